@@ -1,0 +1,91 @@
+"""Every exception that nbrun raises on purpose.
+
+    NbrunError
+    ├── InputError (ValueError)          the caller's arguments, before anything is written
+    │   ├── SampleError                  a sample that cannot be read: says its position and id
+    │   └── FunctionError (TypeError)    fn cannot be called with one task
+    ├── ResultsError                     the results directory
+    │   ├── ResultsInUseError            another process writes there
+    │   ├── ResultsExistError            if_exists="error", and there are results
+    │   ├── FormatError                  written by a newer format than this nbrun knows
+    │   └── StorageError (OSError)       the disk said no: full, read-only, an I/O error
+    ├── RunActiveError                   this kernel runs there already, with other settings
+    ├── RunHaltedError                   the run cannot go on; its cause is chained
+    │   └── SystematicFailureError       every task fails in the same way
+    ├── JudgeError                       the judging machinery failed; says nothing of the solution
+    └── UnstorableError (TypeError)      a result that no JSON can hold
+
+Messages say what happened, where, and what to do next.
+"""
+
+from __future__ import annotations
+
+
+class NbrunError(Exception):
+    """The root: `except nbrun.errors.NbrunError` catches all that nbrun raises on purpose."""
+
+
+class InputError(NbrunError, ValueError):
+    """An argument that cannot be right. Raised before anything is written."""
+
+
+class SampleError(InputError):
+    """A sample that cannot be read.
+
+    Attributes:
+        position: where it stands in `samples`, counted from 0; None where that is not known.
+        sample_id: its id, if it has one.
+    """
+
+    def __init__(self, message: str, *, position: int | None = None, sample_id: str | None = None) -> None:
+        super().__init__(message)
+        self.position = position
+        self.sample_id = sample_id
+
+
+class FunctionError(InputError, TypeError):
+    """`fn` cannot be called with one argument, the task."""
+
+
+class ResultsError(NbrunError):
+    """Something about the results directory. Attribute `path`: which one."""
+
+    def __init__(self, message: str, *, path: str | None = None) -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class ResultsInUseError(ResultsError):
+    """Another process writes into the directory. One process writes at a time; any number may read."""
+
+
+class ResultsExistError(ResultsError):
+    """`if_exists="error"` was asked for and the directory holds results."""
+
+
+class FormatError(ResultsError):
+    """The directory was written by a newer nbrun."""
+
+
+class StorageError(ResultsError, OSError):
+    """The disk refused: it is full, read-only, or failing. What was saved stays saved."""
+
+
+class RunActiveError(NbrunError):
+    """This kernel already runs on the directory, with other settings. The message lists the differences."""
+
+
+class RunHaltedError(NbrunError):
+    """The run cannot go on. `__cause__` holds the reason; everything saved so far is kept."""
+
+
+class SystematicFailureError(RunHaltedError):
+    """The first tasks, or very many in a row, failed with one exception type: the run paused itself."""
+
+
+class JudgeError(NbrunError):
+    """The judging machinery failed. It ends as status error and counts in no rate."""
+
+
+class UnstorableError(NbrunError, TypeError):
+    """A result that cannot be stored as strict JSON: the message names where in it the value stands."""
