@@ -83,8 +83,8 @@ class Task:
         return self._flag.is_set
 
 
-class Retry(Exception):  # noqa: N818 - it is an answer of fn, not an error; the name is public
-    """Returned or raised by `fn`: try this task again later, without blocking a worker.
+class Retry(Exception):
+    """An answer of fn, returned or raised: try this task again later, without blocking a worker.
 
     Args:
         reason: why, in a few words; it is shown and journaled.
