@@ -1,0 +1,162 @@
+"""The only caller of fsync, replace, truncate and unlink: every durable operation passes here.
+
+So tests can fail or kill at the k-th operation: `observe(hook)` has `hook(operation, path)` called before each one, and
+what the hook raises is what the disk would have said.
+
+Threads: no state but the hook; safe from any thread.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+Hook = Callable[[str, str], None]
+_hook: Hook | None = None
+
+if sys.platform == "darwin":  # fsync there leaves the data in the drive's cache
+    import fcntl
+
+    def _sync(fd: int) -> None:
+        fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+else:
+
+    def _sync(fd: int) -> None:
+        os.fsync(fd)
+
+
+@contextmanager
+def observe(hook: Hook) -> Iterator[None]:
+    """Calls `hook(operation, path)` before each durable operation while the block runs. For tests."""
+    global _hook
+    before, _hook = _hook, hook
+    try:
+        yield
+    finally:
+        _hook = before
+
+
+def _tell(operation: str, path: str | os.PathLike[str]) -> None:
+    if _hook is not None:
+        _hook(operation, os.fspath(path))
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder (its parents too) and makes its name durable."""
+    missing = []
+    at = path
+    while not at.exists():
+        missing.append(at)
+        at = at.parent
+    for folder in reversed(missing):
+        _tell("mkdir", folder)
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Makes the names in a folder durable."""
+    _tell("fsync-folder", path)
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+class AppendFile:
+    """A file that is only appended to. `size` is what was written, not what is saved.
+
+    Threads: one writer.
+    """
+
+    def __init__(self, path: Path, *, new: bool) -> None:
+        _tell("create" if new else "open", path)
+        self.path = path
+        self.fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | (os.O_EXCL if new else 0), 0o666)
+        self.size = os.fstat(self.fd).st_size
+
+    def append(self, data: bytes) -> int:
+        """Writes all of `data`; returns where it begins. Nothing is saved before sync() has returned."""
+        _tell("write", self.path)
+        start = self.size
+        view = memoryview(data)
+        while view:
+            n = os.write(self.fd, view)
+            self.size += n
+            view = view[n:]
+        return start
+
+    def sync(self) -> None:
+        """Returns when everything appended so far is on the disk."""
+        _tell("fsync", self.path)
+        _sync(self.fd)
+
+    def cut(self, size: int) -> None:
+        """Cuts what stands after `size`, durably."""
+        _tell("truncate", self.path)
+        os.ftruncate(self.fd, size)
+        self.size = size
+        _sync(self.fd)
+
+    def close(self) -> None:
+        """Closes the file; does nothing the second time."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+
+def replace_file(path: Path, parts: Iterable[bytes], beside: Path) -> None:
+    """Puts a file in place whole: written to `beside`, fsynced, renamed. The folder's fsync is the caller's."""
+    try:
+        _tell("create", beside)
+        fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        try:
+            _tell("write", beside)
+            for part in parts:
+                view = memoryview(part)
+                while view:
+                    view = view[os.write(fd, view) :]
+            _tell("fsync", beside)
+            _sync(fd)
+        finally:
+            os.close(fd)
+        _tell("rename", path)
+        os.rename(beside, path)
+    except OSError:
+        try:
+            os.unlink(beside)  # a full disk gets its room back at once
+        except OSError:
+            pass
+        raise
+
+
+def move(source: Path, target: Path) -> None:
+    """Renames within the results directory and makes both folders' names durable."""
+    _tell("rename", target)
+    os.rename(source, target)
+    sync_folder(target.parent)
+    sync_folder(source.parent)
+
+
+def remove(path: Path) -> None:
+    """Removes a file whose content stands elsewhere, durably. A missing one is fine."""
+    _tell("unlink", path)
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
+def read_at(fd: int, offset: int, length: int) -> bytes:
+    """Exactly `length` bytes at `offset`. Raises EOFError where the file is shorter."""
+    data = os.pread(fd, length, offset)
+    while len(data) < length:
+        more = os.pread(fd, length - len(data), offset + len(data))
+        if not more:
+            raise EOFError(f"wanted {length} bytes at {offset}, the file ends after {len(data)} of them")
+        data += more
+    return data

@@ -1,0 +1,173 @@
+"""The format of a results directory, version nbrun/1: terms, tree, records, invariants. Code below ties it to bytes.
+
+Terms
+-----
+An *entry* is one task's saved outcome, a JSON object on one line. Its *identity* is (sample id, group, key,
+occurrence). A *record* is a line of a log. A *segment* is one journal file. *Saved* means: fsync has returned.
+
+Tree
+----
+    results/
+      <name>.json               one a sample; its layout is below
+      .nbrun/
+        journal-00000007.log    segments, in the order of their numbers
+        matched.log             match records: which entry of an old file is which item
+        runs.log                run records: the settings under which results were made
+        lock                    held (flock) by the process that writes; tells host, pid and start
+        running                 the tasks that were running, a slot a worker; all zero after a clean end
+        tmp/                    files being written; what is left there has no meaning
+        damaged/                what could not be read, kept aside
+        cache/                  derived data; may be deleted at any time
+    Nothing in .nbrun/ ends in .json.
+
+Records
+-------
+A record is `CRC TAB KIND TAB BODY [TAB WHOSE] LF`. CRC is CRC-32 (zlib) of all between the first tab and the line feed, in
+8 lower-case hexadecimal digits. BODY and WHOSE are JSON without raw control characters, so a tab or a line feed
+never stands inside them and reading can begin again after any damaged line.
+
+    h   header   {"id","name","totals":{group:n},"context"}: precedes a sample's first record in a segment
+    e   entry    the entry as it will stand in the file; WHOSE is ["id","group"]
+    a   attempt  {"key","occurrence","attempt","reason","hint","previous","at"}; WHOSE is ["id","group"]
+    m   match    {"seq","id","size","crc","groups":{group:[[index,key,occurrence],…]},"totals","context"}: for an old file of
+                 that size and CRC-32, the place and identity of each entry, in the file's order; index null: matches no item
+    r   run      {"run_id","seq","started_at","host","pid","nbrun","settings",…}
+
+A sample's file
+---------------
+    {
+    "format": "nbrun/1",
+    "id": "Codeforces/1/A",
+    "solution_result": [
+    {"index":0,"key":"k1:9f2c…","occurrence":0,"seq":12,"status":"done", …},
+    {"index":2, …}
+    ],
+    "incorrect_solution_result": [
+    ],
+    "api_used": "local",
+    "worker_id": "host:3",
+    "summary": {"max_seq":31,"identities":"…","counts":{…},"verdicts":{…},"runs":{…},"contexts":{…}},
+    "progress": {"completed_solutions": 2, "total_solutions": 3, …, "is_complete": false}
+    }
+
+Entries stand in the order of their index; those whose item is no longer in the dataset come last, with `"index":null`.
+An entry begins with index, key, occurrence, seq, status, in this order, so that a reader can tell what it is without parsing
+it. Its other keys: language?, solution? (an item of just these two), item? (any other), result, attempts,
+started_at (seconds since the epoch), duration_s, error? (type, message, traceback), run_id, context, worker_id,
+api_used, lossy?. The summary lets a finished file be recognised by its tail alone.
+
+Values
+------
+A result becomes strict JSON (RFC 8259, UTF-8). By type:
+
+    mapping                      object; keys that are no text become text: 1 -> "1", True -> "true", None -> "null"
+    list, tuple, range, deque    array        set, frozenset    array, sorted where it can be
+    float nan, inf, -inf         {"$float": "nan"}, {"$float": "inf"}, {"$float": "-inf"}
+    int beyond 64 bits           number       complex           {"$complex": [re, im]}
+    numpy scalar, array          number, nested array           Decimal, Fraction, UUID      text
+    dataclass                    object of its fields           Enum    its value
+    datetime, date, time         ISO 8601     timedelta         seconds
+    Path                         text         bytes             {"$bytes": base64}
+    pandas Timestamp, Series …   through isoformat or tolist
+    lone surrogate in a text     U+FFFD, and the entry gets "lossy": true
+    anything else                UnstorableError: the task's error entry
+
+Invariants
+----------
+F1  A result is saved by appending one record; what it costs depends on that result alone.
+F2  Every record carries its checksum; a record that fails it costs itself alone.
+F3  A torn tail is cut before anything is appended. A new run appends to a segment of its own.
+F4  seq grows over the directory's life, in the order of the journal. Of two entries of one identity the higher wins.
+F5  A sample's file holds every entry of that sample with a seq up to its summary's max_seq. So a segment may be
+    deleted once each of its samples has a file whose max_seq is at least theirs.
+F6  A sample's file is replaced whole: written beside, fsynced, renamed; the folder is fsynced before a segment goes.
+F7  Readers read the journal first, then the files, and list again when a segment has vanished meanwhile.
+F8  After a failed write or fsync a segment is never written again: what it had not acknowledged goes to a new one.
+F9  Keys are `k1:` and BLAKE2b-128 over the canonical form: n (none), t, f (booleans), i<decimal>; (integers), d<16 hex
+    digits of the IEEE 754 double, big endian>; (floats; -0.0 as 0.0; NaN as dnan;), s<byte length>:<UTF-8> (text),
+    b<length>:<bytes>, [<items>] (lists), {<key><value>…} (mappings, sorted by the key's canonical bytes), <…> (sets, sorted), T<text> (dates).
+F10 Nothing is ever deleted to get on: what can't be read moves to .nbrun/damaged/.
+F11 Names: see names.py; two ids never share one, not even on a file system blind to case.
+
+History
+-------
+nbrun/1     this page.
+progress    the older program's second format: indent=4, lists in the order of completion, entries {language, solution, result}, a
+            `progress` object. Read and continued, never written.
+legacy      its first format: the same without `progress`; a file exists only once its sample was finished. Read and continued, never written.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, NamedTuple
+from zlib import crc32
+
+import orjson
+
+FORMAT = "nbrun/1"
+FOLDER = ".nbrun"
+CRC_HEX = 8
+SEGMENT_NAME = re.compile(r"journal-(\d{8,})\.log")
+#: An entry's first five keys, in their order. Groups: index or null, key, occurrence, seq, status.
+ENTRY_HEAD = re.compile(
+    rb'\{"index":(\d+|null),"key":"k1:([0-9a-f]{32})","occurrence":(\d+),"seq":(\d+),"status":"([a-z]+)"'
+)
+ENTRY, HEADER, ATTEMPT, MATCH, RUN = b"e", b"h", b"a", b"m", b"r"
+CRC_OF_ENTRY_KIND = crc32(ENTRY + b"\t")
+
+
+class Record(NamedTuple):
+    """One line of a log. `offset` and `length` say where its body stands in the file."""
+
+    kind: bytes
+    body: bytes
+    whose: bytes | None
+    offset: int
+
+
+def segment_name(number: int) -> str:
+    """The file name of a segment."""
+    return f"journal-{number:08d}.log"
+
+
+def dump(value: Any) -> bytes:
+    """Compact JSON of nbrun's own values."""
+    return orjson.dumps(value)
+
+
+def frame(kind: bytes, body: bytes, whose: bytes | None = None) -> bytes:
+    """A record's line.
+
+    Example:
+        >>> frame(b"r", b'{"run_id":"x"}')
+        b'59cc2568\\tr\\t{"run_id":"x"}\\n'
+    """
+    text = kind + b"\t" + body + (b"" if whose is None else b"\t" + whose)
+    return b"%08x\t%b\n" % (crc32(text), text)
+
+
+def unframe(line: bytes, offset: int = 0) -> Record | None:
+    """The record of a line (with or without its line feed), or None where the checksum says no."""
+    line = line.rstrip(b"\n")
+    if len(line) < CRC_HEX + 4 or line[CRC_HEX : CRC_HEX + 1] != b"\t":
+        return None
+    try:
+        wanted = int(line[:CRC_HEX], 16)
+    except ValueError:
+        return None
+    if crc32(memoryview(line)[CRC_HEX + 1 :]) != wanted:
+        return None
+    parts = line.split(b"\t")
+    if len(parts) not in (3, 4):
+        return None
+    return Record(parts[1], parts[2], parts[3] if len(parts) == 4 else None, offset + CRC_HEX + len(parts[1]) + 2)
+
+
+def progress_object(totals: dict[str, int], completed: dict[str, int], complete: bool) -> bytes:
+    """The progress object as the runbooks' grep knows it: with spaces, on one line."""
+    parts = []
+    for group, total in totals.items():
+        parts.append(f'"completed_{group}s": {completed.get(group, 0)}, "total_{group}s": {total}')
+    parts.append(f'"is_complete": {"true" if complete else "false"}')
+    return ("{" + ", ".join(parts) + "}").encode("utf-8", "replace")
