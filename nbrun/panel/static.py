@@ -1,0 +1,110 @@
+"""Progress -> HTML and plain text that need neither widgets nor a kernel nor a network: the last known state.
+
+They stand beside the widget for the day after, and in its place where no widgets live (exports, viewers, terminals).
+Styles are inline and few: viewers strip what they don't trust, and the words must do without.
+
+Threads: pure functions.
+"""
+
+from __future__ import annotations
+
+import time
+from html import escape
+
+from nbrun.progress import Progress, count_text, duration_text, end_text, eta_text, rate_text
+
+#: accepted, rejected, done without a verdict, errors, running: told apart also by people who see fewer colours.
+_COLOURS = {"accepted": "#009e73", "rejected": "#e69f00", "done": "#0072b2", "errors": "#c8442c", "running": "#56b4e9"}
+_ERRORS_SHOWN = 3
+
+
+def static_html(progress: Progress, *, css_class: str = "") -> str:
+    """The state of a run as HTML that stands alone. Everything that comes from outside is escaped.
+
+    Args:
+        progress: the state.
+        css_class: another class for the root, by which a live widget finds it and takes its place.
+    """
+    parts = [
+        f'<div class="nbrun-static {escape(css_class)}" style="font-family: sans-serif; font-size: 13px; '
+        f'line-height: 1.5; border: 1px solid #9994; border-radius: 4px; padding: 8px 12px; margin: 4px 0">',
+        f"<div><b>{escape(_title(progress))}</b></div>",
+        _bar(progress),
+        *(f"<div>{escape(line)}</div>" for line in _lines(progress)),
+        *(_error(note.sample_id, note.type, note.message) for note in progress.recent_errors[-_ERRORS_SHOWN:]),
+        f'<div style="opacity: 0.8"><small>{escape(_when(progress))}</small></div>',
+        "</div>",
+    ]
+    return "".join(parts)
+
+
+def static_text(progress: Progress) -> str:
+    """The same as plain text."""
+    lines = [_title(progress), *_lines(progress)]
+    lines += [
+        f"  {note.sample_id}: {note.type}: {_first_line(note.message)}"
+        for note in progress.recent_errors[-_ERRORS_SHOWN:]
+    ]
+    return "\n".join([*lines, _when(progress)])
+
+
+def _title(progress: Progress) -> str:
+    if progress.ended:
+        return end_text(progress)
+    more = [rate_text(progress.rate_per_s), eta_text(progress)]
+    return f"{progress.state.value.capitalize()}: {', '.join([count_text(progress), *filter(None, more)])}"
+
+
+def _lines(progress: Progress) -> list[str]:
+    lines = [progress.message] if progress.message else []
+    of = "" if progress.samples_total is None else f" of {progress.samples_total:,}"
+    words = [f"{progress.samples_done:,}{of} samples finished"]
+    if progress.unsaved:
+        words.append(f"{progress.unsaved:,} results waiting to be saved")
+    lines.append(", ".join(words))
+    verdicts = sorted(progress.verdicts.items(), key=lambda item: -item[1])
+    if verdicts:
+        lines.append(", ".join(f"{name} {n:,}" for name, n in verdicts))
+    if progress.results:
+        lines.append(f"Results: {progress.results}")
+    return lines
+
+
+def _when(progress: Progress) -> str:
+    now = time.strftime("%Y-%m-%d %H:%M:%S")
+    if progress.ended:
+        return f"{now}, after {duration_text(progress.elapsed_s)}"
+    return f"Last seen at {now}. If the kernel is gone since: run the cell again, it goes on with what is missing."
+
+
+def _bar(progress: Progress) -> str:
+    judged = sum(progress.verdicts.values())
+    accepted = progress.verdicts.get("Accepted", 0)
+    parts = {
+        "accepted": accepted,
+        "rejected": judged - accepted,
+        "done": max(0, progress.done - judged),
+        "errors": progress.errors,
+        "running": progress.running,
+    }
+    total = max(progress.total or 0, sum(parts.values()) + (0 if progress.total is not None else progress.queued), 1)
+    spans = "".join(
+        f'<div title="{name} {n:,}" style="display: inline-block; height: 12px; vertical-align: top; '
+        f'width: {100 * n / total:.2f}%; background: {_COLOURS[name]}"></div>'
+        for name, n in parts.items()
+        if n
+    )
+    return (
+        f'<div role="img" aria-label="{escape(count_text(progress))}" style="height: 12px; margin: 4px 0; '
+        f'overflow: hidden; border-radius: 3px; white-space: nowrap; font-size: 0; background: #9994">{spans}</div>'
+    )
+
+
+def _error(sample_id: str, kind: str, message: str) -> str:
+    text = f"{sample_id[:120]}: {kind}: {_first_line(message)}"
+    return f'<div style="color: #c8442c"><code style="white-space: pre-wrap">{escape(text)}</code></div>'
+
+
+def _first_line(message: str) -> str:
+    lines = message.strip().splitlines()
+    return lines[0][:300] if lines else ""

@@ -1,0 +1,171 @@
+// What the browser knows of a run: reads the messages described in feed.py, asks for what is missing, and notices when
+// the kernel is gone. One Store a model, however many views it has.
+
+const COUNTS = ["done", "accepted", "rejected", "errors"];
+const NOTES = 5;
+const ENDED = ["done", "stopped", "halted"];
+
+class Store {
+  constructor(model) {
+    this.model = model;
+    this.head = {};
+    this.headAt = 0; // performance.now() when the head came
+    this.names = [];
+    this.columns = Object.fromEntries(["total", ...COUNTS, "work"].map((name) => [name, new Uint32Array(64)]));
+    this.notes = [];
+    this.seq = 0;
+    this.lost = ""; // why, in words, or ""
+    this.views = new Set(); // called with what changed: "rows", "head", "lost", or an answer
+    this.heardAt = performance.now();
+    this.askedAt = 0;
+    this.unheard = 0; // questions in a row that nobody answered
+    this.ids = 0;
+    model.on("msg:custom", (content, buffers) => this.receive(content, buffers));
+    model.on("comm:close", () => this.lose("gone"));
+    model.on("comm_live_update", () => this.ask("ping"));
+    this.kernel = model.widget_manager?.kernel; // JupyterLab and Notebook; elsewhere pings tell
+    this.onStatus = (_, status) => /restarting|dead|terminating/.test(status) && this.lose("gone");
+    this.kernel?.statusChanged?.connect(this.onStatus);
+    this.first = setTimeout(() => this.ask("hello"), 200); // messages that wait for this page come before that
+    this.timer = setInterval(() => this.watch(), 1000);
+  }
+
+  close() {
+    clearTimeout(this.first);
+    clearInterval(this.timer);
+    this.kernel?.statusChanged?.disconnect(this.onStatus);
+  }
+
+  tell(what) {
+    for (const view of this.views) view(what);
+  }
+
+  get size() {
+    return this.names.length;
+  }
+
+  // ---- from the kernel
+
+  receive(content, buffers) {
+    this.heardAt = performance.now();
+    this.unheard = 0;
+    if (this.lost && this.lost !== "gone") this.lose("");
+    if (content.kind === "answer") this.tell(content);
+    else if (content.kind === "pong") this.compare(content.seq);
+    else if (content.kind === "all") this.apply(content, buffers, true);
+    else if (content.kind === "delta") {
+      if (content.seq === this.seq + 1) this.apply(content, buffers, false);
+      else if (content.seq > this.seq) this.ask("hello", 0); // one is missing
+    }
+  }
+
+  compare(seq) {
+    if (seq === this.seq) return;
+    setTimeout(() => seq > this.seq && this.ask("hello", 0), 500); // unless it is on its way
+  }
+
+  apply(content, buffers, all) {
+    const news = this.unpack(content.layout ?? [], buffers?.[0]);
+    if (all) {
+      this.names = [];
+      this.notes = [];
+      this.head = {};
+      this.columns.work.fill(0);
+    }
+    this.add(news.names ?? [], news.total ?? []);
+    const at = news.at;
+    for (const name of COUNTS) {
+      const values = news[name];
+      if (!values) continue;
+      if (!at) this.columns[name].set(values);
+      else for (let i = 0; i < at.length; i++) this.columns[name][at[i]] = values[i];
+    }
+    const workAt = news.work_at ?? [];
+    for (let i = 0; i < workAt.length; i++) this.columns.work[workAt[i]] = news.work[i];
+    this.notes = [...this.notes, ...(content.notes ?? [])].slice(-NOTES);
+    if ("elapsed" in content.head) this.headAt = performance.now();
+    Object.assign(this.head, content.head);
+    this.seq = content.seq;
+    this.tell(content.layout?.length || all ? "rows" : "head");
+  }
+
+  add(names, totals) {
+    const start = this.names.length;
+    for (const name of names) this.names.push(name);
+    if (this.names.length > this.columns.total.length) {
+      for (const [name, old] of Object.entries(this.columns)) {
+        this.columns[name] = new Uint32Array(2 * this.names.length);
+        this.columns[name].set(old);
+      }
+    }
+    this.columns.total.set(totals, start);
+  }
+
+  unpack(layout, buffer) {
+    const columns = {};
+    if (!buffer) return columns;
+    const bytes = ArrayBuffer.isView(buffer)
+      ? new Uint8Array(buffer.buffer, buffer.byteOffset, buffer.byteLength)
+      : new Uint8Array(buffer);
+    let offset = 0;
+    for (const [name, length, width] of layout) {
+      const part = bytes.slice(offset, (offset += length * width)); // a copy starts aligned
+      if (name === "names") columns[name] = JSON.parse(new TextDecoder().decode(part));
+      else columns[name] = width === 1 ? part : new (width === 2 ? Uint16Array : Uint32Array)(part.buffer);
+    }
+    return columns;
+  }
+
+  // ---- to the kernel
+
+  ask(kind, seq = this.seq) {
+    this.askedAt = performance.now();
+    this.unheard++;
+    this.send({ kind, seq });
+  }
+
+  /** Sends a click; answers come to the views with the id that this returns. */
+  act(kind, more = {}) {
+    const id = `${kind}-${++this.ids}`;
+    this.send({ kind, id, ...more });
+    return id;
+  }
+
+  send(content) {
+    try {
+      this.model.send(content);
+    } catch {
+      this.lose("gone"); // the comm was taken down under us
+    }
+  }
+
+  // ---- is the kernel there?
+
+  watch() {
+    if (this.lost === "gone") return;
+    const now = performance.now();
+    if (!this.seq && !this.head.state) return this.retry(now);
+    if (this.kernel) {
+      if (this.kernel.isDisposed) return this.lose("gone");
+      const connected = (this.kernel.connectionStatus ?? "connected") === "connected";
+      if (connected && this.lost === "connection") this.ask("hello"); // what came meanwhile was missed
+      this.offSince = connected ? 0 : this.offSince || now;
+      if (this.offSince && now - this.offSince > 6000) this.lose("connection");
+    } else if (!document.hidden && !ENDED.includes(this.head.state)) {
+      if (this.unheard && now - this.heardAt > 8000) this.lose("silence");
+      if (now - this.heardAt > 4000 && now - this.askedAt > 4000) this.ask("ping");
+    }
+  }
+
+  retry(now) {
+    // The first question may wait behind a running cell; those after it take the subshell that it opened.
+    if (this.unheard > 6) this.lose("silence");
+    if (now - this.askedAt > 1200 * Math.max(1, this.unheard)) this.ask("hello");
+  }
+
+  lose(why) {
+    if (this.lost === why) return;
+    this.lost = why;
+    this.tell("lost");
+  }
+}

@@ -1,0 +1,113 @@
+"""The one thread that keeps a run's views up to date, whatever is displayed and however often.
+
+It looks at the run five times a second, sends what changed, and has the static form rewritten now and then. It ends
+once the end of the run was shown, and `wake` starts it again when the run goes on, or when a view wants something.
+
+Threads: `wake` and `want_whole` may be called from any thread. Every message is made and sent in the thread
+`nbrun-panel`, so that their order is that of their numbers. Nothing is printed: output of a thread lands in whatever
+cell ran last.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from nbrun.model import RunControls
+from nbrun.panel.feed import Feed, Message
+from nbrun.progress import Progress
+
+TICK_S = 0.2
+#: The static form is for the day after: it is rewritten so seldom, and at the end.
+REWRITE_S = 10.0
+
+_log = logging.getLogger(__name__)
+
+
+class Updater:
+    """Brings Progress to `send`, at most once in TICK_S, and to `rewrite`, at most once in REWRITE_S.
+
+    Args:
+        controls: the run.
+        send: gives a message to all views.
+        rewrite: makes the static form say how things stand.
+        clock: monotonic seconds; tests pass their own.
+    """
+
+    def __init__(
+        self,
+        controls: RunControls,
+        send: Callable[[Message], None],
+        rewrite: Callable[[Progress], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._controls, self._send, self._rewrite, self._clock = controls, send, rewrite, clock
+        self._feed = Feed()
+        self._lock = threading.Lock()  # protects the three below
+        self._thread: threading.Thread | None = None
+        self._awake = False
+        self._whole_wanted = False
+        self._poked = threading.Event()
+        self._rewritten_at = clock()
+        self._shown: tuple[object, ...] = ()
+
+    @property
+    def seq(self) -> int:
+        """The number of the newest message, 0 before the first. Any thread."""
+        return self._feed.seq
+
+    def wake(self) -> None:
+        """Something happened: look at the run now, and go on looking until its end was shown."""
+        with self._lock:
+            self._awake = True
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="nbrun-panel", daemon=True)
+                self._thread.start()
+        self._poked.set()
+
+    def want_whole(self) -> None:
+        """A view is new, or missed a message: send everything next."""
+        with self._lock:
+            self._whole_wanted = True
+        self.wake()
+
+    def tick(self) -> bool:
+        """One look at the run. Returns False where its end was shown and nobody asked for more."""
+        with self._lock:
+            self._awake = False
+        progress = self._controls.progress
+        message = self._feed.delta(progress, self._clock())
+        with self._lock:
+            whole, self._whole_wanted = self._whole_wanted, False
+        if whole:
+            self._send(self._feed.whole())
+        elif message is not None:
+            self._send(message)
+        self._rewrite_if_due(progress)
+        with self._lock:
+            if progress.ended and message is None and not self._awake:
+                self._thread = None
+                return False
+        return True
+
+    def _rewrite_if_due(self, progress: Progress) -> None:
+        now = self._clock()
+        shown = (progress.state, progress.message, progress.version, progress.workers)
+        if shown != self._shown and (progress.ended or now - self._rewritten_at >= REWRITE_S):
+            self._shown, self._rewritten_at = shown, now
+            self._rewrite(progress)
+
+    def _run(self) -> None:
+        while True:
+            try:
+                if not self.tick():
+                    return
+            except Exception:
+                # A view must never cost the run anything. The next tick tries again: after an error while sending,
+                # views see the gap in `seq` and ask for everything.
+                _log.debug("the panel could not be brought up to date", exc_info=True)
+            self._poked.wait(TICK_S)
+            if self._poked.is_set():
+                self._poked.clear()

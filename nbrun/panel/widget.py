@@ -1,0 +1,138 @@
+"""The panel as a Jupyter widget: carries messages between the updater and the views, and clicks to the run.
+
+Threads: clicks arrive in the kernel's main thread or, while a cell runs, in a subshell's thread; the updater sends
+from its own. Nothing here waits for anything but a lock held for some statements.
+"""
+
+from __future__ import annotations
+
+import threading
+import uuid
+import weakref
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import traitlets
+from IPython import get_ipython
+from IPython.display import display, publish_display_data
+
+from nbrun.model import RunControls
+from nbrun.panel.feed import Message
+from nbrun.panel.static import static_html, static_text
+from nbrun.panel.updater import Updater
+from nbrun.progress import Progress
+
+_HERE = Path(__file__).parent
+
+
+class Panel(anywidget.AnyWidget):
+    """A run's panel: shows how it stands and steers it. One a run, displayed as often as you like.
+
+    Args:
+        controls: the run. All that happens to it in code is seen here, and the other way round.
+
+    Example:
+        >>> panel = Panel(run)  # doctest: +SKIP
+        >>> display(panel)  # doctest: +SKIP
+    """
+
+    # One module, since the browser can fetch nothing from the package: the first two define what the last uses.
+    _esm = "\n".join((_HERE / name).read_text("utf-8") for name in ("store.js", "table.js", "view.js"))
+    _css = (_HERE / "view.css").read_text("utf-8")
+
+    uid = traitlets.Unicode(help="Ties the widget to the static form beside it.").tag(sync=True)
+    cell = traitlets.Unicode(help="Which cell to run again after the kernel is gone.").tag(sync=True)
+
+    def __init__(self, controls: RunControls) -> None:
+        super().__init__(uid=uuid.uuid4().hex[:12], cell=_cell_number())
+        self._controls = controls
+        self._displayed = False
+        self._updater = Updater(controls, self._send_message, self._rewrite)
+        self.on_msg(self._on_message)
+        self._updater.wake()
+
+    def __repr__(self) -> str:
+        return "The live panel of an nbrun run."  # what viewers without widgets show; the static form stands beside it
+
+    def wake(self) -> None:
+        """Tell the panel that a run which had ended goes on. Any thread may call it; it returns at once."""
+        self._updater.wake()
+
+    def show(self) -> None:
+        """Displays the widget and, beside it, the static form that takes no room while the widget lives."""
+        display(self)  # type: ignore[no-untyped-call]  # IPython's, without annotations
+        self._displayed = True
+        self._publish(self._controls.progress, update=False)
+
+    def _publish(self, progress: Progress, *, update: bool) -> None:
+        html = static_html(progress, css_class=f"nbrun-static-{self.uid}")
+        data = {"text/html": html, "text/plain": static_text(progress)}
+        publish_display_data(  # type: ignore[no-untyped-call]  # IPython's, without annotations
+            data, transient={"display_id": self.uid}, update=update
+        )
+
+    def _send_message(self, message: Message) -> None:
+        self.send(message.content, message.buffers or None)
+
+    def _rewrite(self, progress: Progress) -> None:
+        if self._displayed:
+            self._publish(progress, update=True)
+
+    # ---- what views say
+
+    def _on_message(self, _widget: Any, content: dict[str, Any], _buffers: Any) -> None:
+        kind = content.get("kind")
+        seq = self._updater.seq
+        if kind == "hello" and content.get("seq") == 0 != seq:
+            self._updater.want_whole()
+        elif kind in ("hello", "ping"):
+            self.send({"kind": "pong", "seq": seq})
+        else:
+            self.send(self._act(str(kind), content) | {"kind": "answer", "id": content.get("id")})
+            self._updater.wake()
+
+    def _act(self, kind: str, content: dict[str, Any]) -> dict[str, Any]:
+        """What a click asks for. What the run answers, also where it refuses, is for the view that asked."""
+        run = self._controls
+        try:
+            match kind:
+                case "pause":
+                    run.pause()
+                case "resume":
+                    run.resume()
+                case "stop":
+                    run.stop(drain=bool(content.get("drain", True)))
+                case "retry_errors":
+                    again = run.retry_errors()
+                    return {"text": f"{again:,} task{'s' if again != 1 else ''} queued again."}
+                case "workers":
+                    run.workers = int(content["n"])
+                case _:
+                    return {"text": f"This nbrun knows no {kind!r}: reload the page.", "failed": True}
+        except Exception as error:  # whatever it is, the person who clicked must see it, and a log would not be seen
+            return {"text": f"{type(error).__name__}: {error}", "failed": True}
+        return {}
+
+
+def _cell_number() -> str:
+    """The running cell's number as the notebook shows it: "[3]"; "" where there is none."""
+    shell = get_ipython()
+    # Not shell.execution_count: newer versions of IPython count it up before the cell runs, older ones after it.
+    inputs = shell.user_ns.get("In") if shell is not None else None
+    return f"[{len(inputs) - 1}]" if inputs else ""
+
+
+_panels: weakref.WeakKeyDictionary[RunControls, Panel] = weakref.WeakKeyDictionary()
+_panels_lock = threading.Lock()  # protects _panels
+
+
+def show(controls: RunControls) -> Panel:
+    """See nbrun.panel.show."""
+    with _panels_lock:
+        panel = _panels.get(controls)
+        if panel is None:
+            panel = _panels[controls] = Panel(controls)
+    panel.wake()
+    panel.show()
+    return panel

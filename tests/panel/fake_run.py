@@ -1,0 +1,136 @@
+"""A run without an engine: a real Board, the controls of a run, and a thread that lets tasks end.
+
+Used by the tests in this folder, also inside a real kernel (its folder is on the kernel's path there).
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Mapping
+
+from nbrun.model import State, Status
+from nbrun.progress import Board, ErrorNote, Progress
+
+VERDICTS = ("Accepted", "Accepted", "Accepted", "WrongAnswer", "TimeLimitExceeded", "RuntimeError")
+
+
+class FakeRun:
+    """What the panel sees of a run. `calls` lists what it was asked to do."""
+
+    def __init__(self, samples: Mapping[str, int] | None = None, *, results: str = "results", workers: int = 8) -> None:
+        self.board = Board()
+        self.results = results
+        self.calls: list[object] = []
+        self.state = State.RUNNING
+        self.message = ""
+        self.at_work: dict[int, int] = {}
+        self._workers = workers
+        for sample_id, total in (samples or {}).items():
+            self.board.add_sample(sample_id, total)
+        if samples:
+            self.board.set_totals(sum(samples.values()), len(samples))
+
+    # ---- what a view may do
+
+    @property
+    def progress(self) -> Progress:
+        return self.board.snapshot(
+            self.state,
+            at_work=self.at_work,
+            workers=self._workers,
+            results=self.results,
+            message=self.message,
+        )
+
+    @property
+    def workers(self) -> int:
+        return self._workers
+
+    @workers.setter
+    def workers(self, n: int) -> None:
+        if n > 1000:
+            raise ValueError("workers must be at most 1000 here")
+        self.calls.append(("workers", n))
+        self._workers = n
+
+    def pause(self) -> None:
+        self.calls.append("pause")
+        self.state = State.PAUSED
+
+    def resume(self) -> None:
+        self.calls.append("resume")
+        self.state = State.RUNNING
+
+    def stop(self, drain: bool = True) -> None:
+        self.calls.append(("stop", drain))
+        self.state = State.STOPPED
+        self.at_work = {}
+
+    def retry_errors(self) -> int:
+        self.calls.append("retry_errors")
+        return self.progress.errors
+
+    # ---- what happens to it
+
+    def end(self, number: int, *verdicts: str | None) -> None:
+        """Tasks of a sample end with these verdicts; None is an error."""
+        self.board.record(number, [(Status.DONE, v) if v else (Status.ERROR, None) for v in verdicts])
+
+    def fail(self, number: int, sample_id: str, message: str = "boom", traceback: str = "Traceback\n  boom") -> None:
+        self.end(number, None)
+        self.board.note_error(ErrorNote(sample_id, "solution", 0, "ValueError", message, traceback, 0.0))
+
+
+class Driver:
+    """Lets tasks of a FakeRun end, spread over some samples at work, in a thread that ends with the run."""
+
+    def __init__(self, run: FakeRun, *, ends_per_s: float = 200, at_work: int = 8, spread: bool = False, seed: int = 1):
+        self.run, self.ends_per_s, self.width, self.spread = run, ends_per_s, at_work, spread
+        self.random = random.Random(seed)
+        self.ended = threading.Event()
+        samples = run.board.changed_since(0)
+        self.left = {s.number: s.left for s in samples if s.left}
+        self.ids = {s.number: s.sample_id for s in samples}
+        self.thread = threading.Thread(target=self._drive, name="fake-run", daemon=True)
+
+    def start(self) -> Driver:
+        self.thread.start()
+        return self
+
+    def _drive(self) -> None:
+        pace_s, owed = 0.05, 0.0
+        while not self.ended.wait(pace_s):
+            if self.run.state is State.STOPPED:
+                return
+            if self.run.state is not State.RUNNING:
+                continue
+            owed += self.ends_per_s * pace_s
+            for _ in range(int(owed)):
+                self._one()
+            owed -= int(owed)
+            if not self.left:
+                self.run.at_work = {}
+                self.run.state = State.DONE
+                return
+            window = list(self.left)[: self.width]
+            self.run.at_work = {n: min(self.left[n], 1 + n % 2) for n in window}
+
+    def _one(self) -> None:
+        if not self.left:
+            return
+        window = list(self.left) if self.spread else list(self.left)[: self.width]
+        number = self.random.choice(window)
+        if self.random.random() < 0.01:
+            self.run.fail(number, self.ids[number], f"sandbox {self.random.randrange(9)} did not answer")
+        else:
+            self.run.end(number, self.random.choice(VERDICTS))
+        self.left[number] -= 1
+        if not self.left[number]:
+            del self.left[number]
+            self.run.board.sample_done()
+
+
+def samples(n: int, tasks: int = 20) -> dict[str, int]:
+    """Ids like those of programming contests, with that many tasks each, more or less."""
+    return {f"Codeforces/{1 + i // 6}/{'ABCDEF'[i % 6]}": 1 + (i * 7919) % (2 * tasks) for i in range(n)}
