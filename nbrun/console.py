@@ -1,0 +1,215 @@
+"""The view of a run where no notebook is: tqdm bars in a terminal, plain lines in a log.
+
+In a terminal there is one bar for all tasks and one for each of a few samples at work. Anywhere else there are no
+control characters: a line a minute, and one at the end.
+
+Threads: `show` starts one daemon thread that draws; it ends with the run. `close` may be called from any thread.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TextIO
+
+from nbrun.model import RunControls, State
+from nbrun.progress import Progress, SampleProgress, count_text, end_text, eta_text, rate_text
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+#: How often the bars and the lines are drawn.
+BARS_S, LINES_S = 0.2, 60.0
+#: So many samples at work have a bar of their own.
+SAMPLE_BARS = 4
+_SAMPLE_FORMAT = "  {desc} |{bar}| {n_fmt}/{total_fmt}"
+
+
+def show(controls: RunControls, file: TextIO | None = None) -> Console:
+    """Shows the run's progress until it ends.
+
+    Args:
+        controls: the run.
+        file: where to; standard error where not given. Bars are drawn only where it is a terminal.
+
+    Returns:
+        An object whose `close()` draws the last state and ends the showing.
+    """
+    return Console(controls, sys.stderr if file is None else file)
+
+
+class Console:
+    """Draws a run's progress from a thread of its own. See the module's note."""
+
+    def __init__(self, controls: RunControls, file: TextIO) -> None:
+        self._controls = controls
+        self._view = _Bars(file) if _is_terminal(file) else _Lines(file)
+        self._closing = threading.Event()
+        self._lock = threading.Lock()  # protects _finished, so that the end is drawn once
+        self._finished = False
+        self._thread = threading.Thread(target=self._run, name="nbrun-console", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Draws the last state and ends. A second call does nothing."""
+        self._closing.set()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(timeout=5)
+            if self._thread.is_alive():
+                return  # stuck in a pipe that nobody reads: that must hold nobody else up
+        self._finish()
+
+    def _run(self) -> None:
+        try:
+            while True:
+                progress = self._controls.progress
+                if progress.ended:
+                    break
+                self._view.draw(progress)
+                if self._closing.wait(BARS_S):
+                    break
+            self._finish()
+        except (OSError, ValueError):
+            pass  # the terminal or the pipe is gone; the run must not care
+
+    def _finish(self) -> None:
+        with self._lock:
+            if self._finished:
+                return
+            self._finished = True
+        try:
+            self._view.end(self._controls.progress)
+        except (OSError, ValueError):
+            pass  # as above
+
+
+class _Bars:
+    """tqdm's bars: all tasks on top, then a line of words, then samples at work."""
+
+    def __init__(self, file: TextIO) -> None:
+        from tqdm import tqdm
+
+        # tqdm would start a monitor thread that outlives the run; other bars of the process keep theirs.
+        self._tqdm: Any = type("Bar", (tqdm,), {"monitor_interval": 0})
+        self._file = file
+        self._all: tqdm[Any] = self._bar(0, unit="task", leave=True)
+        self._words: tqdm[Any] = self._bar(1, leave=False, bar_format="  {desc}")
+        self._samples: list[tqdm[Any]] = []
+        self._new = True
+        self._open: dict[int, SampleProgress] = {}  # samples with tasks left
+        self._version = 0
+
+    def draw(self, progress: Progress) -> None:
+        self._draw_all(progress)
+        self._draw_samples(progress)
+
+    def end(self, progress: Progress) -> None:
+        for bar in [*reversed(self._samples), self._words]:
+            bar.close()
+        self._samples = []
+        self._draw_all(progress)
+        self._all.close()
+        self._file.write(end_text(progress) + "\n")
+        self._file.flush()
+
+    def _bar(self, position: int, **options: Any) -> tqdm[Any]:
+        bar: tqdm[Any] = self._tqdm(
+            total=None,
+            file=self._file,
+            position=position,
+            dynamic_ncols=True,
+            mininterval=0,  # the thread above decides when to draw
+            miniters=1,
+            smoothing=0.02,  # about 10 s at five draws a second
+            **options,
+        )
+        return bar
+
+    def _draw_all(self, progress: Progress) -> None:
+        bar = self._all
+        ended = progress.done + progress.errors
+        if self._new:
+            self._new = False
+            bar.initial = bar.n = bar.last_print_n = min(progress.resumed, ended)  # earlier runs' work is not its rate
+        bar.total = progress.total
+        bar.set_description_str("nbrun" if progress.state == State.RUNNING else progress.state.value, refresh=False)
+        bar.set_postfix_str(_ends(progress), refresh=False)
+        bar.update(ended - bar.n)
+        bar.refresh()
+        if not progress.ended:
+            self._words.set_description_str(_one_line(progress.message) or _verdicts(progress), refresh=True)
+
+    def _draw_samples(self, progress: Progress) -> None:
+        for sample in progress.since(self._version):
+            if sample.left:
+                self._open[sample.number] = sample
+            else:
+                self._open.pop(sample.number, None)
+        self._version = progress.version
+        shown = [self._open[number] for number in sorted(progress.at_work) if number in self._open][:SAMPLE_BARS]
+        while len(self._samples) > len(shown):
+            self._samples.pop().close()
+        while len(self._samples) < len(shown):
+            self._samples.append(self._bar(len(self._samples) + 2, leave=False, bar_format=_SAMPLE_FORMAT))
+        for bar, sample in zip(self._samples, shown, strict=True):
+            bar.total = sample.total
+            bar.n = sample.done + sample.errors
+            bar.set_description_str(f"{_one_line(sample.sample_id):<24.24}", refresh=False)
+            bar.refresh()
+
+
+class _Lines:
+    """A line a minute, for logs."""
+
+    def __init__(self, file: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
+        self._file = file
+        self._clock = clock
+        self._due = self._clock() + LINES_S
+        self._message = ""
+
+    def draw(self, progress: Progress) -> None:
+        now = self._clock()
+        said = progress.message == self._message
+        if now < self._due and said:
+            return
+        self._due, self._message = now + LINES_S, progress.message
+        self._write(_line(progress))
+
+    def end(self, progress: Progress) -> None:
+        self._write(end_text(progress))
+
+    def _write(self, line: str) -> None:
+        encoding = getattr(self._file, "encoding", None) or "utf-8"
+        text = _one_line(line).encode(encoding, "replace").decode(encoding)  # a log's encoding may be ASCII
+        self._file.write(f"{text}\n")
+        self._file.flush()
+
+
+def _is_terminal(file: TextIO) -> bool:
+    try:
+        return file.isatty()
+    except (AttributeError, ValueError):
+        return False
+
+
+def _ends(progress: Progress) -> str:
+    of = "" if progress.samples_total is None else f"/{progress.samples_total:,}"
+    errors = f"errors={progress.errors:,}, " if progress.errors else ""
+    return f"{errors}samples={progress.samples_done:,}{of}"
+
+
+def _verdicts(progress: Progress) -> str:
+    return ", ".join(f"{name} {n:,}" for name, n in sorted(progress.verdicts.items(), key=lambda item: -item[1]))
+
+
+def _line(progress: Progress) -> str:
+    words = [f"{progress.state.value.capitalize()}: {count_text(progress)}", rate_text(progress.rate_per_s)]
+    words += [eta_text(progress), _verdicts(progress), progress.message]
+    return ", ".join(filter(None, words))
+
+
+def _one_line(text: str) -> str:
+    """A text without control characters: an id or a message must not steer the terminal."""
+    return "".join(c if c.isprintable() else " " for c in text)

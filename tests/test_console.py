@@ -1,0 +1,150 @@
+"""The console's view: bars in a terminal, lines in a log, and an end of its own."""
+
+from __future__ import annotations
+
+import io
+import threading
+
+import pytest
+
+from nbrun import console
+from nbrun.model import State, Status
+from nbrun.progress import Board, Progress
+
+
+class Run:
+    """What the console looks at: a board and a state. `looked` is released at each look."""
+
+    workers = 2
+
+    def __init__(self, total: int | None = 10) -> None:
+        self.board = Board()
+        self.board.add_sample("p\x1b[31m1", 10)
+        self.board.set_totals(total, None if total is None else 1)
+        self.state = State.RUNNING
+        self.message = ""
+        self.at_work = {0: 2}
+        self.looked = threading.Semaphore(0)
+
+    @property
+    def progress(self) -> Progress:
+        self.looked.release()
+        return self.board.snapshot(self.state, at_work=self.at_work, results="out", message=self.message)
+
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
+    def stop(self, drain: bool = True) -> None: ...
+    def retry_errors(self) -> int:
+        return 0
+
+    def end(self, *verdicts: str | None) -> None:
+        self.board.record(0, [(Status.DONE, v) if v else (Status.ERROR, None) for v in verdicts])
+
+    def look(self, times: int = 2) -> None:
+        for _ in range(times):
+            assert self.looked.acquire(timeout=10)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def wait_for_end(shown: console.Console) -> None:
+    shown._thread.join(10)
+    assert not shown._thread.is_alive()
+
+
+def test_the_end_of_the_run_ends_the_view_and_is_said() -> None:
+    run, file = Run(), io.StringIO()
+    shown = console.show(run, file)
+    run.look()
+    run.end(*["Accepted"] * 9, None)
+    run.state = State.DONE
+    wait_for_end(shown)
+    shown.close()
+    assert file.getvalue() == ("Done: 9 of 10 tasks, 1 error in 0 s. nbrun.load_results('out') loads the results.\n")
+
+
+def test_a_log_gets_a_line_a_minute_without_control_characters() -> None:
+    run, file, clock = Run(), io.StringIO(), Clock()
+    lines = console._Lines(file, clock)
+    for second in range(0, 185, 5):
+        clock.now = second
+        lines.draw(run.progress)
+    assert len(file.getvalue().splitlines()) == 3
+    run.message = "the disk\x1b[2J is\nfull"
+    lines.draw(run.progress)
+    lines.draw(run.progress)
+    text = file.getvalue()
+    assert len(text.splitlines()) == 4, "a message is told at once, and once"
+    assert text.replace("\n", "").isprintable()
+
+
+def test_a_log_that_knows_only_ascii_gets_ascii() -> None:
+    raw = io.BytesIO()
+    run = Run()
+    run.message = "Sample «α»"
+    file = io.TextIOWrapper(raw, "ascii", write_through=True)
+    console._Lines(file).draw(run.progress)
+    assert b"Sample ?" in raw.getvalue()
+
+
+@pytest.mark.parametrize("total", [10, None])
+def test_bars_in_a_terminal(total: int | None) -> None:
+    run, file = Run(total), Terminal()
+    shown = console.show(run, file)
+    run.look()
+    run.end("Accepted", "WrongAnswer", None)
+    run.look()
+    run.at_work = {}
+    run.state = State.STOPPED
+    wait_for_end(shown)
+    text = file.getvalue()
+    assert "Accepted 1, WrongAnswer 1" in text
+    assert "errors=1" in text
+    assert "\x1b[31m" not in text, "an id must not steer the terminal"
+    assert "p [31m1" in text
+    assert text.endswith("loads the results.\n")
+
+
+def test_close_draws_the_last_state_of_a_run_that_goes_on() -> None:
+    run, file = Run(), io.StringIO()
+    shown = console.show(run, file)
+    run.look()
+    run.end("Accepted")
+    shown.close()
+    shown.close()
+    assert not shown._thread.is_alive()
+    assert file.getvalue().startswith("Running: 1 of 10 tasks")
+    assert len(file.getvalue().splitlines()) == 1
+
+
+def test_a_pipe_that_is_gone_costs_nothing() -> None:
+    class Gone(io.StringIO):
+        def write(self, _: str) -> int:
+            raise BrokenPipeError
+
+    run = Run()
+    shown = console.show(run, Gone())
+    run.look()
+    run.state = State.DONE
+    wait_for_end(shown)
+    shown.close()
+
+
+def test_no_thread_stays_behind() -> None:
+    before = set(threading.enumerate())
+    run = Run()
+    shown = console.show(run, Terminal())
+    run.look()
+    run.state = State.DONE
+    wait_for_end(shown)
+    assert set(threading.enumerate()) <= before
