@@ -186,17 +186,23 @@ class ResultSink(Protocol):
     unsaved results is reached.
     """
 
-    def encode(self, work: Any, position: int, outcome: Outcome) -> Any:
-        """The outcome as it will be stored. Raises UnstorableError; touches no shared state."""
+    def encode(self, work: Any, position: int, outcome: Outcome) -> tuple[Any, str | None]:
+        """The outcome as it will be stored, and its verdict if it has one. Raises UnstorableError."""
 
     def put(self, records: list[Any]) -> None:
-        """Hands encoded outcomes over to be saved, in this order; they are saved some milliseconds later."""
+        """Hands encoded outcomes of one sample over to be saved, in this order; that is some milliseconds later."""
 
     def put_attempt(self, work: Any, position: int, attempt: int, retry: Retry) -> None:
         """Journals an attempt that will be followed by another."""
 
     def ended(self, work: Any) -> None:
         """No task of this sample is left to run: its file may be written once its results are saved."""
+
+    def reopen(self, work: Any) -> None:
+        """Tasks of an ended sample run again."""
+
+    def mend(self) -> None:
+        """The disk is believed to take results again: try."""
 
 
 class RunControls(Protocol):

@@ -109,7 +109,7 @@ def _special(value: Any, where: str) -> Any:
         return value.value
     for base in (str, int, float):  # subclasses, such as numpy.float64 and IntEnum
         if isinstance(value, base):
-            return base.__str__(value) if base is str else base(value)  # type: ignore[arg-type]
+            return base.__str__(value) if base is str else base(value)
     if isinstance(value, complex):
         return {"$complex": [value.real, value.imag]}
     if isinstance(value, (bytes, bytearray, memoryview)):

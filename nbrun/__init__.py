@@ -1,0 +1,46 @@
+"""Runs thousands of tasks in the background of a notebook kernel and saves every result the moment it ends.
+
+    run = nbrun.start(samples, fn, "results")
+    df = nbrun.load_results("results")
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from nbrun import errors
+from nbrun.model import Retry, RetryPolicy, Task
+from nbrun.progress import Progress
+from nbrun.session import Run, start
+
+if TYPE_CHECKING:
+    from nbrun.frames import load_results, load_samples, rates, status
+
+__all__ = [
+    "Progress",
+    "Retry",
+    "RetryPolicy",
+    "Run",
+    "Task",
+    "errors",
+    "load_results",
+    "load_samples",
+    "rates",
+    "start",
+    "status",
+]
+
+_FRAMES = {"load_results", "load_samples", "rates", "status"}
+
+
+def __getattr__(name: str) -> Any:
+    """pandas is loaded with the first function that needs it, not with the package."""
+    if name in _FRAMES:
+        from nbrun import frames
+
+        return getattr(frames, name)
+    raise AttributeError(f"module 'nbrun' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,328 @@
+"""The engine: hands tasks to workers, counts what ends, and is paused, resumed, stopped and resized while it runs.
+
+Threads:
+    feeder    `feed`, `wait_for_room`, `wait_until_idle`: the conductor of the run
+    workers   `take`, `give_back`, `try_again`, `ended`, `failed`, `left`
+    anybody   `pause`, `resume`, `stop`, `workers`, `retry_errors`, `at_work`
+`_lock` protects the queue, the list of workers and the state. It is never held over a user's function or over I/O.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from nbrun.engine.queue import SampleWork, TaskQueue
+from nbrun.engine.worker import Worker
+from nbrun.errors import RunHaltedError, SystematicFailureError
+from nbrun.model import CancelFlag, ResultSink, Retry, RetryPolicy, State, Task
+from nbrun.progress import Board
+
+#: Nobody wants 11.6 million equal errors: the run pauses when the first tasks to end, or so many in a row, fail alike.
+FIRST_FAILURES, FAILURES_IN_A_ROW = 10, 50
+#: The feeder keeps so many tasks ready, of so many samples at most (or twice the workers where that is more).
+READY_TASKS, READY_SAMPLES = 2000, 32
+#: How long a stop at once waits for tasks to notice.
+ABANDON_AFTER_S = 5.0
+#: Samples with errors that are kept in memory, so that their errors can be tried again at once.
+KEPT_WITH_ERRORS = 1000
+
+
+class Engine:
+    """Runs tasks in threads.
+
+    Args:
+        fn: called with a Task in a worker thread.
+        sink: where results go.
+        board: where progress is counted.
+        workers: how many threads at most.
+        retry: what happens after an exception.
+        name: begins the workers' names as they stand in results, such as the host.
+    """
+
+    def __init__(
+        self, fn: Callable[[Task], Any], sink: ResultSink, board: Board, *, workers: int, retry: RetryPolicy, name: str = ""
+    ) -> None:  # fmt: skip
+        self.fn, self.sink, self.board, self.retry = fn, sink, board, retry
+        self.flag = CancelFlag()
+        self.random = random.Random().random
+        self.streak = 0  # errors in a row of one type; set to 0 by any worker whose task ended well
+        self.any_success = False
+        self._streak_type: type[BaseException] | None = None
+        self._name = name
+        self._lock = threading.Lock()
+        self._tasks = threading.Condition(self._lock)  # workers wait here
+        self._room = threading.Condition(self._lock)  # the feeder waits here
+        self._idle = threading.Condition(self._lock)  # the conductor waits here
+        self._queue = TaskQueue()
+        self._workers: list[Worker] = []
+        self._wanted = workers
+        self._started = 0
+        self._waiting = 0
+        self._timekeeper = False
+        self._open: set[SampleWork] = set()
+        self._with_errors: dict[SampleWork, None] = {}
+        self.state = State.RUNNING
+        self.is_running = True  # the same as state is RUNNING; read by workers before each task
+        self.message = ""
+        self.trouble: RunHaltedError | None = None  # why the run paused itself
+
+    # ---- feeder
+
+    def feed(self, work: Any) -> None:
+        """A sample with missing tasks is ready to be worked on."""
+        sample = SampleWork(work)
+        with self._lock:
+            self._queue.add(sample)
+            self._open.add(sample)
+            self._wake(sample.left)
+
+    def wait_for_room(self) -> bool:
+        """Waits until the next sample may be read. False where no more is wanted."""
+        with self._lock:
+            while self.state in (State.RUNNING, State.PAUSED) and self._is_full():
+                self._room.wait()
+            return self.state in (State.RUNNING, State.PAUSED)
+
+    def _is_full(self) -> bool:
+        q = self._queue
+        if q.ready < max(2 * self._wanted, 64):
+            return False
+        return q.ready >= READY_TASKS or q.samples_waiting >= READY_SAMPLES
+
+    def wait_until_idle(self) -> None:
+        """Waits until all has ended, or until the run was stopped and its tasks with it (`wait_for_workers`)."""
+        with self._lock:
+            while self._open:
+                if self.state not in (State.RUNNING, State.PAUSED) and (self.flag.is_set or not self._workers):
+                    return
+                self._idle.wait()
+
+    # ---- workers
+
+    def take(self, worker: Worker) -> bool:
+        """Fills the worker's batch. False: the thread shall end."""
+        with self._lock:
+            while True:
+                if self.state not in (State.RUNNING, State.PAUSED) or len(self._workers) > self._wanted:
+                    return False
+                due = None
+                if self.is_running:
+                    most = min(worker.batch_size, 1 + self._queue.ready // (2 * self._wanted))
+                    items = self._queue.take(most, time.monotonic()) or self._steal()
+                    if items:
+                        worker.batch.extend(items)
+                        if not self._is_full():
+                            self._room.notify()
+                        return True
+                    due = self._queue.next_due
+                self._wait_for_tasks(due)
+
+    def _wait_for_tasks(self, due: float | None) -> None:
+        """One idle worker keeps the time for delayed tasks; the others sleep until they are wanted."""
+        keeps_time = due is not None and not self._timekeeper
+        self._timekeeper |= keeps_time
+        self._waiting += 1
+        try:
+            self._tasks.wait(max(0.0, due - time.monotonic()) if keeps_time and due is not None else None)
+        finally:
+            self._waiting -= 1
+            if keeps_time:
+                self._timekeeper = False
+
+    def _steal(self) -> list[tuple[SampleWork, int]]:
+        for other in self._workers:
+            if other.batch:
+                try:
+                    return [other.batch.pop()]
+                except IndexError:  # its owner was faster
+                    continue
+        return []
+
+    def _wake(self, count: int) -> None:
+        """So many tasks are ready: wakes sleepers and starts threads. Called with the lock held."""
+        if not self.is_running:
+            return
+        sleepers = min(self._waiting, count)
+        if sleepers:
+            self._tasks.notify(sleepers)
+        for _ in range(min(self._wanted - len(self._workers), count - sleepers)):
+            self._started += 1
+            worker = Worker(self, self._started, f"{self._name}:{self._started}")
+            self._workers.append(worker)
+            worker.thread.start()
+
+    def left(self, worker: Worker) -> None:
+        """A worker's thread ends."""
+        with self._lock:
+            if worker in self._workers:
+                self._workers.remove(worker)
+            self._idle.notify_all()
+
+    def give_back(self, worker: Worker) -> None:
+        """What a worker has taken and not begun when the run was paused or stopped."""
+        with self._lock:
+            items = list(worker.batch)
+            worker.batch.clear()
+            self._queue.give_back(items)
+            if self.is_running:
+                self._wake(len(items))
+
+    def try_again(self, sample: SampleWork, position: int, task: Task, retry: Retry, after_s: float) -> None:
+        """The task waits in the queue for another try; no worker waits with it."""
+        self.sink.put_attempt(sample.work, position, task.attempt, retry)
+        with self._lock:
+            self._queue.delay(sample, position, time.monotonic() + max(0.0, after_s))
+            if self._waiting:
+                self._tasks.notify()
+
+    def ended(self, sample: SampleWork, count: int, failed: list[int]) -> None:
+        """Tasks of a sample have a result, or (at the positions `failed`) an error, that was handed to the sink."""
+        with self._lock:
+            sample.left -= count
+            sample.errors += failed
+            over = sample.left == 0
+            if over and sample.errors:
+                self._with_errors[sample] = None
+                if len(self._with_errors) > KEPT_WITH_ERRORS:
+                    del self._with_errors[next(iter(self._with_errors))]
+        if over:
+            self.sink.ended(sample.work)
+            if not sample.errors:
+                self.board.sample_done()
+            with self._lock:
+                if sample.left == 0:
+                    self._open.discard(sample)
+                if not self._open:
+                    self._idle.notify_all()
+
+    def failed(self, e: BaseException, error: dict[str, str]) -> None:
+        """A task ended in an error; pauses the run where all fail alike."""
+        with self._lock:
+            same = type(e) is self._streak_type and self.streak > 0
+            self.streak = self.streak + 1 if same else 1
+            self._streak_type = type(e)
+            first = not self.any_success and self.streak == FIRST_FAILURES
+            if not (first or self.streak >= FAILURES_IN_A_ROW) or not self.is_running:
+                return
+            which = f"the first {FIRST_FAILURES} tasks" if first else f"{FAILURES_IN_A_ROW} tasks in a row"
+        message = (
+            f"Paused: {which} failed with {error['type']}: {error['message'][:300]}. "
+            "Mend the cause, then run.resume() and run.retry_errors(); or run.stop()."
+        )
+        trouble = SystematicFailureError(message + ("\n\n" + error["traceback"] if error["traceback"] else ""))
+        trouble.__cause__ = e
+        self.pause(message, trouble)
+
+    # ---- anybody
+
+    def pause(self, message: str = "", trouble: RunHaltedError | None = None) -> None:
+        """Workers take no more tasks; what runs goes on to its end."""
+        with self._lock:
+            if self.state is State.PAUSED and trouble is not None and self.trouble is None:
+                self.message, self.trouble = message, trouble
+            if self.state is not State.RUNNING:
+                return
+            self._set_state(State.PAUSED)
+            self.message, self.trouble = message, trouble
+            self._idle.notify_all()
+
+    def resume(self) -> None:
+        """Workers take tasks again; after a fault the disk is tried again."""
+        with self._lock:
+            if self.state is not State.PAUSED:
+                return
+            self._set_state(State.RUNNING)
+            self.message, self.trouble = "", None
+            self.streak = 0
+            self._wake(self._queue.ready + self._queue.delayed)
+        self.board.restart_rate()
+        self.sink.mend()
+        with self._lock:
+            self._idle.notify_all()
+
+    def stop(self, drain: bool = True) -> list[Task]:
+        """No more tasks are begun. Returns the tasks that run now."""
+        with self._lock:
+            if self.state in (State.RUNNING, State.PAUSED):
+                self._set_state(State.DRAINING)
+            if not drain:
+                self.flag.is_set = True
+            self._tasks.notify_all()
+            self._room.notify_all()
+            self._idle.notify_all()
+            return [c[1] for w in self._workers if (c := w.current)]
+
+    def wait_for_workers(self, timeout_s: float) -> bool:
+        """Waits until no thread is left. False on a time-out."""
+        with self._lock:
+            return self._idle.wait_for(lambda: not self._workers, timeout_s)
+
+    def wait_for_resume(self) -> bool:
+        """After a fault at the end of a run: waits until somebody resumes (True) or stops (False)."""
+        with self._lock:
+            if self.state is State.DRAINING:
+                return False
+            self._idle.wait_for(lambda: self.state is not State.PAUSED)
+            return self.state is State.RUNNING
+
+    def finish(self, state: State, message: str = "", trouble: RunHaltedError | None = None) -> None:
+        """The run is over: the threads end, and so does everybody's wait."""
+        with self._lock:
+            self._set_state(state)
+            self.message = message or self.message
+            self.trouble = trouble or (self.trouble if state is not State.DONE else None)
+            self._queue.clear()
+            self._open.clear()
+            self._tasks.notify_all()
+            self._room.notify_all()
+            self._idle.notify_all()
+
+    def _set_state(self, state: State) -> None:
+        self.state = state
+        self.is_running = state is State.RUNNING
+
+    @property
+    def workers(self) -> int:
+        """How many threads are wanted."""
+        return self._wanted
+
+    @workers.setter
+    def workers(self, n: int) -> None:
+        with self._lock:
+            self._wanted = n
+            self._tasks.notify_all()  # those that are too many end
+            self._room.notify()
+            self._wake(self._queue.ready + self._queue.delayed)
+
+    def retry_errors(self) -> int:
+        """Queues the tasks that ended in errors again, as far as their samples are in memory. Returns how many."""
+        count = 0
+        with self._lock:
+            samples = {*self._with_errors, *(s for s in self._open if s.errors)}
+            self._with_errors.clear()
+        for sample in samples:
+            self.sink.reopen(sample.work)
+            with self._lock:
+                positions, sample.errors = sample.errors, []
+                sample.left += len(positions)
+                self._open.add(sample)
+                self._queue.give_back([(sample, p) for p in positions])
+                self.streak = 0
+                self._wake(len(positions))
+            self.board.error_again(sample.work.number, len(positions))
+            count += len(positions)
+        return count
+
+    def at_work(self) -> dict[int, int]:
+        """Sample number -> tasks running now."""
+        counts: dict[int, int] = {}
+        for worker in list(self._workers):
+            current = worker.current
+            if current is not None:
+                number = current[0].work.number
+                counts[number] = counts.get(number, 0) + 1
+        return counts

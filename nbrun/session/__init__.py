@@ -1,0 +1,169 @@
+"""start(): wires samples, engine, storage and views together.
+
+    samples ─► conductor (thread nbrun-feed) ─► engine (threads nbrun-worker-N) ─► store (nbrun-journal, nbrun-files)
+                                   └──────────► board ◄───────┘            views read Run.progress
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import platform
+import secrets
+import socket
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from importlib.metadata import version
+from typing import Any
+
+from nbrun.engine import Engine
+from nbrun.errors import InputError, ResultsExistError
+from nbrun.model import RetryPolicy, Task
+from nbrun.progress import Board
+from nbrun.samples import SampleReader
+from nbrun.session import inputs, live
+from nbrun.session.conductor import Conductor
+from nbrun.session.redo import read_redo
+from nbrun.session.run import Run
+from nbrun.session.settings import check_function, settings_id, settings_of
+from nbrun.storage.directory import list_samples
+from nbrun.storage.replay import list_segments
+from nbrun.storage.format import FOLDER
+from nbrun.storage.store import ResultStore
+
+__all__ = ["Run", "start"]
+
+VIEWS = ("auto", "panel", "console", None)
+
+
+def start(
+    samples: Iterable[Mapping[str, Any]],
+    fn: Callable[[Task], Any],
+    results: str | os.PathLike[str],
+    *,
+    workers: int = 8,
+    groups: Iterable[str] | Mapping[str, str] | None = None,
+    retry: RetryPolicy | None = RetryPolicy(),  # noqa: B008 - frozen
+    redo: Any = None,
+    context: Callable[[Mapping[str, Any]], Any] | None = None,
+    key: Callable[[Any], Any] | None = None,
+    keep_items: bool = True,
+    if_exists: str = "resume",
+    replace: bool = False,
+    executor: None = None,
+    view: str | None = "auto",
+) -> Run:
+    """Runs `fn` on every task of the samples, in the background; saves each result the moment it ends.
+
+    What earlier runs left in `results` is kept and not run again. Started again on a directory that this kernel runs on
+    already, with equal settings, the live run is returned.
+
+    Args:
+        samples: an iterable of mappings with an `id` and groups of items, read lazily; or a DataFrame, a row a sample.
+        fn: called with a Task in a worker thread; returns a mapping (anything else becomes {"value": …}).
+        results: the results directory; made where it is missing.
+        workers: how many tasks run at once.
+        groups: names, whose items stand under the name with an s, or a mapping name -> key.
+        retry: what happens after an exception; None tries once.
+        redo: results to be made again: a filtered load_results frame, or "changed".
+        context: what of a sample is digested to notice changes, instead of all but its groups.
+        key: what of an item tells it from others, instead of all of it.
+        keep_items: store items in the entries.
+        if_exists: "resume", or "error" to refuse a directory that holds results.
+        replace: stop a live run on this directory that has other settings, and go on with these.
+        executor: None: threads of this kernel.
+        view: "auto", "panel", "console" or None.
+
+    Returns:
+        The run; the call does not wait for it.
+
+    Raises:
+        InputError: an argument or a sample that can't be right. Nothing was written.
+        ResultsInUseError: another process writes there.
+        RunActiveError: this kernel runs there, with other settings.
+
+    Example:
+        >>> import tempfile
+        >>> run = start([{"id": 1, "solutions": ["a", "b"]}], lambda t: {"item": t.item}, tempfile.mkdtemp(), view=None)
+        >>> run.wait().done
+        2
+    """
+    if executor is not None:
+        raise InputError("executor: this version runs tasks in threads of the kernel only; leave it out.")
+    if view not in VIEWS:
+        raise InputError(f"view={view!r}: give one of {', '.join(map(repr, VIEWS))}.")
+    if if_exists not in ("resume", "error"):
+        raise InputError(f'if_exists={if_exists!r}: give "resume" or "error"; nothing ever overwrites.')
+    if retry is not None and not isinstance(retry, RetryPolicy):
+        raise InputError(f"retry={retry!r}: give a nbrun.RetryPolicy, or None for one attempt.")
+    check_function(fn)
+    wanted = inputs.read_workers(workers)
+    asked = read_redo(redo)
+    reader = SampleReader(inputs.read_groups(groups), key, context)
+    opened = inputs.open_samples(samples, reader)
+    path = inputs.read_path(results)
+    settings = settings_of(fn)
+    arguments = {
+        "fn": settings, "groups": dict(reader.groups or {}), "keep_items": keep_items, "retry": repr(retry),
+        "key": None if key is None else settings_of(key), "context": None if context is None else settings_of(context),
+    }  # fmt: skip
+    running = live.find(path)
+    if running is not None:
+        if not replace:
+            live.same_or_raise(running, arguments)
+            running.workers = wanted
+            _show(running, view)
+            return running
+        running.stop(drain=False)
+        running._conductor.ended.wait()
+    if if_exists == "error" and _holds_results(path):
+        raise ResultsExistError(
+            f'{path} holds results and if_exists="error" was asked for. Choose another directory, or leave it out to go on.',
+            path=str(path),
+        )
+    run_record = _run_record(settings, arguments, wanted)
+    board = Board()
+    conductor = Conductor(opened, reader, board, fn, run_record["settings_id"], asked)
+    store = ResultStore(path, run_record, keep_items=keep_items, on_fault=conductor.fault)
+    policy = RetryPolicy(attempts=1) if retry is None else retry
+    engine = Engine(fn, store, board, workers=wanted, retry=policy, name=socket.gethostname())
+    run = Run(path, engine, board, store, conductor, fn, arguments)
+    live.add(path, run)
+    conductor.begin(engine, store)
+    _show(run, view)
+    return run
+
+
+def _holds_results(path: Any) -> bool:
+    if not path.exists():
+        return False
+    listing = list_samples(path)
+    return bool(listing.by_id or listing.damaged or list_segments(path / FOLDER))
+
+
+def _run_record(settings: dict[str, Any], arguments: Mapping[str, Any], workers: int) -> dict[str, Any]:
+    now = dt.datetime.now(dt.UTC)
+    return {
+        "run_id": now.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(3),
+        "started_at": now.isoformat(timespec="seconds"),
+        "host": socket.gethostname(), "pid": os.getpid(),
+        "nbrun": version("nbrun"), "python": platform.python_version(),
+        "settings": settings, "settings_id": settings_id(settings),
+        "groups": dict(arguments["groups"]), "workers": workers,
+    }  # fmt: skip
+
+
+def _show(run: Run, view: str | None) -> None:
+    """The live panel in a notebook, tqdm in a terminal, nothing elsewhere."""
+    if view == "auto":
+        shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+        if shell is not None and type(shell).__name__ == "ZMQInteractiveShell":
+            view = "panel"
+        else:
+            view = "console" if sys.stderr.isatty() else None
+    if view == "panel":
+        run.panel()
+    elif view == "console":
+        from nbrun import console
+
+        console.show(run)

@@ -1,0 +1,183 @@
+"""One run from its first sample to its end: the thread "nbrun-feed" reads, matches, feeds, waits, and closes.
+
+Threads: `run` is that thread; `fault` is called by threads of the store; the rest by whoever steers the run.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from typing import Any
+
+from nbrun.engine import Engine
+from nbrun.engine.engine import ABANDON_AFTER_S
+from nbrun.errors import InputError, RunHaltedError, SampleError, StorageError
+from nbrun.model import State
+from nbrun.progress import Board
+from nbrun.samples import Sample, SampleReader
+from nbrun.session.inputs import Samples, duplicate
+from nbrun.session.redo import CHANGED, Redo
+from nbrun.storage.store import Found, ResultStore
+
+
+class Conductor:
+    """Feeds the engine from the samples and ends the run.
+
+    Attributes:
+        ended: set when nothing more will happen.
+        halt: what halted the run, chained into what wait() raises.
+        notes: sentences for the user about what was found.
+    """
+
+    def __init__(
+        self, samples: Samples, reader: SampleReader, board: Board, fn: Any, settings_id: str, redo: Redo | str | None
+    ) -> None:
+        self._samples, self._reader, self._board, self._fn = samples, reader, board, fn
+        self._settings_id, self._redo = settings_id, redo
+        self.ended = threading.Event()
+        self.halt: RunHaltedError | None = None
+        self.notes: list[str] = []
+        self._engine: Engine
+        self._store: ResultStore
+        self._other_settings = self._other_contexts = self._unmatched = 0
+        self._saved_at_end: int | None = None
+
+    def begin(self, engine: Engine, store: ResultStore) -> None:
+        """Starts the thread."""
+        self._engine, self._store = engine, store
+        if store.problems:
+            more = f" and {len(store.problems) - 1} more" if len(store.problems) > 1 else ""
+            self.notes.append(f"Could not be read: {store.problems[0]}{more}; nbrun.check tells the rest.")
+        threading.Thread(target=self._run, name="nbrun-feed", daemon=True).start()
+
+    def fault(self, e: OSError) -> None:
+        """The disk refused: the run pauses; results in memory wait."""
+        what = e.strerror or str(e)
+        where = f" ({e.filename})" if e.filename else ""
+        message = (
+            f"Paused: results can't be saved, {what}{where}. Nothing that was saved is lost, and what ended since "
+            "waits in memory. Mend it, then run.resume()."
+        )
+        error = StorageError(message, path=str(self._store.path))
+        error.__cause__ = e
+        self._engine.pause(message, _halted(message, error))
+
+    # ---- the thread
+
+    def _run(self) -> None:
+        state = State.HALTED
+        try:
+            try:
+                self._feed()
+            except Exception as e:  # the user's iterator may raise anything
+                self._halt_feed(e)
+            self._engine.wait_until_idle()
+            state = self._end()
+        except Exception as e:  # a fault of nbrun's own must end the run, not hang it
+            self.halt = _halted(f"The run halted: {type(e).__name__}: {e}", e)
+        finally:
+            self._engine.finish(state, str(self.halt) if self.halt else "", self.halt)
+            self.ended.set()
+
+    def _feed(self) -> None:
+        seen: dict[str, int] = {}
+        self._board.set_totals(self._samples.tasks, self._samples.count)
+        number = -1
+        for number, raw in enumerate(self._samples.stream):
+            sample = self._reader.read(raw, number)
+            if sample.id in seen:
+                raise duplicate(sample.id, seen[sample.id], number)
+            seen[sample.id] = number
+            self._feed_sample(sample)
+            if not self._engine.wait_for_room():
+                return
+        self._board.set_totals(self._board.fed_totals()[0], number + 1)
+        self._note_changes()
+
+    def _feed_sample(self, sample: Sample) -> None:
+        redo = self._redo.get(sample.id) if isinstance(self._redo, dict) else None
+        again = getattr(self._fn, "again", None)
+        found = self._store.begin(
+            sample,
+            redo,
+            (lambda run_id, context: self._is_fresh(sample, run_id, context)) if self._redo == CHANGED else None,
+            None if again is None else lambda entry, position: bool(again(entry, _task_of(sample, position))),
+        )
+        self._count_changes(sample, found)
+        number = self._board.add_sample(
+            sample.id, found.total, done=found.done, skipped=sample.skipped,
+            accepted=found.accepted, rejected=found.rejected, verdicts=found.verdicts,
+        )  # fmt: skip
+        if found.book is None:
+            self._board.sample_done()
+        else:
+            found.book.number = number
+            self._engine.feed(found.book)
+
+    def _is_fresh(self, sample: Sample, run_id: str, context: str) -> bool:
+        return not self._has_other_settings(run_id) and context in ("", sample.context)
+
+    def _has_other_settings(self, run_id: str) -> bool:
+        run = self._store.earlier_runs.get(run_id)
+        return run is not None and run.get("settings_id") != self._settings_id
+
+    def _count_changes(self, sample: Sample, found: Found) -> None:
+        self._other_settings += sum(n for run_id, n in found.runs.items() if self._has_other_settings(run_id))
+        self._other_contexts += sum(n for context, n in found.contexts.items() if context not in ("", sample.context))
+        self._unmatched += found.changed
+
+    def _note_changes(self) -> None:
+        kept = Counter({
+            "were made under other settings": self._other_settings,
+            "are of samples whose tests or limits have changed since": self._other_contexts,
+        })  # fmt: skip
+        for what, count in kept.items():
+            if count:
+                self.notes.append(f'{count:,} saved results {what}; they are kept. redo="changed" runs them again.')
+        if self._unmatched:
+            self.notes.append(f"{self._unmatched:,} saved results match no item of their sample any more; they are kept.")
+
+    def _halt_feed(self, e: Exception) -> None:
+        if isinstance(e, SampleError):
+            what = f"The samples can't be read on: {e}"
+        elif isinstance(e, (InputError, OSError)):
+            what = f"The run can't read on: {e}"
+        else:
+            what = f"The iterator of the samples raised {type(e).__name__}: {e}"
+        self.halt = _halted(f"{what} What was read before is run to its end and saved.", e)
+        self.notes.append(str(self.halt))
+
+    def _end(self) -> State:
+        """Saves everything and gives the directory up."""
+        engine, store = self._engine, self._store
+        stopped = engine.state is State.DRAINING
+        if stopped and engine.flag.is_set:
+            engine.wait_for_workers(ABANDON_AFTER_S)
+            store.journal.refuse()
+        clean = store.finish()
+        while not clean and engine.wait_for_resume():
+            clean = store.finish()
+        store.close(5.0, clean=clean)
+        close = getattr(self._fn, "close", None)
+        if callable(close):
+            try:
+                close()
+            except Exception as e:  # the results are safe; the user's code is told about, not obeyed
+                self.notes.append(f"fn.close() raised {type(e).__name__}: {e}")
+        if self.halt is not None:
+            return State.HALTED
+        return State.STOPPED if stopped or engine.state is State.DRAINING or not clean else State.DONE
+
+
+def _halted(message: str, cause: BaseException) -> RunHaltedError:
+    error = RunHaltedError(message)
+    error.__cause__ = cause
+    return error
+
+
+def _task_of(sample: Sample, position: int) -> Any:
+    from nbrun.model import Task
+
+    group, rank = sample.locate(position)
+    index = group.runnable[rank]
+    return Task(sample.id, group.name, index, group.items[index], sample.raw)

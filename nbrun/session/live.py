@@ -1,0 +1,80 @@
+"""The runs of this process, by directory: the cell run again, the end of the interpreter, a fork.
+
+Threads: `_lock` protects the table; start() and the exit hook use it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nbrun.errors import RunActiveError
+from nbrun.progress import count_text
+from nbrun.session.run import Run
+from nbrun.session.settings import differences
+
+EXIT_S = 0.7  # how long the interpreter's end may wait for the last group commit
+
+_lock = threading.RLock()
+_runs: dict[str, Run] = {}
+
+
+def find(path: Path) -> Run | None:
+    """The live run on this directory."""
+    with _lock:
+        run = _runs.get(os.path.realpath(path))
+        return run if run is not None and run.is_live else None
+
+
+def add(path: Path, run: Run) -> None:
+    """Registers a new run, in the place of an ended one."""
+    with _lock:
+        _runs[os.path.realpath(path)] = run
+
+
+def same_or_raise(run: Run, arguments: Mapping[str, Any]) -> None:
+    """The cell was run again: may it have the live run?
+
+    Raises:
+        RunActiveError: lists what differs, and both ways on.
+    """
+    lines = differences(arguments, run.arguments)
+    if lines:
+        listed = "\n".join(f"  {line}" for line in lines)
+        raise RunActiveError(
+            f"This kernel already runs on {run.path}, with other settings:\n{listed}\n"
+            "Either run.stop() that run first, or start with replace=True, which stops it and goes on with the new settings. "
+            "What is saved stays in both cases."
+        )
+
+
+@atexit.register
+def _at_exit() -> None:
+    """Daemon threads still run here: the last results are saved, and a forgotten wait() is told."""
+    with _lock:
+        live = [r for r in _runs.values() if r.is_live]
+    for run in live:
+        progress = run.progress
+        saved = run.abandon(EXIT_S)
+        if "ipykernel" in sys.modules:
+            continue  # nobody reads a kernel's last words
+        lost = "" if saved else " The last results could not be saved in time."
+        print(
+            f"nbrun: the interpreter ends while the run on {run.path} is {progress.state.value} ({count_text(progress)}).{lost} "
+            "Start it again to go on with what is missing; call run.wait() at the end of a script.",
+            file=sys.stderr,
+        )
+
+
+def _after_fork_in_child() -> None:
+    global _lock
+    _lock = threading.RLock()
+    _runs.clear()  # their threads live in the parent
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,201 @@
+"""A run as its user holds it: wait, await, steer, look.
+
+Threads: every method may be called from any thread (buttons come from subshell threads).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Generator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nbrun.errors import NbrunError
+from nbrun.model import State, Task
+from nbrun.progress import Board, Progress, count_text
+from nbrun.session.conductor import Conductor
+from nbrun.session.inputs import read_workers
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from nbrun.engine import Engine
+    from nbrun.storage.store import ResultStore
+
+POLL_S = 0.1
+
+
+class Run:
+    """A run in the background of this kernel. Made by `nbrun.start`.
+
+    Example:
+        >>> import nbrun, tempfile
+        >>> samples = [{"id": "p1", "solutions": ["print(1)"]}]
+        >>> with nbrun.start(samples, lambda task: {"length": len(task.item)}, tempfile.mkdtemp(), view=None) as run:
+        ...     run.wait().done
+        1
+    """
+
+    def __init__(
+        self, path: Path, engine: Engine, board: Board, store: ResultStore, conductor: Conductor, fn: Any,
+        arguments: Mapping[str, Any],
+    ) -> None:  # fmt: skip
+        self.path = path
+        self.arguments = arguments  # what two starts of the same cell are compared by
+        self._engine, self._board, self._store, self._conductor, self._fn = engine, board, store, conductor, fn
+        self._view: Any = None
+
+    # ---- looking
+
+    @property
+    def progress(self) -> Progress:
+        """An immutable snapshot of where the run stands."""
+        engine, store = self._engine, self._store
+        unsaved, saved = store.unsaved, store.saved
+        notes = [n for n in self._conductor.notes if n != engine.message]
+        return self._board.snapshot(
+            engine.state, at_work=engine.at_work(), saved=saved, unsaved=unsaved,
+            message=" ".join(filter(None, [engine.message, *notes])), workers=engine.workers, results=str(self.path),
+        )  # fmt: skip
+
+    def results(self) -> pd.DataFrame:
+        """One row a saved entry: the same as nbrun.load_results(path)."""
+        from nbrun.frames import load_results
+
+        return load_results(self.path)
+
+    def errors(self) -> pd.DataFrame:
+        """The rows whose status is error."""
+        df = self.results()
+        return df[df["status"] == "error"]
+
+    def panel(self) -> Any:
+        """Shows the live panel here."""
+        from nbrun import panel
+
+        return panel.show(self)
+
+    def __repr__(self) -> str:
+        p = self.progress
+        return f"<nbrun.Run {p.state.value}: {count_text(p)}, results in {str(self.path)!r}>"
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        from nbrun.panel import static_html, static_text
+
+        progress = self.progress
+        return {"text/html": static_html(progress), "text/plain": static_text(progress)}
+
+    # ---- waiting
+
+    def wait(self, timeout: float | None = None) -> Progress:
+        """Waits until the run has ended, or `timeout` seconds.
+
+        Interrupted (Ctrl-C, the notebook's stop button), it raises KeyboardInterrupt and the run goes on.
+
+        Raises:
+            RunHaltedError: what halted the run, or why it paused itself.
+        """
+        end = None if timeout is None else time.monotonic() + timeout
+        while not self._conductor.ended.is_set():
+            self._raise_trouble()
+            left = POLL_S if end is None else min(POLL_S, end - time.monotonic())
+            if left <= 0:
+                return self.progress
+            self._conductor.ended.wait(left)
+        self._raise_trouble()
+        return self.progress
+
+    def _raise_trouble(self) -> None:
+        trouble = self._conductor.halt if self._conductor.ended.is_set() else None
+        trouble = trouble or self._engine.trouble
+        if trouble is not None:
+            raise trouble
+
+    def __await__(self) -> Generator[Any, None, Progress]:
+        return self._until_ended().__await__()
+
+    async def _until_ended(self) -> Progress:
+        try:
+            while not self._conductor.ended.is_set():
+                self._raise_trouble()
+                await asyncio.sleep(POLL_S)  # the stop button ends a wait only where the loop turns
+        except asyncio.CancelledError:
+            if "ipykernel" in sys.modules:  # there the stop button cancels the cell
+                raise KeyboardInterrupt("stopped waiting; the run goes on (run.stop() ends it)") from None
+            raise
+        self._raise_trouble()
+        return self.progress
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        if kind is not None:
+            self.stop(drain=False)
+            self._conductor.ended.wait()
+        else:
+            self.wait()
+
+    # ---- steering: model.RunControls
+
+    def pause(self) -> None:
+        """No more tasks are begun; those that run go on to their end."""
+        self._engine.pause("")
+
+    def resume(self) -> None:
+        """Goes on after pause(), and after the run has paused itself."""
+        self._engine.resume()
+
+    def stop(self, drain: bool = True) -> None:
+        """Ends the run; what is missing is run by the next start.
+
+        Args:
+            drain: let running tasks end. False cancels them, waits 5 s at most and discards what comes later.
+        """
+        tasks = self._engine.stop(drain)
+        cancel = None if drain else getattr(self._fn, "cancel", None)
+        if callable(cancel):
+            for task in tasks:
+                self._cancel(cancel, task)
+
+    def _cancel(self, cancel: Any, task: Task) -> None:
+        try:
+            cancel(task)
+        except Exception as e:  # the user's code; the task is abandoned anyway
+            self._conductor.notes.append(f"fn.cancel raised {type(e).__name__}: {e}")
+
+    @property
+    def workers(self) -> int:
+        """How many threads run tasks; may be set while it runs."""
+        return self._engine.workers
+
+    @workers.setter
+    def workers(self, n: int) -> None:
+        self._engine.workers = read_workers(n)
+
+    def retry_errors(self) -> int:
+        """Queues the tasks that ended in errors again. Returns how many.
+
+        Raises:
+            NbrunError: the run has ended; start it again, error entries run again by themselves.
+        """
+        if self._conductor.ended.is_set():
+            raise NbrunError("The run has ended. Start it again: tasks that ended in errors are run again by themselves.")
+        return self._engine.retry_errors()
+
+    @property
+    def has_ended(self) -> bool:
+        """Nothing more will happen."""
+        return self._conductor.ended.is_set()
+
+    def abandon(self, timeout_s: float) -> bool:
+        """At the interpreter's exit: begins no more tasks and saves what has ended. True where that worked in time."""
+        self._engine.stop(drain=False)
+        return self._store.journal.flush(timeout_s)
+
+    @property
+    def is_live(self) -> bool:
+        """Running, paused or draining."""
+        return not self.has_ended and self._engine.state in (State.RUNNING, State.PAUSED, State.DRAINING)

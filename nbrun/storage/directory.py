@@ -1,0 +1,159 @@
+"""What a results directory holds, found by heads and tails: sample id -> file, problems, segments to recover.
+
+Threads: scanned by the thread that opens the directory; afterwards the feeder and the files thread look up and note.
+A dict's single operations are atomic, so there is no lock.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nbrun.errors import FormatError, InputError, ResultsError, StorageError
+from nbrun.storage import files, samplefile
+from nbrun.storage.format import FOLDER, MATCH, RUN
+from nbrun.storage.names import SUFFIX, name_of
+from nbrun.storage.runlog import RecordLog
+from nbrun.storage.samplefile import NBRUN, FileInfo, Unreadable
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something in the directory that could not be read. `what` completes the sentence "PATH …"."""
+
+    path: str
+    what: str
+    sample_id: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.path} {self.what}"
+
+
+@dataclass
+class Listing:
+    """The sample files of a directory."""
+
+    by_id: dict[str, FileInfo] = field(default_factory=dict)
+    damaged: dict[str, str] = field(default_factory=dict)  # sample id -> name of its unreadable file
+    problems: list[Problem] = field(default_factory=list)
+
+
+def list_samples(path: Path) -> Listing:
+    """Looks at head and tail of every `*.json`; what can't be read becomes a problem."""
+    out = Listing()
+    with os.scandir(path) as entries:
+        names = sorted(e.name for e in entries if e.name.endswith(SUFFIX))
+    for name in names:
+        try:
+            info = samplefile.peek(path / name)
+        except (Unreadable, OSError, ValueError) as e:
+            what = str(e) if isinstance(e, Unreadable) else f"can't be read: {getattr(e, 'strerror', None) or e}"
+            sample_id = samplefile.claimed_id(path / name)
+            out.problems.append(Problem(str(path / name), what, sample_id))
+            if sample_id is not None:
+                out.damaged.setdefault(sample_id, name)
+            continue
+        other = out.by_id.get(info.sample_id)
+        if other is None:
+            out.by_id[info.sample_id] = info
+            continue
+        keep, drop = _newer(info, other)
+        out.by_id[info.sample_id] = keep
+        out.problems.append(Problem(str(path / drop.name), f"holds the same sample as {keep.name}; that one counts", info.sample_id))
+    return out
+
+
+def _newer(a: FileInfo, b: FileInfo) -> tuple[FileInfo, FileInfo]:
+    """Which of two files of one sample counts: nbrun's own, the higher seq, the usual name."""
+    def rank(x: FileInfo) -> tuple[bool, int, bool]:
+        return x.source == NBRUN, x.max_seq, x.name == name_of(x.sample_id)
+
+    return (a, b) if rank(a) > rank(b) else (b, a)
+
+
+def check_writable(path: Path) -> None:
+    """Can results be written there? Asked before anything is written.
+
+    Raises:
+        InputError: the path is a file, or no folder can be made there.
+        StorageError: no permission, or a read-only file system.
+    """
+    at = path
+    while not at.exists():
+        if at.is_symlink():
+            raise InputError(f"results={str(path)!r}: {at} is a link to a place that does not exist.")
+        at = at.parent
+    if not at.is_dir():
+        raise InputError(f"results={str(path)!r}: {at} is a file, not a folder. Give the path of a folder.")
+    if not os.access(at, os.W_OK | os.X_OK) or ((path / FOLDER).exists() and not os.access(path / FOLDER, os.W_OK | os.X_OK)):
+        raise StorageError(
+            f"results={str(path)!r}: no permission to write in {at}. Choose another folder or change its permissions.",
+            path=str(path),
+        )
+
+
+class Directory:
+    """A results directory that this process writes into (its lock is held by the caller).
+
+    Attributes:
+        listing: what the sample files tell.
+        matches: sample id -> its newest match record.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.inner = path / FOLDER
+        for folder in (path, self.inner, self.inner / "tmp", self.inner / "damaged"):
+            try:
+                files.make_folder(folder)
+            except OSError as e:
+                raise StorageError(f"{folder} can't be made: {e.strerror}.", path=str(path)) from e
+        self.run_log = RecordLog(self.inner / "runs.log", RUN)
+        self.match_log = RecordLog(self.inner / "matched.log", MATCH)
+        self.listing = Listing()
+        self.matches: dict[str, dict[str, Any]] = {}
+
+    def scan(self) -> None:
+        """Reads what is there. Raises FormatError where a newer nbrun has written."""
+        self.listing = list_samples(self.path)
+        for problem in self.listing.problems:
+            if "this nbrun knows" in problem.what:
+                raise FormatError(f"{problem}. Update nbrun, or use another directory.", path=str(self.path))
+        self.matches = {m["id"]: m for m in self.match_log.read()}
+
+    def is_empty(self) -> bool:
+        """No results of any kind."""
+        return not self.listing.by_id and not self.listing.problems
+
+    def name_for(self, sample_id: str) -> str:
+        """The name of a new sample's file: never one that stands there already."""
+        name = name_of(sample_id)
+        number = 1
+        while os.path.lexists(self.path / name):
+            number += 1
+            name = f"{name_of(sample_id + chr(0) + str(number)).removesuffix(SUFFIX)}{SUFFIX}"
+        return name
+
+    def set_aside(self, name: str) -> Path:
+        """Moves what can't be read to `.nbrun/damaged/` (F10)."""
+        target = self.inner / "damaged" / f"{name}.{0}"
+        number = 0
+        while os.path.lexists(target):
+            number += 1
+            target = self.inner / "damaged" / f"{name}.{number}"
+        try:
+            files.move(self.path / name, target)
+        except OSError as e:
+            raise ResultsError(f"{self.path / name} is damaged and can't be moved aside: {e.strerror}.", path=str(self.path)) from e
+        return target
+
+    def runs(self) -> dict[str, dict[str, Any]]:
+        """run_id -> run record."""
+        return {r["run_id"]: r for r in self.run_log.read()}
+
+    def close(self) -> None:
+        """Closes its logs."""
+        self.run_log.close()
+        self.match_log.close()

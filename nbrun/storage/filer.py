@@ -1,0 +1,200 @@
+"""Rewrites samples' files when they are due: at a sample's end, now and then while it is worked on, at the end of a run.
+
+Threads: "nbrun-files" files what is due; a worker helps with one file where many wait, so that short tasks can't
+run away from it; `finish` runs in the thread that closes the store. `_lock` protects the queues, never over I/O.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+from nbrun.storage import files
+from nbrun.storage.book import Book
+from nbrun.storage.filing import write_sample
+from nbrun.storage.format import FOLDER
+from nbrun.storage.journal import Journal, Segment
+
+#: A sample at work is rewritten so long after its first result that no file holds, or later: COST_RATIO times what
+#: the last rewriting took, so that rewriting takes under 5 % of the time.
+STALE_S, COST_RATIO = 20.0, 20.0
+LOOK_S = 2.0
+HELP_FROM = 6
+
+
+class Filer:
+    """The queue of samples whose files are due.
+
+    Args:
+        on_fault: called when the disk refuses; the sample stays due and is tried again after `mend`.
+        on_filed: called after a sample's file was written.
+    """
+
+    def __init__(
+        self, folder: Path, journal: Journal, on_fault: Callable[[OSError], None], on_filed: Callable[[Book], None]
+    ) -> None:
+        self._folder, self._journal = folder, journal
+        self._tmp = folder / FOLDER / "tmp"
+        self._on_fault, self._on_filed = on_fault, on_filed
+        self._lock = threading.Lock()  # protects what follows
+        self._work = threading.Condition(self._lock)
+        self._settled = threading.Condition(self._lock)
+        self._due: deque[Book] = deque()
+        self._open: dict[Book, None] = {}  # books with results that no file holds, oldest first
+        self._busy = 0
+        self._closing = self._broken = False
+        self._retiring = threading.Lock()  # one thread at a time removes segments; held over I/O on purpose
+        self._thread = threading.Thread(target=self._run, name="nbrun-files", daemon=True)
+        self._thread.start()
+
+    # ---- journal's thread
+
+    def touched(self, books: list[Book]) -> None:
+        """These have new saved results."""
+        with self._lock:
+            for book in books:
+                if book not in self._open:
+                    book.dirty_since = time.monotonic()
+                    self._open[book] = None
+
+    def file_soon(self, book: Book) -> None:
+        """The sample ended and all of it is saved: file it, once. Its `filing` flag is set by the caller."""
+        with self._lock:
+            self._due.append(book)
+            self._work.notify()
+
+    # ---- workers
+
+    def help(self) -> None:
+        """Files one sample in the caller's thread where many wait."""
+        if len(self._due) < HELP_FROM:
+            return
+        with self._lock:
+            if len(self._due) < HELP_FROM or self._broken:
+                return
+            book = self._due.popleft()
+            self._busy += 1
+        self._file(book, last=True)
+
+    # ---- control
+
+    def mend(self) -> None:
+        """Try again after a fault."""
+        with self._lock:
+            self._broken = False
+            self._work.notify()
+
+    def finish(self, timeout_s: float | None = None) -> bool:
+        """Files everything that has results which no file holds. Only when no results come any more."""
+        with self._lock:
+            waiting = set(self._due)
+            for book in list(self._open):
+                if book not in waiting and not book.filing and book.filed_seq < book.max_seq:
+                    book.filing = True
+                    self._due.append(book)
+            self._work.notify()
+        helpers = [threading.Thread(target=self._drain, name=f"nbrun-files-{i}", daemon=True) for i in range(2)]
+        for h in helpers:
+            h.start()
+        with self._lock:
+            done = self._settled.wait_for(lambda: self._broken or not (self._due or self._busy), timeout_s)
+            done = done and not self._broken
+        for h in helpers:
+            h.join(timeout_s)
+        return done
+
+    def close(self) -> None:
+        """Ends the thread after the file it writes."""
+        with self._lock:
+            self._closing = True
+            self._work.notify()
+        self._thread.join(5.0)
+
+    def retire_all(self, carried: int) -> bool:
+        """At a clean end: removes every segment whose entries stand in files."""
+        try:
+            self._retire(self._journal.release({}))
+            if carried:
+                from nbrun.storage.format import segment_name
+
+                files.remove(self._folder / FOLDER / segment_name(carried))
+            files.sync_folder(self._folder)
+        except OSError as e:
+            self._on_fault(e)
+            return False
+        return True
+
+    # ---- the files thread
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                while not self._due or self._broken:
+                    if self._closing:
+                        return
+                    if not self._work.wait(LOOK_S) and not self._broken:
+                        self._look_for_stale()
+                if self._closing:
+                    return
+                book = self._due.popleft()
+                self._busy += 1
+            self._file(book, last=book.ended)
+
+    def _drain(self) -> None:
+        while True:
+            with self._lock:
+                if not self._due or self._broken:
+                    return
+                book = self._due.popleft()
+                self._busy += 1
+            self._file(book, last=True)
+
+    def _look_for_stale(self) -> None:
+        """Called with the lock held: the oldest changes that no file tells yet are due."""
+        now = time.monotonic()
+        for book in self._open:
+            if now - book.dirty_since < STALE_S:
+                break
+            if not book.filing and now - book.dirty_since > COST_RATIO * book.file_cost_s:
+                book.filing = True
+                self._due.append(book)
+
+    def _file(self, book: Book, last: bool) -> None:
+        began = time.monotonic()
+        try:
+            freed = write_sample(book, self._folder, self._tmp / (book.name + ".tmp"), self._journal.read)
+            self._on_filed(book)
+            with self._lock:
+                book.file_cost_s = time.monotonic() - began
+                self._open.pop(book, None)
+                if book.max_seq > book.filed_seq:
+                    book.dirty_since = time.monotonic()
+                    self._open[book] = None
+            self._retire(self._journal.release(freed))
+            fault = None
+        except OSError as e:
+            fault = e
+        with self._lock:
+            self._busy -= 1
+            if fault is not None:
+                self._due.append(book)
+                self._broken = True
+            else:
+                book.filing = False
+                if book.ended and not book.unsaved and book.max_seq > book.filed_seq:
+                    book.filing = True
+                    self._due.append(book)
+            if self._broken or not (self._due or self._busy):
+                self._settled.notify_all()
+        if fault is not None:
+            self._on_fault(fault)
+
+    def _retire(self, segments: list[Segment]) -> None:
+        if not segments:
+            return
+        with self._retiring:
+            files.sync_folder(self._folder)
+            self._journal.retire([s for s in segments if s.number in self._journal.segments])

@@ -1,0 +1,179 @@
+"""All saved entries of a sample, each once: its file in any format, its match record, and the journal, merged.
+
+Pure reading, from any thread, with or without the lock. The higher seq wins (F4); an entry is told by its identity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+from zlib import crc32
+
+import orjson
+
+from nbrun.samples import key_text
+from nbrun.storage import values
+from nbrun.storage.book import IN_FILE, IN_SEGMENT, Attempt
+from nbrun.storage.format import ATTEMPT, ENTRY, ENTRY_HEAD, HEADER
+from nbrun.storage.match import OldMatch, old_key
+from nbrun.storage.replay import LogScan, list_segments, read_log
+from nbrun.storage.samplefile import NBRUN, FileInfo, OldFile, entry_heads, parse_old
+
+Identity = tuple[str, bytes, int]  # group, key, occurrence
+
+
+class Stored(NamedTuple):
+    """One saved entry and where its bytes are. `body` is there for old entries only, already in nbrun's form.
+
+    `matched` is False where an old file's entries were never matched with a dataset.
+    """
+
+    group: str
+    index: int | None
+    key: bytes
+    occurrence: int
+    seq: int
+    status: str
+    where: int
+    offset: int
+    length: int
+    body: bytes | None = None
+    matched: bool = True
+
+    @property
+    def identity(self) -> Identity:
+        """What tells it from others of the sample."""
+        return self.group, self.key, self.occurrence
+
+
+@dataclass
+class JournalIndex:
+    """What stands in the segments: entries and open attempts by sample, headers, the highest seq, damage."""
+
+    entries: dict[str, dict[Identity, Stored]] = field(default_factory=dict)
+    attempts: dict[str, dict[Identity, Attempt]] = field(default_factory=dict)
+    headers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    counts: dict[int, int] = field(default_factory=dict)  # segment -> entries in it
+    max_seq: int = 0
+    damaged: dict[int, LogScan] = field(default_factory=dict)
+    segments: dict[int, Path] = field(default_factory=dict)
+
+
+def index_journal(folder: Path) -> JournalIndex:
+    """Reads all segments. Raises FileNotFoundError where one vanished meanwhile (list again, F7)."""
+    out = JournalIndex()
+    for number, path in list_segments(folder):
+        scan = LogScan()
+        out.segments[number] = path
+        out.counts[number] = 0
+        for record in read_log(path, scan):
+            if record.kind == ENTRY:
+                _take_entry(out, number, record.body, record.whose, record.offset)
+            elif record.kind == HEADER:
+                header = orjson.loads(record.body)
+                out.headers[header["id"]] = header
+            elif record.kind == ATTEMPT:
+                _take_attempt(out, record.body, record.whose)
+        if scan.damaged:
+            out.damaged[number] = scan
+    return out
+
+
+def _take_entry(out: JournalIndex, number: int, body: bytes, whose: bytes | None, offset: int) -> None:
+    head = ENTRY_HEAD.match(body)
+    if head is None or whose is None:
+        return
+    sample_id, group = orjson.loads(whose)
+    index, key, occurrence, seq, status = head.groups()
+    stored = Stored(
+        group, None if index == b"null" else int(index), bytes.fromhex(key.decode()), int(occurrence), int(seq),
+        status.decode(), number + IN_SEGMENT, offset, len(body),
+    )  # fmt: skip
+    out.counts[number] += 1
+    out.max_seq = max(out.max_seq, stored.seq)
+    of_sample = out.entries.setdefault(sample_id, {})
+    before = of_sample.get(stored.identity)
+    if before is None or stored.seq >= before.seq:
+        of_sample[stored.identity] = stored
+    if sample_id in out.attempts:
+        out.attempts[sample_id].pop(stored.identity, None)
+
+
+def _take_attempt(out: JournalIndex, body: bytes, whose: bytes | None) -> None:
+    value = orjson.loads(body)
+    sample_id, group = orjson.loads(whose or b"[]")
+    identity = (group, bytes.fromhex(value["key"][3:]), value["occurrence"])
+    out.attempts.setdefault(sample_id, {})[identity] = Attempt(value["attempt"], value["hint"], value["previous"])
+
+
+def merge(path: Path | None, info: FileInfo | None, match: Mapping[str, Any] | None, journal: Mapping[Identity, Stored]) -> list[Stored]:
+    """The entries of one sample, file first in its order, then what only the journal holds.
+
+    Raises:
+        Unreadable: an old file that can't be parsed.
+        OSError: the file can't be read.
+    """
+    merged: dict[Identity, Stored] = {}
+    if path is not None and info is not None:
+        for stored in _of_file(path, info, match):
+            before = merged.get(stored.identity)
+            if before is None or stored.seq > before.seq:
+                merged[stored.identity] = stored
+    for identity, stored in journal.items():
+        before = merged.get(identity)
+        if before is None or stored.seq > before.seq:
+            merged[identity] = stored
+    return list(merged.values())
+
+
+def _of_file(path: Path, info: FileInfo, match: Mapping[str, Any] | None) -> Iterator[Stored]:
+    if info.source == NBRUN:
+        with open(path, "rb") as f:
+            for h in entry_heads(f):
+                yield Stored(h.group, h.index, h.key, h.occurrence, h.seq, h.status, IN_FILE, h.offset, h.length)
+        return
+    data = path.read_bytes()
+    old = parse_old(data)
+    yield from old_entries(old, places_in(old, match, data))
+
+
+def places_in(old: OldFile, match: Mapping[str, Any] | None, data: bytes) -> list[OldMatch] | None:
+    """What the match record says of this very content, or None."""
+    if match is None or match["size"] != len(data) or match["crc"] != crc32(data):
+        return None
+    return [
+        OldMatch(group, rank, None, index, bytes.fromhex(key[3:]), occurrence)
+        for group, rows in match["groups"].items()
+        for rank, (index, key, occurrence) in enumerate(rows)
+    ]
+
+
+def old_entries(old: OldFile, places: list[OldMatch] | None) -> Iterator[Stored]:
+    """The entries of an old file in nbrun's form; without places, equal ones are told apart by their order."""
+    matched = places is not None
+    if places is None:
+        places = []
+        for group, rows in old.groups.items():
+            seen: dict[bytes, int] = {}
+            for rank, row in enumerate(rows):
+                key = old_key(row)
+                occurrence = seen.get(key, 0)
+                seen[key] = occurrence + 1
+                places.append(OldMatch(group, rank, None, None, key, occurrence))
+    for place in places:
+        row = old.groups[place.group][place.rank]
+        body = old_body(row, place, old)
+        yield Stored(place.group, place.index, place.key, place.occurrence, 0, "done", 0, 0, len(body), body, matched)
+
+
+def old_body(row: Mapping[str, Any], place: OldMatch, old: OldFile) -> bytes:
+    """An entry of the older program, as nbrun writes entries."""
+    body, _ = values.encode({
+        "index": place.index, "key": key_text(place.key), "occurrence": place.occurrence, "seq": 0, "status": "done",
+        "language": row.get("language"), "solution": row.get("solution"), "result": row.get("result"), "attempts": 1,
+        "started_at": None, "duration_s": None, "run_id": "", "context": "",
+        "worker_id": old.worker_id or "", "api_used": old.api_used or "",
+    })  # fmt: skip
+    return body

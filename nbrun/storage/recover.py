@@ -1,0 +1,175 @@
+"""After an unclean end: what only the journal holds goes into the samples' files, so that old segments can go.
+
+Called by the thread that opens a directory, with its lock held. Costs by what is unfinished: samples whose file says that
+it holds all that the journal has (F5) aren't touched.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+
+from nbrun import verdicts
+from nbrun.storage import files, samplefile
+from nbrun.storage.book import IN_FILE, IN_SEGMENT, Attempt
+from nbrun.storage.directory import Directory, Problem
+from nbrun.storage.filing import chunked
+from nbrun.storage.format import ATTEMPT, HEADER, dump, frame, progress_object, segment_name
+from nbrun.storage.merge import Identity, JournalIndex, Stored, index_journal, merge
+from nbrun.storage.samplefile import FileInfo, Unreadable
+
+
+class Recovery:
+    """What recovering found: attempts that go on, the next seq, and the next segment's number."""
+
+    def __init__(self) -> None:
+        self.attempts: dict[str, dict[Identity, Attempt]] = {}
+        self.next_seq = 1
+        self.next_segment = 1
+        self.recovered = 0
+
+
+def recover(directory: Directory) -> Recovery:
+    """Files what the journal holds and removes the old segments. Raises OSError where the disk refuses."""
+    out = Recovery()
+    index = index_journal(directory.inner)
+    infos = directory.listing.by_id
+    out.next_seq = 1 + max([index.max_seq, *(i.max_seq for i in infos.values()), *(m["seq"] for m in directory.matches.values())], default=0)
+    out.next_segment = 1 + max(index.segments, default=0)
+    segments: dict[int, int] = {}
+    try:
+        for sample_id, journal in index.entries.items():
+            info = infos.get(sample_id)
+            newest = max(s.seq for s in journal.values())
+            if info is not None and info.source == samplefile.NBRUN and info.max_seq >= newest:
+                continue
+            infos[sample_id] = _file_sample(directory, index, sample_id, info, journal, segments)
+            out.recovered += 1
+    finally:
+        for fd in segments.values():
+            os.close(fd)
+    if index.segments:
+        _retire(directory, index, out)
+    return out
+
+
+def _file_sample(
+    directory: Directory, index: JournalIndex, sample_id: str, info: FileInfo | None,
+    journal: dict[Identity, Stored], segments: dict[int, int],
+) -> FileInfo:  # fmt: skip
+    header = index.headers.get(sample_id, {})
+    if info is None and (damaged := directory.listing.damaged.pop(sample_id, None)):
+        directory.set_aside(damaged)
+    name = info.name if info else str(header.get("name") or directory.name_for(sample_id))
+    path = directory.path / name
+    match = directory.matches.get(sample_id)
+    try:
+        stored = merge(path if info else None, info, match, journal)
+    except Unreadable as e:
+        directory.listing.problems.append(Problem(str(path), str(e), sample_id))
+        directory.set_aside(name)
+        info, stored = None, list(journal.values())
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC) if info else -1
+    try:
+        def body(s: Stored) -> bytes:
+            if s.body is not None:
+                return s.body
+            if s.where == IN_FILE:
+                return files.read_at(fd, s.offset, s.length)
+            number = s.where - IN_SEGMENT
+            if number not in segments:
+                segments[number] = os.open(index.segments[number], os.O_RDONLY | os.O_CLOEXEC)
+            return files.read_at(segments[number], s.offset, s.length)
+
+        parts = _parts(sample_id, header, info, match, stored, body)
+        files.replace_file(path, chunked(parts), directory.inner / "tmp" / (name + ".tmp"))
+    finally:
+        if fd >= 0:
+            os.close(fd)
+    return samplefile.peek(path)
+
+
+def _parts(sample_id: str, header: dict[str, Any], info: FileInfo | None, match: Any, stored: list[Stored], body: Any) -> Iterator[bytes]:
+    groups: dict[str, list[Stored]] = {g: [] for g in header.get("totals", {})}
+    for s in stored:
+        groups.setdefault(s.group, []).append(s)
+    counts = {"done": Counter[str](), "errors": Counter[str]()}
+    verdict_counts, runs, contexts = Counter[str](), Counter[str](), Counter[str]()
+    yield samplefile.opening(sample_id)
+    last: dict[str, Any] = {}
+    for name, entries in groups.items():
+        entries.sort(key=lambda s: (s.index is None, s.index or 0, s.seq))
+        yield samplefile.group_opening(name)
+        for i, s in enumerate(entries):
+            data = body(s)
+            yield data
+            yield b",\n" if i + 1 < len(entries) else b"\n"
+            if s.index is None:
+                continue
+            last = entry = orjson.loads(data)
+            counts["done" if s.status == "done" else "errors"][name] += 1
+            if s.status == "done":
+                runs[entry["run_id"]] += 1
+                contexts[entry["context"]] += 1
+                verdict = verdicts.of(entry["result"])
+                if verdict is not None:
+                    verdict_counts[str(verdict)] += 1
+        yield b"],\n"
+    done = counts["done"]
+    totals = dict(header.get("totals") or (match or {}).get("totals") or {g: len(e) for g, e in groups.items()})
+    complete = all(done[g] == n for g, n in totals.items())
+    summary = {
+        "max_seq": max(s.seq for s in stored), "identities": header.get("identities", ""), "done": sum(done.values()),
+        "errors": dict(counts["errors"]), "verdicts": verdict_counts, "runs": runs, "contexts": contexts,
+    }  # fmt: skip
+    layout = samplefile.Layout(
+        sample_id, totals, done, complete, summary, last.get("api_used", ""), last.get("worker_id", "")
+    )
+    yield samplefile.closing(layout, progress_object(totals, done, complete))
+
+
+def _retire(directory: Directory, index: JournalIndex, out: Recovery) -> None:
+    """Everything stands in files: old segments go, but attempts that go on are carried into a new one first."""
+    files.sync_folder(directory.path)
+    out.attempts = {k: v for k, v in index.attempts.items() if v}
+    if out.attempts:
+        _carry_attempts(directory, index, out)
+    for number, path in index.segments.items():
+        scan = index.damaged.get(number)
+        if scan is None:
+            files.remove(path)
+            continue
+        directory.listing.problems.append(
+            Problem(str(path), f"has {len(scan.damaged)} damaged records; it is kept in .nbrun/damaged/")
+        )
+        files.move(path, directory.inner / "damaged" / path.name)
+
+
+def _carry_attempts(directory: Directory, index: JournalIndex, out: Recovery) -> None:
+    lines: list[bytes] = []
+    for sample_id, of_sample in out.attempts.items():
+        header = index.headers.get(sample_id)
+        if header:
+            lines.append(frame(HEADER, dump(header)))
+        for (group, key, occurrence), a in of_sample.items():
+            lines.append(frame(ATTEMPT, attempt_body(key, occurrence, a), dump([sample_id, group])))
+    segment = files.AppendFile(directory.inner / segment_name(out.next_segment), new=True)
+    out.next_segment += 1
+    try:
+        segment.append(b"".join(lines))
+        segment.sync()
+        files.sync_folder(directory.inner)
+    finally:
+        segment.close()
+
+
+def attempt_body(key: bytes, occurrence: int, attempt: Attempt, reason: str = "") -> bytes:
+    """The body of an attempt record."""
+    return dump({
+        "key": "k1:" + key.hex(), "occurrence": occurrence, "attempt": attempt.attempt, "reason": reason,
+        "hint": attempt.hint, "previous": attempt.previous,
+    })  # fmt: skip

@@ -1,0 +1,232 @@
+"""Reads and lays out a sample's file, in each of the three formats.
+
+Pure functions over bytes and descriptors; used by writers and readers alike, from any thread. Formats: see format.py.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+
+from nbrun.storage.format import ENTRY_HEAD, FORMAT
+
+HEAD_BYTES, TAIL_BYTES = 1024, 4096
+_NBRUN_HEAD = b'{\n"format": "nbrun/'
+_ID = re.compile(rb'"id"\s*:\s*("(?:[^"\\]|\\.)*"|-?\d+)')
+_SUMMARY = re.compile(rb'\n"summary": (\{.*\}),\n"progress": (\{.*\})\n\}\n\Z')
+_PROGRESS = re.compile(rb'"progress"\s*:\s*(\{[^{}]*\})\s*\}\s*\Z')
+_RESULT_LIST = re.compile(rb'("(?:[^"\\]|\\.)*_result"): \[\n')
+NBRUN, PROGRESS, LEGACY = "nbrun", "progress", "legacy"
+
+
+class Unreadable(Exception):
+    """The file holds no results that can be read; the message says why."""
+
+
+@dataclass(slots=True)
+class FileInfo:
+    """What head and tail of a file tell. `summary` is there for nbrun's own files only."""
+
+    name: str
+    sample_id: str
+    source: str
+    size: int
+    mtime_ns: int
+    summary: Mapping[str, Any] | None = None
+    progress: Mapping[str, Any] | None = None
+
+    @property
+    def max_seq(self) -> int:
+        """The highest seq in it; 0 for an old file."""
+        return int(self.summary["max_seq"]) if self.summary else 0
+
+    @property
+    def is_complete(self) -> bool:
+        """What the file says of itself; of an old file it is not to be trusted."""
+        return bool(self.progress and self.progress.get("is_complete"))
+
+
+class EntryHead(NamedTuple):
+    """What an entry's first keys tell, and where it stands in its file."""
+
+    group: str
+    index: int | None
+    key: bytes
+    occurrence: int
+    seq: int
+    status: str
+    offset: int
+    length: int
+
+
+def peek(path: Path) -> FileInfo:
+    """Reads head and tail only.
+
+    Raises:
+        Unreadable: no sample's file, or one that is cut short.
+        OSError: it can't be opened.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        stat = os.fstat(fd)
+        size = stat.st_size
+        head = os.pread(fd, HEAD_BYTES, 0)
+        tail = head if size <= len(head) else os.pread(fd, TAIL_BYTES, max(0, size - TAIL_BYTES))
+        if head.startswith(_NBRUN_HEAD):
+            found = _SUMMARY.search(tail) or (_SUMMARY.search(os.pread(fd, size, 0)) if size > TAIL_BYTES else None)
+            return _own_info(path.name, head, found, size, stat.st_mtime_ns)
+        return _old_info(path.name, head, tail, size, stat.st_mtime_ns)
+    except IsADirectoryError:
+        raise Unreadable("is a folder") from None
+    finally:
+        os.close(fd)
+
+
+def _own_info(name: str, head: bytes, found: re.Match[bytes] | None, size: int, mtime_ns: int) -> FileInfo:
+    version = head[len(_NBRUN_HEAD) :].split(b'"', 1)[0]
+    if version != FORMAT.split("/")[1].encode():
+        raise Unreadable(f"was written in format nbrun/{version.decode('utf-8', 'replace')}; this nbrun knows {FORMAT}")
+    sample_id = _read_id(head)
+    if found is None:
+        raise Unreadable("is cut short or was changed by hand: its last lines are missing")
+    try:
+        return FileInfo(name, sample_id, NBRUN, size, mtime_ns, orjson.loads(found[1]), orjson.loads(found[2]))
+    except ValueError:
+        raise Unreadable("its last lines are damaged") from None
+
+
+def _old_info(name: str, head: bytes, tail: bytes, size: int, mtime_ns: int) -> FileInfo:
+    if size == 0:
+        raise Unreadable("is empty")
+    if not head.lstrip().startswith(b"{"):
+        raise Unreadable("is no JSON object")
+    if b'_result"' not in head and b'"id"' not in head:
+        raise Unreadable("is no sample's file (it has no id)")
+    sample_id = _read_id(head)
+    if not tail.rstrip().endswith(b"}"):
+        raise Unreadable("is cut short")
+    found = _PROGRESS.search(tail)
+    progress = orjson.loads(found[1]) if found else None
+    return FileInfo(name, sample_id, PROGRESS if found else LEGACY, size, mtime_ns, None, progress)
+
+
+def _read_id(head: bytes) -> str:
+    found = _ID.search(head)
+    if found is None:
+        raise Unreadable("is no sample's file (it has no id)")
+    return str(orjson.loads(found[1]))
+
+
+def claimed_id(path: Path) -> str | None:
+    """The id that a damaged file begins with, if it can still be read."""
+    try:
+        with open(path, "rb") as f:
+            return _read_id(f.read(HEAD_BYTES))
+    except (OSError, Unreadable, ValueError):
+        return None
+
+
+def entry_heads(lines: Iterable[bytes]) -> Iterator[EntryHead]:
+    """The entries of a file in nbrun's format, in its order; lines that are no entries are passed over.
+
+    Args:
+        lines: the file's lines with their line feeds, such as the file opened for reading bytes.
+    """
+    group = ""
+    at = 0
+    for line in lines:
+        if line.startswith(b'{"index":'):
+            found = ENTRY_HEAD.match(line)
+            if found and group:
+                index, key, occurrence, seq, status = found.groups()
+                yield EntryHead(
+                    group, None if index == b"null" else int(index), bytes.fromhex(key.decode()), int(occurrence),
+                    int(seq), status.decode(), at, len(line.rstrip(b"\n").removesuffix(b",")),
+                )  # fmt: skip
+        elif line.endswith(b"[\n") and (title := _RESULT_LIST.match(line)):
+            group = str(orjson.loads(title[1])).removesuffix("_result")
+        at += len(line)
+
+
+@dataclass(slots=True)
+class OldFile:
+    """A file of the older program, parsed."""
+
+    sample_id: str
+    groups: dict[str, list[dict[str, Any]]]
+    api_used: str | None
+    worker_id: str | None
+    progress: dict[str, Any] | None
+
+
+def parse_old(data: bytes) -> OldFile:
+    """The older program's file.
+
+    Raises:
+        Unreadable: no JSON (cut short), or JSON of another shape.
+    """
+    try:
+        value = orjson.loads(data)
+    except ValueError:
+        value = _parse_loosely(data)
+    if not isinstance(value, dict) or "id" not in value:
+        raise Unreadable("is JSON of another shape: no object with an id")
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for name, rows in value.items():
+        if not name.endswith("_result"):
+            continue
+        if not isinstance(rows, list) or not all(isinstance(r, dict) for r in rows):
+            raise Unreadable(f"is JSON of another shape: {name!r} is no list of objects")
+        groups[name.removesuffix("_result")] = rows
+    if not groups:
+        raise Unreadable("is JSON of another shape: it has an id but no results")
+    progress = value.get("progress")
+    return OldFile(
+        str(value["id"]), groups, value.get("api_used"), value.get("worker_id"), progress if isinstance(progress, dict) else None
+    )
+
+
+def _parse_loosely(data: bytes) -> Any:
+    """What Python's json wrote and strict JSON doesn't allow: NaN, lone surrogates, huge integers."""
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as e:
+        raise Unreadable(f"is no valid JSON ({e})") from None
+
+
+@dataclass(slots=True)
+class Layout:
+    """Everything of a file but its entries."""
+
+    sample_id: str
+    totals: dict[str, int]
+    completed: dict[str, int]
+    is_complete: bool
+    summary: dict[str, Any]
+    api_used: str = ""
+    worker_id: str = ""
+    groups: dict[str, list[Any]] = field(default_factory=dict)  # group -> what stands for its entries, in order
+
+
+def opening(sample_id: str) -> bytes:
+    """The first lines of a file."""
+    return b'{\n"format": "nbrun/1",\n"id": %b,\n' % orjson.dumps(sample_id)
+
+
+def group_opening(group: str) -> bytes:
+    """The line before a group's entries."""
+    return orjson.dumps(group + "_result") + b": [\n"
+
+
+def closing(layout: Layout, progress: bytes) -> bytes:
+    """The last lines of a file."""
+    return b'"api_used": %b,\n"worker_id": %b,\n"summary": %b,\n"progress": %b\n}\n' % (
+        orjson.dumps(layout.api_used), orjson.dumps(layout.worker_id), orjson.dumps(layout.summary), progress,
+    )  # fmt: skip

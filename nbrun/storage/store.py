@@ -1,0 +1,443 @@
+"""The results directory as a running kernel writes it: opens samples, takes results, keeps their files.
+
+Threads:
+    opener    `ResultStore(...)`, `close`: the thread that starts a run or ends it
+    feeder    `begin`, one sample after another
+    workers   `encode`, `put`, `put_attempt`, `ended` (model.ResultSink)
+    journal   "nbrun-journal": saves; tells the store which books were touched
+    files     "nbrun-files" (see filer.py)
+`_lock` protects what books say of unsaved and ended tasks; it is never held over I/O.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+import orjson
+
+from nbrun import verdicts
+from nbrun.model import Outcome, Retry, Status
+from nbrun.samples import Sample, key_text
+from nbrun.storage import samplefile, values
+from nbrun.storage.book import DONE, ERROR, IN_FILE, MISSING, NOWHERE, Attempt, Book, Orphan
+from nbrun.storage.directory import Directory, Problem
+from nbrun.storage.filer import Filer
+from nbrun.storage.filing import write_sample
+from nbrun.storage.journal import EntryRecord, Journal
+from nbrun.storage.lock import DirectoryLock
+from nbrun.storage.match import OldMatch, match_old, match_own, moved
+from nbrun.storage.merge import Identity, old_body, places_in
+from nbrun.storage.recover import attempt_body, recover
+from nbrun.storage.samplefile import NBRUN, EntryHead, FileInfo, Unreadable
+
+Again = Callable[[Mapping[str, Any], int], bool]
+Fresh = Callable[[str, str], bool]
+
+
+@dataclass(slots=True)
+class Found:
+    """What earlier runs left of a sample. `book` is None where nothing is missing."""
+
+    book: Book | None
+    total: int
+    done: int = 0
+    verdicts: Mapping[str, int] = field(default_factory=dict)
+    accepted: int = 0
+    rejected: int = 0
+    runs: Mapping[str, int] = field(default_factory=dict)
+    contexts: Mapping[str, int] = field(default_factory=dict)
+    changed: int = 0  # entries that match no item any more
+
+
+class ResultStore:
+    """One process's hold on a results directory, from open to close.
+
+    Args:
+        path: the results directory; made where it is missing.
+        run: the run record (run_id, settings, …), saved before the first result can be.
+        keep_items: store each item in its entry.
+        on_fault, on_mended: called when the disk refuses, and when it takes results again.
+
+    Raises:
+        ResultsInUseError, StorageError, FormatError.
+    """
+
+    def __init__(
+        self, path: Path, run: Mapping[str, Any], *, keep_items: bool = True,
+        on_fault: Callable[[OSError], None] = lambda e: None,
+    ) -> None:  # fmt: skip
+        self.path = path
+        self.run_id: str = run["run_id"]
+        self._keep_items = keep_items
+        self._lock = threading.Lock()
+        self.directory = Directory(path)
+        self._guard = DirectoryLock(self.directory.inner / "lock")
+        try:
+            self.directory.scan()
+            self.earlier_runs = self.directory.runs()
+            recovery = recover(self.directory)
+            self._old_attempts = recovery.attempts
+            self.recovered = recovery.recovered
+            self._carried = recovery.next_segment - 1 if recovery.attempts else 0
+            self.directory.run_log.append({**run, "seq": recovery.next_seq - 1})
+            self._seq_floor = recovery.next_seq - 1
+            self.journal = Journal(
+                self.directory.inner, recovery.next_segment, recovery.next_seq, self.run_id, self._saved, on_fault
+            )
+            self.filer = Filer(path, self.journal, on_fault, self._filed)
+        except BaseException:
+            self.directory.close()
+            self._guard.release()
+            raise
+
+    @property
+    def problems(self) -> list[Problem]:
+        """What could not be read, so far."""
+        return self.directory.listing.problems
+
+    # ---- feeder
+
+    def begin(
+        self, sample: Sample, redo: Mapping[Identity, str | None] | None = None,
+        fresh: Fresh | None = None, again: Again | None = None,
+    ) -> Found:  # fmt: skip
+        """Matches a sample with what is saved of it.
+
+        Args:
+            redo: identities that run again although they are done, with the run_id of the result that shall be replaced
+                (None: whatever stands there).
+            fresh: told run_id and context of saved results; those for which it says False run again.
+            again: asked with each saved entry and its position; True runs it again.
+        """
+        info = self.directory.listing.by_id.get(sample.id)
+        if info is not None and not redo and again is None and self._is_finished(sample, info):
+            found = self._finished(sample, info)
+            if fresh is None or all(fresh(r, c) for r in found.runs for c in found.contexts):
+                return found
+        book = Book(sample, info.name if info else "")
+        if info is None:
+            self._begin_without_file(book)
+        else:
+            self._begin_with_file(book, info)
+        self._take_attempts(book)
+        self._choose(book, redo or {}, fresh, again)
+        found = _found(book, set(book.missing))
+        if book.missing:
+            found.book = book
+        return found
+
+    def _is_finished(self, sample: Sample, info: FileInfo) -> bool:
+        identities = sample.identities.hex()
+        if info.source == NBRUN:
+            return info.is_complete and info.summary is not None and info.summary["identities"] == identities
+        match = self.directory.matches.get(sample.id)
+        return bool(
+            match and match["complete"] and match["identities"] == identities
+            and match["size"] == info.size and match["mtime_ns"] == info.mtime_ns
+        )  # fmt: skip
+
+    def _finished(self, sample: Sample, info: FileInfo) -> Found:
+        summary = info.summary or self.directory.matches[sample.id]
+        counts = summary["verdicts"]
+        accepted = counts.get("Accepted", 0)
+        return Found(
+            None, sample.total, sample.total, counts, accepted, sum(counts.values()) - accepted,
+            summary.get("runs", {}), summary.get("contexts", {}),
+        )  # fmt: skip
+
+    def _begin_without_file(self, book: Book) -> None:
+        damaged = self.directory.listing.damaged.pop(book.sample_id, None)
+        if damaged is None:
+            book.name = self.directory.name_for(book.sample_id)
+            return
+        heads = _salvage(self.path / damaged)
+        aside = self.directory.set_aside(damaged)
+        book.name = self.directory.name_for(book.sample_id)
+        if heads:
+            self._take_own(book, [h for h, _ in heads], aside, dict(heads))
+
+    def _begin_with_file(self, book: Book, info: FileInfo) -> None:
+        path = self.path / info.name
+        if info.source == NBRUN:
+            with open(path, "rb") as f:
+                heads = list(samplefile.entry_heads(f))
+            self._take_own(book, heads, path, None)
+            book.max_seq = book.filed_seq = info.max_seq
+            return
+        try:
+            self._take_old(book, path, info)
+        except Unreadable as e:
+            self.directory.listing.problems.append(Problem(str(path), str(e), book.sample_id))
+            self.directory.set_aside(info.name)
+            self.directory.listing.by_id.pop(book.sample_id, None)
+            book.name = self.directory.name_for(book.sample_id)
+
+    def _take_own(self, book: Book, heads: list[EntryHead], path: Path, bodies: dict[EntryHead, bytes] | None) -> None:
+        found, orphans = match_own(book.sample, heads)
+        with open(path, "rb") as f:
+            for position, h in found.items():
+                f.seek(h.offset)
+                entry = orjson.loads(f.read(h.length))
+                verdict = verdicts.of(entry["result"])
+                made = book.maker(verdict and str(verdict), entry["run_id"], entry["context"])
+                code = DONE if h.status == "done" else ERROR
+                where = IN_FILE if bodies is None else NOWHERE
+                book.settle(position, h.seq, code, where, h.offset, h.length, made)
+                book.api_used, book.worker_id = entry["api_used"] or book.api_used, entry["worker_id"] or book.worker_id
+                if bodies is not None:
+                    book.bodies[position] = bodies[h]
+        for h in orphans:
+            body = None if bodies is None else bodies[h]
+            where = IN_FILE if bodies is None else NOWHERE
+            book.orphans.append(Orphan(h.group, h.key, h.occurrence, h.seq, where, h.offset, h.length, body))
+        if bodies is not None or moved(book.sample, found, orphans):
+            self._file_now(book)
+
+    def _take_old(self, book: Book, path: Path, info: FileInfo) -> None:
+        data = path.read_bytes()
+        old = samplefile.parse_old(data)
+        matches = match_old(book.sample, old)
+        for m in matches:
+            row = old.groups[m.group][m.rank]
+            body = old_body(row, m, old)
+            if m.position is None:
+                book.orphans.append(Orphan(m.group, m.key, m.occurrence, 0, NOWHERE, 0, 0, body))
+                continue
+            verdict = verdicts.of(row.get("result"))
+            book.settle(m.position, 0, DONE, NOWHERE, 0, 0, book.maker(verdict and str(verdict), "", ""))
+            book.bodies[m.position] = body
+        book.api_used, book.worker_id = old.api_used or "", old.worker_id or ""
+        known = self.directory.matches.get(book.sample_id)
+        places = places_in(old, known, data)
+        if places is None or [m._replace(position=None) for m in matches] != places or not self._is_same(known, book):
+            self._settle_matches(book, info, data, matches)
+
+    @staticmethod
+    def _is_same(known: Mapping[str, Any] | None, book: Book) -> bool:
+        return known is not None and known["identities"] == book.sample.identities.hex()
+
+    def _settle_matches(self, book: Book, info: FileInfo, data: bytes, matches: list[OldMatch]) -> None:
+        """Saves which old entry is which item (design: readers join it; the old file stays as it is)."""
+        groups: dict[str, list[Any]] = {}
+        for m in matches:
+            groups.setdefault(m.group, []).append([m.index, key_text(m.key), m.occurrence])
+        found = _found(book)
+        record = {
+            "seq": self._seq_floor, "id": book.sample_id, "size": len(data), "mtime_ns": info.mtime_ns, "crc": crc32(data),
+            "identities": book.sample.identities.hex(), "complete": found.done == found.total, "totals": book.totals,
+            "verdicts": found.verdicts, "groups": groups,
+        }  # fmt: skip
+        self.directory.match_log.append(record)
+        del record["groups"]
+        self.directory.matches[book.sample_id] = record
+
+    def _take_attempts(self, book: Book) -> None:
+        waiting = self._old_attempts.pop(book.sample_id, None)
+        if not waiting:
+            return
+        for g in book.sample.groups:
+            for rank in range(len(g.runnable)):
+                attempt = waiting.get((g.name, g.key(rank), g.occurrence(rank)))
+                position = g.base + rank
+                if attempt is not None and book.status[position] != DONE:
+                    book.attempts[position] = attempt
+                    self.journal.put_attempt(book, position, attempt_body(g.key(rank), g.occurrence(rank), attempt))
+
+    def _choose(
+        self, book: Book, redo: Mapping[Identity, str | None], fresh: Fresh | None, again: Again | None
+    ) -> None:
+        """Settles which positions run: what has no result, and what was asked for."""
+        status = book.status
+        chosen = [p for p in range(len(status)) if status[p] != DONE]
+        if redo or fresh is not None or again is not None:
+            for position in range(len(status)):
+                if status[position] == DONE and self._runs_again(book, position, redo, fresh, again):
+                    chosen.append(position)
+            chosen.sort()
+        book.missing = chosen
+
+    def _runs_again(
+        self, book: Book, position: int, redo: Mapping[Identity, str | None], fresh: Fresh | None, again: Again | None
+    ) -> bool:
+        _, run_id, context = book.makers[book.made[position]]
+        if redo:
+            group, rank = book.sample.locate(position)
+            identity = (group.name, group.key(rank), group.occurrence(rank))
+            if identity in redo and redo[identity] in (None, run_id):
+                return True
+        if fresh is not None and not fresh(run_id, context):
+            return True
+        return again is not None and again(values.decode(orjson.loads(self.body_of(book, position))), position)
+
+    def body_of(self, book: Book, position: int) -> bytes:
+        """An entry's bytes, wherever they are. Feeder only (before the sample is worked on)."""
+        body = book.bodies.get(position)
+        if body is not None:
+            return body
+        with open(self.path / book.name, "rb") as f:
+            f.seek(book.offset[position])
+            return f.read(book.length[position])
+
+    def _file_now(self, book: Book) -> None:
+        write_sample(book, self.path, self.directory.inner / "tmp" / (book.name + ".tmp"), self.journal.read)
+        self._filed(book)
+
+    # ---- workers: model.ResultSink
+
+    def encode(self, book: Book, position: int, outcome: Outcome) -> tuple[EntryRecord, str | None]:
+        """See ResultSink: the entry, complete but for its seq."""
+        number = book.group_number(position)
+        group = book.sample.groups[number]
+        fields: dict[str, Any] = {}
+        if self._keep_items:
+            item = group.items[group.runnable[position - group.base]]
+            if type(item) is dict and len(item) == 2 and "language" in item and "solution" in item:
+                fields["language"], fields["solution"] = item["language"], item["solution"]
+            else:
+                fields["item"] = item
+        result = outcome.result
+        fields["result"] = result
+        fields["attempts"] = outcome.attempts
+        fields["started_at"] = outcome.started_at
+        fields["duration_s"] = outcome.duration_s
+        if outcome.error is not None:
+            fields["error"] = outcome.error
+        fields["run_id"] = self.run_id
+        fields["context"] = book.sample.context
+        fields["worker_id"] = outcome.worker_id
+        api = result.get("api_used", "") if type(result) is dict else ""
+        fields["api_used"] = api if type(api) is str else ""
+        data, lossy = values.encode(fields)
+        if outcome.status is Status.DONE:
+            code, tail = DONE, b',"status":"done",' + data[1:]
+        else:
+            code, tail = ERROR, b',"status":"error",' + data[1:]
+        if lossy:
+            tail = tail[:-1] + b',"lossy":true}'
+        book.worker_id = outcome.worker_id
+        if api:
+            book.api_used = fields["api_used"]
+        verdict = verdicts.of(result) if code == DONE else None
+        return (book, position, book.head(position, number), tail, number, code, verdict), verdict
+
+    def put(self, records: list[EntryRecord]) -> None:
+        """See ResultSink. All records are of one sample."""
+        self.journal.put(records)
+        self.filer.help()
+
+    def put_attempt(self, book: Book, position: int, attempt: int, retry: Retry) -> None:
+        """See ResultSink."""
+        data, _ = values.encode({"hint": dict(retry.hint), "previous": retry.result})
+        kept = Attempt(attempt, **orjson.loads(data))
+        book.attempts[position] = kept._replace(previous=retry.result)
+        group, rank = book.sample.locate(position)
+        self.journal.put_attempt(book, position, attempt_body(group.key(rank), group.occurrence(rank), kept, retry.reason))
+
+    def ended(self, book: Book) -> None:
+        """See ResultSink."""
+        with self._lock:
+            book.ended = True
+        self._saved([book], 0)
+
+    def reopen(self, book: Book) -> None:
+        """Tasks of an ended sample are queued again."""
+        with self._lock:
+            book.ended = False
+
+    # ---- journal's and files threads
+
+    def _saved(self, books: list[Book], count: int) -> None:
+        due = []
+        with self._lock:
+            for book in books:
+                if book.ended and not book.unsaved and not book.filing:
+                    book.filing = True
+                    due.append(book)
+        self.filer.touched(books)
+        for book in due:
+            self.filer.file_soon(book)
+
+    def _filed(self, book: Book) -> None:
+        """A sample's file was written: later runs of this directory in this process find it."""
+        info = samplefile.FileInfo(book.name, book.sample_id, NBRUN, 0, 0)
+        self.directory.listing.by_id[book.sample_id] = info
+
+    # ---- control
+
+    @property
+    def unsaved(self) -> int:
+        """Results that ended but are not on the disk."""
+        return self.journal.unsaved
+
+    @property
+    def saved(self) -> int:
+        """Results of this run that are on the disk."""
+        return self.journal.saved
+
+    def mend(self) -> None:
+        """Try again after a fault."""
+        self.journal.mend()
+        self.filer.mend()
+
+    def finish(self, timeout_s: float | None = None) -> bool:
+        """Saves what waits and writes every file that is due. False on a standing fault: try again after `mend`."""
+        return self.journal.flush(timeout_s) and self.filer.finish(timeout_s)
+
+    def close(self, timeout_s: float | None = None, *, clean: bool = True) -> None:
+        """Gives the directory up.
+
+        Args:
+            clean: `finish` went well, so the files alone are complete and the segments may go.
+        """
+        self.filer.close()
+        if clean and not self.journal.has_open_attempts and not self._old_attempts:
+            self.journal.end_segment()
+            self.filer.retire_all(self._carried)
+        self.journal.close(timeout_s)
+        self.directory.close()
+        self._guard.release()
+
+
+def _found(book: Book, chosen: Container[int] = ()) -> Found:
+    """What the book holds, without the results that are about to be replaced."""
+    found = Found(None, len(book.status), changed=len(book.orphans))
+    counts: dict[str, int] = {}
+    runs: dict[str, int] = {}
+    contexts: dict[str, int] = {}
+    for position, status in enumerate(book.status):
+        if status != DONE or position in chosen:
+            continue
+        verdict, run_id, context = book.makers[book.made[position]]
+        found.done += 1
+        runs[run_id] = runs.get(run_id, 0) + 1
+        contexts[context] = contexts.get(context, 0) + 1
+        if verdict is not None:
+            counts[verdict] = counts.get(verdict, 0) + 1
+    found.verdicts, found.runs, found.contexts = counts, runs, contexts
+    found.accepted = counts.get("Accepted", 0)
+    found.rejected = sum(counts.values()) - found.accepted
+    return found
+
+
+def _salvage(path: Path) -> list[tuple[EntryHead, bytes]]:
+    """The whole entries of a damaged file in nbrun's format."""
+    out: list[tuple[EntryHead, bytes]] = []
+    try:
+        with open(path, "rb") as f:
+            heads = list(samplefile.entry_heads(f))
+            for h in heads:
+                f.seek(h.offset)
+                body = f.read(h.length)
+                try:
+                    orjson.loads(body)
+                except ValueError:
+                    continue
+                out.append((h, body))
+    except OSError:
+        return []
+    return out
