@@ -141,6 +141,8 @@ class Feed:
         layout: list[tuple[str, int, int]] = [("names", len(ids), 1)] if ids else []
         parts = [ids]
         for name, values in columns:
+            if not values:
+                continue
             width, packed = pack(values)
             layout.append((name, len(values), width))
             parts.append(packed)
@@ -196,9 +198,9 @@ def pack(values: Sequence[int]) -> tuple[int, bytes]:
 def decode(message: Message) -> dict[str, Any]:
     """The columns of a message: what the view's script does, for tests and for other readers."""
     columns: dict[str, Any] = {}
-    offset = 0
+    offset, buffer = 0, b"".join(message.buffers)
     for name, length, width in message.content.get("layout", ()):
-        part = message.buffers[0][offset : offset + length * width]
+        part = buffer[offset : offset + length * width]
         offset += length * width
         if name == "names":
             columns[name] = json.loads(part)

@@ -1,0 +1,183 @@
+"""Progress -> messages: what travels, how often, and that a view which reads them knows the board."""
+
+from __future__ import annotations
+
+import json
+
+from fake_run import FakeRun, samples
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nbrun.model import State
+from nbrun.panel.feed import COUNTS, NOTES_S, TRACEBACK_CHARS, Feed, Message, decode, pack
+
+#: So far apart that nothing is held back for being too frequent.
+LATER = 10.0
+
+
+class Reader:
+    """What a view does with messages, in Python."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.rows: dict[int, dict[str, int]] = {}
+        self.head: dict[str, object] = {}
+        self.notes: list[dict[str, object]] = []
+        self.seq = 0
+
+    def read(self, message: Message) -> None:
+        content, columns = message.content, decode(message)
+        json.dumps(content)
+        if content["kind"] == "all":
+            self.__init__()  # type: ignore[misc]
+        else:
+            assert content["seq"] == self.seq + 1
+        self.seq = content["seq"]
+        first = len(self.names)
+        self.names += columns.get("names", [])
+        for i, total in enumerate(columns.get("total", [])):
+            self.rows[first + i] = {"total": total, "work": 0} | dict.fromkeys(COUNTS, 0)
+        at = columns.get("at", range(len(self.names)))
+        for name in COUNTS:
+            for number, value in zip(at, columns.get(name, []), strict=name in columns):
+                self.rows[number][name] = value
+        for number, value in zip(columns.get("work_at", []), columns.get("work", []), strict=True):
+            self.rows[number]["work"] = value
+        self.head |= content["head"]
+        self.notes += content.get("notes", [])
+
+    def agrees_with(self, run: FakeRun) -> bool:
+        rows = {
+            s.number: {
+                "total": s.total,
+                "done": s.done,
+                "accepted": s.accepted,
+                "rejected": s.rejected,
+                "errors": s.errors,
+                "work": run.at_work.get(s.number, 0),
+            }
+            for s in run.board.changed_since(0)
+        }
+        names = [s.sample_id for s in sorted(run.board.changed_since(0), key=lambda s: s.number)]
+        return self.rows == rows and self.names == names and self.head["done"] == run.progress.done
+
+
+def read_all(feed: Feed, reader: Reader, run: FakeRun, now: float) -> None:
+    message = feed.delta(run.progress, now)
+    if message is not None:
+        reader.read(message)
+
+
+def test_names_and_totals_travel_once_then_only_what_changed() -> None:
+    run, feed, reader = FakeRun(samples(1000)), Feed(), Reader()
+    first = feed.delta(run.progress, 0)
+    assert first is not None
+    reader.read(first)
+    assert reader.agrees_with(run)
+    run.end(7, "Accepted", "WrongAnswer")
+    run.at_work = {7: 1, 8: 2}
+    second = feed.delta(run.progress, LATER)
+    assert second is not None
+    assert "names" not in decode(second)
+    assert decode(second)["at"] == [7]
+    assert sum(map(len, second.buffers)) < 20
+    assert len(json.dumps(second.content)) < 600
+    reader.read(second)
+    assert reader.agrees_with(run)
+
+
+def test_nothing_when_nothing_changes() -> None:
+    run, feed = FakeRun(samples(10)), Feed()
+    run.end(1, "Accepted")
+    run.state = State.PAUSED
+    assert feed.delta(run.progress, 0) is not None
+    for i in range(1, 50):
+        assert feed.delta(run.progress, i * LATER) is None
+
+
+def test_a_new_view_gets_everything_in_one_message_and_goes_on_from_there() -> None:
+    run, feed, reader = FakeRun(samples(300)), Feed(), Reader()
+    for number in range(100):
+        run.end(number, "Accepted", None)
+        run.at_work = {number: 3}
+        feed.delta(run.progress, number * LATER)
+    reader.read(feed.whole())
+    assert reader.agrees_with(run)
+    run.end(299, "WrongAnswer")
+    read_all(feed, reader, run, 1e6)
+    assert reader.agrees_with(run)
+
+
+operations = st.lists(
+    st.one_of(
+        st.tuples(st.just("sample"), st.text(max_size=5), st.integers(0, 70_000)),
+        st.tuples(st.just("end"), st.integers(0, 30), st.integers(1, 300)),
+        st.tuples(st.just("work"), st.integers(0, 30), st.integers(0, 3)),
+        st.tuples(st.just("send"), st.just(0), st.just(0)),
+        st.tuples(st.just("whole"), st.just(0), st.just(0)),
+    ),
+    max_size=40,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(operations)
+def test_any_sequence_of_messages_tells_what_the_board_holds(steps: list[tuple[str, object, int]]) -> None:
+    run, feed, reader, now, known = FakeRun(), Feed(), Reader(), 0.0, 0
+    for what, which, n in steps:
+        now += LATER
+        if what == "sample":
+            run.board.add_sample(str(which), n)
+            known += 1
+        elif what == "end" and known:
+            run.end(int(str(which)) % known, *["Accepted"] * n, None, "WrongAnswer")
+        elif what == "work" and known:
+            run.at_work = {**run.at_work, int(str(which)) % known: n}
+        elif what == "send":
+            read_all(feed, reader, run, now)
+        elif what == "whole":
+            read_all(feed, reader, run, now)
+            reader.read(feed.whole())
+    read_all(feed, reader, run, now + LATER)
+    assert reader.agrees_with(run)
+
+
+def test_errors_travel_in_bunches_and_cut() -> None:
+    run, feed, reader = FakeRun(samples(3)), Feed(), Reader()
+    read_all(feed, reader, run, 0)
+    run.fail(0, "x" * 5000, "m" * 5000, "start" + "t" * 9000 + "end")
+    read_all(feed, reader, run, NOTES_S)
+    (note,) = reader.notes
+    assert len(str(note["traceback"])) == TRACEBACK_CHARS
+    assert str(note["traceback"]).endswith("end"), "a traceback's end says most"
+    assert len(str(note["sample_id"])) == 300
+    for i in range(100):
+        run.fail(0, f"s{i}")
+    read_all(feed, reader, run, NOTES_S + 0.2)
+    assert len(reader.notes) == 1, "too soon"
+    read_all(feed, reader, run, 3 * NOTES_S)
+    assert [note["sample_id"] for note in reader.notes[1:]] == ["s95", "s96", "s97", "s98", "s99"]
+
+
+def test_a_rate_that_drifts_alone_is_worth_a_message_only_now_and_then() -> None:
+    run, feed = FakeRun(samples(10)), Feed()
+    run.end(1, "Accepted")
+    sent = [feed.delta(run.progress, 0.2 * i) is not None for i in range(20)]
+    assert sum(sent) <= 3
+
+
+def test_ids_that_utf8_cannot_hold_still_travel() -> None:
+    run, feed, reader = FakeRun({"\ud800": 1, "a\nb": 1, "<script>": 1, "🙂": 2}, results="\udcff"), Feed(), Reader()
+    run.fail(0, "\ud800", "\ud800")
+    read_all(feed, reader, run, 0)
+    assert reader.names == ["?", "a\nb", "<script>", "🙂"]
+    json.dumps(reader.notes, ensure_ascii=False).encode()
+    json.dumps(reader.head, ensure_ascii=False).encode()
+
+
+def test_columns_take_the_smallest_width_that_holds_them() -> None:
+    assert pack([]) == (1, b"")
+    assert pack([255])[0] == 1
+    assert pack([256])[0] == 2
+    assert pack([65_535])[0] == 2
+    assert pack([65_536])[0] == 4

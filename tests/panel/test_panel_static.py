@@ -1,0 +1,83 @@
+"""The form that needs no widgets: true, escaped, and made without the widget libraries."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import pytest
+from fake_run import FakeRun
+
+from nbrun.model import State
+from nbrun.panel import static_html, static_text
+
+NASTY = "<script>alert(1)</script>\"'&<img src=x onerror=alert(2)>"
+
+
+class Tags(HTMLParser):
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: set[str] = set()
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes |= {name for name, _ in attrs}
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def nasty_run() -> FakeRun:
+    run = FakeRun({NASTY: 10}, results=NASTY)
+    run.end(0, "Accepted", "WrongAnswer", NASTY)
+    run.fail(0, NASTY, NASTY, NASTY)
+    run.message = NASTY
+    return run
+
+
+@pytest.mark.parametrize("state", list(State))
+def test_whatever_comes_from_outside_is_text(state: State) -> None:
+    run = nasty_run()
+    run.state = state
+    page = Tags(static_html(run.progress, css_class='x" onload="alert(3)'))
+    assert set(page.tags) <= {"div", "b", "small", "code"}
+    assert page.attributes <= {"class", "style", "title", "role", "aria-label"}
+    assert NASTY in page.text
+
+
+def test_how_it_ended_and_what_to_type_next() -> None:
+    run = FakeRun({"a": 3}, results="out")
+    run.end(0, "Accepted", "WrongAnswer", None)
+    run.state = State.DONE
+    for text in (static_text(run.progress), Tags(static_html(run.progress)).text):
+        assert "Done: 2 of 3 tasks, 1 error" in text
+        assert "nbrun.load_results('out')" in text
+        assert "Accepted 1" in text
+
+
+def test_a_running_state_says_when_it_was_seen_and_how_to_go_on() -> None:
+    run = FakeRun({"a": 3})
+    text = static_text(run.progress)
+    assert text.startswith("Running: 0 of 3 tasks")
+    assert "Last seen at" in text
+    assert "run the cell again" in text
+
+
+def test_the_total_may_be_unknown() -> None:
+    run = FakeRun()
+    assert "0 tasks" in static_text(run.progress)
+    run.board.add_sample("a", 5)
+    assert "0 tasks" in Tags(static_html(run.progress)).text
+
+
+def test_no_widget_library_is_loaded_before_a_panel_is_made() -> None:
+    code = (
+        "import sys, nbrun.panel; nbrun.panel.static_html; "
+        "print([m for m in ('ipywidgets', 'anywidget', 'IPython', 'traitlets', 'pandas') if m in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
