@@ -1,0 +1,195 @@
+"""A result, of any age, -> its verdict.
+
+Called by engine, storage and frames from any thread, for every result: pure functions, no I/O, no state. A result that
+carries a `verdict` costs one look-up; one in SandboxFusion's shape is read as https://github.com/bytedance/SandboxFusion
+writes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import Any, TypeGuard
+
+
+class Verdict(StrEnum):
+    """What a judge says of a solution. `JudgeError` is a fault of the machinery and says nothing of the solution."""
+
+    ACCEPTED = "Accepted"
+    WRONG_ANSWER = "WrongAnswer"
+    TIME_LIMIT_EXCEEDED = "TimeLimitExceeded"
+    MEMORY_LIMIT_EXCEEDED = "MemoryLimitExceeded"
+    OUTPUT_LIMIT_EXCEEDED = "OutputLimitExceeded"
+    RUNTIME_ERROR = "RuntimeError"
+    COMPILE_ERROR = "CompileError"
+    JUDGE_ERROR = "JudgeError"
+
+
+#: Verdicts that reject a solution.
+REJECTED = frozenset(Verdict) - {Verdict.ACCEPTED, Verdict.JUDGE_ERROR}
+#: A longer text under `verdict` is prose (a language model's, say), not a verdict: it would be counted one by one.
+_LONGEST = 64
+#: From here on the server loses output, or stalls until the time is up.
+_SERVER_OUTPUT_BYTES = 131_072
+
+
+def of(result: Any) -> str | None:
+    """The verdict in a result; None where it is no judgement at all.
+
+    A `verdict` of your own (a short text) is taken as it stands. Otherwise the verdict is that of the first failing
+    test in the data's order, and JudgeError if the machinery failed any of them. `accepted: false` without a test
+    to show for it is what SandboxFusion's client says when the server fails: JudgeError.
+
+    Example:
+        >>> of({"accepted": False, "tests": [{"passed": False, "exec_info": {"status": "Success"}}]})
+        'WrongAnswer'
+        >>> of({"text": "hello"}) is None
+        True
+    """
+    if type(result) is not dict and not isinstance(result, Mapping):  # the exact type first: this is the hot path
+        return None
+    verdict = result.get("verdict")
+    if isinstance(verdict, str) and 0 < len(verdict) <= _LONGEST:
+        return verdict
+    accepted = result.get("accepted")
+    if accepted is True:
+        return "Accepted"
+    if accepted is False:
+        return _of_rejected(result)
+    if accepted is None and ("run_result" in result or result.get("status") == "SandboxError"):
+        return _of_run(result, None)
+    return None
+
+
+def accepted(result: Any) -> bool | None:
+    """True if accepted, False if rejected, None where nothing is known of the solution.
+
+    Example:
+        >>> accepted({"verdict": "CompileError"}), accepted({"verdict": "JudgeError"}), accepted({"n": 1})
+        (False, None, None)
+    """
+    verdict = of(result)
+    if verdict == Verdict.ACCEPTED:
+        return True
+    if verdict in REJECTED:
+        return False
+    if verdict == Verdict.JUDGE_ERROR or not isinstance(result, Mapping):
+        return None
+    told = result.get("accepted")
+    return told if isinstance(told, bool) else None
+
+
+def tests_summary(result: Any) -> tuple[int | None, int | None, float | None]:
+    """How many tests were run, how many passed, and the longest time of one in seconds; None for what is not told.
+
+    Example:
+        >>> tests_summary({"tests": [{"passed": True, "exec_info": {"run_result": {"execution_time": 0.5}}}]})
+        (1, 1, 0.5)
+    """
+    tests = result.get("tests") if isinstance(result, Mapping) else None
+    if not _is_list(tests):
+        return None, None, None
+    passed, longest = 0, None
+    for test in tests:
+        if not isinstance(test, Mapping):
+            continue
+        passed += test.get("passed") is True
+        run = _mapping(_mapping(test.get("exec_info")).get("run_result"))
+        time_s = run.get("execution_time")
+        if isinstance(time_s, (int, float)) and (longest is None or time_s > longest):
+            longest = float(time_s)
+    return len(tests), passed, longest
+
+
+def is_syntax_error(stderr: str) -> bool:
+    """Whether Python refused the source itself: such a report has no traceback above it, one of `eval` has.
+
+    Example:
+        >>> is_syntax_error('  File "main.py", line 1\\n    def f(:\\n          ^\\nSyntaxError: invalid syntax\\n')
+        True
+    """
+    if "Traceback (most recent call last)" in stderr or not stderr.rstrip():
+        return False
+    last = stderr.rstrip().rsplit("\n", 1)[-1]
+    return last.startswith(("SyntaxError:", "IndentationError:", "TabError:"))
+
+
+def _of_rejected(result: Mapping[str, Any]) -> str | None:
+    tests = result.get("tests")
+    if not _is_list(tests):
+        return "JudgeError" if "tests" in result or result.get("error") else None
+    first: str | None = None
+    for test in tests:
+        verdict = _of_test(_mapping(test))
+        if verdict == Verdict.JUDGE_ERROR:
+            return "JudgeError"
+        if first is None and verdict != Verdict.ACCEPTED:
+            first = verdict
+    return first or "JudgeError"  # no test failed, or none was run: nothing here rejects the solution
+
+
+def _of_test(test: Mapping[str, Any]) -> str:
+    if test.get("passed") is True:
+        return "Accepted"
+    run = test.get("exec_info")
+    if not isinstance(run, Mapping):
+        return "JudgeError"
+    expected = _mapping(_mapping(test.get("test_info")).get("output")).get("stdout")
+    return _of_run(run, expected if isinstance(expected, str) else None) or "WrongAnswer"
+
+
+def _of_run(run: Mapping[str, Any], expected: str | None) -> str | None:
+    """What is wrong with one execution; None if it ended well (its output may be wrong all the same)."""
+    if run.get("status") == "SandboxError":
+        return "JudgeError"
+    compiled, ran = run.get("compile_result"), run.get("run_result")
+    if isinstance(compiled, Mapping) and not _ended_well(compiled):
+        # A compiler that ran out of time, or isn't there, says nothing of the source.
+        return "JudgeError" if compiled.get("status") != "Finished" or _is_missing(compiled) else "CompileError"
+    if not isinstance(ran, Mapping):
+        return "JudgeError" if run.get("status") != "Success" else None
+    status = ran.get("status")
+    if status == "TimeLimitExceeded":
+        return "JudgeError" if _stalled(ran, expected) else "TimeLimitExceeded"
+    if status in REJECTED:
+        return str(status)
+    if status not in ("Finished", None):
+        return "JudgeError"
+    if ran.get("return_code") in (0, None):
+        return None
+    if _is_missing(ran):
+        return "JudgeError"
+    return "CompileError" if is_syntax_error(_text(ran, "stderr")) else "RuntimeError"
+
+
+def _ended_well(run: Mapping[str, Any]) -> bool:
+    return run.get("status") in ("Finished", None) and run.get("return_code") in (0, None)
+
+
+def _is_missing(run: Mapping[str, Any]) -> bool:
+    """A shell that found no compiler or interpreter: a fault of the server."""
+    return run.get("return_code") == 127 and "command not found" in _text(run, "stderr")
+
+
+def _stalled(run: Mapping[str, Any], expected: str | None) -> bool:
+    """Whether the server, not the program, ran out of time: it stalls on long output. Wrong output is wrong anyway."""
+    stdout = _text(run, "stdout")
+    if len(stdout) < _SERVER_OUTPUT_BYTES and len(stdout.encode("utf-8", "replace")) < _SERVER_OUTPUT_BYTES:
+        return False
+    if expected is None:
+        return True
+    words = stdout.split()[:-1]  # the last one may be cut
+    return words == expected.split()[: len(words)]
+
+
+def _is_list(value: Any) -> TypeGuard[Sequence[Any]]:
+    return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _text(run: Mapping[str, Any], name: str) -> str:
+    value = run.get(name)
+    return value if isinstance(value, str) else ""
