@@ -1,0 +1,48 @@
+"""Is this output right? Compares what a program wrote with what was expected, token by token.
+
+Called by worker threads; pure functions.
+"""
+
+from __future__ import annotations
+
+import re
+
+#: How far a number may be off, absolute or relative, where the expected one is written as a decimal.
+TOLERANCE = 1e-5
+
+_DECIMAL = re.compile(rb"[+-]?(?:\d+\.\d*|\.\d+|\d+(?=[eE]))(?:[eE][+-]?\d+)?")  # with a point or an exponent
+_NUMBER = re.compile(rb"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
+
+
+def compare_tokens(expected: str | bytes, actual: str | bytes, tolerance: float = TOLERANCE) -> bool:
+    """Whether both hold the same tokens: what stands between ASCII whitespace, upper and lower case apart.
+
+    Where the expected token is written as a decimal (with a point or an exponent), a number within `tolerance` of it,
+    absolute or relative, will do: right programs print `0.5` and `0.500000`. Integers and words must be equal;
+    `nan` and `inf` are words.
+
+    Example:
+        >>> compare_tokens("0.5 7\\n", "0.5000001  7"), compare_tokens("7", "7.0"), compare_tokens("YES", "Yes")
+        (True, False, False)
+    """
+    want, got = _bytes(expected), _bytes(actual)
+    if want == got:
+        return True
+    tokens = want.split()
+    others = got.split(None, len(tokens))  # never more pieces than are wanted: the output may be a flood
+    if len(others) != len(tokens):
+        return False
+    if tokens:
+        others[-1] = others[-1].rstrip()
+    return all(a == b or _close(a, b, tolerance) for a, b in zip(tokens, others, strict=True))
+
+
+def _close(want: bytes, got: bytes, tolerance: float) -> bool:
+    if not _DECIMAL.fullmatch(want) or not _NUMBER.fullmatch(got):
+        return False
+    a, b = float(want), float(got)
+    return abs(a - b) <= tolerance * max(1.0, abs(a)) if abs(a) != float("inf") else a == b
+
+
+def _bytes(text: str | bytes) -> bytes:
+    return text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text

@@ -1,0 +1,170 @@
+"""Compiles each source once: a folder of built programs, by a digest of source, compiler and flags.
+
+Called by many worker threads at once. Nothing here outlives a crash but what a `cache_dir` of the user's holds: entries
+come into it whole, by a rename.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+
+from nbrun.errors import JudgeError
+from nbrun.judge.languages import Language
+from nbrun.judge.running import Ending, Leash, Limits, Warden
+
+#: For compilers; a source that needs more is not called wrong.
+COMPILE_LIMITS = Limits(time_limit_s=30.0, wall_limit_s=61.0, memory_limit_mb=2048.0, output_limit_mb=256.0)
+_KEPT_BYTES = 4096
+_RECORD = "compiled.json"
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """What a compiler said. `return_code` is 0 if it made a program."""
+
+    return_code: int
+    time_s: float
+    stderr: str
+
+
+@dataclass
+class _Entry:
+    """One built program. `lock` protects its folder while it is built; `users` is protected by the cache's lock."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    users: int = 0
+    size_bytes: int = 0
+
+
+class CompileCache:
+    """Built programs in a folder that never grows far beyond a limit: what was used longest ago goes first.
+
+    Threads: any number; two that want the same program wait for one compiler.
+    """
+
+    def __init__(self, folder: Path, limit_mb: float) -> None:
+        self._folder, self._limit_bytes = folder, int(limit_mb * (1 << 20))
+        self._lock = threading.Lock()  # protects _entries and their users and sizes
+        self._entries: OrderedDict[str, _Entry] = OrderedDict()
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in sorted((f for f in folder.iterdir() if (f / _RECORD).is_file()), key=lambda f: f.stat().st_mtime):
+            self._entries[old.name] = _Entry(size_bytes=_size_bytes(old))
+
+    @contextmanager
+    def program(
+        self, language: Language, source: bytes, build: Callable[[Path], Compiled]
+    ) -> Iterator[tuple[Path, Compiled]]:
+        """The folder with the built program and what the compiler said; it stays until the block is left.
+
+        `build` compiles inside the folder it is given, which holds the source; it is not called where it was before.
+        """
+        key = _key(language, source)
+        with self._lock:
+            entry = self._entries.setdefault(key, _Entry())
+            entry.users += 1
+            self._entries.move_to_end(key)
+        try:
+            folder = self._folder / key
+            with entry.lock:
+                compiled = _read(folder) or self._build(folder, language, source, build, entry)
+            yield folder, compiled
+        finally:
+            with self._lock:
+                entry.users -= 1
+                unused = self._unused()
+                for name in unused:
+                    self._entries.pop(name)
+            for name in unused:
+                shutil.rmtree(self._folder / name, ignore_errors=True)
+
+    def _build(
+        self, folder: Path, language: Language, source: bytes, build: Callable[[Path], Compiled], entry: _Entry
+    ) -> Compiled:
+        at = folder.with_name(f"{folder.name}.{os.getpid()}-{threading.get_ident()}.new")
+        try:
+            at.mkdir()
+            (at / language.source).write_bytes(source)
+            compiled = build(at)
+            (at / _RECORD).write_text(json.dumps(asdict(compiled)))
+            try:
+                at.rename(folder)
+            except OSError:
+                if _read(folder) is None:  # else another process that shares this cache was faster
+                    raise
+        finally:
+            shutil.rmtree(at, ignore_errors=True)
+        with self._lock:
+            entry.size_bytes = _size_bytes(folder)
+        return compiled
+
+    def _unused(self) -> list[str]:
+        """The entries to let go, oldest first, so that the others fit. Called under the lock."""
+        excess = sum(entry.size_bytes for entry in self._entries.values()) - self._limit_bytes
+        names = []
+        for name, entry in self._entries.items():
+            if excess <= 0:
+                break
+            if not entry.users:
+                names.append(name)
+                excess -= entry.size_bytes
+        return names
+
+
+def compile_with(warden: Warden, language: Language, folder: Path, leash: Leash, limits: Limits) -> Compiled:
+    """Compiles what lies in a folder, inside the warden and under limits.
+
+    Raises:
+        JudgeError: there is no compiler, or it exceeded the limits or was killed: that says nothing of the source.
+    """
+    out = folder / "compiler.out"
+    null = Path(os.devnull)
+    env = {"PATH": os.environ.get("PATH", os.defpath), "TMPDIR": str(folder), "HOME": str(folder), "LANG": "C.UTF-8"}
+    started = time.monotonic()
+    ending = warden.run(
+        language.command(language.compile, str(folder)), cwd=folder,
+        streams={"stdin": null, "stdout": null, "stderr": out}, env=env, limits=limits, leash=leash,
+    )  # fmt: skip
+    stderr = out.read_bytes()[:_KEPT_BYTES].decode("utf-8", "replace").replace(f"{folder}/", "")
+    out.unlink()
+    if _says_nothing(ending, limits, stderr):
+        raise JudgeError(
+            f"the compiler was ended by {ending.cause or f'signal or limit (return code {ending.return_code})'} after "
+            f"{time.monotonic() - started:.1f} s (limits: {limits}). That is no compile error. {stderr[-500:]}"
+        )
+    return Compiled(ending.return_code or 0, ending.cpu_s, stderr if ending.return_code else "")
+
+
+def _says_nothing(ending: Ending, limits: Limits, stderr: str) -> bool:
+    """Whether the machine, not the source, made the compiler fail."""
+    if ending.cause or ending.return_code is None or ending.return_code < 0 or ending.cpu_s > limits.time_limit_s:
+        return True
+    signs = ("Killed signal", "terminated program", "out of memory", "No space left on device", "File size limit")
+    return ending.return_code != 0 and any(sign in stderr for sign in signs)
+
+
+def _key(language: Language, source: bytes) -> str:
+    tool = language.tool
+    stat = os.stat(tool)  # a compiler that was updated is another compiler
+    about = [list(language.compile), language.source, tool, stat.st_size, stat.st_mtime_ns]
+    return blake2b(json.dumps(about).encode() + b"\0" + source, digest_size=16).hexdigest()
+
+
+def _read(folder: Path) -> Compiled | None:
+    try:
+        return Compiled(**json.loads((folder / _RECORD).read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _size_bytes(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.iterdir())

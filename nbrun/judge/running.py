@@ -1,0 +1,215 @@
+"""Runs one program under limits and tells what happened: the kernel's end of the line to the warden.
+
+Called by many worker threads at once, and by whoever cancels. The warden (see `nbrun.judge.warden`) starts with the
+first program, ends when the kernel does, and takes every program and the temporary folder with it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nbrun.errors import JudgeError
+from nbrun.judge.warden.supervision import STARVED
+
+_START = "import sys; sys.path.append(sys.argv[1]); from warden import main; main({fd}, {root!r}, {parent})"
+_MB = 1 << 20
+_ANSWER_S = 30.0  # a supervisor reports this long after the last limit at the latest
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a program may use. CPU time and memory count its descendants too; wall time leaves waiting for a CPU out.
+
+    Args:
+        time_limit_s: CPU time in seconds.
+        wall_limit_s: wall time in seconds.
+        memory_limit_mb: resident memory in MiB.
+        output_limit_mb: how large stdout, stderr or any file may get, in MiB; its folder may hold four times that.
+    """
+
+    time_limit_s: float
+    wall_limit_s: float
+    memory_limit_mb: float
+    output_limit_mb: float
+
+    @property
+    def output_bytes(self) -> int:
+        """`output_limit_mb` in bytes."""
+        return int(self.output_limit_mb * _MB)
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a program ended. `return_code` is minus the signal that killed it; `cause` names the limit that did:
+    `cpu`, `wall`, `memory`, `files`, or None."""
+
+    return_code: int | None
+    cause: str | None
+    cpu_s: float
+    wall_s: float
+    memory_mb: float
+
+
+class Leash:
+    """What `cancel` pulls: it ends the program that runs for one task, and lets none begin after it.
+
+    Threads: `pull` from any; the rest is its task's worker's.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # protects the two below
+        self._line: socket.socket | None = None
+        self.pulled = False
+
+    def pull(self) -> None:
+        """Ends the program. The worker hears of it when all of the program's processes are gone."""
+        with self._lock:
+            self.pulled = True
+            if self._line is not None:
+                _shut(self._line, socket.SHUT_WR)  # the supervisor sees the end of file; its report still comes
+
+    def check(self) -> None:
+        """Raises JudgeError once it was pulled."""
+        if self.pulled:
+            raise JudgeError("cancelled while it was judged: nothing is known of the solution.")
+
+    def hold(self, line: socket.socket | None) -> None:
+        """From now on `pull` ends what runs at the other end of this line."""
+        with self._lock:
+            self._line = line
+            if self.pulled and line is not None:
+                _shut(line, socket.SHUT_WR)
+
+
+class Warden:
+    """One warden process, with the temporary folder that it will remove.
+
+    Threads: any number run programs through it at once; nothing in it changes but the process itself.
+    """
+
+    def __init__(self) -> None:
+        if sys.platform == "win32":
+            raise JudgeError("LocalSandbox needs Linux or macOS (on Windows: WSL).")
+        self._kernel = os.getpid()
+        self.root = Path(tempfile.mkdtemp(prefix="nbrun-judge-"))
+        self._line, theirs = socket.socketpair()
+        code = _START.format(fd=theirs.fileno(), root=str(self.root), parent=self._kernel)
+        try:
+            with theirs, open(self._log, "wb") as log:
+                self._process = subprocess.Popen(
+                    [sys.executable or "python3", "-I", "-S", "-E", "-c", code, str(Path(__file__).parent)],
+                    stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=[theirs.fileno()],
+                    start_new_session=True, cwd="/",  # a session of its own: the stop button signals the kernel's group
+                )  # fmt: skip
+        except OSError as e:
+            self._line.close()
+            shutil.rmtree(self.root, ignore_errors=True)
+            raise JudgeError(f"the process that runs the programs did not start: {e}.") from e
+        self._end = weakref.finalize(self, _end, self._line, self._kernel)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it can run programs for this process (a forked copy of the kernel needs its own)."""
+        return self._kernel == os.getpid() and self._end.alive and self._process.poll() is None
+
+    @property
+    def _log(self) -> Path:
+        return self.root / "warden.log"
+
+    def close(self) -> None:
+        """Ends every program, removes the folder, and returns when that is done."""
+        self._end()
+        if self._kernel == os.getpid():
+            try:
+                self._process.wait(10)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+
+    def run(
+        self, argv: Sequence[str], *, cwd: Path, streams: Mapping[str, Path], env: Mapping[str, str], limits: Limits,
+        leash: Leash,
+    ) -> Ending:  # fmt: skip
+        """Runs a program to its end. `streams` names the files that are its `stdin`, `stdout` and `stderr`.
+
+        Raises:
+            JudgeError: it could not be started, was cancelled, or the machinery failed.
+        """
+        leash.check()
+        memory = int(limits.memory_limit_mb * _MB)
+        request = {
+            "argv": list(argv), "cwd": str(cwd), "env": dict(env), "cpu_s": limits.time_limit_s,
+            "wall_s": limits.wall_limit_s, "memory_bytes": memory, "file_bytes": limits.output_bytes,
+            "folder_bytes": 4 * limits.output_bytes,
+            # Only against a program that takes memory faster than it is watched: much of it is never touched.
+            "address_bytes": 2 * memory + 256 * _MB,
+        } | {name: str(path) for name, path in streams.items()}  # fmt: skip
+        report = self._ask(json.dumps(request).encode() + b"\n", STARVED * limits.wall_limit_s + _ANSWER_S, leash)
+        leash.check()
+        if report["failure"] is not None:
+            raise JudgeError(f"{argv[0]} could not be started: {report['failure']}")
+        return Ending(
+            report["return_code"], report["cause"], report["cpu_s"], report["wall_s"], report["memory_bytes"] / _MB
+        )
+
+    def _ask(self, request: bytes, patience_s: float, leash: Leash) -> dict[str, Any]:
+        ours, theirs = socket.socketpair()
+        with ours:
+            try:
+                with theirs:
+                    socket.send_fds(self._line, [b"r"], [theirs.fileno()])
+                leash.hold(ours)
+                ours.settimeout(patience_s)
+                ours.sendall(request)
+                answer = _read_line(ours)
+            except OSError as e:
+                leash.check()
+                raise JudgeError(f"the process that runs programs is gone or stuck: {e}. {self._last_words()}") from e
+            finally:
+                leash.hold(None)
+        if not answer:
+            leash.check()
+            raise JudgeError(f"a program's supervisor ended without a report, killed perhaps. {self._last_words()}")
+        report: dict[str, Any] = json.loads(answer)
+        return report
+
+    def _last_words(self) -> str:
+        try:
+            return self._log.read_text(errors="replace")[-2000:]
+        except OSError:
+            return ""
+
+
+def _end(line: socket.socket, kernel: int) -> None:
+    """Tells the warden to end. In a forked copy of the kernel it only lets go of the copy's descriptor."""
+    if kernel == os.getpid():
+        _shut(line, socket.SHUT_RDWR)
+    line.close()
+
+
+def _shut(line: socket.socket, how: int) -> None:
+    try:
+        line.shutdown(how)
+    except OSError:
+        pass  # the other end is gone already
+
+
+def _read_line(line: socket.socket) -> bytes:
+    parts = []
+    while part := line.recv(65536):
+        parts.append(part)
+        if part.endswith(b"\n"):
+            break
+    return b"".join(parts)

@@ -1,0 +1,83 @@
+"""The process that runs programs for a sandbox, under limits, and ends all of them when its kernel ends.
+
+Started by `nbrun.judge.running` with `python -I -S -E`, as a package of its own that imports the standard library
+alone; nothing here runs in the kernel. Why a process of its own: limits must be set between fork and exec, which a
+kernel of many threads and gigabytes can't do safely or fast, and nobody else could end the programs once the kernel was
+killed.
+
+    kernel ── socket ──> warden            one byte and a descriptor for each program to be run
+                           └─ supervisor   one for each program: takes the request and gives the report over that
+                                └─ program descriptor; end of file there means: the kernel is gone, or cancels
+
+A supervisor is the subreaper of its program: whatever that leaves behind, in whatever session, becomes the supervisor's
+child and is killed with the rest.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import select
+import shutil
+import signal
+import socket
+import time
+
+from . import processes
+from .supervision import drain, supervise, wake_on_child
+
+
+def main(fd: int, root: str, parent: int) -> None:
+    """Serves the kernel at the other end of `fd` until that closes it or dies; then removes `root`."""
+    gc.disable()  # a collection would copy the pages that supervisors share
+    processes.become_subreaper()
+    wake = wake_on_child()
+    supervisors: set[int] = set()
+    with socket.socket(fileno=fd) as kernel:
+        poller = select.poll()
+        poller.register(kernel, select.POLLIN)
+        poller.register(wake, select.POLLIN)
+        while os.getppid() == parent:  # a forked copy of the kernel may hold the socket open after its death
+            ready = {f for f, _ in poller.poll(1000)}
+            drain(wake)
+            if kernel.fileno() in ready:
+                word, fds, _, _ = socket.recv_fds(kernel, 1, 1)
+                if not word:
+                    break
+                supervisors.add(_fork_supervisor(kernel, fds[0]))
+            _reap(supervisors)
+    _end(supervisors)
+    shutil.rmtree(root, ignore_errors=True)
+
+
+def _fork_supervisor(kernel: socket.socket, fd: int) -> int:
+    pid = os.fork()
+    if pid:
+        os.close(fd)
+        return pid
+    try:
+        kernel.close()  # else the kernel could go on writing to a dead warden
+        with socket.socket(fileno=fd) as line:
+            supervise(line)
+    finally:
+        os._exit(0)
+
+
+def _reap(supervisors: set[int]) -> None:
+    try:
+        while pid := os.waitpid(-1, os.WNOHANG)[0]:
+            supervisors.discard(pid)
+    except ChildProcessError:
+        supervisors.clear()
+    for pid in set(processes.children(os.getpid())) - supervisors:  # its supervisor was killed, by the program maybe
+        processes.kill(pid)
+
+
+def _end(supervisors: set[int]) -> None:
+    for pid in supervisors:
+        processes.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + 1.5
+    while supervisors and time.monotonic() < deadline:
+        time.sleep(0.005)
+        _reap(supervisors)
+    processes.kill_descendants(2.0)

@@ -1,0 +1,192 @@
+"""One program under its limits, from fork to the last of its descendants.
+
+All that a supervisor's process does; it has one thread. Isolation (what a program can see) is not done here: `_become`
+is the place for it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import select
+import signal
+import socket
+import time
+from typing import Any, NoReturn
+
+from . import processes
+
+_FOLDER_EVERY_S = 0.25
+#: A wall limit is stretched by what the program waited for a CPU, but never beyond so many times itself.
+STARVED = 10
+
+
+def supervise(line: socket.socket) -> None:
+    """Runs the one program that is asked for on `line`, and reports there how it ended."""
+    wake = wake_on_child()
+    processes.become_subreaper()
+    request = json.loads(line.makefile("rb").readline())
+    report = Supervision(request, line, wake).run()
+    try:
+        line.sendall(json.dumps(report).encode() + b"\n")
+    except OSError:
+        pass  # nobody listens any more
+
+
+class Supervision:
+    """One program under its limits, from fork to the last of its descendants.
+
+    Threads: none; it is all that its process does.
+    """
+
+    def __init__(self, request: dict[str, Any], line: socket.socket, wake: int) -> None:
+        self.request, self.line, self.wake = request, line, wake
+        self.cause: str | None = None  # which limit ended it
+        self.status: int | None = None  # as waitpid gave it
+        self.cpu_s = 0.0
+        self.memory_bytes = 0
+        self.started = time.monotonic()
+        self._folder_at = self.started + _FOLDER_EVERY_S
+
+    def run(self) -> dict[str, Any]:
+        self.pid, failure = _spawn(self.request)
+        if failure is None:
+            self._watch()
+        ended = time.monotonic()
+        self._kill_all()
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return {
+            "return_code": None if self.status is None else os.waitstatus_to_exitcode(self.status),
+            "cause": self.cause,
+            "failure": failure,
+            "cpu_s": max(self.cpu_s, usage.ru_utime + usage.ru_stime),
+            "wall_s": ended - self.started,
+            "memory_bytes": max(self.memory_bytes, processes.maxrss_bytes(usage)),
+        }
+
+    def _watch(self) -> None:
+        poller = select.poll()
+        poller.register(self.wake, select.POLLIN)
+        poller.register(self.line, select.POLLIN)
+        wait_ms = 5
+        while self.cause is None:
+            ready = {f for f, _ in poller.poll(wait_ms)}
+            if drain(self.wake) or self.line.fileno() in ready:
+                self.cause = "cancelled"  # told to end, or end of file
+            if self._reaped():
+                return
+            self.cause = self.cause or self._exceeded()
+            wait_ms = min(50, wait_ms * 2)
+
+    def _reaped(self) -> bool:
+        """Whether the program itself has ended; orphans of its that ended are taken away with it."""
+        try:
+            while True:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+                if pid == self.pid:
+                    self.status = status
+                if not pid:
+                    break
+        except ChildProcessError:
+            return True
+        return self.status is not None
+
+    def _exceeded(self) -> str | None:
+        """The limit that the living program and its descendants have passed by now."""
+        cpu_s, memory = processes.usage(processes.descendants(os.getpid()))
+        own = resource.getrusage(resource.RUSAGE_CHILDREN)
+        self.cpu_s = max(self.cpu_s, cpu_s + own.ru_utime + own.ru_stime)
+        self.memory_bytes = max(self.memory_bytes, memory)
+        request, now = self.request, time.monotonic()
+        if self.cpu_s > request["cpu_s"]:
+            return "cpu"
+        if self.memory_bytes > request["memory_bytes"]:
+            return "memory"
+        wall_s, limit_s = now - self.started, request["wall_s"]
+        if wall_s > limit_s and (wall_s - processes.run_delay_s(self.pid) > limit_s or wall_s > STARVED * limit_s):
+            return "wall"
+        if now > self._folder_at:
+            self._folder_at = now + _FOLDER_EVERY_S
+            if processes.folder_bytes(request["cwd"]) > request["folder_bytes"]:
+                return "files"
+        return None
+
+    def _kill_all(self) -> None:
+        try:
+            os.killpg(self.pid, signal.SIGKILL)
+        except OSError:
+            pass
+        status = processes.kill_descendants(5.0, self.pid)
+        self.status = status if self.status is None else self.status
+
+
+def _spawn(request: dict[str, Any]) -> tuple[int, str | None]:
+    """Starts the program -> its process id, and what kept it from starting."""
+    reading, writing = os.pipe()  # closed by a successful exec
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.close(reading)
+            _become(request)
+        except BaseException as e:
+            os.write(writing, f"{type(e).__name__}: {e}".encode()[:1000])
+        finally:
+            os._exit(127)
+    os.close(writing)
+    with open(reading, "rb") as pipe:
+        failure = pipe.read()
+    return pid, failure.decode(errors="replace") or None
+
+
+def _become(request: dict[str, Any]) -> NoReturn:
+    """Turns this forked process into the program."""
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)  # Python ignores some, and what is ignored stays so over exec
+    os.setsid()
+    os.umask(0o022)
+    os.chdir(request["cwd"])
+    new = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    for target, name, flags in ((0, "stdin", os.O_RDONLY), (1, "stdout", new), (2, "stderr", new)):
+        fd = os.open(request[name], flags, 0o600)
+        if fd != target:
+            os.dup2(fd, target)
+            os.close(fd)
+    cpu_s = int(request["cpu_s"]) + 2  # for each process alone; the supervisor counts them together, and sooner
+    _limit(resource.RLIMIT_CPU, cpu_s, cpu_s + 1)
+    _limit(resource.RLIMIT_FSIZE, request["file_bytes"])
+    _limit(resource.RLIMIT_CORE, 0)
+    # The whole memory may be stack. With a finite limit each thread would reserve as much; the address space bounds it.
+    _limit(resource.RLIMIT_STACK, resource.RLIM_INFINITY)
+    if request["address_bytes"]:
+        _limit(resource.RLIMIT_AS, request["address_bytes"])
+    os.execve(request["argv"][0], request["argv"], request["env"])
+
+
+def _limit(which: int, soft: int, hard: int | None = None) -> None:
+    top, infinity = resource.getrlimit(which)[1], resource.RLIM_INFINITY
+
+    def within(value: int) -> int:
+        return value if top == infinity else top if value == infinity else min(value, top)
+
+    resource.setrlimit(which, (within(soft), within(soft if hard is None else hard)))
+
+
+def wake_on_child() -> int:
+    """A pipe that becomes readable when a child ends or SIGTERM arrives. A pipe of an earlier call is replaced."""
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    os.set_blocking(writing, False)
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    for number in (signal.SIGCHLD, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
+    return reading
+
+
+def drain(wake: int) -> bool:
+    """Empties that pipe; True if SIGTERM was among the signals."""
+    try:
+        return signal.SIGTERM in os.read(wake, 4096)
+    except BlockingIOError:
+        return False
