@@ -19,13 +19,16 @@ class Store {
     this.heardAt = performance.now();
     this.askedAt = 0;
     this.unheard = 0; // questions in a row that nobody answered
-    this.ids = 0;
+    this.clicks = new Map(); // id -> [content, times sent] of those not answered yet
+    this.asked = 0;
+    this.page = Math.random().toString(36).slice(2);
     model.on("msg:custom", (content, buffers) => this.receive(content, buffers));
     model.on("comm:close", () => this.lose("gone"));
     model.on("comm_live_update", () => this.ask("ping"));
     this.kernel = model.widget_manager?.kernel; // JupyterLab and Notebook; elsewhere pings tell
     this.onStatus = (_, status) => /restarting|dead|terminating/.test(status) && this.lose("gone");
     this.kernel?.statusChanged?.connect(this.onStatus);
+    this.ask("ping"); // the first message starts the subshell in which clicks are served while a cell runs
     this.first = setTimeout(() => this.ask("hello"), 200); // messages that wait for this page come before that
     this.timer = setInterval(() => this.watch(), 1000);
   }
@@ -50,8 +53,11 @@ class Store {
     this.heardAt = performance.now();
     this.unheard = 0;
     if (this.lost && this.lost !== "gone") this.lose("");
-    if (content.kind === "answer") this.tell(content);
-    else if (content.kind === "pong") this.compare(content.seq);
+    if (content.kind === "answer") {
+      this.clicks.delete(content.id);
+      this.tell(content);
+    }
+    if (content.kind === "pong") this.compare(content.seq);
     else if (content.kind === "all") this.apply(content, buffers, true);
     else if (content.kind === "delta") {
       if (content.seq === this.seq + 1) this.apply(content, buffers, false);
@@ -126,9 +132,19 @@ class Store {
 
   /** Sends a click; answers come to the views with the id that this returns. */
   act(kind, more = {}) {
-    const id = `${kind}-${++this.ids}`;
-    this.send({ kind, id, ...more });
+    const id = `${this.page}-${++this.asked}`;
+    this.clicks.set(id, [{ kind, id, ...more }, 0]);
+    this.push(id);
     return id;
+  }
+
+  /** A message that went out before the subshell was there waits behind the running cell: so it is sent again, with the
+   * same id, of which the kernel takes the first that comes. */
+  push(id) {
+    const click = this.clicks.get(id);
+    if (!click || this.lost === "gone" || click[1]++ > 5) return;
+    this.send(click[0]);
+    setTimeout(() => this.push(id), 400 * 2 ** click[1]);
   }
 
   send(content) {

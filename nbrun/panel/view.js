@@ -153,11 +153,12 @@ class View {
     setAttribute(this.overall, "aria-valuenow", head.done + head.errors);
     setAttribute(this.overall, "aria-valuemax", total);
     setAttribute(this.overall, "aria-valuetext", head.count);
-    const share = head.total ? `${Math.floor((100 * (head.done + head.errors)) / head.total)} % · ` : "";
+    const percent = (100 * (head.done + head.errors)) / head.total;
+    const share = head.total ? `${percent < 10 ? percent.toFixed(1) : Math.floor(percent)} % · ` : "";
     const of = head.samples_total === null ? "" : ` of ${number(head.samples_total)}`;
     const unsaved = head.unsaved ? ` · ${number(head.unsaved)} results waiting to be saved` : "";
     setText(this.count, `${share}${head.count} · ${number(head.samples_done)}${of} samples finished${unsaved}`);
-    this.drawLegend(parts.filter(([name, , n]) => n || ["errors", "running", "left"].includes(name)), head.total === null);
+    this.drawLegend(parts.filter(([name, , n]) => n || (name === "left" && !ENDED.includes(head.state))), head.total === null);
     const verdicts = Object.entries(head.verdicts).filter(([name]) => name !== "Accepted").sort((a, b) => b[1] - a[1]);
     setText(this.verdicts, verdicts.slice(0, 12).map(([name, n]) => `${name} ${number(n)}`).join(" · "));
   }
@@ -217,7 +218,7 @@ class View {
     this.errors.hidden = !notes.length;
     if (this.notesShown === notes || !notes.length) return;
     this.notesShown = notes;
-    setText(this.errorsTitle, notes.length < head.errors ? `The last ${notes.length} errors` : `Last errors`);
+    setText(this.errorsTitle, `Last errors (${notes.length} of ${number(Math.max(notes.length, head.errors))})`);
     this.errorList.replaceChildren(...[...notes].reverse().map((note) =>
       h("details", {}, h("summary", {}, h("b", {}, note.type), `: ${note.message.slice(0, 200)} `,
         h("span", { class: "nbrun-quiet" }, h("bdi", {}, note.sample_id), ` · ${note.group} ${note.index}`)),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import uuid
 import weakref
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +47,11 @@ class Panel(anywidget.AnyWidget):
 
     def __init__(self, controls: RunControls) -> None:
         super().__init__(uid=uuid.uuid4().hex[:12], cell=_cell_number())
+        _serve_where_asked(self.comm)
         self._controls = controls
         self._displayed = False
+        self._clicks: deque[object] = deque(maxlen=500)  # ids of the last clicks
+        self._clicks_lock = threading.Lock()  # protects _clicks
         self._updater = Updater(controls, self._send_message, self._rewrite)
         self.on_msg(self._on_message)
         self._updater.wake()
@@ -88,9 +92,17 @@ class Panel(anywidget.AnyWidget):
             self._updater.want_whole()
         elif kind in ("hello", "ping"):
             self.send({"kind": "pong", "seq": seq})
-        else:
+        elif self._is_new(content.get("id")):
             self.send(self._act(str(kind), content) | {"kind": "answer", "id": content.get("id")})
             self._updater.wake()
+
+    def _is_new(self, click: object) -> bool:
+        """A view repeats a click that nobody answers: it may lie behind a running cell while a subshell is free."""
+        with self._clicks_lock:
+            if click is not None and click in self._clicks:
+                return False
+            self._clicks.append(click)
+            return True
 
     def _act(self, kind: str, content: dict[str, Any]) -> dict[str, Any]:
         """What a click asks for. What the run answers, also where it refuses, is for the view that asked."""
@@ -113,6 +125,16 @@ class Panel(anywidget.AnyWidget):
         except Exception as error:  # whatever it is, the person who clicked must see it, and a log would not be seen
             return {"text": f"{type(error).__name__}: {error}", "failed": True}
         return {}
+
+
+def _serve_where_asked(comm: Any) -> None:
+    """Clicks are served in the subshell to which the page sends them.
+
+    ipykernel 7.4 remembers for each comm where it was last written from and serves its messages there. The updater's
+    thread counts as the main shell, so that clicks would wait until the running cell ends.
+    """
+    if hasattr(comm, "_reply_subshell_for"):
+        comm._reply_subshell_for = lambda _data, asked: asked
 
 
 def _cell_number() -> str:

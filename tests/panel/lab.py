@@ -78,11 +78,12 @@ class Notebook:
     def ready(self) -> Notebook:
         self.page.wait_for_selector(".jp-Notebook .jp-Cell")
         self.page.wait_for_function(IDLE)
+        self.page.evaluate("window.nbrunBook = jupyterapp.shell.currentWidget")
         return self
 
     def run(self, index: int, *, wait: bool = True) -> None:
         self.page.evaluate(
-            """i => { const book = jupyterapp.shell.currentWidget.content; book.activeCellIndex = i;
+            """i => { const book = nbrunBook.content; book.activeCellIndex = i;
             (window.nbrunRan ??= {})[i] = false;
             jupyterapp.commands.execute('notebook:run-cell').finally(() => window.nbrunRan[i] = true); }""",
             index,
@@ -90,29 +91,46 @@ class Notebook:
         if wait:
             self.page.wait_for_function("i => window.nbrunRan[i]", arg=index)
 
+    def runs(self, index: int) -> bool:
+        """Has the cell that was run not ended yet?"""
+        return not self.page.evaluate("i => window.nbrunRan[i]", index)
+
+    def add(self, code: str) -> int:
+        """Appends a cell."""
+        return int(
+            self.page.evaluate(
+                """async code => { const book = nbrunBook.content;
+                book.activeCellIndex = book.widgets.length - 1;
+                await jupyterapp.commands.execute('notebook:insert-cell-below');
+                book.activeCell.model.sharedModel.setSource(code); return book.activeCellIndex; }""",
+                code,
+            )
+        )
+
     def ask(self, code: str) -> str:
         """Runs code in a new last cell and returns what it printed."""
-        index = self.page.evaluate(
-            """async code => { const book = jupyterapp.shell.currentWidget.content;
-            book.activeCellIndex = book.widgets.length - 1;
-            await jupyterapp.commands.execute('notebook:insert-cell-below');
-            book.activeCell.model.sharedModel.setSource(code); return book.activeCellIndex; }""",
-            code,
-        )
+        index = self.add(code)
         self.run(index)
         return str(self.outputs(index))
 
     def outputs(self, index: int) -> Any:
-        return self.page.evaluate(
-            "i => jupyterapp.shell.currentWidget.content.widgets[i].outputArea?.node.innerText.trim()", index
-        )
+        return self.page.evaluate("i => nbrunBook.content.widgets[i].outputArea?.node.innerText.trim()", index)
 
     def command(self, name: str, args: dict[str, Any] | None = None) -> None:
         self.page.evaluate("([name, args]) => { jupyterapp.commands.execute(name, args); }", [name, args or {}])
 
+    def theme(self, name: str) -> None:
+        self.command("apputils:change-theme", {"theme": name})
+        self.page.wait_for_selector(f'body[data-jp-theme-name="{name}"]', state="attached")
+        self.page.wait_for_selector("#jupyterlab-splash", state="detached")
+
     def restart(self) -> None:
         self.command("kernelmenu:restart")
         self.page.locator(".jp-Dialog button.jp-mod-accept").click()
+
+    def shut_down(self) -> None:
+        """Ends the kernel, and with it whatever its threads do: two cores are shared by all tests."""
+        self.page.evaluate("nbrunBook.sessionContext.shutdown()")
 
     def save(self) -> None:
         self.page.evaluate("jupyterapp.commands.execute('docmanager:save')")

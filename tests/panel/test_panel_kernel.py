@@ -65,10 +65,11 @@ class Kernel:
         self.looked_at = len(self.seen)
         return came
 
-    def say(self, content: dict[str, Any]) -> None:
+    def say(self, content: dict[str, Any], subshell: str | None = None) -> None:
         """Sends what a view sends."""
         data = {"method": "custom", "content": content}
         message = self.client.session.msg("comm_msg", {"comm_id": self.panel_id, "data": data})
+        message["header"]["subshell_id"] = subshell
         self.client.shell_channel.send(message)
 
     @property
@@ -174,6 +175,36 @@ def test_clicks_reach_the_run_and_are_answered(kernel: Kernel) -> None:
         kernel.run("print(run.calls)")
         == str(["pause", "resume", ("workers", 3), "retry_errors", ("stop", False)]) + "\n"
     )
+
+
+def test_a_click_sent_to_a_subshell_is_served_while_a_cell_runs(kernel: Kernel) -> None:
+    request = kernel.client.session.msg("create_subshell_request")
+    kernel.client.control_channel.send(request)
+    subshell = kernel.client.get_control_msg(timeout=20)["content"].get("subshell_id")
+    if subshell is None:
+        pytest.skip("this ipykernel has no subshells")
+    show(kernel)
+    kernel.client.execute(
+        "import threading; held = threading.Event(); print('too late') if not held.wait(30) else None"
+    )
+    kernel.say({"kind": "pause", "id": "p"}, subshell)
+    kernel.until(lambda m: custom(m).get("id") == "p")
+    kernel.until(lambda m: custom(m).get("head", {}).get("state") == "paused")
+    kernel.say({"kind": "resume", "id": "r"}, subshell)  # the updater has written from its thread since
+    kernel.until(lambda m: custom(m).get("id") == "r")
+    release = kernel.client.session.msg("execute_request", {"code": "held.set()", "silent": False})
+    release["header"]["subshell_id"] = subshell
+    kernel.client.shell_channel.send(release)
+    kernel.run("pass")
+    assert not [m for m in kernel.seen if m["msg_type"] == "stream"]
+
+
+def test_a_click_that_is_sent_again_is_done_once(kernel: Kernel) -> None:
+    show(kernel)
+    for click in ("a", "a", "b"):
+        kernel.say({"kind": "retry_errors", "id": click})
+    kernel.until(lambda m: custom(m).get("id") == "b")
+    assert kernel.run("print(run.calls)") == "['retry_errors', 'retry_errors']\n"
 
 
 def test_what_the_run_refuses_is_said_to_the_view_and_printed_nowhere(kernel: Kernel) -> None:
