@@ -16,6 +16,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import NamedTuple
 
 from nbrun.model import State, Status
 
@@ -27,8 +28,7 @@ WINDOW_S, WINDOW_ENDS = 30.0, 20
 RECENT_ERRORS = 20
 
 
-@dataclass(frozen=True, slots=True)
-class SampleProgress:
+class SampleProgress(NamedTuple):
     """One sample's counts, in tasks. `number` is its place on the board and never changes during a run."""
 
     number: int
@@ -241,13 +241,10 @@ class Board:
                 if touched <= version:
                     break
                 changed.append(number)
-            c = self._columns
-            return [
-                SampleProgress(
-                    n, self._ids[n], c["total"][n], c["done"][n], c["accepted"][n], c["rejected"][n], c["errors"][n]
-                )
-                for n in reversed(changed)
-            ]
+            changed.reverse()
+            ids = [self._ids[n] for n in changed]
+            counts = [[self._columns[name][n] for n in changed] for name in SampleProgress._fields[2:]]
+        return list(map(SampleProgress._make, zip(changed, ids, *counts, strict=True)))
 
     def snapshot(
         self,
