@@ -29,7 +29,7 @@ class Store {
     this.onStatus = (_, status) => /restarting|dead|terminating/.test(status) && this.lose("gone");
     this.kernel?.statusChanged?.connect(this.onStatus);
     this.ask("ping"); // the first message starts the subshell in which clicks are served while a cell runs
-    this.first = setTimeout(() => this.ask("hello"), 200); // messages that wait for this page come before that
+    this.first = setTimeout(() => this.seq || this.ask("hello"), 600); // that one may wait behind a running cell
     this.timer = setInterval(() => this.watch(), 1000);
   }
 
@@ -67,7 +67,7 @@ class Store {
 
   compare(seq) {
     if (seq === this.seq) return;
-    setTimeout(() => seq > this.seq && this.ask("hello", 0), 500); // unless it is on its way
+    setTimeout(() => seq > this.seq && this.ask("hello", 0), 100); // unless it is on its way
   }
 
   apply(content, buffers, all) {
