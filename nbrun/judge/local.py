@@ -186,6 +186,8 @@ class LocalSandbox:
         leash = Leash()
         with self._lock:
             if self._warden is None or not self._warden.is_alive:
+                if self._warden is not None:
+                    self._warden.close()
                 self._warden = Warden()
                 self._cache = CompileCache(Path(self._cache_dir or self._warden.root / "built"), _CACHE_MB)
             warden, cache = self._warden, self._cache

@@ -137,6 +137,7 @@ class Warden:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
+            shutil.rmtree(self.root, ignore_errors=True)  # there is nothing left of it unless the warden was killed
 
     def run(
         self, argv: Sequence[str], *, cwd: Path, streams: Mapping[str, Path], env: Mapping[str, str], limits: Limits,

@@ -13,6 +13,7 @@ import sys
 import time
 
 _PR_SET_CHILD_SUBREAPER = 36
+_libc = ctypes.CDLL(None)
 _PAGE = resource.getpagesize()
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 _FILES_COUNTED = 10_000  # in a working folder; one that holds more has exceeded its limit
@@ -21,8 +22,8 @@ _FILES_COUNTED = 10_000  # in a working folder; one that holds more has exceeded
 def become_subreaper() -> None:
     """Orphaned descendants become this process's children (Linux; elsewhere only the process group is killed)."""
     try:
-        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    except (AttributeError, OSError):
+        _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    except AttributeError:
         pass
 
 

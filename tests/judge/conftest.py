@@ -1,0 +1,21 @@
+"""A sandbox with tight limits for the tests of one module; nothing of it may be left at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from judge_bench import processes_of, root_of
+
+from nbrun.judge import LocalSandbox
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[LocalSandbox]:
+    box = LocalSandbox(time_limit_s=0.5, memory_limit_mb=192, output_limit_mb=1)
+    yield box
+    root = root_of(box) if box._warden else None
+    box.close()
+    if root is not None:
+        assert not root.exists()
+        assert not processes_of(root)

@@ -1,0 +1,51 @@
+"""What the tests of the judge share: a small problem, tasks, and eyes for what a sandbox leaves behind."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from nbrun.judge import LocalSandbox
+from nbrun.model import Task
+
+SUM = {"id": "sum", "tests": [{"input": "1 2\n", "output": "3\n"}, {"input": "10 20\n", "output": "30\n"}]}
+SUM_PY = "print(sum(map(int, input().split())))\n"
+SUM_CPP = '#include <cstdio>\nint main() { int a, b; std::scanf("%d %d", &a, &b); std::printf("%d\\n", a + b); }\n'
+
+
+def task(language: Any, solution: Any, problem: Any = SUM) -> Task:
+    """A task as the engine would hand it over."""
+    return Task(problem["id"], "solution", 0, {"language": language, "solution": solution}, problem)
+
+
+def wait_until(true: Callable[[], Any], within_s: float) -> bool:
+    """Polls until it is true; False if it isn't in time."""
+    deadline, pause = time.monotonic() + within_s, threading.Event()
+    while not true():
+        if time.monotonic() > deadline:
+            return False
+        pause.wait(0.01)
+    return True
+
+
+def processes_of(root: Path | str) -> list[int]:
+    """The living processes that were started for a sandbox: its folder stands in their arguments or environment."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            about = Path(f"/proc/{pid}/cmdline").read_bytes() + Path(f"/proc/{pid}/environ").read_bytes()
+        except OSError:
+            continue
+        if str(root).encode() in about and int(pid) != os.getpid():
+            found.append(int(pid))
+    return found
+
+
+def root_of(sandbox: LocalSandbox) -> Path:
+    """The sandbox's temporary folder; it exists from the first solution to close()."""
+    assert sandbox._warden is not None
+    return sandbox._warden.root

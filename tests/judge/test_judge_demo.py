@@ -1,0 +1,57 @@
+"""The demo set is real data: every declared verdict holds."""
+
+from __future__ import annotations
+
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+import pack_demo
+
+from nbrun.judge import LocalSandbox, demo_problems
+from nbrun.model import Task
+from nbrun.samples import SampleReader
+
+
+def tasks() -> list[tuple[Task, str]]:
+    """Every solution of the set, as a run would see it, with its true verdict."""
+    out, reader = [], SampleReader()
+    for number, problem in enumerate(demo_problems()):
+        for group in reader.read(problem, number).groups:
+            verdicts = problem["expected_verdicts"][group.name]
+            assert len(verdicts) == len(group.items)
+            for i, item in enumerate(group.items):
+                assert set(item) == {"language", "solution"}
+                out.append((Task(problem["id"], group.name, i, item, problem), verdicts[i]))
+    return out
+
+
+def test_every_declared_verdict_holds() -> None:
+    todo = tasks()
+    sandbox = LocalSandbox()
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            results = list(pool.map(sandbox, [task for task, _ in todo]))
+    finally:
+        sandbox.close()
+    wrong = [
+        (task.sample_id, task.group, task.index, expected, result["verdict"])
+        for (task, expected), result in zip(todo, results, strict=True)
+        if result["verdict"] != expected
+    ]
+    assert not wrong
+
+
+def test_each_problem_has_enough_of_each_kind() -> None:
+    assert len(demo_problems()) >= 12
+    for problem in demo_problems():
+        verdicts = problem["expected_verdicts"]
+        assert verdicts["solution"] == ["Accepted"] * max(3, len(verdicts["solution"]))
+        kinds = Counter(verdicts["incorrect_solution"])
+        assert sum(kinds.values()) >= 5
+        assert set(kinds) >= {"WrongAnswer", "TimeLimitExceeded", "RuntimeError", "CompileError"}, problem["id"]
+        assert set(problem["solutions"]["language"]) == {2, 3}
+        assert any("Only " in source for source in problem["incorrect_solutions"]["solution"]), "no corner case"
+
+
+def test_the_package_holds_what_the_sources_say() -> None:
+    assert pack_demo.PACKED.read_text() == pack_demo.packed(), "run: python -m tests.judge.pack_demo"

@@ -1,0 +1,226 @@
+"""Whatever ends (a task, a run, a sandbox, the whole kernel), its programs end with it and nothing is left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+import pytest
+from judge_bench import SUM, SUM_CPP, SUM_PY, processes_of, root_of, task, wait_until
+
+from nbrun.errors import JudgeError
+from nbrun.judge import LocalSandbox
+from nbrun.model import Task
+
+#: A program of four processes, one of which has left its session and its parent, and which ignore polite signals.
+FAMILY = """
+import os, signal, time
+for s in (1, 2, 15): signal.signal(s, signal.SIG_IGN)
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0: time.sleep(600)
+    os._exit(0)
+os.fork()
+os.fork()
+time.sleep(600)
+"""
+
+KERNEL = """
+import sys, threading
+from nbrun.judge import LocalSandbox
+from nbrun.model import Task
+sandbox = LocalSandbox(time_limit_s=300)
+problem = {"id": "p", "tests": [{"input": "", "output": ""}]}
+def judge(language, source):
+    sandbox(Task("p", "solution", 0, {"language": language, "solution": source}, problem))
+sources = [("PYTHON3", sys.argv[1]), ("PYTHON3", "while True: pass"), ("CPP", "int main() { for (;;) {} }")]
+judge("PYTHON3", "")
+print(sandbox._warden.root, flush=True)
+for each in sources:
+    threading.Thread(target=judge, args=each, daemon=True).start()
+threading.Event().wait()
+"""
+
+
+def judging(sandbox: LocalSandbox, job: Task) -> tuple[threading.Thread, list[BaseException]]:
+    """Judges in a thread; the list gets what the call raises."""
+    raised: list[BaseException] = []
+
+    def call() -> None:
+        try:
+            sandbox(job)
+        except BaseException as e:
+            raised.append(e)
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    return thread, raised
+
+
+def zombies() -> list[int]:
+    """Dead processes that nobody has taken away, below this one."""
+    found = []
+    for child in psutil.Process().children(recursive=True):
+        try:
+            if child.status() == psutil.STATUS_ZOMBIE:
+                found.append(child.pid)
+        except psutil.NoSuchProcess:
+            pass
+    return found
+
+
+def test_cancel_ends_the_whole_family_and_no_other() -> None:
+    sandbox = LocalSandbox(time_limit_s=300)
+    try:
+        assert sandbox(task("PYTHON3", SUM_PY))["accepted"]
+        root, quiet = root_of(sandbox), len(processes_of(root_of(sandbox)))
+        job, other = task("PYTHON3", FAMILY), task("PYTHON3", "import time; time.sleep(600)")
+        thread, raised = judging(sandbox, job)
+        bystander, _ = judging(sandbox, other)
+        # Each program has a supervisor: 5 and 1 for the family, 1 and 1 for the bystander.
+        assert wait_until(lambda: len(processes_of(root)) >= quiet + 8, 5)
+        sandbox.cancel(job)
+        thread.join(2)
+        assert not thread.is_alive()
+        assert isinstance(raised[0], JudgeError)
+        assert wait_until(lambda: len(processes_of(root)) <= quiet + 2, 2)
+        assert bystander.is_alive()
+        sandbox.cancel(other)
+        bystander.join(2)
+        sandbox.cancel(job)  # long gone: nothing happens
+        assert sandbox(task("PYTHON3", SUM_PY))["accepted"]
+    finally:
+        sandbox.close()
+
+
+def test_cancel_ends_a_compiler() -> None:
+    sandbox = LocalSandbox()
+    try:
+        job = task("CPP", '#include <iostream>\n#include <regex>\nint main() { std::regex r("a"); }')  # takes seconds
+        thread, raised = judging(sandbox, job)
+        assert wait_until(lambda: sandbox._warden and any_compiler(processes_of(root_of(sandbox))), 5)
+        sandbox.cancel(job)
+        thread.join(2)
+        assert isinstance(raised[0], JudgeError)
+        assert not any_compiler(processes_of(root_of(sandbox)))
+    finally:
+        sandbox.close()
+
+
+def any_compiler(pids: list[int]) -> bool:
+    """Whether a C++ compiler proper is among these."""
+    names = []
+    for pid in pids:
+        try:
+            names.append(Path(f"/proc/{pid}/comm").read_text())
+        except OSError:
+            pass
+    return any("cc1plus" in name or "clang" in name for name in names)
+
+
+def test_close_ends_what_runs_and_a_later_call_begins_anew() -> None:
+    sandbox = LocalSandbox(time_limit_s=300)
+    sandbox.close()  # nothing to close
+    thread, raised = judging(sandbox, task("PYTHON3", FAMILY))
+    assert wait_until(lambda: sandbox._warden and len(processes_of(root_of(sandbox))) >= 7, 5)
+    root = root_of(sandbox)
+    sandbox.close()
+    thread.join(2)
+    assert isinstance(raised[0], JudgeError)
+    assert not root.exists()
+    assert not processes_of(root)
+    assert sandbox(task("PYTHON3", SUM_PY))["accepted"]
+    assert root_of(sandbox) != root
+    sandbox.close()
+
+
+def test_a_killed_warden_is_replaced() -> None:
+    sandbox = LocalSandbox(time_limit_s=300)
+    try:
+        thread, raised = judging(sandbox, task("PYTHON3", FAMILY))
+        assert wait_until(lambda: sandbox._warden and len(processes_of(root_of(sandbox))) >= 7, 5)
+        assert sandbox._warden is not None
+        root = root_of(sandbox)
+        os.kill(sandbox._warden._process.pid, signal.SIGKILL)
+        assert wait_until(lambda: not sandbox._warden.is_alive, 2)  # type: ignore[union-attr]
+        assert sandbox(task("PYTHON3", SUM_PY))["accepted"]
+        assert not root.exists()
+    finally:
+        sandbox.close()
+    thread.join(2)
+    assert isinstance(raised[0], JudgeError)
+    assert wait_until(lambda: not processes_of(root), 2)
+
+
+def test_a_program_that_kills_its_supervisor_is_not_judged() -> None:
+    sandbox = LocalSandbox(time_limit_s=300)
+    try:
+        with pytest.raises(JudgeError, match="without a report"):
+            sandbox(task("PYTHON3", "import os, time\nos.kill(os.getppid(), 9)\ntime.sleep(600)"))
+        assert wait_until(lambda: len(processes_of(root_of(sandbox))) == 1, 2)  # the warden
+        assert sandbox(task("PYTHON3", SUM_PY))["accepted"]
+    finally:
+        sandbox.close()
+
+
+def test_a_killed_kernel_takes_everything_along() -> None:
+    kernel = subprocess.Popen([sys.executable, "-c", KERNEL, FAMILY], stdout=subprocess.PIPE, text=True)
+    assert kernel.stdout is not None
+    with kernel.stdout:
+        root = Path(kernel.stdout.readline().strip())
+        # The warden, three supervisors, five of the family, two busy ones.
+        assert wait_until(lambda: len(processes_of(root)) >= 11, 20)
+        kernel.kill()
+        kernel.wait()
+        assert wait_until(lambda: not processes_of(root), 2)
+        assert wait_until(lambda: not root.exists(), 2)
+
+
+def test_an_exiting_interpreter_takes_everything_along() -> None:
+    code = KERNEL.replace("threading.Event().wait()", "sys.exit()")
+    done = subprocess.run([sys.executable, "-c", code, FAMILY], capture_output=True, text=True, timeout=20)
+    root = Path(done.stdout.strip())
+    assert done.returncode == 0
+    assert wait_until(lambda: not processes_of(root) and not root.exists(), 3)
+
+
+def test_the_stop_button_reaches_no_program() -> None:
+    """An interrupt goes to the kernel's process group; programs, supervisors and warden are in other sessions."""
+    sandbox = LocalSandbox(time_limit_s=300)
+    try:
+        job = task("PYTHON3", FAMILY)
+        thread, _ = judging(sandbox, job)
+        assert wait_until(lambda: sandbox._warden and len(processes_of(root_of(sandbox))) >= 7, 5)
+        assert all(os.getpgid(pid) != os.getpgid(0) for pid in processes_of(root_of(sandbox)))
+        sandbox.cancel(job)
+        thread.join(2)
+    finally:
+        sandbox.close()
+
+
+def test_two_hundred_runs_leave_nothing_behind() -> None:
+    sandbox = LocalSandbox()
+    jobs = [task("CPP", SUM_CPP), task("PYTHON3", SUM_PY, SUM | {"id": "q"}), task("CPP", "int main() { return 1; }")]
+    try:
+        for job in jobs:
+            sandbox(job)
+        root = root_of(sandbox)
+        before = len(os.listdir("/proc/self/fd")), threading.active_count(), sorted(os.listdir(root))
+        warden_fds = len(os.listdir(f"/proc/{sandbox._warden._process.pid}/fd"))  # type: ignore[union-attr]
+        with ThreadPoolExecutor(4) as pool:
+            verdicts = {r["verdict"] for r in pool.map(sandbox, jobs * 67)}
+        assert verdicts == {"Accepted", "RuntimeError"}
+        assert (len(os.listdir("/proc/self/fd")), threading.active_count(), sorted(os.listdir(root))) == before
+        assert len(os.listdir(f"/proc/{sandbox._warden._process.pid}/fd")) == warden_fds  # type: ignore[union-attr]
+        assert wait_until(lambda: not zombies(), 1)
+        assert wait_until(lambda: len(processes_of(root)) == 1, 1)
+        assert not sandbox._leashes
+    finally:
+        sandbox.close()
+    assert not root.exists()
