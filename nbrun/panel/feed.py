@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
+from nbrun.model import State
 from nbrun.progress import ErrorNote, Progress, SampleProgress, count_text, end_text, eta_text, rate_text
 
 #: The counts of a sample that change, in the order in which they travel.
@@ -171,7 +172,7 @@ def head_of(progress: Progress) -> dict[str, Any]:
         "verdicts": dict(progress.verdicts),
         "count": count_text(progress),
         "rate": "" if progress.rate_per_s is None else rate_text(_rounded(progress.rate_per_s)),
-        "eta": eta_text(progress),
+        "eta": eta_text(progress) if progress.state in (State.RUNNING, State.DRAINING) else "",
         "message": _clean(progress.message),
         "workers": progress.workers,
         "results": _clean(progress.results),

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from html import escape
 
+from nbrun.model import State
 from nbrun.progress import Progress, count_text, duration_text, end_text, eta_text, rate_text
 
 #: accepted, rejected, done without a verdict, errors, running: told apart also by people who see fewer colours.
@@ -51,7 +52,7 @@ def static_text(progress: Progress) -> str:
 def _title(progress: Progress) -> str:
     if progress.ended:
         return end_text(progress)
-    more = [rate_text(progress.rate_per_s), eta_text(progress)]
+    more = [rate_text(progress.rate_per_s), "" if progress.state is State.PAUSED else eta_text(progress)]
     return f"{progress.state.value.capitalize()}: {', '.join([count_text(progress), *filter(None, more)])}"
 
 

@@ -59,7 +59,7 @@ class View {
     this.root = h("div", { class: "nbrun-panel", role: "region", "aria-label": "nbrun", "data-jp-suppress-context-menu": "true" },
       h("div", { class: "nbrun-top" }, this.state, this.results, this.times),
       this.overall, this.count, this.legend, this.verdicts, this.notice, this.end,
-      h("div", { class: "nbrun-controls" }, this.pause, this.resume, this.stop, this.retry, this.question,
+      h("div", { class: "nbrun-controls" }, this.pause, this.resume, this.stop, this.question, this.retry,
         h("label", { class: "nbrun-workers" }, "Workers ", this.workers), this.filter),
       this.answer, this.table.element, this.errors);
   }
@@ -169,7 +169,7 @@ class View {
       const item = this.legend.children[i] ?? this.legend.appendChild(h("span", {}, h("i", { "aria-hidden": "true" }), h("span")));
       setAttribute(item.firstChild, "class", `nbrun-swatch nbrun-is-${name}`);
       setText(item.firstChild, sign);
-      setText(item.lastChild, name === "left" && open ? `${number(n)} left, more may come` : `${number(n)} ${name}`);
+      setText(item.lastChild, name === "left" && open ? `${number(n)} left, more may come` : `${number(n)} ${name === "errors" && n === 1 ? "error" : name}`);
     });
   }
 

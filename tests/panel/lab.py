@@ -44,9 +44,10 @@ class Lab:
     """One server and one browser for all tests of a session."""
 
     def __init__(self, folder: Path, browser: Browser, url: str, token: str) -> None:
-        self.folder, self.browser, self.url, self.token = folder, browser, url, token
+        self.folder, self.url, self.token = folder, url, token
+        self.context = browser.new_context(viewport={"width": 1280, "height": 900})  # one, for its cache
 
-    def open(self, cells: list[str], *, name: str = "test", dark: bool = False, width: int = 1280) -> Notebook:
+    def open(self, cells: list[str], *, name: str = "test") -> Notebook:
         """Writes a notebook with these cells and opens it in a page of its own."""
         nodes = [
             {"cell_type": "code", "id": f"c{i}", "metadata": {}, "source": c, "outputs": [], "execution_count": None}
@@ -55,13 +56,10 @@ class Lab:
         kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
         book = {"cells": nodes, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}
         (self.folder / f"{name}.ipynb").write_text(json.dumps(book))
-        return self.visit(name, dark=dark, width=width)
+        return self.visit(name)
 
-    def visit(self, name: str, *, dark: bool = False, width: int = 1280) -> Notebook:
-        context = self.browser.new_context(
-            viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light"
-        )
-        page = context.new_page()
+    def visit(self, name: str) -> Notebook:
+        page = self.context.new_page()
         page.set_default_timeout(30_000)
         page.on("dialog", lambda dialog: dialog.accept())
         page.add_init_script(PROBE)
@@ -146,7 +144,7 @@ class Notebook:
         self.page.locator(f'.nbrun-panel[data-state="{state}"]').first.wait_for()
 
     def close(self) -> None:
-        self.page.context.close()
+        self.page.close()
 
 
 def chromium() -> str | None:

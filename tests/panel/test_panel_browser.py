@@ -31,9 +31,9 @@ def opened(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Any]:
     """Opens a notebook whose first cell shows a panel of `run`."""
     books: list[Notebook] = []
 
-    def open_book(code: str, then: str = "", **options: Any) -> Notebook:
+    def open_book(code: str, then: str = "") -> Notebook:
         cell = f"{SETUP}{code}\npanel = nbrun.panel.show(run)\n{then}"
-        book = lab.open([cell], name=request.node.name[:40], **options)
+        book = lab.open([cell], name=request.node.name[:40])
         books.append(book)
         book.page.on("pageerror", lambda error: pytest.fail(f"the page raised {error}"))
         book.run(0, wait=not then)
@@ -164,7 +164,7 @@ def test_the_end_is_unmistakable_in_the_dark_and_at_600_pixels(opened: Any) -> N
         "    run.end(s.number, 'Accepted') if s.number != 2 else run.fail(2, s.sample_id, 'no answer in 30 s')\n"
         "run.board.sample_done(11); run.state = State.DONE"
     )
-    book = opened(ended, dark=True)
+    book = opened(ended)
     book.theme("JupyterLab Dark")
     book.wait_state("done")
     book.page.get_by_text("nbrun.load_results('results')").first.wait_for()
