@@ -101,6 +101,9 @@ def tests_summary(result: Any) -> tuple[int | None, int | None, float | None]:
     return len(tests), passed, longest
 
 
+tests_summary.__test__ = False  # type: ignore[attr-defined]  # pytest would take the name for a test where it is imported
+
+
 def is_syntax_error(stderr: str) -> bool:
     """Whether Python refused the source itself: such a report has no traceback above it, one of `eval` has.
 

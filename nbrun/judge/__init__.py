@@ -37,7 +37,7 @@ def demo_problems(*, limit: int | None = None) -> Sequence[dict[str, Any]]:
 
     Example:
         >>> problem = demo_problems(limit=1)[0]
-        >>> len(problem["expected_verdicts"]["solution"]) == len(problem["solutions"])
+        >>> len(problem["expected_verdicts"]["solution"]) == len(problem["solutions"]["solution"])
         True
     """
     source = importlib.resources.files("nbrun.judge") / "demo" / "problems.jsonl"

@@ -28,6 +28,7 @@ def become_subreaper() -> None:
 
 
 def kill(pid: int, number: int = signal.SIGKILL) -> None:
+    """Sends a signal; a process that is gone already is none the worse."""
     try:
         os.kill(pid, number)
     except ProcessLookupError:
@@ -114,4 +115,5 @@ def folder_bytes(path: str) -> float:
 
 
 def maxrss_bytes(usage: resource.struct_rusage) -> int:
+    """The most that one of the reaped processes held; what the supervisor held when it started it is the least."""
     return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)

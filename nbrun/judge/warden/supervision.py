@@ -139,7 +139,10 @@ def _spawn(request: dict[str, Any]) -> tuple[int, str | None]:
             (os.POSIX_SPAWN_OPEN, 2, request["stderr"], new, 0o600),
         ]
         argv = request["argv"]
-        return os.posix_spawn(argv[0], argv, request["env"], file_actions=files, setsid=True, setsigdef=_DEFAULT), None
+        pid = os.posix_spawn(
+            argv[0], argv, request["env"], file_actions=files, setsid=True, setsigmask=[], setsigdef=_DEFAULT
+        )
+        return pid, None
     except (OSError, ValueError) as e:
         return 0, f"{type(e).__name__}: {e}"
 
