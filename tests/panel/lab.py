@@ -72,6 +72,9 @@ class Notebook:
 
     def __init__(self, page: Page) -> None:
         self.page = page
+        # Only noted here: an exception in one of Playwright's callbacks closes its connection, for all later tests too.
+        self.page_errors: list[str] = []
+        page.on("pageerror", lambda error: self.page_errors.append(f"{error}\n{getattr(error, 'stack', '')}"))
 
     def ready(self) -> Notebook:
         self.page.wait_for_selector(".jp-Notebook .jp-Cell")

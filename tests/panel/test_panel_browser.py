@@ -35,7 +35,6 @@ def opened(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Any]:
         cell = f"{SETUP}{code}\npanel = nbrun.panel.show(run)\n{then}"
         book = lab.open([cell], name=request.node.name[:40])
         books.append(book)
-        book.page.on("pageerror", lambda error: pytest.fail(f"the page raised {error}"))
         book.run(0, wait=not then)
         book.panel().locator("[role=row]").first.wait_for()
         return book
@@ -44,6 +43,7 @@ def opened(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Any]:
     for book in books:
         book.shut_down()
         book.close()
+    assert [error for book in books for error in book.page_errors] == []
 
 
 def picture(book: Notebook, name: str) -> None:
