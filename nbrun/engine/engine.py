@@ -62,7 +62,7 @@ class Engine:
         self._wanted = workers
         self._started = 0
         self._waiting = 0
-        self._timekeeper = False
+        self._timekeeper = self._feeder_waits = False
         self._open: set[SampleWork] = set()
         self._with_errors: dict[SampleWork, None] = {}
         self.state = State.RUNNING
@@ -83,8 +83,11 @@ class Engine:
     def wait_for_room(self) -> bool:
         """Waits until the next sample may be read. False where no more is wanted."""
         with self._lock:
-            while self.state in (State.RUNNING, State.PAUSED) and self._is_full():
-                self._room.wait()
+            if self._is_full():
+                self._feeder_waits = True
+                while self.state in (State.RUNNING, State.PAUSED) and not self._is_low():
+                    self._room.wait()
+                self._feeder_waits = False
             return self.state in (State.RUNNING, State.PAUSED)
 
     def _is_full(self) -> bool:
@@ -92,6 +95,13 @@ class Engine:
         if q.ready < max(2 * self._wanted, 64):
             return False
         return q.ready >= READY_TASKS or q.samples_waiting >= READY_SAMPLES
+
+    def _is_low(self) -> bool:
+        """Half empty: the feeder wakes and fills, instead of waking for each sample."""
+        q = self._queue
+        if q.ready < max(2 * self._wanted, 64):
+            return True
+        return q.ready <= READY_TASKS // 2 and q.samples_waiting <= READY_SAMPLES // 2
 
     def wait_until_idle(self) -> None:
         """Waits until all has ended, or until the run was stopped and its tasks with it (`wait_for_workers`)."""
@@ -115,7 +125,7 @@ class Engine:
                     items = self._queue.take(most, time.monotonic()) or self._steal()
                     if items:
                         worker.batch.extend(items)
-                        if not self._is_full():
+                        if self._feeder_waits and self._is_low():
                             self._room.notify()
                         return True
                     due = self._queue.next_due

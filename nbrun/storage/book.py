@@ -1,14 +1,16 @@
 """One sample while it is open: which entry stands for each of its items, and where its bytes are.
 
 Threads: a Book is made by the feeder. The journal's thread calls `settle`; one thread at a time files it (the files
-thread, or a worker that helps). `lock` protects the columns; no I/O happens under it.
+thread, or a worker that helps). `lock` protects what they share; no I/O happens under it.
+
+Most samples are read, run and filed in one go: for them `fresh` is all there is, and the columns are never made.
 """
 
 from __future__ import annotations
 
 import threading
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from nbrun.model import CancelFlag, Task
@@ -20,6 +22,21 @@ IN_SEGMENT = 2
 MISSING, DONE, ERROR = 0, 1, 2
 #: Entries of one sample are kept in memory up to so many bytes, so that small samples are filed without reading back.
 KEEP_BYTES = 1 << 20
+#: So many fresh entries are folded into the columns, which take a tenth of the room.
+MAX_FRESH = 2000
+
+
+class Fresh(NamedTuple):
+    """An entry as it was saved. `body` is None where it must be read back."""
+
+    position: int
+    seq: int
+    code: int
+    where: int
+    offset: int
+    length: int
+    verdict: str | None
+    body: bytes | None
 
 
 class Orphan(NamedTuple):
@@ -43,40 +60,60 @@ class Attempt(NamedTuple):
     previous: Any
 
 
+class Columns:
+    """Per position: what stands for the item. 25 bytes an item, and only for samples that are open."""
+
+    def __init__(self, n: int) -> None:
+        self.status = bytearray(n)
+        self.seq = array("q", bytes(8 * n))
+        self.where = array("i", bytes(4 * n))
+        self.offset = array("q", bytes(8 * n))
+        self.length = array("q", bytes(8 * n))
+        self.made = array("i", bytes(4 * n))  # index into Book.makers: verdict, run and context of an entry
+        self.bodies: dict[int, bytes] = {}
+
+    def copy(self) -> Columns:
+        """As it is now."""
+        out = Columns(0)
+        out.status, out.seq, out.where = self.status[:], self.seq[:], self.where[:]
+        out.offset, out.length, out.made = self.offset[:], self.length[:], self.made[:]
+        out.bodies = dict(self.bodies)
+        return out
+
+
 class Book:
     """The entries of one sample.
 
     Attributes:
-        sample: the sample as it was read, or a stand-in made from a segment's header when recovering.
+        sample: the sample as it was read.
         name: its file's name.
+        run_id: what fresh entries are made by.
         missing: positions to run.
     """
 
-    def __init__(self, sample: Sample, name: str) -> None:
-        self.sample, self.name = sample, name
+    def __init__(self, sample: Sample, name: str, run_id: str = "") -> None:
+        self.sample, self.name, self.run_id = sample, name, run_id
         self.sample_id = sample.id
         self.number = -1  # on the progress board
-        n = sample.total
-        self.lock = threading.Lock()  # protects all below but the last block
-        self.status = bytearray(n)
-        self.seq = array("q", bytes(8 * n))
-        self.where = array("l", bytes(8 * n))
-        self.offset = array("q", bytes(8 * n))
-        self.length = array("q", bytes(8 * n))
-        self.made = array("l", bytes(8 * n))  # index into `makers`: verdict, run and context of an entry
+        self.total = sample.total
+        self.lock = threading.Lock()  # protects this block
+        self.fresh: list[Fresh] = []
+        self.kept_bytes = 0
+        self.columns: Columns | None = None
         self.makers: list[tuple[str | None, str, str]] = [(None, "", "")]
         self._maker_of: dict[tuple[str | None, str, str], int] = {(None, "", ""): 0}
-        self.bodies: dict[int, bytes] = {}
-        self.kept_bytes = 0
         self.orphans: list[Orphan] = []
         self.max_seq = 0
         self.filed_seq = 0
+        self.filed_whole = False  # all entries stand in the file and none will follow: nothing is kept here
         self.api_used = ""
         self.worker_id = ""
         # written by the feeder before any worker sees the book, read by workers
-        self.missing: list[int] = []
+        self.missing: Iterable[int] = ()
         self.attempts: dict[int, Attempt] = {}
         self.whose = [b"\t" + dump([sample.id, g.name]) for g in sample.groups]
+        self.hex_keys = [g.keys.hex().encode() for g in sample.groups]
+        self.stamps: dict[str, bytes] = {}  # worker -> the last keys of an entry; filled by workers
         # protected by the store's lock
         self.unsaved = 0
         self.ended = False
@@ -85,11 +122,13 @@ class Book:
         self.dirty_since = 0.0
         self.file_cost_s = 0.0
 
+    # ---- workers
+
     def task(self, position: int, flag: CancelFlag) -> Task:
         """See model.Work."""
         g, rank = self.sample.locate(position)
         index = g.runnable[rank]
-        before = self.attempts.get(position)
+        before = self.attempts.get(position) if self.attempts else None
         if before is None:
             return Task(self.sample_id, g.name, index, g.items[index], self.sample.raw, 1, {}, None, flag)
         return Task(
@@ -105,16 +144,72 @@ class Book:
             number -= 1
         return number
 
-    def head(self, position: int, group_number: int) -> bytes:
+    def head(self, group_number: int, rank: int, index: int) -> bytes:
         """The first bytes of an entry, up to its seq."""
-        g = self.sample.groups[group_number]
-        rank = position - g.base
         return b'{"index":%d,"key":"k1:%b","occurrence":%d,"seq":' % (
-            g.runnable[rank], g.keys[rank * 16 : rank * 16 + 16].hex().encode(), g.occurrence(rank),
+            index, self.hex_keys[group_number][rank * 32 : rank * 32 + 32],
+            self.sample.groups[group_number].occurrence(rank),
         )  # fmt: skip
 
+    def stamp(self, worker_id: str) -> bytes:
+        """The last bytes of an entry that name no endpoint."""
+        found = self.stamps.get(worker_id)
+        if found is None:
+            found = self.stamps[worker_id] = b"," + dump({
+                "run_id": self.run_id, "context": self.sample.context, "worker_id": worker_id, "api_used": "",
+            })[1:]  # fmt: skip
+        return found
+
+    # ---- the journal's thread and who files; with `lock` held
+
+    def settle(self, fresh: list[Fresh], size: int) -> dict[int, int]:
+        """Entries are saved. Returns the entries in segments that they replace, by segment."""
+        assert not self.filed_whole
+        self.fresh += fresh
+        self.kept_bytes += size
+        self.max_seq = fresh[-1].seq
+        if self.kept_bytes > KEEP_BYTES or len(self.fresh) > MAX_FRESH or self.columns is not None:
+            return self.fold(keep=self.kept_bytes <= KEEP_BYTES)
+        return {}
+
+    def fold(self, keep: bool = True) -> dict[int, int]:
+        """Moves fresh entries into the columns. Returns the entries in segments that they replace, by segment."""
+        if self.columns is None:
+            self.columns = Columns(self.total)
+        c = self.columns
+        freed: dict[int, int] = {}
+        for f in self.fresh:
+            p = f.position
+            old = c.where[p]
+            if old >= IN_SEGMENT:
+                freed[old - IN_SEGMENT] = freed.get(old - IN_SEGMENT, 0) + 1
+            c.status[p], c.seq[p], c.where[p], c.offset[p], c.length[p] = f.code, f.seq, f.where, f.offset, f.length
+            c.made[p] = self.maker(f.verdict, self.run_id, self.sample.context)
+            if keep and f.body is not None:
+                c.bodies[p] = f.body
+            else:
+                c.bodies.pop(p, None)
+        self.fresh = []
+        if not keep:
+            c.bodies = {p: body for p, body in c.bodies.items() if c.where[p] == NOWHERE}
+            self.kept_bytes = 0
+        return freed
+
+    def place(
+        self, position: int, seq: int, code: int, where: int, offset: int, length: int,
+        made: tuple[str | None, str, str], body: bytes | None = None,
+    ) -> None:  # fmt: skip
+        """An entry of an earlier run stands there."""
+        if self.columns is None:
+            self.columns = Columns(self.total)
+        c = self.columns
+        c.status[position], c.seq[position], c.where[position] = code, seq, where
+        c.offset[position], c.length[position], c.made[position] = offset, length, self.maker(*made)
+        if body is not None:
+            c.bodies[position] = body
+
     def maker(self, verdict: str | None, run_id: str, context: str) -> int:
-        """The number that stands for what an entry's summary needs. Call with `lock` held."""
+        """The number that stands for what an entry's summary needs."""
         what = (verdict, run_id, context)
         number = self._maker_of.get(what)
         if number is None:
@@ -122,41 +217,12 @@ class Book:
             self.makers.append(what)
         return number
 
-    def settle(self, position: int, seq: int, status: int, where: int, offset: int, length: int, made: int) -> int:
-        """An entry is saved and stands there. Returns the segment that the entry it replaces stood in, or -1.
-
-        Call with `lock` held.
-        """
-        old = self.where[position]
-        self.status[position], self.seq[position] = status, seq
-        self.where[position], self.offset[position], self.length[position] = where, offset, length
-        self.made[position] = made
-        if seq > self.max_seq:
-            self.max_seq = seq
-        return old - IN_SEGMENT if old >= IN_SEGMENT else -1
-
-    def keep(self, position: int, body: bytes) -> None:
-        """Keeps an entry's bytes for the next filing while there is room. Call with `lock` held."""
-        if self.kept_bytes + len(body) <= KEEP_BYTES:
-            self.bodies[position] = body
-            self.kept_bytes += len(body)
-        else:
-            self.bodies.pop(position, None)
-
-    def positions(self) -> Iterator[tuple[str, list[int]]]:
-        """Group by group, the positions that have an entry."""
-        for g in self.sample.groups:
-            yield g.name, [p for p in range(g.base, g.base + len(g.runnable)) if self.status[p] != MISSING]
+    # ---- anybody
 
     @property
     def totals(self) -> dict[str, int]:
         """Group -> tasks."""
         return {g.name: len(g.runnable) for g in self.sample.groups}
-
-    @property
-    def is_complete(self) -> bool:
-        """Every item has a result."""
-        return self.status.count(DONE) == len(self.status)
 
     def header(self) -> bytes:
         """The body of its header record."""
@@ -166,6 +232,6 @@ class Book:
         })  # fmt: skip
 
     def identity(self, position: int) -> dict[str, Any]:
-        """Key and occurrence of a position, as records hold them."""
+        """Index, key and occurrence of a position, as records hold them."""
         g, rank = self.sample.locate(position)
         return {"index": g.runnable[rank], "key": key_text(g.key(rank)), "occurrence": g.occurrence(rank)}

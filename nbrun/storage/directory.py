@@ -38,6 +38,7 @@ class Listing:
     by_id: dict[str, FileInfo] = field(default_factory=dict)
     damaged: dict[str, str] = field(default_factory=dict)  # sample id -> name of its unreadable file
     problems: list[Problem] = field(default_factory=list)
+    names: set[str] = field(default_factory=set)  # every name that ends in .json, whatever it is
 
 
 def list_samples(path: Path) -> Listing:
@@ -45,6 +46,7 @@ def list_samples(path: Path) -> Listing:
     out = Listing()
     with os.scandir(path) as entries:
         names = sorted(e.name for e in entries if e.name.endswith(SUFFIX))
+    out.names.update(names)
     for name in names:
         try:
             info = samplefile.peek(path / name)
@@ -131,7 +133,7 @@ class Directory:
         """The name of a new sample's file: never one that stands there already."""
         name = name_of(sample_id)
         number = 1
-        while os.path.lexists(self.path / name):
+        while name in self.listing.names:
             number += 1
             name = f"{name_of(sample_id + chr(0) + str(number)).removesuffix(SUFFIX)}{SUFFIX}"
         return name
@@ -145,6 +147,7 @@ class Directory:
             target = self.inner / "damaged" / f"{name}.{number}"
         try:
             files.move(self.path / name, target)
+            self.listing.names.discard(name)
         except OSError as e:
             raise ResultsError(f"{self.path / name} is damaged and can't be moved aside: {e.strerror}.", path=str(self.path)) from e
         return target

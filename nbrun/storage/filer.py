@@ -30,15 +30,13 @@ class Filer:
 
     Args:
         on_fault: called when the disk refuses; the sample stays due and is tried again after `mend`.
-        on_filed: called after a sample's file was written.
     """
 
-    def __init__(
-        self, folder: Path, journal: Journal, on_fault: Callable[[OSError], None], on_filed: Callable[[Book], None]
-    ) -> None:
+    def __init__(self, folder: Path, journal: Journal, on_fault: Callable[[OSError], None]) -> None:
         self._folder, self._journal = folder, journal
-        self._tmp = folder / FOLDER / "tmp"
-        self._on_fault, self._on_filed = on_fault, on_filed
+        self._tmp = str(folder / FOLDER / "tmp") + "/"
+        self._path = str(folder)
+        self._on_fault = on_fault
         self._lock = threading.Lock()  # protects what follows
         self._work = threading.Condition(self._lock)
         self._settled = threading.Condition(self._lock)
@@ -165,8 +163,7 @@ class Filer:
     def _file(self, book: Book, last: bool) -> None:
         began = time.monotonic()
         try:
-            freed = write_sample(book, self._folder, self._tmp / (book.name + ".tmp"), self._journal.read)
-            self._on_filed(book)
+            freed = write_sample(book, self._path, f"{self._tmp}{book.name}.tmp", self._journal.read)
             with self._lock:
                 book.file_cost_s = time.monotonic() - began
                 self._open.pop(book, None)

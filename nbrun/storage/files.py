@@ -109,7 +109,7 @@ class AppendFile:
             self.fd = -1
 
 
-def replace_file(path: Path, parts: Iterable[bytes], beside: Path) -> None:
+def replace_file(path: str | Path, parts: Iterable[bytes], beside: str | Path) -> None:
     """Puts a file in place whole: written to `beside`, fsynced, renamed. The folder's fsync is the caller's."""
     try:
         _tell("create", beside)

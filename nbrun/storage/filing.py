@@ -8,126 +8,216 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from operator import itemgetter
 from typing import Any
 
 from nbrun.storage import files, samplefile
-from nbrun.storage.book import DONE, ERROR, IN_FILE, IN_SEGMENT, Book, Orphan
+from nbrun.storage.book import DONE, ERROR, IN_FILE, IN_SEGMENT, Book, Columns, Fresh, Orphan
 from nbrun.storage.format import progress_object
 
 CHUNK = 1 << 20
 ReadSegment = Callable[[int, int, int], bytes]
 
 
-class _Snapshot:
-    """A book's columns at one moment, in the order of the file."""
-
-    def __init__(self, book: Book) -> None:
-        with book.lock:
-            self.groups = [(name, positions) for name, positions in book.positions()]
-            self.status = bytes(book.status)
-            self.seq, self.where = book.seq[:], book.where[:]
-            self.offset, self.length = book.offset[:], book.length[:]
-            self.made = book.made[:]
-            self.makers = list(book.makers)
-            self.bodies = dict(book.bodies)
-            self.orphans = list(book.orphans)
-            self.max_seq = book.max_seq
-            self.api_used, self.worker_id = book.api_used, book.worker_id
-
-
-def write_sample(book: Book, folder: Path, beside: Path, read_segment: ReadSegment) -> dict[int, int]:
+def write_sample(book: Book, folder: str, beside: str, read_segment: ReadSegment) -> dict[int, int]:
     """Replaces the sample's file by what the book holds, durably but for the folder's fsync.
 
     Returns:
         segment number -> how many entries of this book no longer need it.
     """
-    shot = _Snapshot(book)
-    path = folder / book.name
-    own: int | None = None
-    try:
-        needs_file = any(w == IN_FILE for w in shot.where) or any(o.where == IN_FILE for o in shot.orphans)
-        if needs_file:
-            own = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        placed: list[tuple[int, int, int]] = []  # position, offset, length in the new file
-        orphans: list[Orphan] = []
-        files.replace_file(path, chunked(_parts(book, shot, own, read_segment, placed, orphans)), beside)
-    finally:
-        if own is not None:
-            os.close(own)
-    return _move_in(book, shot, placed, orphans)
+    if book.filed_whole:
+        return {}
+    path = os.path.join(folder, book.name)
+    fresh = _all_in_memory(book)
+    if fresh is not None:
+        return _write_at_once(book, fresh, path, beside)
+    return _Filing(book, path, read_segment).write(beside)
 
 
-def _body(where: int, offset: int, length: int, own: int | None, read_segment: ReadSegment) -> bytes:
-    if where == IN_FILE:
-        assert own is not None
-        return files.read_at(own, offset, length)
-    return read_segment(where - IN_SEGMENT, offset, length)
+# ---- a sample that was run in one go
 
 
-def _parts(
-    book: Book, shot: _Snapshot, own: int | None, read_segment: ReadSegment,
-    placed: list[tuple[int, int, int]], orphans: list[Orphan],
-) -> Iterator[bytes]:  # fmt: skip
-    """The file's bytes, piece by piece; notes on the way where each entry stands."""
-    first = samplefile.opening(book.sample_id)
-    at = len(first)
-    yield first
-    by_group: dict[str, list[Orphan]] = {}
-    for orphan in shot.orphans:
-        by_group.setdefault(orphan.group, []).append(orphan)
-    groups = shot.groups + [(name, []) for name in by_group if name not in dict(shot.groups)]
-    for name, positions in groups:
-        title = samplefile.group_opening(name)
-        yield title
-        at += len(title)
-        more = len(positions) + len(by_group.get(name, ()))
-        for position in positions:
-            body = shot.bodies.get(position)
-            if body is None:
-                body = _body(shot.where[position], shot.offset[position], shot.length[position], own, read_segment)
-            placed.append((position, at, len(body)))
-            more -= 1
-            yield body
-            yield b",\n" if more else b"\n"
-            at += len(body) + (2 if more else 1)
-        for orphan in by_group.get(name, ()):
-            body = orphan.body or _body(orphan.where, orphan.offset, orphan.length, own, read_segment)
-            body = b'{"index":null' + body[body.index(b",") :]
-            orphans.append(orphan._replace(where=IN_FILE, offset=at, length=len(body), body=None))
-            more -= 1
-            yield body
-            yield b",\n" if more else b"\n"
-            at += len(body) + (2 if more else 1)
-        yield b"],\n"
-        at += 3
-    layout = _layout(book, shot)
-    yield samplefile.closing(layout, progress_object(layout.totals, layout.completed, layout.is_complete))
+def _all_in_memory(book: Book) -> list[Fresh] | None:
+    """Its entries, each once, in the order of their positions; None where some stand elsewhere."""
+    with book.lock:
+        if book.columns is not None or book.orphans or len(book.fresh) != book.total:
+            return None
+        fresh = sorted(book.fresh)
+    if any(f.position != i for i, f in enumerate(fresh)):
+        return None  # one was saved twice, another is missing
+    return fresh
 
 
-def _layout(book: Book, shot: _Snapshot) -> samplefile.Layout:
-    status, made, makers = shot.status, shot.made, shot.makers
-    completed: dict[str, int] = {}
+def _write_at_once(book: Book, fresh: list[Fresh], path: str, beside: str) -> dict[int, int]:
+    parts = [samplefile.opening(book.sample_id)]
+    bodies = [f.body or b"" for f in fresh]
+    done: dict[str, int] = {}
     errors: dict[str, int] = {}
-    verdicts: Counter[str] = Counter()
-    runs: Counter[str] = Counter()
-    contexts: Counter[str] = Counter()
-    for name, positions in shot.groups:
-        completed[name] = sum(status[p] == DONE for p in positions)
-        errors[name] = sum(status[p] == ERROR for p in positions)
-        for number, count in Counter(made[p] for p in positions if status[p] == DONE).items():
-            verdict, run_id, context = makers[number]
+    for g in book.sample.groups:
+        end = g.base + len(g.runnable)
+        parts += [samplefile.group_opening(g.name), b",\n".join(bodies[g.base : end]), b"\n],\n" if g.runnable else b"],\n"]
+        codes = [f.code for f in fresh[g.base : end]]
+        done[g.name], errors[g.name] = codes.count(DONE), codes.count(ERROR)
+    verdicts = Counter([f.verdict for f in fresh if f.code == DONE])
+    without = verdicts.pop(None, 0)
+    count = verdicts.total() + without
+    max_seq = max(map(itemgetter(1), fresh), default=0)
+    made = {book.run_id: count} if count else {}
+    summary = _summary(book, max_seq, done, errors, verdicts, made, {book.sample.context: count} if count else {})
+    parts += _closing(book, summary, done)
+    files.replace_file(path, (b"".join(parts),), beside)
+    with book.lock:
+        book.filed_seq = max(book.filed_seq, max_seq)
+        later = book.fresh[len(fresh) :]
+        book.fresh = []
+        if later or not all(f.code == DONE for f in fresh):  # more entries have come or may come
+            _stand_in_file(book, fresh, parts)
+            book.fresh = later
+        else:
+            book.filed_whole = True
+        book.kept_bytes = sum([f.length for f in later])
+    return Counter([f.where - IN_SEGMENT for f in fresh])
+
+
+def _stand_in_file(book: Book, fresh: list[Fresh], parts: list[bytes]) -> None:
+    """Notes in the columns where the entries stand now. Called with the book's lock held."""
+    at = len(parts[0])
+    for number, g in enumerate(book.sample.groups):
+        at += len(parts[1 + 3 * number])
+        for f in fresh[g.base : g.base + len(g.runnable)]:
+            book.place(f.position, f.seq, f.code, IN_FILE, at, f.length, (f.verdict, book.run_id, book.sample.context))
+            at += f.length + 2
+        at += 2 if g.runnable else 3
+
+
+def _summary(
+    book: Book, max_seq: int, done: dict[str, int], errors: dict[str, int], verdicts: Any, runs: Any, contexts: Any
+) -> dict[str, Any]:
+    return {
+        "max_seq": max_seq, "identities": book.sample.identities.hex(), "done": sum(done.values()),
+        "errors": errors, "verdicts": verdicts, "runs": runs, "contexts": contexts,
+    }  # fmt: skip
+
+
+def _closing(book: Book, summary: dict[str, Any], done: dict[str, int]) -> list[bytes]:
+    totals = book.totals
+    layout = samplefile.Layout(book.sample_id, totals, done, done == totals, summary, book.api_used, book.worker_id)
+    return [samplefile.closing(layout, progress_object(totals, done, layout.is_complete))]
+
+
+# ---- any other sample
+
+
+class _Filing:
+    """One writing of a sample whose entries stand in segments, in its file, or in memory."""
+
+    def __init__(self, book: Book, path: str, read_segment: ReadSegment) -> None:
+        self.book, self.path, self._read_segment = book, path, read_segment
+        with book.lock:
+            self.replaced = book.fold()
+            assert book.columns is not None
+            self.c: Columns = book.columns.copy()
+            self.makers = list(book.makers)
+            self.orphans = list(book.orphans)
+            self.max_seq = book.max_seq
+        self.placed: list[tuple[int, int, int]] = []  # position, offset and length in the new file
+        self.new_orphans: list[Orphan] = []
+        self._own = -1
+
+    def write(self, beside: str) -> dict[int, int]:
+        """See write_sample."""
+        try:
+            if IN_FILE in self.c.where or any(o.where == IN_FILE for o in self.orphans):
+                self._own = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+            files.replace_file(self.path, chunked(self._parts()), beside)
+        finally:
+            if self._own >= 0:
+                os.close(self._own)
+        return self._move_in()
+
+    def _body(self, where: int, offset: int, length: int) -> bytes:
+        if where == IN_FILE:
+            return files.read_at(self._own, offset, length)
+        return self._read_segment(where - IN_SEGMENT, offset, length)
+
+    def _parts(self) -> Iterator[bytes]:
+        """The file's bytes, piece by piece; notes on the way where each entry stands."""
+        c, book = self.c, self.book
+        first = samplefile.opening(book.sample_id)
+        at = len(first)
+        yield first
+        orphans: dict[str, list[Orphan]] = {}
+        for orphan in self.orphans:
+            orphans.setdefault(orphan.group, []).append(orphan)
+        groups = {g.name: [p for p in range(g.base, g.base + len(g.runnable)) if c.status[p]] for g in book.sample.groups}
+        done: dict[str, int] = {}
+        for name in [*groups, *(n for n in orphans if n not in groups)]:
+            positions = groups.get(name, [])
+            if name in groups:
+                done[name] = sum(c.status[p] == DONE for p in positions)
+            title = samplefile.group_opening(name)
+            yield title
+            at += len(title)
+            more = len(positions) + len(orphans.get(name, ()))
+            for where, body in self._bodies(positions, orphans.get(name, [])):
+                if isinstance(where, int):
+                    self.placed.append((where, at, len(body)))
+                else:
+                    self.new_orphans.append(where._replace(where=IN_FILE, offset=at, length=len(body), body=None))
+                more -= 1
+                yield body
+                yield b",\n" if more else b"\n"
+                at += len(body) + (2 if more else 1)
+            yield b"],\n"
+            at += 3
+        yield from _closing(book, self._summarise(groups, done), done)
+
+    def _bodies(self, positions: list[int], orphans: list[Orphan]) -> Iterator[tuple[int | Orphan, bytes]]:
+        c = self.c
+        for p in positions:
+            body = c.bodies.get(p)
+            if body is None:
+                body = self._body(c.where[p], c.offset[p], c.length[p])
+            group, rank = self.book.sample.locate(p)
+            right = b'{"index":%d,' % group.runnable[rank]
+            if not body.startswith(right):  # the item stands elsewhere in the dataset now
+                body = right + body[body.index(b",") + 1 :]
+            yield p, body
+        for orphan in orphans:
+            body = orphan.body or self._body(orphan.where, orphan.offset, orphan.length)
+            yield orphan, b'{"index":null' + body[body.index(b",") :]
+
+    def _summarise(self, groups: dict[str, list[int]], done: dict[str, int]) -> dict[str, Any]:
+        c = self.c
+        errors = {name: sum(c.status[p] == ERROR for p in positions) for name, positions in groups.items()}
+        verdicts, runs, contexts = Counter[str](), Counter[str](), Counter[str]()
+        for number, count in Counter([m for m, s in zip(c.made, c.status, strict=True) if s == DONE]).items():
+            verdict, run_id, context = self.makers[number]
             runs[run_id] += count
             contexts[context] += count
             if verdict is not None:
                 verdicts[verdict] += count
-    totals = book.totals
-    complete = completed == totals
-    summary: dict[str, Any] = {
-        "max_seq": shot.max_seq, "identities": book.sample.identities.hex(), "done": sum(completed.values()),
-        "errors": errors, "verdicts": verdicts, "runs": runs, "contexts": contexts,
-    }  # fmt: skip
-    return samplefile.Layout(book.sample_id, totals, completed, complete, summary, shot.api_used, shot.worker_id)
+        return _summary(self.book, self.max_seq, done, errors, verdicts, runs, contexts)
+
+    def _move_in(self) -> dict[int, int]:
+        """Notes in the book that the entries stand in the file now; entries saved meanwhile keep their place."""
+        freed: Counter[int] = Counter(self.replaced)
+        book = self.book
+        with book.lock:
+            freed.update(book.fold())
+            now = book.columns
+            assert now is not None
+            for position, offset, length in self.placed:
+                if now.seq[position] == self.c.seq[position]:
+                    old = now.where[position]
+                    if old >= IN_SEGMENT:
+                        freed[old - IN_SEGMENT] += 1
+                    now.where[position], now.offset[position], now.length[position] = IN_FILE, offset, length
+                    now.bodies.pop(position, None)
+            book.kept_bytes = sum(map(len, now.bodies.values()))
+            book.orphans = self.new_orphans
+            book.filed_seq = max(book.filed_seq, self.max_seq)
+        return freed
 
 
 def chunked(parts: Iterator[bytes]) -> Iterator[bytes]:
@@ -142,20 +232,3 @@ def chunked(parts: Iterator[bytes]) -> Iterator[bytes]:
             waiting, size = [], 0
     if waiting:
         yield b"".join(waiting)
-
-
-def _move_in(book: Book, shot: _Snapshot, placed: list[tuple[int, int, int]], orphans: list[Orphan]) -> dict[int, int]:
-    """Notes in the book that the entries stand in the file now; entries saved meanwhile keep their place."""
-    freed: Counter[int] = Counter()
-    with book.lock:
-        for position, offset, length in placed:
-            if book.seq[position] == shot.seq[position]:
-                old = book.where[position]
-                if old >= IN_SEGMENT:
-                    freed[old - IN_SEGMENT] += 1
-                book.where[position], book.offset[position], book.length[position] = IN_FILE, offset, length
-                book.bodies.pop(position, None)
-        book.kept_bytes = sum(map(len, book.bodies.values()))
-        book.orphans = orphans
-        book.filed_seq = max(book.filed_seq, shot.max_seq)
-    return freed

@@ -8,19 +8,21 @@ is never held over I/O.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 from zlib import crc32
 
 from nbrun.errors import NbrunError
 from nbrun.storage import files
-from nbrun.storage.book import IN_SEGMENT, Book
+from nbrun.storage.book import IN_SEGMENT, Book, Fresh
 from nbrun.storage.format import ATTEMPT, CRC_OF_ENTRY_KIND, HEADER, frame, segment_name
 
 MAX_UNSAVED = 1000
 MAX_UNSAVED_BYTES = 64 << 20
 SEGMENT_BYTES = 64 << 20
+#: Group commit: a lone result is saved at once; after a commit the next one waits so long, or for so many results.
+GROUP_S, GROUP_RESULTS = 0.006, 500
 #: book, position, entry up to its seq, entry after it, group number, status code, verdict
 EntryRecord = tuple[Book, int, bytes, bytes, int, int, str | None]
 
@@ -61,8 +63,8 @@ class Journal:
         self._settled = threading.Condition(self._lock)  # flush() waits here
         self._queue: list[list[EntryRecord]] = []
         self._attempts: list[tuple[Book, int, bytes]] = []
-        self._waiting = 0
-        self._idle = True
+        self._waiting = self._flushing = 0
+        self._idle, self._gathering = True, False
         self._closing = self._refusing = self._mended = False
         self.unsaved = self.unsaved_bytes = self.saved = 0
         self.fault: OSError | None = None
@@ -92,8 +94,8 @@ class Journal:
             self.unsaved += count
             self.unsaved_bytes += size
             records[0][0].unsaved += count
-            if self._idle:
-                self._idle = False
+            if self._idle or self._gathering and self.unsaved >= GROUP_RESULTS:
+                self._idle = self._gathering = False
                 self._work.notify()
 
     def put_attempt(self, book: Book, position: int, body: bytes) -> None:
@@ -121,9 +123,14 @@ class Journal:
     def flush(self, timeout_s: float | None = None) -> bool:
         """Waits until all that was put is saved. False on a time-out or a standing fault."""
         with self._lock:
-            return self._settled.wait_for(
-                lambda: self.fault is not None or not (self.unsaved or self._attempts or not self._idle), timeout_s
-            ) and self.fault is None
+            self._flushing += 1
+            self._work.notify()
+            try:
+                return self._settled.wait_for(
+                    lambda: self.fault is not None or not (self.unsaved or self._attempts or not self._idle), timeout_s
+                ) and self.fault is None
+            finally:
+                self._flushing -= 1
 
     def close(self, timeout_s: float | None = None) -> bool:
         """Saves what waits and ends the thread. False where that did not work in time."""
@@ -182,6 +189,7 @@ class Journal:
     # ---- the journal's thread
 
     def _run(self) -> None:
+        committed = 0.0
         while True:
             with self._lock:
                 while not (self._queue or self._attempts):
@@ -191,15 +199,28 @@ class Journal:
                         return
                     self._work.wait()
                 self._idle = False
+                self._gather(committed)
                 batches, self._queue = self._queue, []
                 attempts, self._attempts = self._attempts, []
             while True:
                 try:
                     self._commit(batches, attempts)
+                    committed = time.monotonic()
                     break
                 except OSError as e:
                     if not self._wait_until_mended(e):
                         return
+
+    def _gather(self, committed: float) -> None:
+        """Lets results come together where they come thick. Called with the lock held, which it releases to wait."""
+        end = committed + GROUP_S
+        while self.unsaved < GROUP_RESULTS and not self._closing and not self._flushing:
+            left = end - time.monotonic()
+            if left <= 0:
+                break
+            self._gathering = True
+            self._work.wait(left)
+        self._gathering = False
 
     def _wait_until_mended(self, fault: OSError) -> bool:
         self._on_fault(fault)
@@ -217,27 +238,29 @@ class Journal:
     def _commit(self, batches: list[list[EntryRecord]], attempts: list[tuple[Book, int, bytes]]) -> None:
         segment, is_new = self._segment()
         number, at = segment.number, segment.file.size
+        where = number + IN_SEGMENT
         lines: list[bytes] = []
         add = lines.append
-        placed: list[tuple[Any, ...]] = []
+        placed: list[tuple[Book, list[Fresh], int]] = []
         seq = self._seq
         for records in batches:
-            for book, position, head, tail, group, code, verdict in records:
-                if book.header_in != number:
-                    header = frame(HEADER, book.header())
-                    add(header)
-                    at += len(header)
-                    book.header_in = number
+            fresh: list[Fresh] = []
+            began = at
+            book = records[0][0]
+            if book.header_in != number:
+                header = frame(HEADER, book.header())
+                add(header)
+                at += len(header)
+                book.header_in = number
+            for _, position, head, tail, group, code, verdict in records:
                 seq += 1
                 body = b"%b%d%b" % (head, seq, tail)
                 whose = book.whose[group]
-                add(b"%08x\te\t" % crc32(whose, crc32(body, CRC_OF_ENTRY_KIND)))
-                add(body)
-                add(whose)
-                add(b"\n")
+                add(b"%08x\te\t%b%b\n" % (crc32(whose, crc32(body, CRC_OF_ENTRY_KIND)), body, whose))
                 length = len(body)
-                placed.append((book, position, seq, code, at + 11, length, verdict, body))
+                fresh.append(Fresh(position, seq, code, where, at + 11, length, verdict, body))
                 at += length + len(whose) + 12
+            placed.append((book, fresh, at - began))
         for book, position, body in attempts:
             if book.header_in != number:
                 add(frame(HEADER, book.header()))
@@ -264,43 +287,28 @@ class Journal:
             self.segments[number] = self._current = segment
         return segment, True
 
-    def _settle(self, segment: Segment, batches: list[list[EntryRecord]], placed: list[tuple[Any, ...]]) -> None:
-        where = segment.number + IN_SEGMENT
+    def _settle(
+        self, segment: Segment, batches: list[list[EntryRecord]], placed: list[tuple[Book, list[Fresh], int]]
+    ) -> None:
         freed: dict[int, int] = {}
-        counts: dict[Book, int] = {}
-        book: Book | None = None
-        makers: dict[str | None, int] = {}
-        try:
-            for b, position, seq, code, offset, length, verdict, body in placed:
-                if b is not book:
-                    if book is not None:
-                        book.lock.release()
-                    book = b
-                    b.lock.acquire()
-                    makers = {}
-                made = makers.get(verdict)
-                if made is None:
-                    made = makers[verdict] = b.maker(verdict, self._run_id, b.sample.context)
-                old = b.settle(position, seq, code, where, offset, length, made)
-                if old >= 0:
-                    freed[old] = freed.get(old, 0) + 1
-                b.keep(position, body)
-                counts[b] = counts.get(b, 0) + 1
-                if self._open_attempts:
-                    self._open_attempts.pop((id(b), position), None)
-        finally:
-            if book is not None:
-                book.lock.release()
-        size = sum([len(r[3]) for records in batches for r in records])
+        for book, fresh, size in placed:
+            with book.lock:
+                replaced = book.settle(fresh, size)
+            for number, count in replaced.items():
+                freed[number] = freed.get(number, 0) + count
+            if self._open_attempts:
+                for f in fresh:
+                    self._open_attempts.pop((id(book), f.position), None)
+        count = sum([len(fresh) for _, fresh, _ in placed])
         with self._lock:
-            segment.live += len(placed)
-            for number, count in freed.items():
-                self.segments[number].live -= count
-            for b, count in counts.items():
-                b.unsaved -= count
-            self.unsaved -= len(placed)
-            self.unsaved_bytes -= size
-            self.saved += len(placed)
+            segment.live += count
+            for number, n in freed.items():
+                self.segments[number].live -= n
+            for book, fresh, _ in placed:
+                book.unsaved -= len(fresh)
+            self.unsaved -= count
+            self.unsaved_bytes -= sum([len(r[3]) for records in batches for r in records])
+            self.saved += count
             if self._waiting:
                 self._room.notify(min(self._waiting, max(1, MAX_UNSAVED - self.unsaved)))
-        self._on_saved(list(counts), len(placed))
+        self._on_saved(list({book: None for book, _, _ in placed}), count)

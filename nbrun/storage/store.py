@@ -12,6 +12,7 @@ Threads:
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,8 +24,8 @@ import orjson
 from nbrun import verdicts
 from nbrun.model import Outcome, Retry, Status
 from nbrun.samples import Sample, key_text
-from nbrun.storage import samplefile, values
-from nbrun.storage.book import DONE, ERROR, IN_FILE, MISSING, NOWHERE, Attempt, Book, Orphan
+from nbrun.storage import files, samplefile, values
+from nbrun.storage.book import DONE, ERROR, IN_FILE, NOWHERE, Attempt, Book, Columns, Orphan
 from nbrun.storage.directory import Directory, Problem
 from nbrun.storage.filer import Filer
 from nbrun.storage.filing import write_sample
@@ -89,7 +90,7 @@ class ResultStore:
             self.journal = Journal(
                 self.directory.inner, recovery.next_segment, recovery.next_seq, self.run_id, self._saved, on_fault
             )
-            self.filer = Filer(path, self.journal, on_fault, self._filed)
+            self.filer = Filer(path, self.journal, on_fault)
         except BaseException:
             self.directory.close()
             self._guard.release()
@@ -114,20 +115,24 @@ class ResultStore:
             fresh: told run_id and context of saved results; those for which it says False run again.
             again: asked with each saved entry and its position; True runs it again.
         """
-        info = self.directory.listing.by_id.get(sample.id)
+        info = self.directory.listing.by_id.pop(sample.id, None)
         if info is not None and not redo and again is None and self._is_finished(sample, info):
             found = self._finished(sample, info)
             if fresh is None or all(fresh(r, c) for r in found.runs for c in found.contexts):
                 return found
-        book = Book(sample, info.name if info else "")
+        book = Book(sample, info.name if info else "", self.run_id)
         if info is None:
             self._begin_without_file(book)
         else:
             self._begin_with_file(book, info)
         self._take_attempts(book)
-        self._choose(book, redo or {}, fresh, again)
-        found = _found(book, set(book.missing))
-        if book.missing:
+        if book.columns is None:
+            book.missing = range(book.total)
+            return Found(book if book.total else None, book.total)
+        chosen = self._choose(book, book.columns, redo or {}, fresh, again)
+        book.missing = chosen
+        found = _found(book, book.columns, set(chosen))
+        if chosen:
             found.book = book
         return found
 
@@ -167,14 +172,14 @@ class ResultStore:
             with open(path, "rb") as f:
                 heads = list(samplefile.entry_heads(f))
             self._take_own(book, heads, path, None)
-            book.max_seq = book.filed_seq = info.max_seq
+            book.max_seq = max(book.max_seq, info.max_seq)
+            book.filed_seq = max(book.filed_seq, info.max_seq)
             return
         try:
             self._take_old(book, path, info)
         except Unreadable as e:
             self.directory.listing.problems.append(Problem(str(path), str(e), book.sample_id))
             self.directory.set_aside(info.name)
-            self.directory.listing.by_id.pop(book.sample_id, None)
             book.name = self.directory.name_for(book.sample_id)
 
     def _take_own(self, book: Book, heads: list[EntryHead], path: Path, bodies: dict[EntryHead, bytes] | None) -> None:
@@ -184,13 +189,11 @@ class ResultStore:
                 f.seek(h.offset)
                 entry = orjson.loads(f.read(h.length))
                 verdict = verdicts.of(entry["result"])
-                made = book.maker(verdict and str(verdict), entry["run_id"], entry["context"])
+                made = (verdict, entry["run_id"], entry["context"])
                 code = DONE if h.status == "done" else ERROR
                 where = IN_FILE if bodies is None else NOWHERE
-                book.settle(position, h.seq, code, where, h.offset, h.length, made)
+                book.place(position, h.seq, code, where, h.offset, h.length, made, None if bodies is None else bodies[h])
                 book.api_used, book.worker_id = entry["api_used"] or book.api_used, entry["worker_id"] or book.worker_id
-                if bodies is not None:
-                    book.bodies[position] = bodies[h]
         for h in orphans:
             body = None if bodies is None else bodies[h]
             where = IN_FILE if bodies is None else NOWHERE
@@ -209,8 +212,7 @@ class ResultStore:
                 book.orphans.append(Orphan(m.group, m.key, m.occurrence, 0, NOWHERE, 0, 0, body))
                 continue
             verdict = verdicts.of(row.get("result"))
-            book.settle(m.position, 0, DONE, NOWHERE, 0, 0, book.maker(verdict and str(verdict), "", ""))
-            book.bodies[m.position] = body
+            book.place(m.position, 0, DONE, NOWHERE, 0, 0, (verdict, "", ""), body)
         book.api_used, book.worker_id = old.api_used or "", old.worker_id or ""
         known = self.directory.matches.get(book.sample_id)
         places = places_in(old, known, data)
@@ -226,7 +228,7 @@ class ResultStore:
         groups: dict[str, list[Any]] = {}
         for m in matches:
             groups.setdefault(m.group, []).append([m.index, key_text(m.key), m.occurrence])
-        found = _found(book)
+        found = Found(None, book.total) if book.columns is None else _found(book, book.columns)
         record = {
             "seq": self._seq_floor, "id": book.sample_id, "size": len(data), "mtime_ns": info.mtime_ns, "crc": crc32(data),
             "identities": book.sample.identities.hex(), "complete": found.done == found.total, "totals": book.totals,
@@ -244,27 +246,27 @@ class ResultStore:
             for rank in range(len(g.runnable)):
                 attempt = waiting.get((g.name, g.key(rank), g.occurrence(rank)))
                 position = g.base + rank
-                if attempt is not None and book.status[position] != DONE:
+                is_done = book.columns is not None and book.columns.status[position] == DONE
+                if attempt is not None and not is_done:
                     book.attempts[position] = attempt
                     self.journal.put_attempt(book, position, attempt_body(g.key(rank), g.occurrence(rank), attempt))
 
     def _choose(
-        self, book: Book, redo: Mapping[Identity, str | None], fresh: Fresh | None, again: Again | None
-    ) -> None:
-        """Settles which positions run: what has no result, and what was asked for."""
-        status = book.status
-        chosen = [p for p in range(len(status)) if status[p] != DONE]
+        self, book: Book, c: Columns, redo: Mapping[Identity, str | None], fresh: Fresh | None, again: Again | None
+    ) -> list[int]:
+        """Which positions run: what has no result, and what was asked for."""
+        chosen = [p for p in range(book.total) if c.status[p] != DONE]
         if redo or fresh is not None or again is not None:
-            for position in range(len(status)):
-                if status[position] == DONE and self._runs_again(book, position, redo, fresh, again):
+            for position in range(book.total):
+                if c.status[position] == DONE and self._runs_again(book, c, position, redo, fresh, again):
                     chosen.append(position)
             chosen.sort()
-        book.missing = chosen
+        return chosen
 
     def _runs_again(
-        self, book: Book, position: int, redo: Mapping[Identity, str | None], fresh: Fresh | None, again: Again | None
+        self, book: Book, c: Columns, position: int, redo: Mapping[Identity, str | None], fresh: Fresh | None, again: Again | None
     ) -> bool:
-        _, run_id, context = book.makers[book.made[position]]
+        _, run_id, context = book.makers[c.made[position]]
         if redo:
             group, rank = book.sample.locate(position)
             identity = (group.name, group.key(rank), group.occurrence(rank))
@@ -272,20 +274,21 @@ class ResultStore:
                 return True
         if fresh is not None and not fresh(run_id, context):
             return True
-        return again is not None and again(values.decode(orjson.loads(self.body_of(book, position))), position)
+        return again is not None and again(values.decode(orjson.loads(self._body_of(book, c, position))), position)
 
-    def body_of(self, book: Book, position: int) -> bytes:
-        """An entry's bytes, wherever they are. Feeder only (before the sample is worked on)."""
-        body = book.bodies.get(position)
+    def _body_of(self, book: Book, c: Columns, position: int) -> bytes:
+        """An entry's bytes before the sample is worked on: in its file, or converted from an old one."""
+        body = c.bodies.get(position)
         if body is not None:
             return body
         with open(self.path / book.name, "rb") as f:
-            f.seek(book.offset[position])
-            return f.read(book.length[position])
+            f.seek(c.offset[position])
+            return f.read(c.length[position])
 
     def _file_now(self, book: Book) -> None:
-        write_sample(book, self.path, self.directory.inner / "tmp" / (book.name + ".tmp"), self.journal.read)
-        self._filed(book)
+        book.max_seq = max(book.max_seq, max(book.columns.seq, default=0)) if book.columns else book.max_seq
+        write_sample(book, str(self.path), str(self.directory.inner / "tmp" / (book.name + ".tmp")), self.journal.read)
+        files.sync_folder(self.path)
 
     # ---- workers: model.ResultSink
 
@@ -293,37 +296,43 @@ class ResultStore:
         """See ResultSink: the entry, complete but for its seq."""
         number = book.group_number(position)
         group = book.sample.groups[number]
+        rank = position - group.base
+        index = group.runnable[rank]
+        result = outcome.result
         fields: dict[str, Any] = {}
         if self._keep_items:
-            item = group.items[group.runnable[position - group.base]]
+            item = group.items[index]
             if type(item) is dict and len(item) == 2 and "language" in item and "solution" in item:
-                fields["language"], fields["solution"] = item["language"], item["solution"]
+                fields.update(item)
             else:
                 fields["item"] = item
-        result = outcome.result
         fields["result"] = result
-        fields["attempts"] = outcome.attempts
-        fields["started_at"] = outcome.started_at
-        fields["duration_s"] = outcome.duration_s
-        if outcome.error is not None:
-            fields["error"] = outcome.error
-        fields["run_id"] = self.run_id
-        fields["context"] = book.sample.context
-        fields["worker_id"] = outcome.worker_id
-        api = result.get("api_used", "") if type(result) is dict else ""
-        fields["api_used"] = api if type(api) is str else ""
         data, lossy = values.encode(fields)
-        if outcome.status is Status.DONE:
-            code, tail = DONE, b',"status":"done",' + data[1:]
-        else:
-            code, tail = ERROR, b',"status":"error",' + data[1:]
-        if lossy:
-            tail = tail[:-1] + b',"lossy":true}'
+        is_done = outcome.status is Status.DONE
+        tail = b',"status":"%b",%b,"attempts":%d,"started_at":%.6f,"duration_s":%.6f%b' % (
+            b"done" if is_done else b"error", data[1:-1], outcome.attempts, outcome.started_at, outcome.duration_s,
+            self._ending(book, outcome, lossy),
+        )  # fmt: skip
+        verdict = verdicts.of(result) if is_done else None
+        return (book, position, book.head(number, rank, index), tail, number, DONE if is_done else ERROR, verdict), verdict
+
+    @staticmethod
+    def _ending(book: Book, outcome: Outcome, lossy: bool) -> bytes:
+        """The last keys of an entry: mostly the same for all that one worker makes of one sample."""
+        result = outcome.result
+        endpoint = result.get("api_used") if type(result) is dict else None
+        stamp = book.stamp(outcome.worker_id)
         book.worker_id = outcome.worker_id
-        if api:
-            book.api_used = fields["api_used"]
-        verdict = verdicts.of(result) if code == DONE else None
-        return (book, position, book.head(position, number), tail, number, code, verdict), verdict
+        if endpoint is None and outcome.error is None and not lossy:
+            return stamp
+        last = orjson.loads(b"{" + stamp[1:])
+        if isinstance(endpoint, str):
+            last["api_used"] = book.api_used = endpoint
+        if outcome.error is not None:
+            last = {"error": dict(outcome.error), **last}
+        if lossy:
+            last["lossy"] = True
+        return b"," + values.encode(last)[0][1:]
 
     def put(self, records: list[EntryRecord]) -> None:
         """See ResultSink. All records are of one sample."""
@@ -362,11 +371,6 @@ class ResultStore:
         for book in due:
             self.filer.file_soon(book)
 
-    def _filed(self, book: Book) -> None:
-        """A sample's file was written: later runs of this directory in this process find it."""
-        info = samplefile.FileInfo(book.name, book.sample_id, NBRUN, 0, 0)
-        self.directory.listing.by_id[book.sample_id] = info
-
     # ---- control
 
     @property
@@ -403,24 +407,21 @@ class ResultStore:
         self._guard.release()
 
 
-def _found(book: Book, chosen: Container[int] = ()) -> Found:
+def _found(book: Book, c: Columns, chosen: Container[int] = ()) -> Found:
     """What the book holds, without the results that are about to be replaced."""
-    found = Found(None, len(book.status), changed=len(book.orphans))
-    counts: dict[str, int] = {}
-    runs: dict[str, int] = {}
-    contexts: dict[str, int] = {}
-    for position, status in enumerate(book.status):
-        if status != DONE or position in chosen:
-            continue
-        verdict, run_id, context = book.makers[book.made[position]]
-        found.done += 1
-        runs[run_id] = runs.get(run_id, 0) + 1
-        contexts[context] = contexts.get(context, 0) + 1
+    found = Found(None, book.total, changed=len(book.orphans))
+    made = Counter([m for p, m in enumerate(c.made) if c.status[p] == DONE and p not in chosen])
+    counts, runs, contexts = Counter[str](), Counter[str](), Counter[str]()
+    for number, count in made.items():
+        verdict, run_id, context = book.makers[number]
+        runs[run_id] += count
+        contexts[context] += count
         if verdict is not None:
-            counts[verdict] = counts.get(verdict, 0) + 1
+            counts[verdict] += count
+    found.done = made.total()
     found.verdicts, found.runs, found.contexts = counts, runs, contexts
-    found.accepted = counts.get("Accepted", 0)
-    found.rejected = sum(counts.values()) - found.accepted
+    found.accepted = counts["Accepted"]
+    found.rejected = counts.total() - found.accepted
     return found
 
 

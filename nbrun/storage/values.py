@@ -10,13 +10,10 @@ import base64
 import collections
 import dataclasses
 import datetime as dt
-import decimal
 import enum
-import fractions
 import json
 import math
 import pathlib
-import uuid
 from collections.abc import Mapping
 from typing import Any
 
@@ -98,9 +95,15 @@ def _key(key: Any, where: str, lost: list[str]) -> str:
         return {None: "null", True: "true", False: "false"}[key]
     if isinstance(key, enum.Enum):
         return _key(key.value, where, lost)
-    if isinstance(key, (int, float, dt.date, uuid.UUID, pathlib.PurePath)) or hasattr(key, "item"):
+    if isinstance(key, (int, float, dt.date, pathlib.PurePath)) or _is_text_like(key) or hasattr(key, "item"):
         return str(key)
     raise UnstorableError(f"{where} has a key of type {type(key).__name__}: {key!r:.80}. Keys must be text or numbers.")
+
+
+def _is_text_like(value: Any) -> bool:
+    """Decimal, Fraction, UUID; known by name, since importing them takes longer than all of nbrun."""
+    kind = type(value)
+    return (kind.__module__, kind.__name__) in (("decimal", "Decimal"), ("fractions", "Fraction"), ("uuid", "UUID"))
 
 
 def _special(value: Any, where: str) -> Any:
@@ -121,7 +124,7 @@ def _special(value: Any, where: str) -> Any:
             return sorted(value, key=repr)
     if isinstance(value, dt.timedelta):
         return value.total_seconds()
-    if isinstance(value, (decimal.Decimal, fractions.Fraction, uuid.UUID, pathlib.PurePath)):
+    if isinstance(value, pathlib.PurePath) or _is_text_like(value):
         return str(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
