@@ -5,6 +5,7 @@ Pure reading, from any thread, with or without the lock. The higher seq wins (F4
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,7 @@ from nbrun.storage.book import IN_FILE, IN_SEGMENT, Attempt
 from nbrun.storage.format import ATTEMPT, ENTRY, ENTRY_HEAD, HEADER
 from nbrun.storage.match import OldMatch, old_key
 from nbrun.storage.replay import LogScan, list_segments, read_log
-from nbrun.storage.samplefile import NBRUN, FileInfo, OldFile, entry_heads, parse_old
+from nbrun.storage.samplefile import NBRUN, OldFile, entry_heads, parse_old
 
 Identity = tuple[str, bytes, int]  # group, key, occurrence
 
@@ -108,16 +109,22 @@ def _take_attempt(out: JournalIndex, body: bytes, whose: bytes | None) -> None:
     out.attempts.setdefault(sample_id, {})[identity] = Attempt(value["attempt"], value["hint"], value["previous"])
 
 
-def merge(path: Path | None, info: FileInfo | None, match: Mapping[str, Any] | None, journal: Mapping[Identity, Stored]) -> list[Stored]:
+def merge(
+    file: Path | bytes | None, source: str, match: Mapping[str, Any] | None, journal: Mapping[Identity, Stored]
+) -> list[Stored]:
     """The entries of one sample, file first in its order, then what only the journal holds.
+
+    Args:
+        file: the sample's file, or its bytes; None where there is none.
+        source: its format.
 
     Raises:
         Unreadable: an old file that can't be parsed.
         OSError: the file can't be read.
     """
     merged: dict[Identity, Stored] = {}
-    if path is not None and info is not None:
-        for stored in _of_file(path, info, match):
+    if file is not None:
+        for stored in _of_file(file, source, match):
             before = merged.get(stored.identity)
             if before is None or stored.seq > before.seq:
                 merged[stored.identity] = stored
@@ -128,13 +135,13 @@ def merge(path: Path | None, info: FileInfo | None, match: Mapping[str, Any] | N
     return list(merged.values())
 
 
-def _of_file(path: Path, info: FileInfo, match: Mapping[str, Any] | None) -> Iterator[Stored]:
-    if info.source == NBRUN:
-        with open(path, "rb") as f:
+def _of_file(file: Path | bytes, source: str, match: Mapping[str, Any] | None) -> Iterator[Stored]:
+    if source == NBRUN or (isinstance(file, bytes) and file.startswith(b'{\n"format": "nbrun/')):
+        with io.BytesIO(file) if isinstance(file, bytes) else open(file, "rb") as f:
             for h in entry_heads(f):
                 yield Stored(h.group, h.index, h.key, h.occurrence, h.seq, h.status, IN_FILE, h.offset, h.length)
         return
-    data = path.read_bytes()
+    data = file if isinstance(file, bytes) else file.read_bytes()
     old = parse_old(data)
     yield from old_entries(old, places_in(old, match, data))
 

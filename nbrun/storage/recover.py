@@ -68,7 +68,7 @@ def _file_sample(
     path = directory.path / name
     match = directory.matches.get(sample_id)
     try:
-        stored = merge(path if info else None, info, match, journal)
+        stored = merge(path if info else None, info.source if info else "", match, journal)
     except Unreadable as e:
         directory.listing.problems.append(Problem(str(path), str(e), sample_id))
         directory.set_aside(name)

@@ -1,0 +1,149 @@
+"""Reads a results directory without a lock, also while a run writes into it: every saved entry once.
+
+Any thread. The journal is read first, the files after (F7); where a segment vanished meanwhile, all is listed again.
+Never writes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from nbrun.errors import InputError
+from nbrun.storage.book import IN_FILE, IN_SEGMENT
+from nbrun.storage.directory import Problem, list_samples
+from nbrun.storage.format import FOLDER, MATCH
+from nbrun.storage.merge import JournalIndex, Stored, index_journal, merge
+from nbrun.storage.runlog import RecordLog
+from nbrun.storage.samplefile import NBRUN, FileInfo, Unreadable
+
+TRIES = 20
+
+
+@dataclass
+class SampleView:
+    """One sample as it is saved. `entries` leaves out what matches no item of the dataset any more."""
+
+    sample_id: str
+    path: str
+    source: str
+    totals: dict[str, int]
+    completed: dict[str, int]
+    errors: int
+    is_complete: bool
+    updated_at: float | None
+    entries: list[tuple[Stored, bytes]] = field(default_factory=list)
+
+
+class Reader:
+    """A results directory, read.
+
+    Raises:
+        InputError: there is no such directory.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path).expanduser()
+        if not self.path.is_dir():
+            raise InputError(f"results={str(path)!r}: there is no such folder. Give the folder that a run wrote into.")
+        self.problems: list[Problem] = []
+
+    def samples(self, bodies: bool = True) -> Iterator[SampleView]:
+        """Each sample with its entries; `bodies=False` leaves their bytes empty where they needn't be read."""
+        inner = self.path / FOLDER
+        journal, handles = self._open_journal(inner)
+        try:
+            matches = {m["id"]: m for m in RecordLog(inner / "matched.log", MATCH).read()}
+            listing = list_samples(self.path)
+            self.problems += listing.problems
+            for number, scan in journal.damaged.items():
+                self.problems.append(Problem(str(journal.segments[number]), f"has {len(scan.damaged)} damaged records"))
+            for sample_id in sorted({*listing.by_id, *journal.entries}):
+                view = self._view(sample_id, listing.by_id.get(sample_id), matches.get(sample_id), journal, handles, bodies)
+                if view is not None:
+                    yield view
+        finally:
+            for fd in handles.values():
+                os.close(fd)
+
+    def _open_journal(self, inner: Path) -> tuple[JournalIndex, dict[int, int]]:
+        """The journal's index with its segments held open, so that none vanishes while its entries are read."""
+        for _ in range(TRIES):
+            handles: dict[int, int] = {}
+            try:
+                journal = index_journal(inner)
+                for number, path in journal.segments.items():
+                    handles[number] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                return journal, handles
+            except FileNotFoundError:
+                for fd in handles.values():
+                    os.close(fd)
+        raise InputError(f"{self.path} changes too fast to be read; try again.")
+
+    def _view(
+        self, sample_id: str, info: FileInfo | None, match: Any, journal: JournalIndex, handles: dict[int, int], bodies: bool
+    ) -> SampleView | None:  # fmt: skip
+        in_journal = journal.entries.get(sample_id, {})
+        header = journal.headers.get(sample_id, {})
+        path = self.path / (info.name if info else str(header.get("name", "")))
+        data = b""
+        stored: list[Stored] = list(in_journal.values())
+        try:
+            if info is not None:
+                data = path.read_bytes()  # the very bytes that are merged: the file may be replaced meanwhile
+                stored = merge(data, info.source, match, in_journal)
+        except (Unreadable, OSError, ValueError) as e:
+            self.problems.append(Problem(str(path), str(e), sample_id))
+            if not in_journal:
+                return None
+        entries = []
+        for s in stored:
+            if s.index is None and s.matched:
+                continue
+            entries.append((s, _body(s, data, handles) if bodies else b""))
+        return _summary(sample_id, path, info, header, match, entries)
+
+
+def _body(s: Stored, data: bytes, handles: dict[int, int]) -> bytes:
+    if s.body is not None:
+        return s.body
+    if s.where == IN_FILE:
+        return data[s.offset : s.offset + s.length]
+    return os.pread(handles[s.where - IN_SEGMENT], s.length, s.offset)
+
+
+def _summary(
+    sample_id: str, path: Path, info: FileInfo | None, header: dict[str, Any], match: Any, entries: list[tuple[Stored, bytes]]
+) -> SampleView:  # fmt: skip
+    totals = dict(header.get("totals") or (match or {}).get("totals") or {})
+    told = dict(info.progress or {}) if info else {}
+    for name, n in told.items():
+        if name.startswith("total_") and name.endswith("s"):
+            totals.setdefault(name[6:-1], n)
+    completed: dict[str, int] = dict.fromkeys(totals, 0)
+    errors = 0
+    for s, _ in entries:
+        if s.status == "done":
+            completed[s.group] = completed.get(s.group, 0) + 1
+        else:
+            errors += 1
+    for group, n in completed.items():
+        totals.setdefault(group, n)  # a legacy file exists only where its sample was finished
+    complete = all(completed[g] >= n for g, n in totals.items())
+    try:
+        updated = path.stat().st_mtime
+    except OSError:
+        updated = None
+    source = info.source if info else NBRUN
+    return SampleView(sample_id, str(path), source, totals, completed, errors, complete, updated, entries)
+
+
+def parse(body: bytes) -> dict[str, Any]:
+    """An entry's bytes as a mapping."""
+    value = orjson.loads(body)
+    return value if isinstance(value, dict) else {}
