@@ -1,7 +1,7 @@
 """Runs thousands of tasks in the background of a notebook kernel and saves every result the moment it ends.
 
-    run = nbrun.start(samples, fn, "results")
-    df = nbrun.load_results("results")
+run = nbrun.start(samples, fn, "results")
+df = nbrun.load_results("results")
 """
 
 from __future__ import annotations

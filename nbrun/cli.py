@@ -22,14 +22,19 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="nbrun", description="Runs many tasks and saves every result the moment it ends.")
+    parser = argparse.ArgumentParser(
+        prog="nbrun", description="Runs many tasks and saves every result the moment it ends."
+    )
     parser.add_argument("--version", action="version", version=f"nbrun {version('nbrun')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     demo = commands.add_parser("demo", help="judge the problem set that comes with nbrun")
     demo.add_argument("--results", default="nbrun-demo", help="results directory (default: nbrun-demo)")
     demo.add_argument("--workers", type=int, default=4, help="programs judged at once (default: 4)")
     demo.set_defaults(run=_demo)
-    for name, run, about in (("status", _status, "count what is saved"), ("rates", _rates, "TPR and TNR of each sample")):
+    for name, run, about in (
+        ("status", _status, "count what is saved"),
+        ("rates", _rates, "TPR and TNR of each sample"),
+    ):
         command = commands.add_parser(name, help=about)
         command.add_argument("results", metavar="DIR")
         command.add_argument("--json", action="store_true", help="print JSON")
@@ -49,7 +54,8 @@ def _demo(args: argparse.Namespace) -> int:
         run.stop(drain=False)
         run.wait(10)
         print(
-            f"\nStopped: {count_text(run.progress)}. Everything that ended is saved; the same command goes on with the rest.",
+            f"\nStopped: {count_text(run.progress)}. "
+            "Everything that ended is saved; the same command goes on with the rest.",
             file=sys.stderr,
         )
         return 130

@@ -173,6 +173,7 @@ class Work(Protocol):
     @property
     def number(self) -> int:
         """The sample's place on the progress board."""
+
     @property
     def missing(self) -> Sequence[int]: ...
     def task(self, position: int, flag: CancelFlag) -> Task:

@@ -395,4 +395,4 @@ def end_text(progress: Progress) -> str:
         State.HALTED: f"Halted after {took}: {count_text(progress)}. Everything that ended is saved.",
     }.get(progress.state, f"{progress.state.value.capitalize()}: {count_text(progress)}, {took} so far.")
     kept = f" {progress.resumed:,} were there from earlier runs." if progress.resumed else ""
-    return f'{head}{kept} nbrun.load_results({progress.results!r}) loads the results.'
+    return f"{head}{kept} nbrun.load_results({progress.results!r}) loads the results."

@@ -204,7 +204,8 @@ class SampleReader:
             if any(k in raw for k in DEFAULT_GROUPS.values()):
                 raise SampleError(
                     f"{where} has groups, but the first sample has none: give groups= to say what the items are.",
-                    position=number, sample_id=sample_id,
+                    position=number,
+                    sample_id=sample_id,
                 )
             groups.append(self._group(ITEM_GROUP, [raw], range(1), 0, where, number, sample_id))
             context = _EMPTY_CONTEXT if self._context is None else self._digest_context(raw, where, number, sample_id)
@@ -219,7 +220,9 @@ class SampleReader:
             groups.append(group)
             base += len(group.runnable)
             skipped += n
-        return Sample(sample_id, number, raw, tuple(groups), self._digest_context(raw, where, number, sample_id), skipped)
+        return Sample(
+            sample_id, number, raw, tuple(groups), self._digest_context(raw, where, number, sample_id), skipped
+        )
 
     @staticmethod
     def read_id(raw: Any, number: int) -> str:
@@ -227,12 +230,14 @@ class SampleReader:
         if not isinstance(raw, Mapping):
             raise SampleError(
                 f"sample {number} is a {type(raw).__name__}, not a mapping with an 'id'. "
-                "Give each sample as a dict, such as {'id': 'p1', 'solutions': [...]}.", position=number,
+                "Give each sample as a dict, such as {'id': 'p1', 'solutions': [...]}.",
+                position=number,
             )
         if "id" not in raw or raw["id"] is None:
             raise SampleError(
                 f"sample {number} has no 'id' (it has {', '.join(map(repr, list(raw)[:6])) or 'nothing'}). "
-                "Results are saved under it, so give every sample one that stays the same.", position=number,
+                "Results are saved under it, so give every sample one that stays the same.",
+                position=number,
             )
         value = raw["id"]
         if isinstance(value, str):
@@ -261,7 +266,8 @@ class SampleReader:
             raise SampleError(
                 f"{where}: item {i} of group {name!r} can't be hashed into a key: {e}. "
                 "Give key=, a function of the item that returns text, numbers, lists or mappings.",
-                position=number, sample_id=sid,
+                position=number,
+                sample_id=sid,
             ) from e
         return Group(name, items, runnable, b"".join(keys), _occurrences(keys), base)
 
@@ -277,7 +283,8 @@ class SampleReader:
             raise SampleError(
                 f"{where}: what it holds beside its groups can't be hashed: {e}. "
                 "Give context=, a function of the sample that returns text, numbers, lists or mappings.",
-                position=number, sample_id=sample_id,
+                position=number,
+                sample_id=sample_id,
             ) from e
 
 
@@ -326,7 +333,9 @@ def _read_struct(value: Mapping[str, Any]) -> tuple[Sequence[Any], Sequence[int]
     for name, column in value.items():
         items = _as_list(column)
         if items is None:
-            raise ValueError(f"is a mapping whose {name!r} is a {type(column).__name__}; a struct of lists needs lists.")
+            raise ValueError(
+                f"is a mapping whose {name!r} is a {type(column).__name__}; a struct of lists needs lists."
+            )
         columns[name] = items
     lengths = {name: len(c) for name, c in columns.items()}
     if len(set(lengths.values())) > 1:

@@ -44,7 +44,8 @@ class Engine:
     """
 
     def __init__(
-        self, fn: Callable[[Task], Any], sink: ResultSink, board: Board, *, workers: int, retry: RetryPolicy, name: str = ""
+        self, fn: Callable[[Task], Any], sink: ResultSink, board: Board, *,
+        workers: int, retry: RetryPolicy, name: str = "",
     ) -> None:  # fmt: skip
         self.fn, self.sink, self.board, self.retry = fn, sink, board, retry
         self.flag = CancelFlag()

@@ -1,7 +1,7 @@
 """A worker: a daemon thread that takes tasks itself, calls fn, encodes the results and hands them to the sink.
 
-Daemon threads of our own, since the interpreter joins a ThreadPoolExecutor's at exit: a kernel with requests of 1000 s in
-flight would hang. Short tasks are taken a few at a time (up to about 2 ms of work), so that the lock is
+Daemon threads of our own, since the interpreter joins a ThreadPoolExecutor's at exit: a kernel with requests of 1000 s
+in flight would hang. Short tasks are taken a few at a time (up to about 2 ms of work), so that the lock is
 not taken for each; idle workers steal what a worker has taken and not begun.
 """
 
@@ -30,8 +30,8 @@ MAX_TRACEBACK = 20_000
 class Worker:
     """One thread.
 
-    Threads: `batch` is a deque whose single operations are atomic: its owner takes from the left, thieves from the right, and
-    who gets a task runs it. `current` is written by the owner, read by views and by stop.
+    Threads: `batch` is a deque whose single operations are atomic: its owner takes from the left, thieves from the
+    right, and who gets a task runs it. `current` is written by the owner, read by views and by stop.
     """
 
     def __init__(self, engine: Engine, number: int, name: str) -> None:
@@ -143,7 +143,9 @@ class Worker:
         outcome = Outcome(Status.ERROR, None, task.attempt, started, round(duration_s, 6), self.name, error)
         record, _ = engine.sink.encode(sample.work, position, outcome)
         engine.board.note_error(
-            ErrorNote(task.sample_id, task.group, task.index, error["type"], error["message"], error["traceback"], started)
+            ErrorNote(
+                task.sample_id, task.group, task.index, error["type"], error["message"], error["traceback"], started
+            )
         )
         engine.failed(e, error)
         return record

@@ -51,10 +51,13 @@ def load_results(
 
 def _rows(view: SampleView, entries: bool) -> list[dict[str, Any]]:
     out = []
-    ordered = sorted(view.entries, key=lambda e: (e[0].group != "solution", e[0].group, e[0].index is None, e[0].index or 0))
+    ordered = sorted(
+        view.entries,
+        key=lambda e: (e[0].group != "solution", e[0].group, e[0].item_index is None, e[0].item_index or 0),
+    )
     for stored, body in ordered:
         entry = parse(body)
-        row = _row(view, entry, stored.group, stored.index)
+        row = _row(view, entry, stored.group, stored.item_index)
         row["key"], row["occurrence"] = key_text(stored.key), stored.occurrence
         if entries:
             row["entry"] = decode(entry)
@@ -96,7 +99,8 @@ def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
             seconds = pd.to_numeric(column).astype("float64")
             df[name] = pd.to_datetime(seconds, unit="s", utc=True).astype("datetime64[us, UTC]")
         else:
-            df[name] = column.astype("object").where(column.notna(), None).astype(dtype) if len(df) else column.astype(dtype)
+            plain = column.astype("object").where(column.notna(), None) if len(df) else column
+            df[name] = plain.astype(pd.api.types.pandas_dtype(dtype))
     return df[[*DTYPES, *(c for c in df.columns if c not in DTYPES)]]
 
 

@@ -12,10 +12,13 @@ from nbrun.frames.load import load_results, load_samples
 NEEDED = ("group", "status", "verdict")
 
 
-def rates(df_or_results: pd.DataFrame | str | os.PathLike[str], *, by: str = "sample_id", positive: str = "solution") -> pd.DataFrame:
+def rates(
+    df_or_results: pd.DataFrame | str | os.PathLike[str], *, by: str = "sample_id", positive: str = "solution"
+) -> pd.DataFrame:
     """One row a sample (or another column's value): tpr, tnr and counts in tasks.
 
-    Only judged tasks are in a rate; JudgeErrors, errors and missing tasks are counted beside. NA where nothing was judged.
+    Only judged tasks are in a rate; JudgeErrors, errors and missing tasks are counted beside. NA where nothing
+    was judged.
 
     Raises:
         TypeError: the frame lacks columns; it names them.
@@ -27,7 +30,17 @@ def rates(df_or_results: pd.DataFrame | str | os.PathLike[str], *, by: str = "sa
     if missing:
         raise TypeError(f"rates: the frame lacks the columns {', '.join(missing)}; give one that load_results made.")
     rows = [{by: name, **_rate(part, positive)} for name, part in df.groupby(by, observed=True, sort=True)]
-    names = [by, "tpr", "tnr", "n_positive", "n_negative", "n_true_positive", "n_true_negative", "n_judge_errors", "n_errors"]
+    names = [
+        by,
+        "tpr",
+        "tnr",
+        "n_positive",
+        "n_negative",
+        "n_true_positive",
+        "n_true_negative",
+        "n_judge_errors",
+        "n_errors",
+    ]
     out = pd.DataFrame(rows, columns=names).astype(
         {"tpr": "Float64", "tnr": "Float64"} | dict.fromkeys(names[3:], "Int64")
     )

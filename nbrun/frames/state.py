@@ -27,7 +27,10 @@ def status(results: str | os.PathLike[str]) -> Status:
         InputError: there is no such folder.
     """
     reader = Reader(results)
-    views = [(v.is_complete, sum(v.completed.values()), v.errors, sum(v.totals.values())) for v in reader.samples(bodies=False)]
+    views = [
+        (v.is_complete, sum(v.completed.values()), v.errors, sum(v.totals.values()))
+        for v in reader.samples(bodies=False)
+    ]
     return Status(
         len(views), sum(v[0] for v in views), sum(v[1] for v in views), sum(v[2] for v in views),
         sum(v[3] for v in views), len(reader.problems),

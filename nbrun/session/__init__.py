@@ -1,7 +1,7 @@
 """start(): wires samples, engine, storage and views together.
 
-    samples ─► conductor (thread nbrun-feed) ─► engine (threads nbrun-worker-N) ─► store (nbrun-journal, nbrun-files)
-                                   └──────────► board ◄───────┘            views read Run.progress
+samples ─► conductor (thread nbrun-feed) ─► engine (threads nbrun-worker-N) ─► store (nbrun-journal, nbrun-files)
+                               └──────────► board ◄───────┘            views read Run.progress
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from nbrun.session.redo import read_redo
 from nbrun.session.run import Run
 from nbrun.session.settings import check_function, settings_id, settings_of
 from nbrun.storage.directory import list_samples
-from nbrun.storage.replay import list_segments
 from nbrun.storage.format import FOLDER
+from nbrun.storage.replay import list_segments
 from nbrun.storage.store import ResultStore
 
 __all__ = ["Run", "start"]
@@ -118,7 +118,8 @@ def start(
         running._conductor.ended.wait()
     if if_exists == "error" and _holds_results(path):
         raise ResultsExistError(
-            f'{path} holds results and if_exists="error" was asked for. Choose another directory, or leave it out to go on.',
+            f'{path} holds results and if_exists="error" was asked for. '
+            "Choose another directory, or leave it out to go on.",
             path=str(path),
         )
     run_record = _run_record(settings, arguments, wanted)

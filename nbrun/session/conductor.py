@@ -135,7 +135,9 @@ class Conductor:
             if count:
                 self.notes.append(f'{count:,} saved results {what}; they are kept. redo="changed" runs them again.')
         if self._unmatched:
-            self.notes.append(f"{self._unmatched:,} saved results match no item of their sample any more; they are kept.")
+            self.notes.append(
+                f"{self._unmatched:,} saved results match no item of their sample any more; they are kept."
+            )
 
     def _halt_feed(self, e: Exception) -> None:
         if isinstance(e, SampleError):

@@ -76,12 +76,12 @@ def open_samples(samples: Any, reader: SampleReader) -> Samples:
     """
     if _is_frame(samples):
         samples = _rows(samples)
-    if isinstance(samples, (str, bytes, Mapping)) or not isinstance(samples, Iterable):
-        if not hasattr(samples, "__getitem__") or isinstance(samples, (str, bytes, Mapping)):
-            raise InputError(
-                f"samples is a {type(samples).__name__}; give an iterable of mappings, such as "
-                "[{'id': 'p1', 'solutions': [...]}], or a DataFrame."
-            )
+    is_one = isinstance(samples, (str, bytes, Mapping))
+    if is_one or not (isinstance(samples, Iterable) or hasattr(samples, "__getitem__")):
+        raise InputError(
+            f"samples is a {type(samples).__name__}; give an iterable of mappings, such as "
+            "[{'id': 'p1', 'solutions': [...]}], or a DataFrame."
+        )
     if isinstance(samples, (list, tuple)):
         return _open_list(samples, reader)
     stream = iter(samples)

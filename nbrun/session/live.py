@@ -48,7 +48,8 @@ def same_or_raise(run: Run, arguments: Mapping[str, Any]) -> None:
         listed = "\n".join(f"  {line}" for line in lines)
         raise RunActiveError(
             f"This kernel already runs on {run.path}, with other settings:\n{listed}\n"
-            "Either run.stop() that run first, or start with replace=True, which stops it and goes on with the new settings. "
+            "Either run.stop() that run first, or start with replace=True, which stops it and goes on with "
+            "the new settings. "
             "What is saved stays in both cases."
         )
 
@@ -65,7 +66,8 @@ def _at_exit() -> None:
             continue  # nobody reads a kernel's last words
         lost = "" if saved else " The last results could not be saved in time."
         print(
-            f"nbrun: the interpreter ends while the run on {run.path} is {progress.state.value} ({count_text(progress)}).{lost} "
+            f"nbrun: the interpreter ends while the run on {run.path} is "
+            f"{progress.state.value} ({count_text(progress)}).{lost} "
             "Start it again to go on with what is missing; call run.wait() at the end of a script.",
             file=sys.stderr,
         )

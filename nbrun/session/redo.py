@@ -34,7 +34,14 @@ def read_redo(redo: Any) -> Redo | str | None:
         raise TypeError(f"redo: the frame lacks the columns {', '.join(missing)}; filter one that load_results gave.")
     runs = redo["run_id"].astype(str) if "run_id" in columns else [None] * len(redo)
     out: Redo = {}
-    rows = zip(redo["sample_id"].astype(str), redo["group"].astype(str), redo["key"].astype(str), redo["occurrence"], runs, strict=True)
+    rows = zip(
+        redo["sample_id"].astype(str),
+        redo["group"].astype(str),
+        redo["key"].astype(str),
+        redo["occurrence"],
+        runs,
+        strict=True,
+    )
     for sample_id, group, key, occurrence, run_id in rows:
         if not key.startswith("k1:"):
             raise InputError(f"redo: {key!r} in column key is no key; filter a frame that load_results gave.")

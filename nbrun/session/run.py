@@ -182,7 +182,9 @@ class Run:
             NbrunError: the run has ended; start it again, error entries run again by themselves.
         """
         if self._conductor.ended.is_set():
-            raise NbrunError("The run has ended. Start it again: tasks that ended in errors are run again by themselves.")
+            raise NbrunError(
+                "The run has ended. Start it again: tasks that ended in errors are run again by themselves."
+            )
         return self._engine.retry_errors()
 
     @property

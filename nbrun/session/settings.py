@@ -69,7 +69,9 @@ def check_function(fn: Any) -> None:
         FunctionError: says what to write instead.
     """
     if not callable(fn):
-        raise FunctionError(f"fn is a {type(fn).__name__}, which can't be called. Give a function of one argument, the task.")
+        raise FunctionError(
+            f"fn is a {type(fn).__name__}, which can't be called. Give a function of one argument, the task."
+        )
     if inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(getattr(fn, "__call__", None)):  # noqa: B004
         raise FunctionError(
             f"{_name(fn)} is an async function; fn is called in worker threads. "

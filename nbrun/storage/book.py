@@ -228,7 +228,8 @@ class Book:
         """The body of its header record."""
         s = self.sample
         return dump({
-            "id": s.id, "name": self.name, "totals": self.totals, "context": s.context, "identities": s.identities.hex(),
+            "id": s.id, "name": self.name, "totals": self.totals, "context": s.context,
+            "identities": s.identities.hex(),
         })  # fmt: skip
 
     def identity(self, position: int) -> dict[str, Any]:

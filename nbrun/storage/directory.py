@@ -63,12 +63,15 @@ def list_samples(path: Path) -> Listing:
             continue
         keep, drop = _newer(info, other)
         out.by_id[info.sample_id] = keep
-        out.problems.append(Problem(str(path / drop.name), f"holds the same sample as {keep.name}; that one counts", info.sample_id))
+        out.problems.append(
+            Problem(str(path / drop.name), f"holds the same sample as {keep.name}; that one counts", info.sample_id)
+        )
     return out
 
 
 def _newer(a: FileInfo, b: FileInfo) -> tuple[FileInfo, FileInfo]:
     """Which of two files of one sample counts: nbrun's own, the higher seq, the usual name."""
+
     def rank(x: FileInfo) -> tuple[bool, int, bool]:
         return x.source == NBRUN, x.max_seq, x.name == name_of(x.sample_id)
 
@@ -89,7 +92,9 @@ def check_writable(path: Path) -> None:
         at = at.parent
     if not at.is_dir():
         raise InputError(f"results={str(path)!r}: {at} is a file, not a folder. Give the path of a folder.")
-    if not os.access(at, os.W_OK | os.X_OK) or ((path / FOLDER).exists() and not os.access(path / FOLDER, os.W_OK | os.X_OK)):
+    if not os.access(at, os.W_OK | os.X_OK) or (
+        (path / FOLDER).exists() and not os.access(path / FOLDER, os.W_OK | os.X_OK)
+    ):
         raise StorageError(
             f"results={str(path)!r}: no permission to write in {at}. Choose another folder or change its permissions.",
             path=str(path),
@@ -149,7 +154,9 @@ class Directory:
             files.move(self.path / name, target)
             self.listing.names.discard(name)
         except OSError as e:
-            raise ResultsError(f"{self.path / name} is damaged and can't be moved aside: {e.strerror}.", path=str(self.path)) from e
+            raise ResultsError(
+                f"{self.path / name} is damaged and can't be moved aside: {e.strerror}.", path=str(self.path)
+            ) from e
         return target
 
     def runs(self) -> dict[str, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Rewrites samples' files when they are due: at a sample's end, now and then while it is worked on, at the end of a run.
+"""Rewrites samples' files when due: at a sample's end, now and then while it is worked on, at the end of a run.
 
 Threads: "nbrun-files" files what is due; a worker helps with one file where many wait, so that short tasks can't
 run away from it; `finish` runs in the thread that closes the store. `_lock` protects the queues, never over I/O.

@@ -55,7 +55,11 @@ def _write_at_once(book: Book, fresh: list[Fresh], path: str, beside: str) -> di
     errors: dict[str, int] = {}
     for g in book.sample.groups:
         end = g.base + len(g.runnable)
-        parts += [samplefile.group_opening(g.name), b",\n".join(bodies[g.base : end]), b"\n],\n" if g.runnable else b"],\n"]
+        parts += [
+            samplefile.group_opening(g.name),
+            b",\n".join(bodies[g.base : end]),
+            b"\n],\n" if g.runnable else b"],\n",
+        ]
         codes = [f.code for f in fresh[g.base : end]]
         done[g.name], errors[g.name] = codes.count(DONE), codes.count(ERROR)
     verdicts = Counter([f.verdict for f in fresh if f.code == DONE])
@@ -149,7 +153,9 @@ class _Filing:
         orphans: dict[str, list[Orphan]] = {}
         for orphan in self.orphans:
             orphans.setdefault(orphan.group, []).append(orphan)
-        groups = {g.name: [p for p in range(g.base, g.base + len(g.runnable)) if c.status[p]] for g in book.sample.groups}
+        groups = {
+            g.name: [p for p in range(g.base, g.base + len(g.runnable)) if c.status[p]] for g in book.sample.groups
+        }
         done: dict[str, int] = {}
         for name in [*groups, *(n for n in orphans if n not in groups)]:
             positions = groups.get(name, [])

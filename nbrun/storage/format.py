@@ -22,15 +22,16 @@ Tree
 
 Records
 -------
-A record is `CRC TAB KIND TAB BODY [TAB WHOSE] LF`. CRC is CRC-32 (zlib) of all between the first tab and the line feed, in
-8 lower-case hexadecimal digits. BODY and WHOSE are JSON without raw control characters, so a tab or a line feed
+A record is `CRC TAB KIND TAB BODY [TAB WHOSE] LF`. CRC is CRC-32 (zlib) of all between the first tab and the line feed,
+in 8 lower-case hexadecimal digits. BODY and WHOSE are JSON without raw control characters, so a tab or a line feed
 never stands inside them and reading can begin again after any damaged line.
 
     h   header   {"id","name","totals":{group:n},"context"}: precedes a sample's first record in a segment
     e   entry    the entry as it will stand in the file; WHOSE is ["id","group"]
     a   attempt  {"key","occurrence","attempt","reason","hint","previous","at"}; WHOSE is ["id","group"]
-    m   match    {"seq","id","size","crc","groups":{group:[[index,key,occurrence],…]},"totals","context"}: for an old file of
-                 that size and CRC-32, the place and identity of each entry, in the file's order; index null: matches no item
+    m   match    {"seq","id","size","crc","groups":{group:[[index,key,occurrence],…]},"totals",…}: for an old file of
+                 that size and CRC-32, the place and identity of each entry, in the file's order; index null: it matches
+                 no item
     r   run      {"run_id","seq","started_at","host","pid","nbrun","settings",…}
 
 A sample's file
@@ -51,8 +52,8 @@ A sample's file
     }
 
 Entries stand in the order of their index; those whose item is no longer in the dataset come last, with `"index":null`.
-An entry begins with index, key, occurrence, seq, status, in this order, so that a reader can tell what it is without parsing
-it. Its other keys: language?, solution? (an item of just these two), item? (any other), result, attempts,
+An entry begins with index, key, occurrence, seq, status, in this order, so that a reader can tell what it is without
+parsing it. Its other keys: language?, solution? (an item of just these two), item? (any other), result, attempts,
 started_at (seconds since the epoch), duration_s, error? (type, message, traceback), run_id, context, worker_id,
 api_used, lossy?. The summary lets a finished file be recognised by its tail alone.
 
@@ -85,16 +86,18 @@ F7  Readers read the journal first, then the files, and list again when a segmen
 F8  After a failed write or fsync a segment is never written again: what it had not acknowledged goes to a new one.
 F9  Keys are `k1:` and BLAKE2b-128 over the canonical form: n (none), t, f (booleans), i<decimal>; (integers), d<16 hex
     digits of the IEEE 754 double, big endian>; (floats; -0.0 as 0.0; NaN as dnan;), s<byte length>:<UTF-8> (text),
-    b<length>:<bytes>, [<items>] (lists), {<key><value>…} (mappings, sorted by the key's canonical bytes), <…> (sets, sorted), T<text> (dates).
+    b<length>:<bytes>, [<items>] (lists), {<key><value>…} (mappings, sorted by the key's canonical bytes), <…>
+    (sets, sorted), T<text> (dates).
 F10 Nothing is ever deleted to get on: what can't be read moves to .nbrun/damaged/.
 F11 Names: see names.py; two ids never share one, not even on a file system blind to case.
 
 History
 -------
 nbrun/1     this page.
-progress    the older program's second format: indent=4, lists in the order of completion, entries {language, solution, result}, a
-            `progress` object. Read and continued, never written.
-legacy      its first format: the same without `progress`; a file exists only once its sample was finished. Read and continued, never written.
+progress    the older program's second format: indent=4, lists in the order of completion, entries {language, solution,
+            result}, a `progress` object. Read and continued, never written.
+legacy      its first format: the same without `progress`; a file exists only once its sample was finished. Read and
+            continued, never written.
 """
 
 from __future__ import annotations

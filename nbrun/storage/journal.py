@@ -94,7 +94,7 @@ class Journal:
             self.unsaved += count
             self.unsaved_bytes += size
             records[0][0].unsaved += count
-            if self._idle or self._gathering and self.unsaved >= GROUP_RESULTS:
+            if self._idle or (self._gathering and self.unsaved >= GROUP_RESULTS):
                 self._idle = self._gathering = False
                 self._work.notify()
 
@@ -126,9 +126,13 @@ class Journal:
             self._flushing += 1
             self._work.notify()
             try:
-                return self._settled.wait_for(
-                    lambda: self.fault is not None or not (self.unsaved or self._attempts or not self._idle), timeout_s
-                ) and self.fault is None
+                return (
+                    self._settled.wait_for(
+                        lambda: self.fault is not None or not (self.unsaved or self._attempts or not self._idle),
+                        timeout_s,
+                    )
+                    and self.fault is None
+                )
             finally:
                 self._flushing -= 1
 

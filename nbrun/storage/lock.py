@@ -23,8 +23,8 @@ _held: weakref.WeakSet[DirectoryLock] = weakref.WeakSet()
 class DirectoryLock:
     """Holds `.nbrun/lock`.
 
-    The kernel releases a flock when the last descriptor of the open file is closed, so a killed holder never blocks anybody,
-    whatever its pid is now. A forked child closes its copy at once (below): it would keep the lock alive.
+    The kernel releases a flock when the last descriptor of the open file is closed, so a killed holder never blocks
+    anybody, whatever its pid is now. A forked child closes its copy at once (below): it would keep the lock alive.
 
     Raises:
         ResultsInUseError: says which host and process holds it, and since when.

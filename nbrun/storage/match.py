@@ -22,7 +22,7 @@ class OldMatch(NamedTuple):
     group: str
     rank: int  # its place in the old file's list
     position: int | None
-    index: int | None
+    item_index: int | None
     key: bytes
     occurrence: int
 
@@ -30,7 +30,9 @@ class OldMatch(NamedTuple):
 def positions_by_identity(sample: Sample) -> dict[Identity, int]:
     """(group, key, occurrence) -> position, for every task of the sample."""
     return {
-        (g.name, g.key(rank), g.occurrence(rank)): g.base + rank for g in sample.groups for rank in range(len(g.runnable))
+        (g.name, g.key(rank), g.occurrence(rank)): g.base + rank
+        for g in sample.groups
+        for rank in range(len(g.runnable))
     }
 
 
@@ -50,11 +52,11 @@ def match_own(sample: Sample, heads: Iterable[EntryHead]) -> tuple[dict[int, Ent
 
 def moved(sample: Sample, found: Mapping[int, EntryHead], orphans: Iterable[EntryHead]) -> bool:
     """Does a file say another index than the dataset does now?"""
-    if any(o.index is not None for o in orphans):
+    if any(o.item_index is not None for o in orphans):
         return True
     for position, head in found.items():
         group, rank = sample.locate(position)
-        if head.index != group.runnable[rank]:
+        if head.item_index != group.runnable[rank]:
             return True
     return False
 
@@ -75,7 +77,9 @@ def match_old(sample: Sample, old: OldFile) -> list[OldMatch]:
             if group is not None and free[identity]:
                 rank = free[identity].popleft()
                 out.append(
-                    OldMatch(name, place, group.base + rank, group.runnable[rank], group.key(rank), group.occurrence(rank))
+                    OldMatch(
+                        name, place, group.base + rank, group.runnable[rank], group.key(rank), group.occurrence(rank)
+                    )
                 )
             else:
                 key = old_key(row)

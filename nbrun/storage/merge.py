@@ -32,7 +32,7 @@ class Stored(NamedTuple):
     """
 
     group: str
-    index: int | None
+    item_index: int | None
     key: bytes
     occurrence: int
     seq: int
@@ -139,7 +139,7 @@ def _of_file(file: Path | bytes, source: str, match: Mapping[str, Any] | None) -
     if source == NBRUN or (isinstance(file, bytes) and file.startswith(b'{\n"format": "nbrun/')):
         with io.BytesIO(file) if isinstance(file, bytes) else open(file, "rb") as f:
             for h in entry_heads(f):
-                yield Stored(h.group, h.index, h.key, h.occurrence, h.seq, h.status, IN_FILE, h.offset, h.length)
+                yield Stored(h.group, h.item_index, h.key, h.occurrence, h.seq, h.status, IN_FILE, h.offset, h.length)
         return
     data = file if isinstance(file, bytes) else file.read_bytes()
     old = parse_old(data)
@@ -172,13 +172,16 @@ def old_entries(old: OldFile, places: list[OldMatch] | None) -> Iterator[Stored]
     for place in places:
         row = old.groups[place.group][place.rank]
         body = old_body(row, place, old)
-        yield Stored(place.group, place.index, place.key, place.occurrence, 0, "done", 0, 0, len(body), body, matched)
+        yield Stored(
+            place.group, place.item_index, place.key, place.occurrence, 0, "done", 0, 0, len(body), body, matched
+        )  # fmt: skip
 
 
 def old_body(row: Mapping[str, Any], place: OldMatch, old: OldFile) -> bytes:
     """An entry of the older program, as nbrun writes entries."""
     body, _ = values.encode({
-        "index": place.index, "key": key_text(place.key), "occurrence": place.occurrence, "seq": 0, "status": "done",
+        "index": place.item_index, "key": key_text(place.key), "occurrence": place.occurrence,
+        "seq": 0, "status": "done",
         "language": row.get("language"), "solution": row.get("solution"), "result": row.get("result"), "attempts": 1,
         "started_at": None, "duration_s": None, "run_id": "", "context": "",
         "worker_id": old.worker_id or "", "api_used": old.api_used or "",

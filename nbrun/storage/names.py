@@ -26,10 +26,19 @@ def name_of(sample_id: str) -> str:
         >>> name_of("p1"), name_of("Codeforces/1/A"), name_of("中文 题")
         ('p1.json', 'Codeforces_1_A~226htjl5nv45e.json', '中文_题~w46glw5z35hyc.json')
     """
-    if _PLAIN.fullmatch(sample_id) and not _RESERVED.fullmatch(sample_id) and sample_id[-1] != "." \
-            and len(sample_id) + len(SUFFIX) <= MAX_BYTES:
+    if (
+        _PLAIN.fullmatch(sample_id)
+        and not _RESERVED.fullmatch(sample_id)
+        and sample_id[-1] != "."
+        and len(sample_id) + len(SUFFIX) <= MAX_BYTES
+    ):
         return sample_id + SUFFIX
-    mark = "~" + b32encode(blake2b(sample_id.encode("utf-8", "surrogatepass"), digest_size=9).digest()).decode()[:_DIGEST_CHARS].lower()
+    mark = (
+        "~"
+        + b32encode(blake2b(sample_id.encode("utf-8", "surrogatepass"), digest_size=9).digest())
+        .decode()[:_DIGEST_CHARS]
+        .lower()
+    )
     room = MAX_BYTES - len(mark) - len(SUFFIX)
     readable = "".join(c if c.isalnum() or c in "-_." else "_" for c in unicodedata.normalize("NFC", sample_id))
     readable = readable.lstrip(".").encode("utf-8", "ignore")[:room].decode("utf-8", "ignore")

@@ -64,7 +64,9 @@ class Reader:
             for number, scan in journal.damaged.items():
                 self.problems.append(Problem(str(journal.segments[number]), f"has {len(scan.damaged)} damaged records"))
             for sample_id in sorted({*listing.by_id, *journal.entries}):
-                view = self._view(sample_id, listing.by_id.get(sample_id), matches.get(sample_id), journal, handles, bodies)
+                view = self._view(
+                    sample_id, listing.by_id.get(sample_id), matches.get(sample_id), journal, handles, bodies
+                )
                 if view is not None:
                     yield view
         finally:
@@ -86,7 +88,8 @@ class Reader:
         raise InputError(f"{self.path} changes too fast to be read; try again.")
 
     def _view(
-        self, sample_id: str, info: FileInfo | None, match: Any, journal: JournalIndex, handles: dict[int, int], bodies: bool
+        self, sample_id: str, info: FileInfo | None, match: Any, journal: JournalIndex, handles: dict[int, int],
+        bodies: bool,
     ) -> SampleView | None:  # fmt: skip
         in_journal = journal.entries.get(sample_id, {})
         header = journal.headers.get(sample_id, {})
@@ -103,7 +106,7 @@ class Reader:
                 return None
         entries = []
         for s in stored:
-            if s.index is None and s.matched:
+            if s.item_index is None and s.matched:
                 continue
             entries.append((s, _body(s, data, handles) if bodies else b""))
         return _summary(sample_id, path, info, header, match, entries)
@@ -118,7 +121,8 @@ def _body(s: Stored, data: bytes, handles: dict[int, int]) -> bytes:
 
 
 def _summary(
-    sample_id: str, path: Path, info: FileInfo | None, header: dict[str, Any], match: Any, entries: list[tuple[Stored, bytes]]
+    sample_id: str, path: Path, info: FileInfo | None, header: dict[str, Any], match: Any,
+    entries: list[tuple[Stored, bytes]],
 ) -> SampleView:  # fmt: skip
     totals = dict(header.get("totals") or (match or {}).get("totals") or {})
     told = dict(info.progress or {}) if info else {}

@@ -1,7 +1,7 @@
 """After an unclean end: what only the journal holds goes into the samples' files, so that old segments can go.
 
-Called by the thread that opens a directory, with its lock held. Costs by what is unfinished: samples whose file says that
-it holds all that the journal has (F5) aren't touched.
+Called by the thread that opens a directory, with its lock held. Costs by what is unfinished: samples whose file says
+that it holds all that the journal has (F5) aren't touched.
 """
 
 from __future__ import annotations
@@ -38,7 +38,10 @@ def recover(directory: Directory) -> Recovery:
     out = Recovery()
     index = index_journal(directory.inner)
     infos = directory.listing.by_id
-    out.next_seq = 1 + max([index.max_seq, *(i.max_seq for i in infos.values()), *(m["seq"] for m in directory.matches.values())], default=0)
+    out.next_seq = 1 + max(
+        [index.max_seq, *(i.max_seq for i in infos.values()), *(m["seq"] for m in directory.matches.values())],
+        default=0,
+    )
     out.next_segment = 1 + max(index.segments, default=0)
     segments: dict[int, int] = {}
     try:
@@ -75,6 +78,7 @@ def _file_sample(
         info, stored = None, list(journal.values())
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC) if info else -1
     try:
+
         def body(s: Stored) -> bytes:
             if s.body is not None:
                 return s.body
@@ -93,7 +97,9 @@ def _file_sample(
     return samplefile.peek(path)
 
 
-def _parts(sample_id: str, header: dict[str, Any], info: FileInfo | None, match: Any, stored: list[Stored], body: Any) -> Iterator[bytes]:
+def _parts(
+    sample_id: str, header: dict[str, Any], info: FileInfo | None, match: Any, stored: list[Stored], body: Any
+) -> Iterator[bytes]:
     groups: dict[str, list[Stored]] = {g: [] for g in header.get("totals", {})}
     for s in stored:
         groups.setdefault(s.group, []).append(s)
@@ -102,13 +108,13 @@ def _parts(sample_id: str, header: dict[str, Any], info: FileInfo | None, match:
     yield samplefile.opening(sample_id)
     last: dict[str, Any] = {}
     for name, entries in groups.items():
-        entries.sort(key=lambda s: (s.index is None, s.index or 0, s.seq))
+        entries.sort(key=lambda s: (s.item_index is None, s.item_index or 0, s.seq))
         yield samplefile.group_opening(name)
         for i, s in enumerate(entries):
             data = body(s)
             yield data
             yield b",\n" if i + 1 < len(entries) else b"\n"
-            if s.index is None:
+            if s.item_index is None:
                 continue
             last = entry = orjson.loads(data)
             counts["done" if s.status == "done" else "errors"][name] += 1

@@ -57,7 +57,7 @@ class EntryHead(NamedTuple):
     """What an entry's first keys tell, and where it stands in its file."""
 
     group: str
-    index: int | None
+    item_index: int | None
     key: bytes
     occurrence: int
     seq: int
@@ -189,7 +189,11 @@ def parse_old(data: bytes) -> OldFile:
         raise Unreadable("is JSON of another shape: it has an id but no results")
     progress = value.get("progress")
     return OldFile(
-        str(value["id"]), groups, value.get("api_used"), value.get("worker_id"), progress if isinstance(progress, dict) else None
+        str(value["id"]),
+        groups,
+        value.get("api_used"),
+        value.get("worker_id"),
+        progress if isinstance(progress, dict) else None,
     )
 
 

@@ -192,7 +192,9 @@ class ResultStore:
                 made = (verdict, entry["run_id"], entry["context"])
                 code = DONE if h.status == "done" else ERROR
                 where = IN_FILE if bodies is None else NOWHERE
-                book.place(position, h.seq, code, where, h.offset, h.length, made, None if bodies is None else bodies[h])
+                book.place(
+                    position, h.seq, code, where, h.offset, h.length, made, None if bodies is None else bodies[h]
+                )
                 book.api_used, book.worker_id = entry["api_used"] or book.api_used, entry["worker_id"] or book.worker_id
         for h in orphans:
             body = None if bodies is None else bodies[h]
@@ -227,11 +229,12 @@ class ResultStore:
         """Saves which old entry is which item (design: readers join it; the old file stays as it is)."""
         groups: dict[str, list[Any]] = {}
         for m in matches:
-            groups.setdefault(m.group, []).append([m.index, key_text(m.key), m.occurrence])
+            groups.setdefault(m.group, []).append([m.item_index, key_text(m.key), m.occurrence])
         found = Found(None, book.total) if book.columns is None else _found(book, book.columns)
         record = {
-            "seq": self._seq_floor, "id": book.sample_id, "size": len(data), "mtime_ns": info.mtime_ns, "crc": crc32(data),
-            "identities": book.sample.identities.hex(), "complete": found.done == found.total, "totals": book.totals,
+            "seq": self._seq_floor, "id": book.sample_id, "size": len(data), "mtime_ns": info.mtime_ns,
+            "crc": crc32(data), "identities": book.sample.identities.hex(),
+            "complete": found.done == found.total, "totals": book.totals,
             "verdicts": found.verdicts, "groups": groups,
         }  # fmt: skip
         self.directory.match_log.append(record)
@@ -257,14 +260,21 @@ class ResultStore:
         """Which positions run: what has no result, and what was asked for."""
         chosen = [p for p in range(book.total) if c.status[p] != DONE]
         if redo or fresh is not None or again is not None:
-            for position in range(book.total):
-                if c.status[position] == DONE and self._runs_again(book, c, position, redo, fresh, again):
-                    chosen.append(position)
+            chosen += [
+                p for p in range(book.total)
+                if c.status[p] == DONE and self._runs_again(book, c, p, redo, fresh, again)
+            ]  # fmt: skip
             chosen.sort()
         return chosen
 
     def _runs_again(
-        self, book: Book, c: Columns, position: int, redo: Mapping[Identity, str | None], fresh: Fresh | None, again: Again | None
+        self,
+        book: Book,
+        c: Columns,
+        position: int,
+        redo: Mapping[Identity, str | None],
+        fresh: Fresh | None,
+        again: Again | None,
     ) -> bool:
         _, run_id, context = book.makers[c.made[position]]
         if redo:
@@ -314,7 +324,15 @@ class ResultStore:
             self._ending(book, outcome, lossy),
         )  # fmt: skip
         verdict = verdicts.of(result) if is_done else None
-        return (book, position, book.head(number, rank, index), tail, number, DONE if is_done else ERROR, verdict), verdict
+        return (
+            book,
+            position,
+            book.head(number, rank, index),
+            tail,
+            number,
+            DONE if is_done else ERROR,
+            verdict,
+        ), verdict
 
     @staticmethod
     def _ending(book: Book, outcome: Outcome, lossy: bool) -> bytes:
@@ -345,7 +363,9 @@ class ResultStore:
         kept = Attempt(attempt, **orjson.loads(data))
         book.attempts[position] = kept._replace(previous=retry.result)
         group, rank = book.sample.locate(position)
-        self.journal.put_attempt(book, position, attempt_body(group.key(rank), group.occurrence(rank), kept, retry.reason))
+        self.journal.put_attempt(
+            book, position, attempt_body(group.key(rank), group.occurrence(rank), kept, retry.reason)
+        )
 
     def ended(self, book: Book) -> None:
         """See ResultSink."""

@@ -1,0 +1,26 @@
+"""What no run of the program shows: style, types, and which room imports which."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TOP = Path(__file__).parent.parent
+COMMANDS = {
+    "ruff": ["ruff", "check", "."],
+    "format": ["ruff", "format", "--check", "."],
+    "mypy": ["mypy"],
+    "imports": ["lint-imports"],
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_code_passes(name: str) -> None:
+    program, *arguments = COMMANDS[name]
+    beside = Path(sys.executable).with_name(program)
+    found = str(beside) if beside.exists() else shutil.which(program)
+    assert found, f"{program} isn't installed: pip install -e '.[test]'"
+    done = subprocess.run([found, *arguments], cwd=TOP, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
