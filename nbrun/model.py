@@ -146,22 +146,6 @@ class RetryPolicy:
         return wait * (1.0 - self.jitter * random)
 
 
-@dataclass(slots=True)
-class Outcome:
-    """What came of one task: handed by the engine to the sink.
-
-    `result` is what `fn` returned (None for an error), `error` a mapping with `type`, `message`, `traceback`.
-    """
-
-    status: Status
-    result: Any
-    attempts: int
-    started_at: float
-    duration_s: float
-    worker_id: str
-    error: Mapping[str, str] | None = None
-
-
 class Work(Protocol):
     """One sample with tasks to run, as storage found it: the ticket that engine and sink pass to each other.
 
@@ -187,10 +171,23 @@ class ResultSink(Protocol):
     unsaved results is reached.
     """
 
-    def encode(self, work: Any, position: int, outcome: Outcome) -> tuple[Any, str | None]:
-        """The outcome as it will be stored, and its verdict if it has one. Raises UnstorableError."""
+    def encode(
+        self, work: Any, position: int, result: Mapping[str, Any] | None, attempts: int, started_at: float,
+        duration_s: float, worker_id: str, error: Mapping[str, str] | None = None,
+    ) -> tuple[Any, str | None]:  # fmt: skip
+        """What came of a task as it will be stored, and its verdict if it has one.
 
-    def put(self, records: list[Any]) -> None:
+        Args:
+            result: what `fn` returned; None for an error.
+            attempts: how many tries it took.
+            started_at, duration_s: of the last try, in seconds (since the epoch, and long).
+            error: `type`, `message` and `traceback` of a task that ended in an error.
+
+        Raises:
+            UnstorableError: names the place in the result.
+        """
+
+    def put(self, work: Any, records: list[Any]) -> None:
         """Hands encoded outcomes of one sample over to be saved, in this order; that is some milliseconds later."""
 
     def put_attempt(self, work: Any, position: int, attempt: int, retry: Retry) -> None:

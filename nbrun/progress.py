@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple
 
-from nbrun.model import State, Status
+from nbrun.model import State
 
 #: Spacing and number of the marks from which rates are taken: half seconds for two minutes, 15 s for an hour.
 FINE_S, COARSE_S, MARKS = 0.5, 15.0, 240
@@ -168,21 +168,13 @@ class Board:
             self._touch(number)
             return number
 
-    def record(self, number: int, ends: Iterable[tuple[Status, str | None]]) -> None:
-        """Tasks of one sample ended: a status and, for a judged result, its verdict each."""
-        done = errors = accepted = rejected = 0
-        verdicts: dict[str, int] = {}
-        for status, verdict in ends:
-            if status is Status.ERROR:
-                errors += 1
-                continue
-            done += 1
-            if verdict is not None:
-                verdicts[verdict] = verdicts.get(verdict, 0) + 1
-                if verdict == "Accepted":
-                    accepted += 1
-                else:
-                    rejected += 1
+    def record(self, number: int, verdicts: Iterable[str | None], errors: int = 0) -> None:
+        """Tasks of one sample ended: the verdict of each that has a result (None: no judgement), and so many errors."""
+        counts = Counter(verdicts)
+        done = counts.total()
+        judged = done - counts.pop(None, 0)
+        accepted = counts["Accepted"]
+        rejected = judged - accepted
         columns = self._columns
         with self._lock:
             columns["done"][number] += done
@@ -192,8 +184,8 @@ class Board:
             self._done += done
             self._errors += errors
             self._ends += done + errors
-            for verdict, n in verdicts.items():
-                self._verdicts[verdict] += n
+            for verdict, n in counts.items():
+                self._verdicts[verdict or ""] += n
             self._touch(number)
             self._mark()
 

@@ -16,15 +16,27 @@ from typing import TYPE_CHECKING, Any
 
 from nbrun.engine.queue import Item, SampleWork
 from nbrun.errors import JudgeError
-from nbrun.model import Outcome, Retry, Status, Task
+from nbrun.model import Retry, Task
 from nbrun.progress import ErrorNote
 
 if TYPE_CHECKING:
     from nbrun.engine.engine import Engine
 
 BATCH_S = 0.002
-MAX_BATCH = 32
+MAX_BATCH = 128
 MAX_TRACEBACK = 20_000
+
+
+class _Ended:
+    """Tasks of one sample that ended since the last handing over."""
+
+    __slots__ = ("failed", "judged_at_failure", "records", "verdicts")
+
+    def __init__(self) -> None:
+        self.records: list[Any] = []
+        self.verdicts: list[str | None] = []  # of those that have a result
+        self.failed: list[int] = []  # positions that ended in an error
+        self.judged_at_failure = 0  # how many had a result when the last one failed
 
 
 class Worker:
@@ -38,6 +50,7 @@ class Worker:
         self.engine, self.name = engine, name
         self.batch: deque[Item] = deque()
         self.current: tuple[SampleWork, Task] | None = None
+        self.since = 0.0  # when `current` began, on perf_counter's clock
         self.mean_s = BATCH_S  # the mean duration of its recent tasks
         self.thread = threading.Thread(target=self._run, name=f"nbrun-worker-{number}", daemon=True)
 
@@ -55,15 +68,14 @@ class Worker:
             engine.left(self)
 
     def _work(self) -> None:
-        """Runs what stands in `batch`."""
-        engine, batch, sink, fn, flag = self.engine, self.batch, self.engine.sink, self.engine.fn, self.engine.flag
+        """Runs what stands in `batch`. The clock is read twice a task and nothing is made that isn't needed."""
+        engine, batch, fn = self.engine, self.batch, self.engine.fn
+        encode, flag, name = engine.sink.encode, engine.flag, self.name
         perf, now = time.perf_counter, time.time
         sample: SampleWork | None = None
-        records: list[Any] = []
-        ends: list[tuple[Status, str | None]] = []
-        failed: list[int] = []
-        began = end = perf()
+        ended = _Ended()
         count = 0
+        began = end = perf()
         while True:
             try:
                 item = batch.popleft()
@@ -74,81 +86,87 @@ class Worker:
                 engine.give_back(self)
                 break
             if item[0] is not sample:
-                if sample is not None and ends:
-                    self._hand_over(sample, records, ends, failed)
-                    records, ends, failed = [], [], []
+                if sample is not None:
+                    self._hand_over(sample, ended)
+                    ended = _Ended()
                 sample = item[0]
             position = item[1]
             task = sample.work.task(position, flag)
-            self.current = (sample, task)
             started = now()
-            start = perf()
+            self.since = start = perf()
+            self.current = (sample, task)
             try:
                 result = fn(task)
+                end = perf()
                 if type(result) is not dict and not isinstance(result, Mapping):
                     if isinstance(result, Retry):
                         raise result
                     result = {"value": result}
-                end = perf()
-                outcome = Outcome(Status.DONE, result, task.attempt, started, round(end - start, 6), self.name)
-                record, verdict = sink.encode(sample.work, position, outcome)
+                record, verdict = encode(
+                    sample.work, position, result, task.attempt, started, round(end - start, 7), name
+                )
             except BaseException as e:  # whatever a task raises is that task's, SystemExit too
                 end = perf()
-                error = self._after_exception(sample, position, task, e, started, end - start)
-                if error is None:
-                    self.current = None
-                    continue
-                records.append(error)
-                ends.append((Status.ERROR, None))
-                failed.append(position)
+                self._after_exception(sample, position, task, e, started, end - start, ended)
             else:
-                records.append(record)
-                ends.append((Status.DONE, verdict))
-                engine.streak = 0
-                engine.any_success = True
-            self.current = None
+                ended.records.append(record)
+                ended.verdicts.append(verdict)
             count += 1
             if end - began > BATCH_S and batch:
-                self._hand_over(sample, records, ends, failed)
-                records, ends, failed = [], [], []
-        if sample is not None and ends:
-            self._hand_over(sample, records, ends, failed)
+                self._hand_over(sample, ended)
+                ended = _Ended()
+        if sample is not None:
+            self._hand_over(sample, ended)
         if count:
-            self.mean_s += 0.5 * ((end - began) / count - self.mean_s)
+            self.mean_s += 0.5 * ((perf() - began) / count - self.mean_s)
 
-    def _hand_over(
-        self, sample: SampleWork, records: list[Any], ends: list[tuple[Status, str | None]], failed: list[int]
-    ) -> None:
-        self.engine.board.record(sample.work.number, ends)
-        self.engine.sink.put(records)
-        self.engine.ended(sample, len(ends), failed)
+    def _hand_over(self, sample: SampleWork, ended: _Ended) -> None:
+        """Ended tasks of one sample go to the board, the sink and the engine."""
+        self.current = None
+        engine = self.engine
+        self._tell_success(ended)
+        if ended.records:
+            engine.board.record(sample.work.number, ended.verdicts, len(ended.failed))
+            engine.sink.put(sample.work, ended.records)
+            engine.ended(sample, len(ended.records), ended.failed)
 
     def _after_exception(
-        self, sample: SampleWork, position: int, task: Task, e: BaseException, started: float, duration_s: float
-    ) -> Any | None:
-        """The record of an error entry, or None where the task will be tried again (or was cancelled)."""
+        self, sample: SampleWork, position: int, task: Task, e: BaseException, started: float, duration_s: float,
+        ended: _Ended,
+    ) -> None:  # fmt: skip
+        """The task will be tried again, or ends in an error entry."""
         engine = self.engine
         if engine.flag.is_set:
-            return None  # cancelled: it stays missing, and a later run takes it up
+            return  # cancelled: it stays missing, and a later run takes it up
         if isinstance(e, Retry):
             engine.try_again(sample, position, task, e, e.after_s)
-            return None
+            return
         policy = engine.retry
         retriable = isinstance(e, Exception) and not isinstance(e, policy.never)
         if retriable and task.attempt < policy.attempts:
             retry = Retry(f"{type(e).__name__}: {e}", 0.0, task.hint, task.previous)
             engine.try_again(sample, position, task, retry, policy.wait_s(task.attempt, engine.random()))
-            return None
+            return
         error = {"type": type(e).__name__, "message": _message(e), "traceback": _traceback(e)}
-        outcome = Outcome(Status.ERROR, None, task.attempt, started, round(duration_s, 6), self.name, error)
-        record, _ = engine.sink.encode(sample.work, position, outcome)
+        record, _ = engine.sink.encode(
+            sample.work, position, None, task.attempt, started, round(duration_s, 7), self.name, error
+        )
+        ended.records.append(record)
+        ended.failed.append(position)
         engine.board.note_error(
             ErrorNote(
                 task.sample_id, task.group, task.index, error["type"], error["message"], error["traceback"], started
             )
         )
+        self._tell_success(ended)
         engine.failed(e, error)
-        return record
+
+    def _tell_success(self, ended: _Ended) -> None:
+        """Ends a row of errors, once a row."""
+        if len(ended.verdicts) > ended.judged_at_failure:
+            ended.judged_at_failure = len(ended.verdicts)
+            self.engine.streak = 0
+            self.engine.any_success = True
 
 
 def _message(e: BaseException) -> str:

@@ -26,17 +26,9 @@ KEEP_BYTES = 1 << 20
 MAX_FRESH = 2000
 
 
-class Fresh(NamedTuple):
-    """An entry as it was saved. `body` is None where it must be read back."""
-
-    position: int
-    seq: int
-    code: int
-    where: int
-    offset: int
-    length: int
-    verdict: str | None
-    body: bytes | None
+#: An entry as it was saved: position, seq, status code, where, offset, length, verdict, and its bytes (None where they
+#: must be read back). A plain tuple, since one is made for every result.
+Fresh = tuple[int, int, int, int, int, int, str | None, bytes | None]
 
 
 class Orphan(NamedTuple):
@@ -113,7 +105,8 @@ class Book:
         self.attempts: dict[int, Attempt] = {}
         self.whose = [b"\t" + dump([sample.id, g.name]) for g in sample.groups]
         self.hex_keys = [g.keys.hex().encode() for g in sample.groups]
-        self.stamps: dict[str, bytes] = {}  # worker -> the last keys of an entry; filled by workers
+        self.places = [(g.base, number, g) for number, g in enumerate(sample.groups)][::-1]  # the last group first
+        self.context = sample.context
         # protected by the store's lock
         self.unsaved = 0
         self.ended = False
@@ -126,8 +119,10 @@ class Book:
 
     def task(self, position: int, flag: CancelFlag) -> Task:
         """See model.Work."""
-        g, rank = self.sample.locate(position)
-        index = g.runnable[rank]
+        for base, _, g in self.places:  # noqa: B007
+            if position >= base:
+                break
+        index = g.runnable[position - base]
         before = self.attempts.get(position) if self.attempts else None
         if before is None:
             return Task(self.sample_id, g.name, index, g.items[index], self.sample.raw, 1, {}, None, flag)
@@ -138,27 +133,7 @@ class Book:
 
     def group_number(self, position: int) -> int:
         """Which of the sample's groups a position belongs to."""
-        groups = self.sample.groups
-        number = len(groups) - 1
-        while position < groups[number].base:
-            number -= 1
-        return number
-
-    def head(self, group_number: int, rank: int, index: int) -> bytes:
-        """The first bytes of an entry, up to its seq."""
-        return b'{"index":%d,"key":"k1:%b","occurrence":%d,"seq":' % (
-            index, self.hex_keys[group_number][rank * 32 : rank * 32 + 32],
-            self.sample.groups[group_number].occurrence(rank),
-        )  # fmt: skip
-
-    def stamp(self, worker_id: str) -> bytes:
-        """The last bytes of an entry that name no endpoint."""
-        found = self.stamps.get(worker_id)
-        if found is None:
-            found = self.stamps[worker_id] = b"," + dump({
-                "run_id": self.run_id, "context": self.sample.context, "worker_id": worker_id, "api_used": "",
-            })[1:]  # fmt: skip
-        return found
+        return next(number for base, number, _ in self.places if position >= base)
 
     # ---- the journal's thread and who files; with `lock` held
 
@@ -167,7 +142,7 @@ class Book:
         assert not self.filed_whole
         self.fresh += fresh
         self.kept_bytes += size
-        self.max_seq = fresh[-1].seq
+        self.max_seq = fresh[-1][1]
         if self.kept_bytes > KEEP_BYTES or len(self.fresh) > MAX_FRESH or self.columns is not None:
             return self.fold(keep=self.kept_bytes <= KEEP_BYTES)
         return {}
@@ -178,15 +153,14 @@ class Book:
             self.columns = Columns(self.total)
         c = self.columns
         freed: dict[int, int] = {}
-        for f in self.fresh:
-            p = f.position
+        for p, seq, code, where, offset, length, verdict, body in self.fresh:
             old = c.where[p]
             if old >= IN_SEGMENT:
                 freed[old - IN_SEGMENT] = freed.get(old - IN_SEGMENT, 0) + 1
-            c.status[p], c.seq[p], c.where[p], c.offset[p], c.length[p] = f.code, f.seq, f.where, f.offset, f.length
-            c.made[p] = self.maker(f.verdict, self.run_id, self.sample.context)
-            if keep and f.body is not None:
-                c.bodies[p] = f.body
+            c.status[p], c.seq[p], c.where[p], c.offset[p], c.length[p] = code, seq, where, offset, length
+            c.made[p] = self.maker(verdict, self.run_id, self.context)
+            if keep and body is not None:
+                c.bodies[p] = body
             else:
                 c.bodies.pop(p, None)
         self.fresh = []

@@ -43,14 +43,14 @@ def _all_in_memory(book: Book) -> list[Fresh] | None:
         if book.columns is not None or book.orphans or len(book.fresh) != book.total:
             return None
         fresh = sorted(book.fresh)
-    if any(f.position != i for i, f in enumerate(fresh)):
+    if [f[0] for f in fresh] != list(range(book.total)):
         return None  # one was saved twice, another is missing
     return fresh
 
 
 def _write_at_once(book: Book, fresh: list[Fresh], path: str, beside: str) -> dict[int, int]:
     parts = [samplefile.opening(book.sample_id)]
-    bodies = [f.body or b"" for f in fresh]
+    bodies = [f[7] or b"" for f in fresh]
     done: dict[str, int] = {}
     errors: dict[str, int] = {}
     for g in book.sample.groups:
@@ -60,9 +60,9 @@ def _write_at_once(book: Book, fresh: list[Fresh], path: str, beside: str) -> di
             b",\n".join(bodies[g.base : end]),
             b"\n],\n" if g.runnable else b"],\n",
         ]
-        codes = [f.code for f in fresh[g.base : end]]
+        codes = [f[2] for f in fresh[g.base : end]]
         done[g.name], errors[g.name] = codes.count(DONE), codes.count(ERROR)
-    verdicts = Counter([f.verdict for f in fresh if f.code == DONE])
+    verdicts = Counter([f[6] for f in fresh if f[2] == DONE])
     without = verdicts.pop(None, 0)
     count = verdicts.total() + without
     max_seq = max(map(itemgetter(1), fresh), default=0)
@@ -74,13 +74,13 @@ def _write_at_once(book: Book, fresh: list[Fresh], path: str, beside: str) -> di
         book.filed_seq = max(book.filed_seq, max_seq)
         later = book.fresh[len(fresh) :]
         book.fresh = []
-        if later or not all(f.code == DONE for f in fresh):  # more entries have come or may come
+        if later or any(errors.values()):  # more entries have come or may come
             _stand_in_file(book, fresh, parts)
             book.fresh = later
         else:
             book.filed_whole = True
-        book.kept_bytes = sum([f.length for f in later])
-    return Counter([f.where - IN_SEGMENT for f in fresh])
+        book.kept_bytes = sum([f[5] for f in later])
+    return {where - IN_SEGMENT: n for where, n in Counter([f[3] for f in fresh]).items()}
 
 
 def _stand_in_file(book: Book, fresh: list[Fresh], parts: list[bytes]) -> None:
@@ -88,9 +88,9 @@ def _stand_in_file(book: Book, fresh: list[Fresh], parts: list[bytes]) -> None:
     at = len(parts[0])
     for number, g in enumerate(book.sample.groups):
         at += len(parts[1 + 3 * number])
-        for f in fresh[g.base : g.base + len(g.runnable)]:
-            book.place(f.position, f.seq, f.code, IN_FILE, at, f.length, (f.verdict, book.run_id, book.sample.context))
-            at += f.length + 2
+        for position, seq, code, _, _, length, verdict, _ in fresh[g.base : g.base + len(g.runnable)]:
+            book.place(position, seq, code, IN_FILE, at, length, (verdict, book.run_id, book.context))
+            at += length + 2
         at += 2 if g.runnable else 3
 
 

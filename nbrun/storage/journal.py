@@ -16,6 +16,7 @@ from zlib import crc32
 from nbrun.errors import NbrunError
 from nbrun.storage import files
 from nbrun.storage.book import IN_SEGMENT, Book, Fresh
+from nbrun.storage.entry import ENTRY, EntryRecord
 from nbrun.storage.format import ATTEMPT, CRC_OF_ENTRY_KIND, HEADER, frame, segment_name
 
 MAX_UNSAVED = 1000
@@ -23,8 +24,8 @@ MAX_UNSAVED_BYTES = 64 << 20
 SEGMENT_BYTES = 64 << 20
 #: Group commit: a lone result is saved at once; after a commit the next one waits so long, or for so many results.
 GROUP_S, GROUP_RESULTS = 0.006, 500
-#: book, position, entry up to its seq, entry after it, group number, status code, verdict
-EntryRecord = tuple[Book, int, bytes, bytes, int, int, str | None]
+#: Results of one sample that were handed over together.
+Batch = tuple[Book, list[EntryRecord]]
 
 
 class JournalClosed(NbrunError):
@@ -61,7 +62,7 @@ class Journal:
         self._work = threading.Condition(self._lock)  # the journal's thread waits here
         self._room = threading.Condition(self._lock)  # workers wait here at the bound
         self._settled = threading.Condition(self._lock)  # flush() waits here
-        self._queue: list[list[EntryRecord]] = []
+        self._queue: list[Batch] = []
         self._attempts: list[tuple[Book, int, bytes]] = []
         self._waiting = self._flushing = 0
         self._idle, self._gathering = True, False
@@ -77,10 +78,10 @@ class Journal:
 
     # ---- workers
 
-    def put(self, records: list[EntryRecord]) -> None:
+    def put(self, book: Book, records: list[EntryRecord]) -> None:
         """Takes results of one book over; waits while too many are unsaved. Raises JournalClosed after refuse()."""
         count = len(records)
-        size = sum([len(r[3]) for r in records])
+        size = sum([len(r[7]) for r in records])
         with self._lock:
             while self.unsaved and (
                 self.unsaved + count > MAX_UNSAVED or self.unsaved_bytes + size > MAX_UNSAVED_BYTES
@@ -90,10 +91,10 @@ class Journal:
                 self._waiting -= 1
             if self._refusing:
                 raise JournalClosed("the run was stopped: this result is discarded")
-            self._queue.append(records)
+            self._queue.append((book, records))
             self.unsaved += count
             self.unsaved_bytes += size
-            records[0][0].unsaved += count
+            book.unsaved += count
             if self._idle or (self._gathering and self.unsaved >= GROUP_RESULTS):
                 self._idle = self._gathering = False
                 self._work.notify()
@@ -239,7 +240,7 @@ class Journal:
             self._mended, self.fault = False, None
         return True
 
-    def _commit(self, batches: list[list[EntryRecord]], attempts: list[tuple[Book, int, bytes]]) -> None:
+    def _commit(self, batches: list[Batch], attempts: list[tuple[Book, int, bytes]]) -> None:
         segment, is_new = self._segment()
         number, at = segment.number, segment.file.size
         where = number + IN_SEGMENT
@@ -247,22 +248,21 @@ class Journal:
         add = lines.append
         placed: list[tuple[Book, list[Fresh], int]] = []
         seq = self._seq
-        for records in batches:
+        for book, records in batches:
             fresh: list[Fresh] = []
             began = at
-            book = records[0][0]
             if book.header_in != number:
                 header = frame(HEADER, book.header())
                 add(header)
                 at += len(header)
                 book.header_in = number
-            for _, position, head, tail, group, code, verdict in records:
+            for position, group, index, key, occurrence, code, verdict, data in records:
                 seq += 1
-                body = b"%b%d%b" % (head, seq, tail)
+                body = ENTRY % (index, key, occurrence, seq, data)
                 whose = book.whose[group]
                 add(b"%08x\te\t%b%b\n" % (crc32(whose, crc32(body, CRC_OF_ENTRY_KIND)), body, whose))
                 length = len(body)
-                fresh.append(Fresh(position, seq, code, where, at + 11, length, verdict, body))
+                fresh.append((position, seq, code, where, at + 11, length, verdict, body))
                 at += length + len(whose) + 12
             placed.append((book, fresh, at - began))
         for book, position, body in attempts:
@@ -291,9 +291,7 @@ class Journal:
             self.segments[number] = self._current = segment
         return segment, True
 
-    def _settle(
-        self, segment: Segment, batches: list[list[EntryRecord]], placed: list[tuple[Book, list[Fresh], int]]
-    ) -> None:
+    def _settle(self, segment: Segment, batches: list[Batch], placed: list[tuple[Book, list[Fresh], int]]) -> None:
         freed: dict[int, int] = {}
         for book, fresh, size in placed:
             with book.lock:
@@ -302,7 +300,7 @@ class Journal:
                 freed[number] = freed.get(number, 0) + count
             if self._open_attempts:
                 for f in fresh:
-                    self._open_attempts.pop((id(book), f.position), None)
+                    self._open_attempts.pop((id(book), f[0]), None)
         count = sum([len(fresh) for _, fresh, _ in placed])
         with self._lock:
             segment.live += count
@@ -311,7 +309,7 @@ class Journal:
             for book, fresh, _ in placed:
                 book.unsaved -= len(fresh)
             self.unsaved -= count
-            self.unsaved_bytes -= sum([len(r[3]) for records in batches for r in records])
+            self.unsaved_bytes -= sum([len(r[7]) for _, records in batches for r in records])
             self.saved += count
             if self._waiting:
                 self._room.notify(min(self._waiting, max(1, MAX_UNSAVED - self.unsaved)))

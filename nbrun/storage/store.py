@@ -22,14 +22,15 @@ from zlib import crc32
 import orjson
 
 from nbrun import verdicts
-from nbrun.model import Outcome, Retry, Status
+from nbrun.model import Retry
 from nbrun.samples import Sample, key_text
-from nbrun.storage import files, samplefile, values
+from nbrun.storage import entry, files, samplefile, values
 from nbrun.storage.book import DONE, ERROR, IN_FILE, NOWHERE, Attempt, Book, Columns, Orphan
 from nbrun.storage.directory import Directory, Problem
+from nbrun.storage.entry import EntryRecord
 from nbrun.storage.filer import Filer
 from nbrun.storage.filing import write_sample
-from nbrun.storage.journal import EntryRecord, Journal
+from nbrun.storage.journal import Journal
 from nbrun.storage.lock import DirectoryLock
 from nbrun.storage.match import OldMatch, match_old, match_own, moved
 from nbrun.storage.merge import Identity, old_body, places_in
@@ -187,15 +188,14 @@ class ResultStore:
         with open(path, "rb") as f:
             for position, h in found.items():
                 f.seek(h.offset)
-                entry = orjson.loads(f.read(h.length))
-                verdict = verdicts.of(entry["result"])
-                made = (verdict, entry["run_id"], entry["context"])
+                saved = orjson.loads(f.read(h.length))
+                made = (verdicts.of(saved["result"]), saved["run_id"], saved["context"])
                 code = DONE if h.status == "done" else ERROR
                 where = IN_FILE if bodies is None else NOWHERE
                 book.place(
                     position, h.seq, code, where, h.offset, h.length, made, None if bodies is None else bodies[h]
                 )
-                book.api_used, book.worker_id = entry["api_used"] or book.api_used, entry["worker_id"] or book.worker_id
+                book.api_used, book.worker_id = saved["api_used"] or book.api_used, saved["worker_id"] or book.worker_id
         for h in orphans:
             body = None if bodies is None else bodies[h]
             where = IN_FILE if bodies is None else NOWHERE
@@ -302,59 +302,19 @@ class ResultStore:
 
     # ---- workers: model.ResultSink
 
-    def encode(self, book: Book, position: int, outcome: Outcome) -> tuple[EntryRecord, str | None]:
-        """See ResultSink: the entry, complete but for its seq."""
-        number = book.group_number(position)
-        group = book.sample.groups[number]
-        rank = position - group.base
-        index = group.runnable[rank]
-        result = outcome.result
-        fields: dict[str, Any] = {}
-        if self._keep_items:
-            item = group.items[index]
-            if type(item) is dict and len(item) == 2 and "language" in item and "solution" in item:
-                fields.update(item)
-            else:
-                fields["item"] = item
-        fields["result"] = result
-        data, lossy = values.encode(fields)
-        is_done = outcome.status is Status.DONE
-        tail = b',"status":"%b",%b,"attempts":%d,"started_at":%.6f,"duration_s":%.6f%b' % (
-            b"done" if is_done else b"error", data[1:-1], outcome.attempts, outcome.started_at, outcome.duration_s,
-            self._ending(book, outcome, lossy),
-        )  # fmt: skip
-        verdict = verdicts.of(result) if is_done else None
-        return (
-            book,
-            position,
-            book.head(number, rank, index),
-            tail,
-            number,
-            DONE if is_done else ERROR,
-            verdict,
-        ), verdict
+    def encode(
+        self, book: Book, position: int, result: Mapping[str, Any] | None, attempts: int, started_at: float,
+        duration_s: float, worker_id: str, error: Mapping[str, str] | None = None,
+    ) -> tuple[EntryRecord, str | None]:  # fmt: skip
+        """See ResultSink."""
+        record = entry.encode(
+            book, position, result, attempts, started_at, duration_s, worker_id, error, self._keep_items
+        )
+        return record, record[6]
 
-    @staticmethod
-    def _ending(book: Book, outcome: Outcome, lossy: bool) -> bytes:
-        """The last keys of an entry: mostly the same for all that one worker makes of one sample."""
-        result = outcome.result
-        endpoint = result.get("api_used") if type(result) is dict else None
-        stamp = book.stamp(outcome.worker_id)
-        book.worker_id = outcome.worker_id
-        if endpoint is None and outcome.error is None and not lossy:
-            return stamp
-        last = orjson.loads(b"{" + stamp[1:])
-        if isinstance(endpoint, str):
-            last["api_used"] = book.api_used = endpoint
-        if outcome.error is not None:
-            last = {"error": dict(outcome.error), **last}
-        if lossy:
-            last["lossy"] = True
-        return b"," + values.encode(last)[0][1:]
-
-    def put(self, records: list[EntryRecord]) -> None:
-        """See ResultSink. All records are of one sample."""
-        self.journal.put(records)
+    def put(self, book: Book, records: list[EntryRecord]) -> None:
+        """See ResultSink."""
+        self.journal.put(book, records)
         self.filer.help()
 
     def put_attempt(self, book: Book, position: int, attempt: int, retry: Retry) -> None:

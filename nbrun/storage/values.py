@@ -14,7 +14,7 @@ import enum
 import json
 import math
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import orjson
@@ -33,8 +33,12 @@ def _refuse(value: Any) -> Any:
     raise _SlowWay
 
 
-def encode(value: Any) -> tuple[bytes, bool]:
+def encode(value: Any, plain: bool = False, where: str = "result") -> tuple[bytes, bool]:
     """The value as JSON bytes, and whether something was lost (lone surrogates).
+
+    Args:
+        plain: the caller knows that no None and no NaN is in it, which spares a search of all the text.
+        where: what errors call the value; "" for a mapping whose keys say it themselves.
 
     Raises:
         UnstorableError: names the place in the value.
@@ -46,15 +50,27 @@ def encode(value: Any) -> tuple[bytes, bool]:
     try:
         data = orjson.dumps(value, _refuse, _OPTIONS)
     except (TypeError, ValueError, _SlowWay, RecursionError):
-        return _encode_slowly(value)
-    if b"null" in data:  # a None, or a NaN that orjson turned into one
-        return _encode_slowly(value)
+        return _encode_slowly(value, where)
+    if not plain and b"null" in data:  # a None, or a NaN that orjson turned into one
+        return _encode_slowly(value, where)
     return data, False
 
 
-def _encode_slowly(value: Any) -> tuple[bytes, bool]:
+_NEVER_NULL = frozenset({str, int, bool})
+
+
+def is_plain(values: Iterable[Any]) -> bool:
+    """No None, no NaN and no container among the values: then nothing becomes `null`, and nobody need search for it."""
+    for value in values:
+        kind = type(value)
+        if kind not in _NEVER_NULL and not (kind is float and value - value == 0.0):
+            return False
+    return True
+
+
+def _encode_slowly(value: Any, where: str) -> tuple[bytes, bool]:
     lost: list[str] = []
-    plain = _plain(value, "result", lost, _DEPTH)
+    plain = _plain(value, where, lost, _DEPTH)
     try:
         return orjson.dumps(plain), bool(lost)
     except (TypeError, ValueError):  # integers beyond 64 bits
@@ -73,7 +89,10 @@ def _plain(value: Any, where: str, lost: list[str], depth: int) -> Any:
     if depth <= 0:
         raise UnstorableError(f"{where} is nested deeper than {_DEPTH} levels (or contains itself)")
     if kind is dict or isinstance(value, Mapping):
-        return {_key(k, where, lost): _plain(v, f"{where}[{k!r}]", lost, depth - 1) for k, v in value.items()}
+        return {
+            _key(k, where, lost): _plain(v, f"{where}[{k!r}]" if where else f"{k}", lost, depth - 1)
+            for k, v in value.items()
+        }
     if isinstance(value, (list, tuple, range, collections.deque)):
         return [_plain(v, f"{where}[{i}]", lost, depth - 1) for i, v in enumerate(value)]
     return _plain(_special(value, where), where, lost, depth - 1)
