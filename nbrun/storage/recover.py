@@ -36,6 +36,8 @@ class Recovery:
 def recover(directory: Directory) -> Recovery:
     """Files what the journal holds and removes the old segments. Raises OSError where the disk refuses."""
     out = Recovery()
+    for name in os.listdir(directory.inner / "tmp"):  # half-written files of a process that died
+        files.remove(directory.inner / "tmp" / name)
     index = index_journal(directory.inner)
     infos = directory.listing.by_id
     out.next_seq = 1 + max(

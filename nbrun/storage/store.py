@@ -120,6 +120,7 @@ class ResultStore:
         if info is not None and not redo and again is None and self._is_finished(sample, info):
             found = self._finished(sample, info)
             if fresh is None or all(fresh(r, c) for r in found.runs for c in found.contexts):
+                self._old_attempts.pop(sample.id, None)  # of tasks that a file has done
                 return found
         book = Book(sample, info.name if info else "", self.run_id)
         if info is None:
