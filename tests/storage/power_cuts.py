@@ -77,8 +77,8 @@ class Job:
         return nbrun.start(self.samples, self.fn(self.generation), path, **options)
 
 
-def run_on(disk, job, path, **options):
-    """Runs until the end or the disk's death. Nothing of it is left afterwards. Returns the Progress, or None."""
+def run_on(disk, job, path, until=lambda: False, **options):
+    """Runs until the end, the disk's death, or `until`, which is death too. Returns the Progress of a run that ended."""
     with disk.under():
         try:
             run = job.start(path, **options)
@@ -86,7 +86,9 @@ def run_on(disk, job, path, **options):
             if not disk.died.is_set():
                 raise
             return None
-        wait_for(lambda: run.has_ended or disk.died.is_set() or run.progress.state == "paused")
+        wait_for(lambda: run.has_ended or disk.died.is_set() or run.progress.state == "paused" or until())
+        if until():
+            disk.die()
         progress = run.progress
         if not run.has_ended:
             run.stop(drain=False)

@@ -183,8 +183,7 @@ class SimulatedDisk:
 
     def _end(self, died):
         if died is not None:
-            self._state = {i: self._read(i) for i in {*self._names.values(), *self._durable_names.values()}}
-            self.died.set()
+            self.die()
             raise died
 
     def _read(self, inode):
@@ -239,12 +238,23 @@ class SimulatedDisk:
             else:
                 names[path] = inode
 
+    def die(self):
+        """The process dies now."""
+        with self._lock:
+            if not self.died.is_set():
+                self._state = {i: self._read(i) for i in {*self._names.values(), *self._durable_names.values()}}
+                self.died.set()
+
+    def holds(self, text):
+        """Does any file hold it durably?"""
+        with self._lock:
+            return any(text in inode.durable for inode in self._durable_names.values())
+
     # ---- afterwards
 
     def power_cut(self, target, mode):
         """Lays out in `target` what may be found after the power was cut."""
-        if self._state is None:  # nobody died: it is cut now
-            self._state = {i: self._read(i) for i in {*self._names.values(), *self._durable_names.values()}}
+        self.die()
         names = dict(self._durable_names)
         for change in self._pending:
             if mode == "kept" or (mode == "mixed" and self.rng.random() < 0.5):

@@ -153,6 +153,31 @@ def test_damaged_files_are_set_aside(tmp_path, seed):
     assert crash_everywhere(job, prepare, tmp_path, seed, modes=("lost", "mixed")) > 10
 
 
+def test_an_attempt_that_was_saved_goes_on(tmp_path, seed):
+    """Twice: the attempt is in the journal of the run that died, then carried by one that died before the task's turn."""
+    job = Job(make_samples(2))
+    seen = []
+
+    def failing(task, generation):
+        if (task.sample_id, task.group, task.index) == ("s/0", "solution", 0):
+            seen.append((generation, task.attempt, dict(task.hint), task.previous))
+            if generation == 1:
+                raise nbrun.Retry("later", 0.0 if task.attempt == 1 else 60.0, {"n": task.attempt}, {"p": task.attempt})
+
+    job.failing = failing
+    first, second, third = tmp_path / "first", tmp_path / "second", tmp_path / "third"
+    disk = SimulatedDisk(first, random.Random(seed))
+    run_on(disk, job, first, until=lambda: disk.holds(b'"attempt":2'))
+    disk.power_cut(second, "lost")
+    disk = SimulatedDisk(second, random.Random(seed), die_at=lambda disk: disk.trace[-1][0] == "unlink")
+    run_on(disk, job, second)  # dies when it removes the old segment: only what it carried over is left
+    assert disk.died.is_set()
+    seen.clear()
+    disk.power_cut(third, "kept")
+    job.start(third).wait(20)
+    assert [s[1:] for s in seen] == [(3, {"n": 2}, {"p": 2})]
+
+
 KILLED = """
 import os, signal, sys, nbrun
 from nbrun.storage import files
