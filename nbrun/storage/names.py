@@ -41,5 +41,7 @@ def name_of(sample_id: str) -> str:
     )
     room = MAX_BYTES - len(mark) - len(SUFFIX)
     readable = "".join(c if c.isalnum() or c in "-_." else "_" for c in unicodedata.normalize("NFC", sample_id))
-    readable = readable.lstrip(".").encode("utf-8", "ignore")[:room].decode("utf-8", "ignore")
-    return (readable or "_") + mark + SUFFIX
+    readable = readable.lstrip(".-").encode("utf-8", "ignore")[: room - 1].decode("utf-8", "ignore")
+    if not readable or _RESERVED.fullmatch(readable.lower()):  # Windows reserves con.txt as well as con
+        readable = "_" + readable
+    return readable + mark + SUFFIX

@@ -1,0 +1,159 @@
+"""Results -> strict JSON and back, by the table of format.py: nothing changes in silence."""
+
+import collections
+import dataclasses
+import datetime as dt
+import decimal
+import enum
+import fractions
+import json
+import math
+import pathlib
+import uuid
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import nbrun
+from nbrun.errors import UnstorableError
+from nbrun.storage.values import decode, encode
+
+
+def strict(data):
+    """Parsed by a reader that takes nothing but RFC 8259."""
+
+    def refuse(text):
+        raise AssertionError(f"{text} is no JSON")
+
+    assert b"\n" not in data
+    assert b"\t" not in data
+    return json.loads(data.decode("utf-8"), parse_constant=refuse)
+
+
+def same(a, b):
+    if isinstance(a, float) and isinstance(b, float):
+        return (math.isnan(a) and math.isnan(b)) or (a == b and math.copysign(1, a) == math.copysign(1, b))
+    if isinstance(a, dict):
+        return isinstance(b, dict) and a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
+    if isinstance(a, list):
+        return isinstance(b, list) and len(a) == len(b) and all(map(same, a, b))
+    return type(a) is type(b) and a == b
+
+
+text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | text,
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(text, inner, max_size=5),
+    max_leaves=20,
+)
+
+
+@given(st.dictionaries(text, json_values, max_size=6))
+@settings(max_examples=400, deadline=None)
+def test_what_json_can_hold_comes_back_as_it_was(value):
+    data, lossy = encode(value)
+    assert not lossy
+    assert same(decode(strict(data)), value)
+    assert same(decode(orjson.loads(data)) if not big_integers(value) else value, value)
+
+
+def big_integers(value):
+    if isinstance(value, dict):
+        return any(map(big_integers, value.values()))
+    if isinstance(value, list):
+        return any(map(big_integers, value))
+    return isinstance(value, int) and not -(2**63) <= value < 2**64
+
+
+@given(st.text(st.characters(), max_size=30))
+@settings(max_examples=300, deadline=None)
+def test_lone_surrogates_are_marked(value):
+    data, lossy = encode({"x": value})
+    has = any(0xD800 <= ord(c) <= 0xDFFF for c in value)
+    assert lossy == has
+    assert strict(data)["x"] == "".join("\ufffd" if 0xD800 <= ord(c) <= 0xDFFF else c for c in value)
+
+
+@dataclasses.dataclass
+class Point:
+    x: int
+    y: float
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+class Level(enum.IntEnum):
+    LOW = 1
+
+
+TABLE = [
+    ((1, 2), [1, 2]),
+    (range(3), [0, 1, 2]),
+    (collections.deque([1]), [1]),
+    ({2, 1}, [1, 2]),
+    (frozenset(["b", "a"]), ["a", "b"]),
+    (2**80, 2**80),
+    (1 + 2j, {"$complex": [1.0, 2.0]}),
+    (decimal.Decimal("1.10"), "1.10"),
+    (fractions.Fraction(1, 3), "1/3"),
+    (uuid.UUID(int=5), "00000000-0000-0000-0000-000000000005"),
+    (Point(1, math.inf), {"x": 1, "y": {"$float": "inf"}}),
+    (Colour.RED, "red"),
+    (Level.LOW, 1),
+    (dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC), "2026-01-02T03:04:05+00:00"),
+    (dt.date(2026, 1, 2), "2026-01-02"),
+    (dt.time(3, 4), "03:04:00"),
+    (dt.timedelta(minutes=1.5), 90.0),
+    (pathlib.PurePosixPath("a/b"), "a/b"),
+    (b"\x00\xff", {"$bytes": "AP8="}),
+    (bytearray(b"x"), {"$bytes": "eA=="}),
+    ({1: "a", True: "b"}, {"1": "b"}),
+    ({None: 1, 2.5: 2}, {"null": 1, "2.5": 2}),
+    (collections.OrderedDict(b=1, a=2), {"b": 1, "a": 2}),
+]
+
+
+@pytest.mark.parametrize(("value", "stored"), TABLE, ids=lambda v: repr(v)[:24])
+def test_the_table(value, stored):
+    assert strict(encode({"x": value})[0]) == {"x": stored}
+
+
+def test_numpy_and_pandas():
+    np, pd = pytest.importorskip("numpy"), pytest.importorskip("pandas")
+    for value, stored in [
+        (np.int32(3), 3), (np.float32(0.5), 0.5), (np.float64("nan"), {"$float": "nan"}), (np.bool_(True), True),
+        (np.array([[1, 2], [3, 4]]), [[1, 2], [3, 4]]), (np.array([1.0, np.inf]), [1.0, {"$float": "inf"}]),
+        (pd.Timestamp("2026-01-02"), "2026-01-02T00:00:00"), (pd.Series([1, 2]), [1, 2]),
+    ]:  # fmt: skip
+        assert strict(encode({"x": value})[0]) == {"x": stored}, value
+
+
+@pytest.mark.parametrize(
+    "value", [object(), lambda: 0, open, {"a": {"b": [1, {2, object()}]}}, {(1, 2): 3}], ids=lambda v: repr(v)[:12]
+)
+def test_what_json_cannot_hold_is_refused(value):
+    with pytest.raises(UnstorableError, match="result"):
+        encode({"x": value})
+
+
+def test_a_value_that_contains_itself_is_refused():
+    loop = []
+    loop.append(loop)
+    with pytest.raises(UnstorableError, match="itself"):
+        encode({"x": loop})
+
+
+def test_an_unstorable_result_costs_its_own_task_only(tmp_path):
+    def fn(task):
+        return {"x": object()} if task.item == 1 else {"x": math.nan}
+
+    samples = [{"id": "s", "solutions": [0, 1, 2]}]
+    progress = nbrun.start(samples, fn, tmp_path, groups=["solution"], view=None).wait(20)
+    assert (progress.done, progress.errors) == (2, 1)
+    df = nbrun.load_results(tmp_path)
+    assert "object" in df.error.dropna().iloc[0]
+    assert df[df.status == "done"].x.isna().all()
