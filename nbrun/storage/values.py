@@ -89,10 +89,13 @@ def _plain(value: Any, where: str, lost: list[str], depth: int) -> Any:
     if depth <= 0:
         raise UnstorableError(f"{where} is nested deeper than {_DEPTH} levels (or contains itself)")
     if kind is dict or isinstance(value, Mapping):
-        return {
+        out = {
             _key(k, where, lost): _plain(v, f"{where}[{k!r}]" if where else f"{k}", lost, depth - 1)
             for k, v in value.items()
         }
+        if len(out) != len(value):
+            raise UnstorableError(f"{where or 'result'} has keys that are the same text in JSON, such as 1 and '1'.")
+        return out
     if isinstance(value, (list, tuple, range, collections.deque)):
         return [_plain(v, f"{where}[{i}]", lost, depth - 1) for i, v in enumerate(value)]
     return _plain(_special(value, where), where, lost, depth - 1)
