@@ -78,7 +78,7 @@ class Job:
 
 
 def run_on(disk, job, path, until=lambda: False, **options):
-    """Runs until the end, the disk's death, or `until`, which is death too. Returns the Progress of a run that ended."""
+    """Runs until the end, the disk's death, or `until` (death too). Returns the Progress of a run that ended."""
     with disk.under():
         try:
             run = job.start(path, **options)

@@ -154,7 +154,7 @@ def test_damaged_files_are_set_aside(tmp_path, seed):
 
 
 def test_an_attempt_that_was_saved_goes_on(tmp_path, seed):
-    """Twice: the attempt is in the journal of the run that died, then carried by one that died before the task's turn."""
+    """Twice: from the journal of a run that died, then from what a run carried over that died too."""
     job = Job(make_samples(2))
     seen = []
 

@@ -82,7 +82,8 @@ def test_f9_numpy_and_frames_have_the_keys_of_what_they_hold():
     np = pytest.importorskip("numpy")
     for value, equal in [
         (np.int64(3), 3), (np.float64(0.5), 0.5), (np.float32(0.5), 0.5), (np.bool_(True), True),
-        (np.str_("x"), "x"), (np.array([[1, 2], [3, 4]]), [[1, 2], [3, 4]]), (np.datetime64("2026-01-02"), dt.date(2026, 1, 2)),
+        (np.str_("x"), "x"), (np.array([[1, 2], [3, 4]]), [[1, 2], [3, 4]]),
+        (np.datetime64("2026-01-02"), dt.date(2026, 1, 2)),
     ]:  # fmt: skip
         assert canonical(value) == canonical(equal), value
 
@@ -96,9 +97,10 @@ GOLDEN_NAMES = [
     ("中文 题", "中文_题~w46glw5z35hyc.json"),
 ]
 HARD_IDS = [
-    "a/b", "a_b", "a\\b", "A_B", "a:b", "a b", " a", "a ", "a.", "a..", ".a", "..", ".", "a\x00b", "a\nb", "a\tb", 'a"b', "a'b", "a`$b",
-    "é", unicodedata.normalize("NFD", "é"), "É", "ﬁ", "fi", "😀", "👩‍👩‍👧", "中文", "x" * 300, "X" * 300, "x" * 299 + "y", "中" * 300,
-    "con", "CON", "con.txt", "nul", "lpt1", "com9.x", "aux", "a~b", "a~226htjl5nv45e", "-rf", "--help", "~", "%2f", "a%b", "*", "?", "|",
+    "a/b", "a_b", "a\\b", "A_B", "a:b", "a b", " a", "a ", "a.", "a..", ".a", "..", ".", "a\x00b", "a\nb",
+    "a\tb", 'a"b', "a'b", "a`$b", "é", unicodedata.normalize("NFD", "é"), "É", "ﬁ", "fi", "😀", "👩‍👩‍👧",
+    "中文", "x" * 300, "X" * 300, "x" * 299 + "y", "中" * 300, "con", "CON", "con.txt", "nul", "lpt1",
+    "com9.x", "aux", "a~b", "a~226htjl5nv45e", "-rf", "--help", "~", "%2f", "a%b", "*", "?", "|",
     "progress", "a.json", ".nbrun", "a.tmp", "\u202egpj", "ß", "SS", "ss", "ı", "İ", "i", "I", "K", "K",
 ]  # fmt: skip
 
@@ -148,7 +150,7 @@ def test_f11_ids_that_a_disk_could_mix_up(a):
 
 def test_a_run_with_hard_ids(tmp_path):
     """Each is saved under its own id, in its own file, and is found again."""
-    ids = [i for i in dict.fromkeys(HARD_IDS)]
+    ids = list(dict.fromkeys(HARD_IDS))
     samples = [{"id": i, "solutions": [n]} for n, i in enumerate(ids)]
     nbrun.start(samples, lambda task: {"n": task.item}, tmp_path, groups=["solution"], view=None).wait(30)
     df = nbrun.load_results(tmp_path)
