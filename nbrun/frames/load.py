@@ -84,8 +84,8 @@ def _row(view: SampleView, entry: dict[str, Any], group: str, index: int | None)
     }  # fmt: skip
     if isinstance(result, dict) and "tests" not in result:
         for name, value in result.items():
-            if isinstance(value, dict) and len(value) == 1 and "$float" in value:
-                value = float(value["$float"])
+            if isinstance(value, dict) and len(value) == 1:
+                value = decode(value)
             if not isinstance(value, (dict, list)) and name not in ("verdict", "accepted", "api_used"):
                 row[f"result_{name}" if name in DTYPES or name == "entry" else name] = value
     return row

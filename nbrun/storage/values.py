@@ -160,6 +160,9 @@ def _special(value: Any, where: str) -> Any:
     )
 
 
+_NON_FINITE = ("nan", "inf", "-inf")  # anything else under "$float" is the user's own
+
+
 def decode(value: Any) -> Any:
     """Parsed JSON with non-finite floats put back. Changes lists and dicts in place.
 
@@ -168,7 +171,7 @@ def decode(value: Any) -> Any:
         {'x': -inf}
     """
     if isinstance(value, dict):
-        if len(value) == 1 and "$float" in value:
+        if len(value) == 1 and value.get("$float") in _NON_FINITE:
             return float(value["$float"])
         for k, v in value.items():
             if isinstance(v, (dict, list)):
