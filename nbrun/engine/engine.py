@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from nbrun.engine.queue import SampleWork, TaskQueue
-from nbrun.engine.worker import Worker
+from nbrun.engine.worker import BATCH_S, Worker
 from nbrun.errors import RunHaltedError, SystematicFailureError
 from nbrun.model import CancelFlag, ResultSink, Retry, RetryPolicy, State, Task
 from nbrun.progress import Board
@@ -25,6 +25,9 @@ from nbrun.progress import Board
 FIRST_FAILURES, FAILURES_IN_A_ROW = 10, 50
 #: The feeder keeps so many tasks ready, of so many samples at most (or twice the workers where that is more).
 READY_TASKS, READY_SAMPLES = 2000, 32
+#: Tasks shorter than this gain nothing from threads, which only take the interpreter's lock from one another: one worker
+#: runs them alone, until they take NOT_TINY_S, while another looks every WATCH_S whether one keeps it for STUCK_S.
+TINY_S, NOT_TINY_S, WATCH_S, STUCK_S = 50e-6, 500e-6, 0.02, 0.02
 #: How long a stop at once waits for tasks to notice.
 ABANDON_AFTER_S = 5.0
 #: Samples with errors that are kept in memory, so that their errors can be tried again at once.
@@ -63,7 +66,8 @@ class Engine:
         self._wanted = workers
         self._started = 0
         self._waiting = 0
-        self._timekeeper = self._feeder_waits = False
+        self._timekeeper = self._feeder_waits = self._watched = False
+        self._solo: Worker | None = None  # runs tiny tasks alone; the others sleep
         self._open: set[SampleWork] = set()
         self._with_errors: dict[SampleWork, None] = {}
         self.state = State.RUNNING
@@ -121,8 +125,9 @@ class Engine:
                 if self.state not in (State.RUNNING, State.PAUSED) or len(self._workers) > self._wanted:
                     return False
                 due = None
-                if self.is_running:
-                    most = min(worker.batch_size, 1 + self._queue.ready // (2 * self._wanted))
+                if self.is_running and not self._leaves_it_to_another(worker):
+                    sharing = 1 if self._solo is worker else 2 * self._wanted
+                    most = min(worker.batch_size, 1 + self._queue.ready // sharing)
                     items = self._queue.take(most, time.monotonic()) or self._steal()
                     if items:
                         worker.batch.extend(items)
@@ -130,19 +135,52 @@ class Engine:
                             self._room.notify()
                         return True
                     due = self._queue.next_due
+                    if self._solo is worker:
+                        self._solo = None
                 self._wait_for_tasks(due)
 
     def _wait_for_tasks(self, due: float | None) -> None:
-        """One idle worker keeps the time for delayed tasks; the others sleep until they are wanted."""
+        """One idle worker keeps the time for delayed tasks, one watches who works alone; the others just sleep."""
         keeps_time = due is not None and not self._timekeeper
+        watches = self._solo is not None and not self._watched
         self._timekeeper |= keeps_time
+        self._watched |= watches
+        waits = [max(0.0, due - time.monotonic())] if keeps_time and due is not None else []
+        if watches:
+            waits.append(WATCH_S)
         self._waiting += 1
         try:
-            self._tasks.wait(max(0.0, due - time.monotonic()) if keeps_time and due is not None else None)
+            self._tasks.wait(min(waits, default=None))
         finally:
             self._waiting -= 1
             if keeps_time:
                 self._timekeeper = False
+            if watches:
+                self._watched = False
+        if self._solo is not None and self._solo.is_stuck(STUCK_S):
+            self._all_work()
+
+    def _leaves_it_to_another(self, worker: Worker) -> bool:
+        """Whether tasks are so short that one worker does them all, and it is not this one."""
+        if self._solo is worker:
+            if worker.mean_s > NOT_TINY_S:
+                self._all_work()
+            return False
+        if worker.mean_s >= TINY_S or self._wanted == 1:
+            return False
+        if self._solo is not None:
+            return True
+        if self._queue.ready:
+            self._solo = worker
+            self._wake(1)  # somebody must watch
+        return False
+
+    def _all_work(self) -> None:
+        """Nobody works alone any more. Each measures its tasks anew."""
+        alone, self._solo = self._solo, None
+        for worker in self._workers:
+            worker.mean_s = max(worker.mean_s, BATCH_S)
+        self._wake(self._queue.ready + self._queue.delayed + (len(alone.batch) if alone else 0))
 
     def _steal(self) -> list[tuple[SampleWork, int]]:
         for other in self._workers:
@@ -157,6 +195,8 @@ class Engine:
         """So many tasks are ready: wakes sleepers and starts threads. Called with the lock held."""
         if not self.is_running:
             return
+        if self._solo is not None:
+            count = 0 if self._watched else min(count, 1)
         sleepers = min(self._waiting, count)
         if sleepers:
             self._tasks.notify(sleepers)
@@ -171,6 +211,8 @@ class Engine:
         with self._lock:
             if worker in self._workers:
                 self._workers.remove(worker)
+            if self._solo is worker:
+                self._all_work()
             self._idle.notify_all()
 
     def give_back(self, worker: Worker) -> None:

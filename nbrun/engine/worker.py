@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from nbrun.engine.engine import Engine
 
 BATCH_S = 0.002
+BATCH_NS = 2_000_000
 MAX_BATCH = 128
+#: What a task costs beside fn, roughly.
+OVERHEAD_S = 5e-6
 MAX_TRACEBACK = 20_000
 
 
@@ -50,14 +53,18 @@ class Worker:
         self.engine, self.name = engine, name
         self.batch: deque[Item] = deque()
         self.current: tuple[SampleWork, Task] | None = None
-        self.since = 0.0  # when `current` began, on perf_counter's clock
+        self.since = 0  # when `current` began, on perf_counter_ns's clock
         self.mean_s = BATCH_S  # the mean duration of its recent tasks
         self.thread = threading.Thread(target=self._run, name=f"nbrun-worker-{number}", daemon=True)
 
     @property
     def batch_size(self) -> int:
         """How many tasks to take at once."""
-        return max(1, min(MAX_BATCH, int(BATCH_S / (self.mean_s + 1e-6))))
+        return max(1, min(MAX_BATCH, int(BATCH_S / (self.mean_s + OVERHEAD_S))))
+
+    def is_stuck(self, limit_s: float) -> bool:
+        """Has its task been running for longer than that? Called by other workers."""
+        return self.current is not None and time.perf_counter_ns() - self.since > limit_s * 1e9
 
     def _run(self) -> None:
         engine = self.engine
@@ -71,10 +78,11 @@ class Worker:
         """Runs what stands in `batch`. The clock is read twice a task and nothing is made that isn't needed."""
         engine, batch, fn = self.engine, self.batch, self.engine.fn
         encode, flag, name = engine.sink.encode, engine.flag, self.name
-        perf, now = time.perf_counter, time.time
+        perf, now = time.perf_counter_ns, time.time
         sample: SampleWork | None = None
         ended = _Ended()
         count = 0
+        busy = 0  # nanoseconds in fn
         began = end = perf()
         while True:
             try:
@@ -103,22 +111,23 @@ class Worker:
                         raise result
                     result = {"value": result}
                 record, verdict = encode(
-                    sample.work, position, result, task.attempt, started, round(end - start, 7), name
+                    sample.work, position, result, task.attempt, started, (end - start) / 1e9, name
                 )
             except BaseException as e:  # whatever a task raises is that task's, SystemExit too
                 end = perf()
-                self._after_exception(sample, position, task, e, started, end - start, ended)
+                self._after_exception(sample, position, task, e, started, (end - start) / 1e9, ended)
             else:
                 ended.records.append(record)
                 ended.verdicts.append(verdict)
             count += 1
-            if end - began > BATCH_S and batch:
+            busy += end - start
+            if end - began > BATCH_NS and batch:
                 self._hand_over(sample, ended)
                 ended = _Ended()
         if sample is not None:
             self._hand_over(sample, ended)
         if count:
-            self.mean_s += 0.5 * ((perf() - began) / count - self.mean_s)
+            self.mean_s += 0.5 * (busy / count / 1e9 - self.mean_s)
 
     def _hand_over(self, sample: SampleWork, ended: _Ended) -> None:
         """Ended tasks of one sample go to the board, the sink and the engine."""
@@ -149,7 +158,7 @@ class Worker:
             return
         error = {"type": type(e).__name__, "message": _message(e), "traceback": _traceback(e)}
         record, _ = engine.sink.encode(
-            sample.work, position, None, task.attempt, started, round(duration_s, 7), self.name, error
+            sample.work, position, None, task.attempt, started, duration_s, self.name, error
         )
         ended.records.append(record)
         ended.failed.append(position)

@@ -37,7 +37,7 @@ def encode(
             plain = values.is_plain(item.values())
         else:
             fields["item"] = item
-            plain = values.is_plain((item,))
+            plain = type(item) in values.NEVER_NULL
     fields["result"] = result
     fields["attempts"] = attempts
     fields["started_at"] = started_at

@@ -24,8 +24,8 @@ MAX_UNSAVED_BYTES = 64 << 20
 SEGMENT_BYTES = 64 << 20
 #: Group commit: a lone result is saved at once; after a commit the next one waits so long, or for so many results.
 GROUP_S, GROUP_RESULTS = 0.006, 500
-#: Results of one sample that were handed over together.
-Batch = tuple[Book, list[EntryRecord]]
+#: Results of one sample that were handed over together, and their size in bytes.
+Batch = tuple[Book, list[EntryRecord], int]
 
 
 class JournalClosed(NbrunError):
@@ -91,7 +91,7 @@ class Journal:
                 self._waiting -= 1
             if self._refusing:
                 raise JournalClosed("the run was stopped: this result is discarded")
-            self._queue.append((book, records))
+            self._queue.append((book, records, size))
             self.unsaved += count
             self.unsaved_bytes += size
             book.unsaved += count
@@ -205,7 +205,7 @@ class Journal:
                     self._work.wait()
                 self._idle = False
                 self._gather(committed)
-                batches, self._queue = self._queue, []
+                batches = self._take()
                 attempts, self._attempts = self._attempts, []
             while True:
                 try:
@@ -215,6 +215,17 @@ class Journal:
                 except OSError as e:
                     if not self._wait_until_mended(e):
                         return
+
+    def _take(self) -> list[Batch]:
+        """What one commit saves: half of the bound, so that workers fill the other half meanwhile."""
+        count = taken = 0
+        for _, records, _ in self._queue:
+            taken += 1
+            count += len(records)
+            if count >= GROUP_RESULTS:
+                break
+        batches, self._queue = self._queue[:taken], self._queue[taken:]
+        return batches
 
     def _gather(self, committed: float) -> None:
         """Lets results come together where they come thick. Called with the lock held, which it releases to wait."""
@@ -248,7 +259,7 @@ class Journal:
         add = lines.append
         placed: list[tuple[Book, list[Fresh], int]] = []
         seq = self._seq
-        for book, records in batches:
+        for book, records, _ in batches:
             fresh: list[Fresh] = []
             began = at
             if book.header_in != number:
@@ -260,7 +271,7 @@ class Journal:
                 seq += 1
                 body = ENTRY % (index, key, occurrence, seq, data)
                 whose = book.whose[group]
-                add(b"%08x\te\t%b%b\n" % (crc32(whose, crc32(body, CRC_OF_ENTRY_KIND)), body, whose))
+                lines += (b"%08x\te\t" % crc32(whose, crc32(body, CRC_OF_ENTRY_KIND)), body, whose, b"\n")
                 length = len(body)
                 fresh.append((position, seq, code, where, at + 11, length, verdict, body))
                 at += length + len(whose) + 12
@@ -309,7 +320,7 @@ class Journal:
             for book, fresh, _ in placed:
                 book.unsaved -= len(fresh)
             self.unsaved -= count
-            self.unsaved_bytes -= sum([len(r[7]) for _, records in batches for r in records])
+            self.unsaved_bytes -= sum([size for _, _, size in batches])
             self.saved += count
             if self._waiting:
                 self._room.notify(min(self._waiting, max(1, MAX_UNSAVED - self.unsaved)))

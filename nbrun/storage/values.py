@@ -56,14 +56,14 @@ def encode(value: Any, plain: bool = False, where: str = "result") -> tuple[byte
     return data, False
 
 
-_NEVER_NULL = frozenset({str, int, bool})
+NEVER_NULL = frozenset({str, int, bool})
 
 
 def is_plain(values: Iterable[Any]) -> bool:
     """No None, no NaN and no container among the values: then nothing becomes `null`, and nobody need search for it."""
     for value in values:
         kind = type(value)
-        if kind not in _NEVER_NULL and not (kind is float and value - value == 0.0):
+        if kind not in NEVER_NULL and not (kind is float and value - value == 0.0):
             return False
     return True
 
