@@ -7,6 +7,7 @@ A dict's single operations are atomic, so there is no lock.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,15 +42,22 @@ class Listing:
     names: set[str] = field(default_factory=set)  # every name that ends in .json, whatever it is
 
 
-def list_samples(path: Path) -> Listing:
-    """Looks at head and tail of every `*.json`; what can't be read becomes a problem."""
+def list_samples(path: Path, known: Callable[[os.DirEntry[str]], FileInfo | None] | None = None) -> Listing:
+    """Looks at head and tail of every `*.json`; what can't be read becomes a problem.
+
+    Args:
+        known: asked first; what it knows of a file isn't looked at again.
+    """
     out = Listing()
     with os.scandir(path) as entries:
-        names = sorted(e.name for e in entries if e.name.endswith(SUFFIX))
-    out.names.update(names)
-    for name in names:
+        found = sorted((e for e in entries if e.name.endswith(SUFFIX)), key=lambda e: e.name)
+    for entry in found:
+        name = entry.name
+        out.names.add(name)
         try:
-            info = samplefile.peek(path / name)
+            info = known(entry) if known is not None else None
+            if info is None:
+                info = samplefile.peek(path / name)
         except (Unreadable, OSError, ValueError) as e:
             what = str(e) if isinstance(e, Unreadable) else f"can't be read: {getattr(e, 'strerror', None) or e}"
             sample_id = samplefile.claimed_id(path / name)

@@ -7,7 +7,8 @@ Never writes.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import orjson
 
 from nbrun.errors import InputError
 from nbrun.storage.book import IN_FILE, IN_SEGMENT
-from nbrun.storage.directory import Problem, list_samples
+from nbrun.storage.directory import Listing, Problem, list_samples
 from nbrun.storage.format import FOLDER, MATCH
 from nbrun.storage.merge import JournalIndex, Stored, index_journal, merge
 from nbrun.storage.runlog import RecordLog
@@ -40,6 +41,23 @@ class SampleView:
     entries: list[tuple[Stored, bytes]] = field(default_factory=list)
 
 
+@dataclass
+class Snapshot:
+    """A directory at one moment: the journal was read first, then the list of files (F7).
+
+    `handles` holds each segment open, so that its entries can be read although it vanishes.
+    """
+
+    journal: JournalIndex
+    handles: dict[int, int]
+    matches: dict[str, Any]
+    listing: Listing
+
+    def body(self, s: Stored) -> bytes:
+        """The bytes of an entry that stands in the journal."""
+        return _body(s, b"", self.handles)
+
+
 class Reader:
     """A results directory, read.
 
@@ -53,25 +71,31 @@ class Reader:
             raise InputError(f"results={str(path)!r}: there is no such folder. Give the folder that a run wrote into.")
         self.problems: list[Problem] = []
 
-    def samples(self, bodies: bool = True) -> Iterator[SampleView]:
-        """Each sample with its entries; `bodies=False` leaves their bytes empty where they needn't be read."""
+    @contextmanager
+    def open(self, known: Callable[[os.DirEntry[str]], FileInfo | None] | None = None) -> Iterator[Snapshot]:
+        """What is there now. `known`: see list_samples."""
         inner = self.path / FOLDER
         journal, handles = self._open_journal(inner)
         try:
             matches = {m["id"]: m for m in RecordLog(inner / "matched.log", MATCH).read()}
-            listing = list_samples(self.path)
+            listing = list_samples(self.path, known)
             self.problems += listing.problems
             for number, scan in journal.damaged.items():
                 self.problems.append(Problem(str(journal.segments[number]), f"has {len(scan.damaged)} damaged records"))
-            for sample_id in sorted({*listing.by_id, *journal.entries}):
-                view = self._view(
-                    sample_id, listing.by_id.get(sample_id), matches.get(sample_id), journal, handles, bodies
-                )
-                if view is not None:
-                    yield view
+            yield Snapshot(journal, handles, matches, listing)
         finally:
             for fd in handles.values():
                 os.close(fd)
+
+    def samples(self, bodies: bool = True) -> Iterator[SampleView]:
+        """Each sample with its entries; `bodies=False` leaves their bytes empty where they needn't be read."""
+        with self.open() as now:
+            infos = now.listing.by_id
+            for sample_id in sorted({*infos, *now.journal.entries}):
+                match = now.matches.get(sample_id)
+                view = self._view(sample_id, infos.get(sample_id), match, now.journal, now.handles, bodies)
+                if view is not None:
+                    yield view
 
     def _open_journal(self, inner: Path) -> tuple[JournalIndex, dict[int, int]]:
         """The journal's index with its segments held open, so that none vanishes while its entries are read."""

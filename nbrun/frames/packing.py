@@ -1,0 +1,142 @@
+"""A batch of rows as bytes: what the cache stores and what helper processes send. Data only; checked by CRC-32.
+
+    nbrun-rows/1 CRC LENGTH LF HEADER LF ARRAYS
+
+CRC covers all after the first line; LENGTH is the header's. HEADER is JSON: {"n", "files", "arrays": [[name, typecode,
+bytes or fill]], "texts": {column: [text, …]}, "extras": {column: [kind, rows, values]}}. ARRAYS follow one another in
+the header's order, little endian; an array whose items are all equal is one item in the header, in hexadecimal.
+Neither pandas nor numpy is needed. Any thread.
+"""
+
+from __future__ import annotations
+
+import json
+from array import array
+from dataclasses import dataclass, field
+from typing import Any
+from zlib import crc32
+
+import orjson
+
+MAGIC = b"nbrun-rows/1"
+SIZES = {"b": 1, "i": 4, "q": 8, "d": 8, "k": 16}
+_EXACT = 2**53
+
+
+class BadPack(Exception):
+    """Not a pack, or one that was cut short or altered."""
+
+
+@dataclass(slots=True)
+class Settled:
+    """An extra column: its kind (b, q, d or t), the rows that have a value, and the values.
+
+    Of kind t, `values` are codes into `texts`.
+    """
+
+    kind: str
+    rows: bytes
+    values: bytes
+    texts: list[str]
+
+
+@dataclass(slots=True)
+class Extras:
+    """A key of results that are plain mappings: the rows that have it, and their values."""
+
+    rows: array[int] = field(default_factory=lambda: array("i"))
+    values: list[Any] = field(default_factory=list)
+
+    def settle(self) -> Settled:
+        """One type for all: booleans, integers, floats (integers among them), else text."""
+        kinds = set(map(type, self.values))
+        rows = self.rows.tobytes()
+        if kinds == {bool}:
+            return Settled("b", rows, array("b", self.values).tobytes(), [])
+        if kinds == {int} and all(-(2**63) <= v < 2**63 for v in self.values):
+            return Settled("q", rows, array("q", self.values).tobytes(), [])
+        if kinds <= {int, float} and (float in kinds or not kinds) and all(
+            type(v) is float or abs(v) <= _EXACT for v in self.values
+        ):  # fmt: skip
+            return Settled("d", rows, array("d", self.values).tobytes(), [])
+        texts: dict[str, int] = {}
+        codes = array("i", [texts.setdefault(as_text(v), len(texts)) for v in self.values])
+        return Settled("t", rows, codes.tobytes(), list(texts))
+
+
+def as_text(value: Any) -> str:
+    """A value of a column whose values are of several types."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+@dataclass(slots=True)
+class Pack:
+    """`n` rows. `files`: the files they come from, in the rows' order, `n` rows each."""
+
+    n: int
+    files: list[dict[str, Any]]
+    arrays: dict[str, tuple[str, bytes]]
+    texts: dict[str, list[str]]
+    extras: dict[str, Settled]
+
+    def to_bytes(self) -> bytes:
+        """As it is sent and stored."""
+        parts: list[bytes] = []
+        arrays: list[list[Any]] = []
+        for name, (code, data) in self.arrays.items():
+            item = data[: SIZES[code]]
+            if self.n and data == item * self.n:
+                arrays.append([name, code, item.hex()])
+            else:
+                arrays.append([name, code, len(data)])
+                parts.append(data)
+        extras = {}
+        for name, e in self.extras.items():
+            extras[name] = [e.kind, len(e.rows), len(e.values), e.texts]
+            parts += [e.rows, e.values]
+        header = orjson.dumps(
+            {"n": self.n, "files": self.files, "arrays": arrays, "texts": self.texts, "extras": extras}
+        )
+        rest = b"".join([header, b"\n", *parts])
+        return b"%b %08x %d\n%b" % (MAGIC, crc32(rest), len(header), rest)
+
+
+def unpack(data: bytes | memoryview) -> Pack:
+    """A pack's bytes, read. Arrays are views into `data` where they can be.
+
+    Raises:
+        BadPack: damaged, cut short, or of another version.
+    """
+    view = memoryview(data)
+    first, line_feed, _ = bytes(view[:64]).partition(b"\n")
+    words = first.split(b" ")
+    if not line_feed or len(words) != 3 or words[0] != MAGIC:
+        raise BadPack("no pack of this version")
+    rest = view[len(first) + 1 :]
+    try:
+        if crc32(rest) != int(words[1], 16):
+            raise BadPack("its checksum differs")
+        size = int(words[2])
+        header = orjson.loads(rest[:size])
+        return _read(header, rest[size + 1 :])
+    except (ValueError, KeyError, TypeError) as e:
+        raise BadPack(f"no pack ({e})") from None
+
+
+def _read(header: dict[str, Any], data: memoryview) -> Pack:
+    at = 0
+
+    def take(length: int) -> Any:
+        nonlocal at
+        at += length
+        return data[at - length : at]
+
+    n = header["n"]
+    arrays: dict[str, Any] = {}
+    for name, code, what in header["arrays"]:
+        arrays[name] = (code, bytes.fromhex(what) * n if isinstance(what, str) else take(what))
+    extras = {
+        name: Settled(kind, take(rows), take(values), texts)
+        for name, (kind, rows, values, texts) in header["extras"].items()
+    }
+    return Pack(n, header["files"], arrays, header["texts"], extras)

@@ -1,0 +1,324 @@
+"""Saved entries -> columns in plain arrays: what a sample's file, or the journal, gives to load_results.
+
+No pandas and no numpy here, so that the loader's helper processes start fast. Pure but for reading the file it is told
+to. Threads: a RowBuilder belongs to one thread.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from array import array
+from collections.abc import Iterable, Mapping
+from hashlib import blake2b
+from math import nan
+from pathlib import Path
+from typing import Any, Protocol
+from zlib import crc32
+
+import orjson
+
+from nbrun import verdicts
+from nbrun.frames.packing import Extras, Pack
+from nbrun.samples import KEY_BYTES, LANGUAGES
+from nbrun.storage.match import OldMatch, old_key
+from nbrun.storage.merge import old_body, places_in
+from nbrun.storage.samplefile import LEGACY, NBRUN, PROGRESS, OldFile, Unreadable, parse_old
+
+#: Columns of numbers: name -> typecode. -1 (n_*, accepted), NaN (times): not told.
+NUMBERS = {
+    "index": "q", "occurrence": "i", "seq": "q", "accepted": "b", "n_tests": "i", "n_passed": "i", "max_time_s": "d",
+    "duration_s": "d", "attempts": "i", "started_at": "d",
+}  # fmt: skip
+#: Columns of texts, kept as codes; -1: none.
+TEXTS = ("group", "status", "verdict", "language", "error", "api_used", "worker_id", "run_id")
+#: `index` of an entry that no dataset was matched with, and of one whose item is no longer in the dataset.
+UNMATCHED, STALE = -1, -2
+RESERVED = frozenset((*NUMBERS, *TEXTS, "sample_id", "key", "source", "entry", "stale")) - {"seq"}
+_GROUP = re.compile(rb'("(?:[^"\\]|\\.)*_result"): \[\n')
+_OWN = b'{\n"format": "nbrun/'
+_INT32 = 2**31 - 1
+Match = Mapping[str, Any]
+
+
+class Listener(Protocol):
+    """What else wants to see each row as it is read."""
+
+    def __call__(self, row: int, entry: Mapping[str, Any], body: bytes | None) -> None: ...
+
+
+class RowBuilder:
+    """Collects rows, file after file.
+
+    Args:
+        listener: called with each row's number, its entry, and its bytes where they stand so in the file.
+        bodies: whether the listener needs the bytes of old entries too, as nbrun would write them.
+    """
+
+    def __init__(self, listener: Listener | None = None, *, bodies: bool = False) -> None:
+        self._listener, self._bodies = listener, bodies
+        self.numbers = {name: array(code) for name, code in NUMBERS.items()}
+        self.codes = {name: array("i") for name in TEXTS}
+        self.texts: dict[str, dict[str | None, int]] = {name: {None: -1} for name in TEXTS}
+        self.keys = bytearray()
+        self.extras: dict[str, Extras] = {}
+        self.files: list[dict[str, Any]] = []
+        self.n = 0
+
+    # ---- files
+
+    def read(self, folder: str, name: str, match: Match | None) -> None:
+        """Adds a file's rows, and to `files` what it is: identity (None while it changes), id, source, problem."""
+        start = self.n
+        record: dict[str, Any] = {"name": name, "ident": None, "id": None, "source": None, "problem": None}
+        try:
+            with open(os.path.join(folder, name), "rb") as f:
+                before = identity(os.fstat(f.fileno()))
+                if f.read(len(_OWN)) == _OWN:
+                    f.seek(0)
+                    record["id"], damaged = self._read_own(f)
+                    record["source"] = NBRUN
+                    if damaged:
+                        record["problem"] = f"has {damaged} damaged entries; the others were read"
+                else:
+                    f.seek(0)
+                    self._read_old(f.read(), match, record)
+                if identity(os.fstat(f.fileno())) == before:
+                    record["ident"] = before
+        except (Unreadable, OSError, ValueError) as e:
+            record["problem"] = str(e) if isinstance(e, Unreadable) else f"can't be read: {e}"
+            self._cut(start)
+        self.files.append(record | {"n": self.n - start})
+
+    def _read_own(self, lines: Iterable[bytes]) -> tuple[str | None, int]:
+        """A file in nbrun's format, a line at a time: a damaged entry costs itself."""
+        sample_id: str | None = None
+        group = ""
+        damaged = 0
+        loads = orjson.loads
+        for line in lines:
+            if line.startswith(b'{"index":'):
+                body = line.rstrip(b"\n").removesuffix(b",")
+                try:
+                    self.add(group, loads(body), body)
+                except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
+                    damaged += 1
+            elif line.endswith(b"[\n") and (title := _GROUP.match(line)):
+                group = str(loads(title[1])).removesuffix("_result")
+            elif sample_id is None and line.startswith(b'"id": '):
+                sample_id = str(loads(line[6:].rstrip(b"\n").removesuffix(b",")))
+        return sample_id, damaged
+
+    def add(self, group: str, entry: Mapping[str, Any], body: bytes | None) -> None:
+        """One entry in nbrun's form. Raises what a wrongly shaped one raises, and adds nothing then."""
+        result, item, error = entry["result"], entry.get("item"), entry.get("error")
+        done = entry["status"] == "done"
+        index = entry["index"]
+        language = entry.get("language") or (item.get("language") if isinstance(item, dict) else None)
+        verdict, accepted, n_tests, n_passed, max_time_s = judgement(result)
+        numbers = (
+            STALE if index is None else index, entry["occurrence"], entry["seq"], accepted if done else -1, n_tests,
+            n_passed, max_time_s, nan if entry.get("duration_s") is None else entry["duration_s"],
+            -1 if entry.get("attempts") is None else entry["attempts"],
+            nan if entry.get("started_at") is None else entry["started_at"],
+        )  # fmt: skip
+        key = bytes.fromhex(entry["key"][3:])
+        if len(key) != KEY_BYTES or not _fits(numbers):
+            raise ValueError("no entry")
+        texts = (
+            group, entry["status"], verdict if done else None, language if isinstance(language, str) else None,
+            f"{error['type']}: {error['message']}" if error else None, entry.get("api_used") or None,
+            entry.get("worker_id") or None, entry.get("run_id") or None,
+        )  # fmt: skip
+        for column, number in zip(self.numbers.values(), numbers, strict=True):
+            column.append(number)
+        for name, text in zip(TEXTS, texts, strict=True):
+            of = self.texts[name]
+            self.codes[name].append(of.setdefault(text, len(of) - 1))
+        self.keys += key
+        if type(result) is dict and "tests" not in result:
+            self._extras(result)
+        if self._listener is not None:
+            self._listener(self.n, entry, body)
+        self.n += 1
+
+    # ---- files of the older program
+
+    def _read_old(self, data: bytes, match: Match | None, record: dict[str, Any]) -> None:
+        old = parse_old(data)
+        places = places_in(old, match, data)
+        if places is not None:
+            ranks: dict[str, list[OldMatch]] = {}
+            for place in places:
+                ranks.setdefault(place.group, []).append(place)
+        for group, rows in old.groups.items():
+            self._add_old(old, group, rows, None if places is None else ranks.get(group, []))
+        record["id"], record["source"] = old.sample_id, PROGRESS if old.progress is not None else LEGACY
+        record["match"] = None if match is None else match_digest(match)
+
+    def _add_old(
+        self, old: OldFile, group: str, rows: list[dict[str, Any]], places: list[OldMatch] | None
+    ) -> None:  # fmt: skip
+        """The hot path of loading old directories: a few microseconds a row."""
+        count = len(rows)
+        begin = self.n
+        seen: dict[bytes, int] = {}
+        verdict_codes, languages = self.texts["verdict"], self.texts["language"]
+        told: list[tuple[Any, ...]] = []
+        for rank, row in enumerate(rows):
+            result = row.get("result")
+            verdict, accepted, n_tests, n_passed, max_time_s = judgement(result)
+            language = row.get("language")
+            if type(language) is not str:
+                language = LANGUAGES.get(language) if type(language) is int else None
+            if places is None:
+                key = _old_key(row)
+                occurrence = seen.get(key, 0)
+                seen[key] = occurrence + 1
+                index = UNMATCHED
+            else:
+                place = places[rank]
+                key, occurrence = place.key, place.occurrence
+                index = STALE if place.item_index is None else place.item_index
+            told.append((
+                index, occurrence, accepted, n_tests, n_passed, max_time_s,
+                verdict_codes.setdefault(verdict, len(verdict_codes) - 1),
+                languages.setdefault(language, len(languages) - 1), key,
+            ))  # fmt: skip
+            if type(result) is dict and "tests" not in result:
+                self.n = begin + rank
+                self._extras(result)
+        self.n = begin + count
+        if not count:
+            return
+        columns = list(zip(*told, strict=True))
+        for name, values in zip(
+            ("index", "occurrence", "accepted", "n_tests", "n_passed", "max_time_s"), columns, strict=False
+        ):
+            self.numbers[name].extend(values)
+        self.codes["verdict"].extend(columns[6])
+        self.codes["language"].extend(columns[7])
+        self.keys += b"".join(columns[8])
+        for name, value in (("seq", 0), ("attempts", 1), ("duration_s", nan), ("started_at", nan)):
+            self.numbers[name].extend([value] * count)
+        for name, text in (
+            ("group", group), ("status", "done"), ("error", None), ("api_used", old.api_used or None),
+            ("worker_id", old.worker_id or None), ("run_id", None),
+        ):  # fmt: skip
+            of = self.texts[name]
+            self.codes[name].extend([of.setdefault(text, len(of) - 1)] * count)
+        if self._listener is not None:
+            for rank, (row, t) in enumerate(zip(rows, told, strict=True)):
+                self._tell_old(begin + rank, row, OldMatch(group, rank, None, t[0], t[8], t[1]), old)
+
+    def _tell_old(self, number: int, row: dict[str, Any], place: OldMatch, old: OldFile) -> None:
+        assert self._listener is not None
+        if place.item_index is not None and place.item_index < 0:
+            place = place._replace(item_index=None)
+        self._listener(number, row, old_body(row, place, old) if self._bodies else None)
+
+    # ---- results that are plain mappings
+
+    def _extras(self, result: Mapping[str, Any]) -> None:
+        for name, value in result.items():
+            if type(value) is dict and len(value) == 1 and "$float" in value:
+                value = float(value["$float"])
+            if value is None or isinstance(value, (dict, list)) or name in ("verdict", "accepted", "api_used"):
+                continue
+            column = f"result_{name}" if name in RESERVED else name
+            extras = self.extras.get(column)
+            if extras is None:
+                extras = self.extras[column] = Extras()
+            extras.rows.append(self.n)
+            extras.values.append(value)
+
+    # ---- handing over
+
+    def _cut(self, n: int) -> None:
+        """Forgets the rows from n on."""
+        self.n = n
+        for column in (*self.numbers.values(), *self.codes.values()):
+            del column[n:]
+        del self.keys[n * KEY_BYTES :]
+        for extras in self.extras.values():
+            while extras.rows and extras.rows[-1] >= n:
+                extras.rows.pop()
+                extras.values.pop()
+
+    def pack(self) -> Pack:
+        """Everything collected."""
+        texts = {name: [t for t in of if t is not None] for name, of in self.texts.items()}
+        arrays: dict[str, tuple[str, bytes]] = {n: (a.typecode, a.tobytes()) for n, a in self.numbers.items()}
+        arrays |= {name: ("i", codes.tobytes()) for name, codes in self.codes.items()}
+        arrays["key"] = ("k", bytes(self.keys))
+        return Pack(self.n, self.files, arrays, texts, {name: e.settle() for name, e in self.extras.items()})
+
+
+def identity(stat: os.stat_result) -> list[int]:
+    """What tells a file's content from any other that stood, or will stand, under its name."""
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+
+
+def match_digest(match: Match) -> int:
+    """Which match record an old file's rows were read with."""
+    return crc32(orjson.dumps([match["size"], match["crc"], match["groups"]]))
+
+
+def judgement(result: Any) -> tuple[str | None, int, int, int, float]:
+    """verdict, accepted (1, 0, -1), n_tests, n_passed (-1: none), the longest test's time in seconds (NaN: not told).
+
+    Example:
+        >>> judgement({"accepted": True, "tests": [{"passed": True, "exec_info": {"run_result": {}}}]})
+        ('Accepted', 1, 1, 1, nan)
+    """
+    if type(result) is not dict:
+        return None, -1, -1, -1, nan
+    told = result.get("accepted")
+    verdict = "Accepted" if told is True and "verdict" not in result else verdicts.of(result)
+    if verdict == "Accepted":
+        accepted = 1
+    elif verdict in verdicts.REJECTED:
+        accepted = 0
+    else:
+        accepted = int(told) if verdict != "JudgeError" and isinstance(told, bool) else -1
+    tests = result.get("tests")
+    if type(tests) is not list:
+        return verdict, accepted, -1, -1, nan
+    passed, longest = 0, -1.0
+    try:
+        for test in tests:
+            if test["passed"] is True:
+                passed += 1
+            time_s = test["exec_info"]["run_result"]["execution_time"]
+            if time_s > longest:
+                longest = time_s
+    except (KeyError, TypeError):  # a test that wasn't run to its end
+        _, some, slow = verdicts.tests_summary(result)
+        return verdict, accepted, len(tests), some or 0, nan if slow is None else slow
+    return verdict, accepted, len(tests), passed, longest if longest >= 0 else nan
+
+
+def _old_key(row: Mapping[str, Any]) -> bytes:
+    """storage's old_key, with its canonical form written out for the two texts that nearly every row has (F9)."""
+    language, solution = row.get("language"), row.get("solution")
+    if type(language) is str and type(solution) is str:
+        a, b = language.encode("utf-8", "surrogatepass"), solution.encode("utf-8", "surrogatepass")
+        return blake2b(
+            b"{s8:languages%d:%bs8:solutions%d:%b}" % (len(a), a, len(b), b), digest_size=KEY_BYTES
+        ).digest()
+    return old_key(row)
+
+
+def _fits(numbers: tuple[Any, ...]) -> bool:
+    """Whether a row's numbers are numbers that the arrays can hold (a file may have been edited by hand)."""
+    return all(type(x) in (int, float) for x in numbers) and all(
+        abs(numbers[i]) <= _INT32 for i in (1, 4, 5, 8)
+    ) and all(type(numbers[i]) is int for i in (0, 1, 2, 8))  # fmt: skip
+
+
+def read_files(folder: str | Path, files: Iterable[tuple[str, Match | None]]) -> Pack:
+    """A pack of the rows of these files."""
+    builder = RowBuilder()
+    for name, match in files:
+        builder.read(str(folder), name, match)
+    return builder.pack()

@@ -1,0 +1,233 @@
+"""Rows as numpy arrays, from packs: joined, filtered, put in order, and made into a DataFrame with fixed dtypes.
+
+Pure functions and values. Any thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from nbrun.frames.packing import Pack, as_text
+from nbrun.frames.rows import NUMBERS, STALE, TEXTS
+from nbrun.samples import KEY_BYTES
+
+Array = np.ndarray[Any, np.dtype[Any]]
+DTYPES = {
+    "sample_id": "category", "group": "category", "index": "Int64", "status": "category", "verdict": "category",
+    "accepted": "boolean", "language": "category", "n_tests": "Int64", "n_passed": "Int64", "max_time_s": "Float64",
+    "duration_s": "Float64", "attempts": "Int64", "started_at": "datetime64[us, UTC]", "error": "object",
+    "api_used": "category", "worker_id": "category", "run_id": "category", "key": "object", "occurrence": "Int64",
+    "source": "category",
+}  # fmt: skip
+_CODES = {"b": "<i1", "i": "<i4", "q": "<i8", "d": "<f8"}
+_HEX = np.frombuffer(b"".join(b"%02x" % i for i in range(256)), "<u2")
+_KEY_TEXT = 3 + 2 * KEY_BYTES
+_BLOCK = 1 << 16
+
+
+@dataclass(slots=True)
+class Coded:
+    """Texts of a column: a code a row, -1 for none."""
+
+    codes: Array
+    texts: list[str]
+
+
+@dataclass(slots=True)
+class Extra:
+    """A column of plain results: kind b, q, d or t; the rows that have it, and their values (texts for t)."""
+
+    kind: str
+    rows: Array
+    values: Array
+
+
+@dataclass(slots=True)
+class Table:
+    """`n` rows."""
+
+    n: int
+    numbers: dict[str, Array]
+    texts: dict[str, Coded]
+    keys: Array
+    extras: dict[str, Extra]
+
+    def take(self, rows: Array) -> Table:
+        """The rows of these numbers, in their order."""
+        place = np.full(self.n, -1, np.int64)
+        place[rows] = np.arange(len(rows))
+        extras = {}
+        for name, e in self.extras.items():
+            now = place[e.rows]
+            kept = now >= 0
+            order = np.argsort(now[kept], kind="stable")
+            extras[name] = Extra(e.kind, now[kept][order], e.values[kept][order])
+        return Table(
+            len(rows), {k: v[rows] for k, v in self.numbers.items()},
+            {k: Coded(c.codes[rows], c.texts) for k, c in self.texts.items()}, self.keys[rows], extras,
+        )  # fmt: skip
+
+
+def table_of(pack: Pack, ids: Sequence[str], sources: Sequence[str], counts: Sequence[int]) -> Table:
+    """A pack as arrays. `ids`, `sources` and `counts` tell of each of its files the sample, the source and the rows."""
+    numbers = {name: np.frombuffer(pack.arrays[name][1], _CODES[code]) for name, code in NUMBERS.items()}
+    texts = {name: Coded(np.frombuffer(pack.arrays[name][1], "<i4"), pack.texts[name]) for name in TEXTS}
+    for name, values in (("sample_id", ids), ("source", sources)):
+        unique: dict[str, int] = {}
+        of_file = np.array([unique.setdefault(v, len(unique)) for v in values], "<i4")
+        texts[name] = Coded(np.repeat(of_file, np.asarray(counts, "<i8")), list(unique))
+    keys = np.frombuffer(pack.arrays["key"][1], f"V{KEY_BYTES}")
+    extras = {}
+    for name, e in pack.extras.items():
+        rows = np.frombuffer(e.rows, "<i4")
+        if e.kind == "t":
+            values: Array = np.array(e.texts, object)[np.frombuffer(e.values, "<i4")] if e.texts else np.array([], object)
+        else:
+            values = np.frombuffer(e.values, _CODES[e.kind])
+        extras[name] = Extra(e.kind, rows, values)
+    return Table(pack.n, numbers, texts, keys, extras)
+
+
+def join(tables: Sequence[Table]) -> Table:
+    """All rows, one table after the other."""
+    tables = [t for t in tables if t.n] or list(tables[:1])
+    if len(tables) == 1:
+        return tables[0]
+    texts = {}
+    for name in tables[0].texts:
+        unique: dict[str, int] = {}
+        codes = []
+        for t in tables:
+            of = t.texts[name]
+            new = np.array([*(unique.setdefault(x, len(unique)) for x in of.texts), -1], "<i4")  # code -1 takes the last
+            codes.append(new[of.codes])
+        texts[name] = Coded(np.concatenate(codes), list(unique))
+    numbers = {name: np.concatenate([t.numbers[name] for t in tables]) for name in NUMBERS}
+    extras: dict[str, list[tuple[int, Extra]]] = {}
+    begin = 0
+    for t in tables:
+        for name, e in t.extras.items():
+            extras.setdefault(name, []).append((begin, e))
+        begin += t.n
+    joined = {name: _join_extras(parts) for name, parts in extras.items()}
+    return Table(begin, numbers, texts, np.concatenate([t.keys for t in tables]), joined)
+
+
+def _join_extras(parts: list[tuple[int, Extra]]) -> Extra:
+    kinds = {e.kind for _, e in parts}
+    kind = kinds.pop() if len(kinds) == 1 else "d" if kinds <= {"q", "d"} else "t"
+    rows = np.concatenate([e.rows.astype(np.int64) + begin for begin, e in parts])
+    if kind != "t":
+        return Extra(kind, rows, np.concatenate([e.values for _, e in parts]).astype(_CODES[kind]))
+    texts = [e.values if e.kind == "t" else np.array([as_text(v) for v in e.values.tolist()], object) for _, e in parts]
+    return Extra(kind, rows, np.concatenate(texts))
+
+
+def in_order(t: Table, *, stale: bool) -> Array:
+    """Row numbers by sample, group (solution first) and index; without those whose item is gone, unless `stale`."""
+    index = t.numbers["index"]
+    kept = np.arange(t.n) if stale else np.flatnonzero(index != STALE)
+    ranks = []
+    for name in ("sample_id", "group"):
+        of = t.texts[name]
+        order = sorted(range(len(of.texts)), key=lambda i: (name == "group" and of.texts[i] != "solution", of.texts[i]))
+        rank = np.empty(len(order) + 1, np.int64)
+        rank[order] = np.arange(len(order))
+        ranks.append(rank[of.codes[kept]])
+    last = np.where(index[kept] < 0, np.iinfo(np.int64).max, index[kept])
+    keys = (last, ranks[1], ranks[0])
+    if _is_sorted(keys):
+        return kept
+    return kept[np.lexsort(keys)]
+
+
+def _is_sorted(keys: tuple[Array, Array, Array]) -> bool:
+    last, group, sample = keys
+    a = np.sign(np.diff(sample))
+    b = np.where(a, a, np.sign(np.diff(group)))
+    return bool((np.where(b, b, last[1:] >= last[:-1]) >= 0).all() and ((b != 0) | (last[1:] >= last[:-1])).all())
+
+
+# ---- DataFrame
+
+
+def to_frame(t: Table, columns: Collection[str] | None = None) -> pd.DataFrame:
+    """The DataFrame: the fixed columns, then those of plain results; only `columns` where they are given."""
+    out: dict[str, Any] = {}
+    for name in DTYPES:
+        if columns is None or name in columns:
+            out[name] = _column(t, name)
+    for name, e in t.extras.items():
+        if columns is None or name in columns:
+            out[name] = _extra(t.n, e)
+    return pd.DataFrame(out, index=pd.RangeIndex(t.n), copy=False)
+
+
+def _column(t: Table, name: str) -> Any:
+    if name == "key":
+        return key_texts(t.keys)
+    if name in t.texts:
+        of = t.texts[name]
+        return _objects(of) if DTYPES[name] == "object" else _category(of)
+    values = t.numbers[name]
+    kind = DTYPES[name]
+    if name == "started_at":
+        micro = np.where(np.isnan(values), np.int64(-(2**63)), np.nan_to_num(values * 1e6).round().astype(np.int64))
+        return pd.DatetimeIndex(micro.view("M8[us]")).tz_localize("UTC")
+    if kind == "Float64":
+        return pd.arrays.FloatingArray(values.copy(), np.isnan(values))
+    missing = values < 0
+    if kind == "boolean":
+        return pd.arrays.BooleanArray(values > 0, missing)
+    return pd.arrays.IntegerArray(np.where(missing, 0, values).astype(np.int64), missing)
+
+
+def _category(of: Coded) -> pd.Categorical:
+    """Categories in their order, and only those that occur."""
+    used = np.flatnonzero(np.bincount(of.codes[of.codes >= 0], minlength=len(of.texts))).tolist()
+    used.sort(key=lambda i: of.texts[i])
+    new = np.full(len(of.texts) + 1, -1, np.int32)
+    new[used] = np.arange(len(used))
+    return pd.Categorical.from_codes(new[of.codes], pd.Index([of.texts[i] for i in used], dtype=object))
+
+
+def _objects(of: Coded) -> Array:
+    values = np.array([*of.texts, None], object)
+    return np.asarray(values[of.codes])
+
+
+def _extra(n: int, e: Extra) -> Any:
+    if e.kind == "t":
+        texts = np.full(n, None, object)
+        texts[e.rows] = e.values
+        return texts
+    missing = np.ones(n, bool)
+    missing[e.rows] = False
+    if e.kind == "b":
+        flags = np.zeros(n, bool)
+        flags[e.rows] = e.values != 0
+        return pd.arrays.BooleanArray(flags, missing)
+    if e.kind == "q":
+        whole = np.zeros(n, np.int64)
+        whole[e.rows] = e.values
+        return pd.arrays.IntegerArray(whole, missing)
+    numbers = np.zeros(n, np.float64)
+    numbers[e.rows] = e.values
+    return pd.arrays.FloatingArray(numbers, missing)
+
+
+def key_texts(keys: Array) -> Array:
+    """Keys as they are written: `k1:` and 32 hexadecimal digits."""
+    out = np.empty(len(keys), object)
+    for at in range(0, len(keys), _BLOCK):
+        some = keys[at : at + _BLOCK]
+        text = np.empty((len(some), _KEY_TEXT), "u1")
+        text[:, :3] = np.frombuffer(b"k1:", "u1")
+        text[:, 3:] = _HEX[np.ascontiguousarray(some).view("u1")].view("u1").reshape(len(some), 2 * KEY_BYTES)
+        out[at : at + _BLOCK] = text.view(f"S{_KEY_TEXT}").ravel().astype(f"U{_KEY_TEXT}").astype(object)
+    return out
