@@ -1,7 +1,27 @@
-"""Results as DataFrames: load_results, load_samples, rates; and status, which needs no frame. Reads only."""
+"""Results as DataFrames: load_results, load_samples, rates; and status, which needs no frame. Never writes results.
 
-from nbrun.frames.load import load_results, load_samples
-from nbrun.frames.rating import rates
-from nbrun.frames.state import Status, status
+Names are loaded when they are asked for, since helper processes and `status` need no pandas.
+"""
 
-__all__ = ["Status", "load_results", "load_samples", "rates", "status"]
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nbrun.frames.load import iter_results, load_arrow, load_results, load_samples
+    from nbrun.frames.rating import rates
+    from nbrun.frames.state import Status, status
+
+_WHERE = {
+    "iter_results": "load", "load_arrow": "load", "load_results": "load", "load_samples": "load",
+    "rates": "rating", "Status": "state", "status": "state",
+}  # fmt: skip
+
+__all__ = ["Status", "iter_results", "load_arrow", "load_results", "load_samples", "rates", "status"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _WHERE:
+        return getattr(import_module(f"nbrun.frames.{_WHERE[name]}"), name)
+    raise AttributeError(f"module 'nbrun.frames' has no attribute {name!r}")

@@ -1,107 +1,234 @@
-"""A results directory -> DataFrames with fixed columns and dtypes. Reads only; any thread."""
+"""A results directory -> DataFrames with fixed columns and dtypes. Never writes results; any thread."""
 
 from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
-from nbrun import verdicts
-from nbrun.samples import key_text
-from nbrun.storage.reader import Reader, SampleView, parse
-from nbrun.storage.values import decode
+from nbrun.errors import InputError
+from nbrun.frames.entries import EntryArray
+from nbrun.frames.loading import Loading
+from nbrun.frames.rows import STALE
+from nbrun.frames.table import DTYPES, Table, join, to_frame
+from nbrun.frames.tests_of import COLUMNS as TEST_COLUMNS
+from nbrun.frames.tests_of import OUTPUTS, TestRows
+from nbrun.storage.directory import Problem
+from nbrun.storage.reader import Reader
+
+if TYPE_CHECKING:
+    import pyarrow as pa  # type: ignore[import-not-found, unused-ignore]  # an extra
 
 Results = str | os.PathLike[str]
-DTYPES = {
-    "sample_id": "category", "group": "category", "index": "Int64", "status": "category", "verdict": "category",
-    "accepted": "boolean", "language": "category", "n_tests": "Int64", "n_passed": "Int64", "max_time_s": "Float64",
-    "duration_s": "Float64", "attempts": "Int64", "started_at": "datetime64[us, UTC]", "error": "object",
-    "api_used": "category", "worker_id": "category", "run_id": "category", "key": "object", "occurrence": "Int64",
-    "source": "category",
-}  # fmt: skip
+Where = str | Mapping[str, Any] | Callable[[pd.DataFrame], Any]
 
 
 def load_results(
-    results: Results | Iterable[Results], *, columns: Sequence[str] | None = None, entries: bool = False
-) -> pd.DataFrame:
-    """One row a saved entry, during a run or after it.
+    results: Results | Iterable[Results], *, columns: Collection[str] | None = None, entries: bool = False,
+    tests: bool = False, where: Where | None = None, stale: bool = False,
+) -> pd.DataFrame:  # fmt: skip
+    """One row a saved entry, during a run or after it, sorted by sample, group and index.
+
+    What has not changed since it was last loaded comes from a cache in `.nbrun/cache/`, which may be deleted.
 
     Args:
         results: a results directory, or several, which load as one.
         columns: only these columns.
-        entries: adds a column `entry` with the whole entry.
+        entries: adds a column `entry` with the whole entry, a mapping. It is kept as JSON and parsed when looked at.
+        tests: one row a test instead: `test`, `passed`, `test_verdict`, `time_s`, `return_code` beside the columns of
+            its entry; `stdin`, `expected`, `stdout` and `stderr` where `columns` names them.
+        where: only these rows: a mapping of columns to a value or several, an expression for DataFrame.query, or a
+            function of the frame that returns which rows to keep. It sees every column.
+        stale: also entries whose item is no longer in the dataset (their `index` is NA), with a column `stale`.
 
     Raises:
-        InputError: there is no such folder.
+        InputError: there is no such folder, or no such column.
+
+    Example:
+        >>> load_results("results", where={"verdict": ["WrongAnswer", "RuntimeError"]})  # doctest: +SKIP
     """
-    rows: list[dict[str, Any]] = []
-    problems: list[str] = []
+    options = _Options(columns, entries, tests, where, stale)
+    paths = [results] if isinstance(results, (str, os.PathLike)) else list(results)
+    problems: list[Problem] = []
+    if not entries and not tests:
+        parts = []
+        for path in paths:
+            loading = Loading(path, stale=stale)
+            table, rows = loading.table()
+            parts.append(table if len(rows) == table.n and _in_place(rows) else table.take(rows))
+            problems += loading.problems
+        df = options.frame(join(parts)) if parts else _empty()
+    else:
+        frames = [df for path in paths for df in _with_bodies(path, options, problems, None)]
+        df = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0] if frames else _empty()
+        df = _same_categories(df, frames)
+    _tell(df, list(map(str, problems)))
+    return options.select(df)
+
+
+def iter_results(
+    results: Results | Iterable[Results], *, chunksize: int = 100_000, columns: Collection[str] | None = None,
+    entries: bool = False, tests: bool = False, where: Where | None = None, stale: bool = False,
+) -> Iterator[pd.DataFrame]:  # fmt: skip
+    """The same as load_results in frames of at most `chunksize` rows, for directories bigger than memory.
+
+    A frame's categories are those that occur in it.
+
+    Raises:
+        InputError: as load_results.
+
+    Example:
+        >>> for df in iter_results("results", chunksize=50_000):  # doctest: +SKIP
+        ...     print(df.verdict.value_counts())
+    """
+    if chunksize < 1:
+        raise InputError(f"chunksize={chunksize!r}: give at least 1 row.")
+    options = _Options(columns, entries, tests, where, stale)
+    problems: list[Problem] = []
     for path in [results] if isinstance(results, (str, os.PathLike)) else results:
-        reader = Reader(path)
-        for view in reader.samples():
-            rows += _rows(view, entries)
-        problems += map(str, reader.problems)
-    df = _frame(rows)
-    _tell(df, problems)
-    return df if columns is None else df[list(columns)]
+        for df in _strides(path, options, problems):
+            for at in range(0, len(df), chunksize):
+                yield options.select(df.iloc[at : at + chunksize].reset_index(drop=True))
+    _tell(pd.DataFrame(), list(map(str, problems)))
 
 
-def _rows(view: SampleView, entries: bool) -> list[dict[str, Any]]:
-    out = []
-    ordered = sorted(
-        view.entries,
-        key=lambda e: (e[0].group != "solution", e[0].group, e[0].item_index is None, e[0].item_index or 0),
-    )
-    for stored, body in ordered:
-        entry = parse(body)
-        row = _row(view, entry, stored.group, stored.item_index)
-        row["key"], row["occurrence"] = key_text(stored.key), stored.occurrence
-        if entries:
-            row["entry"] = decode(entry)
-        out.append(row)
-    return out
+def load_arrow(results: Results | Iterable[Results], **options: Any) -> pa.Table:
+    """The same as load_results, as an Arrow table for polars and DuckDB (needs the extra `nbrun[arrow]`).
+
+    Raises:
+        InputError: as load_results; or pyarrow isn't installed.
+
+    Example:
+        >>> import polars  # doctest: +SKIP
+        >>> polars.from_arrow(load_arrow("results"))  # doctest: +SKIP
+    """
+    try:
+        import pyarrow as pa
+    except ImportError:
+        raise InputError("load_arrow needs pyarrow: pip install 'nbrun[arrow]'.") from None
+    return pa.Table.from_pandas(load_results(results, **options), preserve_index=False).replace_schema_metadata()
 
 
-def _row(view: SampleView, entry: dict[str, Any], group: str, index: int | None) -> dict[str, Any]:
-    result = entry.get("result")
-    n_tests, n_passed, max_time_s = verdicts.tests_summary(result)
-    item = entry.get("item")
-    language = entry.get("language") or (item.get("language") if isinstance(item, dict) else None)
-    error = entry.get("error")
-    done = entry.get("status") == "done"
-    verdict = verdicts.of(result) if done else None
-    row: dict[str, Any] = {
-        "sample_id": view.sample_id, "group": group, "index": index, "status": entry.get("status"),
-        "verdict": None if verdict is None else str(verdict), "accepted": verdicts.accepted(result) if done else None,
-        "language": language if isinstance(language, str) else None, "n_tests": n_tests, "n_passed": n_passed,
-        "max_time_s": max_time_s, "duration_s": entry.get("duration_s"), "attempts": entry.get("attempts"),
-        "started_at": entry.get("started_at"), "error": f"{error['type']}: {error['message']}" if error else None,
-        "api_used": entry.get("api_used") or None, "worker_id": entry.get("worker_id") or None,
-        "run_id": entry.get("run_id") or None, "source": view.source,
-    }  # fmt: skip
-    if isinstance(result, dict) and "tests" not in result:
-        for name, value in result.items():
-            if isinstance(value, dict) and len(value) == 1:
-                value = decode(value)
-            if not isinstance(value, (dict, list)) and name not in ("verdict", "accepted", "api_used"):
-                row[f"result_{name}" if name in DTYPES or name == "entry" else name] = value
-    return row
+class _Options:
+    """What load_results was asked for."""
+
+    def __init__(
+        self, columns: Collection[str] | None, entries: bool, tests: bool, where: Where | None, stale: bool
+    ) -> None:
+        if isinstance(columns, str):
+            raise InputError(f"columns={columns!r}: give a list of names, such as [{columns!r}].")
+        self.columns = None if columns is None else list(columns)
+        self.entries, self.tests, self.where, self.stale = entries, tests, where, stale
+        self.outputs = tuple(n for n in OUTPUTS if n in (columns or ())) if tests else ()
+
+    def frame(self, table: Table) -> pd.DataFrame:
+        """The rows of a table that are wanted, with at least the columns that are."""
+        needed = None
+        if self.columns is not None and (self.where is None or isinstance(self.where, Mapping)):
+            needed = {*self.columns, *(self.where or ())}
+        df = to_frame(table, needed)
+        if self.stale:
+            df["stale"] = pd.array(table.numbers["index"] == STALE, dtype="boolean")
+        return df if self.where is None else _filter(df, self.where).reset_index(drop=True)
+
+    def select(self, df: pd.DataFrame) -> pd.DataFrame:
+        """The wanted columns, in the order they were asked for."""
+        if self.columns is None:
+            return df
+        missing = [c for c in self.columns if c not in df.columns]
+        if missing:
+            raise InputError(
+                f"columns: there is no {', '.join(map(repr, missing))} in these results; there are "
+                f"{', '.join(map(str, df.columns if self.where is None else DTYPES))}."
+            )
+        return df[self.columns]
 
 
-def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    df = pd.DataFrame(rows)
-    for name, dtype in DTYPES.items():
-        column = df[name] if name in df else pd.Series([None] * len(df), dtype="object")
-        if name == "started_at":
-            seconds = pd.to_numeric(column).astype("float64")
-            df[name] = pd.to_datetime(seconds, unit="s", utc=True).astype("datetime64[us, UTC]")
-        else:
-            plain = column.astype("object").where(column.notna(), None) if len(df) else column
-            df[name] = plain.astype(pd.api.types.pandas_dtype(dtype))
-    return df[[*DTYPES, *(c for c in df.columns if c not in DTYPES)]]
+def _filter(df: pd.DataFrame, where: Where) -> pd.DataFrame:
+    if isinstance(where, str):
+        return df.query(where)
+    if callable(where):
+        return df[where(df)]
+    keep = np.ones(len(df), bool)
+    for name, wanted in where.items():
+        if name not in df.columns:
+            raise InputError(f"where: there is no column {name!r}; there are {', '.join(map(str, df.columns))}.")
+        several = isinstance(wanted, Collection) and not isinstance(wanted, (str, bytes))
+        keep &= df[name].isin(list(wanted) if several else [wanted]).to_numpy(bool)
+    return df[keep]
+
+
+def _strides(path: Results, options: _Options, problems: list[Problem]) -> Iterator[pd.DataFrame]:
+    if options.entries or options.tests:
+        yield from _with_bodies(path, options, problems, 16 << 20)
+        return
+    loading = Loading(path, stale=options.stale)
+    for table, rows in loading.strides():
+        yield options.frame(table.take(rows))
+    problems += loading.problems
+
+
+class _Bodies:
+    """Keeps the entries' bytes, and passes on to the tests."""
+
+    def __init__(self, tests: TestRows | None, keep: bool) -> None:
+        self.bodies: list[bytes | None] = []
+        self.tests, self._keep = tests, keep
+
+    def __call__(self, row: int, entry: Mapping[str, Any], body: bytes | None) -> None:
+        """See rows.Listener."""
+        if self._keep:
+            self.bodies.append(body)
+        if self.tests is not None:
+            self.tests(row, entry, body)
+
+
+def _with_bodies(
+    path: Results, options: _Options, problems: list[Problem], stride_bytes: int | None
+) -> Iterator[pd.DataFrame]:
+    """Frames with entries or tests; they are read, never cached."""
+    listener = _Bodies(None, options.entries)
+    loading = Loading(path, stale=options.stale, listener=listener, bodies=options.entries)
+    strides = loading.strides(stride_bytes) if stride_bytes else loading.all()
+    while True:
+        listener.bodies, listener.tests = [], TestRows(options.outputs) if options.tests else None
+        found = next(strides, None)
+        if found is None:
+            break
+        table, rows = found
+        df = to_frame(table.take(rows))
+        if options.stale:
+            df["stale"] = pd.array(table.numbers["index"][rows] == STALE, dtype="boolean")
+        if options.entries:
+            data = np.empty(len(listener.bodies), object)
+            data[:] = listener.bodies
+            df["entry"] = EntryArray(data[rows])
+        if options.where is not None:
+            kept = _filter(df, options.where)
+            rows, df = rows[kept.index.to_numpy()], kept.reset_index(drop=True)
+        yield df if listener.tests is None else listener.tests.explode(df, rows)
+    problems += loading.problems
+
+
+def _in_place(rows: np.ndarray[Any, np.dtype[Any]]) -> bool:
+    return bool((rows[1:] > rows[:-1]).all())
+
+
+def _empty() -> pd.DataFrame:
+    return pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in DTYPES.items()})
+
+
+def _same_categories(df: pd.DataFrame, frames: list[pd.DataFrame]) -> pd.DataFrame:
+    """Joining frames of different categories has made plain texts of them."""
+    if len(frames) > 1:
+        for name in df.columns:
+            if all(name not in f or isinstance(f[name].dtype, pd.CategoricalDtype) for f in frames):
+                df[name] = df[name].astype("object").astype("category")
+    return df
 
 
 def load_samples(results: Results) -> pd.DataFrame:
@@ -132,3 +259,6 @@ def _tell(df: pd.DataFrame, problems: list[str]) -> None:
     if problems:
         more = f" and {len(problems) - 1} more" if len(problems) > 1 else ""
         warnings.warn(f"could not be read: {problems[0]}{more}", stacklevel=3)
+
+
+__all__ = ["OUTPUTS", "TEST_COLUMNS", "iter_results", "load_arrow", "load_results", "load_samples"]

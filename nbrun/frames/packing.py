@@ -71,7 +71,10 @@ def as_text(value: Any) -> str:
 
 @dataclass(slots=True)
 class Pack:
-    """`n` rows. `files`: the files they come from, in the rows' order, `n` rows each."""
+    """`n` rows. `files`: the files they come from, in the rows' order, `n` rows each.
+
+    `arrays`: name -> typecode and the items, or one item for all rows.
+    """
 
     n: int
     files: list[dict[str, Any]]
@@ -85,8 +88,8 @@ class Pack:
         arrays: list[list[Any]] = []
         for name, (code, data) in self.arrays.items():
             item = data[: SIZES[code]]
-            if self.n and data == item * self.n:
-                arrays.append([name, code, item.hex()])
+            if self.n and (len(data) == len(item) or data == bytes(item) * self.n):
+                arrays.append([name, code, bytes(item).hex()])
             else:
                 arrays.append([name, code, len(data)])
                 parts.append(data)
@@ -131,12 +134,11 @@ def _read(header: dict[str, Any], data: memoryview) -> Pack:
         at += length
         return data[at - length : at]
 
-    n = header["n"]
     arrays: dict[str, Any] = {}
     for name, code, what in header["arrays"]:
-        arrays[name] = (code, bytes.fromhex(what) * n if isinstance(what, str) else take(what))
+        arrays[name] = (code, bytes.fromhex(what) if isinstance(what, str) else take(what))
     extras = {
         name: Settled(kind, take(rows), take(values), texts)
         for name, (kind, rows, values, texts) in header["extras"].items()
     }
-    return Pack(n, header["files"], arrays, header["texts"], extras)
+    return Pack(header["n"], header["files"], arrays, header["texts"], extras)

@@ -23,6 +23,7 @@ from nbrun.frames.packing import Extras, Pack
 from nbrun.samples import KEY_BYTES, LANGUAGES
 from nbrun.storage.match import OldMatch, old_key
 from nbrun.storage.merge import old_body, places_in
+from nbrun.storage.values import decode
 from nbrun.storage.samplefile import LEGACY, NBRUN, PROGRESS, OldFile, Unreadable, parse_old
 
 #: Columns of numbers: name -> typecode. -1 (n_*, accepted), NaN (times): not told.
@@ -88,7 +89,10 @@ class RowBuilder:
         except (Unreadable, OSError, ValueError) as e:
             record["problem"] = str(e) if isinstance(e, Unreadable) else f"can't be read: {e}"
             self._cut(start)
-        self.files.append(record | {"n": self.n - start})
+        if record["problem"]:
+            record["ident"] = None
+        newest = max(self.numbers["seq"][start:], default=0) if record["source"] == NBRUN else 0
+        self.files.append(record | {"n": self.n - start, "max_seq": newest})
 
     def _read_own(self, lines: Iterable[bytes]) -> tuple[str | None, int]:
         """A file in nbrun's format, a line at a time: a damaged entry costs itself."""
@@ -221,8 +225,8 @@ class RowBuilder:
 
     def _extras(self, result: Mapping[str, Any]) -> None:
         for name, value in result.items():
-            if type(value) is dict and len(value) == 1 and "$float" in value:
-                value = float(value["$float"])
+            if type(value) is dict and len(value) == 1:
+                value = decode(value)
             if value is None or isinstance(value, (dict, list)) or name in ("verdict", "accepted", "api_used"):
                 continue
             column = f"result_{name}" if name in RESERVED else name

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nbrun.frames.packing import Pack, as_text
+from nbrun.frames.packing import Pack, Settled, as_text
 from nbrun.frames.rows import NUMBERS, STALE, TEXTS
 from nbrun.samples import KEY_BYTES
 
@@ -57,6 +57,19 @@ class Table:
     keys: Array
     extras: dict[str, Extra]
 
+    def slice(self, start: int, stop: int) -> Table:
+        """The rows from start to before stop, as views."""
+        if start == 0 and stop == self.n:
+            return self
+        extras = {}
+        for name, e in self.extras.items():
+            a, b = np.searchsorted(e.rows, (start, stop))
+            extras[name] = Extra(e.kind, e.rows[a:b] - start, e.values[a:b])
+        return Table(
+            stop - start, {k: v[start:stop] for k, v in self.numbers.items()},
+            {k: Coded(c.codes[start:stop], c.texts) for k, c in self.texts.items()}, self.keys[start:stop], extras,
+        )  # fmt: skip
+
     def take(self, rows: Array) -> Table:
         """The rows of these numbers, in their order."""
         place = np.full(self.n, -1, np.int64)
@@ -73,15 +86,21 @@ class Table:
         )  # fmt: skip
 
 
-def table_of(pack: Pack, ids: Sequence[str], sources: Sequence[str], counts: Sequence[int]) -> Table:
-    """A pack as arrays. `ids`, `sources` and `counts` tell of each of its files the sample, the source and the rows."""
-    numbers = {name: np.frombuffer(pack.arrays[name][1], _CODES[code]) for name, code in NUMBERS.items()}
-    texts = {name: Coded(np.frombuffer(pack.arrays[name][1], "<i4"), pack.texts[name]) for name in TEXTS}
-    for name, values in (("sample_id", ids), ("source", sources)):
+def table_of(pack: Pack) -> Table:
+    """A pack as arrays, which are views of it where they can be."""
+
+    def column(name: str, dtype: str) -> Array:
+        items = np.frombuffer(pack.arrays[name][1], dtype)
+        return np.broadcast_to(items, pack.n) if len(items) == 1 else items
+
+    numbers = {name: column(name, _CODES[code]) for name, code in NUMBERS.items()}
+    texts = {name: Coded(column(name, "<i4"), pack.texts[name]) for name in TEXTS}
+    counts = np.array([f["n"] for f in pack.files], "<i8")
+    for name, key in (("sample_id", "id"), ("source", "source")):
         unique: dict[str, int] = {}
-        of_file = np.array([unique.setdefault(v, len(unique)) for v in values], "<i4")
-        texts[name] = Coded(np.repeat(of_file, np.asarray(counts, "<i8")), list(unique))
-    keys = np.frombuffer(pack.arrays["key"][1], f"V{KEY_BYTES}")
+        of_file = np.array([unique.setdefault(f[key] or "", len(unique)) for f in pack.files], "<i4")
+        texts[name] = Coded(np.repeat(of_file, counts), list(unique))
+    keys = column("key", f"V{KEY_BYTES}")
     extras = {}
     for name, e in pack.extras.items():
         rows = np.frombuffer(e.rows, "<i4")
@@ -91,6 +110,21 @@ def table_of(pack: Pack, ids: Sequence[str], sources: Sequence[str], counts: Seq
             values = np.frombuffer(e.values, _CODES[e.kind])
         extras[name] = Extra(e.kind, rows, values)
     return Table(pack.n, numbers, texts, keys, extras)
+
+
+def pack_of(t: Table, files: list[dict[str, Any]]) -> Pack:
+    """A table as a pack. Its rows come from these files, in their order."""
+    arrays = {name: (code, np.ascontiguousarray(t.numbers[name]).tobytes()) for name, code in NUMBERS.items()}
+    arrays |= {name: ("i", np.ascontiguousarray(t.texts[name].codes).tobytes()) for name in TEXTS}
+    arrays["key"] = ("k", t.keys.tobytes())
+    extras = {}
+    for name, e in t.extras.items():
+        rows, values, texts = e.rows.astype("<i4").tobytes(), e.values, list[str]()
+        if e.kind == "t":
+            codes, unique = pd.factorize(values)
+            values, texts = codes.astype("<i4"), list(unique)
+        extras[name] = Settled(e.kind, rows, values.tobytes(), texts)
+    return Pack(t.n, files, arrays, {name: t.texts[name].texts for name in TEXTS}, extras)
 
 
 def join(tables: Sequence[Table]) -> Table:
@@ -148,9 +182,9 @@ def in_order(t: Table, *, stale: bool) -> Array:
 
 def _is_sorted(keys: tuple[Array, Array, Array]) -> bool:
     last, group, sample = keys
-    a = np.sign(np.diff(sample))
-    b = np.where(a, a, np.sign(np.diff(group)))
-    return bool((np.where(b, b, last[1:] >= last[:-1]) >= 0).all() and ((b != 0) | (last[1:] >= last[:-1])).all())
+    by_sample, by_group = np.diff(sample), np.diff(group)
+    in_group = (by_group > 0) | ((by_group == 0) & (last[1:] >= last[:-1]))
+    return bool(((by_sample > 0) | ((by_sample == 0) & in_group)).all())
 
 
 # ---- DataFrame
@@ -165,7 +199,11 @@ def to_frame(t: Table, columns: Collection[str] | None = None) -> pd.DataFrame:
     for name, e in t.extras.items():
         if columns is None or name in columns:
             out[name] = _extra(t.n, e)
-    return pd.DataFrame(out, index=pd.RangeIndex(t.n), copy=False)
+    index = pd.RangeIndex(t.n)
+    for name, values in out.items():
+        if isinstance(values, np.ndarray):  # said aloud, or pandas 3 makes its own text type of it
+            out[name] = pd.Series(values, index=index, dtype=object, copy=False)
+    return pd.DataFrame(out, index=index, copy=False)
 
 
 def _column(t: Table, name: str) -> Any:

@@ -134,6 +134,12 @@ def replace_file(path: str | Path, parts: Iterable[bytes], beside: str | Path) -
         raise
 
 
+def put_derived(path: Path, data: bytes, beside: Path) -> None:
+    """Puts derived data in place whole, not durably: it carries a checksum and can be made again."""
+    beside.write_bytes(data)
+    os.replace(beside, path)
+
+
 def move(source: Path, target: Path) -> None:
     """Renames within the results directory and makes both folders' names durable."""
     _tell("rename", target)

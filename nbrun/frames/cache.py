@@ -1,0 +1,136 @@
+"""Rows of files that have not changed since they were last read, kept in `.nbrun/cache/`.
+
+Each part is a pack (see packing.py) with a checksum: data only, since folders are passed between people. A file's rows
+count while its size, its times of change (mtime and ctime, in ns) and its inode are those that were read, and for an old file the
+match record too. A file that changed so shortly before it was read that it could change again without its times
+telling is not kept. Deleting the cache costs time and nothing else; where it can't be written, none is.
+
+Threads: one loader's. Processes: any number; parts are put in place whole, and a part that vanishes counts as missing.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nbrun.frames.packing import BadPack, Pack, unpack
+from nbrun.frames.rows import identity
+from nbrun.storage import files
+from nbrun.storage.format import FOLDER
+from nbrun.storage.samplefile import FileInfo
+
+SUFFIX = ".rows"
+#: Less than this is read again in the time that keeping it would take.
+MIN_BYTES = 1 << 20
+#: More parts, or more dead rows than living ones: all is written anew.
+MAX_PARTS = 12
+#: How coarse a file system's clock may be, in ns: one that tells no fractions counts in seconds (NFS: some of them).
+FINE_NS, COARSE_NS = 50_000_000, 2_000_000_000
+
+
+@dataclass(slots=True)
+class Kept:
+    """A file's rows in the cache."""
+
+    part: int
+    start: int
+    record: dict[str, Any]
+
+
+@dataclass(slots=True)
+class Sizes:
+    """How much a load has met: bytes and rows that were read from files now, rows of all files."""
+
+    fresh_bytes: int
+    fresh_rows: int
+    rows: int
+
+
+class RowCache:
+    """The cache of one results directory, as it stands now."""
+
+    def __init__(self, results: Path) -> None:
+        self._results = results
+        self.folder = results / FOLDER / "cache"
+        self.packs: list[Pack] = []
+        self._paths: list[str] = []
+        self._by_name: dict[str, Kept] = {}
+        self.hits: dict[str, Kept] = {}  # what `known` has found unchanged
+        self._open()
+
+    def _open(self) -> None:
+        try:
+            names = sorted(n for n in os.listdir(self.folder) if n.endswith(SUFFIX))
+        except OSError:
+            return
+        for name in names:
+            path = os.path.join(self.folder, name)
+            try:
+                with open(path, "rb") as f:
+                    pack = unpack(memoryview(mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)))
+            except (OSError, ValueError, BadPack):  # ValueError: an empty file can't be mapped
+                continue
+            number = len(self.packs)
+            self.packs.append(pack)
+            self._paths.append(path)
+            start = 0
+            for record in pack.files:
+                self._by_name[record["name"]] = Kept(number, start, record)
+                start += record["n"]
+
+    def known(self, entry: os.DirEntry[str]) -> FileInfo | None:
+        """What the cache knows of a file, if it stands there unchanged (for list_samples)."""
+        kept = self._by_name.get(entry.name)
+        if kept is None:
+            return None
+        stat = entry.stat()
+        record = kept.record
+        if identity(stat) != record["ident"]:
+            return None
+        self.hits[entry.name] = kept
+        summary = {"max_seq": record["max_seq"]}
+        return FileInfo(entry.name, record["id"], record["source"], stat.st_size, stat.st_mtime_ns, summary)
+
+    def keep(self, fresh: Callable[[], Pack], all_of_it: Callable[[], Pack], sizes: Sizes, read_at: float) -> None:
+        """Keeps what was read now.
+
+        Args:
+            fresh: makes a pack of the files that were read now.
+            all_of_it: makes a pack of all files, should the parts be put together.
+            sizes: what there is.
+            read_at: the time.time() at which reading began.
+        """
+        if sizes.fresh_bytes < MIN_BYTES:
+            return
+        dead = sum(p.n for p in self.packs) + sizes.fresh_rows - sizes.rows
+        try:
+            if len(self.packs) < MAX_PARTS and dead <= sizes.rows:
+                self._write(fresh(), read_at)
+                return
+            self._write(all_of_it(), read_at)
+            for path in self._paths:
+                files.remove(Path(path))
+        except OSError:
+            return  # a full or read-only disk: the cache is not worth a word
+
+    def _write(self, pack: Pack, read_at: float) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        name = f"{time.time_ns():020d}-{secrets.token_hex(4)}"
+        beside = self.folder / f"{name}.tmp"
+        beside.touch()
+        try:
+            now = beside.stat().st_ctime_ns - int((time.time() - read_at) * 1e9)  # when reading began, by the disk's clock
+            for record in pack.files:
+                ident = record["ident"]
+                if ident and now - ident[2] < (COARSE_NS if ident[2] % 1_000_000_000 == 0 else FINE_NS):
+                    record["ident"] = None
+            files.put_derived(self.folder / (name + SUFFIX), pack.to_bytes(), beside)
+        except OSError:
+            beside.unlink(missing_ok=True)
+            raise

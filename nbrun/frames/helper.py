@@ -1,0 +1,31 @@
+"""A helper process of the loader: `python -m nbrun.frames.helper` reads files for it until its standard input ends.
+
+A request is a line of JSON, [folder, [[name, match record or null], …]]; the answer a pack (see packing.py), preceded by
+its length in 8 bytes, big endian. Started only by parallel.py; never by multiprocessing, which would run an unguarded
+script of the user's again.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+
+import orjson
+
+from nbrun.frames.rows import read_files
+
+
+def main() -> None:
+    """Serves one loader."""
+    gc.disable()  # parsed JSON has no cycles
+    out = sys.stdout.buffer
+    for line in sys.stdin.buffer:
+        folder, files = orjson.loads(line)
+        data = read_files(folder, files).to_bytes()
+        out.write(len(data).to_bytes(8, "big"))
+        out.write(data)
+        out.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,229 @@
+"""One results directory -> a table of its rows: unchanged files from the cache, the others read, the journal laid over.
+
+The journal is read first, the files after (storage F7); of two entries of one identity the higher seq wins (F4).
+Threads: the caller's, and those of parallel.py.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+
+from nbrun.frames.cache import RowCache, Sizes
+from nbrun.frames.parallel import ToRead, read_all
+from nbrun.frames.rows import Listener, RowBuilder, match_digest
+from nbrun.frames.table import Array, Table, in_order, join, pack_of, table_of
+from nbrun.frames.waiting import Waiting
+from nbrun.storage.directory import Problem
+from nbrun.storage.merge import Stored
+from nbrun.storage.reader import Reader, Snapshot
+from nbrun.storage.samplefile import NBRUN, FileInfo
+
+#: iter_results reads so many bytes of files at a time.
+STRIDE_BYTES = 64 << 20
+Span = tuple[int, int]
+
+
+class Loading:
+    """Reads one directory.
+
+    Args:
+        results: the directory.
+        stale: also entries whose item is no longer in the dataset.
+        listener: see RowBuilder; with one, nothing comes from the cache and all is read in this process.
+        bodies: see RowBuilder.
+
+    Raises:
+        InputError: there is no such folder.
+    """
+
+    def __init__(
+        self, results: str | os.PathLike[str], *, stale: bool = False, listener: Listener | None = None,
+        bodies: bool = False,
+    ) -> None:  # fmt: skip
+        self._reader = Reader(results)
+        self._stale, self._listener, self._bodies = stale, listener, bodies
+        self._folder = str(self._reader.path)
+        self._cache = RowCache(Path(self._folder)) if listener is None else None
+        self._tables: dict[int, Table] = {}  # of the cache's parts
+        self._waiting = Waiting()
+
+    @property
+    def problems(self) -> list[Problem]:
+        """What could not be read, so far."""
+        return self._reader.problems
+
+    def table(self) -> tuple[Table, Array]:
+        """All rows, and the numbers of those to be shown, in their order."""
+        return next(self._strides(None))
+
+    def all(self) -> Iterator[tuple[Table, Array]]:
+        """The same as an iterator of one element."""
+        return self._strides(None)
+
+    def strides(self, stride_bytes: int = STRIDE_BYTES) -> Iterator[tuple[Table, Array]]:
+        """The same, some samples at a time, in the order of their ids."""
+        return self._strides(stride_bytes)
+
+    def _strides(self, stride_bytes: int | None) -> Iterator[tuple[Table, Array]]:
+        known = self._cache.known if self._cache is not None else None
+        with self._reader.open(known) as now:
+            infos = now.listing.by_id
+            ids = sorted({*infos, *now.journal.entries})
+            self._waiting.total = sum(i.size for i in infos.values() if not self._is_kept(i, now))
+            for some in _cut(ids, infos, stride_bytes):
+                yield self._load(some, now)
+        self._waiting.end()
+
+    def _load(self, ids: Sequence[str], now: Snapshot) -> tuple[Table, Array]:
+        infos = [now.listing.by_id[i] for i in ids if i in now.listing.by_id]
+        read_at = time.time()
+        if self._listener is not None:
+            table, spans, builder = self._read_slowly(infos, now)
+        else:
+            table, spans = self._read(infos, now, read_at)
+            builder = RowBuilder()
+        dropped = self._lay_over(ids, now, table, spans, builder)
+        if self._listener is not None:
+            table = table_of(builder.pack())
+        elif builder.n:
+            table = join([table, table_of(builder.pack())])
+        rows = in_order(table, stale=self._stale)
+        if dropped:
+            rows = rows[~np.isin(rows, dropped)]
+        return table, rows
+
+    # ---- files
+
+    def _is_kept(self, info: FileInfo, now: Snapshot) -> bool:
+        """Whether the cache has a file's rows as they are now."""
+        kept = self._cache.hits.get(info.name) if self._cache is not None else None
+        if kept is None:
+            return False
+        match = now.matches.get(info.sample_id) if info.source != NBRUN else None
+        return bool(kept.record.get("match") == (None if match is None else match_digest(match)))
+
+    def _read(self, infos: Sequence[FileInfo], now: Snapshot, read_at: float) -> tuple[Table, dict[str, Span]]:
+        assert self._cache is not None
+        cache = self._cache
+        kept = [info for info in infos if self._is_kept(info, now)]
+        names = {info.name for info in kept}
+        wanted = [ToRead(i.name, now.matches.get(i.sample_id), i.size) for i in infos if i.name not in names]
+        packs = read_all(self._folder, wanted, self._waiting.read) if wanted else []
+        old = self._kept_runs([info.name for info in kept])
+        new = [table_of(p) for p in packs]
+        records = [cache.hits[i.name].record for i in kept] + [r for p in packs for r in p.files]
+        for record in (r for p in packs for r in p.files if r["problem"]):
+            self._reader.problems.append(
+                Problem(os.path.join(self._folder, record["name"]), record["problem"], record["id"])
+            )
+        table = join([*old, *new]) if old or new else table_of(RowBuilder().pack())
+        if packs:
+            sizes = Sizes(sum(w.size for w in wanted), sum(p.n for p in packs), table.n)
+            cache.keep(
+                lambda: pack_of(join(new), [r for p in packs for r in p.files]),
+                lambda: pack_of(table, records), sizes, read_at,
+            )  # fmt: skip
+        return table, _spans(records)
+
+    def _kept_runs(self, names: Sequence[str]) -> list[Table]:
+        """The cached rows of these files; files that follow one another in a part are one slice."""
+        assert self._cache is not None
+        runs: list[tuple[int, int, int]] = []
+        for name in names:
+            kept = self._cache.hits[name]
+            stop = kept.start + kept.record["n"]
+            if runs and runs[-1][0] == kept.part and runs[-1][2] == kept.start:
+                runs[-1] = (kept.part, runs[-1][1], stop)
+            else:
+                runs.append((kept.part, kept.start, stop))
+        for part in {r[0] for r in runs} - set(self._tables):
+            self._tables[part] = table_of(self._cache.packs[part])
+        return [self._tables[part].slice(start, stop) for part, start, stop in runs]
+
+    def _read_slowly(
+        self, infos: Sequence[FileInfo], now: Snapshot
+    ) -> tuple[Table, dict[str, Span], RowBuilder]:  # fmt: skip
+        builder = RowBuilder(self._listener, bodies=self._bodies)
+        for info in infos:
+            builder.read(self._folder, info.name, now.matches.get(info.sample_id))
+            self._waiting.read(info.size)
+        return table_of(builder.pack()), _spans(builder.files), builder
+
+    # ---- the journal
+
+    def _lay_over(
+        self, ids: Sequence[str], now: Snapshot, table: Table, spans: dict[str, Span], builder: RowBuilder
+    ) -> list[int]:
+        """Adds to the builder what the journal knows better. Returns the table's rows that it replaces."""
+        dropped: list[int] = []
+        for sample_id in ids:
+            stored = now.journal.entries.get(sample_id)
+            if not stored:
+                continue
+            before = _identities(table, spans.get(sample_id, (0, 0)))
+            start = builder.n
+            damaged = 0
+            for s in stored.values():
+                row, seq = before.get(s.identity, (None, -1))
+                if s.seq <= seq:
+                    continue
+                damaged += not _add(builder, s, now)
+                if row is not None:
+                    dropped.append(row)
+            if damaged:
+                self._reader.problems.append(Problem(self._folder, f"has {damaged} damaged entries", sample_id))
+            builder.files.append({"id": sample_id, "source": NBRUN, "n": builder.n - start})
+        return dropped
+
+
+def _add(builder: RowBuilder, s: Stored, now: Snapshot) -> bool:
+    body = now.body(s)
+    try:
+        builder.add(s.group, orjson.loads(body), body)
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
+        return False
+    return True
+
+
+def _identities(table: Table, span: Span) -> dict[tuple[str, bytes, int], tuple[int, int]]:
+    """Identity -> row and seq, of one sample's rows."""
+    start, stop = span
+    groups = table.texts["group"]
+    names = np.array([*groups.texts, None], object)[groups.codes[start:stop]].tolist()
+    keys = [k.tobytes() for k in table.keys[start:stop]]
+    occurrences = table.numbers["occurrence"][start:stop].tolist()
+    seqs = table.numbers["seq"][start:stop].tolist()
+    return {
+        identity: (start + i, seqs[i]) for i, identity in enumerate(zip(names, keys, occurrences, strict=True))
+    }  # fmt: skip
+
+
+def _spans(records: Sequence[dict[str, Any]]) -> dict[str, Span]:
+    """Sample id -> where its rows stand."""
+    out: dict[str, Span] = {}
+    at = 0
+    for record in records:
+        out[record["id"]] = (at, at + record["n"])
+        at += record["n"]
+    return out
+
+
+def _cut(ids: list[str], infos: dict[str, FileInfo], stride_bytes: int | None) -> Iterator[list[str]]:
+    some: list[str] = []
+    size = 0
+    for sample_id in ids:
+        some.append(sample_id)
+        size += infos[sample_id].size if sample_id in infos else 0
+        if stride_bytes is not None and size >= stride_bytes:
+            yield some
+            some, size = [], 0
+    if some or stride_bytes is None:
+        yield some
+
