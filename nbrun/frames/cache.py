@@ -1,9 +1,9 @@
 """Rows of files that have not changed since they were last read, kept in `.nbrun/cache/`.
 
 Each part is a pack (see packing.py) with a checksum: data only, since folders are passed between people. A file's rows
-count while its size, its times of change (mtime and ctime, in ns) and its inode are those that were read, and for an old file the
-match record too. A file that changed so shortly before it was read that it could change again without its times
-telling is not kept. Deleting the cache costs time and nothing else; where it can't be written, none is.
+count while its size, its times of change (mtime and ctime, in ns) and its inode are those that were read, and for an
+old file the match record too. A file that changed so shortly before it was read that it could change again without its
+times telling is not kept. Deleting the cache costs time and nothing else; where it can't be written, none is.
 
 Threads: one loader's. Processes: any number; parts are put in place whole, and a part that vanishes counts as missing.
 """
@@ -125,7 +125,9 @@ class RowCache:
         beside = self.folder / f"{name}.tmp"
         beside.touch()
         try:
-            now = beside.stat().st_ctime_ns - int((time.time() - read_at) * 1e9)  # when reading began, by the disk's clock
+            now = beside.stat().st_ctime_ns - int(
+                (time.time() - read_at) * 1e9
+            )  # when reading began, by the disk's clock
             for record in pack.files:
                 ident = record["ident"]
                 if ident and now - ident[2] < (COARSE_NS if ident[2] % 1_000_000_000 == 0 else FINE_NS):

@@ -5,6 +5,7 @@ So a frame with its entries takes the room of their text; to_parquet and Arrow s
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -26,7 +27,7 @@ class EntryDtype(ExtensionDtype):
     na_value = None
 
     @classmethod
-    def construct_array_type(cls) -> type[EntryArray]:
+    def construct_array_type(cls) -> builtins.type[EntryArray]:
         return EntryArray
 
 
@@ -86,7 +87,8 @@ class EntryArray(ExtensionArray):
         return np.array([x is None for x in self._data], bool)
 
     def take(self, indices: Any, *, allow_fill: bool = False, fill_value: Any = None) -> EntryArray:
-        return type(self)(take(self._data, indices, allow_fill=allow_fill, fill_value=None))
+        found = take(self._data, indices, allow_fill=allow_fill, fill_value=None)
+        return type(self)(np.asarray(found, object))
 
     def copy(self) -> EntryArray:
         return type(self)(self._data.copy())

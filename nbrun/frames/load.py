@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 
 from nbrun.errors import InputError
-from nbrun.frames.entries import EntryArray
 from nbrun.frames.loading import Loading
 from nbrun.frames.rows import STALE
 from nbrun.frames.table import DTYPES, Table, join, to_frame
@@ -204,6 +203,8 @@ def _with_bodies(
         if options.stale:
             df["stale"] = pd.array(table.numbers["index"][rows] == STALE, dtype="boolean")
         if options.entries:
+            from nbrun.frames.entries import EntryArray
+
             data = np.empty(len(listener.bodies), object)
             data[:] = listener.bodies
             df["entry"] = EntryArray(data[rows])

@@ -16,7 +16,7 @@ import numpy as np
 import orjson
 
 from nbrun.frames.cache import RowCache, Sizes
-from nbrun.frames.parallel import ToRead, read_all
+from nbrun.frames.packing import Pack
 from nbrun.frames.rows import Listener, RowBuilder, match_digest
 from nbrun.frames.table import Array, Table, in_order, join, pack_of, table_of
 from nbrun.frames.waiting import Waiting
@@ -114,8 +114,7 @@ class Loading:
         cache = self._cache
         kept = [info for info in infos if self._is_kept(info, now)]
         names = {info.name for info in kept}
-        wanted = [ToRead(i.name, now.matches.get(i.sample_id), i.size) for i in infos if i.name not in names]
-        packs = read_all(self._folder, wanted, self._waiting.read) if wanted else []
+        packs = self._read_files([i for i in infos if i.name not in names], now)
         old = self._kept_runs([info.name for info in kept])
         new = [table_of(p) for p in packs]
         records = [cache.hits[i.name].record for i in kept] + [r for p in packs for r in p.files]
@@ -125,12 +124,21 @@ class Loading:
             )
         table = join([*old, *new]) if old or new else table_of(RowBuilder().pack())
         if packs:
-            sizes = Sizes(sum(w.size for w in wanted), sum(p.n for p in packs), table.n)
+            size = sum(r["ident"][0] for p in packs for r in p.files if r["ident"])
+            sizes = Sizes(size, sum(p.n for p in packs), table.n)
             cache.keep(
                 lambda: pack_of(join(new), [r for p in packs for r in p.files]),
                 lambda: pack_of(table, records), sizes, read_at,
             )  # fmt: skip
         return table, _spans(records)
+
+    def _read_files(self, infos: Sequence[FileInfo], now: Snapshot) -> list[Pack]:
+        if not infos:
+            return []
+        from nbrun.frames.parallel import ToRead, read_all  # takes as long as loading a small directory
+
+        wanted = [ToRead(i.name, now.matches.get(i.sample_id), i.size) for i in infos]
+        return read_all(self._folder, wanted, self._waiting.read)
 
     def _kept_runs(self, names: Sequence[str]) -> list[Table]:
         """The cached rows of these files; files that follow one another in a part are one slice."""
@@ -226,4 +234,3 @@ def _cut(ids: list[str], infos: dict[str, FileInfo], stride_bytes: int | None) -
             some, size = [], 0
     if some or stride_bytes is None:
         yield some
-

@@ -23,8 +23,8 @@ from nbrun.frames.packing import Extras, Pack
 from nbrun.samples import KEY_BYTES, LANGUAGES
 from nbrun.storage.match import OldMatch, old_key
 from nbrun.storage.merge import old_body, places_in
-from nbrun.storage.values import decode
 from nbrun.storage.samplefile import LEGACY, NBRUN, PROGRESS, OldFile, Unreadable, parse_old
+from nbrun.storage.values import decode
 
 #: Columns of numbers: name -> typecode. -1 (n_*, accepted), NaN (times): not told.
 NUMBERS = {
@@ -86,7 +86,7 @@ class RowBuilder:
                     self._read_old(f.read(), match, record)
                 if identity(os.fstat(f.fileno())) == before:
                     record["ident"] = before
-        except (Unreadable, OSError, ValueError) as e:
+        except (Unreadable, OSError, ValueError, TypeError, AttributeError, KeyError, OverflowError) as e:
             record["problem"] = str(e) if isinstance(e, Unreadable) else f"can't be read: {e}"
             self._cut(start)
         if record["problem"]:
@@ -203,7 +203,8 @@ class RowBuilder:
         self.codes["verdict"].extend(columns[6])
         self.codes["language"].extend(columns[7])
         self.keys += b"".join(columns[8])
-        for name, value in (("seq", 0), ("attempts", 1), ("duration_s", nan), ("started_at", nan)):
+        constant: dict[str, Any] = {"seq": 0, "attempts": 1, "duration_s": nan, "started_at": nan}
+        for name, value in constant.items():
             self.numbers[name].extend([value] * count)
         for name, text in (
             ("group", group), ("status", "done"), ("error", None), ("api_used", old.api_used or None),
@@ -307,9 +308,7 @@ def _old_key(row: Mapping[str, Any]) -> bytes:
     language, solution = row.get("language"), row.get("solution")
     if type(language) is str and type(solution) is str:
         a, b = language.encode("utf-8", "surrogatepass"), solution.encode("utf-8", "surrogatepass")
-        return blake2b(
-            b"{s8:languages%d:%bs8:solutions%d:%b}" % (len(a), a, len(b), b), digest_size=KEY_BYTES
-        ).digest()
+        return blake2b(b"{s8:languages%d:%bs8:solutions%d:%b}" % (len(a), a, len(b), b), digest_size=KEY_BYTES).digest()
     return old_key(row)
 
 

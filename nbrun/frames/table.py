@@ -25,7 +25,6 @@ DTYPES = {
     "source": "category",
 }  # fmt: skip
 _CODES = {"b": "<i1", "i": "<i4", "q": "<i8", "d": "<f8"}
-_HEX = np.frombuffer(b"".join(b"%02x" % i for i in range(256)), "<u2")
 _KEY_TEXT = 3 + 2 * KEY_BYTES
 _BLOCK = 1 << 16
 
@@ -105,7 +104,9 @@ def table_of(pack: Pack) -> Table:
     for name, e in pack.extras.items():
         rows = np.frombuffer(e.rows, "<i4")
         if e.kind == "t":
-            values: Array = np.array(e.texts, object)[np.frombuffer(e.values, "<i4")] if e.texts else np.array([], object)
+            values: Array = (
+                np.array(e.texts, object)[np.frombuffer(e.values, "<i4")] if e.texts else np.array([], object)
+            )
         else:
             values = np.frombuffer(e.values, _CODES[e.kind])
         extras[name] = Extra(e.kind, rows, values)
@@ -138,7 +139,9 @@ def join(tables: Sequence[Table]) -> Table:
         codes = []
         for t in tables:
             of = t.texts[name]
-            new = np.array([*(unique.setdefault(x, len(unique)) for x in of.texts), -1], "<i4")  # code -1 takes the last
+            new = np.array(
+                [*(unique.setdefault(x, len(unique)) for x in of.texts), -1], "<i4"
+            )  # code -1 takes the last
             codes.append(new[of.codes])
         texts[name] = Coded(np.concatenate(codes), list(unique))
     numbers = {name: np.concatenate([t.numbers[name] for t in tables]) for name in NUMBERS}
@@ -227,11 +230,18 @@ def _column(t: Table, name: str) -> Any:
 
 def _category(of: Coded) -> pd.Categorical:
     """Categories in their order, and only those that occur."""
-    used = np.flatnonzero(np.bincount(of.codes[of.codes >= 0], minlength=len(of.texts))).tolist()
+    if of.codes.strides == (0,):  # one value for all rows
+        used = [int(of.codes[0])] if len(of.codes) and of.codes[0] >= 0 else []
+        codes = np.broadcast_to(np.int8(len(used) - 1), len(of.codes)).copy()
+        return pd.Categorical.from_codes(codes, pd.Index([of.texts[i] for i in used], dtype=object), validate=False)
+    used = np.flatnonzero(np.bincount(of.codes + 1, minlength=len(of.texts) + 1)[1:]).tolist()
     used.sort(key=lambda i: of.texts[i])
-    new = np.full(len(of.texts) + 1, -1, np.int32)
+    new: np.ndarray[Any, np.dtype[np.integer[Any]]]
+    new = np.full(len(of.texts) + 1, -1, np.int8 if len(used) < 128 else np.int32)  # the last is for code -1
     new[used] = np.arange(len(used))
-    return pd.Categorical.from_codes(new[of.codes], pd.Index([of.texts[i] for i in used], dtype=object))
+    return pd.Categorical.from_codes(
+        new[of.codes], pd.Index([of.texts[i] for i in used], dtype=object), validate=False
+    )  # fmt: skip
 
 
 def _objects(of: Coded) -> Array:
@@ -263,9 +273,9 @@ def key_texts(keys: Array) -> Array:
     """Keys as they are written: `k1:` and 32 hexadecimal digits."""
     out = np.empty(len(keys), object)
     for at in range(0, len(keys), _BLOCK):
-        some = keys[at : at + _BLOCK]
-        text = np.empty((len(some), _KEY_TEXT), "u1")
-        text[:, :3] = np.frombuffer(b"k1:", "u1")
-        text[:, 3:] = _HEX[np.ascontiguousarray(some).view("u1")].view("u1").reshape(len(some), 2 * KEY_BYTES)
-        out[at : at + _BLOCK] = text.view(f"S{_KEY_TEXT}").ravel().astype(f"U{_KEY_TEXT}").astype(object)
+        some = keys[at : at + _BLOCK].tobytes()
+        lines = np.full((len(some) // KEY_BYTES, _KEY_TEXT + 1), ord("\n"), "u1")
+        lines[:, :3] = np.frombuffer(b"k1:", "u1")
+        lines[:, 3:-1] = np.frombuffer(some.hex().encode(), "u1").reshape(-1, 2 * KEY_BYTES)
+        out[at : at + _BLOCK] = lines.tobytes().decode("ascii").split("\n")[:-1]  # a third of the time of a loop
     return out

@@ -73,7 +73,9 @@ class TestRows:
         out["test"] = pd.array(np.array(self._test, "q")[order], dtype="Int64")
         out["passed"] = pd.arrays.BooleanArray(passed > 0, passed < 0)
         names = [v for v in self._verdicts if v is not None]
-        out["test_verdict"] = pd.Categorical.from_codes(np.array(self._codes, "i")[order], pd.Index(names, dtype=object))
+        out["test_verdict"] = pd.Categorical.from_codes(
+            np.array(self._codes, "i")[order], pd.Index(names, dtype=object)
+        )
         times = np.array(self._time_s, float)[order]
         out["time_s"] = pd.arrays.FloatingArray(times, np.isnan(times))
         whole = np.nan_to_num(numbers).astype("q")

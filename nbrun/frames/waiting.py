@@ -34,7 +34,12 @@ class Waiting:
         if due:
             share = min(1.0, done / total)
             bar = "█" * int(share * 20) + "░" * (20 - int(share * 20))
-            print(f"\rnbrun reads results {bar} {share:4.0%} of {total / 1e6:,.0f} MB", end="", file=sys.stderr, flush=True)
+            print(
+                f"\rnbrun reads results {bar} {share:4.0%} of {total / 1e6:,.0f} MB",
+                end="",
+                file=sys.stderr,
+                flush=True,
+            )
 
     def end(self) -> None:
         """Wipes the line."""

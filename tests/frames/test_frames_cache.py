@@ -1,0 +1,217 @@
+"""The loader's cache and its helper processes: never another answer than reading everything, only a faster one."""
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import warnings
+
+import pandas as pd
+import pytest
+from conftest import OLD, PROBLEMS, problem, run
+
+import nbrun
+from nbrun.frames import cache, parallel
+
+
+@pytest.fixture(autouse=True)
+def eager(monkeypatch):
+    """Small directories are kept too, also when they have only just been written."""
+    monkeypatch.setattr(cache, "MIN_BYTES", 0)
+    monkeypatch.setattr(cache, "FINE_NS", -(10**18))
+    warnings.simplefilter("ignore")
+    yield
+    warnings.resetwarnings()
+
+
+def load(path, **options):
+    return nbrun.load_results(path, **options)
+
+
+def afresh(path):
+    """What is there, read without the cache."""
+    shutil.rmtree(path / ".nbrun" / "cache", ignore_errors=True)
+    return load(path)
+
+
+def parts(path):
+    return sorted((path / ".nbrun" / "cache").glob("*.rows"))
+
+
+OPENED = []
+sys.addaudithook(lambda event, args: OPENED.append(args[0]) if event == "open" else None)
+
+
+def opened(function):
+    """The names of the sample files that were opened meanwhile."""
+    OPENED.clear()
+    function()
+    return sorted(os.path.basename(p) for p in OPENED if isinstance(p, (str, os.PathLike)) and str(p).endswith(".json"))
+
+
+@pytest.mark.parametrize("name", sorted(p.name for p in OLD.iterdir() if p.is_dir()))
+def test_the_cache_gives_what_reading_gives(old, name):
+    path = old(name)
+    first = load(path)
+    assert parts(path)
+    pd.testing.assert_frame_equal(load(path), first)
+    pd.testing.assert_frame_equal(afresh(path), first)
+
+
+def test_only_changed_files_are_read_again(tmp_path):
+    run(PROBLEMS, tmp_path)
+    load(tmp_path)
+    assert opened(lambda: load(tmp_path)) == []
+    run([*PROBLEMS, problem("p3", ["Accepted"], [])], tmp_path, lambda task: {"n": 1, "text": "x"})
+    assert set(opened(lambda: load(tmp_path))) == {"p2.json", "p3.json"}  # p2 had an error entry, which ran again
+    assert opened(lambda: load(tmp_path)) == []
+
+
+def mutate(path, rng, round_):
+    """Some way in which a sample's file changes; each keeps what it can of size and times."""
+    name = rng.choice(sorted(f.name for f in path.glob("*.json")))
+    file = path / name
+    data = file.read_bytes()
+    stat = file.stat()
+    way = rng.choice(["in place", "rename", "delete", "copy back", "cut", "run"])
+    swapped = data.replace(b"WrongAnswer", b"RuntimeErro").replace(b'"passed":true', b'"passed":null')
+    if way == "in place":
+        file.write_bytes(swapped)
+        os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    elif way == "rename":
+        beside = path / "beside"
+        beside.write_bytes(swapped)
+        os.utime(beside, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        os.replace(beside, file)
+    elif way == "delete" and len(list(path.glob("*.json"))) > 2:
+        file.unlink()
+    elif way == "copy back":
+        shutil.copy2(OLD / "progress_complete" / "Codeforces_1514_A.json", path)
+    elif way == "cut":
+        file.write_bytes(data[: rng.randrange(len(data))])
+    else:
+        try:
+            run([problem(f"new{round_}", ["Accepted", "WrongAnswer"], ["Accepted"])], path)
+        except nbrun.errors.NbrunError:
+            pass
+
+
+def test_whatever_changes_it_is_never_wrong(tmp_path):
+    """Files that change in every way, with the old size and time where that can be, load as if there was no cache."""
+    seed = int(os.environ.get("NBRUN_SEED", "7"))
+    rng = random.Random(seed)
+    shutil.copytree(OLD / "progress_killed_a", tmp_path, dirs_exist_ok=True)
+    run(PROBLEMS, tmp_path)
+    twin = tmp_path.with_name("twin")
+    for round_ in range(25):
+        mutate(tmp_path, rng, round_)
+        cached = load(tmp_path)
+        shutil.rmtree(twin, ignore_errors=True)
+        shutil.copytree(tmp_path, twin, ignore=shutil.ignore_patterns("cache"))
+        pd.testing.assert_frame_equal(cached, load(twin), obj=f"seed {seed}, round {round_}")
+    assert len(parts(tmp_path)) <= cache.MAX_PARTS
+
+
+def test_a_file_that_may_yet_change_unseen_is_not_kept(tmp_path, monkeypatch):
+    """A change within the clock's tick of the one before leaves the times as they are: such a file is read again."""
+    monkeypatch.undo()
+    monkeypatch.setattr(cache, "MIN_BYTES", 0)
+    monkeypatch.setattr(cache, "FINE_NS", 10**12)  # a very coarse clock
+    run(PROBLEMS, tmp_path)
+    load(tmp_path)
+    assert opened(lambda: load(tmp_path)) != []
+
+
+def test_matching_an_old_directory_changes_its_rows(old):
+    path = old("progress_killed_resumed")
+    assert load(path)["index"].isna().all()
+    dataset = json.loads((OLD / "progress_killed_resumed.dataset.json").read_text())
+    run(dataset, path, lambda task: {"accepted": True, "tests": []})
+    df = load(path)
+    assert df["index"].notna().all()
+    pd.testing.assert_frame_equal(load(path), df)
+    pd.testing.assert_frame_equal(afresh(path), df)
+
+
+def test_a_damaged_cache_is_no_cache(old):
+    path = old("progress_complete")
+    whole = load(path)
+    (part,) = parts(path)
+    data = part.read_bytes()
+    rng = random.Random(3)
+    places = [0, 5, 14, 30, 60, 200, len(data) // 2, len(data) - 1, *(rng.randrange(len(data)) for _ in range(40))]
+    for at in places:
+        part.write_bytes(data[:at] + bytes([data[at] ^ 0x41]) + data[at + 1 :])
+        pd.testing.assert_frame_equal(load(path), whole)
+        for other in parts(path):
+            if other != part:
+                other.unlink()
+    for cut in (0, 1, 40, len(data) - 1):
+        part.write_bytes(data[:cut])
+        pd.testing.assert_frame_equal(load(path), whole)
+    part.write_bytes(b"nbrun-rows/2 00000000 2\n{}\n")
+    pd.testing.assert_frame_equal(load(path), whole)
+
+
+def test_where_no_cache_can_be_written_none_is(old):
+    path = old("progress_complete")
+    (path / ".nbrun").mkdir()
+    (path / ".nbrun" / "cache").write_text("a file where the folder would be")
+    assert len(load(path)) > 0
+    assert (path / ".nbrun" / "cache").read_text().startswith("a file")
+    if os.getuid():  # root may write anywhere
+        shutil.rmtree(path / ".nbrun")
+        path.chmod(0o555)
+        assert len(load(path)) > 0
+
+
+def test_journal_and_cache_together(gate, tmp_path):
+    """While a run goes on, files of finished samples come from the cache and the rest from the journal."""
+    run(PROBLEMS[:1], tmp_path)
+    load(tmp_path)
+    live = nbrun.start(
+        [PROBLEMS[0], problem("p9", ["Accepted"] * 4, [])],
+        gate,
+        tmp_path,
+        workers=2,
+        retry=None,
+        view=None,
+        replace=True,
+    )
+    gate.passes.release(4)
+    live.wait(30)
+    df = load(tmp_path)
+    assert len(df[df.sample_id == "p9"]) == 4
+    assert len(df[df.sample_id == "p1"]) == 5
+    pd.testing.assert_frame_equal(df, afresh(tmp_path))
+
+
+def test_helpers_read_what_one_process_reads(old, monkeypatch):
+    path = old("progress_complete")
+    alone = afresh(path)
+    monkeypatch.setattr(parallel, "BYTES_A_HELPER", 1)
+    monkeypatch.setattr(parallel, "MIN_BATCH", 1)
+    monkeypatch.setattr(parallel, "_cpus", lambda: 3)
+    started = []
+    popen = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda *a, **k: started.append(popen(*a, **k)) or started[-1])
+    pd.testing.assert_frame_equal(afresh(path), alone)
+    assert len(started) == 2
+    assert all(p.poll() is not None for p in started), "left behind"
+    monkeypatch.setattr(sys, "executable", "/bin/false")  # helpers that die at once
+    pd.testing.assert_frame_equal(afresh(path), alone)
+    monkeypatch.setattr(sys, "executable", "/bin/yes")  # helpers that talk nonsense
+    pd.testing.assert_frame_equal(afresh(path), alone)
+
+
+def test_a_script_without_a_main_guard_runs_once(old, tmp_path):
+    path = old("progress_complete")
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import nbrun\nfrom nbrun.frames import parallel\nparallel.BYTES_A_HELPER = parallel.MIN_BATCH = 1\n"
+        f"parallel._cpus = lambda: 3\nprint(len(nbrun.load_results({str(path)!r})))\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == [str(len(afresh(path)))], done.stderr
