@@ -104,7 +104,7 @@ class EntryArray(ExtensionArray):
         return self._data
 
     def __arrow_array__(self, type: Any = None) -> Any:
-        import pyarrow as pa  # type: ignore[import-not-found, unused-ignore]  # an extra
+        import pyarrow as pa
 
         return pa.array([None if x is None else x.decode() for x in self._data], pa.string())
 

@@ -20,7 +20,7 @@ from nbrun.storage.directory import Problem
 from nbrun.storage.reader import Reader
 
 if TYPE_CHECKING:
-    import pyarrow as pa  # type: ignore[import-not-found, unused-ignore]  # an extra
+    import pyarrow as pa
 
 Results = str | os.PathLike[str]
 Where = str | Mapping[str, Any] | Callable[[pd.DataFrame], Any]
