@@ -135,8 +135,8 @@ class Engine:
                             self._room.notify()
                         return True
                     due = self._queue.next_due
-                    if self._solo is worker:
-                        self._solo = None
+                if self._solo is worker:  # it sleeps, in a pause too: who is woken next must not leave the work to it
+                    self._solo = None
                 self._wait_for_tasks(due)
 
     def _wait_for_tasks(self, due: float | None) -> None:
