@@ -25,7 +25,7 @@ from nbrun.progress import Board
 FIRST_FAILURES, FAILURES_IN_A_ROW = 10, 50
 #: The feeder keeps so many tasks ready, of so many samples at most (or twice the workers where that is more).
 READY_TASKS, READY_SAMPLES = 2000, 32
-#: Tasks shorter than this gain nothing from threads, which only take the interpreter's lock from one another: one worker
+#: Tasks shorter than this gain nothing from threads, which only take the GIL from one another: one worker
 #: runs them alone, until they take NOT_TINY_S, while another looks every WATCH_S whether one keeps it for STUCK_S.
 TINY_S, NOT_TINY_S, WATCH_S, STUCK_S = 50e-6, 500e-6, 0.02, 0.02
 #: How long a stop at once waits for tasks to notice.

@@ -157,9 +157,7 @@ class Worker:
             engine.try_again(sample, position, task, retry, policy.wait_s(task.attempt, engine.random()))
             return
         error = {"type": type(e).__name__, "message": _message(e), "traceback": _traceback(e)}
-        record, _ = engine.sink.encode(
-            sample.work, position, None, task.attempt, started, duration_s, self.name, error
-        )
+        record, _ = engine.sink.encode(sample.work, position, None, task.attempt, started, duration_s, self.name, error)
         ended.records.append(record)
         ended.failed.append(position)
         engine.board.note_error(

@@ -1,7 +1,8 @@
 """Rewrites samples' files when due: at a sample's end, now and then while it is worked on, at the end of a run.
 
-Threads: "nbrun-files" files what is due; a worker helps with one file where many wait, so that short tasks can't
-run away from it; `finish` runs in the thread that closes the store. `_lock` protects the queues, never over I/O.
+Threads: up to MAX_FILERS "nbrun-files" threads file what is due (their fsyncs overlap: four take a third of the time
+of one); a worker waits where too much is due, so that short tasks can't run away from them; `finish` runs in the
+thread that closes the store. `_lock` protects the queues, never over I/O.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from nbrun.storage.journal import Journal, Segment
 #: the last rewriting took, so that rewriting takes under 5 % of the time.
 STALE_S, COST_RATIO = 20.0, 20.0
 LOOK_S = 2.0
-HELP_FROM = 6
+#: Another thread is started where so many samples wait, up to MAX_FILERS; workers wait from MAX_DUE on.
+ANOTHER_FROM, MAX_FILERS, MAX_DUE = 2, 4, 64
 
 
 class Filer:
@@ -45,8 +47,9 @@ class Filer:
         self._busy = 0
         self._closing = self._broken = False
         self._retiring = threading.Lock()  # one thread at a time removes segments; held over I/O on purpose
-        self._thread = threading.Thread(target=self._run, name="nbrun-files", daemon=True)
-        self._thread.start()
+        self._room = threading.Condition(self._lock)  # workers wait here
+        self._threads: list[threading.Thread] = []
+        self._add_thread()
 
     # ---- journal's thread
 
@@ -63,19 +66,23 @@ class Filer:
         with self._lock:
             self._due.append(book)
             self._work.notify()
+            if len(self._due) > ANOTHER_FROM and len(self._threads) < MAX_FILERS:
+                self._add_thread()
+
+    def _add_thread(self) -> None:
+        number = len(self._threads)
+        name = f"nbrun-files-{number}" if number else "nbrun-files"
+        self._threads.append(threading.Thread(target=self._run, name=name, daemon=True))
+        self._threads[-1].start()
 
     # ---- workers
 
-    def help(self) -> None:
-        """Files one sample in the caller's thread where many wait."""
-        if len(self._due) < HELP_FROM:
+    def wait_for_room(self) -> None:
+        """Waits while too many ended samples are in memory."""
+        if len(self._due) < MAX_DUE:
             return
         with self._lock:
-            if len(self._due) < HELP_FROM or self._broken:
-                return
-            book = self._due.popleft()
-            self._busy += 1
-        self._file(book, last=True)
+            self._room.wait_for(lambda: len(self._due) < MAX_DUE or self._broken or self._closing)
 
     # ---- control
 
@@ -83,7 +90,7 @@ class Filer:
         """Try again after a fault."""
         with self._lock:
             self._broken = False
-            self._work.notify()
+            self._work.notify_all()
 
     def finish(self, timeout_s: float | None = None) -> bool:
         """Files everything that has results which no file holds. Only when no results come any more."""
@@ -93,23 +100,20 @@ class Filer:
                 if book not in waiting and not book.filing and book.filed_seq < book.max_seq:
                     book.filing = True
                     self._due.append(book)
-            self._work.notify()
-        helpers = [threading.Thread(target=self._drain, name=f"nbrun-files-{i}", daemon=True) for i in range(2)]
-        for h in helpers:
-            h.start()
-        with self._lock:
+            self._work.notify_all()
+            for _ in range(min(MAX_FILERS, len(self._due)) - len(self._threads)):
+                self._add_thread()
             done = self._settled.wait_for(lambda: self._broken or not (self._due or self._busy), timeout_s)
-            done = done and not self._broken
-        for h in helpers:
-            h.join(timeout_s)
-        return done
+            return done and not self._broken
 
     def close(self) -> None:
         """Ends the thread after the file it writes."""
         with self._lock:
             self._closing = True
-            self._work.notify()
-        self._thread.join(5.0)
+            self._work.notify_all()
+            self._room.notify_all()
+        for thread in self._threads:
+            thread.join(5.0)
 
     def retire_all(self, carried: int) -> bool:
         """At a clean end: removes every segment whose entries stand in files."""
@@ -139,16 +143,7 @@ class Filer:
                     return
                 book = self._due.popleft()
                 self._busy += 1
-            self._file(book, last=book.ended)
-
-    def _drain(self) -> None:
-        while True:
-            with self._lock:
-                if not self._due or self._broken:
-                    return
-                book = self._due.popleft()
-                self._busy += 1
-            self._file(book, last=True)
+            self._file(book)
 
     def _look_for_stale(self) -> None:
         """Called with the lock held: the oldest changes that no file tells yet are due."""
@@ -160,7 +155,7 @@ class Filer:
                 book.filing = True
                 self._due.append(book)
 
-    def _file(self, book: Book, last: bool) -> None:
+    def _file(self, book: Book) -> None:
         began = time.monotonic()
         try:
             freed = write_sample(book, self._path, f"{self._tmp}{book.name}.tmp", self._journal.read)
@@ -184,8 +179,10 @@ class Filer:
                 if book.ended and not book.unsaved and book.max_seq > book.filed_seq:
                     book.filing = True
                     self._due.append(book)
+            self._room.notify()
             if self._broken or not (self._due or self._busy):
                 self._settled.notify_all()
+                self._room.notify_all()
         if fault is not None:
             self._on_fault(fault)
 

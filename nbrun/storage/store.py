@@ -316,7 +316,7 @@ class ResultStore:
     def put(self, book: Book, records: list[EntryRecord]) -> None:
         """See ResultSink."""
         self.journal.put(book, records)
-        self.filer.help()
+        self.filer.wait_for_room()
 
     def put_attempt(self, book: Book, position: int, attempt: int, retry: Retry) -> None:
         """See ResultSink."""
