@@ -1,0 +1,64 @@
+"""The notebooks run from the first cell to the last, and say what their texts promise."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+def code_cells(path: Path) -> list[Any]:
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    return [{**cell, "source": "".join(cell["source"])} for cell in cells if cell["cell_type"] == "code"]
+
+
+def text_of(cell: Any) -> str:
+    """What a cell put out, as text."""
+    return "".join("".join(o.get("text") or o.get("data", {}).get("text/plain", "")) for o in cell["outputs"])
+
+
+def execute(source: Path, folder: Path) -> Path:
+    """Runs a copy by nbmake, which writes the outputs into that copy; the repository is not written to."""
+    path = folder / source.name
+    shutil.copy(source, path)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull]
+    command += [f"--rootdir={folder}", "--nbmake", "--overwrite", "--nbmake-timeout=120", str(path)]
+    env = os.environ | {"IPYTHONDIR": str(folder / "ipython"), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    return path
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_are_stored_without_outputs(path: Path) -> None:
+    for cell in code_cells(path):
+        assert not cell["outputs"]
+        assert cell["execution_count"] is None
+
+
+def test_the_first_run_is_broken_off_and_goes_on(tmp_path: Path) -> None:
+    cells = code_cells(execute(ROOT / "notebooks" / "01_first_run.ipynb", tmp_path))
+    texts = [text_of(cell) for cell in cells]
+    starts = [i for i, cell in enumerate(cells) if cell["source"].startswith("run = nbrun.start(")]
+    assert len(starts) == 2
+    assert cells[starts[0]]["source"] == cells[starts[1]]["source"], "the same cell goes on"
+    for i in starts:
+        data = [o["data"] for o in cells[i]["outputs"] if o["output_type"] == "display_data"]
+        assert any("application/vnd.jupyter.widget-view+json" in d for d in data), "the panel is in the starting cell"
+    during, after = [texts[i] for i, cell in enumerate(cells) if cell["source"].startswith("nbrun.rates(")]
+    assert "True" in during, "partial while it runs"
+    assert "True" not in after
+    kept, rest = (int(word) for word in texts[starts[1] + 1].replace(".", "").split() if word.isdigit())
+    assert kept >= 8
+    assert rest >= 1
+    assert kept + rest == 29
+    assert (tmp_path / "first-run-results").is_dir()
