@@ -24,7 +24,7 @@ from nbrun.storage.journal import Journal, Segment
 STALE_S, COST_RATIO = 20.0, 20.0
 LOOK_S = 2.0
 #: Another thread is started where so many samples wait, up to MAX_FILERS; workers wait from MAX_DUE on.
-ANOTHER_FROM, MAX_FILERS, MAX_DUE = 2, 4, 64
+ANOTHER_FROM, MAX_FILERS, MAX_DUE = 2, 8, 64
 
 
 class Filer:

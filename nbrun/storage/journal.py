@@ -282,6 +282,8 @@ class Journal:
                 book.header_in = number
             add(frame(ATTEMPT, body, book.whose[book.group_number(position)][1:]))
         segment.file.append(b"".join(lines))
+        with self._lock:
+            self._let_in()  # now, not before: who computes would keep this thread from getting so far
         segment.file.sync()
         if is_new:
             files.sync_folder(self._folder)
@@ -289,6 +291,11 @@ class Journal:
         for book, position, body in attempts:
             self._open_attempts[id(book), position] = (number, book, body)
         self._settle(segment, batches, placed)
+
+    def _let_in(self) -> None:
+        """Workers that wait at the bound look again. Called with the lock held."""
+        if self._waiting:
+            self._room.notify(min(self._waiting, max(1, MAX_UNSAVED - self.unsaved)))
 
     def _segment(self) -> tuple[Segment, bool]:
         """The segment to append to, and whether its name isn't durable yet."""
@@ -322,6 +329,6 @@ class Journal:
             self.unsaved -= count
             self.unsaved_bytes -= sum([size for _, _, size in batches])
             self.saved += count
-            if self._waiting:
-                self._room.notify(min(self._waiting, max(1, MAX_UNSAVED - self.unsaved)))
+            if self.unsaved < GROUP_RESULTS:
+                self._let_in()
         self._on_saved(list({book: None for book, _, _ in placed}), count)
