@@ -45,6 +45,7 @@ class Conductor:
     def begin(self, engine: Engine, store: ResultStore) -> None:
         """Starts the thread."""
         self._engine, self._store = engine, store
+        store.wait_for_resume = engine.wait_for_resume
         if store.problems:
             more = f" and {len(store.problems) - 1} more" if len(store.problems) > 1 else ""
             self.notes.append(f"Could not be read: {store.problems[0]}{more}; nbrun.check tells the rest.")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nbrun.errors import FormatError, InputError, ResultsError, StorageError
+from nbrun.errors import FormatError, InputError, StorageError
 from nbrun.storage import files, samplefile
 from nbrun.storage.format import FOLDER, MATCH, RUN
 from nbrun.storage.names import SUFFIX, name_of
@@ -60,11 +60,14 @@ def list_samples(path: Path, known: Callable[[os.DirEntry[str]], FileInfo | None
                 info = samplefile.peek(path / name)
         except (Unreadable, OSError, ValueError) as e:
             what = str(e) if isinstance(e, Unreadable) else f"can't be read: {getattr(e, 'strerror', None) or e}"
-            sample_id = samplefile.claimed_id(path / name)
+            left = samplefile.peek_damaged(path / name)
+            sample_id = left.sample_id if left else samplefile.claimed_id(path / name)
             out.problems.append(Problem(str(path / name), what, sample_id))
-            if sample_id is not None:
-                out.damaged.setdefault(sample_id, name)
-            continue
+            if left is None:
+                if sample_id is not None:
+                    out.damaged.setdefault(sample_id, name)
+                continue
+            info = left
         other = out.by_id.get(info.sample_id)
         if other is None:
             out.by_id[info.sample_id] = info
@@ -78,10 +81,10 @@ def list_samples(path: Path, known: Callable[[os.DirEntry[str]], FileInfo | None
 
 
 def _newer(a: FileInfo, b: FileInfo) -> tuple[FileInfo, FileInfo]:
-    """Which of two files of one sample counts: nbrun's own, the higher seq, the usual name."""
+    """Which of two files of one sample counts: a whole one, nbrun's own, the higher seq, the usual name."""
 
-    def rank(x: FileInfo) -> tuple[bool, int, bool]:
-        return x.source == NBRUN, x.max_seq, x.name == name_of(x.sample_id)
+    def rank(x: FileInfo) -> tuple[bool, bool, int, bool]:
+        return not x.is_damaged, x.source == NBRUN, x.max_seq, x.name == name_of(x.sample_id)
 
     return (a, b) if rank(a) > rank(b) else (b, a)
 
@@ -107,6 +110,13 @@ def check_writable(path: Path) -> None:
             f"results={str(path)!r}: no permission to write in {at}. Choose another folder or change its permissions.",
             path=str(path),
         )
+
+
+def _same_file(a: Path, b: Path) -> bool:
+    try:
+        return os.path.samefile(a, b) or a.read_bytes() == b.read_bytes()
+    except OSError:
+        return False
 
 
 class Directory:
@@ -152,18 +162,30 @@ class Directory:
         return name
 
     def set_aside(self, name: str) -> Path:
-        """Moves what can't be read to `.nbrun/damaged/` (F10)."""
-        target = self.inner / "damaged" / f"{name}.{0}"
+        """Moves a sample's file that can't be read to `.nbrun/damaged/` (F10)."""
+        target = self._aside(self.path / name, files.move)
+        self.listing.names.discard(name)
+        return target
+
+    def set_segment_aside(self, path: Path) -> Path:
+        """Moves a segment with damaged records there; its other records stand in files."""
+        return self._aside(path, files.move)
+
+    def keep_aside(self, name: str) -> Path:
+        """Keeps what is damaged there too; the file stays until what could be read of it replaces it."""
+        return self._aside(self.path / name, files.link_or_copy)
+
+    def _aside(self, source: Path, put: Callable[[Path, Path], None]) -> Path:
         number = 0
-        while os.path.lexists(target):
+        while os.path.lexists(target := self.inner / "damaged" / f"{source.name}.{number}"):
+            if put is not files.move and _same_file(source, target):
+                return target  # an earlier try came that far
             number += 1
-            target = self.inner / "damaged" / f"{name}.{number}"
         try:
-            files.move(self.path / name, target)
-            self.listing.names.discard(name)
+            put(source, target)
         except OSError as e:
-            raise ResultsError(
-                f"{self.path / name} is damaged and can't be moved aside: {e.strerror}.", path=str(self.path)
+            raise StorageError(
+                f"{source} is damaged and can't be kept in {target.parent}: {e.strerror}", path=str(self.path)
             ) from e
         return target
 

@@ -148,6 +148,16 @@ def move(source: Path, target: Path) -> None:
     sync_folder(source.parent)
 
 
+def link_or_copy(source: Path, target: Path) -> None:
+    """A second name for a file, durably; a copy where the file system has no links."""
+    _tell("link", target)
+    try:
+        os.link(source, target)
+    except OSError:
+        replace_file(target, (source.read_bytes(),), f"{target}.tmp")
+    sync_folder(target.parent)
+
+
 def remove(path: Path) -> None:
     """Removes a file whose content stands elsewhere, durably. A missing one is fine."""
     _tell("unlink", path)

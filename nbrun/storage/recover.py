@@ -40,17 +40,15 @@ def recover(directory: Directory) -> Recovery:
         files.remove(directory.inner / "tmp" / name)
     index = index_journal(directory.inner)
     infos = directory.listing.by_id
-    out.next_seq = 1 + max(
-        [index.max_seq, *(i.max_seq for i in infos.values()), *(m["seq"] for m in directory.matches.values())],
-        default=0,
-    )
+    logged = [*directory.matches.values(), *directory.runs().values()]
+    out.next_seq = 1 + max([index.max_seq, *(i.max_seq for i in infos.values()), *(r.get("seq", 0) for r in logged)])
     out.next_segment = 1 + max(index.segments, default=0)
     segments: dict[int, int] = {}
     try:
         for sample_id, journal in index.entries.items():
             info = infos.get(sample_id)
             newest = max(s.seq for s in journal.values())
-            if info is not None and info.source == samplefile.NBRUN and info.max_seq >= newest:
+            if info is not None and _holds_all(info, newest):
                 continue
             infos[sample_id] = _file_sample(directory, index, sample_id, info, journal, segments)
             out.recovered += 1
@@ -78,6 +76,8 @@ def _file_sample(
         directory.listing.problems.append(Problem(str(path), str(e), sample_id))
         directory.set_aside(name)
         info, stored = None, list(journal.values())
+    if info is not None and info.source == samplefile.NBRUN:
+        stored = _without_damaged(directory, info, stored)
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC) if info else -1
     try:
 
@@ -97,6 +97,23 @@ def _file_sample(
         if fd >= 0:
             os.close(fd)
     return samplefile.peek(path)
+
+
+def _holds_all(info: FileInfo, newest: int) -> bool:
+    return info.source == samplefile.NBRUN and not info.is_damaged and info.max_seq >= newest
+
+
+def _without_damaged(directory: Directory, info: FileInfo, stored: list[Stored]) -> list[Stored]:
+    """What can be read of a file; a damaged one is kept aside before it is replaced."""
+    path = directory.path / info.name
+    with open(path, "rb") as f:
+        kept = [s for s in stored if s.where != IN_FILE or samplefile.read_entry(f, s) is not None]
+    if len(kept) < len(stored) and not info.is_damaged:
+        what = f"has {len(stored) - len(kept)} damaged entries; it is kept in .nbrun/damaged/"
+        directory.listing.problems.append(Problem(str(path), what, info.sample_id))
+    if info.is_damaged or len(kept) < len(stored):
+        directory.keep_aside(info.name)
+    return kept
 
 
 def _parts(
@@ -154,7 +171,7 @@ def _retire(directory: Directory, index: JournalIndex, out: Recovery) -> None:
         directory.listing.problems.append(
             Problem(str(path), f"has {len(scan.damaged)} damaged records; it is kept in .nbrun/damaged/")
         )
-        files.move(path, directory.inner / "damaged" / path.name)
+        directory.set_segment_aside(path)
 
 
 def _carry_attempts(directory: Directory, index: JournalIndex, out: Recovery) -> None:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
 import orjson
 
@@ -23,6 +23,7 @@ _ID = re.compile(rb'"id"\s*:\s*("(?:[^"\\]|\\.)*"|-?\d+)')
 _SUMMARY = re.compile(rb'\n"summary": (\{.*\}),\n"progress": (\{.*\})\n\}\n\Z')
 _PROGRESS = re.compile(rb'"progress"\s*:\s*(\{[^{}]*\})\s*\}\s*\Z')
 _RESULT_LIST = re.compile(rb'("(?:[^"\\]|\\.)*_result"): \[\n')
+_NEEDED = {"result", "run_id", "context", "worker_id", "api_used"}
 NBRUN, PROGRESS, LEGACY = "nbrun", "progress", "legacy"
 
 
@@ -32,7 +33,11 @@ class Unreadable(Exception):
 
 @dataclass(slots=True)
 class FileInfo:
-    """What head and tail of a file tell. `summary` is there for nbrun's own files only."""
+    """What head and tail of a file tell. `summary` is there for nbrun's own files only.
+
+    A file of nbrun's own without its last lines `is_damaged`: its entries count as far as they can be read, and
+    `seen_seq` is the highest seq among them.
+    """
 
     name: str
     sample_id: str
@@ -41,11 +46,13 @@ class FileInfo:
     mtime_ns: int
     summary: Mapping[str, Any] | None = None
     progress: Mapping[str, Any] | None = None
+    is_damaged: bool = False
+    seen_seq: int = 0
 
     @property
     def max_seq(self) -> int:
         """The highest seq in it; 0 for an old file."""
-        return int(self.summary["max_seq"]) if self.summary else 0
+        return int(self.summary["max_seq"]) if self.summary else self.seen_seq
 
     @property
     def is_complete(self) -> bool:
@@ -83,6 +90,8 @@ def peek(path: Path) -> FileInfo:
             found = _SUMMARY.search(tail) or (_SUMMARY.search(os.pread(fd, size, 0)) if size > TAIL_BYTES else None)
             return _own_info(path.name, head, found, size, stat.st_mtime_ns)
         return _old_info(path.name, head, tail, size, stat.st_mtime_ns)
+    except ValueError as e:
+        raise Unreadable(f"its first or last lines are damaged ({e})") from None
     except IsADirectoryError:
         raise Unreadable("is a folder") from None
     finally:
@@ -124,6 +133,41 @@ def _read_id(head: bytes) -> str:
     return str(orjson.loads(found[1]))
 
 
+def peek_damaged(path: Path) -> FileInfo | None:
+    """What is left of a file in nbrun's format that `peek` can't read; None where that is nothing to build on."""
+    try:
+        with open(path, "rb") as f:
+            head = f.read(HEAD_BYTES)
+            if not head.startswith(_NBRUN_HEAD + FORMAT.split("/")[1].encode() + b'"'):
+                return None
+            sample_id = _read_id(head)
+            f.seek(0)
+            seen = max((h.seq for h in entry_heads(f)), default=0)
+            stat = os.fstat(f.fileno())
+    except (OSError, Unreadable, ValueError):
+        return None
+    return FileInfo(path.name, sample_id, NBRUN, stat.st_size, stat.st_mtime_ns, is_damaged=True, seen_seq=seen)
+
+
+class Placed(Protocol):
+    """Where an entry stands in a file."""
+
+    @property
+    def offset(self) -> int: ...
+    @property
+    def length(self) -> int: ...
+
+
+def read_entry(file: BinaryIO, place: Placed) -> dict[str, Any] | None:
+    """An entry of a file in nbrun's format; None where it is damaged."""
+    file.seek(place.offset)
+    try:
+        value = orjson.loads(file.read(place.length))
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) and value.keys() >= _NEEDED else None
+
+
 def claimed_id(path: Path) -> str | None:
     """The id that a damaged file begins with, if it can still be read."""
     try:
@@ -142,7 +186,7 @@ def entry_heads(lines: Iterable[bytes]) -> Iterator[EntryHead]:
     group = ""
     at = 0
     for line in lines:
-        if line.startswith(b'{"index":'):
+        if line.startswith(b'{"index":') and line.endswith(b"\n"):  # the last line of a file cut short has none
             found = ENTRY_HEAD.match(line)
             if found and group:
                 index, key, occurrence, seq, status = found.groups()

@@ -22,6 +22,7 @@ from zlib import crc32
 import orjson
 
 from nbrun import verdicts
+from nbrun.errors import StorageError
 from nbrun.model import Retry
 from nbrun.samples import Sample, key_text
 from nbrun.storage import entry, files, samplefile, values
@@ -76,9 +77,14 @@ class ResultStore:
         self.path = path
         self.run_id: str = run["run_id"]
         self._keep_items = keep_items
+        self._on_fault = on_fault
+        self.wait_for_resume: Callable[[], bool] = lambda: False  # the feeder waits there after a fault
         self._lock = threading.Lock()
         self.directory = Directory(path)
-        self._guard = DirectoryLock(self.directory.inner / "lock")
+        try:
+            self._guard = DirectoryLock(self.directory.inner / "lock")
+        except OSError as e:
+            raise _refused(path, e) from e
         try:
             self.directory.scan()
             self.earlier_runs = self.directory.runs()
@@ -92,9 +98,11 @@ class ResultStore:
                 self.directory.inner, recovery.next_segment, recovery.next_seq, self.run_id, self._saved, on_fault
             )
             self.filer = Filer(path, self.journal, on_fault)
-        except BaseException:
+        except BaseException as e:
             self.directory.close()
             self._guard.release()
+            if isinstance(e, OSError):
+                raise _refused(path, e) from e
             raise
 
     @property
@@ -115,8 +123,26 @@ class ResultStore:
                 (None: whatever stands there).
             fresh: told run_id and context of saved results; those for which it says False run again.
             again: asked with each saved entry and its position; True runs it again.
+
+        Raises:
+            OSError: the disk refused, and the run was stopped instead of resumed.
         """
-        info = self.directory.listing.by_id.pop(sample.id, None)
+        infos = self.directory.listing.by_id
+        while True:
+            info = infos.pop(sample.id, None)
+            try:
+                return self._begin(sample, info, redo, fresh, again)
+            except OSError as e:
+                if info is not None:
+                    infos[sample.id] = info
+                self._on_fault(e)
+                if not self.wait_for_resume():
+                    raise
+
+    def _begin(
+        self, sample: Sample, info: FileInfo | None, redo: Mapping[Identity, str | None] | None,
+        fresh: Fresh | None, again: Again | None,
+    ) -> Found:  # fmt: skip
         if info is not None and not redo and again is None and self._is_finished(sample, info):
             found = self._finished(sample, info)
             if fresh is None or all(fresh(r, c) for r in found.runs for c in found.contexts):
@@ -124,7 +150,11 @@ class ResultStore:
                 return found
         book = Book(sample, info.name if info else "", self.run_id)
         if info is None:
-            self._begin_without_file(book)
+            damaged = self.directory.listing.damaged.get(book.sample_id)
+            if damaged is not None:
+                self.directory.set_aside(damaged)
+                del self.directory.listing.damaged[book.sample_id]
+            book.name = self.directory.name_for(book.sample_id)
         else:
             self._begin_with_file(book, info)
         self._take_attempts(book)
@@ -157,23 +187,10 @@ class ResultStore:
             summary.get("runs", {}), summary.get("contexts", {}),
         )  # fmt: skip
 
-    def _begin_without_file(self, book: Book) -> None:
-        damaged = self.directory.listing.damaged.pop(book.sample_id, None)
-        if damaged is None:
-            book.name = self.directory.name_for(book.sample_id)
-            return
-        heads = _salvage(self.path / damaged)
-        aside = self.directory.set_aside(damaged)
-        book.name = self.directory.name_for(book.sample_id)
-        if heads:
-            self._take_own(book, [h for h, _ in heads], aside, dict(heads))
-
     def _begin_with_file(self, book: Book, info: FileInfo) -> None:
         path = self.path / info.name
         if info.source == NBRUN:
-            with open(path, "rb") as f:
-                heads = list(samplefile.entry_heads(f))
-            self._take_own(book, heads, path, None)
+            self._take_own(book, path, info)
             book.max_seq = max(book.max_seq, info.max_seq)
             book.filed_seq = max(book.filed_seq, info.max_seq)
             return
@@ -184,24 +201,33 @@ class ResultStore:
             self.directory.set_aside(info.name)
             book.name = self.directory.name_for(book.sample_id)
 
-    def _take_own(self, book: Book, heads: list[EntryHead], path: Path, bodies: dict[EntryHead, bytes] | None) -> None:
-        found, orphans = match_own(book.sample, heads)
+    def _take_own(self, book: Book, path: Path, info: FileInfo) -> None:
+        """Entries of a file in nbrun's format. Of a damaged one, which is kept aside, those that can be read."""
         with open(path, "rb") as f:
+            heads = list(samplefile.entry_heads(f))
+            found, orphans = match_own(book.sample, heads)
+            whole: dict[int, EntryHead] = {}
             for position, h in found.items():
-                f.seek(h.offset)
-                saved = orjson.loads(f.read(h.length))
-                made = (verdicts.of(saved["result"]), saved["run_id"], saved["context"])
+                entry = samplefile.read_entry(f, h)
+                if entry is None:
+                    continue
+                whole[position] = h
+                made = (verdicts.of(entry["result"]), entry["run_id"], entry["context"])
                 code = DONE if h.status == "done" else ERROR
-                where = IN_FILE if bodies is None else NOWHERE
-                book.place(
-                    position, h.seq, code, where, h.offset, h.length, made, None if bodies is None else bodies[h]
-                )
-                book.api_used, book.worker_id = saved["api_used"] or book.api_used, saved["worker_id"] or book.worker_id
-        for h in orphans:
-            body = None if bodies is None else bodies[h]
-            where = IN_FILE if bodies is None else NOWHERE
-            book.orphans.append(Orphan(h.group, h.key, h.occurrence, h.seq, where, h.offset, h.length, body))
-        if bodies is not None or moved(book.sample, found, orphans):
+                book.place(position, h.seq, code, IN_FILE, h.offset, h.length, made)
+                book.api_used = entry["api_used"] or book.api_used
+                book.worker_id = entry["worker_id"] or book.worker_id
+            kept = [h for h in orphans if samplefile.read_entry(f, h) is not None]
+        for h in kept:
+            book.orphans.append(Orphan(h.group, h.key, h.occurrence, h.seq, IN_FILE, h.offset, h.length, None))
+        damaged = len(found) - len(whole) + len(orphans) - len(kept)
+        if damaged and not info.is_damaged:
+            what = f"has {damaged} damaged entries; it is kept in .nbrun/damaged/"
+            self.directory.listing.problems.append(Problem(str(path), what, book.sample_id))
+        if damaged or info.is_damaged:
+            self.directory.keep_aside(info.name)
+            self._file_now(book)
+        elif moved(book.sample, found, orphans):
             self._file_now(book)
 
     def _take_old(self, book: Book, path: Path, info: FileInfo) -> None:
@@ -370,22 +396,42 @@ class ResultStore:
         self.filer.mend()
 
     def finish(self, timeout_s: float | None = None) -> bool:
-        """Saves what waits and writes every file that is due. False on a standing fault: try again after `mend`."""
-        return self.journal.flush(timeout_s) and self.filer.finish(timeout_s)
+        """Saves what waits, writes every file that is due and removes the segments.
+
+        Returns:
+            False on a standing fault: try again after `mend`.
+        """
+        return self.journal.flush(timeout_s) and self.filer.finish(timeout_s) and self._retire()
+
+    def _retire(self) -> bool:
+        if self.journal.has_open_attempts or self._old_attempts:
+            return True
+        self.journal.end_segment()
+        return self.filer.retire_all(self._carried)
 
     def close(self, timeout_s: float | None = None, *, clean: bool = True) -> None:
         """Gives the directory up.
 
         Args:
-            clean: `finish` went well, so the files alone are complete and the segments may go.
+            clean: the files alone are complete, so the segments may go.
         """
         self.filer.close()
-        if clean and not self.journal.has_open_attempts and not self._old_attempts:
-            self.journal.end_segment()
-            self.filer.retire_all(self._carried)
+        if clean:
+            self._retire()
         self.journal.close(timeout_s)
         self.directory.close()
         self._guard.release()
+
+
+def _refused(path: Path, e: OSError) -> StorageError:
+    if isinstance(e, StorageError):
+        return e
+    where = f" ({e.filename})" if e.filename else ""
+    return StorageError(
+        f"{path} can't be opened to go on: {e.strerror or e}{where}. "
+        "What is saved there stays. Mend it, then start again.",
+        path=str(path),
+    )
 
 
 def _found(book: Book, c: Columns, chosen: Container[int] = ()) -> Found:
@@ -404,22 +450,3 @@ def _found(book: Book, c: Columns, chosen: Container[int] = ()) -> Found:
     found.accepted = counts["Accepted"]
     found.rejected = counts.total() - found.accepted
     return found
-
-
-def _salvage(path: Path) -> list[tuple[EntryHead, bytes]]:
-    """The whole entries of a damaged file in nbrun's format."""
-    out: list[tuple[EntryHead, bytes]] = []
-    try:
-        with open(path, "rb") as f:
-            heads = list(samplefile.entry_heads(f))
-            for h in heads:
-                f.seek(h.offset)
-                body = f.read(h.length)
-                try:
-                    orjson.loads(body)
-                except ValueError:
-                    continue
-                out.append((h, body))
-    except OSError:
-        return []
-    return out

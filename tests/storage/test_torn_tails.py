@@ -64,7 +64,7 @@ def test_f3_a_torn_tail_is_cut_before_append(tmp_path):
         assert len(saved(after)) == 1 + (n == len(data))
         ResultStore(after, {"run_id": "last"}).close(10)
         assert len(saved(after)) == 1 + (n == len(data))
-        assert not os.path.exists(after / ".nbrun" / "damaged" / segment.name)
+        assert not os.path.exists(after / ".nbrun" / "damaged" / f"{segment.name}.0")
         shutil.rmtree(at)
         shutil.rmtree(after)
 
@@ -123,4 +123,4 @@ def test_f2_flipped_bytes_cost_only_the_records_they_touch(seed, tmp_path):
         check_end(job, at)
     if reported:
         assert ".nbrun/damaged/" in progress.message
-        assert (at / ".nbrun" / "damaged" / segment.name).read_bytes() == bytes(data)
+        assert (at / ".nbrun" / "damaged" / f"{segment.name}.0").read_bytes() == bytes(data)

@@ -1,0 +1,229 @@
+"""A disk that refuses while a run writes: the run pauses and says so, drops nothing, and goes on once it is mended."""
+
+import errno
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from power_cuts import Job, check_end, check_saved, make_samples, wait_for
+from simulated_disk import SimulatedDisk
+
+import nbrun
+from nbrun.errors import RunHaltedError, StorageError
+from nbrun.storage import filer, journal
+
+FAULTS = {
+    "no space to write": (errno.ENOSPC, {"write", "create", "rename", "mkdir"}),
+    "an I/O error on write": (errno.EIO, {"write"}),
+    "an I/O error on fsync": (errno.EIO, {"fsync", "fsync-folder"}),
+    "too many open files": (errno.EMFILE, {"create", "open"}),
+    "a quota": (errno.EDQUOT, {"write", "create"}),
+    "a file system that turned read-only": (
+        errno.EROFS,
+        {"create", "open", "write", "rename", "unlink", "truncate"},
+    ),
+}
+
+
+@pytest.fixture
+def often(monkeypatch):
+    """Segments rotate and files are rewritten while the run goes on."""
+    monkeypatch.setattr(journal, "SEGMENT_BYTES", 600)
+    monkeypatch.setattr(journal, "GROUP_S", 0.0)
+    monkeypatch.setattr(filer, "STALE_S", 0.0)
+    monkeypatch.setattr(filer, "COST_RATIO", 0.0)
+    monkeypatch.setattr(filer, "LOOK_S", 0.001)
+
+
+def run_through(job, disk, path, on_pause=lambda run: None):
+    """Starts and resumes until it is done. Returns how often it paused, and how often start() refused."""
+    pauses = refusals = 0
+    told = []
+    with disk.under():
+        while True:
+            try:
+                run = job.start(path)
+                break
+            except StorageError as e:
+                told.append(str(e))
+                refusals += 1
+                on_pause(None)
+                assert refusals < 100
+        while not run.has_ended:
+            wait_for(lambda: run.has_ended or run.progress.state == "paused")
+            progress = run.progress
+            if progress.state == "paused":
+                pauses += 1
+                assert "run.resume()" in progress.message
+                with pytest.raises(RunHaltedError, match="saved"):
+                    run.wait(5)
+                on_pause(run)
+                run.resume()
+        assert run.wait(10).state == "done"
+    assert all(str(path) in message for message in told)
+    return pauses, refusals
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_f8_one_refusal_at_every_operation(fault, tmp_path, often):
+    """The k-th operation of its kind fails, once. Nothing that failed is trusted: a power cut at the end finds all."""
+    number, operations = FAULTS[fault]
+    job = Job(make_samples(2))
+    k = told = 0
+    while True:
+        k += 1
+        at, after = tmp_path / f"at{k}", tmp_path / f"after{k}"
+        seen = []
+
+        def refuse(count, operation, path, seen=seen, k=k):
+            if operation in operations:
+                seen.append(count)
+            return number if len(seen) == k and seen[-1] == count else None
+
+        disk = SimulatedDisk(at, random.Random(k), refuse=refuse)
+        pauses, refusals = run_through(job, disk, at)
+        check_end(job, at)
+        assert len(job.ran) == len(job.identities()), "nothing runs twice because the disk refused"
+        disk.power_cut(after, "lost")
+        check_saved(job, after, disk.acknowledged)
+        if len(seen) < k:
+            break
+        told += pauses + refusals
+        shutil.rmtree(at)
+        shutil.rmtree(after)
+    assert k > 3
+    assert told > 0
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_it_waits_while_the_disk_stays_broken(fault, tmp_path, monkeypatch, often):
+    """Workers stop at the bound, resume() before the mending pauses again, and after it everything is saved once."""
+    number, operations = FAULTS[fault]
+    monkeypatch.setattr(journal, "MAX_UNSAVED", 20)
+    job = Job([{"id": f"s{i}", "solutions": list(range(50)), "incorrect_solutions": []} for i in range(4)])
+    job.options = {"workers": 4}
+    broken = [False]
+
+    def refuse(count, operation, path):
+        broken[0] = broken[0] or (count > 40 and operation in operations and not mended)
+        return number if broken[0] and operation in operations else None
+
+    mended = []
+    disk = SimulatedDisk(tmp_path / "r", random.Random(0), refuse=refuse)
+    tries = []
+
+    def on_pause(run):
+        ran = len(job.ran)
+        assert run.progress.unsaved <= 20 + 4 * 32
+        tries.append(ran)
+        if len(tries) == 3:
+            mended.append(True)
+            broken[0] = False
+
+    pauses, _ = run_through(job, disk, tmp_path / "r", on_pause)
+    assert pauses >= 3
+    assert tries[2] - tries[0] <= 2 * (20 + 4 * 32), "memory is bounded while it waits"
+    assert len(job.ran) == 200
+    check_end(job, tmp_path / "r")
+
+
+def test_a_stop_while_the_disk_is_full_says_what_is_lost(tmp_path):
+    job = Job(make_samples(2))
+    disk = SimulatedDisk(
+        tmp_path / "r", random.Random(0),
+        refuse=lambda count, operation, path: errno.ENOSPC if "journal" in path and operation == "write" else None,
+    )  # fmt: skip
+    with disk.under():
+        run = job.start(tmp_path / "r")
+        wait_for(lambda: run.progress.state == "paused")
+        run.stop()
+        wait_for(lambda: run.has_ended)
+        progress = run.progress
+    assert progress.state == "stopped"
+    assert progress.unsaved > 0
+    assert job.start(tmp_path / "r").wait(10).state == "done"
+    check_end(job, tmp_path / "r")
+
+
+@contextmanager
+def small_disk(size):
+    folder = tempfile.mkdtemp()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True, text=True
+    )
+    if mounted.returncode:
+        os.rmdir(folder)
+        # without root there is no small disk; the refusals above stand for it
+        pytest.skip(f"a tmpfs can't be mounted here: {mounted.stderr.strip()}")
+    try:
+        yield Path(folder)
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+        os.rmdir(folder)
+
+
+def test_a_full_disk_and_a_bigger_one():
+    with small_disk("1m") as folder:
+        samples = [{"id": f"s{i}", "solutions": list(range(20))} for i in range(20)]
+        ran = []
+
+        def fn(task):
+            ran.append((task.sample_id, task.index))
+            time.sleep(0.002)
+            return {"pad": "x" * 10_000}
+
+        run = nbrun.start(samples, fn, folder / "r", groups=["solution"], workers=4, view=None)
+        wait_for(lambda: run.progress.state == "paused")
+        progress = run.progress
+        assert "No space left" in progress.message
+        assert progress.saved > 20
+        with pytest.raises(RunHaltedError):
+            run.wait()
+        assert len(nbrun.load_results(folder / "r")) >= progress.saved
+        run.resume()
+        wait_for(lambda: run.progress.state == "paused")
+        subprocess.run(["mount", "-o", "remount,size=32m", str(folder)], check=True)
+        run.resume()
+        end = run.wait(30)
+        assert (end.state, end.done, end.unsaved) == ("done", 400, 0)
+        assert len(ran) == len(set(ran)) == 400
+        assert len(nbrun.load_results(folder / "r")) == 400
+        assert not list((folder / "r" / ".nbrun").glob("journal-*"))
+
+
+FEW_FILES = """
+import os, resource, sys, threading, nbrun
+gate = threading.Event()
+def fn(task):
+    if int(task.sample_id) >= 30: gate.wait(20)
+    return {"n": task.index}
+samples = [{"id": i, "solutions": [0]} for i in range(60)]
+run = nbrun.start(samples, fn, sys.argv[1], groups=["solution"], workers=60, view=None)
+while run.progress.saved < 30: pass
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) - 1, hard))
+gate.set()
+while run.progress.state == "running": pass
+print(run.progress.state, run.progress.message, flush=True)
+resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+run.resume()
+print(run.wait(20).done)
+"""
+
+
+def test_too_many_open_files(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", FEW_FILES, str(tmp_path / "r")], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert "paused" in done.stdout
+    assert "Too many open files" in done.stdout
+    assert done.stdout.split()[-1] == "60"
+    assert len(nbrun.load_results(tmp_path / "r")) == 60
