@@ -158,7 +158,7 @@ class Filer:
     def _file(self, book: Book) -> None:
         began = time.monotonic()
         try:
-            freed = write_sample(book, self._path, f"{self._tmp}{book.name}.tmp", self._journal.read)
+            freed = write_sample(book, self._path, f"{self._tmp}{book.name}.tmp", self._journal.hold)
             with self._lock:
                 book.file_cost_s = time.monotonic() - began
                 self._open.pop(book, None)

@@ -73,6 +73,8 @@ class AppendFile:
     Threads: one writer.
     """
 
+    fd = -1
+
     def __init__(self, path: Path, *, new: bool) -> None:
         _tell("create" if new else "open", path)
         self.path = path
@@ -107,6 +109,8 @@ class AppendFile:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+
+    __del__ = close
 
 
 def replace_file(path: str | Path, parts: Iterable[bytes], beside: str | Path) -> None:

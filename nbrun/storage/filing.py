@@ -17,9 +17,10 @@ from nbrun.storage.format import progress_object
 
 CHUNK = 1 << 20
 ReadSegment = Callable[[int, int, int], bytes]
+HoldSegments = Callable[[], ReadSegment]
 
 
-def write_sample(book: Book, folder: str, beside: str, read_segment: ReadSegment) -> dict[int, int]:
+def write_sample(book: Book, folder: str, beside: str, hold: HoldSegments) -> dict[int, int]:
     """Replaces the sample's file by what the book holds, durably but for the folder's fsync.
 
     Returns:
@@ -31,7 +32,7 @@ def write_sample(book: Book, folder: str, beside: str, read_segment: ReadSegment
     fresh = _all_in_memory(book)
     if fresh is not None:
         return _write_at_once(book, fresh, path, beside)
-    return _Filing(book, path, read_segment).write(beside)
+    return _Filing(book, path, hold).write(beside)
 
 
 # ---- a sample that was run in one go
@@ -115,9 +116,10 @@ def _closing(book: Book, summary: dict[str, Any], done: dict[str, int]) -> list[
 class _Filing:
     """One writing of a sample whose entries stand in segments, in its file, or in memory."""
 
-    def __init__(self, book: Book, path: str, read_segment: ReadSegment) -> None:
-        self.book, self.path, self._read_segment = book, path, read_segment
+    def __init__(self, book: Book, path: str, hold: HoldSegments) -> None:
+        self.book, self.path = book, path
         with book.lock:
+            self._read_segment = hold()
             self.replaced = book.fold()
             assert book.columns is not None
             self.c: Columns = book.columns.copy()

@@ -151,9 +151,14 @@ class Journal:
 
     # ---- the files thread
 
-    def read(self, number: int, offset: int, length: int) -> bytes:
-        """An entry's bytes."""
-        return files.read_at(self.segments[number].file.fd, offset, length)
+    def hold(self) -> Callable[[int, int, int], bytes]:
+        """A reader of entries (segment, offset, length) that keeps the segments of this moment open.
+
+        While a file is written, an entry of it may be replaced and its segment retired: its bytes must stay, and its
+        descriptor must not become another file's.
+        """
+        held = dict(self.segments)
+        return lambda number, offset, length: files.read_at(held[number].file.fd, offset, length)
 
     def release(self, freed: dict[int, int]) -> list[Segment]:
         """Entries now stand in files. Returns the segments that nobody needs any more."""
@@ -171,10 +176,9 @@ class Journal:
                     self.put_attempt(book, position, body)
                 if not self.flush():
                     return
+            files.remove(segment.file.path)  # where the disk refuses, it is tried again later
             with self._lock:
-                self.segments.pop(segment.number, None)
-            segment.file.close()
-            files.remove(segment.file.path)
+                self.segments.pop(segment.number, None)  # it is closed when nobody holds it any more
 
     def adopt(self, segment: Segment) -> None:
         """An old segment, found when the directory was opened, whose entries aren't all in files yet."""

@@ -324,7 +324,7 @@ class ResultStore:
 
     def _file_now(self, book: Book) -> None:
         book.max_seq = max(book.max_seq, max(book.columns.seq, default=0)) if book.columns else book.max_seq
-        write_sample(book, str(self.path), str(self.directory.inner / "tmp" / (book.name + ".tmp")), self.journal.read)
+        write_sample(book, str(self.path), str(self.directory.inner / "tmp" / (book.name + ".tmp")), self.journal.hold)
         files.sync_folder(self.path)
 
     # ---- workers: model.ResultSink
