@@ -15,6 +15,7 @@ from nbrun.session import Run, start
 
 if TYPE_CHECKING:
     from nbrun.frames import load_results, load_samples, rates, status
+    from nbrun.storage.check import check
 
 __all__ = [
     "Progress",
@@ -22,6 +23,7 @@ __all__ = [
     "RetryPolicy",
     "Run",
     "Task",
+    "check",
     "errors",
     "load_results",
     "load_samples",
@@ -35,6 +37,10 @@ _FRAMES = {"load_results", "load_samples", "rates", "status"}
 
 def __getattr__(name: str) -> Any:
     """pandas is loaded with the first function that needs it, not with the package."""
+    if name == "check":
+        from nbrun.storage.check import check
+
+        return check
     if name in _FRAMES:
         from nbrun import frames
 

@@ -1,4 +1,4 @@
-"""The command nbrun: demo, status, rates. Runs in the main thread."""
+"""The command nbrun: demo, status, rates, check. Runs in the main thread."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nbrun.errors import NbrunError
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs one command. Returns the exit code: 0, 2 for an error that was told, 130 after Ctrl-C."""
+    """Runs one command. Returns its exit code: 0, 1 for damage that check found, 2 for an error, 130 after Ctrl-C."""
     args = _parser().parse_args(argv)
     try:
         return int(args.run(args))
@@ -39,7 +39,20 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("results", metavar="DIR")
         command.add_argument("--json", action="store_true", help="print JSON")
         command.set_defaults(run=run)
+    check = commands.add_parser("check", help="look for damage in a results directory; exit code 1 where there is some")
+    check.add_argument("results", metavar="DIR")
+    check.add_argument("--repair", action="store_true", help="make it whole with what can be read; deletes nothing")
+    check.add_argument("--json", action="store_true", help="print JSON")
+    check.set_defaults(run=_check)
     return parser
+
+
+def _check(args: argparse.Namespace) -> int:
+    from nbrun.storage.check import check
+
+    report = check(args.results, repair=args.repair)
+    print(json.dumps(report.to_dict()) if args.json else report)
+    return 0 if report.is_ok else 1
 
 
 def _demo(args: argparse.Namespace) -> int:

@@ -41,15 +41,22 @@ class Conductor:
         self._store: ResultStore
         self._other_settings = self._other_contexts = self._unmatched = 0
         self._saved_at_end: int | None = None
+        self._problems_told = 0
 
     def begin(self, engine: Engine, store: ResultStore) -> None:
         """Starts the thread."""
         self._engine, self._store = engine, store
         store.wait_for_resume = engine.wait_for_resume
-        if store.problems:
-            more = f" and {len(store.problems) - 1} more" if len(store.problems) > 1 else ""
-            self.notes.append(f"Could not be read: {store.problems[0]}{more}; nbrun.check tells the rest.")
+        self._note_problems()
         threading.Thread(target=self._run, name="nbrun-feed", daemon=True).start()
+
+    def _note_problems(self) -> None:
+        """What could not be read, since the last time."""
+        new = self._store.problems[self._problems_told :]
+        self._problems_told += len(new)
+        if new:
+            more = f" and {len(new) - 1} more" if len(new) > 1 else ""
+            self.notes.append(f"Could not be read: {new[0]}{more}; nbrun.check tells the rest.")
 
     def fault(self, e: OSError) -> None:
         """The disk refused: the run pauses; results in memory wait."""
@@ -153,6 +160,7 @@ class Conductor:
     def _end(self) -> State:
         """Saves everything and gives the directory up."""
         engine, store = self._engine, self._store
+        self._note_problems()
         stopped = engine.state is State.DRAINING
         if stopped and engine.flag.is_set:
             engine.wait_for_workers(ABANDON_AFTER_S)

@@ -171,6 +171,10 @@ class Directory:
         """Moves a segment with damaged records there; its other records stand in files."""
         return self._aside(path, files.move)
 
+    def keep_log_aside(self, path: Path) -> Path:
+        """Keeps a damaged log there; the log stays until what could be read of it replaces it."""
+        return self._aside(path, files.link_or_copy)
+
     def keep_aside(self, name: str) -> Path:
         """Keeps what is damaged there too; the file stays until what could be read of it replaces it."""
         return self._aside(self.path / name, files.link_or_copy)

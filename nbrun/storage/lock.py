@@ -58,6 +58,21 @@ class DirectoryLock:
         _held.discard(self)
 
 
+def holder_of(path: Path) -> str:
+    """The process that holds a directory's lock now; "" where none does."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return _read_holder(fd).removesuffix(",")
+    finally:
+        os.close(fd)
+    return ""
+
+
 def _read_holder(fd: int) -> str:
     try:
         holder = orjson.loads(os.pread(fd, 4096, 0))

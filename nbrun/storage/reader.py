@@ -162,7 +162,7 @@ def _summary(
             errors += 1
     for group, n in completed.items():
         totals.setdefault(group, n)  # a legacy file exists only where its sample was finished
-    complete = all(completed[g] >= n for g, n in totals.items())
+    complete = not (info and info.is_damaged) and all(completed[g] >= n for g, n in totals.items())
     try:
         updated = path.stat().st_mtime
     except OSError:

@@ -64,7 +64,7 @@ def _file_sample(
     directory: Directory, index: JournalIndex, sample_id: str, info: FileInfo | None,
     journal: dict[Identity, Stored], segments: dict[int, int],
 ) -> FileInfo:  # fmt: skip
-    header = index.headers.get(sample_id, {})
+    header = index.headers.get(sample_id) or _header_of(info)
     if info is None and (damaged := directory.listing.damaged.pop(sample_id, None)):
         directory.set_aside(damaged)
     name = info.name if info else str(header.get("name") or directory.name_for(sample_id))
@@ -97,6 +97,23 @@ def _file_sample(
         if fd >= 0:
             os.close(fd)
     return samplefile.peek(path)
+
+
+def rewrite_sample(directory: Directory, info: FileInfo) -> FileInfo:
+    """Writes a file of nbrun's own anew with what can be read of it; the file that is replaced is kept aside."""
+    directory.keep_aside(info.name)
+    new = _file_sample(directory, JournalIndex(), info.sample_id, info, {}, {})
+    directory.listing.by_id[info.sample_id] = new
+    return new
+
+
+def _header_of(info: FileInfo | None) -> dict[str, Any]:
+    """What a file of nbrun's own says of its sample, where no header record is left."""
+    if info is None or info.summary is None:
+        return {}
+    told = dict(info.progress or {})
+    totals = {k[6:-1]: n for k, n in told.items() if k.startswith("total_") and k.endswith("s")}
+    return {"totals": totals, "identities": info.summary.get("identities", "")}
 
 
 def _holds_all(info: FileInfo, newest: int) -> bool:
@@ -145,10 +162,12 @@ def _parts(
                     verdict_counts[str(verdict)] += 1
         yield b"],\n"
     done = counts["done"]
-    totals = dict(header.get("totals") or (match or {}).get("totals") or {g: len(e) for g, e in groups.items()})
-    complete = all(done[g] == n for g, n in totals.items())
+    known = header.get("totals") or (match or {}).get("totals")
+    totals = dict(known or {g: len(e) for g, e in groups.items()})
+    complete = bool(known) and all(done[g] == n for g, n in totals.items())
     summary = {
-        "max_seq": max(s.seq for s in stored), "identities": header.get("identities", ""), "done": sum(done.values()),
+        "max_seq": max([info.max_seq if info else 0, *(s.seq for s in stored)]),
+        "identities": header.get("identities", ""), "done": sum(done.values()),
         "errors": dict(counts["errors"]), "verdicts": verdict_counts, "runs": runs, "contexts": contexts,
     }  # fmt: skip
     layout = samplefile.Layout(

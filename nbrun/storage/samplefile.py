@@ -199,6 +199,26 @@ def entry_heads(lines: Iterable[bytes]) -> Iterator[EntryHead]:
         at += len(line)
 
 
+def group_names(lines: Iterable[bytes]) -> list[str]:
+    """The groups of a file in nbrun's format."""
+    found = (_RESULT_LIST.match(line) for line in lines if line.endswith(b"[\n"))
+    return [str(orjson.loads(title[1])).removesuffix("_result") for title in found if title]
+
+
+def strange_lines(lines: Iterable[bytes]) -> int:
+    """How many lines inside the lists of a file in nbrun's format begin like no entry."""
+    inside = False
+    count = 0
+    for line in lines:
+        if line.endswith(b"[\n") and _RESULT_LIST.match(line):
+            inside = True
+        elif line == b"],\n":
+            inside = False
+        elif inside and not ENTRY_HEAD.match(line):
+            count += 1
+    return count
+
+
 @dataclass(slots=True)
 class OldFile:
     """A file of the older program, parsed."""

@@ -218,9 +218,11 @@ class ResultStore:
                 book.api_used = entry["api_used"] or book.api_used
                 book.worker_id = entry["worker_id"] or book.worker_id
             kept = [h for h in orphans if samplefile.read_entry(f, h) is not None]
+            f.seek(0)
+            strange = samplefile.strange_lines(f)
         for h in kept:
             book.orphans.append(Orphan(h.group, h.key, h.occurrence, h.seq, IN_FILE, h.offset, h.length, None))
-        damaged = len(found) - len(whole) + len(orphans) - len(kept)
+        damaged = len(found) - len(whole) + len(orphans) - len(kept) + strange
         if damaged and not info.is_damaged:
             what = f"has {damaged} damaged entries; it is kept in .nbrun/damaged/"
             self.directory.listing.problems.append(Problem(str(path), what, book.sample_id))

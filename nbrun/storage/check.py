@@ -1,0 +1,298 @@
+"""Looks at every byte of a results directory: what is damaged, what that costs, and what repairing would do about it.
+
+Without repair nothing is written and no lock is needed, so it may look while a run writes. Any thread.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nbrun.errors import InputError
+from nbrun.storage import lock, samplefile
+from nbrun.storage.directory import Listing, list_samples
+from nbrun.storage.format import FOLDER
+from nbrun.storage.merge import JournalIndex, index_journal
+from nbrun.storage.replay import LogScan, read_log
+from nbrun.storage.samplefile import NBRUN, FileInfo, Unreadable
+
+AGAIN = "They count as missing: the next run makes them again."
+#: What repair does, by kind of damage.
+REPAIRS = {
+    "entries": "keeps the file in .nbrun/damaged/ and writes a new one with what can be read",
+    "counts": "writes the file's counts anew",
+    "unreadable": "moves the file to .nbrun/damaged/",
+    "double": "moves this file to .nbrun/damaged/",
+    "segment": "writes what can be read to the samples' files and moves the segment to .nbrun/damaged/",
+    "tail": "writes what can be read to the samples' files and removes the segment",
+    "log": "keeps the log in .nbrun/damaged/ and writes a new one with what can be read",
+    "foreign": "leaves it where it is",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that is not as it should be.
+
+    Attributes:
+        path: the file.
+        kind: a key of REPAIRS.
+        what: what is wrong with it; completes the sentence "PATH …".
+        cost: what that costs.
+        repair: what repair would do, or did.
+        sample_id: the sample, where that is known.
+        is_repaired: repair did it.
+    """
+
+    path: str
+    kind: str
+    what: str
+    cost: str
+    repair: str
+    sample_id: str | None = None
+    is_repaired: bool = False
+
+    def __str__(self) -> str:
+        did = f"Repaired: {self.repair}." if self.is_repaired else f"Repair {self.repair}."
+        return f"{self.path} {self.what}. {self.cost} {did}"
+
+
+@dataclass
+class Report:
+    """What `check` found.
+
+    Attributes:
+        path: the results directory.
+        samples, entries: how many can be read.
+        waiting: entries that stand in the journal only; the next run, or repair, writes them to files.
+        findings: what is wrong.
+        kept: files in `.nbrun/damaged/`, from earlier.
+        holder: the process that writes there now, or "".
+    """
+
+    path: str
+    samples: int = 0
+    entries: int = 0
+    waiting: int = 0
+    findings: list[Finding] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+    holder: str = ""
+
+    @property
+    def is_ok(self) -> bool:
+        """Nothing is damaged, or all of it was repaired. What is merely foreign counts as no damage."""
+        return all(f.is_repaired or f.kind == "foreign" for f in self.findings)
+
+    def to_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return {"is_ok": self.is_ok, **dataclasses.asdict(self)}
+
+    def __str__(self) -> str:
+        lines = [f"{self.path}: {self.entries:,} results of {self.samples:,} samples can be read."]
+        lines += map(str, self.findings)
+        if not self.findings:
+            lines.append("Nothing is damaged.")
+        if self.waiting:
+            lines.append(f"{self.waiting:,} results stand in the journal only; the next run writes them to files.")
+        if self.kept:
+            lines.append(f"{len(self.kept):,} files are kept in .nbrun/damaged/ from earlier.")
+        if self.holder:
+            lines.append(f"{self.holder} writes there now.")
+        return "\n".join(lines)
+
+
+def check(results: str | os.PathLike[str], repair: bool = False) -> Report:
+    """What is damaged in a results directory, what it costs, and what repair would do, or did.
+
+    Args:
+        results: a results directory.
+        repair: make the directory whole again with what can be read. Nothing is deleted: what is damaged is kept in
+            `.nbrun/damaged/`. No run may write there meanwhile.
+
+    Raises:
+        InputError: there is no such folder.
+        ResultsInUseError: repair was asked for and a run writes there.
+
+    Example:
+        >>> import nbrun, tempfile
+        >>> nbrun.check(tempfile.mkdtemp()).is_ok
+        True
+    """
+    path = Path(results).expanduser()
+    if not path.is_dir():
+        raise InputError(f"results={str(results)!r}: there is no such folder. Give the folder that a run wrote into.")
+    report = inspect(path)
+    if repair:
+        from nbrun.storage.repair import repair_directory
+
+        report = repair_directory(path, report)
+    return report
+
+
+def inspect(path: Path) -> Report:
+    """Reads everything, writes nothing."""
+    report = Report(str(path), holder=lock.holder_of(path / FOLDER / "lock"))
+    for _ in range(20):
+        try:
+            journal = index_journal(path / FOLDER)
+            break
+        except FileNotFoundError:  # a segment vanished meanwhile (F7)
+            continue
+    else:
+        raise InputError(f"{path} changes too fast to be read; try again.")
+    listing = list_samples(path)
+    _check_listing(report, listing)
+    seen: dict[str, set[tuple[str, bytes, int]]] = {}
+    for info in listing.by_id.values():
+        seen[info.sample_id] = _check_sample(report, path, info)
+    _count(report, journal, seen)
+    _check_segments(report, journal)
+    _check_logs(report, path / FOLDER)
+    kept = path / FOLDER / "damaged"
+    report.kept = sorted(os.listdir(kept)) if kept.is_dir() else []
+    return report
+
+
+def _add(report: Report, path: Path | str, kind: str, what: str, cost: str, sample_id: str | None = None) -> None:
+    report.findings.append(Finding(str(path), kind, what, cost, REPAIRS[kind], sample_id))
+
+
+def _check_listing(report: Report, listing: Listing) -> None:
+    for problem in listing.problems:
+        info = listing.by_id.get(problem.sample_id or "")
+        if info is not None and "same sample" in problem.what:
+            _add(
+                report, problem.path, "double", problem.what, "Results that only it holds don't count.", info.sample_id
+            )
+        elif info is not None and info.is_damaged and problem.path.endswith(info.name):
+            cost = f"What its missing part held is lost. {AGAIN}"
+            _add(report, problem.path, "entries", problem.what, cost, info.sample_id)
+        elif problem.sample_id is not None or _may_be_a_sample(problem.path):
+            cost = f"If it held results, they can't be read. {AGAIN}"
+            _add(report, problem.path, "unreadable", problem.what, cost, problem.sample_id)
+        else:
+            cost = "It costs nothing: it is passed over."
+            _add(report, problem.path, "foreign", problem.what, cost)
+
+
+def _may_be_a_sample(path: str) -> bool:
+    """A regular file that is empty or no JSON may have been one; other JSON is somebody's own."""
+    try:
+        with open(path, "rb") as f:
+            head = f.read(64).lstrip()
+    except OSError:
+        return False
+    return not head.startswith((b"{", b"[")) or head[:1] == b""
+
+
+def _check_sample(report: Report, path: Path, info: FileInfo) -> set[tuple[str, bytes, int]]:
+    file = path / info.name
+    found: set[tuple[str, bytes, int]] = set()
+    try:
+        if info.source != NBRUN:
+            old = samplefile.parse_old(file.read_bytes())
+            report.samples += 1
+            report.entries += sum(len(rows) for rows in old.groups.values())
+            return found
+        counts, damaged = _read_own(file, found)
+    except FileNotFoundError:
+        return found  # a run replaces it
+    except (Unreadable, OSError, ValueError) as e:
+        cost = f"Its results can't be read. {AGAIN}"
+        what = str(e) if isinstance(e, Unreadable) else f"can't be read: {getattr(e, 'strerror', None) or e}"
+        _add(report, file, "unreadable", what, cost, info.sample_id)
+        return found
+    report.samples += 1
+    report.entries += len(found)
+    if damaged and not info.is_damaged:
+        what = f"has {damaged} damaged entr{'ies' if damaged > 1 else 'y'}"
+        _add(report, file, "entries", what, f"{damaged} result{'s' if damaged > 1 else ''} can't be read. {AGAIN}",
+             info.sample_id)  # fmt: skip
+    elif not info.is_damaged and info.progress is not None:
+        told = {g: info.progress.get(f"completed_{g}s") for g in counts}
+        wrong = {g: (n, counts[g]) for g, n in told.items() if n is not None and n != counts[g]}
+        if wrong:
+            what = "; ".join(f"says completed_{g}s {a}, but holds {b}" for g, (a, b) in wrong.items())
+            _add(report, file, "counts", what, "Counts that are read from its last line are wrong.", info.sample_id)
+    return found
+
+
+def _read_own(file: Path, found: set[tuple[str, bytes, int]]) -> tuple[Counter[str], int]:
+    """Done entries by group, and how many entries are damaged."""
+    counts: Counter[str] = Counter()
+    damaged = 0
+    with open(file, "rb") as lines, open(file, "rb") as again:
+        titles = samplefile.group_names(lines)
+        counts.update(dict.fromkeys(titles, 0))
+        lines.seek(0)
+        for head in samplefile.entry_heads(lines):
+            if samplefile.read_entry(again, head) is None:
+                damaged += 1
+                continue
+            found.add((head.group, head.key, head.occurrence))
+            counts[head.group] += head.status == "done" and head.item_index is not None
+        lines.seek(0)
+        damaged += samplefile.strange_lines(lines)
+    return counts, damaged
+
+
+def _count(report: Report, journal: JournalIndex, seen: dict[str, set[tuple[str, bytes, int]]]) -> None:
+    for sample_id, entries in journal.entries.items():
+        if sample_id not in seen:
+            report.samples += 1
+        new = entries.keys() - seen.get(sample_id, set())
+        report.waiting += len(new)
+        report.entries += len(new)
+
+
+def _check_segments(report: Report, journal: JournalIndex) -> None:
+    for number, path in journal.segments.items():
+        scan = journal.damaged.get(number)
+        if scan is not None:
+            n = len(scan.damaged)
+            what = f"has {n} damaged record{'s' if n > 1 else ''}"
+            _add(report, path, "segment", what, f"Each costs one result at most. {AGAIN}")
+        elif not report.holder and (torn := _torn_bytes(path)):
+            cost = "It costs nothing that was saved: a result was being written when the run was killed."
+            _add(report, path, "tail", f"ends in {torn} bytes of a record", cost)
+
+
+def _torn_bytes(path: Path) -> int:
+    scan = LogScan()
+    try:
+        for _ in read_log(path, scan):
+            pass
+        return path.stat().st_size - scan.good_bytes
+    except FileNotFoundError:
+        return 0
+
+
+def _check_logs(report: Report, inner: Path) -> None:
+    costs = {
+        "runs.log": "Settings of an earlier run aren't known, so its results can't be told from others by them.",
+        "matched.log": "Old files are matched with the dataset again when their samples are next run.",
+    }
+    for name, cost in costs.items():
+        scan = LogScan()
+        try:
+            for _ in read_log(inner / name, scan):
+                pass
+        except FileNotFoundError:
+            continue
+        except OSError as e:
+            _add(report, inner / name, "foreign", f"can't be read: {e.strerror}", cost)
+            continue
+        if scan.damaged:
+            n = len(scan.damaged)
+            _add(report, inner / name, "log", f"has {n} damaged record{'s' if n > 1 else ''}", cost)
+
+
+def with_repaired(report: Report, findings: list[Finding]) -> Iterator[Finding]:
+    """The findings of before, marked where they are gone now."""
+    left = {(f.path, f.kind) for f in findings}
+    for f in report.findings:
+        yield dataclasses.replace(f, is_repaired=(f.path, f.kind) not in left)

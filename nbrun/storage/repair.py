@@ -1,0 +1,63 @@
+"""Makes a damaged results directory whole with what can be read. Nothing is deleted (F10).
+
+Holds the directory's lock; one thread.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nbrun.storage import files
+from nbrun.storage.check import Finding, Report, inspect, with_repaired
+from nbrun.storage.directory import Directory
+from nbrun.storage.format import frame
+from nbrun.storage.lock import DirectoryLock
+from nbrun.storage.recover import recover, rewrite_sample
+from nbrun.storage.replay import read_log
+
+
+def repair_directory(path: Path, report: Report) -> Report:
+    """Repairs what `report` found and looks again.
+
+    Raises:
+        ResultsInUseError: a run writes there.
+        StorageError: the disk refused; what was repaired before that stays.
+    """
+    directory = Directory(path)
+    guard = DirectoryLock(directory.inner / "lock")
+    try:
+        directory.scan()
+        recover(directory)  # what the journal holds goes to files; damaged segments are kept aside
+        for finding in report.findings:
+            _repair(directory, finding)
+    finally:
+        directory.close()
+        guard.release()
+    after = inspect(path)
+    after.findings = [*with_repaired(report, after.findings), *_new(report, after)]
+    return after
+
+
+def _new(report: Report, after: Report) -> list[Finding]:
+    before = {(f.path, f.kind) for f in report.findings}
+    return [f for f in after.findings if (f.path, f.kind) not in before]
+
+
+def _repair(directory: Directory, finding: Finding) -> None:
+    file = Path(finding.path)
+    if finding.kind in ("entries", "counts"):
+        info = directory.listing.by_id.get(finding.sample_id or "")
+        if info is not None and info.name == file.name:
+            rewrite_sample(directory, info)
+            files.sync_folder(directory.path)
+    elif finding.kind in ("unreadable", "double") and file.is_file():
+        directory.set_aside(file.name)
+    elif finding.kind == "log":
+        _rewrite_log(directory, file)
+
+
+def _rewrite_log(directory: Directory, log: Path) -> None:
+    kept = b"".join(frame(r.kind, r.body, r.whose) for r in read_log(log))
+    directory.keep_log_aside(log)
+    files.replace_file(log, (kept,), directory.inner / "tmp" / (log.name + ".tmp"))
+    files.sync_folder(directory.inner)

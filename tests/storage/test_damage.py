@@ -1,0 +1,272 @@
+"""Damaged files: a run and a load survive each and name it, nothing is deleted; check tells what repair then does."""
+
+import errno
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+from power_cuts import Job, check_end, make_samples, saved
+
+import nbrun
+from nbrun import cli
+from nbrun.errors import InputError, ResultsInUseError
+from nbrun.storage import samplefile
+
+OLD = Path(__file__).parent.parent / "data" / "old"
+
+
+def emptied(path):
+    path.write_bytes(b"")
+
+
+def zeros(path):
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def garbage(path):
+    path.write_bytes(random.Random(1).randbytes(700))
+
+
+def cut_in_half(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def last_line_gone(path):
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-2]))
+
+
+def another_shape(path):
+    path.write_text('{"id": "s/0", "solution_result": 5, "progress": {"is_complete": true}}')
+
+
+def no_results(path):
+    path.write_text('{"id": "s/0"}')
+
+
+def a_list(path):
+    path.write_text("[1, 2]")
+
+
+def a_folder(path):
+    path.unlink()
+    path.mkdir()
+    (path / "something").write_text("x")
+
+
+def a_dangling_link(path):
+    path.unlink()
+    path.symlink_to("nowhere")
+
+
+def one_entry_broken(path):
+    data = path.read_bytes()
+    place = data.index(b'"result"')
+    path.write_bytes(data[:place] + bytes(30) + data[place + 30 :])
+
+
+def one_entry_unknown(path):
+    path.write_bytes(path.read_bytes().replace(b'{"index":1,', b'{"inxed":1,', 1))
+
+
+DAMAGES = [
+    emptied, zeros, garbage, cut_in_half, last_line_gone, another_shape, no_results, a_list, a_folder, a_dangling_link,
+    one_entry_broken, one_entry_unknown,
+]  # fmt: skip
+LOSSES = {"cut_in_half": range(1, 4), "last_line_gone": [0], "one_entry_broken": [1], "one_entry_unknown": [1]}
+
+
+@pytest.fixture
+def job():
+    return Job(make_samples(3))
+
+
+def finished(job, path):
+    job.start(path).wait(20)
+    return next(p for p in path.iterdir() if p.name.startswith("s_0"))
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda f: f.__name__)
+def test_a_damaged_file(damage, job, tmp_path):
+    """Another task is missing too, so that the sample is opened whatever its file says of itself."""
+    file = finished(job, tmp_path)
+    damage(file)
+    broken = None if file.is_dir() or file.is_symlink() else file.read_bytes()
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        df = nbrun.load_results(tmp_path)
+        samples = nbrun.load_samples(tmp_path)
+    lost = 12 - len(df)
+    assert lost in LOSSES.get(damage.__name__, [4])
+    if damage is not one_entry_unknown:  # a line that isn't known for an entry: check tells it, the run makes it again
+        assert file.name in str(told[0].message)
+        assert df.attrs["problems"] >= 1
+    if damage is not one_entry_broken:  # counts are taken from what entries begin with
+        assert samples.is_complete.sum() == 2
+    report = nbrun.check(tmp_path)
+    assert not report.is_ok or broken is None or damage in (a_list, no_results, another_shape)
+    assert any(file.name in f.path for f in report.findings)
+    assert report.entries == len(df)
+    job.samples[0]["solutions"].append("c")
+    progress = job.start(tmp_path).wait(20)
+    assert "could not be read" in progress.message.lower()
+    assert file.name in progress.message
+    assert len(job.ran) == lost + 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a folder, a link and a list are still there
+        check_end(job, tmp_path)
+    kept = [p.read_bytes() for p in (tmp_path / ".nbrun" / "damaged").iterdir()]
+    kept += [p.read_bytes() for p in tmp_path.glob("*.json") if p.is_file()]
+    assert broken is None or broken in kept, "the damaged file is gone"
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda f: f.__name__)
+def test_repair(damage, job, tmp_path):
+    """Everything that can be read stays, what can't is kept aside, and afterwards nothing is found."""
+    file = finished(job, tmp_path)
+    damage(file)
+    broken = None if file.is_dir() or file.is_symlink() else file.read_bytes()
+    before = saved(tmp_path) if damage is not one_entry_broken else None
+    found = nbrun.check(tmp_path)
+    report = nbrun.check(tmp_path, repair=True)
+    assert report.is_ok, str(report)
+    assert [f.path for f in report.findings] == [f.path for f in found.findings]
+    assert before is None or saved(tmp_path) == before
+    again = nbrun.check(tmp_path)
+    assert all(f.kind == "foreign" for f in again.findings), str(again)
+    kept = [p.read_bytes() for p in (tmp_path / ".nbrun" / "damaged").iterdir()]
+    kept += [p.read_bytes() for p in tmp_path.glob("*.json") if p.is_file()]
+    assert broken is None or broken in kept, "repair deletes nothing"
+    out = subprocess.run(
+        ["grep", "-l", '"is_complete": false', *map(str, tmp_path.glob("s_*.json"))], capture_output=True, text=True
+    ).stdout.split()
+    assert len(out) == (1 if damage in (cut_in_half, last_line_gone, one_entry_broken, one_entry_unknown) else 0)
+    job.start(tmp_path).wait(20)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        check_end(job, tmp_path)
+
+
+def test_files_of_others_are_left_alone(job, tmp_path):
+    finished(job, tmp_path)
+    others = {"notes.json": '{"title": "my notes"}', "list.json": "[]", "deep.json": '{"id": {"a": 1}}'}
+    for name, text in others.items():
+        (tmp_path / name).write_text(text)
+    with pytest.warns(UserWarning, match="deep.json"):
+        assert len(nbrun.load_results(tmp_path)) == 12
+    assert job.start(tmp_path).wait(20).resumed == 12
+    report = nbrun.check(tmp_path, repair=True)
+    assert report.is_ok
+    assert len(report.findings) == 3
+    assert {name: (tmp_path / name).read_text() for name in others} == others
+
+
+def test_a_file_that_may_not_be_read(job, tmp_path, monkeypatch):
+    """By its permissions; root may read all, so the refusal is played."""
+    file = finished(job, tmp_path)
+    shutil.rmtree(tmp_path / ".nbrun" / "cache", ignore_errors=True)
+    real = os.open
+
+    def refuse(path, *rest, **more):
+        if os.fspath(path).endswith(file.name):
+            raise PermissionError(errno.EACCES, "Permission denied", os.fspath(path))
+        return real(path, *rest, **more)
+
+    monkeypatch.setattr(samplefile.os, "open", refuse)
+    assert len(saved(tmp_path)) == 8
+    [finding] = nbrun.check(tmp_path).findings
+    assert "Permission denied" in finding.what
+    assert file.name in job.start(tmp_path).wait(20).message
+    assert file.exists()
+    monkeypatch.undo()
+    shutil.rmtree(tmp_path / ".nbrun" / "cache", ignore_errors=True)
+    with pytest.warns(UserWarning, match="holds the same sample"):
+        assert len(nbrun.load_results(tmp_path)) == 12
+    assert nbrun.check(tmp_path, repair=True).is_ok
+    assert not nbrun.check(tmp_path).findings
+
+
+def test_an_old_file_cut_short(tmp_path):
+    shutil.copytree(OLD / "progress_complete", tmp_path / "r")
+    [file, *_] = sorted((tmp_path / "r").glob("*.json"))
+    file.write_bytes(file.read_bytes()[:-40])
+    report = nbrun.check(tmp_path / "r")
+    [finding] = report.findings
+    assert (finding.path, finding.kind, finding.is_repaired) == (str(file), "unreadable", False)
+    assert "missing" in finding.cost
+    assert "damaged" in finding.repair
+    assert nbrun.check(tmp_path / "r", repair=True).is_ok
+    assert not file.exists()
+    assert nbrun.check(tmp_path / "r").kept == [file.name + ".0"]
+
+
+def test_logs_with_damaged_records(job, tmp_path):
+    finished(job, tmp_path)
+    job.start(tmp_path).wait(20)
+    log = tmp_path / ".nbrun" / "runs.log"
+    data = log.read_bytes()
+    log.write_bytes(data[:20] + b"#" + data[21:])
+    [finding] = nbrun.check(tmp_path).findings
+    assert finding.kind == "log"
+    assert nbrun.check(tmp_path, repair=True).is_ok
+    assert not nbrun.check(tmp_path).findings
+    assert log.read_bytes() == data[data.index(b"\n") + 1 :]
+
+
+def test_wrong_counts(job, tmp_path):
+    file = finished(job, tmp_path)
+    right = file.read_bytes()
+    file.write_bytes(right.replace(b'"completed_solutions": 3', b'"completed_solutions": 9'))
+    [finding] = nbrun.check(tmp_path).findings
+    assert "says completed_solutions 9, but holds 3" in finding.what
+    assert nbrun.check(tmp_path, repair=True).is_ok
+    assert b'"completed_solutions": 3' in file.read_bytes()
+    assert b'"is_complete": true' in file.read_bytes()
+
+
+def test_a_whole_directory_and_none(job, tmp_path):
+    finished(job, tmp_path / "r")
+    report = nbrun.check(tmp_path / "r")
+    assert report.is_ok
+    assert (report.samples, report.entries, report.findings, report.holder) == (3, 12, [], "")
+    assert "Nothing is damaged" in str(report)
+    with pytest.raises(InputError, match="no such folder"):
+        nbrun.check(tmp_path / "none")
+
+
+def test_check_looks_while_a_run_writes_and_repair_does_not(job, tmp_path):
+    import threading
+
+    gate = threading.Event()
+    job.failing = lambda task, generation: gate.wait(20) and None
+    run = job.start(tmp_path)
+    report = nbrun.check(tmp_path)
+    assert str(os.getpid()) in report.holder
+    assert report.is_ok
+    with pytest.raises(ResultsInUseError):
+        nbrun.check(tmp_path, repair=True)
+    gate.set()
+    run.wait(20)
+
+
+def test_the_command(job, tmp_path, capsys):
+    file = finished(job, tmp_path)
+    assert cli.main(["check", str(tmp_path)]) == 0
+    cut_in_half(file)
+    assert cli.main(["check", str(tmp_path)]) == 1
+    assert file.name in capsys.readouterr().out
+    assert cli.main(["check", str(tmp_path), "--json"]) == 1
+    [finding] = json.loads(capsys.readouterr().out)["findings"]
+    assert finding["kind"] == "entries"
+    assert cli.main(["check", str(tmp_path), "--repair"]) == 0
+    assert "Repaired" in capsys.readouterr().out
+    done = subprocess.run(
+        [sys.executable, "-m", "nbrun.cli", "check", str(tmp_path / "none")], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert "no such folder" in done.stderr
