@@ -13,6 +13,8 @@
     ├── RunHaltedError                   the run cannot go on; its cause is chained
     │   └── SystematicFailureError       every task fails in the same way
     ├── JudgeError                       the judging machinery failed; says nothing of the solution
+    │   ├── NotSupportedError            this judge can't judge that at all: a language, a kind of problem
+    │   └── JudgeUnavailableError        nothing can be judged for now: the run pauses, and goes on by itself
     └── UnstorableError (TypeError)      a result that no JSON can hold
 
 Messages say what happened, where, and what to do next.
@@ -84,7 +86,29 @@ class SystematicFailureError(RunHaltedError):
 
 
 class JudgeError(NbrunError):
-    """The judging machinery failed. It ends as status error and counts in no rate."""
+    """The judging machinery failed. It ends as status error and counts in no rate.
+
+    Attributes:
+        retriable: whether another try may end differently; an engine asks no more where it is False.
+    """
+
+    retriable = True
+
+    def __init__(self, message: str, *, retriable: bool | None = None) -> None:
+        super().__init__(message)
+        if retriable is not None:
+            self.retriable = retriable
+
+
+class NotSupportedError(JudgeError):
+    """This judge can't judge that at all (a language, a kind of problem). Never tried again, and no sign of a fault."""
+
+    retriable = False
+
+
+class JudgeUnavailableError(JudgeError):
+    """Nothing can be judged for now. The run pauses, the task waits, and no attempt is counted; the run goes on as soon
+    as `fn.is_available()` says so."""
 
 
 class UnstorableError(NbrunError, TypeError):

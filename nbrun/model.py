@@ -234,5 +234,8 @@ class Judge(Protocol):
     def health(self) -> Sequence[Mapping[str, Any]]:
         """A row for each endpoint: name, state, in_flight, mean_s, last_error."""
 
+    def is_available(self) -> bool:
+        """Asked every second while the run is paused since `fn` raised JudgeUnavailableError: may it go on?"""
+
     def close(self) -> None:
         """The run has ended: free what is held."""

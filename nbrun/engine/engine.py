@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from nbrun.engine.away import Away
 from nbrun.engine.queue import SampleWork, TaskQueue
 from nbrun.engine.worker import BATCH_S, Worker
 from nbrun.errors import RunHaltedError, SystematicFailureError
@@ -74,6 +75,7 @@ class Engine:
         self.is_running = True  # the same as state is RUNNING; read by workers before each task
         self.message = ""
         self.trouble: RunHaltedError | None = None  # why the run paused itself
+        self._away = Away(self)
 
     # ---- feeder
 
@@ -274,17 +276,33 @@ class Engine:
 
     def pause(self, message: str = "", trouble: RunHaltedError | None = None) -> None:
         """Workers take no more tasks; what runs goes on to its end."""
+        self._away.forget()
+        if not self.pause_unless_paused(message, trouble):
+            with self._lock:
+                if self.state is State.PAUSED and self.trouble is None:
+                    self.message, self.trouble = message, trouble
+
+    def pause_unless_paused(self, message: str, trouble: RunHaltedError | None = None) -> bool:
+        """The same, if the run is running: else nothing happens, and False is returned."""
         with self._lock:
-            if self.state is State.PAUSED and trouble is not None and self.trouble is None:
-                self.message, self.trouble = message, trouble
             if self.state is not State.RUNNING:
-                return
+                return False
             self._set_state(State.PAUSED)
             self.message, self.trouble = message, trouble
             self._idle.notify_all()
+            return True
+
+    def wait_for_judge(self, sample: SampleWork, position: int, message: str) -> None:
+        """Nothing can be judged for now: the task goes back unattempted and the run pauses until the judge is back."""
+        with self._lock:
+            self._queue.give_back([(sample, position)])
+        self._away.begin(message)
+        with self._lock:
+            self._wake(1)  # nothing, unless the run was resumed meanwhile
 
     def resume(self) -> None:
         """Workers take tasks again; after a fault the disk is tried again."""
+        self._away.forget()
         with self._lock:
             if self.state is not State.PAUSED:
                 return

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from nbrun.engine.queue import Item, SampleWork
-from nbrun.errors import JudgeError
+from nbrun.errors import JudgeError, JudgeUnavailableError, NotSupportedError
 from nbrun.model import Retry, Task
 from nbrun.progress import ErrorNote
 
@@ -150,8 +150,11 @@ class Worker:
         if isinstance(e, Retry):
             engine.try_again(sample, position, task, e, e.after_s)
             return
+        if isinstance(e, JudgeUnavailableError):
+            engine.wait_for_judge(sample, position, _message(e))
+            return
         policy = engine.retry
-        retriable = isinstance(e, Exception) and not isinstance(e, policy.never)
+        retriable = isinstance(e, Exception) and not isinstance(e, policy.never) and getattr(e, "retriable", True)
         if retriable and task.attempt < policy.attempts:
             retry = Retry(f"{type(e).__name__}: {e}", 0.0, task.hint, task.previous)
             engine.try_again(sample, position, task, retry, policy.wait_s(task.attempt, engine.random()))
@@ -166,7 +169,8 @@ class Worker:
             )
         )
         self._tell_success(ended)
-        engine.failed(e, error)
+        if not isinstance(e, NotSupportedError):  # that is the item's doing: no reason to pause the run
+            engine.failed(e, error)
 
     def _tell_success(self, ended: _Ended) -> None:
         """Ends a row of errors, once a row."""
