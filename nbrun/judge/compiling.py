@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,10 +18,12 @@ from hashlib import blake2b
 from pathlib import Path
 
 from nbrun.errors import JudgeError
+from nbrun.judge.isolation import WORK, Isolation, Room, readable
 from nbrun.judge.languages import Language
 from nbrun.judge.running import Ending, Leash, Limits, Warden
+from nbrun.judge.sources import Source
 
-#: For compilers; a source that needs more is not called wrong.
+#: For compilers. Sources of contests take a few seconds; one that takes all this is a compile bomb.
 COMPILE_LIMITS = Limits(time_limit_s=30.0, wall_limit_s=61.0, memory_limit_mb=2048.0, output_limit_mb=256.0)
 _KEPT_BYTES = 4096
 _RECORD = "compiled.json"
@@ -62,7 +63,7 @@ class CompileCache:
 
     @contextmanager
     def program(
-        self, language: Language, source: bytes, build: Callable[[Path], Compiled]
+        self, language: Language, source: Source, build: Callable[[Path], Compiled]
     ) -> Iterator[tuple[Path, Compiled]]:
         """The folder with the built program and what the compiler said; it stays until the block is left.
 
@@ -88,12 +89,12 @@ class CompileCache:
                 shutil.rmtree(self._folder / name, ignore_errors=True)
 
     def _build(
-        self, folder: Path, language: Language, source: bytes, build: Callable[[Path], Compiled], entry: _Entry
+        self, folder: Path, language: Language, source: Source, build: Callable[[Path], Compiled], entry: _Entry
     ) -> Compiled:
         at = folder.with_name(f"{folder.name}.{os.getpid()}-{threading.get_ident()}.new")
         try:
             at.mkdir()
-            (at / language.source).write_bytes(source)
+            source.write(at)
             compiled = build(at)
             (at / _RECORD).write_text(json.dumps(asdict(compiled)))
             try:
@@ -120,43 +121,67 @@ class CompileCache:
         return names
 
 
-def compile_with(warden: Warden, language: Language, folder: Path, leash: Leash, limits: Limits) -> Compiled:
-    """Compiles what lies in a folder, inside the warden and under limits.
+@dataclass(frozen=True)
+class Shop:
+    """Where sources are compiled: the warden that runs compilers, how they are kept apart, under which limits."""
+
+    warden: Warden
+    isolation: Isolation
+    limits: Limits
+
+
+def compile_with(shop: Shop, language: Language, source: Source, folder: Path, leash: Leash) -> Compiled:
+    """Compiles what lies in a folder, under limits, and in a box where there is one.
+
+    A source on which the compiler exceeds its limits of CPU time, memory or output is one that does not compile.
 
     Raises:
-        JudgeError: there is no compiler, or it exceeded the limits or was killed: that says nothing of the source.
+        JudgeError: there is no compiler, it was killed, or the machine let it wait: that says nothing of the source.
     """
     out = folder / "compiler.out"
     null = Path(os.devnull)
-    env = {"PATH": os.environ.get("PATH", os.defpath), "TMPDIR": str(folder), "HOME": str(folder), "LANG": "C.UTF-8"}
-    started = time.monotonic()
-    ending = warden.run(
-        language.command(language.compile, str(folder)), cwd=folder,
-        streams={"stdin": null, "stdout": null, "stderr": out}, env=env, limits=limits, leash=leash,
+    isolation, limits = shop.isolation, shop.limits
+    box, at = None, str(folder)
+    if isolation.is_on:
+        box = isolation.box(Room(work=folder, readable=[*readable(language.compiler), *language.readable]))
+        at = WORK
+    env = {"PATH": _path_of(language.compiler), "TMPDIR": at, "HOME": at, "LANG": "C.UTF-8"}
+    command = language.command(language.compile, source.names(language), folder=at, main=source.main)
+    ending = shop.warden.run(
+        command, cwd=folder, streams={"stdin": null, "stdout": null, "stderr": out}, env=env, limits=limits,
+        leash=leash, box=box, address_limited=not language.is_vm,
     )  # fmt: skip
-    stderr = out.read_bytes()[:_KEPT_BYTES].decode("utf-8", "replace").replace(f"{folder}/", "")
+    with open(out, "rb") as file:
+        stderr = file.read(_KEPT_BYTES).decode("utf-8", "replace").replace(f"{at}/", "")
     out.unlink()
-    if _says_nothing(ending, limits, stderr):
+    if ending.cause in ("cpu", "memory", "files", "processes"):
+        return Compiled(-1, ending.cpu_s, f"the compiler exceeded its limit ({ending.cause}; {limits}). {stderr}")
+    if _says_nothing(ending, stderr):
         raise JudgeError(
-            f"the compiler was ended by {ending.cause or f'signal or limit (return code {ending.return_code})'} after "
-            f"{time.monotonic() - started:.1f} s (limits: {limits}). That is no compile error. {stderr[-500:]}"
+            f"the compiler was ended by {ending.cause or f'a signal (return code {ending.return_code})'} after "
+            f"{ending.wall_s:.1f} s (limits: {limits}). That is no compile error. {stderr[-500:]}"
         )
     return Compiled(ending.return_code or 0, ending.cpu_s, stderr if ending.return_code else "")
 
 
-def _says_nothing(ending: Ending, limits: Limits, stderr: str) -> bool:
+def _path_of(compiler: str) -> str:
+    """Where a compiler finds its parts: beside itself and in the system."""
+    return os.pathsep.join(dict.fromkeys([os.path.dirname(compiler), "/usr/local/bin", "/usr/bin", "/bin"]))
+
+
+def _says_nothing(ending: Ending, stderr: str) -> bool:
     """Whether the machine, not the source, made the compiler fail."""
-    if ending.cause or ending.return_code is None or ending.return_code < 0 or ending.cpu_s > limits.time_limit_s:
+    if ending.cause or ending.return_code is None or ending.return_code < 0:
         return True
-    signs = ("Killed signal", "terminated program", "out of memory", "No space left on device", "File size limit")
+    signs = ("Killed signal", "No space left on device")
     return ending.return_code != 0 and any(sign in stderr for sign in signs)
 
 
-def _key(language: Language, source: bytes) -> str:
-    tool = language.tool
+def _key(language: Language, source: Source) -> str:
+    tool = language.compiler
     stat = os.stat(tool)  # a compiler that was updated is another compiler
-    about = [list(language.compile), language.source, tool, stat.st_size, stat.st_mtime_ns]
-    return blake2b(json.dumps(about).encode() + b"\0" + source, digest_size=16).hexdigest()
+    about = [list(language.compile), source.entry, source.main, tool, stat.st_size, stat.st_mtime_ns]
+    return blake2b(json.dumps(about).encode() + b"\0" + source.as_bytes(), digest_size=16).hexdigest()
 
 
 def _read(folder: Path) -> Compiled | None:
@@ -167,4 +192,4 @@ def _read(folder: Path) -> Compiled | None:
 
 
 def _size_bytes(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.iterdir())
+    return sum(file.lstat().st_size for file in folder.rglob("*"))

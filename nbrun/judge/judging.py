@@ -1,36 +1,43 @@
-"""Judges one solution: runs its tests one after another and makes the result, in SandboxFusion's shape.
+"""Judges one solution: runs its tests in their order and makes the result, in SandboxFusion's shape.
 
-Runs in worker threads, one call a task; it shares nothing with other calls.
+Runs in worker threads, one call a task; where CPUs idle, threads of its own run the next tests ahead.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from nbrun.errors import JudgeError
+from nbrun.judge.checkers import Case, Checker, Opinion
 from nbrun.judge.compiling import Compiled
+from nbrun.judge.gate import Gate
+from nbrun.judge.isolation import PROGRAM, WORK, Isolation, Room, readable
 from nbrun.judge.languages import Language
+from nbrun.judge.records import Shortener, Streams, as_bytes, compile_record, run_record, told
 from nbrun.judge.running import Ending, Leash, Limits, Warden
+from nbrun.judge.sources import Source
 from nbrun.verdicts import Verdict, is_syntax_error
 
-Compare = Callable[[bytes, bytes], bool]
-#: What a program can see of the machine: everything, as long as none is built in.
-ISOLATION = "none"
 _PATH = "/usr/local/bin:/usr/bin:/bin"
-_TAIL_BYTES = 4096  # of stderr, where a language says how it ended
-_NO_MEMORY = ("std::bad_alloc", "MemoryError", "Cannot allocate memory")
+#: What a virtual machine may take beside its heap, in MiB.
+VM_MEMORY_MB = 512.0
+_STACK_MB = 1024  # the most that a JVM takes
+_NO_MEMORY = ("std::bad_alloc", "MemoryError", "Cannot allocate memory", "java.lang.OutOfMemoryError")
 _BY_CAUSE = {
     "cpu": Verdict.TIME_LIMIT_EXCEEDED,
     "wall": Verdict.TIME_LIMIT_EXCEEDED,
     "memory": Verdict.MEMORY_LIMIT_EXCEEDED,
     "files": Verdict.OUTPUT_LIMIT_EXCEEDED,
+    "processes": Verdict.RUNTIME_ERROR,
 }
+#: Signals that others send (the kernel that is out of memory, a shutdown), and programs seldom get by themselves.
+_FOREIGN = {-int(n) for n in (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)}
 
 
 @dataclass(frozen=True)
@@ -38,7 +45,7 @@ class Terms:
     """What all tests of one solution are judged under."""
 
     limits: Limits
-    compare: Compare
+    checker: Checker
     all_tests: bool
     keep_output: int | None
 
@@ -50,71 +57,223 @@ class Bench:
     folder: Path
     warden: Warden
     leash: Leash
-
-    def stream(self, name: str) -> Path:
-        """The file that is the program's stdin, stdout or stderr."""
-        return self.folder / name
+    isolation: Isolation
+    gate: Gate
 
 
-def judge(
-    language: Language, program: Path, compiled: Compiled | None, tests: list[dict[str, str]], terms: Terms,
-    bench: Bench,
-) -> dict[str, Any]:  # fmt: skip
-    """The result of one solution. `program` is the folder that holds it; `compiled` what the compiler said of it."""
-    if compiled is not None and compiled.return_code != 0:
-        return _result(Verdict.COMPILE_ERROR, [_uncompiled(compiled, tests[0], terms)], terms)
-    argv = language.command(language.run, str(program))
-    env = {"PATH": _PATH, "LANG": "C.UTF-8", **language.env}
-    verdict = Verdict.ACCEPTED
-    records = []
-    for number, test in enumerate(tests):
-        found, record = _judge_test(argv, env, test, terms, bench, number)
-        record["exec_info"]["compile_result"] = _told(compiled) if number == 0 and compiled else None
-        records.append(record)
-        if verdict == Verdict.ACCEPTED:
-            verdict = found
-        if found == Verdict.COMPILE_ERROR or (found != Verdict.ACCEPTED and not terms.all_tests):
-            break
-    return _result(verdict, records, terms)
+@dataclass(frozen=True)
+class Program:
+    """What is run: the folder that holds it, and what the compiler said of it."""
+
+    language: Language
+    source: Source
+    folder: Path
+    compiled: Compiled | None
 
 
-def _judge_test(
-    argv: list[str], env: Mapping[str, str], test: dict[str, str], terms: Terms, bench: Bench, number: int
-) -> tuple[Verdict, dict[str, Any]]:
-    stdin = test["input"].encode("utf-8", "surrogatepass")
-    expected = test["output"].encode("utf-8", "surrogatepass")
-    bench.stream("stdin").write_bytes(stdin)
-    ending = _run(argv, env, terms.limits, bench, number)
-    if ending.cause is None and ending.return_code == -signal.SIGKILL:
-        ending = _run(argv, env, terms.limits, bench, number)  # killed, not by us: believed if it comes again
-    tail = _tail(bench.stream("stderr"))
-    verdict = _verdict_of_run(ending, terms.limits, bench, tail)
-    output = None
-    if verdict is None:
-        output = bench.stream("stdout").read_bytes()
-        verdict = Verdict.ACCEPTED if terms.compare(expected, output) else Verdict.WRONG_ANSWER
-    return verdict, _record(verdict, ending, test, stdin, expected, output, terms.keep_output, bench)
+@dataclass
+class _Found:
+    """What came of one test."""
+
+    verdict: Verdict
+    record: dict[str, Any]
 
 
-def _run(argv: list[str], env: Mapping[str, str], limits: Limits, bench: Bench, number: int) -> Ending:
-    cwd = bench.folder / f"work{number}"
-    cwd.mkdir()
-    try:
-        return bench.warden.run(
-            argv, cwd=cwd, streams={name: bench.stream(name) for name in ("stdin", "stdout", "stderr")},
-            env={**env, "HOME": str(cwd), "TMPDIR": str(cwd)}, limits=limits, leash=bench.leash,
+@dataclass
+class _Ahead:
+    """A test that is run before its turn comes."""
+
+    thread: threading.Thread
+    leash: Leash
+    found: list[_Found] = field(default_factory=list)
+    error: list[BaseException] = field(default_factory=list)
+
+
+class Judging:
+    """One solution on its tests.
+
+    Threads: `result` is the worker's; the others run one test each and share nothing but the bench.
+    """
+
+    def __init__(self, program: Program, tests: Sequence[Mapping[str, Any]], terms: Terms, bench: Bench) -> None:
+        self.program, self.tests, self.terms, self.bench = program, tests, terms, bench
+        self._ahead: dict[int, _Ahead] = {}
+
+    def result(self) -> dict[str, Any]:
+        """Runs all tests, or those up to the first failing one.
+
+        Raises:
+            JudgeError: the machinery failed on one of them, or the task was cancelled.
+        """
+        compiled, terms = self.program.compiled, self.terms
+        if compiled is not None and compiled.return_code != 0:
+            return self._result(Verdict.COMPILE_ERROR, [compile_record(compiled, self.tests[0], terms.keep_output)])
+        verdict, records = Verdict.ACCEPTED, []
+        try:
+            for number in range(len(self.tests)):
+                found = self._next(number, confirm=verdict == Verdict.ACCEPTED)
+                records.append(found.record)
+                if verdict == Verdict.ACCEPTED:
+                    verdict = found.verdict
+                if verdict == Verdict.COMPILE_ERROR or (verdict != Verdict.ACCEPTED and not terms.all_tests):
+                    break
+        finally:
+            self._drop_ahead()
+        records[0]["exec_info"]["compile_result"] = told(compiled) if compiled else None
+        return self._result(verdict, records)
+
+    def _result(self, verdict: Verdict, records: list[dict[str, Any]]) -> dict[str, Any]:
+        return {
+            "accepted": verdict == Verdict.ACCEPTED,
+            "verdict": str(verdict),
+            "tests": records,
+            "tests_total": len(self.tests),
+            "limits": asdict(self.terms.limits),
+            "isolation": self.bench.isolation.name,
+        }
+
+    # ---- tests in their order, and ahead of it
+
+    def _next(self, number: int, confirm: bool) -> _Found:
+        ahead = self._ahead.pop(number, None)
+        if ahead is None:
+            if number:  # most wrong solutions fail at the first one
+                self._begin_ahead(number + 1)
+            return self._judge(number, self.bench.leash, confirm)
+        ahead.thread.join()
+        if ahead.error:
+            raise ahead.error[0]
+        found = ahead.found[0]
+        if confirm and found.verdict == Verdict.TIME_LIMIT_EXCEEDED:
+            return self._judge(number, self.bench.leash, confirm)
+        return found
+
+    def _begin_ahead(self, number: int) -> None:
+        """CPUs that nobody uses run the next tests of this solution."""
+        spare = self.bench.gate.idle - 1 - len(self._ahead)
+        for at in range(number, min(number + spare, len(self.tests))):
+            if at in self._ahead:
+                continue
+            leash = self.bench.leash.branch()
+            ahead = _Ahead(threading.Thread(name="nbrun-judge-ahead", daemon=True), leash)
+            ahead.thread.run = lambda at=at, ahead=ahead: self._run_ahead(at, ahead)  # type: ignore[method-assign, misc]
+            self._ahead[at] = ahead
+            ahead.thread.start()
+
+    def _run_ahead(self, number: int, ahead: _Ahead) -> None:
+        try:
+            ahead.found.append(self._judge(number, ahead.leash, confirm=False))
+        except BaseException as e:  # the worker raises it when its turn comes
+            ahead.error.append(e)
+
+    def _drop_ahead(self) -> None:
+        for ahead in self._ahead.values():
+            ahead.leash.pull()
+        for ahead in self._ahead.values():
+            ahead.thread.join()
+        self._ahead.clear()
+
+    # ---- one test
+
+    def _judge(self, number: int, leash: Leash, confirm: bool) -> _Found:
+        """A time limit that was exceeded beside other programs, and a death by a signal that no limit sent, are
+        believed only when they come again alone."""
+        test = self.tests[number]
+        folder = self.bench.folder / f"test{number}"
+        folder.mkdir()
+        streams = Streams(folder)
+        streams.path("stdin").write_bytes(as_bytes(test["input"]))
+        try:
+            ending, load, is_loaded = self._run(streams, leash, alone=False)
+            tries = []
+            if (confirm and is_loaded and self._is_doubtful(ending)) or _is_foreign(ending):
+                tries.append({"cause": ending.cause, "cpu_s": round(ending.cpu_s, 6), "load": load})
+                ending, load, _ = self._run(streams, leash, alone=True)
+            found = self._found(ending, test, streams, leash)
+            found.record["load"] = load
+            if tries:
+                found.record["tries"] = tries
+            return found
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _is_doubtful(self, ending: Ending) -> bool:
+        """Whether it may have been in time alone. One that slept its time away would sleep again."""
+        return ending.cause == "cpu" or (ending.cause == "wall" and ending.cpu_s > self.terms.limits.time_limit_s / 2)
+
+    def _run(self, streams: Streams, leash: Leash, alone: bool) -> tuple[Ending, int, bool]:
+        """Runs the program once -> how it ended, how many programs ran at once, whether those may have slowed it."""
+        bench, program = self.bench, self.program
+        around = streams.folder / "box"
+        room = Room(work=around / "work", tmp=around / "tmp", shm=around / "shm", program=program.folder)
+        for path in (around, around / "work", around / "tmp", around / "shm"):
+            path.mkdir()
+        box, folder, work = None, str(program.folder), str(room.work)
+        language = program.language
+        if bench.isolation.is_on:
+            tools = (language.tool,) if language.tools else ()
+            box = bench.isolation.box(replace(room, readable=[*readable(*tools), *language.readable]))
+            folder, work = PROGRAM, WORK
+        limits = self.terms.limits
+        memory_mb = max(1, int(limits.memory_limit_mb))
+        argv = language.command(
+            language.run, folder=folder, entry=program.source.entry, main=program.source.main, memory_mb=memory_mb,
+            stack_mb=min(_STACK_MB, memory_mb),
         )  # fmt: skip
-    finally:
-        shutil.rmtree(cwd, ignore_errors=True)
+        if language.is_vm:
+            limits = replace(limits, memory_limit_mb=limits.memory_limit_mb + VM_MEMORY_MB)
+        env = {"PATH": _PATH, "LANG": "C.UTF-8", "HOME": work, "TMPDIR": work, **language.env}
+        try:
+            with bench.gate.turn(alone, leash.check) as turn:
+                ending = bench.warden.run(
+                    argv, cwd=room.work, streams=streams.paths(), env=env, limits=limits, leash=leash, box=box,
+                    address_limited=not language.is_vm, watched=around,
+                )  # fmt: skip
+            return ending, turn.load, bench.gate.is_loaded(turn)
+        finally:
+            shutil.rmtree(around, ignore_errors=True)
+
+    def _found(self, ending: Ending, test: Mapping[str, Any], streams: Streams, leash: Leash) -> _Found:
+        terms = self.terms
+        verdict = _verdict_of_run(ending, terms.limits, streams, self.program.language.is_vm)
+        output, opinion = None, Opinion(False)
+        if verdict is None:
+            output = streams.path("stdout").read_bytes()
+            case = Case(as_bytes(test["input"]), as_bytes(test["output"]), output, test.get("flags", ()))
+            opinion = terms.checker.opinion(case, CheckerBench(self.bench, streams.folder, leash))
+            verdict = Verdict.ACCEPTED if opinion.accepted else Verdict.WRONG_ANSWER
+        finished = (ending.cause is None and verdict not in _BY_CAUSE.values()) or verdict == Verdict.RUNTIME_ERROR
+        more = {"checker": Shortener(terms.keep_output).text("checker", opinion.note.encode())} if opinion.note else {}
+        hidden = f"{PROGRAM if self.bench.isolation.is_on else self.program.folder}/"
+        record = run_record(verdict, ending, test, streams, output, terms.keep_output, finished, more, hidden)
+        return _Found(verdict, record)
 
 
-def _verdict_of_run(ending: Ending, limits: Limits, bench: Bench, tail: str) -> Verdict | None:
+@dataclass(frozen=True)
+class CheckerBench:
+    """Where a checker that is a program runs: `nbrun.judge.validators` does it."""
+
+    bench: Bench
+    folder: Path
+    leash: Leash
+
+    def check(self, checker: Any, case: Case) -> Opinion:
+        """Runs it beside the test's streams."""
+        opinion: Opinion = checker.run(case, self.bench, self.folder, self.leash)
+        return opinion
+
+
+def _is_foreign(ending: Ending) -> bool:
+    return ending.cause is None and ending.return_code in _FOREIGN
+
+
+def _verdict_of_run(ending: Ending, limits: Limits, streams: Streams, is_vm: bool) -> Verdict | None:
     """What was wrong with a run; None if it ended well and its output is to be compared."""
     if ending.cause is not None:
         return _BY_CAUSE[ending.cause]
-    if ending.memory_mb > limits.memory_limit_mb:
+    if not is_vm and ending.memory_mb > limits.memory_limit_mb:
         return Verdict.MEMORY_LIMIT_EXCEEDED
-    if max(os.path.getsize(bench.stream(name)) for name in ("stdout", "stderr")) >= limits.output_bytes:
+    if max(streams.size(name) for name in ("stdout", "stderr")) >= limits.output_bytes:
         return Verdict.OUTPUT_LIMIT_EXCEEDED
     if ending.return_code == -signal.SIGXFSZ:
         return Verdict.OUTPUT_LIMIT_EXCEEDED
@@ -122,103 +281,10 @@ def _verdict_of_run(ending: Ending, limits: Limits, bench: Bench, tail: str) -> 
         return Verdict.TIME_LIMIT_EXCEEDED
     if ending.return_code == 0:
         return None
+    tail = streams.tail()
+    if is_vm and ("Error occurred during initialization of VM" in tail or "insufficient memory for the Java" in tail):
+        raise JudgeError(f"the virtual machine did not start, which says nothing of the solution: {tail[-500:]}")
     if is_syntax_error(tail):
         return Verdict.COMPILE_ERROR
     # One that asks for more address space than there is dies of it long before it uses as much.
     return Verdict.MEMORY_LIMIT_EXCEEDED if any(sign in tail for sign in _NO_MEMORY) else Verdict.RUNTIME_ERROR
-
-
-def _record(
-    verdict: Verdict, ending: Ending, test: dict[str, str], stdin: bytes, expected: bytes, output: bytes | None,
-    keep: int | None, bench: Bench,
-) -> dict[str, Any]:  # fmt: skip
-    cut: dict[str, int] = {}
-    stdout, stderr = bench.stream("stdout"), bench.stream("stderr")
-    if output is None:
-        output = _head(stdout, keep)
-    finished = ending.cause is None and verdict not in _BY_CAUSE.values()
-    run = {
-        "status": "Finished" if finished else str(verdict),
-        "execution_time": round(ending.cpu_s, 6),
-        "wall_time": round(ending.wall_s, 6),
-        "memory_mb": round(ending.memory_mb, 1),
-        "return_code": ending.return_code,
-        "stdout": _shortened("stdout", output, keep, cut, os.path.getsize(stdout)),
-        "stderr": _tail(stderr, keep).replace(f"{bench.folder}/", ""),
-    }
-    if os.path.getsize(stderr) > (_TAIL_BYTES if keep is None else keep):
-        cut["stderr"] = os.path.getsize(stderr)
-    record: dict[str, Any] = {
-        "passed": verdict == Verdict.ACCEPTED,
-        "exec_info": {"status": "Success" if finished and not ending.return_code else "Failed", "run_result": run},
-        "test_info": {
-            "input": {"stdin": _shortened("input", stdin, keep, cut)},
-            "output": {"stdout": _shortened("output", expected, keep, cut)},
-        },
-    }
-    return record | ({"cut": cut} if cut else {})
-
-
-def _uncompiled(compiled: Compiled, test: dict[str, str], terms: Terms) -> dict[str, Any]:
-    cut: dict[str, int] = {}
-    keep = terms.keep_output
-    return {
-        "passed": False,
-        "exec_info": {"status": "Failed", "compile_result": _told(compiled), "run_result": None},
-        "test_info": {
-            "input": {"stdin": _shortened("input", test["input"].encode("utf-8", "replace"), keep, cut)},
-            "output": {"stdout": _shortened("output", test["output"].encode("utf-8", "replace"), keep, cut)},
-        },
-    }
-
-
-def _told(compiled: Compiled) -> dict[str, Any]:
-    return {
-        "status": "Finished", "execution_time": round(compiled.time_s, 6), "return_code": compiled.return_code,
-        "stdout": "", "stderr": compiled.stderr,
-    }  # fmt: skip
-
-
-def _result(verdict: Verdict, records: list[dict[str, Any]], terms: Terms) -> dict[str, Any]:
-    return {
-        "accepted": verdict == Verdict.ACCEPTED,
-        "verdict": str(verdict),
-        "tests": records,
-        "limits": asdict(terms.limits),
-        "isolation": ISOLATION,
-    }
-
-
-def _shortened(name: str, data: bytes, keep: int | None, cut: dict[str, int], size: int | None = None) -> str:
-    """The beginning of a stream as text; where it is cut, `cut` tells how many bytes it had."""
-    size = len(data) if size is None else size
-    if keep is not None and size > keep:
-        cut[name] = size
-        data = data[:keep]
-    return data.decode("utf-8", "replace")
-
-
-def _head(path: Path, keep: int | None) -> bytes:
-    with open(path, "rb") as file:
-        return file.read() if keep is None else file.read(keep)
-
-
-def _tail(path: Path, keep: int | None = None) -> str:
-    keep = _TAIL_BYTES if keep is None else keep
-    with open(path, "rb") as file:
-        file.seek(max(0, os.path.getsize(path) - keep))
-        return file.read().decode("utf-8", "replace")
-
-
-def check_item(item: Any) -> tuple[Any, bytes]:
-    """An item -> its language and its source as bytes.
-
-    Raises:
-        JudgeError: it is no mapping with `language` and `solution`.
-    """
-    if not isinstance(item, Mapping) or "language" not in item or not isinstance(item.get("solution"), str):
-        raise JudgeError(
-            "a solution is a mapping such as {'language': 'PYTHON3', 'solution': 'print(1)'}, "
-            f"not {type(item).__name__} {str(item)[:80]!r}."
-        )
-    return item["language"], item["solution"].encode("utf-8", "surrogatepass")

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from nbrun.errors import JudgeError
+from nbrun.errors import JudgeError, NotSupportedError
+from nbrun.judge.java import main_class
 from nbrun.samples import LANGUAGES as NUMBERED
 
 
@@ -20,17 +21,23 @@ class Language:
     """How a language is compiled and run.
 
     Args:
-        source: the file name that a solution gets.
+        source: the file name that a solution gets; `{main}` in it stands for what `main` finds.
         run: the command that runs it. `{tool}` stands for the first of `tools` that is installed, `{folder}` for the
-            folder that holds the source and whatever the compiler made of it.
-        compile: the command that compiles it, started inside that folder; empty where nothing is compiled.
-        tools: the programs that can do it, best first.
+            folder that holds the source and whatever the compiler made of it, `{entry}` for the name of the main file,
+            `{memory_mb}` for the memory limit, and `{main}`.
+        compile: the command that compiles it, started inside that folder; empty where nothing is compiled. `{compiler}`
+            stands for the first of `compilers` that is installed, `{sources}` for all files with one of `extensions`.
+        tools, compilers: the programs that can do it, best first.
         install: what to tell a user who has none of them.
         time_factor: a solution's time limit is the problem's times this.
         env: environment variables beside PATH, HOME, TMPDIR and LANG.
+        extensions: how its files are named.
+        main: a source -> what is run of it (Java: the main class).
+        is_vm: a virtual machine: `run` bounds its heap by `{memory_mb}`, and what it takes beside that isn't counted.
+        readable: further folders that its programs need to see, such as an interpreter's library.
 
     Example:
-        >>> Language("main.rb", run=("{tool}", "{folder}/main.rb"), tools=("ruby",)).compile
+        >>> Language("main.rb", run=("{tool}", "{folder}/{entry}"), tools=("ruby",)).compile
         ()
     """
 
@@ -41,24 +48,49 @@ class Language:
     install: str = ""
     time_factor: float = 1.0
     env: Mapping[str, str] = field(default_factory=dict)
+    compilers: tuple[str, ...] = ()
+    extensions: tuple[str, ...] = ()
+    main: Callable[[bytes], str] | None = None
+    is_vm: bool = False
+    readable: tuple[str, ...] = ()
 
-    def command(self, template: tuple[str, ...], folder: str) -> list[str]:
+    def command(self, template: Sequence[str], sources: Sequence[str] = (), **places: Any) -> list[str]:
         """A command with its places filled in.
 
         Raises:
             JudgeError: none of `tools` is installed.
         """
-        return [part.replace("{tool}", self.tool).replace("{folder}", folder) for part in template]
+        out: list[str] = []
+        for part in template:
+            if part == "{sources}":
+                out += sources
+                continue
+            if "{tool}" in part:
+                part = part.replace("{tool}", self.tool)
+            if "{compiler}" in part:
+                part = part.replace("{compiler}", self.compiler)
+            for name, value in places.items():
+                part = part.replace(f"{{{name}}}", str(value))
+            out.append(part)
+        return out
 
     @property
     def tool(self) -> str:
         """The full path of the first of `tools` that is installed; empty if none is asked for."""
-        for name in self.tools:
+        return self._first(self.tools)
+
+    @property
+    def compiler(self) -> str:
+        """The full path of the first of `compilers` (or else of `tools`) that is installed."""
+        return self._first(self.compilers or self.tools)
+
+    def _first(self, names: tuple[str, ...]) -> str:
+        for name in names:
             path = _find(name)
             if path:
                 return path
-        if self.tools:
-            raise JudgeError(f"none of {', '.join(self.tools)} is installed. {self.install}".rstrip())
+        if names:
+            raise JudgeError(f"none of {', '.join(names)} is installed. {self.install}".rstrip(), retriable=False)
         return ""
 
     def described(self) -> dict[str, Any]:
@@ -71,27 +103,55 @@ _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THR
 
 PYTHON3 = Language(
     source="main.py",
-    run=("{tool}", "-I", "-B", "-X", "utf8", "{folder}/main.py"),
+    run=("{tool}", "-I", "-B", "-X", "utf8", "{folder}/{entry}"),
     tools=(sys.executable or "python3", "python3"),
     install="Install Python 3.",
     env=_ONE_THREAD,
+    extensions=(".py",),
+)
+C = Language(
+    source="main.c",
+    compile=("{compiler}", "-O2", "-std=gnu17", "-o", "program", "{sources}", "-lm"),
+    run=("{folder}/program",),
+    compilers=("gcc", "clang", "cc"),
+    install="C solutions need a compiler: `apt install gcc` (Debian, Ubuntu), `dnf install gcc` (Fedora).",
+    extensions=(".c",),
 )
 CPP17 = Language(
     source="main.cpp",
-    compile=("{tool}", "-O2", "-std=c++17", "-o", "program", "main.cpp"),
+    compile=("{compiler}", "-O2", "-std=gnu++17", "-o", "program", "{sources}"),
     run=("{folder}/program",),
-    tools=("g++", "clang++", "c++"),
+    compilers=("g++", "clang++", "c++"),
     install=(
         "C++ solutions need a compiler: `apt install g++` (Debian, Ubuntu), `dnf install gcc-c++` (Fedora), "
         "`conda install cxx-compiler`, or `xcode-select --install` (macOS)."
     ),
+    extensions=(".cpp", ".cc", ".cxx", ".c++", ".C"),
 )
+_QUIET_JVM = ("-XX:+UseSerialGC", "-XX:-UsePerfData", "-XX:ActiveProcessorCount=1")
+JAVA = Language(
+    source="{main}.java",
+    compile=(
+        "{compiler}", *(f"-J{flag}" for flag in _QUIET_JVM), "-encoding", "UTF-8", "-nowarn", "-d", ".", "{sources}",
+    ),
+    run=(
+        "{tool}", *_QUIET_JVM, "-Xmx{memory_mb}m", "-Xss{stack_mb}m", "-XX:-CreateCoredumpOnCrash",
+        "-Dfile.encoding=UTF-8", "-cp", "{folder}", "{main}",
+    ),
+    tools=("java",),
+    compilers=("javac",),
+    install="Java solutions need a JDK: `apt install default-jdk-headless` (Debian, Ubuntu), or SDKMAN.",
+    extensions=(".java",),
+    main=main_class,
+    is_vm=True,
+)  # fmt: skip
 #: Names are CodeContests'. Its PYTHON is Python 2, and has no row here.
-DEFAULT_LANGUAGES: Mapping[str, Language] = {"PYTHON3": PYTHON3, "CPP": CPP17}
+DEFAULT_LANGUAGES: Mapping[str, Language] = {"PYTHON3": PYTHON3, "CPP": CPP17, "C": C, "JAVA": JAVA}
 #: Other spellings, in lower case without spaces. "PYTHON" in capitals is CodeContests' Python 2 and is not among them.
 ALIASES: Mapping[str, str] = {
     "python3": "PYTHON3", "python": "PYTHON3", "py": "PYTHON3", "py3": "PYTHON3",
     "cpp": "CPP", "c++": "CPP", "cpp17": "CPP", "c++17": "CPP", "cxx": "CPP",
+    "java": "JAVA", "c99": "C", "c11": "C", "c17": "C",
 }  # fmt: skip
 
 
@@ -99,7 +159,7 @@ def lookup(name: Any, table: Mapping[str, Language]) -> tuple[str, Language]:
     """A solution's language (a name in any usual spelling, or CodeContests' number) -> its row and the row's name.
 
     Raises:
-        JudgeError: the table has no such language; the message lists what it has.
+        NotSupportedError: the table has no such language; the message lists what it has.
 
     Example:
         >>> lookup("C++17", DEFAULT_LANGUAGES)[0], lookup(3, DEFAULT_LANGUAGES)[0]
@@ -116,7 +176,7 @@ def lookup(name: Any, table: Mapping[str, Language]) -> tuple[str, Language]:
                 if known.lower() == folded or known == ALIASES.get(folded):
                     return known, table[known]
     hint = " CodeContests' PYTHON is Python 2." if name == "PYTHON" else ""
-    raise JudgeError(
+    raise NotSupportedError(
         f"this sandbox has no language {name!r}: it has {', '.join(table)}.{hint} "
         f"Add it with LocalSandbox(languages={{{name!r}: nbrun.judge.Language(...)}})."
     )

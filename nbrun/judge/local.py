@@ -11,16 +11,21 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nbrun.errors import InputError, JudgeError
-from nbrun.judge.comparison import compare_tokens
-from nbrun.judge.compiling import COMPILE_LIMITS, CompileCache, Compiled, compile_with
-from nbrun.judge.judging import ISOLATION, Bench, Terms, check_item, judge
+from nbrun.errors import InputError, JudgeError, NotSupportedError
+from nbrun.judge.checkers import DEFAULT, Checker, as_checker
+from nbrun.judge.compiling import COMPILE_LIMITS, CompileCache, Shop, compile_with
+from nbrun.judge.gate import Gate
+from nbrun.judge.isolation import MODES, Isolation
+from nbrun.judge.judging import Bench, Judging, Program, Terms
 from nbrun.judge.languages import DEFAULT_LANGUAGES, Language, lookup
-from nbrun.judge.problems import TEST_SETS, normalise
+from nbrun.judge.probing import probe
+from nbrun.judge.problems import TEST_SETS, checker_of, normalise
 from nbrun.judge.running import Leash, Limits, Warden
+from nbrun.judge.sources import Source, read_item, source_of
 from nbrun.model import Task
 
 #: For problems that tell no limit (null and 0 occur in real rows).
@@ -34,8 +39,10 @@ class LocalSandbox:
     """Judges solutions on this machine: compiles them once, runs them on a problem's tests, compares the output.
 
     A task's item is `{"language", "solution"}`, its sample the problem (`nbrun.judge.problems` tells its shapes). CPU
-    time decides; wall time (twice the limit and a second) guards. Programs are not isolated: they see what you see, so
-    judge only sources that you would run yourself. Each result says so (`isolation: "none"`).
+    time decides; wall time (twice the limit and a second) guards. A program that exceeded its time beside others runs
+    again alone before that is final. Compilers and programs run in a box of bubblewrap where that works: an empty
+    folder, the system's programs, no home, no network. Else they see what you see; a warning says so, and so does each
+    result (`isolation: "none"`).
 
     Args:
         time_limit_s: CPU seconds a test, for all problems; None takes the problem's, or 2 s where it has none.
@@ -44,13 +51,21 @@ class LocalSandbox:
         all_tests: run the tests behind the first failing one too.
         keep_output: how many bytes of each stream of a test stay in the result; None keeps all.
         tests: which of a problem's sets of tests to take, in this order.
-        compare: `compare(expected, actual)` of two bytes objects -> whether the output is right.
+        checker: who says whether an output is right: `compare(expected, actual)` or `compare(input, expected, actual)`
+            of bytes, or a checker of `nbrun.judge` (KattisComparison, KattisValidator, TestlibChecker). None takes the
+            problem's own, or compares tokens where it has none.
         languages: rows added to the table of languages, or put in the place of its rows.
-        compile_limit_s: CPU seconds for the compiler. One that needs more is a JudgeError, not a CompileError.
+        compile_limit_s: CPU seconds for the compiler; a source on which it takes more does not compile.
         cache_dir: keeps built programs for the next kernel; None keeps them until `close()`.
+        isolation: "auto" (a box where it works), "required" (no box, no judging), or "none".
+        at_once: programs that run at once, at most; None: as many as there are workers.
+        process_limit: processes and threads of one program at once.
 
     Raises:
-        InputError: a limit that can't be right.
+        InputError: a limit that can't be right; isolation is required and does not work here.
+
+    Warns:
+        UserWarning: isolation does not work here.
 
     Threads: everything may be called from any thread at any time.
 
@@ -72,10 +87,13 @@ class LocalSandbox:
         all_tests: bool = False,
         keep_output: int | None = 512,
         tests: Sequence[str] = TEST_SETS,
-        compare: Callable[[bytes, bytes], bool] = compare_tokens,
+        checker: Checker | Callable[..., bool] | None = None,
         languages: Mapping[str, Language] | None = None,
         compile_limit_s: float = COMPILE_LIMITS.time_limit_s,
         cache_dir: str | Path | None = None,
+        isolation: str = "auto",
+        at_once: int | None = None,
+        process_limit: int = Limits.process_limit,
     ) -> None:
         numbers = {
             "time_limit_s": time_limit_s, "memory_limit_mb": memory_limit_mb, "output_limit_mb": output_limit_mb,
@@ -86,21 +104,32 @@ class LocalSandbox:
                 raise InputError(f"LocalSandbox: {name}={value!r}; give a number above 0, or None.")
         if keep_output is not None and keep_output < 0:
             raise InputError(f"LocalSandbox: keep_output={keep_output}; give a number of bytes, or None to keep all.")
+        if isolation not in MODES:
+            raise InputError(f"LocalSandbox: isolation={isolation!r}; give one of {', '.join(map(repr, MODES))}.")
+        for name, count in (("at_once", at_once), ("process_limit", process_limit)):
+            if count is not None and count < 1:
+                raise InputError(f"LocalSandbox: {name}={count}; give 1 or more.")
         self._numbers = numbers
         self._all_tests, self._keep_output, self._tests = all_tests, keep_output, tuple(tests)
-        self._compare, self._cache_dir = compare, cache_dir
+        self._checker, self._cache_dir = None if checker is None else as_checker(checker), cache_dir
         self._languages = {**DEFAULT_LANGUAGES, **(languages or {})}
+        self._mode, self._at_once, self._process_limit = isolation, at_once, process_limit
         self._begin()
+        if isolation != "none":
+            self._place()  # says at once that it does not work, in the cell that asks for it
 
     def _begin(self) -> None:
-        self._lock = threading.Lock()  # protects all below
+        self._lock = threading.Lock()  # protects all below but the gate, which has its own
+        self._starting = threading.Lock()  # held while a warden starts, so that only one does
+        self._gate = Gate(self._at_once)
         self._warden: Warden | None = None
         self._cache: CompileCache | None = None
+        self._isolation = Isolation("none")
         self._leashes: dict[int, Leash] = {}  # by the id of the task that runs
         self._problems: OrderedDict[int, tuple[Mapping[str, Any], dict[str, Any]]] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:
-        held = ("_lock", "_warden", "_cache", "_leashes", "_problems")
+        held = ("_lock", "_starting", "_gate", "_warden", "_cache", "_isolation", "_leashes", "_problems")
         return {name: value for name, value in self.__dict__.items() if name not in held}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -114,11 +143,10 @@ class LocalSandbox:
     @property
     def settings(self) -> dict[str, Any]:
         """What results of this sandbox are made under: limits, comparison, languages, isolation."""
-        compare = self._compare
         return {
             "name": "LocalSandbox", **self._numbers, "all_tests": self._all_tests, "keep_output": self._keep_output,
-            "tests": list(self._tests), "isolation": ISOLATION,
-            "comparison": f"{getattr(compare, '__module__', '')}.{getattr(compare, '__qualname__', repr(compare))}",
+            "tests": list(self._tests), "isolation": self._mode, "process_limit": self._process_limit,
+            "comparison": (self._checker or DEFAULT).settings,
             "languages": {name: language.described() for name, language in self._languages.items()},
         }  # fmt: skip
 
@@ -129,14 +157,19 @@ class LocalSandbox:
             JudgeError: nothing can be said of the solution: no such language or compiler, a problem without tests, a
                 compiler that ran out of time, a cancelled task, a fault of the machine.
         """
-        name, source = check_item(task.item)
-        _, language = lookup(name, self._languages)
         problem = self._problem(task.sample)
+        if problem.get("not_supported"):
+            raise NotSupportedError(f"problem {task.sample_id!r} is not supported: {problem['not_supported']}.")
+        name, *_ = read_item(task.item)
+        _, language = lookup(name, self._languages)
+        source = source_of(task.item, language)
         if not problem["tests"]:
-            raise JudgeError(f"problem {task.sample_id!r} has no tests ({', '.join(self._tests)}).")
-        terms = Terms(self._limits(problem, language), self._compare, self._all_tests, self._keep_output)
-        with self._bench(task) as (bench, cache), self._program(language, source, bench, cache) as (folder, compiled):
-            return judge(language, folder, compiled, problem["tests"], terms, bench)
+            sets = ", ".join(self._tests)
+            raise NotSupportedError(f"problem {task.sample_id!r} has no tests ({sets}): nothing can be said.")
+        checker = self._checker or checker_of(problem)
+        terms = Terms(self._limits(problem, language), checker, self._all_tests, self._keep_output)
+        with self._bench(task) as (bench, cache), self._program(language, source, bench, cache) as program:
+            return Judging(program, problem["tests"], terms, bench).result()
 
     def cancel(self, task: Task) -> None:
         """Ends what runs for a task: its call raises JudgeError once all of its processes are gone."""
@@ -162,7 +195,7 @@ class LocalSandbox:
         memory_mb = chosen["memory_limit_mb"] or problem["memory_limit_mb"] or MEMORY_LIMIT_MB
         output_mb = chosen["output_limit_mb"]
         assert output_mb is not None
-        return Limits(float(time_s), 2.0 * time_s + 1.0, float(memory_mb), float(output_mb))
+        return Limits(float(time_s), 2.0 * time_s + 1.0, float(memory_mb), float(output_mb), self._process_limit)
 
     def _problem(self, sample: Mapping[str, Any]) -> dict[str, Any]:
         """The sample in one shape; the last few are remembered, since their tasks come together."""
@@ -180,41 +213,58 @@ class LocalSandbox:
                 self._problems.popitem(last=False)
         return problem
 
+    def _place(self) -> tuple[Warden, CompileCache, Isolation]:
+        """The warden, which is started if there is none, or made anew if it died."""
+        with self._starting:
+            with self._lock:
+                old = self._warden
+                if old is not None and old.is_alive and self._cache is not None:
+                    return old, self._cache, self._isolation
+                self._warden = None
+            if old is not None:
+                old.close()
+            warden = Warden()
+            try:
+                isolation = probe(warden, self._mode)
+            except BaseException:
+                warden.close()
+                raise
+            cache = CompileCache(Path(self._cache_dir or warden.root / "built"), _CACHE_MB)
+            with self._lock:
+                self._warden, self._cache, self._isolation = warden, cache, isolation
+            return warden, cache, isolation
+
     @contextmanager
     def _bench(self, task: Task) -> Iterator[tuple[Bench, CompileCache]]:
         """A folder and a leash for one task."""
         leash = Leash()
         with self._lock:
-            if self._warden is None or not self._warden.is_alive:
-                if self._warden is not None:
-                    self._warden.close()
-                self._warden = Warden()
-                self._cache = CompileCache(Path(self._cache_dir or self._warden.root / "built"), _CACHE_MB)
-            warden, cache = self._warden, self._cache
             self._leashes[id(task)] = leash
-        assert cache is not None
         try:
+            warden, cache, isolation = self._place()
             with tempfile.TemporaryDirectory(prefix="task-", dir=warden.root, ignore_cleanup_errors=True) as folder:
-                yield Bench(Path(folder), warden, leash), cache
+                yield Bench(Path(folder), warden, leash, isolation, self._gate), cache
         except OSError as e:  # the disk, or close() took the folder away
             leash.check()
-            raise JudgeError(f"the sandbox could not work in {warden.root}: {e}.") from e
+            raise JudgeError(f"the sandbox could not work: {e}.") from e
         finally:
             with self._lock:
                 self._leashes.pop(id(task), None)
 
     @contextmanager
-    def _program(
-        self, language: Language, source: bytes, bench: Bench, cache: CompileCache
-    ) -> Iterator[tuple[Path, Compiled | None]]:
+    def _program(self, language: Language, source: Source, bench: Bench, cache: CompileCache) -> Iterator[Program]:
         """The folder that holds the program, and what the compiler said of it."""
         if not language.compile:
-            (bench.folder / language.source).write_bytes(source)
-            yield bench.folder, None
+            folder = bench.folder / "program"
+            folder.mkdir()
+            source.write(folder)
+            yield Program(language, source, folder, None)
             return
         time_s = self._numbers["compile_limit_s"] or COMPILE_LIMITS.time_limit_s
-        limits = Limits(time_s, 2 * time_s + 1, COMPILE_LIMITS.memory_limit_mb, COMPILE_LIMITS.output_limit_mb)
-        with cache.program(
-            language, source, lambda at: compile_with(bench.warden, language, at, bench.leash, limits)
-        ) as built:
-            yield built
+        limits = replace(COMPILE_LIMITS, time_limit_s=time_s, wall_limit_s=2 * time_s + 1)
+        shop = Shop(bench.warden, bench.isolation, limits)
+        with cache.program(language, source, lambda at: compile_with(shop, language, source, at, bench.leash)) as (
+            folder,
+            compiled,
+        ):
+            yield Program(language, source, folder, compiled)

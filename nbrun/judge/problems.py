@@ -19,6 +19,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nbrun.judge.checkers import DEFAULT, Checker, as_checker
+
 #: Where CodeContests keeps a problem's tests.
 TEST_SETS = ("public_tests", "private_tests", "generated_tests")
 #: Read whatever `tests=` says: rows that keep all tests in one place.
@@ -46,6 +48,12 @@ def normalise(row: Mapping[str, Any], tests: Sequence[str] = TEST_SETS, keep: Se
     out["time_limit_s"] = _time_limit_s(row)
     out["memory_limit_mb"] = _memory_limit_mb(row)
     return out | {key: row[key] for key in keep if key in row}
+
+
+def checker_of(problem: Mapping[str, Any]) -> Checker:
+    """The checker that a problem brings, or the comparison of tokens."""
+    own = problem.get("checker")
+    return DEFAULT if own is None else as_checker(own)
 
 
 def read_tests(row: Mapping[str, Any], tests: Sequence[str] = TEST_SETS) -> list[dict[str, str]]:

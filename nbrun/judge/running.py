@@ -37,12 +37,14 @@ class Limits:
         wall_limit_s: wall time in seconds.
         memory_limit_mb: resident memory in MiB.
         output_limit_mb: how large stdout, stderr or any file may get, in MiB; its folder may hold four times that.
+        process_limit: processes and threads at once.
     """
 
     time_limit_s: float
     wall_limit_s: float
     memory_limit_mb: float
     output_limit_mb: float
+    process_limit: int = 256
 
     @property
     def output_bytes(self) -> int:
@@ -53,7 +55,7 @@ class Limits:
 @dataclass(frozen=True)
 class Ending:
     """How a program ended. `return_code` is minus the signal that killed it; `cause` names the limit that did:
-    `cpu`, `wall`, `memory`, `files`, or None."""
+    `cpu`, `wall`, `memory`, `files`, `processes`, or None."""
 
     return_code: int | None
     cause: str | None
@@ -63,34 +65,51 @@ class Ending:
 
 
 class Leash:
-    """What `cancel` pulls: it ends the program that runs for one task, and lets none begin after it.
+    """What `cancel` pulls: it ends the programs that run for one task, and lets none begin after it.
 
-    Threads: `pull` from any; the rest is its task's worker's.
+    Threads: `pull` from any; the rest is the task's worker's, and that of those who run tests ahead for it.
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()  # protects the two below
-        self._line: socket.socket | None = None
+        self._lock = threading.Lock()  # protects all below
+        self._lines: set[socket.socket] = set()
+        self._branches: list[Leash] = []
         self.pulled = False
 
+    def branch(self) -> Leash:
+        """A leash of its own for a part of the task: pulled with this one, or alone."""
+        branch = Leash()
+        with self._lock:
+            self._branches.append(branch)
+            branch.pulled = self.pulled
+        return branch
+
     def pull(self) -> None:
-        """Ends the program. The worker hears of it when all of the program's processes are gone."""
+        """Ends the programs. The worker hears of it when all of their processes are gone."""
         with self._lock:
             self.pulled = True
-            if self._line is not None:
-                _shut(self._line, socket.SHUT_WR)  # the supervisor sees the end of file; its report still comes
+            for line in self._lines:
+                _shut(line, socket.SHUT_WR)  # the supervisor sees the end of file; its report still comes
+            branches = list(self._branches)
+        for branch in branches:
+            branch.pull()
 
     def check(self) -> None:
         """Raises JudgeError once it was pulled."""
         if self.pulled:
             raise JudgeError("cancelled while it was judged: nothing is known of the solution.")
 
-    def hold(self, line: socket.socket | None) -> None:
+    def hold(self, line: socket.socket) -> None:
         """From now on `pull` ends what runs at the other end of this line."""
         with self._lock:
-            self._line = line
-            if self.pulled and line is not None:
+            self._lines.add(line)
+            if self.pulled:
                 _shut(line, socket.SHUT_WR)
+
+    def let_go(self, line: socket.socket) -> None:
+        """What ran there has ended."""
+        with self._lock:
+            self._lines.discard(line)
 
 
 class Warden:
@@ -141,9 +160,15 @@ class Warden:
 
     def run(
         self, argv: Sequence[str], *, cwd: Path, streams: Mapping[str, Path], env: Mapping[str, str], limits: Limits,
-        leash: Leash,
+        leash: Leash, box: Mapping[str, Any] | None = None, address_limited: bool = True, watched: Path | None = None,
     ) -> Ending:  # fmt: skip
-        """Runs a program to its end. `streams` names the files that are its `stdin`, `stdout` and `stderr`.
+        """Runs a program to its end.
+
+        Args:
+            streams: the files that are its `stdin`, `stdout` and `stderr`.
+            box: what `Isolation.box` made; None runs it in plain sight of the machine.
+            address_limited: False for virtual machines, which reserve more than they use.
+            watched: the folder that must not grow beyond its limit; `cwd` if it isn't given.
 
         Raises:
             JudgeError: it could not be started, was cancelled, or the machinery failed.
@@ -151,11 +176,12 @@ class Warden:
         leash.check()
         memory = int(limits.memory_limit_mb * _MB)
         request = {
-            "argv": list(argv), "cwd": str(cwd), "env": dict(env), "cpu_s": limits.time_limit_s,
-            "wall_s": limits.wall_limit_s, "memory_bytes": memory, "file_bytes": limits.output_bytes,
-            "folder_bytes": 4 * limits.output_bytes,
+            "argv": list(argv), "cwd": str(cwd), "watched": str(watched or cwd), "env": dict(env),
+            "cpu_s": limits.time_limit_s, "wall_s": limits.wall_limit_s, "memory_bytes": memory,
+            "file_bytes": limits.output_bytes, "folder_bytes": 4 * limits.output_bytes,
+            "processes": limits.process_limit, "box": None if box is None else dict(box),
             # Only against a program that takes memory faster than it is watched: much of it is never touched.
-            "address_bytes": 2 * memory + 256 * _MB,
+            "address_bytes": 2 * memory + 256 * _MB if address_limited else 0,
         } | {name: str(path) for name, path in streams.items()}  # fmt: skip
         report = self._ask(json.dumps(request).encode() + b"\n", STARVED * limits.wall_limit_s + _ANSWER_S, leash)
         leash.check()
@@ -179,7 +205,7 @@ class Warden:
                 leash.check()
                 raise JudgeError(f"the process that runs programs is gone or stuck: {e}. {self._last_words()}") from e
             finally:
-                leash.hold(None)
+                leash.let_go(ours)
         if not answer:
             leash.check()
             raise JudgeError(f"a program's supervisor ended without a report, killed perhaps. {self._last_words()}")

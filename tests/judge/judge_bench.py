@@ -33,11 +33,13 @@ def wait_until(true: Callable[[], Any], within_s: float) -> bool:
 
 
 def processes_of(root: Path | str) -> list[int]:
-    """The living processes that were started for a sandbox: its folder stands in their arguments or environment."""
+    """The living processes that were started for a sandbox: its folder stands in their arguments, their environment, or
+    among what is mounted in their box."""
     found = []
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
-            about = Path(f"/proc/{pid}/cmdline").read_bytes() + Path(f"/proc/{pid}/environ").read_bytes()
+            about = b"".join(Path(f"/proc/{pid}/{name}").read_bytes() for name in ("cmdline", "environ", "mountinfo"))
+            about += os.readlink(f"/proc/{pid}/cwd").encode()
         except OSError:
             continue
         if str(root).encode() in about and int(pid) != os.getpid():

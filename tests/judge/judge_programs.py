@@ -82,6 +82,6 @@ PROGRAMS = {
         "PYTHON3", "import os\nif os.listdir('.') == [] and len(os.environ) < 9: " + SUM_PY, "Accepted",
     ),
     "sees no terminal": (
-        "PYTHON3", "import os\nif not os.isatty(0) and os.getsid(0) == os.getpid(): " + SUM_PY, "Accepted",
+        "PYTHON3", "import os\nif not os.isatty(0) and os.getsid(0) <= os.getpid(): " + SUM_PY, "Accepted",
     ),
 }  # fmt: skip

@@ -31,11 +31,12 @@ os.fork()
 time.sleep(600)
 """
 
+MODES = ["auto", "none"]
 KERNEL = """
 import sys, threading
 from nbrun.judge import LocalSandbox
 from nbrun.model import Task
-sandbox = LocalSandbox(time_limit_s=300)
+sandbox = LocalSandbox(time_limit_s=300, isolation=sys.argv[2])
 problem = {"id": "p", "tests": [{"input": "", "output": ""}]}
 def judge(language, source):
     sandbox(Task("p", "solution", 0, {"language": language, "solution": source}, problem))
@@ -75,21 +76,22 @@ def zombies() -> list[int]:
     return found
 
 
-def test_cancel_ends_the_whole_family_and_no_other() -> None:
-    sandbox = LocalSandbox(time_limit_s=300)
+@pytest.mark.parametrize("mode", MODES)
+def test_cancel_ends_the_whole_family_and_no_other(mode: str) -> None:
+    sandbox = LocalSandbox(time_limit_s=300, isolation=mode)
     try:
         assert sandbox(task("PYTHON3", SUM_PY))["accepted"]
         root, quiet = root_of(sandbox), len(processes_of(root_of(sandbox)))
         job, other = task("PYTHON3", FAMILY), task("PYTHON3", "import time; time.sleep(600)")
         thread, raised = judging(sandbox, job)
         bystander, _ = judging(sandbox, other)
-        # Each program has a supervisor: 5 and 1 for the family, 1 and 1 for the bystander.
-        assert wait_until(lambda: len(processes_of(root)) >= quiet + 8, 5)
+        alone = 1 + 1 + 2 * (mode == "auto")  # with its supervisor, and twice bubblewrap
+        assert wait_until(lambda: len(processes_of(root)) >= quiet + alone + alone + 4, 10)
         sandbox.cancel(job)
         thread.join(2)
         assert not thread.is_alive()
         assert isinstance(raised[0], JudgeError)
-        assert wait_until(lambda: len(processes_of(root)) <= quiet + 2, 2)
+        assert wait_until(lambda: len(processes_of(root)) <= quiet + alone, 2)
         assert bystander.is_alive()
         sandbox.cancel(other)
         bystander.join(2)
@@ -140,8 +142,9 @@ def test_close_ends_what_runs_and_a_later_call_begins_anew() -> None:
     sandbox.close()
 
 
-def test_a_killed_warden_is_replaced() -> None:
-    sandbox = LocalSandbox(time_limit_s=300)
+@pytest.mark.parametrize("mode", MODES)
+def test_a_killed_warden_is_replaced(mode: str) -> None:
+    sandbox = LocalSandbox(time_limit_s=300, isolation=mode)
     try:
         thread, raised = judging(sandbox, task("PYTHON3", FAMILY))
         assert wait_until(lambda: sandbox._warden and len(processes_of(root_of(sandbox))) >= 7, 5)
@@ -159,7 +162,7 @@ def test_a_killed_warden_is_replaced() -> None:
 
 
 def test_a_program_that_kills_its_supervisor_is_not_judged() -> None:
-    sandbox = LocalSandbox(time_limit_s=300)
+    sandbox = LocalSandbox(time_limit_s=300, isolation="none")  # in a box it would not find it
     try:
         with pytest.raises(JudgeError, match="without a report"):
             sandbox(task("PYTHON3", "import os, time\nos.kill(os.getppid(), 9)\ntime.sleep(600)"))
@@ -169,8 +172,9 @@ def test_a_program_that_kills_its_supervisor_is_not_judged() -> None:
         sandbox.close()
 
 
-def test_a_killed_kernel_takes_everything_along() -> None:
-    kernel = subprocess.Popen([sys.executable, "-c", KERNEL, FAMILY], stdout=subprocess.PIPE, text=True)
+@pytest.mark.parametrize("mode", MODES)
+def test_a_killed_kernel_takes_everything_along(mode: str) -> None:
+    kernel = subprocess.Popen([sys.executable, "-c", KERNEL, FAMILY, mode], stdout=subprocess.PIPE, text=True)
     assert kernel.stdout is not None
     with kernel.stdout:
         root = Path(kernel.stdout.readline().strip())
@@ -184,7 +188,7 @@ def test_a_killed_kernel_takes_everything_along() -> None:
 
 def test_an_exiting_interpreter_takes_everything_along() -> None:
     code = KERNEL.replace("threading.Event().wait()", "sys.exit()")
-    done = subprocess.run([sys.executable, "-c", code, FAMILY], capture_output=True, text=True, timeout=20)
+    done = subprocess.run([sys.executable, "-c", code, FAMILY, "auto"], capture_output=True, text=True, timeout=20)
     root = Path(done.stdout.strip())
     assert done.returncode == 0
     assert wait_until(lambda: not processes_of(root) and not root.exists(), 3)

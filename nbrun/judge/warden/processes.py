@@ -11,6 +11,7 @@ import resource
 import signal
 import sys
 import time
+from collections.abc import Callable
 
 _PR_SET_CHILD_SUBREAPER = 36
 _libc = ctypes.CDLL(None)
@@ -35,24 +36,22 @@ def kill(pid: int, number: int = signal.SIGKILL) -> None:
         pass
 
 
-def kill_descendants(within_s: float, watched: int = 0) -> int | None:
-    """Kills and reaps until no child is left -> the status of the child `watched`, if it was reaped here."""
-    status = None
+def kill_descendants(within_s: float, watched: int = 0, reaped: Callable[..., None] | None = None) -> None:
+    """Kills and reaps until no child is left; `reaped` is told of each (process id, status, resources)."""
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
         for pid in descendants(os.getpid()):
             kill(pid)
-        if watched and status is None and sys.platform != "linux":
+        if watched and sys.platform != "linux":
             kill(watched)
         try:
-            pid, ended = os.waitpid(-1, os.WNOHANG)
+            pid, status, usage = os.wait4(-1, os.WNOHANG)
         except ChildProcessError:
             break
-        if pid == watched:
-            status = ended
         if not pid:
             time.sleep(0.0005)
-    return status
+        elif reaped is not None:
+            reaped(pid, status, usage)
 
 
 def descendants(pid: int) -> list[int]:
@@ -76,18 +75,15 @@ def children(pid: int) -> list[int]:
     return found
 
 
-def usage(pids: list[int]) -> tuple[float, int]:
-    """CPU seconds and resident bytes of living processes, together."""
-    ticks = pages = 0
-    for pid in pids:
-        try:
-            with open(f"/proc/{pid}/stat", "rb") as file:
-                fields = file.read().rpartition(b")")[2].split()
-        except OSError:
-            continue
-        ticks += sum(map(int, fields[11:15]))  # utime stime cutime cstime
-        pages += int(fields[21])
-    return ticks * _TICK_S, pages * _PAGE
+def usage(pid: int) -> tuple[float, float, int]:
+    """What a living process used: CPU seconds, CPU seconds of the children it waited for, resident bytes."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return 0.0, 0.0, 0
+    user, system, waited_user, waited_system = map(int, fields[11:15])
+    return (user + system) * _TICK_S, (waited_user + waited_system) * _TICK_S, int(fields[21]) * _PAGE
 
 
 def run_delay_s(pid: int) -> float:

@@ -1,7 +1,6 @@
 """One program under its limits, from fork to the last of its descendants.
 
-All that a supervisor's process does; it has one thread. Isolation (what a program can see) is not done here: `_spawn`
-is the place for it.
+All that a supervisor's process does; it has one thread. What a program can see is `box`'s business.
 """
 
 from __future__ import annotations
@@ -16,10 +15,13 @@ import time
 from typing import Any
 
 from . import processes
+from .box import Box
 
 _FOLDER_EVERY_S = 0.25
 #: A wall limit is stretched by what the program waited for a CPU, but never beyond so many times itself.
 STARVED = 10
+#: The outer bubblewrap takes a few ms itself; if it was more, it waited for the program.
+_BOX_S = 0.1
 #: Python ignores some of these, and what is ignored stays so over exec.
 _DEFAULT = [signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT]
 
@@ -47,26 +49,64 @@ class Supervision:
         self.cause: str | None = None  # which limit ended it
         self.status: int | None = None  # as waitpid gave it
         self.cpu_s = 0.0
+        self.reaped_cpu_s = 0.0
         self.memory_bytes = 0
+        self.box: Box | None = None
+        self._seen_cpu_s: dict[int, float] = {}  # what each process was last seen to have used
         self.started = time.monotonic()
         self._folder_at = self.started + _FOLDER_EVERY_S
 
     def run(self) -> dict[str, Any]:
-        self.pid, failure = _spawn(self.request)
+        failure = self._spawn()
         ended = time.monotonic()
         if failure is None:
             self._watch()
             ended = time.monotonic()
             self._kill_all()
         usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+        code = None if self.status is None else os.waitstatus_to_exitcode(self.status)
+        if self.box is not None and failure is None:
+            code = self.box.exit_code()
+            if code is None and self.cause is None:
+                failure = "bubblewrap did not start it: " + _head(self.request["stderr"])
         return {
-            "return_code": None if self.status is None else os.waitstatus_to_exitcode(self.status),
+            "return_code": code,
             "cause": self.cause,
             "failure": failure,
-            "cpu_s": max(self.cpu_s, usage.ru_utime + usage.ru_stime),
+            "cpu_s": max(self.cpu_s, self.reaped_cpu_s),
             "wall_s": ended - self.started,
             "memory_bytes": max(self.memory_bytes, processes.maxrss_bytes(usage)),
         }
+
+    def _spawn(self) -> str | None:
+        """Starts the program -> what kept it from starting.
+
+        Limits, folder and mask are this process's own first: a program inherits them without any Python running between
+        fork and exec, and posix_spawn copies no memory.
+        """
+        request = self.request
+        try:
+            _become_small(request)
+            new = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+            for name in ("stdout", "stderr"):
+                os.close(os.open(request[name], new, 0o600))
+            files = [
+                (os.POSIX_SPAWN_OPEN, 0, request["stdin"], os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_OPEN, 1, request["stdout"], os.O_WRONLY, 0),
+                (os.POSIX_SPAWN_OPEN, 2, request["stderr"], os.O_WRONLY, 0),
+            ]
+            if request["box"] is not None:
+                request["box"]["signals"] = _DEFAULT
+                self.box = Box(request, files)
+                self.pid = self.box.pid
+            else:
+                self.pid = os.posix_spawn(
+                    request["argv"][0], request["argv"], request["env"], file_actions=files, setsid=True,
+                    setsigmask=[], setsigdef=_DEFAULT,
+                )  # fmt: skip
+        except (OSError, ValueError) as e:
+            return f"{type(e).__name__}: {e}"
+        return None
 
     def _watch(self) -> None:
         poller = select.poll()
@@ -86,65 +126,67 @@ class Supervision:
         """Whether the program itself has ended; orphans of its that ended are taken away with it."""
         try:
             while True:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-                if pid == self.pid:
-                    self.status = status
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
                 if not pid:
                     break
+                self._count(pid, status, usage)
         except ChildProcessError:
             return True
         return self.status is not None
 
+    def _count(self, pid: int, status: int, usage: resource.struct_rusage) -> None:
+        """A child was reaped: what it used, with all that it waited for. Bubblewrap's own work is left out."""
+        used_s = usage.ru_utime + usage.ru_stime
+        if pid == self.pid:
+            self.status = status
+            if self.box is not None and used_s < _BOX_S:
+                return
+        self.reaped_cpu_s += used_s
+
     def _exceeded(self) -> str | None:
         """The limit that the living program and its descendants have passed by now."""
-        cpu_s, memory = processes.usage(processes.descendants(os.getpid()))
-        own = resource.getrusage(resource.RUSAGE_CHILDREN)
-        self.cpu_s = max(self.cpu_s, cpu_s + own.ru_utime + own.ru_stime)
+        living = processes.descendants(os.getpid())
+        memory = self._look(living)
         self.memory_bytes = max(self.memory_bytes, memory)
         request, now = self.request, time.monotonic()
         if self.cpu_s > request["cpu_s"]:
             return "cpu"
         if self.memory_bytes > request["memory_bytes"]:
             return "memory"
+        if len(living) > request["processes"]:
+            return "processes"
         wall_s, limit_s = now - self.started, request["wall_s"]
-        if wall_s > limit_s and (wall_s - processes.run_delay_s(self.pid) > limit_s or wall_s > STARVED * limit_s):
-            return "wall"
+        if wall_s > limit_s:
+            delay_s = max(map(processes.run_delay_s, living), default=0.0)
+            if wall_s - delay_s > limit_s or wall_s > STARVED * limit_s:
+                return "wall"
         if now > self._folder_at:
             self._folder_at = now + _FOLDER_EVERY_S
-            if processes.folder_bytes(request["cwd"]) > request["folder_bytes"]:
+            if processes.folder_bytes(request["watched"]) > request["folder_bytes"]:
                 return "files"
         return None
+
+    def _look(self, living: list[int]) -> int:
+        """Adds up what the living processes use: their memory, in bytes; their CPU time goes into `cpu_s`.
+
+        A process that nobody waited for is in no parent's account, so each counts as much as it was ever seen to use.
+        """
+        waited_s, memory = 0.0, 0
+        for pid in living:
+            own_s, children_s, held = processes.usage(pid)
+            memory += held
+            if self.box is None or pid != self.pid:
+                self._seen_cpu_s[pid] = max(own_s, self._seen_cpu_s.get(pid, 0.0))
+                waited_s += own_s + children_s
+        self.cpu_s = max(self.cpu_s, waited_s + self.reaped_cpu_s, sum(self._seen_cpu_s.values()))
+        return memory
 
     def _kill_all(self) -> None:
         try:
             os.killpg(self.pid, signal.SIGKILL)
         except OSError:
             pass
-        status = processes.kill_descendants(5.0, self.pid)
-        self.status = status if self.status is None else self.status
-
-
-def _spawn(request: dict[str, Any]) -> tuple[int, str | None]:
-    """Starts the program -> its process id, and what kept it from starting.
-
-    Limits, folder and mask are this process's own first: a program inherits them without any Python running between
-    fork and exec, and posix_spawn copies no memory.
-    """
-    try:
-        _become_small(request)
-        new = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-        files = [
-            (os.POSIX_SPAWN_OPEN, 0, request["stdin"], os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_OPEN, 1, request["stdout"], new, 0o600),
-            (os.POSIX_SPAWN_OPEN, 2, request["stderr"], new, 0o600),
-        ]
-        argv = request["argv"]
-        pid = os.posix_spawn(
-            argv[0], argv, request["env"], file_actions=files, setsid=True, setsigmask=[], setsigdef=_DEFAULT
-        )
-        return pid, None
-    except (OSError, ValueError) as e:
-        return 0, f"{type(e).__name__}: {e}"
+        processes.kill_descendants(5.0, self.pid, self._count)
 
 
 def _become_small(request: dict[str, Any]) -> None:
@@ -158,6 +200,11 @@ def _become_small(request: dict[str, Any]) -> None:
     _limit(resource.RLIMIT_STACK, resource.RLIM_INFINITY)
     if request["address_bytes"]:
         _limit(resource.RLIMIT_AS, request["address_bytes"])
+
+
+def _head(path: str) -> str:
+    with open(path, "rb") as file:
+        return file.read(500).decode("utf-8", "replace").strip()
 
 
 def _limit(which: int, soft: int, hard: int | None = None) -> None:

@@ -1,0 +1,147 @@
+"""What a program can see of the machine: bubblewrap's arguments, and whether bubblewrap works here.
+
+Called by worker threads. Whether it works is found out by running it, once for each place where programs run.
+
+In the box: the system's programs and libraries, read-only; the interpreter's own folder, read-only, where it lies
+elsewhere; the program at /program, read-only; an empty folder /work, an empty /tmp. No home, no network, no other
+process, no file of the problem: the input is stdin, the expected output is not there.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+#: Where programs find themselves in the box.
+PROGRAM, WORK = "/program", "/work"
+MODES = ("auto", "required", "none")
+_SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store")
+_ONLY_TO_DROP = ("--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID")
+#: Of /etc only what programs need to start.
+_ETC = ("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/alternatives", "/etc/localtime", "/etc/java*")
+INSTALL = "apt install bubblewrap (Debian, Ubuntu), dnf install bubblewrap (Fedora)"
+
+
+@dataclass(frozen=True)
+class Isolation:
+    """How programs are kept apart here. `name` is `bwrap` or `none`; `reason` says why it is none.
+
+    Attributes:
+        bwrap: the full path of bubblewrap.
+        setpriv: the full path of what gives up root's rights, where the kernel is root; else empty.
+    """
+
+    name: str
+    reason: str = ""
+    bwrap: str = ""
+    setpriv: str = ""
+
+    @property
+    def is_on(self) -> bool:
+        """Whether programs run in a box."""
+        return self.name != "none"
+
+    def box(self, room: Room) -> dict[str, Any]:
+        """What the warden is told so that it builds the box."""
+        as_root = bool(self.setpriv)
+        arguments = ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
+        arguments += ["--die-with-parent", "--new-session", "--hostname", "box"]
+        arguments += list(_ONLY_TO_DROP) if as_root else ["--unshare-user"]
+        arguments += [*_system(), "--proc", "/proc", "--dev", "/dev"]
+        if room.tmp is not None:
+            arguments += ["--bind", str(room.tmp), "/tmp", "--bind", str(room.shm), "/dev/shm"]
+        else:
+            arguments += ["--dir", "/tmp"]
+        arguments += ["--remount-ro", "/dev"]
+        for path in room.readable:
+            for above in reversed(Path(path).parents[:-1]):
+                arguments += ["--dir", str(above)]  # else it is made readable for root alone
+            arguments += ["--ro-bind", path, path]
+        arguments += ["--bind", str(room.work), WORK]
+        if room.program is not None:
+            arguments += ["--ro-bind", str(room.program), PROGRAM]
+        arguments += ["--remount-ro", "/", "--chdir", WORK]
+        owned = [str(folder) for folder in (room.work, room.tmp, room.shm) if folder is not None]
+        return {
+            "bwrap": self.bwrap, "setpriv": self.setpriv, "as_root": as_root, "arguments": arguments, "owned": owned,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Room:
+    """The folders of one program: what it may write (`work`, `tmp`, `shm`), what it may read."""
+
+    work: Path
+    tmp: Path | None = None
+    shm: Path | None = None
+    program: Path | None = None
+    readable: Sequence[str] = ()
+
+
+def candidate() -> Isolation:
+    """What might work here; not tried yet."""
+    if sys.platform != "linux":
+        return Isolation("none", "bubblewrap exists for Linux only")
+    bwrap = shutil.which("bwrap")
+    if bwrap is None:
+        return Isolation("none", f"bubblewrap isn't installed: {INSTALL}")
+    if os.geteuid() != 0:
+        return Isolation("bwrap", bwrap=bwrap)
+    setpriv = shutil.which("setpriv")
+    if setpriv is None:
+        return Isolation("none", "the kernel is root, and `setpriv` (of util-linux) isn't installed to give that up")
+    return Isolation("bwrap", bwrap=bwrap, setpriv=setpriv)
+
+
+def readable(*tools: str) -> list[str]:
+    """The folders that hold these programs and what belongs to them, as far as they are no part of the system.
+
+    A tool's folder is the one above its `bin`; never a home folder as a whole, where it would be the tool alone.
+
+    Example:
+        >>> readable("/usr/bin/python3")
+        []
+    """
+    found: list[str] = []
+    for tool in filter(None, tools):
+        for path in _hops(tool):
+            folder = os.path.dirname(os.path.dirname(path))
+            if not path.startswith(tuple(f"{s}/" for s in _SYSTEM)):
+                found.append(path if _is_private(folder) else folder)
+    return sorted({path for path in found if os.path.exists(path)})  # what lies inside comes behind what holds it
+
+
+def _hops(tool: str) -> list[str]:
+    """The path of a program, and of all that it is a link to."""
+    hops = [os.path.abspath(tool)]
+    while os.path.islink(hops[-1]) and len(hops) < 16:
+        target = os.path.join(os.path.dirname(hops[-1]), os.readlink(hops[-1]))
+        hops.append(os.path.normpath(target))
+    return [*hops, os.path.realpath(tool)]
+
+
+def _is_private(folder: str) -> bool:
+    """Whether a folder is, or holds, a home or the place where programs run."""
+    around = {os.path.expanduser("~"), "/root", "/home", "/tmp", "/var/tmp", "/", os.getcwd()}
+    return any(place == folder or place.startswith(folder.rstrip("/") + "/") for place in around)
+
+
+@lru_cache(1)
+def _system() -> tuple[str, ...]:
+    arguments: list[str] = []
+    for path in _SYSTEM:
+        if os.path.islink(path):
+            arguments += ["--symlink", os.readlink(path), path]
+        elif os.path.isdir(path):
+            arguments += ["--ro-bind", path, path]
+    for pattern in _ETC:
+        for path in glob.glob(pattern):
+            arguments += ["--ro-bind", path, path]
+    return tuple(arguments)

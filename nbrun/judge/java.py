@@ -1,0 +1,52 @@
+"""Which class of a Java source is its main class: the public one, or the one with `main`.
+
+Called by worker threads; pure functions.
+"""
+
+from __future__ import annotations
+
+import re
+
+_SKIPPED = re.compile(rb'/\*.*?\*/|//[^\n]*|"""(?:\\.|.)*?"""|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'', re.DOTALL)
+_PACKAGE = re.compile(rb"^\s*package\s+([\w.]+)\s*;", re.MULTILINE)
+_TYPE = re.compile(rb"(?P<before>(?:[\w@]+\s+)*)(?:class|enum|record|interface)\s+(?P<name>\w+)")
+_MAIN = re.compile(rb"\bstatic\s+(?:\w+\s+)*void\s+main\s*\(")
+
+
+def main_class(source: bytes) -> str:
+    """The full name of the class to be run; `Main` where nothing is found (the compiler will say what is wrong).
+
+    Example:
+        >>> main_class(b"class A {} class B { public static void main(String[] a) {} }")
+        'B'
+        >>> main_class(b"package x.y; // class C\\npublic class Solve { }")
+        'x.y.Solve'
+    """
+    code = _SKIPPED.sub(lambda m: b"0" if m[0][:1] in b"\"'" else b" ", source)
+    package = _PACKAGE.search(code)
+    prefix = package[1].decode("utf-8", "replace") + "." if package else ""
+    return prefix + _chosen(_types(code))
+
+
+def _types(code: bytes) -> list[tuple[str, bool, bool]]:
+    """The types at the top of a file: name, whether it is public, whether `main` stands in it."""
+    found: list[tuple[str, bool, bool]] = []
+    depth, at = 0, 0
+    for brace in re.finditer(rb"[{}]", code):
+        piece = code[at : brace.start()]
+        if depth == 0 and brace[0] == b"{" and (match := _TYPE.search(piece)):
+            name = match["name"].decode("utf-8", "replace")
+            found.append((name, b"public" in match["before"].split(), False))
+        elif depth == 1 and found and _MAIN.search(piece):
+            found[-1] = (*found[-1][:2], True)
+        depth += 1 if brace[0] == b"{" else -1
+        at = brace.end()
+    return found
+
+
+def _chosen(types: list[tuple[str, bool, bool]]) -> str:
+    for wanted in ((True, True), (True, False), (False, True)):
+        for name, is_public, has_main in types:
+            if (is_public or not wanted[0]) and (has_main or not wanted[1]):
+                return name
+    return types[0][0] if types else "Main"

@@ -1,0 +1,92 @@
+"""A solution's files: from an item, or from a package, to a folder that a compiler or an interpreter reads.
+
+Called by worker threads; values.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nbrun.errors import NotSupportedError
+from nbrun.judge.languages import Language
+
+_NAME = re.compile(r"[\w.+-]+(?:/[\w.+-]+)*", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is compiled and run.
+
+    Attributes:
+        files: name -> content; names may have folders in them.
+        entry: the file that is run, or that holds `main`.
+        main: what `{main}` stands for in the language's commands.
+    """
+
+    files: Mapping[str, bytes]
+    entry: str
+    main: str = ""
+
+    def write(self, folder: Path) -> None:
+        """Writes the files, readable for all: the program may run as another user."""
+        for name, content in self.files.items():
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+            path.chmod(0o644)
+        for inside in (folder, *(f for f in folder.rglob("*") if f.is_dir())):
+            inside.chmod(0o755)
+
+    def names(self, language: Language) -> list[str]:
+        """The files that a compiler is given, in order; headers and data are left to it."""
+        rest = sorted(n for n in self.files if n != self.entry and n.endswith(language.extensions or ("\0",)))
+        return [self.entry, *rest]
+
+    def as_bytes(self) -> bytes:
+        """All of it, for a digest."""
+        if len(self.files) == 1:
+            return self.files[self.entry]
+        return json.dumps([[name, content.hex()] for name, content in sorted(self.files.items())]).encode()
+
+
+def read_item(item: Any) -> tuple[Any, str, Mapping[str, str], str]:
+    """An item -> its language, its source, its further files, and the name of its main file (often empty).
+
+    Raises:
+        NotSupportedError: it is no mapping with `language` and `solution`, or says that it can't be judged.
+    """
+    if isinstance(item, Mapping) and isinstance(item.get("not_supported"), str):
+        raise NotSupportedError(f"not supported: {item['not_supported']}.")
+    if not isinstance(item, Mapping) or "language" not in item or not isinstance(item.get("solution"), str):
+        raise NotSupportedError(
+            "a solution is a mapping such as {'language': 'PYTHON3', 'solution': 'print(1)'}, "
+            f"not {type(item).__name__} {str(item)[:80]!r}."
+        )
+    files = item.get("files") or {}
+    if not isinstance(files, Mapping) or not all(isinstance(text, str) for text in files.values()):
+        raise NotSupportedError("a solution's `files` is a mapping: name -> text.")
+    entry = str(item.get("file") or "")
+    for name in filter(None, (entry, *map(str, files))):
+        if not _NAME.fullmatch(name) or ".." in name.split("/"):
+            raise NotSupportedError(f"a solution's file is named {name[:80]!r}: give letters, digits, . _ + - and /.")
+    return item["language"], item["solution"], files, entry
+
+
+def source_of(item: Any, language: Language) -> Source:
+    """An item as files, named as its language wants them.
+
+    Raises:
+        NotSupportedError: see `read_item`.
+    """
+    _, text, files, entry = read_item(item)
+    code = text.encode("utf-8", "surrogatepass")
+    main = language.main(code) if language.main is not None else ""
+    if not entry or language.main is not None:
+        entry = language.source.replace("{main}", main.rpartition(".")[2])
+    others = {str(name): content.encode("utf-8", "surrogatepass") for name, content in files.items()}
+    return Source({**others, entry: code}, entry, main)
