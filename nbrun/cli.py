@@ -5,20 +5,43 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import sys
 from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from nbrun.errors import NbrunError
+from nbrun.errors import InputError, NbrunError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from nbrun.frames import Status
+
+#: Columns of the table that are shown only where something in them is not 0.
+_TROUBLES = ("n_judge_errors", "n_errors", "n_missing")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs one command. Returns its exit code: 0, 1 for damage that check found, 2 for an error, 130 after Ctrl-C."""
+    """Runs one command.
+
+    Returns:
+        The exit code: 0; 1 for damage that check found; 2 for an error that was told; 130 after Ctrl-C; 141 where
+        nobody reads the output to its end (`nbrun rates DIR | head -1`).
+    """
     args = _parser().parse_args(argv)
     try:
-        return int(args.run(args))
+        code = int(args.run(args))
+        sys.stdout.flush()
     except NbrunError as e:
         print(f"nbrun: {e}", file=sys.stderr)
-        return 2
+        code = 2
+    except KeyboardInterrupt:
+        code = 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the interpreter flushes stdout once more at its end
+        code = 141
+    return code
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -56,33 +79,37 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _demo(args: argparse.Namespace) -> int:
+    from nbrun import console
     from nbrun.judge import LocalSandbox, demo_problems
-    from nbrun.progress import count_text
     from nbrun.session import start
 
-    run = start(demo_problems(), LocalSandbox(), args.results, workers=args.workers)
+    kept = _kept(args.results)
+    run = start(demo_problems(), LocalSandbox(), args.results, workers=args.workers, view=None)
+    if kept:
+        print(f"{kept} results of earlier runs are kept; only what is missing is run.", flush=True)
+    view = console.show(run)
     try:
-        progress = run.wait()
+        run.wait()
     except KeyboardInterrupt:
         run.stop(drain=False)
         run.wait(10)
-        print(
-            f"\nStopped: {count_text(run.progress)}. "
-            "Everything that ended is saved; the same command goes on with the rest.",
-            file=sys.stderr,
-        )
         return 130
-    if progress.resumed:
-        print(f"{progress.resumed} of {progress.total} results were kept from earlier runs.")
+    finally:
+        view.close()  # it says what came of the run, and how to go on
     _print_rates(args.results, as_json=False)
     print(f"\nThe results are in {run.path}. In Python:\n    import nbrun; df = nbrun.load_results({str(run.path)!r})")
     return 0
 
 
-def _status(args: argparse.Namespace) -> int:
+def _kept(results: str) -> int:
+    """How many results a directory holds already; 0 where there is none, or something else that start() will tell."""
     from nbrun.frames import status
 
-    counts = dataclasses.asdict(status(args.results))
+    return status(results).done if Path(results).is_dir() else 0
+
+
+def _status(args: argparse.Namespace) -> int:
+    counts = dataclasses.asdict(_counts(args.results))
     if args.json:
         print(json.dumps(counts))
     else:
@@ -90,7 +117,26 @@ def _status(args: argparse.Namespace) -> int:
     return 0
 
 
+def _counts(results: str) -> Status:
+    """The directory's counts.
+
+    Raises:
+        InputError: it is no results directory.
+    """
+    from nbrun.frames import status
+    from nbrun.storage.format import FOLDER
+
+    path = Path(results)
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path} is a file. Give the folder that a run wrote into.")
+    counts = status(path)
+    if not counts.samples and not (path / FOLDER).is_dir():
+        raise InputError(f"{path} holds no results. Give the folder that a run wrote into.")
+    return counts
+
+
 def _rates(args: argparse.Namespace) -> int:
+    _counts(args.results)
     _print_rates(args.results, args.json)
     return 0
 
@@ -99,11 +145,16 @@ def _print_rates(results: str, as_json: bool) -> None:
     from nbrun.frames import rates
 
     table = rates(results)
-    if as_json:
-        print(table.to_json(orient="records"))
-        return
-    shown = table[["sample_id", "tpr", "tnr", "n_positive", "n_negative", "n_judge_errors", "n_errors", "n_missing"]]
-    print(shown.to_string(index=False, na_rep="-"))
+    print(table.to_json(orient="records") if as_json else _table_text(table))
+
+
+def _table_text(table: pd.DataFrame) -> str:
+    """The table for a terminal of 80 columns: troubles only where there are any."""
+    if table.empty:
+        return "No task has ended yet."
+    troubles = [name for name in _TROUBLES if table[name].fillna(0).any()]
+    shown = table[["sample_id", "tpr", "tnr", "n_positive", "n_negative", *troubles]]
+    return shown.to_string(index=False, na_rep="-", float_format="{:.3f}".format)
 
 
 if __name__ == "__main__":

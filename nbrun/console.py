@@ -8,6 +8,7 @@ Threads: `show` starts one daemon thread that draws; it ends with the run. `clos
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 BARS_S, LINES_S = 0.2, 60.0
 #: So many samples at work have a bar of their own.
 SAMPLE_BARS = 4
+#: The width of a terminal that doesn't tell it.
+COLUMNS = 80
 _SAMPLE_FORMAT = "  {desc} |{bar}| {n_fmt}/{total_fmt}"
 
 
@@ -139,7 +142,14 @@ class _Bars:
         bar.update(ended - bar.n)
         bar.refresh()
         if not progress.ended:
-            self._words.set_description_str(_one_line(progress.message) or _verdicts(progress), refresh=True)
+            words = _one_line(progress.message) or _fitting(_verdicts(progress), self._columns() - 3)
+            self._words.set_description_str(words, refresh=True)
+
+    def _columns(self) -> int:
+        try:
+            return os.get_terminal_size(self._file.fileno()).columns or COLUMNS
+        except (OSError, ValueError):
+            return COLUMNS
 
     def _draw_samples(self, progress: Progress) -> None:
         for sample in progress.since(self._version):
@@ -202,6 +212,13 @@ def _ends(progress: Progress) -> str:
 
 def _verdicts(progress: Progress) -> str:
     return ", ".join(f"{name} {n:,}" for name, n in sorted(progress.verdicts.items(), key=lambda item: -item[1]))
+
+
+def _fitting(words: str, columns: int) -> str:
+    """A list that ends with a whole word where the line does."""
+    if len(words) <= columns:
+        return words
+    return words[: columns - 2].rpartition(", ")[0] + ", …"
 
 
 def _line(progress: Progress) -> str:

@@ -1,0 +1,208 @@
+"""The command nbrun as it is typed: in a real terminal, stopped by Ctrl-C, killed, and given nonsense."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import nbrun
+
+ROOT = Path(__file__).parent.parent
+COMMAND = [sys.executable, "-m", "nbrun.cli"]
+ENV = os.environ | {"PYTHONPATH": str(ROOT), "TERM": "xterm", "PYTHONUTF8": "1"}
+#: Makes stdin the controlling terminal, so that its Ctrl-C is the real one, and becomes the command.
+IN_TERMINAL = (
+    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+)
+DEADLINE_S = 120
+
+
+class Terminal:
+    """A terminal of 80 columns that one command runs in. A thread collects what it shows."""
+
+    def __init__(self, *args: str, cwd: Path) -> None:
+        self._master, slave = os.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        command = [sys.executable, "-c", IN_TERMINAL, *COMMAND, *args]
+        self.began = time.monotonic()
+        self.child = subprocess.Popen(
+            command, stdin=slave, stdout=slave, stderr=slave, cwd=cwd, env=ENV, start_new_session=True
+        )
+        os.close(slave)
+        self._shown = bytearray()
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        while True:
+            try:
+                data = os.read(self._master, 65536)
+            except OSError:  # the last one closed it
+                break
+            if not data:
+                break
+            self._shown += data
+
+    @property
+    def text(self) -> str:
+        return bytes(self._shown).decode(errors="replace").replace("\r\n", "\n")
+
+    def press_ctrl_c(self) -> None:
+        os.write(self._master, b"\x03")
+
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        end = time.monotonic() + DEADLINE_S
+        while not condition():
+            assert self.child.poll() is None, self.text[-2000:]
+            assert time.monotonic() < end, self.text[-2000:]
+            time.sleep(0.02)
+
+    def end(self) -> int:
+        code = self.child.wait(DEADLINE_S)
+        self.took_s = time.monotonic() - self.began
+        self._reader.join(10)
+        os.close(self._master)
+        return code
+
+
+def command(*args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*COMMAND, *args], cwd=cwd, env=ENV, capture_output=True, text=True, timeout=60, check=False)
+
+
+def done(folder: Path) -> int:
+    return nbrun.status(folder / "nbrun-demo").done if (folder / "nbrun-demo").is_dir() else 0
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Terminal], list[int]]:
+    """The demo, stopped by Ctrl-C, gone on, killed, gone on to its end: the folder, what was seen, and what was saved
+    before each.
+    """
+    folder = tmp_path_factory.mktemp("demo")
+    seen, kept = [], []
+    for stop in (Terminal.press_ctrl_c, lambda t: t.child.send_signal(signal.SIGKILL), None):
+        before = done(folder)
+        terminal = Terminal("demo", cwd=folder)
+        seen.append(terminal)
+        kept.append(before)
+        if stop is not None:
+            terminal.wait_until(lambda before=before: done(folder) >= before + 12)
+            stop(terminal)
+        terminal.end()
+    return folder, seen, kept
+
+
+def test_bars_move_in_a_terminal(demo: tuple[Path, list[Terminal], list[int]]) -> None:
+    first = demo[1][0].text
+    assert re.search(r"\d+%\|.*\| \d+/132 ", first), "a bar for all"
+    assert re.search(r"two-numbers +\|.*\| +\d+/10", first), "a bar for a problem"
+    assert "Accepted" in first
+
+
+def test_ctrl_c_stops_and_tells_how_to_go_on(demo: tuple[Path, list[Terminal], list[int]]) -> None:
+    terminal = demo[1][0]
+    assert terminal.child.returncode == 130
+    assert "Traceback" not in terminal.text
+    last = terminal.text.rpartition("Stopped after")[2]
+    assert "of 132 tasks. Start it again to go on with what is missing." in last
+
+
+def test_the_same_command_goes_on_and_says_how_much_it_kept(demo: tuple[Path, list[Terminal], list[int]]) -> None:
+    folder, seen, kept = demo
+    assert kept[0] == 0
+    assert 12 <= kept[1] <= kept[2] - 12
+    assert seen[1].child.returncode == -signal.SIGKILL
+    for terminal, n in zip(seen[1:], kept[1:], strict=True):
+        assert f"{n} results of earlier runs are kept" in terminal.text
+    assert f"{kept[2]} were there from earlier runs." in seen[2].text
+    df = nbrun.load_results(folder / "nbrun-demo")
+    assert len(df) == 132
+    assert df["run_id"].nunique() == 3, "each run's results are still there"
+
+
+def test_at_the_end_stand_the_rates_the_place_and_the_line_that_loads(
+    demo: tuple[Path, list[Terminal], list[int]],
+) -> None:
+    folder, seen, _ = demo
+    last = seen[2]
+    assert last.child.returncode == 0
+    table = last.text[last.text.index("sample_id") :].splitlines()
+    assert len([line for line in table if re.search(r" 1\.000 +1\.000 ", line)]) == 14
+    assert all(len(line) < 80 for line in table if "nbrun-demo" not in line)
+    line = table[-1].strip()
+    code = line.replace("; ", "\n") + "\nprint(len(df))"
+    loaded = subprocess.run([sys.executable, "-c", code], env=ENV, capture_output=True, text=True, check=True)
+    assert loaded.stdout == "132\n"
+    assert str(folder / "nbrun-demo") in line
+
+
+def test_a_second_run_does_nothing_in_under_a_second(demo: tuple[Path, list[Terminal], list[int]]) -> None:
+    folder = demo[0]
+    files = {p: p.stat().st_mtime_ns for p in (folder / "nbrun-demo").glob("*.json")}
+    times = []
+    for _ in range(5):  # other tests' processes may be in the way
+        terminal = Terminal("demo", cwd=folder)
+        assert terminal.end() == 0
+        assert "132 results of earlier runs are kept" in terminal.text
+        times.append(terminal.took_s)
+        if min(times) < 1:
+            break
+    assert min(times) < 1, times
+    assert files == {p: p.stat().st_mtime_ns for p in (folder / "nbrun-demo").glob("*.json")}
+
+
+def test_status_and_rates_print_text_and_json(demo: tuple[Path, list[Terminal], list[int]]) -> None:
+    folder = demo[0]
+    assert re.search(r"^done +132$", command("status", "nbrun-demo", cwd=folder).stdout, re.M)
+    assert json.loads(command("status", "nbrun-demo", "--json", cwd=folder).stdout)["samples_complete"] == 14
+    text = command("rates", "nbrun-demo", cwd=folder).stdout
+    assert len(text.splitlines()) == 15
+    assert "n_missing" not in text, "only where something is"
+    rows = json.loads(command("rates", "nbrun-demo", "--json", cwd=folder).stdout)
+    assert {(row["tpr"], row["tnr"], row["n_missing"]) for row in rows} == {(1.0, 1.0, 0)}
+
+
+@pytest.mark.parametrize("name", ["status", "rates"])
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [("nowhere", "there is no such folder"), ("file", "is a file"), ("empty", "holds no results")],
+)
+def test_an_error_is_one_plain_line(tmp_path: Path, name: str, path: str, told: str) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "empty").mkdir()
+    ended = command(name, path, cwd=tmp_path)
+    assert ended.returncode == 2
+    assert ended.stdout == ""
+    assert told in ended.stderr
+    assert path in ended.stderr
+    assert ended.stderr.startswith("nbrun: ")
+    assert ended.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("args", [("--results", "file"), ("--workers", "0"), ("--workers", "many")])
+def test_the_demo_refuses_what_cannot_be_before_it_writes(tmp_path: Path, args: tuple[str, str]) -> None:
+    (tmp_path / "file").write_text("x")
+    ended = command("demo", *args, cwd=tmp_path)
+    assert ended.returncode == 2
+    assert args[1] in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_reader_that_goes_away_is_no_error(demo: tuple[Path, list[Terminal], list[int]]) -> None:
+    line = f'"{sys.executable}" -m nbrun.cli rates nbrun-demo | true'
+    ended = subprocess.run(["/bin/sh", "-c", line], cwd=demo[0], env=ENV, capture_output=True, text=True, check=False)
+    assert ended.stderr == ""
