@@ -17,7 +17,8 @@ from nbrun.progress import Board
 from nbrun.samples import Sample, SampleReader
 from nbrun.session.inputs import Samples, duplicate
 from nbrun.session.redo import CHANGED, Redo
-from nbrun.storage.store import Found, ResultStore
+from nbrun.storage.opening import Found
+from nbrun.storage.store import ResultStore
 
 
 class Conductor:
