@@ -170,14 +170,17 @@ def test_a_file_that_may_not_be_read(job, tmp_path, monkeypatch):
     """By its permissions; root may read all, so the refusal is played."""
     file = finished(job, tmp_path)
     shutil.rmtree(tmp_path / ".nbrun" / "cache", ignore_errors=True)
-    real = os.open
 
-    def refuse(path, *rest, **more):
-        if os.fspath(path).endswith(file.name):
-            raise PermissionError(errno.EACCES, "Permission denied", os.fspath(path))
-        return real(path, *rest, **more)
+    def refusing(real):
+        def refuse(path, *rest, **more):
+            if os.fspath(path).endswith(file.name):
+                raise PermissionError(errno.EACCES, "Permission denied", os.fspath(path))
+            return real(path, *rest, **more)
 
-    monkeypatch.setattr(samplefile.os, "open", refuse)
+        return refuse
+
+    monkeypatch.setattr(samplefile.os, "open", refusing(os.open))
+    monkeypatch.setattr(samplefile, "open", refusing(open), raising=False)
     assert len(saved(tmp_path)) == 8
     [finding] = nbrun.check(tmp_path).findings
     assert "Permission denied" in finding.what
