@@ -168,4 +168,4 @@ def test_an_unstorable_result_costs_its_own_task_only(tmp_path):
     assert (progress.done, progress.errors) == (2, 1)
     df = nbrun.load_results(tmp_path)
     assert "object" in df.error.dropna().iloc[0]
-    assert df[df.status == "done"].x.isna().all()
+    assert all(math.isnan(x) for x in df[df.status == "done"].x)
