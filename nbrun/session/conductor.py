@@ -163,6 +163,9 @@ class Conductor:
         engine, store = self._engine, self._store
         self._note_problems()
         stopped = engine.state is State.DRAINING
+        if not stopped and self.halt is None and (gone := store.unvisited):
+            are = "samples in the directory are" if gone > 1 else "sample in the directory is"
+            self.notes.append(f"{gone:,} {are} not among the samples of this run; the results are kept and are loaded.")
         if stopped and engine.flag.is_set:
             engine.wait_for_workers(ABANDON_AFTER_S)
             store.journal.refuse()

@@ -85,6 +85,11 @@ class ResultStore:
         """What could not be read, so far."""
         return self.directory.listing.problems
 
+    @property
+    def unvisited(self) -> int:
+        """Samples in the directory that were not asked for so far."""
+        return len(self.directory.listing.by_id)
+
     # ---- feeder
 
     def begin(
