@@ -11,21 +11,19 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from zlib import crc32
 
 from nbrun.errors import NbrunError
 from nbrun.storage import files
-from nbrun.storage.book import IN_SEGMENT, Book, Fresh
-from nbrun.storage.entry import ENTRY, EntryRecord
-from nbrun.storage.format import ATTEMPT, CRC_OF_ENTRY_KIND, HEADER, frame, segment_name
+from nbrun.storage.book import Book
+from nbrun.storage.entry import EntryRecord
+from nbrun.storage.format import segment_name
+from nbrun.storage.group import Attempted, Batch, Placed, lay_out
 
 MAX_UNSAVED = 1000
 MAX_UNSAVED_BYTES = 64 << 20
 SEGMENT_BYTES = 64 << 20
 #: Group commit: a lone result is saved at once; after a commit the next one waits so long, or for so many results.
 GROUP_S, GROUP_RESULTS = 0.006, 500
-#: Results of one sample that were handed over together, and their size in bytes.
-Batch = tuple[Book, list[EntryRecord], int]
 
 
 class JournalClosed(NbrunError):
@@ -47,23 +45,22 @@ class Journal:
         folder: `.nbrun/`.
         next_segment: the number of the first segment of this run; it is made with the first result (F3).
         next_seq: greater than every seq in the directory (F4).
-        run_id: what the entries' summaries are counted under.
         on_saved: called by the journal's thread with the books that were touched.
         on_fault: called by the journal's thread when the disk refused; results wait until `mend` is called.
     """
 
     def __init__(
-        self, folder: Path, next_segment: int, next_seq: int, run_id: str,
+        self, folder: Path, next_segment: int, next_seq: int,
         on_saved: Callable[[list[Book], int], None], on_fault: Callable[[OSError], None],
     ) -> None:  # fmt: skip
-        self._folder, self._run_id = folder, run_id
+        self._folder = folder
         self._on_saved, self._on_fault = on_saved, on_fault
         self._lock = threading.Lock()  # protects the queue, the counters and the segments' `live`
         self._work = threading.Condition(self._lock)  # the journal's thread waits here
         self._room = threading.Condition(self._lock)  # workers wait here at the bound
         self._settled = threading.Condition(self._lock)  # flush() waits here
         self._queue: list[Batch] = []
-        self._attempts: list[tuple[Book, int, bytes]] = []
+        self._attempts: list[Attempted] = []
         self._waiting = self._flushing = 0
         self._idle, self._gathering = True, False
         self._closing = self._refusing = self._mended = False
@@ -180,11 +177,6 @@ class Journal:
             with self._lock:
                 self.segments.pop(segment.number, None)  # it is closed when nobody holds it any more
 
-    def adopt(self, segment: Segment) -> None:
-        """An old segment, found when the directory was opened, whose entries aren't all in files yet."""
-        with self._lock:
-            self.segments[segment.number] = segment
-
     def end_segment(self) -> None:
         """The current segment takes no more records, so that it can be retired."""
         with self._lock:
@@ -255,37 +247,10 @@ class Journal:
             self._mended, self.fault = False, None
         return True
 
-    def _commit(self, batches: list[Batch], attempts: list[tuple[Book, int, bytes]]) -> None:
+    def _commit(self, batches: list[Batch], attempts: list[Attempted]) -> None:
         segment, is_new = self._segment()
-        number, at = segment.number, segment.file.size
-        where = number + IN_SEGMENT
-        lines: list[bytes] = []
-        add = lines.append
-        placed: list[tuple[Book, list[Fresh], int]] = []
-        seq = self._seq
-        for book, records, _ in batches:
-            fresh: list[Fresh] = []
-            began = at
-            if book.header_in != number:
-                header = frame(HEADER, book.header())
-                add(header)
-                at += len(header)
-                book.header_in = number
-            for position, group, index, key, occurrence, code, verdict, data in records:
-                seq += 1
-                body = ENTRY % (index, key, occurrence, seq, data)
-                whose = book.whose[group]
-                lines += (b"%08x\te\t" % crc32(whose, crc32(body, CRC_OF_ENTRY_KIND)), body, whose, b"\n")
-                length = len(body)
-                fresh.append((position, seq, code, where, at + 11, length, verdict, body))
-                at += length + len(whose) + 12
-            placed.append((book, fresh, at - began))
-        for book, position, body in attempts:
-            if book.header_in != number:
-                add(frame(HEADER, book.header()))
-                book.header_in = number
-            add(frame(ATTEMPT, body, book.whose[book.group_number(position)][1:]))
-        segment.file.append(b"".join(lines))
+        data, placed, seq = lay_out(batches, attempts, segment.number, segment.file.size, self._seq)
+        segment.file.append(data)
         with self._lock:
             self._let_in()  # now, not before: who computes would keep this thread from getting so far
         segment.file.sync()
@@ -293,7 +258,7 @@ class Journal:
             files.sync_folder(self._folder)
         self._seq = seq
         for book, position, body in attempts:
-            self._open_attempts[id(book), position] = (number, book, body)
+            self._open_attempts[id(book), position] = (segment.number, book, body)
         self._settle(segment, batches, placed)
 
     def _let_in(self) -> None:
@@ -313,7 +278,7 @@ class Journal:
             self.segments[number] = self._current = segment
         return segment, True
 
-    def _settle(self, segment: Segment, batches: list[Batch], placed: list[tuple[Book, list[Fresh], int]]) -> None:
+    def _settle(self, segment: Segment, batches: list[Batch], placed: list[Placed]) -> None:
         freed: dict[int, int] = {}
         for book, fresh, size in placed:
             with book.lock:

@@ -69,7 +69,7 @@ class ResultStore:
             self._carried = recovery.next_segment - 1 if recovery.attempts else 0
             self.directory.run_log.append({**run, "seq": recovery.next_seq - 1})
             self.journal = Journal(
-                self.directory.inner, recovery.next_segment, recovery.next_seq, self.run_id, self._saved, on_fault
+                self.directory.inner, recovery.next_segment, recovery.next_seq, self._saved, on_fault
             )
             self._opener = Opener(self.directory, self.journal, recovery, self.run_id)
             self.filer = Filer(path, self.journal, on_fault)
