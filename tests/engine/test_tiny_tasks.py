@@ -1,0 +1,75 @@
+"""Tasks of some microseconds are run by one worker; a task that takes longer brings all workers back."""
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import nbrun
+
+WORKERS, LONG = 16, 64
+
+
+def test_long_tasks_after_tiny_ones_run_on_all_workers(tmp_path: Path) -> None:
+    """The long tasks wait for one another: they end only once WORKERS of them run at the same time."""
+    together = threading.Barrier(WORKERS)
+    names: set[str] = set()
+
+    def fn(task: nbrun.Task) -> dict[str, Any]:
+        if task.sample["long"]:
+            names.add(threading.current_thread().name)
+            together.wait(60)
+        return {"n": task.index}
+
+    samples = [{"id": f"s{i}", "solutions": list(range(200)), "long": False} for i in range(20)]
+    samples += [{"id": f"l{i}", "solutions": list(range(16)), "long": True} for i in range(LONG // 16)]
+    progress = nbrun.start(samples, fn, tmp_path / "r", workers=WORKERS, view=None).wait(120)
+    assert progress.state == "done"
+    assert progress.saved == 20 * 200 + LONG
+    assert len(names) == WORKERS
+
+
+def test_a_long_task_in_the_midst_of_a_batch_keeps_no_other_waiting(tmp_path: Path) -> None:
+    """Each 500th task waits until all the others have ended, which are thieves' work then."""
+    n, every = 5_000, 500
+    ended = 0
+    lock = threading.Lock()
+    others_ended = threading.Event()
+
+    def fn(task: nbrun.Task) -> dict[str, Any]:
+        nonlocal ended
+        if task.index % every == every // 2:
+            assert others_ended.wait(60)
+        else:
+            with lock:
+                ended += 1
+                if ended == n - n // every:
+                    others_ended.set()
+        return {"n": task.index}
+
+    workers = n // every + 1
+    run = nbrun.start([{"id": "s", "solutions": list(range(n))}], fn, tmp_path / "r", workers=workers, view=None)
+    progress = run.wait(120)
+    assert (progress.state, progress.saved, progress.errors) == ("done", n, 0)
+
+
+def test_idle_workers_cost_no_time(tmp_path: Path) -> None:
+    """Workers whose tasks were tiny sleep while there is nothing to do."""
+    go = threading.Event()
+
+    def samples() -> Any:
+        yield {"id": "a", "solutions": list(range(2_000))}
+        assert go.wait(60)
+        yield {"id": "b", "solutions": list(range(10))}
+
+    run = nbrun.start(samples(), lambda task: {"n": task.index}, tmp_path / "r", workers=8, view=None)
+    deadline = time.monotonic() + 60
+    while run.progress.saved < 2_000:
+        assert time.monotonic() < deadline
+        run.wait(0.01)
+    before, began = time.process_time(), time.monotonic()
+    run.wait(1.0)
+    share = (time.process_time() - before) / (time.monotonic() - began)
+    go.set()
+    assert run.wait(60).state == "done"
+    assert share < 0.2
