@@ -1,0 +1,102 @@
+"""What a user's pip installs: the wheel holds the package with its demo set and its panel, and nothing else."""
+
+from __future__ import annotations
+
+import email
+import email.message
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+#: All that may stand at the top of the repository, beside names that begin with a dot.
+TOP = {"pyproject.toml", "nbrun", "notebooks", "tests", "README.md", "LICENSE"}
+#: Files of the package that are no Python.
+DATA = {"py.typed", "judge/demo/problems.jsonl", "panel/store.js", "panel/table.js", "panel/view.js", "panel/view.css"}
+
+
+def tracked() -> list[str]:
+    listed = subprocess.run(
+        ["git", "-c", "safe.directory=*", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return [name for name in listed.stdout.split("\0") if name]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    """The wheel that pip would build, made by the same back end."""
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=120)
+    (path,) = folder.glob("*.whl")
+    return zipfile.ZipFile(path)
+
+
+@pytest.fixture(scope="module")
+def metadata(wheel: zipfile.ZipFile) -> email.message.Message:
+    (name,) = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
+    return email.message_from_bytes(wheel.read(name))
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(wheel: zipfile.ZipFile) -> None:
+    names = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    assert all(name.startswith("nbrun/") for name in names)
+    assert {n.removeprefix("nbrun/") for n in names if not n.endswith(".py")} == DATA
+    modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "nbrun").rglob("*.py")}
+    assert {n for n in names if n.endswith(".py")} == modules
+    about = {name.partition(".dist-info/")[2] for name in wheel.namelist() if ".dist-info/" in name}
+    assert about == {"METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE"}
+
+
+def test_the_data_in_the_wheel_is_the_repository_s(wheel: zipfile.ZipFile) -> None:
+    for name in DATA:
+        assert wheel.read(f"nbrun/{name}") == (ROOT / "nbrun" / name).read_bytes()
+    (about,) = {name.partition("/")[0] for name in wheel.namelist() if ".dist-info/" in name}
+    assert wheel.read(f"{about}/licenses/LICENSE") == (ROOT / "LICENSE").read_bytes()
+    entry = wheel.read(f"{about}/entry_points.txt").decode()
+    assert entry.split() == ["[console_scripts]", "nbrun", "=", "nbrun.cli:main"]
+
+
+def test_the_metadata_names_what_each_extra_needs(metadata: email.message.Message) -> None:
+    requires = [text.replace('"', "'") for text in metadata.get_all("Requires-Dist", [])]
+    base = {text.partition(">")[0] for text in requires if "extra ==" not in text}
+    assert base == {"anywidget", "ipywidgets", "orjson", "pandas", "tqdm"}
+    extras = {
+        extra: {r.partition(">")[0] for r in requires if f"extra == '{extra}'" in r}
+        for extra in metadata.get_all("Provides-Extra", [])
+    }
+    assert extras["judge"] == {"urllib3"}
+    assert extras["plots"] == {"matplotlib"}
+    assert extras["dask"] == {"distributed"}
+    assert {"judge", "plots", "dask", "all", "test"} <= set(extras)
+    assert metadata["Requires-Python"] == ">=3.11"
+    assert metadata["License-Expression"] == "MIT"
+    assert metadata.get_payload() == (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_all_includes_every_extra_but_that_of_the_tests() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    (line,) = extras["all"]
+    assert set(line.removeprefix("nbrun[").removesuffix("]").split(",")) == set(extras) - {"all", "test"}
+
+
+def test_an_installed_wheel_runs_without_the_repository(wheel: zipfile.ZipFile, tmp_path: Path) -> None:
+    wheel.extractall(tmp_path)
+    code = (
+        "import nbrun, nbrun.panel, nbrun.judge as judge; print(nbrun.__file__); problems = judge.demo_problems();"
+        "print(len(problems)); assert len(problems) >= 12"
+    )
+    ran = subprocess.run([sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r}); {code}"],
+                         cwd=tmp_path, capture_output=True, text=True, check=False)  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.startswith(str(tmp_path / "nbrun"))
+
+
+def test_the_top_of_the_repository_holds_what_it_should() -> None:
+    tops = {name.partition("/")[0] for name in tracked()}
+    assert {name for name in tops if not name.startswith(".")} <= TOP
+    assert sum((ROOT / name).stat().st_size for name in tracked() if name.startswith("notebooks/")) < 300_000

@@ -1,0 +1,72 @@
+"""The commands in the users' runbooks answer truly, during a run and after it, at most 30 s behind."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import nbrun
+
+SAMPLES, TASKS, HELD = 6, 5, 2
+UNFINISHED = """find results -name "*.json" | xargs grep -l '"is_complete": false' | wc -l"""
+PROGRESS = 'grep -H "progress" results/*.json'
+BEHIND_S = 30
+
+
+def shell(line: str, folder: Path) -> str:
+    return subprocess.run(["/bin/sh", "-c", line], cwd=folder, capture_output=True, text=True, check=False).stdout
+
+
+def unfinished(folder: Path) -> int:
+    return int(shell(UNFINISHED, folder))
+
+
+def told(folder: Path) -> dict[str, tuple[int, int, bool]]:
+    """What the second command says of each file: completed, total, is_complete."""
+    out = {}
+    for line in shell(PROGRESS, folder).splitlines():
+        path, _, rest = line.partition(":")
+        progress = json.loads("{" + re.sub(r",$", "", rest.strip()) + "}")["progress"]
+        assert (progress["completed_incorrect_solutions"], progress["total_incorrect_solutions"]) == (0, 0)
+        out[path] = (progress["completed_solutions"], progress["total_solutions"], progress["is_complete"])
+    return out
+
+
+def test_both_commands_are_at_most_30_s_behind_and_true_at_the_end(tmp_path: Path) -> None:
+    """Of each sample but the first, two tasks wait until they may end; one of them then fails in a sample."""
+    may_end = threading.Event()
+
+    def fn(task: nbrun.Task) -> dict[str, int]:
+        if task.sample_id != "s0" and task.index >= TASKS - HELD:
+            assert may_end.wait(200)
+            if task.sample_id == "s1" and task.index == TASKS - 1:
+                raise ValueError("this one fails")
+        return {"n": task.index}
+
+    samples = [{"id": f"s{i}", "solutions": list(range(TASKS))} for i in range(SAMPLES)]
+    run = nbrun.start(samples, fn, tmp_path / "results", workers=SAMPLES * HELD, retry=None, view=None)
+    try:
+        end = time.monotonic() + 60
+        while run.progress.done < SAMPLES * TASKS - (SAMPLES - 1) * HELD:
+            assert time.monotonic() < end, run
+            time.sleep(0.02)
+        held = {f"results/s{i}.json": (TASKS - HELD, TASKS, False) for i in range(1, SAMPLES)}
+        truth = {"results/s0.json": (TASKS, TASKS, True), **held}
+        end = time.monotonic() + BEHIND_S
+        while told(tmp_path) != truth or unfinished(tmp_path) != SAMPLES - 1:
+            assert time.monotonic() < end, (told(tmp_path), unfinished(tmp_path))
+            time.sleep(0.1)
+    finally:
+        may_end.set()
+    run.wait(60)
+    assert unfinished(tmp_path) == 1, "a sample with an error is not complete"
+    truth = {f"results/s{i}.json": (TASKS, TASKS, True) for i in range(SAMPLES)}
+    assert told(tmp_path) == truth | {"results/s1.json": (TASKS - 1, TASKS, False)}
+    with nbrun.start(samples, lambda task: {"n": task.index}, tmp_path / "results", view=None) as again:
+        assert again.wait().done == SAMPLES * TASKS
+    assert unfinished(tmp_path) == 0
+    assert told(tmp_path) == truth
