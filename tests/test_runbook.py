@@ -41,6 +41,7 @@ def test_both_commands_are_at_most_30_s_behind_and_true_at_the_end(tmp_path: Pat
     may_end = threading.Event()
 
     def fn(task: nbrun.Task) -> dict[str, int]:
+        time.sleep(0.005)  # the work
         if task.sample_id != "s0" and task.index >= TASKS - HELD:
             assert may_end.wait(200)
             if task.sample_id == "s1" and task.index == TASKS - 1:
