@@ -23,10 +23,12 @@ import nbrun
 ROOT = Path(__file__).parent.parent
 COMMAND = [sys.executable, "-m", "nbrun.cli"]
 ENV = os.environ | {"PYTHONPATH": str(ROOT), "TERM": "xterm", "PYTHONUTF8": "1"}
-#: Makes stdin the controlling terminal, so that its Ctrl-C is the real one, and becomes the command.
-IN_TERMINAL = (
-    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
-)
+#: Makes stdin the controlling terminal, so that its Ctrl-C is the real one, and becomes the command. A shell's
+#: background job, which the tests may be part of, ignores Ctrl-C and hands that down.
+IN_TERMINAL = """import fcntl, os, signal, sys, termios
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.argv[1], sys.argv[1:])"""
 DEADLINE_S = 120
 
 
