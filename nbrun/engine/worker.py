@@ -191,6 +191,9 @@ def _traceback(e: BaseException) -> str:
     """The traceback from the user's function on; of a JudgeError the message says it all."""
     if isinstance(e, JudgeError) and e.__cause__ is None:
         return ""
+    text: str | None = getattr(e, "far_traceback", None)  # of an executor's worker, where the error arose
+    if text is not None:
+        return text
     tb = e.__traceback__
     if tb is not None and tb.tb_next is not None:
         tb = tb.tb_next  # the frame of this file

@@ -17,6 +17,7 @@ from importlib.metadata import version
 from typing import Any
 
 from nbrun.engine import Engine
+from nbrun.engine.executors import Remote
 from nbrun.errors import InputError, ResultsExistError
 from nbrun.model import RetryPolicy, Task
 from nbrun.progress import Board
@@ -50,7 +51,7 @@ def start(
     keep_items: bool = True,
     if_exists: str = "resume",
     replace: bool = False,
-    executor: None = None,
+    executor: Any = None,
     view: str | None = "auto",
 ) -> Run:
     """Runs `fn` on every task of the samples, in the background; saves each result the moment it ends.
@@ -71,7 +72,9 @@ def start(
         keep_items: store items in the entries.
         if_exists: "resume", or "error" to refuse a directory that holds results.
         replace: stop a live run on this directory that has other settings, and go on with these.
-        executor: None: threads of this kernel.
+        executor: None: threads of this kernel. A concurrent.futures.Executor, such as a process pool that spawns, loky,
+            or dask.distributed's Client.get_executor(), or a function that makes one: fn runs there, saving stays here;
+            `workers` is how many calls are out at once. Needs cloudpickle, here and on the workers.
         view: "auto", "panel", "console" or None.
 
     Returns:
@@ -88,8 +91,6 @@ def start(
         >>> run.wait().done
         2
     """
-    if executor is not None:
-        raise InputError("executor: this version runs tasks in threads of the kernel only; leave it out.")
     if view not in VIEWS:
         raise InputError(f"view={view!r}: give one of {', '.join(map(repr, VIEWS))}.")
     if if_exists not in ("resume", "error"):
@@ -122,11 +123,18 @@ def start(
             "Choose another directory, or leave it out to go on.",
             path=str(path),
         )
+    policy = RetryPolicy(attempts=1) if retry is None else retry
+    if executor is not None:
+        fn = Remote(fn, executor, policy)
     run_record = _run_record(settings, arguments, wanted)
     board = Board()
     conductor = Conductor(opened, reader, board, fn, run_record["settings_id"], asked)
-    store = ResultStore(path, run_record, keep_items=keep_items, on_fault=conductor.fault)
-    policy = RetryPolicy(attempts=1) if retry is None else retry
+    try:
+        store = ResultStore(path, run_record, keep_items=keep_items, on_fault=conductor.fault)
+    except BaseException:
+        if isinstance(fn, Remote):
+            fn.close()
+        raise
     engine = Engine(fn, store, board, workers=wanted, retry=policy, name=socket.gethostname())
     run = Run(path, engine, board, store, conductor, fn, arguments)
     live.add(path, run)
