@@ -1,4 +1,4 @@
-"""Compiles each source once: a folder of built programs, by a digest of source, compiler and flags.
+"""Compiles each source once: a folder of built programs, by a digest of source, compiler, flags and limit.
 
 Called by many worker threads at once. Nothing here outlives a crash but what a `cache_dir` of the user's holds: entries
 come into it whole, by a rename.
@@ -63,13 +63,13 @@ class CompileCache:
 
     @contextmanager
     def program(
-        self, language: Language, source: Source, build: Callable[[Path], Compiled]
+        self, language: Language, source: Source, limits: Limits, build: Callable[[Path], Compiled]
     ) -> Iterator[tuple[Path, Compiled]]:
         """The folder with the built program and what the compiler said; it stays until the block is left.
 
         `build` compiles inside the folder it is given, which holds the source; it is not called where it was before.
         """
-        key = _key(language, source)
+        key = _key(language, source, limits)
         with self._lock:
             entry = self._entries.setdefault(key, _Entry())
             entry.users += 1
@@ -177,10 +177,18 @@ def _says_nothing(ending: Ending, stderr: str) -> bool:
     return ending.return_code != 0 and any(sign in stderr for sign in signs)
 
 
-def _key(language: Language, source: Source) -> str:
+def _key(language: Language, source: Source, limits: Limits) -> str:
     tool = language.compiler
     stat = os.stat(tool)  # a compiler that was updated is another compiler
-    about = [list(language.compile), source.entry, source.main, tool, stat.st_size, stat.st_mtime_ns]
+    about = [
+        list(language.compile),
+        source.entry,
+        source.main,
+        tool,
+        stat.st_size,
+        stat.st_mtime_ns,
+        limits.time_limit_s,
+    ]
     return blake2b(json.dumps(about).encode() + b"\0" + source.as_bytes(), digest_size=16).hexdigest()
 
 

@@ -3,8 +3,12 @@
 Called by worker threads. Whether it works is found out by running it, once for each place where programs run.
 
 In the box: the system's programs and libraries, read-only; the interpreter's own folder, read-only, where it lies
-elsewhere; the program at /program, read-only; an empty folder /work, an empty /tmp. No home, no network, no other
-process, no file of the problem: the input is stdin, the expected output is not there.
+elsewhere (what is installed there can be imported, but nbrun's own folder, which holds answers, is empty); the program
+at /program, read-only; an empty folder /work, an empty /tmp. No home, no network, no other process, no file of the
+problem: the input is stdin, the expected output is not there.
+
+Where the kernel is root, programs run as nobody in particular. A folder that only its owner may enter (a home, what
+`mktemp -d` made) is then shown by what is in it.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ from __future__ import annotations
 import glob
 import os
 import shutil
+import stat
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +31,10 @@ _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix
 _ONLY_TO_DROP = ("--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID")
 #: Of /etc only what programs need to start.
 _ETC = ("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/alternatives", "/etc/localtime", "/etc/java*")
+_ENTER = stat.S_IROTH | stat.S_IXOTH
+_DEPTH = 2  # of folders within one another that only their owner may enter
+#: This package: it holds the demo set with its answers.
+_OWN = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 INSTALL = "apt install bubblewrap (Debian, Ubuntu), dnf install bubblewrap (Fedora)"
 
 
@@ -61,9 +70,7 @@ class Isolation:
             arguments += ["--dir", "/tmp"]
         arguments += ["--remount-ro", "/dev"]
         for path in room.readable:
-            for above in reversed(Path(path).parents[:-1]):
-                arguments += ["--dir", str(above)]  # else it is made readable for root alone
-            arguments += ["--ro-bind", path, path]
+            arguments += shown(path)
         arguments += ["--bind", str(room.work), WORK]
         if room.program is not None:
             arguments += ["--ro-bind", str(room.program), PROGRAM]
@@ -119,12 +126,50 @@ def readable(*tools: str) -> list[str]:
 
 
 def _hops(tool: str) -> list[str]:
-    """The path of a program, and of all that it is a link to."""
+    """The path of a program, of all that it is a link to, and of the interpreter that its virtual environment needs."""
     hops = [os.path.abspath(tool)]
     while os.path.islink(hops[-1]) and len(hops) < 16:
         target = os.path.join(os.path.dirname(hops[-1]), os.readlink(hops[-1]))
         hops.append(os.path.normpath(target))
-    return [*hops, os.path.realpath(tool)]
+    hops.append(os.path.realpath(tool))
+    bases = [os.path.join(home, "python3") for hop in hops if (home := _home_of_venv(hop))]
+    return hops + [path for base in bases for path in (base, os.path.realpath(base))]
+
+
+def _home_of_venv(python: str) -> str | None:
+    """Where the interpreter is that this one was copied from, if it is one of a virtual environment."""
+    try:
+        with open(os.path.join(os.path.dirname(os.path.dirname(python)), "pyvenv.cfg"), encoding="utf-8") as file:
+            pairs = (line.partition("=") for line in file)
+            return next((value.strip() for key, _, value in pairs if key.strip() == "home"), None)
+    except (OSError, ValueError):
+        return None
+
+
+@lru_cache(64)
+def shown(path: str) -> tuple[str, ...]:
+    """The arguments that show a folder (or a file) at its own place, read-only."""
+    arguments: list[str] = []
+    for above in reversed(Path(path).parents[:-1]):
+        arguments += ["--dir", str(above)]  # else it is made readable for root alone
+    arguments += _bound(path, _DEPTH if os.geteuid() == 0 else 0)
+    if _OWN.startswith(f"{path}/"):
+        arguments += ["--tmpfs", _OWN]
+    return tuple(arguments)
+
+
+def _bound(path: str, depth: int) -> list[str]:
+    mode = os.stat(path).st_mode
+    if not stat.S_ISDIR(mode) or mode & _ENTER == _ENTER or not depth:
+        return ["--ro-bind", path, path]
+    arguments = ["--dir", path]
+    for name in sorted(os.listdir(path)):
+        inside = os.path.join(path, name)
+        if os.path.islink(inside):
+            arguments += ["--symlink", os.readlink(inside), inside]
+        else:
+            arguments += _bound(inside, depth - 1)
+    return arguments
 
 
 def _is_private(folder: str) -> bool:

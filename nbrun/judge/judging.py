@@ -211,8 +211,8 @@ class Judging:
         box, folder, work = None, str(program.folder), str(room.work)
         language = program.language
         if bench.isolation.is_on:
-            tools = (language.tool,) if language.tools else ()
-            box = bench.isolation.box(replace(room, readable=[*readable(*tools), *language.readable]))
+            seen = [*readable(language.tool, language.compiler), *language.readable]
+            box = bench.isolation.box(replace(room, readable=seen))
             folder, work = PROGRAM, WORK
         limits = self.terms.limits
         memory_mb = max(1, int(limits.memory_limit_mb))

@@ -35,6 +35,8 @@ class Language:
         main: a source -> what is run of it (Java: the main class).
         is_vm: a virtual machine: `run` bounds its heap by `{memory_mb}`, and what it takes beside that isn't counted.
         readable: further folders that its programs need to see, such as an interpreter's library.
+        trial: the source of a program that writes nothing and ends well. Where it does not, the machine is at fault,
+            and no solution in this language is called wrong.
 
     Example:
         >>> Language("main.rb", run=("{tool}", "{folder}/{entry}"), tools=("ruby",)).compile
@@ -53,6 +55,7 @@ class Language:
     main: Callable[[bytes], str] | None = None
     is_vm: bool = False
     readable: tuple[str, ...] = ()
+    trial: str | None = None
 
     def command(self, template: Sequence[str], sources: Sequence[str] = (), **places: Any) -> list[str]:
         """A command with its places filled in.
@@ -108,6 +111,7 @@ PYTHON3 = Language(
     install="Install Python 3.",
     env=_ONE_THREAD,
     extensions=(".py",),
+    trial="",
 )
 C = Language(
     source="main.c",
@@ -116,6 +120,7 @@ C = Language(
     compilers=("gcc", "clang", "cc"),
     install="C solutions need a compiler: `apt install gcc` (Debian, Ubuntu), `dnf install gcc` (Fedora).",
     extensions=(".c",),
+    trial="int main(void) { return 0; }\n",
 )
 CPP17 = Language(
     source="main.cpp",
@@ -127,6 +132,7 @@ CPP17 = Language(
         "`conda install cxx-compiler`, or `xcode-select --install` (macOS)."
     ),
     extensions=(".cpp", ".cc", ".cxx", ".c++", ".C"),
+    trial="#include <iostream>\nint main() { std::cout.flush(); }\n",
 )
 _QUIET_JVM = ("-XX:+UseSerialGC", "-XX:-UsePerfData", "-XX:ActiveProcessorCount=1")
 JAVA = Language(
@@ -144,6 +150,7 @@ JAVA = Language(
     extensions=(".java",),
     main=main_class,
     is_vm=True,
+    trial="public class Main { public static void main(String[] a) { } }\n",
 )  # fmt: skip
 #: Names are CodeContests'. Its PYTHON is Python 2, and has no row here.
 DEFAULT_LANGUAGES: Mapping[str, Language] = {"PYTHON3": PYTHON3, "CPP": CPP17, "C": C, "JAVA": JAVA}

@@ -12,10 +12,12 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from nbrun.errors import InputError, JudgeError, NotSupportedError
+from nbrun.judge import trials
 from nbrun.judge.checkers import DEFAULT, Checker, as_checker
 from nbrun.judge.compiling import COMPILE_LIMITS, CompileCache, Shop, compile_with
 from nbrun.judge.gate import Gate
@@ -26,6 +28,7 @@ from nbrun.judge.probing import probe
 from nbrun.judge.problems import TEST_SETS, checker_of, normalise
 from nbrun.judge.running import Leash, Limits, Warden
 from nbrun.judge.sources import Source, read_item, source_of
+from nbrun.judge.trials import Trials
 from nbrun.model import Task
 
 #: For problems that tell no limit (null and 0 occur in real rows).
@@ -33,6 +36,7 @@ TIME_LIMIT_S = 2.0
 MEMORY_LIMIT_MB = 1024.0
 _CACHE_MB = 512.0
 _PROBLEMS_KEPT = 8
+_KEPT_OF_TRIALS = 1024
 
 
 class LocalSandbox:
@@ -125,11 +129,12 @@ class LocalSandbox:
         self._warden: Warden | None = None
         self._cache: CompileCache | None = None
         self._isolation = Isolation("none")
+        self._trials = Trials()
         self._leashes: dict[int, Leash] = {}  # by the id of the task that runs
         self._problems: OrderedDict[int, tuple[Mapping[str, Any], dict[str, Any]]] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:
-        held = ("_lock", "_starting", "_gate", "_warden", "_cache", "_isolation", "_leashes", "_problems")
+        held = ("_lock", "_starting", "_gate", "_warden", "_cache", "_isolation", "_trials", "_leashes", "_problems")
         return {name: value for name, value in self.__dict__.items() if name not in held}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -160,16 +165,29 @@ class LocalSandbox:
         problem = self._problem(task.sample)
         if problem.get("not_supported"):
             raise NotSupportedError(f"problem {task.sample_id!r} is not supported: {problem['not_supported']}.")
-        name, *_ = read_item(task.item)
-        _, language = lookup(name, self._languages)
+        asked, *_ = read_item(task.item)
+        name, language = lookup(asked, self._languages)
         source = source_of(task.item, language)
         if not problem["tests"]:
             sets = ", ".join(self._tests)
             raise NotSupportedError(f"problem {task.sample_id!r} has no tests ({sets}): nothing can be said.")
         checker = self._checker or checker_of(problem)
         terms = Terms(self._limits(problem, language), checker, self._all_tests, self._keep_output)
-        with self._bench(task) as (bench, cache), self._program(language, source, bench, cache) as program:
-            return Judging(program, problem["tests"], terms, bench).result()
+        with self._bench(task) as (bench, cache):
+            with self._program(language, source, bench, cache) as program:
+                result = Judging(program, problem["tests"], terms, bench).result()
+            self._trials.believe(name, language, task.item, result, partial(self._tried, bench, cache))
+        return result
+
+    def _tried(self, bench: Bench, cache: CompileCache, language: Language, item: Any) -> dict[str, Any]:
+        """The result of a program that shows whether programs start here at all."""
+        terms = Terms(trials.LIMITS, DEFAULT, True, _KEPT_OF_TRIALS)
+        source = source_of(item, language)
+        with (
+            tempfile.TemporaryDirectory(prefix="trial-", dir=bench.folder) as folder,
+            self._program(language, source, replace(bench, folder=Path(folder)), cache, trials.COMPILE_S) as program,
+        ):
+            return Judging(program, trials.TESTS, terms, replace(bench, folder=Path(folder))).result()
 
     def cancel(self, task: Task) -> None:
         """Ends what runs for a task: its call raises JudgeError once all of its processes are gone."""
@@ -225,7 +243,7 @@ class LocalSandbox:
                 old.close()
             warden = Warden()
             try:
-                isolation = probe(warden, self._mode)
+                isolation = probe(warden, self._mode, self._languages)
             except BaseException:
                 warden.close()
                 raise
@@ -252,7 +270,14 @@ class LocalSandbox:
                 self._leashes.pop(id(task), None)
 
     @contextmanager
-    def _program(self, language: Language, source: Source, bench: Bench, cache: CompileCache) -> Iterator[Program]:
+    def _program(
+        self,
+        language: Language,
+        source: Source,
+        bench: Bench,
+        cache: CompileCache,
+        compile_limit_s: float | None = None,
+    ) -> Iterator[Program]:
         """The folder that holds the program, and what the compiler said of it."""
         if not language.compile:
             folder = bench.folder / "program"
@@ -260,11 +285,9 @@ class LocalSandbox:
             source.write(folder)
             yield Program(language, source, folder, None)
             return
-        time_s = self._numbers["compile_limit_s"] or COMPILE_LIMITS.time_limit_s
+        time_s = compile_limit_s or self._numbers["compile_limit_s"] or COMPILE_LIMITS.time_limit_s
         limits = replace(COMPILE_LIMITS, time_limit_s=time_s, wall_limit_s=2 * time_s + 1)
         shop = Shop(bench.warden, bench.isolation, limits)
-        with cache.program(language, source, lambda at: compile_with(shop, language, source, at, bench.leash)) as (
-            folder,
-            compiled,
-        ):
+        build = partial(compile_with, shop, language, source, leash=bench.leash)
+        with cache.program(language, source, limits, build) as (folder, compiled):
             yield Program(language, source, folder, compiled)

@@ -1,4 +1,4 @@
-"""Does isolation work here? Finds out by running a program in a box.
+"""Does isolation work here? Finds out by running programs in a box: a shell, and the interpreters themselves.
 
 Called by the thread that first needs a sandbox.
 """
@@ -6,10 +6,14 @@ Called by the thread that first needs a sandbox.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
+from typing import Any
 
 from nbrun.errors import InputError, JudgeError
-from nbrun.judge.isolation import Isolation, Room, candidate
+from nbrun.judge.isolation import PROGRAM, Isolation, Room, candidate, readable
+from nbrun.judge.languages import Language
 from nbrun.judge.running import Leash, Limits, Warden
+from nbrun.judge.sources import source_of
 
 _LIMITS = Limits(time_limit_s=5.0, wall_limit_s=20.0, memory_limit_mb=512.0, output_limit_mb=1.0)
 _SAYS = "boxed"
@@ -17,8 +21,11 @@ _SAYS = "boxed"
 _SCRIPT = f': > file && test ! -e "$1" && test -n "$(ls file)" && echo {_SAYS}'
 
 
-def probe(warden: Warden, mode: str) -> Isolation:
+def probe(warden: Warden, mode: str, languages: Mapping[str, Language]) -> Isolation:
     """How programs of this warden are kept apart, by what `isolation=` asks for.
+
+    Args:
+        languages: those that are interpreted must run in the box, if they run at all.
 
     Raises:
         InputError: isolation is required, and does not work here.
@@ -30,7 +37,7 @@ def probe(warden: Warden, mode: str) -> Isolation:
         return Isolation("none", "isolation='none' was asked for")
     isolation = candidate()
     if isolation.is_on:
-        isolation = _tried(warden, isolation)
+        isolation = _tried(warden, isolation, languages)
     if not isolation.is_on:
         if mode == "required":
             raise InputError(
@@ -45,22 +52,51 @@ def probe(warden: Warden, mode: str) -> Isolation:
     return isolation
 
 
-def _tried(warden: Warden, isolation: Isolation) -> Isolation:
+def _tried(warden: Warden, isolation: Isolation, languages: Mapping[str, Language]) -> Isolation:
+    heard = _heard(warden, isolation, ["/bin/sh", "-c", _SCRIPT, "sh", str(warden.root)])
+    if heard != _SAYS:
+        return Isolation("none", f"bubblewrap is installed, but does not work here ({heard})")
+    for name, language in languages.items():
+        if language.compile or language.trial is None:
+            continue
+        try:
+            tool = language.tool
+        except JudgeError:
+            continue  # one that isn't installed is no fault of the box
+        heard = _heard_of_trial(warden, isolation, name, language, language.trial)
+        if heard:
+            return Isolation(
+                "none",
+                f"{name}'s interpreter {tool} does not run in bubblewrap's box ({heard}). Where you are root, others "
+                f"must be able to read it: chmod -R go+rX {' '.join(readable(tool)) or tool}",
+            )
+    return isolation
+
+
+def _heard_of_trial(warden: Warden, isolation: Isolation, name: str, language: Language, trial: str) -> str:
+    """What was wrong with the trial of a language; empty if nothing was."""
+    source = source_of({"language": name, "solution": trial}, language)
+    folder = warden.root / "probe" / "program"
+    source.write(folder)
+    argv = language.command(
+        language.run, folder=PROGRAM, entry=source.entry, main=source.main, memory_mb=512, stack_mb=64
+    )
+    return _heard(warden, isolation, argv, program=folder, readable=[*readable(language.tool), *language.readable])
+
+
+def _heard(warden: Warden, isolation: Isolation, argv: list[str], **room: Any) -> str:
+    """What a program in a box wrote to stdout; if it did not end well, what it wrote to stderr, and how it ended."""
     at = warden.root / "probe"
-    room = Room(work=at / "work", tmp=at / "tmp", shm=at / "shm")
+    place = Room(work=at / "work", tmp=at / "tmp", shm=at / "shm", **room)
     for folder in (at, at / "work", at / "tmp", at / "shm"):
         folder.mkdir(exist_ok=True)
     (at / "stdin").touch()
-    argv = ["/bin/sh", "-c", _SCRIPT, "sh", str(warden.root)]
     try:
         ending = warden.run(
-            argv, cwd=room.work, streams={name: at / name for name in ("stdin", "stdout", "stderr")},
-            env={"PATH": "/usr/bin:/bin"}, limits=_LIMITS, leash=Leash(), box=isolation.box(room),
+            argv, cwd=place.work, streams={name: at / name for name in ("stdin", "stdout", "stderr")},
+            env={"PATH": "/usr/bin:/bin"}, limits=_LIMITS, leash=Leash(), box=isolation.box(place),
         )  # fmt: skip
-    except JudgeError as e:
-        return Isolation("none", f"bubblewrap is installed, but does not work here ({e})")
-    said = (at / "stdout").read_text(errors="replace").strip()
-    if said != _SAYS or ending.return_code != 0:
-        heard = (at / "stderr").read_text(errors="replace").strip()[-300:]
-        return Isolation("none", f"bubblewrap is installed, but does not work here ({said} {heard} {ending})")
-    return isolation
+        said, complained = (at / "stdout").read_text(errors="replace"), (at / "stderr").read_text(errors="replace")
+    except (JudgeError, OSError) as e:
+        return f"{type(e).__name__}: {e}"
+    return said.strip() if ending.return_code == 0 else f"{said} {complained.strip()[-300:]} {ending}".strip()

@@ -16,7 +16,7 @@ from judge_programs import PROGRAMS
 from nbrun import verdicts
 from nbrun.errors import InputError, JudgeError
 from nbrun.judge import CPP17, PYTHON3, Language, LocalSandbox
-from nbrun.judge.compiling import CompileCache, Compiled
+from nbrun.judge.compiling import COMPILE_LIMITS, CompileCache, Compiled
 from nbrun.judge.sources import Source
 
 
@@ -199,19 +199,19 @@ def test_the_cache_lets_the_oldest_go_and_never_one_in_use(tmp_path: Path) -> No
         return len(list(tmp_path.iterdir()))
 
     cache = CompileCache(tmp_path, limit_mb=1)
-    with cache.program(CPP17, source(b"a"), build) as (a, _):
-        with cache.program(CPP17, source(b"b"), build) as (b, _):
+    with cache.program(CPP17, source(b"a"), COMPILE_LIMITS, build) as (a, _):
+        with cache.program(CPP17, source(b"b"), COMPILE_LIMITS, build) as (b, _):
             pass
         assert (a / "program").exists()
         assert not b.exists()
         assert folders() == 1
-    with cache.program(CPP17, source(b"c"), build) as (c, _):
+    with cache.program(CPP17, source(b"c"), COMPILE_LIMITS, build) as (c, _):
         assert folders() == 2
     assert c.exists()
     assert not a.exists()
     assert folders() == 1
     again = CompileCache(tmp_path, limit_mb=1)
-    with again.program(CPP17, source(b"c"), lambda at: pytest.fail("built twice")) as (_, compiled):
+    with again.program(CPP17, source(b"c"), COMPILE_LIMITS, lambda at: pytest.fail("built twice")) as (_, compiled):
         assert compiled == Compiled(0, 0.0, "")
 
 
