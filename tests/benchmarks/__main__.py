@@ -1,45 +1,74 @@
 """Measures what the project promises: `python -m tests.benchmarks [NAME ...]`.
 
-Each module of this folder has `main() -> dict` that returns its figures; they are printed and kept in
-figures/NAME.json,
-with the machine they were taken on. Speeds are ratios to something measured in the same run: machines differ.
+Without names it runs all of registry.py, against the real peers. Each record goes into figures/NAME.json with versions
+and the machine's shape; the end says what moved since the last commit and which goals are missed, and writes the
+README's table anew (`--table` does only that). `--list` tells the names.
 """
 
+from __future__ import annotations
+
+import argparse
 import importlib
 import json
-import os
-import platform
+import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
-HERE = Path(__file__).parent
-NAMES = sorted(p.stem for p in HERE.glob("*.py") if not p.stem.startswith("_"))
+from tests.benchmarks import record, table
+from tests.benchmarks.registry import Benchmark, find
 
 
-def main(names: list[str]) -> None:
-    """Runs the named benchmarks, or all."""
-    unknown = sorted({*names} - {*NAMES})
-    if unknown:
-        sys.exit(f"No benchmark is called {', '.join(unknown)}. There are: {', '.join(NAMES)}.")
-    for name in names or NAMES:
+def main() -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    parser.add_argument("--list", action="store_true", help="tell the names")
+    parser.add_argument("--table", action="store_true", help="only write the README's table from the records")
+    parser.add_argument("--into", type=Path, help=argparse.SUPPRESS)  # this process measures, and writes its figures
+    options = parser.parse_args()
+    try:
+        chosen = find(options.names)
+    except KeyError as e:
+        parser.error(f"no benchmark is called {e}; --list tells the names.")
+    if options.into is not None:
+        options.into.write_text(json.dumps(_call(chosen[0])))
+        return 0
+    if options.list:
+        print(*(b.name for b in chosen), sep="\n")
+        return 0
+    failed = [] if options.table else [b.name for b in chosen if not _run(b)]
+    table.write(record.kept())
+    if failed:
+        print(f"could not be measured: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _call(benchmark: Benchmark) -> dict[str, Any]:
+    module, _, function = benchmark.where.partition(":")
+    return dict(getattr(importlib.import_module(f"tests.benchmarks.{module}"), function)())
+
+
+def _run(benchmark: Benchmark) -> bool:
+    """Measures in a process of its own and keeps the record. False where that failed."""
+    with tempfile.TemporaryDirectory() as folder:
+        into = Path(folder) / "figures.json"
         began = time.perf_counter()
-        figures = importlib.import_module(f"tests.benchmarks.{name}").main()
-        record = {
-            "figures": figures,
-            "took_s": round(time.perf_counter() - began, 1),
-            "load": round(os.getloadavg()[0], 1),
-            "cpus": os.cpu_count(),
-            "python": platform.python_version(),
-            "system": f"{platform.system()} {platform.machine()}",
-            "day": time.strftime("%Y-%m-%d"),
-        }
-        text = json.dumps(record, indent=2, ensure_ascii=False)
-        print(f"{name} {text}")
-        folder = HERE / "figures"
-        folder.mkdir(exist_ok=True)
-        (folder / f"{name}.json").write_text(text + "\n")
+        command = [sys.executable, "-m", "tests.benchmarks", benchmark.name, "--into", str(into)]
+        done = subprocess.run(command, check=False)
+        if done.returncode != 0 or not into.exists():
+            return False
+        made = record.make(benchmark, json.loads(into.read_text()), time.perf_counter() - began)
+    record.keep(benchmark.name, made)
+    print(f"{benchmark.name} ({made['took_s']} s) {json.dumps(made['figures'], ensure_ascii=False)}")
+    for line in made["moved"]:
+        print(f"  moved: {line}")
+    for line in made["missed"]:
+        print(f"  MISSED: {line}")
+    return True
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main())

@@ -1,0 +1,60 @@
+"""The benchmarks as a product: the registry, what a record says, and a table that nobody types."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.benchmarks import record, table
+from tests.benchmarks.registry import BENCHMARKS, Benchmark, find, least, look_up, most
+
+FIGURES = {"rate": 10.0, "delay": {"p99_ms": 7}, "peak_mb": 50}
+SAMPLE = Benchmark("sample", "x:main", (least("rate", 9, "rate"), most("delay.p99_ms", 5, "delay", " ms")))
+
+
+def test_each_name_stands_for_one_function() -> None:
+    assert len({b.name for b in BENCHMARKS}) == len(BENCHMARKS)
+    for benchmark in BENCHMARKS:
+        module, _, function = benchmark.where.partition(":")
+        assert callable(getattr(importlib.import_module(f"tests.benchmarks.{module}"), function))
+    with pytest.raises(KeyError):
+        find(["no such"])
+
+
+def test_a_record_says_what_was_missed_and_what_moved() -> None:
+    assert record.missed(SAMPLE, FIGURES) == ["delay.p99_ms is 7, wanted at most 5"]
+    assert record.missed(SAMPLE, {}) == ["rate is None, wanted at least 9", "delay.p99_ms is None, wanted at most 5"]
+    before = {"figures": {"rate": 20.0, "delay": {"p99_ms": 7.2}, "old": 1}}
+    assert record.moved(before, FIGURES) == ["rate: 20 -> 10 (-50%)", "peak_mb: 50 (new)", "old: gone"]
+    assert record.moved(None, FIGURES) == ["measured for the first time"]
+
+
+def test_the_readme_shows_the_table_of_the_records(tmp_path: Path) -> None:
+    records = record.kept()
+    assert table.shown() == table.render(records).strip(), "run: python -m tests.benchmarks --table"
+    copy = tmp_path / "README.md"
+    copy.write_text(f"before\n{table.BEGIN}\nold\n{table.END}\nafter\n")
+    table.write(records, copy)
+    assert copy.read_text().startswith("before\n")
+    assert copy.read_text().endswith("\nafter\n")
+    assert table.shown(copy) == table.render(records).strip()
+
+
+def test_goals_are_marked_where_they_are_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table, "BENCHMARKS", (SAMPLE,))
+    text = table.render({"sample": {"figures": FIGURES}})
+    assert "| rate | ≥ 9 | 10 |" in text
+    assert "| delay | ≤ 5 ms | 7 ms (missed) |" in text
+    assert look_up(FIGURES, "delay.nothing") is None
+
+
+def test_the_command_lists_its_names() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.benchmarks", "--list"],
+        cwd=Path(__file__).parents[1], capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.split() == [b.name for b in BENCHMARKS]
