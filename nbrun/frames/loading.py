@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -118,10 +118,7 @@ class Loading:
         old = self._kept_runs([info.name for info in kept])
         new = [table_of(p) for p in packs]
         records = [cache.hits[i.name].record for i in kept] + [r for p in packs for r in p.files]
-        for record in (r for p in packs for r in p.files if r["problem"]):
-            self._reader.problems.append(
-                Problem(os.path.join(self._folder, record["name"]), record["problem"], record["id"])
-            )
+        self._note_problems(r for p in packs for r in p.files)
         table = join([*old, *new]) if old or new else table_of(RowBuilder().pack())
         if packs:
             size = sum(r["ident"][0] for p in packs for r in p.files if r["ident"])
@@ -162,7 +159,16 @@ class Loading:
         for info in infos:
             builder.read(self._folder, info.name, now.matches.get(info.sample_id))
             self._waiting.read(info.size)
+        self._note_problems(builder.files)
         return table_of(builder.pack()), _spans(builder.files), builder
+
+    def _note_problems(self, records: Iterable[dict[str, Any]]) -> None:
+        """What reading found; of a file that is known to be damaged nothing more is said."""
+        told = {p.path for p in self._reader.problems}
+        for record in records:
+            path = os.path.join(self._folder, record["name"])
+            if record["problem"] and path not in told:
+                self._reader.problems.append(Problem(path, record["problem"], record["id"]))
 
     # ---- the journal
 

@@ -1,71 +1,239 @@
-"""Rates of correct verdicts: TPR and TNR, with what was not judged counted beside. Any thread."""
+"""Rates of correct verdicts: TPR and TNR with their intervals, and what was not judged counted beside. Any thread."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from nbrun.errors import InputError
 from nbrun.frames.load import load_results, load_samples
+from nbrun.verdicts import REJECTED, Verdict
 
 NEEDED = ("group", "status", "verdict")
+WEIGHTS = ("solution", "sample")
+#: 95 % of a normal distribution lie within so many standard deviations.
+Z = 1.959963984540054
+#: Exceptions that a judge raises: its own faults, not errors of a task.
+JUDGE_ERRORS = ("JudgeError", "NotSupportedError", "JudgeUnavailableError")
+#: verdict -> the column that counts it
+COUNTED = {
+    Verdict.ACCEPTED: "n_accepted", Verdict.WRONG_ANSWER: "n_wrong_answer",
+    Verdict.TIME_LIMIT_EXCEEDED: "n_time_limit_exceeded", Verdict.MEMORY_LIMIT_EXCEEDED: "n_memory_limit_exceeded",
+    Verdict.OUTPUT_LIMIT_EXCEEDED: "n_output_limit_exceeded", Verdict.RUNTIME_ERROR: "n_runtime_error",
+    Verdict.COMPILE_ERROR: "n_compile_error",
+}  # fmt: skip
+RATES = ("tpr", "tnr", "balanced_accuracy", "tpr_low", "tpr_high", "tnr_low", "tnr_high")
+#: Each task of a directory is in one of the first five of these, or missing.
+COUNTS = (
+    "n_positive", "n_negative", "n_judge_errors", "n_errors", "n_undecided", "n_true_positive", "n_true_negative",
+    *COUNTED.values(),
+)  # fmt: skip
+Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 
 def rates(
-    df_or_results: pd.DataFrame | str | os.PathLike[str], *, by: str = "sample_id", positive: str = "solution"
-) -> pd.DataFrame:
-    """One row a sample (or another column's value): tpr, tnr and counts in tasks.
+    df_or_results: pd.DataFrame | Paths, *, by: str | Iterable[str] | None = "sample_id", positive: str = "solution",
+    weight: str = "solution",
+) -> pd.DataFrame:  # fmt: skip
+    """One row a sample (or a value of `by`): how many right solutions were accepted, how many wrong ones rejected.
 
-    Only judged tasks are in a rate; JudgeErrors, errors and missing tasks are counted beside. NA where nothing
-    was judged.
+    `tpr` is the share of accepted ones among the judged tasks of group `positive`; `tnr` the share of rejected ones
+    among those of groups `incorrect_…`; `balanced_accuracy` their mean. Each is NA where nothing was judged. Columns
+    `…_low` and `…_high` are 95 % intervals: Wilson's for solutions, which takes them for independent of one another;
+    mean ± 1.96 standard errors for samples (NA where all have one rate).
+
+    Beside the rates, never in them, are counted `n_judge_errors` (faults of the judge), `n_errors` (tasks that
+    raised), `n_undecided` (results without a verdict, or with one of your own that neither accepts nor rejects, or in a
+    group that is neither right nor wrong) and, of a directory, `n_missing`.
+
+    Args:
+        df_or_results: a frame that load_results made (filtered, or with columns of yours), or a results directory, or
+            several.
+        by: column or columns to group by; None for one row over all.
+        positive: the group of right solutions.
+        weight: "solution" counts each solution alike; "sample" takes the mean over samples of each sample's rate.
 
     Raises:
         TypeError: the frame lacks columns; it names them.
-        InputError: there is no such folder.
+        InputError: there is no such folder, or another `weight`.
+
+    Example:
+        >>> rates(pd.DataFrame({"sample_id": ["a", "a"], "group": ["solution", "incorrect_solution"],
+        ...     "status": ["done", "done"], "verdict": ["Accepted", "Accepted"]}))[["tpr", "tnr"]].values.tolist()
+        [[1.0, 0.0]]
     """
-    is_frame = isinstance(df_or_results, pd.DataFrame)
-    df: pd.DataFrame = df_or_results if isinstance(df_or_results, pd.DataFrame) else load_results(df_or_results)
-    missing = [c for c in (by, *NEEDED) if c not in df.columns]
-    if missing:
-        raise TypeError(f"rates: the frame lacks the columns {', '.join(missing)}; give one that load_results made.")
-    rows = [{by: name, **_rate(part, positive)} for name, part in df.groupby(by, observed=True, sort=True)]
-    names = [
-        by,
-        "tpr",
-        "tnr",
-        "n_positive",
-        "n_negative",
-        "n_true_positive",
-        "n_true_negative",
-        "n_judge_errors",
-        "n_errors",
-    ]
-    out = pd.DataFrame(rows, columns=names).astype(
-        {"tpr": "Float64", "tnr": "Float64"} | dict.fromkeys(names[3:], "Int64")
-    )
-    out["n_missing"] = pd.array([pd.NA] * len(out), dtype="Int64")
-    out["is_partial"] = pd.array([pd.NA] * len(out), dtype="boolean")
-    if not is_frame and by == "sample_id":
-        samples = load_samples(df_or_results).set_index("sample_id")  # type: ignore[arg-type]  # not a frame here
-        totals = samples[[c for c in samples if str(c).startswith("total_")]].sum(axis=1)
-        done = samples[[c for c in samples if str(c).startswith("completed_")]].sum(axis=1)
-        left = (totals - done - samples["errors"]).clip(lower=0)
-        out["n_missing"] = out[by].astype(str).map(left).astype("Int64")
-        out["is_partial"] = (out["n_missing"] > 0) | (out["n_errors"] > 0)
+    if weight not in WEIGHTS:
+        raise InputError(f'weight={weight!r}: give "solution" or "sample".')
+    names = [] if by is None else [by] if isinstance(by, str) else list(by)
+    df = df_or_results if isinstance(df_or_results, pd.DataFrame) else load_results(df_or_results)
+    lacking(df, (*names, *NEEDED, *(("sample_id",) if weight == "sample" else ())), "rates")
+    marks = _marks(df, positive)
+    counts = _count(df, marks, names)
+    left = None if isinstance(df_or_results, pd.DataFrame) else _left(df_or_results, names)
+    if isinstance(left, pd.Series):  # a sample without any saved result gets a row too
+        counts = counts.reindex(counts.index.union(left.index[left > 0]), fill_value=0).rename_axis(names)
+    out = pd.DataFrame(index=counts.index)
+    for column, values in (_by_sample(df, marks, names, counts) if weight == "sample" else _pooled(counts)).items():
+        out[column] = values
+    for column in COUNTS:
+        out[column] = counts[column].astype("Int64")
+    out["n_missing"], out["is_partial"] = _missing(counts["failed"].to_numpy(), counts.index, left)
+    if names:
+        out = out.reset_index()
+    for name in names:
+        if isinstance(df[name].dtype, pd.CategoricalDtype):
+            out[name] = out[name].astype("category")
     return out
 
 
-def _rate(part: pd.DataFrame, positive: str) -> dict[str, Any]:
-    verdict = part["verdict"].astype("object")
-    group = part["group"].astype(str)
-    judged = (part["status"] == "done") & verdict.notna() & (verdict != "JudgeError")
-    right, wrong = judged & (group == positive), judged & group.str.startswith("incorrect_")
-    accepted = verdict == "Accepted"
-    n_right, n_wrong = int(right.sum()), int(wrong.sum())
-    tp, tn = int((right & accepted).sum()), int((wrong & ~accepted).sum())
-    return {
-        "tpr": tp / n_right if n_right else pd.NA, "tnr": tn / n_wrong if n_wrong else pd.NA,
-        "n_positive": n_right, "n_negative": n_wrong, "n_true_positive": tp, "n_true_negative": tn,
-        "n_judge_errors": int((verdict == "JudgeError").sum()), "n_errors": int((part["status"] == "error").sum()),
+def lacking(df: pd.DataFrame, needed: Iterable[str], who: str) -> None:
+    """Raises a TypeError that names the columns which the frame lacks."""
+    missing = [c for c in dict.fromkeys(needed) if c not in df.columns]
+    if missing:
+        s = "s" if len(missing) > 1 else ""
+        raise TypeError(f"{who}: the frame lacks the column{s} {', '.join(missing)}; give one that load_results made.")
+
+
+def decided(df: pd.DataFrame) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Per row: was the solution accepted, was it rejected? Neither for errors and for verdicts that don't say."""
+    verdict = df["verdict"].astype("object")
+    done = (df["status"] == "done").to_numpy(bool)
+    accepted = (verdict == "Accepted").to_numpy(bool, na_value=False) & done
+    rejected = verdict.isin(REJECTED).to_numpy(bool) & done
+    if "accepted" in df.columns:
+        own = done & ~accepted & ~rejected & (verdict != "JudgeError").to_numpy(bool, na_value=True)
+        told = df["accepted"].astype("boolean")
+        accepted |= own & told.fillna(False).to_numpy(bool)
+        rejected |= own & (~told).fillna(False).to_numpy(bool)
+    return accepted, rejected
+
+
+def _marks(df: pd.DataFrame, positive: str) -> pd.DataFrame:
+    """A column of booleans for each of COUNTS."""
+    accepted, rejected = decided(df)
+    group = df["group"].astype("object").astype(str)
+    right = (group == positive).to_numpy(bool)
+    wrong = group.str.startswith("incorrect_").to_numpy(bool) & ~right
+    judged = accepted | rejected
+    verdict = df["verdict"].astype("object")
+    failed = (df["status"] == "error").to_numpy(bool)
+    by_judge = np.zeros(len(df), bool)
+    if "error" in df.columns:
+        told = df["error"].astype("object").to_numpy()[failed]
+        by_judge[failed] = [str(e).partition(":")[0] in JUDGE_ERRORS for e in told]
+    by_judge |= (verdict == "JudgeError").to_numpy(bool, na_value=False) & ~failed
+    marks = {
+        "n_positive": judged & right, "n_negative": judged & wrong, "n_judge_errors": by_judge,
+        "n_errors": failed & ~by_judge, "n_true_positive": accepted & right, "n_true_negative": rejected & wrong,
     }  # fmt: skip
+    counted = marks["n_positive"] | marks["n_negative"] | by_judge | failed
+    marks["n_undecided"] = ~counted
+    marks["failed"] = failed
+    for name, column in COUNTED.items():
+        marks[column] = (verdict == str(name)).to_numpy(bool, na_value=False) & ~failed
+    return pd.DataFrame(marks, index=df.index)
+
+
+def _count(df: pd.DataFrame, marks: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """The marks' sums by group; one row over all where there are no names."""
+    if not names:
+        return marks.sum().astype("int64").to_frame().T
+    summed = marks.astype("int64").groupby([df[n] for n in names], observed=True, sort=True, dropna=False).sum()
+    summed = summed.reset_index()
+    for name in names:
+        if isinstance(summed[name].dtype, pd.CategoricalDtype):  # so that indices of other frames compare with it
+            summed[name] = summed[name].astype("object")
+    return summed.set_index(list(names))
+
+
+def _pooled(counts: pd.DataFrame) -> dict[str, Any]:
+    tpr, tpr_low, tpr_high = wilson(counts["n_true_positive"], counts["n_positive"])
+    tnr, tnr_low, tnr_high = wilson(counts["n_true_negative"], counts["n_negative"])
+    values = (tpr, tnr, (tpr + tnr) / 2, tpr_low, tpr_high, tnr_low, tnr_high)
+    return {name: _floats(v) for name, v in zip(RATES, values, strict=True)}
+
+
+def wilson(hits: Any, n: Any) -> tuple[Any, Any, Any]:
+    """A share and the ends of its 95 % interval (E. B. Wilson 1927); NaN where n is 0.
+
+    Example:
+        >>> [round(float(x), 3) for x in wilson(8, 10)]
+        [0.8, 0.49, 0.943]
+    """
+    hits, n = np.asarray(hits, float), np.asarray(n, float)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        p = hits / n
+        middle = (p + Z * Z / (2 * n)) / (1 + Z * Z / n)
+        half = Z / (1 + Z * Z / n) * np.sqrt(p * (1 - p) / n + Z * Z / (4 * n * n))
+    return p, np.clip(middle - half, 0.0, 1.0), np.clip(middle + half, 0.0, 1.0)
+
+
+def _by_sample(
+    df: pd.DataFrame, marks: pd.DataFrame, names: Sequence[str], counts: pd.DataFrame
+) -> dict[str, Any]:  # fmt: skip
+    """The mean of samples' rates, of those samples that have one."""
+    inner = list(dict.fromkeys([*names, "sample_id"]))
+    of_sample = _count(df, marks, inner)
+    out: dict[str, Any] = {}
+    for rate, hits, n in (("tpr", "n_true_positive", "n_positive"), ("tnr", "n_true_negative", "n_negative")):
+        share = (of_sample[hits] / of_sample[n].where(of_sample[n] > 0)).astype(float)
+        if names:
+            of = share.groupby(level=list(range(len(names))), observed=True, sort=True, dropna=False)
+            mean, deviation, count = (s.reindex(counts.index) for s in (of.mean(), of.std(), of.count()))
+        else:
+            mean, deviation, count = (pd.Series([x]) for x in (share.mean(), share.std(), share.count()))
+        half: Any = Z * deviation.where(deviation > 0) / np.sqrt(count)
+        out[rate], out[f"{rate}_low"], out[f"{rate}_high"] = mean, (mean - half).clip(0, 1), (mean + half).clip(0, 1)
+    out["balanced_accuracy"] = (out["tpr"] + out["tnr"]) / 2
+    return {name: _floats(out[name]) for name in RATES}
+
+
+def _floats(values: Any) -> Any:
+    numbers = np.asarray(values, float)
+    return pd.arrays.FloatingArray(np.nan_to_num(numbers), np.isnan(numbers))
+
+
+# ---- what is still to come
+
+
+def _left(results: Paths, names: Sequence[str]) -> pd.Series[Any] | int:
+    """How many tasks aren't done, by `names`; in all, where those don't tell them apart."""
+    paths: Sequence[Any] = [results] if isinstance(results, (str, os.PathLike)) else results
+    rows = [pd.DataFrame({"sample_id": [], "group": [], "left": []})]
+    for samples in map(load_samples, paths):
+        for column in samples.columns:
+            if str(column).startswith("total_"):
+                name = str(column).removeprefix("total_")
+                left = (samples[column] - samples["completed_" + name]).clip(lower=0).fillna(0).astype("int64")
+                rows.append(
+                    pd.DataFrame({"sample_id": samples["sample_id"], "group": name.removesuffix("s"), "left": left})
+                )
+    table = pd.concat(rows)
+    if not names or not {*names} <= {"sample_id", "group"}:
+        return int(table["left"].sum())
+    return table.groupby(list(names))["left"].sum().astype("int64")
+
+
+def _missing(failed: Any, index: pd.Index[Any], left: pd.Series[Any] | int | None) -> tuple[Any, Any]:
+    """Columns n_missing and is_partial. An error is not missing, but the next run tries it again."""
+    unknown = np.ones(len(index), bool)
+    if left is None:
+        return _whole(failed, unknown), pd.arrays.BooleanArray(~unknown, unknown)
+    if isinstance(left, pd.Series):
+        todo = left.reindex(index, fill_value=0).to_numpy(np.int64)
+    elif len(index) == 1 and index.names == [None]:
+        todo = np.array([left], np.int64)
+    elif left == 0:
+        todo = np.zeros(len(index), np.int64)
+    else:  # nobody knows which of these rows the missing tasks will belong to
+        return _whole(failed, unknown), pd.arrays.BooleanArray(failed > 0, failed == 0)
+    missing = np.maximum(todo - failed, 0)
+    return _whole(missing, ~unknown), pd.arrays.BooleanArray((missing > 0) | (failed > 0), ~unknown)
+
+
+def _whole(values: Any, unknown: Any) -> Any:
+    return pd.arrays.IntegerArray(np.asarray(values, np.int64), unknown)
