@@ -12,18 +12,24 @@ import importlib.resources
 from collections.abc import Sequence
 from typing import Any
 
-from nbrun.judge.comparison import compare_tokens
+from nbrun.judge.comparison import compare_exact, compare_tokens
+from nbrun.judge.kattis import KattisComparison
 from nbrun.judge.languages import CPP17, DEFAULT_LANGUAGES, PYTHON3, Language
 from nbrun.judge.local import LocalSandbox
 from nbrun.judge.reading import Problems, read_problems
+from nbrun.judge.validators import KattisValidator, TestlibChecker
 
 __all__ = [
     "CPP17",
     "DEFAULT_LANGUAGES",
     "PYTHON3",
+    "KattisComparison",
+    "KattisValidator",
     "Language",
     "LocalSandbox",
     "Problems",
+    "TestlibChecker",
+    "compare_exact",
     "compare_tokens",
     "demo_problems",
     "read_problems",

@@ -36,14 +36,14 @@ class Opinion:
 
 
 class Bench(Protocol):
-    """What a checker that is a program needs: a place that runs it."""
+    """What a checker that is a program needs: a place that runs it (`nbrun.judge.validators.CheckerBench`)."""
 
-    def check(self, checker: Any, case: Case) -> Opinion:
-        """Runs the program on a case."""
+    def run(self, item: Mapping[str, Any], case: Case, way: Any) -> tuple[Any, str]:
+        """Runs a program on a case -> how it ended, and what it says to people."""
 
 
 class Checker(Protocol):
-    """Says whether outputs are right.
+    """Says whether outputs are right. `opinion` gets no bench where no program can be run.
 
     Raises:
         JudgeError: it crashed: that says nothing of the solution.
@@ -53,7 +53,7 @@ class Checker(Protocol):
     def settings(self) -> Any:
         """What of it belongs to the settings of a run."""
 
-    def opinion(self, case: Case, bench: Bench) -> Opinion: ...
+    def opinion(self, case: Case, bench: Bench | None) -> Opinion: ...
 
 
 class CallableChecker:

@@ -38,6 +38,16 @@ def compare_tokens(expected: str | bytes, actual: str | bytes, tolerance: float 
     return all(a == b or _close(a, b, tolerance) for a, b in zip(tokens, others, strict=True))
 
 
+def compare_exact(expected: str | bytes, actual: str | bytes) -> bool:
+    """Whether both are the same, byte by byte.
+
+    Example:
+        >>> compare_exact("1\n", "1\n"), compare_exact("1\n", "1")
+        (True, False)
+    """
+    return _bytes(expected) == _bytes(actual)
+
+
 def _close(want: bytes, got: bytes, tolerance: float) -> bool:
     if not _DECIMAL.fullmatch(want) or not _NUMBER.fullmatch(got):
         return False

@@ -13,7 +13,8 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 
@@ -122,15 +123,48 @@ class CompileCache:
 
 
 @dataclass(frozen=True)
-class Shop:
-    """Where sources are compiled: the warden that runs compilers, how they are kept apart, under which limits."""
+class Program:
+    """What is run: the folder that holds it, and what the compiler said of it."""
 
+    language: Language
+    source: Source
+    folder: Path
+    compiled: Compiled | None
+
+
+@dataclass(frozen=True)
+class Shop:
+    """Where sources become programs: what was built before, the warden that runs compilers, how they are kept apart.
+
+    Threads: any number.
+    """
+
+    cache: CompileCache
     warden: Warden
     isolation: Isolation
-    limits: Limits
+    limit_s: float
+
+    @contextmanager
+    def program(
+        self, language: Language, source: Source, folder: Path, leash: Leash, limit_s: float | None = None
+    ) -> Iterator[Program]:
+        """A source made ready to run; one that needs no compiler is written into `folder`."""
+        if not language.compile:
+            at = folder / "program"
+            at.mkdir()
+            source.write(at)
+            yield Program(language, source, at, None)
+            return
+        time_s = limit_s or self.limit_s
+        limits = replace(COMPILE_LIMITS, time_limit_s=time_s, wall_limit_s=2 * time_s + 1)
+        build = partial(compile_with, self, limits, language, source, leash=leash)
+        with self.cache.program(language, source, limits, build) as (at, compiled):
+            yield Program(language, source, at, compiled)
 
 
-def compile_with(shop: Shop, language: Language, source: Source, folder: Path, leash: Leash) -> Compiled:
+def compile_with(
+    shop: Shop, limits: Limits, language: Language, source: Source, folder: Path, leash: Leash
+) -> Compiled:
     """Compiles what lies in a folder, under limits, and in a box where there is one.
 
     A source on which the compiler exceeds its limits of CPU time, memory or output is one that does not compile.
@@ -140,7 +174,7 @@ def compile_with(shop: Shop, language: Language, source: Source, folder: Path, l
     """
     out = folder / "compiler.out"
     null = Path(os.devnull)
-    isolation, limits = shop.isolation, shop.limits
+    isolation = shop.isolation
     box, at = None, str(folder)
     if isolation.is_on:
         box = isolation.box(Room(work=folder, readable=[*readable(language.compiler), *language.readable]))

@@ -9,25 +9,19 @@ import shutil
 import signal
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from nbrun.errors import JudgeError
 from nbrun.judge.checkers import Case, Checker, Opinion
-from nbrun.judge.compiling import Compiled
-from nbrun.judge.gate import Gate
-from nbrun.judge.isolation import PROGRAM, WORK, Isolation, Room, readable
-from nbrun.judge.languages import Language
+from nbrun.judge.compiling import Program
+from nbrun.judge.isolation import PROGRAM
+from nbrun.judge.launching import Bench, launch, place
 from nbrun.judge.records import Shortener, Streams, as_bytes, compile_record, run_record, told
-from nbrun.judge.running import Ending, Leash, Limits, Warden
-from nbrun.judge.sources import Source
+from nbrun.judge.running import Ending, Leash, Limits
+from nbrun.judge.validators import CheckerBench
 from nbrun.verdicts import Verdict, is_syntax_error
 
-_PATH = "/usr/local/bin:/usr/bin:/bin"
-#: What a virtual machine may take beside its heap, in MiB.
-VM_MEMORY_MB = 512.0
-_STACK_MB = 1024  # the most that a JVM takes
 _NO_MEMORY = ("std::bad_alloc", "MemoryError", "Cannot allocate memory", "java.lang.OutOfMemoryError")
 _BY_CAUSE = {
     "cpu": Verdict.TIME_LIMIT_EXCEEDED,
@@ -48,27 +42,6 @@ class Terms:
     checker: Checker
     all_tests: bool
     keep_output: int | None
-
-
-@dataclass(frozen=True)
-class Bench:
-    """Where one solution is judged: a folder of its own, the warden that runs it, the leash that ends it."""
-
-    folder: Path
-    warden: Warden
-    leash: Leash
-    isolation: Isolation
-    gate: Gate
-
-
-@dataclass(frozen=True)
-class Program:
-    """What is run: the folder that holds it, and what the compiler said of it."""
-
-    language: Language
-    source: Source
-    folder: Path
-    compiled: Compiled | None
 
 
 @dataclass
@@ -203,35 +176,13 @@ class Judging:
 
     def _run(self, streams: Streams, leash: Leash, alone: bool) -> tuple[Ending, int, bool]:
         """Runs the program once -> how it ended, how many programs ran at once, whether those may have slowed it."""
-        bench, program = self.bench, self.program
-        around = streams.folder / "box"
-        room = Room(work=around / "work", tmp=around / "tmp", shm=around / "shm", program=program.folder)
-        for path in (around, around / "work", around / "tmp", around / "shm"):
-            path.mkdir()
-        box, folder, work = None, str(program.folder), str(room.work)
-        language = program.language
-        if bench.isolation.is_on:
-            seen = [*readable(language.tool, language.compiler), *language.readable]
-            box = bench.isolation.box(replace(room, readable=seen))
-            folder, work = PROGRAM, WORK
-        limits = self.terms.limits
-        memory_mb = max(1, int(limits.memory_limit_mb))
-        argv = language.command(
-            language.run, folder=folder, entry=program.source.entry, main=program.source.main, memory_mb=memory_mb,
-            stack_mb=min(_STACK_MB, memory_mb),
-        )  # fmt: skip
-        if language.is_vm:
-            limits = replace(limits, memory_limit_mb=limits.memory_limit_mb + VM_MEMORY_MB)
-        env = {"PATH": _PATH, "LANG": "C.UTF-8", "HOME": work, "TMPDIR": work, **language.env}
+        bench, at = self.bench, place(self.bench, streams.folder / "box")
         try:
             with bench.gate.turn(alone, leash.check) as turn:
-                ending = bench.warden.run(
-                    argv, cwd=room.work, streams=streams.paths(), env=env, limits=limits, leash=leash, box=box,
-                    address_limited=not language.is_vm, watched=around,
-                )  # fmt: skip
+                ending = launch(self.program, bench, at, streams.paths(), self.terms.limits, leash)
             return ending, turn.load, bench.gate.is_loaded(turn)
         finally:
-            shutil.rmtree(around, ignore_errors=True)
+            at.remove()
 
     def _found(self, ending: Ending, test: Mapping[str, Any], streams: Streams, leash: Leash) -> _Found:
         terms = self.terms
@@ -247,20 +198,6 @@ class Judging:
         hidden = f"{PROGRAM if self.bench.isolation.is_on else self.program.folder}/"
         record = run_record(verdict, ending, test, streams, output, terms.keep_output, finished, more, hidden)
         return _Found(verdict, record)
-
-
-@dataclass(frozen=True)
-class CheckerBench:
-    """Where a checker that is a program runs: `nbrun.judge.validators` does it."""
-
-    bench: Bench
-    folder: Path
-    leash: Leash
-
-    def check(self, checker: Any, case: Case) -> Opinion:
-        """Runs it beside the test's streams."""
-        opinion: Opinion = checker.run(case, self.bench, self.folder, self.leash)
-        return opinion
 
 
 def _is_foreign(ending: Ending) -> bool:

@@ -106,7 +106,7 @@ _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THR
 
 PYTHON3 = Language(
     source="main.py",
-    run=("{tool}", "-I", "-B", "-X", "utf8", "{folder}/{entry}"),
+    run=("{tool}", "-E", "-s", "-B", "-X", "utf8", "{folder}/{entry}"),  # not -I: it hides a solution's own modules
     tools=(sys.executable or "python3", "python3"),
     install="Install Python 3.",
     env=_ONE_THREAD,

@@ -19,21 +19,24 @@ from typing import Any
 from nbrun.errors import InputError, JudgeError, NotSupportedError
 from nbrun.judge import trials
 from nbrun.judge.checkers import DEFAULT, Checker, as_checker
-from nbrun.judge.compiling import COMPILE_LIMITS, CompileCache, Shop, compile_with
+from nbrun.judge.compiling import COMPILE_LIMITS, CompileCache, Shop
 from nbrun.judge.gate import Gate
 from nbrun.judge.isolation import MODES, Isolation
-from nbrun.judge.judging import Bench, Judging, Program, Terms
+from nbrun.judge.judging import Judging, Terms
 from nbrun.judge.languages import DEFAULT_LANGUAGES, Language, lookup
+from nbrun.judge.launching import Bench
 from nbrun.judge.probing import probe
-from nbrun.judge.problems import TEST_SETS, checker_of, normalise
+from nbrun.judge.problems import TEST_SETS, normalise
 from nbrun.judge.running import Leash, Limits, Warden
-from nbrun.judge.sources import Source, read_item, source_of
+from nbrun.judge.sources import read_item, source_of
 from nbrun.judge.trials import Trials
+from nbrun.judge.validators import checker_of
 from nbrun.model import Task
 
 #: For problems that tell no limit (null and 0 occur in real rows).
 TIME_LIMIT_S = 2.0
 MEMORY_LIMIT_MB = 1024.0
+OUTPUT_LIMIT_MB = 64.0
 _CACHE_MB = 512.0
 _PROBLEMS_KEPT = 8
 _KEPT_OF_TRIALS = 1024
@@ -51,13 +54,14 @@ class LocalSandbox:
     Args:
         time_limit_s: CPU seconds a test, for all problems; None takes the problem's, or 2 s where it has none.
         memory_limit_mb: MiB a test; None takes the problem's, or 1024 where it has none.
-        output_limit_mb: MiB of stdout, of stderr, and of any file.
+        output_limit_mb: MiB of stdout, of stderr, and of any file; None takes the problem's, or 64.
         all_tests: run the tests behind the first failing one too.
         keep_output: how many bytes of each stream of a test stay in the result; None keeps all.
         tests: which of a problem's sets of tests to take, in this order.
         checker: who says whether an output is right: `compare(expected, actual)` or `compare(input, expected, actual)`
             of bytes, or a checker of `nbrun.judge` (KattisComparison, KattisValidator, TestlibChecker). None takes the
             problem's own, or compares tokens where it has none.
+        testlib: the path of a `testlib.h`, for problems whose checkers include it.
         languages: rows added to the table of languages, or put in the place of its rows.
         compile_limit_s: CPU seconds for the compiler; a source on which it takes more does not compile.
         cache_dir: keeps built programs for the next kernel; None keeps them until `close()`.
@@ -87,11 +91,12 @@ class LocalSandbox:
         time_limit_s: float | None = None,
         memory_limit_mb: float | None = None,
         *,
-        output_limit_mb: float = 64.0,
+        output_limit_mb: float | None = None,
         all_tests: bool = False,
         keep_output: int | None = 512,
         tests: Sequence[str] = TEST_SETS,
         checker: Checker | Callable[..., bool] | None = None,
+        testlib: str | Path | None = None,
         languages: Mapping[str, Language] | None = None,
         compile_limit_s: float = COMPILE_LIMITS.time_limit_s,
         cache_dir: str | Path | None = None,
@@ -116,6 +121,7 @@ class LocalSandbox:
         self._numbers = numbers
         self._all_tests, self._keep_output, self._tests = all_tests, keep_output, tuple(tests)
         self._checker, self._cache_dir = None if checker is None else as_checker(checker), cache_dir
+        self._testlib = testlib
         self._languages = {**DEFAULT_LANGUAGES, **(languages or {})}
         self._mode, self._at_once, self._process_limit = isolation, at_once, process_limit
         self._begin()
@@ -171,23 +177,22 @@ class LocalSandbox:
         if not problem["tests"]:
             sets = ", ".join(self._tests)
             raise NotSupportedError(f"problem {task.sample_id!r} has no tests ({sets}): nothing can be said.")
-        checker = self._checker or checker_of(problem)
+        checker = self._checker or as_checker(checker_of(problem, self._testlib) or DEFAULT)
         terms = Terms(self._limits(problem, language), checker, self._all_tests, self._keep_output)
-        with self._bench(task) as (bench, cache):
-            with self._program(language, source, bench, cache) as program:
+        with self._bench(task) as bench:
+            with bench.shop.program(language, source, bench.folder, bench.leash) as program:
                 result = Judging(program, problem["tests"], terms, bench).result()
-            self._trials.believe(name, language, task.item, result, partial(self._tried, bench, cache))
+            self._trials.believe(name, language, task.item, result, partial(self._tried, bench))
         return result
 
-    def _tried(self, bench: Bench, cache: CompileCache, language: Language, item: Any) -> dict[str, Any]:
+    def _tried(self, bench: Bench, language: Language, item: Any) -> dict[str, Any]:
         """The result of a program that shows whether programs start here at all."""
         terms = Terms(trials.LIMITS, DEFAULT, True, _KEPT_OF_TRIALS)
         source = source_of(item, language)
-        with (
-            tempfile.TemporaryDirectory(prefix="trial-", dir=bench.folder) as folder,
-            self._program(language, source, replace(bench, folder=Path(folder)), cache, trials.COMPILE_S) as program,
-        ):
-            return Judging(program, trials.TESTS, terms, replace(bench, folder=Path(folder))).result()
+        with tempfile.TemporaryDirectory(prefix="trial-", dir=bench.folder) as folder:
+            bench = replace(bench, folder=Path(folder))
+            with bench.shop.program(language, source, bench.folder, bench.leash, trials.COMPILE_S) as program:
+                return Judging(program, trials.TESTS, terms, bench).result()
 
     def cancel(self, task: Task) -> None:
         """Ends what runs for a task: its call raises JudgeError once all of its processes are gone."""
@@ -211,8 +216,7 @@ class LocalSandbox:
         chosen = self._numbers
         time_s = (chosen["time_limit_s"] or problem["time_limit_s"] or TIME_LIMIT_S) * language.time_factor
         memory_mb = chosen["memory_limit_mb"] or problem["memory_limit_mb"] or MEMORY_LIMIT_MB
-        output_mb = chosen["output_limit_mb"]
-        assert output_mb is not None
+        output_mb = chosen["output_limit_mb"] or problem.get("output_limit_mb") or OUTPUT_LIMIT_MB
         return Limits(float(time_s), 2.0 * time_s + 1.0, float(memory_mb), float(output_mb), self._process_limit)
 
     def _problem(self, sample: Mapping[str, Any]) -> dict[str, Any]:
@@ -253,7 +257,7 @@ class LocalSandbox:
             return warden, cache, isolation
 
     @contextmanager
-    def _bench(self, task: Task) -> Iterator[tuple[Bench, CompileCache]]:
+    def _bench(self, task: Task) -> Iterator[Bench]:
         """A folder and a leash for one task."""
         leash = Leash()
         with self._lock:
@@ -261,33 +265,11 @@ class LocalSandbox:
         try:
             warden, cache, isolation = self._place()
             with tempfile.TemporaryDirectory(prefix="task-", dir=warden.root, ignore_cleanup_errors=True) as folder:
-                yield Bench(Path(folder), warden, leash, isolation, self._gate), cache
+                limit_s = self._numbers["compile_limit_s"] or COMPILE_LIMITS.time_limit_s
+                yield Bench(Path(folder), Shop(cache, warden, isolation, limit_s), leash, self._gate, self._languages)
         except OSError as e:  # the disk, or close() took the folder away
             leash.check()
             raise JudgeError(f"the sandbox could not work: {e}.") from e
         finally:
             with self._lock:
                 self._leashes.pop(id(task), None)
-
-    @contextmanager
-    def _program(
-        self,
-        language: Language,
-        source: Source,
-        bench: Bench,
-        cache: CompileCache,
-        compile_limit_s: float | None = None,
-    ) -> Iterator[Program]:
-        """The folder that holds the program, and what the compiler said of it."""
-        if not language.compile:
-            folder = bench.folder / "program"
-            folder.mkdir()
-            source.write(folder)
-            yield Program(language, source, folder, None)
-            return
-        time_s = compile_limit_s or self._numbers["compile_limit_s"] or COMPILE_LIMITS.time_limit_s
-        limits = replace(COMPILE_LIMITS, time_limit_s=time_s, wall_limit_s=2 * time_s + 1)
-        shop = Shop(bench.warden, bench.isolation, limits)
-        build = partial(compile_with, shop, language, source, leash=bench.leash)
-        with cache.program(language, source, limits, build) as (folder, compiled):
-            yield Program(language, source, folder, compiled)

@@ -7,6 +7,10 @@ Called by the thread that reads samples and by worker threads; pure functions, n
      "tests": [{"input": "1 2\\n", "output": "3\\n"}, …],
      "time_limit_s": 2.0 or None, "memory_limit_mb": 256.0 or None}
 
+and, where the row has them, `checker` (see `nbrun.judge.validators.checker_of`), `output_limit_mb`, `not_supported`
+(why the problem can't be judged here), `expected_verdicts` (group -> the verdict of each of its items, or a list of
+those that would do), and in a test `name` and `flags`. Tests are text, or bytes where they are no text.
+
 Understood are CodeContests' rows (`public_tests`, `private_tests`, `generated_tests` as a struct of lists or a list of
 structs; `time_limit` in seconds or as `{"seconds", "nanos"}`; `memory_limit_bytes`), rows with
 `test: [{"input": {"stdin"}, "output": {"stdout"}}]` (a list, or the JSON text of one), and the one shape itself.
@@ -19,13 +23,15 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nbrun.judge.checkers import DEFAULT, Checker, as_checker
+from nbrun.judge.checkers import flags_of
 
 #: Where CodeContests keeps a problem's tests.
 TEST_SETS = ("public_tests", "private_tests", "generated_tests")
 #: Read whatever `tests=` says: rows that keep all tests in one place.
 _ALWAYS = ("tests", "test")
+_STREAMS = {"input": "stdin", "output": "stdout"}
 _GROUPS = ("solutions", "incorrect_solutions")
+_CARRIED = ("output_limit_mb", "checker", "not_supported", "expected_verdicts")
 
 
 def normalise(row: Mapping[str, Any], tests: Sequence[str] = TEST_SETS, keep: Sequence[str] = ()) -> dict[str, Any]:
@@ -47,22 +53,17 @@ def normalise(row: Mapping[str, Any], tests: Sequence[str] = TEST_SETS, keep: Se
     out["tests"] = read_tests(row, tests)
     out["time_limit_s"] = _time_limit_s(row)
     out["memory_limit_mb"] = _memory_limit_mb(row)
+    out |= {key: row[key] for key in _CARRIED if row.get(key) is not None}
     return out | {key: row[key] for key in keep if key in row}
 
 
-def checker_of(problem: Mapping[str, Any]) -> Checker:
-    """The checker that a problem brings, or the comparison of tokens."""
-    own = problem.get("checker")
-    return DEFAULT if own is None else as_checker(own)
-
-
-def read_tests(row: Mapping[str, Any], tests: Sequence[str] = TEST_SETS) -> list[dict[str, str]]:
+def read_tests(row: Mapping[str, Any], tests: Sequence[str] = TEST_SETS) -> list[dict[str, Any]]:
     """All tests of a row, in the data's order."""
     names = [*_ALWAYS, *(name for name in tests if name not in _ALWAYS)]
     return [test for name in names if row.get(name) is not None for test in _test_set(row[name], name)]
 
 
-def _test_set(value: Any, name: str) -> list[dict[str, str]]:
+def _test_set(value: Any, name: str) -> list[dict[str, Any]]:
     if isinstance(value, str):
         try:
             value = json.loads(value)
@@ -85,17 +86,22 @@ def _rows(struct: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
     return [{"input": i, "output": o} for i, o in zip(inputs, outputs, strict=True)]
 
 
-def _test(test: Any, where: str) -> dict[str, str]:
+def _test(test: Any, where: str) -> dict[str, Any]:
     if not isinstance(test, Mapping) or "input" not in test or "output" not in test:
         raise ValueError(f"{where} is no mapping with 'input' and 'output'")
-    return {"input": _stream(test, "input", "stdin", where), "output": _stream(test, "output", "stdout", where)}
+    out: dict[str, Any] = {key: _stream(test, key, inner, where) for key, inner in _STREAMS.items()}
+    if test.get("name") is not None:
+        out["name"] = str(test["name"])
+    if flags := flags_of(test.get("flags")):
+        out["flags"] = flags
+    return out
 
 
-def _stream(test: Mapping[str, Any], key: str, inner: str, where: str) -> str:
+def _stream(test: Mapping[str, Any], key: str, inner: str, where: str) -> str | bytes:
     value = test[key]
     if isinstance(value, Mapping):
         value = value.get(inner)
-    if not isinstance(value, str):
+    if not isinstance(value, (str, bytes)):
         raise ValueError(f"{where}: its {key} is a {type(value).__name__}, not text")
     return value
 

@@ -1,0 +1,106 @@
+"""Runs a program that is ready, a solution or a checker, in a box of its own.
+
+Called by worker threads and by those that run tests ahead.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from nbrun.judge.compiling import Program, Shop
+from nbrun.judge.gate import Gate
+from nbrun.judge.isolation import PROGRAM, WORK, Isolation, Room, readable
+from nbrun.judge.languages import Language
+from nbrun.judge.running import Ending, Leash, Limits, Warden
+
+#: What a virtual machine may take beside its heap, in MiB.
+VM_MEMORY_MB = 512.0
+_PATH = "/usr/local/bin:/usr/bin:/bin"
+_STACK_MB = 1024  # the most that a JVM takes
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where programs of one task run: a folder of its own, what compiles, the leash that ends them."""
+
+    folder: Path
+    shop: Shop
+    leash: Leash
+    gate: Gate
+    languages: Mapping[str, Language]
+
+    @property
+    def warden(self) -> Warden:
+        """What runs programs."""
+        return self.shop.warden
+
+    @property
+    def isolation(self) -> Isolation:
+        """How they are kept apart."""
+        return self.shop.isolation
+
+
+@dataclass(frozen=True)
+class Place:
+    """The folders around one run: `work` is what the program finds itself in, and `within` what it calls that."""
+
+    around: Path
+    work: Path
+    within: str
+
+    def remove(self) -> None:
+        """Takes away whatever the program left there."""
+        shutil.rmtree(self.around, ignore_errors=True)
+
+
+def place(bench: Bench, around: Path) -> Place:
+    """Makes the folders."""
+    for path in (around, around / "work", around / "tmp", around / "shm"):
+        path.mkdir()
+        path.chmod(0o755)  # whatever the kernel's mask: the program may be another user
+    return Place(around, around / "work", WORK if bench.isolation.is_on else str(around / "work"))
+
+
+def launch(
+    program: Program, bench: Bench, at: Place, streams: Mapping[str, Path], limits: Limits, leash: Leash,
+    arguments: Sequence[str] = (), owned: Sequence[Path] = (),
+) -> Ending:  # fmt: skip
+    """Runs it to its end. `owned` are folders in its place that it may write to, beside the place itself.
+
+    Raises:
+        JudgeError: it could not be started, was cancelled, or the machinery failed.
+    """
+    language, box, folder = program.language, None, str(program.folder)
+    if bench.isolation.is_on:
+        seen = [*readable(language.tool, language.compiler), *language.readable]
+        room = Room(at.work, at.around / "tmp", at.around / "shm", program.folder, seen)
+        box = bench.isolation.box(room)
+        box["owned"] += map(str, owned)
+        folder = PROGRAM
+    memory_mb = max(1, int(limits.memory_limit_mb))
+    argv = language.command(
+        language.run, folder=folder, entry=program.source.entry, main=program.source.main, memory_mb=memory_mb,
+        stack_mb=min(_STACK_MB, memory_mb),
+    )  # fmt: skip
+    if language.is_vm:
+        limits = replace(limits, memory_limit_mb=limits.memory_limit_mb + VM_MEMORY_MB)
+    env = {"PATH": _PATH, "LANG": "C.UTF-8", "HOME": at.within, "TMPDIR": at.within, **language.env}
+    return bench.warden.run(
+        [*argv, *arguments], cwd=at.work, streams=streams, env=env, limits=limits, leash=leash, box=box,
+        address_limited=not language.is_vm, watched=at.around,
+    )  # fmt: skip
+
+
+def read_safely(path: Path, most: int) -> bytes:
+    """The beginning of a file that a program wrote; nothing if that is a link, a pipe or absent."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return b""
+    with open(fd, "rb") as file:
+        return file.read(most) if stat.S_ISREG(os.fstat(fd).st_mode) else b""

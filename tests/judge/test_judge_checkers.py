@@ -1,0 +1,261 @@
+"""Checkers of every kind: flags, output validators, testlib's convention, functions. One that crashes says nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from judge_bench import SUM, SUM_PY, task
+
+from nbrun.errors import JudgeError, NotSupportedError
+from nbrun.judge import KattisComparison, KattisValidator, LocalSandbox, TestlibChecker
+from nbrun.judge.checkers import Case
+
+FLAGS = [
+    ("", "Yes no", "yes NO", True),
+    ("", "1 2", "1\n2\n\n", True),
+    ("", "1 2", "1 2 3", False),
+    ("", "1 2", "1", False),
+    ("", "", " \n", True),
+    ("", "1", "1.0", False),
+    ("case_sensitive", "Yes", "yes", False),
+    ("case_sensitive", "Yes", "Yes", True),
+    ("space_change_sensitive", "1 2\n", "1  2\n", False),
+    ("space_change_sensitive", "1 2\n", "1 2", False),
+    ("space_change_sensitive", "a 2\n", "A 2\n", True),
+    ("space_change_sensitive", "1\n2", "1 2", False),
+    ("float_tolerance 1e-6", "1", "1.0000005", True),
+    ("float_tolerance 1e-6", "1000000", "1000000.9", True),
+    ("float_tolerance 1e-6", "1", "1.00001", False),
+    ("float_tolerance 1e-6", "0.5", "abc", False),
+    ("float_tolerance 1e-6", "word 0.5", "WORD .5", True),
+    ("float_tolerance 1e-6", "nan", "0", False),
+    ("float_tolerance 1e-6", "1", "nan", False),
+    ("float_tolerance 1e-6", "1", "inf", False),
+    ("float_tolerance 1e-6", "inf", "INF", True),
+    ("float_tolerance 1e-6", "1e400", "1", False),
+    ("float_tolerance 1e-6", "1", "1_0", False),
+    ("float_absolute_tolerance 1e-2", "1000", "1000.1", False),
+    ("float_absolute_tolerance 1e-2", "1000", "1000.009", True),
+    ("float_relative_tolerance 1e-2", "1000", "1009", True),
+    ("float_relative_tolerance 1e-2", "0", "0.001", False),
+    ("float_tolerance 1e-9 float_relative_tolerance 0.1", "10", "10.9", True),
+    ("float_tolerance 0", "2", "2.0", True),
+    ("case_sensitive float_tolerance 0.1", "A 1", "a 1", False),
+]
+
+
+@pytest.mark.parametrize(("flags", "expected", "actual", "accepted"), FLAGS)
+def test_flags_of_the_package_format(flags: str, expected: str, actual: str, accepted: bool) -> None:
+    case = Case(b"", expected.encode(), actual.encode())
+    assert KattisComparison(flags).opinion(case, None).accepted is accepted
+    of_the_test = Case(b"", expected.encode(), actual.encode(), flags.split())
+    assert KattisComparison().opinion(of_the_test, None).accepted is accepted
+
+
+@pytest.mark.parametrize("flags", ["float_tolerance", "float_tolerance x", "float_tolerance -1", "exact"])
+def test_flags_that_nobody_knows_are_no_rejection(flags: str) -> None:
+    with pytest.raises(JudgeError, match="flags of the output comparison"):
+        KattisComparison(flags)
+
+
+#: Accepts any divisor of the answer; says what it thinks in the feedback folder; checks what it is given.
+VALIDATOR = r"""
+#include <fstream>
+#include <iostream>
+#include <string>
+int main(int argc, char **argv) {
+    std::ifstream in(argv[1]), answer(argv[2]);
+    long a, b, right, theirs;
+    if (!(in >> a >> b) || !(answer >> right) || a + b != right) return 1;
+    std::ofstream message(std::string(argv[3]) + "judgemessage.txt");
+    for (int i = 4; i < argc; i++) message << argv[i] << ' ';
+    if (!(std::cin >> theirs)) { message << "no number"; return 43; }
+    if (theirs == 666) return 1;
+    if (theirs == 667) for (;;) {}
+    if (theirs == 668) std::abort();
+    message << "read " << theirs;
+    return theirs > 0 && right % theirs == 0 ? 42 : 43;
+}
+"""
+PYTHON_VALIDATOR = """
+import sys
+from helper import right
+sys.exit(42 if right(open(sys.argv[1]).read(), sys.stdin.read()) else 43)
+"""
+HELPER = "def right(given, output):\n    return sum(map(int, given.split())) % int(output) == 0\n"
+#: testlib's convention: input, output, answer; 0 accepts, 1, 2, 4, 8 reject, 3 is the checker's own failure.
+TESTLIB = r"""
+#include <cstdlib>
+#include <fstream>
+#include <iostream>
+int main(int argc, char **argv) {
+    std::ifstream in(argv[1]), output(argv[2]), answer(argv[3]);
+    long a, b, right, theirs;
+    if (!(in >> a >> b) || !(answer >> right) || a + b != right) return 3;
+    if (!(output >> theirs)) { std::cerr << "unexpected end of file"; return 8; }
+    if (theirs > 600 && theirs < 700) return theirs - 600;
+    if (theirs > 0 && right % theirs == 0) { std::cerr << "ok, a divisor"; return 0; }
+    std::cerr << "no divisor: " << theirs;
+    return 1;
+}
+"""
+
+
+@pytest.fixture(scope="module", params=["auto", "none"])
+def sandboxes(request: Any) -> Any:
+    made = {
+        "validator": LocalSandbox(
+            checker=KattisValidator([{"language": "CPP", "solution": VALIDATOR}], "own"), isolation=request.param
+        ),
+        "python": LocalSandbox(
+            checker=KattisValidator(
+                [{"language": "PYTHON3", "solution": PYTHON_VALIDATOR, "files": {"helper.py": HELPER}}]
+            ),
+            isolation=request.param,
+        ),
+        "testlib": LocalSandbox(checker=TestlibChecker(TESTLIB), isolation=request.param),
+    }
+    yield made
+    for sandbox in made.values():
+        sandbox.close()
+
+
+def said(result: Any) -> str:
+    return str(result["tests"][0].get("checker"))
+
+
+def test_an_output_validator(sandboxes: Any) -> None:
+    sandbox = sandboxes["validator"]
+    problem = SUM | {"tests": [{"input": "1 2\n", "output": "3\n", "flags": ["of", "test"]}]}
+    accepted = sandbox(task("py", "print(1)", problem))
+    assert accepted["verdict"] == "Accepted"
+    assert said(accepted) == "own of test read 1"
+    rejected = sandbox(task("py", "print(2)", problem))
+    assert rejected["verdict"] == "WrongAnswer"
+    assert said(rejected) == "own of test read 2"
+    assert sandbox(task("py", "", problem))["verdict"] == "WrongAnswer"
+    assert sandbox(task("py", "1 / 0", problem))["verdict"] == "RuntimeError"
+
+
+@pytest.mark.parametrize(("number", "words"), [(666, "returned 1"), (668, "returned -6")])
+def test_a_validator_that_crashes_says_nothing(sandboxes: Any, number: int, words: str) -> None:
+    with pytest.raises(JudgeError, match=f"the checker {words}"):
+        sandboxes["validator"](task("py", f"print({number})"))
+
+
+def test_a_validator_that_does_not_end_says_nothing(sandboxes: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dataclasses import replace
+
+    from nbrun.judge import validators
+
+    monkeypatch.setattr(validators, "LIMITS", replace(validators.LIMITS, time_limit_s=0.3))
+    with pytest.raises(JudgeError, match=r"the checker exceeded its limit \(cpu\)"):
+        sandboxes["validator"](task("py", "print(667)"))
+
+
+def test_a_validator_of_two_files_in_python(sandboxes: Any) -> None:
+    assert sandboxes["python"](task("py", "print(3)"))["verdict"] == "Accepted"
+    assert sandboxes["python"](task("py", "print(2)"))["verdict"] == "WrongAnswer"
+    with pytest.raises(JudgeError, match=r"(?s)returned 1.*ValueError"):
+        sandboxes["python"](task("py", "print('x')"))
+
+
+def test_a_checker_by_testlibs_convention(sandboxes: Any) -> None:
+    sandbox = sandboxes["testlib"]
+    accepted = sandbox(task("py", "print(1)"))
+    assert accepted["verdict"] == "Accepted"
+    assert said(accepted) == "ok, a divisor"
+    assert said(sandbox(task("py", "print(2)"))) == "no divisor: 2"
+    assert sandbox(task("py", ""))["verdict"] == "WrongAnswer"
+    for code in (1, 2, 4, 8):
+        assert sandbox(task("py", f"print(600 + {code})"))["verdict"] == "WrongAnswer"
+    for code in (3, 5, 7, 16):
+        with pytest.raises(JudgeError, match=f"returned {code}"):
+            sandbox(task("py", f"print(600 + {code})"))
+
+
+def test_a_checker_that_does_not_compile_says_nothing() -> None:
+    sandbox = LocalSandbox(checker=TestlibChecker("int main() { return x; }"))
+    try:
+        with pytest.raises(JudgeError, match="does not compile"):
+            sandbox(task("py", SUM_PY))
+    finally:
+        sandbox.close()
+
+
+def test_testlib_itself_is_brought_by_the_user(tmp_path: Path) -> None:
+    source = '#include "testlib.h"\n' + TESTLIB
+    with pytest.raises(NotSupportedError, match=r"testlib\.h, which doesn't come with nbrun"):
+        TestlibChecker(source)
+    header = tmp_path / "testlib.h"
+    header.write_text("#define FROM_TESTLIB\n")
+    (tmp_path / "checker.cpp").write_text(source + "\n#ifndef FROM_TESTLIB\n#error\n#endif\n")
+    sandbox, without = LocalSandbox(testlib=header), LocalSandbox()
+    problem = SUM | {"checker": source}
+    try:
+        assert sandbox(task("py", "print(1)", problem))["accepted"]
+        with pytest.raises(NotSupportedError, match="get it from"):
+            without(task("py", "print(1)", problem))
+        own = LocalSandbox(checker=TestlibChecker(tmp_path / "checker.cpp", header))
+        assert own(task("py", "print(1)"))["accepted"]
+        own.close()
+    finally:
+        sandbox.close()
+        without.close()
+
+
+@pytest.mark.parametrize(
+    ("checker", "output", "accepted"),
+    [
+        ({"type": "kattis", "flags": "float_tolerance 0.1"}, "3.05", True),
+        ({"type": "kattis", "flags": ["case_sensitive"]}, "3.05", False),
+        ({"type": "validator", "programs": [{"language": "CPP", "solution": VALIDATOR}]}, "1", True),
+        ({"type": "testlib", "source": TESTLIB}, "2", False),
+        (TESTLIB, "1", True),
+        (lambda expected, actual: actual == b"x\n", "x", True),
+    ],
+)
+def test_a_problem_brings_its_own(checker: Any, output: str, accepted: bool) -> None:
+    problem = {"id": "p", "tests": SUM["tests"][:1], "checker": checker}
+    sandbox, user = LocalSandbox(), LocalSandbox(checker=lambda expected, actual: True)
+    try:
+        assert sandbox(task("py", f"print('{output}')", problem))["accepted"] is accepted
+        assert user(task("py", f"print('{output}')", problem))["accepted"], "the user's own comes first"
+    finally:
+        sandbox.close()
+        user.close()
+
+
+def test_a_checker_of_an_unknown_kind_is_no_rejection() -> None:
+    sandbox = LocalSandbox()
+    try:
+        with pytest.raises(NotSupportedError, match="no kind that is known"):
+            sandbox(task("py", SUM_PY, SUM | {"checker": {"type": "oracle"}}))
+    finally:
+        sandbox.close()
+
+
+def raising(given: bytes, expected: bytes, actual: bytes) -> bool:
+    raise ValueError(f"{given!r}")
+
+
+def test_functions() -> None:
+    sandbox = LocalSandbox(checker=raising)
+    try:
+        with pytest.raises(JudgeError, match=r"raising raised ValueError: b'1 2\\n'"):
+            sandbox(task("py", SUM_PY))
+    finally:
+        sandbox.close()
+
+
+def test_settings_tell_checkers_apart() -> None:
+    checkers = [
+        KattisComparison(), KattisComparison("case_sensitive"), TestlibChecker(TESTLIB), TestlibChecker(TESTLIB + " "),
+        KattisValidator([{"language": "CPP", "solution": VALIDATOR}]),
+        KattisValidator([{"language": "CPP", "solution": VALIDATOR}], "x"), raising,
+    ]  # fmt: skip
+    told = [json.dumps(LocalSandbox(checker=c, isolation="none").settings["comparison"]) for c in checkers]
+    assert len(set(told)) == len(told)
