@@ -14,7 +14,7 @@ from nbrun.progress import Progress
 from nbrun.session import Run, start
 
 if TYPE_CHECKING:
-    from nbrun.frames import load_results, load_samples, rates, status
+    from nbrun.frames import compare, iter_results, load_arrow, load_results, load_samples, rates, status
     from nbrun.storage.check import check
 
 __all__ = [
@@ -24,7 +24,10 @@ __all__ = [
     "Run",
     "Task",
     "check",
+    "compare",
     "errors",
+    "iter_results",
+    "load_arrow",
     "load_results",
     "load_samples",
     "rates",
@@ -32,7 +35,7 @@ __all__ = [
     "status",
 ]
 
-_FRAMES = {"load_results", "load_samples", "rates", "status"}
+_FRAMES = {"compare", "iter_results", "load_arrow", "load_results", "load_samples", "rates", "status"}
 
 
 def __getattr__(name: str) -> Any:

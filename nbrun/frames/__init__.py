@@ -1,4 +1,4 @@
-"""Results as DataFrames: load_results, load_samples, rates; and status, which needs no frame. Never writes results.
+"""Results as DataFrames: load_results, rates, compare and others; and status, which needs none. Never writes.
 
 Names are loaded when they are asked for, since helper processes and `status` need no pandas.
 """
@@ -9,16 +9,30 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nbrun.frames.comparing import align, compare, confusion, mcnemar
     from nbrun.frames.load import iter_results, load_arrow, load_results, load_samples
     from nbrun.frames.rating import rates
     from nbrun.frames.state import Status, status
 
 _WHERE = {
     "iter_results": "load", "load_arrow": "load", "load_results": "load", "load_samples": "load",
+    "align": "comparing", "compare": "comparing", "confusion": "comparing", "mcnemar": "comparing",
     "rates": "rating", "Status": "state", "status": "state",
 }  # fmt: skip
 
-__all__ = ["Status", "iter_results", "load_arrow", "load_results", "load_samples", "rates", "status"]
+__all__ = [
+    "Status",
+    "align",
+    "compare",
+    "confusion",
+    "iter_results",
+    "load_arrow",
+    "load_results",
+    "load_samples",
+    "mcnemar",
+    "rates",
+    "status",
+]
 
 
 def __getattr__(name: str) -> Any:
