@@ -124,9 +124,9 @@ def mcnemar(runs: Mapping[str, Results], *, positive: str = "solution") -> pd.Da
     1947).
 
     It takes tasks for independent of one another. Solutions of one sample share its tests, so a few samples with a
-    wrong test make `p_value` too small. `p_value_samples` takes the samples instead: a sign test over those in which one run
-    judged more tasks rightly, `n_samples_first_better` against `n_samples_better`. With several other runs, remember
-    that one in twenty looks significant by chance.
+    wrong test make `p_value` too small. `p_value_samples` takes the samples instead: a sign test over those in which
+    one run judged more tasks rightly, `n_samples_first_better` against `n_samples_better`. With several other runs,
+    remember that one in twenty looks significant by chance.
     """
     a = _align(runs)
     group = a.tasks["group"].astype("object").astype(str)
