@@ -83,6 +83,10 @@ class Task:
         return self._flag.is_set
 
 
+#: Nobody waits longer than three years, and the clocks of threads can't.
+MAX_AFTER_S = 1e8
+
+
 class Retry(Exception):
     """An answer of fn, returned or raised: try this task again later, without blocking a worker.
 
@@ -103,7 +107,7 @@ class Retry(Exception):
     ) -> None:
         super().__init__(reason)
         self.reason = reason
-        self.after_s = after_s
+        self.after_s = min(float(after_s), MAX_AFTER_S)
         self.hint: Mapping[str, Any] = dict(hint or {})
         self.result = result
 
@@ -160,16 +164,38 @@ class Work(Protocol):
 
     @property
     def missing(self) -> Sequence[int]: ...
+    @property
+    def suspects(self) -> Sequence[int]:
+        """Those of the missing that were running at two unclean ends: they run last and alone."""
+
+    def mark(self, position: int) -> bytes:
+        """32 bytes that tell the task from all others, in every run."""
+
     def task(self, position: int, flag: CancelFlag) -> Task:
         """A fresh Task with what earlier attempts left (attempt, hint, previous)."""
+
+
+class SinkClosedError(Exception):
+    """Raised by a sink that takes nothing any more: the run was stopped, and late results are discarded."""
 
 
 class ResultSink(Protocol):
     """All that the engine knows of storage.
 
-    Threads: workers call `encode` and `put`; one thread of the sink's own saves. `put` waits while the bound on
-    unsaved results is reached.
+    Threads: workers call `begin_tasks`, `encode` and `put`; one thread of the sink's own saves. `put` waits while the
+    bound on unsaved results is reached.
     """
+
+    def begin_tasks(self, slot: int, marks: bytes) -> None:
+        """A worker is about to run the tasks of these marks; noted, so that a crash tells what was running.
+
+        Args:
+            slot: a small number that no other worker has at the same time.
+            marks: `Work.mark` of each, joined.
+        """
+
+    def flush(self) -> bool:
+        """Waits until all that was put is saved. False on a standing fault."""
 
     def encode(
         self, work: Any, position: int, result: Mapping[str, Any] | None, attempts: int, started_at: float,
@@ -188,7 +214,11 @@ class ResultSink(Protocol):
         """
 
     def put(self, work: Any, records: list[Any]) -> None:
-        """Hands encoded outcomes of one sample over to be saved, in this order; that is some milliseconds later."""
+        """Hands encoded outcomes of one sample over to be saved, in this order; that is some milliseconds later.
+
+        Raises:
+            SinkClosedError: the run was stopped.
+        """
 
     def put_attempt(self, work: Any, position: int, attempt: int, retry: Retry) -> None:
         """Journals an attempt that will be followed by another."""

@@ -17,6 +17,7 @@ from typing import Any
 
 from nbrun.engine.away import Away
 from nbrun.engine.queue import SampleWork, TaskQueue
+from nbrun.engine.watch import Watch
 from nbrun.engine.worker import BATCH_S, Worker
 from nbrun.errors import RunHaltedError, SystematicFailureError
 from nbrun.model import CancelFlag, ResultSink, Retry, RetryPolicy, State, Task
@@ -31,6 +32,8 @@ READY_TASKS, READY_SAMPLES = 2000, 32
 TINY_S, NOT_TINY_S, WATCH_S, STUCK_S = 50e-6, 500e-6, 0.02, 0.02
 #: How long a stop at once waits for tasks to notice.
 ABANDON_AFTER_S = 5.0
+#: So many suspects run one by one; of more, so many groups run one after another.
+ALONE_UP_TO = 32
 #: Samples with errors that are kept in memory, so that their errors can be tried again at once.
 KEPT_WITH_ERRORS = 1000
 
@@ -69,12 +72,18 @@ class Engine:
         self._waiting = 0
         self._timekeeper = self._feeder_waits = self._watched = False
         self._solo: Worker | None = None  # runs tiny tasks alone; the others sleep
+        self._slots: list[int] = []  # of workers that ended; the next ones take them
+        self._all_fed = False
+        self._lasts, self._last_width = 0, 1  # suspects at work now, and at most
+        self._watch = Watch(self)
         self._open: set[SampleWork] = set()
         self._with_errors: dict[SampleWork, None] = {}
         self.state = State.RUNNING
         self.is_running = True  # the same as state is RUNNING; read by workers before each task
         self.message = ""
         self.trouble: RunHaltedError | None = None  # why the run paused itself
+        self.broken: RunHaltedError | None = None  # a fault of nbrun's own
+        self.is_forked = False  # this is a child of the process that runs it
         self._away = Away(self)
 
     # ---- feeder
@@ -85,7 +94,16 @@ class Engine:
         with self._lock:
             self._queue.add(sample)
             self._open.add(sample)
-            self._wake(sample.left)
+            self._wake(len(sample.positions))
+
+    def all_fed(self) -> int:
+        """No sample follows: suspects may run once all else has ended. Returns how many there are."""
+        with self._lock:
+            self._all_fed = True
+            suspects = self._queue.suspects
+            self._last_width = 1 if suspects <= ALONE_UP_TO else -(-suspects // ALONE_UP_TO)
+            self._wake(min(suspects, self._last_width))
+            return suspects
 
     def wait_for_room(self) -> bool:
         """Waits until the next sample may be read. False where no more is wanted."""
@@ -123,23 +141,52 @@ class Engine:
     def take(self, worker: Worker) -> bool:
         """Fills the worker's batch. False: the thread shall end."""
         with self._lock:
+            self._rests(worker)
             while True:
                 if self.state not in (State.RUNNING, State.PAUSED) or len(self._workers) > self._wanted:
                     return False
                 due = None
-                if self.is_running and not self._leaves_it_to_another(worker):
+                if self.is_running and not self._lasts and not self._leaves_it_to_another(worker):
                     sharing = 1 if self._solo is worker else 2 * self._wanted
                     most = min(worker.batch_size, 1 + self._queue.ready // sharing)
                     items = self._queue.take(most, time.monotonic()) or self._steal()
                     if items:
                         worker.batch.extend(items)
+                        worker.is_busy = True
+                        if len(items) > 1:
+                            self._watch.wake()
                         if self._feeder_waits and self._is_low():
                             self._room.notify()
                         return True
                     due = self._queue.next_due
+                if self.is_running and self._all_fed and self._takes_last(worker):
+                    return True
                 if self._solo is worker:  # it sleeps, in a pause too: who is woken next must not leave the work to it
                     self._solo = None
                 self._wait_for_tasks(due)
+
+    def _takes_last(self, worker: Worker) -> bool:
+        """A suspect, which runs once all else has ended, alone. Many can't be told apart: a part of them at once."""
+        if not self._queue.suspects or self._lasts >= self._last_width:
+            return False
+        if any(w.is_busy and not w.runs_last for w in self._workers):
+            return False  # the last of these comes here and takes it
+        items = self._queue.take_last()
+        worker.batch.extend(items)
+        worker.is_busy = worker.runs_last = bool(items)
+        self._lasts += worker.runs_last
+        if self._lasts < self._last_width:
+            self._wake(min(self._queue.suspects, self._last_width - self._lasts))
+        return worker.runs_last
+
+    def _rests(self, worker: Worker) -> None:
+        """The worker has ended what it took. Called with the lock held."""
+        worker.is_busy = False
+        if worker.runs_last:
+            worker.runs_last = False
+            self._lasts -= 1
+            if not self._lasts:
+                self._wake(self._queue.ready + self._queue.delayed)
 
     def _wait_for_tasks(self, due: float | None) -> None:
         """One idle worker keeps the time for delayed tasks, one watches who works alone; the others just sleep."""
@@ -204,15 +251,22 @@ class Engine:
             self._tasks.notify(sleepers)
         for _ in range(min(self._wanted - len(self._workers), count - sleepers)):
             self._started += 1
-            worker = Worker(self, self._started, f"{self._name}:{self._started}")
+            slot = self._slots.pop() if self._slots else len(self._workers)
+            worker = Worker(self, self._started, f"{self._name}:{self._started}", slot)
             self._workers.append(worker)
             worker.thread.start()
 
     def left(self, worker: Worker) -> None:
         """A worker's thread ends."""
+        if self.is_forked:
+            return
         with self._lock:
+            self._rests(worker)
             if worker in self._workers:
                 self._workers.remove(worker)
+                self._slots.append(worker.slot)
+                if self._all_fed and self._queue.suspects:
+                    self._wake(1)
             if self._solo is worker:
                 self._all_work()
             self._idle.notify_all()
@@ -309,14 +363,33 @@ class Engine:
             self._set_state(State.RUNNING)
             self.message, self.trouble = "", None
             self.streak = 0
-            self._wake(self._queue.ready + self._queue.delayed)
+            self._wake(self._queue.ready + self._queue.delayed + self._queue.suspects)
         self.board.restart_rate()
         self.sink.mend()
         with self._lock:
             self._idle.notify_all()
 
+    def broke(self, e: BaseException) -> None:
+        """A fault of nbrun's own: the run halts, since what it can't tell any more would hang it."""
+        error = RunHaltedError(
+            f"The run halted by a fault of nbrun's own: {type(e).__name__}: {e}. What is saved stays; "
+            "start again to go on with what is missing, and please report this."
+        )
+        error.__cause__ = e
+        with self._lock:
+            if self.broken is None:
+                self.broken = self.trouble = error
+        self.stop(drain=True)
+
     def stop(self, drain: bool = True) -> list[Task]:
-        """No more tasks are begun. Returns the tasks that run now."""
+        """No more tasks are begun. Returns the tasks that run now. After a fault the disk is tried once more."""
+        had_trouble = self.trouble is not None
+        running = self._stop(drain)
+        if had_trouble:
+            self.sink.mend()
+        return running
+
+    def _stop(self, drain: bool) -> list[Task]:
         with self._lock:
             if self.state in (State.RUNNING, State.PAUSED):
                 self._set_state(State.DRAINING)
@@ -348,6 +421,7 @@ class Engine:
             self.trouble = trouble or (self.trouble if state is not State.DONE else None)
             self._queue.clear()
             self._open.clear()
+            self._watch.end()
             self._tasks.notify_all()
             self._room.notify_all()
             self._idle.notify_all()
@@ -367,7 +441,7 @@ class Engine:
             self._wanted = n
             self._tasks.notify_all()  # those that are too many end
             self._room.notify()
-            self._wake(self._queue.ready + self._queue.delayed)
+            self._wake(self._queue.ready + self._queue.delayed + self._queue.suspects)
 
     def retry_errors(self) -> int:
         """Queues the tasks that ended in errors again, as far as their samples are in memory. Returns how many."""
@@ -387,6 +461,23 @@ class Engine:
             self.board.error_again(sample.work.number, len(positions))
             count += len(positions)
         return count
+
+    def forget_in_child(self) -> None:
+        """After a fork, in the child: the thread that forked may be a worker here, which must not go on."""
+        self.is_forked = True
+        self.is_running = False
+        for worker in self._workers:
+            worker.batch.clear()
+
+    def has_kept(self) -> bool:
+        """Does any worker hold results that wait for the rest of a batch, or may it?"""
+        return any(w.has_more for w in list(self._workers))
+
+    def hand_over_late(self, after_s: float) -> None:
+        """Results that ended before a task that takes long are handed over. Called by the watch."""
+        for worker in list(self._workers):
+            if worker.has_more and worker.is_stuck(after_s):
+                worker.hand_over_kept()
 
     def at_work(self) -> dict[int, int]:
         """Sample number -> tasks running now."""

@@ -13,13 +13,17 @@ from typing import Any
 class SampleWork:
     """One sample in the engine. `left`: tasks of it that have not ended; `errors`: positions that ended in an error."""
 
-    __slots__ = ("errors", "left", "next", "positions", "work")
+    __slots__ = ("errors", "left", "next", "positions", "suspects", "work")
 
     def __init__(self, work: Any) -> None:
         self.work = work
+        self.suspects: list[int] = list(work.suspects)
         self.positions: list[int] = list(work.missing)
-        self.next = 0
         self.left = len(self.positions)
+        if self.suspects:
+            last = set(self.suspects)
+            self.positions = [p for p in self.positions if p not in last]
+        self.next = 0
         self.errors: list[int] = []
 
 
@@ -27,9 +31,10 @@ Item = tuple[SampleWork, int]
 
 
 class TaskQueue:
-    """Tasks of a sample go out together, the next sample fills idle workers."""
+    """Tasks of a sample go out together, the next sample fills idle workers; suspects go last, by `take_last`."""
 
     def __init__(self) -> None:
+        self._last: deque[Item] = deque()
         self._samples: deque[SampleWork] = deque()
         self._returned: deque[Item] = deque()
         self._delayed: list[tuple[float, int, SampleWork, int]] = []
@@ -49,9 +54,11 @@ class TaskQueue:
 
     def add(self, sample: SampleWork) -> None:
         """A new sample, behind the others."""
-        self._samples.append(sample)
-        self.ready += len(sample.positions) - sample.next
-        self.samples_waiting += 1
+        self._last.extend((sample, position) for position in sample.suspects)
+        if sample.positions:
+            self._samples.append(sample)
+            self.ready += len(sample.positions)
+            self.samples_waiting += 1
 
     def give_back(self, items: list[Item]) -> None:
         """Tasks that were taken and not begun; they go first."""
@@ -83,8 +90,18 @@ class TaskQueue:
         self.ready -= end - start
         return [(sample, position) for position in sample.positions[start:end]]
 
+    @property
+    def suspects(self) -> int:
+        """Tasks that wait for all others to end."""
+        return len(self._last)
+
+    def take_last(self) -> list[Item]:
+        """One suspect; empty where any other task waits, delayed ones too."""
+        return [self._last.popleft()] if self._last and not (self.ready or self._delayed) else []
+
     def clear(self) -> None:
         """Forgets everything: the run was stopped."""
+        self._last.clear()
         self._samples.clear()
         self._returned.clear()
         self._delayed.clear()

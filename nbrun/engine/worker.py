@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from nbrun.engine.queue import Item, SampleWork
-from nbrun.errors import JudgeError, JudgeUnavailableError, NotSupportedError
-from nbrun.model import Retry, Task
+from nbrun.errors import JudgeError, JudgeUnavailableError, NotSupportedError, UnstorableError
+from nbrun.model import Retry, SinkClosedError, Task
 from nbrun.progress import ErrorNote
 
 if TYPE_CHECKING:
@@ -33,9 +33,10 @@ MAX_TRACEBACK = 20_000
 class _Ended:
     """Tasks of one sample that ended since the last handing over."""
 
-    __slots__ = ("failed", "judged_at_failure", "records", "verdicts")
+    __slots__ = ("failed", "judged_at_failure", "records", "sample", "verdicts")
 
-    def __init__(self) -> None:
+    def __init__(self, sample: SampleWork) -> None:
+        self.sample = sample
         self.records: list[Any] = []
         self.verdicts: list[str | None] = []  # of those that have a result
         self.failed: list[int] = []  # positions that ended in an error
@@ -46,12 +47,16 @@ class Worker:
     """One thread.
 
     Threads: `batch` is a deque whose single operations are atomic: its owner takes from the left, thieves from the
-    right, and who gets a task runs it. `current` is written by the owner, read by views and by stop.
+    right, and who gets a task runs it. `_kept` is a list of one element at most, whose pop and append are atomic: who
+    pops it hands it over, the owner or, while a task takes long, the watch. `current` is written by the owner, read by
+    views and by stop; `is_busy` and `runs_last` are the engine's, under its lock.
     """
 
-    def __init__(self, engine: Engine, number: int, name: str) -> None:
-        self.engine, self.name = engine, name
+    def __init__(self, engine: Engine, number: int, name: str, slot: int) -> None:
+        self.engine, self.name, self.slot = engine, name, slot
         self.batch: deque[Item] = deque()
+        self._kept: list[_Ended] = []
+        self.is_busy = self.runs_last = False
         self.current: tuple[SampleWork, Task] | None = None
         self.since = 0  # when `current` began, on perf_counter_ns's clock
         self.mean_s = BATCH_S  # the mean duration of its recent tasks
@@ -66,21 +71,50 @@ class Worker:
         """Has its task been running for longer than that? Called by other workers."""
         return self.current is not None and time.perf_counter_ns() - self.since > limit_s * 1e9
 
+    @property
+    def has_more(self) -> bool:
+        """Are there results that wait for the rest of a batch, or may there be some?"""
+        return bool(self.batch or self._kept)
+
+    def hand_over_kept(self) -> None:
+        """What has ended must not wait for the task that runs now. Called by the watch."""
+        ended = self._take_kept()
+        if ended is not None:
+            self._refuse_in_child()
+            self._hand_over(ended)
+
+    def _refuse_in_child(self) -> None:
+        """A task may have forked and returned, or raised, in the child too: its thread ends there, and the child."""
+        if self.engine.is_forked:
+            raise SinkClosedError("this process is a child of the one that runs the task")
+
+    def _take_kept(self) -> _Ended | None:
+        try:
+            return self._kept.pop()
+        except IndexError:
+            return None
+
     def _run(self) -> None:
         engine = self.engine
         try:
             while engine.take(self):
+                if self.runs_last:
+                    engine.sink.flush()  # it may take the process with it
+                engine.sink.begin_tasks(self.slot, b"".join([s.work.mark(p) for s, p in list(self.batch)]))
                 self._work()
+        except SinkClosedError:  # the run was stopped: late results are discarded
+            pass
+        except BaseException as e:  # a fault of nbrun's own must halt the run, not hang it
+            engine.broke(e)
         finally:
             engine.left(self)
 
     def _work(self) -> None:
         """Runs what stands in `batch`. The clock is read twice a task and nothing is made that isn't needed."""
-        engine, batch, fn = self.engine, self.batch, self.engine.fn
+        engine, batch, fn, kept = self.engine, self.batch, self.engine.fn, self._kept
         encode, flag, name = engine.sink.encode, engine.flag, self.name
         perf, now = time.perf_counter_ns, time.time
         sample: SampleWork | None = None
-        ended = _Ended()
         count = 0
         busy = 0  # nanoseconds in fn
         began = end = perf()
@@ -94,9 +128,7 @@ class Worker:
                 engine.give_back(self)
                 break
             if item[0] is not sample:
-                if sample is not None:
-                    self._hand_over(sample, ended)
-                    ended = _Ended()
+                self.hand_over_kept()
                 sample = item[0]
             position = item[1]
             task = sample.work.task(position, flag)
@@ -115,60 +147,67 @@ class Worker:
                 )
             except BaseException as e:  # whatever a task raises is that task's, SystemExit too
                 end = perf()
-                self._after_exception(sample, position, task, e, started, (end - start) / 1e9, ended)
+                self._after_exception(sample, position, task, e, started, (end - start) / 1e9)
             else:
+                try:
+                    ended = kept.pop()
+                except IndexError:
+                    ended = _Ended(sample)
                 ended.records.append(record)
                 ended.verdicts.append(verdict)
+                kept.append(ended)
             count += 1
             busy += end - start
             if end - began > BATCH_NS and batch:
-                self._hand_over(sample, ended)
-                ended = _Ended()
-        if sample is not None:
-            self._hand_over(sample, ended)
+                self.hand_over_kept()
+        self.current = None
+        self.hand_over_kept()
         if count:
             self.mean_s += 0.5 * (busy / count / 1e9 - self.mean_s)
 
-    def _hand_over(self, sample: SampleWork, ended: _Ended) -> None:
+    def _hand_over(self, ended: _Ended) -> None:
         """Ended tasks of one sample go to the board, the sink and the engine."""
-        self.current = None
-        engine = self.engine
+        engine, sample = self.engine, ended.sample
         self._tell_success(ended)
-        if ended.records:
-            engine.board.record(sample.work.number, ended.verdicts, len(ended.failed))
-            engine.sink.put(sample.work, ended.records)
-            engine.ended(sample, len(ended.records), ended.failed)
+        engine.board.record(sample.work.number, ended.verdicts, len(ended.failed))
+        engine.sink.put(sample.work, ended.records)
+        engine.ended(sample, len(ended.records), ended.failed)
 
     def _after_exception(
-        self, sample: SampleWork, position: int, task: Task, e: BaseException, started: float, duration_s: float,
-        ended: _Ended,
-    ) -> None:  # fmt: skip
+        self, sample: SampleWork, position: int, task: Task, e: BaseException, started: float, duration_s: float
+    ) -> None:
         """The task will be tried again, or ends in an error entry."""
+        self._refuse_in_child()
         engine = self.engine
         if engine.flag.is_set:
             return  # cancelled: it stays missing, and a later run takes it up
         if isinstance(e, Retry):
-            engine.try_again(sample, position, task, e, e.after_s)
-            return
+            try:
+                engine.try_again(sample, position, task, e, e.after_s)
+                return
+            except UnstorableError as unstorable:  # its hint or result
+                e = unstorable
         if isinstance(e, JudgeUnavailableError):
             engine.wait_for_judge(sample, position, _message(e))
             return
         policy = engine.retry
         retriable = isinstance(e, Exception) and not isinstance(e, policy.never) and getattr(e, "retriable", True)
         if retriable and task.attempt < policy.attempts:
-            retry = Retry(f"{type(e).__name__}: {e}", 0.0, task.hint, task.previous)
+            retry = Retry(f"{type(e).__name__}: {_message(e)}", 0.0, task.hint, task.previous)
             engine.try_again(sample, position, task, retry, policy.wait_s(task.attempt, engine.random()))
             return
         error = {"type": type(e).__name__, "message": _message(e), "traceback": _traceback(e)}
         record, _ = engine.sink.encode(sample.work, position, None, task.attempt, started, duration_s, self.name, error)
-        ended.records.append(record)
-        ended.failed.append(position)
         engine.board.note_error(
             ErrorNote(
                 task.sample_id, task.group, task.index, error["type"], error["message"], error["traceback"], started
             )
         )
+        ended = self._take_kept() or _Ended(sample)
+        ended.records.append(record)
+        ended.failed.append(position)
         self._tell_success(ended)
+        self._kept.append(ended)
         if not isinstance(e, NotSupportedError):  # that is the item's doing: no reason to pause the run
             engine.failed(e, error)
 

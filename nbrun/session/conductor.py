@@ -59,8 +59,11 @@ class Conductor:
             more = f" and {len(new) - 1} more" if len(new) > 1 else ""
             self.notes.append(f"Could not be read: {new[0]}{more}; nbrun.check tells the rest.")
 
-    def fault(self, e: OSError) -> None:
-        """The disk refused: the run pauses; results in memory wait."""
+    def fault(self, e: Exception) -> None:
+        """The disk refused: the run pauses; results in memory wait. A run that is being stopped gives them up."""
+        if not isinstance(e, OSError):
+            self._engine.broke(e)
+            return
         what = e.strerror or str(e)
         where = f" ({e.filename})" if e.filename else ""
         message = (
@@ -70,6 +73,9 @@ class Conductor:
         error = StorageError(message, path=str(self._store.path))
         error.__cause__ = e
         self._engine.pause(message, _halted(message, error))
+        if self._engine.state is State.DRAINING:
+            self._engine.trouble = self._engine.trouble or _halted(message, error)
+            self._store.journal.refuse()  # or workers that wait at the bound would never end
 
     # ---- the thread
 
@@ -78,12 +84,15 @@ class Conductor:
         try:
             try:
                 self._feed()
-            except Exception as e:  # the user's iterator may raise anything
+            except BaseException as e:  # the user's iterator may raise anything, SystemExit too
                 self._halt_feed(e)
+            if suspects := self._engine.all_fed():
+                self.notes.append(_of_suspects(suspects))
             self._engine.wait_until_idle()
             state = self._end()
-        except Exception as e:  # a fault of nbrun's own must end the run, not hang it
+        except BaseException as e:  # a fault of nbrun's own must end the run, not hang it
             self.halt = _halted(f"The run halted: {type(e).__name__}: {e}", e)
+            self._store.abandon()
         finally:
             self._engine.finish(state, str(self.halt) if self.halt else "", self.halt)
             self.ended.set()
@@ -148,7 +157,7 @@ class Conductor:
                 f"{self._unmatched:,} saved results match no item of their sample any more; they are kept."
             )
 
-    def _halt_feed(self, e: Exception) -> None:
+    def _halt_feed(self, e: BaseException) -> None:
         if isinstance(e, SampleError):
             what = f"The samples can't be read on: {e}"
         elif isinstance(e, (InputError, OSError)):
@@ -172,6 +181,11 @@ class Conductor:
         clean = store.finish()
         while not clean and engine.wait_for_resume():
             clean = store.finish()
+        if not clean and engine.broken is None:  # stopped after a fault, which may be mended
+            store.mend()
+            clean = store.finish()
+        if not clean and engine.broken is None and (lost := store.unsaved):
+            self.notes.append(f"{lost:,} results that had ended could not be saved; their tasks count as missing.")
         store.close(5.0, clean=clean)
         close = getattr(self._fn, "close", None)
         if callable(close):
@@ -179,6 +193,7 @@ class Conductor:
                 close()
             except Exception as e:  # the results are safe; the user's code is told about, not obeyed
                 self.notes.append(f"fn.close() raised {type(e).__name__}: {e}")
+        self.halt = engine.broken or self.halt
         if self.halt is not None:
             return State.HALTED
         return State.STOPPED if stopped or engine.state is State.DRAINING or not clean else State.DONE
@@ -188,6 +203,12 @@ def _halted(message: str, cause: BaseException) -> RunHaltedError:
     error = RunHaltedError(message)
     error.__cause__ = cause
     return error
+
+
+def _of_suspects(count: int) -> str:
+    if count == 1:
+        return "1 task was running when an earlier run died, twice; it runs last and alone."
+    return f"{count:,} tasks were running when an earlier run died, twice; they run last, one by one."
 
 
 def _task_of(sample: Sample, position: int) -> Any:

@@ -76,6 +76,8 @@ def _at_exit() -> None:
 def _after_fork_in_child() -> None:
     global _lock
     _lock = threading.RLock()
+    for run in _runs.values():
+        run.forget_in_child()
     _runs.clear()  # their threads live in the parent
 
 

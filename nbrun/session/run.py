@@ -44,8 +44,23 @@ class Run:
     ) -> None:  # fmt: skip
         self.path = path
         self.arguments = arguments  # what two starts of the same cell are compared by
-        self._engine, self._board, self._store, self._conductor, self._fn = engine, board, store, conductor, fn
+        self._own_engine, self._board, self._store, self._conductor, self._fn = engine, board, store, conductor, fn
         self._view: Any = None
+        self._is_forked = False
+
+    @property
+    def _engine(self) -> Engine:
+        if self._is_forked:
+            raise NbrunError(
+                "This process was forked from the one that runs this; the run goes on there. "
+                "nbrun.load_results works here too."
+            )
+        return self._own_engine
+
+    def forget_in_child(self) -> None:
+        """After a fork, in the child: the run's threads live in the parent, and nothing may wait for them here."""
+        self._is_forked = True
+        self._own_engine.forget_in_child()
 
     # ---- looking
 
@@ -195,7 +210,9 @@ class Run:
     def abandon(self, timeout_s: float) -> bool:
         """At the interpreter's exit: begins no more tasks and saves what has ended. True where that worked in time."""
         self._engine.stop(drain=False)
-        return self._store.journal.flush(timeout_s)
+        saved = self._store.journal.flush(timeout_s)
+        self._store.running.end()  # no task's doing
+        return saved
 
     @property
     def is_live(self) -> bool:

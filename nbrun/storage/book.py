@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from array import array
 from collections.abc import Iterable, Mapping
+from hashlib import blake2b
 from typing import Any, NamedTuple
 
 from nbrun.model import CancelFlag, Task
@@ -102,8 +103,10 @@ class Book:
         self.worker_id = ""
         # written by the feeder before any worker sees the book, read by workers
         self.missing: Iterable[int] = ()
+        self.suspects: Iterable[int] = ()
         self.attempts: dict[int, Attempt] = {}
         self.whose = [b"\t" + dump([sample.id, g.name]) for g in sample.groups]
+        self._marks = [blake2b(whose, digest_size=12).digest() for whose in self.whose]
         self.hex_keys = [g.keys.hex().encode() for g in sample.groups]
         self.places = [(g.base, number, g) for number, g in enumerate(sample.groups)][::-1]  # the last group first
         self.context = sample.context
@@ -130,6 +133,16 @@ class Book:
             self.sample_id, g.name, index, g.items[index], self.sample.raw,
             before.attempt + 1, dict(before.hint), before.previous, flag,
         )  # fmt: skip
+
+    def mark(self, position: int) -> bytes:
+        """See model.Work."""
+        for base, number, g in self.places:  # noqa: B007
+            if position >= base:
+                break
+        rank = position - base
+        occurrences = g.occurrences
+        times = b"\0\0\0\0" if occurrences is None else occurrences[rank].to_bytes(4, "little")
+        return self._marks[number] + times + g.keys[16 * rank : 16 * rank + 16]
 
     def group_number(self, position: int) -> int:
         """Which of the sample's groups a position belongs to."""
@@ -201,8 +214,9 @@ class Book:
     def header(self) -> bytes:
         """The body of its header record."""
         s = self.sample
+        name = self.name.encode("utf-8", "ignore").decode()  # one that is no text is found by its file
         return dump({
-            "id": s.id, "name": self.name, "totals": self.totals, "context": s.context,
+            "id": s.id, "name": name if name == self.name else "", "totals": self.totals, "context": s.context,
             "identities": s.identities.hex(),
         })  # fmt: skip
 

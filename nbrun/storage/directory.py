@@ -14,7 +14,7 @@ from typing import Any
 
 from nbrun.errors import FormatError, InputError, StorageError
 from nbrun.storage import files, samplefile
-from nbrun.storage.format import FOLDER, MATCH, RUN
+from nbrun.storage.format import FOLDER, MATCH, RUN, UNCLEAN
 from nbrun.storage.names import SUFFIX, name_of
 from nbrun.storage.runlog import RecordLog
 from nbrun.storage.samplefile import NBRUN, FileInfo, Unreadable
@@ -130,15 +130,20 @@ class Directory:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.inner = path / FOLDER
-        for folder in (path, self.inner, self.inner / "tmp", self.inner / "damaged"):
+        self.make_folders()
+        self.run_log = RecordLog(self.inner / "runs.log", RUN)
+        self.match_log = RecordLog(self.inner / "matched.log", MATCH)
+        self.unclean_log = RecordLog(self.inner / "unclean.log", UNCLEAN)
+        self.listing = Listing()
+        self.matches: dict[str, dict[str, Any]] = {}
+
+    def make_folders(self) -> None:
+        """Makes those that are missing."""
+        for folder in (self.path, self.inner, self.inner / "tmp", self.inner / "damaged"):
             try:
                 files.make_folder(folder)
             except OSError as e:
-                raise StorageError(f"{folder} can't be made: {e.strerror}.", path=str(path)) from e
-        self.run_log = RecordLog(self.inner / "runs.log", RUN)
-        self.match_log = RecordLog(self.inner / "matched.log", MATCH)
-        self.listing = Listing()
-        self.matches: dict[str, dict[str, Any]] = {}
+                raise StorageError(f"{folder} can't be made: {e.strerror}.", path=str(self.path)) from e
 
     def scan(self) -> None:
         """Reads what is there. Raises FormatError where a newer nbrun has written."""
@@ -201,3 +206,4 @@ class Directory:
         """Closes its logs."""
         self.run_log.close()
         self.match_log.close()
+        self.unclean_log.close()

@@ -9,11 +9,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from nbrun import verdicts
+from nbrun.errors import UnstorableError
 from nbrun.storage import values
 from nbrun.storage.book import DONE, ERROR, Book
 
 #: position, group number, index, hexadecimal key, occurrence, status code, verdict, the entry's bytes after its seq
 EntryRecord = tuple[int, int, int, bytes, int, int, str | None, bytes]
+#: What an entry holds of its item.
+_ITEM_KEYS = ("item", "language", "solution")
 #: Filled with index, key, occurrence, seq and the rest.
 ENTRY = b'{"index":%d,"key":"k1:%b","occurrence":%d,"seq":%d,%b'
 
@@ -58,7 +61,14 @@ def encode(
     fields["context"] = book.context
     fields["worker_id"] = book.worker_id = worker_id
     fields["api_used"] = endpoint
-    data, lossy = values.encode(fields, plain and error is None, "")
+    try:
+        data, lossy = values.encode(fields, plain and error is None, "")
+    except UnstorableError:
+        if error is None:
+            raise
+        for name in _ITEM_KEYS:  # an error is always told, if need be without its item
+            fields.pop(name, None)
+        data, lossy = values.encode(fields, False, "")
     if lossy:
         data = data[:-1] + b',"lossy":true}'
     occurrences = group.occurrences

@@ -34,7 +34,7 @@ class Filer:
         on_fault: called when the disk refuses; the sample stays due and is tried again after `mend`.
     """
 
-    def __init__(self, folder: Path, journal: Journal, on_fault: Callable[[OSError], None]) -> None:
+    def __init__(self, folder: Path, journal: Journal, on_fault: Callable[[Exception], None]) -> None:
         self._folder, self._journal = folder, journal
         self._tmp = str(folder / FOLDER / "tmp") + "/"
         self._path = str(folder)
@@ -95,16 +95,19 @@ class Filer:
     def finish(self, timeout_s: float | None = None) -> bool:
         """Files everything that has results which no file holds. Only when no results come any more."""
         with self._lock:
-            waiting = set(self._due)
-            for book in list(self._open):
-                if book not in waiting and not book.filing and book.filed_seq < book.max_seq:
+            while True:
+                behind = [b for b in self._open if not b.filing and b.filed_seq < b.max_seq]
+                for book in behind:
                     book.filing = True
                     self._due.append(book)
-            self._work.notify_all()
-            for _ in range(min(MAX_FILERS, len(self._due)) - len(self._threads)):
-                self._add_thread()
-            done = self._settled.wait_for(lambda: self._broken or not (self._due or self._busy), timeout_s)
-            return done and not self._broken
+                self._work.notify_all()
+                for _ in range(min(MAX_FILERS, len(self._due)) - len(self._threads)):
+                    self._add_thread()
+                done = self._settled.wait_for(lambda: self._broken or not (self._due or self._busy), timeout_s)
+                if not done or self._broken:
+                    return False
+                if not behind:  # else one may have been filed while its last results were being saved
+                    return True
 
     def close(self) -> None:
         """Ends the thread after the file it writes."""
@@ -166,8 +169,8 @@ class Filer:
                     book.dirty_since = time.monotonic()
                     self._open[book] = None
             self._retire(self._journal.release(freed))
-            fault = None
-        except OSError as e:
+            fault: Exception | None = None
+        except Exception as e:  # what is no OSError is nbrun's own, and must not be waited for either
             fault = e
         with self._lock:
             self._busy -= 1

@@ -14,7 +14,8 @@ Tree
         matched.log             match records: which entry of an old file is which item
         runs.log                run records: the settings under which results were made
         lock                    held (flock) by the process that writes; tells host, pid and start
-        running                 the tasks that were running, a slot a worker; all zero after a clean end
+        running                 which tasks are running, a slot a worker; empty after a clean end
+        unclean.log             what stood there after each unclean end
         tmp/                    files being written; what is left there has no meaning
         damaged/                what could not be read, kept aside
         cache/                  derived data; may be deleted at any time
@@ -33,6 +34,8 @@ never stands inside them and reading can begin again after any damaged line.
                  that size and CRC-32, the place and identity of each entry, in the file's order; index null: it matches
                  no item
     r   run      {"run_id","seq","started_at","host","pid","nbrun","settings",…}
+    u   unclean  {"run_id","seq","running":[mark,…]}: the tasks that were running when that run died; a mark is 32
+                 bytes in hexadecimal: BLAKE2b-96 of TAB WHOSE, the occurrence (32 bits, little endian), the key
 
 A sample's file
 ---------------
@@ -116,7 +119,7 @@ SEGMENT_NAME = re.compile(r"journal-(\d{8,})\.log")
 ENTRY_HEAD = re.compile(
     rb'\{"index":(\d+|null),"key":"k1:([0-9a-f]{32})","occurrence":(\d+),"seq":(\d+),"status":"([a-z]+)"'
 )
-ENTRY, HEADER, ATTEMPT, MATCH, RUN = b"e", b"h", b"a", b"m", b"r"
+ENTRY, HEADER, ATTEMPT, MATCH, RUN, UNCLEAN = b"e", b"h", b"a", b"m", b"r", b"u"
 CRC_OF_ENTRY_KIND = crc32(ENTRY + b"\t")
 
 

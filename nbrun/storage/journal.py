@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from nbrun.errors import NbrunError
+from nbrun.model import SinkClosedError
 from nbrun.storage import files
 from nbrun.storage.book import Book
 from nbrun.storage.entry import EntryRecord
@@ -24,10 +24,6 @@ MAX_UNSAVED_BYTES = 64 << 20
 SEGMENT_BYTES = 64 << 20
 #: Group commit: a lone result is saved at once; after a commit the next one waits so long, or for so many results.
 GROUP_S, GROUP_RESULTS = 0.006, 500
-
-
-class JournalClosed(NbrunError):
-    """Results can't be taken any more: the run was stopped."""
 
 
 class Segment:
@@ -46,12 +42,13 @@ class Journal:
         next_segment: the number of the first segment of this run; it is made with the first result (F3).
         next_seq: greater than every seq in the directory (F4).
         on_saved: called by the journal's thread with the books that were touched.
-        on_fault: called by the journal's thread when the disk refused; results wait until `mend` is called.
+        on_fault: called by the journal's thread when the disk refused (an OSError): results wait until `mend` is
+            called; or when it can't go on at all (any other exception).
     """
 
     def __init__(
         self, folder: Path, next_segment: int, next_seq: int,
-        on_saved: Callable[[list[Book], int], None], on_fault: Callable[[OSError], None],
+        on_saved: Callable[[list[Book], int], None], on_fault: Callable[[Exception], None],
     ) -> None:  # fmt: skip
         self._folder = folder
         self._on_saved, self._on_fault = on_saved, on_fault
@@ -63,9 +60,9 @@ class Journal:
         self._attempts: list[Attempted] = []
         self._waiting = self._flushing = 0
         self._idle, self._gathering = True, False
-        self._closing = self._refusing = self._mended = False
+        self._closing = self._refusing = self._mended = self._dead = False
         self.unsaved = self.unsaved_bytes = self.saved = 0
-        self.fault: OSError | None = None
+        self.fault: Exception | None = None
         self.segments: dict[int, Segment] = {}
         self._current: Segment | None = None
         self._next_segment, self._seq = next_segment, next_seq - 1
@@ -76,7 +73,7 @@ class Journal:
     # ---- workers
 
     def put(self, book: Book, records: list[EntryRecord]) -> None:
-        """Takes results of one book over; waits while too many are unsaved. Raises JournalClosed after refuse()."""
+        """Takes results of one book over; waits while too many are unsaved. Raises SinkClosedError after refuse()."""
         count = len(records)
         size = sum([len(r[7]) for r in records])
         with self._lock:
@@ -87,7 +84,7 @@ class Journal:
                 self._room.wait()
                 self._waiting -= 1
             if self._refusing:
-                raise JournalClosed("the run was stopped: this result is discarded")
+                raise SinkClosedError("the run was stopped: this result is discarded")
             self._queue.append((book, records, size))
             self.unsaved += count
             self.unsaved_bytes += size
@@ -109,8 +106,9 @@ class Journal:
     def mend(self) -> None:
         """Try again after a fault."""
         with self._lock:
-            self._mended = True
-            self._work.notify()
+            if self.fault is not None and not self._dead:
+                self._mended, self.fault = True, None
+                self._work.notify()
 
     def refuse(self) -> None:
         """From now on put() raises: late results of abandoned tasks are discarded."""
@@ -190,6 +188,16 @@ class Journal:
     # ---- the journal's thread
 
     def _run(self) -> None:
+        try:
+            self._save_what_comes()
+        except Exception as e:  # nobody may wait for a thread that is no more
+            with self._lock:
+                self.fault, self._refusing, self._dead = e, True, True
+                self._room.notify_all()
+                self._settled.notify_all()
+            self._on_fault(e)
+
+    def _save_what_comes(self) -> None:
         committed = 0.0
         while True:
             with self._lock:
@@ -235,16 +243,17 @@ class Journal:
         self._gathering = False
 
     def _wait_until_mended(self, fault: OSError) -> bool:
-        self._on_fault(fault)
         with self._lock:
-            self.fault = fault
+            self.fault, self._mended = fault, False
             self._current = None  # F8
             self._settled.notify_all()
+        self._on_fault(fault)
+        with self._lock:
             while not self._mended and not self._closing:
                 self._work.wait()
             if self._closing and not self._mended:
                 return False
-            self._mended, self.fault = False, None
+            self._mended = False
         return True
 
     def _commit(self, batches: list[Batch], attempts: list[Attempted]) -> None:

@@ -47,8 +47,12 @@ class DirectoryLock:
             ) from None
         _held.add(self)
         now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, orjson.dumps({"host": socket.gethostname(), "pid": os.getpid(), "started_at": now}), 0)
+        told = orjson.dumps({"host": socket.gethostname(), "pid": os.getpid(), "started_at": now})
+        try:
+            os.pwrite(self._fd, told, 0)
+            os.ftruncate(self._fd, len(told))
+        except OSError:
+            pass  # a full disk: the lock holds all the same, it only can't say whose it is
 
     def release(self) -> None:
         """Gives the directory up; does nothing the second time."""

@@ -6,7 +6,7 @@ Threads: the feeder only, one sample after another.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from nbrun.storage.journal import Journal
 from nbrun.storage.match import OldMatch, match_old, match_own, moved
 from nbrun.storage.merge import Identity, old_body, places_in
 from nbrun.storage.recover import Recovery, attempt_body
+from nbrun.storage.running import choose
 from nbrun.storage.samplefile import NBRUN, EntryHead, FileInfo, Unreadable
 
 Again = Callable[[Mapping[str, Any], int], bool]
@@ -51,12 +52,16 @@ class Opener:
     Args:
         recovery: what was left by an unclean end.
         run_id: what new entries will be made by.
+        suspects: see running.py.
     """
 
-    def __init__(self, directory: Directory, journal: Journal, recovery: Recovery, run_id: str) -> None:
+    def __init__(
+        self, directory: Directory, journal: Journal, recovery: Recovery, run_id: str, suspects: Mapping[bytes, int]
+    ) -> None:  # fmt: skip
         self.directory, self.journal, self.path, self._run_id = directory, journal, directory.path, run_id
         self.attempts = recovery.attempts  # of samples that weren't opened yet
         self._seq_floor = recovery.next_seq - 1
+        self._suspects = suspects
 
     def begin(
         self, sample: Sample, info: FileInfo | None, redo: Mapping[Identity, str | None] | None,
@@ -79,13 +84,22 @@ class Opener:
         self._take_attempts(book)
         if book.columns is None:
             book.missing = range(book.total)
+            book.suspects = self._suspects_among(book, book.missing)
             return Found(book if book.total else None, book.total)
         chosen = self._choose(book, book.columns, redo or {}, fresh, again)
         book.missing = chosen
+        book.suspects = self._suspects_among(book, chosen)
         found = _found(book, book.columns, set(chosen))
         if chosen:
             found.book = book
         return found
+
+    def _suspects_among(self, book: Book, positions: Iterable[int]) -> list[int]:
+        if not self._suspects:
+            return []
+        seqs = book.columns.seq if book.columns is not None else None
+        marks = {p: book.mark(p) for p in positions}
+        return choose(self._suspects, marks, {} if seqs is None else {p: seqs[p] for p in marks})
 
     def _is_finished(self, sample: Sample, info: FileInfo) -> bool:
         identities = sample.identities.hex()

@@ -11,6 +11,7 @@ Threads:
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -31,6 +32,7 @@ from nbrun.storage.lock import DirectoryLock
 from nbrun.storage.merge import Identity
 from nbrun.storage.opening import Again, Found, Fresh, Opener
 from nbrun.storage.recover import attempt_body, recover
+from nbrun.storage.running import RunningTasks
 
 
 class ResultStore:
@@ -48,7 +50,7 @@ class ResultStore:
 
     def __init__(
         self, path: Path, run: Mapping[str, Any], *, keep_items: bool = True,
-        on_fault: Callable[[OSError], None] = lambda e: None,
+        on_fault: Callable[[Exception], None] = lambda e: None,
     ) -> None:  # fmt: skip
         self.path = path
         self.run_id: str = run["run_id"]
@@ -67,12 +69,15 @@ class ResultStore:
             recovery = recover(self.directory)
             self.recovered = recovery.recovered
             self._carried = recovery.next_segment - 1 if recovery.attempts else 0
+            self.running = RunningTasks(self.directory.inner, self.directory.unclean_log)
+            suspects = self.running.take_over(recovery.next_seq - 1)
             self.directory.run_log.append({**run, "seq": recovery.next_seq - 1})
             self.journal = Journal(
                 self.directory.inner, recovery.next_segment, recovery.next_seq, self._saved, on_fault
             )
-            self._opener = Opener(self.directory, self.journal, recovery, self.run_id)
+            self._opener = Opener(self.directory, self.journal, recovery, self.run_id, suspects)
             self.filer = Filer(path, self.journal, on_fault)
+            self.running.begin(self.run_id)
         except BaseException as e:
             self.directory.close()
             self._guard.release()
@@ -113,6 +118,10 @@ class ResultStore:
             try:
                 return self._opener.begin(sample, info, redo, fresh, again)
             except OSError as e:
+                if info is not None and not os.path.lexists(self.path / info.name):
+                    what = "was removed while the run went on; what it held counts as missing"
+                    self.problems.append(Problem(str(self.path / info.name), what, sample.id))
+                    continue
                 if info is not None:
                     infos[sample.id] = info
                 self._on_fault(e)
@@ -120,6 +129,14 @@ class ResultStore:
                     raise
 
     # ---- workers: model.ResultSink
+
+    def flush(self) -> bool:
+        """See ResultSink."""
+        return self.journal.flush()
+
+    def begin_tasks(self, slot: int, marks: bytes) -> None:
+        """See ResultSink."""
+        self.running.note(slot, marks)
 
     def encode(
         self, book: Book, position: int, result: Mapping[str, Any] | None, attempts: int, started_at: float,
@@ -184,6 +201,10 @@ class ResultStore:
 
     def mend(self) -> None:
         """Try again after a fault."""
+        try:
+            self.directory.make_folders()  # somebody may have removed them
+        except OSError:
+            pass  # it will be told by what needs them
         self.journal.mend()
         self.filer.mend()
 
@@ -211,8 +232,16 @@ class ResultStore:
         if clean:
             self._retire()
         self.journal.close(timeout_s)
+        self.running.end()
         self.directory.close()
         self._guard.release()
+
+    def abandon(self) -> None:
+        """Gives the directory up after a fault of nbrun's own."""
+        try:
+            self.close(5.0, clean=False)
+        except BaseException:  # the fault may lie there too; a directory that stays locked would be worse
+            self._guard.release()
 
 
 def _refused(path: Path, e: OSError) -> StorageError:

@@ -1,0 +1,57 @@
+"""Hands over what ended in a worker's batch when a later task of that batch takes long.
+
+Short tasks are taken a few at a time; without the watch their results would wait, unsaved, for a task of minutes that
+stands behind them.
+
+Threads: workers call `wake` with the engine's lock held; the thread "nbrun-watch" looks, and sleeps without a time
+limit while no worker holds a batch.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from nbrun.model import SinkClosedError
+
+if TYPE_CHECKING:
+    from nbrun.engine.engine import Engine
+
+#: A task that takes longer keeps nobody's results waiting; how often the watch looks.
+LATE_S, LOOK_S = 0.01, 0.015
+
+
+class Watch:
+    """The watch over one engine's workers."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._needed = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._over = threading.Event()
+
+    def wake(self) -> None:
+        """A worker has taken more than one task."""
+        if not self._needed.is_set():
+            self._needed.set()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="nbrun-watch", daemon=True)
+                self._thread.start()
+
+    def end(self) -> None:
+        """The run is over."""
+        self._over.set()
+        self._needed.set()
+
+    def _run(self) -> None:
+        engine = self._engine
+        try:
+            while not self._over.is_set():
+                self._needed.wait()
+                self._needed.clear()  # before looking: who takes a batch from now on sets it again
+                while not self._over.wait(LOOK_S) and engine.has_kept():
+                    engine.hand_over_late(LATE_S)
+        except SinkClosedError:
+            pass
+        except BaseException as e:
+            engine.broke(e)

@@ -1,0 +1,162 @@
+"""A task that was running at two unclean ends runs last and alone: one that kills its process costs only itself."""
+
+import collections
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+import nbrun
+from nbrun.storage.running import MARK_BYTES, RunningTasks, choose, suspects_of
+
+KILLER = ("s3", 11)
+CHILD = """
+import os, signal, sys, threading, time, nbrun
+log = os.open(sys.argv[2], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+deadly, long_s = sys.argv[3] == "deadly", float(sys.argv[4])
+def say(what, task): os.write(log, f"{what} {task.sample_id} {task.index}\\n".encode())
+def fn(task):
+    say("+", task)
+    if (task.sample_id, task.index) == ("s3", 11) and deadly:
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(long_s)
+    say("-", task)
+    return {"n": task.index}
+samples = [{"id": f"s{i}", "solutions": list(range(20))} for i in range(8)]
+run = nbrun.start(samples, fn, sys.argv[1], groups=["solution"], workers=4, view=None)
+print(run.wait().state, run.progress.message, flush=True)
+"""
+
+
+def child(path, log, deadly, long_s):
+    return subprocess.run(
+        [sys.executable, "-c", CHILD, str(path), str(log), deadly, str(long_s)],
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("long_s", [0, 0.004])
+def test_a_task_that_kills_twice_runs_last_and_alone(long_s, tmp_path):
+    path, log = tmp_path / "r", tmp_path / "log"
+    for _ in range(2):
+        assert child(path, log, "deadly", long_s).returncode == -signal.SIGKILL
+    saved = len(nbrun.load_results(path))
+    log.unlink()
+    third = child(path, log, "deadly", long_s)
+    assert third.returncode == -signal.SIGKILL
+    lines = log.read_text().splitlines()
+    assert lines[-1] == "+ {} {}".format(*KILLER)
+    others = collections.Counter(line.split()[0] for line in lines[:-1])
+    assert others["+"] == others["-"], "nothing ran beside it"
+    others_left = 159 - saved - others["+"]  # tiny tasks that were taken with it, twice, are suspects too
+    assert others_left == 0 or (long_s == 0 and others_left < 40)
+    assert len(nbrun.load_results(path)) == 159 - others_left, "all that had ended was saved before"
+    log.unlink()
+    fourth = child(path, log, "harmless", 0)
+    assert fourth.stdout.startswith("done")
+    assert "when an earlier run died, twice" in fourth.stdout
+    signs = [line[0] for line in log.read_text().splitlines()]
+    assert signs == ["+", "-"] * (others_left + 1), "one by one"
+    fifth = child(path, log, "harmless", 0)
+    assert fifth.stdout.split() == ["done"], "it is told of no more"
+
+
+def test_ends_that_no_task_caused_make_no_suspects(tmp_path):
+    """A stop at once, and the interpreter's end, with tasks running."""
+    code = CHILD.replace("print(run.wait().state, run.progress.message, flush=True)", "LAST")
+    command = [sys.executable, "-c", "", str(tmp_path / "r"), str(tmp_path / "log"), "", "20"]
+    for last in ("while run.progress.running < 4: pass", "while run.progress.running < 4: pass\nrun.stop(drain=False)"):
+        for _ in range(2):
+            command[2] = code.replace("LAST", last)
+            done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+            assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "r" / ".nbrun" / "unclean.log").exists()
+
+
+def test_many_suspects_run_in_groups(tmp_path):
+    """Of a cluster's worth of requests nobody can say which one it was: a few at a time, after all others."""
+    from nbrun.engine.engine import ALONE_UP_TO
+
+    path = tmp_path / "r"
+    count = 2 * ALONE_UP_TO + 1
+    samples = [{"id": "s", "solutions": list(range(count + 10))}]
+    code = """
+import os, signal, sys, threading, nbrun
+running, n = [], int(sys.argv[2])
+def fn(task):
+    if task.index >= n: return {}
+    running.append(1)
+    if len(running) == n: os.kill(os.getpid(), signal.SIGKILL)
+    threading.Event().wait(30)
+samples = [{"id": "s", "solutions": list(range(n + 10))}]
+nbrun.start(samples, fn, sys.argv[1], groups=["solution"], workers=n + 1, view=None).wait()
+"""
+    for _ in range(2):
+        killed = subprocess.run([sys.executable, "-c", code, str(path), str(count)], timeout=60)
+        assert killed.returncode == -signal.SIGKILL
+    import threading
+
+    lock, now, most, order = threading.Lock(), [0], [0], []
+
+    def fn(task):
+        with lock:
+            now[0] += 1
+            if task.index < count:
+                most[0] = max(most[0], now[0])
+            order.append(task.index)
+        threading.Event().wait(0.01)
+        with lock:
+            now[0] -= 1
+        return {}
+
+    progress = nbrun.start(samples, fn, path, groups=["solution"], workers=20, view=None).wait(60)
+    assert progress.done == count + 10
+    assert most[0] == 3
+    assert all(index < count for index in order[-count:])
+
+
+def test_marks_tell_tasks_apart_and_stay(tmp_path):
+    """They don't hang on the order of samples or items; of equal items each has its own."""
+    from nbrun.samples import SampleReader
+    from nbrun.storage.book import Book
+
+    def marks(samples):
+        reader = SampleReader({"a": "as", "b": "bs"})
+        books = [Book(reader.read(s, i), "") for i, s in enumerate(samples)]
+        return {(b.sample_id, p): b.mark(p) for b in books for p in range(b.total)}
+
+    one = marks([{"id": "x", "as": [1, 1, 2], "bs": [1]}, {"id": "y", "as": [1], "bs": []}])
+    assert len(set(one.values())) == 5
+    assert {len(m) for m in one.values()} == {MARK_BYTES}
+    other = marks([{"id": "y", "as": [1], "bs": []}, {"id": "x", "as": [2, 1, 1], "bs": [1]}])
+    assert set(one.values()) == set(other.values())
+    assert one["x", 2] == other["x", 0]
+
+
+def test_only_two_different_ends_make_a_suspect(tmp_path):
+    """The same end, noted twice since the process died while it noted it, is one."""
+    a, b = bytes([1]) * 32, bytes([2]) * 32
+    ends = [{"run_id": "1", "seq": 5, "running": [a.hex(), b.hex()]}, {"run_id": "2", "seq": 9, "running": [a.hex()]}]
+    assert suspects_of(ends[:1]) == {}
+    assert suspects_of(ends) == {a: 9}
+    assert choose({a: 9}, {0: a, 1: b}, {}) == [0]
+    assert choose({a: 9}, {0: a}, {0: 9}) == [0]
+    assert choose({a: 9}, {0: a}, {0: 10}) == [], "it has ended since"
+    from nbrun.storage.format import UNCLEAN
+    from nbrun.storage.runlog import RecordLog
+
+    log = RecordLog(tmp_path / "unclean.log", UNCLEAN)
+    running = RunningTasks(tmp_path, log)
+    running.begin("run-1")
+    running.note(3, a)
+    for _ in range(2):
+        assert running.take_over(7) == {}
+    running.begin("run-2")
+    running.note(0, b + a)
+    running.note(0, a)
+    assert running.take_over(8) == {a: 8}
+    running.end()
+    assert os.path.getsize(tmp_path / "running") == 0
+    log.close()
