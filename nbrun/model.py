@@ -233,8 +233,27 @@ class ResultSink(Protocol):
         """The disk is believed to take results again: try."""
 
 
+@dataclass(frozen=True, slots=True)
+class TaskRow:
+    """One task in short, for views.
+
+    Attributes:
+        status: done, error, or running.
+        verdict: of an error its type; None where there is none (yet).
+        time_s: what it took, or takes so far; None where an old file doesn't tell.
+    """
+
+    group: str
+    index: int
+    status: str
+    verdict: str | None
+    time_s: float | None
+    attempts: int
+    language: str | None
+
+
 class RunControls(Protocol):
-    """All that a view may do to a run. Every call is thread-safe and returns at once."""
+    """All that a view may do to a run. Every call is thread-safe, and returns at once but for those that read."""
 
     @property
     def progress(self) -> Progress: ...
@@ -245,7 +264,17 @@ class RunControls(Protocol):
     def pause(self) -> None: ...
     def resume(self) -> None: ...
     def stop(self, drain: bool = True) -> None: ...
-    def retry_errors(self) -> int: ...
+    def retry_errors(self, kind: str | None = None) -> int:
+        """Of one type, or all. Returns how many tasks are queued again."""
+
+    def tasks(self, sample_id: str) -> Sequence[TaskRow]:
+        """The tasks of a sample that run or have a saved outcome. Reads what is saved of it."""
+
+    def entry(self, sample_id: str, group: str, index: int) -> Mapping[str, Any] | None:
+        """A task's whole saved entry. Reads what is saved of its sample."""
+
+    def health(self) -> Sequence[Mapping[str, Any]]:
+        """See Judge.health; empty where the judge has no endpoints."""
 
 
 @runtime_checkable

@@ -38,7 +38,7 @@ class Run:
         return 0
 
     def end(self, *verdicts: str | None) -> None:
-        self.board.record(0, [v for v in verdicts if v], verdicts.count(None))
+        self.board.record(0, [v for v in verdicts if v], ["ValueError"] * verdicts.count(None))
 
     def look(self, times: int = 2) -> None:
         for _ in range(times):
@@ -70,7 +70,10 @@ def test_the_end_of_the_run_ends_the_view_and_is_said() -> None:
     run.state = State.DONE
     wait_for_end(shown)
     shown.close()
-    assert file.getvalue() == ("Done: 9 of 10 tasks, 1 error in 0 s. nbrun.load_results('out') loads the results.\n")
+    assert file.getvalue() == (
+        "Done: 9 of 10 tasks, 1 error in 0 s. Start it again to retry the errors. "
+        "nbrun.load_results('out') loads the results.\n"
+    )
 
 
 def test_a_log_gets_a_line_a_minute_without_control_characters() -> None:

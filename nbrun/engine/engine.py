@@ -20,7 +20,7 @@ from nbrun.engine.queue import SampleWork, TaskQueue
 from nbrun.engine.watch import Watch
 from nbrun.engine.worker import BATCH_S, Worker
 from nbrun.errors import RunHaltedError, SystematicFailureError
-from nbrun.model import CancelFlag, ResultSink, Retry, RetryPolicy, State, Task
+from nbrun.model import CancelFlag, ResultSink, Retry, RetryPolicy, State, Task, TaskRow
 from nbrun.progress import Board
 
 #: Nobody wants 11.6 million equal errors: the run pauses when the first tasks to end, or so many in a row, fail alike.
@@ -288,8 +288,8 @@ class Engine:
             if self._waiting:
                 self._tasks.notify()
 
-    def ended(self, sample: SampleWork, count: int, failed: list[int]) -> None:
-        """Tasks of a sample have a result, or (at the positions `failed`) an error, that was handed to the sink."""
+    def ended(self, sample: SampleWork, count: int, failed: list[tuple[int, str]]) -> None:
+        """Tasks of a sample have a result, or (`failed`: position and kind) an error, that was handed to the sink."""
         with self._lock:
             sample.left -= count
             sample.errors += failed
@@ -443,24 +443,31 @@ class Engine:
             self._room.notify()
             self._wake(self._queue.ready + self._queue.delayed + self._queue.suspects)
 
-    def retry_errors(self) -> int:
-        """Queues the tasks that ended in errors again, as far as their samples are in memory. Returns how many."""
+    def retry_errors(self, kind: str | None = None) -> int:
+        """Queues tasks that ended in errors (of one kind) again, if their samples are in memory. Returns how many."""
         count = 0
         with self._lock:
             samples = {*self._with_errors, *(s for s in self._open if s.errors)}
-            self._with_errors.clear()
         for sample in samples:
-            self.sink.reopen(sample.work)
-            with self._lock:
-                positions, sample.errors = sample.errors, []
-                sample.left += len(positions)
-                self._open.add(sample)
-                self._queue.give_back([(sample, p) for p in positions])
-                self.streak = 0
-                self._wake(len(positions))
-            self.board.error_again(sample.work.number, len(positions))
-            count += len(positions)
+            count += self._retry(sample, kind)
         return count
+
+    def _retry(self, sample: SampleWork, kind: str | None) -> int:
+        with self._lock:
+            again = [e for e in sample.errors if kind is None or e[1] == kind]
+            if not again:
+                return 0
+            sample.errors = [e for e in sample.errors if kind is not None and e[1] != kind]
+            self._with_errors.pop(sample, None)  # it comes back if any is left when these have ended
+            self._open.add(sample)
+            sample.left += len(again)
+        self.sink.reopen(sample.work)
+        self.board.error_again(sample.work.number, [kind for _, kind in again])
+        with self._lock:
+            self._queue.give_back([(sample, position) for position, _ in again])
+            self.streak = 0
+            self._wake(len(again))
+        return len(again)
 
     def forget_in_child(self) -> None:
         """After a fork, in the child: the thread that forked may be a worker here, which must not go on."""
@@ -488,3 +495,17 @@ class Engine:
                 number = current[0].work.number
                 counts[number] = counts.get(number, 0) + 1
         return counts
+
+    def running_of(self, sample_id: str) -> list[TaskRow]:
+        """The tasks of a sample that run now; `time_s` says for how long."""
+        now = time.perf_counter_ns()
+        at_work = [(c[1], w.since) for w in list(self._workers) if (c := w.current)]
+        return [
+            TaskRow(task.group, task.index, "running", None, max(0, now - since) / 1e9, task.attempt, None)
+            for task, since in at_work
+            if task.sample_id == sample_id
+        ]
+
+    def works_in(self, thread: threading.Thread) -> bool:
+        """Is that one of the workers?"""
+        return any(worker.thread is thread for worker in list(self._workers))

@@ -11,7 +11,7 @@ from typing import Any
 
 
 class SampleWork:
-    """One sample in the engine. `left`: tasks of it that have not ended; `errors`: positions that ended in an error."""
+    """One sample in the engine: `left` tasks have not ended, `errors` are positions that ended in one, and its kind."""
 
     __slots__ = ("errors", "left", "next", "positions", "suspects", "work")
 
@@ -24,7 +24,7 @@ class SampleWork:
             last = set(self.suspects)
             self.positions = [p for p in self.positions if p not in last]
         self.next = 0
-        self.errors: list[int] = []
+        self.errors: list[tuple[int, str]] = []
 
 
 Item = tuple[SampleWork, int]

@@ -39,7 +39,7 @@ class _Ended:
         self.sample = sample
         self.records: list[Any] = []
         self.verdicts: list[str | None] = []  # of those that have a result
-        self.failed: list[int] = []  # positions that ended in an error
+        self.failed: list[tuple[int, str]] = []  # positions that ended in an error, and its kind
         self.judged_at_failure = 0  # how many had a result when the last one failed
 
 
@@ -169,7 +169,7 @@ class Worker:
         """Ended tasks of one sample go to the board, the sink and the engine."""
         engine, sample = self.engine, ended.sample
         self._tell_success(ended)
-        engine.board.record(sample.work.number, ended.verdicts, len(ended.failed))
+        engine.board.record(sample.work.number, ended.verdicts, [kind for _, kind in ended.failed])
         engine.sink.put(sample.work, ended.records)
         engine.ended(sample, len(ended.records), ended.failed)
 
@@ -205,7 +205,7 @@ class Worker:
         )
         ended = self._take_kept() or _Ended(sample)
         ended.records.append(record)
-        ended.failed.append(position)
+        ended.failed.append((position, error["type"]))
         self._tell_success(ended)
         self._kept.append(ended)
         if not isinstance(e, NotSupportedError):  # that is the item's doing: no reason to pause the run

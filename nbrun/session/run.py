@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbrun.errors import NbrunError
-from nbrun.model import State, Task
+from nbrun.model import State, Task, TaskRow
 from nbrun.progress import Board, Progress, count_text
+from nbrun.session import hearing
 from nbrun.session.conductor import Conductor
 from nbrun.session.inputs import read_workers
+from nbrun.storage import onesample
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,7 +93,29 @@ class Run:
         """Shows the live panel here."""
         from nbrun import panel
 
+        hearing.listen(self)
         return panel.show(self)
+
+    def tasks(self, sample_id: str) -> Sequence[TaskRow]:
+        """The tasks of a sample that run now or have a saved outcome, in short."""
+        return [*self._engine.running_of(sample_id), *onesample.read_rows(self.path, sample_id)]
+
+    def entry(self, sample_id: str, group: str, index: int) -> Mapping[str, Any] | None:
+        """A task's whole entry as it is saved; None where it has none yet."""
+        return onesample.read_entry(self.path, sample_id, group, index)
+
+    def health(self) -> Sequence[Mapping[str, Any]]:
+        """A row for each endpoint of the judge; empty where it has none."""
+        health = getattr(self._fn, "health", None)
+        return list(health()) if callable(health) else []
+
+    def works_in(self, thread: threading.Thread) -> bool:
+        """Is that one of its workers?"""
+        return self._engine.works_in(thread)
+
+    def hear(self, at: float, level: str, text: str) -> None:
+        """A task warned of something, or logged it."""
+        self._board.note_log(at, level, text)
 
     def __repr__(self) -> str:
         p = self.progress
@@ -190,8 +215,11 @@ class Run:
     def workers(self, n: int) -> None:
         self._engine.workers = read_workers(n)
 
-    def retry_errors(self) -> int:
+    def retry_errors(self, kind: str | None = None) -> int:
         """Queues the tasks that ended in errors again. Returns how many.
+
+        Args:
+            kind: only errors of this type, such as "TimeoutError".
 
         Raises:
             NbrunError: the run has ended; start it again, error entries run again by themselves.
@@ -200,7 +228,7 @@ class Run:
             raise NbrunError(
                 "The run has ended. Start it again: tasks that ended in errors are run again by themselves."
             )
-        return self._engine.retry_errors()
+        return self._engine.retry_errors(kind)
 
     @property
     def has_ended(self) -> bool:

@@ -75,7 +75,7 @@ class FakeRun:
 
     def end(self, number: int, *verdicts: str | None) -> None:
         """Tasks of a sample end with these verdicts; None is an error."""
-        self.board.record(number, [v for v in verdicts if v], verdicts.count(None))
+        self.board.record(number, [v for v in verdicts if v], ["ValueError"] * verdicts.count(None))
 
     def fail(self, number: int, sample_id: str, message: str = "boom", traceback: str = "Traceback\n  boom") -> None:
         self.end(number, None)

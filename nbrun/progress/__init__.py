@@ -1,0 +1,22 @@
+"""How a run stands: counters (board), immutable snapshots of them, and the words for rates, times and ends."""
+
+from __future__ import annotations
+
+from nbrun.progress.board import Board
+from nbrun.progress.snapshot import ErrorKind, ErrorNote, LogNote, Progress, SampleProgress
+from nbrun.progress.wording import bytes_text, count_text, duration_text, end_text, eta_text, rate_text
+
+__all__ = [
+    "Board",
+    "ErrorKind",
+    "ErrorNote",
+    "LogNote",
+    "Progress",
+    "SampleProgress",
+    "bytes_text",
+    "count_text",
+    "duration_text",
+    "end_text",
+    "eta_text",
+    "rate_text",
+]

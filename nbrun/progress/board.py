@@ -1,0 +1,265 @@
+"""The counters of a run, from which immutable snapshots are taken, and what changed since.
+
+The board is written by workers (once a batch of ended tasks) and by the feeder (once a sample); views read it through
+`Progress`. Totals are kept as sums, so a snapshot costs the same however many samples are done.
+
+Threads: every method of Board may be called from any thread. Its one lock protects the counters and columns; it is
+held for some additions or for one copy, never over I/O or a user's function.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from array import array
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from nbrun.model import State
+from nbrun.progress.pace import Pace
+from nbrun.progress.snapshot import ErrorKind, ErrorNote, LogNote, Progress, SampleProgress
+
+#: So many of the newest errors, and of the newest lines of the log, are kept for the views.
+RECENT_ERRORS, RECENT_LOGS = 20, 100
+#: So many kinds of errors are told apart, those after them are one; the same for verdicts in `seen`, a bit each.
+KINDS, SEEN_BITS = 30, 31
+OTHER_KINDS = "other errors"
+#: Errors of these kinds are the judge's: they say nothing of the solution.
+JUDGE_KINDS = frozenset(("JudgeError", "JudgeUnavailableError", "NotSupportedError"))
+
+_COLUMNS = SampleProgress._fields[2:]
+
+
+class Board:
+    """The counters of one run. See the module's note on threads.
+
+    Args:
+        clock: seconds, monotonic; tests pass their own.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._lock = threading.Lock()  # protects everything below
+        self._clock = clock
+        self._began = clock()
+        self._ids: list[str] = []
+        self._columns = {name: array("I") for name in _COLUMNS}
+        self._touched: dict[int, int] = {}  # sample number -> version of its last change, oldest first
+        self._version = 0
+        self._fed = self._done = self._errors = self._judge_errors = self._skipped = self._resumed = 0
+        self._ends = 0  # tasks ended in this run, for the rate
+        self._samples_done = 0
+        self._verdicts: Counter[str] = Counter()
+        self._bits: dict[str, int] = {}  # verdict -> its bit in the column `seen`
+        self._recent: deque[ErrorNote] = deque(maxlen=RECENT_ERRORS)
+        self._kinds: dict[str, ErrorKind] = {}
+        self._logs: deque[LogNote] = deque(maxlen=RECENT_LOGS)
+        self._pace = Pace(self._began)
+        self._total: int | None = None
+        self._samples_total: int | None = None
+
+    def add_sample(
+        self,
+        sample_id: str,
+        total: int,
+        *,
+        done: int = 0,
+        skipped: int = 0,
+        accepted: int = 0,
+        rejected: int = 0,
+        verdicts: Mapping[str, int] | None = None,
+    ) -> int:
+        """A sample was read: `total` tasks, of which earlier runs left `done`. Returns its number."""
+        with self._lock:
+            number = len(self._ids)
+            self._ids.append(sample_id)
+            by_judge = (verdicts or {}).get("JudgeError", 0)
+            seen = self._seen(verdicts or {})
+            row = (total, done, accepted, rejected - by_judge, 0, by_judge, seen)
+            for name, value in zip(_COLUMNS, row, strict=True):
+                self._columns[name].append(value)
+            self._judge_errors += by_judge
+            self._fed += total
+            self._done += done
+            self._resumed += done
+            self._skipped += skipped
+            if verdicts:
+                self._verdicts.update(verdicts)
+            self._touch(number)
+            return number
+
+    def record(self, number: int, verdicts: Iterable[str | None], kinds: Sequence[str] = ()) -> None:
+        """Tasks of one sample ended.
+
+        Args:
+            verdicts: of each task that has a result its verdict, None where it is no judgement.
+            kinds: of each task that ended in an error the error's kind.
+        """
+        counts = Counter(verdicts)
+        done = counts.total()
+        judged = done - counts.pop(None, 0)
+        accepted, by_judge = counts["Accepted"], counts.pop("JudgeError", 0)
+        rejected = judged - accepted - by_judge
+        columns = self._columns
+        with self._lock:
+            if by_judge:
+                counts["JudgeError"] = by_judge
+            if kinds:
+                by_judge += self._count_kinds(kinds, 1)
+                columns["errors"][number] += len(kinds)
+            columns["done"][number] += done
+            columns["accepted"][number] += accepted
+            columns["rejected"][number] += rejected
+            columns["seen"][number] |= self._seen(counts)
+            if by_judge:
+                columns["judge_errors"][number] += by_judge
+                self._judge_errors += by_judge
+            self._done += done
+            self._errors += len(kinds)
+            self._ends += done + len(kinds)
+            for verdict, n in counts.items():
+                self._verdicts[verdict or ""] += n
+            self._touch(number)
+            self._pace.mark(self._clock(), self._ends)
+
+    def error_again(self, number: int, kinds: Sequence[str]) -> None:
+        """Tasks of the sample that had ended in errors of these kinds are queued again."""
+        with self._lock:
+            by_judge = self._count_kinds(kinds, -1)
+            self._columns["errors"][number] -= len(kinds)
+            self._columns["judge_errors"][number] -= by_judge
+            self._errors -= len(kinds)
+            self._judge_errors -= by_judge
+            self._touch(number)
+
+    def note_error(self, note: ErrorNote) -> None:
+        """Keeps an error for the views."""
+        with self._lock:
+            self._recent.append(note)
+            kind = self._kind(note.type)
+            self._kinds[kind] = self._kinds[kind]._replace(last=note)
+
+    def note_log(self, at: float, level: str, text: str) -> None:
+        """Keeps a warning or a line of a log for the views; one that repeats the last is counted there."""
+        with self._lock:
+            last = self._logs[-1] if self._logs else None
+            if last is not None and (last.level, last.text) == (level, text):
+                self._logs[-1] = last._replace(at=at, n=last.n + 1)
+            else:
+                self._logs.append(LogNote(at, level, text, 1))
+
+    def sample_done(self, by: int = 1) -> None:
+        """A sample has a result for each of its tasks (or, with -1, has not any more)."""
+        with self._lock:
+            self._samples_done += by
+
+    def set_totals(self, tasks: int | None, samples: int | None) -> None:
+        """What the samples hold in all, as soon as it is known."""
+        with self._lock:
+            self._total, self._samples_total = tasks, samples
+
+    def fed_totals(self) -> tuple[int, int]:
+        """Tasks and samples read so far."""
+        with self._lock:
+            return self._fed, len(self._ids)
+
+    def restart_rate(self) -> None:
+        """Forgets the window of the rate: after a pause the time it lasted must not count."""
+        with self._lock:
+            self._pace.restart(self._clock(), self._ends)
+
+    def changed_since(self, version: int) -> list[SampleProgress]:
+        """See Progress.since. Costs by what changed."""
+        with self._lock:
+            changed: list[int] = []
+            for number, touched in reversed(self._touched.items()):
+                if touched <= version:
+                    break
+                changed.append(number)
+            changed.reverse()
+            ids = [self._ids[n] for n in changed]
+            counts = [[self._columns[name][n] for n in changed] for name in _COLUMNS]
+        return list(map(SampleProgress._make, zip(changed, ids, *counts, strict=True)))
+
+    def snapshot(
+        self,
+        state: State,
+        *,
+        at_work: Mapping[int, int] | None = None,
+        saved: int = 0,
+        unsaved: int = 0,
+        message: str = "",
+        workers: int = 0,
+        results: str = "",
+    ) -> Progress:
+        """The counters as they are now. `saved` counts this run's saved results; earlier ones are added."""
+        work = dict(at_work or {})
+        running = sum(work.values())
+        with self._lock:
+            now = self._clock()
+            ended = self._done + self._errors
+            rate = None if state not in (State.RUNNING, State.DRAINING) else self._pace.rate(now, self._ends)
+            left = None if self._total is None else max(0, self._total - ended)
+            eta = left / rate if left is not None and rate else None
+            return Progress(
+                state=state,
+                total=self._total,
+                done=self._done,
+                errors=self._errors,
+                judge_errors=self._judge_errors,
+                running=running,
+                queued=max(0, self._fed - ended - running),
+                skipped=self._skipped,
+                resumed=self._resumed,
+                saved=self._resumed + saved,
+                unsaved=unsaved,
+                samples_done=self._samples_done,
+                samples_total=self._samples_total,
+                verdicts={verdict: self._verdicts[verdict] for verdict in self._bits},
+                rate_per_s=rate,
+                eta_s=eta,
+                elapsed_s=now - self._began,
+                message=message,
+                workers=workers,
+                at_work=work,
+                recent_errors=tuple(self._recent),
+                error_kinds=tuple(self._kinds.values()),
+                logs=tuple(self._logs),
+                ends=self._ends,
+                results=results,
+                version=self._version,
+                _board=self,
+            )
+
+    # ---- called with the lock held
+
+    def _touch(self, number: int) -> None:
+        self._version += 1
+        self._touched.pop(number, None)
+        self._touched[number] = self._version
+
+    def _kind(self, name: str) -> str:
+        """The kind under which an error is counted; it is there afterwards."""
+        if name not in self._kinds:
+            if len(self._kinds) >= KINDS:
+                name = OTHER_KINDS
+            self._kinds.setdefault(name, ErrorKind(name, 0, None))
+        return name
+
+    def _count_kinds(self, kinds: Iterable[str], sign: int) -> int:
+        """Returns how many of them are the judge's."""
+        by_judge = 0
+        for name in kinds:
+            by_judge += name in JUDGE_KINDS
+            kind = self._kind(name)
+            self._kinds[kind] = self._kinds[kind]._replace(n=self._kinds[kind].n + sign)
+        return by_judge
+
+    def _seen(self, verdicts: Iterable[str | None]) -> int:
+        """A bit for each of these verdicts, in the order in which they were first met; the last one is for the rest."""
+        seen = 0
+        for verdict in verdicts:
+            bit = self._bits.get(verdict) if verdict else 0
+            if bit is None and verdict:
+                bit = self._bits[verdict] = 1 << min(len(self._bits), SEEN_BITS)
+            seen |= bit or 0
+        return seen

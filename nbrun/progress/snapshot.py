@@ -1,0 +1,131 @@
+"""Immutable pictures of a run: all of it, one sample, one error. Any thread."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from nbrun.model import State
+
+if TYPE_CHECKING:
+    from nbrun.progress.board import Board
+
+
+class SampleProgress(NamedTuple):
+    """One sample's counts, in tasks. `number` is its place on the board and never changes during a run.
+
+    `judge_errors` counts results and errors that are the judge's fault. `seen` has a bit for each of
+    `Progress.verdicts` that some task of the sample got, the first verdict's is the lowest.
+    """
+
+    number: int
+    sample_id: str
+    total: int
+    done: int
+    accepted: int
+    rejected: int
+    errors: int
+    judge_errors: int = 0
+    seen: int = 0
+
+    @property
+    def left(self) -> int:
+        """Tasks that have neither a result nor an error yet."""
+        return max(0, self.total - self.done - self.errors)
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorNote:
+    """One task that ended in an error, for the views. `at` is in seconds since the epoch."""
+
+    sample_id: str
+    group: str
+    index: int
+    type: str
+    message: str
+    traceback: str
+    at: float
+
+
+class ErrorKind(NamedTuple):
+    """All errors of one type: how many of them (`n`) stand now, and the newest of them."""
+
+    type: str
+    n: int
+    last: ErrorNote | None
+
+
+class LogNote(NamedTuple):
+    """A warning or a line that a task logged, `n` times in a row. `at` is in seconds since the epoch."""
+
+    at: float
+    level: str
+    text: str
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """An immutable snapshot of a run.
+
+    Attributes:
+        state: running, paused, draining, stopped, done or halted.
+        total: tasks in all, None while the samples are still being read. Skipped items are not in it.
+        done, errors: tasks with a result, tasks whose last try failed for good. `done` includes what earlier runs left.
+        running, queued, skipped: tasks in a worker now; read and waiting; never to be run.
+        resumed: how many of `done` earlier runs left.
+        saved, unsaved: results on the disk; results that ended but are not on the disk yet.
+        samples_done, samples_total: the latter None while unknown.
+        verdicts: verdict -> tasks, over all of `done` that has one.
+        rate_per_s: tasks ended a second over a recent window (30 s, longer where tasks are), None while unknown.
+        eta_s: seconds that are left at that rate, None while unknown.
+        elapsed_s: seconds since the run was started.
+        message: one plain sentence where something needs saying, else "".
+        workers: threads wanted now.
+        at_work: sample number -> its tasks running now.
+        recent_errors: the newest errors, newest last.
+        judge_errors: tasks, of `done` or of `errors`, where the judging machinery failed.
+        error_kinds: the errors of this run by their type.
+        logs: warnings and lines of logs that tasks wrote, newest last.
+        ends: tasks that ended in this run.
+        results: where the results are.
+        version: pass it to `since` later to learn what changed.
+    """
+
+    state: State
+    total: int | None
+    done: int
+    errors: int
+    running: int
+    queued: int
+    skipped: int
+    resumed: int
+    saved: int
+    unsaved: int
+    samples_done: int
+    samples_total: int | None
+    verdicts: Mapping[str, int]
+    rate_per_s: float | None
+    eta_s: float | None
+    elapsed_s: float
+    message: str
+    workers: int = 0
+    at_work: Mapping[int, int] = field(default_factory=dict)
+    recent_errors: tuple[ErrorNote, ...] = ()
+    results: str = ""
+    judge_errors: int = 0
+    error_kinds: tuple[ErrorKind, ...] = ()
+    logs: tuple[LogNote, ...] = ()
+    ends: int = 0
+    version: int = 0
+    _board: Board | None = field(default=None, repr=False, compare=False)
+
+    def since(self, version: int) -> list[SampleProgress]:
+        """The samples that changed after `version`, as they are now; `since(0)` gives all of them."""
+        return [] if self._board is None else self._board.changed_since(version)
+
+    @property
+    def ended(self) -> bool:
+        """True where nothing more will happen unless somebody asks for it."""
+        return self.state in (State.STOPPED, State.DONE, State.HALTED)

@@ -1,0 +1,106 @@
+"""Rates, times and ends of a run in words, the same in every view. Pure functions."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+from nbrun.model import State
+from nbrun.progress.snapshot import Progress
+
+#: From fewer ends no time is told, and from fewer than the second only its largest unit.
+UNKNOWN_ENDS, ROUGH_ENDS = 3, 25
+#: Times below so many seconds are rounded to so many.
+_STEPS = ((60, 5), (600, 10), (3600, 60), (86400, 600), (float("inf"), 3600))
+
+
+def duration_text(seconds: float) -> str:
+    """Seconds as people say them.
+
+    Example:
+        >>> duration_text(7842), duration_text(75), duration_text(3.2)
+        ('2 h 10 min', '1 min 15 s', '3 s')
+    """
+    s = round(seconds)
+    days, s = divmod(s, 86400)
+    hours, s = divmod(s, 3600)
+    minutes, s = divmod(s, 60)
+    parts = [(days, "d"), (hours, "h"), (minutes, "min"), (s, "s")]
+    first = next((i for i, (n, _) in enumerate(parts) if n), 3)
+    return " ".join(f"{n} {unit}" for n, unit in islice(parts, first, first + 2) if n or unit == parts[first][1])
+
+
+def eta_text(progress: Progress) -> str:
+    """The time that is left, with no more digits than are known: from few ends only its size can be told."""
+    if progress.ended:
+        return ""
+    if progress.eta_s is None or progress.ends < UNKNOWN_ENDS:
+        return "time left: not known yet"
+    if progress.eta_s < 5:
+        return "a few seconds left"
+    step = next(step for limit, step in _STEPS if progress.eta_s < limit)
+    text = duration_text(max(step, round(progress.eta_s / step) * step))
+    if progress.ends < ROUGH_ENDS:
+        return f"roughly {' '.join(text.split()[:2])} left"
+    return f"about {text} left"
+
+
+def rate_text(rate_per_s: float | None) -> str:
+    """A rate in the unit that reads best.
+
+    Example:
+        >>> rate_text(1234.5), rate_text(0.05), rate_text(None)
+        ('1,234 tasks/s', '3.0 tasks/min', '')
+    """
+    if rate_per_s is None:
+        return ""
+    if rate_per_s >= 100:
+        return f"{rate_per_s:,.0f} tasks/s"
+    if rate_per_s >= 1:
+        return f"{rate_per_s:.1f} tasks/s"
+    if rate_per_s * 60 >= 1:
+        return f"{rate_per_s * 60:.1f} tasks/min"
+    return f"{rate_per_s * 3600:.1f} tasks/h"
+
+
+def count_text(progress: Progress) -> str:
+    """How far the run is: "1,204 of 5,000 tasks, 3 errors".
+
+    Where the total is not known yet, only what is done is told.
+    """
+    of = "" if progress.total is None else f" of {progress.total:,}"
+    text = f"{progress.done:,}{of} tasks"
+    if progress.errors:
+        text += f", {progress.errors:,} error{'s' if progress.errors != 1 else ''}"
+    if progress.skipped:
+        text += f", {progress.skipped:,} skipped"
+    return text
+
+
+def end_text(progress: Progress) -> str:
+    """One or two sentences for the end of a run: what came of it and the line to type next."""
+    took = duration_text(progress.elapsed_s)
+    head = {
+        State.DONE: f"Done: {count_text(progress)} in {took}.",
+        State.STOPPED: f"Stopped after {took}: {count_text(progress)}. Start it again to go on with what is missing.",
+        State.HALTED: f"Halted after {took}: {count_text(progress)}. Everything that ended is saved.",
+    }.get(progress.state, f"{progress.state.value.capitalize()}: {count_text(progress)}, {took} so far.")
+    if progress.errors and progress.state is State.DONE:
+        head += " Start it again to retry the errors."
+    kept = f" {progress.resumed:,} were there from earlier runs." if progress.resumed else ""
+    return f"{head}{kept} nbrun.load_results({progress.results!r}) loads the results."
+
+
+def bytes_text(n: int) -> str:
+    """A size as people say it.
+
+    Example:
+        >>> bytes_text(900), bytes_text(1_234_567), bytes_text(56_000_000_000)
+        ('900 bytes', '1.2 MB', '56 GB')
+    """
+    if n < 1000:
+        return f"{n} bytes"
+    size, units = n / 1000, ["TB", "GB", "MB", "kB"]
+    unit = units.pop()
+    while size >= 999.5 and units:
+        size, unit = size / 1000, units.pop()
+    return f"{size:.1f} {unit}" if size < 9.95 else f"{size:,.0f} {unit}"

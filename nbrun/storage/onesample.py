@@ -1,0 +1,156 @@
+"""The saved entries of one sample, read by themselves: for a view that opens a sample of a large directory.
+
+Any thread; no lock; also while a run writes. The journal is read first, the file after (F7). Only the sample's own
+records and its own file are parsed, so the cost is by that sample and by the bytes of the journal.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import orjson
+
+from nbrun import verdicts
+from nbrun.model import TaskRow
+from nbrun.storage.book import IN_FILE
+from nbrun.storage.directory import list_samples
+from nbrun.storage.format import ENTRY, ENTRY_HEAD, FOLDER, MATCH, dump, unframe
+from nbrun.storage.merge import Identity, Stored, merge
+from nbrun.storage.names import name_of
+from nbrun.storage.replay import list_segments
+from nbrun.storage.runlog import RecordLog
+from nbrun.storage.samplefile import NBRUN, FileInfo, Unreadable, entry_heads, peek
+
+#: As often a segment or the file may vanish while it is looked for.
+TRIES = 20
+_JOURNAL = -1  # Stored.where of an entry whose bytes are at hand
+
+
+def read_rows(path: Path, sample_id: str) -> list[TaskRow]:
+    """The tasks of a sample that have a saved result or error, group by group in the order of their items."""
+    rows = []
+    for stored, body in _entries(path, sample_id):
+        try:
+            rows.append(_row(stored, orjson.loads(body)))
+        except (ValueError, AttributeError):  # damaged
+            continue
+    groups = {row.group: n for n, row in reversed(list(enumerate(rows)))}
+    return sorted(rows, key=lambda row: (groups[row.group], row.index))
+
+
+def read_entry(path: Path, sample_id: str, group: str, index: int) -> dict[str, Any] | None:
+    """A task's whole entry as it is saved; None where it has none yet."""
+    for stored, body in _entries(path, sample_id):
+        if stored.group == group and stored.item_index == index:
+            entry = orjson.loads(body)
+            return entry if isinstance(entry, dict) else None
+    return None
+
+
+def _row(stored: Stored, entry: Mapping[str, Any]) -> TaskRow:
+    result = entry.get("result")
+    error = entry.get("error")
+    verdict = verdicts.of(result)
+    if stored.status != "done":
+        verdict = str(error.get("type", "error")) if isinstance(error, Mapping) else "error"
+    time_s = entry.get("duration_s")
+    if time_s is None:
+        time_s = verdicts.tests_summary(result)[2]
+    language = entry.get("language")
+    return TaskRow(
+        stored.group, stored.item_index or 0, stored.status, verdict,
+        float(time_s) if isinstance(time_s, (int, float)) else None, int(entry.get("attempts") or 1),
+        None if language is None else str(language),
+    )  # fmt: skip
+
+
+def _entries(path: Path, sample_id: str) -> Iterator[tuple[Stored, bytes]]:
+    """Those that belong to an item of the dataset, with their bytes. What is damaged is left out: check tells of it."""
+    journal = _in_journal(path / FOLDER, sample_id)
+    found = _file_of(path, sample_id)
+    if found is None:
+        yield from ((stored, body) for stored, body in journal.values() if stored.item_index is not None)
+        return
+    file, info = found
+    with file:  # held open: it may be replaced meanwhile
+        merged: dict[Identity, Stored] = {}
+        for stored in [*_in_file(file, info, path), *(stored for stored, _ in journal.values())]:
+            before = merged.get(stored.identity)
+            if before is None or stored.seq > before.seq:
+                merged[stored.identity] = stored
+        for identity, stored in merged.items():
+            if stored.item_index is None:
+                continue
+            body = stored.body
+            if body is None and stored.where == IN_FILE:
+                body = os.pread(file.fileno(), stored.length, stored.offset)
+            yield stored, journal[identity][1] if body is None else body
+
+
+def _in_file(file: BinaryIO, info: FileInfo, path: Path) -> list[Stored]:
+    if info.source == NBRUN:
+        return [
+            Stored(h.group, h.item_index, h.key, h.occurrence, h.seq, h.status, IN_FILE, h.offset, h.length)
+            for h in entry_heads(file)
+        ]
+    match = None
+    for record in RecordLog(path / FOLDER / "matched.log", MATCH).read():
+        if record["id"] == info.sample_id:
+            match = record
+    return merge(file.read(), info.source, match, {})
+
+
+def _in_journal(inner: Path, sample_id: str) -> dict[Identity, tuple[Stored, bytes]]:
+    mark = b"\t" + dump([sample_id, ""])[:-3]  # as an entry's line ends: the sample and then any group
+    for _ in range(TRIES):
+        out: dict[Identity, tuple[Stored, bytes]] = {}
+        try:
+            for _, segment in list_segments(inner):
+                with open(segment, "rb") as f:
+                    for line in f:
+                        if mark in line and line.endswith(b"\n"):
+                            _take(out, line, sample_id)
+        except FileNotFoundError:  # its entries stand in files since
+            continue
+        return out
+    return {}
+
+
+def _take(out: dict[Identity, tuple[Stored, bytes]], line: bytes, sample_id: str) -> None:
+    record = unframe(line)
+    if record is None or record.kind != ENTRY or record.whose is None:
+        return
+    head = ENTRY_HEAD.match(record.body)
+    whose, group = orjson.loads(record.whose)
+    if head is None or whose != sample_id:
+        return
+    index, key, occurrence, seq, status = head.groups()
+    stored = Stored(
+        group, None if index == b"null" else int(index), bytes.fromhex(key.decode()), int(occurrence), int(seq),
+        status.decode(), _JOURNAL, 0, 0,
+    )  # fmt: skip
+    before = out.get(stored.identity)
+    if before is None or stored.seq >= before[0].seq:
+        out[stored.identity] = (stored, record.body)
+
+
+def _file_of(path: Path, sample_id: str) -> tuple[BinaryIO, FileInfo] | None:
+    """A sample's file, open: found by its name, else (files of the older program) by looking at all of them."""
+    for _ in range(TRIES):
+        info: FileInfo | None = None
+        try:
+            info = peek(path / name_of(sample_id))
+        except (OSError, Unreadable):
+            pass
+        if info is None or info.sample_id != sample_id:
+            info = list_samples(path).by_id.get(sample_id)
+        if info is None:
+            return None
+        try:
+            return open(path / info.name, "rb"), info
+        except FileNotFoundError:
+            continue
+    return None
