@@ -198,13 +198,13 @@ class ResultSink(Protocol):
         """Waits until all that was put is saved. False on a standing fault."""
 
     def encode(
-        self, work: Any, position: int, result: Mapping[str, Any] | None, attempts: int, started_at: float,
-        duration_s: float, worker_id: str, error: Mapping[str, str] | None = None,
+        self, work: Any, position: int, result: Any, attempts: int, started_at: float, duration_s: float,
+        worker_id: str, error: Mapping[str, str] | None = None,
     ) -> tuple[Any, str | None]:  # fmt: skip
         """What came of a task as it will be stored, and its verdict if it has one.
 
         Args:
-            result: what `fn` returned; None for an error.
+            result: what `fn` returned, or what the sink's `encode_result` made of it elsewhere; None for an error.
             attempts: how many tries it took.
             started_at, duration_s: of the last try, in seconds (since the epoch, and long).
             error: `type`, `message` and `traceback` of a task that ended in an error.

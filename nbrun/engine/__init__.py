@@ -1,5 +1,7 @@
-"""Which task next, worker threads, retries, pause, stop. Knows storage only as a model.ResultSink."""
+"""Which task next, who runs it, retries, pause, stop. Knows storage only as a model.ResultSink."""
 
+from nbrun.engine.crew import Crew
 from nbrun.engine.engine import Engine
+from nbrun.engine.threads import ThreadCrew
 
-__all__ = ["Engine"]
+__all__ = ["Crew", "Engine", "ThreadCrew"]

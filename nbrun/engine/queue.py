@@ -48,6 +48,11 @@ class TaskQueue:
         return len(self._delayed)
 
     @property
+    def waiting(self) -> int:
+        """All tasks that nobody has taken."""
+        return self.ready + len(self._delayed) + len(self._last)
+
+    @property
     def next_due(self) -> float | None:
         """When the first of them may run, on the engine's clock."""
         return self._delayed[0][0] if self._delayed else None

@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING
 from nbrun.model import SinkClosedError
 
 if TYPE_CHECKING:
-    from nbrun.engine.engine import Engine
+    from nbrun.engine.threads import ThreadCrew
 
 #: A task that takes longer keeps nobody's results waiting; how often the watch looks.
 LATE_S, LOOK_S = 0.01, 0.015
 
 
 class Watch:
-    """The watch over one engine's workers."""
+    """The watch over one crew's workers."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, crew: ThreadCrew) -> None:
+        self._crew = crew
         self._needed = threading.Event()
         self._thread: threading.Thread | None = None
         self._over = threading.Event()
@@ -44,14 +44,14 @@ class Watch:
         self._needed.set()
 
     def _run(self) -> None:
-        engine = self._engine
+        crew = self._crew
         try:
             while not self._over.is_set():
                 self._needed.wait()
                 self._needed.clear()  # before looking: who takes a batch from now on sets it again
-                while not self._over.wait(LOOK_S) and engine.has_kept():
-                    engine.hand_over_late(LATE_S)
+                while not self._over.wait(LOOK_S) and crew.has_kept():
+                    crew.hand_over_late(LATE_S)
         except SinkClosedError:
             pass
         except BaseException as e:
-            engine.broke(e)
+            crew.engine.broke(e)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
 from typing import Any
 
-from nbrun.engine import Engine
+from nbrun.engine import Crew, Engine, ThreadCrew
 from nbrun.engine.executors import Remote
 from nbrun.errors import InputError, ResultsExistError
 from nbrun.model import RetryPolicy, Task
@@ -124,8 +124,10 @@ def start(
             path=str(path),
         )
     policy = RetryPolicy(attempts=1) if retry is None else retry
+    crew: Callable[[Engine], Crew] = ThreadCrew
     if executor is not None:
-        fn = Remote(fn, executor, policy)
+        fn = remote = Remote(fn, executor, policy, (reader.groups or {}).values())
+        crew = remote.crew
     run_record = _run_record(settings, arguments, wanted)
     board = Board()
     conductor = Conductor(opened, reader, board, fn, run_record["settings_id"], asked)
@@ -135,7 +137,7 @@ def start(
         if isinstance(fn, Remote):
             fn.close()
         raise
-    engine = Engine(fn, store, board, workers=wanted, retry=policy, name=socket.gethostname())
+    engine = Engine(fn, store, board, workers=wanted, retry=policy, name=socket.gethostname(), crew=crew)
     run = Run(path, engine, board, store, conductor, fn, arguments)
     live.add(path, run)
     conductor.begin(engine, store)

@@ -25,7 +25,7 @@ from nbrun.samples import Sample
 from nbrun.storage import entry, values
 from nbrun.storage.book import Attempt, Book
 from nbrun.storage.directory import Directory, Problem
-from nbrun.storage.entry import EntryRecord
+from nbrun.storage.entry import EncodedResult, EntryRecord
 from nbrun.storage.filer import Filer
 from nbrun.storage.journal import Journal
 from nbrun.storage.lock import DirectoryLock
@@ -139,8 +139,8 @@ class ResultStore:
         self.running.note(slot, marks)
 
     def encode(
-        self, book: Book, position: int, result: Mapping[str, Any] | None, attempts: int, started_at: float,
-        duration_s: float, worker_id: str, error: Mapping[str, str] | None = None,
+        self, book: Book, position: int, result: Mapping[str, Any] | EncodedResult | None, attempts: int,
+        started_at: float, duration_s: float, worker_id: str, error: Mapping[str, str] | None = None,
     ) -> tuple[EntryRecord, str | None]:  # fmt: skip
         """See ResultSink."""
         record = entry.encode(

@@ -1,7 +1,8 @@
-"""What runs in an executor's worker: unpacks the function once, calls it, and sends bytes and plain values back.
+"""What runs in an executor's worker: unpacks the function once, calls it for each task of a chunk, sends bytes back.
 
 No user class crosses: an exception that can't be unpickled would break a process pool, a lock in a result
-would leave a Dask future pending for ever.
+would leave a Dask future pending for ever. A chunk ends early when its time is up or its results are many bytes; what
+it had not begun goes to others.
 """
 
 from __future__ import annotations
@@ -9,72 +10,121 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
+import platform
 import signal
 import socket
+import sys
 import threading
-import traceback
+import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
+from nbrun.engine.executors.shared import SharedPart, WholeSampleNeeded
+from nbrun.engine.outcomes import format_error, message_of
+from nbrun.engine.worker import as_mapping
 from nbrun.errors import JudgeError, JudgeUnavailableError, NotSupportedError
 from nbrun.model import Retry, Task
+from nbrun.storage.entry import encode_result
 from nbrun.storage.values import encode
 
-#: Functions that a worker keeps unpacked.
-KEPT_FUNCTIONS = 8
-MAX_TRACEBACK = 20_000
+#: Functions and samples that a worker keeps unpacked.
+KEPT_FUNCTIONS, KEPT_SAMPLES = 8, 2
+#: A chunk begins no task after so long, or after so many bytes of results.
+CHUNK_S, CHUNK_BYTES = 0.2, 4 << 20
+#: What a row begins with: a result; a Retry; an exception; fn looked for the groups in the sample.
+DONE, RETRY, ERROR, WHOLE = 0, 1, 2, 3
 
 _functions: OrderedDict[str, Any] = OrderedDict()
-_lock = threading.Lock()  # protects _functions; a worker of Dask's has several threads
+_samples: OrderedDict[bytes, Any] = OrderedDict()
+_lock = threading.Lock()  # protects both; a worker of Dask's has several threads
+_is_set_up = False
 
 
-def probe(digest: str, packed: bytes) -> tuple[str, str, str]:
-    """Can this worker unpack the function? Answers "ok", or "fails" with a type and a message."""
+def probe(digest: str, packed: Any) -> tuple[str, str, str]:
+    """Can this worker unpack the function? Answers "ok" and its Python, or "fails" with a type and a message."""
+    _set_up()
     try:
         _function(digest, packed)
     except BaseException as e:
-        return ("fails", type(e).__name__, _text(e))
-    return ("ok", "", "")
+        return ("fails", type(e).__name__, message_of(e))
+    return ("ok", platform.python_version(), "")
 
 
-def call(digest: str, packed: bytes | None, task: bytes, token: str) -> tuple[Any, ...]:
-    """One attempt. `token` makes every call another one, for executors that remember equal calls.
+def run_chunk(digest: str, packed: Any, parts: Any, token: str) -> Any:
+    """Runs tasks one after another.
+
+    Args:
+        packed: the function; None where the worker is believed to have it.
+        parts: pickled: (sample id, part of the sample or None where it is the item, names left out, tasks) for each
+            sample; a task is (group, index, item, attempt, hint, previous). In the kernel's process the list itself.
+        token: makes every call another one, for executors that remember equal calls.
 
     Returns:
-        ("need",), ("result", worker, JSON), ("retry", worker, reason, after_s, JSON) or
-        ("error", worker, kind, type, message, traceback, retriable).
+        Pickled None where the function is needed, else (worker, rows), a row for each task that was begun.
     """
-    worker = f"{socket.gethostname()}:{os.getpid()}"
-    _leave_interrupts_to_the_kernel()
+    _set_up()
+    plain = isinstance(parts, bytes)
     try:
         found = _function(digest, packed)
         if found is None:
-            return ("need",)
-        fn, never = found
-        result = fn(Task(**pickle.loads(task)))
-        if isinstance(result, Retry):
-            raise result
-        if not isinstance(result, Mapping):
-            result = {"value": result}
-        return ("result", worker, encode(dict(result))[0])
+            return pickle.dumps(None) if plain else None
+        answer = (f"{socket.gethostname()}:{os.getpid()}", _run(*found, pickle.loads(parts) if plain else parts))
+    except BaseException as e:  # nothing could be unpacked: told as the first task's error
+        answer = (f"{socket.gethostname()}:{os.getpid()}", [_error(e, (), time.time(), 0.0)])
+    return pickle.dumps(answer, 5) if plain else answer
+
+
+def _run(fn: Any, never: tuple[type[BaseException], ...], parts: Any) -> list[tuple[Any, ...]]:
+    rows: list[tuple[Any, ...]] = []
+    end = time.perf_counter() + CHUNK_S
+    size = 0
+    for sample_id, sample, left_out, tasks in parts:
+        if isinstance(sample, bytes):
+            sample = SharedPart(_sample(sample), left_out) if left_out else _sample(sample)
+        for group, index, item, *before in tasks:
+            if rows and (size > CHUNK_BYTES or time.perf_counter() > end):
+                return rows
+            task = Task(sample_id, group, index, item, item if sample is None else sample, *before)
+            row = _attempt(fn, never, task)
+            if left_out and sample.was_asked:
+                row = (WHOLE,)
+            rows.append(row)
+            if row[0] == WHOLE:
+                return rows
+            if row[0] == DONE:
+                size += len(row[1])
+    return rows
+
+
+def _attempt(fn: Any, never: tuple[type[BaseException], ...], task: Task) -> tuple[Any, ...]:
+    started = time.time()
+    began = time.perf_counter()
+    try:
+        result = fn(task)
+        took = time.perf_counter() - began
+        if type(result) is not dict and not isinstance(result, Mapping):
+            result = as_mapping(result)
+        return (DONE, *encode_result(result), started, took)
+    except WholeSampleNeeded:
+        return (WHOLE,)
     except Retry as e:
         try:
             extra = encode({"hint": dict(e.hint), "result": e.result})[0]
+            return (RETRY, str(e.reason), float(e.after_s), extra)
         except BaseException as unfit:
-            return _error(worker, unfit, ())
-        return ("retry", worker, str(e.reason), float(e.after_s), extra)
+            return _error(unfit, (), started, time.perf_counter() - began)
     except BaseException as e:  # SystemExit too: it is the task's, not the worker's
-        return _error(worker, e, never if "never" in locals() else ())
+        return _error(e, never, started, time.perf_counter() - began)
 
 
-def _function(digest: str, packed: bytes | None) -> tuple[Any, tuple[type[BaseException], ...]] | None:
+def _function(digest: str, packed: Any) -> tuple[Any, tuple[type[BaseException], ...]] | None:
     with _lock:
         found = _functions.get(digest)
     if found is None:
         if packed is None:
             return None
-        found = pickle.loads(packed)
+        found = pickle.loads(packed) if isinstance(packed, bytes) else packed
         with _lock:
             _functions[digest] = found
             while len(_functions) > KEPT_FUNCTIONS:
@@ -82,31 +132,45 @@ def _function(digest: str, packed: bytes | None) -> tuple[Any, tuple[type[BaseEx
     return found  # type: ignore[no-any-return]
 
 
-def _error(worker: str, e: BaseException, never: tuple[type[BaseException], ...]) -> tuple[Any, ...]:
+def _sample(shared: bytes) -> Any:
+    """The shared part of a sample; the last ones are kept, since their chunks come one after another."""
+    with _lock:
+        found = _samples.get(shared)
+    if found is None:
+        found = pickle.loads(shared)
+        with _lock:
+            _samples[shared] = found
+            while len(_samples) > KEPT_SAMPLES:
+                _samples.popitem(last=False)
+    return found
+
+
+def _error(
+    e: BaseException, never: tuple[type[BaseException], ...], started: float, took: float
+) -> tuple[Any, ...]:  # fmt: skip
     retriable = isinstance(e, Exception) and not isinstance(e, never) and bool(getattr(e, "retriable", True))
     kinds = (JudgeUnavailableError, NotSupportedError, JudgeError)
     kind = next((k.__name__ for k in kinds if isinstance(e, k)), "")
-    tb = e.__traceback__
-    if tb is not None and tb.tb_next is not None:
-        tb = tb.tb_next  # the frame of this file
-    try:
-        text = "".join(traceback.format_exception(type(e), e, tb))
-    except Exception:  # a user's __str__ or __repr__
-        text = type(e).__name__
-    if kind and e.__cause__ is None:
-        text = ""
-    return ("error", worker, kind, type(e).__name__, _text(e), text[-MAX_TRACEBACK:], retriable)
+    text = "" if kind and e.__cause__ is None else format_error(e)
+    return (ERROR, kind, type(e).__name__, message_of(e), text, retriable, started, took)
 
 
-def _text(e: BaseException) -> str:
-    try:
-        return str(e)
-    except Exception:  # a user's __str__
-        return "<its message can't be shown>"
+def _set_up() -> None:
+    """Once a process: the stop button leaves a pool's child alone, and the child ends with the kernel.
 
-
-def _leave_interrupts_to_the_kernel() -> None:
-    """A notebook's stop button signals the whole process group: a pool's child must not die of it."""
-    is_child = multiprocessing.parent_process() is not None
-    if is_child and threading.current_thread() is threading.main_thread():
+    A notebook's stop button signals the whole process group. After a SIGKILL of the kernel a pool's children would wait
+    for work for ever, since each holds both ends of the pipe.
+    """
+    global _is_set_up
+    parent = multiprocessing.parent_process()
+    if _is_set_up or parent is None or "distributed.worker" in sys.modules:
+        return
+    _is_set_up = True
+    if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(parent,), name="nbrun-parent-watch", daemon=True).start()
+
+
+def _end_with(parent: Any) -> None:
+    parent.join()
+    os._exit(1)

@@ -1,0 +1,87 @@
+"""What a worker sent back -> results for the sink, retries and errors for the engine. The dispatcher's thread."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from nbrun.engine.executors.far import DONE, RETRY
+from nbrun.engine.outcomes import Ended, add_failure, after_exception, hand_over
+from nbrun.engine.queue import Item
+from nbrun.errors import JudgeError, JudgeUnavailableError, NotSupportedError
+from nbrun.model import Retry
+from nbrun.storage.entry import EncodedResult
+from nbrun.storage.values import decode
+
+if TYPE_CHECKING:
+    from nbrun.engine.engine import Engine
+
+_KINDS = {k.__name__: k for k in (JudgeUnavailableError, NotSupportedError, JudgeError)}
+_types: dict[str, Any] = {}
+
+
+class WorkerLostError(RuntimeError):
+    """The worker that ran this task was lost again and again, at last with nothing running beside it."""
+
+    retriable = False
+
+
+def settle(engine: Engine, items: list[Item], worker: str, rows: list[tuple[Any, ...]]) -> float:
+    """Hands over what came of the first tasks of a chunk. Returns the longest one's seconds."""
+    encode = engine.sink.encode
+    ended: Ended | None = None
+    longest = 0.0
+    for (work, position), row in zip(items, rows, strict=False):
+        if ended is None or work is not ended.sample:
+            if ended is not None:
+                hand_over(engine, ended)
+            ended = Ended(work)
+        if row[0] == DONE:
+            _, data, lossy, verdict, api_used, started, took = row
+            before = work.work.attempts.get(position) if work.work.attempts else None
+            attempts = 1 if before is None else before.attempt + 1
+            record, verdict = encode(
+                work.work, position, EncodedResult(data, lossy, verdict, api_used), attempts, started, took, worker
+            )
+            ended.records.append(record)
+            ended.verdicts.append(verdict)
+            longest = took if took > longest else longest
+        else:
+            started, took = (time.time(), 0.0) if row[0] == RETRY else row[-2:]
+            task = work.work.task(position, engine.flag)
+            failure = after_exception(engine, work, position, task, exception_of(row), started, took, worker)
+            if failure is not None:
+                add_failure(engine, ended, position, failure)
+            longest = max(longest, took)
+    if ended is not None:
+        hand_over(engine, ended)
+    return longest
+
+
+def fail(engine: Engine, item: Item, e: BaseException) -> None:
+    """A task that no worker could answer for ends in an error."""
+    sample, position = item
+    task = sample.work.task(position, engine.flag)
+    failure = after_exception(engine, sample, position, task, e, time.time(), 0.0, "")
+    if failure is not None:
+        ended = Ended(sample)
+        add_failure(engine, ended, position, failure)
+        hand_over(engine, ended)
+
+
+def exception_of(row: tuple[Any, ...]) -> BaseException:
+    """What fn raised, as far as that can be told without its class."""
+    if row[0] == RETRY:
+        extra = decode(orjson.loads(row[3]))
+        return Retry(row[1], row[2], extra["hint"], extra["result"])
+    _, kind, name, message, text, retriable, _, _ = row
+    e: Any = _KINDS[kind](message) if kind else _error_type(name)(message)
+    e.retriable, e.far_traceback = retriable, text
+    return e  # type: ignore[no-any-return]
+
+
+def _error_type(name: str) -> Any:
+    """An exception type of that name, the same each time; the user's class stays where it was raised."""
+    return _types.setdefault(name, type(name, (Exception,), {}))

@@ -1,0 +1,128 @@
+"""The function and chunks of tasks, packed for the way to an executor's worker.
+
+Threads: made by the thread that starts a run, then used by the dispatcher's.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping
+from hashlib import blake2b
+from typing import Any
+
+from nbrun.engine.queue import Item, SampleWork
+from nbrun.errors import InputError
+from nbrun.model import Task
+
+_NOTHING: frozenset[str] = frozenset()
+
+
+class Cargo:
+    """Packs for one run.
+
+    Args:
+        fn: the user's function.
+        never: exception types that are not tried again.
+        left_out: the keys of a sample that hold its items; they don't travel unless fn asks for them.
+        packs: whether things must become bytes; not so where the workers are threads of this process.
+
+    Raises:
+        InputError: fn can't travel; names what in it.
+    """
+
+    def __init__(
+        self, fn: Callable[[Task], Any], never: tuple[type[BaseException], ...], left_out: frozenset[str], packs: bool
+    ) -> None:
+        self._packs = packs
+        self._left_out = left_out if packs else _NOTHING
+        self.packed: Any = (fn, never)
+        self.digest = secrets.token_hex(16)
+        if packs:
+            self.packed = _pack_function(self.packed)
+            self.digest = blake2b(self.packed, digest_size=16).hexdigest()
+        self._last: tuple[SampleWork | None, Any] = (None, None)  # the sample packed last, and its shared part's bytes
+
+    def send_whole(self) -> None:
+        """fn looks into the groups of its sample: from now on they travel too."""
+        self._left_out = _NOTHING
+        self._last = (None, None)
+
+    def chunk(self, items: list[Item], task: Callable[[Item], Task]) -> tuple[Any, int]:
+        """Tasks -> what run_chunk takes, and its size in bytes.
+
+        Raises:
+            Exception: what pickle said; some item or sample can't travel.
+        """
+        parts: list[tuple[str, Any, frozenset[str], list[tuple[Any, ...]]]] = []
+        before: SampleWork | None = None
+        tasks: list[tuple[Any, ...]] = []
+        for item in items:
+            t = task(item)
+            is_item = t.item is t.sample
+            if item[0] is not before:
+                before, tasks = item[0], []
+                parts.append((t.sample_id, None if is_item else self._shared(before, t.sample), self._left_out, tasks))
+            if t.attempt == 1:
+                tasks.append((t.group, t.index, t.item))
+            else:
+                tasks.append((t.group, t.index, t.item, t.attempt, dict(t.hint), t.previous))
+        if not self._packs:
+            return parts, 0
+        data = _dumps([(i, shared, left if shared is not None else _NOTHING, rows) for i, shared, left, rows in parts])
+        return data, len(data)
+
+    def _shared(self, work: SampleWork, sample: Mapping[str, Any]) -> Any:
+        if not self._packs:
+            return sample
+        last, part = self._last
+        if last is not work:
+            part = _dumps({k: v for k, v in sample.items() if k not in self._left_out})
+            self._last = (work, part)
+        return part
+
+
+def _dumps(value: Any) -> bytes:
+    import cloudpickle
+
+    return cloudpickle.dumps(value, protocol=5)  # type: ignore[no-any-return]
+
+
+def _pack_function(value: Any) -> bytes:
+    try:
+        return _dumps(value)
+    except ImportError:
+        raise InputError("executor= needs cloudpickle: pip install cloudpickle (here and on the workers).") from None
+    except Exception as e:
+        raise InputError(
+            f"fn can't travel to the executor's workers: {_culprit(value[0])}{type(e).__name__}: {e}. "
+            "Make it inside fn instead of outside (a lock, an open file, a client can't travel)."
+        ) from e
+
+
+def _culprit(fn: Any) -> str:
+    """Which of the function's own names can't travel: "'client' in it, ", or nothing where that isn't plain."""
+    fn = getattr(fn, "__func__", fn)
+    code = getattr(fn, "__code__", None)
+    if code is None:
+        names = dict(getattr(fn, "__dict__", {}))
+    else:
+        cells = zip(code.co_freevars, getattr(fn, "__closure__", None) or (), strict=False)
+        names = {n: fn.__globals__[n] for n in code.co_names if n in fn.__globals__}
+        for name, cell in cells:
+            try:
+                names[name] = cell.cell_contents
+            except ValueError:  # not bound yet
+                continue
+    for name, value in names.items():
+        try:
+            _dumps(value)
+        except Exception:
+            return f"{name!r} in it, a {type(value).__name__}, can't be pickled. "
+    return ""
+
+
+def is_thread(executor: Any) -> bool:
+    """Do its workers share this process, so that nothing must travel?"""
+    from concurrent.futures import ThreadPoolExecutor
+
+    return isinstance(executor, ThreadPoolExecutor)

@@ -1,0 +1,300 @@
+"""The crew of an executor: one thread sends chunks of tasks, and takes back what came of them.
+
+Two chunks a slot are out, one that runs and one that waits. Futures are told of by a callback that puts them into a
+queue; nothing is scanned, and no task has a future of its own. What workers lose goes through losses.py.
+
+Threads: "nbrun-dispatch" does all the work; the executor's threads only call `_events.put`. What the engine calls
+(crew.Crew) reads and puts too. What comes of a call that was given up is dropped by its token.
+"""
+
+from __future__ import annotations
+
+import itertools
+import pickle
+import queue
+import secrets
+import threading
+import time
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+from nbrun.engine.executors.answers import fail, settle
+from nbrun.engine.executors.cargo import Cargo
+from nbrun.engine.executors.far import WHOLE
+from nbrun.engine.executors.losses import Losses
+from nbrun.engine.executors.pool import Pool
+from nbrun.engine.executors.sizing import Sizing
+from nbrun.engine.queue import Item, SampleWork
+from nbrun.errors import RunHaltedError
+from nbrun.model import SinkClosedError, State, Task
+from nbrun.progress import duration_text
+
+if TYPE_CHECKING:
+    from nbrun.engine.engine import Engine
+
+#: What is out holds so many bytes at most (or is one chunk).
+MOST_BYTES = 64 << 20
+#: After so long without an answer (or three times the longest task) the run says so; it looks every LOOK_S.
+SILENT_S, LOOK_S = 60.0, 1.0
+
+
+class Chunk:
+    """Tasks that are out together. `number` counts the chunks in the order in which they were sent first."""
+
+    __slots__ = ("future", "generation", "is_alone", "items", "number", "size")
+
+    def __init__(self, items: list[Item], number: int, is_alone: bool) -> None:
+        self.items, self.number, self.is_alone = items, number, is_alone
+        self.size = 0
+        self.generation = -1
+        self.future: Future[Any] | None = None
+
+
+class Dispatcher:
+    """Runs a run's tasks in an executor. `workers` is the number of slots."""
+
+    def __init__(self, engine: Engine, cargo: Cargo, pool: Pool) -> None:
+        self.engine, self.cargo, self.pool = engine, cargo, pool
+        self.out: dict[str, Chunk] = {}  # by token, in the order of their sending
+        self._losses = Losses(self)
+        self._sizing = Sizing()
+        self._events: queue.SimpleQueue[tuple[str, Future[Any]] | None] = queue.SimpleQueue()
+        self._tokens, self._run_token, self._numbers = itertools.count(), secrets.token_hex(4), itertools.count()
+        self._bytes = 0
+        self._heard = time.monotonic()
+        self._silence = ""  # what was said of it
+        pool.cancel = self._cancel_waiting
+        self._is_running = self._is_woken = self._has_cancelled = False  # the first is protected by the engine's lock
+
+    # ---- crew.Crew
+
+    @property
+    def appetite(self) -> int:
+        """See Crew."""
+        wanted = self.engine.wanted
+        return max(64, 2 * wanted * self._sizing.size(1 << 30, wanted))
+
+    @property
+    def is_empty(self) -> bool:
+        """See Crew."""
+        return not self._is_running
+
+    def wake(self, count: int) -> None:
+        """See Crew. The thread is started with the first task."""
+        if not self._is_running:
+            self._is_running = True
+            threading.Thread(target=self._run, name="nbrun-dispatch", daemon=True).start()
+        elif not self._is_woken:
+            self._is_woken = True
+            self._events.put(None)
+
+    def rouse(self) -> None:
+        """See Crew."""
+        self._events.put(None)
+
+    def end(self) -> None:
+        """See Crew."""
+        self.rouse()
+
+    def forget_in_child(self) -> None:
+        """See Crew. No thread of the parent's is here that could go on."""
+
+    def at_work(self) -> list[SampleWork]:
+        """See Crew. As far as can be told: a worker says nothing before its chunk has ended."""
+        return [chunk.items[0][0] for chunk in list(self.out.values())[: self.slots]]
+
+    def tasks(self) -> list[tuple[Task, int]]:
+        """See Crew. None: they run in other processes."""
+        return []
+
+    def works_in(self, thread: threading.Thread) -> bool:
+        """See Crew."""
+        return False
+
+    @property
+    def slots(self) -> int:
+        """How many chunks can run at once."""
+        return min(self.engine.wanted, self.pool.width or self.engine.wanted)
+
+    # ---- the thread
+
+    def _run(self) -> None:
+        engine = self.engine
+        self._heard = time.monotonic()
+        try:
+            while not self._is_over():
+                self._is_woken = False
+                self._send()
+                event = self._next()
+                if event is not None:
+                    self._take_back(*event)
+                elif engine.state is State.DRAINING and not self._has_cancelled:
+                    self._cancel_waiting()
+                self._mind_silence()
+        except SinkClosedError:  # the run was stopped: late results are discarded
+            pass
+        except BaseException as e:  # a fault of nbrun's own must halt the run, not hang it
+            engine.broke(e)
+        finally:
+            with engine.lock:
+                self._is_running = False
+                engine.idle.notify_all()
+
+    def pause(self, message: str, cause: BaseException) -> None:
+        """The run pauses, and whoever waits for it is told."""
+        trouble = RunHaltedError(message)
+        trouble.__cause__ = cause
+        self.engine.pause(message, trouble)
+
+    def _is_over(self) -> bool:
+        state = self.engine.state
+        if state in (State.RUNNING, State.PAUSED):
+            return False
+        return state is not State.DRAINING or not self.out
+
+    def _next(self) -> tuple[str, Future[Any]] | None:
+        """Waits for an answer, for new tasks, for a delayed task's time, or for the next look."""
+        due = self.engine.queue.next_due if self.engine.is_running else None
+        wait = LOOK_S if self.out else None
+        if due is not None:
+            left = max(0.0, due - time.monotonic())
+            wait = left if wait is None else min(wait, left)
+        try:
+            return self._events.get(timeout=wait)
+        except queue.Empty:
+            return None
+
+    # ---- sending
+
+    def _send(self) -> None:
+        """Fills the slots, as far as there are tasks."""
+        while self.engine.is_running and self._has_room():
+            items, is_alone = self._pick()
+            if not items or not self._send_chunk(Chunk(items, next(self._numbers), is_alone)):
+                return
+
+    def _has_room(self) -> bool:
+        wanted = self.engine.wanted
+        per_slot = self._sizing.chunks_a_slot if (self.pool.width or 0) <= wanted else 1
+        return len(self.out) < per_slot * wanted and (not self.out or self._bytes < MOST_BYTES)
+
+    def _pick(self) -> tuple[list[Item], bool]:
+        """Tasks for the next chunk, and whether it must run alone."""
+        if self._losses.suspects or self._losses.runs_alone:
+            if self.out:
+                return [], False
+            self._losses.runs_alone = True
+            return [self._losses.suspects.popleft()], True
+        if self._losses.again:
+            return [self._losses.again.popleft()], False
+        engine = self.engine
+        items: list[Item] = []
+        with engine.lock:
+            most = self._sizing.size(engine.queue.ready, engine.wanted)
+            while len(items) < most:
+                got = engine.take(most - len(items))
+                if not got:
+                    break
+                items += got
+            if not items and engine.is_all_fed and not self.out:
+                items = engine.queue.take_last()  # suspects of earlier runs
+        return items, False
+
+    def _send_chunk(self, chunk: Chunk, with_function: bool = False) -> bool:
+        """False where the executor refused it."""
+        engine = self.engine
+        try:
+            data, chunk.size = self.cargo.chunk(chunk.items, lambda item: item[0].work.task(item[1], engine.flag))
+        except Exception as e:
+            self._cannot_travel(chunk, e)
+            return True
+        token = f"{self._run_token}-{next(self._tokens)}"
+        chunk.generation = self.pool.generation
+        try:
+            future = self.pool.submit(self.cargo.digest, self.cargo.packed if with_function else None, data, token)
+        except BaseException as e:  # broken, shut down, a closed client
+            engine.give_back(chunk.items)
+            self._losses.refused(chunk.generation, e)
+            return False
+        if not self.out:
+            self._heard = time.monotonic()
+        chunk.future = future
+        self.out[token] = chunk
+        self._bytes += chunk.size
+        future.add_done_callback(lambda done: self._events.put((token, done)))
+        return True
+
+    def _cannot_travel(self, chunk: Chunk, e: Exception) -> None:
+        """Pickle refused a sample or an item: the tasks that it concerns are errors."""
+        if len(chunk.items) > 1:
+            for item in chunk.items:
+                self._send_chunk(Chunk([item], chunk.number, chunk.is_alone))
+            return
+        e.retriable = False  # type: ignore[attr-defined]
+        fail(self.engine, chunk.items[0], e)
+
+    # ---- taking back
+
+    def _take_back(self, token: str, future: Future[Any]) -> None:
+        chunk = self.out.pop(token, None)
+        if chunk is None:
+            return  # given up before: a late result
+        self._bytes -= chunk.size
+        try:
+            raw = future.result(0)
+            answer = pickle.loads(raw) if isinstance(raw, bytes) else raw
+            if answer is not None:
+                worker, rows = answer
+        except BaseException as e:  # a broken pool, a cancelled future, SystemExit out of a future
+            self._losses.lost(chunk, e)
+            return
+        self._heard_something()
+        if answer is None:
+            self._send_chunk(chunk, with_function=True)
+            return
+        self._losses.forget(chunk)
+        if rows and rows[-1][0] == WHOLE:
+            rows.pop()
+            self.cargo.send_whole()
+        left = chunk.items[len(rows) :]
+        if left:
+            self.engine.give_back(left)
+        self._came_back(chunk, rows, len(raw) if isinstance(raw, bytes) else 0)
+        self._send()  # before the results are dealt with, so that no slot waits for that
+        settle(self.engine, chunk.items, worker, rows)
+
+    def _came_back(self, chunk: Chunk, rows: list[tuple[Any, ...]], size: int) -> None:
+        took = [row[-1] for row in rows if isinstance(row[-1], float)]
+        if took:
+            self._sizing.came_back(len(chunk.items), len(rows), sum(took), chunk.size + size, max(took))
+
+    def _heard_something(self) -> None:
+        self._heard = time.monotonic()
+        if self._silence:
+            self.engine.say("", self._silence)
+            self._silence = ""
+
+    def _mind_silence(self) -> None:
+        """Some executors leave futures pending for ever: the run says so, once a silence."""
+        silent_s = time.monotonic() - self._heard
+        if self._silence or not self.out or silent_s < max(SILENT_S, 3 * self._sizing.longest_s):
+            return
+        self._silence = (
+            f"Nothing has come back from the executor for {duration_text(silent_s)}; {len(self.out)} calls are out. "
+            "That is as it should be where tasks take so long. If its workers are gone: run.stop(drain=False), then "
+            "start again with a new executor; what is saved stays, and only what is missing runs."
+        )
+        self.engine.say(self._silence)
+
+    def _cancel_waiting(self) -> None:
+        """The run was stopped: what only waits in the executor need not run. What `cancel()` says isn't believed: the
+        tasks stay missing, and should one of them run all the same, its result is dropped."""
+        self._has_cancelled = True
+        waiting = list(self.out)[0 if self.engine.flag.is_set or self.pool.is_closing else self.slots :]
+        for token in waiting:
+            future = self.out[token].future
+            try:
+                if future is not None and future.cancel():
+                    self._bytes -= self.out.pop(token).size
+            except Exception:  # some executors' cancel() raises
+                continue

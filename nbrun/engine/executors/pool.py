@@ -1,0 +1,172 @@
+"""One run's hold on an executor: checked before anything is written, made anew where it broke, never waited for.
+
+Threads: the dispatcher's thread submits and replaces; `close` and the exit hook come from others. `_lock` protects
+`executor`, `generation` and `is_closing`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import threading
+import weakref
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from concurrent.futures import process as _process  # registers its own exit hook, which must come before ours
+from typing import Any
+
+from nbrun.engine.executors import far
+from nbrun.engine.executors.cargo import Cargo
+from nbrun.errors import InputError
+
+#: How long the first answer of an executor may take: a cluster may have to start its workers.
+PROBE_S = 60.0
+
+
+def is_executor(value: Any) -> bool:
+    """An executor, and no class or factory of one."""
+    return isinstance(value, Executor) or (hasattr(value, "submit") and not isinstance(value, type))
+
+
+def make(factory: Any) -> Any:
+    """Calls a factory.
+
+    Raises:
+        InputError: it is none, or makes none.
+    """
+    if not callable(factory):
+        raise InputError(
+            f"executor is a {type(factory).__name__}; give a concurrent.futures.Executor, "
+            "or a function without arguments that makes one."
+        )
+    made = factory()
+    if not hasattr(made, "submit"):
+        raise InputError(f"executor() made a {type(made).__name__}; it must make a concurrent.futures.Executor.")
+    return made
+
+
+class Pool:
+    """The executor of a run.
+
+    Args:
+        executor: the user's, or the first that `factory` made.
+        factory: makes another one; None where the executor is the user's own, which is never closed here.
+
+    Attributes:
+        generation: counts the executors, from 0.
+    """
+
+    def __init__(self, executor: Any, factory: Any) -> None:
+        self.executor, self._factory = executor, factory
+        self.generation = 0
+        self.is_closing = False
+        self.cancel: Callable[[], None] = lambda: None  # takes back what only waits in the executor
+        self._lock = threading.Lock()
+        _open.add(self)
+
+    @property
+    def is_owned(self) -> bool:
+        """Did nbrun make it?"""
+        return self._factory is not None
+
+    @property
+    def width(self) -> int | None:
+        """How many calls it runs at once, where it says so."""
+        width = getattr(self.executor, "_max_workers", None)
+        return width if isinstance(width, int) else None
+
+    def check(self, cargo: Cargo) -> None:
+        """A first small call.
+
+        Raises:
+            InputError: it forks, or its workers can't run nbrun's calls.
+        """
+        _refuse_fork(self.executor)
+        try:
+            answer = self.executor.submit(far.probe, cargo.digest, cargo.packed).result(PROBE_S)
+        except Exception as e:
+            raise InputError(
+                f"executor: a first small task failed with {type(e).__name__}: {e}. Its workers need nbrun and "
+                "cloudpickle installed, in the same versions as here; in a script, start the run under "
+                'if __name__ == "__main__".'
+            ) from e
+        if answer[0] != "ok":
+            raise InputError(f"executor: its workers can't load fn: {answer[1]}: {answer[2]}. Install it there too.")
+        here = platform.python_version()
+        if here.split(".")[:2] != answer[1].split(".")[:2]:
+            raise InputError(
+                f"executor: its workers run Python {answer[1]}, the kernel {here}; functions travel only between equal "
+                "versions (the first two numbers). Install the same there."
+            )
+
+    def submit(self, *arguments: Any) -> Future[Any]:
+        """A chunk for a worker. Raises whatever a broken executor raises."""
+        return self.executor.submit(far.run_chunk, *arguments)  # type: ignore[no-any-return]
+
+    def still_works(self) -> bool:
+        """Does it take a call and answer?"""
+        try:
+            self.executor.submit(int).result(PROBE_S)
+        except BaseException:  # SystemExit out of a future too
+            return False
+        return True
+
+    def replace(self) -> None:
+        """Makes another executor in the place of one that broke. Raises whatever the factory raises."""
+        old, new = self.executor, make(self._factory)
+        with self._lock:
+            closing = self.is_closing
+            if not closing:
+                self.executor = new
+                self.generation += 1
+        _end(new if closing else old, True)
+
+    def close(self, kill: bool) -> None:
+        """No call follows. What nbrun made is closed without waiting.
+
+        Args:
+            kill: calls may still be out: their processes end with them.
+        """
+        with self._lock:
+            self.is_closing = True
+        _open.discard(self)
+        self.cancel()
+        if self.is_owned:
+            _end(self.executor, kill)
+
+
+def _refuse_fork(executor: Any) -> None:
+    context = getattr(executor, "_mp_context", None)
+    if context is not None and context.get_start_method() == "fork":
+        raise InputError(
+            "executor: this process pool forks, and a forked copy of a kernel with threads can hang. Give "
+            'ProcessPoolExecutor(n, mp_context=multiprocessing.get_context("spawn")), or "forkserver".'
+        )
+
+
+def _end(executor: Any, kill: bool) -> None:
+    """Nothing waits here: what is queued is cancelled."""
+    processes = dict(getattr(executor, "_processes", None) or {}) if kill else {}
+    try:
+        executor.shutdown(wait=False, cancel_futures=True)
+    except TypeError:  # another kind of executor, such as Dask's and loky's
+        with contextlib.suppress(Exception):
+            executor.shutdown(wait=False)
+    except Exception:  # broken: nothing is left to close
+        pass
+    for child in processes.values():
+        with contextlib.suppress(Exception):  # it has ended
+            child.terminate()
+
+
+_open: weakref.WeakSet[Pool] = weakref.WeakSet()
+
+
+def _at_exit() -> None:
+    """The interpreter ends, and would wait until a process pool has run all that is queued."""
+    for pool in list(_open):
+        pool.close(kill=True)
+
+
+assert _process is not None
+threading._register_atexit(_at_exit)  # type: ignore[attr-defined]  # atexit's own hooks come after the pools' were joined

@@ -1,0 +1,124 @@
+"""What becomes of a task that has come back: saved, tried again, or an error entry. The same for every crew.
+
+Threads: called by workers, the event loop's saver and the dispatcher; an Ended belongs to one of them.
+"""
+
+from __future__ import annotations
+
+import traceback
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from nbrun.errors import JudgeError, JudgeUnavailableError, NotSupportedError, UnstorableError
+from nbrun.model import Retry, Task
+from nbrun.progress import ErrorNote
+
+if TYPE_CHECKING:
+    from nbrun.engine.engine import Engine
+    from nbrun.engine.queue import SampleWork
+
+MAX_TRACEBACK = 20_000
+
+
+class Ended:
+    """Tasks of one sample that ended since the last handing over."""
+
+    __slots__ = ("failed", "judged_at_failure", "records", "sample", "verdicts")
+
+    def __init__(self, sample: SampleWork) -> None:
+        self.sample = sample
+        self.records: list[Any] = []
+        self.verdicts: list[str | None] = []  # of those that have a result
+        self.failed: list[tuple[int, str]] = []  # positions that ended in an error, and its kind
+        self.judged_at_failure = 0  # how many had a result when the last one failed
+
+
+class Failure(NamedTuple):
+    """A task that ended in an error: its record, the exception, and what of it is stored."""
+
+    record: Any
+    exception: BaseException
+    error: dict[str, str]
+
+
+def hand_over(engine: Engine, ended: Ended) -> None:
+    """Ended tasks of one sample go to the board, the sink and the engine."""
+    _tell_success(engine, ended)
+    if ended.records:
+        engine.board.record(ended.sample.work.number, ended.verdicts, [kind for _, kind in ended.failed])
+        engine.sink.put(ended.sample.work, ended.records)
+        engine.ended(ended.sample, len(ended.records), ended.failed)
+
+
+def after_exception(
+    engine: Engine, sample: SampleWork, position: int, task: Task, e: BaseException, started: float,
+    duration_s: float, worker: str,
+) -> Failure | None:  # fmt: skip
+    """The task will be tried again (None), or ends in an error entry, which goes to `add_failure`."""
+    if engine.flag.is_set:
+        return None  # cancelled: it stays missing, and a later run takes it up
+    if isinstance(e, Retry):
+        try:
+            engine.try_again(sample, position, task, e, e.after_s)
+            return None
+        except UnstorableError as unstorable:  # its hint or result
+            e = unstorable
+    if isinstance(e, JudgeUnavailableError):
+        engine.wait_for_judge(sample, position, message_of(e))
+        return None
+    policy = engine.retry
+    retriable = isinstance(e, Exception) and not isinstance(e, policy.never) and getattr(e, "retriable", True)
+    if retriable and task.attempt < policy.attempts:
+        retry = Retry(f"{type(e).__name__}: {message_of(e)}", 0.0, task.hint, task.previous)
+        engine.try_again(sample, position, task, retry, policy.wait_s(task.attempt, engine.random()))
+        return None
+    error = {"type": type(e).__name__, "message": message_of(e), "traceback": _traceback(e)}
+    record, _ = engine.sink.encode(sample.work, position, None, task.attempt, started, duration_s, worker, error)
+    engine.board.note_error(
+        ErrorNote(task.sample_id, task.group, task.index, error["type"], error["message"], error["traceback"], started)
+    )
+    return Failure(record, e, error)
+
+
+def add_failure(engine: Engine, ended: Ended, position: int, failure: Failure) -> None:
+    """A task of this sample ended in an error; the run pauses where all fail alike."""
+    ended.records.append(failure.record)
+    ended.failed.append((position, failure.error["type"]))
+    _tell_success(engine, ended)
+    if not isinstance(failure.exception, NotSupportedError):  # that is the item's doing: no reason to pause the run
+        engine.failed(failure.exception, failure.error)
+
+
+def _tell_success(engine: Engine, ended: Ended) -> None:
+    """Ends a row of errors, once a row."""
+    if len(ended.verdicts) > ended.judged_at_failure:
+        ended.judged_at_failure = len(ended.verdicts)
+        engine.streak = 0
+        engine.any_success = True
+
+
+def message_of(e: BaseException) -> str:
+    """Its text, whatever a user's __str__ does."""
+    try:
+        return str(e)
+    except Exception:  # a user's __str__
+        return "<its message can't be shown>"
+
+
+def _traceback(e: BaseException) -> str:
+    """The traceback from the user's function on; of a JudgeError the message says it all."""
+    if isinstance(e, JudgeError) and e.__cause__ is None:
+        return ""
+    text: str | None = getattr(e, "far_traceback", None)  # of an executor's worker, where the error arose
+    return format_error(e) if text is None else text
+
+
+def format_error(e: BaseException) -> str:
+    """The traceback without nbrun's own frame, cut in the middle where it is very long."""
+    tb = e.__traceback__
+    if tb is not None and tb.tb_next is not None:
+        tb = tb.tb_next  # the frame that called fn
+    try:
+        text = "".join(traceback.format_exception(type(e), e, tb))
+    except Exception:  # a user's __str__ or __repr__
+        text = type(e).__name__
+    return text if len(text) <= MAX_TRACEBACK else text[: MAX_TRACEBACK // 2] + "\n…\n" + text[-MAX_TRACEBACK // 2 :]
