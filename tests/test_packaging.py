@@ -65,7 +65,7 @@ def test_the_data_in_the_wheel_is_the_repository_s(wheel: zipfile.ZipFile) -> No
 def test_the_metadata_names_what_each_extra_needs(metadata: email.message.Message) -> None:
     requires = [text.replace('"', "'") for text in metadata.get_all("Requires-Dist", [])]
     base = {text.partition(">")[0] for text in requires if "extra ==" not in text}
-    assert base == {"anywidget", "ipywidgets", "orjson", "pandas", "tqdm"}
+    assert base == {"anywidget", "ipywidgets", "orjson", "pandas", "pyyaml", "tqdm"}
     extras = {
         extra: {r.partition(">")[0] for r in requires if f"extra == '{extra}'" in r}
         for extra in metadata.get_all("Provides-Extra", [])

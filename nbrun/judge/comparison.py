@@ -42,7 +42,7 @@ def compare_exact(expected: str | bytes, actual: str | bytes) -> bool:
     """Whether both are the same, byte by byte.
 
     Example:
-        >>> compare_exact("1\n", "1\n"), compare_exact("1\n", "1")
+        >>> compare_exact("1 2", "1 2"), compare_exact("1 2", "1  2")
         (True, False)
     """
     return _bytes(expected) == _bytes(actual)

@@ -31,7 +31,7 @@ TEST_SETS = ("public_tests", "private_tests", "generated_tests")
 _ALWAYS = ("tests", "test")
 _STREAMS = {"input": "stdin", "output": "stdout"}
 _GROUPS = ("solutions", "incorrect_solutions")
-_CARRIED = ("output_limit_mb", "checker", "not_supported", "expected_verdicts")
+_CARRIED = ("checker", "not_supported", "expected_verdicts")
 
 
 def normalise(row: Mapping[str, Any], tests: Sequence[str] = TEST_SETS, keep: Sequence[str] = ()) -> dict[str, Any]:
@@ -53,6 +53,8 @@ def normalise(row: Mapping[str, Any], tests: Sequence[str] = TEST_SETS, keep: Se
     out["tests"] = read_tests(row, tests)
     out["time_limit_s"] = _time_limit_s(row)
     out["memory_limit_mb"] = _memory_limit_mb(row)
+    if row.get("output_limit_mb") is not None:
+        out["output_limit_mb"] = _number(row["output_limit_mb"], "output_limit_mb") or None
     out |= {key: row[key] for key in _CARRIED if row.get(key) is not None}
     return out | {key: row[key] for key in keep if key in row}
 

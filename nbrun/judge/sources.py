@@ -71,7 +71,7 @@ def read_item(item: Any) -> tuple[Any, str, Mapping[str, str], str]:
     if not isinstance(files, Mapping) or not all(isinstance(text, str) for text in files.values()):
         raise NotSupportedError("a solution's `files` is a mapping: name -> text.")
     entry = str(item.get("file") or "")
-    for name in filter(None, (entry, *map(str, files))):
+    for name in (*filter(None, (entry,)), *map(str, files)):
         if not _NAME.fullmatch(name) or ".." in name.split("/"):
             raise NotSupportedError(f"a solution's file is named {name[:80]!r}: give letters, digits, . _ + - and /.")
     return item["language"], item["solution"], files, entry

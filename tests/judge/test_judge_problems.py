@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pandas
+import pyarrow.parquet
 import pytest
 
 from nbrun.errors import InputError, SampleError
@@ -152,3 +154,87 @@ def test_a_generator_gives_its_rows_once() -> None:
 
 def test_a_single_mapping_is_one_problem() -> None:
     assert [p["id"] for p in read_problems({"id": "p", "tests": ONE})] == ["p"]
+
+
+def contest_row(i: int) -> dict[str, Any]:
+    """A row as CodeContests has them."""
+    return {
+        "name": f"p{i}",
+        "public_tests": {"input": ["1"], "output": ["2"]},
+        "private_tests": {"input": [], "output": []},
+        "time_limit": {"seconds": i, "nanos": 0},
+        "solutions": {"language": [2, 3, 1, 0], "solution": ["a", "b", "c", "d"]},
+        "incorrect_solutions": {"language": [], "solution": []},
+    }
+
+
+ROWS = [contest_row(i) for i in range(40)]
+
+
+def parquet(path: Path, rows: list[dict[str, Any]]) -> Path:
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    return path
+
+
+def test_parquet_gives_what_jsonl_gives(tmp_path: Path) -> None:
+    path = parquet(tmp_path / "p.parquet", ROWS)
+    lines = write(tmp_path / "p.jsonl", *map(json.dumps, ROWS))
+    assert list(read_problems(path)) == list(read_problems(lines)) == list(read_problems(ROWS))
+    assert [p["id"] for p in read_problems(path, limit=2)] == ["p0", "p1"]
+    assert next(iter(read_problems(path)))["tests"] == ONE
+
+
+def test_a_damaged_parquet_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "p.parquet"
+    path.write_bytes(b"PAR1 no table")
+    with pytest.raises(SampleError, match=r"p\.parquet: no Parquet file"):
+        list(read_problems(path))
+
+
+def test_a_folder_of_files_is_read_in_order_of_their_names(tmp_path: Path) -> None:
+    parquet(tmp_path / "b.parquet", ROWS[2:4])
+    write(tmp_path / "a.jsonl", *map(json.dumps, ROWS[:2]))
+    write(tmp_path / "c.jsonl", json.dumps(ROWS[4]))
+    (tmp_path / "README.md").write_text("no problem")
+    assert [p["id"] for p in read_problems(tmp_path)] == ["p0", "p1", "p2", "p3", "p4"]
+
+
+class Dataset:
+    """Rows as `datasets.Dataset` gives them: a sequence that makes each row anew."""
+
+    def __len__(self) -> int:
+        return len(ROWS)
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        return json.loads(json.dumps(ROWS[number]))  # type: ignore[no-any-return]
+
+    def __iter__(self) -> Any:
+        return (self[i] for i in range(len(self)))
+
+
+def test_a_dataset_and_a_data_frame() -> None:
+    problems = read_problems(Dataset())
+    assert list(problems) == list(problems) == list(read_problems(ROWS))
+    assert list(read_problems(pandas.DataFrame(ROWS))) == list(read_problems(ROWS))
+
+
+def test_languages_are_counted_and_those_without_a_judge_are_named() -> None:
+    problems = read_problems(ROWS)
+    assert not problems.languages
+    for _ in range(2):
+        list(problems)
+        assert problems.languages == {"CPP": 40, "PYTHON3": 40, "PYTHON": 40, "UNKNOWN_LANGUAGE": 40}
+        assert problems.not_supported == {"language PYTHON": 40, "language UNKNOWN_LANGUAGE": 40}
+    assert "not supported: 40 × language PYTHON, 40 × language UNKNOWN_LANGUAGE" in repr(problems)
+    items = [{"language": "C++", "solution": ""}, {"language": "cobol", "solution": ""}, "no mapping"]
+    problems = read_problems([{"id": "p", "solutions": items}])
+    list(problems)
+    assert problems.languages == {"CPP": 1, "cobol": 1}
+    assert problems.not_supported == {"language cobol": 1}
+
+
+def test_tests_keep_their_names_flags_and_bytes() -> None:
+    test = {"input": b"\xff", "output": "x", "name": "secret/1", "flags": "float_tolerance 1e-6"}
+    (found,) = normalise({"id": "p", "tests": [test]})["tests"]
+    assert found == test | {"flags": ["float_tolerance", "1e-6"]}
+    assert normalise({"id": "p", "tests": [found]})["tests"] == [found]

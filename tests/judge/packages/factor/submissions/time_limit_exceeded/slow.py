@@ -1,0 +1,5 @@
+n = int(input())
+i = n - 1
+while n % i:
+    i -= 1
+print(i)

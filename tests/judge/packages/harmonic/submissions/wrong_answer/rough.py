@@ -1,0 +1,1 @@
+print('%.3f' % sum(1 / i for i in range(1, int(input()) + 1)))

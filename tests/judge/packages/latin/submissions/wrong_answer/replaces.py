@@ -1,0 +1,3 @@
+import sys
+sys.stdin.reconfigure(errors='replace')
+print(input()[::-1])

@@ -1,0 +1,3 @@
+#include "given.h"
+#include <iostream>
+long long given() { long long x; std::cin >> x; return x; }

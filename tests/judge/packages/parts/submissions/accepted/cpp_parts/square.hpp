@@ -1,0 +1,2 @@
+#pragma once
+long long square(long long x);

@@ -1,0 +1,2 @@
+from tools.square import square
+print(square(int(input())))

@@ -1,0 +1,1 @@
+int square(int x) { return (int)((unsigned)x * (unsigned)x); }
