@@ -72,17 +72,18 @@ def test_the_metadata_names_what_each_extra_needs(metadata: email.message.Messag
     }
     assert extras["judge"] == {"urllib3"}
     assert extras["plots"] == {"matplotlib"}
-    assert extras["dask"] == {"distributed"}
+    assert extras["executors"] == {"cloudpickle"}
+    assert extras["dask"] == {"cloudpickle", "distributed"}
     assert {"judge", "plots", "dask", "all", "test"} <= set(extras)
     assert metadata["Requires-Python"] == ">=3.11"
     assert metadata["License-Expression"] == "MIT"
     assert metadata.get_payload() == (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_all_includes_every_extra_but_that_of_the_tests() -> None:
+def test_all_includes_every_extra_but_those_for_its_makers() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
     (line,) = extras["all"]
-    assert set(line.removeprefix("nbrun[").removesuffix("]").split(",")) == set(extras) - {"all", "test"}
+    assert set(line.removeprefix("nbrun[").removesuffix("]").split(",")) == set(extras) - {"all", "benchmarks", "test"}
 
 
 def test_an_installed_wheel_runs_without_the_repository(wheel: zipfile.ZipFile, tmp_path: Path) -> None:
