@@ -6,6 +6,7 @@ df = nbrun.load_results("results")
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from nbrun import errors
@@ -14,7 +15,8 @@ from nbrun.progress import Progress
 from nbrun.session import Run, start
 
 if TYPE_CHECKING:
-    from nbrun.frames import compare, iter_results, load_arrow, load_results, load_samples, rates, status
+    from nbrun import plots
+    from nbrun.frames import compare, iter_results, load_arrow, load_results, load_samples, rates, show, status
     from nbrun.storage.check import check
 
 __all__ = [
@@ -30,12 +32,14 @@ __all__ = [
     "load_arrow",
     "load_results",
     "load_samples",
+    "plots",
     "rates",
+    "show",
     "start",
     "status",
 ]
 
-_FRAMES = {"compare", "iter_results", "load_arrow", "load_results", "load_samples", "rates", "status"}
+_FRAMES = {"compare", "iter_results", "load_arrow", "load_results", "load_samples", "rates", "show", "status"}
 
 
 def __getattr__(name: str) -> Any:
@@ -44,6 +48,8 @@ def __getattr__(name: str) -> Any:
         from nbrun.storage.check import check
 
         return check
+    if name == "plots":
+        return import_module("nbrun.plots")
     if name in _FRAMES:
         from nbrun import frames
 

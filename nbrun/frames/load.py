@@ -66,6 +66,7 @@ def load_results(
         df = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0] if frames else _empty()
         df = _same_categories(df, frames)
     _tell(df, list(map(str, problems)))
+    df.attrs["results"] = _absolute(paths)
     return options.select(df)
 
 
@@ -91,7 +92,9 @@ def iter_results(
     for path in [results] if isinstance(results, (str, os.PathLike)) else results:
         for df in _strides(path, options, problems):
             for at in range(0, len(df), chunksize):
-                yield options.select(df.iloc[at : at + chunksize].reset_index(drop=True))
+                chunk = options.select(df.iloc[at : at + chunksize].reset_index(drop=True))
+                chunk.attrs["results"] = _absolute([path])
+                yield chunk
     _tell(pd.DataFrame(), list(map(str, problems)))
 
 
@@ -213,6 +216,11 @@ def _with_bodies(
             rows, df = rows[kept.index.to_numpy()], kept.reset_index(drop=True)
         yield df if listener.tests is None else listener.tests.explode(df, rows)
     problems += loading.problems
+
+
+def _absolute(paths: Iterable[Results]) -> list[str]:
+    """Where the rows were loaded from, for show()."""
+    return [os.path.abspath(os.path.expanduser(p)) for p in paths]
 
 
 def _in_place(rows: np.ndarray[Any, np.dtype[Any]]) -> bool:

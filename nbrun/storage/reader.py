@@ -97,6 +97,16 @@ class Reader:
                 if view is not None:
                     yield view
 
+    def sample(
+        self, sample_id: str, known: Callable[[os.DirEntry[str]], FileInfo | None] | None = None
+    ) -> SampleView | None:  # fmt: skip
+        """One sample with its entries; None where there is none."""
+        with self.open(known) as now:
+            info = now.listing.by_id.get(sample_id)
+            if info is None and sample_id not in now.journal.entries:
+                return None
+            return self._view(sample_id, info, now.matches.get(sample_id), now.journal, now.handles, True)
+
     def _open_journal(self, inner: Path) -> tuple[JournalIndex, dict[int, int]]:
         """The journal's index with its segments held open, so that none vanishes while its entries are read."""
         for _ in range(TRIES):

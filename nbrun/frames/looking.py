@@ -1,0 +1,121 @@
+"""show(): looks closer at one saved entry, or at all of one sample. Any thread."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from nbrun import verdicts
+from nbrun.errors import InputError
+from nbrun.frames.finding import Entry, entries_of, entry_of_row, sample_ids
+from nbrun.frames.showing import Shown, shown, visible
+
+Results = str | os.PathLike[str]
+
+
+class Overview:
+    """A sample's entries, a line each. It shows itself: a table in a notebook, text in a terminal."""
+
+    def __init__(self, sample_id: str, table: pd.DataFrame) -> None:
+        self.sample_id, self.table = sample_id, table
+
+    def __str__(self) -> str:
+        head = f"{visible(self.sample_id)}: {len(self.table)} results"
+        return f"{head}\n{self.table.to_string(index=False, na_rep='-', max_colwidth=60)}"
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        table = self.table.to_html(index=False, na_rep="–", border=0)  # escapes by itself
+        return f"<p>{len(self.table)} results</p>{table}"
+
+
+def show(
+    what: pd.Series[Any] | pd.DataFrame | Results, sample_id: str | None = None, group: str | None = None,
+    index: int | None = None, *, results: Results | Sequence[Results] | None = None,
+) -> Shown | Overview:  # fmt: skip
+    """The item with its source, its verdict, the failing test, expected against actual output, stderr, attempts.
+
+    Args:
+        what: a row of load_results (`df.iloc[3]`), a frame of one row, or a results directory.
+        sample_id: in a directory: which sample; without `index`, all its results are listed.
+        group: "solution" where nothing is said, or the only group there is.
+        index: where the item stands in the dataset; in an old directory that no dataset was matched with, the place in
+            which load_results shows it.
+        results: where a row was loaded from, if it doesn't know (after a merge, say).
+
+    Returns:
+        An object that shows itself: as HTML in a notebook, as text by `print`.
+
+    Raises:
+        TypeError: a row without the needed columns.
+        InputError: no such folder, sample or item.
+
+    Example:
+        >>> nbrun.show(df[df.verdict == "WrongAnswer"].iloc[0])  # doctest: +SKIP
+        >>> nbrun.show("results", "two-numbers", "solution", 3)  # doctest: +SKIP
+    """
+    if isinstance(what, pd.DataFrame):
+        if len(what) != 1:
+            raise InputError(f"show: the frame has {len(what)} rows; give one of them, such as df.iloc[0].")
+        row = what.iloc[0]
+        row.attrs = dict(what.attrs)
+        what = row
+    if isinstance(what, pd.Series):
+        return shown(*entry_of_row(what, results))
+    if sample_id is None:
+        raise InputError("show: say which sample, such as show('results', 'p1').")
+    return _of_directory(what, str(sample_id), group, index)
+
+
+def _of_directory(results: Results, sample_id: str, group: str | None, index: int | None) -> Shown | Overview:
+    entries = list(entries_of(results, sample_id))
+    if not entries:
+        raise InputError(f"show: {os.fspath(results)} holds no sample {sample_id!r}.{_like(results, sample_id)}")
+    groups = list(dict.fromkeys(g for g, _ in entries))
+    if group is not None and group not in groups:
+        raise InputError(f"show: sample {sample_id!r} has no group {group!r}; it has {', '.join(groups)}.")
+    if index is None:
+        return _overview(sample_id, [(g, e) for g, e in entries if group in (None, g)])
+    if group is None:
+        group = "solution" if "solution" in groups else groups[0]
+    of_group = [e for g, e in entries if g == group]
+    place = {e["index"] if e["index"] is not None else i: e for i, e in enumerate(of_group)}
+    if index not in place:
+        raise InputError(
+            f"show: sample {sample_id!r} has no saved {group} with index {index}; "
+            f"there are {len(place)}, from {min(place)} to {max(place)}."
+        )
+    return shown(sample_id, group, place[index])
+
+
+def _overview(sample_id: str, entries: list[tuple[str, Entry]]) -> Overview:
+    rows = []
+    at: dict[str, int] = {}
+    for group, entry in entries:
+        place = at[group] = at.get(group, -1) + 1
+        n, passed, longest = verdicts.tests_summary(entry["result"])
+        error = entry.get("error")
+        rows.append({
+            "group": group, "index": place if entry["index"] is None else entry["index"], "status": entry["status"],
+            "verdict": verdicts.of(entry["result"]), "language": _language(entry),
+            "passed": None if n is None else f"{passed}/{n}", "max_time_s": longest,
+            "error": None if not error else f"{error['type']}: {error['message']}".split("\n")[0],
+        })  # fmt: skip
+    table = pd.DataFrame([{k: visible(v) if isinstance(v, str) else v for k, v in row.items()} for row in rows])
+    return Overview(sample_id, table.dropna(axis=1, how="all"))
+
+
+def _language(entry: Entry) -> str | None:
+    item = entry.get("item")
+    language = entry.get("language") or (item.get("language") if isinstance(item, dict) else None)
+    return language if isinstance(language, str) else None
+
+
+def _like(results: Results, sample_id: str) -> str:
+    near = difflib.get_close_matches(sample_id, sample_ids(results), 3, 0.4)
+    return f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
