@@ -2,6 +2,7 @@
 
 from nbrun.engine.crew import Crew
 from nbrun.engine.engine import Engine
+from nbrun.engine.loop import LoopCrew
 from nbrun.engine.threads import ThreadCrew
 
-__all__ = ["Crew", "Engine", "ThreadCrew"]
+__all__ = ["Crew", "Engine", "LoopCrew", "ThreadCrew"]

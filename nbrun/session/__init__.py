@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
 from typing import Any
 
-from nbrun.engine import Crew, Engine, ThreadCrew
+from nbrun.engine import Crew, Engine, LoopCrew, ThreadCrew
 from nbrun.engine.executors import Remote
 from nbrun.errors import InputError, ResultsExistError
 from nbrun.model import RetryPolicy, Task
@@ -26,7 +26,7 @@ from nbrun.session import inputs, live
 from nbrun.session.conductor import Conductor
 from nbrun.session.redo import read_redo
 from nbrun.session.run import Run
-from nbrun.session.settings import check_function, settings_id, settings_of
+from nbrun.session.settings import check_function, is_async, settings_id, settings_of
 from nbrun.storage.directory import list_samples
 from nbrun.storage.format import FOLDER
 from nbrun.storage.replay import list_segments
@@ -61,7 +61,8 @@ def start(
 
     Args:
         samples: an iterable of mappings with an `id` and groups of items, read lazily; or a DataFrame, a row a sample.
-        fn: called with a Task in a worker thread; returns a mapping (anything else becomes {"value": …}).
+        fn: called with a Task in a worker thread; returns a mapping (anything else becomes {"value": …}). An async
+            function runs in an event loop of its own, with `workers` tasks in flight.
         results: the results directory; made where it is missing.
         workers: how many tasks run at once.
         groups: names, whose items stand under the name with an s, or a mapping name -> key.
@@ -98,6 +99,8 @@ def start(
     if retry is not None and not isinstance(retry, RetryPolicy):
         raise InputError(f"retry={retry!r}: give a nbrun.RetryPolicy, or None for one attempt.")
     check_function(fn)
+    if executor is not None and is_async(fn):
+        raise InputError("fn is an async function, which runs in an event loop of its own: leave executor= out.")
     wanted = inputs.read_workers(workers)
     asked = read_redo(redo)
     reader = SampleReader(inputs.read_groups(groups), key, context)
@@ -124,7 +127,7 @@ def start(
             path=str(path),
         )
     policy = RetryPolicy(attempts=1) if retry is None else retry
-    crew: Callable[[Engine], Crew] = ThreadCrew
+    crew: Callable[[Engine], Crew] = LoopCrew if is_async(fn) else ThreadCrew
     if executor is not None:
         fn = remote = Remote(fn, executor, policy, (reader.groups or {}).values())
         crew = remote.crew

@@ -62,6 +62,11 @@ def _source_digest(fn: Any) -> str:
     return blake2b(canonical(parts), digest_size=8).hexdigest()
 
 
+def is_async(fn: Any) -> bool:
+    """Is it an async function, or an object whose call is one?"""
+    return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(getattr(fn, "__call__", None))  # noqa: B004
+
+
 def check_function(fn: Any) -> None:
     """Can fn be called with one task?
 
@@ -71,11 +76,6 @@ def check_function(fn: Any) -> None:
     if not callable(fn):
         raise FunctionError(
             f"fn is a {type(fn).__name__}, which can't be called. Give a function of one argument, the task."
-        )
-    if inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(getattr(fn, "__call__", None)):  # noqa: B004
-        raise FunctionError(
-            f"{_name(fn)} is an async function; fn is called in worker threads. "
-            "Wrap it: lambda task: asyncio.run(your_function(task))."
         )
     try:
         signature = inspect.signature(fn)

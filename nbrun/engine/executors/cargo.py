@@ -62,7 +62,9 @@ class Cargo:
             if item[0] is not before:
                 before, tasks = item[0], []
                 parts.append((t.sample_id, None if is_item else self._shared(before, t.sample), self._left_out, tasks))
-            if t.attempt == 1:
+            if not self._packs:
+                tasks.append((t.group, t.index, t.item, t.attempt, t.hint, t.previous, t._flag))
+            elif t.attempt == 1:
                 tasks.append((t.group, t.index, t.item))
             else:
                 tasks.append((t.group, t.index, t.item, t.attempt, dict(t.hint), t.previous))

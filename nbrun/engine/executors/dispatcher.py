@@ -287,14 +287,19 @@ class Dispatcher:
         self.engine.say(self._silence)
 
     def _cancel_waiting(self) -> None:
-        """The run was stopped: what only waits in the executor need not run. What `cancel()` says isn't believed: the
-        tasks stay missing, and should one of them run all the same, its result is dropped."""
+        """The run was stopped: what only waits in the executor need not run.
+
+        What `cancel()` says isn't believed: it may say True of a call that runs, whose result is dropped then. So it is
+        asked only of executors that tell what runs, or where all results are to be dropped.
+        """
         self._has_cancelled = True
-        waiting = list(self.out)[0 if self.engine.flag.is_set or self.pool.is_closing else self.slots :]
-        for token in waiting:
-            future = self.out[token].future
+        futures = {token: chunk.future for token, chunk in list(self.out.items()) if chunk.future is not None}
+        at_once = self.engine.flag.is_set or self.pool.is_closing
+        if not at_once and not any(future.running() for future in futures.values()):
+            return
+        for token, future in futures.items():
             try:
-                if future is not None and future.cancel():
+                if future.cancel():
                     self._bytes -= self.out.pop(token).size
             except Exception:  # some executors' cancel() raises
                 continue

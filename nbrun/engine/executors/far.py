@@ -32,6 +32,8 @@ from nbrun.storage.values import encode
 KEPT_FUNCTIONS, KEPT_SAMPLES = 8, 2
 #: A chunk begins no task after so long, or after so many bytes of results.
 CHUNK_S, CHUNK_BYTES = 0.2, 4 << 20
+#: How often a child looks whether its parent lives, where it isn't told.
+LOOK_S = 0.5
 #: What a row begins with: a result; a Retry; an exception; fn looked for the groups in the sample.
 DONE, RETRY, ERROR, WHOLE = 0, 1, 2, 3
 
@@ -172,5 +174,9 @@ def _set_up() -> None:
 
 
 def _end_with(parent: Any) -> None:
-    parent.join()
+    if getattr(parent, "_sentinel", None) is not None:
+        parent.join()
+    else:  # loky's tell nothing
+        while os.getppid() == parent.pid:
+            time.sleep(LOOK_S)
     os._exit(1)

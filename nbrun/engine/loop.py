@@ -1,0 +1,238 @@
+"""Tasks of an `async def fn`: one event loop in a thread of its own, with `workers` tasks in flight.
+
+Threads: "nbrun-loop" turns the loop and calls fn; "nbrun-loop-save" hands results over, since the sink may make its
+caller wait, which would stop every task in flight. The engine's lock protects `_is_running` and `_asked`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from nbrun.engine.outcomes import Ended, Failure, add_failure, after_exception, hand_over
+from nbrun.engine.queue import Item, SampleWork
+from nbrun.engine.worker import as_mapping
+from nbrun.model import SinkClosedError, State, Task
+
+if TYPE_CHECKING:
+    from nbrun.engine.engine import Engine
+
+#: Results that the saver has not taken yet; at this bound no task is begun.
+BACKLOG = 1000
+
+#: sample, position, the record and its verdict, or the failure
+Outcome = tuple[SampleWork, int, Any, str | None, Failure | None]
+
+
+class LoopCrew:
+    """Coroutines on one event loop."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._is_running = self._asked = False
+        self._in_flight: dict[asyncio.Task[None], tuple[SampleWork, Task, int]] = {}  # the loop's thread writes it
+        self._slots: list[int] = []  # of the record of running tasks; those that nobody has
+        self._timer: asyncio.TimerHandle | None = None
+        self._outcomes: queue.SimpleQueue[Outcome | None] = queue.SimpleQueue()
+        self._lasts = 0  # suspects in flight
+
+    # ---- crew.Crew
+
+    @property
+    def appetite(self) -> int:
+        """See Crew."""
+        return max(2 * self.engine.wanted, 64)
+
+    @property
+    def is_empty(self) -> bool:
+        """See Crew."""
+        return not self._is_running
+
+    def wake(self, count: int) -> None:
+        """See Crew. The threads are started with the first task."""
+        if not self._is_running:
+            self._is_running = True
+            self._loop = asyncio.new_event_loop()
+            self._thread = threading.Thread(target=self._run, name="nbrun-loop", daemon=True)
+            self._thread.start()
+            threading.Thread(target=self._save, name="nbrun-loop-save", daemon=True).start()
+        self._ask()
+
+    def rouse(self) -> None:
+        """See Crew."""
+        self._ask()
+
+    def _ask(self) -> None:
+        """The loop shall look. Called with the engine's lock held."""
+        loop = self._loop
+        if loop is not None and not self._asked and self._is_running:
+            self._asked = True
+            try:
+                loop.call_soon_threadsafe(self._look)
+            except RuntimeError:  # it has just ended
+                pass
+
+    def end(self) -> None:
+        """See Crew."""
+
+    def forget_in_child(self) -> None:
+        """See Crew. A task that forked must not come back here."""
+        self._in_flight.clear()
+
+    def at_work(self) -> list[SampleWork]:
+        """See Crew."""
+        return [sample for sample, _, _ in list(self._in_flight.values())]
+
+    def tasks(self) -> list[tuple[Task, int]]:
+        """See Crew."""
+        return [(task, since) for _, task, since in list(self._in_flight.values())]
+
+    def works_in(self, thread: threading.Thread) -> bool:
+        """See Crew."""
+        return thread is self._thread
+
+    # ---- the loop's thread
+
+    def _run(self) -> None:
+        loop, engine = self._loop, self.engine
+        assert loop is not None
+        asyncio.set_event_loop(loop)
+        try:
+            loop.run_forever()
+            close = getattr(engine.fn, "aclose", None)
+            if callable(close):
+                loop.run_until_complete(close())
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            if not self._in_flight:  # else some were abandoned, which the end of their loop would complain of
+                loop.close()
+        except BaseException as e:  # SystemExit out of a callback of the user's; or a fault of nbrun's own
+            engine.broke(e)
+        finally:
+            self._outcomes.put(None)
+
+    def _look(self) -> None:
+        """Begins tasks, cancels them, or ends the loop."""
+        engine = self.engine
+        with engine.lock:
+            self._asked = False
+        if engine.flag.is_set:
+            for task in list(self._in_flight):
+                task.cancel()
+        if engine.state not in (State.RUNNING, State.PAUSED):
+            if not self._in_flight or engine.state is not State.DRAINING:
+                assert self._loop is not None
+                self._loop.stop()
+            return
+        self._begin_tasks()
+
+    def _begin_tasks(self) -> None:
+        engine, loop = self.engine, self._loop
+        assert loop is not None
+        while engine.is_running and self._outcomes.qsize() < BACKLOG:
+            room = engine.wanted - len(self._in_flight)
+            if room <= 0 or self._lasts:
+                return
+            with engine.lock:
+                items = engine.take(room)
+                is_last = False
+                if not items and engine.is_all_fed and not self._in_flight:
+                    items = engine.queue.take_last()
+                    is_last = bool(items)
+                due = engine.queue.next_due
+            if not items:
+                self._look_at(due)
+                return
+            self._lasts += is_last
+            for item in items:
+                self._begin(item, is_last)
+
+    def _look_at(self, due: float | None) -> None:
+        """Looks again when a delayed task's time has come."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if due is not None and self._loop is not None:
+            self._timer = self._loop.call_later(max(0.0, due - time.monotonic()), self._look)
+
+    def _begin(self, item: Item, is_last: bool) -> None:
+        sample, position = item
+        assert self._loop is not None
+        if is_last:
+            self.engine.sink.flush()  # it may take the process with it
+        slot = self._slots.pop() if self._slots else len(self._in_flight)
+        self.engine.sink.begin_tasks(slot, sample.work.mark(position))
+        task = sample.work.task(position, self.engine.flag)
+        running = self._loop.create_task(self._one(sample, position, task), name=f"nbrun {task.sample_id}")
+        self._in_flight[running] = (sample, task, time.perf_counter_ns())
+        running.add_done_callback(lambda done: self._ended(done, slot, is_last))
+
+    async def _one(self, sample: SampleWork, position: int, task: Task) -> None:
+        """One attempt. What comes of it goes to the saver."""
+        engine = self.engine
+        started, began = time.time(), time.perf_counter()
+        name = f"{engine.name}:loop"
+        try:
+            result = await engine.fn(task)
+            took = time.perf_counter() - began
+            if not isinstance(result, Mapping):
+                result = as_mapping(result)
+            record, verdict = engine.sink.encode(sample.work, position, result, task.attempt, started, took, name)
+            self._outcomes.put((sample, position, record, verdict, None))
+        except BaseException as e:  # whatever a task raises is that task's
+            took = time.perf_counter() - began
+            failure = after_exception(engine, sample, position, task, e, started, took, name)
+            if failure is not None:
+                self._outcomes.put((sample, position, None, None, failure))
+
+    def _ended(self, done: asyncio.Task[None], slot: int, is_last: bool) -> None:
+        self._in_flight.pop(done, None)
+        self._slots.append(slot)
+        self._lasts -= is_last
+        if not done.cancelled() and (e := done.exception()) is not None and not isinstance(e, SinkClosedError):
+            self.engine.broke(e)
+        with self.engine.lock:
+            self._ask()
+
+    # ---- the saver's thread
+
+    def _save(self) -> None:
+        engine = self.engine
+        try:
+            self._hand_over_all()
+        except SinkClosedError:  # the run was stopped: late results are discarded
+            pass
+        except BaseException as e:  # a fault of nbrun's own must halt the run, not hang it
+            engine.broke(e)
+        finally:
+            with engine.lock:
+                self._is_running = False
+                engine.idle.notify_all()
+
+    def _hand_over_all(self) -> None:
+        """What has come together since the last time, sample by sample, until the loop has ended."""
+        while (outcome := self._outcomes.get()) is not None:
+            group: dict[SampleWork, Ended] = {}
+            while outcome is not None:
+                sample, position, record, verdict, failure = outcome
+                ended = group.get(sample) or group.setdefault(sample, Ended(sample))
+                if failure is None:
+                    ended.records.append(record)
+                    ended.verdicts.append(verdict)
+                else:
+                    add_failure(self.engine, ended, position, failure)
+                try:
+                    outcome = self._outcomes.get_nowait()
+                except queue.Empty:
+                    break
+            for ended in group.values():
+                hand_over(self.engine, ended)
+            with self.engine.lock:
+                self._ask()
+            if outcome is None:
+                return

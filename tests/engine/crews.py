@@ -1,0 +1,82 @@
+"""Everything that can run tasks, behind one call: threads, an event loop, and real executors."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import nbrun
+
+SLOTS = 2
+
+
+def process_pool(method: str, width: int = SLOTS) -> Callable[[], Executor]:
+    """A factory of process pools."""
+    context = multiprocessing.get_context(method)
+    return lambda: ProcessPoolExecutor(width, mp_context=context)
+
+
+def loky_pool() -> Executor:
+    import loky
+
+    return loky.ProcessPoolExecutor(SLOTS)  # type: ignore[no-any-return]
+
+
+@contextmanager
+def dask_client(workers: int = SLOTS) -> Iterator[Any]:
+    """A client of a local cluster of processes."""
+    from distributed import Client, LocalCluster
+
+    with (
+        LocalCluster(n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+class Crew:
+    """Starts runs on one kind of worker. `is_far`: they are other processes."""
+
+    def __init__(self, name: str, executor: Any = None) -> None:
+        self.name, self.executor = name, executor
+        self.is_far = name not in ("threads", "pool of threads", "async")
+
+    def start(self, results: Path, fn: Callable[[nbrun.Task], Any], items: list[Any], **more: Any) -> nbrun.Run:
+        """One sample `s` of these items; or `samples=`."""
+        samples = more.pop("samples", [{"id": "s", "items": items}])
+        called: Any = fn
+        if self.name == "async":
+
+            async def called(task: nbrun.Task) -> Any:
+                return await asyncio.to_thread(fn, task)
+
+            called.settings = {"fn": "wrapped"}
+        more = {"workers": SLOTS, "groups": ["item"], "view": None} | more
+        return nbrun.start(samples, called, results, executor=self.executor, **more)
+
+    def run(self, results: Path, fn: Callable[[nbrun.Task], Any], items: list[Any], **more: Any) -> nbrun.Run:
+        """The same, to its end."""
+        run = self.start(results, fn, items, **more)
+        run.wait(120)
+        assert run.has_ended
+        return run
+
+
+@contextmanager
+def open_crew(name: str) -> Iterator[Crew]:
+    """A crew whose executor is the user's own and stays open for all tests of a module."""
+    if name in ("threads", "async"):
+        yield Crew(name)
+    elif name == "dask":
+        with dask_client() as client:
+            yield Crew(name, client.get_executor())
+    else:
+        pool = ThreadPoolExecutor(SLOTS) if name == "pool of threads" else None
+        pool = pool or (loky_pool() if name == "loky" else process_pool(name)())
+        yield Crew(name, pool)
+        pool.shutdown(wait=False)
