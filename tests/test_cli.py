@@ -151,18 +151,17 @@ def test_at_the_end_stand_the_rates_the_place_and_the_line_that_loads(
     assert str(folder / "nbrun-demo") in line
 
 
-def test_a_second_run_does_nothing_in_under_a_second(demo: tuple[Path, list[Terminal], list[int]]) -> None:
+def test_a_second_run_does_nothing(demo: tuple[Path, list[Terminal], list[int]]) -> None:
+    """It takes no longer than some commands that only read: whatever else runs on this machine slows down both."""
     folder = demo[0]
     files = {p: p.stat().st_mtime_ns for p in (folder / "nbrun-demo").glob("*.json")}
-    times = []
-    for _ in range(5):  # other tests' processes may be in the way
-        terminal = Terminal("demo", cwd=folder)
-        assert terminal.end() == 0
-        assert "132 results of earlier runs are kept" in terminal.text
-        times.append(terminal.took_s)
-        if min(times) < 1:
-            break
-    assert min(times) < 1, times
+    began = time.monotonic()
+    command("rates", "nbrun-demo", cwd=folder)
+    reading_s = time.monotonic() - began
+    terminal = Terminal("demo", cwd=folder)
+    assert terminal.end() == 0
+    assert "132 results of earlier runs are kept" in terminal.text
+    assert terminal.took_s < 1 + 5 * reading_s
     assert files == {p: p.stat().st_mtime_ns for p in (folder / "nbrun-demo").glob("*.json")}
 
 

@@ -1,8 +1,8 @@
 """A batch of rows as bytes: what the cache stores and what helper processes send. Data only; checked by CRC-32.
 
-    nbrun-rows/1 CRC LENGTH LF HEADER LF ARRAYS
+    nbrun-rows/1-RULES CRC LENGTH LF HEADER LF ARRAYS
 
-CRC covers all after the first line; LENGTH is the header's. HEADER is JSON: {"n", "files", "arrays": [[name, typecode,
+RULES is a digest of the code that makes rows of entries: what another nbrun has judged otherwise is no pack. CRC covers all after the first line; LENGTH is the header's. HEADER is JSON: {"n", "files", "arrays": [[name, typecode,
 bytes or fill]], "texts": {column: [text, …]}, "extras": {column: [kind, rows, values]}}. ARRAYS follow one another in
 the header's order, little endian; an array whose items are all equal is one item in the header, in hexadecimal.
 Neither pandas nor numpy is needed. Any thread.
@@ -13,12 +13,16 @@ from __future__ import annotations
 import json
 from array import array
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from zlib import crc32
 
 import orjson
 
-MAGIC = b"nbrun-rows/1"
+_TOP = Path(__file__).parent.parent
+_RULES = ("frames/packing.py", "frames/rows.py", "storage/merge.py", "storage/samplefile.py", "storage/values.py",
+          "verdicts.py")  # fmt: skip
+MAGIC = b"nbrun-rows/1-%08x" % crc32(b"".join((_TOP / name).read_bytes() for name in _RULES))
 SIZES = {"b": 1, "i": 4, "q": 8, "d": 8, "k": 16}
 _EXACT = 2**53
 

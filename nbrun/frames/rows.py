@@ -156,6 +156,8 @@ class RowBuilder:
             for place in places:
                 ranks.setdefault(place.group, []).append(place)
         for group, rows in old.groups.items():
+            if places is None:
+                rows = _without_doubled(rows, (old.progress or {}).get(f"total_{group}s"))
             self._add_old(old, group, rows, None if places is None else ranks.get(group, []))
         record["id"], record["source"] = old.sample_id, PROGRESS if old.progress is not None else LEGACY
         record["match"] = None if match is None else match_digest(match)
@@ -310,6 +312,22 @@ def _old_key(row: Mapping[str, Any]) -> bytes:
         a, b = language.encode("utf-8", "surrogatepass"), solution.encode("utf-8", "surrogatepass")
         return blake2b(b"{s8:languages%d:%bs8:solutions%d:%b}" % (len(a), a, len(b), b), digest_size=KEY_BYTES).digest()
     return old_key(row)
+
+
+def _without_doubled(rows: list[dict[str, Any]], total: Any) -> list[dict[str, Any]]:
+    """A list that is longer than its dataset's holds solutions twice: the first of each counts."""
+    more = len(rows) - total if type(total) is int else 0
+    if more <= 0:
+        return rows
+    seen: set[bytes] = set()
+    doubled = []
+    for rank, row in enumerate(rows):
+        key = _old_key(row)
+        if key in seen:
+            doubled.append(rank)
+        seen.add(key)
+    dropped = set(doubled[-more:])
+    return [row for rank, row in enumerate(rows) if rank not in dropped]
 
 
 def _fits(numbers: tuple[Any, ...]) -> bool:

@@ -1,25 +1,16 @@
-"""The command nbrun: demo, status, rates, check. Runs in the main thread."""
+"""The command nbrun: demo and check here, what reads results in results.py. Runs in the main thread."""
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import os
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from nbrun.errors import InputError, NbrunError
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from nbrun.frames import Status
-
-#: Columns of the table that are shown only where something in them is not 0.
-_TROUBLES = ("n_judge_errors", "n_errors", "n_missing")
+from nbrun.cli import results
+from nbrun.errors import NbrunError
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -54,14 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--results", default="nbrun-demo", help="results directory (default: nbrun-demo)")
     demo.add_argument("--workers", type=int, default=4, help="programs judged at once (default: 4)")
     demo.set_defaults(run=_demo)
-    for name, run, about in (
-        ("status", _status, "count what is saved"),
-        ("rates", _rates, "TPR and TNR of each sample"),
-    ):
-        command = commands.add_parser(name, help=about)
-        command.add_argument("results", metavar="DIR")
-        command.add_argument("--json", action="store_true", help="print JSON")
-        command.set_defaults(run=run)
+    results.add_commands(commands)
     check = commands.add_parser("check", help="look for damage in a results directory; exit code 1 where there is some")
     check.add_argument("results", metavar="DIR")
     check.add_argument("--repair", action="store_true", help="make it whole with what can be read; deletes nothing")
@@ -96,7 +80,7 @@ def _demo(args: argparse.Namespace) -> int:
         return 130
     finally:
         view.close()  # it says what came of the run, and how to go on
-    _print_rates(args.results, as_json=False)
+    results.print_rates(args.results)
     print(f"\nThe results are in {run.path}. In Python:\n    import nbrun; df = nbrun.load_results({str(run.path)!r})")
     return 0
 
@@ -106,56 +90,3 @@ def _kept(results: str) -> int:
     from nbrun.frames import status
 
     return status(results).done if Path(results).is_dir() else 0
-
-
-def _status(args: argparse.Namespace) -> int:
-    counts = dataclasses.asdict(_counts(args.results))
-    if args.json:
-        print(json.dumps(counts))
-    else:
-        print("\n".join(f"{name.replace('_', ' '):18}{n:>12,}" for name, n in counts.items()))
-    return 0
-
-
-def _counts(results: str) -> Status:
-    """The directory's counts.
-
-    Raises:
-        InputError: it is no results directory.
-    """
-    from nbrun.frames import status
-    from nbrun.storage.format import FOLDER
-
-    path = Path(results)
-    if path.exists() and not path.is_dir():
-        raise InputError(f"{path} is a file. Give the folder that a run wrote into.")
-    counts = status(path)
-    if not counts.samples and not (path / FOLDER).is_dir():
-        raise InputError(f"{path} holds no results. Give the folder that a run wrote into.")
-    return counts
-
-
-def _rates(args: argparse.Namespace) -> int:
-    _counts(args.results)
-    _print_rates(args.results, args.json)
-    return 0
-
-
-def _print_rates(results: str, as_json: bool) -> None:
-    from nbrun.frames import rates
-
-    table = rates(results)
-    print(table.to_json(orient="records") if as_json else _table_text(table))
-
-
-def _table_text(table: pd.DataFrame) -> str:
-    """The table for a terminal of 80 columns: troubles only where there are any."""
-    if table.empty:
-        return "No task has ended yet."
-    troubles = [name for name in _TROUBLES if table[name].fillna(0).any()]
-    shown = table[["sample_id", "tpr", "tnr", "n_positive", "n_negative", *troubles]]
-    return shown.to_string(index=False, na_rep="-", float_format="{:.3f}".format)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

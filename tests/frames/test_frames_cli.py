@@ -1,0 +1,124 @@
+"""Commands that read results: status, rates, compare, show, export, as text and as JSON."""
+
+import json
+import shutil
+import threading
+
+import pandas as pd
+import pytest
+from conftest import PROBLEMS, problem, run
+
+import nbrun
+from nbrun.cli import main
+
+
+@pytest.fixture
+def typed(capsys):
+    """Runs a command: exit code, what it printed, what it told on stderr."""
+
+    def typed(*args):
+        code = main([str(a) for a in args])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return typed
+
+
+def test_status(typed, judged_run):
+    code, out, _ = typed("status", judged_run)
+    assert code == 0
+    assert "done                        10" in out
+    assert json.loads(typed("status", judged_run, "--json")[1]) == {
+        "samples": 2, "samples_complete": 1, "done": 10, "errors": 1, "total": 11, "problems": 0,
+    }  # fmt: skip
+
+
+def test_status_watches_until_all_is_done(typed, gate, tmp_path):
+    live = nbrun.start([problem("p1", ["Accepted"] * 6, [])], gate, tmp_path / "r", workers=2, view=None)
+    threading.Timer(0.2, gate.passes.release, [100]).start()
+    code, out, _ = typed("status", tmp_path / "r", "--watch", "0.05", "--json")
+    live.wait(30)
+    assert code == 0
+    counts = [json.loads(line)["done"] for line in out.splitlines()]
+    assert counts == sorted(counts)
+    assert counts[-1] == 6
+    assert len(counts) > 1
+    assert "6 of 6 done, 1 of 1 samples complete" in typed("status", tmp_path / "r", "--watch")[1]
+
+
+def test_rates(typed, judged_run):
+    code, out, _ = typed("rates", judged_run)
+    assert code == 0
+    assert out.splitlines()[1].split() == ["p1", "0.667", "0.500", "3", "2", "0", "0"]
+    rows = json.loads(typed("rates", judged_run, "--by", "language", "--json")[1])
+    assert [r["language"] for r in rows] == ["CPP", "PYTHON3"]
+    (row,) = json.loads(typed("rates", judged_run, "--by", "all", "--weight", "sample", "--json")[1])
+    assert row["tpr"] == pytest.approx((2 / 3 + 1 / 2) / 2)
+    code, out, err = typed("rates", judged_run, "--by", "color")
+    assert (code, out) == (2, "")
+    assert err == "nbrun: rates: these results lack the column color.\n"
+
+
+def test_compare(typed, judged_run, tmp_path):
+    other = tmp_path / "r"
+    run(PROBLEMS[:1], other, lambda task: {"accepted": True, "tests": [], "verdict": "Accepted"})
+    code, out, _ = typed("compare", judged_run, other)
+    assert code == 0
+    assert "n_compared" in out
+    assert "McNemar" in out
+    told = json.loads(typed("compare", judged_run, other, "--by", "sample_id", "--json")[1])
+    assert [r["n_compared"] for r in told["rates"]] == [5, 0]
+    assert sum(r["n"] for r in told["confusion"]) == 11
+    assert told["mcnemar"][0]["n_compared"] == 5
+    third = shutil.copytree(judged_run, tmp_path / "third")
+    told = json.loads(typed("compare", judged_run, other, third, "--json")[1])
+    assert len(told["mcnemar"]) == 2
+    assert "confusion" not in told
+    assert typed("compare", judged_run)[0] == 2
+    assert "given twice" in typed("compare", judged_run, judged_run)[2]
+
+
+def test_show(typed, judged_run):
+    assert "p2: 6 results" in typed("show", judged_run, "p2")[1]
+    assert "TimeLimitExceeded" in typed("show", judged_run, "p2", "1")[1]
+    assert len(json.loads(typed("show", judged_run, "p2", "--json")[1])) == 6
+    shown = json.loads(typed("show", judged_run, "p2", "1", "--group", "incorrect_solution", "--json")[1])
+    assert shown["error"]["type"] == "ValueError"
+    code, _, err = typed("show", judged_run, "p3")
+    assert code == 2
+    assert "no sample 'p3'" in err
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv", "json", "jsonl"])
+def test_export(typed, judged_run, tmp_path, suffix):
+    file = tmp_path / f"out.{suffix}"
+    code, out, _ = typed("export", judged_run, file)
+    assert code == 0
+    assert out == f"11 results written to {file}.\n"
+    read = {"parquet": pd.read_parquet, "csv": pd.read_csv}.get(suffix)
+    df = read(file) if read else pd.read_json(file, lines=suffix == "jsonl")
+    assert df.sample_id.tolist() == nbrun.load_results(judged_run).sample_id.tolist()
+    assert json.loads(typed("export", judged_run, file, "--json")[1])["rows"] == 11
+    assert [p.name for p in tmp_path.iterdir()] == [file.name], "nothing is left beside"
+
+
+def test_what_cannot_be_exported(typed, judged_run, tmp_path):
+    assert "ends in none of" in typed("export", judged_run, tmp_path / "out.xlsx")[2]
+    assert "no folder" in typed("export", judged_run, tmp_path / "nowhere" / "out.csv")[2]
+    (tmp_path / "out.csv").mkdir()
+    code, _, err = typed("export", judged_run, tmp_path / "out.csv")
+    assert code == 2
+    assert "can't be written" in err
+    assert [p.name for p in tmp_path.iterdir()] == ["out.csv"]
+
+
+@pytest.mark.parametrize("name", ["compare", "show", "export"])
+def test_what_is_no_results_directory(typed, tmp_path, name):
+    (tmp_path / "file").touch()
+    (tmp_path / "empty").mkdir()
+    more = {"compare": ["file"], "show": ["p1"], "export": ["x.csv"]}[name]
+    for path, told in (("nowhere", "no such folder"), ("file", "is a file"), ("empty", "holds no results")):
+        code, out, err = typed(name, tmp_path / path, *more)
+        assert (code, out) == (2, "")
+        assert told in err
+        assert err.count("\n") == 1
