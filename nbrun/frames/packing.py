@@ -2,7 +2,8 @@
 
     nbrun-rows/1-RULES CRC LENGTH LF HEADER LF ARRAYS
 
-RULES is a digest of the code that makes rows of entries: what another nbrun has judged otherwise is no pack. CRC covers all after the first line; LENGTH is the header's. HEADER is JSON: {"n", "files", "arrays": [[name, typecode,
+RULES is a digest of the code that makes rows of entries: what another nbrun may have read otherwise is no pack. CRC
+covers all after the first line; LENGTH is the header's. HEADER is JSON: {"n", "files", "arrays": [[name, typecode,
 bytes or fill]], "texts": {column: [text, …]}, "extras": {column: [kind, rows, values]}}. ARRAYS follow one another in
 the header's order, little endian; an array whose items are all equal is one item in the header, in hexadecimal.
 Neither pandas nor numpy is needed. Any thread.
