@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nbrun.progress.board import Board
 from nbrun.progress.snapshot import ErrorKind, ErrorNote, LogNote, Progress, SampleProgress
-from nbrun.progress.wording import bytes_text, count_text, duration_text, end_text, eta_text, rate_text
+from nbrun.progress.wording import bytes_text, count_text, counted, duration_text, end_text, eta_text, rate_text
 
 __all__ = [
     "Board",
@@ -15,6 +15,7 @@ __all__ = [
     "SampleProgress",
     "bytes_text",
     "count_text",
+    "counted",
     "duration_text",
     "end_text",
     "eta_text",

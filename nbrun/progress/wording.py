@@ -70,10 +70,20 @@ def count_text(progress: Progress) -> str:
     of = "" if progress.total is None else f" of {progress.total:,}"
     text = f"{progress.done:,}{of} tasks"
     if progress.errors:
-        text += f", {progress.errors:,} error{'s' if progress.errors != 1 else ''}"
+        text += f", {counted(progress.errors, 'error')}"
     if progress.skipped:
         text += f", {progress.skipped:,} skipped"
     return text
+
+
+def counted(count: int, noun: str) -> str:
+    """A number and what it counts.
+
+    Example:
+        >>> counted(1, "saved result"), counted(1200, "error")
+        ('1 saved result', '1,200 errors')
+    """
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def end_text(progress: Progress) -> str:
@@ -86,7 +96,7 @@ def end_text(progress: Progress) -> str:
     }.get(progress.state, f"{progress.state.value.capitalize()}: {count_text(progress)}, {took} so far.")
     if progress.errors and progress.state is State.DONE:
         head += " Start it again to retry the errors."
-    kept = f" {progress.resumed:,} were there from earlier runs." if progress.resumed else ""
+    kept = f" Earlier runs had left {progress.resumed:,} of them." if progress.resumed else ""
     return f"{head}{kept} nbrun.load_results({progress.results!r}) loads the results."
 
 

@@ -13,7 +13,7 @@ from nbrun.engine import Engine
 from nbrun.engine.engine import ABANDON_AFTER_S
 from nbrun.errors import InputError, RunHaltedError, SampleError, StorageError
 from nbrun.model import State
-from nbrun.progress import Board
+from nbrun.progress import Board, counted
 from nbrun.samples import Sample, SampleReader
 from nbrun.session.inputs import Samples, duplicate
 from nbrun.session.redo import CHANGED, Redo
@@ -146,24 +146,23 @@ class Conductor:
 
     def _note_changes(self) -> None:
         kept = Counter({
-            "were made under other settings": self._other_settings,
-            "are of samples whose tests or limits have changed since": self._other_contexts,
+            "made under other settings": self._other_settings,
+            "of samples whose tests or limits have changed since": self._other_contexts,
         })  # fmt: skip
         for what, count in kept.items():
             if count:
-                self.notes.append(f'{count:,} saved results {what}; they are kept. redo="changed" runs them again.')
+                kept_text = counted(count, "saved result")
+                self.notes.append(f'{kept_text} {what}: kept. redo="changed" runs them again.')
         if self._unmatched:
-            self.notes.append(
-                f"{self._unmatched:,} saved results match no item of their sample any more; they are kept."
-            )
+            self.notes.append(f"{counted(self._unmatched, 'saved result')} without an item in their sample now: kept.")
 
     def _halt_feed(self, e: BaseException) -> None:
         if isinstance(e, SampleError):
             what = f"The samples can't be read on: {e}"
         elif isinstance(e, (InputError, OSError)):
-            what = f"The run can't read on: {e}"
+            what = f"The run can't read on: {str(e).rstrip('.')}."
         else:
-            what = f"The iterator of the samples raised {type(e).__name__}: {e}"
+            what = f"The iterator of the samples raised {type(e).__name__}: {str(e).rstrip('.')}."
         self.halt = _halted(f"{what} What was read before is run to its end and saved.", e)
         self.notes.append(str(self.halt))
 
