@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from nbrun.judge.comparison import compare_exact, compare_tokens
+from nbrun.judge.fusion import SandboxFusion
 from nbrun.judge.kattis import KattisComparison
 from nbrun.judge.languages import CPP17, DEFAULT_LANGUAGES, PYTHON3, Language
 from nbrun.judge.local import LocalSandbox
@@ -28,6 +29,7 @@ __all__ = [
     "Language",
     "LocalSandbox",
     "Problems",
+    "SandboxFusion",
     "TestlibChecker",
     "compare_exact",
     "compare_tokens",

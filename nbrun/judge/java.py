@@ -50,3 +50,31 @@ def _chosen(types: list[tuple[str, bool, bool]]) -> str:
             if (is_public or not wanted[0]) and (has_main or not wanted[1]):
                 return name
     return types[0][0] if types else "Main"
+
+
+def renamed_to_main(source: bytes) -> bytes:
+    """The same program with its main class called `Main`, in no package, for judges that put it into `Main.java`.
+
+    Strings and comments stay as they are; another class that is called `Main` gets another name.
+
+    Example:
+        >>> renamed_to_main(b'public class Solve { /* Solve */ Solve() {} static void main(String[] a) {} }')
+        b'public class Main { /* Solve */ Main() {} static void main(String[] a) {} }'
+    """
+    package, _, name = main_class(source).rpartition(".")
+    if name == "Main" and not package:
+        return source
+    others = b"Main_"
+    while others in source:
+        others += b"_"
+    names = {} if name == "Main" else {name.encode(): b"Main", b"Main": others}
+
+    def rename(code: bytes) -> bytes:
+        return re.sub(rb"\w+", lambda m: names.get(m[0], m[0]), code)
+
+    parts, at = [], 0
+    for skipped in _SKIPPED.finditer(source):
+        parts += [rename(source[at : skipped.start()]), skipped[0]]
+        at = skipped.end()
+    code = b"".join([*parts, rename(source[at:])])
+    return re.sub(rb"(?m)^(\s*)package\s+[\w.]+\s*;", rb"\1", code, count=1) if package else code

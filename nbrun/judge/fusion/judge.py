@@ -1,0 +1,312 @@
+"""SandboxFusion: the `fn` that has solutions judged by a pool of SandboxFusion servers.
+
+Called by many worker threads at once, cancelled and closed from others. It holds connections, and nothing else.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from nbrun import verdicts
+from nbrun.errors import InputError, JudgeError, NotSupportedError
+from nbrun.judge.checkers import DEFAULT, Checker, as_checker
+from nbrun.judge.fusion.addresses import read_endpoints
+from nbrun.judge.fusion.answers import Opinions, read_run
+from nbrun.judge.fusion.client import Client, NoOther, Read
+from nbrun.judge.fusion.pool import Pool
+from nbrun.judge.fusion.protocol import LANGUAGES, Ask, Program, Terms, read_program, run_code, unsendable
+from nbrun.judge.fusion.saved import history
+from nbrun.judge.fusion.solution import Solution, Way
+from nbrun.judge.fusion.wire import Call
+from nbrun.judge.problems import TEST_SETS, normalise
+from nbrun.judge.time_limits import next_attempt
+from nbrun.judge.validators import checker_of
+from nbrun.model import Retry, Task
+from nbrun.verdicts import Verdict
+
+#: For problems that tell no limit (null and 0 occur in real rows).
+TIME_LIMIT_S = 2.0
+MEMORY_LIMIT_MB = 1024.0
+APIS = ("submit", "run_code")
+COMPARISONS = ("nbrun", "server")
+_PROBLEMS_KEPT = 64
+#: Programs that end well wherever their language is installed.
+_TRIALS = {"python": "pass", "bash": "true", "lua": "", "perl": "1;", "ruby": "", "php": "<?php\n", "nodejs": ";"}
+_NOTHING: dict[str, Any] = {"input": "", "output": ""}
+
+
+class SandboxFusion:
+    """Judges solutions on SandboxFusion servers, the least busy healthy one first.
+
+    A server that refuses, hangs, fails or answers nonsense costs a task only time: another one is asked, and no
+    solution is rejected for it. With all of them gone the run pauses, and goes on by itself when one is back. A time
+    limit that was exceeded beside other programs is believed only when it is exceeded again alone
+    (`nbrun.judge.time_limits` tells the rules); each result names its limits, its load, and what was tried.
+
+    Args:
+        endpoints: URLs such as "http://host:8080"; "/submit" behind them may stay.
+        time_limit_s: wall seconds a test (the service tells no CPU time), for all problems; None takes the problem's,
+            or 2 s where it has none.
+        memory_limit_mb: MiB a test; None takes the problem's, or 1024. Only `api="run_code"` has one, and not for Java.
+        max_in_flight: requests at one endpoint at once. Each of `/submit` runs three tests at once.
+        max_time_limit_s: up to where a limit is raised for a solution whose output was right so far; None: never.
+        all_tests: run the tests behind the first failing one too (the service's `run_all_cases`).
+        keep_output: how many bytes of each stream of a test stay in the result; None keeps all.
+        tests: which of a problem's sets of tests to take, in this order.
+        comparison: "nbrun" judges the returned output as LocalSandbox does; "server" believes the server's comparison,
+            which ignores case and knows tolerance only where a line is one number.
+        checker: who says whether an output is right, instead of the comparison of tokens; see LocalSandbox.
+        api: "submit", one request for all tests of a solution, or "run_code", one for each.
+        time_factor: a language's limits are the problem's times this, such as {"PYTHON3": 3}.
+        languages: further languages: your name -> the name in the service's API.
+        compile_limit_s: seconds for the compiler. Beyond it the compilation is tried again, with less load, then with
+            up to `max_compile_limit_s`; in the end that is an error, never a CompileError.
+        connect_timeout_s, read_timeout_s: seconds; the second follows from the limits where it is None.
+        headers: sent along with each request, for gateways that want a token.
+
+    Raises:
+        InputError: an argument that can't be right.
+
+    Threads: everything may be called from any thread at any time.
+
+    Example:
+        >>> judge = SandboxFusion(["http://10.0.0.1:8080", "http://10.0.0.2:8080"], time_limit_s=2)
+        >>> [row["state"] for row in judge.health()]
+        ['closed', 'closed']
+    """
+
+    def __init__(
+        self,
+        endpoints: str | Iterable[str],
+        time_limit_s: float | None = None,
+        memory_limit_mb: float | None = None,
+        *,
+        max_in_flight: int = 1,
+        max_time_limit_s: float | None = None,
+        all_tests: bool = False,
+        keep_output: int | None = 512,
+        tests: Sequence[str] = TEST_SETS,
+        comparison: str = "nbrun",
+        checker: Checker | Callable[..., bool] | None = None,
+        api: str = "submit",
+        time_factor: Mapping[str, float] | None = None,
+        languages: Mapping[str, str] | None = None,
+        compile_limit_s: float = 30.0,
+        max_compile_limit_s: float | None = None,
+        connect_timeout_s: float = 5.0,
+        read_timeout_s: float | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self._addresses = read_endpoints(endpoints)
+        self._numbers: dict[str, float | None] = {
+            "time_limit_s": time_limit_s, "memory_limit_mb": memory_limit_mb, "max_time_limit_s": max_time_limit_s,
+            "compile_limit_s": compile_limit_s, "max_compile_limit_s": max_compile_limit_s or 3 * compile_limit_s,
+            "connect_timeout_s": connect_timeout_s, "read_timeout_s": read_timeout_s,
+        }  # fmt: skip
+        self._factors = dict(time_factor or {})
+        for name, value in {**self._numbers, **{f"time_factor[{k!r}]": v for k, v in self._factors.items()}}.items():
+            if value is not None and not 0 < value < float("inf"):
+                raise InputError(f"SandboxFusion: {name}={value!r}; give a number above 0, or None.")
+        if max_in_flight < 1:
+            raise InputError(f"SandboxFusion: max_in_flight={max_in_flight}; give 1 or more.")
+        if keep_output is not None and keep_output < 0:
+            raise InputError(f"SandboxFusion: keep_output={keep_output}; give a number of bytes, or None to keep all.")
+        for name, choice, choices in (("api", api, APIS), ("comparison", comparison, COMPARISONS)):
+            if choice not in choices:
+                raise InputError(f"SandboxFusion: {name}={choice!r}; give one of {', '.join(map(repr, choices))}.")
+        if comparison == "server" and (api == "run_code" or checker is not None):
+            raise InputError('SandboxFusion: comparison="server" goes with api="submit" and without a checker.')
+        self._max_in_flight, self._all_tests, self._keep_output = max_in_flight, all_tests, keep_output
+        self._tests, self._comparison, self._api = tuple(tests), comparison, api
+        self._checker = None if checker is None else as_checker(checker)
+        self._languages = {**LANGUAGES, **(languages or {})}
+        self._headers = dict(headers or {})
+        self._begin()
+
+    def _begin(self) -> None:
+        connect_s, read_s = self._numbers["connect_timeout_s"] or 5.0, self._numbers["read_timeout_s"]
+        self._pool = Pool(self._addresses, self._max_in_flight, connect_s)
+        self._client = Client(self._pool, self._headers, read_s, connect_s, self._trial)
+        self._lock = threading.Lock()  # protects all below
+        self._calls: dict[int, Call] = {}  # by the id of the task that runs
+        self._problems: OrderedDict[int, tuple[Mapping[str, Any], dict[str, Any]]] = OrderedDict()
+        self._kept: dict[tuple[str, str, int], tuple[Mapping[str, Any], Mapping[str, Any]]] = {}  # see again()
+
+    def __getstate__(self) -> dict[str, Any]:
+        held = ("_pool", "_client", "_lock", "_calls", "_problems", "_kept")
+        return {name: value for name, value in self.__dict__.items() if name not in held}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._begin()
+
+    def __repr__(self) -> str:
+        count = len(self._addresses)
+        more = f" and {count - 1} more" if count > 1 else ""
+        return f"SandboxFusion({self._addresses[0].name}{more}, max_in_flight={self._max_in_flight})"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What results of this judge are made under. Which endpoints there are is in `resources`."""
+        limits = ("time_limit_s", "memory_limit_mb", "max_time_limit_s", "compile_limit_s", "max_compile_limit_s")
+        return {
+            "name": "SandboxFusion", **{name: self._numbers[name] for name in limits},
+            "all_tests": self._all_tests, "keep_output": self._keep_output,
+            "tests": list(self._tests), "api": self._api, "time_factor": self._factors,
+            "comparison": "server" if self._comparison == "server" else (self._checker or DEFAULT).settings,
+        }  # fmt: skip
+
+    @property
+    def resources(self) -> dict[str, Any]:
+        """What it works with: more of it makes a run faster, and its results no others."""
+        return {"endpoints": [a.name for a in self._addresses], "max_in_flight": self._max_in_flight}
+
+    def __call__(self, task: Task) -> dict[str, Any] | Retry:
+        """The result of one task, in SandboxFusion's shape, with `verdict`, `limits`, `load` and `attempts`; or Retry.
+
+        Raises:
+            JudgeError: nothing can be said of the solution.
+            JudgeUnavailableError: no endpoint can be asked now.
+        """
+        problem = self._problem(task.sample, task.sample_id)
+        program = read_program(task.item, self._languages)
+        before, hint = task.previous, task.hint
+        if not hint:
+            with self._lock:
+                before, hint = self._kept.get(_key(task), (None, {}))
+        call = Call()
+        with self._lock:
+            self._calls[id(task)] = call
+        if task.cancelled():
+            call.cut()
+        try:
+            solution = Solution(
+                task.sample_id, program, problem["tests"], self._terms(problem, program), self._way(problem),
+                self._client, call, _key(task), before if isinstance(before, Mapping) else None, hint,
+            )  # fmt: skip
+            result = solution.judge()
+            with self._lock:
+                self._kept.pop(_key(task), None)
+            return result
+        except NoOther:  # the rule asks for another endpoint, and there is none: what is known is final
+            assert isinstance(before, Mapping)
+            return dict(before)
+        finally:
+            with self._lock:
+                del self._calls[id(task)]
+
+    def again(self, entry: Mapping[str, Any], task: Task) -> bool:
+        """Whether a saved time limit was too strict, under the settings of now: the rule that running tasks follow.
+
+        Results without recorded limits are final (`redo=` makes them again).
+        """
+        result = entry.get("result")
+        if verdicts.of(result) != Verdict.TIME_LIMIT_EXCEEDED or not isinstance(result, Mapping):
+            return False
+        attempts = history(result)
+        if not attempts:
+            return False
+        wanted = next_attempt(attempts, self._numbers["max_time_limit_s"], self._pool.endpoints)
+        if wanted is None:
+            return False
+        hint = {
+            "test": attempts[-1].test, "time_limit_s": wanted.time_limit_s, "alone": wanted.alone,
+            "avoid": list(wanted.avoid), "base_limit_s": attempts[0].time_limit_s,
+        }  # fmt: skip
+        with self._lock:
+            self._kept[_key(task)] = ({**result, "attempts": [a.record() for a in attempts]}, hint)
+        return True
+
+    def cancel(self, task: Task) -> None:
+        """Aborts the requests of a task: its call raises JudgeError at once."""
+        with self._lock:
+            call = self._calls.get(id(task))
+        if call is not None:
+            call.cut()
+            self._pool.wake()
+
+    def health(self) -> list[dict[str, Any]]:
+        """A row for each endpoint: name, state (closed: in use; open: left alone; half-open: tried), in_flight,
+        mean_s of its recent requests, last_error."""
+        return self._pool.rows()
+
+    def is_available(self) -> bool:
+        """Whether an endpoint can be asked; those that are out of order are asked for a sign of life."""
+        return self._client.is_back()
+
+    def close(self) -> None:
+        """Ends all requests and connections. A later call begins anew."""
+        with self._lock:
+            calls = list(self._calls.values())
+            self._problems.clear()
+            self._kept.clear()
+        for call in calls:
+            call.cut()
+        self._pool.wake()
+        self._pool.close()
+
+    # ---- what a task is judged under
+
+    def _problem(self, sample: Mapping[str, Any], sample_id: str) -> dict[str, Any]:
+        """The sample in one shape; the last few are remembered, since their tasks come together."""
+        with self._lock:
+            known = self._problems.get(id(sample))  # an id is one sample's as long as that is held here
+        if known is not None and known[0] is sample:
+            return known[1]
+        try:
+            problem = normalise(sample, self._tests)
+        except ValueError as e:
+            raise JudgeError(f"the problem can't be judged: {e}.", retriable=False) from None
+        if problem.get("not_supported"):
+            raise NotSupportedError(f"problem {sample_id!r} is not supported: {problem['not_supported']}.")
+        if not problem["tests"]:  # the service would accept whatever it is given
+            sets = ", ".join(self._tests)
+            raise NotSupportedError(f"problem {sample_id!r} has no tests ({sets}): nothing can be said.")
+        if unsendable(problem["tests"]):
+            raise NotSupportedError(f"problem {sample_id!r} has tests that are no text; judge it with LocalSandbox.")
+        with self._lock:
+            self._problems[id(sample)] = (sample, problem)
+            while len(self._problems) > _PROBLEMS_KEPT:
+                self._problems.popitem(last=False)
+        return problem
+
+    def _terms(self, problem: Mapping[str, Any], program: Program) -> Terms:
+        factor = self._factors.get(program.name, 1.0)
+        time_s = (self._numbers["time_limit_s"] or problem["time_limit_s"] or TIME_LIMIT_S) * factor
+        memory_mb = self._numbers["memory_limit_mb"] or problem["memory_limit_mb"] or MEMORY_LIMIT_MB
+        is_limited = self._api == "run_code" and program.language != "java"
+        compile_s = self._numbers["compile_limit_s"]
+        assert compile_s is not None
+        return Terms(float(time_s), float(compile_s), memory_mb if is_limited else None, self._all_tests)
+
+    def _way(self, problem: Mapping[str, Any]) -> Way:
+        checker: Checker | None = None
+        is_exact = True
+        if self._comparison == "nbrun":
+            own = self._checker or checker_of(problem)
+            checker = DEFAULT if own is None else as_checker(own)
+            is_exact = checker is DEFAULT
+        most_s = self._numbers["max_compile_limit_s"]
+        assert most_s is not None
+        opinions = Opinions(checker, is_exact, self._keep_output)
+        return Way(self._api, opinions, self._numbers["max_time_limit_s"], most_s)
+
+    def _trial(self, language: str) -> tuple[Ask, Read] | None:
+        """A program that shows whether a language can be run at all, and how its answer is read."""
+        if language not in _TRIALS:
+            return None
+        opinions = Opinions(DEFAULT, True, 0)
+        ask = run_code(Program(language, language, _TRIALS[language]), _NOTHING, Terms(10.0, 10.0, None, False))
+        return ask, partial(_read_trial, opinions)
+
+
+def _read_trial(opinions: Opinions, body: bytes) -> list[Any]:
+    return [read_run(body, _NOTHING, opinions)]
+
+
+def _key(task: Task) -> tuple[str, str, int]:
+    return task.sample_id, task.group, task.index

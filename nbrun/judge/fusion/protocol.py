@@ -1,0 +1,146 @@
+"""What a SandboxFusion server is asked: the bodies of its requests, and its names of languages. Pure functions.
+
+The service: https://github.com/bytedance/SandboxFusion. `/submit` runs a solution on all tests it is given, three at
+once, and compiles it for each; it takes the source from a fenced block and knows no memory limit. `/run_code` runs it
+once.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from nbrun.errors import NotSupportedError
+from nbrun.judge.java import renamed_to_main
+from nbrun.judge.languages import ALIASES
+from nbrun.judge.sources import read_item
+from nbrun.samples import LANGUAGES as NUMBERED
+
+#: Tests of one `/submit` that the server runs at once.
+AT_ONCE = 3
+#: The server's names by ours. Its python is Python 3; it has no C.
+LANGUAGES: Mapping[str, str] = {
+    "PYTHON3": "python", "CPP": "cpp", "JAVA": "java", "GO": "go", "RUST": "rust", "NODEJS": "nodejs",
+    "JAVASCRIPT": "nodejs", "TYPESCRIPT": "typescript", "PHP": "php", "CSHARP": "csharp", "BASH": "bash", "LUA": "lua",
+    "PERL": "perl", "R": "R", "RUBY": "ruby", "SCALA": "scala", "JULIA": "julia",
+}  # fmt: skip
+#: Nothing is compiled for these.
+_INTERPRETED = frozenset({"python", "nodejs", "php", "bash", "lua", "perl", "R", "ruby", "julia"})
+#: What the server calls a language behind a fence, where that differs.
+_TAGS = {"nodejs": "javascript"}
+#: Takes the completion as it is: blocks of this priority win over fenced ones.
+_WHOLE = "submit_code_blocks([CodeBlock(priority=40, code=completion, language={language!r})])"
+#: What the server itself, and the way to it, may take beside the programs.
+_SLACK_S = 10.0
+
+
+class Ask(NamedTuple):
+    """One request: where to, what, how many programs it runs at once, how long it may take."""
+
+    path: str
+    body: bytes
+    weight: int
+    timeout_s: float
+
+
+class Terms(NamedTuple):
+    """What a request's programs run under."""
+
+    time_limit_s: float
+    compile_limit_s: float
+    memory_limit_mb: float | None
+    all_tests: bool
+
+
+class Program(NamedTuple):
+    """A solution as the server will get it. `name` is our name of the language, `language` the server's."""
+
+    name: str
+    language: str
+    code: str
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether the compiler's time counts too."""
+        return self.language not in _INTERPRETED
+
+
+def read_program(item: Any, languages: Mapping[str, str]) -> Program:
+    """An item -> the program that is sent.
+
+    Raises:
+        NotSupportedError: the server knows no such language, or the solution has more than one file.
+    """
+    asked, code, files, _ = read_item(item)
+    if files:
+        raise NotSupportedError(
+            "a solution of several files can't be sent to a SandboxFusion server; use LocalSandbox."
+        )
+    name, language = _lookup(asked, languages)
+    if language == "java":
+        code = renamed_to_main(code.encode("utf-8", "surrogatepass")).decode("utf-8", "surrogatepass")
+    return Program(name, language, code)
+
+
+def _lookup(asked: Any, languages: Mapping[str, str]) -> tuple[str, str]:
+    if isinstance(asked, int) and not isinstance(asked, bool):
+        asked = NUMBERED.get(asked, asked)
+    if isinstance(asked, str):
+        if asked in languages:
+            return asked, languages[asked]
+        if asked != "PYTHON":
+            folded = "".join(asked.split()).lower()
+            for name, language in languages.items():
+                if folded in (name.lower(), language.lower()) or ALIASES.get(folded) == name:
+                    return name, language
+    hint = " CodeContests' PYTHON is Python 2." if asked == "PYTHON" else ""
+    raise NotSupportedError(
+        f"SandboxFusion has no language {asked!r}: it has {', '.join(languages)}.{hint} If your servers know it, add "
+        f"it with SandboxFusion(languages={{{asked!r}: 'the name in their API'}})."
+    )
+
+
+def submit(program: Program, tests: Sequence[Mapping[str, Any]], terms: Terms, name: str) -> Ask:
+    """`/submit` with these tests."""
+    config: dict[str, Any] = {
+        "dataset_type": "CommonOJDataset",
+        "language": program.language,
+        "provided_data": {
+            "test": [{"input": {"stdin": t["input"]}, "output": {"stdout": t["output"]}} for t in tests],
+        },
+        "extra": {"run_all_cases": terms.all_tests},
+        "run_timeout": terms.time_limit_s,
+        "compile_timeout": terms.compile_limit_s,
+    }
+    completion = f"```{_TAGS.get(program.language, program.language)}\n{program.code}\n```"
+    if "```" in program.code:  # the fence would end there
+        completion = program.code
+        config["custom_extract_logic"] = _WHOLE.format(language=program.language)
+    body = {"dataset": "nbrun", "id": name, "completion": completion, "config": config}
+    weight = min(AT_ONCE, len(tests))
+    rounds = math.ceil(len(tests) / AT_ONCE)
+    return Ask("/submit", json.dumps(body).encode(), weight, _bound_s(program, terms, rounds))
+
+
+def run_code(program: Program, test: Mapping[str, Any], terms: Terms) -> Ask:
+    """`/run_code` with one test. A JVM doesn't start under a limit of memory as this one is, so Java gets none."""
+    body: dict[str, Any] = {
+        "code": program.code, "language": program.language, "stdin": test["input"],
+        "run_timeout": terms.time_limit_s, "compile_timeout": terms.compile_limit_s,
+    }  # fmt: skip
+    if terms.memory_limit_mb is not None and program.language != "java":
+        body["memory_limit_MB"] = math.ceil(terms.memory_limit_mb)
+    return Ask("/run_code", json.dumps(body).encode(), 1, _bound_s(program, terms, 1))
+
+
+def _bound_s(program: Program, terms: Terms, rounds: int) -> float:
+    """After which time the server must have answered, whatever the programs do."""
+    each = terms.time_limit_s + (terms.compile_limit_s if program.is_compiled else 0.0)
+    return rounds * (each + 1.0) + _SLACK_S
+
+
+def unsendable(tests: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a test holds bytes that are no text: JSON can't carry them."""
+    return any(not isinstance(test[key], str) for test in tests for key in ("input", "output"))

@@ -1,0 +1,236 @@
+"""One HTTP connection to one endpoint: kept alive, bounded in time, and cut from outside by `socket.shutdown`.
+
+Each connection is used by one worker thread at a time; `Call.cut` is called from any thread. It stands on http.client,
+the cheapest of the clients that were measured (nbrun/decisions/http_client.md).
+"""
+
+from __future__ import annotations
+
+import http.client
+import select
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from nbrun.errors import JudgeError
+from nbrun.judge.fusion.addresses import Address
+
+#: No answer is as long as this: what goes on behind it is no answer.
+LONGEST_ANSWER = 1 << 29
+_PIECE = 1 << 18
+_IDLE_S = 60.0  # a connection that waited longer is made anew
+_PROBE_AFTER_S, _PROBE_EVERY_S, _PROBES = 20, 10, 3  # TCP's own: notices machines that are gone
+
+
+class Refused(Exception):
+    """The endpoint never got the request."""
+
+
+class Lost(Exception):
+    """The endpoint got the request, and no whole answer came back."""
+
+
+class Answer(NamedTuple):
+    """What an endpoint sent back."""
+
+    status: int
+    body: bytes
+
+
+class Call:
+    """What `cancel` cuts: all that goes over the wire for one task.
+
+    Threads: `cut` from any; the rest is the task's worker's.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # protects all below
+        self._socket: socket.socket | None = None
+        self.is_cut = False
+
+    def cut(self) -> None:
+        """Ends what is on its way: closing a client would wake nobody, a shut socket wakes who reads from it."""
+        with self._lock:
+            self.is_cut = True
+            if self._socket is not None:
+                _shut(self._socket)
+
+    def hold(self, sock: socket.socket | None) -> None:
+        """From now on `cut` ends what happens on this socket."""
+        with self._lock:
+            self._socket = sock
+            if self.is_cut and sock is not None:
+                _shut(sock)
+
+    def check(self) -> None:
+        """Raises JudgeError once it was cut."""
+        if self.is_cut:
+            raise JudgeError("cancelled while it was judged: nothing is known of the solution.")
+
+
+class Line:
+    """A connection.
+
+    Args:
+        connect_timeout_s: how long to wait for it.
+    """
+
+    def __init__(self, address: Address, connect_timeout_s: float) -> None:
+        self._address, self._connect_timeout_s = address, connect_timeout_s
+        self._http: http.client.HTTPConnection | None = None
+        self._used_at = 0.0
+
+    def close(self) -> None:
+        """Lets the connection go."""
+        connection, self._http = self._http, None
+        if connection is not None:
+            connection.close()
+
+    def ask(
+        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str], timeout_s: float, call: Call
+    ) -> Answer:
+        """Sends a request and waits for the whole answer.
+
+        Raises:
+            Refused: there is no connection to be had.
+            Lost: the answer didn't come in time, or was cut.
+            JudgeError: the call was cut from here.
+        """
+        kept = self._is_fresh()
+        try:
+            return self._ask(method, path, body, headers, timeout_s, call)
+        except Lost:
+            if not kept or call.is_cut or not self._died_at_once:
+                raise
+        return self._ask(method, path, body, headers, timeout_s, call)  # the server had just closed the old connection
+
+    def _is_fresh(self) -> bool:
+        """Whether a kept connection can be used; closes one that can't."""
+        if self._http is None:
+            return False
+        sock = self._http.sock
+        if sock is None or time.monotonic() - self._used_at > _IDLE_S or _has_something_to_say(sock):
+            self.close()
+            return False
+        return True
+
+    def _ask(
+        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str], timeout_s: float, call: Call
+    ) -> Answer:
+        self._died_at_once = False
+        connection = self._http or self._connect(call)
+        self._http = connection
+        deadline = time.monotonic() + timeout_s
+        call.hold(connection.sock)
+        try:
+            connection.sock.settimeout(timeout_s)
+            connection.request(method, self._address.path + path, body, dict(headers))
+            response = connection.getresponse()
+            answer = Answer(response.status, _read(response, connection, deadline))
+        except (http.client.HTTPException, OSError, ValueError) as e:
+            self.close()
+            call.check()
+            self._died_at_once = isinstance(e, (http.client.RemoteDisconnected, ConnectionError))
+            raise Lost(_said(e, timeout_s)) from e
+        finally:
+            call.hold(None)
+        self._used_at = time.monotonic()
+        if response.will_close:
+            self.close()
+        call.check()
+        return answer
+
+    def _connect(self, call: Call) -> http.client.HTTPConnection:
+        a = self._address
+        make = http.client.HTTPSConnection if a.is_secure else http.client.HTTPConnection
+        connection = make(a.host, a.port, timeout=self._connect_timeout_s)
+        error: OSError | None = None
+        try:
+            places = socket.getaddrinfo(a.host, a.port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as e:
+            raise Refused(f"the host {a.host!r} is not known ({e})") from e
+        for family, kind, protocol, _, where in places:
+            sock = socket.socket(family, kind, protocol)
+            try:
+                call.hold(sock)
+                sock.settimeout(self._connect_timeout_s)
+                sock.connect(where)
+                _tune(sock)
+                connection.sock = ssl.create_default_context().wrap_socket(sock, server_hostname=a.host) if (
+                    a.is_secure
+                ) else sock  # fmt: skip
+                return connection
+            except OSError as e:
+                sock.close()
+                error = e
+            finally:
+                call.hold(None)
+            call.check()
+        raise Refused(_said(error or OSError("it has no address"), self._connect_timeout_s)) from error
+
+
+def _read(response: http.client.HTTPResponse, connection: http.client.HTTPConnection, deadline: float) -> bytes:
+    """The body: whole, in time, and not without end."""
+    pieces: list[bytes] = []
+    size = 0
+    while response.length is None or response.length > 0:
+        sock = connection.sock
+        if sock is not None:  # None: it closes when the body ends; the last time-out stays
+            sock.settimeout(max(0.001, deadline - time.monotonic()))
+        piece = response.read1(_PIECE)  # what is there: a whole piece may drip in for ever
+        if not piece:
+            break
+        pieces.append(piece)
+        size += len(piece)
+        if size > LONGEST_ANSWER:
+            raise ValueError(f"the answer is longer than {LONGEST_ANSWER >> 20} MiB")
+        if time.monotonic() > deadline:
+            raise TimeoutError
+    if response.length:  # Content-Length promised more
+        raise http.client.IncompleteRead(b"", response.length)
+    response.close()
+    return b"".join(pieces)
+
+
+def _said(e: Exception, timeout_s: float) -> str:
+    """An exception in plain words."""
+    if isinstance(e, TimeoutError):
+        return f"no answer within {timeout_s:g} s"
+    if isinstance(e, ConnectionRefusedError):
+        return "connection refused"
+    if isinstance(e, http.client.IncompleteRead):
+        return "the answer was cut"
+    if isinstance(e, (http.client.RemoteDisconnected, ConnectionError)):
+        return "it closed the connection without an answer"
+    if isinstance(e, http.client.HTTPException):
+        return f"what it answers is no HTTP ({type(e).__name__})"
+    return f"{e.strerror or e}" if isinstance(e, OSError) else str(e)
+
+
+def _has_something_to_say(sock: socket.socket) -> bool:
+    """Whether an idle connection is readable: then its end was closed."""
+    try:
+        poll = select.poll()
+        poll.register(sock, select.POLLIN)
+        return bool(poll.poll(0))
+    except (OSError, ValueError):
+        return True
+
+
+def _tune(sock: socket.socket) -> None:
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    values = {"TCP_KEEPIDLE": _PROBE_AFTER_S, "TCP_KEEPINTVL": _PROBE_EVERY_S, "TCP_KEEPCNT": _PROBES}
+    for name, value in values.items():
+        if hasattr(socket, name):  # not on every system
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+def _shut(sock: socket.socket) -> None:
+    try:
+        sock.shutdown(socket.SHUT_RDWR)
+    except OSError:  # not connected yet, or not any more
+        pass

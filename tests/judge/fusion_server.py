@@ -1,0 +1,335 @@
+"""A server process that speaks SandboxFusion's protocol on loopback, for tests and benchmarks: many ports, one process.
+
+It replays the answers of a real server (`data/`) to the requests that got them, plays scripted programs, and misbehaves
+when it is told to. `python fusion_server.py COUNT [FIRST_PORT]` prints a line of JSON: the ports, and the port where it
+is told what to do. It ends with its standard input.
+
+A scripted program is a source whose first line is `#script` and a JSON object:
+
+    needs_s       CPU seconds that it takes; as many programs as run at once slow each other down on `cores` cores
+    output        what it writes in the end, by input ("" for any); else the tests' own outputs, always right
+    early         what it had written, as a share of its output, when its time was up
+    stderr, return_code
+    compile_s     what its compiler takes
+    wait_s        for so long it really waits
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+DATA = Path(__file__).parent / "data"
+_FENCE = re.compile(r"```([^\n]*)\n(.*?)\n\s*```", re.DOTALL)
+LANGUAGES = ("python", "cpp", "nodejs", "go", "java", "php", "csharp", "bash", "typescript", "sql", "rust", "lua")
+
+
+@dataclass
+class Port:
+    """One server: how it behaves, and what it saw."""
+
+    number: int
+    mode: str = "ok"
+    seconds: float = 0.0
+    cores: int = 1
+    count: int = -1  # how many more requests the mode is for; -1: all
+    server: asyncio.Server | None = None
+    seen: list[dict[str, Any]] = field(default_factory=list)
+    cut_by_client: int = 0
+    in_flight: int = 0
+    peak: int = 0
+    running: int = 0
+    connections: int = 0
+    open: set[asyncio.StreamWriter] = field(default_factory=set)
+
+
+class Stand:
+    """All ports."""
+
+    def __init__(self, replies: list[dict[str, Any]], keeps: bool) -> None:
+        self.ports: dict[int, Port] = {}
+        self.tell = 0  # the port that only takes orders
+        self._replies = {_key(r["path"], r["body"]): r for r in replies}
+        self._keeps = keeps
+
+    async def listen(self, number: int) -> Port:
+        server = await asyncio.start_server(self._connected, "127.0.0.1", number, limit=1 << 26, backlog=2048)
+        number = server.sockets[0].getsockname()[1]
+        port = self.ports.setdefault(number, Port(number))
+        port.server = server
+        return port
+
+    # ---- HTTP
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        port = self.ports[writer.get_extra_info("sockname")[1]]
+        port.connections += 1
+        port.open.add(writer)
+        try:
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+                method, path, _ = head.split("\r\n", 1)[0].split(" ", 2)
+                length = re.search(r"(?i)^content-length: *(\d+)", head, re.MULTILINE)
+                body = await reader.readexactly(int(length[1])) if length else b""
+                if not await self._serve(port, method, path, body, reader, writer):
+                    return
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            port.open.discard(writer)
+            writer.close()
+
+    async def _serve(
+        self,
+        port: Port,
+        method: str,
+        path: str,
+        body: bytes,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> bool:
+        if path == "/v1/ping":
+            if port.mode == "hang":
+                await asyncio.sleep(3600)
+            return await _send(writer, 404 if port.mode == "foreign" else 200, "pong")
+        if path == "/_tell":
+            return await _send(writer, 200, await self._told(json.loads(body)))
+        port.in_flight += 1
+        port.peak = max(port.peak, port.in_flight)
+        try:
+            return await self._judge(port, path, body, reader, writer)
+        finally:
+            port.in_flight -= 1
+
+    async def _told(self, wish: dict[str, Any]) -> Any:
+        """What the test wants: a mode for a port, or what the ports saw."""
+        chosen = [self.ports[n] for n in wish.get("ports", self.ports) if n != self.tell]
+        for port in chosen:
+            if "mode" in wish:
+                port.mode, port.seconds = wish["mode"], wish.get("seconds", 0.0)
+                port.count, port.cores = wish.get("count", -1), wish.get("cores", port.cores)
+                is_up = port.server is not None
+                if port.mode == "refuse" and is_up:
+                    assert port.server is not None
+                    port.server.close()
+                    port.server = None
+                    for writer in list(port.open):
+                        writer.transport.abort()
+                elif port.mode != "refuse" and not is_up:
+                    await self.listen(port.number)
+            if wish.get("drop"):
+                for writer in list(port.open):
+                    writer.transport.abort()
+        if not wish.get("tell"):
+            return None
+        return {
+            p.number: {"seen": p.seen, "cut_by_client": p.cut_by_client, "peak": p.peak, "connections": p.connections,
+                       "in_flight": p.in_flight}
+            for p in chosen
+        }  # fmt: skip
+
+    # ---- answers
+
+    async def _judge(
+        self, port: Port, path: str, body: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> bool:
+        if self._keeps:
+            port.seen.append({"path": path, "body": json.loads(body)})
+        mode = port.mode if port.count else "ok"
+        port.count -= port.count > 0
+        if mode == "hang":
+            try:
+                await asyncio.wait_for(reader.read(1), 3600)
+                port.cut_by_client += 1
+            except ConnectionError:
+                port.cut_by_client += 1
+            return False
+        if mode == "reset":
+            writer.transport.abort()
+            return False
+        if mode == "500":
+            return await _send(writer, 500, {"detail": "Failed to check stdio test case: "})
+        if mode == "422":
+            detail = [{"type": "missing", "loc": ["body", "code"], "msg": "Field required", "input": {}}]
+            return await _send(writer, 422, {"detail": detail})
+        if mode == "foreign":
+            return await _send(writer, 404, "<html>nginx</html>", kind="text/html")
+        if mode == "garbage":
+            return await _send(writer, 200, None, raw=b'{"accepted": tru')
+        if mode == "empty":
+            return await _send(writer, 200, {"accepted": False, "tests": []})
+        if mode == "no http":
+            writer.write(b"SSH-2.0-OpenSSH_9.2\r\n\r\n")
+            await writer.drain()
+            return False
+        if mode == "slow":
+            await asyncio.sleep(port.seconds)
+        status, answer = await self._answer(port, path, json.loads(body))
+        if mode == "cut":
+            raw = json.dumps(answer).encode()
+            return await _send(writer, status, None, raw=raw, send=len(raw) // 2)
+        if mode == "drip":  # a byte now and then, for ever
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n")
+            for _ in range(100_000):
+                writer.write(b" ")
+                await writer.drain()
+                await asyncio.sleep(0.05)
+        if mode == "chunked":
+            raw = json.dumps(answer).encode()
+            writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+            for at in range(0, len(raw), 100):
+                piece = raw[at : at + 100]
+                writer.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+            writer.write(b"0\r\n\r\n")
+            await writer.drain()
+            return True
+        return await _send(writer, status, answer)
+
+    async def _answer(self, port: Port, path: str, body: dict[str, Any]) -> tuple[int, Any]:
+        known = self._replies.get(_key(path, body))
+        if known is not None:
+            return known["status"], known["answer"]
+        if path == "/submit":
+            return await self._submit(port, body)
+        if path != "/run_code":
+            return 404, {"detail": "Not Found"}
+        if "code" not in body:
+            detail = [{"type": "missing", "loc": ["body", "code"], "msg": "Field required", "input": body}]
+            return 422, {"detail": detail}
+        limits = (body.get("run_timeout", 10), body.get("compile_timeout", 10))
+        run = await self._run(port, body["code"], body["language"], body.get("stdin") or "", None, limits)
+        return 200, run
+
+    async def _submit(self, port: Port, body: dict[str, Any]) -> tuple[int, Any]:
+        config = body["config"]
+        tests = config["provided_data"]["test"]
+        language = config["language"]
+        code = _extract(body["completion"], config.get("custom_extract_logic"))
+        limits = (config.get("run_timeout") or 10, config.get("compile_timeout") or 10)
+        room = asyncio.Semaphore(3)
+
+        async def one(test: dict[str, Any]) -> dict[str, Any]:
+            async with room:
+                expected = test["output"]["stdout"]
+                run = await self._run(port, code, language, test["input"]["stdin"], expected, limits)
+            passed = run["status"] == "Success" and run["run_result"]["stdout"].strip().lower() == (
+                expected.strip().lower()
+            )
+            return {"passed": passed, "exec_info": run, "test_info": test}
+
+        found = []
+        waiting = [asyncio.ensure_future(one(test)) for test in tests]
+        for task in waiting:
+            found.append(await task)
+            if not config.get("extra", {}).get("run_all_cases") and not found[-1]["passed"]:
+                break
+        for task in waiting:
+            task.cancel()
+        accepted = all(f["passed"] for f in found)
+        answer = {"id": body["id"], "accepted": accepted, "extracted_code": code, "full_code": None}
+        return 200, answer | {"test_code": None, "tests": found, "extracted_type": None, "extra": None}
+
+    async def _run(
+        self, port: Port, code: str, language: str, stdin: str, expected: str | None, limits: tuple[float, float]
+    ) -> dict[str, Any]:
+        missing = {"status": "Finished", "execution_time": 0.0, "return_code": 127, "stdout": "",
+                   "stderr": f"/bin/bash: line 1: {language}: command not found\n"}  # fmt: skip
+        if port.mode == "no runtime" or language not in LANGUAGES:
+            if language in ("python", "bash"):
+                return _run_record("Failed", None, missing)
+            return _run_record("Failed", missing, None)
+        line, _, rest = code.partition("\n")
+        script = json.loads(line.removeprefix("#script")) if line.startswith("#script") else {}
+        port.running += 1
+        try:
+            await asyncio.sleep(script.get("wait_s", 0.0))
+            slower = max(1.0, port.running / port.cores)
+        finally:
+            port.running -= 1
+        compiled = None
+        if language in ("cpp", "go", "java"):
+            if script.get("compile_s", 0.0) * slower > limits[1]:
+                return _run_record("Failed", _step("TimeLimitExceeded", limits[1], None, ""), None)
+            compiled = _step("Finished", 0.1, 0, "")
+        outputs = script.get("output", {})
+        output = outputs.get(stdin, outputs.get("", expected if expected is not None else rest))
+        needs_s = script.get("needs_s", 0.0) * slower
+        if needs_s > limits[0]:
+            early = output[: int(len(output) * script.get("early", 0.0))]
+            late = _step("TimeLimitExceeded", limits[0], None, early, script.get("stderr", ""))
+            return _run_record("Failed", compiled, late)
+        code = script.get("return_code", 0)
+        return _run_record(
+            "Failed" if code else "Success",
+            compiled,
+            _step("Finished", needs_s, code, output, script.get("stderr", "")),
+        )
+
+
+def _step(status: str, seconds: float, code: int | None, stdout: str, stderr: str = "") -> dict[str, Any]:
+    return {"status": status, "execution_time": seconds, "return_code": code, "stdout": stdout, "stderr": stderr}
+
+
+def _run_record(status: str, compiled: Any, ran: Any) -> dict[str, Any]:
+    return {
+        "status": status, "message": "", "compile_result": compiled, "run_result": ran, "executor_pod_name": None,
+        "files": {},
+    }  # fmt: skip
+
+
+def _extract(completion: str, custom: str | None) -> str:
+    """The server's way: fenced blocks, unless custom logic submits one of a higher priority; else nothing."""
+    if custom is not None:
+        blocks: list[dict[str, Any]] = []
+        exec(custom, {"completion": completion, "submit_code_blocks": blocks.extend, "CodeBlock": dict})
+        return str(blocks[0]["code"])
+    match = _FENCE.search(completion)
+    return match[2] if match else ""
+
+
+def _key(path: str, body: Any) -> str:
+    """What of a request decides on the answer: not the name of the data set, and hardly the limits."""
+    if path == "/submit":
+        body = [body["completion"].split(), body["config"].get("language"), body["config"].get("provided_data")]
+    else:
+        is_short = body.get("compile_timeout", 10) < 1
+        body = [body.get("code"), body.get("language"), body.get("stdin") or "", is_short]
+    return path + json.dumps(body, sort_keys=True)
+
+
+async def _send(
+    writer: asyncio.StreamWriter, status: int, value: Any, *, kind: str = "application/json", raw: bytes | None = None,
+    send: int | None = None,
+) -> bool:  # fmt: skip
+    data = raw if raw is not None else value.encode() if kind == "text/html" else json.dumps(value).encode()
+    writer.write(
+        f"HTTP/1.1 {status} X\r\ncontent-length: {len(data)}\r\ncontent-type: {kind}\r\n\r\n".encode() + data[:send]
+    )
+    await writer.drain()
+    return send is None
+
+
+async def main(count: int, first: int, keeps: bool) -> None:
+    """Serves until standard input ends."""
+    answers = json.loads((DATA / "sandboxfusion.json").read_text())
+    requests = json.loads((DATA / "sandboxfusion_requests.json").read_text())
+    stand = Stand([{"answer": answers.get(r["name"]), **r} for r in requests], keeps)
+    ports = [(await stand.listen(first + n if first else 0)).number for n in range(count)]
+    stand.tell = (await stand.listen(0)).number
+    print(json.dumps({"ports": ports, "tell": stand.tell}), flush=True)
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+    os._exit(0)  # whatever still hangs
+
+
+if __name__ == "__main__":
+    arguments = [int(a) for a in sys.argv[1:] if not a.startswith("-")]
+    try:
+        asyncio.run(main(arguments[0], arguments[1] if len(arguments) > 1 else 0, "--forget" not in sys.argv))
+    except KeyboardInterrupt:
+        pass

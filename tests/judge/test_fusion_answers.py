@@ -1,0 +1,262 @@
+"""SandboxFusion as `fn`: what it sends, and what it makes of the answers that a real server gave."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from fusion_stand import REQUESTS, SUM, TESTS, Stand, replayed, scripted, task
+
+from nbrun.errors import InputError, JudgeError, NotSupportedError
+from nbrun.judge import SandboxFusion
+from nbrun.judge.fusion.addresses import read_endpoints
+from nbrun.model import Retry
+
+
+@pytest.fixture(scope="module")
+def stand() -> Iterator[Stand]:
+    stand = Stand(1)
+    yield stand
+    stand.close()
+
+
+def judged(stand: Stand, item: Any, problem: Any = SUM, **options: Any) -> dict[str, Any]:
+    result = SandboxFusion(stand.urls, **options)(task(item, problem))
+    assert isinstance(result, dict), result
+    return result
+
+
+def sent(stand: Stand) -> dict[str, Any]:
+    """The last request."""
+    body: dict[str, Any] = stand.saw(0)["seen"][-1]["body"]
+    return body
+
+
+REPLAYED = {
+    "submit-cpp-accepted": "Accepted",
+    "submit-java-accepted": "Accepted",
+    "submit-python-accepted": "Accepted",
+    "submit-float-tolerance": "Accepted",
+    "submit-multi-float-line": "Accepted",  # the server's own comparison rejects it
+    "submit-long-io": "Accepted",
+    "submit-case-insensitive": "WrongAnswer",  # the server's own comparison accepts it
+    "submit-inner-spaces": "Accepted",
+    "submit-cpp-compile-error": "CompileError",
+    "submit-cpp-rte": "RuntimeError",
+    "submit-python-rte": "RuntimeError",
+    "submit-python-wrong-answer": "WrongAnswer",
+}
+
+
+@pytest.mark.parametrize(("name", "verdict"), REPLAYED.items())
+def test_answers_of_a_real_server(stand: Stand, name: str, verdict: str) -> None:
+    item, problem = replayed(name)
+    result = judged(stand, item, problem, time_limit_s=5)
+    assert (result["verdict"], result["accepted"]) == (verdict, verdict == "Accepted")
+    assert result["limits"]["time_limit_s"] == 5
+    assert result["api_used"] == stand.urls[0] + "/submit"
+    assert result["load"] == min(3, len(problem["tests"]))
+    shown = [(t["test_info"]["input"]["stdin"], t["test_info"]["output"]["stdout"]) for t in result["tests"]]
+    asked = [(t["input"][:512], t["output"][:512]) for t in problem["tests"]]
+    assert shown == asked[: len(shown)]  # not as the server cut them
+
+
+@pytest.mark.parametrize(
+    ("name", "verdict"), [("submit-case-insensitive", "Accepted"), ("submit-multi-float-line", "WrongAnswer")]
+)
+def test_the_servers_own_comparison_counts_where_it_is_asked_for(stand: Stand, name: str, verdict: str) -> None:
+    assert judged(stand, *replayed(name), comparison="server")["verdict"] == verdict
+
+
+@pytest.mark.parametrize(("name", "verdict"), [
+    ("run_code-cpp-compile-error", "CompileError"), ("run_code-cpp-rte-segv", "RuntimeError"),
+    ("run_code-python-exit3", "RuntimeError"), ("run_code-python-syntax-error", "CompileError"),
+    ("run_code-python-mem-limit", "RuntimeError"), ("run_code-python-non-utf8", "WrongAnswer"),
+])  # fmt: skip
+def test_answers_to_run_code(stand: Stand, name: str, verdict: str) -> None:
+    result = judged(stand, *replayed(name), api="run_code")
+    assert result["verdict"] == verdict
+    assert result["api_used"] == stand.urls[0] + "/run_code"
+    assert result["load"] == 1
+
+
+def test_a_compile_timeout_is_no_compile_error(stand: Stand) -> None:
+    item, problem = replayed("run_code-cpp-compile-timeout")
+    retry = SandboxFusion(stand.urls, api="run_code", compile_limit_s=0.05)(task(item, problem))
+    assert isinstance(retry, Retry)
+    assert retry.hint["compile_limit_s"] == pytest.approx(0.15)  # it was alone already
+    with pytest.raises(JudgeError, match="says nothing of the source"):
+        SandboxFusion(stand.urls, api="run_code", compile_limit_s=0.05, max_compile_limit_s=0.05)(task(item, problem))
+
+
+@pytest.mark.parametrize(
+    "name", ["run_code-missing-runtime-go", "run_code-sandboxerror-unsupported-sql", "run_code-unknown-language"]
+)
+def test_a_fault_of_the_server_is_a_judge_error(stand: Stand, name: str) -> None:
+    languages = {"SQL": "sql", "COBOL": "cobol"}
+    body = REQUESTS[name]["body"]
+    problem = {"id": "p", "tests": [{"input": body.get("stdin", ""), "output": "?"}]}
+    judge = SandboxFusion(stand.urls, api="run_code", languages=languages)
+    with pytest.raises(JudgeError) as e:
+        judge(task({"language": body["language"], "solution": body["code"]}, problem))
+    assert not isinstance(e.value, NotSupportedError)
+
+
+def test_what_is_sent(stand: Stand) -> None:
+    judged(stand, scripted(), time_limit_s=3, compile_limit_s=7)
+    body = sent(stand)
+    assert body["completion"] == "```python\n#script {}\n\n```"
+    assert body["config"] == {
+        "dataset_type": "CommonOJDataset", "language": "python", "run_timeout": 3, "compile_timeout": 7,
+        "provided_data": {"test": [{"input": {"stdin": t["input"]}, "output": {"stdout": t["output"]}} for t in TESTS]},
+        "extra": {"run_all_cases": False},
+    }  # fmt: skip
+    judged(stand, scripted(), all_tests=True)
+    assert sent(stand)["config"]["extra"] == {"run_all_cases": True}
+    judged(stand, scripted(), api="run_code", memory_limit_mb=100, checker=lambda e, o: True)
+    body = sent(stand)
+    assert (body["memory_limit_MB"], body["stdin"], body["run_timeout"]) == (100, TESTS[1]["input"], 2)
+    result = judged(stand, scripted("JAVA"), api="run_code", memory_limit_mb=100, checker=lambda e, o: True)
+    assert "memory_limit_MB" not in sent(stand)  # javac would not start
+    assert result["limits"]["memory_limit_mb"] is None
+
+
+def test_a_source_with_backticks_arrives_whole(stand: Stand) -> None:
+    source = 'x = """\n```\nprint(0)\n```\n"""\n'
+    judged(stand, {"language": "PYTHON3", "solution": source})
+    body = sent(stand)
+    taken: list[dict[str, Any]] = []
+    exec(
+        body["config"]["custom_extract_logic"],
+        {"completion": body["completion"], "CodeBlock": dict, "submit_code_blocks": taken.extend},
+    )
+    assert taken == [{"priority": 40, "code": source, "language": "python"}]
+
+
+def test_javas_class_is_called_main(stand: Stand) -> None:
+    source = (
+        'package a.b;\npublic class Solve { String s = "Solve"; public static void main(String[] a) {} }\nclass Main {}'
+    )
+    judged(stand, {"language": "JAVA", "solution": source})
+    code = sent(stand)["completion"]
+    assert 'public class Main { String s = "Solve";' in code
+    assert "class Main_ {}" in code
+    assert "package" not in code
+
+
+def test_limits_come_from_the_user_the_problem_or_two_seconds(stand: Stand) -> None:
+    for problem_s, user_s, factor, limit in ((3, None, {}, 3), (3, 5, {}, 5), (None, None, {}, 2), (0, None, {}, 2),
+                                             (3, None, {"PYTHON3": 2.5}, 7.5)):  # fmt: skip
+        problem = {**SUM, "time_limit": problem_s}
+        result = judged(stand, scripted(), problem, time_limit_s=user_s, time_factor=factor)
+        assert sent(stand)["config"]["run_timeout"] == result["limits"]["time_limit_s"] == limit
+
+
+def test_an_empty_list_of_tests_is_refused(stand: Stand) -> None:
+    before = len(stand.saw(0)["seen"])
+    with pytest.raises(NotSupportedError, match="no tests"):
+        judged(stand, scripted(), {"id": "p", "tests": []})
+    assert len(stand.saw(0)["seen"]) == before
+
+
+@pytest.mark.parametrize("language", ["PYTHON", "C", "COBOL", 1, None])
+def test_languages_that_the_service_lacks(stand: Stand, language: Any) -> None:
+    with pytest.raises(NotSupportedError, match="no language"):
+        judged(stand, {"language": language, "solution": ""})
+
+
+def test_output_over_128_kib_is_no_time_limit(stand: Stand) -> None:
+    expected = "1234567 " * 40_000
+    problem = {"id": "long", "tests": [{"input": "", "output": expected}]}
+    with pytest.raises(NotSupportedError, match="128 KiB"):
+        judged(stand, scripted(needs_s=9, early=0.7), problem)
+    with pytest.raises(NotSupportedError, match="128 KiB"):  # cut, and ended in time
+        judged(stand, scripted(output={"": expected[:200_000]}), problem)
+    wrong = judged(stand, scripted(output={"": "9" * 200_000}, needs_s=9, early=0.9), problem)
+    assert wrong["verdict"] == "TimeLimitExceeded"  # wrong already, whatever was cut
+    assert judged(stand, scripted(output={"": expected}), problem)["verdict"] == "Accepted"
+
+
+def test_a_test_that_the_server_alone_rejects_stops_nothing(stand: Stand) -> None:
+    tests = [{"input": f"{i}\n", "output": "0.333333 1\n"} for i in range(5)]
+    item = scripted(output={"": "0.3333330001 1\n"})
+    before = len(stand.saw(0)["seen"])
+    result = judged(stand, item, {"id": "floats", "tests": tests})
+    assert (result["verdict"], len(result["tests"])) == ("Accepted", 5)
+    assert len(stand.saw(0)["seen"]) - before == 2  # the first stopped at once; then all the rest
+    item = scripted(output={"": "0.3333330001 1\n", "3\n": "7 7\n"})
+    result = judged(stand, item, {"id": "floats", "tests": tests})
+    assert (result["verdict"], len(result["tests"])) == ("WrongAnswer", 4)
+
+
+def test_all_tests_run_where_that_is_asked_for(stand: Stand) -> None:
+    tests = [{"input": f"{i}\n", "output": f"{i}\n"} for i in range(5)]
+    item = scripted(output={"1\n": "9\n", **{f"{i}\n": f"{i}\n" for i in (0, 2, 3, 4)}})
+    for api in ("submit", "run_code"):
+        result = judged(stand, item, {"id": "p", "tests": tests}, all_tests=True, api=api)
+        assert [t["passed"] for t in result["tests"]] == [True, False, True, True, True]
+        result = judged(stand, item, {"id": "p", "tests": tests}, api=api)
+        assert [t["passed"] for t in result["tests"]] == [True, False]
+
+
+def test_streams_are_cut_and_say_so(stand: Stand) -> None:
+    problem = {"id": "p", "tests": [{"input": "i" * 900, "output": "o" * 900}]}
+    record = judged(stand, scripted(), problem, keep_output=100)["tests"][0]
+    assert record["cut"] == {"stdout": 900, "input": 900, "output": 900}
+    assert record["exec_info"]["run_result"]["stdout"] == "o" * 100
+    assert "cut" not in judged(stand, scripted(), problem, keep_output=None)["tests"][0]
+
+
+def test_a_problems_own_checker_counts(stand: Stand) -> None:
+    problem = {**SUM, "checker": {"type": "kattis", "flags": "case_sensitive float_tolerance 1e-1"}}
+    item = scripted(output={t["input"]: t["output"].strip() + ".05" for t in TESTS})
+    assert judged(stand, item, problem)["verdict"] == "Accepted"
+    with pytest.raises(NotSupportedError, match="LocalSandbox"):
+        judged(stand, item, {**SUM, "checker": {"type": "validator", "programs": [scripted()]}})
+
+
+def test_a_program_that_claims_that_python_is_missing(stand: Stand) -> None:
+    liar = scripted(return_code=127, stderr="/bin/bash: line 1: python: command not found\n")
+    assert judged(stand, liar)["verdict"] == "RuntimeError"
+    stand.tell("no runtime")
+    try:
+        with pytest.raises(JudgeError, match="none of the 1 endpoints can run python"):
+            judged(stand, scripted())
+    finally:
+        stand.tell()
+
+
+@pytest.mark.parametrize(("endpoints", "says"), [
+    ([], "no endpoints"), ("ftp://h:1", "ftp:// is not spoken"), ([5], "is a int"), ("http://", "names no host"),
+    ("http://h:99999", "Port out of range"), ("http://u:p@h", "headers="), ("http://h/submit?x=1", "more than a host"),
+    ("h o:80", "holds a space"), (None, "give a list of URLs"), ({"a": 1}, "give a list of URLs"),
+])  # fmt: skip
+def test_wrong_endpoints_are_told_at_once(endpoints: Any, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        SandboxFusion(endpoints)
+
+
+def test_endpoints_in_any_usual_spelling() -> None:
+    given = ["http://a:8080/submit", "http://a:8080/", "a:8080", "https://b/run_code", "http://[::1]:5/box"]
+    assert [x.name for x in read_endpoints(given)] == ["http://a:8080", "https://b", "http://[::1]:5/box"]
+    assert read_endpoints("https://b")[0][1:] == ("b", 443, "", True)
+
+
+@pytest.mark.parametrize(("options", "says"), [
+    ({"time_limit_s": 0}, "time_limit_s"), ({"max_in_flight": 0}, "max_in_flight"), ({"api": "jupyter"}, "api="),
+    ({"comparison": "theirs"}, "comparison="), ({"keep_output": -1}, "keep_output"),
+    ({"time_factor": {"CPP": -1}}, "time_factor"), ({"comparison": "server", "api": "run_code"}, "goes with"),
+])  # fmt: skip
+def test_wrong_arguments_are_told_at_once(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        SandboxFusion("http://a", **options)
+
+
+def test_it_travels(stand: Stand) -> None:
+    judge = pickle.loads(pickle.dumps(SandboxFusion(stand.urls, time_limit_s=3)))
+    assert judge(task(scripted()))["verdict"] == "Accepted"
+    assert judge.settings == SandboxFusion(stand.urls, time_limit_s=3).settings
+    judge.close()
+    assert judge(task(scripted()))["verdict"] == "Accepted"
