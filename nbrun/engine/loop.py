@@ -35,7 +35,7 @@ class LoopCrew:
         self.engine = engine
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
-        self._is_running = self._asked = False
+        self._is_running = self._asked = self._has_cancelled = False
         self._in_flight: dict[asyncio.Task[None], tuple[SampleWork, Task, int]] = {}  # the loop's thread writes it
         self._slots: list[int] = []  # of the record of running tasks; those that nobody has
         self._timer: asyncio.TimerHandle | None = None
@@ -121,7 +121,8 @@ class LoopCrew:
         engine = self.engine
         with engine.lock:
             self._asked = False
-        if engine.flag.is_set:
+        if engine.flag.is_set and not self._has_cancelled:
+            self._has_cancelled = True
             for task in list(self._in_flight):
                 task.cancel()
         if engine.state not in (State.RUNNING, State.PAUSED):

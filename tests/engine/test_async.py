@@ -1,0 +1,110 @@
+"""`async def fn`: one loop, many in flight, each can be cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import nbrun
+from tests.engine.test_crews import until
+
+
+def start(results: Path, fn: Any, n: int, **more: Any) -> nbrun.Run:
+    return nbrun.start([{"id": "s", "solutions": list(range(n))}], fn, results, view=None, **more)
+
+
+def test_two_thousand_are_in_flight_on_one_loop(tmp_path: Path) -> None:
+    waiting, threads, all_here = 0, set(), asyncio.Event()
+
+    async def fn(task: nbrun.Task) -> Any:
+        nonlocal waiting
+        threads.add(threading.current_thread().name)
+        waiting += 1
+        if waiting == 2000:
+            all_here.set()
+        await all_here.wait()
+        return {"n": task.index}
+
+    run = start(tmp_path / "r", fn, 5000, workers=2000)
+    assert run.wait(120).saved == 5000
+    assert threads == {"nbrun-loop"}
+    assert sorted(nbrun.load_results(tmp_path / "r")["n"]) == list(range(5000))
+
+
+def test_workers_can_be_set_while_it_runs(tmp_path: Path) -> None:
+    now = most = 0
+    go = asyncio.Event()
+
+    async def fn(task: nbrun.Task) -> Any:
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        if task.index < 3:
+            await go.wait()
+        now -= 1
+        return {}
+
+    run = start(tmp_path / "r", fn, 50, workers=3)
+    until(lambda: now == 3, "three run")
+    run.workers = 4
+    assert run.progress.running <= 4
+    until(lambda: run.progress.saved == 47, "the fourth does the rest")
+    run._own_engine.crew._loop.call_soon_threadsafe(go.set)  # type: ignore[attr-defined]
+    assert run.wait(60).saved == 50
+    assert most == 4
+
+
+@pytest.mark.parametrize("stubborn", [False, True])
+def test_a_stop_at_once_cancels_what_is_in_flight(
+    stubborn: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if stubborn:
+        monkeypatch.setattr("nbrun.session.conductor.ABANDON_AFTER_S", 0.2)
+    seen = []
+
+    async def fn(task: nbrun.Task) -> Any:
+        while True:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                seen.append(task.cancelled())
+                if not stubborn:
+                    raise
+
+    run = start(tmp_path / "r", fn, 100, workers=20)
+    until(lambda: run.progress.running == 20, "all are in flight")
+    run.stop(drain=False)
+    until(lambda: run.has_ended, "the run has stopped")
+    assert seen == [True] * 20
+    assert (run.progress.state, run.progress.saved) == ("stopped", 0)
+
+
+def test_the_loop_ends_with_the_run_and_closes_what_fn_holds(tmp_path: Path) -> None:
+    class Client:
+        closed_in: Any = None
+
+        async def __call__(self, task: nbrun.Task) -> Any:
+            self.loop = asyncio.get_running_loop()
+            return {}
+
+        async def aclose(self) -> None:
+            self.closed_in = asyncio.get_running_loop()
+
+    client = Client()
+    start(tmp_path / "r", client, 5).wait(60)
+    until(lambda: client.closed_in, "it was closed")
+    assert client.closed_in is client.loop
+    until(lambda: not [t for t in threading.enumerate() if t.name.startswith("nbrun-loop")], "its threads have ended")
+
+
+def test_a_coroutine_by_mistake_is_told(tmp_path: Path) -> None:
+    async def fn(task: nbrun.Task) -> Any:
+        return {}
+
+    run = start(tmp_path / "r", lambda task: fn(task), 1, retry=None)
+    run.wait(60)
+    assert "give the async function itself" in run.errors()["error"].iloc[0]

@@ -1,0 +1,199 @@
+"""Workers that die, clusters that close, functions that can't travel: on real executors."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import nbrun
+from nbrun.errors import InputError, RunHaltedError
+from tests.engine.crews import Crew, dask_client, loky_pool, process_pool
+from tests.engine.test_crews import counted, until
+
+FAR = ("spawn", "forkserver", "loky", "dask")
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Any]:
+    """A cluster that tells of a lost worker at once, instead of trying the call on four."""
+    import dask
+
+    with dask.config.set({"distributed.scheduler.allowed-failures": 0}), dask_client() as client:
+        yield client
+
+
+@pytest.fixture(params=FAR)
+def crew(request: pytest.FixtureRequest) -> Crew:
+    """With a factory, so that a broken pool is made anew."""
+    if request.param == "dask":
+        return Crew("dask", request.getfixturevalue("client").get_executor)
+    return Crew(request.param, loky_pool if request.param == "loky" else process_pool(request.param))
+
+
+def test_killed_workers_cost_no_attempt(crew: Crew, tmp_path: Path) -> None:
+    marks = str(tmp_path)
+
+    def fn(task: nbrun.Task) -> Any:
+        mark = os.path.join(marks, f"mark{task.item}")
+        if task.item % 10 == 3 and not os.path.exists(mark):
+            open(mark, "w").close()
+            if task.item == 3:
+                os.kill(os.getpid(), signal.SIGKILL)
+            os._exit(1)
+        return {"n": task.item, "attempt": task.attempt}
+
+    crew.run(tmp_path / "r", fn, list(range(20)))
+    frame = nbrun.load_results(tmp_path / "r")
+    assert sorted(frame["n"]) == list(range(20))
+    assert set(frame["attempt"]) == {1}
+
+
+def test_a_task_that_kills_every_worker_is_the_only_error(crew: Crew, tmp_path: Path) -> None:
+    def fn(task: nbrun.Task) -> Any:
+        if task.item == 1:
+            os._exit(1)
+        return {"n": task.item}
+
+    crew.run(tmp_path / "r", fn, list(range(30)))
+    frame = nbrun.load_results(tmp_path / "r").set_index("index")
+    assert frame["status"][1] == "error"
+    assert "worker was lost" in frame["error"][1]
+    assert sorted(frame["n"].dropna()) == [0, *range(2, 30)]
+
+
+def test_a_result_of_50_mb(crew: Crew, tmp_path: Path) -> None:
+    crew.run(tmp_path / "r", lambda task: {"text": "x" * 50_000_000 * task.item}, [0, 1])
+    assert sorted(nbrun.load_results(tmp_path / "r")["text"].str.len()) == [0, 50_000_000]
+
+
+def test_the_function_travels_once_a_worker_and_equal_calls_are_different(crew: Crew, tmp_path: Path) -> None:
+    note = counted(tmp_path / "unpacked")
+
+    class Work:
+        def __setstate__(self, state: Any) -> None:
+            note(os.getpid())
+
+        def __reduce_ex__(self, protocol: Any) -> Any:
+            return (Work, (), {"a": 1})
+
+        def run(self, task: nbrun.Task) -> Any:
+            return {"x": random.random()}
+
+    crew.run(tmp_path / "r", Work().run, [7] * 400)
+    pids = (tmp_path / "unpacked").read_text().split()
+    assert len(pids) == len(set(pids)) <= 2
+    assert nbrun.load_results(tmp_path / "r")["x"].nunique() == 400
+
+
+def test_without_a_factory_a_broken_pool_pauses_the_run_and_nothing_is_lost(tmp_path: Path) -> None:
+    mark = str(tmp_path / "mark")
+
+    def fn(task: nbrun.Task) -> Any:
+        if task.item == 5 and not os.path.exists(mark):
+            open(mark, "w").close()
+            os._exit(1)
+        return {"n": task.item}
+
+    crew = Crew("spawn", process_pool("spawn")())
+    broken = crew.start(tmp_path / "r", fn, list(range(8)))
+    with pytest.raises(RunHaltedError, match="factory"):
+        broken.wait(60)
+    assert broken.progress.state == "paused"
+    broken.resume()
+    with pytest.raises(RunHaltedError, match="broken"):
+        broken.wait(60)
+    broken.stop()
+    until(lambda: broken.has_ended, "the run has stopped")
+    Crew("spawn", process_pool("spawn")).run(tmp_path / "r", fn, list(range(8)))
+    assert sorted(nbrun.load_results(tmp_path / "r")["n"]) == list(range(8))
+
+
+def test_a_factory_that_fails_pauses_the_run(tmp_path: Path) -> None:
+    made = []
+
+    def factory() -> Any:
+        if made:
+            raise OSError("no licence left")
+        made.append(process_pool("spawn")())
+        return made[0]
+
+    run = Crew("spawn", factory).start(tmp_path / "r", lambda task: os._exit(1), [1])
+    with pytest.raises(RunHaltedError, match="no licence left"):
+        run.wait(60)
+    run.stop()
+    until(lambda: run.has_ended, "the run has stopped")
+
+
+def test_a_cluster_that_is_closed_pauses_the_run(tmp_path: Path) -> None:
+    note = counted(tmp_path / "calls")
+
+    def fn(task: nbrun.Task) -> Any:
+        note(task.item)
+        threading.Event().wait(0.05)
+        return {"n": task.item}
+
+    with dask_client(1) as client:
+        run = Crew("dask", client.get_executor()).start(tmp_path / "r", fn, list(range(200)))
+        until(lambda: run.progress.saved > 5, "some are saved")
+        client.cluster.close()
+        client.close()
+        with pytest.raises(RunHaltedError, match="broken or closed"):
+            run.wait(60)
+        run.stop()
+        until(lambda: run.has_ended, "the run has stopped")
+    assert nbrun.load_results(tmp_path / "r")["n"].is_unique
+
+
+def test_workers_that_join_and_leave(client: Any, tmp_path: Path) -> None:
+    def fn(task: nbrun.Task) -> Any:
+        threading.Event().wait(0.01)
+        return {"n": task.item, "pid": os.getpid()}
+
+    run = Crew("dask", client.get_executor()).start(tmp_path / "r", fn, list(range(600)), workers=4)
+    until(lambda: run.progress.saved > 5, "some are saved")
+    client.cluster.scale(3)
+    until(lambda: len(client.scheduler_info()["workers"]) == 3, "a worker has joined")
+    client.cluster.scale(1)
+    assert run.wait(60).done == 600
+    client.cluster.scale(2)
+    assert sorted(nbrun.load_results(tmp_path / "r")["n"]) == list(range(600))
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")), "forks"),
+        (lambda: 5, "must make"),
+        (7, "without arguments"),
+    ],
+)
+def test_what_cannot_serve_is_refused_before_anything_is_written(make: Any, words: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=words):
+        Crew("spawn", make).run(tmp_path / "r", lambda task: 1, [1])
+    client = threading.Lock()
+    with pytest.raises(InputError, match=r"'client' in it, a lock, can't be pickled"):
+        Crew("spawn", process_pool("spawn")).run(tmp_path / "r", lambda task: client, [1])
+
+    async def fn(task: nbrun.Task) -> Any:
+        return 1
+
+    with pytest.raises(InputError, match="event loop"):
+        nbrun.start([{"id": 1}], fn, tmp_path / "r", executor=process_pool("spawn"))
+    assert not (tmp_path / "r").exists()
+
+
+def test_an_item_that_cannot_travel_is_an_error_of_its_own(tmp_path: Path) -> None:
+    items = [1, threading.Lock(), "c"]
+    crew = Crew("spawn", process_pool("spawn"))
+    run = crew.run(tmp_path / "r", lambda task: {"n": 1}, items, key=lambda item: str(type(item)), keep_items=False)
+    assert (run.progress.done, run.progress.errors) == (2, 1)
+    assert "pickle" in nbrun.load_results(tmp_path / "r").set_index("index")["error"][1]
