@@ -1,0 +1,26 @@
+"""A mapping -> its items, their keys, and the digest of everything else (the context).
+
+Used by session's feeder thread; pure functions and frozen values, no I/O.
+"""
+
+from __future__ import annotations
+
+from nbrun.samples.canonical import KEY_BYTES, canonical, context_text, digest, key_text
+from nbrun.samples.items import LANGUAGES, read_items
+from nbrun.samples.reading import DEFAULT_GROUPS, ITEM_GROUP, SampleReader
+from nbrun.samples.sample import Group, Sample
+
+__all__ = [
+    "DEFAULT_GROUPS",
+    "ITEM_GROUP",
+    "KEY_BYTES",
+    "LANGUAGES",
+    "Group",
+    "Sample",
+    "SampleReader",
+    "canonical",
+    "context_text",
+    "digest",
+    "key_text",
+    "read_items",
+]

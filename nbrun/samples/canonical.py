@@ -1,0 +1,92 @@
+"""The canonical form of a value, and the digests that keys and contexts are. Pure functions.
+
+The form is specified in storage/format.py (F9) and must never change for `k1`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import math
+import pathlib
+import struct
+from collections.abc import Mapping
+from hashlib import blake2b
+from typing import Any
+
+KEY_BYTES = 16
+
+
+def canonical(value: Any) -> bytes:
+    """The bytes that are digested into a key: equal values give equal bytes, whatever library wrote them.
+
+    Raises:
+        TypeError: a value that has no canonical form; the message names its type.
+
+    Example:
+        >>> canonical({"b": [1, True], "a": "é"})
+        b'{s1:as2:\\xc3\\xa9s1:b[i1;t]}'
+    """
+    kind = type(value)
+    if kind is str:
+        data = value.encode("utf-8", "surrogatepass")
+        return b"s%d:%b" % (len(data), data)
+    if kind is int:
+        return b"i%d;" % value
+    if value is None:
+        return b"n"
+    if kind is bool:
+        return b"t" if value else b"f"
+    if kind is float:
+        return b"d" + (b"nan" if math.isnan(value) else struct.pack(">d", value + 0.0).hex().encode()) + b";"
+    if kind is list or kind is tuple:
+        return b"[" + b"".join(map(canonical, value)) + b"]"
+    if kind is dict:
+        return b"{" + b"".join(k + v for k, v in sorted((canonical(k), canonical(v)) for k, v in value.items())) + b"}"
+    return _canonical_other(value)
+
+
+def _canonical_other(value: Any) -> bytes:
+    if isinstance(value, str):
+        return canonical(str.__str__(value))
+    if isinstance(value, (bytes, bytearray)):
+        return b"b%d:%b" % (len(value), bytes(value))
+    if isinstance(value, Mapping):
+        return canonical(dict(value))
+    if isinstance(value, (dt.datetime, dt.date, dt.time)):
+        return b"T" + canonical(value.isoformat())
+    if isinstance(value, pathlib.PurePath):
+        return canonical(str(value))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return canonical({f.name: getattr(value, f.name) for f in dataclasses.fields(value)})
+    if isinstance(value, (list, tuple)):
+        return canonical(list(value))
+    if isinstance(value, (set, frozenset)):
+        return b"<" + b"".join(sorted(map(canonical, value))) + b">"
+    tolist = getattr(value, "tolist", None)  # numpy scalars and arrays
+    if callable(tolist):
+        return canonical(tolist())
+    if isinstance(value, int):
+        return canonical(int(value))
+    if isinstance(value, float):
+        return canonical(float(value))
+    raise TypeError(f"a {type(value).__module__}.{type(value).__qualname__} has no canonical form")
+
+
+def digest(value: Any) -> bytes:
+    """16 bytes of BLAKE2b over the canonical form."""
+    return blake2b(canonical(value), digest_size=KEY_BYTES).digest()
+
+
+def key_text(key: bytes) -> str:
+    """A key as it is written: `k1:` and 32 hexadecimal digits."""
+    return "k1:" + key.hex()
+
+
+def context_text(value: Any) -> str:
+    """The digest of a context as it is written: `c1:` and 16 hexadecimal digits."""
+    return "c1:" + digest(value).hex()[:16]
+
+
+#: Of a sample that holds nothing beside its groups.
+EMPTY_CONTEXT = context_text({})

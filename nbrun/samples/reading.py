@@ -1,0 +1,145 @@
+"""A mapping -> a sample, checked.
+
+Used by session's feeder thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import blake2b
+from typing import Any
+
+from nbrun.errors import SampleError
+from nbrun.samples.canonical import EMPTY_CONTEXT, KEY_BYTES, canonical, context_text
+from nbrun.samples.items import read_items
+from nbrun.samples.sample import Group, Sample, occurrences
+
+#: The groups of a sample unless `groups=` says otherwise: group name -> the sample's key that holds its items.
+DEFAULT_GROUPS: Mapping[str, str] = {"solution": "solutions", "incorrect_solution": "incorrect_solutions"}
+#: The one group of samples that have no groups: the sample itself is the item.
+ITEM_GROUP = "item"
+
+
+class SampleReader:
+    """Reads samples one after another and checks each.
+
+    Args:
+        groups: group name -> the sample's key; None takes the default, or `item` where the first sample has neither.
+        key: what of an item is digested; None takes the whole item.
+        context: what of a sample is digested; None takes the sample without its id and groups.
+
+    Threads: used by one thread, the feeder (and by start() before that thread exists).
+    """
+
+    def __init__(
+        self,
+        groups: Mapping[str, str] | None = None,
+        key: Callable[[Any], Any] | None = None,
+        context: Callable[[Mapping[str, Any]], Any] | None = None,
+    ) -> None:
+        self.groups = groups
+        self._key, self._context = key, context
+
+    def settle_groups(self, first: Mapping[str, Any]) -> None:
+        """Decides, by the first sample, whether samples have groups or are items themselves."""
+        if self.groups is None:
+            self.groups = DEFAULT_GROUPS if any(k in first for k in DEFAULT_GROUPS.values()) else {}
+
+    def read(self, raw: Any, number: int) -> Sample:
+        """The sample at place `number` (from 0).
+
+        Raises:
+            SampleError: no id, no mapping, a group that is no list, an item without a key.
+        """
+        sample_id = self.read_id(raw, number)
+        self.settle_groups(raw)
+        where = f"sample {number} ({sample_id!r})"
+        groups: list[Group] = []
+        skipped = base = 0
+        assert self.groups is not None
+        if not self.groups:
+            if any(k in raw for k in DEFAULT_GROUPS.values()):
+                raise SampleError(
+                    f"{where} has groups, but the first sample has none: give groups= to say what the items are.",
+                    position=number,
+                    sample_id=sample_id,
+                )
+            groups.append(self._group(ITEM_GROUP, [raw], range(1), 0, where, number, sample_id))
+            context = EMPTY_CONTEXT if self._context is None else self._digest_context(raw, where, number, sample_id)
+            return Sample(sample_id, number, raw, tuple(groups), context, 0)
+        for name, field in self.groups.items():
+            value = raw.get(field)
+            try:
+                items, runnable, n = read_items(value)
+            except ValueError as e:
+                raise SampleError(f"{where}: {field!r} {e}", position=number, sample_id=sample_id) from None
+            group = self._group(name, items, runnable, base, where, number, sample_id)
+            groups.append(group)
+            base += len(group.runnable)
+            skipped += n
+        return Sample(
+            sample_id, number, raw, tuple(groups), self._digest_context(raw, where, number, sample_id), skipped
+        )
+
+    @staticmethod
+    def read_id(raw: Any, number: int) -> str:
+        """The id of a sample, as text."""
+        if not isinstance(raw, Mapping):
+            raise SampleError(
+                f"sample {number} is a {type(raw).__name__}, not a mapping with an 'id'. "
+                "Give each sample as a dict, such as {'id': 'p1', 'solutions': [...]}.",
+                position=number,
+            )
+        if "id" not in raw or raw["id"] is None:
+            raise SampleError(
+                f"sample {number} has no 'id' (it has {', '.join(map(repr, list(raw)[:6])) or 'nothing'}). "
+                "Results are saved under it, so give every sample one that stays the same.",
+                position=number,
+            )
+        value = raw["id"]
+        if isinstance(value, str):
+            if not value:
+                raise SampleError(f"sample {number} has an empty 'id'.", position=number)
+            return value.encode("utf-8", "replace").decode() if not value.isascii() else value
+        if isinstance(value, bool) or not hasattr(value, "__index__"):
+            raise SampleError(
+                f"sample {number}: its 'id' is {value!r}, a {type(value).__name__}; use text or an integer.",
+                position=number,
+            )
+        return str(int(value))
+
+    def _group(
+        self, name: str, items: Sequence[Any], runnable: Sequence[int], base: int, where: str, number: int, sid: str
+    ) -> Group:
+        get = self._key
+        keys: list[bytes] = []
+        add = keys.append
+        i = 0
+        try:
+            for i in runnable:
+                item = items[i] if get is None else get(items[i])
+                add(blake2b(canonical(item), digest_size=KEY_BYTES).digest())
+        except Exception as e:  # the user's key function may raise anything
+            raise SampleError(
+                f"{where}: item {i} of group {name!r} can't be hashed into a key: {e}. "
+                "Give key=, a function of the item that returns text, numbers, lists or mappings.",
+                position=number,
+                sample_id=sid,
+            ) from e
+        return Group(name, items, runnable, b"".join(keys), occurrences(keys), base)
+
+    def _digest_context(self, raw: Mapping[str, Any], where: str, number: int, sample_id: str) -> str:
+        assert self.groups is not None
+        try:
+            if self._context is not None:
+                return context_text(self._context(raw))
+            fields = self.groups.values()
+            rest = {k: v for k, v in raw.items() if k != "id" and k not in fields}
+            return context_text(rest) if rest else EMPTY_CONTEXT
+        except Exception as e:  # the user's context function may raise anything
+            raise SampleError(
+                f"{where}: what it holds beside its groups can't be hashed: {e}. "
+                "Give context=, a function of the sample that returns text, numbers, lists or mappings.",
+                position=number,
+                sample_id=sample_id,
+            ) from e
