@@ -5,7 +5,7 @@ No I/O happens here and nothing is imported from the rooms above.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -168,8 +168,8 @@ class Work(Protocol):
     def suspects(self) -> Sequence[int]:
         """Those of the missing that were running at two unclean ends: they run last and alone."""
 
-    def mark(self, position: int) -> bytes:
-        """32 bytes that tell the task from all others, in every run."""
+    def marks(self, positions: Iterable[int]) -> bytes:
+        """For each 32 bytes that tell the task from all others, in every run."""
 
     def task(self, position: int, flag: CancelFlag) -> Task:
         """A fresh Task with what earlier attempts left (attempt, hint, previous)."""
@@ -191,7 +191,7 @@ class ResultSink(Protocol):
 
         Args:
             slot: a small number that no other worker has at the same time.
-            marks: `Work.mark` of each, joined.
+            marks: `Work.marks` of them.
         """
 
     def flush(self) -> bool:

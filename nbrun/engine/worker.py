@@ -85,7 +85,7 @@ class Worker:
             while self.crew.take(self):
                 if self.runs_last:
                     sink.flush()  # it may take the process with it
-                sink.begin_tasks(self.slot, b"".join([s.work.mark(p) for s, p in list(self.batch)]))
+                sink.begin_tasks(self.slot, self._marks())
                 self._work()
         except SinkClosedError:  # the run was stopped: late results are discarded
             pass
@@ -93,6 +93,11 @@ class Worker:
             self.crew.engine.broke(e)
         finally:
             self.crew.left(self)
+
+    def _marks(self) -> bytes:
+        """Of what stands in `batch`, which was all taken from one sample."""
+        items = list(self.batch)  # thieves take from it meanwhile
+        return items[0][0].work.marks([position for _, position in items]) if items else b""
 
     def _work(self) -> None:
         """Runs what stands in `batch`. The clock is read twice a task and nothing is made that isn't needed."""

@@ -23,6 +23,7 @@ IN_SEGMENT = 2
 MISSING, DONE, ERROR = 0, 1, 2
 #: Entries of one sample are kept in memory up to so many bytes, so that small samples are filed without reading back.
 KEEP_BYTES = 1 << 20
+_ONCE = bytes(4)  # an item that no equal one stands before
 #: So many fresh entries are folded into the columns, which take a tenth of the room.
 MAX_FRESH = 2000
 
@@ -81,11 +82,12 @@ class Book:
         sample: the sample as it was read.
         name: its file's name.
         run_id: what fresh entries are made by.
+        keep_items: fresh entries hold their item.
         missing: positions to run.
     """
 
-    def __init__(self, sample: Sample, name: str, run_id: str = "") -> None:
-        self.sample, self.name, self.run_id = sample, name, run_id
+    def __init__(self, sample: Sample, name: str, run_id: str = "", keep_items: bool = True) -> None:
+        self.sample, self.name, self.run_id, self.keep_items = sample, name, run_id, keep_items
         self.sample_id = sample.id
         self.number = -1  # on the progress board
         self.total = sample.total
@@ -134,15 +136,17 @@ class Book:
             before.attempt + 1, dict(before.hint), before.previous, flag,
         )  # fmt: skip
 
-    def mark(self, position: int) -> bytes:
+    def marks(self, positions: Iterable[int]) -> bytes:
         """See model.Work."""
-        for base, number, g in self.places:  # noqa: B007
-            if position >= base:
-                break
-        rank = position - base
-        occurrences = g.occurrences
-        times = b"\0\0\0\0" if occurrences is None else occurrences[rank].to_bytes(4, "little")
-        return self._marks[number] + times + g.keys[16 * rank : 16 * rank + 16]
+        out = []
+        for position in positions:
+            for base, number, g in self.places:  # noqa: B007
+                if position >= base:
+                    break
+            rank = position - base
+            times = _ONCE if g.occurrences is None else g.occurrences[rank].to_bytes(4, "little")
+            out += [self._marks[number], times, g.keys[16 * rank : 16 * rank + 16]]
+        return b"".join(out)
 
     def group_number(self, position: int) -> int:
         """Which of the sample's groups a position belongs to."""

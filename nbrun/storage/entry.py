@@ -39,85 +39,70 @@ def encode_result(result: Mapping[str, Any]) -> EncodedResult:
 
 def encode(
     book: Book, position: int, result: Mapping[str, Any] | EncodedResult | None, attempts: int, started_at: float,
-    duration_s: float, worker_id: str, error: Mapping[str, str] | None, keep_items: bool,
-) -> EntryRecord:  # fmt: skip
+    duration_s: float, worker_id: str, error: Mapping[str, str] | None = None,
+) -> tuple[EntryRecord, str | None]:  # fmt: skip
     """See model.ResultSink.encode."""
     for base, number, group in book.places:  # noqa: B007
         if position >= base:
             break
     rank = position - base
     index = group.runnable[rank]
-    fields: dict[str, Any] = {"status": "done" if error is None else "error"}
-    plain = True
-    if keep_items:
-        item = group.items[index]
-        if type(item) is dict and len(item) == 2 and "language" in item and "solution" in item:
-            fields.update(item)
-            plain = values.is_plain(item.values())
-        else:
-            fields["item"] = item
-            plain = type(item) in values.NEVER_NULL
-    if type(result) is EncodedResult:
-        return _encode_around(
-            book, position, number, index, rank, group, fields, plain, result,
-            {"attempts": attempts, "started_at": started_at, "duration_s": duration_s}, worker_id,
-        )  # fmt: skip
-    fields["result"] = result
-    fields["attempts"] = attempts
-    fields["started_at"] = started_at
-    fields["duration_s"] = duration_s
-    endpoint = ""
-    if error is not None:
-        fields["error"] = error
-    elif type(result) is dict:
-        plain = plain and values.is_plain(result.values())
+    item = group.items[index]
+    book.worker_id = worker_id
+    if type(result) is dict and error is None and type(item) in values.NEVER_NULL and book.keep_items:
         endpoint = result.get("api_used", "")
         if endpoint:
-            if type(endpoint) is not str:
-                endpoint = ""
-            book.api_used = endpoint
+            endpoint = book.api_used = endpoint if type(endpoint) is str else ""
+        verdict = verdicts.of(result)
+        data, lossy = values.encode(  # one display: to assign key after key takes longer than to encode them
+            {
+                "status": "done", "item": item, "result": result, "attempts": attempts, "started_at": started_at,
+                "duration_s": duration_s, "run_id": book.run_id, "context": book.context, "worker_id": worker_id,
+                "api_used": endpoint,
+            },
+            values.is_plain(result.values()), "",
+        )  # fmt: skip
     else:
-        plain = False
-    fields["run_id"] = book.run_id
-    fields["context"] = book.context
-    fields["worker_id"] = book.worker_id = worker_id
-    fields["api_used"] = endpoint
-    try:
-        data, lossy = values.encode(fields, plain and error is None, "")
-    except UnstorableError:
-        if error is None:
-            raise
-        for name in _ITEM_KEYS:  # an error is always told, if need be without its item
-            fields.pop(name, None)
-        data, lossy = values.encode(fields, False, "")
+        data, lossy, verdict = _encode_any(book, item, result, attempts, started_at, duration_s, worker_id, error)
     if lossy:
         data = data[:-1] + b',"lossy":true}'
     occurrences = group.occurrences
     return (
         position, number, index, book.hex_keys[number][rank * 32 : rank * 32 + 32],
-        0 if occurrences is None else occurrences[rank], DONE if error is None else ERROR,
-        verdicts.of(result) if error is None else None, data[1:],
-    )  # fmt: skip
+        0 if occurrences is None else occurrences[rank], DONE if error is None else ERROR, verdict, data[1:],
+    ), verdict  # fmt: skip
 
 
-def _encode_around(
-    book: Book, position: int, number: int, index: int, rank: int, group: Any, before: dict[str, Any], plain: bool,
-    result: EncodedResult, after: dict[str, Any], worker_id: str,
-) -> EntryRecord:  # fmt: skip
-    """The same for a result whose bytes are there already."""
-    if result.api_used:
-        book.api_used = result.api_used
-    book.worker_id = worker_id
-    after |= {
-        "run_id": book.run_id, "context": book.context, "worker_id": worker_id, "api_used": result.api_used,
-    }  # fmt: skip
-    head, lossy = values.encode(before, plain, "")
-    tail, _ = values.encode(after, True, "")
-    if lossy or result.lossy:
-        tail = tail[:-1] + b',"lossy":true}'
-    occurrences = group.occurrences
-    return (
-        position, number, index, book.hex_keys[number][rank * 32 : rank * 32 + 32],
-        0 if occurrences is None else occurrences[rank], DONE, result.verdict,
-        b'%b,"result":%b,%b' % (head[1:-1], result.data, tail[1:]),
-    )  # fmt: skip
+def _encode_any(
+    book: Book, item: Any, result: Any, attempts: int, started_at: float, duration_s: float, worker_id: str,
+    error: Mapping[str, str] | None,
+) -> tuple[bytes, bool, str | None]:  # fmt: skip
+    """Any result or error of any item."""
+    before: dict[str, Any] = {"status": "done" if error is None else "error"}
+    if book.keep_items:
+        if type(item) is dict and len(item) == 2 and "language" in item and "solution" in item:
+            before.update(item)
+        else:
+            before["item"] = item
+    after = {"attempts": attempts, "started_at": started_at, "duration_s": duration_s}
+    made_by = {"run_id": book.run_id, "context": book.context, "worker_id": worker_id}
+    if error is not None:
+        fields = {**before, "result": None, **after, "error": error, **made_by, "api_used": ""}
+        try:
+            return (*values.encode(fields, where=""), None)
+        except UnstorableError:
+            for name in _ITEM_KEYS:  # an error is always told, if need be without its item
+                fields.pop(name, None)
+            return (*values.encode(fields, where=""), None)
+    if type(result) is EncodedResult:
+        if result.api_used:
+            book.api_used = result.api_used
+        head, lossy = values.encode(before, where="")
+        tail, _ = values.encode({**after, **made_by, "api_used": result.api_used}, where="")
+        return b'%b,"result":%b,%b' % (head[:-1], result.data, tail[1:]), lossy or result.lossy, result.verdict
+    told = result.get("api_used", "")
+    endpoint = told if type(told) is str else ""
+    if endpoint:
+        book.api_used = endpoint
+    fields = {**before, "result": result, **after, **made_by, "api_used": endpoint}
+    return (*values.encode(fields, where=""), verdicts.of(result))

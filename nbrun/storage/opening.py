@@ -53,15 +53,17 @@ class Opener:
         recovery: what was left by an unclean end.
         run_id: what new entries will be made by.
         suspects: see running.py.
+        keep_items: store each item in its entry.
     """
 
     def __init__(
-        self, directory: Directory, journal: Journal, recovery: Recovery, run_id: str, suspects: Mapping[bytes, int]
+        self, directory: Directory, journal: Journal, recovery: Recovery, run_id: str, suspects: Mapping[bytes, int],
+        keep_items: bool,
     ) -> None:  # fmt: skip
         self.directory, self.journal, self.path, self._run_id = directory, journal, directory.path, run_id
         self.attempts = recovery.attempts  # of samples that weren't opened yet
         self._seq_floor = recovery.next_seq - 1
-        self._suspects = suspects
+        self._suspects, self._keep_items = suspects, keep_items
 
     def begin(
         self, sample: Sample, info: FileInfo | None, redo: Mapping[Identity, str | None] | None,
@@ -72,7 +74,7 @@ class Opener:
             if fresh is None or all(fresh(r, c) for r in found.runs for c in found.contexts):
                 self.attempts.pop(sample.id, None)  # of tasks that a file has done
                 return found
-        book = Book(sample, info.name if info else "", self._run_id)
+        book = Book(sample, info.name if info else "", self._run_id, self._keep_items)
         if info is None:
             damaged = self.directory.listing.damaged.get(book.sample_id)
             if damaged is not None:
@@ -98,7 +100,7 @@ class Opener:
         if not self._suspects:
             return []
         seqs = book.columns.seq if book.columns is not None else None
-        marks = {p: book.mark(p) for p in positions}
+        marks = {p: book.marks([p]) for p in positions}
         return choose(self._suspects, marks, {} if seqs is None else {p: seqs[p] for p in marks})
 
     def _is_finished(self, sample: Sample, info: FileInfo) -> bool:

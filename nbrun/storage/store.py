@@ -25,7 +25,7 @@ from nbrun.samples import Sample
 from nbrun.storage import entry, values
 from nbrun.storage.book import Attempt, Book
 from nbrun.storage.directory import Directory, Problem
-from nbrun.storage.entry import EncodedResult, EntryRecord
+from nbrun.storage.entry import EntryRecord
 from nbrun.storage.filer import Filer
 from nbrun.storage.journal import Journal
 from nbrun.storage.lock import DirectoryLock
@@ -54,7 +54,6 @@ class ResultStore:
     ) -> None:  # fmt: skip
         self.path = path
         self.run_id: str = run["run_id"]
-        self._keep_items = keep_items
         self._on_fault = on_fault
         self.wait_for_resume: Callable[[], bool] = lambda: False  # the feeder waits there after a fault
         self._lock = threading.Lock()
@@ -75,7 +74,7 @@ class ResultStore:
             self.journal = Journal(
                 self.directory.inner, recovery.next_segment, recovery.next_seq, self._saved, on_fault
             )
-            self._opener = Opener(self.directory, self.journal, recovery, self.run_id, suspects)
+            self._opener = Opener(self.directory, self.journal, recovery, self.run_id, suspects, keep_items)
             self.filer = Filer(path, self.journal, on_fault)
             self.running.begin(self.run_id)
         except BaseException as e:
@@ -138,15 +137,7 @@ class ResultStore:
         """See ResultSink."""
         self.running.note(slot, marks)
 
-    def encode(
-        self, book: Book, position: int, result: Mapping[str, Any] | EncodedResult | None, attempts: int,
-        started_at: float, duration_s: float, worker_id: str, error: Mapping[str, str] | None = None,
-    ) -> tuple[EntryRecord, str | None]:  # fmt: skip
-        """See ResultSink."""
-        record = entry.encode(
-            book, position, result, attempts, started_at, duration_s, worker_id, error, self._keep_items
-        )
-        return record, record[6]
+    encode = staticmethod(entry.encode)
 
     def put(self, book: Book, records: list[EntryRecord]) -> None:
         """See ResultSink."""
