@@ -108,7 +108,8 @@ def start(
     path = inputs.read_path(results)
     settings = settings_of(fn)
     arguments = {
-        "fn": settings, "groups": dict(reader.groups or {}), "keep_items": keep_items, "retry": repr(retry),
+        "fn": settings, "resources": dict(getattr(fn, "resources", None) or {}),  # no results of other settings
+        "groups": dict(reader.groups or {}), "keep_items": keep_items, "retry": repr(retry),
         "key": None if key is None else settings_of(key), "context": None if context is None else settings_of(context),
     }  # fmt: skip
     running = live.find(path)

@@ -38,7 +38,7 @@ class Port:
     mode: str = "ok"
     seconds: float = 0.0
     cores: int = 1
-    count: int = -1  # how many more requests the mode is for; -1: all
+    count: int = 0  # of requests that are served before the mode begins
     server: asyncio.Server | None = None
     seen: list[dict[str, Any]] = field(default_factory=list)
     cut_by_client: int = 0
@@ -113,7 +113,7 @@ class Stand:
         for port in chosen:
             if "mode" in wish:
                 port.mode, port.seconds = wish["mode"], wish.get("seconds", 0.0)
-                port.count, port.cores = wish.get("count", -1), wish.get("cores", port.cores)
+                port.count, port.cores = wish.get("count", 0), wish.get("cores", port.cores)
                 is_up = port.server is not None
                 if port.mode == "refuse" and is_up:
                     assert port.server is not None
@@ -141,8 +141,10 @@ class Stand:
     ) -> bool:
         if self._keeps:
             port.seen.append({"path": path, "body": json.loads(body)})
-        mode = port.mode if port.count else "ok"
-        port.count -= port.count > 0
+        mode = port.mode
+        if mode == "hang after":  # so many are served
+            mode = "ok" if port.count else "hang"
+            port.count -= port.count > 0
         if mode == "hang":
             try:
                 await asyncio.wait_for(reader.read(1), 3600)

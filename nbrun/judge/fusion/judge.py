@@ -5,6 +5,7 @@ Called by many worker threads at once, cancelled and closed from others. It hold
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -162,8 +163,11 @@ class SandboxFusion:
 
     @property
     def resources(self) -> dict[str, Any]:
-        """What it works with: more of it makes a run faster, and its results no others."""
-        return {"endpoints": [a.name for a in self._addresses], "max_in_flight": self._max_in_flight}
+        """What it works with, told shortly: more of it makes a run faster, and its results no others."""
+        names = [a.name for a in self._addresses]
+        digest = hashlib.sha256("\n".join(sorted(names)).encode()).hexdigest()[:8]
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        return {"endpoints": f"{', '.join(names[:3])}{more} ({digest})", "max_in_flight": self._max_in_flight}
 
     def __call__(self, task: Task) -> dict[str, Any] | Retry:
         """The result of one task, in SandboxFusion's shape, with `verdict`, `limits`, `load` and `attempts`; or Retry.

@@ -106,8 +106,9 @@ class Solution:
 
     def _ask(self, todo: list[int], terms: Terms, alone: bool, avoid: Collection[str]) -> None:
         """One request: for all of these tests, or for the first of them."""
-        if self.way.api == "run_code":
+        if self.way.api == "run_code" or self._is_slowed():
             todo = todo[:1]
+        if self.way.api == "run_code":
             test = self.tests[todo[0]]
             ask = run_code(self.program, test, terms)
             read = partial(self._read_one, test)
@@ -127,6 +128,11 @@ class Solution:
             if not self.terms.all_tests and not found.record["passed"]:
                 return
         self._server_differs = len(sent.found) < len(todo)
+
+    def _is_slowed(self) -> bool:
+        """Whether this program was too slow beside its other tests and fast enough alone: then the rest runs alone."""
+        late = {a.test for a in self.attempts if a.verdict == Verdict.TIME_LIMIT_EXCEEDED and a.load > 1}
+        return any(a.test in late and a.load <= 1 and a.verdict == Verdict.ACCEPTED for a in self.attempts)
 
     def _read_one(self, test: Mapping[str, Any], body: bytes) -> list[Found]:
         return [read_run(body, test, self.way.opinions)]

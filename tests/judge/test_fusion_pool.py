@@ -1,0 +1,337 @@
+"""The pool: another endpoint where one fails, health by what requests meet, load, keep-alive, cancelling."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from fusion_stand import SUM, Stand, scripted, task
+from judge_bench import wait_until
+
+from nbrun.errors import JudgeError, JudgeUnavailableError
+from nbrun.judge import SandboxFusion
+from nbrun.judge.fusion import client
+from nbrun.judge.fusion import endpoints as health
+from nbrun.judge.fusion.addresses import read_endpoints
+from nbrun.judge.fusion.endpoints import CLOSED, HALF_OPEN, OPEN
+from nbrun.judge.fusion.pool import THRESHOLD, Nowhere, Pool
+from nbrun.judge.fusion.wire import Call
+
+BAD = ("refuse", "500", "hang", "cut", "garbage", "empty", "foreign", "no http", "reset", "drip", "no runtime")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Stand]:
+    stand = Stand(4)
+    yield stand
+    stand.close()
+
+
+@pytest.fixture
+def stand(server: Stand) -> Iterator[Stand]:
+    yield server
+    server.tell()
+
+
+def states(judge: SandboxFusion) -> list[str]:
+    return [row["state"] for row in judge.health()]
+
+
+def pool_of(count: int, max_in_flight: int = 2) -> Pool:
+    return Pool(read_endpoints([f"http://h{i}" for i in range(count)]), max_in_flight, 1.0)
+
+
+# ---- failures
+
+
+@pytest.mark.parametrize("mode", BAD)
+def test_another_endpoint_is_asked(stand: Stand, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "PING_S", 0.5)
+    stand.tell(mode, 0, 1, 2)
+    judge = SandboxFusion(stand.urls, read_timeout_s=0.5)
+    result = judge(task(scripted()))
+    assert isinstance(result, dict)
+    assert result["verdict"] == "Accepted"
+    assert result["api_used"] == stand.urls[3] + "/submit"
+    rows = judge.health()
+    assert all(row["last_error"] for row in rows[:3])
+    assert rows[3] == {"name": stand.urls[3], "state": CLOSED, "in_flight": 0, "mean_s": rows[3]["mean_s"],
+                       "last_error": ""}  # fmt: skip
+    assert rows[3]["mean_s"] > 0
+
+
+def test_a_mixed_pool_judges_everything(stand: Stand) -> None:
+    for place, mode in enumerate(("refuse", "garbage", "500")):
+        stand.tell(mode, place)
+    judge = SandboxFusion(stand.urls, max_in_flight=4)
+    wrong = scripted(output={"": "no"})
+    with ThreadPoolExecutor(8) as threads:
+        results = list(threads.map(judge, [task(item) for item in (scripted(), wrong) * 30]))
+    assert [r["verdict"] for r in results if isinstance(r, dict)] == ["Accepted", "WrongAnswer"] * 30
+    assert states(judge)[:3] == [OPEN, OPEN, OPEN]
+
+
+@pytest.mark.parametrize("mode", ["500", "garbage", "empty", "foreign", "no runtime"])
+def test_where_all_fail_it_is_a_judge_error_that_says_why(stand: Stand, mode: str) -> None:
+    stand.tell(mode)
+    with pytest.raises(JudgeError) as e:
+        SandboxFusion(stand.urls)(task(scripted()))
+    assert not isinstance(e.value, JudgeUnavailableError)
+    assert stand.urls[0] in str(e.value) or stand.urls[1] in str(e.value)
+
+
+def test_where_none_can_be_reached_the_run_shall_wait(stand: Stand) -> None:
+    stand.tell("refuse")
+    judge = SandboxFusion(stand.urls)
+    with pytest.raises(JudgeUnavailableError, match=r"None of the 4 .*connection refused.*goes on by itself"):
+        judge(task(scripted()))
+    assert states(judge) == [OPEN] * 4
+    assert not judge.is_available()
+    stand.tell("ok", 2)
+    assert judge.is_available()
+    result = judge(task(scripted()))
+    assert isinstance(result, dict)
+    assert result["api_used"] == stand.urls[2] + "/submit"
+    assert states(judge) == [OPEN, OPEN, CLOSED, OPEN]
+
+
+def test_a_request_that_every_living_endpoint_loses_is_given_up(stand: Stand) -> None:
+    stand.tell("reset")
+    judge = SandboxFusion(stand.urls)
+    for _ in range(2):  # it may have been the endpoints' fault
+        with pytest.raises(JudgeUnavailableError):
+            judge(task(scripted()))
+        assert judge.is_available()
+    with pytest.raises(JudgeError, match="that are alive lost the request, in 3 rounds") as e:
+        judge(task(scripted()))
+    assert not isinstance(e.value, JudgeUnavailableError)
+
+
+def test_422_is_the_callers_fault_and_asked_once(stand: Stand) -> None:
+    stand.tell("422")
+    before = sum(len(stand.saw(p)["seen"]) for p in range(4))
+    judge = SandboxFusion(stand.urls)
+    with pytest.raises(JudgeError, match=r"422.*body\.code: Field required") as e:
+        judge(task(scripted()))
+    assert not e.value.retriable
+    assert sum(len(stand.saw(p)["seen"]) for p in range(4)) == before + 1
+    assert states(judge) == [CLOSED] * 4
+
+
+def test_an_endpoint_without_a_runtime_serves_other_languages(stand: Stand) -> None:
+    stand.tell("no runtime", 0)
+    judge = SandboxFusion(stand.urls[:2])
+    for _ in range(3):
+        result = judge(task(scripted("GO")))
+        assert isinstance(result, dict)
+        assert result["api_used"] == stand.urls[1] + "/submit"
+    assert states(judge) == [CLOSED, CLOSED]
+    stand.tell()
+    used = {judge(task(scripted("CPP")))["api_used"] for _ in range(4)}  # type: ignore[index]
+    assert used == {f"{url}/submit" for url in stand.urls[:2]}
+
+
+# ---- health
+
+
+def test_three_bad_answers_open_the_breaker_and_a_sign_of_life_closes_it(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "COOL_S", 0.2)
+    stand.tell("500", 0)
+    judge = SandboxFusion(stand.urls[:2])
+    seen = []
+    for _ in range(2 * THRESHOLD):
+        judge(task(scripted()))
+        seen.append(states(judge)[0])
+    assert seen[-1] == OPEN
+    assert len(stand.saw(0)["seen"]) >= THRESHOLD
+    stand.tell("ok", 0)
+    assert wait_until(lambda: judge(task(scripted())) and states(judge)[0] == CLOSED, 20)
+
+
+def test_half_open_lets_one_try_and_a_failure_doubles_the_rest() -> None:
+    pool = pool_of(1)
+    turn = pool.take(Call(), 1, "python")
+    pool.failed(turn, "gone", is_gone=True)
+    with pytest.raises(Nowhere) as e:
+        pool.take(Call(), 1, "python")
+    assert e.value.is_gone
+    endpoint = next(iter(pool.endpoints.values()))
+    rest_s = endpoint.cool_s
+    pool.gave_sign(endpoint)
+    probe = pool.take(Call(), 1, "python")
+    assert probe.is_probe
+    assert endpoint.state == HALF_OPEN
+
+    def wait() -> None:
+        with pytest.raises(Nowhere):
+            pool.take(Call(), 1, "python")
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    pool.failed(probe, "gone still", is_gone=True)
+    waiting.join(10)
+    assert not waiting.is_alive()
+    assert (endpoint.state, endpoint.cool_s) == (OPEN, 2 * rest_s)
+    pool.gave_sign(endpoint)
+    pool.done(pool.take(Call(), 1, "python"), 0.1)
+    assert (endpoint.state, endpoint.cool_s, endpoint.in_flight) == (CLOSED, health.COOL_S, 0)
+
+
+def test_requests_that_fail_together_count_as_one_fault() -> None:
+    pool = pool_of(1, max_in_flight=8)
+    turns = [pool.take(Call(), 1, "python") for _ in range(8)]
+    for turn in turns:
+        pool.failed(turn, "gone", is_gone=True)
+    endpoint = next(iter(pool.endpoints.values()))
+    assert endpoint.cool_s == 2 * health.COOL_S
+    assert endpoint.in_flight == endpoint.load == 0
+
+
+# ---- who gets the next request
+
+
+def test_the_least_busy_comes_first() -> None:
+    pool = pool_of(3)
+    turns = [pool.take(Call(), 3, "python") for _ in range(6)]
+    assert [e.in_flight for e in pool.endpoints.values()] == [2, 2, 2]
+    assert [t.load for t in turns] == [6] * 6  # each saw another one come, or was it
+    pool.done(turns[1], 0.1)
+    assert pool.take(Call(), 1, "python").endpoint is turns[1].endpoint
+
+
+def test_who_waits_gets_the_place_that_becomes_free() -> None:
+    pool = pool_of(2, max_in_flight=1)
+    first, second = pool.take(Call(), 1, "python"), pool.take(Call(), 1, "python")
+    got: list[Any] = []
+    threads = [
+        threading.Thread(target=lambda: got.append(pool.take(Call(), 1, "python", avoid=[first.endpoint.name]))),
+        threading.Thread(target=lambda: got.append(pool.take(Call(), 1, "python"))),
+    ]
+    for n, thread in enumerate(threads, 1):
+        thread.start()
+        assert wait_until(lambda n=n: len(pool._waiting) == n, 10)
+    pool.done(first, 0.1)  # the one that waits longest doesn't want it
+    threads[1].join(10)
+    assert [t.endpoint for t in got] == [first.endpoint]
+    pool.done(second, 0.1)
+    threads[0].join(10)
+    assert [t.endpoint for t in got] == [first.endpoint, second.endpoint]
+
+
+def test_alone_is_alone() -> None:
+    pool = pool_of(1, max_in_flight=3)
+    busy = [pool.take(Call(), 1, "python") for _ in range(2)]
+    got: list[str] = []
+
+    def alone() -> None:
+        turn = pool.take(Call(), 1, "python", alone=True)
+        got.append(f"alone {turn.load}")
+        pool.done(turn, 0.1)
+
+    def other() -> None:
+        got.append("other")
+        pool.done(pool.take(Call(), 1, "python"), 0.1)
+        got.append("other after it")
+
+    first = threading.Thread(target=alone)
+    first.start()
+    assert wait_until(lambda: pool._waiting, 10)
+    second = threading.Thread(target=other)
+    second.start()
+    assert wait_until(lambda: len(pool._waiting) == 2, 10)  # there is a place, but it is kept
+    for turn in busy:
+        pool.done(turn, 0.1)
+    first.join(10)
+    second.join(10)
+    assert got == ["other", "alone 1", "other after it"]
+
+
+def test_in_flight_is_bounded_and_places_come_back(stand: Stand) -> None:
+    judge = SandboxFusion(stand.urls, max_in_flight=2)
+    before = [stand.saw(p)["peak"] for p in range(4)]
+    tasks = [task(scripted(wait_s=0.02), {**SUM, "id": f"p{i}"}) for i in range(80)]
+    with ThreadPoolExecutor(24) as threads:
+        assert all(r["accepted"] for r in threads.map(judge, tasks))  # type: ignore[index]
+    assert [max(2, b) for b in before] == [stand.saw(p)["peak"] for p in range(4)]
+    assert all(row["in_flight"] == 0 for row in judge.health())
+
+
+# ---- the wire
+
+
+def test_connections_are_kept_and_made_anew_where_they_were_dropped(stand: Stand) -> None:
+    judge = SandboxFusion(stand.urls[:1])
+    before = stand.saw(0)["connections"]
+    for _ in range(5):
+        judge(task(scripted()))
+    assert stand.saw(0)["connections"] == before + 1
+    stand.drop()
+    assert isinstance(judge(task(scripted())), dict)
+    assert judge.health()[0]["last_error"] == ""
+    stand.tell("chunked", 0)
+    assert isinstance(judge(task(scripted())), dict)
+
+
+@pytest.mark.parametrize("mode", ["hang", "drip"])
+def test_cancel_aborts_the_request_at_once(stand: Stand, mode: str) -> None:
+    stand.tell(mode)
+    judge = SandboxFusion(stand.urls, time_limit_s=1000)
+    running = task(scripted())
+    error: list[BaseException] = []
+
+    def call() -> None:
+        try:
+            judge(running)
+        except BaseException as e:
+            error.append(e)
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    assert wait_until(lambda: any(r["in_flight"] for r in judge.health()), 10)
+    place = next(n for n, r in enumerate(judge.health()) if r["in_flight"])
+    assert wait_until(lambda: stand.saw(place)["in_flight"], 10)
+    judge.cancel(running)
+    thread.join(10)
+    assert not thread.is_alive()
+    assert isinstance(error[0], JudgeError)
+    assert "cancelled" in str(error[0])
+    assert wait_until(lambda: stand.saw(place)["in_flight"] == 0, 10)  # the server knows
+    assert states(judge) == [CLOSED] * 4
+
+
+def test_cancel_reaches_one_that_waits_for_a_place(stand: Stand) -> None:
+    stand.tell("hang")
+    judge = SandboxFusion(stand.urls[:1], time_limit_s=1000)
+    tasks = [task(scripted()) for _ in range(2)]
+    with ThreadPoolExecutor(2) as threads:
+        calls = [threads.submit(judge, t) for t in tasks]
+        assert wait_until(lambda: judge._pool._waiting, 10)
+        began = time.monotonic()
+        for t in tasks:
+            judge.cancel(t)
+        for call in calls:
+            with pytest.raises(JudgeError, match="cancelled"):
+                call.result(10)
+        assert time.monotonic() - began < 5
+
+
+def test_nothing_is_left_open(stand: Stand) -> None:
+    gc.collect()
+    before = len(os.listdir("/proc/self/fd"))
+    stand.tell("cut", 0)
+    stand.tell("refuse", 1)
+    judge = SandboxFusion(stand.urls, max_in_flight=3)
+    with ThreadPoolExecutor(12) as threads:
+        list(threads.map(judge, [task(scripted()) for _ in range(60)]))
+    judge.close()
+    assert len(os.listdir("/proc/self/fd")) <= before
+    assert isinstance(judge(task(scripted())), dict)  # it begins anew
+    judge.close()
