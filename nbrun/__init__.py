@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from nbrun import errors
 from nbrun.model import Retry, RetryPolicy, Task
 from nbrun.progress import Progress
-from nbrun.session import Run, start
+from nbrun.session import Run, shard, start
 
 if TYPE_CHECKING:
     from nbrun import plots
@@ -34,6 +34,7 @@ __all__ = [
     "load_samples",
     "plots",
     "rates",
+    "shard",
     "show",
     "start",
     "status",

@@ -27,12 +27,13 @@ from nbrun.session.conductor import Conductor
 from nbrun.session.redo import read_redo
 from nbrun.session.run import Run
 from nbrun.session.settings import check_function, is_async, settings_id, settings_of
+from nbrun.session.sharding import shard
 from nbrun.storage.directory import list_samples
 from nbrun.storage.format import FOLDER
 from nbrun.storage.replay import list_segments
 from nbrun.storage.store import ResultStore
 
-__all__ = ["Run", "start"]
+__all__ = ["Run", "shard", "start"]
 
 VIEWS = ("auto", "panel", "console", None)
 
@@ -75,7 +76,8 @@ def start(
         replace: stop a live run on this directory that has other settings, and go on with these.
         executor: None: threads of this kernel. A concurrent.futures.Executor, such as a process pool that spawns, loky,
             or dask.distributed's Client.get_executor(), or a function that makes one: fn runs there, saving stays here;
-            `workers` is how many calls are out at once. Needs cloudpickle, here and on the workers.
+            `workers` is the number of slots. Needs cloudpickle, here and on the workers. When the interpreter ends, a
+            task under way is ended with a pool that nbrun made, and waited for in a process pool of your own.
         view: "auto", "panel", "console" or None.
 
     Returns:

@@ -74,14 +74,7 @@ def open_samples(samples: Any, reader: SampleReader) -> Samples:
     Raises:
         InputError, SampleError.
     """
-    if _is_frame(samples):
-        samples = _rows(samples)
-    is_one = isinstance(samples, (str, bytes, Mapping))
-    if is_one or not (isinstance(samples, Iterable) or hasattr(samples, "__getitem__")):
-        raise InputError(
-            f"samples is a {type(samples).__name__}; give an iterable of mappings, such as "
-            "[{'id': 'p1', 'solutions': [...]}], or a DataFrame."
-        )
+    samples = as_stream(samples)
     if isinstance(samples, (list, tuple)):
         return _open_list(samples, reader)
     stream = iter(samples)
@@ -92,6 +85,23 @@ def open_samples(samples: Any, reader: SampleReader) -> Samples:
     first_id = reader.read(first, 0).id
     count = len(samples) if hasattr(samples, "__len__") else None
     return Samples(itertools.chain((first,), stream), count, None, first_id)
+
+
+def as_stream(samples: Any) -> Any:
+    """What can be iterated over for samples: itself, or a DataFrame's rows.
+
+    Raises:
+        InputError: it is something else.
+    """
+    if _is_frame(samples):
+        return _rows(samples)
+    is_one = isinstance(samples, (str, bytes, Mapping))
+    if is_one or not (isinstance(samples, Iterable) or hasattr(samples, "__getitem__")):
+        raise InputError(
+            f"samples is a {type(samples).__name__}; give an iterable of mappings, such as "
+            "[{'id': 'p1', 'solutions': [...]}], or a DataFrame."
+        )
+    return samples
 
 
 def _open_list(samples: list[Any] | tuple[Any, ...], reader: SampleReader) -> Samples:

@@ -12,7 +12,6 @@ import threading
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
-from concurrent.futures import process as _process  # registers its own exit hook, which must come before ours
 from typing import Any
 
 from nbrun.engine.executors import far
@@ -90,6 +89,7 @@ class Pool:
                 "cloudpickle installed, in the same versions as here; in a script, start the run under "
                 'if __name__ == "__main__".'
             ) from e
+        _hook_exit(self.executor)
         if answer[0] != "ok":
             raise InputError(f"executor: its workers can't load fn: {answer[1]}: {answer[2]}. Install it there too.")
         here = platform.python_version()
@@ -168,5 +168,13 @@ def _at_exit() -> None:
         pool.close(kill=True)
 
 
-assert _process is not None
-threading._register_atexit(_at_exit)  # type: ignore[attr-defined]  # atexit's own hooks come after the pools' were joined
+_hooked: set[str] = set()
+
+
+def _hook_exit(executor: Any) -> None:
+    """Pools register hooks that join their threads, when they are imported or first used; all come before atexit's, and
+    the latest first. So ours is registered anew after the first call in each kind of pool."""
+    kind = type(executor).__module__
+    if kind not in _hooked:
+        _hooked.add(kind)
+        threading._register_atexit(_at_exit)  # type: ignore[attr-defined]

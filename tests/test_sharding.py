@@ -1,0 +1,46 @@
+"""A job on two machines: each sample goes to one of them, always the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import nbrun
+from nbrun.errors import InputError
+
+
+def test_each_sample_goes_to_one_part_whatever_its_place() -> None:
+    samples = [{"id": f"p{i}", "solutions": [i]} for i in range(1000)]
+    parts = [[s["id"] for s in nbrun.shard(samples, i, 3)] for i in range(3)]
+    assert sorted(id for part in parts for id in part) == sorted(s["id"] for s in samples)
+    assert all(250 < len(part) < 420 for part in parts)
+    assert {s["id"] for s in nbrun.shard(samples[::-2], 1, 3)} < set(parts[1])
+    assert parts[0][:4] == ["p0", "p5", "p7", "p8"], "half a job on two machines depends on it"
+
+
+def test_it_is_lazy_and_takes_what_start_takes() -> None:
+    def endless():
+        n = 0
+        while True:
+            yield {"id": n}
+            n += 1
+
+    assert next(nbrun.shard(endless(), 0, 2))["id"] >= 0
+    frame = pd.DataFrame({"text": list("abcd")}, index=["w", "x", "y", "z"])
+    assert sum(len(list(nbrun.shard(frame, i, 2))) for i in range(2)) == 4
+    for i, n in ((2, 2), (-1, 2), (0, 0), (True, 2), (0.5, 2)):
+        with pytest.raises(InputError):
+            nbrun.shard([], i, n)
+    with pytest.raises(InputError):
+        nbrun.shard(5, 0, 1)
+
+
+def test_two_halves_load_as_one(tmp_path: Path) -> None:
+    samples = [{"id": f"p{i}", "solutions": [i, i + 1]} for i in range(20)]
+    for i in range(2):
+        nbrun.start(nbrun.shard(samples, i, 2), lambda t: {"n": t.item}, tmp_path / f"r{i}", view=None).wait(60)
+    frame = nbrun.load_results([tmp_path / "r0", tmp_path / "r1"])
+    assert len(frame) == 40
+    assert set(frame["sample_id"].astype(str)) == {s["id"] for s in samples}
