@@ -39,11 +39,15 @@ class Goal:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A function `where` ("module:function", in this folder) that returns figures, and goals for some of them."""
+    """A function `where` ("module:function", in this folder) that returns figures, and goals for some of them.
+
+    `is_long`: runs only when it is named.
+    """
 
     name: str
     where: str
     goals: tuple[Goal, ...] = ()
+    is_long: bool = False
 
 
 def least(figure: str, limit: float, says: str, unit: str = "") -> Goal:
@@ -67,18 +71,56 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         most("most_unsaved", 1000, "most results unsaved at a time"),
         most("delay_at_1000_a_second.p99_ms", 50, "from a task's end to its being saved, p99 at 1,000 a second", " ms"),
         most("growth_60000_over_6000", 1.3, "a result in a sample of 60,000, over one in 6,000", "×"),
-        least("of_ideal_rate_768_threads", 0.92, "768 threads, tasks of 50–150 ms, of the ideal rate"),
     )),
     Benchmark("rivals", "rivals:main", (
         peer("sqlite.median", "SQLite WAL, synchronous=FULL, in groups, over the bare pool", "×"),
     )),
+    Benchmark("pools", "executors:pools", (
+        least("spawn.saved_per_s", 30_000, "results saved a second, no-op tasks of 1 KB, 8 spawned processes"),
+        least("loky.saved_per_s", 20_000, "the same over loky"),
+        least("dask.saved_per_s", 12_000, "the same over a Dask cluster, its scheduler in the kernel"),
+        most("spawn.kernel_cpu_us_per_task", 40, "the kernel's CPU a task, over spawned processes", " µs"),
+        most("loky.kernel_cpu_us_per_task", 40, "the same over loky", " µs"),
+    )),
+    Benchmark("short_tasks", "executors:short_tasks", (
+        least("of_ideal.spawn", 0.97, "tasks of 20 ms in 8 processes, of the ideal rate"),
+        least("of_ideal.dask", 0.90, "the same over Dask"),
+    )),
+    Benchmark("kills", "executors:kills", (
+        most("missing_or_twice", 0, "tasks lost or doubled while a worker a second is killed"),
+        most("attempts_lost", 0, "attempts of fn that these kills cost"),
+    )),
+    Benchmark("sixteen_threads", "threads:sixteen", (
+        most("over_ideal_percent", 2, "10,000 tasks of 50 ms on 16 threads, over the ideal time", " %"),
+    )),
+    Benchmark("many_threads", "threads:many", (
+        least("768_threads.of_ideal", 0.92, "768 threads, tasks of 50–150 ms, of the ideal rate"),
+        most("768_threads.cores", 1, "CPU cores that this takes"),
+        peer("2000_coroutines.of_ideal", "2,000 coroutines with the same tasks, of the ideal rate"),
+    )),
+    Benchmark("more_threads", "threads:more_threads_than_useful"),
+    Benchmark("bookkeeping", "threads:bookkeeping", (
+        most("bytes_per_finished_sample", 300, "memory a finished sample keeps", " bytes"),
+        most("bytes_per_task", 20, "the same by task", " bytes"),
+        most("cpu_us_per_task", 40, "CPU a task, no-op tasks in threads", " µs"),
+    )),
+    Benchmark("largest_job", "largest:parts", (
+        most("tenth.ready_again_s", 15, "a tenth of the largest job (1,361 samples, 1.2 million tasks, 768 workers): "
+             "ready again after a kill at half", " s"),
+        most("tenth.peak_mb", 1000, "its peak memory", " MB"),
+        most("time_a_task_tenth_over_hundredth", 1.2, "its time a task, over that in a hundredth of the job", "×"),
+    )),
+    Benchmark("largest_job_whole", "largest:whole", (
+        most("ready_again_s", 15, "all of it (11.6 million tasks): ready again after a kill at half", " s"),
+        most("peak_mb", 1000, "its peak memory", " MB"),
+    ), is_long=True),
 )  # fmt: skip
 
 
 def find(names: list[str]) -> list[Benchmark]:
-    """The benchmarks of these names, or all. Raises KeyError with a name that is none."""
+    """The benchmarks of these names, or all but the long ones. Raises KeyError with a name that is none."""
     known = {b.name: b for b in BENCHMARKS}
-    return [known[name] for name in names] if names else list(BENCHMARKS)
+    return [known[name] for name in names] if names else [b for b in BENCHMARKS if not b.is_long]
 
 
 def look_up(figures: Any, path: str) -> Any:

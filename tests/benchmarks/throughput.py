@@ -104,19 +104,6 @@ def growth() -> float:
     return statistics.median(one(60_000) / one(6_000) for _ in range(3))
 
 
-def many_threads() -> float:
-    """The share of the ideal rate that 768 workers reach with tasks of 50 to 150 ms."""
-    n = 768 * 40
-    samples = ({"id": f"s{i}", "solutions": list(range(128))} for i in range(n // 128))
-
-    def fn(task: nbrun.Task) -> dict[str, Any]:
-        time.sleep(0.05 + 0.1 * ((task.index * 37) % 101) / 100)
-        return body(task.index)
-
-    ideal = n * statistics.mean(0.05 + 0.1 * ((i * 37) % 101) / 100 for i in range(128)) / 768
-    return ideal / ours(samples, fn, 768)
-
-
 def main() -> dict[str, Any]:
     """All figures."""
     at_8, most = ratio(8, ROUNDS)
@@ -127,5 +114,4 @@ def main() -> dict[str, Any]:
         "most_unsaved": most,
         "delay_at_1000_a_second": delay(),
         "growth_60000_over_6000": round(growth(), 2),
-        "of_ideal_rate_768_threads": round(many_threads(), 3),
     }

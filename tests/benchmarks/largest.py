@@ -1,0 +1,124 @@
+"""The largest job known of this kind, simulated: 13,610 samples, 11.6 million tasks, 768 workers; time over 1,000.
+
+Sizes and times are drawn from heavy-tailed distributions with the real job's means (852 tasks a sample, 17 s a task),
+by the sample's number, so that each process draws the same. A part of the job (1/100, 1/10) is killed at half, run
+again to its end, and loaded; growth from one part to the next tells whether the whole would grow linearly.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nbrun
+
+SAMPLES, TASKS, WORKERS, MEAN_S = 13_610, 11_600_000, 768, 0.017
+SPREAD = 1.0  # of the logarithm of a sample's size, and of a task's time
+
+
+def samples(part: int) -> Iterator[dict[str, Any]]:
+    """The first samples, a `part`-th of all."""
+    mean = TASKS / SAMPLES
+    for number in range(SAMPLES // part):
+        draw = random.Random(number)
+        size = max(1, round(mean * math.exp(draw.gauss(-(SPREAD**2) / 2, SPREAD))))
+        yield {"id": f"problem-{number:05d}", "tests": ["1 2 3"] * 10, "solutions": list(range(size))}
+
+
+def fn(task: nbrun.Task) -> dict[str, Any]:
+    draw = random.Random(task.index)
+    took = MEAN_S * math.exp(draw.gauss(-(SPREAD**2) / 2, SPREAD))
+    time.sleep(took)
+    return {"accepted": task.index % 3 > 0, "verdict": "Accepted" if task.index % 3 else "WrongAnswer", "time_s": took}
+
+
+def child(folder: str, part: int, kill_at: float) -> None:
+    """One process of the job: prints when it was ready, then what it took; kills itself at a share of the tasks."""
+    began = time.perf_counter()
+    first: list[float] = []
+
+    def called(task: nbrun.Task) -> dict[str, Any]:
+        if not first:
+            first.append(time.perf_counter() - began)
+        return fn(task)
+
+    called.settings = {"job": "largest"}  # type: ignore[attr-defined]
+    run = nbrun.start(samples(part), called, folder, workers=WORKERS, view=None)
+    goal = sum(len(s["solutions"]) for s in samples(part)) * kill_at
+    while not run.has_ended:
+        run.wait(0.2)
+        if kill_at and run.progress.done >= goal:
+            os.kill(os.getpid(), 9)
+    progress = run.progress
+    ended_here = progress.done - progress.resumed
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    print(json.dumps({
+        "state": progress.state, "done": progress.done, "resumed": progress.resumed, "errors": progress.errors,
+        "ready_s": first[0], "wall_s": time.perf_counter() - began, "peak_mb": usage.ru_maxrss / 1024,
+        "cpu_us_per_task": 1e6 * (usage.ru_utime + usage.ru_stime) / max(1, ended_here),
+    }))  # fmt: skip
+
+
+def one(part: int) -> dict[str, Any]:
+    """A part of the job: killed at half, run to its end, loaded."""
+    total = sum(len(s["solutions"]) for s in samples(part))
+    with tempfile.TemporaryDirectory() as folder:
+        results = str(Path(folder) / "r")
+
+        def launch(kill_at: float) -> subprocess.CompletedProcess[str]:
+            command = [sys.executable, "-m", "tests.benchmarks.largest", results, str(part), str(kill_at)]
+            return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+
+        began = time.perf_counter()
+        assert launch(0.5).returncode == -9
+        to_half = time.perf_counter() - began
+        end = json.loads(launch(0.0).stdout)
+        assert (end["state"], end["done"], end["errors"]) == ("done", total, 0), end
+        size = sum(f.stat().st_size for f in Path(results).rglob("*") if f.is_file())
+        began = time.perf_counter()
+        frame = nbrun.load_results(results)
+        loaded = time.perf_counter() - began
+        assert len(frame) == total
+        assert not frame.duplicated(["sample_id", "index"]).any()
+    return {
+        "tasks": total,
+        "samples": SAMPLES // part,
+        "wall_s": round(to_half + end["wall_s"], 1),
+        "tasks_per_s": round((total - end["resumed"]) / end["wall_s"]),
+        "of_ideal": round((total - end["resumed"]) * MEAN_S / WORKERS / end["wall_s"], 3),
+        "ready_again_s": round(end["ready_s"], 2),
+        "peak_mb": round(end["peak_mb"]),
+        "disk_mb": round(size / 1e6),
+        "cpu_us_per_task": round(end["cpu_us_per_task"], 1),
+        "load_s": round(loaded, 2),
+    }
+
+
+def _growth(small: dict[str, Any], large: dict[str, Any]) -> float:
+    """Wall time a task in the larger part over that in the smaller one."""
+    return round((1 / large["tasks_per_s"]) / (1 / small["tasks_per_s"]), 2)
+
+
+def parts() -> dict[str, Any]:
+    """A hundredth and a tenth of the job."""
+    small, large = one(100), one(10)
+    return {"hundredth": small, "tenth": large, "time_a_task_tenth_over_hundredth": _growth(small, large)}
+
+
+def whole() -> dict[str, Any]:
+    """All of it: a quarter of an hour and some GB of disk."""
+    return one(1)
+
+
+if __name__ == "__main__":
+    child(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]))
