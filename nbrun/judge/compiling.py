@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ from nbrun.judge.isolation import WORK, Isolation, Room, readable
 from nbrun.judge.languages import Language
 from nbrun.judge.running import Ending, Leash, Limits, Warden
 from nbrun.judge.sources import Source
+from nbrun.judge.warden.folders import remove_tree
 
 #: For compilers. Sources of contests take a few seconds; one that takes all this is a compile bomb.
 COMPILE_LIMITS = Limits(time_limit_s=30.0, wall_limit_s=61.0, memory_limit_mb=2048.0, output_limit_mb=256.0)
@@ -87,7 +87,7 @@ class CompileCache:
                 for name in unused:
                     self._entries.pop(name)
             for name in unused:
-                shutil.rmtree(self._folder / name, ignore_errors=True)
+                remove_tree(self._folder / name)
 
     def _build(
         self, folder: Path, language: Language, source: Source, build: Callable[[Path], Compiled], entry: _Entry
@@ -104,7 +104,7 @@ class CompileCache:
                 if _read(folder) is None:  # else another process that shares this cache was faster
                     raise
         finally:
-            shutil.rmtree(at, ignore_errors=True)
+            remove_tree(at)
         with self._lock:
             entry.size_bytes = _size_bytes(folder)
         return compiled

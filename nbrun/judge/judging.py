@@ -5,7 +5,6 @@ Runs in worker threads, one call a task; where CPUs idle, threads of its own run
 
 from __future__ import annotations
 
-import shutil
 import signal
 import threading
 from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ from nbrun.judge.launching import Bench, launch, place
 from nbrun.judge.records import Shortener, Streams, as_bytes, compile_record, run_record, told
 from nbrun.judge.running import Ending, Leash, Limits
 from nbrun.judge.validators import CheckerBench
+from nbrun.judge.warden.folders import remove_tree
 from nbrun.verdicts import Verdict, is_syntax_error
 
 _NO_MEMORY = ("std::bad_alloc", "MemoryError", "Cannot allocate memory", "java.lang.OutOfMemoryError")
@@ -155,27 +155,30 @@ class Judging:
         folder = self.bench.folder / f"test{number}"
         folder.mkdir()
         streams = Streams(folder)
-        streams.path("stdin").write_bytes(as_bytes(test["input"]))
         try:
-            ending, load, is_loaded = self._run(streams, leash, alone=False)
+            ending, load, is_loaded = self._run(test, streams, leash, alone=False)
             tries = []
             if (confirm and is_loaded and self._is_doubtful(ending)) or _is_foreign(ending):
                 tries.append({"cause": ending.cause, "cpu_s": round(ending.cpu_s, 6), "load": load})
-                ending, load, _ = self._run(streams, leash, alone=True)
+                ending, load, _ = self._run(test, streams, leash, alone=True)
             found = self._found(ending, test, streams, leash)
             found.record["load"] = load
             if tries:
                 found.record["tries"] = tries
             return found
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_tree(folder)
 
     def _is_doubtful(self, ending: Ending) -> bool:
         """Whether it may have been in time alone. One that slept its time away would sleep again."""
         return ending.cause == "cpu" or (ending.cause == "wall" and ending.cpu_s > self.terms.limits.time_limit_s / 2)
 
-    def _run(self, streams: Streams, leash: Leash, alone: bool) -> tuple[Ending, int, bool]:
+    def _run(self, test: Mapping[str, Any], streams: Streams, leash: Leash, alone: bool) -> tuple[Ending, int, bool]:
         """Runs the program once -> how it ended, how many programs ran at once, whether those may have slowed it."""
+        given = streams.path("stdin")
+        given.unlink(missing_ok=True)  # a program whose user owns it may have changed it
+        given.write_bytes(as_bytes(test["input"]))
+        given.chmod(0o444)  # whatever the kernel's mask: programs open /dev/stdin anew
         bench, at = self.bench, place(self.bench, streams.folder / "box")
         try:
             with bench.gate.turn(alone, leash.check) as turn:

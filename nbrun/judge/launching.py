@@ -6,9 +6,10 @@ Called by worker threads and by those that run tests ahead.
 from __future__ import annotations
 
 import os
-import shutil
 import stat
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from nbrun.judge.gate import Gate
 from nbrun.judge.isolation import PROGRAM, WORK, Isolation, Room, readable
 from nbrun.judge.languages import Language
 from nbrun.judge.running import Ending, Leash, Limits, Warden
+from nbrun.judge.warden.folders import remove_tree
 
 #: What a virtual machine may take beside its heap, in MiB.
 VM_MEMORY_MB = 512.0
@@ -55,7 +57,7 @@ class Place:
 
     def remove(self) -> None:
         """Takes away whatever the program left there."""
-        shutil.rmtree(self.around, ignore_errors=True)
+        remove_tree(self.around)
 
 
 def place(bench: Bench, around: Path) -> Place:
@@ -94,6 +96,16 @@ def launch(
         [*argv, *arguments], cwd=at.work, streams=streams, env=env, limits=limits, leash=leash, box=box,
         address_limited=not language.is_vm, watched=at.around,
     )  # fmt: skip
+
+
+@contextmanager
+def temporary_folder(prefix: str, within: Path) -> Iterator[Path]:
+    """A new folder, and none any more when the block is left, whatever programs made of it."""
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=within))
+    try:
+        yield folder
+    finally:
+        remove_tree(folder)
 
 
 def read_safely(path: Path, most: int) -> bytes:

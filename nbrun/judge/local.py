@@ -6,7 +6,6 @@ temporary folder) with the first solution; a kernel that is killed takes all of 
 
 from __future__ import annotations
 
-import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,7 +23,7 @@ from nbrun.judge.gate import Gate
 from nbrun.judge.isolation import MODES, Isolation
 from nbrun.judge.judging import Judging, Terms
 from nbrun.judge.languages import DEFAULT_LANGUAGES, Language, lookup
-from nbrun.judge.launching import Bench
+from nbrun.judge.launching import Bench, temporary_folder
 from nbrun.judge.probing import probe
 from nbrun.judge.problems import TEST_SETS, normalise
 from nbrun.judge.running import Leash, Limits, Warden
@@ -189,8 +188,8 @@ class LocalSandbox:
         """The result of a program that shows whether programs start here at all."""
         terms = Terms(trials.LIMITS, DEFAULT, True, _KEPT_OF_TRIALS)
         source = source_of(item, language)
-        with tempfile.TemporaryDirectory(prefix="trial-", dir=bench.folder) as folder:
-            bench = replace(bench, folder=Path(folder))
+        with temporary_folder("trial-", bench.folder) as folder:
+            bench = replace(bench, folder=folder)
             with bench.shop.program(language, source, bench.folder, bench.leash, trials.COMPILE_S) as program:
                 return Judging(program, trials.TESTS, terms, bench).result()
 
@@ -264,9 +263,9 @@ class LocalSandbox:
             self._leashes[id(task)] = leash
         try:
             warden, cache, isolation = self._place()
-            with tempfile.TemporaryDirectory(prefix="task-", dir=warden.root, ignore_cleanup_errors=True) as folder:
+            with temporary_folder("task-", warden.root) as folder:
                 limit_s = self._numbers["compile_limit_s"] or COMPILE_LIMITS.time_limit_s
-                yield Bench(Path(folder), Shop(cache, warden, isolation, limit_s), leash, self._gate, self._languages)
+                yield Bench(folder, Shop(cache, warden, isolation, limit_s), leash, self._gate, self._languages)
         except OSError as e:  # the disk, or close() took the folder away
             leash.check()
             raise JudgeError(f"the sandbox could not work: {e}.") from e

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from nbrun.errors import JudgeError
+from nbrun.judge.warden.folders import remove_tree
 from nbrun.judge.warden.supervision import STARVED
 
 _START = "import sys; sys.path.append(sys.argv[1]); from warden import main; main({fd}, {root!r}, {parent})"
@@ -134,7 +134,7 @@ class Warden:
                 )  # fmt: skip
         except OSError as e:
             self._line.close()
-            shutil.rmtree(self.root, ignore_errors=True)
+            remove_tree(self.root)
             raise JudgeError(f"the process that runs the programs did not start: {e}.") from e
         self._end = weakref.finalize(self, _end, self._line, self._kernel)
 
@@ -156,7 +156,7 @@ class Warden:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
-            shutil.rmtree(self.root, ignore_errors=True)  # there is nothing left of it unless the warden was killed
+            remove_tree(self.root)  # there is nothing left of it unless the warden was killed
 
     def run(
         self, argv: Sequence[str], *, cwd: Path, streams: Mapping[str, Path], env: Mapping[str, str], limits: Limits,

@@ -10,7 +10,6 @@ nothing of the solution.
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from nbrun.judge.checkers import Bench, Case, Opinion, flags_of
 from nbrun.judge.kattis import KattisComparison
 from nbrun.judge.languages import lookup
 from nbrun.judge.launching import Bench as Workbench
-from nbrun.judge.launching import launch, place, read_safely
+from nbrun.judge.launching import launch, place, read_safely, temporary_folder
 from nbrun.judge.running import Ending, Leash, Limits
 from nbrun.judge.sources import read_item, source_of
 from nbrun.samples import digest as digest_of
@@ -50,8 +49,7 @@ class CheckerBench:
         name, *_ = read_item(item)
         _, language = lookup(name, self.bench.languages)
         source = source_of(item, language)
-        with tempfile.TemporaryDirectory(prefix="checker-", dir=self.folder, ignore_cleanup_errors=True) as made:
-            folder = Path(made)
+        with temporary_folder("checker-", self.folder) as folder:
             with self.bench.shop.program(language, source, folder, self.leash) as program:
                 compiled = program.compiled
                 if compiled is not None and compiled.return_code != 0:

@@ -18,12 +18,12 @@ from __future__ import annotations
 import gc
 import os
 import select
-import shutil
 import signal
 import socket
 import time
 
 from . import processes
+from .folders import remove_tree
 from .supervision import drain, supervise, wake_on_child
 
 
@@ -44,10 +44,11 @@ def main(fd: int, root: str, parent: int) -> None:
                 word, fds, _, _ = socket.recv_fds(kernel, 1, 1)
                 if not word:
                     break
+                os.set_inheritable(fds[0], False)  # a program that held it could write its own report
                 supervisors.add(_fork_supervisor(kernel, fds[0]))
             _reap(supervisors)
     _end(supervisors)
-    shutil.rmtree(root, ignore_errors=True)
+    remove_tree(root)
 
 
 def _fork_supervisor(kernel: socket.socket, fd: int) -> int:

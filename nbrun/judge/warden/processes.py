@@ -1,4 +1,4 @@
-"""Processes and folders seen through the operating system: who descends from whom, what it uses, how to end it.
+"""Processes seen through the operating system: who descends from whom, what it uses, how to end it.
 
 Used inside the warden's processes alone, which have one thread each.
 """
@@ -9,15 +9,16 @@ import ctypes
 import os
 import resource
 import signal
+import stat
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 _PR_SET_CHILD_SUBREAPER = 36
 _libc = ctypes.CDLL(None)
 _PAGE = resource.getpagesize()
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
-_FILES_COUNTED = 10_000  # in a working folder; one that holds more has exceeded its limit
 
 
 def become_subreaper() -> None:
@@ -75,15 +76,27 @@ def children(pid: int) -> list[int]:
     return found
 
 
-def usage(pid: int) -> tuple[float, float, int]:
-    """What a living process used: CPU seconds, CPU seconds of the children it waited for, resident bytes."""
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a living process used: CPU seconds, those of the children it waited for, resident bytes; whether it runs."""
+
+    own_s: float = 0.0
+    children_s: float = 0.0
+    memory_bytes: int = 0
+    is_running: bool = False
+
+
+def usage(pid: int) -> Usage:
+    """Looks at a process; one that is gone used nothing."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()
     except OSError:
-        return 0.0, 0.0, 0
+        return Usage()
     user, system, waited_user, waited_system = map(int, fields[11:15])
-    return (user + system) * _TICK_S, (waited_user + waited_system) * _TICK_S, int(fields[21]) * _PAGE
+    return Usage(
+        (user + system) * _TICK_S, (waited_user + waited_system) * _TICK_S, int(fields[21]) * _PAGE, fields[0] == b"R"
+    )
 
 
 def run_delay_s(pid: int) -> float:
@@ -95,19 +108,26 @@ def run_delay_s(pid: int) -> float:
         return 0.0
 
 
-def folder_bytes(path: str) -> float:
-    """What a folder takes on the disk; infinity where it holds too many files to count."""
-    total, count = 0, 0
-    for folder, _, names in os.walk(path):
-        for name in names:
-            count += 1
-            try:
-                total += os.lstat(os.path.join(folder, name)).st_blocks * 512
-            except OSError:
-                pass
-        if count > _FILES_COUNTED:
-            return float("inf")
+def deleted_bytes(pid: int) -> int:
+    """What the open files of a process take on the disk that no folder holds any more."""
+    total = 0
+    try:
+        for fd in os.listdir(f"/proc/{pid}/fd"):
+            about = os.stat(f"/proc/{pid}/fd/{fd}")
+            if about.st_nlink == 0 and stat.S_ISREG(about.st_mode):
+                total += about.st_blocks * 512
+    except OSError:
+        pass
     return total
+
+
+def shared_fairly_bytes(pid: int) -> int | None:
+    """What a process holds, where each page that it shares counts in parts; None where that isn't told."""
+    try:
+        with open(f"/proc/{pid}/smaps_rollup", "rb") as file:
+            return next((int(line.split()[1]) * 1024 for line in file if line.startswith(b"Pss:")), None)
+    except OSError:
+        return None
 
 
 def maxrss_bytes(usage: resource.struct_rusage) -> int:

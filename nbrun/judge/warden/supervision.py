@@ -15,9 +15,12 @@ import time
 from typing import Any
 
 from . import processes
+from .accounts import Account
 from .box import Box
+from .folders import folder_bytes
 
 _FOLDER_EVERY_S = 0.25
+_OPEN_FILES = 256
 #: A wall limit is stretched by what the program waited for a CPU, but never beyond so many times itself.
 STARVED = 10
 #: The outer bubblewrap takes a few ms itself; if it was more, it waited for the program.
@@ -48,11 +51,9 @@ class Supervision:
         self.request, self.line, self.wake = request, line, wake
         self.cause: str | None = None  # which limit ended it
         self.status: int | None = None  # as waitpid gave it
-        self.cpu_s = 0.0
-        self.reaped_cpu_s = 0.0
         self.memory_bytes = 0
         self.box: Box | None = None
-        self._seen_cpu_s: dict[int, float] = {}  # what each process was last seen to have used
+        self.account = Account()
         self.started = time.monotonic()
         self._folder_at = self.started + _FOLDER_EVERY_S
 
@@ -73,7 +74,7 @@ class Supervision:
             "return_code": code,
             "cause": self.cause,
             "failure": failure,
-            "cpu_s": max(self.cpu_s, self.reaped_cpu_s),
+            "cpu_s": self.account.cpu_s,
             "wall_s": ended - self.started,
             "memory_bytes": max(self.memory_bytes, processes.maxrss_bytes(usage)),
         }
@@ -87,6 +88,7 @@ class Supervision:
         request = self.request
         try:
             _become_small(request)
+            _first_to_die(True)
             new = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
             for name in ("stdout", "stderr"):
                 os.close(os.open(request[name], new, 0o600))
@@ -106,6 +108,8 @@ class Supervision:
                 )  # fmt: skip
         except (OSError, ValueError) as e:
             return f"{type(e).__name__}: {e}"
+        finally:
+            _first_to_die(False)
         return None
 
     def _watch(self) -> None:
@@ -141,15 +145,17 @@ class Supervision:
             self.status = status
             if self.box is not None and used_s < _BOX_S:
                 return
-        self.reaped_cpu_s += used_s
+        self.account.reaped(used_s)
 
     def _exceeded(self) -> str | None:
         """The limit that the living program and its descendants have passed by now."""
         living = processes.descendants(os.getpid())
         memory = self._look(living)
-        self.memory_bytes = max(self.memory_bytes, memory)
         request, now = self.request, time.monotonic()
-        if self.cpu_s > request["cpu_s"]:
+        if memory > request["memory_bytes"]:
+            memory = _shared_fairly(living, memory)
+        self.memory_bytes = max(self.memory_bytes, memory)
+        if self.account.cpu_s > request["cpu_s"]:
             return "cpu"
         if self.memory_bytes > request["memory_bytes"]:
             return "memory"
@@ -162,23 +168,18 @@ class Supervision:
                 return "wall"
         if now > self._folder_at:
             self._folder_at = now + _FOLDER_EVERY_S
-            if processes.folder_bytes(request["watched"]) > request["folder_bytes"]:
+            written = folder_bytes(request["watched"]) + sum(map(processes.deleted_bytes, living))
+            if written > request["folder_bytes"]:
                 return "files"
         return None
 
     def _look(self, living: list[int]) -> int:
-        """Adds up what the living processes use: their memory, in bytes; their CPU time goes into `cpu_s`.
-
-        A process that nobody waited for is in no parent's account, so each counts as much as it was ever seen to use.
-        """
-        waited_s, memory = 0.0, 0
-        for pid in living:
-            own_s, children_s, held = processes.usage(pid)
-            memory += held
-            if self.box is None or pid != self.pid:
-                self._seen_cpu_s[pid] = max(own_s, self._seen_cpu_s.get(pid, 0.0))
-                waited_s += own_s + children_s
-        self.cpu_s = max(self.cpu_s, waited_s + self.reaped_cpu_s, sum(self._seen_cpu_s.values()))
+        """Adds up what the living processes use: their memory, in bytes; their CPU time goes into the account."""
+        seen = {pid: processes.usage(pid) for pid in living}
+        memory = sum(usage.memory_bytes for usage in seen.values())
+        if self.box is not None:
+            seen.pop(self.pid, None)
+        self.account.look(seen, time.monotonic())
         return memory
 
     def _kill_all(self) -> None:
@@ -189,6 +190,13 @@ class Supervision:
         processes.kill_descendants(5.0, self.pid, self._count)
 
 
+def _shared_fairly(living: list[int], resident: int) -> int:
+    """What processes hold together, where pages that they share (after a fork, all) count once."""
+    parts = [processes.shared_fairly_bytes(pid) for pid in living]
+    known = [part for part in parts if part is not None]
+    return sum(known) if known else resident
+
+
 def _become_small(request: dict[str, Any]) -> None:
     os.umask(0o022)
     os.chdir(request["cwd"])
@@ -196,10 +204,20 @@ def _become_small(request: dict[str, Any]) -> None:
     _limit(resource.RLIMIT_CPU, cpu_s, cpu_s + 1)
     _limit(resource.RLIMIT_FSIZE, request["file_bytes"])
     _limit(resource.RLIMIT_CORE, 0)
+    _limit(resource.RLIMIT_NOFILE, _OPEN_FILES)  # what waits in pipes and sockets is memory that nobody counts
     # The whole memory may be stack. With a finite limit each thread would reserve as much; the address space bounds it.
     _limit(resource.RLIMIT_STACK, resource.RLIM_INFINITY)
     if request["address_bytes"]:
         _limit(resource.RLIMIT_AS, request["address_bytes"])
+
+
+def _first_to_die(yes: bool) -> None:
+    """Where the machine's memory ends, programs go, not the kernel and not their supervisors."""
+    try:
+        with open("/proc/self/oom_score_adj", "w") as file:
+            file.write("1000" if yes else "0")
+    except OSError:
+        pass
 
 
 def _head(path: str) -> str:

@@ -1,0 +1,12 @@
+# due: TimeLimitExceeded
+import os, signal, sys, time
+signal.alarm(60)
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+for _ in range(60):
+    if os.fork() == 0:
+        t = time.process_time()
+        while time.process_time() < t + 0.02: pass
+        os._exit(0)
+    try: os.wait()
+    except OSError: pass
+print(sum(map(int, sys.stdin.readline().split())))

@@ -1,0 +1,4 @@
+# due: RuntimeError
+import os, signal, sys, time
+signal.alarm(60)
+os._exit(126)

@@ -1,0 +1,4 @@
+# due: RuntimeError
+import os, signal, sys, time
+signal.alarm(60)
+print('\ud800')

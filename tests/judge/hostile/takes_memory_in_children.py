@@ -1,0 +1,8 @@
+# due: MemoryLimitExceeded
+import os, signal, sys, time
+signal.alarm(60)
+for _ in range(4):
+    if os.fork() == 0:
+        x = b'x' * (80 << 20)
+        time.sleep(50)
+for _ in range(4): os.wait()

@@ -1,0 +1,138 @@
+"""Programs that mean harm get the verdict of a sound judge, do none, and leave nothing behind."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from judge_bench import SUM_CPP, SUM_PY, processes_of, root_of, task, wait_until
+from judge_hostile import HOSTILE
+
+from nbrun.errors import InputError
+from nbrun.judge import LocalSandbox
+from nbrun.judge.warden.accounts import Account
+from nbrun.judge.warden.folders import folder_bytes, remove_tree
+from nbrun.judge.warden.processes import Usage
+
+
+@pytest.fixture(scope="module")
+def boxed() -> Iterator[LocalSandbox]:
+    os.environ["NBRUN_SECRET"] = "a secret of the kernel's"
+    try:
+        box = LocalSandbox(
+            time_limit_s=0.5, memory_limit_mb=192, output_limit_mb=1, compile_limit_s=4, isolation="required"
+        )
+    except InputError as e:
+        pytest.skip(f"these run only where they can do no harm: {e}")
+    yield box
+    root = root_of(box)
+    box.close()
+    assert not root.exists()
+    assert not processes_of(root)
+    del os.environ["NBRUN_SECRET"]
+
+
+@pytest.fixture(scope="module")
+def results(boxed: LocalSandbox) -> dict[str, Any]:
+    """All of them at once, as a run of hostile solutions would be; what raises is its own result."""
+
+    def judge(name: str) -> Any:
+        try:
+            return boxed(task(*HOSTILE[name][:2]))
+        except Exception as e:
+            return {"verdict": f"{type(e).__name__}: {e}", "tests": []}
+
+    with ThreadPoolExecutor(6) as pool:
+        return dict(zip(HOSTILE, pool.map(judge, HOSTILE), strict=True))
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_verdict(name: str, results: dict[str, Any]) -> None:
+    due, result = HOSTILE[name][2], results[name]
+    assert due
+    assert result["verdict"] in due, json.dumps(result)[:3000]
+    assert len(json.dumps(result)) < 10_000
+
+
+def test_nothing_is_left_and_judging_goes_on(boxed: LocalSandbox, results: dict[str, Any]) -> None:
+    assert len(results) == len(HOSTILE)
+    assert boxed(task("PYTHON3", SUM_PY))["verdict"] == "Accepted"
+    assert boxed(task("CPP", SUM_CPP))["verdict"] == "Accepted"
+    root = root_of(boxed)
+    assert sorted(os.listdir(root)) == ["built", "probe", "warden.log"]
+    assert wait_until(lambda: len(processes_of(root)) == 1, 2), "the warden alone"
+    assert (root / "warden.log").read_text() == ""
+
+
+def test_compilers_see_no_more_than_programs(boxed: LocalSandbox, tmp_path: Path) -> None:
+    """Neither the judge's folder nor another solution's can be read by including it."""
+    secret = root_of(boxed) / "secret.h" if boxed._warden else tmp_path / "secret.h"
+    for path in (secret, tmp_path / "secret.h"):
+        path.write_text("int secret;\n")
+        path.chmod(0o644)
+        result = boxed(task("CPP", f'#include "{path}"\n{SUM_CPP}'))
+        assert result["verdict"] == "CompileError"
+        assert "No such file" in result["tests"][0]["exec_info"]["compile_result"]["stderr"]
+        path.unlink()
+
+
+def deep(folder: Path, depth: int) -> None:
+    """Folders within one another, deeper than any path."""
+    here = os.open(folder, os.O_RDONLY)
+    for _ in range(depth):
+        os.mkdir("d", dir_fd=here)
+        inside = os.open("d", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = inside
+    os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=here))
+    os.close(here)
+
+
+def test_trees_of_any_depth_are_removed_and_never_counted_as_small(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    deep(tree, 3000)
+    assert folder_bytes(str(tree)) == float("inf")
+    remove_tree(tree)
+    assert not tree.exists()
+    remove_tree(tree)  # gone already
+
+
+def test_what_links_lead_to_stays(tmp_path: Path) -> None:
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "file").write_text("x")
+    tree = tmp_path / "tree"
+    (tree / "a").mkdir(parents=True)
+    (tree / "a" / "link").symlink_to(tmp_path / "kept")
+    (tree / "link").symlink_to(tmp_path / "kept")
+    (tree / ".nbrun-1").mkdir()
+    (tree / "a" / "b").mkdir()
+    os.mkfifo(tree / "a" / "b" / "pipe")
+    remove_tree(tmp_path / "tree" / "link")
+    remove_tree(tree)
+    assert not tree.exists()
+    assert (tmp_path / "kept" / "file").exists()
+
+
+def test_cpu_time_that_no_parent_waited_for_is_counted() -> None:
+    account = Account()
+    main = Usage(own_s=0.01)
+    account.look({1: main}, 0.0)
+    for i in range(1, 101):  # each look sees a child that the last one didn't, and that has used hardly anything yet
+        account.look({1: main, 1000 + i: Usage(own_s=0.001, is_running=True)}, i * 0.05)
+    assert account.cpu_s == pytest.approx(0.01 + 5.0)
+
+
+def test_cpu_time_of_few_children_is_counted_once() -> None:
+    account = Account()
+    for i in range(5):
+        waited_s = i * 0.04
+        account.look({1: Usage(0.02, waited_s), 100 + i: Usage(0.01, is_running=True)}, i * 0.05)
+    assert account.cpu_s == pytest.approx(0.02 + 0.16 + 0.01)
+    account.reaped(0.5)
+    assert account.cpu_s == pytest.approx(0.5)
