@@ -15,7 +15,14 @@ from nbrun.model import State
 from nbrun.progress import Progress, count_text, duration_text, end_text, eta_text, rate_text
 
 #: accepted, rejected, done without a verdict, errors, running: told apart also by people who see fewer colours.
-_COLOURS = {"accepted": "#009e73", "rejected": "#e69f00", "done": "#0072b2", "errors": "#c8442c", "running": "#56b4e9"}
+_COLOURS = {
+    "accepted": "#009e73",
+    "rejected": "#e69f00",
+    "done": "#0072b2",
+    "judge errors": "#cc79a7",
+    "errors": "#c8442c",
+    "running": "#56b4e9",
+}
 _ERRORS_SHOWN = 3
 
 
@@ -80,12 +87,13 @@ def _when(progress: Progress) -> str:
 
 def _bar(progress: Progress) -> str:
     judged = sum(progress.verdicts.values())
-    accepted = progress.verdicts.get("Accepted", 0)
+    accepted, judge_done = progress.verdicts.get("Accepted", 0), progress.verdicts.get("JudgeError", 0)
     parts = {
         "accepted": accepted,
-        "rejected": judged - accepted,
+        "rejected": judged - accepted - judge_done,
         "done": max(0, progress.done - judged),
-        "errors": progress.errors,
+        "judge errors": progress.judge_errors,
+        "errors": max(0, progress.errors - (progress.judge_errors - judge_done)),
         "running": progress.running,
     }
     total = max(progress.total or 0, sum(parts.values()) + (0 if progress.total is not None else progress.queued), 1)

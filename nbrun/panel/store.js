@@ -1,8 +1,8 @@
 // What the browser knows of a run: reads the messages described in feed.py, asks for what is missing, and notices when
 // the kernel is gone. One Store a model, however many views it has.
 
-const COUNTS = ["done", "accepted", "rejected", "errors"];
-const NOTES = 5;
+const COUNTS = ["done", "accepted", "rejected", "errors", "judge_errors", "seen"];
+const PARTS = ["kinds", "logs", "endpoints", "chart"];
 const ENDED = ["done", "stopped", "halted"];
 
 class Store {
@@ -12,7 +12,7 @@ class Store {
     this.headAt = 0; // performance.now() when the head came
     this.names = [];
     this.columns = Object.fromEntries(["total", ...COUNTS, "work"].map((name) => [name, new Uint32Array(64)]));
-    this.notes = [];
+    this.parts = {};
     this.seq = 0;
     this.lost = ""; // why, in words, or ""
     this.views = new Set(); // called with what changed: "rows", "head", "lost", or an answer
@@ -47,6 +47,14 @@ class Store {
     return this.names.length;
   }
 
+  /** What the bar of a sample shows. */
+  segmentsOf(i) {
+    const { done, accepted, rejected, errors, judge_errors: judge, work, seen } = this.columns;
+    const bit = this.head.verdicts?.findIndex(([name]) => name === "JudgeError") ?? -1;
+    const judgeDone = bit >= 0 && seen[i] & (1 << Math.min(31, bit)) ? Math.max(0, done[i] - accepted[i] - rejected[i]) : 0;
+    return segments({ done: done[i], accepted: accepted[i], rejected: rejected[i], errors: errors[i], judge: judge[i], running: work[i] }, judgeDone);
+  }
+
   // ---- from the kernel
 
   receive(content, buffers) {
@@ -55,7 +63,7 @@ class Store {
     if (this.lost && this.lost !== "gone") this.lose("");
     if (content.kind === "answer") {
       this.clicks.delete(content.id);
-      this.tell(content);
+      this.tell({ ...content, columns: this.unpack(content.layout ?? [], buffers?.[0]) });
     }
     if (content.kind === "pong") this.compare(content.seq);
     else if (content.kind === "all") this.apply(content, buffers, true);
@@ -74,9 +82,9 @@ class Store {
     const news = this.unpack(content.layout ?? [], buffers?.[0]);
     if (all) {
       this.names = [];
-      this.notes = [];
+      this.parts = {};
       this.head = {};
-      this.columns.work.fill(0);
+      for (const column of Object.values(this.columns)) column.fill(0);
     }
     this.add(news.names ?? [], news.total ?? []);
     const at = news.at;
@@ -88,7 +96,7 @@ class Store {
     }
     const workAt = news.work_at ?? [];
     for (let i = 0; i < workAt.length; i++) this.columns.work[workAt[i]] = news.work[i];
-    this.notes = [...this.notes, ...(content.notes ?? [])].slice(-NOTES);
+    for (const part of PARTS) if (content[part]) this.parts[part] = content[part];
     if ("elapsed" in content.head) this.headAt = performance.now();
     Object.assign(this.head, content.head);
     this.seq = content.seq;

@@ -13,15 +13,19 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from nbrun.model import RunControls
+from nbrun.panel.disk import DiskUse
 from nbrun.panel.feed import Feed, Message
 from nbrun.progress import Progress
 
 TICK_S = 0.2
 #: The static form is for the day after: it is rewritten so seldom, and at the end.
 REWRITE_S = 10.0
+#: How often the judge is asked for its endpoints; more seldom where it takes long.
+HEALTH_S = 2.0
 
 _log = logging.getLogger(__name__)
 
@@ -45,6 +49,9 @@ class Updater:
     ) -> None:
         self._controls, self._send, self._rewrite, self._clock = controls, send, rewrite, clock
         self._feed = Feed()
+        self._disk = DiskUse()
+        self._endpoints: Sequence[Mapping[str, Any]] = ()
+        self._ask_health_at = float("-inf")
         self._lock = threading.Lock()  # protects the three below
         self._thread: threading.Thread | None = None
         self._awake = False
@@ -57,6 +64,10 @@ class Updater:
     def seq(self) -> int:
         """The number of the newest message, 0 before the first. Any thread."""
         return self._feed.seq
+
+    def sample_id(self, number: int) -> str:
+        """The id behind a number in the messages. Any thread."""
+        return self._feed.sample_id(number)
 
     def wake(self) -> None:
         """Something happened: look at the run now, and go on looking until its end was shown."""
@@ -77,8 +88,9 @@ class Updater:
         """One look at the run. Returns False where its end was shown and nobody asked for more."""
         with self._lock:
             self._awake = False
-        progress = self._controls.progress
-        message = self._feed.delta(progress, self._clock())
+        progress, now = self._controls.progress, self._clock()
+        self._look_around(progress, now)
+        message = self._feed.delta(progress, now, endpoints=self._endpoints, disk=self._disk.bytes)
         with self._lock:
             whole, self._whole_wanted = self._whole_wanted, False
         if whole:
@@ -91,6 +103,21 @@ class Updater:
                 self._thread = None
                 return False
         return True
+
+    def _look_around(self, progress: Progress, now: float) -> None:
+        """At the disk and at the judge's endpoints, now and then."""
+        if progress.ended and self._shown[:1] != (progress.state,):
+            self._disk.hurry()
+        self._disk.step(progress.results, now)
+        if now < self._ask_health_at:
+            return
+        try:
+            self._endpoints = self._controls.health()
+        except Exception:  # the judge's own code: what it can't tell is not shown
+            self._endpoints = ()
+            _log.debug("the judge's health could not be asked", exc_info=True)
+        took = self._clock() - now
+        self._ask_health_at = now + max(HEALTH_S, 100 * took)
 
     def _rewrite_if_due(self, progress: Progress) -> None:
         now = self._clock()

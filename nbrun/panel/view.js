@@ -6,19 +6,17 @@ const STATES = {
 };
 const ANSWER_SLOW_MS = 1500;
 
-const duration = (seconds) => {
-  const s = Math.round(seconds);
-  const parts = [[Math.floor(s / 86400), "d"], [Math.floor(s / 3600) % 24, "h"], [Math.floor(s / 60) % 60, "min"], [s % 60, "s"]];
-  const first = Math.max(0, parts.findIndex(([n]) => n));
-  return (s ? parts.slice(first, first + 2).filter(([n], i) => n || !i) : [[0, "s"]]).map(([n, unit]) => `${n} ${unit}`).join(" ");
-};
-
 class View {
   constructor(model, store, el) {
     this.model = model;
     this.store = store;
     this.pending = new Map(); // id of a click -> its button
-    this.table = new Table(store);
+    this.samples = new Samples(store, (number) => this.openSample(number));
+    this.sample = new Sample(store, () => this.openSample(-1));
+    this.chart = new Chart();
+    this.errors = new Errors((...click) => this.act(...click), (id) => this.openSample(store.names.indexOf(id)));
+    this.endpoints = new Endpoints();
+    this.log = new Log();
     this.build();
     el.append(this.root);
     this.listener = (what) => this.hear(what);
@@ -28,7 +26,6 @@ class View {
   }
 
   build() {
-    const button = (name, act) => h("button", { type: "button", onclick: (event) => act(event.currentTarget) }, name);
     const send = (kind, more) => (pressed) => this.act(pressed, kind, more);
     this.state = h("span", { class: "nbrun-state" });
     this.results = h("bdi", { class: "nbrun-results" });
@@ -49,19 +46,16 @@ class View {
       button("At once", (b) => (this.act(this.stop, "stop", { drain: false }), this.askStop(false, b))),
       button("Cancel", () => this.askStop(false)));
     this.question.hidden = true;
-    this.workers = h("input", { type: "number", min: "1", max: "100000", step: "1", "aria-label": "Workers",
+    this.workers = h("input", { type: "number", min: "1", max: "100000", step: "1", "aria-label": "Workers", "data-lm-suppress-shortcuts": "true",
       onchange: () => this.setWorkers(), onkeydown: (event) => event.stopPropagation() });
-    this.filter = h("input", { type: "search", role: "searchbox", placeholder: "Find a sample", "aria-label": "Find a sample by its id",
-      oninput: () => this.table.search(this.filter.value), onkeydown: (event) => event.stopPropagation() });
-    this.errorsTitle = h("span");
-    this.errorList = h("div");
-    this.errors = h("details", { class: "nbrun-errors" }, h("summary", {}, this.errorsTitle), this.errorList);
     this.root = h("div", { class: "nbrun-panel", role: "region", "aria-label": "nbrun", "data-jp-suppress-context-menu": "true" },
       h("div", { class: "nbrun-top" }, this.state, this.results, this.times),
-      this.overall, this.count, this.legend, this.verdicts, this.notice, this.end,
+      this.overall,
+      h("div", { class: "nbrun-middle" }, h("div", { class: "nbrun-words" }, this.count, this.legend, this.verdicts), this.chart.element),
+      this.notice, this.end,
       h("div", { class: "nbrun-controls" }, this.pause, this.resume, this.stop, this.question, this.retry,
-        h("label", { class: "nbrun-workers" }, "Workers ", this.workers), this.filter),
-      this.answer, this.table.element, this.errors);
+        h("label", { class: "nbrun-workers" }, "Workers ", this.workers)),
+      this.answer, this.samples.element, this.sample.element, this.errors.element, this.endpoints.element, this.log.element);
   }
 
   // ---- what people do
@@ -86,6 +80,14 @@ class View {
     else this.drawControls();
   }
 
+  openSample(sample) {
+    this.samples.opened = sample;
+    this.samples.list.draw();
+    if (sample < 0) return this.samples.list.scroller.focus();
+    this.sample.open(sample);
+    this.sample.element.scrollIntoView({ block: "nearest" });
+  }
+
   say(text, failed = false) {
     setText(this.answer, text);
     this.answer.classList.toggle("nbrun-failed", failed);
@@ -95,6 +97,7 @@ class View {
 
   hear(what) {
     if (what.kind === "answer") {
+      this.sample.hear(what);
       const button = this.pending.get(what.id);
       if (!button) return; // another view's click
       this.pending.delete(what.id);
@@ -119,8 +122,13 @@ class View {
     this.drawOverall();
     this.drawWords(state);
     this.drawControls();
-    if (this.rowsChanged || !this.drawn) this.table.refresh();
-    this.drawErrors();
+    if (this.rowsChanged || !this.drawn) this.samples.refresh();
+    this.sample.refresh();
+    const { kinds, endpoints, logs, chart } = this.store.parts;
+    this.errors.draw(kinds, !this.retry.disabled);
+    this.endpoints.draw(endpoints);
+    this.log.draw(logs);
+    this.chart.draw(chart, this.store.head.rate);
     this.rowsChanged = false;
     this.drawn = true;
     this.coverStatic();
@@ -143,13 +151,11 @@ class View {
   drawOverall() {
     const { head } = this.store;
     if (head.done === undefined) return;
-    const plain = Math.max(0, head.done - head.accepted - head.rejected);
     const known = head.done + head.errors + head.running + head.queued;
     const total = Math.max(head.total ?? 0, known);
-    const left = Math.max(0, total - known) + head.queued;
-    const parts = [["accepted", "✓", head.accepted], ["rejected", "✗", head.rejected], ["done", "✓", plain],
-      ["errors", "!", head.errors], ["running", "▸", head.running], ["left", "", left]];
-    paint(this.overall, parts.slice(0, 5).map(([name, , n]) => [name, n]), total);
+    const judgeDone = head.verdicts.find(([name]) => name === "JudgeError")?.[1] ?? 0;
+    const parts = segments({ ...head, judge: head.judge_errors }, judgeDone);
+    paint(this.overall, parts, total);
     setAttribute(this.overall, "aria-valuenow", head.done + head.errors);
     setAttribute(this.overall, "aria-valuemax", total);
     setAttribute(this.overall, "aria-valuetext", head.count);
@@ -158,18 +164,21 @@ class View {
     const of = head.samples_total === null ? "" : ` of ${number(head.samples_total)}`;
     const unsaved = head.unsaved ? ` · ${number(head.unsaved)} results waiting to be saved` : "";
     setText(this.count, `${share}${head.count} · ${number(head.samples_done)}${of} samples finished${unsaved}`);
-    this.drawLegend(parts.filter(([name, , n]) => n || (name === "left" && !ENDED.includes(head.state))), head.total === null);
-    const verdicts = Object.entries(head.verdicts).filter(([name]) => name !== "Accepted").sort((a, b) => b[1] - a[1]);
-    setText(this.verdicts, verdicts.slice(0, 12).map(([name, n]) => `${name} ${number(n)}`).join(" · "));
+    const left = Math.max(0, total - known) + head.queued;
+    const said = [...SIGNS.map(([name, sign, word]) => [name, sign, word, parts[name]]), ["left", "", "left", left]];
+    this.drawLegend(said.filter(([name, , , n]) => n || (name === "left" && !ENDED.includes(head.state))), head.total === null);
+    const verdicts = head.verdicts.filter(([name]) => name !== "Accepted").sort((a, b) => b[1] - a[1]);
+    setText(this.verdicts, verdicts.slice(0, 12).map(([name, n]) => `${clip(name, 40)} ${number(n)}`).join(" · "));
   }
 
   drawLegend(parts, open) {
     while (this.legend.children.length > parts.length) this.legend.lastChild.remove();
-    parts.forEach(([name, sign, n], i) => {
+    parts.forEach(([name, sign, word, n], i) => {
       const item = this.legend.children[i] ?? this.legend.appendChild(h("span", {}, h("i", { "aria-hidden": "true" }), h("span")));
       setAttribute(item.firstChild, "class", `nbrun-swatch nbrun-is-${name}`);
       setText(item.firstChild, sign);
-      setText(item.lastChild, name === "left" && open ? `${number(n)} left, more may come` : `${number(n)} ${name === "errors" && n === 1 ? "error" : name}`);
+      const one = n === 1 && word.endsWith("errors");
+      setText(item.lastChild, name === "left" && open ? `${number(n)} left, more may come` : `${number(n)} ${one ? word.slice(0, -1) : word}`);
     });
   }
 
@@ -185,7 +194,8 @@ class View {
     const notice = state === "lost" ? words[lost] : head.message ?? "";
     setText(this.notice, notice);
     this.notice.hidden = !notice;
-    setText(this.results, head.results ? `Results: ${head.results}` : "");
+    const size = head.disk ? ` (${head.disk})` : "";
+    setText(this.results, head.results ? `Results: ${head.results}${size}` : "");
     setAttribute(this.results, "title", head.results ?? "");
     this.drawEnd(state === "lost" ? "" : head.end ?? "", head.next ?? "");
   }
@@ -204,25 +214,15 @@ class View {
     const live = state !== "lost" && !this.store.lost;
     const enable = (button, on) => (button.disabled = !on);
     enable(this.pause, live && state === "running");
-    enable(this.resume, live && (state === "paused" || state === "draining" || state === "halted"));
+    enable(this.resume, live && state === "paused");
     enable(this.stop, live && ["running", "paused", "draining"].includes(state));
-    enable(this.retry, live && head.errors > 0);
-    enable(this.workers, live && !!head.workers);
+    const over = ENDED.includes(head.state);
+    enable(this.retry, live && !over && head.errors > 0);
+    setAttribute(this.retry, "title", over ? "The run has ended. Start it again: what ended in errors is tried again." : "");
+    enable(this.workers, live && !over && !!head.workers);
     if (this.stop.disabled && !this.question.hidden) this.question.hidden = !(this.stop.hidden = false);
     const busy = document.activeElement === this.workers || this.workers.hasAttribute("aria-busy");
     if (!busy && head.workers) this.workers.value = head.workers;
-  }
-
-  drawErrors() {
-    const { notes, head } = this.store;
-    this.errors.hidden = !notes.length;
-    if (this.notesShown === notes || !notes.length) return;
-    this.notesShown = notes;
-    setText(this.errorsTitle, `Last errors (${notes.length} of ${number(Math.max(notes.length, head.errors))})`);
-    this.errorList.replaceChildren(...[...notes].reverse().map((note) =>
-      h("details", {}, h("summary", {}, h("b", {}, note.type), `: ${note.message.slice(0, 200)} `,
-        h("span", { class: "nbrun-quiet" }, h("bdi", {}, note.sample_id), ` · ${note.group} ${note.index}`)),
-      h("pre", { tabindex: "0" }, note.traceback || note.message))));
   }
 
   // ---- the static form beside the widget

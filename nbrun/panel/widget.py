@@ -19,12 +19,15 @@ from IPython import get_ipython
 from IPython.display import display, publish_display_data
 
 from nbrun.model import RunControls
+from nbrun.panel.detail import entry_of, tasks_of
 from nbrun.panel.feed import Message
 from nbrun.panel.static import static_html, static_text
 from nbrun.panel.updater import Updater
 from nbrun.progress import Progress
 
 _HERE = Path(__file__).parent
+#: One module, since the browser can fetch nothing from the package: each defines what those after it use.
+SCRIPTS = ("store.js", "elements.js", "list.js", "samples.js", "sample.js", "below.js", "view.js")
 
 
 class Panel(anywidget.AnyWidget):
@@ -38,8 +41,7 @@ class Panel(anywidget.AnyWidget):
         >>> display(panel)  # doctest: +SKIP
     """
 
-    # One module, since the browser can fetch nothing from the package: the first two define what the last uses.
-    _esm = "\n".join((_HERE / name).read_text("utf-8") for name in ("store.js", "table.js", "view.js"))
+    _esm = "\n".join((_HERE / name).read_text("utf-8") for name in SCRIPTS)
     _css = (_HERE / "view.css").read_text("utf-8")
 
     uid = traitlets.Unicode(help="Ties the widget to the static form beside it.").tag(sync=True)
@@ -52,6 +54,7 @@ class Panel(anywidget.AnyWidget):
         self._displayed = False
         self._clicks: deque[object] = deque(maxlen=500)  # ids of the last clicks
         self._clicks_lock = threading.Lock()  # protects _clicks
+        self._reading = threading.Lock()  # one sample is read at a time
         self._updater = Updater(controls, self._send_message, self._rewrite)
         self.on_msg(self._on_message)
         self._updater.wake()
@@ -92,9 +95,29 @@ class Panel(anywidget.AnyWidget):
             self._updater.want_whole()
         elif kind in ("hello", "ping"):
             self.send({"kind": "pong", "seq": seq})
-        elif self._is_new(content.get("id")):
+        elif not self._is_new(content.get("id")):
+            return
+        elif kind in ("sample", "task"):
+            # Reading may take a while: not in the thread that serves clicks, which may be the kernel's main one.
+            threading.Thread(target=self._read, args=(kind, content), name="nbrun-panel-reader", daemon=True).start()
+        else:
             self.send(self._act(str(kind), content) | {"kind": "answer", "id": content.get("id")})
             self._updater.wake()
+
+    def _read(self, kind: str, content: dict[str, Any]) -> None:
+        """Answers what a view asks of a sample or a task."""
+        answer = {"kind": "answer", "id": content.get("id")}
+        buffers: list[bytes] = []
+        try:
+            sample_id = self._updater.sample_id(int(content["sample"]))
+            with self._reading:
+                if kind == "sample":
+                    found, buffers = tasks_of(self._controls.tasks(sample_id))
+                else:
+                    found = entry_of(self._controls.entry(sample_id, str(content["group"]), int(content["index"])))
+        except Exception as error:  # whatever it is, the person who clicked must see it
+            found = {"text": f"It can't be read: {type(error).__name__}: {error}", "failed": True}
+        self.send(answer | found, buffers or None)
 
     def _is_new(self, click: object) -> bool:
         """A view repeats a click that nobody answers: it may lie behind a running cell while a subshell is free."""
@@ -116,7 +139,7 @@ class Panel(anywidget.AnyWidget):
                 case "stop":
                     run.stop(drain=bool(content.get("drain", True)))
                 case "retry_errors":
-                    again = run.retry_errors()
+                    again = run.retry_errors(content.get("type"))
                     return {"text": f"{again:,} task{'s' if again != 1 else ''} queued again."}
                 case "workers":
                     run.workers = int(content["n"])

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from nbrun.model import State
+from nbrun.model import State, TaskRow
 from nbrun.progress import Board, ErrorNote, Progress
 
 VERDICTS = ("Accepted", "Accepted", "Accepted", "WrongAnswer", "TimeLimitExceeded", "RuntimeError")
@@ -25,6 +26,9 @@ class FakeRun:
         self.state = State.RUNNING
         self.message = ""
         self.at_work: dict[int, int] = {}
+        self.rows: dict[str, list[TaskRow]] = {}
+        self.entries: dict[tuple[str, str, int], Mapping[str, Any]] = {}
+        self.endpoints: list[Mapping[str, Any]] = []
         self._workers = workers
         for sample_id, total in (samples or {}).items():
             self.board.add_sample(sample_id, total)
@@ -67,9 +71,18 @@ class FakeRun:
         self.state = State.STOPPED
         self.at_work = {}
 
-    def retry_errors(self) -> int:
-        self.calls.append("retry_errors")
-        return self.progress.errors
+    def retry_errors(self, kind: str | None = None) -> int:
+        self.calls.append("retry_errors" if kind is None else ("retry_errors", kind))
+        return sum(k.n for k in self.progress.error_kinds if kind in (None, k.type))
+
+    def tasks(self, sample_id: str) -> Sequence[TaskRow]:
+        return self.rows.get(sample_id, [])
+
+    def entry(self, sample_id: str, group: str, index: int) -> Mapping[str, Any] | None:
+        return self.entries.get((sample_id, group, index))
+
+    def health(self) -> Sequence[Mapping[str, Any]]:
+        return self.endpoints
 
     # ---- what happens to it
 
@@ -77,9 +90,10 @@ class FakeRun:
         """Tasks of a sample end with these verdicts; None is an error."""
         self.board.record(number, [v for v in verdicts if v], ["ValueError"] * verdicts.count(None))
 
-    def fail(self, number: int, sample_id: str, message: str = "boom", traceback: str = "Traceback\n  boom") -> None:
-        self.end(number, None)
-        self.board.note_error(ErrorNote(sample_id, "solution", 0, "ValueError", message, traceback, 0.0))
+    def fail(self, number: int, sample_id: str, message: str = "boom", traceback: str = "Traceback\n  boom",
+             kind: str = "ValueError") -> None:  # fmt: skip
+        self.board.record(number, [], [kind])
+        self.board.note_error(ErrorNote(sample_id, "solution", 0, kind, message, traceback, 0.0))
 
 
 class Driver:

@@ -14,6 +14,7 @@ SETUP = """import nbrun.panel
 from fake_run import Driver, FakeRun, samples
 from nbrun.model import State
 """
+IDS = "[...document.querySelectorAll('.nbrun-row[data-sample-id]')].map(row => row.dataset.sampleId)"
 NASTY = '<script>window.hacked = 1</script><img src=x onerror="window.hacked = 1">'
 
 
@@ -122,7 +123,7 @@ def test_13610_samples_are_few_elements_and_found_fast(opened: Any) -> None:
     took = page.evaluate(
         """() => { const box = document.querySelector('.nbrun-panel [role=searchbox]'), start = performance.now();
         box.value = '2268/D'; box.dispatchEvent(new Event('input'));
-        const rows = [...document.querySelectorAll('.nbrun-row')].map(row => row.dataset.sampleId);
+        const rows = [...document.querySelectorAll('.nbrun-row[data-sample-id]')].map(row => row.dataset.sampleId);
         return [performance.now() - start, rows]; }"""
     )
     assert took[1] == ["Codeforces/2268/D"]
@@ -130,7 +131,7 @@ def test_13610_samples_are_few_elements_and_found_fast(opened: Any) -> None:
     panel.get_by_role("searchbox").fill("no such sample")
     page.get_by_text("0 of 13,610 samples match").wait_for()
     panel.get_by_role("searchbox").fill("")
-    panel.locator(".nbrun-scroller").evaluate("e => { e.scrollTop = e.scrollHeight; }")
+    panel.locator(".nbrun-samples .nbrun-scroller").evaluate("e => { e.scrollTop = e.scrollHeight; }")
     page.wait_for_function(
         "[...document.querySelectorAll('.nbrun-row')].some(row => row.getAttribute('aria-rowindex') === '13610')"
     )
@@ -144,16 +145,141 @@ def test_errors_and_nasty_ids_are_text(opened: Any) -> None:
         "for i in range(3): run.fail(3, 'plain', f'sandbox {i} did not answer', 'Traceback (most recent call last):\\n"
         '  File "judge.py", line 12, in judge\\nTimeoutError: sandbox did not answer\')\n'
         "run.end(3, 'Accepted', 'WrongAnswer'); run.at_work = {3: 2}; run.state = State.HALTED\n"
-        "run.message = 'The disk is full: /data has 0 bytes left. Free some and press Resume.' + nasty"
+        "run.message = 'The disk is full: /data has 0 bytes left.' + nasty"
     )
     page = book.page
-    page.get_by_text("Last errors (4 of 4)").click()
+    page.get_by_text("Errors: 4 of 1 kind").click()
     page.locator(".nbrun-errors details summary").last.click()
-    assert NASTY in page.locator(".nbrun-errors").inner_text()
+    page.locator(".nbrun-errors pre").wait_for()
+    assert "sandbox 2 did not answer" in page.locator(".nbrun-errors").inner_text()
     picture(book, "errors_halted")
     assert row(book, "plain").get_by_role("progressbar").get_attribute("aria-valuenow") == "5"
     assert page.evaluate("window.hacked") is None
     assert page.locator(".nbrun-row").first.bounding_box()["width"] < 1100
+
+
+REAL = """import logging, tempfile, threading, time
+import nbrun
+class Judge:
+    settings = {"name": "a judge for tests"}
+    def __call__(self, task):
+        if task.item == "hold":
+            held.wait(60)
+        if task.item == "fail":
+            raise TimeoutError("sandbox 7 did not answer in 30 s")
+        if task.item == "judge":
+            logging.getLogger("judge").warning("endpoint 2 rests for 60 s")
+            raise nbrun.errors.JudgeError("the server answered 500")
+        good = task.item == "good"
+        run = {"status": "Finished", "execution_time": 0.12, "stdout": "41", "stderr": "a note on stderr"}
+        test = {"passed": good, "exec_info": {"status": "Success", "run_result": run},
+                "test_info": {"input": {"stdin": "6 7"}, "output": {"stdout": "42"}}}
+        return {"accepted": good, "tests": [test]}
+    def health(self):
+        rests = {"state": "resting", "last_error": "500 Internal Server Error"}
+        rows = [{"name": f"http://10.0.0.{i}", "state": "ok", "in_flight": i, "mean_s": 0.4 + i} for i in range(12)]
+        return [row | rests if row["in_flight"] == 2 else row for row in rows]
+held = threading.Event()
+few = ["good", "bad", "good", "fail"]
+problems = [{"id": f"Codeforces/{n}/A", "solutions": [*few], "incorrect_solutions": ["bad"] * n} for n in range(1, 40)]
+problems[3]["solutions"] += ["judge"]
+problems[0]["solutions"] += ["hold"]
+run = nbrun.start(problems, Judge(), tempfile.mkdtemp(), workers=4, retry=None)
+"""
+
+
+def test_a_sample_is_opened_and_shows_its_tasks_and_of_a_task_what_is_saved(lab: Lab) -> None:
+    book = lab.open([REAL], name="opened_sample")
+    page, panel = book.page, book.panel()
+    book.run(0)
+    page.wait_for_function("document.querySelector('.nbrun-overall')?.getAttribute('aria-valuenow') === '937'")
+    row(book, "Codeforces/4/A").get_by_text("Codeforces/4/A").click()
+    tasks = panel.get_by_role("table", name="Tasks of the sample")
+    tasks.get_by_text("TimeoutError").click()
+    entry = panel.locator(".nbrun-entry")
+    entry.get_by_text("sandbox 7 did not answer in 30 s").first.wait_for()
+    assert "raise TimeoutError" in entry.inner_text()
+    tasks.get_by_role("row").nth(2).click()
+    entry.get_by_text("Failing test: number 1 of 1").wait_for()
+    for text in ("a note on stderr", "6 7", "42", "41", "Tests passed: 0 of 1"):
+        assert text in entry.inner_text()
+    picture(book, "opened_sample")
+
+    panel.get_by_role("combobox", name="Verdict of tasks").select_option("WrongAnswer")
+    assert tasks.get_by_role("row").count() == 1 + 5
+    panel.get_by_role("button", name="Close").click()
+    # The same by keys alone: the first row that is at work.
+    panel.get_by_role("rowgroup", name="Samples").focus()
+    page.keyboard.press("Home")
+    page.keyboard.press("Enter")
+    panel.locator(".nbrun-sample").get_by_text("Codeforces/1/A").wait_for()
+    tasks.get_by_text("running").click()
+    entry.get_by_text("It has been running for").wait_for()
+
+    panel.get_by_text("Errors: 40 of 2 kinds").click()
+    panel.locator(".nbrun-errors").get_by_text("JudgeError").click()
+    panel.get_by_text("Endpoints: 11 ok, 1 resting").click()
+    assert "500 Internal Server Error" in panel.get_by_role("table", name="Endpoints of the judge").inner_text()
+    panel.get_by_text("Log: 1 line").click()
+    assert "endpoint 2 rests for 60 s" in panel.get_by_label("Log").inner_text()
+    assert "endpoint 2 rests" not in book.outputs(0).split("Log: 1 line")[0], "it is not printed into the cell"
+    panel.locator(".nbrun-errors").scroll_into_view_if_needed()
+    picture(book, "errors_endpoints_log")
+    panel.get_by_role("button", name="Try TimeoutError again").click()
+    page.get_by_text("39 tasks queued again").wait_for()
+    assert page.evaluate("document.querySelectorAll('.nbrun-panel, .nbrun-panel *').length") <= 400
+
+    book.ask("held.set(); run.wait()")
+    book.wait_state("done")
+    assert "Start it again to retry the errors" in panel.locator(".nbrun-end").inner_text()
+    assert panel.get_by_role("button", name="Retry errors").is_disabled()
+    assert not book.page_errors
+    book.shut_down()
+    book.close()
+
+
+def test_samples_are_sorted_and_filtered(opened: Any) -> None:
+    book = opened(
+        "run = FakeRun({f'p{n}': 10 * n for n in range(1, 31)})\n"
+        "run.end(4, *['Accepted'] * 50); run.end(5, 'WrongAnswer', 'JudgeError'); run.fail(6, 'p7')\n"
+        "run.at_work = {9: 2}"
+    )
+    page, panel = book.page, book.panel()
+
+    def shown() -> list[str]:
+        return list(
+            page.evaluate(
+                "[...document.querySelectorAll('.nbrun-row[data-sample-id]')].slice(0, 3).map(r => r.dataset.sampleId)"
+            )
+        )
+
+    def chosen(state: str, verdict: str = "All verdicts") -> list[str]:
+        panel.get_by_role("combobox", name="State of samples").select_option(state)
+        panel.get_by_role("combobox", name="Verdict in samples").select_option(verdict)
+        return list(
+            page.evaluate("[...document.querySelectorAll('.nbrun-row[data-sample-id]')].map(r => r.dataset.sampleId)")
+        )
+
+    assert shown() == ["p10", "p7", "p6"], "at work, with errors, begun"
+    panel.get_by_role("button", name="Tasks").click()
+    assert shown() == ["p30", "p29", "p28"]
+    panel.get_by_role("button", name="Tasks").click()
+    assert shown() == ["p1", "p2", "p3"]
+    panel.get_by_role("button", name="Sample", exact=True).click()
+    assert shown() == ["p1", "p2", "p3"], "numbers in ids count as numbers"
+    panel.get_by_role("button", name="Progress").click()
+    assert shown()[0] == "p5"
+    panel.get_by_role("button", name="Outcomes").click()
+    assert shown()[:2] == ["p6", "p7"]
+    assert chosen("At work") == ["p10"]
+    assert chosen("Finished") == ["p5"]
+    assert chosen("With errors") == ["p7"]
+    assert chosen("All states", "WrongAnswer") == ["p6"]
+    assert chosen("All states", "JudgeError") == ["p6"]
+    assert chosen("Finished", "WrongAnswer") == []
+    page.get_by_text("0 of 30 samples match").wait_for()
+    assert "1 rejected" in panel.locator(".nbrun-legend").inner_text()
+    assert "1 judge error" in panel.locator(".nbrun-legend").inner_text()
 
 
 def test_the_end_is_unmistakable_in_the_dark_and_at_600_pixels(opened: Any) -> None:

@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nbrun.model import State
-from nbrun.panel.feed import COUNTS, NOTES_S, TRACEBACK_CHARS, Feed, Message, decode, pack
+from nbrun.panel.feed import COUNTS, Feed, Message, decode
+from nbrun.panel.packing import pack
+from nbrun.panel.parts import EVERY_S, TRACEBACK_CHARS
 
 #: So far apart that nothing is held back for being too frequent.
 LATER = 10.0
@@ -22,7 +24,7 @@ class Reader:
         self.names: list[str] = []
         self.rows: dict[int, dict[str, int]] = {}
         self.head: dict[str, object] = {}
-        self.notes: list[dict[str, object]] = []
+        self.kinds: list[dict[str, object]] = []
         self.seq = 0
 
     def read(self, message: Message) -> None:
@@ -39,12 +41,12 @@ class Reader:
             self.rows[first + i] = {"total": total, "work": 0} | dict.fromkeys(COUNTS, 0)
         at = columns.get("at", range(len(self.names)))
         for name in COUNTS:
-            for number, value in zip(at, columns.get(name, []), strict=name in columns):
+            for number, value in zip(at, columns.get(name, []), strict=name in columns):  # a column may be left out
                 self.rows[number][name] = value
         for number, value in zip(columns.get("work_at", []), columns.get("work", []), strict=True):
             self.rows[number]["work"] = value
         self.head |= content["head"]
-        self.notes += content.get("notes", [])
+        self.kinds = content.get("kinds", self.kinds)
 
     def agrees_with(self, run: FakeRun) -> bool:
         rows = {
@@ -54,6 +56,8 @@ class Reader:
                 "accepted": s.accepted,
                 "rejected": s.rejected,
                 "errors": s.errors,
+                "judge_errors": s.judge_errors,
+                "seen": s.seen,
                 "work": run.at_work.get(s.number, 0),
             }
             for s in run.board.changed_since(0)
@@ -130,7 +134,7 @@ def test_any_sequence_of_messages_tells_what_the_board_holds(steps: list[tuple[s
             run.board.add_sample(str(which), n)
             known += 1
         elif what == "end" and known:
-            run.end(int(str(which)) % known, *["Accepted"] * n, None, "WrongAnswer")
+            run.end(int(str(which)) % known, *["Accepted"] * n, None, ("WrongAnswer", "JudgeError")[n % 2])
         elif what == "work" and known:
             run.at_work = {**run.at_work, int(str(which)) % known: n}
         elif what == "send":
@@ -142,21 +146,48 @@ def test_any_sequence_of_messages_tells_what_the_board_holds(steps: list[tuple[s
     assert reader.agrees_with(run)
 
 
-def test_errors_travel_in_bunches_and_cut() -> None:
+def test_errors_travel_by_kind_cut_and_in_bunches() -> None:
     run, feed, reader = FakeRun(samples(3)), Feed(), Reader()
     read_all(feed, reader, run, 0)
     run.fail(0, "x" * 5000, "m" * 5000, "start" + "t" * 9000 + "end")
-    read_all(feed, reader, run, NOTES_S)
-    (note,) = reader.notes
-    assert len(str(note["traceback"])) == TRACEBACK_CHARS
-    assert str(note["traceback"]).endswith("end"), "a traceback's end says most"
-    assert len(str(note["sample_id"])) == 300
+    read_all(feed, reader, run, EVERY_S)
+    (kind,) = reader.kinds
+    assert len(str(kind["traceback"])) == TRACEBACK_CHARS
+    assert str(kind["traceback"]).endswith("end"), "a traceback's end says most"
+    assert len(str(kind["sample_id"])) == 300
     for i in range(100):
-        run.fail(0, f"s{i}")
-    read_all(feed, reader, run, NOTES_S + 0.2)
-    assert len(reader.notes) == 1, "too soon"
-    read_all(feed, reader, run, 3 * NOTES_S)
-    assert [note["sample_id"] for note in reader.notes[1:]] == ["s95", "s96", "s97", "s98", "s99"]
+        run.fail(0, f"s{i}", kind="TimeoutError")
+    read_all(feed, reader, run, EVERY_S + 0.2)
+    assert len(reader.kinds) == 1, "too soon"
+    read_all(feed, reader, run, 3 * EVERY_S)
+    assert next((k["type"], k["n"], k["sample_id"]) for k in reader.kinds) == ("TimeoutError", 100, "s99")
+    run.board.error_again(0, ["TimeoutError"] * 100)
+    read_all(feed, reader, run, 9 * EVERY_S)
+    assert [k["type"] for k in reader.kinds] == ["ValueError"], "those that are tried again stand no more"
+
+
+def test_what_a_task_logs_travels_and_repeats_are_counted() -> None:
+    run, feed = FakeRun(samples(3)), Feed()
+    for _ in range(1000):
+        run.board.note_log(1.0, "warning", "too slow")
+    run.board.note_log(2.0, "error", "\ud800" + "x" * 5000)
+    message = feed.delta(run.progress, 0)
+    assert message is not None
+    assert [(line["level"], line["n"]) for line in message.content["logs"]] == [("warning", 1000), ("error", 1)]
+    assert len(json.dumps(message.content["logs"], ensure_ascii=False).encode()) < 1000
+
+
+def test_endpoints_travel_the_more_seldom_the_more_there_are() -> None:
+    run, feed = FakeRun(samples(3)), Feed()
+    sent = 0
+    for tick in range(100):
+        rows = [
+            {"name": f"http://10.0.0.{i}:8080", "state": "ok", "in_flight": tick, "mean_s": 0.5} for i in range(768)
+        ]
+        message = feed.delta(run.progress, tick * 0.2, endpoints=rows)
+        sent += 0 if message is None else len(json.dumps(message.content))
+    assert sent / 20 < 6_000, "bytes a second"
+    assert feed.whole().content["endpoints"][767][0] == "http://10.0.0.767:8080"
 
 
 def test_a_rate_that_drifts_alone_is_worth_a_message_only_now_and_then() -> None:
@@ -171,7 +202,7 @@ def test_ids_that_utf8_cannot_hold_still_travel() -> None:
     run.fail(0, "\ud800", "\ud800")
     read_all(feed, reader, run, 0)
     assert reader.names == ["?", "a\nb", "<script>", "🙂"]
-    json.dumps(reader.notes, ensure_ascii=False).encode()
+    json.dumps(reader.kinds, ensure_ascii=False).encode()
     json.dumps(reader.head, ensure_ascii=False).encode()
 
 

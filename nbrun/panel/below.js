@@ -1,0 +1,154 @@
+// What stands around the tables: the chart of the throughput, kinds of errors, the judge's endpoints, the log.
+
+const KINDS_SHOWN = 8;
+const ENDPOINTS_SHOWN = 6;
+
+class Chart {
+  constructor() {
+    this.svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+    this.line = document.createElementNS("http://www.w3.org/2000/svg", "path");
+    this.svg.setAttribute("viewBox", "0 0 120 30");
+    this.svg.setAttribute("preserveAspectRatio", "none");
+    this.svg.setAttribute("role", "img");
+    this.svg.append(this.line);
+    this.top = h("span", { class: "nbrun-quiet" });
+    this.element = h("div", { class: "nbrun-chart" }, this.svg, this.top);
+  }
+
+  draw(chart, rate) {
+    const [step, rates] = chart ?? [1, []];
+    this.element.hidden = rates.length < 3;
+    if (this.shown === rates || this.element.hidden) return;
+    this.shown = rates;
+    const highest = Math.max(...rates, 1e-9);
+    const x = (i) => ((120 * i) / rates.length).toFixed(1);
+    const y = (value) => (29 - (27 * value) / highest).toFixed(1);
+    const steps = rates.map((value, i) => `L${x(i)} ${y(value)}L${x(i + 1)} ${y(value)}`).join("");
+    this.line.setAttribute("d", `M0 30${steps}L120 30Z`);
+    const span = duration(step * rates.length);
+    const most = highest >= 1 ? `${number(Number(highest.toPrecision(3)))}/s` : `${Number((60 * highest).toPrecision(2))}/min`;
+    setText(this.top, `up to ${most} in ${span}`);
+    setAttribute(this.svg, "aria-label", `Throughput over ${span}: now ${rate || "nothing"}, at most ${most}`);
+  }
+}
+
+/** A part that can be opened; what is inside is made when it is. */
+class Fold {
+  constructor(fill) {
+    this.fill = fill;
+    this.title = h("span");
+    this.inside = h("div");
+    this.element = h("details", { class: "nbrun-fold", hidden: "" }, h("summary", {}, this.title), this.inside);
+    this.element.addEventListener("toggle", () => this.draw(this.value, this.words, true));
+  }
+
+  draw(value, words, again = false) {
+    this.element.hidden = !value?.length;
+    this.words = words;
+    setText(this.title, words ?? "");
+    if ((value === this.value && !again) || !value) return;
+    this.value = value;
+    if (this.element.open) this.fill(this.inside, value);
+  }
+}
+
+class Errors {
+  constructor(act, openSample) {
+    this.act = act;
+    this.openSample = openSample;
+    this.kinds = new Map();
+    this.more = h("div", { class: "nbrun-quiet" });
+    this.fold = new Fold((inside, kinds) => this.fill(inside, kinds));
+    this.element = this.fold.element;
+    this.element.classList.add("nbrun-errors");
+  }
+
+  draw(kinds, live) {
+    this.live = live;
+    const all = (kinds ?? []).reduce((sum, kind) => sum + kind.n, 0);
+    this.fold.draw(kinds, `Errors: ${number(all)} of ${plural((kinds ?? []).length, "kind")}`);
+    for (const shown of this.kinds.values()) shown.retry.disabled = !live;
+  }
+
+  fill(inside, kinds) {
+    const shown = kinds.slice(0, KINDS_SHOWN).map((kind) => {
+      if (!this.kinds.has(kind.type)) this.kinds.set(kind.type, this.make(kind.type));
+      const one = this.kinds.get(kind.type);
+      one.kind = kind;
+      setText(one.count, `× ${number(kind.n)}`);
+      setText(one.message, clip(kind.message ?? "", 200));
+      setText(one.where, kind.sample_id === undefined ? "" : `last in ${clip(kind.sample_id, 80)}, ${kind.group} ${kind.index}`);
+      setText(one.trace, kind.traceback || kind.message || "");
+      one.retry.disabled = !this.live;
+      return one.element;
+    });
+    setText(this.more, kinds.length > KINDS_SHOWN ? `and ${plural(kinds.length - KINDS_SHOWN, "more kind")}` : "");
+    const now = [...inside.children];
+    if (now.length !== shown.length + 1 || shown.some((element, i) => element !== now[i])) inside.replaceChildren(...shown, this.more);
+  }
+
+  make(type) {
+    const one = { count: h("span"), message: h("bdi", {}), where: h("bdi", {}), trace: h("pre", { tabindex: "0" }) };
+    one.retry = button("Try these again", (pressed) => this.act(pressed, "retry_errors", { type }), { "aria-label": `Try ${type} again` });
+    const copied = button("Copy", async (pressed) => {
+      await copy(`${type}: ${one.kind.message}\n${one.kind.sample_id}, ${one.kind.group} ${one.kind.index}\n\n${one.kind.traceback}`);
+      setText(pressed, "Copied");
+      setTimeout(() => setText(pressed, "Copy"), 1500);
+    }, { "aria-label": `Copy ${type}` });
+    const open = button("Open the sample", () => this.openSample(one.kind.sample_id));
+    one.element = h("details", {}, h("summary", {}, h("b", {}, type), " ", one.count, " ", one.message),
+      h("div", { class: "nbrun-buttons" }, one.retry, copied, open, h("span", { class: "nbrun-quiet" }, one.where)), one.trace);
+    return one;
+  }
+}
+
+class Endpoints {
+  constructor() {
+    this.rows = [];
+    const columns = ["Endpoint", "State", "In flight", "Mean time", "Last error"].map((name) => h("div", { role: "columnheader" }, name));
+    this.list = new List({ label: "Endpoints of the judge", shown: ENDPOINTS_SHOWN, columns, open: () => {}, makeRow: () => this.row() });
+    this.list.element.classList.add("nbrun-endpoints");
+    this.fold = new Fold((inside, rows) => {
+      this.rows = rows;
+      if (!inside.firstChild) inside.append(this.list.element);
+      this.list.resize(rows.length);
+    });
+    this.element = this.fold.element;
+  }
+
+  draw(rows) {
+    const states = new Map();
+    for (const [, state] of rows ?? []) states.set(state, (states.get(state) ?? 0) + 1);
+    const flying = (rows ?? []).reduce((sum, row) => sum + (row[2] ?? 0), 0);
+    this.fold.draw(rows, `Endpoints: ${[...states].map(([state, n]) => `${number(n)} ${state}`).join(", ")}; ${plural(flying, "request")} in flight`);
+  }
+
+  row() {
+    const cells = Array.from({ length: 5 }, () => h("div", { role: "cell" }));
+    const element = h("div", { role: "row", class: "nbrun-row" }, ...cells);
+    const show = (place) => {
+      const [name, state, flying, mean, error] = this.rows[place];
+      [name, state, flying === null ? "" : number(flying), mean === null ? "" : seconds(mean), error].forEach((text, i) => {
+        setText(cells[i], text);
+        setAttribute(cells[i], "title", text);
+      });
+    };
+    return { element, show };
+  }
+}
+
+class Log {
+  constructor() {
+    this.lines = h("pre", { tabindex: "0", "aria-label": "Log" });
+    this.fold = new Fold((inside, logs) => {
+      if (!inside.firstChild) inside.append(this.lines);
+      const time = (at) => new Date(1000 * at).toLocaleTimeString("en-GB");
+      setText(this.lines, logs.map(({ at, level, text, n }) => `${time(at)} ${level}${n > 1 ? ` (${number(n)} times)` : ""}: ${text}`).join("\n"));
+    });
+    this.element = this.fold.element;
+  }
+
+  draw(logs) {
+    this.fold.draw(logs, `Log: ${(logs ?? []).length >= 50 ? "the last " : ""}${plural((logs ?? []).length, "line")} of warnings and logs`);
+  }
+}

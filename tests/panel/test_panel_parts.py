@@ -1,0 +1,258 @@
+"""What stands beside the counts: throughput, size on disk, an opened sample, what tasks warn of."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import nbrun
+from nbrun.errors import JudgeError
+from nbrun.model import TaskRow
+from nbrun.panel.chart import POINTS, Throughput
+from nbrun.panel.detail import TEXT_CHARS, entry_of, tasks_of
+from nbrun.panel.disk import FILES, DiskUse
+from nbrun.panel.packing import unpack
+from nbrun.session import hearing
+
+
+@given(st.lists(st.tuples(st.floats(0.01, 500), st.integers(0, 5000)), max_size=60))
+def test_the_throughput_loses_no_end_and_stays_small(steps: list[tuple[float, int]]) -> None:
+    chart, now, ends = Throughput(), 0.0, 0
+    chart.add(now, ends, True)
+    for passed, more in steps:
+        now, ends = now + passed, ends + more
+        chart.add(now, ends, True)
+        assert len(chart.rates) <= POINTS
+    whole = sum(chart._ends) + (ends - (chart._before or 0))
+    assert whole == ends or any(passed > 4 * POINTS for passed, _ in steps)
+
+
+def test_a_pause_is_no_part_of_the_throughput() -> None:
+    chart = Throughput()
+    chart.add(0, 0, True)
+    chart.add(3, 30, True)
+    chart.add(3.5, 30, False)
+    chart.add(5000, 30, False)
+    chart.add(5001, 30, True)
+    chart.add(5003, 50, True)
+    assert chart.rates == [10, 10, 10, 10, 10]
+    assert chart.step_s == 1
+
+
+def test_what_ended_before_anybody_looked_is_no_spike() -> None:
+    chart = Throughput()
+    chart.add(0, 1_000_000, True)
+    chart.add(2, 1_000_010, True)
+    assert chart.rates == [5, 5]
+
+
+def test_the_size_on_disk_is_found_in_small_steps(tmp_path: Path) -> None:
+    (tmp_path / ".nbrun").mkdir()
+    for i in range(2 * FILES):
+        (tmp_path / f"{i}.json").write_bytes(b"x" * 100)
+    (tmp_path / ".nbrun" / "journal").write_bytes(os.urandom(300_000))
+    disk, steps = DiskUse(), 0
+    while disk.bytes is None:
+        disk.step(str(tmp_path), 0)
+        steps += 1
+    assert steps >= 2
+    assert disk.bytes >= 300_000
+    before = disk.bytes
+    (tmp_path / "more").write_bytes(os.urandom(500_000))
+    disk.step(str(tmp_path), 1)
+    assert disk.bytes == before, "a round is believed for a while"
+    disk.hurry()
+    for _ in range(5):
+        disk.step(str(tmp_path), 1)
+    assert disk.bytes > before
+    DiskUse().step(str(tmp_path / "nowhere"), 0)
+
+
+def test_a_samples_tasks_travel_in_columns() -> None:
+    rows = [
+        TaskRow("solution", i, "done", "Accepted" if i % 2 else "WrongAnswer", i / 1000, 1, "CPP")
+        for i in range(60_000)
+    ]
+    rows += [
+        TaskRow("incorrect_solution", 3, "error", "TimeoutError", None, 3, None),
+        TaskRow("solution", 7, "running", None, 2.0, 1, None),
+    ]
+    content, buffers = tasks_of(rows)
+    json.dumps(content)
+    assert sum(map(len, buffers)) < 800_000
+    columns = unpack(content["layout"], b"".join(buffers))
+    names = content["names"]
+    assert content["tasks"] == len(rows) == len(columns["index"])
+    assert [names["verdict"][columns["verdict"][i]] for i in (0, 1, 60_000)] == [
+        "WrongAnswer",
+        "Accepted",
+        "TimeoutError",
+    ]
+    assert columns["time_ms"][5] == 6
+    assert columns["time_ms"][60_000] == 0
+    assert columns["status"][-2:] == [1, 2]
+    assert tasks_of([])[1] == []
+
+
+def failing_result() -> dict[str, Any]:
+    run = {"status": "Finished", "execution_time": 0.25, "return_code": 1, "stdout": "41", "stderr": "Traceback: boom"}
+    good = {"passed": True, "exec_info": {"status": "Success", "run_result": run}}
+    info = {"input": {"stdin": "6 7"}, "output": {"stdout": "42"}}
+    return {
+        "accepted": False,
+        "tests": [good, {"passed": False, "exec_info": {"status": "Failed", "run_result": run}, "test_info": info}],
+    }
+
+
+def test_a_tasks_entry_tells_item_failing_test_stderr_and_traceback() -> None:
+    told = entry_of(
+        {
+            "status": "done",
+            "solution": "print(41)",
+            "language": "PYTHON3",
+            "result": failing_result(),
+            "attempts": 2,
+            "duration_s": 0.5,
+        }
+    )
+    texts = dict(told["texts"])
+    assert texts["Item"] == "print(41)"
+    assert texts["Failing test: number 2 of 2"].startswith("RuntimeError, 0.25 s")
+    assert (texts["Its input"], texts["Expected output"], texts["Output"], texts["stderr"]) == (
+        "6 7",
+        "42",
+        "41",
+        "Traceback: boom",
+    )
+    assert ("Tests passed", "1 of 2") in told["facts"]
+    error = {"type": "ValueError", "message": "bad", "traceback": "Traceback …"}
+    texts = dict(entry_of({"status": "error", "item": {"a": 1}, "result": None, "error": error})["texts"])
+    assert texts["Error"] == "ValueError: bad"
+    assert texts["Traceback"] == "Traceback …"
+    assert json.loads(texts["Item"]) == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        None,
+        {},
+        {"result": 5},
+        {"result": {"tests": [None, 3, {"exec_info": 4}]}},
+        {"error": "x", "item": "\ud800" + "y" * 10**6},
+    ],
+)
+def test_whatever_stands_in_an_entry_can_travel(entry: Any) -> None:
+    told = entry_of(entry)
+    assert len(json.dumps(told, ensure_ascii=False).encode()) < 3 * TEXT_CHARS
+
+
+def test_a_runs_tasks_are_read_from_the_journal_and_from_files(tmp_path: Path) -> None:
+    held = threading.Event()
+
+    def work(task: nbrun.Task) -> dict[str, Any]:
+        if task.item == "fail":
+            raise ValueError("no")
+        if task.item == "judge":
+            raise JudgeError("server away")
+        if task.item == "wait":
+            held.wait(30)
+        return {"verdict": "Accepted" if task.item == "good" else "WrongAnswer"}
+
+    samples = [
+        {"id": "Füße/1 🙂", "solutions": ["good", "bad", "fail", "judge"], "incorrect_solutions": ["bad"]},
+        {"id": "p2", "solutions": ["wait", "good"]},
+    ]
+    run = nbrun.start(samples, work, tmp_path, workers=2, retry=None, view=None)
+    while run.progress.done < 4 or "running" not in [row.status for row in run.tasks("p2")]:
+        threading.Event().wait(0.01)
+    waiting = next(row for row in run.tasks("p2") if row.status == "running")
+    assert (waiting.group, waiting.index) == ("solution", 0)
+    held.set()
+    progress = run.wait()
+    rows = {(r.group, r.index): (r.status, r.verdict) for r in run.tasks("Füße/1 🙂")}
+    assert rows == {
+        ("solution", 0): ("done", "Accepted"),
+        ("solution", 1): ("done", "WrongAnswer"),
+        ("solution", 2): ("error", "ValueError"),
+        ("solution", 3): ("error", "JudgeError"),
+        ("incorrect_solution", 0): ("done", "WrongAnswer"),
+    }
+    entry = run.entry("Füße/1 🙂", "solution", 2)
+    assert entry is not None
+    assert "raise ValueError" in entry["error"]["traceback"]
+    assert run.entry("p2", "solution", 9) is None
+    assert progress.judge_errors == 1
+    assert {k.type: k.n for k in progress.error_kinds} == {"ValueError": 1, "JudgeError": 1}
+    assert run.health() == []
+
+
+def test_errors_of_one_kind_are_tried_again_and_the_others_stand(tmp_path: Path) -> None:
+    seen: list[str] = []
+    held = threading.Event()
+
+    def work(task: nbrun.Task) -> dict[str, Any]:
+        seen.append(task.item)
+        if task.item == "last":
+            held.wait(30)
+        if task.item == "time" and seen.count("time") == 1:
+            raise TimeoutError("slow")
+        if task.item == "value":
+            raise ValueError("no")
+        return {"n": 1}
+
+    samples = [{"id": "a", "solutions": ["time", "value", "ok"]}, {"id": "b", "solutions": ["last"]}]
+    run = nbrun.start(samples, work, tmp_path, workers=2, retry=None, view=None)
+    while run.progress.errors < 2 or "last" not in seen:
+        threading.Event().wait(0.01)
+    assert run.retry_errors("TimeoutError") == 1
+    assert run.retry_errors("TimeoutError") == 0
+    while run.progress.errors != 1 or run.progress.done < 2:
+        threading.Event().wait(0.01)
+    assert {k.type: k.n for k in run.progress.error_kinds} == {"TimeoutError": 0, "ValueError": 1}
+    assert run.retry_errors() == 1
+    held.set()
+    assert run.wait().errors == 1
+    assert (seen.count("time"), seen.count("value"), seen.count("ok")) == (2, 2, 1)
+
+
+def test_what_tasks_warn_of_and_log_reaches_the_panel_and_is_not_printed(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # as in a kernel where nobody has set up any
+    heard = threading.Event()
+
+    def work(task: nbrun.Task) -> int:
+        heard.wait(30)
+        warnings.warn("getting slow", stacklevel=1)
+        logging.getLogger("judge").warning("endpoint %s rests", 3)
+        logging.getLogger("judge").info("not worth a line")
+        return 1
+
+    run = nbrun.start([{"id": "a", "solutions": [1]}], work, tmp_path, view=None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        monkeypatch.setattr(hearing, "_is_set_up", False)
+        before = logging.getLogRecordFactory(), warnings.showwarning, logging.lastResort
+        try:
+            hearing.listen(run)
+            heard.set()
+            progress = run.wait()
+            logging.getLogger("mine").warning("of the user's own")
+        finally:
+            logging.setLogRecordFactory(before[0])
+            warnings.showwarning, logging.lastResort = before[1:]
+    assert [(line.level, line.text) for line in progress.logs] == [
+        ("warning", "UserWarning: getting slow"),
+        ("warning", "judge: endpoint 3 rests"),
+    ]
+    assert capfd.readouterr().err == "of the user's own\n"
