@@ -66,7 +66,7 @@ class Errors {
   draw(kinds, live) {
     this.live = live;
     const all = (kinds ?? []).reduce((sum, kind) => sum + kind.n, 0);
-    this.fold.draw(kinds, `Errors: ${number(all)} of ${plural((kinds ?? []).length, "kind")}`);
+    this.fold.draw(kinds, `${plural(all, "error")} of ${plural((kinds ?? []).length, "kind")}`);
     for (const shown of this.kinds.values()) shown.retry.disabled = !live;
   }
 

@@ -34,7 +34,7 @@ const duration = (seconds) => {
 };
 
 /** A time as it is measured: milliseconds where it is short. */
-const seconds = (s) => (s >= 60 ? duration(s) : s >= 1 ? `${s.toFixed(1)} s` : `${Math.round(1000 * s)} ms`);
+const seconds = (s) => (s >= 60 ? duration(s) : s >= 1 ? `${s.toFixed(1)} s` : s >= 0.0005 ? `${Math.round(1000 * s)} ms` : "< 1 ms");
 
 /** The signs beside the colours: [key, sign, word]. */
 const SIGNS = [["accepted", "✓", "accepted"], ["rejected", "✗", "rejected"], ["done", "•", "done"], ["judge", "?", "judge errors"],

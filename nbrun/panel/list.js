@@ -1,6 +1,7 @@
 // A table of which as many rows are in the page as are seen, however many it has. Rows can be reached by keys.
 
 const ROW_PX = 26;
+const HEADER_PX = 26;
 
 class List {
   /**
@@ -15,14 +16,13 @@ class List {
     this.rows = [];
     this.id = `nbrun-${Math.random().toString(36).slice(2)}`;
     this.spacer = h("div", { class: "nbrun-spacer", role: "presentation" });
+    this.header = h("div", { role: "row", class: "nbrun-row nbrun-header" }, ...columns); // it stays above the rows
     // Without the attribute the notebook would take the arrow keys for itself.
     this.scroller = h("div", { class: "nbrun-scroller", role: "rowgroup", tabindex: "0", "aria-label": label,
-      "data-lm-suppress-shortcuts": "true", onkeydown: (event) => this.key(event) }, this.spacer);
+      "data-lm-suppress-shortcuts": "true", onkeydown: (event) => this.key(event) }, this.header, this.spacer);
     this.scroller.addEventListener("scroll", () => (this.frame ||= requestAnimationFrame(() => this.draw())), { passive: true });
     this.spacer.addEventListener("click", (event) => this.click(event));
-    this.header = h("div", { role: "row", class: "nbrun-row nbrun-header" }, ...columns);
-    this.element = h("div", { role: "table", "aria-label": label, class: "nbrun-table" },
-      h("div", { role: "rowgroup" }, this.header), this.scroller);
+    this.element = h("div", { role: "table", "aria-label": label, class: "nbrun-table" }, this.scroller);
   }
 
   /** So many rows there are. */
@@ -30,7 +30,7 @@ class List {
     this.count = count;
     if (this.active >= count) this.active = -1;
     this.spacer.style.height = `${count * ROW_PX}px`;
-    this.scroller.style.height = `${Math.min(this.shown, Math.max(1, count)) * ROW_PX}px`;
+    this.scroller.style.height = `${Math.min(this.shown, Math.max(1, count)) * ROW_PX + HEADER_PX}px`;
     setAttribute(this.element, "aria-rowcount", count);
     this.draw();
   }
@@ -69,6 +69,7 @@ class List {
   }
 
   key(event) {
+    if (event.target !== this.scroller) return; // a button of the header
     const page = this.shown - 1;
     const steps = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -Infinity, End: Infinity };
     if (event.key in steps) {
@@ -84,7 +85,8 @@ class List {
 
   reveal(place) {
     const top = place * ROW_PX;
-    const { scrollTop, clientHeight } = this.scroller;
+    const { scrollTop } = this.scroller;
+    const clientHeight = this.scroller.clientHeight - HEADER_PX;
     if (top < scrollTop) this.scroller.scrollTop = top;
     else if (top + ROW_PX > scrollTop + clientHeight) this.scroller.scrollTop = top + ROW_PX - clientHeight;
     setAttribute(this.scroller, "aria-activedescendant", `${this.id}-${place}`);

@@ -25,7 +25,7 @@ class Sample {
     this.number = number;
     this.tasks = [];
     this.task = null;
-    this.verdict = "";
+    this.verdicts.replaceChildren();
     this.entry.replaceChildren();
     setText(this.title, clip(this.store.names[number]));
     setText(this.count, "reading…");
@@ -76,7 +76,6 @@ class Sample {
       status: columns.status[i], time: columns.time_ms[i] ? (columns.time_ms[i] - 1) / 1000 : null, attempts: columns.attempts[i],
     }));
     const verdicts = ["", ...new Set(this.tasks.map(wordOf))];
-    if (!verdicts.includes(this.verdict)) this.verdict = "";
     const before = this.verdicts.value;
     this.verdicts.replaceChildren(...verdicts.map((name) => h("option", { value: name }, name || "All tasks")));
     this.verdicts.value = verdicts.includes(before) ? before : "";
@@ -107,11 +106,12 @@ class Sample {
     this.entry.replaceChildren(
       h("div", { class: "nbrun-bar-of-title" }, h("b", {}, title), h("span", { class: "nbrun-quiet nbrun-facts" }, facts.map(([name, value]) => `${name}: ${value}`).join(" · "))),
       ...texts.flatMap(([heading, body]) => [h("div", { class: "nbrun-heading" }, heading), h("pre", { tabindex: "0", "aria-label": heading || "Task" }, body)]));
+    this.entry.scrollIntoView({ block: "nearest" });
   }
 }
 
 const wordOf = (task) => (task.status === 2 ? "running" : task.verdict || (task.status === 1 ? "error" : "done"));
-const signOf = (task) => (task.status === 2 ? "▸" : task.status === 1 ? "!" : task.verdict === "Accepted" ? "✓" : task.verdict === "JudgeError" ? "?" : task.verdict ? "✗" : "•");
+const signOf = (task) => (task.status === 2 ? "▸" : task.verdict === "JudgeError" ? "?" : task.status === 1 ? "!" : task.verdict === "Accepted" ? "✓" : task.verdict ? "✗" : "•");
 
 class TaskRow {
   constructor(sample) {

@@ -59,6 +59,7 @@ class Updater:
         self._poked = threading.Event()
         self._rewritten_at = clock()
         self._shown: tuple[object, ...] = ()
+        self.shows_end = False  # whether the end of the run has reached the views and the static form
 
     @property
     def seq(self) -> int:
@@ -98,6 +99,7 @@ class Updater:
         elif message is not None:
             self._send(message)
         self._rewrite_if_due(progress)
+        self.shows_end = progress.ended
         with self._lock:
             if progress.ended and message is None and not self._awake:
                 self._thread = None

@@ -160,7 +160,7 @@ class View {
     setAttribute(this.overall, "aria-valuemax", total);
     setAttribute(this.overall, "aria-valuetext", head.count);
     const percent = (100 * (head.done + head.errors)) / head.total;
-    const share = head.total ? `${percent < 10 ? percent.toFixed(1) : Math.floor(percent)} % · ` : "";
+    const share = head.total ? `${percent < 10 ? percent.toFixed(percent < 1 ? 2 : 1) : Math.floor(percent)} % · ` : "";
     const of = head.samples_total === null ? "" : ` of ${number(head.samples_total)}`;
     const unsaved = head.unsaved ? ` · ${number(head.unsaved)} results waiting to be saved` : "";
     setText(this.count, `${share}${head.count} · ${number(head.samples_done)}${of} samples finished${unsaved}`);

@@ -66,6 +66,11 @@ class Panel(anywidget.AnyWidget):
         """Tell the panel that a run which had ended goes on. Any thread may call it; it returns at once."""
         self._updater.wake()
 
+    @property
+    def shows_end(self) -> bool:
+        """Has the end of the run reached the views and the static form? Any thread."""
+        return self._updater.shows_end
+
     def show(self) -> None:
         """Displays the widget and, beside it, the static form that takes no room while the widget lives."""
         display(self)  # type: ignore[no-untyped-call]  # IPython's, without annotations

@@ -28,6 +28,15 @@ if TYPE_CHECKING:
     from nbrun.storage.store import ResultStore
 
 POLL_S = 0.1
+SHOW_S = 1.0  # so long the panel is waited for at most
+
+
+class StoppedWaiting(KeyboardInterrupt):
+    """The notebook's stop button ended the waiting for a run; the run goes on."""
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows: one line, since nobody wants a traceback of what they did themselves."""
+        return [str(self)]
 
 
 class Run:
@@ -48,7 +57,8 @@ class Run:
         self.path = path
         self.arguments = arguments  # what two starts of the same cell are compared by
         self._own_engine, self._board, self._store, self._conductor, self._fn = engine, board, store, conductor, fn
-        self._view: Any = None
+        self._view: Any = None  # the panel, once it was shown
+        self._late: float | None = None  # until when the end of a wait waits for it
         self._is_forked = False
 
     @property
@@ -94,7 +104,8 @@ class Run:
         from nbrun import panel
 
         hearing.listen(self)
-        return panel.show(self)
+        self._view = panel.show(self)
+        return self._view
 
     def tasks(self, sample_id: str) -> Sequence[TaskRow]:
         """The tasks of a sample that run now or have a saved outcome, in short."""
@@ -143,9 +154,28 @@ class Run:
             left = POLL_S if end is None else min(POLL_S, end - time.monotonic())
             if left <= 0:
                 return self.progress
-            self._conductor.ended.wait(left)
+            self._wait(left)
+        while self._is_shown_late():
+            time.sleep(0.01)
         self._raise_trouble()
         return self.progress
+
+    def _is_shown_late(self) -> bool:
+        """A notebook may be closed right after the wait: its panel must say how the run ended before that."""
+        if self._view is None or self._view.shows_end:
+            return False
+        if self._late is None:
+            self._late = time.monotonic() + SHOW_S
+            self._view.wake()
+        return time.monotonic() < self._late
+
+    def _wait(self, seconds: float) -> None:
+        try:
+            self._conductor.ended.wait(seconds)
+        except KeyboardInterrupt:
+            if "ipykernel" in sys.modules:
+                raise StoppedWaiting("Stopped waiting; the run goes on (run.stop() ends it).") from None
+            raise
 
     def _raise_trouble(self) -> None:
         trouble = self._conductor.halt if self._conductor.ended.is_set() else None
@@ -163,8 +193,10 @@ class Run:
                 await asyncio.sleep(POLL_S)  # the stop button ends a wait only where the loop turns
         except asyncio.CancelledError:
             if "ipykernel" in sys.modules:  # there the stop button cancels the cell
-                raise KeyboardInterrupt("stopped waiting; the run goes on (run.stop() ends it)") from None
+                raise StoppedWaiting("Stopped waiting; the run goes on (run.stop() ends it).") from None
             raise
+        while self._is_shown_late():
+            await asyncio.sleep(0.01)
         self._raise_trouble()
         return self.progress
 

@@ -19,7 +19,7 @@ PANEL_TESTS = Path(__file__).parents[1] / "panel"
 sys.path.insert(0, str(PANEL_TESTS))
 from lab import Lab, Notebook, running_lab  # noqa: E402 - beside the tests that share it
 
-SAMPLES, ENDS_PER_S, LOOK_S = 10_000, 5_000, 8.0
+SAMPLES, ENDS_PER_S, LOOK_S = 10_000, 5_000, 5.0
 #: Counts frames and long tasks, from before the page's own scripts run.
 FRAMES = """(() => { const seen = window.nbrunFrames = {frames: 0, long: 0};
   new PerformanceObserver((list) => { seen.long += list.getEntries().length; }).observe({type: 'longtask'});

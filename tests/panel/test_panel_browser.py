@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
-from lab import Lab, Notebook, chromium, running_lab
+from lab import ROOT, Lab, Notebook, chromium, running_lab
 
 PICTURES = Path(__file__).parent.parent / "pictures"
 SETUP = """import nbrun.panel
@@ -62,6 +66,7 @@ def test_a_run_is_seen_steered_and_found_again_after_a_reload(opened: Any) -> No
     page.wait_for_function(
         "document.querySelector('.nbrun-row.nbrun-at-work [role=progressbar]').getAttribute('aria-valuenow') > 3"
     )
+    panel.get_by_role("img", name="Throughput").wait_for()
     picture(book, "running")
 
     panel.get_by_role("button", name="Pause").click()
@@ -148,7 +153,7 @@ def test_errors_and_nasty_ids_are_text(opened: Any) -> None:
         "run.message = 'The disk is full: /data has 0 bytes left.' + nasty"
     )
     page = book.page
-    page.get_by_text("Errors: 4 of 1 kind").click()
+    page.get_by_text("4 errors of 1 kind").click()
     page.locator(".nbrun-errors details summary").last.click()
     page.locator(".nbrun-errors pre").wait_for()
     assert "sandbox 2 did not answer" in page.locator(".nbrun-errors").inner_text()
@@ -216,7 +221,7 @@ def test_a_sample_is_opened_and_shows_its_tasks_and_of_a_task_what_is_saved(lab:
     tasks.get_by_text("running").click()
     entry.get_by_text("It has been running for").wait_for()
 
-    panel.get_by_text("Errors: 40 of 2 kinds").click()
+    panel.get_by_text("40 errors of 2 kinds").click()
     panel.locator(".nbrun-errors").get_by_text("JudgeError").click()
     panel.get_by_text("Endpoints: 11 ok, 1 resting").click()
     assert "500 Internal Server Error" in panel.get_by_role("table", name="Endpoints of the judge").inner_text()
@@ -314,3 +319,33 @@ def test_a_restarted_kernel_is_a_lost_run_and_the_day_after_shows_how_it_stood(o
     book.page.locator(".nbrun-static").wait_for()
     assert "Running: 2 of" in book.page.locator(".nbrun-static").inner_text()
     picture(book, "day_after")
+
+
+def test_a_kernel_that_is_killed_is_a_lost_run_within_ten_seconds(opened: Any) -> None:
+    book = opened("run = FakeRun(samples(40)); driver = Driver(run).start()")
+    book.wait_state("running")
+    book.run(book.add("import os; os.kill(os.getpid(), 9)"), wait=False)
+    book.page.locator('.nbrun-panel[data-state="lost"]').wait_for(timeout=10_000)
+    assert book.panel().get_by_role("button", name="Stop").is_disabled()
+    assert "What was saved stays saved" in book.panel().inner_text()
+
+
+def test_an_exported_page_without_network_shows_how_the_run_ended(lab: Lab, tmp_path: Path) -> None:
+    code = "import nbrun, tempfile\nproblems = [{'id': 1, 'solutions': [1, 2]}]\n"
+    code += "run = nbrun.start(problems, lambda task: {'accepted': True}, tempfile.mkdtemp())"
+    cells = [nbformat.v4.new_code_cell(code), nbformat.v4.new_code_cell("run.wait(); run")]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "a.ipynb")
+    command = [sys.executable, "-m", "nbconvert", "--execute", "--to", "html", "--output", "a.html", "a.ipynb"]
+    env = os.environ | {"PYTHONPATH": str(ROOT), "IPYTHONDIR": str(tmp_path / "ipython")}
+    subprocess.run(command, cwd=tmp_path, env=env, check=True, capture_output=True, timeout=120)
+    browser = lab.context.browser
+    assert browser is not None
+    context = browser.new_context(offline=True)
+    page = context.new_page()
+    page.goto((tmp_path / "a.html").as_uri(), wait_until="domcontentloaded")
+    for number in (0, 1):  # beside the widget, and what the run itself is shown as
+        static = page.locator(".nbrun-static").nth(number)
+        static.wait_for()
+        assert "Done: 2 of 2 tasks" in static.inner_text()
+    page.screenshot(path=PICTURES / "exported.png")
+    context.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -232,3 +233,44 @@ def test_the_static_form_stands_beside_and_tells_the_end(kernel: Kernel) -> None
     kernel.run(JOIN)
     kernel.run("run.state = State.RUNNING; panel.wake()")
     kernel.until(lambda m: custom(m).get("head", {}).get("state") == "running")
+
+
+@pytest.mark.parametrize("cell", ["await held", "held.wait()"])
+def test_the_stop_button_ends_the_waiting_with_one_line_and_the_run_goes_on(kernel: Kernel, cell: str) -> None:
+    kernel.run("run = FakeRun()")  # what the fixture stops
+    kernel.run(
+        "import os, tempfile, threading, nbrun; done = threading.Event()\n"
+        "held = nbrun.start([{'id': 1, 'solutions': [1]}], lambda task: done.wait(60), tempfile.mkdtemp(), view=None)"
+    )
+    pid = int(kernel.run("print(os.getpid())"))
+    asked = kernel.client.execute(f"print('waits', flush=True); {cell}")
+    kernel.until(lambda m: m["msg_type"] == "stream" and "waits" in m["content"]["text"])
+    kernel.quiet_for(0.3)  # the cell is in its wait
+    os.kill(pid, signal.SIGINT)
+    error = kernel.until(lambda m: m["msg_type"] == "error" and m["parent_header"].get("msg_id") == asked)["content"]
+    assert error["traceback"] == ["Stopped waiting; the run goes on (run.stop() ends it)."]
+    kernel.until(lambda m: m["content"].get("execution_state") == "idle" and m["parent_header"].get("msg_id") == asked)
+    assert kernel.run("print(held.progress.state); done.set(); print(held.wait().done)") == "running\n1\n"
+
+
+def test_an_opened_sample_is_read_beside_the_kernels_main_thread(kernel: Kernel) -> None:
+    kernel.run(
+        "import threading; from nbrun.model import TaskRow; run = FakeRun(samples(5)); read_in = []\n"
+        "def tasks(sample_id):\n"
+        "    read_in.append(threading.current_thread().name)\n"
+        "    if sample_id != 'Codeforces/1/C': raise ZeroDivisionError\n"
+        "    return [TaskRow('solution', 0, 'done', 'Accepted', 0.5, 1, 'CPP')]\n"
+        "run.tasks = tasks; panel = nbrun.panel.show(run)"
+    )
+    kernel.until(lambda m: custom(m).get("kind") == "delta")
+    kernel.say({"kind": "sample", "sample": 2, "id": "s"})
+    answer = kernel.until(lambda m: custom(m).get("id") == "s")
+    assert custom(answer)["names"] == {"group": ["solution"], "verdict": ["Accepted"], "language": ["CPP"]}
+    assert sum(map(len, answer["buffers"])) > 0
+    kernel.say({"kind": "sample", "sample": 3, "id": "t"})
+    assert "ZeroDivisionError" in custom(kernel.until(lambda m: custom(m).get("id") == "t"))["text"]
+    kernel.say({"kind": "task", "sample": 2, "group": "solution", "index": 0, "id": "u"})
+    assert custom(kernel.until(lambda m: custom(m).get("id") == "u"))["texts"] == [
+        ["", "Nothing is saved of this task yet."]
+    ]
+    assert kernel.run("print(set(read_in))") == "{'nbrun-panel-reader'}\n"
