@@ -62,3 +62,12 @@ def test_the_first_run_is_broken_off_and_goes_on(tmp_path: Path) -> None:
     assert rest >= 1
     assert kept + rest == 29
     assert (tmp_path / "first-run-results").is_dir()
+
+
+def test_tasks_on_a_cluster_come_back_and_a_lost_worker_costs_nothing(tmp_path: Path) -> None:
+    cells = code_cells(execute(ROOT / "notebooks" / "04_cluster.ipynb", tmp_path))
+    texts = {cell["source"].splitlines()[-1]: text_of(cell) for cell in cells}
+    assert texts["sum(client.nthreads().values())"] == "4"
+    assert next(text for line, text in texts.items() if "9,592" in line) == "9592"
+    assert next(text for line, text in texts.items() if line.startswith("len(lost)")) == "(300, 1, 0)"
+    assert next(text for line, text in texts.items() if line.startswith("run.progress.resumed")).endswith("(200, 201)")
