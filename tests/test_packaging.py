@@ -70,7 +70,7 @@ def test_the_metadata_names_what_each_extra_needs(metadata: email.message.Messag
         extra: {r.partition(">")[0] for r in requires if f"extra == '{extra}'" in r}
         for extra in metadata.get_all("Provides-Extra", [])
     }
-    assert extras["judge"] == {"urllib3"}
+    assert extras["judge"] == set()
     assert extras["plots"] == {"matplotlib"}
     assert extras["executors"] == {"cloudpickle"}
     assert extras["dask"] == {"cloudpickle", "distributed"}

@@ -72,6 +72,15 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         most("delay_at_1000_a_second.p99_ms", 50, "from a task's end to its being saved, p99 at 1,000 a second", " ms"),
         most("growth_60000_over_6000", 1.3, "a result in a sample of 60,000, over one in 6,000", "×"),
     )),
+    Benchmark("fusion", "fusion:main", (
+        least("run.of_ideal_rate", 0.95, "768 SandboxFusion endpoints, 1 s a request, of the ideal rate"),
+        most("run.cores", 1, "CPU time of the kernel meanwhile", " cores"),
+        most("run.peak_mb", 400, "memory of the kernel meanwhile", " MB"),
+        peer("http_client.cpu_us_a_request", "CPU a request, http.client alone", " µs"),
+        peer("urllib3.cpu_us_a_request", "CPU a request, urllib3 alone", " µs"),
+        peer("httpx.cpu_us_a_request", "CPU a request, httpx alone", " µs"),
+        peer("requests.cpu_us_a_request", "CPU a request, requests alone", " µs"),
+    )),
     Benchmark("rivals", "rivals:main", (
         peer("sqlite.median", "SQLite WAL, synchronous=FULL, in groups, over the bare pool", "×"),
     )),

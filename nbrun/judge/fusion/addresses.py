@@ -24,6 +24,11 @@ class Address(NamedTuple):
     path: str  # of a gateway, before the service's own; often empty
     is_secure: bool
 
+    @property
+    def host_and_port(self) -> str:
+        """As a request tells it."""
+        return self.name.split("/")[2]
+
 
 def read_endpoints(endpoints: Any) -> tuple[Address, ...]:
     """One URL, or several, -> addresses; the same one twice counts once.

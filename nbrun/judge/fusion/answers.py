@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+import orjson
+
 from nbrun import verdicts
 from nbrun.judge.checkers import Case, Checker
 from nbrun.judge.records import Shortener, as_bytes
@@ -98,12 +100,12 @@ def read_run(body: bytes, test: Mapping[str, Any], opinions: Opinions) -> Found:
 
 def _read_test(found: Mapping[str, Any], test: Mapping[str, Any], opinions: Opinions) -> Found:
     run = _mapping(found.get("exec_info"), "exec_info")
-    fault, detail = _fault(run)
+    fault, detail = (None, "") if run.get("status") == "Success" else _fault(run)
     if fault is not None:
         return Found(Verdict.JUDGE_ERROR, _record(run, test, False, opinions.keep_output), fault, detail)
-    bare = {"accepted": False, "tests": [{"passed": False, "exec_info": run}]}
-    verdict = Verdict(verdicts.of(bare) or Verdict.JUDGE_ERROR)
     ran = run.get("run_result")
+    ended = run.get("status") == "Success" and isinstance(ran, Mapping) and ran.get("return_code") == 0
+    verdict = Verdict.WRONG_ANSWER if ended else _verdict_of_run(run)
     output = _text(ran, "stdout")
     if verdict == Verdict.WRONG_ANSWER:  # it ran to its end
         if opinions.checker is None:
@@ -128,6 +130,11 @@ def _read_test(found: Mapping[str, Any], test: Mapping[str, Any], opinions: Opin
     if verdict == Verdict.JUDGE_ERROR:
         return Found(verdict, out.record, Fault.SICK, _shown(json.dumps(run)))
     return out
+
+
+def _verdict_of_run(run: Mapping[str, Any]) -> Verdict:
+    bare = {"accepted": False, "tests": [{"passed": False, "exec_info": run}]}
+    return Verdict(verdicts.of(bare) or Verdict.JUDGE_ERROR)
 
 
 def _fault(run: Mapping[str, Any]) -> tuple[Fault | None, str]:
@@ -173,7 +180,11 @@ def _record(run: Mapping[str, Any], test: Mapping[str, Any], passed: bool, keep:
 
 def _parsed(body: bytes) -> Any:
     try:
-        return json.loads(body)
+        return orjson.loads(body)
+    except ValueError:
+        pass
+    try:
+        return json.loads(body)  # takes lone surrogates, and numbers of any length
     except (ValueError, RecursionError):
         raise Garbage(f"the answer is no JSON: {_shown(body)}") from None
 

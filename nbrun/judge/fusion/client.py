@@ -23,7 +23,7 @@ from nbrun.judge.fusion.answers import Fault, Found, Garbage
 from nbrun.judge.fusion.endpoints import Endpoint, Turn
 from nbrun.judge.fusion.pool import Nowhere, Pool
 from nbrun.judge.fusion.protocol import Ask
-from nbrun.judge.fusion.wire import Answer, Call, Line, Lost, Refused
+from nbrun.judge.fusion.wire import Answer, Call, Line, Lost, Refused, TooManyFiles
 from nbrun.verdicts import Verdict
 
 #: So many endpoints may fail one request.
@@ -130,6 +130,11 @@ class Client:
         except NoRuntime as e:
             pool.left(turn, is_alive=True, note=str(e), lacks=language)
             raise
+        except TooManyFiles as e:
+            pool.left(turn)
+            raise JudgeUnavailableError(
+                f"This process can open no more connections: {e}. Raise its limit (`ulimit -n`), or use fewer workers."
+            ) from e
         except BaseException:  # cut, or a checker's own
             pool.left(turn, is_alive=not call.is_cut)
             raise
@@ -143,7 +148,7 @@ class Client:
             line = Line(endpoint.address, min(PING_S, self._connect_timeout_s))
             try:
                 self._ping(line, call)
-            except (Refused, Sick):
+            except (Refused, Sick, TooManyFiles):
                 kind = Refused
             finally:
                 line.close()
@@ -218,7 +223,7 @@ class Client:
     def _ping(self, line: Line, call: Call) -> None:
         """Asks for a sign of life. Raises Refused or Sick."""
         try:
-            answer = line.ask("GET", "/v1/ping", None, self._headers, PING_S, call)
+            answer = line.ask("GET", "/v1/ping", b"", self._headers, PING_S, call)
         except Lost as e:
             raise Refused(str(e)) from e
         if answer.status >= 500:
@@ -242,7 +247,7 @@ class Client:
         line = Line(endpoint.address, min(PING_S, self._connect_timeout_s))
         try:
             self._ping(line, Call())
-        except (Refused, Sick):
+        except (Refused, Sick, TooManyFiles):
             return
         finally:
             line.close()

@@ -12,6 +12,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import orjson
+
 from nbrun.errors import NotSupportedError
 from nbrun.judge.java import renamed_to_main
 from nbrun.judge.languages import ALIASES
@@ -121,7 +123,7 @@ def submit(program: Program, tests: Sequence[Mapping[str, Any]], terms: Terms, n
     body = {"dataset": "nbrun", "id": name, "completion": completion, "config": config}
     weight = min(AT_ONCE, len(tests))
     rounds = math.ceil(len(tests) / AT_ONCE)
-    return Ask("/submit", json.dumps(body).encode(), weight, _bound_s(program, terms, rounds))
+    return Ask("/submit", _dumped(body), weight, _bound_s(program, terms, rounds))
 
 
 def run_code(program: Program, test: Mapping[str, Any], terms: Terms) -> Ask:
@@ -132,7 +134,14 @@ def run_code(program: Program, test: Mapping[str, Any], terms: Terms) -> Ask:
     }  # fmt: skip
     if terms.memory_limit_mb is not None and program.language != "java":
         body["memory_limit_MB"] = math.ceil(terms.memory_limit_mb)
-    return Ask("/run_code", json.dumps(body).encode(), 1, _bound_s(program, terms, 1))
+    return Ask("/run_code", _dumped(body), 1, _bound_s(program, terms, 1))
+
+
+def _dumped(body: Mapping[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(body)
+    except TypeError:  # lone surrogates
+        return json.dumps(body).encode()
 
 
 def _bound_s(program: Program, terms: Terms, rounds: int) -> float:

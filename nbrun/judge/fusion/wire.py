@@ -1,12 +1,15 @@
 """One HTTP connection to one endpoint: kept alive, bounded in time, and cut from outside by `socket.shutdown`.
 
-Each connection is used by one worker thread at a time; `Call.cut` is called from any thread. It stands on http.client,
-the cheapest of the clients that were measured (nbrun/decisions/http_client.md).
+Each connection is used by one worker thread at a time; `Call.cut` is called from any thread. Answers are read by the
+standard library's http.client; why no other client is used: nbrun/decisions/http_client.md.
 """
 
 from __future__ import annotations
 
+import errno
+import functools
 import http.client
+import os
 import select
 import socket
 import ssl
@@ -31,6 +34,10 @@ class Refused(Exception):
 
 class Lost(Exception):
     """The endpoint got the request, and no whole answer came back."""
+
+
+class TooManyFiles(Exception):
+    """This process may not open another connection: no endpoint's fault."""
 
 
 class Answer(NamedTuple):
@@ -80,17 +87,18 @@ class Line:
 
     def __init__(self, address: Address, connect_timeout_s: float) -> None:
         self._address, self._connect_timeout_s = address, connect_timeout_s
-        self._http: http.client.HTTPConnection | None = None
+        self._socket: socket.socket | None = None
         self._used_at = 0.0
+        self._died_at_once = False
 
     def close(self) -> None:
         """Lets the connection go."""
-        connection, self._http = self._http, None
-        if connection is not None:
-            connection.close()
+        sock, self._socket = self._socket, None
+        if sock is not None:
+            sock.close()
 
     def ask(
-        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str], timeout_s: float, call: Call
+        self, method: str, path: str, body: bytes, headers: Mapping[str, str], timeout_s: float, call: Call
     ) -> Answer:
         """Sends a request and waits for the whole answer.
 
@@ -99,43 +107,46 @@ class Line:
             Lost: the answer didn't come in time, or was cut.
             JudgeError: the call was cut from here.
         """
+        a = self._address
+        lines = [f"{method} {a.path}{path} HTTP/1.1", f"Host: {a.host_and_port}", f"Content-Length: {len(body)}"]
+        head = "\r\n".join([*lines, *(f"{name}: {value}" for name, value in headers.items()), "\r\n"])
+        request = head.encode("latin-1") + body
         kept = self._is_fresh()
         try:
-            return self._ask(method, path, body, headers, timeout_s, call)
+            return self._ask(method, request, timeout_s, call)
         except Lost:
             if not kept or call.is_cut or not self._died_at_once:
                 raise
-        return self._ask(method, path, body, headers, timeout_s, call)  # the server had just closed the old connection
+        return self._ask(method, request, timeout_s, call)  # the server had just closed the old connection
 
     def _is_fresh(self) -> bool:
         """Whether a kept connection can be used; closes one that can't."""
-        if self._http is None:
+        sock = self._socket
+        if sock is None:
             return False
-        sock = self._http.sock
-        if sock is None or time.monotonic() - self._used_at > _IDLE_S or _has_something_to_say(sock):
+        if time.monotonic() - self._used_at > _IDLE_S or _has_something_to_say(sock):
             self.close()
             return False
         return True
 
-    def _ask(
-        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str], timeout_s: float, call: Call
-    ) -> Answer:
-        self._died_at_once = False
-        connection = self._http or self._connect(call)
-        self._http = connection
+    def _ask(self, method: str, request: bytes, timeout_s: float, call: Call) -> Answer:
+        sock = self._socket = self._socket or self._connect(call)
         deadline = time.monotonic() + timeout_s
-        call.hold(connection.sock)
+        call.hold(sock)
+        self._died_at_once = False
+        response = http.client.HTTPResponse(sock, method=method)
         try:
-            connection.sock.settimeout(timeout_s)
-            connection.request(method, self._address.path + path, body, dict(headers))
-            response = connection.getresponse()
-            answer = Answer(response.status, _read(response, connection, deadline))
+            sock.settimeout(timeout_s)
+            sock.sendall(request)
+            response.begin()
+            answer = Answer(response.status, _read(response, sock, deadline))
         except (http.client.HTTPException, OSError, ValueError) as e:
             self.close()
             call.check()
             self._died_at_once = isinstance(e, (http.client.RemoteDisconnected, ConnectionError))
             raise Lost(_said(e, timeout_s)) from e
         finally:
+            response.close()
             call.hold(None)
         self._used_at = time.monotonic()
         if response.will_close:
@@ -143,43 +154,44 @@ class Line:
         call.check()
         return answer
 
-    def _connect(self, call: Call) -> http.client.HTTPConnection:
+    def _connect(self, call: Call) -> socket.socket:
         a = self._address
-        make = http.client.HTTPSConnection if a.is_secure else http.client.HTTPConnection
-        connection = make(a.host, a.port, timeout=self._connect_timeout_s)
         error: OSError | None = None
         try:
             places = socket.getaddrinfo(a.host, a.port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as e:
             raise Refused(f"the host {a.host!r} is not known ({e})") from e
         for family, kind, protocol, _, where in places:
-            sock = socket.socket(family, kind, protocol)
+            call.check()
+            sock: socket.socket | None = None
             try:
+                sock = socket.socket(family, kind, protocol)
                 call.hold(sock)
                 sock.settimeout(self._connect_timeout_s)
                 sock.connect(where)
                 _tune(sock)
-                connection.sock = ssl.create_default_context().wrap_socket(sock, server_hostname=a.host) if (
-                    a.is_secure
-                ) else sock  # fmt: skip
-                return connection
+                return _tls().wrap_socket(sock, server_hostname=a.host) if a.is_secure else sock
             except OSError as e:
-                sock.close()
+                if sock is not None:
+                    sock.close()
+                if e.errno in (errno.EMFILE, errno.ENFILE):
+                    raise TooManyFiles(f"{e.strerror} ({len(os.listdir('/dev/fd'))} are open)") from e
                 error = e
             finally:
                 call.hold(None)
-            call.check()
+        call.check()
         raise Refused(_said(error or OSError("it has no address"), self._connect_timeout_s)) from error
 
 
-def _read(response: http.client.HTTPResponse, connection: http.client.HTTPConnection, deadline: float) -> bytes:
+def _read(response: http.client.HTTPResponse, sock: socket.socket, deadline: float) -> bytes:
     """The body: whole, in time, and not without end."""
     pieces: list[bytes] = []
     size = 0
     while response.length is None or response.length > 0:
-        sock = connection.sock
-        if sock is not None:  # None: it closes when the body ends; the last time-out stays
-            sock.settimeout(max(0.001, deadline - time.monotonic()))
+        left_s = deadline - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError
+        sock.settimeout(left_s)
         piece = response.read1(_PIECE)  # what is there: a whole piece may drip in for ever
         if not piece:
             break
@@ -187,11 +199,8 @@ def _read(response: http.client.HTTPResponse, connection: http.client.HTTPConnec
         size += len(piece)
         if size > LONGEST_ANSWER:
             raise ValueError(f"the answer is longer than {LONGEST_ANSWER >> 20} MiB")
-        if time.monotonic() > deadline:
-            raise TimeoutError
     if response.length:  # Content-Length promised more
         raise http.client.IncompleteRead(b"", response.length)
-    response.close()
     return b"".join(pieces)
 
 
@@ -218,6 +227,11 @@ def _has_something_to_say(sock: socket.socket) -> bool:
         return bool(poll.poll(0))
     except (OSError, ValueError):
         return True
+
+
+@functools.cache
+def _tls() -> ssl.SSLContext:
+    return ssl.create_default_context()  # reads the system's certificates: once
 
 
 def _tune(sock: socket.socket) -> None:
