@@ -1,4 +1,4 @@
-"""Commands that read a results directory: status, rates, compare, show, export. Each prints text, or JSON.
+"""Commands for a results directory: status, rates, compare, show, archive, export. Each prints text, or JSON.
 
 Runs in the main thread. pandas is loaded by the commands that need it.
 """
@@ -50,6 +50,8 @@ def add_commands(commands: Any) -> None:
     show.add_argument("id", metavar="ID", help="the sample's id")
     show.add_argument("index", metavar="INDEX", type=int, nargs="?", help="which item; without it all are listed")
     show.add_argument("--group", help="solution where nothing is said")
+    archive = _add(commands, "archive", _archive, "move the files of finished samples into one compressed file")
+    archive.add_argument("--unpack", action="store_true", help="put them back into files of their own")
     export = _add(commands, "export", _export, "write one row a result to a file")
     export.add_argument("file", metavar="FILE", help="ends in .parquet (needs pyarrow), .csv, .json or .jsonl")
 
@@ -252,6 +254,29 @@ def _show(args: argparse.Namespace) -> int:
     else:
         print(found.table.to_json(orient="records"))
     return 0
+
+
+def _archive(args: argparse.Namespace) -> int:
+    from nbrun.storage.archiving import archive_finished, unpack
+
+    done = (unpack if args.unpack else archive_finished)(args.results)
+    if args.json:
+        print(json.dumps(done.to_dict()))
+        return int(bool(done.problems))
+    if args.unpack:
+        print(f"{done.samples:,} samples stand in files of their own again.")
+    elif not done.samples:
+        print("There is no finished sample's file to archive.")
+    else:
+        print(
+            f"{done.samples:,} samples moved to {Path(done.path) / done.archive}: "
+            f"{done.before_bytes / 1e6:,.1f} MB became {done.after_bytes / 1e6:,.1f} MB."
+        )
+    if done.left:
+        print(f"{done.left:,} samples are not finished and stay in their files.")
+    for problem in done.problems:
+        print(f"nbrun: {problem}", file=sys.stderr)
+    return int(bool(done.problems))
 
 
 def _export(args: argparse.Namespace) -> int:

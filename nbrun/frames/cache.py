@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from nbrun.frames.packing import BadPack, Pack, unpack
-from nbrun.frames.rows import identity
+from nbrun.frames.rows import identity, identity_in
 from nbrun.storage import files
 from nbrun.storage.format import FOLDER
-from nbrun.storage.samplefile import FileInfo
+from nbrun.storage.samplefile import FileInfo, Place
 
 SUFFIX = ".rows"
 #: Less than this is read again in the time that keeping it would take.
@@ -96,6 +96,12 @@ class RowCache:
         self.hits[entry.name] = kept
         summary = {"max_seq": record["max_seq"]}
         return FileInfo(entry.name, record["id"], record["source"], stat.st_size, stat.st_mtime_ns, summary)
+
+    def know_archived(self, name: str, place: Place) -> None:
+        """Finds a file that stands in an archive, if its rows are those of that very member."""
+        kept = self._by_name.get(name)
+        if kept is not None and kept.record["ident"] == identity_in(place):
+            self.hits[name] = kept
 
     def keep(self, fresh: Callable[[], Pack], all_of_it: Callable[[], Pack], sizes: Sizes, read_at: float) -> None:
         """Keeps what was read now.

@@ -1,8 +1,8 @@
 """A helper process of the loader: `python -m nbrun.frames.helper` reads files for it until its standard input ends.
 
-A request is a line of JSON, [folder, [[name, match record or null], …]]; the answer is a pack (see packing.py),
-preceded by its length in 8 bytes, big endian. Started only by parallel.py; never by multiprocessing, which would run
-an unguarded script of the user's again.
+A request is a line of JSON, [folder, [[name, match record or null, place or null], …]]; the answer is a pack (see
+packing.py), preceded by its length in 8 bytes, big endian. Started only by parallel.py; never by multiprocessing, which
+would run an unguarded script of the user's again.
 """
 
 from __future__ import annotations

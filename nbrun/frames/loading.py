@@ -103,6 +103,8 @@ class Loading:
 
     def _is_kept(self, info: FileInfo, now: Snapshot) -> bool:
         """Whether the cache has a file's rows as they are now."""
+        if self._cache is not None and info.place is not None:
+            self._cache.know_archived(info.name, info.place)
         kept = self._cache.hits.get(info.name) if self._cache is not None else None
         if kept is None:
             return False
@@ -134,7 +136,7 @@ class Loading:
             return []
         from nbrun.frames.parallel import ToRead, read_all  # takes as long as loading a small directory
 
-        wanted = [ToRead(i.name, now.matches.get(i.sample_id), i.size) for i in infos]
+        wanted = [ToRead(i.name, now.matches.get(i.sample_id), i.size, i.place) for i in infos]
         return read_all(self._folder, wanted, self._waiting.read)
 
     def _kept_runs(self, names: Sequence[str]) -> list[Table]:
@@ -157,7 +159,7 @@ class Loading:
     ) -> tuple[Table, dict[str, Span], RowBuilder]:  # fmt: skip
         builder = RowBuilder(self._listener, bodies=self._bodies)
         for info in infos:
-            builder.read(self._folder, info.name, now.matches.get(info.sample_id))
+            builder.read(self._folder, info.name, now.matches.get(info.sample_id), info.place)
             self._waiting.read(info.size)
         self._note_problems(builder.files)
         return table_of(builder.pack()), _spans(builder.files), builder

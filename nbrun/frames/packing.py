@@ -21,8 +21,15 @@ from zlib import crc32
 import orjson
 
 _TOP = Path(__file__).parent.parent
-_RULES = ("frames/packing.py", "frames/rows.py", "storage/merge.py", "storage/samplefile.py", "storage/values.py",
-          "verdicts.py")  # fmt: skip
+_RULES = (
+    "frames/packing.py",
+    "frames/rows.py",
+    "storage/archive.py",
+    "storage/merge.py",
+    "storage/samplefile.py",
+    "storage/values.py",
+    "verdicts.py",
+)
 MAGIC = b"nbrun-rows/1-%08x" % crc32(b"".join((_TOP / name).read_bytes() for name in _RULES))
 SIZES = {"b": 1, "i": 4, "q": 8, "d": 8, "k": 16}
 _EXACT = 2**53

@@ -20,6 +20,7 @@ import orjson
 
 from nbrun.frames.packing import Pack, unpack
 from nbrun.frames.rows import Match, read_files
+from nbrun.storage.samplefile import Place
 
 #: A helper pays when it saves more than its start takes (about 0.2 s).
 BYTES_A_HELPER = 64 << 20
@@ -34,6 +35,7 @@ class ToRead(NamedTuple):
     name: str
     match: Match | None
     size: int
+    place: Place | None = None
 
 
 class _Work:
@@ -82,7 +84,7 @@ def read_all(folder: str, wanted: Sequence[ToRead], on_read: Callable[[int], Non
 
 def _read_here(folder: str, work: _Work) -> None:
     while (number := work.next()) is not None:
-        work.done(number, read_files(folder, [(f.name, f.match) for f in work.batches[number]]))
+        work.done(number, read_files(folder, [(f.name, f.match, f.place) for f in work.batches[number]]))
 
 
 def _batches(wanted: Sequence[ToRead], size: int) -> list[list[ToRead]]:
@@ -106,7 +108,7 @@ def _serve(folder: str, work: _Work) -> None:
             assert process.stdin is not None
             assert process.stdout is not None
             while (number := work.next()) is not None:
-                request = [folder, [[f.name, f.match] for f in work.batches[number]]]
+                request = [folder, [[f.name, f.match, f.place] for f in work.batches[number]]]
                 process.stdin.write(orjson.dumps(request) + b"\n")
                 process.stdin.flush()
                 size = int.from_bytes(process.stdout.read(8), "big")

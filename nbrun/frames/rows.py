@@ -6,14 +6,15 @@ to. Threads: a RowBuilder belongs to one thread.
 
 from __future__ import annotations
 
+import io
 import os
 import re
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
 from math import nan
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 from zlib import crc32
 
 import orjson
@@ -21,9 +22,10 @@ import orjson
 from nbrun import verdicts
 from nbrun.frames.packing import Extras, Pack
 from nbrun.samples import KEY_BYTES, LANGUAGES
+from nbrun.storage import archive
 from nbrun.storage.match import OldMatch, old_key
 from nbrun.storage.merge import old_body, places_in
-from nbrun.storage.samplefile import LEGACY, NBRUN, PROGRESS, OldFile, Unreadable, parse_old
+from nbrun.storage.samplefile import LEGACY, NBRUN, PROGRESS, FileInfo, OldFile, Place, Unreadable, parse_old
 from nbrun.storage.values import decode
 
 #: Columns of numbers: name -> typecode. -1 (n_*, accepted), NaN (times): not told.
@@ -68,24 +70,25 @@ class RowBuilder:
 
     # ---- files
 
-    def read(self, folder: str, name: str, match: Match | None) -> None:
-        """Adds a file's rows, and to `files` what it is: identity (None while it changes), id, source, problem."""
+    def read(self, folder: str, name: str, match: Match | None, place: Place | None = None) -> None:
+        """Adds a file's rows, and to `files` what it is: identity (None while it changes), id, source, problem.
+
+        Args:
+            place: where it stands in an archive.
+        """
         start = self.n
         record: dict[str, Any] = {"name": name, "ident": None, "id": None, "source": None, "problem": None}
         try:
-            with open(os.path.join(folder, name), "rb") as f:
-                before = identity(os.fstat(f.fileno()))
-                if f.read(len(_OWN)) == _OWN:
-                    f.seek(0)
-                    record["id"], damaged = self._read_own(f)
-                    record["source"] = NBRUN
-                    if damaged:
-                        record["problem"] = f"has {damaged} damaged entries; the others were read"
-                else:
-                    f.seek(0)
-                    self._read_old(f.read(), match, record)
-                if identity(os.fstat(f.fileno())) == before:
-                    record["ident"] = before
+            if place is not None:
+                self._read_archived(folder, name, place, match, record)
+            else:
+                with open(os.path.join(folder, name), "rb") as f:
+                    before = identity(os.fstat(f.fileno()))
+                    self._read_any(f, match, record)
+                    if identity(os.fstat(f.fileno())) == before:
+                        record["ident"] = before
+        except FileNotFoundError:  # archived, or unpacked, meanwhile
+            self._read_moved(folder, name, match, record)
         except (Unreadable, OSError, ValueError, TypeError, AttributeError, KeyError, OverflowError) as e:
             record["problem"] = str(e) if isinstance(e, Unreadable) else f"can't be read: {e}"
             self._cut(start)
@@ -93,6 +96,30 @@ class RowBuilder:
             record["ident"] = None
         newest = max(self.numbers["seq"][start:], default=0) if record["source"] == NBRUN else 0
         self.files.append(record | {"n": self.n - start, "max_seq": newest})
+
+    def _read_any(self, f: BinaryIO, match: Match | None, record: dict[str, Any]) -> None:
+        own = f.read(len(_OWN)) == _OWN
+        f.seek(0)
+        if not own:
+            self._read_old(f.read(), match, record)
+            return
+        record["id"], damaged = self._read_own(f)
+        record["source"] = NBRUN
+        if damaged:
+            record["problem"] = f"has {damaged} damaged entries; the others were read"
+
+    def _read_archived(
+        self, folder: str, name: str, place: Place, match: Match | None, record: dict[str, Any]
+    ) -> None:  # fmt: skip
+        self._read_any(io.BytesIO(archive.read_member(folder, place)), match, record)
+        record["ident"] = identity_in(place)
+
+    def _read_moved(self, folder: str, name: str, match: Match | None, record: dict[str, Any]) -> None:
+        try:
+            info = archive.find(folder, name) or FileInfo(name, "", "", 0, 0)
+            self._read_any(io.BytesIO(archive.read_file(Path(folder), info)), match, record)
+        except (Unreadable, OSError, ValueError, TypeError, AttributeError, KeyError, OverflowError) as e:
+            record["problem"] = str(e) if isinstance(e, Unreadable) else f"can't be read: {e}"
 
     def _read_own(self, lines: Iterable[bytes]) -> tuple[str | None, int]:
         """A file in nbrun's format, a line at a time: a damaged entry costs itself."""
@@ -266,6 +293,11 @@ def identity(stat: os.stat_result) -> list[int]:
     return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
 
 
+def identity_in(place: Place) -> list[int]:
+    """The same of a file that stands in an archive, which is never written again."""
+    return [place.size, place.crc, place.ctime_ns, place.ino]
+
+
 def match_digest(match: Match) -> int:
     """Which match record an old file's rows were read with."""
     return crc32(orjson.dumps([match["size"], match["crc"], match["groups"]]))
@@ -337,9 +369,9 @@ def _fits(numbers: tuple[Any, ...]) -> bool:
     ) and all(type(numbers[i]) is int for i in (0, 1, 2, 8))  # fmt: skip
 
 
-def read_files(folder: str | Path, files: Iterable[tuple[str, Match | None]]) -> Pack:
-    """A pack of the rows of these files."""
+def read_files(folder: str | Path, files: Iterable[tuple[str, Match | None, Sequence[Any] | None]]) -> Pack:
+    """A pack of the rows of these files: name, match record, and Place of one that is archived."""
     builder = RowBuilder()
-    for name, match in files:
-        builder.read(str(folder), name, match)
+    for name, match, place in files:
+        builder.read(str(folder), name, match, None if place is None else Place(*place))
     return builder.pack()

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from nbrun.errors import InputError
-from nbrun.storage import lock, samplefile
+from nbrun.storage import archive, lock, samplefile
 from nbrun.storage.directory import Listing, list_samples
 from nbrun.storage.format import FOLDER
 from nbrun.storage.merge import JournalIndex, index_journal
@@ -30,6 +31,7 @@ REPAIRS = {
     "segment": "writes what can be read to the samples' files and moves the segment to .nbrun/damaged/",
     "tail": "writes what can be read to the samples' files and removes the segment",
     "log": "keeps the log in .nbrun/damaged/ and writes a new one with what can be read",
+    "archived": "leaves the archive where it is",
     "foreign": "leaves it where it is",
 }
 
@@ -194,17 +196,23 @@ def _check_sample(report: Report, path: Path, info: FileInfo) -> set[tuple[str, 
     found: set[tuple[str, bytes, int]] = set()
     try:
         if info.source != NBRUN:
-            old = samplefile.parse_old(file.read_bytes())
+            old = samplefile.parse_old(archive.read_file(path, info))
             report.samples += 1
             report.entries += sum(len(rows) for rows in old.groups.values())
             return found
-        counts, damaged = _read_own(file, found)
+        if info.place is not None:
+            with tempfile.TemporaryDirectory() as folder:
+                copy = Path(folder) / "copy"
+                copy.write_bytes(archive.read_file(path, info))
+                counts, damaged = _read_own(copy, found)
+        else:
+            counts, damaged = _read_own(file, found)
     except FileNotFoundError:
         return found  # a run replaces it
     except (Unreadable, OSError, ValueError) as e:
         cost = f"Its results can't be read. {AGAIN}"
         what = str(e) if isinstance(e, Unreadable) else f"can't be read: {getattr(e, 'strerror', None) or e}"
-        _add(report, file, "unreadable", what, cost, info.sample_id)
+        _add(report, file, "archived" if info.place else "unreadable", what, cost, info.sample_id)
         return found
     report.samples += 1
     report.entries += len(found)

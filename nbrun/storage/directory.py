@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from nbrun.errors import FormatError, InputError, StorageError
-from nbrun.storage import files, samplefile
+from nbrun.storage import archive, files, samplefile
 from nbrun.storage.format import FOLDER, MATCH, RUN, UNCLEAN
 from nbrun.storage.names import SUFFIX, name_of
 from nbrun.storage.runlog import RecordLog
 from nbrun.storage.samplefile import NBRUN, FileInfo, Unreadable
+
+_TRIES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,15 @@ def list_samples(path: Path, known: Callable[[os.DirEntry[str]], FileInfo | None
     Args:
         known: asked first; what it knows of a file isn't looked at again.
     """
+    for _ in range(_TRIES):
+        before = archive.archives_now(path)
+        out = _list_once(path, known)
+        if before == archive.archives_now(path):
+            break  # else files went into an archive, or came back, while they were listed
+    return out
+
+
+def _list_once(path: Path, known: Callable[[os.DirEntry[str]], FileInfo | None] | None) -> Listing:
     out = Listing()
     with os.scandir(path) as entries:
         found = sorted((e for e in entries if e.name.endswith(SUFFIX)), key=lambda e: e.name)
@@ -59,6 +70,8 @@ def list_samples(path: Path, known: Callable[[os.DirEntry[str]], FileInfo | None
             if info is None:
                 info = samplefile.peek(path / name)
         except (Unreadable, OSError, ValueError) as e:
+            if isinstance(e, FileNotFoundError) and not os.path.lexists(path / name):
+                continue  # it stands in an archive since, or somebody has deleted it
             what = str(e) if isinstance(e, Unreadable) else f"can't be read: {getattr(e, 'strerror', None) or e}"
             left = samplefile.peek_damaged(path / name)
             sample_id = left.sample_id if left else samplefile.claimed_id(path / name)
@@ -77,7 +90,19 @@ def list_samples(path: Path, known: Callable[[os.DirEntry[str]], FileInfo | None
         out.problems.append(
             Problem(str(path / drop.name), f"holds the same sample as {keep.name}; that one counts", info.sample_id)
         )
+    _add_archived(out, path)
     return out
+
+
+def _add_archived(out: Listing, path: Path) -> None:
+    """Samples that stand in archives. Listed after the files, since a file goes only once it stands in one."""
+    archived, problems = archive.list_archived(path)
+    out.problems += [Problem(where, what) for where, what in problems]
+    for sample_id, info in archived.items():
+        other = out.by_id.get(sample_id)
+        if other is None or other.is_damaged:
+            out.by_id[sample_id] = info
+            out.names.add(info.name)
 
 
 def _newer(a: FileInfo, b: FileInfo) -> tuple[FileInfo, FileInfo]:
@@ -134,6 +159,7 @@ class Directory:
         self.run_log = RecordLog(self.inner / "runs.log", RUN)
         self.match_log = RecordLog(self.inner / "matched.log", MATCH)
         self.unclean_log = RecordLog(self.inner / "unclean.log", UNCLEAN)
+        self.archived_log = RecordLog(self.inner / archive.LOG, archive.ARCHIVED)
         self.listing = Listing()
         self.matches: dict[str, dict[str, Any]] = {}
 
@@ -165,6 +191,25 @@ class Directory:
             number += 1
             name = f"{name_of(sample_id + chr(0) + str(number)).removesuffix(SUFFIX)}{SUFFIX}"
         return name
+
+    def take_out(self, info: FileInfo) -> FileInfo:
+        """Puts an archived sample back into a file of its own, durably; from then on that file counts.
+
+        Raises:
+            Unreadable: it is damaged in the archive.
+        """
+        assert info.place is not None
+        data = archive.read_member(self.path, info.place)
+        target = self.path / info.name
+        if os.path.lexists(target):
+            self.set_aside(info.name)  # a damaged file, for which the archived one stood
+        files.replace_file(target, (data,), self.inner / "tmp" / (info.name + ".tmp"))
+        os.utime(target, ns=(info.mtime_ns, info.mtime_ns))  # an old file is known by its time
+        files.sync_folder(self.path)
+        self.archived_log.append({"archive": info.place.name, "name": info.name, "id": info.sample_id})
+        self.listing.names.add(info.name)
+        self.listing.damaged.pop(info.sample_id, None)
+        return samplefile.peek(target)
 
     def set_aside(self, name: str) -> Path:
         """Moves a sample's file that can't be read to `.nbrun/damaged/` (F10)."""
@@ -206,4 +251,5 @@ class Directory:
         """Closes its logs."""
         self.run_log.close()
         self.match_log.close()
+        self.archived_log.close()
         self.unclean_log.close()

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 Hook = Callable[[str, str], None]
 _hook: Hook | None = None
@@ -135,6 +136,26 @@ def replace_file(path: str | Path, parts: Iterable[bytes], beside: str | Path) -
             os.unlink(beside)  # a full disk gets its room back at once
         except OSError:
             pass
+        raise
+
+
+def write_and_check(
+    path: Path, write: Callable[[BinaryIO], None], check: Callable[[BinaryIO], None], beside: Path
+) -> None:  # fmt: skip
+    """Puts a file in place whole that `write` wrote to `beside` and `check`, which raises otherwise, found right."""
+    try:
+        _tell("create", beside)
+        with open(beside, "w+b") as f:
+            _tell("write", beside)
+            write(f)
+            f.flush()
+            _tell("fsync", beside)
+            _sync(f.fileno())
+            check(f)
+        _tell("rename", path)
+        os.rename(beside, path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
         raise
 
 

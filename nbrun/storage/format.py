@@ -9,9 +9,11 @@ Tree
 ----
     results/
       <name>.json               one a sample; its layout is below
+      archive-0001.zip          finished samples' files, compressed; see archive.py
       .nbrun/
         journal-00000007.log    segments, in the order of their numbers
         matched.log             match records: which entry of an old file is which item
+        archived.log            members of archives that no longer count
         runs.log                run records: the settings under which results were made
         lock                    held (flock) by the process that writes; tells host, pid and start
         running                 which tasks are running, a slot a worker; empty after a clean end
@@ -33,6 +35,7 @@ never stands inside them and reading can begin again after any damaged line.
     m   match    {"seq","id","size","crc","groups":{group:[[index,key,occurrence],…]},"totals",…}: for an old file of
                  that size and CRC-32, the place and identity of each entry, in the file's order; index null: it matches
                  no item
+    x   archived {"archive","name","id"}: that member no longer counts, its sample has a file of its own again
     r   run      {"run_id","seq","started_at","host","pid","nbrun","settings",…}
     u   unclean  {"run_id","seq","running":[mark,…]}: the tasks that were running when that run died; a mark is 32
                  bytes in hexadecimal: BLAKE2b-96 of TAB WHOSE, the occurrence (32 bits, little endian), the key
@@ -93,6 +96,8 @@ F9  Keys are `k1:` and BLAKE2b-128 over the canonical form: n (none), t, f (bool
     (sets, sorted), T<text> (dates).
 F10 Nothing is ever deleted to get on: what can't be read moves to .nbrun/damaged/.
 F11 Names: see names.py; two ids never share one, not even on a file system blind to case.
+F12 A sample that stands in an archive and in a file of its own is what the file says. A file is removed only after the
+    archive that holds it was fsynced and read back; an archive only after each of its samples has a file.
 
 History
 -------

@@ -7,6 +7,7 @@ records and its own file are parsed, so the cost is by that sample and by the by
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,6 +16,7 @@ import orjson
 
 from nbrun import verdicts
 from nbrun.model import TaskRow
+from nbrun.storage.archive import read_file
 from nbrun.storage.book import IN_FILE
 from nbrun.storage.directory import list_samples
 from nbrun.storage.format import ENTRY, ENTRY_HEAD, FOLDER, MATCH, dump, unframe
@@ -150,7 +152,16 @@ def _file_of(path: Path, sample_id: str) -> tuple[BinaryIO, FileInfo] | None:
         if info is None:
             return None
         try:
+            if info.place is not None:
+                return _unpacked(read_file(path, info)), info
             return open(path / info.name, "rb"), info
         except FileNotFoundError:
             continue
     return None
+
+
+def _unpacked(data: bytes) -> BinaryIO:
+    file = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
+    file.write(data)
+    file.seek(0)
+    return file

@@ -5,6 +5,7 @@ Threads: the feeder only, one sample after another.
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ import orjson
 
 from nbrun import verdicts
 from nbrun.samples import Sample, key_text
-from nbrun.storage import files, samplefile, values
+from nbrun.storage import archive, files, samplefile, values
 from nbrun.storage.book import DONE, ERROR, IN_FILE, NOWHERE, Book, Columns, Orphan
 from nbrun.storage.directory import Directory, Problem
 from nbrun.storage.filing import write_sample
@@ -69,11 +70,15 @@ class Opener:
         self, sample: Sample, info: FileInfo | None, redo: Mapping[Identity, str | None] | None,
         fresh: Fresh | None, again: Again | None,
     ) -> Found:  # fmt: skip
+        if info is not None and info.place is not None and (again is None or self._none_again(sample, info, again)):
+            again = None  # asked already: only what runs again is taken out of its archive
         if info is not None and not redo and again is None and self._is_finished(sample, info):
             found = self._finished(sample, info)
             if fresh is None or all(fresh(r, c) for r in found.runs for c in found.contexts):
                 self.attempts.pop(sample.id, None)  # of tasks that a file has done
                 return found
+        if info is not None and info.place is not None:
+            info = self._take_out(info)
         book = Book(sample, info.name if info else "", self._run_id, self._keep_items)
         if info is None:
             damaged = self.directory.listing.damaged.get(book.sample_id)
@@ -112,6 +117,32 @@ class Opener:
             match and match["complete"] and match["identities"] == identities
             and match["size"] == info.size and match["mtime_ns"] == info.mtime_ns
         )  # fmt: skip
+
+    def _take_out(self, info: FileInfo) -> FileInfo | None:
+        try:
+            return self.directory.take_out(info)
+        except Unreadable as e:
+            what = f"{e}; what it held counts as missing"
+            self.directory.listing.problems.append(Problem(str(self.path / info.name), what, info.sample_id))
+            return None
+
+    def _none_again(self, sample: Sample, info: FileInfo, again: Again) -> bool:
+        """Whether no entry of an archived file shall be made again."""
+        assert info.place is not None
+        try:
+            data = archive.read_member(self.path, info.place)
+            if info.source == NBRUN:
+                found, _ = match_own(sample, list(samplefile.entry_heads(io.BytesIO(data))))
+                bodies = {p: data[h.offset : h.offset + h.length] for p, h in found.items() if h.status == "done"}
+            else:
+                old = samplefile.parse_old(data)
+                bodies = {
+                    m.position: old_body(old.groups[m.group][m.rank], m, old)
+                    for m in match_old(sample, old) if m.position is not None
+                }  # fmt: skip
+        except Unreadable:
+            return True  # it is told where it is taken out
+        return not any(again(values.decode(orjson.loads(body)), p) for p, body in bodies.items())
 
     def _finished(self, sample: Sample, info: FileInfo) -> Found:
         summary = info.summary or self.directory.matches[sample.id]

@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 
 from nbrun.errors import InputError
+from nbrun.storage.archive import read_file
 from nbrun.storage.book import IN_FILE, IN_SEGMENT
 from nbrun.storage.directory import Listing, Problem, list_samples
 from nbrun.storage.format import FOLDER, MATCH
@@ -137,7 +138,7 @@ class Reader:
         stored: list[Stored] = list(in_journal.values())
         try:
             if info is not None:
-                data = path.read_bytes()  # the very bytes that are merged: the file may be replaced meanwhile
+                data = read_file(self.path, info)  # the very bytes that are merged: it may be replaced meanwhile
                 stored = merge(data, info.source, match, in_journal)
         except (Unreadable, OSError, ValueError) as e:
             self.problems.append(Problem(str(path), str(e), sample_id))
@@ -194,7 +195,7 @@ def _summary(
         completed = {group: min(n, totals[group]) for group, n in completed.items()}
     complete = not (info and info.is_damaged) and all(completed[g] >= n for g, n in totals.items())
     try:
-        updated = path.stat().st_mtime
+        updated = info.mtime_ns / 1e9 if info and info.place else path.stat().st_mtime
     except OSError:
         updated = None
     source = info.source if info else NBRUN

@@ -64,6 +64,8 @@ def _file_sample(
     directory: Directory, index: JournalIndex, sample_id: str, info: FileInfo | None,
     journal: dict[Identity, Stored], segments: dict[int, int],
 ) -> FileInfo:  # fmt: skip
+    if info is not None and info.place is not None:
+        info = directory.take_out(info)
     header = index.headers.get(sample_id) or _header_of(info)
     if info is None and (damaged := directory.listing.damaged.pop(sample_id, None)):
         directory.set_aside(damaged)

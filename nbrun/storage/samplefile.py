@@ -31,12 +31,25 @@ class Unreadable(Exception):
     """The file holds no results that can be read; the message says why."""
 
 
+class Place(NamedTuple):
+    """Where a file stands in an archive: its member's header, its packed and its own size, its CRC-32; and what tells
+    the archive from another of that name."""
+
+    name: str  # the archive's
+    offset: int
+    packed: int
+    size: int
+    crc: int
+    ctime_ns: int
+    ino: int
+
+
 @dataclass(slots=True)
 class FileInfo:
     """What head and tail of a file tell. `summary` is there for nbrun's own files only.
 
     A file of nbrun's own without its last lines `is_damaged`: its entries count as far as they can be read, and
-    `seen_seq` is the highest seq among them.
+    `seen_seq` is the highest seq among them. A file that stands in an archive has its `place` there.
     """
 
     name: str
@@ -48,6 +61,7 @@ class FileInfo:
     progress: Mapping[str, Any] | None = None
     is_damaged: bool = False
     seen_seq: int = 0
+    place: Place | None = None
 
     @property
     def max_seq(self) -> int:
@@ -96,6 +110,18 @@ def peek(path: Path) -> FileInfo:
         raise Unreadable("is a folder") from None
     finally:
         os.close(fd)
+
+
+def info_of(name: str, data: bytes, mtime_ns: int) -> FileInfo:
+    """The same of a file's bytes.
+
+    Raises:
+        Unreadable: no sample's file, or one that is cut short.
+    """
+    head, tail = data[:HEAD_BYTES], data[-TAIL_BYTES:]
+    if head.startswith(_NBRUN_HEAD):
+        return _own_info(name, head, _SUMMARY.search(tail) or _SUMMARY.search(data), len(data), mtime_ns)
+    return _old_info(name, head, tail, len(data), mtime_ns)
 
 
 def _own_info(name: str, head: bytes, found: re.Match[bytes] | None, size: int, mtime_ns: int) -> FileInfo:

@@ -117,7 +117,7 @@ class ResultStore:
             try:
                 return self._opener.begin(sample, info, redo, fresh, again)
             except OSError as e:
-                if info is not None and not os.path.lexists(self.path / info.name):
+                if info is not None and not os.path.lexists(self.path / (info.place or info).name):
                     what = "was removed while the run went on; what it held counts as missing"
                     self.problems.append(Problem(str(self.path / info.name), what, sample.id))
                     continue

@@ -1,0 +1,263 @@
+"""Finished samples' files in one compressed, checksummed file beside `.nbrun/`, from which they count, load and return.
+
+    archive-0001.zip          a ZIP file: the samples' files as they were, and last a member "index.nbrun"
+    .nbrun/archived.log       members that no longer count: their sample stands in a file of its own again
+
+Each call of `archive` makes one file, written beside, fsynced, read back and renamed before any sample's file is
+removed; it is never written again, nor is its number used again. So whatever is killed in between, a sample stands in
+its file, in an archive, or in both, and then the file counts. Of two archives the one with the higher number counts. A
+member's CRC-32 is checked whenever it is read. The index tells what the last lines of each file told, so opening a
+directory unpacks nothing; its place stands in the ZIP's comment, and where that is lost, the ZIP's own directory tells
+the members.
+
+A sample that must be written to (an item was added, `redo`) first returns to a file of its own; the log says so, lest
+the old member comes back when that file is deleted by hand. Any ZIP program unpacks an archive too.
+
+Threads: reading from any, without a lock; `archive` and `unpack` hold the directory's lock.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import orjson
+
+from nbrun.storage import files, samplefile
+from nbrun.storage.format import FOLDER
+from nbrun.storage.runlog import RecordLog
+from nbrun.storage.samplefile import FileInfo, Place, Unreadable
+
+INDEX, FORMAT = "index.nbrun", "nbrun-archive/1"
+ARCHIVED = b"x"  # the kind of a record in archived.log: {"archive","name","id"}
+LOG = "archived.log"
+_NAME = re.compile(r"archive-(\d{4,})\.zip")
+_COMMENT = re.compile(rb"nbrun-archive/1 index=(\d+)\Z")
+_LEVEL = 6
+_TRIES = 20
+_LOCAL = 30  # bytes of a member's header before its name
+
+
+def archive_numbers(folder: str | os.PathLike[str]) -> list[tuple[int, str]]:
+    """Number and name of each archive in a results directory, the oldest first."""
+    with os.scandir(folder) as entries:
+        return sorted((int(m[1]), e.name) for e in entries if (m := _NAME.fullmatch(e.name)) and e.is_file())
+
+
+def next_number(folder: Path) -> int:
+    """The number of the next archive: the log speaks of those that are gone by their names."""
+    logged = [_NAME.fullmatch(r["archive"]) for r in RecordLog(folder / FOLDER / LOG, ARCHIVED).read()]
+    return 1 + max([n for n, _ in archive_numbers(folder)] + [int(m[1]) for m in logged if m], default=0)
+
+
+def archives_now(folder: Path) -> list[tuple[str, int, int]]:
+    """What changes whenever samples are archived or unpacked: the archives, and the log, each with inode and size."""
+    out = []
+    for name in [*(name for _, name in archive_numbers(folder)), f"{FOLDER}/{LOG}"]:
+        try:
+            stat = os.stat(folder / name)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        out.append((name, stat.st_ino, stat.st_size))
+    return out
+
+
+def list_archived(folder: Path) -> tuple[dict[str, FileInfo], list[tuple[str, str]]]:
+    """What the archives hold: sample id -> what its file would tell; and archives that can't be read, with why."""
+    found: dict[str, FileInfo] = {}
+    problems: list[tuple[str, str]] = []
+    numbers = archive_numbers(folder)
+    if not numbers:
+        return found, problems
+    gone = {(r["archive"], r["name"]) for r in RecordLog(folder / FOLDER / LOG, ARCHIVED).read()}
+    for _, name in numbers:
+        try:
+            infos = _read_index(folder, name)
+        except FileNotFoundError:  # unpacked meanwhile: its samples stand in files again
+            continue
+        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as e:
+            problems.append((str(folder / name), f"is an archive that can't be read: {e}"))
+            continue
+        for info in infos:
+            if (name, info.name) not in gone:
+                found[info.sample_id] = info
+    return found, problems
+
+
+def read_member(folder: str | os.PathLike[str], place: Place) -> bytes:
+    """The bytes of an archived file.
+
+    Raises:
+        Unreadable: its checksum differs.
+        FileNotFoundError: the archive was unpacked meanwhile.
+    """
+    with open(os.path.join(folder, place.name), "rb") as f:
+        stat = os.fstat(f.fileno())
+        if (stat.st_ino, stat.st_ctime_ns) != (place.ino, place.ctime_ns):
+            raise FileNotFoundError(f"{place.name} is another archive now")
+        return _member(f, place)
+
+
+def read_file(folder: Path, info: FileInfo) -> bytes:
+    """The bytes of a sample's file, wherever they stand now: it may be archived, or unpacked, meanwhile."""
+    for _ in range(_TRIES):
+        try:
+            if info.place is not None:
+                return read_member(folder, info.place)
+            return (folder / info.name).read_bytes()
+        except FileNotFoundError:
+            moved = find(folder, info.name)
+            if moved is None and info.place is None and not os.path.lexists(folder / info.name):
+                raise
+            info = moved or FileInfo(info.name, info.sample_id, info.source, 0, 0)
+    raise FileNotFoundError(f"{folder / info.name} is moved too often to be read")
+
+
+def find(folder: str | os.PathLike[str], name: str) -> FileInfo | None:
+    """An archived file by its name."""
+    infos = list_archived(Path(folder))[0].values()
+    return next((i for i in infos if i.name == name), None)
+
+
+# ---- reading
+
+
+def _member(f: BinaryIO, place: Place) -> bytes:
+    header = files.read_at(f.fileno(), place.offset, _LOCAL)
+    skip = _LOCAL + int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
+    try:
+        data = zlib.decompress(files.read_at(f.fileno(), place.offset + skip, place.packed), -15)
+    except (zlib.error, EOFError) as e:
+        raise Unreadable(f"is damaged in {place.name} ({e})") from None
+    if len(data) != place.size or zlib.crc32(data) != place.crc:
+        raise Unreadable(f"is damaged in {place.name} (its checksum differs)")
+    return data
+
+
+def _read_index(folder: Path, name: str) -> list[FileInfo]:
+    with open(folder / name, "rb") as f:
+        stat = os.fstat(f.fileno())
+        f.seek(max(0, stat.st_size - 256))
+        comment = _COMMENT.search(f.read())
+        if comment is not None:
+            try:
+                f.seek(int(comment[1]))
+                return _parse_index(name, stat, _index_at(f))
+            except (ValueError, zlib.error, EOFError, Unreadable):
+                pass  # the ZIP's directory tells the members too
+        f.seek(0)
+        return list(_by_directory(name, stat, f))
+
+
+def _index_at(f: BinaryIO) -> bytes:
+    start = f.tell()
+    header = f.read(_LOCAL)
+    if header[:4] != b"PK\x03\x04":
+        raise ValueError("no index there")
+    crc, packed, size = (int.from_bytes(header[a : a + 4], "little") for a in (14, 18, 22))
+    return _member(f, Place("", start, packed, size, crc, 0, 0))
+
+
+def _parse_index(archive: str, stat: os.stat_result, data: bytes) -> list[FileInfo]:
+    first, *lines = data.split(b"\n")
+    if orjson.loads(first).get("format") != FORMAT:
+        raise zipfile.BadZipFile(f"its format is {orjson.loads(first).get('format')!r}; this nbrun knows {FORMAT}")
+    out = []
+    for line in lines:
+        if line:
+            m = orjson.loads(line)
+            place = Place(
+                archive, m["offset"], m["packed"], m["size"], m["crc"], stat.st_ctime_ns, stat.st_ino
+            )  # fmt: skip
+            out.append(FileInfo(
+                m["name"], m["id"], m["source"], m["size"], m["mtime_ns"], m["summary"], m["progress"], place=place
+            ))  # fmt: skip
+    return out
+
+
+def _by_directory(archive: str, stat: os.stat_result, f: BinaryIO) -> Iterator[FileInfo]:
+    """Where the index is lost (packed anew by hand, say): each member is looked at. Those that are damaged are left."""
+    with zipfile.ZipFile(f) as z:
+        for m in z.infolist():
+            if not m.filename.endswith(".json") or m.compress_type != zipfile.ZIP_DEFLATED:
+                continue
+            place = Place(
+                archive, m.header_offset, m.compress_size, m.file_size, m.CRC, stat.st_ctime_ns, stat.st_ino
+            )  # fmt: skip
+            try:
+                info = samplefile.info_of(
+                    m.filename, _member(f, place), int(time.mktime((*m.date_time, 0, 0, -1))) * 10**9
+                )
+            except (Unreadable, ValueError):
+                continue
+            info.place = place
+            yield info
+
+
+# ---- writing
+
+
+def write_archive(folder: Path, name: str, infos: Iterable[FileInfo], beside: Path) -> list[tuple[FileInfo, int]]:
+    """Makes an archive of these files, durably, and reads it back.
+
+    Returns:
+        The files that stand in it, each with the mtime in ns that it had when it was read.
+
+    Raises:
+        OSError: the disk refused, or what was read back is not what was written; nothing was put in place then.
+    """
+    written: list[tuple[FileInfo, int]] = []
+    index: list[bytes] = [orjson.dumps({"format": FORMAT})]
+
+    def write(f: BinaryIO) -> None:
+        with zipfile.ZipFile(f, "w", zipfile.ZIP_DEFLATED, compresslevel=_LEVEL) as z:
+            for info in infos:
+                with open(folder / info.name, "rb") as source:
+                    stat, data = os.fstat(source.fileno()), source.read()
+                member = zipfile.ZipInfo(info.name, _date(stat.st_mtime))
+                member.compress_type = zipfile.ZIP_DEFLATED
+                z.writestr(member, data)
+                index.append(orjson.dumps(_index_line(info, member, stat.st_mtime_ns)))
+                written.append((info, stat.st_mtime_ns))
+            start = f.tell()
+            z.writestr(INDEX, b"\n".join(index) + b"\n")
+            z.comment = b"%b index=%d" % (FORMAT.encode(), start)
+
+    def read_back(f: BinaryIO) -> None:
+        stat = os.fstat(f.fileno())
+        f.seek(start_of_index(f))
+        for info in _parse_index(name, stat, _index_at(f)):
+            assert info.place is not None
+            _member(f, info.place)
+
+    files.write_and_check(folder / name, write, read_back, beside)
+    files.sync_folder(folder)
+    return written
+
+
+def start_of_index(f: BinaryIO) -> int:
+    """Where the index of a whole archive begins."""
+    f.seek(max(0, os.fstat(f.fileno()).st_size - 256))
+    found = _COMMENT.search(f.read())
+    if found is None:
+        raise Unreadable("has no index")
+    return int(found[1])
+
+
+def _index_line(info: FileInfo, m: zipfile.ZipInfo, mtime_ns: int) -> dict[str, Any]:
+    return {
+        "name": info.name, "id": info.sample_id, "source": info.source, "mtime_ns": mtime_ns,
+        "size": m.file_size, "packed": m.compress_size, "crc": m.CRC, "offset": m.header_offset,
+        "summary": info.summary, "progress": info.progress,
+    }  # fmt: skip
+
+
+def _date(seconds: float) -> tuple[int, int, int, int, int, int]:
+    t = time.localtime(max(seconds, 315_619_200))  # ZIP knows no time before 1980
+    return t.tm_year, t.tm_mon, t.tm_mday, t.tm_hour, t.tm_min, t.tm_sec

@@ -1,0 +1,147 @@
+"""nbrun archive DIR: moves finished samples' files into an archive, and back. See archive.py for what stands where.
+
+One thread, which holds the directory's lock.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nbrun.errors import InputError, StorageError
+from nbrun.storage import archive, files, samplefile
+from nbrun.storage.directory import Directory
+from nbrun.storage.lock import DirectoryLock
+from nbrun.storage.recover import recover
+from nbrun.storage.samplefile import LEGACY, NBRUN, FileInfo, Unreadable
+
+
+@dataclass
+class Archived:
+    """What was moved.
+
+    Attributes:
+        path: the results directory.
+        archive: the archive's name; "" where nothing was to be moved, or it was unpacked.
+        samples: how many were moved.
+        before_bytes, after_bytes: what they took, and take now.
+        left: samples that are not finished, and stay in their files.
+        problems: what could not be moved.
+    """
+
+    path: str
+    archive: str = ""
+    samples: int = 0
+    before_bytes: int = 0
+    after_bytes: int = 0
+    left: int = 0
+    problems: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return dataclasses.asdict(self)
+
+
+def archive_finished(results: str | os.PathLike[str]) -> Archived:
+    """Moves the files of finished samples into one compressed file, from which they count and load as before.
+
+    Raises:
+        InputError: there is no such folder.
+        ResultsInUseError: a run writes there.
+        StorageError: the disk refused. Every result stands where it stood, or in the archive, or in both.
+    """
+    with _held(results) as directory:
+        out = Archived(str(directory.path))
+        infos = [i for i in directory.listing.by_id.values() if i.place is None]
+        finished = [i for i in infos if _is_finished(directory, i)]
+        out.left = len(infos) - len(finished)
+        if not finished:
+            return out
+        out.archive = f"archive-{archive.next_number(directory.path):04d}.zip"
+        beside = directory.inner / "tmp" / out.archive
+        moved = archive.write_archive(directory.path, out.archive, finished, beside)
+        out.samples = len(moved)
+        out.after_bytes = (directory.path / out.archive).stat().st_size
+        for info, mtime_ns in moved:
+            file = directory.path / info.name
+            stat = file.stat()
+            out.before_bytes += stat.st_size
+            if (stat.st_size, stat.st_mtime_ns) == (info.size, mtime_ns):  # nobody has edited it meanwhile
+                files.remove(file)
+            else:
+                out.problems.append(f"{file} was changed meanwhile and stays")
+        files.sync_folder(directory.path)
+        return out
+
+
+def unpack(results: str | os.PathLike[str]) -> Archived:
+    """Puts archived samples back into files of their own, and removes the archives.
+
+    An archive with a damaged member stays, and so does what could not be read of it.
+
+    Raises:
+        InputError, ResultsInUseError, StorageError: as archive_finished.
+    """
+    with _held(results) as directory:
+        out = Archived(str(directory.path))
+        damaged = set()
+        for info in [i for i in directory.listing.by_id.values() if i.place is not None]:
+            assert info.place is not None
+            try:
+                directory.take_out(info)
+            except Unreadable as e:
+                damaged.add(info.place.name)
+                out.problems.append(f"{info.name} {e}")
+                continue
+            out.samples += 1
+            out.before_bytes += info.place.packed
+            out.after_bytes += info.size
+        unread = {Path(path).name for path, _ in archive.list_archived(directory.path)[1]}
+        for _, name in archive.archive_numbers(directory.path):
+            if name not in damaged | unread:
+                files.remove(directory.path / name)
+        files.sync_folder(directory.path)
+        return out
+
+
+def _is_finished(directory: Directory, info: FileInfo) -> bool:
+    if info.is_damaged:
+        return False
+    if info.source == NBRUN:
+        return info.is_complete
+    match = directory.matches.get(info.sample_id)
+    if match is not None and match["size"] == info.size:
+        return bool(match["complete"])
+    if info.source != LEGACY and not info.is_complete:
+        return False
+    try:
+        samplefile.parse_old((directory.path / info.name).read_bytes())
+    except (Unreadable, OSError):
+        return False
+    return True
+
+
+@contextmanager
+def _held(results: str | os.PathLike[str]) -> Iterator[Directory]:
+    path = Path(results).expanduser()
+    if not path.is_dir():
+        raise InputError(f"results={str(results)!r}: there is no such folder. Give the folder that a run wrote into.")
+    directory = Directory(path)
+    try:
+        guard = DirectoryLock(directory.inner / "lock")
+        try:
+            directory.scan()
+            recover(directory)  # what only the journal holds goes to files first
+            yield directory
+        except OSError as e:
+            if isinstance(e, StorageError):
+                raise
+            raise StorageError(f"{path}: {e.strerror or e}. Nothing that was saved is lost.", path=str(path)) from e
+        finally:
+            guard.release()
+    finally:
+        directory.close()

@@ -1,0 +1,388 @@
+"""Archives (F12): finished samples in one compressed file count, load and return, whatever happens in between."""
+
+import json
+import shutil
+import subprocess
+import sys
+import threading
+import warnings
+import zipfile
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import nbrun
+from nbrun.errors import InputError, ResultsInUseError
+from nbrun.storage import archive, files
+from nbrun.storage.archiving import archive_finished, unpack
+from nbrun.storage.check import check
+
+OLD = Path(__file__).parent.parent / "data" / "old"
+WORDS = {"right": "Accepted", "wrong": "WrongAnswer"}
+
+
+def judge(task):
+    word = task.item["solution"].split()[0]
+    if word == "raise":
+        raise ValueError("no")
+    return {"accepted": word == "right", "verdict": WORDS[word], "tests": [], "note": "x" * 300}
+
+
+def sample(sample_id, *words):
+    items = [{"language": "PYTHON3", "solution": f"{w} {i}"} for i, w in enumerate(words)]
+    return {"id": sample_id, "solutions": items}
+
+
+SAMPLES = [sample(f"p{i}", "right", "wrong", "right") for i in range(5)] + [sample("odd/Name", "right")]
+UNFINISHED = sample("q", "right", "raise")
+
+
+def run(samples, path, fn=judge, **more):
+    live = nbrun.start(samples, fn, path, workers=2, retry=None, view=None, **more)
+    live.wait(60)
+    return live
+
+
+def judging(ran):
+    def fn(task):
+        ran.append((task.sample_id, task.index))
+        return judge(task)
+
+    fn.settings = {"name": "judge"}
+    return fn
+
+
+judge.settings = {"name": "judge"}
+
+
+def load(path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return nbrun.load_results(path)
+
+
+def content(path):
+    return {p.name: p.read_bytes() for p in path.glob("*.json")}
+
+
+@pytest.fixture
+def full(tmp_path):
+    """Six finished samples and one that isn't."""
+    run([*SAMPLES, UNFINISHED], tmp_path / "r")
+    return tmp_path / "r"
+
+
+def test_f12_archived_samples_count_and_load_as_before(full):
+    before, rows, samples, status = content(full), load(full), nbrun.load_samples(full), nbrun.status(full)
+    done = archive_finished(full)
+    assert (done.samples, done.left, done.archive) == (6, 1, "archive-0001.zip")
+    assert done.after_bytes < done.before_bytes
+    assert list(content(full)) == ["q.json"]
+    pd.testing.assert_frame_equal(load(full), rows)
+    pd.testing.assert_frame_equal(nbrun.load_samples(full), samples)
+    assert nbrun.status(full) == status
+    assert check(full).is_ok
+    assert check(full).entries == len(rows)
+    assert nbrun.show(full, "p1", "solution", 1).verdict == "WrongAnswer"
+    ran = []
+    again = run([*SAMPLES, UNFINISHED], full, judging(ran))
+    assert ran == [("q", 1)]
+    assert again.progress.resumed == 17
+    undone = unpack(full)
+    assert undone.samples == 6
+    after = content(full)
+    assert {k: v for k, v in after.items() if k != "q.json"} == {k: v for k, v in before.items() if k != "q.json"}
+    assert not list(full.glob("archive-*"))
+
+
+def test_any_zip_program_unpacks_it(full, tmp_path):
+    before = content(full)
+    archive_finished(full)
+    with zipfile.ZipFile(full / "archive-0001.zip") as z:
+        assert z.testzip() is None
+        z.extractall(tmp_path / "out")
+    assert content(tmp_path / "out") == {k: v for k, v in before.items() if k != "q.json"}
+
+
+def test_the_runbook_s_commands_answer_for_what_is_unfinished(full):
+    archive_finished(full)
+    command = """find r -name "*.json" | xargs grep -l '"is_complete": false' | wc -l; grep -H "progress" r/*.json"""
+    out = subprocess.run(["/bin/sh", "-c", command], cwd=full.parent, capture_output=True, text=True, check=True).stdout
+    count, line = out.splitlines()
+    assert count == "1"
+    assert line.startswith('r/q.json:"progress": {')
+
+
+def test_only_what_must_change_returns_to_a_file(full):
+    archive_finished(full)
+    rows = load(full)
+    ran = []
+    run([*SAMPLES, UNFINISHED], full, judging(ran), redo=rows[(rows.sample_id == "p2") & (rows["index"] == 1)])
+    assert sorted(ran) == [("p2", 1), ("q", 1)]
+    assert sorted(content(full)) == ["p2.json", "q.json"]
+    grown = [sample("p3", "right", "wrong", "right", "wrong"), *(s for s in SAMPLES if s["id"] != "p3")]
+    ran.clear()
+    run(grown, full, judging(ran))
+    assert ran == [("p3", 3)]
+    assert sorted(content(full)) == ["p2.json", "p3.json", "q.json"]
+    assert len(load(full)) == len(rows) + 1
+    pd.testing.assert_frame_equal(load(full).drop(columns="run_id"), fresh(full).drop(columns="run_id"))
+    archive_finished(full)
+    assert sorted(p.name for p in full.glob("archive-*")) == ["archive-0001.zip", "archive-0002.zip"]
+    assert len(load(full)) == len(rows) + 1
+    unpack(full)
+    assert len(load(full)) == len(rows) + 1
+    assert len(content(full)) == 7
+
+
+def fresh(path):
+    """Read without the cache."""
+    shutil.rmtree(path / ".nbrun" / "cache", ignore_errors=True)
+    return load(path)
+
+
+def test_a_file_that_returned_and_is_deleted_runs_again(full):
+    """The member that it was made from does not come back in its stead."""
+    archive_finished(full)
+    rows = load(full)
+    run([*SAMPLES], full, redo=rows[rows.sample_id == "p2"])
+    (full / "p2.json").unlink()
+    assert "p2" not in set(load(full).sample_id)
+    ran = []
+    run(SAMPLES, full, judging(ran))
+    assert sorted(ran) == [("p2", 0), ("p2", 1), ("p2", 2)]
+
+
+def test_a_judge_that_asks_again_gets_archived_entries(full):
+    """Only a sample with an entry that shall run again is taken out."""
+
+    class Asking:
+        settings = {"name": "judge"}  # noqa: RUF012
+
+        def __init__(self):
+            self.asked = []
+
+        def __call__(self, task):
+            return judge(task)
+
+        def again(self, entry, task):
+            self.asked.append((task.sample_id, task.index))
+            assert entry["solution"] == task.item["solution"]
+            return (task.sample_id, task.index) == ("p4", 2)
+
+    archive_finished(full)
+    fn = Asking()
+    run(SAMPLES, full, fn)
+    assert {a for a in fn.asked if a[0] != "q"} >= {(s["id"], i) for s in SAMPLES for i in range(len(s["solutions"]))}
+    assert sorted(content(full)) == ["p4.json", "q.json"]
+
+
+@pytest.mark.parametrize("name", ["old_complete", "progress_complete", "progress_killed_resumed", "progress_killed_a"])
+@pytest.mark.parametrize("matched", [False, True])
+def test_old_directories(tmp_path, name, matched):
+    path = shutil.copytree(OLD / name, tmp_path / name)
+    dataset = json.loads((OLD / f"{name}.dataset.json").read_text())
+    ran = []
+
+    def fn(task):
+        ran.append(task.sample_id)
+        return {"accepted": True, "tests": []}
+
+    if matched:
+        run(dataset, path, fn)
+        ran.clear()
+    rows, samples, before = load(path), nbrun.load_samples(path), content(path)
+    done = archive_finished(path)
+    assert done.samples > 0
+    assert done.samples + done.left == len(before)
+    pd.testing.assert_frame_equal(load(path), rows)
+    pd.testing.assert_frame_equal(nbrun.load_samples(path), samples)
+    twin = shutil.copytree(OLD / name, tmp_path / "twin")
+    if not matched:  # a run after archiving does what it would have done before
+        wanted = []
+        run(dataset, path, fn)
+        ran, wanted = [], sorted(ran)
+        run(dataset, twin, fn)
+        assert sorted(ran) == wanted
+        assert len(load(path)) == len(load(twin))
+    else:
+        run(dataset, path, fn)
+        assert ran == []
+        unpack(path)
+        assert content(path) == before
+        run(dataset, path, fn)
+        assert ran == []
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("kind", [Killed, OSError])
+@pytest.mark.parametrize("what", [archive_finished, unpack])
+def test_f12_stopped_at_any_operation_nothing_is_lost(full, tmp_path, kind, what):
+    """At the k-th durable operation, for k = 1, 2, 3 … until it passes: all loads as before, and the next try ends."""
+    if what is unpack:
+        archive_finished(full)
+    rows = load(full)
+    k = 0
+    while True:
+        k += 1
+        path = shutil.copytree(full, tmp_path / f"k{k}")
+        count = 0
+
+        def hook(operation, _, k=k):
+            nonlocal count
+            count += 1
+            if count == k:
+                raise kind(f"at {operation}")
+
+        try:
+            with files.observe(hook):
+                what(path)
+        except (Killed, nbrun.errors.StorageError):
+            pass
+        else:
+            assert count < k
+            break
+        pd.testing.assert_frame_equal(load(path), rows, obj=f"k={k}")
+        what(path)
+        pd.testing.assert_frame_equal(load(path), rows, obj=f"k={k}, then done")
+        assert len(content(path)) == (1 if what is archive_finished else 7)
+        assert not list((path / ".nbrun" / "tmp").iterdir())
+        shutil.rmtree(path)
+    assert k > 10
+
+
+def test_damage_costs_its_sample_alone(full):
+    archive_finished(full)
+    file = full / "archive-0001.zip"
+    rows = load(full)
+    with zipfile.ZipFile(file) as z:
+        member = z.getinfo("p3.json")
+    data = bytearray(file.read_bytes())
+    data[member.header_offset + 30 + len("p3.json") + 5] ^= 0xFF
+    file.write_bytes(data)
+    with pytest.warns(UserWarning, match=r"p3\.json is damaged in archive-0001\.zip"):
+        after = nbrun.load_results(full)
+    assert after.attrs["problems"] == 1
+    assert set(rows.sample_id) - set(after.sample_id) == {"p3"}
+    report = check(full)
+    assert [(f.kind, f.sample_id) for f in report.findings] == [("archived", "p3")]
+    assert not report.is_ok
+    ran = []
+    run(grown_by_one(), full, judging(ran))
+    assert {s for s, _ in ran} == {"p3"}
+    assert set(load(full).sample_id) == set(rows.sample_id)
+    assert unpack(full).problems == []  # a file stands for it now
+
+
+def grown_by_one():
+    """p3 has got a solution more, so that it must be opened."""
+    return [s if s["id"] != "p3" else sample("p3", "right", "wrong", "right", "wrong") for s in SAMPLES]
+
+
+@pytest.mark.parametrize("lost", ["comment", "index"])
+def test_without_its_index_the_zip_s_directory_serves(full, lost):
+    rows = load(full)
+    archive_finished(full)
+    file = full / "archive-0001.zip"
+    data = file.read_bytes()
+    if lost == "comment":
+        data = data.replace(b"nbrun-archive/1 index=", b"nbrun-archive/1 indxx=")
+    else:
+        at = data.index(b"index.nbrun") + 20
+        data = data[:at] + bytes([data[at] ^ 0xFF]) + data[at + 1 :]
+    file.write_bytes(data)
+    pd.testing.assert_frame_equal(fresh(full), rows)
+
+
+def test_an_archive_that_cannot_be_read_is_told_and_kept(full):
+    archive_finished(full)
+    file = full / "archive-0001.zip"
+    file.write_bytes(file.read_bytes()[:200])
+    with pytest.warns(UserWarning, match="is an archive that can't be read"):
+        df = nbrun.load_results(full)
+    assert set(df.sample_id) == {"q"}
+    ran = []
+    live = run(SAMPLES, full, judging(ran))
+    assert len(ran) == 16
+    assert any("archive" in note for note in live._conductor.notes)
+    assert file.exists()
+
+
+def test_it_loads_while_it_is_archived_and_unpacked(full):
+    rows = load(full)
+    stop = threading.Event()
+    wrong = []
+
+    def reads():
+        while not stop.is_set():
+            df = nbrun.load_results(full)
+            if len(df) != len(rows) or df.attrs["problems"]:
+                wrong.append(df)
+            if nbrun.status(full).done != 17:
+                wrong.append(nbrun.status(full))
+
+    readers = [threading.Thread(target=reads) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    for _ in range(15):
+        archive_finished(full)
+        unpack(full)
+    stop.set()
+    for reader in readers:
+        reader.join()
+    assert wrong == []
+
+
+def test_a_directory_in_use_is_not_archived(full):
+    begun, go = threading.Event(), threading.Event()
+
+    def slow(task):
+        begun.set()
+        go.wait(30)
+        return judge(task)
+
+    live = nbrun.start([sample("new", "right")], slow, full, view=None)
+    assert begun.wait(30)
+    code = "import sys; from nbrun.cli import main; sys.exit(main(['archive', sys.argv[1]]))"
+    done = subprocess.run([sys.executable, "-c", code, str(full)], capture_output=True, text=True, check=False)
+    go.set()
+    live.wait(30)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    with pytest.raises(InputError, match="no such folder"):
+        archive_finished(full / "nowhere")
+    assert issubclass(ResultsInUseError, nbrun.errors.NbrunError)
+
+
+def test_the_command(full, capsys):
+    from nbrun.cli import main
+
+    assert main(["archive", str(full)]) == 0
+    assert "6 samples moved to" in capsys.readouterr().out
+    assert main(["archive", str(full)]) == 0
+    assert "no finished sample" in capsys.readouterr().out
+    assert main(["archive", str(full), "--unpack", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["samples"] == 6
+
+
+def test_loading_an_archive_uses_cache_and_helpers(full, monkeypatch):
+    from nbrun.frames import cache, parallel
+
+    monkeypatch.setattr(cache, "MIN_BYTES", 0)
+    monkeypatch.setattr(cache, "FINE_NS", -(10**18))
+    rows = load(full)
+    archive_finished(full)
+    pd.testing.assert_frame_equal(load(full), rows)
+    read = []
+    monkeypatch.setattr(archive, "read_member", lambda *a: read.append(a) or 1 / 0)
+    pd.testing.assert_frame_equal(load(full), rows)
+    assert read == [], "all comes from the cache"
+    monkeypatch.undo()
+    monkeypatch.setattr(parallel, "BYTES_A_HELPER", 1)
+    monkeypatch.setattr(parallel, "MIN_BATCH", 1)
+    monkeypatch.setattr(parallel, "_cpus", lambda: 3)
+    pd.testing.assert_frame_equal(fresh(full), rows)
