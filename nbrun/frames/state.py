@@ -29,7 +29,7 @@ def status(results: str | os.PathLike[str]) -> Status:
     reader = Reader(results)
     views = [
         (v.is_complete, sum(v.completed.values()), v.errors, sum(v.totals.values()))
-        for v in reader.samples(bodies=False)
+        for v in reader.samples(bodies=False, by_tails=True)
     ]
     return Status(
         len(views), sum(v[0] for v in views), sum(v[1] for v in views), sum(v[2] for v in views),

@@ -88,12 +88,17 @@ class Reader:
             for fd in handles.values():
                 os.close(fd)
 
-    def samples(self, bodies: bool = True) -> Iterator[SampleView]:
-        """Each sample with its entries; `bodies=False` leaves them out where the file's last lines tell the counts."""
+    def samples(self, bodies: bool = True, by_tails: bool = False) -> Iterator[SampleView]:
+        """Each sample with its entries.
+
+        Args:
+            bodies: with their bytes.
+            by_tails: without entries where the last lines of a file tell the counts; then it isn't read any further.
+        """
         with self.open() as now:
             infos = now.listing.by_id
             for sample_id in sorted({*infos, *now.journal.entries}):
-                if not bodies and sample_id not in now.journal.entries:
+                if by_tails and sample_id not in now.journal.entries:
                     told = _told_by_file(self.path, infos[sample_id])
                     if told is not None:
                         yield told
