@@ -6,6 +6,7 @@ Threads: `run` is that thread; `fault` is called by threads of the store; the re
 from __future__ import annotations
 
 import threading
+import warnings
 from collections import Counter
 from typing import Any
 
@@ -49,7 +50,25 @@ class Conductor:
         self._engine, self._store = engine, store
         store.wait_for_resume = engine.wait_for_resume
         self._note_problems()
+        self._note_gone(store.known.gone)
+        store.space.tell = self.notes.append
+        store.space.remaining = self._remaining
+        if short := store.space.at_start(self._samples.tasks):
+            self.notes.append(short)
+            warnings.warn(short, stacklevel=3)
         threading.Thread(target=self._run, name="nbrun-feed", daemon=True).start()
+
+    def _note_gone(self, names: list[str]) -> None:
+        """Files that somebody has deleted."""
+        if names:
+            more = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
+            them = "them" if more else "it"
+            self.notes.append(f"Deleted since the last run: {names[0]}{more}; what stood in {them} runs again.")
+
+    def _remaining(self) -> int | None:
+        """How many results are still to come; None while nobody knows."""
+        now = self._board.snapshot(self._engine.state)
+        return None if now.total is None else now.total - now.done
 
     def _note_problems(self) -> None:
         """What could not be read, since the last time."""

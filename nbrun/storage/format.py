@@ -20,7 +20,7 @@ Tree
         unclean.log             what stood there after each unclean end
         tmp/                    files being written; what is left there has no meaning
         damaged/                what could not be read, kept aside
-        cache/                  derived data; may be deleted at any time
+        cache/, known           derived data; may be deleted at any time
     Nothing in .nbrun/ ends in .json.
 
 Records

@@ -61,7 +61,7 @@ class Journal:
         self._waiting = self._flushing = 0
         self._idle, self._gathering = True, False
         self._closing = self._refusing = self._mended = self._dead = False
-        self.unsaved = self.unsaved_bytes = self.saved = 0
+        self.unsaved = self.unsaved_bytes = self.saved = self.saved_bytes = 0
         self.fault: Exception | None = None
         self.segments: dict[int, Segment] = {}
         self._current: Segment | None = None
@@ -305,7 +305,9 @@ class Journal:
             for book, fresh, _ in placed:
                 book.unsaved -= len(fresh)
             self.unsaved -= count
-            self.unsaved_bytes -= sum([size for _, _, size in batches])
+            size = sum([size for _, _, size in batches])
+            self.unsaved_bytes -= size
+            self.saved_bytes += size
             self.saved += count
             if self.unsaved < GROUP_RESULTS:
                 self._let_in()

@@ -166,8 +166,13 @@ def _told_by_file(folder: Path, info: FileInfo) -> SampleView | None:
     completed = {group: int(told.get(f"completed_{group}s", 0)) for group in totals}
     return SampleView(
         info.sample_id, str(folder / info.name), NBRUN, totals, completed, sum(info.summary["errors"].values()),
-        info.is_complete, info.mtime_ns / 1e9,
+        info.is_complete, _seconds(info.mtime_ns),
     )  # fmt: skip
+
+
+def _seconds(ns: int) -> float:
+    """As os.stat makes seconds of nanoseconds, to the last bit."""
+    return ns // 10**9 + 1e-9 * (ns % 10**9)
 
 
 def _body(s: Stored, data: bytes, handles: dict[int, int]) -> bytes:
@@ -200,7 +205,7 @@ def _summary(
         completed = {group: min(n, totals[group]) for group, n in completed.items()}
     complete = not (info and info.is_damaged) and all(completed[g] >= n for g, n in totals.items())
     try:
-        updated = info.mtime_ns / 1e9 if info and info.place else path.stat().st_mtime
+        updated = _seconds(info.mtime_ns) if info and info.place else path.stat().st_mtime
     except OSError:
         updated = None
     source = info.source if info else NBRUN

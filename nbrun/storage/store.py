@@ -28,11 +28,13 @@ from nbrun.storage.directory import Directory, Problem
 from nbrun.storage.entry import EntryRecord
 from nbrun.storage.filer import Filer
 from nbrun.storage.journal import Journal
+from nbrun.storage.known import KnownFiles
 from nbrun.storage.lock import DirectoryLock
 from nbrun.storage.merge import Identity
 from nbrun.storage.opening import Again, Found, Fresh, Opener
 from nbrun.storage.recover import attempt_body, recover
 from nbrun.storage.running import RunningTasks
+from nbrun.storage.space import SpaceWatch
 
 
 class ResultStore:
@@ -76,6 +78,11 @@ class ResultStore:
             )
             self._opener = Opener(self.directory, self.journal, recovery, self.run_id, suspects, keep_items)
             self.filer = Filer(path, self.journal, on_fault)
+            listing = self.directory.listing
+            self.known = KnownFiles(
+                path, self.directory.inner, [*listing.names, *(i.name for i in listing.by_id.values())]
+            )
+            self.space = SpaceWatch(path, listing.by_id.values())
             self.running.begin(self.run_id)
         except BaseException as e:
             self.directory.close()
@@ -177,6 +184,8 @@ class ResultStore:
         self.filer.touched(books)
         for book in due:
             self.filer.file_soon(book)
+        if count:
+            self.space.look(self.saved, self.journal.saved_bytes)
 
     # ---- control
 
@@ -222,6 +231,7 @@ class ResultStore:
         self.filer.close()
         if clean:
             self._retire()
+            self.known.remember()
         self.journal.close(timeout_s)
         self.running.end()
         self.directory.close()
