@@ -71,3 +71,19 @@ def test_tasks_on_a_cluster_come_back_and_a_lost_worker_costs_nothing(tmp_path: 
     assert next(text for line, text in texts.items() if "9,592" in line) == "9592"
     assert next(text for line, text in texts.items() if line.startswith("len(lost)")) == "(300, 1, 0)"
     assert next(text for line, text in texts.items() if line.startswith("run.progress.resumed")).endswith("(200, 201)")
+
+
+def test_five_questions_to_results_are_answered(tmp_path: Path) -> None:
+    cells = code_cells(execute(ROOT / "notebooks" / "03_analysis.ipynb", tmp_path))
+    data = [o["data"] for cell in cells for o in cell["outputs"] if "data" in o]
+    assert sum("image/png" in d for d in data) == 6, "pictures"
+    shown = ["".join(d["text/html"]) for d in data if "nbrun-show" in "".join(d.get("text/html", ""))]
+    assert len(shown) == 2
+    texts = {cell["source"]: text_of(cell) for cell in cells}
+    (test,) = [text for source, text in texts.items() if source == "mcnemar(runs)"]
+    n_compared, n_only_first, n_only_second = map(int, test.split("\n")[1].split()[3:6])
+    assert n_compared == 59
+    assert n_only_first > 10 > n_only_second == 0, "one test lets wrong solutions pass that all tests catch"
+    counts = "done=59, errors=0, total=59, problems=0"
+    assert "".join(texts.values()).count(counts) == 2, "the demo, and by chance the old directory"
+    assert not list((ROOT / "tests" / "data" / "old").glob("*/.nbrun")), "not written to"
