@@ -163,9 +163,9 @@ class Work(Protocol):
         """The sample's place on the progress board."""
 
     @property
-    def missing(self) -> Sequence[int]: ...
+    def missing(self) -> Iterable[int]: ...
     @property
-    def suspects(self) -> Sequence[int]:
+    def suspects(self) -> Iterable[int]:
         """Those of the missing that were running at two unclean ends: they run last and alone."""
 
     def marks(self, positions: Iterable[int]) -> bytes:

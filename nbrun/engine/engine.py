@@ -21,7 +21,7 @@ from nbrun.engine.crew import Crew
 from nbrun.engine.queue import Item, SampleWork, TaskQueue
 from nbrun.engine.threads import ThreadCrew
 from nbrun.errors import RunHaltedError, SystematicFailureError
-from nbrun.model import CancelFlag, ResultSink, Retry, RetryPolicy, State, Task, TaskRow
+from nbrun.model import CancelFlag, ResultSink, Retry, RetryPolicy, State, Task, TaskRow, Work
 from nbrun.progress import Board
 
 #: Nobody wants 11.6 million equal errors: the run pauses when the first tasks to end, or so many in a row, fail alike.
@@ -81,7 +81,7 @@ class Engine:
 
     # ---- feeder
 
-    def feed(self, work: Any) -> None:
+    def feed(self, work: Work) -> None:
         """A sample with missing tasks is ready to be worked on."""
         sample = SampleWork(work)
         with self.lock:

@@ -118,6 +118,12 @@ class LoopCrew:
 
     def _look(self) -> None:
         """Begins tasks, cancels them, or ends the loop."""
+        try:
+            self._look_around()
+        except BaseException as e:  # a fault of nbrun's own must halt the run, not hang it
+            self.engine.broke(e)
+
+    def _look_around(self) -> None:
         engine = self.engine
         with engine.lock:
             self._asked = False
@@ -167,7 +173,7 @@ class LoopCrew:
         if is_last:
             self.engine.sink.flush()  # it may take the process with it
         slot = self._slots.pop() if self._slots else len(self._in_flight)
-        self.engine.sink.begin_tasks(slot, sample.work.mark(position))
+        self.engine.sink.begin_tasks(slot, sample.work.marks([position]))
         task = sample.work.task(position, self.engine.flag)
         running = self._loop.create_task(self._one(sample, position, task), name=f"nbrun {task.sample_id}")
         self._in_flight[running] = (sample, task, time.perf_counter_ns())

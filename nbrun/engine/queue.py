@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from typing import Any
+
+from nbrun.model import Work
 
 
 class SampleWork:
@@ -15,7 +16,7 @@ class SampleWork:
 
     __slots__ = ("errors", "left", "next", "positions", "suspects", "work")
 
-    def __init__(self, work: Any) -> None:
+    def __init__(self, work: Work) -> None:
         self.work = work
         self.suspects: list[int] = list(work.suspects)
         self.positions: list[int] = list(work.missing)

@@ -39,11 +39,9 @@ def settle(engine: Engine, items: list[Item], worker: str, rows: list[tuple[Any,
                 hand_over(engine, ended)
             ended = Ended(work)
         if row[0] == DONE:
-            _, data, lossy, verdict, api_used, started, took = row
-            before = work.work.attempts.get(position) if work.work.attempts else None
-            attempts = 1 if before is None else before.attempt + 1
+            _, data, lossy, verdict, api_used, attempt, started, took = row
             record, verdict = encode(
-                work.work, position, EncodedResult(data, lossy, verdict, api_used), attempts, started, took, worker
+                work.work, position, EncodedResult(data, lossy, verdict, api_used), attempt, started, took, worker
             )
             ended.records.append(record)
             ended.verdicts.append(verdict)

@@ -107,7 +107,7 @@ def _attempt(fn: Any, never: tuple[type[BaseException], ...], task: Task) -> tup
         took = time.perf_counter() - began
         if type(result) is not dict and not isinstance(result, Mapping):
             result = as_mapping(result)
-        return (DONE, *encode_result(result), started, took)
+        return (DONE, *encode_result(result), task.attempt, started, took)
     except WholeSampleNeeded:
         return (WHOLE,)
     except Retry as e:

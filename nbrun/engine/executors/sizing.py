@@ -50,5 +50,7 @@ class Sizing:
 
     @property
     def chunks_a_slot(self) -> int:
-        """One runs; another waits for it, where tasks are short."""
-        return 1 if self.mean_s is not None and self.mean_s >= LONG_S else 2
+        """One runs; another waits for it, where tasks are short and chunks have grown to their size."""
+        if self.mean_s is None or self.mean_s >= LONG_S:
+            return 1
+        return 2 if self._most >= min(MOST_TASKS, TARGET_S / max(self.mean_s, 1e-6)) or self.mean_s >= ALONE_S else 1
