@@ -117,3 +117,37 @@ def test_no_worker_outlives_a_killed_kernel(kind: str, tmp_path: Path) -> None:
     until(lambda: all(is_gone(pid) for pid in pids(tmp_path)), "the workers have ended")
     frame = nbrun.load_results(tmp_path / "r")
     assert frame["n"].is_unique
+
+
+MPI = """
+import os, sys
+import nbrun
+from mpi4py.futures import MPIPoolExecutor
+
+def fn(task):
+    if task.item == 5 and task.attempt == 1:
+        raise ValueError("not yet")
+    return {"n": task.item, "pid": os.getpid()}
+
+if __name__ == "__main__":
+    samples = [{"id": f"s{i}", "items": list(range(100))} for i in range(20)]
+    with MPIPoolExecutor() as executor:
+        policy = nbrun.RetryPolicy(delay_s=0.01)
+        run = nbrun.start(
+            samples, fn, sys.argv[1], groups=["item"], workers=2, executor=executor, view=None, retry=policy
+        )
+        progress = run.wait(60)
+    frame = nbrun.load_results(sys.argv[1])
+    print(progress.state, progress.done, progress.errors, frame["pid"].nunique(), os.getpid() in set(frame["pid"]))
+"""
+
+
+def test_mpi(tmp_path: Path) -> None:
+    """One process of three is the kernel, two are workers, as `mpi4py.futures` has it."""
+    script = tmp_path / "script.py"
+    script.write_text(MPI)
+    mpiexec = str(Path(sys.executable).with_name("mpiexec"))
+    command = [mpiexec, "-n", "3", sys.executable, "-m", "mpi4py.futures", str(script), str(tmp_path / "r")]
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout.split() == ["done", "2000", "0", "2", "False"], done.stderr
