@@ -56,7 +56,8 @@ class Conductor:
         if short := store.space.at_start(self._samples.tasks):
             self.notes.append(short)
             warnings.warn(short, stacklevel=3)
-        threading.Thread(target=self._run, name="nbrun-feed", daemon=True).start()
+        self.thread = threading.Thread(target=self._run, name="nbrun-feed", daemon=True)
+        self.thread.start()
 
     def _note_gone(self, names: list[str]) -> None:
         """Files that somebody has deleted."""

@@ -1,6 +1,6 @@
 """Warnings and logs of tasks -> the board of their run, from where the panel shows them.
 
-Without this they would be printed into whatever cell of the notebook ran last. Only what comes from a run's own worker
+Without this they would be printed into whatever cell of the notebook ran last. Only what comes from a run's own
 threads is heard; all else goes where it always went. Handlers that the user has set up get every record as before.
 
 Threads: the hooks are called in any thread; `_lock` protects `_heard`.
@@ -34,9 +34,9 @@ def listen(run: Run) -> None:
 
 
 def _run_here() -> Run | None:
-    """The run whose worker calls this."""
+    """The run whose worker or feeder calls this."""
     thread = threading.current_thread()
-    if not thread.name.startswith("nbrun-worker"):
+    if not thread.name.startswith("nbrun-"):
         return None
     with _lock:
         runs = list(_heard)

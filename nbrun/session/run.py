@@ -121,8 +121,8 @@ class Run:
         return list(health()) if callable(health) else []
 
     def works_in(self, thread: threading.Thread) -> bool:
-        """Is that one of its workers?"""
-        return self._engine.works_in(thread)
+        """Is that one of its workers, or the thread that reads its samples?"""
+        return thread is self._conductor.thread or self._engine.works_in(thread)
 
     def hear(self, at: float, level: str, text: str) -> None:
         """A task warned of something, or logged it."""

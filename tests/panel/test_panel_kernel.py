@@ -181,9 +181,10 @@ def test_clicks_reach_the_run_and_are_answered(kernel: Kernel) -> None:
 def test_a_click_sent_to_a_subshell_is_served_while_a_cell_runs(kernel: Kernel) -> None:
     request = kernel.client.session.msg("create_subshell_request")
     kernel.client.control_channel.send(request)
-    subshell = kernel.client.get_control_msg(timeout=20)["content"].get("subshell_id")
-    if subshell is None:
-        pytest.skip("this ipykernel has no subshells")
+    try:
+        subshell = kernel.client.get_control_msg(timeout=20)["content"]["subshell_id"]
+    except queue.Empty:
+        pytest.skip("this ipykernel is older than 7: it serves no clicks before the cell ends")
     show(kernel)
     kernel.client.execute(
         "import threading; held = threading.Event(); print('too late') if not held.wait(30) else None"
