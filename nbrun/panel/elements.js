@@ -1,5 +1,8 @@
 // Small things that all parts of the page are made of. Text only ever becomes text.
 
+/** After so long a view says that it waits for the kernel. */
+const ANSWER_SLOW_MS = 1500;
+
 /** An element with attributes and children. */
 function h(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);

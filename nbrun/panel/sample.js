@@ -44,7 +44,8 @@ class Sample {
   ask() {
     this.askedAt = performance.now();
     this.askedAtCount = this.ended();
-    this.asked = this.store.act("sample", { sample: this.number });
+    const asked = (this.asked = this.store.act("sample", { sample: this.number }));
+    setTimeout(() => this.asked === asked && setText(this.count, "waiting: the kernel answers when the running cell ends"), ANSWER_SLOW_MS);
   }
 
   ended() {

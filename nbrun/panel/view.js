@@ -4,7 +4,6 @@ const STATES = {
   running: ["▸", "Running"], paused: ["‖", "Paused"], draining: ["▸", "Stopping: running tasks still end"],
   stopped: ["■", "Stopped"], done: ["✓", "Done"], halted: ["!", "Halted"], lost: ["?", "Lost"],
 };
-const ANSWER_SLOW_MS = 1500;
 
 class View {
   constructor(model, store, el) {
@@ -122,6 +121,7 @@ class View {
     this.drawOverall();
     this.drawWords(state);
     this.drawControls();
+    if (state === "lost") this.forget();
     if (this.rowsChanged || !this.drawn) this.samples.refresh();
     this.sample.refresh();
     const { kinds, endpoints, logs, chart } = this.store.parts;
@@ -132,6 +132,12 @@ class View {
     this.rowsChanged = false;
     this.drawn = true;
     this.coverStatic();
+  }
+
+  /** Nobody will answer what was clicked. */
+  forget() {
+    for (const pressed of this.pending.values()) pressed.removeAttribute("aria-busy");
+    this.pending.clear();
   }
 
   shownState() {

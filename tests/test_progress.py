@@ -1,0 +1,95 @@
+"""The board: what it counts, and how times are worded."""
+
+from __future__ import annotations
+
+import pytest
+
+from nbrun.model import State
+from nbrun.progress import Board, ErrorNote, Progress, bytes_text, eta_text, rate_text
+from nbrun.progress.board import KINDS, OTHER_KINDS
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def after(ends: int, seconds: float, total: int) -> Progress:
+    """A run of which so many tasks ended, evenly, in that time."""
+    clock = Clock()
+    board = Board(clock)
+    board.add_sample("a", total)
+    board.set_totals(total, 1)
+    for _ in range(ends):
+        clock.now += seconds / ends
+        board.record(0, ["Accepted"])
+    return board.snapshot(State.RUNNING)
+
+
+@pytest.mark.parametrize(
+    ("ends", "seconds", "total", "text"),
+    [
+        (0, 0, 100, "time left: not known yet"),
+        (2, 60, 100, "time left: not known yet"),
+        (10, 600, 100, "roughly 1 h left"),
+        (100, 600, 1440, "about 2 h 10 min left"),
+        (100, 10, 1000, "about 1 min 30 s left"),
+        (100, 10, 110, "a few seconds left"),
+        (100, 60, 10_000_000, "about 69 d 11 h left"),
+    ],
+)
+def test_no_more_is_said_of_the_time_left_than_is_known(ends: int, seconds: float, total: int, text: str) -> None:
+    assert eta_text(after(ends, seconds, total)) == text
+
+
+def test_the_judges_faults_are_no_rejections() -> None:
+    board = Board()
+    board.add_sample(
+        "a", 10, done=3, accepted=1, rejected=2, verdicts={"Accepted": 1, "JudgeError": 1, "WrongAnswer": 1}
+    )
+    board.record(0, ["Accepted", "WrongAnswer", "JudgeError", None], ["JudgeError", "ValueError", "NotSupportedError"])
+    (sample,) = board.changed_since(0)
+    assert (sample.done, sample.accepted, sample.rejected, sample.errors, sample.judge_errors) == (7, 2, 2, 3, 4)
+    progress = board.snapshot(State.RUNNING)
+    assert (progress.errors, progress.judge_errors) == (3, 4)
+    assert progress.verdicts == {"Accepted": 2, "JudgeError": 2, "WrongAnswer": 2}
+    board.error_again(0, ["JudgeError", "ValueError"])
+    progress = board.snapshot(State.RUNNING)
+    assert (progress.errors, progress.judge_errors) == (1, 3)
+    assert {kind.type: kind.n for kind in progress.error_kinds if kind.n} == {"NotSupportedError": 1}
+
+
+def test_a_samples_verdicts_are_bits_in_the_order_of_the_runs_verdicts() -> None:
+    board = Board()
+    board.add_sample("a", 100)
+    board.add_sample("b", 100, done=1, verdicts={"WrongAnswer": 1})
+    board.record(0, ["Accepted"])
+    board.record(1, ["Accepted", "TimeLimitExceeded"])
+    verdicts = list(board.snapshot(State.RUNNING).verdicts)
+    seen = [{verdicts[bit] for bit in range(len(verdicts)) if s.seen >> bit & 1} for s in board.changed_since(0)]
+    assert seen == [{"Accepted"}, {"WrongAnswer", "Accepted", "TimeLimitExceeded"}]
+    board.record(0, [f"own {i}" for i in range(50)])
+    assert len(board.snapshot(State.RUNNING).verdicts) == 53
+    assert board.changed_since(0)[-1].seen < 1 << 32
+
+
+def test_kinds_of_errors_are_bounded() -> None:
+    board = Board()
+    board.add_sample("a", 1000)
+    for i in range(2 * KINDS):
+        board.record(0, [], [f"Error{i}"])
+        board.note_error(ErrorNote("a", "solution", i, f"Error{i}", "no", "", 0.0))
+    kinds = board.snapshot(State.RUNNING).error_kinds
+    assert len(kinds) == KINDS + 1
+    assert (kinds[-1].type, kinds[-1].n) == (OTHER_KINDS, KINDS)
+    assert sum(kind.n for kind in kinds) == 2 * KINDS
+
+
+def test_sizes_and_rates_are_words() -> None:
+    assert [bytes_text(n) for n in (0, 999, 1000, 999_999, 12_345_678, 10**15)] == [
+        "0 bytes", "999 bytes", "1.0 kB", "1.0 MB", "12 MB", "1,000 TB",
+    ]  # fmt: skip
+    assert rate_text(0.001) == "3.6 tasks/h"
