@@ -83,6 +83,10 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     )),
     Benchmark("rivals", "rivals:main", (
         peer("sqlite.median", "SQLite WAL, synchronous=FULL, in groups, over the bare pool", "×"),
+        peer("fsync_a_result", "an fsync a result", "×"),
+        peer("diskcache", "diskcache", "×"),
+        peer("joblib_memory", "joblib.Memory", "×"),
+        peer("optuna_journal", "Optuna's journal", "×"),
     )),
     Benchmark("pools", "executors:pools", (
         least("spawn.saved_per_s", 30_000, "results saved a second, no-op tasks of 1 KB, 8 spawned processes"),

@@ -1,4 +1,5 @@
-"""Another way to keep results: SQLite with a write-ahead log, synchronous=FULL, in groups; against the bare pool.
+"""Other ways to keep results, against the bare pool: SQLite with a write-ahead log, synchronous=FULL, in groups; an
+fsync a result; diskcache, joblib.Memory and Optuna's journal as their users call them.
 
 `journal` is nbrun itself, in the same rounds. All run the same no-op tasks with results of 1 KB in 8 threads.
 """
@@ -7,12 +8,14 @@ from __future__ import annotations
 
 import concurrent.futures
 import json
+import os
 import queue
 import sqlite3
 import statistics
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +84,77 @@ def journal(folder: str) -> float:
     return time.perf_counter() - began
 
 
+def fsync_each(folder: str, n: int) -> None:
+    """One file, a line and an fsync a result."""
+    lock = threading.Lock()
+    fd = os.open(Path(folder) / "results.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+    def save(i: int) -> None:
+        line = orjson.dumps(body(i)) + b"\n"
+        with lock:
+            os.write(fd, line)
+            os.fsync(fd)
+
+    _pooled(save, n)
+    os.close(fd)
+
+
+def disk_cache(folder: str, n: int) -> None:
+    import diskcache
+
+    with diskcache.Cache(folder) as cache:
+        _pooled(lambda i: cache.set(i, body(i)), n)
+
+
+def joblib_memory(folder: str, n: int) -> None:
+    import joblib
+
+    _pooled(joblib.Memory(folder, verbose=0).cache(body), n)
+
+
+def optuna_journal(folder: str, n: int) -> None:
+    import optuna
+    from optuna.storages.journal import JournalFileBackend, JournalStorage
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(storage=JournalStorage(JournalFileBackend(str(Path(folder) / "journal"))))
+
+    def objective(trial: Any) -> float:
+        trial.set_user_attr("result", body(trial.number))
+        return 0.0
+
+    study.optimize(objective, n_trials=n, n_jobs=WORKERS)
+
+
+def _pooled(save: Callable[[int], Any], n: int) -> None:
+    with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
+        for _ in pool.map(save, range(n)):
+            pass
+
+
+#: The slow ones, with so many tasks each; those that aren't installed are left out.
+SLOW = {
+    "fsync_a_result": (fsync_each, 2_000),
+    "diskcache": (disk_cache, 2_000),
+    "joblib_memory": (joblib_memory, 1_000),
+    "optuna_journal": (optuna_journal, 200),
+}
+
+
+def slow_ones(bare_per_s: float) -> dict[str, float]:
+    """Results a second as a share of the bare pool's."""
+    out = {}
+    for name, (save, n) in SLOW.items():
+        with tempfile.TemporaryDirectory() as folder:
+            began = time.perf_counter()
+            try:
+                save(folder, n)
+            except ImportError:
+                continue
+            out[name] = round(n / (time.perf_counter() - began) / bare_per_s, 4)
+    return out
+
+
 def main() -> dict[str, Any]:
     """Durable results a second as a multiple of the bare pool's, which saves nothing: the median, least and most."""
     ratios: dict[str, list[float]] = {"sqlite": [], "journal": []}
@@ -89,10 +163,15 @@ def main() -> dict[str, Any]:
         for name, save in (("sqlite", sqlite), ("journal", journal)):
             with tempfile.TemporaryDirectory() as folder:
                 ratios[name].append(alone / save(folder))
-    return {
-        name: {"median": round(statistics.median(x), 2), "least": round(min(x), 2), "most": round(max(x), 2)}
-        for name, x in ratios.items()
-    } | {"tasks": TASKS, "rounds": ROUNDS, "group": GROUP}
+    bare_per_s = TASKS / statistics.median(bare() for _ in range(3))
+    return (
+        {
+            name: {"median": round(statistics.median(x), 2), "least": round(min(x), 2), "most": round(max(x), 2)}
+            for name, x in ratios.items()
+        }
+        | slow_ones(bare_per_s)
+        | {"tasks": TASKS, "rounds": ROUNDS, "group": GROUP}
+    )
 
 
 if __name__ == "__main__":
