@@ -17,7 +17,7 @@ import pytest
 import nbrun
 from nbrun.engine.executors import dispatcher
 from nbrun.engine.executors.sizing import Sizing
-from nbrun.errors import RunHaltedError
+from nbrun.errors import InputError, RunHaltedError
 from tests.engine.crews import Crew
 from tests.engine.test_crews import until
 
@@ -121,6 +121,17 @@ def test_when_nothing_comes_back_the_run_says_so(tmp_path: Path, monkeypatch: py
     go.set()
     assert run.wait(60).done == 2
     assert "Nothing" not in run.progress.message
+
+
+def test_workers_of_another_python_are_refused(tmp_path: Path) -> None:
+    class Old(Odd):
+        def submit(self, fn: Any, /, *args: Any, **more: Any) -> Future[Any]:
+            future: Future[Any] = Future()
+            future.set_result(("ok", "2.7.18", ""))
+            return future
+
+    with pytest.raises(InputError, match=r"Python 2\.7\.18"):
+        Crew("odd", Old(lambda n, future, run: run())).run(tmp_path / "r", lambda task: 1, [1])
 
 
 def test_chunks_grow_to_their_time_and_no_further() -> None:

@@ -191,6 +191,19 @@ def test_what_cannot_serve_is_refused_before_anything_is_written(make: Any, word
     assert not (tmp_path / "r").exists()
 
 
+@pytest.mark.parametrize("missing", ["nbrun", "cloudpickle"])
+def test_workers_without_what_they_need_are_found_before_anything_is_written(missing: str, tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    lacks = f"import sys; sys.modules[{missing!r}] = None; sys.stderr = open('/dev/null', 'w')"
+
+    def make() -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(1, mp_context=context, initializer=exec, initargs=(lacks,))
+
+    with pytest.raises(InputError, match=r"cloudpickle.*(nstall)"):
+        Crew("spawn", make).run(tmp_path / "r", lambda task: 1, [1])
+    assert not (tmp_path / "r").exists()
+
+
 def test_an_item_that_cannot_travel_is_an_error_of_its_own(tmp_path: Path) -> None:
     items = [1, threading.Lock(), "c"]
     crew = Crew("spawn", process_pool("spawn"))

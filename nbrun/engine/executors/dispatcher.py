@@ -175,6 +175,8 @@ class Dispatcher:
 
     def _has_room(self) -> bool:
         wanted = self.engine.wanted
+        if self.pool.is_closing:  # the interpreter ends
+            return False
         per_slot = self._sizing.chunks_a_slot if (self.pool.width or 0) <= wanted else 1
         return len(self.out) < per_slot * wanted and (not self.out or self._bytes < MOST_BYTES)
 
