@@ -17,6 +17,7 @@ from nbrun.frames.table import DTYPES, Table, join, to_frame
 from nbrun.frames.tests_of import COLUMNS as TEST_COLUMNS
 from nbrun.frames.tests_of import OUTPUTS, TestRows
 from nbrun.storage.directory import Problem
+from nbrun.storage.format import FOLDER
 from nbrun.storage.reader import Reader
 
 if TYPE_CHECKING:
@@ -66,6 +67,8 @@ def load_results(
         df = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0] if frames else _empty()
         df = _same_categories(df, frames)
     _tell(df, list(map(str, problems)))
+    if not len(df) and not problems:
+        _tell_empty(paths)
     df.attrs["results"] = _absolute(paths)
     return options.select(df)
 
@@ -246,6 +249,13 @@ def load_samples(results: Results) -> pd.DataFrame:
     Raises:
         InputError: there is no such folder.
     """
+    df, problems = samples_frame(results)
+    _tell(df, problems)
+    return df
+
+
+def samples_frame(results: Results) -> tuple[pd.DataFrame, list[str]]:
+    """The frame of load_samples, and what could not be read."""
     reader = Reader(results)
     rows = []
     groups: dict[str, None] = {}
@@ -259,8 +269,7 @@ def load_samples(results: Results) -> pd.DataFrame:
     df = pd.DataFrame(rows, columns=["sample_id", "path", "source", *counted, "errors", "is_complete", "updated_at"])
     df = df.astype(dict.fromkeys([*counted, "errors"], "Int64") | {"is_complete": "boolean"})
     df["updated_at"] = pd.to_datetime(df["updated_at"].astype("float64"), unit="s", utc=True)
-    _tell(df, [str(p) for p in reader.problems])
-    return df
+    return df, [str(p) for p in reader.problems]
 
 
 def _tell(df: pd.DataFrame, problems: list[str]) -> None:
@@ -268,6 +277,13 @@ def _tell(df: pd.DataFrame, problems: list[str]) -> None:
     if problems:
         more = f" and {len(problems) - 1} more" if len(problems) > 1 else ""
         warnings.warn(f"could not be read: {problems[0]}{more}", stacklevel=3)
+
+
+def _tell_empty(paths: Iterable[Results]) -> None:
+    """An empty frame of a folder that no run has written into is a wrong path, as a rule."""
+    for path in paths:
+        if not os.path.isdir(os.path.join(os.path.expanduser(path), FOLDER)):
+            warnings.warn(f"{os.fspath(path)} holds no results.", stacklevel=3)
 
 
 __all__ = ["OUTPUTS", "TEST_COLUMNS", "iter_results", "load_arrow", "load_results", "load_samples"]

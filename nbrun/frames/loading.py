@@ -77,9 +77,13 @@ class Loading:
             infos = now.listing.by_id
             ids = sorted({*infos, *now.journal.entries})
             self._waiting.total = sum(i.size for i in infos.values() if not self._is_kept(i, now))
-            for some in _cut(ids, infos, stride_bytes):
-                yield self._load(some, now)
-        self._waiting.end()
+            try:
+                for some in _cut(ids, infos, stride_bytes):
+                    found = self._load(some, now)
+                    self._waiting.end()
+                    yield found
+            finally:
+                self._waiting.end()
 
     def _load(self, ids: Sequence[str], now: Snapshot) -> tuple[Table, Array]:
         infos = [now.listing.by_id[i] for i in ids if i in now.listing.by_id]

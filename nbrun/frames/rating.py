@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from nbrun.errors import InputError
-from nbrun.frames.load import load_results, load_samples
+from nbrun.frames.load import load_results, samples_frame
 from nbrun.verdicts import REJECTED, Verdict
 
 NEEDED = ("group", "status", "verdict")
@@ -204,7 +204,7 @@ def _left(results: Paths, names: Sequence[str]) -> pd.Series[Any] | int:
     """How many tasks aren't done, by `names`; in all, where those don't tell them apart."""
     paths: Sequence[Any] = [results] if isinstance(results, (str, os.PathLike)) else results
     rows = [pd.DataFrame({"sample_id": [], "group": [], "left": []})]
-    for samples in map(load_samples, paths):
+    for samples, _ in map(samples_frame, paths):  # what can't be read, load_results has told
         for column in samples.columns:
             if str(column).startswith("total_"):
                 name = str(column).removeprefix("total_")

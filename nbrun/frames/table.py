@@ -24,6 +24,8 @@ DTYPES = {
     "api_used": "category", "worker_id": "category", "run_id": "category", "key": "object", "occurrence": "Int64",
     "source": "category",
 }  # fmt: skip
+#: Texts of plain results are categorical where so few occur, each twice or more on average.
+MAX_CATEGORIES = 1000
 _CODES = {"b": "<i1", "i": "<i4", "q": "<i8", "d": "<f8"}
 _KEY_TEXT = 3 + 2 * KEY_BYTES
 _BLOCK = 1 << 16
@@ -251,6 +253,11 @@ def _objects(of: Coded) -> Array:
 
 def _extra(n: int, e: Extra) -> Any:
     if e.kind == "t":
+        codes, unique = pd.factorize(e.values)
+        if len(unique) <= MAX_CATEGORIES and 2 * len(unique) <= len(e.values):
+            of = np.full(n, -1, "<i4")
+            of[e.rows] = codes
+            return _category(Coded(of, list(unique)))
         texts = np.full(n, None, object)
         texts[e.rows] = e.values
         return texts

@@ -46,5 +46,10 @@ def read_redo(redo: Any) -> Redo | str | None:
         if not key.startswith("k1:"):
             raise InputError(f"redo: {key!r} in column key is no key; filter a frame that load_results gave.")
         identity = (group, bytes.fromhex(key[3:]), int(occurrence))
-        out.setdefault(sample_id, {})[identity] = None if run_id in (None, "nan", "<NA>") else run_id
+        out.setdefault(sample_id, {})[identity] = run_id if _is_told(run_id) else None
     return out
+
+
+def _is_told(run_id: Any) -> bool:
+    """Results of the older program have no run; what stands for that depends on the column's type."""
+    return isinstance(run_id, str) and run_id not in ("", "nan", "None", "<NA>")

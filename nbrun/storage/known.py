@@ -11,14 +11,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from nbrun.storage import archive, files
-from nbrun.storage.names import SUFFIX
 
 
 class KnownFiles:
     """The list of one directory.
 
     Args:
-        names: what stands there now, archived files among it.
+        names: of the files that count, archived ones among them.
     """
 
     def __init__(self, path: Path, inner: Path, names: Iterable[str]) -> None:
@@ -28,13 +27,19 @@ class KnownFiles:
         except OSError:
             text = ""
         self._before = set(text.splitlines())
-        self.gone = sorted(self._before - set(names))
+        self._names = set(names)
+        self.gone = sorted(self._before - self._names)
+
+    def note(self, name: str) -> None:
+        """A sample's file is going to stand there under this name."""
+        self._names.add(name)
 
     def remember(self) -> None:
         """Notes what stands there now. What the disk refuses here costs a sentence at the next start."""
         try:
-            now = {n for n in os.listdir(self._path) if n.endswith(SUFFIX)}
+            now = set(os.listdir(self._path))
             now |= {info.name for info in archive.list_archived(self._path)[0].values()}
+            now &= self._names
             if now != self._before:
                 data = "".join(f"{name}\n" for name in sorted(now)).encode("utf-8", "surrogateescape")
                 files.put_derived(self._inner / "known", data, self._inner / "tmp" / "known.tmp")

@@ -69,7 +69,10 @@ class Reader:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path).expanduser()
         if not self.path.is_dir():
-            raise InputError(f"results={str(path)!r}: there is no such folder. Give the folder that a run wrote into.")
+            what = "; it is a file" if self.path.exists() else ""
+            raise InputError(
+                f"results={str(path)!r}: there is no such folder{what}. Give the folder that a run wrote into."
+            )
         self.problems: list[Problem] = []
 
     @contextmanager

@@ -78,11 +78,9 @@ class ResultStore:
             )
             self._opener = Opener(self.directory, self.journal, recovery, self.run_id, suspects, keep_items)
             self.filer = Filer(path, self.journal, on_fault)
-            listing = self.directory.listing
-            self.known = KnownFiles(
-                path, self.directory.inner, [*listing.names, *(i.name for i in listing.by_id.values())]
-            )
-            self.space = SpaceWatch(path, listing.by_id.values())
+            infos = self.directory.listing.by_id.values()
+            self.known = KnownFiles(path, self.directory.inner, [i.name for i in infos])
+            self.space = SpaceWatch(path, infos)
             self.running.begin(self.run_id)
         except BaseException as e:
             self.directory.close()
@@ -122,7 +120,10 @@ class ResultStore:
         while True:
             info = infos.pop(sample.id, None)
             try:
-                return self._opener.begin(sample, info, redo, fresh, again)
+                found = self._opener.begin(sample, info, redo, fresh, again)
+                if found.book is not None:
+                    self.known.note(found.book.name)
+                return found
             except OSError as e:
                 if info is not None and not os.path.lexists(self.path / (info.place or info).name):
                     what = "was removed while the run went on; what it held counts as missing"

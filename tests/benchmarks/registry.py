@@ -81,6 +81,17 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         peer("httpx.cpu_us_a_request", "CPU a request, httpx alone", " µs"),
         peer("requests.cpu_us_a_request", "CPU a request, requests alone", " µs"),
     )),
+    Benchmark("loading", "loading:main", (
+        least("duckdb_over_nbrun", 1, "DuckDB's read_json of 1,000 files of the older program, over load_results", "×"),
+        least("duckdb_over_nbrun_again", 15, "the same over load_results of an unchanged directory", "×"),
+        peer("polars_over_nbrun", "polars, over load_results", "×"),
+        peer("orjson_over_nbrun", "a loop with orjson, over load_results", "×"),
+        peer("pandas_read_json_over_nbrun", "pandas.read_json, over load_results", "×"),
+        peer("json_over_nbrun", "a loop with json, over load_results", "×"),
+        most("memory_over_frame.cold", 1.5, "memory that load_results takes, over its frame", "×"),
+        most("memory_over_frame.again", 1.5, "the same for an unchanged directory", "×"),
+        most("archived.size", 0.25, "an archive, over the files in it", "×"),
+    )),
     Benchmark("rivals", "rivals:main", (
         peer("sqlite.median", "SQLite WAL, synchronous=FULL, in groups, over the bare pool", "×"),
         peer("fsync_a_result", "an fsync a result", "×"),
