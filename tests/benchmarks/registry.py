@@ -99,6 +99,23 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         peer("joblib_memory", "joblib.Memory", "×"),
         peer("optuna_journal", "Optuna's journal", "×"),
     )),
+    Benchmark("beside_a_cell", "scale:beside_a_cell", (
+        most("p99_ms", 150, "the same beside a cell that computes: p99 from a task's end to its being saved", " ms"),
+    )),
+    Benchmark("one_large_sample", "scale:one_sample", (
+        most("mb_more_than_at_its_start", 64, "memory as one sample collects 1 GB of results, over its start", " MB"),
+    )),
+    Benchmark("million", "scale:million", (
+        most("peak_mb", 300, "peak memory of 1,000,000 tasks in 10,000 samples", " MB"),
+    )),
+    Benchmark("opening", "scale:opening", (
+        most("directory_s", 1, "opening a finished directory of 13,610 samples", " s"),
+        most("matching_us_an_item", 10, "matching it with the dataset, an item", " µs"),
+    )),
+    Benchmark("ending", "scale:ending", (
+        most("seconds", 1, "the end of a process with 768 requests of 1000 s in flight", " s"),
+        most("done_and_not_saved", 0, "results lost by that"),
+    )),
     Benchmark("pools", "executors:pools", (
         least("spawn.saved_per_s", 30_000, "results saved a second, no-op tasks of 1 KB, 8 spawned processes"),
         least("loky.saved_per_s", 20_000, "the same over loky"),

@@ -1,0 +1,116 @@
+"""Large samples, many samples, opening what is finished, ending a kernel with requests in flight."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nbrun
+
+
+def _rss_mb() -> float:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
+
+
+def one_sample() -> dict[str, Any]:
+    """Memory while one sample collects 1 GB of results, over that at its start."""
+    n, most = 100_000, 0.0
+    text = "z" * 10_000
+    with tempfile.TemporaryDirectory() as folder:
+        samples = [{"id": "big", "solutions": list(range(n))}]
+        run = nbrun.start(samples, lambda task: {"n": task.index, "text": text}, Path(folder) / "r", view=None)
+        while run.progress.saved < n // 100:
+            run.wait(0.001)
+        before = _rss_mb()
+        while not run.has_ended:
+            run.wait(0.01)
+            most = max(most, _rss_mb())
+        assert run.progress.saved == n
+    return {"mb_more_than_at_its_start": round(most - before, 1)}
+
+
+def million() -> dict[str, Any]:
+    """1,000,000 tasks in 10,000 samples, one run, in this process alone."""
+    count, each = 10_000, 100
+    samples = ({"id": f"sample-{i:05d}", "solutions": list(range(each))} for i in range(count))
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.perf_counter()
+        progress = nbrun.start(samples, lambda task: {"n": task.index}, Path(folder) / "r", view=None).wait()
+        took = time.perf_counter() - began
+    assert progress.saved == count * each
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"peak_mb": round(peak), "tasks_per_s": round(count * each / took)}
+
+
+def opening() -> dict[str, Any]:
+    """A finished directory of 13,610 samples, warm: opening it, and matching its 136,100 items."""
+    count, each = 13_610, 10
+
+    def samples() -> Iterator[dict[str, Any]]:
+        return ({"id": f"sample-{i:05d}", "solutions": list(range(each))} for i in range(count))
+
+    def fn(task: nbrun.Task) -> dict[str, Any]:
+        return {"accepted": True, "n": task.index}
+
+    with tempfile.TemporaryDirectory() as folder:
+        nbrun.start(samples(), fn, Path(folder) / "r", view=None).wait()
+        given = list(samples())
+        began = time.perf_counter()
+        run = nbrun.start(given, fn, Path(folder) / "r", view=None)
+        opened = time.perf_counter()
+        assert run.wait().resumed == count * each
+        ended = time.perf_counter()
+    return {
+        "directory_s": round(opened - began, 2),
+        "matching_us_an_item": round(1e6 * (ended - opened) / count / each, 1),
+    }
+
+
+ENDING = """
+import sys, time, nbrun
+
+def fn(task):
+    if task.index >= 2000:
+        time.sleep(1000)
+    return {"n": task.index}
+
+run = nbrun.start([{"id": "s", "solutions": list(range(4000))}], fn, sys.argv[1], workers=768, view=None)
+while run.progress.done < 2000 or run.progress.running < 768:
+    run.wait(0.05)
+print(run.progress.done, time.time(), flush=True)
+"""
+
+
+def ending() -> dict[str, Any]:
+    """The end of a process with 768 requests of 1000 s in flight; what was done is saved."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-c", ENDING, str(Path(folder) / "r")]
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True)
+        over = time.time()
+        count, at = done.stdout.split()
+        lost = int(count) - len(nbrun.load_results(Path(folder) / "r"))
+    return {"seconds": round(over - float(at), 2), "done_and_not_saved": lost}
+
+
+def beside_a_cell() -> dict[str, Any]:
+    """From a task's end to its being saved at 1,000 results a second, while a cell computes."""
+    from tests.benchmarks.throughput import delay
+
+    over = threading.Event()
+
+    def compute() -> None:
+        while not over.is_set():
+            sum(i * i for i in range(10_000))
+
+    threading.Thread(target=compute, daemon=True).start()
+    try:
+        return dict(delay())
+    finally:
+        over.set()
