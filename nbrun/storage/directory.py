@@ -20,6 +20,8 @@ from nbrun.storage.runlog import RecordLog
 from nbrun.storage.samplefile import NBRUN, FileInfo, Unreadable
 
 _TRIES = 20
+#: A folder that changes all the time is listed so often.
+LISTINGS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +62,7 @@ def list_samples(path: Path, known: Callable[[os.DirEntry[str]], FileInfo | None
 
 def _list_once(path: Path, known: Callable[[os.DirEntry[str]], FileInfo | None] | None) -> Listing:
     out = Listing()
-    with os.scandir(path) as entries:
-        found = sorted((e for e in entries if e.name.endswith(SUFFIX)), key=lambda e: e.name)
-    for entry in found:
+    for entry in _all_of(path):
         name = entry.name
         out.names.add(name)
         try:
@@ -71,6 +71,7 @@ def _list_once(path: Path, known: Callable[[os.DirEntry[str]], FileInfo | None] 
                 info = samplefile.peek(path / name)
         except (Unreadable, OSError, ValueError) as e:
             if isinstance(e, FileNotFoundError) and not os.path.lexists(path / name):
+                out.names.discard(name)
                 continue  # it stands in an archive since, or somebody has deleted it
             what = str(e) if isinstance(e, Unreadable) else f"can't be read: {getattr(e, 'strerror', None) or e}"
             left = samplefile.peek_damaged(path / name)
@@ -103,6 +104,22 @@ def _add_archived(out: Listing, path: Path) -> None:
         if other is None or other.is_damaged:
             out.by_id[sample_id] = info
             out.names.add(info.name)
+
+
+def _all_of(path: Path) -> list[os.DirEntry[str]]:
+    """The entries that end in .json, by name.
+
+    On some file systems (btrfs, tmpfs) a file that is replaced while its folder is being listed may be left out. So a
+    folder that has changed meanwhile is listed again, and what either list holds counts.
+    """
+    found: dict[str, os.DirEntry[str]] = {}
+    for _ in range(LISTINGS):
+        before = os.stat(path).st_mtime_ns
+        with os.scandir(path) as entries:
+            found |= {e.name: e for e in entries if e.name.endswith(SUFFIX)}
+        if os.stat(path).st_mtime_ns == before:
+            break
+    return sorted(found.values(), key=lambda e: e.name)
 
 
 def _newer(a: FileInfo, b: FileInfo) -> tuple[FileInfo, FileInfo]:

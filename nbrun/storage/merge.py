@@ -6,6 +6,7 @@ Pure reading, from any thread, with or without the lock. The higher seq wins (F4
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,14 +63,23 @@ class JournalIndex:
     segments: dict[int, Path] = field(default_factory=dict)
 
 
-def index_journal(folder: Path) -> JournalIndex:
-    """Reads all segments. Raises FileNotFoundError where one vanished meanwhile (list again, F7)."""
+def index_journal(folder: Path, handles: dict[int, int] | None = None) -> JournalIndex:
+    """Reads all segments. Raises FileNotFoundError where one vanished meanwhile (list again, F7).
+
+    Args:
+        handles: gets a descriptor of each segment, opened before any is read: so that none vanishes while its entries
+            are read, nor another, of a later run, stands under its name.
+    """
     out = JournalIndex()
-    for number, path in list_segments(folder):
+    listed = list_segments(folder)
+    if handles is not None:
+        for number, path in listed:
+            handles[number] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    for number, path in listed:
         scan = LogScan()
         out.segments[number] = path
         out.counts[number] = 0
-        for record in read_log(path, scan):
+        for record in read_log(path if handles is None else handles[number], scan):
             if record.kind == ENTRY:
                 _take_entry(out, number, record.body, record.whose, record.offset)
             elif record.kind == HEADER:

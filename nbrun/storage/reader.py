@@ -126,13 +126,12 @@ class Reader:
         for _ in range(TRIES):
             handles: dict[int, int] = {}
             try:
-                journal = index_journal(inner)
-                for number, path in journal.segments.items():
-                    handles[number] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-                return journal, handles
-            except FileNotFoundError:
+                return index_journal(inner, handles), handles
+            except BaseException as e:
                 for fd in handles.values():
                     os.close(fd)
+                if not isinstance(e, FileNotFoundError):
+                    raise
         raise InputError(f"{self.path} changes too fast to be read; try again.")
 
     def _view(

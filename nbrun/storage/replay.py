@@ -23,14 +23,17 @@ class LogScan:
     damaged: list[tuple[int, int]] = field(default_factory=list)  # (offset, length) of lines that fail their checksum
 
 
-def read_log(path: Path, scan: LogScan | None = None) -> Iterator[Record]:
+def read_log(path: Path | int, scan: LogScan | None = None) -> Iterator[Record]:
     """The records of a log in their order. A torn tail (no line feed) is left out; `scan` learns of it.
+
+    Args:
+        path: the log, or a descriptor of it, which stays open.
 
     Raises:
         OSError: the file can't be opened or read.
     """
     scan = LogScan() if scan is None else scan
-    with open(path, "rb", buffering=0) as f:
+    with open(path, "rb", buffering=0, closefd=not isinstance(path, int)) as f:
         rest = b""
         at = 0
         while chunk := f.read(CHUNK):
