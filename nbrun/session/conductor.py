@@ -51,6 +51,8 @@ class Conductor:
         store.wait_for_resume = engine.wait_for_resume
         self._note_problems()
         self._note_gone(store.known.gone)
+        if store.promise:
+            self.notes.append(store.promise)
         store.space.tell = self.notes.append
         store.space.remaining = self._remaining
         if short := store.space.at_start(self._samples.tasks):

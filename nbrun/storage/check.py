@@ -281,6 +281,7 @@ def _torn_bytes(path: Path) -> int:
 
 def _check_logs(report: Report, inner: Path) -> None:
     costs = {
+        "unclean.log": "It costs nothing that was saved: a task that kills its process is suspected later.",
         "runs.log": "Settings of an earlier run aren't known, so its results can't be told from others by them.",
         "matched.log": "Old files are matched with the dataset again when their samples are next run.",
     }

@@ -53,7 +53,8 @@ A sample's file
     ],
     "api_used": "local",
     "worker_id": "host:3",
-    "summary": {"max_seq":31,"identities":"…","counts":{…},"verdicts":{…},"runs":{…},"contexts":{…}},
+    "summary": {"max_seq":31,"identities":"…","done":3,"errors":{…},"verdicts":{…},"runs":{…},"contexts":{…},
+    "check":"1f0c…"},
     "progress": {"completed_solutions": 2, "total_solutions": 3, …, "is_complete": false}
     }
 
@@ -61,7 +62,8 @@ Entries stand in the order of their index; those whose item is no longer in the 
 An entry begins with index, key, occurrence, seq, status, in this order, so that a reader can tell what it is without
 parsing it. Its other keys: language?, solution? (an item of just these two), item? (any other), result, attempts,
 started_at (seconds since the epoch), duration_s, error? (type, message, traceback), run_id, context, worker_id,
-api_used, lossy?. The summary lets a finished file be recognised by its tail alone.
+api_used, lossy?. The summary, one line, lets a finished file be recognised by its tail alone; its `check` is the
+CRC-32 of the id and of the summary without it, both as JSON, in 8 hexadecimal digits.
 
 Values
 ------

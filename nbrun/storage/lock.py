@@ -11,12 +11,15 @@ import fcntl
 import os
 import socket
 import weakref
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import orjson
 
 from nbrun.errors import ResultsInUseError
 
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
 _held: weakref.WeakSet[DirectoryLock] = weakref.WeakSet()
 
 
@@ -26,40 +29,76 @@ class DirectoryLock:
     The kernel releases a flock when the last descriptor of the open file is closed, so a killed holder never blocks
     anybody, whatever its pid is now. A forked child closes its copy at once (below): it would keep the lock alive.
 
+    On a file system without flock the note in the file must do: a holder on this host that lives blocks, known by its
+    pid, when it began and the machine's boot; one on another host can't be looked at.
+
+    Attributes:
+        promise: what can't be promised here, a sentence for the user; "" with a flock.
+
     Raises:
         ResultsInUseError: says which host and process holds it, and since when.
     """
 
     def __init__(self, path: Path) -> None:
+        self.promise = ""
+        self._by_note = False
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as e:
-            holder = _read_holder(self._fd)
+            self._take(path)
+        except BaseException:
             os.close(self._fd)
             self._fd = -1
-            if e.errno not in (errno.EAGAIN, errno.EACCES):
-                raise
-            raise ResultsInUseError(
-                f"{path.parent.parent} is in use: {holder} writes there. "
-                "Stop that run or use another directory; load_results works meanwhile.",
-                path=str(path.parent.parent),
-            ) from None
+            raise
         _held.add(self)
-        now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
-        told = orjson.dumps({"host": socket.gethostname(), "pid": os.getpid(), "started_at": now})
         try:
+            told = orjson.dumps({
+                "host": socket.gethostname(), "pid": os.getpid(), "boot": _boot(), "began": _began(os.getpid()),
+                "started_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+            })  # fmt: skip
             os.pwrite(self._fd, told, 0)
             os.ftruncate(self._fd, len(told))
         except OSError:
             pass  # a full disk: the lock holds all the same, it only can't say whose it is
 
+    def _take(self, path: Path) -> None:
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except OSError as e:
+            if e.errno in (errno.EAGAIN, errno.EACCES):
+                raise self._in_use(path) from None
+            if e.errno not in _NO_LOCKS:
+                raise
+        note = _read_note(self._fd)
+        if _lives(note):
+            raise self._in_use(path)
+        self._by_note = True
+        self.promise = f"The file system of {path.parent.parent} has no locks: see to it that one process writes there."
+        if note and note.get("host") != socket.gethostname():
+            self.promise += f" {_holder_text(note).capitalize()} wrote there and has not said that it ended."
+
+    def _in_use(self, path: Path) -> ResultsInUseError:
+        return ResultsInUseError(
+            f"{path.parent.parent} is in use: {_holder_text(_read_note(self._fd))} writes there. "
+            "Stop that run or use another directory; load_results works meanwhile.",
+            path=str(path.parent.parent),
+        )
+
     def release(self) -> None:
         """Gives the directory up; does nothing the second time."""
         if self._fd >= 0:
+            if self._by_note and self._is_mine():
+                try:
+                    os.ftruncate(self._fd, 0)
+                except OSError:
+                    pass  # then it looks as if this process had died, which is soon true
             os.close(self._fd)
             self._fd = -1
         _held.discard(self)
+
+    def _is_mine(self) -> bool:
+        """Not in a forked child, which gives up its copy only."""
+        return _read_note(self._fd).get("pid") == os.getpid()
 
 
 def holder_of(path: Path) -> str:
@@ -71,18 +110,54 @@ def holder_of(path: Path) -> str:
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:
-        return _read_holder(fd).removesuffix(",")
+        return _holder_text(_read_note(fd)).removesuffix(",")
     finally:
         os.close(fd)
     return ""
 
 
-def _read_holder(fd: int) -> str:
+def _read_note(fd: int) -> dict[str, Any]:
     try:
-        holder = orjson.loads(os.pread(fd, 4096, 0))
-        return f"process {holder['pid']} on {holder['host']}, since {holder['started_at']},"
-    except (OSError, ValueError, KeyError, TypeError):
+        note = orjson.loads(os.pread(fd, 4096, 0))
+    except (OSError, ValueError):
+        return {}
+    return note if isinstance(note, dict) else {}
+
+
+def _holder_text(note: Mapping[str, Any]) -> str:
+    if not {"pid", "host", "started_at"} <= note.keys():
         return "another process"
+    return f"process {note['pid']} on {note['host']}, since {note['started_at']},"
+
+
+def _lives(note: Mapping[str, Any]) -> bool:
+    """Is that very process still there? Its pid may be another's now, and the machine may have been started anew."""
+    pid = note.get("pid")
+    if not isinstance(pid, int) or note.get("host") != socket.gethostname() or note.get("boot") != _boot():
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # somebody else's
+    return bool(note.get("began") == _began(pid))
+
+
+def _boot() -> str:
+    """What differs after the machine was started anew; "" where that is not told."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def _began(pid: int) -> str:
+    """When a process began, in the kernel's ticks; "" where that is not told."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
 
 
 def _after_fork_in_child() -> None:

@@ -12,9 +12,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol
+from zlib import crc32
 
 import orjson
 
+from nbrun.storage import files
 from nbrun.storage.format import ENTRY_HEAD, FORMAT
 
 HEAD_BYTES, TAIL_BYTES = 1024, 4096
@@ -101,10 +103,14 @@ def peek(path: Path) -> FileInfo:
         head = os.pread(fd, HEAD_BYTES, 0)
         tail = head if size <= len(head) else os.pread(fd, TAIL_BYTES, max(0, size - TAIL_BYTES))
         if head.startswith(_NBRUN_HEAD):
-            found = _SUMMARY.search(tail) or (_SUMMARY.search(os.pread(fd, size, 0)) if size > TAIL_BYTES else None)
+            found = _SUMMARY.search(tail)
+            taken = len(tail)
+            while found is None and taken < size:  # results of very many runs, or a file cut short
+                taken = min(16 * taken, size)
+                found = _SUMMARY.search(files.read_at(fd, size - taken, taken))
             return _own_info(path.name, head, found, size, stat.st_mtime_ns)
         return _old_info(path.name, head, tail, size, stat.st_mtime_ns)
-    except ValueError as e:
+    except (ValueError, EOFError) as e:
         raise Unreadable(f"its first or last lines are damaged ({e})") from None
     except IsADirectoryError:
         raise Unreadable("is a folder") from None
@@ -132,9 +138,15 @@ def _own_info(name: str, head: bytes, found: re.Match[bytes] | None, size: int, 
     if found is None:
         raise Unreadable("is cut short or was changed by hand: its last lines are missing")
     try:
-        return FileInfo(name, sample_id, NBRUN, size, mtime_ns, orjson.loads(found[1]), orjson.loads(found[2]))
-    except ValueError:
-        raise Unreadable("its last lines are damaged") from None
+        summary, progress = orjson.loads(found[1]), orjson.loads(found[2])
+        told = summary.pop("check", None)
+        plain = found[1][: -len(b',"check":"01234567"}')] + b"}"
+        if told is None or int(told, 16) == _check(sample_id, plain):  # files of before have none
+            int(summary["max_seq"]), int(summary["done"]), summary["identities"], summary["errors"].values()
+            return FileInfo(name, sample_id, NBRUN, size, mtime_ns, summary, progress)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        pass
+    raise Unreadable("its last lines are damaged")
 
 
 def _old_info(name: str, head: bytes, tail: bytes, size: int, mtime_ns: int) -> FileInfo:
@@ -321,6 +333,13 @@ def group_opening(group: str) -> bytes:
 
 def closing(layout: Layout, progress: bytes) -> bytes:
     """The last lines of a file."""
-    return b'"api_used": %b,\n"worker_id": %b,\n"summary": %b,\n"progress": %b\n}\n' % (
-        orjson.dumps(layout.api_used), orjson.dumps(layout.worker_id), orjson.dumps(layout.summary), progress,
+    summary = orjson.dumps(layout.summary)
+    return b'"api_used": %b,\n"worker_id": %b,\n"summary": %b,"check":"%08x"},\n"progress": %b\n}\n' % (
+        orjson.dumps(layout.api_used), orjson.dumps(layout.worker_id),
+        summary[:-1], _check(layout.sample_id, summary), progress,
     )  # fmt: skip
+
+
+def _check(sample_id: str, summary: bytes) -> int:
+    """A summary is believed without a look at the entries, so it carries a checksum, over the id too."""
+    return crc32(summary, crc32(orjson.dumps(sample_id)))

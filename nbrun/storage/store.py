@@ -95,6 +95,11 @@ class ResultStore:
         return self.directory.listing.problems
 
     @property
+    def promise(self) -> str:
+        """What can't be promised on this file system, a sentence for the user; else ""."""
+        return self._guard.promise
+
+    @property
     def unvisited(self) -> int:
         """Samples in the directory that were not asked for so far."""
         return len(self.directory.listing.by_id)

@@ -273,3 +273,63 @@ def test_the_command(job, tmp_path, capsys):
     )
     assert done.returncode == 2
     assert "no such folder" in done.stderr
+
+
+@pytest.mark.parametrize("word", [b'"max_seq"', b'"identities"', b'"done"', b'"errors"', b'"runs"'])
+def test_a_flipped_byte_in_what_a_file_says_of_itself(word, job, tmp_path):
+    """A summary is believed without a look at the entries: a wrong one could cost what the journal holds."""
+    file = finished(job, tmp_path)
+    data = bytearray(file.read_bytes())
+    place = data.rindex(word) + len(word) + (2 if word in (b'"max_seq"', b'"done"') else -2)
+    data[place - 1] ^= 4
+    file.write_bytes(data)
+    assert len(saved(tmp_path)) == 12
+    [finding] = nbrun.check(tmp_path).findings
+    assert "last lines are damaged" in finding.what
+    progress = job.start(tmp_path).wait(20)
+    assert job.ran == []
+    assert file.name in progress.message
+    assert not nbrun.check(tmp_path).findings
+    check_end(job, tmp_path)
+
+
+def test_a_file_that_says_it_is_complete_and_is_not(job, tmp_path):
+    """By hand, or by a fault elsewhere: what its entries say counts."""
+    job.samples[0]["solutions"] = ["a", "b"]
+    file = finished(job, tmp_path)
+    job.samples[0]["solutions"] = ["a", "b", "c"]
+    job.failing = lambda task, generation: (_ for _ in ()).throw(ValueError("no")) if task.item == "c" else None
+    job.start(tmp_path).wait(20)
+    text = file.read_bytes()
+    assert b'"is_complete": false' in text
+    file.write_bytes(text.replace(b'"is_complete": false', b'"is_complete": true'))
+    job.failing = lambda task, generation: None
+    job.start(tmp_path).wait(20)
+    assert len(job.ran) == 1
+    check_end(job, tmp_path)
+
+
+def test_a_long_summary_is_found(job, tmp_path):
+    """Results of very many runs: the last lines are longer than what is read at first."""
+    file = finished(job, tmp_path)
+    from nbrun.storage import samplefile
+
+    info = samplefile.peek(file)
+    runs = {f"20261124-000000-{i:06x}": 1 for i in range(3000)}
+    text = file.read_bytes()
+    start = text.index(b'"api_used": "",\n"worker_id"')
+    layout = samplefile.Layout(info.sample_id, {}, {}, True, {**info.summary, "runs": runs})
+    file.write_bytes(text[:start] + samplefile.closing(layout, text[text.rindex(b"{") : -3]))
+    assert len(samplefile.peek(file).summary["runs"]) == 3000
+    assert job.start(tmp_path).wait(20).resumed == 12
+
+
+def test_the_log_of_unclean_ends(job, tmp_path):
+    finished(job, tmp_path)
+    log = tmp_path / ".nbrun" / "unclean.log"
+    log.write_bytes(b"garbage\nmore\n")
+    [finding] = nbrun.check(tmp_path).findings
+    assert (finding.kind, finding.path) == ("log", str(log))
+    assert job.start(tmp_path).wait(20).resumed == 12
+    assert nbrun.check(tmp_path, repair=True).is_ok
+    assert not nbrun.check(tmp_path).findings

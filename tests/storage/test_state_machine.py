@@ -43,6 +43,7 @@ class Results(RuleBasedStateMachine):
         self.job.failing = self.fail
         self.failing = set()
         self.known = {}
+        self.flipped = set()
         self.add_sample(["a", "b", "a"], ["c"])
 
     def teardown(self):
@@ -249,12 +250,10 @@ class Results(RuleBasedStateMachine):
         for identity, value in now.items():
             if how == "flip" and identity[0] == sample_id:
                 self.job.returned[identity].add(value[1])  # a letter may have become another one
+        if how == "flip":  # an entry that lacks one of its keys loads, and is made again
+            self.flipped.add(sample_id)
+            now = {}
         self.known = {i: seq for i, seq in self.known.items() if i[0] != sample_id or i in now}
-        self.forget_orphans(sample_id, now)
-
-    def forget_orphans(self, sample_id, now):
-        for identity in [i for i in self.known if i[0] == sample_id and i not in now]:
-            del self.known[identity]
 
     @rule()
     def repair(self):
@@ -264,7 +263,9 @@ class Results(RuleBasedStateMachine):
         before = saved(self.path)
         report = nbrun.check(self.path, repair=True)
         assert report.is_ok, str(report)
-        assert saved(self.path) == before
+        now = saved(self.path)
+        assert all(now.get(i) == value for i, value in before.items() if i[0] not in self.flipped)
+        assert now.keys() <= before.keys()
         assert nbrun.check(self.path).is_ok
 
     @invariant()

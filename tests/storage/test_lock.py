@@ -1,0 +1,148 @@
+"""One process writes at a time; a holder that is dead never blocks; without flock it says what it can't promise."""
+
+import errno
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+
+import pytest
+
+import nbrun
+from nbrun.errors import ResultsInUseError, StorageError
+from nbrun.storage import lock
+from nbrun.storage.lock import DirectoryLock, holder_of
+
+SAMPLES = [{"id": "s", "solutions": [1, 2]}]
+HOLDER = """
+import sys, threading, nbrun
+run = nbrun.start([{"id": "s", "solutions": [1, 2]}], lambda task: threading.Event().wait(100), sys.argv[1],
+                  groups=["solution"], view=None)
+print("holds", flush=True)
+run.wait()
+"""
+
+
+def start(path, fn=lambda task: {"n": 1}):
+    return nbrun.start(SAMPLES, fn, path, groups=["solution"], view=None)
+
+
+@pytest.fixture
+def holder(tmp_path):
+    process = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path / "r")], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "holds\n"
+    yield process
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def test_two_processes(holder, tmp_path):
+    """The second is told host, process and time; reading goes on; once the first is killed, nothing blocks."""
+    with pytest.raises(ResultsInUseError) as told:
+        start(tmp_path / "r")
+    for word in (str(holder.pid), socket.gethostname(), "since 20", str(tmp_path / "r"), "load_results works"):
+        assert word in str(told.value)
+    assert len(nbrun.load_results(tmp_path / "r")) == 0
+    assert str(holder.pid) in nbrun.check(tmp_path / "r").holder
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    assert holder_of(tmp_path / "r" / ".nbrun" / "lock") == ""
+    assert start(tmp_path / "r").wait(20).done == 2
+
+
+@pytest.mark.parametrize(
+    "note", [b"", b"garbage", b'{"pid":1}', b'{"host":"h","pid":%d,"started_at":"t"}' % os.getpid(), b"[]"]
+)
+def test_what_an_old_lock_says_blocks_nobody(note, tmp_path):
+    """Its pid may be that of a living process now; the lock itself has gone with its holder."""
+    (tmp_path / ".nbrun").mkdir()
+    (tmp_path / ".nbrun" / "lock").write_bytes(note)
+    assert start(tmp_path).wait(20).done == 2
+
+
+def test_a_forked_child_does_not_keep_it(tmp_path):
+    held = DirectoryLock(tmp_path / "lock")
+    ready, go = os.pipe(), os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(ready[1], b"x")
+        os.read(go[0], 1)
+        os._exit(0)
+    os.read(ready[0], 1)
+    held.release()
+    try:
+        DirectoryLock(tmp_path / "lock").release()
+    finally:
+        os.write(go[1], b"x")
+        os.waitpid(child, 0)
+        for fd in (*ready, *go):
+            os.close(fd)
+
+
+@pytest.fixture
+def no_flock(monkeypatch):
+    def refuse(fd, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(lock.fcntl, "flock", refuse)
+
+
+def note_of(tmp_path):
+    path = tmp_path / "r" / ".nbrun" / "lock"
+    return path, json.loads(path.read_bytes() or b"{}")
+
+
+def test_without_flock(no_flock, tmp_path):
+    """It runs, says what it can't promise, refuses a second one that it can see, and leaves nothing behind."""
+    gate = threading.Event()
+    run = start(tmp_path / "r", lambda task: gate.wait(20) and {"n": 1})
+    assert "has no locks" in run.progress.message
+    with pytest.raises(ResultsInUseError, match=str(os.getpid())):
+        DirectoryLock(tmp_path / "r" / ".nbrun" / "lock")
+    gate.set()
+    run.wait(20)
+    assert note_of(tmp_path)[1] == {}
+    assert start(tmp_path / "r").wait(20).done == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "blocks"),
+    [
+        ({}, True),
+        ({"pid": 2**22 + 1}, False),  # dead
+        ({"began": "1"}, False),  # its number was given to another process
+        ({"boot": "another"}, False),  # the machine was started anew
+        ({"host": "elsewhere"}, False),  # can't be looked at: said aloud
+    ],
+)
+def test_without_flock_a_dead_holder_never_blocks(change, blocks, no_flock, tmp_path):
+    (tmp_path / "r" / ".nbrun").mkdir(parents=True)
+    living = {
+        "host": socket.gethostname(), "pid": os.getpid(), "boot": lock._boot(), "began": lock._began(os.getpid()),
+        "started_at": "2026-01-01T00:00:00+00:00",
+    }  # fmt: skip
+    (tmp_path / "r" / ".nbrun" / "lock").write_text(json.dumps(living | change))
+    if blocks:
+        with pytest.raises(ResultsInUseError):
+            start(tmp_path / "r")
+        return
+    run = start(tmp_path / "r")
+    assert ("elsewhere" in run.progress.message) == ("host" in change)
+    assert run.wait(20).done == 2
+
+
+def test_a_lock_that_can_not_be_asked_for(tmp_path, monkeypatch):
+    """An I/O error is no answer; nothing is written, and no descriptor stays open."""
+
+    def refuse(fd, operation):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(lock.fcntl, "flock", refuse)
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(StorageError, match="Input/output error"):
+        start(tmp_path / "r")
+    assert len(os.listdir("/proc/self/fd")) == before
