@@ -1,7 +1,8 @@
 """SIGKILL at random moments, as often as you like: `python tests/storage/kills.py [KILLS] [SEED]`.
 
-After half of the kills the power is cut too: each file is cut to what it held at its last fsync. Then all is loaded and compared with what the run had told as saved and with what its function had returned. Prints its seed
-first and its figures last; exit code 0 where nothing was lost, doubled, altered or unreadable.
+After half of the kills the power is cut too: each file is cut to what it held at its last fsync. Then all is loaded and
+compared with what the run had told as saved and with what its function had returned. Prints its seed first and its
+figures last; exit code 0 where nothing was lost, doubled, altered or unreadable.
 """
 
 import collections

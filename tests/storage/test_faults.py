@@ -213,8 +213,13 @@ gate.set()
 while run.progress.state == "running": pass
 print(run.progress.state, run.progress.message, flush=True)
 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-run.resume()
-print(run.wait(20).done)
+while True:  # another thread may have been refused before the limit was lifted, and tell it after
+    run.resume()
+    try:
+        print(run.wait(20).done)
+        break
+    except nbrun.errors.RunHaltedError:
+        pass
 """
 
 
