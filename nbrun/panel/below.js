@@ -63,10 +63,10 @@ class Errors {
     this.element.classList.add("nbrun-errors");
   }
 
-  draw(kinds, live) {
+  /** `all`: how many errors there are now; the kinds come a little later. */
+  draw(kinds, live, all) {
     this.live = live;
-    const all = (kinds ?? []).reduce((sum, kind) => sum + kind.n, 0);
-    this.fold.draw(kinds, `${plural(all, "error")} of ${plural((kinds ?? []).length, "kind")}`);
+    this.fold.draw(kinds, `${plural(all ?? 0, "error")} of ${plural((kinds ?? []).length, "kind")}`);
     for (const shown of this.kinds.values()) shown.retry.disabled = !live;
   }
 
@@ -96,8 +96,9 @@ class Errors {
       setTimeout(() => setText(pressed, "Copy"), 1500);
     }, { "aria-label": `Copy ${type}` });
     const open = button("Open the sample", () => this.openSample(one.kind.sample_id));
-    one.element = h("details", {}, h("summary", {}, h("b", {}, type), " ", one.count, " ", one.message),
-      h("div", { class: "nbrun-buttons" }, one.retry, copied, open, h("span", { class: "nbrun-quiet" }, one.where)), one.trace);
+    const details = h("details", {}, h("summary", {}, h("b", {}, type), " ", one.count, " ", one.message),
+      h("div", { class: "nbrun-buttons" }, copied, open, h("span", { class: "nbrun-quiet" }, one.where)), one.trace);
+    one.element = h("div", { class: "nbrun-kind" }, details, one.retry);
     return one;
   }
 }

@@ -17,9 +17,8 @@ class List {
     this.id = `nbrun-${Math.random().toString(36).slice(2)}`;
     this.spacer = h("div", { class: "nbrun-spacer", role: "presentation" });
     this.header = h("div", { role: "row", class: "nbrun-row nbrun-header" }, ...columns); // it stays above the rows
-    // Without the attribute the notebook would take the arrow keys for itself.
-    this.scroller = h("div", { class: "nbrun-scroller", role: "rowgroup", tabindex: "0", "aria-label": label,
-      "data-lm-suppress-shortcuts": "true", onkeydown: (event) => this.key(event) }, this.header, this.spacer);
+    this.scroller = h("div", { class: "nbrun-scroller", role: "rowgroup", tabindex: "0", "aria-label": label }, this.header, this.spacer);
+    this.scroller.nbrunList = this;
     this.scroller.addEventListener("scroll", () => (this.frame ||= requestAnimationFrame(() => this.draw())), { passive: true });
     this.spacer.addEventListener("click", (event) => this.click(event));
     this.element = h("div", { role: "table", "aria-label": label, class: "nbrun-table" }, this.scroller);
@@ -68,8 +67,10 @@ class List {
     this.draw();
   }
 
+  /** Arrow keys move, Enter opens; other plain keys do nothing, where the notebook would delete cells at "d d". */
   key(event) {
-    if (event.target !== this.scroller) return; // a button of the header
+    if (event.ctrlKey || event.metaKey || event.altKey || event.key === "Tab" || event.key === "Escape") return;
+    event.stopImmediatePropagation();
     const page = this.shown - 1;
     const steps = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -Infinity, End: Infinity };
     if (event.key in steps) {
@@ -79,7 +80,6 @@ class List {
     } else if (event.key === "Enter" && this.active >= 0) this.open(this.active);
     else return;
     event.preventDefault();
-    event.stopPropagation();
     this.draw();
   }
 
@@ -92,3 +92,6 @@ class List {
     setAttribute(this.scroller, "aria-activedescendant", `${this.id}-${place}`);
   }
 }
+
+// The notebook listens at the document, before the event comes to the list: so this listens before that.
+window.addEventListener("keydown", (event) => event.target.nbrunList?.key(event), true);

@@ -125,7 +125,7 @@ class View {
     if (this.rowsChanged || !this.drawn) this.samples.refresh();
     this.sample.refresh();
     const { kinds, endpoints, logs, chart } = this.store.parts;
-    this.errors.draw(kinds, !this.retry.disabled);
+    this.errors.draw(kinds, !this.retry.disabled, this.store.head.errors);
     this.endpoints.draw(endpoints);
     this.log.draw(logs);
     this.chart.draw(chart, this.store.head.rate);

@@ -40,7 +40,7 @@ def read_rows(path: Path, sample_id: str) -> list[TaskRow]:
         except (ValueError, AttributeError):  # damaged
             continue
     groups = {row.group: n for n, row in reversed(list(enumerate(rows)))}
-    return sorted(rows, key=lambda row: (groups[row.group], row.index))
+    return sorted(rows, key=lambda row: (row.group.startswith("incorrect_"), groups[row.group], row.index))
 
 
 def read_entry(path: Path, sample_id: str, group: str, index: int) -> dict[str, Any] | None:
