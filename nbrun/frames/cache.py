@@ -138,7 +138,7 @@ class RowCache:
                 ident = record["ident"]
                 if ident and now - ident[2] < (COARSE_NS if ident[2] % 1_000_000_000 == 0 else FINE_NS):
                     record["ident"] = None
-            files.put_derived(self.folder / (name + SUFFIX), pack.to_bytes(), beside)
+            files.put_derived(self.folder / (name + SUFFIX), pack.to_parts(), beside)
         except OSError:
             beside.unlink(missing_ok=True)
             raise

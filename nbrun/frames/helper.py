@@ -21,9 +21,9 @@ def main() -> None:
     out = sys.stdout.buffer
     for line in sys.stdin.buffer:
         folder, files = orjson.loads(line)
-        data = read_files(folder, files).to_bytes()
-        out.write(len(data).to_bytes(8, "big"))
-        out.write(data)
+        parts = read_files(folder, files).to_parts()
+        out.write(sum(map(len, parts)).to_bytes(8, "big"))
+        out.writelines(parts)
         out.flush()
 
 

@@ -55,13 +55,8 @@ def load_results(
     paths = [results] if isinstance(results, (str, os.PathLike)) else list(results)
     problems: list[Problem] = []
     if not entries and not tests:
-        parts = []
-        for path in paths:
-            loading = Loading(path, stale=stale)
-            table, rows = loading.table()
-            parts.append(table if len(rows) == table.n and _in_place(rows) else table.take(rows))
-            problems += loading.problems
-        df = options.frame(join(parts)) if parts else _empty()
+        parts = [_load_table(path, stale, problems) for path in paths]
+        df = options.frame(_joined(parts)) if parts else _empty()
     else:
         frames = [df for path in paths for df in _with_bodies(path, options, problems, None)]
         df = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0] if frames else _empty()
@@ -135,9 +130,10 @@ class _Options:
         needed = None
         if self.columns is not None and (self.where is None or isinstance(self.where, Mapping)):
             needed = {*self.columns, *(self.where or ())}
+        stale = table.numbers["index"] == STALE if self.stale else None
         df = to_frame(table, needed)
-        if self.stale:
-            df["stale"] = pd.array(table.numbers["index"] == STALE, dtype="boolean")
+        if stale is not None:
+            df["stale"] = pd.array(stale, dtype="boolean")
         return df if self.where is None else _filter(df, self.where).reset_index(drop=True)
 
     def select(self, df: pd.DataFrame) -> pd.DataFrame:
@@ -224,6 +220,20 @@ def _with_bodies(
 def _absolute(paths: Iterable[Results]) -> list[str]:
     """Where the rows were loaded from, for show()."""
     return [os.path.abspath(os.path.expanduser(p)) for p in paths]
+
+
+def _load_table(path: Results, stale: bool, problems: list[Problem]) -> Table:
+    loading = Loading(path, stale=stale)
+    table, rows = loading.table()
+    problems += loading.problems
+    return table if len(rows) == table.n and _in_place(rows) else table.take(rows)
+
+
+def _joined(parts: list[Table]) -> Table:
+    """All rows, and of the list nothing is left: who takes them apart frees them."""
+    whole = join(parts)
+    parts.clear()
+    return whole
 
 
 def _in_place(rows: np.ndarray[Any, np.dtype[Any]]) -> bool:

@@ -123,16 +123,16 @@ class Loading:
         packs = self._read_files([i for i in infos if i.name not in names], now)
         old = self._kept_runs([info.name for info in kept])
         new = [table_of(p) for p in packs]
-        records = [cache.hits[i.name].record for i in kept] + [r for p in packs for r in p.files]
-        self._note_problems(r for p in packs for r in p.files)
+        fresh = [r for p in packs for r in p.files]
+        records = [cache.hits[i.name].record for i in kept] + fresh
+        self._note_problems(fresh)
         table = join([*old, *new]) if old or new else table_of(RowBuilder().pack())
         if packs:
-            size = sum(r["ident"][0] for p in packs for r in p.files if r["ident"])
+            size = sum(r["ident"][0] for r in fresh if r["ident"])
             sizes = Sizes(size, sum(p.n for p in packs), table.n)
-            cache.keep(
-                lambda: pack_of(join(new), [r for p in packs for r in p.files]),
-                lambda: pack_of(table, records), sizes, read_at,
-            )  # fmt: skip
+            if not old:
+                packs, new = [], [table]  # memory: the joined rows are the same
+            cache.keep(lambda: pack_of(join(new), fresh), lambda: pack_of(table, records), sizes, read_at)
         return table, _spans(records)
 
     def _read_files(self, infos: Sequence[FileInfo], now: Snapshot) -> list[Pack]:

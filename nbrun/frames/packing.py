@@ -33,6 +33,7 @@ _RULES = (
 MAGIC = b"nbrun-rows/1-%08x" % crc32(b"".join((_TOP / name).read_bytes() for name in _RULES))
 SIZES = {"b": 1, "i": 4, "q": 8, "d": 8, "k": 16}
 _EXACT = 2**53
+Bytes = bytes | memoryview
 
 
 class BadPack(Exception):
@@ -90,13 +91,13 @@ class Pack:
 
     n: int
     files: list[dict[str, Any]]
-    arrays: dict[str, tuple[str, bytes]]
+    arrays: dict[str, tuple[str, Bytes]]
     texts: dict[str, list[str]]
     extras: dict[str, Settled]
 
-    def to_bytes(self) -> bytes:
-        """As it is sent and stored."""
-        parts: list[bytes] = []
+    def to_parts(self) -> list[Bytes]:
+        """As it is sent and stored, piece by piece: arrays aren't copied."""
+        parts: list[Bytes] = []
         arrays: list[list[Any]] = []
         for name, (code, data) in self.arrays.items():
             item = data[: SIZES[code]]
@@ -112,8 +113,10 @@ class Pack:
         header = orjson.dumps(
             {"n": self.n, "files": self.files, "arrays": arrays, "texts": self.texts, "extras": extras}
         )
-        rest = b"".join([header, b"\n", *parts])
-        return b"%b %08x %d\n%b" % (MAGIC, crc32(rest), len(header), rest)
+        check = crc32(b"\n", crc32(header))
+        for part in parts:
+            check = crc32(part, check)
+        return [b"%b %08x %d\n%b\n" % (MAGIC, check, len(header), header), *parts]
 
 
 def unpack(data: bytes | memoryview) -> Pack:

@@ -20,7 +20,7 @@ from zlib import crc32
 import orjson
 
 from nbrun import verdicts
-from nbrun.frames.packing import Extras, Pack
+from nbrun.frames.packing import Bytes, Extras, Pack
 from nbrun.samples import KEY_BYTES, LANGUAGES
 from nbrun.storage import archive
 from nbrun.storage.match import OldMatch, old_key
@@ -279,11 +279,17 @@ class RowBuilder:
                 extras.rows.pop()
                 extras.values.pop()
 
+    def _once(self, column: array[Any]) -> bytes:
+        """Its bytes; of one item, where all are equal."""
+        data = column.tobytes()
+        item = data[: column.itemsize]
+        return item if self.n and data == item * self.n else data
+
     def pack(self) -> Pack:
         """Everything collected."""
         texts = {name: [t for t in of if t is not None] for name, of in self.texts.items()}
-        arrays: dict[str, tuple[str, bytes]] = {n: (a.typecode, a.tobytes()) for n, a in self.numbers.items()}
-        arrays |= {name: ("i", codes.tobytes()) for name, codes in self.codes.items()}
+        arrays: dict[str, tuple[str, Bytes]] = {n: (a.typecode, self._once(a)) for n, a in self.numbers.items()}
+        arrays |= {name: ("i", self._once(codes)) for name, codes in self.codes.items()}
         arrays["key"] = ("k", bytes(self.keys))
         return Pack(self.n, self.files, arrays, texts, {name: e.settle() for name, e in self.extras.items()})
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nbrun.frames.packing import Pack, Settled, as_text
+from nbrun.frames.packing import Bytes, Pack, Settled, as_text
 from nbrun.frames.rows import NUMBERS, STALE, TEXTS
 from nbrun.samples import KEY_BYTES
 
@@ -28,7 +28,7 @@ DTYPES = {
 MAX_CATEGORIES = 1000
 _CODES = {"b": "<i1", "i": "<i4", "q": "<i8", "d": "<f8"}
 _KEY_TEXT = 3 + 2 * KEY_BYTES
-_BLOCK = 1 << 16
+_BLOCK = 1 << 13
 
 
 @dataclass(slots=True)
@@ -115,11 +115,16 @@ def table_of(pack: Pack) -> Table:
     return Table(pack.n, numbers, texts, keys, extras)
 
 
+def _bytes(a: Array) -> memoryview:
+    """An array's bytes, in place."""
+    return np.ascontiguousarray(a[:1] if a.strides == (0,) else a).view("u1").data
+
+
 def pack_of(t: Table, files: list[dict[str, Any]]) -> Pack:
     """A table as a pack. Its rows come from these files, in their order."""
-    arrays = {name: (code, np.ascontiguousarray(t.numbers[name]).tobytes()) for name, code in NUMBERS.items()}
-    arrays |= {name: ("i", np.ascontiguousarray(t.texts[name].codes).tobytes()) for name in TEXTS}
-    arrays["key"] = ("k", t.keys.tobytes())
+    arrays: dict[str, tuple[str, Bytes]] = {name: (code, _bytes(t.numbers[name])) for name, code in NUMBERS.items()}
+    arrays |= {name: ("i", _bytes(t.texts[name].codes)) for name in TEXTS}
+    arrays["key"] = ("k", _bytes(t.keys))
     extras = {}
     for name, e in t.extras.items():
         rows, values, texts = e.rows.astype("<i4").tobytes(), e.values, list[str]()
@@ -144,9 +149,9 @@ def join(tables: Sequence[Table]) -> Table:
             new = np.array(
                 [*(unique.setdefault(x, len(unique)) for x in of.texts), -1], "<i4"
             )  # code -1 takes the last
-            codes.append(new[of.codes])
-        texts[name] = Coded(np.concatenate(codes), list(unique))
-    numbers = {name: np.concatenate([t.numbers[name] for t in tables]) for name in NUMBERS}
+            codes.append(np.broadcast_to(new[of.codes[:1]], t.n) if of.codes.strides == (0,) else new[of.codes])
+        texts[name] = Coded(_concatenate(codes), list(unique))
+    numbers = {name: _concatenate([t.numbers[name] for t in tables]) for name in NUMBERS}
     extras: dict[str, list[tuple[int, Extra]]] = {}
     begin = 0
     for t in tables:
@@ -155,6 +160,14 @@ def join(tables: Sequence[Table]) -> Table:
         begin += t.n
     joined = {name: _join_extras(parts) for name, parts in extras.items()}
     return Table(begin, numbers, texts, np.concatenate([t.keys for t in tables]), joined)
+
+
+def _concatenate(arrays: Sequence[Array]) -> Array:
+    """One after the other; where all items are one and the same, it stays one."""
+    first = arrays[0][:1].tobytes()
+    if all(a.strides == (0,) and a[:1].tobytes() == first for a in arrays):
+        return np.broadcast_to(arrays[0][:1], sum(map(len, arrays)))
+    return np.concatenate(arrays)
 
 
 def _join_extras(parts: list[tuple[int, Extra]]) -> Extra:
@@ -170,38 +183,47 @@ def _join_extras(parts: list[tuple[int, Extra]]) -> Extra:
 def in_order(t: Table, *, stale: bool) -> Array:
     """Row numbers by sample, group (solution first) and index; without those whose item is gone, unless `stale`."""
     index = t.numbers["index"]
-    kept = np.arange(t.n) if stale else np.flatnonzero(index != STALE)
+    kept: Array | slice = slice(None)
+    if not stale and (index == STALE).any():
+        kept = np.flatnonzero(index != STALE)
     ranks = []
     for name in ("sample_id", "group"):
         of = t.texts[name]
         order = sorted(range(len(of.texts)), key=lambda i: (name == "group" and of.texts[i] != "solution", of.texts[i]))
-        rank = np.empty(len(order) + 1, np.int64)
+        rank = np.empty(len(order) + 1, np.int32)
         rank[order] = np.arange(len(order))
         ranks.append(rank[of.codes[kept]])
-    last = np.where(index[kept] < 0, np.iinfo(np.int64).max, index[kept])
-    keys = (last, ranks[1], ranks[0])
-    if _is_sorted(keys):
-        return kept
-    return kept[np.lexsort(keys)]
+    last = index[kept]
+    if (last < 0).any():
+        last = np.where(last < 0, np.iinfo(np.int64).max, last)
+    rows = np.arange(t.n)[kept]
+    return rows if _is_sorted(last, ranks[1], ranks[0]) else rows[np.lexsort((last, ranks[1], ranks[0]))]
 
 
-def _is_sorted(keys: tuple[Array, Array, Array]) -> bool:
-    last, group, sample = keys
-    by_sample, by_group = np.diff(sample), np.diff(group)
-    in_group = (by_group > 0) | ((by_group == 0) & (last[1:] >= last[:-1]))
-    return bool(((by_sample > 0) | ((by_sample == 0) & in_group)).all())
+def _is_sorted(last: Array, group: Array, sample: Array) -> bool:
+    same_group = group[1:] == group[:-1]
+    right = (group[1:] > group[:-1]) | (same_group & (last[1:] >= last[:-1]))
+    right &= sample[1:] == sample[:-1]
+    right |= sample[1:] > sample[:-1]
+    return bool(right.all())
 
 
 # ---- DataFrame
 
 
 def to_frame(t: Table, columns: Collection[str] | None = None) -> pd.DataFrame:
-    """The DataFrame: the fixed columns, then those of plain results; only `columns` where they are given."""
+    """The DataFrame: the fixed columns, then those of plain results; only `columns` where they are given.
+
+    It takes the table apart on the way, so that not all of both stands in memory at once.
+    """
     out: dict[str, Any] = {}
     for name in DTYPES:
         if columns is None or name in columns:
             out[name] = _column(t, name)
-    for name, e in t.extras.items():
+        t.numbers.pop(name, None)
+        t.texts.pop(name, None)
+    for name in list(t.extras):
+        e = t.extras.pop(name)
         if columns is None or name in columns:
             out[name] = _extra(t.n, e)
     index = pd.RangeIndex(t.n)

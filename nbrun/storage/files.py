@@ -159,9 +159,10 @@ def write_and_check(
         raise
 
 
-def put_derived(path: Path, data: bytes, beside: Path) -> None:
+def put_derived(path: Path, parts: Iterable[bytes | memoryview], beside: Path) -> None:
     """Puts derived data in place whole, not durably: it carries a checksum and can be made again."""
-    beside.write_bytes(data)
+    with open(beside, "wb") as f:
+        f.writelines(parts)
     os.replace(beside, path)
 
 

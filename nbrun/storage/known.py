@@ -42,7 +42,7 @@ class KnownFiles:
             now &= self._names
             if now != self._before:
                 data = "".join(f"{name}\n" for name in sorted(now)).encode("utf-8", "surrogateescape")
-                files.put_derived(self._inner / "known", data, self._inner / "tmp" / "known.tmp")
+                files.put_derived(self._inner / "known", (data,), self._inner / "tmp" / "known.tmp")
                 self._before = now
         except OSError:
             pass
