@@ -285,7 +285,11 @@ class Judge(Protocol):
 
     def __call__(self, task: Task) -> Mapping[str, Any] | Retry: ...
     def again(self, entry: Mapping[str, Any], task: Task) -> bool:
-        """Should this saved result be made again?"""
+        """Should this saved result be made again?
+
+        Asked about every saved result, which must all be read for it; where fn has `again_verdicts` (a set), only about
+        those with such a verdict that were made under other settings.
+        """
 
     def cancel(self, task: Task) -> None:
         """Abort the running call for `task`, from another thread."""

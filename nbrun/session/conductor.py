@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import warnings
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 from nbrun.engine import Engine
@@ -18,7 +19,7 @@ from nbrun.progress import Board, counted
 from nbrun.samples import Sample, SampleReader
 from nbrun.session.inputs import Samples, duplicate
 from nbrun.session.redo import CHANGED, Redo
-from nbrun.storage.opening import Found
+from nbrun.storage.opening import Again, Found
 from nbrun.storage.store import ResultStore
 
 
@@ -136,12 +137,11 @@ class Conductor:
 
     def _feed_sample(self, sample: Sample) -> None:
         redo = self._redo.get(sample.id) if isinstance(self._redo, dict) else None
-        again = getattr(self._fn, "again", None)
         found = self._store.begin(
             sample,
             redo,
             (lambda run_id, context: self._is_fresh(sample, run_id, context)) if self._redo == CHANGED else None,
-            None if again is None else lambda entry, position: bool(again(entry, _task_of(sample, position))),
+            self._again(sample),
         )
         self._count_changes(sample, found)
         number = self._board.add_sample(
@@ -153,6 +153,17 @@ class Conductor:
         else:
             found.book.number = number
             self._engine.feed(found.book)
+
+    def _again(self, sample: Sample) -> Again | None:
+        """fn's own say in which results are made again, if it has one."""
+        again = getattr(self._fn, "again", None)
+        if again is None:
+            return None
+        verdicts = getattr(self._fn, "again_verdicts", None)
+        ask = Again(lambda entry, position: bool(again(entry, _task_of(sample, position))))
+        if verdicts is None:
+            return ask
+        return replace(ask, may=lambda verdict, run_id: verdict in verdicts and self._has_other_settings(run_id))
 
     def _is_fresh(self, sample: Sample, run_id: str, context: str) -> bool:
         return not self._has_other_settings(run_id) and context in ("", sample.context)

@@ -28,8 +28,20 @@ from nbrun.storage.recover import Recovery, attempt_body
 from nbrun.storage.running import choose
 from nbrun.storage.samplefile import NBRUN, EntryHead, FileInfo, Unreadable
 
-Again = Callable[[Mapping[str, Any], int], bool]
 Fresh = Callable[[str, str], bool]
+
+
+@dataclass(frozen=True)
+class Again:
+    """Who says which saved results run again: `ask`, with an entry and its position. `may` spares the reading: told
+    verdict and run_id, it says whether there is anything to ask."""
+
+    ask: Callable[[Mapping[str, Any], int], bool]
+    may: Callable[[str | None, str], bool] = lambda verdict, run_id: True
+
+    def may_any(self, found: Found) -> bool:
+        """Whether there may be something to ask about a finished sample."""
+        return any(self.may(verdict, run_id) for verdict in (*found.verdicts, None) for run_id in found.runs or ("",))
 
 
 @dataclass(slots=True)
@@ -70,6 +82,8 @@ class Opener:
         self, sample: Sample, info: FileInfo | None, redo: Mapping[Identity, str | None] | None,
         fresh: Fresh | None, again: Again | None,
     ) -> Found:  # fmt: skip
+        if again is not None and info is not None and self._is_finished(sample, info):
+            again = again if again.may_any(self._finished(sample, info)) else None  # nothing to ask: nothing to read
         if info is not None and info.place is not None and (again is None or self._none_again(sample, info, again)):
             again = None  # asked already: only what runs again is taken out of its archive
         if info is not None and not redo and again is None and self._is_finished(sample, info):
@@ -143,7 +157,7 @@ class Opener:
                 }  # fmt: skip
         except Unreadable:
             return True  # it is told where it is taken out
-        return not any(again(values.decode(orjson.loads(body)), p) for p, body in bodies.items())
+        return not any(again.ask(values.decode(orjson.loads(body)), p) for p, body in bodies.items())
 
     def _finished(self, sample: Sample, info: FileInfo) -> Found:
         summary = info.summary or self.directory.matches[sample.id]
@@ -272,7 +286,7 @@ class Opener:
         fresh: Fresh | None,
         again: Again | None,
     ) -> bool:
-        _, run_id, context = book.makers[c.made[position]]
+        verdict, run_id, context = book.makers[c.made[position]]
         if redo:
             group, rank = book.sample.locate(position)
             identity = (group.name, group.key(rank), group.occurrence(rank))
@@ -280,7 +294,9 @@ class Opener:
                 return True
         if fresh is not None and not fresh(run_id, context):
             return True
-        return again is not None and again(values.decode(orjson.loads(self._body_of(book, c, position))), position)
+        if again is None or not again.may(verdict, run_id):
+            return False
+        return again.ask(values.decode(orjson.loads(self._body_of(book, c, position))), position)
 
     def _body_of(self, book: Book, c: Columns, position: int) -> bytes:
         """An entry's bytes before the sample is worked on: in its file, or converted from an old one."""

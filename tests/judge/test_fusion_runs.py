@@ -252,3 +252,20 @@ def test_called_by_hand_it_answers_retry(stand: Stand) -> None:
     assert isinstance(answer, Retry)
     assert answer.result["verdict"] == "TimeLimitExceeded"
     json.dumps([dict(answer.hint), answer.result])
+
+
+def test_again_is_asked_only_where_the_rule_may_say_yes(tmp_path: Path, stand: Stand) -> None:
+    class Asked(SandboxFusion):
+        count = 0
+
+        def again(self, entry: Any, task: Any) -> bool:
+            Asked.count += 1
+            return super().again(entry, task)
+
+    sample = problem("p", scripted(), scripted(needs_s=9), wrong=[scripted(output={"": "no"})])
+    asked = []
+    for most in (None, None, 50):
+        judge = Asked(stand.urls[:1], max_time_limit_s=most)
+        nbrun.start([sample], judge, tmp_path, view=None).wait(60)
+        asked.append(Asked.count)
+    assert asked == [0, 0, 1]  # settings as they were: nothing to ask; else about the time limit alone

@@ -80,6 +80,9 @@ class SandboxFusion:
         ['closed', 'closed']
     """
 
+    #: See `nbrun.model.Judge`: no other result can have been judged too strictly.
+    again_verdicts = frozenset({Verdict.TIME_LIMIT_EXCEEDED})
+
     def __init__(
         self,
         endpoints: str | Iterable[str],
