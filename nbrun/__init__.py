@@ -17,6 +17,7 @@ from nbrun.session import Run, shard, start
 if TYPE_CHECKING:
     from nbrun import plots
     from nbrun.frames import compare, iter_results, load_arrow, load_results, load_samples, rates, show, status
+    from nbrun.storage.archiving import archive_results as archive
     from nbrun.storage.check import check
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "RetryPolicy",
     "Run",
     "Task",
+    "archive",
     "check",
     "compare",
     "errors",
@@ -40,15 +42,15 @@ __all__ = [
     "status",
 ]
 
+_STORAGE = {"archive": ("archiving", "archive_results"), "check": ("check", "check")}
 _FRAMES = {"compare", "iter_results", "load_arrow", "load_results", "load_samples", "rates", "show", "status"}
 
 
 def __getattr__(name: str) -> Any:
     """pandas is loaded with the first function that needs it, not with the package."""
-    if name == "check":
-        from nbrun.storage.check import check
-
-        return check
+    if name in _STORAGE:
+        module, function = _STORAGE[name]
+        return getattr(import_module(f"nbrun.storage.{module}"), function)
     if name == "plots":
         return import_module("nbrun.plots")
     if name in _FRAMES:

@@ -257,9 +257,9 @@ def _show(args: argparse.Namespace) -> int:
 
 
 def _archive(args: argparse.Namespace) -> int:
-    from nbrun.storage.archiving import archive_finished, unpack
+    from nbrun.storage.archiving import archive_results
 
-    done = (unpack if args.unpack else archive_finished)(args.results)
+    done = archive_results(args.results, unpack=args.unpack)
     if args.json:
         print(json.dumps(done.to_dict()))
         return int(bool(done.problems))

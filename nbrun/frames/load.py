@@ -99,6 +99,8 @@ def iter_results(
 def load_arrow(results: Results | Iterable[Results], **options: Any) -> pa.Table:
     """The same as load_results, as an Arrow table for polars and DuckDB (needs the extra `nbrun[arrow]`).
 
+    The fixed columns have the same types whatever is in them.
+
     Raises:
         InputError: as load_results; or pyarrow isn't installed.
 
@@ -110,7 +112,21 @@ def load_arrow(results: Results | Iterable[Results], **options: Any) -> pa.Table
         import pyarrow as pa
     except ImportError:
         raise InputError("load_arrow needs pyarrow: pip install 'nbrun[arrow]'.") from None
-    return pa.Table.from_pandas(load_results(results, **options), preserve_index=False).replace_schema_metadata()
+    table = pa.Table.from_pandas(load_results(results, **options), preserve_index=False).replace_schema_metadata()
+    for at, name in enumerate(table.column_names):
+        kind = DTYPES.get(name)
+        wanted = {"category": pa.dictionary(pa.int32(), pa.string()), "object": pa.string()}.get(kind or "")
+        if wanted is not None and table.schema.field(at).type != wanted:
+            table = table.set_column(at, name, _cast(pa, table.column(at), wanted))
+    return table
+
+
+def _cast(pa: Any, column: Any, wanted: Any) -> Any:
+    try:
+        return column.cast(wanted)
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid):  # a column of nulls alone, or an older pyarrow
+        texts = pa.array(column.to_pylist(), pa.string())
+        return texts if wanted == pa.string() else texts.dictionary_encode()
 
 
 class _Options:

@@ -46,14 +46,34 @@ class Archived:
         return dataclasses.asdict(self)
 
 
-def archive_finished(results: str | os.PathLike[str]) -> Archived:
-    """Moves the files of finished samples into one compressed file, from which they count and load as before.
+def archive_results(results: str | os.PathLike[str], *, unpack: bool = False) -> Archived:
+    """Moves finished samples' files into one compressed file of the directory, or puts them back.
+
+    Archived samples count as done and load as before. A sample that must be written to again returns to a file of its
+    own by itself.
+
+    Args:
+        results: a results directory that no run writes into.
+        unpack: put archived samples back into files.
+
+    Returns:
+        What was moved, and how many bytes it took before and after.
 
     Raises:
         InputError: there is no such folder.
         ResultsInUseError: a run writes there.
         StorageError: the disk refused. Every result stands where it stood, or in the archive, or in both.
+
+    Example:
+        >>> import nbrun, tempfile
+        >>> nbrun.archive(tempfile.mkdtemp()).samples
+        0
     """
+    return unpack_archives(results) if unpack else archive_finished(results)
+
+
+def archive_finished(results: str | os.PathLike[str]) -> Archived:
+    """Moves the files of finished samples; see archive_results."""
     with _held(results) as directory:
         out = Archived(str(directory.path))
         infos = [i for i in directory.listing.by_id.values() if i.place is None]
@@ -78,13 +98,10 @@ def archive_finished(results: str | os.PathLike[str]) -> Archived:
         return out
 
 
-def unpack(results: str | os.PathLike[str]) -> Archived:
+def unpack_archives(results: str | os.PathLike[str]) -> Archived:
     """Puts archived samples back into files of their own, and removes the archives.
 
-    An archive with a damaged member stays, and so does what could not be read of it.
-
-    Raises:
-        InputError, ResultsInUseError, StorageError: as archive_finished.
+    An archive with a damaged member stays.
     """
     with _held(results) as directory:
         out = Archived(str(directory.path))

@@ -52,6 +52,14 @@ def test_an_arrow_table(judged_run):
     assert table.num_rows == nbrun.load_arrow(judged_run, where={"status": ["done", "error"]}).num_rows == 11
 
 
+def test_arrow_types_don_t_depend_on_what_is_there(judged_run, old):
+    schemas = {nbrun.load_arrow(path).schema for path in (judged_run, old("old_complete"), old("progress_killed_a"))}
+    assert len(schemas) == 1
+    (schema,) = schemas
+    assert str(schema.field("error").type) == "string"
+    assert str(schema.field("run_id").type) == "dictionary<values=string, indices=int32, ordered=0>"
+
+
 @pytest.mark.parametrize("chunksize", [1, 4, 100])
 def test_chunks_are_the_whole(judged_run, old, chunksize):
     paths = [judged_run, old("progress_complete")]

@@ -15,7 +15,7 @@ import pytest
 import nbrun
 from nbrun.errors import InputError, ResultsInUseError
 from nbrun.storage import archive, files
-from nbrun.storage.archiving import archive_finished, unpack
+from nbrun.storage.archiving import archive_finished, unpack_archives
 from nbrun.storage.check import check
 
 OLD = Path(__file__).parent.parent / "data" / "old"
@@ -75,7 +75,7 @@ def full(tmp_path):
 
 def test_f12_archived_samples_count_and_load_as_before(full):
     before, rows, samples, status = content(full), load(full), nbrun.load_samples(full), nbrun.status(full)
-    done = archive_finished(full)
+    done = nbrun.archive(full)
     assert (done.samples, done.left, done.archive) == (6, 1, "archive-0001.zip")
     assert done.after_bytes < done.before_bytes
     assert list(content(full)) == ["q.json"]
@@ -89,7 +89,7 @@ def test_f12_archived_samples_count_and_load_as_before(full):
     again = run([*SAMPLES, UNFINISHED], full, judging(ran))
     assert ran == [("q", 1)]
     assert again.progress.resumed == 17
-    undone = unpack(full)
+    undone = nbrun.archive(full, unpack=True)
     assert undone.samples == 6
     after = content(full)
     assert {k: v for k, v in after.items() if k != "q.json"} == {k: v for k, v in before.items() if k != "q.json"}
@@ -131,7 +131,7 @@ def test_only_what_must_change_returns_to_a_file(full):
     archive_finished(full)
     assert sorted(p.name for p in full.glob("archive-*")) == ["archive-0001.zip", "archive-0002.zip"]
     assert len(load(full)) == len(rows) + 1
-    unpack(full)
+    unpack_archives(full)
     assert len(load(full)) == len(rows) + 1
     assert len(content(full)) == 7
 
@@ -209,7 +209,7 @@ def test_old_directories(tmp_path, name, matched):
     else:
         run(dataset, path, fn)
         assert ran == []
-        unpack(path)
+        unpack_archives(path)
         assert content(path) == before
         run(dataset, path, fn)
         assert ran == []
@@ -220,10 +220,10 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("kind", [Killed, OSError])
-@pytest.mark.parametrize("what", [archive_finished, unpack])
+@pytest.mark.parametrize("what", [archive_finished, unpack_archives])
 def test_f12_stopped_at_any_operation_nothing_is_lost(full, tmp_path, kind, what):
     """At the k-th durable operation, for k = 1, 2, 3 … until it passes: all loads as before, and the next try ends."""
-    if what is unpack:
+    if what is unpack_archives:
         archive_finished(full)
     rows = load(full)
     k = 0
@@ -275,7 +275,7 @@ def test_damage_costs_its_sample_alone(full):
     run(grown_by_one(), full, judging(ran))
     assert {s for s, _ in ran} == {"p3"}
     assert set(load(full).sample_id) == set(rows.sample_id)
-    assert unpack(full).problems == []  # a file stands for it now
+    assert unpack_archives(full).problems == []  # a file stands for it now
 
 
 def grown_by_one():
@@ -330,7 +330,7 @@ def test_it_loads_while_it_is_archived_and_unpacked(full):
         reader.start()
     for _ in range(15):
         archive_finished(full)
-        unpack(full)
+        unpack_archives(full)
     stop.set()
     for reader in readers:
         reader.join()
