@@ -87,3 +87,12 @@ def test_five_questions_to_results_are_answered(tmp_path: Path) -> None:
     counts = "done=59, errors=0, total=59, problems=0"
     assert "".join(texts.values()).count(counts) == 2, "the demo, and by chance the old directory"
     assert not list((ROOT / "tests" / "data" / "old").glob("*/.nbrun")), "not written to"
+
+
+def test_programs_are_judged_here_and_on_servers(tmp_path: Path) -> None:
+    cells = code_cells(execute(ROOT / "notebooks" / "02_judging.ipynb", tmp_path))
+    texts = {cell["source"].splitlines()[-1]: text_of(cell) for cell in cells}
+    verdicts = ("Accepted", "WrongAnswer", "RuntimeError", "TimeLimitExceeded")
+    assert [texts["both"].count(verdict) for verdict in verdicts] == [4, 4, 2, 4], "the same, here and there"
+    assert "connection refused" in texts["print(run.progress.message)"]
+    assert texts['print(run.progress.message or "done, errors:", run.progress.errors)'].startswith("done, errors: 0")
