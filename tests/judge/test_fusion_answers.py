@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import pickle
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from fusion_stand import REQUESTS, SUM, TESTS, Stand, replayed, scripted, task
+from fusion_stand import ANSWERS, REQUESTS, SUM, TESTS, Stand, replayed, scripted, task
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from nbrun.errors import InputError, JudgeError, NotSupportedError
 from nbrun.judge import SandboxFusion
+from nbrun.judge.checkers import DEFAULT
 from nbrun.judge.fusion.addresses import read_endpoints
+from nbrun.judge.fusion.answers import Garbage, Opinions, read_run, read_submit
 from nbrun.model import Retry
 
 
@@ -118,9 +124,15 @@ def test_what_is_sent(stand: Stand) -> None:
     judged(stand, scripted(), api="run_code", memory_limit_mb=100, checker=lambda e, o: True)
     body = sent(stand)
     assert (body["memory_limit_MB"], body["stdin"], body["run_timeout"]) == (100, TESTS[1]["input"], 2)
-    result = judged(stand, scripted("JAVA"), api="run_code", memory_limit_mb=100, checker=lambda e, o: True)
-    assert "memory_limit_MB" not in sent(stand)  # javac would not start
-    assert result["limits"]["memory_limit_mb"] is None
+
+
+@pytest.mark.parametrize(("language", "limit"), [("PYTHON3", 100), ("CPP", 1024), ("JAVA", None), ("NODEJS", None)])
+def test_memory_limits_let_compilers_and_virtual_machines_start(stand: Stand, language: str, limit: int | None) -> None:
+    options = {"memory_limit_mb": 100, "checker": lambda expected, output: True}
+    result = judged(stand, scripted(language), api="run_code", **options)
+    assert sent(stand).get("memory_limit_MB") == limit
+    assert result["limits"]["memory_limit_mb"] == limit
+    assert judged(stand, scripted(language), **options)["limits"]["memory_limit_mb"] is None  # /submit has none
 
 
 def test_a_source_with_backticks_arrives_whole(stand: Stand) -> None:
@@ -260,3 +272,44 @@ def test_it_travels(stand: Stand) -> None:
     assert judge.settings == SandboxFusion(stand.urls, time_limit_s=3).settings
     judge.close()
     assert judge(task(scripted()))["verdict"] == "Accepted"
+
+
+@given(data=st.data())
+@settings(max_examples=300, deadline=None)
+def test_garbage_is_never_a_rejection(data: st.DataObject) -> None:
+    """The answer to a right solution, with something in it replaced by what doesn't belong there."""
+    name = data.draw(st.sampled_from(["submit-python-accepted", "submit-cpp-accepted"]))
+    answer, (_, problem) = copy.deepcopy(ANSWERS[name]), replayed(name)
+    places = list(_places(answer))
+    at = places[data.draw(st.integers(0, len(places) - 1))]
+    *path, last = at
+    inner = answer
+    for step in path:
+        inner = inner[step]
+    alien = data.draw(st.sampled_from([None, 0.5, "alien", [], [1], {}, {"a": 1}, True]))
+    is_expected_output = len(path) > 2 and path[2] == "test_info"  # nobody looks at it
+    if type(alien) is type(inner[last]) or is_expected_output:
+        return
+    inner[last] = alien
+    try:
+        found = read_submit(json.dumps(answer).encode(), problem["tests"], Opinions(DEFAULT, True, None))
+    except Garbage:
+        return
+    verdicts = {str(f.verdict) for f in found}
+    assert verdicts <= {"Accepted", "JudgeError"}, (at, alien)
+
+
+def _places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    if path:
+        yield path
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, under in inner:
+        yield from _places(under, (*path, key))
+
+
+@pytest.mark.parametrize("body", [b"", b"null", b"[]", b"{}", b"\xff", b'{"accepted": true}', b'"text"', b"[" * 10**6])
+def test_an_answer_that_is_none(body: bytes) -> None:
+    with pytest.raises(Garbage):
+        read_submit(body, TESTS, Opinions(DEFAULT, True, None))
+    with pytest.raises(Garbage):
+        read_run(body, TESTS[0], Opinions(DEFAULT, True, None))

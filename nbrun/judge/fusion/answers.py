@@ -28,6 +28,9 @@ from nbrun.verdicts import Verdict
 LONG_OUTPUT_BYTES = 131_072
 #: How javac begins when it is not the source that is wrong.
 _NO_JVM = ("Error occurred during initialization of VM", "Error: Could not create the Java Virtual Machine", "OpenJDK")
+_STATUSES = ("Success", "Failed", "SandboxError")
+_STEP_STATUSES = ("Finished", "Error", *map(str, verdicts.REJECTED))
+_STEP_TYPES = {"return_code": (int, type(None)), "stdout": (str, type(None)), "stderr": (str, type(None))}
 _SHOWN = 300
 
 
@@ -100,6 +103,7 @@ def read_run(body: bytes, test: Mapping[str, Any], opinions: Opinions) -> Found:
 
 def _read_test(found: Mapping[str, Any], test: Mapping[str, Any], opinions: Opinions) -> Found:
     run = _mapping(found.get("exec_info"), "exec_info")
+    _check(run)
     fault, detail = (None, "") if run.get("status") == "Success" else _fault(run)
     if fault is not None:
         return Found(Verdict.JUDGE_ERROR, _record(run, test, False, opinions.keep_output), fault, detail)
@@ -130,6 +134,23 @@ def _read_test(found: Mapping[str, Any], test: Mapping[str, Any], opinions: Opin
     if verdict == Verdict.JUDGE_ERROR:
         return Found(verdict, out.record, Fault.SICK, _shown(json.dumps(run)))
     return out
+
+
+def _check(run: Mapping[str, Any]) -> None:
+    """Is it the account of an execution? What is only nearly one must not reject a solution."""
+    if run.get("status") not in _STATUSES:
+        raise Garbage(f"it tells of no execution: {_shown(json.dumps(run))}")
+    for name in ("compile_result", "run_result"):
+        step = run.get(name)
+        if step is None:
+            continue
+        is_step = isinstance(step, Mapping) and step.get("status") in _STEP_STATUSES
+        if not is_step or not all(isinstance(step.get(key), kind) for key, kind in _STEP_TYPES.items()):
+            raise Garbage(f"its {name} is none: {_shown(json.dumps(step))}")
+        if isinstance(step.get("return_code"), bool) or (step["status"] == "Finished" and step.get("stdout") is None):
+            raise Garbage(f"its {name} is not whole: {_shown(json.dumps(step))}")
+    if run["status"] == "Success" and run.get("run_result") is None:
+        raise Garbage("it tells of a success, and of nothing that was run")
 
 
 def _verdict_of_run(run: Mapping[str, Any]) -> Verdict:

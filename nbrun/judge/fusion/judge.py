@@ -52,7 +52,8 @@ class SandboxFusion:
         endpoints: URLs such as "http://host:8080"; "/submit" behind them may stay.
         time_limit_s: wall seconds a test (the service tells no CPU time), for all problems; None takes the problem's,
             or 2 s where it has none.
-        memory_limit_mb: MiB a test; None takes the problem's, or 1024. Only `api="run_code"` has one, and not for Java.
+        memory_limit_mb: MiB a test; None takes the problem's, or 1024. Only `api="run_code"` has one; it holds for
+            compilers too, so compiled languages get 1024 at least; virtual machines don't start under it and get none.
         max_in_flight: requests at one endpoint at once. Each of `/submit` runs three tests at once.
         max_time_limit_s: up to where a limit is raised for a solution whose output was right so far; None: never.
         all_tests: run the tests behind the first failing one too (the service's `run_all_cases`).
@@ -285,10 +286,10 @@ class SandboxFusion:
         factor = self._factors.get(program.name, 1.0)
         time_s = (self._numbers["time_limit_s"] or problem["time_limit_s"] or TIME_LIMIT_S) * factor
         memory_mb = self._numbers["memory_limit_mb"] or problem["memory_limit_mb"] or MEMORY_LIMIT_MB
-        is_limited = self._api == "run_code" and program.language != "java"
+        limited_mb = program.memory_limit_mb(memory_mb) if self._api == "run_code" else None
         compile_s = self._numbers["compile_limit_s"]
         assert compile_s is not None
-        return Terms(float(time_s), float(compile_s), memory_mb if is_limited else None, self._all_tests)
+        return Terms(float(time_s), float(compile_s), limited_mb, self._all_tests)
 
     def _way(self, problem: Mapping[str, Any]) -> Way:
         checker: Checker | None = None

@@ -30,6 +30,10 @@ LANGUAGES: Mapping[str, str] = {
 }  # fmt: skip
 #: Nothing is compiled for these.
 _INTERPRETED = frozenset({"python", "nodejs", "php", "bash", "lua", "perl", "R", "ruby", "julia"})
+#: Virtual machines reserve more than they use: they don't start under a limit of memory such as this service's.
+_UNLIMITED = frozenset({"java", "go", "nodejs", "typescript", "csharp", "scala", "julia"})
+#: The limit holds for the compiler too, which needs more than most problems allow: less would look like a CompileError.
+_COMPILER_MB = 1024.0
 #: What the server calls a language behind a fence, where that differs.
 _TAGS = {"nodejs": "javascript"}
 #: Takes the completion as it is: blocks of this priority win over fenced ones.
@@ -62,6 +66,12 @@ class Program(NamedTuple):
     name: str
     language: str
     code: str
+
+    def memory_limit_mb(self, wanted_mb: float) -> float | None:
+        """What it can be limited to; None where it would not start."""
+        if self.language in _UNLIMITED:
+            return None
+        return max(wanted_mb, _COMPILER_MB) if self.is_compiled else wanted_mb
 
     @property
     def is_compiled(self) -> bool:
@@ -127,12 +137,12 @@ def submit(program: Program, tests: Sequence[Mapping[str, Any]], terms: Terms, n
 
 
 def run_code(program: Program, test: Mapping[str, Any], terms: Terms) -> Ask:
-    """`/run_code` with one test. A JVM doesn't start under a limit of memory as this one is, so Java gets none."""
+    """`/run_code` with one test."""
     body: dict[str, Any] = {
         "code": program.code, "language": program.language, "stdin": test["input"],
         "run_timeout": terms.time_limit_s, "compile_timeout": terms.compile_limit_s,
     }  # fmt: skip
-    if terms.memory_limit_mb is not None and program.language != "java":
+    if terms.memory_limit_mb is not None:
         body["memory_limit_MB"] = math.ceil(terms.memory_limit_mb)
     return Ask("/run_code", _dumped(body), 1, _bound_s(program, terms, 1))
 
