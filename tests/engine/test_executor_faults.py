@@ -24,10 +24,15 @@ FAR = ("spawn", "forkserver", "loky", "dask")
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[Any]:
-    """A cluster that tells of a lost worker at once, instead of trying the call on four."""
+    """A cluster that tells of a lost worker at once, instead of trying the call on four.
+
+    A LocalCluster looks 15 s after a loss whether the worker is back, and gives its place up if it has just been lost
+    again; these tests lose workers all the time.
+    """
     import dask
 
-    with dask.config.set({"distributed.scheduler.allowed-failures": 0}), dask_client() as client:
+    patient = {"distributed.scheduler.allowed-failures": 0, "distributed.deploy.lost-worker-timeout": "1 hour"}
+    with dask.config.set(patient), dask_client() as client:
         yield client
 
 
