@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from nbrun.errors import InputError
+from nbrun.frames.counting import count_samples
 from nbrun.frames.loading import Loading
 from nbrun.frames.rows import STALE
 from nbrun.frames.table import DTYPES, Table, join, to_frame
@@ -18,7 +19,6 @@ from nbrun.frames.tests_of import COLUMNS as TEST_COLUMNS
 from nbrun.frames.tests_of import OUTPUTS, TestRows
 from nbrun.storage.directory import Problem
 from nbrun.storage.format import FOLDER
-from nbrun.storage.reader import Reader
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -282,10 +282,10 @@ def load_samples(results: Results) -> pd.DataFrame:
 
 def samples_frame(results: Results) -> tuple[pd.DataFrame, list[str]]:
     """The frame of load_samples, and what could not be read."""
-    reader = Reader(results)
+    views, problems = count_samples(results)
     rows = []
     groups: dict[str, None] = {}
-    for v in reader.samples(bodies=False):
+    for v in views:
         row: dict[str, Any] = {"sample_id": v.sample_id, "path": v.path, "source": v.source}
         for group, total in v.totals.items():
             groups[group] = None
@@ -295,7 +295,7 @@ def samples_frame(results: Results) -> tuple[pd.DataFrame, list[str]]:
     df = pd.DataFrame(rows, columns=["sample_id", "path", "source", *counted, "errors", "is_complete", "updated_at"])
     df = df.astype(dict.fromkeys([*counted, "errors"], "Int64") | {"is_complete": "boolean"})
     df["updated_at"] = pd.to_datetime(df["updated_at"].astype("float64"), unit="s", utc=True)
-    return df, [str(p) for p in reader.problems]
+    return df, [str(p) for p in problems]
 
 
 def _tell(df: pd.DataFrame, problems: list[str]) -> None:

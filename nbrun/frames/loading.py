@@ -53,6 +53,10 @@ class Loading:
         self._cache = RowCache(Path(self._folder)) if listener is None else None
         self._tables: dict[int, Table] = {}  # of the cache's parts
         self._waiting = Waiting()
+        self.infos: dict[str, FileInfo] = {}  # what was listed, by sample id
+        self.headers: dict[str, dict[str, Any]] = {}
+        self.matches: dict[str, Any] = {}
+        self.unread: set[str] = set()  # names of files that could not be read at all
 
     @property
     def problems(self) -> list[Problem]:
@@ -74,7 +78,8 @@ class Loading:
     def _strides(self, stride_bytes: int | None) -> Iterator[tuple[Table, Array]]:
         known = self._cache.known if self._cache is not None else None
         with self._reader.open(known) as now:
-            infos = now.listing.by_id
+            self.infos = infos = now.listing.by_id
+            self.headers, self.matches = now.journal.headers, now.matches
             ids = sorted({*infos, *now.journal.entries})
             self._waiting.total = sum(i.size for i in infos.values() if not self._is_kept(i, now))
             try:
@@ -173,6 +178,8 @@ class Loading:
         told = {p.path for p in self._reader.problems}
         for record in records:
             path = os.path.join(self._folder, record["name"])
+            if record["source"] is None:
+                self.unread.add(record["name"])
             if record["problem"] and path not in told:
                 self._reader.problems.append(Problem(path, record["problem"], record["id"]))
 

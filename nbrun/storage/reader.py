@@ -7,7 +7,8 @@ Never writes.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,7 +103,7 @@ class Reader:
             infos = now.listing.by_id
             for sample_id in sorted({*infos, *now.journal.entries}):
                 if by_tails and sample_id not in now.journal.entries:
-                    told = _told_by_file(self.path, infos[sample_id])
+                    told = _told_by_file(self.path, infos[sample_id], now.matches.get(sample_id))
                     if told is not None:
                         yield told
                         continue
@@ -156,20 +157,37 @@ class Reader:
             if s.item_index is None and s.matched:
                 continue
             entries.append((s, _body(s, data, handles) if bodies else b""))
-        return _summary(sample_id, path, info, header, match, entries)
+        done = Counter(s.group for s, _ in entries if s.status == "done")
+        view = summarise(sample_id, self.path, info, header, match, done, len(entries) - done.total())
+        view.entries = entries
+        return view
 
 
-def _told_by_file(folder: Path, info: FileInfo) -> SampleView | None:
-    """What the last lines of a file in nbrun's format say; None where it must be read."""
-    if info.source != NBRUN or info.is_damaged or info.summary is None or info.progress is None:
+def _told_by_file(folder: Path, info: FileInfo, match: Any) -> SampleView | None:
+    """What the last lines of a file, or its match record, say; None where it must be read."""
+    if info.is_damaged:
         return None
-    told = info.progress
-    totals = {k[6:-1]: n for k, n in told.items() if k.startswith("total_") and k.endswith("s")}
-    completed = {group: int(told.get(f"completed_{group}s", 0)) for group in totals}
-    return SampleView(
-        info.sample_id, str(folder / info.name), NBRUN, totals, completed, sum(info.summary["errors"].values()),
-        info.is_complete, _seconds(info.mtime_ns),
-    )  # fmt: skip
+    if info.source == NBRUN:
+        if info.summary is None or info.progress is None:
+            return None
+        errors = sum(info.summary["errors"].values())
+        return summarise(info.sample_id, folder, info, {}, None, _counts("completed", info.progress), errors)
+    if match is not None:
+        if (match["size"], match["mtime_ns"]) != (info.size, info.mtime_ns):
+            return None
+        done = {group: sum(place[0] is not None for place in places) for group, places in match["groups"].items()}
+        return summarise(info.sample_id, folder, info, {}, match, done, 0)
+    if info.progress is None:
+        return None
+    return summarise(info.sample_id, folder, info, {}, None, _counts("completed", info.progress), 0)
+
+
+def _counts(what: str, progress: Mapping[str, Any]) -> dict[str, int]:
+    """A progress object's numbers of that name, by group."""
+    return {
+        k.removeprefix(what + "_").removesuffix("s"): n
+        for k, n in progress.items() if k.startswith(what + "_") and isinstance(n, int)
+    }  # fmt: skip
 
 
 def _seconds(ns: int) -> float:
@@ -185,33 +203,24 @@ def _body(s: Stored, data: bytes, handles: dict[int, int]) -> bytes:
     return os.pread(handles[s.where - IN_SEGMENT], s.length, s.offset)
 
 
-def _summary(
-    sample_id: str, path: Path, info: FileInfo | None, header: dict[str, Any], match: Any,
-    entries: list[tuple[Stored, bytes]],
+def summarise(
+    sample_id: str, folder: Path, info: FileInfo | None, header: Mapping[str, Any], match: Any,
+    completed: Mapping[str, int], errors: int,
 ) -> SampleView:  # fmt: skip
+    """A sample of so many completed tasks by group, as its file, its header record and its match record know it."""
     totals = dict(header.get("totals") or (match or {}).get("totals") or {})
-    told = dict(info.progress or {}) if info else {}
-    for name, n in told.items():
-        if name.startswith("total_") and name.endswith("s"):
-            totals.setdefault(name[6:-1], n)
-    completed: dict[str, int] = dict.fromkeys(totals, 0)
-    errors = 0
-    for s, _ in entries:
-        if s.status == "done":
-            completed[s.group] = completed.get(s.group, 0) + 1
-        else:
-            errors += 1
-    for group, n in completed.items():
+    for group, n in _counts("total", (info.progress if info else None) or {}).items():
+        totals.setdefault(group, n)
+    done = dict.fromkeys(totals, 0) | dict(completed)
+    for group, n in done.items():
         totals.setdefault(group, n)  # a legacy file exists only where its sample was finished
     if info is not None and info.source != NBRUN:  # it may hold one solution twice, which counts once
-        completed = {group: min(n, totals[group]) for group, n in completed.items()}
-    complete = not (info and info.is_damaged) and all(completed[g] >= n for g, n in totals.items())
-    try:
-        updated = _seconds(info.mtime_ns) if info and info.place else path.stat().st_mtime
-    except OSError:
-        updated = None
-    source = info.source if info else NBRUN
-    return SampleView(sample_id, str(path), source, totals, completed, errors, complete, updated, entries)
+        done = {group: min(n, totals[group]) for group, n in done.items()}
+    complete = not (info and info.is_damaged) and all(done[g] >= n for g, n in totals.items())
+    return SampleView(
+        sample_id, str(folder / (info.name if info else str(header.get("name", "")))), info.source if info else NBRUN,
+        totals, done, errors, complete, _seconds(info.mtime_ns) if info else None,
+    )  # fmt: skip
 
 
 def parse(body: bytes) -> dict[str, Any]:
