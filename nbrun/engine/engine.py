@@ -187,7 +187,7 @@ class Engine:
                 return
             which = f"the first {FIRST_FAILURES} tasks" if first else f"{FAILURES_IN_A_ROW} tasks in a row"
         message = (
-            f"Paused: {which} failed with {error['type']}: {error['message'][:300]}. "
+            f"Paused: {which} failed with {error['type']}: {error['message'][:300].rstrip('. ')}. "
             "Mend the cause, then run.resume() and run.retry_errors(); or run.stop()."
         )
         trouble = SystematicFailureError(message + ("\n\n" + error["traceback"] if error["traceback"] else ""))

@@ -9,10 +9,12 @@ import pkgutil
 import pytest
 
 import nbrun.judge
+import nbrun.judge.fusion
 from nbrun import verdicts
 
 FOUND = (f"nbrun.judge.{module.name}" for module in pkgutil.iter_modules(nbrun.judge.__path__))
-MODULES = [verdicts.__name__, "nbrun.judge", *FOUND]
+POOL = (f"nbrun.judge.fusion.{module.name}" for module in pkgutil.iter_modules(nbrun.judge.fusion.__path__))
+MODULES = [verdicts.__name__, "nbrun.judge", *FOUND, *POOL]
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -224,6 +224,8 @@ def _text(step: Any, name: str) -> str:
 def _shown(text: str | bytes) -> str:
     """The beginning of what came back, for a message."""
     if isinstance(text, bytes):
+        if text.lstrip()[:1] == b"<":
+            return "a web page"
         text = text[: 4 * _SHOWN].decode("utf-8", "replace")
     text = " ".join(text.split())
     return repr(text if len(text) <= _SHOWN else text[:_SHOWN] + "…")

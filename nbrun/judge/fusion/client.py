@@ -34,6 +34,8 @@ PING_S = 2.0
 _ALIVE_S = 5.0  # so long after a sign of life no other is asked for
 _PINGED_AT_ONCE = 32
 _CALLERS_FAULT = (400, 413, 422)
+#: What a server that is one answers when it fails, or who stands before it.
+_FAILING = (429, 500, 502, 503, 504)
 _SHOWN = 400
 _MOST_TOLD = 3
 
@@ -107,7 +109,7 @@ class Client:
             except (Refused, Lost, Sick, NoRuntime) as e:
                 failures.append(self._failure(turn.endpoint, e, call))
                 if sum(f.kind is not Refused for f in failures) >= TRIES:
-                    raise JudgeError(f"{len(failures)} endpoints failed it: {_told(failures)}.", retriable=False) from e
+                    raise JudgeError(f"{len(failures)} endpoints failed it: {_told(failures)}", retriable=False) from e
                 continue
             with self._lock:
                 self._lost.pop(task, None)
@@ -160,8 +162,8 @@ class Client:
                 f"the server refuses the request ({answer.status} to {path}): {_detail(answer.body)}", retriable=False
             )
         if answer.status != 200:
-            hint = "" if answer.status >= 500 else "; is a SandboxFusion server there?"
-            raise Sick(f"it answers {path} with {answer.status}{hint}: {_detail(answer.body)}")
+            hint = "" if answer.status in _FAILING else "; is a SandboxFusion server there?"
+            raise Sick(f"it answers {path} with {answer.status} ({_detail(answer.body)}){hint}")
         try:
             found = read(answer.body)
         except Garbage as e:
@@ -197,7 +199,7 @@ class Client:
                 retriable=False,
             ) from None  # fmt: skip
         if any(f.kind in (Sick, NoRuntime) for f in failures):
-            raise JudgeError(f"every endpoint that could be asked failed: {_told(failures)}.") from None
+            raise JudgeError(f"every endpoint that could be asked failed: {_told(failures)}") from None
         if any(f.kind is Lost for f in failures):
             with self._lock:
                 lost = self._lost[task] = self._lost.get(task, 0) + 1
@@ -205,7 +207,7 @@ class Client:
                     del self._lost[task]
             if lost >= LOST_TRIES:
                 told = _told(failures)
-                raise JudgeError(f"endpoints that are alive lost the request, in {lost} rounds: {told}.") from None
+                raise JudgeError(f"endpoints that are alive lost the request, in {lost} rounds: {told}") from None
         raise JudgeUnavailableError(self._away()) from None
 
     def _away(self) -> str:
@@ -282,5 +284,7 @@ def _detail(body: bytes) -> str:
                 for d in detail
             )
         text = str(detail)
+    if text.lstrip()[:1] == "<":
+        return "a web page"
     text = " ".join(text.split()).rstrip(".: ")
     return text[:_SHOWN] + ("…" if len(text) > _SHOWN else "") or "nothing more"
