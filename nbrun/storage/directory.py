@@ -18,6 +18,7 @@ from nbrun.storage.format import FOLDER, MATCH, RUN, UNCLEAN
 from nbrun.storage.names import SUFFIX, name_of
 from nbrun.storage.runlog import RecordLog
 from nbrun.storage.samplefile import NBRUN, FileInfo, Unreadable
+from nbrun.storage.tails import Tails
 
 _TRIES = 20
 #: A folder that changes all the time is listed so often.
@@ -179,6 +180,7 @@ class Directory:
         self.archived_log = RecordLog(self.inner / archive.LOG, archive.ARCHIVED)
         self.listing = Listing()
         self.matches: dict[str, dict[str, Any]] = {}
+        self._has_tails = False
 
     def make_folders(self) -> None:
         """Makes those that are missing."""
@@ -190,11 +192,20 @@ class Directory:
 
     def scan(self) -> None:
         """Reads what is there. Raises FormatError where a newer nbrun has written."""
-        self.listing = list_samples(self.path)
+        tails = Tails(self.inner)
+        self.listing = list_samples(self.path, tails.known)
+        self._has_tails = tails.cover(self.listing.by_id.values())
         for problem in self.listing.problems:
             if "this nbrun knows" in problem.what:
                 raise FormatError(f"{problem}. Update nbrun, or use another directory.", path=str(self.path))
         self.matches = {m["id"]: m for m in self.match_log.read()}
+
+    def keep_tails(self, has_changed: bool) -> None:
+        """At a clean end: what the files tell now is kept for the next opening."""
+        if self._has_tails and not has_changed:
+            return
+        tails = Tails(self.inner)
+        tails.keep(self.path, list_samples(self.path, tails.known).by_id.values())
 
     def is_empty(self) -> bool:
         """No results of any kind."""

@@ -145,7 +145,7 @@ def write_and_check(
     """Puts a file in place whole that `write` wrote to `beside` and `check`, which raises otherwise, found right."""
     try:
         _tell("create", beside)
-        with open(beside, "w+b") as f:
+        with open(os.open(beside, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666), "w+b") as f:
             _tell("write", beside)
             write(f)
             f.flush()

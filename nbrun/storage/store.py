@@ -238,6 +238,7 @@ class ResultStore:
         if clean:
             self._retire()
             self.known.remember()
+            self.directory.keep_tails(has_changed=self.journal.saved > 0)
         self.journal.close(timeout_s)
         self.running.end()
         self.directory.close()

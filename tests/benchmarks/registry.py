@@ -112,6 +112,19 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         most("directory_s", 1, "opening a finished directory of 13,610 samples", " s"),
         most("matching_us_an_item", 10, "matching it with the dataset, an item", " µs"),
     )),
+    Benchmark("opening_cold", "trust:cold", (
+        most("over_a_pass_of_tails", 1, "the same after its pages were dropped, over reading each file's tail", "×"),
+    )),
+    Benchmark("disk", "trust:disk", (
+        most("most", 2.5, "a directory's room during a run, at most, over the results in it", "×"),
+        most("at_the_end", 1.1, "the same at the end", "×"),
+    )),
+    Benchmark("thousand_kills", "trust:thousand_kills", (
+        least("kills", 1000, "SIGKILLs at random moments, half of them with a power cut"),
+        most("lost", 0, "results lost by them"),
+        most("doubled", 0, "doubled"),
+        most("ran_again_a_kill", 40, "tasks that ran again, a kill"),
+    ), is_long=True),
     Benchmark("ending", "scale:ending", (
         most("seconds", 1, "the end of a process with 768 requests of 1000 s in flight", " s"),
         most("done_and_not_saved", 0, "results lost by that"),

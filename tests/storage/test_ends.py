@@ -201,7 +201,7 @@ def test_a_kernel_is_interrupted_and_restarted(kernel, tmp_path):
     while kernel.client.get_iopub_msg(timeout=60)["content"].get("text") != "waits\n":
         pass
     kernel.manager.interrupt_kernel()
-    assert kernel.reply(cell)["ename"] == "KeyboardInterrupt"
+    assert kernel.reply(cell)["ename"] in ("KeyboardInterrupt", "StoppedWaiting")  # the latter is one
     state = kernel.run("print(run.progress.state, run.progress.running)")
     assert f"running {LONG}" in state
     began = time.monotonic()

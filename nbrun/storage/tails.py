@@ -1,0 +1,95 @@
+"""What the last lines of each file told, kept in `.nbrun/cache/tails`: opening a directory reads one file, not all.
+
+A file's line counts while its inode, size and times of change (mtime and ctime, in ns) are those that were read; one
+that changed so shortly before that it could change again without its times telling is not kept. Derived data with a
+checksum: deleting it costs time and nothing else, and where it can't be written, none is.
+
+Threads: the thread that opens or closes the directory.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from zlib import crc32
+
+import orjson
+
+from nbrun.storage import files
+from nbrun.storage.samplefile import FileInfo
+
+FORMAT = b"nbrun-tails/1"
+#: Fewer files are read in the time that the cache would take.
+MIN_FILES = 200
+#: How coarse a file system's clock may be, in ns: one that tells no fractions counts in seconds.
+FINE_NS, COARSE_NS = 50_000_000, 2_000_000_000
+
+Ident = tuple[int, int, int, int]
+
+
+class Tails:
+    """The cache of one directory, as it was left."""
+
+    def __init__(self, inner: Path) -> None:
+        self._path, self._beside = inner / "cache" / "tails", inner / "tmp" / "tails.tmp"
+        self._lines: dict[str, list[object]] = {}
+        self._hits = 0
+        try:
+            head, _, data = self._path.read_bytes().partition(b"\n")
+            if head == b"%b %08x" % (FORMAT, crc32(data)):
+                self._lines = {line[0]: line for line in orjson.loads(data)}
+        except (OSError, ValueError, TypeError, IndexError):
+            pass
+
+    def known(self, entry: os.DirEntry[str]) -> FileInfo | None:
+        """What a file told, if it stands there unchanged (for list_samples)."""
+        line = self._lines.get(entry.name)
+        if line is None:
+            return None
+        stat = entry.stat()
+        name, sample_id, source, ident, summary, progress = line
+        if ident != list(_ident(stat)):
+            return None
+        self._hits += 1
+        return FileInfo(name, sample_id, source, stat.st_size, stat.st_mtime_ns, summary, progress)  # type: ignore[arg-type]
+
+    def cover(self, infos: Iterable[FileInfo]) -> bool:
+        """Has `known` told of nearly all of these, or are they few?"""
+        told = _kept(infos)
+        return len(told) < MIN_FILES or len(told) - self._hits <= len(told) // 20
+
+    def keep(self, folder: Path, infos: Iterable[FileInfo]) -> None:
+        """Keeps what `infos` tell, where much of it is new."""
+        told = _kept(infos)
+        if self.cover(told):
+            return
+        try:
+            self._path.parent.mkdir(exist_ok=True)
+            self._beside.write_bytes(b"")
+            now = self._beside.stat().st_ctime_ns  # by the disk's clock
+            lines = [line for i in told if (line := _line(folder, i, now)) is not None]
+            data = orjson.dumps(lines)
+            files.put_derived(self._path, b"%b %08x\n%b" % (FORMAT, crc32(data), data), self._beside)
+        except (OSError, TypeError):  # TypeError: a name that is no text
+            return
+
+
+def _kept(infos: Iterable[FileInfo]) -> list[FileInfo]:
+    return [i for i in infos if i.place is None and not i.is_damaged]
+
+
+def _line(folder: Path, info: FileInfo, now: int) -> list[object] | None:
+    try:
+        stat = os.lstat(folder / info.name)
+    except OSError:
+        return None
+    ident = _ident(stat)
+    coarse = ident[3] % 1_000_000_000 == 0
+    if (ident[1], ident[2]) != (info.size, info.mtime_ns) or now - ident[3] < (COARSE_NS if coarse else FINE_NS):
+        return None
+    return [info.name, info.sample_id, info.source, list(ident), info.summary, info.progress]
+
+
+def _ident(stat: os.stat_result) -> Ident:
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
