@@ -70,7 +70,7 @@ class Tails:
             now = self._beside.stat().st_ctime_ns  # by the disk's clock
             lines = [line for i in told if (line := _line(folder, i, now)) is not None]
             data = orjson.dumps(lines)
-            files.put_derived(self._path, b"%b %08x\n%b" % (FORMAT, crc32(data), data), self._beside)
+            files.put_derived(self._path, (b"%b %08x\n" % (FORMAT, crc32(data)), data), self._beside)
         except (OSError, TypeError):  # TypeError: a name that is no text
             return
 
