@@ -103,6 +103,9 @@ class Errors {
   }
 }
 
+/** Circuit breakers' words in plain ones; other states stand as the judge says them. */
+const ENDPOINT_STATES = { closed: "in use", open: "left alone", "half-open": "being tried" };
+
 class Endpoints {
   constructor() {
     this.rows = [];
@@ -119,7 +122,10 @@ class Endpoints {
 
   draw(rows) {
     const states = new Map();
-    for (const [, state] of rows ?? []) states.set(state, (states.get(state) ?? 0) + 1);
+    for (const [, word] of rows ?? []) {
+      const state = ENDPOINT_STATES[word] ?? word;
+      states.set(state, (states.get(state) ?? 0) + 1);
+    }
     const flying = (rows ?? []).reduce((sum, row) => sum + (row[2] ?? 0), 0);
     this.fold.draw(rows, `Endpoints: ${[...states].map(([state, n]) => `${number(n)} ${state}`).join(", ")}; ${plural(flying, "request")} in flight`);
   }
@@ -129,7 +135,7 @@ class Endpoints {
     const element = h("div", { role: "row", class: "nbrun-row" }, ...cells);
     const show = (place) => {
       const [name, state, flying, mean, error] = this.rows[place];
-      [name, state, flying === null ? "" : number(flying), mean === null ? "" : seconds(mean), error].forEach((text, i) => {
+      [name, ENDPOINT_STATES[state] ?? state, flying === null ? "" : number(flying), mean === null ? "" : seconds(mean), error].forEach((text, i) => {
         setText(cells[i], text);
         setAttribute(cells[i], "title", text);
       });

@@ -22,9 +22,9 @@ from __future__ import annotations
 
 import json
 from array import array
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from operator import attrgetter
 from typing import Any
 
 from nbrun.model import State
@@ -33,15 +33,13 @@ from nbrun.panel.chart import Throughput
 from nbrun.panel.packing import pack, unpack
 from nbrun.panel.parts import Part
 from nbrun.panel.texts import clean
-from nbrun.progress import Progress, SampleProgress, bytes_text, count_text, end_text, eta_text, rate_text
+from nbrun.progress import Progress, bytes_text, count_text, end_text, eta_text, rate_text
 
 #: The counts of a sample that change, in the order in which they travel.
 COUNTS = ("done", "accepted", "rejected", "errors", "judge_errors", "seen")
 #: Keys of the head that drift by themselves: alone, they are worth a message only so often.
 DRIFTING = frozenset({"rate", "eta", "saved", "unsaved", "disk"})
 DRIFT_S = 2.0
-
-_counts = attrgetter("number", *COUNTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +84,7 @@ class Feed:
             endpoints: rows of Judge.health.
             disk: bytes that the results take; None while not known.
         """
-        changed = sorted(progress.since(self._version), key=attrgetter("number"))
+        changed = progress.columns_since(self._version)
         self._version = progress.version
         known = len(self._names)
         columns = self._news(changed, known)
@@ -111,22 +109,21 @@ class Feed:
 
     # ---- parts of a delta; each remembers what it tells
 
-    def _news(self, changed: list[SampleProgress], known: int) -> list[tuple[str, Sequence[int]]]:
-        if not changed:
+    def _news(self, changed: Mapping[str, list[Any]], known: int) -> list[tuple[str, Sequence[int]]]:
+        numbers = changed["number"]
+        if not numbers:
             return []
-        for sample in changed:
-            if sample.number >= known:
-                self._names.append(sample.sample_id)
-                self._total.append(sample.total)
-                for column in self._columns.values():
-                    column.append(0)
-        numbers, *rows = zip(*map(_counts, changed), strict=True)
+        first = bisect_left(numbers, known)  # from here on samples are new
+        self._names += changed["sample_id"][first:]
+        self._total.extend(changed["total"][first:])
+        for column in self._columns.values():
+            column.frombytes(bytes(column.itemsize * (len(numbers) - first)))
         news = self._total[known:]
         columns: list[tuple[str, Sequence[int]]] = [("total", news)] if news else []
         columns.append(("at", numbers))
-        for name, values in zip(COUNTS, rows, strict=True):
-            column = self._columns[name]
-            if any(column[number] != value for number, value in zip(numbers, values, strict=True)):
+        for name in COUNTS:
+            column, values = self._columns[name], changed[name]
+            if list(map(column.__getitem__, numbers)) != values:
                 columns.append((name, values))
                 for number, value in zip(numbers, values, strict=True):
                     column[number] = value

@@ -14,6 +14,7 @@ import time
 from array import array
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from nbrun.model import State
 from nbrun.progress.pace import Pace
@@ -169,16 +170,19 @@ class Board:
 
     def changed_since(self, version: int) -> list[SampleProgress]:
         """See Progress.since. Costs by what changed."""
+        return list(map(SampleProgress._make, zip(*self.columns_since(version), strict=True)))
+
+    def columns_since(self, version: int) -> list[list[Any]]:
+        """The same as columns, in the order of SampleProgress: no object a sample, which the collector would visit."""
         with self._lock:
             changed: list[int] = []
             for number, touched in reversed(self._touched.items()):
                 if touched <= version:
                     break
                 changed.append(number)
-            changed.reverse()
+            changed.sort()
             ids = [self._ids[n] for n in changed]
-            counts = [[self._columns[name][n] for n in changed] for name in _COLUMNS]
-        return list(map(SampleProgress._make, zip(changed, ids, *counts, strict=True)))
+            return [changed, ids, *(list(map(self._columns[name].__getitem__, changed)) for name in _COLUMNS)]
 
     def snapshot(
         self,

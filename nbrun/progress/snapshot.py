@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nbrun.model import State
 
@@ -124,6 +124,11 @@ class Progress:
     def since(self, version: int) -> list[SampleProgress]:
         """The samples that changed after `version`, as they are now; `since(0)` gives all of them."""
         return [] if self._board is None else self._board.changed_since(version)
+
+    def columns_since(self, version: int) -> dict[str, list[Any]]:
+        """The same as columns: name of a field of SampleProgress -> its values, in the order of the numbers."""
+        columns = [[] for _ in SampleProgress._fields] if self._board is None else self._board.columns_since(version)
+        return dict(zip(SampleProgress._fields, columns, strict=True))
 
     @property
     def ended(self) -> bool:

@@ -180,6 +180,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         most("dom_13610", 300, "… at 13,610 samples"),
         most("busy.updater_share_pct", 2, "panel's thread, of a core", " %"),
         most("busy.tick_p99_ms", 20, "… a tick's p99", " ms"),
+        most("spread.tick_p99_ms", 20, "… where ends are spread over all samples", " ms"),
         most("busy.page_busy_pct", 20, "page busy", " %"),
         most("busy.long_tasks", 0, "tasks of the page over 50 ms"),
         least("busy.frames_per_s", 55, "frames a second"),
