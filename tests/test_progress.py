@@ -93,3 +93,12 @@ def test_sizes_and_rates_are_words() -> None:
         "0 bytes", "999 bytes", "1.0 kB", "1.0 MB", "12 MB", "1,000 TB",
     ]  # fmt: skip
     assert rate_text(0.001) == "3.6 tasks/h"
+
+
+def test_the_time_stands_still_when_the_run_has_ended() -> None:
+    clock = Clock()
+    board = Board(clock)
+    clock.now = 60
+    board.finish()
+    clock.now = 5000
+    assert board.snapshot(State.DONE).elapsed_s == 60

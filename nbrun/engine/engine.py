@@ -284,6 +284,7 @@ class Engine:
 
     def finish(self, state: State, message: str = "", trouble: RunHaltedError | None = None) -> None:
         """The run is over: the threads end, and so does everybody's wait."""
+        self.board.finish()
         with self.lock:
             self._set_state(state)
             self.message = message or self.message

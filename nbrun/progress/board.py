@@ -42,6 +42,7 @@ class Board:
         self._lock = threading.Lock()  # protects everything below
         self._clock = clock
         self._began = clock()
+        self._ended_at: float | None = None  # from then on the time stands still
         self._ids: list[str] = []
         self._columns = {name: array("I") for name in _COLUMNS}
         self._touched: dict[int, int] = {}  # sample number -> version of its last change, oldest first
@@ -168,6 +169,11 @@ class Board:
         with self._lock:
             self._pace.restart(self._clock(), self._ends)
 
+    def finish(self) -> None:
+        """The run has ended: the time that it took stands still."""
+        with self._lock:
+            self._ended_at = self._clock()
+
     def changed_since(self, version: int) -> list[SampleProgress]:
         """See Progress.since. Costs by what changed."""
         return list(map(SampleProgress._make, zip(*self.columns_since(version), strict=True)))
@@ -199,7 +205,7 @@ class Board:
         work = dict(at_work or {})
         running = sum(work.values())
         with self._lock:
-            now = self._clock()
+            now = self._clock() if self._ended_at is None else self._ended_at
             ended = self._done + self._errors
             rate = None if state not in (State.RUNNING, State.DRAINING) else self._pace.rate(now, self._ends)
             left = None if self._total is None else max(0, self._total - ended)

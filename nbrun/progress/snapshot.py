@@ -80,7 +80,7 @@ class Progress:
         verdicts: verdict -> tasks, over all of `done` that has one.
         rate_per_s: tasks ended a second over a recent window (30 s, longer where tasks are), None while unknown.
         eta_s: seconds that are left at that rate, None while unknown.
-        elapsed_s: seconds since the run was started.
+        elapsed_s: seconds since the run was started, until it ended.
         message: one plain sentence where something needs saying, else "".
         workers: threads wanted now.
         at_work: sample number -> its tasks running now.

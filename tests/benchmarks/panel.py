@@ -122,6 +122,7 @@ def _busy(lab: Lab, spread: bool) -> dict[str, Any]:
         ))  # fmt: skip
         if not spread:
             figures["filter_ms"] = _filter(book)
+            figures |= _scroll(book)
             once = figures["messages_per_s"]
             page.evaluate("nbrunBook.content.activeCellIndex = 0")
             book.command("notebook:create-output-view")
@@ -132,7 +133,7 @@ def _busy(lab: Lab, spread: bool) -> dict[str, Any]:
             page.wait_for_timeout(1500)  # what the cell itself sends is no traffic of the panel
             figures["cell_again_over_once"] = round(_traffic(book, cdp)["messages_per_s"] / once, 2)
             book.ask("run.pause()")
-            page.wait_for_timeout(3000)
+            page.wait_for_timeout(11_000)  # the static form is rewritten once more
             figures["messages_per_s_paused"] = _traffic(book, cdp)["messages_per_s"]
         return figures
 
@@ -167,6 +168,18 @@ def _filter(book: Notebook) -> float:
             return performance.now() - start; }""", text)
         for text in ("c", "1666", "1666/d", "no such", "")
     ), 1)  # fmt: skip
+
+
+def _scroll(book: Notebook) -> dict[str, float]:
+    """Frames a second and long tasks while the table is scrolled from top to bottom, as fast as frames come."""
+    return dict(book.page.evaluate(
+        """async () => { const at = {...window.nbrunFrames}, start = performance.now();
+        const rows = document.querySelector('.nbrun-samples .nbrun-scroller'), step = rows.scrollHeight / 180;
+        for (let i = 0; i < 180; i++) { rows.scrollTop = i * step; await new Promise(requestAnimationFrame); }
+        const took = (performance.now() - start) / 1000, now = window.nbrunFrames;
+        return {scroll_frames_per_s: Math.round(10 * (now.frames - at.frames) / took) / 10,
+                scroll_long_tasks: now.long - at.long}; }"""
+    ))  # fmt: skip
 
 
 TASKS = """import nbrun, tempfile

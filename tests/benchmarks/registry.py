@@ -184,6 +184,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         most("busy.page_busy_pct", 20, "page busy", " %"),
         most("busy.long_tasks", 0, "tasks of the page over 50 ms"),
         least("busy.frames_per_s", 55, "frames a second"),
+        least("busy.scroll_frames_per_s", 55, "… while 10,000 rows are scrolled"),
         most("busy.filter_ms", 200, "from typing a filter to its rows", " ms"),
         most("busy.twice_over_once", 1.1, "messages when shown twice, over once", "×"),
         most("busy.cell_again_over_once", 1.1, "… when the cell is run again", "×"),
