@@ -164,6 +164,20 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         most("tenth.peak_mb", 1000, "its peak memory", " MB"),
         most("time_a_task_tenth_over_hundredth", 1.2, "its time a task, over that in a hundredth of the job", "×"),
     )),
+    Benchmark("judging_overhead", "judging:overhead", (
+        most("cpp_isolated.over_ms", 15, "judging a test of a C++ program, over the bare program, in a box", " ms"),
+        most("python_isolated.over_ms", 15, "the same of a Python program", " ms"),
+        most("cpp_plain.over_ms", 5, "the same of a C++ program, without a box", " ms"),
+        most("python_plain.over_ms", 5, "the same of a Python program, without a box", " ms"),
+    )),
+    Benchmark("judging_verdicts", "judging:verdicts", (
+        least("1_workers.share", 1, "verdicts as declared, demo set and 9 problem packages, 1 worker"),
+        least("2_workers.share", 1, "the same, 2 workers"),
+        least("16_workers.share", 1, "the same, 16 workers on 2 CPUs"),
+    )),
+    Benchmark("judging_package", "judging:package", (
+        most("over_the_faster_one", 1, "one package, over the faster of problemtools and BAPCtools", "×"),
+    )),
     Benchmark("largest_job_whole", "largest:whole", (
         most("ready_again_s", 15, "all of it (11.6 million tasks): ready again after a kill at half", " s"),
         most("peak_mb", 1000, "its peak memory", " MB"),
