@@ -18,6 +18,7 @@ from nbrun.judge.kattis import KattisComparison
 from nbrun.judge.languages import CPP17, DEFAULT_LANGUAGES, PYTHON3, Language
 from nbrun.judge.local import LocalSandbox
 from nbrun.judge.reading import Problems, read_problems
+from nbrun.judge.rechecking import Rechecked, recheck
 from nbrun.judge.validators import KattisValidator, TestlibChecker
 
 __all__ = [
@@ -29,12 +30,14 @@ __all__ = [
     "Language",
     "LocalSandbox",
     "Problems",
+    "Rechecked",
     "SandboxFusion",
     "TestlibChecker",
     "compare_exact",
     "compare_tokens",
     "demo_problems",
     "read_problems",
+    "recheck",
 ]
 
 

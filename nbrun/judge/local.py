@@ -29,7 +29,7 @@ from nbrun.judge.problems import TEST_SETS, normalise
 from nbrun.judge.running import Leash, Limits, Warden
 from nbrun.judge.sources import read_item, source_of
 from nbrun.judge.trials import Trials
-from nbrun.judge.validators import checker_of
+from nbrun.judge.validators import CheckerBench, checker_of
 from nbrun.model import Task
 
 #: For problems that tell no limit (null and 0 occur in real rows).
@@ -256,7 +256,13 @@ class LocalSandbox:
             return warden, cache, isolation
 
     @contextmanager
-    def _bench(self, task: Task) -> Iterator[Bench]:
+    def checking(self) -> Iterator[CheckerBench]:
+        """A place where checkers that are programs can be run by themselves, as `nbrun.judge.recheck` does."""
+        with self._bench(object()) as bench:
+            yield CheckerBench(bench, bench.folder, bench.leash)
+
+    @contextmanager
+    def _bench(self, task: object) -> Iterator[Bench]:
         """A folder and a leash for one task."""
         leash = Leash()
         with self._lock:

@@ -1,0 +1,196 @@
+"""Judges saved outputs with another checker; no program runs again.
+
+Called by the user's thread. Reads the results directory, writes nothing: what it finds is a list of rows.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from typing import Any, overload
+
+from nbrun import verdicts
+from nbrun.errors import InputError, JudgeError
+from nbrun.judge.checkers import Bench, Case, Checker, as_checker
+from nbrun.judge.local import LocalSandbox
+from nbrun.storage.reader import Reader, parse
+from nbrun.verdicts import Verdict
+
+#: From here on a SandboxFusion server loses output.
+_SERVER_OUTPUT_BYTES = 131_072
+_STREAMS = {"stdout": "its output", "input": "the input", "output": "the expected output"}
+
+
+@dataclass(frozen=True)
+class Rechecked(Sequence[Mapping[str, Any]]):
+    """One row a saved result: `sample_id, group, index, key, occurrence, before, verdict, changed, reason`.
+
+    `verdict` is None where it can't be told without running programs again; `reason` says why.
+
+    Example:
+        >>> len(Rechecked([]).changed), len(Rechecked([]).unknown)
+        (0, 0)
+    """
+
+    rows: Sequence[Mapping[str, Any]]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, at: int) -> Mapping[str, Any]: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[Mapping[str, Any]]: ...
+    def __getitem__(self, at: int | slice) -> Mapping[str, Any] | Sequence[Mapping[str, Any]]:
+        return self.rows[at]
+
+    @property
+    def changed(self) -> list[Mapping[str, Any]]:
+        """Those whose verdict is another one now."""
+        return [row for row in self.rows if row["changed"]]
+
+    @property
+    def unknown(self) -> list[Mapping[str, Any]]:
+        """Those that can't be judged by what was saved."""
+        return [row for row in self.rows if row["verdict"] is None]
+
+    def __repr__(self) -> str:
+        moves = Counter(f"{row['before']} → {row['verdict']}" for row in self.changed)
+        reasons = Counter(str(row["reason"]).partition(": ")[2] or row["reason"] for row in self.unknown)
+        text = f"{len(self)} results, {len(self) - len(self.unknown)} rechecked, {len(self.changed)} changed"
+        text += f" ({_counted(moves)})" if moves else ""
+        return text + (f"; {len(self.unknown)} can't be: {_counted(reasons)}" if reasons else "")
+
+
+def recheck(
+    results: str | os.PathLike[str] | Iterable[Mapping[str, Any]],
+    checker: Checker | Callable[..., bool],
+    *,
+    sandbox: LocalSandbox | None = None,
+) -> Rechecked:
+    """What another checker says of outputs that were saved. Programs don't run again, and nothing is written.
+
+    A result keeps whole outputs only under `LocalSandbox(keep_output=None)`, or where they were short: where a stream
+    was cut the row says so. The same holds where a solution was stopped at a test that passes now: the tests behind it
+    never ran (`all_tests=True` runs them).
+
+    Args:
+        results: a results directory, or single results as mappings.
+        checker: as LocalSandbox takes it.
+        sandbox: where a checker that is a program runs; None makes one for this call.
+
+    Raises:
+        InputError: no such directory.
+
+    Example:
+        >>> run = {"status": "Finished", "return_code": 0, "stdout": "YES"}
+        >>> info = {"input": {"stdin": ""}, "output": {"stdout": "yes"}}
+        >>> test = {"passed": False, "exec_info": {"status": "Success", "run_result": run}, "test_info": info}
+        >>> recheck([{"accepted": False, "tests": [test], "tests_total": 1}], lambda a, b: a.lower() == b.lower())
+        1 results, 1 rechecked, 1 changed (WrongAnswer → Accepted)
+    """
+    judge = as_checker(checker)
+    rows: list[dict[str, Any]] = []
+    with ExitStack() as stack:
+        bench: Bench | None = None
+        for entry in _entries(results):
+            if bench is None and hasattr(judge, "kind"):  # a program
+                own = sandbox or stack.enter_context(closing(LocalSandbox()))
+                bench = stack.enter_context(own.checking())
+            rows.append(_row(entry, judge, bench))
+    return Rechecked(rows)
+
+
+def _entries(results: str | os.PathLike[str] | Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    if not isinstance(results, (str, os.PathLike)):
+        for i, result in enumerate(results):
+            if not isinstance(result, Mapping):
+                raise InputError(f"recheck: result {i} is a {type(result).__name__}; give a directory, or mappings.")
+            yield {"sample_id": None, "index": i, "result": result}
+        return
+    for sample in Reader(results).samples():
+        for stored, body in sample.entries:
+            yield {"sample_id": sample.sample_id, "group": stored.group, **parse(body)}
+
+
+def _row(entry: Mapping[str, Any], checker: Checker, bench: Bench | None) -> dict[str, Any]:
+    result = entry.get("result")
+    before = verdicts.of(result)
+    try:
+        verdict, reason = _verdict(result, before, checker, bench)
+    except JudgeError as e:
+        verdict, reason = None, f"the checker: {e}"
+    names = ("sample_id", "group", "index", "key", "occurrence")
+    row = {name: entry.get(name) for name in names}
+    changed = verdict is not None and verdict != before
+    return row | {"before": before, "verdict": verdict, "changed": changed, "reason": reason}
+
+
+def _verdict(
+    result: Any, before: str | None, checker: Checker, bench: Bench | None
+) -> tuple[str | None, str | None]:  # fmt: skip
+    """The verdict of the first failing test by this checker, or why it can't be told."""
+    tests = result.get("tests") if isinstance(result, Mapping) else None
+    if not tests or before in (None, Verdict.JUDGE_ERROR):
+        return None, "no tests were judged"
+    failed_at: int | None = None
+    for number, test in enumerate(tests):
+        if failed_at is None and not test.get("passed"):
+            failed_at = number
+        run = (test.get("exec_info") or {}).get("run_result")
+        if not _ended_well(test, run):
+            return verdicts.of({"accepted": False, "tests": [test]}), None
+        reason = _not_whole(test, run, is_ours="tests_total" in result)
+        if reason is not None:
+            return None, f"test {number}: {reason}"
+        if not checker.opinion(_case(test, run), bench).accepted:
+            return str(Verdict.WRONG_ANSWER), None
+    total = result.get("tests_total")
+    all_ran = len(tests) == total if total is not None else failed_at is None or failed_at < len(tests) - 1
+    if not all_ran:
+        return None, f"test {len(tests) - 1}: the tests behind it never ran"
+    return str(Verdict.ACCEPTED), None
+
+
+def _ended_well(test: Mapping[str, Any], run: Any) -> bool:
+    if test.get("passed"):
+        return True
+    return isinstance(run, Mapping) and run.get("status") == "Finished" and run.get("return_code") == 0
+
+
+def _not_whole(test: Mapping[str, Any], run: Any, is_ours: bool) -> str | None:
+    """Why the streams of a test are not what they were; None if they are."""
+    texts = _texts(test, run)
+    cut = test.get("cut") or {}
+    for name, words in _STREAMS.items():
+        text = texts[name]
+        if text is None:
+            return f"{words} was not saved"
+        if name in cut or (not is_ours and len(text.encode("utf-8", "surrogatepass")) >= _SERVER_OUTPUT_BYTES):
+            return f"{words} was cut"
+        if "\ufffd" in text:
+            return f"{words} was no text"
+    return None
+
+
+def _texts(test: Mapping[str, Any], run: Any) -> dict[str, str | None]:
+    info = test.get("test_info") or {}
+    found = {
+        "stdout": run.get("stdout") if isinstance(run, Mapping) else None,
+        "input": (info.get("input") or {}).get("stdin"),
+        "output": (info.get("output") or {}).get("stdout"),
+    }
+    return {name: value if isinstance(value, str) else None for name, value in found.items()}
+
+
+def _case(test: Mapping[str, Any], run: Any) -> Case:
+    texts = {name: str(text).encode("utf-8", "surrogatepass") for name, text in _texts(test, run).items()}
+    flags = (test.get("test_info") or {}).get("flags") or ()
+    return Case(texts["input"], texts["output"], texts["stdout"], flags)
+
+
+def _counted(counter: Counter[str]) -> str:
+    return ", ".join(f"{text} × {n}" if n > 1 else text for text, n in counter.most_common())
