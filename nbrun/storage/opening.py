@@ -92,6 +92,9 @@ class Opener:
                 self.attempts.pop(sample.id, None)  # of tasks that a file has done
                 return found
         if info is not None and info.place is not None:
+            settled = self._settled_in_archive(sample, info, redo or {}, fresh, again)
+            if settled is not None:
+                return settled
             info = self._take_out(info)
         book = Book(sample, info.name if info else "", self._run_id, self._keep_items)
         if info is None:
@@ -132,6 +135,22 @@ class Opener:
             match and match["complete"] and match["identities"] == identities
             and match["size"] == info.size and match["mtime_ns"] == info.mtime_ns
         )  # fmt: skip
+
+    def _settled_in_archive(
+        self, sample: Sample, info: FileInfo, redo: Mapping[Identity, str | None], fresh: Fresh | None,
+        again: Again | None,
+    ) -> Found | None:  # fmt: skip
+        """An old file that is matched for the first time stays archived where nothing of it runs."""
+        if info.source == NBRUN or sample.id in self.attempts:
+            return None
+        book = Book(sample, info.name, self._run_id, self._keep_items)
+        try:
+            self._take_old(book, self.path / info.name, info)
+        except Unreadable:
+            return None  # it is told where it is taken out
+        if book.columns is None or self._choose(book, book.columns, redo, fresh, again):
+            return None
+        return _found(book, book.columns)
 
     def _take_out(self, info: FileInfo) -> FileInfo | None:
         try:
@@ -214,7 +233,7 @@ class Opener:
             self._file_now(book)
 
     def _take_old(self, book: Book, path: Path, info: FileInfo) -> None:
-        data = path.read_bytes()
+        data = archive.read_file(self.path, info)
         old = samplefile.parse_old(data)
         matches = match_old(book.sample, old)
         for m in matches:

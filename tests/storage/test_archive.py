@@ -205,6 +205,10 @@ def test_old_directories(tmp_path, name, matched):
         ran, wanted = [], sorted(ran)
         run(dataset, twin, fn)
         assert sorted(ran) == wanted
+        written = {
+            f.name for f in path.glob("*.json") if f.stat().st_mtime > (path / "archive-0001.zip").stat().st_mtime
+        }
+        assert len(written) == len(set(wanted)), "only what something was run of"
         assert len(load(path)) == len(load(twin))
     else:
         run(dataset, path, fn)
