@@ -7,6 +7,7 @@ it is derived data, written at a clean end where something has changed. Threads:
 from __future__ import annotations
 
 import os
+from array import array
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -22,27 +23,29 @@ class KnownFiles:
 
     def __init__(self, path: Path, inner: Path, names: Iterable[str]) -> None:
         self._path, self._inner = path, inner
+        now = set(names)
+        self.gone = sorted(set(self._read().decode("utf-8", "surrogateescape").splitlines()) - now)
+        self._hashes = array("q", map(hash, now))  # eight bytes a name, as there may be a million
+
+    def _read(self) -> bytes:
         try:
-            text = (inner / "known").read_text(encoding="utf-8", errors="surrogateescape")
+            return (self._inner / "known").read_bytes()
         except OSError:
-            text = ""
-        self._before = set(text.splitlines())
-        self._names = set(names)
-        self.gone = sorted(self._before - self._names)
+            return b""
 
     def note(self, name: str) -> None:
         """A sample's file is going to stand there under this name."""
-        self._names.add(name)
+        self._hashes.append(hash(name))
 
     def remember(self) -> None:
         """Notes what stands there now. What the disk refuses here costs a sentence at the next start."""
         try:
             now = set(os.listdir(self._path))
             now |= {info.name for info in archive.list_archived(self._path)[0].values()}
-            now &= self._names
-            if now != self._before:
-                data = "".join(f"{name}\n" for name in sorted(now)).encode("utf-8", "surrogateescape")
+            ours = set(self._hashes)
+            lines = [f"{name}\n" for name in sorted(now) if hash(name) in ours]
+            data = "".join(lines).encode("utf-8", "surrogateescape")
+            if data != self._read():
                 files.put_derived(self._inner / "known", (data,), self._inner / "tmp" / "known.tmp")
-                self._before = now
         except OSError:
             pass
