@@ -313,3 +313,8 @@ def test_an_answer_that_is_none(body: bytes) -> None:
         read_submit(body, TESTS, Opinions(DEFAULT, True, None))
     with pytest.raises(Garbage):
         read_run(body, TESTS[0], Opinions(DEFAULT, True, None))
+
+
+def test_tests_that_are_no_text_are_refused(stand: Stand) -> None:
+    with pytest.raises(NotSupportedError, match="no text"):
+        judged(stand, scripted(), {"id": "p", "tests": [{"input": b"\xff", "output": "1"}]})

@@ -195,6 +195,27 @@ def test_a_stop_at_once_aborts_what_is_in_flight(tmp_path: Path, stand: Stand) -
     assert nbrun.status(tmp_path).errors == 0
 
 
+def test_a_fault_after_many_tries_is_tried_again(tmp_path: Path, stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rule's own attempts don't use up those that a failing server has."""
+    expected = "".join(f"{i}\\n" for i in range(100))
+    sample = {"id": "p", "tests": [{"input": "", "output": expected}], "solutions": [scripted(needs_s=900, early=0.3)]}
+    judge = SandboxFusion(stand.urls[:1], max_time_limit_s=1000)
+    asked = 0
+    send = judge._client.send
+
+    def flaky(*arguments: Any, **more: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        stand.tell("500" if asked == 4 else "ok", 0)
+        return send(*arguments, **more)
+
+    monkeypatch.setattr(judge._client, "send", flaky)
+    run = nbrun.start([sample], judge, tmp_path, view=None)
+    assert run.wait(60).errors == 0
+    assert entry_of(tmp_path)["result"]["verdict"] == "Accepted"
+    assert asked > 4
+
+
 SCRIPT = """
 import json, sys
 import nbrun

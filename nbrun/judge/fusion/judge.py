@@ -7,23 +7,23 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from nbrun import verdicts
-from nbrun.errors import InputError, JudgeError, NotSupportedError
+from nbrun.errors import InputError, JudgeError, JudgeUnavailableError
 from nbrun.judge.checkers import DEFAULT, Checker, as_checker
 from nbrun.judge.fusion.addresses import read_endpoints
 from nbrun.judge.fusion.answers import Opinions, read_run
 from nbrun.judge.fusion.client import Client, NoOther, Read
 from nbrun.judge.fusion.pool import Pool
-from nbrun.judge.fusion.protocol import LANGUAGES, Ask, Program, Terms, read_program, run_code, unsendable
+from nbrun.judge.fusion.protocol import LANGUAGES, Ask, Program, Terms, check_sendable, read_program, run_code
 from nbrun.judge.fusion.saved import history
 from nbrun.judge.fusion.solution import Solution, Way
 from nbrun.judge.fusion.wire import Call
-from nbrun.judge.problems import TEST_SETS, normalise
+from nbrun.judge.problems import TEST_SETS
+from nbrun.judge.recent import RecentProblems
 from nbrun.judge.time_limits import next_attempt
 from nbrun.judge.validators import checker_of
 from nbrun.model import Retry, Task
@@ -35,6 +35,8 @@ MEMORY_LIMIT_MB = 1024.0
 APIS = ("submit", "run_code")
 COMPARISONS = ("nbrun", "server")
 _PROBLEMS_KEPT = 64
+#: So often a fault of the servers is tried again where a time limit is being tried again.
+_FAULTS = 3
 #: Programs that end well wherever their language is installed.
 _TRIALS = {"python": "pass", "bash": "true", "lua": "", "perl": "1;", "ruby": "", "php": "<?php\n", "nodejs": ";"}
 _NOTHING: dict[str, Any] = {"input": "", "output": ""}
@@ -136,9 +138,9 @@ class SandboxFusion:
         connect_s, read_s = self._numbers["connect_timeout_s"] or 5.0, self._numbers["read_timeout_s"]
         self._pool = Pool(self._addresses, self._max_in_flight, connect_s)
         self._client = Client(self._pool, self._headers, read_s, connect_s, self._trial)
+        self._problems = RecentProblems(self._tests, _PROBLEMS_KEPT, check_sendable)
         self._lock = threading.Lock()  # protects all below
         self._calls: dict[int, Call] = {}  # by the id of the task that runs
-        self._problems: OrderedDict[int, tuple[Mapping[str, Any], dict[str, Any]]] = OrderedDict()
         self._kept: dict[tuple[str, str, int], tuple[Mapping[str, Any], Mapping[str, Any]]] = {}  # see again()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -180,7 +182,7 @@ class SandboxFusion:
             JudgeError: nothing can be said of the solution.
             JudgeUnavailableError: no endpoint can be asked now.
         """
-        problem = self._problem(task.sample, task.sample_id)
+        problem = self._problems.of(task.sample, task.sample_id)
         program = read_program(task.item, self._languages)
         before, hint = task.previous, task.hint
         if not hint:
@@ -203,6 +205,12 @@ class SandboxFusion:
         except NoOther:  # the rule asks for another endpoint, and there is none: what is known is final
             assert isinstance(before, Mapping)
             return dict(before)
+        except JudgeError as e:
+            faults = int(hint.get("faults", 0))
+            if not hint or call.is_cut or not e.retriable or isinstance(e, JudgeUnavailableError) or faults >= _FAULTS:
+                raise
+            # An engine counts all attempts together, and those of the rule are no failures.
+            return Retry(str(e), 2.0**faults, {**hint, "faults": faults + 1}, before)
         finally:
             with self._lock:
                 del self._calls[id(task)]
@@ -250,37 +258,14 @@ class SandboxFusion:
         """Ends all requests and connections. A later call begins anew."""
         with self._lock:
             calls = list(self._calls.values())
-            self._problems.clear()
             self._kept.clear()
+        self._problems.forget()
         for call in calls:
             call.cut()
         self._pool.wake()
         self._pool.close()
 
     # ---- what a task is judged under
-
-    def _problem(self, sample: Mapping[str, Any], sample_id: str) -> dict[str, Any]:
-        """The sample in one shape; the last few are remembered, since their tasks come together."""
-        with self._lock:
-            known = self._problems.get(id(sample))  # an id is one sample's as long as that is held here
-        if known is not None and known[0] is sample:
-            return known[1]
-        try:
-            problem = normalise(sample, self._tests)
-        except ValueError as e:
-            raise JudgeError(f"the problem can't be judged: {e}.", retriable=False) from None
-        if problem.get("not_supported"):
-            raise NotSupportedError(f"problem {sample_id!r} is not supported: {problem['not_supported']}.")
-        if not problem["tests"]:  # the service would accept whatever it is given
-            sets = ", ".join(self._tests)
-            raise NotSupportedError(f"problem {sample_id!r} has no tests ({sets}): nothing can be said.")
-        if unsendable(problem["tests"]):
-            raise NotSupportedError(f"problem {sample_id!r} has tests that are no text; judge it with LocalSandbox.")
-        with self._lock:
-            self._problems[id(sample)] = (sample, problem)
-            while len(self._problems) > _PROBLEMS_KEPT:
-                self._problems.popitem(last=False)
-        return problem
 
     def _terms(self, problem: Mapping[str, Any], program: Program) -> Terms:
         factor = self._factors.get(program.name, 1.0)

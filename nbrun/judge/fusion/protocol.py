@@ -38,8 +38,8 @@ _COMPILER_MB = 1024.0
 _TAGS = {"nodejs": "javascript"}
 #: Takes the completion as it is: blocks of this priority win over fenced ones.
 _WHOLE = "submit_code_blocks([CodeBlock(priority=40, code=completion, language={language!r})])"
-#: What the server itself, and the way to it, may take beside the programs.
-_SLACK_S = 10.0
+#: What the server may take beside the programs: it tries five times before it says that it failed, in about 17 s.
+_SLACK_S = 20.0
 
 
 class Ask(NamedTuple):
@@ -160,6 +160,7 @@ def _bound_s(program: Program, terms: Terms, rounds: int) -> float:
     return rounds * (each + 1.0) + _SLACK_S
 
 
-def unsendable(tests: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether a test holds bytes that are no text: JSON can't carry them."""
-    return any(not isinstance(test[key], str) for test in tests for key in ("input", "output"))
+def check_sendable(name: str, tests: Sequence[Mapping[str, Any]]) -> None:
+    """Raises NotSupportedError where a test holds bytes that are no text: JSON can't carry them."""
+    if any(not isinstance(test[key], str) for test in tests for key in ("input", "output")):
+        raise NotSupportedError(f"problem {name!r} has tests that are no text; judge it with LocalSandbox.")
