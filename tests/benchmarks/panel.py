@@ -92,7 +92,11 @@ def _creation(lab: Lab) -> dict[str, Any]:
             took = time.monotonic() - began
             book.page.wait_for_timeout(1000)
             came = _since(book, before)
-    return {"creation": {"seen_s": round(took, 2), "messages": came["messages"], "kb": round(came["bytes"] / 1000, 1)}}
+            book.save()
+            book.reload()
+            reload_s = _timed(lambda b=book: b.panel().get_by_role("button", name="Pause", disabled=False).wait_for())
+    created = {"seen_s": round(took, 2), "messages": came["messages"], "kb": round(came["bytes"] / 1000, 1)}
+    return {"creation": created, "reload_s": reload_s}
 
 
 def _elements(lab: Lab, n: int) -> int:

@@ -190,6 +190,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         most("creation.messages", 60, "… messages until it is there"),
         most("creation.kb", 400, "… kilobytes until it is there"),
         most("creation.seen_s", 1.5, "… from Run All to seen", " s"),
+        most("reload_s", 2, "… from a reloaded page's notebook to a live panel", " s"),
         most("dom_100", 300, "elements of the panel at 100 samples"),
         most("dom_13610", 300, "… at 13,610 samples"),
         most("busy.updater_share_pct", 2, "panel's thread, of a core", " %"),

@@ -155,6 +155,14 @@ def chromium() -> str | None:
     return shutil.which("chromium") or shutil.which("chromium-browser")
 
 
+def has_browser() -> bool:
+    """Is there any Chromium: Debian's, or the one that `playwright install chromium` brings?"""
+    if chromium() is not None:
+        return True
+    with sync_playwright() as playwright:
+        return Path(playwright.chromium.executable_path).exists()
+
+
 @contextmanager
 def running_lab(folder: Path) -> Iterator[Lab]:
     """Starts JupyterLab and Chromium; ends both, and the kernels."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import nbformat
 import pytest
-from lab import IDLE, ROOT, Lab, Notebook, chromium, running_lab
+from lab import IDLE, ROOT, Lab, Notebook, has_browser, running_lab
 
 PICTURES = Path(__file__).parent.parent / "pictures"
 SETUP = """import nbrun.panel
@@ -24,8 +24,8 @@ NASTY = '<script>window.hacked = 1</script><img src=x onerror="window.hacked = 1
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    if chromium() is None:
-        pytest.skip("no Chromium here: apt-get install chromium")
+    if not has_browser():
+        pytest.skip("no Chromium here: apt-get install chromium, or playwright install chromium")
     PICTURES.mkdir(exist_ok=True)
     with running_lab(tmp_path_factory.mktemp("lab")) as lab:
         yield lab

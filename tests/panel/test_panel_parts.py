@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import threading
 import warnings
 from pathlib import Path
@@ -256,3 +257,22 @@ def test_what_tasks_warn_of_and_log_reaches_the_panel_and_is_not_printed(
         ("warning", "judge: endpoint 3 rests"),
     ]
     assert capfd.readouterr().err == "of the user's own\n"
+
+
+@pytest.mark.parametrize("name", ["old_complete", "progress_killed_a", "progress_killed_resumed"])
+def test_samples_of_the_older_program_are_opened_too(name: str, tmp_path: Path) -> None:
+    old = Path(__file__).parents[1] / "data" / "old"
+    shutil.copytree(old / name, tmp_path / name)
+    problems = json.loads((old / f"{name}.dataset.json").read_text(encoding="utf-8"))
+    verdict = {"accepted": False, "verdict": "WrongAnswer"}
+    run = nbrun.start(problems, lambda task: verdict, tmp_path / name, view=None)
+    run.wait()
+    df = nbrun.load_results(tmp_path / name)
+    df = df[df["index"].notna()]
+    for sample_id, group in df.groupby("sample_id", observed=True):
+        wanted = {(g, int(i)): v for g, i, v in zip(group["group"], group["index"], group["verdict"], strict=True)}
+        assert {(row.group, row.index): row.verdict for row in run.tasks(str(sample_id))} == wanted
+        at = next(iter(wanted))
+        entry = run.entry(str(sample_id), *at)
+        assert entry is not None
+        assert entry["index"] == at[1]
