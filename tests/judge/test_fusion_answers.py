@@ -17,7 +17,7 @@ from nbrun.errors import InputError, JudgeError, NotSupportedError
 from nbrun.judge import SandboxFusion
 from nbrun.judge.checkers import DEFAULT
 from nbrun.judge.fusion.addresses import read_endpoints
-from nbrun.judge.fusion.answers import Garbage, Opinions, read_run, read_submit
+from nbrun.judge.fusion.answers import Fault, Garbage, Opinions, read_run, read_submit
 from nbrun.model import Retry
 
 
@@ -318,3 +318,29 @@ def test_an_answer_that_is_none(body: bytes) -> None:
 def test_tests_that_are_no_text_are_refused(stand: Stand) -> None:
     with pytest.raises(NotSupportedError, match="no text"):
         judged(stand, scripted(), {"id": "p", "tests": [{"input": b"\xff", "output": "1"}]})
+
+
+@pytest.mark.parametrize(("stderr", "is_fault"), [
+    ("g++: fatal error: Killed signal terminated program cc1plus\ncompilation terminated.\n", True),
+    ("cc1plus: out of memory allocating 65536 bytes after a total of 1 bytes\n", True),
+    ("Error occurred during initialization of VM\nCould not reserve enough space\n", True),
+    ("#\n# There is insufficient memory for the Java Runtime Environment to continue.\n", True),
+    ("/tmp/a.cpp:1:2: error: #error g++: fatal error: Killed signal terminated program cc1plus\n", False),
+    ("Main.java:1: error: Error occurred during initialization of VM\n", False),
+])  # fmt: skip
+def test_a_compiler_that_the_machine_starved_says_nothing_of_the_source(stderr: str, is_fault: bool) -> None:
+    step = {"status": "Finished", "execution_time": 1.0, "return_code": 1, "stdout": "", "stderr": stderr}
+    run = {"status": "Failed", "message": "", "compile_result": step, "run_result": None}
+    found = read_run(json.dumps(run).encode(), TESTS[0], Opinions(DEFAULT, True, None))
+    assert (found.fault is Fault.SICK, str(found.verdict)) == (is_fault, "JudgeError" if is_fault else "CompileError")
+
+
+def test_who_is_killed_beside_others_is_tried_alone(stand: Stand) -> None:
+    killed = scripted(return_code=-9)
+    retry = SandboxFusion(stand.urls)(task(killed))
+    assert isinstance(retry, Retry)
+    assert retry.hint["alone"]
+    result = SandboxFusion(stand.urls)(task(killed, hint=retry.hint, previous=retry.result, attempt=2))
+    assert isinstance(result, dict)
+    assert [(a["load"], a["verdict"]) for a in result["attempts"]] == [(2, "RuntimeError"), (1, "RuntimeError")]
+    assert judged(stand, scripted(return_code=-11))["verdict"] == "RuntimeError"

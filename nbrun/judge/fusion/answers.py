@@ -11,6 +11,7 @@ status SandboxError                                       the server failed: SIC
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -28,6 +29,12 @@ from nbrun.verdicts import Verdict
 LONG_OUTPUT_BYTES = 131_072
 #: How javac begins when it is not the source that is wrong.
 _NO_JVM = ("Error occurred during initialization of VM", "Error: Could not create the Java Virtual Machine", "OpenJDK")
+#: A line of the compiler's own, not of what it says of a source: that begins with the source's name.
+_STARVED = re.compile(
+    r"^(?:(?:g\+\+|c\+\+|gcc|cc1plus|cc1|as|collect2|/\S+/ld|ld): .*(?:Killed|out of memory|No space left)"
+    r"|virtual memory exhausted)",
+    re.MULTILINE,
+)
 _STATUSES = ("Success", "Failed", "SandboxError")
 _STEP_STATUSES = ("Finished", "Error", *map(str, verdicts.REJECTED))
 _STEP_TYPES = {"return_code": (int, type(None)), "stdout": (str, type(None)), "stderr": (str, type(None))}
@@ -170,7 +177,8 @@ def _fault(run: Mapping[str, Any]) -> tuple[Fault | None, str]:
             return Fault.NO_RUNTIME, stderr.strip()[:_SHOWN]
     if isinstance(compiled, Mapping) and compiled.get("return_code"):
         stderr = _text(compiled, "stderr").lstrip("# \n")
-        if stderr.startswith(_NO_JVM) or stderr.startswith("There is insufficient memory for the Java Runtime"):
+        is_jvm = stderr.startswith((*_NO_JVM, "There is insufficient memory for the Java Runtime"))
+        if is_jvm or _STARVED.search(stderr):
             return Fault.SICK, stderr.strip()[:_SHOWN]
     return None, ""
 

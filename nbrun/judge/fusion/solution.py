@@ -21,6 +21,9 @@ from nbrun.judge.time_limits import Attempt, Next, next_attempt, next_compile
 from nbrun.model import Retry
 from nbrun.verdicts import Verdict
 
+#: SIGKILL, as a process and as a shell tell it: the sign of a machine that is out of memory.
+_KILLED = (-9, 137)
+
 
 @dataclass(frozen=True)
 class Way:
@@ -151,6 +154,10 @@ class Solution:
         failed = self._first_failed()
         if failed is not None and failed in self.found:
             found = self.found[failed]
+            if _was_killed(found) and self.sent[failed].load > 1:
+                self._note(failed, found)
+                why = "something killed it beside other programs: tried alone"
+                return self._retry(failed, Next(why, self.terms.time_limit_s, alone=True))
             if found.verdict == Verdict.TIME_LIMIT_EXCEEDED:
                 self._note(failed, found)
                 places = self.client.pool.others(self.program.language)
@@ -208,6 +215,12 @@ class Solution:
             "load": self.load, "api_used": self.endpoint,
         }  # fmt: skip
         return result | ({"attempts": [a.record() for a in self.attempts]} if self.attempts else {})
+
+
+def _was_killed(found: Found) -> bool:
+    """Whether it died by a signal that no limit sends and programs seldom get by themselves."""
+    run = found.record["exec_info"].get("run_result")
+    return found.verdict == Verdict.RUNTIME_ERROR and isinstance(run, Mapping) and run.get("return_code") in _KILLED
 
 
 def verdict_of(record: Mapping[str, Any]) -> str:
