@@ -152,5 +152,5 @@ def test_a_time_limit_in_an_old_file_is_tried_again_only_where_the_judge_asks(as
         before = (nbrun.load_results(results).verdict == "TimeLimitExceeded").sum()
         nbrun.start(dataset, Fn(), results, workers=2, retry=None, view=None).wait(60)
     assert ran == ([(record["id"], entry["solution"])] if asks else [])
-        after = (nbrun.load_results(results).verdict == "TimeLimitExceeded").sum()
+    after = (nbrun.load_results(results).verdict == "TimeLimitExceeded").sum()
     assert before - after == asks

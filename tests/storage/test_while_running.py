@@ -82,7 +82,7 @@ def test_a_disk_that_is_read_only():
         nbrun.start(samples, lambda task: {"n": 1}, folder / "r", groups=["solution"], view=None).wait(DEADLINE_S)
         subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
         samples[0]["solutions"].append(3)
-        with pytest.raises(StorageError, match="no permission to write|Read-only file system"):
+        with pytest.raises(StorageError, match=r"no permission to write|Read-only file system"):
             nbrun.start(samples, lambda task: {"n": 1}, folder / "r", groups=["solution"], view=None)
         assert len(nbrun.load_results(folder / "r")) == 2
         assert nbrun.check(folder / "r").is_ok
