@@ -9,14 +9,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nbrun.frames.arrow import load_arrow
     from nbrun.frames.comparing import align, compare, confusion, mcnemar
-    from nbrun.frames.load import iter_results, load_arrow, load_results, load_samples
+    from nbrun.frames.load import iter_results, load_results, load_samples
     from nbrun.frames.looking import show
     from nbrun.frames.rating import rates
     from nbrun.frames.state import Status, status
 
 _WHERE = {
-    "iter_results": "load", "load_arrow": "load", "load_results": "load", "load_samples": "load",
+    "iter_results": "load", "load_arrow": "arrow", "load_results": "load", "load_samples": "load",
     "align": "comparing", "compare": "comparing", "confusion": "comparing", "mcnemar": "comparing",
     "rates": "rating", "Status": "state", "show": "looking", "status": "state",
 }  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,9 +19,6 @@ from nbrun.frames.tests_of import COLUMNS as TEST_COLUMNS
 from nbrun.frames.tests_of import OUTPUTS, TestRows
 from nbrun.storage.directory import Problem
 from nbrun.storage.format import FOLDER
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 Results = str | os.PathLike[str]
 Where = str | Mapping[str, Any] | Callable[[pd.DataFrame], Any]
@@ -94,39 +91,6 @@ def iter_results(
                 chunk.attrs["results"] = _absolute([path])
                 yield chunk
     _tell(pd.DataFrame(), list(map(str, problems)))
-
-
-def load_arrow(results: Results | Iterable[Results], **options: Any) -> pa.Table:
-    """The same as load_results, as an Arrow table for polars and DuckDB (needs the extra `nbrun[arrow]`).
-
-    The fixed columns have the same types whatever is in them.
-
-    Raises:
-        InputError: as load_results; or pyarrow isn't installed.
-
-    Example:
-        >>> import polars  # doctest: +SKIP
-        >>> polars.from_arrow(load_arrow("results"))  # doctest: +SKIP
-    """
-    try:
-        import pyarrow as pa
-    except ImportError:
-        raise InputError("load_arrow needs pyarrow: pip install 'nbrun[arrow]'.") from None
-    table = pa.Table.from_pandas(load_results(results, **options), preserve_index=False).replace_schema_metadata()
-    for at, name in enumerate(table.column_names):
-        kind = DTYPES.get(name)
-        wanted = {"category": pa.dictionary(pa.int32(), pa.string()), "object": pa.string()}.get(kind or "")
-        if wanted is not None and table.schema.field(at).type != wanted:
-            table = table.set_column(at, name, _cast(pa, table.column(at), wanted))
-    return table
-
-
-def _cast(pa: Any, column: Any, wanted: Any) -> Any:
-    try:
-        return column.cast(wanted)
-    except (pa.ArrowNotImplementedError, pa.ArrowInvalid):  # a column of nulls alone, or an older pyarrow
-        texts = pa.array(column.to_pylist(), pa.string())
-        return texts if wanted == pa.string() else texts.dictionary_encode()
 
 
 class _Options:
@@ -312,4 +276,4 @@ def _tell_empty(paths: Iterable[Results]) -> None:
             warnings.warn(f"{os.fspath(path)} holds no results.", stacklevel=3)
 
 
-__all__ = ["OUTPUTS", "TEST_COLUMNS", "iter_results", "load_arrow", "load_results", "load_samples"]
+__all__ = ["OUTPUTS", "TEST_COLUMNS", "iter_results", "load_results", "load_samples"]

@@ -17,8 +17,9 @@ import orjson
 
 from nbrun.frames.cache import RowCache, Sizes
 from nbrun.frames.packing import Pack
-from nbrun.frames.rows import Listener, RowBuilder, match_digest
+from nbrun.frames.rows import Listener, RowBuilder
 from nbrun.frames.table import Array, Table, in_order, join, pack_of, table_of
+from nbrun.frames.telling import match_digest
 from nbrun.frames.waiting import Waiting
 from nbrun.storage.directory import Problem
 from nbrun.storage.merge import Stored

@@ -24,6 +24,7 @@ _TOP = Path(__file__).parent.parent
 _RULES = (
     "frames/packing.py",
     "frames/rows.py",
+    "frames/telling.py",
     "storage/archive.py",
     "storage/merge.py",
     "storage/samplefile.py",

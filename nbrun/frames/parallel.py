@@ -19,7 +19,8 @@ from typing import NamedTuple
 import orjson
 
 from nbrun.frames.packing import Pack, unpack
-from nbrun.frames.rows import Match, read_files
+from nbrun.frames.rows import read_files
+from nbrun.frames.telling import Match
 from nbrun.storage.samplefile import Place
 
 #: A helper pays when it saves more than its start takes (about 0.2 s).

@@ -19,7 +19,7 @@ from nbrun.progress import Board, counted
 from nbrun.samples import Sample, SampleReader
 from nbrun.session.inputs import Samples, duplicate
 from nbrun.session.redo import CHANGED, Redo
-from nbrun.storage.opening import Again, Found
+from nbrun.storage.found import Again, Found
 from nbrun.storage.store import ResultStore
 
 

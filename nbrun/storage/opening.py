@@ -5,10 +5,7 @@ Threads: the feeder only, one sample after another.
 
 from __future__ import annotations
 
-import io
-from collections import Counter
-from collections.abc import Callable, Container, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -18,45 +15,17 @@ import orjson
 from nbrun import verdicts
 from nbrun.samples import Sample, key_text
 from nbrun.storage import archive, files, samplefile, values
+from nbrun.storage.asking import none_again
 from nbrun.storage.book import DONE, ERROR, IN_FILE, NOWHERE, Book, Columns, Orphan
 from nbrun.storage.directory import Directory, Problem
 from nbrun.storage.filing import write_sample
+from nbrun.storage.found import Again, Found, Fresh, found_in
 from nbrun.storage.journal import Journal
 from nbrun.storage.match import OldMatch, match_old, match_own, moved
 from nbrun.storage.merge import Identity, old_body, places_in
 from nbrun.storage.recover import Recovery, attempt_body
 from nbrun.storage.running import choose
 from nbrun.storage.samplefile import NBRUN, EntryHead, FileInfo, Unreadable
-
-Fresh = Callable[[str, str], bool]
-
-
-@dataclass(frozen=True)
-class Again:
-    """Who says which saved results run again: `ask`, with an entry and its position. `may` spares the reading: told
-    verdict and run_id, it says whether there is anything to ask."""
-
-    ask: Callable[[Mapping[str, Any], int], bool]
-    may: Callable[[str | None, str], bool] = lambda verdict, run_id: True
-
-    def may_any(self, found: Found) -> bool:
-        """Whether there may be something to ask about a finished sample."""
-        return any(self.may(verdict, run_id) for verdict in (*found.verdicts, None) for run_id in found.runs or ("",))
-
-
-@dataclass(slots=True)
-class Found:
-    """What earlier runs left of a sample. `book` is None where nothing is missing."""
-
-    book: Book | None
-    total: int
-    done: int = 0
-    verdicts: Mapping[str, int] = field(default_factory=dict)
-    accepted: int = 0
-    rejected: int = 0
-    runs: Mapping[str, int] = field(default_factory=dict)
-    contexts: Mapping[str, int] = field(default_factory=dict)
-    changed: int = 0  # entries that match no item any more
 
 
 class Opener:
@@ -84,7 +53,11 @@ class Opener:
     ) -> Found:  # fmt: skip
         if again is not None and info is not None and self._is_finished(sample, info):
             again = again if again.may_any(self._finished(sample, info)) else None  # nothing to ask: nothing to read
-        if info is not None and info.place is not None and (again is None or self._none_again(sample, info, again)):
+        if (
+            info is not None
+            and info.place is not None
+            and (again is None or none_again(self.path, sample, info, again))
+        ):
             again = None  # asked already: only what runs again is taken out of its archive
         if info is not None and not redo and again is None and self._is_finished(sample, info):
             found = self._finished(sample, info)
@@ -113,7 +86,7 @@ class Opener:
         chosen = self._choose(book, book.columns, redo or {}, fresh, again)
         book.missing = chosen
         book.suspects = self._suspects_among(book, chosen)
-        found = _found(book, book.columns, set(chosen))
+        found = found_in(book, book.columns, set(chosen))
         if chosen:
             found.book = book
         return found
@@ -150,7 +123,7 @@ class Opener:
             return None  # it is told where it is taken out
         if book.columns is None or self._choose(book, book.columns, redo, fresh, again):
             return None
-        return _found(book, book.columns)
+        return found_in(book, book.columns)
 
     def _take_out(self, info: FileInfo) -> FileInfo | None:
         try:
@@ -159,24 +132,6 @@ class Opener:
             what = f"{e}; what it held counts as missing"
             self.directory.listing.problems.append(Problem(str(self.path / info.name), what, info.sample_id))
             return None
-
-    def _none_again(self, sample: Sample, info: FileInfo, again: Again) -> bool:
-        """Whether no entry of an archived file shall be made again."""
-        assert info.place is not None
-        try:
-            data = archive.read_member(self.path, info.place)
-            if info.source == NBRUN:
-                found, _ = match_own(sample, list(samplefile.entry_heads(io.BytesIO(data))))
-                bodies = {p: data[h.offset : h.offset + h.length] for p, h in found.items() if h.status == "done"}
-            else:
-                old = samplefile.parse_old(data)
-                bodies = {
-                    m.position: old_body(old.groups[m.group][m.rank], m, old)
-                    for m in match_old(sample, old) if m.position is not None
-                }  # fmt: skip
-        except Unreadable:
-            return True  # it is told where it is taken out
-        return not any(again.ask(values.decode(orjson.loads(body)), p) for p, body in bodies.items())
 
     def _finished(self, sample: Sample, info: FileInfo) -> Found:
         summary = info.summary or self.directory.matches[sample.id]
@@ -259,7 +214,7 @@ class Opener:
         groups: dict[str, list[Any]] = {}
         for m in matches:
             groups.setdefault(m.group, []).append([m.item_index, key_text(m.key), m.occurrence])
-        found = Found(None, book.total) if book.columns is None else _found(book, book.columns)
+        found = Found(None, book.total) if book.columns is None else found_in(book, book.columns)
         record = {
             "seq": self._seq_floor, "id": book.sample_id, "size": len(data), "mtime_ns": info.mtime_ns,
             "crc": crc32(data), "identities": book.sample.identities.hex(),
@@ -330,21 +285,3 @@ class Opener:
         book.max_seq = max(book.max_seq, max(book.columns.seq, default=0)) if book.columns else book.max_seq
         write_sample(book, str(self.path), str(self.directory.inner / "tmp" / (book.name + ".tmp")), self.journal.hold)
         files.sync_folder(self.path)
-
-
-def _found(book: Book, c: Columns, chosen: Container[int] = ()) -> Found:
-    """What the book holds, without the results that are about to be replaced."""
-    found = Found(None, book.total, changed=len(book.orphans))
-    made = Counter([m for p, m in enumerate(c.made) if c.status[p] == DONE and p not in chosen])
-    counts, runs, contexts = Counter[str](), Counter[str](), Counter[str]()
-    for number, count in made.items():
-        verdict, run_id, context = book.makers[number]
-        runs[run_id] += count
-        contexts[context] += count
-        if verdict is not None:
-            counts[verdict] += count
-    found.done = made.total()
-    found.verdicts, found.runs, found.contexts = counts, runs, contexts
-    found.accepted = counts["Accepted"]
-    found.rejected = counts.total() - found.accepted
-    return found

@@ -27,11 +27,12 @@ from nbrun.storage.book import Attempt, Book
 from nbrun.storage.directory import Directory, Problem
 from nbrun.storage.entry import EntryRecord
 from nbrun.storage.filer import Filer
+from nbrun.storage.found import Again, Found, Fresh
 from nbrun.storage.journal import Journal
 from nbrun.storage.known import KnownFiles
 from nbrun.storage.lock import DirectoryLock
 from nbrun.storage.merge import Identity
-from nbrun.storage.opening import Again, Found, Fresh, Opener
+from nbrun.storage.opening import Opener
 from nbrun.storage.recover import attempt_body, recover
 from nbrun.storage.running import RunningTasks
 from nbrun.storage.space import SpaceWatch

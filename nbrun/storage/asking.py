@@ -1,0 +1,34 @@
+"""Asks a judge about archived entries without taking them out of their archive. Threads: the feeder."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import orjson
+
+from nbrun.samples import Sample
+from nbrun.storage import archive, samplefile, values
+from nbrun.storage.found import Again
+from nbrun.storage.match import match_old, match_own
+from nbrun.storage.merge import old_body
+from nbrun.storage.samplefile import NBRUN, FileInfo, Unreadable
+
+
+def none_again(folder: Path, sample: Sample, info: FileInfo, again: Again) -> bool:
+    """Whether no entry of an archived file shall be made again."""
+    assert info.place is not None
+    try:
+        data = archive.read_member(folder, info.place)
+        if info.source == NBRUN:
+            found, _ = match_own(sample, list(samplefile.entry_heads(io.BytesIO(data))))
+            bodies = {p: data[h.offset : h.offset + h.length] for p, h in found.items() if h.status == "done"}
+        else:
+            old = samplefile.parse_old(data)
+            bodies = {
+                m.position: old_body(old.groups[m.group][m.rank], m, old)
+                for m in match_old(sample, old) if m.position is not None
+            }  # fmt: skip
+    except Unreadable:
+        return True  # it is told where it is taken out
+    return not any(again.ask(values.decode(orjson.loads(body)), p) for p, body in bodies.items())
