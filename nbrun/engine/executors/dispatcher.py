@@ -23,19 +23,19 @@ from nbrun.engine.executors.cargo import Cargo
 from nbrun.engine.executors.far import WHOLE
 from nbrun.engine.executors.losses import Losses
 from nbrun.engine.executors.pool import Pool
+from nbrun.engine.executors.silence import Silence
 from nbrun.engine.executors.sizing import Sizing
 from nbrun.engine.queue import Item, SampleWork
 from nbrun.errors import RunHaltedError
 from nbrun.model import SinkClosedError, State, Task
-from nbrun.progress import duration_text
 
 if TYPE_CHECKING:
     from nbrun.engine.engine import Engine
 
 #: What is out holds so many bytes at most (or is one chunk).
 MOST_BYTES = 64 << 20
-#: After so long without an answer (or three times the longest task) the run says so; it looks every LOOK_S.
-SILENT_S, LOOK_S = 60.0, 1.0
+#: How often the thread looks whether anything comes back.
+LOOK_S = 1.0
 
 
 class Chunk:
@@ -61,8 +61,7 @@ class Dispatcher:
         self._events: queue.SimpleQueue[tuple[str, Future[Any]] | None] = queue.SimpleQueue()
         self._tokens, self._run_token, self._numbers = itertools.count(), secrets.token_hex(4), itertools.count()
         self._bytes = 0
-        self._heard = time.monotonic()
-        self._silence = ""  # what was said of it
+        self._silence = Silence(engine)
         pool.cancel = self._cancel_waiting
         self._is_running = self._is_woken = self._has_cancelled = False  # the first is protected by the engine's lock
 
@@ -120,7 +119,7 @@ class Dispatcher:
 
     def _run(self) -> None:
         engine = self.engine
-        self._heard = time.monotonic()
+        self._silence.begin()
         try:
             while not self._is_over():
                 self._is_woken = False
@@ -130,7 +129,7 @@ class Dispatcher:
                     self._take_back(*event)
                 elif engine.state is State.DRAINING and not self._has_cancelled:
                     self._cancel_waiting()
-                self._mind_silence()
+                self._silence.mind(len(self.out), self._sizing.longest_s)
         except SinkClosedError:  # the run was stopped: late results are discarded
             pass
         except BaseException as e:  # a fault of nbrun's own must halt the run, not hang it
@@ -219,7 +218,7 @@ class Dispatcher:
             self._losses.refused(chunk.generation, e)
             return False
         if not self.out:
-            self._heard = time.monotonic()
+            self._silence.begin()
         chunk.future = future
         self.out[token] = chunk
         self._bytes += chunk.size
@@ -250,7 +249,7 @@ class Dispatcher:
         except BaseException as e:  # a broken pool, a cancelled future, SystemExit out of a future
             self._losses.lost(chunk, e)
             return
-        self._heard_something()
+        self._silence.end()
         if answer is None:
             self._send_chunk(chunk, with_function=True)
             return
@@ -269,24 +268,6 @@ class Dispatcher:
         took = [row[-1] for row in rows if isinstance(row[-1], float)]
         if took:
             self._sizing.came_back(len(chunk.items), len(rows), sum(took), chunk.size + size, max(took))
-
-    def _heard_something(self) -> None:
-        self._heard = time.monotonic()
-        if self._silence:
-            self.engine.say("", self._silence)
-            self._silence = ""
-
-    def _mind_silence(self) -> None:
-        """Some executors leave futures pending for ever: the run says so, once a silence."""
-        silent_s = time.monotonic() - self._heard
-        if self._silence or not self.out or silent_s < max(SILENT_S, 3 * self._sizing.longest_s):
-            return
-        self._silence = (
-            f"Nothing has come back from the executor for {duration_text(silent_s)}; {len(self.out)} calls are out. "
-            "That is as it should be where tasks take so long. If its workers are gone: run.stop(drain=False), then "
-            "start again with a new executor; what is saved stays, and only what is missing runs."
-        )
-        self.engine.say(self._silence)
 
     def _cancel_waiting(self) -> None:
         """The run was stopped: what only waits in the executor need not run.
