@@ -93,6 +93,8 @@ def test_programs_are_judged_here_and_on_servers(tmp_path: Path) -> None:
     cells = code_cells(execute(ROOT / "notebooks" / "02_judging.ipynb", tmp_path))
     texts = {cell["source"].splitlines()[-1]: text_of(cell) for cell in cells}
     verdicts = ("Accepted", "WrongAnswer", "RuntimeError", "TimeLimitExceeded")
+    rechecked = next(text_of(cell) for cell in cells if "found = recheck(" in cell["source"])
+    assert "3 results, 3 rechecked, 1 changed (WrongAnswer → Accepted)" in rechecked
     assert [texts["both"].count(verdict) for verdict in verdicts] == [4, 4, 2, 4], "the same, here and there"
     assert "connection refused" in texts["print(run.progress.message)"]
     assert texts['print(run.progress.message or "done, errors:", run.progress.errors)'].startswith("done, errors: 0")

@@ -1,0 +1,190 @@
+"""Programs beside one another: how many run at once, which verdicts are believed, and tests that run ahead."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from judge_bench import SUM_CPP, SUM_PY, task, wait_until
+
+from nbrun.errors import JudgeError
+from nbrun.judge import LocalSandbox
+from nbrun.judge.gate import Gate
+
+ONE = {"id": "one", "tests": [{"input": "1 2\n", "output": "3\n"}]}
+#: Notes in a folder how often it ran; what follows sees that as `n`.
+COUNT = """
+import os, time
+path = {folder!r}
+n = len(os.listdir(path))
+open(os.path.join(path, str(n)), "w").close()
+"""
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> Iterator[LocalSandbox]:
+    """Programs can tell one another by files that they ran: they are not isolated. As on a machine with two CPUs."""
+    sandbox = LocalSandbox(time_limit_s=1, isolation="none")
+    sandbox._gate = Gate(None, n_cores=2)
+    yield sandbox
+    sandbox.close()
+
+
+def counting(folder: Path, source: str) -> str:
+    folder.mkdir(exist_ok=True)
+    return COUNT.format(folder=str(folder)) + source
+
+
+def test_a_time_limit_that_was_exceeded_beside_others_is_tried_again_alone(plain: LocalSandbox, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    source = counting(runs, "if n == 0:\n    while True: pass\n" + SUM_PY)
+    beside = f"import os, time\nwhile not os.listdir({str(runs)!r}): time.sleep(0.01)\nprint(3)"
+    with ThreadPoolExecutor(2) as pool:
+        other = pool.submit(plain, task("PYTHON3", beside, ONE))
+        assert wait_until(lambda: plain._gate.idle == 1, 10)
+        result = plain(task("PYTHON3", source, ONE))
+        assert other.result()["verdict"] == "Accepted"
+    assert result["verdict"] == "Accepted"
+    (record,) = result["tests"]
+    assert record["load"] == 1
+    assert [(t["cause"], t["load"]) for t in record["tries"]] == [("cpu", 2)]
+    assert record["tries"][0]["cpu_s"] > 1
+
+
+def test_one_that_was_alone_is_final(plain: LocalSandbox, tmp_path: Path) -> None:
+    source = counting(tmp_path / "runs", "while True: pass\n")
+    result = plain(task("PYTHON3", source, ONE))
+    assert result["verdict"] == "TimeLimitExceeded"
+    assert "tries" not in result["tests"][0]
+    assert len(list((tmp_path / "runs").iterdir())) == 1
+
+
+def test_one_that_exceeds_it_alone_too_has_both_in_its_result(plain: LocalSandbox, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    source = counting(runs, "while True: pass\n")
+    beside = f"import os, time\nwhile not os.listdir({str(runs)!r}): time.sleep(0.01)\nprint(3)"
+    with ThreadPoolExecutor(2) as pool:
+        other = pool.submit(plain, task("PYTHON3", beside, ONE))
+        assert wait_until(lambda: plain._gate.idle == 1, 10)
+        result = plain(task("PYTHON3", source, ONE))
+        other.result()
+    assert result["verdict"] == "TimeLimitExceeded"
+    assert (result["tests"][0]["load"], result["tests"][0]["tries"][0]["load"]) == (1, 2)
+
+
+@pytest.mark.parametrize("number", [9, 15])
+def test_a_death_by_a_signal_from_outside_is_believed_when_it_comes_again(
+    plain: LocalSandbox, tmp_path: Path, number: int
+) -> None:
+    once = counting(tmp_path / "once", f"if n == 0: os.kill(os.getpid(), {number})\n" + SUM_PY)
+    result = plain(task("PYTHON3", once, ONE))
+    assert result["verdict"] == "Accepted"
+    assert len(result["tests"][0]["tries"]) == 1
+    always = counting(tmp_path / "always", f"os.kill(os.getpid(), {number})\n")
+    assert plain(task("PYTHON3", always, ONE))["verdict"] == "RuntimeError"
+    assert len(list((tmp_path / "always").iterdir())) == 2
+
+
+def test_tests_run_ahead_where_cpus_idle_and_stay_in_order(plain: LocalSandbox, tmp_path: Path) -> None:
+    plain._gate = Gate(None, n_cores=4)
+    source = (
+        f"import os, time\nat = {str(tmp_path)!r}\nn = int(input())\nopen(f'{{at}}/{{n}}', 'w').close()\n"
+        "while n % 2 and not os.path.exists(f'{at}/{n + 1}'): time.sleep(0.01)\nprint(n)"
+    )  # an odd test ends only once the next one runs too
+    problem = {"id": "p", "tests": [{"input": str(n), "output": str(n)} for n in range(5)]}
+    result = plain(task("PYTHON3", source, problem))
+    assert result["verdict"] == "Accepted"
+    assert [t["test_info"]["output"]["stdout"] for t in result["tests"]] == list("01234")
+    assert max(t["load"] for t in result["tests"]) > 1
+
+
+def test_what_ran_ahead_of_a_failing_test_is_not_in_the_result(plain: LocalSandbox) -> None:
+    plain._gate = Gate(None, n_cores=8)
+    problem = {"id": "p", "tests": [{"input": str(n), "output": str(min(n, 2))} for n in range(6)]}
+    result = plain(task("PYTHON3", "print(input())", problem))
+    assert [t["passed"] for t in result["tests"]] == [True, True, True, False]
+    assert result["tests_total"] == 6
+    assert plain._gate.idle == 8, "those have ended"
+
+
+def test_never_more_at_once_than_was_asked_for() -> None:
+    sandbox = LocalSandbox(time_limit_s=5, at_once=1)
+    problem = {"id": "p", "tests": [{"input": "1 2\n", "output": "3\n"}] * 3}
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            results = list(pool.map(sandbox, [task("CPP", SUM_CPP, problem)] * 8))
+    finally:
+        sandbox.close()
+    assert {t["load"] for r in results for t in r["tests"]} == {1}
+
+
+# ---- the gate by itself
+
+
+def test_one_that_is_to_be_alone_waits_and_holds_the_others_back() -> None:
+    gate, order = Gate(None, n_cores=2), []
+    inside, leave = threading.Event(), threading.Event()
+
+    def stay() -> None:
+        with gate.turn():
+            inside.set()
+            leave.wait(10)
+            order.append("first")
+
+    def alone() -> None:
+        with gate.turn(alone=True) as turn:
+            order.append("alone")
+            assert turn.load == 1
+
+    def late() -> None:
+        with gate.turn():
+            order.append("late")
+
+    first = threading.Thread(target=stay)
+    first.start()
+    assert inside.wait(10)
+    second = threading.Thread(target=alone)
+    second.start()
+    assert wait_until(lambda: gate._alone == 1, 10)
+    third = threading.Thread(target=late)
+    third.start()
+    leave.set()
+    for thread in (first, second, third):
+        thread.join(10)
+        assert not thread.is_alive()
+    assert order[0] == "first"
+    assert order.index("alone") < order.index("late")
+    assert gate.idle == 2
+
+
+def test_waiting_ends_when_the_task_is_cancelled() -> None:
+    gate = Gate(1, n_cores=2)
+
+    def cancelled() -> None:
+        raise JudgeError("cancelled")
+
+    with gate.turn():
+        for alone in (False, True):
+            with pytest.raises(JudgeError), gate.turn(alone, cancelled):
+                pass
+    with gate.turn(alone=True):
+        pass
+    assert gate.idle == 1
+
+
+def test_required_isolation_is_refused_where_it_does_not_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    from nbrun.errors import InputError
+    from nbrun.judge import isolation
+
+    real: Any = isolation.shutil.which
+    monkeypatch.setattr(isolation.shutil, "which", lambda name: None if name == "bwrap" else real(name))
+    with pytest.raises(InputError, match="isolation='required', but it does not work here: bubblewrap isn't installed"):
+        LocalSandbox(isolation="required")
+    with pytest.warns(UserWarning, match="not isolated.*apt install bubblewrap"):
+        sandbox = LocalSandbox()
+    assert sandbox(task("PYTHON3", SUM_PY, ONE))["isolation"] == "none"
+    sandbox.close()
