@@ -19,13 +19,12 @@ from typing import Any
 from nbrun.engine.away import Away
 from nbrun.engine.crew import Crew
 from nbrun.engine.queue import Item, SampleWork, TaskQueue
+from nbrun.engine.streak import Streak, trouble_of
 from nbrun.engine.threads import ThreadCrew
-from nbrun.errors import RunHaltedError, SystematicFailureError
+from nbrun.errors import RunHaltedError
 from nbrun.model import CancelFlag, ResultSink, Retry, RetryPolicy, State, Task, TaskRow, Work
 from nbrun.progress import Board
 
-#: Nobody wants 11.6 million equal errors: the run pauses when the first tasks to end, or so many in a row, fail alike.
-FIRST_FAILURES, FAILURES_IN_A_ROW = 10, 50
 #: The feeder keeps so many tasks ready, of so many samples at most (or twice the workers where that is more).
 READY_TASKS, READY_SAMPLES = 2000, 32
 #: How long a stop at once waits for tasks to notice.
@@ -56,9 +55,7 @@ class Engine:
         self.fn, self.sink, self.board, self.retry = fn, sink, board, retry
         self.flag = CancelFlag()
         self.random = random.Random().random
-        self.streak = 0  # errors in a row of one type; set to 0 by any worker whose task ended well
-        self.any_success = False
-        self._streak_type: type[BaseException] | None = None
+        self.streak = Streak()
         self.name = name
         self.lock = threading.Lock()
         self._room = threading.Condition(self.lock)  # the feeder waits here
@@ -179,19 +176,10 @@ class Engine:
     def failed(self, e: BaseException, error: dict[str, str]) -> None:
         """A task ended in an error; pauses the run where all fail alike."""
         with self.lock:
-            same = type(e) is self._streak_type and self.streak > 0
-            self.streak = self.streak + 1 if same else 1
-            self._streak_type = type(e)
-            first = not self.any_success and self.streak == FIRST_FAILURES
-            if not (first or self.streak >= FAILURES_IN_A_ROW) or not self.is_running:
+            which = self.streak.failure(e)
+            if which is None or not self.is_running:
                 return
-            which = f"the first {FIRST_FAILURES} tasks" if first else f"{FAILURES_IN_A_ROW} tasks in a row"
-        message = (
-            f"Paused: {which} failed with {error['type']}: {error['message'][:300].rstrip('. ')}. "
-            "Mend the cause, then run.resume() and run.retry_errors(); or run.stop()."
-        )
-        trouble = SystematicFailureError(message + ("\n\n" + error["traceback"] if error["traceback"] else ""))
-        trouble.__cause__ = e
+        message, trouble = trouble_of(which, e, error)
         self.pause(message, trouble)
 
     # ---- anybody
@@ -230,7 +218,7 @@ class Engine:
                 return
             self._set_state(State.RUNNING)
             self.message, self.trouble = "", None
-            self.streak = 0
+            self.streak.restart()
             self._wake(self.queue.waiting)
             self.crew.rouse()
         self.board.restart_rate()
@@ -338,7 +326,7 @@ class Engine:
         self.board.error_again(sample.work.number, [kind for _, kind in again])
         with self.lock:
             self.queue.give_back([(sample, position) for position, _ in again])
-            self.streak = 0
+            self.streak.restart()
             self._wake(len(again))
         return len(again)
 

@@ -92,8 +92,7 @@ def _tell_success(engine: Engine, ended: Ended) -> None:
     """Ends a row of errors, once a row."""
     if len(ended.verdicts) > ended.judged_at_failure:
         ended.judged_at_failure = len(ended.verdicts)
-        engine.streak = 0
-        engine.any_success = True
+        engine.streak.success()
 
 
 def message_of(e: BaseException) -> str:
