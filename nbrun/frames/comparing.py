@@ -17,7 +17,7 @@ import pandas as pd
 
 from nbrun.errors import InputError
 from nbrun.frames.load import load_results
-from nbrun.frames.rating import decided, lacking
+from nbrun.frames.rating import decided, lacking, sides
 
 IDENTITY = ["sample_id", "group", "key", "occurrence"]
 NEEDED = (*IDENTITY, "status", "verdict")
@@ -54,9 +54,7 @@ def compare(
     names = [] if by is None else [by] if isinstance(by, str) else list(by)
     lacking(a.tasks, names, "compare")
     common = a.decided.all(axis=1)
-    group = a.tasks["group"].astype("object").astype(str)
-    right = (group == positive).to_numpy(bool) & common
-    wrong = group.str.startswith("incorrect_").to_numpy(bool) & common & ~right if len(group) else right
+    right, wrong = (side & common for side in sides(a.tasks, positive))
     flipped = common & (a.codes != a.codes[:, :1]).any(axis=1)
     marks = {"n_compared": common, "n_left_out": ~common, "n_flipped": flipped, "right": right, "wrong": wrong}
     for i in range(len(a.names)):
@@ -129,9 +127,8 @@ def mcnemar(runs: Mapping[str, Results], *, positive: str = "solution") -> pd.Da
     remember that one in twenty looks significant by chance.
     """
     a = _align(runs)
-    group = a.tasks["group"].astype("object").astype(str)
-    positives = (group == positive).to_numpy(bool)
-    known = positives | group.str.startswith("incorrect_").to_numpy(bool) if len(group) else positives
+    positives, negatives = sides(a.tasks, positive)
+    known = positives | negatives
     right = a.accepted == positives[:, None]
     rows = []
     for i, name in enumerate(a.names[1:], 1):

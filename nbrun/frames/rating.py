@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,7 @@ COUNTS = (
     "n_positive", "n_negative", "n_judge_errors", "n_errors", "n_undecided", "n_true_positive", "n_true_negative",
     *COUNTED.values(),
 )  # fmt: skip
+Array = np.ndarray[Any, np.dtype[Any]]
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 
@@ -98,56 +99,70 @@ def lacking(df: pd.DataFrame, needed: Iterable[str], who: str) -> None:
         raise TypeError(f"{who}: the frame lacks the column{s} {', '.join(missing)}; give one that load_results made.")
 
 
-def decided(df: pd.DataFrame) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+def where(column: pd.Series[Any], wanted: Callable[[str], bool]) -> Array:
+    """Of which rows the text is wanted; each text is looked at once."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        codes, texts = column.cat.codes.to_numpy(), column.cat.categories
+    else:
+        codes, texts = pd.factorize(column)
+    hits = np.array([wanted(str(text)) for text in texts] + [False])  # the last is for code -1
+    return np.asarray(hits[codes])
+
+
+def decided(df: pd.DataFrame) -> tuple[Array, Array]:
     """Per row: was the solution accepted, was it rejected? Neither for errors and for verdicts that don't say."""
-    verdict = df["verdict"].astype("object")
-    done = (df["status"] == "done").to_numpy(bool)
-    accepted = (verdict == "Accepted").to_numpy(bool, na_value=False) & done
-    rejected = verdict.isin(REJECTED).to_numpy(bool) & done
+    done = where(df["status"], "done".__eq__)
+    accepted = where(df["verdict"], "Accepted".__eq__) & done
+    rejected = where(df["verdict"], REJECTED.__contains__) & done
     if "accepted" in df.columns:
-        own = done & ~accepted & ~rejected & (verdict != "JudgeError").to_numpy(bool, na_value=True)
+        own = done & ~accepted & ~rejected & ~where(df["verdict"], "JudgeError".__eq__)
         told = df["accepted"].astype("boolean")
-        accepted |= own & told.fillna(False).to_numpy(bool)
-        rejected |= own & (~told).fillna(False).to_numpy(bool)
+        accepted |= own & told.to_numpy(bool, na_value=False)
+        rejected |= own & ~told.to_numpy(bool, na_value=True)
     return accepted, rejected
 
 
-def _marks(df: pd.DataFrame, positive: str) -> pd.DataFrame:
-    """A column of booleans for each of COUNTS."""
+def sides(df: pd.DataFrame, positive: str) -> tuple[Array, Array]:
+    """Per row: does it stand in the group of right solutions, in one of wrong ones?"""
+    right = where(df["group"], positive.__eq__)
+    return right, where(df["group"], lambda group: group.startswith("incorrect_")) & ~right
+
+
+def _marks(df: pd.DataFrame, positive: str) -> dict[str, Array]:
+    """Booleans by row for each of COUNTS."""
     accepted, rejected = decided(df)
-    group = df["group"].astype("object").astype(str)
-    right = (group == positive).to_numpy(bool)
-    wrong = group.str.startswith("incorrect_").to_numpy(bool) & ~right
+    right, wrong = sides(df, positive)
     judged = accepted | rejected
-    verdict = df["verdict"].astype("object")
-    failed = (df["status"] == "error").to_numpy(bool)
+    failed = where(df["status"], "error".__eq__)
     by_judge = np.zeros(len(df), bool)
     if "error" in df.columns:
-        told = df["error"].astype("object").to_numpy()[failed]
+        told = df["error"].to_numpy(object)[failed]
         by_judge[failed] = [str(e).partition(":")[0] in JUDGE_ERRORS for e in told]
-    by_judge |= (verdict == "JudgeError").to_numpy(bool, na_value=False) & ~failed
+    by_judge |= where(df["verdict"], "JudgeError".__eq__) & ~failed
     marks = {
         "n_positive": judged & right, "n_negative": judged & wrong, "n_judge_errors": by_judge,
         "n_errors": failed & ~by_judge, "n_true_positive": accepted & right, "n_true_negative": rejected & wrong,
     }  # fmt: skip
-    counted = marks["n_positive"] | marks["n_negative"] | by_judge | failed
-    marks["n_undecided"] = ~counted
+    marks["n_undecided"] = ~(marks["n_positive"] | marks["n_negative"] | by_judge | failed)
     marks["failed"] = failed
     for name, column in COUNTED.items():
-        marks[column] = (verdict == str(name)).to_numpy(bool, na_value=False) & ~failed
-    return pd.DataFrame(marks, index=df.index)
+        marks[column] = where(df["verdict"], str(name).__eq__) & ~failed
+    return marks
 
 
-def _count(df: pd.DataFrame, marks: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+def _count(df: pd.DataFrame, marks: Mapping[str, Array], names: Sequence[str]) -> pd.DataFrame:
     """The marks' sums by group; one row over all where there are no names."""
     if not names:
-        return marks.sum().astype("int64").to_frame().T
-    summed = marks.astype("int64").groupby([df[n] for n in names], observed=True, sort=True, dropna=False).sum()
-    summed = summed.reset_index()
+        return pd.DataFrame({column: [int(mark.sum())] for column, mark in marks.items()})
+    groups = df.groupby(list(names), observed=True, sort=True, dropna=False)
+    number = groups.ngroup().to_numpy()
+    keys = groups.size().reset_index()[list(names)]
     for name in names:
-        if isinstance(summed[name].dtype, pd.CategoricalDtype):  # so that indices of other frames compare with it
-            summed[name] = summed[name].astype("object")
-    return summed.set_index(list(names))
+        if isinstance(keys[name].dtype, pd.CategoricalDtype):  # so that indices of other frames compare with it
+            keys[name] = keys[name].astype("object")
+    sums = {column: np.bincount(number[mark], minlength=len(keys)) for column, mark in marks.items()}
+    index = pd.Index(keys[names[0]]) if len(names) == 1 else pd.MultiIndex.from_frame(keys)
+    return pd.DataFrame(sums, index=index)
 
 
 def _pooled(counts: pd.DataFrame) -> dict[str, Any]:
@@ -173,7 +188,7 @@ def wilson(hits: Any, n: Any) -> tuple[Any, Any, Any]:
 
 
 def _by_sample(
-    df: pd.DataFrame, marks: pd.DataFrame, names: Sequence[str], counts: pd.DataFrame
+    df: pd.DataFrame, marks: Mapping[str, Array], names: Sequence[str], counts: pd.DataFrame
 ) -> dict[str, Any]:  # fmt: skip
     """The mean of samples' rates, of those samples that have one."""
     inner = list(dict.fromkeys([*names, "sample_id"]))
