@@ -22,12 +22,13 @@ from nbrun.judge.compiling import COMPILE_LIMITS, CompileCache, Shop
 from nbrun.judge.gate import Gate
 from nbrun.judge.isolation import MODES, Isolation
 from nbrun.judge.judging import Judging, Terms
-from nbrun.judge.languages import DEFAULT_LANGUAGES, Language, lookup
+from nbrun.judge.languages import DEFAULT_LANGUAGES, PYTHON3, Language, lookup
 from nbrun.judge.launching import Bench, temporary_folder
 from nbrun.judge.probing import probe
 from nbrun.judge.problems import TEST_SETS, normalise
 from nbrun.judge.running import Leash, Limits, Warden
 from nbrun.judge.sources import read_item, source_of
+from nbrun.judge.timing import time_limit_s as measured_time_limit_s
 from nbrun.judge.trials import Trials
 from nbrun.judge.validators import CheckerBench, checker_of
 from nbrun.model import Task
@@ -51,7 +52,8 @@ class LocalSandbox:
     result (`isolation: "none"`).
 
     Args:
-        time_limit_s: CPU seconds a test, for all problems; None takes the problem's, or 2 s where it has none.
+        time_limit_s: CPU seconds a test, for all problems; None takes the problem's, or 2 s where it has none. Packages
+            without one get it by the rule of their format, from what their accepted submissions take here.
         memory_limit_mb: MiB a test; None takes the problem's, or 1024 where it has none.
         output_limit_mb: MiB of stdout, of stderr, and of any file; None takes the problem's, or 64.
         all_tests: run the tests behind the first failing one too.
@@ -129,6 +131,7 @@ class LocalSandbox:
 
     def _begin(self) -> None:
         self._lock = threading.Lock()  # protects all below but the gate, which has its own
+        self._timing = threading.Lock()  # held while a problem's time limit is found out: once, not by each worker
         self._starting = threading.Lock()  # held while a warden starts, so that only one does
         self._gate = Gate(self._at_once)
         self._warden: Warden | None = None
@@ -139,7 +142,10 @@ class LocalSandbox:
         self._problems: OrderedDict[int, tuple[Mapping[str, Any], dict[str, Any]]] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:
-        held = ("_lock", "_starting", "_gate", "_warden", "_cache", "_isolation", "_trials", "_leashes", "_problems")
+        held = (
+            "_lock", "_timing", "_starting", "_gate", "_warden", "_cache", "_isolation", "_trials", "_leashes",
+            "_problems",
+        )  # fmt: skip
         return {name: value for name, value in self.__dict__.items() if name not in held}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -177,12 +183,23 @@ class LocalSandbox:
             sets = ", ".join(self._tests)
             raise NotSupportedError(f"problem {task.sample_id!r} has no tests ({sets}): nothing can be said.")
         checker = self._checker or as_checker(checker_of(problem, self._testlib) or DEFAULT)
-        terms = Terms(self._limits(problem, language), checker, self._all_tests, self._keep_output)
         with self._bench(task) as bench:
+            self._settle_time_limit(problem, checker, bench)
+            terms = Terms(self._limits(problem, language), checker, self._all_tests, self._keep_output)
             with bench.shop.program(language, source, bench.folder, bench.leash) as program:
                 result = Judging(program, problem["tests"], terms, bench).result()
             self._trials.believe(name, language, task.item, result, partial(self._tried, bench))
         return result
+
+    def _settle_time_limit(self, problem: dict[str, Any], checker: Checker, bench: Bench) -> None:
+        """Finds out the limit of a package that leaves it to its accepted submissions, once."""
+        if self._numbers["time_limit_s"] is not None or problem.get("time_limit_from") is None:
+            return
+        with self._timing:
+            if problem["time_limit_s"] is None:
+                limits = self._limits(problem, PYTHON3)
+                found_s = measured_time_limit_s(problem, checker, limits, bench)
+                problem["time_limit_s"] = found_s or TIME_LIMIT_S
 
     def _tried(self, bench: Bench, language: Language, item: Any) -> dict[str, Any]:
         """The result of a program that shows whether programs start here at all."""

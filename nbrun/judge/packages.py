@@ -101,9 +101,28 @@ def _limits(about: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         time_s = _of_domjudge(folder / "domjudge-problem.ini")
     return {
         "time_limit_s": time_s,
+        "time_limit_from": _rule(limits, _is_legacy(about)) if time_s is None else None,
         "memory_limit_mb": limits.get("memory") or MEMORY_LIMIT_MB,
         "output_limit_mb": limits.get("output") or OUTPUT_LIMIT_MB,
     }
+
+
+def _is_legacy(about: Mapping[str, Any]) -> bool:
+    return "validation" in about or str(about.get("problem_format_version") or "legacy") == "legacy"
+
+
+def _rule(limits: Mapping[str, Any], is_legacy: bool) -> dict[str, float]:
+    """How the limit follows from the slowest accepted submission."""
+    later = limits.get("time_multipliers") or {}
+    if is_legacy:
+        rule = {"multiplier": limits.get("time_multiplier") or 5, "resolution": 1}
+    else:
+        multiplier = later.get("ac_to_time_limit") if isinstance(later, Mapping) else None
+        rule = {"multiplier": multiplier or 2, "resolution": limits.get("time_resolution") or 1}
+    for name, value in rule.items():
+        if not isinstance(value, (int, float)) or not value > 0:
+            raise ValueError(f"{MARK}: the {name} of the time limit is {value!r}, not a number above 0")
+    return {name: float(value) for name, value in rule.items()}
 
 
 def _of_domjudge(path: Path) -> str | None:
@@ -119,8 +138,7 @@ def _of_domjudge(path: Path) -> str | None:
 
 def _checker(about: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Its own output validators, or the comparison by flags. Flags stand in the tests."""
-    is_legacy = "validation" in about or str(about.get("problem_format_version") or "legacy") == "legacy"
-    wanted = "custom" in str(about.get("validation") or "").split() if is_legacy else True
+    wanted = "custom" in str(about.get("validation") or "").split() if _is_legacy(about) else True
     programs = [read_program(path, folder) for path in _validators(folder)] if wanted else []
     return {"checker": {"type": "validator", "programs": programs} if programs else {"type": "kattis"}}
 

@@ -7,9 +7,10 @@ Called by the thread that reads samples and by worker threads; pure functions, n
      "tests": [{"input": "1 2\\n", "output": "3\\n"}, …],
      "time_limit_s": 2.0 or None, "memory_limit_mb": 256.0 or None}
 
-and, where the row has them, `checker` (see `nbrun.judge.validators.checker_of`), `output_limit_mb`, `not_supported`
-(why the problem can't be judged here), `expected_verdicts` (group -> the verdict of each of its items, or a list of
-those that would do), and in a test `name` and `flags`. Tests are text, or bytes where they are no text.
+and, where the row has them, `checker` (see `nbrun.judge.validators.checker_of`), `output_limit_mb`, `time_limit_from`
+(see `nbrun.judge.timing`), `not_supported` (why the problem can't be judged here), `expected_verdicts` (group -> the
+verdict of each of its items, or a list of those that would do), and in a test `name` and `flags`. Tests are text, or
+bytes where they are no text.
 
 Understood are CodeContests' rows (`public_tests`, `private_tests`, `generated_tests` as a struct of lists or a list of
 structs; `time_limit` in seconds or as `{"seconds", "nanos"}`; `memory_limit_bytes`), rows with
@@ -31,7 +32,7 @@ TEST_SETS = ("public_tests", "private_tests", "generated_tests")
 _ALWAYS = ("tests", "test")
 _STREAMS = {"input": "stdin", "output": "stdout"}
 _GROUPS = ("solutions", "incorrect_solutions")
-_CARRIED = ("checker", "not_supported", "expected_verdicts")
+_CARRIED = ("time_limit_from", "checker", "not_supported", "expected_verdicts")
 
 
 def normalise(row: Mapping[str, Any], tests: Sequence[str] = TEST_SETS, keep: Sequence[str] = ()) -> dict[str, Any]:

@@ -219,3 +219,59 @@ def test_names_of_files_that_lead_outside_are_no_program(tmp_path: Path) -> None
                 sandbox(Task("p", "solution", 0, item, problem))
     finally:
         sandbox.close()
+
+
+def limited(tmp_path: Path, yaml: str) -> tuple[dict[str, Any], LocalSandbox]:
+    """`harmonic` without the limit that it brings."""
+    shutil.copytree(PACKAGES / "harmonic", tmp_path / "harmonic")
+    (tmp_path / "harmonic" / "domjudge-problem.ini").unlink()
+    (tmp_path / "harmonic" / "problem.yaml").write_text("validator_flags: float_tolerance 1e-6\n" + yaml)
+    (problem,) = read_problems(tmp_path)
+    return problem, LocalSandbox()
+
+
+@pytest.mark.parametrize(
+    ("yaml", "rule"),
+    [
+        ("", {"multiplier": 5.0, "resolution": 1.0}),
+        ("limits: {time_multiplier: 3}", {"multiplier": 3.0, "resolution": 1.0}),
+        ("problem_format_version: 2025-09", {"multiplier": 2.0, "resolution": 1.0}),
+        (
+            "problem_format_version: 2025-09\nlimits: {time_multipliers: {ac_to_time_limit: 4}, time_resolution: 0.1}",
+            {"multiplier": 4.0, "resolution": 0.1},
+        ),
+    ],
+)
+def test_how_a_limit_follows_from_accepted_submissions(tmp_path: Path, yaml: str, rule: dict[str, float]) -> None:
+    problem, sandbox = limited(tmp_path, yaml)
+    sandbox.close()
+    assert problem["time_limit_s"] is None
+    assert problem["time_limit_from"] == rule
+
+
+def test_a_package_without_a_limit_gets_it_from_its_accepted_submissions(tmp_path: Path) -> None:
+    yaml = "problem_format_version: 2025-09\nlimits: {time_multipliers: {ac_to_time_limit: 5}, time_resolution: 0.25}\n"
+    problem, sandbox = limited(tmp_path, yaml)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            results = list(pool.map(lambda job: sandbox(job[0]), tasks(problem)))
+    finally:
+        sandbox.close()
+    limits = {result["limits"]["time_limit_s"] for result in results}
+    assert len(limits) == 1, "found out once"
+    (limit_s,) = limits
+    assert limit_s % 0.25 == 0
+    slowest = max(t["exec_info"]["run_result"]["execution_time"] for r in results[:2] for t in r["tests"])
+    assert limit_s >= slowest
+    for (_, due), result in zip(tasks(problem), results, strict=True):
+        assert result["verdict"] in ([due] if isinstance(due, str) else due)
+
+
+def test_the_users_own_limit_comes_first(tmp_path: Path) -> None:
+    problem, sandbox = limited(tmp_path, "")
+    sandbox.close()
+    sandbox = LocalSandbox(time_limit_s=1.5)
+    try:
+        assert sandbox(tasks(problem)[0][0])["limits"]["time_limit_s"] == 1.5
+    finally:
+        sandbox.close()
