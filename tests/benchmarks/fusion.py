@@ -25,7 +25,7 @@ ENDPOINTS, SECONDS = 768, 1.0
 #: Requests one after the other at each endpoint: in the run, start and end included, and of a client alone.
 ROUNDS_OF_THE_RUN, ROUNDS = 30, 10
 _TESTS = [{"input": "1 2\n" * 50, "output": "3\n" * 50}] * 3
-_SOURCE = f"#script {json.dumps({'wait_s': SECONDS})}\n" + "# a line of some source\n" * 40
+_SOURCE = "#script {}\n" + "# a line of some source\n" * 40
 CLIENTS = ("http_client", "urllib3", "httpx", "requests")
 
 
@@ -38,8 +38,9 @@ def main() -> dict[str, Any]:
     for name in ("run", *CLIENTS):
         if name in CLIENTS[1:] and importlib.util.find_spec(name) is None:
             continue
-        stand = Stand(ENDPOINTS, "--forget")
+        stand = Stand(ENDPOINTS)
         try:
+            stand.tell("canned", seconds=SECONDS)
             command = [sys.executable, "-m", "tests.benchmarks.fusion", name]
             told = subprocess.run(command, input=json.dumps(stand.urls), text=True, stdout=subprocess.PIPE, check=True)
         finally:

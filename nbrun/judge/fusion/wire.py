@@ -13,6 +13,7 @@ import os
 import select
 import socket
 import ssl
+import struct
 import threading
 import time
 from collections.abc import Mapping
@@ -25,6 +26,8 @@ from nbrun.judge.fusion.addresses import Address
 LONGEST_ANSWER = 1 << 29
 _PIECE = 1 << 18
 _IDLE_S = 60.0  # a connection that waited longer is made anew
+_SURELY_OPEN_S = 2.0  # servers keep an idle one longer than that
+_CLOCK_S = 0.02  # how early the kernel's time-out may seem to be
 _PROBE_AFTER_S, _PROBE_EVERY_S, _PROBES = 20, 10, 3  # TCP's own: notices machines that are gone
 
 
@@ -90,6 +93,7 @@ class Line:
         self._socket: socket.socket | None = None
         self._used_at = 0.0
         self._died_at_once = False
+        self._timeout_s = -1.0  # that the socket has
 
     def close(self) -> None:
         """Lets the connection go."""
@@ -124,7 +128,8 @@ class Line:
         sock = self._socket
         if sock is None:
             return False
-        if time.monotonic() - self._used_at > _IDLE_S or _has_something_to_say(sock):
+        idle_s = time.monotonic() - self._used_at
+        if idle_s > _IDLE_S or (idle_s > _SURELY_OPEN_S and _has_something_to_say(sock)):
             self.close()
             return False
         return True
@@ -136,15 +141,16 @@ class Line:
         self._died_at_once = False
         response = http.client.HTTPResponse(sock, method=method)
         try:
-            sock.settimeout(timeout_s)
+            self._wait_at_most(sock, timeout_s)
             sock.sendall(request)
             response.begin()
-            answer = Answer(response.status, _read(response, sock, deadline))
+            answer = Answer(response.status, self._read(response, sock, deadline))
         except (http.client.HTTPException, OSError, ValueError) as e:
             self.close()
             call.check()
-            self._died_at_once = isinstance(e, (http.client.RemoteDisconnected, ConnectionError))
-            raise Lost(_said(e, timeout_s)) from e
+            is_late = time.monotonic() >= deadline - _CLOCK_S
+            self._died_at_once = not is_late and isinstance(e, (http.client.RemoteDisconnected, ConnectionError))
+            raise Lost(_said(TimeoutError() if is_late else e, timeout_s)) from e
         finally:
             response.close()
             call.hold(None)
@@ -153,6 +159,39 @@ class Line:
             self.close()
         call.check()
         return answer
+
+    def _wait_at_most(self, sock: socket.socket, timeout_s: float) -> None:
+        """The kernel's own time-out: Python's would poll before each call, and each gives the GIL away. TLS, which
+        tries again where the kernel gives up, needs Python's."""
+        if self._address.is_secure:
+            sock.settimeout(timeout_s)
+        elif timeout_s != self._timeout_s:
+            whole = int(timeout_s)
+            value = struct.pack("ll", whole, int((timeout_s - whole) * 1e6) or (0 if whole else 1))
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, value)
+            self._timeout_s = timeout_s
+
+    def _read(self, response: http.client.HTTPResponse, sock: socket.socket, deadline: float) -> bytes:
+        """The body: whole, in time, and not without end."""
+        pieces: list[bytes] = []
+        size = 0
+        while response.length is None or response.length > 0:
+            if pieces:  # the first one is mostly the last
+                left_s = deadline - time.monotonic()
+                if left_s <= 0:
+                    raise TimeoutError
+                self._wait_at_most(sock, left_s)
+            piece = response.read1(_PIECE)  # what is there: a whole piece may drip in for ever
+            if not piece:
+                break
+            pieces.append(piece)
+            size += len(piece)
+            if size > LONGEST_ANSWER:
+                raise ValueError(f"the answer is longer than {LONGEST_ANSWER >> 20} MiB")
+        if response.length:  # Content-Length promised more
+            raise http.client.IncompleteRead(b"", response.length)
+        return b"".join(pieces)
 
     def _connect(self, call: Call) -> socket.socket:
         a = self._address
@@ -170,6 +209,8 @@ class Line:
                 sock.settimeout(self._connect_timeout_s)
                 sock.connect(where)
                 _tune(sock)
+                sock.settimeout(None)
+                self._timeout_s = -1.0
                 return _tls().wrap_socket(sock, server_hostname=a.host) if a.is_secure else sock
             except OSError as e:
                 if sock is not None:
@@ -181,27 +222,6 @@ class Line:
                 call.hold(None)
         call.check()
         raise Refused(_said(error or OSError("it has no address"), self._connect_timeout_s)) from error
-
-
-def _read(response: http.client.HTTPResponse, sock: socket.socket, deadline: float) -> bytes:
-    """The body: whole, in time, and not without end."""
-    pieces: list[bytes] = []
-    size = 0
-    while response.length is None or response.length > 0:
-        left_s = deadline - time.monotonic()
-        if left_s <= 0:
-            raise TimeoutError
-        sock.settimeout(left_s)
-        piece = response.read1(_PIECE)  # what is there: a whole piece may drip in for ever
-        if not piece:
-            break
-        pieces.append(piece)
-        size += len(piece)
-        if size > LONGEST_ANSWER:
-            raise ValueError(f"the answer is longer than {LONGEST_ANSWER >> 20} MiB")
-    if response.length:  # Content-Length promised more
-        raise http.client.IncompleteRead(b"", response.length)
-    return b"".join(pieces)
 
 
 def _said(e: Exception, timeout_s: float) -> str:
@@ -245,6 +265,6 @@ def _tune(sock: socket.socket) -> None:
 
 def _shut(sock: socket.socket) -> None:
     try:
-        sock.shutdown(socket.SHUT_RDWR)
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)  # TLS has one of its own, for who reads and writes
     except OSError:  # not connected yet, or not any more
         pass
