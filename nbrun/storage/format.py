@@ -87,6 +87,7 @@ F1  A result is saved by appending one record; what it costs depends on that res
 F2  Every record carries its checksum; a record that fails it costs itself alone.
 F3  A torn tail is cut before anything is appended. A new run appends to a segment of its own.
 F4  seq grows over the directory's life, in the order of the journal. Of two entries of one identity the higher wins.
+    No error is written for an identity that has a result: who makes it again and fails keeps it.
 F5  A sample's file holds every entry of that sample with a seq up to its summary's max_seq. So a segment may be
     deleted once each of its samples has a file whose max_seq is at least theirs.
 F6  A sample's file is replaced whole: written beside, fsynced, renamed; the folder is fsynced before a segment goes.

@@ -23,7 +23,7 @@ from nbrun.errors import StorageError
 from nbrun.model import Retry
 from nbrun.samples import Sample
 from nbrun.storage import entry, values
-from nbrun.storage.book import Attempt, Book
+from nbrun.storage.book import DONE, Attempt, Book
 from nbrun.storage.directory import Directory, Problem
 from nbrun.storage.entry import EntryRecord
 from nbrun.storage.filer import Filer
@@ -154,9 +154,12 @@ class ResultStore:
     encode = staticmethod(entry.encode)
 
     def put(self, book: Book, records: list[EntryRecord]) -> None:
-        """See ResultSink."""
-        self.journal.put(book, records)
-        self.filer.wait_for_room()
+        """See ResultSink. An error is no replacement for a result: one that was to be made again stays then."""
+        if (c := book.columns) is not None:
+            records = [r for r in records if r[5] == DONE or c.status[r[0]] != DONE]
+        if records:
+            self.journal.put(book, records)
+            self.filer.wait_for_room()
 
     def put_attempt(self, book: Book, position: int, attempt: int, retry: Retry) -> None:
         """See ResultSink."""

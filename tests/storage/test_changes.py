@@ -167,6 +167,21 @@ def test_the_settings_changed(job, tmp_path):
     assert [r["settings"] for r in records] == [{"job": 1}, *[{"time_limit_s": 4}] * 2]
 
 
+def test_a_result_that_could_not_be_made_again_stays(job, tmp_path):
+    """The old result counts until its replacement is saved, and an error is none."""
+    run(job, tmp_path)
+    before = saved(tmp_path)
+    job.failing = lambda task, generation: (_ for _ in ()).throw(ValueError("no")) if task.index else None
+    progress = run(job, tmp_path, redo=nbrun.load_results(tmp_path))
+    assert len(job.ran) == 12
+    assert progress.errors == 6
+    now = saved(tmp_path)
+    kept = {identity for identity in before if now[identity] == before[identity]}
+    assert len(kept) == 6
+    assert all(status == "done" for _, _, status in now.values())
+    check_end(job, tmp_path)
+
+
 @pytest.mark.parametrize(
     "ids", [("a", "A"), ("é", unicodedata.normalize("NFD", "é")), ("a/b", "a_b"), ("x" * 300, "x" * 301)]
 )

@@ -176,6 +176,7 @@ class Results(RuleBasedStateMachine):
         redone = set(zip(chosen.sample_id.astype(str), chosen.group.astype(str), chosen["key"].astype(str).str[3:],
                          chosen.occurrence.astype(int), strict=True))  # fmt: skip
         before = saved(self.path)
+        failed = {identity for place, identity in self.job.identities().items() if place in self.failing}
         progress = self.job.start(self.path, redo=chosen).wait(DEADLINE_S)
         assert progress.state == "done"
         self.ran_right(redo=redone)
@@ -183,8 +184,8 @@ class Results(RuleBasedStateMachine):
         wanted = set(self.job.identities().values())
         for identity in redone & wanted:
             assert identity in self.job.ran
-            if now[identity][2] == "error":  # an error takes the place of the result that was to be replaced
-                self.known.pop(identity)
+            if identity in failed:
+                assert now[identity] == before[identity], "an error is no replacement"
             else:
                 assert now[identity][0] > before[identity][0]
         self.learn()
