@@ -279,7 +279,11 @@ class RunControls(Protocol):
 
 @runtime_checkable
 class Judge(Protocol):
-    """What `fn` may offer beside being called with a task. Every part is optional but the call itself."""
+    """What `fn` may offer beside being called with a task. Every part is optional but the call itself.
+
+    A mapping `resources` tells what it works with (endpoints, say): results don't depend on it, but a cell run again
+    with other resources is no longer the same run.
+    """
 
     settings: Mapping[str, Any]
 

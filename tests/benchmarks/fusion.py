@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import resource
 import ssl
 import subprocess
@@ -35,6 +36,7 @@ def main() -> dict[str, Any]:
     from fusion_stand import Stand
 
     figures: dict[str, Any] = {"endpoints": ENDPOINTS, "seconds_a_request": SECONDS, "rounds": ROUNDS_OF_THE_RUN}
+    figures["load_average"] = round(os.getloadavg()[0], 1)  # of the machine, before
     for name in ("run", *CLIENTS):
         if name in CLIENTS[1:] and importlib.util.find_spec(name) is None:
             continue

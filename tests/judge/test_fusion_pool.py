@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import random
 import threading
 import time
 from collections.abc import Iterator
@@ -335,3 +336,54 @@ def test_nothing_is_left_open(stand: Stand) -> None:
     assert len(os.listdir("/proc/self/fd")) <= before
     assert isinstance(judge(task(scripted())), dict)  # it begins anew
     judge.close()
+
+
+def test_many_threads_and_any_outcome_leave_the_pool_as_it_was() -> None:
+    seed = random.randrange(1 << 32)
+    print("seed", seed)
+    pool = pool_of(5, max_in_flight=3)
+    names = list(pool.endpoints)
+    inside: dict[str, list[bool]] = {name: [] for name in names}
+    lock, wrong = threading.Lock(), []  # the lock protects both
+
+    def work(number: int) -> None:
+        rng = random.Random(seed + number)
+        for _ in range(400):
+            alone = rng.random() < 0.2
+            try:
+                turn = pool.take(
+                    Call(), rng.randint(1, 3), "python", alone=alone, avoid=rng.sample(names, rng.randint(0, 2))
+                )
+            except Nowhere:
+                for endpoint in pool.out_of_order(5):
+                    pool.gave_sign(endpoint)
+                continue
+            here = inside[turn.endpoint.name]
+            with lock:
+                here.append(alone)
+                if len(here) > 3 or (any(here) and len(here) > 1):
+                    wrong.append(list(here))
+            if rng.random() < 0.3:
+                os.sched_yield()
+            with lock:
+                here.remove(alone)
+            outcome = rng.random()
+            if outcome < 0.8:
+                pool.done(turn, 0.01)
+            elif outcome < 0.9:
+                pool.failed(turn, "gone", is_gone=rng.random() < 0.5)
+            else:
+                pool.left(turn)
+
+    threads = [threading.Thread(target=work, args=(n,), daemon=True) for n in range(24)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not any(thread.is_alive() for thread in threads)
+    assert not wrong
+    assert not pool._waiting
+    for endpoint in pool.endpoints.values():
+        assert (endpoint.in_flight, endpoint.load, endpoint.turns, endpoint.kept_for) == (0, 0, set(), None)
+        in_rows = [n for n, row in enumerate(pool._free) if endpoint in row]
+        assert in_rows == ([0] if endpoint.state == CLOSED else [])
