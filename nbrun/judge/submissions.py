@@ -5,6 +5,7 @@ Read by the thread that feeds a run. What language a program is in is told by it
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,13 @@ LANGUAGES = {
 _INCLUDES = {"c": "C", "cpp": "CPP", "java": "JAVA", "python3": "PYTHON3", "python": "PYTHON3"}
 _IGNORED = (".class", ".pyc", ".o", ".md", ".txt", ".exe", ".out")
 _HEADERS = (".h", ".hpp", ".hh", ".hxx")
+#: `@EXPECTED_RESULTS@: WRONG-ANSWER, TIMELIMIT` in a comment; DOMjudge's words -> the folders that mean the same.
+_TAG = re.compile(r"@EXPECTED_RESULTS@:[ \t]*([A-Za-z_, -]+)")
+_TAGS = {
+    "CORRECT": "accepted", "ACCEPTED": "accepted", "WRONG_ANSWER": "wrong_answer", "NO_OUTPUT": "wrong_answer",
+    "TIMELIMIT": "time_limit_exceeded", "TIME_LIMIT_EXCEEDED": "time_limit_exceeded", "RUN_ERROR": "run_time_error",
+    "RUN_TIME_ERROR": "run_time_error", "COMPILER_ERROR": "compiler_error", "OUTPUT_LIMIT": "output_limit_exceeded",
+}  # fmt: skip
 _MAINS = ("main", "__main__", "Main")
 
 
@@ -41,13 +49,20 @@ def read_submissions(
         name = "solution" if folder.name == "accepted" else "incorrect_solution"
         for path in _inside(folder):
             item = read_program(path, package) | {"submission": f"{folder.name}/{path.name}"}
-            verdicts = list(map(str, due.get(folder.name, ())))
+            verdicts = _tagged(item, due) or list(map(str, due.get(folder.name, ())))
             if not verdicts:
                 item["not_supported"] = f"submissions in {folder.name}/ have no verdict of their own in this judge"
             groups[f"{name}s"].append(item)
             known = verdicts and "not_supported" not in item
             expected[name].append((verdicts[0] if len(verdicts) == 1 else verdicts) if known else None)
     return groups, expected
+
+
+def _tagged(item: Mapping[str, Any], due: Mapping[str, Sequence[str]]) -> list[str]:
+    """The verdicts that a source itself says are due, as DOMjudge reads them: they come before its folder's."""
+    found = _TAG.search("\n".join([item["solution"], *item.get("files", {}).values()]))
+    words = [_TAGS.get(word.strip().upper().replace("-", "_"), "") for word in found[1].split(",")] if found else []
+    return list(dict.fromkeys(str(verdict) for word in words for verdict in due.get(word, ())))
 
 
 def read_program(path: Path, package: Path) -> dict[str, Any]:
@@ -117,7 +132,15 @@ def _main_of(language: str, text: Mapping[str, str]) -> str:
         for name in sources:
             if Path(name).stem == stem:
                 return name
-    return next((name for name in sources if "main(" in text[name] and language != "PYTHON3"), sources[0])
+    if language == "PYTHON3":
+        return next((name for name in sources if not _is_imported(name, text)), sources[0])
+    return next((name for name in sources if "main(" in text[name]), sources[0])
+
+
+def _is_imported(name: str, text: Mapping[str, str]) -> bool:
+    """Whether one of the other files imports a Python file."""
+    imports = re.compile(rf"^\s*(?:from|import)\b.*\b{re.escape(Path(name).stem)}\b", re.MULTILINE)
+    return any(imports.search(source) for other, source in text.items() if other != name)
 
 
 def _source(path: Path) -> str:

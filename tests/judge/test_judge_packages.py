@@ -127,6 +127,32 @@ def test_submissions_of_several_files() -> None:
     assert items["accepted/java_parts"]["file"] == "Start.java"
 
 
+def test_a_source_may_say_itself_what_is_due(tmp_path: Path) -> None:
+    shutil.copytree(PACKAGES / "sums", tmp_path / "sums")
+    folder = tmp_path / "sums/submissions/mixed"
+    folder.mkdir()
+    (folder / "a.py").write_text("# @EXPECTED_RESULTS@: TIMELIMIT, WRONG-ANSWER\n")
+    (folder / "b.cpp").write_text("/* @EXPECTED_RESULTS@: CORRECT */ int main() {}\n")
+    (folder / "c.py").write_text("print(1)\n")
+    (problem,) = read_problems(tmp_path)
+    items, due = problem["incorrect_solutions"], problem["expected_verdicts"]["incorrect_solution"]
+    told = {item["submission"]: verdicts for item, verdicts in zip(items, due, strict=True)}
+    assert told["mixed/a.py"] == ["TimeLimitExceeded", "WrongAnswer", "OutputLimitExceeded"]
+    assert told["mixed/b.cpp"] == "Accepted"
+    assert told["mixed/c.py"] is None
+
+
+def test_the_main_file_of_python_is_the_one_that_no_other_imports(tmp_path: Path) -> None:
+    shutil.copytree(PACKAGES / "sums", tmp_path / "sums")
+    folder = tmp_path / "sums/submissions/accepted/parts"
+    folder.mkdir()
+    (folder / "adding.py").write_text("def add(x): return sum(x)\n")
+    (folder / "start.py").write_text("from adding import add\ninput()\nprint(add(map(int, input().split())))\n")
+    (problem,) = read_problems(tmp_path)
+    (item,) = (item for item in problem["solutions"] if item["submission"] == "accepted/parts")
+    assert item["file"] == "start.py"
+
+
 def test_one_package_by_its_own_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     (problem,) = read_problems(PACKAGES / "sums")
     assert problem["id"] == "sums"
