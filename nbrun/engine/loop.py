@@ -35,7 +35,7 @@ class LoopCrew:
         self.engine = engine
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
-        self._is_running = self._asked = self._has_cancelled = False
+        self._is_running = self._asked = self._has_cancelled = self._is_full = False
         self._in_flight: dict[asyncio.Task[None], tuple[SampleWork, Task, int]] = {}  # the loop's thread writes it
         self._slots: list[int] = []  # of the record of running tasks; those that nobody has
         self._timer: asyncio.TimerHandle | None = None
@@ -141,7 +141,11 @@ class LoopCrew:
     def _begin_tasks(self) -> None:
         engine, loop = self.engine, self._loop
         assert loop is not None
-        while engine.is_running and self._outcomes.qsize() < BACKLOG:
+        while engine.is_running:
+            self._is_full = True  # before looking: the saver may be at its end just now
+            if self._outcomes.qsize() >= BACKLOG:
+                return  # it asks again
+            self._is_full = False
             room = engine.wanted - len(self._in_flight)
             if room <= 0 or self._lasts:
                 return
@@ -203,8 +207,9 @@ class LoopCrew:
         self._lasts -= is_last
         if not done.cancelled() and (e := done.exception()) is not None and not isinstance(e, SinkClosedError):
             self.engine.broke(e)
-        with self.engine.lock:
-            self._ask()
+        if not self._asked:  # without the lock, and without waking a loop that turns: at worst it looks twice
+            self._asked = True
+            done.get_loop().call_soon(self._look)
 
     # ---- the saver's thread
 
@@ -239,7 +244,8 @@ class LoopCrew:
                     break
             for ended in group.values():
                 hand_over(self.engine, ended)
-            with self.engine.lock:
-                self._ask()
+            if self._is_full:
+                with self.engine.lock:
+                    self._ask()
             if outcome is None:
                 return

@@ -51,7 +51,7 @@ def many() -> dict[str, Any]:
     out = {}
     mean = statistics.mean(_duration(i) for i in range(128))
     for name, called, workers in (("768_threads", fn, 768), ("2000_coroutines", coroutine, 2000)):
-        n = workers * 40 // 128 * 128
+        n = workers * 100 // 128 * 128
         samples = ({"id": f"s{i}", "solutions": list(range(128))} for i in range(n // 128))
         took, cpu = _run(samples, called, workers)
         out[name] = {"of_ideal": round(n * mean / workers / took, 3), "cores": round(cpu / took, 2)}
