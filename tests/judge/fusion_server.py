@@ -46,6 +46,7 @@ class Port:
     peak: int = 0
     running: int = 0
     connections: int = 0
+    headers: dict[str, str] = field(default_factory=dict)  # of the last request
     open: set[asyncio.StreamWriter] = field(default_factory=set)
 
 
@@ -78,6 +79,7 @@ class Stand:
                 method, path, _ = head.split("\r\n", 1)[0].split(" ", 2)
                 length = re.search(r"(?i)^content-length: *(\d+)", head, re.MULTILINE)
                 body = await reader.readexactly(int(length[1])) if length else b""
+                port.headers = dict(_header(line) for line in head.split("\r\n")[1:-2])
                 if not await self._serve(port, method, path, body, reader, writer):
                     return
         except (asyncio.IncompleteReadError, ConnectionError):
@@ -146,7 +148,7 @@ class Stand:
             await asyncio.sleep(port.seconds)
             return await _send(writer, 200, None, raw=self.canned)
         if self._keeps:
-            port.seen.append({"path": path, "body": json.loads(body)})
+            port.seen.append({"path": path, "body": json.loads(body), "headers": port.headers})
         mode = port.mode
         if mode == "hang after":  # so many are served
             mode = "ok" if port.count else "hang"
@@ -278,6 +280,11 @@ class Stand:
             compiled,
             _step("Finished", needs_s, code, output, script.get("stderr", "")),
         )
+
+
+def _header(line: str) -> tuple[str, str]:
+    name, _, value = line.partition(": ")
+    return name.lower(), value
 
 
 def _step(status: str, seconds: float, code: int | None, stdout: str, stderr: str = "") -> dict[str, Any]:

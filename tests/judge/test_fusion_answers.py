@@ -243,7 +243,8 @@ def test_a_program_that_claims_that_python_is_missing(stand: Stand) -> None:
 @pytest.mark.parametrize(("endpoints", "says"), [
     ([], "no endpoints"), ("ftp://h:1", "ftp:// is not spoken"), ([5], "is a int"), ("http://", "names no host"),
     ("http://h:99999", "Port out of range"), ("http://u:p@h", "headers="), ("http://h/submit?x=1", "more than a host"),
-    ("h o:80", "holds a space"), (None, "give a list of URLs"), ({"a": 1}, "give a list of URLs"),
+    ("h o:80", "holds a space"), ("http://größe:80", "beyond ASCII"),
+    (None, "give a list of URLs"), ({"a": 1}, "give a list of URLs"),
 ])  # fmt: skip
 def test_wrong_endpoints_are_told_at_once(endpoints: Any, says: str) -> None:
     with pytest.raises(InputError, match=says):
@@ -259,6 +260,7 @@ def test_endpoints_in_any_usual_spelling() -> None:
 @pytest.mark.parametrize(("options", "says"), [
     ({"time_limit_s": 0}, "time_limit_s"), ({"max_in_flight": 0}, "max_in_flight"), ({"api": "jupyter"}, "api="),
     ({"comparison": "theirs"}, "comparison="), ({"keep_output": -1}, "keep_output"),
+    ({"headers": {"a": "b\r\nc: d"}}, "headers"), ({"headers": {"a b": "c"}}, "headers"),
     ({"time_factor": {"CPP": -1}}, "time_factor"), ({"comparison": "server", "api": "run_code"}, "goes with"),
 ])  # fmt: skip
 def test_wrong_arguments_are_told_at_once(options: dict[str, Any], says: str) -> None:
@@ -344,3 +346,9 @@ def test_who_is_killed_beside_others_is_tried_alone(stand: Stand) -> None:
     assert isinstance(result, dict)
     assert [(a["load"], a["verdict"]) for a in result["attempts"]] == [(2, "RuntimeError"), (1, "RuntimeError")]
     assert judged(stand, scripted(return_code=-11))["verdict"] == "RuntimeError"
+
+
+def test_headers_go_along(stand: Stand) -> None:
+    assert judged(stand, scripted(), headers={"Authorization": "Bearer x"})["verdict"] == "Accepted"
+    assert stand.saw(0)["seen"][-1]["headers"]["authorization"] == "Bearer x"
+    assert "Bearer" not in json.dumps(SandboxFusion(stand.urls, headers={"Authorization": "Bearer x"}).settings)

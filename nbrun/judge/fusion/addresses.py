@@ -5,12 +5,14 @@ Understood are `http://host:8080`, `host:8080`, and the older program's `http://
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from nbrun.errors import InputError
 
+_HEADER = re.compile(r"[\w!#$%&'*+.^`|~-]+: [\t\x20-\x7e\xa0-\xff]*")
 #: Paths of the service itself: they are not part of where it stands.
 _SERVICE = ("/submit", "/run_code", "/v1/ping")
 
@@ -62,6 +64,8 @@ def _address(url: Any) -> Address:
         raise _wrong(url, f"{parts.scheme}:// is not spoken here")
     if not host or any(c.isspace() for c in text):
         raise _wrong(url, "it names no host" if not host else "it holds a space")
+    if not text.isascii():
+        raise _wrong(url, "it holds letters beyond ASCII; write the host as xn--…, the path with %xx")
     if parts.username is not None or parts.query or parts.fragment:
         raise _wrong(url, "it holds more than a host, a port and a path; give names and passwords in headers=")
     path = parts.path.rstrip("/")
@@ -72,6 +76,20 @@ def _address(url: Any) -> Address:
     shown = f"[{host}]" if ":" in host else host
     name = f"{parts.scheme}://{shown}{f':{port}' if port not in (None, usual) else ''}{path}"
     return Address(name, host, port or usual, path, is_secure)
+
+
+def read_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
+    """Headers that go along with each request.
+
+    Raises:
+        InputError: one would break the request.
+    """
+    read = dict(headers or {})
+    for name, value in read.items():
+        is_text = isinstance(name, str) and isinstance(value, str)
+        if not is_text or not name.isascii() or not _HEADER.fullmatch(f"{name}: {value}"):
+            raise InputError(f"SandboxFusion: headers holds {name!r}, which can't be sent; give one line of text each.")
+    return read
 
 
 def _wrong(url: str, why: str) -> InputError:

@@ -14,7 +14,7 @@ from typing import Any
 from nbrun import verdicts
 from nbrun.errors import InputError, JudgeError, JudgeUnavailableError
 from nbrun.judge.checkers import DEFAULT, Checker, as_checker
-from nbrun.judge.fusion.addresses import read_endpoints
+from nbrun.judge.fusion.addresses import read_endpoints, read_headers
 from nbrun.judge.fusion.answers import Opinions, read_run
 from nbrun.judge.fusion.client import Client, NoOther, Read
 from nbrun.judge.fusion.pool import Pool
@@ -131,7 +131,7 @@ class SandboxFusion:
         self._tests, self._comparison, self._api = tuple(tests), comparison, api
         self._checker = None if checker is None else as_checker(checker)
         self._languages = {**LANGUAGES, **(languages or {})}
-        self._headers = dict(headers or {})
+        self._headers = read_headers(headers)
         self._begin()
 
     def _begin(self) -> None:
