@@ -40,7 +40,10 @@ def _number(value: float) -> str:
 def _where(records: dict[str, dict[str, Any]]) -> str:
     machines = {(r["machine"]["cpus"], r["machine"]["model"]) for r in records.values() if "machine" in r}
     listed = "; ".join(f"{cpus} CPUs, {model}" for cpus, model in sorted(machines))
-    return f"Measured by `python -m tests.benchmarks` on {listed}; the records are in `tests/benchmarks/figures/`."
+    return (
+        f"Measured by `python -m tests.benchmarks` on {listed}; the records are in `tests/benchmarks/figures/`. "
+        'The peers come with `pip install -e ".[test,benchmarks]"`.'
+    )
 
 
 def write(records: dict[str, dict[str, Any]], readme: Path = README) -> None:
