@@ -17,7 +17,7 @@ FIGURES = Path(__file__).parent / "figures"
 #: Packages whose versions matter to the figures.
 PACKAGES = (
     "nbrun", "orjson", "pandas", "pyarrow", "cloudpickle", "loky", "dask", "distributed", "ray", "mpi4py", "duckdb",
-    "diskcache", "joblib", "optuna", "urllib3", "problemtools", "bapctools", "httpx", "requests",
+    "diskcache", "joblib", "optuna", "parsl", "urllib3", "problemtools", "bapctools", "httpx", "requests",
 )  # fmt: skip
 #: Relative changes below this are noise.
 MOVED = 0.10

@@ -98,6 +98,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         peer("diskcache", "diskcache", "×"),
         peer("joblib_memory", "joblib.Memory", "×"),
         peer("optuna_journal", "Optuna's journal", "×"),
+        peer("parsl_task_exit", "Parsl's checkpoints at each task's exit", "×"),
     )),
     Benchmark("beside_a_cell", "scale:beside_a_cell", (
         most("p99_ms", 150, "the same beside a cell that computes: p99 from a task's end to its being saved", " ms"),

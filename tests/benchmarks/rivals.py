@@ -1,5 +1,5 @@
 """Other ways to keep results, against the bare pool: SQLite with a write-ahead log, synchronous=FULL, in groups; an
-fsync a result; diskcache, joblib.Memory and Optuna's journal as their users call them.
+fsync a result; diskcache, joblib.Memory, Optuna's journal and Parsl's task_exit checkpoints as their users call them.
 
 `journal` is nbrun itself, in the same rounds. All run the same no-op tasks with results of 1 KB in 8 threads.
 """
@@ -126,6 +126,22 @@ def optuna_journal(folder: str, n: int) -> None:
     study.optimize(objective, n_trials=n, n_jobs=WORKERS)
 
 
+def parsl_task_exit(folder: str, n: int) -> None:
+    import parsl
+    from parsl.config import Config
+    from parsl.dataflow.memoization import BasicMemoizer
+    from parsl.executors.threads import ThreadPoolExecutor
+
+    config = Config(
+        executors=[ThreadPoolExecutor(max_threads=WORKERS)], memoizer=BasicMemoizer(checkpoint_mode="task_exit"),
+        run_dir=folder, initialize_logging=False, usage_tracking=0,
+    )  # fmt: skip
+    with parsl.load(config):
+        app = parsl.python_app(body, cache=True)
+        for future in [app(i) for i in range(n)]:
+            future.result()
+
+
 def _pooled(save: Callable[[int], Any], n: int) -> None:
     with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
         for _ in pool.map(save, range(n)):
@@ -138,6 +154,7 @@ SLOW = {
     "diskcache": (disk_cache, 2_000),
     "joblib_memory": (joblib_memory, 1_000),
     "optuna_journal": (optuna_journal, 200),
+    "parsl_task_exit": (parsl_task_exit, 300),
 }
 
 
