@@ -47,7 +47,7 @@ def rounded_s(time_s: float, resolution_s: float) -> float:
         >>> rounded_s(0.2, 1), rounded_s(2.1, 1), rounded_s(0.7, 0.1)
         (1.0, 3.0, 0.7)
     """
-    return round(max(1, math.ceil(time_s / resolution_s - 1e-9)) * resolution_s, 6)
+    return round(float(max(1, math.ceil(time_s / resolution_s - 1e-9)) * resolution_s), 6)
 
 
 def _longest_s(item: Any, problem: Mapping[str, Any], terms: Terms, bench: Bench) -> float | None:
