@@ -320,6 +320,7 @@ def test_it_loads_while_it_is_archived_and_unpacked(full):
     rows = load(full)
     stop = threading.Event()
     wrong = []
+    read = threading.Semaphore(0)  # released by each reading: moves and readings meet, but neither starves the other
 
     def reads():
         while not stop.is_set():
@@ -328,13 +329,16 @@ def test_it_loads_while_it_is_archived_and_unpacked(full):
                 wrong.append(df)
             if nbrun.status(full).done != 17:
                 wrong.append(nbrun.status(full))
+            read.release()
 
     readers = [threading.Thread(target=reads) for _ in range(2)]
     for reader in readers:
         reader.start()
     for _ in range(15):
         archive_finished(full)
+        read.acquire(timeout=30)
         unpack_archives(full)
+        read.acquire(timeout=30)
     stop.set()
     for reader in readers:
         reader.join()
