@@ -12,7 +12,7 @@ from simulated_disk import SimulatedDisk
 
 import nbrun
 from nbrun.errors import NbrunError
-from nbrun.storage.archiving import archive_finished, unpack
+from nbrun.storage.archiving import archive_finished, unpack_archives
 
 
 def damaged(job, path):
@@ -48,7 +48,7 @@ def archived(job, path):
 TOOLS = {
     "repair": (damaged, lambda path: nbrun.check(path, repair=True)),
     "archive": (lambda job, path: job.start(path).wait(20), archive_finished),
-    "unpack": (archived, unpack),
+    "unpack": (archived, unpack_archives),
 }
 
 
