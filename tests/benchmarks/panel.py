@@ -94,7 +94,7 @@ def _creation(lab: Lab) -> dict[str, Any]:
             came = _since(book, before)
             book.save()
             book.reload()
-            reload_s = _timed(lambda b=book: b.panel().get_by_role("button", name="Pause", disabled=False).wait_for())
+            reload_s = _timed(lambda b=book: b.wait_state("running"))
     created = {"seen_s": round(took, 2), "messages": came["messages"], "kb": round(came["bytes"] / 1000, 1)}
     return {"creation": created, "reload_s": reload_s}
 
