@@ -96,7 +96,7 @@ class Errors {
       setTimeout(() => setText(pressed, "Copy"), 1500);
     }, { "aria-label": `Copy ${type}` });
     const open = button("Open the sample", () => this.openSample(one.kind.sample_id));
-    const details = h("details", {}, h("summary", {}, h("b", {}, type), " ", one.count, " ", one.message),
+    const details = h("details", {}, h("summary", {}, h("b", {}, type), " ", one.count, " · ", one.message),
       h("div", { class: "nbrun-buttons" }, copied, open, h("span", { class: "nbrun-quiet" }, one.where)), one.trace);
     one.element = h("div", { class: "nbrun-kind" }, details, one.retry);
     return one;
