@@ -18,6 +18,7 @@ from typing import Any
 
 from nbrun.engine.away import Away
 from nbrun.engine.crew import Crew
+from nbrun.engine.erred import ErredTasks
 from nbrun.engine.queue import Item, SampleWork, TaskQueue
 from nbrun.engine.streak import Streak, trouble_of
 from nbrun.engine.threads import ThreadCrew
@@ -31,8 +32,6 @@ READY_TASKS, READY_SAMPLES = 2000, 32
 ABANDON_AFTER_S = 5.0
 #: So many suspects run one by one; of more, so many groups run one after another.
 ALONE_UP_TO = 32
-#: Samples with errors that are kept in memory, so that their errors can be tried again at once.
-KEPT_WITH_ERRORS = 1000
 
 
 class Engine:
@@ -65,8 +64,8 @@ class Engine:
         self._feeder_waits = False
         self.is_all_fed = False
         self.last_width = 1  # so many suspects at once
-        self._open: set[SampleWork] = set()
-        self._with_errors: dict[SampleWork, None] = {}
+        self.open_samples: set[SampleWork] = set()
+        self._erred = ErredTasks(self)
         self.state = State.RUNNING
         self.is_running = True  # the same as state is RUNNING; read by workers before each task
         self.message = ""
@@ -83,7 +82,7 @@ class Engine:
         sample = SampleWork(work)
         with self.lock:
             self.queue.add(sample)
-            self._open.add(sample)
+            self.open_samples.add(sample)
             self._wake(len(sample.positions))
 
     def all_fed(self) -> int:
@@ -121,7 +120,7 @@ class Engine:
     def wait_until_idle(self) -> None:
         """Waits until all has ended, or until the run was stopped and its tasks with it (`wait_for_workers`)."""
         with self.lock:
-            while self._open:
+            while self.open_samples:
                 if self.state not in (State.RUNNING, State.PAUSED) and (self.flag.is_set or self.crew.is_empty):
                     return
                 self.idle.wait()
@@ -160,17 +159,15 @@ class Engine:
             sample.errors += failed
             over = sample.left == 0
             if over and sample.errors:
-                self._with_errors[sample] = None
-                if len(self._with_errors) > KEPT_WITH_ERRORS:
-                    del self._with_errors[next(iter(self._with_errors))]
+                self._erred.keep(sample)
         if over:
             self.sink.ended(sample.work)
             if not sample.errors:
                 self.board.sample_done()
             with self.lock:
                 if sample.left == 0:
-                    self._open.discard(sample)
-                if not self._open:
+                    self.open_samples.discard(sample)
+                if not self.open_samples:
                     self.idle.notify_all()
 
     def failed(self, e: BaseException, error: dict[str, str]) -> None:
@@ -278,7 +275,7 @@ class Engine:
             self.message = message or self.message
             self.trouble = trouble or (self.trouble if state is not State.DONE else None)
             self.queue.clear()
-            self._open.clear()
+            self.open_samples.clear()
             self.crew.end()
             self.crew.rouse()
             self._room.notify_all()
@@ -309,26 +306,7 @@ class Engine:
 
     def retry_errors(self, kind: str | None = None) -> int:
         """Queues tasks that ended in errors (of one kind) again, if their samples are in memory. Returns how many."""
-        with self.lock:
-            samples = {*self._with_errors, *(s for s in self._open if s.errors)}
-        return sum(self._retry(sample, kind) for sample in samples)
-
-    def _retry(self, sample: SampleWork, kind: str | None) -> int:
-        with self.lock:
-            again = [e for e in sample.errors if kind is None or e[1] == kind]
-            if not again:
-                return 0
-            sample.errors = [e for e in sample.errors if kind is not None and e[1] != kind]
-            self._with_errors.pop(sample, None)  # it comes back if any is left when these have ended
-            self._open.add(sample)
-            sample.left += len(again)
-        self.sink.reopen(sample.work)
-        self.board.error_again(sample.work.number, [kind for _, kind in again])
-        with self.lock:
-            self.queue.give_back([(sample, position) for position, _ in again])
-            self.streak.restart()
-            self._wake(len(again))
-        return len(again)
+        return self._erred.again(kind)
 
     def forget_in_child(self) -> None:
         """After a fork, in the child: the thread that forked may be a worker here, which must not go on."""
