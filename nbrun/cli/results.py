@@ -200,7 +200,7 @@ def _compare(args: argparse.Namespace) -> int:
         print(f"\nVerdicts: rows {flips.index.name}, columns {flips.columns.name}")
         print(flips.rename_axis(index=None, columns=None).to_string())
     print("\nMcNemar's test; p_value takes tasks for independent, p_value_samples takes samples")
-    print(_text(tests))
+    print(_text(_upright(tests) if len(tests) == 1 else tests))
     return 0
 
 
@@ -216,7 +216,10 @@ def _names(paths: list[str]) -> list[str]:
 
 def _upright(table: pd.DataFrame) -> pd.DataFrame:
     """One row of many columns, as many rows."""
-    return table.T.reset_index().set_axis(["", "all"], axis=1)
+    import pandas as pd
+
+    texts = [f"{v:.3g}" if isinstance(v, float) else str(v).replace("<NA>", "-") for v in table.iloc[0].tolist()]
+    return pd.DataFrame({"": list(table.columns), " ": texts})
 
 
 def _made(function: Callable[..., pd.DataFrame], *args: Any, **named: Any) -> pd.DataFrame:
