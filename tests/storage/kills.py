@@ -18,7 +18,7 @@ from pathlib import Path
 
 import nbrun
 
-TASKS, WORKERS = 40, 8
+TASKS, LONGEST_S = 40, 0.008
 #: So many tasks may run again after a kill: those in flight, and what one group commit held.
 AGAIN = 40
 CHILD = r"""
@@ -32,7 +32,7 @@ def fsync(fd):
 os.fsync = fsync
 import nbrun
 def fn(task):
-    time.sleep(random.random() * 0.008)
+    time.sleep(random.random() * float(sys.argv[5]))
     pad = random.choice([1, 100, 5000]) + random.randrange(90)
     os.write(log, f"R {task.sample_id} {task.index} {pad}\n".encode())
     return {"n": task.index, "pad": "x" * pad}
@@ -110,7 +110,7 @@ def main(kills, seed, samples=None, say=print):
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         results, truth = Path(folder) / "results", Truth(Path(folder) / "log")
-        command = [sys.executable, "-c", CHILD, str(results), str(truth.log), str(samples), str(TASKS)]
+        command = [sys.executable, "-c", CHILD, str(results), str(truth.log), str(samples), str(TASKS), str(LONGEST_S)]
         while done < kills:
             child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
             try:
@@ -137,7 +137,7 @@ def main(kills, seed, samples=None, say=print):
                 before = now
             if done % 50 == 0:
                 say(f"{done} kills, {len(before)} saved, {time.monotonic() - began:.0f} s")
-        subprocess.run(command, check=True, timeout=3600)
+        subprocess.run([*command[:-1], "0"], check=True, timeout=3600)
         truth.read()
         now = load(results, truth)
         assert len(now) == samples * TASKS
