@@ -69,7 +69,7 @@ def _file_sample(
     header = index.headers.get(sample_id) or _header_of(info)
     if info is None and (damaged := directory.listing.damaged.pop(sample_id, None)):
         directory.set_aside(damaged)
-    name = info.name if info else str(header.get("name") or directory.name_for(sample_id))
+    name = info.name if info else _free_name(directory, header, sample_id)
     path = directory.path / name
     match = directory.matches.get(sample_id)
     try:
@@ -99,6 +99,15 @@ def _file_sample(
         if fd >= 0:
             os.close(fd)
     return samplefile.peek(path)
+
+
+def _free_name(directory: Directory, header: dict[str, Any], sample_id: str) -> str:
+    """The name that was meant for a new file, unless something else stands there since."""
+    name = str(header.get("name", ""))
+    if not name or os.path.lexists(directory.path / name):
+        name = directory.name_for(sample_id)
+    directory.listing.names.add(name)
+    return name
 
 
 def rewrite_sample(directory: Directory, info: FileInfo) -> FileInfo:

@@ -11,7 +11,8 @@ import warnings
 from pathlib import Path
 
 import pytest
-from power_cuts import Job, check_end, make_samples, saved
+from power_cuts import Job, check_end, make_samples, run_on, saved
+from simulated_disk import SimulatedDisk
 
 import nbrun
 from nbrun import cli
@@ -333,3 +334,40 @@ def test_the_log_of_unclean_ends(job, tmp_path):
     assert job.start(tmp_path).wait(20).resumed == 12
     assert nbrun.check(tmp_path, repair=True).is_ok
     assert not nbrun.check(tmp_path).findings
+
+
+@pytest.mark.parametrize("what", ["another sample", "a folder", "a dangling link", "garbage"])
+def test_something_stands_where_the_journal_s_results_should_go(what, tmp_path):
+    """A run died with results in the journal only; the name of their file was taken since. Nothing is overwritten."""
+    work, results = tmp_path / "work", tmp_path / "r"
+    job = Job([{"id": "one", "solutions": ["a", "b", "c"], "incorrect_solutions": []}])
+    disk = SimulatedDisk(work, random.Random(0), die_at=lambda disk: len(disk.acknowledged) >= 2)
+    job.options = {"workers": 1}
+    run_on(disk, job, work)
+    disk.power_cut(results, "lost")
+    before = saved(results)
+    assert len(before) >= 2
+    place = results / "one.json"
+    assert not place.exists()
+    if what == "another sample":
+        other = Job([{"id": "two", "solutions": ["x"], "incorrect_solutions": []}])
+        other.start(tmp_path / "other").wait(20)
+        shutil.copy(tmp_path / "other" / "two.json", place)
+    elif what == "a folder":
+        place.mkdir()
+    elif what == "a dangling link":
+        place.symlink_to("nowhere")
+    else:
+        place.write_bytes(b"garbage")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        progress = job.start(results).wait(20)
+        assert progress.state == "done"
+        assert not set(job.ran) & set(before)
+        now = saved(results)
+    assert len(now) == (4 if what == "another sample" else 3)
+    assert all(now[i] == value for i, value in before.items())
+    kept = [place, *(results / ".nbrun" / "damaged").iterdir()]
+    assert any(os.path.lexists(p) and p.name.startswith("one.json") for p in kept)
+    if what == "garbage":
+        assert b"garbage" in [p.read_bytes() for p in kept if p.is_file()]
