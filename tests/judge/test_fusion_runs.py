@@ -4,6 +4,7 @@ panel, and lets no fault of a server into a rate."""
 from __future__ import annotations
 
 import json
+import random
 import signal
 import subprocess
 import sys
@@ -290,3 +291,40 @@ def test_again_is_asked_only_where_the_rule_may_say_yes(tmp_path: Path, stand: S
         nbrun.start([sample], judge, tmp_path, view=None).wait(60)
         asked.append(Asked.count)
     assert asked == [0, 0, 1]  # settings as they were: nothing to ask; else about the time limit alone
+
+
+def test_whatever_half_of_the_servers_do_meanwhile_every_verdict_is_true(tmp_path: Path) -> None:
+    seed = random.randrange(1 << 32)
+    print("seed", seed)
+    rng = random.Random(seed)
+    stand = Stand(8)
+    syntax = '  File "main.py", line 1\n    def f(:\n          ^\nSyntaxError: invalid syntax\n'
+    programs = {
+        "Accepted": scripted(wait_s=0.005),
+        "WrongAnswer": scripted(output={"": "no"}),
+        "RuntimeError": scripted(return_code=1, stderr="ValueError"),
+        "CompileError": scripted(return_code=1, stderr=syntax),
+        "TimeLimitExceeded": scripted(needs_s=9, early=0.5, output={"": "9 9 9"}),
+    }
+    samples = [
+        {"id": f"p{i}", "tests": TESTS, "solutions": [{**item, "solution": f"{item['solution']}# {i}\n"} for item in
+                                                      programs.values()]}
+        for i in range(100)
+    ]  # fmt: skip
+    modes = ("500", "garbage", "empty", "cut", "reset", "refuse", "foreign", "no runtime", "hang")
+    try:
+        run = nbrun.start(samples, SandboxFusion(stand.urls, read_timeout_s=1), tmp_path, view=None, workers=16)
+        while run.progress.state is State.RUNNING and run.progress.done < 450:
+            places = rng.sample(range(8), 4)
+            stand.tell("ok", *(p for p in range(8) if p not in places))
+            for place in places:
+                stand.tell(rng.choice(modes), place)
+        stand.tell()
+        assert run.wait(120).errors == 0
+    finally:
+        stand.close()
+    df = nbrun.load_results(tmp_path)
+    expected = df["index"].map(dict(enumerate(programs)))
+    assert len(df) == 500
+    wrong = df[df["verdict"].astype(str) != expected]
+    assert wrong.empty, wrong[["sample_id", "index", "verdict"]].to_string()

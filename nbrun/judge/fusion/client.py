@@ -122,10 +122,7 @@ class Client:
             if (turn.is_probe or is_doubtful) and not pool.was_alive(turn.endpoint, _ALIVE_S):
                 self._ping(line, call)
                 began = time.monotonic()
-            timeout_s = self._read_timeout_s or ask.timeout_s
-            answer = line.ask("POST", ask.path, ask.body, self._headers, timeout_s, call)
-            found = self._understand(answer, ask.path, read)
-            self._check_runtime(found, line, call, language)
+            found = self._judged(line, ask, read, call, language)
         except (Refused, Lost, Sick) as e:
             pool.failed(turn, str(e), is_gone=not isinstance(e, Sick))
             raise
@@ -173,21 +170,25 @@ class Client:
                 raise Sick(f"it failed: {f.detail}")
         return found
 
-    def _check_runtime(self, found: list[Found], line: Line, call: Call, language: str) -> None:
-        """Is the runtime missing, as the answer says? A program can say so too, so another one is run."""
+    def _judged(self, line: Line, ask: Ask, read: Read, call: Call, language: str) -> list[Found]:
+        """What an endpoint says. That the runtime is missing can be said by a program too: then another one is run."""
+        found = self._exchange(line, ask, read, call)
         missing = next((f for f in found if f.fault is Fault.NO_RUNTIME), None)
         if missing is None:
-            return
-        trial = self._trial(language)
-        if trial is not None and missing.record["exec_info"].get("run_result") is not None:
-            ask, read = trial
-            answer = line.ask("POST", ask.path, ask.body, self._headers, ask.timeout_s, call)
-            tried = self._understand(answer, ask.path, read) if answer.status == 200 else []
-            if tried and tried[0].fault is None and tried[0].verdict in (Verdict.ACCEPTED, Verdict.WRONG_ANSWER):
-                for f in found:
-                    f.believe()
-                return
-        raise NoRuntime(f"it can't run {language}: {missing.detail}")
+            return found
+        trial = self._trial(language) if missing.record["exec_info"].get("run_result") is not None else None
+        tried = self._exchange(line, *trial, call) if trial is not None else []
+        if not any(f.fault is None and f.verdict in (Verdict.ACCEPTED, Verdict.WRONG_ANSWER) for f in tried):
+            raise NoRuntime(f"it can't run {language}: {missing.detail}")
+        found = self._exchange(line, ask, read, call)  # it may have been missing for a moment
+        for f in found:
+            f.believe()
+        return found
+
+    def _exchange(self, line: Line, ask: Ask, read: Read, call: Call) -> list[Found]:
+        timeout_s = self._read_timeout_s or ask.timeout_s
+        answer = line.ask("POST", ask.path, ask.body, self._headers, timeout_s, call)
+        return self._understand(answer, ask.path, read)
 
     def _nowhere(self, e: Nowhere, failures: list[_Failure], is_picky: bool, language: str, task: object) -> NoReturn:
         """Raises what the caller is told when no endpoint is left."""
@@ -233,8 +234,7 @@ class Client:
 
     def is_back(self) -> bool:
         """Whether an endpoint can be asked; those that are out of order are asked for a sign of life."""
-        if self.pool.has_closed():
-            return True
+        is_in_use = self.pool.has_closed()  # which may lack what somebody needs: so the others are asked too
         asked = self.pool.out_of_order(_PINGED_AT_ONCE)
         signs: list[Endpoint] = []
         threads = [threading.Thread(target=self._look, args=(e, signs), name="nbrun-ping", daemon=True) for e in asked]
@@ -242,8 +242,8 @@ class Client:
             thread.start()
         deadline = time.monotonic() + 2 * PING_S
         for thread in threads:
-            thread.join(0.05 if signs else max(0.0, deadline - time.monotonic()))
-        return bool(signs)
+            thread.join(0.05 if signs or is_in_use else max(0.0, deadline - time.monotonic()))
+        return is_in_use or bool(signs)
 
     def _look(self, endpoint: Endpoint, signs: list[Endpoint]) -> None:
         line = Line(endpoint.address, min(PING_S, self._connect_timeout_s))

@@ -21,7 +21,7 @@ from nbrun.judge.fusion.wire import Call, Line
 #: So many bad answers in a row open the breaker.
 THRESHOLD = 3
 #: How long an endpoint that has no runtime for a language isn't asked for it.
-LACKS_S = 300.0
+LACKS_S = 60.0
 _LOOK_EVERY_S = 5.0
 
 
