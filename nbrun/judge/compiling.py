@@ -22,7 +22,7 @@ from nbrun.judge.isolation import WORK, Isolation, Room, readable
 from nbrun.judge.languages import Language
 from nbrun.judge.running import Ending, Leash, Limits, Warden
 from nbrun.judge.sources import Source
-from nbrun.judge.warden.folders import remove_tree
+from nbrun.judge.warden.folders import read_safely, remove_tree
 
 #: For compilers. Sources of contests take a few seconds; one that takes all this is a compile bomb.
 COMPILE_LIMITS = Limits(time_limit_s=30.0, wall_limit_s=61.0, memory_limit_mb=2048.0, output_limit_mb=256.0)
@@ -97,6 +97,7 @@ class CompileCache:
             at.mkdir()
             source.write(at)
             compiled = build(at)
+            (at / _RECORD).unlink(missing_ok=True)  # a build may have put a link there
             (at / _RECORD).write_text(json.dumps(asdict(compiled)))
             try:
                 at.rename(folder)
@@ -185,9 +186,8 @@ def compile_with(
         command, cwd=folder, streams={"stdin": null, "stdout": null, "stderr": out}, env=env, limits=limits,
         leash=leash, box=box, address_limited=not language.is_vm,
     )  # fmt: skip
-    with open(out, "rb") as file:
-        stderr = file.read(_KEPT_BYTES).decode("utf-8", "replace").replace(f"{at}/", "")
-    out.unlink()
+    stderr = read_safely(out, _KEPT_BYTES).decode("utf-8", "replace").replace(f"{at}/", "")
+    out.unlink(missing_ok=True)
     if ending.cause in ("cpu", "memory", "files", "processes"):
         return Compiled(-1, ending.cpu_s, f"the compiler exceeded its limit ({ending.cause}; {limits}). {stderr}")
     if _says_nothing(ending, stderr):

@@ -158,7 +158,7 @@ class Judging:
         try:
             ending, load, is_loaded = self._run(test, streams, leash, alone=False)
             tries = []
-            if (confirm and is_loaded and self._is_doubtful(ending)) or _is_foreign(ending):
+            if (confirm and is_loaded and ending.cause in ("cpu", "wall")) or _is_foreign(ending):
                 tries.append({"cause": ending.cause, "cpu_s": round(ending.cpu_s, 6), "load": load})
                 ending, load, _ = self._run(test, streams, leash, alone=True)
             found = self._found(ending, test, streams, leash)
@@ -168,10 +168,6 @@ class Judging:
             return found
         finally:
             remove_tree(folder)
-
-    def _is_doubtful(self, ending: Ending) -> bool:
-        """Whether it may have been in time alone. One that slept its time away would sleep again."""
-        return ending.cause == "cpu" or (ending.cause == "wall" and ending.cpu_s > self.terms.limits.time_limit_s / 2)
 
     def _run(self, test: Mapping[str, Any], streams: Streams, leash: Leash, alone: bool) -> tuple[Ending, int, bool]:
         """Runs the program once -> how it ended, how many programs ran at once, whether those may have slowed it."""

@@ -45,17 +45,19 @@ class Rule:
         if expected == actual:
             return True
         if self.space_change_sensitive:
-            want, got = _PIECES.findall(expected), _PIECES.findall(actual)
-            if len(want) != len(got):
-                return False
-            return all(a == b or (not a.isspace() and self._same(a, b)) for a, b in zip(want, got, strict=True))
-        want = expected.split()
-        got = actual.split(None, len(want))  # never more pieces than are wanted: the output may be a flood
-        if len(want) != len(got):
+            pieces = _PIECES.finditer(actual)  # one by one: the output may be a flood
+            for want in _PIECES.findall(expected):
+                piece = next(pieces, None)
+                if piece is None or not (want == piece[0] or (not want.isspace() and self._same(want, piece[0]))):
+                    return False
+            return next(pieces, None) is None
+        wanted = expected.split()
+        got = actual.split(None, len(wanted))  # never more pieces than are wanted
+        if len(wanted) != len(got):
             return False
         if got:
             got[-1] = got[-1].rstrip()
-        return all(a == b or self._same(a, b) for a, b in zip(want, got, strict=True))
+        return all(a == b or self._same(a, b) for a, b in zip(wanted, got, strict=True))
 
     def _same(self, want: bytes, got: bytes) -> bool:
         if (self.absolute is not None or self.relative is not None) and _FLOAT.fullmatch(want):

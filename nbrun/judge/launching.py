@@ -5,8 +5,6 @@ Called by worker threads and by those that run tests ahead.
 
 from __future__ import annotations
 
-import os
-import stat
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -106,13 +104,3 @@ def temporary_folder(prefix: str, within: Path) -> Iterator[Path]:
         yield folder
     finally:
         remove_tree(folder)
-
-
-def read_safely(path: Path, most: int) -> bytes:
-    """The beginning of a file that a program wrote; nothing if that is a link, a pipe or absent."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return b""
-    with open(fd, "rb") as file:
-        return file.read(most) if stat.S_ISREG(os.fstat(fd).st_mode) else b""

@@ -183,7 +183,7 @@ class Warden:
             # Only against a program that takes memory faster than it is watched: much of it is never touched.
             "address_bytes": 2 * memory + 256 * _MB if address_limited else 0,
         } | {name: str(path) for name, path in streams.items()}  # fmt: skip
-        report = self._ask(json.dumps(request).encode() + b"\n", STARVED * limits.wall_limit_s + _ANSWER_S, leash)
+        report = self._ask(json.dumps(request).encode() + b"\n", 3 * STARVED * limits.wall_limit_s + _ANSWER_S, leash)
         leash.check()
         if report["failure"] is not None:
             raise JudgeError(f"{argv[0]} could not be started: {report['failure']}")

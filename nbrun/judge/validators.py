@@ -20,9 +20,10 @@ from nbrun.judge.checkers import Bench, Case, Opinion, flags_of
 from nbrun.judge.kattis import KattisComparison
 from nbrun.judge.languages import lookup
 from nbrun.judge.launching import Bench as Workbench
-from nbrun.judge.launching import launch, place, read_safely, temporary_folder
+from nbrun.judge.launching import launch, place, temporary_folder
 from nbrun.judge.running import Ending, Leash, Limits
 from nbrun.judge.sources import read_item, source_of
+from nbrun.judge.warden.folders import read_safely
 from nbrun.samples import digest as digest_of
 from nbrun.samples import key_text
 

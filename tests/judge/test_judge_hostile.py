@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tracemalloc
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +15,8 @@ from judge_bench import SUM_CPP, SUM_PY, processes_of, root_of, task, wait_until
 from judge_hostile import HOSTILE
 
 from nbrun.errors import InputError
-from nbrun.judge import LocalSandbox
+from nbrun.judge import Language, LocalSandbox
+from nbrun.judge.kattis import rule_of
 from nbrun.judge.warden.accounts import Account
 from nbrun.judge.warden.folders import folder_bytes, remove_tree
 from nbrun.judge.warden.processes import Usage
@@ -25,7 +27,12 @@ def boxed() -> Iterator[LocalSandbox]:
     os.environ["NBRUN_SECRET"] = "a secret of the kernel's"
     try:
         box = LocalSandbox(
-            time_limit_s=0.5, memory_limit_mb=192, output_limit_mb=1, compile_limit_s=4, isolation="required"
+            time_limit_s=0.5,
+            memory_limit_mb=192,
+            output_limit_mb=1,
+            compile_limit_s=4,
+            isolation="required",
+            process_limit=96,
         )
     except InputError as e:
         pytest.skip(f"these run only where they can do no harm: {e}")
@@ -47,7 +54,7 @@ def results(boxed: LocalSandbox) -> dict[str, Any]:
         except Exception as e:
             return {"verdict": f"{type(e).__name__}: {e}", "tests": []}
 
-    with ThreadPoolExecutor(6) as pool:
+    with ThreadPoolExecutor(3) as pool:
         return dict(zip(HOSTILE, pool.map(judge, HOSTILE), strict=True))
 
 
@@ -136,3 +143,33 @@ def test_cpu_time_of_few_children_is_counted_once() -> None:
     assert account.cpu_s == pytest.approx(0.02 + 0.16 + 0.01)
     account.reaped(0.5)
     assert account.cpu_s == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("name", ["compiled.json", "compiler.out"])
+def test_a_build_that_leaves_a_link_writes_and_tells_nothing(boxed: LocalSandbox, tmp_path: Path, name: str) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("kept")
+    build = Language(
+        "main.sh", compile=("/bin/sh", "main.sh"), run=("/bin/sh", "-c", "cat"), compilers=("sh",), extensions=(".sh",)
+    )
+    sandbox = LocalSandbox(languages={"BUILT": build}, isolation="required")
+    try:
+        for end in ("exit 0", "exit 1"):
+            result = sandbox(task("BUILT", f"rm -rf {name}; ln -s {secret} {name}; {end}"))
+            assert "kept" not in json.dumps(result)
+            assert result["verdict"] in ("WrongAnswer", "CompileError")
+    finally:
+        sandbox.close()
+    assert secret.read_text() == "kept"
+
+
+def test_a_flood_is_compared_piece_by_piece() -> None:
+    flood = b"a " * (8 << 20)
+    tracemalloc.start()
+    try:
+        for flags in ((), ("space_change_sensitive",), ("float_tolerance", "1e-6")):
+            assert not rule_of(flags).accepts(b"a " * 100, flood)
+            assert not rule_of(flags).accepts(b"a b\n" * 100, flood)
+        assert tracemalloc.get_traced_memory()[1] < 40 << 20
+    finally:
+        tracemalloc.stop()

@@ -101,3 +101,13 @@ def _remove(top: int, name: str, number: int) -> int:
     except OSError:
         pass
     return number
+
+
+def read_safely(path: str | os.PathLike[str], most: int) -> bytes:
+    """The beginning of a file that a program may have replaced; nothing if that is a link, a pipe or absent."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return b""
+    with open(fd, "rb") as file:
+        return file.read(most) if stat.S_ISREG(os.fstat(fd).st_mode) else b""

@@ -78,12 +78,14 @@ def children(pid: int) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a living process used: CPU seconds, those of the children it waited for, resident bytes; whether it runs."""
+    """What a process used: CPU seconds, those of the children it waited for, resident bytes; whether it runs, or is
+    dead and only waits to be taken away."""
 
     own_s: float = 0.0
     children_s: float = 0.0
     memory_bytes: int = 0
     is_running: bool = False
+    is_dead: bool = False
 
 
 def usage(pid: int) -> Usage:
@@ -92,11 +94,12 @@ def usage(pid: int) -> Usage:
         with open(f"/proc/{pid}/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()
     except OSError:
-        return Usage()
+        return Usage(is_dead=True)
     user, system, waited_user, waited_system = map(int, fields[11:15])
     return Usage(
-        (user + system) * _TICK_S, (waited_user + waited_system) * _TICK_S, int(fields[21]) * _PAGE, fields[0] == b"R"
-    )
+        (user + system) * _TICK_S, (waited_user + waited_system) * _TICK_S, int(fields[21]) * _PAGE,
+        fields[0] == b"R", fields[0] in (b"Z", b"X"),
+    )  # fmt: skip
 
 
 def run_delay_s(pid: int) -> float:
