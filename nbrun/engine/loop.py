@@ -11,6 +11,7 @@ import queue
 import threading
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nbrun.engine.outcomes import Ended, Failure, add_failure, after_exception, hand_over
@@ -23,9 +24,20 @@ if TYPE_CHECKING:
 
 #: Results that the saver has not taken yet; at this bound no task is begun.
 BACKLOG = 1000
+#: Tasks that are begun together: as many as a slot of the record of running tasks holds.
+MOST_TOGETHER = 128
 
 #: sample, position, the record and its verdict, or the failure
 Outcome = tuple[SampleWork, int, Any, str | None, Failure | None]
+
+
+class Slot:
+    """A place in the record of running tasks, and how many of the tasks noted there have not ended."""
+
+    __slots__ = ("left", "number")
+
+    def __init__(self, number: int, left: int) -> None:
+        self.number, self.left = number, left
 
 
 class LoopCrew:
@@ -37,7 +49,8 @@ class LoopCrew:
         self._thread: threading.Thread | None = None
         self._is_running = self._asked = self._has_cancelled = self._is_full = False
         self._in_flight: dict[asyncio.Task[None], tuple[SampleWork, Task, int]] = {}  # the loop's thread writes it
-        self._slots: list[int] = []  # of the record of running tasks; those that nobody has
+        self._slots: list[int] = []  # of the record of running tasks: those that nobody has
+        self._slot_count = 0
         self._timer: asyncio.TimerHandle | None = None
         self._outcomes: queue.SimpleQueue[Outcome | None] = queue.SimpleQueue()
         self._lasts = 0  # suspects in flight
@@ -150,7 +163,7 @@ class LoopCrew:
             if room <= 0 or self._lasts:
                 return
             with engine.lock:
-                items = engine.take(room)
+                items = engine.take(min(room, MOST_TOGETHER))
                 is_last = False
                 if not items and engine.is_all_fed and not self._in_flight:
                     items = engine.queue.take_last()
@@ -160,8 +173,7 @@ class LoopCrew:
                 self._look_at(due)
                 return
             self._lasts += is_last
-            for item in items:
-                self._begin(item, is_last)
+            self._begin(items, is_last)
 
     def _look_at(self, due: float | None) -> None:
         """Looks again when a delayed task's time has come."""
@@ -171,17 +183,22 @@ class LoopCrew:
         if due is not None and self._loop is not None:
             self._timer = self._loop.call_later(max(0.0, due - time.monotonic()), self._look)
 
-    def _begin(self, item: Item, is_last: bool) -> None:
-        sample, position = item
-        assert self._loop is not None
+    def _begin(self, items: list[Item], is_last: bool) -> None:
+        """Tasks of one sample. They share a slot of the record of running tasks: each write gives the GIL away."""
+        engine, loop, sample = self.engine, self._loop, items[0][0]
+        assert loop is not None
         if is_last:
-            self.engine.sink.flush()  # it may take the process with it
-        slot = self._slots.pop() if self._slots else len(self._in_flight)
-        self.engine.sink.begin_tasks(slot, sample.work.marks([position]))
-        task = sample.work.task(position, self.engine.flag)
-        running = self._loop.create_task(self._one(sample, position, task), name=f"nbrun {task.sample_id}")
-        self._in_flight[running] = (sample, task, time.perf_counter_ns())
-        running.add_done_callback(lambda done: self._ended(done, slot, is_last))
+            engine.sink.flush()  # it may take the process with it
+        if not self._slots:
+            self._slots.append(self._slot_count)
+            self._slot_count += 1
+        slot = Slot(self._slots.pop(), len(items))
+        engine.sink.begin_tasks(slot.number, sample.work.marks([position for _, position in items]))
+        for _, position in items:
+            task = sample.work.task(position, engine.flag)
+            running = loop.create_task(self._one(sample, position, task))
+            self._in_flight[running] = (sample, task, time.perf_counter_ns())
+            running.add_done_callback(partial(self._ended, slot, is_last))
 
     async def _one(self, sample: SampleWork, position: int, task: Task) -> None:
         """One attempt. What comes of it goes to the saver."""
@@ -201,9 +218,11 @@ class LoopCrew:
             if failure is not None:
                 self._outcomes.put((sample, position, None, None, failure))
 
-    def _ended(self, done: asyncio.Task[None], slot: int, is_last: bool) -> None:
+    def _ended(self, slot: Slot, is_last: bool, done: asyncio.Task[None]) -> None:
         self._in_flight.pop(done, None)
-        self._slots.append(slot)
+        slot.left -= 1
+        if not slot.left:
+            self._slots.append(slot.number)
         self._lasts -= is_last
         if not done.cancelled() and (e := done.exception()) is not None and not isinstance(e, SinkClosedError):
             self.engine.broke(e)
