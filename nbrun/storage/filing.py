@@ -6,6 +6,7 @@ Threads: the files thread, a worker that helps, or the feeder; never two at once
 from __future__ import annotations
 
 import os
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator
 from operator import itemgetter
@@ -126,7 +127,8 @@ class _Filing:
             self.makers = list(book.makers)
             self.orphans = list(book.orphans)
             self.max_seq = book.max_seq
-        self.placed: list[tuple[int, int, int]] = []  # position, offset and length in the new file
+        # position, offset and length in the new file; columns, since a large sample has very many
+        self.placed = array("i"), array("q"), array("q")
         self.new_orphans: list[Orphan] = []
         self._own = -1
 
@@ -149,6 +151,7 @@ class _Filing:
     def _parts(self) -> Iterator[bytes]:
         """The file's bytes, piece by piece; notes on the way where each entry stands."""
         c, book = self.c, self.book
+        positions_placed, offsets, lengths = self.placed
         first = samplefile.opening(book.sample_id)
         at = len(first)
         yield first
@@ -169,7 +172,9 @@ class _Filing:
             more = len(positions) + len(orphans.get(name, ()))
             for where, body in self._bodies(positions, orphans.get(name, [])):
                 if isinstance(where, int):
-                    self.placed.append((where, at, len(body)))
+                    positions_placed.append(where)
+                    offsets.append(at)
+                    lengths.append(len(body))
                 else:
                     self.new_orphans.append(where._replace(where=IN_FILE, offset=at, length=len(body), body=None))
                 more -= 1
@@ -215,7 +220,7 @@ class _Filing:
             freed.update(book.fold())
             now = book.columns
             assert now is not None
-            for position, offset, length in self.placed:
+            for position, offset, length in zip(*self.placed, strict=True):
                 if now.seq[position] == self.c.seq[position]:
                     old = now.where[position]
                     if old >= IN_SEGMENT:

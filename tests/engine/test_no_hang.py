@@ -14,7 +14,7 @@ from nbrun.errors import NbrunError, RunHaltedError
 from nbrun.storage import filer, files, journal
 from nbrun.storage.store import ResultStore
 
-DEADLINE_S = 30
+DEADLINE_S = 60
 
 
 def start(samples, fn, path, **options):
@@ -171,7 +171,7 @@ def test_a_stop_while_workers_wait_at_the_bound_of_a_full_disk(drain, tmp_path, 
 
 
 def test_a_stop_after_the_disk_was_mended_saves_what_waited(tmp_path):
-    disk = FullDisk(2)
+    disk = FullDisk(1)  # 800 results take two commits at least
     with files.observe(disk):
         run = start(samples(4, 200), lambda task: {"n": task.index}, tmp_path / "r", workers=4)
         wait_for(lambda: run.progress.state == "paused")

@@ -15,7 +15,7 @@ from nbrun.errors import NbrunError
 from nbrun.samples import digest, key_text
 from nbrun.storage.reader import Reader, parse
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 GROUPS = ("solution", "incorrect_solution")
 
 
