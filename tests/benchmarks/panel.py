@@ -60,7 +60,13 @@ def main() -> dict[str, Any]:
         for spread in (False, True):
             figures["spread" if spread else "busy"] = _busy(lab, spread)
             print(json.dumps(figures), file=sys.stderr, flush=True)
-        return figures | _engine(lab) | _clicks(lab)
+        return figures
+
+
+def steering() -> dict[str, Any]:
+    """The engine's rate beside the panel, and how soon buttons are obeyed."""
+    with tempfile.TemporaryDirectory() as folder, running_lab(Path(folder)) as lab:
+        return _clicks(lab) | _engine(lab)
 
 
 @contextmanager

@@ -204,6 +204,8 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         most("busy.filter_ms", 200, "from typing a filter to its rows", " ms"),
         most("busy.twice_over_once", 1.1, "messages when shown twice, over once", "×"),
         most("busy.cell_again_over_once", 1.1, "… when the cell is run again", "×"),
+    )),
+    Benchmark("panel_steering", "panel:steering", (
         most("clicks.first_click_s", 0.5, "the first click while a cell runs", " s"),
         most("clicks.second_click_s", 0.5, "… the next", " s"),
         most("clicks.stop_button_s", 2, "stop button during await run; the run goes on", " s"),
