@@ -178,10 +178,12 @@ def test_a_killed_kernel_takes_everything_along(mode: str) -> None:
     assert kernel.stdout is not None
     with kernel.stdout:
         root = Path(kernel.stdout.readline().strip())
-        # The warden, three supervisors, five of the family, two busy ones.
-        assert wait_until(lambda: len(processes_of(root)) >= 11, 20)
-        kernel.kill()
-        kernel.wait()
+        try:
+            # The warden, three supervisors, five of the family, two busy ones.
+            assert wait_until(lambda: len(processes_of(root)) >= 11, 20)
+        finally:
+            kernel.kill()
+            kernel.wait()
         assert wait_until(lambda: not processes_of(root), 2)
         assert wait_until(lambda: not root.exists(), 2)
 
