@@ -16,7 +16,10 @@ ROOT = Path(__file__).parent.parent
 #: All that may stand at the top of the repository, beside names that begin with a dot.
 TOP = {"pyproject.toml", "nbrun", "notebooks", "tests", "README.md", "LICENSE"}
 #: Files of the package that are no Python.
-DATA = {"py.typed", "judge/demo/problems.jsonl", "panel/store.js", "panel/table.js", "panel/view.js", "panel/view.css"}
+DATA = {
+    "py.typed", "judge/demo/problems.jsonl", "storage/GUARANTEES.md", "panel/view.css",
+    *(f"panel/{name}.js" for name in ("below", "elements", "list", "sample", "samples", "store", "view")),
+}  # fmt: skip
 
 
 def tracked() -> list[str]:

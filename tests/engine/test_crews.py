@@ -137,6 +137,7 @@ def test_equal_failures_pause_the_run_and_can_be_tried_again(crew: Crew, tmp_pat
     with pytest.raises(RunHaltedError, match="the server is down"):
         run.wait(60)
     assert run.progress.state == "paused"
+    until(lambda: not run.progress.running, "what was begun has failed too")
     mended.touch()
     run.resume()
     run.retry_errors()

@@ -17,7 +17,7 @@ from tests.engine.test_crews import until
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = """
-import multiprocessing, os, sys, time
+import multiprocessing, os, signal, sys, time
 from concurrent.futures import ProcessPoolExecutor
 import nbrun
 
@@ -33,6 +33,7 @@ def fn(task):
     return {{"n": task.item, "pid": os.getpid()}}
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it, and hands that down
     run = nbrun.start(
         [{{"id": "s", "items": list(range({n}))}}], fn, os.path.join({folder!r}, "r"), groups=["item"], workers=2,
         executor={executor}, view=None, retry=None,
