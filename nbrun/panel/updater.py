@@ -110,6 +110,7 @@ class Updater:
         """At the disk and at the judge's endpoints, now and then."""
         if progress.ended and self._shown[:1] != (progress.state,):
             self._disk.hurry()
+            self._ask_health_at = now  # no request is in flight any more
         self._disk.step(progress.results, now)
         if now < self._ask_health_at:
             return

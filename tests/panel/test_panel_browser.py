@@ -158,6 +158,12 @@ def test_errors_and_nasty_ids_are_text(opened: Any) -> None:
     page.locator(".nbrun-errors pre").wait_for()
     assert "sandbox 2 did not answer" in page.locator(".nbrun-errors").inner_text()
     picture(book, "errors_halted")
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.locator(".nbrun-errors").get_by_role("button", name="Copy ValueError").click()
+    page.get_by_text("Copied").wait_for()
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert "sandbox 2 did not answer" in copied
+    assert "TimeoutError: sandbox did not answer" in copied
     assert row(book, "plain").get_by_role("progressbar").get_attribute("aria-valuenow") == "5"
     assert page.evaluate("window.hacked") is None
     assert page.locator(".nbrun-row").first.bounding_box()["width"] < 1100
@@ -314,7 +320,7 @@ def test_a_restarted_kernel_is_a_lost_run_and_the_day_after_shows_how_it_stood(o
     book = opened("run = FakeRun(samples(40)); run.end(39, 'Accepted', 'WrongAnswer')")
     book.save()
     book.restart()
-    book.wait_state("lost")
+    book.page.locator('.nbrun-panel[data-state="lost"]').wait_for(timeout=10_000)
     assert "Run the cell with nbrun.start (it was cell [1]) again" in book.panel().inner_text()
     assert book.panel().get_by_role("button", name="Pause").is_disabled()
     picture(book, "lost")
