@@ -17,7 +17,10 @@ import nbrun
 ENDS_S = 5.0
 QUICK, LONG = 40, 8
 JOB = """
-import os, sys, threading, time, nbrun
+import os, signal, sys, threading, time, nbrun
+for number in (signal.SIGHUP, signal.SIGTERM):  # what the tests were started under may ignore them, and hands that down
+    signal.signal(number, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 log = os.open({log!r}, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 endless = {endless}
 def fn(task):
