@@ -64,7 +64,7 @@ def test_a_run_is_seen_steered_and_found_again_after_a_reload(opened: Any) -> No
     panel, page = book.panel(), book.page
     book.wait_state("running")
     page.wait_for_function(
-        "document.querySelector('.nbrun-row.nbrun-at-work [role=progressbar]').getAttribute('aria-valuenow') > 3"
+        "document.querySelector('.nbrun-row.nbrun-at-work [role=progressbar]')?.getAttribute('aria-valuenow') > 3"
     )
     panel.get_by_role("img", name="Throughput").wait_for()
     picture(book, "running")
