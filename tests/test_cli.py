@@ -152,16 +152,22 @@ def test_at_the_end_stand_the_rates_the_place_and_the_line_that_loads(
 
 
 def test_a_second_run_does_nothing(demo: tuple[Path, list[Terminal], list[int]]) -> None:
-    """It takes no longer than some commands that only read: whatever else runs on this machine slows down both."""
+    """In under a second; where this machine is loaded, or pandas loads pyarrow too, in what two commands that only read
+    take."""
     folder = demo[0]
     files = {p: p.stat().st_mtime_ns for p in (folder / "nbrun-demo").glob("*.json")}
-    began = time.monotonic()
-    command("rates", "nbrun-demo", cwd=folder)
-    reading_s = time.monotonic() - began
-    terminal = Terminal("demo", cwd=folder)
-    assert terminal.end() == 0
-    assert "132 results of earlier runs are kept" in terminal.text
-    assert terminal.took_s < 1 + 5 * reading_s
+    times = []
+    for _ in range(5):  # other tests' processes may be in the way
+        began = time.monotonic()
+        command("rates", "nbrun-demo", cwd=folder)
+        reading_s = time.monotonic() - began
+        terminal = Terminal("demo", cwd=folder)
+        assert terminal.end() == 0
+        assert "132 results of earlier runs are kept" in terminal.text
+        times.append((terminal.took_s, max(1.0, 2 * reading_s)))
+        if times[-1][0] < times[-1][1]:
+            break
+    assert any(took_s < limit_s for took_s, limit_s in times), times
     assert files == {p: p.stat().st_mtime_ns for p in (folder / "nbrun-demo").glob("*.json")}
 
 
