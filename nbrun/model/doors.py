@@ -1,153 +1,16 @@
-"""The words of design as types: frozen values, enums, and the protocols that are the doors between the rooms.
-
-No I/O happens here and nothing is imported from the rooms above.
-"""
+"""The doors between the rooms: all that the engine, the views, the storage and a judge know of one another."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from nbrun.model.retry import Retry
+from nbrun.model.task import CancelFlag, Task
 
 if TYPE_CHECKING:
     from nbrun.progress import Progress
-
-
-class Status(StrEnum):
-    """Where the work on a task stands. Says nothing of what a judge thinks of the solution (that is a verdict)."""
-
-    QUEUED = "queued"
-    RUNNING = "running"
-    RETRYING = "retrying"
-    DONE = "done"
-    ERROR = "error"
-    CANCELLED = "cancelled"
-
-
-class State(StrEnum):
-    """Where a run stands (`Progress.state`)."""
-
-    RUNNING = "running"
-    PAUSED = "paused"
-    DRAINING = "draining"
-    STOPPED = "stopped"
-    DONE = "done"
-    HALTED = "halted"
-
-
-class CancelFlag:
-    """One switch for a whole run, which each of its tasks can look at.
-
-    Threads: set by whoever stops the run, read by workers; a bool needs no lock.
-    """
-
-    __slots__ = ("is_set",)
-
-    def __init__(self) -> None:
-        self.is_set = False
-
-
-@dataclass(slots=True, eq=False)
-class Task:
-    """What `fn` gets: one item to be worked on. Treat it as read-only.
-
-    Attributes:
-        sample_id: the sample's id, as text.
-        group: `"solution"`, `"incorrect_solution"`, or a group of your own.
-        index: where the item stands in its group, counted from 0 (items that are skipped count too).
-        item: the item itself.
-        sample: the whole sample, as it was given.
-        attempt: 1 for the first try.
-        hint: what the last `Retry` passed on; empty on the first try.
-        previous: the result of the last attempt, or None.
-
-    Example:
-        >>> task = Task("p1", "solution", 0, "print(1)", {"id": "p1"})
-        >>> task.attempt, task.cancelled()
-        (1, False)
-    """
-
-    sample_id: str
-    group: str
-    index: int
-    item: Any
-    sample: Mapping[str, Any]
-    attempt: int = 1
-    hint: Mapping[str, Any] = field(default_factory=dict)
-    previous: Any = None
-    _flag: CancelFlag = field(default_factory=CancelFlag, repr=False)
-
-    def cancelled(self) -> bool:
-        """True once the run was stopped without draining: the result will be discarded, so end soon."""
-        return self._flag.is_set
-
-
-#: Nobody waits longer than three years, and the clocks of threads can't.
-MAX_AFTER_S = 1e8
-
-
-class Retry(Exception):
-    """An answer of fn, returned or raised: try this task again later, without blocking a worker.
-
-    Args:
-        reason: why, in a few words; it is shown and journaled.
-        after_s: how long to wait at least, in seconds.
-        hint: a JSON-able mapping handed to the next attempt as `task.hint`; it survives a restart.
-        result: what this attempt found, handed on as `task.previous`.
-
-    Example:
-        >>> raise Retry("time limit may be too low", hint={"time_limit_s": 4})
-        Traceback (most recent call last):
-        nbrun.model.Retry: time limit may be too low
-    """
-
-    def __init__(
-        self, reason: str, after_s: float = 0.0, hint: Mapping[str, Any] | None = None, result: Any = None
-    ) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.after_s = min(float(after_s), MAX_AFTER_S)
-        self.hint: Mapping[str, Any] = dict(hint or {})
-        self.result = result
-
-
-#: Exceptions of a wrong program: the next try would fail in the same way.
-NEVER_RETRIED: tuple[type[BaseException], ...] = (NameError, TypeError, AttributeError, ImportError, SyntaxError)
-
-
-@dataclass(frozen=True)
-class RetryPolicy:
-    """How often a task whose `fn` raised is tried again.
-
-    Args:
-        attempts: how many tries in all; 1 means never again.
-        delay_s: the wait before the second try, in seconds; it doubles from then on.
-        max_delay_s: the longest wait, in seconds.
-        jitter: the share of a wait that is random, 0 to 1, so that many tasks don't return together.
-        never: exception types that are not tried again.
-
-    Example:
-        >>> RetryPolicy(attempts=2).attempts
-        2
-    """
-
-    attempts: int = 3
-    delay_s: float = 0.5
-    max_delay_s: float = 60.0
-    jitter: float = 0.5
-    never: tuple[type[BaseException], ...] = NEVER_RETRIED
-
-    def __post_init__(self) -> None:
-        if self.attempts < 1:
-            raise ValueError(f"RetryPolicy: attempts must be at least 1, not {self.attempts}")
-        if self.delay_s < 0 or self.max_delay_s < 0 or not 0 <= self.jitter <= 1:
-            raise ValueError("RetryPolicy: delay_s and max_delay_s must not be negative, jitter lies in 0..1")
-
-    def wait_s(self, attempt: int, random: float) -> float:
-        """Seconds to wait after try number `attempt` (from 1); `random` lies in 0..1."""
-        wait = min(self.max_delay_s, self.delay_s * 2.0 ** min(attempt - 1, 60))
-        return wait * (1.0 - self.jitter * random)
 
 
 class Work(Protocol):
