@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nbrun.errors import InputError, StorageError
-from nbrun.storage import archive, files, samplefile
+from nbrun.storage import archive, files, oldfile
 from nbrun.storage.directory import Directory
 from nbrun.storage.lock import DirectoryLock
 from nbrun.storage.recover import recover
@@ -136,7 +136,7 @@ def _is_finished(directory: Directory, info: FileInfo) -> bool:
     if info.source != LEGACY and not info.is_complete:
         return False
     try:
-        samplefile.parse_old((directory.path / info.name).read_bytes())
+        oldfile.parse_old((directory.path / info.name).read_bytes())
     except (Unreadable, OSError):
         return False
     return True

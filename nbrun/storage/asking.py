@@ -8,7 +8,7 @@ from pathlib import Path
 import orjson
 
 from nbrun.samples import Sample
-from nbrun.storage import archive, samplefile, values
+from nbrun.storage import archive, oldfile, samplefile, values
 from nbrun.storage.found import Again
 from nbrun.storage.match import match_old, match_own
 from nbrun.storage.merge import old_body
@@ -24,7 +24,7 @@ def none_again(folder: Path, sample: Sample, info: FileInfo, again: Again) -> bo
             found, _ = match_own(sample, list(samplefile.entry_heads(io.BytesIO(data))))
             bodies = {p: data[h.offset : h.offset + h.length] for p, h in found.items() if h.status == "done"}
         else:
-            old = samplefile.parse_old(data)
+            old = oldfile.parse_old(data)
             bodies = {
                 m.position: old_body(old.groups[m.group][m.rank], m, old)
                 for m in match_old(sample, old) if m.position is not None

@@ -5,106 +5,21 @@ Without repair nothing is written and no lock is needed, so it may look while a 
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from nbrun.errors import InputError
-from nbrun.storage import archive, lock, samplefile
+from nbrun.storage import archive, lock, oldfile, samplefile
 from nbrun.storage.directory import Listing, list_samples
 from nbrun.storage.format import FOLDER
 from nbrun.storage.merge import JournalIndex, index_journal
 from nbrun.storage.replay import LogScan, read_log
+from nbrun.storage.report import Report
 from nbrun.storage.samplefile import NBRUN, FileInfo, Unreadable
 
 AGAIN = "They count as missing: the next run makes them again."
-#: What repair does, by kind of damage.
-REPAIRS = {
-    "entries": "keeps the file in .nbrun/damaged/ and writes a new one with what can be read",
-    "counts": "writes the file's counts anew",
-    "unreadable": "moves the file to .nbrun/damaged/",
-    "double": "moves this file to .nbrun/damaged/",
-    "segment": "writes what can be read to the samples' files and moves the segment to .nbrun/damaged/",
-    "tail": "writes what can be read to the samples' files and removes the segment",
-    "log": "keeps the log in .nbrun/damaged/ and writes a new one with what can be read",
-    "archived": "leaves the archive where it is",
-    "foreign": "leaves it where it is",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something that is not as it should be.
-
-    Attributes:
-        path: the file.
-        kind: a key of REPAIRS.
-        what: what is wrong with it; completes the sentence "PATH …".
-        cost: what that costs.
-        repair: what repair would do, or did.
-        sample_id: the sample, where that is known.
-        is_repaired: repair did it.
-    """
-
-    path: str
-    kind: str
-    what: str
-    cost: str
-    repair: str
-    sample_id: str | None = None
-    is_repaired: bool = False
-
-    def __str__(self) -> str:
-        did = f"Repaired: {self.repair}." if self.is_repaired else f"Repair {self.repair}."
-        return f"{self.path} {self.what}. {self.cost} {did}"
-
-
-@dataclass
-class Report:
-    """What `check` found.
-
-    Attributes:
-        path: the results directory.
-        samples, entries: how many can be read.
-        waiting: entries that stand in the journal only; the next run, or repair, writes them to files.
-        findings: what is wrong.
-        kept: files in `.nbrun/damaged/`, from earlier.
-        holder: the process that writes there now, or "".
-    """
-
-    path: str
-    samples: int = 0
-    entries: int = 0
-    waiting: int = 0
-    findings: list[Finding] = field(default_factory=list)
-    kept: list[str] = field(default_factory=list)
-    holder: str = ""
-
-    @property
-    def is_ok(self) -> bool:
-        """Nothing is damaged, or all of it was repaired. What is merely foreign counts as no damage."""
-        return all(f.is_repaired or f.kind == "foreign" for f in self.findings)
-
-    def to_dict(self) -> dict[str, object]:
-        """For JSON."""
-        return {"is_ok": self.is_ok, **dataclasses.asdict(self)}
-
-    def __str__(self) -> str:
-        lines = [f"{self.path}: {self.entries:,} results of {self.samples:,} samples can be read."]
-        lines += map(str, self.findings)
-        if not self.findings:
-            lines.append("Nothing is damaged.")
-        if self.waiting:
-            lines.append(f"{self.waiting:,} results stand in the journal only; the next run writes them to files.")
-        if self.kept:
-            lines.append(f"{len(self.kept):,} files are kept in .nbrun/damaged/ from earlier.")
-        if self.holder:
-            lines.append(f"{self.holder} writes there now.")
-        return "\n".join(lines)
 
 
 def check(results: str | os.PathLike[str], repair: bool = False) -> Report:
@@ -159,26 +74,20 @@ def inspect(path: Path) -> Report:
     return report
 
 
-def _add(report: Report, path: Path | str, kind: str, what: str, cost: str, sample_id: str | None = None) -> None:
-    report.findings.append(Finding(str(path), kind, what, cost, REPAIRS[kind], sample_id))
-
-
 def _check_listing(report: Report, listing: Listing) -> None:
     for problem in listing.problems:
         info = listing.by_id.get(problem.sample_id or "")
         if info is not None and "same sample" in problem.what:
-            _add(
-                report, problem.path, "double", problem.what, "Results that only it holds don't count.", info.sample_id
-            )
+            report.add(problem.path, "double", problem.what, "Results that only it holds don't count.", info.sample_id)
         elif info is not None and info.is_damaged and problem.path.endswith(info.name):
             cost = f"What its missing part held is lost. {AGAIN}"
-            _add(report, problem.path, "entries", problem.what, cost, info.sample_id)
+            report.add(problem.path, "entries", problem.what, cost, info.sample_id)
         elif problem.sample_id is not None or _may_be_a_sample(problem.path):
             cost = f"If it held results, they can't be read. {AGAIN}"
-            _add(report, problem.path, "unreadable", problem.what, cost, problem.sample_id)
+            report.add(problem.path, "unreadable", problem.what, cost, problem.sample_id)
         else:
             cost = "It costs nothing: it is passed over."
-            _add(report, problem.path, "foreign", problem.what, cost)
+            report.add(problem.path, "foreign", problem.what, cost)
 
 
 def _may_be_a_sample(path: str) -> bool:
@@ -196,7 +105,7 @@ def _check_sample(report: Report, path: Path, info: FileInfo) -> set[tuple[str, 
     found: set[tuple[str, bytes, int]] = set()
     try:
         if info.source != NBRUN:
-            old = samplefile.parse_old(archive.read_file(path, info))
+            old = oldfile.parse_old(archive.read_file(path, info))
             report.samples += 1
             report.entries += sum(len(rows) for rows in old.groups.values())
             return found
@@ -212,20 +121,20 @@ def _check_sample(report: Report, path: Path, info: FileInfo) -> set[tuple[str, 
     except (Unreadable, OSError, ValueError) as e:
         cost = f"Its results can't be read. {AGAIN}"
         what = str(e) if isinstance(e, Unreadable) else f"can't be read: {getattr(e, 'strerror', None) or e}"
-        _add(report, file, "archived" if info.place else "unreadable", what, cost, info.sample_id)
+        report.add(file, "archived" if info.place else "unreadable", what, cost, info.sample_id)
         return found
     report.samples += 1
     report.entries += len(found)
     if damaged and not info.is_damaged:
         what = f"has {damaged} damaged entr{'ies' if damaged > 1 else 'y'}"
-        _add(report, file, "entries", what, f"{damaged} result{'s' if damaged > 1 else ''} can't be read. {AGAIN}",
+        report.add(file, "entries", what, f"{damaged} result{'s' if damaged > 1 else ''} can't be read. {AGAIN}",
              info.sample_id)  # fmt: skip
     elif not info.is_damaged and info.progress is not None:
         told = {g: info.progress.get(f"completed_{g}s") for g in counts}
         wrong = {g: (n, counts[g]) for g, n in told.items() if n is not None and n != counts[g]}
         if wrong:
             what = "; ".join(f"says completed_{g}s {a}, but holds {b}" for g, (a, b) in wrong.items())
-            _add(report, file, "counts", what, "Counts that are read from its last line are wrong.", info.sample_id)
+            report.add(file, "counts", what, "Counts that are read from its last line are wrong.", info.sample_id)
     return found
 
 
@@ -263,10 +172,10 @@ def _check_segments(report: Report, journal: JournalIndex) -> None:
         if scan is not None:
             n = len(scan.damaged)
             what = f"has {n} damaged record{'s' if n > 1 else ''}"
-            _add(report, path, "segment", what, f"Each costs one result at most. {AGAIN}")
+            report.add(path, "segment", what, f"Each costs one result at most. {AGAIN}")
         elif not report.holder and (torn := _torn_bytes(path)):
             cost = "It costs nothing that was saved: a result was being written when the run was killed."
-            _add(report, path, "tail", f"ends in {torn} bytes of a record", cost)
+            report.add(path, "tail", f"ends in {torn} bytes of a record", cost)
 
 
 def _torn_bytes(path: Path) -> int:
@@ -293,15 +202,8 @@ def _check_logs(report: Report, inner: Path) -> None:
         except FileNotFoundError:
             continue
         except OSError as e:
-            _add(report, inner / name, "foreign", f"can't be read: {e.strerror}", cost)
+            report.add(inner / name, "foreign", f"can't be read: {e.strerror}", cost)
             continue
         if scan.damaged:
             n = len(scan.damaged)
-            _add(report, inner / name, "log", f"has {n} damaged record{'s' if n > 1 else ''}", cost)
-
-
-def with_repaired(report: Report, findings: list[Finding]) -> Iterator[Finding]:
-    """The findings of before, marked where they are gone now."""
-    left = {(f.path, f.kind) for f in findings}
-    for f in report.findings:
-        yield dataclasses.replace(f, is_repaired=(f.path, f.kind) not in left)
+            report.add(inner / name, "log", f"has {n} damaged record{'s' if n > 1 else ''}", cost)

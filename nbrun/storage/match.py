@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from nbrun.samples import LANGUAGES, Sample, digest
-from nbrun.storage.samplefile import EntryHead, OldFile
+from nbrun.storage.oldfile import OldFile
+from nbrun.storage.samplefile import EntryHead
 
 Identity = tuple[str, bytes, int]
 

@@ -20,8 +20,9 @@ from nbrun.storage import values
 from nbrun.storage.book import IN_FILE, IN_SEGMENT, Attempt
 from nbrun.storage.format import ATTEMPT, ENTRY, ENTRY_HEAD, HEADER
 from nbrun.storage.match import OldMatch, old_key
+from nbrun.storage.oldfile import OldFile, parse_old
 from nbrun.storage.replay import LogScan, list_segments, read_log
-from nbrun.storage.samplefile import NBRUN, OldFile, entry_heads, parse_old
+from nbrun.storage.samplefile import NBRUN, entry_heads
 
 Identity = tuple[str, bytes, int]  # group, key, occurrence
 

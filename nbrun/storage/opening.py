@@ -14,7 +14,7 @@ import orjson
 
 from nbrun import verdicts
 from nbrun.samples import Sample, key_text
-from nbrun.storage import archive, files, samplefile, values
+from nbrun.storage import archive, files, oldfile, samplefile, values
 from nbrun.storage.asking import none_again
 from nbrun.storage.book import DONE, ERROR, IN_FILE, NOWHERE, Book, Columns, Orphan
 from nbrun.storage.directory import Directory, Problem
@@ -189,7 +189,7 @@ class Opener:
 
     def _take_old(self, book: Book, path: Path, info: FileInfo) -> None:
         data = archive.read_file(self.path, info)
-        old = samplefile.parse_old(data)
+        old = oldfile.parse_old(data)
         matches = match_old(book.sample, old)
         for m in matches:
             row = old.groups[m.group][m.rank]

@@ -8,12 +8,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from nbrun.storage import files
-from nbrun.storage.check import Finding, Report, inspect, with_repaired
+from nbrun.storage.check import inspect
 from nbrun.storage.directory import Directory
 from nbrun.storage.format import frame
 from nbrun.storage.lock import DirectoryLock
 from nbrun.storage.recover import recover, rewrite_sample
 from nbrun.storage.replay import read_log
+from nbrun.storage.report import Finding, Report
 
 
 def repair_directory(path: Path, report: Report) -> Report:
@@ -34,13 +35,8 @@ def repair_directory(path: Path, report: Report) -> Report:
         directory.close()
         guard.release()
     after = inspect(path)
-    after.findings = [*with_repaired(report, after.findings), *_new(report, after)]
+    after.findings = report.after_repair(after)
     return after
-
-
-def _new(report: Report, after: Report) -> list[Finding]:
-    before = {(f.path, f.kind) for f in report.findings}
-    return [f for f in after.findings if (f.path, f.kind) not in before]
 
 
 def _repair(directory: Directory, finding: Finding) -> None:

@@ -1,0 +1,64 @@
+"""Reads a whole file of the older program, with or without a `progress` object.
+
+Pure functions over bytes; any thread. Formats: see format.py.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from nbrun.storage.samplefile import Unreadable
+
+
+@dataclass(slots=True)
+class OldFile:
+    """A file of the older program, parsed."""
+
+    sample_id: str
+    groups: dict[str, list[dict[str, Any]]]
+    api_used: str | None
+    worker_id: str | None
+    progress: dict[str, Any] | None
+
+
+def parse_old(data: bytes) -> OldFile:
+    """The older program's file.
+
+    Raises:
+        Unreadable: no JSON (cut short), or JSON of another shape.
+    """
+    try:
+        value = orjson.loads(data)
+    except ValueError:
+        value = _parse_loosely(data)
+    if not isinstance(value, dict) or "id" not in value:
+        raise Unreadable("is JSON of another shape: no object with an id")
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for name, rows in value.items():
+        if not name.endswith("_result"):
+            continue
+        if not isinstance(rows, list) or not all(isinstance(r, dict) for r in rows):
+            raise Unreadable(f"is JSON of another shape: {name!r} is no list of objects")
+        groups[name.removesuffix("_result")] = rows
+    if not groups:
+        raise Unreadable("is JSON of another shape: it has an id but no results")
+    progress = value.get("progress")
+    return OldFile(
+        str(value["id"]),
+        groups,
+        value.get("api_used"),
+        value.get("worker_id"),
+        progress if isinstance(progress, dict) else None,
+    )
+
+
+def _parse_loosely(data: bytes) -> Any:
+    """What Python's json wrote and strict JSON doesn't allow: NaN, lone surrogates, huge integers."""
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as e:
+        raise Unreadable(f"is no valid JSON ({e})") from None
