@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from nbrun.errors import InputError
+from nbrun.frames.frame import DTYPES
 from nbrun.frames.load import Results, load_results
-from nbrun.frames.table import DTYPES
 
 if TYPE_CHECKING:
     import pyarrow as pa

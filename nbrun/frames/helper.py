@@ -12,7 +12,7 @@ import sys
 
 import orjson
 
-from nbrun.frames.rows import read_files
+from nbrun.frames.filereader import read_files
 
 
 def main() -> None:

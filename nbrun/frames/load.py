@@ -12,9 +12,10 @@ import pandas as pd
 
 from nbrun.errors import InputError
 from nbrun.frames.counting import count_samples
+from nbrun.frames.frame import DTYPES, to_frame
 from nbrun.frames.loading import Loading
 from nbrun.frames.rows import STALE
-from nbrun.frames.table import DTYPES, Table, join, to_frame
+from nbrun.frames.table import Table, join
 from nbrun.frames.tests_of import COLUMNS as TEST_COLUMNS
 from nbrun.frames.tests_of import OUTPUTS, TestRows
 from nbrun.storage.directory import Problem

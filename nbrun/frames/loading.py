@@ -16,6 +16,7 @@ import numpy as np
 import orjson
 
 from nbrun.frames.cache import RowCache, Sizes
+from nbrun.frames.filereader import FileReader
 from nbrun.frames.packing import Pack
 from nbrun.frames.rows import Listener, RowBuilder
 from nbrun.frames.table import Array, Table, in_order, join, pack_of, table_of
@@ -95,15 +96,15 @@ class Loading:
         infos = [now.listing.by_id[i] for i in ids if i in now.listing.by_id]
         read_at = time.time()
         if self._listener is not None:
-            table, spans, builder = self._read_slowly(infos, now)
+            table, spans, fresh = self._read_slowly(infos, now)
         else:
             table, spans = self._read(infos, now, read_at)
-            builder = RowBuilder()
-        dropped = self._lay_over(ids, now, table, spans, builder)
+            fresh = FileReader()
+        dropped = self._lay_over(ids, now, table, spans, fresh)
         if self._listener is not None:
-            table = table_of(builder.pack())
-        elif builder.n:
-            table = join([table, table_of(builder.pack())])
+            table = table_of(fresh.pack())
+        elif fresh.rows.n:
+            table = join([table, table_of(fresh.pack())])
         rows = in_order(table, stale=self._stale)
         if dropped:
             rows = rows[~np.isin(rows, dropped)]
@@ -132,7 +133,7 @@ class Loading:
         fresh = [r for p in packs for r in p.files]
         records = [cache.hits[i.name].record for i in kept] + fresh
         self._note_problems(fresh)
-        table = join([*old, *new]) if old or new else table_of(RowBuilder().pack())
+        table = join([*old, *new]) if old or new else table_of(FileReader().pack())
         if packs:
             size = sum(r["ident"][0] for r in fresh if r["ident"])
             sizes = Sizes(size, sum(p.n for p in packs), table.n)
@@ -166,13 +167,13 @@ class Loading:
 
     def _read_slowly(
         self, infos: Sequence[FileInfo], now: Snapshot
-    ) -> tuple[Table, dict[str, Span], RowBuilder]:  # fmt: skip
-        builder = RowBuilder(self._listener, bodies=self._bodies)
+    ) -> tuple[Table, dict[str, Span], FileReader]:  # fmt: skip
+        fresh = FileReader(self._listener, bodies=self._bodies)
         for info in infos:
-            builder.read(self._folder, info.name, now.matches.get(info.sample_id), info.place)
+            fresh.read(self._folder, info.name, now.matches.get(info.sample_id), info.place)
             self._waiting.read(info.size)
-        self._note_problems(builder.files)
-        return table_of(builder.pack()), _spans(builder.files), builder
+        self._note_problems(fresh.files)
+        return table_of(fresh.pack()), _spans(fresh.files), fresh
 
     def _note_problems(self, records: Iterable[dict[str, Any]]) -> None:
         """What reading found; of a file that is known to be damaged nothing more is said."""
@@ -187,34 +188,34 @@ class Loading:
     # ---- the journal
 
     def _lay_over(
-        self, ids: Sequence[str], now: Snapshot, table: Table, spans: dict[str, Span], builder: RowBuilder
+        self, ids: Sequence[str], now: Snapshot, table: Table, spans: dict[str, Span], fresh: FileReader
     ) -> list[int]:
-        """Adds to the builder what the journal knows better. Returns the table's rows that it replaces."""
+        """Adds to `fresh` what the journal knows better. Returns the table's rows that it replaces."""
         dropped: list[int] = []
         for sample_id in ids:
             stored = now.journal.entries.get(sample_id)
             if not stored:
                 continue
             before = _identities(table, spans.get(sample_id, (0, 0)))
-            start = builder.n
+            start = fresh.rows.n
             damaged = 0
             for s in stored.values():
                 row, seq = before.get(s.identity, (None, -1))
                 if s.seq <= seq:
                     continue
-                damaged += not _add(builder, s, now)
+                damaged += not _add(fresh.rows, s, now)
                 if row is not None:
                     dropped.append(row)
             if damaged:
                 self._reader.problems.append(Problem(self._folder, f"has {damaged} damaged entries", sample_id))
-            builder.files.append({"id": sample_id, "source": NBRUN, "n": builder.n - start})
+            fresh.files.append({"id": sample_id, "source": NBRUN, "n": fresh.rows.n - start})
         return dropped
 
 
-def _add(builder: RowBuilder, s: Stored, now: Snapshot) -> bool:
+def _add(rows: RowBuilder, s: Stored, now: Snapshot) -> bool:
     body = now.body(s)
     try:
-        builder.add(s.group, orjson.loads(body), body)
+        rows.add(s.group, orjson.loads(body), body)
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return False
     return True

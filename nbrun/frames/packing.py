@@ -22,11 +22,13 @@ import orjson
 
 _TOP = Path(__file__).parent.parent
 _RULES = (
+    "frames/filereader.py",
     "frames/packing.py",
     "frames/rows.py",
     "frames/telling.py",
     "storage/archive.py",
     "storage/merge.py",
+    "storage/oldfile.py",
     "storage/samplefile.py",
     "storage/values.py",
     "verdicts.py",

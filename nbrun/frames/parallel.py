@@ -18,8 +18,8 @@ from typing import NamedTuple
 
 import orjson
 
+from nbrun.frames.filereader import read_files
 from nbrun.frames.packing import Pack, unpack
-from nbrun.frames.rows import read_files
 from nbrun.frames.telling import Match
 from nbrun.storage.samplefile import Place
 

@@ -1,29 +1,22 @@
-"""Saved entries -> columns in plain arrays: what a sample's file, or the journal, gives to load_results.
+"""Saved entries -> columns in plain arrays, which load_results makes its frame of.
 
-No pandas and no numpy here, so that the loader's helper processes start fast. Pure but for reading the file it is told
-to. Threads: a RowBuilder belongs to one thread.
+No pandas and no numpy here, so that the loader's helper processes start fast. No I/O: see filereader.py. Threads: a
+RowBuilder belongs to one thread.
 """
 
 from __future__ import annotations
 
-import io
-import os
-import re
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from math import nan
-from pathlib import Path
-from typing import Any, BinaryIO, Protocol
-
-import orjson
+from typing import Any, Protocol
 
 from nbrun.frames.packing import Bytes, Extras, Pack
-from nbrun.frames.telling import Match, identity, identity_in, judgement, match_digest, old_key, without_doubled
+from nbrun.frames.telling import judgement, old_key
 from nbrun.samples import KEY_BYTES, LANGUAGES
-from nbrun.storage import archive
 from nbrun.storage.match import OldMatch
-from nbrun.storage.merge import old_body, places_in
-from nbrun.storage.samplefile import LEGACY, NBRUN, PROGRESS, FileInfo, OldFile, Place, Unreadable, parse_old
+from nbrun.storage.merge import old_body
+from nbrun.storage.oldfile import OldFile
 from nbrun.storage.values import decode
 
 #: Columns of numbers: name -> typecode. -1 (n_*, accepted), NaN (times): not told.
@@ -36,8 +29,6 @@ TEXTS = ("group", "status", "verdict", "language", "error", "api_used", "worker_
 #: `index` of an entry that no dataset was matched with, and of one whose item is no longer in the dataset.
 UNMATCHED, STALE = -1, -2
 RESERVED = frozenset((*NUMBERS, *TEXTS, "sample_id", "key", "source", "entry", "stale")) - {"seq"}
-_GROUP = re.compile(rb'("(?:[^"\\]|\\.)*_result"): \[\n')
-_OWN = b'{\n"format": "nbrun/'
 _INT32 = 2**31 - 1
 
 
@@ -48,7 +39,7 @@ class Listener(Protocol):
 
 
 class RowBuilder:
-    """Collects rows, file after file.
+    """Collects rows, one after the other.
 
     Args:
         listener: called with each row's number, its entry, and its bytes where they stand so in the file.
@@ -62,80 +53,7 @@ class RowBuilder:
         self.texts: dict[str, dict[str | None, int]] = {name: {None: -1} for name in TEXTS}
         self.keys = bytearray()
         self.extras: dict[str, Extras] = {}
-        self.files: list[dict[str, Any]] = []
         self.n = 0
-
-    # ---- files
-
-    def read(self, folder: str, name: str, match: Match | None, place: Place | None = None) -> None:
-        """Adds a file's rows, and to `files` what it is: identity (None while it changes), id, source, problem.
-
-        Args:
-            place: where it stands in an archive.
-        """
-        start = self.n
-        record: dict[str, Any] = {"name": name, "ident": None, "id": None, "source": None, "problem": None}
-        try:
-            if place is not None:
-                self._read_archived(folder, name, place, match, record)
-            else:
-                with open(os.path.join(folder, name), "rb") as f:
-                    before = identity(os.fstat(f.fileno()))
-                    self._read_any(f, match, record)
-                    if identity(os.fstat(f.fileno())) == before:
-                        record["ident"] = before
-        except FileNotFoundError:  # archived, or unpacked, meanwhile
-            self._read_moved(folder, name, match, record)
-        except (Unreadable, OSError, ValueError, TypeError, AttributeError, KeyError, OverflowError) as e:
-            record["problem"] = str(e) if isinstance(e, Unreadable) else f"can't be read: {e}"
-            self._cut(start)
-        if record["problem"]:
-            record["ident"] = None
-        newest = max(self.numbers["seq"][start:], default=0) if record["source"] == NBRUN else 0
-        self.files.append(record | {"n": self.n - start, "max_seq": newest})
-
-    def _read_any(self, f: BinaryIO, match: Match | None, record: dict[str, Any]) -> None:
-        own = f.read(len(_OWN)) == _OWN
-        f.seek(0)
-        if not own:
-            self._read_old(f.read(), match, record)
-            return
-        record["id"], damaged = self._read_own(f)
-        record["source"] = NBRUN
-        if damaged:
-            record["problem"] = f"has {damaged} damaged entries; the others were read"
-
-    def _read_archived(
-        self, folder: str, name: str, place: Place, match: Match | None, record: dict[str, Any]
-    ) -> None:  # fmt: skip
-        self._read_any(io.BytesIO(archive.read_member(folder, place)), match, record)
-        record["ident"] = identity_in(place)
-
-    def _read_moved(self, folder: str, name: str, match: Match | None, record: dict[str, Any]) -> None:
-        try:
-            info = archive.find(folder, name) or FileInfo(name, "", "", 0, 0)
-            self._read_any(io.BytesIO(archive.read_file(Path(folder), info)), match, record)
-        except (Unreadable, OSError, ValueError, TypeError, AttributeError, KeyError, OverflowError) as e:
-            record["problem"] = str(e) if isinstance(e, Unreadable) else f"can't be read: {e}"
-
-    def _read_own(self, lines: Iterable[bytes]) -> tuple[str | None, int]:
-        """A file in nbrun's format, a line at a time: a damaged entry costs itself."""
-        sample_id: str | None = None
-        group = ""
-        damaged = 0
-        loads = orjson.loads
-        for line in lines:
-            if line.startswith(b'{"index":'):
-                body = line.rstrip(b"\n").removesuffix(b",")
-                try:
-                    self.add(group, loads(body), body)
-                except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
-                    damaged += 1
-            elif line.endswith(b"[\n") and (title := _GROUP.match(line)):
-                group = str(loads(title[1])).removesuffix("_result")
-            elif sample_id is None and line.startswith(b'"id": '):
-                sample_id = str(loads(line[6:].rstrip(b"\n").removesuffix(b",")))
-        return sample_id, damaged
 
     def add(self, group: str, entry: Mapping[str, Any], body: bytes | None) -> None:
         """One entry in nbrun's form. Raises what a wrongly shaped one raises, and adds nothing then."""
@@ -170,26 +88,13 @@ class RowBuilder:
             self._listener(self.n, entry, body)
         self.n += 1
 
-    # ---- files of the older program
-
-    def _read_old(self, data: bytes, match: Match | None, record: dict[str, Any]) -> None:
-        old = parse_old(data)
-        places = places_in(old, match, data)
-        if places is not None:
-            ranks: dict[str, list[OldMatch]] = {}
-            for place in places:
-                ranks.setdefault(place.group, []).append(place)
-        for group, rows in old.groups.items():
-            if places is None:
-                rows = without_doubled(rows, (old.progress or {}).get(f"total_{group}s"))
-            self._add_old(old, group, rows, None if places is None else ranks.get(group, []))
-        record["id"], record["source"] = old.sample_id, PROGRESS if old.progress is not None else LEGACY
-        record["match"] = None if match is None else match_digest(match)
-
-    def _add_old(
+    def add_old(
         self, old: OldFile, group: str, rows: list[dict[str, Any]], places: list[OldMatch] | None
     ) -> None:  # fmt: skip
-        """The hot path of loading old directories: a few microseconds a row."""
+        """Some entries of an older program's file, all of one group; without `places` their indexes aren't known.
+
+        The hot path of loading old directories: a few microseconds a row.
+        """
         count = len(rows)
         begin = self.n
         seen: dict[bytes, int] = {}
@@ -265,7 +170,11 @@ class RowBuilder:
 
     # ---- handing over
 
-    def _cut(self, n: int) -> None:
+    def newest(self, start: int) -> int:
+        """The highest seq of the rows from start on."""
+        return max(self.numbers["seq"][start:], default=0)
+
+    def cut(self, n: int) -> None:
         """Forgets the rows from n on."""
         self.n = n
         for column in (*self.numbers.values(), *self.codes.values()):
@@ -282,13 +191,13 @@ class RowBuilder:
         item = data[: column.itemsize]
         return item if self.n and data == item * self.n else data
 
-    def pack(self) -> Pack:
-        """Everything collected."""
+    def pack(self, files: list[dict[str, Any]]) -> Pack:
+        """Everything collected, from these files in their order."""
         texts = {name: [t for t in of if t is not None] for name, of in self.texts.items()}
         arrays: dict[str, tuple[str, Bytes]] = {n: (a.typecode, self._once(a)) for n, a in self.numbers.items()}
         arrays |= {name: ("i", self._once(codes)) for name, codes in self.codes.items()}
         arrays["key"] = ("k", bytes(self.keys))
-        return Pack(self.n, self.files, arrays, texts, {name: e.settle() for name, e in self.extras.items()})
+        return Pack(self.n, files, arrays, texts, {name: e.settle() for name, e in self.extras.items()})
 
 
 def _fits(numbers: tuple[Any, ...]) -> bool:
@@ -296,11 +205,3 @@ def _fits(numbers: tuple[Any, ...]) -> bool:
     return all(type(x) in (int, float) for x in numbers) and all(
         abs(numbers[i]) <= _INT32 for i in (1, 4, 5, 8)
     ) and all(type(numbers[i]) is int for i in (0, 1, 2, 8))  # fmt: skip
-
-
-def read_files(folder: str | Path, files: Iterable[tuple[str, Match | None, Sequence[Any] | None]]) -> Pack:
-    """A pack of the rows of these files: name, match record, and Place of one that is archived."""
-    builder = RowBuilder()
-    for name, match, place in files:
-        builder.read(str(folder), name, match, None if place is None else Place(*place))
-    return builder.pack()

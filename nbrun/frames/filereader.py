@@ -1,0 +1,140 @@
+"""Reads samples' files, of any format and also out of an archive, into rows. A damaged one costs itself.
+
+No pandas and no numpy here, so that the loader's helper processes start fast. Threads: a FileReader belongs to one
+thread.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import orjson
+
+from nbrun.frames.packing import Pack
+from nbrun.frames.rows import Listener, RowBuilder
+from nbrun.frames.telling import Match, identity, identity_in, match_digest, without_doubled
+from nbrun.storage import archive
+from nbrun.storage.match import OldMatch
+from nbrun.storage.merge import places_in
+from nbrun.storage.oldfile import parse_old
+from nbrun.storage.samplefile import LEGACY, NBRUN, PROGRESS, FileInfo, Place, Unreadable
+
+_GROUP = re.compile(rb'("(?:[^"\\]|\\.)*_result"): \[\n')
+_OWN = b'{\n"format": "nbrun/'
+
+
+class FileReader:
+    """Reads one file after the other.
+
+    Args:
+        listener, bodies: see RowBuilder.
+
+    Attributes:
+        rows: what was read.
+        files: what each file was, in the order of their rows.
+    """
+
+    def __init__(self, listener: Listener | None = None, *, bodies: bool = False) -> None:
+        self.rows = RowBuilder(listener, bodies=bodies)
+        self.files: list[dict[str, Any]] = []
+
+    def read(self, folder: str, name: str, match: Match | None, place: Place | None = None) -> None:
+        """Adds a file's rows, and to `files` what it is: identity (None while it changes), id, source, problem.
+
+        Args:
+            place: where it stands in an archive.
+        """
+        start = self.rows.n
+        record: dict[str, Any] = {"name": name, "ident": None, "id": None, "source": None, "problem": None}
+        try:
+            if place is not None:
+                self._read_archived(folder, name, place, match, record)
+            else:
+                with open(os.path.join(folder, name), "rb") as f:
+                    before = identity(os.fstat(f.fileno()))
+                    self._read_any(f, match, record)
+                    if identity(os.fstat(f.fileno())) == before:
+                        record["ident"] = before
+        except FileNotFoundError:  # archived, or unpacked, meanwhile
+            self._read_moved(folder, name, match, record)
+        except (Unreadable, OSError, ValueError, TypeError, AttributeError, KeyError, OverflowError) as e:
+            record["problem"] = str(e) if isinstance(e, Unreadable) else f"can't be read: {e}"
+            self.rows.cut(start)
+        if record["problem"]:
+            record["ident"] = None
+        newest = self.rows.newest(start) if record["source"] == NBRUN else 0
+        self.files.append(record | {"n": self.rows.n - start, "max_seq": newest})
+
+    def _read_any(self, f: BinaryIO, match: Match | None, record: dict[str, Any]) -> None:
+        own = f.read(len(_OWN)) == _OWN
+        f.seek(0)
+        if not own:
+            self._read_old(f.read(), match, record)
+            return
+        record["id"], damaged = self._read_own(f)
+        record["source"] = NBRUN
+        if damaged:
+            record["problem"] = f"has {damaged} damaged entries; the others were read"
+
+    def _read_archived(
+        self, folder: str, name: str, place: Place, match: Match | None, record: dict[str, Any]
+    ) -> None:  # fmt: skip
+        self._read_any(io.BytesIO(archive.read_member(folder, place)), match, record)
+        record["ident"] = identity_in(place)
+
+    def _read_moved(self, folder: str, name: str, match: Match | None, record: dict[str, Any]) -> None:
+        try:
+            info = archive.find(folder, name) or FileInfo(name, "", "", 0, 0)
+            self._read_any(io.BytesIO(archive.read_file(Path(folder), info)), match, record)
+        except (Unreadable, OSError, ValueError, TypeError, AttributeError, KeyError, OverflowError) as e:
+            record["problem"] = str(e) if isinstance(e, Unreadable) else f"can't be read: {e}"
+
+    def _read_own(self, lines: Iterable[bytes]) -> tuple[str | None, int]:
+        """A file in nbrun's format, a line at a time: a damaged entry costs itself."""
+        sample_id: str | None = None
+        group = ""
+        damaged = 0
+        loads, add = orjson.loads, self.rows.add
+        for line in lines:
+            if line.startswith(b'{"index":'):
+                body = line.rstrip(b"\n").removesuffix(b",")
+                try:
+                    add(group, loads(body), body)
+                except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
+                    damaged += 1
+            elif line.endswith(b"[\n") and (title := _GROUP.match(line)):
+                group = str(loads(title[1])).removesuffix("_result")
+            elif sample_id is None and line.startswith(b'"id": '):
+                sample_id = str(loads(line[6:].rstrip(b"\n").removesuffix(b",")))
+        return sample_id, damaged
+
+    def _read_old(self, data: bytes, match: Match | None, record: dict[str, Any]) -> None:
+        old = parse_old(data)
+        places = places_in(old, match, data)
+        if places is not None:
+            ranks: dict[str, list[OldMatch]] = {}
+            for place in places:
+                ranks.setdefault(place.group, []).append(place)
+        for group, rows in old.groups.items():
+            if places is None:
+                rows = without_doubled(rows, (old.progress or {}).get(f"total_{group}s"))
+            self.rows.add_old(old, group, rows, None if places is None else ranks.get(group, []))
+        record["id"], record["source"] = old.sample_id, PROGRESS if old.progress is not None else LEGACY
+        record["match"] = None if match is None else match_digest(match)
+
+    def pack(self) -> Pack:
+        """Everything read."""
+        return self.rows.pack(self.files)
+
+
+def read_files(folder: str | Path, files: Iterable[tuple[str, Match | None, Sequence[Any] | None]]) -> Pack:
+    """A pack of the rows of these files: name, match record, and Place of one that is archived."""
+    reader = FileReader()
+    for name, match, place in files:
+        reader.read(str(folder), name, match, None if place is None else Place(*place))
+    return reader.pack()

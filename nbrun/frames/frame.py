@@ -1,0 +1,126 @@
+"""A table of rows -> a DataFrame: which columns it has, their dtypes, and how each is made without a loop.
+
+Pure functions; any thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from nbrun.frames.table import Array, Coded, Extra, Table
+from nbrun.samples import KEY_BYTES
+
+DTYPES = {
+    "sample_id": "category", "group": "category", "index": "Int64", "status": "category", "verdict": "category",
+    "accepted": "boolean", "language": "category", "n_tests": "Int64", "n_passed": "Int64", "max_time_s": "Float64",
+    "duration_s": "Float64", "attempts": "Int64", "started_at": "datetime64[us, UTC]", "error": "object",
+    "api_used": "category", "worker_id": "category", "run_id": "category", "key": "object", "occurrence": "Int64",
+    "source": "category",
+}  # fmt: skip
+#: Texts of plain results are categorical where so few occur, each twice or more on average.
+MAX_CATEGORIES = 1000
+_KEY_TEXT = 3 + 2 * KEY_BYTES
+_BLOCK = 1 << 13
+
+
+def to_frame(t: Table, columns: Collection[str] | None = None) -> pd.DataFrame:
+    """The DataFrame: the fixed columns, then those of plain results; only `columns` where they are given.
+
+    It takes the table apart on the way, so that not all of both stands in memory at once.
+    """
+    out: dict[str, Any] = {}
+    for name in DTYPES:
+        if columns is None or name in columns:
+            out[name] = _column(t, name)
+        t.numbers.pop(name, None)
+        t.texts.pop(name, None)
+    for name in list(t.extras):
+        e = t.extras.pop(name)
+        if columns is None or name in columns:
+            out[name] = _extra(t.n, e)
+    index = pd.RangeIndex(t.n)
+    for name, values in out.items():
+        if isinstance(values, np.ndarray):  # said aloud, or pandas 3 makes its own text type of it
+            out[name] = pd.Series(values, index=index, dtype=object, copy=False)
+    return pd.DataFrame(out, index=index, copy=False)
+
+
+def _column(t: Table, name: str) -> Any:
+    if name == "key":
+        return key_texts(t.keys)
+    if name in t.texts:
+        of = t.texts[name]
+        return _objects(of) if DTYPES[name] == "object" else _category(of)
+    values = t.numbers[name]
+    kind = DTYPES[name]
+    if name == "started_at":
+        micro = np.where(np.isnan(values), np.int64(-(2**63)), np.nan_to_num(values * 1e6).round().astype(np.int64))
+        return pd.DatetimeIndex(micro.view("M8[us]")).tz_localize("UTC")
+    if kind == "Float64":
+        return pd.arrays.FloatingArray(values.copy(), np.isnan(values))
+    missing = values < 0
+    if kind == "boolean":
+        return pd.arrays.BooleanArray(values > 0, missing)
+    return pd.arrays.IntegerArray(np.where(missing, 0, values).astype(np.int64), missing)
+
+
+def _category(of: Coded) -> pd.Categorical:
+    """Categories in their order, and only those that occur."""
+    if of.codes.strides == (0,):  # one value for all rows
+        used = [int(of.codes[0])] if len(of.codes) and of.codes[0] >= 0 else []
+        codes = np.broadcast_to(np.int8(len(used) - 1), len(of.codes)).copy()
+        return pd.Categorical.from_codes(codes, pd.Index([of.texts[i] for i in used], dtype=object), validate=False)
+    used = np.flatnonzero(np.bincount(of.codes + 1, minlength=len(of.texts) + 1)[1:]).tolist()
+    used.sort(key=lambda i: of.texts[i])
+    new: np.ndarray[Any, np.dtype[np.integer[Any]]]
+    new = np.full(len(of.texts) + 1, -1, np.int8 if len(used) < 128 else np.int32)  # the last is for code -1
+    new[used] = np.arange(len(used))
+    return pd.Categorical.from_codes(
+        new[of.codes], pd.Index([of.texts[i] for i in used], dtype=object), validate=False
+    )  # fmt: skip
+
+
+def _objects(of: Coded) -> Array:
+    values = np.array([*of.texts, None], object)
+    return np.asarray(values[of.codes])
+
+
+def _extra(n: int, e: Extra) -> Any:
+    if e.kind == "t":
+        codes, unique = pd.factorize(e.values)
+        if len(unique) <= MAX_CATEGORIES and 2 * len(unique) <= len(e.values):
+            of = np.full(n, -1, "<i4")
+            of[e.rows] = codes
+            return _category(Coded(of, list(unique)))
+        texts = np.full(n, None, object)
+        texts[e.rows] = e.values
+        return texts
+    missing = np.ones(n, bool)
+    missing[e.rows] = False
+    if e.kind == "b":
+        flags = np.zeros(n, bool)
+        flags[e.rows] = e.values != 0
+        return pd.arrays.BooleanArray(flags, missing)
+    if e.kind == "q":
+        whole = np.zeros(n, np.int64)
+        whole[e.rows] = e.values
+        return pd.arrays.IntegerArray(whole, missing)
+    numbers = np.zeros(n, np.float64)
+    numbers[e.rows] = e.values
+    return pd.arrays.FloatingArray(numbers, missing)
+
+
+def key_texts(keys: Array) -> Array:
+    """Keys as they are written: `k1:` and 32 hexadecimal digits."""
+    out = np.empty(len(keys), object)
+    for at in range(0, len(keys), _BLOCK):
+        some = keys[at : at + _BLOCK].tobytes()
+        lines = np.full((len(some) // KEY_BYTES, _KEY_TEXT + 1), ord("\n"), "u1")
+        lines[:, :3] = np.frombuffer(b"k1:", "u1")
+        lines[:, 3:-1] = np.frombuffer(some.hex().encode(), "u1").reshape(-1, 2 * KEY_BYTES)
+        out[at : at + _BLOCK] = lines.tobytes().decode("ascii").split("\n")[:-1]  # a third of the time of a loop
+    return out
