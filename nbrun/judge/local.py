@@ -7,7 +7,6 @@ temporary folder) with the first solution; a kernel that is killed takes all of 
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nbrun.errors import InputError, JudgeError, NotSupportedError
+from nbrun.errors import InputError, JudgeError
 from nbrun.judge import trials
 from nbrun.judge.checkers import DEFAULT, Checker, as_checker
 from nbrun.judge.compiling import COMPILE_LIMITS, CompileCache, Shop
@@ -25,7 +24,8 @@ from nbrun.judge.judging import Judging, Terms
 from nbrun.judge.languages import DEFAULT_LANGUAGES, PYTHON3, Language, lookup
 from nbrun.judge.launching import Bench, temporary_folder
 from nbrun.judge.probing import probe
-from nbrun.judge.problems import TEST_SETS, normalise
+from nbrun.judge.problems import MEMORY_LIMIT_MB, TEST_SETS, TIME_LIMIT_S
+from nbrun.judge.recent import RecentProblems
 from nbrun.judge.running import Leash, Limits, Warden
 from nbrun.judge.sources import read_item, source_of
 from nbrun.judge.timing import time_limit_s as measured_time_limit_s
@@ -33,9 +33,6 @@ from nbrun.judge.trials import Trials
 from nbrun.judge.validators import CheckerBench, checker_of
 from nbrun.model import Task
 
-#: For problems that tell no limit (null and 0 occur in real rows).
-TIME_LIMIT_S = 2.0
-MEMORY_LIMIT_MB = 1024.0
 OUTPUT_LIMIT_MB = 64.0
 _CACHE_MB = 512.0
 _PROBLEMS_KEPT = 8
@@ -130,16 +127,16 @@ class LocalSandbox:
             self._place()  # says at once that it does not work, in the cell that asks for it
 
     def _begin(self) -> None:
-        self._lock = threading.Lock()  # protects all below but the gate, which has its own
+        self._lock = threading.Lock()  # protects all below but the gate and the problems, which have their own
         self._timing = threading.Lock()  # held while a problem's time limit is found out: once, not by each worker
         self._starting = threading.Lock()  # held while a warden starts, so that only one does
         self._gate = Gate(self._at_once)
+        self._problems = RecentProblems(self._tests, _PROBLEMS_KEPT)
         self._warden: Warden | None = None
         self._cache: CompileCache | None = None
         self._isolation = Isolation("none")
         self._trials = Trials()
         self._leashes: dict[int, Leash] = {}  # by the id of the task that runs
-        self._problems: OrderedDict[int, tuple[Mapping[str, Any], dict[str, Any]]] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:
         held = (
@@ -173,15 +170,10 @@ class LocalSandbox:
             JudgeError: nothing can be said of the solution: no such language or compiler, a problem without tests, a
                 compiler that ran out of time, a cancelled task, a fault of the machine.
         """
-        problem = self._problem(task.sample)
-        if problem.get("not_supported"):
-            raise NotSupportedError(f"problem {task.sample_id!r} is not supported: {problem['not_supported']}.")
+        problem = self._problems.of(task.sample, task.sample_id)
         asked, *_ = read_item(task.item)
         name, language = lookup(asked, self._languages)
         source = source_of(task.item, language)
-        if not problem["tests"]:
-            sets = ", ".join(self._tests)
-            raise NotSupportedError(f"problem {task.sample_id!r} has no tests ({sets}): nothing can be said.")
         checker = self._checker or as_checker(checker_of(problem, self._testlib) or DEFAULT)
         with self._bench(task) as bench:
             self._settle_time_limit(problem, checker, bench)
@@ -222,7 +214,7 @@ class LocalSandbox:
         with self._lock:
             warden, self._warden, self._cache = self._warden, None, None
             leashes = list(self._leashes.values())
-            self._problems.clear()
+        self._problems.forget()
         for leash in leashes:
             leash.pull()
         if warden is not None:
@@ -234,22 +226,6 @@ class LocalSandbox:
         memory_mb = chosen["memory_limit_mb"] or problem["memory_limit_mb"] or MEMORY_LIMIT_MB
         output_mb = chosen["output_limit_mb"] or problem.get("output_limit_mb") or OUTPUT_LIMIT_MB
         return Limits(float(time_s), 2.0 * time_s + 1.0, float(memory_mb), float(output_mb), self._process_limit)
-
-    def _problem(self, sample: Mapping[str, Any]) -> dict[str, Any]:
-        """The sample in one shape; the last few are remembered, since their tasks come together."""
-        with self._lock:
-            known = self._problems.get(id(sample))  # an id is one sample's as long as that is held here
-        if known is not None and known[0] is sample:
-            return known[1]
-        try:
-            problem = normalise(sample, self._tests)
-        except ValueError as e:
-            raise JudgeError(f"the problem can't be judged: {e}.") from None
-        with self._lock:
-            self._problems[id(sample)] = (sample, problem)
-            while len(self._problems) > _PROBLEMS_KEPT:
-                self._problems.popitem(last=False)
-        return problem
 
     def _place(self) -> tuple[Warden, CompileCache, Isolation]:
         """The warden, which is started if there is none, or made anew if it died."""

@@ -26,6 +26,9 @@ from typing import Any
 
 from nbrun.judge.checkers import flags_of
 
+#: For problems that tell no limit (null and 0 occur in real rows).
+TIME_LIMIT_S = 2.0
+MEMORY_LIMIT_MB = 1024.0
 #: Where CodeContests keeps a problem's tests.
 TEST_SETS = ("public_tests", "private_tests", "generated_tests")
 #: Read whatever `tests=` says: rows that keep all tests in one place.

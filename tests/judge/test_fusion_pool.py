@@ -385,5 +385,5 @@ def test_many_threads_and_any_outcome_leave_the_pool_as_it_was() -> None:
     assert not pool._waiting
     for endpoint in pool.endpoints.values():
         assert (endpoint.in_flight, endpoint.load, endpoint.turns, endpoint.kept_for) == (0, 0, set(), None)
-        in_rows = [n for n, row in enumerate(pool._free) if endpoint in row]
-        assert in_rows == ([0] if endpoint.state == CLOSED else [])
+        times = list(pool._free.least_busy_first()).count(endpoint)
+        assert times == (endpoint in pool._free) == (endpoint.state == CLOSED)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from nbrun.judge.fusion.addresses import Address
@@ -50,6 +50,37 @@ class Turn:
         self.endpoint, self.weight, self.is_probe = endpoint, weight, is_probe
         self.load = weight
         self.line: Line | None = None
+
+
+class Free:
+    """The closed endpoints that have a place, in rows by their requests in flight. Protected by the pool's lock.
+
+    Args:
+        endpoints: all of them, still without a request.
+        most: requests at one endpoint at once.
+    """
+
+    def __init__(self, endpoints: Iterable[Endpoint], most: int) -> None:
+        self._rows: list[dict[Endpoint, None]] = [{} for _ in range(most)]
+        self._rows[0] = dict.fromkeys(endpoints)
+
+    def __contains__(self, endpoint: Endpoint) -> bool:
+        return endpoint.in_flight < len(self._rows) and endpoint in self._rows[endpoint.in_flight]
+
+    def least_busy_first(self, idle: bool = False) -> Iterator[Endpoint]:
+        """All of them, or only those without a request; among equals the one that was used longest ago first."""
+        for row in self._rows[: 1 if idle else None]:
+            yield from row
+
+    def add(self, endpoint: Endpoint) -> None:
+        """Puts one at the end of its row; one that is full has none."""
+        if endpoint.in_flight < len(self._rows):
+            self._rows[endpoint.in_flight][endpoint] = None
+
+    def discard(self, endpoint: Endpoint) -> None:
+        """Takes one out, before its requests in flight change or it is left alone."""
+        if endpoint.in_flight < len(self._rows):
+            self._rows[endpoint.in_flight].pop(endpoint, None)
 
 
 class Waiter:

@@ -8,38 +8,32 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 from nbrun import verdicts
 from nbrun.errors import InputError, JudgeError, JudgeUnavailableError
 from nbrun.judge.checkers import DEFAULT, Checker, as_checker
 from nbrun.judge.fusion.addresses import read_endpoints, read_headers
-from nbrun.judge.fusion.answers import Opinions, read_run
-from nbrun.judge.fusion.client import Client, NoOther, Read
+from nbrun.judge.fusion.answers import Opinions
+from nbrun.judge.fusion.client import Client, NoOther
 from nbrun.judge.fusion.pool import Pool
-from nbrun.judge.fusion.protocol import LANGUAGES, Ask, Program, Terms, check_sendable, read_program, run_code
+from nbrun.judge.fusion.protocol import LANGUAGES, Program, Terms, check_sendable, read_program
 from nbrun.judge.fusion.saved import history
 from nbrun.judge.fusion.solution import Solution, Way
+from nbrun.judge.fusion.trials import trial
 from nbrun.judge.fusion.wire import Call
-from nbrun.judge.problems import TEST_SETS
+from nbrun.judge.problems import MEMORY_LIMIT_MB, TEST_SETS, TIME_LIMIT_S
 from nbrun.judge.recent import RecentProblems
 from nbrun.judge.time_limits import next_attempt
 from nbrun.judge.validators import checker_of
 from nbrun.model import Retry, Task
 from nbrun.verdicts import Verdict
 
-#: For problems that tell no limit (null and 0 occur in real rows).
-TIME_LIMIT_S = 2.0
-MEMORY_LIMIT_MB = 1024.0
 APIS = ("submit", "run_code")
 COMPARISONS = ("nbrun", "server")
 _PROBLEMS_KEPT = 64
 #: So often a fault of the servers is tried again where a time limit is being tried again.
 _FAULTS = 3
-#: Programs that end well wherever their language is installed.
-_TRIALS = {"python": "pass", "bash": "true", "lua": "", "perl": "1;", "ruby": "", "php": "<?php\n", "nodejs": ";"}
-_NOTHING: dict[str, Any] = {"input": "", "output": ""}
 
 
 class SandboxFusion:
@@ -137,7 +131,7 @@ class SandboxFusion:
     def _begin(self) -> None:
         connect_s, read_s = self._numbers["connect_timeout_s"] or 5.0, self._numbers["read_timeout_s"]
         self._pool = Pool(self._addresses, self._max_in_flight, connect_s)
-        self._client = Client(self._pool, self._headers, read_s, connect_s, self._trial)
+        self._client = Client(self._pool, self._headers, read_s, connect_s, trial)
         self._problems = RecentProblems(self._tests, _PROBLEMS_KEPT, check_sendable)
         self._lock = threading.Lock()  # protects all below
         self._calls: dict[int, Call] = {}  # by the id of the task that runs
@@ -287,18 +281,6 @@ class SandboxFusion:
         assert most_s is not None
         opinions = Opinions(checker, is_exact, self._keep_output)
         return Way(self._api, opinions, self._numbers["max_time_limit_s"], most_s)
-
-    def _trial(self, language: str) -> tuple[Ask, Read] | None:
-        """A program that shows whether a language can be run at all, and how its answer is read."""
-        if language not in _TRIALS:
-            return None
-        opinions = Opinions(DEFAULT, True, 0)
-        ask = run_code(Program(language, language, _TRIALS[language]), _NOTHING, Terms(10.0, 10.0, None, False))
-        return ask, partial(_read_trial, opinions)
-
-
-def _read_trial(opinions: Opinions, body: bytes) -> list[Any]:
-    return [read_run(body, _NOTHING, opinions)]
 
 
 def _key(task: Task) -> tuple[str, str, int]:

@@ -15,7 +15,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from nbrun.judge.fusion.addresses import Address
-from nbrun.judge.fusion.endpoints import CLOSED, COOL_S, HALF_OPEN, MOST_COOL_S, OPEN, Endpoint, Turn, Waiter
+from nbrun.judge.fusion.endpoints import CLOSED, COOL_S, HALF_OPEN, MOST_COOL_S, OPEN, Endpoint, Free, Turn, Waiter
 from nbrun.judge.fusion.wire import Call, Line
 
 #: So many bad answers in a row open the breaker.
@@ -42,10 +42,9 @@ class Pool:
 
     def __init__(self, addresses: Sequence[Address], max_in_flight: int, connect_timeout_s: float) -> None:
         self._lock = threading.Lock()  # protects all below and all endpoints
-        self._max, self._connect_timeout_s = max_in_flight, connect_timeout_s
+        self._connect_timeout_s = connect_timeout_s
         self.endpoints = {a.name: Endpoint(a) for a in addresses}
-        self._free: list[dict[Endpoint, None]] = [{} for _ in range(max_in_flight)]  # closed ones by requests in flight
-        self._free[0] = dict.fromkeys(self.endpoints.values())
+        self._free = Free(self.endpoints.values(), max_in_flight)
         self._open: dict[Endpoint, None] = {}
         self._waiting: dict[Waiter, None] = {}  # in the order of their coming
 
@@ -193,11 +192,10 @@ class Pool:
         for endpoint in self._open:
             if endpoint.state == OPEN and endpoint.open_until <= now and self._tries(waiter, endpoint, now):
                 return now
-        for row in self._free[: 1 if waiter.alone else None]:
-            for endpoint in row:
-                if waiter.fits(endpoint, now):
-                    self._enter(endpoint, waiter, is_probe=False)
-                    return now
+        free = next((e for e in self._free.least_busy_first(waiter.alone) if waiter.fits(e, now)), None)
+        if free is not None:
+            self._enter(free, waiter, is_probe=False)
+            return now
         usable = [e for e in self.endpoints.values() if waiter.may(e, now)]
         busy = [e for e in usable if e.state == CLOSED]
         if not busy and not any(e.state == HALF_OPEN for e in usable):
@@ -259,7 +257,7 @@ class Pool:
     def _offer(self, endpoint: Endpoint) -> None:
         """A place is free: whoever waits longest and can use it has it."""
         now = time.monotonic()
-        while endpoint.state == CLOSED and endpoint.in_flight < self._max:
+        while endpoint in self._free:
             waiter = next((w for w in self._waiting if w.turn is None and w.fits(endpoint, now)), None)
             if waiter is None:
                 return
@@ -267,12 +265,10 @@ class Pool:
             waiter.woken.set()
 
     def _place(self, endpoint: Endpoint, in_flight: int) -> None:
-        """Puts a closed endpoint into the row of its requests in flight, at the end."""
-        if endpoint.in_flight < self._max:
-            self._free[endpoint.in_flight].pop(endpoint, None)
+        self._free.discard(endpoint)
         endpoint.in_flight = in_flight
-        if endpoint.state == CLOSED and in_flight < self._max:
-            self._free[in_flight][endpoint] = None
+        if endpoint.state == CLOSED:
+            self._free.add(endpoint)
 
     def _close(self, endpoint: Endpoint) -> None:
         if endpoint.state != CLOSED:
@@ -287,8 +283,7 @@ class Pool:
         endpoint.state = OPEN
         endpoint.is_gone = is_gone
         endpoint.kept_for = None
-        if endpoint.in_flight < self._max:
-            self._free[endpoint.in_flight].pop(endpoint, None)
+        self._free.discard(endpoint)
         self._open[endpoint] = None
         if not was_open:  # requests that were under way there fail one by one: that is one fault
             endpoint.open_until = time.monotonic() + endpoint.cool_s
