@@ -1,4 +1,4 @@
-"""The command nbrun: demo and check here, what reads results in results.py. Runs in the main thread."""
+"""The command nbrun: demo and check here, what reads results beside. Runs in the main thread."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-from nbrun.cli import results
+from nbrun.cli import results, status, tables
 from nbrun.errors import NbrunError
 
 
@@ -45,7 +45,8 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--results", default="nbrun-demo", help="results directory (default: nbrun-demo)")
     demo.add_argument("--workers", type=int, default=4, help="programs judged at once (default: 4)")
     demo.set_defaults(run=_demo)
-    results.add_commands(commands)
+    for room in (status, tables, results):
+        room.add_commands(commands)
     check = commands.add_parser("check", help="look for damage in a results directory; exit code 1 where there is some")
     check.add_argument("results", metavar="DIR")
     check.add_argument("--repair", action="store_true", help="make it whole with what can be read; deletes nothing")
@@ -80,13 +81,13 @@ def _demo(args: argparse.Namespace) -> int:
         return 130
     finally:
         view.close()  # it says what came of the run, and how to go on
-    results.print_rates(args.results)
+    tables.print_rates(args.results)
     print(f"\nThe results are in {run.path}. In Python:\n    import nbrun; df = nbrun.load_results({str(run.path)!r})")
     return 0
 
 
 def _kept(results: str) -> int:
     """How many results a directory holds already; 0 where there is none, or something else that start() will tell."""
-    from nbrun.frames import status
+    from nbrun import frames
 
-    return status(results).done if Path(results).is_dir() else 0
+    return frames.status(results).done if Path(results).is_dir() else 0
