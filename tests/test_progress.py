@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nbrun.model import State
-from nbrun.progress import Board, ErrorNote, Progress, bytes_text, eta_text, rate_text
+from nbrun.progress import Board, ErrorNote, Progress, bytes_text, eta_text, rate_text, time_text
 from nbrun.progress.board import KINDS, OTHER_KINDS
 
 
@@ -93,6 +93,9 @@ def test_sizes_and_rates_are_words() -> None:
         "0 bytes", "999 bytes", "1.0 kB", "1.0 MB", "12 MB", "1,000 TB",
     ]  # fmt: skip
     assert rate_text(0.001) == "3.6 tasks/h"
+    assert [time_text(s) for s in (0, 4e-10, 1.79e-06, 0.0009996, 0.25, 0.9999, 12.345, 59.96, 7842, float("inf"))] == [
+        "0 s", "0.4 ns", "1.79 µs", "1 ms", "250 ms", "1 s", "12.3 s", "1 min", "2 h 10 min", "inf s",
+    ]  # fmt: skip
 
 
 def test_the_time_stands_still_when_the_run_has_ended() -> None:

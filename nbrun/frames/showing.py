@@ -14,6 +14,7 @@ from itertools import islice
 from typing import Any
 
 from nbrun import verdicts
+from nbrun.progress import time_text
 
 #: Longer texts are cut: this many lines, characters a line.
 MAX_LINES, MAX_CHARS = 200, 500
@@ -134,14 +135,17 @@ def shown(sample_id: str, group: str, entry: Mapping[str, Any]) -> Shown:
     if n is not None:
         facts["tests passed"] = f"{passed} of {n}"
     if longest is not None:
-        facts["longest test"] = f"{longest:.3g} s"
+        facts["longest test"] = time_text(longest)
     limits = told.get("limits")
     if isinstance(limits, Mapping):
         facts["limits"] = ", ".join(f"{k} {v}" for k, v in limits.items() if v is not None)
-    for name in ("attempts", "duration_s", "api_used", "worker_id", "run_id"):
+    took = entry.get("duration_s")
+    if isinstance(took, (int, float)):
+        facts["took"] = time_text(took)
+    for name in ("attempts", "api_used", "worker_id", "run_id"):
         value = entry.get(name)
         if value not in (None, ""):
-            facts[name] = round(value, 3) if isinstance(value, float) else value
+            facts[name] = value
     language, source = _source(entry)
     return Shown(
         f"{sample_id} · {group}{where}", str(entry.get("status")), verdicts.of(result), language, source, facts,

@@ -6,6 +6,8 @@ import sys
 import threading
 import time
 
+from nbrun.progress import bytes_text
+
 AFTER_S, EVERY_S = 2.0, 0.2
 
 
@@ -35,7 +37,7 @@ class Waiting:
             share = min(1.0, done / total)
             bar = "█" * int(share * 20) + "░" * (20 - int(share * 20))
             print(
-                f"\rnbrun reads results {bar} {share:4.0%} of {total / 1e6:,.0f} MB",
+                f"\rnbrun reads results {bar} {share:4.0%} of {bytes_text(total)}",
                 end="",
                 file=sys.stderr,
                 flush=True,

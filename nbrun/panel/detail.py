@@ -14,7 +14,7 @@ from nbrun import verdicts
 from nbrun.model import TaskRow
 from nbrun.panel.packing import pack
 from nbrun.panel.texts import clean, cut
-from nbrun.progress import duration_text
+from nbrun.progress import time_text
 
 #: A sample's tasks travel up to this many, and of each text of a task so much.
 TASKS, TEXT_CHARS = 100_000, 20_000
@@ -64,8 +64,8 @@ def _facts(entry: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [
         ("Verdict", verdicts.of(result) or ("" if entry.get("status") == "done" else "none: it ended in an error")),
         ("Tests passed", "" if n_tests is None else f"{n_passed} of {n_tests}"),
-        ("Longest test", "" if longest is None else f"{longest:.3g} s"),
-        ("Took", _seconds(took)),
+        ("Longest test", _time(longest)),
+        ("Took", _time(took)),
         ("Attempts", str(entry.get("attempts", ""))),
         ("Language", str(entry.get("language") or "")),
         ("Started", time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(began)) if isinstance(began, float) else ""),
@@ -75,10 +75,8 @@ def _facts(entry: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _seconds(took: object) -> str:
-    if not isinstance(took, (int, float)):
-        return ""
-    return duration_text(took) if took >= 60 else f"{took:.3g} s"
+def _time(seconds: object) -> str:
+    return time_text(seconds) if isinstance(seconds, (int, float)) else ""
 
 
 def _error(entry: Mapping[str, Any]) -> Texts:
@@ -101,7 +99,7 @@ def _failing(result: Any) -> Texts:
         info = _mapping(_mapping(test).get("test_info"))
         verdict = verdicts.of({"accepted": False, "tests": [test]}) or "failed"
         took = run.get("execution_time")
-        words = [verdict, _seconds(took), f"return code {run['return_code']}" if run.get("return_code") else ""]
+        words = [verdict, _time(took), f"return code {run['return_code']}" if run.get("return_code") else ""]
         return [
             (f"Failing test: number {number} of {len(tests)}", ", ".join(filter(None, words))),
             ("Its input", _text(_mapping(info.get("input")).get("stdin"))),

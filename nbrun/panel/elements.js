@@ -36,8 +36,8 @@ const duration = (seconds) => {
   return (s ? parts.slice(first, first + 2).filter(([n], i) => n || !i) : [[0, "s"]]).map(([n, unit]) => `${n} ${unit}`).join(" ");
 };
 
-/** A time as it is measured: milliseconds where it is short. */
-const seconds = (s) => (s >= 60 ? duration(s) : s >= 1 ? `${s.toFixed(1)} s` : s >= 0.0005 ? `${Math.round(1000 * s)} ms` : "< 1 ms");
+/** A time as it was measured, to three digits like `time_text` in Python; times of the feed are whole milliseconds. */
+const seconds = (s) => (s >= 60 ? duration(s) : s >= 1 ? `${Number(s.toPrecision(3))} s` : s >= 0.0005 ? `${Math.round(1000 * s)} ms` : "< 1 ms");
 
 /** The signs beside the colours: [key, sign, word]. */
 const SIGNS = [["accepted", "✓", "accepted"], ["rejected", "✗", "rejected"], ["done", "•", "done"], ["judge", "?", "judge errors"],

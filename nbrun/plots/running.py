@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from nbrun.plots.drawing import COLORS, INKS, STROKES, axes, need, short, whole
+from nbrun.progress import time_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -124,7 +125,7 @@ def endpoints(df: pd.DataFrame, ax: Axes | None = None, *, by: str | None = None
                 label=label)  # fmt: skip
         left += share
     for i, (n, median) in enumerate(zip(shown["n"], shown["median_s"], strict=True)):
-        took = "" if np.isnan(median) else f", {median:.3g} s"
+        took = "" if np.isnan(median) else f", {time_text(median)}"
         ax.annotate(f"{n:,} tasks{took}", (100, i), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8)
     ax.set_yticks(range(len(shown)), [short(name, 40) for name in shown.index])
     ax.set_ylim(len(shown) - 0.4, -0.6)

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from nbrun.progress.board import Board
 from nbrun.progress.snapshot import ErrorKind, ErrorNote, LogNote, Progress, SampleProgress
-from nbrun.progress.wording import bytes_text, count_text, counted, duration_text, end_text, eta_text, rate_text
+from nbrun.progress.wording import (
+    bytes_text,
+    count_text,
+    counted,
+    duration_text,
+    end_text,
+    eta_text,
+    rate_text,
+    time_text,
+)
 
 __all__ = [
     "Board",
@@ -20,4 +29,5 @@ __all__ = [
     "end_text",
     "eta_text",
     "rate_text",
+    "time_text",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice
+from math import isfinite
 
 from nbrun.model import State
 from nbrun.progress.snapshot import Progress
@@ -11,6 +12,7 @@ from nbrun.progress.snapshot import Progress
 UNKNOWN_ENDS, ROUGH_ENDS = 3, 25
 #: Times below so many seconds are rounded to so many.
 _STEPS = ((60, 5), (600, 10), (3600, 60), (86400, 600), (float("inf"), 3600))
+_UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 
 
 def duration_text(seconds: float) -> str:
@@ -27,6 +29,22 @@ def duration_text(seconds: float) -> str:
     parts = [(days, "d"), (hours, "h"), (minutes, "min"), (s, "s")]
     first = next((i for i, (n, _) in enumerate(parts) if n), 3)
     return " ".join(f"{n} {unit}" for n, unit in islice(parts, first, first + 2) if n or unit == parts[first][1])
+
+
+def time_text(seconds: float) -> str:
+    """A time as it was measured, to three digits: what a task or a test took.
+
+    Example:
+        >>> time_text(1.79e-06), time_text(0.25), time_text(1.2345), time_text(75)
+        ('1.79 µs', '250 ms', '1.23 s', '1 min 15 s')
+    """
+    if not isfinite(seconds):  # in a file that was edited by hand
+        return f"{seconds} s"
+    s = float(f"{seconds:.3g}")  # rounded first, or 0.9999 s were 1e+03 ms
+    if s >= 60:
+        return duration_text(seconds)
+    scale, unit = next(((n, unit) for n, unit in _UNITS if s >= n), _UNITS[-1] if s > 0 else _UNITS[0])
+    return f"{s / scale:.3g} {unit}"
 
 
 def eta_text(progress: Progress) -> str:

@@ -1,6 +1,7 @@
 """Archives (F12): finished samples in one compressed file count, load and return, whatever happens in between."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -370,7 +371,9 @@ def test_the_command(full, capsys):
     from nbrun.cli import main
 
     assert main(["archive", str(full)]) == 0
-    assert "6 samples moved to" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "6 samples moved to" in told
+    assert re.search(r": [1-9][\d.]* kB became [1-9][\d.]* (kB|bytes)\.$", told, re.MULTILINE), told
     assert main(["archive", str(full)]) == 0
     assert "no finished sample" in capsys.readouterr().out
     assert main(["archive", str(full), "--unpack", "--json"]) == 0
