@@ -77,7 +77,8 @@ def start(
         executor: None: threads of this kernel. A concurrent.futures.Executor, such as a process pool that spawns, loky,
             or dask.distributed's Client.get_executor(), or a function that makes one: fn runs there, saving stays here;
             `workers` is the number of slots. Needs cloudpickle, here and on the workers. When the interpreter ends, a
-            task under way is ended with a pool that nbrun made, and waited for in a process pool of your own.
+            task under way is ended with a process pool that nbrun made, waited for in one of your own, in threads and
+            over MPI, and left to itself on Dask; the run says so once.
         view: "auto", "panel", "console" or None.
 
     Returns:
@@ -146,6 +147,8 @@ def start(
     engine = Engine(fn, store, board, workers=wanted, retry=policy, name=socket.gethostname(), crew=crew)
     run = Run(path, engine, board, store, conductor, fn, arguments)
     live.add(path, run)
+    if isinstance(fn, Remote) and (end := fn.tell()):
+        conductor.notes.append(end)
     conductor.begin(engine, store)
     _show(run, view)
     return run

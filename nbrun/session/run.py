@@ -13,6 +13,7 @@ from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nbrun.engine.executors import Remote
 from nbrun.errors import NbrunError
 from nbrun.model import State, Task, TaskRow
 from nbrun.progress import Board, Progress, count_text
@@ -269,6 +270,8 @@ class Run:
 
     def abandon(self, timeout_s: float) -> bool:
         """At the interpreter's exit: begins no more tasks and saves what has ended. True where that worked in time."""
+        if isinstance(self._fn, Remote):
+            self._fn.catch_up(timeout_s / 2)  # results of calls that the executor has just waited for
         self._engine.stop(drain=False)
         saved = self._store.journal.flush(timeout_s)
         self._store.running.end()  # no task's doing

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 import nbrun
 
 SLOTS = 2
+#: Under `mpiexec -n 3 python -m mpi4py.futures -m pytest` (test_mpi.py) the tests run over its two workers.
+IS_MPI = "mpi4py.futures" in sys.modules
+#: Kinds of crews whose tasks run in other processes.
+FAR = ("mpi",) if IS_MPI else ("spawn", "forkserver", "loky", "dask")
+KINDS = FAR if IS_MPI else ("threads", "async", "pool of threads", *FAR)
 
 
 def process_pool(method: str, width: int = SLOTS) -> Callable[[], Executor]:
@@ -25,6 +33,23 @@ def loky_pool() -> Executor:
     import loky
 
     return loky.ProcessPoolExecutor(SLOTS)  # type: ignore[no-any-return]
+
+
+def pool_of(kind: str) -> Callable[[], Any]:
+    """A factory of executors of this kind; Dask's come from a client."""
+    if kind == "mpi":
+        from mpi4py.futures import MPIPoolExecutor
+
+        return MPIPoolExecutor
+    return loky_pool if kind == "loky" else process_pool(kind)
+
+
+def is_gone(pid: int) -> bool:
+    """Has that process ended?"""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 @contextmanager
@@ -77,6 +102,6 @@ def open_crew(name: str) -> Iterator[Crew]:
             yield Crew(name, client.get_executor())
     else:
         pool = ThreadPoolExecutor(SLOTS) if name == "pool of threads" else None
-        pool = pool or (loky_pool() if name == "loky" else process_pool(name)())
+        pool = pool or pool_of(name)()
         yield Crew(name, pool)
         pool.shutdown(wait=False)

@@ -13,9 +13,7 @@ import pytest
 
 import nbrun
 from nbrun.errors import RunHaltedError
-from tests.engine.crews import Crew, open_crew
-
-KINDS = ("threads", "async", "pool of threads", "spawn", "forkserver", "loky", "dask")
+from tests.engine.crews import KINDS, Crew, open_crew
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -178,13 +176,14 @@ def test_a_stop_at_once_discards_what_runs(crew: Crew, tmp_path: Path, monkeypat
     if crew.is_far:  # there no task can be told to end
         monkeypatch.setattr("nbrun.session.conductor.ABANDON_AFTER_S", 0.5)
 
-    note, go = counted(tmp_path / "calls"), tmp_path / "go"
+    note, ended, go = counted(tmp_path / "calls"), counted(tmp_path / "ended"), tmp_path / "go"
 
     def fn(task: nbrun.Task) -> Any:
         note(task.item)
         end = time.monotonic() + 60
         while not (task.cancelled() or go.exists()) and time.monotonic() < end:
             time.sleep(0.01)
+        ended(task.item)
         return {}
 
     run = crew.start(tmp_path / "r", fn, [1, 2, 3], workers=1)
@@ -193,7 +192,11 @@ def test_a_stop_at_once_discards_what_runs(crew: Crew, tmp_path: Path, monkeypat
     until(lambda: run.has_ended, "the run has stopped")
     go.touch()
     assert run.progress.state == "stopped"
-    assert crew.run(tmp_path / "r", fn, [1, 2, 3]).progress.done == 3
+    calls = (tmp_path / "calls").read_text().split()
+    until(lambda: (tmp_path / "ended").exists() and (tmp_path / "ended").read_text().split() == calls, "it has ended")
+    progress = crew.run(tmp_path / "r", fn, [1, 2, 3]).progress
+    assert (progress.done, progress.resumed) == (3, 0)  # what came late changed nothing
+    assert len(nbrun.load_results(tmp_path / "r")) == 3
 
 
 def test_redo_replaces_results_once_they_are_made_again(crew: Crew, tmp_path: Path) -> None:

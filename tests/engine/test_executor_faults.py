@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import random
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -15,11 +16,10 @@ from typing import Any
 import pytest
 
 import nbrun
+from nbrun.engine.executors import dispatcher, silence
 from nbrun.errors import InputError, RunHaltedError
-from tests.engine.crews import Crew, dask_client, loky_pool, process_pool
+from tests.engine.crews import FAR, SLOTS, Crew, dask_client, is_gone, pool_of, process_pool
 from tests.engine.test_crews import counted, until
-
-FAR = ("spawn", "forkserver", "loky", "dask")
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def crew(request: pytest.FixtureRequest) -> Crew:
     """With a factory, so that a broken pool is made anew."""
     if request.param == "dask":
         return Crew("dask", request.getfixturevalue("client").get_executor)
-    return Crew(request.param, loky_pool if request.param == "loky" else process_pool(request.param))
+    return Crew(request.param, pool_of(request.param))
 
 
 def test_killed_workers_cost_no_attempt(crew: Crew, tmp_path: Path) -> None:
@@ -73,6 +73,95 @@ def test_a_task_that_kills_every_worker_is_the_only_error(crew: Crew, tmp_path: 
     assert frame["status"][1] == "error"
     assert "worker was lost" in frame["error"][1]
     assert sorted(frame["n"].dropna()) == [0, *range(2, 30)]
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_an_interrupt_beside_fn_is_a_loss_and_no_attempt(kind: type[BaseException], crew: Crew, tmp_path: Path) -> None:
+    """It comes as a signal may: when fn has returned, and before its result is on the way."""
+    mark = str(tmp_path / "mark")
+
+    def fn(task: nbrun.Task) -> Any:
+        def interrupt(frame: Any, event: str, what: Any) -> None:
+            if event == "c_call" and what.__name__ == "dumps" and frame.f_code.co_name == "run_chunk":
+                sys.setprofile(None)
+                open(mark, "w").close()
+                raise kind
+
+        if task.item == 3 and not os.path.exists(mark):
+            sys.setprofile(interrupt)
+        return {"n": task.item, "attempt": task.attempt}
+
+    crew.run(tmp_path / "r", fn, list(range(20)))
+    assert os.path.exists(mark)
+    frame = nbrun.load_results(tmp_path / "r")
+    assert sorted(frame["n"]) == list(range(20))
+    assert set(frame["attempt"]) == {1}
+
+
+@pytest.mark.parametrize("way_on", ["the workers go on", "they are given up"])
+def test_workers_that_say_nothing(way_on: str, crew: Crew, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped by a signal they neither answer nor end; the futures stay pending, and the run says what to do."""
+    monkeypatch.setattr(silence, "SILENT_S", 0.3)
+    monkeypatch.setattr(dispatcher, "LOOK_S", 0.05)
+    monkeypatch.setattr("nbrun.session.conductor.ABANDON_AFTER_S", 0.2)
+    note = counted(tmp_path / "pids")
+
+    def fn(task: nbrun.Task) -> Any:
+        note(os.getpid())
+        threading.Event().wait(0.02)
+        return {"n": task.item}
+
+    def pids() -> set[int]:
+        return {int(pid) for pid in (tmp_path / "pids").read_text().split()} if (tmp_path / "pids").exists() else set()
+
+    run = crew.start(tmp_path / "r", fn, list(range(60)))
+    until(lambda: len(pids()) == SLOTS and run.progress.saved, "both workers run, something is saved")
+    stopped = pids()
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        until(lambda: "Nothing has come back" in run.progress.message, "it says so")
+        assert run.progress.state == "running"
+        assert "run.stop(drain=False)" in run.progress.message
+        if way_on == "they are given up":
+            run.stop(drain=False)
+            until(lambda: run.has_ended, "the run has stopped")
+            assert len(nbrun.load_results(tmp_path / "r")) == run.progress.saved
+            if crew.name not in ("dask", "mpi"):  # their processes are the user's
+                until(lambda: all(is_gone(pid) for pid in stopped), "stopped processes have ended too")
+    finally:
+        for pid in stopped:
+            if not is_gone(pid):
+                os.kill(pid, signal.SIGCONT)
+    if way_on == "the workers go on":
+        assert run.wait(60).done == 60
+        assert "Nothing" not in run.progress.message
+    else:
+        assert crew.run(tmp_path / "r", fn, list(range(60))).progress.resumed == run.progress.saved
+    assert sorted(nbrun.load_results(tmp_path / "r")["n"]) == list(range(60))
+
+
+def test_an_executor_that_is_closed_pauses_the_run(crew: Crew, tmp_path: Path) -> None:
+    """The user's own, in the middle of a run."""
+    note = counted(tmp_path / "calls")
+
+    def fn(task: nbrun.Task) -> Any:
+        note(task.item)
+        threading.Event().wait(0.02)
+        return {"n": task.item}
+
+    executor = crew.executor()
+    run = Crew(crew.name, executor).start(tmp_path / "r", fn, list(range(60)))
+    until(lambda: run.progress.saved > 5, "some are saved")
+    executor.shutdown(wait=False)
+    with pytest.raises(RunHaltedError, match="broken or closed"):
+        run.wait(60)
+    run.stop()
+    until(lambda: run.has_ended, "the run has stopped")
+    saved = run.progress.saved
+    assert len(nbrun.load_results(tmp_path / "r")) == saved
+    assert crew.run(tmp_path / "r", fn, list(range(60))).progress.resumed == saved
+    assert sorted(nbrun.load_results(tmp_path / "r")["n"]) == list(range(60))
 
 
 def test_a_result_of_50_mb(crew: Crew, tmp_path: Path) -> None:

@@ -7,28 +7,44 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
 import pytest
 
 import nbrun
+from nbrun.engine.executors import ending
+from tests.engine.crews import Crew, is_gone, process_pool
 from tests.engine.test_crews import until
+from tests.storage.test_ends import Kernel
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = """
 import multiprocessing, os, signal, sys, time
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 import nbrun
 
 def make():
     if {kind!r} == "loky":
         import loky
         return loky.ProcessPoolExecutor(2)
+    if {kind!r} == "mpi":
+        from mpi4py.futures import MPIPoolExecutor
+        return MPIPoolExecutor()
+    if {kind!r} == "dask":
+        from distributed import Client, LocalCluster
+        return Client(LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0")).get_executor()
+    if {kind!r} == "threads":
+        return ThreadPoolExecutor(2)
     return ProcessPoolExecutor(2, mp_context=multiprocessing.get_context({kind!r}))
 
 def fn(task):
-    open(os.path.join({folder!r}, f"pid-{{os.getpid()}}"), "w").close()
+    if {kind!r} in ("spawn", "forkserver", "loky"):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a user's program may
+    for name in (f"pid-{{os.getpid()}}", f"began-{{task.item}}"):
+        open(os.path.join({folder!r}, name), "w").close()
     time.sleep({sleep_s})
     return {{"n": task.item, "pid": os.getpid()}}
 
@@ -38,6 +54,7 @@ if __name__ == "__main__":
         [{{"id": "s", "items": list(range({n}))}}], fn, os.path.join({folder!r}, "r"), groups=["item"], workers=2,
         executor={executor}, view=None, retry=None,
     )
+    print(run.progress.message, flush=True)
     {end}
 """
 WAIT = """
@@ -49,31 +66,32 @@ WAIT = """
     print(run.progress.done, run.progress.errors, flush=True)
 """
 FAR = ("spawn", "forkserver", "loky")
+MPI = [str(Path(sys.executable).with_name("mpiexec")), "-n", "3", sys.executable, "-m", "mpi4py.futures"]
 
 
+@contextmanager
 def launch(
     folder: Path, kind: str, *, sleep_s: float, n: int, end: str, executor: str = "make"
-) -> subprocess.Popen[str]:
+) -> Iterator[subprocess.Popen[str]]:
+    """Runs the script; a test that fails leaves none of its processes behind."""
     script = folder / "script.py"
     script.write_text(
         SCRIPT.format(kind=kind, folder=str(folder), sleep_s=sleep_s, n=n, end=end.strip(), executor=executor)
     )
     env = os.environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(
-        [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env,
-        start_new_session=True,
-    )  # fmt: skip
+    command = [*(MPI if kind == "mpi" else [sys.executable]), str(script)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env, start_new_session=True
+    ) as process:
+        try:
+            yield process
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
 
 
 def pids(folder: Path) -> list[int]:
     return [int(p.name.removeprefix("pid-")) for p in folder.glob("pid-*")]
-
-
-def is_gone(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
 
 
 @pytest.mark.parametrize("kind", FAR)
@@ -90,22 +108,58 @@ def test_the_stop_button_ends_the_waiting_and_no_worker(kind: str, tmp_path: Pat
     assert len(pids(tmp_path)) == 2
 
 
-@pytest.mark.parametrize(("kind", "executor"), [*((kind, "make") for kind in FAR), ("spawn", "make()")])
-def test_the_interpreter_ends_with_calls_out(kind: str, executor: str, tmp_path: Path) -> None:
-    """A factory's pool is ended, whatever it runs. In a pool of the user's own, what only waits is cancelled: else the
-    80 tasks of 0.3 s would run in two workers before the end."""
-    sleep_s = 600.0 if executor == "make" else 0.3
-    end = "while sum(name[:3] == 'pid' for name in os.listdir({folder!r})) < 2: time.sleep(0.05)"
-    began = time.monotonic()
+ENDED, LEFT, WAITED = "is ended too, and runs again", "is not waited for, and runs again", "is waited for"
+ENDS = [
+    *((kind, "make", ENDED) for kind in FAR),
+    *((kind, "make()", WAITED) for kind in FAR),
+    *(("threads", executor, WAITED) for executor in ("make", "make()")),
+    ("dask", "make", LEFT), ("dask", "make()", LEFT), ("mpi", "make()", WAITED),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "executor", "then"), ENDS)
+def test_the_interpreter_ends_with_calls_out(kind: str, executor: str, then: str, tmp_path: Path) -> None:
+    """The start says what becomes of the tasks under way, and that is so. What only waits is cancelled: else the 80
+    tasks would run in two workers before the end, and take 12 s where those under way are waited for."""
+    end = "while sum(name[:5] == 'began' for name in os.listdir({folder!r})) < 2: time.sleep(0.01)"
     with launch(
-        tmp_path, kind, sleep_s=sleep_s, n=80, end=end.format(folder=str(tmp_path)), executor=executor
-    ) as process:
-        _, err = process.communicate(timeout=100)
+        tmp_path, kind, sleep_s=0.3 if then == WAITED else 600, n=80, end=end.format(folder=str(tmp_path)),
+        executor=executor,
+    ) as process:  # fmt: skip
+        out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
+    assert then in out
     assert "call run.wait()" in err
-    assert len(nbrun.load_results(tmp_path / "r")) < 40
-    assert time.monotonic() - began < 60
+    tasks = sorted(int(p.name.removeprefix("began-")) for p in tmp_path.glob("began-*"))
+    assert 2 <= len(tasks) < 20
+    assert sorted(nbrun.load_results(tmp_path / "r")["index"]) == (tasks if then == WAITED else [])
     until(lambda: all(is_gone(pid) for pid in pids(tmp_path)), "the workers have ended")
+
+
+def test_what_the_end_means_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ending, "_told", set())
+    with ThreadPoolExecutor(1) as pool:
+        messages = [Crew("pool", pool).run(tmp_path / "r", str, list(range(n))).progress.message for n in (1, 2)]
+    assert [message.count("When this program ends") for message in messages] == [1, 0]
+    of_another = Crew("spawn", process_pool("spawn", 1)).run(tmp_path / "r", str, [1]).progress.message
+    assert "a task under way in it is ended too" in of_another
+    assert "ends" not in Crew("threads").run(tmp_path / "r", str, [1]).progress.message
+
+
+def test_a_kernel_is_shut_down_with_calls_out(tmp_path: Path) -> None:
+    """It ends its children before the pool could wait for them."""
+    code = SCRIPT.format(kind="spawn", folder=str(tmp_path), sleep_s=600, n=9, executor="make()", end="pass")
+    kernel = Kernel()
+    try:
+        said = kernel.run(f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{code}")
+        assert "When this kernel ends" in said
+        assert ENDED in said
+        until(lambda: len(pids(tmp_path)) == 2, "both workers run")
+        assert kernel.until_gone(lambda: kernel.manager.shutdown_kernel(now=False)) < 10
+    finally:
+        kernel.close()
+    until(lambda: all(is_gone(pid) for pid in pids(tmp_path)), "the workers have ended")
+    assert nbrun.load_results(tmp_path / "r").empty
 
 
 @pytest.mark.parametrize("kind", FAR)
@@ -118,37 +172,3 @@ def test_no_worker_outlives_a_killed_kernel(kind: str, tmp_path: Path) -> None:
     until(lambda: all(is_gone(pid) for pid in pids(tmp_path)), "the workers have ended")
     frame = nbrun.load_results(tmp_path / "r")
     assert frame["n"].is_unique
-
-
-MPI = """
-import os, sys
-import nbrun
-from mpi4py.futures import MPIPoolExecutor
-
-def fn(task):
-    if task.item == 5 and task.attempt == 1:
-        raise ValueError("not yet")
-    return {"n": task.item, "pid": os.getpid()}
-
-if __name__ == "__main__":
-    samples = [{"id": f"s{i}", "items": list(range(100))} for i in range(20)]
-    with MPIPoolExecutor() as executor:
-        policy = nbrun.RetryPolicy(delay_s=0.01)
-        run = nbrun.start(
-            samples, fn, sys.argv[1], groups=["item"], workers=2, executor=executor, view=None, retry=policy
-        )
-        progress = run.wait(60)
-    frame = nbrun.load_results(sys.argv[1])
-    print(progress.state, progress.done, progress.errors, frame["pid"].nunique(), os.getpid() in set(frame["pid"]))
-"""
-
-
-def test_mpi(tmp_path: Path) -> None:
-    """One process of three is the kernel, two are workers, as `mpi4py.futures` has it."""
-    script = tmp_path / "script.py"
-    script.write_text(MPI)
-    mpiexec = str(Path(sys.executable).with_name("mpiexec"))
-    command = [mpiexec, "-n", "3", sys.executable, "-m", "mpi4py.futures", str(script), str(tmp_path / "r")]
-    env = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False)
-    assert done.stdout.split() == ["done", "2000", "0", "2", "False"], done.stderr

@@ -58,7 +58,7 @@ class Dispatcher:
         self.out: dict[str, Chunk] = {}  # by token, in the order of their sending
         self._losses = Losses(self)
         self._sizing = Sizing()
-        self._events: queue.SimpleQueue[tuple[str, Future[Any]] | None] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[tuple[str, Future[Any]] | threading.Event | None] = queue.SimpleQueue()
         self._tokens, self._run_token, self._numbers = itertools.count(), secrets.token_hex(4), itertools.count()
         self._bytes = 0
         self._silence = Silence(engine)
@@ -95,6 +95,13 @@ class Dispatcher:
         """See Crew."""
         self.rouse()
 
+    def catch_up(self, timeout_s: float) -> None:
+        """Waits until all that has come back so far is with the sink."""
+        if self._is_running:
+            done = threading.Event()
+            self._events.put(done)
+            done.wait(timeout_s)
+
     def forget_in_child(self) -> None:
         """See Crew. No thread of the parent's is here that could go on."""
 
@@ -125,7 +132,9 @@ class Dispatcher:
                 self._is_woken = False
                 self._send()
                 event = self._next()
-                if event is not None:
+                if isinstance(event, threading.Event):
+                    event.set()
+                elif event is not None:
                     self._take_back(*event)
                 elif engine.state is State.DRAINING and not self._has_cancelled:
                     self._cancel_waiting()
@@ -151,7 +160,7 @@ class Dispatcher:
             return False
         return state is not State.DRAINING or not self.out
 
-    def _next(self) -> tuple[str, Future[Any]] | None:
+    def _next(self) -> tuple[str, Future[Any]] | threading.Event | None:
         """Waits for an answer, for new tasks, for a delayed task's time, or for the next look."""
         due = self.engine.queue.next_due if self.engine.is_running else None
         wait = LOOK_S if self.out else None

@@ -7,8 +7,12 @@ Threads: the dispatcher's thread submits and replaces; `close` and the exit hook
 from __future__ import annotations
 
 import contextlib
+import multiprocessing.connection
+import os
 import platform
+import signal
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
@@ -20,6 +24,8 @@ from nbrun.errors import InputError
 
 #: How long the first answer of an executor may take: a cluster may have to start its workers.
 PROBE_S = 60.0
+#: So long a process may take to end after SIGTERM, which it may ignore.
+TERM_S = 0.5
 
 
 def is_executor(value: Any) -> bool:
@@ -154,9 +160,24 @@ def _end(executor: Any, kill: bool) -> None:
             executor.shutdown(wait=False)
     except Exception:  # broken: nothing is left to close
         pass
-    for child in processes.values():
+    _end_processes(list(processes.values()))
+
+
+def _end_processes(processes: list[Any]) -> None:
+    """A pool waits for its processes when the interpreter ends; one that is stopped or ignores SIGTERM is killed."""
+    left = {}
+    for child in processes:
         with contextlib.suppress(Exception):  # it has ended
             child.terminate()
+            left[child.sentinel] = child
+    end = time.monotonic() + TERM_S
+    while left and (left_s := end - time.monotonic()) > 0:
+        for sentinel in multiprocessing.connection.wait(list(left), left_s):
+            del left[sentinel]
+    for child in left.values():
+        with contextlib.suppress(Exception):
+            if child.is_alive():
+                os.kill(child.pid, signal.SIGKILL)  # loky's have no kill()
 
 
 _open: weakref.WeakSet[Pool] = weakref.WeakSet()

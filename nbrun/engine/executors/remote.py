@@ -8,6 +8,7 @@ from typing import Any
 from nbrun.engine.engine import Engine
 from nbrun.engine.executors.cargo import Cargo, is_thread
 from nbrun.engine.executors.dispatcher import Dispatcher
+from nbrun.engine.executors.ending import told
 from nbrun.engine.executors.pool import Pool, is_executor, make
 from nbrun.model import RetryPolicy, Task
 
@@ -44,6 +45,15 @@ class Remote:
         """Those who run the tasks."""
         self._dispatcher = Dispatcher(engine, self._cargo, self._pool)
         return self._dispatcher
+
+    def tell(self) -> str:
+        """What the end of the interpreter means for tasks under way; empty where that was told before."""
+        return told(self._pool.executor, self._pool.is_owned)
+
+    def catch_up(self, timeout_s: float) -> None:
+        """The interpreter ends: what has come back by now is handed to the sink, or `timeout_s` seconds have passed."""
+        if self._dispatcher is not None:
+            self._dispatcher.catch_up(timeout_s)
 
     def __call__(self, task: Task) -> Any:
         """In the kernel itself: nobody needs that but a judge's `again`."""
