@@ -209,6 +209,34 @@ def test_the_demo_refuses_what_cannot_be_before_it_writes(tmp_path: Path, args: 
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
+def test_merge_tells_what_it_made_and_what_it_dropped(tmp_path: Path) -> None:
+    def fails(task: nbrun.Task) -> None:
+        raise ValueError("no")
+
+    for name, fn, ids in (("a", len_of, "pq"), ("b", fails, "qr")):
+        samples = [{"id": id, "items": ["x", "yy"]} for id in ids]
+        nbrun.start(samples, fn, tmp_path / name, groups=["item"], retry=None, view=None).wait(60)
+    ended = command("merge", "all", "a", "b", cwd=tmp_path)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert f"{tmp_path / 'all'}: 6 results of 3 samples, from 2 directories." in ended.stdout
+    assert "1 samples stood in several. Dropped, as another result counts: 2 errors." in ended.stdout
+    assert json.loads(command("status", "all", "--json", cwd=tmp_path).stdout)["done"] == 4
+    again = command("merge", "all", "a", "b", cwd=tmp_path)
+    assert again.returncode == 2
+    assert "all exists" in again.stderr
+    told = json.loads(command("merge", "all2", "b", "a", "--json", cwd=tmp_path).stdout)
+    assert (told["entries"], told["dropped"], told["problems"]) == (6, {"same": 0, "older": 0, "errors": 2}, [])
+    next((tmp_path / "a").glob("*.json")).write_bytes(b"")
+    damaged = command("merge", "all3", "a", "b", cwd=tmp_path)
+    assert damaged.returncode == 1
+    assert "is empty" in damaged.stderr
+    assert (tmp_path / "all3").is_dir()
+
+
+def len_of(task: nbrun.Task) -> dict[str, int]:
+    return {"n": len(task.item)}
+
+
 def test_a_reader_that_goes_away_is_no_error(demo: tuple[Path, list[Terminal], list[int]]) -> None:
     line = f'"{sys.executable}" -m nbrun.cli rates nbrun-demo | true'
     ended = subprocess.run(["/bin/sh", "-c", line], cwd=demo[0], env=ENV, capture_output=True, text=True, check=False)

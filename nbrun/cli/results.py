@@ -1,4 +1,4 @@
-"""`nbrun show`, `archive` and `export`: one result, and all of them elsewhere. Each prints text, or JSON.
+"""`nbrun show`, `archive`, `merge` and `export`: one result, and all of them elsewhere. Each prints text, or JSON.
 
 Runs in the main thread. pandas is loaded by the commands that need it.
 """
@@ -28,6 +28,11 @@ def add_commands(commands: Any) -> None:
     show.add_argument("--group", help="solution where nothing is said")
     archive = add_command(commands, "archive", _archive, "move the files of finished samples into one compressed file")
     archive.add_argument("--unpack", action="store_true", help="put them back into files of their own")
+    merge = commands.add_parser("merge", help="make one new directory of several, which stay as they are")
+    merge.add_argument("target", metavar="TARGET", help="the new directory")
+    merge.add_argument("results", metavar="DIR", nargs="+")
+    merge.add_argument("--json", action="store_true", help="print JSON")
+    merge.set_defaults(run=_merge)
     export = add_command(commands, "export", _export, "write one row a result to a file")
     export.add_argument("file", metavar="FILE", help="ends in .parquet (needs pyarrow), .csv, .json or .jsonl")
 
@@ -65,6 +70,25 @@ def _archive(args: argparse.Namespace) -> int:
         )
     if done.left:
         print(f"{done.left:,} samples are not finished and stay in their files.")
+    for problem in done.problems:
+        print(f"nbrun: {problem}", file=sys.stderr)
+    return int(bool(done.problems))
+
+
+def _merge(args: argparse.Namespace) -> int:
+    from nbrun.storage.merging import merge_results
+
+    for path in args.results:
+        counts_of(path)
+    done = merge_results(args.target, *args.results)
+    if args.json:
+        print(json.dumps(done.to_dict()))
+        return int(bool(done.problems))
+    print(f"{done.path}: {done.entries:,} results of {done.samples:,} samples, from {done.directories:,} directories.")
+    if done.in_several:
+        gone = dataclasses.asdict(done.dropped)
+        told = ", ".join(f"{n:,} {name}" for name, n in gone.items() if n) or "nothing"
+        print(f"{done.in_several:,} samples stood in several. Dropped, as another result counts: {told}.")
     for problem in done.problems:
         print(f"nbrun: {problem}", file=sys.stderr)
     return int(bool(done.problems))

@@ -11,7 +11,8 @@ import fcntl
 import os
 import socket
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,35 @@ class DirectoryLock:
     def _is_mine(self) -> bool:
         """Not in a forked child, which gives up its copy only."""
         return _read_note(self._fd).get("pid") == os.getpid()
+
+
+@contextmanager
+def kept_quiet(path: Path) -> Iterator[None]:
+    """Keeps runs out of a directory while it is read, and writes nothing there. `path`: its lock, if it has one.
+
+    Raises:
+        ResultsInUseError: a run writes there.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        yield  # no run of nbrun's ever wrote there
+        return
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError as e:
+            note = _read_note(fd)
+            if e.errno in (errno.EAGAIN, errno.EACCES) or (e.errno in _NO_LOCKS and _lives(note)):
+                raise ResultsInUseError(
+                    f"{path.parent.parent} is in use: {_holder_text(note)} writes there. Wait for the end of that run, "
+                    "or stop it.", path=str(path.parent.parent),
+                ) from None  # fmt: skip
+            if e.errno not in _NO_LOCKS:
+                raise
+        yield
+    finally:
+        os.close(fd)
 
 
 def holder_of(path: Path) -> str:

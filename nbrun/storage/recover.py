@@ -93,7 +93,7 @@ def _file_sample(
                 segments[number] = os.open(index.segments[number], os.O_RDONLY | os.O_CLOEXEC)
             return files.read_at(segments[number], s.offset, s.length)
 
-        parts = _parts(sample_id, header, info, match, stored, body)
+        parts = file_parts(sample_id, header, info, match, stored, body)
         files.replace_file(path, chunked(parts), directory.inner / "tmp" / (name + ".tmp"))
     finally:
         if fd >= 0:
@@ -144,9 +144,10 @@ def _without_damaged(directory: Directory, info: FileInfo, stored: list[Stored])
     return kept
 
 
-def _parts(
+def file_parts(
     sample_id: str, header: dict[str, Any], info: FileInfo | None, match: Any, stored: list[Stored], body: Any
 ) -> Iterator[bytes]:
+    """A sample's file of these entries. `body`: the bytes of one of them."""
     groups: dict[str, list[Stored]] = {g: [] for g in header.get("totals", {})}
     for s in stored:
         groups.setdefault(s.group, []).append(s)
@@ -192,7 +193,7 @@ def _retire(directory: Directory, index: JournalIndex, out: Recovery) -> None:
     files.sync_folder(directory.path)
     out.attempts = {k: v for k, v in index.attempts.items() if v}
     if out.attempts:
-        _carry_attempts(directory, index, out)
+        carry_attempts(directory, index, out)
     for number, path in index.segments.items():
         scan = index.damaged.get(number)
         if scan is None:
@@ -204,7 +205,8 @@ def _retire(directory: Directory, index: JournalIndex, out: Recovery) -> None:
         directory.set_segment_aside(path)
 
 
-def _carry_attempts(directory: Directory, index: JournalIndex, out: Recovery) -> None:
+def carry_attempts(directory: Directory, index: JournalIndex, out: Recovery) -> None:
+    """Saves `out.attempts` in a new segment, each sample after its header in `index`."""
     lines: list[bytes] = []
     for sample_id, of_sample in out.attempts.items():
         header = index.headers.get(sample_id)

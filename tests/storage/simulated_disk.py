@@ -39,6 +39,18 @@ class Inode:
         self.holes = []  # (start, end) that a failed fsync dropped
 
 
+class Move(dict):
+    """A folder's change of name, among the pending changes of names."""
+
+    def __init__(self, source, target):
+        super().__init__({source: None, target: None})
+        self.source, self.target = source, target
+
+    def of(self, path):
+        """What a path is called afterwards."""
+        return self.target + path[len(self.source) :] if (path + os.sep).startswith(self.source + os.sep) else path
+
+
 class SimulatedDisk:
     """Install with `with disk.under(root):`. Operations are counted from 1.
 
@@ -135,7 +147,10 @@ class SimulatedDisk:
         source, target = os.fspath(source), os.fspath(target)
         with self._lock:
             half = self._begin("rename", target)
+            is_folder = os.path.isdir(source)
             os.rename(source, target)
+            if is_folder:
+                self._move_folder(source, target)
             inode = self._names.pop(source, None)
             if inode is not None:
                 if target in self._names:
@@ -143,6 +158,15 @@ class SimulatedDisk:
                 self._names[target], inode.path = inode, target
                 self._pending.append({target: inode, source: None})
             self._end(half)
+
+    def _move_folder(self, source, target):
+        """All that is in it goes along at once; the new name is durable once the folder around is."""
+        move = Move(source, target)
+        self._names = {move.of(p): i for p, i in self._names.items()}
+        for path, inode in self._names.items():
+            inode.path = path
+        self._fds = {fd: move.of(of) if isinstance(of, str) else of for fd, of in self._fds.items()}
+        self._pending.append(move)
 
     def unlink(self, path):
         path = os.fspath(path)
@@ -224,6 +248,8 @@ class SimulatedDisk:
         for change in self._pending:
             if any(os.path.dirname(path) == folder for path in change):
                 self._apply(self._durable_names, change)
+                if isinstance(change, Move):  # what is pending in it is pending under its new name
+                    rest = [{change.of(p): i for p, i in c.items()} for c in rest]
             else:
                 rest.append(change)
         self._pending = rest
@@ -232,6 +258,11 @@ class SimulatedDisk:
 
     @staticmethod
     def _apply(names, change):
+        if isinstance(change, Move):
+            moved = {change.of(p): i for p, i in names.items()}
+            names.clear()
+            names.update(moved)
+            return
         for path, inode in change.items():
             if inode is None:
                 names.pop(path, None)

@@ -1,0 +1,329 @@
+"""Several results directories become one: what counts, what is refused, and that nothing is lost whenever it is cut."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+from power_cuts import Job, make_samples, run_on, saved
+from simulated_disk import SimulatedDisk
+
+import nbrun
+from nbrun.errors import InputError, ResultsExistError, ResultsInUseError, StorageError
+from nbrun.storage import files
+from nbrun.storage.archiving import archive_finished
+from nbrun.storage.merging import merge_results
+
+OLD = Path(__file__).parent.parent / "data" / "old"
+IDENTITY = ["sample_id", "group", "key", "occurrence"]
+
+
+def rows(*paths: Any, drop: tuple[str, ...] = ()) -> Any:
+    """What load_results tells, in one order and in plain types."""
+    frame = nbrun.load_results(list(paths)).drop(columns=list(drop))
+    return frame.astype(dict.fromkeys(frame.columns, object)).sort_values(IDENTITY).reset_index(drop=True)
+
+
+def tree(path: Path) -> dict[str, Any]:
+    return {
+        str(p.relative_to(path)): (p.read_bytes(), p.stat().st_mtime_ns) for p in sorted(path.rglob("*")) if p.is_file()
+    }
+
+
+def run(path: Path, samples: Any, fn: Any = lambda task: {"n": task.item}, **options: Any) -> Any:
+    return nbrun.start(samples, fn, path, view=None, workers=2, **{"groups": ["item"], "retry": None} | options)
+
+
+def numbers(n: int) -> list[dict[str, Any]]:
+    return [{"id": f"p/{i}", "items": [i, i + 1, i]} for i in range(n)]
+
+
+def test_two_halves_become_one_that_goes_on(tmp_path: Path) -> None:
+    samples = numbers(20)
+    for i in range(2):
+        run(tmp_path / f"r{i}", nbrun.shard(samples, i, 2)).wait(60)
+    archive_finished(tmp_path / "r1")
+    before = [tree(tmp_path / f"r{i}") for i in range(2)]
+    done = merge_results(tmp_path / "all", tmp_path / "r0", tmp_path / "r1")
+    assert (done.samples, done.entries, done.in_several, done.problems) == (20, 60, 0, [])
+    assert [tree(tmp_path / f"r{i}") for i in range(2)] == before
+    assert rows(tmp_path / "all").equals(rows(tmp_path / "r0", tmp_path / "r1"))
+    assert nbrun.check(tmp_path / "all").findings == []
+    assert nbrun.load_samples(tmp_path / "all").is_complete.all()
+    files_before = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "all").glob("*.json")}
+    ran: list[Any] = []
+
+    def fn(task: nbrun.Task) -> Any:
+        ran.append(task.sample_id)
+        return {"n": task.item}
+
+    progress = run(tmp_path / "all", [*samples, {"id": "new", "items": [5]}], fn).wait(60)
+    assert (progress.resumed, progress.done, ran) == (60, 61, ["new"])
+    after = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "all").glob("*.json")}
+    assert after.items() >= files_before.items(), "nothing was matched or written anew"
+
+
+def test_of_one_task_in_two_directories_done_beats_error_and_then_the_later(tmp_path: Path) -> None:
+    def fn(name: str, failing: set[int]) -> Any:
+        def called(task: nbrun.Task) -> Any:
+            if task.index in failing:
+                raise ValueError(name)
+            return {"by": name}
+
+        called.settings = {"by": name}  # type: ignore[attr-defined]
+        return called
+
+    items = [{"id": "s", "items": list("abcd")}]
+    run(tmp_path / "old", items, fn("old", {1, 3})).wait(60)
+    run(tmp_path / "new", items, fn("new", {2, 3})).wait(60)
+    for i, order in enumerate((("old", "new"), ("new", "old"))):
+        done = merge_results(tmp_path / f"all{i}", *(tmp_path / name for name in order))
+        assert (done.entries, done.in_several) == (4, 1)
+        assert (done.dropped.same, done.dropped.older, done.dropped.errors) == (0, 1, 3)
+        frame = nbrun.load_results(tmp_path / f"all{i}").set_index("index").sort_index()
+        assert list(frame["by"].fillna("-")) == ["new", "new", "old", "-"]
+        assert "new" in frame["error"][3]
+    both = {r for name in order for r in nbrun.load_results(tmp_path / name)["run_id"].astype(str)}
+    assert set(nbrun.load_results(tmp_path / "all0")["run_id"].astype(str)) == both
+    log = (tmp_path / "all0" / ".nbrun" / "runs.log").read_text()
+    assert all(run_id in log for run_id in both)
+    ran = []
+    run(tmp_path / "all0", items, lambda task: ran.append(task.index) or {"by": "last"}).wait(60)
+    assert ran == [3]
+
+
+def test_a_directory_and_its_copy(tmp_path: Path) -> None:
+    run(tmp_path / "r", numbers(3)).wait(60)
+    shutil.copytree(tmp_path / "r", tmp_path / "copy")
+    done = merge_results(tmp_path / "all", tmp_path / "copy", tmp_path / "r")
+    assert (done.entries, done.dropped.same, done.dropped.older) == (9, 9, 0)
+    assert rows(tmp_path / "all").equals(rows(tmp_path / "r"))
+
+
+@pytest.mark.parametrize("name", ["old_complete", "progress_complete", "progress_killed_a", "progress_killed_resumed"])
+def test_directories_of_the_older_program_go_on_as_they_are(name: str, tmp_path: Path) -> None:
+    run(tmp_path / "r", numbers(2)).wait(60)
+    done = merge_results(tmp_path / "all", OLD / name, tmp_path / "r")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # one file there was cut short
+        assert rows(tmp_path / "all").equals(rows(OLD / name, tmp_path / "r"))
+    for file in (OLD / name).glob("*.json"):
+        copy = tmp_path / "all" / file.name
+        assert not copy.exists() or copy.read_bytes() == file.read_bytes()
+    assert nbrun.check(tmp_path / "all").findings == []
+    assert len(done.problems) == len(list((OLD / name).glob("*.json"))) - (done.samples - 2)
+
+
+def test_an_old_directory_that_was_continued_elsewhere(tmp_path: Path) -> None:
+    """An old file is matched in a copy and gets one result more; the old one, unmatched, adds nothing."""
+    shutil.copytree(OLD / "progress_killed_a", tmp_path / "old")
+    shutil.copytree(tmp_path / "old", tmp_path / "on")
+    data = json.loads((OLD / "progress_killed_a.dataset.json").read_text())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        nbrun.start(data, lambda task: {"accepted": True}, tmp_path / "on", view=None).wait(60)
+        merge_results(tmp_path / "all", tmp_path / "old", tmp_path / "on")
+        assert rows(tmp_path / "all", drop=("source",)).equals(rows(tmp_path / "on", drop=("source",)))
+        ran: list[int] = []
+        run = nbrun.start(data, lambda task: ran.append(1) or {}, tmp_path / "all", view=None)
+        assert run.wait(60).state == "done"
+        assert ran == []
+
+
+def test_what_stands_in_the_journal_and_attempts_under_way_come_along(tmp_path: Path) -> None:
+    job = Job(make_samples(3))
+    for name, n in (("a", 7), ("b", 4)):
+        source = tmp_path / f"{name}-alive"
+        source.mkdir()
+        disk = SimulatedDisk(source, random.Random(n), die_at=lambda disk, n=n: len(disk.acknowledged) >= n)
+        job.options = {"workers": 1}
+        job.failing = lambda task, generation: (
+            nbrun.Retry("later", hint={"g": generation}) if task.attempt == 1 and task.index == 1 else None
+        )
+        run_on(disk, job, source)
+        disk.power_cut(tmp_path / name, "lost")
+    found = [saved(tmp_path / name) for name in "ab"]
+    assert any((tmp_path / "a" / ".nbrun").glob("journal-*"))
+    merge_results(tmp_path / "all", tmp_path / "a", tmp_path / "b")
+    assert set(saved(tmp_path / "all")) == set(found[0]) | set(found[1])
+    job.start(tmp_path / "all").wait(60)
+    assert not set(job.ran) & (set(found[0]) | set(found[1]))
+    assert sorted(saved(tmp_path / "all")) == sorted(job.identities().values())
+
+
+def test_attempts_go_on_in_the_merged_directory(tmp_path: Path) -> None:
+    def first(task: nbrun.Task) -> Any:
+        return nbrun.Retry("later", after_s=600, hint={"limit": 4}) if task.item == 1 else {"n": task.item}
+
+    going = run(tmp_path / "a", [{"id": "s", "items": [0, 1]}], first)
+    end = time.monotonic() + 60
+    while not any(b"\ta\t" in p.read_bytes() for p in (tmp_path / "a" / ".nbrun").glob("journal-*")):
+        assert time.monotonic() < end
+    with pytest.raises(ResultsInUseError, match=r"Wait for the end of that run"):
+        merge_results(tmp_path / "all", tmp_path / "a")
+    going.stop()
+    going.wait(60)
+    assert not (tmp_path / "all").exists()
+    run(tmp_path / "b", [{"id": "t", "items": [5]}]).wait(60)
+    merge_results(tmp_path / "all", tmp_path / "a", tmp_path / "b")
+    got = []
+
+    def again(task: nbrun.Task) -> Any:
+        got.append((task.item, task.attempt, dict(task.hint)))
+        return {}
+
+    run(tmp_path / "all", [{"id": "s", "items": [0, 1]}], again).wait(60)
+    assert got == [(1, 2, {"limit": 4})]
+
+
+def test_damaged_files_are_told_and_the_rest_is_merged(tmp_path: Path) -> None:
+    run(tmp_path / "r", numbers(4)).wait(60)
+    damaged = sorted((tmp_path / "r").glob("*.json"))
+    damaged[0].write_bytes(b"\0" * 99)
+    data = damaged[1].read_bytes()
+    damaged[1].write_bytes(data.replace(b'"result":', b'"result"\0', 1))
+    before = tree(tmp_path / "r")
+    done = merge_results(tmp_path / "all", tmp_path / "r")
+    assert len(done.problems) == 2
+    assert (done.samples, done.entries) == (3, 8)
+    assert tree(tmp_path / "r") == before
+    assert nbrun.check(tmp_path / "all").findings == []
+    assert run(tmp_path / "all", numbers(4)).wait(60).resumed == 8
+
+
+def test_what_cannot_be_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
+    run(tmp_path / "r", numbers(1)).wait(60)
+    (tmp_path / "file").write_text("x")
+    before = {p.name for p in tmp_path.iterdir()}
+    for kind, target, sources in (
+        (InputError, "all", ["nowhere"]),
+        (InputError, "all", ["file"]),
+        (InputError, "all", []),
+        (InputError, "all", ["r", "r/../r"]),
+        (InputError, "r/all", ["r"]),
+        (ResultsExistError, "r", ["r2"]),
+        (ResultsExistError, "file", ["r"]),
+    ):
+        if sources == ["r2"]:
+            shutil.copytree(tmp_path / "r", tmp_path / "r2")
+        with pytest.raises(kind):
+            merge_results(tmp_path / target, *(tmp_path / name for name in sources))
+    assert {p.name for p in tmp_path.iterdir()} == before | {"r2"}
+    (tmp_path / ".all.merging").mkdir()
+    (tmp_path / ".all.merging" / "mine.json").write_text("{}")
+    with pytest.raises(InputError, match="Move it"):
+        merge_results(tmp_path / "all", tmp_path / "r")
+    assert (tmp_path / ".all.merging" / "mine.json").exists()
+
+
+def test_no_run_begins_in_a_directory_that_is_being_merged(tmp_path: Path) -> None:
+    run(tmp_path / "r", numbers(2)).wait(60)
+    refused = []
+
+    def look(operation: str, path: str) -> None:
+        if operation == "rename" and path.endswith("all"):
+            try:
+                run(tmp_path / "r", numbers(3))
+            except ResultsInUseError as e:
+                refused.append(e)
+
+    with files.observe(look):
+        merge_results(tmp_path / "all", tmp_path / "r")
+    assert len(refused) == 1
+    assert run(tmp_path / "r", numbers(3)).wait(60).done == 9
+
+
+@pytest.mark.parametrize("kind", ["refuses", "dies"])
+def test_the_disk_refuses_or_the_power_is_cut_at_every_operation(kind: str, tmp_path: Path) -> None:
+    seed = int(os.environ.get("NBRUN_SEED", time.time_ns() % 10**6))
+    print("seed", seed)
+    rng = random.Random(seed)
+    job = Job(make_samples(3))
+    pristine = tmp_path / "pristine"
+    for name, some in (("a", job.samples[:2]), ("b", job.samples[1:])):
+        half = Job(some)
+        half.returned = job.returned
+        half.start(pristine / name).wait(60)
+    shutil.copy(OLD / "progress_complete" / "aizu_p0_1.json", pristine / "b")
+    sources = {name: tree(pristine / name) for name in "ab"}
+    merge_results(tmp_path / "whole", pristine / "a", pristine / "b")
+    whole = saved(tmp_path / "whole")
+    k = 0
+    while True:
+        k += 1
+        at = tmp_path / f"at{k}"
+        shutil.copytree(pristine, at)
+        refuse = (lambda number, operation, path, k=k: 28 if number == k else None) if kind == "refuses" else None
+        disk = SimulatedDisk(at, rng, **({"refuse": refuse} if refuse else {"die_at": k}))
+        failed = False
+        with disk.under():
+            try:
+                merge_results(at / "all", at / "a", at / "b")
+            except StorageError:
+                failed = True
+        if not failed:
+            assert saved(at / "all") == whole
+            disk.power_cut(tmp_path / "end", "lost")
+            assert saved(tmp_path / "end" / "all") == whole, "it was told as merged"
+            break
+        afters = [at]
+        if kind == "dies":
+            afters = [tmp_path / f"at{k}{mode}" for mode in ("lost", "kept", "mixed")]
+            for after in afters:
+                disk.power_cut(after, after.name.removeprefix(f"at{k}"))
+        for after in afters:
+            try:
+                for name in "ab":
+                    assert {n: d for n, (d, _) in tree(after / name).items()} == {
+                        n: d for n, (d, _) in sources[name].items()
+                    }
+                if not (after / "all").exists():
+                    merge_results(after / "all", after / "a", after / "b")
+                assert saved(after / "all") == whole
+                assert nbrun.check(after / "all").findings == []
+                assert not (after / ".all.merging").exists()
+            except BaseException as e:
+                raise AssertionError(f"seed {seed}, at {k} ({disk.trace[-1]}), {after.name}: {e!r}") from e
+            shutil.rmtree(after)
+        shutil.rmtree(at, ignore_errors=True)
+    assert k > 20
+    print(kind, k, "operations")
+
+
+def _merge_and_die(folder: str, k: int) -> None:
+    count = 0
+
+    def die(operation: str, path: str) -> None:
+        nonlocal count
+        count += 1
+        if count == k:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with files.observe(die):
+        merge_results(f"{folder}/all", f"{folder}/a", f"{folder}/b")
+
+
+def test_a_real_kill_and_the_same_command_again(tmp_path: Path) -> None:
+    samples = numbers(8)
+    for i, name in enumerate("ab"):
+        run(tmp_path / name, nbrun.shard(samples, i, 2)).wait(60)
+    context = multiprocessing.get_context("spawn")
+    for k in (3, 14, 27):
+        child = context.Process(target=_merge_and_die, args=(str(tmp_path), k))
+        child.start()
+        child.join(60)
+        assert child.exitcode == -signal.SIGKILL
+        assert not (tmp_path / "all").exists()
+        assert (tmp_path / ".all.merging").exists()
+    merge_results(tmp_path / "all", tmp_path / "a", tmp_path / "b")
+    assert rows(tmp_path / "all").equals(rows(tmp_path / "a", tmp_path / "b"))
+    assert not (tmp_path / ".all.merging").exists()
