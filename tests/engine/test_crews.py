@@ -195,7 +195,8 @@ def test_a_stop_at_once_discards_what_runs(crew: Crew, tmp_path: Path, monkeypat
     calls = (tmp_path / "calls").read_text().split()
     until(lambda: (tmp_path / "ended").exists() and (tmp_path / "ended").read_text().split() == calls, "it has ended")
     progress = crew.run(tmp_path / "r", fn, [1, 2, 3]).progress
-    assert (progress.done, progress.resumed) == (3, 0)  # what came late changed nothing
+    assert (progress.done, progress.resumed) == (3, run.progress.saved)  # what came late changed nothing
+    assert not (crew.is_far and progress.resumed)
     assert len(nbrun.load_results(tmp_path / "r")) == 3
 
 
