@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from threading import Thread
 from typing import TYPE_CHECKING, Protocol
 
-from nbrun.model import Task
+from nbrun.model import SinkClosedError, Task
 
 if TYPE_CHECKING:
+    from nbrun.engine.engine import Engine
     from nbrun.engine.queue import SampleWork
 
 
@@ -45,3 +47,30 @@ class Crew(Protocol):
 
     def works_in(self, thread: Thread) -> bool:
         """Do tasks run in that thread?"""
+
+
+class OneThread:
+    """What a crew has whose results all pass one thread. The engine's lock protects `_is_running`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._is_running = False
+
+    @property
+    def is_empty(self) -> bool:
+        """See Crew."""
+        return not self._is_running
+
+    def _serve(self, work: Callable[[], None]) -> None:
+        """The thread's whole life; after it nothing can come back."""
+        engine = self.engine
+        try:
+            work()
+        except SinkClosedError:  # the run was stopped: late results are discarded
+            pass
+        except BaseException as e:  # a fault of nbrun's own must halt the run, not hang it
+            engine.broke(e)
+        finally:
+            with engine.lock:
+                self._is_running = False
+                engine.idle.notify_all()

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from nbrun.engine.crew import OneThread
 from nbrun.engine.outcomes import Ended, Failure, add_failure, after_exception, hand_over
 from nbrun.engine.queue import Item, SampleWork
 from nbrun.engine.worker import as_mapping
@@ -40,14 +41,14 @@ class Slot:
         self.number, self.left = number, left
 
 
-class LoopCrew:
+class LoopCrew(OneThread):
     """Coroutines on one event loop."""
 
     def __init__(self, engine: Engine) -> None:
-        self.engine = engine
+        super().__init__(engine)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
-        self._is_running = self._asked = self._has_cancelled = self._is_full = False
+        self._asked = self._has_cancelled = self._is_full = False
         self._in_flight: dict[asyncio.Task[None], tuple[SampleWork, Task, int]] = {}  # the loop's thread writes it
         self._slots: list[int] = []  # of the record of running tasks: those that nobody has
         self._slot_count = 0
@@ -62,11 +63,6 @@ class LoopCrew:
         """See Crew."""
         return max(2 * self.engine.wanted, 64)
 
-    @property
-    def is_empty(self) -> bool:
-        """See Crew."""
-        return not self._is_running
-
     def wake(self, count: int) -> None:
         """See Crew. The threads are started with the first task."""
         if not self._is_running:
@@ -74,7 +70,9 @@ class LoopCrew:
             self._loop = asyncio.new_event_loop()
             self._thread = threading.Thread(target=self._run, name="nbrun-loop", daemon=True)
             self._thread.start()
-            threading.Thread(target=self._save, name="nbrun-loop-save", daemon=True).start()
+            threading.Thread(
+                target=self._serve, args=(self._hand_over_all,), name="nbrun-loop-save", daemon=True
+            ).start()
         self._ask()
 
     def rouse(self) -> None:
@@ -231,19 +229,6 @@ class LoopCrew:
             done.get_loop().call_soon(self._look)
 
     # ---- the saver's thread
-
-    def _save(self) -> None:
-        engine = self.engine
-        try:
-            self._hand_over_all()
-        except SinkClosedError:  # the run was stopped: late results are discarded
-            pass
-        except BaseException as e:  # a fault of nbrun's own must halt the run, not hang it
-            engine.broke(e)
-        finally:
-            with engine.lock:
-                self._is_running = False
-                engine.idle.notify_all()
 
     def _hand_over_all(self) -> None:
         """What has come together since the last time, sample by sample, until the loop has ended."""

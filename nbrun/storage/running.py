@@ -111,5 +111,9 @@ def suspects_of(ends: list[dict[str, object]]) -> dict[bytes, int]:
 
 
 def choose(suspects: Mapping[bytes, int], marks: Mapping[int, bytes], ended: Mapping[int, int]) -> list[int]:
-    """Which positions are suspects: they are in `suspects`, and have not ended since (`ended`: position -> seq)."""
-    return [p for p, mark in marks.items() if mark in suspects and ended.get(p, -1) <= suspects[mark]]
+    """Which positions are suspects: they are in `suspects`, and have not ended since (`ended`: position -> seq).
+
+    Those that were running at the latest end come last: when one kills each run, its neighbours of before come to run.
+    """
+    chosen = [p for p, mark in marks.items() if mark in suspects and ended.get(p, -1) <= suspects[mark]]
+    return sorted(chosen, key=lambda p: suspects[marks[p]])

@@ -36,9 +36,9 @@ from mpi4py.futures import MPIPoolExecutor
 def fn(task):
     fd = os.open(os.path.join(folder, "calls"), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.write(fd, f"{task.item}\\n".encode())
-    if task.item == 30 and not os.path.exists(os.path.join(folder, "mark")):
+    if task.item == 30 and (end == "each time" or not os.path.exists(os.path.join(folder, "mark"))):
         open(os.path.join(folder, "mark"), "w").close()
-        os.kill(os.getpid(), signal.SIGKILL) if end == "SIGKILL" else os._exit(0)
+        os._exit(0) if end == "os._exit" else os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(0.02)
     return {"n": task.item, "pid": os.getpid()}
 
@@ -83,3 +83,15 @@ def test_a_worker_that_ends_ends_the_job_and_a_resume_does_the_rest(end: str, tm
     assert sorted(nbrun.load_results(tmp_path / "r")["n"]) == list(range(60))
     again = (tmp_path / "calls").read_text()[len(calls) :].split()
     assert {int(n) for n in again} == set(range(60)) - saved
+
+
+def test_a_task_that_ends_the_job_each_time_costs_only_itself(tmp_path: Path) -> None:
+    """After two ends it runs last and alone, when all others are saved; so does one that ran beside it."""
+    script = tmp_path / "script.py"
+    script.write_text(JOB)
+    for _ in range(4):
+        assert not mpiexec(script, tmp_path, "each time").stdout.startswith("done")
+    assert set(nbrun.load_results(tmp_path / "r")["n"]) == set(range(60)) - {30}
+    calls = (tmp_path / "calls").read_text().split()
+    assert calls.count("30") == 4
+    assert calls[-1] == "30"

@@ -18,8 +18,11 @@ import time
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
+from nbrun.engine.crew import OneThread
 from nbrun.engine.executors.answers import fail, settle
 from nbrun.engine.executors.cargo import Cargo
+from nbrun.engine.executors.chunk import MOST_NOTED, Chunk
+from nbrun.engine.executors.ending import takes_kernel_along
 from nbrun.engine.executors.far import WHOLE
 from nbrun.engine.executors.losses import Losses
 from nbrun.engine.executors.pool import Pool
@@ -27,7 +30,7 @@ from nbrun.engine.executors.silence import Silence
 from nbrun.engine.executors.sizing import Sizing
 from nbrun.engine.queue import Item, SampleWork
 from nbrun.errors import RunHaltedError
-from nbrun.model import SinkClosedError, State, Task
+from nbrun.model import State, Task
 
 if TYPE_CHECKING:
     from nbrun.engine.engine import Engine
@@ -38,23 +41,13 @@ MOST_BYTES = 64 << 20
 LOOK_S = 1.0
 
 
-class Chunk:
-    """Tasks that are out together. `number` counts the chunks in the order in which they were sent first."""
-
-    __slots__ = ("future", "generation", "is_alone", "items", "number", "size")
-
-    def __init__(self, items: list[Item], number: int, is_alone: bool) -> None:
-        self.items, self.number, self.is_alone = items, number, is_alone
-        self.size = 0
-        self.generation = -1
-        self.future: Future[Any] | None = None
-
-
-class Dispatcher:
+class Dispatcher(OneThread):
     """Runs a run's tasks in an executor. `workers` is the number of slots."""
 
     def __init__(self, engine: Engine, cargo: Cargo, pool: Pool) -> None:
-        self.engine, self.cargo, self.pool = engine, cargo, pool
+        super().__init__(engine)
+        self.cargo, self.pool = cargo, pool
+        self._notes = takes_kernel_along(pool.executor)
         self.out: dict[str, Chunk] = {}  # by token, in the order of their sending
         self._losses = Losses(self)
         self._sizing = Sizing()
@@ -63,7 +56,8 @@ class Dispatcher:
         self._bytes = 0
         self._silence = Silence(engine)
         pool.cancel = self._cancel_waiting
-        self._is_running = self._is_woken = self._has_cancelled = False  # the first is protected by the engine's lock
+        self._is_woken = self._has_cancelled = False
+        self._is_settling = False  # there is a chunk whose results the sink doesn't have yet
 
     # ---- crew.Crew
 
@@ -73,16 +67,11 @@ class Dispatcher:
         wanted = self.engine.wanted
         return max(64, 2 * wanted * self._sizing.size(1 << 30, wanted))
 
-    @property
-    def is_empty(self) -> bool:
-        """See Crew."""
-        return not self._is_running
-
     def wake(self, count: int) -> None:
         """See Crew. The thread is started with the first task."""
         if not self._is_running:
             self._is_running = True
-            threading.Thread(target=self._run, name="nbrun-dispatch", daemon=True).start()
+            threading.Thread(target=self._serve, args=(self._run,), name="nbrun-dispatch", daemon=True).start()
         elif not self._is_woken:
             self._is_woken = True
             self._events.put(None)
@@ -125,28 +114,18 @@ class Dispatcher:
     # ---- the thread
 
     def _run(self) -> None:
-        engine = self.engine
         self._silence.begin()
-        try:
-            while not self._is_over():
-                self._is_woken = False
-                self._send()
-                event = self._next()
-                if isinstance(event, threading.Event):
-                    event.set()
-                elif event is not None:
-                    self._take_back(*event)
-                elif engine.state is State.DRAINING and not self._has_cancelled:
-                    self._cancel_waiting()
-                self._silence.mind(len(self.out), self._sizing.longest_s)
-        except SinkClosedError:  # the run was stopped: late results are discarded
-            pass
-        except BaseException as e:  # a fault of nbrun's own must halt the run, not hang it
-            engine.broke(e)
-        finally:
-            with engine.lock:
-                self._is_running = False
-                engine.idle.notify_all()
+        while not self._is_over():
+            self._is_woken = False
+            self._send()
+            event = self._next()
+            if isinstance(event, threading.Event):
+                event.set()
+            elif event is not None:
+                self._take_back(*event)
+            elif self.engine.state is State.DRAINING and not self._has_cancelled:
+                self._cancel_waiting()
+            self._silence.mind(len(self.out), self._sizing.longest_s)
 
     def pause(self, message: str, cause: BaseException) -> None:
         """The run pauses, and whoever waits for it is told."""
@@ -177,8 +156,8 @@ class Dispatcher:
     def _send(self) -> None:
         """Fills the slots, as far as there are tasks."""
         while self.engine.is_running and self._has_room():
-            items, is_alone = self._pick()
-            if not items or not self._send_chunk(Chunk(items, next(self._numbers), is_alone)):
+            chunk = self._pick()
+            if chunk is None or not self._send_chunk(chunk):
                 return
 
     def _has_room(self) -> bool:
@@ -188,27 +167,29 @@ class Dispatcher:
         per_slot = self._sizing.chunks_a_slot if (self.pool.width or 0) <= wanted else 1
         return len(self.out) < per_slot * wanted and (not self.out or self._bytes < MOST_BYTES)
 
-    def _pick(self) -> tuple[list[Item], bool]:
-        """Tasks for the next chunk, and whether it must run alone."""
+    def _pick(self) -> Chunk | None:
+        """The next chunk, if one may go."""
         if self._losses.suspects or self._losses.runs_alone:
             if self.out:
-                return [], False
+                return None
             self._losses.runs_alone = True
-            return [self._losses.suspects.popleft()], True
+            return Chunk([self._losses.suspects.popleft()], next(self._numbers), is_alone=True)
         if self._losses.again:
-            return [self._losses.again.popleft()], False
+            return Chunk([self._losses.again.popleft()], next(self._numbers))
         engine = self.engine
         items: list[Item] = []
+        is_last = False
         with engine.lock:
-            most = self._sizing.size(engine.queue.ready, engine.wanted)
+            most = min(self._sizing.size(engine.queue.ready, engine.wanted), MOST_NOTED if self._notes else 1 << 30)
             while len(items) < most:
                 got = engine.take(most - len(items))
                 if not got:
                     break
                 items += got
-            if not items and engine.is_all_fed and not self.out:
-                items = engine.queue.take_last()  # suspects of earlier runs
-        return items, False
+            if not items and engine.is_all_fed and len(self.out) < engine.last_width:  # suspects of earlier runs
+                is_last = not self._is_settling and all(chunk.is_last for chunk in self.out.values())
+                items = engine.queue.take_last() if is_last else []
+        return Chunk(items, next(self._numbers), is_last=is_last) if items else None
 
     def _send_chunk(self, chunk: Chunk, with_function: bool = False) -> bool:
         """False where the executor refused it."""
@@ -220,6 +201,10 @@ class Dispatcher:
             return True
         token = f"{self._run_token}-{next(self._tokens)}"
         chunk.generation = self.pool.generation
+        if chunk.is_last:
+            engine.sink.flush()  # it may take the process with it
+        if self._notes:
+            chunk.note(engine.sink, self.out.values())
         try:
             future = self.pool.submit(self.cargo.digest, self.cargo.packed if with_function else None, data, token)
         except BaseException as e:  # broken, shut down, a closed client
@@ -238,7 +223,7 @@ class Dispatcher:
         """Pickle refused a sample or an item: the tasks that it concerns are errors."""
         if len(chunk.items) > 1:
             for item in chunk.items:
-                self._send_chunk(Chunk([item], chunk.number, chunk.is_alone))
+                self._send_chunk(Chunk([item], chunk.number, chunk.is_alone, chunk.is_last))
             return
         e.retriable = False  # type: ignore[attr-defined]
         fail(self.engine, chunk.items[0], e)
@@ -270,7 +255,9 @@ class Dispatcher:
         if left:
             self.engine.give_back(left)
         self._came_back(chunk, rows, len(raw) if isinstance(raw, bytes) else 0)
+        self._is_settling = True
         self._send()  # before the results are dealt with, so that no slot waits for that
+        self._is_settling = False
         settle(self.engine, chunk.items, worker, rows)
 
     def _came_back(self, chunk: Chunk, rows: list[tuple[Any, ...]], size: int) -> None:

@@ -23,6 +23,11 @@ _lock = threading.Lock()
 _told: set[str] = set()
 
 
+def takes_kernel_along(executor: Any) -> bool:
+    """Does a task that ends its process end the kernel too?"""
+    return _kind(executor) == "mpi4py" or is_thread(executor)
+
+
 def told(executor: Any, is_owned: bool) -> str:
     """The sentence for the user; empty where this process has said it before."""
     said = _sentence(executor, is_owned)
@@ -35,7 +40,7 @@ def told(executor: Any, is_owned: bool) -> str:
 
 def _sentence(executor: Any, is_owned: bool) -> str:
     is_kernel = "ipykernel" in sys.modules
-    kind = type(executor).__module__.partition(".")[0]
+    kind = _kind(executor)
     if kind == "distributed":
         then = _LEFT
     elif hasattr(executor, "_processes"):  # a process pool, loky; at its end a notebook's kernel ends all its children
@@ -46,3 +51,8 @@ def _sentence(executor: Any, is_owned: bool) -> str:
         then = _UNKNOWN
     what = "kernel" if is_kernel else "program"
     return f"When this {what} ends, what is saved stays, what waits in the executor is cancelled, and {then}."
+
+
+def _kind(executor: Any) -> str:
+    """The package that it comes from."""
+    return type(executor).__module__.partition(".")[0]

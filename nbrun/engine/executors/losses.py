@@ -15,7 +15,8 @@ from nbrun.engine.executors.answers import WorkerLostError, fail
 from nbrun.engine.queue import Item
 
 if TYPE_CHECKING:
-    from nbrun.engine.executors.dispatcher import Chunk, Dispatcher
+    from nbrun.engine.executors.chunk import Chunk
+    from nbrun.engine.executors.dispatcher import Dispatcher
 
 #: A task whose worker was lost so often runs with nothing beside it, once more, and then is an error.
 LOST_BEFORE_ALONE = 3
