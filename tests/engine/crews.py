@@ -64,6 +64,27 @@ def dask_client(workers: int = SLOTS) -> Iterator[Any]:
         yield client
 
 
+@contextmanager
+def parsl_pool(folder: Path) -> Iterator[Executor]:
+    """Parsl's pool of worker processes on this machine, in sessions of their own; its logs go to the folder."""
+    from parsl.concurrent import ParslPoolExecutor
+    from parsl.config import Config
+    from parsl.executors import HighThroughputExecutor
+    from parsl.providers import LocalProvider
+
+    programs = Path(sys.executable).parent
+    workers = HighThroughputExecutor(
+        address="127.0.0.1",
+        max_workers_per_node=SLOTS,
+        heartbeat_period=1,  # so often it looks for lost workers
+        interchange_launch_cmd=["setsid", str(programs / "interchange.py")],
+        provider=LocalProvider(max_blocks=1, worker_init=f'export PATH="{programs}:$PATH"'),
+    )
+    config = Config(executors=[workers], run_dir=str(folder), strategy="none", strategy_period=0.2)
+    with ParslPoolExecutor(config) as pool:
+        yield pool
+
+
 class Crew:
     """Starts runs on one kind of worker. `is_far`: they are other processes."""
 
