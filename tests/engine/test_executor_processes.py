@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,6 +39,22 @@ def make():
     if {kind!r} == "dask":
         from distributed import Client, LocalCluster
         return Client(LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0")).get_executor()
+    if {kind!r} == "dask in a session of its own":  # as notebooks/04_cluster.ipynb starts it
+        import atexit, subprocess
+        from distributed import Client
+        where = ["--scheduler-file", os.path.join({folder!r}, "scheduler.json")]
+        for what in (["scheduler", "--port", "0", "--dashboard-address", ":0"],
+                     ["worker", "--nworkers", "2", "--nthreads", "1", "--dashboard-address", ":0"]):
+            dask = [sys.executable, "-m", "dask", *what, *where]
+            child = subprocess.Popen(
+                dask, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd={folder!r}
+            )
+            atexit.register(child.terminate)
+            while not os.path.exists(where[1]):
+                time.sleep(0.05)
+        client = Client(scheduler_file=where[1])
+        client.wait_for_workers(2)
+        return client.get_executor()
     if {kind!r} == "threads":
         return ThreadPoolExecutor(2)
     return ProcessPoolExecutor(2, mp_context=multiprocessing.get_context({kind!r}))
@@ -94,7 +113,7 @@ def pids(folder: Path) -> list[int]:
     return [int(p.name.removeprefix("pid-")) for p in folder.glob("pid-*")]
 
 
-@pytest.mark.parametrize("kind", FAR)
+@pytest.mark.parametrize("kind", [*FAR, "dask in a session of its own"])
 def test_the_stop_button_ends_the_waiting_and_no_worker(kind: str, tmp_path: Path) -> None:
     with launch(tmp_path, kind, sleep_s=0.1, n=40, end=WAIT) as process:
         until(lambda: len(pids(tmp_path)) == 2, "both workers run")
@@ -134,6 +153,40 @@ def test_the_interpreter_ends_with_calls_out(kind: str, executor: str, then: str
     assert 2 <= len(tasks) < 20
     assert sorted(nbrun.load_results(tmp_path / "r")["index"]) == (tasks if then == WAITED else [])
     until(lambda: all(is_gone(pid) for pid in pids(tmp_path)), "the workers have ended")
+
+
+def test_what_has_come_back_is_saved_before_the_end(tmp_path: Path) -> None:
+    """The executor was waited for; what its last calls answered must not be left lying."""
+    sending, came, go = threading.Event(), threading.Event(), threading.Event()
+    sent: list[Future[Any]] = []
+
+    class Pool(ProcessPoolExecutor):
+        def submit(self, *args: Any, **more: Any) -> Future[Any]:
+            sent.append(super().submit(*args, **more))
+            return sent[-1]
+
+    class Slow:
+        def __reduce__(self) -> Any:  # called by the thread that takes answers back
+            sending.set()
+            go.wait(60)
+            return (int, ())
+
+    with Pool(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+        run = Crew("spawn", pool).start(
+            tmp_path / "r", lambda task: {}, [1, Slow()], key=lambda item: str(type(item)), keep_items=False
+        )
+        assert sending.wait(60)
+        sent[1].add_done_callback(lambda _: came.set())  # the first call was a probe
+        assert came.wait(60)
+        at_exit = threading.Thread(target=run.abandon, args=(60.0,))
+        at_exit.start()
+        at_exit.join(0.3)
+        assert at_exit.is_alive()
+        go.set()
+        at_exit.join(60)
+        saved = nbrun.load_results(tmp_path / "r")["index"]
+        assert 0 in set(saved)
+        until(lambda: run.has_ended, "the run has stopped")
 
 
 def test_what_the_end_means_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
