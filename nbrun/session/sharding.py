@@ -16,7 +16,7 @@ def shard(samples: Iterable[Mapping[str, Any]], i: int, n: int) -> Iterator[Mapp
 
     Which part a sample belongs to depends on its id alone: the order may change and samples may come and go, and each
     still goes to the same kernel. Give each kernel a results directory of its own; `load_results([a, b])` loads them as
-    one.
+    one, and `nbrun merge` makes one of them.
 
     Args:
         samples: as for start().

@@ -120,7 +120,8 @@ def _check(path: Path, sources: list[Path]) -> None:
         seen[real] = source
         if real in (path.resolve(), *path.resolve().parents):
             raise InputError(f"merge: the new directory {path} is in {source}. Give a place outside.")
-    if os.path.lexists(path) and not (path.is_dir() and not any(path.iterdir())):
+    is_empty = path.is_dir() and not path.is_symlink() and not any(path.iterdir())
+    if os.path.lexists(path) and not is_empty:
         raise ResultsExistError(f"{path} exists. merge makes a new directory: give another name.", path=str(path))
 
 

@@ -139,6 +139,39 @@ def test_an_old_directory_that_was_continued_elsewhere(tmp_path: Path) -> None:
         assert ran == []
 
 
+def test_halves_of_an_old_sample_come_together(tmp_path: Path) -> None:
+    """Two old files hold different tasks of one sample, a third directory an error and a result of nbrun's."""
+    whole = json.loads((OLD / "progress_complete" / "aizu_p0_1.json").read_text())
+    right = whole["solution_result"]
+    assert len(right) > 3
+    for name, part in (("a", right[:2]), ("b", right[1:-1])):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "old.json").write_text(json.dumps(whole | {"solution_result": part}, indent=4))
+    data = json.loads((OLD / "progress_complete.dataset.json").read_text())
+    (sample,) = [s for s in data if s["id"] == whole["id"]]
+
+    def fn(task: nbrun.Task) -> Any:
+        if task.item["solution"] == right[0]["solution"]:
+            raise ValueError("here it fails")
+        return {"accepted": True, "here": 1}
+
+    some = {name: [right[0][name], right[-1][name]] for name in ("language", "solution")}
+    run(tmp_path / "c", [sample | {"solutions": some, "incorrect_solutions": []}], fn, groups=None).wait(60)
+    done = merge_results(tmp_path / "all", *(tmp_path / name for name in "abc"))
+    n = len(right) + len(whole["incorrect_solution_result"])
+    assert (done.samples, done.entries, done.dropped.errors, done.dropped.older) == (1, n, 1, 0)
+    assert done.dropped.same == 1 + len(whole["incorrect_solution_result"])
+    assert nbrun.check(tmp_path / "all").findings == []
+    frame = nbrun.load_results(tmp_path / "all")
+    assert len(frame) == n
+    assert set(frame["status"].astype(str)) == {"done"}
+    assert list(frame["here"].dropna()) == [1]
+    ran: list[Any] = []
+    run(tmp_path / "all", [sample], lambda task: ran.append(task.item) or {}, groups=None).wait(60)
+    known = {row["solution"] for row in right + whole["incorrect_solution_result"]}
+    assert not [item for item in ran if item["solution"] in known]
+
+
 def test_what_stands_in_the_journal_and_attempts_under_way_come_along(tmp_path: Path) -> None:
     job = Job(make_samples(3))
     for name, n in (("a", 7), ("b", 4)):
