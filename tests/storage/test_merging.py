@@ -1,50 +1,25 @@
-"""Several results directories become one: what counts, what is refused, and that nothing is lost whenever it is cut."""
+"""Several results directories become one: what counts, what comes along, and what is refused."""
 
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
 import random
 import shutil
-import signal
 import time
 import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
+from merge_jobs import OLD, numbers, rows, run, tree
 from power_cuts import Job, make_samples, run_on, saved
 from simulated_disk import SimulatedDisk
 
 import nbrun
-from nbrun.errors import InputError, ResultsExistError, ResultsInUseError, StorageError
+from nbrun.errors import InputError, ResultsExistError, ResultsInUseError
 from nbrun.storage import files
 from nbrun.storage.archiving import archive_finished
 from nbrun.storage.merging import merge_results
-
-OLD = Path(__file__).parent.parent / "data" / "old"
-IDENTITY = ["sample_id", "group", "key", "occurrence"]
-
-
-def rows(*paths: Any, drop: tuple[str, ...] = ()) -> Any:
-    """What load_results tells, in one order and in plain types."""
-    frame = nbrun.load_results(list(paths)).drop(columns=list(drop))
-    return frame.astype(dict.fromkeys(frame.columns, object)).sort_values(IDENTITY).reset_index(drop=True)
-
-
-def tree(path: Path) -> dict[str, Any]:
-    return {
-        str(p.relative_to(path)): (p.read_bytes(), p.stat().st_mtime_ns) for p in sorted(path.rglob("*")) if p.is_file()
-    }
-
-
-def run(path: Path, samples: Any, fn: Any = lambda task: {"n": task.item}, **options: Any) -> Any:
-    return nbrun.start(samples, fn, path, view=None, workers=2, **{"groups": ["item"], "retry": None} | options)
-
-
-def numbers(n: int) -> list[dict[str, Any]]:
-    return [{"id": f"p/{i}", "items": [i, i + 1, i]} for i in range(n)]
 
 
 def test_two_halves_become_one_that_goes_on(tmp_path: Path) -> None:
@@ -273,90 +248,3 @@ def test_no_run_begins_in_a_directory_that_is_being_merged(tmp_path: Path) -> No
         merge_results(tmp_path / "all", tmp_path / "r")
     assert len(refused) == 1
     assert run(tmp_path / "r", numbers(3)).wait(60).done == 9
-
-
-@pytest.mark.parametrize("kind", ["refuses", "dies"])
-def test_the_disk_refuses_or_the_power_is_cut_at_every_operation(kind: str, tmp_path: Path) -> None:
-    seed = int(os.environ.get("NBRUN_SEED", time.time_ns() % 10**6))
-    print("seed", seed)
-    rng = random.Random(seed)
-    job = Job(make_samples(3))
-    pristine = tmp_path / "pristine"
-    for name, some in (("a", job.samples[:2]), ("b", job.samples[1:])):
-        half = Job(some)
-        half.returned = job.returned
-        half.start(pristine / name).wait(60)
-    shutil.copy(OLD / "progress_complete" / "aizu_p0_1.json", pristine / "b")
-    sources = {name: tree(pristine / name) for name in "ab"}
-    merge_results(tmp_path / "whole", pristine / "a", pristine / "b")
-    whole = saved(tmp_path / "whole")
-    k = 0
-    while True:
-        k += 1
-        at = tmp_path / f"at{k}"
-        shutil.copytree(pristine, at)
-        refuse = (lambda number, operation, path, k=k: 28 if number == k else None) if kind == "refuses" else None
-        disk = SimulatedDisk(at, rng, **({"refuse": refuse} if refuse else {"die_at": k}))
-        failed = False
-        with disk.under():
-            try:
-                merge_results(at / "all", at / "a", at / "b")
-            except StorageError:
-                failed = True
-        if not failed:
-            assert saved(at / "all") == whole
-            disk.power_cut(tmp_path / "end", "lost")
-            assert saved(tmp_path / "end" / "all") == whole, "it was told as merged"
-            break
-        afters = [at]
-        if kind == "dies":
-            afters = [tmp_path / f"at{k}{mode}" for mode in ("lost", "kept", "mixed")]
-            for after in afters:
-                disk.power_cut(after, after.name.removeprefix(f"at{k}"))
-        for after in afters:
-            try:
-                for name in "ab":
-                    assert {n: d for n, (d, _) in tree(after / name).items()} == {
-                        n: d for n, (d, _) in sources[name].items()
-                    }
-                if not (after / "all").exists():
-                    merge_results(after / "all", after / "a", after / "b")
-                assert saved(after / "all") == whole
-                assert nbrun.check(after / "all").findings == []
-                assert not (after / ".all.merging").exists()
-            except BaseException as e:
-                raise AssertionError(f"seed {seed}, at {k} ({disk.trace[-1]}), {after.name}: {e!r}") from e
-            shutil.rmtree(after)
-        shutil.rmtree(at, ignore_errors=True)
-    assert k > 20
-    print(kind, k, "operations")
-
-
-def _merge_and_die(folder: str, k: int) -> None:
-    count = 0
-
-    def die(operation: str, path: str) -> None:
-        nonlocal count
-        count += 1
-        if count == k:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    with files.observe(die):
-        merge_results(f"{folder}/all", f"{folder}/a", f"{folder}/b")
-
-
-def test_a_real_kill_and_the_same_command_again(tmp_path: Path) -> None:
-    samples = numbers(8)
-    for i, name in enumerate("ab"):
-        run(tmp_path / name, nbrun.shard(samples, i, 2)).wait(60)
-    context = multiprocessing.get_context("spawn")
-    for k in (3, 14, 27):
-        child = context.Process(target=_merge_and_die, args=(str(tmp_path), k))
-        child.start()
-        child.join(60)
-        assert child.exitcode == -signal.SIGKILL
-        assert not (tmp_path / "all").exists()
-        assert (tmp_path / ".all.merging").exists()
-    merge_results(tmp_path / "all", tmp_path / "a", tmp_path / "b")
-    assert rows(tmp_path / "all").equals(rows(tmp_path / "a", tmp_path / "b"))
-    assert not (tmp_path / ".all.merging").exists()
