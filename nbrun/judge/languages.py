@@ -5,6 +5,7 @@ Read by worker threads; frozen values. Finding a program on the PATH is the only
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -193,7 +194,12 @@ _found: dict[str, str] = {}  # only what was found: a compiler may be installed 
 
 
 def _find(name: str) -> str | None:
-    path = _found.get(name) or shutil.which(name)
-    if path:
-        _found[name] = path
-    return path
+    if name not in _found:
+        path = shutil.which(name)
+        if path is None:
+            return None
+        # Its folder without links and dots, which lead through others that a box doesn't have. The file may be a link:
+        # a virtual environment's interpreter is known by it.
+        folder, file = os.path.split(path)
+        _found[name] = os.path.join(os.path.realpath(folder), file)
+    return _found[name]

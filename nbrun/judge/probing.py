@@ -99,4 +99,7 @@ def _heard(warden: Warden, isolation: Isolation, argv: list[str], **room: Any) -
         said, complained = (at / "stdout").read_text(errors="replace"), (at / "stderr").read_text(errors="replace")
     except (JudgeError, OSError) as e:
         return f"{type(e).__name__}: {e}"
-    return said.strip() if ending.return_code == 0 else f"{said} {complained.strip()[-300:]} {ending}".strip()
+    if ending.return_code == 0:
+        return said.strip()
+    ended = f"return code {ending.return_code}" if ending.cause is None else f"ended by its {ending.cause} limit"
+    return ", ".join(filter(None, (said.strip(), complained.strip()[-300:], ended)))

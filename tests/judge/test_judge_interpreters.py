@@ -71,6 +71,16 @@ def unreadable(folder: Path) -> Language:
     return dataclasses.replace(PYTHON3, tools=(str(python),))
 
 
+def test_a_kernel_that_was_started_by_a_path_with_dots(private: Path) -> None:
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(private)], check=True)
+    (private.parent / "play").mkdir()
+    arguments = [":".join(filter(None, sys.path)), SUM_PY, SUM_CPP]
+    command = ["../venv/bin/python", "-W", "error", "-c", KERNEL, *arguments]
+    done = subprocess.run(command, cwd=private.parent / "play", capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[:2] for line in done.stdout.splitlines()] == [["bwrap", "Accepted"]] * 2, done.stdout
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="an owner may execute it; only root's programs are run as another user")
 def test_an_interpreter_that_the_box_can_not_execute_is_found_at_once(private: Path) -> None:
     languages = {"PYTHON3": unreadable(private)}
