@@ -22,12 +22,11 @@ from nbrun.engine.erred import ErredTasks
 from nbrun.engine.queue import Item, SampleWork, TaskQueue
 from nbrun.engine.streak import Streak, trouble_of
 from nbrun.engine.threads import ThreadCrew
+from nbrun.engine.window import Window
 from nbrun.errors import RunHaltedError
 from nbrun.model import CancelFlag, ResultSink, Retry, RetryPolicy, State, Task, TaskRow, Work
 from nbrun.progress import Board
 
-#: The feeder keeps so many tasks ready, of so many samples at most (or twice the workers where that is more).
-READY_TASKS, READY_SAMPLES = 2000, 32
 #: How long a stop at once waits for tasks to notice.
 ABANDON_AFTER_S = 5.0
 #: So many suspects run one by one; of more, so many groups run one after another.
@@ -57,11 +56,9 @@ class Engine:
         self.streak = Streak()
         self.name = name
         self.lock = threading.Lock()
-        self._room = threading.Condition(self.lock)  # the feeder waits here
         self.idle = threading.Condition(self.lock)  # the conductor waits here
         self.queue = TaskQueue()
         self.wanted = workers
-        self._feeder_waits = False
         self.is_all_fed = False
         self.last_width = 1  # so many suspects at once
         self.open_samples: set[SampleWork] = set()
@@ -74,6 +71,7 @@ class Engine:
         self.is_forked = False  # this is a child of the process that runs it
         self._away = Away(self)
         self.crew = crew(self)
+        self._window = Window(self)
 
     # ---- feeder
 
@@ -97,25 +95,7 @@ class Engine:
     def wait_for_room(self) -> bool:
         """Waits until the next sample may be read. False where no more is wanted."""
         with self.lock:
-            if self._is_full():
-                self._feeder_waits = True
-                while self.state in (State.RUNNING, State.PAUSED) and not self._is_low():
-                    self._room.wait()
-                self._feeder_waits = False
-            return self.state in (State.RUNNING, State.PAUSED)
-
-    def _is_full(self) -> bool:
-        q = self.queue
-        if q.ready < self.crew.appetite:
-            return False
-        return q.ready >= READY_TASKS or q.samples_waiting >= READY_SAMPLES
-
-    def _is_low(self) -> bool:
-        """Half empty: the feeder wakes and fills, instead of waking for each sample."""
-        q = self.queue
-        if 4 * q.ready < 3 * self.crew.appetite:
-            return True
-        return q.ready <= READY_TASKS // 2 and q.samples_waiting <= READY_SAMPLES // 2
+            return self._window.wait()
 
     def wait_until_idle(self) -> None:
         """Waits until all has ended, or until the run was stopped and its tasks with it (`wait_for_workers`)."""
@@ -130,8 +110,7 @@ class Engine:
     def take(self, most: int) -> list[Item]:
         """Up to `most` tasks of one sample that may run now. Called with the lock held."""
         items = self.queue.take(most, time.monotonic())
-        if self._feeder_waits and self._is_low():
-            self._room.notify()
+        self._window.look()
         return items
 
     def give_back(self, items: list[Item]) -> None:
@@ -250,7 +229,7 @@ class Engine:
             if not drain:
                 self.flag.is_set = True
             self.crew.rouse()
-            self._room.notify_all()
+            self._window.rouse()
             self.idle.notify_all()
             return [task for task, _ in self.crew.tasks()]
 
@@ -278,7 +257,7 @@ class Engine:
             self.open_samples.clear()
             self.crew.end()
             self.crew.rouse()
-            self._room.notify_all()
+            self._window.rouse()
             self.idle.notify_all()
 
     def say(self, message: str, instead_of: str = "") -> None:
@@ -301,7 +280,7 @@ class Engine:
         with self.lock:
             self.wanted = n
             self.crew.rouse()
-            self._room.notify()
+            self._window.rouse()
             self._wake(self.queue.waiting)
 
     def retry_errors(self, kind: str | None = None) -> int:

@@ -31,7 +31,7 @@ class Work(Protocol):
     def suspects(self) -> Iterable[int]:
         """Those of the missing that were running at two unclean ends: they run last and alone."""
 
-    def marks(self, positions: Iterable[int]) -> bytes:
+    def marks(self, positions: list[int]) -> bytes:
         """For each 32 bytes that tell the task from all others, in every run."""
 
     def task(self, position: int, flag: CancelFlag) -> Task:

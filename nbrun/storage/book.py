@@ -112,10 +112,9 @@ class Book:
         self.hex_keys = [g.keys.hex().encode() for g in sample.groups]
         self.places = [(g.base, number, g) for number, g in enumerate(sample.groups)][::-1]  # the last group first
         self.context = sample.context
-        # protected by the store's lock
-        self.unsaved = 0
-        self.ended = False
-        self.filing = False
+        self.unsaved = 0  # under the journal's lock
+        self.ended = False  # under the store's lock
+        self.filing = False  # under the filer's lock
         self.header_in = -1  # the segment that holds its header; the journal's thread only
         self.dirty_since = 0.0
         self.file_cost_s = 0.0
@@ -136,16 +135,23 @@ class Book:
             before.attempt + 1, dict(before.hint), before.previous, flag,
         )  # fmt: skip
 
-    def marks(self, positions: Iterable[int]) -> bytes:
+    def marks(self, positions: list[int]) -> bytes:
         """See model.Work."""
         out = []
-        for position in positions:
-            for base, number, g in self.places:  # noqa: B007
-                if position >= base:
-                    break
-            rank = position - base
-            times = _ONCE if g.occurrences is None else g.occurrences[rank].to_bytes(4, "little")
-            out += [self._marks[number], times, g.keys[16 * rank : 16 * rank + 16]]
+        for base, number, g in self.places:
+            here = [p - base for p in positions if p >= base]
+            if not here:
+                continue
+            keys, prefix = g.keys, self._marks[number]
+            if g.occurrences is None:
+                prefix += _ONCE
+                out += [prefix, prefix.join([keys[16 * rank : 16 * rank + 16] for rank in here])]
+            else:
+                times = g.occurrences
+                out += [prefix + times[r].to_bytes(4, "little") + keys[16 * r : 16 * r + 16] for r in here]
+            if len(here) == len(positions):
+                break
+            positions = [p for p in positions if p < base]
         return b"".join(out)
 
     def group_number(self, position: int) -> int:
@@ -209,6 +215,11 @@ class Book:
         return number
 
     # ---- anybody
+
+    @property
+    def is_behind(self) -> bool:
+        """Are there saved entries that its file does not hold?"""
+        return self.filed_seq < self.max_seq and not self.filed_whole
 
     @property
     def totals(self) -> dict[str, int]:

@@ -17,8 +17,9 @@ from nbrun.storage.book import DONE, ERROR, Book
 EntryRecord = tuple[int, int, int, bytes, int, int, str | None, bytes]
 #: What an entry holds of its item.
 _ITEM_KEYS = ("item", "language", "solution")
-#: Filled with index, key, occurrence, seq and the rest.
-ENTRY = b'{"index":%d,"key":"k1:%b","occurrence":%d,"seq":%d,%b'
+#: Filled with index, key, occurrence and seq; the rest of the entry follows.
+ENTRY_BEGIN = b'{"index":%d,"key":"k1:%b","occurrence":%d,"seq":%d,'
+ENTRY = ENTRY_BEGIN + b"%b"
 
 
 class EncodedResult(NamedTuple):

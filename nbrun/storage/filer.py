@@ -17,7 +17,8 @@ from nbrun.storage import files
 from nbrun.storage.book import Book
 from nbrun.storage.filing import write_sample
 from nbrun.storage.format import FOLDER
-from nbrun.storage.journal import Journal, Segment
+from nbrun.storage.journal import Journal
+from nbrun.storage.segments import Segment
 
 #: A sample at work is rewritten so long after its first result that no file holds, or later: COST_RATIO times what
 #: the last rewriting took, so that rewriting takes under 5 % of the time.
@@ -54,16 +55,19 @@ class Filer:
     # ---- journal's thread
 
     def touched(self, books: list[Book]) -> None:
-        """These have new saved results."""
+        """These may have new saved results."""
         with self._lock:
             for book in books:
-                if book not in self._open:
+                if book not in self._open and book.is_behind:
                     book.dirty_since = time.monotonic()
                     self._open[book] = None
 
     def file_soon(self, book: Book) -> None:
-        """The sample ended and all of it is saved: file it, once. Its `filing` flag is set by the caller."""
+        """The sample ended and all of it is saved: file it, once; if it is being filed, that is looked at after it."""
         with self._lock:
+            if book.filing:
+                return
+            book.filing = True
             self._due.append(book)
             self._work.notify()
             if len(self._due) > ANOTHER_FROM and len(self._threads) < MAX_FILERS:
@@ -96,7 +100,7 @@ class Filer:
         """Files everything that has results which no file holds. Only when no results come any more."""
         with self._lock:
             while True:
-                behind = [b for b in self._open if not b.filing and b.filed_seq < b.max_seq]
+                behind = [b for b in self._open if not b.filing and b.is_behind]
                 for book in behind:
                     book.filing = True
                     self._due.append(book)
@@ -121,7 +125,7 @@ class Filer:
     def retire_all(self, carried: int) -> bool:
         """At a clean end: removes every segment whose entries stand in files."""
         try:
-            self._retire(self._journal.release({}))
+            self._retire(self._journal.segments.release({}))
             if carried:
                 from nbrun.storage.format import segment_name
 
@@ -161,14 +165,14 @@ class Filer:
     def _file(self, book: Book) -> None:
         began = time.monotonic()
         try:
-            freed = write_sample(book, self._path, f"{self._tmp}{book.name}.tmp", self._journal.hold)
+            freed = write_sample(book, self._path, f"{self._tmp}{book.name}.tmp", self._journal.segments.hold)
             with self._lock:
                 book.file_cost_s = time.monotonic() - began
                 self._open.pop(book, None)
-                if book.max_seq > book.filed_seq:
+                if book.is_behind:
                     book.dirty_since = time.monotonic()
                     self._open[book] = None
-            self._retire(self._journal.release(freed))
+            self._retire(self._journal.segments.release(freed))
             fault: Exception | None = None
         except Exception as e:  # what is no OSError is nbrun's own, and must not be waited for either
             fault = e
@@ -179,7 +183,7 @@ class Filer:
                 self._broken = True
             else:
                 book.filing = False
-                if book.ended and not book.unsaved and book.max_seq > book.filed_seq:
+                if book.ended and not book.unsaved and book.is_behind:
                     book.filing = True
                     self._due.append(book)
             self._room.notify()
@@ -194,4 +198,4 @@ class Filer:
             return
         with self._retiring:
             files.sync_folder(self._folder)
-            self._journal.retire([s for s in segments if s.number in self._journal.segments])
+            self._journal.retire([s for s in segments if s in self._journal.segments])

@@ -10,10 +10,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
+
+#: So many pieces are written by one call (POSIX's IOV_MAX is 1024 where it is small).
+MAX_PIECES = 1000
 
 Hook = Callable[[str, str], None]
 _hook: Hook | None = None
@@ -114,29 +118,86 @@ class AppendFile:
     __del__ = close
 
 
-def replace_file(path: str | Path, parts: Iterable[bytes], beside: str | Path) -> None:
-    """Puts a file in place whole: written to `beside`, fsynced, renamed. The folder's fsync is the caller's."""
-    try:
-        _tell("create", beside)
-        fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+def _batched(parts: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """MAX_PIECES at a time."""
+    left = iter(parts)
+    while pieces := list(islice(left, MAX_PIECES)):
+        yield pieces
+
+
+def _write_all(fd: int, pieces: Sequence[bytes]) -> None:
+    """Writes pieces one behind the other, without joining them first."""
+    left = sum(map(len, pieces)) - os.writev(fd, pieces)
+    if left > 0:
+        view = memoryview(b"".join(pieces))[-left:]
+        while view:
+            view = view[os.write(fd, view) :]
+
+
+class NewFile:
+    """A file that is put in place whole: written to `beside`, fsynced, renamed. The folder's fsync is the caller's.
+
+    Where many are made before the first is put, the disk writes them meanwhile, and their fsyncs share a commit of the
+    file system: that takes a third of the time. One that is not put must be dropped.
+
+    Threads: one.
+
+    Raises:
+        OSError: the disk refused; nothing is left of it.
+    """
+
+    def __init__(self, path: str | Path, parts: Iterable[bytes], beside: str | Path) -> None:
+        self._path, self._beside = path, beside
+        self._fd = -1
         try:
+            _tell("create", beside)
+            self._fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
             _tell("write", beside)
-            for part in parts:
-                view = memoryview(part)
-                while view:
-                    view = view[os.write(fd, view) :]
-            _tell("fsync", beside)
-            _sync(fd)
-        finally:
-            os.close(fd)
-        _tell("rename", path)
-        os.rename(beside, path)
-    except OSError:
+            for pieces in _batched(parts):
+                _write_all(self._fd, pieces)
+        except OSError:
+            self.drop()
+            raise
+        except BaseException:
+            self._close()
+            raise
+
+    def begin_sync(self) -> None:
+        """A hint: the disk may begin to write it."""
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
+
+    def put(self) -> None:
+        """Makes the content durable and gives it its name."""
         try:
-            os.unlink(beside)  # a full disk gets its room back at once
+            _tell("fsync", self._beside)
+            _sync(self._fd)
+            self._close()
+            _tell("rename", self._path)
+            os.rename(self._beside, self._path)
+        except OSError:
+            self.drop()
+            raise
+        finally:
+            self._close()
+
+    def drop(self) -> None:
+        """It is not wanted: a full disk gets its room back at once. Does nothing once it was put."""
+        self._close()
+        try:
+            os.unlink(self._beside)
         except OSError:
             pass
-        raise
+
+    def _close(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+def replace_file(path: str | Path, parts: Iterable[bytes], beside: str | Path) -> None:
+    """Puts a file in place whole. The folder's fsync is the caller's."""
+    NewFile(path, parts, beside).put()
 
 
 def write_and_check(

@@ -8,8 +8,7 @@ from __future__ import annotations
 import os
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator
-from operator import itemgetter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from nbrun.storage import files, samplefile
@@ -51,8 +50,35 @@ def _all_in_memory(book: Book) -> list[Fresh] | None:
 
 
 def _write_at_once(book: Book, fresh: list[Fresh], path: str, beside: str) -> dict[int, int]:
+    _, seqs, codes, wheres, _, _, verdicts, bodies = zip(*fresh, strict=True) if fresh else ((),) * 8
+    max_seq = max(seqs, default=0)
+    has_errors = codes.count(DONE) < len(codes)
+    judged = [f[6] for f in fresh if f[2] == DONE] if has_errors else verdicts
+    parts = lay_out_whole(book, bodies, codes, judged, max_seq)
+    files.replace_file(path, (b"".join(parts),), beside)
+    with book.lock:
+        book.filed_seq = max(book.filed_seq, max_seq)
+        later = book.fresh[len(fresh) :]
+        book.fresh = []
+        if later or has_errors:  # more entries have come or may come
+            _stand_in_file(book, fresh, parts)
+            book.fresh = later
+        else:
+            book.filed_whole = True
+        book.kept_bytes = sum([f[5] for f in later])
+    return {where - IN_SEGMENT: n for where, n in Counter(wheres).items()}
+
+
+def lay_out_whole(
+    book: Book, bodies: Sequence[bytes], codes: Sequence[int], verdicts: Iterable[str | None], max_seq: int
+) -> list[bytes]:
+    """The file, in pieces, of a sample that has one entry for each of its tasks.
+
+    Args:
+        bodies, codes: the entries in the order of their positions, and their statuses.
+        verdicts: of those that are done.
+    """
     parts = [samplefile.opening(book.sample_id)]
-    bodies = [f[7] or b"" for f in fresh]
     done: dict[str, int] = {}
     errors: dict[str, int] = {}
     for g in book.sample.groups:
@@ -62,27 +88,39 @@ def _write_at_once(book: Book, fresh: list[Fresh], path: str, beside: str) -> di
             b",\n".join(bodies[g.base : end]),
             b"\n],\n" if g.runnable else b"],\n",
         ]
-        codes = [f[2] for f in fresh[g.base : end]]
-        done[g.name], errors[g.name] = codes.count(DONE), codes.count(ERROR)
-    verdicts = Counter([f[6] for f in fresh if f[2] == DONE])
-    without = verdicts.pop(None, 0)
-    count = verdicts.total() + without
-    max_seq = max(map(itemgetter(1), fresh), default=0)
+        done[g.name] = codes[g.base : end].count(DONE)
+        errors[g.name] = codes[g.base : end].count(ERROR)
+    return parts + _end_of_whole(book, done, errors, verdicts, max_seq)
+
+
+def lay_out_pieces(book: Book, pieces: list[bytes], verdicts: Iterable[str | None], max_seq: int) -> list[bytes]:
+    """The same without errors and without joining anything.
+
+    Args:
+        pieces: three an entry: its beginning, its rest, and a comma with a line feed.
+    """
+    parts = [samplefile.opening(book.sample_id)]
+    done: dict[str, int] = {}
+    for g in book.sample.groups:
+        end = g.base + len(g.runnable)
+        parts.append(samplefile.group_opening(g.name))
+        parts += pieces[3 * g.base : 3 * end]
+        if g.runnable:
+            parts[-1] = b"\n"
+        parts.append(b"],\n")
+        done[g.name] = len(g.runnable)
+    return parts + _end_of_whole(book, done, dict.fromkeys(done, 0), verdicts, max_seq)
+
+
+def _end_of_whole(
+    book: Book, done: dict[str, int], errors: dict[str, int], verdicts: Iterable[str | None], max_seq: int
+) -> list[bytes]:
+    counts = Counter(verdicts)
+    without = counts.pop(None, 0)
+    count = counts.total() + without
     made = {book.run_id: count} if count else {}
-    summary = _summary(book, max_seq, done, errors, verdicts, made, {book.sample.context: count} if count else {})
-    parts += _closing(book, summary, done)
-    files.replace_file(path, (b"".join(parts),), beside)
-    with book.lock:
-        book.filed_seq = max(book.filed_seq, max_seq)
-        later = book.fresh[len(fresh) :]
-        book.fresh = []
-        if later or any(errors.values()):  # more entries have come or may come
-            _stand_in_file(book, fresh, parts)
-            book.fresh = later
-        else:
-            book.filed_whole = True
-        book.kept_bytes = sum([f[5] for f in later])
-    return {where - IN_SEGMENT: n for where, n in Counter([f[3] for f in fresh]).items()}
+    summary = _summary(book, max_seq, done, errors, counts, made, {book.sample.context: count} if count else {})
+    return _closing(book, summary, done)
 
 
 def _stand_in_file(book: Book, fresh: list[Fresh], parts: list[bytes]) -> None:

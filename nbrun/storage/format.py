@@ -83,7 +83,9 @@ A result becomes strict JSON (RFC 8259, UTF-8). By type:
 
 Invariants
 ----------
-F1  A result is saved by appending one record; what it costs depends on that result alone.
+F1  A result is saved by appending one record; what it costs depends on that result alone. Where one commit holds all
+    results of a sample and none is an error, its file is put in place at once instead (F6), and counts as saved when
+    the folder was fsynced.
 F2  Every record carries its checksum; a record that fails it costs itself alone.
 F3  A torn tail is cut before anything is appended. A new run appends to a segment of its own.
 F4  seq grows over the directory's life, in the order of the journal. Of two entries of one identity the higher wins.
@@ -91,6 +93,7 @@ F4  seq grows over the directory's life, in the order of the journal. Of two ent
 F5  A sample's file holds every entry of that sample with a seq up to its summary's max_seq. So a segment may be
     deleted once each of its samples has a file whose max_seq is at least theirs.
 F6  A sample's file is replaced whole: written beside, fsynced, renamed; the folder is fsynced before a segment goes.
+    One thread at a time writes it.
 F7  Readers read the journal first, then the files, and list again when a segment has vanished meanwhile.
 F8  After a failed write or fsync a segment is never written again: what it had not acknowledged goes to a new one.
 F9  Keys are `k1:` and BLAKE2b-128 over the canonical form: n (none), t, f (booleans), i<decimal>; (integers), d<16 hex

@@ -1,7 +1,9 @@
 """The journal: results are appended to segments, one fsync for all that wait (group commit).
 
+A sample that ends within one commit goes straight to its file instead (see whole.py).
+
 Threads: workers call `put` and wait there at the bound; the journal's own thread "nbrun-journal" writes, syncs and
-settles the entries in their books; the files thread calls `release`. `_lock` protects the queue and the counters and
+settles the entries in their books; the files threads call `retire`. `_lock` protects the queue and the counters and
 is never held over I/O.
 """
 
@@ -13,25 +15,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nbrun.model import SinkClosedError
-from nbrun.storage import files
 from nbrun.storage.book import Book
 from nbrun.storage.entry import EntryRecord
-from nbrun.storage.format import segment_name
 from nbrun.storage.group import Attempted, Batch, Placed, lay_out
+from nbrun.storage.segments import Segment, Segments
+from nbrun.storage.whole import PAUSE, WholeFiles, part
 
 MAX_UNSAVED = 1000
 MAX_UNSAVED_BYTES = 64 << 20
-SEGMENT_BYTES = 64 << 20
 #: Group commit: a lone result is saved at once; after a commit the next one waits so long, or for so many results.
 GROUP_S, GROUP_RESULTS = 0.006, 500
-
-
-class Segment:
-    """One file of the journal. `live`: entries in it that no sample's file holds yet."""
-
-    def __init__(self, number: int, file: files.AppendFile) -> None:
-        self.number, self.file = number, file
-        self.live = 0
 
 
 class Journal:
@@ -52,7 +45,7 @@ class Journal:
     ) -> None:  # fmt: skip
         self._folder = folder
         self._on_saved, self._on_fault = on_saved, on_fault
-        self._lock = threading.Lock()  # protects the queue, the counters and the segments' `live`
+        self._lock = threading.Lock()  # protects the queue and the counters
         self._work = threading.Condition(self._lock)  # the journal's thread waits here
         self._room = threading.Condition(self._lock)  # workers wait here at the bound
         self._settled = threading.Condition(self._lock)  # flush() waits here
@@ -63,10 +56,10 @@ class Journal:
         self._closing = self._refusing = self._mended = self._dead = False
         self.unsaved = self.unsaved_bytes = self.saved = self.saved_bytes = 0
         self.fault: Exception | None = None
-        self.segments: dict[int, Segment] = {}
-        self._current: Segment | None = None
-        self._next_segment, self._seq = next_segment, next_seq - 1
+        self.segments = Segments(folder, next_segment)
+        self._seq = next_seq - 1
         self._open_attempts: dict[tuple[int, int], tuple[int, Book, bytes]] = {}  # the journal's thread only
+        self._no_files_for = 0  # so many commits; the journal's thread only
         self._thread = threading.Thread(target=self._run, name="nbrun-journal", daemon=True)
         self._thread.start()
 
@@ -140,27 +133,10 @@ class Journal:
             self._work.notify()
             self._room.notify_all()
         self._thread.join(timeout_s)
-        for segment in self.segments.values():
-            segment.file.close()
+        self.segments.close()
         return done and not self._thread.is_alive()
 
     # ---- the files thread
-
-    def hold(self) -> Callable[[int, int, int], bytes]:
-        """A reader of entries (segment, offset, length) that keeps the segments of this moment open.
-
-        While a file is written, an entry of it may be replaced and its segment retired: its bytes must stay, and its
-        descriptor must not become another file's.
-        """
-        held = dict(self.segments)
-        return lambda number, offset, length: files.read_at(held[number].file.fd, offset, length)
-
-    def release(self, freed: dict[int, int]) -> list[Segment]:
-        """Entries now stand in files. Returns the segments that nobody needs any more."""
-        with self._lock:
-            for number, count in freed.items():
-                self.segments[number].live -= count
-            return [s for s in self.segments.values() if s.live <= 0 and s is not self._current]
 
     def retire(self, segments: list[Segment]) -> None:
         """Removes segments whose entries stand in files; the results folder was synced before (F6)."""
@@ -171,14 +147,7 @@ class Journal:
                     self.put_attempt(book, position, body)
                 if not self.flush():
                     return
-            files.remove(segment.file.path)  # where the disk refuses, it is tried again later
-            with self._lock:
-                self.segments.pop(segment.number, None)  # it is closed when nobody holds it any more
-
-    def end_segment(self) -> None:
-        """The current segment takes no more records, so that it can be retired."""
-        with self._lock:
-            self._current = None
+            self.segments.remove(segment)
 
     @property
     def has_open_attempts(self) -> bool:
@@ -243,9 +212,9 @@ class Journal:
         self._gathering = False
 
     def _wait_until_mended(self, fault: OSError) -> bool:
+        self.segments.end_current()  # F8
         with self._lock:
             self.fault, self._mended = fault, False
-            self._current = None  # F8
             self._settled.notify_all()
         self._on_fault(fault)
         with self._lock:
@@ -257,37 +226,50 @@ class Journal:
         return True
 
     def _commit(self, batches: list[Batch], attempts: list[Attempted]) -> None:
-        segment, is_new = self._segment()
-        data, placed, seq = lay_out(batches, attempts, segment.number, segment.file.size, self._seq)
-        segment.file.append(data)
-        with self._lock:
-            self._let_in()  # now, not before: who computes would keep this thread from getting so far
-        segment.file.sync()
-        if is_new:
-            files.sync_folder(self._folder)
+        whole, others = self._part(batches, attempts)
+        new = WholeFiles(self._folder.parent, whole, self._seq) if whole else None
+        seq = new.seq if new else self._seq
+        segment: Segment | None = None
+        placed: list[Placed] = []
+        try:
+            if others or attempts:
+                segment = self.segments.current()
+                data, placed, seq = lay_out(others, attempts, segment.number, segment.file.size, seq)
+                segment.file.append(data)
+            with self._lock:
+                self._let_in()  # now, not before: who computes would keep this thread from getting so far
+            if segment is not None:
+                self.segments.sync(segment)
+            if new:
+                new.put()
+        except BaseException:
+            if new:
+                new.drop()
+            raise
         self._seq = seq
-        for book, position, body in attempts:
-            self._open_attempts[id(book), position] = (segment.number, book, body)
-        self._settle(segment, batches, placed)
+        if new:
+            self._no_files_for = PAUSE if new.is_slow else 0
+            new.settle()
+        if segment is not None:
+            for book, position, body in attempts:
+                self._open_attempts[id(book), position] = (segment.number, book, body)
+            self._settle(segment, placed)
+        self._tell_saved(batches)
+
+    def _part(self, batches: list[Batch], attempts: list[Attempted]) -> tuple[list[Batch], list[Batch]]:
+        """What goes straight to files, and what through the journal."""
+        self._no_files_for -= 1
+        if attempts or self._open_attempts or self._no_files_for > 0:
+            return [], batches
+        return part(batches)
 
     def _let_in(self) -> None:
         """Workers that wait at the bound look again. Called with the lock held."""
         if self._waiting:
             self._room.notify(min(self._waiting, max(1, MAX_UNSAVED - self.unsaved)))
 
-    def _segment(self) -> tuple[Segment, bool]:
-        """The segment to append to, and whether its name isn't durable yet."""
-        current = self._current
-        if current is not None and current.file.size < SEGMENT_BYTES:
-            return current, False
-        number = self._next_segment
-        self._next_segment += 1
-        segment = Segment(number, files.AppendFile(self._folder / segment_name(number), new=True))
-        with self._lock:
-            self.segments[number] = self._current = segment
-        return segment, True
-
-    def _settle(self, segment: Segment, batches: list[Batch], placed: list[Placed]) -> None:
+    def _settle(self, segment: Segment, placed: list[Placed]) -> None:
+        """Entries stand in the journal."""
         freed: dict[int, int] = {}
         for book, fresh, size in placed:
             with book.lock:
@@ -297,18 +279,18 @@ class Journal:
             if self._open_attempts:
                 for f in fresh:
                     self._open_attempts.pop((id(book), f[0]), None)
-        count = sum([len(fresh) for _, fresh, _ in placed])
+        self.segments.settled(segment, sum([len(fresh) for _, fresh, _ in placed]), freed)
+
+    def _tell_saved(self, batches: list[Batch]) -> None:
+        count = sum([len(records) for _, records, _ in batches])
+        size = sum([size for _, _, size in batches])
         with self._lock:
-            segment.live += count
-            for number, n in freed.items():
-                self.segments[number].live -= n
-            for book, fresh, _ in placed:
-                book.unsaved -= len(fresh)
+            for book, records, _ in batches:
+                book.unsaved -= len(records)
             self.unsaved -= count
-            size = sum([size for _, _, size in batches])
             self.unsaved_bytes -= size
             self.saved_bytes += size
             self.saved += count
             if self.unsaved < GROUP_RESULTS:
                 self._let_in()
-        self._on_saved(list({book: None for book, _, _ in placed}), count)
+        self._on_saved(list({book: None for book, _, _ in batches}), count)

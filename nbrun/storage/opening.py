@@ -283,5 +283,6 @@ class Opener:
 
     def _file_now(self, book: Book) -> None:
         book.max_seq = max(book.max_seq, max(book.columns.seq, default=0)) if book.columns else book.max_seq
-        write_sample(book, str(self.path), str(self.directory.inner / "tmp" / (book.name + ".tmp")), self.journal.hold)
+        beside = str(self.directory.inner / "tmp" / (book.name + ".tmp"))
+        write_sample(book, str(self.path), beside, self.journal.segments.hold)
         files.sync_folder(self.path)

@@ -185,12 +185,9 @@ class ResultStore:
     # ---- journal's and files threads
 
     def _saved(self, books: list[Book], count: int) -> None:
-        due = []
+        books = [book for book in books if not book.filed_whole]
         with self._lock:
-            for book in books:
-                if book.ended and not book.unsaved and not book.filing:
-                    book.filing = True
-                    due.append(book)
+            due = [book for book in books if book.ended and not book.unsaved]
         self.filer.touched(books)
         for book in due:
             self.filer.file_soon(book)
@@ -229,7 +226,7 @@ class ResultStore:
     def _retire(self) -> bool:
         if self.journal.has_open_attempts or self._opener.attempts:
             return True
-        self.journal.end_segment()
+        self.journal.segments.end_current()
         return self.filer.retire_all(self._carried)
 
     def close(self, timeout_s: float | None = None, *, clean: bool = True) -> None:

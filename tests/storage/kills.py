@@ -101,8 +101,13 @@ def load(results, truth):
     return now
 
 
-def main(kills, seed, samples=None, say=print):
-    """Returns the figures."""
+def main(kills, seed, samples=None, say=print, longest_s=LONGEST_S, again_a_kill=AGAIN):
+    """Returns the figures.
+
+    Args:
+        longest_s: tasks take up to so long.
+        again_a_kill: so many may run again after a kill.
+    """
     say(f"seed {seed}")
     rng = random.Random(seed)
     samples = samples or 100 + kills * 14
@@ -110,7 +115,7 @@ def main(kills, seed, samples=None, say=print):
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         results, truth = Path(folder) / "results", Truth(Path(folder) / "log")
-        command = [sys.executable, "-c", CHILD, str(results), str(truth.log), str(samples), str(TASKS), str(LONGEST_S)]
+        command = [sys.executable, "-c", CHILD, str(results), str(truth.log), str(samples), str(TASKS), str(longest_s)]
         while done < kills:
             child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
             try:
@@ -150,7 +155,7 @@ def main(kills, seed, samples=None, say=print):
         "ran_again": again, "ran_again_a_kill": round(again / max(1, done), 1),
     }  # fmt: skip
     say(figures)
-    assert again <= done * AGAIN, "more ran again than was in flight"
+    assert again <= done * again_a_kill, "more ran again than was in flight"
     return figures
 
 

@@ -121,6 +121,9 @@ class SimulatedDisk:
             self._end(half)
             return n
 
+    def writev(self, fd, pieces):
+        return self.write(fd, b"".join(pieces))
+
     def fsync(self, fd):
         with self._lock:
             of = self._fds.get(fd)

@@ -15,7 +15,7 @@ from power_cuts import Job, crash_everywhere, make_samples, run_on, saved
 from simulated_disk import SimulatedDisk
 
 import nbrun
-from nbrun.storage import filer, journal
+from nbrun.storage import filer, journal, segments
 
 OLD = Path(__file__).parent.parent / "data" / "old"
 
@@ -66,7 +66,7 @@ def test_recovery_after_an_unclean_end(tmp_path, seed):
 
 def test_segments_rotate(tmp_path, seed, monkeypatch):
     """Each commit gets a segment of its own, and files are rewritten while the run goes on."""
-    monkeypatch.setattr(journal, "SEGMENT_BYTES", 200)
+    monkeypatch.setattr(segments, "SEGMENT_BYTES", 200)
     monkeypatch.setattr(journal, "GROUP_RESULTS", 1)
     monkeypatch.setattr(journal, "GROUP_S", 0.0)
     monkeypatch.setattr(filer, "STALE_S", 0.0)

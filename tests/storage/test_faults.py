@@ -17,7 +17,7 @@ from simulated_disk import SimulatedDisk
 
 import nbrun
 from nbrun.errors import RunHaltedError, StorageError
-from nbrun.storage import filer, journal
+from nbrun.storage import filer, journal, segments
 
 FAULTS = {
     "no space to write": (errno.ENOSPC, {"write", "create", "rename", "mkdir"}),
@@ -35,7 +35,7 @@ FAULTS = {
 @pytest.fixture
 def often(monkeypatch):
     """Segments rotate and files are rewritten while the run goes on."""
-    monkeypatch.setattr(journal, "SEGMENT_BYTES", 600)
+    monkeypatch.setattr(segments, "SEGMENT_BYTES", 600)
     monkeypatch.setattr(journal, "GROUP_S", 0.0)
     monkeypatch.setattr(filer, "STALE_S", 0.0)
     monkeypatch.setattr(filer, "COST_RATIO", 0.0)

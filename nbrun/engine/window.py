@@ -1,0 +1,60 @@
+"""How far ahead of the workers samples are read: the feeder waits while enough tasks are ready.
+
+Threads: every method is called with the engine's lock held; the feeder waits in `wait`.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from nbrun.model import State
+
+if TYPE_CHECKING:
+    from nbrun.engine.engine import Engine
+
+#: So many tasks are kept ready, of so many samples at most (or as many as the crew's appetite where that is more).
+READY_TASKS, READY_SAMPLES = 2000, 32
+
+
+class Window:
+    """The samples between the feeder and the workers."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._room = threading.Condition(engine.lock)  # the feeder waits here
+        self._is_waiting = False
+
+    def wait(self) -> bool:
+        """Waits until the next sample may be read. False where no more is wanted."""
+        if self._is_full():
+            self._is_waiting = True
+            while self._is_wanted() and not self._is_low():
+                self._room.wait()
+            self._is_waiting = False
+        return self._is_wanted()
+
+    def look(self) -> None:
+        """Tasks were taken."""
+        if self._is_waiting and self._is_low():
+            self._room.notify()
+
+    def rouse(self) -> None:
+        """The state or the appetite has changed: the feeder looks again."""
+        self._room.notify_all()
+
+    def _is_wanted(self) -> bool:
+        return self._engine.state in (State.RUNNING, State.PAUSED)
+
+    def _is_full(self) -> bool:
+        q = self._engine.queue
+        if q.ready < self._engine.crew.appetite:
+            return False
+        return q.ready >= READY_TASKS or q.samples_waiting >= READY_SAMPLES
+
+    def _is_low(self) -> bool:
+        """Half empty: the feeder wakes and fills, instead of waking for each sample."""
+        q = self._engine.queue
+        if 4 * q.ready < 3 * self._engine.crew.appetite:
+            return True
+        return q.ready <= READY_TASKS // 2 and q.samples_waiting <= READY_SAMPLES // 2

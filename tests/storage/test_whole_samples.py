@@ -1,0 +1,210 @@
+"""Samples of which all results come in one commit go straight to their files: the same promises hold."""
+
+import collections
+import errno
+import os
+import random
+import re
+import threading
+import time
+from pathlib import Path
+
+import kills
+import pytest
+from power_cuts import Job, check_end, check_saved, crash_everywhere, make_samples, run_on, saved, wait_for
+from simulated_disk import SimulatedDisk
+
+import nbrun
+from nbrun.engine.worker import Worker
+from nbrun.samples import SampleReader
+from nbrun.storage import entry, filer, files, journal, whole
+from nbrun.storage.book import Book
+
+
+@pytest.fixture
+def at_once(monkeypatch):
+    """Small samples are handed over whole. Returns the names of the files that were written past the journal."""
+    names = []
+    settle = whole.WholeFiles.settle
+
+    def noted(new):
+        names.extend(book.name for book, _ in new._ends)
+        settle(new)
+
+    monkeypatch.setattr(whole.WholeFiles, "settle", noted)
+    monkeypatch.setattr(whole, "WHOLE_FROM", 2)
+    monkeypatch.setattr(whole, "SLOW_S", 60.0)
+    monkeypatch.setattr(Worker, "batch_size", 100)
+    return names
+
+
+def job_of(samples, workers=1):
+    job = Job(make_samples(samples))
+    job.options = {"workers": workers}
+    return job
+
+
+def test_the_power_is_cut_at_every_operation(tmp_path, at_once):
+    """Some of the samples go straight to files, and some, whose tasks are shared out, through the journal."""
+    seed = int(os.environ.get("NBRUN_SEED", time.time_ns() % 10**6))
+    assert crash_everywhere(job_of(4), lambda path: None, tmp_path, seed) > 20
+    assert at_once
+
+
+@pytest.mark.parametrize(
+    ("number", "operations"),
+    [(errno.ENOSPC, {"create", "write", "rename"}), (errno.EIO, {"fsync", "fsync-folder"})],
+    ids=["no space", "an I/O error on fsync"],
+)
+def test_f8_the_disk_refuses_at_every_operation(number, operations, tmp_path, at_once):
+    """Each refusal pauses the run; once resumed, all is saved, and nothing ran twice."""
+    job = job_of(4)
+    k = paused = 0
+    while True:
+        k += 1
+        seen = []
+
+        def refuse(count, operation, path, seen=seen, k=k):
+            if operation in operations:
+                seen.append(count)
+            return number if len(seen) == k and seen[-1] == count else None
+
+        at = tmp_path / f"at{k}"
+        nbrun.start([], job.fn(0), at, groups=["solution"], view=None).wait(20)  # its folders are there
+        disk = SimulatedDisk(at, random.Random(k), refuse=refuse)
+        with disk.under():
+            try:
+                run = job.start(at)
+            except nbrun.errors.StorageError:
+                continue  # it was the opening that was refused
+            while not run.has_ended:
+                wait_for(lambda run=run: run.has_ended or run.progress.state == "paused")
+                if run.progress.state == "paused":
+                    paused += 1
+                    run.resume()
+            assert run.wait(10).state == "done"
+        check_end(job, at)
+        assert len(job.ran) == len(job.identities())
+        disk.power_cut(tmp_path / f"after{k}", "lost")
+        check_saved(job, tmp_path / f"after{k}", disk.acknowledged)
+        if len(seen) < k:
+            break
+    assert paused > 3
+    assert at_once
+
+
+def test_what_is_told_as_saved_outlives_a_power_cut(tmp_path, at_once, monkeypatch):
+    """At the moment when results begin to count as saved, the disk holds them, under their names."""
+    disk = SimulatedDisk(tmp_path / "r", random.Random(0))
+    there = {}
+    settle = whole.WholeFiles.settle
+
+    def settled(new):
+        if not disk.died.is_set():
+            disk.power_cut(tmp_path / "after", "lost")
+            there.update({book.sample_id: book.total for book, _ in new._ends})
+        settle(new)
+
+    monkeypatch.setattr(whole.WholeFiles, "settle", settled)
+    assert run_on(disk, job_of(4), tmp_path / "r") is None, "the disk died under it"
+    assert there
+    now = collections.Counter(identity[0] for identity in saved(tmp_path / "after"))
+    assert there.items() <= now.items()
+
+
+def test_nobody_else_files_a_sample_meanwhile(tmp_path, at_once, monkeypatch):
+    """A sample ended and its results are not saved yet: whoever looks for files to rewrite must leave it alone."""
+    monkeypatch.setattr(filer, "STALE_S", 0.0)
+    monkeypatch.setattr(filer, "COST_RATIO", 0.0)
+    monkeypatch.setattr(filer, "LOOK_S", 0.001)
+    looks = threading.Semaphore(0)
+    look = filer.Filer._look_for_stale
+
+    def looked(self):
+        look(self)
+        looks.release()
+
+    monkeypatch.setattr(filer.Filer, "_look_for_stale", looked)
+
+    def hold(operation, path):
+        if operation == "fsync" and path.endswith(".json.tmp") and threading.current_thread().name == "nbrun-journal":
+            while looks.acquire(blocking=False):
+                pass
+            for _ in range(5):
+                assert looks.acquire(timeout=10)
+
+    job = job_of(6)
+    with files.observe(hold):
+        assert job.start(tmp_path / "r").wait(30).state == "done"
+    check_end(job, tmp_path / "r")
+    assert at_once
+
+
+def test_a_slow_disk_is_spared(tmp_path, at_once, monkeypatch):
+    """After a commit whose files took long the next ones go through the journal, where one fsync serves them all."""
+    monkeypatch.setattr(whole, "SLOW_S", -1.0)
+    monkeypatch.setattr(journal, "GROUP_RESULTS", 1)
+    job = job_of(6)
+    assert job.start(tmp_path / "r").wait(30).state == "done"
+    check_end(job, tmp_path / "r")
+    assert len(at_once) == 1
+
+
+def test_which_samples_are_whole():
+    """All of it, once each, and no error; in one batch or in some; not too many bytes."""
+    sample = SampleReader({"solution": "solutions"}).read({"id": "s", "solutions": list(range(60))}, 0)
+
+    def batches(positions, pad=1, failed=(), parts=1):
+        book = Book(sample, "s.json")
+        made = {"type": "E", "message": "", "traceback": ""}
+        records = [
+            entry.encode(book, p, None if p in failed else {"pad": "x" * pad}, 1, 0.0, 0.0, "w",
+                         made if p in failed else None)[0]
+            for p in positions
+        ]  # fmt: skip
+        cut = len(records) // parts + 1
+        some = [records[at : at + cut] for at in range(0, len(records), cut)]
+        return [(book, few, sum(len(r[7]) for r in few)) for few in some]
+
+    def is_whole(*args, **more):
+        given = batches(*args, **more)
+        found, others = whole.part(given)
+        assert len(found) + (others == given) == 1, "it is one or the other"
+        return bool(found) and sorted(r[0] for r in found[0][1]) == list(range(60))
+
+    assert is_whole(range(60))
+    assert is_whole(range(59, -1, -1), parts=3)
+    assert not is_whole(range(59))
+    assert not is_whole([*range(59), 0]), "one twice, and one missing"
+    assert not is_whole(range(60), failed={7})
+    assert not is_whole(range(60), pad=100_000), "a large one is not joined in memory"
+
+
+def test_kills_among_tiny_tasks(monkeypatch):
+    """SIGKILL and power cuts while whole samples are saved at a time."""
+    monkeypatch.setattr(kills, "TASKS", 60)
+    figures = kills.main(
+        15, int(os.environ.get("NBRUN_SEED", time.time_ns() % 10**6)), samples=2500, longest_s=2e-5,
+        again_a_kill=2 * journal.MAX_UNSAVED,
+    )  # fmt: skip
+    assert figures["kills"] >= 5
+    assert figures["tasks"] == 150_000
+
+
+def test_the_file_is_the_one_that_would_have_been_made(tmp_path, at_once, monkeypatch):
+    """Past the journal or through it, the same bytes but for times and numbers."""
+    differing = re.compile(r'"(seq|started_at|duration_s|max_seq|check|run_id|runs)":("[^"]*"|\{[^}]*\}|[0-9.e-]+)')
+
+    def text(path: Path) -> str:
+        return differing.sub("", path.read_text())
+
+    job = job_of(4)
+    job.fn = lambda generation: lambda task: {"v": task.index, "verdict": "Accepted"}
+    for name in ("straight", "journaled"):
+        monkeypatch.setattr(whole, "WHOLE_FROM", 2 if name == "straight" else 10**9)
+        assert nbrun.start(job.samples, job.fn(1), tmp_path / name, workers=1, view=None).wait(20).state == "done"
+    assert at_once
+    names = sorted(p.name for p in (tmp_path / "straight").glob("*.json"))
+    assert len(names) == 4
+    for name in names:
+        assert text(tmp_path / "straight" / name) == text(tmp_path / "journaled" / name)
