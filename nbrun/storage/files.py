@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
@@ -165,7 +165,8 @@ class NewFile:
     def begin_sync(self) -> None:
         """A hint: the disk may begin to write it."""
         if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            with suppress(OSError):
+                os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
     def put(self) -> None:
         """Makes the content durable and gives it its name."""
@@ -184,10 +185,8 @@ class NewFile:
     def drop(self) -> None:
         """It is not wanted: a full disk gets its room back at once. Does nothing once it was put."""
         self._close()
-        try:
+        with suppress(OSError):
             os.unlink(self._beside)
-        except OSError:
-            pass
 
     def _close(self) -> None:
         fd, self._fd = self._fd, -1

@@ -15,6 +15,7 @@ import resource
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -69,15 +70,43 @@ def child(folder: str, part: int, kill_at: float) -> None:
     }))  # fmt: skip
 
 
+def bare(part: int) -> None:
+    """The same tasks in as many plain threads, and nothing saved: prints what that takes."""
+    tasks = (nbrun.Task(s["id"], "solution", i, i, s) for s in samples(part) for i in s["solutions"])
+    lock = threading.Lock()
+    done = 0
+
+    def work() -> None:
+        nonlocal done
+        while True:
+            with lock:
+                task = next(tasks, None)
+                done += task is not None
+            if task is None:
+                return
+            fn(task)
+
+    began = time.perf_counter()
+    threads = [threading.Thread(target=work) for _ in range(WORKERS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    wall = time.perf_counter() - began
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    print(json.dumps({
+        "tasks_per_s": done / wall, "cpu_us_per_task": 1e6 * (usage.ru_utime + usage.ru_stime) / done,
+    }))  # fmt: skip
+
+
 def one(part: int) -> dict[str, Any]:
-    """A part of the job: killed at half, run to its end, loaded."""
+    """A part of the job: killed at half, run to its end, loaded; and a hundredth of it in plain threads."""
     total = sum(len(s["solutions"]) for s in samples(part))
     with tempfile.TemporaryDirectory() as folder:
         results = str(Path(folder) / "r")
 
         def launch(kill_at: float) -> subprocess.CompletedProcess[str]:
-            command = [sys.executable, "-m", "tests.benchmarks.largest", results, str(part), str(kill_at)]
-            return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+            return _launch(results, str(part), str(kill_at))
 
         began = time.perf_counter()
         assert launch(0.5).returncode == -9
@@ -90,6 +119,7 @@ def one(part: int) -> dict[str, Any]:
         loaded = time.perf_counter() - began
         assert len(frame) == total
         assert not frame.duplicated(["sample_id", "index"]).any()
+    plain = json.loads(_launch("bare", "100").stdout)
     return {
         "tasks": total,
         "samples": SAMPLES // part,
@@ -100,8 +130,16 @@ def one(part: int) -> dict[str, Any]:
         "peak_mb": round(end["peak_mb"]),
         "disk_mb": round(size / 1e6),
         "cpu_us_per_task": round(end["cpu_us_per_task"], 1),
+        "bare_cpu_us_per_task": round(plain["cpu_us_per_task"], 1),
+        "bare_tasks_per_s": round(plain["tasks_per_s"]),
+        "bookkeeping_us_per_task": round(end["cpu_us_per_task"] - plain["cpu_us_per_task"], 1),
         "load_s": round(loaded, 2),
     }
+
+
+def _launch(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tests.benchmarks.largest", *arguments]
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
 
 
 def _growth(small: dict[str, Any], large: dict[str, Any]) -> float:
@@ -121,4 +159,7 @@ def whole() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    child(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]))
+    if sys.argv[1] == "bare":
+        bare(int(sys.argv[2]))
+    else:
+        child(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]))

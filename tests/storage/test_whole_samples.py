@@ -208,3 +208,22 @@ def test_the_file_is_the_one_that_would_have_been_made(tmp_path, at_once, monkey
     assert len(names) == 4
     for name in names:
         assert text(tmp_path / "straight" / name) == text(tmp_path / "journaled" / name)
+
+
+def test_a_write_that_stops_short_is_gone_on_with(tmp_path, monkeypatch):
+    """The system may write less than it was given, anywhere; and 2,500 pieces are more than it takes at once."""
+
+    class Short:
+        def __getattr__(self, name):
+            return getattr(os, name)
+
+        def writev(self, fd, pieces):
+            return os.write(fd, b"".join(pieces)[:701])
+
+        def write(self, fd, data):
+            return os.write(fd, data[:97])
+
+    monkeypatch.setattr(files, "os", Short())
+    pieces = [b"%d," % n for n in range(2500)]
+    files.replace_file(tmp_path / "f", pieces, tmp_path / "f.tmp")
+    assert (tmp_path / "f").read_bytes() == b"".join(pieces)
