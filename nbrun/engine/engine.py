@@ -2,7 +2,7 @@
 
 Threads:
     feeder    `feed`, `wait_for_room`, `wait_until_idle`: the conductor of the run
-    crew      `take`, `give_back`, `try_again`, `ended`, `failed`, `say`
+    crew      `take`, `give_back`, `try_again`, `desk`, `failed`, `say`
     anybody   `pause`, `resume`, `stop`, `workers`, `retry_errors`, `at_work`
 `lock` protects the queue, the crew's lists and the state. It is never held over a user's function or over I/O.
 """
@@ -18,6 +18,7 @@ from typing import Any
 
 from nbrun.engine.away import Away
 from nbrun.engine.crew import Crew
+from nbrun.engine.desk import Desk
 from nbrun.engine.erred import ErredTasks
 from nbrun.engine.queue import Item, SampleWork, TaskQueue
 from nbrun.engine.streak import Streak, trouble_of
@@ -72,6 +73,7 @@ class Engine:
         self._away = Away(self)
         self.crew = crew(self)
         self._window = Window(self)
+        self.desk = Desk(self)
 
     # ---- feeder
 

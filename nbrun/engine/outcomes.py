@@ -31,6 +31,12 @@ class Ended:
         self.failed: list[tuple[int, str]] = []  # positions that ended in an error, and its kind
         self.judged_at_failure = 0  # how many had a result when the last one failed
 
+    def add(self, later: Ended) -> None:
+        """What ended later in the same sample."""
+        self.records += later.records
+        self.verdicts += later.verdicts
+        self.failed += later.failed
+
 
 class Failure(NamedTuple):
     """A task that ended in an error: its record, the exception, and what of it is stored."""
@@ -44,9 +50,7 @@ def hand_over(engine: Engine, ended: Ended) -> None:
     """Ended tasks of one sample go to the board, the sink and the engine."""
     _tell_success(engine, ended)
     if ended.records:
-        engine.board.record(ended.sample.work.number, ended.verdicts, [kind for _, kind in ended.failed])
-        engine.sink.put(ended.sample.work, ended.records)
-        engine.ended(ended.sample, len(ended.records), ended.failed)
+        engine.desk.hand_over(ended)
 
 
 def after_exception(

@@ -80,13 +80,17 @@ class Worker:
             return None
 
     def _run(self) -> None:
-        sink = self.crew.engine.sink
+        engine = self.crew.engine
+        sink = engine.sink
         try:
             while self.crew.take(self):
-                if self.runs_last:
-                    sink.flush()  # it may take the process with it
+                if self.runs_last:  # it may take the process with it
+                    engine.desk.clear()
+                    sink.flush()
                 sink.begin_tasks(self.slot, self._marks())
                 self._work()
+            if not engine.is_forked:
+                engine.desk.clear()  # or the run might end before whoever carries its last results
         except SinkClosedError:  # the run was stopped: late results are discarded
             pass
         except BaseException as e:  # a fault of nbrun's own must halt the run, not hang it

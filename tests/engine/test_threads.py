@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 import nbrun
+from nbrun.engine.worker import Worker
+from nbrun.progress import Board
 from tests.engine.test_crews import until
 
 
@@ -122,3 +124,36 @@ def test_workers_may_be_fewer_and_more_while_it_runs(tmp_path: Path) -> None:
     until(lambda: run.progress.saved == 6 and len(now) == 1, "one runs")
     go.release(94)
     assert run.wait(60).saved == 100
+
+
+def test_what_another_carries_is_saved_before_a_stop_ends_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The watch hands over the first result and is held up; the second is laid beside it; then the run is stopped."""
+    held, go, returned = threading.Event(), threading.Event(), threading.Event()
+    record = Board.record
+
+    def slowly(board: Board, *args: Any) -> None:
+        if threading.current_thread().name == "nbrun-watch":
+            held.set()
+            assert go.wait(30)
+        record(board, *args)
+
+    monkeypatch.setattr(Board, "record", slowly)
+    monkeypatch.setattr(Worker, "batch_size", 2)
+
+    def fn(task: nbrun.Task) -> dict[str, int]:
+        if task.index == 1:
+            assert held.wait(30)
+            returned.set()
+        return {"n": task.index}
+
+    run = nbrun.start([{"id": "s", "items": [1, 2]}], fn, tmp_path, workers=1, groups=["item"], view=None)
+    assert returned.wait(30)
+    run.stop()
+    run.wait(0.5)
+    assert not run.has_ended
+    go.set()
+    run.wait(30)
+    assert run.has_ended
+    assert sorted(nbrun.load_results(tmp_path).n) == [0, 1]
