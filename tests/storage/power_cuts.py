@@ -14,6 +14,7 @@ import nbrun
 from nbrun.errors import NbrunError
 from nbrun.samples import digest, key_text
 from nbrun.storage.reader import Reader, parse
+from nbrun.storage.samplefile import Unreadable, entry_heads, peek
 
 DEADLINE_S = 60.0
 GROUPS = ("solution", "incorrect_solution")
@@ -117,6 +118,20 @@ def saved(path):
             entry = parse(body)
             result = entry["result"]
             out[identity] = (stored.seq, result.get("v") if isinstance(result, dict) else None, stored.status)
+    return out
+
+
+def unmatched(path):
+    """Identities of results that stand in files and had no item in the dataset when those were written."""
+    out = set()
+    for file in path.glob("*.json"):
+        try:
+            sample_id = peek(file).sample_id
+        except Unreadable:
+            continue
+        with open(file, "rb") as lines:
+            heads = [head for head in entry_heads(lines) if head.item_index is None]
+        out |= {(sample_id, head.group, head.key.hex(), head.occurrence) for head in heads}
     return out
 
 
