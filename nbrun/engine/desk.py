@@ -5,7 +5,7 @@ own result would wait for the others there, and each wait costs two switches of 
 
 Threads: `hand_over` and `clear` from anybody. `_laid` is a deque whose single operations are atomic. Who gets
 `_carrying` without waiting carries all that lies there, and looks again once it has let go: so nothing stays behind. It
-is held while the sink waits at its bound on purpose: then others wait here too, instead of laying down ever more.
+is held while the sink waits at its bound on purpose: then others wait here, instead of laying down ever more.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from nbrun.engine.outcomes import Ended
     from nbrun.engine.queue import SampleWork
 
-#: Where more lies there than that, whoever comes waits until it was carried.
+#: So much may lie there that nobody waits for: single results, while the sink has room.
 MOST_LAID = 64
 
 
@@ -34,7 +34,7 @@ class Desk:
     def hand_over(self, ended: Ended) -> None:
         """Takes over what has ended; it may still be on its way after the call. Raises SinkClosedError."""
         self._laid.append(ended)
-        must = len(self._laid) > MOST_LAID
+        must = len(ended.records) > 1 or len(self._laid) > MOST_LAID or self._engine.sink.is_filling
         while self._laid and self._carrying.acquire(must):
             try:
                 self._carry()

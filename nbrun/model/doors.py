@@ -83,6 +83,10 @@ class ResultSink(Protocol):
             SinkClosedError: the run was stopped.
         """
 
+    @property
+    def is_filling(self) -> bool:
+        """Half of what may be unsaved is unsaved: who puts more may have to wait soon."""
+
     def put_attempt(self, work: Any, position: int, attempt: int, retry: Retry) -> None:
         """Journals an attempt that will be followed by another."""
 

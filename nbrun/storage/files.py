@@ -12,7 +12,6 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -118,11 +117,11 @@ class AppendFile:
     __del__ = close
 
 
-def _batched(parts: Iterable[bytes]) -> Iterator[list[bytes]]:
-    """MAX_PIECES at a time."""
-    left = iter(parts)
-    while pieces := list(islice(left, MAX_PIECES)):
-        yield pieces
+def _batched(parts: Iterable[bytes]) -> Iterator[Sequence[bytes]]:
+    """MAX_PIECES of a list at a time; what comes piece by piece is not gathered, for it may be large."""
+    if isinstance(parts, list):
+        return (parts[at : at + MAX_PIECES] for at in range(0, len(parts), MAX_PIECES))
+    return ([part] for part in parts)
 
 
 def _write_all(fd: int, pieces: Sequence[bytes]) -> None:

@@ -94,6 +94,11 @@ class Journal:
                 self._idle = False
                 self._work.notify()
 
+    @property
+    def is_filling(self) -> bool:
+        """See ResultSink. Without the lock: it changes at any moment."""
+        return self.unsaved >= MAX_UNSAVED // 2 or self.unsaved_bytes >= MAX_UNSAVED_BYTES // 2
+
     # ---- control
 
     def mend(self) -> None:

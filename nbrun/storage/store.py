@@ -171,6 +171,11 @@ class ResultStore:
             book, position, attempt_body(group.key(rank), group.occurrence(rank), kept, retry.reason)
         )
 
+    @property
+    def is_filling(self) -> bool:
+        """See ResultSink."""
+        return self.journal.is_filling
+
     def ended(self, book: Book) -> None:
         """See ResultSink."""
         with self._lock:

@@ -123,7 +123,9 @@ def test_the_stop_button_ends_the_waiting_and_no_worker(kind: str, tmp_path: Pat
         out, err = process.communicate(timeout=60)
     assert out.split()[-2:] == ["40", "0"], err
     assert "interrupted" in out
-    assert "Traceback" not in err
+    assert "KeyboardInterrupt" not in err
+    assert "/nbrun/" not in err
+    assert "Traceback" not in err or "dask" in kind  # whose log may tell how a connection ended with its cluster
     assert len(pids(tmp_path)) == 2
 
 

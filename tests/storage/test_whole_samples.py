@@ -227,3 +227,16 @@ def test_a_write_that_stops_short_is_gone_on_with(tmp_path, monkeypatch):
     pieces = [b"%d," % n for n in range(2500)]
     files.replace_file(tmp_path / "f", pieces, tmp_path / "f.tmp")
     assert (tmp_path / "f").read_bytes() == b"".join(pieces)
+
+
+def test_what_comes_piece_by_piece_is_not_gathered(tmp_path):
+    """A sample of many gigabytes passes through memory a piece at a time."""
+    beside = tmp_path / "f.tmp"
+
+    def pieces():
+        for n in range(5):
+            yield b"x" * 1000
+            assert beside.stat().st_size == 1000 * (n + 1)
+
+    files.replace_file(tmp_path / "f", pieces(), beside)
+    assert (tmp_path / "f").stat().st_size == 5000
