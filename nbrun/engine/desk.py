@@ -3,6 +3,8 @@
 With hundreds of threads and tasks of some milliseconds, each one that took the locks of board, sink and engine for its
 own result would wait for the others there, and each wait costs two switches of threads, more than the work itself.
 
+An event loop's saver and an executor's dispatcher come alone: what they hand over is carried on at once.
+
 Threads: `hand_over` and `clear` from anybody. `_laid` is a deque whose single operations are atomic. Who gets
 `_carrying` without waiting carries all that lies there, and looks again once it has let go: so nothing stays behind. It
 is held while the sink waits at its bound on purpose: then others wait here, instead of laying down ever more.

@@ -21,8 +21,7 @@ from nbrun.storage.group import Attempted, Batch, Placed, lay_out
 from nbrun.storage.segments import Segment, Segments
 from nbrun.storage.whole import PAUSE, WholeFiles, part
 
-MAX_UNSAVED = 1000
-MAX_UNSAVED_BYTES = 64 << 20
+MAX_UNSAVED, MAX_UNSAVED_BYTES = 1000, 64 << 20
 #: Group commit: a lone result is saved at once; after a commit the next one waits so long, or for so many results.
 GROUP_S, GROUP_RESULTS = 0.006, 500
 

@@ -6,7 +6,7 @@ Threads:
     workers   `encode`, `put`, `put_attempt`, `ended` (model.ResultSink)
     journal   "nbrun-journal": saves; tells the store which books were touched
     files     "nbrun-files" (see filer.py)
-`_lock` protects what books say of unsaved and ended tasks; it is never held over I/O.
+`_lock` protects what books say of ended samples; it is never held over I/O.
 """
 
 from __future__ import annotations
