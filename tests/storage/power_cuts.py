@@ -32,7 +32,8 @@ class Job:
 
     Attributes:
         returned: identity -> every value that ever was returned for it.
-        ran: identities in the order in which they ran, since the last `start`.
+        ran: identities in the order in which they ran, since the last `start`; once for each attempt.
+        attempts: (identity, attempt) in the same order.
     """
 
     def __init__(self, samples):
@@ -40,6 +41,7 @@ class Job:
         self.generation = 0
         self.returned = collections.defaultdict(set)
         self.ran = []
+        self.attempts = []
         self.failing = lambda task, generation: None  # returns or raises instead of a result
         self.options = {}
 
@@ -61,6 +63,7 @@ class Job:
         def fn(task):
             identity = places[task.sample_id, task.group, task.index]
             self.ran.append(identity)
+            self.attempts.append((identity, task.attempt))
             found = self.failing(task, generation)
             if found is not None:
                 return found
@@ -73,7 +76,7 @@ class Job:
 
     def start(self, path, **options):
         self.generation += 1
-        self.ran = []
+        self.ran, self.attempts = [], []
         options = {"workers": 2, "retry": None, "view": None, **self.options, **options}
         return nbrun.start(self.samples, self.fn(self.generation), path, **options)
 
@@ -224,4 +227,4 @@ def _nothing_twice(job, before):
     done = {identity for identity, (_, _, status) in before.items() if status == "done"}
     twice = done & set(job.ran)
     assert not twice, f"{len(twice)} ran again although they were saved"
-    assert len(set(job.ran)) == len(job.ran)
+    assert len(set(job.attempts)) == len(job.attempts), "an attempt ran twice within one run"

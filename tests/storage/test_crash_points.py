@@ -121,10 +121,18 @@ def test_redo(tmp_path, seed):
     crash_everywhere(job, prepare, tmp_path, seed)
 
 
-def test_errors_and_attempts(tmp_path, seed):
-    """Tasks that ended in errors or wait for another attempt: their hints survive."""
+@pytest.mark.parametrize("count", [1, 3])
+def test_errors_and_attempts(count, tmp_path, seed, monkeypatch):
+    """Tasks that ended in errors or wait for another attempt: their hints survive.
+
+    The earlier run dies after its first result (attempts of some tasks are all to come) or later, when some are saved.
+    """
     job = Job(make_samples(2))
     job.options = {"retry": nbrun.RetryPolicy(attempts=2, delay_s=0.001)}
+    if count == 1:
+        job.options["workers"] = 1
+        monkeypatch.setattr(journal, "GROUP_RESULTS", 1)
+        monkeypatch.setattr(journal, "GROUP_S", 0.0)
 
     def failing(task, generation):
         if task.index == 0 and task.attempt < 3:
@@ -136,7 +144,7 @@ def test_errors_and_attempts(tmp_path, seed):
         return
 
     job.failing = failing
-    prepare = lambda path: half_done(job, path, seed, 3, "kept")  # noqa: E731
+    prepare = lambda path: half_done(job, path, seed, count, "kept")  # noqa: E731
     crash_everywhere(job, prepare, tmp_path, seed)
 
 
