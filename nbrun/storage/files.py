@@ -136,10 +136,9 @@ def _write_all(fd: int, pieces: Sequence[bytes]) -> None:
 class NewFile:
     """A file that is put in place whole: written to `beside`, fsynced, renamed. The folder's fsync is the caller's.
 
-    Where many are made before the first is put, the disk writes them meanwhile, and their fsyncs share a commit of the
-    file system: that takes a third of the time. One that is not put must be dropped.
+    One that is not put must be dropped.
 
-    Threads: one.
+    Threads: one after the other.
 
     Raises:
         OSError: the disk refused; nothing is left of it.
@@ -160,12 +159,6 @@ class NewFile:
         except BaseException:
             self._close()
             raise
-
-    def begin_sync(self) -> None:
-        """A hint: the disk may begin to write it."""
-        if hasattr(os, "posix_fadvise"):
-            with suppress(OSError):
-                os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
     def put(self) -> None:
         """Makes the content durable and gives it its name."""

@@ -90,37 +90,12 @@ def lay_out_whole(
         ]
         done[g.name] = codes[g.base : end].count(DONE)
         errors[g.name] = codes[g.base : end].count(ERROR)
-    return parts + _end_of_whole(book, done, errors, verdicts, max_seq)
-
-
-def lay_out_pieces(book: Book, pieces: list[bytes], verdicts: Iterable[str | None], max_seq: int) -> list[bytes]:
-    """The same without errors and without joining anything.
-
-    Args:
-        pieces: three an entry: its beginning, its rest, and a comma with a line feed.
-    """
-    parts = [samplefile.opening(book.sample_id)]
-    done: dict[str, int] = {}
-    for g in book.sample.groups:
-        end = g.base + len(g.runnable)
-        parts.append(samplefile.group_opening(g.name))
-        parts += pieces[3 * g.base : 3 * end]
-        if g.runnable:
-            parts[-1] = b"\n"
-        parts.append(b"],\n")
-        done[g.name] = len(g.runnable)
-    return parts + _end_of_whole(book, done, dict.fromkeys(done, 0), verdicts, max_seq)
-
-
-def _end_of_whole(
-    book: Book, done: dict[str, int], errors: dict[str, int], verdicts: Iterable[str | None], max_seq: int
-) -> list[bytes]:
     counts = Counter(verdicts)
     without = counts.pop(None, 0)
     count = counts.total() + without
     made = {book.run_id: count} if count else {}
     summary = _summary(book, max_seq, done, errors, counts, made, {book.sample.context: count} if count else {})
-    return _closing(book, summary, done)
+    return parts + _closing(book, summary, done)
 
 
 def _stand_in_file(book: Book, fresh: list[Fresh], parts: list[bytes]) -> None:

@@ -10,9 +10,10 @@ from zlib import crc32
 from nbrun.storage.book import IN_SEGMENT, Book, Fresh
 from nbrun.storage.entry import ENTRY, EntryRecord
 from nbrun.storage.format import ATTEMPT, CRC_HEX, CRC_OF_ENTRY_KIND, HEADER, frame
+from nbrun.storage.whole import WholeFile
 
-#: Results of one sample that were handed over together, and their size in bytes.
-Batch = tuple[Book, list[EntryRecord], int]
+#: Results of one sample that were handed over together, their size in bytes, and their file where they are all of it.
+Batch = tuple[Book, list[EntryRecord], int, WholeFile | None]
 #: A book, a position, and the body of its attempt record.
 Attempted = tuple[Book, int, bytes]
 #: A book, its new entries, and how many bytes they take.
@@ -22,19 +23,19 @@ _BEFORE_BODY = CRC_HEX + 3  # the checksum, a tab, the kind, a tab
 
 def lay_out(
     batches: list[Batch], attempts: list[Attempted], segment: int, at: int, seq: int
-) -> tuple[bytes, list[Placed], int]:
+) -> tuple[bytes, list[Placed]]:
     """The bytes to append to segment number `segment`, whose size is `at`.
 
     Args:
         seq: the last one given.
 
     Returns:
-        the bytes; what stands where, a tuple a batch; the last seq given now.
+        the bytes; what stands where, a tuple a batch.
     """
     where = segment + IN_SEGMENT
     lines: list[bytes] = []
     placed: list[Placed] = []
-    for book, records, _ in batches:
+    for book, records, _, _ in batches:
         fresh: list[Fresh] = []
         began = at
         at += _add_header(lines, book, segment)
@@ -50,7 +51,7 @@ def lay_out(
     for book, position, body in attempts:
         _add_header(lines, book, segment)
         lines.append(frame(ATTEMPT, body, book.whose[book.group_number(position)][1:]))
-    return b"".join(lines), placed, seq
+    return b"".join(lines), placed
 
 
 def _add_header(lines: list[bytes], book: Book, segment: int) -> int:

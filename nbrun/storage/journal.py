@@ -1,10 +1,10 @@
 """The journal: results are appended to segments, one fsync for all that wait (group commit).
 
-A sample that ends within one commit goes straight to its file instead (see whole.py).
+A sample whose results are handed over all at once goes straight to its file instead (see whole.py).
 
-Threads: workers call `put` and wait there at the bound; the journal's own thread "nbrun-journal" writes, syncs and
-settles the entries in their books; the files threads call `retire`. `_lock` protects the queue and the counters and
-is never held over I/O.
+Threads: workers call `put`, wait there at the bound, and make the file of a whole sample; the journal's own thread
+"nbrun-journal" writes, syncs and settles the entries in their books; the files threads call `retire`. `_lock` protects
+the queue and the counters and is never held over I/O.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nbrun.model import SinkClosedError
+from nbrun.storage import files
 from nbrun.storage.book import Book
 from nbrun.storage.entry import EntryRecord
 from nbrun.storage.group import Attempted, Batch, Placed, lay_out
 from nbrun.storage.segments import Segment, Segments
-from nbrun.storage.whole import PAUSE, WholeFiles, part
+from nbrun.storage.whole import PAUSE, SLOW_S, WholeFile, is_whole
 
 MAX_UNSAVED, MAX_UNSAVED_BYTES = 1000, 64 << 20
 #: Group commit: a lone result is saved at once; after a commit the next one waits so long, or for so many results.
@@ -42,7 +43,7 @@ class Journal:
         self, folder: Path, next_segment: int, next_seq: int,
         on_saved: Callable[[list[Book], int], None], on_fault: Callable[[Exception], None],
     ) -> None:  # fmt: skip
-        self._folder = folder
+        self._results = folder.parent
         self._on_saved, self._on_fault = on_saved, on_fault
         self._lock = threading.Lock()  # protects the queue and the counters
         self._work = threading.Condition(self._lock)  # the journal's thread waits here
@@ -58,7 +59,7 @@ class Journal:
         self.segments = Segments(folder, next_segment)
         self._seq = next_seq - 1
         self._open_attempts: dict[tuple[int, int], tuple[int, Book, bytes]] = {}  # the journal's thread only
-        self._no_files_for = 0  # so many commits; the journal's thread only
+        self._no_files_for = 0  # so many commits; written by the journal's thread, read by workers
         self._thread = threading.Thread(target=self._run, name="nbrun-journal", daemon=True)
         self._thread.start()
 
@@ -68,6 +69,7 @@ class Journal:
         """Takes results of one book over; waits while too many are unsaved. Raises SinkClosedError after refuse()."""
         count = len(records)
         size = sum([len(r[7]) for r in records])
+        gets_file = self._no_files_for <= 0 and is_whole(book, records, size)
         with self._lock:
             while self.unsaved and (
                 self.unsaved + count > MAX_UNSAVED or self.unsaved_bytes + size > MAX_UNSAVED_BYTES
@@ -77,13 +79,34 @@ class Journal:
                 self._waiting -= 1
             if self._refusing:
                 raise SinkClosedError("the run was stopped: this result is discarded")
-            self._queue.append((book, records, size))
             self.unsaved += count
             self.unsaved_bytes += size
             book.unsaved += count
-            if self._idle or (self._gathering and self.unsaved >= GROUP_RESULTS):
-                self._idle = self._gathering = False
-                self._work.notify()
+            if not gets_file:
+                self._enqueue((book, records, size, None))
+                return
+            seq = self._give_seqs(count)
+        file: WholeFile | None = None
+        try:
+            file = WholeFile(self._results, book, records, seq)
+        except OSError:
+            pass  # the journal's thread meets the same disk, and tells
+        finally:
+            with self._lock:
+                self._enqueue((book, records, size, file))
+
+    def _enqueue(self, batch: Batch) -> None:
+        """Called with the lock held."""
+        self._queue.append(batch)
+        if self._idle or (self._gathering and self.unsaved >= GROUP_RESULTS):
+            self._idle = self._gathering = False
+            self._work.notify()
+
+    def _give_seqs(self, count: int) -> int:
+        """So many are taken; returns the last one given before. Called with the lock held."""
+        before = self._seq
+        self._seq += count
+        return before
 
     def put_attempt(self, book: Book, position: int, body: bytes) -> None:
         """Takes an attempt record over; it is saved with the next results."""
@@ -196,7 +219,7 @@ class Journal:
     def _take(self) -> list[Batch]:
         """What one commit saves: half of the bound, so that workers fill the other half meanwhile."""
         count = taken = 0
-        for _, records, _ in self._queue:
+        for _, records, _, _ in self._queue:
             taken += 1
             count += len(records)
             if count >= GROUP_RESULTS:
@@ -230,42 +253,44 @@ class Journal:
         return True
 
     def _commit(self, batches: list[Batch], attempts: list[Attempted]) -> None:
-        whole, others = self._part(batches, attempts)
-        new = WholeFiles(self._folder.parent, whole, self._seq) if whole else None
-        seq = new.seq if new else self._seq
+        whole = [file for *_, file in batches if file is not None]
+        others = [batch for batch in batches if batch[3] is None] if whole else batches
         segment: Segment | None = None
         placed: list[Placed] = []
         try:
             if others or attempts:
                 segment = self.segments.current()
-                data, placed, seq = lay_out(others, attempts, segment.number, segment.file.size, seq)
+                with self._lock:
+                    seq = self._give_seqs(sum([len(records) for _, records, _, _ in others]))
+                data, placed = lay_out(others, attempts, segment.number, segment.file.size, seq)
                 segment.file.append(data)
             with self._lock:
                 self._let_in()  # now, not before: who computes would keep this thread from getting so far
             if segment is not None:
                 self.segments.sync(segment)
-            if new:
-                new.put()
+            self._no_files_for -= 1
+            if whole:
+                self._put(whole)
         except BaseException:
-            if new:
-                new.drop()
+            for file in whole:
+                file.drop()
+            batches[:] = [(book, records, size, None) for book, records, size, _ in batches]  # next through the journal
             raise
-        self._seq = seq
-        if new:
-            self._no_files_for = PAUSE if new.is_slow else 0
-            new.settle()
+        for file in whole:
+            file.settle()
         if segment is not None:
             for book, position, body in attempts:
                 self._open_attempts[id(book), position] = (segment.number, book, body)
             self._settle(segment, placed)
         self._tell_saved(batches)
 
-    def _part(self, batches: list[Batch], attempts: list[Attempted]) -> tuple[list[Batch], list[Batch]]:
-        """What goes straight to files, and what through the journal."""
-        self._no_files_for -= 1
-        if attempts or self._open_attempts or self._no_files_for > 0:
-            return [], batches
-        return part(batches)
+    def _put(self, whole: list[WholeFile]) -> None:
+        began = time.monotonic()
+        for file in whole:
+            file.put()
+        files.sync_folder(self._results)
+        if time.monotonic() - began > SLOW_S:
+            self._no_files_for = PAUSE
 
     def _let_in(self) -> None:
         """Workers that wait at the bound look again. Called with the lock held."""
@@ -286,10 +311,10 @@ class Journal:
         self.segments.settled(segment, sum([len(fresh) for _, fresh, _ in placed]), freed)
 
     def _tell_saved(self, batches: list[Batch]) -> None:
-        count = sum([len(records) for _, records, _ in batches])
-        size = sum([size for _, _, size in batches])
+        count = sum([len(records) for _, records, _, _ in batches])
+        size = sum([size for _, _, size, _ in batches])
         with self._lock:
-            for book, records, _ in batches:
+            for book, records, _, _ in batches:
                 book.unsaved -= len(records)
             self.unsaved -= count
             self.unsaved_bytes -= size
@@ -297,4 +322,4 @@ class Journal:
             self.saved += count
             if self.unsaved < GROUP_RESULTS:
                 self._let_in()
-        self._on_saved(list({book: None for book, _, _ in batches}), count)
+        self._on_saved(list({book: None for book, *_ in batches}), count)

@@ -1,7 +1,8 @@
-"""Samples of which all results come in one commit go straight to their files: the same promises hold."""
+"""Samples of which all results are handed over at once go straight to their files: the same promises hold."""
 
 import collections
 import errno
+import itertools
 import os
 import random
 import re
@@ -18,22 +19,23 @@ import nbrun
 from nbrun.engine.worker import Worker
 from nbrun.samples import SampleReader
 from nbrun.storage import entry, filer, files, journal, whole
-from nbrun.storage.book import Book
+from nbrun.storage.book import Attempt, Book
+from nbrun.storage.names import name_of
 
 
 @pytest.fixture
 def at_once(monkeypatch):
     """Small samples are handed over whole. Returns the names of the files that were written past the journal."""
     names = []
-    settle = whole.WholeFiles.settle
+    settle = whole.WholeFile.settle
 
-    def noted(new):
-        names.extend(book.name for book, _ in new._ends)
-        settle(new)
+    def noted(file):
+        names.append(file.book.name)
+        settle(file)
 
-    monkeypatch.setattr(whole.WholeFiles, "settle", noted)
+    monkeypatch.setattr(whole.WholeFile, "settle", noted)
     monkeypatch.setattr(whole, "WHOLE_FROM", 2)
-    monkeypatch.setattr(whole, "SLOW_S", 60.0)
+    monkeypatch.setattr(journal, "SLOW_S", 60.0)
     monkeypatch.setattr(Worker, "batch_size", 100)
     return names
 
@@ -97,15 +99,15 @@ def test_what_is_told_as_saved_outlives_a_power_cut(tmp_path, at_once, monkeypat
     """At the moment when results begin to count as saved, the disk holds them, under their names."""
     disk = SimulatedDisk(tmp_path / "r", random.Random(0))
     there = {}
-    settle = whole.WholeFiles.settle
+    settle = whole.WholeFile.settle
 
-    def settled(new):
+    def settled(file):
         if not disk.died.is_set():
             disk.power_cut(tmp_path / "after", "lost")
-            there.update({book.sample_id: book.total for book, _ in new._ends})
-        settle(new)
+            there[file.book.sample_id] = file.book.total
+        settle(file)
 
-    monkeypatch.setattr(whole.WholeFiles, "settle", settled)
+    monkeypatch.setattr(whole.WholeFile, "settle", settled)
     assert run_on(disk, job_of(4), tmp_path / "r") is None, "the disk died under it"
     assert there
     now = collections.Counter(identity[0] for identity in saved(tmp_path / "after"))
@@ -142,42 +144,72 @@ def test_nobody_else_files_a_sample_meanwhile(tmp_path, at_once, monkeypatch):
 
 def test_a_slow_disk_is_spared(tmp_path, at_once, monkeypatch):
     """After a commit whose files took long the next ones go through the journal, where one fsync serves them all."""
-    monkeypatch.setattr(whole, "SLOW_S", -1.0)
-    monkeypatch.setattr(journal, "GROUP_RESULTS", 1)
-    job = job_of(6)
-    assert job.start(tmp_path / "r").wait(30).state == "done"
+    monkeypatch.setattr(journal, "SLOW_S", -1.0)
+    was_slow = threading.Event()
+    put = journal.Journal._put
+
+    def noted(self, files):
+        put(self, files)
+        was_slow.set()
+
+    monkeypatch.setattr(journal.Journal, "_put", noted)
+    late = [{**sample, "id": f"late/{n}"} for n, sample in enumerate(make_samples(6))]
+
+    def samples():
+        for n, sample in enumerate(itertools.cycle(make_samples(1))):
+            if was_slow.is_set():
+                break
+            yield {**sample, "id": f"early/{n}"}
+        yield from late
+
+    progress = nbrun.start(samples(), lambda task: {"v": task.index}, tmp_path / "r", workers=1, view=None).wait(30)
+    assert progress.state == "done"
+    assert at_once
+    assert not set(at_once) & {name_of(sample["id"]) for sample in late}
+    assert bool(nbrun.load_samples(tmp_path / "r").is_complete.all())
+
+
+def test_a_file_that_cannot_be_made_goes_through_the_journal(tmp_path, at_once):
+    """The worker that makes it can't: nothing is told before the journal's thread meets the same disk, if it does."""
+    refused = []
+
+    def refuse(operation, path):
+        name = threading.current_thread().name
+        if operation == "write" and name.startswith("nbrun-worker") and not refused:
+            refused.append(path)
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), path)
+
+    job = job_of(12)
+    with files.observe(refuse):
+        progress = job.start(tmp_path / "r").wait(30)
+    assert refused
+    assert (progress.state, progress.saved) == ("done", 48)
+    assert at_once
     check_end(job, tmp_path / "r")
-    assert len(at_once) == 1
 
 
 def test_which_samples_are_whole():
-    """All of it, once each, and no error; in one batch or in some; not too many bytes."""
+    """All of it, once each, and no error; not too many bytes; nothing known of it before."""
     sample = SampleReader({"solution": "solutions"}).read({"id": "s", "solutions": list(range(60))}, 0)
 
-    def batches(positions, pad=1, failed=(), parts=1):
+    def is_whole(positions, pad=1, failed=(), attempts=()):
         book = Book(sample, "s.json")
+        book.attempts.update(attempts)
         made = {"type": "E", "message": "", "traceback": ""}
         records = [
             entry.encode(book, p, None if p in failed else {"pad": "x" * pad}, 1, 0.0, 0.0, "w",
                          made if p in failed else None)[0]
             for p in positions
         ]  # fmt: skip
-        cut = len(records) // parts + 1
-        some = [records[at : at + cut] for at in range(0, len(records), cut)]
-        return [(book, few, sum(len(r[7]) for r in few)) for few in some]
-
-    def is_whole(*args, **more):
-        given = batches(*args, **more)
-        found, others = whole.part(given)
-        assert len(found) + (others == given) == 1, "it is one or the other"
-        return bool(found) and sorted(r[0] for r in found[0][1]) == list(range(60))
+        return whole.is_whole(book, records, sum(len(r[7]) for r in records))
 
     assert is_whole(range(60))
-    assert is_whole(range(59, -1, -1), parts=3)
+    assert is_whole(range(59, -1, -1))
     assert not is_whole(range(59))
     assert not is_whole([*range(59), 0]), "one twice, and one missing"
     assert not is_whole(range(60), failed={7})
     assert not is_whole(range(60), pad=100_000), "a large one is not joined in memory"
+    assert not is_whole(range(60), attempts={3: Attempt(1, {}, None)}), "the journal holds what it left"
 
 
 def test_kills_among_tiny_tasks(monkeypatch):
