@@ -26,6 +26,10 @@ if sys.platform == "darwin":  # fsync there leaves the data in the drive's cache
 
     def _sync(fd: int) -> None:
         fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+elif hasattr(os, "fdatasync"):
+
+    def _sync(fd: int) -> None:
+        os.fdatasync(fd)  # content and size: all that reading it back needs; only its times may be older
 else:
 
     def _sync(fd: int) -> None:

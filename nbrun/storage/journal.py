@@ -24,7 +24,7 @@ from nbrun.storage.whole import PAUSE, SLOW_S, WholeFile, is_whole
 
 MAX_UNSAVED, MAX_UNSAVED_BYTES = 1000, 64 << 20
 #: Group commit: a lone result is saved at once; after a commit the next one waits so long, or for so many results.
-GROUP_S, GROUP_RESULTS = 0.006, 500
+GROUP_S, GROUP_RESULTS = 0.006, 400
 
 
 class Journal:

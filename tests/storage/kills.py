@@ -24,12 +24,15 @@ AGAIN = 40
 CHILD = r"""
 import os, random, sys, threading, time
 log = os.open(sys.argv[2], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-real = os.fsync
-def fsync(fd):
-    size = os.fstat(fd)
-    real(fd)
-    os.write(log, f"F {size.st_ino} {size.st_size}\n".encode())
-os.fsync = fsync
+def noted(real):
+    def sync(fd):
+        size = os.fstat(fd)
+        real(fd)
+        os.write(log, f"F {size.st_ino} {size.st_size}\n".encode())
+    return sync
+os.fsync = noted(os.fsync)
+if hasattr(os, "fdatasync"):
+    os.fdatasync = noted(os.fdatasync)
 import nbrun
 def fn(task):
     time.sleep(random.random() * float(sys.argv[5]))

@@ -139,6 +139,8 @@ class SimulatedDisk:
                     self._sync_content(of)
             self._end(half)
 
+    fdatasync = fsync
+
     def ftruncate(self, fd, size):
         with self._lock:
             half = self._begin("truncate", self._fds[fd].path)
