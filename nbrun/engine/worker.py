@@ -44,7 +44,8 @@ class Worker:
         self.is_busy = self.runs_last = False
         self.current: tuple[SampleWork, Task] | None = None
         self.since = 0  # when `current` began, on perf_counter_ns's clock
-        self.mean_s = BATCH_S  # the mean duration of its recent tasks
+        self.mean_s = BATCH_S  # the mean duration of its recent tasks, a guess at first
+        self._weight = 1.0  # of what it measures next
         self.thread = threading.Thread(target=self._run, name=f"nbrun-worker-{number}", daemon=True)
 
     @property
@@ -155,7 +156,8 @@ class Worker:
         self.current = None
         self.hand_over_kept()
         if count:
-            self.mean_s += 0.5 * (busy / count / 1e9 - self.mean_s)
+            self.mean_s += self._weight * (busy / count / 1e9 - self.mean_s)
+            self._weight = 0.5
 
     def _after_exception(
         self, sample: SampleWork, position: int, task: Task, e: BaseException, started: float, duration_s: float
