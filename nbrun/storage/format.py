@@ -83,9 +83,9 @@ A result becomes strict JSON (RFC 8259, UTF-8). By type:
 
 Invariants
 ----------
-F1  A result is saved by appending one record; what it costs depends on that result alone. Where one commit holds all
-    results of a sample and none is an error, its file is put in place at once instead (F6), and counts as saved when
-    the folder was fsynced.
+F1  A result is saved by appending one record; what it costs depends on that result alone. Where all results of a
+    sample are handed over together and none is an error, its file is put in place at once instead (F6), and they count
+    as saved when the folder was fsynced.
 F2  Every record carries its checksum; a record that fails it costs itself alone.
 F3  A torn tail is cut before anything is appended. A new run appends to a segment of its own.
 F4  seq grows over the directory's life, in the order of the journal. Of two entries of one identity the higher wins.
