@@ -7,7 +7,8 @@ An event loop's saver and an executor's dispatcher come alone: what they hand ov
 
 Threads: `hand_over` and `clear` from anybody. `_laid` is a deque whose single operations are atomic. Who gets
 `_carrying` without waiting carries all that lies there, and looks again once it has let go: so nothing stays behind. It
-is held while the sink waits at its bound on purpose: then others wait here, instead of laying down ever more.
+is held on purpose while the sink waits at its bound, or writes the file of a sample that ended at once: then others
+wait here, instead of laying down ever more.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ def make_folder(path: Path) -> None:
         sync_folder(folder.parent)
 
 
-def sync_folder(path: Path) -> None:
+def sync_folder(path: str | os.PathLike[str]) -> None:
     """Makes the names in a folder durable."""
     _tell("fsync-folder", path)
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
@@ -142,7 +142,7 @@ class NewFile:
 
     One that is not put must be dropped.
 
-    Threads: one after the other.
+    Threads: one makes it, another may put or drop it.
 
     Raises:
         OSError: the disk refused; nothing is left of it.

@@ -15,12 +15,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nbrun.model import SinkClosedError
-from nbrun.storage import files
+from nbrun.storage.attempts import OpenAttempts
 from nbrun.storage.book import Book
 from nbrun.storage.entry import EntryRecord
 from nbrun.storage.group import Attempted, Batch, Placed, lay_out
 from nbrun.storage.segments import Segment, Segments
-from nbrun.storage.whole import PAUSE, SLOW_S, WholeFile, is_whole
+from nbrun.storage.whole import WholeFile, WholeFiles
 
 MAX_UNSAVED, MAX_UNSAVED_BYTES = 1000, 64 << 20
 #: Group commit: a lone result is saved at once; after a commit the next one waits so long, or for so many results.
@@ -43,7 +43,7 @@ class Journal:
         self, folder: Path, next_segment: int, next_seq: int,
         on_saved: Callable[[list[Book], int], None], on_fault: Callable[[Exception], None],
     ) -> None:  # fmt: skip
-        self._results = folder.parent
+        self._whole = WholeFiles(folder.parent)
         self._on_saved, self._on_fault = on_saved, on_fault
         self._lock = threading.Lock()  # protects the queue and the counters
         self._work = threading.Condition(self._lock)  # the journal's thread waits here
@@ -58,8 +58,7 @@ class Journal:
         self.fault: Exception | None = None
         self.segments = Segments(folder, next_segment)
         self._seq = next_seq - 1
-        self._open_attempts: dict[tuple[int, int], tuple[int, Book, bytes]] = {}  # the journal's thread only
-        self._no_files_for = 0  # so many commits; written by the journal's thread, read by workers
+        self.open_attempts = OpenAttempts()
         self._thread = threading.Thread(target=self._run, name="nbrun-journal", daemon=True)
         self._thread.start()
 
@@ -69,7 +68,7 @@ class Journal:
         """Takes results of one book over; waits while too many are unsaved. Raises SinkClosedError after refuse()."""
         count = len(records)
         size = sum([len(r[7]) for r in records])
-        gets_file = self._no_files_for <= 0 and is_whole(book, records, size)
+        is_whole = self._whole.take(book, records, size)
         with self._lock:
             while self.unsaved and (
                 self.unsaved + count > MAX_UNSAVED or self.unsaved_bytes + size > MAX_UNSAVED_BYTES
@@ -82,16 +81,14 @@ class Journal:
             self.unsaved += count
             self.unsaved_bytes += size
             book.unsaved += count
-            if not gets_file:
+            if not is_whole:
                 self._enqueue((book, records, size, None))
                 return
             seq = self._give_seqs(count)
         file: WholeFile | None = None
         try:
-            file = WholeFile(self._results, book, records, seq)
-        except OSError:
-            pass  # the journal's thread meets the same disk, and tells
-        finally:
+            file = self._whole.make(book, records, seq)
+        finally:  # whatever happens: somebody may wait until all that was put is saved
             with self._lock:
                 self._enqueue((book, records, size, file))
 
@@ -168,18 +165,12 @@ class Journal:
     def retire(self, segments: list[Segment]) -> None:
         """Removes segments whose entries stand in files; the results folder was synced before (F6)."""
         for segment in segments:
-            again = [(b, p, body) for (_, p), (n, b, body) in list(self._open_attempts.items()) if n == segment.number]
-            if again:
-                for book, position, body in again:
-                    self.put_attempt(book, position, body)
-                if not self.flush():
-                    return
+            again = self.open_attempts.of(segment.number)
+            for book, position, body in again:
+                self.put_attempt(book, position, body)
+            if again and not self.flush():
+                return
             self.segments.remove(segment)
-
-    @property
-    def has_open_attempts(self) -> bool:
-        """True while a task waits for another try, whose attempts must survive."""
-        return bool(self._open_attempts)
 
     # ---- the journal's thread
 
@@ -217,7 +208,7 @@ class Journal:
                         return
 
     def _take(self) -> list[Batch]:
-        """What one commit saves: half of the bound, so that workers fill the other half meanwhile."""
+        """What one commit saves: a part of the bound, so that workers fill the rest meanwhile."""
         count = taken = 0
         for _, records, _, _ in self._queue:
             taken += 1
@@ -268,9 +259,7 @@ class Journal:
                 self._let_in()  # now, not before: who computes would keep this thread from getting so far
             if segment is not None:
                 self.segments.sync(segment)
-            self._no_files_for -= 1
-            if whole:
-                self._put(whole)
+            self._whole.put(whole)
         except BaseException:
             for file in whole:
                 file.drop()
@@ -279,18 +268,9 @@ class Journal:
         for file in whole:
             file.settle()
         if segment is not None:
-            for book, position, body in attempts:
-                self._open_attempts[id(book), position] = (segment.number, book, body)
+            self.open_attempts.stand_in(segment.number, attempts)
             self._settle(segment, placed)
         self._tell_saved(batches)
-
-    def _put(self, whole: list[WholeFile]) -> None:
-        began = time.monotonic()
-        for file in whole:
-            file.put()
-        files.sync_folder(self._results)
-        if time.monotonic() - began > SLOW_S:
-            self._no_files_for = PAUSE
 
     def _let_in(self) -> None:
         """Workers that wait at the bound look again. Called with the lock held."""
@@ -305,9 +285,7 @@ class Journal:
                 replaced = book.settle(fresh, size)
             for number, count in replaced.items():
                 freed[number] = freed.get(number, 0) + count
-            if self._open_attempts:
-                for f in fresh:
-                    self._open_attempts.pop((id(book), f[0]), None)
+            self.open_attempts.ended(book, fresh)
         self.segments.settled(segment, sum([len(fresh) for _, fresh, _ in placed]), freed)
 
     def _tell_saved(self, batches: list[Batch]) -> None:

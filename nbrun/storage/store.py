@@ -229,7 +229,7 @@ class ResultStore:
         return self.journal.flush(timeout_s) and self.filer.finish(timeout_s) and self._retire()
 
     def _retire(self) -> bool:
-        if self.journal.has_open_attempts or self._opener.attempts:
+        if self.journal.open_attempts or self._opener.attempts:
             return True
         self.journal.segments.end_current()
         return self.filer.retire_all(self._carried)

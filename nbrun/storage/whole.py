@@ -10,6 +10,7 @@ then; the journal's thread puts it in place, or drops it, and settles the book.
 from __future__ import annotations
 
 import os
+import time
 
 from nbrun.storage import files
 from nbrun.storage.book import DONE, Book
@@ -69,3 +70,40 @@ class WholeFile:
         with self.book.lock:
             self.book.filed_whole = True  # first: from now on nobody else files it
             self.book.max_seq = self.book.filed_seq = self._max_seq
+
+
+class WholeFiles:
+    """The way past the journal: which samples take it, and how their files are put.
+
+    Threads: workers call `take` and `make`, the journal's thread `put`.
+
+    Args:
+        folder: the results directory.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self._folder = folder
+        self._pause = 0  # so many commits; written by the journal's thread, read by workers
+
+    def take(self, book: Book, records: list[EntryRecord], size: int) -> bool:
+        """Does this sample go this way, as the disk is now?"""
+        return self._pause <= 0 and is_whole(book, records, size)
+
+    def make(self, book: Book, records: list[EntryRecord], seq: int) -> WholeFile | None:
+        """Its file; None where the disk refuses: the journal's thread meets the same disk, and tells."""
+        try:
+            return WholeFile(self._folder, book, records, seq)
+        except OSError:
+            return None
+
+    def put(self, made: list[WholeFile]) -> None:
+        """Makes those of one commit (or none) durable, under their names. Raises OSError."""
+        self._pause = max(0, self._pause - 1)
+        if not made:
+            return
+        began = time.monotonic()
+        for file in made:
+            file.put()
+        files.sync_folder(self._folder)
+        if time.monotonic() - began > SLOW_S:
+            self._pause = PAUSE

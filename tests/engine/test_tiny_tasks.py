@@ -5,7 +5,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import nbrun
+from nbrun.storage.running import MARK_BYTES, RunningTasks
 
 WORKERS, LONG = 16, 64
 
@@ -51,6 +54,20 @@ def test_a_long_task_in_the_midst_of_a_batch_keeps_no_other_waiting(tmp_path: Pa
     run = nbrun.start([{"id": "s", "solutions": list(range(n))}], fn, tmp_path / "r", workers=workers, view=None)
     progress = run.wait(120)
     assert (progress.state, progress.saved, progress.errors) == ("done", n, 0)
+
+
+def test_tiny_tasks_are_known_by_the_first_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second time a worker takes tasks it takes many: what it guessed before it had measured any counts no more."""
+    taken: list[int] = []
+    monkeypatch.setattr(RunningTasks, "note", lambda self, slot, marks: taken.append(len(marks) // MARK_BYTES))
+    most = 0
+    for n in range(5):  # a machine that is busy elsewhere may take its time for one task
+        taken.clear()
+        samples = [{"id": "s", "solutions": list(range(1000))}]
+        nbrun.start(samples, lambda task: {"n": task.index}, tmp_path / f"r{n}", workers=1, view=None).wait(60)
+        assert taken[0] == 1
+        most = max(most, taken[1])
+    assert most > 8
 
 
 def test_idle_workers_cost_no_time(tmp_path: Path) -> None:

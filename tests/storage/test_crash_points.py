@@ -60,8 +60,7 @@ def test_resume_after_a_stop(tmp_path, seed):
 def test_recovery_after_an_unclean_end(tmp_path, seed):
     """The run finds a journal, a torn tail, and no file or half of them."""
     job = Job(make_samples())
-    prepare = lambda path: half_done(job, path, seed, 5, "mixed")  # noqa: E731
-    assert crash_everywhere(job, prepare, tmp_path, seed) > 15
+    assert crash_everywhere(job, lambda path: half_done(job, path, seed, 5, "mixed"), tmp_path, seed) > 15
 
 
 def test_segments_rotate(tmp_path, seed, monkeypatch):
@@ -144,8 +143,7 @@ def test_errors_and_attempts(count, tmp_path, seed, monkeypatch):
         return
 
     job.failing = failing
-    prepare = lambda path: half_done(job, path, seed, count, "kept")  # noqa: E731
-    crash_everywhere(job, prepare, tmp_path, seed)
+    crash_everywhere(job, lambda path: half_done(job, path, seed, count, "kept"), tmp_path, seed)
 
 
 def test_damaged_files_are_set_aside(tmp_path, seed):

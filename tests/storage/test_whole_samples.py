@@ -35,7 +35,7 @@ def at_once(monkeypatch):
 
     monkeypatch.setattr(whole.WholeFile, "settle", noted)
     monkeypatch.setattr(whole, "WHOLE_FROM", 2)
-    monkeypatch.setattr(journal, "SLOW_S", 60.0)
+    monkeypatch.setattr(whole, "SLOW_S", 60.0)
     monkeypatch.setattr(Worker, "batch_size", 100)
     return names
 
@@ -144,15 +144,16 @@ def test_nobody_else_files_a_sample_meanwhile(tmp_path, at_once, monkeypatch):
 
 def test_a_slow_disk_is_spared(tmp_path, at_once, monkeypatch):
     """After a commit whose files took long the next ones go through the journal, where one fsync serves them all."""
-    monkeypatch.setattr(journal, "SLOW_S", -1.0)
+    monkeypatch.setattr(whole, "SLOW_S", -1.0)
     was_slow = threading.Event()
-    put = journal.Journal._put
+    put = whole.WholeFiles.put
 
-    def noted(self, files):
-        put(self, files)
-        was_slow.set()
+    def noted(self, made):
+        put(self, made)
+        if made:
+            was_slow.set()
 
-    monkeypatch.setattr(journal.Journal, "_put", noted)
+    monkeypatch.setattr(whole.WholeFiles, "put", noted)
     late = [{**sample, "id": f"late/{n}"} for n, sample in enumerate(make_samples(6))]
 
     def samples():
