@@ -9,7 +9,7 @@ import nbrun
 from nbrun.storage import samplefile, tails
 from nbrun.storage.directory import Directory, list_samples
 
-COUNT = 250
+COUNT = tails.MIN_FILES * 5 // 4
 SAMPLES = [{"id": f"s{i}", "solutions": [1]} for i in range(COUNT)]
 
 
