@@ -68,7 +68,6 @@ def peer(figure: str, says: str, unit: str = "") -> Goal:
 BENCHMARKS: tuple[Benchmark, ...] = (
     Benchmark("throughput", "throughput:main", (
         least("durable_over_bare_pool_8_workers", 1.5, "results saved, over a thread pool that saves nothing", "×"),
-        least("durable_over_bare_pool_8_workers_without_pandas", 1, "the same where pandas is not loaded", "×"),
         least("durable_over_bare_pool_64_workers", 1, "the same with 64 threads in both", "×"),
         most("most_unsaved", 1000, "most results unsaved at a time"),
         most("delay_at_1000_a_second.p99_ms", 50, "from a task's end to its being saved, p99 at 1,000 a second", " ms"),

@@ -2,7 +2,6 @@
 
 import functools
 import statistics
-import sys
 import tempfile
 import threading
 import time
@@ -39,14 +38,9 @@ def bare(workers: int) -> float:
 
 def ours(
     samples: Iterable[dict[str, Any]], fn: Callable[[nbrun.Task], Any], workers: int = 8,
-    look: Callable[[nbrun.Progress], None] = lambda progress: None, loads: bool = True,
+    look: Callable[[nbrun.Progress], None] = lambda progress: None,
 ) -> float:  # fmt: skip
-    """Seconds of a run from start to its end; `look` sees its progress every 2 ms.
-
-    Args:
-        loads: what was saved is then loaded and counted. So pandas is in this process, as in a notebook's, and a full
-            pass of the garbage collector takes longer; the bare pool, which keeps a Future a task, has more of them.
-    """
+    """Seconds of a run from start to its end; `look` sees its progress every 2 ms. What was saved is counted as loaded."""
     over = threading.Event()
     folder = tempfile.mkdtemp(dir=_folder().name)
     began = time.perf_counter()
@@ -63,11 +57,9 @@ def ours(
     over.set()
     thread.join()
     assert progress.errors == 0
-    assert progress.saved == progress.total
-    if loads:
-        loaded = nbrun.load_samples(Path(folder) / "results")
-        assert bool(loaded.is_complete.all())
-        assert loaded.completed_solutions.sum() == progress.total
+    loaded = nbrun.load_samples(Path(folder) / "results")
+    assert bool(loaded.is_complete.all())
+    assert loaded.completed_solutions.sum() == progress.saved == progress.total
     return took
 
 
@@ -76,7 +68,7 @@ def _many_small() -> Iterable[dict[str, Any]]:
     return ({"id": f"s{i}", "solutions": list(range(per_sample))} for i in range(SAMPLES))
 
 
-def ratio(workers: int, rounds: int, loads: bool = True) -> tuple[float, int]:
+def ratio(workers: int, rounds: int) -> tuple[float, int]:
     """(rate saved / rate of the bare pool, the most results that were unsaved at a time)."""
     most = 0
 
@@ -87,7 +79,7 @@ def ratio(workers: int, rounds: int, loads: bool = True) -> tuple[float, int]:
     def fn(task: nbrun.Task) -> dict[str, Any]:
         return body(task.index)
 
-    ratios = [bare(workers) / ours(_many_small(), fn, workers, look, loads) for _ in range(rounds)]
+    ratios = [bare(workers) / ours(_many_small(), fn, workers, look) for _ in range(rounds)]
     return statistics.median(ratios), most
 
 
@@ -126,13 +118,10 @@ def growth() -> float:
 
 def main() -> dict[str, Any]:
     """All figures."""
-    without_pandas, _ = ratio(8, ROUNDS, loads=False)  # first: once it is loaded, it stays
-    assert "pandas" not in sys.modules
     at_8, most = ratio(8, ROUNDS)
     at_64, _ = ratio(64, 3)
     return {
         "durable_over_bare_pool_8_workers": round(at_8, 2),
-        "durable_over_bare_pool_8_workers_without_pandas": round(without_pandas, 2),
         "durable_over_bare_pool_64_workers": round(at_64, 2),
         "most_unsaved": most,
         "delay_at_1000_a_second": delay(),
