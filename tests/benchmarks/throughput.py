@@ -40,7 +40,7 @@ def ours(
     samples: Iterable[dict[str, Any]], fn: Callable[[nbrun.Task], Any], workers: int = 8,
     look: Callable[[nbrun.Progress], None] = lambda progress: None,
 ) -> float:  # fmt: skip
-    """Seconds of a run from start to its end; `look` sees its progress every 2 ms. What was saved is counted as loaded."""
+    """Seconds of a run from start to its end; `look` sees its progress every 2 ms. What was saved is loaded, too."""
     over = threading.Event()
     folder = tempfile.mkdtemp(dir=_folder().name)
     began = time.perf_counter()
