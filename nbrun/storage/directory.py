@@ -18,7 +18,7 @@ from nbrun.storage.format import FOLDER, MATCH, RUN, UNCLEAN
 from nbrun.storage.names import SUFFIX, name_of
 from nbrun.storage.runlog import RecordLog
 from nbrun.storage.samplefile import NBRUN, FileInfo, Unreadable
-from nbrun.storage.tails import Tails
+from nbrun.storage.tails import Tails, is_small
 
 _TRIES = 20
 #: A folder that changes all the time is listed so often.
@@ -202,7 +202,7 @@ class Directory:
 
     def keep_tails(self, has_changed: bool) -> None:
         """At a clean end: what the files tell now is kept for the next opening."""
-        if self._has_tails and not has_changed:
+        if (self._has_tails and not has_changed) or is_small(self.path):
             return
         tails = Tails(self.inner)
         tails.keep(self.path, list_samples(self.path, tails.known).by_id.values())

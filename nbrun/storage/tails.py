@@ -17,6 +17,7 @@ from zlib import crc32
 import orjson
 
 from nbrun.storage import files
+from nbrun.storage.names import SUFFIX
 from nbrun.storage.samplefile import FileInfo
 
 FORMAT = b"nbrun-tails/1"
@@ -74,6 +75,11 @@ class Tails:
             files.put_derived(self._path, (b"%b %08x\n" % (FORMAT, crc32(data)), data), self._beside)
         except (OSError, TypeError):  # TypeError: a name that is no text
             return
+
+
+def is_small(folder: Path) -> bool:
+    """Does it hold too few files for the cache? Asks for a listing; to read them all would take twenty times that."""
+    return sum(name.endswith(SUFFIX) for name in os.listdir(folder)) < MIN_FILES
 
 
 def _kept(infos: Iterable[FileInfo]) -> list[FileInfo]:
