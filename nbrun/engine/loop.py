@@ -12,13 +12,13 @@ import threading
 import time
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nbrun.engine.crew import OneThread
 from nbrun.engine.outcomes import Ended, Failure, add_failure, after_exception, hand_over
 from nbrun.engine.queue import Item, SampleWork
 from nbrun.engine.worker import as_mapping
-from nbrun.model import SinkClosedError, State, Task
+from nbrun.model import Record, SinkClosedError, State, Task
 
 if TYPE_CHECKING:
     from nbrun.engine.engine import Engine
@@ -28,8 +28,8 @@ BACKLOG = 1000
 #: Tasks that are begun together: as many as a slot of the record of running tasks holds.
 MOST_TOGETHER = 128
 
-#: sample, position, the record and its verdict, or the failure
-Outcome = tuple[SampleWork, int, Any, str | None, Failure | None]
+#: sample, position, and the record or the failure
+Outcome = tuple[SampleWork, int, Record | None, Failure | None]
 
 
 class Slot:
@@ -204,17 +204,18 @@ class LoopCrew(OneThread):
         started, began = time.time(), time.perf_counter()
         name = f"{engine.name}:loop"
         try:
+            item = task.item
             result = await engine.fn(task)
             took = time.perf_counter() - began
             if not isinstance(result, Mapping):
                 result = as_mapping(result)
-            record, verdict = engine.sink.encode(sample.work, position, result, task.attempt, started, took, name)
-            self._outcomes.put((sample, position, record, verdict, None))
+            record = engine.sink.encode(sample.work, position, item, result, task.attempt, started, took, name)
+            self._outcomes.put((sample, position, record, None))
         except BaseException as e:  # whatever a task raises is that task's
             took = time.perf_counter() - began
             failure = after_exception(engine, sample, position, task, e, started, took, name)
             if failure is not None:
-                self._outcomes.put((sample, position, None, None, failure))
+                self._outcomes.put((sample, position, None, failure))
 
     def _ended(self, slot: Slot, is_last: bool, done: asyncio.Task[None]) -> None:
         self._in_flight.pop(done, None)
@@ -235,12 +236,12 @@ class LoopCrew(OneThread):
         while (outcome := self._outcomes.get()) is not None:
             group: dict[SampleWork, Ended] = {}
             while outcome is not None:
-                sample, position, record, verdict, failure = outcome
+                sample, position, record, failure = outcome
                 ended = group.get(sample) or group.setdefault(sample, Ended(sample))
-                if failure is None:
+                if record is not None:
                     ended.records.append(record)
-                    ended.verdicts.append(verdict)
-                else:
+                    ended.verdicts.append(record[1])
+                elif failure is not None:
                     add_failure(self.engine, ended, position, failure)
                 try:
                     outcome = self._outcomes.get_nowait()

@@ -6,10 +6,10 @@ Threads: called by workers, the event loop's saver and the dispatcher; an Ended 
 from __future__ import annotations
 
 import traceback
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from nbrun.errors import JudgeError, JudgeUnavailableError, NotSupportedError, UnstorableError
-from nbrun.model import Retry, Task
+from nbrun.model import Record, Retry, Task
 from nbrun.progress import ErrorNote
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class Ended:
 
     def __init__(self, sample: SampleWork) -> None:
         self.sample = sample
-        self.records: list[Any] = []
+        self.records: list[Record] = []
         self.verdicts: list[str | None] = []  # of those that have a result
         self.failed: list[tuple[int, str]] = []  # positions that ended in an error, and its kind
         self.judged_at_failure = 0  # how many had a result when the last one failed
@@ -41,7 +41,7 @@ class Ended:
 class Failure(NamedTuple):
     """A task that ended in an error: its record, the exception, and what of it is stored."""
 
-    record: Any
+    record: Record
     exception: BaseException
     error: dict[str, str]
 
@@ -76,7 +76,9 @@ def after_exception(
         engine.try_again(sample, position, task, retry, policy.wait_s(task.attempt, engine.random()))
         return None
     error = {"type": type(e).__name__, "message": message_of(e), "traceback": _traceback(e)}
-    record, _ = engine.sink.encode(sample.work, position, None, task.attempt, started, duration_s, worker, error)
+    record = engine.sink.encode(
+        sample.work, position, sample.work.item(position), None, task.attempt, started, duration_s, worker, error
+    )
     engine.board.note_error(
         ErrorNote(task.sample_id, task.group, task.index, error["type"], error["message"], error["traceback"], started)
     )

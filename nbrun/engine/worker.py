@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from nbrun.engine.outcomes import Ended, add_failure, after_exception, hand_over
 from nbrun.engine.queue import Item, SampleWork
-from nbrun.model import Retry, SinkClosedError, Task
+from nbrun.model import Record, Retry, SinkClosedError, Task
 
 if TYPE_CHECKING:
     from nbrun.engine.threads import ThreadCrew
@@ -28,19 +28,46 @@ MAX_BATCH = 128
 OVERHEAD_S = 5e-6
 
 
+class Kept:
+    """Results of one batch that nobody has handed over yet.
+
+    Threads: `records` is a deque whose single operations are atomic: the owner appends, and who pops one takes it over.
+    """
+
+    __slots__ = ("records", "sample")
+
+    def __init__(self, sample: SampleWork) -> None:
+        self.sample = sample
+        self.records: deque[Record] = deque()
+
+    def take(self) -> Ended | None:
+        """What lies there now."""
+        if not self.records:
+            return None
+        ended = Ended(self.sample)
+        pop, add = self.records.popleft, ended.records.append
+        try:
+            while True:
+                add(pop())
+        except IndexError:
+            pass
+        ended.verdicts = [record[1] for record in ended.records]
+        return ended
+
+
 class Worker:
     """One thread.
 
     Threads: `batch` is a deque whose single operations are atomic: its owner takes from the left, thieves from the
-    right, and who gets a task runs it. `_kept` is a list of one element at most, whose pop and append are atomic: who
-    pops it hands it over, the owner or, while a task takes long, the watch. `current` is written by the owner, read by
-    views and by stop; `is_busy` and `runs_last` are the crew's, under the engine's lock.
+    right, and who gets a task runs it. `_kept` is the owner's, a new one for each batch; it hands over what lies there,
+    and so does the watch while a task takes long. `current` is written by the owner, read by views and by stop;
+    `is_busy` and `runs_last` are the crew's, under the engine's lock.
     """
 
     def __init__(self, crew: ThreadCrew, number: int, name: str, slot: int) -> None:
         self.crew, self.name, self.slot = crew, name, slot
         self.batch: deque[Item] = deque()
-        self._kept: list[Ended] = []
+        self._kept: Kept | None = None
         self.is_busy = self.runs_last = False
         self.current: tuple[SampleWork, Task] | None = None
         self.since = 0  # when `current` began, on perf_counter_ns's clock
@@ -60,11 +87,11 @@ class Worker:
     @property
     def has_more(self) -> bool:
         """Are there results that wait for the rest of a batch, or may there be some?"""
-        return bool(self.batch or self._kept)
+        return bool(self.batch or (self._kept and self._kept.records))
 
     def hand_over_kept(self) -> None:
-        """What has ended must not wait for the task that runs now. Called by the watch."""
-        ended = self._take_kept()
+        """What has ended must not wait for the task that runs now. Called by the watch, too."""
+        ended = self._kept.take() if self._kept else None
         if ended is not None:
             self._refuse_in_child()
             hand_over(self.crew.engine, ended)
@@ -73,12 +100,6 @@ class Worker:
         """A task may have forked and returned, or raised, in the child too: its thread ends there, and the child."""
         if self.crew.engine.is_forked:
             raise SinkClosedError("this process is a child of the one that runs the task")
-
-    def _take_kept(self) -> Ended | None:
-        try:
-            return self._kept.pop()
-        except IndexError:
-            return None
 
     def _run(self) -> None:
         engine = self.crew.engine
@@ -106,53 +127,46 @@ class Worker:
 
     def _work(self) -> None:
         """Runs what stands in `batch`. The clock is read twice a task and nothing is made that isn't needed."""
-        engine, batch, kept = self.crew.engine, self.batch, self._kept
+        engine, batch = self.crew.engine, self.batch
         fn, encode, flag, name = engine.fn, engine.sink.encode, engine.flag, self.name
         perf, now = time.perf_counter_ns, time.time
-        sample: SampleWork | None = None
-        count = 0
-        busy = 0  # nanoseconds in fn
-        began = end = perf()
-        while True:
-            try:
-                item = batch.popleft()
-            except IndexError:
-                break
-            if not engine.is_running:
-                batch.appendleft(item)
-                self.crew.give_back(self)
-                break
-            if item[0] is not sample:
-                self.hand_over_kept()
-                sample = item[0]
-            position = item[1]
-            task = sample.work.task(position, flag)
+        try:
+            sample, position = batch.popleft()
+        except IndexError:  # others have stolen it all
+            return
+        self._kept = kept = Kept(sample)
+        work, keep = sample.work, kept.records.append
+        make_task = work.task
+        count = busy = 0  # the latter in nanoseconds of fn
+        late = perf() + BATCH_NS
+        while engine.is_running:
+            task = make_task(position, flag)
+            item = task.item
             started = now()
             self.since = start = perf()
             self.current = (sample, task)
             try:
                 result = fn(task)
                 end = perf()
+                took = end - start
                 if type(result) is not dict and not isinstance(result, Mapping):
                     result = as_mapping(result)
-                record, verdict = encode(
-                    sample.work, position, result, task.attempt, started, (end - start) / 1e9, name
-                )
+                keep(encode(work, position, item, result, task.attempt, started, took / 1e9, name))
             except BaseException as e:  # whatever a task raises is that task's, SystemExit too
                 end = perf()
-                self._after_exception(sample, position, task, e, started, (end - start) / 1e9)
-            else:
-                try:
-                    ended = kept.pop()
-                except IndexError:
-                    ended = Ended(sample)
-                ended.records.append(record)
-                ended.verdicts.append(verdict)
-                kept.append(ended)
+                took = end - start
+                self._after_exception(sample, position, task, e, started, took / 1e9)
             count += 1
-            busy += end - start
-            if end - began > BATCH_NS and batch:
+            busy += took
+            if end > late and batch:
                 self.hand_over_kept()
+            try:
+                position = batch.popleft()[1]
+            except IndexError:
+                break
+        else:
+            batch.appendleft((sample, position))
+            self.crew.give_back(self)
         self.current = None
         self.hand_over_kept()
         if count:
@@ -167,9 +181,9 @@ class Worker:
         engine = self.crew.engine
         failure = after_exception(engine, sample, position, task, e, started, duration_s, self.name)
         if failure is not None:
-            ended = self._take_kept() or Ended(sample)
+            ended = (self._kept and self._kept.take()) or Ended(sample)
             add_failure(engine, ended, position, failure)
-            self._kept.append(ended)
+            hand_over(engine, ended)
 
 
 def as_mapping(result: object) -> Mapping[str, object]:

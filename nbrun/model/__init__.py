@@ -3,7 +3,7 @@
 No I/O happens here and nothing is imported from the rooms above.
 """
 
-from nbrun.model.doors import Judge, ResultSink, RunControls, SinkClosedError, TaskRow, Work
+from nbrun.model.doors import Judge, Record, ResultSink, RunControls, SinkClosedError, TaskRow, Work
 from nbrun.model.retry import MAX_AFTER_S, NEVER_RETRIED, Retry, RetryPolicy
 from nbrun.model.task import CancelFlag, State, Status, Task
 
@@ -12,6 +12,7 @@ __all__ = [
     "NEVER_RETRIED",
     "CancelFlag",
     "Judge",
+    "Record",
     "ResultSink",
     "Retry",
     "RetryPolicy",

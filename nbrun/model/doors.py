@@ -34,8 +34,15 @@ class Work(Protocol):
     def marks(self, positions: list[int]) -> bytes:
         """For each 32 bytes that tell the task from all others, in every run."""
 
+    def item(self, position: int) -> Any:
+        """What stands there."""
+
     def task(self, position: int, flag: CancelFlag) -> Task:
         """A fresh Task with what earlier attempts left (attempt, hint, previous)."""
+
+
+#: What came of a task as a sink will save it: its position, its verdict if it has one, and what only the sink knows.
+Record = tuple[int, str | None, Any, Any]
 
 
 class SinkClosedError(Exception):
@@ -61,12 +68,13 @@ class ResultSink(Protocol):
         """Waits until all that was put is saved. False on a standing fault."""
 
     def encode(
-        self, work: Any, position: int, result: Any, attempts: int, started_at: float, duration_s: float,
+        self, work: Any, position: int, item: Any, result: Any, attempts: int, started_at: float, duration_s: float,
         worker_id: str, error: Mapping[str, str] | None = None,
-    ) -> tuple[Any, str | None]:  # fmt: skip
-        """What came of a task as it will be stored, and its verdict if it has one.
+    ) -> Record:  # fmt: skip
+        """What came of a task as it will be stored.
 
         Args:
+            item: `Work.item` of that position, or a task's item as it was before `fn` had it.
             result: what `fn` returned, or what the sink's `encode_result` made of it elsewhere; None for an error.
             attempts: how many tries it took.
             started_at, duration_s: of the last try, in seconds (since the epoch, and long).
@@ -76,7 +84,7 @@ class ResultSink(Protocol):
             UnstorableError: names the place in the result.
         """
 
-    def put(self, work: Any, records: list[Any]) -> None:
+    def put(self, work: Any, records: list[Record]) -> None:
         """Hands encoded outcomes of one sample over to be saved, in this order; that is some milliseconds later.
 
         Raises:

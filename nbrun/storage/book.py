@@ -15,7 +15,7 @@ from hashlib import blake2b
 from typing import Any, NamedTuple
 
 from nbrun.model import CancelFlag, Task
-from nbrun.samples import Sample, key_text
+from nbrun.samples import KEY_BYTES, Sample, key_text
 from nbrun.storage.format import dump
 
 NOWHERE, IN_FILE = 0, 1  # values of `where`; a segment's number + IN_SEGMENT otherwise
@@ -109,7 +109,7 @@ class Book:
         self.attempts: dict[int, Attempt] = {}
         self.whose = [b"\t" + dump([sample.id, g.name]) for g in sample.groups]
         self._marks = [blake2b(whose, digest_size=12).digest() for whose in self.whose]
-        self.hex_keys = [g.keys.hex().encode() for g in sample.groups]
+        self.hex_keys = [g.keys.hex(" ", KEY_BYTES).encode().split() for g in sample.groups]
         self.places = [(g.base, number, g) for number, g in enumerate(sample.groups)][::-1]  # the last group first
         self.context = sample.context
         self.unsaved = 0  # under the journal's lock
@@ -120,6 +120,11 @@ class Book:
         self.file_cost_s = 0.0
 
     # ---- workers
+
+    def item(self, position: int) -> Any:
+        """See model.Work."""
+        group, rank = self.sample.locate(position)
+        return group.items[group.runnable[rank]]
 
     def task(self, position: int, flag: CancelFlag) -> Task:
         """See model.Work."""

@@ -1,11 +1,12 @@
-"""A task's outcome -> its entry's bytes, all but the seq, which the journal gives it.
+"""A task's outcome -> its record -> its entry's bytes, once the journal has given it its seq.
 
-Called by workers for every result, so it is written for speed: one dictionary, one call of orjson.
+Called for every result, `encode` by workers, so it is written for speed: one dictionary, one call of orjson; and what
+tells the item is looked up for all entries of a group together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from nbrun import verdicts
@@ -13,8 +14,8 @@ from nbrun.errors import UnstorableError
 from nbrun.storage import values
 from nbrun.storage.book import DONE, ERROR, Book
 
-#: position, group number, index, hexadecimal key, occurrence, status code, verdict, the entry's bytes after its seq
-EntryRecord = tuple[int, int, int, bytes, int, int, str | None, bytes]
+#: position, verdict, status code, the entry's bytes from its status on (as an object of their own)
+EntryRecord = tuple[int, str | None, int, bytes]
 #: What an entry holds of its item.
 _ITEM_KEYS = ("item", "language", "solution")
 #: Filled with index, key, occurrence and seq; the rest of the entry follows.
@@ -39,21 +40,19 @@ def encode_result(result: Mapping[str, Any]) -> EncodedResult:
 
 
 def encode(
-    book: Book, position: int, result: Mapping[str, Any] | EncodedResult | None, attempts: int, started_at: float,
-    duration_s: float, worker_id: str, error: Mapping[str, str] | None = None,
-) -> tuple[EntryRecord, str | None]:  # fmt: skip
+    book: Book, position: int, item: Any, result: Mapping[str, Any] | EncodedResult | None, attempts: int,
+    started_at: float, duration_s: float, worker_id: str, error: Mapping[str, str] | None = None,
+) -> EntryRecord:  # fmt: skip
     """See model.ResultSink.encode."""
-    for base, number, group in book.places:  # noqa: B007
-        if position >= base:
-            break
-    rank = position - base
-    index = group.runnable[rank]
-    item = group.items[index]
     book.worker_id = worker_id
     if type(result) is dict and error is None and type(item) in values.NEVER_NULL and book.keep_items:
-        endpoint = result.get("api_used", "")
-        if endpoint:
-            endpoint = book.api_used = endpoint if type(endpoint) is str else ""
+        endpoint = ""
+        if "api_used" in result:
+            endpoint = result["api_used"]
+            if type(endpoint) is not str:
+                endpoint = ""
+            elif endpoint:
+                book.api_used = endpoint
         verdict = verdicts.of(result)
         data, lossy = values.encode(  # one display: to assign key after key takes longer than to encode them
             {
@@ -67,11 +66,37 @@ def encode(
         data, lossy, verdict = _encode_any(book, item, result, attempts, started_at, duration_s, worker_id, error)
     if lossy:
         data = data[:-1] + b',"lossy":true}'
-    occurrences = group.occurrences
-    return (
-        position, number, index, book.hex_keys[number][rank * 32 : rank * 32 + 32],
-        0 if occurrences is None else occurrences[rank], DONE if error is None else ERROR, verdict, data[1:],
-    ), verdict  # fmt: skip
+    return position, verdict, DONE if error is None else ERROR, data
+
+
+def bodies(book: Book, records: list[EntryRecord], seq: int) -> Iterator[tuple[int, list[bytes]]]:
+    """The entries of records in their order: for each stretch that is of one group its number, and the entries.
+
+    Args:
+        seq: the last one given before theirs.
+    """
+    at = 0
+    while at < len(records):
+        number = book.group_number(records[at][0])
+        group = book.sample.groups[number]
+        base, runnable, keys, times = group.base, group.runnable, book.hex_keys[number], group.occurrences
+        stretch = records if len(book.places) == 1 else _stretch(records, at, base, base + len(runnable))
+        yield (
+            number,
+            [
+                ENTRY % (runnable[rank := p - base], keys[rank], times[rank] if times else 0, n, data[1:])
+                for n, (p, _, _, data) in enumerate(stretch, seq + at + 1)
+            ],
+        )
+        at += len(stretch)
+
+
+def _stretch(records: list[EntryRecord], start: int, base: int, end: int) -> list[EntryRecord]:
+    """Those from `start` on that are of the group that begins at `base`."""
+    stop = start + 1
+    while stop < len(records) and base <= records[stop][0] < end:
+        stop += 1
+    return records[start:stop]
 
 
 def _encode_any(

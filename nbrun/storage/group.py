@@ -8,7 +8,7 @@ from __future__ import annotations
 from zlib import crc32
 
 from nbrun.storage.book import IN_SEGMENT, Book, Fresh
-from nbrun.storage.entry import ENTRY, EntryRecord
+from nbrun.storage.entry import EntryRecord, bodies
 from nbrun.storage.format import ATTEMPT, CRC_HEX, CRC_OF_ENTRY_KIND, HEADER, frame
 from nbrun.storage.whole import WholeFile
 
@@ -39,14 +39,16 @@ def lay_out(
         fresh: list[Fresh] = []
         began = at
         at += _add_header(lines, book, segment)
-        for position, group, index, key, occurrence, code, verdict, data in records:
-            seq += 1
-            body = ENTRY % (index, key, occurrence, seq, data)
-            whose = book.whose[group]
-            lines += (b"%08x\te\t" % crc32(whose, crc32(body, CRC_OF_ENTRY_KIND)), body, whose, b"\n")
-            length = len(body)
-            fresh.append((position, seq, code, where, at + _BEFORE_BODY, length, verdict, body))
-            at += length + len(whose) + _BEFORE_BODY + 1
+        record = iter(records)
+        for number, stretch in bodies(book, records, seq):
+            whose = book.whose[number]
+            around = len(whose) + _BEFORE_BODY + 1
+            for body, (position, verdict, code, _) in zip(stretch, record, strict=False):
+                seq += 1
+                lines += (b"%08x\te\t" % crc32(whose, crc32(body, CRC_OF_ENTRY_KIND)), body, whose, b"\n")
+                length = len(body)
+                fresh.append((position, seq, code, where, at + _BEFORE_BODY, length, verdict, body))
+                at += length + around
         placed.append((book, fresh, at - began))
     for book, position, body in attempts:
         _add_header(lines, book, segment)

@@ -67,7 +67,7 @@ class Journal:
     def put(self, book: Book, records: list[EntryRecord]) -> None:
         """Takes results of one book over; waits while too many are unsaved. Raises SinkClosedError after refuse()."""
         count = len(records)
-        size = sum([len(r[7]) for r in records])
+        size = sum([len(r[3]) for r in records])
         is_whole = self._whole.take(book, records, size)
         with self._lock:
             while self.unsaved and (

@@ -156,7 +156,7 @@ class ResultStore:
     def put(self, book: Book, records: list[EntryRecord]) -> None:
         """See ResultSink. An error is no replacement for a result: one that was to be made again stays then."""
         if (c := book.columns) is not None:
-            records = [r for r in records if r[5] == DONE or c.status[r[0]] != DONE]
+            records = [r for r in records if r[2] == DONE or c.status[r[0]] != DONE]
         if records:
             self.journal.put(book, records)
             self.filer.wait_for_room()

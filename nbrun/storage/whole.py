@@ -14,7 +14,7 @@ import time
 
 from nbrun.storage import files
 from nbrun.storage.book import DONE, Book
-from nbrun.storage.entry import ENTRY, EntryRecord
+from nbrun.storage.entry import EntryRecord, bodies
 from nbrun.storage.filing import lay_out_whole
 from nbrun.storage.format import FOLDER
 
@@ -31,7 +31,7 @@ def is_whole(book: Book, records: list[EntryRecord], size: int) -> bool:
         return False
     if book.columns is not None or book.fresh or book.orphans or book.attempts:
         return False
-    return [r[5] for r in records].count(DONE) == total == len({r[0] for r in records})
+    return [r[2] for r in records].count(DONE) == total == len({r[0] for r in records})
 
 
 class WholeFile:
@@ -48,12 +48,9 @@ class WholeFile:
     def __init__(self, folder: str | os.PathLike[str], book: Book, records: list[EntryRecord], seq: int) -> None:
         self.book = book
         records.sort()
-        bodies = [
-            ENTRY % (index, key, occurrence, number, data)
-            for number, (_, _, index, key, occurrence, _, _, data) in enumerate(records, seq + 1)
-        ]
+        entries = [body for _, stretch in bodies(book, records, seq) for body in stretch]
         self._max_seq = seq + len(records)
-        parts = lay_out_whole(book, bodies, bytes((DONE,)) * len(bodies), [r[6] for r in records], self._max_seq)
+        parts = lay_out_whole(book, entries, bytes((DONE,)) * len(entries), [r[1] for r in records], self._max_seq)
         beside = os.path.join(folder, FOLDER, "tmp", f"{book.name}.tmp")
         self._file = files.NewFile(os.path.join(folder, book.name), parts, beside)
 

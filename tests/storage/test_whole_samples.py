@@ -198,11 +198,11 @@ def test_which_samples_are_whole():
         book.attempts.update(attempts)
         made = {"type": "E", "message": "", "traceback": ""}
         records = [
-            entry.encode(book, p, None if p in failed else {"pad": "x" * pad}, 1, 0.0, 0.0, "w",
-                         made if p in failed else None)[0]
+            entry.encode(book, p, p, None if p in failed else {"pad": "x" * pad}, 1, 0.0, 0.0, "w",
+                         made if p in failed else None)
             for p in positions
         ]  # fmt: skip
-        return whole.is_whole(book, records, sum(len(r[7]) for r in records))
+        return whole.is_whole(book, records, sum(len(r[3]) for r in records))
 
     assert is_whole(range(60))
     assert is_whole(range(59, -1, -1))

@@ -40,10 +40,9 @@ def settle(engine: Engine, items: list[Item], worker: str, rows: list[tuple[Any,
             ended = Ended(work)
         if row[0] == DONE:
             _, data, lossy, verdict, api_used, attempt, started, took = row
-            record, verdict = encode(
-                work.work, position, EncodedResult(data, lossy, verdict, api_used), attempt, started, took, worker
-            )
-            ended.records.append(record)
+            result = EncodedResult(data, lossy, verdict, api_used)
+            item = work.work.item(position)
+            ended.records.append(encode(work.work, position, item, result, attempt, started, took, worker))
             ended.verdicts.append(verdict)
             longest = took if took > longest else longest
         else:
