@@ -15,6 +15,8 @@ from hashlib import blake2b
 from typing import Any
 
 KEY_BYTES = 16
+#: What keys are digested with.
+EMPTY_DIGEST = blake2b(digest_size=KEY_BYTES)
 
 
 def canonical(value: Any) -> bytes:

@@ -6,11 +6,10 @@ Used by session's feeder thread.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from hashlib import blake2b
 from typing import Any
 
 from nbrun.errors import SampleError
-from nbrun.samples.canonical import EMPTY_CONTEXT, KEY_BYTES, canonical, context_text
+from nbrun.samples.canonical import EMPTY_CONTEXT, EMPTY_DIGEST, canonical, context_text
 from nbrun.samples.items import read_items
 from nbrun.samples.sample import Group, Sample, occurrences
 
@@ -111,14 +110,16 @@ class SampleReader:
     def _group(
         self, name: str, items: Sequence[Any], runnable: Sequence[int], base: int, where: str, number: int, sid: str
     ) -> Group:
-        get = self._key
+        get, new = self._key, EMPTY_DIGEST.copy
         keys: list[bytes] = []
         add = keys.append
         i = 0
         try:
             for i in runnable:
                 item = items[i] if get is None else get(items[i])
-                add(blake2b(canonical(item), digest_size=KEY_BYTES).digest())
+                digest = new()  # a copy is made faster than a new one
+                digest.update(canonical(item))
+                add(digest.digest())
         except Exception as e:  # the user's key function may raise anything
             raise SampleError(
                 f"{where}: item {i} of group {name!r} can't be hashed into a key: {e}. "

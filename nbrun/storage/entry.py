@@ -7,6 +7,7 @@ tells the item is looked up for all entries of a group together.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import count, repeat
 from typing import Any, NamedTuple
 
 from nbrun import verdicts
@@ -14,13 +15,16 @@ from nbrun.errors import UnstorableError
 from nbrun.storage import values
 from nbrun.storage.book import DONE, ERROR, Book
 
-#: position, verdict, status code, the entry's bytes from its status on (as an object of their own)
+#: position, verdict, status code, the entry's bytes after its seq
 EntryRecord = tuple[int, str | None, int, bytes]
 #: What an entry holds of its item.
 _ITEM_KEYS = ("item", "language", "solution")
 #: Filled with index, key, occurrence and seq; the rest of the entry follows.
 ENTRY_BEGIN = b'{"index":%d,"key":"k1:%b","occurrence":%d,"seq":%d,'
 ENTRY = ENTRY_BEGIN + b"%b"
+#: What stands between two entries in a file.
+BETWEEN = b",\n"
+_NEXT = BETWEEN + ENTRY_BEGIN
 
 
 class EncodedResult(NamedTuple):
@@ -60,13 +64,13 @@ def encode(
                 "duration_s": duration_s, "run_id": book.run_id, "context": book.context, "worker_id": worker_id,
                 "api_used": endpoint,
             },
-            values.is_plain(result.values()), "",
+            result.values(), "",
         )  # fmt: skip
     else:
         data, lossy, verdict = _encode_any(book, item, result, attempts, started_at, duration_s, worker_id, error)
     if lossy:
         data = data[:-1] + b',"lossy":true}'
-    return position, verdict, DONE if error is None else ERROR, data
+    return position, verdict, DONE if error is None else ERROR, data[1:]  # a copy of its own size: orjson's has slack
 
 
 def bodies(book: Book, records: list[EntryRecord], seq: int) -> Iterator[tuple[int, list[bytes]]]:
@@ -81,14 +85,27 @@ def bodies(book: Book, records: list[EntryRecord], seq: int) -> Iterator[tuple[i
         group = book.sample.groups[number]
         base, runnable, keys, times = group.base, group.runnable, book.hex_keys[number], group.occurrences
         stretch = records if len(book.places) == 1 else _stretch(records, at, base, base + len(runnable))
-        yield (
-            number,
-            [
-                ENTRY % (runnable[rank := p - base], keys[rank], times[rank] if times else 0, n, data[1:])
-                for n, (p, _, _, data) in enumerate(stretch, seq + at + 1)
-            ],
-        )
+        entries = [
+            ENTRY % (runnable[rank := p - base], keys[rank], times[rank] if times else 0, n, data)
+            for n, (p, _, _, data) in enumerate(stretch, seq + at + 1)
+        ]
+        yield number, entries
         at += len(stretch)
+
+
+def pieces(book: Book, records: list[EntryRecord], seq: int) -> list[list[bytes]]:
+    """The entries of a sample's every task, in order, as its file holds them: for each group what is to be joined."""
+    out = []
+    for g, keys in zip(book.sample.groups, book.hex_keys, strict=True):
+        told = zip(g.runnable, keys, g.occurrences or repeat(0), count(seq + g.base + 1), strict=False)
+        heads = [_NEXT % each for each in told]
+        if heads:
+            heads[0] = heads[0][len(BETWEEN) :]
+        parts = heads * 2
+        parts[::2] = heads
+        parts[1::2] = [data for _, _, _, data in records[g.base : g.base + len(heads)]]
+        out.append(parts)
+    return out
 
 
 def _stretch(records: list[EntryRecord], start: int, base: int, end: int) -> list[EntryRecord]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from nbrun.storage import files, samplefile
 from nbrun.storage.book import DONE, ERROR, IN_FILE, IN_SEGMENT, Book, Columns, Fresh, Orphan
+from nbrun.storage.entry import BETWEEN
 from nbrun.storage.format import progress_object
 
 CHUNK = 1 << 20
@@ -54,14 +55,15 @@ def _write_at_once(book: Book, fresh: list[Fresh], path: str, beside: str) -> di
     max_seq = max(seqs, default=0)
     has_errors = codes.count(DONE) < len(codes)
     judged = [f[6] for f in fresh if f[2] == DONE] if has_errors else verdicts
-    parts = lay_out_whole(book, bodies, codes, judged, max_seq)
+    inside = [(BETWEEN.join(bodies[g.base : g.base + len(g.runnable)]),) for g in book.sample.groups]
+    parts = lay_out_whole(book, inside, codes, judged, max_seq)
     files.replace_file(path, (b"".join(parts),), beside)
     with book.lock:
         book.filed_seq = max(book.filed_seq, max_seq)
         later = book.fresh[len(fresh) :]
         book.fresh = []
         if later or has_errors:  # more entries have come or may come
-            _stand_in_file(book, fresh, parts)
+            _stand_in_file(book, fresh)
             book.fresh = later
         else:
             book.filed_whole = True
@@ -70,24 +72,21 @@ def _write_at_once(book: Book, fresh: list[Fresh], path: str, beside: str) -> di
 
 
 def lay_out_whole(
-    book: Book, bodies: Sequence[bytes], codes: Sequence[int], verdicts: Iterable[str | None], max_seq: int
+    book: Book, inside: Sequence[Iterable[bytes]], codes: Sequence[int], verdicts: Iterable[str | None], max_seq: int
 ) -> list[bytes]:
     """The file, in pieces, of a sample that has one entry for each of its tasks.
 
     Args:
-        bodies, codes: the entries in the order of their positions, and their statuses.
+        inside: for each group its entries and what stands between them, in pieces.
+        codes: the entries' statuses, in the order of their positions.
         verdicts: of those that are done.
     """
     parts = [samplefile.opening(book.sample_id)]
     done: dict[str, int] = {}
     errors: dict[str, int] = {}
-    for g in book.sample.groups:
+    for g, entries in zip(book.sample.groups, inside, strict=True):
         end = g.base + len(g.runnable)
-        parts += [
-            samplefile.group_opening(g.name),
-            b",\n".join(bodies[g.base : end]),
-            b"\n],\n" if g.runnable else b"],\n",
-        ]
+        parts += [samplefile.group_opening(g.name), *entries, b"\n],\n" if g.runnable else b"],\n"]
         done[g.name] = codes[g.base : end].count(DONE)
         errors[g.name] = codes[g.base : end].count(ERROR)
     counts = Counter(verdicts)
@@ -98,14 +97,14 @@ def lay_out_whole(
     return parts + _closing(book, summary, done)
 
 
-def _stand_in_file(book: Book, fresh: list[Fresh], parts: list[bytes]) -> None:
+def _stand_in_file(book: Book, fresh: list[Fresh]) -> None:
     """Notes in the columns where the entries stand now. Called with the book's lock held."""
-    at = len(parts[0])
-    for number, g in enumerate(book.sample.groups):
-        at += len(parts[1 + 3 * number])
+    at = len(samplefile.opening(book.sample_id))
+    for g in book.sample.groups:
+        at += len(samplefile.group_opening(g.name))
         for position, seq, code, _, _, length, verdict, _ in fresh[g.base : g.base + len(g.runnable)]:
             book.place(position, seq, code, IN_FILE, at, length, (verdict, book.run_id, book.context))
-            at += length + 2
+            at += length + len(BETWEEN)
         at += 2 if g.runnable else 3
 
 
@@ -192,8 +191,8 @@ class _Filing:
                     self.new_orphans.append(where._replace(where=IN_FILE, offset=at, length=len(body), body=None))
                 more -= 1
                 yield body
-                yield b",\n" if more else b"\n"
-                at += len(body) + (2 if more else 1)
+                yield BETWEEN if more else b"\n"
+                at += len(body) + (len(BETWEEN) if more else 1)
             yield b"],\n"
             at += 3
         yield from _closing(book, self._summarise(groups, done), done)

@@ -33,11 +33,16 @@ def _refuse(value: Any) -> Any:
     raise _SlowWay
 
 
-def encode(value: Any, plain: bool = False, where: str = "result") -> tuple[bytes, bool]:
+#: What no orjson turns into `null`.
+NEVER_NULL = frozenset({str, int, bool})
+
+
+def encode(value: Any, doubtful: Iterable[Any] | None = None, where: str = "result") -> tuple[bytes, bool]:
     """The value as JSON bytes, and whether something was lost (lone surrogates).
 
     Args:
-        plain: the caller knows that no None and no NaN is in it, which spares a search of all the text.
+        doubtful: the only parts of the value that may be None or NaN, or hold one. Where they are plain text and
+            numbers, nobody need search all the text for what became `null`.
         where: what errors call the value; "" for a mapping whose keys say it themselves.
 
     Raises:
@@ -51,21 +56,16 @@ def encode(value: Any, plain: bool = False, where: str = "result") -> tuple[byte
         data = orjson.dumps(value, _refuse, _OPTIONS)
     except (TypeError, ValueError, _SlowWay, RecursionError):
         return _encode_slowly(value, where)
-    if not plain and b"null" in data:  # a None, or a NaN that orjson turned into one
+    if doubtful is not None:
+        for part in doubtful:
+            kind = type(part)
+            if kind not in NEVER_NULL and not (kind is float and part - part == 0.0):
+                break
+        else:
+            return data, False
+    if b"null" in data:  # a None, or a NaN that orjson turned into one
         return _encode_slowly(value, where)
     return data, False
-
-
-NEVER_NULL = frozenset({str, int, bool})
-
-
-def is_plain(values: Iterable[Any]) -> bool:
-    """No None, no NaN and no container among the values: then nothing becomes `null`, and nobody need search for it."""
-    for value in values:
-        kind = type(value)
-        if kind not in NEVER_NULL and not (kind is float and value - value == 0.0):
-            return False
-    return True
 
 
 def _encode_slowly(value: Any, where: str) -> tuple[bytes, bool]:

@@ -14,7 +14,7 @@ import time
 
 from nbrun.storage import files
 from nbrun.storage.book import DONE, Book
-from nbrun.storage.entry import EntryRecord, bodies
+from nbrun.storage.entry import EntryRecord, pieces
 from nbrun.storage.filing import lay_out_whole
 from nbrun.storage.format import FOLDER
 
@@ -48,9 +48,9 @@ class WholeFile:
     def __init__(self, folder: str | os.PathLike[str], book: Book, records: list[EntryRecord], seq: int) -> None:
         self.book = book
         records.sort()
-        entries = [body for _, stretch in bodies(book, records, seq) for body in stretch]
         self._max_seq = seq + len(records)
-        parts = lay_out_whole(book, entries, bytes((DONE,)) * len(entries), [r[1] for r in records], self._max_seq)
+        inside = pieces(book, records, seq)
+        parts = lay_out_whole(book, inside, bytes((DONE,)) * len(records), [r[1] for r in records], self._max_seq)
         beside = os.path.join(folder, FOLDER, "tmp", f"{book.name}.tmp")
         self._file = files.NewFile(os.path.join(folder, book.name), parts, beside)
 
