@@ -47,7 +47,7 @@ class Away:
     def _watch(self, over: threading.Event) -> None:
         ask = getattr(self._engine.fn, "is_available", None)
         while callable(ask) and not over.wait(ASK_EVERY_S):
-            if self._engine.state is not State.PAUSED:
+            if self._engine.standing.state is not State.PAUSED:
                 break
             try:
                 back = ask()

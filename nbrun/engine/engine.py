@@ -21,6 +21,7 @@ from nbrun.engine.crew import Crew
 from nbrun.engine.desk import Desk
 from nbrun.engine.erred import ErredTasks
 from nbrun.engine.queue import Item, SampleWork, TaskQueue
+from nbrun.engine.standing import Standing
 from nbrun.engine.streak import Streak, trouble_of
 from nbrun.engine.threads import ThreadCrew
 from nbrun.engine.window import Window
@@ -64,11 +65,7 @@ class Engine:
         self.last_width = 1  # so many suspects at once
         self.open_samples: set[SampleWork] = set()
         self._erred = ErredTasks(self)
-        self.state = State.RUNNING
-        self.is_running = True  # the same as state is RUNNING; read by workers before each task
-        self.message = ""
-        self.trouble: RunHaltedError | None = None  # why the run paused itself
-        self.broken: RunHaltedError | None = None  # a fault of nbrun's own
+        self.standing = Standing()
         self.is_forked = False  # this is a child of the process that runs it
         self._away = Away(self)
         self.crew = crew(self)
@@ -103,7 +100,7 @@ class Engine:
         """Waits until all has ended, or until the run was stopped and its tasks with it (`wait_for_workers`)."""
         with self.lock:
             while self.open_samples:
-                if self.state not in (State.RUNNING, State.PAUSED) and (self.flag.is_set or self.crew.is_empty):
+                if not self.standing.is_open and (self.flag.is_set or self.crew.is_empty):
                     return
                 self.idle.wait()
 
@@ -123,7 +120,7 @@ class Engine:
 
     def _wake(self, count: int) -> None:
         """So many tasks are ready. Called with the lock held."""
-        if self.is_running and count:
+        if self.standing.is_running and count:
             self.crew.wake(count)
 
     def try_again(self, sample: SampleWork, position: int, task: Task, retry: Retry, after_s: float) -> None:
@@ -155,7 +152,7 @@ class Engine:
         """A task ended in an error; pauses the run where all fail alike."""
         with self.lock:
             which = self.streak.failure(e)
-            if which is None or not self.is_running:
+            if which is None or not self.standing.is_running:
                 return
         message, trouble = trouble_of(which, e, error)
         self.pause(message, trouble)
@@ -167,16 +164,13 @@ class Engine:
         self._away.forget()
         if not self.pause_unless_paused(message, trouble):
             with self.lock:
-                if self.state is State.PAUSED and self.trouble is None:
-                    self.message, self.trouble = message, trouble
+                self.standing.give_reason(message, trouble)
 
     def pause_unless_paused(self, message: str, trouble: RunHaltedError | None = None) -> bool:
         """The same, if the run is running: else nothing happens, and False is returned."""
         with self.lock:
-            if self.state is not State.RUNNING:
+            if not self.standing.pause(message, trouble):
                 return False
-            self._set_state(State.PAUSED)
-            self.message, self.trouble = message, trouble
             self.idle.notify_all()
             return True
 
@@ -192,10 +186,8 @@ class Engine:
         """Workers take tasks again; after a fault the disk is tried again."""
         self._away.forget()
         with self.lock:
-            if self.state is not State.PAUSED:
+            if not self.standing.resume():
                 return
-            self._set_state(State.RUNNING)
-            self.message, self.trouble = "", None
             self.streak.restart()
             self._wake(self.queue.waiting)
             self.crew.rouse()
@@ -212,13 +204,12 @@ class Engine:
         )
         error.__cause__ = e
         with self.lock:
-            if self.broken is None:
-                self.broken = self.trouble = error
+            self.standing.break_down(error)
         self.stop(drain=True)
 
     def stop(self, drain: bool = True) -> list[Task]:
         """No more tasks are begun. Returns the tasks that run now. After a fault the disk is tried once more."""
-        had_trouble = self.trouble is not None
+        had_trouble = self.standing.trouble is not None
         running = self._stop(drain)
         if had_trouble:
             self.sink.mend()
@@ -226,8 +217,7 @@ class Engine:
 
     def _stop(self, drain: bool) -> list[Task]:
         with self.lock:
-            if self.state in (State.RUNNING, State.PAUSED):
-                self._set_state(State.DRAINING)
+            self.standing.drain()
             if not drain:
                 self.flag.is_set = True
             self.crew.rouse()
@@ -243,18 +233,16 @@ class Engine:
     def wait_for_resume(self) -> bool:
         """After a fault at the end of a run: waits until somebody resumes (True) or stops (False)."""
         with self.lock:
-            if self.state is State.DRAINING:
+            if self.standing.is_draining:
                 return False
-            self.idle.wait_for(lambda: self.state is not State.PAUSED)
-            return self.state is State.RUNNING
+            self.idle.wait_for(lambda: self.standing.state is not State.PAUSED)
+            return self.standing.is_running
 
     def finish(self, state: State, message: str = "", trouble: RunHaltedError | None = None) -> None:
         """The run is over: the threads end, and so does everybody's wait."""
         self.board.finish()
         with self.lock:
-            self._set_state(state)
-            self.message = message or self.message
-            self.trouble = trouble or (self.trouble if state is not State.DONE else None)
+            self.standing.end(state, message, trouble)
             self.queue.clear()
             self.open_samples.clear()
             self.crew.end()
@@ -265,12 +253,7 @@ class Engine:
     def say(self, message: str, instead_of: str = "") -> None:
         """Tells the user something while the run goes on; where it paused, its own message stays."""
         with self.lock:
-            if self.message == instead_of:
-                self.message = message
-
-    def _set_state(self, state: State) -> None:
-        self.state = state
-        self.is_running = state is State.RUNNING
+            self.standing.say(message, instead_of)
 
     @property
     def workers(self) -> int:
@@ -292,7 +275,7 @@ class Engine:
     def forget_in_child(self) -> None:
         """After a fork, in the child: the thread that forked may be a worker here, which must not go on."""
         self.is_forked = True
-        self.is_running = False
+        self.standing.is_running = False
         self.crew.forget_in_child()
 
     def at_work(self) -> dict[int, int]:

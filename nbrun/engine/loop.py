@@ -18,7 +18,7 @@ from nbrun.engine.crew import OneThread
 from nbrun.engine.outcomes import Ended, Failure, add_failure, after_exception, hand_over
 from nbrun.engine.queue import Item, SampleWork
 from nbrun.engine.worker import as_mapping
-from nbrun.model import Record, SinkClosedError, State, Task
+from nbrun.model import Record, SinkClosedError, Task
 
 if TYPE_CHECKING:
     from nbrun.engine.engine import Engine
@@ -142,8 +142,8 @@ class LoopCrew(OneThread):
             self._has_cancelled = True
             for task in list(self._in_flight):
                 task.cancel()
-        if engine.state not in (State.RUNNING, State.PAUSED):
-            if not self._in_flight or engine.state is not State.DRAINING:
+        if not engine.standing.is_open:
+            if not self._in_flight or not engine.standing.is_draining:
                 assert self._loop is not None
                 self._loop.stop()
             return
@@ -152,7 +152,7 @@ class LoopCrew(OneThread):
     def _begin_tasks(self) -> None:
         engine, loop = self.engine, self._loop
         assert loop is not None
-        while engine.is_running:
+        while engine.standing.is_running:
             self._is_full = True  # before looking: the saver may be at its end just now
             if self._outcomes.qsize() >= BACKLOG:
                 return  # it asks again

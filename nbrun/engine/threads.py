@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from nbrun.engine.queue import Item, SampleWork
 from nbrun.engine.watch import Watch
 from nbrun.engine.worker import BATCH_S, Worker
-from nbrun.model import State, Task
+from nbrun.model import Task
 
 if TYPE_CHECKING:
     from nbrun.engine.engine import Engine
@@ -47,10 +47,10 @@ class ThreadCrew:
         with self._lock:
             self._rests(worker)
             while True:
-                if engine.state not in (State.RUNNING, State.PAUSED) or len(self._workers) > engine.wanted:
+                if not engine.standing.is_open or len(self._workers) > engine.wanted:
                     return False
                 due = None
-                if engine.is_running and not self._lasts and not self._leaves_it_to_another(worker):
+                if engine.standing.is_running and not self._lasts and not self._leaves_it_to_another(worker):
                     sharing = 1 if self._solo is worker else 2 * engine.wanted
                     most = min(worker.batch_size, 1 + queue.ready // sharing)
                     items = engine.take(most) or self._steal()
@@ -61,7 +61,7 @@ class ThreadCrew:
                             self._watch.wake()
                         return True
                     due = queue.next_due
-                if engine.is_running and engine.is_all_fed and self._takes_last(worker):
+                if engine.standing.is_running and engine.is_all_fed and self._takes_last(worker):
                     return True
                 if self._solo is worker:  # it sleeps, in a pause too: who is woken next must not leave the work to it
                     self._solo = None
@@ -192,7 +192,7 @@ class ThreadCrew:
     def wake(self, count: int) -> None:
         """Wakes sleepers and starts threads."""
         engine = self.engine
-        if not engine.is_running:
+        if not engine.standing.is_running:
             return
         if self._solo is not None:
             count = 0 if self._watched else min(count, 1)

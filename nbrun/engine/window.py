@@ -8,8 +8,6 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from nbrun.model import State
-
 if TYPE_CHECKING:
     from nbrun.engine.engine import Engine
 
@@ -44,7 +42,7 @@ class Window:
         self._room.notify_all()
 
     def _is_wanted(self) -> bool:
-        return self._engine.state in (State.RUNNING, State.PAUSED)
+        return self._engine.standing.is_open
 
     def _is_full(self) -> bool:
         q = self._engine.queue

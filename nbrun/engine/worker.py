@@ -129,6 +129,7 @@ class Worker:
         """Runs what stands in `batch`. The clock is read twice a task and nothing is made that isn't needed."""
         engine, batch = self.crew.engine, self.batch
         fn, encode, flag, name = engine.fn, engine.sink.encode, engine.flag, self.name
+        standing = engine.standing
         perf, now = time.perf_counter_ns, time.time
         try:
             sample, position = batch.popleft()
@@ -139,7 +140,7 @@ class Worker:
         make_task = work.task
         count = busy = 0  # the latter in nanoseconds of fn
         late = perf() + BATCH_NS
-        while engine.is_running:
+        while standing.is_running:
             task = make_task(position, flag)
             item = task.item
             started = now()

@@ -71,7 +71,7 @@ class Conductor:
 
     def _remaining(self) -> int | None:
         """How many results are still to come; None while nobody knows."""
-        now = self._board.snapshot(self._engine.state)
+        now = self._board.snapshot(self._engine.standing.state)
         return None if now.total is None else now.total - now.done
 
     def _note_problems(self) -> None:
@@ -96,8 +96,9 @@ class Conductor:
         error = StorageError(message, path=str(self._store.path))
         error.__cause__ = e
         self._engine.pause(message, _halted(message, error))
-        if self._engine.state is State.DRAINING:
-            self._engine.trouble = self._engine.trouble or _halted(message, error)
+        standing = self._engine.standing
+        if standing.is_draining:
+            standing.trouble = standing.trouble or _halted(message, error)
             self._store.journal.refuse()  # or workers that wait at the bound would never end
 
     # ---- the thread
@@ -203,7 +204,7 @@ class Conductor:
         """Saves everything and gives the directory up."""
         engine, store = self._engine, self._store
         self._note_problems()
-        stopped = engine.state is State.DRAINING
+        stopped = engine.standing.is_draining
         if not stopped and self.halt is None and (gone := store.unvisited):
             are = "samples in the directory are" if gone > 1 else "sample in the directory is"
             self.notes.append(f"{gone:,} {are} not among the samples of this run; the results are kept and are loaded.")
@@ -213,10 +214,10 @@ class Conductor:
         clean = store.finish()
         while not clean and engine.wait_for_resume():
             clean = store.finish()
-        if not clean and engine.broken is None:  # stopped after a fault, which may be mended
+        if not clean and engine.standing.broken is None:  # stopped after a fault, which may be mended
             store.mend()
             clean = store.finish()
-        if not clean and engine.broken is None and (lost := store.unsaved):
+        if not clean and engine.standing.broken is None and (lost := store.unsaved):
             self.notes.append(f"{lost:,} results that had ended could not be saved; their tasks count as missing.")
         store.close(5.0, clean=clean)
         close = getattr(self._fn, "close", None)
@@ -225,10 +226,10 @@ class Conductor:
                 close()
             except Exception as e:  # the results are safe; the user's code is told about, not obeyed
                 self.notes.append(f"fn.close() raised {type(e).__name__}: {e}")
-        self.halt = engine.broken or self.halt
+        self.halt = engine.standing.broken or self.halt
         if self.halt is not None:
             return State.HALTED
-        return State.STOPPED if stopped or engine.state is State.DRAINING or not clean else State.DONE
+        return State.STOPPED if stopped or engine.standing.is_draining or not clean else State.DONE
 
 
 def _halted(message: str, cause: BaseException) -> RunHaltedError:

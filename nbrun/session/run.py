@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbrun.engine.executors import Remote
 from nbrun.errors import NbrunError
-from nbrun.model import State, Task, TaskRow
+from nbrun.model import Task, TaskRow
 from nbrun.progress import Board, Progress, count_text
 from nbrun.session import hearing
 from nbrun.session.conductor import Conductor
@@ -83,10 +83,11 @@ class Run:
         """An immutable snapshot of where the run stands."""
         engine, store = self._engine, self._store
         unsaved, saved = store.unsaved, store.saved
-        notes = [n for n in self._conductor.notes if n != engine.message]
+        told = engine.standing.message
+        notes = [n for n in self._conductor.notes if n != told]
         return self._board.snapshot(
-            engine.state, at_work=engine.at_work(), saved=saved, unsaved=unsaved,
-            message=" ".join(filter(None, [engine.message, *notes])), workers=engine.workers, results=str(self.path),
+            engine.standing.state, at_work=engine.at_work(), saved=saved, unsaved=unsaved,
+            message=" ".join(filter(None, [told, *notes])), workers=engine.workers, results=str(self.path),
         )  # fmt: skip
 
     def results(self) -> pd.DataFrame:
@@ -180,7 +181,7 @@ class Run:
 
     def _raise_trouble(self) -> None:
         trouble = self._conductor.halt if self._conductor.ended.is_set() else None
-        trouble = trouble or self._engine.trouble
+        trouble = trouble or self._engine.standing.trouble
         if trouble is not None:
             raise trouble
 
@@ -280,4 +281,5 @@ class Run:
     @property
     def is_live(self) -> bool:
         """Running, paused or draining."""
-        return not self.has_ended and self._engine.state in (State.RUNNING, State.PAUSED, State.DRAINING)
+        standing = self._engine.standing
+        return not self.has_ended and (standing.is_open or standing.is_draining)

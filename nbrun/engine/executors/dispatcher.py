@@ -30,7 +30,7 @@ from nbrun.engine.executors.silence import Silence
 from nbrun.engine.executors.sizing import Sizing
 from nbrun.engine.queue import Item, SampleWork
 from nbrun.errors import RunHaltedError
-from nbrun.model import State, Task
+from nbrun.model import Task
 
 if TYPE_CHECKING:
     from nbrun.engine.engine import Engine
@@ -123,7 +123,7 @@ class Dispatcher(OneThread):
                 event.set()
             elif event is not None:
                 self._take_back(*event)
-            elif self.engine.state is State.DRAINING and not self._has_cancelled:
+            elif self.engine.standing.is_draining and not self._has_cancelled:
                 self._cancel_waiting()
             self._silence.mind(len(self.out), self._sizing.longest_s)
 
@@ -134,14 +134,12 @@ class Dispatcher(OneThread):
         self.engine.pause(message, trouble)
 
     def _is_over(self) -> bool:
-        state = self.engine.state
-        if state in (State.RUNNING, State.PAUSED):
-            return False
-        return state is not State.DRAINING or not self.out
+        standing = self.engine.standing
+        return not standing.is_open and not (standing.is_draining and self.out)
 
     def _next(self) -> tuple[str, Future[Any]] | threading.Event | None:
         """Waits for an answer, for new tasks, for a delayed task's time, or for the next look."""
-        due = self.engine.queue.next_due if self.engine.is_running else None
+        due = self.engine.queue.next_due if self.engine.standing.is_running else None
         wait = LOOK_S if self.out else None
         if due is not None:
             left = max(0.0, due - time.monotonic())
@@ -155,7 +153,7 @@ class Dispatcher(OneThread):
 
     def _send(self) -> None:
         """Fills the slots, as far as there are tasks."""
-        while self.engine.is_running and self._has_room():
+        while self.engine.standing.is_running and self._has_room():
             chunk = self._pick()
             if chunk is None or not self._send_chunk(chunk):
                 return
