@@ -17,12 +17,12 @@ from pathlib import Path
 from nbrun.model import SinkClosedError
 from nbrun.storage.attempts import OpenAttempts
 from nbrun.storage.book import Book
+from nbrun.storage.bound import Unsaved
 from nbrun.storage.entry import EntryRecord
 from nbrun.storage.group import Attempted, Batch, Placed, lay_out
 from nbrun.storage.segments import Segment, Segments
 from nbrun.storage.whole import WholeFile, WholeFiles
 
-MAX_UNSAVED, MAX_UNSAVED_BYTES = 1000, 64 << 20
 #: Group commit: a lone result is saved at once; after a commit the next one waits so long, or for so many results.
 GROUP_S, GROUP_RESULTS = 0.006, 400
 
@@ -47,14 +47,14 @@ class Journal:
         self._on_saved, self._on_fault = on_saved, on_fault
         self._lock = threading.Lock()  # protects the queue and the counters
         self._work = threading.Condition(self._lock)  # the journal's thread waits here
-        self._room = threading.Condition(self._lock)  # workers wait here at the bound
         self._settled = threading.Condition(self._lock)  # flush() waits here
         self._queue: list[Batch] = []
         self._attempts: list[Attempted] = []
-        self._waiting = self._flushing = 0
+        self._flushing = 0
         self._idle, self._gathering = True, False
         self._closing = self._refusing = self._mended = self._dead = False
-        self.unsaved = self.unsaved_bytes = self.saved = self.saved_bytes = 0
+        self.unsaved = Unsaved(self._lock)  # workers wait there
+        self.saved = self.saved_bytes = 0
         self.fault: Exception | None = None
         self.segments = Segments(folder, next_segment)
         self._seq = next_seq - 1
@@ -70,16 +70,10 @@ class Journal:
         size = sum([len(r[3]) for r in records])
         is_whole = self._whole.take(book, records, size)
         with self._lock:
-            while self.unsaved and (
-                self.unsaved + count > MAX_UNSAVED or self.unsaved_bytes + size > MAX_UNSAVED_BYTES
-            ) and not self._refusing:  # fmt: skip
-                self._waiting += 1
-                self._room.wait()
-                self._waiting -= 1
+            self.unsaved.wait(count, size, lambda: self._refusing)
             if self._refusing:
                 raise SinkClosedError("the run was stopped: this result is discarded")
-            self.unsaved += count
-            self.unsaved_bytes += size
+            self.unsaved.add(count, size)
             book.unsaved += count
             if not is_whole:
                 self._enqueue((book, records, size, None))
@@ -95,7 +89,7 @@ class Journal:
     def _enqueue(self, batch: Batch) -> None:
         """Called with the lock held."""
         self._queue.append(batch)
-        if self._idle or (self._gathering and self.unsaved >= GROUP_RESULTS):
+        if self._idle or (self._gathering and self.unsaved.results >= GROUP_RESULTS):
             self._idle = self._gathering = False
             self._work.notify()
 
@@ -113,11 +107,6 @@ class Journal:
                 self._idle = False
                 self._work.notify()
 
-    @property
-    def is_filling(self) -> bool:
-        """See ResultSink. Without the lock: it changes at any moment."""
-        return self.unsaved >= MAX_UNSAVED // 2 or self.unsaved_bytes >= MAX_UNSAVED_BYTES // 2
-
     # ---- control
 
     def mend(self) -> None:
@@ -131,7 +120,7 @@ class Journal:
         """From now on put() raises: late results of abandoned tasks are discarded."""
         with self._lock:
             self._refusing = True
-            self._room.notify_all()
+            self.unsaved.rouse()
 
     def flush(self, timeout_s: float | None = None) -> bool:
         """Waits until all that was put is saved. False on a time-out or a standing fault."""
@@ -139,15 +128,15 @@ class Journal:
             self._flushing += 1
             self._work.notify()
             try:
-                return (
-                    self._settled.wait_for(
-                        lambda: self.fault is not None or not (self.unsaved or self._attempts or not self._idle),
-                        timeout_s,
-                    )
-                    and self.fault is None
-                )
+                over = self._settled.wait_for(lambda: self.fault is not None or self._is_settled, timeout_s)
+                return over and self.fault is None
             finally:
                 self._flushing -= 1
+
+    @property
+    def _is_settled(self) -> bool:
+        """Nothing waits, and nothing is being saved. Asked with the lock held."""
+        return self._idle and not self._attempts and not self.unsaved.results
 
     def close(self, timeout_s: float | None = None) -> bool:
         """Saves what waits and ends the thread. False where that did not work in time."""
@@ -155,7 +144,7 @@ class Journal:
         with self._lock:
             self._closing = self._refusing = True
             self._work.notify()
-            self._room.notify_all()
+            self.unsaved.rouse()
         self._thread.join(timeout_s)
         self.segments.close()
         return done and not self._thread.is_alive()
@@ -180,7 +169,7 @@ class Journal:
         except Exception as e:  # nobody may wait for a thread that is no more
             with self._lock:
                 self.fault, self._refusing, self._dead = e, True, True
-                self._room.notify_all()
+                self.unsaved.rouse()
                 self._settled.notify_all()
             self._on_fault(e)
 
@@ -221,7 +210,7 @@ class Journal:
     def _gather(self, committed: float) -> None:
         """Lets results come together where they come thick. Called with the lock held, which it releases to wait."""
         end = committed + GROUP_S
-        while self.unsaved < GROUP_RESULTS and not self._closing and not self._flushing:
+        while self.unsaved.results < GROUP_RESULTS and not self._closing and not self._flushing:
             left = end - time.monotonic()
             if left <= 0:
                 break
@@ -256,7 +245,7 @@ class Journal:
                 data, placed = lay_out(others, attempts, segment.number, segment.file.size, seq)
                 segment.file.append(data)
             with self._lock:
-                self._let_in()  # now, not before: who computes would keep this thread from getting so far
+                self.unsaved.let_in()  # now, not before: who computes would keep this thread from getting so far
             if segment is not None:
                 self.segments.sync(segment)
             self._whole.put(whole)
@@ -271,11 +260,6 @@ class Journal:
             self.open_attempts.stand_in(segment.number, attempts)
             self._settle(segment, placed)
         self._tell_saved(batches)
-
-    def _let_in(self) -> None:
-        """Workers that wait at the bound look again. Called with the lock held."""
-        if self._waiting:
-            self._room.notify(min(self._waiting, max(1, MAX_UNSAVED - self.unsaved)))
 
     def _settle(self, segment: Segment, placed: list[Placed]) -> None:
         """Entries stand in the journal."""
@@ -294,10 +278,9 @@ class Journal:
         with self._lock:
             for book, records, _, _ in batches:
                 book.unsaved -= len(records)
-            self.unsaved -= count
-            self.unsaved_bytes -= size
+            self.unsaved.take_off(count, size)
             self.saved_bytes += size
             self.saved += count
-            if self.unsaved < GROUP_RESULTS:
-                self._let_in()
+            if self.unsaved.results < GROUP_RESULTS:
+                self.unsaved.let_in()
         self._on_saved(list({book: None for book, *_ in batches}), count)

@@ -174,7 +174,7 @@ class ResultStore:
     @property
     def is_filling(self) -> bool:
         """See ResultSink."""
-        return self.journal.is_filling
+        return self.journal.unsaved.is_filling
 
     def ended(self, book: Book) -> None:
         """See ResultSink."""
@@ -204,7 +204,7 @@ class ResultStore:
     @property
     def unsaved(self) -> int:
         """Results that ended but are not on the disk."""
-        return self.journal.unsaved
+        return self.journal.unsaved.results
 
     @property
     def saved(self) -> int:

@@ -11,7 +11,7 @@ import pytest
 
 import nbrun
 from nbrun.errors import NbrunError, RunHaltedError
-from nbrun.storage import filer, files, journal
+from nbrun.storage import bound, filer, files, journal
 from nbrun.storage.store import ResultStore
 
 DEADLINE_S = 60
@@ -158,7 +158,7 @@ class FullDisk:
 
 @pytest.mark.parametrize("drain", [True, False])
 def test_a_stop_while_workers_wait_at_the_bound_of_a_full_disk(drain, tmp_path, monkeypatch):
-    monkeypatch.setattr(journal, "MAX_UNSAVED", 20)
+    monkeypatch.setattr(bound, "MAX_UNSAVED", 20)
     with files.observe(FullDisk(2)):
         run = start(samples(4, 200), lambda task: {"n": task.index}, tmp_path / "r", workers=4)
         wait_for(lambda: run.progress.state == "paused")

@@ -17,7 +17,7 @@ from simulated_disk import SimulatedDisk
 
 import nbrun
 from nbrun.errors import RunHaltedError, StorageError
-from nbrun.storage import filer, journal, segments, whole
+from nbrun.storage import bound, filer, journal, segments, whole
 
 FAULTS = {
     "no space to write": (errno.ENOSPC, {"write", "create", "rename", "mkdir"}),
@@ -106,7 +106,7 @@ def test_f8_one_refusal_at_every_operation(fault, tmp_path, often):
 def test_it_waits_while_the_disk_stays_broken(fault, tmp_path, monkeypatch, often):
     """Workers stop at the bound, resume() before the mending pauses again, and after it everything is saved once."""
     number, operations = FAULTS[fault]
-    monkeypatch.setattr(journal, "MAX_UNSAVED", 20)
+    monkeypatch.setattr(bound, "MAX_UNSAVED", 20)
     monkeypatch.setattr(whole, "WHOLE_FROM", 10**9)  # samples that go straight to files take too few operations
     job = Job([{"id": f"s{i}", "solutions": list(range(50)), "incorrect_solutions": []} for i in range(4)])
     job.options = {"workers": 4}

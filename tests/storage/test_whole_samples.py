@@ -18,7 +18,7 @@ from simulated_disk import SimulatedDisk
 import nbrun
 from nbrun.engine.worker import Worker
 from nbrun.samples import SampleReader
-from nbrun.storage import entry, filer, files, journal, whole
+from nbrun.storage import bound, entry, filer, files, whole
 from nbrun.storage.book import Attempt, Book
 from nbrun.storage.names import name_of
 
@@ -218,7 +218,7 @@ def test_kills_among_tiny_tasks(monkeypatch):
     monkeypatch.setattr(kills, "TASKS", 60)
     figures = kills.main(
         15, int(os.environ.get("NBRUN_SEED", time.time_ns() % 10**6)), samples=2500, longest_s=2e-5,
-        again_a_kill=2 * journal.MAX_UNSAVED,
+        again_a_kill=2 * bound.MAX_UNSAVED,
     )  # fmt: skip
     assert figures["kills"] >= 5
     assert figures["tasks"] == 150_000
