@@ -123,10 +123,8 @@ class Book:
 
     def item(self, position: int) -> Any:
         """See model.Work."""
-        for base, _, g in self.places:  # noqa: B007
-            if position >= base:
-                break
-        return g.items[g.runnable[position - base]]
+        group, rank = self.sample.locate(position)
+        return group.items[group.runnable[rank]]
 
     def task(self, position: int, flag: CancelFlag) -> Task:
         """See model.Work."""
