@@ -12,7 +12,7 @@ import time
 from html import escape
 
 from nbrun.model import State
-from nbrun.progress import Progress, count_text, duration_text, end_text, eta_text, rate_text
+from nbrun.progress import Progress, count_text, counted, duration_text, end_text, eta_text, rate_text
 
 #: accepted, rejected, done without a verdict, errors, running: told apart also by people who see fewer colours.
 _COLOURS = {
@@ -68,7 +68,7 @@ def _lines(progress: Progress) -> list[str]:
     of = "" if progress.samples_total is None else f" of {progress.samples_total:,}"
     words = [f"{progress.samples_done:,}{of} samples finished"]
     if progress.unsaved:
-        words.append(f"{progress.unsaved:,} results waiting to be saved")
+        words.append(f"{counted(progress.unsaved, 'result')} waiting to be saved")
     lines.append(", ".join(words))
     verdicts = sorted(progress.verdicts.items(), key=lambda item: -item[1])
     if verdicts:

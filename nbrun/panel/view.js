@@ -168,7 +168,7 @@ class View {
     const percent = (100 * (head.done + head.errors)) / head.total;
     const share = head.total ? `${percent < 10 ? percent.toFixed(percent < 1 ? 2 : 1) : Math.floor(percent)} % · ` : "";
     const of = head.samples_total === null ? "" : ` of ${number(head.samples_total)}`;
-    const unsaved = head.unsaved ? ` · ${number(head.unsaved)} results waiting to be saved` : "";
+    const unsaved = head.unsaved ? ` · ${plural(head.unsaved, "result")} waiting to be saved` : "";
     setText(this.count, `${share}${head.count} · ${number(head.samples_done)}${of} samples finished${unsaved}`);
     const left = Math.max(0, total - known) + head.queued;
     const said = [...SIGNS.map(([name, sign, word]) => [name, sign, word, parts[name]]), ["left", "", "left", left]];
