@@ -36,10 +36,10 @@ class Gate:
     Threads: any number.
     """
 
-    def __init__(self, at_once: int | None = None, n_cores: int | None = None) -> None:
+    def __init__(self, max_parallel: int | None = None, n_cores: int | None = None) -> None:
         self._lock = threading.Condition()  # protects all below
         self._cores = n_cores or cores()
-        self._at_once = at_once
+        self._max_parallel = max_parallel
         self._quiet = max(1, self._cores // 2)
         self._turns: set[Turn] = set()
         self._alone = 0  # that wait to be alone, or are
@@ -47,7 +47,7 @@ class Gate:
     @property
     def idle(self) -> int:
         """CPUs without a program of this sandbox."""
-        return max(0, min(self._cores, self._at_once or self._cores) - len(self._turns))
+        return max(0, min(self._cores, self._max_parallel or self._cores) - len(self._turns))
 
     def is_loaded(self, turn: Turn) -> bool:
         """Whether so many ran beside this one that it may have been slowed down."""
@@ -82,4 +82,4 @@ class Gate:
         running = len(self._turns)
         if alone:
             return running < self._quiet
-        return not self._alone and (self._at_once is None or running < self._at_once)
+        return not self._alone and (self._max_parallel is None or running < self._max_parallel)

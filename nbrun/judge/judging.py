@@ -41,7 +41,7 @@ class Terms:
     limits: Limits
     checker: Checker
     all_tests: bool
-    keep_output: int | None
+    keep_output_bytes: int | None
 
 
 @dataclass
@@ -80,7 +80,9 @@ class Judging:
         """
         compiled, terms = self.program.compiled, self.terms
         if compiled is not None and compiled.return_code != 0:
-            return self._result(Verdict.COMPILE_ERROR, [compile_record(compiled, self.tests[0], terms.keep_output)])
+            return self._result(
+                Verdict.COMPILE_ERROR, [compile_record(compiled, self.tests[0], terms.keep_output_bytes)]
+            )
         verdict, records = Verdict.ACCEPTED, []
         try:
             for number in range(len(self.tests)):
@@ -193,9 +195,13 @@ class Judging:
             opinion = terms.checker.opinion(case, CheckerBench(self.bench, streams.folder, leash))
             verdict = Verdict.ACCEPTED if opinion.accepted else Verdict.WRONG_ANSWER
         finished = (ending.cause is None and verdict not in _BY_CAUSE.values()) or verdict == Verdict.RUNTIME_ERROR
-        more = {"checker": Shortener(terms.keep_output).text("checker", opinion.note.encode())} if opinion.note else {}
+        more = (
+            {"checker": Shortener(terms.keep_output_bytes).text("checker", opinion.note.encode())}
+            if opinion.note
+            else {}
+        )
         hidden = f"{PROGRAM if self.bench.isolation.is_on else self.program.folder}/"
-        record = run_record(verdict, ending, test, streams, output, terms.keep_output, finished, more, hidden)
+        record = run_record(verdict, ending, test, streams, output, terms.keep_output_bytes, finished, more, hidden)
         return _Found(verdict, record)
 
 

@@ -54,7 +54,7 @@ class LocalSandbox:
         memory_limit_mb: MiB a test; None takes the problem's, or 1024 where it has none.
         output_limit_mb: MiB of stdout, of stderr, and of any file; None takes the problem's, or 64.
         all_tests: run the tests behind the first failing one too.
-        keep_output: how many bytes of each stream of a test stay in the result; None keeps all.
+        keep_output_bytes: how many bytes of each stream of a test stay in the result; None keeps all.
         tests: which of a problem's sets of tests to take, in this order.
         checker: who says whether an output is right: `compare(expected, actual)` or `compare(input, expected, actual)`
             of bytes, or a checker of `nbrun.judge` (KattisComparison, KattisValidator, TestlibChecker). None takes the
@@ -64,7 +64,7 @@ class LocalSandbox:
         compile_limit_s: CPU seconds for the compiler; a source on which it takes more does not compile.
         cache_dir: keeps built programs for the next kernel; None keeps them until `close()`.
         isolation: "auto" (a box where it works), "required" (no box, no judging), or "none".
-        at_once: programs that run at once, at most; None: as many as there are workers.
+        max_parallel: programs that run at once, at most; None: as many as there are workers.
         process_limit: processes and threads of one program at once.
 
     Raises:
@@ -91,7 +91,7 @@ class LocalSandbox:
         *,
         output_limit_mb: float | None = None,
         all_tests: bool = False,
-        keep_output: int | None = 512,
+        keep_output_bytes: int | None = 512,
         tests: Sequence[str] = TEST_SETS,
         checker: Checker | Callable[..., bool] | None = None,
         testlib: str | Path | None = None,
@@ -99,7 +99,7 @@ class LocalSandbox:
         compile_limit_s: float = COMPILE_LIMITS.time_limit_s,
         cache_dir: str | Path | None = None,
         isolation: str = "auto",
-        at_once: int | None = None,
+        max_parallel: int | None = None,
         process_limit: int = Limits.process_limit,
     ) -> None:
         numbers = {
@@ -109,19 +109,21 @@ class LocalSandbox:
         for name, value in numbers.items():
             if value is not None and not 0 < value < float("inf"):
                 raise InputError(f"LocalSandbox: {name}={value!r}; give a number above 0, or None.")
-        if keep_output is not None and keep_output < 0:
-            raise InputError(f"LocalSandbox: keep_output={keep_output}; give a number of bytes, or None to keep all.")
+        if keep_output_bytes is not None and keep_output_bytes < 0:
+            raise InputError(
+                f"LocalSandbox: keep_output_bytes={keep_output_bytes}; give a number of bytes, or None to keep all."
+            )
         if isolation not in MODES:
             raise InputError(f"LocalSandbox: isolation={isolation!r}; give one of {', '.join(map(repr, MODES))}.")
-        for name, count in (("at_once", at_once), ("process_limit", process_limit)):
+        for name, count in (("max_parallel", max_parallel), ("process_limit", process_limit)):
             if count is not None and count < 1:
                 raise InputError(f"LocalSandbox: {name}={count}; give 1 or more.")
         self._numbers = numbers
-        self._all_tests, self._keep_output, self._tests = all_tests, keep_output, tuple(tests)
+        self._all_tests, self._keep_output_bytes, self._tests = all_tests, keep_output_bytes, tuple(tests)
         self._checker, self._cache_dir = None if checker is None else as_checker(checker), cache_dir
         self._testlib = testlib
         self._languages = {**DEFAULT_LANGUAGES, **(languages or {})}
-        self._mode, self._at_once, self._process_limit = isolation, at_once, process_limit
+        self._mode, self._max_parallel, self._process_limit = isolation, max_parallel, process_limit
         self._begin()
         if isolation != "none":
             self._place()  # says at once that it does not work, in the cell that asks for it
@@ -130,7 +132,7 @@ class LocalSandbox:
         self._lock = threading.Lock()  # protects all below but the gate and the problems, which have their own
         self._timing = threading.Lock()  # held while a problem's time limit is found out: once, not by each worker
         self._starting = threading.Lock()  # held while a warden starts, so that only one does
-        self._gate = Gate(self._at_once)
+        self._gate = Gate(self._max_parallel)
         self._problems = RecentProblems(self._tests, _PROBLEMS_KEPT)
         self._warden: Warden | None = None
         self._cache: CompileCache | None = None
@@ -157,7 +159,8 @@ class LocalSandbox:
     def settings(self) -> dict[str, Any]:
         """What results of this sandbox are made under: limits, comparison, languages, isolation."""
         return {
-            "name": "LocalSandbox", **self._numbers, "all_tests": self._all_tests, "keep_output": self._keep_output,
+            "name": "LocalSandbox", **self._numbers, "all_tests": self._all_tests,
+            "keep_output_bytes": self._keep_output_bytes,
             "tests": list(self._tests), "isolation": self._mode, "process_limit": self._process_limit,
             "comparison": (self._checker or DEFAULT).settings,
             "languages": {name: language.described() for name, language in self._languages.items()},
@@ -177,7 +180,7 @@ class LocalSandbox:
         checker = self._checker or as_checker(checker_of(problem, self._testlib) or DEFAULT)
         with self._bench(task) as bench:
             self._settle_time_limit(problem, checker, bench)
-            terms = Terms(self._limits(problem, language), checker, self._all_tests, self._keep_output)
+            terms = Terms(self._limits(problem, language), checker, self._all_tests, self._keep_output_bytes)
             with bench.shop.program(language, source, bench.folder, bench.leash) as program:
                 result = Judging(program, problem["tests"], terms, bench).result()
             self._trials.believe(name, language, task.item, result, partial(self._tried, bench))

@@ -73,9 +73,9 @@ def recheck(
 ) -> Rechecked:
     """What another checker says of outputs that were saved. Programs don't run again, and nothing is written.
 
-    A result keeps whole outputs only under `LocalSandbox(keep_output=None)`, or where they were short: where a stream
-    was cut the row says so. The same holds where a solution was stopped at a test that passes now: the tests behind it
-    never ran (`all_tests=True` runs them).
+    A result keeps whole outputs only under `LocalSandbox(keep_output_bytes=None)`, or where they were short: where a
+    stream was cut the row says so. The same holds where a solution was stopped at a test that passes now: the tests
+    behind it never ran (`all_tests=True` runs them).
 
     Args:
         results: a results directory, or single results as mappings.

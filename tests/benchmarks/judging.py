@@ -57,7 +57,7 @@ def _bare_ms(command: list[str], folder: Path) -> float:
 
 
 def _judged_ms(item: dict[str, str], mode: str) -> float:
-    sandbox = LocalSandbox(time_limit_s=10, isolation=mode, at_once=1)
+    sandbox = LocalSandbox(time_limit_s=10, isolation=mode, max_parallel=1)
     try:
         task = Task("sum", "solution", 0, item, PROBLEM)
         sandbox(task)  # compiled, and warm

@@ -215,10 +215,10 @@ def test_all_tests_run_where_that_is_asked_for(stand: Stand) -> None:
 
 def test_streams_are_cut_and_say_so(stand: Stand) -> None:
     problem = {"id": "p", "tests": [{"input": "i" * 900, "output": "o" * 900}]}
-    record = judged(stand, scripted(), problem, keep_output=100)["tests"][0]
+    record = judged(stand, scripted(), problem, keep_output_bytes=100)["tests"][0]
     assert record["cut"] == {"stdout": 900, "input": 900, "output": 900}
     assert record["exec_info"]["run_result"]["stdout"] == "o" * 100
-    assert "cut" not in judged(stand, scripted(), problem, keep_output=None)["tests"][0]
+    assert "cut" not in judged(stand, scripted(), problem, keep_output_bytes=None)["tests"][0]
 
 
 def test_a_problems_own_checker_counts(stand: Stand) -> None:
@@ -259,7 +259,7 @@ def test_endpoints_in_any_usual_spelling() -> None:
 
 @pytest.mark.parametrize(("options", "says"), [
     ({"time_limit_s": 0}, "time_limit_s"), ({"max_in_flight": 0}, "max_in_flight"), ({"api": "jupyter"}, "api="),
-    ({"comparison": "theirs"}, "comparison="), ({"keep_output": -1}, "keep_output"),
+    ({"comparison": "theirs"}, "comparison="), ({"keep_output_bytes": -1}, "keep_output_bytes"),
     ({"headers": {"a": "b\r\nc: d"}}, "headers"), ({"headers": {"a b": "c"}}, "headers"),
     ({"time_factor": {"CPP": -1}}, "time_factor"), ({"comparison": "server", "api": "run_code"}, "goes with"),
 ])  # fmt: skip

@@ -79,7 +79,7 @@ def test_first_failing_test_or_all() -> None:
 def test_long_streams_are_cut_in_the_result_and_compared_whole() -> None:
     problem = {"id": "p", "tests": [{"input": "x" * 5000, "output": "y" * 5000}]}
     source = "import sys\nprint('y' * 5000)\nsys.stderr.write('z' * 5000 + 'end')"
-    sandbox, whole = LocalSandbox(keep_output=100), LocalSandbox(keep_output=None)
+    sandbox, whole = LocalSandbox(keep_output_bytes=100), LocalSandbox(keep_output_bytes=None)
     try:
         (record,) = sandbox(task("py", source, problem))["tests"]
         assert record["passed"]
@@ -243,7 +243,7 @@ def test_a_sandbox_goes_into_other_processes(sandbox: LocalSandbox) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"time_limit_s": 0}, {"time_limit_s": -1}, {"memory_limit_mb": float("inf")}, {"keep_output": -1}]
+    "wrong", [{"time_limit_s": 0}, {"time_limit_s": -1}, {"memory_limit_mb": float("inf")}, {"keep_output_bytes": -1}]
 )
 def test_limits_that_can_not_be_right(wrong: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=next(iter(wrong))):

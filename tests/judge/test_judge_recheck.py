@@ -45,7 +45,7 @@ def verdicts(found: Any) -> list[Any]:
 
 
 def test_all_of_it_is_told_where_all_was_kept(tmp_path: Path) -> None:
-    results = judged(tmp_path, checker=STRICT, all_tests=True, keep_output=None)
+    results = judged(tmp_path, checker=STRICT, all_tests=True, keep_output_bytes=None)
     before = sorted((path, path.read_bytes()) for path in results.glob("*.json"))
     found = recheck(results, LOOSE)
     assert verdicts(found) == ["Accepted"] * 3 + ["WrongAnswer", "RuntimeError", "CompileError", "WrongAnswer"]
@@ -62,7 +62,7 @@ def test_all_of_it_is_told_where_all_was_kept(tmp_path: Path) -> None:
 
 
 def test_what_was_cut_or_never_ran_is_said(tmp_path: Path) -> None:
-    found = recheck(judged(tmp_path, checker=STRICT, keep_output=100), LOOSE)
+    found = recheck(judged(tmp_path, checker=STRICT, keep_output_bytes=100), LOOSE)
     assert verdicts(found) == ["Accepted", None, "Accepted", "WrongAnswer", "RuntimeError", "CompileError", None]
     assert found[1]["reason"] == "test 0: the tests behind it never ran"
     assert found[6]["reason"] == "test 0: its output was cut"

@@ -78,7 +78,7 @@ class Opinions:
 
     checker: Checker | None
     is_exact: bool  # whether only the expected output is right
-    keep_output: int | None
+    keep_output_bytes: int | None
 
 
 def read_submit(body: bytes, tests: Sequence[Mapping[str, Any]], opinions: Opinions) -> list[Found]:
@@ -113,7 +113,7 @@ def _read_test(found: Mapping[str, Any], test: Mapping[str, Any], opinions: Opin
     _check(run)
     fault, detail = (None, "") if run.get("status") == "Success" else _fault(run)
     if fault is not None:
-        return Found(Verdict.JUDGE_ERROR, _record(run, test, False, opinions.keep_output), fault, detail)
+        return Found(Verdict.JUDGE_ERROR, _record(run, test, False, opinions.keep_output_bytes), fault, detail)
     ran = run.get("run_result")
     ended = run.get("status") == "Success" and isinstance(ran, Mapping) and ran.get("return_code") == 0
     verdict = Verdict.WRONG_ANSWER if ended else _verdict_of_run(run)
@@ -125,7 +125,7 @@ def _read_test(found: Mapping[str, Any], test: Mapping[str, Any], opinions: Opin
             case = Case(as_bytes(test["input"]), as_bytes(test["output"]), as_bytes(output), test.get("flags", ()))
             is_right = opinions.checker.opinion(case, None).accepted
         verdict = Verdict.ACCEPTED if is_right else Verdict.WRONG_ANSWER
-    out = Found(verdict, _record(run, test, verdict == Verdict.ACCEPTED, opinions.keep_output))
+    out = Found(verdict, _record(run, test, verdict == Verdict.ACCEPTED, opinions.keep_output_bytes))
     is_long = 4 * len(output) >= LONG_OUTPUT_BYTES and len(as_bytes(output)) >= LONG_OUTPUT_BYTES
     is_late = isinstance(ran, Mapping) and ran.get("status") == "TimeLimitExceeded"
     if is_late or (verdict == Verdict.WRONG_ANSWER and is_long):

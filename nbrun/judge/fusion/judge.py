@@ -53,7 +53,7 @@ class SandboxFusion:
         max_in_flight: requests at one endpoint at once. Each of `/submit` runs three tests at once.
         max_time_limit_s: up to where a limit is raised for a solution whose output was right so far; None: never.
         all_tests: run the tests behind the first failing one too (the service's `run_all_cases`).
-        keep_output: how many bytes of each stream of a test stay in the result; None keeps all.
+        keep_output_bytes: how many bytes of each stream of a test stay in the result; None keeps all.
         tests: which of a problem's sets of tests to take, in this order.
         comparison: "nbrun" judges the returned output as LocalSandbox does; "server" believes the server's comparison,
             which ignores case and knows tolerance only where a line is one number.
@@ -89,7 +89,7 @@ class SandboxFusion:
         max_in_flight: int = 1,
         max_time_limit_s: float | None = None,
         all_tests: bool = False,
-        keep_output: int | None = 512,
+        keep_output_bytes: int | None = 512,
         tests: Sequence[str] = TEST_SETS,
         comparison: str = "nbrun",
         checker: Checker | Callable[..., bool] | None = None,
@@ -114,14 +114,16 @@ class SandboxFusion:
                 raise InputError(f"SandboxFusion: {name}={value!r}; give a number above 0, or None.")
         if max_in_flight < 1:
             raise InputError(f"SandboxFusion: max_in_flight={max_in_flight}; give 1 or more.")
-        if keep_output is not None and keep_output < 0:
-            raise InputError(f"SandboxFusion: keep_output={keep_output}; give a number of bytes, or None to keep all.")
+        if keep_output_bytes is not None and keep_output_bytes < 0:
+            raise InputError(
+                f"SandboxFusion: keep_output_bytes={keep_output_bytes}; give a number of bytes, or None to keep all."
+            )
         for name, choice, choices in (("api", api, APIS), ("comparison", comparison, COMPARISONS)):
             if choice not in choices:
                 raise InputError(f"SandboxFusion: {name}={choice!r}; give one of {', '.join(map(repr, choices))}.")
         if comparison == "server" and (api == "run_code" or checker is not None):
             raise InputError('SandboxFusion: comparison="server" goes with api="submit" and without a checker.')
-        self._max_in_flight, self._all_tests, self._keep_output = max_in_flight, all_tests, keep_output
+        self._max_in_flight, self._all_tests, self._keep_output_bytes = max_in_flight, all_tests, keep_output_bytes
         self._tests, self._comparison, self._api = tuple(tests), comparison, api
         self._checker = None if checker is None else as_checker(checker)
         self._languages = {**LANGUAGES, **(languages or {})}
@@ -156,7 +158,7 @@ class SandboxFusion:
         limits = ("time_limit_s", "memory_limit_mb", "max_time_limit_s", "compile_limit_s", "max_compile_limit_s")
         return {
             "name": "SandboxFusion", **{name: self._numbers[name] for name in limits},
-            "all_tests": self._all_tests, "keep_output": self._keep_output,
+            "all_tests": self._all_tests, "keep_output_bytes": self._keep_output_bytes,
             "tests": list(self._tests), "api": self._api, "time_factor": self._factors,
             "comparison": "server" if self._comparison == "server" else (self._checker or DEFAULT).settings,
         }  # fmt: skip
@@ -279,7 +281,7 @@ class SandboxFusion:
             is_exact = checker is DEFAULT
         most_s = self._numbers["max_compile_limit_s"]
         assert most_s is not None
-        opinions = Opinions(checker, is_exact, self._keep_output)
+        opinions = Opinions(checker, is_exact, self._keep_output_bytes)
         return Way(self._api, opinions, self._numbers["max_time_limit_s"], most_s)
 
 
