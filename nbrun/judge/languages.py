@@ -8,13 +8,13 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from nbrun.errors import JudgeError, NotSupportedError
 from nbrun.judge.java import main_class
-from nbrun.samples import LANGUAGES as NUMBERED
+from nbrun.judge.language_names import language_name
 
 
 @dataclass(frozen=True)
@@ -155,16 +155,13 @@ JAVA = Language(
 )  # fmt: skip
 #: Names are CodeContests'. Its PYTHON is Python 2, and has no row here.
 DEFAULT_LANGUAGES: Mapping[str, Language] = {"PYTHON3": PYTHON3, "CPP": CPP17, "C": C, "JAVA": JAVA}
-#: Other spellings, in lower case without spaces. "PYTHON" in capitals is CodeContests' Python 2 and is not among them.
-ALIASES: Mapping[str, str] = {
-    "python3": "PYTHON3", "python": "PYTHON3", "py": "PYTHON3", "py3": "PYTHON3",
-    "cpp": "CPP", "c++": "CPP", "cpp17": "CPP", "c++17": "CPP", "cxx": "CPP",
-    "java": "JAVA", "c99": "C", "c11": "C", "c17": "C",
-}  # fmt: skip
 
 
 def lookup(name: Any, table: Mapping[str, Language]) -> tuple[str, Language]:
-    """A solution's language (a name in any usual spelling, or CodeContests' number) -> its row and the row's name.
+    """Return the row of a solution's language, and the row's name.
+
+    A name is first looked for in the table as it is, then without regard to case and spaces, then as
+    `nbrun.judge.language_names` reads it.
 
     Raises:
         NotSupportedError: the table has no such language; the message lists what it has.
@@ -173,21 +170,32 @@ def lookup(name: Any, table: Mapping[str, Language]) -> tuple[str, Language]:
         >>> lookup("C++17", DEFAULT_LANGUAGES)[0], lookup(3, DEFAULT_LANGUAGES)[0]
         ('CPP', 'PYTHON3')
     """
-    if isinstance(name, int) and not isinstance(name, bool):
-        name = NUMBERED.get(name, name)
-    if isinstance(name, str):
-        if name in table:
-            return name, table[name]
-        if name != "PYTHON":
-            folded = "".join(name.split()).lower()
-            for known in table:
-                if known.lower() == folded or known == ALIASES.get(folded):
-                    return known, table[known]
+    if (known := find_row(name, table)) is not None:
+        return known, table[known]
     hint = " CodeContests' PYTHON is Python 2." if name == "PYTHON" else ""
     raise NotSupportedError(
         f"this sandbox has no language {name!r}: it has {', '.join(table)}.{hint} "
         f"Add it with LocalSandbox(languages={{{name!r}: nbrun.judge.Language(...)}})."
     )
+
+
+def find_row(name: Any, rows: Collection[str]) -> str | None:
+    """Return which of these names of languages is meant; None if none is.
+
+    Example:
+        >>> find_row("GNU C++20 (64)", ["PYTHON3", "CPP"])
+        'CPP'
+    """
+    if isinstance(name, str):
+        if name in rows:
+            return name
+        folded = "".join(name.split()).lower()
+        if folded != "python":  # without a version it is Python 3, and a row "PYTHON" is Python 2
+            known = next((row for row in rows if row.lower() == folded), None)
+            if known is not None:
+                return known
+    meant = language_name(name)
+    return meant.language if meant is not None and meant.language in rows else None
 
 
 _found: dict[str, str] = {}  # only what was found: a compiler may be installed while the kernel runs

@@ -16,9 +16,8 @@ import orjson
 
 from nbrun.errors import NotSupportedError
 from nbrun.judge.java import renamed_to_main
-from nbrun.judge.languages import ALIASES
+from nbrun.judge.languages import find_row
 from nbrun.judge.sources import read_item
-from nbrun.samples import LANGUAGES as NUMBERED
 
 #: Tests of one `/submit` that the server runs at once.
 AT_ONCE = 3
@@ -97,16 +96,13 @@ def read_program(item: Any, languages: Mapping[str, str]) -> Program:
 
 
 def _lookup(asked: Any, languages: Mapping[str, str]) -> tuple[str, str]:
-    if isinstance(asked, int) and not isinstance(asked, bool):
-        asked = NUMBERED.get(asked, asked)
-    if isinstance(asked, str):
-        if asked in languages:
-            return asked, languages[asked]
-        if asked != "PYTHON":
-            folded = "".join(asked.split()).lower()
-            for name, language in languages.items():
-                if folded in (name.lower(), language.lower()) or ALIASES.get(folded) == name:
-                    return name, language
+    if (name := find_row(asked, languages)) is not None:
+        return name, languages[name]
+    if isinstance(asked, str) and asked != "PYTHON":  # the server's own name
+        folded = "".join(asked.split()).lower()
+        for name, language in languages.items():
+            if folded == language.lower():
+                return name, language
     hint = " CodeContests' PYTHON is Python 2." if asked == "PYTHON" else ""
     raise NotSupportedError(
         f"SandboxFusion has no language {asked!r}: it has {', '.join(languages)}.{hint} If your servers know it, add "
