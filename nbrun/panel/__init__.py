@@ -6,6 +6,7 @@ widget libraries are loaded when the first panel is made, not before.
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from nbrun.panel.static import static_html, static_text
@@ -14,7 +15,35 @@ if TYPE_CHECKING:
     from nbrun.model import RunControls
     from nbrun.panel.widget import Panel
 
-__all__ = ["Panel", "show", "static_html", "static_text"]
+__all__ = ["Panel", "choose_view", "publish_static", "show", "static_html", "static_text"]
+
+
+def choose_view() -> str | None:
+    """Return what view="auto" means here: "panel" in a notebook, "console" in a terminal, None elsewhere.
+
+    A notebook is any front end that talks to an ipykernel: Jupyter's own shell, and those that Colab, Databricks and
+    others derive from it under names of their own.
+    """
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    if shell is not None:
+        names = {cls.__name__ for cls in type(shell).__mro__}
+        if "ZMQInteractiveShell" in names or "IPKernelApp" in getattr(shell, "config", ()):
+            return "panel"
+    try:
+        return "console" if sys.stderr.isatty() else None
+    except (AttributeError, ValueError):  # pythonw has no stderr; a daemon may have closed it
+        return None
+
+
+def publish_static(controls: RunControls) -> None:
+    """Display the static form of the run in the current cell, once: for kernels without the widget libraries."""
+    from IPython.display import publish_display_data
+
+    progress = controls.progress
+    publish_display_data(  # type: ignore[no-untyped-call]  # IPython's, without annotations
+        {"text/html": static_html(progress), "text/plain": static_text(progress)}
+    )
 
 
 def show(controls: RunControls) -> Panel:

@@ -13,10 +13,12 @@ import platform
 import secrets
 import socket
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
 from typing import Any
 
+from nbrun import panel
 from nbrun.engine import Crew, Engine, LoopCrew, ThreadCrew
 from nbrun.engine.executors import Remote
 from nbrun.errors import InputError, ResultsExistError
@@ -178,16 +180,33 @@ def _run_record(settings: dict[str, Any], arguments: Mapping[str, Any], workers:
 
 
 def _show(run: Run, view: str | None) -> None:
-    """The live panel in a notebook, tqdm in a terminal, nothing elsewhere."""
-    if view == "auto":
-        shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-        if shell is not None and type(shell).__name__ == "ZMQInteractiveShell":
-            view = "panel"
-        else:
-            view = "console" if sys.stderr.isatty() else None
-    if view == "panel":
-        run.panel()
-    elif view == "console":
-        from nbrun import console
+    """Show the panel in a notebook, tqdm in a terminal, nothing elsewhere. A view that fails costs only the view."""
+    try:
+        if view == "auto":
+            view = panel.choose_view()
+        if view == "panel":
+            run.panel()
+        elif view == "console":
+            from nbrun import console
 
-        console.show(run)
+            if sys.stderr is None:  # pythonw, some services
+                raise OSError("this process has no standard error")
+            console.show(run)
+    except Exception as e:  # missing widget libraries, a front end that refuses, a closed stderr
+        _explain_missing_view(run, view, e)
+
+
+def _explain_missing_view(run: Run, view: str | None, e: Exception) -> None:
+    """Say once why nothing is shown; the run goes on."""
+    if isinstance(e, ImportError):
+        why = "it needs anywidget and ipywidgets in this kernel's environment (pip install anywidget ipywidgets)"
+    else:
+        why = f"{type(e).__name__}: {e}"
+    note = f"The {view or 'view'} can't be shown: {why}. The run goes on; run.progress says how far it is."
+    run._conductor.notes.append(note)
+    warnings.warn(note, RuntimeWarning, stacklevel=4)
+    if view == "panel":
+        try:
+            panel.publish_static(run)
+        except Exception:  # the warning has said what there is to say
+            pass
