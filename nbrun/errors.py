@@ -15,6 +15,7 @@
     ├── JudgeError                       the judging machinery failed; says nothing of the solution
     │   ├── NotSupportedError            this judge can't judge that at all: a language, a kind of problem
     │   └── JudgeUnavailableError        nothing can be judged for now: the run pauses, and goes on by itself
+    ├── TaskTimeout (TimeoutError)       an attempt took longer than timeout_s
     └── UnstorableError (TypeError)      a result that no JSON can hold
 
 Messages say what happened, where, and what to do next.
@@ -109,6 +110,10 @@ class NotSupportedError(JudgeError):
 class JudgeUnavailableError(JudgeError):
     """Nothing can be judged for now. The run pauses, the task waits, and no attempt is counted; the run goes on as soon
     as `fn.is_available()` says so."""
+
+
+class TaskTimeout(NbrunError, TimeoutError):
+    """An attempt took longer than `timeout_s`. Its task is tried again as after any other exception."""
 
 
 class UnstorableError(NbrunError, TypeError):

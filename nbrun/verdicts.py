@@ -79,6 +79,25 @@ def accepted(result: Any) -> bool | None:
     return told if isinstance(told, bool) else None
 
 
+def expected(group: str) -> bool | None:
+    """True for a group whose items should be accepted, False for one whose items should be rejected, None for others.
+
+    Example:
+        >>> expected("solution"), expected("incorrect_solution"), expected("prompt")
+        (True, False, None)
+    """
+    if group == "solution":
+        return True
+    return False if group.startswith("incorrect_") else None
+
+
+def is_unexpected(is_expected: bool | None, verdict: str | None) -> bool:
+    """Is a verdict the opposite of what the group says (see `expected`)?"""
+    if is_expected is None:
+        return False
+    return verdict in REJECTED if is_expected else verdict == Verdict.ACCEPTED
+
+
 def tests_summary(result: Any) -> tuple[int | None, int | None, float | None]:
     """How many tests were run, how many passed, and the longest time of one in seconds; None for what is not told.
 

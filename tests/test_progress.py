@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 
 from nbrun.model import State
@@ -105,3 +107,41 @@ def test_the_time_stands_still_when_the_run_has_ended() -> None:
     board.finish()
     clock.now = 5000
     assert board.snapshot(State.DONE).elapsed_s == 60
+
+
+def test_unexpected_verdicts_are_counted_by_sample() -> None:
+    board = Board()
+    board.add_sample("a", 10, done=2, accepted=1, rejected=1, verdicts={"Accepted": 1, "WrongAnswer": 1}, unexpected=2)
+    board.add_sample("b", 10)
+    board.record(1, ["Accepted", "WrongAnswer", None], [], 1)
+    assert [s.unexpected for s in board.changed_since(0)] == [2, 1]
+    assert board.snapshot(State.RUNNING).unexpected == 3
+
+
+def test_verdicts_outside_the_vocabulary_neither_accept_nor_reject() -> None:
+    board = Board()
+    board.add_sample("a", 10)
+    board.record(0, ["Accepted", "Funny", "WrongAnswer"])
+    (sample,) = board.changed_since(0)
+    assert (sample.done, sample.accepted, sample.rejected) == (3, 1, 1)
+
+
+def test_tasks_that_wait_for_another_try_are_not_queued() -> None:
+    board = Board()
+    board.add_sample("a", 10)
+    progress = board.snapshot(State.RUNNING, at_work={0: 2}, waiting=5)
+    assert (progress.running, progress.waiting, progress.queued) == (2, 5, 3)
+
+
+def test_a_snapshot_is_short_and_can_be_pickled() -> None:
+    board = Board()
+    board.add_sample("a", 10_000, skipped=100)
+    board.record(0, ["Accepted"] * 1000, ["ValueError"] * 500)
+    board.note_error(ErrorNote("a", "solution", 0, "ValueError", "no" * 500, "trace" * 5000, 0.0))
+    progress = board.snapshot(State.PAUSED, at_work={0: 8}, waiting=5, unsaved=7, message="line\n" * 100)
+    assert len(repr(progress)) < 300
+    assert "\n" not in repr(progress)
+    again = pickle.loads(pickle.dumps(progress))
+    assert again == progress
+    assert again.recent_errors[0].sample_id == "a"
+    assert again.since(0) == []

@@ -46,11 +46,14 @@ class Engine:
         retry: what happens after an exception.
         name: begins the workers' names as they stand in results, such as the host.
         crew: makes those who run the tasks.
+        timeout_s: how long an attempt may take, in seconds; None for no limit.
+        max_per_s: how many attempts may start in a second; None for no limit.
     """
 
     def __init__(
         self, fn: Callable[[Task], Any], sink: ResultSink, board: Board, *,
         workers: int, retry: RetryPolicy, name: str = "", crew: Callable[[Engine], Crew] = ThreadCrew,
+        timeout_s: float | None = None, max_per_s: float | None = None,
     ) -> None:  # fmt: skip
         self.fn, self.sink, self.board, self.retry = fn, sink, board, retry
         self.flag = CancelFlag()
@@ -61,6 +64,7 @@ class Engine:
         self.idle = threading.Condition(self.lock)  # the conductor waits here
         self.queue = TaskQueue()
         self.wanted = workers
+        self.timeout_s, self.max_per_s = timeout_s, max_per_s
         self.is_all_fed = False
         self.last_width = 1  # so many suspects at once
         self.open_samples: set[SampleWork] = set()
@@ -268,6 +272,12 @@ class Engine:
             self._window.rouse()
             self._wake(self.queue.waiting)
 
+    def limit(self, timeout_s: float | None, max_per_s: float | None) -> None:
+        """Sets the limits on attempts that begin from now on."""
+        with self.lock:
+            self.timeout_s, self.max_per_s = timeout_s, max_per_s
+            self.crew.rouse()
+
     def retry_errors(self, kind: str | None = None) -> int:
         """Queues tasks that ended in errors (of one kind) again, if their samples are in memory. Returns how many."""
         return self._erred.again(kind)
@@ -281,6 +291,11 @@ class Engine:
     def at_work(self) -> dict[int, int]:
         """Sample number -> tasks running now."""
         return dict(Counter(sample.work.number for sample in self.crew.at_work()))
+
+    @property
+    def delayed(self) -> int:
+        """How many tasks wait for another try."""
+        return self.queue.delayed
 
     def running_of(self, sample_id: str) -> list[TaskRow]:
         """The tasks of a sample that run now; `time_s` says for how long."""

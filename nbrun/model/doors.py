@@ -40,6 +40,9 @@ class Work(Protocol):
     def task(self, position: int, flag: CancelFlag) -> Task:
         """A fresh Task with what earlier attempts left (attempt, hint, previous)."""
 
+    def unexpected(self, records: Iterable[Record]) -> int:
+        """How many of these outcomes are a rejected positive or an accepted negative."""
+
 
 #: What came of a task as a sink will save it: its position, its verdict if it has one, and what only the sink knows.
 Record = tuple[int, str | None, Any, Any]

@@ -18,6 +18,7 @@ class Retry(Exception):
         after_s: how long to wait at least, in seconds.
         hint: a JSON-able mapping handed to the next attempt as `task.hint`; it survives a restart.
         result: what this attempt found, handed on as `task.previous`.
+        pause_all: hold every task of the run back for `after_s`, not this one alone: the service refuses all calls.
 
     Example:
         >>> raise Retry("time limit may be too low", hint={"time_limit_s": 4})
@@ -26,13 +27,19 @@ class Retry(Exception):
     """
 
     def __init__(
-        self, reason: str, after_s: float = 0.0, hint: Mapping[str, Any] | None = None, result: Any = None
+        self,
+        reason: str,
+        after_s: float = 0.0,
+        hint: Mapping[str, Any] | None = None,
+        result: Any = None,
+        pause_all: bool = False,
     ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.after_s = min(float(after_s), MAX_AFTER_S)
         self.hint: Mapping[str, Any] = dict(hint or {})
         self.result = result
+        self.pause_all = pause_all
 
 
 #: Exceptions of a wrong program: the next try would fail in the same way.

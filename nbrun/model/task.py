@@ -13,7 +13,7 @@ class Status(StrEnum):
 
     QUEUED = "queued"
     RUNNING = "running"
-    RETRYING = "retrying"
+    WAITING = "waiting"  # for another try
     DONE = "done"
     ERROR = "error"
     CANCELLED = "cancelled"

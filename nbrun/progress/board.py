@@ -19,6 +19,7 @@ from typing import Any
 from nbrun.model import State
 from nbrun.progress.pace import Pace
 from nbrun.progress.snapshot import ErrorKind, ErrorNote, LogNote, Progress, SampleProgress
+from nbrun.verdicts import REJECTED
 
 #: So many of the newest errors, and of the newest lines of the log, are kept for the views.
 RECENT_ERRORS, RECENT_LOGS = 20, 100
@@ -49,7 +50,7 @@ class Board:
         self._version = 0
         self._fed = self._done = self._errors = self._judge_errors = self._skipped = self._resumed = 0
         self._ends = 0  # tasks ended in this run, for the rate
-        self._samples_done = 0
+        self._samples_done = self._unexpected = 0
         self._verdicts: Counter[str] = Counter()
         self._bits: dict[str, int] = {}  # verdict -> its bit in the column `seen`
         self._recent: deque[ErrorNote] = deque(maxlen=RECENT_ERRORS)
@@ -69,6 +70,7 @@ class Board:
         accepted: int = 0,
         rejected: int = 0,
         verdicts: Mapping[str, int] | None = None,
+        unexpected: int = 0,
     ) -> int:
         """A sample was read: `total` tasks, of which earlier runs left `done`. Returns its number."""
         with self._lock:
@@ -76,10 +78,11 @@ class Board:
             self._ids.append(sample_id)
             by_judge = (verdicts or {}).get("JudgeError", 0)
             seen = self._seen(verdicts or {})
-            row = (total, done, accepted, rejected - by_judge, 0, by_judge, seen)
+            row = (total, done, accepted, rejected - by_judge, 0, by_judge, seen, unexpected)
             for name, value in zip(_COLUMNS, row, strict=True):
                 self._columns[name].append(value)
             self._judge_errors += by_judge
+            self._unexpected += unexpected
             self._fed += total
             self._done += done
             self._resumed += done
@@ -89,18 +92,21 @@ class Board:
             self._touch(number)
             return number
 
-    def record(self, number: int, verdicts: Iterable[str | None], kinds: Sequence[str] = ()) -> None:
+    def record(
+        self, number: int, verdicts: Iterable[str | None], kinds: Sequence[str] = (), unexpected: int = 0
+    ) -> None:
         """Tasks of one sample ended.
 
         Args:
             verdicts: of each task that has a result its verdict, None where it is no judgement.
             kinds: of each task that ended in an error the error's kind.
+            unexpected: how many of the verdicts are not what the group says.
         """
         counts = Counter(verdicts)
         done = counts.total()
-        judged = done - counts.pop(None, 0)
+        counts.pop(None, None)
         accepted, by_judge = counts["Accepted"], counts.pop("JudgeError", 0)
-        rejected = judged - accepted - by_judge
+        rejected = sum(n for verdict, n in counts.items() if verdict in REJECTED)
         columns = self._columns
         with self._lock:
             if by_judge:
@@ -115,6 +121,9 @@ class Board:
             if by_judge:
                 columns["judge_errors"][number] += by_judge
                 self._judge_errors += by_judge
+            if unexpected:
+                columns["unexpected"][number] += unexpected
+                self._unexpected += unexpected
             self._done += done
             self._errors += len(kinds)
             self._ends += done + len(kinds)
@@ -200,6 +209,7 @@ class Board:
         message: str = "",
         workers: int = 0,
         results: str = "",
+        waiting: int = 0,
     ) -> Progress:
         """The counters as they are now. `saved` counts this run's saved results; earlier ones are added."""
         work = dict(at_work or {})
@@ -217,7 +227,8 @@ class Board:
                 errors=self._errors,
                 judge_errors=self._judge_errors,
                 running=running,
-                queued=max(0, self._fed - ended - running),
+                waiting=waiting,
+                queued=max(0, self._fed - ended - running - waiting),
                 skipped=self._skipped,
                 resumed=self._resumed,
                 saved=self._resumed + saved,
@@ -225,6 +236,7 @@ class Board:
                 samples_done=self._samples_done,
                 samples_total=self._samples_total,
                 verdicts={verdict: self._verdicts[verdict] for verdict in self._bits},
+                unexpected=self._unexpected,
                 rate_per_s=rate,
                 eta_s=eta,
                 elapsed_s=now - self._began,

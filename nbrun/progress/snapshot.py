@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nbrun.model import State
@@ -11,12 +12,16 @@ from nbrun.model import State
 if TYPE_CHECKING:
     from nbrun.progress.board import Board
 
+#: So many characters of the message are part of a repr.
+_MESSAGE = 80
+
 
 class SampleProgress(NamedTuple):
     """One sample's counts, in tasks. `number` is its place on the board and never changes during a run.
 
     `judge_errors` counts results and errors that are the judge's fault. `seen` has a bit for each of
-    `Progress.verdicts` that some task of the sample got, the first verdict's is the lowest.
+    `Progress.verdicts` that some task of the sample got, the first verdict's is the lowest. `unexpected` counts
+    rejected items of the group `solution` and accepted ones of the groups `incorrect_…`.
     """
 
     number: int
@@ -28,6 +33,7 @@ class SampleProgress(NamedTuple):
     errors: int
     judge_errors: int = 0
     seen: int = 0
+    unexpected: int = 0
 
     @property
     def left(self) -> int:
@@ -65,7 +71,7 @@ class LogNote(NamedTuple):
     n: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Progress:
     """An immutable snapshot of a run.
 
@@ -73,11 +79,14 @@ class Progress:
         state: running, paused, draining, stopped, done or halted.
         total: tasks in all, None while the samples are still being read. Skipped items are not in it.
         done, errors: tasks with a result, tasks whose last try failed for good. `done` includes what earlier runs left.
-        running, queued, skipped: tasks in a worker now; read and waiting; never to be run.
+        running, waiting, queued, skipped: tasks in a worker now; waiting for another try; read and ready to run; never
+            to be run.
         resumed: how many of `done` earlier runs left.
         saved, unsaved: results on the disk; results that ended but are not on the disk yet.
         samples_done, samples_total: the latter None while unknown.
         verdicts: verdict -> tasks, over all of `done` that has one.
+        unexpected: rejected items of the group `solution` and accepted ones of the groups `incorrect_…`; of samples
+            that earlier versions finished at least that many.
         rate_per_s: tasks ended a second over a recent window (30 s, longer where tasks are), None while unknown.
         eta_s: seconds that are left at that rate, None while unknown.
         elapsed_s: seconds since the run was started, until it ended.
@@ -91,6 +100,8 @@ class Progress:
         ends: tasks that ended in this run.
         results: where the results are.
         version: pass it to `since` later to learn what changed.
+
+    Pickled, it keeps all of this; `since` has nothing to tell then.
     """
 
     state: State
@@ -119,6 +130,8 @@ class Progress:
     logs: tuple[LogNote, ...] = ()
     ends: int = 0
     version: int = 0
+    waiting: int = 0
+    unexpected: int = 0
     _board: Board | None = field(default=None, repr=False, compare=False)
 
     def since(self, version: int) -> list[SampleProgress]:
@@ -129,6 +142,20 @@ class Progress:
         """The same as columns: name of a field of SampleProgress -> its values, in the order of the numbers."""
         columns = [[] for _ in SampleProgress._fields] if self._board is None else self._board.columns_since(version)
         return dict(zip(SampleProgress._fields, columns, strict=True))
+
+    def __repr__(self) -> str:
+        """One line, such as <Progress running: 12 of 40 tasks, 1 error, 8 running, 'a message'>."""
+        from nbrun.progress.wording import count_text
+
+        counts = ((self.running, "running"), (self.waiting, "waiting"), (self.unsaved, "unsaved"))
+        words = [count_text(self), *(f"{n:,} {what}" for n, what in counts if n)]
+        if self.message:
+            words.append(repr(self.message if len(self.message) <= _MESSAGE else f"{self.message[:_MESSAGE]}…"))
+        return f"<Progress {self.state.value}: {', '.join(words)}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        kept = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "_board"}
+        return partial(Progress, **kept), ()
 
     @property
     def ended(self) -> bool:

@@ -53,6 +53,8 @@ def start(
     context: Callable[[Mapping[str, Any]], Any] | None = None,
     key: Callable[[Any], Any] | None = None,
     keep_items: bool = True,
+    timeout_s: float | None = None,
+    max_per_s: float | None = None,
     if_exists: str = "resume",
     replace: bool = False,
     executor: Any = None,
@@ -75,6 +77,11 @@ def start(
         context: what of a sample is digested to notice changes, instead of all but its groups.
         key: what of an item tells it from others, instead of all of it.
         keep_items: store items in the entries.
+        timeout_s: how long one attempt may take, in seconds. One that takes longer is tried again as after any other
+            exception, and ends as an error of the type `TaskTimeout`. A coroutine is cancelled. A thread can't be
+            killed: another takes its place, and what it still returns is dropped; after more than `workers` of them
+            the run pauses. A call in an executor can't be ended either: it keeps its slot until it returns.
+        max_per_s: how many attempts may start in a second, evenly spaced; for services that limit requests.
         if_exists: "resume", or "error" to refuse a directory that holds results.
         replace: stop a live run on this directory that has other settings, and go on with these.
         executor: None: threads of this kernel. A concurrent.futures.Executor, such as a process pool that spawns, loky,
@@ -108,6 +115,7 @@ def start(
     if executor is not None and is_async(fn):
         raise InputError("fn is an async function, which runs in an event loop of its own: leave executor= out.")
     wanted = inputs.read_workers(workers)
+    timeout_s, max_per_s = inputs.read_positive("timeout_s", timeout_s), inputs.read_positive("max_per_s", max_per_s)
     asked = read_redo(redo)
     reader = SampleReader(inputs.read_groups(groups), key, context)
     opened = inputs.open_samples(samples, reader)
@@ -123,6 +131,7 @@ def start(
         if not replace:
             live.same_or_raise(running, arguments)
             running.workers = wanted
+            running._engine.limit(timeout_s, max_per_s)
             _show(running, view)
             return running
         running.stop(drain=False)
@@ -147,7 +156,10 @@ def start(
         if isinstance(fn, Remote):
             fn.close()
         raise
-    engine = Engine(fn, store, board, workers=wanted, retry=policy, name=socket.gethostname(), crew=crew)
+    engine = Engine(
+        fn, store, board, workers=wanted, retry=policy, name=socket.gethostname(), crew=crew, timeout_s=timeout_s,
+        max_per_s=max_per_s,
+    )  # fmt: skip
     run = Run(path, engine, board, store, conductor, fn, arguments)
     live.add(path, run)
     if isinstance(fn, Remote) and (end := fn.tell()):

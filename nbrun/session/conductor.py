@@ -147,7 +147,7 @@ class Conductor:
         self._count_changes(sample, found)
         number = self._board.add_sample(
             sample.id, found.total, done=found.done, skipped=sample.skipped,
-            accepted=found.accepted, rejected=found.rejected, verdicts=found.verdicts,
+            accepted=found.accepted, rejected=found.rejected, verdicts=found.verdicts, unexpected=found.unexpected,
         )  # fmt: skip
         if found.book is None:
             self._board.sample_done()

@@ -6,6 +6,7 @@ Used by the thread that calls start(), and by the feeder, which draws the stream
 from __future__ import annotations
 
 import itertools
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -51,6 +52,19 @@ def read_workers(workers: Any) -> int:
     if isinstance(workers, bool) or not hasattr(workers, "__index__") or int(workers) < 1:
         raise InputError(f"workers={workers!r}: give a whole number of at least 1.")
     return int(workers)
+
+
+def read_positive(name: str, value: Any) -> float | None:
+    """`timeout_s=` or `max_per_s=` -> a number above 0, or None."""
+    if value is None:
+        return None
+    try:
+        number = math.nan if isinstance(value, (bool, str, bytes)) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise InputError(f"{name}={value!r}: give a number above 0, or None for no limit.")
+    return number
 
 
 @dataclass

@@ -88,6 +88,7 @@ class Run:
         return self._board.snapshot(
             engine.standing.state, at_work=engine.at_work(), saved=saved, unsaved=unsaved,
             message=" ".join(filter(None, [told, *notes])), workers=engine.workers, results=str(self.path),
+            waiting=engine.delayed,
         )  # fmt: skip
 
     def results(self) -> pd.DataFrame:

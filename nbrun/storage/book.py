@@ -14,7 +14,8 @@ from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
-from nbrun.model import CancelFlag, Task
+from nbrun import verdicts
+from nbrun.model import CancelFlag, Record, Task
 from nbrun.samples import KEY_BYTES, Sample, key_text
 from nbrun.storage.format import dump
 
@@ -111,6 +112,8 @@ class Book:
         self._marks = [blake2b(whose, digest_size=12).digest() for whose in self.whose]
         self.hex_keys = [g.keys.hex(" ", KEY_BYTES).encode().split() for g in sample.groups]
         self.places = [(g.base, number, g) for number, g in enumerate(sample.groups)][::-1]  # the last group first
+        self._expected = [(base, verdicts.expected(g.name)) for base, _, g in self.places]
+        self.is_judged = any(expected is not None for _, expected in self._expected)
         self.context = sample.context
         self.unsaved = 0  # under the journal's lock
         self.ended = False  # under the store's lock
@@ -158,6 +161,17 @@ class Book:
                 break
             positions = [p for p in positions if p < base]
         return b"".join(out)
+
+    def unexpected(self, records: Iterable[Record]) -> int:
+        """See model.Work."""
+        if not self.is_judged:
+            return 0
+        return sum(1 for record in records if record[1] is not None and self.is_unexpected(record[0], record[1]))
+
+    def is_unexpected(self, position: int, verdict: str | None) -> bool:
+        """Is that verdict of an item not what its group says?"""
+        expected = next(expected for base, expected in self._expected if position >= base)
+        return verdicts.is_unexpected(expected, verdict)
 
     def group_number(self, position: int) -> int:
         """Which of the sample's groups a position belongs to."""

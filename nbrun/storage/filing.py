@@ -89,11 +89,17 @@ def lay_out_whole(
         parts += [samplefile.group_opening(g.name), *entries, b"\n],\n" if g.runnable else b"],\n"]
         done[g.name] = codes[g.base : end].count(DONE)
         errors[g.name] = codes[g.base : end].count(ERROR)
-    counts = Counter(verdicts)
+    judged = list(verdicts)
+    counts = Counter(judged)
     without = counts.pop(None, 0)
     count = counts.total() + without
     made = {book.run_id: count} if count else {}
-    summary = _summary(book, max_seq, done, errors, counts, made, {book.sample.context: count} if count else {})
+    unexpected = 0
+    if counts and book.is_judged:
+        done_at = (p for p, code in enumerate(codes) if code == DONE)
+        unexpected = sum(map(book.is_unexpected, done_at, judged))
+    contexts = {book.sample.context: count} if count else {}
+    summary = _summary(book, max_seq, done, errors, counts, made, contexts, unexpected)
     return parts + _closing(book, summary, done)
 
 
@@ -109,12 +115,14 @@ def _stand_in_file(book: Book, fresh: list[Fresh]) -> None:
 
 
 def _summary(
-    book: Book, max_seq: int, done: dict[str, int], errors: dict[str, int], verdicts: Any, runs: Any, contexts: Any
-) -> dict[str, Any]:
-    return {
+    book: Book, max_seq: int, done: dict[str, int], errors: dict[str, int], verdicts: Any, runs: Any, contexts: Any,
+    unexpected: int,
+) -> dict[str, Any]:  # fmt: skip
+    summary = {
         "max_seq": max_seq, "identities": book.sample.identities.hex(), "done": sum(done.values()),
         "errors": errors, "verdicts": verdicts, "runs": runs, "contexts": contexts,
     }  # fmt: skip
+    return summary | {"unexpected": unexpected} if book.is_judged else summary
 
 
 def _closing(book: Book, summary: dict[str, Any], done: dict[str, int]) -> list[bytes]:
@@ -222,7 +230,13 @@ class _Filing:
             contexts[context] += count
             if verdict is not None:
                 verdicts[verdict] += count
-        return _summary(self.book, self.max_seq, done, errors, verdicts, runs, contexts)
+        unexpected = 0
+        if verdicts and self.book.is_judged:
+            unexpected = sum(
+                status == DONE and self.book.is_unexpected(p, self.makers[made][0])
+                for p, (made, status) in enumerate(zip(c.made, c.status, strict=True))
+            )
+        return _summary(self.book, self.max_seq, done, errors, verdicts, runs, contexts, unexpected)
 
     def _move_in(self) -> dict[int, int]:
         """Notes in the book that the entries stand in the file now; entries saved meanwhile keep their place."""

@@ -54,7 +54,7 @@ A sample's file
     "api_used": "local",
     "worker_id": "host:3",
     "summary": {"max_seq":31,"identities":"…","done":3,"errors":{…},"verdicts":{…},"runs":{…},"contexts":{…},
-    "check":"1f0c…"},
+    "unexpected":0,"check":"1f0c…"},
     "progress": {"completed_solutions": 2, "total_solutions": 3, …, "is_complete": false}
     }
 
@@ -63,7 +63,8 @@ An entry begins with index, key, occurrence, seq, status, in this order, so that
 parsing it. Its other keys: language?, solution? (an item of just these two), item? (any other), result, attempts,
 started_at (seconds since the epoch), duration_s, error? (type, message, traceback), run_id, context, worker_id,
 api_used, lossy?. The summary, one line, lets a finished file be recognised by its tail alone; its `check` is the
-CRC-32 of the id and of the summary without it, both as JSON, in 8 hexadecimal digits.
+CRC-32 of the id and of the summary without it, both as JSON, in 8 hexadecimal digits. Its `unexpected` counts rejected
+results of the group solution and accepted ones of groups incorrect_…; absent where a sample has none of these groups.
 
 Values
 ------
@@ -107,7 +108,7 @@ F12 A sample that stands in an archive and in a file of its own is what the file
 
 History
 -------
-nbrun/1     this page.
+nbrun/1     this page. Added later: `unexpected` in summaries and match records (absent: not counted).
 progress    the older program's second format: indent=4, lists in the order of completion, entries {language, solution,
             result}, a `progress` object. Read and continued, never written.
 legacy      its first format: the same without `progress`; a file exists only once its sample was finished. Read and

@@ -35,6 +35,7 @@ class Found:
     verdicts: Mapping[str, int] = field(default_factory=dict)
     accepted: int = 0
     rejected: int = 0
+    unexpected: int = 0
     runs: Mapping[str, int] = field(default_factory=dict)
     contexts: Mapping[str, int] = field(default_factory=dict)
     changed: int = 0  # entries that match no item any more
@@ -55,4 +56,10 @@ def found_in(book: Book, c: Columns, chosen: Container[int] = ()) -> Found:
     found.verdicts, found.runs, found.contexts = counts, runs, contexts
     found.accepted = counts["Accepted"]
     found.rejected = counts.total() - found.accepted
+    if book.is_judged and counts:
+        verdict_of = [verdict for verdict, _, _ in book.makers]
+        found.unexpected = sum(
+            c.status[p] == DONE and p not in chosen and book.is_unexpected(p, verdict_of[m])
+            for p, m in enumerate(c.made)
+        )
     return found

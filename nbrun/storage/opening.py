@@ -137,8 +137,11 @@ class Opener:
         summary = info.summary or self.directory.matches[sample.id]
         counts = summary["verdicts"]
         accepted = counts.get("Accepted", 0)
+        rejected = sum(counts.get(v, 0) for v in verdicts.REJECTED)
+        unexpected = summary.get("unexpected")
         return Found(
             None, sample.total, sample.total, counts, accepted, sum(counts.values()) - accepted,
+            _least_unexpected(sample, accepted, rejected) if unexpected is None else unexpected,
             summary.get("runs", {}), summary.get("contexts", {}),
         )  # fmt: skip
 
@@ -219,7 +222,7 @@ class Opener:
             "seq": self._seq_floor, "id": book.sample_id, "size": len(data), "mtime_ns": info.mtime_ns,
             "crc": crc32(data), "identities": book.sample.identities.hex(),
             "complete": found.done == found.total, "totals": book.totals,
-            "verdicts": found.verdicts, "groups": groups,
+            "verdicts": found.verdicts, "unexpected": found.unexpected, "groups": groups,
         }  # fmt: skip
         self.directory.match_log.append(record)
         del record["groups"]
@@ -286,3 +289,13 @@ class Opener:
         beside = str(self.directory.inner / "tmp" / (book.name + ".tmp"))
         write_sample(book, str(self.path), beside, self.journal.segments.hold)
         files.sync_folder(self.path)
+
+
+def _least_unexpected(sample: Sample, accepted: int, rejected: int) -> int:
+    """How many verdicts at least are not what their group says, where a file tells no more than their numbers."""
+    sizes = {True: 0, False: 0, None: 0}
+    for g in sample.groups:
+        sizes[verdicts.expected(g.name)] += len(g.runnable)
+    if sizes[None]:
+        return 0
+    return max(0, accepted - sizes[True]) + max(0, rejected - sizes[False])

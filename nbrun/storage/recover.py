@@ -153,6 +153,8 @@ def file_parts(
         groups.setdefault(s.group, []).append(s)
     counts = {"done": Counter[str](), "errors": Counter[str]()}
     verdict_counts, runs, contexts = Counter[str](), Counter[str](), Counter[str]()
+    expects = {name: verdicts.expected(name) for name in groups}
+    unexpected = 0
     yield samplefile.opening(sample_id)
     last: dict[str, Any] = {}
     for name, entries in groups.items():
@@ -172,6 +174,7 @@ def file_parts(
                 verdict = verdicts.of(entry["result"])
                 if verdict is not None:
                     verdict_counts[str(verdict)] += 1
+                    unexpected += verdicts.is_unexpected(expects[name], verdict)
         yield b"],\n"
     done = counts["done"]
     known = header.get("totals") or (match or {}).get("totals")
@@ -182,6 +185,8 @@ def file_parts(
         "identities": header.get("identities", ""), "done": sum(done.values()),
         "errors": dict(counts["errors"]), "verdicts": verdict_counts, "runs": runs, "contexts": contexts,
     }  # fmt: skip
+    if any(expected is not None for expected in expects.values()):
+        summary["unexpected"] = unexpected
     layout = samplefile.Layout(
         sample_id, totals, done, complete, summary, last.get("api_used", ""), last.get("worker_id", "")
     )
