@@ -9,6 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+__version__ = "0.1.0"  # the only place; pyproject.toml reads it from here
+
 from nbrun import errors
 from nbrun.model import Retry, RetryPolicy, Task
 from nbrun.progress import Progress

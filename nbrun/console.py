@@ -1,7 +1,7 @@
 """The view of a run where no notebook is: tqdm bars in a terminal, plain lines in a log.
 
-In a terminal there is one bar for all tasks and one for each of a few samples at work. Anywhere else there are no
-control characters: a line a minute, and one at the end.
+In a terminal there is one bar for all tasks and one for each of a few samples at work; several runs share the screen.
+Anywhere else there are no control characters: a line every ten seconds, and one at the end.
 
 Threads: `show` starts one daemon thread that draws; it ends with the run. `close` may be called from any thread.
 """
@@ -21,8 +21,8 @@ from nbrun.progress import Progress, SampleProgress, count_text, end_text, eta_t
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-#: How often the bars and the lines are drawn.
-BARS_S, LINES_S = 0.2, 60.0
+#: How often the bars and the lines are drawn, and when the first line is.
+BARS_S, LINES_S, FIRST_LINE_S = 0.2, 10.0, 2.0
 #: So many samples at work have a bar of their own.
 SAMPLE_BARS = 4
 #: The width of a terminal that doesn't tell it.
@@ -97,8 +97,8 @@ class _Bars:
         # tqdm would start a monitor thread that outlives the run; other bars of the process keep theirs.
         self._tqdm: Any = type("Bar", (tqdm,), {"monitor_interval": 0})
         self._file = file
-        self._all: tqdm[Any] = self._bar(0, unit="task", leave=True)
-        self._words: tqdm[Any] = self._bar(1, leave=False, bar_format="  {desc}")
+        self._all: tqdm[Any] = self._bar(unit="task", leave=True)
+        self._words: tqdm[Any] = self._bar(leave=False, bar_format="  {desc}")
         self._samples: list[tqdm[Any]] = []
         self._new = True
         self._open: dict[int, SampleProgress] = {}  # samples with tasks left
@@ -114,14 +114,14 @@ class _Bars:
         self._samples = []
         self._draw_all(progress)
         self._all.close()
-        self._file.write(end_text(progress) + "\n")
+        self._tqdm.write(end_text(progress), file=self._file)  # above the bars of other runs
         self._file.flush()
 
-    def _bar(self, position: int, **options: Any) -> tqdm[Any]:
+    def _bar(self, **options: Any) -> tqdm[Any]:
+        """Add a bar on the next free line: bars of other runs, or of the user, keep theirs."""
         bar: tqdm[Any] = self._tqdm(
             total=None,
             file=self._file,
-            position=position,
             dynamic_ncols=True,
             mininterval=0,  # the thread above decides when to draw
             miniters=1,
@@ -137,7 +137,9 @@ class _Bars:
             self._new = False
             bar.initial = bar.n = bar.last_print_n = min(progress.resumed, ended)  # earlier runs' work is not its rate
         bar.total = progress.total
-        bar.set_description_str("nbrun" if progress.state == State.RUNNING else progress.state.value, refresh=False)
+        name = _one_line(os.path.basename(progress.results)) or "nbrun"
+        words = name if progress.state == State.RUNNING else f"{name} {progress.state.value}"
+        bar.set_description_str(words, refresh=False)
         bar.set_postfix_str(_ends(progress), refresh=False)
         bar.update(ended - bar.n)
         bar.refresh()
@@ -162,7 +164,7 @@ class _Bars:
         while len(self._samples) > len(shown):
             self._samples.pop().close()
         while len(self._samples) < len(shown):
-            self._samples.append(self._bar(len(self._samples) + 2, leave=False, bar_format=_SAMPLE_FORMAT))
+            self._samples.append(self._bar(leave=False, bar_format=_SAMPLE_FORMAT))
         for bar, sample in zip(self._samples, shown, strict=True):
             bar.total = sample.total
             bar.n = sample.done + sample.errors
@@ -171,12 +173,12 @@ class _Bars:
 
 
 class _Lines:
-    """A line a minute, for logs."""
+    """A line every ten seconds, for logs: nothing is silent for longer."""
 
     def __init__(self, file: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._file = file
         self._clock = clock
-        self._due = self._clock() + LINES_S
+        self._due = self._clock() + FIRST_LINE_S
         self._message = ""
 
     def draw(self, progress: Progress) -> None:

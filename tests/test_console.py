@@ -76,18 +76,18 @@ def test_the_end_of_the_run_ends_the_view_and_is_said() -> None:
     )
 
 
-def test_a_log_gets_a_line_a_minute_without_control_characters() -> None:
+def test_a_log_gets_a_line_every_ten_seconds_without_control_characters() -> None:
     run, file, clock = Run(), io.StringIO(), Clock()
     lines = console._Lines(file, clock)
     for second in range(0, 185, 5):
         clock.now = second
         lines.draw(run.progress)
-    assert len(file.getvalue().splitlines()) == 3
+    assert len(file.getvalue().splitlines()) == 18, "the first after seconds, then one in ten seconds"
     run.message = "the disk\x1b[2J is\nfull"
     lines.draw(run.progress)
     lines.draw(run.progress)
     text = file.getvalue()
-    assert len(text.splitlines()) == 4, "a message is told at once, and once"
+    assert len(text.splitlines()) == 19, "a message appears at once, and once"
     assert text.replace("\n", "").isprintable()
 
 
@@ -116,6 +116,23 @@ def test_bars_in_a_terminal(total: int | None) -> None:
     assert "\x1b[31m" not in text, "an id must not steer the terminal"
     assert "p [31m1" in text
     assert text.endswith("loads the results.\n")
+
+
+def test_two_runs_at_a_time_have_lines_of_their_own() -> None:
+    file = Terminal()
+    runs = [Run(), Run()]
+    views = [console._Bars(file) for _ in runs]
+    for view, run in zip(views, runs, strict=True):
+        view.draw(run.progress)
+    lines = [abs(bar.pos) for view in views for bar in (view._all, view._words, *view._samples)]
+    assert len(set(lines)) == len(lines), lines
+    runs[0].state = State.DONE
+    views[0].end(runs[0].progress)
+    views[1].draw(runs[1].progress)
+    assert file.getvalue().count("Done: 0 of 10 tasks") == 1
+    runs[1].state = State.DONE
+    views[1].end(runs[1].progress)
+    assert file.getvalue().rstrip().endswith("loads the results.")
 
 
 def test_close_draws_the_last_state_of_a_run_that_goes_on() -> None:

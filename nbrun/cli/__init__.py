@@ -1,24 +1,41 @@
-"""The command nbrun: demo and check here, what reads results beside. Runs in the main thread."""
+"""The command nbrun: parses the arguments, runs one command, turns what was raised into an exit code.
+
+Every command runs in the main thread. The modules beside this one hold the commands; `_MODULES` lists them.
+"""
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
+import platform
 import sys
-from importlib.metadata import version
-from pathlib import Path
+from importlib.metadata import PackageNotFoundError, version
 
-from nbrun.cli import results, status, tables
+import nbrun
+from nbrun.cli import demo, results, status, tables
+from nbrun.cli.command import HelpFormatter
 from nbrun.errors import NbrunError
+
+#: The commands appear in the help in this order.
+_MODULES = (demo, status, tables, results)
+#: Packages whose versions `--version` prints; they decide how a run behaves.
+_DEPENDENCIES = ("orjson", "pandas", "numpy", "ipywidgets", "anywidget", "tqdm", "pyarrow", "ipykernel", "jupyterlab")
+_EPILOG = """first steps:
+  nbrun demo                     judge the problem set that comes with nbrun
+  nbrun status nbrun-demo        count what is saved
+  nbrun errors nbrun-demo        list what failed, by kind of error
+  nbrun export nbrun-demo a.csv  write all results to a file
+
+`nbrun COMMAND --help` explains a command and gives examples.
+exit codes: 0 success, 1 damage was found or something could not be read, 2 an error, 130 interrupted by Ctrl-C"""
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs one command.
+    """Run one command.
 
     Returns:
-        The exit code: 0; 1 for damage that check found; 2 for an error that was told; 130 after Ctrl-C; 141 where
-        nobody reads the output to its end (`nbrun rates DIR | head -1`).
+        The exit code: 0; 1 for damage that a command found; 2 for an error that was printed; 130 after Ctrl-C; 141
+        where the reader of the output has gone away (`nbrun rates DIR | head -1`).
     """
     args = _parser().parse_args(argv)
     try:
@@ -28,6 +45,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"nbrun: {e}", file=sys.stderr)
         code = 2
     except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
         code = 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the interpreter flushes stdout once more at its end
@@ -37,57 +55,33 @@ def main(argv: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="nbrun", description="Runs many tasks and saves every result the moment it ends."
+        prog="nbrun",
+        description="Look at, export and repair the results that nbrun saved. Runs are started in Python, by "
+        "nbrun.start.",
+        epilog=_EPILOG,
+        formatter_class=HelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"nbrun {version('nbrun')}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    demo = commands.add_parser("demo", help="judge the problem set that comes with nbrun")
-    demo.add_argument("--results", default="nbrun-demo", help="results directory (default: nbrun-demo)")
-    demo.add_argument("--workers", type=int, default=4, help="programs judged at once (default: 4)")
-    demo.set_defaults(run=_demo)
-    for room in (status, tables, results):
-        room.add_commands(commands)
-    check = commands.add_parser("check", help="look for damage in a results directory; exit code 1 where there is some")
-    check.add_argument("results", metavar="DIR")
-    check.add_argument("--repair", action="store_true", help="make it whole with what can be read; deletes nothing")
-    check.add_argument("--json", action="store_true", help="print JSON")
-    check.set_defaults(run=_check)
+    parser.add_argument(
+        "--version", action=_Version, help="print the versions of nbrun and of the packages it works with"
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
+    for module in _MODULES:
+        module.add_commands(commands)
     return parser
 
 
-def _check(args: argparse.Namespace) -> int:
-    from nbrun.storage.check import check
+class _Version(argparse.Action):
+    """`--version`. The versions are looked up only when they are asked for."""
 
-    report = check(args.results, repair=args.repair)
-    print(json.dumps(report.to_dict()) if args.json else report)
-    return 0 if report.is_ok else 1
+    def __init__(self, option_strings: list[str], dest: str, help: str | None = None) -> None:
+        super().__init__(option_strings, dest, nargs=0, help=help)
 
-
-def _demo(args: argparse.Namespace) -> int:
-    from nbrun import console
-    from nbrun.judge import LocalSandbox, demo_problems
-    from nbrun.session import start
-
-    kept = _kept(args.results)
-    run = start(demo_problems(), LocalSandbox(), args.results, workers=args.workers, view=None)
-    if kept:
-        print(f"{kept} results of earlier runs are kept; only what is missing is run.", flush=True)
-    view = console.show(run)
-    try:
-        run.wait()
-    except KeyboardInterrupt:
-        run.stop(drain=False)
-        run.wait(10)
-        return 130
-    finally:
-        view.close()  # it says what came of the run, and how to go on
-    tables.print_rates(args.results)
-    print(f"\nThe results are in {run.path}. In Python:\n    import nbrun; df = nbrun.load_results({str(run.path)!r})")
-    return 0
-
-
-def _kept(results: str) -> int:
-    """How many results a directory holds already; 0 where there is none, or something else that start() will tell."""
-    from nbrun import frames
-
-    return frames.status(results).done if Path(results).is_dir() else 0
+    def __call__(self, parser: argparse.ArgumentParser, *rest: object) -> None:
+        print(f"nbrun {nbrun.__version__}")
+        print(f"Python {platform.python_version()}, {platform.system()} {platform.release()}")
+        for name in _DEPENDENCIES:
+            try:
+                print(f"{name} {version(name)}")
+            except PackageNotFoundError:
+                print(f"{name} is not installed")
+        parser.exit(0)

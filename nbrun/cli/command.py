@@ -1,4 +1,4 @@
-"""What the commands for a results directory share: how one is declared, and whether DIR is such a directory.
+"""What the commands share: how one is declared, its help page, and whether DIR is a results directory.
 
 Runs in the main thread. pandas is loaded by the commands that need it.
 """
@@ -6,7 +6,7 @@ Runs in the main thread. pandas is loaded by the commands that need it.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,22 +16,53 @@ if TYPE_CHECKING:
     from nbrun.frames import Status
 
 
-def add_command(
-    commands: Any, name: str, run: Callable[[argparse.Namespace], int], about: str, metavar: str = "DIR"
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Keep the lines of examples as they are written, and fold descriptions."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if "\n" in text:
+            return super()._fill_text(text, width, indent)
+        return argparse.HelpFormatter._fill_text(self, text, width, indent)
+
+
+def add_parser(
+    commands: Any,
+    name: str,
+    run: Callable[[argparse.Namespace], int],
+    summary: str,
+    *,
+    about: str,
+    examples: Iterable[str],
 ) -> argparse.ArgumentParser:
-    """Adds a command that takes DIR, or DIRS, and --json to a parser's subcommands."""
-    command: argparse.ArgumentParser = commands.add_parser(name, help=about, description=about)
-    if metavar == "DIR":
-        command.add_argument("results", metavar="DIR")
-    else:
-        command.add_argument("results", metavar="DIR", nargs="+")
-    command.add_argument("--json", action="store_true", help="print JSON")
+    """Add a command.
+
+    Args:
+        commands: what `add_subparsers` returned.
+        run: called with the parsed arguments; returns the exit code.
+        summary: its line in the list of commands.
+        about: a paragraph for its own help page.
+        examples: commands as a user would type them.
+    """
+    epilog = "examples:\n" + "\n".join(f"  {example}" for example in examples)
+    command: argparse.ArgumentParser = commands.add_parser(
+        name, help=summary, description=about, epilog=epilog, formatter_class=HelpFormatter
+    )
     command.set_defaults(run=run)
     return command
 
 
+def add_directory(command: argparse.ArgumentParser, *, several: bool = False) -> None:
+    """Add the argument DIR, or DIR ..., and the option --json."""
+    about = "a results directory: the folder that was given to nbrun.start"
+    if several:
+        command.add_argument("results", metavar="DIR", nargs="+", help=about.replace("a results", "results", 1))
+    else:
+        command.add_argument("results", metavar="DIR", help=about)
+    command.add_argument("--json", action="store_true", help="print JSON, for other programs")
+
+
 def counts_of(results: str) -> Status:
-    """The directory's counts.
+    """Return the directory's counts.
 
     Raises:
         InputError: it is no results directory.

@@ -1,4 +1,4 @@
-"""`nbrun show`, `archive`, `merge` and `export`: one result, and all of them elsewhere. Each prints text, or JSON.
+"""`nbrun show`, `errors`, `archive`, `merge`, `export` and `check`. Each prints text, or JSON.
 
 Runs in the main thread. pandas is loaded by the commands that need it.
 """
@@ -9,32 +9,97 @@ import argparse
 import dataclasses
 import json
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
 
-from nbrun.cli.command import add_command, counts_of
+from nbrun.cli.command import add_directory, add_parser, counts_of
 from nbrun.errors import InputError
-from nbrun.progress import bytes_text
+from nbrun.progress import bytes_text, counted
 
 _WRITERS = {".parquet": "to_parquet", ".csv": "to_csv", ".json": "to_json", ".jsonl": "to_json"}
 
 
 def add_commands(commands: Any) -> None:
-    """Adds them to a parser's subcommands."""
-    show = add_command(commands, "show", _show, "look closer at a sample, or at one of its results")
-    show.add_argument("id", metavar="ID", help="the sample's id")
-    show.add_argument("index", metavar="INDEX", type=int, nargs="?", help="which item; without it all are listed")
-    show.add_argument("--group", help="solution where nothing is said")
-    archive = add_command(commands, "archive", _archive, "move the files of finished samples into one compressed file")
-    archive.add_argument("--unpack", action="store_true", help="put them back into files of their own")
-    merge = commands.add_parser("merge", help="make one new directory of several, which stay as they are")
-    merge.add_argument("target", metavar="TARGET", help="the new directory")
-    merge.add_argument("results", metavar="DIR", nargs="+")
-    merge.add_argument("--json", action="store_true", help="print JSON")
-    merge.set_defaults(run=_merge)
-    export = add_command(commands, "export", _export, "write one row a result to a file")
-    export.add_argument("file", metavar="FILE", help="ends in .parquet (needs pyarrow), .csv, .json or .jsonl")
+    """Add the commands to a parser's subcommands."""
+    show = add_parser(
+        commands,
+        "show",
+        _show,
+        "look at a sample, or at one of its results",
+        about="List the results of a sample, or print one of them whole: source, verdict, the first failing test, "
+        "stderr, the error with its traceback. INDEX is the number in the list's column `index`.",
+        examples=(
+            "nbrun show results two-numbers",
+            "nbrun show results two-numbers 3",
+            "nbrun show results two-numbers 0 --group incorrect_solution",
+        ),
+    )
+    add_directory(show)
+    show.add_argument("id", metavar="ID", help="the sample's id; a wrong one prints similar ids")
+    show.add_argument("index", metavar="INDEX", type=int, nargs="?", help="which item; without it, all are listed")
+    show.add_argument(
+        "--group", metavar="NAME", help="the group of the item (default: solution, or the only group that has INDEX)"
+    )
+    errors = add_parser(
+        commands,
+        "errors",
+        _errors,
+        "list the tasks that ended in errors",
+        about="Count the tasks that ended in errors, by kind and message, with an example of each. They run again when "
+        "the run is started again.",
+        examples=("nbrun errors results", "nbrun errors results --kind ConnectionError", "nbrun errors results --json"),
+    )
+    add_directory(errors)
+    errors.add_argument("--kind", metavar="TYPE", help="list every task with this type of error, such as TimeoutError")
+    archive = add_parser(
+        commands,
+        "archive",
+        _archive,
+        "move the files of finished samples into one compressed file",
+        about="Move the files of finished samples into one compressed file in the same directory. Everything reads and "
+        "continues it as before. No run may write there meanwhile.",
+        examples=("nbrun archive results", "nbrun archive results --unpack"),
+    )
+    add_directory(archive)
+    archive.add_argument("--unpack", action="store_true", help="move archived samples back into files of their own")
+    merge = add_parser(
+        commands,
+        "merge",
+        _merge,
+        "make one new directory from several",
+        about="Make a new results directory from several, which stay as they are. Of two results of one task the newer "
+        "counts, and a result counts more than an error.",
+        examples=("nbrun merge all shard-0 shard-1",),
+    )
+    merge.add_argument("target", metavar="TARGET", help="the directory to make; it must not exist")
+    add_directory(merge, several=True)
+    export = add_parser(
+        commands,
+        "export",
+        _export,
+        "write all results to a file, one row for each",
+        about="Write all results to a file, one row for each. The file's name decides its format: .csv, .json, .jsonl, "
+        "or .parquet (needs pyarrow).",
+        examples=("nbrun export results results.csv", "nbrun export results results.parquet --force"),
+    )
+    add_directory(export)
+    export.add_argument("file", metavar="FILE", help="the file to write; ends in .csv, .json, .jsonl or .parquet")
+    export.add_argument("--force", action="store_true", help="replace FILE if it exists")
+    check = add_parser(
+        commands,
+        "check",
+        _check,
+        "look for damage in a results directory",
+        about="Read everything in a results directory and list what is damaged and what that costs. The exit code is 1 "
+        "where something is damaged.",
+        examples=("nbrun check results", "nbrun check results --repair"),
+    )
+    add_directory(check)
+    check.add_argument(
+        "--repair", action="store_true", help="write new files with what can be read; damaged ones are kept aside"
+    )
 
 
 def _show(args: argparse.Namespace) -> int:
@@ -50,6 +115,61 @@ def _show(args: argparse.Namespace) -> int:
     else:
         print(found.table.to_json(orient="records"))
     return 0
+
+
+#: A longer message is cut in the table of errors, which a terminal must hold.
+_MESSAGE_CHARS = 60
+
+
+def _errors(args: argparse.Namespace) -> int:
+    from nbrun.frames import load_results
+    from nbrun.frames.showing import visible
+
+    counts_of(args.results)
+    df = load_results(args.results, columns=["sample_id", "group", "index", "status", "attempts", "error"])
+    df = df[df["status"] == "error"]
+    if df.empty:
+        print("[]" if args.json else "No task ended in an error.")
+        return 0
+    text = df["error"].astype(str)
+    df = df.assign(
+        type=text.str.partition(": ")[0], message=text.str.partition(": ")[2].str.partition("\n")[0].map(visible)
+    )
+    if args.kind is not None:
+        known = sorted(df["type"].unique())
+        df = df[df["type"] == args.kind]
+        if df.empty:
+            raise InputError(f"errors: no task ended with {args.kind}. Kinds there: {', '.join(known) or 'none'}.")
+        rows = df[["sample_id", "group", "index", "attempts", "message"]]
+    else:
+        by = df.groupby(["type", "message"], sort=False, observed=True)
+        rows = by.agg(n=("index", "size"), samples=("sample_id", "nunique"), sample_id=("sample_id", "first"),
+                      group=("group", "first"), index=("index", "first"))  # fmt: skip
+        rows = rows.reset_index().sort_values("n", ascending=False, kind="stable")
+    if args.json:
+        print(rows.to_json(orient="records"))
+        return 0
+    shown = rows.assign(
+        message=[m if len(m) <= _MESSAGE_CHARS else f"{m[: _MESSAGE_CHARS - 1]}…" for m in rows["message"]],
+        sample_id=[visible(str(id)) for id in rows["sample_id"]],
+    )
+    print(shown.to_string(index=False, na_rep="-", max_colwidth=_MESSAGE_CHARS))
+    first = rows.iloc[0]
+    place = "" if first["index"] is None or first["index"] != first["index"] else f" {first['index']}"
+    print(
+        f"\n{counted(len(df), 'task')} ended in errors; they run again when the run is started again. To see one:\n"
+        f"    nbrun show {shlex.quote(args.results)} {shlex.quote(visible(str(first['sample_id'])))}{place}"
+        f" --group {shlex.quote(str(first['group']))}"
+    )
+    return 0
+
+
+def _check(args: argparse.Namespace) -> int:
+    from nbrun.storage.check import check
+
+    report = check(args.results, repair=args.repair)
+    print(json.dumps(report.to_dict()) if args.json else report)
+    return 0 if report.is_ok else 1
 
 
 def _archive(args: argparse.Namespace) -> int:
@@ -104,6 +224,10 @@ def _export(args: argparse.Namespace) -> int:
         raise InputError(f"export: {args.file} ends in none of {', '.join(_WRITERS)}.")
     if not target.parent.is_dir():
         raise InputError(f"export: there is no folder {target.parent}.")
+    if target.is_dir():
+        raise InputError(f"export: {target} is a folder. Give the name of a file.")
+    if target.exists() and not args.force:
+        raise InputError(f"export: {target} exists. Choose another name, or add --force to replace it.")
     df = load_results(args.results)
     options: dict[str, Any] = {} if writer == "to_json" else {"index": False}
     if writer == "to_json":

@@ -1,62 +1,107 @@
-"""`nbrun status`: what is saved, counted once or again and again. Runs in the main thread."""
+"""`nbrun status`: count what is saved, once or repeatedly. Runs in the main thread."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
 import json
+import math
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nbrun.cli.command import add_command, counts_of
+from nbrun.cli.command import add_directory, add_parser, counts_of
+from nbrun.progress import counted
 
 if TYPE_CHECKING:
     from nbrun.frames import Status
 
 _WATCH_S = 2.0
+#: A field of Status -> its name in the printed table, where that isn't the field's own.
+_LABELS = {"problems": "unreadable files"}
 
 
 def add_commands(commands: Any) -> None:
-    """Adds it to a parser's subcommands."""
-    status = add_command(commands, "status", _status, "count what is saved")
+    """Add the command to a parser's subcommands."""
+    status = add_parser(
+        commands,
+        "status",
+        _status,
+        "count what is saved",
+        about="Count samples, tasks that are done, and tasks that ended in errors. It reads no results, so it is "
+        "quick; it works while a run writes.",
+        examples=("nbrun status results", "nbrun status results --watch", "nbrun status shard-* --json"),
+    )
+    add_directory(status, several=True)
     status.add_argument(
         "--watch",
         nargs="?",
         type=_seconds,
         const=_WATCH_S,
-        metavar="S",
-        help="again every S seconds, until all is done",
+        metavar="SECONDS",
+        help=f"print a line every SECONDS seconds (default: {_WATCH_S:g}) until every sample is complete and no run "
+        "writes there",
     )
 
 
 def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not seconds > 0:
-        raise argparse.ArgumentTypeError("give a number of seconds above 0")
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"give a number of seconds above 0, not {text!r}")
     return seconds
 
 
 def _status(args: argparse.Namespace) -> int:
     if args.watch is None:
-        _print_status(counts_of(args.results), args.json)
+        _print_once(args.results, args.json)
         return 0
+    _watch(args.results, args.json, args.watch)
+    return 0
+
+
+def _print_once(directories: list[str], as_json: bool) -> None:
+    counts = [counts_of(path) for path in directories]
+    if as_json:
+        print(_json(directories, counts))
+    elif len(counts) == 1:
+        for name, value in dataclasses.asdict(counts[0]).items():
+            print(f"{_LABELS.get(name, name.replace('_', ' ')):18}{_count(value):>12}")
+    else:
+        for path, one in zip(directories, counts, strict=True):
+            print(f"{path}: {_line([one])}")
+        print(f"all: {_line(counts)}")
+
+
+def _watch(directories: list[str], as_json: bool, every_s: float) -> None:
     before: tuple[float, int] | None = None
     while True:
-        counts, now = counts_of(args.results), time.monotonic()
-        if args.json:
-            print(json.dumps(dataclasses.asdict(counts)), flush=True)
+        counts, now = [counts_of(path) for path in directories], time.monotonic()
+        ended = sum(c.done + c.errors for c in counts)
+        rate = 0.0 if before is None else max(0.0, (ended - before[1]) / (now - before[0]))
+        before = now, ended
+        if as_json:
+            print(_json(directories, counts), flush=True)
         else:
-            ended = counts.done + counts.errors
-            rate = 0.0 if before is None else max(0.0, (ended - before[1]) / (now - before[0]))
-            before = now, ended
-            print(_line(counts, rate), end="\n" if not sys.stdout.isatty() else "\x1b[K\r", flush=True)
-        if counts.samples and counts.samples_complete == counts.samples and not _is_written(args.results):
-            if sys.stdout.isatty() and not args.json:
+            print(_line(counts, rate), end="\x1b[K\r" if sys.stdout.isatty() else "\n", flush=True)
+        if all(c.samples and c.samples_complete == c.samples for c in counts) and not any(
+            map(_is_written, directories)
+        ):
+            if sys.stdout.isatty() and not as_json:
                 print()
-            return 0
-        time.sleep(args.watch)
+            return
+        time.sleep(every_s)
+
+
+def _json(directories: list[str], counts: list[Status]) -> str:
+    """One object for one directory, a list of objects with the key `results` for several."""
+    if len(counts) == 1:
+        return json.dumps(dataclasses.asdict(counts[0]))
+    pairs = zip(directories, counts, strict=True)
+    return json.dumps([{"results": path, **dataclasses.asdict(one)} for path, one in pairs])
 
 
 def _is_written(results: str) -> bool:
@@ -66,19 +111,25 @@ def _is_written(results: str) -> bool:
     return bool(holder_of(Path(results).expanduser() / FOLDER / "lock"))
 
 
-def _print_status(counts: Status, as_json: bool) -> None:
-    told = dataclasses.asdict(counts)
-    if as_json:
-        print(json.dumps(told))
-    else:
-        print("\n".join(f"{name.replace('_', ' '):18}{n:>12,}" for name, n in told.items()))
-
-
-def _line(counts: Status, rate: float) -> str:
-    parts = [f"{counts.done:,} of {counts.total:,} done"]
-    if counts.errors:
-        parts.append(f"{counts.errors:,} errors")
-    parts.append(f"{counts.samples_complete:,} of {counts.samples:,} samples complete")
+def _line(counts: list[Status], rate: float = 0.0) -> str:
+    done, errors, problems = (sum(getattr(c, name) for c in counts) for name in ("done", "errors", "problems"))
+    total, samples = (_sum([getattr(c, name) for c in counts]) for name in ("total", "samples"))
+    parts = [f"{done:,} of {_count(total)} done"]
+    if errors:
+        parts.append(counted(errors, "error"))
+    parts.append(f"{sum(c.samples_complete for c in counts):,} of {_count(samples)} samples complete")
     if rate:
         parts.append(f"{rate:,.1f} a second")
+    if problems:
+        parts.append(counted(problems, "unreadable file"))
     return ", ".join(parts)
+
+
+def _sum(values: list[int | None]) -> int | None:
+    """Return the sum, None where one of them is not known."""
+    known = [value for value in values if value is not None]
+    return sum(known) if len(known) == len(values) else None
+
+
+def _count(value: Any) -> str:
+    return "unknown" if value is None else f"{value:,}" if isinstance(value, int) else str(value)

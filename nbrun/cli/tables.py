@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nbrun.cli.command import add_command, counts_of
+from nbrun.cli.command import add_directory, add_parser, counts_of
 from nbrun.errors import InputError
 
 if TYPE_CHECKING:
@@ -23,16 +23,50 @@ _TROUBLES = ("n_judge_errors", "n_errors", "n_undecided", "n_missing")
 
 
 def add_commands(commands: Any) -> None:
-    """Adds them to a parser's subcommands."""
-    rates = add_command(commands, "rates", _rates, "TPR and TNR of each sample")
+    """Add the commands to a parser's subcommands."""
+    rates = add_parser(
+        commands,
+        "rates",
+        _rates,
+        "how many correct solutions were accepted and incorrect ones rejected",
+        about="Print one row for each sample: tpr is the share of correct solutions that were accepted, tnr the share "
+        "of incorrect ones that were rejected. Failures of the judge, errors and missing tasks are counted in columns "
+        "of their own, which are shown where one of them is not 0.",
+        examples=(
+            "nbrun rates results",
+            "nbrun rates results --by language",
+            "nbrun rates results --by sample_id,language --json",
+            "nbrun rates results --by all --weight sample",
+        ),
+    )
+    add_directory(rates)
     rates.add_argument(
-        "--by", metavar="COLUMNS", help="group by these instead: language, or sample_id,language; or all"
+        "--by",
+        metavar="COLUMNS",
+        help="columns of the results to group by, separated by commas; all prints one row (default: sample_id)",
     )
-    rates.add_argument("--weight", choices=("solution", "sample"), default="solution", help="what counts alike")
-    compare = add_command(
-        commands, "compare", _compare, "runs side by side, over the tasks that all have decided", "DIRS"
+    rates.add_argument(
+        "--weight",
+        choices=("solution", "sample"),
+        default="solution",
+        help="solution counts every solution alike, sample takes the mean of the samples' rates (default: solution)",
     )
-    compare.add_argument("--by", metavar="COLUMNS", default="all", help="one row for all (default), or as for rates")
+    compare = add_parser(
+        commands,
+        "compare",
+        _compare,
+        "compare the verdicts of several runs",
+        about="Print the rates of several runs side by side, over the tasks that all of them have judged, which "
+        "verdicts differ, and whether the difference can be chance (McNemar's test).",
+        examples=("nbrun compare old new", "nbrun compare old new newest --by language"),
+    )
+    add_directory(compare, several=True)
+    compare.add_argument(
+        "--by",
+        metavar="COLUMNS",
+        default="all",
+        help="columns to group by, separated by commas (default: all, one row)",
+    )
 
 
 def _columns(text: str | None) -> list[str] | None:

@@ -7,7 +7,6 @@ samples ─► conductor (thread nbrun-feed) ─► engine (threads nbrun-worker
 from __future__ import annotations
 
 import datetime as dt
-import functools
 import os
 import platform
 import secrets
@@ -15,10 +14,9 @@ import socket
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from importlib.metadata import version
 from typing import Any
 
-from nbrun import panel
+from nbrun import __version__, panel
 from nbrun.engine import Crew, Engine, LoopCrew, ThreadCrew
 from nbrun.engine.executors import Remote
 from nbrun.errors import InputError, ResultsExistError
@@ -176,16 +174,13 @@ def _holds_results(path: Any) -> bool:
     return bool(listing.by_id or listing.damaged or list_segments(path / FOLDER))
 
 
-_version = functools.cache(version)  # a millisecond each time
-
-
 def _run_record(settings: dict[str, Any], arguments: Mapping[str, Any], workers: int) -> dict[str, Any]:
     now = dt.datetime.now(dt.UTC)
     return {
         "run_id": now.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(3),
         "started_at": now.isoformat(timespec="seconds"),
         "host": socket.gethostname(), "pid": os.getpid(),
-        "nbrun": _version("nbrun"), "python": platform.python_version(),
+        "nbrun": __version__, "python": platform.python_version(),
         "settings": settings, "settings_id": settings_id(settings),
         "groups": dict(arguments["groups"]), "workers": workers,
     }  # fmt: skip

@@ -9,6 +9,7 @@ import pytest
 from conftest import PROBLEMS, problem, run
 
 import nbrun
+from nbrun import cli
 from nbrun.cli import main
 
 
@@ -31,6 +32,46 @@ def test_status(typed, judged_run):
     assert json.loads(typed("status", judged_run, "--json")[1]) == {
         "samples": 2, "samples_complete": 1, "done": 10, "errors": 1, "total": 11, "problems": 0,
     }  # fmt: skip
+
+
+def test_status_of_several_directories_adds_them_up(typed, judged_run):
+    code, out, _ = typed("status", judged_run, judged_run)
+    assert code == 0
+    assert out.splitlines() == [
+        *[f"{judged_run}: 10 of 11 done, 1 error, 1 of 2 samples complete"] * 2,
+        "all: 20 of 22 done, 2 errors, 2 of 4 samples complete",
+    ]
+    rows = json.loads(typed("status", judged_run, judged_run, "--json")[1])
+    assert [(row["results"], row["done"]) for row in rows] == [(str(judged_run), 10)] * 2
+
+
+def test_errors_lists_kinds_then_tasks(typed, judged_run, tmp_path):
+    code, out, _ = typed("errors", judged_run)
+    assert code == 0
+    assert out.splitlines()[1].split()[:3] == ["ValueError", "no", "such"]
+    assert f"nbrun show {judged_run} p2 1 --group incorrect_solution" in out, "a command that shows one"
+    (row,) = json.loads(typed("errors", judged_run, "--kind", "ValueError", "--json")[1])
+    assert (row["sample_id"], row["index"], row["message"]) == ("p2", 1, "no such word")
+    code, out, err = typed("errors", judged_run, "--kind", "OSError")
+    assert (code, out) == (2, "")
+    assert "ValueError" in err, "the kinds that there are"
+    run(PROBLEMS[:1], tmp_path / "clean")
+    assert typed("errors", tmp_path / "clean")[1] == "No task ended in an error.\n"
+    assert typed("errors", tmp_path / "clean", "--json")[1] == "[]\n"
+
+
+def test_every_command_has_a_help_page_with_examples_that_parse(typed, capsys):
+    parser = cli._parser()
+    names = parser._subparsers._group_actions[0].choices
+    assert {"demo", "status", "errors", "rates", "compare", "show", "archive", "merge", "export", "check"} <= set(names)
+    for name, command in names.items():
+        page = command.format_help()
+        examples = page.partition("examples:\n")[2].strip().splitlines()
+        assert examples, name
+        for example in examples:
+            parser.parse_args(example.split()[1:])
+        for action in command._actions:
+            assert action.help, f"{name}: {action.dest} has no help"
 
 
 def test_status_watches_until_all_is_done(typed, gate, tmp_path):
@@ -98,7 +139,12 @@ def test_export(typed, judged_run, tmp_path, suffix):
     read = {"parquet": pd.read_parquet, "csv": pd.read_csv}.get(suffix)
     df = read(file) if read else pd.read_json(file, lines=suffix == "jsonl")
     assert df.sample_id.tolist() == nbrun.load_results(judged_run).sample_id.tolist()
-    assert json.loads(typed("export", judged_run, file, "--json")[1])["rows"] == 11
+    before = file.read_bytes()
+    code, out, err = typed("export", judged_run, file)
+    assert (code, out) == (2, "")
+    assert "--force" in err
+    assert file.read_bytes() == before, "nothing is replaced without being asked"
+    assert json.loads(typed("export", judged_run, file, "--json", "--force")[1])["rows"] == 11
     assert [p.name for p in tmp_path.iterdir()] == [file.name], "nothing is left beside"
 
 
@@ -106,17 +152,17 @@ def test_what_cannot_be_exported(typed, judged_run, tmp_path):
     assert "ends in none of" in typed("export", judged_run, tmp_path / "out.xlsx")[2]
     assert "no folder" in typed("export", judged_run, tmp_path / "nowhere" / "out.csv")[2]
     (tmp_path / "out.csv").mkdir()
-    code, _, err = typed("export", judged_run, tmp_path / "out.csv")
+    code, _, err = typed("export", judged_run, tmp_path / "out.csv", "--force")
     assert code == 2
-    assert "can't be written" in err
+    assert "is a folder" in err
     assert [p.name for p in tmp_path.iterdir()] == ["out.csv"]
 
 
-@pytest.mark.parametrize("name", ["compare", "show", "export"])
+@pytest.mark.parametrize("name", ["compare", "show", "errors", "export"])
 def test_what_is_no_results_directory(typed, tmp_path, name):
     (tmp_path / "file").touch()
     (tmp_path / "empty").mkdir()
-    more = {"compare": ["file"], "show": ["p1"], "export": ["x.csv"]}[name]
+    more = {"compare": ["file"], "show": ["p1"], "errors": [], "export": ["x.csv"]}[name]
     for path, told in (("nowhere", "no such folder"), ("file", "is a file"), ("empty", "holds no results")):
         code, out, err = typed(name, tmp_path / path, *more)
         assert (code, out) == (2, "")
