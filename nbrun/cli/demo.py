@@ -41,7 +41,7 @@ def _demo(args: argparse.Namespace) -> int:
     run = start(demo_problems(), LocalSandbox(), args.results, workers=args.workers, view=None)
     if kept:
         print(f"{kept} results of earlier runs are kept; only what is missing is run.", flush=True)
-    view = console.show(run)
+    view = console.show(run._controls)
     try:
         run.wait()
     except KeyboardInterrupt:
@@ -51,7 +51,9 @@ def _demo(args: argparse.Namespace) -> int:
     finally:
         view.close()  # prints what came of the run, and how to continue
     tables.print_rates(args.results)
-    print(f"\nThe results are in {run.path}. In Python:\n    import nbrun; df = nbrun.load_results({str(run.path)!r})")
+    print(
+        f"\nThe results are in {run.progress.results}. In Python:\n    import nbrun; df = nbrun.load_results({run.progress.results!r})"
+    )
     return 0
 
 

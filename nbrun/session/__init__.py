@@ -198,7 +198,7 @@ def _show(run: Run, view: str | None) -> None:
 
             if sys.stderr is None:  # pythonw, some services
                 raise OSError("this process has no standard error")
-            console.show(run)
+            console.show(run._controls)
     except Exception as e:  # missing widget libraries, a front end that refuses, a closed stderr
         _explain_missing_view(run, view, e)
 
@@ -214,6 +214,6 @@ def _explain_missing_view(run: Run, view: str | None, e: Exception) -> None:
     warnings.warn(note, RuntimeWarning, stacklevel=4)
     if view == "panel":
         try:
-            panel.publish_static(run)
+            panel.publish_static(run._controls)
         except Exception:  # the warning has said what there is to say
             pass

@@ -40,7 +40,7 @@ def _run_here() -> Run | None:
         return None
     with _lock:
         runs = list(_heard)
-    return next((run for run in runs if run.works_in(thread)), None)
+    return next((run for run in runs if run._works_in(thread)), None)
 
 
 class _LastResort(logging.Handler):
@@ -64,7 +64,7 @@ def _set_up() -> None:
                 text = record.getMessage()
             except Exception:  # arguments that don't fit the message; logging itself tells of it
                 text = str(record.msg)
-            run.hear(time.time(), record.levelname.lower(), f"{record.name}: {text}")
+            run._hear(time.time(), record.levelname.lower(), f"{record.name}: {text}")
         return record
 
     def hear_warning(
@@ -75,7 +75,7 @@ def _set_up() -> None:
         if run is None:
             show(message, category, filename, lineno, file, line)
         else:
-            run.hear(time.time(), "warning", f"{category.__name__}: {message}")
+            run._hear(time.time(), "warning", f"{category.__name__}: {message}")
 
     logging.setLogRecordFactory(hear_record)
     warnings.showwarning = hear_warning

@@ -28,7 +28,7 @@ def find(path: Path) -> Run | None:
     """The live run on this directory."""
     with _lock:
         run = _runs.get(os.path.realpath(path))
-        return run if run is not None and run.is_live else None
+        return run if run is not None and run._is_live else None
 
 
 def add(path: Path, run: Run) -> None:
@@ -43,11 +43,11 @@ def same_or_raise(run: Run, arguments: Mapping[str, Any]) -> None:
     Raises:
         RunActiveError: lists what differs, and both ways on.
     """
-    lines = differences(arguments, run.arguments)
+    lines = differences(arguments, run._arguments)
     if lines:
         listed = "\n".join(f"  {line}" for line in lines)
         raise RunActiveError(
-            f"This kernel already runs on {run.path}, with other settings:\n{listed}\n"
+            f"This kernel already runs on {run._path}, with other settings:\n{listed}\n"
             "Either run.stop() that run first, or start with replace=True, which stops it and goes on with "
             "the new settings. "
             "What is saved stays in both cases."
@@ -58,15 +58,15 @@ def same_or_raise(run: Run, arguments: Mapping[str, Any]) -> None:
 def _at_exit() -> None:
     """Daemon threads still run here: the last results are saved, and a forgotten wait() is told."""
     with _lock:
-        live = [r for r in _runs.values() if r.is_live]
+        live = [r for r in _runs.values() if r._is_live]
     for run in live:
         progress = run.progress
-        saved = run.abandon(EXIT_S)
+        saved = run._abandon(EXIT_S)
         if "ipykernel" in sys.modules:
             continue  # nobody reads a kernel's last words
         lost = "" if saved else " The last results could not be saved in time."
         print(
-            f"nbrun: the interpreter ends while the run on {run.path} is "
+            f"nbrun: the interpreter ends while the run on {run._path} is "
             f"{progress.state.value} ({count_text(progress)}).{lost} "
             "Start it again to go on with what is missing; call run.wait() at the end of a script.",
             file=sys.stderr,
@@ -77,7 +77,7 @@ def _after_fork_in_child() -> None:
     global _lock
     _lock = threading.RLock()
     for run in _runs.values():
-        run.forget_in_child()
+        run._forget_in_child()
     _runs.clear()  # their threads live in the parent
 
 

@@ -55,8 +55,9 @@ class Run:
         self, path: Path, engine: Engine, board: Board, store: ResultStore, conductor: Conductor, fn: Any,
         arguments: Mapping[str, Any],
     ) -> None:  # fmt: skip
-        self.path = path
-        self.arguments = arguments  # what two starts of the same cell are compared by
+        self._path = path
+        self._arguments = arguments  # what two starts of the same cell are compared by
+        self._controls = Controls(self)
         self._own_engine, self._board, self._store, self._conductor, self._fn = engine, board, store, conductor, fn
         self._view: Any = None  # the panel, once it was shown
         self._late: float | None = None  # until when the end of a wait waits for it
@@ -71,7 +72,7 @@ class Run:
             )
         return self._own_engine
 
-    def forget_in_child(self) -> None:
+    def _forget_in_child(self) -> None:
         """After a fork, in the child: the run's threads live in the parent, and nothing may wait for them here."""
         self._is_forked = True
         self._own_engine.forget_in_child()
@@ -87,7 +88,7 @@ class Run:
         notes = [n for n in self._conductor.notes if n != told]
         return self._board.snapshot(
             engine.standing.state, at_work=engine.at_work(), saved=saved, unsaved=unsaved,
-            message=" ".join(filter(None, [told, *notes])), workers=engine.workers, results=str(self.path),
+            message=" ".join(filter(None, [told, *notes])), workers=engine.workers, results=str(self._path),
             waiting=engine.delayed,
         )  # fmt: skip
 
@@ -95,7 +96,7 @@ class Run:
         """One row a saved entry: the same as nbrun.load_results(path)."""
         from nbrun.frames import load_results
 
-        return load_results(self.path)
+        return load_results(self._path)
 
     def errors(self) -> pd.DataFrame:
         """The rows whose status is error."""
@@ -107,33 +108,20 @@ class Run:
         from nbrun import panel
 
         hearing.listen(self)
-        self._view = panel.show(self)
+        self._view = panel.show(self._controls)
         return self._view
 
-    def tasks(self, sample_id: str) -> Sequence[TaskRow]:
-        """The tasks of a sample that run now or have a saved outcome, in short."""
-        return [*self._engine.running_of(sample_id), *onesample.read_rows(self.path, sample_id)]
-
-    def entry(self, sample_id: str, group: str, index: int) -> Mapping[str, Any] | None:
-        """A task's whole entry as it is saved; None where it has none yet."""
-        return onesample.read_entry(self.path, sample_id, group, index)
-
-    def health(self) -> Sequence[Mapping[str, Any]]:
-        """A row for each endpoint of the judge; empty where it has none."""
-        health = getattr(self._fn, "health", None)
-        return list(health()) if callable(health) else []
-
-    def works_in(self, thread: threading.Thread) -> bool:
+    def _works_in(self, thread: threading.Thread) -> bool:
         """Is that one of its workers, or the thread that reads its samples?"""
         return thread is self._conductor.thread or self._engine.works_in(thread)
 
-    def hear(self, at: float, level: str, text: str) -> None:
+    def _hear(self, at: float, level: str, text: str) -> None:
         """A task warned of something, or logged it."""
         self._board.note_log(at, level, text)
 
     def __repr__(self) -> str:
         p = self.progress
-        return f"<nbrun.Run {p.state.value}: {count_text(p)}, results in {str(self.path)!r}>"
+        return f"<nbrun.Run {p.state.value}: {count_text(p)}, results in {str(self._path)!r}>"
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         from nbrun.panel import static_html, static_text
@@ -266,11 +254,11 @@ class Run:
         return self._engine.retry_errors(kind)
 
     @property
-    def has_ended(self) -> bool:
+    def _has_ended(self) -> bool:
         """Nothing more will happen."""
         return self._conductor.ended.is_set()
 
-    def abandon(self, timeout_s: float) -> bool:
+    def _abandon(self, timeout_s: float) -> bool:
         """At the interpreter's exit: begins no more tasks and saves what has ended. True where that worked in time."""
         if isinstance(self._fn, Remote):
             self._fn.catch_up(timeout_s / 2)  # results of calls that the executor has just waited for
@@ -280,7 +268,60 @@ class Run:
         return saved
 
     @property
-    def is_live(self) -> bool:
+    def _is_live(self) -> bool:
         """Running, paused or draining."""
         standing = self._engine.standing
-        return not self.has_ended and (standing.is_open or standing.is_draining)
+        return not self._has_ended and (standing.is_open or standing.is_draining)
+
+
+class Controls:
+    """What a view needs of one run: model.RunControls. A `Run` shows its user less than this.
+
+    Threads: every method may be called from any thread.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    @property
+    def progress(self) -> Progress:
+        """See Run."""
+        return self._run.progress
+
+    @property
+    def workers(self) -> int:
+        """See Run."""
+        return self._run.workers
+
+    @workers.setter
+    def workers(self, n: int) -> None:
+        self._run.workers = n
+
+    def pause(self) -> None:
+        """See Run."""
+        self._run.pause()
+
+    def resume(self) -> None:
+        """See Run."""
+        self._run.resume()
+
+    def stop(self, drain: bool = True) -> None:
+        """See Run."""
+        self._run.stop(drain)
+
+    def retry_errors(self, kind: str | None = None) -> int:
+        """See Run."""
+        return self._run.retry_errors(kind)
+
+    def tasks(self, sample_id: str) -> Sequence[TaskRow]:
+        """The tasks of a sample that run now or have a saved outcome, in short."""
+        return [*self._run._engine.running_of(sample_id), *onesample.read_rows(self._run._path, sample_id)]
+
+    def entry(self, sample_id: str, group: str, index: int) -> Mapping[str, Any] | None:
+        """A task's whole entry as it is saved; None where it has none yet."""
+        return onesample.read_entry(self._run._path, sample_id, group, index)
+
+    def health(self) -> Sequence[Mapping[str, Any]]:
+        """A row for each endpoint of the judge; empty where it has none."""
+        health = getattr(self._run._fn, "health", None)
+        return list(health()) if callable(health) else []

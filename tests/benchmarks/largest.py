@@ -56,7 +56,7 @@ def child(folder: str, part: int, kill_at: float) -> None:
     called.settings = {"job": "largest"}  # type: ignore[attr-defined]
     run = nbrun.start(samples(part), called, folder, workers=WORKERS, view=None)
     goal = sum(len(s["solutions"]) for s in samples(part)) * kill_at
-    while not run.has_ended:
+    while not run.progress.ended:
         run.wait(0.2)
         if kill_at and run.progress.done >= goal:
             os.kill(os.getpid(), 9)

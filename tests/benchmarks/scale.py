@@ -29,7 +29,7 @@ def one_sample() -> dict[str, Any]:
         while run.progress.saved < n // 100:
             run.wait(0.001)
         before = _rss_mb()
-        while not run.has_ended:
+        while not run.progress.ended:
             run.wait(0.01)
             most = max(most, _rss_mb())
         assert run.progress.saved == n

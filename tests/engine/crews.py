@@ -109,7 +109,7 @@ class Crew:
         """The same, to its end."""
         run = self.start(results, fn, items, **more)
         run.wait(120)
-        assert run.has_ended
+        assert run.progress.ended
         return run
 
 

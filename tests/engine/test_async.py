@@ -78,7 +78,7 @@ def test_a_stop_at_once_cancels_what_is_in_flight(
     run = start(tmp_path / "r", fn, 100, workers=20)
     until(lambda: run.progress.running == 20, "all are in flight")
     run.stop(drain=False)
-    until(lambda: run.has_ended, "the run has stopped")
+    until(lambda: run.progress.ended, "the run has stopped")
     assert seen == [True] * 20
     assert (run.progress.state, run.progress.saved) == ("stopped", 0)
 

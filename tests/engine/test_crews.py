@@ -163,7 +163,7 @@ def test_a_pause_begins_nothing_and_a_stop_leaves_the_rest_missing(crew: Crew, t
     run.resume()
     until(lambda: (tmp_path / "calls").read_text() != calls, "it goes on")
     run.stop()
-    until(lambda: run.has_ended, "the run has stopped")
+    until(lambda: run.progress.ended, "the run has stopped")
     saved = run.progress.saved
     assert run.progress.state in ("stopped", "done")
     assert len(nbrun.load_results(tmp_path / "r")) == saved
@@ -189,7 +189,7 @@ def test_a_stop_at_once_discards_what_runs(crew: Crew, tmp_path: Path, monkeypat
     run = crew.start(tmp_path / "r", fn, [1, 2, 3], workers=1)
     until(lambda: (tmp_path / "calls").exists(), "a task has begun")
     run.stop(drain=False)
-    until(lambda: run.has_ended, "the run has stopped")
+    until(lambda: run.progress.ended, "the run has stopped")
     go.touch()
     assert run.progress.state == "stopped"
     calls = (tmp_path / "calls").read_text().split()

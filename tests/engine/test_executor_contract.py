@@ -98,7 +98,7 @@ def test_cancel_is_not_trusted(answer: Any, tmp_path: Path, monkeypatch: pytest.
     run = Crew("odd", Odd(turn)).start(tmp_path / "r", lambda task: {"n": 1}, [1, 2, 3])
     until(lambda: run.progress.running, "something is out")
     run.stop(drain=False)
-    until(lambda: run.has_ended, "the run has stopped")
+    until(lambda: run.progress.ended, "the run has stopped")
     go.set()
     assert late.wait(60)
     assert run.progress.state == "stopped"

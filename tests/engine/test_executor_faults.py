@@ -125,7 +125,7 @@ def test_workers_that_say_nothing(way_on: str, crew: Crew, tmp_path: Path, monke
         assert "run.stop(drain=False)" in run.progress.message
         if way_on == "they are given up":
             run.stop(drain=False)
-            until(lambda: run.has_ended, "the run has stopped")
+            until(lambda: run.progress.ended, "the run has stopped")
             assert len(nbrun.load_results(tmp_path / "r")) == run.progress.saved
             if crew.name not in ("dask", "mpi"):  # their processes are the user's
                 until(lambda: all(is_gone(pid) for pid in stopped), "stopped processes have ended too")
@@ -157,7 +157,7 @@ def test_an_executor_that_is_closed_pauses_the_run(crew: Crew, tmp_path: Path) -
     with pytest.raises(RunHaltedError, match="broken or closed"):
         run.wait(60)
     run.stop()
-    until(lambda: run.has_ended, "the run has stopped")
+    until(lambda: run.progress.ended, "the run has stopped")
     saved = run.progress.saved
     assert len(nbrun.load_results(tmp_path / "r")) == saved
     assert crew.run(tmp_path / "r", fn, list(range(60))).progress.resumed == saved
@@ -224,7 +224,7 @@ def test_a_factory_that_fails_pauses_the_run(tmp_path: Path) -> None:
     with pytest.raises(RunHaltedError, match="no licence left"):
         run.wait(60)
     run.stop()
-    until(lambda: run.has_ended, "the run has stopped")
+    until(lambda: run.progress.ended, "the run has stopped")
 
 
 def test_a_cluster_that_is_closed_pauses_the_run(tmp_path: Path) -> None:
@@ -243,7 +243,7 @@ def test_a_cluster_that_is_closed_pauses_the_run(tmp_path: Path) -> None:
         with pytest.raises(RunHaltedError, match="broken or closed"):
             run.wait(60)
         run.stop()
-        until(lambda: run.has_ended, "the run has stopped")
+        until(lambda: run.progress.ended, "the run has stopped")
     assert nbrun.load_results(tmp_path / "r")["n"].is_unique
 
 

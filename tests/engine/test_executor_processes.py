@@ -77,7 +77,7 @@ if __name__ == "__main__":
     {end}
 """
 WAIT = """
-    while not run.has_ended:
+    while not run.progress.ended:
         try:
             run.wait()
         except KeyboardInterrupt:
@@ -180,7 +180,7 @@ def test_what_has_come_back_is_saved_before_the_end(tmp_path: Path) -> None:
         assert sending.wait(60)
         sent[1].add_done_callback(lambda _: came.set())  # the first call was a probe
         assert came.wait(60)
-        at_exit = threading.Thread(target=run.abandon, args=(60.0,))
+        at_exit = threading.Thread(target=run._abandon, args=(60.0,))
         at_exit.start()
         at_exit.join(0.3)
         assert at_exit.is_alive()
@@ -188,7 +188,7 @@ def test_what_has_come_back_is_saved_before_the_end(tmp_path: Path) -> None:
         at_exit.join(60)
         saved = nbrun.load_results(tmp_path / "r")["index"]
         assert 0 in set(saved)
-        until(lambda: run.has_ended, "the run has stopped")
+        until(lambda: run.progress.ended, "the run has stopped")
 
 
 def test_what_the_end_means_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,7 +92,7 @@ def test_a_fault_of_its_own_halts_the_run(broken, tmp_path, monkeypatch):
     run = start(samples(20, 20), lambda task: time.sleep(0.001) or {"n": task.index}, tmp_path / "r")
     with pytest.raises(RunHaltedError, match="a bug"):
         run.wait(DEADLINE_S)
-    wait_for(lambda: run.has_ended)
+    wait_for(lambda: run.progress.ended)
     assert run.progress.state == "halted"
     assert "a bug" in run.progress.message
     monkeypatch.undo()
@@ -163,7 +163,7 @@ def test_a_stop_while_workers_wait_at_the_bound_of_a_full_disk(drain, tmp_path, 
         run = start(samples(4, 200), lambda task: {"n": task.index}, tmp_path / "r", workers=4)
         wait_for(lambda: run.progress.state == "paused")
         run.stop(drain=drain)
-        wait_for(lambda: run.has_ended)
+        wait_for(lambda: run.progress.ended)
         assert run.progress.state == "stopped"
         assert "could not be saved" in run.progress.message
     again = start(samples(4, 200), lambda task: {"n": task.index}, tmp_path / "r").wait(DEADLINE_S)
@@ -178,7 +178,7 @@ def test_a_stop_after_the_disk_was_mended_saves_what_waited(tmp_path):
         disk.refuses = False
         ended = run.progress.done
         run.stop()
-        wait_for(lambda: run.has_ended)
+        wait_for(lambda: run.progress.ended)
     assert run.progress.unsaved == 0
     assert run.progress.saved >= ended
     assert len(nbrun.load_results(tmp_path / "r")) == run.progress.saved
@@ -193,7 +193,7 @@ def test_an_iterator_that_exits(tmp_path):
     run = start(stream(), lambda task: {"n": task.item}, tmp_path / "r")
     with pytest.raises(RunHaltedError, match="SystemExit"):
         run.wait(DEADLINE_S)
-    wait_for(lambda: run.has_ended)
+    wait_for(lambda: run.progress.ended)
     assert len(nbrun.load_results(tmp_path / "r")) == 2
     assert start(samples(1, 2), lambda task: {"n": 1}, tmp_path / "r").wait(DEADLINE_S).state == "done"
 

@@ -95,7 +95,7 @@ def test_a_stop_at_once_cancels_by_fn_and_drops_what_comes_late(
     run = start(tmp_path / "r", fn, [{"id": "s", "solutions": list(range(10))}], workers=3)
     until(lambda: len(fn.running) == 3, "three run")
     run.stop(drain=False)
-    until(lambda: run.has_ended, "the run has stopped")
+    until(lambda: run.progress.ended, "the run has stopped")
     assert sorted(fn.cancelled) == [0, 1, 2]
     go.set()  # task 0 comes too late
     until(lambda: not [t for t in threading.enumerate() if t.name.startswith("nbrun-worker")], "no worker is left")
@@ -152,8 +152,8 @@ def test_what_another_carries_is_saved_before_a_stop_ends_the_run(
     assert returned.wait(30)
     run.stop()
     run.wait(0.5)
-    assert not run.has_ended
+    assert not run.progress.ended
     go.set()
     run.wait(30)
-    assert run.has_ended
+    assert run.progress.ended
     assert sorted(nbrun.load_results(tmp_path).n) == [0, 1]

@@ -174,13 +174,13 @@ def test_a_runs_tasks_are_read_from_the_journal_and_from_files(tmp_path: Path) -
         {"id": "p2", "solutions": ["wait", "good"]},
     ]
     run = nbrun.start(samples, work, tmp_path, workers=2, retry=None, view=None)
-    while run.progress.done < 4 or "running" not in [row.status for row in run.tasks("p2")]:
+    while run.progress.done < 4 or "running" not in [row.status for row in run._controls.tasks("p2")]:
         threading.Event().wait(0.01)
-    waiting = next(row for row in run.tasks("p2") if row.status == "running")
+    waiting = next(row for row in run._controls.tasks("p2") if row.status == "running")
     assert (waiting.group, waiting.index) == ("solution", 0)
     held.set()
     progress = run.wait()
-    rows = {(r.group, r.index): (r.status, r.verdict) for r in run.tasks("Füße/1 🙂")}
+    rows = {(r.group, r.index): (r.status, r.verdict) for r in run._controls.tasks("Füße/1 🙂")}
     assert rows == {
         ("solution", 0): ("done", "Accepted"),
         ("solution", 1): ("done", "WrongAnswer"),
@@ -188,13 +188,13 @@ def test_a_runs_tasks_are_read_from_the_journal_and_from_files(tmp_path: Path) -
         ("solution", 3): ("error", "JudgeError"),
         ("incorrect_solution", 0): ("done", "WrongAnswer"),
     }
-    entry = run.entry("Füße/1 🙂", "solution", 2)
+    entry = run._controls.entry("Füße/1 🙂", "solution", 2)
     assert entry is not None
     assert "raise ValueError" in entry["error"]["traceback"]
-    assert run.entry("p2", "solution", 9) is None
+    assert run._controls.entry("p2", "solution", 9) is None
     assert progress.judge_errors == 1
     assert {k.type: k.n for k in progress.error_kinds} == {"ValueError": 1, "JudgeError": 1}
-    assert run.health() == []
+    assert run._controls.health() == []
 
 
 def test_errors_of_one_kind_are_tried_again_and_the_others_stand(tmp_path: Path) -> None:
@@ -271,8 +271,8 @@ def test_samples_of_the_older_program_are_opened_too(name: str, tmp_path: Path) 
     df = df[df["index"].notna()]
     for sample_id, group in df.groupby("sample_id", observed=True):
         wanted = {(g, int(i)): v for g, i, v in zip(group["group"], group["index"], group["verdict"], strict=True)}
-        assert {(row.group, row.index): row.verdict for row in run.tasks(str(sample_id))} == wanted
+        assert {(row.group, row.index): row.verdict for row in run._controls.tasks(str(sample_id))} == wanted
         at = next(iter(wanted))
-        entry = run.entry(str(sample_id), *at)
+        entry = run._controls.entry(str(sample_id), *at)
         assert entry is not None
         assert entry["index"] == at[1]

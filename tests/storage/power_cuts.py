@@ -90,13 +90,13 @@ def run_on(disk, job, path, until=lambda: False, **options):
             if not disk.died.is_set():
                 raise
             return None
-        wait_for(lambda: run.has_ended or disk.died.is_set() or run.progress.state == "paused" or until())
+        wait_for(lambda: run.progress.ended or disk.died.is_set() or run.progress.state == "paused" or until())
         if until():
             disk.die()
         progress = run.progress
-        if not run.has_ended:
+        if not run.progress.ended:
             run.stop(drain=False)
-            wait_for(lambda: run.has_ended)
+            wait_for(lambda: run.progress.ended)
             return None
         return progress
 

@@ -56,8 +56,8 @@ def run_through(job, disk, path, on_pause=lambda run: None):
                 refusals += 1
                 on_pause(None)
                 assert refusals < 100
-        while not run.has_ended:
-            wait_for(lambda: run.has_ended or run.progress.state == "paused")
+        while not run.progress.ended:
+            wait_for(lambda: run.progress.ended or run.progress.state == "paused")
             progress = run.progress
             if progress.state == "paused":
                 pauses += 1
@@ -145,7 +145,7 @@ def test_a_stop_while_the_disk_is_full_says_what_is_lost(tmp_path):
         run = job.start(tmp_path / "r")
         wait_for(lambda: run.progress.state == "paused")
         run.stop()
-        wait_for(lambda: run.has_ended)
+        wait_for(lambda: run.progress.ended)
         progress = run.progress
     assert progress.state == "stopped"
     assert progress.unsaved > 0

@@ -120,10 +120,10 @@ class Results(RuleBasedStateMachine):
         )
         try:
             run = self.job.start(self.path)
-            wait_for(lambda: run.has_ended or len(self.job.ran) > after)
+            wait_for(lambda: run.progress.ended or len(self.job.ran) > after)
             run.stop(drain=drain)
             gate.set()
-            wait_for(lambda: run.has_ended)
+            wait_for(lambda: run.progress.ended)
         finally:
             self.job.failing = real
         self.ran_right()
@@ -161,8 +161,8 @@ class Results(RuleBasedStateMachine):
                 run = self.job.start(self.path)
             except StorageError:
                 return  # it was refused before anything began
-            while not run.has_ended:
-                wait_for(lambda: run.has_ended or run.progress.state == "paused")
+            while not run.progress.ended:
+                wait_for(lambda: run.progress.ended or run.progress.state == "paused")
                 run.resume()
         assert run.progress.state == "done"
         self.ran_right()

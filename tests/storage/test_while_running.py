@@ -45,12 +45,12 @@ def test_the_inner_folder_is_removed(tmp_path):
     half = HalfWay(tmp_path / "r")
     shutil.rmtree(tmp_path / "r" / ".nbrun")
     half.gate.set()
-    wait_for(lambda: half.run.has_ended or half.run.progress.state == "paused")
+    wait_for(lambda: half.run.progress.ended or half.run.progress.state == "paused")
     for _ in range(20):
-        if half.run.has_ended:
+        if half.run.progress.ended:
             break
         half.run.resume()
-        wait_for(lambda: half.run.has_ended or half.run.progress.state == "paused")
+        wait_for(lambda: half.run.progress.ended or half.run.progress.state == "paused")
     assert half.run.progress.state == "done"
     assert len(nbrun.load_results(tmp_path / "r")) == 60
 

@@ -79,8 +79,8 @@ def test_f8_the_disk_refuses_at_every_operation(number, operations, tmp_path, at
                 run = job.start(at)
             except nbrun.errors.StorageError:
                 continue  # it was the opening that was refused
-            while not run.has_ended:
-                wait_for(lambda run=run: run.has_ended or run.progress.state == "paused")
+            while not run.progress.ended:
+                wait_for(lambda run=run: run.progress.ended or run.progress.state == "paused")
                 if run.progress.state == "paused":
                     paused += 1
                     run.resume()
