@@ -51,9 +51,8 @@ def _demo(args: argparse.Namespace) -> int:
     finally:
         view.close()  # prints what came of the run, and how to continue
     tables.print_rates(args.results)
-    print(
-        f"\nThe results are in {run.progress.results}. In Python:\n    import nbrun; df = nbrun.load_results({run.progress.results!r})"
-    )
+    where = run.progress.results
+    print(f"\nThe results are in {where}. In Python:\n    import nbrun; df = nbrun.load_results({where!r})")
     return 0
 
 

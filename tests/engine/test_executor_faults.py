@@ -206,7 +206,7 @@ def test_without_a_factory_a_broken_pool_pauses_the_run_and_nothing_is_lost(tmp_
     with pytest.raises(RunHaltedError, match="broken"):
         broken.wait(60)
     broken.stop()
-    until(lambda: broken.has_ended, "the run has stopped")
+    until(lambda: broken.progress.ended, "the run has stopped")
     Crew("spawn", process_pool("spawn")).run(tmp_path / "r", fn, list(range(8)))
     assert sorted(nbrun.load_results(tmp_path / "r")["n"]) == list(range(8))
 
