@@ -6,8 +6,8 @@ Used by session's feeder thread; pure functions and frozen values, no I/O.
 from __future__ import annotations
 
 from nbrun.samples.canonical import KEY_BYTES, canonical, context_text, digest, key_text
-from nbrun.samples.items import LANGUAGES, read_items
-from nbrun.samples.reading import DEFAULT_GROUPS, ITEM_GROUP, SampleReader
+from nbrun.samples.items import LANGUAGES, is_plain, read_items, with_ids
+from nbrun.samples.reading import DEFAULT_GROUPS, ITEM_GROUP, SampleReader, default_key, resolve_groups
 from nbrun.samples.sample import Group, Sample
 
 __all__ = [
@@ -20,7 +20,11 @@ __all__ = [
     "SampleReader",
     "canonical",
     "context_text",
+    "default_key",
     "digest",
+    "is_plain",
     "key_text",
     "read_items",
+    "resolve_groups",
+    "with_ids",
 ]

@@ -1,9 +1,20 @@
-"""A group's value, in any of the shapes that data sets have -> its items, and which of them run. Pure functions."""
+"""The items of samples: a group's value in any of the shapes that data sets have, and samples that are plain values.
+
+Pure functions.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import datetime as dt
+import decimal
+import pathlib
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from hashlib import blake2b
 from typing import Any
+
+from nbrun.samples.canonical import canonical
 
 #: CodeContests' numbers for languages. Items of language 0 are skipped: counted, never run.
 LANGUAGES = {0: "UNKNOWN_LANGUAGE", 1: "PYTHON", 2: "CPP", 3: "PYTHON3", 4: "JAVA"}
@@ -62,3 +73,74 @@ def _read_struct(value: Mapping[str, Any]) -> tuple[Sequence[Any], Sequence[int]
     rows = [dict(zip(names, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     runnable = [i for i in range(count) if i not in skipped] if skipped else range(count)
     return rows, runnable, len(skipped)
+
+
+# ---- samples that are plain values
+
+
+#: What may be a sample without being a mapping. numpy's and pandas' scalars are known by their method `item`.
+PLAIN = (
+    str, bytes, int, float, complex, tuple, list,
+    dt.date, dt.time, dt.timedelta, decimal.Decimal, pathlib.PurePath,
+)  # fmt: skip
+#: A text of up to this many characters is its sample's id itself.
+ID_CHARS = 80
+#: Texts that look like an id that was made of something else: of a number, a tuple, a long text, a repetition.
+_MADE_ID = re.compile(
+    r"[\[(].*|.* #\d+|.*~[0-9a-f]{12}|None|True|False|[-+]?(nan|inf|[\d._]+(e[-+]?\d+)?j?)", re.DOTALL
+)
+
+
+class PlainSample(dict[str, Any]):
+    """A sample that was given as a plain value: `{"id": …, "item": value}`. Its one task has the value as its item."""
+
+    __slots__ = ()
+
+
+def is_plain(value: Any) -> bool:
+    """Whether a sample is a plain value, such as a prompt or a number."""
+    return isinstance(value, PLAIN) or (hasattr(value, "dtype") and getattr(value, "ndim", None) == 0)
+
+
+def plain_id(value: Any) -> str:
+    """The id of a sample that is a plain value. It depends on the value alone, so samples may be reordered.
+
+    A short text is its own id. Of longer texts and of values without a short form the id ends in a digest.
+
+    Example:
+        >>> plain_id("alpha"), plain_id(3), plain_id((1, "a")), plain_id("3")
+        ('alpha', '3', "(1, 'a')", '3~1a7b5be2a5be')
+    """
+    if isinstance(value, str):
+        text = str(value)
+        if (
+            text
+            and len(text) <= ID_CHARS
+            and text.isprintable()
+            and text == text.strip()
+            and not _MADE_ID.fullmatch(text)
+        ):
+            return text
+    else:
+        text = repr(value.item() if hasattr(value, "dtype") else value)
+        if len(text) <= ID_CHARS and isinstance(value, (int, float, complex, tuple, list)) and text.isprintable():
+            return text
+    try:
+        data = canonical(value)
+    except TypeError:
+        data = repr(value).encode("utf-8", "surrogatepass")
+    short = " ".join("".join(c if c.isprintable() else " " for c in text[: ID_CHARS // 2]).split())
+    return f"{short}~{blake2b(data, digest_size=6).hexdigest()}"
+
+
+def with_ids(samples: Iterable[Any]) -> Iterator[Any]:
+    """Yield each sample; a plain value as a `PlainSample`. The second of two equal ones gets an id that ends in #2."""
+    seen = Counter[str]()
+    for value in samples:
+        if not is_plain(value):
+            yield value
+            continue
+        sample_id = plain_id(value)
+        seen[sample_id] += 1
+        again = seen[sample_id]
+        yield PlainSample(id=sample_id if again == 1 else f"{sample_id} #{again}", item=value)

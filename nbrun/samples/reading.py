@@ -5,18 +5,89 @@ Used by session's feeder thread.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import difflib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from nbrun.errors import SampleError
+from nbrun.errors import InputError, SampleError
 from nbrun.samples.canonical import EMPTY_CONTEXT, EMPTY_DIGEST, canonical, context_text
-from nbrun.samples.items import read_items
+from nbrun.samples.items import PlainSample, read_items
 from nbrun.samples.sample import Group, Sample, occurrences
 
 #: The groups of a sample unless `groups=` says otherwise: group name -> the sample's key that holds its items.
 DEFAULT_GROUPS: Mapping[str, str] = {"solution": "solutions", "incorrect_solution": "incorrect_solutions"}
 #: The one group of samples that have no groups: the sample itself is the item.
 ITEM_GROUP = "item"
+
+
+def resolve_groups(asked: Sequence[str] | Mapping[str, str], samples: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Return group name -> the samples' key that holds its items.
+
+    A name may be written as the group or as the key: `prompt` and `prompts` both mean the group `prompt` whose items
+    are under `prompts`. A mapping names each key exactly.
+
+    Args:
+        asked: `groups=` as the user gave it, checked by `read_groups`.
+        samples: those that can be looked at before anything runs.
+
+    Raises:
+        InputError: none of these samples has one of the groups. The message suggests keys that they have.
+
+    Example:
+        >>> resolve_groups(["prompts"], [{"id": 1, "prompts": ["a"]}])
+        {'prompt': 'prompts'}
+    """
+    keys: dict[str, None] = {}
+    for sample in samples:
+        keys.update(dict.fromkeys(k for k in sample if isinstance(k, str)))
+    out: dict[str, str] = {}
+    missing: list[tuple[str, str]] = []
+    for name in asked:
+        if isinstance(asked, Mapping):
+            group, key = name, asked[name]
+        else:
+            group, key = next(
+                ((g, k) for g, k in _spellings(name) if k in keys),
+                (_singular(name), default_key(name)),
+            )
+        if key not in keys:
+            missing.append((name, key))
+        if out.get(group, key) != key or (group in out and not isinstance(asked, Mapping)):
+            raise InputError(f"groups: {name!r} names the group {group!r} twice; leave one of them out.")
+        out[group] = key
+    if missing and keys:
+        raise InputError(_missing_groups(missing, [k for k in keys if k != "id"]))
+    return out
+
+
+def default_key(name: str) -> str:
+    """The samples' key that a group's name means where no sample decides it."""
+    return name if _is_plural(name) else f"{name}s"
+
+
+def _spellings(name: str) -> list[tuple[str, str]]:
+    """(group, key) as the name may be meant, the likeliest first."""
+    return [(name, f"{name}s"), (_singular(name), name)]
+
+
+def _is_plural(name: str) -> bool:
+    return len(name) > 2 and name.endswith("s") and not name.endswith(("ss", "us", "is"))
+
+
+def _singular(name: str) -> str:
+    return name[:-1] if _is_plural(name) else name
+
+
+def _missing_groups(missing: Sequence[tuple[str, str]], keys: Sequence[str]) -> str:
+    lines = []
+    for name, key in missing:
+        near = [k for k in keys if k.lower().rstrip("s") == key.lower().rstrip("s")]
+        near = near or difflib.get_close_matches(key, keys, 1) or difflib.get_close_matches(name, keys, 1)
+        meant = f" Did you mean {near[0]!r}?" if near else ""
+        lines.append(f"groups: no sample has {key!r}, which would hold the items of group {name!r}.{meant}")
+    listed = ", ".join(map(repr, keys[:20])) or "nothing beside their ids"
+    more = f" and {len(keys) - 20} more" if len(keys) > 20 else ""
+    return f"{' '.join(lines)} The samples have {listed}{more}."
 
 
 class SampleReader:
@@ -39,10 +110,11 @@ class SampleReader:
         self.groups = groups
         self._key, self._context = key, context
 
-    def settle_groups(self, first: Mapping[str, Any]) -> None:
-        """Decides, by the first sample, whether samples have groups or are items themselves."""
+    def settle_groups(self, *samples: Mapping[str, Any]) -> None:
+        """Decide, by samples that were looked at first, whether samples have groups or are items themselves."""
         if self.groups is None:
-            self.groups = DEFAULT_GROUPS if any(k in first for k in DEFAULT_GROUPS.values()) else {}
+            has_groups = any(k in sample for sample in samples for k in DEFAULT_GROUPS.values())
+            self.groups = DEFAULT_GROUPS if has_groups else {}
 
     def read(self, raw: Any, number: int) -> Sample:
         """The sample at place `number` (from 0).
@@ -63,9 +135,17 @@ class SampleReader:
                     position=number,
                     sample_id=sample_id,
                 )
-            groups.append(self._group(ITEM_GROUP, [raw], range(1), 0, where, number, sample_id))
+            item = raw["item"] if type(raw) is PlainSample else raw
+            groups.append(self._group(ITEM_GROUP, [item], range(1), 0, where, number, sample_id))
             context = EMPTY_CONTEXT if self._context is None else self._digest_context(raw, where, number, sample_id)
             return Sample(sample_id, number, raw, tuple(groups), context, 0)
+        if type(raw) is PlainSample:
+            raise SampleError(
+                f"{where} is a plain value, but groups were named or found in the first sample: give each sample as a "
+                "dict, such as {'id': 'p1', 'solutions': [...]}, or leave groups= out.",
+                position=number,
+                sample_id=sample_id,
+            )
         for name, field in self.groups.items():
             value = raw.get(field)
             try:
@@ -85,8 +165,8 @@ class SampleReader:
         """The id of a sample, as text."""
         if not isinstance(raw, Mapping):
             raise SampleError(
-                f"sample {number} is a {type(raw).__name__}, not a mapping with an 'id'. "
-                "Give each sample as a dict, such as {'id': 'p1', 'solutions': [...]}.",
+                f"sample {number} is a {type(raw).__name__}, not a mapping with an 'id'. Give each sample as a dict, "
+                "such as {'id': 'p1', 'solutions': [...]}, or as a plain value: a text, a number or a tuple.",
                 position=number,
             )
         if "id" not in raw or raw["id"] is None:

@@ -115,8 +115,8 @@ def start(
     wanted = inputs.read_workers(workers)
     timeout_s, max_per_s = inputs.read_positive("timeout_s", timeout_s), inputs.read_positive("max_per_s", max_per_s)
     asked = read_redo(redo)
-    reader = SampleReader(inputs.read_groups(groups), key, context)
-    opened = inputs.open_samples(samples, reader)
+    reader = SampleReader(None, key, context)
+    opened = inputs.open_samples(samples, reader, inputs.read_groups(groups))
     path = inputs.read_path(results)
     settings = settings_of(fn)
     arguments = {

@@ -8,31 +8,36 @@ from __future__ import annotations
 import itertools
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nbrun.errors import InputError, SampleError
-from nbrun.samples import ITEM_GROUP, SampleReader, read_items
+from nbrun.samples import ITEM_GROUP, SampleReader, default_key, is_plain, read_items, resolve_groups, with_ids
+from nbrun.samples.items import PlainSample
 from nbrun.storage.directory import check_writable
 
 
-def read_groups(groups: Any) -> dict[str, str] | None:
-    """`groups=` -> group name -> the sample's key that holds its items."""
+def read_groups(groups: Any) -> list[str] | dict[str, str] | None:
+    """`groups=` checked: names, or a mapping group name -> the sample's key that holds its items."""
     if groups is None:
         return None
     if isinstance(groups, str):
         raise InputError(f"groups={groups!r} is text; give a list of names, such as groups=[{groups!r}].")
+    out: list[str] | dict[str, str]
     if isinstance(groups, Mapping):
         out = dict(groups)
+        for name, field in out.items():
+            if not (isinstance(name, str) and name and isinstance(field, str) and field):
+                raise InputError(f"groups: {name!r} -> {field!r} must both be text.")
     elif isinstance(groups, Iterable):
-        out = {name: f"{name}s" for name in groups}
+        out = list(groups)
+        for name in out:
+            if not (isinstance(name, str) and name):
+                raise InputError(f"groups: {name!r} is no name; give a list of texts, or a mapping name -> key.")
     else:
         raise InputError(f"groups is a {type(groups).__name__}; give a list of names or a mapping name -> key.")
-    for name, field in out.items():
-        if not (isinstance(name, str) and name and isinstance(field, str) and field):
-            raise InputError(f"groups: {name!r} -> {field!r} must both be text.")
     if not out:
         raise InputError("groups is empty: name at least one group, or leave it out.")
     return out
@@ -72,33 +77,86 @@ class Samples:
     """The samples of a run: drawn lazily, once, or again where they can be.
 
     Attributes:
-        count, tasks: how many there are, where that is known without reading on.
-        first_id: the first sample's id.
+        count: how many samples there are; None where that is not known without reading on.
+        totals: tasks by group, in all; None as above.
+        by_id: of a list each sample's id and its tasks by group; None where only reading on can tell.
+        source: what can be iterated over once more for the same samples; None where it is drawn only once.
     """
 
     stream: Iterator[Any]
     count: int | None
-    tasks: int | None
-    first_id: str | None
+    totals: dict[str, int] | None
+    by_id: dict[str, tuple[int, ...]] | None
+    source: Iterable[Any] | None
+
+    @property
+    def tasks(self) -> int | None:
+        """How many tasks there are; None where that is not known without reading on."""
+        return None if self.totals is None else sum(self.totals.values())
 
 
-def open_samples(samples: Any, reader: SampleReader) -> Samples:
-    """Checks what can be checked without reading on: of a list every id, of anything else the first sample.
+#: How many samples of a stream are looked at, at most, to find the key of a group before anything runs.
+LOOK_AHEAD = 32
+
+
+def open_samples(
+    samples: Any, reader: SampleReader, groups: list[str] | dict[str, str] | None = None
+) -> Samples:  # fmt: skip
+    """Check what can be checked without reading on: of a list every id, of anything else the first sample.
+
+    Args:
+        groups: what read_groups made of `groups=`; the reader gets what it means in these samples.
 
     Raises:
         InputError, SampleError.
     """
     samples = as_stream(samples)
     if isinstance(samples, (list, tuple)):
-        return _open_list(samples, reader)
-    stream = iter(samples)
-    try:
-        first = next(stream)
-    except StopIteration:
-        return Samples(iter(()), 0, 0, None)
-    first_id = reader.read(first, 0).id
+        return _open_list(samples, reader, groups)
     count = len(samples) if hasattr(samples, "__len__") else None
-    return Samples(itertools.chain((first,), stream), count, None, first_id)
+    once = iter(samples) is samples
+    stream = with_ids(samples)
+    head = list(itertools.islice(stream, 1))
+    if not head:
+        return Samples(iter(()), 0, {}, {}, ())
+    if groups is not None:
+        reader.read_id(head[0], 0)
+        wanted = {g for name in groups for g in ([groups[name]] if isinstance(groups, dict) else [name, f"{name}s"])}
+        while len(head) < LOOK_AHEAD and not any(w in sample for w in wanted for sample in head):
+            more = list(itertools.islice(stream, 1))
+            if not more:
+                break
+            reader.read_id(more[0], len(head))
+            head += more
+        reader.groups = _resolved(groups, head, is_all=False)
+    reader.read(head[0], 0)
+    return Samples(itertools.chain(head, stream), count, None, None, None if once else samples)
+
+
+def _resolved(
+    groups: list[str] | dict[str, str], head: Sequence[Mapping[str, Any]], *, is_all: bool
+) -> dict[str, str]:  # fmt: skip
+    """As resolve_groups. Of a stream only the head is known: a group may be missing there where another is not."""
+    plain = next((n for n, sample in enumerate(head) if type(sample) is PlainSample), None)
+    if plain is not None:
+        raise SampleError(
+            f"sample {plain} ({head[plain]['id']!r}) is a plain value, which has no groups: leave groups= out.",
+            position=plain,
+        )
+    try:
+        return resolve_groups(groups, head)
+    except InputError:
+        keys = {k for sample in head for k in sample}
+        names = [name for name in groups if _has_key(groups, name, keys)]
+        if is_all or not names:
+            raise
+        asked = groups.values() if isinstance(groups, dict) else map(default_key, groups)
+        known = dict.fromkeys([*keys, *asked])
+        return resolve_groups(groups, [known])
+
+
+def _has_key(groups: list[str] | dict[str, str], name: str, keys: Collection[str]) -> bool:
+    return groups[name] in keys if isinstance(groups, dict) else name in keys or f"{name}s" in keys
 
 
 def as_stream(samples: Any) -> Any:
@@ -118,30 +176,42 @@ def as_stream(samples: Any) -> Any:
     return samples
 
 
-def _open_list(samples: list[Any] | tuple[Any, ...], reader: SampleReader) -> Samples:
+def _open_list(
+    samples: list[Any] | tuple[Any, ...], reader: SampleReader, groups: list[str] | dict[str, str] | None
+) -> Samples:  # fmt: skip
+    if any(map(is_plain, samples)):
+        samples = list(with_ids(samples))
     seen: dict[str, int] = {}
     for number, raw in enumerate(samples):
         sample_id = reader.read_id(raw, number)
         if sample_id in seen:
             raise duplicate(sample_id, seen[sample_id], number)
         seen[sample_id] = number
-    first_id = reader.read(samples[0], 0).id if samples else None
-    return Samples(iter(samples), len(samples), _count_tasks(samples, reader), first_id)
+    if groups is not None and samples:
+        reader.groups = _resolved(groups, samples, is_all=True)
+    if samples:
+        reader.settle_groups(*samples)
+        reader.read(samples[0], 0)
+    counts = _count_tasks(samples, reader)
+    names = group_names(reader)
+    totals = None if counts is None else dict(zip(names, map(sum, zip(*counts, strict=True)), strict=True))
+    by_id = None if counts is None else dict(zip(seen, counts, strict=True))
+    return Samples(iter(samples), len(samples), totals if samples else {}, by_id, samples)
 
 
-def _count_tasks(samples: Iterable[Mapping[str, Any]], reader: SampleReader) -> int | None:
-    """All tasks of samples that are in memory; None where one of them can't be read (its turn will tell)."""
+def _count_tasks(samples: Iterable[Mapping[str, Any]], reader: SampleReader) -> list[tuple[int, ...]] | None:
+    """The tasks of each sample by group; None where one of them can't be read, which reading on will report."""
     if not reader.groups:
-        return sum(1 for _ in samples)
-    total = 0
-    for raw in samples:
-        for field in reader.groups.values():
-            value = raw.get(field)
-            try:
-                total += len(value) if isinstance(value, list) else len(read_items(value)[1])
-            except (TypeError, ValueError):
-                return None
-    return total
+        return [(1,) for _ in samples]
+    fields = list(reader.groups.values())
+    out = []
+    try:
+        for raw in samples:
+            values = map(raw.get, fields)
+            out.append(tuple(len(v) if isinstance(v, list) else len(read_items(v)[1]) for v in values))
+    except (TypeError, ValueError):
+        return None
+    return out
 
 
 def duplicate(sample_id: str, first: int, again: int) -> SampleError:

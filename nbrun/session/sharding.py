@@ -7,7 +7,7 @@ from hashlib import blake2b
 from typing import Any
 
 from nbrun.errors import InputError
-from nbrun.samples import SampleReader
+from nbrun.samples import SampleReader, with_ids
 from nbrun.session.inputs import as_stream
 
 
@@ -40,7 +40,7 @@ def shard(samples: Iterable[Mapping[str, Any]], i: int, n: int) -> Iterator[Mapp
 
 
 def _shard(samples: Iterable[Mapping[str, Any]], i: int, n: int) -> Iterator[Mapping[str, Any]]:
-    for number, raw in enumerate(samples):
+    for number, raw in enumerate(with_ids(samples)):
         if part_of(SampleReader.read_id(raw, number), n) == i:
             yield raw
 

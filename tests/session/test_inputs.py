@@ -1,0 +1,94 @@
+"""Samples and groups as people write them, and the errors for what can't be meant."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import nbrun
+from nbrun.errors import InputError, NbrunError, SampleError
+
+PROMPTS = [{"id": "a", "prompts": ["x", "y"]}, {"id": "b", "prompts": ["z"]}]
+
+
+def run(samples: Any, path: Path, fn: Any = lambda task: {"item": task.item}, **more: Any) -> nbrun.Progress:
+    return nbrun.start(samples, fn, path, view=None, **more).wait(60)
+
+
+@pytest.mark.parametrize("groups", [["prompt"], ["prompts"], ("prompts",), {"prompt": "prompts"}, {"q": "prompts"}])
+@pytest.mark.parametrize("make", [list, iter, pd.DataFrame], ids=["list", "stream", "frame"])
+def test_a_group_may_be_named_by_its_key(groups: Any, make: Any, tmp_path: Path) -> None:
+    assert run(make(PROMPTS), tmp_path, groups=groups).done == 3
+    wanted = "q" if groups == {"q": "prompts"} else "prompt"
+    assert set(nbrun.load_results(tmp_path)["group"]) == {wanted}
+
+
+def test_both_spellings_are_one_group_on_disk(tmp_path: Path) -> None:
+    run(PROMPTS, tmp_path, groups=["prompt"])
+    assert run(PROMPTS, tmp_path, groups=["prompts"]).resumed == 3
+
+
+@pytest.mark.parametrize("groups", [["promt"], ["Prompts"], {"prompt": "inputs"}, ["prompt", "answer"]])
+@pytest.mark.parametrize("make", [list, iter], ids=["list", "stream"])
+def test_a_group_that_no_sample_has_is_an_error_that_suggests(groups: Any, make: Any, tmp_path: Path) -> None:
+    if groups == ["prompt", "answer"] and make is iter:
+        pytest.skip("a stream may still hold it")
+    with pytest.raises(InputError, match="'prompts'"):
+        run(make(PROMPTS), tmp_path / "r", groups=groups)
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_stream_may_begin_with_samples_that_lack_a_group(tmp_path: Path) -> None:
+    samples = [{"id": f"s{i}", "text": ""} for i in range(9)] + PROMPTS
+    assert run(iter(samples), tmp_path, groups=["prompts"]).done == 3
+
+
+def test_a_list_whose_first_sample_has_no_group_is_read_by_those_that_have(tmp_path: Path) -> None:
+    progress = run([{"id": "none"}, {"id": "p", "solutions": ["x"]}], tmp_path)
+    assert (progress.done, progress.total) == (1, 1)
+
+
+def test_plain_values_are_samples_of_one_task(tmp_path: Path) -> None:
+    values = ["alpha", "beta", "alpha", 3, "3", 2.5, ("a", 1), "x" * 500]
+    assert run(values, tmp_path).done == 8
+    df = nbrun.load_results(tmp_path)
+    assert set(df["group"]) == {"item"}
+    assert {"alpha", "alpha #2", "beta", "3", "2.5"} <= set(df["sample_id"])
+    assert df["sample_id"].nunique() == 8
+
+
+def test_plain_values_keep_their_results_in_any_order(tmp_path: Path) -> None:
+    values: list[Any] = ["a", "b", "a", "a", 1, "1", (1, 2)]
+    run(values, tmp_path)
+    random.Random(1).shuffle(values)
+    progress = run([*values, "new"], tmp_path)
+    assert (progress.resumed, progress.done) == (7, 8)
+
+
+def test_plain_values_may_be_a_stream_or_a_column(tmp_path: Path) -> None:
+    def stream() -> Iterator[str]:
+        yield from ("a", "b")
+
+    assert run(stream(), tmp_path).done == 2
+    assert run(pd.Series(["a", "b"]), tmp_path).resumed == 2
+
+
+@pytest.mark.parametrize(
+    ("samples", "groups"), [([None], None), ([{"no": "id"}], None), (["a"], ["prompt"]), (iter(["a"]), ["prompt"])]
+)
+def test_what_is_no_sample_is_an_error_before_anything_is_written(samples: Any, groups: Any, tmp_path: Path) -> None:
+    with pytest.raises(SampleError):
+        run(samples, tmp_path / "r", groups=groups)
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize("groups", ["prompts", [], [1], {"a": ""}, 5, ["prompt", "prompts"]])
+def test_groups_that_can_not_be_meant(groups: Any, tmp_path: Path) -> None:
+    with pytest.raises(NbrunError):
+        run(PROMPTS, tmp_path / "r", groups=groups)
+    assert not (tmp_path / "r").exists()
