@@ -14,7 +14,7 @@ import socket
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nbrun import __version__, panel
 from nbrun.engine import Crew, Engine, LoopCrew, ThreadCrew
@@ -34,20 +34,25 @@ from nbrun.storage.format import FOLDER
 from nbrun.storage.replay import list_segments
 from nbrun.storage.store import ResultStore
 
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    import pandas as pd
+
 __all__ = ["Run", "shard", "start"]
 
 VIEWS = ("auto", "panel", "console", None)
 
 
 def start(
-    samples: Iterable[Mapping[str, Any]],
+    samples: Iterable[Mapping[str, Any] | Any] | pd.DataFrame,
     fn: Callable[[Task], Any],
     results: str | os.PathLike[str],
     *,
     workers: int = 8,
     groups: Iterable[str] | Mapping[str, str] | None = None,
     retry: RetryPolicy | None = RetryPolicy(),  # noqa: B008 - frozen
-    redo: Any = None,
+    redo: pd.DataFrame | Iterable[str | int] | str | None = None,
     context: Callable[[Mapping[str, Any]], Any] | None = None,
     key: Callable[[Any], Any] | None = None,
     keep_items: bool = True,
@@ -55,7 +60,7 @@ def start(
     max_per_s: float | None = None,
     if_exists: str = "resume",
     replace: bool = False,
-    executor: Any = None,
+    executor: Executor | Callable[[], Executor] | None = None,
     view: str | None = "auto",
 ) -> Run:
     """Runs `fn` on every task of the samples, in the background; saves each result the moment it ends.
@@ -64,14 +69,17 @@ def start(
     already, with equal settings, the live run is returned.
 
     Args:
-        samples: an iterable of mappings with an `id` and groups of items, read lazily; or a DataFrame, a row a sample.
+        samples: an iterable of mappings with an `id` and groups of items, read lazily; or a DataFrame, a row a sample;
+            or plain values such as prompts, each of which is one task.
         fn: called with a Task in a worker thread; returns a mapping (anything else becomes {"value": …}). An async
             function runs in an event loop of its own, with `workers` tasks in flight.
         results: the results directory; made where it is missing.
         workers: how many tasks run at once. More than 128 threads make a run of tasks of a few ms slower, not faster.
-        groups: names, whose items stand under the name with an s, or a mapping name -> key.
+        groups: names, whose items are under the name or the name with an s, or a mapping name -> key.
         retry: what happens after an exception; None tries once.
-        redo: results to be made again: a filtered load_results frame, or "changed".
+        redo: results to be made again although they are done: ids of samples, a filtered load_results frame,
+            "changed" (made under other settings, or of a sample that has changed), "errors" or "all". The old result
+            counts until the new one is saved.
         context: what of a sample is digested to notice changes, instead of all but its groups.
         key: what of an item tells it from others, instead of all of it.
         keep_items: store items in the entries.
@@ -117,6 +125,7 @@ def start(
     asked = read_redo(redo)
     reader = SampleReader(None, key, context)
     opened = inputs.open_samples(samples, reader, inputs.read_groups(groups))
+    inputs.check_ids(asked.ids, opened)
     path = inputs.read_path(results)
     settings = settings_of(fn)
     arguments = {

@@ -18,7 +18,7 @@ from nbrun.model import State
 from nbrun.progress import Board, counted
 from nbrun.samples import Sample, SampleReader
 from nbrun.session.inputs import Samples, duplicate
-from nbrun.session.redo import CHANGED, Redo
+from nbrun.session.redo import ERRORS, Redo
 from nbrun.storage.found import Again, Found
 from nbrun.storage.store import ResultStore
 
@@ -33,7 +33,7 @@ class Conductor:
     """
 
     def __init__(
-        self, samples: Samples, reader: SampleReader, board: Board, fn: Any, settings_id: str, redo: Redo | str | None
+        self, samples: Samples, reader: SampleReader, board: Board, fn: Any, settings_id: str, redo: Redo
     ) -> None:
         self._samples, self._reader, self._board, self._fn = samples, reader, board, fn
         self._settings_id, self._redo = settings_id, redo
@@ -135,13 +135,15 @@ class Conductor:
                 return
         self._board.set_totals(self._board.fed_totals()[0], number + 1)
         self._note_changes()
+        if unknown := self._redo.unknown(seen):
+            more = f" and {len(unknown) - 1:,} more" if len(unknown) > 1 else ""
+            self.notes.append(f"redo: no sample has the id {unknown[0]!r}{more}.")
 
     def _feed_sample(self, sample: Sample) -> None:
-        redo = self._redo.get(sample.id) if isinstance(self._redo, dict) else None
         found = self._store.begin(
             sample,
-            redo,
-            (lambda run_id, context: self._is_fresh(sample, run_id, context)) if self._redo == CHANGED else None,
+            self._redo.of(sample.id),
+            self._redo.runs_again(sample.id, lambda run_id, context: self._is_fresh(sample, run_id, context)),
             self._again(sample),
         )
         self._count_changes(sample, found)
@@ -158,6 +160,8 @@ class Conductor:
     def _again(self, sample: Sample) -> Again | None:
         """fn's own say in which results are made again, if it has one."""
         again = getattr(self._fn, "again", None)
+        if self._redo.word == ERRORS:  # entries that are errors run again anyway; these were saved as results
+            return Again(lambda entry, position: True, may=lambda verdict, run_id: verdict == "JudgeError")
         if again is None:
             return None
         verdicts = getattr(self._fn, "again_verdicts", None)

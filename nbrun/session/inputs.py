@@ -5,6 +5,7 @@ Used by the thread that calls start(), and by the feeder, which draws the stream
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import math
 import os
@@ -70,6 +71,18 @@ def read_positive(name: str, value: Any) -> float | None:
     if not 0 < number < math.inf:
         raise InputError(f"{name}={value!r}: give a number above 0, or None for no limit.")
     return number
+
+
+def check_ids(ids: Iterable[str], samples: Samples) -> None:
+    """Raise an InputError where `redo=` names an id that no sample of a list has."""
+    if samples.by_id is None:
+        return
+    unknown = sorted(set(ids) - set(samples.by_id))
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], samples.by_id, 1)
+        meant = f" Did you mean {near[0]!r}?" if near else ""
+        more = f" and {len(unknown) - 1:,} more" if len(unknown) > 1 else ""
+        raise InputError(f"redo: no sample has the id {unknown[0]!r}{more}.{meant}")
 
 
 @dataclass

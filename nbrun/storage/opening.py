@@ -61,7 +61,7 @@ class Opener:
             again = None  # asked already: only what runs again is taken out of its archive
         if info is not None and not redo and again is None and self._is_finished(sample, info):
             found = self._finished(sample, info)
-            if fresh is None or all(fresh(r, c) for r in found.runs for c in found.contexts):
+            if fresh is None or all(fresh(r, c) for r in found.runs or ("",) for c in found.contexts or ("",)):
                 self.attempts.pop(sample.id, None)  # of tasks that a file has done
                 return found
         if info is not None and info.place is not None:
