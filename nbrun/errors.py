@@ -23,9 +23,17 @@ Messages say what happened, where, and what to do next.
 
 from __future__ import annotations
 
+from nbrun.texts import without_surrogates
+
 
 class NbrunError(Exception):
-    """The root: `except nbrun.errors.NbrunError` catches all that nbrun raises on purpose."""
+    """The root: `except nbrun.errors.NbrunError` catches all that nbrun raises on purpose.
+
+    Messages quote ids, paths and texts of users; what UTF-8 can't hold is replaced, so that every front end shows them.
+    """
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(without_surrogates(a) if isinstance(a, str) else a for a in args))
 
 
 class InputError(NbrunError, ValueError):

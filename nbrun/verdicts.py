@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any, TypeGuard
 
+from nbrun.texts import without_surrogates
+
 
 class Verdict(StrEnum):
     """What a judge says of a solution. `JudgeError` is a fault of the machinery and says nothing of the solution."""
@@ -50,7 +52,7 @@ def of(result: Any) -> str | None:
         return None
     verdict = result.get("verdict")
     if isinstance(verdict, str) and 0 < len(verdict) <= _LONGEST:
-        return verdict
+        return verdict if verdict.isascii() else without_surrogates(verdict)
     accepted = result.get("accepted")
     if accepted is True:
         return "Accepted"

@@ -19,6 +19,7 @@ from nbrun.engine.outcomes import Ended, Failure, add_failure, after_exception, 
 from nbrun.engine.queue import Item, SampleWork
 from nbrun.engine.worker import as_mapping
 from nbrun.model import Record, SinkClosedError, Task
+from nbrun.samples import SCALARS
 
 if TYPE_CHECKING:
     from nbrun.engine.engine import Engine
@@ -205,6 +206,8 @@ class LoopCrew(OneThread):
         name = f"{engine.name}:loop"
         try:
             item = task.item
+            if type(item) not in SCALARS:  # fn may change its copy; stored is what the dataset holds
+                item = sample.work.item(position)
             result = await engine.fn(task)
             took = time.perf_counter() - began
             if not isinstance(result, Mapping):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from nbrun.errors import JudgeError, JudgeUnavailableError, NotSupportedError, UnstorableError
 from nbrun.model import Record, Retry, Task
 from nbrun.progress import ErrorNote
+from nbrun.texts import without_surrogates
 
 if TYPE_CHECKING:
     from nbrun.engine.engine import Engine
@@ -79,6 +80,7 @@ def after_exception(
     record = engine.sink.encode(
         sample.work, position, sample.work.item(position), None, task.attempt, started, duration_s, worker, error
     )
+    error = {name: without_surrogates(text) for name, text in error.items()}  # the entry says that it is lossy
     engine.board.note_error(
         ErrorNote(task.sample_id, task.group, task.index, error["type"], error["message"], error["traceback"], started)
     )

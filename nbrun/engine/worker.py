@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from nbrun.engine.outcomes import Ended, add_failure, after_exception, hand_over
 from nbrun.engine.queue import Item, SampleWork
 from nbrun.model import Record, Retry, SinkClosedError, Task
+from nbrun.samples import SCALARS
 
 if TYPE_CHECKING:
     from nbrun.engine.threads import ThreadCrew
@@ -143,6 +144,8 @@ class Worker:
         while standing.is_running:
             task = make_task(position, flag)
             item = task.item
+            if type(item) not in SCALARS:  # fn may change its copy; stored is what the dataset holds
+                item = work.item(position)
             started = now()
             self.since = start = perf()
             self.current = (sample, task)

@@ -10,11 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import orjson
 import pandas as pd
 from pandas.api.extensions import ExtensionArray, ExtensionDtype, register_extension_dtype, take
 
 from nbrun.storage import values
+from nbrun.storage.values import load
 
 
 @register_extension_dtype
@@ -66,7 +66,7 @@ class EntryArray(ExtensionArray):
         found = self._data[item]
         if isinstance(found, np.ndarray):
             return type(self)(found)
-        return None if found is None else values.decode(orjson.loads(found))
+        return None if found is None else values.decode(load(found))
 
     def __setitem__(self, key: Any, value: Any) -> None:
         rows = [value] if isinstance(value, Mapping) or value is None else value

@@ -10,13 +10,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pandas as pd
 
 from nbrun.errors import InputError
 from nbrun.frames.cache import RowCache
 from nbrun.storage import values
 from nbrun.storage.reader import Reader, SampleView
+from nbrun.storage.values import load
 
 Entry = dict[str, Any]
 Path_ = str | os.PathLike[str]
@@ -60,7 +60,7 @@ def entries_of(results: Path_, sample_id: str) -> Iterable[tuple[str, Entry]]:
         return []
     found = [(s.group, s.item_index, body) for s, body in view.entries]
     found.sort(key=lambda f: (f[0] != "solution", f[0], f[1] is None, f[1] or 0))
-    return [(group, values.decode(orjson.loads(body))) for group, _, body in found]
+    return [(group, values.decode(load(body))) for group, _, body in found]
 
 
 def sample_ids(results: Path_) -> list[str]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
-import orjson
+from nbrun.storage.values import dump, load
 
 _TOP = Path(__file__).parent.parent
 _RULES = (
@@ -113,9 +113,7 @@ class Pack:
         for name, e in self.extras.items():
             extras[name] = [e.kind, len(e.rows), len(e.values), e.texts]
             parts += [e.rows, e.values]
-        header = orjson.dumps(
-            {"n": self.n, "files": self.files, "arrays": arrays, "texts": self.texts, "extras": extras}
-        )
+        header = dump({"n": self.n, "files": self.files, "arrays": arrays, "texts": self.texts, "extras": extras})
         check = crc32(b"\n", crc32(header))
         for part in parts:
             check = crc32(part, check)
@@ -138,7 +136,7 @@ def unpack(data: bytes | memoryview) -> Pack:
         if crc32(rest) != int(words[1], 16):
             raise BadPack("its checksum differs")
         size = int(words[2])
-        header = orjson.loads(rest[:size])
+        header = load(rest[:size])
         return _read(header, rest[size + 1 :])
     except (ValueError, KeyError, TypeError) as e:
         raise BadPack(f"no pack ({e})") from None

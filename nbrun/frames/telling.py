@@ -12,12 +12,11 @@ from math import nan
 from typing import Any
 from zlib import crc32
 
-import orjson
-
 from nbrun import verdicts
 from nbrun.samples import KEY_BYTES
 from nbrun.storage import match as matching
 from nbrun.storage.samplefile import Place
+from nbrun.storage.values import dump
 
 Match = Mapping[str, Any]
 
@@ -34,7 +33,7 @@ def identity_in(place: Place) -> list[int]:
 
 def match_digest(match: Match) -> int:
     """Which match record an old file's rows were read with."""
-    return crc32(orjson.dumps([match["size"], match["crc"], match["groups"]]))
+    return crc32(dump([match["size"], match["crc"], match["groups"]]))
 
 
 def judgement(result: Any) -> tuple[str | None, int, int, int, float]:

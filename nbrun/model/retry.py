@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from nbrun.texts import without_surrogates
+
 #: Nobody waits longer than three years, and the clocks of threads can't.
 MAX_AFTER_S = 1e8
 
@@ -34,6 +36,7 @@ class Retry(Exception):
         result: Any = None,
         pause_all: bool = False,
     ) -> None:
+        reason = without_surrogates(str(reason))
         super().__init__(reason)
         self.reason = reason
         self.after_s = min(float(after_s), MAX_AFTER_S)

@@ -44,14 +44,14 @@ class CancelFlag:
 
 @dataclass(slots=True, eq=False)
 class Task:
-    """What `fn` gets: one item to be worked on. Treat it as read-only.
+    """What `fn` gets: one item to be worked on.
 
     Attributes:
         sample_id: the sample's id, as text.
         group: `"solution"`, `"incorrect_solution"`, or a group of your own.
         index: where the item stands in its group, counted from 0 (items that are skipped count too).
-        item: the item itself.
-        sample: the whole sample, as it was given.
+        item: the item; a copy where it can be changed, so that fn may do so and the dataset stays what it is.
+        sample: the whole sample; a copy too, shared by its tasks.
         attempt: 1 for the first try.
         hint: what the last `Retry` passed on; empty on the first try.
         previous: the result of the last attempt, or None.

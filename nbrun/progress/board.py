@@ -19,6 +19,7 @@ from typing import Any
 from nbrun.model import State
 from nbrun.progress.pace import Pace
 from nbrun.progress.snapshot import ErrorKind, ErrorNote, LogNote, Progress, SampleProgress
+from nbrun.texts import without_surrogates
 from nbrun.verdicts import REJECTED
 
 #: So many of the newest errors, and of the newest lines of the log, are kept for the views.
@@ -151,6 +152,7 @@ class Board:
 
     def note_log(self, at: float, level: str, text: str) -> None:
         """Keeps a warning or a line of a log for the views; one that repeats the last is counted there."""
+        text = without_surrogates(text)
         with self._lock:
             last = self._logs[-1] if self._logs else None
             if last is not None and (last.level, last.text) == (level, text):
@@ -240,7 +242,7 @@ class Board:
                 rate_per_s=rate,
                 eta_s=eta,
                 elapsed_s=now - self._began,
-                message=message,
+                message=without_surrogates(message),
                 workers=workers,
                 at_work=work,
                 recent_errors=tuple(self._recent),

@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Any
 
+from nbrun.texts import digits_of
+
 KEY_BYTES = 16
 #: What keys are digested with.
 EMPTY_DIGEST = blake2b(digest_size=KEY_BYTES)
@@ -34,7 +36,10 @@ def canonical(value: Any) -> bytes:
         data = value.encode("utf-8", "surrogatepass")
         return b"s%d:%b" % (len(data), data)
     if kind is int:
-        return b"i%d;" % value
+        try:
+            return b"i%d;" % value
+        except ValueError:  # more digits than Python converts by itself
+            return b"i%b;" % digits_of(value).encode()
     if value is None:
         return b"n"
     if kind is bool:
@@ -55,6 +60,18 @@ def _canonical_other(value: Any) -> bytes:
         return b"b%d:%b" % (len(value), bytes(value))
     if isinstance(value, Mapping):
         return canonical(dict(value))
+    kind = type(value)
+    room = kind.__module__.partition(".")[0]
+    if kind.__name__ in ("NAType", "longdouble", "clongdouble", "Interval", "Period") and room in ("numpy", "pandas"):
+        return _canonical_scalar(value, kind.__name__)
+    if isinstance(value, dt.timedelta):  # of pandas with its nanoseconds
+        days, seconds, micros = value.days, value.seconds, value.microseconds
+        nanos = ((days * 86_400 + seconds) * 10**6 + micros) * 1000 + getattr(value, "nanoseconds", 0)
+        return _typed("timedelta", nanos)
+    if (kind.__module__, kind.__name__) in _TEXTS:
+        return _typed(kind.__name__.lower(), str(value))
+    if isinstance(value, complex):
+        return _typed("complex", [value.real, value.imag])
     if isinstance(value, (dt.datetime, dt.date, dt.time)):
         return b"T" + canonical(value.isoformat())
     if isinstance(value, pathlib.PurePath):
@@ -73,6 +90,29 @@ def _canonical_other(value: Any) -> bytes:
     if isinstance(value, float):
         return canonical(float(value))
     raise TypeError(f"a {type(value).__module__}.{type(value).__qualname__} has no canonical form")
+
+
+#: Known by name: importing them takes longer than all of nbrun.
+_TEXTS = frozenset({("decimal", "Decimal"), ("fractions", "Fraction"), ("uuid", "UUID")})
+
+
+def _typed(name: str, content: Any) -> bytes:
+    """A value of a type that JSON doesn't know: a text like it, and a number like it, are other values."""
+    return b"X" + canonical(name) + canonical(content)
+
+
+def _canonical_scalar(value: Any, name: str) -> bytes:
+    """A scalar of numpy or pandas that no other rule covers."""
+    if name == "NAType":
+        return canonical(None)
+    if name == "longdouble":
+        number = float(value)
+        return canonical(number) if number == value or number != number else _typed(name, str(value))
+    if name == "clongdouble":
+        return _typed("complex", [value.real, value.imag])
+    if name == "Interval":
+        return _typed("interval", [value.left, value.right, value.closed])
+    return _typed("period", [value.freqstr, str(value)])
 
 
 def digest(value: Any) -> bytes:

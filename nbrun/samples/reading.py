@@ -13,6 +13,7 @@ from nbrun.errors import InputError, SampleError
 from nbrun.samples.canonical import EMPTY_CONTEXT, EMPTY_DIGEST, canonical, context_text
 from nbrun.samples.items import PlainSample, read_items
 from nbrun.samples.sample import Group, Sample, occurrences
+from nbrun.texts import digits_of, without_surrogates
 
 #: The groups of a sample unless `groups=` says otherwise: group name -> the sample's key that holds its items.
 DEFAULT_GROUPS: Mapping[str, str] = {"solution": "solutions", "incorrect_solution": "incorrect_solutions"}
@@ -52,6 +53,7 @@ def resolve_groups(asked: Sequence[str] | Mapping[str, str], samples: Iterable[M
             )
         if key not in keys:
             missing.append((name, key))
+        group = without_surrogates(group)
         if out.get(group, key) != key or (group in out and not isinstance(asked, Mapping)):
             raise InputError(f"groups: {name!r} names the group {group!r} twice; leave one of them out.")
         out[group] = key
@@ -179,13 +181,13 @@ class SampleReader:
         if isinstance(value, str):
             if not value:
                 raise SampleError(f"sample {number} has an empty 'id'.", position=number)
-            return value.encode("utf-8", "replace").decode() if not value.isascii() else value
+            return without_surrogates(value)
         if isinstance(value, bool) or not hasattr(value, "__index__"):
             raise SampleError(
                 f"sample {number}: its 'id' is {value!r}, a {type(value).__name__}; use text or an integer.",
                 position=number,
             )
-        return str(int(value))
+        return digits_of(int(value))
 
     def _group(
         self, name: str, items: Sequence[Any], runnable: Sequence[int], base: int, where: str, number: int, sid: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from array import array
 from collections.abc import Mapping, Sequence
@@ -71,6 +72,46 @@ class Sample:
                 h.update(array("I", g.runnable).tobytes())
             h.update(g.keys)
         return h.digest()
+
+
+#: Types of values that nothing can change.
+SCALARS = frozenset({str, int, float, bool, type(None), bytes, complex})
+
+
+def fresh_copy(value: Any) -> Any:
+    """Return a value that a user's function may change without changing the dataset, whose keys are identities.
+
+    Lists, mappings and sets are copied, what they hold too; so are arrays, frames and dataclasses. Texts and numbers
+    are shared, and so is what only its own library knows how to copy.
+    """
+    try:
+        return _fresh(value)
+    except RecursionError:  # it contains itself
+        return value
+
+
+def _fresh(value: Any) -> Any:
+    kind = type(value)
+    if kind is dict:
+        return {k: v if type(v) in SCALARS else _fresh(v) for k, v in value.items()}
+    if kind is list:
+        return [v if type(v) in SCALARS else _fresh(v) for v in value]
+    if kind is tuple:
+        parts = [v if type(v) in SCALARS else _fresh(v) for v in value]
+        return value if all(a is b for a, b in zip(parts, value, strict=True)) else tuple(parts)
+    if kind in (set, bytearray):
+        return kind(value)
+    if isinstance(value, (dict, list, set)) or (hasattr(kind, "__dataclass_fields__") and not isinstance(value, type)):
+        try:
+            return copy.deepcopy(value)
+        except Exception:  # something in it can't be copied
+            return value
+    if kind.__module__.partition(".")[0] in ("numpy", "pandas") and kind.__name__ in _COPIED:
+        return value.copy()
+    return value
+
+
+_COPIED = frozenset({"ndarray", "recarray", "MaskedArray", "Series", "DataFrame"})
 
 
 def occurrences(keys: list[bytes]) -> array[int] | None:

@@ -16,7 +16,7 @@ from nbrun.engine.engine import ABANDON_AFTER_S
 from nbrun.errors import InputError, RunHaltedError, SampleError, StorageError
 from nbrun.model import State
 from nbrun.progress import Board, counted
-from nbrun.samples import Sample, SampleReader
+from nbrun.samples import Sample, SampleReader, fresh_copy
 from nbrun.session.inputs import Samples, duplicate
 from nbrun.session.redo import ERRORS, Redo
 from nbrun.storage.found import Again, Found
@@ -253,4 +253,4 @@ def _task_of(sample: Sample, position: int) -> Any:
 
     group, rank = sample.locate(position)
     index = group.runnable[rank]
-    return Task(sample.id, group.name, index, group.items[index], sample.raw)
+    return Task(sample.id, group.name, index, fresh_copy(group.items[index]), sample.raw)

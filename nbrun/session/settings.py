@@ -8,11 +8,9 @@ from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Any
 
-import orjson
-
 from nbrun.errors import FunctionError, InputError
 from nbrun.samples import canonical
-from nbrun.storage.values import encode
+from nbrun.storage.values import encode, load
 
 
 def settings_of(fn: Any) -> dict[str, Any]:
@@ -29,7 +27,7 @@ def settings_of(fn: Any) -> dict[str, Any]:
     if not isinstance(own, Mapping):
         raise InputError(f"fn.settings is a {type(own).__name__}; it must be a mapping that JSON can hold.")
     try:
-        return dict(orjson.loads(encode(dict(own))[0]))
+        return dict(load(encode(dict(own))[0]))
     except TypeError as e:
         raise InputError(f"fn.settings can't be stored as JSON: {e}") from None
 

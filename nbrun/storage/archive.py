@@ -27,12 +27,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import orjson
-
 from nbrun.storage import files, samplefile
 from nbrun.storage.format import FOLDER
 from nbrun.storage.runlog import RecordLog
 from nbrun.storage.samplefile import FileInfo, Place, Unreadable
+from nbrun.storage.values import dump, load
 
 INDEX, FORMAT = "index.nbrun", "nbrun-archive/1"
 ARCHIVED = b"x"  # the kind of a record in archived.log: {"archive","name","id"}
@@ -166,12 +165,12 @@ def _index_at(f: BinaryIO) -> bytes:
 
 def _parse_index(archive: str, stat: os.stat_result, data: bytes) -> list[FileInfo]:
     first, *lines = data.split(b"\n")
-    if orjson.loads(first).get("format") != FORMAT:
-        raise zipfile.BadZipFile(f"its format is {orjson.loads(first).get('format')!r}; this nbrun knows {FORMAT}")
+    if load(first).get("format") != FORMAT:
+        raise zipfile.BadZipFile(f"its format is {load(first).get('format')!r}; this nbrun knows {FORMAT}")
     out = []
     for line in lines:
         if line:
-            m = orjson.loads(line)
+            m = load(line)
             place = Place(
                 archive, m["offset"], m["packed"], m["size"], m["crc"], stat.st_ctime_ns, stat.st_ino
             )  # fmt: skip
@@ -213,7 +212,7 @@ def write_archive(folder: Path, name: str, infos: Iterable[FileInfo], beside: Pa
         OSError: the disk refused, or what was read back is not what was written; nothing was put in place then.
     """
     written: list[tuple[FileInfo, int]] = []
-    index: list[bytes] = [orjson.dumps({"format": FORMAT})]
+    index: list[bytes] = [dump({"format": FORMAT})]
 
     def write(f: BinaryIO) -> None:
         with zipfile.ZipFile(f, "w", zipfile.ZIP_DEFLATED, compresslevel=_LEVEL) as z:
@@ -223,7 +222,7 @@ def write_archive(folder: Path, name: str, infos: Iterable[FileInfo], beside: Pa
                 member = zipfile.ZipInfo(info.name, _date(stat.st_mtime))
                 member.compress_type = zipfile.ZIP_DEFLATED
                 z.writestr(member, data)
-                index.append(orjson.dumps(_index_line(info, member, stat.st_mtime_ns)))
+                index.append(dump(_index_line(info, member, stat.st_mtime_ns)))
                 written.append((info, stat.st_mtime_ns))
             start = f.tell()
             z.writestr(INDEX, b"\n".join(index) + b"\n")

@@ -5,14 +5,13 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-import orjson
-
 from nbrun.samples import Sample
 from nbrun.storage import archive, oldfile, samplefile, values
 from nbrun.storage.found import Again
 from nbrun.storage.match import match_old, match_own
 from nbrun.storage.merge import old_body
 from nbrun.storage.samplefile import NBRUN, FileInfo, Unreadable
+from nbrun.storage.values import load
 
 
 def none_again(folder: Path, sample: Sample, info: FileInfo, again: Again) -> bool:
@@ -31,4 +30,4 @@ def none_again(folder: Path, sample: Sample, info: FileInfo, again: Again) -> bo
             }  # fmt: skip
     except Unreadable:
         return True  # it is told where it is taken out
-    return not any(again.ask(values.decode(orjson.loads(body)), p) for p, body in bodies.items())
+    return not any(again.ask(values.decode(load(body)), p) for p, body in bodies.items())

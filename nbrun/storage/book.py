@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 from nbrun import verdicts
 from nbrun.model import CancelFlag, Record, Task
-from nbrun.samples import KEY_BYTES, Sample, key_text
-from nbrun.storage.format import dump
+from nbrun.samples import KEY_BYTES, SCALARS, Sample, fresh_copy, key_text
+from nbrun.storage.values import dump
 
 NOWHERE, IN_FILE = 0, 1  # values of `where`; a segment's number + IN_SEGMENT otherwise
 IN_SEGMENT = 2
@@ -107,6 +107,7 @@ class Book:
         # written by the feeder before any worker sees the book, read by workers
         self.missing: Iterable[int] = ()
         self.suspects: Iterable[int] = ()
+        self._shown: Mapping[str, Any] | None = None  # the sample as tasks see it: a copy, which fn may change
         self.attempts: dict[int, Attempt] = {}
         self.whose = [b"\t" + dump([sample.id, g.name]) for g in sample.groups]
         self._marks = [blake2b(whose, digest_size=12).digest() for whose in self.whose]
@@ -135,11 +136,21 @@ class Book:
             if position >= base:
                 break
         index = g.runnable[position - base]
+        item = given = g.items[index]
+        if type(item) not in SCALARS:
+            item = fresh_copy(item)
+        sample: Any
+        if given is self.sample.raw:
+            sample = item
+        else:
+            sample = self._shown
+            if sample is None:  # two threads may both copy it: either copy will do
+                sample = self._shown = fresh_copy(self.sample.raw)
         before = self.attempts.get(position) if self.attempts else None
         if before is None:
-            return Task(self.sample_id, g.name, index, g.items[index], self.sample.raw, 1, {}, None, flag)
+            return Task(self.sample_id, g.name, index, item, sample, 1, {}, None, flag)
         return Task(
-            self.sample_id, g.name, index, g.items[index], self.sample.raw,
+            self.sample_id, g.name, index, item, sample,
             before.attempt + 1, dict(before.hint), before.previous, flag,
         )  # fmt: skip
 

@@ -14,6 +14,7 @@ from nbrun import verdicts
 from nbrun.errors import UnstorableError
 from nbrun.storage import values
 from nbrun.storage.book import DONE, ERROR, Book
+from nbrun.texts import without_surrogates
 
 #: position, verdict, status code, the entry's bytes after its seq
 EntryRecord = tuple[int, str | None, int, bytes]
@@ -40,7 +41,8 @@ def encode_result(result: Mapping[str, Any]) -> EncodedResult:
     """What a worker sends instead of a result."""
     data, lossy = values.encode(result)
     endpoint = result.get("api_used", "")
-    return EncodedResult(data, lossy, verdicts.of(result), endpoint if type(endpoint) is str else "")
+    told = without_surrogates(endpoint) if type(endpoint) is str else ""
+    return EncodedResult(data, lossy, verdicts.of(result), told)
 
 
 def encode(
@@ -56,7 +58,7 @@ def encode(
             if type(endpoint) is not str:
                 endpoint = ""
             elif endpoint:
-                book.api_used = endpoint
+                book.api_used = endpoint = without_surrogates(endpoint)
         verdict = verdicts.of(result)
         data, lossy = values.encode(  # one display: to assign key after key takes longer than to encode them
             {
@@ -144,7 +146,7 @@ def _encode_any(
         tail, _ = values.encode({**after, **made_by, "api_used": result.api_used}, where="")
         return b'%b,"result":%b,%b' % (head[:-1], result.data, tail[1:]), lossy or result.lossy, result.verdict
     told = result.get("api_used", "")
-    endpoint = told if type(told) is str else ""
+    endpoint = without_surrogates(told) if type(told) is str else ""
     if endpoint:
         book.api_used = endpoint
     fields = {**before, "result": result, **after, **made_by, "api_used": endpoint}

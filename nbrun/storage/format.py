@@ -73,14 +73,26 @@ A result becomes strict JSON (RFC 8259, UTF-8). By type:
     mapping                      object; keys that are no text become text: 1 -> "1", True -> "true", None -> "null"
     list, tuple, range, deque    array        set, frozenset    array, sorted where it can be
     float nan, inf, -inf         {"$float": "nan"}, {"$float": "inf"}, {"$float": "-inf"}
-    int beyond 64 bits           number       complex           {"$complex": [re, im]}
+    int of any size              number       complex           {"$complex": [re, im]}
     numpy scalar, array          number, nested array           Decimal, Fraction, UUID      text
     dataclass                    object of its fields           Enum    its value
     datetime, date, time         ISO 8601     timedelta         seconds
-    Path                         text         bytes             {"$bytes": base64}
-    pandas Timestamp, Series …   through isoformat or tolist
-    lone surrogate in a text     U+FFFD, and the entry gets "lossy": true
+    numpy.datetime64             ISO 8601     numpy.timedelta64 seconds; of months or years ISO 8601, such as "P5M"
+    numpy.longdouble             number where a double holds it, else {"$longdouble": its digits}
+    record of a numpy array      object of its fields
+    pandas NA, NaT; numpy NaT    null         pandas Timestamp  ISO 8601
+    pandas Timedelta             seconds      Period            text
+    pandas Interval              {"left": …, "right": …, "closed": …}
+    pandas Series                array where its labels are 0, 1, 2 …, else {label: value, …}; where two labels are the
+                                 same, or are tuples, {"index": […], "data": […]}
+    pandas DataFrame             {column: {label: value, …}, …}; where labels or columns occur twice, or are tuples,
+                                 {"index": […], "columns": […], "data": [[a row], …]}
+    Index, Categorical, arrays   array        Path              text
+    bytes                        {"$bytes": base64}
+    lone surrogate in a text     U+FFFD, and the entry gets "lossy": true; in names, reasons, ids and settings U+FFFD
     anything else                UnstorableError: the task's error entry
+
+A reader must not parse integers as doubles: `values.load` finds those beyond 64 bits and parses them exactly.
 
 Invariants
 ----------
@@ -100,7 +112,9 @@ F8  After a failed write or fsync a segment is never written again: what it had 
 F9  Keys are `k1:` and BLAKE2b-128 over the canonical form: n (none), t, f (booleans), i<decimal>; (integers), d<16 hex
     digits of the IEEE 754 double, big endian>; (floats; -0.0 as 0.0; NaN as dnan;), s<byte length>:<UTF-8> (text),
     b<length>:<bytes>, [<items>] (lists), {<key><value>…} (mappings, sorted by the key's canonical bytes), <…>
-    (sets, sorted), T<text> (dates).
+    (sets, sorted), T<text> (dates), X<text: the type's name><content> (what JSON has no type for: decimal, fraction,
+    uuid as text; timedelta in nanoseconds; complex [re, im]; period [frequency, text]; interval [left, right, closed];
+    longdouble as text where no double holds it). pandas.NA is n.
 F10 Nothing is ever deleted to get on: what can't be read moves to .nbrun/damaged/.
 F11 Names: see names.py; two ids never share one, not even on a file system blind to case.
 F12 A sample that stands in an archive and in a file of its own is what the file says. A file is removed only after the
@@ -108,7 +122,9 @@ F12 A sample that stands in an archive and in a file of its own is what the file
 
 History
 -------
-nbrun/1     this page. Added later: `unexpected` in summaries and match records (absent: not counted).
+nbrun/1     this page. Added later: `unexpected` in summaries and match records (absent: not counted); values of numpy
+            and pandas that had lost their type or their labels (times, Series, DataFrames); the canonical forms X, of
+            values that had none; U+FFFD for lone surrogates in ids and names (ids had "?").
 progress    the older program's second format: indent=4, lists in the order of completion, entries {language, solution,
             result}, a `progress` object. Read and continued, never written.
 legacy      its first format: the same without `progress`; a file exists only once its sample was finished. Read and
@@ -118,10 +134,8 @@ legacy      its first format: the same without `progress`; a file exists only on
 from __future__ import annotations
 
 import re
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from zlib import crc32
-
-import orjson
 
 FORMAT = "nbrun/1"
 FOLDER = ".nbrun"
@@ -147,11 +161,6 @@ class Record(NamedTuple):
 def segment_name(number: int) -> str:
     """The file name of a segment."""
     return f"journal-{number:08d}.log"
-
-
-def dump(value: Any) -> bytes:
-    """Compact JSON of nbrun's own values."""
-    return orjson.dumps(value)
 
 
 def frame(kind: bytes, body: bytes, whose: bytes | None = None) -> bytes:

@@ -16,9 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from nbrun.errors import ResultsInUseError
+from nbrun.storage.values import dump, load
 
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
 _held: weakref.WeakSet[DirectoryLock] = weakref.WeakSet()
@@ -52,7 +51,7 @@ class DirectoryLock:
             raise
         _held.add(self)
         try:
-            told = orjson.dumps({
+            told = dump({
                 "host": socket.gethostname(), "pid": os.getpid(), "boot": _boot(), "began": _began(os.getpid()),
                 "started_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
             })  # fmt: skip
@@ -148,7 +147,7 @@ def holder_of(path: Path) -> str:
 
 def _read_note(fd: int) -> dict[str, Any]:
     try:
-        note = orjson.loads(os.pread(fd, 4096, 0))
+        note = load(os.pread(fd, 4096, 0))
     except (OSError, ValueError):
         return {}
     return note if isinstance(note, dict) else {}

@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from zlib import crc32
 
-import orjson
-
 from nbrun.samples import key_text
 from nbrun.storage import values
 from nbrun.storage.book import IN_FILE, IN_SEGMENT, Attempt
@@ -23,6 +21,7 @@ from nbrun.storage.match import OldMatch, old_key
 from nbrun.storage.oldfile import OldFile, parse_old
 from nbrun.storage.replay import LogScan, list_segments, read_log
 from nbrun.storage.samplefile import NBRUN, entry_heads
+from nbrun.storage.values import load
 
 Identity = tuple[str, bytes, int]  # group, key, occurrence
 
@@ -84,7 +83,7 @@ def index_journal(folder: Path, handles: dict[int, int] | None = None) -> Journa
             if record.kind == ENTRY:
                 _take_entry(out, number, record.body, record.whose, record.offset)
             elif record.kind == HEADER:
-                header = orjson.loads(record.body)
+                header = load(record.body)
                 out.headers[header["id"]] = header
             elif record.kind == ATTEMPT:
                 _take_attempt(out, record.body, record.whose)
@@ -97,7 +96,7 @@ def _take_entry(out: JournalIndex, number: int, body: bytes, whose: bytes | None
     head = ENTRY_HEAD.match(body)
     if head is None or whose is None:
         return
-    sample_id, group = orjson.loads(whose)
+    sample_id, group = load(whose)
     index, key, occurrence, seq, status = head.groups()
     stored = Stored(
         group, None if index == b"null" else int(index), bytes.fromhex(key.decode()), int(occurrence), int(seq),
@@ -114,8 +113,8 @@ def _take_entry(out: JournalIndex, number: int, body: bytes, whose: bytes | None
 
 
 def _take_attempt(out: JournalIndex, body: bytes, whose: bytes | None) -> None:
-    value = orjson.loads(body)
-    sample_id, group = orjson.loads(whose or b"[]")
+    value = load(body)
+    sample_id, group = load(whose or b"[]")
     identity = (group, bytes.fromhex(value["key"][3:]), value["occurrence"])
     out.attempts.setdefault(sample_id, {})[identity] = Attempt(value["attempt"], value["hint"], value["previous"])
 

@@ -9,9 +9,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
 from nbrun.storage.samplefile import Unreadable
+from nbrun.storage.values import load
 
 
 @dataclass(slots=True)
@@ -32,7 +31,7 @@ def parse_old(data: bytes) -> OldFile:
         Unreadable: no JSON (cut short), or JSON of another shape.
     """
     try:
-        value = orjson.loads(data)
+        value = load(data)
     except ValueError:
         value = _parse_loosely(data)
     if not isinstance(value, dict) or "id" not in value:

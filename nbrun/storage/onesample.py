@@ -12,19 +12,18 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import orjson
-
 from nbrun import verdicts
 from nbrun.model import TaskRow
 from nbrun.storage.archive import read_file
 from nbrun.storage.book import IN_FILE
 from nbrun.storage.directory import list_samples
-from nbrun.storage.format import ENTRY, ENTRY_HEAD, FOLDER, MATCH, dump, unframe
+from nbrun.storage.format import ENTRY, ENTRY_HEAD, FOLDER, MATCH, unframe
 from nbrun.storage.merge import Identity, Stored, merge
 from nbrun.storage.names import name_of
 from nbrun.storage.replay import list_segments
 from nbrun.storage.runlog import RecordLog
 from nbrun.storage.samplefile import NBRUN, FileInfo, Unreadable, entry_heads, peek
+from nbrun.storage.values import dump, load
 
 #: As often a segment or the file may vanish while it is looked for.
 TRIES = 20
@@ -36,7 +35,7 @@ def read_rows(path: Path, sample_id: str) -> list[TaskRow]:
     rows = []
     for stored, body in _entries(path, sample_id):
         try:
-            rows.append(_row(stored, orjson.loads(body)))
+            rows.append(_row(stored, load(body)))
         except (ValueError, AttributeError):  # damaged
             continue
     groups = {row.group: n for n, row in reversed(list(enumerate(rows)))}
@@ -47,7 +46,7 @@ def read_entry(path: Path, sample_id: str, group: str, index: int) -> dict[str, 
     """A task's whole entry as it is saved; None where it has none yet."""
     for stored, body in _entries(path, sample_id):
         if stored.group == group and stored.item_index == index:
-            entry = orjson.loads(body)
+            entry = load(body)
             return entry if isinstance(entry, dict) else None
     return None
 
@@ -126,7 +125,7 @@ def _take(out: dict[Identity, tuple[Stored, bytes]], line: bytes, sample_id: str
     if record is None or record.kind != ENTRY or record.whose is None:
         return
     head = ENTRY_HEAD.match(record.body)
-    whose, group = orjson.loads(record.whose)
+    whose, group = load(record.whose)
     if head is None or whose != sample_id:
         return
     index, key, occurrence, seq, status = head.groups()

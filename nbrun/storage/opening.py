@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
-import orjson
-
 from nbrun import verdicts
 from nbrun.samples import Sample, key_text
 from nbrun.storage import archive, files, oldfile, samplefile, values
@@ -26,6 +24,7 @@ from nbrun.storage.merge import Identity, old_body, places_in
 from nbrun.storage.recover import Recovery, attempt_body
 from nbrun.storage.running import choose
 from nbrun.storage.samplefile import NBRUN, EntryHead, FileInfo, Unreadable
+from nbrun.storage.values import load
 
 
 class Opener:
@@ -273,7 +272,7 @@ class Opener:
             return True
         if again is None or not again.may(verdict, run_id):
             return False
-        return again.ask(values.decode(orjson.loads(self._body_of(book, c, position))), position)
+        return again.ask(values.decode(load(self._body_of(book, c, position))), position)
 
     def _body_of(self, book: Book, c: Columns, position: int) -> bytes:
         """An entry's bytes before the sample is worked on: in its file, or converted from an old one."""

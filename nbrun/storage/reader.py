@@ -14,8 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from nbrun.errors import InputError
 from nbrun.storage.archive import read_file
 from nbrun.storage.book import IN_FILE, IN_SEGMENT
@@ -24,6 +22,7 @@ from nbrun.storage.format import FOLDER, MATCH
 from nbrun.storage.merge import JournalIndex, Stored, index_journal, merge
 from nbrun.storage.runlog import RecordLog
 from nbrun.storage.samplefile import NBRUN, FileInfo, Unreadable
+from nbrun.storage.values import load
 
 TRIES = 20
 
@@ -225,5 +224,5 @@ def summarise(
 
 def parse(body: bytes) -> dict[str, Any]:
     """An entry's bytes as a mapping."""
-    value = orjson.loads(body)
+    value = load(body)
     return value if isinstance(value, dict) else {}

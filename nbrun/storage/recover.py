@@ -11,16 +11,15 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-import orjson
-
 from nbrun import verdicts
 from nbrun.storage import files, samplefile
 from nbrun.storage.book import IN_FILE, IN_SEGMENT, Attempt
 from nbrun.storage.directory import Directory, Problem
 from nbrun.storage.filing import chunked
-from nbrun.storage.format import ATTEMPT, HEADER, dump, frame, progress_object, segment_name
+from nbrun.storage.format import ATTEMPT, HEADER, frame, progress_object, segment_name
 from nbrun.storage.merge import Identity, JournalIndex, Stored, index_journal, merge
 from nbrun.storage.samplefile import FileInfo, Unreadable
+from nbrun.storage.values import dump, load
 
 
 class Recovery:
@@ -166,7 +165,7 @@ def file_parts(
             yield b",\n" if i + 1 < len(entries) else b"\n"
             if s.item_index is None:
                 continue
-            last = entry = orjson.loads(data)
+            last = entry = load(data)
             counts["done" if s.status == "done" else "errors"][name] += 1
             if s.status == "done":
                 runs[entry["run_id"]] += 1

@@ -10,11 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from nbrun.storage import files
-from nbrun.storage.format import dump, frame
+from nbrun.storage.format import frame
 from nbrun.storage.replay import LogScan, read_log
+from nbrun.storage.values import dump, load
 
 
 class RecordLog:
@@ -59,6 +58,6 @@ class RecordLog:
         try:
             for record in read_log(self.path):
                 if record.kind == self._kind:
-                    yield orjson.loads(record.body)
+                    yield load(record.body)
         except FileNotFoundError:
             return

@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol
 from zlib import crc32
 
-import orjson
-
 from nbrun.storage import files
 from nbrun.storage.format import ENTRY_HEAD, FORMAT
+from nbrun.storage.values import dump, load
 
 HEAD_BYTES, TAIL_BYTES = 1024, 4096
 _NBRUN_HEAD = b'{\n"format": "nbrun/'
@@ -138,7 +137,7 @@ def _own_info(name: str, head: bytes, found: re.Match[bytes] | None, size: int, 
     if found is None:
         raise Unreadable("is cut short or was changed by hand: its last lines are missing")
     try:
-        summary, progress = orjson.loads(found[1]), orjson.loads(found[2])
+        summary, progress = load(found[1]), load(found[2])
         told = summary.pop("check", None)
         plain = found[1][: -len(b',"check":"01234567"}')] + b"}"
         if told is None or int(told, 16) == _check(sample_id, plain):  # files of before have none
@@ -160,7 +159,7 @@ def _old_info(name: str, head: bytes, tail: bytes, size: int, mtime_ns: int) -> 
     if not tail.rstrip().endswith(b"}"):
         raise Unreadable("is cut short")
     found = _PROGRESS.search(tail)
-    progress = orjson.loads(found[1]) if found else None
+    progress = load(found[1]) if found else None
     return FileInfo(name, sample_id, PROGRESS if found else LEGACY, size, mtime_ns, None, progress)
 
 
@@ -168,7 +167,7 @@ def _read_id(head: bytes) -> str:
     found = _ID.search(head)
     if found is None:
         raise Unreadable("is no sample's file (it has no id)")
-    return str(orjson.loads(found[1]))
+    return str(load(found[1]))
 
 
 def peek_damaged(path: Path) -> FileInfo | None:
@@ -200,7 +199,7 @@ def read_entry(file: BinaryIO, place: Placed) -> dict[str, Any] | None:
     """An entry of a file in nbrun's format; None where it is damaged."""
     file.seek(place.offset)
     try:
-        value = orjson.loads(file.read(place.length))
+        value = load(file.read(place.length))
     except ValueError:
         return None
     return value if isinstance(value, dict) and value.keys() >= _NEEDED else None
@@ -233,14 +232,14 @@ def entry_heads(lines: Iterable[bytes]) -> Iterator[EntryHead]:
                     int(seq), status.decode(), at, len(line.rstrip(b"\n").removesuffix(b",")),
                 )  # fmt: skip
         elif line.endswith(b"[\n") and (title := _RESULT_LIST.match(line)):
-            group = str(orjson.loads(title[1])).removesuffix("_result")
+            group = str(load(title[1])).removesuffix("_result")
         at += len(line)
 
 
 def group_names(lines: Iterable[bytes]) -> list[str]:
     """The groups of a file in nbrun's format."""
     found = (_RESULT_LIST.match(line) for line in lines if line.endswith(b"[\n"))
-    return [str(orjson.loads(title[1])).removesuffix("_result") for title in found if title]
+    return [str(load(title[1])).removesuffix("_result") for title in found if title]
 
 
 def strange_lines(lines: Iterable[bytes]) -> int:
@@ -273,23 +272,23 @@ class Layout:
 
 def opening(sample_id: str) -> bytes:
     """The first lines of a file."""
-    return b'{\n"format": "nbrun/1",\n"id": %b,\n' % orjson.dumps(sample_id)
+    return b'{\n"format": "nbrun/1",\n"id": %b,\n' % dump(sample_id)
 
 
 def group_opening(group: str) -> bytes:
     """The line before a group's entries."""
-    return orjson.dumps(group + "_result") + b": [\n"
+    return dump(group + "_result") + b": [\n"
 
 
 def closing(layout: Layout, progress: bytes) -> bytes:
     """The last lines of a file."""
-    summary = orjson.dumps(layout.summary)
+    summary = dump(layout.summary)
     return b'"api_used": %b,\n"worker_id": %b,\n"summary": %b,"check":"%08x"},\n"progress": %b\n}\n' % (
-        orjson.dumps(layout.api_used), orjson.dumps(layout.worker_id),
+        dump(layout.api_used), dump(layout.worker_id),
         summary[:-1], _check(layout.sample_id, summary), progress,
     )  # fmt: skip
 
 
 def _check(sample_id: str, summary: bytes) -> int:
     """A summary is believed without a look at the entries, so it carries a checksum, over the id too."""
-    return crc32(summary, crc32(orjson.dumps(sample_id)))
+    return crc32(summary, crc32(dump(sample_id)))

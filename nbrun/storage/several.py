@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import orjson
-
 from nbrun.storage import samplefile
 from nbrun.storage.archive import read_file
 from nbrun.storage.book import IN_FILE, Attempt
@@ -22,6 +20,7 @@ from nbrun.storage.directory import Problem
 from nbrun.storage.merge import Identity, Stored, merge
 from nbrun.storage.reader import Snapshot
 from nbrun.storage.samplefile import NBRUN, FileInfo, Unreadable
+from nbrun.storage.values import load
 
 
 @dataclass
@@ -164,7 +163,7 @@ def _take(out: Several, held: Held, file: BinaryIO, s: Stored, dropped: Dropped)
     if before is None:
         out._from[s.identity] = held, file, s
         return
-    old, new = orjson.loads(before[0].body(before[2], before[1])), orjson.loads(held.body(s, file))
+    old, new = load(before[0].body(before[2], before[1])), load(held.body(s, file))
     wins = _rank(new) > _rank(old)
     loser = old if wins else new
     if loser["status"] != "done":

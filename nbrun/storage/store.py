@@ -17,8 +17,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from nbrun.errors import StorageError
 from nbrun.model import Retry
 from nbrun.samples import Sample
@@ -36,6 +34,7 @@ from nbrun.storage.opening import Opener
 from nbrun.storage.recover import attempt_body, recover
 from nbrun.storage.running import RunningTasks
 from nbrun.storage.space import SpaceWatch
+from nbrun.storage.values import load
 
 
 class ResultStore:
@@ -164,7 +163,7 @@ class ResultStore:
     def put_attempt(self, book: Book, position: int, attempt: int, retry: Retry) -> None:
         """See ResultSink."""
         data, _ = values.encode({"hint": dict(retry.hint), "previous": retry.result})
-        kept = Attempt(attempt, **orjson.loads(data))
+        kept = Attempt(attempt, **load(data))
         book.attempts[position] = kept._replace(previous=retry.result)
         group, rank = book.sample.locate(position)
         self.journal.put_attempt(

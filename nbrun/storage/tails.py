@@ -14,11 +14,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from zlib import crc32
 
-import orjson
-
 from nbrun.storage import files
 from nbrun.storage.names import SUFFIX
 from nbrun.storage.samplefile import FileInfo
+from nbrun.storage.values import dump, load
 
 FORMAT = b"nbrun-tails/1"
 #: For fewer files the cache isn't worth its writing, 25 µs a file at the end of each run that changed some: all of them
@@ -40,7 +39,7 @@ class Tails:
         try:
             head, _, data = self._path.read_bytes().partition(b"\n")
             if head == b"%b %08x" % (FORMAT, crc32(data)):
-                self._lines = {line[0]: line for line in orjson.loads(data)}
+                self._lines = {line[0]: line for line in load(data)}
         except (OSError, ValueError, TypeError, IndexError):
             pass
 
@@ -71,7 +70,7 @@ class Tails:
             self._beside.write_bytes(b"")
             now = self._beside.stat().st_ctime_ns  # by the disk's clock
             lines = [line for i in told if (line := _line(folder, i, now)) is not None]
-            data = orjson.dumps(lines)
+            data = dump(lines)
             files.put_derived(self._path, (b"%b %08x\n" % (FORMAT, crc32(data)), data), self._beside)
         except (OSError, TypeError):  # TypeError: a name that is no text
             return

@@ -1,7 +1,8 @@
-"""A result -> strict JSON, by the table in format.py (Values), and back.
+"""Values -> strict JSON, by the table in format.py (Values), and back. All JSON that nbrun writes or reads passes here.
 
-Called in worker threads; pure functions. The fast way is orjson alone; whatever it can't do, or does in silence
-(NaN becomes null), takes the slow way, which walks the value.
+Pure functions; any thread. `encode` writes what users give, `dump` what nbrun itself says, `load` reads both. The fast
+path is orjson alone; whatever it can't do, or does silently wrong (NaN becomes null, integers beyond 64 bits become
+floats when they are read), takes a slow path.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ import enum
 import json
 import math
 import pathlib
-from collections.abc import Iterable, Mapping
-from typing import Any
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NoReturn
 
 import orjson
 
 from nbrun.errors import UnstorableError
+from nbrun.texts import digits_of, integer_of, without_surrogates
 
 _OPTIONS = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
 _DEPTH = 200
@@ -70,29 +73,160 @@ def encode(value: Any, doubtful: Iterable[Any] | None = None, where: str = "resu
 
 def _encode_slowly(value: Any, where: str) -> tuple[bytes, bool]:
     lost: list[str] = []
-    plain = _plain(value, where, lost, _DEPTH)
+    return orjson.dumps(_plain(value, where, lost, _DEPTH)), bool(lost)
+
+
+def check_storable(value: Any, where: str = "item") -> None:
+    """Raise an UnstorableError, which names the place in the value, if `encode` would.
+
+    Flat mappings of texts and numbers, which most items are, cost a look at each type.
+    """
+    kind = type(value)
+    if kind in _SCALARS:
+        return
+    if kind is dict:
+        for key, part in value.items():
+            if type(key) is not str or type(part) not in _SCALARS:
+                break
+        else:
+            return
+    encode(value, where=where)
+
+
+def dump(value: Any) -> bytes:
+    """Return compact JSON of nbrun's own values: of names, reasons and settings, which hold texts of users.
+
+    Lone surrogates become U+FFFD, so that no text of a user can keep a record from being written.
+
+    Example:
+        >>> dump({"id": "cut \ud83d", "n": 2**70})
+        b'{"id":"cut \xef\xbf\xbd","n":1180591620717411303424}'
+    """
     try:
-        return orjson.dumps(plain), bool(lost)
-    except (TypeError, ValueError):  # integers beyond 64 bits
-        text = json.dumps(plain, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        return text.encode(), bool(lost)
+        return orjson.dumps(value)
+    except TypeError:
+        return _encode_slowly(value, "value")[0]
+
+
+def load(data: bytes | bytearray | memoryview | str) -> Any:
+    """Return what JSON says, with integers of any size exact.
+
+    orjson reads integers beyond 64 bits as floats. JSON that may hold one (a number of 19 digits or more, which is
+    looked for at several GB/s) is parsed by Python's own parser instead, which is four times slower.
+
+    Raises:
+        ValueError: this is no JSON.
+
+    Example:
+        >>> load(b'{"n":18446744073709551617}')
+        {'n': 18446744073709551617}
+    """
+    if isinstance(data, str):
+        data = data.encode("utf-8", "surrogatepass")
+    if _may_hold_big_integer(data):
+        return _load_exactly(data)
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        if b"\\ud" not in bytes(data) and b"\\uD" not in bytes(data):
+            raise
+        return _load_exactly(data)  # lone surrogates, as Python's json writes them
+
+
+def pretty(value: Any) -> str:
+    """Return indented JSON of any value, for people to read: what JSON can't hold is shown as text.
+
+    Example:
+        >>> print(pretty({"a": [1]}))
+        {
+          "a": [
+            1
+          ]
+        }
+    """
+    try:
+        data = orjson.dumps(_plain(value, "value", [], _DEPTH), option=orjson.OPT_INDENT_2)
+    except UnstorableError:
+        text = json.dumps(value, indent=2, ensure_ascii=False, default=str, skipkeys=True)
+        return without_surrogates(text)
+    return data.decode()
+
+
+#: Every byte that is no digit becomes a 0 byte, every digit "0", so that a run of digits can be searched for.
+_DIGITS = bytes(48 if 48 <= byte <= 57 else 0 for byte in range(256))
+_RUN = b"0" * 19  # the shortest integer that 64 bits may not hold
+_STEP, _STEPS = 6, b"000"  # a run of 19 digits covers three neighbours of every sixth byte
+_SMALL = 256  # bytes; below, looking at all of them at once is the fastest
+_INTEGER = re.compile(rb"-?[0-9]+(?=[ \t\r\n]*(?:[,\]}]|\Z))")
+
+
+def _may_hold_big_integer(data: bytes | bytearray | memoryview) -> bool:
+    """Whether there is an integer beyond 64 bits, or a text that looks like one. Never False where there is one."""
+    if len(data) > _SMALL and _STEPS not in bytes(data[::_STEP]).translate(_DIGITS):
+        return False
+    data = bytes(data)
+    digits = data.translate(_DIGITS)
+    at = digits.find(_RUN)
+    while at >= 0:
+        end = digits.find(b"\0", at)
+        end = len(data) if end < 0 else end
+        start = at - (data[at - 1 : at] == b"-")
+        before = data[start - 1 : start] if start else b"["
+        if before in b"[:, \n\r\t" and (end - at > 19 or start < at) and _INTEGER.match(data, start):
+            return True
+        at = digits.find(_RUN, end)
+    return False
+
+
+def _load_exactly(data: bytes | bytearray | memoryview) -> Any:
+    try:
+        value = _EXACT.decode(bytes(data).decode("utf-8", "surrogatepass"))
+    except RecursionError:
+        raise ValueError("JSON nested too deep") from None
+    return _without_surrogates(value)
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
+_EXACT = json.JSONDecoder(parse_int=integer_of, parse_constant=_refuse_constant)
+
+
+def _without_surrogates(value: Any) -> Any:
+    """The same value with U+FFFD for each lone surrogate. Changes lists and dicts in place."""
+    if isinstance(value, str):
+        return without_surrogates(value)
+    if isinstance(value, list):
+        for i, part in enumerate(value):
+            value[i] = _without_surrogates(part)
+    elif isinstance(value, dict):
+        for key in list(value):
+            value[without_surrogates(key)] = _without_surrogates(value.pop(key))
+    return value
+
+
+_SCALARS = frozenset({str, int, float, bool, type(None)})
+_INT_LOW, _INT_HIGH = -(2**63), 2**64  # what orjson writes by itself
 
 
 def _plain(value: Any, where: str, lost: list[str], depth: int) -> Any:
     kind = type(value)
     if kind is str:
         return value if value.isascii() else _text(value, where, lost)
-    if value is None or kind is bool or kind is int:
+    if value is None or kind is bool:
         return value
+    if kind is int:
+        return value if _INT_LOW <= value < _INT_HIGH else orjson.Fragment(digits_of(value))
     if kind is float:
         return value if math.isfinite(value) else {"$float": "nan" if math.isnan(value) else str(value)}
     if depth <= 0:
         raise UnstorableError(f"{where} is nested deeper than {_DEPTH} levels (or contains itself)")
     if kind is dict or isinstance(value, Mapping):
-        out = {
-            _key(k, where, lost): _plain(v, f"{where}[{k!r}]" if where else f"{k}", lost, depth - 1)
-            for k, v in value.items()
-        }
+        out: dict[str, Any] = {}
+        for k, v in value.items():
+            key = _key(k, where, lost)
+            out[key] = _plain(v, f"{where}[{key!r}]" if where else key, lost, depth - 1)
         if len(out) != len(value):
             raise UnstorableError(f"{where or 'result'} has keys that are the same text in JSON, such as 1 and '1'.")
         return out
@@ -102,12 +236,10 @@ def _plain(value: Any, where: str, lost: list[str], depth: int) -> Any:
 
 
 def _text(value: str, where: str, lost: list[str]) -> str:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
+    clean = without_surrogates(value)
+    if clean != value:
         lost.append(where)
-        return "".join("\ufffd" if 0xD800 <= ord(c) <= 0xDFFF else c for c in value)
-    return value
+    return clean
 
 
 def _key(key: Any, where: str, lost: list[str]) -> str:
@@ -117,7 +249,9 @@ def _key(key: Any, where: str, lost: list[str]) -> str:
         return {None: "null", True: "true", False: "false"}[key]
     if isinstance(key, enum.Enum):
         return _key(key.value, where, lost)
-    if isinstance(key, (int, float, dt.date, pathlib.PurePath)) or _is_text_like(key) or hasattr(key, "item"):
+    if isinstance(key, int):
+        return digits_of(int(key))
+    if isinstance(key, (float, dt.date, pathlib.PurePath)) or _is_text_like(key) or hasattr(key, "item"):
         return str(key)
     raise UnstorableError(f"{where} has a key of type {type(key).__name__}: {key!r:.80}. Keys must be text or numbers.")
 
@@ -132,6 +266,12 @@ def _special(value: Any, where: str) -> Any:
     """One step towards plain JSON for what isn't plain yet."""
     if isinstance(value, enum.Enum):
         return value.value
+    kind = type(value)
+    room = kind.__module__.partition(".")[0]
+    if room == "numpy" and (convert := _NUMPY.get(kind.__name__)) is not None:
+        return convert(value)
+    if room == "pandas" and (convert := _PANDAS.get(kind.__name__)) is not None:
+        return convert(value)
     for base in (str, int, float):  # subclasses, such as numpy.float64 and IntEnum
         if isinstance(value, base):
             return base.__str__(value) if base is str else base(value)
@@ -150,7 +290,7 @@ def _special(value: Any, where: str) -> Any:
         return str(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-    for method in ("isoformat", "tolist", "to_dict"):  # dates; numpy, pandas; frames
+    for method in ("isoformat", "tolist", "as_py", "to_dict"):  # dates; numpy, pandas, arrow; frames
         convert = getattr(value, method, None)
         if callable(convert) and not isinstance(value, type):
             return convert()
@@ -158,6 +298,100 @@ def _special(value: Any, where: str) -> Any:
         f"{where} is a {type(value).__module__}.{type(value).__qualname__}, which JSON can't hold. "
         "Return plain values: text, numbers, lists, mappings."
     )
+
+
+# ---- numpy and pandas, which are known by name: importing them takes longer than all of nbrun
+
+
+def _moment(value: Any) -> str | None:
+    """numpy.datetime64 of any unit -> ISO 8601; NaT -> None."""
+    text = str(value)
+    return None if text == "NaT" else text
+
+
+def _seconds(value: Any) -> float | str | None:
+    """numpy.timedelta64 of any unit -> seconds; NaT -> None. Months and years have no length: ISO 8601."""
+    if str(value) == "NaT":
+        return None
+    unit, step = value.dtype.str[4:].strip("[]"), 1  # such as "<m8[25s]"
+    while unit[:1].isdigit():
+        step, unit = step * 10 + int(unit[0]) if step != 1 else int(unit[0]), unit[1:]
+    count = int(value.astype("int64")) * step
+    if unit in ("Y", "M"):
+        return f"P{count}{unit}"
+    if unit not in _UNITS:  # without a unit: a bare count
+        return count
+    seconds, per_second = _UNITS[unit]
+    return count * seconds / per_second
+
+
+#: Unit of a timedelta64 -> seconds in it, and how many of it make one.
+_UNITS = {
+    "W": (604_800, 1), "D": (86_400, 1), "h": (3_600, 1), "m": (60, 1), "s": (1, 1), "ms": (1, 10**3),
+    "us": (1, 10**6), "ns": (1, 10**9), "ps": (1, 10**12), "fs": (1, 10**15), "as": (1, 10**18),
+}  # fmt: skip
+
+
+def _long_float(value: Any) -> Any:
+    """numpy.longdouble -> a number where a double holds it, else its digits."""
+    number = float(value)
+    return number if number == value or number != number else {"$longdouble": str(value)}
+
+
+def _long_complex(value: Any) -> Any:
+    return {"$complex": [_long_float(value.real), _long_float(value.imag)]}
+
+
+def _record(value: Any) -> Any:
+    """A record of a structured array -> an object of its fields."""
+    names = value.dtype.names
+    return {name: value[name] for name in names} if names else bytes(value)
+
+
+def _array(value: Any) -> Any:
+    if value.dtype.kind not in "mMVgG" and value.dtype.char not in "gG":
+        return value.tolist()
+    return list(value) if value.ndim else value[()]  # element by element: tolist makes bare integers of times
+
+
+def _series(value: Any) -> Any:
+    """A Series -> a list where its labels are 0, 1, 2 …; else an object label -> value."""
+    labels, parts = value.index.tolist(), list(value)
+    if labels == list(range(len(labels))):
+        return parts
+    texts = _labels(labels)
+    return dict(zip(texts, parts, strict=True)) if texts else {"index": labels, "data": parts}
+
+
+def _frame(value: Any) -> Any:
+    """A DataFrame -> an object column -> label -> value; with labels that occur twice, index, columns and data."""
+    labels, names = value.index.tolist(), value.columns.tolist()
+    columns = [list(value.iloc[:, i]) for i in range(len(names))]
+    rows, heads = _labels(labels), _labels(names)
+    if (labels and not rows) or (names and not heads):
+        return {"index": labels, "columns": names, "data": [list(row) for row in zip(*columns, strict=True)]}
+    return {head: dict(zip(rows, column, strict=True)) for head, column in zip(heads, columns, strict=True)}
+
+
+def _labels(labels: list[Any]) -> list[str]:
+    """Labels as keys of an object; none where two would be the same, or one is no text and no number."""
+    try:
+        texts = [_key(label, "", []) for label in labels]
+    except UnstorableError:
+        return []
+    return texts if len(set(texts)) == len(texts) else []
+
+
+_Convert = Callable[[Any], Any]
+_NUMPY: Mapping[str, _Convert] = {
+    "datetime64": _moment, "timedelta64": _seconds, "longdouble": _long_float, "clongdouble": _long_complex,
+    "void": _record, "record": _record, "ndarray": _array, "recarray": _array,
+}  # fmt: skip
+_PANDAS: Mapping[str, _Convert] = {
+    "NAType": lambda _: None, "NaTType": lambda _: None, "Timedelta": lambda value: value.value / 1e9,
+    "Period": str, "Interval": lambda v: {"left": v.left, "right": v.right, "closed": v.closed},
+    "Series": _series, "DataFrame": _frame,
+}  # fmt: skip
 
 
 _NON_FINITE = ("nan", "inf", "-inf")  # anything else under "$float" is the user's own

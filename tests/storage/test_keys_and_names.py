@@ -1,9 +1,12 @@
 """Golden keys and file names: a directory written today must be found by every later version (F9, F11)."""
 
 import datetime as dt
+import decimal
+import fractions
 import math
 import pathlib
 import unicodedata
+import uuid
 
 import pytest
 from hypothesis import given, settings
@@ -36,6 +39,11 @@ GOLDEN_FORMS = [
     ({3, 1}, b"<i1;i3;>"),
     (dt.date(2026, 1, 2), b"Ts10:2026-01-02"),
     (pathlib.PurePosixPath("a/b"), b"s3:a/b"),
+    (decimal.Decimal("1.10"), b"Xs7:decimals4:1.10"),
+    (uuid.UUID(int=5), b"Xs4:uuids36:00000000-0000-0000-0000-000000000005"),
+    (fractions.Fraction(1, 3), b"Xs8:fractions3:1/3"),
+    (dt.timedelta(days=1, microseconds=5), b"Xs9:timedeltai86400000005000;"),
+    (1 + 2j, b"Xs7:complex[d3ff0000000000000;d4000000000000000;]"),
 ]
 GOLDEN_KEYS = [
     ({"language": "PYTHON3", "solution": "print(1)"}, "k1:da05cd4b48f6df3449035c240cc784c0"),
@@ -86,6 +94,21 @@ def test_f9_numpy_and_frames_have_the_keys_of_what_they_hold():
         (np.datetime64("2026-01-02"), dt.date(2026, 1, 2)),
     ]:  # fmt: skip
         assert canonical(value) == canonical(equal), value
+
+
+def test_f9_what_numpy_and_pandas_alone_know():
+    np, pd = pytest.importorskip("numpy"), pytest.importorskip("pandas")
+    for value, form in [
+        (pd.NA, b"n"), (pd.NaT, b"Ts3:NaT"), (np.longdouble("1.5"), b"d3ff8000000000000;"),
+        (np.longdouble("0.1"), b"Xs10:longdoubles3:0.1"), (np.timedelta64(5, "ns"), b"i5;"),
+        (np.datetime64("1970-01-01", "ns"), b"i0;"), (pd.Timedelta("1s"), b"Xs9:timedeltai1000000000;"),
+        (pd.Timedelta("1ns"), b"Xs9:timedeltai1;"), (np.timedelta64(1, "s"), b"Xs9:timedeltai1000000000;"),
+        (pd.Period("2020-01", "M"), b"Xs6:period[s1:Ms7:2020-01]"), (pd.Series([1]), b"[i1;]"),
+        (pd.Interval(0, 1), b"Xs8:interval[i0;i1;s5:right]"), (pd.Categorical(["a"]), b"[s1:a]"),
+        (np.complex64(1 + 2j), canonical(1 + 2j)), (pd.Timestamp("2020-01-01"), b"Ts19:2020-01-01T00:00:00"),
+    ]:  # fmt: skip
+        assert canonical(value) == form, value
+    assert canonical(10**5000) == b"i1" + b"0" * 5000 + b";"
 
 
 GOLDEN_NAMES = [

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 import nbrun
 from nbrun.errors import UnstorableError
-from nbrun.storage.values import decode, encode
+from nbrun.storage import values
+from nbrun.storage.values import decode, dump, encode, load, pretty
 
 
 def strict(data):
@@ -138,6 +139,23 @@ def test_numpy_and_pandas():
         (np.int32(3), 3), (np.float32(0.5), 0.5), (np.float64("nan"), {"$float": "nan"}), (np.bool_(True), True),
         (np.array([[1, 2], [3, 4]]), [[1, 2], [3, 4]]), (np.array([1.0, np.inf]), [1.0, {"$float": "inf"}]),
         (pd.Timestamp("2026-01-02"), "2026-01-02T00:00:00"), (pd.Series([1, 2]), [1, 2]),
+        (np.timedelta64(5, "s"), 5.0), (np.timedelta64(5_000_000_000, "ns"), 5.0), (np.timedelta64(2, "25s"), 50.0),
+        (np.timedelta64(7, "M"), "P7M"), (np.timedelta64("NaT"), None), (np.timedelta64(3), 3),
+        (np.array([1, 2], "m8[ms]"), [0.001, 0.002]), (pd.Timedelta("1min"), 60.0), (pd.NaT, None), (pd.NA, None),
+        (np.datetime64("2020-01-02T03:04:05", "ns"), "2020-01-02T03:04:05.000000000"), (np.datetime64("NaT"), None),
+        (np.datetime64("2020-01-02"), "2020-01-02"),
+        (np.array(["2020-01-02"], "M8[ns]"), ["2020-01-02T00:00:00.000000000"]),
+        (np.longdouble("1.5"), 1.5), (np.longdouble("0.1"), {"$longdouble": "0.1"}),
+        (np.array([1.5], np.longdouble), [1.5]), (np.complex64(1 + 2j), {"$complex": [1.0, 2.0]}),
+        (np.zeros(1, [("a", "i4"), ("b", "f8")]), [{"a": 0, "b": 0.0}]),
+        (pd.Series([1, 2], index=["x", "y"]), {"x": 1, "y": 2}), (pd.Series([1, 2], index=[7, 3]), {"7": 1, "3": 2}),
+        (pd.Series([1, 2], index=["x", "x"]), {"index": ["x", "x"], "data": [1, 2]}),
+        (pd.Series([1, None], dtype="Int64"), [1, None]), (pd.array([1, None], dtype="Int64"), [1, None]),
+        (pd.DataFrame({"a": [1, 2]}), {"a": {"0": 1, "1": 2}}),
+        (pd.DataFrame([[1, 2]], columns=["a", "a"]), {"index": [0], "columns": ["a", "a"], "data": [[1, 2]]}),
+        (pd.DataFrame({"a": [1, 2]}, index=["q", "q"]), {"index": ["q", "q"], "columns": ["a"], "data": [[1], [2]]}),
+        (pd.Period("2020-01"), "2020-01"), (pd.Interval(0, 1), {"left": 0, "right": 1, "closed": "right"}),
+        (pd.Categorical(["a", "b"]), ["a", "b"]), (pd.Index([1, 2]), [1, 2]),
     ]:  # fmt: skip
         assert strict(encode({"x": value})[0]) == {"x": stored}, value
 
@@ -169,3 +187,53 @@ def test_an_unstorable_result_costs_its_own_task_only(tmp_path):
     df = nbrun.load_results(tmp_path)
     assert "object" in df.error.dropna().iloc[0]
     assert all(math.isnan(x) for x in df[df.status == "done"].x)
+
+
+# ---- integers of any size
+
+
+@given(st.integers(60, 5000), st.booleans(), st.integers(0, 400), st.sampled_from(["", " ", "\n"]))
+@settings(max_examples=300, deadline=None)
+def test_integers_of_any_size_come_back_wherever_they_are(bits, negative, padding, space):
+    number = (-1 if negative else 1) * ((1 << bits) + 12345)
+    digits = str(number)
+    data = f'{{"p":"{"x" * padding}","a":{space}{digits}{space},"b":[{space}{digits}],"q":"{digits}"}}'.encode()
+    assert load(data) == {"p": "x" * padding, "a": number, "b": [number], "q": digits}
+    assert load(dump({"n": number, "p": "x" * padding})) == {"n": number, "p": "x" * padding}
+
+
+@pytest.mark.parametrize(
+    "number", [10**309, 10**4000, -(10**20_000) - 7, 2**64, -(2**63) - 1, 2**64 - 1], ids=int.bit_length
+)
+def test_more_digits_than_python_converts(number):
+    data, lossy = encode({"n": [number], number: 1})
+    assert not lossy
+    assert load(data)["n"] == [number]
+    assert values.digits_of(number) in load(data)
+    assert str(number)[:10] in pretty({"n": number}) if abs(number) < 10**4000 else pretty({"n": number})
+
+
+def test_other_numbers_are_read_as_before():
+    for data in (
+        b"[0.1111111111111111111111111]",
+        b"[1e300,-1e-300]",
+        b"[1790000000000000000]",
+        b"[1%b.5]" % (b"0" * 30),
+    ):
+        assert load(data) == orjson.loads(data)
+        assert list(map(type, load(data))) == list(map(type, orjson.loads(data)))
+    for data in (b"[NaN]", b"[NaN,%b]" % (b"9" * 30), b"[%b" % (b"9" * 30), b"[[" * 5000 + b"9" * 30):
+        with pytest.raises(ValueError):  # noqa: PT011 - whichever parser it was
+            load(data)
+
+
+def test_lone_surrogates_that_another_program_escaped():
+    assert load(b'{"a":"cut \\ud83d","\\udc00":1}') == {"a": "cut \ufffd", "\ufffd": 1}
+    assert load(dump(["cut \ud83d"])) == ["cut \ufffd"]
+
+
+@given(json_values)
+@settings(max_examples=200, deadline=None)
+def test_pretty_shows_any_value(value):
+    pretty(value).encode()
+    assert "object" in pretty({"x": object()})

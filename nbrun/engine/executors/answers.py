@@ -5,15 +5,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from nbrun.engine.executors.far import DONE, RETRY
 from nbrun.engine.outcomes import Ended, add_failure, after_exception, hand_over
 from nbrun.engine.queue import Item
 from nbrun.errors import JudgeError, JudgeUnavailableError, NotSupportedError
 from nbrun.model import Retry
 from nbrun.storage.entry import EncodedResult
-from nbrun.storage.values import decode
+from nbrun.storage.values import decode, load
 
 if TYPE_CHECKING:
     from nbrun.engine.engine import Engine
@@ -71,7 +69,7 @@ def fail(engine: Engine, item: Item, e: BaseException) -> None:
 def exception_of(row: tuple[Any, ...]) -> BaseException:
     """What fn raised, as far as that can be told without its class."""
     if row[0] == RETRY:
-        extra = decode(orjson.loads(row[3]))
+        extra = decode(load(row[3]))
         return Retry(row[1], row[2], extra["hint"], extra["result"])
     _, kind, name, message, text, retriable, _, _ = row
     e: Any = _KINDS[kind](message) if kind else _error_type(name)(message)

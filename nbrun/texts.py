@@ -1,0 +1,88 @@
+"""Text and integers that any file can hold: lone surrogates replaced, integers of any size as decimal digits.
+
+The lowest layer: pure functions, any thread. Python by itself converts at most 4,300 digits
+(sys.get_int_max_str_digits), and a process-wide switch is not a library's to change.
+"""
+
+from __future__ import annotations
+
+import re
+
+_SURROGATES = re.compile("[\ud800-\udfff]+")
+#: Below so many bits, and digits, Python's own conversion is used: it is fast there and never refuses.
+_PLAIN_BITS, _PLAIN_DIGITS = 2_000, 600
+
+
+def without_surrogates(text: str) -> str:
+    """Return the text with each lone surrogate, which UTF-8 can't hold, replaced by U+FFFD.
+
+    Truncated model output ends in half a character, and file names that are no UTF-8 hold one for each odd byte.
+
+    Example:
+        >>> without_surrogates("cut \\ud83d")
+        'cut \ufffd'
+    """
+    if text.isascii():
+        return text
+    return _SURROGATES.sub(lambda found: "\ufffd" * len(found[0]), text)
+
+
+def digits_of(number: int) -> str:
+    """Return the decimal digits of an integer of any size.
+
+    Example:
+        >>> len(digits_of(10**5000))
+        5001
+    """
+    bits = number.bit_length()
+    if bits <= _PLAIN_BITS:
+        return str(number)
+    import decimal
+
+    powers: dict[int, decimal.Decimal] = {}
+
+    def convert(n: int, width: int) -> decimal.Decimal:
+        if width <= _PLAIN_BITS:
+            return decimal.Decimal(n)
+        half = width >> 1
+        high = n >> half
+        power = powers.get(half)
+        if power is None:
+            power = powers[half] = decimal.Decimal(2) ** half
+        return convert(n - (high << half), half) + convert(high, width - half) * power
+
+    with decimal.localcontext(decimal.Context(decimal.MAX_PREC, Emax=decimal.MAX_EMAX, Emin=decimal.MIN_EMIN)):
+        text = str(convert(abs(number), bits))
+    return f"-{text}" if number < 0 else text
+
+
+def integer_of(digits: str) -> int:
+    """Return the integer that decimal digits stand for, however many there are.
+
+    Raises:
+        ValueError: these are no decimal digits.
+
+    Example:
+        >>> integer_of("1" + "0" * 5000) == 10**5000
+        True
+    """
+    if len(digits) <= _PLAIN_DIGITS:
+        return int(digits)
+    negative = digits.startswith("-")
+    digits = digits[negative:]
+    if not (digits.isascii() and digits.isdigit()):
+        raise ValueError(f"no integer: {digits[:40]}…")
+    powers: dict[int, int] = {}
+
+    def convert(start: int, stop: int) -> int:
+        size = stop - start
+        if size <= _PLAIN_DIGITS:
+            return int(digits[start:stop])
+        low = size >> 1
+        power = powers.get(low)
+        if power is None:
+            power = powers[low] = 5**low << low
+        return convert(start, stop - low) * power + convert(stop - low, stop)
+
+    value = convert(0, len(digits))
+    return -value if negative else value
