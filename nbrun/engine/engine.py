@@ -20,8 +20,9 @@ from nbrun.engine.away import Away
 from nbrun.engine.crew import Crew
 from nbrun.engine.desk import Desk
 from nbrun.engine.erred import ErredTasks
-from nbrun.engine.queue import Item, SampleWork, TaskQueue
+from nbrun.engine.queue import Item, SampleWork, TaskQueue, next_text, short_reason
 from nbrun.engine.standing import Standing
+from nbrun.engine.start_gate import StartGate
 from nbrun.engine.streak import Streak, trouble_of
 from nbrun.engine.threads import ThreadCrew
 from nbrun.engine.window import Window
@@ -63,8 +64,9 @@ class Engine:
         self.lock = threading.Lock()
         self.idle = threading.Condition(self.lock)  # the conductor waits here
         self.queue = TaskQueue()
+        self.gate = StartGate(max_per_s)
         self.wanted = workers
-        self.timeout_s, self.max_per_s = timeout_s, max_per_s
+        self.timeout_s = timeout_s
         self.is_all_fed = False
         self.last_width = 1  # so many suspects at once
         self.open_samples: set[SampleWork] = set()
@@ -111,10 +113,42 @@ class Engine:
     # ---- crews
 
     def take(self, most: int) -> list[Item]:
-        """Up to `most` tasks of one sample that may run now. Called with the lock held."""
-        items = self.queue.take(most, time.monotonic())
+        """Up to `most` tasks of one sample that may start now. Called with the lock held."""
+        now = time.monotonic()
+        gate = self.gate
+        if gate.is_active:
+            if gate.next_at(now) > now:
+                return []
+            self.standing.end_hold()
+            most = 1  # each has a turn of its own
+        items = self.queue.take(most, now)
+        if items and gate.is_active:
+            gate.started(now)
         self._window.look()
         return items
+
+    def take_last(self) -> list[Item]:
+        """One suspect (see TaskQueue) that may start now. Called with the lock held."""
+        now = time.monotonic()
+        if self.gate.is_active and self.gate.next_at(now) > now:
+            return []
+        self.standing.end_hold()
+        items = self.queue.take_last()
+        if items:
+            self.gate.started(now)
+        return items
+
+    @property
+    def next_due(self) -> float | None:
+        """When the next task may start that can't start now; None where none waits. The lock is held."""
+        queue, due = self.queue, self.queue.next_due
+        if not self.gate.is_active:
+            return due
+        now = time.monotonic()
+        turn = self.gate.next_at(now)
+        if queue.ready or (queue.suspects and turn > now):
+            return turn
+        return None if due is None else max(due, turn)
 
     def give_back(self, items: list[Item]) -> None:
         """Tasks that were taken and not begun."""
@@ -129,10 +163,33 @@ class Engine:
 
     def try_again(self, sample: SampleWork, position: int, task: Task, retry: Retry, after_s: float) -> None:
         """The task waits in the queue for another try; no worker waits with it."""
-        self.sink.put_attempt(sample.work, position, task.attempt, retry)
+        self.sink.put_attempt(sample.work, position, task, retry)
         with self.lock:
-            self.queue.delay(sample, position, time.monotonic() + max(0.0, after_s))
+            self.queue.delay(sample, position, time.monotonic() + max(0.0, after_s), retry.reason)
             self._wake(1)
+
+    def retry_as_asked(self, sample: SampleWork, position: int, task: Task, retry: Retry) -> bool:
+        """Do what `fn` asked for. Return False where it has asked too often. Raise UnstorableError."""
+        policy, now = self.retry, time.monotonic()
+        if policy.retries is not None and task.attempt - task._exceptions > policy.retries:
+            return False
+        if task._waits_since is None:
+            task._waits_since = now
+        wait_s = policy.retry_wait_s(retry.after_s, now - task._waits_since, self.random())
+        self.try_again(sample, position, task, retry, wait_s)
+        if retry.pause_all:
+            self.hold_all(retry.after_s, retry.reason)
+        return True
+
+    def hold_all(self, after_s: float, reason: str) -> None:
+        """Start no attempt for `after_s` seconds: the service refuses all calls."""
+        ends, began = self.board.pace()
+        with self.lock:
+            starts = ends + len(self.crew.at_work()) + self.queue.delayed
+            now = time.monotonic()
+            if self.gate.hold(now, after_s, reason, began=now - began, starts=starts):
+                self.standing.begin_hold()
+                self.crew.rouse()
 
     def ended(self, sample: SampleWork, count: int, failed: list[tuple[int, str]]) -> None:
         """Tasks of a sample have a result, or (`failed`: position and kind) an error, that was handed to the sink."""
@@ -275,7 +332,8 @@ class Engine:
     def limit(self, timeout_s: float | None, max_per_s: float | None) -> None:
         """Sets the limits on attempts that begin from now on."""
         with self.lock:
-            self.timeout_s, self.max_per_s = timeout_s, max_per_s
+            self.timeout_s = timeout_s
+            self.gate.limit(max_per_s)
             self.crew.rouse()
 
     def retry_errors(self, kind: str | None = None) -> int:
@@ -296,6 +354,39 @@ class Engine:
     def delayed(self) -> int:
         """How many tasks wait for another try."""
         return self.queue.delayed
+
+    def waiting_of(self, sample_id: str) -> list[TaskRow]:
+        """The tasks of a sample that wait for another try, and why."""
+        with self.lock:
+            waiting = [d for d in self.queue.delayed_tasks() if d.sample.work.sample_id == sample_id]
+            now = time.monotonic()
+        rows = []
+        for due, _, sample, position, reason in waiting:
+            task = sample.work.task(position, self.flag)
+            note = ", ".join(filter(None, [short_reason(reason), next_text(due - now)]))
+            rows.append(TaskRow(task.group, task.index, "waiting", None, None, task.attempt - 1, None, note))
+        return rows
+
+    def waiting_at(self) -> dict[int, int]:
+        """Sample number -> its tasks that wait for another try."""
+        with self.lock:
+            return {sample.work.number: n for sample, n in self.queue.delayed_by_sample.items()}
+
+    def waiting_text(self) -> str:
+        """What is waited for, such as "160 waiting: HTTP 429, next in 14 s", where nothing runs or much waits."""
+        with self.lock:
+            queue, now = self.queue, time.monotonic()
+            count, due, held = queue.delayed, queue.next_due, self.gate.is_held(now)
+            if not self.standing.is_running or not (count or held):
+                return ""
+            if not held and count < self.wanted and self.crew.at_work():
+                return ""
+            reason, others = (self.gate.reason, 0) if held else queue.most_frequent_reason()
+            turn = self.gate.next_at(now) if self.gate.is_active else now
+        more = f" and {others} other reason{'s' if others > 1 else ''}" if others else ""
+        left = next_text(max(due or 0.0, turn) - now)
+        text = f"{count:,} waiting" if count else "Waiting"
+        return ", ".join(filter(None, [f"{text}: {short_reason(reason) or 'no reason given'}{more}", left]))
 
     def running_of(self, sample_id: str) -> list[TaskRow]:
         """The tasks of a sample that run now; `time_s` says for how long."""

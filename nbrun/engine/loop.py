@@ -165,9 +165,9 @@ class LoopCrew(OneThread):
                 items = engine.take(min(room, MOST_TOGETHER))
                 is_last = False
                 if not items and engine.is_all_fed and not self._in_flight:
-                    items = engine.queue.take_last()
+                    items = engine.take_last()
                     is_last = bool(items)
-                due = engine.queue.next_due
+                due = engine.next_due
             if not items:
                 self._look_at(due)
                 return

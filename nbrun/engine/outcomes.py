@@ -63,8 +63,9 @@ def after_exception(
         return None  # cancelled: it stays missing, and a later run takes it up
     if isinstance(e, Retry):
         try:
-            engine.try_again(sample, position, task, e, e.after_s)
-            return None
+            if engine.retry_as_asked(sample, position, task, e):
+                return None
+            e = _used_up(e, task)
         except UnstorableError as unstorable:  # its hint or result
             e = unstorable
     if isinstance(e, JudgeUnavailableError):
@@ -72,9 +73,10 @@ def after_exception(
         return None
     policy = engine.retry
     retriable = isinstance(e, Exception) and not isinstance(e, policy.never) and getattr(e, "retriable", True)
-    if retriable and task.attempt < policy.attempts:
+    task._exceptions += 1
+    if retriable and task._exceptions < policy.attempts:
         retry = Retry(f"{type(e).__name__}: {message_of(e)}", 0.0, task.hint, task.previous)
-        engine.try_again(sample, position, task, retry, policy.wait_s(task.attempt, engine.random()))
+        engine.try_again(sample, position, task, retry, policy.wait_s(task._exceptions, engine.random()))
         return None
     error = {"type": type(e).__name__, "message": message_of(e), "traceback": _traceback(e)}
     record = engine.sink.encode(
@@ -85,6 +87,14 @@ def after_exception(
         ErrorNote(task.sample_id, task.group, task.index, error["type"], error["message"], error["traceback"], started)
     )
     return Failure(record, e, error)
+
+
+def _used_up(e: Retry, task: Task) -> Retry:
+    """The error of a task that asked for more retries than the policy allows."""
+    count = task.attempt - task._exceptions
+    last = Retry(f"{e.reason} (asked for a Retry {count:,} times; RetryPolicy(retries=…) allows more)")
+    last.retriable = False  # type: ignore[attr-defined]
+    return last
 
 
 def add_failure(engine: Engine, ended: Ended, position: int, failure: Failure) -> None:

@@ -6,9 +6,14 @@ No locks here: every method is called with the engine's lock held.
 from __future__ import annotations
 
 import heapq
-from collections import deque
+from collections import Counter, deque
+from typing import Any, NamedTuple
 
 from nbrun.model import Work
+from nbrun.progress import duration_text
+
+#: A reason is shown up to so many characters.
+_REASON = 100
 
 
 class SampleWork:
@@ -31,6 +36,16 @@ class SampleWork:
 Item = tuple[SampleWork, int]
 
 
+class Delayed(NamedTuple):
+    """A task that waits for another try. They compare by their time, then by their order."""
+
+    due: float
+    number: int
+    sample: SampleWork
+    position: int
+    reason: str
+
+
 class TaskQueue:
     """Tasks of a sample go out together, the next sample fills idle workers; suspects go last, by `take_last`."""
 
@@ -38,7 +53,9 @@ class TaskQueue:
         self._last: deque[Item] = deque()
         self._samples: deque[SampleWork] = deque()
         self._returned: deque[Item] = deque()
-        self._delayed: list[tuple[float, int, SampleWork, int]] = []
+        self._delayed: list[Delayed] = []
+        self._reasons: Counter[str] = Counter()  # of delayed tasks
+        self.delayed_by_sample: Counter[SampleWork] = Counter()
         self._pushes = 0
         self.ready = 0  # tasks that may run now, but for delayed ones that came due since
         self.samples_waiting = 0
@@ -71,15 +88,29 @@ class TaskQueue:
         self._returned.extend(items)
         self.ready += len(items)
 
-    def delay(self, sample: SampleWork, position: int, due: float) -> None:
+    def delay(self, sample: SampleWork, position: int, due: float, reason: str = "") -> None:
         """A task that may run again at `due`."""
         self._pushes += 1
-        heapq.heappush(self._delayed, (due, self._pushes, sample, position))
+        heapq.heappush(self._delayed, Delayed(due, self._pushes, sample, position, reason))
+        self._reasons[reason] += 1
+        self.delayed_by_sample[sample] += 1
+
+    def delayed_tasks(self) -> list[Delayed]:
+        """All tasks that wait for their time."""
+        return list(self._delayed)
+
+    def most_frequent_reason(self) -> tuple[str, int]:
+        """Why most of them wait, and how many other reasons there are."""
+        if not self._reasons:
+            return "", 0
+        return self._reasons.most_common(1)[0][0], len(self._reasons) - 1
 
     def take(self, most: int, now: float) -> list[Item]:
         """Up to `most` tasks of one sample; empty where nothing may run now."""
         if self._delayed and self._delayed[0][0] <= now:
-            _, _, sample, position = heapq.heappop(self._delayed)
+            _, _, sample, position, reason = heapq.heappop(self._delayed)
+            _count_down(self._reasons, reason)
+            _count_down(self.delayed_by_sample, sample)
             return [(sample, position)]
         if self._returned:
             self.ready -= 1
@@ -111,4 +142,23 @@ class TaskQueue:
         self._samples.clear()
         self._returned.clear()
         self._delayed.clear()
+        self._reasons.clear()
+        self.delayed_by_sample.clear()
         self.ready = self.samples_waiting = 0
+
+
+def _count_down(counter: Counter[Any], what: Any) -> None:
+    counter[what] -= 1
+    if not counter[what]:
+        del counter[what]
+
+
+def short_reason(reason: str) -> str:
+    """Return a reason on one line."""
+    line = " ".join(str(reason).split())
+    return line if len(line) <= _REASON else f"{line[:_REASON]}…"
+
+
+def next_text(seconds: float) -> str:
+    """Return when a task's next try begins: "next in 14 s", or nothing where it may begin now."""
+    return f"next in {duration_text(seconds)}" if seconds >= 0.5 else ""

@@ -15,7 +15,8 @@ class Standing:
 
     Attributes:
         state: running, paused, draining, and then one of the ends.
-        is_running: the same as state is RUNNING; workers read it before each task.
+        is_running: the same as state is RUNNING.
+        may_begin: it is running and attempts are not held back; workers read it before each task.
         message: what the user is told of it, or "".
         trouble: why the run paused itself, or halted: what `wait` raises.
         broken: a fault of nbrun's own, or None.
@@ -23,7 +24,8 @@ class Standing:
 
     def __init__(self) -> None:
         self.state = State.RUNNING
-        self.is_running = True
+        self.is_running = self.may_begin = True
+        self._is_held = False
         self.message = ""
         self.trouble: RunHaltedError | None = None
         self.broken: RunHaltedError | None = None
@@ -80,6 +82,17 @@ class Standing:
         if self.message == instead_of:
             self.message = message
 
+    def begin_hold(self) -> None:
+        """All attempts are held back."""
+        self._is_held = True
+        self.may_begin = False
+
+    def end_hold(self) -> None:
+        """They may begin again."""
+        self._is_held = False
+        self.may_begin = self.is_running
+
     def _turn(self, state: State) -> None:
         self.state = state
         self.is_running = state is State.RUNNING
+        self.may_begin = self.is_running and not self._is_held

@@ -42,7 +42,7 @@ def trouble_of(which: str, e: BaseException, error: dict[str, str]) -> tuple[str
     """The message of the pause, and what wait() raises."""
     message = (
         f"Paused: {which} failed with {error['type']}: {error['message'][:300].rstrip('. ')}. "
-        "Mend the cause, then run.resume() and run.retry_errors(); or run.stop()."
+        "Fix `fn` and run this cell again. If the cause lay elsewhere and is gone: run.resume(), run.retry_errors()."
     )
     trouble = SystematicFailureError(message + ("\n\n" + error["traceback"] if error["traceback"] else ""))
     trouble.__cause__ = e

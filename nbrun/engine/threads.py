@@ -59,8 +59,10 @@ class ThreadCrew:
                         worker.is_busy = True
                         if len(items) > 1:
                             self._watch.wake()
+                        if (queue.delayed or engine.gate.is_active) and not self._timekeeper and queue.waiting:
+                            self.wake(1)  # this one kept the time for what waits
                         return True
-                    due = queue.next_due
+                    due = engine.next_due
                 if engine.standing.is_running and engine.is_all_fed and self._takes_last(worker):
                     return True
                 if self._solo is worker:  # it sleeps, in a pause too: who is woken next must not leave the work to it
@@ -74,7 +76,7 @@ class ThreadCrew:
             return False
         if any(w.is_busy and not w.runs_last for w in self._workers):
             return False  # the last of these comes here and takes it
-        items = queue.take_last()
+        items = self.engine.take_last()
         worker.batch.extend(items)
         worker.is_busy = worker.runs_last = bool(items)
         self._lasts += worker.runs_last

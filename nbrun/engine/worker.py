@@ -141,7 +141,7 @@ class Worker:
         make_task = work.task
         count = busy = 0  # the latter in nanoseconds of fn
         late = perf() + BATCH_NS
-        while standing.is_running:
+        while standing.may_begin:
             task = make_task(position, flag)
             item = task.item
             if type(item) not in SCALARS:  # fn may change its copy; stored is what the dataset holds

@@ -98,8 +98,8 @@ class ResultSink(Protocol):
     def is_filling(self) -> bool:
         """Half of what may be unsaved is unsaved: who puts more may have to wait soon."""
 
-    def put_attempt(self, work: Any, position: int, attempt: int, retry: Retry) -> None:
-        """Journals an attempt that will be followed by another."""
+    def put_attempt(self, work: Any, position: int, task: Task, retry: Retry) -> None:
+        """Journals an attempt that will be followed by another: its number and its counts of tries are the task's."""
 
     def ended(self, work: Any) -> None:
         """No task of this sample is left to run: its file may be written once its results are saved."""
@@ -116,9 +116,10 @@ class TaskRow:
     """One task in short, for views.
 
     Attributes:
-        status: done, error, or running.
+        status: done, error, running, or waiting (for another try).
         verdict: of an error its type; None where there is none (yet).
         time_s: what it took, or takes so far; None where an old file doesn't tell.
+        note: of a task that waits, why and how long still.
     """
 
     group: str
@@ -128,6 +129,7 @@ class TaskRow:
     time_s: float | None
     attempts: int
     language: str | None
+    note: str = ""
 
 
 class RunControls(Protocol):

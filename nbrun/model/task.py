@@ -71,6 +71,8 @@ class Task:
     hint: Mapping[str, Any] = field(default_factory=dict)
     previous: Any = None
     _flag: CancelFlag = field(default_factory=CancelFlag, repr=False)
+    _exceptions: int = field(default=0, repr=False)  # how many of the earlier attempts raised one
+    _waits_since: float | None = field(default=None, repr=False)  # the first Retry in this kernel, on monotonic's clock
 
     def cancelled(self) -> bool:
         """True once the run was stopped without draining: the result will be discarded, so end soon."""

@@ -175,6 +175,11 @@ class Board:
         with self._lock:
             return self._fed, len(self._ids)
 
+    def pace(self) -> tuple[int, float]:
+        """How many tasks have ended in this run, and how many seconds it has been running."""
+        with self._lock:
+            return self._ends, self._clock() - self._began
+
     def restart_rate(self) -> None:
         """Forgets the window of the rate: after a pause the time it lasted must not count."""
         with self._lock:
@@ -212,8 +217,10 @@ class Board:
         workers: int = 0,
         results: str = "",
         waiting: int = 0,
+        waiting_at: Mapping[int, int] | None = None,
     ) -> Progress:
         """The counters as they are now. `saved` counts this run's saved results; earlier ones are added."""
+        waiting = sum(waiting_at.values()) if waiting_at else waiting
         work = dict(at_work or {})
         running = sum(work.values())
         with self._lock:
@@ -230,6 +237,7 @@ class Board:
                 judge_errors=self._judge_errors,
                 running=running,
                 waiting=waiting,
+                waiting_at=waiting_at or {},
                 queued=max(0, self._fed - ended - running - waiting),
                 skipped=self._skipped,
                 resumed=self._resumed,

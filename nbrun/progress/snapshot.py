@@ -93,6 +93,7 @@ class Progress:
         message: one plain sentence where something needs saying, else "".
         workers: threads wanted now.
         at_work: sample number -> its tasks running now.
+        waiting_at: sample number -> its tasks that wait for another try.
         recent_errors: the newest errors, newest last.
         judge_errors: tasks, of `done` or of `errors`, where the judging machinery failed.
         error_kinds: the errors of this run by their type.
@@ -131,6 +132,7 @@ class Progress:
     ends: int = 0
     version: int = 0
     waiting: int = 0
+    waiting_at: Mapping[int, int] = field(default_factory=dict)
     unexpected: int = 0
     _board: Board | None = field(default=None, repr=False, compare=False)
 

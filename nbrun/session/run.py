@@ -88,8 +88,8 @@ class Run:
         notes = [n for n in self._conductor.notes if n != told]
         return self._board.snapshot(
             engine.standing.state, at_work=engine.at_work(), saved=saved, unsaved=unsaved,
-            message=" ".join(filter(None, [told, *notes])), workers=engine.workers, results=str(self._path),
-            waiting=engine.delayed,
+            message=" ".join(filter(None, [told, *notes, engine.waiting_text()])), workers=engine.workers,
+            results=str(self._path), waiting_at=engine.waiting_at(),
         )  # fmt: skip
 
     def results(self) -> pd.DataFrame:
@@ -315,7 +315,8 @@ class Controls:
 
     def tasks(self, sample_id: str) -> Sequence[TaskRow]:
         """The tasks of a sample that run now or have a saved outcome, in short."""
-        return [*self._run._engine.running_of(sample_id), *onesample.read_rows(self._run._path, sample_id)]
+        engine, path = self._run._engine, self._run._path
+        return [*engine.running_of(sample_id), *engine.waiting_of(sample_id), *onesample.read_rows(path, sample_id)]
 
     def entry(self, sample_id: str, group: str, index: int) -> Mapping[str, Any] | None:
         """A task's whole entry as it is saved; None where it has none yet."""

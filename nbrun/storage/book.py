@@ -48,11 +48,18 @@ class Orphan(NamedTuple):
 
 
 class Attempt(NamedTuple):
-    """What is known of a task's earlier tries."""
+    """What is known of a task's earlier tries.
+
+    Attributes:
+        exceptions: how many of them ended in an exception; the others asked for a Retry.
+        waits_since: when it asked for the first one in this process, in monotonic seconds.
+    """
 
     attempt: int
     hint: Mapping[str, Any]
     previous: Any
+    exceptions: int = 0
+    waits_since: float | None = None
 
 
 class Columns:
@@ -151,7 +158,7 @@ class Book:
             return Task(self.sample_id, g.name, index, item, sample, 1, {}, None, flag)
         return Task(
             self.sample_id, g.name, index, item, sample,
-            before.attempt + 1, dict(before.hint), before.previous, flag,
+            before.attempt + 1, dict(before.hint), before.previous, flag, before.exceptions, before.waits_since,
         )  # fmt: skip
 
     def marks(self, positions: list[int]) -> bytes:

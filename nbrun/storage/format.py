@@ -31,7 +31,7 @@ never stands inside them and reading can begin again after any damaged line.
 
     h   header   {"id","name","totals":{group:n},"context"}: precedes a sample's first record in a segment
     e   entry    the entry as it will stand in the file; WHOSE is ["id","group"]
-    a   attempt  {"key","occurrence","attempt","reason","hint","previous","at"}; WHOSE is ["id","group"]
+    a   attempt  {"key","occurrence","attempt","reason","hint","previous","exceptions"}; WHOSE is ["id","group"]
     m   match    {"seq","id","size","crc","groups":{group:[[index,key,occurrence],…]},"totals",…}: for an old file of
                  that size and CRC-32, the place and identity of each entry, in the file's order; index null: it matches
                  no item
@@ -124,7 +124,8 @@ History
 -------
 nbrun/1     this page. Added later: `unexpected` in summaries and match records (absent: not counted); values of numpy
             and pandas that had lost their type or their labels (times, Series, DataFrames); the canonical forms X, of
-            values that had none; U+FFFD for lone surrogates in ids and names (ids had "?").
+            values that had none; U+FFFD for lone surrogates in ids and names (ids had "?"); `exceptions` in
+            attempt records: how many of the attempts so far ended in one (absent: 0).
 progress    the older program's second format: indent=4, lists in the order of completion, entries {language, solution,
             result}, a `progress` object. Read and continued, never written.
 legacy      its first format: the same without `progress`; a file exists only once its sample was finished. Read and

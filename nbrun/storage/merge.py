@@ -116,7 +116,8 @@ def _take_attempt(out: JournalIndex, body: bytes, whose: bytes | None) -> None:
     value = load(body)
     sample_id, group = load(whose or b"[]")
     identity = (group, bytes.fromhex(value["key"][3:]), value["occurrence"])
-    out.attempts.setdefault(sample_id, {})[identity] = Attempt(value["attempt"], value["hint"], value["previous"])
+    attempt = Attempt(value["attempt"], value["hint"], value["previous"], value.get("exceptions", 0))
+    out.attempts.setdefault(sample_id, {})[identity] = attempt
 
 
 def merge(

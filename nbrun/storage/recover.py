@@ -232,5 +232,5 @@ def attempt_body(key: bytes, occurrence: int, attempt: Attempt, reason: str = ""
     """The body of an attempt record."""
     return dump({
         "key": "k1:" + key.hex(), "occurrence": occurrence, "attempt": attempt.attempt, "reason": reason,
-        "hint": attempt.hint, "previous": attempt.previous,
+        "hint": attempt.hint, "previous": attempt.previous, "exceptions": attempt.exceptions,
     })  # fmt: skip

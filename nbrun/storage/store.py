@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from nbrun.errors import StorageError
-from nbrun.model import Retry
+from nbrun.model import Retry, Task
 from nbrun.samples import Sample
 from nbrun.storage import entry, values
 from nbrun.storage.book import DONE, Attempt, Book
@@ -160,10 +160,12 @@ class ResultStore:
             self.journal.put(book, records)
             self.filer.wait_for_room()
 
-    def put_attempt(self, book: Book, position: int, attempt: int, retry: Retry) -> None:
+    def put_attempt(self, book: Book, position: int, task: Task, retry: Retry) -> None:
         """See ResultSink."""
         data, _ = values.encode({"hint": dict(retry.hint), "previous": retry.result})
-        kept = Attempt(attempt, **load(data))
+        kept = Attempt(task.attempt, **load(data))._replace(
+            exceptions=task._exceptions, waits_since=task._waits_since
+        )
         book.attempts[position] = kept._replace(previous=retry.result)
         group, rank = book.sample.locate(position)
         self.journal.put_attempt(

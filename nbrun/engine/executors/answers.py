@@ -70,7 +70,7 @@ def exception_of(row: tuple[Any, ...]) -> BaseException:
     """What fn raised, as far as that can be told without its class."""
     if row[0] == RETRY:
         extra = decode(load(row[3]))
-        return Retry(row[1], row[2], extra["hint"], extra["result"])
+        return Retry(row[1], row[2], extra["hint"], extra["result"], row[4])
     _, kind, name, message, text, retriable, _, _ = row
     e: Any = _KINDS[kind](message) if kind else _error_type(name)(message)
     e.retriable, e.far_traceback = retriable, text

@@ -139,7 +139,9 @@ class Dispatcher(OneThread):
 
     def _next(self) -> tuple[str, Future[Any]] | threading.Event | None:
         """Waits for an answer, for new tasks, for a delayed task's time, or for the next look."""
-        due = self.engine.queue.next_due if self.engine.standing.is_running else None
+        may_send = self._has_room() and not (self.out and (self._losses.suspects or self._losses.runs_alone))
+        with self.engine.lock:
+            due = self.engine.next_due if self.engine.standing.is_running and may_send else None
         wait = LOOK_S if self.out else None
         if due is not None:
             left = max(0.0, due - time.monotonic())
@@ -163,6 +165,8 @@ class Dispatcher(OneThread):
         if self.pool.is_closing:  # the interpreter ends
             return False
         per_slot = self._sizing.chunks_a_slot if (self.pool.width or 0) <= wanted else 1
+        if self.engine.gate.is_active:  # what is sent must start
+            per_slot = 1
         return len(self.out) < per_slot * wanted and (not self.out or self._bytes < MOST_BYTES)
 
     def _pick(self) -> Chunk | None:
@@ -186,7 +190,7 @@ class Dispatcher(OneThread):
                 items += got
             if not items and engine.is_all_fed and len(self.out) < engine.last_width:  # suspects of earlier runs
                 is_last = not self._is_settling and all(chunk.is_last for chunk in self.out.values())
-                items = engine.queue.take_last() if is_last else []
+                items = engine.take_last() if is_last else []
         return Chunk(items, next(self._numbers), is_last=is_last) if items else None
 
     def _send_chunk(self, chunk: Chunk, with_function: bool = False) -> bool:

@@ -113,7 +113,7 @@ def _attempt(fn: Any, never: tuple[type[BaseException], ...], task: Task) -> tup
     except Retry as e:
         try:
             extra = encode({"hint": dict(e.hint), "result": e.result})[0]
-            return (RETRY, str(e.reason), float(e.after_s), extra)
+            return (RETRY, str(e.reason), float(e.after_s), extra, bool(e.pause_all))
         except BaseException as unfit:
             return _error(unfit, (), started, time.perf_counter() - began)
     except BaseException as e:  # SystemExit too: it is the task's, not the worker's

@@ -1,0 +1,116 @@
+"""When the next attempt may start: at most `max_per_s` in a second, and none while a service refuses all calls.
+
+A service that limits requests answers HTTP 429 and says when to come back. `hold` keeps every attempt back until then.
+If all workers went on together after that, most of them would be refused at once, so the gate learns from each hold how
+many attempts the service takes in a second: those that were not refused, over the time from one hold's end to the
+next one's. It spaces attempts a little wider than that, and narrows the spacing slowly, until the next refusal.
+A hold before which nothing was taken is an outage: it teaches nothing, and lasts longer the longer the outage has.
+
+Threads: every method is called with the engine's lock held. `is_active` may be read at any time.
+"""
+
+from __future__ import annotations
+
+#: An attempt may start so much before its turn that a late timer doesn't lower the rate, in seconds.
+EARLY_S = 0.02
+#: The share of the learned rate that is used at first, and how much of it is added in each period of LONGEST_S at most.
+CAUTION, GROWTH, LONGEST_S = 0.9, 0.05, 10.0
+#: From this rate on spacing makes no difference.
+FAST_PER_S = 10_000.0
+#: A hold of an outage lasts at least this share of the outage so far, and so many seconds at most by that.
+SHARE, MOST_S = 0.1, 60.0
+
+
+class StartGate:
+    """The gate of one run. All times are seconds on one monotonic clock.
+
+    Attributes:
+        is_active: whether `next_at` says anything else than "now"; while it is False nothing needs to be counted.
+        reason: why attempts were held back the last time.
+    """
+
+    def __init__(self, max_per_s: float | None = None) -> None:
+        self._max_per_s = max_per_s
+        self.is_active = max_per_s is not None
+        self.reason = ""
+        self._next = 0.0  # when the next attempt has its turn
+        self._held_until: float | None = None  # until its end was noticed
+        self._outage_began: float | None = None
+        # since the end of the last hold that taught something, `_cycle_s` seconds after the one before
+        self._cycle_began: float | None = None
+        self._cycle_s = LONGEST_S
+        self._learned: float | None = None
+        self._starts = self._refusals = 0  # since the end of the last hold
+
+    def limit(self, max_per_s: float | None) -> None:
+        """Sets how many attempts may start in a second."""
+        self._max_per_s = max_per_s
+        self._set_active()
+
+    def is_held(self, now: float) -> bool:
+        """Are all attempts held back?"""
+        return self._held_until is not None and now < self._held_until
+
+    def next_at(self, now: float) -> float:
+        """When the next attempt may start; not later than `now` where one may start now."""
+        if self._held_until is not None:
+            if now < self._held_until:
+                return self._held_until
+            self._end_hold(now)
+        return self._next - EARLY_S
+
+    def started(self, now: float) -> None:
+        """An attempt starts now."""
+        self._starts += 1
+        rate = self._rate(now)
+        if rate is not None:
+            self._next = max(self._next, now - EARLY_S) + 1.0 / rate
+
+    def hold(self, now: float, wait_s: float, reason: str, *, began: float, starts: int) -> bool:
+        """Hold all attempts back for `wait_s`: one was refused. Return False where they were held back before.
+
+        Args:
+            began: when the run began, and
+            starts: how many attempts it has started; used for the first hold only, before which nothing was counted.
+        """
+        was_held = self.is_held(now)
+        if not was_held:
+            self.next_at(now)  # the last hold may have ended unnoticed
+        if self._cycle_began is None:
+            self._cycle_began, self._starts = began, starts
+        if self._outage_began is not None and not was_held:
+            wait_s = max(wait_s, min(MOST_S, SHARE * (now - self._outage_began)))
+        self._outage_began = now if self._outage_began is None else self._outage_began
+        self._refusals += 1
+        self._held_until = max(self._held_until or 0.0, now + wait_s)
+        self.reason = reason
+        self.is_active = True
+        return not was_held
+
+    def _end_hold(self, now: float) -> None:
+        self._held_until = None
+        self._next = now
+        taken = self._starts - self._refusals
+        self._starts = self._refusals = 0
+        if taken > 0 and self._cycle_began is not None:
+            self._cycle_s = max(now - self._cycle_began, 1e-3)
+            self._learned = CAUTION * taken / self._cycle_s
+            self._cycle_began = now
+            self._outage_began = None
+        self._set_active()
+
+    def _rate(self, now: float) -> float | None:
+        """Attempts a second at which they are spaced now; None for any."""
+        if self._learned is None or self._cycle_began is None:
+            return self._max_per_s
+        periods = (now - self._cycle_began) / min(self._cycle_s, LONGEST_S)
+        learned = self._learned * (1.0 + GROWTH * periods)
+        if learned > FAST_PER_S:
+            self._learned = None
+            self._set_active()
+            return self._max_per_s
+        return learned if self._max_per_s is None else min(learned, self._max_per_s)
+
+    def _set_active(self) -> None:
+        counted = self._cycle_began is not None  # once it was refused, the run counts its attempts
+        self.is_active = self._max_per_s is not None or counted
