@@ -163,9 +163,7 @@ class ResultStore:
     def put_attempt(self, book: Book, position: int, task: Task, retry: Retry) -> None:
         """See ResultSink."""
         data, _ = values.encode({"hint": dict(retry.hint), "previous": retry.result})
-        kept = Attempt(task.attempt, **load(data))._replace(
-            exceptions=task._exceptions, waits_since=task._waits_since
-        )
+        kept = Attempt(task.attempt, **load(data))._replace(exceptions=task._exceptions, waits_since=task._waits_since)
         book.attempts[position] = kept._replace(previous=retry.result)
         group, rank = book.sample.locate(position)
         self.journal.put_attempt(

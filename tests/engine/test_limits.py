@@ -127,7 +127,7 @@ def test_a_hold_keeps_every_task_back(near: Crew, tmp_path: Path) -> None:
 
     run = near.start(tmp_path / "r", fn, list(range(1000)))
     until(lambda: refused and run.progress.waiting == 1, "it is refused")
-    until(lambda: "HTTP 429" in run.progress.message or run.has_ended, "the panel says so")
+    until(lambda: "HTTP 429" in run.progress.message or run.progress.ended, "the panel says so")
     progress = run.wait(60)
     assert progress.done == 1000
     assert progress.message == ""
