@@ -18,7 +18,8 @@ import orjson
 from nbrun.frames.packing import Pack
 from nbrun.frames.rows import Listener, RowBuilder
 from nbrun.frames.telling import Match, identity, identity_in, match_digest, without_doubled
-from nbrun.storage import archive
+from nbrun.storage import archive, samplefile
+from nbrun.storage.format import ENTRY_HEAD
 from nbrun.storage.match import OldMatch
 from nbrun.storage.merge import places_in
 from nbrun.storage.oldfile import parse_old
@@ -71,12 +72,23 @@ class FileReader:
         self.files.append(record | {"n": self.rows.n - start, "max_seq": newest})
 
     def _read_any(self, f: BinaryIO, match: Match | None, record: dict[str, Any]) -> None:
+        start = self.rows.n
         own = f.read(len(_OWN)) == _OWN
-        f.seek(0)
-        if not own:
-            self._read_old(f.read(), match, record)
-            return
-        record["id"], damaged = self._read_own(f)
+        damaged = 1
+        if own:
+            f.seek(0)
+            record["id"], damaged = self._read_own(f)
+        if damaged or not samplefile.ends_as_own(f):  # another format, or a file that another tool has written anew
+            f.seek(0)
+            data = f.read()
+            again = samplefile.lay_out_anew(data)
+            if again is not None:
+                own = True
+                self.rows.cut(start)
+                record["id"], damaged = self._read_own(io.BytesIO(again))
+            elif not own:
+                self._read_old(data, match, record)
+                return
         record["source"] = NBRUN
         if damaged:
             record["problem"] = f"has {damaged} damaged entries; the others were read"
@@ -97,11 +109,11 @@ class FileReader:
     def _read_own(self, lines: Iterable[bytes]) -> tuple[str | None, int]:
         """A file in nbrun's format, a line at a time: a damaged entry costs itself."""
         sample_id: str | None = None
-        group = ""
+        group: str | None = None  # inside this one's list
         damaged = 0
-        loads, add = orjson.loads, self.rows.add
+        loads, add, is_head = orjson.loads, self.rows.add, ENTRY_HEAD.match
         for line in lines:
-            if line.startswith(b'{"index":'):
+            if group is not None and is_head(line):
                 body = line.rstrip(b"\n").removesuffix(b",")
                 try:
                     add(group, loads(body), body)
@@ -109,6 +121,10 @@ class FileReader:
                     damaged += 1
             elif line.endswith(b"[\n") and (title := _GROUP.match(line)):
                 group = str(loads(title[1])).removesuffix("_result")
+            elif line == b"],\n":
+                group = None
+            elif group is not None:
+                damaged += 1
             elif sample_id is None and line.startswith(b'"id": '):
                 sample_id = str(loads(line[6:].rstrip(b"\n").removesuffix(b",")))
         return sample_id, damaged

@@ -168,6 +168,12 @@ class _Bodies:
         if self.tests is not None:
             self.tests(row, entry, body)
 
+    def cut(self, n: int) -> None:
+        """See rows.Listener."""
+        del self.bodies[n:]
+        if self.tests is not None:
+            self.tests.cut(n)
+
 
 def _with_bodies(
     path: Results, options: _Options, problems: list[Problem], stride_bytes: int | None

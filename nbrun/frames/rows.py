@@ -37,6 +37,9 @@ class Listener(Protocol):
 
     def __call__(self, row: int, entry: Mapping[str, Any], body: bytes | None) -> None: ...
 
+    def cut(self, n: int) -> None:
+        """Forget the rows from n on."""
+
 
 class RowBuilder:
     """Collects rows, one after the other.
@@ -85,7 +88,11 @@ class RowBuilder:
         if type(result) is dict and "tests" not in result:
             self._extras(result)
         if self._listener is not None:
-            self._listener(self.n, entry, body)
+            try:
+                self._listener(self.n, entry, body)
+            except BaseException:
+                self.cut(self.n)
+                raise
         self.n += 1
 
     def add_old(
@@ -184,6 +191,8 @@ class RowBuilder:
             while extras.rows and extras.rows[-1] >= n:
                 extras.rows.pop()
                 extras.values.pop()
+        if self._listener is not None:
+            self._listener.cut(n)
 
     def _once(self, column: array[Any]) -> bytes:
         """Its bytes; of one item, where all are equal."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_left
 from collections.abc import Mapping
 from math import nan
 from typing import Any
@@ -50,6 +51,14 @@ class TestRows:
             self._return_code.append(_number(run.get("return_code")))
             if self._outputs:
                 self._add_outputs(test, run)
+
+    def cut(self, n: int) -> None:
+        """See rows.Listener."""
+        at = bisect_left(self._rows, n)
+        for column in (self._rows, self._test, self._passed, self._codes, self._time_s, self._return_code):
+            del column[at:]
+        for texts in self._outputs.values():
+            del texts[at:]
 
     def _add_outputs(self, test: Mapping[str, Any], run: Mapping[str, Any]) -> None:
         info = _mapping(test.get("test_info"))

@@ -10,7 +10,7 @@ from nbrun.storage import archive, oldfile, samplefile, values
 from nbrun.storage.found import Again
 from nbrun.storage.match import match_old, match_own
 from nbrun.storage.merge import old_body
-from nbrun.storage.samplefile import NBRUN, FileInfo, Unreadable
+from nbrun.storage.samplefile import FileInfo, Unreadable
 from nbrun.storage.values import load
 
 
@@ -19,11 +19,12 @@ def none_again(folder: Path, sample: Sample, info: FileInfo, again: Again) -> bo
     assert info.place is not None
     try:
         data = archive.read_member(folder, info.place)
-        if info.source == NBRUN:
-            found, _ = match_own(sample, list(samplefile.entry_heads(io.BytesIO(data))))
-            bodies = {p: data[h.offset : h.offset + h.length] for p, h in found.items() if h.status == "done"}
+        content = samplefile.read_any(io.BytesIO(data))
+        if isinstance(content, samplefile.OwnFile):
+            found, _ = match_own(sample, content.heads)
+            bodies = {p: content.body(h) for p, h in found.items() if h.status == "done"}
         else:
-            old = oldfile.parse_old(data)
+            old = oldfile.parse_old(content)
             bodies = {
                 m.position: old_body(old.groups[m.group][m.rank], m, old)
                 for m in match_old(sample, old) if m.position is not None

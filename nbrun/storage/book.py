@@ -111,6 +111,7 @@ class Book:
         self.filed_whole = False  # all entries stand in the file and none will follow: nothing is kept here
         self.api_used = ""
         self.worker_id = ""
+        self.is_foreign = False  # another tool has written its file anew; the feeder only
         # written by the feeder before any worker sees the book, read by workers
         self.missing: Iterable[int] = ()
         self.suspects: Iterable[int] = ()

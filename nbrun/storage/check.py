@@ -5,8 +5,8 @@ Without repair nothing is written and no lock is needed, so it may look while a 
 
 from __future__ import annotations
 
+import io
 import os
-import tempfile
 from collections import Counter
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from nbrun.storage.format import FOLDER
 from nbrun.storage.merge import JournalIndex, index_journal
 from nbrun.storage.replay import LogScan, read_log
 from nbrun.storage.report import Report
-from nbrun.storage.samplefile import NBRUN, FileInfo, Unreadable
+from nbrun.storage.samplefile import FileInfo, Unreadable
 
 AGAIN = "They count as missing: the next run makes them again."
 
@@ -104,18 +104,14 @@ def _check_sample(report: Report, path: Path, info: FileInfo) -> set[tuple[str, 
     file = path / info.name
     found: set[tuple[str, bytes, int]] = set()
     try:
-        if info.source != NBRUN:
-            old = oldfile.parse_old(archive.read_file(path, info))
-            report.samples += 1
-            report.entries += sum(len(rows) for rows in old.groups.values())
-            return found
-        if info.place is not None:
-            with tempfile.TemporaryDirectory() as folder:
-                copy = Path(folder) / "copy"
-                copy.write_bytes(archive.read_file(path, info))
-                counts, damaged = _read_own(copy, found)
-        else:
-            counts, damaged = _read_own(file, found)
+        with io.BytesIO(archive.read_file(path, info)) if info.place else open(file, "rb") as f:
+            content = samplefile.read_any(f)
+            if isinstance(content, bytes):
+                old = oldfile.parse_old(content)
+                report.samples += 1
+                report.entries += sum(len(rows) for rows in old.groups.values())
+                return found
+            counts, damaged = _read_own(content, found)
     except FileNotFoundError:
         return found  # a run replaces it
     except (Unreadable, OSError, ValueError) as e:
@@ -138,22 +134,16 @@ def _check_sample(report: Report, path: Path, info: FileInfo) -> set[tuple[str, 
     return found
 
 
-def _read_own(file: Path, found: set[tuple[str, bytes, int]]) -> tuple[Counter[str], int]:
+def _read_own(file: samplefile.OwnFile, found: set[tuple[str, bytes, int]]) -> tuple[Counter[str], int]:
     """Done entries by group, and how many entries are damaged."""
-    counts: Counter[str] = Counter()
-    damaged = 0
-    with open(file, "rb") as lines, open(file, "rb") as again:
-        titles = samplefile.group_names(lines)
-        counts.update(dict.fromkeys(titles, 0))
-        lines.seek(0)
-        for head in samplefile.entry_heads(lines):
-            if samplefile.read_entry(again, head) is None:
-                damaged += 1
-                continue
-            found.add((head.group, head.key, head.occurrence))
-            counts[head.group] += head.status == "done" and head.item_index is not None
-        lines.seek(0)
-        damaged += samplefile.strange_lines(lines)
+    counts: Counter[str] = Counter(dict.fromkeys(file.groups, 0))
+    damaged = file.damaged
+    for head in file.heads:
+        if samplefile.parse_entry(file.body(head)) is None:
+            damaged += 1
+            continue
+        found.add((head.group, head.key, head.occurrence))
+        counts[head.group] += head.status == "done" and head.item_index is not None
     return counts, damaged
 
 

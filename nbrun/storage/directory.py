@@ -15,7 +15,7 @@ from typing import Any
 from nbrun.errors import FormatError, InputError, StorageError
 from nbrun.storage import archive, files, samplefile
 from nbrun.storage.format import FOLDER, MATCH, RUN, UNCLEAN
-from nbrun.storage.names import SUFFIX, name_of
+from nbrun.storage.names import SUFFIX, derived, name_of, temporary
 from nbrun.storage.runlog import RecordLog
 from nbrun.storage.samplefile import NBRUN, FileInfo, Unreadable
 from nbrun.storage.tails import Tails, is_small
@@ -231,7 +231,7 @@ class Directory:
         target = self.path / info.name
         if os.path.lexists(target):
             self.set_aside(info.name)  # a damaged file, for which the archived one stood
-        files.replace_file(target, (data,), self.inner / "tmp" / (info.name + ".tmp"))
+        files.replace_file(target, (data,), self.inner / "tmp" / temporary(info.name))
         os.utime(target, ns=(info.mtime_ns, info.mtime_ns))  # an old file is known by its time
         files.sync_folder(self.path)
         self.archived_log.append({"archive": info.place.name, "name": info.name, "id": info.sample_id})
@@ -259,7 +259,7 @@ class Directory:
 
     def _aside(self, source: Path, put: Callable[[Path, Path], None]) -> Path:
         number = 0
-        while os.path.lexists(target := self.inner / "damaged" / f"{source.name}.{number}"):
+        while os.path.lexists(target := self.inner / "damaged" / derived(source.name, f".{number}")):
             if put is not files.move and _same_file(source, target):
                 return target  # an earlier try came that far
             number += 1

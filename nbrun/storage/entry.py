@@ -14,6 +14,7 @@ from nbrun import verdicts
 from nbrun.errors import UnstorableError
 from nbrun.storage import values
 from nbrun.storage.book import DONE, ERROR, Book
+from nbrun.storage.format import BETWEEN
 from nbrun.texts import without_surrogates
 
 #: position, verdict, status code, the entry's bytes after its seq
@@ -23,8 +24,6 @@ _ITEM_KEYS = ("item", "language", "solution")
 #: Filled with index, key, occurrence and seq; the rest of the entry follows.
 ENTRY_BEGIN = b'{"index":%d,"key":"k1:%b","occurrence":%d,"seq":%d,'
 ENTRY = ENTRY_BEGIN + b"%b"
-#: What stands between two entries in a file.
-BETWEEN = b",\n"
 _NEXT = BETWEEN + ENTRY_BEGIN
 
 

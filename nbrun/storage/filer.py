@@ -18,6 +18,7 @@ from nbrun.storage.book import Book
 from nbrun.storage.filing import write_sample
 from nbrun.storage.format import FOLDER
 from nbrun.storage.journal import Journal
+from nbrun.storage.names import temporary
 from nbrun.storage.segments import Segment
 
 #: A sample at work is rewritten so long after its first result that no file holds, or later: COST_RATIO times what
@@ -165,7 +166,7 @@ class Filer:
     def _file(self, book: Book) -> None:
         began = time.monotonic()
         try:
-            freed = write_sample(book, self._path, f"{self._tmp}{book.name}.tmp", self._journal.segments.hold)
+            freed = write_sample(book, self._path, self._tmp + temporary(book.name), self._journal.segments.hold)
             with self._lock:
                 book.file_cost_s = time.monotonic() - began
                 self._open.pop(book, None)

@@ -13,8 +13,7 @@ from typing import Any
 
 from nbrun.storage import files, samplefile
 from nbrun.storage.book import DONE, ERROR, IN_FILE, IN_SEGMENT, Book, Columns, Fresh, Orphan
-from nbrun.storage.entry import BETWEEN
-from nbrun.storage.format import progress_object
+from nbrun.storage.format import BETWEEN, progress_object
 
 CHUNK = 1 << 20
 ReadSegment = Callable[[int, int, int], bytes]

@@ -66,6 +66,11 @@ api_used, lossy?. The summary, one line, lets a finished file be recognised by i
 CRC-32 of the id and of the summary without it, both as JSON, in 8 hexadecimal digits. Its `unexpected` counts rejected
 results of the group solution and accepted ones of groups incorrect_…; absent where a sample has none of these groups.
 
+A file that another tool has written anew (indented, on one line, with sorted keys, CRLF or a byte order mark) means the
+same: its `format` field says what it is. Readers count what its summary says from its entries, since the check holds
+for the layout above only; a run that changes the sample writes its file in that layout again. Of an entry index and
+occurrence have at most 9 digits, seq at most 18, and status is `done` or `error`; anything else is damage.
+
 Values
 ------
 A result becomes strict JSON (RFC 8259, UTF-8). By type:
@@ -138,14 +143,21 @@ import re
 from typing import NamedTuple
 from zlib import crc32
 
+import orjson
+
+from nbrun.texts import without_surrogates
+
 FORMAT = "nbrun/1"
 FOLDER = ".nbrun"
 CRC_HEX = 8
 SEGMENT_NAME = re.compile(r"journal-(\d{8,})\.log")
 #: An entry's first five keys, in their order. Groups: index or null, key, occurrence, seq, status.
 ENTRY_HEAD = re.compile(
-    rb'\{"index":(\d+|null),"key":"k1:([0-9a-f]{32})","occurrence":(\d+),"seq":(\d+),"status":"([a-z]+)"'
+    rb'\{"index":(\d{1,9}|null),"key":"k1:([0-9a-f]{32})","occurrence":(\d{1,9}),"seq":(\d{1,18}),'
+    rb'"status":"(done|error)"'
 )
+#: What stands between two entries in a file.
+BETWEEN = b",\n"
 ENTRY, HEADER, ATTEMPT, MATCH, RUN, UNCLEAN = b"e", b"h", b"a", b"m", b"r", b"u"
 CRC_OF_ENTRY_KIND = crc32(ENTRY + b"\t")
 
@@ -196,6 +208,8 @@ def progress_object(totals: dict[str, int], completed: dict[str, int], complete:
     """The progress object as the runbooks' grep knows it: with spaces, on one line."""
     parts = []
     for group, total in totals.items():
-        parts.append(f'"completed_{group}s": {completed.get(group, 0)}, "total_{group}s": {total}')
-    parts.append(f'"is_complete": {"true" if complete else "false"}')
-    return ("{" + ", ".join(parts) + "}").encode("utf-8", "replace")
+        name = without_surrogates(group)
+        done_key, total_key = orjson.dumps(f"completed_{name}s"), orjson.dumps(f"total_{name}s")
+        parts.append(b"%b: %d, %b: %d" % (done_key, completed.get(group, 0), total_key, total))
+    parts.append(b'"is_complete": true' if complete else b'"is_complete": false')
+    return b"{" + b", ".join(parts) + b"}"

@@ -5,7 +5,6 @@ Pure reading, from any thread, with or without the lock. The higher seq wins (F4
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from nbrun.storage.format import ATTEMPT, ENTRY, ENTRY_HEAD, HEADER
 from nbrun.storage.match import OldMatch, old_key
 from nbrun.storage.oldfile import OldFile, parse_old
 from nbrun.storage.replay import LogScan, list_segments, read_log
-from nbrun.storage.samplefile import NBRUN, entry_heads
+from nbrun.storage.samplefile import OwnFile
 from nbrun.storage.values import load
 
 Identity = tuple[str, bytes, int]  # group, key, occurrence
@@ -121,21 +120,20 @@ def _take_attempt(out: JournalIndex, body: bytes, whose: bytes | None) -> None:
 
 
 def merge(
-    file: Path | bytes | None, source: str, match: Mapping[str, Any] | None, journal: Mapping[Identity, Stored]
-) -> list[Stored]:
+    file: OwnFile | bytes | None, match: Mapping[str, Any] | None, journal: Mapping[Identity, Stored]
+) -> list[Stored]:  # fmt: skip
     """The entries of one sample, file first in its order, then what only the journal holds.
 
     Args:
-        file: the sample's file, or its bytes; None where there is none.
-        source: its format.
+        file: the sample's file as samplefile.read_any returns it; None where there is none. What is `IN_FILE` has its
+            place in `file.file`.
 
     Raises:
         Unreadable: an old file that can't be parsed.
-        OSError: the file can't be read.
     """
     merged: dict[Identity, Stored] = {}
     if file is not None:
-        for stored in _of_file(file, source, match):
+        for stored in _of_file(file, match):
             before = merged.get(stored.identity)
             if before is None or stored.seq > before.seq:
                 merged[stored.identity] = stored
@@ -146,15 +144,13 @@ def merge(
     return list(merged.values())
 
 
-def _of_file(file: Path | bytes, source: str, match: Mapping[str, Any] | None) -> Iterator[Stored]:
-    if source == NBRUN or (isinstance(file, bytes) and file.startswith(b'{\n"format": "nbrun/')):
-        with io.BytesIO(file) if isinstance(file, bytes) else open(file, "rb") as f:
-            for h in entry_heads(f):
-                yield Stored(h.group, h.item_index, h.key, h.occurrence, h.seq, h.status, IN_FILE, h.offset, h.length)
+def _of_file(file: OwnFile | bytes, match: Mapping[str, Any] | None) -> Iterator[Stored]:
+    if isinstance(file, OwnFile):
+        for h in file.heads:
+            yield Stored(h.group, h.item_index, h.key, h.occurrence, h.seq, h.status, IN_FILE, h.offset, h.length)
         return
-    data = file if isinstance(file, bytes) else file.read_bytes()
-    old = parse_old(data)
-    yield from old_entries(old, places_in(old, match, data))
+    old = parse_old(file)
+    yield from old_entries(old, places_in(old, match, file))
 
 
 def places_in(old: OldFile, match: Mapping[str, Any] | None, data: bytes) -> list[OldMatch] | None:

@@ -22,6 +22,7 @@ from nbrun.storage.filing import chunked
 from nbrun.storage.format import FOLDER, RUN
 from nbrun.storage.lock import DirectoryLock, kept_quiet
 from nbrun.storage.merge import JournalIndex, places_in
+from nbrun.storage.names import temporary
 from nbrun.storage.reader import Reader, Snapshot
 from nbrun.storage.recover import Recovery, carry_attempts, file_parts
 from nbrun.storage.runlog import RecordLog
@@ -242,7 +243,7 @@ class _Merging:
 
     def _put(self, name: str, parts: Any, mtime_ns: int) -> None:
         path = self._directory.path / name
-        files.replace_file(path, parts, self._directory.inner / "tmp" / (name + ".tmp"))
+        files.replace_file(path, parts, self._directory.inner / "tmp" / temporary(name))
         if mtime_ns:
             os.utime(path, ns=(mtime_ns, mtime_ns))  # an old file is known by its time; load_samples tells it
 

@@ -1,19 +1,21 @@
 """A sample id -> the name of its file. Pure functions.
 
-A name is readable, holds no spaces, quotes or control characters, has at most 200 bytes, and differs from every other
+A name is readable, holds no spaces, quotes or control characters, has at most 128 bytes, and differs from every other
 id's name even where the file system ignores case or normalises Unicode: an id that is not already such a name gets
 `~` and a digest of itself appended, and no id that holds a `~` is taken as it is.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 from base64 import b32encode
 from hashlib import blake2b
 
 SUFFIX = ".json"
-MAX_BYTES = 200
+#: Encrypted disks allow 143 bytes, and a file has longer names than its own meanwhile: see `derived`.
+MAX_BYTES, MAX_DERIVED_BYTES = 128, 139
 _PLAIN = re.compile(r"[a-z0-9_][a-z0-9._-]*", re.ASCII)
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.ASCII)
 _DIGEST_CHARS = 13  # 65 bits
@@ -45,3 +47,23 @@ def name_of(sample_id: str) -> str:
     if not readable or _RESERVED.fullmatch(readable.lower()):  # Windows reserves con.txt as well as con
         readable = "_" + readable
     return readable + mark + SUFFIX
+
+
+def temporary(name: str) -> str:
+    """The name of a file in `.nbrun/tmp/` while it is being written.
+
+    Example:
+        >>> temporary("p1.json")
+        'p1.json.tmp'
+    """
+    return derived(name, ".tmp")
+
+
+def derived(name: str, suffix: str) -> str:
+    """A name made of a file's name, which may be as long as the disk allows (the older program's are), and a suffix."""
+    data = os.fsencode(name)
+    room = MAX_DERIVED_BYTES - len(suffix)
+    if len(data) <= room:
+        return name + suffix
+    mark = "~" + b32encode(blake2b(data, digest_size=9).digest()).decode()[:_DIGEST_CHARS].lower()
+    return data[: room - len(mark)].decode("utf-8", "ignore") + mark + suffix

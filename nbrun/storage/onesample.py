@@ -6,7 +6,6 @@ records and its own file are parsed, so the cost is by that sample and by the by
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, BinaryIO
 
 from nbrun import verdicts
 from nbrun.model import TaskRow
+from nbrun.storage import samplefile
 from nbrun.storage.archive import read_file
 from nbrun.storage.book import IN_FILE
 from nbrun.storage.directory import list_samples
@@ -22,7 +22,7 @@ from nbrun.storage.merge import Identity, Stored, merge
 from nbrun.storage.names import name_of
 from nbrun.storage.replay import list_segments
 from nbrun.storage.runlog import RecordLog
-from nbrun.storage.samplefile import NBRUN, FileInfo, Unreadable, entry_heads, peek
+from nbrun.storage.samplefile import FileInfo, Unreadable, peek
 from nbrun.storage.values import dump, load
 
 #: As often a segment or the file may vanish while it is looked for.
@@ -77,31 +77,19 @@ def _entries(path: Path, sample_id: str) -> Iterator[tuple[Stored, bytes]]:
         return
     file, info = found
     with file:  # held open: it may be replaced meanwhile
-        merged: dict[Identity, Stored] = {}
-        for stored in [*_in_file(file, info, path), *(stored for stored, _ in journal.values())]:
-            before = merged.get(stored.identity)
-            if before is None or stored.seq > before.seq:
-                merged[stored.identity] = stored
-        for identity, stored in merged.items():
+        content = samplefile.read_any(file)
+        match = None
+        if isinstance(content, bytes):
+            for record in RecordLog(path / FOLDER / "matched.log", MATCH).read():
+                if record["id"] == info.sample_id:
+                    match = record
+        for stored in merge(content, match, {identity: stored for identity, (stored, _) in journal.items()}):
             if stored.item_index is None:
                 continue
-            body = stored.body
-            if body is None and stored.where == IN_FILE:
-                body = os.pread(file.fileno(), stored.length, stored.offset)
-            yield stored, journal[identity][1] if body is None else body
-
-
-def _in_file(file: BinaryIO, info: FileInfo, path: Path) -> list[Stored]:
-    if info.source == NBRUN:
-        return [
-            Stored(h.group, h.item_index, h.key, h.occurrence, h.seq, h.status, IN_FILE, h.offset, h.length)
-            for h in entry_heads(file)
-        ]
-    match = None
-    for record in RecordLog(path / FOLDER / "matched.log", MATCH).read():
-        if record["id"] == info.sample_id:
-            match = record
-    return merge(file.read(), info.source, match, {})
+            if stored.where == IN_FILE and isinstance(content, samplefile.OwnFile):
+                yield stored, content.body(stored)
+            else:
+                yield stored, journal[stored.identity][1] if stored.body is None else stored.body
 
 
 def _in_journal(inner: Path, sample_id: str) -> dict[Identity, tuple[Stored, bytes]]:

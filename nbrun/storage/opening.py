@@ -21,6 +21,7 @@ from nbrun.storage.found import Again, Found, Fresh, found_in
 from nbrun.storage.journal import Journal
 from nbrun.storage.match import OldMatch, match_old, match_own, moved
 from nbrun.storage.merge import Identity, old_body, places_in
+from nbrun.storage.names import temporary
 from nbrun.storage.recover import Recovery, attempt_body
 from nbrun.storage.running import choose
 from nbrun.storage.samplefile import NBRUN, EntryHead, FileInfo, Unreadable
@@ -87,6 +88,8 @@ class Opener:
         book.suspects = self._suspects_among(book, chosen)
         found = found_in(book, book.columns, set(chosen))
         if chosen:
+            if book.is_foreign:
+                self._file_now(book)
             found.book = book
         return found
 
@@ -161,25 +164,34 @@ class Opener:
     def _take_own(self, book: Book, path: Path, info: FileInfo) -> None:
         """Entries of a file in nbrun's format. Of a damaged one, which is kept aside, those that can be read."""
         with open(path, "rb") as f:
-            heads = list(samplefile.entry_heads(f))
-            found, orphans = match_own(book.sample, heads)
+            own = samplefile.read_any(f)
+            if not isinstance(own, samplefile.OwnFile):
+                raise Unreadable("was replaced by another file while it was opened")
+            found, orphans = match_own(book.sample, own.heads)
+            # entries of a file that another tool has written anew are kept in memory until it is replaced
+            where = NOWHERE if own.is_foreign else IN_FILE
             whole: dict[int, EntryHead] = {}
             for position, h in found.items():
-                entry = samplefile.read_entry(f, h)
+                body = own.body(h)
+                entry = samplefile.parse_entry(body)
                 if entry is None:
                     continue
                 whole[position] = h
                 made = (verdicts.of(entry["result"]), entry["run_id"], entry["context"])
                 code = DONE if h.status == "done" else ERROR
-                book.place(position, h.seq, code, IN_FILE, h.offset, h.length, made)
+                book.place(position, h.seq, code, where, h.offset, h.length, made, body if own.is_foreign else None)
                 book.api_used = entry["api_used"] or book.api_used
                 book.worker_id = entry["worker_id"] or book.worker_id
-            kept = [h for h in orphans if samplefile.read_entry(f, h) is not None]
-            f.seek(0)
-            strange = samplefile.strange_lines(f)
-        for h in kept:
-            book.orphans.append(Orphan(h.group, h.key, h.occurrence, h.seq, IN_FILE, h.offset, h.length, None))
-        damaged = len(found) - len(whole) + len(orphans) - len(kept) + strange
+            kept = 0
+            for h in orphans:
+                body = own.body(h)
+                if samplefile.parse_entry(body) is not None:
+                    kept += 1
+                    book.orphans.append(Orphan(
+                        h.group, h.key, h.occurrence, h.seq, where, h.offset, h.length, body if own.is_foreign else None
+                    ))  # fmt: skip
+        book.is_foreign = own.is_foreign
+        damaged = len(found) - len(whole) + len(orphans) - kept + own.damaged
         if damaged and not info.is_damaged:
             what = f"has {damaged} damaged entries; it is kept in .nbrun/damaged/"
             self.directory.listing.problems.append(Problem(str(path), what, book.sample_id))
@@ -285,9 +297,10 @@ class Opener:
 
     def _file_now(self, book: Book) -> None:
         book.max_seq = max(book.max_seq, max(book.columns.seq, default=0)) if book.columns else book.max_seq
-        beside = str(self.directory.inner / "tmp" / (book.name + ".tmp"))
+        beside = str(self.directory.inner / "tmp" / temporary(book.name))
         write_sample(book, str(self.path), beside, self.journal.segments.hold)
         files.sync_folder(self.path)
+        book.is_foreign = False
 
 
 def _least_unexpected(sample: Sample, accepted: int, rejected: int) -> int:

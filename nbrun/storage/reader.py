@@ -6,6 +6,7 @@ Never writes.
 
 from __future__ import annotations
 
+import io
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from nbrun.errors import InputError
+from nbrun.storage import samplefile
 from nbrun.storage.archive import read_file
 from nbrun.storage.book import IN_FILE, IN_SEGMENT
 from nbrun.storage.directory import Listing, Problem, list_samples
@@ -56,7 +58,7 @@ class Snapshot:
 
     def body(self, s: Stored) -> bytes:
         """The bytes of an entry that stands in the journal."""
-        return _body(s, b"", self.handles)
+        return _body(s, None, self.handles)
 
 
 class Reader:
@@ -141,12 +143,12 @@ class Reader:
         in_journal = journal.entries.get(sample_id, {})
         header = journal.headers.get(sample_id, {})
         path = self.path / (info.name if info else str(header.get("name", "")))
-        data = b""
+        file: samplefile.OwnFile | bytes | None = None
         stored: list[Stored] = list(in_journal.values())
         try:
-            if info is not None:
-                data = read_file(self.path, info)  # the very bytes that are merged: it may be replaced meanwhile
-                stored = merge(data, info.source, match, in_journal)
+            if info is not None:  # the very bytes that are merged: it may be replaced meanwhile
+                file = samplefile.read_any(io.BytesIO(read_file(self.path, info)))
+                stored = merge(file, match, in_journal)
         except (Unreadable, OSError, ValueError) as e:
             self.problems.append(Problem(str(path), str(e), sample_id))
             if not in_journal:
@@ -155,7 +157,7 @@ class Reader:
         for s in stored:
             if s.item_index is None and s.matched:
                 continue
-            entries.append((s, _body(s, data, handles) if bodies else b""))
+            entries.append((s, _body(s, file, handles) if bodies else b""))
         done = Counter(s.group for s, _ in entries if s.status == "done")
         view = summarise(sample_id, self.path, info, header, match, done, len(entries) - done.total())
         view.entries = entries
@@ -194,11 +196,12 @@ def _seconds(ns: int) -> float:
     return ns // 10**9 + 1e-9 * (ns % 10**9)
 
 
-def _body(s: Stored, data: bytes, handles: dict[int, int]) -> bytes:
+def _body(s: Stored, file: samplefile.OwnFile | bytes | None, handles: dict[int, int]) -> bytes:
     if s.body is not None:
         return s.body
     if s.where == IN_FILE:
-        return data[s.offset : s.offset + s.length]
+        assert isinstance(file, samplefile.OwnFile)
+        return file.body(s)
     return os.pread(handles[s.where - IN_SEGMENT], s.length, s.offset)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 from nbrun import verdicts
@@ -18,6 +19,7 @@ from nbrun.storage.directory import Directory, Problem
 from nbrun.storage.filing import chunked
 from nbrun.storage.format import ATTEMPT, HEADER, frame, progress_object, segment_name
 from nbrun.storage.merge import Identity, JournalIndex, Stored, index_journal, merge
+from nbrun.storage.names import temporary
 from nbrun.storage.samplefile import FileInfo, Unreadable
 from nbrun.storage.values import dump, load
 
@@ -71,32 +73,32 @@ def _file_sample(
     name = info.name if info else _free_name(directory, header, sample_id)
     path = directory.path / name
     match = directory.matches.get(sample_id)
-    try:
-        stored = merge(path if info else None, info.source if info else "", match, journal)
-    except Unreadable as e:
-        directory.listing.problems.append(Problem(str(path), str(e), sample_id))
-        directory.set_aside(name)
-        info, stored = None, list(journal.values())
-    if info is not None and info.source == samplefile.NBRUN:
-        stored = _without_damaged(directory, info, stored)
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC) if info else -1
-    try:
+    with ExitStack() as opened:
+        content: samplefile.OwnFile | bytes | None = None
+        try:
+            if info is not None:
+                content = samplefile.read_any(opened.enter_context(open(path, "rb")))
+            stored = merge(content, match, journal)
+        except Unreadable as e:
+            directory.listing.problems.append(Problem(str(path), str(e), sample_id))
+            directory.set_aside(name)
+            info, stored = None, list(journal.values())
+        if info is not None and isinstance(content, samplefile.OwnFile):
+            stored = _without_damaged(directory, info, content, stored)
 
         def body(s: Stored) -> bytes:
             if s.body is not None:
                 return s.body
             if s.where == IN_FILE:
-                return files.read_at(fd, s.offset, s.length)
+                assert isinstance(content, samplefile.OwnFile)
+                return content.body(s)
             number = s.where - IN_SEGMENT
             if number not in segments:
                 segments[number] = os.open(index.segments[number], os.O_RDONLY | os.O_CLOEXEC)
             return files.read_at(segments[number], s.offset, s.length)
 
         parts = file_parts(sample_id, header, info, match, stored, body)
-        files.replace_file(path, chunked(parts), directory.inner / "tmp" / (name + ".tmp"))
-    finally:
-        if fd >= 0:
-            os.close(fd)
+        files.replace_file(path, chunked(parts), directory.inner / "tmp" / temporary(name))
     return samplefile.peek(path)
 
 
@@ -130,15 +132,17 @@ def _holds_all(info: FileInfo, newest: int) -> bool:
     return info.source == samplefile.NBRUN and not info.is_damaged and info.max_seq >= newest
 
 
-def _without_damaged(directory: Directory, info: FileInfo, stored: list[Stored]) -> list[Stored]:
+def _without_damaged(
+    directory: Directory, info: FileInfo, content: samplefile.OwnFile, stored: list[Stored]
+) -> list[Stored]:  # fmt: skip
     """What can be read of a file; a damaged one is kept aside before it is replaced."""
     path = directory.path / info.name
-    with open(path, "rb") as f:
-        kept = [s for s in stored if s.where != IN_FILE or samplefile.read_entry(f, s) is not None]
-    if len(kept) < len(stored) and not info.is_damaged:
-        what = f"has {len(stored) - len(kept)} damaged entries; it is kept in .nbrun/damaged/"
+    kept = [s for s in stored if s.where != IN_FILE or samplefile.parse_entry(content.body(s)) is not None]
+    damaged = len(stored) - len(kept) + content.damaged
+    if damaged and not info.is_damaged:
+        what = f"has {damaged} damaged entries; it is kept in .nbrun/damaged/"
         directory.listing.problems.append(Problem(str(path), what, info.sample_id))
-    if info.is_damaged or len(kept) < len(stored):
+    if info.is_damaged or damaged:
         directory.keep_aside(info.name)
     return kept
 

@@ -82,13 +82,14 @@ class Held:
             if self.info is not None:
                 path = self._folder / self.info.name
                 try:
-                    source: Path | bytes = path
                     if self.info.source != NBRUN or self.info.place is not None:
-                        source = self.file()
-                        file = io.BytesIO(source)
+                        file = io.BytesIO(self.file())
                     else:
                         file = opened.enter_context(open(path, "rb"))
-                    found = merge(source, self.info.source, self.match, self.in_journal)
+                    content = samplefile.read_any(file)
+                    if isinstance(content, samplefile.OwnFile):
+                        file = content.file
+                    found = merge(content, self.match, self.in_journal)
                     stored = [s for s in found if s.where != IN_FILE or s.body is not None or self._is_whole(file, s)]
                     if len(stored) < len(found):
                         what = f"has {len(found) - len(stored)} damaged entries"

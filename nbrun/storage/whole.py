@@ -17,6 +17,7 @@ from nbrun.storage.book import DONE, Book
 from nbrun.storage.entry import EntryRecord, pieces
 from nbrun.storage.filing import lay_out_whole
 from nbrun.storage.format import FOLDER
+from nbrun.storage.names import temporary
 
 #: So many results at least: for fewer a file costs more than their part of the journal. So many bytes at most.
 WHOLE_FROM, WHOLE_BYTES = 50, 4 << 20
@@ -51,7 +52,7 @@ class WholeFile:
         self._max_seq = seq + len(records)
         inside = pieces(book, records, seq)
         parts = lay_out_whole(book, inside, bytes((DONE,)) * len(records), [r[1] for r in records], self._max_seq)
-        beside = os.path.join(folder, FOLDER, "tmp", f"{book.name}.tmp")
+        beside = os.path.join(folder, FOLDER, "tmp", temporary(book.name))
         self._file = files.NewFile(os.path.join(folder, book.name), parts, beside)
 
     def put(self) -> None:

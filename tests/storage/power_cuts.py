@@ -14,7 +14,7 @@ import nbrun
 from nbrun.errors import NbrunError
 from nbrun.samples import digest, key_text
 from nbrun.storage.reader import Reader, parse
-from nbrun.storage.samplefile import Unreadable, entry_heads, peek
+from nbrun.storage.samplefile import OwnFile, Unreadable, peek, read_any
 
 DEADLINE_S = 60.0
 GROUPS = ("solution", "incorrect_solution")
@@ -133,7 +133,8 @@ def unmatched(path):
         except Unreadable:
             continue
         with open(file, "rb") as lines:
-            heads = [head for head in entry_heads(lines) if head.item_index is None]
+            content = read_any(lines)
+        heads = [h for h in content.heads if h.item_index is None] if isinstance(content, OwnFile) else []
         out |= {(sample_id, head.group, head.key.hex(), head.occurrence) for head in heads}
     return out
 

@@ -1,0 +1,225 @@
+"""A file that another tool has written anew means the same: its `format` field says what it is, its layout does not."""
+
+import io
+import json
+import shutil
+
+import orjson
+import pytest
+
+import nbrun
+from nbrun import cli
+from nbrun.storage import samplefile
+from nbrun.storage.archiving import archive_finished, unpack_archives
+from nbrun.storage.check import check
+from nbrun.storage.onesample import read_rows
+from nbrun.storage.reader import Reader, parse
+
+COLUMNS = ["status", "attempts", "run_id", "key", "occurrence", "source"]
+
+
+def reordered(data):
+    value = json.loads(data)
+    first = ["id", "things_result", "other_result", "progress", "summary", "worker_id", "api_used", "format"]
+    out = {k: value[k] for k in first}
+    out["things_result"] = [dict(reversed(list(e.items()))) for e in out["things_result"]]
+    return json.dumps(out, indent=4).encode()
+
+
+def without_summary(data):
+    value = json.loads(data)
+    del value["summary"]
+    return json.dumps(value).encode()
+
+
+def one_entry_over_several_lines(data):
+    lines = data.split(b"\n")
+    at = next(i for i, line in enumerate(lines) if line.startswith(b'{"index":1,'))
+    lines[at] = json.dumps(json.loads(lines[at].rstrip(b",")), indent=2).encode() + b","
+    return b"\n".join(lines)
+
+
+REWRITTEN = {
+    "indented": lambda d: json.dumps(json.loads(d), indent=2, ensure_ascii=False).encode(),
+    "tabs and ascii": lambda d: json.dumps(json.loads(d), indent="\t").encode(),
+    "one line": lambda d: json.dumps(json.loads(d)).encode(),
+    "compact": lambda d: orjson.dumps(orjson.loads(d)),
+    "sorted keys": lambda d: json.dumps(json.loads(d), sort_keys=True, indent=4).encode(),
+    "any order": reordered,
+    "crlf": lambda d: d.replace(b"\n", b"\r\n"),
+    "byte order mark": lambda d: b"\xef\xbb\xbf" + d,
+    "utf-16": lambda d: d.decode().encode("utf-16"),
+    "no last line feed": lambda d: d.rstrip(b"\n"),
+    "a line feed more": lambda d: d + b"\n\n",
+    "one entry by hand": one_entry_over_several_lines,
+    "no summary": without_summary,
+}
+ITEMS = [{"q": 1}, {"q": "ü\u2028"}, {"q": 3}, {"q": 3}]
+
+
+def judge(task):
+    if task.item == ITEMS[1]:
+        raise ValueError("nö")
+    return {"v": task.item["q"], "accepted": task.item["q"] == 3, "null": None, "big": 2**63 + 1}
+
+
+judge.settings = {"name": "judge"}
+
+
+def samples(items=ITEMS, sample_id="ä/1"):
+    return [{"id": sample_id, "a": items, "b": [{"q": 9}]}]
+
+
+def run(path, given, fn=judge, **more):
+    live = nbrun.start(
+        given, fn, path, workers=2, retry=None, view=None, groups={"things": "a", "other": "b"}, **more
+    )  # fmt: skip
+    live.wait(60)
+    assert live.progress.state == "done", live.progress
+    return live
+
+
+def told(path):
+    frame = nbrun.load_results(path, entries=True)
+    return frame.sort_values(["group", "index"]).reset_index(drop=True)
+
+
+def file_of(path):
+    [file] = path.glob("*.json")
+    return file
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    path = tmp_path_factory.mktemp("made") / "results"
+    run(path, samples())
+    return path
+
+
+@pytest.fixture(params=REWRITTEN)
+def rewritten(made, tmp_path, request):
+    """A results directory, and the same with a file that was written anew."""
+    path = tmp_path / "results"
+    shutil.copytree(made, path)
+    file = file_of(path)
+    file.write_bytes(REWRITTEN[request.param](file.read_bytes()))
+    return path
+
+
+def test_every_view_shows_the_same(made, rewritten):
+    before, after = told(made), told(rewritten)
+    assert before[COLUMNS].astype(str).equals(after[COLUMNS].astype(str))
+    assert before["entry"].tolist() == after["entry"].tolist()
+    assert not after.attrs["problems"]
+    rows = [sorted(read_rows(d, "ä/1"), key=lambda r: (r.group, r.index)) for d in (made, rewritten)]
+    assert rows[0] == rows[1]
+    bodies = [
+        sorted((parse(b) for _, b in view.entries), key=lambda e: e["seq"])
+        for d in (made, rewritten) for view in Reader(d).samples()
+    ]  # fmt: skip
+    assert bodies[0] == bodies[1]
+    status = nbrun.status(rewritten)
+    assert (status.done, status.errors, status.problems) == (4, 1, 0)
+    assert check(rewritten).findings == []
+
+
+def test_its_last_lines_are_counted_from_its_entries(made, rewritten):
+    before, after = samplefile.peek(file_of(made)), samplefile.peek(file_of(rewritten))
+    without = ("identities",) if "summary" not in json.loads(_text(file_of(rewritten))) else ()
+    assert {k: v for k, v in before.summary.items() if k not in without} == {
+        k: v for k, v in after.summary.items() if k not in without
+    }
+    assert before.progress == after.progress
+    assert after.size == file_of(rewritten).stat().st_size
+
+
+def _text(file):
+    data = file.read_bytes()
+    return data.decode("utf-16" if data[:2] == b"\xff\xfe" else "utf-8-sig")
+
+
+def test_a_run_goes_on_and_writes_it_in_its_own_layout(rewritten):
+    calls = []
+    run(rewritten, samples(ITEMS[::-1]), lambda t: calls.append(t.item) or judge(t))
+    assert calls == [ITEMS[1]]  # the error alone, although all items stand elsewhere
+    rows = told(rewritten)
+    assert rows[rows.group == "things"]["status"].tolist() == ["done", "done", "error", "done"]
+    with open(file_of(rewritten), "rb") as f:
+        assert samplefile.is_own_layout(f)
+    calls.clear()
+    run(rewritten, samples([*ITEMS[::-1], {"q": 5}]), lambda t: calls.append(t.item["q"]) or {"v": 1})
+    assert sorted(map(str, calls)) == ["5", "ü\u2028"]
+    assert check(rewritten).findings == []
+    assert nbrun.status(rewritten).done == 6
+
+
+def test_a_finished_one_stays_as_it_is(made, rewritten):
+    run(rewritten, samples(), lambda t: {"v": 1})
+    file = file_of(rewritten)
+    data = REWRITTEN["indented"](file.read_bytes())
+    file.write_bytes(data)
+    calls = []
+    run(rewritten, samples(), lambda t: calls.append(1) or {"v": 1})
+    assert not calls
+    assert file.read_bytes() == data
+
+
+def test_it_is_archived_merged_and_repaired_as_any_other(rewritten, tmp_path):
+    before = told(rewritten)
+    check(rewritten, repair=True)
+    assert cli.main(["merge", str(tmp_path / "merged"), str(rewritten)]) == 0
+    run(rewritten, samples(), lambda t: {"v": 1})
+    full = told(rewritten)
+    file = file_of(rewritten)
+    file.write_bytes(REWRITTEN["sorted keys"](file.read_bytes()))
+    assert archive_finished(rewritten).samples == 1
+    assert told(rewritten)["entry"].tolist() == full["entry"].tolist()
+    assert unpack_archives(rewritten).samples == 1
+    assert told(rewritten)["entry"].tolist() == full["entry"].tolist()
+    assert told(tmp_path / "merged")["entry"].tolist() == before["entry"].tolist()
+
+
+def test_what_is_no_entry_costs_itself_alone(made, tmp_path):
+    shutil.copytree(made, tmp_path / "r")
+    file = file_of(tmp_path / "r")
+    value = json.loads(file.read_bytes())
+    value["things_result"][2]["seq"] = "x"
+    value["things_result"].insert(0, [1, "], \n"])
+    file.write_bytes(json.dumps(value, indent=1).encode())
+    [finding] = check(tmp_path / "r").findings
+    assert "2 damaged" in finding.what
+    assert len(told(tmp_path / "r")) == 4
+    assert told(tmp_path / "r").attrs["problems"] == 1
+    calls = []
+    run(tmp_path / "r", samples(), lambda t: calls.append(t.item) or judge(t))
+    assert len(calls) == 2
+    assert nbrun.status(tmp_path / "r").done == 4
+
+
+def test_a_newer_format_is_refused_in_any_layout(made, tmp_path):
+    shutil.copytree(made, tmp_path / "r")
+    file = file_of(tmp_path / "r")
+    value = json.loads(file.read_bytes()) | {"format": "nbrun/2"}
+    file.write_bytes(json.dumps(value, sort_keys=True).encode())
+    with pytest.raises(nbrun.errors.FormatError, match="nbrun/2"):
+        run(tmp_path / "r", samples())
+
+
+def test_entries_of_nbruns_without_the_field_are_no_old_ones(made, tmp_path):
+    shutil.copytree(made, tmp_path / "r")
+    file = file_of(tmp_path / "r")
+    file.write_bytes(file.read_bytes().replace(b'"format": "nbrun/1"', b'"formXt": "nbrun/1"'))
+    assert told(tmp_path / "r")[COLUMNS].equals(told(made)[COLUMNS])
+
+
+def test_numbers_beyond_64_bits_stay_what_they_are(made):
+    data = file_of(made).read_bytes().replace(b'"big":9223372036854775809', b'"big":1234567890123456789012345', 1)
+    again = samplefile.lay_out_anew(REWRITTEN["indented"](data))
+    assert again.count(b'"big":1234567890123456789012345') == 1
+
+
+def test_cut_short_it_is_no_file(made):
+    data = REWRITTEN["indented"](file_of(made).read_bytes())
+    for size in range(0, len(data) - 2, 97):
+        assert samplefile.lay_out_anew(data[:size]) is None
+        assert isinstance(samplefile.read_any(io.BytesIO(data[:size])), bytes)
