@@ -15,13 +15,14 @@ from typing import Any
 from nbrun.judge.comparison import compare_exact, compare_tokens
 from nbrun.judge.fusion import SandboxFusion
 from nbrun.judge.kattis import KattisComparison
-from nbrun.judge.languages import CPP17, DEFAULT_LANGUAGES, PYTHON3, Language
+from nbrun.judge.languages import CPP, CPP17, DEFAULT_LANGUAGES, PYTHON3, Language
 from nbrun.judge.local import LocalSandbox
 from nbrun.judge.reading import Problems, read_problems
 from nbrun.judge.rechecking import Rechecked, recheck
 from nbrun.judge.validators import KattisValidator, TestlibChecker
 
 __all__ = [
+    "CPP",
     "CPP17",
     "DEFAULT_LANGUAGES",
     "PYTHON3",

@@ -10,12 +10,13 @@ import json
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from nbrun.errors import JudgeError
 from nbrun.judge.isolation import WORK, Isolation, Room, readable
@@ -32,11 +33,39 @@ _RECORD = "compiled.json"
 
 @dataclass(frozen=True)
 class Compiled:
-    """What a compiler said. `return_code` is 0 if it made a program."""
+    """What a compiler said. `return_code` is 0 if it made a program; `cause` names the limit that ended it, if any."""
 
     return_code: int
     time_s: float
     stderr: str
+    cause: str = ""
+
+
+class Way(NamedTuple):
+    """One way to compile a source.
+
+    Attributes:
+        standard: which of the language's standards; empty where it has none.
+        options: what the compiler is given for it.
+        header: declarations that are included before the source; often empty.
+    """
+
+    standard: str = ""
+    options: tuple[str, ...] = ()
+    header: str = ""
+
+
+AS_IT_IS = Way()
+_HEADER = "nbrun-compat.h"
+
+
+def ways(language: Language, source: Source) -> list[Way]:
+    """Return the ways to compile a source, in the order in which they are tried until one succeeds."""
+    found = [Way(standard, language.standards[standard]) for standard in language.tried] or [AS_IT_IS]
+    name = language.compat_name.encode()
+    if name and any(name in content for content in source.files.values()):
+        found.append(Way(found[0].standard, (*found[0].options, "-include", _HEADER), language.compat_header))
+    return found
 
 
 @dataclass
@@ -64,13 +93,13 @@ class CompileCache:
 
     @contextmanager
     def program(
-        self, language: Language, source: Source, limits: Limits, build: Callable[[Path], Compiled]
+        self, language: Language, source: Source, limits: Limits, build: Callable[[Path], Compiled], way: Way = AS_IT_IS
     ) -> Iterator[tuple[Path, Compiled]]:
         """The folder with the built program and what the compiler said; it stays until the block is left.
 
         `build` compiles inside the folder it is given, which holds the source; it is not called where it was before.
         """
-        key = _key(language, source, limits)
+        key = _key(language, source, way, limits)
         with self._lock:
             entry = self._entries.setdefault(key, _Entry())
             entry.users += 1
@@ -78,7 +107,7 @@ class CompileCache:
         try:
             folder = self._folder / key
             with entry.lock:
-                compiled = _read(folder) or self._build(folder, language, source, build, entry)
+                compiled = _read(folder) or self._build(folder, source, build, entry)
             yield folder, compiled
         finally:
             with self._lock:
@@ -89,9 +118,7 @@ class CompileCache:
             for name in unused:
                 remove_tree(self._folder / name)
 
-    def _build(
-        self, folder: Path, language: Language, source: Source, build: Callable[[Path], Compiled], entry: _Entry
-    ) -> Compiled:
+    def _build(self, folder: Path, source: Source, build: Callable[[Path], Compiled], entry: _Entry) -> Compiled:
         at = folder.with_name(f"{folder.name}.{os.getpid()}-{threading.get_ident()}.new")
         try:
             at.mkdir()
@@ -125,12 +152,13 @@ class CompileCache:
 
 @dataclass(frozen=True)
 class Program:
-    """What is run: the folder that holds it, and what the compiler said of it."""
+    """What is run: the folder that holds it, what the compiler said, and what a result says of how it was made."""
 
     language: Language
     source: Source
     folder: Path
     compiled: Compiled | None
+    build: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -149,24 +177,56 @@ class Shop:
     def program(
         self, language: Language, source: Source, folder: Path, leash: Leash, limit_s: float | None = None
     ) -> Iterator[Program]:
-        """A source made ready to run; one that needs no compiler is written into `folder`."""
+        """Make a source ready to run; one that needs no compiler is written into `folder`.
+
+        A source that names no standard is compiled under one after another until it compiles; if it does under none,
+        what the compiler said under the first is what counts. A compiler that ran out of time is given twice as much
+        once: CPU time itself stretches on a busy machine.
+        """
         if not language.compile:
             at = folder / "program"
             at.mkdir()
             source.write(at)
-            yield Program(language, source, at, None)
+            yield Program(language, source, at, None, {"prelude": list(source.prelude)} if source.prelude else {})
             return
         time_s = limit_s or self.limit_s
-        limits = replace(COMPILE_LIMITS, time_limit_s=time_s, wall_limit_s=2 * time_s + 1)
-        build = partial(compile_with, self, limits, language, source, leash=leash)
-        with self.cache.program(language, source, limits, build) as (at, compiled):
-            yield Program(language, source, at, compiled)
+        failed: list[tuple[Way, Path, Compiled]] = []
+        for way in ways(language, source):
+            for most_s in (time_s, 2 * time_s):
+                limits = replace(COMPILE_LIMITS, time_limit_s=most_s, wall_limit_s=2 * most_s + 1)
+                build = partial(compile_with, self, limits, language, source, way, leash=leash)
+                with self.cache.program(language, source, limits, build, way) as (at, compiled):
+                    if compiled.return_code == 0:
+                        yield Program(language, source, at, compiled, _said_of(way, failed))
+                        return
+                    if compiled.cause != "cpu" or most_s > time_s:
+                        failed.append((way, at, compiled))
+                        break
+            if compiled.cause:
+                break  # a source that exhausts the compiler does so under the next standard too
+        way, at, compiled = failed[0]
+        yield Program(language, source, at, compiled, _said_of(way, failed[1:]))
+
+
+def _said_of(way: Way, failed: list[tuple[Way, Path, Compiled]]) -> dict[str, Any]:
+    """What a result says of how its program was built."""
+    said: dict[str, Any] = {"standard": _name_of(way)} if way.options else {}
+    if failed:
+        said["also_tried"] = [_name_of(other) for other, _, _ in failed]
+    return said
+
+
+def _name_of(way: Way) -> str:
+    """The standard as its compiler calls it."""
+    first = way.options[0] if way.options else ""
+    name = first.removeprefix("-std=") if first.startswith("-std=") else way.standard
+    return f"{name} with {_HEADER}" if way.header else name
 
 
 def compile_with(
-    shop: Shop, limits: Limits, language: Language, source: Source, folder: Path, leash: Leash
+    shop: Shop, limits: Limits, language: Language, source: Source, way: Way, folder: Path, leash: Leash
 ) -> Compiled:
-    """Compiles what lies in a folder, under limits, and in a box where there is one.
+    """Compile what lies in a folder in one way, under limits, and in a box where there is one.
 
     A source on which the compiler exceeds its limits of CPU time, memory or output is one that does not compile.
 
@@ -181,21 +241,36 @@ def compile_with(
         box = isolation.box(Room(work=folder, readable=[*readable(language.compiler), *language.readable]))
         at = WORK
     env = {"PATH": _path_of(language.compiler), "TMPDIR": at, "HOME": at, "LANG": "C.UTF-8"}
-    command = language.command(language.compile, source.names(language), folder=at, main=source.main)
+    env |= {name: value.replace("{folder}", at) for name, value in language.compile_env.items()}
+    if way.header:
+        (folder / _HEADER).write_text(way.header)
+        (folder / _HEADER).chmod(0o644)
+    places = {"folder": at, "main": source.main, "entry": source.entry}
+    command = language.command(language.compile, source.names(language), way.options, **places)
     ending = shop.warden.run(
         command, cwd=folder, streams={"stdin": null, "stdout": null, "stderr": out}, env=env, limits=limits,
-        leash=leash, box=box, address_limited=not language.is_vm,
+        leash=leash, box=box, address_limited=language.address_limited and not language.is_vm,
     )  # fmt: skip
+    _remove_hidden(folder, source)
     stderr = read_safely(out, _KEPT_BYTES).decode("utf-8", "replace").replace(f"{at}/", "")
     out.unlink(missing_ok=True)
     if ending.cause in ("cpu", "memory", "files", "processes"):
-        return Compiled(-1, ending.cpu_s, f"the compiler exceeded its limit ({ending.cause}; {limits}). {stderr}")
+        words = f"the compiler exceeded its limit ({ending.cause}; {limits}). {stderr}"
+        return Compiled(-1, ending.cpu_s, words, ending.cause)
     if _says_nothing(ending, stderr):
         raise JudgeError(
             f"the compiler was ended by {ending.cause or f'a signal (return code {ending.return_code})'} after "
             f"{ending.wall_s:.1f} s (limits: {limits}). That is no compile error. {stderr[-500:]}"
         )
     return Compiled(ending.return_code or 0, ending.cpu_s, stderr if ending.return_code else "")
+
+
+def _remove_hidden(folder: Path, source: Source) -> None:
+    """Remove what compilers keep for themselves in the folder that is their home here, such as Go's cache."""
+    own = {name.partition("/")[0] for name in source.files}
+    for inside in folder.iterdir():
+        if inside.name.startswith(".") and inside.name not in own:
+            remove_tree(inside)
 
 
 def _path_of(compiler: str) -> str:
@@ -211,11 +286,12 @@ def _says_nothing(ending: Ending, stderr: str) -> bool:
     return ending.return_code != 0 and any(sign in stderr for sign in signs)
 
 
-def _key(language: Language, source: Source, limits: Limits) -> str:
+def _key(language: Language, source: Source, way: Way, limits: Limits) -> str:
     tool = language.compiler
     stat = os.stat(tool)  # a compiler that was updated is another compiler
     about = [
         list(language.compile),
+        [list(way.options), way.header],
         source.entry,
         source.main,
         tool,

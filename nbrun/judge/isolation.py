@@ -30,7 +30,10 @@ MODES = ("auto", "required", "none")
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store")
 _ONLY_TO_DROP = ("--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID")
 #: Of /etc only what programs need to start.
-_ETC = ("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/alternatives", "/etc/localtime", "/etc/java*")
+_ETC = (
+    "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/alternatives", "/etc/localtime", "/etc/java*",
+    "/etc/mono", "/etc/fpc*",
+)  # fmt: skip
 _ENTER = stat.S_IROTH | stat.S_IXOTH
 _DEPTH = 2  # of folders within one another that only their owner may enter
 #: This package: it holds the demo set with its answers.
@@ -186,6 +189,7 @@ def _system() -> tuple[str, ...]:
             arguments += ["--symlink", os.readlink(path), path]
         elif os.path.isdir(path):
             arguments += ["--ro-bind", path, path]
+    arguments += ["--dir", "/etc"]  # else it is made readable for root alone
     for pattern in _ETC:
         for path in glob.glob(pattern):
             arguments += ["--ro-bind", path, path]

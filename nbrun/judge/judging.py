@@ -105,6 +105,7 @@ class Judging:
             "tests_total": len(self.tests),
             "limits": asdict(self.terms.limits),
             "isolation": self.bench.isolation.name,
+            **({"build": self.program.build} if self.program.build else {}),
         }
 
     # ---- tests in their order, and ahead of it

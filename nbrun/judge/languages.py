@@ -9,12 +9,15 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from glob import glob
 from typing import Any
 
-from nbrun.errors import JudgeError, NotSupportedError
+from nbrun.errors import NotSupportedError
 from nbrun.judge.java import main_class
 from nbrun.judge.language_names import language_name
+from nbrun.judge.python_prelude import Prelude, prelude_of
+from nbrun.samples import LANGUAGES as NUMBERED
 
 
 @dataclass(frozen=True)
@@ -27,17 +30,26 @@ class Language:
             folder that holds the source and whatever the compiler made of it, `{entry}` for the name of the main file,
             `{memory_mb}` for the memory limit, and `{main}`.
         compile: the command that compiles it, started inside that folder; empty where nothing is compiled. `{compiler}`
-            stands for the first of `compilers` that is installed, `{sources}` for all files with one of `extensions`.
+            stands for the first of `compilers` that is installed, `{sources}` for all files with one of `extensions`,
+            `{standard}` for the compiler options of a standard.
         tools, compilers: the programs that can do it, best first.
         install: what to tell a user who has none of them.
         time_factor: a solution's time limit is the problem's times this.
-        env: environment variables beside PATH, HOME, TMPDIR and LANG.
+        env: environment variables beside PATH, HOME, TMPDIR, LANG and ONLINE_JUDGE.
         extensions: how its files are named.
         main: a source -> what is run of it (Java: the main class).
         is_vm: a virtual machine: `run` bounds its heap by `{memory_mb}`, and what it takes beside that isn't counted.
         readable: further folders that its programs need to see, such as an interpreter's library.
         trial: the source of a program that writes nothing and ends well. Where it does not, the machine is at fault,
             and no solution in this language is called wrong.
+        standards: the standards that a solution's language may name ("17" of "GNU C++17") -> compiler options.
+        tried: the standards under which a source is compiled that names none, in this order, until one succeeds.
+        compat_header: declarations that earlier standards had. A source that uses `compat_name` and compiles under no
+            standard is compiled once more with them.
+        compat_name: what the header declares.
+        compile_env: environment variables of the compiler alone; `{folder}` is where it works.
+        address_limited: False where the runtime reserves far more address space than it uses.
+        prelude: files of a solution -> what makes its interpreter behave as older versions did (Python).
 
     Example:
         >>> Language("main.rb", run=("{tool}", "{folder}/{entry}"), tools=("ruby",)).compile
@@ -57,17 +69,30 @@ class Language:
     is_vm: bool = False
     readable: tuple[str, ...] = ()
     trial: str | None = None
+    standards: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    tried: tuple[str, ...] = ()
+    compat_header: str = ""
+    compat_name: str = ""
+    compile_env: Mapping[str, str] = field(default_factory=dict)
+    address_limited: bool = True
+    prelude: Callable[[Mapping[str, bytes]], Prelude] | None = None
 
-    def command(self, template: Sequence[str], sources: Sequence[str] = (), **places: Any) -> list[str]:
+    def of_standard(self, standard: str) -> Language:
+        """Return the row for solutions that name a standard; the row itself where it doesn't know that one."""
+        return replace(self, tried=(standard,)) if standard in self.standards else self
+
+    def command(
+        self, template: Sequence[str], sources: Sequence[str] = (), standard: Sequence[str] = (), **places: Any
+    ) -> list[str]:
         """A command with its places filled in.
 
         Raises:
-            JudgeError: none of `tools` is installed.
+            NotSupportedError: none of `tools` is installed.
         """
         out: list[str] = []
         for part in template:
-            if part == "{sources}":
-                out += sources
+            if part in ("{sources}", "{standard}"):
+                out += sources if part == "{sources}" else standard
                 continue
             if "{tool}" in part:
                 part = part.replace("{tool}", self.tool)
@@ -88,44 +113,96 @@ class Language:
         """The full path of the first of `compilers` (or else of `tools`) that is installed."""
         return self._first(self.compilers or self.tools)
 
+    @property
+    def missing(self) -> str:
+        """What has to be installed before this language can be judged; empty if nothing has."""
+        for names in (self.compilers if self.compile else (), self.tools):
+            if names and not any(map(_find, names)):
+                return f"none of {', '.join(map(os.path.basename, names))} is installed. {self.install}".rstrip()
+        return ""
+
     def _first(self, names: tuple[str, ...]) -> str:
         for name in names:
             path = _find(name)
             if path:
                 return path
         if names:
-            raise JudgeError(f"none of {', '.join(names)} is installed. {self.install}".rstrip(), retriable=False)
+            raise NotSupportedError(f"none of {', '.join(names)} is installed. {self.install}".rstrip())
         return ""
 
     def described(self) -> dict[str, Any]:
         """What of it belongs to the settings of a run."""
-        return {"compile": list(self.compile), "run": list(self.run), "time_factor": self.time_factor}
+        standard = self.standards[self.tried[0]] if self.tried else ()
+        compiled = [word for part in self.compile for word in (standard if part == "{standard}" else (part,))]
+        about = {"compile": compiled, "run": list(self.run), "time_factor": self.time_factor}
+        return about | ({"standards": list(self.tried)} if self.tried else {})
 
 
-#: One thread for the numeric libraries: they start one a core otherwise, and all of their CPU time counts.
-_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+#: One thread for the numeric libraries (OpenBLAS and MKL read it too): else they start one a core, and the CPU time of
+#: all of them counts.
+_ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+
+
+def _apt(language: str, package: str, also: str = "") -> str:
+    """The sentence that says how a language is installed."""
+    return f"{language} solutions need it: `apt install {package}` (Debian, Ubuntu){also}."
+
+
+def _gnu(prefix: str, *years: str) -> dict[str, tuple[str, ...]]:
+    """Standards of C and C++ -> the option of gcc and clang that asks for them, with the GNU extensions."""
+    return {year: (f"-std={prefix}{'2x' if (prefix, year) == ('gnu', '23') else year}",) for year in years}
+
 
 PYTHON3 = Language(
     source="main.py",
-    run=("{tool}", "-E", "-s", "-B", "-X", "utf8", "{folder}/{entry}"),  # not -I: it hides a solution's own modules
+    run=("{tool}", "-s", "-B", "-X", "utf8", "{folder}/{entry}"),  # not -I: it hides a solution's own modules
     tools=(sys.executable or "python3", "python3"),
     install="Install Python 3.",
     env=_ONE_THREAD,
     extensions=(".py",),
     trial="",
+    prelude=prelude_of,
+)
+#: CodeContests' PYTHON.
+PYTHON2 = Language(
+    source="main.py",
+    run=("{tool}", "-s", "-B", "{folder}/{entry}"),
+    tools=("python2.7", "python2", "pypy2", "pypy"),
+    install=(
+        "Python 2 solutions need it: `apt install python2` (Debian 11, Ubuntu 22.04 and older), or where that is gone "
+        "`conda create -n py2 -c conda-forge python=2.7` or `pyenv install 2.7.18`, with its `bin` on the PATH."
+    ),
+    extensions=(".py",),
+    trial="exec ''\n",
+)
+PYPY3 = replace(
+    PYTHON3,
+    tools=("pypy3",),
+    install=_apt("PyPy", "pypy3", ", `conda install -c conda-forge pypy`"),
+    address_limited=False,
+)
+PYPY2 = replace(
+    PYTHON2,
+    tools=("pypy2", "pypy"),
+    install="PyPy 2 solutions need it: `apt install pypy` (Debian 11, Ubuntu 22.04 and older), or https://pypy.org.",
+    address_limited=False,
 )
 C = Language(
     source="main.c",
-    compile=("{compiler}", "-O2", "-std=gnu17", "-o", "program", "{sources}", "-lm"),
+    compile=("{compiler}", "-O2", "{standard}", "-DONLINE_JUDGE", "-o", "program", "{sources}", "-lm"),
     run=("{folder}/program",),
     compilers=("gcc", "clang", "cc"),
     install="C solutions need a compiler: `apt install gcc` (Debian, Ubuntu), `dnf install gcc` (Fedora).",
     extensions=(".c",),
     trial="int main(void) { return 0; }\n",
+    standards=_gnu("gnu", "89", "99", "11", "17", "23"),
+    tried=("17", "11", "99", "89"),
+    compat_header="char *gets(char *s);\n",
+    compat_name="gets",
 )
-CPP17 = Language(
+CPP = Language(
     source="main.cpp",
-    compile=("{compiler}", "-O2", "-std=gnu++17", "-o", "program", "{sources}"),
+    compile=("{compiler}", "-O2", "{standard}", "-DONLINE_JUDGE", "-o", "program", "{sources}"),
     run=("{folder}/program",),
     compilers=("g++", "clang++", "c++"),
     install=(
@@ -134,17 +211,27 @@ CPP17 = Language(
     ),
     extensions=(".cpp", ".cc", ".cxx", ".c++", ".C"),
     trial="#include <iostream>\nint main() { std::cout.flush(); }\n",
+    standards=_gnu("gnu++", "98", "11", "14", "17", "20", "23", "26"),
+    tried=("17", "20", "14", "11", "98"),
+    compat_header=(
+        '#include <cstdio>\nextern "C" char *gets(char *s);\nnamespace std {\nusing ::gets;\n}  // namespace std\n'
+    ),
+    compat_name="gets",
 )
+CPP17 = CPP.of_standard("17")
 _QUIET_JVM = ("-XX:+UseSerialGC", "-XX:-UsePerfData", "-XX:ActiveProcessorCount=1")
+#: The heap has its size from the start: one that grows by and by is collected again and again on the way.
+_JVM = (
+    *_QUIET_JVM, "-Xms{memory_mb}m", "-Xmx{memory_mb}m", "-Xss{stack_mb}m", "-XX:-CreateCoredumpOnCrash",
+    "-Dfile.encoding=UTF-8", "-DONLINE_JUDGE=true",
+)  # fmt: skip
 JAVA = Language(
     source="{main}.java",
     compile=(
-        "{compiler}", *(f"-J{flag}" for flag in _QUIET_JVM), "-encoding", "UTF-8", "-nowarn", "-d", ".", "{sources}",
+        "{compiler}", *(f"-J{flag}" for flag in _QUIET_JVM), "{standard}", "-encoding", "UTF-8", "-nowarn", "-d", ".",
+        "{sources}",
     ),
-    run=(
-        "{tool}", *_QUIET_JVM, "-Xmx{memory_mb}m", "-Xss{stack_mb}m", "-XX:-CreateCoredumpOnCrash",
-        "-Dfile.encoding=UTF-8", "-cp", "{folder}", "{main}",
-    ),
+    run=("{tool}", *_JVM, "-cp", "{folder}", "{main}"),
     tools=("java",),
     compilers=("javac",),
     install="Java solutions need a JDK: `apt install default-jdk-headless` (Debian, Ubuntu), or SDKMAN.",
@@ -152,13 +239,111 @@ JAVA = Language(
     main=main_class,
     is_vm=True,
     trial="public class Main { public static void main(String[] a) { } }\n",
+    standards={"current": (), "8": ("--release", "8")},
+    tried=("current", "8"),  # `_`, `record` and `yield` were names once
 )  # fmt: skip
-#: Names are CodeContests'. Its PYTHON is Python 2, and has no row here.
-DEFAULT_LANGUAGES: Mapping[str, Language] = {"PYTHON3": PYTHON3, "CPP": CPP17, "C": C, "JAVA": JAVA}
+KOTLIN = Language(
+    source="main.kt",
+    compile=("{compiler}", "-nowarn", "-include-runtime", "-d", "program.jar", "{sources}"),
+    run=("{tool}", *_JVM, "-jar", "{folder}/program.jar"),
+    tools=("java",),
+    compilers=("kotlinc",),
+    install=_apt("Kotlin", "kotlin", ", or SDKMAN"),
+    extensions=(".kt",),
+    is_vm=True,
+    trial="fun main() { }\n",
+    compile_env={"JAVA_OPTS": "-Xmx1024m -XX:+UseSerialGC"},
+)
+GO = Language(
+    source="main.go",
+    compile=("{compiler}", "build", "-o", "program", "{sources}"),
+    run=("{folder}/program",),
+    compilers=("go",),
+    install=_apt("Go", "golang-go", ", `dnf install golang` (Fedora)"),
+    env={"GOMAXPROCS": "1"},
+    extensions=(".go",),
+    trial="package main\n\nfunc main() {}\n",
+    compile_env={
+        "GOCACHE": "{folder}/.go/cache", "GOPATH": "{folder}/.go/path", "GO111MODULE": "off", "CGO_ENABLED": "0",
+        "GOFLAGS": "-p=1", "GOTOOLCHAIN": "local",
+    },
+    address_limited=False,
+)  # fmt: skip
+RUST = Language(
+    source="main.rs",
+    compile=("{compiler}", "{standard}", "-O", "--cap-lints", "allow", "-o", "program", "{entry}"),
+    run=("{folder}/program",),
+    compilers=("rustc",),
+    install=_apt("Rust", "rustc", ", or https://rustup.rs"),
+    extensions=(".rs",),
+    trial="fn main() {}\n",
+    standards={edition: ("--edition", edition) for edition in ("2015", "2018", "2021", "2024")},
+    tried=("2021", "2018", "2015"),
+)
+JAVASCRIPT = Language(
+    source="main.js",
+    run=("{tool}", "--stack-size=65500", "--max-old-space-size={memory_mb}", "{folder}/{entry}"),
+    tools=("node", "nodejs"),
+    install=_apt("JavaScript", "nodejs"),
+    env={"OPENSSL_CONF": "/dev/null"},
+    extensions=(".js",),
+    trial="",
+    address_limited=False,
+)
+CSHARP = Language(
+    source="main.cs",
+    compile=(
+        "{compiler}", "-optimize+", "-nologo", "-warn:0", "-define:ONLINE_JUDGE", "-r:System.Numerics.dll",
+        "-out:program.exe", "{sources}",
+    ),
+    run=("{tool}", "{folder}/program.exe"),
+    tools=("mono",),
+    compilers=("mcs",),
+    install=_apt("C#", "mono-mcs mono-runtime libmono-system-numerics4.0-cil libmono-system-core4.0-cil"),
+    extensions=(".cs",),
+    trial="class Program { static void Main() { } }\n",
+    address_limited=False,
+)  # fmt: skip
+PASCAL = Language(
+    source="main.pas",
+    compile=("{compiler}", "-O2", "{standard}", "-Sgic", "-v0e", "-dONLINE_JUDGE", "-oprogram", "{entry}"),
+    run=("{folder}/program",),
+    compilers=("fpc",),
+    install=_apt("Pascal", "fp-compiler"),
+    extensions=(".pas", ".pp", ".dpr"),
+    trial="begin\nend.\n",
+    standards={"delphi": ("-Mdelphi",), "objfpc": ("-Mobjfpc",)},
+    tried=("delphi", "objfpc"),
+)
+RUBY = Language(
+    source="main.rb",
+    run=("{tool}", "{folder}/{entry}"),
+    tools=("ruby",),
+    install=_apt("Ruby", "ruby"),
+    extensions=(".rb",),
+    trial="",
+    address_limited=False,
+)
+HASKELL = Language(
+    source="main.hs",
+    compile=("{compiler}", "-O2", "-w", "-o", "program", "{sources}"),
+    run=("{folder}/program",),
+    compilers=("ghc",),
+    install=_apt("Haskell", "ghc"),
+    extensions=(".hs",),
+    trial="main :: IO ()\nmain = return ()\n",
+    address_limited=False,
+)
+#: Names are those of `nbrun.judge.language_names`; its PYTHON is Python 2, as in CodeContests.
+DEFAULT_LANGUAGES: Mapping[str, Language] = {
+    "PYTHON3": PYTHON3, "CPP": CPP, "C": C, "JAVA": JAVA, "PYTHON": PYTHON2, "PYPY3": PYPY3, "PYPY2": PYPY2,
+    "KOTLIN": KOTLIN, "GO": GO, "RUST": RUST, "JAVASCRIPT": JAVASCRIPT, "CSHARP": CSHARP, "PASCAL": PASCAL,
+    "RUBY": RUBY, "HASKELL": HASKELL,
+}  # fmt: skip
 
 
 def lookup(name: Any, table: Mapping[str, Language]) -> tuple[str, Language]:
-    """Return the row of a solution's language, and the row's name.
+    """Return the row of a solution's language for the standard that it names, and the row's name.
 
     A name is first looked for in the table as it is, then without regard to case and spaces, then as
     `nbrun.judge.language_names` reads it.
@@ -171,7 +356,10 @@ def lookup(name: Any, table: Mapping[str, Language]) -> tuple[str, Language]:
         ('CPP', 'PYTHON3')
     """
     if (known := find_row(name, table)) is not None:
-        return known, table[known]
+        meant = language_name(name)
+        return known, table[known].of_standard(meant.standard if meant is not None else "")
+    if isinstance(name, int) and not isinstance(name, bool):
+        name = NUMBERED.get(name, name)
     hint = " CodeContests' PYTHON is Python 2." if name == "PYTHON" else ""
     raise NotSupportedError(
         f"this sandbox has no language {name!r}: it has {', '.join(table)}.{hint} "
@@ -203,7 +391,7 @@ _found: dict[str, str] = {}  # only what was found: a compiler may be installed 
 
 def _find(name: str) -> str | None:
     if name not in _found:
-        path = shutil.which(name)
+        path = _which(name)
         if path is None:
             return None
         # Its folder without links and dots, which lead through others that a box doesn't have. The file may be a link:
@@ -211,3 +399,26 @@ def _find(name: str) -> str | None:
         folder, file = os.path.split(path)
         _found[name] = os.path.join(os.path.realpath(folder), file)
     return _found[name]
+
+
+def _which(name: str) -> str | None:
+    """Return where a program is installed; version managers' stand-ins, which need the user's home, are looked behind.
+
+    pyenv, rbenv and nodenv put a script into `shims`, rustup a link to itself beside its own program.
+    """
+    folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    while path := shutil.which(name, path=os.pathsep.join(folders)):
+        folder = os.path.dirname(path)
+        if os.path.basename(folder) == "shims":
+            behind = glob(os.path.join(os.path.dirname(folder), "versions", "*", "bin", name))
+        elif name != "rustup" and os.path.basename(os.path.realpath(path)) == "rustup":
+            home = os.environ.get("RUSTUP_HOME") or os.path.expanduser("~/.rustup")
+            behind = glob(os.path.join(home, "toolchains", "*", "bin", name))
+        else:
+            return path
+        if behind := [file for file in sorted(behind) if os.access(file, os.X_OK)]:
+            return behind[-1]
+        if os.path.dirname(name):
+            return None
+        folders = [other for other in folders if os.path.realpath(other or ".") != os.path.realpath(folder)]
+    return None

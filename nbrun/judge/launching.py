@@ -89,10 +89,11 @@ def launch(
     )  # fmt: skip
     if language.is_vm:
         limits = replace(limits, memory_limit_mb=limits.memory_limit_mb + VM_MEMORY_MB)
-    env = {"PATH": _PATH, "LANG": "C.UTF-8", "HOME": at.within, "TMPDIR": at.within, **language.env}
+    env = {"PATH": _PATH, "LANG": "C.UTF-8", "HOME": at.within, "TMPDIR": at.within, "ONLINE_JUDGE": "true"}
+    env |= {name: value.replace("{folder}", folder) for name, value in {**program.source.env, **language.env}.items()}
     return bench.warden.run(
         [*argv, *arguments], cwd=at.work, streams=streams, env=env, limits=limits, leash=leash, box=box,
-        address_limited=not language.is_vm, watched=at.around,
+        address_limited=language.address_limited and not language.is_vm, watched=at.around,
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ temporary folder) with the first solution; a kernel that is killed takes all of 
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nbrun.errors import InputError, JudgeError
+from nbrun.errors import InputError, JudgeError, NotSupportedError
 from nbrun.judge import trials
 from nbrun.judge.checkers import DEFAULT, Checker, as_checker
 from nbrun.judge.compiling import COMPILE_LIMITS, CompileCache, Shop
@@ -64,6 +65,9 @@ class LocalSandbox:
         compile_limit_s: CPU seconds for the compiler; a source on which it takes more does not compile.
         cache_dir: keeps built programs for the next kernel; None keeps them until `close()`.
         isolation: "auto" (a box where it works), "required" (no box, no judging), or "none".
+        python_prelude: put back what Python solutions of earlier versions use and newer interpreters no longer have
+            (`fractions.gcd`, `collections.Iterable`, `time.clock`, integers of any length as text, …); each result says
+            what was put back, under `build`.
         max_parallel: programs that run at once, at most; None: as many as there are workers.
         process_limit: processes and threads of one program at once.
 
@@ -99,6 +103,7 @@ class LocalSandbox:
         compile_limit_s: float = COMPILE_LIMITS.time_limit_s,
         cache_dir: str | Path | None = None,
         isolation: str = "auto",
+        python_prelude: bool = True,
         max_parallel: int | None = None,
         process_limit: int = Limits.process_limit,
     ) -> None:
@@ -123,6 +128,10 @@ class LocalSandbox:
         self._checker, self._cache_dir = None if checker is None else as_checker(checker), cache_dir
         self._testlib = testlib
         self._languages = {**DEFAULT_LANGUAGES, **(languages or {})}
+        self._python_prelude = python_prelude
+        if not python_prelude:
+            self._languages = {name: replace(row, prelude=None) for name, row in self._languages.items()}
+        self._probed = ["PYTHON3", *(languages or {})]
         self._mode, self._max_parallel, self._process_limit = isolation, max_parallel, process_limit
         self._begin()
         if isolation != "none":
@@ -139,11 +148,12 @@ class LocalSandbox:
         self._isolation = Isolation("none")
         self._trials = Trials()
         self._leashes: dict[int, Leash] = {}  # by the id of the task that runs
+        self._not_judged: Counter[str] = Counter()  # language -> tasks, where what it needs isn't installed
 
     def __getstate__(self) -> dict[str, Any]:
         held = (
             "_lock", "_timing", "_starting", "_gate", "_warden", "_cache", "_isolation", "_trials", "_leashes",
-            "_problems",
+            "_problems", "_not_judged",
         )  # fmt: skip
         return {name: value for name, value in self.__dict__.items() if name not in held}
 
@@ -160,22 +170,38 @@ class LocalSandbox:
         """What results of this sandbox are made under: limits, comparison, languages, isolation."""
         return {
             "name": "LocalSandbox", **self._numbers, "all_tests": self._all_tests,
-            "keep_output_bytes": self._keep_output_bytes,
+            "keep_output_bytes": self._keep_output_bytes, "python_prelude": self._python_prelude,
             "tests": list(self._tests), "isolation": self._mode, "process_limit": self._process_limit,
             "comparison": (self._checker or DEFAULT).settings,
             "languages": {name: language.described() for name, language in self._languages.items()},
         }  # fmt: skip
 
+    @property
+    def notices(self) -> list[str]:
+        """Sentences for the user, one for each language that this machine can't judge: how many tasks, what to do."""
+        with self._lock:
+            counts = dict(self._not_judged)
+        return [
+            f"{count:,} {name} {'task is' if count == 1 else 'tasks are'} not judged: {self._languages[name].missing}"
+            for name, count in counts.items()
+        ]
+
     def __call__(self, task: Task) -> dict[str, Any]:
         """The result of one task, in SandboxFusion's shape, with `verdict`, `limits` and `isolation`.
 
         Raises:
-            JudgeError: nothing can be said of the solution: no such language or compiler, a problem without tests, a
-                compiler that ran out of time, a cancelled task, a fault of the machine.
+            NotSupportedError: this machine can't judge it: no such language, no compiler for it, a problem without
+                tests.
+            JudgeError: nothing can be said of the solution: a compiler that ran out of wall time, a cancelled task, a
+                fault of the machine.
         """
         problem = self._problems.of(task.sample, task.sample_id)
         asked, *_ = read_item(task.item)
         name, language = lookup(asked, self._languages)
+        if language.missing:
+            with self._lock:
+                self._not_judged[name] += 1
+            raise NotSupportedError(f"{name} is not judged: {language.missing}")
         source = source_of(task.item, language)
         checker = self._checker or as_checker(checker_of(problem, self._testlib) or DEFAULT)
         with self._bench(task) as bench:
@@ -242,7 +268,8 @@ class LocalSandbox:
                 old.close()
             warden = Warden()
             try:
-                isolation = probe(warden, self._mode, self._languages)
+                probed = {name: self._languages[name] for name in self._probed}
+                isolation = probe(warden, self._mode, probed)
             except BaseException:
                 warden.close()
                 raise

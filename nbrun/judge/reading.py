@@ -148,7 +148,9 @@ def _count(problem: Mapping[str, Any], languages: Counter[str], not_supported: C
     for group in ("solutions", "incorrect_solutions"):
         for (name, reason), count in _kinds(problem.get(group)).items():
             try:
-                known, _ = lookup(name, DEFAULT_LANGUAGES)
+                known, row = lookup(name, DEFAULT_LANGUAGES)
+                if row.missing:
+                    reason = reason or f"language {known}"
             except NotSupportedError:
                 known = NUMBERED.get(name, str(name)) if isinstance(name, int) else str(name)
                 reason = reason or f"language {known}"

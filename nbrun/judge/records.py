@@ -101,7 +101,8 @@ def compile_record(compiled: Compiled, test: Mapping[str, Any], keep: int | None
 def told(compiled: Compiled) -> dict[str, Any]:
     """What a compiler said."""
     return {
-        "status": "Finished", "execution_time": round(compiled.time_s, 6), "return_code": compiled.return_code,
+        "status": "TimeLimitExceeded" if compiled.cause == "cpu" else "Finished",
+        "execution_time": round(compiled.time_s, 6), "return_code": compiled.return_code,
         "stdout": "", "stderr": compiled.stderr,
     }  # fmt: skip
 

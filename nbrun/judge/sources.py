@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from nbrun.errors import NotSupportedError
 from nbrun.judge.languages import Language
+from nbrun.judge.python_prelude import NONE
 
 _NAME = re.compile(r"[\w.+-]+(?:/[\w.+-]+)*", re.ASCII)
 
@@ -26,11 +27,15 @@ class Source:
         files: name -> content; names may have folders in them.
         entry: the file that is run, or that holds `main`.
         main: what `{main}` stands for in the language's commands.
+        prelude: what was put back for a solution of an older version of its language, as its result says it.
+        env: environment variables that this takes; `{folder}` is the folder that the files are in.
     """
 
     files: Mapping[str, bytes]
     entry: str
     main: str = ""
+    prelude: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
         """Writes the files, readable for all: the program may run as another user."""
@@ -89,4 +94,6 @@ def source_of(item: Any, language: Language) -> Source:
     if not entry or language.main is not None:
         entry = language.source.replace("{main}", main.rpartition(".")[2])
     others = {str(name): content.encode("utf-8", "surrogatepass") for name, content in files.items()}
-    return Source({**others, entry: code}, entry, main)
+    own = {**others, entry: code}
+    prelude = NONE if language.prelude is None else language.prelude(own)
+    return Source({**own, **prelude.files}, entry, main, prelude.names, prelude.env)

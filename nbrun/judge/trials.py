@@ -48,8 +48,9 @@ class Trials:
         if result["verdict"] not in _BLAMED:
             return
         suspicious = any(_return_code(test) in _NOT_STARTED for test in result["tests"])
+        kind = " ".join((name, *language.tried))
         with self._lock:
-            if name in self._passed and not suspicious:
+            if kind in self._passed and not suspicious:
                 return
         if language.trial is not None:
             outcome = judge(language, {"language": name, "solution": language.trial})
@@ -62,7 +63,7 @@ class Trials:
                 f"{name} does not work in this sandbox: {_told(outcome)}. That says nothing of the solution."
             )
         with self._lock:
-            self._passed.add(name)
+            self._passed.add(kind)
 
 
 def _return_code(test: Mapping[str, Any]) -> int | None:

@@ -85,7 +85,7 @@ class Run:
         engine, store = self._engine, self._store
         unsaved, saved = store.unsaved, store.saved
         told = engine.standing.message
-        notes = [n for n in self._conductor.notes if n != told]
+        notes = [n for n in (*self._conductor.notes, *getattr(engine.fn, "notices", ())) if n != told]
         return self._board.snapshot(
             engine.standing.state, at_work=engine.at_work(), saved=saved, unsaved=unsaved,
             message=" ".join(filter(None, [told, *notes, engine.waiting_text()])), workers=engine.workers,

@@ -134,7 +134,6 @@ def test_a_language_of_the_users(sandbox: LocalSandbox) -> None:
 
 NOTHING_IS_SAID = [
     (task("COBOL", "x"), "no language 'COBOL': it has PYTHON3, CPP"),
-    (task("PYTHON", "print 1"), "Python 2"),
     (task(0, "x"), "UNKNOWN_LANGUAGE"),
     (task(None, "x"), "None"),
     (task("PYTHON3", None), "a solution is a mapping such as"),

@@ -1,0 +1,8 @@
+/* GNU C++98 compiles as gnu++98 */
+#include <iostream>
+#include <cstdio>
+#include <algorithm>
+#include <vector>
+using namespace std;
+int nullptr = 0;
+int main() { int a, b; cin >> a >> b; cout << a + b << endl; }

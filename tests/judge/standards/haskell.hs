@@ -1,0 +1,1 @@
+main = do { s <- getLine; print (sum (map read (words s) :: [Int])) }
