@@ -48,6 +48,10 @@ class Crew(Protocol):
     def works_in(self, thread: Thread) -> bool:
         """Do tasks run in that thread?"""
 
+    @property
+    def told(self) -> str:
+        """What the user should know of the workers: a sentence or nothing."""
+
 
 class OneThread:
     """What a crew has whose results all pass one thread. The engine's lock protects `_is_running`."""
@@ -60,6 +64,11 @@ class OneThread:
     def is_empty(self) -> bool:
         """See Crew."""
         return not self._is_running
+
+    @property
+    def told(self) -> str:
+        """See Crew."""
+        return ""
 
     def _serve(self, work: Callable[[], None]) -> None:
         """The thread's whole life; after it nothing can come back."""

@@ -372,7 +372,11 @@ class Engine:
         with self.lock:
             return {sample.work.number: n for sample, n in self.queue.delayed_by_sample.items()}
 
-    def waiting_text(self) -> str:
+    def remarks(self) -> list[str]:
+        """What there is to say of the run as it is now."""
+        return [self.crew.told, self._waiting_text()]
+
+    def _waiting_text(self) -> str:
         """What is waited for, such as "160 waiting: HTTP 429, next in 14 s", where nothing runs or much waits."""
         with self.lock:
             queue, now = self.queue, time.monotonic()

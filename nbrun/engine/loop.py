@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from nbrun.engine.crew import OneThread
 from nbrun.engine.outcomes import Ended, Failure, add_failure, after_exception, hand_over
 from nbrun.engine.queue import Item, SampleWork
+from nbrun.engine.timeouts import timeout_error
 from nbrun.engine.worker import as_mapping
 from nbrun.model import Record, SinkClosedError, Task
 from nbrun.samples import SCALARS
@@ -208,7 +209,10 @@ class LoopCrew(OneThread):
             item = task.item
             if type(item) not in SCALARS:  # fn may change its copy; stored is what the dataset holds
                 item = sample.work.item(position)
-            result = await engine.fn(task)
+            if engine.timeout_s is None:
+                result = await engine.fn(task)
+            else:
+                result = await self._within(engine.timeout_s, task)
             took = time.perf_counter() - began
             if not isinstance(result, Mapping):
                 result = as_mapping(result)
@@ -219,6 +223,20 @@ class LoopCrew(OneThread):
             failure = after_exception(engine, sample, position, task, e, started, took, name)
             if failure is not None:
                 self._outcomes.put((sample, position, None, failure))
+
+    async def _within(self, timeout_s: float, task: Task) -> object:
+        """What fn returns in that time; it is cancelled then. A result that it returns all the same is dropped."""
+        limit = asyncio.timeout(timeout_s)
+        try:
+            async with limit:
+                result = await self.engine.fn(task)
+        except TimeoutError as e:
+            if limit.expired():
+                raise timeout_error(timeout_s) from e
+            raise
+        if limit.expired():
+            raise timeout_error(timeout_s)
+        return result
 
     def _ended(self, slot: Slot, is_last: bool, done: asyncio.Task[None]) -> None:
         self._in_flight.pop(done, None)

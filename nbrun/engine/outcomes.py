@@ -5,6 +5,8 @@ Threads: called by workers, the event loop's saver and the dispatcher; an Ended 
 
 from __future__ import annotations
 
+import sys
+import threading
 import traceback
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -139,3 +141,14 @@ def format_error(e: BaseException) -> str:
     except Exception:  # a user's __str__ or __repr__
         text = type(e).__name__
     return text if len(text) <= MAX_TRACEBACK else text[: MAX_TRACEBACK // 2] + "\n…\n" + text[-MAX_TRACEBACK // 2 :]
+
+
+def stack_of(thread: threading.Thread, caller: str) -> str:
+    """Where a thread is now: its frames after the last one of the file `caller`, which calls the user's function."""
+    frame = sys._current_frames().get(thread.ident or 0)
+    if frame is None:
+        return ""
+    frames = traceback.extract_stack(frame)
+    own = [i for i, f in enumerate(frames) if f.filename == caller]
+    text = "".join(traceback.format_list(frames[own[-1] + 1 if own else 0 :]))
+    return f"Where it was when its time was up (most recent call last):\n{text}"

@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 from nbrun.engine.queue import Item, SampleWork
+from nbrun.engine.timeouts import TimeoutWatch
 from nbrun.engine.watch import Watch
 from nbrun.engine.worker import BATCH_S, Worker
 from nbrun.model import Task
@@ -38,6 +39,7 @@ class ThreadCrew:
         self._slots: list[int] = []  # of workers that ended; the next ones take them
         self._lasts = 0  # suspects at work now
         self._watch = Watch(self)
+        self._timeouts = TimeoutWatch(self)
 
     # ---- workers
 
@@ -57,6 +59,8 @@ class ThreadCrew:
                     if items:
                         worker.batch.extend(items)
                         worker.is_busy = True
+                        if engine.timeout_s is not None:
+                            self._timeouts.need()
                         if len(items) > 1:
                             self._watch.wake()
                         if (queue.delayed or engine.gate.is_active) and not self._timekeeper and queue.waiting:
@@ -79,6 +83,8 @@ class ThreadCrew:
         items = self.engine.take_last()
         worker.batch.extend(items)
         worker.is_busy = worker.runs_last = bool(items)
+        if items and self.engine.timeout_s is not None:
+            self._timeouts.need()
         self._lasts += worker.runs_last
         if self._lasts < width:
             self.wake(min(queue.suspects, width - self._lasts))
@@ -152,6 +158,7 @@ class ThreadCrew:
             return
         with self._lock:
             self._rests(worker)
+            self._timeouts.came_back(worker)
             if worker in self._workers:
                 self._workers.remove(worker)
                 self._slots.append(worker.slot)
@@ -160,6 +167,29 @@ class ThreadCrew:
             if self._solo is worker:
                 self._all_work()
             self.engine.idle.notify_all()
+
+    def workers(self) -> list[Worker]:
+        """Those that have not ended."""
+        return list(self._workers)
+
+    def lose(self, worker: Worker) -> None:
+        """The worker's attempt was given up: others take its place and its tasks. Called with the lock held."""
+        self._rests(worker)
+        if worker in self._workers:
+            self._workers.remove(worker)
+            self._slots.append(worker.slot)
+        items = list(worker.batch)
+        worker.batch.clear()
+        self.engine.queue.give_back(items)
+        if self._solo is worker:
+            self._all_work()
+        self.wake(self.engine.queue.waiting)
+        self.engine.idle.notify_all()
+
+    @property
+    def told(self) -> str:
+        """See Crew."""
+        return self._timeouts.text
 
     def give_back(self, worker: Worker) -> None:
         """What a worker has taken and not begun when the run was paused or stopped."""
@@ -215,6 +245,7 @@ class ThreadCrew:
     def end(self) -> None:
         """See Crew."""
         self._watch.end()
+        self._timeouts.end()
 
     def forget_in_child(self) -> None:
         """See Crew."""

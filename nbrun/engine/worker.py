@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from nbrun.engine.outcomes import Ended, add_failure, after_exception, hand_over
 from nbrun.engine.queue import Item, SampleWork
+from nbrun.engine.timeouts import Claim, TooLate
 from nbrun.model import Record, Retry, SinkClosedError, Task
 from nbrun.samples import SCALARS
 
@@ -71,6 +72,7 @@ class Worker:
         self._kept: Kept | None = None
         self.is_busy = self.runs_last = False
         self.current: tuple[SampleWork, Task] | None = None
+        self.claim: Claim | None = None  # `current`, where it has a time-out
         self.since = 0  # when `current` began, on perf_counter_ns's clock
         self.mean_s = BATCH_S  # the mean duration of its recent tasks, a guess at first
         self._weight = 1.0  # of what it measures next
@@ -114,7 +116,7 @@ class Worker:
                 self._work()
             if not engine.is_forked:
                 engine.desk.clear()  # or the run might end before whoever carries its last results
-        except SinkClosedError:  # the run was stopped: late results are discarded
+        except (SinkClosedError, TooLate):  # the run was stopped, or the attempt given up: late results are discarded
             pass
         except BaseException as e:  # a fault of nbrun's own must halt the run, not hang it
             self.crew.engine.broke(e)
@@ -141,6 +143,8 @@ class Worker:
         make_task = work.task
         count = busy = 0  # the latter in nanoseconds of fn
         late = perf() + BATCH_NS
+        has_timeout = engine.timeout_s is not None
+        claim: Claim | None = None
         while standing.may_begin:
             task = make_task(position, flag)
             item = task.item
@@ -149,16 +153,22 @@ class Worker:
             started = now()
             self.since = start = perf()
             self.current = (sample, task)
+            if has_timeout:
+                self.claim = claim = Claim(sample, position, task, started, start)
             try:
                 result = fn(task)
                 end = perf()
                 took = end - start
+                if claim is not None:
+                    claim.keep()
                 if type(result) is not dict and not isinstance(result, Mapping):
                     result = as_mapping(result)
                 keep(encode(work, position, item, result, task.attempt, started, took / 1e9, name))
             except BaseException as e:  # whatever a task raises is that task's, SystemExit too
                 end = perf()
                 took = end - start
+                if claim is not None:
+                    claim.keep()
                 self._after_exception(sample, position, task, e, started, took / 1e9)
             count += 1
             busy += took
@@ -171,7 +181,7 @@ class Worker:
         else:
             batch.appendleft((sample, position))
             self.crew.give_back(self)
-        self.current = None
+        self.current = self.claim = None
         self.hand_over_kept()
         if count:
             self.mean_s += self._weight * (busy / count / 1e9 - self.mean_s)

@@ -88,7 +88,7 @@ class Run:
         notes = [n for n in (*self._conductor.notes, *getattr(engine.fn, "notices", ())) if n != told]
         return self._board.snapshot(
             engine.standing.state, at_work=engine.at_work(), saved=saved, unsaved=unsaved,
-            message=" ".join(filter(None, [told, *notes, engine.waiting_text()])), workers=engine.workers,
+            message=" ".join(filter(None, [told, *notes, *engine.remarks()])), workers=engine.workers,
             results=str(self._path), waiting_at=engine.waiting_at(),
         )  # fmt: skip
 

@@ -208,7 +208,8 @@ class Dispatcher(OneThread):
         if self._notes:
             chunk.note(engine.sink, self.out.values())
         try:
-            future = self.pool.submit(self.cargo.digest, self.cargo.packed if with_function else None, data, token)
+            packed = self.cargo.packed if with_function else None
+            future = self.pool.submit(self.cargo.digest, packed, data, token, engine.timeout_s)
         except BaseException as e:  # broken, shut down, a closed client
             engine.give_back(chunk.items)
             self._losses.refused(chunk.generation, e)

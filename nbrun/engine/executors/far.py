@@ -7,6 +7,7 @@ it had not begun goes to others.
 
 from __future__ import annotations
 
+import contextvars
 import multiprocessing
 import os
 import pickle
@@ -21,9 +22,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from nbrun.engine.executors.shared import SharedPart, WholeSampleNeeded
-from nbrun.engine.outcomes import format_error, message_of
+from nbrun.engine.outcomes import format_error, message_of, stack_of
 from nbrun.engine.worker import as_mapping
-from nbrun.errors import JudgeError, JudgeUnavailableError, NotSupportedError
+from nbrun.errors import JudgeError, JudgeUnavailableError, NotSupportedError, TaskTimeout
 from nbrun.model import Retry, Task
 from nbrun.storage.entry import encode_result
 from nbrun.storage.values import encode
@@ -53,7 +54,7 @@ def probe(digest: str, packed: Any) -> tuple[str, str, str]:
     return ("ok", platform.python_version(), "")
 
 
-def run_chunk(digest: str, packed: Any, parts: Any, token: str) -> Any:
+def run_chunk(digest: str, packed: Any, parts: Any, token: str, timeout_s: float | None = None) -> Any:
     """Runs tasks one after another.
 
     Args:
@@ -61,6 +62,7 @@ def run_chunk(digest: str, packed: Any, parts: Any, token: str) -> Any:
         parts: pickled: (sample id, part of the sample or None where it is the item, names left out, tasks) for each
             sample; a task is (group, index, item, attempt, hint, previous). In the kernel's process the list itself.
         token: makes every call another one, for executors that remember equal calls.
+        timeout_s: how long each attempt may take.
 
     Returns:
         Pickled None where the function is needed, else (worker, rows), a row for each task that was begun.
@@ -71,13 +73,16 @@ def run_chunk(digest: str, packed: Any, parts: Any, token: str) -> Any:
         found = _function(digest, packed)
         if found is None:
             return pickle.dumps(None) if plain else None
-        answer = (f"{socket.gethostname()}:{os.getpid()}", _run(*found, pickle.loads(parts) if plain else parts))
+        answer = (
+            f"{socket.gethostname()}:{os.getpid()}",
+            _run(*found, pickle.loads(parts) if plain else parts, timeout_s),
+        )
     except BaseException as e:  # nothing could be unpacked: told as the first task's error
         answer = (f"{socket.gethostname()}:{os.getpid()}", [_error(e, (), time.time(), 0.0)])
     return pickle.dumps(answer, 5) if plain else answer
 
 
-def _run(fn: Any, never: tuple[type[BaseException], ...], parts: Any) -> list[tuple[Any, ...]]:
+def _run(fn: Any, never: tuple[type[BaseException], ...], parts: Any, timeout_s: float | None) -> list[tuple[Any, ...]]:
     rows: list[tuple[Any, ...]] = []
     end = time.perf_counter() + CHUNK_S
     size = 0
@@ -88,7 +93,7 @@ def _run(fn: Any, never: tuple[type[BaseException], ...], parts: Any) -> list[tu
             if rows and (size > CHUNK_BYTES or time.perf_counter() > end):
                 return rows
             task = Task(sample_id, group, index, item, item if sample is None else sample, *before)
-            row = _attempt(fn, never, task)
+            row = _attempt(fn, never, task) if timeout_s is None else _attempt_within(timeout_s, fn, never, task)
             if left_out and sample.was_asked:
                 row = (WHOLE,)
             rows.append(row)
@@ -97,6 +102,27 @@ def _run(fn: Any, never: tuple[type[BaseException], ...], parts: Any) -> list[tu
             if row[0] == DONE:
                 size += len(row[1])
     return rows
+
+
+def _attempt_within(
+    timeout_s: float, fn: Any, never: tuple[type[BaseException], ...], task: Task
+) -> tuple[Any, ...]:  # fmt: skip
+    """The same in a thread of its own, which is left to itself when the time is up: it can't be killed."""
+    rows: list[tuple[Any, ...]] = []
+    context = contextvars.copy_context()
+    thread = threading.Thread(
+        target=lambda: rows.append(context.run(_attempt, fn, never, task)), name="nbrun-attempt", daemon=True
+    )
+    started = time.time()
+    try:
+        thread.start()
+    except RuntimeError:  # no thread can be started: better without a limit than not at all
+        return _attempt(fn, never, task)
+    thread.join(timeout_s)
+    if rows:
+        return rows[0]
+    message = f"the attempt took longer than timeout_s={timeout_s:g}"
+    return (ERROR, "", TaskTimeout.__name__, message, stack_of(thread, __file__), True, started, timeout_s)
 
 
 def _attempt(fn: Any, never: tuple[type[BaseException], ...], task: Task) -> tuple[Any, ...]:

@@ -1,0 +1,162 @@
+"""Attempts that take longer than timeout_s: another worker takes over, and what they still return is dropped."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import nbrun
+from nbrun.errors import RunHaltedError
+from tests.engine.crews import Crew, open_crew
+from tests.engine.test_crews import until
+
+
+@pytest.fixture(scope="module", params=["threads", "async", "pool of threads", "spawn"])
+def crew(request: pytest.FixtureRequest) -> Iterator[Crew]:
+    with open_crew(request.param) as opened:
+        yield opened
+
+
+def start(results: Path, fn: Any, items: list[Any], **more: Any) -> nbrun.Run:
+    more = {"groups": ["item"], "view": None, "retry": None} | more
+    return nbrun.start([{"id": "s", "items": items}], fn, results, **more)
+
+
+def test_a_task_that_hangs_ends_in_an_error_and_the_others_go_on(crew: Crew, tmp_path: Path) -> None:
+    began = time.monotonic()
+
+    def fn(task: nbrun.Task) -> Any:
+        if task.item == 3:
+            time.sleep(8)
+        return {"n": task.item}
+
+    run = crew.run(tmp_path / "r", fn, list(range(20)), retry=None, timeout_s=0.5)
+    assert time.monotonic() - began < 7
+    assert (run.progress.done, run.progress.errors) == (19, 1)
+    frame = nbrun.load_results(tmp_path / "r")
+    (error,) = frame[frame["status"] == "error"]["error"]
+    assert error.startswith("TaskTimeout: the attempt took longer than timeout_s=0.5")
+
+
+def test_an_attempt_that_timed_out_is_tried_again(crew: Crew, tmp_path: Path) -> None:
+    def fn(task: nbrun.Task) -> Any:
+        if task.attempt == 1:
+            time.sleep(3)
+        return {"attempt": task.attempt}
+
+    run = crew.run(tmp_path / "r", fn, [1], retry=nbrun.RetryPolicy(delay_s=0.01), timeout_s=0.3)
+    assert run.progress.done == 1
+    assert nbrun.load_results(tmp_path / "r")["attempt"].tolist() == [2]
+
+
+def test_a_coroutine_is_cancelled(tmp_path: Path) -> None:
+    cancelled = []
+
+    async def fn(task: nbrun.Task) -> Any:
+        try:
+            await asyncio.sleep(60 if task.item else 0)
+        except asyncio.CancelledError:
+            cancelled.append(task.item)
+            if task.item == 2:
+                return {"late": True}
+            raise
+        return {}
+
+    progress = start(tmp_path / "r", fn, [0, 1, 2], timeout_s=0.2).wait(20)
+    assert (progress.done, progress.errors) == (1, 2)
+    assert sorted(cancelled) == [1, 2]
+    assert [kind.type for kind in progress.error_kinds] == ["TaskTimeout"]
+
+
+def test_a_time_out_of_the_functions_own_is_its_own(tmp_path: Path) -> None:
+    async def fn(task: nbrun.Task) -> Any:
+        raise TimeoutError("mine")
+
+    progress = start(tmp_path / "r", fn, [0], timeout_s=5).wait(20)
+    assert [kind.type for kind in progress.error_kinds] == ["TimeoutError"]
+
+
+def test_a_late_result_is_dropped_and_counted(tmp_path: Path) -> None:
+    """The threads come back after their time: neither a result nor an exception counts."""
+    late = threading.Event()
+    cancelled = []
+
+    def fn(task: nbrun.Task) -> Any:
+        late.wait(60)
+        cancelled.append(task.cancelled())
+        if task.item == "raises":
+            raise ValueError("late")
+        return {"late": True}
+
+    run = start(tmp_path / "r", fn, ["returns", "raises"], timeout_s=0.2, workers=2)
+    run.wait(20)
+    assert "2 threads still run tasks that took longer than timeout_s" in run.progress.message
+    late.set()
+    until(lambda: "2 results came after timeout_s" in run.progress.message, "they came back")
+    assert cancelled == [True, True]
+    frame = nbrun.load_results(tmp_path / "r")
+    assert frame["status"].tolist() == ["error", "error"]
+    assert frame["error"].str.startswith("TaskTimeout").all()
+
+
+def test_the_error_shows_where_it_hangs(tmp_path: Path) -> None:
+    stop = threading.Event()
+
+    def waits_for_nothing() -> None:
+        stop.wait(60)
+
+    def fn(task: nbrun.Task) -> Any:
+        waits_for_nothing()
+
+    progress = start(tmp_path / "r", fn, [0], timeout_s=0.1).wait(20)
+    stop.set()
+    assert "waits_for_nothing" in progress.recent_errors[0].traceback
+    assert "worker.py" not in progress.recent_errors[0].traceback
+
+
+def test_tasks_that_a_hanging_worker_had_taken_are_run_by_others(tmp_path: Path) -> None:
+    """Tiny tasks are taken many at a time, and one among them hangs."""
+    stop = threading.Event()
+
+    def fn(task: nbrun.Task) -> Any:
+        if task.item == 700:
+            stop.wait(60)
+        return {}
+
+    progress = start(tmp_path / "r", fn, list(range(1000)), timeout_s=0.3, workers=1).wait(30)
+    stop.set()
+    assert (progress.done, progress.errors, progress.saved) == (999, 1, 1000)
+
+
+def test_more_lost_threads_than_workers_pause_the_run(tmp_path: Path) -> None:
+    stop = threading.Event()
+
+    def fn(task: nbrun.Task) -> Any:
+        stop.wait(60 if task.item % 2 else 0)
+        return {}
+
+    run = start(tmp_path / "r", fn, list(range(40)), timeout_s=0.05, workers=2)
+    until(lambda: run.progress.state == "paused", "it pauses")
+    assert "3 threads still run tasks" in run.progress.message
+    with pytest.raises(RunHaltedError, match="timeout_s"):
+        run.wait(20)
+    stop.set()
+    run.resume()
+    assert run.wait(20).state == "done"
+
+
+def test_a_stop_with_a_lost_thread_ends_at_once(tmp_path: Path) -> None:
+    stop = threading.Event()
+    run = start(tmp_path / "r", lambda t: stop.wait(60) and {}, [0], timeout_s=0.1, retry=nbrun.RetryPolicy(delay_s=99))
+    until(lambda: run.progress.waiting == 1, "it waits for another try")
+    began = time.monotonic()
+    run.stop(drain=False)
+    assert run.wait(20).state == "stopped"
+    assert time.monotonic() - began < 4
+    stop.set()
