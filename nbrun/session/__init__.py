@@ -27,7 +27,7 @@ from nbrun.session import inputs, live
 from nbrun.session.conductor import Conductor
 from nbrun.session.redo import read_redo
 from nbrun.session.run import Run
-from nbrun.session.settings import check_function, is_async, settings_id, settings_of
+from nbrun.session.settings import Arguments, check_function, is_async, settings_of
 from nbrun.session.sharding import shard
 from nbrun.storage.directory import list_samples
 from nbrun.storage.format import FOLDER
@@ -55,6 +55,7 @@ def start(
     redo: pd.DataFrame | Iterable[str | int] | str | None = None,
     context: Callable[[Mapping[str, Any]], Any] | None = None,
     key: Callable[[Any], Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
     keep_items: bool = True,
     timeout_s: float | None = None,
     max_per_s: float | None = None,
@@ -82,6 +83,10 @@ def start(
             counts until the new one is saved.
         context: what of a sample is digested to notice changes, instead of all but its groups.
         key: what of an item tells it from others, instead of all of it.
+        settings: what determines the results besides the item and can't be seen in `fn`, such as
+            {"model": "small", "temperature": 0}. It is kept with the results; results of other settings are kept too,
+            counted and reported. What nbrun sees by itself: `fn.settings` where fn has it, else the code of fn and of
+            functions of its module that it calls, and simple values that it refers to.
         keep_items: store items in the entries.
         timeout_s: how long one attempt may take, in seconds. One that takes longer is tried again as after any other
             exception, and ends as an error of the type `TaskTimeout`. A coroutine is cancelled. A thread can't be
@@ -127,12 +132,11 @@ def start(
     opened = inputs.open_samples(samples, reader, inputs.read_groups(groups))
     inputs.check_ids(asked.ids, opened)
     path = inputs.read_path(results)
-    settings = settings_of(fn)
-    arguments = {
-        "fn": settings, "resources": dict(getattr(fn, "resources", None) or {}),  # no results of other settings
-        "groups": dict(reader.groups or {}), "keep_items": keep_items, "retry": repr(retry),
-        "key": None if key is None else settings_of(key), "context": None if context is None else settings_of(context),
-    }  # fmt: skip
+    made_under = settings_of(fn, settings)
+    arguments = Arguments(
+        made_under, dict(getattr(fn, "resources", None) or {}), dict(reader.groups or {}), keep_items, retry,
+        None if key is None else settings_of(key), None if context is None else settings_of(context),
+    )  # fmt: skip
     running = live.find(path)
     if running is not None:
         if not replace:
@@ -154,9 +158,9 @@ def start(
     if executor is not None:
         fn = remote = Remote(fn, executor, policy, (reader.groups or {}).values())
         crew = remote.crew
-    run_record = _run_record(settings, arguments, wanted)
+    run_record = _run_record(arguments, wanted)
     board = Board()
-    conductor = Conductor(opened, reader, board, fn, run_record["settings_id"], asked)
+    conductor = Conductor(opened, reader, board, fn, made_under, asked)
     try:
         store = ResultStore(path, run_record, keep_items=keep_items, on_fault=conductor.fault)
     except BaseException:
@@ -170,7 +174,7 @@ def start(
     run = Run(path, engine, board, store, conductor, fn, arguments)
     live.add(path, run)
     if isinstance(fn, Remote) and (end := fn.tell()):
-        conductor.notes.append(end)
+        conductor.note(end)
     conductor.begin(engine, store)
     _show(run, view)
     return run
@@ -183,15 +187,14 @@ def _holds_results(path: Any) -> bool:
     return bool(listing.by_id or listing.damaged or list_segments(path / FOLDER))
 
 
-def _run_record(settings: dict[str, Any], arguments: Mapping[str, Any], workers: int) -> dict[str, Any]:
+def _run_record(arguments: Arguments, workers: int) -> dict[str, Any]:
     now = dt.datetime.now(dt.UTC)
     return {
         "run_id": now.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(3),
         "started_at": now.isoformat(timespec="seconds"),
         "host": socket.gethostname(), "pid": os.getpid(),
         "nbrun": __version__, "python": platform.python_version(),
-        "settings": settings, "settings_id": settings_id(settings),
-        "groups": dict(arguments["groups"]), "workers": workers,
+        **arguments.settings.record(), "groups": dict(arguments.groups), "workers": workers,
     }  # fmt: skip
 
 
@@ -219,7 +222,7 @@ def _explain_missing_view(run: Run, view: str | None, e: Exception) -> None:
     else:
         why = f"{type(e).__name__}: {e}"
     note = f"The {view or 'view'} can't be shown: {why}. The run goes on; run.progress says how far it is."
-    run._conductor.notes.append(note)
+    run._conductor.note(note)
     warnings.warn(note, RuntimeWarning, stacklevel=4)
     if view == "panel":
         try:

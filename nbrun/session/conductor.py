@@ -6,8 +6,8 @@ Threads: `run` is that thread; `fault` is called by threads of the store; the re
 from __future__ import annotations
 
 import threading
+import time
 import warnings
-from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from nbrun.progress import Board, counted
 from nbrun.samples import Sample, SampleReader, fresh_copy
 from nbrun.session.inputs import Samples, duplicate
 from nbrun.session.redo import ERRORS, Redo
+from nbrun.session.settings import Settings
 from nbrun.storage.found import Again, Found
 from nbrun.storage.store import ResultStore
 
@@ -29,22 +30,32 @@ class Conductor:
     Attributes:
         ended: set when nothing more will happen.
         halt: what halted the run, chained into what wait() raises.
-        notes: sentences for the user about what was found.
     """
 
     def __init__(
-        self, samples: Samples, reader: SampleReader, board: Board, fn: Any, settings_id: str, redo: Redo
+        self, samples: Samples, reader: SampleReader, board: Board, fn: Any, settings: Settings, redo: Redo
     ) -> None:
         self._samples, self._reader, self._board, self._fn = samples, reader, board, fn
-        self._settings_id, self._redo = settings_id, redo
+        self._settings, self._redo = settings, redo
         self.ended = threading.Event()
         self.halt: RunHaltedError | None = None
-        self.notes: list[str] = []
+        self._notes: list[str] = []
+        self._counts: dict[str, str] = {}  # what is counted while samples are read -> the sentence so far
+        self._changes: dict[str, list[str]] = {}  # run_id -> what differs from that run's settings
         self._engine: Engine
         self._store: ResultStore
         self._other_settings = self._other_contexts = self._unmatched = 0
         self._saved_at_end: int | None = None
         self._problems_told = 0
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences for the user about what was found. Any thread."""
+        return [*self._counts.values(), *self._notes]
+
+    def note(self, text: str) -> None:
+        """Add a sentence. Any thread."""
+        self._notes.append(text)
 
     def begin(self, engine: Engine, store: ResultStore) -> None:
         """Starts the thread."""
@@ -53,11 +64,11 @@ class Conductor:
         self._note_problems()
         self._note_gone(store.known.gone)
         if store.promise:
-            self.notes.append(store.promise)
-        store.space.tell = self.notes.append
+            self.note(store.promise)
+        store.space.tell = self.note
         store.space.remaining = self._remaining
         if short := store.space.at_start(self._samples.tasks):
-            self.notes.append(short)
+            self.note(short)
             warnings.warn(short, stacklevel=3)
         self.thread = threading.Thread(target=self._run, name="nbrun-feed", daemon=True)
         self.thread.start()
@@ -67,7 +78,7 @@ class Conductor:
         if names:
             more = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
             them = "them" if more else "it"
-            self.notes.append(f"Deleted since the last run: {names[0]}{more}; what stood in {them} runs again.")
+            self.note(f"Deleted since the last run: {names[0]}{more}; what stood in {them} runs again.")
 
     def _remaining(self) -> int | None:
         """How many results are still to come; None while nobody knows."""
@@ -80,7 +91,7 @@ class Conductor:
         self._problems_told += len(new)
         if new:
             more = f" and {len(new) - 1} more" if len(new) > 1 else ""
-            self.notes.append(f"Could not be read: {new[0]}{more}; nbrun.check tells the rest.")
+            self.note(f"Could not be read: {new[0]}{more}; nbrun.check tells the rest.")
 
     def fault(self, e: Exception) -> None:
         """The disk refused: the run pauses; results in memory wait. A run that is being stopped gives them up."""
@@ -111,7 +122,7 @@ class Conductor:
             except BaseException as e:  # the user's iterator may raise anything, SystemExit too
                 self._halt_feed(e)
             if suspects := self._engine.all_fed():
-                self.notes.append(_of_suspects(suspects))
+                self.note(_of_suspects(suspects))
             self._engine.wait_until_idle()
             state = self._end()
         except BaseException as e:  # a fault of nbrun's own must end the run, not hang it
@@ -134,10 +145,9 @@ class Conductor:
             if not self._engine.wait_for_room():
                 return
         self._board.set_totals(self._board.fed_totals()[0], number + 1)
-        self._note_changes()
         if unknown := self._redo.unknown(seen):
             more = f" and {len(unknown) - 1:,} more" if len(unknown) > 1 else ""
-            self.notes.append(f"redo: no sample has the id {unknown[0]!r}{more}.")
+            self.note(f"redo: no sample has the id {unknown[0]!r}{more}.")
 
     def _feed_sample(self, sample: Sample) -> None:
         found = self._store.begin(
@@ -174,25 +184,38 @@ class Conductor:
         return not self._has_other_settings(run_id) and context in ("", sample.context)
 
     def _has_other_settings(self, run_id: str) -> bool:
-        run = self._store.earlier_runs.get(run_id)
-        return run is not None and run.get("settings_id") != self._settings_id
+        return bool(self._changes_since(run_id))
+
+    def _changes_since(self, run_id: str) -> list[str]:
+        """What differs from the settings of an earlier run; [] where nothing is known to differ."""
+        if run_id not in self._changes:
+            run = self._store.earlier_runs.get(run_id)
+            self._changes[run_id] = [] if run is None else self._settings.changes(run)
+        return self._changes[run_id]
 
     def _count_changes(self, sample: Sample, found: Found) -> None:
-        self._other_settings += sum(n for run_id, n in found.runs.items() if self._has_other_settings(run_id))
-        self._other_contexts += sum(n for context, n in found.contexts.items() if context not in ("", sample.context))
-        self._unmatched += found.changed
+        """Results of other settings are reported with the first of them, not at the end."""
+        others = {run_id: n for run_id, n in found.runs.items() if self._has_other_settings(run_id)}
+        contexts = sum(n for context, n in found.contexts.items() if context not in ("", sample.context))
+        if others:
+            self._other_settings += sum(others.values())
+            lines = self._changes_since(max(others, key=lambda run_id: others[run_id]))
+            more = f" and {len(lines) - 2:,} more" if len(lines) > 2 else ""
+            self._count("settings", self._other_settings, f"made under other settings ({'; '.join(lines[:2])}{more})")
+        if contexts:
+            self._other_contexts += contexts
+            self._count("contexts", self._other_contexts, "of samples whose tests or limits have changed since")
+        if found.changed:
+            self._unmatched += found.changed
+            kept = counted(self._unmatched, "saved result")
+            self._counts["unmatched"] = f"{kept} without an item in their sample now: kept."
 
-    def _note_changes(self) -> None:
-        kept = Counter({
-            "made under other settings": self._other_settings,
-            "of samples whose tests or limits have changed since": self._other_contexts,
-        })  # fmt: skip
-        for what, count in kept.items():
-            if count:
-                kept_text = counted(count, "saved result")
-                self.notes.append(f'{kept_text} {what}: kept. redo="changed" runs them again.')
-        if self._unmatched:
-            self.notes.append(f"{counted(self._unmatched, 'saved result')} without an item in their sample now: kept.")
+    def _count(self, kind: str, count: int, what: str) -> None:
+        is_first = kind not in self._counts
+        kept = f"{counted(count, 'saved result')} {what}: kept."
+        self._counts[kind] = f'{kept} Start with redo="changed" to make them again.'
+        if is_first:
+            self._board.note_log(time.time(), "notice", self._counts[kind])
 
     def _halt_feed(self, e: BaseException) -> None:
         if isinstance(e, SampleError):
@@ -202,7 +225,7 @@ class Conductor:
         else:
             what = f"The iterator of the samples raised {type(e).__name__}: {str(e).rstrip('.')}."
         self.halt = _halted(f"{what} What was read before is run to its end and saved.", e)
-        self.notes.append(str(self.halt))
+        self.note(str(self.halt))
 
     def _end(self) -> State:
         """Saves everything and gives the directory up."""
@@ -211,7 +234,7 @@ class Conductor:
         stopped = engine.standing.is_draining
         if not stopped and self.halt is None and (gone := store.unvisited):
             are = "samples in the directory are" if gone > 1 else "sample in the directory is"
-            self.notes.append(f"{gone:,} {are} not among the samples of this run; the results are kept and are loaded.")
+            self.note(f"{gone:,} {are} not among the samples of this run; the results are kept and are loaded.")
         if stopped and engine.flag.is_set:
             engine.wait_for_workers(ABANDON_AFTER_S)
             store.journal.refuse()
@@ -222,14 +245,14 @@ class Conductor:
             store.mend()
             clean = store.finish()
         if not clean and engine.standing.broken is None and (lost := store.unsaved):
-            self.notes.append(f"{lost:,} results that had ended could not be saved; their tasks count as missing.")
+            self.note(f"{lost:,} results that had ended could not be saved; their tasks count as missing.")
         store.close(5.0, clean=clean)
         close = getattr(self._fn, "close", None)
         if callable(close):
             try:
                 close()
             except Exception as e:  # the results are safe; the user's code is told about, not obeyed
-                self.notes.append(f"fn.close() raised {type(e).__name__}: {e}")
+                self.note(f"fn.close() raised {type(e).__name__}: {e}")
         self.halt = engine.standing.broken or self.halt
         if self.halt is not None:
             return State.HALTED

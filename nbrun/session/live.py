@@ -9,14 +9,12 @@ import atexit
 import os
 import sys
 import threading
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from nbrun.errors import RunActiveError
 from nbrun.progress import count_text
 from nbrun.session.run import Run
-from nbrun.session.settings import differences
+from nbrun.session.settings import Arguments
 
 EXIT_S = 0.7  # how long the interpreter's end may wait for the last group commit
 
@@ -37,20 +35,19 @@ def add(path: Path, run: Run) -> None:
         _runs[os.path.realpath(path)] = run
 
 
-def same_or_raise(run: Run, arguments: Mapping[str, Any]) -> None:
+def same_or_raise(run: Run, arguments: Arguments) -> None:
     """The cell was run again: may it have the live run?
 
     Raises:
         RunActiveError: lists what differs, and both ways on.
     """
-    lines = differences(arguments, run._arguments)
+    lines = arguments.changes_in_words(run._arguments)
     if lines:
         listed = "\n".join(f"  {line}" for line in lines)
         raise RunActiveError(
             f"This kernel already runs on {run._path}, with other settings:\n{listed}\n"
-            "Either run.stop() that run first, or start with replace=True, which stops it and goes on with "
-            "the new settings. "
-            "What is saved stays in both cases."
+            "Either call run.stop() and run this cell again, or give replace=True, which stops that run and goes on "
+            "with the new settings. What is saved stays in both cases."
         )
 
 

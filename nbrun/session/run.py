@@ -20,6 +20,7 @@ from nbrun.progress import Board, Progress, count_text
 from nbrun.session import hearing
 from nbrun.session.conductor import Conductor
 from nbrun.session.inputs import read_workers
+from nbrun.session.settings import Arguments
 from nbrun.storage import onesample
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class Run:
 
     def __init__(
         self, path: Path, engine: Engine, board: Board, store: ResultStore, conductor: Conductor, fn: Any,
-        arguments: Mapping[str, Any],
+        arguments: Arguments,
     ) -> None:  # fmt: skip
         self._path = path
         self._arguments = arguments  # what two starts of the same cell are compared by
@@ -227,7 +228,7 @@ class Run:
         try:
             cancel(task)
         except Exception as e:  # the user's code; the task is abandoned anyway
-            self._conductor.notes.append(f"fn.cancel raised {type(e).__name__}: {e}")
+            self._conductor.note(f"fn.cancel raised {type(e).__name__}: {e}")
 
     @property
     def workers(self) -> int:

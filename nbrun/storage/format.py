@@ -36,7 +36,8 @@ never stands inside them and reading can begin again after any damaged line.
                  that size and CRC-32, the place and identity of each entry, in the file's order; index null: it matches
                  no item
     x   archived {"archive","name","id"}: that member no longer counts, its sample has a file of its own again
-    r   run      {"run_id","seq","started_at","host","pid","nbrun","settings",…}
+    r   run      {"run_id","seq","started_at","host","pid","nbrun","settings","settings_version"?,"given_settings"?,…};
+                 see Settings below
     u   unclean  {"run_id","seq","running":[mark,…]}: the tasks that were running when that run died; a mark is 32
                  bytes in hexadecimal: BLAKE2b-96 of TAB WHOSE, the occurrence (32 bits, little endian), the key
 
@@ -98,6 +99,17 @@ A result becomes strict JSON (RFC 8259, UTF-8). By type:
     anything else                UnstorableError: the task's error entry
 
 A reader must not parse integers as doubles: `values.load` finds those beyond 64 bits and parses them exactly.
+
+Settings
+--------
+A run record holds the settings of its results; each entry names its run. `given_settings` is what `settings=`
+of start() gave. `settings` is `fn.settings`, or of a function without them, from settings_version 2 on,
+
+    {"function": name, "code": {name: [tree, instructions, python]}, "values": {name: digest}}
+
+with digests of the syntax tree ("" where no source is known) and of the instructions, which only the same version of
+Python can compare, for fn and each function of its module that it uses, and digests of simple values that they refer
+to. Records without a settings_version hold {"function", "source"}, a digest of the source in which comments count.
 
 Invariants
 ----------

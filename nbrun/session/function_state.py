@@ -1,0 +1,547 @@
+"""What determines a function's results besides the item: its code, and the simple values that it refers to.
+
+The code of a function is known by two digests. One is of its syntax tree without comments, layout, docstrings and
+annotations; it is taken only where the source is proven to be that of the running code. The other is of its
+instructions, which only the same version of Python can compare. Values are known by name and digest: the run record
+holds no value, since one of them may be a password.
+
+Pure functions, called by the thread that starts a run. Nothing here calls the user's code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import dataclasses
+import datetime as dt
+import decimal
+import dis
+import enum
+import functools
+import inspect
+import linecache
+import pathlib
+import re
+import sys
+import sysconfig
+import types
+from collections.abc import Iterable, Iterator, Mapping, Set
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+from nbrun.samples import canonical
+
+#: How much is looked at: functions, values, parts of one value, and the size of a source that is parsed.
+MAX_FUNCTIONS, MAX_VALUES, MAX_PARTS, MAX_SOURCE_CHARS = 300, 1000, 20_000, 2_000_000
+#: Methods that change a container. One that the function itself changes is no setting but a memory of its own.
+_MUTATORS = frozenset((
+    "add", "append", "appendleft", "clear", "discard", "extend", "insert", "pop", "popitem", "popleft", "put", "remove",
+    "setdefault", "update",
+))  # fmt: skip
+#: Names of values that open doors and don't determine results.
+_SECRET = re.compile(
+    r"(?i)(.*_)?(api_?key|secret(_key)?|password|passwd|credentials?|(api|auth|access|hf|bearer|github)_token)|token"
+)
+_PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
+#: The name under which the function itself is listed, whatever it is called.
+ROOT = "fn"
+
+
+class Code(NamedTuple):
+    """Digests of one function's code. `tree` is "" where no source is known to be that of the code."""
+
+    tree: str
+    instructions: str
+    python: str
+
+    def differs(self, other: Code) -> bool:
+        """Whether the two are known to differ; False where nothing can be compared."""
+        if self.tree and other.tree:
+            return self.tree != other.tree
+        return self.python == other.python and self.instructions != other.instructions
+
+
+class Value(NamedTuple):
+    """A simple value: its digest, and how a message shows it."""
+
+    digest: str
+    text: str
+
+
+@dataclasses.dataclass
+class FunctionState:
+    """The code and the values of one function, and of those of its module that it uses."""
+
+    name: str
+    code: dict[str, Code] = dataclasses.field(default_factory=dict)
+    values: dict[str, Value] = dataclasses.field(default_factory=dict)
+
+
+def state_of(fn: Any) -> FunctionState:
+    """Return what determines the results of a function, a bound method, a partial or a callable object."""
+    walk = _Walk(name_of(fn))
+    walk.visit_root(fn)
+    return walk.finish()
+
+
+def name_of(fn: Any) -> str:
+    """The qualified name of a function, or of what it is made of."""
+    if isinstance(fn, functools.partial):
+        return f"partial of {name_of(fn.func)}"
+    name = getattr(fn, "__qualname__", None) or type(fn).__qualname__
+    return f"{getattr(fn, '__module__', None) or type(fn).__module__}.{name}"
+
+
+def value_of(value: Any) -> Value | None:
+    """A simple value's digest and text; None where it isn't simple."""
+    try:
+        data = canonical(_simple(value, [MAX_PARTS]))
+    except (_NotSimpleError, TypeError, ValueError, RecursionError):
+        return None
+    text = _text(value)
+    return Value(blake2b(data, digest_size=8).hexdigest(), text)
+
+
+def _text(value: Any) -> str:
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # a user's __repr__
+        return f"a {type(value).__name__}"
+    return text if len(text) <= 80 else f"{text[:60]}… ({len(text):,} characters)"
+
+
+class _NotSimpleError(Exception):
+    """A value that has no settings in it."""
+
+
+def _simple(value: Any, left: list[int]) -> Any:
+    """The value as plain data."""
+    left[0] -= 1
+    if left[0] < 0:
+        raise _NotSimpleError
+    if value is None or isinstance(value, enum.Enum):
+        return value if value is None else [type(value).__qualname__, value.name]
+    if isinstance(value, (bool, int, float, str, bytes, dt.date, dt.time, pathlib.PurePath)):
+        return value
+    if isinstance(value, (complex, decimal.Decimal, dt.timedelta, range, slice)):
+        return [type(value).__name__, repr(value)]
+    if isinstance(value, re.Pattern):
+        return ["pattern", value.pattern, value.flags]
+    if isinstance(value, (list, tuple)):
+        return [_simple(v, left) for v in value]
+    if isinstance(value, Set):
+        return {canonical(_simple(v, left)) for v in value}
+    if isinstance(value, Mapping):
+        return [[_simple(k, left), _simple(v, left)] for k, v in sorted(value.items(), key=lambda i: repr(i[0]))]
+    if isinstance(value, (types.SimpleNamespace, argparse.Namespace)):
+        return _simple(vars(value), left)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: getattr(value, f.name, None) for f in dataclasses.fields(value) if not is_secret(f.name)}
+        return [type(value).__qualname__, _simple(fields, left)]
+    if hasattr(value, "dtype") and hasattr(value, "tolist") and type(value).__module__ == "numpy":
+        left[0] -= getattr(value, "size", 1)
+        if left[0] < 0:
+            raise _NotSimpleError
+        return [str(value.dtype), list(getattr(value, "shape", ())), _simple(value.tolist(), left)]
+    raise _NotSimpleError
+
+
+def is_secret(name: str) -> bool:
+    """Whether a value of that name is a key or a password."""
+    return _SECRET.fullmatch(name) is not None
+
+
+# ---- the walk
+
+
+class _Walk:
+    """Collects from a function outwards. Values wait until all code is known: what it changes is no setting."""
+
+    def __init__(self, name: str) -> None:
+        self._state = FunctionState(name)
+        self._home: set[str] = set()
+        self._seen: set[int] = set()
+        self._kept: list[Any] = []  # so that no id in _seen is used again
+        self._names: set[str] = set()  # attributes that any of the code mentions
+        self._changed: set[str] = set()  # names of attributes and variables that the code itself changes
+        self._found: list[tuple[str, str, Any]] = []  # owner, name, value
+        self._objects: list[tuple[str, Any]] = []
+
+    def visit_root(self, fn: Any) -> None:
+        """Take the function apart into code and values."""
+        depth = 0
+        while isinstance(fn, functools.partial) and depth < 20:
+            depth += 1
+            for number, value in enumerate(fn.args, 1):
+                self._reach(ROOT, f"argument {number}", value, direct=True)
+            for name, value in fn.keywords.items():
+                self._reach(ROOT, name, value, direct=True)
+            fn = fn.func
+        self._kept.append(fn)
+        for each in {id(f): f for f in (fn, inspect.unwrap(fn) if callable(fn) else fn)}.values():
+            function = getattr(each, "__func__", each)
+            module = getattr(function, "__globals__", {}).get("__name__") or getattr(type(each), "__module__", None)
+            if module and module not in ("builtins", "functools"):
+                self._home.add(module)
+        self._direct(ROOT, fn)
+
+    def _direct(self, name: str, fn: Any) -> None:
+        """What is called, or handed over by name: taken apart wherever it was written."""
+        while isinstance(fn, functools.partial):
+            self._reach(name, f"{name} arguments", [list(fn.args), fn.keywords], direct=False)
+            fn = fn.func
+        if isinstance(fn, types.MethodType):
+            self._object(name, fn.__self__)
+            fn = fn.__func__
+        if isinstance(fn, types.FunctionType):
+            self._function(name, fn)
+            wrapped = getattr(fn, "__wrapped__", None)
+            if wrapped is not None:
+                self._direct(f"{name} (decorated)", wrapped)
+        elif callable(wrapped := getattr(fn, "__wrapped__", None)):  # a cache around it, for example
+            self._direct(name, wrapped)
+        elif not isinstance(fn, (type, types.BuiltinFunctionType)):
+            self._object(name, fn)
+            call = getattr(type(fn), "__call__", None)  # noqa: B004 - the function is wanted, not whether there is one
+            if isinstance(call, types.FunctionType):
+                self._function(name, call)
+
+    def _function(self, name: str, fn: types.FunctionType) -> None:
+        if id(fn.__code__) in self._seen or len(self._state.code) >= MAX_FUNCTIONS:
+            return
+        self._seen.add(id(fn.__code__))
+        self._kept.append(fn)
+        in_home = fn.__globals__.get("__name__") in self._home
+        if in_home or name == ROOT:
+            while name in self._state.code:
+                name += "'"
+            self._state.code[name] = code_of(fn)
+        for free, cell in zip(fn.__code__.co_freevars, fn.__closure__ or (), strict=False):
+            try:
+                value = cell.cell_contents
+            except ValueError:  # not bound yet
+                continue
+            self._reach(name, free, value, direct=True)
+        positional = fn.__code__.co_varnames[: fn.__code__.co_argcount]
+        defaults = fn.__defaults__ or ()
+        for parameter, value in zip(positional[len(positional) - len(defaults) :], defaults, strict=True):
+            self._reach(name, parameter, value, direct=True)
+        for parameter, value in (fn.__kwdefaults__ or {}).items():
+            self._reach(name, parameter, value, direct=True)
+        if in_home or name == ROOT:
+            for code in _all_codes(fn.__code__):
+                self._look_at(name, code, fn.__globals__)
+
+    def _look_at(self, name: str, code: types.CodeType, variables: Mapping[str, Any]) -> None:
+        """The names that code mentions: globals are followed, attributes are remembered."""
+        previous: dis.Instruction | None = None
+        for i in dis.get_instructions(code):
+            if i.opname in ("LOAD_GLOBAL", "LOAD_NAME") and i.argval in variables:
+                self._reach(name, i.argval, variables[i.argval], direct=False)
+            elif i.opname in ("LOAD_ATTR", "LOAD_METHOD", "STORE_ATTR", "LOAD_SUPER_ATTR"):
+                self._names.add(i.argval)
+                owner = variables.get(previous.argval) if previous is not None and _loads_global(previous) else None
+                if isinstance(owner, types.ModuleType) and _is_users(owner):
+                    value = vars(owner).get(i.argval)
+                    if not isinstance(value, types.ModuleType):
+                        self._reach(name, f"{previous.argval if previous else ''}.{i.argval}", value, direct=False)
+            previous = i
+        self._changed |= _changed_in(code)
+
+    def _reach(self, owner: str, name: str, value: Any, *, direct: bool) -> None:
+        """A value that the function called `owner` refers to."""
+        kind = type(value)
+        if kind is types.ModuleType or id(value) in self._seen:
+            return
+        if isinstance(value, (types.FunctionType, types.MethodType, functools.partial)) or hasattr(
+            value, "__wrapped__"
+        ):  # fmt: skip
+            inner = inspect.unwrap(value) if callable(value) else value
+            module = getattr(getattr(inner, "__func__", inner), "__globals__", {}).get("__name__")
+            if direct or module in self._home or isinstance(value, functools.partial):
+                self._direct(name, value)
+        elif isinstance(value, type):
+            if value.__module__ in self._home:
+                self._class(name, value)
+        elif kind.__module__ in self._home and not isinstance(value, enum.Enum):
+            if value_of(value) is not None:
+                self._found.append((owner, name, value))
+            else:
+                self._object(name, value)
+                call = getattr(kind, "__call__", None)  # noqa: B004 - as above
+                if isinstance(call, types.FunctionType):
+                    self._function(f"{name}()", call)
+        elif len(self._found) < MAX_VALUES:
+            self._found.append((owner, name, value))
+
+    def _class(self, name: str, kind: type) -> None:
+        """Methods of a class are followed once all names are known."""
+        if id(kind) not in self._seen:
+            self._seen.add(id(kind))
+            self._objects.append((name, kind))
+
+    def _object(self, name: str, value: Any) -> None:
+        if id(value) in self._seen or isinstance(value, (type, types.ModuleType)):
+            if isinstance(value, type) and value.__module__ in self._home:
+                self._class(name, value)
+            return
+        self._seen.add(id(value))
+        self._kept.append(value)
+        self._objects.append((name, value))
+        self._class(type(value).__qualname__, type(value))
+
+    def finish(self) -> FunctionState:
+        """Follow methods and attributes of objects until nothing new turns up, then sort the values."""
+        done: set[tuple[int, str]] = set()
+        before = -1
+        while before != len(done):
+            before = len(done)
+            for name, owner in list(self._objects):
+                for attribute, value in list(_attributes(owner, self._home, self._names)):
+                    if (id(owner), attribute) in done or len(done) > 10 * MAX_VALUES:
+                        continue
+                    done.add((id(owner), attribute))
+                    if isinstance(owner, type):
+                        self._method(f"{name}.{attribute}", value)
+                    else:
+                        self._reach(name, attribute, value, direct=False)
+        for owner, name, value in self._found:
+            short = name.rpartition(".")[2]
+            if is_secret(short) or (short in self._changed and not isinstance(value, (str, bytes))):
+                continue
+            found = value_of(value)
+            if found is not None:
+                key = name
+                while self._state.values.get(key, found).digest != found.digest:
+                    key = f"{owner}.{key}" if key == name else f"{key}'"
+                self._state.values[key] = found
+        return self._state
+
+    def _method(self, name: str, value: Any) -> None:
+        if isinstance(value, (staticmethod, classmethod)):
+            value = value.__func__
+        if isinstance(value, property):
+            value = value.fget
+        if isinstance(value, functools.cached_property):
+            value = value.func
+        if isinstance(value, types.FunctionType):
+            self._function(name, value)
+        elif not callable(value):
+            self._reach(name.rpartition(".")[0], name.rpartition(".")[2], value, direct=False)
+
+
+def _attributes(owner: Any, home: set[str], names: set[str]) -> Iterator[tuple[str, Any]]:
+    """Attributes of an object, or of a class, that the code mentions. All of them where code elsewhere may do so."""
+    if isinstance(owner, type):
+        for kind in owner.__mro__:
+            if kind.__module__ in home:
+                for name, value in vars(kind).items():
+                    if name in names or name in ("__init__", "__call__", "__post_init__", "__getattr__"):
+                        yield name, value
+        return
+    is_all = any(k is not object and k.__module__ not in home for k in type(owner).__mro__)
+    slots = [s for k in type(owner).__mro__ for s in _slots(k)]
+    found = {name: getattr(owner, name) for name in slots if hasattr(owner, name)} | dict(
+        getattr(owner, "__dict__", {})
+    )
+    for name, value in found.items():
+        if isinstance(name, str) and (is_all or name in names):
+            yield name, value
+
+
+def _slots(kind: type) -> Iterable[str]:
+    slots = vars(kind).get("__slots__", ())
+    return (s for s in ((slots,) if isinstance(slots, str) else slots) if s not in ("__dict__", "__weakref__"))
+
+
+@functools.cache
+def _library_folders() -> tuple[str, ...]:
+    paths = sysconfig.get_paths()
+    return tuple(paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib") if name in paths)
+
+
+def _is_users(module: types.ModuleType) -> bool:
+    """Whether a module is the user's own, not Python's and not installed."""
+    file = getattr(module, "__file__", None)
+    return isinstance(file, str) and not file.startswith(_library_folders())
+
+
+# ---- code
+
+
+def code_of(fn: types.FunctionType) -> Code:
+    """The digests of a function's code."""
+    instructions = blake2b(canonical(_instructions(fn.__code__)), digest_size=8).hexdigest()
+    node = _node_of(fn)
+    if node is None:
+        return Code("", instructions, _PYTHON)
+    return Code(blake2b(_dump(node).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest(), instructions, _PYTHON)
+
+
+def _all_codes(code: types.CodeType) -> Iterator[types.CodeType]:
+    yield code
+    for const in code.co_consts:
+        if isinstance(const, types.CodeType):
+            yield from _all_codes(const)
+
+
+_SKIPPED = frozenset(("CACHE", "NOP", "RESUME", "EXTENDED_ARG", "PRECALL", "NOT_TAKEN"))
+
+
+def _instructions(code: types.CodeType) -> list[Any]:
+    """Instructions with constants by value and jumps by number: no line, no address and no docstring is in them."""
+    found = [i for i in dis.get_instructions(code) if i.opname not in _SKIPPED]
+    offsets = sorted(i.offset for i in found)
+    out: list[Any] = []
+    for i in found:
+        if isinstance(i.argval, types.CodeType):
+            value: Any = _instructions(i.argval)
+        elif i.opcode in dis.hasjabs or i.opcode in dis.hasjrel:
+            value = sum(1 for o in offsets if o < i.argval)
+        elif isinstance(i.argval, (set, frozenset)):
+            value = sorted(map(repr, i.argval))
+        else:
+            value = i.argval if isinstance(i.argval, (str, int, float, bytes, type(None))) else repr(i.argval)
+        out.append([i.opname, value])
+    return out
+
+
+def _loads_global(i: dis.Instruction) -> bool:
+    return i.opname in ("LOAD_GLOBAL", "LOAD_NAME")
+
+
+def _changed_in(code: types.CodeType) -> set[str]:
+    """Names of variables and attributes that this code changes: it assigns to them, to their parts, or appends."""
+    out: set[str] = set()
+    found = [i for i in dis.get_instructions(code) if i.opname not in _SKIPPED]
+    for at, i in enumerate(found):
+        is_attribute = i.opname == "STORE_ATTR" and code.co_name not in ("__init__", "__post_init__", "__new__")
+        is_free = i.opname == "STORE_DEREF" and i.argval in code.co_freevars
+        if is_attribute or is_free or i.opname in ("STORE_GLOBAL", "DELETE_GLOBAL", "DELETE_ATTR"):
+            out.add(i.argval)
+        elif i.opname in ("LOAD_ATTR", "LOAD_METHOD") and i.argval in _MUTATORS and at:
+            out |= _name_loaded(found[at - 1])
+        elif i.opname in ("STORE_SUBSCR", "DELETE_SUBSCR"):
+            out |= _name_loaded(_container(found, at))
+    return out
+
+
+def _container(found: list[dis.Instruction], at: int) -> dis.Instruction | None:
+    """The instruction that loads the container of the subscript that `found[at]` assigns to: below the key."""
+    wanted = 1
+    for k in range(at - 1, -1, -1):
+        i = found[k]
+        try:
+            wanted -= dis.stack_effect(i.opcode, i.arg if i.opcode >= dis.HAVE_ARGUMENT else None, jump=False)
+        except ValueError:
+            return None
+        if wanted <= 0:
+            while k > 0 and found[k - 1].opname in ("COPY", "SWAP"):
+                k -= 1
+            return found[k - 1] if k > 0 else None
+    return None
+
+
+def _name_loaded(i: dis.Instruction | None) -> set[str]:
+    loads = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_ATTR")
+    return {i.argval} if i is not None and i.opname in loads else set()
+
+
+# ---- source
+
+
+@functools.lru_cache(maxsize=64)
+def _parsed(filename: str, source: str) -> tuple[ast.Module, tuple[types.CodeType, ...]] | None:
+    """A file's syntax tree and all code that it gives."""
+    try:
+        tree = ast.parse(source)
+        flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT  # as in a notebook's cells
+        return tree, tuple(_all_codes(compile(source, filename, "exec", flags=flags, dont_inherit=True)))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+
+
+def _node_of(fn: types.FunctionType) -> ast.AST | None:
+    """The syntax tree of a function, where the source that is there now gives the very code that runs."""
+    code = fn.__code__
+    if code.co_filename.startswith("<"):
+        lines = linecache.getlines(code.co_filename)
+    else:
+        linecache.checkcache(code.co_filename)
+        lines = linecache.getlines(code.co_filename, fn.__globals__)
+    source = "".join(lines)
+    if not source or len(source) > MAX_SOURCE_CHARS:
+        return None
+    parsed = _parsed(code.co_filename, source)
+    if parsed is None:
+        return None
+    tree, codes = parsed
+    if not any(_is_same(code, c) for c in codes):
+        return None
+    found: list[ast.AST] = []
+    first, last = _lines(code)
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.name == code.co_name:
+            line = min([node.lineno, *(d.lineno for d in node.decorator_list)])
+            if line == code.co_firstlineno:
+                found.append(node)
+        elif isinstance(node, ast.Lambda) and code.co_name == "<lambda>":
+            body = node.body
+            ends = (body.end_lineno or 0, body.end_col_offset or 0)
+            if (body.lineno, body.col_offset) <= first and last <= ends:
+                found.append(node)
+    # The innermost lambda whose body holds all of the code comes last.
+    return found[-1] if found and (len(found) == 1 or code.co_name == "<lambda>") else None
+
+
+def _lines(code: types.CodeType) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Where the code begins and ends in its file: (line, column in bytes)."""
+    places = [p for p in code.co_positions() if None not in p and p[3] != 0]  # the first instruction has no width
+    if not places:
+        return (code.co_firstlineno, 0), (code.co_firstlineno, 0)
+    return min((p[0] or 0, p[2] or 0) for p in places), max((p[1] or 0, p[3] or 0) for p in places)
+
+
+def _is_same(a: types.CodeType, b: types.CodeType) -> bool:
+    return (
+        a.co_name == b.co_name
+        and a.co_firstlineno == b.co_firstlineno
+        and a.co_code == b.co_code
+        and a.co_names == b.co_names
+        and list(map(_const, a.co_consts)) == list(map(_const, b.co_consts))
+    )
+
+
+def _const(value: Any) -> str:
+    if isinstance(value, types.CodeType):
+        return value.co_name
+    return repr(sorted(map(repr, value))) if isinstance(value, frozenset) else repr(value)
+
+
+#: What a syntax tree holds that determines no result.
+_LEFT_OUT = frozenset(("ctx", "kind", "type_comment", "annotation", "returns", "type_params", "simple"))
+
+
+def _dump(node: Any, *, is_root: bool = True) -> str:
+    """A syntax tree as text: the same in every version of Python that has the same syntax."""
+    if isinstance(node, list):
+        return "[" + ",".join(_dump(n, is_root=False) for n in node) + "]"
+    if not isinstance(node, ast.AST):
+        return f"{type(node).__name__}:{node!r}"
+    parts = []
+    for name, value in ast.iter_fields(node):
+        if name in _LEFT_OUT or value is None or value == [] or (is_root and name == "name"):
+            continue
+        if name == "body" and isinstance(value, list) and isinstance(node, _WITH_DOCSTRING):
+            value = value[1:] if _is_docstring(value[0]) else value
+        parts.append(f"{name}={_dump(value, is_root=False)}")
+    if isinstance(node, ast.Constant) and node.value is None:
+        parts.append("None")
+    return f"{type(node).__name__}({','.join(parts)})"
+
+
+_WITH_DOCSTRING = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Module)
+
+
+def _is_docstring(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
