@@ -39,8 +39,9 @@ def of(result: Any) -> str | None:
     """The verdict in a result; None where it is no judgement at all.
 
     A `verdict` of your own (a short text) is taken as it stands. Otherwise the verdict is that of the first failing
-    test in the data's order, and JudgeError if the machinery failed any of them. `accepted: false` without a test
-    to show for it is what SandboxFusion's client says when the server fails: JudgeError.
+    test in the data's order, and JudgeError if the machinery failed any of them. `accepted: false` with an empty list
+    of tests is what SandboxFusion's client says when the server fails: JudgeError. Without `tests` it rejects, and has
+    no verdict.
 
     Example:
         >>> of({"accepted": False, "tests": [{"passed": False, "exec_info": {"status": "Success"}}]})
@@ -51,7 +52,7 @@ def of(result: Any) -> str | None:
     if type(result) is not dict and not isinstance(result, Mapping):  # the exact type first: this is the hot path
         return None
     verdict = result.get("verdict")
-    if isinstance(verdict, str) and 0 < len(verdict) <= _LONGEST:
+    if isinstance(verdict, str) and is_verdict(verdict):
         return verdict if verdict.isascii() else without_surrogates(verdict)
     accepted = result.get("accepted")
     if accepted is True:
@@ -61,6 +62,21 @@ def of(result: Any) -> str | None:
     if accepted is None and ("run_result" in result or result.get("status") == "SandboxError"):
         return _of_run(result, None)
     return None
+
+
+def is_verdict(text: str) -> bool:
+    """Whether a text under `verdict` is one, and no prose."""
+    return 0 < len(text) <= _LONGEST
+
+
+def are_tests(tests: Any) -> bool:
+    """Whether a value under `tests` is what a judge writes there; a number, say, is the user's own.
+
+    Example:
+        >>> are_tests([{"passed": True, "exec_info": {}}]), are_tests([]), are_tests(12), are_tests(["a"])
+        (True, True, False, False)
+    """
+    return _is_list(tests) and all(isinstance(t, Mapping) and ("passed" in t or "exec_info" in t) for t in tests)
 
 
 def accepted(result: Any) -> bool | None:
@@ -140,8 +156,10 @@ def is_syntax_error(stderr: str) -> bool:
 
 def _of_rejected(result: Mapping[str, Any]) -> str | None:
     tests = result.get("tests")
-    if not _is_list(tests):
-        return "JudgeError" if "tests" in result or result.get("error") else None
+    if tests is None:
+        return "JudgeError" if "tests" in result else None
+    if not are_tests(tests):  # a count, say: nothing that a judge wrote
+        return None
     first: str | None = None
     for test in tests:
         verdict = _of_test(_mapping(test))

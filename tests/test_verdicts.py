@@ -85,7 +85,7 @@ SHAPES: list[tuple[Any, str | None]] = [
     ({"accepted": True, "tests": []}, "Accepted"),
     ({"accepted": False, "tests": []}, "JudgeError"),
     ({"accepted": False, "tests": None}, "JudgeError"),
-    ({"accepted": False, "error": "connection refused"}, "JudgeError"),
+    ({"accepted": False, "error": "connection refused"}, None),
     ({"accepted": False}, None),
     ({"accepted": 1}, None),
     ({"value": 3}, None),
@@ -108,7 +108,8 @@ SHAPES: list[tuple[Any, str | None]] = [
     (judged(ran("TimeLimitExceeded", None, stdout=LONG), expected="8 " * 90_000), "TimeLimitExceeded"),
     (judged(ran(return_code=1, stderr="Traceback (most recent call last):\nSyntaxError: bad\n")), "RuntimeError"),
     (judged(ran(return_code=1, stderr='  File "a.py", line 1\nIndentationError: x\n')), "CompileError"),
-    ({"accepted": False, "tests": ["garbage"]}, "JudgeError"),
+    ({"accepted": False, "tests": ["garbage"]}, None),
+    ({"accepted": False, "tests": 12}, None),
     ({"accepted": False, "tests": [{"passed": False}]}, "JudgeError"),
 ]
 

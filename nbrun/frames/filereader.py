@@ -24,6 +24,7 @@ from nbrun.storage.match import OldMatch
 from nbrun.storage.merge import places_in
 from nbrun.storage.oldfile import parse_old
 from nbrun.storage.samplefile import LEGACY, NBRUN, PROGRESS, FileInfo, Place, Unreadable
+from nbrun.storage.values import load
 
 _GROUP = re.compile(rb'("(?:[^"\\]|\\.)*_result"): \[\n')
 _OWN = b'{\n"format": "nbrun/'
@@ -42,6 +43,7 @@ class FileReader:
 
     def __init__(self, listener: Listener | None = None, *, bodies: bool = False) -> None:
         self.rows = RowBuilder(listener, bodies=bodies)
+        self._loads = orjson.loads if listener is None else load  # a listener sees each entry once, and all of it
         self.files: list[dict[str, Any]] = []
 
     def read(self, folder: str, name: str, match: Match | None, place: Place | None = None) -> None:
@@ -111,12 +113,18 @@ class FileReader:
         sample_id: str | None = None
         group: str | None = None  # inside this one's list
         damaged = 0
-        loads, add, is_head = orjson.loads, self.rows.add, ENTRY_HEAD.match
+        loads, add, rows, is_head = self._loads, self.rows.add, self.rows, ENTRY_HEAD.match
         for line in lines:
             if group is not None and is_head(line):
                 body = line.rstrip(b"\n").removesuffix(b",")
                 try:
                     add(group, loads(body), body)
+                    if rows.is_inexact:
+                        rows.cut(rows.n - 1)
+                        add(group, load(body), body)
+                        rows.is_inexact = False
+                except orjson.JSONDecodeError:  # damaged; or a number that orjson takes for infinite
+                    damaged += not self._add_exactly(group, body)
                 except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
                     damaged += 1
             elif line.endswith(b"[\n") and (title := _GROUP.match(line)):
@@ -129,8 +137,17 @@ class FileReader:
                 sample_id = str(loads(line[6:].rstrip(b"\n").removesuffix(b",")))
         return sample_id, damaged
 
-    def _read_old(self, data: bytes, match: Match | None, record: dict[str, Any]) -> None:
-        old = parse_old(data)
+    def _add_exactly(self, group: str, body: bytes) -> bool:
+        try:
+            self.rows.add(group, load(body), body)
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
+            return False
+        self.rows.is_inexact = False
+        return True
+
+    def _read_old(self, data: bytes, match: Match | None, record: dict[str, Any], *, exact: bool = False) -> None:
+        start = self.rows.n
+        old = parse_old(data, exact=exact or self._loads is load)
         places = places_in(old, match, data)
         if places is not None:
             ranks: dict[str, list[OldMatch]] = {}
@@ -140,6 +157,12 @@ class FileReader:
             if places is None:
                 rows = without_doubled(rows, (old.progress or {}).get(f"total_{group}s"))
             self.rows.add_old(old, group, rows, None if places is None else ranks.get(group, []))
+        if self.rows.is_inexact and not exact:
+            self.rows.is_inexact = False
+            self.rows.cut(start)
+            self._read_old(data, match, record, exact=True)
+            return
+        self.rows.is_inexact = False
         record["id"], record["source"] = old.sample_id, PROGRESS if old.progress is not None else LEGACY
         record["match"] = None if match is None else match_digest(match)
 

@@ -13,6 +13,7 @@ import pandas as pd
 
 from nbrun.frames.table import Array, Coded, Extra, Table
 from nbrun.samples import KEY_BYTES
+from nbrun.storage.values import decode, load
 
 DTYPES = {
     "sample_id": "category", "group": "category", "index": "Int64", "status": "category", "verdict": "category",
@@ -90,14 +91,18 @@ def _objects(of: Coded) -> Array:
 
 
 def _extra(n: int, e: Extra) -> Any:
+    if e.kind == "n":
+        return np.full(n, None, object)
+    if e.kind == "j":
+        return _parsed(n, e)
     if e.kind == "t":
-        codes, unique = pd.factorize(e.values)
-        if len(unique) <= MAX_CATEGORIES and 2 * len(unique) <= len(e.values):
+        occurring = np.count_nonzero(np.bincount(e.values, minlength=1)) if len(e.values) else 0
+        if occurring <= MAX_CATEGORIES and 2 * occurring <= len(e.values):
             of = np.full(n, -1, "<i4")
-            of[e.rows] = codes
-            return _category(Coded(of, list(unique)))
+            of[e.rows] = e.values
+            return _category(Coded(of, e.texts))
         texts = np.full(n, None, object)
-        texts[e.rows] = e.values
+        texts[e.rows] = np.array(e.texts, object)[e.values]
         return texts
     missing = np.ones(n, bool)
     missing[e.rows] = False
@@ -112,6 +117,21 @@ def _extra(n: int, e: Extra) -> Any:
     numbers = np.zeros(n, np.float64)
     numbers[e.rows] = e.values
     return pd.arrays.FloatingArray(numbers, missing)
+
+
+def _parsed(n: int, e: Extra) -> Array:
+    """Nested values, integers beyond 64 bits, values of several types: objects, of each row its own."""
+    out = np.full(n, None, object)
+    shared: dict[int, Any] = {}
+    for row, code in zip(e.rows.tolist(), e.values.tolist(), strict=True):
+        if code in shared:
+            out[row] = shared[code]
+            continue
+        value = decode(load(e.texts[code]))
+        if not isinstance(value, (list, dict)):
+            shared[code] = value
+        out[row] = value
+    return out
 
 
 def key_texts(keys: Array) -> Array:

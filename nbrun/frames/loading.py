@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 
 from nbrun.frames.cache import RowCache, Sizes
 from nbrun.frames.filereader import FileReader
@@ -26,6 +25,7 @@ from nbrun.storage.directory import Problem
 from nbrun.storage.merge import Stored
 from nbrun.storage.reader import Reader, Snapshot
 from nbrun.storage.samplefile import NBRUN, FileInfo
+from nbrun.storage.values import load
 
 #: iter_results reads so many bytes of files at a time.
 STRIDE_BYTES = 64 << 20
@@ -215,7 +215,8 @@ class Loading:
 def _add(rows: RowBuilder, s: Stored, now: Snapshot) -> bool:
     body = now.body(s)
     try:
-        rows.add(s.group, orjson.loads(body), body)
+        rows.add(s.group, load(body), body)
+        rows.is_inexact = False
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return False
     return True

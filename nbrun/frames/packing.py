@@ -1,41 +1,31 @@
 """A batch of rows as bytes: what the cache stores and what helper processes send. Data only; checked by CRC-32.
 
-    nbrun-rows/1-RULES CRC LENGTH LF HEADER LF ARRAYS
+    nbrun-rows/VERSION CRC LENGTH LF HEADER LF ARRAYS
 
-RULES is a digest of the code that makes rows of entries: what another nbrun may have read otherwise is no pack. CRC
-covers all after the first line; LENGTH is the header's. HEADER is JSON: {"n", "files", "arrays": [[name, typecode,
-bytes or fill]], "texts": {column: [text, …]}, "extras": {column: [kind, rows, values]}}. ARRAYS follow one another in
-the header's order, little endian; an array whose items are all equal is one item in the header, in hexadecimal.
-Neither pandas nor numpy is needed. Any thread.
+VERSION is ROWS_VERSION: what an nbrun with other rules has made of entries is no pack. CRC covers all after the first
+line; LENGTH is the header's. HEADER is JSON: {"n", "files", "arrays": [[name, typecode, bytes or fill]], "texts":
+{column: [text, …]}, "extras": {key: [kind, rows, values, texts]}}. ARRAYS follow one another in the header's order,
+little endian; an array whose items are all equal is one item in the header, in hexadecimal. Neither pandas nor numpy is
+needed. Any thread.
 """
 
 from __future__ import annotations
 
-import json
 from array import array
 from dataclasses import dataclass, field
-from pathlib import Path
+from math import isfinite
 from typing import Any
 from zlib import crc32
 
-from nbrun.storage.values import dump, load
+from nbrun.storage.values import dump, encode, load
 
-_TOP = Path(__file__).parent.parent
-_RULES = (
-    "frames/filereader.py",
-    "frames/packing.py",
-    "frames/rows.py",
-    "frames/telling.py",
-    "storage/archive.py",
-    "storage/merge.py",
-    "storage/oldfile.py",
-    "storage/samplefile.py",
-    "storage/values.py",
-    "verdicts.py",
-)
-MAGIC = b"nbrun-rows/1-%08x" % crc32(b"".join((_TOP / name).read_bytes() for name in _RULES))
+#: The version of the rules by which entries become rows, and of this layout. Raise it when either changes: a test in
+#: tests/frames/test_frames_cache.py compares what is made of golden files, and fails where that was forgotten.
+ROWS_VERSION = 2
+MAGIC = b"nbrun-rows/%d" % ROWS_VERSION
 SIZES = {"b": 1, "i": 4, "q": 8, "d": 8, "k": 16}
-_EXACT = 2**53
+#: Integers up to this size are floats without a loss.
+EXACT = 2**53
 Bytes = bytes | memoryview
 
 
@@ -45,9 +35,10 @@ class BadPack(Exception):
 
 @dataclass(slots=True)
 class Settled:
-    """An extra column: its kind (b, q, d or t), the rows that have a value, and the values.
+    """A column of a key of results: its kind, the rows that have a value, and the values.
 
-    Of kind t, `values` are codes into `texts`.
+    Kinds: b, q, d are booleans, 64-bit integers and floats; t is text and j is JSON (nested values, integers beyond
+    64 bits, values of several types), for which `values` are codes into `texts`; n has no value in any row.
     """
 
     kind: str
@@ -58,31 +49,36 @@ class Settled:
 
 @dataclass(slots=True)
 class Extras:
-    """A key of results that are plain mappings: the rows that have it, and their values."""
+    """A key of results: the rows that have it, and their values. Nested values are kept as bytes of JSON."""
 
     rows: array[int] = field(default_factory=lambda: array("i"))
     values: list[Any] = field(default_factory=list)
 
     def settle(self) -> Settled:
-        """One type for all: booleans, integers, floats (integers among them), else text."""
+        """One type for all values where there is one that holds each of them exactly, else JSON."""
         kinds = set(map(type, self.values))
         rows = self.rows.tobytes()
+        if not kinds:
+            return Settled("n", rows, b"", [])
         if kinds == {bool}:
             return Settled("b", rows, array("b", self.values).tobytes(), [])
         if kinds == {int} and all(-(2**63) <= v < 2**63 for v in self.values):
             return Settled("q", rows, array("q", self.values).tobytes(), [])
-        if kinds <= {int, float} and (float in kinds or not kinds) and all(
-            type(v) is float or abs(v) <= _EXACT for v in self.values
-        ):  # fmt: skip
+        if kinds <= {int, float} and float in kinds and all(type(v) is float or abs(v) <= EXACT for v in self.values):
             return Settled("d", rows, array("d", self.values).tobytes(), [])
         texts: dict[str, int] = {}
-        codes = array("i", [texts.setdefault(as_text(v), len(texts)) for v in self.values])
-        return Settled("t", rows, codes.tobytes(), list(texts))
+        given = self.values if kinds == {str} else map(as_json, self.values)
+        codes = array("i", [texts.setdefault(v, len(texts)) for v in given])
+        return Settled("t" if kinds == {str} else "j", rows, codes.tobytes(), list(texts))
 
 
-def as_text(value: Any) -> str:
-    """A value of a column whose values are of several types."""
-    return value if isinstance(value, str) else json.dumps(value)
+def as_json(value: Any) -> str:
+    """A value of a column of kind j."""
+    if type(value) is bytes:
+        return value.decode()
+    if type(value) is float and not isfinite(value):
+        return encode(value)[0].decode()
+    return dump(value).decode()
 
 
 @dataclass(slots=True)

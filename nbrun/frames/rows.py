@@ -11,13 +11,16 @@ from collections.abc import Mapping
 from math import nan
 from typing import Any, Protocol
 
+import orjson
+
+from nbrun import verdicts
 from nbrun.frames.packing import Bytes, Extras, Pack
 from nbrun.frames.telling import judgement, old_key
 from nbrun.samples import KEY_BYTES, LANGUAGES
 from nbrun.storage.match import OldMatch
 from nbrun.storage.merge import old_body
 from nbrun.storage.oldfile import OldFile
-from nbrun.storage.values import decode
+from nbrun.storage.values import decode, encode, without_surrogates_in
 
 #: Columns of numbers: name -> typecode. -1 (n_*, accepted), NaN (times): not told.
 NUMBERS = {
@@ -28,8 +31,28 @@ NUMBERS = {
 TEXTS = ("group", "status", "verdict", "language", "error", "api_used", "worker_id", "run_id")
 #: `index` of an entry that no dataset was matched with, and of one whose item is no longer in the dataset.
 UNMATCHED, STALE = -1, -2
-RESERVED = frozenset((*NUMBERS, *TEXTS, "sample_id", "key", "source", "entry", "stale")) - {"seq"}
+#: Names of columns that hold something else than a result's key of that name.
+RESERVED = frozenset((*NUMBERS, *TEXTS, "sample_id", "key", "source", "entry", "stale", "as_expected")) - {"seq"}
+#: Keys of results that columns show in another way, where their values are what a judge writes.
+_JUDGED = frozenset(("verdict", "accepted", "api_used", "tests"))
+#: What a sandbox repeats of its request beside its tests. It would be most of a frame's memory, and is in `entry`.
+ECHOED = frozenset(("id", "extracted_code", "full_code", "test_code", "extracted_type", "extra"))
+#: From here on a float may be an integer that orjson could not hold.
+_HUGE = 2.0**63
 _INT32 = 2**31 - 1
+
+
+def column_of(key: str) -> str:
+    """The column of a result's key: its name, or `result_<key>` where another column has that name.
+
+    Example:
+        >>> column_of("score"), column_of("index"), column_of("result_index")
+        ('score', 'result_index', 'result_result_index')
+    """
+    rest = key
+    while rest.startswith("result_"):
+        rest = rest[len("result_") :]
+    return f"result_{key}" if rest in RESERVED else key
 
 
 class Listener(Protocol):
@@ -47,6 +70,10 @@ class RowBuilder:
     Args:
         listener: called with each row's number, its entry, and its bytes where they stand so in the file.
         bodies: whether the listener needs the bytes of old entries too, as nbrun would write them.
+
+    Attributes:
+        is_inexact: a column has got a float that may have been an integer beyond 64 bits, which orjson can't hold:
+            the reader cuts that entry and adds it again as storage.values.load reads it.
     """
 
     def __init__(self, listener: Listener | None = None, *, bodies: bool = False) -> None:
@@ -55,7 +82,8 @@ class RowBuilder:
         self.codes = {name: array("i") for name in TEXTS}
         self.texts: dict[str, dict[str | None, int]] = {name: {None: -1} for name in TEXTS}
         self.keys = bytearray()
-        self.extras: dict[str, Extras] = {}
+        self.extras: dict[str, Extras] = {}  # by the result's key
+        self.is_inexact = False
         self.n = 0
 
     def add(self, group: str, entry: Mapping[str, Any], body: bytes | None) -> None:
@@ -85,8 +113,8 @@ class RowBuilder:
             of = self.texts[name]
             self.codes[name].append(of.setdefault(text, len(of) - 1))
         self.keys += key
-        if type(result) is dict and "tests" not in result:
-            self._extras(result)
+        if type(result) is dict:
+            self._extras(result, n_tests)
         if self._listener is not None:
             try:
                 self._listener(self.n, entry, body)
@@ -108,13 +136,16 @@ class RowBuilder:
         verdict_codes, languages = self.texts["verdict"], self.texts["language"]
         told: list[tuple[Any, ...]] = []
         for rank, row in enumerate(rows):
+            raw_key = old_key(row) if places is None else b""
+            if old.is_loose:  # its key is that of the item, lone surrogates and all
+                row = without_surrogates_in(row)
             result = row.get("result")
             verdict, accepted, n_tests, n_passed, max_time_s = judgement(result)
             language = row.get("language")
             if type(language) is not str:
                 language = LANGUAGES.get(language) if type(language) is int else None
             if places is None:
-                key = old_key(row)
+                key = raw_key
                 occurrence = seen.get(key, 0)
                 seen[key] = occurrence + 1
                 index = UNMATCHED
@@ -127,9 +158,9 @@ class RowBuilder:
                 verdict_codes.setdefault(verdict, len(verdict_codes) - 1),
                 languages.setdefault(language, len(languages) - 1), key,
             ))  # fmt: skip
-            if type(result) is dict and "tests" not in result:
+            if type(result) is dict:
                 self.n = begin + rank
-                self._extras(result)
+                self._extras(result, n_tests)
         self.n = begin + count
         if not count:
             return
@@ -160,20 +191,41 @@ class RowBuilder:
             place = place._replace(item_index=None)
         self._listener(number, row, old_body(row, place, old) if self._bodies else None)
 
-    # ---- results that are plain mappings
+    # ---- keys of results
 
-    def _extras(self, result: Mapping[str, Any]) -> None:
+    def _extras(self, result: Mapping[str, Any], n_tests: int) -> None:
+        row = self.n
         for name, value in result.items():
-            if type(value) is dict and len(value) == 1:
-                value = decode(value)
-            if value is None or isinstance(value, (dict, list)) or name in ("verdict", "accepted", "api_used"):
+            if name in _JUDGED and _is_shown(name, value, n_tests):
                 continue
-            column = f"result_{name}" if name in RESERVED else name
-            extras = self.extras.get(column)
+            if n_tests >= 0 and name in ECHOED:
+                continue
+            extras = self.extras.get(name)
             if extras is None:
-                extras = self.extras[column] = Extras()
-            extras.rows.append(self.n)
+                extras = self.extras[name] = Extras()
+            kind = type(value)
+            if kind is str:
+                pass
+            elif value is None:
+                continue
+            elif kind is float:
+                if not -_HUGE < value < _HUGE:
+                    self.is_inexact = True
+            elif kind is dict or kind is list:
+                value = decode(value) if kind is dict and len(value) == 1 else value
+                if type(value) is not float:
+                    value = self._nested(value)
+            extras.rows.append(row)
             extras.values.append(value)
+
+    def _nested(self, value: Any) -> bytes:
+        try:
+            data = orjson.dumps(value)
+        except TypeError:  # it was read exactly and holds an integer beyond 64 bits
+            return encode(value)[0]
+        if (b"e1" in data or b"e2" in data or b"e3" in data) and _has_huge(value):
+            self.is_inexact = True
+        return encode(value)[0] if b"null" in data else data  # a float NaN in it
 
     # ---- handing over
 
@@ -206,7 +258,7 @@ class RowBuilder:
         arrays: dict[str, tuple[str, Bytes]] = {n: (a.typecode, self._once(a)) for n, a in self.numbers.items()}
         arrays |= {name: ("i", self._once(codes)) for name, codes in self.codes.items()}
         arrays["key"] = ("k", bytes(self.keys))
-        return Pack(self.n, files, arrays, texts, {name: e.settle() for name, e in self.extras.items()})
+        return Pack(self.n, files, arrays, texts, {column_of(k): e.settle() for k, e in self.extras.items()})
 
 
 def _fits(numbers: tuple[Any, ...]) -> bool:
@@ -214,3 +266,21 @@ def _fits(numbers: tuple[Any, ...]) -> bool:
     return all(type(x) in (int, float) for x in numbers) and all(
         abs(numbers[i]) <= _INT32 for i in (1, 4, 5, 8)
     ) and all(type(numbers[i]) is int for i in (0, 1, 2, 8))  # fmt: skip
+
+
+def _is_shown(name: str, value: Any, n_tests: int) -> bool:
+    """Whether the columns verdict, accepted, api_used or n_tests hold what a judge's key says."""
+    if name == "accepted":
+        return value is None or type(value) is bool
+    if name == "tests":
+        return value is None or n_tests >= 0
+    return value is None or (type(value) is str and (name == "api_used" or verdicts.is_verdict(value)))
+
+
+def _has_huge(value: Any) -> bool:
+    """Whether a nested value holds a float that may have been an integer beyond 64 bits."""
+    if type(value) is float:
+        return not -_HUGE < value < _HUGE
+    if type(value) is dict:
+        return any(map(_has_huge, value.values()))
+    return type(value) is list and any(map(_has_huge, value))

@@ -10,14 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from nbrun.frames.packing import Bytes, Pack, Settled, as_text
+from nbrun.frames.packing import EXACT, Bytes, Pack, Settled, as_json
 from nbrun.frames.rows import NUMBERS, STALE, TEXTS
 from nbrun.samples import KEY_BYTES
 
 Array = np.ndarray[Any, np.dtype[Any]]
-_CODES = {"b": "<i1", "i": "<i4", "q": "<i8", "d": "<f8"}
+_CODES = {"b": "<i1", "i": "<i4", "q": "<i8", "d": "<f8", "t": "<i4", "j": "<i4", "n": "<i1"}
 
 
 @dataclass(slots=True)
@@ -30,11 +29,15 @@ class Coded:
 
 @dataclass(slots=True)
 class Extra:
-    """A column of plain results: kind b, q, d or t; the rows that have it, and their values (texts for t)."""
+    """A column of a key of results: its kind (see packing.Settled), the rows that have it, and their values.
+
+    Of kinds t and j, values are codes into `texts`.
+    """
 
     kind: str
     rows: Array
     values: Array
+    texts: list[str]
 
 
 @dataclass(slots=True)
@@ -54,7 +57,7 @@ class Table:
         extras = {}
         for name, e in self.extras.items():
             a, b = np.searchsorted(e.rows, (start, stop))
-            extras[name] = Extra(e.kind, e.rows[a:b] - start, e.values[a:b])
+            extras[name] = Extra(e.kind, e.rows[a:b] - start, e.values[a:b], e.texts)
         return Table(
             stop - start, {k: v[start:stop] for k, v in self.numbers.items()},
             {k: Coded(c.codes[start:stop], c.texts) for k, c in self.texts.items()}, self.keys[start:stop], extras,
@@ -69,7 +72,7 @@ class Table:
             now = place[e.rows]
             kept = now >= 0
             order = np.argsort(now[kept], kind="stable")
-            extras[name] = Extra(e.kind, now[kept][order], e.values[kept][order])
+            extras[name] = Extra(e.kind, now[kept][order], e.values[kept][order], e.texts)
         return Table(
             len(rows), {k: v[rows] for k, v in self.numbers.items()},
             {k: Coded(c.codes[rows], c.texts) for k, c in self.texts.items()}, self.keys[rows], extras,
@@ -93,14 +96,7 @@ def table_of(pack: Pack) -> Table:
     keys = column("key", f"V{KEY_BYTES}")
     extras = {}
     for name, e in pack.extras.items():
-        rows = np.frombuffer(e.rows, "<i4")
-        if e.kind == "t":
-            values: Array = (
-                np.array(e.texts, object)[np.frombuffer(e.values, "<i4")] if e.texts else np.array([], object)
-            )
-        else:
-            values = np.frombuffer(e.values, _CODES[e.kind])
-        extras[name] = Extra(e.kind, rows, values)
+        extras[name] = Extra(e.kind, np.frombuffer(e.rows, "<i4"), np.frombuffer(e.values, _CODES[e.kind]), e.texts)
     return Table(pack.n, numbers, texts, keys, extras)
 
 
@@ -116,11 +112,14 @@ def pack_of(t: Table, files: list[dict[str, Any]]) -> Pack:
     arrays["key"] = ("k", _bytes(t.keys))
     extras = {}
     for name, e in t.extras.items():
-        rows, values, texts = e.rows.astype("<i4").tobytes(), e.values, list[str]()
-        if e.kind == "t":
-            codes, unique = pd.factorize(values)
-            values, texts = codes.astype("<i4"), list(unique)
-        extras[name] = Settled(e.kind, rows, values.tobytes(), texts)
+        values, texts = e.values, e.texts
+        if texts:  # only those that occur: a slice of a part shares its texts
+            used = np.zeros(len(texts), bool)
+            used[values] = True
+            if not used.all():
+                values = (np.cumsum(used, dtype="<i4") - 1)[values]
+                texts = [text for text, is_used in zip(texts, used.tolist(), strict=True) if is_used]
+        extras[name] = Settled(e.kind, e.rows.astype("<i4").tobytes(), values.astype(_CODES[e.kind]).tobytes(), texts)
     return Pack(t.n, files, arrays, {name: t.texts[name].texts for name in TEXTS}, extras)
 
 
@@ -160,13 +159,40 @@ def _concatenate(arrays: Sequence[Array]) -> Array:
 
 
 def _join_extras(parts: list[tuple[int, Extra]]) -> Extra:
-    kinds = {e.kind for _, e in parts}
-    kind = kinds.pop() if len(kinds) == 1 else "d" if kinds <= {"q", "d"} else "t"
+    """One column of several parts: of their kind, or of one that holds each value exactly."""
     rows = np.concatenate([e.rows.astype(np.int64) + begin for begin, e in parts])
-    if kind != "t":
-        return Extra(kind, rows, np.concatenate([e.values for _, e in parts]).astype(_CODES[kind]))
-    texts = [e.values if e.kind == "t" else np.array([as_text(v) for v in e.values.tolist()], object) for _, e in parts]
-    return Extra(kind, rows, np.concatenate(texts))
+    some = [e for _, e in parts if e.kind != "n"]
+    kinds = {e.kind for e in some}
+    if not kinds:
+        return Extra("n", rows, np.empty(0, "<i1"), [])
+    if len(kinds) == 1:
+        kind = kinds.pop()
+    elif kinds == {"q", "d"} and all(len(e.values) == 0 or _is_exact(e.values) for e in some if e.kind == "q"):
+        kind = "d"
+    else:
+        kind = "j"
+    if kind not in "tj":
+        return Extra(kind, rows, np.concatenate([e.values for e in some]).astype(_CODES[kind]), [])
+    unique: dict[str, int] = {}
+    codes = []
+    for e in some:
+        texts, of = (e.texts, e.values) if e.kind in "tj" else _as_texts(e)
+        if e.kind == "t" and kind == "j":
+            texts = [as_json(text) for text in texts]
+        new = np.array([unique.setdefault(text, len(unique)) for text in texts], "<i4")
+        codes.append(new[of] if len(of) else np.empty(0, "<i4"))
+    return Extra(kind, rows, np.concatenate(codes), list(unique))
+
+
+def _is_exact(values: Array) -> bool:
+    return bool(values.min() >= -EXACT and values.max() <= EXACT)
+
+
+def _as_texts(e: Extra) -> tuple[list[str], Array]:
+    """Booleans and numbers as JSON, each once, and codes into it."""
+    unique, codes = np.unique(e.values, return_inverse=True)
+    values = (unique != 0).tolist() if e.kind == "b" else unique.tolist()
+    return [as_json(value) for value in values], codes
 
 
 def in_order(t: Table, *, stale: bool) -> Array:

@@ -65,6 +65,8 @@ def judgement(result: Any) -> tuple[str | None, int, int, int, float]:
             if time_s > longest:
                 longest = time_s
     except (KeyError, TypeError):  # a test that wasn't run to its end
+        if not verdicts.are_tests(tests):
+            return verdict, accepted, -1, -1, nan
         _, some, slow = verdicts.tests_summary(result)
         return verdict, accepted, len(tests), some or 0, nan if slow is None else slow
     return verdict, accepted, len(tests), passed, longest if longest >= 0 else nan

@@ -9,8 +9,11 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
+
 from nbrun.storage.samplefile import Unreadable
-from nbrun.storage.values import load
+from nbrun.storage.values import load_strictly
+from nbrun.texts import integer_of
 
 
 @dataclass(slots=True)
@@ -22,18 +25,24 @@ class OldFile:
     api_used: str | None
     worker_id: str | None
     progress: dict[str, Any] | None
+    is_loose: bool = False  # no strict JSON: its texts may hold lone surrogates, which belong to their items' identity
 
 
-def parse_old(data: bytes) -> OldFile:
+def parse_old(data: bytes, *, exact: bool = True) -> OldFile:
     """The older program's file.
+
+    Args:
+        exact: keep integers beyond 64 bits, which takes a look at all of it; else they may become floats.
 
     Raises:
         Unreadable: no JSON (cut short), or JSON of another shape.
     """
+    is_loose = False
     try:
-        value = load(data)
+        value = (load_strictly if exact else orjson.loads)(data)
     except ValueError:
         value = _parse_loosely(data)
+        is_loose = True
     if not isinstance(value, dict) or "id" not in value:
         raise Unreadable("is JSON of another shape: no object with an id")
     groups: dict[str, list[dict[str, Any]]] = {}
@@ -52,12 +61,13 @@ def parse_old(data: bytes) -> OldFile:
         value.get("api_used"),
         value.get("worker_id"),
         progress if isinstance(progress, dict) else None,
+        is_loose,
     )
 
 
 def _parse_loosely(data: bytes) -> Any:
     """What Python's json wrote and strict JSON doesn't allow: NaN, lone surrogates, huge integers."""
     try:
-        return json.loads(data)
+        return json.loads(data, parse_int=integer_of)
     except (ValueError, RecursionError) as e:
         raise Unreadable(f"is no valid JSON ({e})") from None

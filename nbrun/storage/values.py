@@ -123,14 +123,17 @@ def load(data: bytes | bytearray | memoryview | str) -> Any:
     """
     if isinstance(data, str):
         data = data.encode("utf-8", "surrogatepass")
-    if _may_hold_big_integer(data):
-        return _load_exactly(data)
     try:
-        return orjson.loads(data)
+        return load_strictly(data)
     except orjson.JSONDecodeError:
         if b"\\ud" not in bytes(data) and b"\\uD" not in bytes(data):
             raise
         return _load_exactly(data)  # lone surrogates, as Python's json writes them
+
+
+def load_strictly(data: bytes | bytearray | memoryview) -> Any:
+    """The same, but a lone surrogate in an escape is an error."""
+    return _load_exactly(data) if _may_hold_big_integer(data) else orjson.loads(data)
 
 
 def pretty(value: Any) -> str:
@@ -183,7 +186,7 @@ def _load_exactly(data: bytes | bytearray | memoryview) -> Any:
         value = _EXACT.decode(bytes(data).decode("utf-8", "surrogatepass"))
     except RecursionError:
         raise ValueError("JSON nested too deep") from None
-    return _without_surrogates(value)
+    return without_surrogates_in(value)
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -193,16 +196,16 @@ def _refuse_constant(name: str) -> NoReturn:
 _EXACT = json.JSONDecoder(parse_int=integer_of, parse_constant=_refuse_constant)
 
 
-def _without_surrogates(value: Any) -> Any:
-    """The same value with U+FFFD for each lone surrogate. Changes lists and dicts in place."""
+def without_surrogates_in(value: Any) -> Any:
+    """Return parsed JSON with U+FFFD for each lone surrogate. Changes lists and dicts in place."""
     if isinstance(value, str):
         return without_surrogates(value)
     if isinstance(value, list):
         for i, part in enumerate(value):
-            value[i] = _without_surrogates(part)
+            value[i] = without_surrogates_in(part)
     elif isinstance(value, dict):
         for key in list(value):
-            value[without_surrogates(key)] = _without_surrogates(value.pop(key))
+            value[without_surrogates(key)] = without_surrogates_in(value.pop(key))
     return value
 
 

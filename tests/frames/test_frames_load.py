@@ -182,7 +182,9 @@ def test_plain_results_give_a_column_a_key(tmp_path):
     assert df.text.tolist()[:2] == ["a", "b"]
     assert df.result_status.tolist() == ["mine"] * 3
     assert (df.status == "done").all()
-    assert "deep" not in df
+    assert df.deep.tolist() == [{"y": 1}, None, None]
+    assert df.mixed.tolist() == [1, "two", True]
+    assert df["none"].isna().all()
     assert df.only[1] == 2**62
     assert df.only.isna().tolist() == [True, False, True]
     assert df.verdict.isna().all()
