@@ -316,10 +316,9 @@ def _seconds(value: Any) -> float | str | None:
     """numpy.timedelta64 of any unit -> seconds; NaT -> None. Months and years have no length: ISO 8601."""
     if str(value) == "NaT":
         return None
-    unit, step = value.dtype.str[4:].strip("[]"), 1  # such as "<m8[25s]"
-    while unit[:1].isdigit():
-        step, unit = step * 10 + int(unit[0]) if step != 1 else int(unit[0]), unit[1:]
-    count = int(value.astype("int64")) * step
+    text = value.dtype.str[4:].strip("[]")  # of "<m8[25s]" the step 25 and the unit s
+    unit = text.lstrip("0123456789")
+    count = int(value.astype("int64")) * int(text.removesuffix(unit) or 1)
     if unit in ("Y", "M"):
         return f"P{count}{unit}"
     if unit not in _UNITS:  # without a unit: a bare count

@@ -140,6 +140,7 @@ def test_numpy_and_pandas():
         (np.array([[1, 2], [3, 4]]), [[1, 2], [3, 4]]), (np.array([1.0, np.inf]), [1.0, {"$float": "inf"}]),
         (pd.Timestamp("2026-01-02"), "2026-01-02T00:00:00"), (pd.Series([1, 2]), [1, 2]),
         (np.timedelta64(5, "s"), 5.0), (np.timedelta64(5_000_000_000, "ns"), 5.0), (np.timedelta64(2, "25s"), 50.0),
+        (np.timedelta64(3, "10s"), 30.0),
         (np.timedelta64(7, "M"), "P7M"), (np.timedelta64("NaT"), None), (np.timedelta64(3), 3),
         (np.array([1, 2], "m8[ms]"), [0.001, 0.002]), (pd.Timedelta("1min"), 60.0), (pd.NaT, None), (pd.NA, None),
         (np.datetime64("2020-01-02T03:04:05", "ns"), "2020-01-02T03:04:05.000000000"), (np.datetime64("NaT"), None),
