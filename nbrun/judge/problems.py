@@ -3,28 +3,31 @@
 Called by the thread that reads samples and by worker threads; pure functions, no I/O. The one shape:
 
     {"id": "p1",
-     "solutions": …, "incorrect_solutions": …,          as they stood in the row
+     "solutions": …, "incorrect_solutions": …,          items of `language` and `solution`, or structs of such lists
      "tests": [{"input": "1 2\\n", "output": "3\\n"}, …],
      "time_limit_s": 2.0 or None, "memory_limit_mb": 256.0 or None}
 
 and, where the row has them, `checker` (see `nbrun.judge.validators.checker_of`), `output_limit_mb`, `time_limit_from`
 (see `nbrun.judge.timing`), `not_supported` (why the problem can't be judged here), `expected_verdicts` (group -> the
-verdict of each of its items, or a list of those that would do), and in a test `name` and `flags`. Tests are text, or
-bytes where they are no text.
+verdict of each of its items, or a list of those that would do), `stream_files` (`{"input", "output"}`: the files that a
+program reads and writes instead of its streams), `harness` (see `nbrun.judge.harness`), and in a test `name`, `flags`
+and `alternatives` (further outputs that are right). Tests are text, or bytes where they are no text.
 
-Understood are CodeContests' rows (`public_tests`, `private_tests`, `generated_tests` as a struct of lists or a list of
-structs; `time_limit` in seconds or as `{"seconds", "nanos"}`; `memory_limit_bytes`), rows with
-`test: [{"input": {"stdin"}, "output": {"stdout"}}]` (a list, or the JSON text of one), and the one shape itself.
+What rows of other shapes look like is in `nbrun.judge.datasets`.
 """
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from nbrun.judge.checkers import flags_of
+from nbrun.judge.datasets import SHAPES, Shape, nearest, shape_of
+from nbrun.judge.datasets.shape import CARRIED, SOLUTIONS, STATEMENTS, limits_of
+from nbrun.judge.datasets.tests import Tests, read_tests
+from nbrun.judge.datasets.values import is_missing, plain
+from nbrun.samples import digest, key_text
 
 #: For problems that tell no limit (null and 0 occur in real rows).
 TIME_LIMIT_S = 2.0
@@ -33,9 +36,24 @@ MEMORY_LIMIT_MB = 1024.0
 TEST_SETS = ("public_tests", "private_tests", "generated_tests")
 #: Read whatever `tests=` says: rows that keep all tests in one place.
 _ALWAYS = ("tests", "test")
-_STREAMS = {"input": "stdin", "output": "stdout"}
-_GROUPS = ("solutions", "incorrect_solutions")
-_CARRIED = ("time_limit_from", "checker", "not_supported", "expected_verdicts")
+_FILE = re.compile(r"[\w+-][\w.+-]*", re.ASCII)
+#: How rows say that a program reads or writes a standard stream.
+_STANDARD = frozenset({"", "-", "stdin", "stdout", "standard input", "standard output"})
+
+#: A function of the user's: a row -> a row of any shape that is known here, or None to leave it out.
+Adapter = Callable[[Mapping[str, Any]], Mapping[str, Any] | None]
+
+
+class Read(NamedTuple):
+    """What came of a row.
+
+    Attributes:
+        problem: it in the one shape.
+        has_own_id: False where the row has no id, and got one from a digest of what it says.
+    """
+
+    problem: dict[str, Any]
+    has_own_id: bool
 
 
 def normalise(row: Mapping[str, Any], tests: Sequence[str] = TEST_SETS, keep: Sequence[str] = ()) -> dict[str, Any]:
@@ -49,91 +67,161 @@ def normalise(row: Mapping[str, Any], tests: Sequence[str] = TEST_SETS, keep: Se
         >>> normalise(row)["tests"], normalise(row)["time_limit_s"]
         ([{'input': '1', 'output': '2'}], 1.0)
     """
-    name = row.get("id") if row.get("id") is not None else row.get("name")
-    if name is None or name == "":
-        raise ValueError("it has neither 'id' nor 'name'")
-    out: dict[str, Any] = {"id": name}
-    out |= {key: row[key] for key in _GROUPS if key in row}
-    out["tests"] = read_tests(row, tests)
-    out["time_limit_s"] = _time_limit_s(row)
-    out["memory_limit_mb"] = _memory_limit_mb(row)
-    if row.get("output_limit_mb") is not None:
-        out["output_limit_mb"] = _number(row["output_limit_mb"], "output_limit_mb") or None
-    out |= {key: row[key] for key in _CARRIED if row.get(key) is not None}
-    return out | {key: row[key] for key in keep if key in row}
+    return read_row(row, tests, keep).problem
 
 
-def read_tests(row: Mapping[str, Any], tests: Sequence[str] = TEST_SETS) -> list[dict[str, Any]]:
-    """All tests of a row, in the data's order."""
-    names = [*_ALWAYS, *(name for name in tests if name not in _ALWAYS)]
-    return [test for name in names if row.get(name) is not None for test in _test_set(row[name], name)]
+def read_row(row: Mapping[str, Any], tests: Sequence[str] = TEST_SETS, keep: Sequence[str] = ()) -> Read:
+    """As `normalise`; says too whether the row had an id.
+
+    Raises:
+        ValueError: something in it can't be read; the message names the key.
+    """
+    if is_normal(row):
+        return Read(_checked(row, tests) | {key: row[key] for key in keep if key in row}, True)
+    shape = shape_of(row)
+    if shape is None:
+        limits_of(row)  # a limit that can't be read is said first
+        others = [name for name in tests if name not in TEST_SETS and not is_missing(row.get(name))]
+        if not others and row.get("not_supported") is None:
+            raise ValueError(_unknown(row))
+        shape = SHAPES[-1]
+    draft = shape.read(row)
+    problem: dict[str, Any] = {"id": draft.fields.pop("id", None)}
+    has_own_id = True
+    if is_missing(problem["id"]):
+        problem["id"] = own_id(row, shape)
+        has_own_id = problem["id"] is not None
+        if not has_own_id:
+            problem["id"] = made_id(row, shape)
+    problem |= draft.fields
+    found: list[dict[str, Any]] = []
+    counts: dict[str, int] = {}
+    for name in dict.fromkeys((*_ALWAYS, *tests)):
+        if name in draft.sets:
+            read = draft.read(draft.sets[name], name, draft.function)
+        elif name not in TEST_SETS and name not in _ALWAYS and not is_missing(row.get(name)):
+            read = read_tests(row[name], name, draft.function)
+        else:
+            continue
+        _add(problem, found, read, name)
+        counts[name] = len(read.tests)
+    problem["tests"] = found
+    if not found and not problem.get("not_supported"):
+        unread = [name for name in draft.sets if name not in counts]
+        told = ", ".join(f"{name}: {n}" for name, n in counts.items()) or "none of the sets that were asked for"
+        more = f"; it has {', '.join(unread)}, which tests= leaves out" if unread else ""
+        raise ValueError(f"it has no test ({told}){more}")
+    problem.setdefault("time_limit_s", None)
+    problem.setdefault("memory_limit_mb", None)
+    if "stream_files" in problem:
+        _settle_files(problem)
+    return Read(problem | {key: row[key] for key in keep if key in row}, has_own_id)
 
 
-def _test_set(value: Any, name: str) -> list[dict[str, Any]]:
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except ValueError as e:
-            raise ValueError(f"{name!r} is text that is no JSON: {e}") from None
-    if isinstance(value, Mapping):
-        value = _rows(value, name)
-    value = value.tolist() if hasattr(value, "tolist") else value
-    if not isinstance(value, Sequence):
-        raise ValueError(f"{name!r} is a {type(value).__name__}; it must be a list of tests, or a struct of lists")
-    return [_test(test, f"{name}[{i}]") for i, test in enumerate(value)]
+def is_normal(row: Mapping[str, Any]) -> bool:
+    """Return whether a row has the one shape already: it names both limits in its units, even where it has none."""
+    return (
+        "time_limit_s" in row
+        and "memory_limit_mb" in row
+        and not is_missing(row.get("id"))
+        and any(name in row for name in (*_ALWAYS, *TEST_SETS))
+    )
 
 
-def _rows(struct: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
-    if "input" not in struct or "output" not in struct:
-        raise ValueError(f"{name!r} is a mapping without 'input' and 'output'")
-    inputs, outputs = list(struct["input"]), list(struct["output"])
-    if len(inputs) != len(outputs):
-        raise ValueError(f"{name!r} has {len(inputs)} inputs and {len(outputs)} outputs")
-    return [{"input": i, "output": o} for i, o in zip(inputs, outputs, strict=True)]
-
-
-def _test(test: Any, where: str) -> dict[str, Any]:
-    if not isinstance(test, Mapping) or "input" not in test or "output" not in test:
-        raise ValueError(f"{where} is no mapping with 'input' and 'output'")
-    out: dict[str, Any] = {key: _stream(test, key, inner, where) for key, inner in _STREAMS.items()}
-    if test.get("name") is not None:
-        out["name"] = str(test["name"])
-    if flags := flags_of(test.get("flags")):
-        out["flags"] = flags
+def _checked(row: Mapping[str, Any], tests: Sequence[str]) -> dict[str, Any]:
+    """A row of the one shape: what this module, `nbrun.judge.packages` or a user wrote. Tests stay byte by byte."""
+    out: dict[str, Any] = {"id": row["id"]}
+    out |= {key: row[key] for key in SOLUTIONS if key in row}
+    found: list[dict[str, Any]] = []
+    out["tests"] = found
+    for name in dict.fromkeys((*_ALWAYS, *tests)):
+        value = row.get(name)
+        if value is None:
+            continue
+        exact = [_exact_test(test) for test in value] if isinstance(value, (list, tuple)) else [None]
+        if None in exact:
+            _add(out, found, read_tests(value, name), name)
+        else:
+            found += exact  # type: ignore[arg-type]  # none of them is None
+    out |= limits_of(row)
+    out |= {key: row[key] for key in CARRIED if row.get(key) is not None}
+    if not found and not out.get("not_supported"):
+        raise ValueError("it has no test")
     return out
 
 
-def _stream(test: Mapping[str, Any], key: str, inner: str, where: str) -> str | bytes:
-    value = test[key]
-    if isinstance(value, Mapping):
-        value = value.get(inner)
-    if not isinstance(value, (str, bytes)):
-        raise ValueError(f"{where}: its {key} is a {type(value).__name__}, not text")
-    return value
+def _exact_test(test: Any) -> dict[str, Any] | None:
+    """A test with nothing changed; None where it has to be read first."""
+    if not isinstance(test, Mapping):
+        return None
+    if type(test.get("input")) not in (str, bytes) or type(test.get("output")) not in (str, bytes):
+        return None
+    out = {"input": test["input"], "output": test["output"]}
+    if len(test) > 2:
+        if test.get("name") is not None:
+            out["name"] = str(test["name"])
+        if flags := flags_of(test.get("flags")):
+            out["flags"] = flags
+        if test.get("alternatives"):
+            out["alternatives"] = test["alternatives"]
+    return out
 
 
-def _time_limit_s(row: Mapping[str, Any]) -> float | None:
-    for key in ("time_limit_s", "time_limit"):
-        value = row.get(key)
-        if isinstance(value, Mapping):
-            value = _number(value.get("seconds") or 0, key) + _number(value.get("nanos") or 0, key) / 1e9
-        if value is not None:
-            return _number(value, key) or None  # 0 occurs in real rows and means: not known
+def _add(problem: dict[str, Any], found: list[dict[str, Any]], read: Tests, name: str) -> None:
+    if not read.tests:
+        return
+    if found and problem.get("harness") != read.harness:
+        raise ValueError(f"{name!r} holds tests of another kind than the sets before it")
+    if read.harness is not None:
+        problem["harness"] = read.harness
+    found += read.tests
+
+
+def own_id(row: Mapping[str, Any], shape: Shape | None = None) -> Any:
+    """Return the id that a row has; None if it has none: text or a number that isn't empty, in a column of its shape.
+
+    Example:
+        >>> own_id({"id": float("nan"), "name": "A"}), own_id({"question": "?"})
+        ('A', None)
+    """
+    for name in shape.ids if shape is not None else ("id", "name", *(i for s in SHAPES for i in s.ids)):
+        value = row.get(name)
+        if is_missing(value) or isinstance(value, (bool, Mapping, list, tuple)):
+            continue
+        if isinstance(value, float) and value.is_integer():
+            return int(value)  # a column of a frame that has gaps
+        value = plain(value)  # a number of numpy's
+        return value if isinstance(value, (str, int)) else str(value)
     return None
 
 
-def _memory_limit_mb(row: Mapping[str, Any]) -> float | None:
-    for key, unit in (("memory_limit_mb", 1), ("memory_limit_bytes", 1 << 20)):
-        if row.get(key) is not None:
-            return _number(row[key], key) / unit or None
-    return None
+def made_id(row: Mapping[str, Any], shape: Shape) -> str:
+    """Return an id for a row without one: a digest of its statement and its tests, whatever its place in the set."""
+    named = {name for names in shape.needs for name in names}
+    about = {name: str(plain(row[name])) for name in sorted({*named, *STATEMENTS}) if not is_missing(row.get(name))}
+    return "row-" + key_text(digest(about)).rpartition(":")[2][:12]
 
 
-def _number(value: Any, key: str) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise ValueError(f"{key!r} is {value!r}, not a number") from None
-    if not math.isfinite(number) or number < 0:
-        raise ValueError(f"{key!r} is {value!r}; a limit is 0 or more")
-    return number
+def _unknown(row: Mapping[str, Any]) -> str:
+    columns = sorted(map(str, row))
+    shown = ", ".join(columns[:20]) + (f" and {len(columns) - 20} more" if len(columns) > 20 else "")
+    return (
+        f"its shape isn't known: no column with tests is among {shown or 'no columns at all'}. The nearest known shape "
+        f"is that of {nearest(columns)}. For rows of your own, give read_problems(…, adapter=a function: row -> "
+        "{'id', 'tests': [{'input', 'output'}, …], 'solutions': [{'language', 'solution'}, …]})"
+    )
+
+
+def _settle_files(problem: dict[str, Any]) -> None:
+    files = problem["stream_files"]
+    if not isinstance(files, Mapping):
+        raise ValueError(f"'stream_files' is a {type(files).__name__}, not a mapping with 'input' and 'output'")
+    names = {key: str(files[key]).strip() for key in ("input", "output") if not is_missing(files.get(key))}
+    names = {key: name for key, name in names.items() if name.lower() not in _STANDARD}
+    for key, name in names.items():
+        if not _FILE.fullmatch(name):
+            raise ValueError(f"its {key} file is called {name[:40]!r}: give a plain name of letters, digits, . _ + -")
+    if names:
+        problem["stream_files"] = names
+    else:
+        del problem["stream_files"]

@@ -5,23 +5,39 @@ Iterated by one thread, the one that feeds a run; each iteration opens the files
 
 from __future__ import annotations
 
+import gzip
 import itertools
 import json
 import os
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, NamedTuple
 
 from nbrun.errors import InputError, NotSupportedError, SampleError
+from nbrun.judge.datasets import SHAPES
 from nbrun.judge.languages import DEFAULT_LANGUAGES, lookup
 from nbrun.judge.packages import find_packages, read_package
-from nbrun.judge.problems import TEST_SETS, normalise
+from nbrun.judge.problems import TEST_SETS, Adapter, own_id, read_row
 from nbrun.samples import LANGUAGES as NUMBERED
 
-_JSONL = (".jsonl", ".ndjson")
+_JSONL = (".jsonl", ".ndjson", ".jsonlines")
+_JSON = (".json",)
 _PARQUET = (".parquet", ".pq")
+_COMPRESSED = (".gz", ".zst")
 _ROWS_AT_ONCE = 16  # of Parquet: a problem's tests may take many megabytes
+_SHOWN = 5  # reasons in a repr and in an error
+ON_BAD = ("raise", "skip")
+
+
+class _Row(NamedTuple):
+    """One row of a source: where it is, for messages; itself, or what is wrong with it; an id that its place gives."""
+
+    where: str
+    row: Any
+    error: str = ""
+    name: Any = None
 
 
 class Problems:
@@ -31,19 +47,27 @@ class Problems:
         languages: how many solutions in each language the last iteration met, by name.
         not_supported: what it met that LocalSandbox can't judge, as reason -> how many: solutions in languages that it
             has no row for, and solutions of kinds of problems that it doesn't know. They are handed over all the same,
-            and end as errors that say why.
+            and end as errors that say why. With `on_bad="skip"` also each row that was left out, with its reason.
+        made_ids: how many rows had no id, and got one from a digest of their statement and tests.
 
     Threads: iterators are independent of each other; each belongs to one thread.
     """
 
     def __init__(
-        self, source: str | os.PathLike[str] | Iterable[Mapping[str, Any]], tests: Sequence[str], limit: int | None,
+        self,
+        source: str | os.PathLike[str] | Iterable[Mapping[str, Any]],
+        tests: Sequence[str],
+        limit: int | None,
         keep: Sequence[str],
-    ) -> None:  # fmt: skip
+        adapter: Adapter | None = None,
+        on_bad: str = "raise",
+    ) -> None:
         self._source, self._tests, self._limit, self._keep = source, tuple(tests), limit, tuple(keep)
+        self._adapter, self._on_bad = adapter, on_bad
         self._spent = False
         self.languages: Counter[str] = Counter()
         self.not_supported: Counter[str] = Counter()
+        self.made_ids = 0
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return itertools.islice(self._problems(), self._limit)
@@ -53,8 +77,13 @@ class Problems:
         source = repr(path) if path is not None else f"<{type(self._source).__name__}>"
         limit = "" if self._limit is None else f", limit={self._limit}"
         text = f"read_problems({source}, tests={self._tests!r}{limit})"
+        if self.made_ids:
+            text += f"; {self.made_ids} rows without an id got one from a digest"
         if self.not_supported:
-            text += "; not supported: " + ", ".join(f"{n} × {what}" for what, n in self.not_supported.most_common())
+            reasons = self.not_supported.most_common(_SHOWN)
+            text += "; not supported: " + ", ".join(f"{n} × {what}" for what, n in reasons)
+            more = len(self.not_supported) - len(reasons)
+            text += f" and {more} more reasons" if more else ""
         return text
 
     @property
@@ -63,32 +92,142 @@ class Problems:
 
     def _problems(self) -> Iterator[dict[str, Any]]:
         languages, not_supported = Counter[str](), Counter[str]()
-        self.languages, self.not_supported = languages, not_supported
-        for position, (where, row) in enumerate(self._rows()):
-            if not isinstance(row, Mapping):
-                raise SampleError(f"{where}: a {type(row).__name__}, not a problem as a mapping.", position=position)
+        self.languages, self.not_supported, self.made_ids = languages, not_supported, 0
+        if isinstance(self._source, (list, tuple)) and self._on_bad == "raise":
+            self._check_all()
+        for position, row in enumerate(self._rows()):
             try:
-                problem = normalise(row, self._tests, self._keep)
+                problem = self._read(row, position)
+                if problem is None:
+                    continue
                 _count(problem, languages, not_supported)
-            except ValueError as e:
-                name = row.get("id") or row.get("name")
-                known = "" if name is None else f" (problem {name!r})"
-                sample_id = None if name is None else str(name)
-                raise SampleError(f"{where}{known}: {e}.", position=position, sample_id=sample_id) from None
+            except SampleError as e:
+                if self._on_bad == "raise":
+                    raise
+                not_supported[str(e)] += 1
+                continue
             yield problem
 
-    def _rows(self) -> Iterator[tuple[str, Any]]:
+    def _check_all(self) -> None:
+        """Raise SampleError if a row of a list is bad, before the first one is handed over."""
+        errors: list[SampleError] = []
+        for position, row in enumerate(itertools.islice(self._rows(), self._limit)):
+            try:
+                self._read(row, position)
+            except SampleError as e:
+                errors.append(e)
+        self.made_ids = 0
+        if len(errors) == 1:
+            raise errors[0]
+        if errors:
+            shown = "\n".join(f"  {e}" for e in errors[:_SHOWN])
+            more = f"\n  and {len(errors) - _SHOWN} more" if len(errors) > _SHOWN else ""
+            raise SampleError(
+                f"{len(errors)} rows can't be judged; on_bad=\"skip\" leaves them out:\n{shown}{more}",
+                position=errors[0].position, sample_id=errors[0].sample_id,
+            )  # fmt: skip
+
+    def _read(self, found: _Row, position: int) -> dict[str, Any] | None:
+        """A row as a problem; None if the adapter leaves it out."""
+        row, where = found.row, found.where
+        if found.error:
+            raise SampleError(f"{where}: {found.error}.", position=position, sample_id=found.name)
+        if not isinstance(row, Mapping):
+            raise SampleError(f"{where}: a {type(row).__name__}, not a problem as a mapping.", position=position)
+        try:
+            if self._adapter is not None:
+                adapted = _adapted(self._adapter, row)
+                if adapted is None:
+                    return None
+                row = adapted
+            problem, has_own_id = read_row(row, self._tests, self._keep)
+            _kinds_of(problem)
+        except ValueError as e:
+            name = own_id(row)
+            known = "" if name is None else f" (problem {name!r})"
+            sample_id = None if name is None else str(name)
+            raise SampleError(f"{where}{known}: {e}.", position=position, sample_id=sample_id) from e.__cause__
+        if not has_own_id and found.name is not None:
+            problem["id"] = found.name
+        elif not has_own_id:
+            self.made_ids += 1
+            if self.made_ids == 1:
+                warnings.warn(
+                    f"read_problems: {where} has no id (in {', '.join(map(repr, list(row)[:12]))}). It is called "
+                    f"{problem['id']!r}, by a digest of its statement and tests; so are others without one.",
+                    stacklevel=2,
+                )
+        return problem
+
+    def _rows(self) -> Iterator[_Row]:
         path = self._path
         if path is not None:
-            return _rows_of_folder(Path(path)) if os.path.isdir(path) else _rows_of_file(Path(path))
+            return self._rows_of_folder(Path(path)) if os.path.isdir(path) else self._rows_of_file(Path(path))
         rows: Any = self._source
         if hasattr(rows, "itertuples"):  # a DataFrame
-            rows = rows.to_dict("records")
+            return _rows_of_frame(rows)
+        if hasattr(rows, "iter_rows") and hasattr(rows, "with_columns"):  # of polars
+            rows = rows.iter_rows(named=True)
+            return (_Row(f"row {i}", row) for i, row in enumerate(rows))
+        if hasattr(rows, "to_batches"):  # a table of pyarrow
+            batches = rows.to_batches(_ROWS_AT_ONCE)
+            rows = (row for batch in batches for row in batch.to_pylist())
+            return (_Row(f"row {i}", row) for i, row in enumerate(rows))
+        if hasattr(rows, "select_columns") and isinstance(getattr(rows, "column_names", None), list):
+            columns = self._columns(rows.column_names)  # of a Dataset: others would be decoded for nothing
+            rows = rows if columns is None else rows.select_columns(columns)
         if iter(rows) is rows:  # a generator gives its rows once
             if self._spent:
-                raise InputError(f"{self!r}: the generator was read already. Make it anew, or give a list or a file.")
+                raise InputError(f"{self!r}: the generator was read already. Make a new one, or give a list or a file.")
             self._spent = True
-        return ((f"row {i}", row) for i, row in enumerate(rows))
+        return (_Row(f"row {i}", row) for i, row in enumerate(rows))
+
+    def _columns(self, names: Sequence[str]) -> list[str] | None:
+        """Which of these columns are read; None for all."""
+        shapes = [s for s in SHAPES if any(set(needed) <= set(names) for needed in s.needs)]
+        if self._adapter is not None or not shapes:
+            return None
+        wanted = set(self._tests) | set(self._keep)
+        wanted |= {name for shape in shapes for name in shape.all_columns}
+        return [name for name in names if name in wanted]
+
+    def _rows_of_folder(self, folder: Path) -> Iterator[_Row]:
+        """Packages, each named by its path below the folder; or else the rows of all files in it."""
+        found = False
+        for package in find_packages(folder):
+            found = True
+            name = package.resolve().name if package == folder else package.relative_to(folder).as_posix()
+            try:
+                row = read_package(package, name)
+            except (ValueError, OSError) as e:
+                yield _Row(str(package), None, str(e), name)
+            else:
+                yield _Row(str(package), row)
+        if not found:
+            for file in _files_in(folder):
+                yield from self._rows_of_file(file)
+
+    def _rows_of_file(self, path: Path) -> Iterator[_Row]:
+        suffix = _suffix(path)
+        if suffix in _PARQUET:
+            return self._rows_of_parquet(path)
+        return _rows_of_json(path) if suffix in _JSON else _lines(path)
+
+    def _rows_of_parquet(self, path: Path) -> Iterator[_Row]:
+        try:
+            import pyarrow.parquet
+        except ImportError as e:
+            raise InputError('read_problems: Parquet files need pyarrow: pip install "nbrun[arrow]".') from e
+        number = 0
+        try:
+            with pyarrow.parquet.ParquetFile(path) as file:
+                columns = self._columns(file.schema_arrow.names)
+                for batch in file.iter_batches(_ROWS_AT_ONCE, columns=columns):
+                    for row in batch.to_pylist():
+                        yield _Row(f"{path}: row {number}", row)
+                        number += 1
+        except pyarrow.ArrowInvalid as e:
+            raise SampleError(f"{path}: no Parquet file: {e}", position=number) from None
 
 
 def read_problems(
@@ -97,18 +236,29 @@ def read_problems(
     tests: Sequence[str] = TEST_SETS,
     limit: int | None = None,
     keep: Sequence[str] = (),
+    adapter: Adapter | None = None,
+    on_bad: str = "raise",
 ) -> Problems:
     """Problems with their solutions, tests and limits, for `nbrun.start(read_problems(...), LocalSandbox(), ...)`.
 
+    Rows are understood in the shapes in which the field publishes them: CodeContests, CodeContests+ and -O, Open R1's
+    Codeforces and IOI, LiveCodeBench, APPS, TACO, DeepCoder, SYNTHETIC-1, Eurus-2, verl, Skywork-OR1, HumanEval,
+    EvalPlus, MBPP, SandboxFusion's, and nbrun's own. `nbrun/docs/datasets.md` says what is read of each.
+
     Args:
-        source: a JSONL file (a problem a line); a Parquet file (`pip install "nbrun[arrow]"`); a folder that is or
-            holds Kattis or ICPC problem packages, or else such files; rows as mappings: a list, a generator, a
-            `datasets.Dataset`, a DataFrame, a single one. CodeContests' columns are understood, and those named in
-            `nbrun.judge.problems`.
+        source: a JSONL file (a problem a line; also .gz and .zst), a JSON file (a list of problems), a Parquet file
+            (`pip install "nbrun[arrow]"`); a folder that is or holds Kattis or ICPC problem packages, or else such
+            files; rows as mappings: a list, a generator, a `datasets.Dataset`, a DataFrame, a single one.
         tests: which sets of tests to take, in this order. Rows that keep all tests under `tests` or `test` need none.
             Packages have their samples in `public_tests` and their secret data in `private_tests`.
-        limit: only the first so many problems.
+        limit: read only this many problems.
         keep: further columns to carry over into the samples.
+        adapter: for rows in a shape of your own: a function that takes a row and returns it in any known shape, such as
+            `{"id", "tests": [{"input", "output"}, …], "solutions": [{"language", "solution"}, …]}`, or None to leave it
+            out.
+        on_bad: what happens at a row that can't be judged: it has no test, a shape that isn't known, a field that can't
+            be read. "raise" stops there: with a list, before its first problem is handed over. "skip" leaves such rows
+            out, and lists them in `not_supported` of what is returned.
 
     Raises:
         InputError: no such file, a wrong argument.
@@ -123,13 +273,20 @@ def read_problems(
         raise InputError("read_problems: tests= and keep= are lists of names, such as tests=['public_tests'].")
     if limit is not None and limit < 0:
         raise InputError(f"read_problems: limit={limit}; give how many problems to read, or None for all.")
+    if on_bad not in ON_BAD:
+        raise InputError(f"read_problems: on_bad={on_bad!r}; give one of {', '.join(map(repr, ON_BAD))}.")
+    if adapter is not None and not callable(adapter):
+        raise InputError(f"read_problems: adapter= is a {type(adapter).__name__}; give a function: row -> row.")
     if isinstance(source, (str, os.PathLike)):
         _check_path(Path(source))
     elif isinstance(source, Mapping):
+        if source and all(hasattr(part, "column_names") for part in source.values()):
+            splits = ", ".join(map(repr, source))
+            raise InputError(f"read_problems: a dataset of several splits; give one of them: dataset[…] of {splits}.")
         source = [source]
     elif not isinstance(source, Iterable):
         raise InputError(f"read_problems: a {type(source).__name__}; give a path of JSONL, or rows as mappings.")
-    return Problems(source, tests, limit, keep)
+    return Problems(source, tests, limit, keep, adapter, on_bad)
 
 
 def _check_path(path: Path) -> None:
@@ -137,7 +294,7 @@ def _check_path(path: Path) -> None:
         if next(find_packages(path), None) is None and not _files_in(path):
             raise InputError(
                 f"read_problems: the folder {str(path)!r} holds no problem package (a folder with problem.yaml), "
-                f"and no {', '.join(_JSONL + _PARQUET)}."
+                f"and no {', '.join(_JSONL[:1] + _PARQUET[:1] + _JSON)} (also with {' or '.join(_COMPRESSED)})."
             )
     elif not path.is_file():
         raise InputError(f"read_problems: there is no file {str(path)!r} (in {os.getcwd()!r}).")
@@ -170,55 +327,93 @@ def _kinds(group: Any) -> Counter[tuple[Any, Any]]:
     return Counter((name, reason) for name, reason in pairs if isinstance(name, (str, int)))
 
 
-def _files_in(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.is_file() and p.suffix in _JSONL + _PARQUET)
+def _kinds_of(problem: Mapping[str, Any]) -> None:
+    """Raise ValueError where a group of solutions can't be read."""
+    for group in ("solutions", "incorrect_solutions"):
+        _kinds(problem.get(group))
 
 
-def _rows_of_folder(folder: Path) -> Iterator[tuple[str, Any]]:
-    """Packages, each named by its path below the folder; or else the rows of all files in it."""
-    found = False
-    for package in find_packages(folder):
-        found = True
-        name = package.resolve().name if package == folder else package.relative_to(folder).as_posix()
-        try:
-            row = read_package(package, name)
-        except (ValueError, OSError) as e:
-            raise SampleError(f"{package}: {e}.", sample_id=name) from None
-        yield str(package), row
-    if not found:
-        for file in _files_in(folder):
-            yield from _rows_of_file(file)
-
-
-def _rows_of_file(path: Path) -> Iterator[tuple[str, Any]]:
-    return _rows_of_parquet(path) if path.suffix in _PARQUET else _lines(path)
-
-
-def _rows_of_parquet(path: Path) -> Iterator[tuple[str, Any]]:
+def _adapted(adapter: Adapter, row: Mapping[str, Any]) -> Mapping[str, Any] | None:
     try:
-        import pyarrow.parquet
-    except ImportError as e:
-        raise InputError('read_problems: Parquet files need pyarrow: pip install "nbrun[arrow]".') from e
+        found = adapter(row)
+    except Exception as e:  # whatever a function of the user's raises is said of its row
+        raise ValueError(f"the adapter raised {type(e).__name__}: {e}") from e
+    if found is not None and not isinstance(found, Mapping):
+        raise ValueError(f"the adapter returned a {type(found).__name__}, not a row as a mapping, or None")
+    return found
+
+
+def _suffix(path: Path) -> str:
+    """What a file holds, by its name: what stands before `.gz` and `.zst`."""
+    suffixes = path.suffixes
+    return (suffixes[-2] if len(suffixes) > 1 and suffixes[-1] in _COMPRESSED else path.suffix).lower()
+
+
+def _files_in(folder: Path) -> list[Path]:
+    """The files with rows in a folder and the folders below it; JSON files only where there are no others."""
+    files = [
+        Path(at, name)
+        for at, folders, names in os.walk(folder)
+        if not folders.sort() and not any(part.startswith(".") for part in Path(at).relative_to(folder).parts)
+        for name in sorted(names)
+        if not name.startswith(".")
+    ]
+    found = [path for path in files if _suffix(path) in _JSONL + _PARQUET]
+    return found or [path for path in files if _suffix(path) in _JSON]
+
+
+def _opened(path: Path) -> IO[bytes]:
+    if path.suffix == ".gz":
+        return gzip.open(path, "rb")  # type: ignore[return-value]  # it is a stream of bytes
+    if path.suffix == ".zst":
+        try:
+            import pyarrow
+        except ImportError as e:
+            raise InputError('read_problems: .zst files need pyarrow: pip install "nbrun[arrow]".') from e
+        stream: IO[bytes] = pyarrow.input_stream(str(path), compression="zstd")
+        return stream
+    return open(path, "rb")
+
+
+def _rows_of_frame(frame: Any) -> Iterator[_Row]:
+    """The rows of a DataFrame; its index names those without an id, unless it only counts them."""
+    names = list(frame.columns)
+    counts = type(frame.index).__name__ == "RangeIndex"
+    for i, (key, *values) in enumerate(frame.itertuples(index=True, name=None)):
+        yield _Row(f"row {i}", dict(zip(names, values, strict=True)), name=None if counts else key)
+
+
+def _rows_of_json(path: Path) -> Iterator[_Row]:
+    """A file that is one JSON value, a list of rows or a single one; or lines of JSON under a wrong name."""
+    with _opened(path) as file:
+        data = file.read().removeprefix(b"\xef\xbb\xbf")
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as e:
+        if b"\n" not in data.strip():
+            yield _Row(str(path), None, f"not a file of JSON: {e}")
+        else:
+            yield from _lines(path)
+        return
+    for i, row in enumerate(value if isinstance(value, list) else [value]):
+        yield _Row(f"{path}: row {i}", row)
+
+
+def _lines(path: Path) -> Iterator[_Row]:
     number = 0
     try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(_ROWS_AT_ONCE):
-                for row in batch.to_pylist():
-                    yield f"{path}: row {number}", row
-                    number += 1
-    except pyarrow.ArrowInvalid as e:
-        raise SampleError(f"{path}: no Parquet file: {e}", position=number) from None
-
-
-def _lines(path: Path) -> Iterator[tuple[str, Any]]:
-    with open(path, "rb") as file:
-        for number, line in enumerate(file, 1):
-            if number == 1:
-                line = line.removeprefix(b"\xef\xbb\xbf")  # a byte order mark
-            if not line.strip():
-                continue
-            where = f"{path}:{number}"
-            try:
-                yield where, json.loads(line)
-            except (ValueError, RecursionError) as e:
-                raise SampleError(f"{where}: not a line of JSON: {e}.", position=number - 1) from None
+        with _opened(path) as file:
+            for number, line in enumerate(iter(file.readline, b""), 1):
+                if number == 1:
+                    line = line.removeprefix(b"\xef\xbb\xbf")  # a byte order mark
+                if not line.strip():
+                    continue
+                where = f"{path}:{number}"
+                try:
+                    row = json.loads(line)
+                except (ValueError, RecursionError) as e:
+                    yield _Row(where, None, f"not a line of JSON: {e}")
+                else:
+                    yield _Row(where, row)
+    except (EOFError, gzip.BadGzipFile, OSError) as e:
+        raise SampleError(f"{path}:{number + 1}: the file can't be read further: {e}", position=number) from e

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from nbrun.errors import JudgeError, NotSupportedError
+from nbrun.errors import NotSupportedError
 from nbrun.judge.problems import normalise
 
 
@@ -36,8 +36,7 @@ class RecentProblems:
         """A sample as `nbrun.judge.problems` tells.
 
         Raises:
-            NotSupportedError: it says that it can't be judged, or has no tests.
-            JudgeError: something in it can't be read.
+            NotSupportedError: it says that it can't be judged, has no tests, or can't be read.
         """
         with self._lock:
             known = self._known.get(id(sample))  # an id is one sample's as long as that is held here
@@ -46,12 +45,9 @@ class RecentProblems:
         try:
             problem = normalise(sample, self._tests)
         except ValueError as e:
-            raise JudgeError(f"the problem can't be judged: {e}.", retriable=False) from None
+            raise NotSupportedError(f"problem {name!r} can't be judged, nothing can be said: {e}.") from None
         if problem.get("not_supported"):
             raise NotSupportedError(f"problem {name!r} is not supported: {problem['not_supported']}.")
-        if not problem["tests"]:
-            sets = ", ".join(self._tests)
-            raise NotSupportedError(f"problem {name!r} has no tests ({sets}): nothing can be said.")
         self._check(name, problem["tests"])
         with self._lock:
             self._known[id(sample)] = (sample, problem)

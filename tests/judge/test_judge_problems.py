@@ -85,7 +85,6 @@ def test_limits(limits: dict[str, Any], time_s: float | None, memory_mb: float |
 @pytest.mark.parametrize(
     ("row", "words"),
     [
-        ({"tests": ONE}, "neither 'id' nor 'name'"),
         ({"id": "p", "tests": "nonsense"}, "'tests' is text that is no JSON"),
         ({"id": "p", "tests": 3}, "'tests' is a int"),
         ({"id": "p", "tests": {"input": ["1"]}}, "without 'input' and 'output'"),
@@ -94,7 +93,10 @@ def test_limits(limits: dict[str, Any], time_s: float | None, memory_mb: float |
         ({"id": "p", "tests": [{"input": "1", "output": 2}]}, r"tests\[0\]: its output is a int"),
         ({"id": "p", "time_limit": "fast"}, "'time_limit' is 'fast', not a number"),
         ({"id": "p", "time_limit": -1}, "0 or more"),
-        ({"id": "p", "memory_limit_bytes": float("nan")}, "0 or more"),
+        ({"id": "p", "memory_limit_bytes": float("inf")}, "0 or more"),
+        ({"id": "p", "tests": []}, "it has no test"),
+        ({"id": "p", "public_tests": {"input": [], "output": []}}, "it has no test"),
+        ({"id": "p", "cases": ONE, "answers": []}, "its shape isn't known.*answers, cases, id.*nearest"),
     ],
 )
 def test_what_is_wrong_with_a_row_is_said(row: dict[str, Any], words: str) -> None:
@@ -227,8 +229,8 @@ def test_languages_are_counted_and_those_without_a_judge_are_named() -> None:
         missing = {"language PYTHON": 40} if DEFAULT_LANGUAGES["PYTHON"].missing else {}
         assert problems.not_supported == missing | {"language UNKNOWN_LANGUAGE": 40}
     assert "40 × language UNKNOWN_LANGUAGE" in repr(problems)
-    items = [{"language": "C++", "solution": ""}, {"language": "cobol", "solution": ""}, "no mapping"]
-    problems = read_problems([{"id": "p", "solutions": items}])
+    items = [{"language": "C++", "solution": ""}, {"language": "cobol", "solution": ""}, 7]
+    problems = read_problems([{"id": "p", "solutions": items, "tests": ONE}])
     list(problems)
     assert problems.languages == {"CPP": 1, "cobol": 1}
     assert problems.not_supported == {"language cobol": 1}

@@ -18,6 +18,7 @@ from nbrun.errors import NotSupportedError
 from nbrun.judge.java import renamed_to_main
 from nbrun.judge.languages import find_row
 from nbrun.judge.sources import read_item
+from nbrun.samples import LANGUAGES as NUMBERED
 
 #: Tests of one `/submit` that the server runs at once.
 AT_ONCE = 3
@@ -103,6 +104,7 @@ def _lookup(asked: Any, languages: Mapping[str, str]) -> tuple[str, str]:
         for name, language in languages.items():
             if folded == language.lower():
                 return name, language
+    asked = NUMBERED.get(asked, asked) if isinstance(asked, int) else asked
     hint = " CodeContests' PYTHON is Python 2." if asked == "PYTHON" else ""
     raise NotSupportedError(
         f"SandboxFusion has no language {asked!r}: it has {', '.join(languages)}.{hint} If your servers know it, add "

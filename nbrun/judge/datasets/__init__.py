@@ -1,0 +1,58 @@
+"""The published shapes in which the field writes its problems, one module each or one for a family.
+
+A shape is a `Shape`; to add one, write a module with its function `read` and put it into `SHAPES`.
+`nbrun/docs/datasets.md` shows a row of each, and a test runs them. Called by the thread that reads samples and by
+worker threads; pure functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from nbrun.judge.datasets.codecontests import CODECONTESTS, PLUS, O
+from nbrun.judge.datasets.input_output import INPUT_OUTPUT
+from nbrun.judge.datasets.livecodebench import LIVECODEBENCH
+from nbrun.judge.datasets.open_r1 import CODEFORCES, IOI
+from nbrun.judge.datasets.own import OWN
+from nbrun.judge.datasets.rewards import REWARDS
+from nbrun.judge.datasets.shape import Draft, Shape
+from nbrun.judge.datasets.test_code import HUMANEVAL, MBPP
+
+#: The first one that fits a row reads it.
+SHAPES: tuple[Shape, ...] = (
+    PLUS, O, IOI, CODEFORCES, LIVECODEBENCH, INPUT_OUTPUT, CODECONTESTS, HUMANEVAL, MBPP, REWARDS, OWN,
+)  # fmt: skip
+
+__all__ = ["SHAPES", "Draft", "Shape", "nearest", "shape_of"]
+
+
+def shape_of(row: Mapping[str, Any]) -> Shape | None:
+    """Return the shape of a row; None if nobody knows it.
+
+    Example:
+        >>> shape_of({"input_output": "{}", "solutions": "[]"}).name
+        'APPS, TACO'
+    """
+    return next((shape for shape in SHAPES if shape.fits(row)), None)
+
+
+def nearest(columns: Iterable[str]) -> str:
+    """Return which shape has most of these columns, and what is missing there, for people who have another one.
+
+    Example:
+        >>> nearest(["question_id", "question_title", "starter_code"])
+        'LiveCodeBench, which has its tests in public_test_cases or private_test_cases'
+    """
+    found = set(columns)
+    unknown = found.difference(*(shape.all_columns for shape in SHAPES))
+
+    def score(shape: Shape) -> tuple[float, bool]:
+        telling = shape.all_columns.difference(*(other.all_columns for other in SHAPES if other is not shape))
+        close = sum(bool(get_close_matches(name, telling, 1, 0.8)) for name in unknown)
+        return len(found & telling) + close / 2, shape is OWN
+
+    shape = max(SHAPES, key=score)
+    needs = " or ".join(" and ".join(names) for names in shape.needs[:3])
+    return f"{shape.name}, which has its tests in {needs}"

@@ -1,0 +1,64 @@
+"""CodeContests and its two successors, for whose solutions this project was made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nbrun.judge.datasets.shape import CARRIED, LIMITS, Draft, Shape, carried, limits_of, solutions_of
+from nbrun.judge.datasets.values import has, megabytes, seconds
+
+#: The sets of tests of a row, and where nbrun's own rows keep all of them.
+SETS = ("public_tests", "private_tests", "generated_tests")
+_ALL = ("tests", "test", *SETS)
+
+
+def _read_codecontests(row: Mapping[str, Any]) -> Draft:
+    """Tests as structs of lists; a limit as `{"seconds", "nanos"}`; names of files, empty for standard streams."""
+    fields = {**solutions_of(row), **limits_of(row), **carried(row)}
+    files = {key: row[f"{key}_file"] for key in ("input", "output") if has(row, f"{key}_file")}
+    if files:
+        fields["stream_files"] = files
+    return Draft({name: row[name] for name in _ALL if row.get(name) is not None}, fields)
+
+
+def _read_plus(row: Mapping[str, Any]) -> Draft:
+    """Milliseconds and megabytes; a checker in C++ with testlib; what was submitted as `{"code", "language"}`."""
+    fields = {
+        **solutions_of(row, solutions="correct_submissions", incorrect_solutions="incorrect_submissions"),
+        "time_limit_s": seconds(row.get("time_limit"), "time_limit", unit_s=1e-3),
+        "memory_limit_mb": megabytes(row.get("memory_limit"), "memory_limit"),
+    }
+    if has(row, "checker"):
+        fields["checker"] = row["checker"]
+    return Draft({"tests": row["test_cases"]} if row.get("test_cases") is not None else {}, fields)
+
+
+def _read_o(row: Mapping[str, Any]) -> Draft:
+    """Generated tests as SandboxFusion writes them; solutions stay in the row of CodeContests that it was made from."""
+    return Draft({"tests": row["corner_cases"]}, {**solutions_of(row), **limits_of(row), **carried(row)})
+
+
+CODECONTESTS = Shape(
+    "CodeContests",
+    "https://huggingface.co/datasets/deepmind/code_contests",
+    needs=tuple((name,) for name in SETS),
+    columns=(*LIMITS, *CARRIED, "tests", "test", "input_file", "output_file"),
+    read=_read_codecontests,
+)
+PLUS = Shape(
+    "CodeContests+",
+    "https://huggingface.co/datasets/ByteDance-Seed/Code-Contests-Plus",
+    needs=(("test_cases", "correct_submissions"), ("test_cases", "incorrect_submissions"), ("correct_submissions",)),
+    columns=("incorrect_submissions", "time_limit", "memory_limit", "checker", "title"),
+    ids=("id", "name", "title"),
+    read=_read_plus,
+)
+O = Shape(  # noqa: E741  # its name
+    "CodeContests-O",
+    "https://huggingface.co/datasets/caijanfeng/CodeContests-O",
+    needs=(("corner_cases",),),
+    columns=(*LIMITS, *CARRIED),
+    ids=("id", "name"),
+    read=_read_o,
+)

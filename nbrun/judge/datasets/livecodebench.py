@@ -1,0 +1,140 @@
+"""LiveCodeBench: public tests as JSON text, private ones as JSON, or as base64 of zlib of a pickle of JSON text.
+
+The pickle is read by a reader that knows text and lists, and nothing else: rows come from strangers, and a pickle that
+is loaded may run anything.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+from nbrun.judge.datasets.shape import Draft, Shape, solutions_of
+from nbrun.judge.datasets.tests import Tests, read_tests
+from nbrun.judge.datasets.values import has, parsed
+
+#: What tests may take once they are decompressed; those of the largest published problem take a sixth of it.
+MAX_BYTES = 1 << 30
+_STRUCTURES = re.compile(r"^(?!\s*#).*\b(ListNode|TreeNode)\b", re.MULTILINE)
+
+
+def _read(row: Mapping[str, Any]) -> Draft:
+    metadata = parsed(row.get("metadata") or {}, "metadata")
+    function = metadata.get("func_name") if isinstance(metadata, Mapping) else None
+    names = {"public_tests": "public_test_cases", "private_tests": "private_test_cases"}
+    fields = solutions_of(row)
+    if has(row, "starter_code") and (found := _STRUCTURES.search(row["starter_code"])):
+        fields["not_supported"] = f"functions that take a {found[1]}"
+    return Draft({ours: row[column] for ours, column in names.items() if has(row, column)}, fields, function, _tests)
+
+
+def _tests(value: Any, where: str, function: str | None) -> Tests:
+    where = where.replace("_tests", "_test_cases")
+    if isinstance(value, str) and value.lstrip()[:1] not in ("", "[", "{"):
+        value = decoded(value, where)
+    return read_tests(value, where, function)
+
+
+def decoded(text: str, where: str) -> Any:
+    """Return the tests in base64 of zlib of a pickle (or of JSON itself).
+
+    Raises:
+        ValueError: it is anything else, or takes more than `MAX_BYTES`.
+    """
+    try:
+        packed = base64.b64decode(text, validate=True)
+        unpack = zlib.decompressobj()
+        data = unpack.decompress(packed, MAX_BYTES)
+    except (binascii.Error, zlib.error, ValueError) as e:
+        raise ValueError(f"{where!r} is neither JSON nor base64 of zlib: {e}") from None
+    if unpack.unconsumed_tail or not unpack.eof:
+        raise ValueError(f"{where!r} is cut off, or takes more than {MAX_BYTES >> 20} MiB once it is decompressed")
+    try:
+        value = load_text_and_lists(data) if data[:1] == b"\x80" else data.decode()
+        return json.loads(value) if isinstance(value, str) else value
+    except (ValueError, RecursionError) as e:
+        raise ValueError(f"{where!r} can't be decoded: {e}") from None
+
+
+_TEXTS = {0x8C: 1, 0x58: 4, 0x8D: 8}  # opcodes of text -> how many bytes say its length
+_SKIPPED = {0x80: 1, 0x95: 8, 0x71: 1, 0x72: 4}  # protocol, frame, and notes for later that only BINGET would read
+_MARK = object()
+
+
+def load_text_and_lists(data: bytes) -> Any:
+    """Return what a pickle of text and lists of text holds.
+
+    Raises:
+        ValueError: it holds anything else.
+
+    Example:
+        >>> import pickle
+        >>> load_text_and_lists(pickle.dumps(["a", ["b"]]))
+        ['a', ['b']]
+    """
+    stack: list[Any] = []
+    memo: list[Any] = []
+    at = 0
+    try:
+        while True:
+            code = data[at]
+            at += 1
+            if code in _SKIPPED:
+                at += _SKIPPED[code]
+            elif code == 0x94:  # MEMOIZE
+                memo.append(stack[-1])
+            elif code in (0x68, 0x6A):  # BINGET, LONG_BINGET: text that occurred before
+                size = 1 if code == 0x68 else 4
+                stack.append(_text_again(memo[int.from_bytes(data[at : at + size], "little")]))
+                at += size
+            elif code in _TEXTS:
+                begin = at + _TEXTS[code]
+                at = begin + int.from_bytes(data[at:begin], "little")
+                if at > len(data):
+                    raise ValueError("the pickle is cut off")
+                stack.append(data[begin:at].decode("utf-8", "surrogatepass"))
+            elif code == 0x5D:  # EMPTY_LIST
+                stack.append([])
+            elif code == 0x28:  # MARK
+                stack.append(_MARK)
+            elif code == 0x61:  # APPEND
+                value = stack.pop()
+                _list(stack).append(value)
+            elif code == 0x65:  # APPENDS
+                begin = len(stack) - 1 - stack[::-1].index(_MARK)
+                values, stack = stack[begin + 1 :], stack[:begin]
+                _list(stack).extend(values)
+            elif code == 0x2E and len(stack) == 1:  # STOP
+                return stack.pop()
+            else:
+                raise ValueError(f"the pickle holds more than text and lists (opcode {code:#04x} at {at - 1})")
+    except IndexError:
+        raise ValueError("the pickle is cut off") from None
+
+
+def _list(stack: list[Any]) -> list[Any]:
+    if not stack or not isinstance(stack[-1], list):
+        raise ValueError("the pickle is damaged")
+    return stack[-1]
+
+
+def _text_again(value: Any) -> str:
+    """A list that holds itself, or one that is in many others, would be endless in JSON."""
+    if not isinstance(value, str):
+        raise ValueError("the pickle holds a list twice")
+    return value
+
+
+LIVECODEBENCH = Shape(
+    "LiveCodeBench",
+    "https://huggingface.co/datasets/livecodebench/code_generation_lite",
+    needs=(("public_test_cases",), ("private_test_cases",)),
+    columns=("metadata", "starter_code", "question_title"),
+    ids=("question_id", "id", "question_title"),
+    read=_read,
+)

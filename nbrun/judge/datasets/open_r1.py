@@ -1,0 +1,82 @@
+"""The sets of Open R1: problems of Codeforces with all of their tests, and subtasks of the IOI."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nbrun.judge.datasets.shape import Draft, Shape, solutions_of
+from nbrun.judge.datasets.values import has, is_missing, megabytes, plain, seconds
+
+#: What programs read and write where a problem's `input_mode` is "file".
+FILES = {"input": "input.txt", "output": "output.txt"}
+
+
+def _read_codeforces(row: Mapping[str, Any]) -> Draft:
+    """Seconds and megabytes; `examples` are among the official tests, and are read only where there are no others.
+
+    The checker is a Python program: `checker.py input.txt correct_output.txt solution_output.txt` prints 1 or 0.
+    `generated_tests` is a number: those tests lie in files of their own, one for each contest.
+    """
+    fields: dict[str, Any] = {
+        **solutions_of(row),
+        "time_limit_s": seconds(row.get("time_limit"), "time_limit"),
+        "memory_limit_mb": megabytes(row.get("memory_limit"), "memory_limit"),
+    }
+    mode = row.get("input_mode")
+    if mode == "file":
+        fields["stream_files"] = FILES
+    elif not is_missing(mode) and mode != "stdio":
+        fields["not_supported"] = f"input_mode {mode!r}"
+    if not is_missing(row.get("interaction_format")):
+        fields["not_supported"] = "interactive problems of data sets: the interactor isn't in the row"
+    if has(row, "generated_checker"):
+        fields["checker"] = {"type": "prints_score", "language": "PYTHON3", "source": row["generated_checker"]}
+    sets = {"private_tests": row.get("official_tests")}
+    more = plain(row.get("generated_tests"))
+    if isinstance(more, list):
+        sets["generated_tests"] = more
+    if not any(len(plain(tests)) for tests in sets.values() if tests is not None):
+        sets = {"public_tests": row.get("examples")}
+    return Draft({name: tests for name, tests in sets.items() if tests is not None}, fields)
+
+
+def _read_ioi(row: Mapping[str, Any]) -> Draft:
+    """A subtask. What needs a grader, a manager or tests of another data set is refused by name."""
+    fields: dict[str, Any] = {
+        **solutions_of(row),
+        "time_limit_s": seconds(row.get("time_limit"), "time_limit"),
+        "memory_limit_mb": megabytes(row.get("memory_limit"), "memory_limit"),
+    }
+    tests = next((row[name] for name in ("tests", "test_cases") if has(row, name)), None)
+    task = row.get("task_type") or "Batch"
+    graders = plain(row.get("grader_files"))
+    if task != "Batch":
+        fields["not_supported"] = f"IOI tasks of type {task}"
+    elif graders is not None and len(graders):
+        fields["not_supported"] = "IOI tasks whose solutions are linked with a grader (grader_files)"
+    elif tests is None:
+        fields["not_supported"] = "IOI subtasks whose tests lie in open-r1/ioi-test-cases: add them as `tests`"
+    name = str(row.get("id") or row.get("name"))
+    subtask = row.get("subtask")
+    fields["id"] = name if is_missing(subtask) else f"{name}/{subtask}"
+    return Draft({} if tests is None else {"tests": tests}, fields)
+
+
+CODEFORCES = Shape(
+    "open-r1/codeforces",
+    "https://huggingface.co/datasets/open-r1/codeforces",
+    needs=(("official_tests",), ("examples", "input_mode"), ("examples", "contest_id")),
+    columns=(
+        "examples", "time_limit", "memory_limit", "input_mode", "interaction_format", "generated_checker",
+        "generated_tests",
+    ),
+    read=_read_codeforces,
+)  # fmt: skip
+IOI = Shape(
+    "open-r1/ioi",
+    "https://huggingface.co/datasets/open-r1/ioi",
+    needs=(("subtask", "test_names"), ("subtask", "grader_files"), ("subtask", "task_type")),
+    columns=("tests", "test_cases", "time_limit", "memory_limit", "task_type", "grader_files"),
+    read=_read_ioi,
+)

@@ -1,0 +1,75 @@
+"""The one shape that nbrun keeps, what people write by hand, and rows that differ only in how tests are written.
+
+DeepCoder's rows and SandboxFusion's (CommonOJ, AutoEval, MBPP) are among the latter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nbrun.judge.datasets.shape import CARRIED, LIMITS, Draft, Shape, carried, limits_of, solutions_of
+from nbrun.judge.datasets.tests import Tests, check_of, code_tests, read_tests
+from nbrun.judge.datasets.values import parsed, plain
+from nbrun.judge.language_names import language_name
+
+
+def _read(row: Mapping[str, Any]) -> Draft:
+    labels = row.get("labels")
+    labels = parsed(labels, "labels") if labels else {}
+    labels = labels if isinstance(labels, Mapping) else {}
+    language = row.get("language") or labels.get("programming_language")
+    fields: dict[str, Any] = {
+        **solutions_of(row, language, solutions="canonical_solution"), **limits_of(row), **carried(row),
+    }  # fmt: skip
+    function = row.get("fn_name") or row.get("func_name")
+    metadata = parsed(row["metadata"], "metadata") if isinstance(row.get("metadata"), (str, Mapping)) else {}
+    if function is None and isinstance(metadata, Mapping):
+        function = metadata.get("func_name")
+    sets = {name: value for name, value in row.items() if name in ("tests", "test") and value is not None}
+    if "test" in sets and labels:
+        _read_fusion(sets, labels, fields)
+        return Draft(sets, fields, function, lambda value, where, name: _fusion_tests(value, where, name, labels))
+    return Draft(sets, fields, function)
+
+
+def _read_fusion(sets: dict[str, Any], labels: Mapping[str, Any], fields: dict[str, Any]) -> None:
+    """AutoEval's test code is Python's only where the row says so, and may come with files."""
+    value = sets["test"] = parsed(sets["test"], "test") if not _is_code(sets["test"]) else sets["test"]
+    if not isinstance(value, Mapping) or "code" not in value:
+        return
+    language = labels.get("execution_language") or labels.get("programming_language") or "python"
+    meant = language_name(language)
+    if meant is None or meant.language != "PYTHON3":
+        fields["not_supported"] = f"test code in {language}"
+    elif value.get("asset"):
+        fields["not_supported"] = "test code that needs files (asset)"
+
+
+def _is_code(value: Any) -> bool:
+    return isinstance(value, str) and value.lstrip()[:1] not in ("[", "{")
+
+
+def _fusion_tests(value: Any, where: str, function: str | None, labels: Mapping[str, Any]) -> Tests:
+    if _is_code(value):
+        if labels.get("entry_point") and "def check(" in value:
+            return check_of(value, labels["entry_point"], where)
+        return code_tests([value], where)
+    value = plain(value)
+    if isinstance(value, list) and value and all(isinstance(code, str) for code in value):
+        return code_tests(value, where, labels.get("test_setup_code") or "")
+    return read_tests(value, where, function)
+
+
+OWN = Shape(
+    "nbrun's own, DeepCoder, SandboxFusion",
+    "https://huggingface.co/datasets/agentica-org/DeepCoder-Preview-Dataset, "
+    "https://github.com/bytedance/SandboxFusion",
+    needs=(("tests",), ("test",)),
+    columns=(
+        *LIMITS, *CARRIED, "labels", "language", "metadata", "fn_name", "func_name", "starter_code",
+        "canonical_solution",
+    ),
+    ids=("id", "name", "task_id", "problem_id", "question_id"),
+    read=_read,
+)  # fmt: skip

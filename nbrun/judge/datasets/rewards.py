@@ -1,0 +1,78 @@
+"""Rows for reinforcement learning: tests lie where a reward is computed from (SYNTHETIC-1, Eurus-2, verl, Skywork-OR1).
+
+The value has one of the forms of `nbrun.judge.datasets.tests`; `ability` or `data_source` of a row that isn't about
+code says so, and the row is refused by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nbrun.judge.datasets.shape import Draft, Shape, solutions_of
+from nbrun.judge.datasets.tests import read_tests
+from nbrun.judge.datasets.values import has, is_missing, megabytes, parsed, plain, seconds
+
+_COLUMNS = ("reward_model", "reward_spec", "verification_info", "ground_truth", "test_cases", "unit_tests")
+
+
+def _read(row: Mapping[str, Any]) -> Draft:
+    column = next(name for name in _COLUMNS if has(row, name))
+    value: Any = row[column] if column == "test_cases" else _parsed(row, row[column], column)
+    about = value if isinstance(value, Mapping) else {}
+    if not is_missing(about.get("ground_truth")):
+        column = f"{column}.ground_truth"
+        value = _parsed(row, about["ground_truth"], column)
+    limits = {name: row[name] if has(row, name) else about.get(name) for name in ("time_limit", "memory_limit")}
+    fields: dict[str, Any] = {
+        **solutions_of(row, about.get("language") or row.get("language"), solutions="gold_standard_solution"),
+        "time_limit_s": seconds(limits.get("time_limit"), "time_limit"),
+        "memory_limit_mb": megabytes(limits.get("memory_limit"), "memory_limit"),
+    }
+    if about.get("input_mode") == "file":
+        fields["stream_files"] = {"input": "input.txt", "output": "output.txt"}
+    if (name := _id(row)) is not None:
+        fields["id"] = name
+    return Draft({"tests": value}, fields, row.get("fn_name") or about.get("fn_name"), _tests(column))
+
+
+def _parsed(row: Mapping[str, Any], value: Any, column: str) -> Any:
+    """What a value holds; rows about mathematics have an answer there."""
+    try:
+        value = parsed(value, column)
+    except ValueError as e:
+        problem: str = str(e)
+    else:
+        if isinstance(value, (Mapping, list)):
+            return value
+        problem = f"{column!r} holds {str(value)[:40]!r}"
+    kind = row.get("ability") or row.get("data_source") or row.get("task_type") or "its kind isn't said"
+    raise ValueError(f"{problem}, which is no test of a program ({kind})")
+
+
+def _tests(column: str) -> Any:
+    return lambda value, where, function: read_tests(plain(value), column, function)
+
+
+def _id(row: Mapping[str, Any]) -> Any:
+    """What tells a row from others where it has no id: its place in the set that it comes from."""
+    extra = row.get("extra_info")
+    if any(has(row, name) for name in REWARDS.ids) or not isinstance(extra, Mapping) or is_missing(extra.get("index")):
+        return None
+    parts = (row.get("data_source"), extra.get("split"), extra["index"])
+    return "/".join(str(part) for part in parts if not is_missing(part))
+
+
+REWARDS = Shape(
+    "SYNTHETIC-1, Eurus-2, verl, Skywork-OR1",
+    "https://huggingface.co/datasets/PrimeIntellect/verifiable-coding-problems, "
+    "https://huggingface.co/datasets/PRIME-RL/Eurus-2-RL-Data, https://github.com/volcengine/verl, "
+    "https://huggingface.co/datasets/Skywork/Skywork-OR1-RL-Data",
+    needs=tuple((name,) for name in _COLUMNS),
+    columns=(
+        "gold_standard_solution", "language", "time_limit", "memory_limit", "fn_name", "extra_info", "data_source",
+        "ability", "task_type",
+    ),
+    ids=("id", "problem_id", "uid", "name"),
+    read=_read,
+)  # fmt: skip

@@ -1,0 +1,299 @@
+"""Reads a problem's tests in any form that a data set writes them in.
+
+Called by the thread that reads samples and by worker threads; pure functions, no I/O.
+
+    [{"input", "output"}, …]                      a list of tests; each side is text, bytes, a list of lines, or
+                                                  {"stdin"} and {"stdout"}
+    {"input": […], "output": […]}                 a struct of lists; also "inputs" and "outputs"
+    [[input, output], …]                          pairs
+    "…"                                           any of these as JSON text
+    {"inputs", "outputs", "fn_name"}              calls of a function: arguments and result (APPS, TACO)
+    {"type": "function_call", "fn_name", …}       the same, test by test (SYNTHETIC-1); {"testtype": "functional"}
+                                                  (LiveCodeBench) writes each argument as a line of JSON
+    ["assert f(1) == 2", …], {"assert_case"}      code that is run after the solution, a test each
+    {"code"}, {"functional"}, {"test_code"}       the same as one text
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import keyword
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from nbrun.judge.checkers import flags_of
+from nbrun.judge.datasets.values import is_missing, parsed, plain
+
+#: What a test whose code ran to its end is expected to give.
+PASSED = "passed\n"
+_SIDES = {
+    "input": ("stdin", ("input", "inputs", "stdin")),
+    "output": ("stdout", ("output", "outputs", "stdout", "expected_output")),
+}
+_CALLS = ("function_call", "functional", "function", "call_based")
+_STREAMS = ("stdin_stdout", "stdin", "stdio", "standard_input", "standard", "")
+_SAYS_KIND = {"type", "testtype", "fn_name", "metadata"}
+_ENTRY = re.compile(r"[A-Za-z_][\w.]*(?:\(\))?(?:\.[A-Za-z_]\w*)?")
+
+
+@dataclass(frozen=True)
+class Tests:
+    """Tests in one form, and how they are run.
+
+    Attributes:
+        tests: `{"input", "output"}` of text or bytes; `alternatives` lists further outputs that are right.
+        harness: None where a program reads its input and writes its output; `{"type": "function", "name"}` where input
+            and output are JSON of a function's arguments and result; `{"type": "test_code"}` where the input is code.
+    """
+
+    __test__ = False  # pytest would take the name for tests
+
+    tests: list[dict[str, Any]]
+    harness: dict[str, Any] | None = field(default=None)
+
+
+def read_tests(value: Any, where: str, function: str | None = None) -> Tests:
+    """Return the tests in a value of any form above.
+
+    Args:
+        where: the column, for messages.
+        function: the name of the function to call, where the row says it apart from the tests.
+
+    Raises:
+        ValueError: it can't be read; the message names the place.
+
+    Example:
+        >>> read_tests('[{"input": ["1 2", "3"], "output": ["4"]}]', "tests").tests
+        [{'input': '1 2\\n3\\n', 'output': '4\\n'}]
+    """
+    if isinstance(value, str) and not value.strip():
+        return Tests([])
+    value = parsed(value, where)
+    if isinstance(value, Mapping):
+        return _read_mapping(value, where, function)
+    if not isinstance(value, Sequence) or isinstance(value, (str, bytes)):
+        raise ValueError(f"{where!r} is a {type(value).__name__}; it must be a list of tests, or a struct of lists")
+    if value and all(isinstance(test, str) for test in value):
+        return code_tests(list(value), where)
+    if function is None and not any(isinstance(test, Mapping) and _SAYS_KIND & test.keys() for test in value):
+        return Tests([_read_test(test, where, i) for i, test in enumerate(value)])
+    return _read_list([_as_mapping(test, f"{where}[{i}]") for i, test in enumerate(value)], where, function)
+
+
+def code_tests(codes: Sequence[str], where: str, before: str = "") -> Tests:
+    """Return code that is run after a solution as tests, one each.
+
+    Args:
+        before: code that each of them needs, such as imports.
+
+    Raises:
+        ValueError: it is no Python.
+    """
+    before = before.rstrip() + "\n" if before.strip() else ""
+    tests = []
+    for i, code in enumerate(codes):
+        text = f"{before}{code.rstrip()}\n"
+        _check_code(text, f"{where}[{i}]")
+        tests.append({"input": text, "output": PASSED})
+    return Tests(tests, {"type": "test_code"})
+
+
+def check_of(code: str, entry_point: str, where: str, before: str = "") -> Tests:
+    """Return the test of HumanEval's form: code that defines `check`, which is called with the solution's function."""
+    if not isinstance(entry_point, str) or not _ENTRY.fullmatch(entry_point):
+        raise ValueError(f"'entry_point' is {entry_point!r}, not the name of a function")
+    return code_tests([f"{code.rstrip()}\n\ncheck({entry_point})"], where, before)
+
+
+def _read_mapping(value: Mapping[str, Any], where: str, function: str | None) -> Tests:
+    function = value.get("fn_name") or value.get("func_name") or function
+    if not is_missing(value.get("assert_case")):
+        return code_tests(list(plain(value["assert_case"])), f"{where}.assert_case")
+    if not is_missing(value.get("test_code")):
+        before = value.get("import_prefix") or ""
+        if is_missing(value.get("entry_point")):
+            return code_tests([value["test_code"]], f"{where}.test_code", before)
+        return check_of(value["test_code"], value["entry_point"], f"{where}.test_code", before)
+    for key in ("code", "functional"):
+        if isinstance(value.get(key), str):
+            return code_tests([value[key]], f"{where}.{key}")
+    if "pytest" in value:
+        raise ValueError(f"{where!r} holds a test file of pytest, which isn't judged here")
+    for key in ("test_cases", "tests"):
+        if key in value:
+            return read_tests(value[key], f"{where}.{key}", function)
+    found = {side: next((key for key in keys if key in value), None) for side, (_, keys) in _SIDES.items()}
+    if found["input"] is None or found["output"] is None:
+        raise ValueError(f"{where!r} is a mapping without 'input' and 'output'")
+    if isinstance(value[found["input"]], (str, bytes, Mapping)):
+        return _read_list([value], where, function)
+    columns = {key: plain(column) for key, column in value.items() if isinstance(plain(column), list)}
+    inputs, outputs = columns.get(found["input"]), columns.get(found["output"])
+    if inputs is None or outputs is None or len(inputs) != len(outputs):
+        counts = [len(c) if c is not None else "no" for c in (inputs, outputs)]
+        raise ValueError(f"{where!r} has {counts[0]} inputs and {counts[1]} outputs")
+    if function is None and len(columns) == 2:
+        lines = found["input"] == "inputs"  # APPS, TACO: a list is lines, on both sides
+        rows = [{"input": i, "output": o} for i, o in zip(inputs, outputs, strict=True)]
+        return Tests([_read_test(row, where, i, lines) for i, row in enumerate(rows)])
+    columns["input"], columns["output"] = inputs, outputs
+    same = {key: column for key, column in columns.items() if len(column) == len(inputs)}
+    rows = [dict(zip(same, cells, strict=True)) for cells in zip(*same.values(), strict=True)]
+    return _read_list(rows, where, function)
+
+
+def _as_mapping(test: Any, where: str) -> Mapping[str, Any]:
+    test = plain(test)
+    if isinstance(test, Mapping):
+        return test
+    if isinstance(test, (list, tuple)) and len(test) == 2:
+        return {"input": test[0], "output": test[1]}
+    raise ValueError(f"{where} is no mapping with 'input' and 'output'")
+
+
+def _read_list(rows: Sequence[Mapping[str, Any]], where: str, function: str | None) -> Tests:
+    names = {_function_of(row, f"{where}[{i}]", function) for i, row in enumerate(rows)}
+    if not names or names == {None}:
+        return Tests([_read_test(row, where, i) for i, row in enumerate(rows)])
+    if len(names) > 1:
+        named = ", ".join(sorted(repr(name) if name else "standard input" for name in names))
+        raise ValueError(f"{where!r} mixes tests of several kinds: {named}")
+    (name,) = names
+    return read_calls([row.get("input") for row in rows], [row.get("output") for row in rows], str(name), where)
+
+
+def _function_of(row: Mapping[str, Any], where: str, function: str | None) -> str | None:
+    """The name of the function that a test calls; None for a test of standard input."""
+    kind = str(row.get("type") or row.get("testtype") or "").lower()
+    about = row.get("metadata")
+    about = parsed(about, f"{where}.metadata") if about else {}
+    name = row.get("fn_name") or (about.get("func_name") if isinstance(about, Mapping) else None) or function
+    if kind in _CALLS or (kind == "" and name):
+        if not name:
+            raise ValueError(f"{where} is the call of a function whose name isn't said (fn_name)")
+        return str(name)
+    if kind not in _STREAMS:
+        raise ValueError(f"{where} has type {kind!r}, which isn't known here")
+    return None
+
+
+def read_calls(inputs: Sequence[Any], outputs: Sequence[Any], name: str, where: str) -> Tests:
+    """Return tests that call a function.
+
+    Arguments as text are lines of JSON, one each, and the result is JSON too; arguments as a list are values, as a
+    mapping they go by name. Where each result is a list of one value, the value itself is right too: APPS, TACO and
+    SYNTHETIC-1 wrap results so.
+    """
+    if not name.isidentifier() or keyword.iskeyword(name):
+        raise ValueError(f"{where!r} calls {name!r}, which is no name of a function")
+    outputs = [plain(output) for output in outputs]
+    as_text = [isinstance(given, str) for given in inputs]
+    is_wrapped = not any(as_text) and all(isinstance(output, list) and len(output) == 1 for output in outputs)
+    tests = []
+    for i, (given, output) in enumerate(zip(inputs, outputs, strict=True)):
+        place = f"{where}[{i}]"
+        arguments = _lines_of_json(given, place) if as_text[i] else _arguments(given)
+        if as_text[i] and isinstance(output, str):
+            output = _json_or_text(output)
+        test = {"input": _json(arguments, place), "output": _json(output[0] if is_wrapped else output, place)}
+        tests.append(test | ({"alternatives": [_json(output, place)]} if is_wrapped else {}))
+    return Tests(tests, {"type": "function", "name": name})
+
+
+def _lines_of_json(text: str, where: str) -> list[Any]:
+    try:
+        return [json.loads(line) for line in text.split("\n") if line.strip()]
+    except (ValueError, RecursionError) as e:
+        raise ValueError(f"{where}: its input is no arguments, one a line as JSON: {e}") from None
+
+
+def _json_or_text(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _arguments(value: Any) -> Any:
+    value = plain(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _json(value: Any, where: str) -> str:
+    try:
+        return json.dumps(value, default=plain)
+    except (TypeError, ValueError, RecursionError) as e:
+        raise ValueError(f"{where} holds what JSON can't: {e}") from None
+
+
+def _check_code(text: str, where: str) -> None:
+    if len(text) > 1 << 20:
+        return  # EvalPlus writes megabytes of literals; parsing them here would take longer than judging
+    try:
+        ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as e:
+        raise ValueError(f"{where} is no Python code: {e}") from None
+
+
+def _read_test(test: Any, where: str, index: int, lines: bool = False) -> dict[str, Any]:
+    test = _as_mapping(test, f"{where}[{index}]")
+    out: dict[str, Any] = {}
+    for side in _SIDES:
+        value = test.get(side)
+        if type(value) is str:
+            out[side] = _unix(value)
+        else:
+            _read_side(test, side, out, f"{where}[{index}]", lines)
+    if len(test) > 2:
+        if test.get("name") is not None:
+            out["name"] = str(test["name"])
+        if flags := flags_of(test.get("flags")):
+            out["flags"] = flags
+        if not is_missing(test.get("alternatives")):
+            out["alternatives"] = [_stream(other, "output", where) for other in plain(test["alternatives"])]
+    return out
+
+
+def _read_side(test: Mapping[str, Any], side: str, out: dict[str, Any], where: str, lines: bool) -> None:
+    inner, keys = _SIDES[side]
+    key = next((key for key in keys if key in test), None)
+    if key is None:
+        raise ValueError(f"{where} is no mapping with 'input' and 'output'")
+    value = plain(test[key])
+    if isinstance(value, Mapping):
+        value = plain(value.get(inner))
+    if isinstance(value, (list, tuple)) and value and side == "output":
+        if any(isinstance(plain(other), (list, tuple)) for other in value):
+            several = True  # each of them a list of lines
+        else:
+            several = len(value) > 1 and not lines and isinstance(out.get("input"), str) and _is_text(test)
+        if several:
+            out[side], *out["alternatives"] = [_stream(other, side, where) for other in value]
+            return
+    out[side] = _stream(value, side, where)
+
+
+def _is_text(test: Mapping[str, Any]) -> bool:
+    """Whether the input of a test is text: a list of outputs is then alternatives, as in xCodeEval, and no lines."""
+    return isinstance(next(test[key] for key in _SIDES["input"][1] if key in test), (str, Mapping))
+
+
+def _stream(value: Any, side: str, where: str) -> str | bytes:
+    value = plain(value)
+    if isinstance(value, str):
+        return _unix(value)
+    if isinstance(value, bytes):
+        return value.replace(b"\r\n", b"\n")
+    if isinstance(value, (list, tuple)) and all(isinstance(line, str) for line in value):
+        return _unix("".join(line if line.endswith("\n") else line + "\n" for line in value))
+    raise ValueError(f"{where}: its {side} is a {type(value).__name__}, not text")
+
+
+def _unix(text: str) -> str:
+    """Line ends of Windows come from how a data set was collected; no judge gives them to programs."""
+    return text.replace("\r\n", "\n") if "\r" in text else text

@@ -1,0 +1,228 @@
+"""Reads single values of a row: text that holds JSON, limits with their units, solutions inside code fences.
+
+Called by the thread that reads samples and by worker threads; pure functions, no I/O.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nbrun.judge.language_names import language_name
+
+_FENCED = re.compile(r"^[ \t]*```[ \t]*([\w+#.-]*)[^\n]*\n(.*?)^[ \t]*```[ \t]*$", re.DOTALL | re.MULTILINE)
+_QUANTITY = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-zµ]*)\.?\s*", re.IGNORECASE)
+_SECONDS = {"": 1.0, "s": 1.0, "sec": 1.0, "second": 1.0, "ms": 1e-3, "msec": 1e-3, "millisecond": 1e-3, "minute": 60.0}
+_MEGABYTES = {
+    "": 1.0, "b": 1 / (1 << 20), "byte": 1 / (1 << 20), "kb": 1 / 1024, "kib": 1 / 1024, "kilobyte": 1 / 1024,
+    "mb": 1.0, "mib": 1.0, "m": 1.0, "megabyte": 1.0, "mebibyte": 1.0, "gb": 1024.0, "gib": 1024.0, "gigabyte": 1024.0,
+}  # fmt: skip
+#: A memory limit without a unit: from here on it is in bytes. No contest allows a million megabytes.
+_BYTES_FROM = 1 << 20
+#: Beginnings that only one language has; a source that shows none of them is taken for Python.
+_SIGNS = (
+    ("CPP", re.compile(r"^\s*#\s*include\b.*<(?:bits/stdc\+\+\.h|iostream|vector|cstdio|algorithm|string|map)>", re.M)),
+    ("CPP", re.compile(r"^\s*using namespace std\b", re.M)),
+    ("C", re.compile(r"^\s*#\s*include\s*<\w+\.h>", re.M)),
+    ("JAVA", re.compile(r"^\s*(?:import java\.|public\s+(?:final\s+)?class\s+\w+\s*\{)", re.M)),
+    ("GO", re.compile(r"^\s*package main\b", re.M)),
+    ("RUST", re.compile(r"^\s*(?:use std::|fn main\s*\(\s*\))", re.M)),
+    ("CSHARP", re.compile(r"^\s*using System\s*;", re.M)),
+)
+#: Columns that hold the text of a solution where it isn't called `solution`.
+_CODE = ("solution", "code", "source_code", "source", "completion", "content")
+_LANGUAGE = ("language", "lang", "programming_language", "programmingLanguage")
+
+
+def plain(value: Any) -> Any:
+    """Return a list for an array of numpy, pandas or pyarrow, and any other value as it is."""
+    return value.tolist() if hasattr(value, "tolist") and not isinstance(value, (str, bytes)) else value
+
+
+def is_missing(value: Any) -> bool:
+    """Return whether a cell holds nothing: None, NaN, or empty text."""
+    return value is None or (isinstance(value, float) and math.isnan(value)) or (isinstance(value, str) and not value)
+
+
+def has(row: Mapping[str, Any], *columns: str) -> bool:
+    """Return whether a row holds something in each of these columns."""
+    return all(not is_missing(row.get(column)) for column in columns)
+
+
+def parsed(value: Any, where: str) -> Any:
+    """Return what a text of JSON (or a Python literal) holds; any other value as it is.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if not isinstance(value, (str, bytes)):
+        return plain(value)
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError) as e:
+        try:
+            text = value.decode() if isinstance(value, bytes) else value
+            return ast.literal_eval(text.strip())  # SYNTHETIC-1 writes dictionaries as Python prints them
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            raise ValueError(f"{where!r} is text that is no JSON: {e}") from None
+
+
+def number(value: Any, where: str) -> float:
+    """Return a limit as a number.
+
+    Raises:
+        ValueError: it is no number, or below 0.
+    """
+    try:
+        found = float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{where!r} is {value!r}, not a number") from None
+    if not math.isfinite(found) or found < 0:
+        raise ValueError(f"{where!r} is {value!r}; a limit is 0 or more")
+    return found
+
+
+def seconds(value: Any, where: str, unit_s: float = 1.0) -> float | None:
+    """Return a time limit in seconds: a number, "2.0 seconds", "1500 ms", or `{"seconds", "nanos"}`; None for none.
+
+    Args:
+        unit_s: what a number without a unit counts: 1e-3 where a data set gives milliseconds.
+
+    Raises:
+        ValueError: it can't be read.
+
+    Example:
+        >>> seconds("2.0 seconds", "time_limit"), seconds({"seconds": 1, "nanos": 5 * 10**8}, "time_limit")
+        (2.0, 1.5)
+    """
+    if is_missing(value):
+        return None
+    if isinstance(value, Mapping):
+        whole, nanos = number(value.get("seconds") or 0, where), number(value.get("nanos") or 0, where)
+        return whole + nanos / 1e9 or None
+    return _quantity(value, where, _SECONDS, unit_s) or None  # 0 occurs in real rows and means: not known
+
+
+def megabytes(value: Any, where: str) -> float | None:
+    """Return a memory limit in MiB: a number (of bytes from 2^20 on), "256 megabytes", "262144 KB"; None for none.
+
+    Raises:
+        ValueError: it can't be read.
+
+    Example:
+        >>> megabytes("256 megabytes", "memory_limit"), megabytes(268435456, "memory_limit")
+        (256.0, 256.0)
+    """
+    if is_missing(value):
+        return None
+    found = _quantity(value, where, _MEGABYTES, 1.0)
+    has_unit = isinstance(value, str) and any(letter.isalpha() for letter in value)
+    return (found / (1 << 20) if found >= _BYTES_FROM and not has_unit else found) or None
+
+
+def _quantity(value: Any, where: str, units: Mapping[str, float], bare: float) -> float:
+    if isinstance(value, str):
+        match = _QUANTITY.fullmatch(value)
+        unit = match[2].lower() if match else ""
+        factor = units.get(unit, units.get(unit.removesuffix("s")))
+        if match and factor is not None:
+            return number(match[1], where) * (factor if unit else bare)
+    return number(value, where) * bare
+
+
+def unfenced(text: str) -> tuple[str, str]:
+    """Return the language tag and the content of the last code fence in a text; ("", text) where there is none.
+
+    Example:
+        >>> unfenced("Here it is:\\n```python\\nprint(1)\\n```\\n")
+        ('python', 'print(1)\\n')
+    """
+    if "```" not in text:
+        return "", text
+    blocks = _FENCED.findall(text)
+    return blocks[-1] if blocks else ("", text)
+
+
+def guessed_language(source: str, default: str = "PYTHON3") -> str:
+    """Return the language that a source shows by its first statements; `default` where it shows none.
+
+    Example:
+        >>> guessed_language("#include <bits/stdc++.h>\\nint main() {}"), guessed_language("print(1)")
+        ('CPP', 'PYTHON3')
+    """
+    return next((language for language, sign in _SIGNS if sign.search(source)), default)
+
+
+def read_solutions(value: Any, where: str, language: Any = None) -> Any:
+    """Return a column of solutions as items with `language` and `solution`, or a struct of two such lists.
+
+    What has this form already stays as it is, so that saved results still belong to it. Plain text, inside a code
+    fence or not, gets the fence's language, else the row's, else the one that it shows (`guessed_language`).
+
+    Args:
+        value: a list of texts or of mappings, a struct of lists, the JSON text of one, or a single text.
+        language: what the row says of all of them.
+
+    Raises:
+        ValueError: it can't be read.
+
+    Example:
+        >>> read_solutions(["```python\\nprint(1)\\n```"], "solutions")
+        [{'language': 'python', 'solution': 'print(1)\\n'}]
+    """
+    value = plain(value)
+    if isinstance(value, str):
+        try:
+            value = json.loads(value) if value.lstrip()[:1] in ("[", "{") else [value] if value.strip() else []
+        except (ValueError, RecursionError):
+            value = [value]
+    if isinstance(value, Mapping):
+        return _read_struct(value, where, language)
+    if not isinstance(value, Sequence):
+        raise ValueError(f"{where!r} is a {type(value).__name__}; it must be a list of solutions")
+    return [_read_item(item, f"{where}[{i}]", language) for i, item in enumerate(value)]
+
+
+def _read_struct(struct: Mapping[str, Any], where: str, language: Any) -> Any:
+    code = next((name for name in _CODE if name in struct), None)
+    if code is None:
+        if struct and all(language_name(name) for name in struct):  # language -> its sources
+            pairs = [(name, texts) for name, column in struct.items() for texts in _as_list(column)]
+            return [_read_item(text, where, name) for name, text in pairs]
+        raise ValueError(f"{where!r} is a mapping without 'solution' and 'language'")
+    if isinstance(struct[code], str):
+        return [_read_item(struct, where, language)]
+    name = next((name for name in _LANGUAGE if name in struct), None)
+    if code == "solution" and name == "language":
+        return struct
+    renamed = {"solution" if key == code else "language" if key == name else key: v for key, v in struct.items()}
+    if name is None:
+        renamed["language"] = [language or guessed_language(text) for text in plain(struct[code])]
+    return renamed
+
+
+def _as_list(value: Any) -> list[Any]:
+    value = plain(value)
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _read_item(item: Any, where: str, language: Any) -> Any:
+    if isinstance(item, str):
+        tag, text = unfenced(item)
+        known = tag if tag and language_name(tag) else language
+        return {"language": known or guessed_language(text), "solution": text}
+    if not isinstance(item, Mapping):
+        return item  # the judge says what is wrong with it, for this one alone
+    if "solution" in item and "language" in item:
+        return item
+    code = next((name for name in _CODE if isinstance(item.get(name), str)), None)
+    if code is None:
+        return item
+    name = next((name for name in _LANGUAGE if not is_missing(item.get(name))), None)
+    rest = {key: value for key, value in item.items() if key not in (code, name)}
+    read = _read_item(item[code], where, language if name is None else None)
+    return {**rest, **read, "language": read["language"] if name is None else item[name]}
