@@ -16,6 +16,7 @@
     │   ├── NotSupportedError            this judge can't judge that at all: a language, a kind of problem
     │   └── JudgeUnavailableError        nothing can be judged for now: the run pauses, and goes on by itself
     ├── TaskTimeout (TimeoutError)       an attempt took longer than timeout_s
+    ├── ThreadLimitError (RuntimeError)  the system starts no more threads
     └── UnstorableError (TypeError)      a result that no JSON can hold
 
 Messages say what happened, where, and what to do next.
@@ -122,6 +123,10 @@ class JudgeUnavailableError(JudgeError):
 
 class TaskTimeout(NbrunError, TimeoutError):
     """An attempt took longer than `timeout_s`. Its task is tried again as after any other exception."""
+
+
+class ThreadLimitError(NbrunError, RuntimeError):
+    """The system starts no more threads for this process."""
 
 
 class UnstorableError(NbrunError, TypeError):

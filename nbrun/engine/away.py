@@ -9,7 +9,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from nbrun.model import State
+from nbrun.errors import ThreadLimitError
+from nbrun.model import State, start_daemon
 
 if TYPE_CHECKING:
     from nbrun.engine.engine import Engine
@@ -35,7 +36,10 @@ class Away:
         if not self._engine.pause_unless_paused(message):
             self.forget()
             return
-        threading.Thread(target=self._watch, args=(over,), name="nbrun-judge-watch", daemon=True).start()
+        try:
+            start_daemon(self._watch, "nbrun-judge-watch", (over,))
+        except ThreadLimitError:  # then the user resumes the run
+            self.forget()
 
     def forget(self) -> None:
         """Somebody steers the run: it no longer goes on by itself."""

@@ -26,7 +26,7 @@ from nbrun.engine.start_gate import StartGate
 from nbrun.engine.streak import Streak, trouble_of
 from nbrun.engine.threads import ThreadCrew
 from nbrun.engine.window import Window
-from nbrun.errors import RunHaltedError
+from nbrun.errors import RunHaltedError, ThreadLimitError
 from nbrun.model import CancelFlag, ResultSink, Retry, RetryPolicy, State, Task, TaskRow, Work
 from nbrun.progress import Board
 
@@ -255,6 +255,14 @@ class Engine:
         self.board.restart_rate()
         self.sink.mend()
         with self.lock:
+            self.idle.notify_all()
+
+    def no_threads(self, e: ThreadLimitError) -> None:
+        """No thread can be started that would run tasks: the run pauses. Called with the lock held."""
+        message = f"Paused: {e} Then run.resume(). What is saved stays."
+        error = RunHaltedError(message)
+        error.__cause__ = e
+        if self.standing.pause(message, error):
             self.idle.notify_all()
 
     def broke(self, e: BaseException) -> None:

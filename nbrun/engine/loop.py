@@ -19,7 +19,8 @@ from nbrun.engine.outcomes import Ended, Failure, add_failure, after_exception, 
 from nbrun.engine.queue import Item, SampleWork
 from nbrun.engine.timeouts import timeout_error
 from nbrun.engine.worker import as_mapping
-from nbrun.model import Record, SinkClosedError, Task
+from nbrun.errors import ThreadLimitError
+from nbrun.model import Record, SinkClosedError, Task, start_daemon
 from nbrun.samples import SCALARS
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class LoopCrew(OneThread):
         super().__init__(engine)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
-        self._asked = self._has_cancelled = self._is_full = False
+        self._asked = self._has_cancelled = self._is_full = self._is_over = False
         self._in_flight: dict[asyncio.Task[None], tuple[SampleWork, Task, int]] = {}  # the loop's thread writes it
         self._slots: list[int] = []  # of the record of running tasks: those that nobody has
         self._slot_count = 0
@@ -68,14 +69,21 @@ class LoopCrew(OneThread):
     def wake(self, count: int) -> None:
         """See Crew. The threads are started with the first task."""
         if not self._is_running:
-            self._is_running = True
-            self._loop = asyncio.new_event_loop()
-            self._thread = threading.Thread(target=self._run, name="nbrun-loop", daemon=True)
-            self._thread.start()
-            threading.Thread(
-                target=self._serve, args=(self._hand_over_all,), name="nbrun-loop-save", daemon=True
-            ).start()
+            self._is_running, self._asked, self._is_over = True, False, False
+            try:
+                self._loop = asyncio.new_event_loop()
+                self._thread = start_daemon(self._run, "nbrun-loop", (self._loop,))
+            except ThreadLimitError as e:
+                self._give_up(e)
+                return
         self._ask()
+
+    def _give_up(self, e: ThreadLimitError) -> None:
+        """No thread can be started for the loop, or for what saves: the run pauses. The engine's lock is held."""
+        loop, self._loop, self._is_running = self._loop, None, False
+        if loop is not None:
+            loop.close()
+        self.engine.no_threads(e)
 
     def rouse(self) -> None:
         """See Crew."""
@@ -112,12 +120,18 @@ class LoopCrew(OneThread):
 
     # ---- the loop's thread
 
-    def _run(self) -> None:
-        loop, engine = self._loop, self.engine
-        assert loop is not None
+    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+        engine = self.engine
+        try:
+            start_daemon(self._serve, "nbrun-loop-save", (self._hand_over_all,))
+        except ThreadLimitError as e:
+            with engine.lock:
+                self._give_up(e)
+            return
         asyncio.set_event_loop(loop)
         try:
-            loop.run_forever()
+            while not self._is_over:  # a task may have stopped it
+                loop.run_forever()
             close = getattr(engine.fn, "aclose", None)
             if callable(close):
                 loop.run_until_complete(close())
@@ -147,6 +161,7 @@ class LoopCrew(OneThread):
         if not engine.standing.is_open:
             if not self._in_flight or not engine.standing.is_draining:
                 assert self._loop is not None
+                self._is_over = True
                 self._loop.stop()
             return
         self._begin_tasks()
@@ -198,7 +213,7 @@ class LoopCrew(OneThread):
             task = sample.work.task(position, engine.flag)
             running = loop.create_task(self._one(sample, position, task))
             self._in_flight[running] = (sample, task, time.perf_counter_ns())
-            running.add_done_callback(partial(self._ended, slot, is_last))
+            running.add_done_callback(partial(self._ended, slot, is_last, position))
 
     async def _one(self, sample: SampleWork, position: int, task: Task) -> None:
         """One attempt. What comes of it goes to the saver."""
@@ -238,8 +253,10 @@ class LoopCrew(OneThread):
             raise timeout_error(timeout_s)
         return result
 
-    def _ended(self, slot: Slot, is_last: bool, done: asyncio.Task[None]) -> None:
-        self._in_flight.pop(done, None)
+    def _ended(self, slot: Slot, is_last: bool, position: int, done: asyncio.Task[None]) -> None:
+        sample_of = self._in_flight.pop(done, None)
+        if done.cancelled() and sample_of is not None and not self.engine.flag.is_set:
+            self.engine.give_back([(sample_of[0], position)])  # a task cancelled it before it began
         slot.left -= 1
         if not slot.left:
             self._slots.append(slot.number)

@@ -14,7 +14,8 @@ from nbrun.engine.queue import Item, SampleWork
 from nbrun.engine.timeouts import TimeoutWatch
 from nbrun.engine.watch import Watch
 from nbrun.engine.worker import BATCH_S, Worker
-from nbrun.model import Task
+from nbrun.errors import ThreadLimitError
+from nbrun.model import Task, start_thread
 
 if TYPE_CHECKING:
     from nbrun.engine.engine import Engine
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 #: Tasks shorter than this gain nothing from threads, which only take the GIL from one another: one worker
 #: runs them alone, until they take NOT_TINY_S, while another looks every WATCH_S whether one keeps it for STUCK_S.
 TINY_S, NOT_TINY_S, WATCH_S, STUCK_S = 50e-6, 500e-6, 0.02, 0.02
+
+#: After the system refused a thread, none is asked for so long.
+REFUSED_S = 1.0
 
 
 class ThreadCrew:
@@ -34,6 +38,8 @@ class ThreadCrew:
         self._workers: list[Worker] = []
         self._started = 0
         self._waiting = 0
+        self.takes_single = False  # nobody watches over batches: workers take one task at a time
+        self._refused_at: float | None = None  # when the system started no more threads, on monotonic's clock
         self._timekeeper = self._watched = False
         self._solo: Worker | None = None  # runs tiny tasks alone; the others sleep
         self._slots: list[int] = []  # of workers that ended; the next ones take them
@@ -61,8 +67,8 @@ class ThreadCrew:
                         worker.is_busy = True
                         if engine.timeout_s is not None:
                             self._timeouts.need()
-                        if len(items) > 1:
-                            self._watch.wake()
+                        if len(items) > 1 and not self._watch.wake():
+                            self.takes_single = True
                         if (queue.delayed or engine.gate.is_active) and not self._timekeeper and queue.waiting:
                             self.wake(1)  # this one kept the time for what waits
                         return True
@@ -189,7 +195,10 @@ class ThreadCrew:
     @property
     def told(self) -> str:
         """See Crew."""
-        return self._timeouts.text
+        if self._refused_at is None or not self.engine.standing.is_open:
+            return self._timeouts.text
+        only = f"Only {len(self._workers):,} of {self.engine.wanted:,} threads run: the system starts no more of them."
+        return f"{only} {self._timeouts.text}".rstrip()
 
     def give_back(self, worker: Worker) -> None:
         """What a worker has taken and not begun when the run was paused or stopped."""
@@ -231,12 +240,29 @@ class ThreadCrew:
         sleepers = min(self._waiting, count)
         if sleepers:
             self._tasks.notify(sleepers)
-        for _ in range(min(engine.wanted - len(self._workers), count - sleepers)):
+        more = min(engine.wanted - len(self._workers), count - sleepers)
+        if more > 0 and (self._refused_at is None or time.monotonic() > self._refused_at + REFUSED_S):
+            self._add_workers(more)
+
+    def _add_workers(self, count: int) -> None:
+        """Start threads; where the system starts no more, go on with those that run, or pause."""
+        engine = self.engine
+        self._refused_at = None
+        for _ in range(count):
             self._started += 1
             slot = self._slots.pop() if self._slots else len(self._workers)
             worker = Worker(self, self._started, f"{engine.name}:{self._started}", slot)
             self._workers.append(worker)
-            worker.thread.start()
+            try:
+                start_thread(worker.thread)
+            except ThreadLimitError as e:
+                self._workers.remove(worker)
+                self._slots.append(slot)
+                if self._workers:
+                    self._refused_at = time.monotonic()
+                else:
+                    engine.no_threads(e)
+                return
 
     def rouse(self) -> None:
         """See Crew; those that are too many end."""

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from nbrun.engine.outcomes import Ended, add_failure, after_exception, hand_over, stack_of
 from nbrun.engine.queue import SampleWork
-from nbrun.errors import RunHaltedError, TaskTimeout
-from nbrun.model import CancelFlag, SinkClosedError, Task
+from nbrun.errors import RunHaltedError, TaskTimeout, ThreadLimitError
+from nbrun.model import CancelFlag, SinkClosedError, Task, start_daemon
 from nbrun.progress import counted, time_text
 
 if TYPE_CHECKING:
@@ -74,18 +74,17 @@ class TimeoutWatch:
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
         self._lost: set[Worker] = set()  # whose thread still runs an attempt that was given up
+        self._is_missing = False  # no thread can be started
         self._dropped = 0  # attempts that returned too late
 
-    def need(self) -> bool:
-        """A worker begins attempts that have a time-out; the lock is held. Return False where no thread can watch."""
+    def need(self) -> None:
+        """A worker begins attempts that have a time-out; the lock is held."""
         if self._thread is None:
-            thread = threading.Thread(target=self._run, name="nbrun-timeouts", daemon=True)
             try:
-                thread.start()
-            except RuntimeError:
-                return False
-            self._thread = thread
-        return True
+                self._thread = start_daemon(self._run, "nbrun-timeouts")
+            except ThreadLimitError:
+                pass
+        self._is_missing = self._thread is None
 
     def end(self) -> None:
         """The run is over."""
@@ -100,7 +99,7 @@ class TimeoutWatch:
     @property
     def text(self) -> str:
         """What the user should know of it: a sentence or nothing."""
-        parts = []
+        parts = ["timeout_s is not watched: no thread can be started for it."] if self._is_missing else []
         if lost := len(self._lost):
             do = "threads still run tasks" if lost > 1 else "thread still runs a task"
             parts.append(f"{lost} {do} that took longer than timeout_s.")

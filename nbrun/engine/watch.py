@@ -12,7 +12,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from nbrun.model import SinkClosedError
+from nbrun.errors import ThreadLimitError
+from nbrun.model import SinkClosedError, start_daemon
 
 if TYPE_CHECKING:
     from nbrun.engine.threads import ThreadCrew
@@ -30,13 +31,16 @@ class Watch:
         self._thread: threading.Thread | None = None
         self._over = threading.Event()
 
-    def wake(self) -> None:
-        """A worker has taken more than one task."""
+    def wake(self) -> bool:
+        """A worker has taken more than one task. Return False where no thread can watch it."""
         if not self._needed.is_set():
-            self._needed.set()
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="nbrun-watch", daemon=True)
-                self._thread.start()
+                try:
+                    self._thread = start_daemon(self._run, "nbrun-watch")
+                except ThreadLimitError:
+                    return False
+            self._needed.set()
+        return True
 
     def end(self) -> None:
         """The run is over."""

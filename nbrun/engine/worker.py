@@ -81,6 +81,8 @@ class Worker:
     @property
     def batch_size(self) -> int:
         """How many tasks to take at once."""
+        if self.crew.takes_single:
+            return 1
         return max(1, min(MAX_BATCH, int(BATCH_S / (self.mean_s + OVERHEAD_S))))
 
     def is_stuck(self, limit_s: float) -> bool:

@@ -18,9 +18,11 @@ from typing import NamedTuple
 
 import orjson
 
+from nbrun.errors import ThreadLimitError
 from nbrun.frames.filereader import read_files
 from nbrun.frames.packing import Pack, unpack
 from nbrun.frames.telling import Match
+from nbrun.model import start_daemon
 from nbrun.storage.samplefile import Place
 
 #: A helper pays when it saves more than its start takes (about 0.2 s).
@@ -67,9 +69,12 @@ def read_all(folder: str, wanted: Sequence[ToRead], on_read: Callable[[int], Non
     total = sum(f.size for f in wanted)
     helpers = min(_cpus() - 1, total // BYTES_A_HELPER, MAX_HELPERS) if sys.executable else 0
     work = _Work(_batches(wanted, total // (8 * (helpers + 1))), on_read)
-    threads = [threading.Thread(target=_serve, args=(folder, work), daemon=True) for _ in range(helpers)]
-    for thread in threads:
-        thread.start()
+    threads: list[threading.Thread] = []
+    for _ in range(helpers):
+        try:
+            threads.append(start_daemon(_serve, "nbrun-load", (folder, work)))
+        except ThreadLimitError:  # what it would have read is read here
+            break
     with _without_gc():
         try:
             _read_here(folder, work)

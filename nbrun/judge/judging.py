@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from nbrun.errors import JudgeError
+from nbrun.errors import JudgeError, ThreadLimitError
 from nbrun.judge.checkers import Case, Checker, Opinion
 from nbrun.judge.compiling import Program
 from nbrun.judge.isolation import PROGRAM
@@ -20,6 +20,7 @@ from nbrun.judge.records import Shortener, Streams, as_bytes, compile_record, ru
 from nbrun.judge.running import Ending, Leash, Limits
 from nbrun.judge.validators import CheckerBench
 from nbrun.judge.warden.folders import remove_tree
+from nbrun.model import start_thread
 from nbrun.verdicts import Verdict, is_syntax_error
 
 _NO_MEMORY = ("std::bad_alloc", "MemoryError", "Cannot allocate memory", "java.lang.OutOfMemoryError")
@@ -133,8 +134,11 @@ class Judging:
             leash = self.bench.leash.branch()
             ahead = _Ahead(threading.Thread(name="nbrun-judge-ahead", daemon=True), leash)
             ahead.thread.run = lambda at=at, ahead=ahead: self._run_ahead(at, ahead)  # type: ignore[method-assign, misc]
+            try:
+                start_thread(ahead.thread)
+            except ThreadLimitError:  # its turn comes in this thread
+                return
             self._ahead[at] = ahead
-            ahead.thread.start()
 
     def _run_ahead(self, number: int, ahead: _Ahead) -> None:
         try:

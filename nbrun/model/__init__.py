@@ -3,6 +3,7 @@
 No I/O happens here and nothing is imported from the rooms above.
 """
 
+from nbrun.model.daemon import start_daemon, start_thread
 from nbrun.model.doors import Judge, Record, ResultSink, RunControls, SinkClosedError, TaskRow, Work
 from nbrun.model.retry import MAX_AFTER_S, NEVER_RETRIED, Retry, RetryPolicy
 from nbrun.model.task import CancelFlag, State, Status, Task
@@ -23,4 +24,6 @@ __all__ = [
     "Task",
     "TaskRow",
     "Work",
+    "start_daemon",
+    "start_thread",
 ]

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from nbrun.model import RunControls
+from nbrun.model import RunControls, start_daemon
 from nbrun.panel.disk import DiskUse
 from nbrun.panel.feed import Feed, Message
 from nbrun.progress import Progress
@@ -75,8 +75,7 @@ class Updater:
         with self._lock:
             self._awake = True
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="nbrun-panel", daemon=True)
-                self._thread.start()
+                self._thread = start_daemon(self._run, "nbrun-panel")
         self._poked.set()
 
     def want_whole(self) -> None:

@@ -1,6 +1,10 @@
-"""One run from its first sample to its end: the thread "nbrun-feed" reads, matches, feeds, waits, and closes.
+"""One run from its first sample to its end: the thread "nbrun-feed" reads, matches and feeds, "nbrun-run" ends the run.
 
-Threads: `run` is that thread; `fault` is called by threads of the store; the rest by whoever steers the run.
+The user's iterator may never return. So a run that is stopped doesn't wait for it: the reading thread is left behind,
+and whatever it still gets is dropped.
+
+Threads: `_read` and `_conduct` are these two; `fault` is called by threads of the store; the rest by whoever steers the
+run. `_lock` protects `_is_asking` and `_is_left`.
 """
 
 from __future__ import annotations
@@ -8,13 +12,14 @@ from __future__ import annotations
 import threading
 import time
 import warnings
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 from nbrun.engine import Engine
 from nbrun.engine.engine import ABANDON_AFTER_S
-from nbrun.errors import InputError, RunHaltedError, SampleError, StorageError
-from nbrun.model import State
+from nbrun.errors import InputError, RunHaltedError, SampleError, StorageError, ThreadLimitError
+from nbrun.model import State, start_daemon, start_thread
 from nbrun.progress import Board, counted
 from nbrun.samples import Sample, SampleReader, fresh_copy
 from nbrun.session.inputs import Samples, duplicate
@@ -22,6 +27,10 @@ from nbrun.session.redo import ERRORS, Redo
 from nbrun.session.settings import Settings
 from nbrun.storage.found import Again, Found
 from nbrun.storage.store import ResultStore
+
+#: After a stop the reading thread is waited for so long, if it hangs in the user's iterator.
+LEAVE_S = 0.5
+_END = object()
 
 
 class Conductor:
@@ -47,6 +56,11 @@ class Conductor:
         self._other_settings = self._other_contexts = self._unmatched = 0
         self._saved_at_end: int | None = None
         self._problems_told = 0
+        self._is_fed = False  # under the engine's lock, as the next
+        self._read_error: BaseException | None = None
+        self._lock = threading.Lock()  # protects what follows
+        self._is_asking = False  # the user's iterator is asked for a sample
+        self._is_left = False  # the reading thread hangs there, and nobody waits for it
 
     @property
     def notes(self) -> list[str]:
@@ -70,8 +84,26 @@ class Conductor:
         if short := store.space.at_start(self._samples.tasks):
             self.note(short)
             warnings.warn(short, stacklevel=3)
-        self.thread = threading.Thread(target=self._run, name="nbrun-feed", daemon=True)
-        self.thread.start()
+        self.thread = threading.Thread(target=self._read, name="nbrun-feed", daemon=True)
+        try:
+            start_daemon(self._conduct, "nbrun-run")
+        except ThreadLimitError as e:
+            self._abort(e)
+            raise
+        try:
+            start_thread(self.thread)
+        except ThreadLimitError as e:
+            self._fed(e)
+            self.ended.wait()
+            raise
+
+    def _abort(self, e: ThreadLimitError) -> None:
+        """No thread can be started that would end the run: it ends here."""
+        self.halt = _halted(str(e), e)
+        self._store.abandon()
+        self._close_fn()
+        self._engine.finish(State.HALTED, str(e), self.halt)
+        self.ended.set()
 
     def _note_gone(self, names: list[str]) -> None:
         """Files that somebody has deleted."""
@@ -112,15 +144,14 @@ class Conductor:
             standing.trouble = standing.trouble or _halted(message, error)
             self._store.journal.refuse()  # or workers that wait at the bound would never end
 
-    # ---- the thread
+    # ---- the thread that ends the run
 
-    def _run(self) -> None:
+    def _conduct(self) -> None:
         state = State.HALTED
         try:
-            try:
-                self._feed()
-            except BaseException as e:  # the user's iterator may raise anything, SystemExit too
-                self._halt_feed(e)
+            self._wait_until_fed()
+            if self._read_error is not None:
+                self._halt_feed(self._read_error)
             if suspects := self._engine.all_fed():
                 self.note(_of_suspects(suspects))
             self._engine.wait_until_idle()
@@ -132,11 +163,54 @@ class Conductor:
             self._engine.finish(state, str(self.halt) if self.halt else "", self.halt)
             self.ended.set()
 
+    def _wait_until_fed(self) -> None:
+        """Wait until all samples are read, or the run was stopped and its reader hangs in the user's iterator."""
+        engine = self._engine
+        with engine.lock:
+            engine.idle.wait_for(lambda: self._is_fed or not engine.standing.is_open)
+            while not engine.idle.wait_for(lambda: self._is_fed, LEAVE_S):
+                with self._lock:
+                    self._is_left = self._is_asking
+                    if self._is_left:
+                        return
+
+    # ---- the thread that reads
+
+    def _read(self) -> None:
+        error: BaseException | None = None
+        try:
+            self._feed()
+        except BaseException as e:  # the user's iterator may raise anything, SystemExit too
+            error = e
+        self._fed(error)
+
+    def _fed(self, error: BaseException | None = None) -> None:
+        """No sample follows."""
+        with self._engine.lock:
+            self._is_fed, self._read_error = True, error
+            self._engine.idle.notify_all()
+
+    def _stream(self) -> Iterator[Any]:
+        """The user's samples, until the run is stopped. Nothing else of the conductor's runs while one is asked for."""
+        stream = iter(self._samples.stream)
+        while True:
+            with self._lock:
+                self._is_asking = True
+            try:
+                raw = next(stream, _END)
+            finally:
+                with self._lock:
+                    self._is_asking = False
+                    is_left = self._is_left
+            if raw is _END or is_left:
+                return
+            yield raw
+
     def _feed(self) -> None:
         seen: dict[str, int] = {}
         self._board.set_totals(self._samples.tasks, self._samples.count)
         number = -1
-        for number, raw in enumerate(self._samples.stream):
+        for number, raw in enumerate(self._stream()):
             sample = self._reader.read(raw, number)
             if sample.id in seen:
                 raise duplicate(sample.id, seen[sample.id], number)
@@ -144,6 +218,8 @@ class Conductor:
             self._feed_sample(sample)
             if not self._engine.wait_for_room():
                 return
+        if self._is_left:
+            return
         self._board.set_totals(self._board.fed_totals()[0], number + 1)
         if unknown := self._redo.unknown(seen):
             more = f" and {len(unknown) - 1:,} more" if len(unknown) > 1 else ""
@@ -247,16 +323,19 @@ class Conductor:
         if not clean and engine.standing.broken is None and (lost := store.unsaved):
             self.note(f"{lost:,} results that had ended could not be saved; their tasks count as missing.")
         store.close(5.0, clean=clean)
+        self._close_fn()
+        self.halt = engine.standing.broken or self.halt
+        if self.halt is not None:
+            return State.HALTED
+        return State.STOPPED if stopped or engine.standing.is_draining or not clean else State.DONE
+
+    def _close_fn(self) -> None:
         close = getattr(self._fn, "close", None)
         if callable(close):
             try:
                 close()
             except Exception as e:  # the results are safe; the user's code is told about, not obeyed
                 self.note(f"fn.close() raised {type(e).__name__}: {e}")
-        self.halt = engine.standing.broken or self.halt
-        if self.halt is not None:
-            return State.HALTED
-        return State.STOPPED if stopped or engine.standing.is_draining or not clean else State.DONE
 
 
 def _halted(message: str, cause: BaseException) -> RunHaltedError:

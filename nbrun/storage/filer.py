@@ -13,6 +13,8 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
+from nbrun.errors import ThreadLimitError
+from nbrun.model import start_daemon
 from nbrun.storage import files
 from nbrun.storage.book import Book
 from nbrun.storage.filing import write_sample
@@ -77,8 +79,11 @@ class Filer:
     def _add_thread(self) -> None:
         number = len(self._threads)
         name = f"nbrun-files-{number}" if number else "nbrun-files"
-        self._threads.append(threading.Thread(target=self._run, name=name, daemon=True))
-        self._threads[-1].start()
+        try:
+            self._threads.append(start_daemon(self._run, name))
+        except ThreadLimitError:
+            if not self._threads:
+                raise
 
     # ---- workers
 

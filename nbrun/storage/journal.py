@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from nbrun.model import SinkClosedError
+from nbrun.model import SinkClosedError, start_daemon
 from nbrun.storage.attempts import OpenAttempts
 from nbrun.storage.book import Book
 from nbrun.storage.bound import Unsaved
@@ -59,8 +59,7 @@ class Journal:
         self.segments = Segments(folder, next_segment)
         self._seq = next_seq - 1
         self.open_attempts = OpenAttempts()
-        self._thread = threading.Thread(target=self._run, name="nbrun-journal", daemon=True)
-        self._thread.start()
+        self._thread = start_daemon(self._run, "nbrun-journal")
 
     # ---- workers
 

@@ -83,6 +83,8 @@ class ResultStore:
             self.space = SpaceWatch(path, infos)
             self.running.begin(self.run_id)
         except BaseException as e:
+            if hasattr(self, "journal"):  # its thread runs already
+                self.journal.close(1.0)
             self.directory.close()
             self._guard.release()
             if isinstance(e, OSError):

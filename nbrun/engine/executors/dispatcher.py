@@ -29,8 +29,8 @@ from nbrun.engine.executors.pool import Pool
 from nbrun.engine.executors.silence import Silence
 from nbrun.engine.executors.sizing import Sizing
 from nbrun.engine.queue import Item, SampleWork
-from nbrun.errors import RunHaltedError
-from nbrun.model import Task
+from nbrun.errors import RunHaltedError, ThreadLimitError
+from nbrun.model import Task, start_daemon
 
 if TYPE_CHECKING:
     from nbrun.engine.engine import Engine
@@ -70,8 +70,11 @@ class Dispatcher(OneThread):
     def wake(self, count: int) -> None:
         """See Crew. The thread is started with the first task."""
         if not self._is_running:
-            self._is_running = True
-            threading.Thread(target=self._serve, args=(self._run,), name="nbrun-dispatch", daemon=True).start()
+            try:
+                start_daemon(self._serve, "nbrun-dispatch", (self._run,))
+                self._is_running = True
+            except ThreadLimitError as e:
+                self.engine.no_threads(e)
         elif not self._is_woken:
             self._is_woken = True
             self._events.put(None)

@@ -1,0 +1,35 @@
+"""Threads of nbrun's own are started here: where the system starts no more of them, that is a clear error."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from nbrun.errors import ThreadLimitError
+
+
+def start_daemon(target: Callable[..., Any], name: str, args: tuple[Any, ...] = ()) -> threading.Thread:
+    """Start a daemon thread.
+
+    Raises:
+        ThreadLimitError: the system starts no more threads.
+    """
+    thread = threading.Thread(target=target, name=name, args=args, daemon=True)
+    start_thread(thread)
+    return thread
+
+
+def start_thread(thread: threading.Thread) -> None:
+    """Start a thread that was made before.
+
+    Raises:
+        ThreadLimitError: the system starts no more threads.
+    """
+    try:
+        thread.start()
+    except (RuntimeError, MemoryError) as e:  # "can't start new thread"
+        raise ThreadLimitError(
+            f"This process can start no more threads ({e}). End other runs or kernels, use fewer workers, or raise the "
+            "limit (ulimit -u, or the container's pids limit)."
+        ) from e
