@@ -1,16 +1,29 @@
-"""How many programs run at once, and how one gets the machine to itself.
+"""How many programs run at once, how one gets the machine to itself, and how busy others keep it meanwhile.
 
 Called by worker threads and by those that run tests ahead. One gate a sandbox.
+
+CPU time, by which programs are judged, is not the same on a busy machine: programs share caches, memory and the two
+halves of a core. So a program beyond its limit runs again without the other programs of this sandbox, and where others
+keep the machine busy, with `ROOM` times the limit: what needs more than that is too slow on any machine.
 """
 
 from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 _LOOK_EVERY_S = 0.2
+#: CPU time on a busy machine is at most so many times that on a quiet one.
+ROOM = 1.6
+#: How far a corrected CPU time must be from the limit to be believed.
+MARGIN = 0.05
+#: CPUs that others may use beside a program that counts as alone.
+_NOISE = 0.3
+_REFERENCE_STEPS = 30_000
+_REFERENCE_TIMES = 5
 
 
 def cores() -> int:
@@ -18,13 +31,70 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def busy_s() -> float | None:
+    """Return for how long the machine's CPUs were busy since it started, in all; None where that isn't known."""
+    try:
+        with open("/proc/uptime", "rb") as file:  # cheaper than /proc/stat, which lists every interrupt
+            up_s, idle_s = map(float, file.read().split())
+    except (OSError, ValueError):
+        return None
+    return up_s * (os.cpu_count() or 1) - idle_s
+
+
+def is_busy(n_cores: int | None = None) -> bool:
+    """Return whether others may have kept the machine busy lately: by its load, and by what wants to run now."""
+    quiet = max(1, (n_cores or cores()) // 2)
+    try:
+        with open("/proc/loadavg", "rb") as file:
+            words = file.read().split()
+        return float(words[0]) > quiet + 0.5 or int(words[3].partition(b"/")[0]) - 1 > quiet
+    except (OSError, ValueError, IndexError):
+        return os.getloadavg()[0] > quiet + 0.5
+
+
+class Reference:
+    """The CPU time of a small computation, now and when the machine was quiet.
+
+    Threads: any number; `_best_s` is only ever replaced by a smaller one.
+    """
+
+    def __init__(self) -> None:
+        self._best_s: float | None = None  # on a quiet machine
+
+    def measure(self) -> float:
+        """Return the CPU seconds that it takes now; remembers the least that it took on a quiet machine."""
+        times = []
+        for _ in range(_REFERENCE_TIMES):
+            began, x = time.thread_time(), 0
+            for i in range(_REFERENCE_STEPS):
+                x = (x * 31 + i) & 0xFFFFFFFF
+            times.append(time.thread_time() - began)
+        if not is_busy():
+            self._best_s = min(times) if self._best_s is None else min(self._best_s, *times)
+        return sorted(times)[_REFERENCE_TIMES // 2]
+
+    def stretch(self, *measured_s: float) -> float | None:
+        """Return how many times as long it took as on a quiet machine; None where the machine never was quiet."""
+        if self._best_s is None:
+            return None
+        return max(1.0, sum(measured_s) / len(measured_s) / self._best_s)
+
+
 class Turn:
     """One program's stay. `load`: the most programs that ran at once meanwhile, itself included."""
 
-    __slots__ = ("load",)
+    __slots__ = ("_began", "_busy_s", "load")
 
     def __init__(self) -> None:
         self.load = 1
+        self._began, self._busy_s = time.monotonic(), busy_s()
+
+    def others(self, own_s: float) -> float | None:
+        """Return how many CPUs others kept busy since it began, where the program used `own_s` of CPU time."""
+        now, took_s = busy_s(), time.monotonic() - self._began
+        if now is None or self._busy_s is None or not took_s:
+            return None
+        return max(0.0, (now - self._busy_s - own_s) / took_s)
 
 
 class Gate:
@@ -43,11 +113,16 @@ class Gate:
         self._quiet = max(1, self._cores // 2)
         self._turns: set[Turn] = set()
         self._alone = 0  # that wait to be alone, or are
+        self.reference = Reference()
 
     @property
     def idle(self) -> int:
         """CPUs without a program of this sandbox."""
         return max(0, min(self._cores, self._max_parallel or self._cores) - len(self._turns))
+
+    def is_quiet(self, others: float | None) -> bool:
+        """Return whether so few others ran beside a program that they can't have slowed it down."""
+        return others is not None and others <= max(0.0, self._cores / 2 - 1) + _NOISE
 
     def is_loaded(self, turn: Turn) -> bool:
         """Whether so many ran beside this one that it may have been slowed down."""
@@ -56,7 +131,6 @@ class Gate:
     @contextmanager
     def turn(self, alone: bool = False, check: Callable[[], None] = lambda: None) -> Iterator[Turn]:
         """Waits to be let in; `check` is called meanwhile and may raise."""
-        turn = Turn()
         with self._lock:
             self._alone += alone
             try:
@@ -67,6 +141,7 @@ class Gate:
                 self._alone -= alone
                 self._lock.notify_all()
                 raise
+            turn = Turn()
             self._turns.add(turn)
             for other in self._turns:
                 other.load = max(other.load, len(self._turns))

@@ -8,12 +8,13 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from nbrun.errors import JudgeError, ThreadLimitError
 from nbrun.judge.checkers import Case, Checker, Opinion
 from nbrun.judge.compiling import Program
+from nbrun.judge.gate import MARGIN, ROOM
 from nbrun.judge.isolation import PROGRAM
 from nbrun.judge.launching import Bench, launch, place
 from nbrun.judge.records import Shortener, Streams, as_bytes, compile_record, run_record, told
@@ -43,6 +44,21 @@ class Terms:
     checker: Checker
     all_tests: bool
     keep_output_bytes: int | None
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One run of the program: how it ended, how many programs of this sandbox ran at once, whether those may have
+    slowed it down, and whether it is known that nobody did."""
+
+    ending: Ending
+    load: int
+    is_loaded: bool
+    is_quiet: bool
+
+    def record(self) -> dict[str, Any]:
+        """What a result says of a run that was not believed."""
+        return {"cause": self.ending.cause, "cpu_s": round(self.ending.cpu_s, 6), "load": self.load}
 
 
 @dataclass
@@ -156,28 +172,66 @@ class Judging:
     # ---- one test
 
     def _judge(self, number: int, leash: Leash, confirm: bool) -> _Found:
-        """A time limit that was exceeded beside other programs, and a death by a signal that no limit sent, are
-        believed only when they come again alone."""
-        test = self.tests[number]
+        """Judge one test. A time limit that was exceeded beside other programs, however the program ended, and a death
+        by a signal that no limit sent, are believed only when they come again alone."""
+        test, limits = self.tests[number], self.terms.limits
         folder = self.bench.folder / f"test{number}"
         folder.mkdir()
         streams = Streams(folder)
         try:
-            ending, load, is_loaded = self._run(test, streams, leash, alone=False)
-            tries = []
-            if (confirm and is_loaded and ending.cause in ("cpu", "wall")) or _is_foreign(ending):
-                tries.append({"cause": ending.cause, "cpu_s": round(ending.cpu_s, 6), "load": load})
-                ending, load, _ = self._run(test, streams, leash, alone=True)
-            found = self._found(ending, test, streams, leash)
-            found.record["load"] = load
+            run, tries = self._run(test, streams, leash, limits), []
+            if _is_foreign(run.ending) or (confirm and self._is_doubtful(run)):
+                tries.append(run.record())
+                run = self._run(test, streams, leash, limits, alone=True)
+                if confirm and _exceeds_cpu(run.ending, limits) and not run.is_quiet:
+                    tries.append(run.record())
+                    run, limits = self._run_with_room(test, streams, leash)
+            found = self._found(run.ending, test, streams, leash, limits)
+            found.record["load"] = run.load
             if tries:
                 found.record["tries"] = tries
+            if limits.time_limit_s != self.terms.limits.time_limit_s:
+                found.record["stretch"] = round(limits.time_limit_s / self.terms.limits.time_limit_s, 3)
             return found
         finally:
             remove_tree(folder)
 
-    def _run(self, test: Mapping[str, Any], streams: Streams, leash: Leash, alone: bool) -> tuple[Ending, int, bool]:
-        """Runs the program once -> how it ended, how many programs ran at once, whether those may have slowed it."""
+    def _is_doubtful(self, run: _Run) -> bool:
+        """Whether something else than the program may have made it exceed its time."""
+        if run.ending.cause == "wall":  # it waited: for what, it alone knows, or whoever stopped it
+            return True
+        return _exceeds_cpu(run.ending, self.terms.limits) and (run.is_loaded or not run.is_quiet)
+
+    def _run_with_room(self, test: Mapping[str, Any], streams: Streams, leash: Leash) -> tuple[_Run, Limits]:
+        """Run a program that exceeds its CPU time on a machine that others keep busy -> how it ended, and the limits
+        by which that is judged: its time limit is stretched as the machine stretches CPU time.
+
+        Raises:
+            JudgeError: whether it exceeds its limit can't be said.
+        """
+        limits, reference = self.terms.limits, self.bench.gate.reference
+        most_s = limits.time_limit_s * ROOM
+        before_s = reference.measure()
+        roomy = replace(limits, time_limit_s=most_s, wall_limit_s=2 * most_s + 1)
+        run = self._run(test, streams, leash, roomy, alone=True)
+        cpu_s = run.ending.cpu_s
+        if run.ending.cause is not None or not limits.time_limit_s < cpu_s <= most_s or run.is_quiet:
+            return run, limits
+        stretch = reference.stretch(before_s, reference.measure())
+        if stretch is not None:
+            stretched_s = limits.time_limit_s * min(stretch, ROOM)
+            if abs(cpu_s - stretched_s) > MARGIN * stretched_s:
+                return run, limits if cpu_s > stretched_s else replace(limits, time_limit_s=stretched_s)
+        raise JudgeError(
+            f"it took {cpu_s:.2f} s of CPU time (limit: {limits.time_limit_s:g} s) on a machine that others keep busy, "
+            "which makes programs slower: whether it exceeds its limit can't be said. It runs again later; judge it "
+            "when the machine is quieter."
+        )
+
+    def _run(
+        self, test: Mapping[str, Any], streams: Streams, leash: Leash, limits: Limits, alone: bool = False
+    ) -> _Run:
+        """Run the program once."""
         given = streams.path("stdin")
         given.unlink(missing_ok=True)  # a program whose user owns it may have changed it
         given.write_bytes(as_bytes(test["input"]))
@@ -185,14 +239,15 @@ class Judging:
         bench, at = self.bench, place(self.bench, streams.folder / "box")
         try:
             with bench.gate.turn(alone, leash.check) as turn:
-                ending = launch(self.program, bench, at, streams.paths(), self.terms.limits, leash)
-            return ending, turn.load, bench.gate.is_loaded(turn)
+                ending = launch(self.program, bench, at, streams.paths(), limits, leash)
+                others = turn.others(ending.cpu_s)
+            return _Run(ending, turn.load, bench.gate.is_loaded(turn), bench.gate.is_quiet(others))
         finally:
             at.remove()
 
-    def _found(self, ending: Ending, test: Mapping[str, Any], streams: Streams, leash: Leash) -> _Found:
+    def _found(self, ending: Ending, test: Mapping[str, Any], streams: Streams, leash: Leash, limits: Limits) -> _Found:
         terms = self.terms
-        verdict = _verdict_of_run(ending, terms.limits, streams, self.program.language.is_vm)
+        verdict = _verdict_of_run(ending, limits, streams, self.program.language.is_vm)
         output, opinion = None, Opinion(False)
         if verdict is None:
             output = streams.path("stdout").read_bytes()
@@ -208,6 +263,11 @@ class Judging:
         hidden = f"{PROGRAM if self.bench.isolation.is_on else self.program.folder}/"
         record = run_record(verdict, ending, test, streams, output, terms.keep_output_bytes, finished, more, hidden)
         return _Found(verdict, record)
+
+
+def _exceeds_cpu(ending: Ending, limits: Limits) -> bool:
+    """Whether a program took more CPU time than it may, by whatever that was noticed."""
+    return ending.cause == "cpu" or ending.cpu_s > limits.time_limit_s or ending.return_code == -signal.SIGXCPU
 
 
 def _is_foreign(ending: Ending) -> bool:

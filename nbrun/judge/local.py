@@ -274,6 +274,7 @@ class LocalSandbox:
                 warden.close()
                 raise
             cache = CompileCache(Path(self._cache_dir or warden.root / "built"), _CACHE_MB)
+            self._gate.reference.measure()
             with self._lock:
                 self._warden, self._cache, self._isolation = warden, cache, isolation
             return warden, cache, isolation

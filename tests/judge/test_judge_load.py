@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +16,7 @@ from judge_bench import SUM_CPP, SUM_PY, task, wait_until
 from nbrun.errors import JudgeError
 from nbrun.judge import LocalSandbox
 from nbrun.judge.gate import Gate
+from nbrun.judge.warden.processes import descendants
 
 ONE = {"id": "one", "tests": [{"input": "1 2\n", "output": "3\n"}]}
 #: Notes in a folder how often it ran; what follows sees that as `n`.
@@ -56,6 +59,7 @@ def test_a_time_limit_that_was_exceeded_beside_others_is_tried_again_alone(plain
 
 
 def test_one_that_was_alone_is_final(plain: LocalSandbox, tmp_path: Path) -> None:
+    plain._gate = Gate(None, n_cores=1000)  # whatever else this machine does
     source = counting(tmp_path / "runs", "while True: pass\n")
     result = plain(task("PYTHON3", source, ONE))
     assert result["verdict"] == "TimeLimitExceeded"
@@ -74,6 +78,86 @@ def test_one_that_exceeds_it_alone_too_has_both_in_its_result(plain: LocalSandbo
         other.result()
     assert result["verdict"] == "TimeLimitExceeded"
     assert (result["tests"][0]["load"], result["tests"][0]["tries"][0]["load"]) == (1, 2)
+
+
+def test_one_that_ends_by_itself_a_little_late_runs_again_too(plain: LocalSandbox, tmp_path: Path) -> None:
+    """It ends with return code 0 before its supervisor looks."""
+    runs = tmp_path / "runs"
+    late = "if n == 0:\n    while time.process_time() < 1.003: pass\n"
+    beside = f"import os, time\nwhile not os.listdir({str(runs)!r}): time.sleep(0.01)\nprint(3)"
+    with ThreadPoolExecutor(2) as pool:
+        other = pool.submit(plain, task("PYTHON3", beside, ONE))
+        assert wait_until(lambda: plain._gate.idle == 1, 10)
+        result = plain(task("PYTHON3", counting(runs, late + SUM_PY), ONE))
+        other.result()
+    assert result["verdict"] == "Accepted"
+    assert result["tests"][0]["tries"][0]["cpu_s"] > 1
+
+
+BUSY = "import time\nwhile time.process_time() < {}: pass\n" + SUM_PY
+
+
+def busy(monkeypatch: pytest.MonkeyPatch, sandbox: LocalSandbox, stretch: float | None) -> None:
+    """A machine on which others keep all CPUs busy, and slow programs down."""
+    monkeypatch.setattr(sandbox._gate, "is_quiet", lambda others: False)
+    monkeypatch.setattr(sandbox._gate.reference, "stretch", lambda *measured: stretch)
+
+
+@pytest.mark.parametrize(
+    ("needs_s", "stretch", "verdict"),
+    [
+        (0.8, None, "Accepted"),
+        (1.2, 1.5, "Accepted"),  # 0.8 s on a quiet machine
+        (1.2, 1.0, "TimeLimitExceeded"),
+        (9, 1.5, "TimeLimitExceeded"),  # no machine is that busy
+        (9, None, "TimeLimitExceeded"),
+        (1.2, None, "JudgeError"),  # never seen quiet: nothing can be said
+        (1.2, 1.2, "JudgeError"),
+    ],
+)
+def test_cpu_time_is_judged_as_on_a_quiet_machine(
+    plain: LocalSandbox, monkeypatch: pytest.MonkeyPatch, needs_s: float, stretch: float | None, verdict: str
+) -> None:
+    busy(monkeypatch, plain, stretch)
+    job = task("PYTHON3", BUSY.format(needs_s), ONE)
+    if verdict == "JudgeError":
+        with pytest.raises(JudgeError, match="can't be said") as caught:
+            plain(job)
+        assert caught.value.retriable
+        return
+    result = plain(job)
+    assert result["verdict"] == verdict
+    assert result["limits"]["time_limit_s"] == 1
+    (record,) = result["tests"]
+    assert len(record.get("tries", ())) == (0 if needs_s < 1 else 2)
+    assert record.get("stretch") == (1.5 if (needs_s, stretch) == (1.2, 1.5) else None)
+
+
+def test_one_that_was_stopped_from_outside_runs_again(plain: LocalSandbox, tmp_path: Path) -> None:
+    """SIGSTOP, and no more than that: it never goes on, and its wall time ends."""
+    source = counting(tmp_path / "runs", "import signal\nif n == 0: os.kill(os.getpid(), signal.SIGSTOP)\n" + SUM_PY)
+    result = plain(task("PYTHON3", source, ONE))
+    assert result["verdict"] == "Accepted"
+    assert [t["cause"] for t in result["tests"][0]["tries"]] == ["wall"]
+
+
+def test_a_machine_that_stood_still_costs_no_program_its_wall_time(plain: LocalSandbox) -> None:
+    """The supervisor and the program are stopped together, as when a container is frozen or a laptop sleeps."""
+    source = "import sys, time\nfor _ in range(30): time.sleep(0.02)\n" + SUM_PY
+    with ThreadPoolExecutor(1) as pool:
+        plain(task("PYTHON3", SUM_PY, ONE))
+        warden = plain._warden._process.pid  # type: ignore[union-attr]
+        future = pool.submit(plain, task("PYTHON3", source, ONE))
+        assert wait_until(lambda: len(descendants(warden)) == 2, 10)
+        stopped = descendants(warden)
+        for pid in stopped:
+            os.kill(pid, signal.SIGSTOP)
+        threading.Event().wait(4)  # longer than its wall time
+        for pid in reversed(stopped):
+            os.kill(pid, signal.SIGCONT)
+        result = future.result()
+    assert result["verdict"] == "Accepted"
+    assert "tries" not in result["tests"][0]
 
 
 @pytest.mark.parametrize("number", [9, 15])

@@ -26,6 +26,8 @@ STARVED = 10
 #: The outer bubblewrap takes a few ms itself; if it was more, it waited for the program.
 _BOX_S = 0.1
 _BOXES = 2  # bubblewrap outside, and process 1 inside
+#: It looks every 50 ms at the least; a pause that is longer was not its own.
+_GAP_S = 0.5
 #: Python ignores some of these, and what is ignored stays so over exec.
 _DEFAULT = [signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT]
 
@@ -60,6 +62,8 @@ class Supervision:
             None  # when the program itself was there: to build a box may take a busy machine long
         )
         self._is_there = False
+        self._looked_at = self.started
+        self._stopped_s = 0.0  # in which this process itself didn't run, though it wanted to
         self._folder_at = self.started + _FOLDER_EVERY_S
 
     def run(self) -> dict[str, Any]:
@@ -159,6 +163,9 @@ class Supervision:
         living = processes.descendants(os.getpid())
         memory = self._look(living)
         request, now = self.request, time.monotonic()
+        if now - self._looked_at > _GAP_S:  # stopped with its programs, or a machine that stood still
+            self._stopped_s += now - self._looked_at
+        self._looked_at = now
         if memory > request["memory_bytes"]:
             memory = _shared_fairly(living, memory)
         self.memory_bytes = max(self.memory_bytes, memory)
@@ -183,7 +190,7 @@ class Supervision:
         if not self._is_there:
             return "box" if now - self.started > 2 * STARVED * limit_s else None
         self.began = self.began or (self.started if self.box is None else now)
-        wall_s = now - self.began
+        wall_s = now - self.began - self._stopped_s
         if wall_s > limit_s:
             delay_s = max(map(processes.run_delay_s, living), default=0.0)
             if wall_s - delay_s > limit_s or wall_s > STARVED * limit_s:
