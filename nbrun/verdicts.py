@@ -7,9 +7,9 @@ writes it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
-from typing import Any, TypeGuard
+from typing import Any, NamedTuple, TypeGuard
 
 from nbrun.texts import without_surrogates
 
@@ -29,6 +29,8 @@ class Verdict(StrEnum):
 
 #: Verdicts that reject a solution.
 REJECTED = frozenset(Verdict) - {Verdict.ACCEPTED, Verdict.JUDGE_ERROR}
+#: What `counted` says of `accepted: false` without a verdict: rejected, nobody says why.
+REJECTED_BARE = "Rejected"
 #: A longer text under `verdict` is prose (a language model's, say), not a verdict: it would be counted one by one.
 _LONGEST = 64
 #: From here on the server loses output, or stalls until the time is up.
@@ -49,6 +51,17 @@ def of(result: Any) -> str | None:
         >>> of({"text": "hello"}) is None
         True
     """
+    verdict = counted(result)
+    return None if verdict == REJECTED_BARE and result.get("verdict") != REJECTED_BARE else verdict
+
+
+def counted(result: Any) -> str | None:
+    """Return under which name a result is counted: its verdict, or "Rejected" where it says no more than that.
+
+    Example:
+        >>> counted({"accepted": False}), counted({"accepted": True}), counted({"n": 1})
+        ('Rejected', 'Accepted', None)
+    """
     if type(result) is not dict and not isinstance(result, Mapping):  # the exact type first: this is the hot path
         return None
     verdict = result.get("verdict")
@@ -58,7 +71,7 @@ def of(result: Any) -> str | None:
     if accepted is True:
         return "Accepted"
     if accepted is False:
-        return _of_rejected(result)
+        return _of_rejected(result) or REJECTED_BARE
     if accepted is None and ("run_result" in result or result.get("status") == "SandboxError"):
         return _of_run(result, None)
     return None
@@ -86,10 +99,10 @@ def accepted(result: Any) -> bool | None:
         >>> accepted({"verdict": "CompileError"}), accepted({"verdict": "JudgeError"}), accepted({"n": 1})
         (False, None, None)
     """
-    verdict = of(result)
+    verdict = counted(result)
     if verdict == Verdict.ACCEPTED:
         return True
-    if verdict in REJECTED:
+    if rejects(verdict):
         return False
     if verdict == Verdict.JUDGE_ERROR or not isinstance(result, Mapping):
         return None
@@ -109,11 +122,84 @@ def expected(group: str) -> bool | None:
     return False if group.startswith("incorrect_") else None
 
 
+def rejects(verdict: str | None) -> bool:
+    """Does it reject a solution? Verdicts outside the vocabulary neither accept nor reject.
+
+    Example:
+        >>> rejects("WrongAnswer"), rejects("JudgeError"), rejects("funny")
+        (True, False, False)
+    """
+    return verdict in REJECTED or verdict == REJECTED_BARE
+
+
+class Tally(NamedTuple):
+    """Judged tasks by what their group expects (`expected`): of positives how many were accepted and how many rejected,
+    and of negatives.
+
+    Example:
+        >>> tally = Tally(positives_accepted=9, positives_rejected=1)
+        >>> tally.tpr, tally.tnr, tally.unexpected
+        (0.9, None, 1)
+    """
+
+    positives_accepted: int = 0
+    positives_rejected: int = 0
+    negatives_accepted: int = 0
+    negatives_rejected: int = 0
+
+    @property
+    def positives(self) -> int:
+        """Judged tasks that should be accepted."""
+        return self.positives_accepted + self.positives_rejected
+
+    @property
+    def negatives(self) -> int:
+        """Judged tasks that should be rejected."""
+        return self.negatives_accepted + self.negatives_rejected
+
+    @property
+    def unexpected(self) -> int:
+        """Rejected positives and accepted negatives."""
+        return self.positives_rejected + self.negatives_accepted
+
+    @property
+    def tpr(self) -> float | None:
+        """The share of positives that were accepted; None where none was judged."""
+        return self.positives_accepted / self.positives if self.positives else None
+
+    @property
+    def tnr(self) -> float | None:
+        """The share of negatives that were rejected; None where none was judged."""
+        return self.negatives_rejected / self.negatives if self.negatives else None
+
+    def plus(self, other: Tally) -> Tally:
+        """The sum of both."""
+        return Tally(*map(int.__add__, self, other))
+
+
+def tally(outcomes: Iterable[tuple[bool | None, str | None]]) -> Tally:
+    """Count pairs of what a task's group expects and its verdict.
+
+    Example:
+        >>> tally([(True, "Accepted"), (True, "WrongAnswer"), (False, "Accepted"), (None, "Accepted"), (True, None)])
+        Tally(positives_accepted=1, positives_rejected=1, negatives_accepted=1, negatives_rejected=0)
+    """
+    counts = [0, 0, 0, 0]
+    for is_expected, verdict in outcomes:
+        if is_expected is None or verdict is None:
+            continue
+        if verdict == Verdict.ACCEPTED:
+            counts[0 if is_expected else 2] += 1
+        elif rejects(verdict):
+            counts[1 if is_expected else 3] += 1
+    return Tally(*counts)
+
+
 def is_unexpected(is_expected: bool | None, verdict: str | None) -> bool:
     """Is a verdict the opposite of what the group says (see `expected`)?"""
     if is_expected is None:
         return False
-    return verdict in REJECTED if is_expected else verdict == Verdict.ACCEPTED
+    return rejects(verdict) if is_expected else verdict == Verdict.ACCEPTED
 
 
 def tests_summary(result: Any) -> tuple[int | None, int | None, float | None]:

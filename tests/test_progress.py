@@ -9,6 +9,7 @@ import pytest
 from nbrun.model import State
 from nbrun.progress import Board, ErrorNote, Progress, bytes_text, eta_text, rate_text, time_text
 from nbrun.progress.board import KINDS, OTHER_KINDS
+from nbrun.verdicts import Tally
 
 
 class Clock:
@@ -113,7 +114,7 @@ def test_unexpected_verdicts_are_counted_by_sample() -> None:
     board = Board()
     board.add_sample("a", 10, done=2, accepted=1, rejected=1, verdicts={"Accepted": 1, "WrongAnswer": 1}, unexpected=2)
     board.add_sample("b", 10)
-    board.record(1, ["Accepted", "WrongAnswer", None], [], 1)
+    board.record(1, ["Accepted", "WrongAnswer", None], [], Tally(1, 1))
     assert [s.unexpected for s in board.changed_since(0)] == [2, 1]
     assert board.snapshot(State.RUNNING).unexpected == 3
 

@@ -59,7 +59,7 @@ class Desk:
                 before.add(ended)
         engine = self._engine
         for sample, ended in of.items():
-            unexpected = sample.work.unexpected(ended.records) if any(ended.verdicts) else 0
-            engine.board.record(sample.work.number, ended.verdicts, [kind for _, kind in ended.failed], unexpected)
+            tally = sample.work.tally(ended.records) if any(ended.verdicts) else None
+            engine.board.record(sample.work.number, ended.verdicts, [kind for _, kind in ended.failed], tally)
             engine.sink.put(sample.work, ended.records)
             engine.ended(sample, len(ended.records), ended.failed)

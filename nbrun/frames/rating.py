@@ -11,7 +11,7 @@ import pandas as pd
 
 from nbrun.errors import InputError
 from nbrun.frames.load import load_results, samples_frame
-from nbrun.verdicts import REJECTED, Verdict
+from nbrun.verdicts import Verdict, rejects
 
 NEEDED = ("group", "status", "verdict")
 WEIGHTS = ("solution", "sample")
@@ -113,7 +113,7 @@ def decided(df: pd.DataFrame) -> tuple[Array, Array]:
     """Per row: was the solution accepted, was it rejected? Neither for errors and for verdicts that don't say."""
     done = where(df["status"], "done".__eq__)
     accepted = where(df["verdict"], "Accepted".__eq__) & done
-    rejected = where(df["verdict"], REJECTED.__contains__) & done
+    rejected = where(df["verdict"], rejects) & done
     if "accepted" in df.columns:
         own = done & ~accepted & ~rejected & ~where(df["verdict"], "JudgeError".__eq__)
         told = df["accepted"].astype("boolean")

@@ -49,7 +49,7 @@ def judgement(result: Any) -> tuple[str | None, int, int, int, float]:
     verdict = "Accepted" if told is True and "verdict" not in result else verdicts.of(result)
     if verdict == "Accepted":
         accepted = 1
-    elif verdict in verdicts.REJECTED:
+    elif verdicts.rejects(verdict):
         accepted = 0
     else:
         accepted = int(told) if verdict != "JudgeError" and isinstance(told, bool) else -1

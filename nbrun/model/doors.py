@@ -11,6 +11,7 @@ from nbrun.model.task import CancelFlag, Task
 
 if TYPE_CHECKING:
     from nbrun.progress import Progress
+    from nbrun.verdicts import Tally
 
 
 class Work(Protocol):
@@ -40,8 +41,8 @@ class Work(Protocol):
     def task(self, position: int, flag: CancelFlag) -> Task:
         """A fresh Task with what earlier attempts left (attempt, hint, previous)."""
 
-    def unexpected(self, records: Iterable[Record]) -> int:
-        """How many of these outcomes are a rejected positive or an accepted negative."""
+    def tally(self, records: Iterable[Record]) -> Tally:
+        """Count these outcomes by what their groups expect of them."""
 
 
 #: What came of a task as a sink will save it: its position, its verdict if it has one, and what only the sink knows.
@@ -120,6 +121,8 @@ class TaskRow:
         verdict: of an error its type; None where there is none (yet).
         time_s: what it took, or takes so far; None where an old file doesn't tell.
         note: of a task that waits, why and how long still.
+        item, result: what they begin with, for a preview.
+        is_unexpected: a rejected positive or an accepted negative.
     """
 
     group: str
@@ -130,6 +133,9 @@ class TaskRow:
     attempts: int
     language: str | None
     note: str = ""
+    item: str = ""
+    result: str = ""
+    is_unexpected: bool = False
 
 
 class RunControls(Protocol):
@@ -145,7 +151,20 @@ class RunControls(Protocol):
     def resume(self) -> None: ...
     def stop(self, drain: bool = True) -> None: ...
     def retry_errors(self, kind: str | None = None) -> int:
-        """Of one type, or all. Returns how many tasks are queued again."""
+        """Of one type, or all, also after the end. Returns how many tasks are queued again."""
+
+    def go_on(self) -> None:
+        """Start a run that was stopped or has halted again, with what is missing."""
+
+    def redo_changed(self) -> int:
+        """Make results again that were made with other settings. Returns how many."""
+
+    def find_unread(self, text: str, limit: int) -> tuple[Sequence[str], int]:
+        """Of samples that were not read yet, those whose id holds the text (in lower case).
+
+        Returns:
+            The first `limit` ids, and how many there are. Only the ids of a list are known before it is read.
+        """
 
     def tasks(self, sample_id: str) -> Sequence[TaskRow]:
         """The tasks of a sample that run or have a saved outcome. Reads what is saved of it."""

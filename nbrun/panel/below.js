@@ -1,7 +1,10 @@
-// What stands around the tables: the chart of the throughput, kinds of errors, the judge's endpoints, the log.
+// What is shown around the tables: the chart of the throughput, the failure that paused a run, kinds of errors, the judge's
+// endpoints, the log; and the percentage in the browser's tab.
 
 const KINDS_SHOWN = 8;
 const ENDPOINTS_SHOWN = 6;
+const LOGS_SENT = 50; // lines of the log that travel
+const PRINTED = ["stdout", "stderr"]; // levels of lines that were printed
 
 class Chart {
   constructor() {
@@ -17,8 +20,8 @@ class Chart {
 
   draw(chart, rate) {
     const [step, rates] = chart ?? [1, []];
-    this.element.hidden = rates.length < 3;
-    if (this.shown === rates || this.element.hidden) return;
+    this.element.classList.toggle("nbrun-unseen", rates.length < 3); // it keeps its room
+    if (this.shown === rates || rates.length < 3) return;
     this.shown = rates;
     const highest = Math.max(...rates, 1e-9);
     const x = (i) => ((120 * i) / rates.length).toFixed(1);
@@ -29,6 +32,64 @@ class Chart {
     const most = highest >= 1 ? `${number(Number(highest.toPrecision(3)))}/s` : `${Number((60 * highest).toPrecision(2))}/min`;
     setText(this.top, `up to ${most} in ${span}`);
     setAttribute(this.svg, "aria-label", `Throughput over ${span}: now ${rate || "nothing"}, at most ${most}`);
+  }
+}
+
+const wordsOfError = (kind) => `${kind.type}: ${kind.message}\n${kind.sample_id}, ${kind.group} ${kind.index}\n\n${kind.traceback}`;
+
+/** The traceback of the error for which the run paused itself, in sight. */
+class Failure {
+  constructor() {
+    this.words = h("b");
+    this.where = h("span", { class: "nbrun-quiet" });
+    this.trace = h("pre", { tabindex: "0", "aria-label": "Traceback" });
+    this.element = h("section", { class: "nbrun-failure", "aria-label": "Why the run paused", hidden: "" },
+      h("div", { class: "nbrun-bar-of-title" }, this.words, this.where, copyButton("Copy the traceback", () => wordsOfError(this.kind))), this.trace);
+  }
+
+  /** `failing`: the type of that error, or "". */
+  draw(kinds, failing) {
+    const kind = failing && kinds?.find(({ type }) => type === failing);
+    const isNew = kind && this.element.hidden;
+    this.element.hidden = !kind?.traceback;
+    if (!kind) return;
+    this.kind = kind;
+    setText(this.words, kind.type);
+    setText(this.where, kind.sample_id === undefined ? "" : `last in ${cutMiddle(kind.sample_id, 80)}, ${kind.group} ${kind.index}`);
+    setText(this.trace, kind.traceback ?? "");
+    if (isNew) this.trace.scrollTop = this.trace.scrollHeight; // the last lines say most
+  }
+}
+
+/** The percentage before the title of the page, as long as a run of it is live and after its end until somebody looks. */
+class Title {
+  constructor() {
+    this.shown = "";
+    this.onLook = () => this.isOver && document.visibilityState === "visible" && this.set("");
+    document.addEventListener("visibilitychange", this.onLook);
+  }
+
+  draw(state, percent) {
+    const words = { running: percent, draining: percent, paused: `‖ ${percent}`, done: "✓", stopped: "■", halted: "!", lost: "" }[state] ?? "";
+    this.isOver = ENDED.includes(state);
+    // A run that had ended when the page was opened is no news.
+    if (this.isOver && (!this.shown || document.visibilityState === "visible")) return this.set("");
+    this.set(words.trim());
+  }
+
+  /** The front end writes the title anew when another document is shown: so it is looked at each time. */
+  set(words) {
+    const bare = this.shown && document.title.startsWith(this.shown) ? document.title.slice(this.shown.length) : document.title;
+    // Of several runs on one page the first that is live is shown.
+    if (words && window.nbrunTitle && window.nbrunTitle !== this) return;
+    window.nbrunTitle = words ? this : window.nbrunTitle === this ? null : window.nbrunTitle;
+    this.shown = words ? `${words} · ` : "";
+    if (document.title !== this.shown + bare) document.title = this.shown + bare;
+  }
+
+  close() {
+    document.removeEventListener("visibilitychange", this.onLook);
+    this.set("");
   }
 }
 
@@ -90,11 +151,7 @@ class Errors {
   make(type) {
     const one = { count: h("span"), message: h("bdi", {}), where: h("bdi", {}), trace: h("pre", { tabindex: "0" }) };
     one.retry = button("Try these again", (pressed) => this.act(pressed, "retry_errors", { type }), { "aria-label": `Try ${type} again` });
-    const copied = button("Copy", async (pressed) => {
-      await copy(`${type}: ${one.kind.message}\n${one.kind.sample_id}, ${one.kind.group} ${one.kind.index}\n\n${one.kind.traceback}`);
-      setText(pressed, "Copied");
-      setTimeout(() => setText(pressed, "Copy"), 1500);
-    }, { "aria-label": `Copy ${type}` });
+    const copied = copyButton(`Copy ${type}`, () => wordsOfError(one.kind));
     const open = button("Open the sample", () => this.openSample(one.kind.sample_id));
     const details = h("details", {}, h("summary", {}, h("b", {}, type), " ", one.count, " · ", one.message),
       h("div", { class: "nbrun-buttons" }, copied, open, h("span", { class: "nbrun-quiet" }, one.where)), one.trace);
@@ -131,7 +188,7 @@ class Endpoints {
   }
 
   row() {
-    const cells = Array.from({ length: 5 }, () => h("div", { role: "cell" }));
+    const cells = Array.from({ length: 5 }, () => h("div", { role: "gridcell" }));
     const element = h("div", { role: "row", class: "nbrun-row" }, ...cells);
     const show = (place) => {
       const [name, state, flying, mean, error] = this.rows[place];
@@ -149,13 +206,21 @@ class Log {
     this.lines = h("pre", { tabindex: "0", "aria-label": "Log" });
     this.fold = new Fold((inside, logs) => {
       if (!inside.firstChild) inside.append(this.lines);
-      const time = (at) => new Date(1000 * at).toLocaleTimeString("en-GB");
-      setText(this.lines, logs.map(({ at, level, text, n }) => `${time(at)} ${level}${n > 1 ? ` (${number(n)} times)` : ""}: ${text}`).join("\n"));
+      const atEnd = this.lines.scrollHeight - this.lines.scrollTop - this.lines.clientHeight < 30;
+      setText(this.lines, logs.map((line) => this.words(line)).join("\n"));
+      if (atEnd) this.lines.scrollTop = this.lines.scrollHeight;
     });
     this.element = this.fold.element;
   }
 
+  /** What a task printed stands as it is; a warning or a log says what it is. */
+  words({ at, level, text, n }) {
+    const time = new Date(1000 * at).toLocaleTimeString("en-GB");
+    const kind = PRINTED.includes(level) ? "" : ` ${level}`;
+    return `${time}${kind}${n > 1 ? ` (${number(n)} times)` : ""}${kind ? ":" : ""} ${text}`;
+  }
+
   draw(logs) {
-    this.fold.draw(logs, `Log: ${(logs ?? []).length >= 50 ? "the last " : ""}${plural((logs ?? []).length, "line")} of warnings and logs`);
+    this.fold.draw(logs, `Log: ${(logs ?? []).length >= LOGS_SENT ? "the last " : ""}${plural((logs ?? []).length, "line")} of what tasks print, warn of and log`);
   }
 }

@@ -18,14 +18,19 @@ from nbrun.progress import time_text
 
 #: A sample's tasks travel up to this many, and of each text of a task so much.
 TASKS, TEXT_CHARS = 100_000, 20_000
-STATUSES = ("done", "error", "running")
+#: Previews of items and results travel for so many tasks, the first ones as they are ordered.
+PREVIEWS = 2000
+STATUSES = ("done", "error", "running", "waiting")
 
 Texts = list[tuple[str, str]]
 
 
 def tasks_of(rows: Sequence[TaskRow]) -> tuple[dict[str, Any], list[bytes]]:
-    """Columns of a sample's tasks, packed like those of the feed; texts that repeat are numbered in `names`."""
-    rows = rows[:TASKS]
+    """Columns of a sample's tasks, packed like those of the feed; texts that repeat are numbered in `names`.
+
+    What somebody who opens a sample looks for comes first: errors, unexpected verdicts, what waits, what runs.
+    """
+    rows = sorted(rows, key=_rank)[:TASKS]
     names: dict[str, dict[str, int]] = {"group": {}, "verdict": {}, "language": {}}
     columns: dict[str, list[int]] = {
         "index": [row.index for row in rows],
@@ -33,6 +38,7 @@ def tasks_of(rows: Sequence[TaskRow]) -> tuple[dict[str, Any], list[bytes]]:
         # one more, so that 0 can say that it is not known
         "time_ms": [0 if row.time_s is None else 1 + min(2**31, round(row.time_s * 1000)) for row in rows],
         "attempts": [row.attempts for row in rows],
+        "unexpected": [int(row.is_unexpected) for row in rows],
     }
     for name, numbers in names.items():
         texts = [clean(cut(getattr(row, name) or "", 100)) for row in rows]
@@ -42,15 +48,32 @@ def tasks_of(rows: Sequence[TaskRow]) -> tuple[dict[str, Any], list[bytes]]:
         width, packed = pack(values)
         layout.append((name, len(values), width))
         parts.append(packed)
+    previews = {
+        "item": [clean(row.note or row.item) for row in rows[:PREVIEWS]],
+        "result": [clean(row.result) for row in rows[:PREVIEWS]],
+    }
     content = {"tasks": len(rows), "layout": layout, "names": {name: list(numbers) for name, numbers in names.items()}}
+    content["previews"] = {name: texts for name, texts in previews.items() if any(texts)}
     return content, [b"".join(parts)] if rows else []
+
+
+def _rank(row: TaskRow) -> int:
+    if row.status == "error":
+        return 0
+    return {"waiting": 2, "running": 3}.get(row.status, 1 if row.is_unexpected else 4)
 
 
 def entry_of(entry: Mapping[str, Any] | None) -> dict[str, Any]:
     """A task's entry as facts (short) and texts (long)."""
     if entry is None:
         return {"facts": [], "texts": [("", "Nothing is saved of this task yet.")]}
-    texts = [*_error(entry), *_failing(entry.get("result")), *_item(entry), *_result(entry.get("result"))]
+    texts = [
+        *_error(entry),
+        *_output(entry),
+        *_failing(entry.get("result")),
+        *_item(entry),
+        *_result(entry.get("result")),
+    ]
     return {
         "facts": [(name, clean(cut(text, 300))) for name, text in _facts(entry) if text],
         "texts": [(heading, clean(cut(text, TEXT_CHARS))) for heading, text in texts if text],
@@ -85,6 +108,12 @@ def _error(entry: Mapping[str, Any]) -> Texts:
         return []
     head = f"{error.get('type', 'error')}: {error.get('message', '')}"
     return [("Error", head), ("Traceback", str(error.get("traceback") or ""))]
+
+
+def _output(entry: Mapping[str, Any]) -> Texts:
+    """What the task printed before it ended in an error."""
+    output = entry.get("output")
+    return [("What it printed", _text(output))] if output else []
 
 
 def _failing(result: Any) -> Texts:

@@ -39,29 +39,71 @@ const duration = (seconds) => {
 /** A time as it was measured, to three digits like `time_text` in Python; times of the feed are whole milliseconds. */
 const seconds = (s) => (s >= 60 ? duration(s) : s >= 1 ? `${Number(s.toPrecision(3))} s` : s >= 0.0005 ? `${Math.round(1000 * s)} ms` : "< 1 ms");
 
-/** The signs beside the colours: [key, sign, word]. */
-const SIGNS = [["accepted", "✓", "accepted"], ["rejected", "✗", "rejected"], ["done", "•", "done"], ["judge", "?", "judge errors"],
-  ["errors", "!", "errors"], ["running", "▸", "running"]];
+/** A text cut in its middle: the ends of ids tell more than what lies between. */
+const cutMiddle = (text, characters) => {
+  if (text.length <= characters) return text;
+  const tail = Math.floor((characters - 1) / 2);
+  return `${text.slice(0, characters - 1 - tail)}…${text.slice(-tail)}`;
+};
 
-/** A bar in segments as one background: no element a segment. parts: {key: count} */
-function paint(element, parts, total) {
-  let from = 0;
-  const stops = [];
-  for (const [name] of SIGNS) {
-    if (!parts[name]) continue;
-    const to = from + (100 * parts[name]) / Math.max(1, total);
-    stops.push(`var(--nbrun-${name}) ${from.toFixed(2)}% ${to.toFixed(2)}%`);
-    from = to;
+/** Where the room is too small, the start gives way and these last characters stay. Scripts from right to left aren't split. */
+const TAIL = 12;
+const isSplit = (text) => text.length > 2 * TAIL && !/[\u0590-\u08ff\ufb1d-\ufefc]/.test(text);
+
+/** An element that shows an id: cut in the middle where it is longer than the room. */
+class Id {
+  constructor(attributes = {}) {
+    this.head = h("span", { class: "nbrun-id-head" });
+    this.tail = h("span", { class: "nbrun-id-tail" });
+    this.element = h("bdi", { ...attributes, class: `nbrun-id ${attributes.class ?? ""}` }, this.head, this.tail);
   }
+
+  show(id) {
+    if (this.shown === id) return;
+    this.shown = id;
+    const text = cutMiddle(id, 300);
+    const at = isSplit(text) ? text.length - TAIL : text.length;
+    setText(this.head, text.slice(0, at));
+    setText(this.tail, text.slice(at));
+    setAttribute(this.element, "title", text);
+  }
+}
+
+/** The signs beside the colours: [key, sign, word]. */
+const SIGNS = [["accepted", "✓", "accepted"], ["rejected", "✗", "rejected"], ["done", "•", "done"],
+  ["judge", "?", "judge errors"], ["errors", "!", "errors"], ["running", "▸", "running"], ["waiting", "…", "waiting"]];
+const UNEXPECTED = "≠";
+/** Verdicts that reject, as verdicts.py lists them. All others but Accepted and JudgeError are a judge's own words: neutral. */
+const REJECTING = new Set(["WrongAnswer", "TimeLimitExceeded", "MemoryLimitExceeded", "OutputLimitExceeded", "RuntimeError", "CompileError", "Rejected"]);
+
+/** No part of a bar is narrower than this share of it, or one error in 10,000 tasks could not be seen. */
+const LEAST_PERCENT = 0.6;
+
+/** A bar in segments as one background: no element a segment. parts: {key: count}. `unexpected` is a line at its foot. */
+function paint(element, parts, total, unexpected = 0) {
+  const widths = SIGNS.filter(([name]) => parts[name]).map(([name]) => [name, Math.max(LEAST_PERCENT, (100 * parts[name]) / Math.max(1, total))]);
+  const surplus = widths.reduce((sum, [, width]) => sum + width, 0) - 100;
+  if (surplus > 0) widths.sort((a, b) => b[1] - a[1])[0][1] -= surplus;
+  const order = SIGNS.map(([name]) => name);
+  let from = 0;
+  const stops = widths.sort((a, b) => order.indexOf(a[0]) - order.indexOf(b[0])).map(([name, width]) => {
+    const stop = `var(--nbrun-${name}) ${from.toFixed(2)}% ${(from + width).toFixed(2)}%`;
+    from += width;
+    return stop;
+  });
   stops.push(`transparent ${from.toFixed(2)}%`);
-  const image = `linear-gradient(90deg, ${stops.join(", ")})`;
-  if (element.nbrunImage !== image) element.style.backgroundImage = element.nbrunImage = image;
+  const line = unexpected ? Math.max(1, (100 * unexpected) / Math.max(1, total)).toFixed(2) : 0;
+  const mark = line ? `linear-gradient(90deg, var(--nbrun-unexpected) ${line}%, transparent ${line}%), ` : "";
+  const image = `${mark}linear-gradient(90deg, ${stops.join(", ")})`;
+  if (element.nbrunImage === image) return;
+  element.style.backgroundImage = element.nbrunImage = image;
+  element.style.backgroundSize = mark ? "100% 3px, 100% 100%" : "";
 }
 
 /** Splits counts into what a bar shows. Of the judge's errors some are results, some errors; `judgeDone` are results. */
-function segments({ done, accepted, rejected, errors, judge, running }, judgeDone) {
+function segments({ done, accepted, rejected, errors, judge, running, waiting }, judgeDone) {
   return { accepted, rejected, done: Math.max(0, done - accepted - rejected - judgeDone), judge,
-    errors: Math.max(0, errors - (judge - judgeDone)), running };
+    errors: Math.max(0, errors - (judge - judgeDone)), running, waiting };
 }
 
 /** Puts a text on the clipboard, also where the page may not use the modern way (no https). */
@@ -75,4 +117,14 @@ async function copy(text) {
     document.execCommand("copy");
     box.remove();
   }
+}
+
+/** A button that copies what `text()` gives, and says so for a moment. */
+function copyButton(label, text) {
+  const made = button("Copy", async () => {
+    await copy(text());
+    setText(made, "Copied");
+    setTimeout(() => setText(made, "Copy"), 1500);
+  }, { "aria-label": label, class: "nbrun-small" });
+  return made;
 }

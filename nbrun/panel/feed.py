@@ -11,6 +11,7 @@ A message is a small mapping and one binary buffer of columns; packing.py and th
     at, and COUNTS    counts of the samples at these numbers, without those that are as they were for all of them
                       (an "all" has every sample and no `at`)
     work_at, work     tasks running now, of the samples whose number of them changed
+    wait_at, wait     the same of tasks that wait for another try
 
 Counts are absolute, so a message that is applied twice does no harm; a view that misses one sees it by `seq` and asks
 for everything.
@@ -32,13 +33,16 @@ from nbrun.panel import parts
 from nbrun.panel.chart import Throughput
 from nbrun.panel.packing import pack, unpack
 from nbrun.panel.parts import Part
-from nbrun.panel.texts import clean
-from nbrun.progress import Progress, bytes_text, count_text, end_text, eta_text, rate_text
+from nbrun.panel.texts import clean, cut
+from nbrun.progress import Progress, bytes_text, count_text, eta_text, quality_texts, rate_text
+from nbrun.verdicts import rejects
 
+#: A message that speaks of results made with other settings says how they are made again; so does a button.
+REDO_CALL = 'redo="changed"'
 #: The counts of a sample that change, in the order in which they travel.
-COUNTS = ("done", "accepted", "rejected", "errors", "judge_errors", "seen")
+COUNTS = ("done", "accepted", "rejected", "errors", "judge_errors", "seen", "unexpected")
 #: Keys of the head that drift by themselves: alone, they are worth a message only so often.
-DRIFTING = frozenset({"rate", "eta", "saved", "unsaved", "disk"})
+DRIFTING = frozenset({"rate", "eta", "saved", "unsaved", "disk", "quality", "message"})
 DRIFT_S = 2.0
 
 
@@ -59,8 +63,9 @@ class Feed:
         self._names: list[str] = []
         self._total = array("I")
         self._columns = {name: array("I") for name in COUNTS}
-        self._work: dict[int, int] = {}
+        self._now: dict[str, dict[int, int]] = {"work": {}, "wait": {}}  # sample number -> tasks running, waiting
         self._head: dict[str, Any] = {}
+        self._message_kind = ""  # the last message, without its numbers
         self._drifted = float("-inf")
         self._chart = Throughput()
         self._parts = {
@@ -88,7 +93,8 @@ class Feed:
         self._version = progress.version
         known = len(self._names)
         columns = self._news(changed, known)
-        columns += self._work_columns(progress.at_work)
+        columns += self._now_columns("work", progress.at_work)
+        columns += self._now_columns("wait", progress.waiting_at)
         head = self._head_changes(progress, now, disk)
         content = {"kind": "delta", "head": head} | self._part_changes(progress, now, endpoints)
         if not (head or columns or len(content) > 2):
@@ -103,7 +109,8 @@ class Feed:
         """Everything that was sent so far, for views that are new."""
         columns: list[tuple[str, Sequence[int]]] = [("total", self._total)]
         columns += list(self._columns.items())
-        columns += [("work_at", list(self._work)), ("work", list(self._work.values()))]
+        for name, now in self._now.items():
+            columns += [(f"{name}_at", list(now)), (name, list(now.values()))]
         sent = {name: part.sent for name, part in self._parts.items() if part.sent is not None}
         return self._message({"kind": "all", "head": self._head} | sent, self._names, columns)
 
@@ -129,23 +136,29 @@ class Feed:
                     column[number] = value
         return columns
 
-    def _work_columns(self, at_work: Mapping[int, int]) -> list[tuple[str, Sequence[int]]]:
+    def _now_columns(self, name: str, tasks: Mapping[int, int]) -> list[tuple[str, Sequence[int]]]:
+        """Samples whose number of running or waiting tasks has changed."""
         known = len(self._names)
-        work = {number: running for number, running in at_work.items() if running and number < known}
-        at = sorted({*work, *self._work})
-        at = [number for number in at if work.get(number, 0) != self._work.get(number, 0)]
-        self._work = work
-        return [("work_at", at), ("work", [work.get(number, 0) for number in at])] if at else []
+        now = {number: n for number, n in tasks.items() if n and number < known}
+        before = self._now[name]
+        at = [number for number in sorted({*now, *before}) if now.get(number, 0) != before.get(number, 0)]
+        self._now[name] = now
+        return [(f"{name}_at", at), (name, [now.get(number, 0) for number in at])] if at else []
 
     def _head_changes(self, progress: Progress, now: float, disk: int | None) -> dict[str, Any]:
         head = head_of(progress) | {"disk": bytes_text(disk) if disk else ""}
         changes = {key: value for key, value in head.items() if self._head.get(key, self) != value}
-        drift_only = changes.keys() <= DRIFTING and not progress.ended
+        drift_only = changes.keys() <= DRIFTING and not progress.ended and not self._is_new_message(head)
         if not changes or (drift_only and now - self._drifted < DRIFT_S):
             return {}
         self._drifted = now
+        self._message_kind = _without_digits(head["message"])
         self._head = head | {"elapsed": round(progress.elapsed_s, 1)}
         return changes | {"elapsed": self._head["elapsed"]}
+
+    def _is_new_message(self, head: Mapping[str, Any]) -> bool:
+        """Does it say something else, not the same with other numbers (a countdown)?"""
+        return _without_digits(head["message"]) != self._message_kind
 
     def _part_changes(
         self, progress: Progress, now: float, endpoints: Sequence[Mapping[str, Any]]
@@ -174,32 +187,67 @@ class Feed:
 
 def head_of(progress: Progress) -> dict[str, Any]:
     """All that is not per sample, worded where people read it."""
-    accepted, judge_done = progress.verdicts.get("Accepted", 0), progress.verdicts.get("JudgeError", 0)
+    accepted = progress.verdicts.get("Accepted", 0)
     return {
         "state": str(progress.state),
         "total": progress.total,
         "done": progress.done,
         "errors": progress.errors,
         "running": progress.running,
+        "waiting": progress.waiting,
         "queued": progress.queued,
         "skipped": progress.skipped,
         "saved": progress.saved,
         "unsaved": progress.unsaved,
+        "resumed": progress.resumed,
         "samples_done": progress.samples_done,
         "samples_total": progress.samples_total,
         "accepted": accepted,
-        "rejected": sum(progress.verdicts.values()) - accepted - judge_done,
+        "rejected": sum(n for verdict, n in progress.verdicts.items() if rejects(verdict)),
+        "unexpected": progress.unexpected,
+        "quality": quality_texts(progress),
         "judge_errors": progress.judge_errors,
         "verdicts": list(progress.verdicts.items()),  # a list: their order says which bit of `seen` is whose
         "count": count_text(progress),
         "rate": "" if progress.rate_per_s is None else rate_text(_rounded(progress.rate_per_s)),
         "eta": eta_text(progress) if progress.state in (State.RUNNING, State.DRAINING) else "",
         "message": clean(progress.message),
+        "failing": _failing(progress),
+        "redo": REDO_CALL in progress.message,
         "workers": progress.workers,
         "results": clean(progress.results),
         "next": clean(f"nbrun.load_results({progress.results!r})"),
-        "end": clean(end_text(progress)) if progress.ended else "",
+        "end": clean(_end(progress)) if progress.ended else "",
     }
+
+
+def _end(progress: Progress) -> str:
+    """What to do after the end. The counts and the time are shown elsewhere in the panel."""
+    texts = {
+        State.DONE: "Retry errors, or run.retry_errors(), runs the tasks again that ended in errors."
+        if progress.errors
+        else "",
+        State.STOPPED: "Go on starts the same run again with what is missing; so does the cell, also after a restart.",
+        State.HALTED: "Everything that ended is saved.",
+    }
+    kept = f"{progress.resumed:,} of the results are of earlier runs." if progress.resumed else ""
+    load = f"nbrun.load_results({progress.results!r}) loads the results."
+    return " ".join(filter(None, [texts.get(progress.state, ""), kept, load]))
+
+
+def _failing(progress: Progress) -> str:
+    """The type of error for which the run has paused itself, or "": the message of the pause names it."""
+    if progress.state not in (State.PAUSED, State.HALTED):
+        return ""
+    named = [k for k in progress.error_kinds if k.n and f"failed with {k.type}:" in progress.message]
+    return clean(cut(named[0].type, 100)) if named else ""
+
+
+def _without_digits(text: str) -> str:
+    return text.translate(_NO_DIGITS)
+
+
+_NO_DIGITS = str.maketrans("", "", "0123456789,.")
 
 
 def decode(message: Message) -> dict[str, Any]:

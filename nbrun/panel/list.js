@@ -1,6 +1,7 @@
 // A table of which as many rows are in the page as are seen, however many it has. Rows can be reached by keys.
 
 const ROW_PX = 26;
+const NARROW_ROW_PX = 46; // two lines a row
 const HEADER_PX = 26;
 
 class List {
@@ -12,31 +13,45 @@ class List {
     this.makeRow = makeRow;
     this.open = open;
     this.count = 0;
+    this.rowPx = ROW_PX;
     this.active = -1;
     this.rows = [];
     this.id = `nbrun-${Math.random().toString(36).slice(2)}`;
-    this.spacer = h("div", { class: "nbrun-spacer", role: "presentation" });
-    this.header = h("div", { role: "row", class: "nbrun-row nbrun-header" }, ...columns); // it stays above the rows
-    this.scroller = h("div", { class: "nbrun-scroller", role: "rowgroup", tabindex: "0", "aria-label": label }, this.header, this.spacer);
+    this.spacer = h("div", { class: "nbrun-spacer", role: "rowgroup" });
+    this.header = h("div", { role: "row", class: "nbrun-row nbrun-header" }, ...columns);
+    this.head = h("div", { role: "rowgroup", class: "nbrun-head" }, this.header); // it stays above the rows
+    // A grid, not a table: only that may say which of its rows is the active one.
+    this.element = h("div", { class: "nbrun-table nbrun-scroller", role: "grid", tabindex: "0", "aria-label": label }, this.head, this.spacer);
+    this.scroller = this.element;
     this.scroller.nbrunList = this;
     this.scroller.addEventListener("scroll", () => (this.frame ||= requestAnimationFrame(() => this.draw())), { passive: true });
     this.spacer.addEventListener("click", (event) => this.click(event));
-    this.element = h("div", { role: "table", "aria-label": label, class: "nbrun-table" }, this.scroller);
   }
 
   /** So many rows there are. */
   resize(count) {
     this.count = count;
     if (this.active >= count) this.active = -1;
-    this.spacer.style.height = `${count * ROW_PX}px`;
-    this.scroller.style.height = `${Math.min(this.shown, Math.max(1, count)) * ROW_PX + HEADER_PX}px`;
+    this.spacer.style.height = `${count * this.rowPx}px`;
+    this.scroller.style.height = `${Math.min(this.shown, Math.max(1, count)) * this.rowPx + HEADER_PX}px`;
     setAttribute(this.element, "aria-rowcount", count);
     this.draw();
   }
 
+  /** Rows are made anew: their columns are others. */
+  rebuild() {
+    for (const row of this.rows.splice(0)) row.element.remove();
+  }
+
+  /** In a narrow panel a row has two lines. */
+  setNarrow(isNarrow) {
+    this.rowPx = isNarrow ? NARROW_ROW_PX : ROW_PX;
+    this.resize(this.count);
+  }
+
   draw() {
     this.frame = 0;
-    const first = Math.max(0, Math.floor(this.scroller.scrollTop / ROW_PX) - 1);
+    const first = Math.max(0, Math.floor(this.scroller.scrollTop / this.rowPx) - 1);
     const wanted = Math.max(0, Math.min(this.count - first, this.shown + 3));
     while (this.rows.length < wanted) {
       this.rows.push(this.makeRow());
@@ -49,9 +64,12 @@ class List {
       setAttribute(row.element, "aria-rowindex", place + 1);
       setAttribute(row.element, "id", `${this.id}-${place}`);
       row.element.classList.toggle("nbrun-active", place === this.active);
-      row.element.style.transform = `translateY(${place * ROW_PX}px)`;
+      row.element.style.transform = `translateY(${place * this.rowPx}px)`;
       row.show(place);
     });
+    const isThere = this.active >= first && this.active < first + wanted;
+    if (isThere) setAttribute(this.scroller, "aria-activedescendant", `${this.id}-${this.active}`);
+    else this.scroller.removeAttribute("aria-activedescendant");
   }
 
   toTop() {
@@ -73,7 +91,7 @@ class List {
     event.stopImmediatePropagation();
     const page = this.shown - 1;
     const steps = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -Infinity, End: Infinity };
-    if (event.key in steps) {
+    if (event.key in steps && this.count) {
       const to = this.active < 0 && steps[event.key] > 0 && Number.isFinite(steps[event.key]) ? 0 : this.active + steps[event.key];
       this.active = Math.max(0, Math.min(this.count - 1, to));
       this.reveal(this.active);
@@ -84,12 +102,11 @@ class List {
   }
 
   reveal(place) {
-    const top = place * ROW_PX;
+    const top = place * this.rowPx;
     const { scrollTop } = this.scroller;
-    const clientHeight = this.scroller.clientHeight - HEADER_PX;
+    const height = this.scroller.clientHeight - HEADER_PX;
     if (top < scrollTop) this.scroller.scrollTop = top;
-    else if (top + ROW_PX > scrollTop + clientHeight) this.scroller.scrollTop = top + ROW_PX - clientHeight;
-    setAttribute(this.scroller, "aria-activedescendant", `${this.id}-${place}`);
+    else if (top + this.rowPx > scrollTop + height) this.scroller.scrollTop = top + this.rowPx - height;
   }
 }
 

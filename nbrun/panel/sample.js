@@ -2,22 +2,27 @@
 
 const TASKS_SHOWN = 8;
 const ASK_AGAIN_MS = 4000;
-const TASK_COLUMNS = ["Group", "Item", "Verdict", "Time", "Attempts", "Language"];
+/** Columns of tasks: [key, name, width]. One that says nothing of any task of the sample is left out. */
+const TASK_COLUMNS = [["group", "Group", "minmax(120px, 1fr)"], ["index", "Item", "44px"], ["outcome", "Verdict", "minmax(150px, 1.5fr)"], ["time", "Time", "72px"],
+  ["attempts", "Attempts", "62px"], ["language", "Language", "minmax(74px, 0.8fr)"], ["item", "What it is", "minmax(60px, 3fr)"], ["result", "Result", "minmax(60px, 3fr)"]];
+const TASK_STATUSES = ["done", "error", "running", "waiting"];
 
 class Sample {
   constructor(store, closed) {
     this.store = store;
     this.number = -1;
     this.tasks = [];
-    this.title = h("bdi", {});
+    this.columns = []; // of TASK_COLUMNS those that are shown
+    this.title = new Id();
     this.count = h("span", { class: "nbrun-quiet" });
     this.verdicts = h("select", { "aria-label": "Verdict of tasks", onchange: () => this.draw() });
+    this.heads = TASK_COLUMNS.map(([key, name]) => h("div", { role: "columnheader", class: `nbrun-task-${key}` }, name));
     this.list = new List({ label: "Tasks of the sample", shown: TASKS_SHOWN, makeRow: () => new TaskRow(this), open: (place) => this.openTask(this.chosen[place]),
-      columns: TASK_COLUMNS.map((name) => h("div", { role: "columnheader" }, name)) });
+      columns: this.heads });
     this.list.element.classList.add("nbrun-tasks");
     this.entry = h("div", { class: "nbrun-entry" });
     this.element = h("section", { class: "nbrun-sample", "aria-label": "Opened sample", hidden: "" },
-      h("div", { class: "nbrun-bar-of-title" }, h("b", {}, this.title), this.count, this.verdicts, button("Close", () => this.close(closed))),
+      h("div", { class: "nbrun-bar-of-title" }, h("b", {}, this.title.element), this.count, this.verdicts, button("Close", () => this.close(closed))),
       this.list.element, this.entry);
   }
 
@@ -25,9 +30,11 @@ class Sample {
     this.number = number;
     this.tasks = [];
     this.task = null;
+    this.isNew = true;
     this.verdicts.replaceChildren();
+    this.verdicts.hidden = true;
     this.entry.replaceChildren();
-    setText(this.title, clip(this.store.names[number]));
+    this.title.show(this.store.names[number]);
     setText(this.count, "reading…");
     this.element.hidden = false;
     this.list.element.hidden = true;
@@ -49,8 +56,8 @@ class Sample {
   }
 
   ended() {
-    const { done, errors, work } = this.store.columns;
-    return [done[this.number], errors[this.number], work[this.number]].join();
+    const { done, errors, work, wait } = this.store.columns;
+    return [done[this.number], errors[this.number], work[this.number], wait[this.number]].join();
   }
 
   /** The store has news: those of an opened sample are asked for now and then. */
@@ -71,24 +78,47 @@ class Sample {
     }
   }
 
-  take({ columns, names }) {
+  take({ columns, names, previews = {} }) {
     this.tasks = Array.from(columns.index ?? [], (index, i) => ({
       index, group: names.group[columns.group[i]], verdict: names.verdict[columns.verdict[i]], language: names.language[columns.language[i]],
-      status: columns.status[i], time: columns.time_ms[i] ? (columns.time_ms[i] - 1) / 1000 : null, attempts: columns.attempts[i],
+      status: TASK_STATUSES[columns.status[i]], time: columns.time_ms[i] ? (columns.time_ms[i] - 1) / 1000 : null, attempts: columns.attempts[i],
+      isUnexpected: !!columns.unexpected[i], item: previews.item?.[i] ?? "", result: previews.result?.[i] ?? "",
     }));
     const verdicts = ["", ...new Set(this.tasks.map(wordOf))];
+    if (this.tasks.some((task) => task.isUnexpected)) verdicts.splice(1, 0, "unexpected");
     const before = this.verdicts.value;
     this.verdicts.replaceChildren(...verdicts.map((name) => h("option", { value: name }, name || "All tasks")));
     this.verdicts.value = verdicts.includes(before) ? before : "";
+    this.verdicts.hidden = verdicts.length < 3;
+    this.chooseColumns();
     this.draw();
+    if (this.isNew) reveal(this.element);
+    this.isNew = false;
+  }
+
+  /** Leaves out columns in which nothing stands, or the same for all. */
+  chooseColumns() {
+    const { tasks } = this;
+    const differ = (key) => tasks.some((task) => task[key] !== tasks[0][key]);
+    const shown = { group: differ("group"), index: true, outcome: true, time: tasks.some((task) => task.time !== null), attempts: tasks.some((task) => task.attempts > 1),
+      language: tasks.some((task) => task.language), item: tasks.some((task) => task.item), result: tasks.some((task) => task.result) };
+    const columns = TASK_COLUMNS.filter(([key]) => shown[key]);
+    this.heads.forEach((head, i) => (head.hidden = !shown[TASK_COLUMNS[i][0]]));
+    setText(this.heads[2], tasks.some((task) => task.status === "done" && task.verdict) ? "Verdict" : "Status");
+    if (columns.join() === this.columns.join()) return;
+    this.columns = columns;
+    this.list.element.style.setProperty("--nbrun-columns", columns.map(([, , width]) => width).join(" "));
+    this.list.rebuild();
   }
 
   draw() {
     const wanted = this.verdicts.value;
-    this.chosen = wanted ? this.tasks.filter((task) => wordOf(task) === wanted) : this.tasks;
-    const { total, done, errors, work } = this.store.columns;
-    const left = Math.max(0, total[this.number] - done[this.number] - errors[this.number] - work[this.number]);
-    setText(this.count, `${plural(total[this.number], "task")}${left ? `, ${number(left)} not begun` : ""}`);
+    const matches = (task) => wordOf(task) === wanted || (wanted === "unexpected" && task.isUnexpected);
+    this.chosen = wanted ? this.tasks.filter(matches) : this.tasks;
+    const { total, done, errors, work, wait } = this.store.columns;
+    const [all, begun] = [total[this.number], done[this.number] + errors[this.number] + work[this.number] + wait[this.number]];
+    const left = Math.max(0, all - begun);
+    setText(this.count, `${plural(all, "task")}${left ? `, ${number(left)} not begun` : ""}`);
     this.list.element.hidden = !this.tasks.length;
     this.list.resize(this.chosen.length);
   }
@@ -96,35 +126,57 @@ class Sample {
   openTask(task) {
     if (!task) return;
     this.task = task;
-    if (task.status === 2) return this.show({ facts: [], texts: [["", `It has been running for ${seconds(task.time)}.`]] });
     this.askedTask = this.store.act("task", { sample: this.number, group: task.group, index: task.index });
     this.entry.replaceChildren(h("div", { class: "nbrun-quiet" }, "reading…"));
+    this.list.draw();
   }
 
   show({ facts = [], texts = [], text, failed }) {
     if (failed) texts = [["", text]];
-    const title = this.task ? `${this.task.group} ${this.task.index}` : "";
+    const { task } = this;
+    if (task && (task.status === "running" || task.status === "waiting")) texts = [["", aboutUnfinished(task)], ...texts.filter(([heading]) => heading)];
+    const title = task ? `${task.group} ${task.index}` : "";
     this.entry.replaceChildren(
       h("div", { class: "nbrun-bar-of-title" }, h("b", {}, title), h("span", { class: "nbrun-quiet nbrun-facts" }, facts.map(([name, value]) => `${name}: ${value}`).join(" · "))),
       ...texts.flatMap(([heading, body]) => [h("div", { class: "nbrun-heading" }, heading), h("pre", { tabindex: "0", "aria-label": heading || "Task" }, body)]));
-    this.entry.scrollIntoView({ block: "nearest" });
+    reveal(this.entry);
   }
 }
 
-const wordOf = (task) => (task.status === 2 ? "running" : task.verdict || (task.status === 1 ? "error" : "done"));
-const signOf = (task) => (task.status === 2 ? "▸" : task.verdict === "JudgeError" ? "?" : task.status === 1 ? "!" : task.verdict === "Accepted" ? "✓" : task.verdict ? "✗" : "•");
+/** Scrolls as little as brings an element into view, its start first. */
+function reveal(element) {
+  const { top, bottom } = element.getBoundingClientRect();
+  element.scrollIntoView({ block: bottom - top > window.innerHeight / 2 ? "start" : "nearest" });
+}
+
+const aboutUnfinished = (task) => task.status === "running"
+  ? `It has been running for ${seconds(task.time ?? 0)}${task.attempts > 1 ? `, attempt ${task.attempts}` : ""}.`
+  : `It waits for attempt ${task.attempts + 1}: ${task.item || "it asked to be tried again"}.`;
+const wordOf = (task) => (task.status === "running" || task.status === "waiting" ? task.status : task.verdict || (task.status === "error" ? "error" : "done"));
+const TASK_SIGNS = { Accepted: "✓", JudgeError: "?" };
+const signOf = (task) => {
+  if (task.status === "running") return "▸";
+  if (task.status === "waiting") return "…";
+  if (task.status === "error" && task.verdict !== "JudgeError") return "!";
+  return TASK_SIGNS[task.verdict] ?? (REJECTING.has(task.verdict) ? "✗" : "•");
+};
 
 class TaskRow {
   constructor(sample) {
     this.sample = sample;
-    this.cells = TASK_COLUMNS.map(() => h("div", { role: "cell" }));
+    this.cells = sample.columns.map(([key]) => h("div", { role: "gridcell", class: `nbrun-task-${key}` }));
     this.element = h("div", { role: "row", class: "nbrun-row" }, ...this.cells);
   }
 
   show(place) {
     const task = this.sample.chosen[place];
-    const texts = [task.group, number(task.index), `${signOf(task)} ${wordOf(task)}`, task.time === null ? "" : seconds(task.time), number(task.attempts), task.language];
-    texts.forEach((text, i) => setText(this.cells[i], text));
+    const outcome = `${signOf(task)} ${wordOf(task)}${task.isUnexpected ? ` ${UNEXPECTED}` : ""}`;
+    const texts = { ...task, index: number(task.index), outcome, time: task.time === null ? "" : seconds(task.time), attempts: number(task.attempts) };
+    this.sample.columns.forEach(([key], i) => {
+      setText(this.cells[i], texts[key]);
+      setAttribute(this.cells[i], "title", key === "outcome" && task.isUnexpected ? `${wordOf(task)}: unexpected for this group` : texts[key]);
+    });
+    this.element.classList.toggle("nbrun-is-unexpected", task.isUnexpected);
     setAttribute(this.element, "aria-selected", task === this.sample.task);
   }
 }

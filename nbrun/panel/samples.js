@@ -1,8 +1,11 @@
-// The table of all samples. Order and filters are worked out here, from the store's columns.
+// The table of all samples. Order and filters are worked out here, from the store's columns; samples that were not read
+// yet are asked of the kernel, which knows the ids of a list.
 
 const SAMPLES_SHOWN = 10;
 const ORDER_MS = 500;
-const STATES_OF_SAMPLES = { all: "All states", work: "At work", waiting: "Waiting", begun: "Begun", finished: "Finished", errors: "With errors" };
+const FIND_MS = 250; // so long after the last key unread samples are asked for
+const STATES_OF_SAMPLES = { all: "All states", work: "At work", retry: "Waiting for a retry", unexpected: "Unexpected", errors: "With errors",
+  begun: "Begun", waiting: "Not begun", finished: "Finished" };
 const SORTS = { id: "Sample", progress: "Progress", tasks: "Tasks", errors: "Outcomes" };
 
 class Samples {
@@ -13,6 +16,8 @@ class Samples {
     this.verdict = "";
     this.sort = ["work", 1];
     this.order = [];
+    this.unread = []; // ids that match and were not read yet; they come after those in `order`
+    this.moreUnread = 0; // and so many more
     this.opened = -1;
     this.lower = [];
     this.byId = [];
@@ -20,7 +25,7 @@ class Samples {
     this.heads = Object.entries(SORTS).map(([key, name]) =>
       h("div", { role: "columnheader", "aria-sort": "none" }, button(name, () => this.sortBy(key), { class: "nbrun-sort", title: `Sort by ${name.toLowerCase()}` })));
     this.list = new List({ label: "Samples", shown: SAMPLES_SHOWN, columns: this.heads,
-      makeRow: () => new SampleRow(this), open: (place) => open(this.order[place]) });
+      makeRow: () => new SampleRow(this), open: (place) => place < this.order.length && open(this.order[place]) });
     this.box = h("input", { type: "search", role: "searchbox", placeholder: "Find a sample", "aria-label": "Find a sample by its id", "data-lm-suppress-shortcuts": "true",
       oninput: () => this.search(this.box.value), onkeydown: (event) => event.stopPropagation() });
     const options = Object.entries(STATES_OF_SAMPLES).map(([value, name]) => h("option", { value }, name));
@@ -37,12 +42,32 @@ class Samples {
 
   search(text) {
     this.text = text.trim().toLowerCase();
+    this.unread = [];
+    this.moreUnread = 0;
     this.list.toTop();
+    this.arrange();
+    clearTimeout(this.finding);
+    this.asked = "";
+    if (this.text && this.unreadCount) this.finding = setTimeout(() => (this.asked = this.store.act("find", { text: this.text })), FIND_MS);
+  }
+
+  /** How many samples were not read yet; null where nobody knows. */
+  get unreadCount() {
+    const { samples_total: total } = this.store.head;
+    return total === null || total === undefined ? null : Math.max(0, total - this.store.size);
+  }
+
+  /** An answer came from the kernel; it may be another's. */
+  hear({ id, ids, more, failed }) {
+    if (id !== this.asked || failed) return;
+    this.unread = ids ?? [];
+    this.moreUnread = more ?? 0;
     this.arrange();
   }
 
   choose(what) {
     Object.assign(this, what);
+    this.states.value = this.state;
     this.list.toTop();
     this.arrange();
   }
@@ -78,16 +103,31 @@ class Samples {
     if (this.lower.length < store.size) {
       for (let i = this.lower.length; i < store.size; i++) this.lower.push(store.names[i].toLowerCase());
       this.byId = [];
+      if (this.unread.length) this.forgetRead();
     }
     this.drawVerdicts();
     this.order = this.sorted(this.chosen());
-    this.list.element.hidden = !store.size;
+    const unread = this.isFiltered ? 0 : this.unread.length;
+    this.list.element.hidden = !store.size && !unread;
     setText(this.note, this.words(store.size));
-    this.list.resize(this.order.length);
+    // For work that nobody judges the outcomes say no more than the counts.
+    this.isJudged = (store.head.verdicts ?? []).length > 0;
+    this.list.element.classList.toggle("nbrun-unjudged", !this.isJudged);
+    this.list.resize(this.order.length + unread);
+  }
+
+  /** Samples that were read meanwhile have a row of their own. */
+  forgetRead() {
+    const read = new Set(this.store.names);
+    this.unread = this.unread.filter((id) => !read.has(id));
+  }
+
+  get isFiltered() {
+    return this.verdict !== "" || this.state !== "all";
   }
 
   chosen() {
-    const { size, columns: { total, done, errors, work, seen } } = this.store;
+    const { size, columns: { total, done, errors, work, wait, seen, unexpected } } = this.store;
     const bit = this.verdict === "" ? 0 : 1 << Math.min(31, Number(this.verdict));
     const out = [];
     for (let i = 0; i < size; i++) {
@@ -95,8 +135,8 @@ class Samples {
       if (bit && !(seen[i] & bit)) continue;
       if (this.state !== "all") {
         const ended = done[i] + errors[i];
-        const states = { work: work[i], waiting: !ended && !work[i] && total[i], begun: (ended || work[i]) && ended < total[i],
-          finished: done[i] >= total[i], errors: errors[i] };
+        const states = { work: work[i], retry: wait[i], waiting: !ended && !work[i] && !wait[i] && total[i], begun: (ended || work[i]) && ended < total[i],
+          finished: done[i] >= total[i], errors: errors[i], unexpected: unexpected[i] };
         if (!states[this.state]) continue;
       }
       out.push(i);
@@ -105,7 +145,7 @@ class Samples {
   }
 
   sorted(chosen) {
-    const { total, done, errors, work, judge_errors: judge } = this.store.columns;
+    const { total, done, errors, work, judge_errors: judge, unexpected } = this.store.columns;
     const [key, direction] = this.sort;
     if (key === "work") { // at work, with errors, begun, waiting, finished; each by its number
       const ranks = [[], [], [], [], []];
@@ -122,14 +162,21 @@ class Samples {
       }
       return chosen.sort((a, b) => direction * (this.byId[a] - this.byId[b]));
     }
-    const values = { progress: (i) => (done[i] + errors[i]) / total[i] || 0, tasks: (i) => total[i], errors: (i) => errors[i] + judge[i] }[key];
+    const values = { progress: (i) => (done[i] + errors[i]) / total[i] || 0, tasks: (i) => total[i],
+      errors: (i) => errors[i] + judge[i] + unexpected[i] }[key];
     return chosen.sort((a, b) => direction * (values(a) - values(b)) || a - b);
   }
 
   words(size) {
-    if (!size) return "No samples read yet.";
-    if (this.text || this.verdict !== "" || this.state !== "all") return `${number(this.order.length)} of ${plural(size, "sample")} match`;
-    return `${plural(size, "sample")}${this.sort[0] === "work" ? ", those at work first" : ""}`;
+    const unread = this.unreadCount;
+    const later = unread === null ? ", more may come" : unread ? `, ${number(unread)} not read yet` : "";
+    if (!size && !this.unread.length) return `No samples read yet${unread ? ` of ${number(unread)}` : ""}.`;
+    const found = this.unread.length + this.moreUnread;
+    if (this.text || this.isFiltered) {
+      const more = found && !this.isFiltered ? `, ${number(found)} of ${number(unread ?? found)} not read yet` : later;
+      return `${number(this.order.length)} of ${plural(size, "sample")} match${more}`;
+    }
+    return `${plural(size, "sample")}${later || (this.sort[0] === "work" && !ENDED.includes(this.store.head.state) ? ", those at work first" : "")}`;
   }
 
   drawVerdicts() {
@@ -144,37 +191,57 @@ class Samples {
 class SampleRow {
   constructor(samples) {
     this.samples = samples;
-    this.id = h("bdi", {});
+    this.id = new Id({ role: "gridcell", class: "nbrun-name" });
     this.bar = h("div", { class: "nbrun-bar", role: "progressbar", "aria-valuemin": "0" });
-    this.counts = h("div", { role: "cell", class: "nbrun-counts" });
-    this.marks = h("div", { role: "cell", class: "nbrun-marks" });
+    this.counts = h("div", { role: "gridcell", class: "nbrun-counts" });
+    this.marks = h("div", { role: "gridcell", class: "nbrun-marks" });
     this.element = h("div", { role: "row", class: "nbrun-row" },
-      h("div", { role: "cell", class: "nbrun-id" }, this.id), h("div", { role: "cell" }, this.bar), this.counts, this.marks);
+      this.id.element, h("div", { role: "gridcell", class: "nbrun-bar-cell" }, this.bar), this.counts, this.marks);
   }
 
   show(place) {
-    const { store, order, opened } = this.samples;
-    const sample = order[place];
-    const { total, done, errors, work } = store.columns;
-    const id = store.names[sample];
+    const { store, order, opened, unread } = this.samples;
+    const isRead = place < order.length;
+    const sample = isRead ? order[place] : -1;
+    const id = isRead ? store.names[sample] : unread[place - order.length] ?? "";
+    setAttribute(this.element, "data-sample-id", id);
+    setAttribute(this.element, "aria-selected", isRead && sample === opened);
+    this.element.classList.toggle("nbrun-unread", !isRead);
+    this.id.show(id);
+    setAttribute(this.bar, "aria-label", clip(id));
+    if (isRead) this.showCounts(sample);
+    else this.showUnread();
+  }
+
+  showUnread() {
+    this.element.classList.remove("nbrun-at-work");
+    paint(this.bar, {}, 1);
+    setAttribute(this.bar, "aria-valuenow", 0);
+    setAttribute(this.bar, "aria-valuemax", 0);
+    setAttribute(this.bar, "aria-valuetext", "not read yet");
+    setText(this.counts, "not read yet");
+    setText(this.marks, "");
+    this.counts.classList.remove("nbrun-with-errors");
+  }
+
+  showCounts(sample) {
+    const { store, isJudged } = this.samples;
+    const { total, done, errors, work, wait, unexpected } = store.columns;
     const ended = done[sample] + errors[sample];
     const parts = store.segmentsOf(sample);
     const said = SIGNS.filter(([name]) => parts[name] && (name !== "done" || parts.accepted || parts.rejected));
-    setAttribute(this.element, "data-sample-id", id);
-    setAttribute(this.element, "aria-selected", sample === opened);
     this.element.classList.toggle("nbrun-at-work", work[sample] > 0);
-    if (this.shown !== id) {
-      this.shown = id;
-      setText(this.id, clip(id));
-      setAttribute(this.id, "title", clip(id));
-      setAttribute(this.bar, "aria-label", clip(id));
-    }
     setAttribute(this.bar, "aria-valuenow", ended);
     setAttribute(this.bar, "aria-valuemax", total[sample]);
-    paint(this.bar, parts, total[sample]);
-    setText(this.counts, `${number(ended)} / ${number(total[sample])}`);
-    setText(this.marks, said.map(([name, mark]) => `${mark} ${number(parts[name])}`).join("  "));
-    const words = said.map(([name, , word]) => `${word}: ${number(parts[name])}`).join(", ");
+    paint(this.bar, parts, total[sample], unexpected[sample]);
+    const counts = [`${number(done[sample])} of ${number(total[sample])}`, errors[sample] && plural(errors[sample], "error"),
+      !isJudged && work[sample] && `${number(work[sample])} running`, !isJudged && wait[sample] && `${number(wait[sample])} waiting`];
+    setText(this.counts, counts.filter(Boolean).join(", "));
+    this.counts.classList.toggle("nbrun-with-errors", errors[sample] > 0);
+    const marks = said.map(([name, mark, word]) => [mark, parts[name], word]);
+    if (unexpected[sample]) marks.unshift([UNEXPECTED, unexpected[sample], "unexpected"]);
+    setText(this.marks, marks.map(([mark, n]) => `${mark} ${number(n)}`).join("  "));
+    const words = marks.map(([, n, word]) => `${word}: ${number(n)}`).join(", ");
     setAttribute(this.marks, "title", words);
     setAttribute(this.bar, "aria-valuetext", `${number(ended)} of ${number(total[sample])}${words ? `; ${words}` : ""}`);
   }

@@ -1,6 +1,6 @@
 """Progress -> HTML and plain text that need neither widgets nor a kernel nor a network: the last known state.
 
-They stand beside the widget for the day after, and in its place where no widgets live (exports, viewers, terminals).
+They are shown beside the widget for the day after, and in its place where no widgets live (exports, viewers).
 Styles are inline and few: viewers strip what they don't trust, and the words must do without.
 
 Threads: pure functions.
@@ -12,7 +12,18 @@ import time
 from html import escape
 
 from nbrun.model import State
-from nbrun.progress import Progress, count_text, counted, duration_text, end_text, eta_text, rate_text
+from nbrun.progress import (
+    Progress,
+    count_text,
+    counted,
+    duration_text,
+    end_text,
+    eta_text,
+    percent_text,
+    quality_texts,
+    rate_text,
+)
+from nbrun.verdicts import rejects
 
 #: accepted, rejected, done without a verdict, errors, running: told apart also by people who see fewer colours.
 _COLOURS = {
@@ -22,25 +33,34 @@ _COLOURS = {
     "judge errors": "#cc79a7",
     "errors": "#c8442c",
     "running": "#56b4e9",
+    "waiting": "#f0e442",
 }
+#: What people see where the page can't show the widget: the kernel's own environment is not what counts there.
+_NO_WIDGET = (
+    "No live panel here? anywidget must be installed where the Jupyter server runs (pip install anywidget), "
+    "and the page reloaded."
+)
 _ERRORS_SHOWN = 3
 
 
-def static_html(progress: Progress, *, css_class: str = "") -> str:
+def static_html(progress: Progress, *, css_class: str = "", beside_widget: bool = False) -> str:
     """The state of a run as HTML that stands alone. Everything that comes from outside is escaped.
 
     Args:
         progress: the state.
         css_class: another class for the root, by which a live widget finds it and takes its place.
+        beside_widget: say what is missing where the widget isn't shown. An ended run needs none.
     """
+    amber = "; color: #b35c00" if progress.state is State.DONE and progress.errors else ""
     parts = [
         f'<div class="nbrun-static {escape(css_class)}" style="font-family: sans-serif; font-size: 13px; '
         f'line-height: 1.5; border: 1px solid #9994; border-radius: 4px; padding: 8px 12px; margin: 4px 0">',
-        f"<div><b>{escape(_title(progress))}</b></div>",
+        f'<div style="font-size: 15px{amber}"><b>{escape(_title(progress))}</b></div>',
         _bar(progress),
         *(f"<div>{escape(line)}</div>" for line in _lines(progress)),
         *(_error(note.sample_id, note.type, note.message) for note in progress.recent_errors[-_ERRORS_SHOWN:]),
         f'<div style="opacity: 0.8"><small>{escape(_when(progress))}</small></div>',
+        *([f"<div><small>{_NO_WIDGET}</small></div>"] if beside_widget and not progress.ended else []),
         "</div>",
     ]
     return "".join(parts)
@@ -59,20 +79,27 @@ def static_text(progress: Progress) -> str:
 def _title(progress: Progress) -> str:
     if progress.ended:
         return end_text(progress)
+    share = "" if not progress.total else f"{percent_text((progress.done + progress.errors) / progress.total)}"
     more = [rate_text(progress.rate_per_s), "" if progress.state is State.PAUSED else eta_text(progress)]
-    return f"{progress.state.value.capitalize()}: {', '.join([count_text(progress), *filter(None, more)])}"
+    return f"{progress.state.value.capitalize()}: {', '.join(filter(None, [count_text(progress), share, *more]))}"
 
 
 def _lines(progress: Progress) -> list[str]:
     lines = [progress.message] if progress.message else []
     of = "" if progress.samples_total is None else f" of {progress.samples_total:,}"
     words = [f"{progress.samples_done:,}{of} samples finished"]
+    words += [f"{n:,} {what}" for what, n in (("running", progress.running), ("waiting", progress.waiting)) if n]
     if progress.unsaved:
         words.append(f"{counted(progress.unsaved, 'result')} waiting to be saved")
     lines.append(", ".join(words))
     verdicts = sorted(progress.verdicts.items(), key=lambda item: -item[1])
     if verdicts:
         lines.append(", ".join(f"{name} {n:,}" for name, n in verdicts))
+    quality = quality_texts(progress)
+    if progress.unexpected:
+        quality.insert(0, f"{progress.unexpected:,} unexpected")
+    if quality:
+        lines.append(", ".join(quality))
     if progress.results:
         lines.append(f"Results: {progress.results}")
     return lines
@@ -86,15 +113,16 @@ def _when(progress: Progress) -> str:
 
 
 def _bar(progress: Progress) -> str:
-    judged = sum(progress.verdicts.values())
     accepted, judge_done = progress.verdicts.get("Accepted", 0), progress.verdicts.get("JudgeError", 0)
+    rejected = sum(n for verdict, n in progress.verdicts.items() if rejects(verdict))
     parts = {
         "accepted": accepted,
-        "rejected": judged - accepted - judge_done,
-        "done": max(0, progress.done - judged),
+        "rejected": rejected,
+        "done": max(0, progress.done - accepted - rejected - judge_done),  # also verdicts of a judge's own
         "judge errors": progress.judge_errors,
         "errors": max(0, progress.errors - (progress.judge_errors - judge_done)),
         "running": progress.running,
+        "waiting": progress.waiting,
     }
     total = max(progress.total or 0, sum(parts.values()) + (0 if progress.total is not None else progress.queued), 1)
     spans = "".join(

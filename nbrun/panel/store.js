@@ -1,17 +1,26 @@
 // What the browser knows of a run: reads the messages described in feed.py, asks for what is missing, and notices when
 // the kernel is gone. One Store a model, however many views it has.
 
-const COUNTS = ["done", "accepted", "rejected", "errors", "judge_errors", "seen"];
+const COUNTS = ["done", "accepted", "rejected", "errors", "judge_errors", "seen", "unexpected"];
 const PARTS = ["kinds", "logs", "endpoints", "chart"];
 const ENDED = ["done", "stopped", "halted"];
+
+/** The head as it was when the page was saved. */
+function readLast(model) {
+  try {
+    return JSON.parse(model.get("last") || "{}");
+  } catch {
+    return {};
+  }
+}
 
 class Store {
   constructor(model) {
     this.model = model;
-    this.head = {};
+    this.head = readLast(model); // what was saved with the page, until the kernel says more
     this.headAt = 0; // performance.now() when the head came
     this.names = [];
-    this.columns = Object.fromEntries(["total", ...COUNTS, "work"].map((name) => [name, new Uint32Array(64)]));
+    this.columns = Object.fromEntries(["total", ...COUNTS, "work", "wait"].map((name) => [name, new Uint32Array(64)]));
     this.parts = {};
     this.seq = 0;
     this.lost = ""; // why, in words, or ""
@@ -43,16 +52,21 @@ class Store {
     for (const view of this.views) view(what);
   }
 
+  /** Has the kernel said anything yet? */
+  get isHeard() {
+    return this.seq > 0;
+  }
+
   get size() {
     return this.names.length;
   }
 
   /** What the bar of a sample shows. */
   segmentsOf(i) {
-    const { done, accepted, rejected, errors, judge_errors: judge, work, seen } = this.columns;
+    const { done, accepted, rejected, errors, judge_errors: judge, work, wait, seen } = this.columns;
     const bit = this.head.verdicts?.findIndex(([name]) => name === "JudgeError") ?? -1;
     const judgeDone = bit >= 0 && seen[i] & (1 << Math.min(31, bit)) ? Math.max(0, done[i] - accepted[i] - rejected[i]) : 0;
-    return segments({ done: done[i], accepted: accepted[i], rejected: rejected[i], errors: errors[i], judge: judge[i], running: work[i] }, judgeDone);
+    return segments({ done: done[i], accepted: accepted[i], rejected: rejected[i], errors: errors[i], judge: judge[i], running: work[i], waiting: wait[i] }, judgeDone);
   }
 
   // ---- from the kernel
@@ -94,8 +108,10 @@ class Store {
       if (!at) this.columns[name].set(values);
       else for (let i = 0; i < at.length; i++) this.columns[name][at[i]] = values[i];
     }
-    const workAt = news.work_at ?? [];
-    for (let i = 0; i < workAt.length; i++) this.columns.work[workAt[i]] = news.work[i];
+    for (const name of ["work", "wait"]) {
+      const places = news[`${name}_at`] ?? [];
+      for (let i = 0; i < places.length; i++) this.columns[name][places[i]] = news[name][i];
+    }
     for (const part of PARTS) if (content[part]) this.parts[part] = content[part];
     if ("elapsed" in content.head) this.headAt = performance.now();
     Object.assign(this.head, content.head);
@@ -168,7 +184,7 @@ class Store {
   watch() {
     if (this.lost === "gone") return;
     const now = performance.now();
-    if (!this.seq && !this.head.state) return this.retry(now);
+    if (!this.seq) return this.retry(now);
     if (this.kernel) {
       if (this.kernel.isDisposed) return this.lose("gone");
       const connected = (this.kernel.connectionStatus ?? "connected") === "connected";
@@ -181,7 +197,9 @@ class Store {
     }
   }
 
+  /** Nothing came from the kernel yet. A page without one (an export) shows how the run ended, and asks in vain. */
   retry(now) {
+    if (ENDED.includes(this.head.state) && this.unheard > 6) return;
     // The first question may wait behind a running cell; those after it take the subshell that it opened.
     if (this.unheard > 6) this.lose("silence");
     if (now - this.askedAt > 1200 * Math.max(1, this.unheard)) this.ask("hello");

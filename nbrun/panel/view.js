@@ -4,6 +4,9 @@ const STATES = {
   running: ["▸", "Running"], paused: ["‖", "Paused"], draining: ["▸", "Stopping: running tasks still end"],
   stopped: ["■", "Stopped"], done: ["✓", "Done"], halted: ["!", "Halted"], lost: ["?", "Lost"],
 };
+const LIVE = ["running", "paused", "draining"];
+const ANSWER_SHOWN_MS = 10_000;
+const NARROW_PX = 560; // below it a row of a table has two lines
 
 class View {
   constructor(model, store, el) {
@@ -14,30 +17,35 @@ class View {
     this.sample = new Sample(store, () => this.openSample(-1));
     this.chart = new Chart();
     this.errors = new Errors((...click) => this.act(...click), (id) => this.openSample(store.names.indexOf(id)));
+    this.failure = new Failure();
     this.endpoints = new Endpoints();
     this.log = new Log();
     this.build();
+    el.classList.add("nbrun-view");
     el.append(this.root);
+    this.title = new Title();
     this.listener = (what) => this.hear(what);
     store.views.add(this.listener);
     this.clock = setInterval(() => document.hidden || this.drawTimes(), 1000);
+    this.sizes = new ResizeObserver(([{ contentRect }]) => this.fit(contentRect.width));
+    this.sizes.observe(this.root);
     this.drawAll();
   }
 
   build() {
     const send = (kind, more) => (pressed) => this.act(pressed, kind, more);
+    this.headline = h("span", { class: "nbrun-headline" });
+    this.left = h("span", { class: "nbrun-left" });
     this.state = h("span", { class: "nbrun-state" });
-    this.results = h("bdi", { class: "nbrun-results" });
     this.times = h("span", { class: "nbrun-times" });
     this.overall = h("div", { class: "nbrun-bar nbrun-overall", role: "progressbar", "aria-label": "All tasks", "aria-valuemin": "0" });
     this.count = h("div", { class: "nbrun-count" });
     this.legend = h("div", { class: "nbrun-legend" });
-    this.verdicts = h("div", { class: "nbrun-quiet" });
-    this.notice = h("div", { class: "nbrun-notice", role: "status", "aria-live": "polite" });
-    this.answer = h("div", { class: "nbrun-answer", role: "status", "aria-live": "polite" });
-    this.end = h("div", { class: "nbrun-end" });
-    this.pause = button("Pause", send("pause"));
-    this.resume = button("Resume", send("resume"));
+    this.unexpected = button("", () => this.toggleUnexpected(), { class: "nbrun-chip", "aria-pressed": "false", title: "Show the samples with unexpected verdicts" });
+    this.rates = h("span", { class: "nbrun-rates" });
+    this.verdicts = h("span", { class: "nbrun-quiet" });
+    this.quality = h("div", { class: "nbrun-quality" }, this.unexpected, this.rates, this.verdicts);
+    this.go = button("Pause", (pressed) => this.act(pressed, this.goKind), { class: "nbrun-go" }); // one button: Pause, Resume, Go on
     this.stop = button("Stop", () => this.askStop(true));
     this.retry = button("Retry errors", send("retry_errors"));
     this.question = h("span", { class: "nbrun-question", role: "group", "aria-label": "How to stop" },
@@ -47,14 +55,34 @@ class View {
     this.question.hidden = true;
     this.workers = h("input", { type: "number", min: "1", max: "100000", step: "1", "aria-label": "Workers", "data-lm-suppress-shortcuts": "true",
       onchange: () => this.setWorkers(), onkeydown: (event) => event.stopPropagation() });
-    this.root = h("div", { class: "nbrun-panel", role: "region", "aria-label": "nbrun", "data-jp-suppress-context-menu": "true" },
-      h("div", { class: "nbrun-top" }, this.state, this.results, this.times),
+    this.path = new Id();
+    this.size = h("span");
+    this.results = h("span", { class: "nbrun-results" }, this.path.element, this.size, copyButton("Copy the path of the results", () => this.store.head.results ?? ""));
+    this.notice = h("div", { class: "nbrun-notice", role: "status", "aria-live": "polite" });
+    this.redo = button("Redo these", send("redo"), { class: "nbrun-small" });
+    this.answer = h("div", { class: "nbrun-answer", role: "status", "aria-live": "polite" });
+    this.end = h("div", { class: "nbrun-end" });
+    this.rest = h("div", { class: "nbrun-quiet nbrun-rest" });
+    // It has room for two lines from the beginning: what it says moves nothing.
+    this.strip = h("div", { class: "nbrun-strip", tabindex: "0", role: "group", "aria-label": "Notices" }, this.answer, this.notice, this.redo, this.end, this.rest);
+    this.root = h("div", { class: "nbrun-panel", role: "region", "aria-label": "nbrun", tabindex: "-1", "data-jp-suppress-context-menu": "true" },
+      h("div", { class: "nbrun-top" }, this.headline, this.left, h("span", { class: "nbrun-side" }, this.state, this.times)),
       this.overall,
-      h("div", { class: "nbrun-middle" }, h("div", { class: "nbrun-words" }, this.count, this.legend, this.verdicts), this.chart.element),
-      this.notice, this.end,
-      h("div", { class: "nbrun-controls" }, this.pause, this.resume, this.stop, this.question, this.retry,
-        h("label", { class: "nbrun-workers" }, "Workers ", this.workers)),
-      this.answer, this.samples.element, this.sample.element, this.errors.element, this.endpoints.element, this.log.element);
+      h("div", { class: "nbrun-middle" }, h("div", { class: "nbrun-words" }, this.count, this.legend), this.chart.element),
+      this.quality,
+      h("div", { class: "nbrun-controls" }, this.go, this.stop, this.question, this.retry,
+        h("label", { class: "nbrun-workers" }, "Workers ", this.workers), this.results),
+      this.strip, this.failure.element,
+      this.samples.element, this.sample.element, this.errors.element, this.endpoints.element, this.log.element);
+  }
+
+  fit(width) {
+    const isNarrow = width < NARROW_PX;
+    if (isNarrow === this.isNarrow) return;
+    this.isNarrow = isNarrow;
+    this.root.classList.toggle("nbrun-narrow", isNarrow);
+    this.samples.list.setNarrow(isNarrow);
+    this.sample.list.setNarrow(isNarrow);
   }
 
   // ---- what people do
@@ -79,17 +107,24 @@ class View {
     else this.drawControls();
   }
 
+  toggleUnexpected() {
+    this.samples.choose({ state: this.samples.state === "unexpected" ? "all" : "unexpected" });
+    this.drawQuality();
+  }
+
   openSample(sample) {
     this.samples.opened = sample;
     this.samples.list.draw();
     if (sample < 0) return this.samples.list.scroller.focus();
     this.sample.open(sample);
-    this.sample.element.scrollIntoView({ block: "nearest" });
   }
 
   say(text, failed = false) {
     setText(this.answer, text);
     this.answer.classList.toggle("nbrun-failed", failed);
+    clearTimeout(this.forgetting);
+    if (text && !failed) this.forgetting = setTimeout(() => this.say(""), ANSWER_SHOWN_MS);
+    this.drawRest();
   }
 
   // ---- what the store tells
@@ -97,6 +132,7 @@ class View {
   hear(what) {
     if (what.kind === "answer") {
       this.sample.hear(what);
+      this.samples.hear(what);
       const button = this.pending.get(what.id);
       if (!button) return; // another view's click
       this.pending.delete(what.id);
@@ -115,10 +151,10 @@ class View {
   drawAll() {
     const state = this.shownState();
     setAttribute(this.root, "data-state", state);
-    const [sign, word] = STATES[state] ?? ["", "Waiting for the kernel"];
-    setText(this.state, `${sign} ${word}`);
+    this.drawTop(state);
     this.drawTimes();
     this.drawOverall();
+    this.drawQuality();
     this.drawWords(state);
     this.drawControls();
     if (state === "lost") this.forget();
@@ -126,9 +162,11 @@ class View {
     this.sample.refresh();
     const { kinds, endpoints, logs, chart } = this.store.parts;
     this.errors.draw(kinds, !this.retry.disabled, this.store.head.errors);
+    this.failure.draw(kinds, state === "lost" ? "" : this.store.head.failing);
     this.endpoints.draw(endpoints);
     this.log.draw(logs);
     this.chart.draw(chart, this.store.head.rate);
+    this.title.draw(state, this.percent());
     this.rowsChanged = false;
     this.drawn = true;
     this.coverStatic();
@@ -140,41 +178,63 @@ class View {
     this.pending.clear();
   }
 
+  /** What has ended needs no kernel. */
   shownState() {
     const { lost, head } = this.store;
-    return lost && head.state !== "done" ? "lost" : head.state ?? "starting";
+    return lost && !ENDED.includes(head.state) ? "lost" : head.state ?? "starting";
+  }
+
+  /** How much has ended: "42 %"; "" while the total is unknown. 100 % is all of it. */
+  percent() {
+    const { head } = this.store;
+    if (!head.total) return "";
+    const percent = (100 * (head.done + head.errors)) / head.total;
+    return `${percent < 10 && percent > 0 ? percent.toFixed(percent < 1 ? 2 : 1) : Math.floor(percent)} %`;
+  }
+
+  /** The two things that people look for, in large: how far it is, and how long it takes still. */
+  drawTop(state) {
+    const { head } = this.store;
+    const [sign, word] = STATES[state] ?? ["", "Waiting for the kernel"];
+    const hasErrors = state === "done" && head.errors > 0;
+    this.root.classList.toggle("nbrun-has-errors", hasErrors);
+    const isDone = state === "done";
+    const soFar = head.done === undefined ? "" : this.percent() || plural(head.done + head.errors, "task");
+    const done = hasErrors ? `! Done, with ${plural(head.errors, "error")}` : "✓ Done";
+    setText(this.headline, isDone ? done : soFar || "…");
+    setText(this.left, isDone ? "" : state === "running" ? head.eta || "" : `${sign} ${word}`);
+    setText(this.state, state === "running" ? `${sign} ${word}` : "");
   }
 
   drawTimes() {
-    const { head, headAt } = this.store;
-    const live = ["running", "paused", "draining"].includes(this.shownState());
-    const elapsed = (head.elapsed ?? 0) + (live ? (performance.now() - headAt) / 1000 : 0);
-    const ran = this.shownState() === "lost" ? "last seen after" : "ran";
-    const words = live ? [head.rate, head.eta, `${duration(elapsed)} so far`] : [head.elapsed === undefined ? "" : `${ran} ${duration(elapsed)}`];
+    const { head, headAt, lost } = this.store;
+    const state = this.shownState();
+    const passed = ["running", "draining"].includes(state) && !lost ? (performance.now() - headAt) / 1000 : 0; // a pause takes no time
+    const elapsed = (head.elapsed ?? 0) + passed;
+    const ran = state === "lost" ? "last seen after" : "ran";
+    const words = LIVE.includes(state) ? [head.rate, `${duration(elapsed)} so far`] : [head.elapsed === undefined ? "" : `${ran} ${duration(elapsed)}`];
     setText(this.times, words.filter(Boolean).join(" · "));
   }
 
   drawOverall() {
     const { head } = this.store;
     if (head.done === undefined) return;
-    const known = head.done + head.errors + head.running + head.queued;
+    const waiting = head.waiting ?? 0;
+    const known = head.done + head.errors + head.running + waiting + head.queued;
     const total = Math.max(head.total ?? 0, known);
     const judgeDone = head.verdicts.find(([name]) => name === "JudgeError")?.[1] ?? 0;
-    const parts = segments({ ...head, judge: head.judge_errors }, judgeDone);
-    paint(this.overall, parts, total);
+    const parts = segments({ ...head, waiting, judge: head.judge_errors }, judgeDone);
+    paint(this.overall, parts, total, head.unexpected);
     setAttribute(this.overall, "aria-valuenow", head.done + head.errors);
     setAttribute(this.overall, "aria-valuemax", total);
     setAttribute(this.overall, "aria-valuetext", head.count);
-    const percent = (100 * (head.done + head.errors)) / head.total;
-    const share = head.total ? `${percent < 10 ? percent.toFixed(percent < 1 ? 2 : 1) : Math.floor(percent)} % · ` : "";
-    const of = head.samples_total === null ? "" : ` of ${number(head.samples_total)}`;
-    const unsaved = head.unsaved ? ` · ${plural(head.unsaved, "result")} waiting to be saved` : "";
-    setText(this.count, `${share}${head.count} · ${number(head.samples_done)}${of} samples finished${unsaved}`);
+    const of = (n) => (n === null || n === undefined ? "" : ` of ${number(n)}`);
+    setText(this.count, `${number(head.done)}${of(head.total)} tasks · ${number(head.samples_done)}${of(head.samples_total)} samples`);
     const left = Math.max(0, total - known) + head.queued;
-    const said = [...SIGNS.map(([name, sign, word]) => [name, sign, word, parts[name]]), ["left", "", "left", left]];
-    this.drawLegend(said.filter(([name, , , n]) => n || (name === "left" && !ENDED.includes(head.state))), head.total === null);
-    const verdicts = head.verdicts.filter(([name]) => name !== "Accepted").sort((a, b) => b[1] - a[1]);
-    setText(this.verdicts, verdicts.slice(0, 12).map(([name, n]) => `${clip(name, 40)} ${number(n)}`).join(" · "));
+    const said = [...SIGNS.map(([name, sign, word]) => [name, sign, word, parts[name]]), ["left", "", "left", left], ["skipped", "", "skipped", head.skipped]];
+    const isWanted = ([name, , , n]) => n || (name === "left" && !ENDED.includes(head.state));
+    // "done" says no more than the count where nothing else came of the tasks
+    this.drawLegend(said.filter(isWanted), head.total === null);
   }
 
   drawLegend(parts, open) {
@@ -186,6 +246,19 @@ class View {
       const one = n === 1 && word.endsWith("errors");
       setText(item.lastChild, name === "left" && open ? `${number(n)} left, more may come` : `${number(n)} ${one ? word.slice(0, -1) : word}`);
     });
+  }
+
+  /** What the results say: unexpected verdicts, rates, verdicts by name, means. */
+  drawQuality() {
+    const { head } = this.store;
+    this.unexpected.hidden = !head.unexpected;
+    setText(this.unexpected, `${UNEXPECTED} ${number(head.unexpected ?? 0)} unexpected`);
+    setAttribute(this.unexpected, "aria-pressed", this.samples.state === "unexpected");
+    setText(this.rates, (head.quality ?? []).join(" · "));
+    const verdicts = (head.verdicts ?? []).filter(([name]) => name !== "Accepted").sort((a, b) => b[1] - a[1]);
+    const words = verdicts.slice(0, 12).map(([name, n]) => `${clip(name, 40)} ${number(n)}`).join(" · ");
+    setText(this.verdicts, words);
+    setAttribute(this.verdicts, "title", words);
   }
 
   drawWords(state) {
@@ -200,10 +273,13 @@ class View {
     const notice = state === "lost" ? words[lost] : head.message ?? "";
     setText(this.notice, notice);
     this.notice.hidden = !notice;
-    const size = head.disk ? ` (${head.disk})` : "";
-    setText(this.results, head.results ? `Results: ${head.results}${size}` : "");
-    setAttribute(this.results, "title", head.results ?? "");
+    this.redo.hidden = !head.redo || state === "lost" || !!lost;
+    this.strip.classList.toggle("nbrun-says", !!notice);
+    this.results.hidden = !head.results;
+    this.path.show(head.results ?? "");
+    setText(this.size, head.disk ? ` ${head.disk}` : "");
     this.drawEnd(state === "lost" ? "" : head.end ?? "", head.next ?? "");
+    this.drawRest();
   }
 
   drawEnd(end, next) {
@@ -211,24 +287,51 @@ class View {
     if (this.endShown === end) return;
     this.endShown = end;
     const at = next ? end.indexOf(next) : -1;
-    this.end.replaceChildren(...(at < 0 ? [end] : [end.slice(0, at), h("code", {}, next), end.slice(at + next.length)]));
+    this.end.replaceChildren(...(at < 0 ? [end] : [end.slice(0, at), h("code", {}, next), copyButton("Copy the line that loads the results", () => next), end.slice(at + next.length)]));
+  }
+
+  /** What stands in the strip while there is nothing to say. */
+  drawRest() {
+    const { head } = this.store;
+    const saved = head.saved === undefined ? "" : `${plural(head.saved, "result")} saved`;
+    const rest = [saved, head.unsaved ? `${number(head.unsaved)} being saved` : "", head.resumed ? `${number(head.resumed)} left by earlier runs` : ""];
+    setText(this.rest, rest.filter(Boolean).join(" · "));
+    this.rest.hidden = !this.notice.hidden || !this.end.hidden || !!this.answer.textContent;
   }
 
   drawControls() {
     const { head } = this.store;
     const state = this.shownState();
-    const live = state !== "lost" && !this.store.lost;
-    const enable = (button, on) => (button.disabled = !on);
-    enable(this.pause, live && state === "running");
-    enable(this.resume, live && state === "paused");
-    enable(this.stop, live && ["running", "paused", "draining"].includes(state));
+    const live = state !== "lost" && !this.store.lost && this.store.isHeard;
     const over = ENDED.includes(head.state);
-    enable(this.retry, live && !over && head.errors > 0);
-    setAttribute(this.retry, "title", over ? "The run has ended. Start it again: what ended in errors is tried again." : "");
-    enable(this.workers, live && !over && !!head.workers);
-    if (this.stop.disabled && !this.question.hidden) this.question.hidden = !(this.stop.hidden = false);
+    const [kind, name] = { paused: ["resume", "Resume"], stopped: ["go_on", "Go on"], halted: ["go_on", "Go on"] }[head.state] ?? ["pause", "Pause"];
+    this.goKind = kind;
+    setText(this.go, name);
+    setAttribute(this.go, "title", kind === "go_on" ? "Start the same run again with what is missing" : "");
+    this.enable(this.go, live && (kind !== "pause" || state === "running"));
+    this.enable(this.stop, live && LIVE.includes(state));
+    this.enable(this.retry, live && head.errors > 0);
+    setAttribute(this.retry, "title", over ? "Start the same run again with the tasks that ended in errors" : "");
+    this.enable(this.workers, live && !over && !!head.workers);
+    if (this.stop.disabled && !this.question.hidden) {
+      this.question.hidden = !(this.stop.hidden = false);
+      this.keepFocus();
+    }
     const busy = document.activeElement === this.workers || this.workers.hasAttribute("aria-busy");
     if (!busy && head.workers) this.workers.value = head.workers;
+  }
+
+  /** A control that is disabled while it has the focus would drop it to the page. */
+  enable(control, on) {
+    if (control.disabled === !on) return;
+    const hadFocus = control === this.root.getRootNode().activeElement;
+    control.disabled = !on;
+    if (hadFocus && !on) this.keepFocus();
+  }
+
+  keepFocus() {
+    const next = [this.go, this.stop, this.retry].find((control) => !control.disabled && !control.hidden);
+    (next ?? this.root).focus({ preventScroll: true });
   }
 
   // ---- the static form beside the widget
@@ -243,7 +346,10 @@ class View {
 
   close() {
     clearInterval(this.clock);
+    clearTimeout(this.forgetting);
     cancelAnimationFrame(this.frame);
+    this.sizes.disconnect();
+    this.title.close();
     this.store.views.delete(this.listener);
     this.cover?.remove();
   }

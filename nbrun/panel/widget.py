@@ -6,6 +6,7 @@ from its own. Nothing here waits for anything but a lock held for some statement
 
 from __future__ import annotations
 
+import json
 import threading
 import uuid
 import weakref
@@ -20,14 +21,19 @@ from IPython.display import display, publish_display_data
 
 from nbrun.model import RunControls
 from nbrun.panel.detail import entry_of, tasks_of
-from nbrun.panel.feed import Message
+from nbrun.panel.feed import Message, head_of
 from nbrun.panel.static import static_html, static_text
+from nbrun.panel.texts import clean, cut
 from nbrun.panel.updater import Updater
-from nbrun.progress import Progress
+from nbrun.progress import Progress, counted
 
 _HERE = Path(__file__).parent
 #: One module, since the browser can fetch nothing from the package: each defines what those after it use.
 SCRIPTS = ("store.js", "elements.js", "list.js", "samples.js", "sample.js", "below.js", "view.js")
+
+
+#: So many unread samples are listed by a search, and so much of each id.
+FOUND, ID_CHARS = 50, 500
 
 
 class Panel(anywidget.AnyWidget):
@@ -46,6 +52,7 @@ class Panel(anywidget.AnyWidget):
 
     uid = traitlets.Unicode(help="Ties the widget to the static form beside it.").tag(sync=True)
     cell = traitlets.Unicode(help="Which cell to run again after the kernel is gone.").tag(sync=True)
+    last = traitlets.Unicode(help="The head of the newest message as JSON, for pages without a kernel.").tag(sync=True)
 
     def __init__(self, controls: RunControls) -> None:
         super().__init__(uid=uuid.uuid4().hex[:12], cell=_cell_number())
@@ -78,7 +85,7 @@ class Panel(anywidget.AnyWidget):
         self._publish(self._controls.progress, update=False)
 
     def _publish(self, progress: Progress, *, update: bool) -> None:
-        html = static_html(progress, css_class=f"nbrun-static-{self.uid}")
+        html = static_html(progress, css_class=f"nbrun-static-{self.uid}", beside_widget=True)
         data = {"text/html": html, "text/plain": static_text(progress)}
         publish_display_data(  # type: ignore[no-untyped-call]  # IPython's, without annotations
             data, transient={"display_id": self.uid}, update=update
@@ -88,6 +95,7 @@ class Panel(anywidget.AnyWidget):
         self.send(message.content, message.buffers or None)
 
     def _rewrite(self, progress: Progress) -> None:
+        self.last = json.dumps(head_of(progress) | {"elapsed": round(progress.elapsed_s, 1)})
         if self._displayed:
             self._publish(progress, update=True)
 
@@ -102,7 +110,7 @@ class Panel(anywidget.AnyWidget):
             self.send({"kind": "pong", "seq": seq})
         elif not self._is_new(content.get("id")):
             return
-        elif kind in ("sample", "task"):
+        elif kind in ("sample", "task", "find"):
             # Reading may take a while: not in the thread that serves clicks, which may be the kernel's main one.
             threading.Thread(target=self._read, args=(kind, content), name="nbrun-panel-reader", daemon=True).start()
         else:
@@ -110,10 +118,15 @@ class Panel(anywidget.AnyWidget):
             self._updater.wake()
 
     def _read(self, kind: str, content: dict[str, Any]) -> None:
-        """Answers what a view asks of a sample or a task."""
+        """Answers what a view asks of a sample or a task, or of samples that were not read yet."""
         answer = {"kind": "answer", "id": content.get("id")}
         buffers: list[bytes] = []
+        found: dict[str, Any]
         try:
+            if kind == "find":
+                ids, count = self._controls.find_unread(str(content["text"]), FOUND)
+                self.send(answer | {"ids": [clean(cut(i, ID_CHARS)) for i in ids], "more": count - len(ids)})
+                return
             sample_id = self._updater.sample_id(int(content["sample"]))
             with self._reading:
                 if kind == "sample":
@@ -145,7 +158,12 @@ class Panel(anywidget.AnyWidget):
                     run.stop(drain=bool(content.get("drain", True)))
                 case "retry_errors":
                     again = run.retry_errors(content.get("type"))
-                    return {"text": f"{again:,} task{'s' if again != 1 else ''} queued again."}
+                    return {"text": f"{counted(again, 'task')} queued again."}
+                case "go_on":
+                    run.go_on()
+                case "redo":
+                    again = run.redo_changed()
+                    return {"text": f"{counted(again, 'result')} will be made again."}
                 case "workers":
                     run.workers = int(content["n"])
                 case _:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nbrun.progress.board import Board
-from nbrun.progress.snapshot import ErrorKind, ErrorNote, LogNote, Progress, SampleProgress
+from nbrun.progress.snapshot import ErrorKind, ErrorNote, LogNote, Mean, Progress, SampleProgress
 from nbrun.progress.wording import (
     bytes_text,
     count_text,
@@ -11,6 +11,8 @@ from nbrun.progress.wording import (
     duration_text,
     end_text,
     eta_text,
+    percent_text,
+    quality_texts,
     rate_text,
     time_text,
 )
@@ -20,6 +22,7 @@ __all__ = [
     "ErrorKind",
     "ErrorNote",
     "LogNote",
+    "Mean",
     "Progress",
     "SampleProgress",
     "bytes_text",
@@ -28,6 +31,8 @@ __all__ = [
     "duration_text",
     "end_text",
     "eta_text",
+    "percent_text",
+    "quality_texts",
     "rate_text",
     "time_text",
 ]

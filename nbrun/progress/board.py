@@ -18,9 +18,9 @@ from typing import Any
 
 from nbrun.model import State
 from nbrun.progress.pace import Pace
-from nbrun.progress.snapshot import ErrorKind, ErrorNote, LogNote, Progress, SampleProgress
+from nbrun.progress.snapshot import ErrorKind, ErrorNote, LogNote, Mean, Progress, SampleProgress
 from nbrun.texts import without_surrogates
-from nbrun.verdicts import REJECTED
+from nbrun.verdicts import Tally, rejects
 
 #: So many of the newest errors, and of the newest lines of the log, are kept for the views.
 RECENT_ERRORS, RECENT_LOGS = 20, 100
@@ -52,6 +52,8 @@ class Board:
         self._fed = self._done = self._errors = self._judge_errors = self._skipped = self._resumed = 0
         self._ends = 0  # tasks ended in this run, for the rate
         self._samples_done = self._unexpected = 0
+        self._tally = Tally()
+        self._metrics: dict[str, tuple[int, float]] = {}  # how many values a metric had in this run, and their sum
         self._verdicts: Counter[str] = Counter()
         self._bits: dict[str, int] = {}  # verdict -> its bit in the column `seen`
         self._recent: deque[ErrorNote] = deque(maxlen=RECENT_ERRORS)
@@ -72,6 +74,7 @@ class Board:
         rejected: int = 0,
         verdicts: Mapping[str, int] | None = None,
         unexpected: int = 0,
+        tally: Tally | None = None,
     ) -> int:
         """A sample was read: `total` tasks, of which earlier runs left `done`. Returns its number."""
         with self._lock:
@@ -84,6 +87,8 @@ class Board:
                 self._columns[name].append(value)
             self._judge_errors += by_judge
             self._unexpected += unexpected
+            if tally is not None:
+                self._tally = self._tally.plus(tally)
             self._fed += total
             self._done += done
             self._resumed += done
@@ -94,20 +99,20 @@ class Board:
             return number
 
     def record(
-        self, number: int, verdicts: Iterable[str | None], kinds: Sequence[str] = (), unexpected: int = 0
+        self, number: int, verdicts: Iterable[str | None], kinds: Sequence[str] = (), tally: Tally | None = None
     ) -> None:
         """Tasks of one sample ended.
 
         Args:
             verdicts: of each task that has a result its verdict, None where it is no judgement.
             kinds: of each task that ended in an error the error's kind.
-            unexpected: how many of the verdicts are not what the group says.
+            tally: the verdicts by what the groups expect; None where nothing was judged.
         """
         counts = Counter(verdicts)
         done = counts.total()
         counts.pop(None, None)
         accepted, by_judge = counts["Accepted"], counts.pop("JudgeError", 0)
-        rejected = sum(n for verdict, n in counts.items() if verdict in REJECTED)
+        rejected = sum(n for verdict, n in counts.items() if rejects(verdict))
         columns = self._columns
         with self._lock:
             if by_judge:
@@ -122,9 +127,10 @@ class Board:
             if by_judge:
                 columns["judge_errors"][number] += by_judge
                 self._judge_errors += by_judge
-            if unexpected:
-                columns["unexpected"][number] += unexpected
-                self._unexpected += unexpected
+            if tally is not None:
+                self._tally = self._tally.plus(tally)
+                columns["unexpected"][number] += tally.unexpected
+                self._unexpected += tally.unexpected
             self._done += done
             self._errors += len(kinds)
             self._ends += done + len(kinds)
@@ -159,6 +165,13 @@ class Board:
                 self._logs[-1] = last._replace(at=at, n=last.n + 1)
             else:
                 self._logs.append(LogNote(at, level, text, 1))
+
+    def add_metrics(self, values: Mapping[str, float]) -> None:
+        """Numbers in the result of one task, for the means that views show."""
+        with self._lock:
+            for name, value in values.items():
+                n, total = self._metrics.get(name, (0, 0.0))
+                self._metrics[name] = (n + 1, total + value)
 
     def sample_done(self, by: int = 1) -> None:
         """A sample has a result for each of its tasks (or, with -1, has not any more)."""
@@ -247,6 +260,8 @@ class Board:
                 samples_total=self._samples_total,
                 verdicts={verdict: self._verdicts[verdict] for verdict in self._bits},
                 unexpected=self._unexpected,
+                tally=self._tally,
+                means={name: Mean(total / n, n) for name, (n, total) in self._metrics.items()},
                 rate_per_s=rate,
                 eta_s=eta,
                 elapsed_s=now - self._began,

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nbrun.model import State
+from nbrun.verdicts import Tally
 
 if TYPE_CHECKING:
     from nbrun.progress.board import Board
@@ -62,6 +63,13 @@ class ErrorKind(NamedTuple):
     last: ErrorNote | None
 
 
+class Mean(NamedTuple):
+    """The mean of a metric over the `n` results of this run that have it."""
+
+    mean: float
+    n: int
+
+
 class LogNote(NamedTuple):
     """A warning or a line that a task logged, `n` times in a row. `at` is in seconds since the epoch."""
 
@@ -100,6 +108,9 @@ class Progress:
         logs: warnings and lines of logs that tasks wrote, newest last.
         ends: tasks that ended in this run.
         results: where the results are.
+        tally: judged tasks by what their group expects, as far as it is known: of samples that earlier versions
+            finished it may not be.
+        means: metric -> its mean over the results of this run.
         version: pass it to `since` later to learn what changed.
 
     Pickled, it keeps all of this; `since` has nothing to tell then.
@@ -134,6 +145,8 @@ class Progress:
     waiting: int = 0
     waiting_at: Mapping[int, int] = field(default_factory=dict)
     unexpected: int = 0
+    tally: Tally = Tally()  # noqa: RUF009 - immutable
+    means: Mapping[str, Mean] = field(default_factory=dict)
     _board: Board | None = field(default=None, repr=False, compare=False)
 
     def since(self, version: int) -> list[SampleProgress]:

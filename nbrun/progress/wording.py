@@ -94,6 +94,34 @@ def count_text(progress: Progress) -> str:
     return text
 
 
+def quality_texts(progress: Progress) -> list[str]:
+    """What the results say so far: "TPR 97.1 %", "TNR 100 % of 40", "mean score 0.83 of 1,204".
+
+    Means are those of this run's results; rates are of all that were judged, as far as their groups say what to expect.
+    """
+    tally = progress.tally
+    texts = []
+    for name, rate, n in (("TPR", tally.tpr, tally.positives), ("TNR", tally.tnr, tally.negatives)):
+        if rate is not None:
+            texts.append(f"{name} {percent_text(rate)} of {n:,}")
+    for name, (mean, n) in progress.means.items():
+        of = " in this run" if progress.resumed else ""
+        texts.append(f"mean {name[:40]} {mean:.4g} of {n:,}{of}")
+    return texts
+
+
+def percent_text(share: float) -> str:
+    """A share in percent; 100 % only where it is all, 0 % only where it is none.
+
+    Example:
+        >>> percent_text(0.9999), percent_text(1.0), percent_text(0.125)
+        ('99.9 %', '100 %', '12.5 %')
+    """
+    if share in (0.0, 1.0):
+        return f"{share:.0%}".replace("%", " %")
+    return f"{min(99.9, max(0.1, round(100 * share, 1))):g} %"
+
+
 def counted(count: int, noun: str) -> str:
     """A number and what it counts.
 

@@ -14,6 +14,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 from nbrun.engine import Engine
@@ -104,6 +105,13 @@ class Conductor:
         self._close_fn()
         self._engine.finish(State.HALTED, str(e), self.halt)
         self.ended.set()
+
+    def find_unread(self, text: str, limit: int) -> tuple[list[str], int]:
+        """See model.RunControls. Called by views, in threads of theirs."""
+        ids = self._samples.by_id or {}
+        read = self._board.fed_totals()[1]
+        found = [sample_id for sample_id in islice(ids, read, None) if text in sample_id.lower()]
+        return found[:limit], len(found)
 
     def _note_gone(self, names: list[str]) -> None:
         """Files that somebody has deleted."""
@@ -236,6 +244,7 @@ class Conductor:
         number = self._board.add_sample(
             sample.id, found.total, done=found.done, skipped=sample.skipped,
             accepted=found.accepted, rejected=found.rejected, verdicts=found.verdicts, unexpected=found.unexpected,
+            tally=found.tally,
         )  # fmt: skip
         if found.book is None:
             self._board.sample_done()

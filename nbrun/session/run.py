@@ -314,6 +314,18 @@ class Controls:
         """See Run."""
         return self._run.retry_errors(kind)
 
+    def go_on(self) -> None:
+        """See Run.retry_errors."""
+        raise NbrunError("Run the cell with nbrun.start again: it goes on with what is missing.")
+
+    def redo_changed(self) -> int:
+        """Make results again that were made with other settings."""
+        raise NbrunError('Run the cell with nbrun.start(..., redo="changed").')
+
+    def find_unread(self, text: str, limit: int) -> tuple[Sequence[str], int]:
+        """Of samples that were not read yet, the first ids that hold the text, and how many there are."""
+        return self._run._conductor.find_unread(text, limit)
+
     def tasks(self, sample_id: str) -> Sequence[TaskRow]:
         """The tasks of a sample that run now or have a saved outcome, in short."""
         engine, path = self._run._engine, self._run._path

@@ -181,16 +181,22 @@ class Book:
             positions = [p for p in positions if p < base]
         return b"".join(out)
 
-    def unexpected(self, records: Iterable[Record]) -> int:
+    def tally(self, records: Iterable[Record]) -> verdicts.Tally:
         """See model.Work."""
         if not self.is_judged:
-            return 0
-        return sum(1 for record in records if record[1] is not None and self.is_unexpected(record[0], record[1]))
+            return verdicts.Tally()
+        return verdicts.tally((self._expects(record[0]), record[1]) for record in records if record[1] is not None)
+
+    def _expects(self, position: int) -> bool | None:
+        return next(expected for base, expected in self._expected if position >= base)
 
     def is_unexpected(self, position: int, verdict: str | None) -> bool:
         """Is that verdict of an item not what its group says?"""
-        expected = next(expected for base, expected in self._expected if position >= base)
-        return verdicts.is_unexpected(expected, verdict)
+        return verdicts.is_unexpected(self._expects(position), verdict)
+
+    def tally_of(self, outcomes: Iterable[tuple[int, str | None]]) -> verdicts.Tally:
+        """The same of pairs of a position and its verdict."""
+        return verdicts.tally((self._expects(position), verdict) for position, verdict in outcomes)
 
     def group_number(self, position: int) -> int:
         """Which of the sample's groups a position belongs to."""

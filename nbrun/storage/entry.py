@@ -41,7 +41,7 @@ def encode_result(result: Mapping[str, Any]) -> EncodedResult:
     data, lossy = values.encode(result)
     endpoint = result.get("api_used", "")
     told = without_surrogates(endpoint) if type(endpoint) is str else ""
-    return EncodedResult(data, lossy, verdicts.of(result), told)
+    return EncodedResult(data, lossy, verdicts.counted(result), told)
 
 
 def encode(
@@ -58,7 +58,7 @@ def encode(
                 endpoint = ""
             elif endpoint:
                 book.api_used = endpoint = without_surrogates(endpoint)
-        verdict = verdicts.of(result)
+        verdict = verdicts.counted(result)
         data, lossy = values.encode(  # one display: to assign key after key takes longer than to encode them
             {
                 "status": "done", "item": item, "result": result, "attempts": attempts, "started_at": started_at,
@@ -149,4 +149,4 @@ def _encode_any(
     if endpoint:
         book.api_used = endpoint
     fields = {**before, "result": result, **after, **made_by, "api_used": endpoint}
-    return (*values.encode(fields, where=""), verdicts.of(result))
+    return (*values.encode(fields, where=""), verdicts.counted(result))

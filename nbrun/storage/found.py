@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nbrun.storage.book import DONE, Book, Columns
+from nbrun.verdicts import Tally
 
 Fresh = Callable[[str, str], bool]
 
@@ -36,6 +37,7 @@ class Found:
     accepted: int = 0
     rejected: int = 0
     unexpected: int = 0
+    tally: Tally = Tally()  # noqa: RUF009 - immutable
     runs: Mapping[str, int] = field(default_factory=dict)
     contexts: Mapping[str, int] = field(default_factory=dict)
     changed: int = 0  # entries that match no item any more
@@ -58,8 +60,7 @@ def found_in(book: Book, c: Columns, chosen: Container[int] = ()) -> Found:
     found.rejected = counts.total() - found.accepted
     if book.is_judged and counts:
         verdict_of = [verdict for verdict, _, _ in book.makers]
-        found.unexpected = sum(
-            c.status[p] == DONE and p not in chosen and book.is_unexpected(p, verdict_of[m])
-            for p, m in enumerate(c.made)
-        )
+        done = (p for p, status in enumerate(c.status) if status == DONE and p not in chosen)
+        found.tally = book.tally_of((p, verdict_of[c.made[p]]) for p in done)
+        found.unexpected = found.tally.unexpected
     return found

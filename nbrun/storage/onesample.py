@@ -6,8 +6,10 @@ records and its own file are parsed, so the cost is by that sample and by the by
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -27,6 +29,8 @@ from nbrun.storage.values import dump, load
 
 #: As often a segment or the file may vanish while it is looked for.
 TRIES = 20
+#: A preview of an item or a result is at most this long.
+PREVIEW_CHARS = 100
 _JOURNAL = -1  # Stored.where of an entry whose bytes are at hand
 
 
@@ -64,8 +68,42 @@ def _row(stored: Stored, entry: Mapping[str, Any]) -> TaskRow:
     return TaskRow(
         stored.group, stored.item_index or 0, stored.status, verdict,
         float(time_s) if isinstance(time_s, (int, float)) else None, int(entry.get("attempts") or 1),
-        None if language is None else str(language),
+        None if language is None else str(language), item=_preview(_item_of(entry)), result=_preview(_own_of(result)),
+        is_unexpected=stored.status == "done"
+        and verdicts.is_unexpected(verdicts.expected(stored.group), verdicts.counted(result)),
     )  # fmt: skip
+
+
+def _item_of(entry: Mapping[str, Any]) -> Any:
+    return entry.get("solution", entry.get("item"))
+
+
+def _own_of(result: Any) -> Any:
+    """What a result says beside its verdict and its tests."""
+    if not isinstance(result, dict):
+        return result
+    own = {k: v for k, v in result.items() if k not in ("verdict", "accepted", "tests", "api_used")}
+    return own["value"] if own.keys() == {"value"} else own or None
+
+
+def _preview(value: Any) -> str:
+    """What a value begins with, on one line."""
+    if value is None:
+        return ""
+    text = value if isinstance(value, str) else json.dumps(_shortened(value), ensure_ascii=False)
+    line = " ".join(text[: 4 * PREVIEW_CHARS].split())
+    return line if len(line) <= PREVIEW_CHARS else f"{line[:PREVIEW_CHARS]}…"
+
+
+def _shortened(value: Any, depth: int = 0) -> Any:
+    """The beginning of a value: a preview of a large one must not cost its encoding."""
+    if isinstance(value, str):
+        return value[:PREVIEW_CHARS]
+    if isinstance(value, dict) and depth < 3:
+        return {k: _shortened(v, depth + 1) for k, v in islice(value.items(), 12)}
+    if isinstance(value, list) and depth < 3:
+        return [_shortened(v, depth + 1) for v in value[:12]]
+    return "…" if isinstance(value, (dict, list)) else value
 
 
 def _entries(path: Path, sample_id: str) -> Iterator[tuple[Stored, bytes]]:

@@ -139,11 +139,12 @@ class Opener:
         summary = info.summary or self.directory.matches[sample.id]
         counts = summary["verdicts"]
         accepted = counts.get("Accepted", 0)
-        rejected = sum(counts.get(v, 0) for v in verdicts.REJECTED)
+        rejected = sum(n for verdict, n in counts.items() if verdicts.rejects(verdict))
         unexpected = summary.get("unexpected")
         return Found(
             None, sample.total, sample.total, counts, accepted, sum(counts.values()) - accepted,
             _least_unexpected(sample, accepted, rejected) if unexpected is None else unexpected,
+            _tally_of_finished(sample, accepted, rejected, unexpected),
             summary.get("runs", {}), summary.get("contexts", {}),
         )  # fmt: skip
 
@@ -177,7 +178,7 @@ class Opener:
                 if entry is None:
                     continue
                 whole[position] = h
-                made = (verdicts.of(entry["result"]), entry["run_id"], entry["context"])
+                made = (verdicts.counted(entry["result"]), entry["run_id"], entry["context"])
                 code = DONE if h.status == "done" else ERROR
                 book.place(position, h.seq, code, where, h.offset, h.length, made, body if own.is_foreign else None)
                 book.api_used = entry["api_used"] or book.api_used
@@ -211,7 +212,7 @@ class Opener:
             if m.position is None:
                 book.orphans.append(Orphan(m.group, m.key, m.occurrence, 0, NOWHERE, 0, 0, body))
                 continue
-            verdict = verdicts.of(row.get("result"))
+            verdict = verdicts.counted(row.get("result"))
             book.place(m.position, 0, DONE, NOWHERE, 0, 0, (verdict, "", ""), body)
         book.api_used, book.worker_id = old.api_used or "", old.worker_id or ""
         known = self.directory.matches.get(book.sample_id)
@@ -305,9 +306,34 @@ class Opener:
 
 def _least_unexpected(sample: Sample, accepted: int, rejected: int) -> int:
     """How many verdicts at least are not what their group says, where a file tells no more than their numbers."""
-    sizes = {True: 0, False: 0, None: 0}
-    for g in sample.groups:
-        sizes[verdicts.expected(g.name)] += len(g.runnable)
+    sizes = _sizes(sample)
     if sizes[None]:
         return 0
     return max(0, accepted - sizes[True]) + max(0, rejected - sizes[False])
+
+
+def _sizes(sample: Sample) -> dict[bool | None, int]:
+    """How many items should be accepted (True), rejected (False), or have nothing expected of them (None)."""
+    sizes: dict[bool | None, int] = {True: 0, False: 0, None: 0}
+    for g in sample.groups:
+        sizes[verdicts.expected(g.name)] += len(g.runnable)
+    return sizes
+
+
+def _tally_of_finished(sample: Sample, accepted: int, rejected: int, unexpected: int | None) -> verdicts.Tally:
+    """Work the tally of a finished sample out from its sums; an empty one where they don't determine it.
+
+    With every item judged, accepted + unexpected - positives is twice the number of accepted negatives.
+    """
+    sizes = _sizes(sample)
+    positives, negatives = sizes[True], sizes[False]
+    if sizes[None] or accepted + rejected != positives + negatives:
+        return verdicts.Tally()
+    if unexpected is None:
+        unexpected = rejected if not negatives else accepted if not positives else None
+    if unexpected is None:
+        return verdicts.Tally()
+    wrong, odd = divmod(accepted + unexpected - positives, 2)
+    if odd or not 0 <= wrong <= min(accepted, negatives):
+        return verdicts.Tally()
+    return verdicts.Tally(accepted - wrong, positives - accepted + wrong, wrong, negatives - wrong)

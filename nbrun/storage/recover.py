@@ -174,7 +174,7 @@ def file_parts(
             if s.status == "done":
                 runs[entry["run_id"]] += 1
                 contexts[entry["context"]] += 1
-                verdict = verdicts.of(entry["result"])
+                verdict = verdicts.counted(entry["result"])
                 if verdict is not None:
                     verdict_counts[str(verdict)] += 1
                     unexpected += verdicts.is_unexpected(expects[name], verdict)

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nbrun import verdicts as verdicts_
 from nbrun.model import State, TaskRow
 from nbrun.progress import Board, ErrorNote, Progress
 
@@ -29,6 +30,8 @@ class FakeRun:
         self.rows: dict[str, list[TaskRow]] = {}
         self.entries: dict[tuple[str, str, int], Mapping[str, Any]] = {}
         self.endpoints: list[Mapping[str, Any]] = []
+        self.waiting_at: dict[int, int] = {}
+        self.unread: list[str] = []  # ids of samples that were not read yet
         self._workers = workers
         for sample_id, total in (samples or {}).items():
             self.board.add_sample(sample_id, total)
@@ -45,6 +48,8 @@ class FakeRun:
             workers=self._workers,
             results=self.results,
             message=self.message,
+            waiting=sum(self.waiting_at.values()),
+            waiting_at=self.waiting_at,
         )
 
     @property
@@ -75,6 +80,18 @@ class FakeRun:
         self.calls.append("retry_errors" if kind is None else ("retry_errors", kind))
         return sum(k.n for k in self.progress.error_kinds if kind in (None, k.type))
 
+    def go_on(self) -> None:
+        self.calls.append("go_on")
+        self.state = State.RUNNING
+
+    def redo_changed(self) -> int:
+        self.calls.append("redo_changed")
+        return 7
+
+    def find_unread(self, text: str, limit: int) -> tuple[Sequence[str], int]:
+        found = [sample_id for sample_id in self.unread if text in sample_id.lower()]
+        return found[:limit], len(found)
+
     def tasks(self, sample_id: str) -> Sequence[TaskRow]:
         return self.rows.get(sample_id, [])
 
@@ -86,9 +103,10 @@ class FakeRun:
 
     # ---- what happens to it
 
-    def end(self, number: int, *verdicts: str | None) -> None:
-        """Tasks of a sample end with these verdicts; None is an error."""
-        self.board.record(number, [v for v in verdicts if v], ["ValueError"] * verdicts.count(None))
+    def end(self, number: int, *verdicts: str | None, positives: bool | None = None) -> None:
+        """Tasks of a sample end with these verdicts; None is an error. `positives`: what their group expects."""
+        tally = verdicts_.tally((positives, v) for v in verdicts)
+        self.board.record(number, [v for v in verdicts if v], ["ValueError"] * verdicts.count(None), tally)
 
     def fail(self, number: int, sample_id: str, message: str = "boom", traceback: str = "Traceback\n  boom",
              kind: str = "ValueError") -> None:  # fmt: skip
@@ -138,7 +156,10 @@ class Driver:
         if self.random.random() < 0.01:
             self.run.fail(number, self.ids[number], f"sandbox {self.random.randrange(9)} did not answer")
         else:
-            self.run.end(number, self.random.choice(VERDICTS))
+            is_positive = self.random.random() < 0.5
+            right = VERDICTS[:3] if is_positive else VERDICTS[3:]
+            choice = right if self.random.random() < 0.97 else VERDICTS
+            self.run.end(number, self.random.choice(choice), positives=is_positive)
         self.left[number] -= 1
         if not self.left[number]:
             del self.left[number]

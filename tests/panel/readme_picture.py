@@ -32,7 +32,7 @@ def main(folder: Path) -> None:
         )
         panel.get_by_role("img", name="Throughput").wait_for()
         panel.locator('[role=row][data-sample-id="two-numbers"]').get_by_text("two-numbers").click()
-        panel.get_by_role("table", name="Tasks of the sample").get_by_text("Accepted").first.wait_for()
+        panel.get_by_role("grid", name="Tasks of the sample").get_by_text("Accepted").first.wait_for()
         page.mouse.move(0, 0)
         panel.screenshot(path=ROOT / "notebooks" / "panel.png")
 

@@ -38,13 +38,14 @@ class Reader:
         first = len(self.names)
         self.names += columns.get("names", [])
         for i, total in enumerate(columns.get("total", [])):
-            self.rows[first + i] = {"total": total, "work": 0} | dict.fromkeys(COUNTS, 0)
+            self.rows[first + i] = {"total": total, "work": 0, "wait": 0} | dict.fromkeys(COUNTS, 0)
         at = columns.get("at", range(len(self.names)))
         for name in COUNTS:
             for number, value in zip(at, columns.get(name, []), strict=name in columns):  # a column may be left out
                 self.rows[number][name] = value
-        for number, value in zip(columns.get("work_at", []), columns.get("work", []), strict=True):
-            self.rows[number]["work"] = value
+        for name in ("work", "wait"):
+            for number, value in zip(columns.get(f"{name}_at", []), columns.get(name, []), strict=True):
+                self.rows[number][name] = value
         self.head |= content["head"]
         self.kinds = content.get("kinds", self.kinds)
 
@@ -58,6 +59,8 @@ class Reader:
                 "errors": s.errors,
                 "judge_errors": s.judge_errors,
                 "seen": s.seen,
+                "unexpected": s.unexpected,
+                "wait": run.waiting_at.get(s.number, 0),
                 "work": run.at_work.get(s.number, 0),
             }
             for s in run.board.changed_since(0)
@@ -117,6 +120,7 @@ operations = st.lists(
         st.tuples(st.just("sample"), st.text(max_size=5), st.integers(0, 70_000)),
         st.tuples(st.just("end"), st.integers(0, 30), st.integers(1, 300)),
         st.tuples(st.just("work"), st.integers(0, 30), st.integers(0, 3)),
+        st.tuples(st.just("wait"), st.integers(0, 30), st.integers(0, 300)),
         st.tuples(st.just("send"), st.just(0), st.just(0)),
         st.tuples(st.just("whole"), st.just(0), st.just(0)),
     ),
@@ -134,9 +138,12 @@ def test_any_sequence_of_messages_tells_what_the_board_holds(steps: list[tuple[s
             run.board.add_sample(str(which), n)
             known += 1
         elif what == "end" and known:
-            run.end(int(str(which)) % known, *["Accepted"] * n, None, ("WrongAnswer", "JudgeError")[n % 2])
+            last = ("WrongAnswer", "JudgeError", "a verdict of its own")[n % 3]
+            run.end(int(str(which)) % known, *["Accepted"] * n, None, last, positives=(True, False, None)[n % 3])
         elif what == "work" and known:
             run.at_work = {**run.at_work, int(str(which)) % known: n}
+        elif what == "wait" and known:
+            run.waiting_at = {**run.waiting_at, int(str(which)) % known: n}
         elif what == "send":
             read_all(feed, reader, run, now)
         elif what == "whole":

@@ -93,15 +93,43 @@ def test_a_samples_tasks_travel_in_columns() -> None:
     columns = unpack(content["layout"], b"".join(buffers))
     names = content["names"]
     assert content["tasks"] == len(rows) == len(columns["index"])
-    assert [names["verdict"][columns["verdict"][i]] for i in (0, 1, 60_000)] == [
+    assert [names["verdict"][columns["verdict"][i]] for i in (0, 2, 3)] == [
+        "TimeoutError",
         "WrongAnswer",
         "Accepted",
-        "TimeoutError",
     ]
-    assert columns["time_ms"][5] == 6
-    assert columns["time_ms"][60_000] == 0
-    assert columns["status"][-2:] == [1, 2]
+    assert columns["time_ms"][7] == 6
+    assert columns["time_ms"][0] == 0
+    assert columns["status"][:3] == [1, 2, 0], "errors first, then what runs"
     assert tasks_of([])[1] == []
+
+
+def test_what_is_looked_for_comes_first_with_a_preview() -> None:
+    rows = [
+        TaskRow("solution", 0, "done", "Accepted", 0.1, 1, None, item="print(42)", result='{"score": 1}'),
+        TaskRow("solution", 1, "running", None, 0.1, 1, None),
+        TaskRow("solution", 2, "done", "WrongAnswer", 0.1, 1, None, is_unexpected=True),
+        TaskRow("solution", 3, "waiting", None, None, 2, None, note="HTTP 429, next in 14 s"),
+        TaskRow("solution", 4, "error", "ValueError", 0.1, 1, None),
+    ]
+    content, buffers = tasks_of(rows)
+    columns = unpack(content["layout"], b"".join(buffers))
+    assert columns["index"] == [4, 2, 3, 1, 0]
+    assert columns["unexpected"] == [0, 1, 0, 0, 0]
+    assert content["previews"]["item"] == ["", "", "HTTP 429, next in 14 s", "", "print(42)"]
+    assert content["previews"]["result"][-1] == '{"score": 1}'
+    assert tasks_of(rows[1:3])[0]["previews"] == {}, "what nobody has is no column"
+
+
+def test_previews_are_short_whatever_the_items_and_results_are(tmp_path: Path) -> None:
+    items = ["short", "x" * 10**6, {"text": "y" * 10**6, "list": list(range(10**5))}, "two\n  lines"]
+    samples = [{"id": "a", "things": items}]
+    run = nbrun.start(samples, lambda task: {"out": task.item}, tmp_path, groups=["thing"], view=None)
+    run.wait()
+    rows = run._controls.tasks("a")
+    assert [row.item for row in rows][::3] == ["short", "two lines"]
+    assert all(len(row.item) <= 101 and len(row.result) <= 101 for row in rows)
+    assert rows[0].result == '{"out": "short"}'
 
 
 def failing_result() -> dict[str, Any]:
