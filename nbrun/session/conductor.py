@@ -332,6 +332,7 @@ class Conductor:
         if not clean and engine.standing.broken is None and (lost := store.unsaved):
             self.note(f"{lost:,} results that had ended could not be saved; their tasks count as missing.")
         store.close(5.0, clean=clean)
+        self._note_problems()
         self._close_fn()
         self.halt = engine.standing.broken or self.halt
         if self.halt is not None:

@@ -207,7 +207,7 @@ def _open_list(
         reader.read(samples[0], 0)
     counts = _count_tasks(samples, reader)
     names = group_names(reader)
-    totals = None if counts is None else dict(zip(names, map(sum, zip(*counts, strict=True)), strict=True))
+    totals = None if counts is None else {name: sum(c[i] for c in counts) for i, name in enumerate(names)}
     by_id = None if counts is None else dict(zip(seen, counts, strict=True))
     return Samples(iter(samples), len(samples), totals if samples else {}, by_id, samples)
 

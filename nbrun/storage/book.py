@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple
 from nbrun import verdicts
 from nbrun.model import CancelFlag, Record, Task
 from nbrun.samples import KEY_BYTES, SCALARS, Sample, fresh_copy, key_text
+from nbrun.storage.files import Identity
 from nbrun.storage.values import dump
 
 NOWHERE, IN_FILE = 0, 1  # values of `where`; a segment's number + IN_SEGMENT otherwise
@@ -108,6 +110,7 @@ class Book:
         self.orphans: list[Orphan] = []
         self.max_seq = 0
         self.filed_seq = 0
+        self.freed = Counter[int]()  # segment -> its entries that were replaced, and that nobody was told of yet
         self.filed_whole = False  # all entries stand in the file and none will follow: nothing is kept here
         self.api_used = ""
         self.worker_id = ""
@@ -127,6 +130,10 @@ class Book:
         self.unsaved = 0  # under the journal's lock
         self.ended = False  # under the store's lock
         self.filing = False  # under the filer's lock
+        # who files it alone: which file the places are of that `columns` and `orphans` have IN_FILE. None where there
+        # is no file, or where nobody knows what stands there now: it is looked at then before anything is read of it
+        self.file_id: Identity | None = None
+        self.problem = ""  # what is wrong with the file, found while it was written; completes "PATH …"
         self.header_in = -1  # the segment that holds its header; the journal's thread only
         self.dirty_since = 0.0
         self.file_cost_s = 0.0

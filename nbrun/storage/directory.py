@@ -162,6 +162,33 @@ def _same_file(a: Path, b: Path) -> bool:
         return False
 
 
+def keep_aside(source: Path, put: Callable[[Path, Path], None], inner: Path | None = None) -> Path:
+    """Puts a file that is damaged, or that stands in another's place, into `.nbrun/damaged/` under a free name (F10).
+
+    Args:
+        put: files.move or files.link_or_copy.
+        inner: the directory's `.nbrun/`; that beside the file unless it is given.
+
+    Raises:
+        StorageError: the disk refused.
+    """
+    folder = (inner or source.parent / FOLDER) / "damaged"
+    number = 0
+    while os.path.lexists(target := folder / derived(source.name, f".{number}")):
+        if put is not files.move and _same_file(source, target):
+            return target  # an earlier try came that far
+        number += 1
+    try:
+        put(source, target)
+    except OSError as e:
+        if os.path.lexists(target) and not os.path.lexists(source):
+            return target  # it was moved all the same, by a rename whose reply was lost
+        raise StorageError(
+            f"{source} is damaged and can't be kept in {folder}: {e.strerror}", path=str(source.parent)
+        ) from e
+    return target
+
+
 class Directory:
     """A results directory that this process writes into (its lock is held by the caller).
 
@@ -258,18 +285,7 @@ class Directory:
         return self._aside(self.path / name, files.link_or_copy)
 
     def _aside(self, source: Path, put: Callable[[Path, Path], None]) -> Path:
-        number = 0
-        while os.path.lexists(target := self.inner / "damaged" / derived(source.name, f".{number}")):
-            if put is not files.move and _same_file(source, target):
-                return target  # an earlier try came that far
-            number += 1
-        try:
-            put(source, target)
-        except OSError as e:
-            raise StorageError(
-                f"{source} is damaged and can't be kept in {target.parent}: {e.strerror}", path=str(self.path)
-            ) from e
-        return target
+        return keep_aside(source, put, self.inner)
 
     def runs(self) -> dict[str, dict[str, Any]]:
         """run_id -> run record."""

@@ -36,13 +36,17 @@ class Filer:
 
     Args:
         on_fault: called when the disk refuses; the sample stays due and is tried again after `mend`.
+        on_problem: called with a book whose `problem` says what was found wrong with its file.
     """
 
-    def __init__(self, folder: Path, journal: Journal, on_fault: Callable[[Exception], None]) -> None:
+    def __init__(
+        self, folder: Path, journal: Journal, on_fault: Callable[[Exception], None],
+        on_problem: Callable[[Book], None] = lambda book: None,
+    ) -> None:  # fmt: skip
         self._folder, self._journal = folder, journal
         self._tmp = str(folder / FOLDER / "tmp") + "/"
         self._path = str(folder)
-        self._on_fault = on_fault
+        self._on_fault, self._on_problem = on_fault, on_problem
         self._lock = threading.Lock()  # protects what follows
         self._work = threading.Condition(self._lock)
         self._settled = threading.Condition(self._lock)
@@ -132,6 +136,7 @@ class Filer:
         """At a clean end: removes every segment whose entries stand in files."""
         try:
             self._retire(self._journal.segments.release({}))
+            self._journal.segments.remove_strays()
             if carried:
                 from nbrun.storage.format import segment_name
 
@@ -172,6 +177,8 @@ class Filer:
         began = time.monotonic()
         try:
             freed = write_sample(book, self._path, self._tmp + temporary(book.name), self._journal.segments.hold)
+            if book.problem:
+                self._on_problem(book)
             with self._lock:
                 book.file_cost_s = time.monotonic() - began
                 self._open.pop(book, None)

@@ -19,6 +19,7 @@ from typing import BinaryIO
 MAX_PIECES = 1000
 
 Hook = Callable[[str, str], None]
+Identity = tuple[int, int, int, int]
 _hook: Hook | None = None
 
 if sys.platform == "darwin":  # fsync there leaves the data in the drive's cache
@@ -114,9 +115,10 @@ class AppendFile:
 
     def close(self) -> None:
         """Closes the file; does nothing the second time."""
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
+        fd, self.fd = self.fd, -1  # first: what a refused close has closed is not closed again
+        if fd >= 0:
+            with suppress(OSError):  # it is closed all the same, and what counts was synced before
+                os.close(fd)
 
     __del__ = close
 
@@ -144,9 +146,15 @@ class NewFile:
 
     Threads: one makes it, another may put or drop it.
 
+    Attributes:
+        identity: once it was put, what tells it from another file that comes to stand under its name.
+
     Raises:
-        OSError: the disk refused; nothing is left of it.
+        OSError: the disk refused; nothing is left of it. From `put`: whether the file is in place isn't known, since
+            a rename may succeed and report an error (FUSE, a reply of NFS that was lost).
     """
+
+    identity: Identity = (0, 0, 0, 0)
 
     def __init__(self, path: str | Path, parts: Iterable[bytes], beside: str | Path) -> None:
         self._path, self._beside = path, beside
@@ -169,6 +177,7 @@ class NewFile:
         try:
             _tell("fsync", self._beside)
             _sync(self._fd)
+            self.identity = identity_of(os.fstat(self._fd))
             self._close()
             _tell("rename", self._path)
             os.rename(self._beside, self._path)
@@ -190,9 +199,24 @@ class NewFile:
             os.close(fd)
 
 
-def replace_file(path: str | Path, parts: Iterable[bytes], beside: str | Path) -> None:
-    """Puts a file in place whole. The folder's fsync is the caller's."""
-    NewFile(path, parts, beside).put()
+def identity_of(stat: os.stat_result) -> Identity:
+    """Return what tells a file from another that comes to stand under its name: device, inode, size and mtime."""
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
+def identity_at(path: str | Path) -> Identity | None:
+    """Return the same of what stands at a path now; None where nothing does."""
+    try:
+        return identity_of(os.stat(path))
+    except FileNotFoundError:
+        return None
+
+
+def replace_file(path: str | Path, parts: Iterable[bytes], beside: str | Path) -> Identity:
+    """Puts a file in place whole. The folder's fsync is the caller's. Returns what tells it from any other."""
+    new = NewFile(path, parts, beside)
+    new.put()
+    return new.identity
 
 
 def write_and_check(

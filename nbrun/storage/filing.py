@@ -5,19 +5,29 @@ Threads: the files thread, a worker that helps, or the feeder; never two at once
 
 from __future__ import annotations
 
+import errno
 import os
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, BinaryIO
 
+from nbrun import verdicts
 from nbrun.storage import files, samplefile
-from nbrun.storage.book import DONE, ERROR, IN_FILE, IN_SEGMENT, Book, Columns, Fresh, Orphan
-from nbrun.storage.format import BETWEEN, progress_object
+from nbrun.storage.book import DONE, ERROR, IN_FILE, IN_SEGMENT, MISSING, NOWHERE, Book, Columns, Fresh, Orphan
+from nbrun.storage.directory import keep_aside
+from nbrun.storage.format import BETWEEN, ENTRY_HEAD, progress_object
+from nbrun.storage.match import Identity, OldMatch, match_old, positions_by_identity
+from nbrun.storage.merge import old_body
+from nbrun.storage.oldfile import OldFile, parse_old
+from nbrun.storage.samplefile import EntryHead, OwnFile, Unreadable
 
 CHUNK = 1 << 20
 ReadSegment = Callable[[int, int, int], bytes]
 HoldSegments = Callable[[], ReadSegment]
+Made = tuple[str | None, str, str]  # verdict, run and context of an entry
 
 
 def write_sample(book: Book, folder: str, beside: str, hold: HoldSegments) -> dict[int, int]:
@@ -29,10 +39,13 @@ def write_sample(book: Book, folder: str, beside: str, hold: HoldSegments) -> di
     if book.filed_whole:
         return {}
     path = os.path.join(folder, book.name)
-    fresh = _all_in_memory(book)
+    # from here until all is well nobody knows what stands there: a rename that reports an error may have succeeded
+    known, book.file_id = book.file_id, None
+    is_known = files.identity_at(path) == known
+    fresh = _all_in_memory(book) if is_known else None
     if fresh is not None:
         return _write_at_once(book, fresh, path, beside)
-    return _Filing(book, path, hold).write(beside)
+    return _Filing(book, path, known, hold).write(beside)
 
 
 # ---- a sample that was run in one go
@@ -56,8 +69,9 @@ def _write_at_once(book: Book, fresh: list[Fresh], path: str, beside: str) -> di
     judged = [f[6] for f in fresh if f[2] == DONE] if has_errors else verdicts
     inside = [(BETWEEN.join(bodies[g.base : g.base + len(g.runnable)]),) for g in book.sample.groups]
     parts = lay_out_whole(book, inside, codes, judged, max_seq)
-    files.replace_file(path, (b"".join(parts),), beside)
+    file_id = files.replace_file(path, (b"".join(parts),), beside)
     with book.lock:
+        book.file_id = file_id
         book.filed_seq = max(book.filed_seq, max_seq)
         later = book.fresh[len(fresh) :]
         book.fresh = []
@@ -133,14 +147,59 @@ def _closing(book: Book, summary: dict[str, Any], done: dict[str, int]) -> list[
 # ---- any other sample
 
 
-class _Filing:
-    """One writing of a sample whose entries stand in segments, in its file, or in memory."""
+class _Moved(Exception):
+    """An entry is not where it is remembered to be."""
 
-    def __init__(self, book: Book, path: str, hold: HoldSegments) -> None:
-        self.book, self.path = book, path
+
+class _Filing:
+    """One writing of a sample whose entries stand in segments, in its file, or in memory.
+
+    Args:
+        known: which file the places in the book are of.
+    """
+
+    def __init__(self, book: Book, path: str, known: files.Identity | None, hold: HoldSegments) -> None:
+        self.book, self.path, self._known, self._hold = book, path, known, hold
+        self._own: BinaryIO | None = None  # entries that are IN_FILE are read from it
+        self._opened = ExitStack()
+
+    def write(self, beside: str) -> dict[int, int]:
+        """See write_sample."""
+        with self._opened:
+            self._open()
+            self._begin()
+            try:
+                file_id = files.replace_file(self.path, chunked(self._parts()), beside)
+            except _Moved:  # somebody has written into the file; its inode, size and time may be the same all the same
+                self._look_again()
+                self._begin()
+                try:
+                    file_id = files.replace_file(self.path, chunked(self._parts()), beside)
+                except _Moved:
+                    raise OSError(errno.ESTALE, "changes while it is being read", self.path) from None
+        freed = self._move_in()
+        self.book.file_id = file_id
+        return freed
+
+    def _open(self) -> None:
+        """Opens the sample's file, and finds its entries again where it is another one than the book knows."""
+        try:
+            file = open(self.path, "rb")  # noqa: SIM115 - the stack closes it
+        except FileNotFoundError:
+            c = self.book.columns
+            if (c is not None and IN_FILE in c.where) or any(o.where == IN_FILE for o in self.book.orphans):
+                raise  # the run waits until it is back
+            return
+        self._own = self._opened.enter_context(file)
+        if files.identity_of(os.fstat(file.fileno())) != self._known:
+            self._look_again()
+
+    def _begin(self) -> None:
+        """Takes what the book holds now."""
+        book = self.book
         with book.lock:
-            self._read_segment = hold()
-            self.replaced = book.fold()
+            self._read_segment = self._hold()
+            book.freed.update(book.fold())
             assert book.columns is not None
             self.c: Columns = book.columns.copy()
             self.makers = list(book.makers)
@@ -149,23 +208,53 @@ class _Filing:
         # position, offset and length in the new file; columns, since a large sample has very many
         self.placed = array("i"), array("q"), array("q")
         self.new_orphans: list[Orphan] = []
-        self._own = -1
 
-    def write(self, beside: str) -> dict[int, int]:
-        """See write_sample."""
+    def _look_again(self) -> None:
+        """Finds the places of the book's entries in the file as it is, and takes over what the book doesn't know.
+
+        What the book has in its file and the file lacks is lost: somebody has put another file there.
+        """
+        assert self._own is not None
         try:
-            if IN_FILE in self.c.where or any(o.where == IN_FILE for o in self.orphans):
-                self._own = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-            files.replace_file(self.path, chunked(self._parts()), beside)
-        finally:
-            if self._own >= 0:
-                os.close(self._own)
-        return self._move_in()
+            content: OwnFile | bytes | None = samplefile.read_any(self._own)
+            old = parse_old(content) if isinstance(content, bytes) else None
+        except (Unreadable, ValueError):
+            content, old = None, None
+        book = self.book
+        with book.lock:
+            book.freed.update(book.fold())
+            finder = _Finder(book)
+        is_whole = False
+        if isinstance(content, OwnFile) and content.sample_id in (book.sample_id, None):
+            self._own = content.file
+            finder.look_in(content)
+            is_whole = not content.damaged
+        elif old is not None and old.sample_id == book.sample_id:
+            finder.look_in_old(old)
+            is_whole = True
+        with book.lock:
+            lost = finder.settle()
+        if is_whole and not lost:
+            return
+        keep_aside(Path(self.path), files.link_or_copy)
+        book.problem = "was replaced by another file while the run went on; that one is kept in .nbrun/damaged/"
+        if lost:
+            book.problem += f", and {lost} results that only the first one held count as missing"
 
-    def _body(self, where: int, offset: int, length: int) -> bytes:
+    def _body(self, where: int, offset: int, length: int, key: bytes, seq: int) -> bytes:
+        """An entry's bytes, once it is sure that they are that entry's."""
         if where == IN_FILE:
-            return files.read_at(self._own, offset, length)
-        return self._read_segment(where - IN_SEGMENT, offset, length)
+            assert self._own is not None
+            self._own.seek(offset)
+            body = self._own.read(length)
+        else:
+            body = self._read_segment(where - IN_SEGMENT, offset, length)
+        head = ENTRY_HEAD.match(body)
+        if head is None or len(body) != length or not body.endswith(b"}") or (
+            bytes.fromhex(head[2].decode()) != key or int(head[4]) != seq
+        ):  # fmt: skip
+            raise _Moved
+        return body
 
     def _parts(self) -> Iterator[bytes]:
         """The file's bytes, piece by piece; notes on the way where each entry stands."""
@@ -208,15 +297,15 @@ class _Filing:
         c = self.c
         for p in positions:
             body = c.bodies.get(p)
-            if body is None:
-                body = self._body(c.where[p], c.offset[p], c.length[p])
             group, rank = self.book.sample.locate(p)
+            if body is None:
+                body = self._body(c.where[p], c.offset[p], c.length[p], group.key(rank), c.seq[p])
             right = b'{"index":%d,' % group.runnable[rank]
             if not body.startswith(right):  # the item stands elsewhere in the dataset now
                 body = right + body[body.index(b",") + 1 :]
             yield p, body
         for orphan in orphans:
-            body = orphan.body or self._body(orphan.where, orphan.offset, orphan.length)
+            body = orphan.body or self._body(orphan.where, orphan.offset, orphan.length, orphan.key, orphan.seq)
             yield orphan, b'{"index":null' + body[body.index(b",") :]
 
     def _summarise(self, groups: dict[str, list[int]], done: dict[str, int]) -> dict[str, Any]:
@@ -239,10 +328,10 @@ class _Filing:
 
     def _move_in(self) -> dict[int, int]:
         """Notes in the book that the entries stand in the file now; entries saved meanwhile keep their place."""
-        freed: Counter[int] = Counter(self.replaced)
         book = self.book
         with book.lock:
-            freed.update(book.fold())
+            book.freed.update(book.fold())
+            freed, book.freed = book.freed, Counter()
             now = book.columns
             assert now is not None
             for position, offset, length in zip(*self.placed, strict=True):
@@ -256,6 +345,85 @@ class _Filing:
             book.orphans = self.new_orphans
             book.filed_seq = max(book.filed_seq, self.max_seq)
         return freed
+
+
+class _Finder:
+    """Finds a book's entries in a file that isn't the one that the book knows.
+
+    Made, and `settle` called, with the book's lock held; the rest reads the file, without it. The journal's thread may
+    add newer entries to the book meanwhile.
+    """
+
+    def __init__(self, book: Book) -> None:
+        self._book = book
+        assert book.columns is not None
+        self._places = positions_by_identity(book.sample)
+        self._orphans = {(o.group, o.key, o.occurrence): o for o in book.orphans}
+        self._seqs, self._status = book.columns.seq[:], book.columns.status[:]
+        self._found: dict[int, tuple[EntryHead | OldMatch, bytes | None, Made | None]] = {}
+        self._found_orphans: dict[Identity, Orphan] = {}
+
+    def look_in(self, file: OwnFile) -> None:
+        """Finds the entries of a file of nbrun's."""
+        for h in file.heads:
+            position = self._places.get((h.group, h.key, h.occurrence))
+            if position is None:
+                self._look_at_orphan(h, file)
+                continue
+            if h.seq == self._seqs[position]:
+                self._found[position] = h, None, None
+                continue
+            is_newer = h.seq > self._seqs[position] and not (h.status == "error" and self._status[position] == DONE)
+            entry = samplefile.parse_entry(file.body(h)) if is_newer else None
+            if entry is not None:
+                made = verdicts.of(entry["result"]), entry["run_id"], entry["context"]
+                self._found[position] = h, None, made
+                self._seqs[position] = h.seq
+
+    def _look_at_orphan(self, h: EntryHead, file: OwnFile) -> None:
+        identity = (h.group, h.key, h.occurrence)
+        known = self._orphans.get(identity)
+        if (known is not None and known.seq > h.seq) or samplefile.parse_entry(file.body(h)) is None:
+            return
+        self._found_orphans[identity] = Orphan(*identity, h.seq, IN_FILE, h.offset, h.length, None)
+
+    def look_in_old(self, old: OldFile) -> None:
+        """Finds the entries of a file of the older program: what the book has itself counts."""
+        for m in match_old(self._book.sample, old):
+            row = old.groups[m.group][m.rank]
+            if m.position is None:
+                identity = (m.group, m.key, m.occurrence)
+                self._found_orphans.setdefault(identity, Orphan(*identity, 0, NOWHERE, 0, 0, old_body(row, m, old)))
+            else:
+                self._found[m.position] = m, old_body(row, m, old), (verdicts.of(row.get("result")), "", "")
+
+    def settle(self) -> int:
+        """Notes in the book what was found. Returns how many of its results are nowhere any more."""
+        book = self._book
+        book.freed.update(book.fold())
+        c = book.columns
+        assert c is not None
+        lost = 0
+        for position in range(book.total):
+            head, body, made = self._found.get(position, (None, None, None))
+            if c.where[position] == IN_FILE and not (isinstance(head, EntryHead) and head.seq == c.seq[position]):
+                lost += c.status[position] == DONE and head is None
+                c.status[position], c.seq[position], c.where[position] = MISSING, 0, NOWHERE
+            if isinstance(head, OldMatch) and c.status[position] == MISSING:
+                book.place(position, 0, DONE, NOWHERE, 0, 0, made or (None, "", ""), body)
+            elif isinstance(head, EntryHead) and head.seq > c.seq[position]:
+                if c.where[position] >= IN_SEGMENT:
+                    book.freed[c.where[position] - IN_SEGMENT] += 1
+                code = DONE if head.status == "done" else ERROR
+                c.bodies.pop(position, None)
+                book.place(position, head.seq, code, IN_FILE, head.offset, head.length, made or (None, "", ""))
+                book.max_seq = max(book.max_seq, head.seq)
+            elif isinstance(head, EntryHead) and head.seq == c.seq[position] and c.where[position] == IN_FILE:
+                c.offset[position], c.length[position] = head.offset, head.length
+        orphans = {i: o for i, o in self._orphans.items() if o.where != IN_FILE} | self._found_orphans
+        lost += len(self._orphans.keys() - orphans.keys())
+        book.orphans = list(orphans.values())
+        return lost
 
 
 def chunked(parts: Iterator[bytes]) -> Iterator[bytes]:

@@ -5,6 +5,8 @@ Threads: the feeder only, one sample after another.
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -51,6 +53,7 @@ class Opener:
         self, sample: Sample, info: FileInfo | None, redo: Mapping[Identity, str | None] | None,
         fresh: Fresh | None, again: Again | None,
     ) -> Found:  # fmt: skip
+        info = self._as_it_is(info)
         if again is not None and info is not None and self._is_finished(sample, info):
             again = again if again.may_any(self._finished(sample, info)) else None  # nothing to ask: nothing to read
         if (
@@ -92,6 +95,26 @@ class Opener:
                 self._file_now(book)
             found.book = book
         return found
+
+    def _as_it_is(self, info: FileInfo | None) -> FileInfo | None:
+        """What a file says now, where it is another one than was listed; None where that holds nothing to build on."""
+        if info is None or info.place is not None:
+            return info
+        path = os.path.join(self.path, info.name)
+        stat = os.stat(path)
+        if (stat.st_size, stat.st_mtime_ns) == (info.size, info.mtime_ns):
+            return info
+        try:
+            now: FileInfo | None = samplefile.peek(Path(path))
+            if now is not None and now.sample_id != info.sample_id:
+                raise Unreadable(f"was replaced by the file of {now.sample_id!r} while the run went on")
+        except Unreadable as e:
+            self.directory.listing.problems.append(Problem(path, str(e), info.sample_id))
+            now = samplefile.peek_damaged(Path(path))
+            if now is None or now.sample_id != info.sample_id:
+                self.directory.set_aside(info.name)
+                return None
+        return now
 
     def _suspects_among(self, book: Book, positions: Iterable[int]) -> list[int]:
         if not self._suspects:
@@ -165,6 +188,7 @@ class Opener:
     def _take_own(self, book: Book, path: Path, info: FileInfo) -> None:
         """Entries of a file in nbrun's format. Of a damaged one, which is kept aside, those that can be read."""
         with open(path, "rb") as f:
+            book.file_id = files.identity_of(os.fstat(f.fileno()))
             own = samplefile.read_any(f)
             if not isinstance(own, samplefile.OwnFile):
                 raise Unreadable("was replaced by another file while it was opened")
@@ -203,6 +227,7 @@ class Opener:
             self._file_now(book)
 
     def _take_old(self, book: Book, path: Path, info: FileInfo) -> None:
+        book.file_id = files.identity_at(path)
         data = archive.read_file(self.path, info)
         old = oldfile.parse_old(data)
         matches = match_old(book.sample, old)
@@ -292,7 +317,10 @@ class Opener:
         body = c.bodies.get(position)
         if body is not None:
             return body
-        with open(self.path / book.name, "rb") as f:
+        path = self.path / book.name
+        with open(path, "rb") as f:
+            if files.identity_of(os.fstat(f.fileno())) != book.file_id:
+                raise OSError(errno.ESTALE, "was replaced while it was opened", str(path))
             f.seek(c.offset[position])
             return f.read(c.length[position])
 
@@ -302,6 +330,14 @@ class Opener:
         write_sample(book, str(self.path), beside, self.journal.segments.hold)
         files.sync_folder(self.path)
         book.is_foreign = False
+        self.note_problem(book)
+
+    def note_problem(self, book: Book) -> None:
+        """Takes over what was found wrong with a sample's file while it was written."""
+        if book.problem:
+            problem = Problem(str(self.path / book.name), book.problem, book.sample_id)
+            self.directory.listing.problems.append(problem)
+            book.problem = ""
 
 
 def _least_unexpected(sample: Sample, accepted: int, rejected: int) -> int:

@@ -310,7 +310,7 @@ class OwnFile:
     """A file of nbrun's, read: its entries and where their bytes are in `file`.
 
     `damaged` counts the lines inside its lists that are no entries. `is_foreign`: another tool has written the file
-    anew, and `file` is its content in nbrun's layout.
+    anew, and `file` is its content in nbrun's layout. `sample_id` is None where that line is damaged.
     """
 
     file: BinaryIO
@@ -318,6 +318,7 @@ class OwnFile:
     groups: list[str]
     damaged: int
     is_foreign: bool = False
+    sample_id: str | None = None
 
     def body(self, place: Placed) -> bytes:
         """An entry's bytes."""
@@ -396,6 +397,8 @@ def _scan(lines: BinaryIO) -> OwnFile:
             out.groups.append(group)
         elif line.startswith(b'{"index":'):  # an entry in no list
             out.damaged += 1
+        elif out.sample_id is None and line.startswith(b'"id": '):
+            out.sample_id = _text_of(line[6:].rstrip(b"\n").removesuffix(b","))
         at += len(line)
     return out
 
@@ -403,10 +406,14 @@ def _scan(lines: BinaryIO) -> OwnFile:
 def _title(line: bytes) -> str | None:
     """The group whose list a line of a file in nbrun's layout opens."""
     found = _RESULT_LIST.match(line) if line.endswith(b"[\n") else None
-    if found is None:
-        return None
+    title = None if found is None else _text_of(found[1])
+    return None if title is None else title.removesuffix("_result")
+
+
+def _text_of(data: bytes) -> str | None:
+    """A text in JSON; None where it is damaged."""
     try:
-        return str(load(found[1])).removesuffix("_result")
+        return str(load(data))
     except ValueError:
         return None
 

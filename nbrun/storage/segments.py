@@ -38,6 +38,7 @@ class Segments:
         self._lock = threading.Lock()
         self._all: dict[int, Segment] = {}
         self._current: Segment | None = None
+        self._strays: list[Path] = []  # paths of segments that could not be made, as far as is known
 
     # ---- the journal's thread
 
@@ -48,7 +49,14 @@ class Segments:
             return current
         number = self._next
         self._next += 1
-        segment = Segment(number, files.AppendFile(self._folder / segment_name(number), new=True))
+        path = self._folder / segment_name(number)
+        try:
+            segment = Segment(number, files.AppendFile(path, new=True))
+        except FileExistsError:
+            raise
+        except OSError:
+            self._strays.append(path)  # it may have been made all the same
+            raise
         with self._lock:
             self._all[number] = self._current = segment
         return segment
@@ -96,6 +104,12 @@ class Segments:
         files.remove(segment.file.path)
         with self._lock:
             self._all.pop(segment.number, None)  # it is closed when nobody holds it any more
+
+    def remove_strays(self) -> None:
+        """At a clean end: removes empty segments whose making was reported as failed. Raises OSError."""
+        while self._strays:
+            files.remove(self._strays[-1])
+            self._strays.pop()
 
     def __contains__(self, segment: Segment) -> bool:
         return segment.number in self._all

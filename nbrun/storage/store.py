@@ -77,7 +77,7 @@ class ResultStore:
                 self.directory.inner, recovery.next_segment, recovery.next_seq, self._saved, on_fault
             )
             self._opener = Opener(self.directory, self.journal, recovery, self.run_id, suspects, keep_items)
-            self.filer = Filer(path, self.journal, on_fault)
+            self.filer = Filer(path, self.journal, on_fault, self._opener.note_problem)
             infos = self.directory.listing.by_id.values()
             self.known = KnownFiles(path, self.directory.inner, [i.name for i in infos])
             self.space = SpaceWatch(path, infos)

@@ -89,6 +89,8 @@ class WholeFiles:
 
     def make(self, book: Book, records: list[EntryRecord], seq: int) -> WholeFile | None:
         """Its file; None where the disk refuses: the journal's thread meets the same disk, and tells."""
+        if os.path.lexists(os.path.join(self._folder, book.name)):
+            return None  # somebody has put a file there: what it holds is looked at before it is replaced
         try:
             return WholeFile(self._folder, book, records, seq)
         except OSError:

@@ -59,9 +59,12 @@ class SimulatedDisk:
         rng: decides how torn things are.
         die_at: the operation during which the process dies, or a function of the disk that says so.
         refuse: (number, operation, path) -> an errno, or None.
+        lies: what is refused is done all the same, as a rename may be over FUSE or NFS. Closing a file may be refused
+            too then.
     """
 
-    def __init__(self, root, rng, die_at=None, refuse=lambda number, operation, path: None):
+    def __init__(self, root, rng, die_at=None, refuse=lambda number, operation, path: None, lies=False):
+        self.lies = lies
         self.root, self.rng, self.die_at, self.refuse = str(root), rng, die_at, refuse
         self.count = 0
         self.trace = []
@@ -131,11 +134,11 @@ class SimulatedDisk:
                 return  # the folder around the results directory
             if isinstance(of, str):
                 half = self._begin("fsync-folder", of)
-                if half is None:
+                if not isinstance(half, Died):
                     self._sync_names(of)
             else:
                 half = self._begin("fsync", of.path, lambda: self._drop(of))
-                if half is None:
+                if not isinstance(half, Died):
                     self._sync_content(of)
             self._end(half)
 
@@ -186,8 +189,10 @@ class SimulatedDisk:
 
     def close(self, fd):
         with self._lock:
-            self._fds.pop(fd, None)
-        os.close(fd)
+            of = self._fds.pop(fd, None)
+            half = self._begin("close", of.path) if self.lies and isinstance(of, Inode) and of.path else None
+            os.close(fd)
+            self._end(half)
 
     # ---- the model
 
@@ -198,6 +203,8 @@ class SimulatedDisk:
         self.count += 1
         self.trace.append((operation, os.path.relpath(path, self.root)))
         number = self.refuse(self.count, operation, path)
+        if number is not None and self.lies:
+            return OSError(number, os.strerror(number), path)
         if number is not None:
             if torn is not None:
                 torn()
@@ -211,8 +218,9 @@ class SimulatedDisk:
         return None
 
     def _end(self, died):
-        if died is not None:
+        if isinstance(died, Died):
             self.die()
+        if died is not None:
             raise died
 
     def _read(self, inode):

@@ -1,0 +1,322 @@
+"""Operations that succeed and report an error, and files that somebody swaps under an open sample: what is remembered
+about a file is checked before it is used, so no saved result is overwritten with another's bytes."""
+
+import errno
+import json
+import os
+import random
+import shutil
+import threading
+import time
+
+import pytest
+from power_cuts import Job, check_end, check_saved, make_samples, saved, wait_for
+from simulated_disk import SimulatedDisk
+from test_faults import run_through
+
+import nbrun
+from nbrun.storage import filer, files, journal, segments
+from nbrun.storage.check import check
+
+
+@pytest.fixture
+def often(monkeypatch):
+    """Segments rotate and files are rewritten while the run goes on."""
+    monkeypatch.setattr(segments, "SEGMENT_BYTES", 900)
+    monkeypatch.setattr(journal, "GROUP_S", 0.0)
+    monkeypatch.setattr(filer, "STALE_S", 0.0)
+    monkeypatch.setattr(filer, "COST_RATIO", 0.0)
+    monkeypatch.setattr(filer, "LOOK_S", 0.001)
+
+
+OPERATIONS = [{"rename"}, {"close"}, {"fsync-folder"}, {"fsync"}, {"write"}, {"create", "unlink", "open", "truncate"}]
+
+
+@pytest.mark.parametrize("operations", OPERATIONS, ids=lambda o: "-".join(sorted(o)))
+def test_each_operation_succeeds_and_reports_an_error(operations, tmp_path, often):
+    """Samples that are partly done, so that entries are copied from the file before at each writing."""
+    begun = Job(make_samples(2))
+    for sample in begun.samples:
+        sample["solutions"] += list("cdefgh")
+    whole = begun.samples
+    begun.samples = [{**s, "solutions": s["solutions"][:3]} for s in whole]
+    begun.start(tmp_path / "begun").wait(60)
+    before = saved(tmp_path / "begun")
+    k = 0
+    while True:
+        k += 1
+        at, after = tmp_path / f"at{k}", tmp_path / f"after{k}"
+        shutil.copytree(tmp_path / "begun", at)
+        job = Job(whole)
+        job.generation = 1
+        job.returned.update({i: {v} for i, (_, v, _) in before.items()})
+        seen = []
+
+        def refuse(count, operation, path, seen=seen, k=k):
+            if operation in operations:
+                seen.append(count)
+            return errno.EIO if len(seen) == k and seen[-1] == count else None
+
+        disk = SimulatedDisk(at, random.Random(k), refuse=refuse, lies=True)
+        try:
+            run_through(job, disk, at)
+            check_end(job, at)
+            check_saved(job, at, disk.acknowledged)
+            assert len(job.ran) == len(job.identities()) - len(before)
+            disk.power_cut(after, "lost")
+            check_saved(job, after, disk.acknowledged)
+            assert check(at).findings == []
+        except BaseException as e:
+            raise AssertionError(
+                f"operation {k} of {operations}: {disk.trace[seen[k - 1] - 1 if k <= len(seen) else -1]}"
+            ) from e
+        if len(seen) < k:
+            break
+        shutil.rmtree(at)
+        shutil.rmtree(after, ignore_errors=True)
+    assert k > 2
+
+
+# ---- files that somebody swaps
+
+
+class Swapped:
+    """A run over one sample whose last task waits while the sample's file, which holds the others, is swapped."""
+
+    def __init__(self, tmp_path):
+        self.path, self.ready, self.go_on = tmp_path / "results", threading.Event(), threading.Event()
+        self.samples = [{"id": "s", "items": list(range(8))}]
+        self.calls = []
+        self.run = nbrun.start(self.samples, self.fn, self.path, workers=2, view=None, groups={"g": "items"})
+
+    def fn(self, task):
+        self.calls.append(task.item)
+        if task.item == 7:
+            self.ready.set()
+            assert self.go_on.wait(60)
+        return {"v": task.item, "pad": "x" * 50}
+
+    @property
+    def file(self):
+        return self.path / "s.json"
+
+    def wait_until_filed(self):
+        wait_for(self.ready.is_set)
+        wait_for(lambda: self.file.exists() and nbrun.status(self.path).done == 7)
+        wait_for(lambda: len(json.loads(self.file.read_bytes())["g_result"]) == 7)
+        return self.file.read_bytes()
+
+    def end(self):
+        self.go_on.set()
+        return self.run.wait(60)
+
+    def values(self):
+        frame = nbrun.load_results(self.path).sort_values("index")
+        assert (frame["v"] == frame["index"]).all(), frame[["index", "v"]]
+        return frame["v"].tolist()
+
+
+@pytest.fixture
+def swapped(tmp_path, often):
+    made = Swapped(tmp_path)
+    yield made
+    made.go_on.set()
+    if not made.run.progress.ended:
+        made.run.stop(drain=False)
+
+
+def put(path, data):
+    """As cp and editors with a backup do: another inode under the same name."""
+    beside = path.with_name("beside.tmp")
+    beside.write_bytes(data)
+    os.replace(beside, path)
+
+
+def same_entries_elsewhere(data):
+    """The same entries, each at another place, in a file of the same size."""
+    value = json.loads(data)
+    lines = data.split(b"\n")
+    first = next(i for i, line in enumerate(lines) if line.startswith(b'{"index":0'))
+    lines[first], lines[first + 1] = lines[first + 1], lines[first]
+    assert json.loads(b"\n".join(lines)).keys() == value.keys()
+    return b"\n".join(lines)
+
+
+KEEPING = {
+    "a copy": lambda d: d,
+    "indented": lambda d: json.dumps(json.loads(d), indent=2).encode(),
+    "sorted keys": lambda d: json.dumps(json.loads(d), sort_keys=True).encode(),
+    "in another order": same_entries_elsewhere,
+}
+
+
+@pytest.mark.parametrize("how", KEEPING)
+@pytest.mark.parametrize("in_place", [False, True])
+def test_a_file_swapped_for_one_with_the_same_entries(how, in_place, swapped):
+    data = KEEPING[how](swapped.wait_until_filed())
+    if in_place:
+        stat = swapped.file.stat()
+        with open(swapped.file, "r+b") as f:
+            f.write(data)
+            f.truncate()
+        os.utime(swapped.file, ns=(stat.st_mtime_ns, stat.st_mtime_ns))
+    else:
+        put(swapped.file, data)
+    assert swapped.end().state == "done"
+    assert swapped.values() == list(range(8))
+    assert check(swapped.path).findings == []
+    assert not list((swapped.path / ".nbrun" / "damaged").iterdir())
+
+
+def only_three(data):
+    value = json.loads(data)
+    value["g_result"] = value["g_result"][:3]
+    return json.dumps(value).encode()
+
+
+LOSING = {
+    "an older copy": (only_three, 3),
+    "half of it": (lambda d: d[: len(d) // 2], None),
+    "garbage": (lambda d: random.Random(1).randbytes(500), 0),
+    "nothing": (lambda d: b"", 0),
+    "another sample's": (lambda d: d.replace(b'"id": "s"', b'"id": "t"').replace(b'"check":"', b'"check":"0'), 0),
+    "one of a newer nbrun": (lambda d: d.replace(b"nbrun/1", b"nbrun/2"), 0),
+}
+
+
+@pytest.mark.parametrize("how", LOSING)
+def test_a_file_swapped_for_one_that_lacks_results_is_kept_and_named(how, swapped):
+    change, left = LOSING[how]
+    data = change(swapped.wait_until_filed())
+    put(swapped.file, data)
+    end = swapped.end()
+    assert end.state == "done"
+    assert "was replaced" in end.message
+    now = swapped.values()
+    assert 7 in now
+    assert left is None or len(now) == left + 1
+    kept = [f.read_bytes() for f in (swapped.path / ".nbrun" / "damaged").iterdir()]
+    assert data in kept
+    swapped.calls.clear()
+    nbrun.start(swapped.samples, swapped.fn, swapped.path, view=None, groups={"g": "items"}).wait(60)
+    assert sorted(swapped.calls) == sorted(set(range(8)) - set(now)), "what is lost runs again, and nothing else"
+    assert swapped.values() == list(range(8))
+
+
+def test_a_file_swapped_for_one_with_more_results_keeps_those(swapped):
+    value = json.loads(swapped.wait_until_filed())
+    entries = value["g_result"]
+    newer = {**entries[2], "seq": 900, "result": {"v": 2, "pad": "newer"}}
+    stranger = {**entries[0], "index": None, "key": "k1:" + "0" * 32, "seq": 901, "result": {"v": 99}}
+    value["g_result"] = [*entries[:2], newer, *entries[3:], stranger]
+    put(swapped.file, json.dumps(value).encode())
+    assert swapped.end().state == "done"
+    assert swapped.values() == list(range(8))
+    entries = json.loads(swapped.file.read_bytes())["g_result"]
+    assert entries[2]["result"]["pad"] == "newer"
+    assert [e["result"] for e in entries if e["index"] is None] == [{"v": 99}]
+
+
+def test_an_old_file_restored_under_an_open_sample_adds_what_the_run_lacks(tmp_path, often):
+    """The run began without the file: its results count as missing, and come back before they have been made again."""
+    path, go_on, ready = tmp_path / "results", threading.Event(), threading.Event()
+    items = [{"language": "PYTHON3", "solution": c} for c in "abcd"]
+
+    def fn(task):
+        if task.index:
+            ready.set()
+            assert go_on.wait(60)
+        return {"accepted": False}
+
+    run = nbrun.start([{"id": "s", "solutions": items}], fn, path, workers=1, view=None)
+    wait_for(lambda: ready.is_set() and run.progress.saved == 1)
+    wait_for((path / "s.json").exists)
+    rows = [{**item, "result": {"accepted": True}} for item in [*items, {"language": "CPP", "solution": "gone"}]]
+    put(path / "s.json", json.dumps({"id": "s", "solution_result": rows}, indent=4).encode())
+    run.pause()
+    go_on.set()
+    wait_for(lambda: run.progress.saved == 2)
+    wait_for(lambda: b"nbrun/1" in (path / "s.json").read_bytes())
+    entries = json.loads((path / "s.json").read_bytes())["solution_result"]
+    assert sum(e["result"]["accepted"] for e in entries) >= 3  # two that the run has not made yet, and the orphan
+    run.resume()
+    assert run.wait(60).state == "done"
+    entries = json.loads((path / "s.json").read_bytes())["solution_result"]
+    assert [e["solution"] for e in entries if e["index"] is None] == ["gone"]
+    assert len(nbrun.load_results(path)) == 4
+
+
+def test_a_file_that_appears_where_a_whole_sample_is_to_be_written_is_looked_at(tmp_path):
+    """Samples whose results come all at once go straight to their file."""
+    path = tmp_path / "results"
+    samples = [{"id": "s", "items": list(range(60))}]
+    options = {"workers": 1, "view": None, "groups": {"g": "items"}}
+    nbrun.start(samples, lambda t: {"v": t.item}, path, **options).wait(60)
+    value = json.loads((path / "s.json").read_bytes())
+    value["g_result"].append({**value["g_result"][0], "index": None, "key": "k1:" + "0" * 32, "result": {"v": -1}})
+    shutil.rmtree(path)
+    put_at = []
+
+    def fn(task):
+        if not put_at:
+            put_at.append(put(path / "s.json", json.dumps(value).encode()))
+        return {"v": task.item}
+
+    assert nbrun.start(samples, fn, path, **options).wait(60).state == "done"
+    entries = json.loads((path / "s.json").read_bytes())["g_result"]
+    assert [e["result"]["v"] for e in entries] == [*range(60), -1]
+
+
+def test_a_file_that_changed_since_the_start_is_read_as_it_is_when_its_sample_comes(tmp_path):
+    path = tmp_path / "results"
+    samples = [{"id": i, "items": [1, 2]} for i in "ab"]
+    options = {"workers": 1, "view": None, "groups": {"g": "items"}}
+    nbrun.start(samples, lambda t: {"v": t.item}, path, **options).wait(60)
+    value = json.loads((path / "b.json").read_bytes())
+    del value["g_result"][1]
+    calls = []
+
+    def fn(task):
+        if not calls:
+            put(path / "b.json", json.dumps(value).encode())
+        calls.append((task.sample_id, task.item))
+        return {"v": task.item}
+
+    def feed():
+        yield {"id": "a", "items": [1, 2, 3]}
+        end = time.monotonic() + 60
+        while not calls and time.monotonic() < end:
+            threading.Event().wait(0.005)
+        yield samples[1]
+
+    nbrun.start(feed(), fn, path, **options).wait(60)
+    assert calls == [("a", 3), ("b", 2)]
+    assert nbrun.status(path).done == 5
+
+
+def test_moving_aside_goes_on_after_a_rename_whose_reply_was_lost(tmp_path, monkeypatch):
+    path = tmp_path / "results"
+    nbrun.start([{"id": "s", "items": [1]}], lambda t: {"v": 1}, path, view=None, groups={"g": "items"}).wait(60)
+    (path / "s.json").write_bytes(b'{\n"format": "nbrun/1",\n"id": "s",\nxxx')
+    (path / "t.json").write_bytes(b"")
+    real = os.rename
+
+    class Lying:
+        def __getattr__(self, name):
+            return getattr(os, name)
+
+        def rename(self, source, target):
+            real(source, target)
+            raise OSError(errno.EIO, "a lost reply", str(target))
+
+    monkeypatch.setattr(files, "os", Lying())
+    report = check(path)
+    monkeypatch.undo()
+    assert not report.is_ok
+    monkeypatch.setattr(files, "os", Lying())
+    try:
+        check(path, repair=True)
+    except OSError:
+        pass
+    monkeypatch.undo()
+    assert check(path, repair=True).is_ok
