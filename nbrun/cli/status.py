@@ -69,7 +69,10 @@ def _print_once(directories: list[str], as_json: bool) -> None:
         print(_json(directories, counts))
     elif len(counts) == 1:
         for name, value in dataclasses.asdict(counts[0]).items():
-            print(f"{_LABELS.get(name, name.replace('_', ' ')):18}{_count(value):>12}")
+            if name == "is_total_known":
+                continue
+            at_least = "" if counts[0].is_total_known or name not in ("samples", "total") else "at least "
+            print(f"{_LABELS.get(name, name.replace('_', ' ')):18}{at_least + _count(value):>12}")
     else:
         for path, one in zip(directories, counts, strict=True):
             print(f"{path}: {_line([one])}")
@@ -114,10 +117,11 @@ def _is_written(results: str) -> bool:
 def _line(counts: list[Status], rate: float = 0.0) -> str:
     done, errors, problems = (sum(getattr(c, name) for c in counts) for name in ("done", "errors", "problems"))
     total, samples = (_sum([getattr(c, name) for c in counts]) for name in ("total", "samples"))
-    parts = [f"{done:,} of {_count(total)} done"]
+    at_least = "" if all(c.is_total_known for c in counts) else "at least "
+    parts = [f"{done:,} of {at_least}{_count(total)} done"]
     if errors:
         parts.append(counted(errors, "error"))
-    parts.append(f"{sum(c.samples_complete for c in counts):,} of {_count(samples)} samples complete")
+    parts.append(f"{sum(c.samples_complete for c in counts):,} of {at_least}{_count(samples)} samples complete")
     if rate:
         parts.append(f"{rate:,.1f} a second")
     if problems:

@@ -5,16 +5,32 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from nbrun.frames.loading import Loading
 from nbrun.storage.directory import Problem
-from nbrun.storage.reader import SampleView, summarise
+from nbrun.storage.reader import Reader, SampleView, summarise, with_totals
+from nbrun.storage.sample_totals import SampleTotals
 
 
-def count_samples(results: str | os.PathLike[str]) -> tuple[list[SampleView], list[Problem]]:
-    """Every sample with its counts, in the order of ids; and what could not be read.
+class Counted(NamedTuple):
+    """What was counted.
+
+    Attributes:
+        samples: with those that were never begun, where their ids are known.
+        problems: what could not be read.
+        totals: how many samples and tasks the newest run was given; None where no run has said it.
+    """
+
+    samples: list[SampleView]
+    problems: list[Problem]
+    totals: SampleTotals | None
+
+
+def count_samples(results: str | os.PathLike[str]) -> Counted:
+    """Count each sample, in the order of ids.
 
     Raises:
         InputError: there is no such folder.
@@ -42,4 +58,5 @@ def count_samples(results: str | os.PathLike[str]) -> tuple[list[SampleView], li
             header, match = loading.headers.get(sample_id, {}), loading.matches.get(sample_id)
             yield summarise(sample_id, path, info, header, match, counts, failed)
 
-    return list(views()), loading.problems
+    totals = Reader(results).totals()
+    return Counted(list(with_totals(views(), totals)), loading.problems, totals)

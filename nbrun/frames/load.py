@@ -243,6 +243,8 @@ def _same_categories(df: pd.DataFrame, frames: list[pd.DataFrame]) -> pd.DataFra
 def load_samples(results: Results) -> pd.DataFrame:
     """One row a sample: how much of each group is complete.
 
+    Samples that were never begun have a row too, with an empty `path`, where the newest run was given a list.
+
     Raises:
         InputError: there is no such folder.
     """
@@ -253,10 +255,10 @@ def load_samples(results: Results) -> pd.DataFrame:
 
 def samples_frame(results: Results) -> tuple[pd.DataFrame, list[str]]:
     """The frame of load_samples, and what could not be read."""
-    views, problems = count_samples(results)
+    found = count_samples(results)
     rows = []
     groups: dict[str, None] = {}
-    for v in views:
+    for v in found.samples:
         row: dict[str, Any] = {"sample_id": v.sample_id, "path": v.path, "source": v.source}
         for group, total in v.totals.items():
             groups[group] = None
@@ -266,7 +268,7 @@ def samples_frame(results: Results) -> tuple[pd.DataFrame, list[str]]:
     df = pd.DataFrame(rows, columns=["sample_id", "path", "source", *counted, "errors", "is_complete", "updated_at"])
     df = df.astype(dict.fromkeys([*counted, "errors"], "Int64") | {"is_complete": "boolean"})
     df["updated_at"] = pd.to_datetime(df["updated_at"].astype("float64"), unit="s", utc=True)
-    return df, [str(p) for p in problems]
+    return df, [str(p) for p in found.problems]
 
 
 def _tell(df: pd.DataFrame, problems: list[str]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -10,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from nbrun.errors import InputError
-from nbrun.frames.load import load_results, samples_frame
+from nbrun.frames.counting import count_samples
+from nbrun.frames.load import load_results
 from nbrun.verdicts import Verdict, rejects
 
 NEEDED = ("group", "status", "verdict")
@@ -75,8 +78,9 @@ def rates(
     marks = _marks(df, positive)
     counts = _count(df, marks, names)
     left = None if isinstance(df_or_results, pd.DataFrame) else _left(df_or_results, names)
-    if isinstance(left, pd.Series):  # a sample without any saved result gets a row too
-        counts = counts.reindex(counts.index.union(left.index[left > 0]), fill_value=0).rename_axis(names)
+    if left is not None and isinstance(left.tasks, pd.Series):  # a sample without any saved result gets a row too
+        todo = left.tasks.index[left.tasks > 0]
+        counts = counts.reindex(counts.index.union(todo), fill_value=0).rename_axis(names)
     out = pd.DataFrame(index=counts.index)
     for column, values in (_by_sample(df, marks, names, counts) if weight == "sample" else _pooled(counts)).items():
         out[column] = values
@@ -215,39 +219,57 @@ def _floats(values: Any) -> Any:
 # ---- what is still to come
 
 
-def _left(results: Paths, names: Sequence[str]) -> pd.Series[Any] | int:
-    """How many tasks aren't done, by `names`; in all, where those don't tell them apart."""
+@dataclasses.dataclass(frozen=True)
+class _Left:
+    """What isn't done.
+
+    Attributes:
+        tasks: how many, by the names asked for; or in all, where those names don't tell them apart.
+        is_open: a run has not counted its samples to their end, so that there may be more.
+    """
+
+    tasks: pd.Series[Any] | int
+    is_open: bool
+
+
+def _left(results: Paths, names: Sequence[str]) -> _Left:
+    """Count the tasks that aren't done, those of samples that were never begun among them."""
     paths: Sequence[Any] = [results] if isinstance(results, (str, os.PathLike)) else results
-    rows = [pd.DataFrame({"sample_id": [], "group": [], "left": []})]
-    for samples, _ in map(samples_frame, paths):  # what can't be read, load_results has told
-        for column in samples.columns:
-            if str(column).startswith("total_"):
-                name = str(column).removeprefix("total_")
-                left = (samples[column] - samples["completed_" + name]).clip(lower=0).fillna(0).astype("int64")
-                rows.append(
-                    pd.DataFrame({"sample_id": samples["sample_id"], "group": name.removesuffix("s"), "left": left})
-                )
-    table = pd.concat(rows)
+    rows: list[tuple[str | None, str, int]] = []
+    is_open = False
+    for found in map(count_samples, paths):  # what can't be read, load_results has reported
+        known = Counter[str]()
+        for view in found.samples:
+            for group, total in view.totals.items():
+                known[group] += total
+                rows.append((view.sample_id, group, max(0, total - view.completed.get(group, 0))))
+        if found.totals is not None:
+            is_open |= not found.totals.is_known
+            tasks = found.totals.tasks or {}
+            rows += [(None, group, n - known[group]) for group, n in tasks.items() if n > known[group]]
+    table = pd.DataFrame(rows, columns=["sample_id", "group", "left"]).astype({"left": "int64"})
     if not names or not {*names} <= {"sample_id", "group"}:
-        return int(table["left"].sum())
-    return table.groupby(list(names))["left"].sum().astype("int64")
+        return _Left(int(table["left"].sum()), is_open)
+    return _Left(table.groupby(list(names))["left"].sum().astype("int64"), is_open)
 
 
-def _missing(failed: Any, index: pd.Index[Any], left: pd.Series[Any] | int | None) -> tuple[Any, Any]:
+def _missing(failed: Any, index: pd.Index[Any], missing_tasks: _Left | None) -> tuple[Any, Any]:
     """Columns n_missing and is_partial. An error is not missing, but the next run tries it again."""
     unknown = np.ones(len(index), bool)
-    if left is None:
+    if missing_tasks is None:
         return _whole(failed, unknown), pd.arrays.BooleanArray(~unknown, unknown)
+    left, is_whole = missing_tasks.tasks, len(index) == 1 and index.names == [None]
     if isinstance(left, pd.Series):
         todo = left.reindex(index, fill_value=0).to_numpy(np.int64)
-    elif len(index) == 1 and index.names == [None]:
+    elif is_whole:
         todo = np.array([left], np.int64)
     elif left == 0:
         todo = np.zeros(len(index), np.int64)
     else:  # nobody knows which of these rows the missing tasks will belong to
         return _whole(failed, unknown), pd.arrays.BooleanArray(failed > 0, failed == 0)
     missing = np.maximum(todo - failed, 0)
-    return _whole(missing, ~unknown), pd.arrays.BooleanArray((missing > 0) | (failed > 0), ~unknown)
+    is_partial = (missing > 0) | (failed > 0) | (is_whole and missing_tasks.is_open)
+    return _whole(missing, ~unknown), pd.arrays.BooleanArray(is_partial, ~unknown)
 
 
 def _whole(values: Any, unknown: Any) -> Any:

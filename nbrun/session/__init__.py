@@ -162,7 +162,9 @@ def start(
     board = Board()
     conductor = Conductor(opened, reader, board, fn, made_under, asked)
     try:
-        store = ResultStore(path, run_record, keep_items=keep_items, on_fault=conductor.fault)
+        store = ResultStore(
+            path, run_record, keep_items=keep_items, totals=opened.sample_totals, on_fault=conductor.fault
+        )
     except BaseException:
         if isinstance(fn, Remote):
             fn.close()

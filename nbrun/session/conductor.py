@@ -12,6 +12,7 @@ from __future__ import annotations
 import threading
 import time
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
@@ -27,6 +28,7 @@ from nbrun.session.inputs import Samples, duplicate
 from nbrun.session.redo import ERRORS, Redo
 from nbrun.session.settings import Settings
 from nbrun.storage.found import Again, Found
+from nbrun.storage.sample_totals import SampleTotals
 from nbrun.storage.store import ResultStore
 
 #: After a stop the reading thread is waited for so long, if it hangs in the user's iterator.
@@ -216,6 +218,7 @@ class Conductor:
 
     def _feed(self) -> None:
         seen: dict[str, int] = {}
+        tasks = Counter[str]()
         self._board.set_totals(self._samples.tasks, self._samples.count)
         number = -1
         for number, raw in enumerate(self._stream()):
@@ -223,15 +226,25 @@ class Conductor:
             if sample.id in seen:
                 raise duplicate(sample.id, seen[sample.id], number)
             seen[sample.id] = number
+            for group in sample.groups:
+                tasks[group.name] += len(group.runnable)
             self._feed_sample(sample)
             if not self._engine.wait_for_room():
                 return
         if self._is_left:
             return
         self._board.set_totals(self._board.fed_totals()[0], number + 1)
+        if not self._samples.sample_totals.is_known:
+            self._note_totals(SampleTotals(number + 1, tasks))
         if unknown := self._redo.unknown(seen):
             more = f" and {len(unknown) - 1:,} more" if len(unknown) > 1 else ""
             self.note(f"redo: no sample has the id {unknown[0]!r}{more}.")
+
+    def _note_totals(self, totals: SampleTotals) -> None:
+        try:
+            self._store.note_totals(totals)
+        except OSError:  # a full disk, which saving results meets too and reports; readers then say "at least"
+            pass
 
     def _feed_sample(self, sample: Sample) -> None:
         found = self._store.begin(

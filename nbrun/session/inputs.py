@@ -18,6 +18,7 @@ from nbrun.errors import InputError, SampleError
 from nbrun.samples import ITEM_GROUP, SampleReader, default_key, is_plain, read_items, resolve_groups, with_ids
 from nbrun.samples.items import PlainSample
 from nbrun.storage.directory import check_writable
+from nbrun.storage.sample_totals import SampleTotals
 
 
 def read_groups(groups: Any) -> list[str] | dict[str, str] | None:
@@ -101,6 +102,11 @@ class Samples:
     totals: dict[str, int] | None
     by_id: dict[str, tuple[int, ...]] | None
     source: Iterable[Any] | None
+
+    @property
+    def sample_totals(self) -> SampleTotals:
+        """The same as storage keeps it."""
+        return SampleTotals(self.count, self.totals, self.by_id)
 
     @property
     def tasks(self) -> int | None:

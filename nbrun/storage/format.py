@@ -16,6 +16,7 @@ Tree
         archived.log            members of archives that no longer count
         runs.log                run records: the settings under which results were made
         lock                    held (flock) by the process that writes; tells host, pid and start
+        samples                 the ids of the newest run's samples and their tasks, where they were known at once
         running                 which tasks are running, a slot a worker; empty after a clean end
         unclean.log             what stood there after each unclean end
         tmp/                    files being written; what is left there has no meaning
@@ -99,6 +100,14 @@ A result becomes strict JSON (RFC 8259, UTF-8). By type:
     anything else                UnstorableError: the task's error entry
 
 A reader must not parse integers as doubles: `values.load` finds those beyond 64 bits and parses them exactly.
+
+Totals
+------
+A run record holds how many samples and tasks the run was given, so that what was never begun counts as missing:
+`"samples": n, "tasks": {group: n}`, each null while a stream is still read; a later record of the same run_id replaces
+the earlier one. `samples_digest` names the content of `samples` (BLAKE2b-128): JSON lines, first the groups, then for
+each sample its id and its tasks by group. The file may be deleted, or be older than the record: then only the sums are
+known. Records without "samples" are by an older nbrun.
 
 Settings
 --------

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,9 +20,10 @@ from nbrun.storage import samplefile
 from nbrun.storage.archive import read_file
 from nbrun.storage.book import IN_FILE, IN_SEGMENT
 from nbrun.storage.directory import Listing, Problem, list_samples
-from nbrun.storage.format import FOLDER, MATCH
+from nbrun.storage.format import FOLDER, MATCH, RUN
 from nbrun.storage.merge import JournalIndex, Stored, index_journal, merge
 from nbrun.storage.runlog import RecordLog
+from nbrun.storage.sample_totals import SampleTotals, read_totals
 from nbrun.storage.samplefile import NBRUN, FileInfo, Unreadable
 from nbrun.storage.values import load
 
@@ -93,6 +94,11 @@ class Reader:
             for fd in handles.values():
                 os.close(fd)
 
+    def totals(self) -> SampleTotals | None:
+        """How many samples and tasks the newest run was given; None where no run has said it."""
+        inner = self.path / FOLDER
+        return read_totals(inner, RecordLog(inner / "runs.log", RUN).read())
+
     def samples(self, bodies: bool = True, by_tails: bool = False) -> Iterator[SampleView]:
         """Each sample with its entries.
 
@@ -162,6 +168,37 @@ class Reader:
         view = summarise(sample_id, self.path, info, header, match, done, len(entries) - done.total())
         view.entries = entries
         return view
+
+
+def with_totals(views: Iterable[SampleView], totals: SampleTotals | None) -> Iterator[SampleView]:
+    """Yield these samples and those that were never begun, in the order of their ids.
+
+    A sample that has grown since its file was written has as many tasks as the newest run counted.
+    """
+    if totals is None or totals.by_id is None:
+        yield from views
+        return
+    waiting = iter(sorted(totals.by_id))
+    following = next(waiting, None)
+    for view in views:
+        while following is not None and following < view.sample_id:
+            yield _not_begun(following, totals)
+            following = next(waiting, None)
+        if following == view.sample_id:
+            following = next(waiting, None)
+        for group, n in totals.of(view.sample_id).items():
+            view.totals[group] = max(n, view.totals.get(group, 0))
+            view.completed.setdefault(group, 0)
+            view.is_complete = view.is_complete and view.completed[group] >= n
+        yield view
+    while following is not None:
+        yield _not_begun(following, totals)
+        following = next(waiting, None)
+
+
+def _not_begun(sample_id: str, totals: SampleTotals) -> SampleView:
+    counts = totals.of(sample_id)
+    return SampleView(sample_id, "", NBRUN, counts, dict.fromkeys(counts, 0), 0, not any(counts.values()), None)
 
 
 def _told_by_file(folder: Path, info: FileInfo, match: Any) -> SampleView | None:

@@ -33,6 +33,7 @@ from nbrun.storage.merge import Identity
 from nbrun.storage.opening import Opener
 from nbrun.storage.recover import attempt_body, recover
 from nbrun.storage.running import RunningTasks
+from nbrun.storage.sample_totals import SampleTotals, write_totals
 from nbrun.storage.space import SpaceWatch
 from nbrun.storage.values import load
 
@@ -44,6 +45,7 @@ class ResultStore:
         path: the results directory; made where it is missing.
         run: the run record (run_id, settings, …), saved before the first result can be.
         keep_items: store each item in its entry.
+        totals: how many samples and tasks the run was given, as far as that is known.
         on_fault, on_mended: called when the disk refuses, and when it takes results again.
 
     Raises:
@@ -52,7 +54,7 @@ class ResultStore:
 
     def __init__(
         self, path: Path, run: Mapping[str, Any], *, keep_items: bool = True,
-        on_fault: Callable[[Exception], None] = lambda e: None,
+        totals: SampleTotals | None = None, on_fault: Callable[[Exception], None] = lambda e: None,
     ) -> None:  # fmt: skip
         self.path = path
         self.run_id: str = run["run_id"]
@@ -72,7 +74,8 @@ class ResultStore:
             self._carried = recovery.next_segment - 1 if recovery.attempts else 0
             self.running = RunningTasks(self.directory.inner, self.directory.unclean_log)
             suspects = self.running.take_over(recovery.next_seq - 1)
-            self.directory.run_log.append({**run, "seq": recovery.next_seq - 1})
+            self._run_record = {**run, "seq": recovery.next_seq - 1}
+            self.note_totals(totals or SampleTotals())
             self.journal = Journal(
                 self.directory.inner, recovery.next_segment, recovery.next_seq, self._saved, on_fault
             )
@@ -90,6 +93,10 @@ class ResultStore:
             if isinstance(e, OSError):
                 raise _refused(path, e) from e
             raise
+
+    def note_totals(self, totals: SampleTotals) -> None:
+        """Save the run record, which says how many samples and tasks there are. A later one replaces an earlier one."""
+        self.directory.run_log.append({**self._run_record, **write_totals(self.directory.inner, totals)})
 
     @property
     def problems(self) -> list[Problem]:

@@ -31,6 +31,7 @@ def test_status(typed, judged_run):
     assert "done                        10" in out
     assert json.loads(typed("status", judged_run, "--json")[1]) == {
         "samples": 2, "samples_complete": 1, "done": 10, "errors": 1, "total": 11, "problems": 0,
+        "is_total_known": True,
     }  # fmt: skip
 
 

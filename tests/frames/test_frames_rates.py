@@ -158,7 +158,10 @@ def test_of_a_directory_it_tells_what_is_missing(gate, tmp_path):
     assert left.n_missing.tolist()[0] == 1
     assert left.is_partial.tolist()[0]
     by_group = nbrun.rates(tmp_path / "r", by=["sample_id", "group"])
-    assert dict(zip(by_group.group, by_group.n_missing, strict=True)) == {"solution": 0, "incorrect_solution": 1}
+    assert dict(zip(zip(by_group.sample_id, by_group.group, strict=True), by_group.n_missing, strict=True)) == {
+        ("p1", "solution"): 0, ("p1", "incorrect_solution"): 1,
+        ("p2", "solution"): 1, ("p2", "incorrect_solution"): 2,
+    }  # fmt: skip
     languages = nbrun.rates(tmp_path / "r", by="language")
     assert languages.n_missing.isna().all(), "nobody knows the language of what is missing"
     assert not languages.is_partial.eq(False).any()
