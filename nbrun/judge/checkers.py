@@ -29,17 +29,18 @@ class Case:
 
 @dataclass(frozen=True)
 class Opinion:
-    """What a checker says; `note` is what it wrote for people."""
+    """What a checker says; `note` is what it wrote for people, `score` what it gave where it gave points."""
 
     accepted: bool
     note: str = ""
+    score: float | None = None
 
 
 class Bench(Protocol):
     """What a checker that is a program needs: a place that runs it (`nbrun.judge.validators.CheckerBench`)."""
 
-    def run(self, item: Mapping[str, Any], case: Case, way: Any) -> tuple[Any, str]:
-        """Runs a program on a case -> how it ended, and what it says to people."""
+    def run(self, item: Mapping[str, Any], case: Case, way: Any) -> Any:
+        """Run a program on a case; see `nbrun.judge.validators.Ran`."""
 
 
 class Checker(Protocol):

@@ -123,6 +123,7 @@ class Judging:
             "limits": asdict(self.terms.limits),
             "isolation": self.bench.isolation.name,
             **({"build": self.program.build} if self.program.build else {}),
+            **_score(records),
         }
 
     # ---- tests in their order, and ahead of it
@@ -255,14 +256,21 @@ class Judging:
             opinion = terms.checker.opinion(case, CheckerBench(self.bench, streams.folder, leash))
             verdict = Verdict.ACCEPTED if opinion.accepted else Verdict.WRONG_ANSWER
         finished = (ending.cause is None and verdict not in _BY_CAUSE.values()) or verdict == Verdict.RUNTIME_ERROR
-        more = (
-            {"checker": Shortener(terms.keep_output_bytes).text("checker", opinion.note.encode())}
-            if opinion.note
-            else {}
-        )
+        more: dict[str, Any] = {}
+        if opinion.note:
+            more["checker"] = Shortener(terms.keep_output_bytes).text("checker", opinion.note.encode())
+        if opinion.score is not None:
+            more["score"] = opinion.score
         hidden = f"{PROGRAM if self.bench.isolation.is_on else self.program.folder}/"
         record = run_record(verdict, ending, test, streams, output, terms.keep_output_bytes, finished, more, hidden)
         return _Found(verdict, record)
+
+
+def _score(records: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """The least score of all tests, where a checker gave points: 1 is what a test is worth that just passed."""
+    if not any("score" in record for record in records):
+        return {}
+    return {"score": min(record.get("score", float(record["passed"])) for record in records)}
 
 
 def _exceeds_cpu(ending: Ending, limits: Limits) -> bool:

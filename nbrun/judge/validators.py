@@ -3,17 +3,20 @@
 Called by worker threads. They are compiled once and run under limits in a box, as solutions are; one that crashes says
 nothing of the solution.
 
-    Kattis    validator input answer feedback/ [flags] < output      42 accepted, 43 rejected
-    testlib   checker input output answer                            0 accepted; 1, 2, 4, 8 rejected
+    Kattis    validator input answer feedback/ [flags] < output      42 accepted, 43 rejected; feedback/score.txt
+    testlib   checker input output answer                            0 accepted; 1, 2, 4, 8 rejected; 7 points (quitp);
+                                                                     16, 50 or 0 and more: partially correct (_pc)
 """
 
 from __future__ import annotations
 
+import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from nbrun.errors import InputError, JudgeError, NotSupportedError
 from nbrun.judge.checkers import Bench, Case, Opinion, flags_of
@@ -31,6 +34,20 @@ LIMITS = Limits(time_limit_s=60.0, wall_limit_s=121.0, memory_limit_mb=2048.0, o
 _NOTE_BYTES = 2000
 _KATTIS = {42: True, 43: False}
 _TESTLIB = {0: True, 1: False, 2: False, 4: False, 8: False}
+#: What testlib writes to stderr where it gives points: a share in hundredths (`_pc`), or points as they are (`quitp`).
+_PARTIAL = re.compile(r"\s*partially correct \((\d+)\)")
+_POINTS = re.compile(r"\s*points\s+([-+.\deE]+)")
+_POINTS_CODE = 7
+_WORDS = {"cpu": "time", "wall": "time", "memory": "memory", "files": "space for files", "processes": "processes"}
+_NO_MEMORY = ("std::bad_alloc", "MemoryError", "Cannot allocate memory", "java.lang.OutOfMemoryError")
+
+
+class Ran(NamedTuple):
+    """What came of a checker: how it ended, what it wrote for people, and the points that it wrote into its file."""
+
+    ending: Ending
+    note: str
+    score: str
 
 
 @dataclass(frozen=True)
@@ -41,8 +58,8 @@ class CheckerBench:
     folder: Path
     leash: Leash
 
-    def run(self, item: Mapping[str, Any], case: Case, way: _Way) -> tuple[Ending, str]:
-        """Runs a program on a case -> how it ended, and what it says to people.
+    def run(self, item: Mapping[str, Any], case: Case, way: _Way) -> Ran:
+        """Run a program on a case.
 
         Raises:
             JudgeError: it does not compile, or does not end.
@@ -54,7 +71,8 @@ class CheckerBench:
             with self.bench.shop.program(language, source, folder, self.leash) as program:
                 compiled = program.compiled
                 if compiled is not None and compiled.return_code != 0:
-                    raise JudgeError(f"the checker does not compile: {compiled.stderr}", retriable=False)
+                    name = name_of(item)
+                    raise JudgeError(f"the checker{name} does not compile: {compiled.stderr}", retriable=False)
                 at = place(self.bench, folder / "box")
                 files = {"input": case.input, "answer": case.expected, "output": case.output}
                 for file, data in files.items():
@@ -67,15 +85,37 @@ class CheckerBench:
                 with self.bench.gate.turn(check=self.leash.check):
                     ending = launch(program, self.bench, at, streams, LIMITS, self.leash, arguments, [feedback])
             said = [read_safely(path, _NOTE_BYTES) for path in (feedback / "judgemessage.txt", folder / "err")]
-            return ending, b"\n".join(filter(None, said)).decode("utf-8", "replace").strip()
+            score = read_safely(feedback / "score.txt", 100).decode("utf-8", "replace").strip()
+            return Ran(ending, b"\n".join(filter(None, said)).decode("utf-8", "replace").strip(), score)
+
+
+def name_of(item: Mapping[str, Any]) -> str:
+    """What a message calls a checker by, with a space before it; empty where it has no name."""
+    name = item.get("name") or item.get("submission") or item.get("file")
+    return f" {str(name)[:80]}" if name else ""
+
+
+def _why_it_failed(item: Mapping[str, Any], ran: Ran, limits: Limits) -> JudgeError:
+    """The error for a checker that came to no conclusion, which names it and what it lacked."""
+    ending, name = ran.ending, name_of(item)
+    lacked = _WORDS.get(ending.cause or "")
+    if lacked is None and (ending.memory_mb > limits.memory_limit_mb or any(sign in ran.note for sign in _NO_MEMORY)):
+        lacked = "memory"
+    if lacked is None:
+        how = f"returned {ending.return_code}"
+    else:
+        most = {"time": f"{limits.time_limit_s:g} s", "memory": f"{limits.memory_limit_mb:g} MB"}.get(lacked, "")
+        how = f"exceeded its limit ({ending.cause}): it ran out of {lacked}" if ending.cause else f"ran out of {lacked}"
+        how += f" (it may use {most})" if most else ""
+    text = f"the checker{name} {how}, which says nothing of the solution. {ran.note}".rstrip()
+    return JudgeError(text, retriable=lacked == "time")
 
 
 @dataclass(frozen=True)
 class _Way:
-    """How a kind of checker is called, and what its exit codes mean. `{at}` is the folder of the files."""
+    """How a kind of checker is called. `{at}` is the folder of the files."""
 
     arguments: tuple[str, ...]
-    codes: Mapping[int, bool]
 
 
 class _ProgramChecker:
@@ -83,34 +123,43 @@ class _ProgramChecker:
 
     kind = ""
 
-    def __init__(self, programs: Sequence[Mapping[str, Any]], flags: str | Sequence[str] = ()) -> None:
+    def __init__(
+        self, programs: Sequence[Mapping[str, Any]], flags: str | Sequence[str] = (), accepted_from: float = 1.0
+    ) -> None:
         if not programs:
             raise InputError(f"{type(self).__name__}: give it a program.")
-        self._programs, self._flags = list(programs), tuple(flags_of(flags))
+        if not math.isfinite(accepted_from):
+            raise InputError(f"{type(self).__name__}: accepted_from={accepted_from!r}; give a number of points.")
+        self._programs, self._flags, self._accepted_from = list(programs), tuple(flags_of(flags)), accepted_from
 
     @property
     def settings(self) -> Any:
         """Its kind, flags and a digest of its sources."""
-        return {self.kind: key_text(digest_of(self._programs)), "flags": list(self._flags)}
+        about = {self.kind: key_text(digest_of(self._programs)), "flags": list(self._flags)}
+        return about | ({"accepted_from": self._accepted_from} if self._accepted_from != 1 else {})
 
     def _way(self, case: Case) -> _Way:
+        raise NotImplementedError
+
+    def _opinion(self, ran: Ran) -> Opinion | None:
+        """What one program says; None where it came to no conclusion."""
         raise NotImplementedError
 
     def opinion(self, case: Case, bench: Bench | None) -> Opinion:
         """Runs the programs on a case; all of them must accept it."""
         if bench is None:
             raise NotSupportedError(f"a checker that is a program ({self.kind}) needs a LocalSandbox to run in.")
-        way, notes = self._way(case), []
+        way, notes, scores = self._way(case), [], []
         for item in self._programs:
-            ending, note = bench.run(item, case, way)
-            code = ending.return_code
-            if ending.cause is not None or code not in way.codes:
-                how = f"exceeded its limit ({ending.cause})" if ending.cause else f"returned {code}"
-                raise JudgeError(f"the checker {how}, which says nothing of the solution. {note}", retriable=False)
-            notes.append(note)
-            if not way.codes[code]:
-                return Opinion(False, note)
-        return Opinion(True, "\n".join(filter(None, notes)))
+            ran = bench.run(item, case, way)
+            found = None if ran.ending.cause is not None else self._opinion(ran)
+            if found is None:
+                raise _why_it_failed(item, ran, LIMITS)
+            notes.append(found.note)
+            scores += [] if found.score is None else [found.score]
+            if not found.accepted:
+                return found
+        return Opinion(True, "\n".join(filter(None, notes)), min(scores, default=None))
 
 
 class KattisValidator(_ProgramChecker):
@@ -119,13 +168,18 @@ class KattisValidator(_ProgramChecker):
     Args:
         programs: its sources as items, such as `[{"language": "CPP", "solution": "int main…"}]`; all must accept.
         flags: what it is given as arguments; a test's own flags come after these.
+        accepted_from: not used; what it accepts is accepted, with whatever score it writes.
     """
 
     kind = "validator"
 
     def _way(self, case: Case) -> _Way:
         files = ("{at}/input", "{at}/answer", "{at}/feedback" + os.sep)
-        return _Way((*files, *self._flags, *case.flags), _KATTIS)
+        return _Way((*files, *self._flags, *case.flags))
+
+    def _opinion(self, ran: Ran) -> Opinion | None:
+        accepted = _KATTIS.get(ran.ending.return_code or 0)
+        return None if accepted is None else Opinion(accepted, ran.note, _number(ran.score))
 
 
 class TestlibChecker(_ProgramChecker):
@@ -135,6 +189,10 @@ class TestlibChecker(_ProgramChecker):
         source: the source, or the path of a file that holds it.
         testlib: the path of the `testlib.h` that it includes (https://github.com/MikeMirzayanov/testlib).
         files: further files that it includes: name -> text.
+        flags: what it is given as arguments behind the three files.
+        accepted_from: from which score on an output is accepted, where the checker gives points: a hundredth of what it
+            gives by `_pc`, what it gives by `quitp` as it is. The score is in the test's record, and the least one of
+            all tests in the result.
     """
 
     __test__ = False  # pytest would take the name for a test
@@ -147,6 +205,7 @@ class TestlibChecker(_ProgramChecker):
         *,
         files: Mapping[str, str] | None = None,
         flags: str | Sequence[str] = (),
+        accepted_from: float = 1.0,
     ) -> None:
         text = source.read_text(encoding="utf-8") if isinstance(source, Path) else source
         others = dict(files or {})
@@ -157,10 +216,32 @@ class TestlibChecker(_ProgramChecker):
                 "the checker includes testlib.h, which doesn't come with nbrun: get it from "
                 "https://github.com/MikeMirzayanov/testlib and give its path, as testlib='…/testlib.h'."
             )
-        super().__init__([{"language": "CPP", "solution": text, "files": others}], flags)
+        name = source.name if isinstance(source, Path) else "(testlib)"
+        super().__init__([{"language": "CPP", "solution": text, "files": others, "name": name}], flags, accepted_from)
 
     def _way(self, case: Case) -> _Way:
-        return _Way(("{at}/input", "{at}/output", "{at}/answer", *self._flags, *case.flags), _TESTLIB)
+        return _Way(("{at}/input", "{at}/output", "{at}/answer", *self._flags, *case.flags))
+
+    def _opinion(self, ran: Ran) -> Opinion | None:
+        code = ran.ending.return_code
+        if partial := _PARTIAL.match(ran.note):  # its exit code is 0, 16 or 50 more than what it gives
+            return self._of_score(int(partial[1]) / 100, ran.note)
+        if code == _POINTS_CODE and (points := _POINTS.match(ran.note)) and (score := _number(points[1])) is not None:
+            return self._of_score(score, ran.note)
+        accepted = _TESTLIB.get(-1 if code is None else code)
+        return None if accepted is None else Opinion(accepted, ran.note)
+
+    def _of_score(self, score: float, note: str) -> Opinion:
+        return Opinion(score >= self._accepted_from, note, score)
+
+
+def _number(text: str) -> float | None:
+    """A finite number, or None."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
 
 
 def checker_of(problem: Mapping[str, Any], testlib: str | Path | None = None) -> Any:
@@ -183,5 +264,9 @@ def checker_of(problem: Mapping[str, Any], testlib: str | Path | None = None) ->
     if kind == "validator":
         return KattisValidator(own["programs"], own.get("flags") or ())
     if kind == "testlib":
-        return TestlibChecker(own["source"], testlib, files=own.get("files"), flags=own.get("flags") or ())
+        own_score = own.get("accepted_from")
+        return TestlibChecker(
+            own["source"], testlib, files=own.get("files"), flags=own.get("flags") or (),
+            accepted_from=1.0 if own_score is None else float(own_score),
+        )  # fmt: skip
     raise NotSupportedError(f"the problem's checker is {str(own)[:80]!r}, of no kind that is known here.")

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from judge_bench import SUM, SUM_PY, task
 
-from nbrun.errors import JudgeError, NotSupportedError
+from nbrun.errors import InputError, JudgeError, NotSupportedError
 from nbrun.judge import KattisComparison, KattisValidator, LocalSandbox, TestlibChecker
 from nbrun.judge.checkers import Case
+from nbrun.judge.validators import checker_of
 
 FLAGS = [
     ("", "Yes no", "yes NO", True),
@@ -152,8 +153,66 @@ def test_a_validator_that_does_not_end_says_nothing(sandboxes: Any, monkeypatch:
     from nbrun.judge import validators
 
     monkeypatch.setattr(validators, "LIMITS", replace(validators.LIMITS, time_limit_s=0.3))
-    with pytest.raises(JudgeError, match=r"the checker exceeded its limit \(cpu\)"):
+    with pytest.raises(JudgeError, match=r"exceeded its limit \(cpu\): it ran out of time \(it may use 0.3 s\)"):
         sandboxes["validator"](task("py", "print(667)"))
+
+
+@pytest.mark.parametrize("source", ["x = bytearray(10 ** 10)", "x = []\nwhile True: x.append(bytes(10 ** 6))"])
+def test_a_checker_that_runs_out_of_memory_is_named(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dataclasses import replace
+
+    from nbrun.judge import validators
+
+    monkeypatch.setattr(validators, "LIMITS", replace(validators.LIMITS, memory_limit_mb=64))
+    item = {"language": "PYTHON3", "solution": source, "name": "output_validators/greedy.py"}
+    sandbox = LocalSandbox(checker=KattisValidator([item]))
+    try:
+        with pytest.raises(JudgeError, match=r"the checker output_validators/greedy.py .*ran out of memory .*64 MB"):
+            sandbox(task("py", "print(3)"))
+    finally:
+        sandbox.close()
+
+
+#: What testlib does at its end: the words on stderr, and the exit code.
+PARTIAL = """
+#include <cstdio>
+#include <cstdlib>
+int main(int, char** v) {
+    int n = 0;
+    std::fscanf(std::fopen(v[2], "r"), "%d", &n);
+    if (n >= 1000) { std::fprintf(stderr, "points %.2f of them\\n", (n - 1000) / 100.0); return 7; }
+    std::fprintf(stderr, "partially correct (%d) so far\\n", n);
+    return BASE + n;
+}
+"""
+
+
+@pytest.mark.parametrize("base", [0, 16, 50])
+def test_partial_points_are_a_score(base: int) -> None:
+    sandbox = LocalSandbox(checker=TestlibChecker(PARTIAL.replace("BASE", str(base))))
+    due = {0: ("WrongAnswer", 0.0), 40: ("WrongAnswer", 0.4), 100: ("Accepted", 1.0), 1050: ("WrongAnswer", 0.5)}
+    due[1100] = ("Accepted", 1.0)
+    try:
+        for said_, (verdict, score) in due.items():
+            result = sandbox(task("py", f"print({said_})"))
+            assert (result["verdict"], result["score"], result["tests"][0]["score"]) == (verdict, score, score)
+    finally:
+        sandbox.close()
+
+
+def test_from_which_score_on_is_accepted_is_the_users_choice() -> None:
+    checker = TestlibChecker(PARTIAL.replace("BASE", "16"), accepted_from=0.4)
+    assert checker.settings != TestlibChecker(PARTIAL.replace("BASE", "16")).settings
+    sandbox = LocalSandbox(checker=checker)
+    try:
+        assert sandbox(task("py", "print(40)"))["verdict"] == "Accepted"
+        assert sandbox(task("py", "print(39)"))["verdict"] == "WrongAnswer"
+    finally:
+        sandbox.close()
+    row = {"id": "p", "tests": SUM["tests"], "checker": {"type": "testlib", "source": PARTIAL, "accepted_from": 0.2}}
+    assert checker_of(row).settings["accepted_from"] == 0.2
+    with pytest.raises(InputError, match="accepted_from"):
+        TestlibChecker("", accepted_from=float("nan"))
 
 
 def test_a_validator_of_two_files_in_python(sandboxes: Any) -> None:
