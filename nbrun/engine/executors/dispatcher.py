@@ -212,7 +212,7 @@ class Dispatcher(OneThread):
             chunk.note(engine.sink, self.out.values())
         try:
             packed = self.cargo.packed if with_function else None
-            future = self.pool.submit(self.cargo.digest, packed, data, token, engine.timeout_s)
+            future = self.pool.submit(self.cargo.digest, packed, data, engine.timeout_s, token)
         except BaseException as e:  # broken, shut down, a closed client
             engine.give_back(chunk.items)
             self._losses.refused(chunk.generation, e)

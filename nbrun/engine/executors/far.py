@@ -54,15 +54,15 @@ def probe(digest: str, packed: Any) -> tuple[str, str, str]:
     return ("ok", platform.python_version(), "")
 
 
-def run_chunk(digest: str, packed: Any, parts: Any, token: str, timeout_s: float | None = None) -> Any:
+def run_chunk(digest: str, packed: Any, parts: Any, timeout_s: float | None, token: str) -> Any:
     """Runs tasks one after another.
 
     Args:
         packed: the function; None where the worker is believed to have it.
         parts: pickled: (sample id, part of the sample or None where it is the item, names left out, tasks) for each
             sample; a task is (group, index, item, attempt, hint, previous). In the kernel's process the list itself.
-        token: makes every call another one, for executors that remember equal calls.
         timeout_s: how long each attempt may take.
+        token: makes every call another one, for executors that remember equal calls.
 
     Returns:
         Pickled None where the function is needed, else (worker, rows), a row for each task that was begun.
