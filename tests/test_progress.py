@@ -146,3 +146,38 @@ def test_a_snapshot_is_short_and_can_be_pickled() -> None:
     assert again == progress
     assert again.recent_errors[0].sample_id == "a"
     assert again.since(0) == []
+
+
+def test_the_time_stands_still_in_a_pause() -> None:
+    clock = Clock()
+    board = Board(clock)
+    board.add_sample("a", 100)
+    clock.now = 10
+    board.record(0, ["Accepted"] * 50)
+    board.pause()
+    board.pause()
+    clock.now = 1000
+    assert board.snapshot(State.PAUSED).elapsed_s == 10
+    board.resume()
+    board.resume()
+    clock.now = 1005
+    assert board.snapshot(State.RUNNING).elapsed_s == 15
+    board.pause()
+    clock.now = 2000
+    board.finish()
+    clock.now = 3000
+    assert board.snapshot(State.STOPPED).elapsed_s == 15
+
+
+def test_the_time_left_is_no_less_than_what_long_tasks_will_take() -> None:
+    clock = Clock()
+    board = Board(clock)
+    board.add_sample("a", 101)
+    board.set_totals(101, 1)
+    for _ in range(100):
+        clock.now += 0.1
+        board.record(0, ["Accepted"])
+    quick = board.snapshot(State.RUNNING)
+    assert quick.eta_s is not None
+    assert quick.eta_s < 1
+    assert eta_text(board.snapshot(State.RUNNING, least_left_s=600)) == "about 10 min left"

@@ -45,6 +45,9 @@ class Crew(Protocol):
     def tasks(self) -> list[tuple[Task, int]]:
         """The tasks that run in this process now, and when they began (perf_counter_ns). No lock is needed."""
 
+    def begun(self) -> list[int]:
+        """When each task that runs now began (perf_counter_ns). No lock is needed."""
+
     def works_in(self, thread: Thread) -> bool:
         """Do tasks run in that thread?"""
 

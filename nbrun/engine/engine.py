@@ -12,7 +12,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +20,7 @@ from nbrun.engine.away import Away
 from nbrun.engine.crew import Crew
 from nbrun.engine.desk import Desk
 from nbrun.engine.erred import ErredTasks
+from nbrun.engine.long_tasks import LongTasks, find_long
 from nbrun.engine.queue import Item, SampleWork, TaskQueue, next_text, short_reason
 from nbrun.engine.standing import Standing
 from nbrun.engine.start_gate import StartGate
@@ -30,6 +31,8 @@ from nbrun.errors import RunHaltedError, ThreadLimitError
 from nbrun.model import CancelFlag, ResultSink, Retry, RetryPolicy, State, Task, TaskRow, Work
 from nbrun.progress import Board
 
+#: So many of the newest durations tell what most tasks take.
+DURATIONS = 255
 #: How long a stop at once waits for tasks to notice.
 ABANDON_AFTER_S = 5.0
 #: So many suspects run one by one; of more, so many groups run one after another.
@@ -65,6 +68,7 @@ class Engine:
         self.idle = threading.Condition(self.lock)  # the conductor waits here
         self.queue = TaskQueue()
         self.gate = StartGate(max_per_s)
+        self.durations: deque[float] = deque(maxlen=DURATIONS)  # of tasks that ended lately, in seconds; atomic appends
         self.wanted = workers
         self.timeout_s = timeout_s
         self.is_all_fed = False
@@ -233,7 +237,8 @@ class Engine:
             if not self.standing.pause(message, trouble):
                 return False
             self.idle.notify_all()
-            return True
+        self.board.pause()
+        return True
 
     def wait_for_judge(self, sample: SampleWork, position: int, message: str) -> None:
         """Nothing can be judged for now: the task goes back unattempted and the run pauses until the judge is back."""
@@ -252,7 +257,7 @@ class Engine:
             self.streak.restart()
             self._wake(self.queue.waiting)
             self.crew.rouse()
-        self.board.restart_rate()
+        self.board.resume()
         self.sink.mend()
         with self.lock:
             self.idle.notify_all()
@@ -263,6 +268,7 @@ class Engine:
         error = RunHaltedError(message)
         error.__cause__ = e
         if self.standing.pause(message, error):
+            self.board.pause()
             self.idle.notify_all()
 
     def broke(self, e: BaseException) -> None:
@@ -292,7 +298,9 @@ class Engine:
             self.crew.rouse()
             self._window.rouse()
             self.idle.notify_all()
-            return [task for task, _ in self.crew.tasks()]
+            running = [task for task, _ in self.crew.tasks()]
+        self.board.resume()
+        return running
 
     def wait_for_workers(self, timeout_s: float) -> bool:
         """Waits until nobody works any more. False on a time-out."""
@@ -382,7 +390,25 @@ class Engine:
 
     def remarks(self) -> list[str]:
         """What there is to say of the run as it is now."""
-        return [self.crew.told, self._waiting_text()]
+        return [self.crew.told, self._waiting_text(), self.long_tasks.text]
+
+    @property
+    def long_tasks(self) -> LongTasks:
+        """The tasks that have been running for many times longer than most take."""
+        if not self.standing.is_open and not self.standing.is_draining:
+            return LongTasks(0, 0.0, 0.0)
+        now = time.perf_counter_ns()
+        return find_long(((now - since) / 1e9 for since in self.crew.begun()), self.durations)
+
+    @property
+    def least_left_s(self) -> float:
+        """How long what runs and what waits will take at least, in seconds, as far as can be said.
+
+        A task that has been running for many times the median is expected to take as long again.
+        """
+        with self.lock:
+            waits_s = self.queue.last_due - time.monotonic() if self.queue.delayed else 0.0
+        return max(0.0, waits_s, self.long_tasks.longest_s)
 
     def _waiting_text(self) -> str:
         """What is waited for, such as "160 waiting: HTTP 429, next in 14 s", where nothing runs or much waits."""

@@ -114,6 +114,10 @@ class LoopCrew(OneThread):
         """See Crew."""
         return [(task, since) for _, task, since in list(self._in_flight.values())]
 
+    def begun(self) -> list[int]:
+        """See Crew."""
+        return [since for _, _, since in list(self._in_flight.values())]
+
     def works_in(self, thread: threading.Thread) -> bool:
         """See Crew."""
         return thread is self._thread
@@ -231,6 +235,7 @@ class LoopCrew(OneThread):
             took = time.perf_counter() - began
             if not isinstance(result, Mapping):
                 result = as_mapping(result)
+            engine.durations.append(took)
             record = engine.sink.encode(sample.work, position, item, result, task.attempt, started, took, name)
             self._outcomes.put((sample, position, record, None))
         except BaseException as e:  # whatever a task raises is that task's

@@ -54,6 +54,7 @@ class TaskQueue:
         self._samples: deque[SampleWork] = deque()
         self._returned: deque[Item] = deque()
         self._delayed: list[Delayed] = []
+        self.last_due = 0.0  # the latest time of any task that was ever delayed
         self._reasons: Counter[str] = Counter()  # of delayed tasks
         self.delayed_by_sample: Counter[SampleWork] = Counter()
         self._pushes = 0
@@ -92,6 +93,7 @@ class TaskQueue:
         """A task that may run again at `due`."""
         self._pushes += 1
         heapq.heappush(self._delayed, Delayed(due, self._pushes, sample, position, reason))
+        self.last_due = max(self.last_due, due) if self.delayed > 1 else due
         self._reasons[reason] += 1
         self.delayed_by_sample[sample] += 1
 

@@ -286,6 +286,10 @@ class ThreadCrew:
         """See Crew."""
         return [(c[1], w.since) for w in list(self._workers) if (c := w.current)]
 
+    def begun(self) -> list[int]:
+        """See Crew."""
+        return [w.since for w in list(self._workers) if w.current]
+
     def works_in(self, thread: threading.Thread) -> bool:
         """See Crew."""
         return any(worker.thread is thread for worker in list(self._workers))

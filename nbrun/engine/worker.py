@@ -186,6 +186,7 @@ class Worker:
         self.current = self.claim = None
         self.hand_over_kept()
         if count:
+            engine.durations.append(took / 1e9)
             self.mean_s += self._weight * (busy / count / 1e9 - self.mean_s)
             self._weight = 0.5
 

@@ -45,6 +45,8 @@ class Board:
         self._clock = clock
         self._began = clock()
         self._ended_at: float | None = None  # from then on the time stands still
+        self._paused_at: float | None = None  # and from then on until it is resumed
+        self._paused_s = 0.0  # in all
         self._ids: list[str] = []
         self._columns = {name: array("I") for name in _COLUMNS}
         self._touched: dict[int, int] = {}  # sample number -> version of its last change, oldest first
@@ -191,15 +193,26 @@ class Board:
     def pace(self) -> tuple[int, float]:
         """How many tasks have ended in this run, and how many seconds it has been running."""
         with self._lock:
-            return self._ends, self._clock() - self._began
+            return self._ends, self._elapsed_s(self._clock())
 
-    def restart_rate(self) -> None:
-        """Forgets the window of the rate: after a pause the time it lasted must not count."""
+    def pause(self) -> None:
+        """The run is paused: its time stands still."""
         with self._lock:
+            if self._paused_at is None:
+                self._paused_at = self._clock()
+
+    def resume(self) -> None:
+        """Its time goes on, and the pause doesn't count for the rate. Does nothing where it was not paused."""
+        with self._lock:
+            if self._paused_at is None:
+                return
+            self._paused_s += self._clock() - self._paused_at
+            self._paused_at = None
             self._pace.restart(self._clock(), self._ends)
 
     def finish(self) -> None:
         """The run has ended: the time that it took stands still."""
+        self.resume()
         with self._lock:
             self._ended_at = self._clock()
 
@@ -231,8 +244,12 @@ class Board:
         results: str = "",
         waiting: int = 0,
         waiting_at: Mapping[int, int] | None = None,
+        least_left_s: float = 0.0,
     ) -> Progress:
-        """The counters as they are now. `saved` counts this run's saved results; earlier ones are added."""
+        """The counters as they are now. `saved` counts this run's saved results; earlier ones are added.
+
+        `least_left_s` is how long the tasks at work and those that wait will take at least, whatever the rate says.
+        """
         waiting = sum(waiting_at.values()) if waiting_at else waiting
         work = dict(at_work or {})
         running = sum(work.values())
@@ -241,7 +258,7 @@ class Board:
             ended = self._done + self._errors
             rate = None if state not in (State.RUNNING, State.DRAINING) else self._pace.rate(now, self._ends)
             left = None if self._total is None else max(0, self._total - ended)
-            eta = left / rate if left is not None and rate else None
+            eta = max(left / rate, least_left_s) if left and rate else (0.0 if left == 0 and rate else None)
             return Progress(
                 state=state,
                 total=self._total,
@@ -264,7 +281,7 @@ class Board:
                 means={name: Mean(total / n, n) for name, (n, total) in self._metrics.items()},
                 rate_per_s=rate,
                 eta_s=eta,
-                elapsed_s=now - self._began,
+                elapsed_s=self._elapsed_s(now),
                 message=without_surrogates(message),
                 workers=workers,
                 at_work=work,
@@ -278,6 +295,10 @@ class Board:
             )
 
     # ---- called with the lock held
+
+    def _elapsed_s(self, now: float) -> float:
+        until = now if self._paused_at is None else self._paused_at
+        return until - self._began - self._paused_s
 
     def _touch(self, number: int) -> None:
         self._version += 1

@@ -96,8 +96,9 @@ class Progress:
         unexpected: rejected items of the group `solution` and accepted ones of the groups `incorrect_…`; of samples
             that earlier versions finished at least that many.
         rate_per_s: tasks ended a second over a recent window (30 s, longer where tasks are), None while unknown.
-        eta_s: seconds that are left at that rate, None while unknown.
-        elapsed_s: seconds since the run was started, until it ended.
+        eta_s: seconds that are left at that rate, but at least as long as a task that takes many times the median has
+            been running already; None while unknown.
+        elapsed_s: seconds since the run was started, until it ended; pauses don't count.
         message: one plain sentence where something needs saying, else "".
         workers: threads wanted now.
         at_work: sample number -> its tasks running now.

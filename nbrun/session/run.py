@@ -90,7 +90,7 @@ class Run:
         return self._board.snapshot(
             engine.standing.state, at_work=engine.at_work(), saved=saved, unsaved=unsaved,
             message=" ".join(filter(None, [told, *notes, *engine.remarks()])), workers=engine.workers,
-            results=str(self._path), waiting_at=engine.waiting_at(),
+            results=str(self._path), waiting_at=engine.waiting_at(), least_left_s=engine.least_left_s,
         )  # fmt: skip
 
     def results(self) -> pd.DataFrame:

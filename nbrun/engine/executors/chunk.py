@@ -27,11 +27,11 @@ class Chunk:
         is_last: its task was running when earlier runs died; only others like it run beside it.
     """
 
-    __slots__ = ("future", "generation", "is_alone", "is_last", "items", "number", "size", "slot")
+    __slots__ = ("future", "generation", "is_alone", "is_last", "items", "number", "sent_ns", "size", "slot")
 
     def __init__(self, items: list[Item], number: int, is_alone: bool = False, is_last: bool = False) -> None:
         self.items, self.number, self.is_alone, self.is_last = items, number, is_alone, is_last
-        self.size = 0
+        self.size = self.sent_ns = 0
         self.generation = self.slot = -1
         self.future: Future[Any] | None = None
 

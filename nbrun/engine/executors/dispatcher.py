@@ -105,6 +105,10 @@ class Dispatcher(OneThread):
         """See Crew. None: they run in other processes."""
         return []
 
+    def begun(self) -> list[int]:
+        """See Crew. When the chunks that can run were sent."""
+        return [chunk.sent_ns for chunk in list(self.out.values())[: self.slots]]
+
     def works_in(self, thread: threading.Thread) -> bool:
         """See Crew."""
         return False
@@ -219,7 +223,7 @@ class Dispatcher(OneThread):
             return False
         if not self.out:
             self._silence.begin()
-        chunk.future = future
+        chunk.future, chunk.sent_ns = future, time.perf_counter_ns()
         self.out[token] = chunk
         self._bytes += chunk.size
         future.add_done_callback(lambda done: self._events.put((token, done)))
@@ -269,6 +273,7 @@ class Dispatcher(OneThread):
     def _came_back(self, chunk: Chunk, rows: list[tuple[Any, ...]], size: int) -> None:
         took = [row[-1] for row in rows if isinstance(row[-1], float)]
         if took:
+            self.engine.durations.extend(took)
             self._sizing.came_back(len(chunk.items), len(rows), sum(took), chunk.size + size, max(took))
 
     def _cancel_waiting(self) -> None:
