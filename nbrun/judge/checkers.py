@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from nbrun.errors import JudgeError
@@ -96,6 +96,19 @@ def as_checker(value: Any) -> Checker:
         checker: Checker = value
         return checker
     return CallableChecker(value)
+
+
+def opinion_of(checker: Checker, case: Case, bench: Bench | None, alternatives: Sequence[str | bytes] = ()) -> Opinion:
+    """Return what a checker says of an output: that of the first expected output that accepts it, else of the first."""
+    first = checker.opinion(case, bench)
+    if first.accepted:
+        return first
+    for other in alternatives:
+        expected = other.encode("utf-8", "surrogatepass") if isinstance(other, str) else other
+        opinion = checker.opinion(replace(case, expected=expected), bench)
+        if opinion.accepted:
+            return opinion
+    return first
 
 
 def _arity(function: Callable[..., Any]) -> int:

@@ -12,9 +12,10 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from nbrun.errors import JudgeError, ThreadLimitError
-from nbrun.judge.checkers import Case, Checker, Opinion
+from nbrun.judge.checkers import Case, Checker, Opinion, opinion_of
 from nbrun.judge.compiling import Program
 from nbrun.judge.gate import MARGIN, ROOM
+from nbrun.judge.harness import STREAMS, Exchange
 from nbrun.judge.isolation import PROGRAM
 from nbrun.judge.launching import Bench, launch, place
 from nbrun.judge.records import Shortener, Streams, as_bytes, compile_record, run_record, told
@@ -44,6 +45,7 @@ class Terms:
     checker: Checker
     all_tests: bool
     keep_output_bytes: int | None
+    exchange: Exchange = STREAMS
 
 
 @dataclass(frozen=True)
@@ -235,13 +237,16 @@ class Judging:
         """Run the program once."""
         given = streams.path("stdin")
         given.unlink(missing_ok=True)  # a program whose user owns it may have changed it
-        given.write_bytes(as_bytes(test["input"]))
+        exchange = self.terms.exchange
+        given.write_bytes(exchange.stdin(test))
         given.chmod(0o444)  # whatever the kernel's mask: programs open /dev/stdin anew
         bench, at = self.bench, place(self.bench, streams.folder / "box")
         try:
+            exchange.place_input(test, at.work)
             with bench.gate.turn(alone, leash.check) as turn:
                 ending = launch(self.program, bench, at, streams.paths(), limits, leash)
                 others = turn.others(ending.cpu_s)
+            exchange.take_output(test, at.work, streams.path("stdout"), limits.output_bytes)
             return _Run(ending, turn.load, bench.gate.is_loaded(turn), bench.gate.is_quiet(others))
         finally:
             at.remove()
@@ -253,7 +258,8 @@ class Judging:
         if verdict is None:
             output = streams.path("stdout").read_bytes()
             case = Case(as_bytes(test["input"]), as_bytes(test["output"]), output, test.get("flags", ()))
-            opinion = terms.checker.opinion(case, CheckerBench(self.bench, streams.folder, leash))
+            bench = CheckerBench(self.bench, streams.folder, leash)
+            opinion = opinion_of(terms.checker, case, bench, test.get("alternatives", ()))
             verdict = Verdict.ACCEPTED if opinion.accepted else Verdict.WRONG_ANSWER
         finished = (ending.cause is None and verdict not in _BY_CAUSE.values()) or verdict == Verdict.RUNTIME_ERROR
         more: dict[str, Any] = {}

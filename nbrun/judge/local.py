@@ -20,6 +20,7 @@ from nbrun.judge import trials
 from nbrun.judge.checkers import DEFAULT, Checker, as_checker
 from nbrun.judge.compiling import COMPILE_LIMITS, CompileCache, Shop
 from nbrun.judge.gate import Gate
+from nbrun.judge.harness import exchange_of
 from nbrun.judge.isolation import MODES, Isolation
 from nbrun.judge.judging import Judging, Terms
 from nbrun.judge.languages import DEFAULT_LANGUAGES, PYTHON3, Language, lookup
@@ -202,11 +203,14 @@ class LocalSandbox:
             with self._lock:
                 self._not_judged[name] += 1
             raise NotSupportedError(f"{name} is not judged: {language.missing}")
-        source = source_of(task.item, language)
-        checker = self._checker or as_checker(checker_of(problem, self._testlib) or DEFAULT)
+        exchange = exchange_of(problem)
+        source = exchange.program(source_of(task.item, language), name, language)
+        own = checker_of(problem, self._testlib)
+        checker = exchange.checker or self._checker or (DEFAULT if own is None else as_checker(own))
         with self._bench(task) as bench:
             self._settle_time_limit(problem, checker, bench)
-            terms = Terms(self._limits(problem, language), checker, self._all_tests, self._keep_output_bytes)
+            limits = self._limits(problem, language)
+            terms = Terms(limits, checker, self._all_tests, self._keep_output_bytes, exchange)
             with bench.shop.program(language, source, bench.folder, bench.leash) as program:
                 result = Judging(program, problem["tests"], terms, bench).result()
             self._trials.believe(name, language, task.item, result, partial(self._tried, bench))

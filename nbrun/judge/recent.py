@@ -20,13 +20,16 @@ class RecentProblems:
     Args:
         tests: which sets of tests to take of a problem.
         keep: how many problems to remember.
-        check: asked about a problem's tests once; raises NotSupportedError where they can't be judged.
+        check: asked about a problem once; raises NotSupportedError where it can't be judged.
 
     Threads: any number.
     """
 
     def __init__(
-        self, tests: Sequence[str], keep: int, check: Callable[[str, Sequence[Any]], None] = lambda name, tests: None
+        self,
+        tests: Sequence[str],
+        keep: int,
+        check: Callable[[str, Mapping[str, Any]], None] = lambda name, problem: None,
     ) -> None:
         self._tests, self._keep, self._check = tuple(tests), keep, check
         self._lock = threading.Lock()  # protects _known
@@ -48,7 +51,7 @@ class RecentProblems:
             raise NotSupportedError(f"problem {name!r} can't be judged, nothing can be said: {e}.") from None
         if problem.get("not_supported"):
             raise NotSupportedError(f"problem {name!r} is not supported: {problem['not_supported']}.")
-        self._check(name, problem["tests"])
+        self._check(name, problem)
         with self._lock:
             self._known[id(sample)] = (sample, problem)
             while len(self._known) > self._keep:

@@ -14,7 +14,7 @@ from typing import Any, overload
 
 from nbrun import verdicts
 from nbrun.errors import InputError, JudgeError
-from nbrun.judge.checkers import Bench, Case, Checker, as_checker
+from nbrun.judge.checkers import Bench, Case, Checker, as_checker, opinion_of
 from nbrun.judge.local import LocalSandbox
 from nbrun.storage.reader import Reader, parse
 from nbrun.verdicts import Verdict
@@ -146,7 +146,8 @@ def _verdict(
         reason = _not_whole(test, run, is_ours="tests_total" in result)
         if reason is not None:
             return None, f"test {number}: {reason}"
-        if not checker.opinion(_case(test, run), bench).accepted:
+        others = (test.get("test_info") or {}).get("alternatives") or ()
+        if not opinion_of(checker, _case(test, run), bench, others).accepted:
             return str(Verdict.WRONG_ANSWER), None
     total = result.get("tests_total")
     all_ran = len(tests) == total if total is not None else failed_at is None or failed_at < len(tests) - 1

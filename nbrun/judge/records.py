@@ -112,7 +112,7 @@ def _told_test(test: Mapping[str, Any], short: Shortener) -> dict[str, Any]:
         "input": {"stdin": short.text("input", as_bytes(test["input"]))},
         "output": {"stdout": short.text("output", as_bytes(test["output"]))},
     }
-    return info | {key: test[key] for key in ("name", "flags") if key in test}
+    return info | {key: test[key] for key in ("name", "flags", "alternatives") if key in test}
 
 
 def as_bytes(text: str | bytes) -> bytes:

@@ -168,7 +168,7 @@ def test_limits_come_from_the_user_the_problem_or_two_seconds(stand: Stand) -> N
 
 def test_an_empty_list_of_tests_is_refused(stand: Stand) -> None:
     before = len(stand.saw(0)["seen"])
-    with pytest.raises(NotSupportedError, match="no tests"):
+    with pytest.raises(NotSupportedError, match="no test"):
         judged(stand, scripted(), {"id": "p", "tests": []})
     assert len(stand.saw(0)["seen"]) == before
 

@@ -20,7 +20,7 @@ from typing import Any
 import orjson
 
 from nbrun import verdicts
-from nbrun.judge.checkers import Case, Checker
+from nbrun.judge.checkers import Case, Checker, opinion_of
 from nbrun.judge.records import Shortener, as_bytes
 from nbrun.judge.time_limits import Written, look_at
 from nbrun.verdicts import Verdict
@@ -123,7 +123,7 @@ def _read_test(found: Mapping[str, Any], test: Mapping[str, Any], opinions: Opin
             is_right = found.get("passed") is True
         else:
             case = Case(as_bytes(test["input"]), as_bytes(test["output"]), as_bytes(output), test.get("flags", ()))
-            is_right = opinions.checker.opinion(case, None).accepted
+            is_right = opinion_of(opinions.checker, case, None, test.get("alternatives", ())).accepted
         verdict = Verdict.ACCEPTED if is_right else Verdict.WRONG_ANSWER
     out = Found(verdict, _record(run, test, verdict == Verdict.ACCEPTED, opinions.keep_output_bytes))
     is_long = 4 * len(output) >= LONG_OUTPUT_BYTES and len(as_bytes(output)) >= LONG_OUTPUT_BYTES

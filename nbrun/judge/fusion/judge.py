@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from nbrun import verdicts
@@ -134,7 +135,9 @@ class SandboxFusion:
         connect_s, read_s = self._numbers["connect_timeout_s"] or 5.0, self._numbers["read_timeout_s"]
         self._pool = Pool(self._addresses, self._max_in_flight, connect_s)
         self._client = Client(self._pool, self._headers, read_s, connect_s, trial)
-        self._problems = RecentProblems(self._tests, _PROBLEMS_KEPT, check_sendable)
+        comparison = "server" if self._comparison == "server" else "user" if self._checker is not None else ""
+        check = partial(check_sendable, comparison=comparison)
+        self._problems = RecentProblems(self._tests, _PROBLEMS_KEPT, check)
         self._lock = threading.Lock()  # protects all below
         self._calls: dict[int, Call] = {}  # by the id of the task that runs
         self._kept: dict[tuple[str, str, int], tuple[Mapping[str, Any], Mapping[str, Any]]] = {}  # see again()

@@ -158,7 +158,30 @@ def _bound_s(program: Program, terms: Terms, rounds: int) -> float:
     return rounds * (each + 1.0) + _SLACK_S
 
 
-def check_sendable(name: str, tests: Sequence[Mapping[str, Any]]) -> None:
-    """Raises NotSupportedError where a test holds bytes that are no text: JSON can't carry them."""
-    if any(not isinstance(test[key], str) for test in tests for key in ("input", "output")):
-        raise NotSupportedError(f"problem {name!r} has tests that are no text; judge it with LocalSandbox.")
+def check_sendable(name: str, problem: Mapping[str, Any], comparison: str = "") -> None:
+    """Raise NotSupportedError where a server can't judge a problem: what it doesn't carry, or can't do.
+
+    Tests that hold bytes that are no text don't fit into JSON.
+
+    Args:
+        comparison: who compares outputs instead of the problem's own checker: "server", or "user"; empty for no one.
+    """
+    harness = problem.get("harness")
+    checker = problem.get("checker")
+    if any(not isinstance(test[key], str) for test in problem["tests"] for key in ("input", "output")):
+        what = "tests that are no text"
+    elif problem.get("stream_files"):
+        what = f"programs that use files by name ({', '.join(problem['stream_files'].values())})"
+    elif isinstance(harness, Mapping) and harness.get("type") == "function":
+        what = f"tests that call a function ({harness.get('name')})"
+    elif harness is not None:
+        what = "tests that are code, run after a solution"
+    elif comparison == "server" and any(test.get("alternatives") for test in problem["tests"]):
+        what = "tests with several right outputs"
+    elif not comparison and (
+        isinstance(checker, str) or (isinstance(checker, Mapping) and checker.get("type") != "kattis")
+    ):
+        what = "a checker that is a program"
+    else:
+        return
+    raise NotSupportedError(f"problem {name!r} has {what}, which a SandboxFusion server can't judge; use LocalSandbox.")

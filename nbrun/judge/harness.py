@@ -1,0 +1,199 @@
+"""How a test's input gets to a program and its answer comes back: by streams, by named files, or by a harness.
+
+Called by worker threads and by those that run tests ahead; frozen values, files of one run only.
+
+A problem says by two keys what it takes; most have none of them and use the standard streams.
+
+    stream_files   {"input": "input.txt", "output": "output.txt"}: a program reads one file and writes another; where
+                   only one is named, the other side is the standard stream
+    harness        {"type": "function", "name"}: a test's input is the JSON of arguments, its output that of the result
+                   {"type": "test_code"}: a test's input is code that is run after the solution, in the same process
+
+What a function returns leaves the box as JSON and is compared outside it, where alone the expected result is: nothing
+that a solution prints, and no early exit, passes a test. Test code runs together with the solution: to say that it ran
+to its end, the harness gives back a secret that it reads behind the code, after the last assertion. A solution that
+searches its own process for the open file with that secret can fake a pass; nothing that runs assertions beside
+untrusted code can prevent this.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import math
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from nbrun.errors import NotSupportedError
+from nbrun.judge.checkers import CallableChecker, Checker
+from nbrun.judge.comparison import TOLERANCE
+from nbrun.judge.datasets.tests import PASSED
+from nbrun.judge.languages import Language
+from nbrun.judge.records import as_bytes
+from nbrun.judge.sources import Source
+from nbrun.judge.warden.folders import read_safely
+
+_MAIN = "nbrun_harness.py"
+_NOT_PYTHON_3 = ("PYTHON", "PYPY2")
+#: Makes secrets for test code. Of this process alone: solutions can't know it, and it is stored nowhere.
+_KEY = secrets.token_bytes(16)
+_LONGEST_NUMBER = 4000  # in digits; Python refuses to read longer integers unless it is asked to
+
+
+class Exchange:
+    """Standard streams: the input is stdin, the output is stdout. Threads: any number; nothing in it changes."""
+
+    #: Who compares outputs where neither the user nor the problem says it; None for the usual comparison.
+    checker: Checker | None = None
+
+    def program(self, source: Source, name: str, language: Language) -> Source:
+        """Return what is run for a solution.
+
+        Raises:
+            NotSupportedError: solutions in this language can't be run so.
+        """
+        return source
+
+    def stdin(self, test: Mapping[str, Any]) -> bytes:
+        """Return what a program gets as stdin."""
+        return as_bytes(test["input"])
+
+    def place_input(self, test: Mapping[str, Any], work: Path) -> None:
+        """Put a program's input into its folder, before it starts."""
+
+    def take_output(self, test: Mapping[str, Any], work: Path, stdout: Path, limit_bytes: int) -> None:
+        """Write into `stdout` what counts as the program's output, after its end and before its folder goes."""
+
+
+STREAMS = Exchange()
+
+
+@dataclass(frozen=True)
+class NamedFiles(Exchange):
+    """A program reads or writes a file in its folder; a name is empty where it uses the stream."""
+
+    input: str = ""
+    output: str = ""
+
+    def stdin(self, test: Mapping[str, Any]) -> bytes:
+        return b"" if self.input else as_bytes(test["input"])
+
+    def place_input(self, test: Mapping[str, Any], work: Path) -> None:
+        if self.input:
+            path = work / self.input
+            path.write_bytes(as_bytes(test["input"]))
+            path.chmod(0o666)  # some programs open it for writing too
+
+    def take_output(self, test: Mapping[str, Any], work: Path, stdout: Path, limit_bytes: int) -> None:
+        if self.output:
+            _rewrite(stdout, read_safely(work / self.output, limit_bytes))
+
+
+@dataclass(frozen=True)
+class Harness(Exchange):
+    """What calls functions and runs test code: a program of nbrun's whose other file is the solution."""
+
+    kind: str
+    name: str = ""
+
+    def program(self, source: Source, name: str, language: Language) -> Source:
+        if ".py" not in language.extensions or name in _NOT_PYTHON_3:
+            what = f"calls of its function {self.name!r}" if self.kind == "function" else "code that is run after it"
+            raise NotSupportedError(f"the problem tests a solution by {what}: that is done in Python 3, not in {name}.")
+        start = f"\n\nmain({self.kind!r}, {self.name!r}, {source.entry!r})\n"
+        return replace(source, files={**source.files, _MAIN: _program() + start.encode()}, entry=_MAIN)
+
+    def stdin(self, test: Mapping[str, Any]) -> bytes:
+        given = as_bytes(test["input"])
+        return given if self.kind == "function" else b"%d\n%s%s" % (len(given), given, _secret(given))
+
+    def take_output(self, test: Mapping[str, Any], work: Path, stdout: Path, limit_bytes: int) -> None:
+        if self.kind == "function":
+            return
+        expected = _secret(as_bytes(test["input"]))
+        passed = hmac.compare_digest(read_safely(stdout, len(expected) + 1), expected)
+        _rewrite(stdout, PASSED.encode() if passed else b"")
+
+    @property
+    def checker(self) -> Checker | None:  # type: ignore[override]  # of the kind
+        return _VALUES if self.kind == "function" else None
+
+
+def exchange_of(problem: Mapping[str, Any]) -> Exchange:
+    """Return how the tests of a problem are given to programs.
+
+    Raises:
+        NotSupportedError: the problem names a way that isn't known.
+    """
+    harness = problem.get("harness")
+    if harness is not None:
+        kind = harness.get("type") if isinstance(harness, Mapping) else None
+        if kind == "function" and isinstance(harness.get("name"), str):
+            return Harness(kind, harness["name"])
+        if kind == "test_code":
+            return Harness(kind)
+        raise NotSupportedError(f"the problem's harness is {str(harness)[:80]!r}, of no kind that is known here.")
+    files = problem.get("stream_files")
+    return NamedFiles(**files) if files else STREAMS
+
+
+def compare_values(expected: str | bytes, actual: str | bytes) -> bool:
+    """Return whether two texts of JSON hold the same value.
+
+    Lists are compared element by element, numbers as numbers (3 and 3.0 are equal); where the expected one is written
+    with a point, one within 1e-5 of it, absolute or relative, is right too. Keys of objects are text in JSON.
+
+    Example:
+        >>> compare_values("[1, 0.5]", "[1.0, 0.5000001]"), compare_values("[1, 2]", "[2, 1]")
+        (True, False)
+    """
+    try:
+        return _equal(_loaded(expected), _loaded(actual))
+    except (ValueError, RecursionError, OverflowError):
+        return False
+
+
+def _loaded(text: str | bytes) -> Any:
+    return json.loads(text, parse_int=lambda digits: int(digits) if len(digits) <= _LONGEST_NUMBER else _Long(digits))
+
+
+class _Long(str):
+    """An integer that Python doesn't read unasked."""
+
+
+def _equal(want: Any, got: Any) -> bool:
+    if isinstance(want, list):
+        return isinstance(got, list) and len(want) == len(got) and all(map(_equal, want, got))
+    if isinstance(want, dict):
+        return isinstance(got, dict) and want.keys() == got.keys() and all(_equal(want[key], got[key]) for key in want)
+    if isinstance(want, float) and isinstance(got, (int, float)):
+        if want == got or (math.isnan(want) and math.isnan(float(got))):
+            return True
+        return math.isfinite(want) and abs(want - got) <= TOLERANCE * max(1.0, abs(want))
+    return type(want) is type(got) and want == got if isinstance(want, _Long) else bool(want == got)
+
+
+_VALUES = CallableChecker(compare_values)
+
+
+def _secret(code: bytes) -> bytes:
+    """What the harness gives back once this code has run to its end."""
+    return hmac.new(_KEY, code, hashlib.sha256).hexdigest().encode()
+
+
+@cache
+def _program() -> bytes:
+    return Path(__file__).with_name("harness_program.py").read_bytes()
+
+
+def _rewrite(path: Path, data: bytes) -> None:
+    """Replace a file that a program wrote, and may have made unwritable."""
+    new = path.with_name(path.name + ".new")
+    new.write_bytes(data)
+    os.replace(new, path)

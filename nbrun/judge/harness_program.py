@@ -1,0 +1,231 @@
+"""Runs beside a solution, in the box: calls its function, or runs test code after it. nbrun never imports this file.
+
+It is the main file of a program whose other file is the solution, on any Python from 3.7 on, with the standard library
+alone. What the solution prints goes to stderr, its stdin is empty; stdout is the harness's own, and no part of it is
+believed unless the judge, which is outside, finds it right.
+
+    call   stdin: a list or an object of JSON, the arguments     stdout: the result as JSON
+    code   stdin: how many bytes of code, the code, a secret     stdout: the secret, once the code has run to its end
+"""
+
+from __future__ import annotations
+
+import builtins
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # loading `typing` would take a part of the time of each test
+    from typing import Any
+
+#: What solutions use without importing it, since the judges that they were written for do that for them.
+MODULES = (
+    "string re datetime collections heapq bisect copy math random statistics itertools functools operator io sys "
+    "json typing time os fractions decimal"
+)
+NAMES = {
+    "collections": "Counter OrderedDict ChainMap UserDict defaultdict deque namedtuple",
+    "typing": (
+        "Annotated Any Callable ClassVar Final Generic Literal Optional Protocol Tuple Type TypeVar Union "
+        "AbstractSet Container Hashable Iterable Iterator Mapping MutableMapping MutableSequence MutableSet "
+        "Sequence Sized Awaitable AsyncIterator AsyncIterable Coroutine Collection Reversible SupportsInt "
+        "SupportsFloat Deque Dict DefaultDict List Set FrozenSet NamedTuple TypedDict Generator Pattern Match IO "
+        "TextIO cast overload NewType NoReturn Self Text"
+    ),
+    "itertools": (
+        "accumulate chain combinations combinations_with_replacement compress count cycle dropwhile filterfalse "
+        "groupby islice pairwise permutations product repeat starmap takewhile tee zip_longest batched"
+    ),
+    "functools": (
+        "wraps total_ordering cache cmp_to_key lru_cache reduce partial partialmethod singledispatch cached_property"
+    ),
+    "heapq": "heappush heappop heapify heapreplace merge nlargest nsmallest heappushpop",
+    "bisect": "bisect_left bisect_right insort insort_left insort_right",
+    "math": (
+        "acos acosh asin asinh atan atan2 atanh cbrt ceil comb copysign cos cosh degrees dist e erf erfc exp "
+        "expm1 fabs factorial floor fmod frexp fsum gamma gcd hypot inf isclose isfinite isinf isnan isqrt lcm "
+        "ldexp lgamma log log10 log1p log2 modf nan nextafter perm pi prod radians remainder sin sinh sqrt tan "
+        "tanh tau trunc ulp"
+    ),
+    "operator": (
+        "add and_ attrgetter eq floordiv ge getitem gt itemgetter le lt methodcaller mod mul ne neg not_ or_ sub "
+        "truediv xor"
+    ),
+    "string": (
+        "ascii_letters ascii_lowercase ascii_uppercase capwords digits hexdigits octdigits punctuation whitespace"
+    ),
+    "re": "match fullmatch search subn split findall finditer escape IGNORECASE MULTILINE DOTALL VERBOSE",
+    "copy": "deepcopy",
+    "datetime": "date timedelta timezone",
+    "random": "choice choices gauss getrandbits randint randrange sample seed shuffle uniform",
+    "statistics": "mean median median_high median_low mode multimode pstdev pvariance stdev variance",
+    "io": "StringIO BytesIO",
+    "json": "loads dumps",
+    "sys": "maxsize setrecursionlimit stdin stdout stderr",
+}
+ONLY_PARSE = 1024  # compile()'s flag that makes a tree
+RECURSION_LIMIT = 50000  # as the judges that these solutions were written for have it
+
+
+def free_names(source: bytes, filename: str) -> set[str]:
+    """Return the names that a source uses and doesn't define; the tree is walked without loading `ast`."""
+    used: set[str] = set()
+    defined = set(dir(builtins))
+    waiting: list[Any] = [compile(source, filename, "exec", ONLY_PARSE, True)]
+    while waiting:
+        node = waiting.pop()
+        kind = type(node).__name__
+        if kind == "Name":
+            (used if type(node.ctx).__name__ == "Load" else defined).add(node.id)
+        elif kind in ("FunctionDef", "AsyncFunctionDef", "ClassDef"):
+            defined.add(node.name)
+        elif kind == "alias":
+            defined.add((node.asname or node.name).partition(".")[0])
+        elif kind == "arg":
+            defined.add(node.arg)
+        for field in getattr(node, "_fields", ()):
+            value = getattr(node, field, None)
+            if isinstance(value, list):
+                waiting += [part for part in value if hasattr(part, "_fields")]
+            elif hasattr(value, "_fields"):
+                waiting.append(value)
+    return used - defined
+
+
+def provide(space: dict[str, Any], names: set[str], only_modules: bool = False) -> None:
+    """Put what these names mean in the standard library into a namespace."""
+    for name in names:
+        if name in MODULES.split():
+            space[name] = __import__(name)
+            continue
+        if only_modules:
+            continue
+        for module, members in NAMES.items():
+            if name in members.split():
+                found = getattr(__import__(module), name, None)
+                if found is not None:
+                    space[name] = found
+                    break
+
+
+def load(path: str, space: dict[str, Any], wanted: str) -> None:
+    """Run the solution's file in a namespace; a source that is no Python ends the program as a plain report of that.
+
+    `wanted` is the function that the solution must define itself: there is an `add` in `operator` too.
+    """
+    with open(path, "rb") as file:
+        source = file.read()
+    filename = os.path.basename(path)
+    try:
+        provide(space, free_names(source, filename) - {wanted})
+        code = compile(source, filename, "exec", 0, True)
+    except (SyntaxError, ValueError) as e:
+        import traceback
+
+        if not isinstance(e, SyntaxError):
+            e = SyntaxError(str(e))
+        sys.stderr.write("".join(traceback.format_exception_only(type(e), e)))
+        sys.stderr.flush()
+        os._exit(1)
+    exec(code, space)
+
+
+def function_of(space: dict[str, Any], name: str) -> Any:
+    """Return the function of a name: a method of `Solution`, a function, or a method of any other class."""
+    solution = space.get("Solution")
+    if isinstance(solution, type) and callable(getattr(solution, name, None)):
+        return getattr(solution(), name)
+    if callable(space.get(name)):
+        return space[name]
+    for value in list(space.values()):
+        if isinstance(value, type) and value.__module__ == space["__name__"] and callable(getattr(value, name, None)):
+            return getattr(value(), name)
+    raise NameError(f"the solution defines no function {name!r}")
+
+
+def plain(value: Any) -> Any:
+    """Return a result as JSON can hold it: tuples as lists, numpy's numbers as numbers, others by name."""
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return float(value)
+    if isinstance(value, (list, tuple)):
+        return [plain(part) for part in value]
+    if isinstance(value, dict):
+        return {key if isinstance(key, str) else str(key): plain(part) for key, part in value.items()}
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    return {"(type)": type(value).__name__, "(repr)": repr(value)[:500]}
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Write all of it."""
+    while data:
+        data = data[os.write(fd, data) :]
+
+
+def read_all(fd: int) -> bytes:
+    """Return what is left of a stream."""
+    parts: list[bytes] = []
+    while True:
+        part = os.read(fd, 1 << 20)
+        if not part:
+            return b"".join(parts)
+        parts.append(part)
+
+
+def read_code(fd: int) -> bytes:
+    """Return the code of a test; the secret behind it stays unread."""
+    head = b""
+    while not head.endswith(b"\n"):
+        head += os.read(fd, 1)
+    size = int(head)
+    parts: list[bytes] = []
+    while size:
+        part = os.read(fd, size)
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
+
+
+def main(kind: str, name: str, filename: str) -> None:
+    """Run the solution `filename`, and either call its function `name` or run the code of a test after it."""
+    given, told = os.dup(0), os.dup(1)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.dup2(2, 1)
+    sys.setrecursionlimit(RECURSION_LIMIT)
+    if hasattr(sys, "set_int_max_str_digits"):
+        sys.set_int_max_str_digits(0)
+    module = type(sys)("solution")
+    sys.modules["solution"] = module
+    space = module.__dict__
+    load(os.path.join(os.path.dirname(os.path.abspath(__file__)), filename), space, name)
+    if kind == "function":
+        import json
+
+        arguments = json.loads(read_all(given).decode("utf-8", "surrogatepass"))
+        function = function_of(space, name)
+        result = function(**arguments) if isinstance(arguments, dict) else function(*arguments)
+        report = json.dumps(plain(result)).encode()
+    else:
+        code = read_code(given)
+        provide(space, free_names(code, "tests.py") - set(space), only_modules=True)
+        try:
+            exec(compile(code, "tests.py", "exec", 0, True), space)
+        except AssertionError:
+            import traceback
+
+            traceback.print_exc()
+            report = b""
+        else:
+            report = read_all(given)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except Exception:
+            pass  # whatever the solution put in its place
+    write_all(told, report)
+    os._exit(0)
