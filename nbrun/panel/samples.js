@@ -109,11 +109,15 @@ class Samples {
     this.order = this.sorted(this.chosen());
     const unread = this.isFiltered ? 0 : this.unread.length;
     this.list.element.hidden = !store.size && !unread;
-    setText(this.note, this.words(store.size));
+    this.drawNote();
     // For work that nobody judges the outcomes say no more than the counts.
     this.isJudged = (store.head.verdicts ?? []).length > 0;
     this.list.element.classList.toggle("nbrun-unjudged", !this.isJudged);
     this.list.resize(this.order.length + unread);
+  }
+
+  drawNote() {
+    setText(this.note, this.words(this.store.size));
   }
 
   /** Samples that were read meanwhile have a row of their own. */

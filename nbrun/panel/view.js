@@ -159,6 +159,7 @@ class View {
     this.drawControls();
     if (state === "lost") this.forget();
     if (this.rowsChanged || !this.drawn) this.samples.refresh();
+    else this.samples.drawNote();
     this.sample.refresh();
     const { kinds, endpoints, logs, chart } = this.store.parts;
     this.errors.draw(kinds, !this.retry.disabled, this.store.head.errors);
@@ -200,7 +201,7 @@ class View {
     this.root.classList.toggle("nbrun-has-errors", hasErrors);
     const isDone = state === "done";
     const soFar = head.done === undefined ? "" : this.percent() || plural(head.done + head.errors, "task");
-    const done = hasErrors ? `! Done, with ${plural(head.errors, "error")}` : "✓ Done";
+    const done = hasErrors ? `! Done, ${plural(head.errors, "error")}` : "✓ Done";
     setText(this.headline, isDone ? done : soFar || "…");
     setText(this.left, isDone ? "" : state === "running" ? head.eta || "" : `${sign} ${word}`);
     setText(this.state, state === "running" ? `${sign} ${word}` : "");

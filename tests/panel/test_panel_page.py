@@ -1,0 +1,395 @@
+"""The panel in a plain page, in each of its states: what it says, what it lets people do, at any width, to anybody."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_run import Driver, FakeRun, samples
+from lab import has_browser
+from page import Shown, running_browser
+
+from nbrun.model import State, TaskRow
+
+PICTURES = Path(__file__).parent.parent / "pictures"
+TRACE = 'Traceback (most recent call last):\n  File "a", line 2, in fn\n    task.item["missing"]\nKeyError: missing'
+HEIGHTS = """Object.fromEntries(['.nbrun-overall', '.nbrun-controls', '.nbrun-strip', '.nbrun-samples'].map((name) =>
+  [name, document.querySelector(name).getBoundingClientRect().top]))"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if not has_browser():
+        pytest.skip("no Chromium here: apt-get install chromium, or playwright install chromium")
+    PICTURES.mkdir(exist_ok=True)
+    with running_browser() as browser:
+        yield browser
+
+
+@pytest.fixture
+def show(browser: Any, request: pytest.FixtureRequest) -> Iterator[Any]:
+    """Shows a run's panel in a page of its own; a picture is taken at the end."""
+    shown: list[Shown] = []
+    errors: list[str] = []
+
+    def show_run(run: FakeRun, *, width: int = 980, forced: bool = False, **more: Any) -> Shown:
+        context = browser.new_context(
+            viewport={"width": width, "height": 800}, forced_colors="active" if forced else None
+        )
+        page = context.new_page()
+        page.set_default_timeout(10_000)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        shown.append(Shown(page, run, **more))
+        return shown[-1]
+
+    yield show_run
+    for number, one in enumerate(shown):
+        name = re.sub(r"\W+", "_", request.node.name)[:80]
+        one.picture(PICTURES / f"page_{name}{number or ''}.png")
+        one.run.state = State.STOPPED
+        one.page.context.close()
+    assert errors == []
+
+
+def judged(ends: int = 300) -> FakeRun:
+    """A run half-way, with verdicts of all kinds."""
+    run = FakeRun(samples(40), results="/home/someone/results/judged")
+    driver = Driver(run)
+    for _ in range(ends):
+        driver._one()
+    run.at_work = dict.fromkeys(list(driver.left)[:4], 1)
+    return run
+
+
+def finished(run: FakeRun, errors: int = 0) -> FakeRun:
+    for sample in run.board.changed_since(0):
+        failed = min(errors, sample.left)
+        errors -= failed
+        for _ in range(failed):
+            run.fail(sample.number, sample.sample_id, "no answer", TRACE, "TimeoutError")
+        run.end(sample.number, *["Accepted"] * (sample.left - failed), positives=True)
+    run.at_work, run.waiting_at, run.state = {}, {}, State.DONE
+    return run
+
+
+# ---- what it says
+
+
+def test_percent_and_time_left_lead_and_counts_are_said_once(show: Any) -> None:
+    run = judged()
+    panel = show(run)
+    panel.settle()
+    text = panel.text()
+    p = run.progress
+    assert text.startswith(f"{(100 * (p.done + p.errors)) // p.total} %")
+    assert text.count(f"{p.done:,} of {p.total:,} tasks") == 1
+    size = "parseFloat(getComputedStyle(document.querySelector('{}')).fontSize)"
+    headline, count = (panel.page.evaluate(size.format(c)) for c in (".nbrun-headline", ".nbrun-count"))
+    assert headline >= 1.5 * count
+
+
+def test_waiting_tasks_are_a_state_of_their_own(show: Any) -> None:
+    run = judged()
+    number = next(s.number for s in run.board.changed_since(0) if s.left > 5)
+    run.at_work, run.waiting_at = {}, {number: 5}
+    run.message = "5 waiting: HTTP 429, next in 14 s"
+    panel = show(run)
+    panel.until_text("5 waiting: HTTP 429, next in 14 s")
+    assert "5 waiting" in panel.page.locator(".nbrun-legend").inner_text()
+    panel.page.get_by_role("combobox", name="State of samples").select_option("Waiting for a retry")
+    rows = panel.page.locator(".nbrun-row[data-sample-id]")
+    assert rows.count() == 1
+    assert "… 5" in rows.first.inner_text()
+    assert "waiting: 5" in str(rows.first.get_by_role("progressbar").get_attribute("aria-valuetext"))
+
+
+def test_a_task_that_waits_says_why(show: Any) -> None:
+    run = FakeRun({"a": 3})
+    run.rows["a"] = [TaskRow("solution", 1, "waiting", None, None, 1, None, note="HTTP 429, next in 14 s")]
+    panel = show(run)
+    panel.until_text("0 of 3")
+    panel.page.locator('[data-sample-id="a"]').click()
+    panel.until_text("HTTP 429, next in 14 s")
+    panel.page.locator(".nbrun-tasks [data-sample-id], .nbrun-tasks .nbrun-spacer [role=row]").first.click()
+    panel.until_text("It waits for attempt 2: HTTP 429, next in 14 s")
+
+
+def test_unexpected_verdicts_are_counted_filtered_and_marked(show: Any) -> None:
+    run = FakeRun({"good": 4, "doubtful": 4, "own words": 4})
+    run.end(0, *["Accepted"] * 3, positives=True)
+    run.end(1, "WrongAnswer", "Accepted", positives=True)
+    run.end(1, "Accepted", positives=False)
+    run.end(2, "funny", positives=True)
+    panel = show(run)
+    panel.until_text("2 unexpected")
+    assert "TPR 80 % of 5 · TNR 0 % of 1" in panel.text()
+    assert "funny 1" in panel.text(), "a verdict of its own is shown by name"
+    assert "≠ 2" in panel.page.locator('[data-sample-id="doubtful"]').inner_text()
+    assert "✗" not in panel.page.locator('[data-sample-id="own words"]').inner_text(), "it doesn't reject"
+    chip = panel.page.get_by_role("button", name="2 unexpected")
+    chip.click()
+    assert chip.get_attribute("aria-pressed") == "true"
+    assert panel.page.locator(".nbrun-row[data-sample-id]").count() == 1
+    chip.click()
+    assert panel.page.locator(".nbrun-row[data-sample-id]").count() == 3
+
+
+def test_an_opened_sample_shows_what_is_looked_for_first_and_no_empty_columns(show: Any) -> None:
+    run = FakeRun({"a": 30})
+    run.rows["a"] = [
+        *(TaskRow("solution", n, "done", "Accepted", 0.1, 1, None, item=f"print({n})") for n in range(20)),
+        TaskRow("solution", 20, "done", "WrongAnswer", 0.1, 1, None, item="print(20)", is_unexpected=True),
+        TaskRow("solution", 21, "error", "ValueError", 0.1, 1, None, item="print(21)"),
+    ]
+    panel = show(run)
+    panel.until_text("0 of 30")
+    panel.page.locator('[data-sample-id="a"]').click()
+    panel.until_text("print(21)")
+    rows = panel.page.locator(".nbrun-tasks .nbrun-spacer [role=row]")
+    assert [rows.nth(n).inner_text().split()[0] for n in range(3)] == ["21", "20", "0"]
+    assert "≠" in rows.nth(1).inner_text()
+    heads = panel.page.locator(".nbrun-tasks [role=columnheader]:not([hidden])")
+    assert heads.all_inner_texts() == ["Item", "Verdict", "Time", "What it is"]
+    box = panel.page.locator(".nbrun-sample").bounding_box()
+    assert box["y"] >= 0
+    assert box["y"] + 100 < 800, "it is in view"
+
+
+def test_work_that_nobody_judges_has_no_columns_and_no_filters_of_verdicts(show: Any) -> None:
+    run = FakeRun({"a": 10, "b": 10})
+    run.board.record(0, [None] * 9, ["ValueError"])
+    run.board.add_metrics({"score": 0.5})
+    run.board.add_metrics({"score": 1.0})
+    panel = show(run)
+    panel.until_text("9 of 10, 1 error")
+    assert "Outcomes" not in panel.text()
+    assert not panel.page.get_by_role("combobox", name="Verdict in samples").is_visible()
+    assert "mean score 0.75 of 2" in panel.text()
+
+
+def test_a_run_that_paused_itself_shows_the_traceback(show: Any) -> None:
+    run = FakeRun(samples(40))
+    for n in range(10):
+        run.fail(n, "a", "missing", TRACE, "KeyError")
+    run.state = State.PAUSED
+    run.message = "Paused: the first 10 tasks failed with KeyError: missing. Fix `fn` and run this cell again."
+    panel = show(run)
+    panel.until_text('task.item["missing"]')
+    assert panel.page.get_by_label("Traceback", exact=True).is_visible()
+    run.resume()
+    run.message = ""
+    panel.until_state("running")
+    assert not panel.page.get_by_label("Traceback", exact=True).is_visible()
+
+
+def test_the_end_with_errors_is_no_success(show: Any) -> None:
+    panel = show(finished(FakeRun({"a": 10, "b": 5}), errors=1))
+    panel.until_text("Done, 1 error")
+    assert "9 of 10, 1 error" in panel.page.locator('[data-sample-id="a"]').inner_text()
+    assert "✓ Done" not in panel.text()
+    colour = "getComputedStyle(document.querySelector('.nbrun-headline')).color"
+    amber = panel.page.evaluate(colour)
+    clean = show(finished(FakeRun({"a": 10})))
+    clean.until_text("✓ Done")
+    assert clean.page.evaluate(colour) != amber
+    assert clean.button("Retry errors").is_disabled()
+
+
+@pytest.mark.parametrize(("width", "theme"), [(980, "light"), (980, "dark"), (480, "light"), (320, "dark")])
+def test_nothing_moves_when_there_is_something_to_say(width: int, theme: str, show: Any) -> None:
+    run = judged(0)
+    panel = show(run, width=width, theme=theme)
+    panel.settle()
+    before = panel.page.evaluate(HEIGHTS)
+    driver = Driver(run)
+    for _ in range(300):
+        driver._one()
+    run.waiting_at = {39: 3}
+    run.message = "3 waiting: HTTP 429, next in 14 s. 12 results were saved with different settings and are kept. " * 3
+    run.board.note_log(0.0, "warning", "too slow")
+    panel.until_text("HTTP 429")
+    panel.settle()
+    assert panel.page.evaluate(HEIGHTS) == before
+    assert panel.page.evaluate("(p => p.scrollWidth <= p.clientWidth)(document.querySelector('.nbrun-panel'))")
+
+
+# ---- what people do
+
+
+def test_pause_resume_and_go_on_are_one_button_that_keeps_the_focus(show: Any) -> None:
+    run = judged()
+    panel = show(run)
+    focused = "document.activeElement.textContent"
+    panel.button("Pause").focus()
+    panel.page.keyboard.press("Enter")
+    panel.until_state("paused")
+    assert panel.page.evaluate(focused) == "Resume"
+    panel.page.keyboard.press("Enter")
+    panel.until_state("running")
+    assert panel.page.evaluate(focused) == "Pause"
+    panel.button("Stop").focus()
+    panel.page.keyboard.press("Enter")
+    panel.page.keyboard.press("Enter")  # Let running tasks end
+    panel.until_state("stopped")
+    assert panel.page.evaluate(focused) == "Go on", "Stop is disabled now: the focus goes to what can be done next"
+    panel.page.keyboard.press("Enter")
+    panel.until_state("running")
+    assert run.calls == ["pause", "resume", ("stop", True), "go_on"]
+
+
+def test_errors_are_tried_again_after_the_end(show: Any) -> None:
+    run = finished(judged(), errors=3)
+    panel = show(run)
+    panel.until_text("Done,")
+    panel.button("Retry errors").click()
+    panel.until_text("queued again")
+    panel.page.get_by_text(re.compile(r"errors? of \d kinds?")).click()
+    panel.button("Try TimeoutError again").click()
+    panel.until_text("queued again")
+    assert run.calls == ["retry_errors", ("retry_errors", "TimeoutError")]
+
+
+def test_results_of_other_settings_are_made_again_by_a_button(show: Any) -> None:
+    run = judged()
+    panel = show(run)
+    panel.settle()
+    assert not panel.button("Redo these").is_visible()
+    run.message = '7 results were saved with different settings and are kept. redo="changed" runs them again.'
+    panel.until_text("different settings")
+    panel.button("Redo these").click()
+    panel.until_text("7 results will be made again")
+    assert run.calls == ["redo_changed"]
+
+
+def test_samples_of_a_list_are_found_before_they_are_read(show: Any) -> None:
+    run = FakeRun({"read/1": 3})
+    run.board.set_totals(300, 100)
+    run.unread = [f"later/{n}" for n in range(99)]
+    panel = show(run)
+    panel.until_text("1 sample, 99 not read yet")
+    panel.page.get_by_role("searchbox").fill("LATER/42")
+    panel.until("!!document.querySelector('[data-sample-id=\"later/42\"]')")
+    row = panel.page.locator('[data-sample-id="later/42"]')
+    assert "not read yet" in row.inner_text()
+    row.click()
+    assert not panel.page.locator(".nbrun-sample").is_visible(), "there is nothing to open yet"
+    panel.page.get_by_role("searchbox").fill("later")
+    panel.until_text("99 of 99 not read yet")
+    run.unread.remove("later/0")
+    run.board.add_sample("later/0", 3)
+    panel.until_text("1 of 2 samples match")
+    assert panel.page.locator('[data-sample-id="later/0"]').count() == 1
+
+
+def test_of_a_stream_it_says_that_more_may_come(show: Any) -> None:
+    run = FakeRun()
+    run.board.add_sample("a", 3)
+    panel = show(run)
+    panel.page.get_by_role("searchbox").fill("b")
+    panel.until_text("0 of 1 sample match, more may come")
+    run.board.set_totals(None, 8)
+    panel.until_text("0 of 1 sample match, 7 not read yet")
+
+
+def test_the_tab_says_how_far_it_is(show: Any) -> None:
+    run = judged()
+    panel = show(run)
+    panel.until("/^\\d+ % · book.ipynb$/.test(document.title)")
+    panel.page.evaluate("document.title = 'another.ipynb'")  # what a front end does when another document is shown
+    run.pause()
+    panel.until("/^‖ \\d+ % · another.ipynb$/.test(document.title)")
+    finished(run)
+    panel.until_state("done")
+    panel.until("document.title === 'another.ipynb'")
+
+
+# ---- to anybody, anywhere
+
+
+def test_a_page_without_a_kernel_shows_how_it_ended(show: Any) -> None:
+    run = finished(judged())
+    live = show(run)
+    live.until_state("done")
+    live.until("true")
+    last = live.panel.last
+    assert last
+    page = show(run, live=False)
+    page.panel.last = last
+    page.page.reload()
+    page.page.set_content('<html lang="en"><body><div id="host"></div></body></html>')
+    from page import HOST
+
+    page.page.add_script_tag(content=HOST)
+    page.boot(live=False)
+    page.page.wait_for_timeout(50)
+    assert page.page.locator(".nbrun-panel").get_attribute("data-state") == "done"
+    assert "✓ Done" in page.text()
+    assert "Lost" not in page.text()
+    enabled = page.page.locator(".nbrun-controls :is(button, input):enabled:visible")
+    assert [b.get_attribute("aria-label") for b in enabled.all()] == ["Copy the path of the results"]
+
+
+def test_long_ids_are_cut_in_the_middle(show: Any) -> None:
+    ids = [f"{'very/' * 30}long/{n:04}" for n in range(3)]
+    panel = show(FakeRun(dict.fromkeys(ids, 5)), width=480)
+    panel.until_text("0 of 5")
+    for sample_id in ids:
+        row = panel.page.locator(f'[data-sample-id="{sample_id}"]')
+        tail = row.locator(".nbrun-id-tail")
+        assert tail.inner_text().endswith(sample_id[-5:])
+        assert tail.bounding_box()["x"] + tail.bounding_box()["width"] < 480
+
+
+def test_beside_another_widget_it_has_a_width(show: Any) -> None:
+    panel = show(judged())
+    panel.page.evaluate("document.querySelector('#host').style.display = 'flex'")
+    panel.page.evaluate("document.querySelector('#host').prepend('beside')")
+    assert panel.page.locator(".nbrun-panel").bounding_box()["width"] > 800
+
+
+def test_forced_colours_leave_the_bars(show: Any) -> None:
+    panel = show(judged(), forced=True)
+    panel.settle()
+    style = "getComputedStyle(document.querySelector('.nbrun-overall'))"
+    assert "linear-gradient" in panel.page.evaluate(f"{style}.backgroundImage")
+    assert panel.page.evaluate(f"{style}.forcedColorAdjust") == "none"
+
+
+@pytest.mark.parametrize("width", [980, 480, 320])
+def test_roles_and_names_are_what_assistive_technology_allows(width: int, show: Any) -> None:
+    run = judged()
+    sample_id = next(s.sample_id for s in run.board.changed_since(0) if s.number in run.at_work)
+    run.rows[sample_id] = [TaskRow("solution", 0, "done", "Accepted", 0.1, 1, "CPP", item="print(1)")]
+    panel = show(run, width=width)
+    panel.settle()
+    panel.page.locator(f'[data-sample-id="{sample_id}"]').click()
+    panel.until_text("print(1)")
+    grid = panel.page.get_by_role("grid", name="Samples")
+    grid.focus()
+    panel.page.keyboard.press("ArrowDown")
+    active = grid.get_attribute("aria-activedescendant")
+    assert panel.page.locator(f"#{active}").get_attribute("role") == "row"
+    # Only composite roles may have an active descendant; rows belong to row groups of a grid, cells to rows.
+    roles = panel.page.evaluate("[...document.querySelectorAll('[aria-activedescendant]')].map((e) => e.role)")
+    assert set(roles) == {"grid"}
+    strays = panel.page.evaluate(
+        """[...document.querySelectorAll('.nbrun-panel [role=row], .nbrun-panel [role=gridcell]')].filter((e) =>
+        e.parentElement.role !== { row: 'rowgroup', gridcell: 'row' }[e.role] || !e.closest('[role=grid]')).length"""
+    )
+    assert strays == 0
+    unnamed = panel.page.evaluate(
+        """[...document.querySelectorAll('.nbrun-panel :is(button, input, select, [role=progressbar], [tabindex="0"])')]
+        .filter((e) => e.checkVisibility() && !(e.textContent || e.ariaLabel)).map((e) => e.outerHTML)"""
+    )
+    assert unnamed == []
+    for control in panel.page.locator(".nbrun-panel :is(button, select):visible").all():
+        assert control.bounding_box()["width"] >= 20
+
+
+def test_everything_fits_into_few_elements(show: Any) -> None:
+    panel = show(judged())
+    panel.settle()
+    assert panel.page.evaluate("document.querySelectorAll('.nbrun-panel, .nbrun-panel *').length") <= 300
