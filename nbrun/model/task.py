@@ -56,6 +56,9 @@ class Task:
         hint: what the last `Retry` passed on; empty on the first try.
         previous: the result of the last attempt, or None.
 
+    `fn` returns a mapping, which is stored as JSON. Its keys `accepted` (True or False) and `verdict` (a short text,
+    such as "Accepted" or "WrongAnswer") are counted in the panel and in `rates`; see `nbrun.start`.
+
     Example:
         >>> task = Task("p1", "solution", 0, "print(1)", {"id": "p1"})
         >>> task.attempt, task.cancelled()
@@ -75,5 +78,5 @@ class Task:
     _waits_since: float | None = field(default=None, repr=False)  # the first Retry in this kernel, on monotonic's clock
 
     def cancelled(self) -> bool:
-        """True once the run was stopped without draining: the result will be discarded, so end soon."""
+        """True once the run was stopped without draining, or `timeout_s` is over: the result will be discarded."""
         return self._flag.is_set

@@ -73,7 +73,11 @@ def start(
         samples: an iterable of mappings with an `id` and groups of items, read lazily; or a DataFrame, a row a sample;
             or plain values such as prompts, each of which is one task.
         fn: called with a Task in a worker thread; returns a mapping (anything else becomes {"value": …}). An async
-            function runs in an event loop of its own, with `workers` tasks in flight.
+            function runs in an event loop of its own, with `workers` tasks in flight. Two keys of what it returns mean
+            the same in the panel, in frames and in rates: `accepted` (True or False: accepts or rejects the item) and
+            `verdict` (a short text). The verdict "Accepted" accepts; WrongAnswer, TimeLimitExceeded,
+            MemoryLimitExceeded, OutputLimitExceeded, RuntimeError and CompileError reject; JudgeError says nothing of
+            the item; any other is shown by its name. It may return or raise `nbrun.Retry` to be called again later.
         results: the results directory; made where it is missing.
         workers: how many tasks run at once. More than 128 threads make a run of tasks of a few ms slower, not faster.
         groups: names, whose items are under the name or the name with an s, or a mapping name -> key.

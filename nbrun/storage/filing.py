@@ -376,7 +376,7 @@ class _Finder:
             is_newer = h.seq > self._seqs[position] and not (h.status == "error" and self._status[position] == DONE)
             entry = samplefile.parse_entry(file.body(h)) if is_newer else None
             if entry is not None:
-                made = verdicts.of(entry["result"]), entry["run_id"], entry["context"]
+                made = verdicts.counted(entry["result"]), entry["run_id"], entry["context"]
                 self._found[position] = h, None, made
                 self._seqs[position] = h.seq
 
@@ -395,7 +395,7 @@ class _Finder:
                 identity = (m.group, m.key, m.occurrence)
                 self._found_orphans.setdefault(identity, Orphan(*identity, 0, NOWHERE, 0, 0, old_body(row, m, old)))
             else:
-                self._found[m.position] = m, old_body(row, m, old), (verdicts.of(row.get("result")), "", "")
+                self._found[m.position] = m, old_body(row, m, old), (verdicts.counted(row.get("result")), "", "")
 
     def settle(self) -> int:
         """Notes in the book what was found. Returns how many of its results are nowhere any more."""

@@ -497,7 +497,7 @@ class _Counts:
         self.done[group] += 1
         self.runs[entry["run_id"]] += 1
         self.contexts[entry["context"]] += 1
-        verdict = verdicts.of(entry["result"])
+        verdict = verdicts.counted(entry["result"])
         if verdict is not None:
             self.verdicts[str(verdict)] += 1
 
