@@ -305,7 +305,7 @@ class View {
     const state = this.shownState();
     const live = state !== "lost" && !this.store.lost && this.store.isHeard;
     const over = ENDED.includes(head.state);
-    const [kind, name] = { paused: ["resume", "Resume"], stopped: ["go_on", "Go on"], halted: ["go_on", "Go on"] }[head.state] ?? ["pause", "Pause"];
+    const [kind, name] = { paused: ["resume", "Resume"], stopped: ["go_on", "Go on"] }[head.state] ?? ["pause", "Pause"];
     this.goKind = kind;
     setText(this.go, name);
     setAttribute(this.go, "title", kind === "go_on" ? "Start the same run again with what is missing" : "");

@@ -168,6 +168,12 @@ class Board:
             else:
                 self._logs.append(LogNote(at, level, text, 1))
 
+    def watch_metrics(self, names: Iterable[str]) -> None:
+        """Show these metrics, also while no result has them."""
+        with self._lock:
+            for name in names:
+                self._metrics.setdefault(name, (0, 0.0))
+
     def add_metrics(self, values: Mapping[str, float]) -> None:
         """Numbers in the result of one task, for the means that views show."""
         with self._lock:
@@ -278,7 +284,7 @@ class Board:
                 verdicts={verdict: self._verdicts[verdict] for verdict in self._bits},
                 unexpected=self._unexpected,
                 tally=self._tally,
-                means={name: Mean(total / n, n) for name, (n, total) in self._metrics.items()},
+                means={name: Mean(total / n if n else None, n) for name, (n, total) in self._metrics.items()},
                 rate_per_s=rate,
                 eta_s=eta,
                 elapsed_s=self._elapsed_s(now),

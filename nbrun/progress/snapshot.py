@@ -64,9 +64,9 @@ class ErrorKind(NamedTuple):
 
 
 class Mean(NamedTuple):
-    """The mean of a metric over the `n` results of this run that have it."""
+    """The mean of a metric over the `n` results of this run that have it; None while none has."""
 
-    mean: float
+    mean: float | None
     n: int
 
 

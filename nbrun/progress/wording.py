@@ -106,7 +106,7 @@ def quality_texts(progress: Progress) -> list[str]:
             texts.append(f"{name} {percent_text(rate)} of {n:,}")
     for name, (mean, n) in progress.means.items():
         of = " in this run" if progress.resumed else ""
-        texts.append(f"mean {name[:40]} {mean:.4g} of {n:,}{of}")
+        texts.append(f"no {name[:40]} yet" if mean is None else f"mean {name[:40]} {mean:.4g} of {n:,}{of}")
     return texts
 
 

@@ -25,6 +25,7 @@ from nbrun.progress import Board
 from nbrun.samples import SampleReader
 from nbrun.session import inputs, live
 from nbrun.session.conductor import Conductor
+from nbrun.session.metrics import observer, read_metrics
 from nbrun.session.redo import read_redo
 from nbrun.session.run import Run
 from nbrun.session.settings import Arguments, check_function, is_async, settings_of
@@ -59,6 +60,7 @@ def start(
     keep_items: bool = True,
     timeout_s: float | None = None,
     max_per_s: float | None = None,
+    metrics: Iterable[str] | None = None,
     if_exists: str = "resume",
     replace: bool = False,
     executor: Executor | Callable[[], Executor] | None = None,
@@ -97,6 +99,7 @@ def start(
             killed: another takes its place, and what it still returns is dropped; after more than `workers` of them
             the run pauses. A call in an executor can't be ended either: it keeps its slot until it returns.
         max_per_s: how many attempts may start in a second, evenly spaced; for services that limit requests.
+        metrics: keys of results, such as ["score"], whose mean over the results of this run is shown while it runs.
         if_exists: "resume", or "error" to refuse a directory that holds results.
         replace: stop a live run on this directory that has other settings, and go on with these.
         executor: None: threads of this kernel. A concurrent.futures.Executor, such as a process pool that spawns, loky,
@@ -131,6 +134,7 @@ def start(
         raise InputError("fn is an async function, which runs in an event loop of its own: leave executor= out.")
     wanted = inputs.read_workers(workers)
     timeout_s, max_per_s = inputs.read_positive("timeout_s", timeout_s), inputs.read_positive("max_per_s", max_per_s)
+    measured = read_metrics(metrics)
     asked = read_redo(redo)
     reader = SampleReader(None, key, context)
     opened = inputs.open_samples(samples, reader, inputs.read_groups(groups))
@@ -178,6 +182,8 @@ def start(
         max_per_s=max_per_s,
     )  # fmt: skip
     run = Run(path, engine, board, store, conductor, fn, arguments)
+    if observe := observer(measured, board):
+        store.observe_results(observe)
     live.add(path, run)
     if isinstance(fn, Remote) and (end := fn.tell()):
         conductor.note(end)

@@ -161,6 +161,20 @@ class ResultStore:
 
     encode = staticmethod(entry.encode)
 
+    def observe_results(self, observe: Callable[[Any], None]) -> None:
+        """Have `observe` called by workers with each result that was encoded. Call it before the first task.
+
+        It takes the place of `encode`, so that nothing is asked for each result where nobody observes.
+        """
+
+        def encode(book: Book, position: int, item: Any, result: Any, *rest: Any, **more: Any) -> EntryRecord:
+            record = entry.encode(book, position, item, result, *rest, **more)
+            if result is not None:
+                observe(result)
+            return record
+
+        self.encode = encode
+
     def put(self, book: Book, records: list[EntryRecord]) -> None:
         """See ResultSink. An error is no replacement for a result: one that was to be made again stays then."""
         if (c := book.columns) is not None:
