@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 from nbrun.judge.checkers import flags_of
 from nbrun.judge.datasets import SHAPES, Shape, nearest, shape_of
 from nbrun.judge.datasets.shape import CARRIED, SOLUTIONS, STATEMENTS, limits_of
+from nbrun.judge.datasets.submissions import are_submissions
 from nbrun.judge.datasets.tests import Tests, read_tests
 from nbrun.judge.datasets.values import is_missing, plain
 from nbrun.samples import digest, key_text
@@ -203,6 +204,8 @@ def made_id(row: Mapping[str, Any], shape: Shape) -> str:
 
 
 def _unknown(row: Mapping[str, Any]) -> str:
+    if are_submissions(row):
+        return "it is a submission, without the tests of its problem: read_problems(problems, submissions=…) joins them"
     columns = sorted(map(str, row))
     shown = ", ".join(columns[:20]) + (f" and {len(columns) - 20} more" if len(columns) > 20 else "")
     return (

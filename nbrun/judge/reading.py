@@ -6,6 +6,7 @@ Iterated by one thread, the one that feeds a run; each iteration opens the files
 from __future__ import annotations
 
 import gzip
+import io
 import itertools
 import json
 import os
@@ -17,10 +18,12 @@ from typing import IO, Any, NamedTuple
 
 from nbrun.errors import InputError, NotSupportedError, SampleError
 from nbrun.judge.datasets import SHAPES
+from nbrun.judge.datasets.submissions import by_problem
 from nbrun.judge.languages import DEFAULT_LANGUAGES, lookup
 from nbrun.judge.packages import find_packages, read_package
 from nbrun.judge.problems import TEST_SETS, Adapter, own_id, read_row
 from nbrun.samples import LANGUAGES as NUMBERED
+from nbrun.samples import read_items
 
 _JSONL = (".jsonl", ".ndjson", ".jsonlines")
 _JSON = (".json",)
@@ -61,9 +64,10 @@ class Problems:
         keep: Sequence[str],
         adapter: Adapter | None = None,
         on_bad: str = "raise",
+        submissions: Problems | None = None,
     ) -> None:
         self._source, self._tests, self._limit, self._keep = source, tuple(tests), limit, tuple(keep)
-        self._adapter, self._on_bad = adapter, on_bad
+        self._adapter, self._on_bad, self._submissions = adapter, on_bad, submissions
         self._spent = False
         self.languages: Counter[str] = Counter()
         self.not_supported: Counter[str] = Counter()
@@ -95,11 +99,13 @@ class Problems:
         self.languages, self.not_supported, self.made_ids = languages, not_supported, 0
         if isinstance(self._source, (list, tuple)) and self._on_bad == "raise":
             self._check_all()
+        submitted = self._submitted()
         for position, row in enumerate(self._rows()):
             try:
                 problem = self._read(row, position)
                 if problem is None:
                     continue
+                _add_submissions(problem, submitted)
                 _count(problem, languages, not_supported)
             except SampleError as e:
                 if self._on_bad == "raise":
@@ -107,6 +113,15 @@ class Problems:
                 not_supported[str(e)] += 1
                 continue
             yield problem
+
+    def _submitted(self) -> Mapping[str, Mapping[str, list[dict[str, Any]]]]:
+        """The submissions of each problem: read once for all problems, and held while those are read."""
+        if self._submissions is None:
+            return {}
+        try:
+            return by_problem(found.row for found in self._submissions._rows())
+        except ValueError as e:
+            raise SampleError(f"read_problems: {e}.") from None
 
     def _check_all(self) -> None:
         """Raise SampleError if a row of a list is bad, before the first one is handed over."""
@@ -123,9 +138,10 @@ class Problems:
             shown = "\n".join(f"  {e}" for e in errors[:_SHOWN])
             more = f"\n  and {len(errors) - _SHOWN} more" if len(errors) > _SHOWN else ""
             raise SampleError(
-                f"{len(errors)} rows can't be judged; on_bad=\"skip\" leaves them out:\n{shown}{more}",
-                position=errors[0].position, sample_id=errors[0].sample_id,
-            )  # fmt: skip
+                f'{len(errors)} rows can\'t be judged; on_bad="skip" leaves them out:\n{shown}{more}',
+                position=errors[0].position,
+                sample_id=errors[0].sample_id,
+            )
 
     def _read(self, found: _Row, position: int) -> dict[str, Any] | None:
         """A row as a problem; None if the adapter leaves it out."""
@@ -238,6 +254,7 @@ def read_problems(
     keep: Sequence[str] = (),
     adapter: Adapter | None = None,
     on_bad: str = "raise",
+    submissions: str | os.PathLike[str] | Iterable[Mapping[str, Any]] | None = None,
 ) -> Problems:
     """Problems with their solutions, tests and limits, for `nbrun.start(read_problems(...), LocalSandbox(), ...)`.
 
@@ -259,6 +276,10 @@ def read_problems(
         on_bad: what happens at a row that can't be judged: it has no test, a shape that isn't known, a field that can't
             be read. "raise" stops there: with a list, before its first problem is handed over. "skip" leaves such rows
             out, and lists them in `not_supported` of what is returned.
+        submissions: for data sets that keep submissions as rows of their own (open-r1/codeforces-submissions): those
+            rows, from a source of any kind above. Each has `problem_id`, `source` (or `code`), `programmingLanguage`
+            (or `language`) and `verdict` (or `status`); it is added to its problem's solutions, or incorrect ones.
+            They are held in memory, so choose those that you want first.
 
     Raises:
         InputError: no such file, a wrong argument.
@@ -286,7 +307,8 @@ def read_problems(
         source = [source]
     elif not isinstance(source, Iterable):
         raise InputError(f"read_problems: a {type(source).__name__}; give a path of JSONL, or rows as mappings.")
-    return Problems(source, tests, limit, keep, adapter, on_bad)
+    others = None if submissions is None else read_problems(submissions)
+    return Problems(source, tests, limit, keep, adapter, on_bad, others)
 
 
 def _check_path(path: Path) -> None:
@@ -325,6 +347,12 @@ def _kinds(group: Any) -> Counter[tuple[Any, Any]]:
         items = (item for item in (() if group is None else group) if isinstance(item, Mapping))
         pairs = ((item["language"], item.get("not_supported")) for item in items if "language" in item)
     return Counter((name, reason) for name, reason in pairs if isinstance(name, (str, int)))
+
+
+def _add_submissions(problem: dict[str, Any], submitted: Mapping[str, Mapping[str, list[dict[str, Any]]]]) -> None:
+    """Add to a problem's groups what was submitted for it."""
+    for group, items in submitted.get(str(problem["id"]), {}).items():
+        problem[group] = [*read_items(problem.get(group))[0], *items]
 
 
 def _kinds_of(problem: Mapping[str, Any]) -> None:
@@ -370,8 +398,7 @@ def _opened(path: Path) -> IO[bytes]:
             import pyarrow
         except ImportError as e:
             raise InputError('read_problems: .zst files need pyarrow: pip install "nbrun[arrow]".') from e
-        stream: IO[bytes] = pyarrow.input_stream(str(path), compression="zstd")
-        return stream
+        return io.BufferedReader(pyarrow.input_stream(str(path), compression="zstd"), 1 << 20)
     return open(path, "rb")
 
 

@@ -4,6 +4,7 @@ Called by worker threads. They are compiled once and run under limits in a box, 
 nothing of the solution.
 
     Kattis    validator input answer feedback/ [flags] < output      42 accepted, 43 rejected; feedback/score.txt
+    printed   checker input answer output                            its score on stdout: from 1 on accepted
     testlib   checker input output answer                            0 accepted; 1, 2, 4, 8 rejected; 7 points (quitp);
                                                                      16, 50 or 0 and more: partially correct (_pc)
 """
@@ -43,11 +44,12 @@ _NO_MEMORY = ("std::bad_alloc", "MemoryError", "Cannot allocate memory", "java.l
 
 
 class Ran(NamedTuple):
-    """What came of a checker: how it ended, what it wrote for people, and the points that it wrote into its file."""
+    """What came of a checker: how it ended, what it wrote for people, into its file of points, and to stdout."""
 
     ending: Ending
     note: str
     score: str
+    output: str = ""
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,8 @@ class CheckerBench:
                     ending = launch(program, self.bench, at, streams, LIMITS, self.leash, arguments, [feedback])
             said = [read_safely(path, _NOTE_BYTES) for path in (feedback / "judgemessage.txt", folder / "err")]
             score = read_safely(feedback / "score.txt", 100).decode("utf-8", "replace").strip()
-            return Ran(ending, b"\n".join(filter(None, said)).decode("utf-8", "replace").strip(), score)
+            output = read_safely(folder / "out", _NOTE_BYTES).decode("utf-8", "replace")
+            return Ran(ending, b"\n".join(filter(None, said)).decode("utf-8", "replace").strip(), score, output)
 
 
 def name_of(item: Mapping[str, Any]) -> str:
@@ -235,6 +238,30 @@ class TestlibChecker(_ProgramChecker):
         return Opinion(score >= self._accepted_from, note, score)
 
 
+class PrintedScore(_ProgramChecker):
+    """A checker that prints its score: 1 for an output that is right, 0 for a wrong one (open-r1/codeforces).
+
+    Its arguments are the files of the input, of the expected output, and of the output that it judges.
+
+    Args:
+        programs: its source as an item, such as `[{"language": "PYTHON3", "solution": "import sys…"}]`.
+        accepted_from: the score from which on an output is accepted.
+    """
+
+    kind = "prints_score"
+
+    def _way(self, case: Case) -> _Way:
+        return _Way(("{at}/input", "{at}/answer", "{at}/output", *self._flags, *case.flags))
+
+    def _opinion(self, ran: Ran) -> Opinion | None:
+        words = ran.output.split()
+        if ran.ending.return_code != 0 or not words:
+            return None
+        score = _number({"true": "1", "false": "0"}.get(words[-1].lower(), words[-1]))
+        partial = score if score not in (0, 1) else None  # what is plainly right or wrong needs no score
+        return None if score is None else Opinion(score >= self._accepted_from, ran.note, partial)
+
+
 def _number(text: str) -> float | None:
     """A finite number, or None."""
     try:
@@ -248,7 +275,8 @@ def checker_of(problem: Mapping[str, Any], testlib: str | Path | None = None) ->
     """The checker that a problem brings; None where it has none.
 
     A problem's `checker` is a checker, a function, a testlib checker's source, or a mapping: `{"type": "kattis",
-    "flags"}`, `{"type": "validator", "programs", "flags"}`, `{"type": "testlib", "source", "files", "flags"}`.
+    "flags"}`, `{"type": "validator", "programs", "flags"}`, `{"type": "testlib", "source", "files", "flags"}`,
+    `{"type": "prints_score", "language", "source"}`.
 
     Raises:
         NotSupportedError: it is nothing of this, or needs a testlib.h that nobody gave.
@@ -263,6 +291,8 @@ def checker_of(problem: Mapping[str, Any], testlib: str | Path | None = None) ->
         return KattisComparison(own.get("flags") or ())
     if kind == "validator":
         return KattisValidator(own["programs"], own.get("flags") or ())
+    if kind == "prints_score":
+        return PrintedScore([{"language": own.get("language") or "PYTHON3", "solution": own["source"]}])
     if kind == "testlib":
         own_score = own.get("accepted_from")
         return TestlibChecker(

@@ -36,15 +36,29 @@ FUNCTIONS = {
     "arguments by name": (ADD, call("add", ({"b": 2, "a": 1}, 3)), "Accepted"),
     "what it prints is no result": (f"print(3)\n{ADD.replace('return', 'print(9); return')}", SUM, "Accepted"),
     "printing the result is not returning it": ("def add(a, b):\n    print(a + b)\n", SUM, "WrongAnswer"),
-    "a method of Solution": ("class Solution:\n    def add(self, a: int, b: int) -> int:\n        return a + b\n", SUM,
-                             "Accepted"),
+    "a method of Solution": (
+        "class Solution:\n    def add(self, a: int, b: int) -> int:\n        return a + b\n",
+        SUM,
+        "Accepted",
+    ),
     "a method of any class": ("class Adder:\n    def add(self, a, b):\n        return a + b\n", SUM, "Accepted"),
-    "typing without an import": ("def f(a: List[int]) -> Tuple[int, ...]:\n    return tuple(sorted(a))\n", PAIR,
-                                 "Accepted"),
-    "modules without an import": ("def f(a):\n    heapq.heapify(a)\n    return [heappop(a), math.floor(a[0] + inf * 0)]"
-                                  .replace("math.floor(a[0] + inf * 0)", "gcd(a[0], 0)"), PAIR, "Accepted"),
-    "a name of its own wins": ("def gcd(a, b):\n    return 7\ndef f(a):\n    return gcd(4, 2)\n", call("f", ([1], 7)),
-                               "Accepted"),
+    "typing without an import": (
+        "def f(a: List[int]) -> Tuple[int, ...]:\n    return tuple(sorted(a))\n",
+        PAIR,
+        "Accepted",
+    ),
+    "modules without an import": (
+        "def f(a):\n    heapq.heapify(a)\n    return [heappop(a), math.floor(a[0] + inf * 0)]".replace(
+            "math.floor(a[0] + inf * 0)", "gcd(a[0], 0)"
+        ),
+        PAIR,
+        "Accepted",
+    ),
+    "a name of its own wins": (
+        "def gcd(a, b):\n    return 7\ndef f(a):\n    return gcd(4, 2)\n",
+        call("f", ([1], 7)),
+        "Accepted",
+    ),
     "a main block does not run": (f"{ADD}if __name__ == '__main__':\n    1 / 0\n", SUM, "Accepted"),
     "an exception": ("def add(a, b):\n    return a[b]\n", SUM, "RuntimeError"),
     "an exception beside the function": (f"1 / 0\n{ADD}", SUM, "RuntimeError"),
@@ -56,15 +70,21 @@ FUNCTIONS = {
     "leaving at once": (f"import os\nos._exit(0)\n{ADD}", SUM, "WrongAnswer"),
     "another type": ("def add(a, b):\n    return str(a + b)\n", SUM, "WrongAnswer"),
     "a set is no list": ("def f(a):\n    return {1, 3}\n", PAIR, "WrongAnswer"),
-    "a value that equals all": ("class E:\n    def __eq__(self, other):\n        return True\n"
-                                "def add(a, b):\n    return E()\n", SUM, "WrongAnswer"),
-    "floats within a tolerance": ("def f(x):\n    return [x * 3, {'a': 1.0}]\n", call("f", ([0.1], [0.3, {"a": 1}])),
-                                  "Accepted"),
+    "a value that equals all": (
+        "class E:\n    def __eq__(self, other):\n        return True\ndef add(a, b):\n    return E()\n",
+        SUM,
+        "WrongAnswer",
+    ),
+    "floats within a tolerance": (
+        "def f(x):\n    return [x * 3, {'a': 1.0}]\n",
+        call("f", ([0.1], [0.3, {"a": 1}])),
+        "Accepted",
+    ),
     "keys that are numbers": ("def f(x):\n    return {1: x}\n", call("f", ([2], {"1": 2})), "Accepted"),
     "integers of any length": ("def f(n):\n    return 10 ** n\n", call("f", ([5000], None)), "Accepted"),
     "deep recursion": ("def f(n):\n    return n and 1 + f(n - 1)\n", call("f", ([20000], 20000)), "Accepted"),
     "a module of the solution's own name": (f"import solution\n{ADD}", SUM, "Accepted"),
-}  # fmt: skip
+}
 FUNCTIONS["integers of any length"][1]["tests"][0]["output"] = "1" + "0" * 5000
 
 
@@ -85,11 +105,15 @@ CODES = {
     "leaving early": (f"import sys\n{ADD.replace('return a + b', 'sys.exit(0)')}", "WrongAnswer"),
     "leaving at once": (f"import os\n{ADD}os._exit(0)\n", "WrongAnswer"),
     "printing what a pass prints": ("print('passed')\nimport os\nos._exit(0)\n", "WrongAnswer"),
-    "writing into every stream": ("import os\nfor fd in range(20):\n    try: os.write(fd, b'passed\\n')\n"
-                                  "    except OSError: pass\nos._exit(0)\n", "WrongAnswer"),
-    "an exit by the exit hooks": (f"import atexit, os\natexit.register(os._exit, 0)\n{ADD.replace('+', '-')}",
-                                  "WrongAnswer"),
-}  # fmt: skip
+    "writing into every stream": (
+        "import os\nfor fd in range(20):\n    try: os.write(fd, b'passed\\n')\n    except OSError: pass\nos._exit(0)\n",
+        "WrongAnswer",
+    ),
+    "an exit by the exit hooks": (
+        f"import atexit, os\natexit.register(os._exit, 0)\n{ADD.replace('+', '-')}",
+        "WrongAnswer",
+    ),
+}
 
 
 @pytest.mark.parametrize("what", CODES)
@@ -111,14 +135,17 @@ FILES = {"input": "in.txt", "output": "out.txt"}
 COPY = "open('out.txt', 'w').write(open('in.txt').read())\n"
 NAMED = {
     "both": (FILES, COPY, "Accepted"),
-    "stdin is empty then": (FILES, "import sys\nopen('out.txt', 'w').write(sys.stdin.read() or 'none')\n",
-                            "WrongAnswer"),
+    "stdin is empty then": (
+        FILES,
+        "import sys\nopen('out.txt', 'w').write(sys.stdin.read() or 'none')\n",
+        "WrongAnswer",
+    ),
     "stdout doesn't count then": (FILES, "print(open('in.txt').read())\n", "WrongAnswer"),
     "only the input": ({"input": "in.txt"}, "print(open('in.txt').read())\n", "Accepted"),
     "only the output": ({"output": "out.txt"}, "open('out.txt', 'w').write(input())\n", "Accepted"),
     "a link is no output": (FILES, "import os\nos.symlink('in.txt', 'out.txt')\n", "WrongAnswer"),
     "opened for writing too": (FILES, f"open('in.txt', 'r+').close()\n{COPY}", "Accepted"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("what", NAMED)
@@ -162,12 +189,26 @@ def test_a_server_is_asked_nothing_that_it_can_not_judge(words: str) -> None:
 @pytest.mark.parametrize(
     ("expected", "actual", "same"),
     [
-        ("3", "3.0", True), ("3", "3.0000001", False), ("3.0", "3.0000001", True), ("[1, [2]]", "[1, [2]]", True),
-        ("[1, 2]", "[1]", False), ('{"a": 1}', '{"a": 1, "b": 2}', False), ('"3"', "3", False), ("null", "null", True),
-        ("true", "true", True), ("NaN", "NaN", True), ("Infinity", "1e308", False), ("1.5", '"1.5"', False),
-        ("1", "", False), ("1", "1 1", False), ("1" * 5000, "1" * 5000, True), ("1" * 5000, "1" * 4999 + "2", False),
-        ("1.0", "1" * 3000, False), ("[" * 100_000, "1", False), ("1", "[" * 100_000, False),
+        ("3", "3.0", True),
+        ("3", "3.0000001", False),
+        ("3.0", "3.0000001", True),
+        ("[1, [2]]", "[1, [2]]", True),
+        ("[1, 2]", "[1]", False),
+        ('{"a": 1}', '{"a": 1, "b": 2}', False),
+        ('"3"', "3", False),
+        ("null", "null", True),
+        ("true", "true", True),
+        ("NaN", "NaN", True),
+        ("Infinity", "1e308", False),
+        ("1.5", '"1.5"', False),
+        ("1", "", False),
+        ("1", "1 1", False),
+        ("1" * 5000, "1" * 5000, True),
+        ("1" * 5000, "1" * 4999 + "2", False),
+        ("1.0", "1" * 3000, False),
+        ("[" * 100_000, "1", False),
+        ("1", "[" * 100_000, False),
     ],
-)  # fmt: skip
+)
 def test_values_are_compared(expected: str, actual: str, same: bool) -> None:
     assert compare_values(expected, actual) is same

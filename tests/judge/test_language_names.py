@@ -24,8 +24,18 @@ MEANT = {
     ("CPP", "98"): ["c++98", "c++03"],
     ("CPP", "11"): ["GNU C++11", "GNU C++0x", "C++11 (GCC 4.9.2)"],
     ("CPP", "14"): ["c++14", "C++14 (GCC 5.4.1)", "C++14-GCC"],
-    ("CPP", "17"): ["GNU C++17 (64)", "GNU G++17 7.3.0", "C++17 (GCC 7-32)", "C++ 17 (gcc 12.2)", "gnu++17", "cpp17",
-                    "MS C++ 2017", "Clang++17 Diagnostics", "c++1z", "cpp:17-clang13"],
+    ("CPP", "17"): [
+        "GNU C++17 (64)",
+        "GNU G++17 7.3.0",
+        "C++17 (GCC 7-32)",
+        "C++ 17 (gcc 12.2)",
+        "gnu++17",
+        "cpp17",
+        "MS C++ 2017",
+        "Clang++17 Diagnostics",
+        "c++1z",
+        "cpp:17-clang13",
+    ],
     ("CPP", "20"): ["GNU C++20 (64)", "C++20 (GCC 13-64)", "GNU G++20 11.2.0 (64 bit, winlibs)", "c++2a"],
     ("CPP", "23"): ["C++23 (GCC 14-64, msys2)", "C++ 23 (gcc 12.2)"],
     ("C", ""): ["C", "GNU C", "C (GCC 9.2.1)", "gcc"],
@@ -43,7 +53,7 @@ MEANT = {
     ("PASCAL", ""): ["FPC", "Free Pascal", "PascalABC.NET"],
     ("HASKELL", ""): ["Haskell"],
     ("RUBY", "2.7.1"): ["Ruby (2.7.1)"],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("name", "meant"), [(name, key) for key, names in MEANT.items() for name in names])

@@ -22,8 +22,18 @@ from nbrun.judge.datasets.test_code import HUMANEVAL, MBPP
 
 #: The first one that fits a row reads it.
 SHAPES: tuple[Shape, ...] = (
-    PLUS, O, IOI, CODEFORCES, LIVECODEBENCH, INPUT_OUTPUT, CODECONTESTS, HUMANEVAL, MBPP, REWARDS, OWN,
-)  # fmt: skip
+    PLUS,
+    O,
+    IOI,
+    CODEFORCES,
+    LIVECODEBENCH,
+    INPUT_OUTPUT,
+    CODECONTESTS,
+    HUMANEVAL,
+    MBPP,
+    REWARDS,
+    OWN,
+)
 
 __all__ = ["SHAPES", "Draft", "Shape", "nearest", "shape_of"]
 

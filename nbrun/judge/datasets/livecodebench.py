@@ -62,8 +62,9 @@ def decoded(text: str, where: str) -> Any:
 
 
 _TEXTS = {0x8C: 1, 0x58: 4, 0x8D: 8}  # opcodes of text -> how many bytes say its length
-_SKIPPED = {0x80: 1, 0x95: 8, 0x71: 1, 0x72: 4}  # protocol, frame, and notes for later that only BINGET would read
-_MARK = object()
+_SKIPPED = {0x80: 1, 0x95: 8}  # protocol and frame, by how many bytes follow
+_PUTS = {0x71: 1, 0x72: 4}  # BINPUT, LONG_BINPUT
+_GETS = {0x68: 1, 0x6A: 4}  # BINGET, LONG_BINGET
 
 
 def load_text_and_lists(data: bytes) -> Any:
@@ -78,8 +79,15 @@ def load_text_and_lists(data: bytes) -> Any:
         ['a', ['b']]
     """
     stack: list[Any] = []
-    memo: list[Any] = []
+    marks: list[int] = []
+    memo: dict[int, Any] = {}
     at = 0
+
+    def take(size: int) -> int:
+        nonlocal at
+        at += size
+        return int.from_bytes(data[at - size : at], "little")
+
     try:
         while True:
             code = data[at]
@@ -87,34 +95,35 @@ def load_text_and_lists(data: bytes) -> Any:
             if code in _SKIPPED:
                 at += _SKIPPED[code]
             elif code == 0x94:  # MEMOIZE
-                memo.append(stack[-1])
-            elif code in (0x68, 0x6A):  # BINGET, LONG_BINGET: text that occurred before
-                size = 1 if code == 0x68 else 4
-                stack.append(_text_again(memo[int.from_bytes(data[at : at + size], "little")]))
-                at += size
+                memo[len(memo)] = stack[-1]
+            elif code in _PUTS:
+                memo[take(_PUTS[code])] = stack[-1]
+            elif code in _GETS:  # text that occurred before
+                stack.append(_text_again(memo[take(_GETS[code])]))
             elif code in _TEXTS:
-                begin = at + _TEXTS[code]
-                at = begin + int.from_bytes(data[at:begin], "little")
+                size = take(_TEXTS[code])
+                begin, at = at, at + size
                 if at > len(data):
                     raise ValueError("the pickle is cut off")
                 stack.append(data[begin:at].decode("utf-8", "surrogatepass"))
             elif code == 0x5D:  # EMPTY_LIST
                 stack.append([])
             elif code == 0x28:  # MARK
-                stack.append(_MARK)
+                marks.append(len(stack))
             elif code == 0x61:  # APPEND
                 value = stack.pop()
                 _list(stack).append(value)
             elif code == 0x65:  # APPENDS
-                begin = len(stack) - 1 - stack[::-1].index(_MARK)
-                values, stack = stack[begin + 1 :], stack[:begin]
+                begin = marks.pop()
+                values = stack[begin:]
+                del stack[begin:]
                 _list(stack).extend(values)
             elif code == 0x2E and len(stack) == 1:  # STOP
                 return stack.pop()
             else:
                 raise ValueError(f"the pickle holds more than text and lists (opcode {code:#04x} at {at - 1})")
-    except IndexError:
-        raise ValueError("the pickle is cut off") from None
+    except (IndexError, KeyError):
+        raise ValueError("the pickle is cut off or damaged") from None
 
 
 def _list(stack: list[Any]) -> list[Any]:

@@ -68,11 +68,16 @@ CODEFORCES = Shape(
     "https://huggingface.co/datasets/open-r1/codeforces",
     needs=(("official_tests",), ("examples", "input_mode"), ("examples", "contest_id")),
     columns=(
-        "examples", "time_limit", "memory_limit", "input_mode", "interaction_format", "generated_checker",
+        "examples",
+        "time_limit",
+        "memory_limit",
+        "input_mode",
+        "interaction_format",
+        "generated_checker",
         "generated_tests",
     ),
     read=_read_codeforces,
-)  # fmt: skip
+)
 IOI = Shape(
     "open-r1/ioi",
     "https://huggingface.co/datasets/open-r1/ioi",

@@ -20,8 +20,10 @@ def _read(row: Mapping[str, Any]) -> Draft:
     labels = labels if isinstance(labels, Mapping) else {}
     language = row.get("language") or labels.get("programming_language")
     fields: dict[str, Any] = {
-        **solutions_of(row, language, solutions="canonical_solution"), **limits_of(row), **carried(row),
-    }  # fmt: skip
+        **solutions_of(row, language, solutions="canonical_solution"),
+        **limits_of(row),
+        **carried(row),
+    }
     function = row.get("fn_name") or row.get("func_name")
     metadata = parsed(row["metadata"], "metadata") if isinstance(row.get("metadata"), (str, Mapping)) else {}
     if function is None and isinstance(metadata, Mapping):
@@ -67,9 +69,16 @@ OWN = Shape(
     "https://github.com/bytedance/SandboxFusion",
     needs=(("tests",), ("test",)),
     columns=(
-        *LIMITS, *CARRIED, "labels", "language", "metadata", "fn_name", "func_name", "starter_code",
+        *LIMITS,
+        *CARRIED,
+        "labels",
+        "language",
+        "metadata",
+        "fn_name",
+        "func_name",
+        "starter_code",
         "canonical_solution",
     ),
     ids=("id", "name", "task_id", "problem_id", "question_id"),
     read=_read,
-)  # fmt: skip
+)

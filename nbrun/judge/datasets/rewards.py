@@ -70,9 +70,16 @@ REWARDS = Shape(
     "https://huggingface.co/datasets/Skywork/Skywork-OR1-RL-Data",
     needs=tuple((name,) for name in _COLUMNS),
     columns=(
-        "gold_standard_solution", "language", "time_limit", "memory_limit", "fn_name", "extra_info", "data_source",
-        "ability", "task_type",
+        "gold_standard_solution",
+        "language",
+        "time_limit",
+        "memory_limit",
+        "fn_name",
+        "extra_info",
+        "data_source",
+        "ability",
+        "task_type",
     ),
     ids=("id", "problem_id", "uid", "name"),
     read=_read,
-)  # fmt: skip
+)

@@ -18,9 +18,21 @@ _FENCED = re.compile(r"^[ \t]*```[ \t]*([\w+#.-]*)[^\n]*\n(.*?)^[ \t]*```[ \t]*$
 _QUANTITY = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-zµ]*)\.?\s*", re.IGNORECASE)
 _SECONDS = {"": 1.0, "s": 1.0, "sec": 1.0, "second": 1.0, "ms": 1e-3, "msec": 1e-3, "millisecond": 1e-3, "minute": 60.0}
 _MEGABYTES = {
-    "": 1.0, "b": 1 / (1 << 20), "byte": 1 / (1 << 20), "kb": 1 / 1024, "kib": 1 / 1024, "kilobyte": 1 / 1024,
-    "mb": 1.0, "mib": 1.0, "m": 1.0, "megabyte": 1.0, "mebibyte": 1.0, "gb": 1024.0, "gib": 1024.0, "gigabyte": 1024.0,
-}  # fmt: skip
+    "": 1.0,
+    "b": 1 / (1 << 20),
+    "byte": 1 / (1 << 20),
+    "kb": 1 / 1024,
+    "kib": 1 / 1024,
+    "kilobyte": 1 / 1024,
+    "mb": 1.0,
+    "mib": 1.0,
+    "m": 1.0,
+    "megabyte": 1.0,
+    "mebibyte": 1.0,
+    "gb": 1024.0,
+    "gib": 1024.0,
+    "gigabyte": 1024.0,
+}
 #: A memory limit without a unit: from here on it is in bytes. No contest allows a million megabytes.
 _BYTES_FROM = 1 << 20
 #: Beginnings that only one language has; a source that shows none of them is taken for Python.

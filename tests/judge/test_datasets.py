@@ -1,0 +1,474 @@
+"""Rows as the field publishes them: ids, tests, limits, solutions, bad rows, files, and text from strangers."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import os
+import pickle
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy
+import pandas
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+import nbrun
+from nbrun.errors import InputError, SampleError
+from nbrun.judge import LocalSandbox, read_problems
+from nbrun.judge.datasets import nearest
+from nbrun.judge.datasets.livecodebench import decoded, load_text_and_lists
+from nbrun.judge.datasets.values import guessed_language, megabytes, read_solutions, seconds, unfenced
+from nbrun.judge.problems import normalise
+
+ONE = [{"input": "1 2\n", "output": "3\n"}]
+PY = "print(sum(map(int, input().split())))\n"
+
+
+def read(row: dict[str, Any], **more: Any) -> dict[str, Any]:
+    (problem,) = read_problems([row], **more)
+    return problem
+
+
+def packed(value: Any, pack: Any = pickle.dumps) -> str:
+    return base64.b64encode(zlib.compress(pack(value))).decode()
+
+
+# ---- values
+
+LIMITS = [
+    (2, 2.0),
+    (2.5, 2.5),
+    ("2", 2.0),
+    ("2.0 seconds", 2.0),
+    ("1 second", 1.0),
+    ("1500 ms", 1.5),
+    ("1.5s", 1.5),
+    ("2 sec.", 2.0),
+    (None, None),
+    (0, None),
+    ("", None),
+    (float("nan"), None),
+    ({"seconds": 1, "nanos": None}, 1.0),
+    ({"seconds": 0, "nanos": 0}, None),
+]
+MEMORY = [
+    (256, 256.0),
+    (256.0, 256.0),
+    ("256 megabytes", 256.0),
+    ("256.0 megabytes", 256.0),
+    ("256MB", 256.0),
+    ("262144 KB", 256.0),
+    ("1 GB", 1024.0),
+    (268435456, 256.0),
+    ("268435456 bytes", 256.0),
+    (None, None),
+    (0, None),
+]
+
+
+@pytest.mark.parametrize(("value", "found"), LIMITS)
+def test_time_limits_have_units(value: Any, found: float | None) -> None:
+    assert seconds(value, "time_limit") == found
+
+
+@pytest.mark.parametrize(("value", "found"), MEMORY)
+def test_memory_limits_have_units(value: Any, found: float | None) -> None:
+    assert megabytes(value, "memory_limit") == found
+
+
+@pytest.mark.parametrize("value", ["fast", "2 fortnights", -1, float("inf"), [2]])
+def test_a_limit_that_can_not_be_read_is_an_error(value: Any) -> None:
+    for limit_of in (seconds, megabytes):
+        with pytest.raises(ValueError, match="'limit' is"):
+            limit_of(value, "limit")
+
+
+def test_solutions_stay_as_they_are_where_they_have_their_form() -> None:
+    struct = {"language": [3], "solution": [PY], "more": [1]}
+    items = [{"language": "x", "solution": "```python\ny\n```", "more": 1}]
+    assert read_solutions(struct, "solutions") is struct
+    assert read_solutions(items, "solutions") == items
+
+
+CODES = [
+    ([PY], [{"language": "PYTHON3", "solution": PY}]),
+    (json.dumps([PY]), [{"language": "PYTHON3", "solution": PY}]),
+    (PY, [{"language": "PYTHON3", "solution": PY}]),
+    (f"Here it is:\n```py\n{PY}```\nDone.", [{"language": "py", "solution": PY}]),
+    (["#include <iostream>\nint main() {}"], [{"language": "CPP", "solution": "#include <iostream>\nint main() {}"}]),
+    ([{"code": PY, "lang": "py3"}], [{"language": "py3", "solution": PY}]),
+    ([{"solution": PY}], [{"language": "PYTHON3", "solution": PY}]),
+    (
+        {"python": [PY], "cpp": "int main() {}"},
+        [
+            {"language": "python", "solution": PY},
+            {"language": "cpp", "solution": "int main() {}"},
+        ],
+    ),
+    ({"code": [PY], "language": ["py3"]}, {"solution": [PY], "language": ["py3"]}),
+    (numpy.array([PY], dtype=object), [{"language": "PYTHON3", "solution": PY}]),
+    ([], []),
+]
+
+
+@pytest.mark.parametrize("number", range(len(CODES)))
+def test_solutions_of_other_forms_become_items(number: int) -> None:
+    value, found = CODES[number]
+    assert read_solutions(value, "solutions") == found
+
+
+def test_fences_and_languages_by_their_signs() -> None:
+    assert unfenced("a\n```\nx\n```\nb\n```cpp\ny\n```") == ("cpp", "y\n")
+    assert unfenced("print('```')") == ("", "print('```')")
+    assert guessed_language("import java.util.*;\nclass A {}") == "JAVA"
+    assert guessed_language("#include <stdio.h>\nint main(void) {}") == "C"
+
+
+# ---- tests
+
+FORMS = {
+    "a list": ONE,
+    "a struct of lists": {"input": ["1 2\n"], "output": ["3\n"]},
+    "a struct of inputs": {"inputs": ["1 2\n"], "outputs": ["3\n"]},
+    "pairs": [["1 2\n", "3\n"]],
+    "JSON text": json.dumps(ONE),
+    "streams": [{"input": {"stdin": "1 2\n"}, "output": {"stdout": "3\n"}}],
+    "lines": [{"input": ["1 2"], "output": ["3"]}],
+    "lines with their ends": [{"input": ["1 2\n"], "output": ["3\n"]}],
+    "lines in a struct": {"inputs": [["1 2"]], "outputs": [["3"]]},
+    "Windows' line ends": [{"input": "1 2\r\n", "output": "3\r\n"}],
+    "arrays": numpy.array(ONE, dtype=object),
+    "a kind": [{"type": "stdin_stdout", "fn_name": None, **ONE[0]}],
+    "a struct with kinds": {"input": ["1 2\n"], "output": ["3\n"], "type": ["stdin_stdout"], "fn_name": [None]},
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_tests_of_any_form_are_the_same(form: str) -> None:
+    assert read({"id": "p", "tests": FORMS[form]})["tests"] == ONE
+
+
+def test_bytes_stay_bytes_and_packages_keep_their_line_ends() -> None:
+    assert read({"id": "p", "tests": [{"input": b"\xff", "output": b"1"}]})["tests"][0]["input"] == b"\xff"
+    own = {"id": "p", "tests": [{"input": "a\r\n", "output": "b"}], "time_limit_s": None, "memory_limit_mb": None}
+    assert read(own)["tests"] == own["tests"]
+
+
+def test_several_right_outputs() -> None:
+    tests = [{"input": "", "output": ["a", "b"]}, {"input": "", "output": [["a", "b"], ["c"]]}]
+    found = read({"id": "p", "tests": tests})["tests"]
+    assert [(test["output"], test["alternatives"]) for test in found] == [("a", ["b"]), ("a\nb\n", ["c\n"])]
+
+
+CALLS = {
+    "values": ({"fn_name": "f", "inputs": [[1, "a"]], "outputs": [{"b": None}]}, '[1, "a"]', '{"b": null}'),
+    "lines of JSON": (
+        [{"input": '1\n"a"', "output": "[2]", "testtype": "functional", "metadata": {"func_name": "f"}}],
+        '[1, "a"]',
+        "[2]",
+    ),
+    "by name": ([{"type": "function_call", "fn_name": "f", "input": {"x": 1}, "output": 2}], '{"x": 1}', "2"),
+    "one argument": ([{"type": "function_call", "fn_name": "f", "input": 1, "output": "b"}], "[1]", '"b"'),
+}
+
+
+@pytest.mark.parametrize("form", CALLS)
+def test_calls_of_functions(form: str) -> None:
+    tests, given, result = CALLS[form]
+    problem = read({"id": "p", "tests": tests})
+    assert problem["harness"] == {"type": "function", "name": "f"}
+    assert problem["tests"] == [{"input": given, "output": result}]
+    assert normalise(problem) == problem, "it stays as it is when a judge reads it again"
+
+
+def test_a_result_in_a_list_of_one_is_right_with_and_without_it() -> None:
+    row = {"problem_id": 1, "input_output": json.dumps({"fn_name": "f", "inputs": [[1], [2]], "outputs": [[3], [4]]})}
+    assert read(row)["tests"][0] == {"input": "[1]", "output": "3", "alternatives": ["[3]"]}
+    row = {"problem_id": 1, "input_output": json.dumps({"fn_name": "f", "inputs": [[1], [2]], "outputs": [[3], []]})}
+    assert read(row)["tests"][0] == {"input": "[1]", "output": "[3]"}
+
+
+def test_sets_are_named_as_code_contests_names_them() -> None:
+    row = {
+        "question_id": "q",
+        "metadata": "{}",
+        "private_test_cases": json.dumps(ONE),
+        "public_test_cases": json.dumps([{"input": "0", "output": "0"}]),
+    }
+    assert [test["input"] for test in read(row)["tests"]] == ["0", "1 2\n"]
+    assert [test["input"] for test in read(row, tests=["public_tests"])["tests"]] == ["0"]
+
+
+# ---- what can't be read
+
+BAD = {
+    "no test": ({"id": "w", "tests": []}, "it has no test"),
+    "only sets that aren't asked for": ({"id": "w", "public_tests": ONE}, "public_tests, which tests= leaves out"),
+    "no known column": ({"id": "w", "questions": "", "cases": ONE}, "cases, id, questions.*nearest known shape"),
+    "a submission": ({"problem_id": "w", "source": "x", "verdict": "OK"}, "it is a submission"),
+    "one side only": ({"id": "w", "tests": [{"input": "1"}]}, r"tests\[0\]"),
+    "unequal lists": ({"id": "w", "tests": {"input": ["1"], "output": []}}, "1 inputs and 0 outputs"),
+    "broken JSON": ({"id": "w", "input_output": "{"}, "'tests' is text that is no JSON"),
+    "mixed kinds": (
+        {"id": "w", "tests": [{"type": "function_call", "fn_name": "f", "input": [], "output": 1}, *ONE]},
+        "mixes tests of several kinds",
+    ),
+    "a call of nothing": ({"id": "w", "tests": [{"type": "function_call", "input": [], "output": 1}]}, "isn't said"),
+    "an odd function": ({"id": "w", "input_output": {"fn_name": "f(", "inputs": [[1]], "outputs": [1]}}, "no name of"),
+    "an unknown kind": ({"id": "w", "tests": [{"type": "telepathy", **ONE[0]}]}, "type 'telepathy'"),
+    "no arguments": ({"id": "w", "fn_name": "f", "tests": [{"input": "x y", "output": "1"}]}, "no arguments"),
+    "no Python": ({"task_id": "w", "test_list": ["assert f(1) =="]}, r"test_list\[0\] is no Python"),
+    "no check": ({"task_id": "w", "entry_point": "f", "test": "import unittest"}, "no function `check`"),
+    "an answer": (
+        {"id": "w", "reward_model": {"ground_truth": "34"}, "ability": "math"},
+        r"no test of a program.*math",
+    ),
+    "a limit": ({"id": "w", "tests": ONE, "time_limit": "fast"}, "'time_limit' is 'fast'"),
+    "solutions": ({"id": "w", "tests": ONE, "solutions": 3}, "'solutions' is a int"),
+    "a file elsewhere": ({"id": "w", "public_tests": ONE, "input_file": "../x"}, "input file is called"),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_a_bad_row_is_an_error_that_names_it(what: str) -> None:
+    row, words = BAD[what]
+    tests = ["private_tests"] if "asked" in what else None
+    more = {} if tests is None else {"tests": tests}
+    good = {"id": "good", "tests": ONE, "public_tests": ONE, "private_tests": ONE}
+    given: list[dict[str, Any]] = [good, row]
+    problems = iter(read_problems(given, **more))
+    with pytest.raises(SampleError, match=rf"row 1 \(problem 'w'\): .*{words}") as caught:
+        next(problems)  # a list is checked before its first problem is handed over
+    assert (caught.value.position, caught.value.sample_id) == (1, "w")
+    left = read_problems(given, on_bad="skip", **more)
+    assert [problem["id"] for problem in left] == ["good"]
+    ((reason, count),) = left.not_supported.items()
+    assert count == 1
+    assert "'w'" in reason
+    assert "not supported: 1 × row 1" in repr(left)
+
+
+def test_several_bad_rows_of_a_list_are_told_at_once() -> None:
+    with pytest.raises(SampleError, match=r"7 rows can't be judged(.|\n)*row 4(.|\n)*and 2 more"):
+        list(read_problems([{"id": i, "tests": []} for i in range(7)]))
+
+
+def test_bad_rows_do_not_end_the_run_of_the_good_ones(tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl"
+    item = {"language": "python3", "solution": PY}
+    rows = [{"id": i, "tests": ONE if i != 1 else [], "solutions": [item]} for i in range(3)]
+    path.write_text("\n".join([*map(json.dumps, rows), "{broken"]))
+    problems = read_problems(path, on_bad="skip")
+    sandbox = LocalSandbox()
+    nbrun.start(problems, sandbox, tmp_path / "results", workers=1, view=None).wait(60)
+    sandbox.close()
+    assert set(nbrun.load_results(tmp_path / "results")["verdict"]) == {"Accepted"}
+    assert sum(problems.not_supported.values()) == 2
+
+
+def test_nothing_is_written_where_a_list_holds_a_bad_row(tmp_path: Path) -> None:
+    with pytest.raises(SampleError, match="row 1"):
+        nbrun.start(
+            read_problems([{"id": 1, "tests": ONE, "solutions": []}, {"id": 2}]), print, tmp_path / "r", view=None
+        ).wait(60)
+    assert not (tmp_path / "r").exists() or not list((tmp_path / "r").glob("*.json"))
+
+
+def test_the_nearest_shape_is_told_by_its_columns() -> None:
+    assert nearest(["question_id", "question_title", "starter_code"]).startswith("LiveCodeBench")
+    assert nearest(["id", "corner_case", "commands"]).startswith("CodeContests-O")
+    assert nearest(["id", "solutions"]).startswith("nbrun's own")
+
+
+# ---- ids
+
+
+def test_a_row_without_an_id_gets_one_that_does_not_depend_on_its_place() -> None:
+    rows = [{"problem": text, "tests": json.dumps(ONE), "solutions": [PY]} for text in ("a", "b")]
+    problems = read_problems(rows)
+    with pytest.warns(UserWarning, match="row 0 has no id"):
+        ids = [problem["id"] for problem in problems]
+    assert problems.made_ids == 2
+    assert "2 rows without an id" in repr(problems)
+    assert len(set(ids)) == 2
+    with pytest.warns(UserWarning, match="has no id"):
+        assert [problem["id"] for problem in read_problems(rows[::-1])] == ids[::-1]
+
+
+@pytest.mark.parametrize("bad", [None, "", float("nan"), True, [], {}])
+def test_an_unusable_id_is_none(bad: Any) -> None:
+    assert read({"id": bad, "name": "n", "tests": ONE})["id"] == "n"
+
+
+def test_ids_of_frames_stay_numbers() -> None:
+    frame = pandas.DataFrame({"id": [1.0, 2.0], "tests": [ONE, ONE], "extra": [None, 1]})
+    assert [problem["id"] for problem in read_problems(frame)] == [1, 2]
+    frame = pandas.DataFrame({"tests": [ONE, ONE]}, index=["a", "b"])
+    assert [problem["id"] for problem in read_problems(frame)] == ["a", "b"]
+
+
+# ---- sources
+
+ROW = {"id": "p", "tests": ONE, "solutions": [{"language": "py3", "solution": PY}]}
+
+
+def write_parquet(path: Path, rows: list[dict[str, Any]]) -> None:
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+
+
+def sources(folder: Path) -> Iterator[Any]:
+    line = json.dumps(ROW).encode() + b"\n"
+    (folder / "a.jsonl").write_bytes(line)
+    (folder / "b.jsonl.gz").write_bytes(gzip.compress(line))
+    with pyarrow.output_stream(str(folder / "c.jsonl.zst"), compression="zstd") as file:
+        file.write(line)
+    (folder / "d.json").write_text(json.dumps([ROW]))
+    (folder / "e.json").write_text(json.dumps(ROW))
+    (folder / "f.json").write_bytes(line + b"\n")
+    write_parquet(folder / "g.parquet", [ROW])
+    yield from sorted(folder.iterdir())
+    inner = folder / "snapshot" / "data"
+    inner.mkdir(parents=True)
+    write_parquet(inner / "train-00000.parquet", [ROW])
+    (folder / "snapshot" / "dataset_info.json").write_text("{}")
+    yield folder / "snapshot"
+    yield [ROW]
+    yield ROW
+    yield (row for row in [ROW])
+    yield pandas.DataFrame([ROW])
+    yield pandas.read_parquet(folder / "g.parquet")
+    yield pyarrow.Table.from_pylist([ROW])
+
+
+def test_every_kind_of_source_gives_the_same(tmp_path: Path) -> None:
+    found = [list(read_problems(source)) for source in sources(tmp_path)]
+    assert len(found) == 14
+    assert all(problems[0]["tests"] == ONE and problems[0]["id"] == "p" for problems in found)
+    assert all(len(problems) == 1 for problems in found)
+
+
+def test_a_dataset_and_its_splits() -> None:
+    class Split(list):  # as `datasets` has it
+        column_names: ClassVar = ["id", "tests", "results"]
+
+        def select_columns(self, names: list[str]) -> Any:
+            return Split({name: row[name] for name in names} for row in self)
+
+    split = Split([{**ROW, "results": object()}])
+    assert next(iter(read_problems(split)))["id"] == "p"
+    with pytest.raises(InputError, match=r"several splits.*'train'"):
+        read_problems({"train": split})
+
+
+def test_of_a_parquet_file_only_known_columns_are_loaded(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "p.parquet", [{"name": "n", "corner_cases": ONE, "results": [1], "description": "d"}])
+    seen: list[set[str]] = []
+
+    def look(row: Any) -> Any:
+        seen.append(set(row))
+        return row
+
+    assert "results" not in next(iter(read_problems(tmp_path / "p.parquet", keep=["description"])))
+    assert next(iter(read_problems(tmp_path / "p.parquet", keep=["results"])))["results"] == [1]
+    list(read_problems(tmp_path / "p.parquet", adapter=look))
+    assert seen == [{"name", "corner_cases", "results", "description"}], "an adapter sees all of a row"
+
+
+def test_a_file_that_is_cut_off_is_named(tmp_path: Path) -> None:
+    data = gzip.compress(b"".join(json.dumps({**ROW, "id": i}).encode() + b"\n" for i in range(1000)))
+    (tmp_path / "p.jsonl.gz").write_bytes(data[: len(data) // 2])
+    with pytest.raises(SampleError, match=r"p\.jsonl\.gz:\d+: the file can't be read further"):
+        list(read_problems(tmp_path / "p.jsonl.gz"))
+
+
+# ---- adapters and submissions
+
+
+def test_an_adapter_reads_rows_of_the_users_own() -> None:
+    rows = [{"key": i, "in": ["1 2"], "out": ["3"]} for i in range(3)]
+
+    def adapter(row: Any) -> Any:
+        if row["key"] == 1:
+            return None
+        return {"id": row["key"], "tests": [{"input": row["in"], "output": row["out"]}], "solutions": [PY]}
+
+    assert [(p["id"], p["tests"]) for p in read_problems(rows, adapter=adapter)] == [(0, ONE), (2, ONE)]
+    with pytest.raises(SampleError, match="row 0: the adapter raised KeyError: 'nothing'"):
+        list(read_problems(rows, adapter=lambda row: row["nothing"]))
+    with pytest.raises(SampleError, match="row 0: the adapter returned a int"):
+        list(read_problems(rows, adapter=lambda row: 3))  # type: ignore[arg-type, return-value]
+    with pytest.raises(InputError, match="adapter="):
+        read_problems(rows, adapter=3)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="on_bad="):
+        read_problems(rows, on_bad="ignore")
+
+
+def test_submissions_of_their_own_rows_join_their_problems() -> None:
+    verdicts = {"OK": "a", "WRONG_ANSWER": "b", "COMPILATION_ERROR": "c", "TIME_LIMIT_EXCEEDED": "d", "SKIPPED": "e"}
+    rows = [
+        {"problem_id": "1/A", "source": text, "programmingLanguage": "GNU C++17", "verdict": verdict}
+        for verdict, text in verdicts.items()
+    ]
+    problem = {"id": "1/A", "official_tests": ONE, "input_mode": "stdio", "solutions": [PY]}
+    (found,) = read_problems([problem], submissions=rows)
+    assert [item["solution"] for item in found["solutions"]] == [PY, "a"]
+    assert [item["solution"] for item in found["incorrect_solutions"]] == ["b", "d"]
+    with pytest.raises(SampleError, match="row 0 of submissions= is no submission"):
+        list(read_problems([problem], submissions=[problem]))
+
+
+# ---- text from strangers
+
+
+class Evil:
+    def __reduce__(self) -> Any:
+        return (os.mkdir, ("was-here",))
+
+
+HOSTILE = {
+    "a pickle that runs something": packed(Evil()),
+    "numbers": packed([1, 2]),
+    "text cut off": base64.b64encode(zlib.compress(b"\x80\x04\x8c\xffab.")).decode(),
+    "an empty pickle": base64.b64encode(zlib.compress(b"\x80\x04")).decode(),
+    "a mark alone": base64.b64encode(zlib.compress(b"\x80\x04e.")).decode(),
+    "no zlib": base64.b64encode(b"hello").decode(),
+    "no base64": "%%%",
+    "zlib cut off": base64.b64encode(zlib.compress(pickle.dumps("[]" * 1000))[:-8]).decode(),
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_private_tests_are_decoded_by_a_reader_of_text_and_lists(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    row = {"question_id": "x", "public_test_cases": "[]", "private_test_cases": HOSTILE[what], "metadata": "{}"}
+    with pytest.raises(SampleError, match="private_test_cases"):
+        list(read_problems([row]))
+    assert not list(tmp_path.iterdir()), "nothing was run"
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_text_and_lists_of_any_protocol_are_read(protocol: int) -> None:
+    for value in ("", "ä" * 300, "x" * 70_000, [], ["a", ["b", "b"], []], ["same"] * 300):
+        assert load_text_and_lists(pickle.dumps(value, protocol)) == value
+    assert decoded(packed(json.dumps(ONE), lambda text: pickle.dumps(text, protocol)), "t") == ONE
+
+
+def test_a_list_that_holds_itself_is_refused() -> None:
+    loop: list[Any] = []
+    loop.append(loop)
+    with pytest.raises(ValueError, match="twice"):
+        load_text_and_lists(pickle.dumps(loop))
+
+
+def test_what_decompresses_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nbrun.judge.datasets.livecodebench.MAX_BYTES", 1 << 20)
+    with pytest.raises(ValueError, match="more than 1 MiB"):
+        decoded(packed("x" * (2 << 20)), "private_test_cases")
