@@ -18,7 +18,17 @@ from nbrun.session import Run, shard, start
 
 if TYPE_CHECKING:
     from nbrun import plots
-    from nbrun.frames import compare, iter_results, load_arrow, load_results, load_samples, rates, show, status
+    from nbrun.frames import (
+        compare,
+        iter_results,
+        load_arrow,
+        load_results,
+        load_samples,
+        rates,
+        show,
+        status,
+        unexpected,
+    )
     from nbrun.storage.archiving import archive_results as archive
     from nbrun.storage.check import check
 
@@ -42,10 +52,21 @@ __all__ = [
     "show",
     "start",
     "status",
+    "unexpected",
 ]
 
 _STORAGE = {"archive": ("archiving", "archive_results"), "check": ("check", "check")}
-_FRAMES = {"compare", "iter_results", "load_arrow", "load_results", "load_samples", "rates", "show", "status"}
+_FRAMES = {
+    "compare",
+    "iter_results",
+    "load_arrow",
+    "load_results",
+    "load_samples",
+    "rates",
+    "show",
+    "status",
+    "unexpected",
+}
 
 
 def __getattr__(name: str) -> Any:

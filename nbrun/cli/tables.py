@@ -36,7 +36,7 @@ def add_commands(commands: Any) -> None:
             "nbrun rates results",
             "nbrun rates results --by language",
             "nbrun rates results --by sample_id,language --json",
-            "nbrun rates results --by all --weight sample",
+            "nbrun rates results --by all --average macro",
         ),
     )
     add_directory(rates)
@@ -46,10 +46,10 @@ def add_commands(commands: Any) -> None:
         help="columns of the results to group by, separated by commas; all prints one row (default: sample_id)",
     )
     rates.add_argument(
-        "--weight",
-        choices=("solution", "sample"),
-        default="solution",
-        help="solution counts every solution alike, sample takes the mean of the samples' rates (default: solution)",
+        "--average",
+        choices=("micro", "macro"),
+        default="micro",
+        help="micro counts every solution alike, macro takes the mean of the samples' rates (default: micro)",
     )
     compare = add_parser(
         commands,
@@ -78,17 +78,17 @@ def _columns(text: str | None) -> list[str] | None:
 
 def _rates(args: argparse.Namespace) -> int:
     counts_of(args.results)
-    print_rates(args.results, as_json=args.json, by=_columns(args.by), weight=args.weight)
+    print_rates(args.results, as_json=args.json, by=_columns(args.by), average=args.average)
     return 0
 
 
 def print_rates(
-    results: str, *, as_json: bool = False, by: list[str] | None = ["sample_id"], weight: str = "solution"  # noqa: B006
+    results: str, *, as_json: bool = False, by: list[str] | None = ["sample_id"], average: str = "micro"  # noqa: B006
 ) -> None:  # fmt: skip
     """The table of rates, for a terminal or as JSON."""
     from nbrun.frames import rates
 
-    table = _made(rates, results, by=by, weight=weight)
+    table = _made(rates, results, by=by, average=average)
     if as_json:
         print(table.to_json(orient="records"))
     elif table.empty:

@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from nbrun.frames.comparing import align, compare, confusion, mcnemar
     from nbrun.frames.load import iter_results, load_results, load_samples
     from nbrun.frames.looking import show
-    from nbrun.frames.rating import rates
+    from nbrun.frames.rating import rates, unexpected
     from nbrun.frames.state import Status, status
 
 _WHERE = {
     "iter_results": "load", "load_arrow": "arrow", "load_results": "load", "load_samples": "load",
     "align": "comparing", "compare": "comparing", "confusion": "comparing", "mcnemar": "comparing",
-    "rates": "rating", "Status": "state", "show": "looking", "status": "state",
+    "rates": "rating", "unexpected": "rating", "Status": "state", "show": "looking", "status": "state",
 }  # fmt: skip
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "rates",
     "show",
     "status",
+    "unexpected",
 ]
 
 

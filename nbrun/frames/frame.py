@@ -17,11 +17,16 @@ from nbrun.storage.values import decode, load
 
 DTYPES = {
     "sample_id": "category", "group": "category", "index": "Int64", "status": "category", "verdict": "category",
-    "accepted": "boolean", "language": "category", "n_tests": "Int64", "n_passed": "Int64", "max_time_s": "Float64",
+    "accepted": "boolean", "as_expected": "boolean", "language": "category",
+    "n_tests": "Int64", "n_passed": "Int64", "max_time_s": "Float64",
     "duration_s": "Float64", "attempts": "Int64", "started_at": "datetime64[us, UTC]", "error": "object",
     "api_used": "category", "worker_id": "category", "run_id": "category", "key": "object", "occurrence": "Int64",
     "source": "category",
 }  # fmt: skip
+#: Columns that say something of judged results only, and those that are empty where nothing went wrong.
+MAYBE_EMPTY = (
+    "verdict", "accepted", "as_expected", "language", "n_tests", "n_passed", "max_time_s", "error", "api_used",
+)  # fmt: skip
 #: Texts of plain results are categorical where so few occur, each twice or more on average.
 MAX_CATEGORIES = 1000
 _KEY_TEXT = 3 + 2 * KEY_BYTES
@@ -34,9 +39,10 @@ def to_frame(t: Table, columns: Collection[str] | None = None) -> pd.DataFrame:
     It takes the table apart on the way, so that not all of both stands in memory at once.
     """
     out: dict[str, Any] = {}
+    expected = _as_expected(t) if columns is None or "as_expected" in columns else None
     for name in DTYPES:
         if columns is None or name in columns:
-            out[name] = _column(t, name)
+            out[name] = _column(t, name) if name != "as_expected" else expected
         t.numbers.pop(name, None)
         t.texts.pop(name, None)
     for name in list(t.extras):
@@ -55,6 +61,9 @@ def _column(t: Table, name: str) -> Any:
         return key_texts(t.keys)
     if name in t.texts:
         of = t.texts[name]
+        if name == "sample_id" and t.integer_ids:
+            ids = np.array([int(text) for text in of.texts], np.int64)
+            return pd.arrays.IntegerArray(ids[of.codes], np.zeros(t.n, bool))
         return _objects(of) if DTYPES[name] == "object" else _category(of)
     values = t.numbers[name]
     kind = DTYPES[name]
@@ -67,6 +76,14 @@ def _column(t: Table, name: str) -> Any:
     if kind == "boolean":
         return pd.arrays.BooleanArray(values > 0, missing)
     return pd.arrays.IntegerArray(np.where(missing, 0, values).astype(np.int64), missing)
+
+
+def _as_expected(t: Table) -> Any:
+    """Whether a judged solution was accepted just if it is a right one; NA for what is neither right nor wrong."""
+    groups = t.texts["group"]
+    sides = np.array([1 if g == "solution" else 0 if g.startswith("incorrect_") else -1 for g in groups.texts] + [-1])
+    side, accepted = sides[groups.codes], t.numbers["accepted"]
+    return pd.arrays.BooleanArray(accepted == side, (accepted < 0) | (side < 0))
 
 
 def _category(of: Coded) -> pd.Categorical:

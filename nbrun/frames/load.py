@@ -12,30 +12,40 @@ import pandas as pd
 
 from nbrun.errors import InputError
 from nbrun.frames.counting import count_samples
-from nbrun.frames.frame import DTYPES, to_frame
+from nbrun.frames.frame import DTYPES, MAYBE_EMPTY, to_frame
 from nbrun.frames.loading import Loading
-from nbrun.frames.rows import STALE
-from nbrun.frames.table import Table, join
+from nbrun.frames.rows import STALE, ItemRows
+from nbrun.frames.table import Table, extra_of, join
 from nbrun.frames.tests_of import COLUMNS as TEST_COLUMNS
 from nbrun.frames.tests_of import OUTPUTS, TestRows
 from nbrun.storage.directory import Problem
 from nbrun.storage.format import FOLDER
 
 Results = str | os.PathLike[str]
+#: `columns=` that leaves out what holds nothing.
+AUTO = "auto"
 Where = str | Mapping[str, Any] | Callable[[pd.DataFrame], Any]
 
 
 def load_results(
-    results: Results | Iterable[Results], *, columns: Collection[str] | None = None, entries: bool = False,
-    tests: bool = False, where: Where | None = None, stale: bool = False,
+    results: Results | Iterable[Results], *, columns: Collection[str] | None = None, items: bool = False,
+    entries: bool = False, tests: bool = False, where: Where | None = None, stale: bool = False,
 ) -> pd.DataFrame:  # fmt: skip
-    """One row a saved entry, during a run or after it, sorted by sample, group and index.
+    """Return one row for each saved entry, during a run or after it, sorted by sample, group and index.
+
+    Each key of a result becomes a column, named `result_<key>` where another column has that name. Nested values, lists
+    and integers beyond 64 bits are objects. What a judge's result tells in the fixed columns (verdict, accepted, tests)
+    isn't repeated, nor what SandboxFusion echoes of its request beside its tests (extracted_code, full_code, test_code,
+    extracted_type, extra, id); `entries=True` holds all of it. The `settings=` of a run become columns `setting_<key>`.
+    Ids that were given as integers are integers again.
 
     What has not changed since it was last loaded comes from a cache in `.nbrun/cache/`, which may be deleted.
 
     Args:
         results: a results directory, or several, which load as one.
-        columns: only these columns.
+        columns: only these columns; "auto" leaves out those of judged results, of errors and of endpoints (verdict,
+            accepted, as_expected, language, n_tests, n_passed, max_time_s, error, api_used) where they hold nothing.
+        items: adds each item: its fields as `item_<key>`, or `item` where it is a plain value.
         entries: adds a column `entry` with the whole entry, a mapping. It is kept as JSON and parsed when looked at.
         tests: one row a test instead: `test`, `passed`, `test_verdict`, `time_s`, `return_code` beside the columns of
             its entry; `stdin`, `expected`, `stdout` and `stderr` where `columns` names them.
@@ -49,14 +59,14 @@ def load_results(
     Example:
         >>> load_results("results", where={"verdict": ["WrongAnswer", "RuntimeError"]})  # doctest: +SKIP
     """
-    options = _Options(columns, entries, tests, where, stale)
+    options = _Options(columns, items, entries, tests, where, stale)
     paths = [results] if isinstance(results, (str, os.PathLike)) else list(results)
     problems: list[Problem] = []
-    if not entries and not tests:
+    if not options.reads_entries:
         parts = [_load_table(path, stale, problems) for path in paths]
         df = options.frame(_joined(parts)) if parts else _empty()
     else:
-        frames = [df for path in paths for df in _with_bodies(path, options, problems, None)]
+        frames = _with_same_ids([df for path in paths for df in _with_bodies(path, options, problems, None)])
         df = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0] if frames else _empty()
         df = _same_categories(df, frames)
     _tell(df, list(map(str, problems)))
@@ -68,7 +78,7 @@ def load_results(
 
 def iter_results(
     results: Results | Iterable[Results], *, chunksize: int = 100_000, columns: Collection[str] | None = None,
-    entries: bool = False, tests: bool = False, where: Where | None = None, stale: bool = False,
+    items: bool = False, entries: bool = False, tests: bool = False, where: Where | None = None, stale: bool = False,
 ) -> Iterator[pd.DataFrame]:  # fmt: skip
     """The same as load_results in frames of at most `chunksize` rows, for directories bigger than memory.
 
@@ -83,7 +93,7 @@ def iter_results(
     """
     if chunksize < 1:
         raise InputError(f"chunksize={chunksize!r}: give at least 1 row.")
-    options = _Options(columns, entries, tests, where, stale)
+    options = _Options(columns, items, entries, tests, where, stale)
     problems: list[Problem] = []
     for path in [results] if isinstance(results, (str, os.PathLike)) else results:
         for df in _strides(path, options, problems):
@@ -98,12 +108,14 @@ class _Options:
     """What load_results was asked for."""
 
     def __init__(
-        self, columns: Collection[str] | None, entries: bool, tests: bool, where: Where | None, stale: bool
+        self, columns: Collection[str] | None, items: bool, entries: bool, tests: bool, where: Where | None, stale: bool
     ) -> None:
-        if isinstance(columns, str):
-            raise InputError(f"columns={columns!r}: give a list of names, such as [{columns!r}].")
-        self.columns = None if columns is None else list(columns)
-        self.entries, self.tests, self.where, self.stale = entries, tests, where, stale
+        self._hides_empty = isinstance(columns, str) and columns == AUTO
+        if isinstance(columns, str) and not self._hides_empty:
+            raise InputError(f'columns={columns!r}: give a list of names, such as [{columns!r}], or "auto".')
+        self.columns = None if columns is None or self._hides_empty else list(columns)
+        self.items, self.entries, self.tests, self.where, self.stale = items, entries, tests, where, stale
+        self.reads_entries = items or entries or tests  # entries are read, nothing comes from the cache
         self.outputs = tuple(n for n in OUTPUTS if n in (columns or ())) if tests else ()
 
     def frame(self, table: Table) -> pd.DataFrame:
@@ -119,6 +131,8 @@ class _Options:
 
     def select(self, df: pd.DataFrame) -> pd.DataFrame:
         """The wanted columns, in the order they were asked for."""
+        if self._hides_empty:
+            return df.drop(columns=[c for c in MAYBE_EMPTY if c in df.columns and df[c].isna().all()])
         if self.columns is None:
             return df
         missing = [c for c in self.columns if c not in df.columns]
@@ -145,7 +159,7 @@ def _filter(df: pd.DataFrame, where: Where) -> pd.DataFrame:
 
 
 def _strides(path: Results, options: _Options, problems: list[Problem]) -> Iterator[pd.DataFrame]:
-    if options.entries or options.tests:
+    if options.reads_entries:
         yield from _with_bodies(path, options, problems, 16 << 20)
         return
     loading = Loading(path, stale=options.stale)
@@ -155,39 +169,50 @@ def _strides(path: Results, options: _Options, problems: list[Problem]) -> Itera
 
 
 class _Bodies:
-    """Keeps the entries' bytes, and passes on to the tests."""
+    """Keeps the entries' bytes and their items, and passes on to the tests."""
 
-    def __init__(self, tests: TestRows | None, keep: bool) -> None:
+    def __init__(self, options: _Options) -> None:
+        self._options = options
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget all: the next stride begins."""
         self.bodies: list[bytes | None] = []
-        self.tests, self._keep = tests, keep
+        self.tests = TestRows(self._options.outputs) if self._options.tests else None
+        self.items = ItemRows() if self._options.items else None
 
     def __call__(self, row: int, entry: Mapping[str, Any], body: bytes | None) -> None:
         """See rows.Listener."""
-        if self._keep:
+        if self._options.entries:
             self.bodies.append(body)
+        if self.items is not None:
+            self.items(row, entry)
         if self.tests is not None:
             self.tests(row, entry, body)
 
     def cut(self, n: int) -> None:
         """See rows.Listener."""
         del self.bodies[n:]
-        if self.tests is not None:
-            self.tests.cut(n)
+        for part in (self.tests, self.items):
+            if part is not None:
+                part.cut(n)
 
 
 def _with_bodies(
     path: Results, options: _Options, problems: list[Problem], stride_bytes: int | None
 ) -> Iterator[pd.DataFrame]:
     """Frames with entries or tests; they are read, never cached."""
-    listener = _Bodies(None, options.entries)
+    listener = _Bodies(options)
     loading = Loading(path, stale=options.stale, listener=listener, bodies=options.entries)
     strides = loading.strides(stride_bytes) if stride_bytes else loading.all()
     while True:
-        listener.bodies, listener.tests = [], TestRows(options.outputs) if options.tests else None
+        listener.begin()
         found = next(strides, None)
         if found is None:
             break
         table, rows = found
+        if listener.items is not None:
+            _add_items(table, listener.items)
         df = to_frame(table.take(rows))
         if options.stale:
             df["stale"] = pd.array(table.numbers["index"][rows] == STALE, dtype="boolean")
@@ -202,6 +227,21 @@ def _with_bodies(
             rows, df = rows[kept.index.to_numpy()], kept.reset_index(drop=True)
         yield df if listener.tests is None else listener.tests.explode(df, rows)
     problems += loading.problems
+
+
+def _add_items(table: Table, items: ItemRows) -> None:
+    """Items' columns. A key of a result that has such a name makes way: `result_item_x`."""
+    columns = {name: extra_of(extras.settle()) for name, extras in items.extras.items()}
+    for name in [name for name in table.extras if name in columns]:
+        table.extras[f"result_{name}"] = table.extras.pop(name)
+    table.extras |= columns
+
+
+def _with_same_ids(frames: list[pd.DataFrame]) -> list[pd.DataFrame]:
+    """Ids are integers where they are so in every directory, else text."""
+    if len({str(df["sample_id"].dtype) for df in frames if "sample_id" in df}) <= 1:
+        return frames
+    return [df.assign(sample_id=df["sample_id"].astype(str).astype(object).astype("category")) for df in frames]
 
 
 def _absolute(paths: Iterable[Results]) -> list[str]:

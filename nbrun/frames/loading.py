@@ -7,8 +7,9 @@ Threads: the caller's, and those of parallel.py.
 from __future__ import annotations
 
 import os
+import re
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,18 @@ import numpy as np
 
 from nbrun.frames.cache import RowCache, Sizes
 from nbrun.frames.filereader import FileReader
-from nbrun.frames.packing import Pack
+from nbrun.frames.packing import Extras, Pack
 from nbrun.frames.rows import Listener, RowBuilder
-from nbrun.frames.table import Array, Table, in_order, join, pack_of, table_of
+from nbrun.frames.table import Array, Extra, Table, extra_of, in_order, join, pack_of, table_of
 from nbrun.frames.telling import match_digest
 from nbrun.frames.waiting import Waiting
 from nbrun.storage.directory import Problem
+from nbrun.storage.format import FOLDER, INTEGER_IDS, RUN
 from nbrun.storage.merge import Stored
 from nbrun.storage.reader import Reader, Snapshot
+from nbrun.storage.runlog import RecordLog
 from nbrun.storage.samplefile import NBRUN, FileInfo
-from nbrun.storage.values import load
+from nbrun.storage.values import dump, load
 
 #: iter_results reads so many bytes of files at a time.
 STRIDE_BYTES = 64 << 20
@@ -59,6 +62,8 @@ class Loading:
         self.headers: dict[str, dict[str, Any]] = {}
         self.matches: dict[str, Any] = {}
         self.unread: set[str] = set()  # names of files that could not be read at all
+        self.integer_ids = False  # every sample id was given as an integer
+        self._settings: dict[str, dict[str, Any]] = {}  # run_id -> the settings that the user gave
 
     @property
     def problems(self) -> list[Problem]:
@@ -83,6 +88,11 @@ class Loading:
             self.infos = infos = now.listing.by_id
             self.headers, self.matches = now.journal.headers, now.matches
             ids = sorted({*infos, *now.journal.entries})
+            runs = [r for r in RecordLog(self._reader.path / FOLDER / "runs.log", RUN).read() if isinstance(r, dict)]
+            self._settings = settings_of_runs(runs)
+            self.integer_ids = are_integers(runs, ids)
+            if self.integer_ids:
+                ids.sort(key=int)
             self._waiting.total = sum(i.size for i in infos.values() if not self._is_kept(i, now))
             try:
                 for some in _cut(ids, infos, stride_bytes):
@@ -105,6 +115,9 @@ class Loading:
             table = table_of(fresh.pack())
         elif fresh.rows.n:
             table = join([table, table_of(fresh.pack())])
+        table.integer_ids = self.integer_ids
+        if self._settings:
+            table.extras |= _settings_columns(table, self._settings)
         rows = in_order(table, stale=self._stale)
         if dropped:
             rows = rows[~np.isin(rows, dropped)]
@@ -210,6 +223,49 @@ class Loading:
                 self._reader.problems.append(Problem(self._folder, f"has {damaged} damaged entries", sample_id))
             fresh.files.append({"id": sample_id, "source": NBRUN, "n": fresh.rows.n - start})
         return dropped
+
+
+_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
+
+
+def are_integers(runs: Iterable[Mapping[str, Any]], ids: Iterable[str]) -> bool:
+    """Whether every id was given as an integer: runs have said so, and none has said that one was text.
+
+    Runs of an nbrun that didn't say it count for neither; where none has said it, ids are texts.
+    """
+    said = {r["ids"] for r in runs if isinstance(r.get("ids"), str)}
+    return said == {INTEGER_IDS} and all(_INTEGER.fullmatch(i) and -(2**63) <= int(i) < 2**63 for i in ids)
+
+
+def settings_of_runs(runs: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The `settings=` of each run that had some, by run_id."""
+    out = {}
+    for run in runs:
+        given = run.get("given_settings")
+        if isinstance(given, dict) and given and isinstance(run.get("run_id"), str):
+            out[run["run_id"]] = given
+    return out
+
+
+def _settings_columns(table: Table, settings: Mapping[str, Mapping[str, Any]]) -> dict[str, Extra]:
+    """Columns `setting_<key>`: what the run of each row was given."""
+    of = table.texts["run_id"]
+    out = {}
+    for key in dict.fromkeys(k for given in settings.values() for k in given):
+        values = Extras()
+        for number, run_id in enumerate(of.texts):
+            value = settings.get(run_id, {}).get(key)
+            if value is not None:
+                values.rows.append(number)
+                values.values.append(value if isinstance(value, (str, int, float)) else dump(value))
+        settled = values.settle()
+        column = extra_of(settled)
+        place = np.full(len(of.texts) + 1, -1)  # the last is for rows without a run
+        place[column.rows] = np.arange(len(column.rows))
+        found = place[of.codes]
+        rows = np.flatnonzero(found >= 0)
+        out[f"setting_{key}"] = Extra(column.kind, rows, column.values[found[rows]], column.texts)
+    return out
 
 
 def _add(rows: RowBuilder, s: Stored, now: Snapshot) -> bool:

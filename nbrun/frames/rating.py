@@ -17,7 +17,7 @@ from nbrun.frames.load import load_results
 from nbrun.verdicts import Verdict, rejects
 
 NEEDED = ("group", "status", "verdict")
-WEIGHTS = ("solution", "sample")
+AVERAGES = ("micro", "macro")
 #: 95 % of a normal distribution lie within so many standard deviations.
 Z = 1.959963984540054
 #: Exceptions that a judge raises: its own faults, not errors of a task.
@@ -41,7 +41,7 @@ Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 def rates(
     df_or_results: pd.DataFrame | Paths, *, by: str | Iterable[str] | None = "sample_id", positive: str = "solution",
-    weight: str = "solution",
+    average: str = "micro",
 ) -> pd.DataFrame:  # fmt: skip
     """One row a sample (or a value of `by`): how many right solutions were accepted, how many wrong ones rejected.
 
@@ -59,22 +59,25 @@ def rates(
             several.
         by: column or columns to group by; None for one row over all.
         positive: the group of right solutions.
-        weight: "solution" counts each solution alike; "sample" takes the mean over samples of each sample's rate.
+        average: "micro" counts each solution alike; "macro" takes the mean over samples of each sample's rate.
 
     Raises:
         TypeError: the frame lacks columns; it names them.
-        InputError: there is no such folder, or another `weight`.
+        InputError: there is no such folder, another `average`, or there are results and none of them was judged.
 
     Example:
         >>> rates(pd.DataFrame({"sample_id": ["a", "a"], "group": ["solution", "incorrect_solution"],
         ...     "status": ["done", "done"], "verdict": ["Accepted", "Accepted"]}))[["tpr", "tnr"]].values.tolist()
         [[1.0, 0.0]]
     """
-    if weight not in WEIGHTS:
-        raise InputError(f'weight={weight!r}: give "solution" or "sample".')
+    if average not in AVERAGES:
+        raise InputError(
+            f'average={average!r}: give "micro", which counts each solution alike, or "macro", the mean over samples.'
+        )
     names = [] if by is None else [by] if isinstance(by, str) else list(by)
     df = df_or_results if isinstance(df_or_results, pd.DataFrame) else load_results(df_or_results)
-    lacking(df, (*names, *NEEDED, *(("sample_id",) if weight == "sample" else ())), "rates")
+    lacking(df, (*names, *NEEDED, *(("sample_id",) if average == "macro" else ())), "rates")
+    _refuse_unjudged(df)
     marks = _marks(df, positive)
     counts = _count(df, marks, names)
     left = None if isinstance(df_or_results, pd.DataFrame) else _left(df_or_results, names)
@@ -82,7 +85,7 @@ def rates(
         todo = left.tasks.index[left.tasks > 0]
         counts = counts.reindex(counts.index.union(todo), fill_value=0).rename_axis(names)
     out = pd.DataFrame(index=counts.index)
-    for column, values in (_by_sample(df, marks, names, counts) if weight == "sample" else _pooled(counts)).items():
+    for column, values in (_by_sample(df, marks, names, counts) if average == "macro" else _pooled(counts)).items():
         out[column] = values
     for column in COUNTS:
         out[column] = counts[column].astype("Int64")
@@ -93,6 +96,48 @@ def rates(
         if isinstance(df[name].dtype, pd.CategoricalDtype):
             out[name] = out[name].astype("category")
     return out
+
+
+def unexpected(df_or_results: pd.DataFrame | Paths, *, positive: str = "solution") -> pd.DataFrame:
+    """Return the rows whose verdict is not what their group lets expect: rejected positives and accepted negatives.
+
+    Errors, JudgeErrors and results that neither accept nor reject aren't among them.
+
+    Args:
+        df_or_results: a frame that load_results made, or a results directory, or several.
+        positive: the group of right solutions; those of groups `incorrect_…` are wrong.
+
+    Raises:
+        TypeError: the frame lacks columns; it names them.
+        InputError: there is no such folder.
+
+    Example:
+        >>> unexpected(pd.DataFrame({"sample_id": ["a", "b"], "group": ["solution", "incorrect_solution"],
+        ...     "status": ["done", "done"], "verdict": ["WrongAnswer", "WrongAnswer"]})).sample_id.tolist()
+        ['a']
+    """
+    df = df_or_results if isinstance(df_or_results, pd.DataFrame) else load_results(df_or_results)
+    lacking(df, NEEDED, "unexpected")
+    accepted, rejected = decided(df)
+    right, wrong = sides(df, positive)
+    return df[(right & rejected) | (wrong & accepted)]
+
+
+def _refuse_unjudged(df: pd.DataFrame) -> None:
+    """Raises an InputError where there are results and no judge has said anything of any."""
+    done = where(df["status"], "done".__eq__)
+    said = df["verdict"].notna().to_numpy()
+    if "accepted" in df.columns:
+        said = said | df["accepted"].notna().to_numpy()
+    if "error" in df.columns:
+        said = said | where(df["error"], lambda error: error.partition(":")[0] in JUDGE_ERRORS)
+    if done.any() and not said.any():
+        n = int(done.sum())
+        which = "the only result was not" if n == 1 else f"none of {n:,} results was"
+        raise InputError(
+            f"rates: {which} judged, so there is nothing to take rates of. A judged result is a mapping with "
+            '"accepted" (True or False) or "verdict" (such as "Accepted" or "WrongAnswer").'
+        )
 
 
 def lacking(df: pd.DataFrame, needed: Iterable[str], who: str) -> None:

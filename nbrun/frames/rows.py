@@ -268,6 +268,43 @@ def _fits(numbers: tuple[Any, ...]) -> bool:
     ) and all(type(numbers[i]) is int for i in (0, 1, 2, 8))  # fmt: skip
 
 
+class ItemRows:
+    """The items of the rows that a RowBuilder reads, as columns.
+
+    Attributes:
+        extras: by column.
+    """
+
+    def __init__(self) -> None:
+        self.extras: dict[str, Extras] = {}
+
+    def __call__(self, row: int, entry: Mapping[str, Any]) -> None:
+        """The next row."""
+        if "item" not in entry:  # an item of just these two, or none where `keep_items=False`
+            fields = {name: entry[name] for name in ("language", "solution") if name in entry}
+        else:
+            item = decode(entry["item"])
+            if type(item) is not dict:
+                self._add("item", row, item)
+                return
+            fields = item
+        for name, value in fields.items():
+            self._add(f"item_{name}", row, value)
+
+    def _add(self, column: str, row: int, value: Any) -> None:
+        extras = self.extras.setdefault(column, Extras())
+        if value is not None:
+            extras.rows.append(row)
+            extras.values.append(encode(value)[0] if type(value) in (dict, list) else value)
+
+    def cut(self, n: int) -> None:
+        """See Listener."""
+        for extras in self.extras.values():
+            while extras.rows and extras.rows[-1] >= n:
+                extras.rows.pop()
+                extras.values.pop()
+
+
 def _is_shown(name: str, value: Any, n_tests: int) -> bool:
     """Whether the columns verdict, accepted, api_used or n_tests hold what a judge's key says."""
     if name == "accepted":

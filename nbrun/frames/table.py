@@ -42,13 +42,14 @@ class Extra:
 
 @dataclass(slots=True)
 class Table:
-    """`n` rows."""
+    """`n` rows. `integer_ids`: every sample id was given as an integer."""
 
     n: int
     numbers: dict[str, Array]
     texts: dict[str, Coded]
     keys: Array
     extras: dict[str, Extra]
+    integer_ids: bool = False
 
     def slice(self, start: int, stop: int) -> Table:
         """The rows from start to before stop, as views."""
@@ -61,6 +62,7 @@ class Table:
         return Table(
             stop - start, {k: v[start:stop] for k, v in self.numbers.items()},
             {k: Coded(c.codes[start:stop], c.texts) for k, c in self.texts.items()}, self.keys[start:stop], extras,
+            self.integer_ids,
         )  # fmt: skip
 
     def take(self, rows: Array) -> Table:
@@ -76,6 +78,7 @@ class Table:
         return Table(
             len(rows), {k: v[rows] for k, v in self.numbers.items()},
             {k: Coded(c.codes[rows], c.texts) for k, c in self.texts.items()}, self.keys[rows], extras,
+            self.integer_ids,
         )  # fmt: skip
 
 
@@ -96,8 +99,13 @@ def table_of(pack: Pack) -> Table:
     keys = column("key", f"V{KEY_BYTES}")
     extras = {}
     for name, e in pack.extras.items():
-        extras[name] = Extra(e.kind, np.frombuffer(e.rows, "<i4"), np.frombuffer(e.values, _CODES[e.kind]), e.texts)
+        extras[name] = extra_of(e)
     return Table(pack.n, numbers, texts, keys, extras)
+
+
+def extra_of(e: Settled) -> Extra:
+    """A column of a pack as arrays."""
+    return Extra(e.kind, np.frombuffer(e.rows, "<i4"), np.frombuffer(e.values, _CODES[e.kind]), e.texts)
 
 
 def _bytes(a: Array) -> memoryview:
@@ -147,7 +155,9 @@ def join(tables: Sequence[Table]) -> Table:
             extras.setdefault(name, []).append((begin, e))
         begin += t.n
     joined = {name: _join_extras(parts) for name, parts in extras.items()}
-    return Table(begin, numbers, texts, np.concatenate([t.keys for t in tables]), joined)
+    whole = Table(begin, numbers, texts, np.concatenate([t.keys for t in tables]), joined)
+    whole.integer_ids = all(t.integer_ids for t in tables)
+    return whole
 
 
 def _concatenate(arrays: Sequence[Array]) -> Array:
@@ -204,7 +214,10 @@ def in_order(t: Table, *, stale: bool) -> Array:
     ranks = []
     for name in ("sample_id", "group"):
         of = t.texts[name]
-        order = sorted(range(len(of.texts)), key=lambda i: (name == "group" and of.texts[i] != "solution", of.texts[i]))
+        ranked: list[Any] = of.texts
+        if name == "sample_id" and t.integer_ids:
+            ranked = list(map(int, of.texts))
+        order = sorted(range(len(ranked)), key=lambda i: (name == "group" and ranked[i] != "solution", ranked[i]))
         rank = np.empty(len(order) + 1, np.int32)
         rank[order] = np.arange(len(order))
         ranks.append(rank[of.codes[kept]])

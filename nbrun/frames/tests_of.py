@@ -77,6 +77,8 @@ class TestRows:
         order = np.flatnonzero(place[of] >= 0)
         order = order[np.argsort(place[of[order]], kind="stable")]
         out = df.take(place[of[order]]).reset_index(drop=True)
+        own = [name for name in (*COLUMNS, *self._outputs) if name in out.columns]  # keys of results
+        out = out.rename(columns={name: f"result_{name}" for name in own})
         passed = np.array(self._passed, "b")[order]
         numbers = np.array(self._return_code, float)[order]
         out["test"] = pd.array(np.array(self._test, "q")[order], dtype="Int64")

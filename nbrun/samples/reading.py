@@ -111,6 +111,7 @@ class SampleReader:
     ) -> None:
         self.groups = groups
         self._key, self._context = key, context
+        self.ids_are_integers = True  # of all samples so far
 
     def settle_groups(self, *samples: Mapping[str, Any]) -> None:
         """Decide, by samples that were looked at first, whether samples have groups or are items themselves."""
@@ -125,6 +126,8 @@ class SampleReader:
             SampleError: no id, no mapping, a group that is no list, an item without a key.
         """
         sample_id = self.read_id(raw, number)
+        if isinstance(raw["id"], str):
+            self.ids_are_integers = False
         self.settle_groups(raw)
         where = f"sample {number} ({sample_id!r})"
         groups: list[Group] = []

@@ -31,7 +31,7 @@ from nbrun.session.run import Run
 from nbrun.session.settings import Arguments, check_function, is_async, settings_of
 from nbrun.session.sharding import shard
 from nbrun.storage.directory import list_samples
-from nbrun.storage.format import FOLDER
+from nbrun.storage.format import FOLDER, INTEGER_IDS, TEXT_IDS
 from nbrun.storage.replay import list_segments
 from nbrun.storage.store import ResultStore
 
@@ -166,7 +166,7 @@ def start(
     if executor is not None:
         fn = remote = Remote(fn, executor, policy, (reader.groups or {}).values())
         crew = remote.crew
-    run_record = _run_record(arguments, wanted)
+    run_record = _run_record(arguments, wanted) | {"ids": INTEGER_IDS if reader.ids_are_integers else TEXT_IDS}
     board = Board()
     conductor = Conductor(opened, reader, board, fn, made_under, asked)
     try:

@@ -27,6 +27,7 @@ from nbrun.samples import Sample, SampleReader, fresh_copy
 from nbrun.session.inputs import Samples, duplicate
 from nbrun.session.redo import ERRORS, Redo
 from nbrun.session.settings import Settings
+from nbrun.storage.format import TEXT_IDS
 from nbrun.storage.found import Again, Found
 from nbrun.storage.sample_totals import SampleTotals
 from nbrun.storage.store import ResultStore
@@ -222,7 +223,10 @@ class Conductor:
         self._board.set_totals(self._samples.tasks, self._samples.count)
         number = -1
         for number, raw in enumerate(self._stream()):
+            integers = self._reader.ids_are_integers
             sample = self._reader.read(raw, number)
+            if integers and not self._reader.ids_are_integers and number:
+                self._note_text_id()
             if sample.id in seen:
                 raise duplicate(sample.id, seen[sample.id], number)
             seen[sample.id] = number
@@ -245,6 +249,17 @@ class Conductor:
             self._store.note_totals(totals)
         except OSError:  # a full disk, which saving results meets too and reports; readers then say "at least"
             pass
+
+    def _note_text_id(self) -> None:
+        """The first sample of a stream whose id is no integer: frames must not make integers of the others' ids."""
+        while True:
+            try:
+                self._store.amend_run(ids=TEXT_IDS)
+                return
+            except OSError as e:
+                self.fault(e)
+                if not self._engine.wait_for_resume():
+                    return
 
     def _feed_sample(self, sample: Sample) -> None:
         found = self._store.begin(

@@ -203,6 +203,8 @@ def _open_list(
     seen: dict[str, int] = {}
     for number, raw in enumerate(samples):
         sample_id = reader.read_id(raw, number)
+        if isinstance(raw["id"], str):
+            reader.ids_are_integers = False
         if sample_id in seen:
             raise duplicate(sample_id, seen[sample_id], number)
         seen[sample_id] = number

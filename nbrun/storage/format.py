@@ -38,7 +38,9 @@ never stands inside them and reading can begin again after any damaged line.
                  no item
     x   archived {"archive","name","id"}: that member no longer counts, its sample has a file of its own again
     r   run      {"run_id","seq","started_at","host","pid","nbrun","settings","settings_version"?,"given_settings"?,…};
-                 see Settings below
+                 see Settings below; "ids"?: "integers" where every sample id was given as an integer, else "text" (a
+                 stream that turns out to be mixed appends its record again). Frames have integer ids where a run says
+                 "integers" and none says "text"
     u   unclean  {"run_id","seq","running":[mark,…]}: the tasks that were running when that run died; a mark is 32
                  bytes in hexadecimal: BLAKE2b-96 of TAB WHOSE, the occurrence (32 bits, little endian), the key
 
@@ -151,7 +153,8 @@ History
 nbrun/1     this page. Added later: `unexpected` in summaries and match records (absent: not counted); values of numpy
             and pandas that had lost their type or their labels (times, Series, DataFrames); the canonical forms X, of
             values that had none; U+FFFD for lone surrogates in ids and names (ids had "?"); `exceptions` in
-            attempt records: how many of the attempts so far ended in one (absent: 0).
+            attempt records: how many of the attempts so far ended in one (absent: 0); `ids` in run records (absent:
+            ids count as text).
 progress    the older program's second format: indent=4, lists in the order of completion, entries {language, solution,
             result}, a `progress` object. Read and continued, never written.
 legacy      its first format: the same without `progress`; a file exists only once its sample was finished. Read and
@@ -179,6 +182,8 @@ ENTRY_HEAD = re.compile(
 )
 #: What stands between two entries in a file.
 BETWEEN = b",\n"
+#: What a run record says of its samples' ids under `ids`.
+INTEGER_IDS, TEXT_IDS = "integers", "text"
 ENTRY, HEADER, ATTEMPT, MATCH, RUN, UNCLEAN = b"e", b"h", b"a", b"m", b"r", b"u"
 CRC_OF_ENTRY_KIND = crc32(ENTRY + b"\t")
 

@@ -96,7 +96,7 @@ class ResultStore:
 
     def note_totals(self, totals: SampleTotals) -> None:
         """Save the run record, which says how many samples and tasks there are. A later one replaces an earlier one."""
-        self.directory.run_log.append({**self._run_record, **write_totals(self.directory.inner, totals)})
+        self.amend_run(**write_totals(self.directory.inner, totals))
 
     @property
     def problems(self) -> list[Problem]:
@@ -148,6 +148,11 @@ class ResultStore:
                 self._on_fault(e)
                 if not self.wait_for_resume():
                     raise
+
+    def amend_run(self, **fields: Any) -> None:
+        """Save what has become known of this run: its record again, with these fields; the last one counts."""
+        self._run_record = {**self._run_record, **fields}
+        self.directory.run_log.append(self._run_record)
 
     # ---- workers: model.ResultSink
 

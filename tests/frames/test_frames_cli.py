@@ -94,7 +94,7 @@ def test_rates(typed, judged_run):
     assert out.splitlines()[1].split() == ["p1", "0.667", "0.500", "3", "2", "0", "0"]
     rows = json.loads(typed("rates", judged_run, "--by", "language", "--json")[1])
     assert [r["language"] for r in rows] == ["CPP", "PYTHON3"]
-    (row,) = json.loads(typed("rates", judged_run, "--by", "all", "--weight", "sample", "--json")[1])
+    (row,) = json.loads(typed("rates", judged_run, "--by", "all", "--average", "macro", "--json")[1])
     assert row["tpr"] == pytest.approx((2 / 3 + 1 / 2) / 2)
     code, out, err = typed("rates", judged_run, "--by", "color")
     assert (code, out) == (2, "")

@@ -15,7 +15,8 @@ from nbrun.errors import InputError
 
 DTYPES = {
     "sample_id": "category", "group": "category", "index": "Int64", "status": "category", "verdict": "category",
-    "accepted": "boolean", "language": "category", "n_tests": "Int64", "n_passed": "Int64", "max_time_s": "Float64",
+    "accepted": "boolean", "as_expected": "boolean", "language": "category",
+    "n_tests": "Int64", "n_passed": "Int64", "max_time_s": "Float64",
     "duration_s": "Float64", "attempts": "Int64", "started_at": "datetime64[us, UTC]", "error": "object",
     "api_used": "category", "worker_id": "category", "run_id": "category", "key": "object", "occurrence": "Int64",
     "source": "category",

@@ -103,21 +103,21 @@ def two():
 
 def test_weighted_by_solution_or_by_sample(two):
     (pooled,) = nbrun.rates(two, by=None).to_dict("records")
-    (meant,) = nbrun.rates(two, by=None, weight="sample").to_dict("records")
+    (meant,) = nbrun.rates(two, by=None, average="macro").to_dict("records")
     assert pooled["tpr"] == 2 / 5
     assert meant["tpr"] == (1 / 4 + 1) / 2
     sd = abs(1 / 4 - 1) / math.sqrt(2)
     assert 0.625 - 1.959964 * sd / math.sqrt(2) < 0
     assert (meant["tpr_low"], meant["tpr_high"]) == (0.0, 1.0), "cut at 0 and 1"
     many = pd.concat([two.assign(sample_id=two.sample_id.astype(str) + str(i)) for i in range(8)])
-    (meant,) = nbrun.rates(many, by=None, weight="sample").to_dict("records")
+    (meant,) = nbrun.rates(many, by=None, average="macro").to_dict("records")
     half = 1.959963984540054 * (0.375 * math.sqrt(16 / 15)) / math.sqrt(16)
     assert meant["tpr_low"] == pytest.approx(0.625 - half)
     assert meant["tpr_high"] == pytest.approx(0.625 + half)
     assert pooled["tnr"] == meant["tnr"] == 1.0
     assert pd.isna(meant["tnr_low"]), "one sample tells nothing of others"
-    with pytest.raises(InputError, match="weight"):
-        nbrun.rates(two, weight="task")
+    with pytest.raises(InputError, match="average"):
+        nbrun.rates(two, average="task")
 
 
 def test_any_grouping(two):
@@ -131,7 +131,7 @@ def test_any_grouping(two):
     both = nbrun.rates(two, by=["sample_id", "language"])
     assert list(both.columns[:2]) == ["sample_id", "language"]
     assert len(both) == 4
-    assert len(nbrun.rates(two, by=["sample_id", "language"], weight="sample")) == 4
+    assert len(nbrun.rates(two, by=["sample_id", "language"], average="macro")) == 4
     mine = nbrun.rates(two.assign(hard=[True] * 4 + [False] * 2), by="hard")
     assert mine.hard.tolist() == [False, True]
     assert int(both.n_positive.sum()) == int(mine.n_positive.sum()) == 5

@@ -1,0 +1,303 @@
+"""What comes back: every key of a result, integers of any size, ids as they were given, items, settings."""
+
+import json
+import math
+import shutil
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import PROBLEMS, run
+
+import nbrun
+from nbrun.errors import InputError
+from nbrun.frames import cache
+from nbrun.frames.rows import column_of
+
+
+@pytest.fixture(autouse=True)
+def eager(monkeypatch):
+    """Small directories are cached too, also when they have only just been written."""
+    monkeypatch.setattr(cache, "MIN_BYTES", 0)
+    monkeypatch.setattr(cache, "FINE_NS", -(10**18))
+
+
+def results_of(tmp_path, *results, **options):
+    """A run whose tasks return these."""
+    samples = [{"id": "s", "its": list(range(len(results)))}]
+    run(samples, tmp_path / "r", lambda task: results[task.item], groups={"it": "its"}, **options)
+    return tmp_path / "r"
+
+
+def each_way(path):
+    """The frame as it is read, from the cache, in chunks, and with its entries."""
+    yield nbrun.load_results(path)
+    yield nbrun.load_results(path)
+    yield pd.concat(list(nbrun.iter_results(path, chunksize=2)), ignore_index=True)
+    yield nbrun.load_results(path, entries=True)
+
+
+def test_nested_values_are_objects_of_their_own(tmp_path):
+    path = results_of(tmp_path, {"a": [1, {"b": math.nan}], "u": {"in": 3}}, {"a": [1, 2], "u": None}, {"a": [1, 2]})
+    for df in each_way(path):
+        assert math.isnan(df.a[0][1]["b"])
+        assert df.a[1] == df.a[2] == [1, 2]
+        assert df.a[1] is not df.a[2]
+        assert df.u[0] == {"in": 3}
+        assert df.u.isna().tolist() == [False, True, True]
+
+
+def test_keys_that_a_judge_would_use_otherwise(tmp_path):
+    results = [
+        {"tests": 12, "verdict": 17, "accepted": 0.5, "api_used": 3, "error": "mine", "index": "i"},
+        {"tests": ["a"], "verdict": "x" * 100, "accepted": "yes", "api_used": [1], "result_index": 4},
+        {"tests": [{"name": "a"}], "verdict": {"v": 1}, "accepted": None, "error": {"e": 1}},
+    ]
+    path = results_of(tmp_path, *results)
+    for df in each_way(path):
+        assert df.tests.tolist() == [12, ["a"], [{"name": "a"}]]
+        assert df.result_verdict.tolist() == [17, "x" * 100, {"v": 1}]
+        assert df.result_accepted.tolist() == [0.5, "yes", None]
+        assert df.result_api_used.tolist() == [3, [1], None]
+        assert df.result_error.tolist() == ["mine", None, {"e": 1}]
+        assert df.result_index.tolist() == ["i", None, None]
+        assert df.result_result_index.tolist()[1] == 4
+        assert (df.status == "done").all()
+        assert df.verdict.isna().all()
+        assert df.accepted.isna().all()
+        assert df.n_tests.isna().all()
+        assert df.error.isna().all()
+
+
+@pytest.mark.parametrize("result", [{"accepted": False, "error": "e"}, {"accepted": False, "tests": 3}])
+def test_a_rejection_of_ones_own_is_no_judge_error(tmp_path, result):
+    samples = [{"id": "s", "solutions": [1], "incorrect_solutions": [2]}]
+    run(samples, tmp_path / "r", lambda task: result)
+    df = nbrun.load_results(tmp_path / "r")
+    assert df.verdict.isna().all()
+    assert df.accepted.tolist() == [False, False]
+    assert df.as_expected.tolist() == [False, True]
+    assert nbrun.rates(tmp_path / "r")[["tpr", "tnr", "n_judge_errors"]].values.tolist() == [[0.0, 1.0, 0]]
+    assert nbrun.unexpected(tmp_path / "r").group.tolist() == ["solution"]
+
+
+def test_columns_never_collide():
+    names = [
+        "x",
+        "index",
+        "result_index",
+        "result_result_index",
+        "result_x",
+        "result_",
+        "verdict",
+        "result_verdict",
+        "",
+    ]
+    assert len({column_of(n) for n in names}) == len(names)
+
+
+BIG = [2**63, 2**64 + 1, -(2**64) - 1, 10**309, 7, -(10**4000)]
+
+
+def test_integers_of_any_size_everywhere(tmp_path):
+    path = results_of(
+        tmp_path, *({"v": n, "deep": {"n": [n]}, "either": n if i % 2 else 0.5} for i, n in enumerate(BIG))
+    )
+    for df in each_way(path):
+        assert df.v.tolist() == BIG
+        assert [d["n"][0] for d in df.deep] == BIG
+        assert df.either.tolist() == [n if i % 2 else 0.5 for i, n in enumerate(BIG)]
+    assert nbrun.status(path).done == len(BIG)
+    assert [int(nbrun.show(path, "s", "it", i).entry["result"]["v"]) for i in range(4)] == BIG[:4]
+    (file,) = path.glob("*.json")
+    file.write_bytes(file.read_bytes().replace(b",\n", b", \n"))  # as another tool might
+    assert nbrun.load_results(path).v.tolist() == BIG
+
+
+def test_integers_of_any_size_in_files_of_the_older_program(tmp_path):
+    rows = [{"language": "PYTHON3", "solution": str(n), "result": {"v": n, "deep": [n]}} for n in BIG[:4]]
+    (tmp_path / "s.json").write_text(json.dumps({"id": "s", "solution_result": rows}, indent=4))
+    for df in each_way(tmp_path):
+        assert df.v.tolist() == BIG[:4]
+        assert df.deep.tolist() == [[n] for n in BIG[:4]]
+
+
+def test_large_floats_stay_floats(tmp_path):
+    values = [1e300, -1e19, 1e-300, math.inf]
+    for df in each_way(results_of(tmp_path, *({"v": v, "deep": [v]} for v in values))):
+        assert df.v.tolist() == values
+        assert str(df.v.dtype) == "Float64"
+        assert df.deep.tolist() == [[v] for v in values]
+
+
+def test_64_bits_are_not_rounded_where_floats_join(tmp_path):
+    for name, value in (("a", 2**60 + 1), ("b", 0.5)):  # each in a file, and a part of the cache, of its own
+        run([{"id": name, "its": [1]}], tmp_path / "r", lambda task, value=value: {"v": value}, groups={"it": "its"})
+        nbrun.load_results(tmp_path / "r")
+    assert nbrun.load_results(tmp_path / "r").v.tolist() == [2**60 + 1, 0.5]
+
+
+def test_arrow_takes_what_it_has_no_type_for_as_text(tmp_path):
+    pytest.importorskip("pyarrow")
+    path = results_of(tmp_path, {"v": 10**30, "m": 1, "l": [1]}, {"v": 1, "m": "a", "l": [2, 3]})
+    table = nbrun.load_arrow(path)
+    assert table["v"].to_pylist() == [str(10**30), "1"]
+    assert table["m"].to_pylist() == ["1", '"a"']
+    assert table["l"].to_pylist() == [[1], [2, 3]]
+
+
+# ---- ids
+
+
+@pytest.mark.parametrize("ids", [[10, 2, 1], [np.int64(3), 7, -1], [2**62, 0, 5]])
+def test_integer_ids_come_back_as_integers(tmp_path, ids):
+    run([{"id": i, "solutions": [1]} for i in ids], tmp_path / "r", lambda task: {"accepted": True})
+    for df in each_way(tmp_path / "r"):
+        assert str(df.sample_id.dtype) == "Int64"
+        assert df.sample_id.tolist() == sorted(map(int, ids))
+    assert nbrun.load_samples(tmp_path / "r").sample_id.tolist() == sorted(map(int, ids))
+    assert nbrun.rates(tmp_path / "r").sample_id.tolist() == sorted(map(int, ids))
+    df = nbrun.load_results(tmp_path / "r")
+    assert nbrun.rates(df, average="macro").sample_id.tolist() == sorted(map(int, ids))
+    assert nbrun.show(df.iloc[0]).sample_id == str(min(map(int, ids)))
+    assert len(nbrun.compare({"a": tmp_path / "r", "b": df})) == 3
+    calls = []
+    run(
+        [{"id": i, "solutions": [1]} for i in ids], tmp_path / "r", lambda t: calls.append(1) or {"accepted": True},
+        redo=df[df.sample_id == int(ids[0])],
+    )  # fmt: skip
+    assert len(calls) == 1
+
+
+def test_text_that_looks_like_integers_stays_text(tmp_path):
+    run([{"id": i, "solutions": [1]} for i in ("1", "2")], tmp_path / "r", lambda task: {})
+    assert nbrun.load_results(tmp_path / "r").sample_id.tolist() == ["1", "2"]
+    run([{"id": i, "solutions": [1]} for i in (1, "2")], tmp_path / "mixed", lambda task: {})
+    assert nbrun.load_results(tmp_path / "mixed").sample_id.tolist() == ["1", "2"]
+    run(({"id": i, "solutions": [1]} for i in (1, 3, "2")), tmp_path / "stream", lambda task: {})
+    assert nbrun.load_results(tmp_path / "stream").sample_id.tolist() == ["1", "2", "3"]
+    run(({"id": i, "solutions": [1]} for i in (1, 3)), tmp_path / "whole", lambda task: {})
+    both = nbrun.load_results([tmp_path / "whole", tmp_path / "r"])
+    assert both.sample_id.tolist() == ["1", "3", "1", "2"]
+    assert nbrun.load_results(tmp_path / "whole").sample_id.tolist() == [1, 3]
+    both = nbrun.load_results([tmp_path / "whole", tmp_path / "r"], entries=True)
+    assert both.sample_id.tolist() == ["1", "3", "1", "2"]
+    assert len(nbrun.compare({"a": tmp_path / "whole", "b": tmp_path / "r"})) == 3
+
+
+def test_without_its_run_records_ids_are_text(tmp_path):
+    run([{"id": i, "solutions": [1]} for i in (1, 2)], tmp_path / "r", lambda task: {})
+    (tmp_path / "r" / ".nbrun" / "runs.log").unlink()
+    assert nbrun.load_results(tmp_path / "r").sample_id.tolist() == ["1", "2"]
+
+
+def test_a_frame_joins_back_by_its_index(tmp_path):
+    df = pd.DataFrame({"prompt": list("abc")}, index=[10, 2, 1])
+    run(df, tmp_path / "r", lambda task: {"up": task.item["prompt"].upper()})
+    joined = df.join(nbrun.load_results(tmp_path / "r").set_index("sample_id")["up"])
+    assert joined.up.tolist() == ["A", "B", "C"]
+    assert joined.index.tolist() == [10, 2, 1]
+
+
+# ---- items and settings
+
+
+def test_items_become_columns(tmp_path):
+    items = [{"q": 1, "deep": [1]}, {"q": 2.5, "item": "x"}, "plain", 7]
+    run([{"id": "s", "its": items}], tmp_path / "r", lambda t: {"item_q": "mine", "item": 0}, groups={"it": "its"})
+    df = nbrun.load_results(tmp_path / "r", items=True)
+    assert df.item_q.tolist()[:2] == [1, 2.5]
+    assert df.item_q.isna().tolist() == [False, False, True, True]
+    assert df.item_deep.tolist()[0] == [1]
+    assert df.item_item.tolist()[1] == "x"
+    assert df.item.tolist() == [None, None, "plain", 7]
+    assert df.result_item_q.tolist() == ["mine"] * 4
+    assert df.result_item.tolist() == [0] * 4
+    assert nbrun.load_results(tmp_path / "r").item.tolist() == [0] * 4
+    (chunk,) = nbrun.iter_results(tmp_path / "r", items=True, columns=["item", "index"])
+    assert list(chunk.columns) == ["item", "index"]
+
+
+def test_items_of_solutions_and_of_old_files(tmp_path, judged_run, old):
+    df = nbrun.load_results(judged_run, items=True)
+    assert df.item_solution.tolist() == [
+        i["solution"] for p in PROBLEMS for g in ("solutions", "incorrect_solutions") for i in p[g]
+    ]
+    assert nbrun.load_results(old("progress_complete"), items=True).item_solution.notna().all()
+
+
+def test_settings_become_columns(tmp_path):
+    samples = [{"id": "s", "its": [1, 2]}]
+    for n, settings in ((1, {"model": "small", "t": 0.5, "stop": ["a"]}), (2, {"model": "large", "t": 1})):
+        part = [{"id": "s", "its": samples[0]["its"][:n]}]
+        run(part, tmp_path / "r", lambda task: {"n": task.item}, groups={"it": "its"}, settings=settings)
+    for df in each_way(tmp_path / "r"):
+        assert df.setting_model.tolist() == ["small", "large"]
+        assert df.setting_t.tolist() == [0.5, 1.0]
+        assert df.setting_stop.tolist() == [["a"], None]
+    assert nbrun.load_results(tmp_path / "r", where={"setting_model": "large"}).n.tolist() == [2]
+
+
+def test_auto_hides_what_holds_nothing(tmp_path, judged_run):
+    path = results_of(tmp_path, {"n": 1})
+    df = nbrun.load_results(path, columns="auto")
+    assert not {"verdict", "accepted", "as_expected", "language", "n_tests", "n_passed", "max_time_s", "error"} & {*df}
+    assert {"sample_id", "n", "status"} <= {*df}
+    assert {"verdict", "accepted", "as_expected", "error"} <= {*nbrun.load_results(judged_run, columns="auto")}
+    with pytest.raises(InputError, match="auto"):
+        nbrun.load_results(path, columns="n")
+
+
+def test_a_column_of_tests_does_not_hide_a_result(tmp_path):
+    test = {"passed": True, "exec_info": {"run_result": {"execution_time": 0.5}}}
+    path = results_of(tmp_path, {"accepted": True, "tests": [test], "passed": 5, "time_s": "mine"})
+    df = nbrun.load_results(path, tests=True)
+    assert df.passed.tolist() == [True]
+    assert (df.result_passed.tolist(), df.result_time_s.tolist()) == ([5], ["mine"])
+
+
+# ---- judging
+
+
+def test_as_expected(judged_run):
+    df = nbrun.load_results(judged_run)
+    for r in df.to_dict("records"):
+        if r["accepted"] is pd.NA:
+            assert r["as_expected"] is pd.NA
+        else:
+            assert r["as_expected"] == (r["accepted"] == (r["group"] == "solution"))
+    surprising = nbrun.unexpected(judged_run)
+    assert surprising.equals(df[(~df.as_expected).fillna(False)])
+    assert len(surprising)
+    assert nbrun.unexpected(df).equals(surprising)
+    with pytest.raises(TypeError, match="verdict"):
+        nbrun.unexpected(df[["group", "status"]])
+
+
+def test_rates_of_what_nobody_judged_is_an_error(tmp_path):
+    path = results_of(tmp_path, {"score": 1}, {"score": 2})
+    with pytest.raises(InputError, match=r"none of 2 results .*accepted"):
+        nbrun.rates(path)
+    with pytest.raises(InputError, match="judged"):
+        nbrun.rates(nbrun.load_results(path), by=None)
+
+
+def test_what_went_wrong_is_no_lack_of_judging(tmp_path, judged_run):
+    def fn(task):
+        raise ValueError("no")
+
+    run([{"id": "s", "solutions": [1]}], tmp_path / "r", fn)
+    assert nbrun.rates(tmp_path / "r").n_errors.tolist() == [1]
+    assert len(nbrun.rates(judged_run)) == len(PROBLEMS)
+
+
+def test_damage_in_the_middle_costs_only_itself_with_items_and_entries(tmp_path):
+    run([{"id": "s", "its": list(range(6))}], tmp_path / "r", lambda t: {"n": t.item}, groups={"it": "its"})
+    (file,) = (tmp_path / "r").glob("*.json")
+    file.write_bytes(file.read_bytes().replace(b'"n":3}', b'"n":3)'))
+    shutil.rmtree(tmp_path / "r" / ".nbrun" / "cache", ignore_errors=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        df = nbrun.load_results(tmp_path / "r", items=True, entries=True)
+    assert df.n.tolist() == df.item.tolist() == [e["result"]["n"] for e in df.entry] == [0, 1, 2, 4, 5]
