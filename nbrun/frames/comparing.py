@@ -185,6 +185,8 @@ def _align(runs: Mapping[str, Results]) -> _Aligned:
     if len(runs) < 2:
         raise InputError(f"compare takes two runs or more, not {len(runs)}.")
     frames = [_frame(str(name), results) for name, results in runs.items()]
+    if len({pd.api.types.is_numeric_dtype(f["sample_id"].dtype) for f in frames}) > 1:  # integers here, text there
+        frames = [f.assign(sample_id=f["sample_id"].astype(str).astype(object)) for f in frames]
     sizes = [len(f) for f in frames]
     columns = [c for c in LOADED if any(c in f for f in frames)]
     rows = pd.DataFrame({c: _joined([f.get(c) for f in frames], sizes) for c in columns})

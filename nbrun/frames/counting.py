@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nbrun.frames.loading import Loading
+from nbrun.frames.loading import Loading, is_integer
 from nbrun.storage.directory import Problem
 from nbrun.storage.reader import Reader, SampleView, summarise, with_totals
 from nbrun.storage.sample_totals import SampleTotals
@@ -22,11 +22,13 @@ class Counted(NamedTuple):
         samples: with those that were never begun, where their ids are known.
         problems: what could not be read.
         totals: how many samples and tasks the newest run was given; None where no run has said it.
+        integer_ids: every sample id was given as an integer.
     """
 
     samples: list[SampleView]
     problems: list[Problem]
     totals: SampleTotals | None
+    integer_ids: bool
 
 
 def count_samples(results: str | os.PathLike[str]) -> Counted:
@@ -59,4 +61,8 @@ def count_samples(results: str | os.PathLike[str]) -> Counted:
             yield summarise(sample_id, path, info, header, match, counts, failed)
 
     totals = Reader(results).totals()
-    return Counted(list(with_totals(views(), totals)), loading.problems, totals)
+    counted = list(with_totals(views(), totals))
+    integer_ids = loading.integer_ids and all(is_integer(v.sample_id) for v in counted)
+    if integer_ids:
+        counted.sort(key=lambda v: int(v.sample_id))
+    return Counted(counted, loading.problems, totals, integer_ids)

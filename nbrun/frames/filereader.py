@@ -134,7 +134,10 @@ class FileReader:
             elif group is not None:
                 damaged += 1
             elif sample_id is None and line.startswith(b'"id": '):
-                sample_id = str(loads(line[6:].rstrip(b"\n").removesuffix(b",")))
+                try:
+                    sample_id = str(loads(line[6:].rstrip(b"\n").removesuffix(b",")))
+                except ValueError:  # another tool has touched the line
+                    damaged += 1
         return sample_id, damaged
 
     def _add_exactly(self, group: str, body: bytes) -> bool:

@@ -307,6 +307,8 @@ def samples_frame(results: Results) -> tuple[pd.DataFrame, list[str]]:
     counted = [f"{what}_{g}s" for g in groups for what in ("completed", "total")]
     df = pd.DataFrame(rows, columns=["sample_id", "path", "source", *counted, "errors", "is_complete", "updated_at"])
     df = df.astype(dict.fromkeys([*counted, "errors"], "Int64") | {"is_complete": "boolean"})
+    if found.integer_ids:
+        df["sample_id"] = df["sample_id"].map(int).astype("Int64")
     df["updated_at"] = pd.to_datetime(df["updated_at"].astype("float64"), unit="s", utc=True)
     return df, [str(p) for p in found.problems]
 

@@ -234,7 +234,12 @@ def are_integers(runs: Iterable[Mapping[str, Any]], ids: Iterable[str]) -> bool:
     Runs of an nbrun that didn't say it count for neither; where none has said it, ids are texts.
     """
     said = {r["ids"] for r in runs if isinstance(r.get("ids"), str)}
-    return said == {INTEGER_IDS} and all(_INTEGER.fullmatch(i) and -(2**63) <= int(i) < 2**63 for i in ids)
+    return said == {INTEGER_IDS} and all(map(is_integer, ids))
+
+
+def is_integer(sample_id: str) -> bool:
+    """Whether an id is the text of an integer of 64 bits, and the only one of it."""
+    return _INTEGER.fullmatch(sample_id) is not None and -(2**63) <= int(sample_id) < 2**63
 
 
 def settings_of_runs(runs: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -282,7 +282,8 @@ def _left(results: Paths, names: Sequence[str]) -> _Left:
     paths: Sequence[Any] = [results] if isinstance(results, (str, os.PathLike)) else results
     rows: list[tuple[str | None, str, int]] = []
     is_open = False
-    for found in map(count_samples, paths):  # what can't be read, load_results has reported
+    counts = [count_samples(path) for path in paths]  # what can't be read, load_results has reported
+    for found in counts:
         known = Counter[str]()
         for view in found.samples:
             for group, total in view.totals.items():
@@ -293,6 +294,8 @@ def _left(results: Paths, names: Sequence[str]) -> _Left:
             tasks = found.totals.tasks or {}
             rows += [(None, group, n - known[group]) for group, n in tasks.items() if n > known[group]]
     table = pd.DataFrame(rows, columns=["sample_id", "group", "left"]).astype({"left": "int64"})
+    if counts and all(found.integer_ids for found in counts):
+        table["sample_id"] = pd.array([None if i is None else int(i) for i in table["sample_id"]], dtype="Int64")
     if not names or not {*names} <= {"sample_id", "group"}:
         return _Left(int(table["left"].sum()), is_open)
     return _Left(table.groupby(list(names))["left"].sum().astype("int64"), is_open)

@@ -6,7 +6,6 @@ A program's output is hostile text: nothing of it reaches a terminal or a notebo
 from __future__ import annotations
 
 import difflib
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from typing import Any
 
 from nbrun import verdicts
 from nbrun.progress import time_text
+from nbrun.storage.values import pretty
 
 #: Longer texts are cut: this many lines, characters a line.
 MAX_LINES, MAX_CHARS = 200, 500
@@ -173,7 +173,7 @@ def _source(entry: Mapping[str, Any]) -> tuple[str, str | None]:
 
 
 def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False, default=str)
+    return value if isinstance(value, str) else pretty(value)
 
 
 def _run(test: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -5,7 +5,6 @@ Pure functions; what they get was read from the results a moment before.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,6 +14,7 @@ from nbrun.model import TaskRow
 from nbrun.panel.packing import pack
 from nbrun.panel.texts import clean, cut
 from nbrun.progress import time_text
+from nbrun.storage.values import pretty
 
 #: A sample's tasks travel up to this many, and of each text of a task so much.
 TASKS, TEXT_CHARS = 100_000, 20_000
@@ -155,7 +155,7 @@ def _result(result: Any) -> Texts:
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False)
+    return pretty(value)
 
 
 def _text(value: Any) -> str:

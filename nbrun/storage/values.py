@@ -147,12 +147,24 @@ def pretty(value: Any) -> str:
           ]
         }
     """
-    try:
-        data = orjson.dumps(_plain(value, "value", [], _DEPTH), option=orjson.OPT_INDENT_2)
-    except UnstorableError:
-        text = json.dumps(value, indent=2, ensure_ascii=False, default=str, skipkeys=True)
-        return without_surrogates(text)
-    return data.decode()
+    return orjson.dumps(_shown(value, _DEPTH), option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS).decode()
+
+
+def _shown(value: Any, depth: int) -> Any:
+    kind = type(value)
+    if kind is str:
+        return without_surrogates(value)
+    if value is None or kind is bool:
+        return value
+    if kind is int:
+        return value if _INT_LOW <= value < _INT_HIGH else orjson.Fragment(digits_of(value))
+    if kind is float:
+        return value if math.isfinite(value) else orjson.Fragment(json.dumps(value))
+    if depth > 0 and isinstance(value, Mapping):
+        return {without_surrogates(str(k)): _shown(v, depth - 1) for k, v in value.items()}
+    if depth > 0 and isinstance(value, (list, tuple)):
+        return [_shown(v, depth - 1) for v in value]
+    return without_surrogates(str(value))
 
 
 #: Every byte that is no digit becomes a 0 byte, every digit "0", so that a run of digits can be searched for.

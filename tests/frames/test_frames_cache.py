@@ -1,5 +1,6 @@
 """The loader's cache and its helper processes: never another answer than reading everything, only a faster one."""
 
+import hashlib
 import json
 import os
 import random
@@ -14,6 +15,8 @@ from conftest import OLD, PROBLEMS, problem, run
 
 import nbrun
 from nbrun.frames import cache, parallel
+from nbrun.frames.filereader import FileReader
+from nbrun.frames.packing import ROWS_VERSION
 
 
 @pytest.fixture(autouse=True)
@@ -215,3 +218,41 @@ def test_a_script_without_a_main_guard_runs_once(old, tmp_path):
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60)
     assert done.stdout.split() == [str(len(afresh(path)))], done.stderr
+
+
+#: What is made of the golden files. If this test fails because the rules for rows, or the layout of a pack, changed on
+#: purpose, raise packing.ROWS_VERSION (or users' caches keep what the old rules made) and put the new digest here.
+GOLDEN_ROWS = (2, "094d63419e4406f5")
+GOLDEN_FILE = b"""{
+"format": "nbrun/1",
+"id": "golden",
+"solution_result": [
+{"index":0,"key":"k1:00112233445566778899aabbccddeeff","occurrence":0,"seq":1,"status":"done","item":{"q":1},"result":{"accepted":true,"verdict":"Accepted","tests":[{"passed":true,"exec_info":{"run_result":{"execution_time":0.5}}}],"extra":{},"n":1},"attempts":1,"started_at":5.0,"duration_s":0.5,"run_id":"r","context":"c1:","worker_id":"w","api_used":"u"},
+{"index":1,"key":"k1:00112233445566778899aabbccddeef0","occurrence":0,"seq":2,"status":"error","item":2,"result":null,"attempts":3,"started_at":5.0,"duration_s":0.5,"error":{"type":"ValueError","message":"no","traceback":""},"run_id":"r","context":"c1:","worker_id":"w","api_used":""},
+{"index":2,"key":"k1:00112233445566778899aabbccddeef1","occurrence":0,"seq":3,"status":"done","item":2,"result":{"n":18446744073709551617,"deep":[1,{"a":null}],"status":"mine","verdict":5,"tests":3,"x":{"$float":"nan"},"none":null},"attempts":1,"started_at":5.0,"duration_s":0.5,"run_id":"r","context":"c1:","worker_id":"w","api_used":""},
+{"index":null,"key":"k1:00112233445566778899aabbccddeef2","occurrence":1,"seq":4,"status":"done","language":"PYTHON3","solution":"s","result":{"accepted":false,"n":0.5},"attempts":1,"started_at":5.0,"duration_s":0.5,"run_id":"r","context":"c1:","worker_id":"w","api_used":""}
+],
+"api_used": "u",
+"worker_id": "w",
+"summary": {},
+"progress": {"completed_solutions": 3, "total_solutions": 3, "is_complete": true}
+}
+"""
+
+
+def test_rows_version_is_raised_when_rows_change(tmp_path):
+    (tmp_path / "golden.json").write_bytes(GOLDEN_FILE)
+    names = ["golden.json"]
+    for name in ("progress_complete", "old_complete"):
+        source = min((OLD / name).glob("*.json"))
+        shutil.copy(source, tmp_path / f"{name}.json")
+        names.append(f"{name}.json")
+    reader = FileReader()
+    for name in names:
+        reader.read(str(tmp_path), name, None)
+    for record in reader.files:
+        assert record["problem"] is None
+        record["ident"] = None
+    data = b"".join(reader.pack().to_parts())
+    data = data[data.index(b"\n") :]  # what follows the version
+    assert (ROWS_VERSION, hashlib.blake2b(data, digest_size=8).hexdigest()) == GOLDEN_ROWS

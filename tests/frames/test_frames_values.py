@@ -14,6 +14,7 @@ import nbrun
 from nbrun.errors import InputError
 from nbrun.frames import cache
 from nbrun.frames.rows import column_of
+from nbrun.texts import digits_of
 
 
 @pytest.fixture(autouse=True)
@@ -97,7 +98,7 @@ def test_columns_never_collide():
     assert len({column_of(n) for n in names}) == len(names)
 
 
-BIG = [2**63, 2**64 + 1, -(2**64) - 1, 10**309, 7, -(10**4000)]
+BIG = [10**5000, 2**63, 2**64 + 1, -(2**64) - 1, 10**309, 7, -(10**4000)]
 
 
 def test_integers_of_any_size_everywhere(tmp_path):
@@ -109,18 +110,19 @@ def test_integers_of_any_size_everywhere(tmp_path):
         assert [d["n"][0] for d in df.deep] == BIG
         assert df.either.tolist() == [n if i % 2 else 0.5 for i, n in enumerate(BIG)]
     assert nbrun.status(path).done == len(BIG)
-    assert [int(nbrun.show(path, "s", "it", i).entry["result"]["v"]) for i in range(4)] == BIG[:4]
+    for i, n in enumerate(BIG):
+        assert digits_of(n)[:400] in str(nbrun.show(path, "s", "it", i))
     (file,) = path.glob("*.json")
     file.write_bytes(file.read_bytes().replace(b",\n", b", \n"))  # as another tool might
     assert nbrun.load_results(path).v.tolist() == BIG
 
 
 def test_integers_of_any_size_in_files_of_the_older_program(tmp_path):
-    rows = [{"language": "PYTHON3", "solution": str(n), "result": {"v": n, "deep": [n]}} for n in BIG[:4]]
+    rows = [{"language": "PYTHON3", "solution": str(n), "result": {"v": n, "deep": [n]}} for n in BIG[1:5]]
     (tmp_path / "s.json").write_text(json.dumps({"id": "s", "solution_result": rows}, indent=4))
     for df in each_way(tmp_path):
-        assert df.v.tolist() == BIG[:4]
-        assert df.deep.tolist() == [[n] for n in BIG[:4]]
+        assert df.v.tolist() == BIG[1:5]
+        assert df.deep.tolist() == [[n] for n in BIG[1:5]]
 
 
 def test_large_floats_stay_floats(tmp_path):
@@ -160,7 +162,7 @@ def test_integer_ids_come_back_as_integers(tmp_path, ids):
     assert nbrun.rates(tmp_path / "r").sample_id.tolist() == sorted(map(int, ids))
     df = nbrun.load_results(tmp_path / "r")
     assert nbrun.rates(df, average="macro").sample_id.tolist() == sorted(map(int, ids))
-    assert nbrun.show(df.iloc[0]).sample_id == str(min(map(int, ids)))
+    assert str(min(map(int, ids))) in str(nbrun.show(df.iloc[0]))
     assert len(nbrun.compare({"a": tmp_path / "r", "b": df})) == 3
     calls = []
     run(
@@ -263,8 +265,8 @@ def test_a_column_of_tests_does_not_hide_a_result(tmp_path):
 def test_as_expected(judged_run):
     df = nbrun.load_results(judged_run)
     for r in df.to_dict("records"):
-        if r["accepted"] is pd.NA:
-            assert r["as_expected"] is pd.NA
+        if pd.isna(r["accepted"]):
+            assert pd.isna(r["as_expected"])
         else:
             assert r["as_expected"] == (r["accepted"] == (r["group"] == "solution"))
     surprising = nbrun.unexpected(judged_run)
