@@ -9,6 +9,7 @@
     │   ├── ResultsExistError            if_exists="error", and there are results
     │   ├── FormatError                  written by a newer format than this nbrun knows
     │   └── StorageError (OSError)       the disk said no: full, read-only, an I/O error
+    │       └── ResultsMovedError        the directory was moved, deleted or replaced under a live run
     ├── RunActiveError                   this kernel runs there already, with other settings
     ├── RunHaltedError                   the run cannot go on; its cause is chained
     │   └── SystematicFailureError       every task fails in the same way
@@ -81,6 +82,10 @@ class FormatError(ResultsError):
 
 class StorageError(ResultsError, OSError):
     """The disk refused: it is full, read-only, or failing. What was saved stays saved."""
+
+
+class ResultsMovedError(StorageError):
+    """The directory of a live run was moved, deleted or replaced: the run pauses, and says where its results are."""
 
 
 class RunActiveError(NbrunError):

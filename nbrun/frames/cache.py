@@ -64,7 +64,15 @@ class RowCache:
         self.hits: dict[str, Kept] = {}  # what `known` has found unchanged
         self._open()
 
+    def _is_ours(self) -> bool:
+        """Is it there, or may it be made, inside the results directory itself and not through a link?"""
+        inner = self.folder.parent
+        is_absent = not os.path.lexists(self.folder) and (not os.path.lexists(inner) or files.is_real_folder(inner))
+        return is_absent or (files.is_real_folder(inner) and files.is_real_folder(self.folder))
+
     def _open(self) -> None:
+        if not self._is_ours():
+            return
         try:
             names = sorted(n for n in os.listdir(self.folder) if n.endswith(SUFFIX))
         except OSError:
@@ -72,7 +80,7 @@ class RowCache:
         for name in names:
             path = os.path.join(self.folder, name)
             try:
-                with open(path, "rb") as f:
+                with files.open_reading(path) as f:
                     pack = unpack(memoryview(mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)))
             except (OSError, ValueError, BadPack):  # ValueError: an empty file can't be mapped
                 continue
@@ -89,7 +97,7 @@ class RowCache:
         kept = self._by_name.get(entry.name)
         if kept is None:
             return None
-        stat = entry.stat()
+        stat = entry.stat(follow_symlinks=False)
         record = kept.record
         if identity(stat) != record["ident"]:
             return None
@@ -112,7 +120,7 @@ class RowCache:
             sizes: what there is.
             read_at: the time.time() at which reading began.
         """
-        if sizes.fresh_bytes < MIN_BYTES:
+        if sizes.fresh_bytes < MIN_BYTES or not self._is_ours():
             return
         dead = sum(p.n for p in self.packs) + sizes.fresh_rows - sizes.rows
         try:

@@ -18,7 +18,7 @@ import orjson
 from nbrun.frames.packing import Pack
 from nbrun.frames.rows import Listener, RowBuilder
 from nbrun.frames.telling import Match, identity, identity_in, match_digest, without_doubled
-from nbrun.storage import archive, samplefile
+from nbrun.storage import archive, files, samplefile
 from nbrun.storage.format import ENTRY_HEAD
 from nbrun.storage.match import OldMatch
 from nbrun.storage.merge import places_in
@@ -58,7 +58,7 @@ class FileReader:
             if place is not None:
                 self._read_archived(folder, name, place, match, record)
             else:
-                with open(os.path.join(folder, name), "rb") as f:
+                with files.open_reading(os.path.join(folder, name)) as f:
                     before = identity(os.fstat(f.fileno()))
                     self._read_any(f, match, record)
                     if identity(os.fstat(f.fileno())) == before:

@@ -20,7 +20,7 @@ from typing import Any
 
 from nbrun.engine import Engine
 from nbrun.engine.engine import ABANDON_AFTER_S
-from nbrun.errors import InputError, RunHaltedError, SampleError, StorageError, ThreadLimitError
+from nbrun.errors import InputError, ResultsMovedError, RunHaltedError, SampleError, StorageError, ThreadLimitError
 from nbrun.model import State, start_daemon, start_thread
 from nbrun.progress import Board, counted
 from nbrun.samples import Sample, SampleReader, fresh_copy
@@ -141,6 +141,9 @@ class Conductor:
         if not isinstance(e, OSError):
             self._engine.broke(e)
             return
+        if isinstance(e, ResultsMovedError):
+            self._pause(f"Paused: {e}", e)
+            return
         what = e.strerror or str(e)
         where = f" ({e.filename})" if e.filename else ""
         message = (
@@ -149,6 +152,9 @@ class Conductor:
         )
         error = StorageError(message, path=str(self._store.path))
         error.__cause__ = e
+        self._pause(message, error)
+
+    def _pause(self, message: str, error: StorageError) -> None:
         self._engine.pause(message, _halted(message, error))
         standing = self._engine.standing
         if standing.is_draining:
@@ -355,7 +361,7 @@ class Conductor:
         while not clean and engine.wait_for_resume():
             clean = store.finish()
         if not clean and engine.standing.broken is None:  # stopped after a fault, which may be mended
-            store.mend()
+            store.mend(wherever_it_is=True)
             clean = store.finish()
         if not clean and engine.standing.broken is None and (lost := store.unsaved):
             self.note(f"{lost:,} results that had ended could not be saved; their tasks count as missing.")

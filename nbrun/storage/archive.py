@@ -29,8 +29,9 @@ from typing import Any, BinaryIO
 
 from nbrun.storage import files, samplefile
 from nbrun.storage.format import FOLDER
+from nbrun.storage.names import is_sample_file_name
 from nbrun.storage.runlog import RecordLog
-from nbrun.storage.samplefile import FileInfo, Place, Unreadable
+from nbrun.storage.samplefile import LEGACY, NBRUN, PROGRESS, FileInfo, Place, Unreadable
 from nbrun.storage.values import dump, load
 
 INDEX, FORMAT = "index.nbrun", "nbrun-archive/1"
@@ -40,13 +41,16 @@ _NAME = re.compile(r"archive-(\d{4,})\.zip")
 _COMMENT = re.compile(rb"nbrun-archive/1 index=(\d+)\Z")
 _LEVEL = 6
 _TRIES = 20
+#: A member of more than _FREE_BYTES may be this many times larger than it is packed (JSON comes to 200).
+MAX_RATIO, _FREE_BYTES = 400, 64 << 20
+_MEMBER = "has a member"
 _LOCAL = 30  # bytes of a member's header before its name
 
 
 def archive_numbers(folder: str | os.PathLike[str]) -> list[tuple[int, str]]:
     """Number and name of each archive in a results directory, the oldest first."""
     with os.scandir(folder) as entries:
-        return sorted((int(m[1]), e.name) for e in entries if (m := _NAME.fullmatch(e.name)) and e.is_file())
+        return sorted((int(m[1]), e.name) for e in entries if (m := _NAME.fullmatch(e.name)))
 
 
 def next_number(folder: Path) -> int:
@@ -60,7 +64,7 @@ def archives_now(folder: Path) -> list[tuple[str, int, int]]:
     out = []
     for name in [*(name for _, name in archive_numbers(folder)), f"{FOLDER}/{LOG}"]:
         try:
-            stat = os.stat(folder / name)
+            stat = os.lstat(folder / name)
         except (FileNotFoundError, NotADirectoryError):
             continue
         out.append((name, stat.st_ino, stat.st_size))
@@ -76,13 +80,18 @@ def list_archived(folder: Path) -> tuple[dict[str, FileInfo], list[tuple[str, st
         return found, problems
     gone = {(r["archive"], r["name"]) for r in RecordLog(folder / FOLDER / LOG, ARCHIVED).read()}
     for _, name in numbers:
+        bad: list[str] = []
         try:
-            infos = _read_index(folder, name)
+            infos = _read_index(folder, name, bad)
         except FileNotFoundError:  # unpacked meanwhile: its samples stand in files again
+            continue
+        except files.NotPlainError as e:
+            problems.append((str(folder / name), str(e.strerror)))
             continue
         except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as e:
             problems.append((str(folder / name), f"is an archive that can't be read: {e}"))
             continue
+        problems += [(str(folder / name), what) for what in bad]
         for info in infos:
             if (name, info.name) not in gone:
                 found[info.sample_id] = info
@@ -96,7 +105,7 @@ def read_member(folder: str | os.PathLike[str], place: Place) -> bytes:
         Unreadable: its checksum differs.
         FileNotFoundError: the archive was unpacked meanwhile.
     """
-    with open(os.path.join(folder, place.name), "rb") as f:
+    with files.open_reading(os.path.join(folder, place.name)) as f:
         stat = os.fstat(f.fileno())
         if (stat.st_ino, stat.st_ctime_ns) != (place.ino, place.ctime_ns):
             raise FileNotFoundError(f"{place.name} is another archive now")
@@ -109,7 +118,7 @@ def read_file(folder: Path, info: FileInfo) -> bytes:
         try:
             if info.place is not None:
                 return read_member(folder, info.place)
-            return (folder / info.name).read_bytes()
+            return files.read_whole(folder / info.name)
         except FileNotFoundError:
             moved = find(folder, info.name)
             if moved is None and info.place is None and not os.path.lexists(folder / info.name):
@@ -131,7 +140,10 @@ def _member(f: BinaryIO, place: Place) -> bytes:
     header = files.read_at(f.fileno(), place.offset, _LOCAL)
     skip = _LOCAL + int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
     try:
-        data = zlib.decompress(files.read_at(f.fileno(), place.offset + skip, place.packed), -15)
+        if is_bomb(place.packed, place.size):
+            raise Unreadable(f"would unpack {place.packed:,} bytes of {place.name} to {place.size:,}")
+        packed = files.read_at(f.fileno(), place.offset + skip, place.packed)
+        data = zlib.decompressobj(-15).decompress(packed, place.size + 1)
     except (zlib.error, EOFError) as e:
         raise Unreadable(f"is damaged in {place.name} ({e})") from None
     if len(data) != place.size or zlib.crc32(data) != place.crc:
@@ -139,19 +151,20 @@ def _member(f: BinaryIO, place: Place) -> bytes:
     return data
 
 
-def _read_index(folder: Path, name: str) -> list[FileInfo]:
-    with open(folder / name, "rb") as f:
+def _read_index(folder: Path, name: str, bad: list[str]) -> list[FileInfo]:
+    """What an archive holds. A line that can't be right costs itself; `bad` gets a phrase for each."""
+    with files.open_reading(folder / name) as f:
         stat = os.fstat(f.fileno())
         f.seek(max(0, stat.st_size - 256))
         comment = _COMMENT.search(f.read())
         if comment is not None:
             try:
                 f.seek(int(comment[1]))
-                return _parse_index(name, stat, _index_at(f))
+                return _parse_index(name, stat, _index_at(f), bad)
             except (ValueError, zlib.error, EOFError, Unreadable):
                 pass  # the ZIP's directory tells the members too
         f.seek(0)
-        return list(_by_directory(name, stat, f))
+        return list(_by_directory(name, stat, f, bad))
 
 
 def _index_at(f: BinaryIO) -> bytes:
@@ -163,7 +176,7 @@ def _index_at(f: BinaryIO) -> bytes:
     return _member(f, Place("", start, packed, size, crc, 0, 0))
 
 
-def _parse_index(archive: str, stat: os.stat_result, data: bytes) -> list[FileInfo]:
+def _parse_index(archive: str, stat: os.stat_result, data: bytes, bad: list[str]) -> list[FileInfo]:
     first, *lines = data.split(b"\n")
     if load(first).get("format") != FORMAT:
         raise zipfile.BadZipFile(f"its format is {load(first).get('format')!r}; this nbrun knows {FORMAT}")
@@ -171,6 +184,9 @@ def _parse_index(archive: str, stat: os.stat_result, data: bytes) -> list[FileIn
     for line in lines:
         if line:
             m = load(line)
+            if (wrong := _wrong_in(m, stat.st_size)) is not None:
+                bad.append(f"{_MEMBER} that {wrong}; it is passed over")
+                continue
             place = Place(
                 archive, m["offset"], m["packed"], m["size"], m["crc"], stat.st_ctime_ns, stat.st_ino
             )  # fmt: skip
@@ -180,11 +196,48 @@ def _parse_index(archive: str, stat: os.stat_result, data: bytes) -> list[FileIn
     return out
 
 
-def _by_directory(archive: str, stat: os.stat_result, f: BinaryIO) -> Iterator[FileInfo]:
+def _wrong_in(m: Any, archive_bytes: int) -> str | None:
+    """Why a line of an index can't be believed; None where it can. It is content, so it may say anything."""
+    if not isinstance(m, dict):
+        return "is described by no object"
+    name, source = m.get("name"), m.get("source")
+    if not is_sample_file_name(name):
+        return f"is called {str(name)[:100]!r}, which is no name of a sample's file"
+    if not isinstance(m.get("id"), str) or source not in (NBRUN, PROGRESS, LEGACY):
+        return f"has no id or no format ({name})"
+    numbers = [m.get(key) for key in ("offset", "packed", "size", "crc", "mtime_ns")]
+    if not all(isinstance(n, int) and n >= 0 for n in numbers):
+        return f"has sizes that are no numbers ({name})"
+    if m["offset"] + m["packed"] > archive_bytes or m["mtime_ns"] >= 1 << 63:
+        return f"lies outside of the archive ({name})"
+    if is_bomb(m["packed"], m["size"]):
+        return f"would unpack {m['packed']:,} bytes to {m['size']:,} ({name})"
+    summary, progress = m.get("summary"), m.get("progress")
+    if not (progress is None or isinstance(progress, dict)):
+        return f"has no progress object ({name})"
+    if not (summary is None if source != NBRUN else samplefile.is_summary(summary)):
+        return f"has no summary ({name})"
+    return None
+
+
+def is_of_member(what: str) -> bool:
+    """Whether a problem of an archive is one of a single member."""
+    return what.startswith(_MEMBER)
+
+
+def is_bomb(packed: int, size: int) -> bool:
+    """Whether unpacking would make more of it than of any result: a file of a few bytes must not fill the memory."""
+    return size > files.MAX_WHOLE_BYTES or (size > _FREE_BYTES and size > packed * MAX_RATIO)
+
+
+def _by_directory(archive: str, stat: os.stat_result, f: BinaryIO, bad: list[str]) -> Iterator[FileInfo]:
     """Where the index is lost (packed anew by hand, say): each member is looked at. Those that are damaged are left."""
     with zipfile.ZipFile(f) as z:
         for m in z.infolist():
             if not m.filename.endswith(".json") or m.compress_type != zipfile.ZIP_DEFLATED:
+                continue
+            if not is_sample_file_name(m.filename) or is_bomb(m.compress_size, m.file_size):
+                bad.append(f"{_MEMBER} {m.filename[:100]!r} that is no sample's file; it is passed over")
                 continue
             place = Place(
                 archive, m.header_offset, m.compress_size, m.file_size, m.CRC, stat.st_ctime_ns, stat.st_ino
@@ -217,8 +270,10 @@ def write_archive(folder: Path, name: str, infos: Iterable[FileInfo], beside: Pa
     def write(f: BinaryIO) -> None:
         with zipfile.ZipFile(f, "w", zipfile.ZIP_DEFLATED, compresslevel=_LEVEL) as z:
             for info in infos:
-                with open(folder / info.name, "rb") as source:
+                with files.open_reading(folder / info.name) as source:
                     stat, data = os.fstat(source.fileno()), source.read()
+                if len(data) > _FREE_BYTES and is_bomb(len(zlib.compress(data, _LEVEL)) * 9 // 10, len(data)):
+                    continue  # no reader would unpack it: it stays in its file
                 member = zipfile.ZipInfo(info.name, _date(stat.st_mtime))
                 member.compress_type = zipfile.ZIP_DEFLATED
                 z.writestr(member, data)
@@ -231,7 +286,7 @@ def write_archive(folder: Path, name: str, infos: Iterable[FileInfo], beside: Pa
     def read_back(f: BinaryIO) -> None:
         stat = os.fstat(f.fileno())
         f.seek(start_of_index(f))
-        for info in _parse_index(name, stat, _index_at(f)):
+        for info in _parse_index(name, stat, _index_at(f), []):
             assert info.place is not None
             _member(f, info.place)
 

@@ -88,7 +88,7 @@ def archive_finished(results: str | os.PathLike[str]) -> Archived:
         out.after_bytes = (directory.path / out.archive).stat().st_size
         for info, mtime_ns in moved:
             file = directory.path / info.name
-            stat = file.stat()
+            stat = file.lstat()
             out.before_bytes += stat.st_size
             if (stat.st_size, stat.st_mtime_ns) == (info.size, mtime_ns):  # nobody has edited it meanwhile
                 files.remove(file)
@@ -136,7 +136,7 @@ def _is_finished(directory: Directory, info: FileInfo) -> bool:
     if info.source != LEGACY and not info.is_complete:
         return False
     try:
-        oldfile.parse_old((directory.path / info.name).read_bytes())
+        oldfile.parse_old(files.read_whole(directory.path / info.name))
     except (Unreadable, OSError):
         return False
     return True

@@ -11,8 +11,8 @@ from collections import Counter
 from pathlib import Path
 
 from nbrun.errors import InputError
-from nbrun.storage import archive, lock, oldfile, samplefile
-from nbrun.storage.directory import Listing, list_samples
+from nbrun.storage import archive, files, lock, oldfile, samplefile
+from nbrun.storage.directory import Listing, list_samples, odd_entries, refuse_link
 from nbrun.storage.format import FOLDER
 from nbrun.storage.merge import JournalIndex, index_journal
 from nbrun.storage.replay import LogScan, read_log
@@ -42,6 +42,7 @@ def check(results: str | os.PathLike[str], repair: bool = False) -> Report:
     path = Path(results).expanduser()
     if not path.is_dir():
         raise InputError(f"results={str(results)!r}: there is no such folder. Give the folder that a run wrote into.")
+    refuse_link(path / FOLDER)
     report = inspect(path)
     if repair:
         from nbrun.storage.repair import repair_directory
@@ -61,6 +62,8 @@ def inspect(path: Path) -> Report:
             continue
     else:
         raise InputError(f"{path} changes too fast to be read; try again.")
+    for odd, what in odd_entries(path / FOLDER):
+        report.add(odd, "odd", what, "Nothing is read or written through it, and no run starts here.")
     listing = list_samples(path)
     _check_listing(report, listing)
     seen: dict[str, set[tuple[str, bytes, int]]] = {}
@@ -70,7 +73,7 @@ def inspect(path: Path) -> Report:
     _check_segments(report, journal)
     _check_logs(report, path / FOLDER)
     kept = path / FOLDER / "damaged"
-    report.kept = sorted(os.listdir(kept)) if kept.is_dir() else []
+    report.kept = sorted(os.listdir(kept)) if files.is_real_folder(kept) else []
     return report
 
 
@@ -82,6 +85,8 @@ def _check_listing(report: Report, listing: Listing) -> None:
         elif info is not None and info.is_damaged and problem.path.endswith(info.name):
             cost = f"What its missing part held is lost. {AGAIN}"
             report.add(problem.path, "entries", problem.what, cost, info.sample_id)
+        elif archive.is_of_member(problem.what):  # the archive's other members count, so it must not be moved
+            report.add(problem.path, "archived", problem.what, f"If it held results, they can't be read. {AGAIN}")
         elif problem.sample_id is not None or _may_be_a_sample(problem.path):
             cost = f"If it held results, they can't be read. {AGAIN}"
             report.add(problem.path, "unreadable", problem.what, cost, problem.sample_id)
@@ -93,7 +98,7 @@ def _check_listing(report: Report, listing: Listing) -> None:
 def _may_be_a_sample(path: str) -> bool:
     """A regular file that is empty or no JSON may have been one; other JSON is somebody's own."""
     try:
-        with open(path, "rb") as f:
+        with files.open_reading(path) as f:
             head = f.read(64).lstrip()
     except OSError:
         return False
@@ -104,7 +109,7 @@ def _check_sample(report: Report, path: Path, info: FileInfo) -> set[tuple[str, 
     file = path / info.name
     found: set[tuple[str, bytes, int]] = set()
     try:
-        with io.BytesIO(archive.read_file(path, info)) if info.place else open(file, "rb") as f:
+        with io.BytesIO(archive.read_file(path, info)) if info.place else files.open_reading(file) as f:
             content = samplefile.read_any(f)
             if isinstance(content, bytes):
                 old = oldfile.parse_old(content)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nbrun.errors import FormatError, InputError, StorageError
+from nbrun.errors import FormatError, InputError, ResultsMovedError, StorageError
 from nbrun.storage import archive, files, samplefile
 from nbrun.storage.format import FOLDER, MATCH, RUN, UNCLEAN
 from nbrun.storage.names import SUFFIX, derived, name_of, temporary
@@ -21,6 +22,8 @@ from nbrun.storage.samplefile import NBRUN, FileInfo, Unreadable
 from nbrun.storage.tails import Tails, is_small
 
 _TRIES = 20
+#: What of `.nbrun` is a file, so that a folder of that name is odd.
+NAMES_OF_FILES = frozenset({"lock", "running", "known", "samples"})  # and its logs
 #: A folder that changes all the time is listed so often.
 LISTINGS = 3
 
@@ -75,6 +78,8 @@ def _list_once(path: Path, known: Callable[[os.DirEntry[str]], FileInfo | None] 
                 out.names.discard(name)
                 continue  # it stands in an archive since, or somebody has deleted it
             what = str(e) if isinstance(e, Unreadable) else f"can't be read: {getattr(e, 'strerror', None) or e}"
+            if isinstance(e, files.NotPlainError):
+                what = str(e.strerror)
             left = samplefile.peek_damaged(path / name)
             sample_id = left.sample_id if left else samplefile.claimed_id(path / name)
             out.problems.append(Problem(str(path / name), what, sample_id))
@@ -157,7 +162,7 @@ def check_writable(path: Path) -> None:
 
 def _same_file(a: Path, b: Path) -> bool:
     try:
-        return os.path.samefile(a, b) or a.read_bytes() == b.read_bytes()
+        return os.path.samestat(a.lstat(), b.lstat()) or files.read_whole(a) == files.read_whole(b)
     except OSError:
         return False
 
@@ -189,6 +194,33 @@ def keep_aside(source: Path, put: Callable[[Path, Path], None], inner: Path | No
     return target
 
 
+def refuse_odd(inner: Path) -> None:
+    """Raise StorageError where something in `.nbrun` is a link, a named pipe or the like: a stranger put it there."""
+    for path, what in odd_entries(inner):
+        raise StorageError(
+            f"{path} {what}. Nothing was read or written through it. Remove it, if you trust the rest of "
+            f"{inner.parent}, then try again.", path=str(inner.parent),
+        )  # fmt: skip
+
+
+def refuse_link(inner: Path) -> None:
+    """Raise ResultsError where `.nbrun` itself is a link or no folder: what is saved can't be told then."""
+    if os.path.lexists(inner) and not files.is_real_folder(inner):
+        refuse_odd(inner)
+
+
+def odd_entries(inner: Path) -> list[tuple[Path, str]]:
+    """What in `.nbrun` can't be what it should be, each with a phrase that says what it is; or `.nbrun` itself."""
+    return files.odd_entries(inner, lambda name: name in NAMES_OF_FILES or name.endswith(".log"))
+
+
+def _names_in(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
+
+
 class Directory:
     """A results directory that this process writes into (its lock is held by the caller).
 
@@ -200,7 +232,14 @@ class Directory:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.inner = path / FOLDER
-        self.make_folders()
+        self._held: list[files.Folder] = []
+        self._follows = False
+        try:
+            self.make_folders()
+            refuse_odd(self.inner)
+        except BaseException:
+            self._let_go()
+            raise
         self.run_log = RecordLog(self.inner / "runs.log", RUN)
         self.match_log = RecordLog(self.inner / "matched.log", MATCH)
         self.unclean_log = RecordLog(self.inner / "unclean.log", UNCLEAN)
@@ -210,12 +249,114 @@ class Directory:
         self._has_tails = False
 
     def make_folders(self) -> None:
-        """Makes those that are missing."""
-        for folder in (self.path, self.inner, self.inner / "tmp", self.inner / "damaged"):
-            try:
-                files.make_folder(folder)
-            except OSError as e:
-                raise StorageError(f"{folder} can't be made: {e.strerror}.", path=str(self.path)) from e
+        """Make those that are missing, and hold all of them open.
+
+        Their names are made durable although they were there: a process that was killed may have left them half made.
+
+        Raises:
+            StorageError: one can't be made, or is a link.
+        """
+        held: list[files.Folder] = []
+        try:
+            for folder in (self.path, self.inner, self.inner / "tmp", self.inner / "damaged"):
+                held.append(self._made(folder, held[min(len(held), 2) - 1] if held else None))
+            for folder in (self.path.parent, self.path, self.inner):
+                with suppress(PermissionError):  # the folder around may be closed to this user
+                    files.sync_folder(folder)
+        except OSError as e:
+            for one in held:
+                one.release()
+            if isinstance(e, StorageError):
+                raise
+            raise StorageError(f"{self.path} can't be made durable: {e.strerror}.", path=str(self.path)) from e
+        self._let_go()
+        self._held = held
+
+    def _made(self, folder: Path, within: files.Folder | None) -> files.Folder:
+        try:
+            if within is not None and os.path.islink(folder):  # to nothing, say, which can't be made
+                return files.Folder(folder, within)
+            files.make_folder(folder)
+            return files.Folder(folder, within)
+        except files.NotPlainError as e:
+            raise StorageError(f"{folder} {e.strerror}. Nothing was written.", path=str(self.path)) from e
+        except OSError as e:
+            raise StorageError(f"{folder} can't be made: {e.strerror}.", path=str(self.path)) from e
+
+    def _let_go(self) -> None:
+        for folder in self._held:
+            folder.release()
+        self._held = []
+
+    def check_place(self) -> None:
+        """Raise ResultsMovedError where the results directory, or its inner folder, is another one than was opened."""
+        root, inner = self._held[:2]
+        if self._follows and not root.is_deleted:
+            return
+        if root.is_at(self.path, follow=True):
+            if inner.is_at(self.inner, follow=False):
+                return
+            what = f"{self.inner} was {'replaced by another folder' if self.inner.exists() else 'removed'}"
+            raise ResultsMovedError(
+                f"{what} while the run went on. What is saved in {self.path} stays, and what ended since waits in "
+                "memory. run.resume() makes a new one and goes on.", path=str(self.path),
+            )  # fmt: skip
+        now = root.path_now()
+        if now:
+            raise ResultsMovedError(
+                f"{self.path} was moved while the run went on: its results, and all that was reported as saved, are in "
+                f"{now}. Nothing more is written. Move it back, then call run.resume(); or call run.stop(), and start "
+                "again with its new path.", path=str(self.path),
+            )  # fmt: skip
+        what = "deleted" if root.is_deleted else "moved or deleted"
+        raise ResultsMovedError(
+            f"{self.path} was {what} while the run went on, and with it what was saved there. Nothing more is written. "
+            "Put it back and call run.resume(); or call run.stop(), and start again: what is missing is made again.",
+            path=str(self.path),
+        )
+
+    def mend(self) -> bool:
+        """After a fault: make the inner folders that somebody has removed. Return whether `.nbrun` is a new one now.
+
+        Raises:
+            ResultsMovedError: the results directory itself is another one, or another run has used its inner folder.
+        """
+        root, inner = self._held[:2]
+        if self._follows and not root.is_at(self.path, follow=True):
+            self.check_place()
+            return False
+        is_new = not inner.is_at(self.inner, follow=False)
+        if not root.is_at(self.path, follow=True):
+            self.check_place()
+        if is_new and any(name.endswith(".log") for name in _names_in(self.inner)):
+            raise ResultsMovedError(
+                f"{self.inner} was replaced by another run's while this run went on. Nothing more is written, so that "
+                "neither loses results. Call run.stop(), and start again: what is missing is made again.",
+                path=str(self.path),
+            )
+        self.make_folders()
+        refuse_odd(self.inner)
+        if is_new:
+            self._close_logs()  # they are those of the folder that was removed
+        return is_new
+
+    def follow(self) -> None:
+        """From now on write into the folder that was opened wherever it was moved: the run ends."""
+        self._follows = True
+
+    @property
+    def is_in_place(self) -> bool:
+        """Is the folder that was opened still the one that has the path?"""
+        return bool(self._held) and self._held[0].is_at(self.path, follow=True)
+
+    def clear_tmp(self) -> None:
+        """Remove half-written files of a process that died. What is no file there is none of ours and kept aside."""
+        tmp = self.inner / "tmp"
+        for name in os.listdir(tmp):
+            if files.is_real_folder(tmp / name):
+                self._aside(tmp / name, files.move)
+            else:
+                files.remove(tmp / name)
 
     def scan(self) -> None:
         """Reads what is there. Raises FormatError where a newer nbrun has written."""
@@ -259,7 +400,7 @@ class Directory:
         if os.path.lexists(target):
             self.set_aside(info.name)  # a damaged file, for which the archived one stood
         files.replace_file(target, (data,), self.inner / "tmp" / temporary(info.name))
-        os.utime(target, ns=(info.mtime_ns, info.mtime_ns))  # an old file is known by its time
+        files.set_times(target, info.mtime_ns)  # an old file is known by its time
         files.sync_folder(self.path)
         self.archived_log.append({"archive": info.place.name, "name": info.name, "id": info.sample_id})
         self.listing.names.add(info.name)
@@ -292,7 +433,11 @@ class Directory:
         return {r["run_id"]: r for r in self.run_log.read()}
 
     def close(self) -> None:
-        """Closes its logs."""
+        """Closes its logs and lets the folders go."""
+        self._close_logs()
+        self._let_go()
+
+    def _close_logs(self) -> None:
         self.run_log.close()
         self.match_log.close()
         self.archived_log.close()

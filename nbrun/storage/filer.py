@@ -37,12 +37,14 @@ class Filer:
     Args:
         on_fault: called when the disk refuses; the sample stays due and is tried again after `mend`.
         on_problem: called with a book whose `problem` says what was found wrong with its file.
+        check_place: called now and then by an idle thread; raises OSError where the directory was moved.
     """
 
     def __init__(
         self, folder: Path, journal: Journal, on_fault: Callable[[Exception], None],
-        on_problem: Callable[[Book], None] = lambda book: None,
+        on_problem: Callable[[Book], None] = lambda book: None, check_place: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
+        self._check_place = check_place
         self._folder, self._journal = folder, journal
         self._tmp = str(folder / FOLDER / "tmp") + "/"
         self._path = str(folder)
@@ -157,11 +159,28 @@ class Filer:
                         return
                     if not self._work.wait(LOOK_S) and not self._broken:
                         self._look_for_stale()
+                        break
                 if self._closing:
                     return
-                book = self._due.popleft()
-                self._busy += 1
-            self._file(book)
+                book = self._due.popleft() if self._due and not self._broken else None
+                self._busy += book is not None
+            if book is not None:
+                self._file(book)
+            else:
+                self._look_at_place()
+
+    def _look_at_place(self) -> None:
+        """A directory that was moved is noticed although nothing is saved for long."""
+        try:
+            self._check_place()
+        except OSError as e:
+            with self._lock:
+                if self._broken or self._closing:
+                    return
+                self._broken = True
+                self._settled.notify_all()
+                self._room.notify_all()
+            self._on_fault(e)
 
     def _look_for_stale(self) -> None:
         """Called with the lock held: the oldest changes that no file tells yet are due."""

@@ -1,15 +1,23 @@
-"""The only caller of fsync, replace, truncate and unlink: every durable operation passes here.
+"""The only caller of fsync, replace, truncate and unlink: every durable operation passes here, and every opening.
 
 So tests can fail or kill at the k-th operation: `observe(hook)` has `hook(operation, path)` called before each one, and
 what the hook raises is what the disk would have said.
 
-Threads: no state but the hook; safe from any thread.
+A results directory may come from a stranger. Whatever is opened inside it is a regular file and no link (`open_plain`),
+and an operation on a name inside a folder that this process holds open (`Folder`) goes to that very folder, wherever it
+was moved and whatever has its path now.
+
+Threads: safe from any thread. `_folders_lock` protects changes of the table of held folders; looking one up is a single
+operation on a dict.
 """
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,24 +25,77 @@ from typing import BinaryIO
 
 #: So many pieces are written by one call (POSIX's IOV_MAX is 1024 where it is small).
 MAX_PIECES = 1000
+#: A file that is read whole may have this many bytes, and a file from this size on may have no hole of that size.
+MAX_WHOLE_BYTES, HOLE_BYTES = 4 << 30, 64 << 20
+LARGE_BYTES = 1 << 20
+_SAFE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_system = os  # for what is no durable operation: a test that puts a disk in the place of `os` doesn't see it
+_KINDS = {
+    stat.S_IFLNK: "a symbolic link, and links inside a results directory are not followed",
+    stat.S_IFDIR: "a folder, not a file", stat.S_IFIFO: "a named pipe, not a file",
+    stat.S_IFSOCK: "a socket, not a file", stat.S_IFCHR: "a device, not a file", stat.S_IFBLK: "a device, not a file",
+}  # fmt: skip
 
 Hook = Callable[[str, str], None]
 Identity = tuple[int, int, int, int]
 _hook: Hook | None = None
 
+#: What a file system answers that has no such operation, as network shares and shared folders of virtual machines do.
+NO_SUCH_OPERATION = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+_FOLDERS = "it can't make the names of new files durable"
+_CONTENTS = "it can't make written bytes durable"
+_DRIVES = "written bytes may stay in the drive's own memory"
+_refused: dict[tuple[int, str], None] = {}  # (device, one of the above); only single operations, so no lock
+
+
+def _refuses(fd: int, what: str) -> None:
+    _refused[os.fstat(fd).st_dev, what] = None
+
+
+def caveat(path: str | os.PathLike[str]) -> str:
+    """Return what the file system of `path` has refused to promise so far, a sentence for the user; else ""."""
+    if not _refused:
+        return ""
+    device = os.stat(path).st_dev
+    whats = [what for (where, what) in list(_refused) if where == device]
+    if not whats:
+        return ""
+    return (
+        f"The file system of {path} doesn't promise what a local disk does: {' and '.join(whats)}. A killed process "
+        "loses nothing there; a power cut may cost results that were reported as saved."
+    )
+
+
 if sys.platform == "darwin":  # fsync there leaves the data in the drive's cache
     import fcntl
 
-    def _sync(fd: int) -> None:
-        fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+    def _sync_plainly(fd: int) -> None:
+        try:
+            fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+        except OSError as e:
+            if e.errno not in NO_SUCH_OPERATION | {errno.ENOTTY}:
+                raise
+            os.fsync(fd)
+            _refuses(fd, _DRIVES)
 elif hasattr(os, "fdatasync"):
 
-    def _sync(fd: int) -> None:
+    def _sync_plainly(fd: int) -> None:
         os.fdatasync(fd)  # content and size: all that reading it back needs; only its times may be older
 else:
 
-    def _sync(fd: int) -> None:
+    def _sync_plainly(fd: int) -> None:
         os.fsync(fd)
+
+
+def _sync(fd: int, path: str | os.PathLike[str]) -> None:
+    """Make a file's content durable, as far as its file system can."""
+    try:
+        _tell("fsync", path)
+        _sync_plainly(fd)
+    except OSError as e:
+        if e.errno not in NO_SUCH_OPERATION:
+            raise
+        _refuses(fd, _CONTENTS)
 
 
 @contextmanager
@@ -53,6 +114,242 @@ def _tell(operation: str, path: str | os.PathLike[str]) -> None:
         _hook(operation, os.fspath(path))
 
 
+# ---- folders that are held
+
+
+class Folder:
+    """A folder held open: operations on names inside it go to that very folder while this object is not released.
+
+    Args:
+        path: its path, as the callers of this module write it.
+        within: the held folder around it. Then the last part of `path` must be a folder itself, not a link to one.
+
+    Raises:
+        NotPlainError: it is a link, or no folder.
+        OSError: it can't be opened.
+    """
+
+    fd = -1
+
+    def __init__(self, path: Path, within: Folder | None = None) -> None:
+        self.path = os.fspath(path)
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | (0 if within is None else os.O_NOFOLLOW)
+        try:
+            if within is None:
+                self.fd = _system.open(self.path, flags)
+            else:
+                self.fd = _system.open(path.name, flags, dir_fd=within.fd)
+        except OSError as e:
+            if e.errno in (errno.ELOOP, errno.EMLINK, errno.ENOTDIR):
+                is_link = os.path.islink(self.path)
+                what = _KINDS[stat.S_IFLNK] if is_link else "not a folder"
+                raise NotPlainError(errno.ENOTDIR, f"is {what}", self.path) from None
+            raise
+        with _folders_lock:
+            _folders[self.path] = [*_folders.get(self.path, ()), self]
+
+    def release(self) -> None:
+        """Operations go by the path again. The descriptor is closed when the last operation on it has ended."""
+        with _folders_lock:
+            left = [f for f in _folders.get(self.path, ()) if f is not self]
+            if left:
+                _folders[self.path] = left
+            else:
+                _folders.pop(self.path, None)
+
+    def is_at(self, path: str | os.PathLike[str], *, follow: bool) -> bool:
+        """Is this the folder that has that path now?"""
+        try:
+            there, here = os.stat(path, follow_symlinks=follow), os.fstat(self.fd)
+        except OSError:
+            return False
+        return (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino)
+
+    def path_now(self) -> str:
+        """Where it is now; "" where it was deleted or the system doesn't say."""
+        try:
+            now = os.readlink(f"/proc/self/fd/{self.fd}")
+        except OSError:
+            return ""
+        return now if self.is_at(now, follow=False) else ""
+
+    @property
+    def is_deleted(self) -> bool:
+        """Has it no name any more?"""
+        return os.fstat(self.fd).st_nlink == 0
+
+    def __del__(self) -> None:
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+_folders: dict[str, list[Folder]] = {}  # path -> those that hold it, the last one counts
+_folders_lock = threading.Lock()
+
+
+class _Place:
+    """How to reach a path: by its name in a folder that is held, else as it is. Keeps that folder open meanwhile."""
+
+    __slots__ = ("dir_fd", "folder", "name")
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        text = os.fspath(path)
+        self.name = text
+        self.folder: Folder | None = None
+        self.dir_fd: int | None = None
+        if _folders:
+            around, _, name = text.rpartition("/")
+            held = _folders.get(around)
+            if held and name:
+                self.folder = held[-1]
+                self.name, self.dir_fd = name, held[-1].fd
+
+
+# ---- opening what somebody else may have put there
+
+
+class NotPlainError(OSError):
+    """Something inside a results directory that is not opened: a link, a named pipe, a device, a file full of holes."""
+
+
+def open_plain(path: str | os.PathLike[str], flags: int = os.O_RDONLY) -> int:
+    """Open a regular file, never a link, without waiting. Return its descriptor.
+
+    Raises:
+        NotPlainError: it is something else, or has holes as no file of ours.
+        OSError: it can't be opened.
+    """
+    at = _Place(path)
+    try:
+        fd = _system.open(at.name, flags | _SAFE, 0o666, dir_fd=at.dir_fd)
+    except OSError as e:
+        raise _not_plain(path, at) or e from None
+    try:
+        check_plain(path, fd)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def check_plain(path: str | os.PathLike[str], fd: int) -> None:
+    """Raise NotPlainError where a descriptor is no regular file, or one with holes as no file of ours."""
+    found = os.fstat(fd)
+    kind = stat.S_IFMT(found.st_mode)
+    if kind != stat.S_IFREG:
+        raise NotPlainError(errno.EINVAL, f"is {_KINDS.get(kind, 'no file')}", os.fspath(path))
+    if found.st_size > HOLE_BYTES and _has_large_hole(fd, found.st_size):
+        raise NotPlainError(
+            errno.EINVAL, f"has holes: most of its {found.st_size:,} bytes were never written", os.fspath(path)
+        )
+
+
+def _has_large_hole(fd: int, size: int) -> bool:
+    at = 0
+    try:
+        while at < size:
+            hole = os.lseek(fd, at, os.SEEK_HOLE)
+            if hole >= size:
+                return False
+            try:
+                at = os.lseek(fd, hole, os.SEEK_DATA)
+            except OSError as e:
+                if e.errno != errno.ENXIO:
+                    raise
+                at = size  # a hole up to its end
+            if at - hole > HOLE_BYTES:
+                return True
+        return False
+    except OSError:
+        return False  # this file system doesn't tell
+    finally:
+        os.lseek(fd, 0, os.SEEK_SET)
+
+
+def _not_plain(path: str | os.PathLike[str], at: _Place) -> NotPlainError | None:
+    """Why a path could not be opened, where that is its kind."""
+    try:
+        kind = stat.S_IFMT(os.stat(at.name, dir_fd=at.dir_fd, follow_symlinks=False).st_mode)
+    except OSError:
+        return None
+    if kind == stat.S_IFREG:
+        return None
+    return NotPlainError(errno.EINVAL, f"is {_KINDS.get(kind, 'no file')}", os.fspath(path))
+
+
+def is_real_folder(path: str | os.PathLike[str]) -> bool:
+    """Return whether a folder is there itself, not a link to one."""
+    try:
+        return stat.S_ISDIR(os.lstat(path).st_mode)
+    except OSError:
+        return False
+
+
+def odd_entries(folder: Path, is_files_name: Callable[[str], bool] = lambda name: False) -> list[tuple[Path, str]]:
+    """Return what in a folder is neither a regular file nor a folder, each with a phrase that says what it is.
+
+    Args:
+        is_files_name: a folder of such a name is odd too, and a file of such a name that is full of holes.
+    """
+    odd = []
+    if not is_real_folder(folder):
+        return [(folder, f"is {_kind_of(folder)}")] if os.path.lexists(folder) else []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            path = folder / entry.name
+            if entry.is_file(follow_symlinks=False):
+                if entry.stat(follow_symlinks=False).st_size > HOLE_BYTES and is_files_name(entry.name):
+                    try:
+                        os.close(open_plain(path))
+                    except NotPlainError as e:
+                        odd.append((path, str(e.strerror)))
+            elif not entry.is_dir(follow_symlinks=False) or is_files_name(entry.name):
+                odd.append((path, f"is {_kind_of(entry)}"))
+    return sorted(odd)
+
+
+def _kind_of(path: str | os.PathLike[str]) -> str:
+    return _KINDS.get(stat.S_IFMT(os.lstat(path).st_mode), "a file, not a folder")
+
+
+def open_reading(path: str | os.PathLike[str], *, buffering: int = -1) -> BinaryIO:
+    """Open a regular file for reading bytes. Raises as `open_plain` does."""
+    return os.fdopen(open_plain(path), "rb", buffering)
+
+
+def read_whole(path: str | os.PathLike[str], most: int = MAX_WHOLE_BYTES) -> bytes:
+    """Return all bytes of a regular file.
+
+    Raises:
+        NotPlainError: it is none, or has more than `most` bytes.
+        OSError: it can't be read.
+    """
+    with open_reading(path) as f:
+        size = os.fstat(f.fileno()).st_size
+        if size > most:
+            raise NotPlainError(
+                errno.EFBIG, f"has {size:,} bytes; more than {most:,} are not read at once", os.fspath(path)
+            )
+        return f.read()
+
+
+def discard(path: str | os.PathLike[str]) -> None:
+    """Remove a file whose content has no meaning any more; not durably. A missing one is fine."""
+    at = _Place(path)
+    with suppress(FileNotFoundError):
+        _system.unlink(at.name, dir_fd=at.dir_fd)
+
+
+def set_times(path: str | os.PathLike[str], ns: int) -> None:
+    """Set a file's times, in nanoseconds."""
+    at = _Place(path)
+    os.utime(at.name, ns=(ns, ns), dir_fd=at.dir_fd, follow_symlinks=False)
+
+
+# ---- durable operations
+
+
 def make_folder(path: Path) -> None:
     """Makes a folder (its parents too) and makes its name durable."""
     missing = []
@@ -67,13 +364,20 @@ def make_folder(path: Path) -> None:
 
 
 def sync_folder(path: str | os.PathLike[str]) -> None:
-    """Makes the names in a folder durable."""
-    _tell("fsync-folder", path)
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    """Make the names in a folder durable, as far as its file system can."""
+    held = _folders.get(os.fspath(path))
+    folder = held[-1] if held else None  # kept until the end: its descriptor must not become another file's
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) if folder is None else folder.fd
     try:
+        _tell("fsync-folder", path)
         os.fsync(fd)
+    except OSError as e:
+        if e.errno not in NO_SUCH_OPERATION:
+            raise
+        _refuses(fd, _FOLDERS)
     finally:
-        os.close(fd)
+        if folder is None:
+            os.close(fd)
 
 
 class AppendFile:
@@ -87,8 +391,17 @@ class AppendFile:
     def __init__(self, path: Path, *, new: bool) -> None:
         _tell("create" if new else "open", path)
         self.path = path
-        self.fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | (os.O_EXCL if new else 0), 0o666)
-        self.size = os.fstat(self.fd).st_size
+        at = _Place(path)
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | _SAFE | (os.O_EXCL if new else 0)
+        try:
+            self.fd = os.open(at.name, flags, 0o666, dir_fd=at.dir_fd)
+        except OSError as e:
+            if e.errno == errno.EEXIST:
+                raise
+            raise _not_plain(path, at) or e from None
+        check_plain(path, self.fd)
+        found = os.fstat(self.fd)
+        self.size, self.has_other_names = found.st_size, found.st_nlink > 1
 
     def append(self, data: bytes) -> int:
         """Writes all of `data`; returns where it begins. Nothing is saved before sync() has returned."""
@@ -103,15 +416,14 @@ class AppendFile:
 
     def sync(self) -> None:
         """Returns when everything appended so far is on the disk."""
-        _tell("fsync", self.path)
-        _sync(self.fd)
+        _sync(self.fd, self.path)
 
     def cut(self, size: int) -> None:
         """Cuts what stands after `size`, durably."""
         _tell("truncate", self.path)
         os.ftruncate(self.fd, size)
         self.size = size
-        _sync(self.fd)
+        _sync(self.fd, self.path)
 
     def close(self) -> None:
         """Closes the file; does nothing the second time."""
@@ -161,7 +473,8 @@ class NewFile:
         self._fd = -1
         try:
             _tell("create", beside)
-            self._fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+            at = _Place(beside)
+            self._fd = os.open(at.name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _SAFE, 0o666, dir_fd=at.dir_fd)
             _tell("write", beside)
             for pieces in _batched(parts):
                 _write_all(self._fd, pieces)
@@ -175,12 +488,11 @@ class NewFile:
     def put(self) -> None:
         """Makes the content durable and gives it its name."""
         try:
-            _tell("fsync", self._beside)
-            _sync(self._fd)
+            _sync(self._fd, self._beside)
             self.identity = identity_of(os.fstat(self._fd))
             self._close()
             _tell("rename", self._path)
-            os.rename(self._beside, self._path)
+            _rename(self._beside, self._path)
         except OSError:
             self.drop()
             raise
@@ -191,7 +503,8 @@ class NewFile:
         """It is not wanted: a full disk gets its room back at once. Does nothing once it was put."""
         self._close()
         with suppress(OSError):
-            os.unlink(self._beside)
+            at = _Place(self._beside)
+            os.unlink(at.name, dir_fd=at.dir_fd)
 
     def _close(self) -> None:
         fd, self._fd = self._fd, -1
@@ -207,7 +520,8 @@ def identity_of(stat: os.stat_result) -> Identity:
 def identity_at(path: str | Path) -> Identity | None:
     """Return the same of what stands at a path now; None where nothing does."""
     try:
-        return identity_of(os.stat(path))
+        at = _Place(path)
+        return identity_of(os.stat(at.name, dir_fd=at.dir_fd, follow_symlinks=False))
     except FileNotFoundError:
         return None
 
@@ -223,33 +537,41 @@ def write_and_check(
     path: Path, write: Callable[[BinaryIO], None], check: Callable[[BinaryIO], None], beside: Path
 ) -> None:  # fmt: skip
     """Puts a file in place whole that `write` wrote to `beside` and `check`, which raises otherwise, found right."""
+    at = _Place(beside)
     try:
         _tell("create", beside)
-        with open(os.open(beside, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666), "w+b") as f:
+        flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | _SAFE
+        with open(os.open(at.name, flags, 0o666, dir_fd=at.dir_fd), "w+b") as f:
             _tell("write", beside)
             write(f)
             f.flush()
-            _tell("fsync", beside)
-            _sync(f.fileno())
+            _sync(f.fileno(), beside)
             check(f)
         _tell("rename", path)
-        os.rename(beside, path)
+        _rename(beside, path)
     except BaseException:
-        beside.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            os.unlink(at.name, dir_fd=at.dir_fd)
         raise
 
 
 def put_derived(path: Path, parts: Iterable[bytes | memoryview], beside: Path) -> None:
     """Puts derived data in place whole, not durably: it carries a checksum and can be made again."""
-    with open(beside, "wb") as f:
+    with open(open_plain(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as f:
         f.writelines(parts)
-    os.replace(beside, path)
+    old, new = _Place(beside), _Place(path)
+    _system.replace(old.name, new.name, src_dir_fd=old.dir_fd, dst_dir_fd=new.dir_fd)
+
+
+def _rename(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
+    old, new = _Place(source), _Place(target)
+    os.rename(old.name, new.name, src_dir_fd=old.dir_fd, dst_dir_fd=new.dir_fd)
 
 
 def move(source: Path, target: Path) -> None:
     """Renames within the results directory and makes both folders' names durable."""
     _tell("rename", target)
-    os.rename(source, target)
+    _rename(source, target)
     sync_folder(target.parent)
     sync_folder(source.parent)
 
@@ -257,24 +579,28 @@ def move(source: Path, target: Path) -> None:
 def link_or_copy(source: Path, target: Path) -> None:
     """A second name for a file, durably; a copy where the file system has no links."""
     _tell("link", target)
+    old, new = _Place(source), _Place(target)
     try:
-        os.link(source, target)
+        os.link(old.name, new.name, src_dir_fd=old.dir_fd, dst_dir_fd=new.dir_fd, follow_symlinks=False)
     except OSError:
-        replace_file(target, (source.read_bytes(),), f"{target}.tmp")
+        replace_file(target, (read_whole(source),), f"{target}.tmp")
     sync_folder(target.parent)
 
 
 def remove(path: Path) -> None:
     """Removes a file whose content stands elsewhere, durably. A missing one is fine."""
     _tell("unlink", path)
+    at = _Place(path)
     try:
-        os.unlink(path)
+        os.unlink(at.name, dir_fd=at.dir_fd)
     except FileNotFoundError:
         pass
 
 
 def read_at(fd: int, offset: int, length: int) -> bytes:
     """Exactly `length` bytes at `offset`. Raises EOFError where the file is shorter."""
+    if length > LARGE_BYTES and offset + length > (size := os.fstat(fd).st_size):  # before room is made for it
+        raise EOFError(f"wanted {length} bytes at {offset}, the file has {size}")
     data = os.pread(fd, length, offset)
     while len(data) < length:
         more = os.pread(fd, length - len(data), offset + len(data))

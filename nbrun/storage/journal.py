@@ -37,14 +37,16 @@ class Journal:
         on_saved: called by the journal's thread with the books that were touched.
         on_fault: called by the journal's thread when the disk refused (an OSError): results wait until `mend` is
             called; or when it can't go on at all (any other exception).
+        check_place: called by the journal's thread before each commit; raises OSError where the directory was moved.
     """
 
     def __init__(
         self, folder: Path, next_segment: int, next_seq: int,
         on_saved: Callable[[list[Book], int], None], on_fault: Callable[[Exception], None],
+        check_place: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
         self._whole = WholeFiles(folder.parent)
-        self._on_saved, self._on_fault = on_saved, on_fault
+        self._on_saved, self._on_fault, self._check_place = on_saved, on_fault, check_place
         self._lock = threading.Lock()  # protects the queue and the counters
         self._work = threading.Condition(self._lock)  # the journal's thread waits here
         self._settled = threading.Condition(self._lock)  # flush() waits here
@@ -237,6 +239,7 @@ class Journal:
         segment: Segment | None = None
         placed: list[Placed] = []
         try:
+            self._check_place()
             if others or attempts:
                 segment = self.segments.current()
                 with self._lock:

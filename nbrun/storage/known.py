@@ -12,6 +12,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from nbrun.storage import archive, files
+from nbrun.storage.names import is_sample_file_name
+
+#: A longer list is none of ours: at most 256 bytes for each of 10 million files.
+MAX_BYTES = 2_560_000_000
 
 
 class KnownFiles:
@@ -24,12 +28,14 @@ class KnownFiles:
     def __init__(self, path: Path, inner: Path, names: Iterable[str]) -> None:
         self._path, self._inner = path, inner
         now = set(names)
-        self.gone = sorted(set(self._read().decode("utf-8", "surrogateescape").splitlines()) - now)
+        self.gone = sorted(
+            {n for n in self._read().decode("utf-8", "surrogateescape").splitlines() if is_sample_file_name(n)} - now
+        )
         self._hashes = array("q", map(hash, now))  # eight bytes a name, as there may be a million
 
     def _read(self) -> bytes:
         try:
-            return (self._inner / "known").read_bytes()
+            return files.read_whole(self._inner / "known", MAX_BYTES)
         except OSError:
             return b""
 

@@ -10,16 +10,22 @@ import errno
 import fcntl
 import os
 import socket
+import time
 import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from nbrun.errors import ResultsInUseError
+from nbrun.errors import ResultsInUseError, StorageError
+from nbrun.storage import files
+from nbrun.storage.format import FOLDER
 from nbrun.storage.values import dump, load
 
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
+_IS_HELD = {errno.EAGAIN, errno.EACCES}
+#: How often, and how far apart, a lock is tried that somebody else holds.
+TRIES, PAUSE_S = 4, 0.01
 _held: weakref.WeakSet[DirectoryLock] = weakref.WeakSet()
 
 
@@ -28,6 +34,9 @@ class DirectoryLock:
 
     The kernel releases a flock when the last descriptor of the open file is closed, so a killed holder never blocks
     anybody, whatever its pid is now. A forked child closes its copy at once (below): it would keep the lock alive.
+
+    The results directory itself is locked too, where its file system can: so nobody starts there when `.nbrun` was
+    removed under a live run, which would make a new file to lock.
 
     On a file system without flock the note in the file must do: a holder on this host that lives blocks, known by its
     pid, when it began and the machine's boot; one on another host can't be looked at.
@@ -42,15 +51,52 @@ class DirectoryLock:
     def __init__(self, path: Path) -> None:
         self.promise = ""
         self._by_note = False
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        self._path = path
+        self._fd = self._around = -1
         try:
-            self._take(path)
+            self._lock_around()
+            self._lock()
         except BaseException:
-            os.close(self._fd)
-            self._fd = -1
+            self._close()
             raise
         _held.add(self)
+
+    def renew(self) -> None:
+        """Lock anew where the lock's file was removed and its folder made again. Raises as the constructor does."""
+        before, self._fd = self._fd, -1
         try:
+            self._lock()
+        except BaseException:
+            self._fd = before
+            raise
+        if before >= 0:
+            os.close(before)
+
+    def _lock_around(self) -> None:
+        if self._path.parent.name != FOLDER:
+            return
+        self._around = os.open(self._path.parent.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            _flock(self._around, fcntl.LOCK_EX)
+        except OSError as e:
+            if e.errno in _IS_HELD:
+                raise in_use(self._path, _note_of(self._path)) from None
+            if e.errno not in _NO_LOCKS | {errno.EBADF}:
+                raise
+            os.close(self._around)  # NFS locks no folders
+            self._around = -1
+
+    def _lock(self) -> None:
+        fd = files.open_plain(self._path, os.O_RDWR | os.O_CREAT)
+        try:
+            self._take(self._path, fd)
+        except BaseException:
+            os.close(fd)
+            raise
+        self._fd = fd
+        try:
+            if os.fstat(fd).st_nlink > 1:
+                return  # it is somebody else's file too: it can be locked, and must not be written
             told = dump({
                 "host": socket.gethostname(), "pid": os.getpid(), "boot": _boot(), "began": _began(os.getpid()),
                 "started_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
@@ -60,41 +106,38 @@ class DirectoryLock:
         except OSError:
             pass  # a full disk: the lock holds all the same, it only can't say whose it is
 
-    def _take(self, path: Path) -> None:
+    def _take(self, path: Path, fd: int) -> None:
+        note = _read_note(fd)
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _flock(fd, fcntl.LOCK_EX)
             return
         except OSError as e:
-            if e.errno in (errno.EAGAIN, errno.EACCES):
-                raise self._in_use(path) from None
+            if e.errno in _IS_HELD:
+                raise in_use(path, _read_note(fd)) from None
             if e.errno not in _NO_LOCKS:
                 raise
-        note = _read_note(self._fd)
         if _lives(note):
-            raise self._in_use(path)
+            raise in_use(path, note)
         self._by_note = True
         self.promise = f"The file system of {path.parent.parent} has no locks: see to it that one process writes there."
         if note and note.get("host") != socket.gethostname():
             self.promise += f" {_holder_text(note).capitalize()} wrote there and has not said that it ended."
 
-    def _in_use(self, path: Path) -> ResultsInUseError:
-        return ResultsInUseError(
-            f"{path.parent.parent} is in use: {_holder_text(_read_note(self._fd))} writes there. "
-            "Stop that run or use another directory; load_results works meanwhile.",
-            path=str(path.parent.parent),
-        )
-
     def release(self) -> None:
         """Gives the directory up; does nothing the second time."""
-        if self._fd >= 0:
-            if self._by_note and self._is_mine():
-                try:
-                    os.ftruncate(self._fd, 0)
-                except OSError:
-                    pass  # then it looks as if this process had died, which is soon true
-            os.close(self._fd)
-            self._fd = -1
+        if self._fd >= 0 and self._by_note and self._is_mine():
+            try:
+                os.ftruncate(self._fd, 0)
+            except OSError:
+                pass  # then it looks as if this process had died, which is soon true
+        self._close()
         _held.discard(self)
+
+    def _close(self) -> None:
+        for fd in (self._fd, self._around):
+            if fd >= 0:
+                os.close(fd)
+        self._fd = self._around = -1
 
     def _is_mine(self) -> bool:
         """Not in a forked child, which gives up its copy only."""
@@ -109,16 +152,18 @@ def kept_quiet(path: Path) -> Iterator[None]:
         ResultsInUseError: a run writes there.
     """
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = files.open_plain(path)
     except (FileNotFoundError, NotADirectoryError):
         yield  # no run of nbrun's ever wrote there
         return
+    except files.NotPlainError as e:
+        raise StorageError(f"{path} {e.strerror}. Nothing was read.", path=str(path.parent.parent)) from e
     try:
         try:
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            _flock(fd, fcntl.LOCK_SH)
         except OSError as e:
             note = _read_note(fd)
-            if e.errno in (errno.EAGAIN, errno.EACCES) or (e.errno in _NO_LOCKS and _lives(note)):
+            if e.errno in _IS_HELD or (e.errno in _NO_LOCKS and _lives(note)):
                 raise ResultsInUseError(
                     f"{path.parent.parent} is in use: {_holder_text(note)} writes there. Wait for the end of that run, "
                     "or stop it.", path=str(path.parent.parent),
@@ -133,7 +178,7 @@ def kept_quiet(path: Path) -> Iterator[None]:
 def holder_of(path: Path) -> str:
     """The process that holds a directory's lock now; "" where none does."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = files.open_plain(path)
     except OSError:
         return ""
     try:
@@ -143,6 +188,38 @@ def holder_of(path: Path) -> str:
     finally:
         os.close(fd)
     return ""
+
+
+def in_use(path: Path, note: Mapping[str, Any]) -> ResultsInUseError:
+    """The error for who comes second. `path`: of the lock."""
+    return ResultsInUseError(
+        f"{path.parent.parent} is in use: {_holder_text(note)} writes there. "
+        "Stop that run or use another directory; load_results works meanwhile.",
+        path=str(path.parent.parent),
+    )
+
+
+def _flock(fd: int, how: int) -> None:
+    """Lock at once or raise. Who only looks whether a lock is held holds it for a moment, so a few tries are made."""
+    for tries_left in range(TRIES - 1, -1, -1):
+        try:
+            fcntl.flock(fd, how | fcntl.LOCK_NB)
+            return
+        except OSError as e:
+            if e.errno not in _IS_HELD or not tries_left:
+                raise
+            time.sleep(PAUSE_S)
+
+
+def _note_of(path: Path) -> dict[str, Any]:
+    try:
+        fd = files.open_plain(path)
+    except OSError:
+        return {}
+    try:
+        return _read_note(fd)
+    finally:
+        os.close(fd)
 
 
 def _read_note(fd: int) -> dict[str, Any]:

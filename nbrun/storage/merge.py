@@ -5,7 +5,6 @@ Pure reading, from any thread, with or without the lock. The higher seq wins (F4
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,8 +12,9 @@ from typing import Any, NamedTuple
 from zlib import crc32
 
 from nbrun.samples import key_text
-from nbrun.storage import values
+from nbrun.storage import files, values
 from nbrun.storage.book import IN_FILE, IN_SEGMENT, Attempt
+from nbrun.storage.directory import odd_entries
 from nbrun.storage.format import ATTEMPT, ENTRY, ENTRY_HEAD, HEADER
 from nbrun.storage.match import OldMatch, old_key
 from nbrun.storage.oldfile import OldFile, parse_old
@@ -70,10 +70,11 @@ def index_journal(folder: Path, handles: dict[int, int] | None = None) -> Journa
             are read, nor another, of a later run, stands under its name.
     """
     out = JournalIndex()
-    listed = list_segments(folder)
+    odd = {path for path, _ in odd_entries(folder)}  # who opens the directory reports them
+    listed = [(number, path) for number, path in list_segments(folder) if path not in odd]
     if handles is not None:
         for number, path in listed:
-            handles[number] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            handles[number] = files.open_plain(path)
     for number, path in listed:
         scan = LogScan()
         out.segments[number] = path

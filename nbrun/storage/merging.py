@@ -245,7 +245,7 @@ class _Merging:
         path = self._directory.path / name
         files.replace_file(path, parts, self._directory.inner / "tmp" / temporary(name))
         if mtime_ns:
-            os.utime(path, ns=(mtime_ns, mtime_ns))  # an old file is known by its time; load_samples tells it
+            files.set_times(path, mtime_ns)  # an old file is known by its time; load_samples tells it
 
     def _save_matches(self, least: int) -> None:
         if self._matches and len(self._matches) >= least:

@@ -12,13 +12,32 @@ import re
 import unicodedata
 from base64 import b32encode
 from hashlib import blake2b
+from typing import TypeGuard
 
 SUFFIX = ".json"
 #: Encrypted disks allow 143 bytes, and a file has longer names than its own meanwhile: see `derived`.
 MAX_BYTES, MAX_DERIVED_BYTES = 128, 139
+#: What no file system has more of in a name.
+MOST_BYTES = 255
 _PLAIN = re.compile(r"[a-z0-9_][a-z0-9._-]*", re.ASCII)
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.ASCII)
 _DIGEST_CHARS = 13  # 65 bits
+
+
+def is_sample_file_name(name: object) -> TypeGuard[str]:
+    """Return whether a name that was read from disk can be that of a sample's file: a name and no path.
+
+    Example:
+        >>> [is_sample_file_name(n) for n in ("p1.json", "../p1.json", "/p1.json", "a\\0.json", "lock", None)]
+        [True, False, False, False, False, False]
+    """
+    return (
+        isinstance(name, str)
+        and name.endswith(SUFFIX)
+        and "/" not in name
+        and "\0" not in name
+        and len(name.encode("utf-8", "surrogatepass")) <= MOST_BYTES
+    )
 
 
 def name_of(sample_id: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 from nbrun import verdicts
 from nbrun.model import TaskRow
-from nbrun.storage import samplefile
+from nbrun.storage import files, samplefile
 from nbrun.storage.archive import read_file
 from nbrun.storage.book import IN_FILE
 from nbrun.storage.directory import list_samples
@@ -136,10 +136,12 @@ def _in_journal(inner: Path, sample_id: str) -> dict[Identity, tuple[Stored, byt
         out: dict[Identity, tuple[Stored, bytes]] = {}
         try:
             for _, segment in list_segments(inner):
-                with open(segment, "rb") as f:
+                with files.open_reading(segment) as f:
                     for line in f:
                         if mark in line and line.endswith(b"\n"):
                             _take(out, line, sample_id)
+        except files.NotPlainError:  # check names it
+            pass
         except FileNotFoundError:  # its entries stand in files since
             continue
         return out
@@ -179,7 +181,7 @@ def _file_of(path: Path, sample_id: str) -> tuple[BinaryIO, FileInfo] | None:
         try:
             if info.place is not None:
                 return _unpacked(read_file(path, info)), info
-            return open(path / info.name, "rb"), info
+            return files.open_reading(path / info.name), info
         except FileNotFoundError:
             continue
     return None

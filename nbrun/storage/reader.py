@@ -19,7 +19,7 @@ from nbrun.errors import InputError
 from nbrun.storage import samplefile
 from nbrun.storage.archive import read_file
 from nbrun.storage.book import IN_FILE, IN_SEGMENT
-from nbrun.storage.directory import Listing, Problem, list_samples
+from nbrun.storage.directory import Listing, Problem, list_samples, odd_entries, refuse_link
 from nbrun.storage.format import FOLDER, MATCH, RUN
 from nbrun.storage.merge import JournalIndex, Stored, index_journal, merge
 from nbrun.storage.runlog import RecordLog
@@ -76,12 +76,14 @@ class Reader:
             raise InputError(
                 f"results={str(path)!r}: there is no such folder{what}. Give the folder that a run wrote into."
             )
+        refuse_link(self.path / FOLDER)
         self.problems: list[Problem] = []
 
     @contextmanager
     def open(self, known: Callable[[os.DirEntry[str]], FileInfo | None] | None = None) -> Iterator[Snapshot]:
         """What is there now. `known`: see list_samples."""
         inner = self.path / FOLDER
+        self.problems += [Problem(str(path), what) for path, what in odd_entries(inner)]
         journal, handles = self._open_journal(inner)
         try:
             matches = {m["id"]: m for m in RecordLog(inner / "matched.log", MATCH).read()}

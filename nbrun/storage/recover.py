@@ -19,7 +19,7 @@ from nbrun.storage.directory import Directory, Problem
 from nbrun.storage.filing import chunked
 from nbrun.storage.format import ATTEMPT, HEADER, frame, progress_object, segment_name
 from nbrun.storage.merge import Identity, JournalIndex, Stored, index_journal, merge
-from nbrun.storage.names import temporary
+from nbrun.storage.names import is_sample_file_name, temporary
 from nbrun.storage.samplefile import FileInfo, Unreadable
 from nbrun.storage.values import dump, load
 
@@ -37,8 +37,7 @@ class Recovery:
 def recover(directory: Directory) -> Recovery:
     """Files what the journal holds and removes the old segments. Raises OSError where the disk refuses."""
     out = Recovery()
-    for name in os.listdir(directory.inner / "tmp"):  # half-written files of a process that died
-        files.remove(directory.inner / "tmp" / name)
+    directory.clear_tmp()  # half-written files of a process that died
     index = index_journal(directory.inner)
     infos = directory.listing.by_id
     logged = [*directory.matches.values(), *directory.runs().values()]
@@ -77,7 +76,7 @@ def _file_sample(
         content: samplefile.OwnFile | bytes | None = None
         try:
             if info is not None:
-                content = samplefile.read_any(opened.enter_context(open(path, "rb")))
+                content = samplefile.read_any(opened.enter_context(files.open_reading(path)))
             stored = merge(content, match, journal)
         except Unreadable as e:
             directory.listing.problems.append(Problem(str(path), str(e), sample_id))
@@ -94,7 +93,7 @@ def _file_sample(
                 return content.body(s)
             number = s.where - IN_SEGMENT
             if number not in segments:
-                segments[number] = os.open(index.segments[number], os.O_RDONLY | os.O_CLOEXEC)
+                segments[number] = files.open_plain(index.segments[number])
             return files.read_at(segments[number], s.offset, s.length)
 
         parts = file_parts(sample_id, header, info, match, stored, body)
@@ -104,8 +103,8 @@ def _file_sample(
 
 def _free_name(directory: Directory, header: dict[str, Any], sample_id: str) -> str:
     """The name that was meant for a new file, unless something else stands there since."""
-    name = str(header.get("name", ""))
-    if not name or os.path.lexists(directory.path / name):
+    name = header.get("name", "")
+    if not is_sample_file_name(name) or os.path.lexists(directory.path / name):
         name = directory.name_for(sample_id)
     directory.listing.names.add(name)
     return name

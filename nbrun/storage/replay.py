@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from nbrun.storage import files
 from nbrun.storage.format import SEGMENT_NAME, Record, unframe
 
 CHUNK = 1 << 20
@@ -33,7 +34,8 @@ def read_log(path: Path | int, scan: LogScan | None = None) -> Iterator[Record]:
         OSError: the file can't be opened or read.
     """
     scan = LogScan() if scan is None else scan
-    with open(path, "rb", buffering=0, closefd=not isinstance(path, int)) as f:
+    fd = path if isinstance(path, int) else files.open_plain(path)
+    with os.fdopen(fd, "rb", buffering=0, closefd=not isinstance(path, int)) as f:
         rest = b""
         at = 0
         while chunk := f.read(CHUNK):
@@ -51,6 +53,8 @@ def read_log(path: Path | int, scan: LogScan | None = None) -> Iterator[Record]:
 
 def list_segments(folder: Path) -> list[tuple[int, Path]]:
     """The segments in `.nbrun/`, oldest first."""
+    if not files.is_real_folder(folder):
+        return []
     try:
         names = os.listdir(folder)
     except FileNotFoundError:

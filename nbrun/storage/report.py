@@ -19,6 +19,7 @@ REPAIRS = {
     "tail": "writes what can be read to the samples' files and removes the segment",
     "log": "keeps the log in .nbrun/damaged/ and writes a new one with what can be read",
     "archived": "leaves the archive where it is",
+    "odd": "leaves it where it is; remove it, if you trust the rest of the directory",
     "foreign": "leaves it where it is",
 }
 

@@ -6,6 +6,7 @@ both at a time; reading from anywhere.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ class RecordLog:
             raise
 
     def _open(self) -> files.AppendFile:
-        if not self.path.exists():
+        if not os.path.lexists(self.path):
             log = files.AppendFile(self.path, new=True)
             files.sync_folder(self.path.parent)
             return log
@@ -43,6 +44,11 @@ class RecordLog:
         for _ in read_log(self.path, scan):
             pass
         log = files.AppendFile(self.path, new=False)
+        if log.has_other_names:  # appending would change the file of somebody else, a backup made of hard links say
+            log.close()
+            files.replace_file(self.path, (files.read_whole(self.path),), self.path.parent / "tmp" / self.path.name)
+            files.sync_folder(self.path.parent)
+            log = files.AppendFile(self.path, new=False)
         if log.size > scan.good_bytes:
             log.cut(scan.good_bytes)
         return log
@@ -59,5 +65,5 @@ class RecordLog:
             for record in read_log(self.path):
                 if record.kind == self._kind:
                     yield load(record.body)
-        except FileNotFoundError:
+        except (FileNotFoundError, files.NotPlainError):  # who opens the directory reports the second
             return

@@ -13,12 +13,15 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from nbrun.storage import files
 from nbrun.storage.runlog import RecordLog
 
 #: A mark is 12 bytes for sample and group, 4 for the occurrence, 16 for the key.
 MARK_BYTES = 32
 #: The file: the run's id in the first slot, then a slot a worker, each with room for a batch and an end.
 SLOT_BYTES = MARK_BYTES * 129
+#: A file larger than for this many workers is none of ours.
+MAX_BYTES = SLOT_BYTES * 100_000
 _NONE = bytes(MARK_BYTES)
 #: Unclean ends so far back no longer count.
 LAST_ENDS = 20
@@ -50,8 +53,8 @@ class RunningTasks:
     def begin(self, run_id: str) -> None:
         """From now on the tasks of this run are noted, unless the disk refuses: nothing depends on it but suspicion."""
         try:
-            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-            os.ftruncate(self._fd, 0)
+            files.discard(self._path)  # a file of its own: this one may have another name somewhere, or be a link
+            self._fd = files.open_plain(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
             os.pwrite(self._fd, run_id.encode(), 0)
         except OSError:
             self._drop()
@@ -81,7 +84,7 @@ class RunningTasks:
 
     def _left(self) -> tuple[str, set[bytes]]:
         try:
-            data = self._path.read_bytes()
+            data = files.read_whole(self._path, MAX_BYTES)
         except OSError:
             return "", set()
         marks = set()

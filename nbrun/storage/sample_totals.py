@@ -82,7 +82,7 @@ def read_totals(inner: Path, records: Iterable[Mapping[str, Any]]) -> SampleTota
 
 def _read(inner: Path) -> bytes:
     try:
-        return (inner / NAME).read_bytes()
+        return files.read_whole(inner / NAME)
     except OSError:
         return b""
 

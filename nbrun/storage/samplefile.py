@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, NamedTuple, Protocol
 from zlib import crc32
 
 from nbrun import verdicts
-from nbrun.storage import values
+from nbrun.storage import files, values
 from nbrun.storage.format import BETWEEN, ENTRY_HEAD, FORMAT, progress_object
 from nbrun.storage.values import dump, load
 from nbrun.texts import without_surrogates
@@ -111,7 +111,7 @@ def peek(path: Path) -> FileInfo:
         Unreadable: no sample's file, or one that is cut short.
         OSError: it can't be opened.
     """
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    fd = files.open_plain(path)
     try:
         stat = os.fstat(fd)
         return _info(path.name, lambda at, n: _pread(fd, at, n), stat.st_size, stat.st_mtime_ns)
@@ -242,7 +242,7 @@ def _read_id(head: bytes) -> str:
 def peek_damaged(path: Path) -> FileInfo | None:
     """What is left of a file in nbrun's format that `peek` can't read; None where that is nothing to build on."""
     try:
-        with open(path, "rb") as f:
+        with files.open_reading(path) as f:
             fd = f.fileno()
             stat = os.fstat(fd)
             if not f.read(HEAD_BYTES).startswith(_NBRUN_HEAD + FORMAT.split("/")[1].encode() + b'"'):
@@ -296,7 +296,7 @@ def parse_entry(body: bytes) -> dict[str, Any] | None:
 def claimed_id(path: Path) -> str | None:
     """The id that a damaged file begins with, if it can still be read."""
     try:
-        with open(path, "rb") as f:
+        with files.open_reading(path) as f:
             head = f.read(HEAD_BYTES)
             while len(head) < ID_BYTES and not _ID.search(head) and (more := f.read(15 * len(head))):
                 head += more

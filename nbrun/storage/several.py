@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from nbrun.storage import samplefile
+from nbrun.storage import files, samplefile
 from nbrun.storage.archive import read_file
 from nbrun.storage.book import IN_FILE, Attempt
 from nbrun.storage.directory import Problem
@@ -85,7 +85,7 @@ class Held:
                     if self.info.source != NBRUN or self.info.place is not None:
                         file = io.BytesIO(self.file())
                     else:
-                        file = opened.enter_context(open(path, "rb"))
+                        file = opened.enter_context(files.open_reading(path))
                     content = samplefile.read_any(file)
                     if isinstance(content, samplefile.OwnFile):
                         file = content.file

@@ -17,10 +17,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from nbrun.errors import StorageError
+from nbrun.errors import ResultsInUseError, ResultsMovedError, StorageError
 from nbrun.model import Retry, Task
 from nbrun.samples import Sample
-from nbrun.storage import entry, values
+from nbrun.storage import entry, files, values
 from nbrun.storage.book import DONE, Attempt, Book
 from nbrun.storage.directory import Directory, Problem
 from nbrun.storage.entry import EntryRecord
@@ -61,11 +61,15 @@ class ResultStore:
         self._on_fault = on_fault
         self.wait_for_resume: Callable[[], bool] = lambda: False  # the feeder waits there after a fault
         self._lock = threading.Lock()
+        self._is_new = False  # the inner folder was made again, and not all that it needs is in it yet
         self.directory = Directory(path)
         try:
             self._guard = DirectoryLock(self.directory.inner / "lock")
-        except OSError as e:
-            raise _refused(path, e) from e
+        except BaseException as e:
+            self.directory.close()
+            if isinstance(e, OSError):
+                raise _refused(path, e) from e
+            raise
         try:
             self.directory.scan()
             self.earlier_runs = self.directory.runs()
@@ -77,10 +81,15 @@ class ResultStore:
             self._run_record = {**run, "seq": recovery.next_seq - 1}
             self.note_totals(totals or SampleTotals())
             self.journal = Journal(
-                self.directory.inner, recovery.next_segment, recovery.next_seq, self._saved, on_fault
+                self.directory.inner,
+                recovery.next_segment,
+                recovery.next_seq,
+                self._saved,
+                on_fault,
+                self.directory.check_place,
             )
             self._opener = Opener(self.directory, self.journal, recovery, self.run_id, suspects, keep_items)
-            self.filer = Filer(path, self.journal, on_fault, self._opener.note_problem)
+            self.filer = Filer(path, self.journal, on_fault, self._opener.note_problem, self.directory.check_place)
             infos = self.directory.listing.by_id.values()
             self.known = KnownFiles(path, self.directory.inner, [i.name for i in infos])
             self.space = SpaceWatch(path, infos)
@@ -106,7 +115,7 @@ class ResultStore:
     @property
     def promise(self) -> str:
         """What can't be promised on this file system, a sentence for the user; else ""."""
-        return self._guard.promise
+        return " ".join(filter(None, (self._guard.promise, files.caveat(self.path))))
 
     @property
     def unvisited(self) -> int:
@@ -238,12 +247,27 @@ class ResultStore:
         """Results of this run that are on the disk."""
         return self.journal.saved
 
-    def mend(self) -> None:
-        """Try again after a fault."""
+    def mend(self, *, wherever_it_is: bool = False) -> None:
+        """Try again after a fault.
+
+        Args:
+            wherever_it_is: also where the directory was moved. The run ends, and what waits in memory belongs there.
+        """
         try:
-            self.directory.make_folders()  # somebody may have removed them
-        except OSError:
-            pass  # it will be told by what needs them
+            if wherever_it_is:
+                self.directory.follow()
+            self._is_new = self.directory.mend() or self._is_new
+            if self._is_new:  # somebody had removed the inner folder, with the lock and the run's record
+                self._guard.renew()
+                self.directory.run_log.append(self._run_record)
+                self.running.begin(self.run_id)
+                self._is_new = False
+        except ResultsInUseError as e:
+            self._on_fault(ResultsMovedError(str(e), path=str(self.path)))
+            return
+        except OSError as e:
+            self._on_fault(e)
+            return
         self.journal.mend()
         self.filer.mend()
 
@@ -270,8 +294,9 @@ class ResultStore:
         self.filer.close()
         if clean:
             self._retire()
-            self.known.remember()
-            self.directory.keep_tails(has_changed=self.journal.saved > 0)
+            if self.directory.is_in_place:  # both look at the folder by its path
+                self.known.remember()
+                self.directory.keep_tails(has_changed=self.journal.saved > 0)
         self.journal.close(timeout_s)
         self.running.end()
         self.directory.close()

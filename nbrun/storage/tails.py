@@ -37,7 +37,7 @@ class Tails:
         self._lines: dict[str, list[object]] = {}
         self._hits = 0
         try:
-            head, _, data = self._path.read_bytes().partition(b"\n")
+            head, _, data = files.read_whole(self._path).partition(b"\n")
             if head == b"%b %08x" % (FORMAT, crc32(data)):
                 self._lines = {line[0]: line for line in load(data)}
         except (OSError, ValueError, TypeError, IndexError):
@@ -48,7 +48,7 @@ class Tails:
         line = self._lines.get(entry.name)
         if line is None:
             return None
-        stat = entry.stat()
+        stat = entry.stat(follow_symlinks=False)
         name, sample_id, source, ident, summary, progress = line
         if ident != list(_ident(stat)):
             return None
@@ -67,8 +67,10 @@ class Tails:
             return
         try:
             self._path.parent.mkdir(exist_ok=True)
-            self._beside.write_bytes(b"")
-            now = self._beside.stat().st_ctime_ns  # by the disk's clock
+            if not files.is_real_folder(self._path.parent):
+                return
+            files.put_derived(self._beside, (b"",), self._beside.with_name("clock.tmp"))
+            now = self._beside.lstat().st_ctime_ns  # by the disk's clock
             lines = [line for i in told if (line := _line(folder, i, now)) is not None]
             data = dump(lines)
             files.put_derived(self._path, (b"%b %08x\n" % (FORMAT, crc32(data)), data), self._beside)

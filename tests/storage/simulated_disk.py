@@ -98,8 +98,13 @@ class SimulatedDisk:
 
     # ---- what files.py calls
 
-    def open(self, path, flags, mode=0o777):
-        path = os.fspath(path)
+    @staticmethod
+    def _whole(path, dir_fd):
+        """The path of a name inside a folder that is held open."""
+        return os.fspath(path) if dir_fd is None else os.path.join(os.readlink(f"/proc/self/fd/{dir_fd}"), path)
+
+    def open(self, path, flags, mode=0o777, *, dir_fd=None):
+        path = self._whole(path, dir_fd)
         if not path.startswith(self.root):
             return os.open(path, flags, mode)
         with self._lock:
@@ -130,8 +135,10 @@ class SimulatedDisk:
     def fsync(self, fd):
         with self._lock:
             of = self._fds.get(fd)
-            if of is None:
-                return  # the folder around the results directory
+            if stat.S_ISDIR(os.fstat(fd).st_mode):
+                of = os.readlink(f"/proc/self/fd/{fd}")
+                if not (of + os.sep).startswith(self.root + os.sep):
+                    return  # the folder around the results directory
             if isinstance(of, str):
                 half = self._begin("fsync-folder", of)
                 if not isinstance(half, Died):
@@ -151,8 +158,8 @@ class SimulatedDisk:
             self._seen[self._fds[fd]] = min(size, self._seen.get(self._fds[fd], 0))
             self._end(half)
 
-    def rename(self, source, target):
-        source, target = os.fspath(source), os.fspath(target)
+    def rename(self, source, target, *, src_dir_fd=None, dst_dir_fd=None):
+        source, target = self._whole(source, src_dir_fd), self._whole(target, dst_dir_fd)
         with self._lock:
             half = self._begin("rename", target)
             is_folder = os.path.isdir(source)
@@ -176,8 +183,8 @@ class SimulatedDisk:
         self._fds = {fd: move.of(of) if isinstance(of, str) else of for fd, of in self._fds.items()}
         self._pending.append(move)
 
-    def unlink(self, path):
-        path = os.fspath(path)
+    def unlink(self, path, *, dir_fd=None):
+        path = self._whole(path, dir_fd)
         with self._lock:
             half = self._begin("unlink", path)
             os.unlink(path)
