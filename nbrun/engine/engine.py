@@ -24,7 +24,7 @@ from nbrun.engine.long_tasks import LongTasks, find_long
 from nbrun.engine.queue import Item, SampleWork, TaskQueue, next_text, short_reason
 from nbrun.engine.standing import Standing
 from nbrun.engine.start_gate import StartGate
-from nbrun.engine.streak import Streak, trouble_of
+from nbrun.engine.streak import Outage, Streak, trouble_of
 from nbrun.engine.threads import ThreadCrew
 from nbrun.engine.window import Window
 from nbrun.errors import RunHaltedError, ThreadLimitError
@@ -33,6 +33,8 @@ from nbrun.progress import Board
 
 #: So many of the newest durations tell what most tasks take.
 DURATIONS = 255
+#: In an outage all tasks wait for so long, and longer the longer it has lasted.
+OUTAGE_WAIT_S = 0.5
 #: How long a stop at once waits for tasks to notice.
 ABANDON_AFTER_S = 5.0
 #: So many suspects run one by one; of more, so many groups run one after another.
@@ -63,6 +65,7 @@ class Engine:
         self.flag = CancelFlag()
         self.random = random.Random().random
         self.streak = Streak()
+        self.outage = Outage()
         self.name = name
         self.lock = threading.Lock()
         self.idle = threading.Condition(self.lock)  # the conductor waits here
@@ -183,6 +186,19 @@ class Engine:
         self.try_again(sample, position, task, retry, wait_s)
         if retry.pause_all:
             self.hold_all(retry.after_s, retry.reason)
+        return True
+
+    def waits_out(self, sample: SampleWork, position: int, task: Task, retry: Retry, e: BaseException) -> bool:
+        """Whether an attempt failed in an outage: then all tasks wait for a moment and it counts for nothing."""
+        now = time.monotonic()
+        with self.lock:
+            if not self.outage.failure(e, now):
+                return False
+        self.try_again(sample, position, task, retry, OUTAGE_WAIT_S)
+        with self.lock:
+            if self.gate.hold(time.monotonic(), OUTAGE_WAIT_S, retry.reason):
+                self.standing.begin_hold()
+                self.crew.rouse()
         return True
 
     def hold_all(self, after_s: float, reason: str) -> None:

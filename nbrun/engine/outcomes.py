@@ -75,9 +75,11 @@ def after_exception(
         return None
     policy = engine.retry
     retriable = isinstance(e, Exception) and not isinstance(e, policy.never) and getattr(e, "retriable", True)
+    retry = Retry(f"{type(e).__name__}: {message_of(e)}", 0.0, task.hint, task.previous)
+    if retriable and policy.attempts > 1 and engine.waits_out(sample, position, task, retry, e):
+        return None
     task._exceptions += 1
     if retriable and task._exceptions < policy.attempts:
-        retry = Retry(f"{type(e).__name__}: {message_of(e)}", 0.0, task.hint, task.previous)
         engine.try_again(sample, position, task, retry, policy.wait_s(task._exceptions, engine.random()))
         return None
     error = {"type": type(e).__name__, "message": message_of(e), "traceback": _traceback(e)}
@@ -113,6 +115,7 @@ def _tell_success(engine: Engine, ended: Ended) -> None:
     if len(ended.verdicts) > ended.judged_at_failure:
         ended.judged_at_failure = len(ended.verdicts)
         engine.streak.success()
+        engine.outage.success()
 
 
 def message_of(e: BaseException) -> str:

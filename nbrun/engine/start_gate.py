@@ -66,22 +66,24 @@ class StartGate:
         if rate is not None:
             self._next = max(self._next, now - EARLY_S) + 1.0 / rate
 
-    def hold(self, now: float, wait_s: float, reason: str, *, began: float, starts: int) -> bool:
+    def hold(self, now: float, wait_s: float, reason: str, *, began: float | None = None, starts: int = 0) -> bool:
         """Hold all attempts back for `wait_s`: one was refused. Return False where they were held back before.
 
         Args:
             began: when the run began, and
             starts: how many attempts it has started; used for the first hold only, before which nothing was counted.
+                Without them the hold teaches nothing: the service was away, and limits nobody.
         """
         was_held = self.is_held(now)
         if not was_held:
             self.next_at(now)  # the last hold may have ended unnoticed
-        if self._cycle_began is None:
-            self._cycle_began, self._starts = began, starts
+        if began is not None:
+            if self._cycle_began is None:
+                self._cycle_began, self._starts = began, starts
+            self._refusals += 1
         if self._outage_began is not None and not was_held:
             wait_s = max(wait_s, min(MOST_S, SHARE * (now - self._outage_began)))
         self._outage_began = now if self._outage_began is None else self._outage_began
-        self._refusals += 1
         self._held_until = max(self._held_until or 0.0, now + wait_s)
         self.reason = reason
         self.is_active = True
@@ -96,6 +98,7 @@ class StartGate:
             self._cycle_s = max(now - self._cycle_began, 1e-3)
             self._learned = CAUTION * taken / self._cycle_s
             self._cycle_began = now
+        if taken > 0:
             self._outage_began = None
         self._set_active()
 

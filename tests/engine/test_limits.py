@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 import nbrun
+from nbrun.engine import streak
+from nbrun.errors import SystematicFailureError
 from tests.engine.crews import Crew, open_crew
 from tests.engine.test_crews import until
 
@@ -193,3 +195,40 @@ def test_a_waiting_task_is_a_row_with_its_reason(tmp_path: Path) -> None:
     assert run.progress.message.startswith("2 waiting: HTTP 429, next in 1 min"), run.progress.message
     run.stop()
     assert run.wait(20).waiting == 0
+
+
+def test_a_short_outage_costs_no_attempt(crew: Crew, tmp_path: Path) -> None:
+    """All connections fail for two seconds: all tasks wait, none ends in an error, and the run doesn't pause."""
+    until_s = time.time() + 2
+
+    def fn(task: nbrun.Task) -> Any:
+        if time.time() < until_s:
+            raise ConnectionRefusedError("nobody listens")
+        return {}
+
+    run = crew.run(tmp_path / "r", fn, list(range(100)), workers=8)
+    assert (run.progress.state, run.progress.done, run.progress.errors) == ("done", 100, 0)
+
+
+def test_a_long_outage_pauses_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streak, "OUTAGE_S", 0.5)
+
+    def fn(task: nbrun.Task) -> Any:
+        raise ConnectionRefusedError("nobody listens")
+
+    run = nbrun.start([{"id": "s", "items": list(range(100))}], fn, tmp_path / "r", groups=["item"], view=None,
+                      retry=QUICK)  # fmt: skip
+    with pytest.raises(SystematicFailureError, match="nobody listens"):
+        run.wait(30)
+    assert "Fix `fn` and run this cell again" in run.progress.message
+    run.stop(drain=False)
+
+
+def test_a_function_that_is_wrong_pauses_the_run_at_once(tmp_path: Path) -> None:
+    began = time.monotonic()
+    run = nbrun.start([{"id": "s", "items": list(range(100))}], lambda t: t.nothing, tmp_path / "r", groups=["item"],
+                      view=None)  # fmt: skip
+    with pytest.raises(SystematicFailureError, match="AttributeError"):
+        run.wait(30)
+    assert time.monotonic() - began < 5
+    run.stop(drain=False)
