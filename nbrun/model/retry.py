@@ -65,8 +65,8 @@ class RetryPolicy:
             is `after_s`, but at least a tenth of the time since the task's first `Retry` (`max_delay_s` at most):
             200 of them wait out a rate limit or an outage of more than an hour, and a short one ends quickly.
 
-    Both counts survive a restart. Where ten attempts in a row fail to connect, all tasks wait together and try again every
-    half second or later; these attempts count for nothing for 30 s, so that a short outage makes no errors.
+    Both counts survive a restart. Where ten attempts in a row fail to connect, all tasks wait together and try again
+    every half second or later; for 30 s these attempts count for nothing, so that a short outage makes no errors.
 
     Example:
         >>> RetryPolicy(attempts=2).attempts
