@@ -13,7 +13,7 @@ import random
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from nbrun.engine.away import Away
@@ -87,9 +87,14 @@ class Engine:
 
     # ---- feeder
 
-    def feed(self, work: Work) -> None:
-        """A sample with missing tasks is ready to be worked on."""
+    def feed(self, work: Work, failed: Sequence[tuple[int, str]] = ()) -> None:
+        """A sample with missing tasks is ready to be worked on.
+
+        Args:
+            failed: its tasks that ended in errors and don't run again for now: their positions and kinds.
+        """
         sample = SampleWork(work)
+        sample.errors += failed
         with self.lock:
             self.queue.add(sample)
             self.open_samples.add(sample)
@@ -108,6 +113,16 @@ class Engine:
         """Waits until the next sample may be read. False where no more is wanted."""
         with self.lock:
             return self._window.wait()
+
+    def more_to_feed(self) -> None:
+        """Samples follow after all. Called with the lock held."""
+        self.is_all_fed = False
+        self.idle.notify_all()
+
+    def failed_samples(self) -> list[SampleWork]:
+        """The samples with tasks that ended in errors, as far as they are kept in memory."""
+        with self.lock:
+            return self._erred.samples()
 
     def wait_until_idle(self) -> None:
         """Waits until all has ended, or until the run was stopped and its tasks with it (`wait_for_workers`)."""

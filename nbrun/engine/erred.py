@@ -29,10 +29,14 @@ class ErredTasks:
         if len(self._samples) > KEPT_WITH_ERRORS:
             del self._samples[next(iter(self._samples))]
 
+    def samples(self) -> list[SampleWork]:
+        """Those that are kept, and those that are still at work. Called with the engine's lock held."""
+        return list({*self._samples, *(s for s in self._engine.open_samples if s.errors)})
+
     def again(self, kind: str | None) -> int:
         """Queues them again, those of one kind or all. Returns how many."""
         with self._engine.lock:
-            samples = {*self._samples, *(s for s in self._engine.open_samples if s.errors)}
+            samples = self.samples()
         return sum(self._retry(sample, kind) for sample in samples)
 
     def _retry(self, sample: SampleWork, kind: str | None) -> int:

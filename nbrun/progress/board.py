@@ -100,6 +100,55 @@ class Board:
             self._touch(number)
             return number
 
+    def sample_again(self, number: int, total: int, done: int) -> None:
+        """A sample of this run was read again, by a run that goes on after its end."""
+        with self._lock:
+            self._fed += total - self._columns["total"][number]
+            self._done += done - self._columns["done"][number]
+            self._columns["total"][number], self._columns["done"][number] = total, done
+            self._touch(number)
+
+    def all_errors_again(self, numbers: Iterable[int]) -> None:
+        """All tasks of these samples that ended in errors are tried once more."""
+        with self._lock:
+            errors, judge_errors = self._columns["errors"], self._columns["judge_errors"]
+            for number in numbers:
+                if errors[number]:
+                    by_judge = min(errors[number], judge_errors[number])
+                    self._errors -= errors[number]
+                    self._judge_errors -= by_judge
+                    errors[number] = 0
+                    judge_errors[number] -= by_judge
+                    self._touch(number)
+            if not self._errors:
+                for name, kind in self._kinds.items():
+                    self._kinds[name] = kind._replace(n=0)
+
+    def begin_again(self) -> None:
+        """A run that had ended goes on: the time in between counts for nothing."""
+        with self._lock:
+            if self._ended_at is not None:
+                if self._paused_at is not None:
+                    self._paused_s += self._ended_at - self._paused_at
+                    self._paused_at = None
+                self._began += self._clock() - self._ended_at
+                self._ended_at = None
+            self._pace.restart(self._clock(), self._ends)
+
+    def numbers(self) -> dict[str, int]:
+        """Sample id -> its number, of those read so far."""
+        with self._lock:
+            return {sample_id: number for number, sample_id in enumerate(self._ids)}
+
+    def is_complete(self, number: int) -> bool:
+        """Whether a sample has a result for each of its tasks."""
+        with self._lock:
+            return self._columns["done"][number] >= self._columns["total"][number]
+
+    def errors_of(self, number: int) -> int:
+        """How many of a sample's tasks ended in errors."""
+        return self._columns["errors"][number]
+
     def record(
         self, number: int, verdicts: Iterable[str | None], kinds: Sequence[str] = (), tally: Tally | None = None
     ) -> None:

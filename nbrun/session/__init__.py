@@ -6,34 +6,26 @@ samples ─► conductor (thread nbrun-feed) ─► engine (threads nbrun-worker
 
 from __future__ import annotations
 
-import datetime as dt
 import os
-import platform
-import secrets
-import socket
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from nbrun import __version__, panel
-from nbrun.engine import Crew, Engine, LoopCrew, ThreadCrew
-from nbrun.engine.executors import Remote
+from nbrun import panel
 from nbrun.errors import InputError, ResultsExistError
 from nbrun.model import RetryPolicy, Task
-from nbrun.progress import Board
 from nbrun.samples import SampleReader
 from nbrun.session import inputs, live
-from nbrun.session.conductor import Conductor
-from nbrun.session.metrics import observer, read_metrics
+from nbrun.session.launch import Launch
+from nbrun.session.metrics import read_metrics
 from nbrun.session.redo import read_redo
 from nbrun.session.run import Run
 from nbrun.session.settings import Arguments, check_function, is_async, settings_of
 from nbrun.session.sharding import shard
 from nbrun.storage.directory import list_samples
-from nbrun.storage.format import FOLDER, INTEGER_IDS, TEXT_IDS
+from nbrun.storage.format import FOLDER
 from nbrun.storage.replay import list_segments
-from nbrun.storage.store import ResultStore
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -69,7 +61,7 @@ def start(
     """Runs `fn` on every task of the samples, in the background; saves each result the moment it ends.
 
     What earlier runs left in `results` is kept and not run again. Started again on a directory that this kernel runs on
-    already, with equal settings, the live run is returned.
+    already, with equal settings, the live run is returned, and samples that it doesn't have yet are added to it.
 
     Args:
         samples: an iterable of mappings with an `id` and groups of items, read lazily; or a DataFrame, a row a sample;
@@ -101,7 +93,8 @@ def start(
         max_per_s: how many attempts may start in a second, evenly spaced; for services that limit requests.
         metrics: keys of results, such as ["score"], whose mean over the results of this run is shown while it runs.
         if_exists: "resume", or "error" to refuse a directory that holds results.
-        replace: stop a live run on this directory that has other settings, and go on with these.
+        replace: stop a live run on this directory that has other settings, and go on with these. A run that paused
+            itself because its tasks fail alike is replaced unasked: fix `fn` and run the cell again.
         executor: None: threads of this kernel. A concurrent.futures.Executor, such as a process pool that spawns, loky,
             or dask.distributed's Client.get_executor(), or a function that makes one: fn runs there, saving stays here;
             `workers` is the number of slots. Needs cloudpickle, here and on the workers. When the interpreter ends, a
@@ -146,48 +139,25 @@ def start(
         None if key is None else settings_of(key), None if context is None else settings_of(context),
     )  # fmt: skip
     running = live.find(path)
-    if running is not None:
-        if not replace:
-            live.same_or_raise(running, arguments)
+    if running is not None and not (replace or running._paused_by_failures):
+        live.same_or_raise(running, arguments)
+        if running._join(opened):
             running.workers = wanted
-            running._engine.limit(timeout_s, max_per_s)
+            running._limit(timeout_s, max_per_s)
             _show(running, view)
             return running
-        running.stop(drain=False)
-        running._conductor.ended.wait()
+    elif running is not None:
+        live.end_or_raise(running)
     if if_exists == "error" and _holds_results(path):
         raise ResultsExistError(
             f'{path} holds results and if_exists="error" was asked for. '
             "Choose another directory, or leave it out to go on.",
             path=str(path),
         )
-    policy = RetryPolicy(attempts=1) if retry is None else retry
-    crew: Callable[[Engine], Crew] = LoopCrew if is_async(fn) else ThreadCrew
-    if executor is not None:
-        fn = remote = Remote(fn, executor, policy, (reader.groups or {}).values())
-        crew = remote.crew
-    run_record = _run_record(arguments, wanted) | {"ids": INTEGER_IDS if reader.ids_are_integers else TEXT_IDS}
-    board = Board()
-    conductor = Conductor(opened, reader, board, fn, made_under, asked)
-    try:
-        store = ResultStore(
-            path, run_record, keep_items=keep_items, totals=opened.sample_totals, on_fault=conductor.fault
-        )
-    except BaseException:
-        if isinstance(fn, Remote):
-            fn.close()
-        raise
-    engine = Engine(
-        fn, store, board, workers=wanted, retry=policy, name=socket.gethostname(), crew=crew, timeout_s=timeout_s,
-        max_per_s=max_per_s,
-    )  # fmt: skip
-    run = Run(path, engine, board, store, conductor, fn, arguments)
-    if observe := observer(measured, board):
-        store.observe_results(observe)
+    launch = Launch(path, fn, executor, arguments, reader, wanted, timeout_s, max_per_s, measured)
+    run = Run(launch, launch.make(opened, asked))
     live.add(path, run)
-    if isinstance(fn, Remote) and (end := fn.tell()):
-        conductor.note(end)
-    conductor.begin(engine, store)
+    run._begin()
     _show(run, view)
     return run
 
@@ -197,17 +167,6 @@ def _holds_results(path: Any) -> bool:
         return False
     listing = list_samples(path)
     return bool(listing.by_id or listing.damaged or list_segments(path / FOLDER))
-
-
-def _run_record(arguments: Arguments, workers: int) -> dict[str, Any]:
-    now = dt.datetime.now(dt.UTC)
-    return {
-        "run_id": now.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(3),
-        "started_at": now.isoformat(timespec="seconds"),
-        "host": socket.gethostname(), "pid": os.getpid(),
-        "nbrun": __version__, "python": platform.python_version(),
-        **arguments.settings.record(), "groups": dict(arguments.groups), "workers": workers,
-    }  # fmt: skip
 
 
 def _show(run: Run, view: str | None) -> None:
@@ -222,7 +181,7 @@ def _show(run: Run, view: str | None) -> None:
 
             if sys.stderr is None:  # pythonw, some services
                 raise OSError("this process has no standard error")
-            console.show(run._controls)
+            run._console = console.show(run._controls)
     except Exception as e:  # missing widget libraries, a front end that refuses, a closed stderr
         _explain_missing_view(run, view, e)
 

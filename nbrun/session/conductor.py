@@ -9,24 +9,35 @@ run. `_lock` protects `_is_asking` and `_is_left`.
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 import warnings
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import replace
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from nbrun.engine import Engine
 from nbrun.engine.engine import ABANDON_AFTER_S
-from nbrun.errors import InputError, ResultsMovedError, RunHaltedError, SampleError, StorageError, ThreadLimitError
+from nbrun.engine.queue import SampleWork
+from nbrun.errors import (
+    InputError,
+    NbrunError,
+    ResultsMovedError,
+    RunHaltedError,
+    SampleError,
+    StorageError,
+    ThreadLimitError,
+)
 from nbrun.model import State, start_daemon, start_thread
 from nbrun.progress import Board, counted
-from nbrun.samples import Sample, SampleReader, fresh_copy
+from nbrun.samples import Sample, SampleReader, fresh_copy, with_ids
 from nbrun.session.inputs import Samples, duplicate
 from nbrun.session.redo import ERRORS, Redo
 from nbrun.session.settings import Settings
+from nbrun.storage.book import Book
 from nbrun.storage.format import TEXT_IDS
 from nbrun.storage.found import Again, Found
 from nbrun.storage.sample_totals import SampleTotals
@@ -35,6 +46,45 @@ from nbrun.storage.store import ResultStore
 #: After a stop the reading thread is waited for so long, if it hangs in the user's iterator.
 LEAVE_S = 0.5
 _END = object()
+
+
+@dataclass(frozen=True)
+class SecondPass:
+    """What runs when a run is started again after its end.
+
+    Attributes:
+        samples: the same samples once more, or those of a stream that are still in memory and what follows them.
+        numbers: sample id -> its number on the board, of those that were read before.
+        count: how many tasks that ended in errors run again.
+        failed: ids of samples with tasks that ended in errors and run again.
+        tasks: how many tasks by group the samples hold that were read before.
+        only: sample id -> the positions that run again, if not all that is missing does; and what else failed there.
+        is_whole: samples that are complete are looked at again too, since some of their results may be made again.
+    """
+
+    samples: Samples
+    numbers: Mapping[str, int]
+    count: int
+    failed: Collection[str]
+    tasks: Mapping[str, int]
+    only: Mapping[str, Failed] | None = None
+    is_whole: bool = False
+
+    def mark(self, board: Board) -> None:
+        """Say on the board which errors are tried again."""
+        if self.only is None:
+            board.all_errors_again(self.numbers[sample_id] for sample_id in self.failed)
+            return
+        for sample_id, failed in self.only.items():
+            board.error_again(self.numbers[sample_id], [failed.kind] * len(failed.positions))
+
+
+class Failed(NamedTuple):
+    """Of one sample the positions that ended in an error of one kind, and the others with their kinds."""
+
+    kind: str
+    positions: frozenset[int]
+    others: tuple[tuple[int, str], ...]
 
 
 class Conductor:
@@ -46,10 +96,18 @@ class Conductor:
     """
 
     def __init__(
-        self, samples: Samples, reader: SampleReader, board: Board, fn: Any, settings: Settings, redo: Redo
-    ) -> None:
+        self, samples: Samples, reader: SampleReader, board: Board, fn: Any, settings: Settings, redo: Redo,
+        again: SecondPass | None = None,
+    ) -> None:  # fmt: skip
         self._samples, self._reader, self._board, self._fn = samples, reader, board, fn
-        self._settings, self._redo = settings, redo
+        self._settings, self._redo, self._second = settings, redo, again
+        self._on_end: Callable[[], object] = lambda: None
+        self._seen: dict[str, int] = {}  # ids read so far -> their places
+        self._more: deque[Samples] = deque()  # under the engine's lock, as the next: samples that joined
+        self._is_closing = False
+        self._holds = 0  # how many threads queue tasks again: the run must not close meanwhile
+        self._tasks = Counter[str]() if again is None else Counter(again.tasks)  # read so far, by group
+        self._rest: list[Sample] = []  # of a stream: samples that a stop left unfinished
         self.ended = threading.Event()
         self.halt: RunHaltedError | None = None
         self._notes: list[str] = []
@@ -75,9 +133,9 @@ class Conductor:
         """Add a sentence. Any thread."""
         self._notes.append(text)
 
-    def begin(self, engine: Engine, store: ResultStore) -> None:
-        """Starts the thread."""
-        self._engine, self._store = engine, store
+    def begin(self, engine: Engine, store: ResultStore, on_end: Callable[[], object]) -> None:
+        """Start the threads. `on_end` is called in one of them when nothing more will happen."""
+        self._engine, self._store, self._on_end = engine, store, on_end
         store.wait_for_resume = engine.wait_for_resume
         self._note_problems()
         self._note_gone(store.known.gone)
@@ -172,6 +230,10 @@ class Conductor:
             if suspects := self._engine.all_fed():
                 self.note(_of_suspects(suspects))
             self._engine.wait_until_idle()
+            while not self._closes():
+                self._wait_until_fed()
+                self._engine.all_fed()
+                self._engine.wait_until_idle()
             state = self._end()
         except BaseException as e:  # a fault of nbrun's own must end the run, not hang it
             self.halt = _halted(f"The run halted: {type(e).__name__}: {e}", e)
@@ -179,6 +241,19 @@ class Conductor:
         finally:
             self._engine.finish(state, str(self.halt) if self.halt else "", self.halt)
             self.ended.set()
+            self._on_end()
+
+    def _closes(self) -> bool:
+        """From here on nothing joins the run, and what is to be retried waits for its end. False where more came."""
+        engine = self._engine
+        with engine.lock:
+            engine.idle.wait_for(lambda: not self._holds)
+            if engine.standing.is_open and (engine.open_samples or not self._is_fed):
+                return False
+            self._is_closing = True
+            if self._samples.source is None:
+                self._rest = [_sample_of(s) for s in engine.open_samples]
+            return True
 
     def _wait_until_fed(self) -> None:
         """Wait until all samples are read, or the run was stopped and its reader hangs in the user's iterator."""
@@ -197,9 +272,21 @@ class Conductor:
         error: BaseException | None = None
         try:
             self._feed()
+            while (more := self._next_samples()) is not None:
+                self._feed_more(more)
         except BaseException as e:  # the user's iterator may raise anything, SystemExit too
             error = e
-        self._fed(error)
+        if error is not None or not self._engine.standing.is_open:
+            self._fed(error)
+
+    def _next_samples(self) -> Samples | None:
+        """The samples that joined the run next; None where there are none, or no more are wanted."""
+        with self._engine.lock:
+            if self._more and self._engine.standing.is_open:
+                return self._more.popleft()
+            self._is_fed = True
+            self._engine.idle.notify_all()
+            return None
 
     def _fed(self, error: BaseException | None = None) -> None:
         """No sample follows."""
@@ -207,9 +294,9 @@ class Conductor:
             self._is_fed, self._read_error = True, error
             self._engine.idle.notify_all()
 
-    def _stream(self) -> Iterator[Any]:
+    def _stream(self, samples: Samples) -> Iterator[Any]:
         """The user's samples, until the run is stopped. Nothing else of the conductor's runs while one is asked for."""
-        stream = iter(self._samples.stream)
+        stream = iter(samples.stream)
         while True:
             with self._lock:
                 self._is_asking = True
@@ -224,37 +311,170 @@ class Conductor:
             yield raw
 
     def _feed(self) -> None:
-        seen: dict[str, int] = {}
-        tasks = Counter[str]()
-        self._board.set_totals(self._samples.tasks, self._samples.count)
+        if self._second is None:
+            self._board.set_totals(self._samples.tasks, self._samples.count)
         number = -1
-        for number, raw in enumerate(self._stream()):
-            integers = self._reader.ids_are_integers
-            sample = self._reader.read(raw, number)
-            if integers and not self._reader.ids_are_integers and number:
-                self._note_text_id()
-            if sample.id in seen:
-                raise duplicate(sample.id, seen[sample.id], number)
-            seen[sample.id] = number
-            for group in sample.groups:
-                tasks[group.name] += len(group.runnable)
+        for number, raw in enumerate(self._stream(self._samples)):
+            if self._second is not None and self._is_over(raw, number):
+                if not self._engine.standing.is_open:
+                    return
+                continue
+            sample = self._read_sample(raw, number)
+            if sample.id in self._seen:
+                raise duplicate(sample.id, self._seen[sample.id], number)
+            self._seen[sample.id] = number
             self._feed_sample(sample)
             if not self._engine.wait_for_room():
                 return
-        if self._is_left:
-            return
-        self._board.set_totals(self._board.fed_totals()[0], number + 1)
-        if not self._samples.sample_totals.is_known:
-            self._note_totals(SampleTotals(number + 1, tasks))
-        if unknown := self._redo.unknown(seen):
+        if not self._is_left and (self._second is None or self._second.only is None):
+            self._all_read()
+        if unknown := self._redo.unknown(self._seen):
             more = f" and {len(unknown) - 1:,} more" if len(unknown) > 1 else ""
             self.note(f"redo: no sample has the id {unknown[0]!r}{more}.")
+
+    def _feed_more(self, more: Samples) -> None:
+        """Samples that joined: those that were not read yet."""
+        if self._samples.sample_totals.is_known:
+            self._board.set_totals(self._samples.tasks, self._samples.count)
+            self._note_totals(self._samples.sample_totals)
+        is_new = False
+        for raw in self._stream(more):
+            sample_id = self._reader.read_id(raw, len(self._seen))
+            if sample_id in self._seen:
+                continue
+            sample = self._read_sample(raw, len(self._seen))
+            self._seen[sample.id] = len(self._seen)
+            if not is_new and not self._samples.sample_totals.is_known:
+                self._board.set_totals(None, None)
+            is_new = True
+            self._feed_sample(sample)
+            if not self._engine.wait_for_room():
+                return
+        if is_new and not self._is_left:
+            self._all_read()
+
+    def _all_read(self) -> None:
+        """All samples were read: from now on their totals are known, whatever they came from."""
+        tasks, count = self._board.fed_totals()
+        self._board.set_totals(tasks, count)
+        if self._samples.sample_totals.is_known:
+            return
+        self._samples = replace(self._samples, count=count, totals=dict(self._tasks))
+        self._note_totals(self._samples.sample_totals)
+        for group, key in (self._reader.groups or {}).items():
+            if count and not self._tasks[group]:
+                self.note(f"No sample has items of the group {group!r}, under the key {key!r}.")
+
+    def add(self, samples: Samples) -> bool:
+        """Run those samples too that this run doesn't have yet. False where it is about to end.
+
+        Called by whoever runs the cell again.
+        """
+        with self._engine.lock:
+            if self._is_closing or not self._engine.standing.is_open:
+                return False
+            ours, theirs = self._samples.by_id, samples.by_id
+            if ours is not None and theirs is not None:
+                new = {sample_id: counts for sample_id, counts in theirs.items() if sample_id not in ours}
+                changed = sum(1 for sample_id, counts in theirs.items() if ours.get(sample_id, counts) != counts)
+                if changed:
+                    self._counts["grown"] = (
+                        f"{counted(changed, 'sample')} with more or fewer items than this run has read: run this cell "
+                        "again after its end."
+                    )
+                if not new:
+                    return True
+            self._samples = self._samples.with_more(samples)
+            self._more.append(samples)
+            if self._is_fed:
+                self._is_fed = False
+                self._engine.more_to_feed()
+                self.thread = threading.Thread(target=self._read_more, name="nbrun-feed", daemon=True)
+                try:
+                    start_thread(self.thread)
+                except BaseException:
+                    self._is_fed = True
+                    raise
+        return True
+
+    def _read_more(self) -> None:
+        """Like _read, for samples that joined after all others were read."""
+        error: BaseException | None = None
+        try:
+            while (more := self._next_samples()) is not None:
+                self._feed_more(more)
+        except BaseException as e:  # as in _read
+            error = e
+        if error is not None:
+            self._fed(error)
+
+    # ---- started again after the end
+
+    def _is_over(self, raw: Any, number: int) -> bool:
+        """Whether nothing of a sample runs again."""
+        assert self._second is not None
+        sample_id = self._reader.read_id(raw, number)
+        known = self._second.numbers.get(sample_id)
+        if self._second.only is not None:
+            return sample_id not in self._second.only
+        return known is not None and not self._second.is_whole and self._board.is_complete(known)
+
+    def retry_errors(self, kind: str | None) -> int | None:
+        """Queue the tasks that ended in errors again; None where the run is about to end, or has ended."""
+        with self._engine.lock:
+            if self._is_closing or self.ended.is_set():
+                return None
+            if not self._engine.standing.is_open:
+                raise NbrunError("The run is being stopped. Retry the errors once it has ended.")
+            self._holds += 1
+        try:
+            return self._engine.retry_errors(kind)
+        finally:
+            with self._engine.lock:
+                self._holds -= 1
+                self._engine.idle.notify_all()
+
+    @property
+    def changed(self) -> int:
+        """Saved results that were made with other settings, or of samples that have changed."""
+        return self._other_settings + self._other_contexts
+
+    def second_pass(self, board: Board, kind: str | None) -> SecondPass:
+        """What runs when the run is started again. Called after the end."""
+        numbers = board.numbers()
+        failed = self._engine.failed_samples()
+        only = None
+        if kind is not None:
+            only = {}
+            for s in failed:
+                positions = frozenset(p for p, k in s.errors if k == kind)
+                if positions:
+                    only[s.work.sample_id] = Failed(kind, positions, tuple(e for e in s.errors if e[1] != kind))
+        if self._samples.source is not None:
+            samples = replace(self._samples, stream=with_ids(self._samples.source))
+        else:
+            kept = {sample.id: sample.raw for sample in [*map(_sample_of, failed), *self._rest]}
+            rest = () if only is not None else self._samples.stream
+            samples = replace(self._samples, stream=itertools.chain(kept.values(), rest))
+        if only is not None:
+            count = sum(len(f.positions) for f in only.values())
+            return SecondPass(samples, numbers, count, (), self._tasks, only)
+        ids = numbers if self._samples.source is not None else [s.work.sample_id for s in failed]
+        count = sum(board.errors_of(numbers[sample_id]) for sample_id in ids)
+        return SecondPass(samples, numbers, count, ids, self._tasks)
 
     def _note_totals(self, totals: SampleTotals) -> None:
         try:
             self._store.note_totals(totals)
         except OSError:  # a full disk, which saving results meets too and reports; readers then say "at least"
             pass
+
+    def _read_sample(self, raw: Any, number: int) -> Sample:
+        integers = self._reader.ids_are_integers
+        sample = self._reader.read(raw, number)
+        if integers and not self._reader.ids_are_integers and number:
+            self._note_text_id()
+        return sample
 
     def _note_text_id(self) -> None:
         """The first sample of a stream whose id is no integer: frames must not make integers of the others' ids."""
@@ -275,16 +495,30 @@ class Conductor:
             self._again(sample),
         )
         self._count_changes(sample, found)
-        number = self._board.add_sample(
-            sample.id, found.total, done=found.done, skipped=sample.skipped,
-            accepted=found.accepted, rejected=found.rejected, verdicts=found.verdicts, unexpected=found.unexpected,
-            tally=found.tally,
-        )  # fmt: skip
+        number = None if self._second is None else self._second.numbers.get(sample.id)
+        failed = None if self._second is None or self._second.only is None else self._second.only[sample.id]
+        if number is None:
+            for group in sample.groups:
+                self._tasks[group.name] += len(group.runnable)
+            number = self._board.add_sample(
+                sample.id, found.total, done=found.done, skipped=sample.skipped,
+                accepted=found.accepted, rejected=found.rejected, verdicts=found.verdicts, unexpected=found.unexpected,
+                tally=found.tally,
+            )  # fmt: skip
+        elif failed is None:
+            if self._board.is_complete(number):
+                self._board.sample_done(-1)
+            self._board.sample_again(number, found.total, found.done)
         if found.book is None:
             self._board.sample_done()
-        else:
-            found.book.number = number
+            return
+        found.book.number = number
+        if failed is None:
             self._engine.feed(found.book)
+            return
+        found.book.missing = [p for p in found.book.missing if p in failed.positions]
+        found.book.suspects = [p for p in found.book.suspects if p in failed.positions]
+        self._engine.feed(found.book, failed.others)
 
     def _again(self, sample: Sample) -> Again | None:
         """fn's own say in which results are made again, if it has one."""
@@ -351,7 +585,7 @@ class Conductor:
         engine, store = self._engine, self._store
         self._note_problems()
         stopped = engine.standing.is_draining
-        if not stopped and self.halt is None and (gone := store.unvisited):
+        if not stopped and self.halt is None and self._second is None and (gone := store.unvisited):
             are = "samples in the directory are" if gone > 1 else "sample in the directory is"
             self.note(f"{gone:,} {are} not among the samples of this run; the results are kept and are loaded.")
         if stopped and engine.flag.is_set:
@@ -380,6 +614,11 @@ class Conductor:
                 close()
             except Exception as e:  # the results are safe; the user's code is told about, not obeyed
                 self.note(f"fn.close() raised {type(e).__name__}: {e}")
+
+
+def _sample_of(work: SampleWork) -> Sample:
+    book: Book = work.work  # type: ignore[assignment]  # what storage's begin() gave is what the engine hands back
+    return book.sample
 
 
 def _halted(message: str, cause: BaseException) -> RunHaltedError:

@@ -103,6 +103,20 @@ class Samples:
     by_id: dict[str, tuple[int, ...]] | None
     source: Iterable[Any] | None
 
+    def with_more(self, more: Samples) -> Samples:
+        """These samples and those of `more` that have other ids; the stream stays this one's."""
+        count, totals, by_id = None, None, None
+        if self.by_id is not None and more.by_id is not None and self.totals is not None:
+            by_id = more.by_id | self.by_id
+            by_id = {i: by_id[i] for i in (*self.by_id, *more.by_id)}
+            sums = map(sum, zip(*by_id.values(), strict=True)) if by_id else ()
+            totals = dict(zip(more.totals or self.totals, sums, strict=True))
+            count = len(by_id)
+        source = None
+        if self.source is not None and more.source is not None:
+            source = _Chain([self.source, more.source])
+        return Samples(self.stream, count, totals, by_id, source)
+
     @property
     def sample_totals(self) -> SampleTotals:
         """The same as storage keeps it."""
@@ -112,6 +126,22 @@ class Samples:
     def tasks(self) -> int | None:
         """How many tasks there are; None where that is not known without reading on."""
         return None if self.totals is None else sum(self.totals.values())
+
+
+class _Chain:
+    """Several sources of samples one after another; of equal ids the first counts."""
+
+    def __init__(self, sources: Sequence[Iterable[Any]]) -> None:
+        self._sources = sources
+
+    def __iter__(self) -> Iterator[Any]:
+        seen: set[str] = set()
+        for source in self._sources:
+            for number, raw in enumerate(with_ids(source)):
+                sample_id = SampleReader.read_id(raw, number)
+                if sample_id not in seen:
+                    seen.add(sample_id)
+                    yield raw
 
 
 #: How many samples of a stream are looked at, at most, to find the key of a group before anything runs.

@@ -16,6 +16,7 @@ from nbrun.progress import count_text
 from nbrun.session.run import Run
 from nbrun.session.settings import Arguments
 
+REPLACE_S = 60.0  # how long the end of a run is waited for that another one replaces
 EXIT_S = 0.7  # how long the interpreter's end may wait for the last group commit
 
 _lock = threading.RLock()
@@ -48,6 +49,20 @@ def same_or_raise(run: Run, arguments: Arguments) -> None:
             f"This kernel already runs on {run._path}, with other settings:\n{listed}\n"
             "Either call run.stop() and run this cell again, or give replace=True, which stops that run and goes on "
             "with the new settings. What is saved stays in both cases."
+        )
+
+
+def end_or_raise(run: Run) -> None:
+    """Stop a run that another one replaces, and wait for its end.
+
+    Raises:
+        RunActiveError: it has not ended in time.
+    """
+    run.stop(drain=False)
+    if not run._conductor.ended.wait(REPLACE_S):
+        raise RunActiveError(
+            f"The run on {run._path} was stopped and has not ended within {REPLACE_S:.0f} s: "
+            f"{run.progress.message} Run this cell again later."
         )
 
 

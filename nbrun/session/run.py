@@ -6,21 +6,23 @@ Threads: every method may be called from any thread (buttons come from subshell 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import logging
 import sys
 import threading
 import time
-from collections.abc import Generator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nbrun.engine.executors import Remote
-from nbrun.errors import NbrunError
-from nbrun.model import Task, TaskRow
-from nbrun.progress import Board, Progress, count_text
+from nbrun.errors import NbrunError, RunActiveError, SystematicFailureError
+from nbrun.model import State, Task, TaskRow
+from nbrun.progress import Progress, count_text, counted
 from nbrun.session import hearing
-from nbrun.session.conductor import Conductor
-from nbrun.session.inputs import read_workers
-from nbrun.session.settings import Arguments
+from nbrun.session.conductor import Conductor, SecondPass
+from nbrun.session.inputs import Samples, read_workers
+from nbrun.session.launch import Launch, Parts
+from nbrun.session.redo import Redo
 from nbrun.storage import onesample
 
 if TYPE_CHECKING:
@@ -30,7 +32,10 @@ if TYPE_CHECKING:
     from nbrun.storage.store import ResultStore
 
 POLL_S = 0.1
+DRAIN_S = 10.0  # how long the end of a run that is being stopped is waited for
 SHOW_S = 1.0  # so long the panel is waited for at most
+
+_log = logging.getLogger(__name__)
 
 
 class StoppedWaiting(KeyboardInterrupt):
@@ -52,17 +57,38 @@ class Run:
         1
     """
 
-    def __init__(
-        self, path: Path, engine: Engine, board: Board, store: ResultStore, conductor: Conductor, fn: Any,
-        arguments: Arguments,
-    ) -> None:  # fmt: skip
-        self._path = path
-        self._arguments = arguments  # what two starts of the same cell are compared by
+    def __init__(self, launch: Launch, parts: Parts) -> None:
+        self._launch, self._parts = launch, parts
+        self._path, self._board, self._arguments = launch.path, launch.board, launch.arguments
         self._controls = Controls(self)
-        self._own_engine, self._board, self._store, self._conductor, self._fn = engine, board, store, conductor, fn
+        self._lock = threading.Lock()  # protects what follows, and one start after the end from another
+        self._callbacks: list[Callable[[Run], object]] = []
+        self._saved_before = 0  # results that earlier starts of this run have saved
         self._view: Any = None  # the panel, once it was shown
+        self._console: Any = None  # the bars of a terminal
         self._late: float | None = None  # until when the end of a wait waits for it
         self._is_forked = False
+
+    def _begin(self) -> None:
+        """Start the threads."""
+        parts = self._parts
+        parts.conductor.begin(parts.engine, parts.store, self._on_end)
+
+    @property
+    def _own_engine(self) -> Engine:
+        return self._parts.engine
+
+    @property
+    def _store(self) -> ResultStore:
+        return self._parts.store
+
+    @property
+    def _conductor(self) -> Conductor:
+        return self._parts.conductor
+
+    @property
+    def _fn(self) -> Any:
+        return self._parts.fn
 
     @property
     def _engine(self) -> Engine:
@@ -84,7 +110,7 @@ class Run:
     def progress(self) -> Progress:
         """An immutable snapshot of where the run stands."""
         engine, store = self._engine, self._store
-        unsaved, saved = store.unsaved, store.saved
+        unsaved, saved = store.unsaved, self._saved_before + store.saved
         told = engine.standing.message
         notes = [n for n in (*self._conductor.notes, *getattr(engine.fn, "notices", ())) if n != told]
         return self._board.snapshot(
@@ -209,8 +235,11 @@ class Run:
         self._engine.pause("")
 
     def resume(self) -> None:
-        """Goes on after pause(), and after the run has paused itself."""
-        self._engine.resume()
+        """Go on after pause(), after the run has paused itself, and after stop()."""
+        if self._conductor.ended.is_set() and self._engine.standing.state is State.STOPPED:
+            self._go_on()
+        else:
+            self._engine.resume()
 
     def stop(self, drain: bool = True) -> None:
         """Ends the run; what is missing is run by the next start.
@@ -240,19 +269,114 @@ class Run:
         self._engine.workers = read_workers(n)
 
     def retry_errors(self, kind: str | None = None) -> int:
-        """Queues the tasks that ended in errors again. Returns how many.
+        """Queue the tasks that ended in errors again, and return how many there are.
+
+        After the end the same run is started again for them: `wait()` waits for its new end, and its panel goes on.
 
         Args:
             kind: only errors of this type, such as "TimeoutError".
 
         Raises:
-            NbrunError: the run has ended; start it again, error entries run again by themselves.
+            ResultsInUseError: the run had ended, and another process writes there since.
         """
-        if self._conductor.ended.is_set():
-            raise NbrunError(
-                "The run has ended. Start it again: tasks that ended in errors are run again by themselves."
-            )
-        return self._engine.retry_errors(kind)
+        conductor = self._conductor
+        if (count := conductor.retry_errors(kind)) is not None:
+            return count
+        self._wait_for_end(conductor)
+        with self._lock:
+            if self._conductor is not conductor:  # somebody else was faster
+                return self._conductor.retry_errors(kind) or 0
+            again = self._conductor.second_pass(self._board, kind)
+            return self._start_again(again) if again.count else 0
+
+    def _wait_for_end(self, conductor: Conductor) -> None:
+        if not conductor.ended.wait(DRAIN_S):
+            raise NbrunError("The run has not ended yet: what has ended is being saved. Try again in a moment.")
+
+    def _go_on(self) -> None:
+        """Start the run again for whatever is missing, after it was stopped."""
+        conductor = self._conductor
+        self._wait_for_end(conductor)
+        with self._lock:
+            if self._conductor is conductor:
+                self._start_again(conductor.second_pass(self._board, None))
+
+    def _redo_changed(self) -> int:
+        """Make results again that were made with other settings, or of samples that have changed."""
+        count = self._conductor.changed
+        if count:
+            self.add_done_callback(lambda _run: self._start_redo())
+        return count
+
+    def _start_redo(self) -> None:
+        with self._lock:
+            again = self._conductor.second_pass(self._board, None)
+            self._start_again(dataclasses.replace(again, is_whole=True), Redo("changed"))
+
+    def _start_again(self, again: SecondPass, redo: Redo | None = None) -> int:
+        """Called with the lock held, after the end."""
+        parts, launch = self._parts, self._launch
+        launch.workers = parts.engine.workers
+        new = launch.make(again.samples, redo or Redo(), again)
+        self._saved_before += parts.store.saved
+        again.mark(self._board)
+        self._board.begin_again()
+        self._late = None
+        self._parts = new
+        self._begin()
+        if self._view is not None:
+            self._view.wake()
+        if self._console is not None:
+            from nbrun import console
+
+            self._console = console.show(self._controls)
+        return again.count
+
+    def add_done_callback(self, fn: Callable[[Run], object]) -> None:
+        """Call `fn` with this run when it ends, in a thread of the run's; at once where it has ended.
+
+        An exception that it raises is reported in the log and stops nothing.
+        """
+        with self._lock:
+            if not self._conductor.ended.is_set():
+                self._callbacks.append(fn)
+                return
+        self._call(fn)
+
+    def _on_end(self) -> None:
+        with self._lock:
+            callbacks, self._callbacks = self._callbacks, []
+        for fn in callbacks:
+            self._call(fn)
+
+    def _call(self, fn: Callable[[Run], object]) -> None:
+        try:
+            fn(self)
+        except Exception as e:  # the user's code
+            self._board.note_log(time.time(), "error", f"A callback raised {type(e).__name__}: {e}")
+            _log.exception("a callback of a run raised")
+
+    def _limit(self, timeout_s: float | None, max_per_s: float | None) -> None:
+        """Set the limits on attempts that begin from now on."""
+        self._launch.timeout_s, self._launch.max_per_s = timeout_s, max_per_s
+        self._engine.limit(timeout_s, max_per_s)
+
+    def _join(self, samples: Samples) -> bool:
+        """Add the samples that this run doesn't have yet. False where it has ended meanwhile."""
+        if self._conductor.add(samples):
+            return True
+        if self._conductor.ended.wait(DRAIN_S):
+            return False
+        raise RunActiveError(
+            f"The run on {self._path} is ending and waits for {counted(self.progress.running, 'running task')}. "
+            "Run this cell again when it has ended, or call run.stop(drain=False) to cancel them."
+        )
+
+    @property
+    def _paused_by_failures(self) -> bool:
+        """Whether the run paused itself because its tasks fail alike."""
+        standing = self._engine.standing
+        return standing.state is State.PAUSED and isinstance(standing.trouble, SystematicFailureError)
 
     @property
     def _has_ended(self) -> bool:
@@ -315,12 +439,12 @@ class Controls:
         return self._run.retry_errors(kind)
 
     def go_on(self) -> None:
-        """See Run.retry_errors."""
-        raise NbrunError("Run the cell with nbrun.start again: it goes on with what is missing.")
+        """Start the run again after its end, for whatever is missing."""
+        self._run._go_on()
 
     def redo_changed(self) -> int:
-        """Make results again that were made with other settings."""
-        raise NbrunError('Run the cell with nbrun.start(..., redo="changed").')
+        """Make results again that were made with other settings, now or at the end; return how many there are."""
+        return self._run._redo_changed()
 
     def find_unread(self, text: str, limit: int) -> tuple[Sequence[str], int]:
         """Of samples that were not read yet, the first ids that hold the text, and how many there are."""

@@ -1,0 +1,104 @@
+"""What a run was started with, so that it can be started again after its end: by "Retry errors", by "Go on".
+
+Used by the thread that calls start(), and by whoever starts a run again.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import platform
+import secrets
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from nbrun import __version__
+from nbrun.engine import Crew, Engine, LoopCrew, ThreadCrew
+from nbrun.engine.executors import Remote
+from nbrun.model import RetryPolicy
+from nbrun.progress import Board
+from nbrun.samples import SampleReader
+from nbrun.session.conductor import Conductor, SecondPass
+from nbrun.session.inputs import Samples
+from nbrun.session.metrics import observer
+from nbrun.session.redo import Redo
+from nbrun.session.settings import Arguments, is_async
+from nbrun.storage.format import INTEGER_IDS, TEXT_IDS
+from nbrun.storage.store import ResultStore
+
+
+class Parts(NamedTuple):
+    """What a run consists of between one start and its end. `fn` is the user's, or what stands in for it."""
+
+    engine: Engine
+    store: ResultStore
+    conductor: Conductor
+    fn: Any
+
+
+@dataclass
+class Launch:
+    """Everything that start() was given, checked.
+
+    Attributes:
+        board: where progress is counted; it lives as long as the run, through every start.
+    """
+
+    path: Path
+    fn: Any
+    executor: Any
+    arguments: Arguments
+    reader: SampleReader
+    workers: int
+    timeout_s: float | None
+    max_per_s: float | None
+    metrics: tuple[str, ...] = ()
+    board: Board = field(default_factory=Board)
+
+    def make(self, samples: Samples, redo: Redo, again: SecondPass | None = None) -> Parts:
+        """Open the results directory and make the parts; `Conductor.begin` starts them.
+
+        Raises:
+            InputError: fn can't travel to the executor.
+            ResultsInUseError, StorageError, FormatError: the directory can't be opened.
+        """
+        fn, retry = self.fn, self.arguments.retry
+        policy = RetryPolicy(attempts=1) if retry is None else retry
+        crew: Callable[[Engine], Crew] = LoopCrew if is_async(fn) else ThreadCrew
+        if self.executor is not None:
+            fn = remote = Remote(fn, self.executor, policy, (self.reader.groups or {}).values())
+            crew = remote.crew
+        conductor = Conductor(samples, self.reader, self.board, fn, self.arguments.settings, redo, again)
+        try:
+            store = ResultStore(
+                self.path, self._record(), keep_items=self.arguments.keep_items, totals=samples.sample_totals,
+                on_fault=conductor.fault,
+            )  # fmt: skip
+        except BaseException:
+            if isinstance(fn, Remote):
+                fn.close()
+            raise
+        if observe := observer(self.metrics, self.board):
+            store.observe_results(observe)
+        engine = Engine(
+            fn, store, self.board, workers=self.workers, retry=policy, name=socket.gethostname(), crew=crew,
+            timeout_s=self.timeout_s, max_per_s=self.max_per_s,
+        )  # fmt: skip
+        if isinstance(fn, Remote) and (end := fn.tell()):
+            conductor.note(end)
+        return Parts(engine, store, conductor, fn)
+
+    def _record(self) -> dict[str, Any]:
+        """The run record: under which settings results are made, by whom and when."""
+        now = dt.datetime.now(dt.UTC)
+        return {
+            "run_id": now.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(3),
+            "started_at": now.isoformat(timespec="seconds"),
+            "host": socket.gethostname(), "pid": os.getpid(),
+            "nbrun": __version__, "python": platform.python_version(),
+            **self.arguments.settings.record(), "groups": dict(self.arguments.groups), "workers": self.workers,
+            "ids": INTEGER_IDS if self.reader.ids_are_integers else TEXT_IDS,
+        }  # fmt: skip

@@ -1,0 +1,238 @@
+"""The cell run again on a live run, and a run that goes on after its end."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import nbrun
+from nbrun.errors import RunActiveError
+
+Samples = list[dict[str, Any]]
+
+
+def until(condition: Callable[[], object], what: str = "") -> None:
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end, what
+        time.sleep(0.005)
+
+
+def of(n: int, items: int = 2) -> Samples:
+    return [{"id": f"s{i:02}", "items": list(range(items))} for i in range(n)]
+
+
+class Service:
+    """A function whose calls wait until `go` is set, and fail where `down` says so."""
+
+    def __init__(self, down: Callable[[nbrun.Task], bool] = lambda task: False) -> None:
+        self.go, self.calls = threading.Event(), []  # type: ignore[var-annotated]
+        self.is_down = down
+
+    def __call__(self, task: nbrun.Task) -> dict[str, Any]:
+        self.go.wait(30)
+        self.calls.append((task.sample_id, task.item))
+        if self.is_down(task):
+            raise ConnectionError("down") if task.item != 3 else TimeoutError("slow")
+        return {"accepted": True}
+
+    settings: dict[str, Any] = {}  # noqa: RUF012 - as a judge has
+
+
+def start(samples: Any, fn: Any, path: Path, **more: Any) -> nbrun.Run:
+    return nbrun.start(samples, fn, path, groups=["item"], **({"workers": 2, "view": None, "retry": None} | more))
+
+
+@pytest.mark.parametrize("make", [list, iter], ids=["list", "stream"])
+@pytest.mark.parametrize("is_all_read", [False, True])
+def test_more_samples_join_a_live_run(make: Callable[[Samples], Any], is_all_read: bool, tmp_path: Path) -> None:
+    fn = Service()
+    run = start(make(of(5)), fn, tmp_path)
+    if is_all_read:
+        until(lambda: run.progress.total == 10 and run._conductor._is_fed)
+    assert start(make(of(8)), fn, tmp_path) is run
+    fn.go.set()
+    progress = run.wait(60)
+    assert (progress.done, progress.total, progress.samples_total, progress.samples_done) == (16, 16, 8, 8)
+    assert sorted(fn.calls) == [(f"s{i:02}", k) for i in range(8) for k in range(2)]
+    assert nbrun.status(tmp_path).samples == 8
+    assert nbrun.status(tmp_path).is_total_known
+
+
+def test_equal_and_fewer_samples_return_the_live_run(tmp_path: Path) -> None:
+    fn = Service()
+    run = start(of(5), fn, tmp_path)
+    assert start(of(5), fn, tmp_path, workers=3) is run
+    assert run.workers == 3
+    assert start(of(2), fn, tmp_path) is run
+    fn.go.set()
+    assert run.wait(60).total == 10
+
+
+def test_many_joins_lose_nothing(tmp_path: Path) -> None:
+    fn = Service()
+    fn.go.set()
+    for n in range(1, 60):
+        run = start(of(n, 1), fn, tmp_path)
+    run.wait(60)
+    assert sorted(set(fn.calls)) == [(f"s{i:02}", 0) for i in range(59)]
+    assert len(fn.calls) == 59
+    assert nbrun.status(tmp_path).done == 59
+
+
+def test_a_corrected_function_replaces_a_run_that_paused_itself(tmp_path: Path) -> None:
+    def broken(task: nbrun.Task) -> dict[str, Any]:
+        raise KeyError("missing")
+
+    run = start(of(20), broken, tmp_path)
+    until(lambda: run.progress.state == "paused")
+    assert "run this cell again" in run.progress.message
+    again = start(of(20), lambda task: {"v": 1}, tmp_path)
+    assert again is not run
+    assert again.wait(60).done == 40
+    assert run.progress.state == "stopped"
+
+
+def test_a_run_that_the_user_paused_is_not_replaced(tmp_path: Path) -> None:
+    fn = Service()
+    run = start(of(3), fn, tmp_path)
+    run.pause()
+    with pytest.raises(RunActiveError):
+        start(of(3), lambda task: {"v": 1}, tmp_path)
+    run.resume()
+    fn.go.set()
+    assert run.wait(60).done == 6
+
+
+def test_replace_stops_the_live_run(tmp_path: Path) -> None:
+    fn = Service()
+    run = start(of(3), fn, tmp_path)
+    until(lambda: run.progress.running)
+    fn.go.set()
+    again = start(of(3), lambda task: {"v": 1}, tmp_path, replace=True)
+    assert again.wait(60).done == 6
+    assert run.progress.ended
+
+
+@pytest.mark.parametrize("make", [list, iter], ids=["list", "stream"])
+def test_errors_are_tried_again_after_the_end(make: Callable[[Samples], Any], tmp_path: Path) -> None:
+    fn = Service(lambda task: task.item % 2 == 1)
+    fn.go.set()
+    run = start(make(of(6, 4)), fn, tmp_path)
+    progress = run.wait(60)
+    assert (progress.state, progress.errors, progress.samples_done) == ("done", 12, 0)
+    version = progress.version
+    fn.is_down = lambda task: False
+    fn.go.clear()
+    fn.calls.clear()
+    assert run.retry_errors() == 12
+    until(lambda: run.progress.state == "running")
+    assert (run.progress.errors, run.progress.total) == (0, 24)
+    fn.go.set()
+    progress = run.wait(60)
+    assert (progress.state, progress.done, progress.errors) == ("done", 24, 0)
+    assert (progress.samples_done, progress.samples_total, progress.saved) == (6, 6, progress.saved)
+    assert len(fn.calls) == 12
+    assert len(progress.since(version)) == 6
+    assert not any(k.n for k in progress.error_kinds)
+    assert run.retry_errors() == 0
+    assert nbrun.status(tmp_path) == nbrun.frames.Status(6, 6, 24, 0, 24, 0, True)
+    assert set(nbrun.load_results(tmp_path)["status"]) == {"done"}
+
+
+def test_errors_of_one_kind_are_tried_again_after_the_end(tmp_path: Path) -> None:
+    fn = Service(lambda task: task.item % 2 == 1)
+    fn.go.set()
+    run = start(of(3, 4), fn, tmp_path)
+    run.wait(60)
+    fn.calls.clear()
+    fn.is_down = lambda task: False
+    assert run.retry_errors("TimeoutError") == 3
+    progress = run.wait(60)
+    assert sorted(fn.calls) == [(f"s{i:02}", 3) for i in range(3)]
+    assert (progress.done, progress.errors, progress.samples_done) == (9, 3, 0)
+    assert {k.type: k.n for k in progress.error_kinds} == {"ConnectionError": 3, "TimeoutError": 0}
+    assert run.retry_errors() == 3
+    assert run.wait(60).done == 12
+
+
+@pytest.mark.parametrize("make", [list, iter], ids=["list", "stream"])
+def test_a_stopped_run_goes_on(make: Callable[[Samples], Any], tmp_path: Path) -> None:
+    fn = Service()
+    run = start(make(of(60)), fn, tmp_path)
+    until(lambda: run.progress.running == 2)
+    run.stop(drain=False)
+    fn.go.set()
+    assert run.wait(30).state == "stopped"
+    before = run.progress.done
+    run.resume()
+    progress = run.wait(60)
+    assert (progress.state, progress.done, progress.total) == ("done", 120, 120)
+    assert before < 120
+    assert len(set(fn.calls)) == 120
+    assert nbrun.status(tmp_path).done == 120
+
+
+def test_a_stream_that_goes_on_is_not_read_from_its_start(tmp_path: Path) -> None:
+    drawn: list[int] = []
+
+    def stream() -> Iterator[dict[str, Any]]:
+        for i in range(3000):
+            drawn.append(i)
+            yield {"id": str(i), "items": [1]}
+
+    fn = Service()
+    run = start(stream(), fn, tmp_path)
+    until(lambda: run.progress.running == 2)
+    run.stop(drain=False)
+    fn.go.set()
+    run.wait(30)
+    run.resume()
+    assert run.wait(60).done == 3000
+    assert drawn == list(range(3000))
+
+
+def test_results_of_other_settings_can_be_made_again_after_the_end(tmp_path: Path) -> None:
+    start(of(3), lambda task: {"v": 1}, tmp_path).wait(60)
+    run = start(of(4), lambda task: {"v": 2}, tmp_path)
+    run.wait(60)
+    assert run._controls.redo_changed() == 6
+    assert run.wait(60).done == 8
+    assert nbrun.load_results(tmp_path)["v"].tolist() == [2] * 8
+
+
+def test_callbacks_are_called_at_the_end_and_at_once_after_it(tmp_path: Path) -> None:
+    fn = Service()
+    run = start(of(2), fn, tmp_path)
+    called: list[object] = []
+
+    def bad(run: nbrun.Run) -> None:
+        raise ValueError("mine")
+
+    run.add_done_callback(bad)
+    run.add_done_callback(called.append)
+    assert not called
+    fn.go.set()
+    run.wait(60)
+    until(lambda: called == [run])
+    run.add_done_callback(called.append)
+    assert called == [run, run]
+    assert any("mine" in note.text for note in run.progress.logs)
+
+
+def test_a_callback_may_start_the_run_again(tmp_path: Path) -> None:
+    fn = Service(lambda task: True)
+    run = start(of(2), fn, tmp_path)
+
+    def again(run: nbrun.Run) -> None:
+        fn.is_down = lambda task: False
+        run.retry_errors()
+
+    run.add_done_callback(again)
+    fn.go.set()
+    until(lambda: run.progress.state == "done" and run.progress.done == 4, repr(run.progress))
