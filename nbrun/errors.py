@@ -27,6 +27,9 @@ from __future__ import annotations
 
 from nbrun.texts import without_surrogates
 
+#: How an UnstorableError of a result ends.
+STORABLE_ADVICE = " Return plain values: text, numbers, lists, mappings."
+
 
 class NbrunError(Exception):
     """The root: `except nbrun.errors.NbrunError` catches all that nbrun raises on purpose.

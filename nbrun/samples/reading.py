@@ -6,13 +6,14 @@ Used by session's feeder thread.
 from __future__ import annotations
 
 import difflib
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from nbrun.errors import InputError, SampleError
+from nbrun.errors import STORABLE_ADVICE, InputError, SampleError, UnstorableError
 from nbrun.samples.canonical import EMPTY_CONTEXT, EMPTY_DIGEST, canonical, context_text
 from nbrun.samples.items import PlainSample, read_items
-from nbrun.samples.sample import Group, Sample, occurrences
+from nbrun.samples.sample import SCALARS, Group, Sample, occurrences
 from nbrun.texts import digits_of, without_surrogates
 
 #: The groups of a sample unless `groups=` says otherwise: group name -> the sample's key that holds its items.
@@ -99,6 +100,7 @@ class SampleReader:
         groups: group name -> the sample's key; None takes the default, or `item` where the first sample has neither.
         key: what of an item is digested; None takes the whole item.
         context: what of a sample is digested; None takes the sample without its id and groups.
+        check_item: raises an UnstorableError for an item that its entry can't hold; None where entries hold no items.
 
     Threads: used by one thread, the feeder (and by start() before that thread exists).
     """
@@ -108,9 +110,10 @@ class SampleReader:
         groups: Mapping[str, str] | None = None,
         key: Callable[[Any], Any] | None = None,
         context: Callable[[Mapping[str, Any]], Any] | None = None,
+        check_item: Callable[[Any], None] | None = None,
     ) -> None:
         self.groups = groups
-        self._key, self._context = key, context
+        self._key, self._context, self._check_item = key, context, check_item
         self.ids_are_integers = True  # of all samples so far
 
     def settle_groups(self, *samples: Mapping[str, Any]) -> None:
@@ -206,13 +209,61 @@ class SampleReader:
                 digest.update(canonical(item))
                 add(digest.digest())
         except Exception as e:  # the user's key function may raise anything
+            if get is None:
+                self._check_items(name, items, (i,), where, number, sid)  # the better error, where it is one
             raise SampleError(
                 f"{where}: item {i} of group {name!r} can't be hashed into a key: {e}. "
                 "Give key=, a function of the item that returns text, numbers, lists or mappings.",
                 position=number,
                 sample_id=sid,
             ) from e
+        self._check_items(name, items, runnable, where, number, sid)
         return Group(name, items, runnable, b"".join(keys), occurrences(keys), base)
+
+    def _check_items(
+        self, name: str, items: Sequence[Any], indices: Iterable[int], where: str, number: int, sample_id: str
+    ) -> None:
+        """Raise a SampleError for the first item that an entry can't hold: better before its task runs than after."""
+        check = self._check_item
+        if check is None:
+            return
+        for i in indices:
+            item = items[i]
+            if type(item) in SCALARS:
+                continue
+            try:
+                check(item)
+            except UnstorableError as e:
+                also = "" if self._key is not None else ", with key=, a function of the item that tells it from others"
+                raise SampleError(
+                    f"{where}: item {i} of group {name!r} can't be stored beside its result: "
+                    f"{str(e).removesuffix(STORABLE_ADVICE)} Give keep_items=False, which leaves items out of the "
+                    f"results{also}.",
+                    position=number,
+                    sample_id=sample_id,
+                ) from e
+
+    def check_items(self, samples: Sequence[Mapping[str, Any]], seconds: float) -> None:
+        """Check the items of samples that are in memory, for so long at most: what is left is checked when it is read.
+
+        Raises:
+            SampleError: an item that its entry can't hold.
+        """
+        if self._check_item is None:
+            return
+        end = time.monotonic() + seconds
+        for number, raw in enumerate(samples):
+            where, sample_id = f"sample {number} ({raw['id']!r})", self.read_id(raw, number)
+            if not self.groups:
+                self._check_items(ITEM_GROUP, [raw], (0,), where, number, sample_id)
+            for name, field in (self.groups or {}).items():
+                try:
+                    items, runnable, _ = read_items(raw.get(field))
+                except ValueError:  # its turn will tell
+                    continue
+                self._check_items(name, items, runnable, where, number, sample_id)
+            if time.monotonic() > end:
+                return
 
     def _digest_context(self, raw: Mapping[str, Any], where: str, number: int, sample_id: str) -> str:
         assert self.groups is not None

@@ -26,6 +26,7 @@ from nbrun.session.sharding import shard
 from nbrun.storage.directory import list_samples
 from nbrun.storage.format import FOLDER
 from nbrun.storage.replay import list_segments
+from nbrun.storage.values import check_storable
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -85,7 +86,7 @@ def start(
             {"model": "small", "temperature": 0}. It is kept with the results; results of other settings are kept too,
             counted and reported. What nbrun sees by itself: `fn.settings` where fn has it, else the code of fn and of
             functions of its module that it calls, and simple values that it refers to.
-        keep_items: store items in the entries.
+        keep_items: store items in the entries. False where they can't be stored, such as images: with key= then.
         timeout_s: how long one attempt may take, in seconds. One that takes longer is tried again as after any other
             exception, and ends as an error of the type `TaskTimeout`. A coroutine is cancelled. A thread can't be
             killed: another takes its place, and what it still returns is dropped; after more than `workers` of them
@@ -129,7 +130,9 @@ def start(
     timeout_s, max_per_s = inputs.read_positive("timeout_s", timeout_s), inputs.read_positive("max_per_s", max_per_s)
     measured = read_metrics(metrics)
     asked = read_redo(redo)
-    reader = SampleReader(None, key, context)
+    if not isinstance(keep_items, bool):
+        raise InputError(f"keep_items={keep_items!r}: give True or False.")
+    reader = SampleReader(None, key, context, check_storable if keep_items else None)
     opened = inputs.open_samples(samples, reader, inputs.read_groups(groups))
     inputs.check_ids(asked.ids, opened)
     path = inputs.read_path(results)

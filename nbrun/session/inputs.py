@@ -144,6 +144,8 @@ class _Chain:
                     yield raw
 
 
+#: The items of a list are checked for so many seconds, at most, before anything runs.
+CHECK_S = 1.0
 #: How many samples of a stream are looked at, at most, to find the key of a group before anything runs.
 LOOK_AHEAD = 32
 
@@ -243,6 +245,7 @@ def _open_list(
     if samples:
         reader.settle_groups(*samples)
         reader.read(samples[0], 0)
+        reader.check_items(samples, CHECK_S)
     counts = _count_tasks(samples, reader)
     names = group_names(reader)
     totals = None if counts is None else {name: sum(c[i] for c in counts) for i, name in enumerate(names)}
@@ -280,6 +283,9 @@ def _is_frame(value: Any) -> bool:
 def _rows(frame: Any) -> list[dict[str, Any]]:
     """A DataFrame's rows as mappings; its index is the id where it has no column of that name."""
     names = [str(c) for c in frame.columns]
+    if len(set(names)) < len(names):
+        twice = next(n for i, n in enumerate(names) if n in names[:i])
+        raise InputError(f"samples: the DataFrame has two columns {twice!r}; give each a name of its own.")
     rows = [dict(zip(names, row, strict=True)) for row in frame.itertuples(index=False, name=None)]
     if "id" not in names:
         for row, label in zip(rows, frame.index, strict=True):

@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 
 import orjson
 
-from nbrun.errors import UnstorableError
+from nbrun.errors import STORABLE_ADVICE, UnstorableError
 from nbrun.texts import digits_of, integer_of, without_surrogates
 
 _OPTIONS = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
@@ -310,8 +310,7 @@ def _special(value: Any, where: str) -> Any:
         if callable(convert) and not isinstance(value, type):
             return convert()
     raise UnstorableError(
-        f"{where} is a {type(value).__module__}.{type(value).__qualname__}, which JSON can't hold. "
-        "Return plain values: text, numbers, lists, mappings."
+        f"{where} is a {type(value).__module__}.{type(value).__qualname__}, which JSON can't hold.{STORABLE_ADVICE}"
     )
 
 
