@@ -305,7 +305,7 @@ def read_problems(
             splits = ", ".join(map(repr, source))
             raise InputError(f"read_problems: a dataset of several splits; give one of them: dataset[…] of {splits}.")
         source = [source]
-    elif not isinstance(source, Iterable):
+    elif not isinstance(source, Iterable) and not hasattr(source, "to_batches"):
         raise InputError(f"read_problems: a {type(source).__name__}; give a path of JSONL, or rows as mappings.")
     others = None if submissions is None else read_problems(submissions)
     return Problems(source, tests, limit, keep, adapter, on_bad, others)
