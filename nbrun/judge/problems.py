@@ -99,7 +99,7 @@ def read_row(row: Mapping[str, Any], tests: Sequence[str] = TEST_SETS, keep: Seq
     counts: dict[str, int] = {}
     for name in dict.fromkeys((*_ALWAYS, *tests)):
         if name in draft.sets:
-            read = draft.read(draft.sets[name], name, draft.function)
+            read = draft.tests(name)
         elif name not in TEST_SETS and name not in _ALWAYS and not is_missing(row.get(name)):
             read = read_tests(row[name], name, draft.function)
         else:

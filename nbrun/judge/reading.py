@@ -30,6 +30,8 @@ _JSON = (".json",)
 _PARQUET = (".parquet", ".pq")
 _COMPRESSED = (".gz", ".zst")
 _ROWS_AT_ONCE = 16  # of Parquet: a problem's tests may take many megabytes
+#: The languages in which functions are called and test code is run.
+IN_PYTHON_3 = frozenset({"PYTHON3", "PYPY3"})
 _SHOWN = 5  # reasons in a repr and in an error
 ON_BAD = ("raise", "skip")
 
@@ -157,7 +159,6 @@ class Problems:
                     return None
                 row = adapted
             problem, has_own_id = read_row(row, self._tests, self._keep)
-            _kinds_of(problem)
         except ValueError as e:
             name = own_id(row)
             known = "" if name is None else f" (problem {name!r})"
@@ -324,12 +325,15 @@ def _check_path(path: Path) -> None:
 
 def _count(problem: Mapping[str, Any], languages: Counter[str], not_supported: Counter[str]) -> None:
     """Counts the solutions of a problem, and those that can't be judged, by the reason."""
+    harness = str((problem.get("harness") or {}).get("type", "")).replace("_", " ")
     for group in ("solutions", "incorrect_solutions"):
         for (name, reason), count in _kinds(problem.get(group)).items():
             try:
                 known, row = lookup(name, DEFAULT_LANGUAGES)
                 if row.missing:
                     reason = reason or f"language {known}"
+                elif harness and known not in IN_PYTHON_3:
+                    reason = reason or f"{harness} tests of solutions in {known}"
             except NotSupportedError:
                 known = NUMBERED.get(name, str(name)) if isinstance(name, int) else str(name)
                 reason = reason or f"language {known}"
@@ -342,10 +346,15 @@ def _kinds(group: Any) -> Counter[tuple[Any, Any]]:
     """(language, why it can't be judged) -> how many solutions of a group; those that tell no language are left out."""
     if isinstance(group, Mapping):
         column = group.get("language")
-        pairs: Iterable[tuple[Any, Any]] = () if column is None else ((name, None) for name in column)
-    else:
-        items = (item for item in (() if group is None else group) if isinstance(item, Mapping))
-        pairs = ((item["language"], item.get("not_supported")) for item in items if "language" in item)
+        if column is None:
+            return Counter()
+        try:
+            names: Counter[Any] = Counter(column)  # thousands of solutions: counted without a call for each
+        except TypeError:  # something that has no hash
+            names = Counter(name for name in column if isinstance(name, (str, int)))
+        return Counter({(name, None): count for name, count in names.items() if isinstance(name, (str, int))})
+    items = (item for item in (() if group is None else group) if isinstance(item, Mapping))
+    pairs = ((item["language"], item.get("not_supported")) for item in items if "language" in item)
     return Counter((name, reason) for name, reason in pairs if isinstance(name, (str, int)))
 
 
@@ -353,12 +362,6 @@ def _add_submissions(problem: dict[str, Any], submitted: Mapping[str, Mapping[st
     """Add to a problem's groups what was submitted for it."""
     for group, items in submitted.get(str(problem["id"]), {}).items():
         problem[group] = [*read_items(problem.get(group))[0], *items]
-
-
-def _kinds_of(problem: Mapping[str, Any]) -> None:
-    """Raise ValueError where a group of solutions can't be read."""
-    for group in ("solutions", "incorrect_solutions"):
-        _kinds(problem.get(group))
 
 
 def _adapted(adapter: Adapter, row: Mapping[str, Any]) -> Mapping[str, Any] | None:

@@ -187,6 +187,43 @@ def test_calls_of_functions(form: str) -> None:
     assert normalise(problem) == problem, "it stays as it is when a judge reads it again"
 
 
+def test_starter_code_names_the_function_of_calls_that_name_none() -> None:
+    starter = "class Solution:\n    def f(self, a: int) -> int:\n        "
+    tests = [{"input": "1", "output": "2", "testtype": "functional"}]
+    row = {"question_id": "q", "metadata": "{}", "public_test_cases": json.dumps(tests), "starter_code": starter}
+    assert read(row)["harness"] == {"type": "function", "name": "f"}
+    assert read({"id": "p", "tests": tests, "starter_code": starter})["harness"]["name"] == "f"
+    assert "harness" not in read({"id": "p", "tests": ONE, "starter_code": starter}), "streams stay streams"
+
+
+def test_functions_of_linked_structures_are_refused_by_name() -> None:
+    starter = "# class ListNode:\nclass Solution:\n    def f(self, a: ListNode) -> int:\n        "
+    row = {"question_id": "q", "public_test_cases": json.dumps(ONE), "starter_code": starter}
+    assert read(row)["not_supported"] == "functions that take a ListNode"
+
+
+PROMPT = 'import math\n\n\ndef helper(x):\n    return x\n\n\ndef f(x):\n    """Double."""\n'
+
+
+@pytest.mark.parametrize(
+    ("code", "whole"),
+    [
+        ("    return helper(2 * x)\n", PROMPT + "    return helper(2 * x)\n"),
+        ("def f(x):\n    return 2 * x\n", PROMPT.partition("\n\n\ndef f")[0] + "\n\n\ndef f(x):\n    return 2 * x\n"),
+        ("from __future__ import annotations\ndef f(x):\n    return 2\n", None),
+    ],
+)
+def test_a_solution_gets_what_it_needs_of_the_prompt(code: str, whole: str | None) -> None:
+    row = {
+        "task_id": "t",
+        "prompt": PROMPT,
+        "entry_point": "f",
+        "test": "def check(c):\n    pass\n",
+        "solutions": [code],
+    }
+    assert read(row)["solutions"][0]["solution"] == (whole or code)
+
+
 def test_a_result_in_a_list_of_one_is_right_with_and_without_it() -> None:
     row = {"problem_id": 1, "input_output": json.dumps({"fn_name": "f", "inputs": [[1], [2]], "outputs": [[3], [4]]})}
     assert read(row)["tests"][0] == {"input": "[1]", "output": "3", "alternatives": ["[3]"]}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from functools import lru_cache
 from typing import Any
 
 from nbrun.judge.datasets.codecontests import CODECONTESTS, PLUS, O
@@ -18,7 +19,8 @@ from nbrun.judge.datasets.open_r1 import CODEFORCES, IOI
 from nbrun.judge.datasets.own import OWN
 from nbrun.judge.datasets.rewards import REWARDS
 from nbrun.judge.datasets.shape import Draft, Shape
-from nbrun.judge.datasets.test_code import HUMANEVAL, MBPP
+from nbrun.judge.datasets.test_code import EVALPLUS, HUMANEVAL, MBPP
+from nbrun.judge.datasets.xcodeeval import XCODEEVAL
 
 #: The first one that fits a row reads it.
 SHAPES: tuple[Shape, ...] = (
@@ -28,8 +30,10 @@ SHAPES: tuple[Shape, ...] = (
     CODEFORCES,
     LIVECODEBENCH,
     INPUT_OUTPUT,
+    XCODEEVAL,
     CODECONTESTS,
     HUMANEVAL,
+    EVALPLUS,
     MBPP,
     REWARDS,
     OWN,
@@ -45,7 +49,13 @@ def shape_of(row: Mapping[str, Any]) -> Shape | None:
         >>> shape_of({"input_output": "{}", "solutions": "[]"}).name
         'APPS, TACO'
     """
-    return next((shape for shape in SHAPES if shape.fits(row)), None)
+    return next((shape for shape in _candidates(tuple(row)) if shape.fits(row)), None)
+
+
+@lru_cache(256)
+def _candidates(columns: tuple[Any, ...]) -> tuple[Shape, ...]:
+    """The shapes that rows of these columns may have; which one, depends on the columns that hold something."""
+    return tuple(shape for shape in SHAPES if any(set(needed) <= set(columns) for needed in shape.needs))
 
 
 def nearest(columns: Iterable[str]) -> str:

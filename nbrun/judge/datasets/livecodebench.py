@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Mapping
 from typing import Any
 
-from nbrun.judge.datasets.shape import Draft, Shape, solutions_of
+from nbrun.judge.datasets.shape import Draft, Shape, solutions_of, starter_function
 from nbrun.judge.datasets.tests import Tests, read_tests
 from nbrun.judge.datasets.values import has, parsed
 
@@ -30,7 +30,8 @@ def _read(row: Mapping[str, Any]) -> Draft:
     fields = solutions_of(row)
     if has(row, "starter_code") and (found := _STRUCTURES.search(row["starter_code"])):
         fields["not_supported"] = f"functions that take a {found[1]}"
-    return Draft({ours: row[column] for ours, column in names.items() if has(row, column)}, fields, function, _tests)
+    sets = {ours: row[column] for ours, column in names.items() if has(row, column)}
+    return Draft(sets, fields, function, _tests, starter_function(row))
 
 
 def _tests(value: Any, where: str, function: str | None) -> Tests:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from nbrun.judge.datasets.shape import CARRIED, LIMITS, Draft, Shape, carried, limits_of, solutions_of
+from nbrun.judge.datasets.shape import CARRIED, LIMITS, Draft, Shape, carried, limits_of, solutions_of, starter_function
 from nbrun.judge.datasets.tests import Tests, check_of, code_tests, read_tests
 from nbrun.judge.datasets.values import parsed, plain
 from nbrun.judge.language_names import language_name
@@ -32,7 +32,7 @@ def _read(row: Mapping[str, Any]) -> Draft:
     if "test" in sets and labels:
         _read_fusion(sets, labels, fields)
         return Draft(sets, fields, function, lambda value, where, name: _fusion_tests(value, where, name, labels))
-    return Draft(sets, fields, function)
+    return Draft(sets, fields, function, starter=starter_function(row))
 
 
 def _read_fusion(sets: dict[str, Any], labels: Mapping[str, Any], fields: dict[str, Any]) -> None:

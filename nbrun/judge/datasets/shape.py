@@ -5,11 +5,12 @@ Called by the thread that reads samples and by worker threads; values.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from nbrun.judge.datasets.tests import Tests, read_tests
+from nbrun.judge.datasets.tests import Tests, read_tests, says_call
 from nbrun.judge.datasets.values import has, is_missing, megabytes, number, read_solutions, seconds
 
 #: Statements of problems: with the tests, they tell a problem without an id from others.
@@ -30,6 +31,8 @@ class Draft:
         sets: the name of a set of tests -> its value, unread, as `nbrun.judge.datasets.tests` understands it.
         fields: keys of the one shape (see `nbrun.judge.problems`): groups of solutions, limits, checker and so on.
         function: the name of the function that tests call, where the row says it apart from them.
+        starter: the name of the function that the row's starter code begins: what tests of the kind "call" mean that
+            name none.
         read: what reads a set of tests: (value, name of the set, function) -> tests.
     """
 
@@ -37,6 +40,14 @@ class Draft:
     fields: dict[str, Any] = field(default_factory=dict)
     function: str | None = None
     read: Callable[[Any, str, str | None], Tests] = read_tests
+    starter: str | None = None
+
+    def tests(self, name: str) -> Tests:
+        """Return the tests of one set. Raises ValueError where they can't be read."""
+        value = self.sets[name]
+        if self.starter is not None and self.function is None and says_call(value):
+            return self.read(value, name, self.starter)
+        return self.read(value, name, self.function)
 
 
 @dataclass(frozen=True)
@@ -70,6 +81,16 @@ class Shape:
         """Every column that reading such a row looks at."""
         needed = (name for names in self.needs for name in names)
         return frozenset((*needed, *self.columns, *self.ids, *STATEMENTS, *SOLUTIONS, "not_supported"))
+
+
+_DEFINED = re.compile(r"^[ \t]*def\s+([A-Za-z]\w*)\s*\(", re.MULTILINE)
+
+
+def starter_function(row: Mapping[str, Any]) -> str | None:
+    """Return the name of the only function that a row's `starter_code` begins; None if there isn't one."""
+    code = row.get("starter_code")
+    names = set(_DEFINED.findall(code)) if isinstance(code, str) else set()
+    return names.pop() if len(names) == 1 else None
 
 
 def solutions_of(row: Mapping[str, Any], language: Any = None, **others: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,17 +26,62 @@ def _read_humaneval(row: Mapping[str, Any]) -> Draft:
 
 
 def _completed(items: Any, prompt: str, name: str) -> Any:
+    """Items with what they need of the prompt: all of it, or what stands before the function where they define that."""
     if not isinstance(items, list):
         return items
+    head, defined, _ = prompt.partition(f"def {name}(")
+    if defined and head.rpartition("\n")[2].strip():
+        head = ""  # not at the beginning of a line
 
     def whole(item: Any) -> Any:
-        if not isinstance(item, Mapping) or not isinstance(item.get("solution"), str):
+        code = item.get("solution") if isinstance(item, Mapping) else None
+        if not isinstance(code, str):
             return item
-        if f"def {name}" in item["solution"]:
+        if f"def {name}(" not in code:
+            return {**item, "solution": prompt + code}
+        if not head.strip() or head.strip() in code or "from __future__" in code:
             return item
-        return {**item, "solution": prompt + item["solution"]}
+        return {**item, "solution": f"{head.rstrip()}\n\n\n{code}"}
 
     return [whole(item) for item in items]
+
+
+def _read_evalplus(row: Mapping[str, Any]) -> Draft:
+    """Inputs alone: the expected results are those of `canonical_solution`, which runs beside the solution.
+
+    Inputs are JSON in EvalPlus's files; `atol` is how far a number may be off. Each of the two sets is one test.
+    """
+    entry, prompt = row["entry_point"], row.get("prompt") or ""
+    reference = _completed([{"solution": row["canonical_solution"]}], prompt, entry)[0]["solution"]
+    fields = solutions_of(row, "PYTHON3", solutions="canonical_solution")
+    fields = {group: _completed(items, prompt, entry) for group, items in fields.items()}
+
+    def read(value: Any, where: str, _: str | None) -> Tests:
+        inputs = json.dumps(plain(parsed(value, where)))
+        names = {"entry": entry, "reference": reference, "inputs": inputs, "atol": float(row.get("atol") or 0)}
+        return code_tests([_EVALPLUS.format(**{name: repr(value) for name, value in names.items()})], where)
+
+    return Draft({"tests": row["base_input"], "private_tests": row.get("plus_input") or None}, fields, None, read)
+
+
+#: Compares a solution with the reference on inputs; both get copies, since some change what they are given.
+_EVALPLUS = """
+import copy, json, math
+
+def _same(want, got, atol):
+    if isinstance(want, (list, tuple)) and isinstance(got, (list, tuple)):
+        return len(want) == len(got) and all(_same(w, g, atol) for w, g in zip(want, got))
+    if isinstance(want, float) and isinstance(got, (int, float)):
+        return want == got or math.isclose(want, got, rel_tol=1e-7, abs_tol=atol or 1e-6)
+    return want == got
+
+_reference = {{"__name__": "reference"}}
+exec({reference}, _reference)
+for _given in json.loads({inputs}):
+    _want = _reference[{entry}](*copy.deepcopy(_given))
+    _got = globals()[{entry}](*copy.deepcopy(_given))
+    assert _same(_want, _got, {atol}), (_given, _want, _got)
+"""
 
 
 def _read_mbpp(row: Mapping[str, Any]) -> Draft:
@@ -66,6 +112,14 @@ HUMANEVAL = Shape(
     ids=("task_id", "id", "name"),
     also=lambda row: isinstance(row["test"], str),
     read=_read_humaneval,
+)
+EVALPLUS = Shape(
+    "EvalPlus's files",
+    "https://github.com/evalplus/evalplus",
+    needs=(("entry_point", "base_input", "canonical_solution"),),
+    columns=("prompt", "plus_input", "atol"),
+    ids=("task_id", "id", "name"),
+    read=_read_evalplus,
 )
 MBPP = Shape(
     "MBPP, MBPP+",

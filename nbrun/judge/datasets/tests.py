@@ -22,6 +22,8 @@ import keyword
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
+from operator import contains
 from typing import Any
 
 from nbrun.judge.checkers import flags_of
@@ -136,6 +138,10 @@ def _read_mapping(value: Mapping[str, Any], where: str, function: str | None) ->
         counts = [len(c) if c is not None else "no" for c in (inputs, outputs)]
         raise ValueError(f"{where!r} has {counts[0]} inputs and {counts[1]} outputs")
     if function is None and len(columns) == 2:
+        if not {*map(type, inputs), *map(type, outputs)} - {str}:  # nearly always: the short way
+            if any(map(contains, (*inputs, *outputs), repeat("\r"))):
+                inputs, outputs = [_unix(text) for text in inputs], [_unix(text) for text in outputs]
+            return Tests([{"input": i, "output": o} for i, o in zip(inputs, outputs, strict=True)])
         lines = found["input"] == "inputs"  # APPS, TACO: a list is lines, on both sides
         rows = [{"input": i, "output": o} for i, o in zip(inputs, outputs, strict=True)]
         return Tests([_read_test(row, where, i, lines) for i, row in enumerate(rows)])
@@ -143,6 +149,15 @@ def _read_mapping(value: Mapping[str, Any], where: str, function: str | None) ->
     same = {key: column for key, column in columns.items() if len(column) == len(inputs)}
     rows = [dict(zip(same, cells, strict=True)) for cells in zip(*same.values(), strict=True)]
     return _read_list(rows, where, function)
+
+
+def says_call(value: Any) -> bool:
+    """Return whether a set of tests says of its first test that it is the call of a function."""
+    if isinstance(value, str):
+        return any(f'"{kind}"' in value[:2000] for kind in _CALLS)
+    value = plain(value)
+    first = value[0] if isinstance(value, list) and value else None
+    return isinstance(first, Mapping) and str(first.get("type") or first.get("testtype") or "").lower() in _CALLS
 
 
 def _as_mapping(test: Any, where: str) -> Mapping[str, Any]:

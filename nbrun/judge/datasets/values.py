@@ -193,7 +193,7 @@ def read_solutions(value: Any, where: str, language: Any = None) -> Any:
         except (ValueError, RecursionError):
             value = [value]
     if isinstance(value, Mapping):
-        return _read_struct(value, where, language)
+        return _read_struct(value, where, language) if value else []
     if not isinstance(value, Sequence):
         raise ValueError(f"{where!r} is a {type(value).__name__}; it must be a list of solutions")
     return [_read_item(item, f"{where}[{i}]", language) for i, item in enumerate(value)]

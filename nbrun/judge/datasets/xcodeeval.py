@@ -1,0 +1,33 @@
+"""xCodeEval (and ExecEval): unit tests whose outputs are lists of what is right; files as "input.txt" or a stream."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nbrun.judge.datasets.shape import Draft, Shape, solutions_of
+from nbrun.judge.datasets.values import has, megabytes, seconds
+
+_COLUMNS = ("hidden_unit_tests", "unit_tests", "unittests")
+
+
+def _read(row: Mapping[str, Any]) -> Draft:
+    fields: dict[str, Any] = {
+        **solutions_of(row, row.get("lang"), solutions="source_code"),
+        "time_limit_s": seconds(row.get("time_limit"), "time_limit"),
+        "memory_limit_mb": megabytes(row.get("memory_limit"), "memory_limit"),
+    }
+    names = {"input": row.get("input_from"), "output": row.get("output_to")}
+    if files := {side: name for side, name in names.items() if name}:
+        fields["stream_files"] = files
+    return Draft({"tests": next(row[name] for name in _COLUMNS if has(row, name))}, fields)
+
+
+XCODEEVAL = Shape(
+    "xCodeEval",
+    "https://huggingface.co/datasets/NTU-NLP-sg/xCodeEval",
+    needs=(("hidden_unit_tests",), ("src_uid", "unit_tests"), ("unittests",)),
+    columns=("time_limit", "memory_limit", "input_from", "output_to", "source_code", "lang", "unit_tests"),
+    ids=("src_uid", "prob_desc_id", "id"),
+    read=_read,
+)
