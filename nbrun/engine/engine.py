@@ -228,6 +228,8 @@ class Engine:
 
     def ended(self, sample: SampleWork, count: int, failed: list[tuple[int, str]]) -> None:
         """Tasks of a sample have a result, or (`failed`: position and kind) an error, that was handed to the sink."""
+        if failed and not sample.bytes:
+            sample.bytes = sample.work.rough_bytes()
         with self.lock:
             sample.left -= count
             sample.errors += failed

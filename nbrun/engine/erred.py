@@ -12,8 +12,8 @@ from nbrun.engine.queue import SampleWork
 if TYPE_CHECKING:
     from nbrun.engine.engine import Engine
 
-#: Samples with errors that are kept in memory.
-KEPT_WITH_ERRORS = 1000
+#: Samples with errors that are kept in memory, and about how many bytes of them.
+KEPT_WITH_ERRORS, KEPT_BYTES = 1000, 64 << 20
 
 
 class ErredTasks:
@@ -22,12 +22,20 @@ class ErredTasks:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._samples: dict[SampleWork, None] = {}  # those that have ended, the oldest first
+        self._bytes = 0  # of these, about
 
     def keep(self, sample: SampleWork) -> None:
         """All tasks of a sample have ended, some in errors."""
-        self._samples[sample] = None
-        if len(self._samples) > KEPT_WITH_ERRORS:
-            del self._samples[next(iter(self._samples))]
+        if sample not in self._samples:
+            self._samples[sample] = None
+            self._bytes += sample.bytes
+        while len(self._samples) > KEPT_WITH_ERRORS or (self._bytes > KEPT_BYTES and len(self._samples) > 1):
+            self._forget(next(iter(self._samples)))
+
+    def _forget(self, sample: SampleWork) -> None:
+        if sample in self._samples:
+            del self._samples[sample]
+            self._bytes -= sample.bytes
 
     def samples(self) -> list[SampleWork]:
         """Those that are kept, and those that are still at work. Called with the engine's lock held."""
@@ -46,7 +54,7 @@ class ErredTasks:
             if not again:
                 return 0
             sample.errors = [e for e in sample.errors if kind is not None and e[1] != kind]
-            self._samples.pop(sample, None)  # it comes back if any is left when these have ended
+            self._forget(sample)  # it comes back if any is left when these have ended
             engine.open_samples.add(sample)
             sample.left += len(again)
         engine.sink.reopen(sample.work)

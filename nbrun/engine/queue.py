@@ -19,7 +19,7 @@ _REASON = 100
 class SampleWork:
     """One sample in the engine: `left` tasks have not ended, `errors` are positions that ended in one, and its kind."""
 
-    __slots__ = ("errors", "left", "next", "positions", "suspects", "work")
+    __slots__ = ("bytes", "errors", "left", "next", "positions", "suspects", "work")
 
     def __init__(self, work: Work) -> None:
         self.work = work
@@ -30,6 +30,7 @@ class SampleWork:
             last = set(self.suspects)
             self.positions = [p for p in self.positions if p not in last]
         self.next = 0
+        self.bytes = 0  # about how much memory it takes; known once a task of it has failed
         self.errors: list[tuple[int, str]] = []
 
 

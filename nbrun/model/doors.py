@@ -38,6 +38,9 @@ class Work(Protocol):
     def item(self, position: int) -> Any:
         """What stands there."""
 
+    def rough_bytes(self) -> int:
+        """About how much memory the sample takes."""
+
     def task(self, position: int, flag: CancelFlag) -> Task:
         """A fresh Task with what earlier attempts left (attempt, hint, previous)."""
 

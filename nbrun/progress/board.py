@@ -245,6 +245,11 @@ class Board:
         with self._lock:
             return self._fed, len(self._ids)
 
+    @property
+    def errors(self) -> int:
+        """How many tasks have ended in an error."""
+        return self._errors
+
     def pace(self) -> tuple[int, float]:
         """How many tasks have ended in this run, and how many seconds it has been running."""
         with self._lock:

@@ -240,8 +240,15 @@ class Conductor:
             self._store.abandon()
         finally:
             self._engine.finish(state, str(self.halt) if self.halt else "", self.halt)
+            if state is State.DONE and not self._board.errors and not self.changed:
+                self._release()
             self.ended.set()
             self._on_end()
+
+    def _release(self) -> None:
+        """Nothing of this run can run again: an ended run keeps no samples. Of any other it keeps what it was given."""
+        self._samples = replace(self._samples, stream=iter(()), by_id={}, source=None)
+        self._seen, self._rest = {}, []
 
     def _closes(self) -> bool:
         """From here on nothing joins the run, and what is to be retried waits for its end. False where more came."""

@@ -9,6 +9,7 @@ import atexit
 import os
 import sys
 import threading
+import weakref
 from pathlib import Path
 
 from nbrun.errors import RunActiveError
@@ -20,7 +21,7 @@ REPLACE_S = 60.0  # how long the end of a run is waited for that another one rep
 EXIT_S = 0.7  # how long the interpreter's end may wait for the last group commit
 
 _lock = threading.RLock()
-_runs: dict[str, Run] = {}
+_runs: weakref.WeakValueDictionary[str, Run] = weakref.WeakValueDictionary()  # one that ended is kept by its user only
 
 
 def find(path: Path) -> Run | None:
@@ -70,7 +71,7 @@ def end_or_raise(run: Run) -> None:
 def _at_exit() -> None:
     """Daemon threads still run here: the last results are saved, and a forgotten wait() is told."""
     with _lock:
-        live = [r for r in _runs.values() if r._is_live]
+        live = [r for r in list(_runs.values()) if r._is_live]
     for run in live:
         progress = run.progress
         saved = run._abandon(EXIT_S)
@@ -88,7 +89,7 @@ def _at_exit() -> None:
 def _after_fork_in_child() -> None:
     global _lock
     _lock = threading.RLock()
-    for run in _runs.values():
+    for run in list(_runs.values()):
         run._forget_in_child()
     _runs.clear()  # their threads live in the parent
 

@@ -46,6 +46,10 @@ class StoppedWaiting(KeyboardInterrupt):
         return [str(self)]
 
 
+#: Runs live on while they are under way, whether anybody holds them or not. Single operations of a set are atomic.
+_under_way: set[Run] = set()
+
+
 class Run:
     """A run in the background of this kernel. Made by `nbrun.start`.
 
@@ -72,7 +76,12 @@ class Run:
     def _begin(self) -> None:
         """Start the threads."""
         parts = self._parts
-        parts.conductor.begin(parts.engine, parts.store, self._on_end)
+        _under_way.add(self)
+        try:
+            parts.conductor.begin(parts.engine, parts.store, self._on_end)
+        except BaseException:
+            _under_way.discard(self)
+            raise
 
     @property
     def _own_engine(self) -> Engine:
@@ -102,6 +111,7 @@ class Run:
     def _forget_in_child(self) -> None:
         """After a fork, in the child: the run's threads live in the parent, and nothing may wait for them here."""
         self._is_forked = True
+        _under_way.discard(self)
         self._own_engine.forget_in_child()
 
     # ---- looking
@@ -348,6 +358,8 @@ class Run:
             callbacks, self._callbacks = self._callbacks, []
         for fn in callbacks:
             self._call(fn)
+        if self._conductor.ended.is_set():  # and no callback has started it again
+            _under_way.discard(self)
 
     def _call(self, fn: Callable[[Run], object]) -> None:
         try:

@@ -8,6 +8,7 @@ Most samples are read, run and filed in one go: for them `fresh` is all there is
 
 from __future__ import annotations
 
+import sys
 import threading
 from array import array
 from collections import Counter
@@ -29,6 +30,8 @@ KEEP_BYTES = 1 << 20
 _ONCE = bytes(4)  # an item that no equal one stands before
 #: So many fresh entries are folded into the columns, which take a tenth of the room.
 MAX_FRESH = 2000
+#: A sample's size is estimated so many levels deep.
+ROUGH_LEVELS = 5
 
 
 #: An entry as it was saved: position, seq, status code, where, offset, length, verdict, and its bytes (None where they
@@ -205,6 +208,14 @@ class Book:
         """The same of pairs of a position and its verdict."""
         return verdicts.tally((self._expects(position), verdict) for position, verdict in outcomes)
 
+    def forget_copies(self) -> None:
+        """No task of it runs: the copy of the sample that fn got is not needed."""
+        self._shown = None
+
+    def rough_bytes(self) -> int:
+        """See model.Work."""
+        return rough_bytes(self.sample.raw)
+
     def group_number(self, position: int) -> int:
         """Which of the sample's groups a position belongs to."""
         return next(number for base, number, _ in self.places if position >= base)
@@ -290,3 +301,16 @@ class Book:
         """Index, key and occurrence of a position, as records hold them."""
         g, rank = self.sample.locate(position)
         return {"index": g.runnable[rank], "key": key_text(g.key(rank)), "occurrence": g.occurrence(rank)}
+
+
+def rough_bytes(value: Any, depth: int = 0) -> int:
+    """About how many bytes of memory a value takes with what it holds, at least one. A few levels deep."""
+    size = getattr(value, "nbytes", None)
+    if not isinstance(size, int):
+        size = sys.getsizeof(value, 64)
+    if depth < ROUGH_LEVELS:
+        if isinstance(value, Mapping):
+            size += sum(rough_bytes(v, depth + 1) for v in value.values())
+        elif isinstance(value, (list, tuple)):
+            size += sum(rough_bytes(v, depth + 1) for v in value)
+    return max(1, size)

@@ -214,6 +214,7 @@ class ResultStore:
 
     def ended(self, book: Book) -> None:
         """See ResultSink."""
+        book.forget_copies()
         with self._lock:
             book.ended = True
         self._saved([book], 0)
