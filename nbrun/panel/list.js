@@ -110,5 +110,12 @@ class List {
   }
 }
 
-// The notebook listens at the document, before the event comes to the list: so this listens before that.
-window.addEventListener("keydown", (event) => event.target.nbrunList?.key(event), true);
+/** Plain keys on the panel's buttons are nobody else's: in the notebook "d d" deletes cells. Tab, Escape and Shift+Enter stay the notebook's. */
+function keepKeys(event) {
+  if (event.target.nbrunList) return event.target.nbrunList.key(event);
+  const isForNotebook = event.ctrlKey || event.metaKey || event.altKey || ["Tab", "Escape"].includes(event.key) || (event.shiftKey && event.key === "Enter");
+  if (!isForNotebook && event.target.closest?.(".nbrun-panel")) event.stopImmediatePropagation();
+}
+
+// The notebook listens at the document, before the event comes to the panel: so this listens before that.
+window.addEventListener("keydown", keepKeys, true);

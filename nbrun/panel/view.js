@@ -167,7 +167,8 @@ class View {
     this.endpoints.draw(endpoints);
     this.log.draw(logs);
     this.chart.draw(chart, this.store.head.rate);
-    this.title.draw(state, this.percent());
+    this.title.draw(this.store.isHeard ? state : "", this.percent());
+    this.samples.element.hidden = !this.store.isHeard && !!this.store.head.state; // a saved page knows the sums alone
     this.rowsChanged = false;
     this.drawn = true;
     this.coverStatic();
@@ -210,7 +211,7 @@ class View {
   drawTimes() {
     const { head, headAt, lost } = this.store;
     const state = this.shownState();
-    const passed = ["running", "draining"].includes(state) && !lost ? (performance.now() - headAt) / 1000 : 0; // a pause takes no time
+    const passed = ["running", "draining"].includes(state) && !lost && this.store.isHeard ? (performance.now() - headAt) / 1000 : 0; // a pause takes no time
     const elapsed = (head.elapsed ?? 0) + passed;
     const ran = state === "lost" ? "last seen after" : "ran";
     const words = LIVE.includes(state) ? [head.rate, `${duration(elapsed)} so far`] : [head.elapsed === undefined ? "" : `${ran} ${duration(elapsed)}`];

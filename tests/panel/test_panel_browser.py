@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -224,7 +225,11 @@ def test_a_sample_is_opened_and_shows_its_tasks_and_of_a_task_what_is_saved(lab:
     page.keyboard.press("Home")
     page.keyboard.press("d")
     page.keyboard.press("d")
+    panel.get_by_role("button", name="Pause").focus()
+    page.keyboard.press("d")
+    page.keyboard.press("d")
     assert page.locator(".jp-Cell").count() == 1, "in the notebook these keys delete a cell"
+    panel.get_by_role("grid", name="Samples").focus()
     page.keyboard.press("Enter")
     panel.locator(".nbrun-sample").get_by_text("Codeforces/1/A").wait_for()
     tasks.get_by_text("running").click()
@@ -247,7 +252,7 @@ def test_a_sample_is_opened_and_shows_its_tasks_and_of_a_task_what_is_saved(lab:
     book.wait_state("done")
     assert "run.retry_errors()" in panel.locator(".nbrun-end").inner_text()
     assert panel.get_by_role("button", name="Retry errors").is_enabled()
-    assert "Done, 39 errors" in panel.inner_text()
+    assert "Done, 40 errors" in panel.inner_text()
     assert not book.page_errors
     book.shut_down()
     book.close()
@@ -361,4 +366,7 @@ def test_an_exported_page_without_network_shows_how_the_run_ended(lab: Lab, tmp_
         static.wait_for()
         assert "Done: 2 of 2 tasks" in static.inner_text()
     page.screenshot(path=PICTURES / "exported.png")
+    states = json.loads(page.locator('script[type="application/vnd.jupyter.widget-state+json"]').inner_text())["state"]
+    (head,) = [json.loads(s["state"]["last"]) for s in states.values() if "last" in s["state"]]
+    assert (head["state"], head["done"]) == ("done", 2), "where widgets live without a kernel, they show the end too"
     context.close()

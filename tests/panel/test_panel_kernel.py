@@ -201,6 +201,18 @@ def test_a_click_sent_to_a_subshell_is_served_while_a_cell_runs(kernel: Kernel) 
     assert not [m for m in kernel.seen if m["msg_type"] == "stream"]
 
 
+def test_samples_that_were_not_read_yet_are_found_beside_the_kernels_main_thread(kernel: Kernel) -> None:
+    kernel.run("run = FakeRun(samples(5)); run.unread = [f'later/{n}' for n in range(1000)]")
+    kernel.run("panel = nbrun.panel.show(run)")
+    kernel.until(lambda m: custom(m).get("kind") == "delta")
+    kernel.say({"kind": "find", "text": "later/99", "id": "f"})
+    answer = custom(kernel.until(lambda m: custom(m).get("id") == "f"))
+    assert (answer["ids"][:2], answer["more"]) == (["later/99", "later/990"], 0)
+    kernel.say({"kind": "find", "text": "later", "id": "g"})
+    answer = custom(kernel.until(lambda m: custom(m).get("id") == "g"))
+    assert (len(answer["ids"]), answer["more"]) == (50, 950)
+
+
 def test_a_click_that_is_sent_again_is_done_once(kernel: Kernel) -> None:
     show(kernel)
     for click in ("a", "a", "b"):

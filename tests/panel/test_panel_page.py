@@ -328,6 +328,7 @@ def test_a_page_without_a_kernel_shows_how_it_ended(show: Any) -> None:
     assert page.page.locator(".nbrun-panel").get_attribute("data-state") == "done"
     assert "✓ Done" in page.text()
     assert "Lost" not in page.text()
+    assert not page.page.get_by_role("searchbox").is_visible(), "a saved page knows no samples"
     enabled = page.page.locator(".nbrun-controls :is(button, input):enabled:visible")
     assert [b.get_attribute("aria-label") for b in enabled.all()] == ["Copy the path of the results"]
 

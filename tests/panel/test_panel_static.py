@@ -67,6 +67,44 @@ def test_a_running_state_says_when_it_was_seen_and_how_to_go_on() -> None:
     assert "run the cell again" in text
 
 
+def test_it_tells_what_the_panel_tells() -> None:
+    run = FakeRun({"a": 30, "b": 10})
+    run.end(0, "Accepted", "Accepted", "WrongAnswer", positives=True)
+    run.end(0, "funny")
+    run.at_work, run.waiting_at = {0: 2}, {1: 5}
+    run.message = "5 waiting: HTTP 429, next in 14 s"
+    run.board.add_metrics({"score": 0.25})
+    for text in (static_text(run.progress), Tags(static_html(run.progress)).text):
+        for fact in (
+            "10 %",
+            "2 running, 5 waiting",
+            "HTTP 429",
+            "1 unexpected",
+            "TPR 66.7 % of 3",
+            "funny 1",
+            "score 0.25",
+        ):
+            assert fact in text
+    assert 'title="waiting 5"' in static_html(run.progress)
+
+
+def test_only_a_form_beside_a_widget_says_what_the_widget_needs() -> None:
+    run = FakeRun({"a": 3})
+    assert "anywidget" not in static_html(run.progress)
+    assert "where the Jupyter server runs" in static_html(run.progress, beside_widget=True)
+    run.state = State.DONE
+    assert "anywidget" not in static_html(run.progress, beside_widget=True)
+
+
+def test_the_end_with_errors_has_another_colour() -> None:
+    run = FakeRun({"a": 2})
+    run.end(0, "Accepted")
+    run.state = State.DONE
+    assert "#b35c00" not in static_html(run.progress)
+    run.end(0, None)
+    assert "#b35c00" in static_html(run.progress)
+
+
 def test_the_total_may_be_unknown() -> None:
     run = FakeRun()
     assert "0 tasks" in static_text(run.progress)
