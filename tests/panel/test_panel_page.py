@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from fake_run import Driver, FakeRun, samples
 from lab import has_browser
 from page import Shown, running_browser
 
+import nbrun
 from nbrun.model import State, TaskRow
 
 PICTURES = Path(__file__).parent.parent / "pictures"
@@ -49,7 +51,8 @@ def show(browser: Any, request: pytest.FixtureRequest) -> Iterator[Any]:
     for number, one in enumerate(shown):
         name = re.sub(r"\W+", "_", request.node.name)[:80]
         one.picture(PICTURES / f"page_{name}{number or ''}.png")
-        one.run.state = State.STOPPED
+        if isinstance(one.run, FakeRun):
+            one.run.state = State.STOPPED
         one.page.context.close()
     assert errors == []
 
@@ -394,3 +397,54 @@ def test_everything_fits_into_few_elements(show: Any) -> None:
     panel = show(judged())
     panel.settle()
     assert panel.page.evaluate("document.querySelectorAll('.nbrun-panel, .nbrun-panel *').length") <= 300
+
+
+# ---- with a real run behind it
+
+
+def test_a_real_run_is_stopped_goes_on_and_tries_its_errors_again(show: Any, tmp_path: Path) -> None:
+    held, is_down = threading.Event(), [True]
+
+    def fn(task: nbrun.Task) -> dict[str, Any]:
+        if task.sample_id > "s010":
+            held.wait(30)
+        if is_down[0] and task.item == 2 and task.sample_id.endswith("5"):
+            raise ValueError("down")
+        return {"accepted": True}
+
+    many = [{"id": f"s{n:03}", "solutions": [1, 2]} for n in range(400)]
+    run = nbrun.start(many, fn, tmp_path, workers=2, retry=None, view=None)
+    panel = show(run._controls)
+    panel.until_text("of 800 tasks")
+    panel.page.get_by_role("searchbox").fill("s399")
+    panel.until("!!document.querySelector('[data-sample-id=\"s399\"]')")
+    assert "not read yet" in panel.page.locator('[data-sample-id="s399"]').inner_text()
+    panel.page.get_by_role("searchbox").fill("")
+    panel.button("Stop").click()
+    panel.button("At once").click()
+    held.set()
+    panel.until_state("stopped")
+    panel.button("Go on").click()
+    panel.until("document.querySelector('.nbrun-panel').dataset.state === 'done'", 60)
+    panel.until_text("Done, 40 errors")
+    is_down[0] = False
+    panel.button("Retry errors").click()
+    panel.until_text("✓ Done")
+    assert (run.progress.done, run.progress.errors) == (800, 0)
+    assert panel.button("Retry errors").is_disabled()
+    assert "TPR 100 % of 800" in panel.text()
+
+
+def test_results_of_a_changed_function_are_made_again_in_a_real_run(show: Any, tmp_path: Path) -> None:
+    many = [{"id": f"s{n}", "things": [1, 2]} for n in range(20)]
+    nbrun.start(many, lambda t: {"v": 1}, tmp_path, groups=["thing"], settings={"model": "a"}, view=None).wait(30)
+    run = nbrun.start(many, lambda t: {"v": 1}, tmp_path, groups=["thing"], settings={"model": "b"}, view=None)
+    panel = show(run._controls)
+    panel.until_state("done")
+    panel.button("Redo these").click()
+    panel.until_text("40 results will be made again")
+    panel.until("true")
+    run.wait(30)
+    panel.until("document.querySelector('.nbrun-panel').dataset.state === 'done'")
+    assert set(nbrun.load_results(tmp_path).run_id.astype(str)) != {""}
+    assert nbrun.load_results(tmp_path).run_id.nunique() == 1, "all are of one run now"
