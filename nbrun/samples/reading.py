@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from nbrun.errors import STORABLE_ADVICE, InputError, SampleError, UnstorableError
-from nbrun.samples.canonical import EMPTY_CONTEXT, EMPTY_DIGEST, canonical, context_text
+from nbrun.samples.canonical import EMPTY_CONTEXT, EMPTY_DIGEST, canonical, context_text, digest
 from nbrun.samples.items import PlainSample, read_items
 from nbrun.samples.sample import SCALARS, Group, Sample, occurrences
 from nbrun.texts import digits_of, without_surrogates
@@ -114,6 +114,7 @@ class SampleReader:
     ) -> None:
         self.groups = groups
         self._key, self._context, self._check_item = key, context, check_item
+        self._key_of = None if key is None else lambda item: digest(key(item))
         self.ids_are_integers = True  # of all samples so far
 
     def settle_groups(self, *samples: Mapping[str, Any]) -> None:
@@ -146,7 +147,7 @@ class SampleReader:
             item = raw["item"] if type(raw) is PlainSample else raw
             groups.append(self._group(ITEM_GROUP, [item], range(1), 0, where, number, sample_id))
             context = EMPTY_CONTEXT if self._context is None else self._digest_context(raw, where, number, sample_id)
-            return Sample(sample_id, number, raw, tuple(groups), context, 0)
+            return Sample(sample_id, number, raw, tuple(groups), context, 0, self._key_of)
         if type(raw) is PlainSample:
             raise SampleError(
                 f"{where} is a plain value, but groups were named or found in the first sample: give each sample as a "
@@ -164,9 +165,8 @@ class SampleReader:
             groups.append(group)
             base += len(group.runnable)
             skipped += n
-        return Sample(
-            sample_id, number, raw, tuple(groups), self._digest_context(raw, where, number, sample_id), skipped
-        )
+        context = self._digest_context(raw, where, number, sample_id)
+        return Sample(sample_id, number, raw, tuple(groups), context, skipped, self._key_of)
 
     @staticmethod
     def read_id(raw: Any, number: int) -> str:
@@ -205,9 +205,9 @@ class SampleReader:
         try:
             for i in runnable:
                 item = items[i] if get is None else get(items[i])
-                digest = new()  # a copy is made faster than a new one
-                digest.update(canonical(item))
-                add(digest.digest())
+                h = new()  # a copy is made faster than a new one
+                h.update(canonical(item))
+                add(h.digest())
         except Exception as e:  # the user's key function may raise anything
             if get is None:
                 self._check_items(name, items, (i,), where, number, sid)  # the better error, where it is one

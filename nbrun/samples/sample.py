@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from hashlib import blake2b
 from typing import Any
@@ -41,6 +41,9 @@ class Sample:
     """One sample, read: where it stands, what it holds and what it is made under.
 
     A *position* counts the runnable items of all groups, group by group.
+
+    Attributes:
+        key_of: the key that an item has by `key=`; None where it is that of the whole item.
     """
 
     id: str
@@ -49,6 +52,7 @@ class Sample:
     groups: tuple[Group, ...]
     context: str
     skipped: int
+    key_of: Callable[[Any], bytes] | None = None
 
     @property
     def total(self) -> int:

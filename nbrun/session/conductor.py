@@ -14,7 +14,7 @@ import threading
 import time
 import warnings
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, NamedTuple
@@ -40,6 +40,7 @@ from nbrun.session.settings import Settings
 from nbrun.storage.book import Book
 from nbrun.storage.format import TEXT_IDS
 from nbrun.storage.found import Again, Found
+from nbrun.storage.match import Retyped
 from nbrun.storage.sample_totals import SampleTotals
 from nbrun.storage.store import ResultStore
 
@@ -116,6 +117,9 @@ class Conductor:
         self._engine: Engine
         self._store: ResultStore
         self._other_settings = self._other_contexts = self._unmatched = 0
+        self._tasks_met = 0
+        self._retyped = Counter[str]()  # how items differ from saved ones -> how many do so
+        self._first_retyped: Retyped | None = None
         self._saved_at_end: int | None = None
         self._problems_told = 0
         self._is_fed = False  # under the engine's lock, as the next
@@ -565,10 +569,32 @@ class Conductor:
         if contexts:
             self._other_contexts += contexts
             self._count("contexts", self._other_contexts, "of samples whose tests or limits have changed since")
+        self._tasks_met += found.total
+        if found.retyped:
+            self._note_retyped(found.retyped)
         if found.changed:
             self._unmatched += found.changed
             kept = counted(self._unmatched, "saved result")
             self._counts["unmatched"] = f"{kept} without an item in their sample now: kept."
+
+    def _note_retyped(self, found: Sequence[Retyped]) -> None:
+        """Items that hardly differ from saved ones: said with the first, since all of them may run again unmeant."""
+        is_first = not self._retyped
+        for one in found:
+            self._retyped[one.how] += 1
+        (how, n), first = self._retyped.most_common(1)[0], self._first_retyped or found[0]
+        self._first_retyped = first
+        all_ = "all " if n == self._tasks_met > 1 else ""
+        example = f" ({first.example})" if first.example and first.how == how else ""
+        key = f"such as key=lambda item: item[{first.same!r}]" if first.same else "a function that is equal for both"
+        self._counts["retyped"] = (
+            f"{all_}{counted(n, 'item')} {'differs' if n == 1 else 'differ'} from the saved ones {how}{example}, so "
+            f"{'it is' if n == 1 else 'they are'} new and {'runs' if n == 1 else 'run'} again. If the same "
+            f"{'item is' if n == 1 else 'items are'} meant, stop the run and start with key=, {key}, "
+            "which finds what was saved without it."
+        )
+        if is_first:
+            self._board.note_log(time.time(), "notice", self._counts["retyped"])
 
     def _count(self, kind: str, count: int, what: str) -> None:
         is_first = kind not in self._counts

@@ -12,7 +12,7 @@ import sys
 import threading
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from nbrun import verdicts
 from nbrun.model import CancelFlag, Record, Task
 from nbrun.samples import KEY_BYTES, SCALARS, Sample, fresh_copy, key_text
 from nbrun.storage.files import Identity
+from nbrun.storage.match import Retyped
 from nbrun.storage.values import dump
 
 NOWHERE, IN_FILE = 0, 1  # values of `where`; a segment's number + IN_SEGMENT otherwise
@@ -117,6 +118,7 @@ class Book:
         self.filed_whole = False  # all entries stand in the file and none will follow: nothing is kept here
         self.api_used = ""
         self.worker_id = ""
+        self.retyped: Sequence[Retyped] = ()  # see Found; the feeder only
         self.is_foreign = False  # another tool has written its file anew; the feeder only
         # written by the feeder before any worker sees the book, read by workers
         self.missing: Iterable[int] = ()

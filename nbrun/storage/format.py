@@ -143,6 +143,7 @@ F9  Keys are `k1:` and BLAKE2b-128 over the canonical form: n (none), t, f (bool
     (sets, sorted), T<text> (dates), X<text: the type's name><content> (what JSON has no type for: decimal, fraction,
     uuid as text; timedelta in nanoseconds; complex [re, im]; period [frequency, text]; interval [left, right, closed];
     longdouble as text where no double holds it). pandas.NA is n.
+    A start with another `key=` finds entries by the items that they hold, and writes their file with the new keys.
 F10 Nothing is ever deleted to get on: what can't be read moves to .nbrun/damaged/.
 F11 Names: see names.py; two ids never share one, not even on a file system blind to case.
 F12 A sample that stands in an archive and in a file of its own is what the file says. A file is removed only after the

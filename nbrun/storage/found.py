@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from nbrun.storage.book import DONE, Book, Columns
+from nbrun.storage.match import Retyped
 from nbrun.verdicts import Tally
 
 Fresh = Callable[[str, str], bool]
@@ -41,6 +42,7 @@ class Found:
     runs: Mapping[str, int] = field(default_factory=dict)
     contexts: Mapping[str, int] = field(default_factory=dict)
     changed: int = 0  # entries that match no item any more
+    retyped: Sequence[Retyped] = ()  # items that hardly differ from such an entry's
 
 
 def found_in(book: Book, c: Columns, chosen: Container[int] = ()) -> Found:

@@ -7,12 +7,15 @@ by language and solution. Each entry is used once; what matches no item is an or
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from nbrun.samples import LANGUAGES, Sample, digest
+from nbrun.errors import UnstorableError
+from nbrun.samples import LANGUAGES, Sample, canonical, digest
 from nbrun.storage.oldfile import OldFile
 from nbrun.storage.samplefile import EntryHead
+from nbrun.storage.values import decode, encode, load
+from nbrun.texts import without_surrogates
 
 Identity = tuple[str, bytes, int]
 
@@ -49,6 +52,140 @@ def match_own(sample: Sample, heads: Iterable[EntryHead]) -> tuple[dict[int, Ent
         elif position not in found or head.seq > found[position].seq:
             found[position] = head
     return found, orphans
+
+
+def stored_item(entry: Mapping[str, Any]) -> Any:
+    """The item that an entry holds; NO_ITEM where it was left out."""
+    if "item" in entry:
+        return decode(entry["item"])
+    if "solution" in entry:
+        return {name: entry[name] for name in ("language", "solution") if name in entry}
+    return NO_ITEM
+
+
+#: Of an entry that holds no item.
+NO_ITEM = object()
+
+
+def match_by_key(
+    sample: Sample, taken: Container[int], orphans: Sequence[tuple[EntryHead, Any]]
+) -> dict[int, EntryHead]:
+    """Entries that were saved under another key -> positions, by what `key=` says of the items that they hold.
+
+    So results that were saved without `key=`, or with another one, are found again when one is given.
+
+    Args:
+        taken: positions that have an entry.
+        orphans: entries that match no item, and the items that they hold. Of two for one item the newest counts.
+    """
+    if sample.key_of is None or not orphans:
+        return {}
+    free: defaultdict[tuple[str, bytes], deque[int]] = defaultdict(deque)
+    for (name, key, _), position in positions_by_identity(sample).items():
+        if position not in taken:
+            free[name, key].append(position)
+    found: dict[int, EntryHead] = {}
+    seen: set[tuple[str, bytes, int]] = set()
+    for head, item in sorted(orphans, key=lambda o: (o[0].status != "done", -o[0].seq)):
+        try:
+            key = sample.key_of(item)
+        except Exception:  # the user's function, given an item of another time
+            continue
+        places = free[head.group, key]
+        once = (head.group, head.key, head.occurrence)
+        if places and once not in seen:
+            seen.add(once)
+            found[places.popleft()] = head
+    return found
+
+
+class Retyped(NamedTuple):
+    """How items differ from the saved ones, where it is hardly meant: a type, or a field that is there or isn't.
+
+    Attributes:
+        how: such as "in the type of the field 'n'".
+        example: such as "1 was saved, now it is 1.0".
+        same: a field in which they don't differ; "" where there is none.
+    """
+
+    how: str
+    example: str
+    same: str
+
+
+def retyped(sample: Sample, taken: Container[int], orphans: Sequence[tuple[EntryHead, Any]]) -> list[Retyped]:
+    """Items without an entry that differ from saved ones so little that they may be meant as the same.
+
+    Args:
+        taken, orphans: see match_by_key.
+    """
+    out = []
+    for group in sample.groups:
+        saved = [(head, item) for head, item in orphans if head.group == group.name]
+        missing = [rank for rank in range(len(group.runnable)) if group.base + rank not in taken]
+        by_index = {group.runnable[rank]: rank for rank in missing}
+        for place, (head, item) in enumerate(sorted(saved, key=lambda o: (o[0].item_index or 0, o[0].seq))):
+            rank = by_index.get(head.item_index) if head.item_index is not None else None
+            if rank is None and head.item_index is None and len(saved) <= len(missing) and place < len(missing):
+                rank = missing[place]
+            if rank is None:
+                continue
+            try:
+                now = decode(load(encode(group.items[group.runnable[rank]])[0]))
+            except UnstorableError:
+                continue
+            if (found := _difference(item, now)) is not None:
+                out.append(found)
+    return out
+
+
+def _difference(saved: Any, now: Any) -> Retyped | None:
+    if not isinstance(saved, dict) or not isinstance(now, dict):
+        if not _is_alike(saved, now):
+            return None
+        return Retyped("in their type", f"{saved!r:.40} was saved, now it is {now!r:.40}", "")
+    fields = [k for k in {**saved, **now} if not _is_same(saved.get(k, NO_ITEM), now.get(k, NO_ITEM))]
+    retyped = [k for k in fields if _is_alike(saved.get(k), now.get(k))]
+    if not fields or any(k in saved and k in now and k not in retyped for k in fields):
+        return None
+    same = next((k for k in now if k not in fields and k != "id"), "")
+    gone, new = [k for k in fields if k not in now], [k for k in fields if k not in saved]
+    other = [k for k in fields if k in saved and k in now]
+    if len(retyped) < len(fields) and not same and saved.get("id", NO_ITEM) != now.get("id"):
+        return None  # nothing says that these two are one
+    parts = []
+    if other:
+        parts.append(f"in the type of the field{'s' if len(other) > 1 else ''} {_names(other)}")
+    if new:
+        parts.append(f"by the new field{'s' if len(new) > 1 else ''} {_names(new)}")
+    if gone:
+        parts.append(f"by the field{'s' if len(gone) > 1 else ''} {_names(gone)}, which the saved ones have")
+    k = fields[0]
+    example = f"{saved[k]!r:.40} was saved, now it is {now[k]!r:.40}" if k in saved and k in now else ""
+    return Retyped(" and ".join(parts), example, same)
+
+
+def _names(fields: list[str]) -> str:
+    shown = [repr(without_surrogates(k)) for k in fields[:3]]
+    return ", ".join(shown) + (f" and {len(fields) - 3} more" if len(fields) > 3 else "")
+
+
+def _is_same(a: Any, b: Any) -> bool:
+    """Whether they have one key: 1, 1.0 and True have not."""
+    return a is b or (a is not NO_ITEM and b is not NO_ITEM and canonical(a) == canonical(b))
+
+
+def _is_alike(a: Any, b: Any) -> bool:
+    """Whether a person takes them for the same: 1 and 1.0, 1 and "1", None and NaN."""
+    nothing = [x is None or (isinstance(x, float) and x != x) or x == "" for x in (a, b)]
+    if any(nothing):
+        return all(nothing)
+    if isinstance(a, (dict, list)) or isinstance(b, (dict, list)):
+        return bool(a == b)
+    try:
+        return a == b or str(a) == str(b) or float(a) == float(b)
+    except (ValueError, TypeError, OverflowError):
+        return False
 
 
 def moved(sample: Sample, found: Mapping[int, EntryHead], orphans: Iterable[EntryHead]) -> bool:

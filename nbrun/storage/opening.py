@@ -18,10 +18,11 @@ from nbrun.storage import archive, files, oldfile, samplefile, values
 from nbrun.storage.asking import none_again
 from nbrun.storage.book import DONE, ERROR, IN_FILE, NOWHERE, Book, Columns, Orphan
 from nbrun.storage.directory import Directory, Problem
+from nbrun.storage.entry import ENTRY
 from nbrun.storage.filing import write_sample
 from nbrun.storage.found import Again, Found, Fresh, found_in
 from nbrun.storage.journal import Journal
-from nbrun.storage.match import OldMatch, match_old, match_own, moved
+from nbrun.storage.match import NO_ITEM, OldMatch, match_by_key, match_old, match_own, moved, retyped, stored_item
 from nbrun.storage.merge import Identity, old_body, places_in
 from nbrun.storage.names import temporary
 from nbrun.storage.recover import Recovery, attempt_body
@@ -85,11 +86,14 @@ class Opener:
         if book.columns is None:
             book.missing = range(book.total)
             book.suspects = self._suspects_among(book, book.missing)
-            return Found(book if book.total else None, book.total)
+            found = Found(book if book.total else None, book.total, retyped=book.retyped)
+            found.changed = len(book.orphans)
+            return found
         chosen = self._choose(book, book.columns, redo or {}, fresh, again)
         book.missing = chosen
         book.suspects = self._suspects_among(book, chosen)
         found = found_in(book, book.columns, set(chosen))
+        found.retyped = book.retyped
         if chosen:
             if book.is_foreign:
                 self._file_now(book)
@@ -207,24 +211,45 @@ class Opener:
                 book.place(position, h.seq, code, where, h.offset, h.length, made, body if own.is_foreign else None)
                 book.api_used = entry["api_used"] or book.api_used
                 book.worker_id = entry["worker_id"] or book.worker_id
-            kept = 0
+            held: list[tuple[EntryHead, Any]] = []
+            readable: list[EntryHead] = []
             for h in orphans:
-                body = own.body(h)
-                if samplefile.parse_entry(body) is not None:
-                    kept += 1
-                    book.orphans.append(Orphan(
-                        h.group, h.key, h.occurrence, h.seq, where, h.offset, h.length, body if own.is_foreign else None
-                    ))  # fmt: skip
+                entry = samplefile.parse_entry(own.body(h))
+                if entry is not None:
+                    readable.append(h)
+                    if (item := stored_item(entry)) is not NO_ITEM:
+                        held.append((h, item))
+            again = match_by_key(book.sample, whole, held)
+            for position, h in again.items():
+                self._take_under_new_key(book, position, h, own.body(h))
+            matched = set(again.values())
+            for h in readable:
+                if h not in matched:
+                    held_back = own.body(h) if own.is_foreign else None
+                    place = (where, h.offset, h.length, held_back)
+                    book.orphans.append(Orphan(h.group, h.key, h.occurrence, h.seq, *place))
+        if not whole and not again:
+            book.retyped = retyped(book.sample, whole, held)
         book.is_foreign = own.is_foreign
-        damaged = len(found) - len(whole) + len(orphans) - kept + own.damaged
+        damaged = len(found) - len(whole) + len(orphans) - len(readable) + own.damaged
         if damaged and not info.is_damaged:
             what = f"has {damaged} damaged entries; it is kept in .nbrun/damaged/"
             self.directory.listing.problems.append(Problem(str(path), what, book.sample_id))
         if damaged or info.is_damaged:
             self.directory.keep_aside(info.name)
             self._file_now(book)
-        elif moved(book.sample, found, orphans):
+        elif again or moved(book.sample, found, orphans):
             self._file_now(book)
+
+    @staticmethod
+    def _take_under_new_key(book: Book, position: int, h: EntryHead, body: bytes) -> None:
+        """An entry that was saved under another key. It is kept in memory, under its new one, until it is filed."""
+        entry = load(body)
+        group, rank = book.sample.locate(position)
+        rest = body.split(b'"seq":%d,' % h.seq, 1)[1]
+        new = ENTRY % (group.runnable[rank], group.key(rank).hex().encode(), group.occurrence(rank), h.seq, rest)
+        made = (verdicts.counted(entry["result"]), entry["run_id"], entry["context"])
+        book.place(position, h.seq, DONE if h.status == "done" else ERROR, NOWHERE, 0, 0, made, new)
 
     def _take_old(self, book: Book, path: Path, info: FileInfo) -> None:
         book.file_id = files.identity_at(path)

@@ -2,6 +2,7 @@
 
 import decimal
 import math
+import re
 
 import numpy as np
 import pandas as pd
@@ -172,3 +173,84 @@ def test_a_sample_that_is_its_item_stays_what_it_is(tmp_path):
     run(samples, tmp_path, fn, groups=None)
     assert samples == [{"id": i, "q": i} for i in range(3)]
     assert run(samples, tmp_path, lambda task: 1 / 0, groups=None).done == 3
+
+
+# ---- items that hardly differ from the saved ones
+
+
+def both(tmp_path, saved, now, **options):
+    """A run over some items, then one over others: its message, and how many of them ran."""
+    calls = []
+    run([{"id": "s", "items": saved}], tmp_path, lambda task: {"v": 1}, **options.get("first", {}))
+    second = {k: v for k, v in options.items() if k != "first"}
+    progress = run([{"id": "s", "items": now}], tmp_path, lambda task: calls.append(1) or {"v": 2}, **second)
+    return progress.message, len(calls)
+
+
+N = 200
+ROWS = [{"q": f"question {i}", "n": i} for i in range(N)]
+
+
+@pytest.mark.parametrize(
+    ("now", "said"),
+    [
+        ([{**r, "n": float(r["n"])} for r in ROWS], r"all 200 items differ .* in the type of the field 'n' \(0 was"),
+        ([{**r, "n": str(r["n"])} for r in ROWS], "in the type of the field 'n'"),
+        ([{**r, "more": None} for r in ROWS], "by the new field 'more'"),
+        ([{**r, "more": "x"} for r in ROWS], "by the new field 'more'"),
+        ([{"q": r["q"]} for r in ROWS], "by the field 'n', which the saved ones have"),
+    ],
+    ids=["float", "text", "padded", "new", "gone"],
+)
+def test_a_change_of_type_is_said_and_key_offered(tmp_path, now, said):
+    message, calls = both(tmp_path, ROWS, now)
+    assert calls == N
+    assert re.search(said, message), message
+    assert "key=lambda item: item['q']" in message
+
+
+def test_a_frame_with_one_missing_value(tmp_path):
+    df = pd.DataFrame({"id": ["a", "b", "c"], "q": ["x", "y", "z"], "n": [1, 2, 3]})
+    run(df, tmp_path, groups=None)
+    df["n"] = df["n"].where(df["id"] != "c")  # int64 becomes float64
+    progress = run(df, tmp_path, groups=None)
+    said = "2 items differ from the saved ones in the type of the field 'n' (1 was saved, now it is 1.0)"
+    assert said in progress.message
+    calls = []
+    run(df.assign(n=0), tmp_path, lambda t: calls.append(1) or {"v": 3}, groups=None, key=lambda item: item["q"])
+    assert not calls
+
+
+def test_other_items_are_other_items(tmp_path):
+    message, calls = both(tmp_path, ROWS, [{"q": f"another {i}", "n": i} for i in range(N)])
+    assert (calls, "differ" in message) == (N, False)
+    message, calls = both(tmp_path / "2", [1, 2, 3], [4, 5, 6])
+    assert (calls, "differ" in message) == (3, False)
+    message, calls = both(tmp_path / "3", [1, 2, 3], [1.0, 2.0, 3.0])
+    assert (calls, "all 3 items differ from the saved ones in their type" in message) == (3, True)
+
+
+def test_key_finds_what_was_saved_without_it(tmp_path):
+    now = [{**r, "n": float(r["n"])} for r in reversed(ROWS)] + [{"q": "a new one", "n": 1}]
+    message, calls = both(tmp_path, ROWS, now, key=lambda item: item["q"])
+    assert (calls, "differ" in message) == (1, False)
+    df = nbrun.load_results(tmp_path, items=True)
+    assert df["index"].tolist() == list(range(N + 1))
+    assert df.v.tolist() == [1] * N + [2]
+    assert df.item_q.tolist() == [r["q"] for r in now]
+    assert "Nothing is damaged" in str(nbrun.check(tmp_path))
+    calls = []
+    run([{"id": "s", "items": now}], tmp_path, lambda task: calls.append(1), key=lambda item: item["q"])
+    assert not calls
+
+
+def test_equal_keys_take_one_entry_each(tmp_path):
+    saved = [{"q": 1, "n": i} for i in range(3)]
+    _, calls = both(tmp_path, saved, [{"q": 1, "n": 9.5}] * 5, key=lambda item: item["q"])
+    assert calls == 2
+    assert sorted(nbrun.load_results(tmp_path).v) == [1, 1, 1, 2, 2]
+
+
+def test_a_key_that_saved_items_do_not_have(tmp_path):
+    _, calls = both(tmp_path, [{"q": 1}, 5], [{"k": 1}, {"k": 2}], key=lambda item: item["k"])
+    assert calls == 2
