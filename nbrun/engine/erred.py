@@ -57,7 +57,7 @@ class ErredTasks:
             self._forget(sample)  # it comes back if any is left when these have ended
             engine.open_samples.add(sample)
             sample.left += len(again)
-        engine.sink.reopen(sample.work)
+        engine.sink.reopen(sample.work, [position for position, _ in again])
         engine.board.error_again(sample.work.number, [kind for _, kind in again])
         with engine.lock:
             engine.streak.restart()

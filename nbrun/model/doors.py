@@ -108,8 +108,8 @@ class ResultSink(Protocol):
     def ended(self, work: Any) -> None:
         """No task of this sample is left to run: its file may be written once its results are saved."""
 
-    def reopen(self, work: Any) -> None:
-        """Tasks of an ended sample run again."""
+    def reopen(self, work: Any, positions: Iterable[int]) -> None:
+        """Tasks at these positions ended in errors and run again, from their first attempt on."""
 
     def mend(self) -> None:
         """The disk is believed to take results again: try."""

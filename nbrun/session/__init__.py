@@ -91,7 +91,7 @@ def start(
         timeout_s: how long one attempt may take, in seconds. One that takes longer is tried again as after any other
             exception, and ends as an error of the type `TaskTimeout`. A coroutine is cancelled. A thread can't be
             killed: another takes its place, and what it still returns is dropped; after more than `workers` of them
-            the run pauses. A call in an executor can't be ended either: it keeps its slot until it returns.
+            the run pauses. In an executor it is left to itself in its worker, which goes on with other tasks.
         max_per_s: how many attempts may start in a second, evenly spaced; for services that limit requests.
         metrics: keys of results, such as ["score"], whose mean over the results of this run is shown while it runs.
         if_exists: "resume", or "error" to refuse a directory that holds results.

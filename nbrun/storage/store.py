@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -219,8 +219,10 @@ class ResultStore:
             book.ended = True
         self._saved([book], 0)
 
-    def reopen(self, book: Book) -> None:
-        """Tasks of an ended sample are queued again."""
+    def reopen(self, book: Book, positions: Iterable[int]) -> None:
+        """Tasks that ended in errors are queued again, and begin from their first attempt."""
+        for position in positions:
+            book.attempts.pop(position, None)
         with self._lock:
             book.ended = False
 

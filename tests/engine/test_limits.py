@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -232,3 +233,30 @@ def test_a_function_that_is_wrong_pauses_the_run_at_once(tmp_path: Path) -> None
         run.wait(30)
     assert time.monotonic() - began < 5
     run.stop(drain=False)
+
+
+def test_errors_that_are_retried_have_their_whole_budgets_again(tmp_path: Path) -> None:
+    calls: Counter[str] = Counter()
+    gate = threading.Event()
+
+    def fn(task: nbrun.Task) -> Any:
+        if task.item == "waits":
+            gate.wait(60)
+            return {}
+        calls[task.item] += 1
+        if task.item == "raises" and calls[task.item] < 6:
+            raise ValueError("no")
+        if task.item == "asks" and calls[task.item] < 6:
+            return nbrun.Retry("later")
+        return {"attempt": task.attempt}
+
+    samples = [{"id": "s", "items": ["raises", "asks", "waits"]}]
+    policy = nbrun.RetryPolicy(attempts=3, retries=2, delay_s=0.001)
+    run = nbrun.start(samples, fn, tmp_path / "r", groups=["item"], view=None, retry=policy)
+    until(lambda: run.progress.errors == 2, "both end in errors")
+    assert run.retry_errors() == 2
+    until(lambda: run.progress.done == 2, "both end well")
+    gate.set()
+    run.wait(20)
+    assert calls == {"raises": 6, "asks": 6}
+    assert sorted(nbrun.load_results(tmp_path / "r")["attempts"]) == [1, 3, 3]
