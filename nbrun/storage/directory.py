@@ -322,12 +322,10 @@ class Directory:
             ResultsMovedError: the results directory itself is another one, or another run has used its inner folder.
         """
         root, inner = self._held[:2]
-        if self._follows and not root.is_at(self.path, follow=True):
-            self.check_place()
-            return False
-        is_new = not inner.is_at(self.inner, follow=False)
         if not root.is_at(self.path, follow=True):
             self.check_place()
+            return False  # it may be written wherever it is
+        is_new = not inner.is_at(self.inner, follow=False)
         if is_new and any(name.endswith(".log") for name in _names_in(self.inner)):
             raise ResultsMovedError(
                 f"{self.inner} was replaced by another run's while this run went on. Nothing more is written, so that "

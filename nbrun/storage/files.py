@@ -193,17 +193,17 @@ class _Place:
 
     __slots__ = ("dir_fd", "folder", "name")
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, held: bool = True) -> None:
         text = os.fspath(path)
         self.name = text
         self.folder: Folder | None = None
         self.dir_fd: int | None = None
-        if _folders:
+        if held and _folders:
             around, _, name = text.rpartition("/")
-            held = _folders.get(around)
-            if held and name:
-                self.folder = held[-1]
-                self.name, self.dir_fd = name, held[-1].fd
+            holders = _folders.get(around)
+            if holders and name:
+                self.folder = holders[-1]
+                self.name, self.dir_fd = name, holders[-1].fd
 
 
 # ---- opening what somebody else may have put there
@@ -213,14 +213,18 @@ class NotPlainError(OSError):
     """Something inside a results directory that is not opened: a link, a named pipe, a device, a file full of holes."""
 
 
-def open_plain(path: str | os.PathLike[str], flags: int = os.O_RDONLY) -> int:
+def open_plain(path: str | os.PathLike[str], flags: int = os.O_RDONLY, *, held: bool = False) -> int:
     """Open a regular file, never a link, without waiting. Return its descriptor.
+
+    Args:
+        held: for the process that writes there: in the folder that it holds, though it may have another path now. A
+            reader in the same process means the path. What is opened for writing is always opened so.
 
     Raises:
         NotPlainError: it is something else, or has holes as no file of ours.
         OSError: it can't be opened.
     """
-    at = _Place(path)
+    at = _Place(path, held=held or bool(flags & os.O_ACCMODE))
     try:
         fd = _system.open(at.name, flags | _SAFE, 0o666, dir_fd=at.dir_fd)
     except OSError as e:
@@ -313,9 +317,9 @@ def _kind_of(path: str | os.PathLike[str]) -> str:
     return _KINDS.get(stat.S_IFMT(os.lstat(path).st_mode), "a file, not a folder")
 
 
-def open_reading(path: str | os.PathLike[str], *, buffering: int = -1) -> BinaryIO:
-    """Open a regular file for reading bytes. Raises as `open_plain` does."""
-    return os.fdopen(open_plain(path), "rb", buffering)
+def open_reading(path: str | os.PathLike[str], *, buffering: int = -1, held: bool = False) -> BinaryIO:
+    """Open a regular file for reading bytes. Arguments and errors are those of `open_plain`."""
+    return os.fdopen(open_plain(path, held=held), "rb", buffering)
 
 
 def read_whole(path: str | os.PathLike[str], most: int = MAX_WHOLE_BYTES) -> bytes:

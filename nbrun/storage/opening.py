@@ -191,7 +191,7 @@ class Opener:
 
     def _take_own(self, book: Book, path: Path, info: FileInfo) -> None:
         """Entries of a file in nbrun's format. Of a damaged one, which is kept aside, those that can be read."""
-        with files.open_reading(path) as f:
+        with files.open_reading(path, held=True) as f:
             book.file_id = files.identity_of(os.fstat(f.fileno()))
             own = samplefile.read_any(f)
             if not isinstance(own, samplefile.OwnFile):
@@ -343,7 +343,7 @@ class Opener:
         if body is not None:
             return body
         path = self.path / book.name
-        with files.open_reading(path) as f:
+        with files.open_reading(path, held=True) as f:
             if files.identity_of(os.fstat(f.fileno())) != book.file_id:
                 raise OSError(errno.ESTALE, "was replaced while it was opened", str(path))
             f.seek(c.offset[position])

@@ -76,7 +76,7 @@ def _file_sample(
         content: samplefile.OwnFile | bytes | None = None
         try:
             if info is not None:
-                content = samplefile.read_any(opened.enter_context(files.open_reading(path)))
+                content = samplefile.read_any(opened.enter_context(files.open_reading(path, held=True)))
             stored = merge(content, match, journal)
         except Unreadable as e:
             directory.listing.problems.append(Problem(str(path), str(e), sample_id))

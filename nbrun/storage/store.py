@@ -61,6 +61,7 @@ class ResultStore:
         self._on_fault = on_fault
         self.wait_for_resume: Callable[[], bool] = lambda: False  # the feeder waits there after a fault
         self._lock = threading.Lock()
+        self._mending = threading.Lock()  # one thread at a time makes folders again; held over I/O on purpose
         self._is_new = False  # the inner folder was made again, and not all that it needs is in it yet
         self.directory = Directory(path)
         try:
@@ -256,6 +257,14 @@ class ResultStore:
         Args:
             wherever_it_is: also where the directory was moved. The run ends, and what waits in memory belongs there.
         """
+        with self._mending:
+            if not self._mend_directory(wherever_it_is):
+                return
+        self.journal.mend()
+        self.filer.mend()
+
+    def _mend_directory(self, wherever_it_is: bool) -> bool:
+        """Called with `_mending` held. False where it can't be written; the fault was reported."""
         try:
             if wherever_it_is:
                 self.directory.follow()
@@ -267,12 +276,11 @@ class ResultStore:
                 self._is_new = False
         except ResultsInUseError as e:
             self._on_fault(ResultsMovedError(str(e), path=str(self.path)))
-            return
+            return False
         except OSError as e:
             self._on_fault(e)
-            return
-        self.journal.mend()
-        self.filer.mend()
+            return False
+        return True
 
     def finish(self, timeout_s: float | None = None) -> bool:
         """Saves what waits, writes every file that is due and removes the segments.
