@@ -301,16 +301,23 @@ def odd_entries(folder: Path, is_files_name: Callable[[str], bool] = lambda name
         return [(folder, f"is {_kind_of(folder)}")] if os.path.lexists(folder) else []
     with os.scandir(folder) as entries:
         for entry in entries:
-            path = folder / entry.name
-            if entry.is_file(follow_symlinks=False):
-                if entry.stat(follow_symlinks=False).st_size > HOLE_BYTES and is_files_name(entry.name):
-                    try:
-                        os.close(open_plain(path))
-                    except NotPlainError as e:
-                        odd.append((path, str(e.strerror)))
-            elif not entry.is_dir(follow_symlinks=False) or is_files_name(entry.name):
-                odd.append((path, f"is {_kind_of(entry)}"))
+            with suppress(FileNotFoundError):  # a run has removed it meanwhile
+                what = _oddness(entry, is_files_name(entry.name))
+                if what:
+                    odd.append((folder / entry.name, what))
     return sorted(odd)
+
+
+def _oddness(entry: os.DirEntry[str], is_files_name: bool) -> str:
+    if not entry.is_file(follow_symlinks=False):
+        is_odd = is_files_name or not entry.is_dir(follow_symlinks=False)
+        return f"is {_kind_of(entry)}" if is_odd else ""
+    if is_files_name and entry.stat(follow_symlinks=False).st_size > HOLE_BYTES:
+        try:
+            os.close(open_plain(entry))
+        except NotPlainError as e:
+            return str(e.strerror)
+    return ""
 
 
 def _kind_of(path: str | os.PathLike[str]) -> str:
