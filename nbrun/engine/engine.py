@@ -29,6 +29,7 @@ from nbrun.engine.threads import ThreadCrew
 from nbrun.engine.window import Window
 from nbrun.errors import RunHaltedError, ThreadLimitError
 from nbrun.model import CancelFlag, ResultSink, Retry, RetryPolicy, State, Task, TaskRow, Work
+from nbrun.output import RunOutput
 from nbrun.progress import Board
 
 #: So many of the newest durations tell what most tasks take.
@@ -54,12 +55,14 @@ class Engine:
         crew: makes those who run the tasks.
         timeout_s: how long an attempt may take, in seconds; None for no limit.
         max_per_s: how many attempts may start in a second; None for no limit.
+        output: keeps what tasks print; None where that goes where it always went.
     """
 
     def __init__(
         self, fn: Callable[[Task], Any], sink: ResultSink, board: Board, *,
         workers: int, retry: RetryPolicy, name: str = "", crew: Callable[[Engine], Crew] = ThreadCrew,
         timeout_s: float | None = None, max_per_s: float | None = None,
+        output: RunOutput | None = None,
     ) -> None:  # fmt: skip
         self.fn, self.sink, self.board, self.retry = fn, sink, board, retry
         self.flag = CancelFlag()
@@ -71,6 +74,7 @@ class Engine:
         self.idle = threading.Condition(self.lock)  # the conductor waits here
         self.queue = TaskQueue()
         self.gate = StartGate(max_per_s)
+        self.output = output
         self.durations: deque[float] = deque(maxlen=DURATIONS)  # of tasks that ended lately, in seconds; atomic appends
         self.wanted = workers
         self.timeout_s = timeout_s

@@ -21,6 +21,7 @@ from nbrun.engine.timeouts import timeout_error
 from nbrun.engine.worker import as_mapping
 from nbrun.errors import ThreadLimitError
 from nbrun.model import Record, SinkClosedError, Task, start_daemon
+from nbrun.output import Speaking, speak
 from nbrun.samples import SCALARS
 
 if TYPE_CHECKING:
@@ -224,6 +225,8 @@ class LoopCrew(OneThread):
         engine = self.engine
         started, began = time.time(), time.perf_counter()
         name = f"{engine.name}:loop"
+        if engine.output is not None:
+            speak(Speaking(engine.output, task))
         try:
             item = task.item
             if type(item) not in SCALARS:  # fn may change its copy; stored is what the dataset holds

@@ -83,6 +83,11 @@ def after_exception(
         engine.try_again(sample, position, task, retry, policy.wait_s(task._exceptions, engine.random()))
         return None
     error = {"type": type(e).__name__, "message": message_of(e), "traceback": _traceback(e)}
+    printed: str = getattr(e, "far_output", "")  # of an executor's worker
+    if not printed and engine.output is not None:
+        printed = engine.output.of((task.sample_id, task.group, task.index))
+    if printed:
+        error["output"] = printed
     record = engine.sink.encode(
         sample.work, position, sample.work.item(position), None, task.attempt, started, duration_s, worker, error
     )

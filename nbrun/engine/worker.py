@@ -18,6 +18,7 @@ from nbrun.engine.outcomes import Ended, add_failure, after_exception, hand_over
 from nbrun.engine.queue import Item, SampleWork
 from nbrun.engine.timeouts import Claim, TooLate
 from nbrun.model import Record, Retry, SinkClosedError, Task
+from nbrun.output import Speaking, speak
 from nbrun.samples import SCALARS
 
 if TYPE_CHECKING:
@@ -109,6 +110,7 @@ class Worker:
     def _run(self) -> None:
         engine = self.crew.engine
         sink = engine.sink
+        speak(self)
         try:
             while self.crew.take(self):
                 if self.runs_last:  # it may take the process with it
@@ -124,6 +126,11 @@ class Worker:
             self.crew.engine.broke(e)
         finally:
             self.crew.left(self)
+
+    def speaking(self) -> Speaking | None:
+        """See output.Speaker: nothing is done for a task that prints nothing."""
+        current, output = self.current, self.crew.engine.output
+        return None if current is None or output is None else Speaking(output, current[1])
 
     def _marks(self) -> bytes:
         """Of what stands in `batch`, which was all taken from one sample."""

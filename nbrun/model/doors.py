@@ -85,7 +85,7 @@ class ResultSink(Protocol):
             result: what `fn` returned, or what the sink's `encode_result` made of it elsewhere; None for an error.
             attempts: how many tries it took.
             started_at, duration_s: of the last try, in seconds (since the epoch, and long).
-            error: `type`, `message` and `traceback` of a task that ended in an error.
+            error: `type`, `message` and `traceback` of a task that ended in an error, and `output` if it printed any.
 
         Raises:
             UnstorableError: names the place in the result.

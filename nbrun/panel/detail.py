@@ -67,6 +67,9 @@ def entry_of(entry: Mapping[str, Any] | None) -> dict[str, Any]:
     """A task's entry as facts (short) and texts (long)."""
     if entry is None:
         return {"facts": [], "texts": [("", "Nothing is saved of this task yet.")]}
+    if entry.get("status") == "running":
+        texts = [("What it has printed so far", _text(entry.get("output")))]
+        return {"facts": [], "texts": [(heading, clean(cut(text, TEXT_CHARS))) for heading, text in texts]}
     texts = [
         *_error(entry),
         *_output(entry),

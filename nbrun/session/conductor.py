@@ -32,6 +32,7 @@ from nbrun.errors import (
     ThreadLimitError,
 )
 from nbrun.model import State, start_daemon, start_thread
+from nbrun.output import RunOutput, Speaking, speak
 from nbrun.progress import Board, counted
 from nbrun.samples import Sample, SampleReader, fresh_copy, with_ids
 from nbrun.session.inputs import Samples, duplicate
@@ -98,11 +99,12 @@ class Conductor:
 
     def __init__(
         self, samples: Samples, reader: SampleReader, board: Board, fn: Any, settings: Settings, redo: Redo,
-        again: SecondPass | None = None,
+        again: SecondPass | None = None, output: RunOutput | None = None,
     ) -> None:  # fmt: skip
         self._samples, self._reader, self._board, self._fn = samples, reader, board, fn
         self._settings, self._redo, self._second = settings, redo, again
         self._on_end: Callable[[], object] = lambda: None
+        self._output = output  # of the user's iterator, key and context functions
         self._seen: dict[str, int] = {}  # ids read so far -> their places
         self._more: deque[Samples] = deque()  # under the engine's lock, as the next: samples that joined
         self._is_closing = False
@@ -281,6 +283,7 @@ class Conductor:
 
     def _read(self) -> None:
         error: BaseException | None = None
+        self._speak()
         try:
             self._feed()
             while (more := self._next_samples()) is not None:
@@ -289,6 +292,10 @@ class Conductor:
             error = e
         if error is not None or not self._engine.standing.is_open:
             self._fed(error)
+
+    def _speak(self) -> None:
+        if self._output is not None:
+            speak(Speaking(self._output, None))
 
     def _next_samples(self) -> Samples | None:
         """The samples that joined the run next; None where there are none, or no more are wanted."""
@@ -411,6 +418,7 @@ class Conductor:
     def _read_more(self) -> None:
         """Like _read, for samples that joined after all others were read."""
         error: BaseException | None = None
+        self._speak()
         try:
             while (more := self._next_samples()) is not None:
                 self._feed_more(more)

@@ -19,6 +19,8 @@ from nbrun import __version__
 from nbrun.engine import Crew, Engine, LoopCrew, ThreadCrew
 from nbrun.engine.executors import Remote
 from nbrun.model import RetryPolicy
+from nbrun.output import RunOutput, assign
+from nbrun.panel import choose_view
 from nbrun.progress import Board
 from nbrun.samples import SampleReader
 from nbrun.session.conductor import Conductor, SecondPass
@@ -57,6 +59,10 @@ class Launch:
     max_per_s: float | None
     metrics: tuple[str, ...] = ()
     board: Board = field(default_factory=Board)
+    output: RunOutput = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.output = RunOutput(self.board.note_log, echoes=choose_view() != "panel")
 
     def make(self, samples: Samples, redo: Redo, again: SecondPass | None = None) -> Parts:
         """Open the results directory and make the parts; `Conductor.begin` starts them.
@@ -71,7 +77,8 @@ class Launch:
         if self.executor is not None:
             fn = remote = Remote(fn, self.executor, policy, (self.reader.groups or {}).values())
             crew = remote.crew
-        conductor = Conductor(samples, self.reader, self.board, fn, self.arguments.settings, redo, again)
+            assign(remote.digest, self.output)
+        conductor = Conductor(samples, self.reader, self.board, fn, self.arguments.settings, redo, again, self.output)
         try:
             store = ResultStore(
                 self.path, self._record(), keep_items=self.arguments.keep_items, totals=samples.sample_totals,
@@ -85,7 +92,7 @@ class Launch:
             store.observe_results(observe)
         engine = Engine(
             fn, store, self.board, workers=self.workers, retry=policy, name=socket.gethostname(), crew=crew,
-            timeout_s=self.timeout_s, max_per_s=self.max_per_s,
+            timeout_s=self.timeout_s, max_per_s=self.max_per_s, output=self.output,
         )  # fmt: skip
         if isinstance(fn, Remote) and (end := fn.tell()):
             conductor.note(end)

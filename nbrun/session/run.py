@@ -12,13 +12,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nbrun.engine.executors import Remote
 from nbrun.errors import NbrunError, RunActiveError, SystematicFailureError
 from nbrun.model import State, Task, TaskRow
+from nbrun.output import Installed
 from nbrun.progress import Progress, count_text, counted
-from nbrun.session import hearing
 from nbrun.session.conductor import Conductor, SecondPass
 from nbrun.session.inputs import Samples, read_workers
 from nbrun.session.launch import Launch, Parts
@@ -65,7 +66,7 @@ class Run:
         self._launch, self._parts = launch, parts
         self._path, self._board, self._arguments = launch.path, launch.board, launch.arguments
         self._controls = Controls(self)
-        self._lock = threading.Lock()  # protects what follows, and one start after the end from another
+        self._lock = threading.RLock()  # protects what follows, and one start after the end from another
         self._callbacks: list[Callable[[Run], object]] = []
         self._saved_before = 0  # results that earlier starts of this run have saved
         self._view: Any = None  # the panel, once it was shown
@@ -77,10 +78,12 @@ class Run:
         """Start the threads."""
         parts = self._parts
         _under_way.add(self)
+        installed = Installed()
         try:
-            parts.conductor.begin(parts.engine, parts.store, self._on_end)
+            parts.conductor.begin(parts.engine, parts.store, partial(self._on_end, installed))
         except BaseException:
             _under_way.discard(self)
+            installed.end()
             raise
 
     @property
@@ -144,17 +147,9 @@ class Run:
         """Shows the live panel here."""
         from nbrun import panel
 
-        hearing.listen(self)
+        self._launch.output.echoes = False  # the panel's log shows it
         self._view = panel.show(self._controls)
         return self._view
-
-    def _works_in(self, thread: threading.Thread) -> bool:
-        """Is that one of its workers, or the thread that reads its samples?"""
-        return thread is self._conductor.thread or self._engine.works_in(thread)
-
-    def _hear(self, at: float, level: str, text: str) -> None:
-        """A task warned of something, or logged it."""
-        self._board.note_log(at, level, text)
 
     def __repr__(self) -> str:
         p = self.progress
@@ -353,7 +348,8 @@ class Run:
                 return
         self._call(fn)
 
-    def _on_end(self) -> None:
+    def _on_end(self, installed: Installed) -> None:
+        installed.end()
         with self._lock:
             callbacks, self._callbacks = self._callbacks, []
         for fn in callbacks:
@@ -468,8 +464,12 @@ class Controls:
         return [*engine.running_of(sample_id), *engine.waiting_of(sample_id), *onesample.read_rows(path, sample_id)]
 
     def entry(self, sample_id: str, group: str, index: int) -> Mapping[str, Any] | None:
-        """A task's whole entry as it is saved; None where it has none yet."""
-        return onesample.read_entry(self._run._path, sample_id, group, index)
+        """A task's whole entry as it is saved, with what it printed in this run; None where there is neither."""
+        entry = onesample.read_entry(self._run._path, sample_id, group, index)
+        printed = self._run._launch.output.of((sample_id, group, index))
+        if not printed or (entry is not None and "output" in entry):
+            return entry
+        return {"status": "running", **(entry or {}), "output": printed}
 
     def health(self) -> Sequence[Mapping[str, Any]]:
         """A row for each endpoint of the judge; empty where it has none."""

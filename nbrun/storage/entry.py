@@ -131,7 +131,10 @@ def _encode_any(
     after = {"attempts": attempts, "started_at": started_at, "duration_s": duration_s}
     made_by = {"run_id": book.run_id, "context": book.context, "worker_id": worker_id}
     if error is not None:
-        fields = {**before, "result": None, **after, "error": error, **made_by, "api_used": ""}
+        told = {name: text for name, text in error.items() if name != "output"}
+        fields = {**before, "result": None, **after, "error": told, **made_by, "api_used": ""}
+        if "output" in error:
+            fields["output"] = error["output"]
         try:
             return (*values.encode(fields, where=""), None)
         except UnstorableError:

@@ -66,8 +66,9 @@ Entries stand in the order of their index; those whose item is no longer in the 
 An entry begins with index, key, occurrence, seq, status, in this order, so that a reader can tell what it is without
 parsing it. Its other keys: language?, solution? (an item of just these two), item? (any other), result, attempts,
 started_at (seconds since the epoch), duration_s, error? (type, message, traceback), run_id, context, worker_id,
-api_used, lossy?. The summary, one line, lets a finished file be recognised by its tail alone; its `check` is the
-CRC-32 of the id and of the summary without it, both as JSON, in 8 hexadecimal digits. Its `unexpected` counts rejected
+api_used, lossy?, output? (of an error the end of what its task printed, at most 4 KB). The summary, one line, lets a
+finished file be recognised by its tail alone; its `check` is the CRC-32 of the id and of the summary without it, both
+as JSON, in 8 hexadecimal digits. Its `unexpected` counts rejected
 results of the group solution and accepted ones of groups incorrect_…; absent where a sample has none of these groups.
 
 A file that another tool has written anew (indented, on one line, with sorted keys, CRLF or a byte order mark) means the

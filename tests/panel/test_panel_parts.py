@@ -22,7 +22,6 @@ from nbrun.panel.chart import POINTS, Throughput
 from nbrun.panel.detail import TEXT_CHARS, entry_of, tasks_of
 from nbrun.panel.disk import FILES, DiskUse
 from nbrun.panel.packing import unpack
-from nbrun.session import hearing
 
 
 @given(st.lists(st.tuples(st.floats(0.01, 500), st.integers(0, 5000)), max_size=60))
@@ -268,18 +267,12 @@ def test_what_tasks_warn_of_and_log_reaches_the_panel_and_is_not_printed(
         return 1
 
     run = nbrun.start([{"id": "a", "solutions": [1]}], work, tmp_path, view=None)
+    run._launch.output.echoes = False  # as with a panel
     with warnings.catch_warnings():
         warnings.simplefilter("always")
-        monkeypatch.setattr(hearing, "_is_set_up", False)
-        before = logging.getLogRecordFactory(), warnings.showwarning, logging.lastResort
-        try:
-            hearing.listen(run)
-            heard.set()
-            progress = run.wait()
-            logging.getLogger("mine").warning("of the user's own")
-        finally:
-            logging.setLogRecordFactory(before[0])
-            warnings.showwarning, logging.lastResort = before[1:]
+        heard.set()
+        progress = run.wait()
+    logging.getLogger("mine").warning("of the user's own")
     assert [(line.level, line.text) for line in progress.logs] == [
         ("warning", "UserWarning: getting slow"),
         ("warning", "judge: endpoint 3 rests"),

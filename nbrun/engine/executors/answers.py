@@ -71,9 +71,9 @@ def exception_of(row: tuple[Any, ...]) -> BaseException:
     if row[0] == RETRY:
         extra = decode(load(row[3]))
         return Retry(row[1], row[2], extra["hint"], extra["result"], row[4])
-    _, kind, name, message, text, retriable, _, _ = row
+    _, kind, name, message, text, retriable, printed, _, _ = row
     e: Any = _KINDS[kind](message) if kind else _error_type(name)(message)
-    e.retriable, e.far_traceback = retriable, text
+    e.retriable, e.far_traceback, e.far_output = retriable, text, printed
     return e  # type: ignore[no-any-return]
 
 

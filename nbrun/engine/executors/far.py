@@ -21,11 +21,13 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
+from nbrun import output
 from nbrun.engine.executors.shared import SharedPart, WholeSampleNeeded
 from nbrun.engine.outcomes import format_error, message_of, stack_of
 from nbrun.engine.worker import as_mapping
 from nbrun.errors import JudgeError, JudgeUnavailableError, NotSupportedError, TaskTimeout
 from nbrun.model import Retry, Task
+from nbrun.output import RunOutput
 from nbrun.storage.entry import encode_result
 from nbrun.storage.values import encode
 
@@ -75,14 +77,27 @@ def run_chunk(digest: str, packed: Any, parts: Any, timeout_s: float | None, tok
             return pickle.dumps(None) if plain else None
         answer = (
             f"{socket.gethostname()}:{os.getpid()}",
-            _run(*found, pickle.loads(parts) if plain else parts, timeout_s),
+            _run(*found, pickle.loads(parts) if plain else parts, timeout_s, output.output_of(digest)),
         )
     except BaseException as e:  # nothing could be unpacked: told as the first task's error
-        answer = (f"{socket.gethostname()}:{os.getpid()}", [_error(e, (), time.time(), 0.0)])
+        answer = (f"{socket.gethostname()}:{os.getpid()}", [_with_output(_error(e, (), time.time(), 0.0), "")])
     return pickle.dumps(answer, 5) if plain else answer
 
 
-def _run(fn: Any, never: tuple[type[BaseException], ...], parts: Any, timeout_s: float | None) -> list[tuple[Any, ...]]:
+def _run(
+    fn: Any, never: tuple[type[BaseException], ...], parts: Any, timeout_s: float | None, printed: RunOutput
+) -> list[tuple[Any, ...]]:  # fmt: skip
+    running = output.Running(printed)
+    speaks = output.speak(running)
+    try:
+        return _run_tasks(fn, never, parts, timeout_s, running)
+    finally:
+        output.end_speaking(speaks)
+
+
+def _run_tasks(
+    fn: Any, never: tuple[type[BaseException], ...], parts: Any, timeout_s: float | None, running: output.Running
+) -> list[tuple[Any, ...]]:  # fmt: skip
     rows: list[tuple[Any, ...]] = []
     end = time.perf_counter() + CHUNK_S
     size = 0
@@ -93,9 +108,12 @@ def _run(fn: Any, never: tuple[type[BaseException], ...], parts: Any, timeout_s:
             if rows and (size > CHUNK_BYTES or time.perf_counter() > end):
                 return rows
             task = Task(sample_id, group, index, item, item if sample is None else sample, *before)
+            running.task = task
             row = _attempt(fn, never, task) if timeout_s is None else _attempt_within(timeout_s, fn, never, task)
             if left_out and sample.was_asked:
                 row = (WHOLE,)
+            elif row[0] == ERROR:
+                row = _with_output(row, running.output.of((sample_id, group, index)))
             rows.append(row)
             if row[0] == WHOLE:
                 return rows
@@ -183,6 +201,11 @@ def _error(
     return (ERROR, kind, type(e).__name__, message_of(e), text, retriable, started, took)
 
 
+def _with_output(row: tuple[Any, ...], printed: str) -> tuple[Any, ...]:
+    """An error's row with what its task printed."""
+    return (*row[:-2], printed, *row[-2:])
+
+
 def _set_up() -> None:
     """Once a process: the stop button leaves a pool's child alone, and the child ends with the kernel.
 
@@ -194,6 +217,7 @@ def _set_up() -> None:
     if _is_set_up or parent is None or "distributed.worker" in sys.modules:
         return
     _is_set_up = True
+    output.install()
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(parent,), name="nbrun-parent-watch", daemon=True).start()

@@ -41,6 +41,11 @@ class Remote:
             self._pool.close(kill=True)
             raise
 
+    @property
+    def digest(self) -> str:
+        """What workers know the function by."""
+        return self._cargo.digest
+
     def crew(self, engine: Engine) -> Dispatcher:
         """Those who run the tasks."""
         self._dispatcher = Dispatcher(engine, self._cargo, self._pool)

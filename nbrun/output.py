@@ -1,0 +1,475 @@
+"""What tasks print and log, by task: it is kept for their entries and views, and never lands in another cell.
+
+While a run lives, `sys` has properties `stdout` and `stderr`. Who is not running a task sees and sets the streams as
+always. In a task they are streams that know whose output it is, whatever others have set meanwhile
+(`redirect_stdout`, `capture_output`, a test's `capsys`); a redirection that a task makes holds for that task alone.
+`print`, which asks `sys` itself, meets a stream that decides at each write. Threads that a task starts speak for it.
+
+Threads: everything here is called in any thread. `_lock` protects the count of live runs; each RunOutput has a lock.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import sys
+import threading
+import time
+import types
+import warnings
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from contextvars import ContextVar, Token
+from typing import Any, NamedTuple, Protocol, TextIO
+
+#: How much of a task's output is kept, in bytes, and of how many tasks.
+TAIL_BYTES, TAILS = 4096, 1000
+NAMES = ("stdout", "stderr")
+Key = tuple[str, str, int]
+
+
+class Task(Protocol):
+    """What is known here of model.Task."""
+
+    sample_id: str
+    group: str
+    index: int
+
+
+class Speaking(NamedTuple):
+    """Whose output is written: the run's, and which of its tasks writes. `task` is None for what reads its samples."""
+
+    output: RunOutput
+    task: Task | None
+
+    def speaking(self) -> Speaking | None:
+        """Itself. A worker, which runs one task after another, answers with the present one."""
+        return self
+
+
+class Running:
+    """The speaker of a thread that runs tasks one after another and says here which one it is."""
+
+    __slots__ = ("output", "task")
+
+    def __init__(self, output: RunOutput) -> None:
+        self.output = output
+        self.task: Task | None = None
+
+    def speaking(self) -> Speaking | None:
+        """See Speaker."""
+        return None if self.task is None else Speaking(self.output, self.task)
+
+
+class Speaker(Protocol):
+    """Who runs in a thread or a coroutine."""
+
+    def speaking(self) -> Speaking | None:
+        """Whose output is written there now; None where no task runs."""
+
+
+_speaker: ContextVar[Speaker | None] = ContextVar("nbrun_speaker", default=None)
+#: Streams that a task has put in the place of stdout and stderr: name -> (task, stream).
+_redirected: ContextVar[dict[str, tuple[Task | None, Any]] | None] = ContextVar("nbrun_redirected", default=None)
+
+
+def speak(speaker: Speaker | None) -> Token[Speaker | None]:
+    """From now on what this thread or coroutine writes is that speaker's."""
+    return _speaker.set(speaker)
+
+
+def end_speaking(token: Token[Speaker | None]) -> None:
+    """Undo `speak`, in the same thread."""
+    _speaker.reset(token)
+
+
+def speaking() -> Speaking | None:
+    """Whose output is written here; None outside of tasks."""
+    speaker = _speaker.get()
+    return None if speaker is None else speaker.speaking()
+
+
+class _Tail:
+    """The end of one task's output. A line that is overwritten, such as a bar's, counts once, as it was last."""
+
+    __slots__ = ("_lines", "_open", "_size")
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+        self._size = 0
+        self._open: dict[str, str] = dict.fromkeys(NAMES, "")
+
+    def add(self, stream: str, text: str) -> list[str]:
+        """Take what was written, and return the lines that are complete now."""
+        *complete, last = (self._open[stream] + text).split("\n")
+        self._open[stream] = _overwritten(last)[-TAIL_BYTES:]
+        lines = [_overwritten(line) for line in complete]
+        for line in lines:
+            self._lines.append(line)
+            self._size += len(line) + 1
+        while self._size > 2 * TAIL_BYTES and len(self._lines) > 1:
+            self._size -= len(self._lines.pop(0)) + 1
+        return lines
+
+    def text(self) -> str:
+        """The last TAIL_BYTES of it."""
+        text = "".join(f"{line}\n" for line in self._lines) + "".join(self._open.values())
+        data = text.encode("utf-8", "replace")
+        return text if len(data) <= TAIL_BYTES else data[-TAIL_BYTES:].decode("utf-8", "ignore")
+
+
+def _overwritten(line: str) -> str:
+    """A line as a terminal shows it at the end: what follows the last carriage return."""
+    if "\r" not in line:
+        return line
+    parts = [part for part in line.split("\r") if part.strip()]
+    return parts[-1] if parts else ""
+
+
+class RunOutput:
+    """The output of one run's tasks.
+
+    Args:
+        note: keeps a line for the views: when, "stdout", "stderr" or a log's level, the line.
+
+    Attributes:
+        echoes: whether it is also written to the stream that was there, as in a script. A notebook's would show it in
+            whatever cell ran last.
+        sink: takes the lines instead of that stream, such as a view that draws bars: name of the stream, text.
+    """
+
+    def __init__(self, note: Callable[[float, str, str], None], *, echoes: bool = True) -> None:
+        self._note = note
+        self.echoes = echoes
+        self.sink: Callable[[str, str], None] | None = None
+        self._lock = threading.Lock()  # protects _tails and what they hold
+        self._tails: OrderedDict[Key | None, _Tail] = OrderedDict()
+
+    def write(self, task: Task | None, stream: str, text: str, *, is_noted: bool = False) -> None:
+        """A task has written something.
+
+        Args:
+            is_noted: views have been told already, in better words.
+        """
+        lines = self._keep(task, stream, text)
+        if not is_noted:
+            for line in lines:
+                if line.strip():
+                    self._note(time.time(), stream, line[:TAIL_BYTES])
+        self._pass_on(stream, text, lines)
+
+    def _keep(self, task: Task | None, stream: str, text: str) -> list[str]:
+        """Add to the end of a task's output; return the lines that are complete now."""
+        key = None if task is None else (task.sample_id, task.group, task.index)
+        with self._lock:
+            tail = self._tails.get(key)
+            if tail is None:
+                tail = self._tails[key] = _Tail()
+            else:
+                self._tails.move_to_end(key)
+            if len(self._tails) > TAILS:
+                self._tails.popitem(last=False)
+            return tail.add(stream, text)
+
+    def _pass_on(self, stream: str, text: str, lines: Iterable[str]) -> None:
+        if self.sink is not None:
+            for line in lines:
+                self.sink(stream, line + "\n")
+        elif self.echoes:
+            target = _streams[stream].target
+            if target is not None:
+                target.write(text)
+
+    def note(self, level: str, text: str) -> None:
+        """Tell views of a log's record or a warning."""
+        self._note(time.time(), level, text)
+
+    def log(self, task: Task | None, level: str, name: str, text: str) -> None:
+        """A task has logged something of weight: it is kept whatever handlers there are."""
+        self.note(level.lower(), f"{name}: {text}")
+        self._keep(task, "stderr", f"{level}:{name}:{text}\n")
+
+    def print(self, stream: str, text: str) -> None:
+        """Pass on what a handler makes of a record that is kept already."""
+        self._pass_on(stream, text, text.splitlines())
+
+    def of(self, key: Key) -> str:
+        """The last 4 KB that a task has written, by its sample, group and index; "" where it wrote nothing."""
+        if not self._tails:  # the usual case; a dict's truth needs no lock
+            return ""
+        with self._lock:
+            tail = self._tails.get(key)
+            return "" if tail is None else tail.text()
+
+
+_of_functions: weakref.WeakValueDictionary[str, RunOutput] = weakref.WeakValueDictionary()
+_kept: OrderedDict[str, RunOutput] = OrderedDict()  # in an executor's worker nobody else keeps them
+
+
+def assign(digest: str, output: RunOutput) -> None:
+    """Tasks of the function with this digest, run in an executor's threads, write to that run's output."""
+    _of_functions[digest] = output
+
+
+def output_of(digest: str) -> RunOutput:
+    """The output of a function's tasks. In a worker process, where no run is, one that keeps it for error entries."""
+    found = _of_functions.get(digest)
+    if found is None:
+        found = _of_functions[digest] = _kept[digest] = RunOutput(lambda at, level, text: None)
+        while len(_kept) > 8:
+            _kept.popitem(last=False)
+    return found
+
+
+# ---- the streams
+
+
+class _Stream:
+    """Stands in `sys` for stdout or stderr and decides at each write whose it is.
+
+    Attributes:
+        target: the stream that everybody else sees.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self.target: Any = None
+
+    def _here(self) -> Any:
+        """A task's own redirection, or None where what is written counts as its output."""
+        found = (_redirected.get() or {}).get(self._name)
+        speaks = speaking()
+        return found[1] if found is not None and speaks is not None and found[0] is speaks.task else None
+
+    def write(self, text: str) -> int:
+        """Write for whoever calls."""
+        speaks = speaking()
+        if speaks is None:
+            return len(text) if self.target is None else self.target.write(text)
+        redirected = self._here()
+        if redirected is not None:
+            return redirected.write(text)  # type: ignore[no-any-return]
+        if not isinstance(text, str):
+            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
+        speaks.output.write(speaks.task, self._name, text)
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """As of any stream."""
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        """As of any stream."""
+        target = self.target if speaking() is None else self._here()
+        flush = getattr(target, "flush", None)
+        if callable(flush):
+            flush()
+
+    def isatty(self) -> bool:
+        """Not in a task: nobody is to move a cursor there."""
+        return False if speaking() is not None else bool(self.target is not None and self.target.isatty())
+
+    @property
+    def buffer(self) -> Any:
+        """The stream of bytes below it."""
+        return self.target.buffer if speaking() is None else _Bytes(self)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.target, name)
+
+    def __iter__(self) -> Any:
+        return iter(self.target)
+
+
+class _Bytes:
+    """`sys.stdout.buffer` in a task."""
+
+    def __init__(self, stream: _Stream) -> None:
+        self._stream = stream
+
+    def write(self, data: bytes) -> int:
+        """Bytes become text as UTF-8."""
+        self._stream.write(bytes(data).decode("utf-8", "replace"))
+        return len(data)
+
+    def flush(self) -> None:
+        """As of any stream."""
+
+
+_streams = {name: _Stream(name) for name in NAMES}
+
+
+def _get(name: str) -> Any:
+    stream = _streams[name]
+    if speaking() is not None:
+        return stream._here() or stream
+    found = sys.__dict__[name]
+    return stream.target if found is stream else found
+
+
+def _set(name: str, value: Any) -> None:
+    stream = _streams[name]
+    speaks = speaking()
+    if speaks is None:
+        stream.target = value
+        sys.__dict__[name] = stream
+        return
+    before = dict(_redirected.get() or {})
+    if value is stream:
+        before.pop(name, None)
+    else:
+        before[name] = (speaks.task, value)
+    _redirected.set(before)
+
+
+class _Sys(types.ModuleType):
+    """`sys` while a run lives: its streams are asked for and set through properties."""
+
+    stdout = property(lambda _: _get("stdout"), lambda _, value: _set("stdout", value))
+    stderr = property(lambda _: _get("stderr"), lambda _, value: _set("stderr", value))
+
+    def __reduce__(self) -> Any:  # cloudpickle knows modules by their exact type
+        return importlib.import_module, ("sys",)
+
+
+# ---- setting up
+
+
+_lock = threading.Lock()
+_live = 0
+_real_start = threading.Thread.start
+_real_emit = logging.StreamHandler.emit
+_before: dict[str, Any] = {}
+
+
+def install() -> None:
+    """A run begins to live: what its tasks write is kept from now on."""
+    global _live
+    with _lock:
+        _live += 1
+        if _live > 1 or type(sys) is not types.ModuleType:  # somebody else has done something alike: leave it
+            return
+        for name in NAMES:
+            _streams[name].target = sys.__dict__.get(name)
+            sys.__dict__[name] = _streams[name]
+        sys.__class__ = _Sys
+        threading.Thread.start = _start  # type: ignore[assignment, method-assign]
+        logging.StreamHandler.emit = _emit  # type: ignore[assignment, method-assign]
+        _before["factory"], _before["warning"] = logging.getLogRecordFactory(), warnings.showwarning
+        logging.setLogRecordFactory(_make_record)
+        warnings.showwarning = _show_warning
+
+
+def uninstall() -> None:
+    """A run has ended. After the last one everything is as it was."""
+    global _live
+    with _lock:
+        _live = max(0, _live - 1)
+        if not _live:
+            _restore()
+
+
+class Installed:
+    """What one run has installed; `end` may be called twice."""
+
+    def __init__(self) -> None:
+        self._is_over = False
+        install()
+
+    def end(self) -> None:
+        """Undo it."""
+        if not self._is_over:
+            self._is_over = True
+            uninstall()
+
+
+def _restore() -> None:
+    if type(sys) is not _Sys:
+        return
+    sys.__class__ = types.ModuleType  # type: ignore[assignment]
+    for name in NAMES:
+        if sys.__dict__.get(name) is _streams[name]:
+            sys.__dict__[name] = _streams[name].target
+    if threading.Thread.start is _start:
+        threading.Thread.start = _real_start  # type: ignore[method-assign]
+    if logging.StreamHandler.emit is _emit:
+        logging.StreamHandler.emit = _real_emit  # type: ignore[method-assign]
+    if logging.getLogRecordFactory() is _make_record:
+        logging.setLogRecordFactory(_before["factory"])
+    if warnings.showwarning is _show_warning:
+        warnings.showwarning = _before["warning"]
+
+
+def _start(thread: threading.Thread) -> None:
+    """A thread that a task starts speaks for the task."""
+    speaks = speaking()
+    if speaks is not None and not thread.name.startswith("nbrun-"):
+        run = thread.run
+
+        def run_speaking() -> None:
+            speak(speaks)
+            run()
+
+        thread.run = run_speaking  # type: ignore[method-assign]
+    _real_start(thread)
+
+
+def _emit(handler: logging.StreamHandler[Any], record: logging.LogRecord) -> None:
+    """A handler that prints, such as logging.basicConfig's, prints for the task."""
+    speaks = speaking()
+    if speaks is None or not _is_console(handler):
+        _real_emit(handler, record)
+        return
+    try:
+        text = handler.format(record) + handler.terminator
+    except Exception:
+        handler.handleError(record)
+        return
+    if record.levelno >= logging.WARNING:  # _make_record has kept it
+        speaks.output.print("stderr", text)
+    else:
+        speaks.output.write(speaks.task, "stderr", text)
+
+
+def _is_console(handler: logging.StreamHandler[Any]) -> bool:
+    stream = getattr(handler, "stream", None)
+    known = (sys.__stdout__, sys.__stderr__, *(s.target for s in _streams.values()), *_streams.values())
+    return any(stream is k for k in known) or type(stream).__name__ == "OutStream"
+
+
+def _make_record(*args: Any, **kwargs: Any) -> logging.LogRecord:
+    record: logging.LogRecord = _before["factory"](*args, **kwargs)
+    if record.levelno >= logging.WARNING and (speaks := speaking()) is not None:
+        try:
+            text = record.getMessage()
+        except Exception:  # arguments that don't fit the message; logging itself reports that
+            text = str(record.msg)
+        speaks.output.log(speaks.task, record.levelname, record.name, text)
+    return record
+
+
+def _show_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, file: TextIO | None = None,
+    line: str | None = None,
+) -> None:  # fmt: skip
+    speaks = speaking() if file is None else None
+    if speaks is None:
+        _before["warning"](message, category, filename, lineno, file, line)
+        return
+    speaks.output.note("warning", f"{category.__name__}: {message}")
+    text = warnings.formatwarning(message, category, filename, lineno, line)
+    speaks.output.write(speaks.task, "stderr", text, is_noted=True)
+
+
+def _after_fork_in_child() -> None:
+    """A child has no run: it prints where it always would."""
+    global _live, _lock
+    _lock = threading.Lock()
+    _live = 0
+    _restore()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,320 @@
+"""What tasks print: it is kept for the task, and everybody else prints as before."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import io
+import logging
+import os
+import pickle
+import subprocess
+import sys
+import threading
+import time
+import types
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import pytest
+from tqdm import tqdm
+
+import nbrun
+from nbrun import output
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(path: Path, fn: Any, items: Any = (1, 2, 3), **more: Any) -> nbrun.Run:
+    samples = [{"id": "a", "items": list(items)}]
+    more = {"groups": ["item"], "view": None, "retry": None, "workers": 2} | more
+    return nbrun.start(samples, fn, path, **more)
+
+
+def printed(path: Path) -> dict[Any, str]:
+    """Item -> the output saved with its error entry."""
+    entries = nbrun.load_results(path, entries=True)["entry"]
+    return {e["item"]: e.get("output", "") for e in entries if e["status"] == "error"}
+
+
+def fails_after(speak: Callable[[nbrun.Task], object]) -> Callable[[nbrun.Task], None]:
+    def fn(task: nbrun.Task) -> None:
+        speak(task)
+        raise ValueError("no")
+
+    return fn
+
+
+def by_bytes(task: nbrun.Task) -> None:
+    sys.stdout.buffer.write(b"line of %d\n" % task.item)
+    sys.stdout.buffer.flush()
+
+
+def by_thread(task: nbrun.Task) -> None:
+    thread = threading.Thread(target=lambda: print("line of", task.item))
+    thread.start()
+    thread.join()
+
+
+def by_pool(task: nbrun.Task) -> None:
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        pool.submit(print, "line of", task.item).result()
+
+
+def by_loop(task: nbrun.Task) -> None:
+    async def speak() -> None:
+        await asyncio.to_thread(print, "line of", task.item)
+
+    asyncio.run(speak())
+
+
+WAYS: list[Callable[[nbrun.Task], object]] = [
+    lambda t: print("line of", t.item),
+    lambda t: print("line of", t.item, file=sys.stderr),
+    lambda t: sys.stdout.write(f"line of {t.item}"),
+    lambda t: sys.stdout.writelines(["line ", f"of {t.item}\n"]),
+    lambda t: warnings.warn(f"line of {t.item}", stacklevel=1),
+    lambda t: logging.getLogger("mine").warning("line of %s", t.item),
+    lambda t: tqdm(total=1, desc=f"line of {t.item}").close(),
+    by_bytes, by_thread, by_pool, by_loop,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_to_print_is_kept_with_the_error_entry(way: Callable[[nbrun.Task], object], tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        run(tmp_path, fails_after(way)).wait(60)
+    for item, text in printed(tmp_path).items():
+        assert f"line of {item}" in text
+        assert all(f"line of {other}" not in text for other in {1, 2, 3} - {item})
+
+
+def test_coroutines_are_told_apart(tmp_path: Path) -> None:
+    async def fn(task: nbrun.Task) -> None:
+        for _ in range(20):
+            print("line of", task.item)
+            await asyncio.sleep(0)
+        await asyncio.gather(asyncio.to_thread(print, "thread of", task.item), asyncio.sleep(0))
+        raise ValueError("no")
+
+    run(tmp_path, fn, range(20), workers=20).wait(60)
+    for item, text in printed(tmp_path).items():
+        assert text == f"line of {item}\n" * 20 + f"thread of {item}\n"
+
+
+def test_attempts_of_a_task_are_kept_together(tmp_path: Path) -> None:
+    policy = nbrun.RetryPolicy(attempts=2, delay_s=0)
+    run(tmp_path, fails_after(lambda t: print("attempt", t.attempt)), [1], retry=policy).wait(60)
+    assert printed(tmp_path)[1] == "attempt 1\nattempt 2\n"
+
+
+def test_long_output_keeps_its_end_and_bounded_memory(tmp_path: Path) -> None:
+    def speak(task: nbrun.Task) -> None:
+        for k in range(3000):
+            print(f"é{k}" * 20)
+
+    live = run(tmp_path, fails_after(speak), [1])
+    live.wait(60)
+    text = printed(tmp_path)[1]
+    assert len(text.encode()) <= 4096
+    assert text.endswith("é2999\n")
+    many = output.RunOutput(lambda at, level, text: None, echoes=False)
+    for k in range(5000):
+        many.write(nbrun.Task("s", "g", k, 0, {}), "stdout", "x" * 10_000)
+    assert len(many._tails) <= output.TAILS
+
+
+def test_a_bar_counts_as_it_was_last() -> None:
+    tail = output._Tail()
+    for k in range(1000):
+        assert tail.add("stderr", f"\r{k}%") == []
+    assert tail.add("stderr", "\n") == ["999%"]
+    assert tail.text() == "999%\n"
+
+
+class Held:
+    """A function that prints, waits until `go` is set, and prints again."""
+
+    def __init__(self) -> None:
+        self.begun, self.go = threading.Event(), threading.Event()
+
+    def __call__(self, task: nbrun.Task) -> None:
+        print("first of", task.item)
+        self.begun.set()
+        self.go.wait(30)
+        print("then of", task.item)
+        raise ValueError("no")
+
+
+@contextlib.contextmanager
+def live(path: Path, *, echoes: bool = False) -> Any:
+    fn = Held()
+    made = run(path, fn, [1])
+    made._launch.output.echoes = echoes
+    assert fn.begun.wait(30)
+    try:
+        yield made, fn
+    finally:
+        fn.go.set()
+        made.wait(60)
+
+
+def test_others_print_and_redirect_as_before(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = sys.stdout
+    with live(tmp_path) as (made, fn):
+        assert sys.stdout is before
+        print("of this thread")
+        buffer = io.StringIO()
+        with contextlib.redirect_stdout(buffer):
+            assert sys.stdout is buffer
+            print("redirected")
+            fn.go.set()
+            made.wait(60)
+            thread = threading.Thread(target=print, args=("of another thread",))
+            thread.start()
+            thread.join()
+        assert buffer.getvalue() == "redirected\nof another thread\n"
+        assert sys.stdout is before
+    out = capsys.readouterr().out
+    assert "of this thread" in out
+    assert "then of" not in out
+    assert printed(tmp_path)[1] == "first of 1\nthen of 1\n"
+    assert type(sys) is types.ModuleType
+    assert sys.__dict__["stdout"] is before
+
+
+def test_a_script_sees_what_its_tasks_print(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with live(tmp_path, echoes=True):
+        pass
+    assert capsys.readouterr().out.endswith("then of 1\n")
+
+
+def test_output_is_in_the_log_and_in_the_tasks_detail_while_it_runs(tmp_path: Path) -> None:
+    with live(tmp_path) as (made, _):
+        assert made._controls.entry("a", "item", 0)["output"] == "first of 1\n"
+        assert [(n.level, n.text) for n in made.progress.logs] == [("stdout", "first of 1")]
+    assert made._controls.entry("a", "item", 0)["output"] == "first of 1\nthen of 1\n"
+
+
+def test_a_sink_gets_whole_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines: list[tuple[str, str]] = []
+    with live(tmp_path, echoes=True) as (made, _):
+        capsys.readouterr()
+        made._launch.output.sink = lambda stream, text: lines.append((stream, text))
+    assert lines == [("stdout", "then of 1\n")]
+    assert capsys.readouterr().out == ""
+
+
+def test_a_redirection_in_a_task_is_that_tasks_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    inside, go = threading.Event(), threading.Event()
+    found: dict[str, str] = {}
+
+    def fn(task: nbrun.Task) -> None:
+        if task.item == 1:
+            with contextlib.redirect_stdout(io.StringIO()) as buffer:
+                print("caught")
+                inside.set()
+                go.wait(30)
+            found["caught"] = buffer.getvalue()
+            print("after")
+        else:
+            inside.wait(30)
+            print("of the other")
+            go.set()
+        raise ValueError("no")
+
+    live = run(tmp_path, fn, [1, 2])
+    assert inside.wait(30)
+    print("mine")
+    live.wait(60)
+    assert found == {"caught": "caught\n"}
+    assert printed(tmp_path) == {1: "after\n", 2: "of the other\n"}
+    assert "mine" in capsys.readouterr().out
+
+
+def test_sys_can_still_be_sent_to_workers_and_its_streams_deleted(tmp_path: Path) -> None:
+    with live(tmp_path):
+        assert pickle.loads(cloudpickle.dumps(lambda: sys.version_info))() == sys.version_info
+        assert cloudpickle.loads(cloudpickle.dumps(sys)) is sys
+        assert sys.stdout.encoding
+        assert sys.stderr.fileno is not None
+
+
+def test_handlers_of_the_users_own_get_every_record(tmp_path: Path) -> None:
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    logging.getLogger("mine").addHandler(handler)
+    try:
+        run(tmp_path, lambda task: logging.getLogger("mine").warning("of %s", task.item), [1]).wait(60)
+    finally:
+        logging.getLogger("mine").removeHandler(handler)
+    assert stream.getvalue() == "of 1\n"
+
+
+def test_a_fork_in_a_task_prints_where_it_always_would(tmp_path: Path) -> None:
+    program = f"""
+import os, sys, nbrun
+def fn(task):
+    pid = os.fork()
+    if pid == 0:
+        print("of the child", flush=True)
+        os._exit(0)
+    os.waitpid(pid, 0)
+    return 1
+run = nbrun.start([{{"id": "a", "items": [1]}}], fn, {str(tmp_path / "r")!r}, groups=["item"], view=None)
+run._launch.output.echoes = False
+run.wait(60)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.stdout == "of the child\n", done.stderr
+
+
+def speaks_and_fails(task: nbrun.Task) -> None:
+    print("line of", task.item)
+    raise ValueError("no")
+
+
+def test_output_in_an_executors_processes_and_threads(tmp_path: Path) -> None:
+    import multiprocessing
+
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
+        run(tmp_path / "p", speaks_and_fails, executor=pool).wait(120)
+    with concurrent.futures.ThreadPoolExecutor(2) as threads:
+        made = run(tmp_path / "t", speaks_and_fails, executor=threads)
+        made.wait(60)
+    for name in ("p", "t"):
+        assert printed(tmp_path / name) == {k: f"line of {k}\n" for k in (1, 2, 3)}
+    assert len(made.progress.logs) == 3
+
+
+def test_what_an_iterator_prints_is_in_the_log(tmp_path: Path) -> None:
+    go = threading.Event()
+
+    def samples() -> Any:
+        yield {"id": "a", "items": [1]}
+        go.wait(30)
+        print("reading on")
+
+    live = nbrun.start(samples(), lambda task: 1, tmp_path, groups=["item"], view=None)
+    go.set()
+    live.wait(60)
+    assert [n.text for n in live.progress.logs] == ["reading on"]
+
+
+def test_a_task_that_prints_nothing_costs_nothing(tmp_path: Path) -> None:
+    live = run(tmp_path, lambda task: 1, range(1000))
+    live.wait(60)
+    assert not live._launch.output._tails
+    end = time.monotonic() + 10
+    while output._live and time.monotonic() < end:
+        time.sleep(0.01)
+    assert output._live == 0
