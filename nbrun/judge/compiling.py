@@ -239,6 +239,7 @@ def compile_with(
     box, at = None, str(folder)
     if isolation.is_on:
         box = isolation.box(Room(work=folder, readable=[*readable(language.compiler), *language.readable]))
+        box["owned"] += [str(inside) for inside in folder.rglob("*") if inside.is_dir() and not inside.is_symlink()]
         at = WORK
     env = {"PATH": _path_of(language.compiler), "TMPDIR": at, "HOME": at, "LANG": "C.UTF-8"}
     env |= {name: value.replace("{folder}", at) for name, value in language.compile_env.items()}

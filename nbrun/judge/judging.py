@@ -9,18 +9,20 @@ import signal
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
-from nbrun.errors import JudgeError, ThreadLimitError
+from nbrun.errors import JudgeError, NotSupportedError, ThreadLimitError
 from nbrun.judge.checkers import Case, Checker, Opinion, opinion_of
 from nbrun.judge.compiling import Program
 from nbrun.judge.gate import MARGIN, ROOM
 from nbrun.judge.harness import STREAMS, Exchange
 from nbrun.judge.isolation import PROGRAM
-from nbrun.judge.launching import Bench, launch, place
+from nbrun.judge.launching import Bench, Place, launch, place
 from nbrun.judge.records import Shortener, Streams, as_bytes, compile_record, run_record, told
 from nbrun.judge.running import Ending, Leash, Limits
-from nbrun.judge.validators import CheckerBench
+from nbrun.judge.scoring import score
+from nbrun.judge.validators import CheckerBench, KattisValidator, Talk
 from nbrun.judge.warden.folders import remove_tree
 from nbrun.model import start_thread
 from nbrun.verdicts import Verdict, is_syntax_error
@@ -46,6 +48,8 @@ class Terms:
     all_tests: bool
     keep_output_bytes: int | None
     exchange: Exchange = STREAMS
+    is_interactive: bool = False
+    grading: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,7 @@ class _Run:
     load: int
     is_loaded: bool
     is_quiet: bool
+    talk: Talk | None = None  # of an interactive problem
 
     def record(self) -> dict[str, Any]:
         """What a result says of a run that was not believed."""
@@ -125,7 +130,7 @@ class Judging:
             "limits": asdict(self.terms.limits),
             "isolation": self.bench.isolation.name,
             **({"build": self.program.build} if self.program.build else {}),
-            **_score(records),
+            **_score(self.terms.grading, self.tests, records),
         }
 
     # ---- tests in their order, and ahead of it
@@ -189,7 +194,7 @@ class Judging:
                 if confirm and _exceeds_cpu(run.ending, limits) and not run.is_quiet:
                     tries.append(run.record())
                     run, limits = self._run_with_room(test, streams, leash)
-            found = self._found(run.ending, test, streams, leash, limits)
+            found = self._found(run, test, streams, leash, limits)
             found.record["load"] = run.load
             if tries:
                 found.record["tries"] = tries
@@ -243,23 +248,46 @@ class Judging:
         bench, at = self.bench, place(self.bench, streams.folder / "box")
         try:
             exchange.place_input(test, at.work)
+            _place_files(test, at.work)
+            talk = None
             with bench.gate.turn(alone, leash.check) as turn:
-                ending = launch(self.program, bench, at, streams.paths(), limits, leash)
+                if self.terms.is_interactive:
+                    talk = self._talk(test, streams, at, limits, leash)
+                    ending = talk.ending
+                else:
+                    arguments = test.get("arguments", ())
+                    ending = launch(self.program, bench, at, streams.paths(), limits, leash, arguments)
                 others = turn.others(ending.cpu_s)
             exchange.take_output(test, at.work, streams.path("stdout"), limits.output_bytes)
-            return _Run(ending, turn.load, bench.gate.is_loaded(turn), bench.gate.is_quiet(others))
+            return _Run(ending, turn.load, bench.gate.is_loaded(turn), bench.gate.is_quiet(others), talk)
         finally:
             at.remove()
 
-    def _found(self, ending: Ending, test: Mapping[str, Any], streams: Streams, leash: Leash, limits: Limits) -> _Found:
-        terms = self.terms
+    def _talk(self, test: Mapping[str, Any], streams: Streams, at: Place, limits: Limits, leash: Leash) -> Talk:
+        """Run the program beside the validator of an interactive problem."""
+        checker = self.terms.checker
+        if not isinstance(checker, KattisValidator):
+            raise NotSupportedError("an interactive problem needs the output validator that talks to its solutions.")
+        streams.path("stdout").write_bytes(b"")  # what it writes goes to the validator, and is not kept
+
+        def start(stdin: int, stdout: int) -> Ending:
+            paths: dict[str, Path | int] = {"stdin": stdin, "stdout": stdout, "stderr": streams.path("stderr")}
+            return launch(self.program, self.bench, at, paths, limits, leash, test.get("arguments", ()))
+
+        bench = CheckerBench(self.bench, streams.folder, leash)
+        return checker.talk(bench, _case(test, b""), limits.wall_limit_s, start)
+
+    def _found(self, run: _Run, test: Mapping[str, Any], streams: Streams, leash: Leash, limits: Limits) -> _Found:
+        terms, ending = self.terms, run.ending
         verdict = _verdict_of_run(ending, limits, streams, self.program.language.is_vm)
         output, opinion = None, Opinion(False)
-        if verdict is None:
+        if run.talk is not None:
+            opinion = run.talk.opinion
+            verdict = _verdict_of_talk(run.talk, verdict)
+        elif verdict is None:
             output = streams.path("stdout").read_bytes()
-            case = Case(as_bytes(test["input"]), as_bytes(test["output"]), output, test.get("flags", ()))
             bench = CheckerBench(self.bench, streams.folder, leash)
-            opinion = opinion_of(terms.checker, case, bench, test.get("alternatives", ()))
+            opinion = opinion_of(terms.checker, _case(test, output), bench, test.get("alternatives", ()))
             verdict = Verdict.ACCEPTED if opinion.accepted else Verdict.WRONG_ANSWER
         finished = (ending.cause is None and verdict not in _BY_CAUSE.values()) or verdict == Verdict.RUNTIME_ERROR
         more: dict[str, Any] = {}
@@ -269,11 +297,46 @@ class Judging:
             more["score"] = opinion.score
         hidden = f"{PROGRAM if self.bench.isolation.is_on else self.program.folder}/"
         record = run_record(verdict, ending, test, streams, output, terms.keep_output_bytes, finished, more, hidden)
+        if run.talk is not None:
+            record.setdefault("cut", {})["stdout"] = 0  # it is not there: no checker can be asked again
         return _Found(verdict, record)
 
 
-def _score(records: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """The least score of all tests, where a checker gave points: 1 is what a test is worth that just passed."""
+def _case(test: Mapping[str, Any], output: bytes) -> Case:
+    """What a checker judges."""
+    return Case(as_bytes(test["input"]), as_bytes(test["output"]), output, test.get("flags", ()))
+
+
+def _place_files(test: Mapping[str, Any], work: Path) -> None:
+    """Put the files that a test gives its program into the folder where that runs."""
+    for name, content in test.get("files", {}).items():
+        path = work / name
+        if ".." in path.parts or not path.is_relative_to(work):
+            raise JudgeError(f"a test's file is named {str(name)[:80]!r}, which leads outside.", retriable=False)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(as_bytes(content))
+        path.chmod(0o644)
+
+
+def _verdict_of_talk(talk: Talk, verdict: Verdict | None) -> Verdict:
+    """The verdict of a solution that talked to a validator; `verdict` is what was wrong with its own run.
+
+    Whoever ended first decides: a validator that rejects leaves a solution that writes into nothing, and a solution
+    that crashes leaves a validator that waits in vain.
+    """
+    is_left_alone = talk.ending.cause is None and talk.ending.return_code == -signal.SIGPIPE
+    if verdict is None or (talk.is_validator_first and (not talk.opinion.accepted or is_left_alone)):
+        return Verdict.ACCEPTED if talk.opinion.accepted else Verdict.WRONG_ANSWER
+    return Verdict.WRONG_ANSWER if is_left_alone and not talk.opinion.accepted else verdict
+
+
+def _score(
+    grading: Mapping[str, Any] | None, tests: Sequence[Mapping[str, Any]], records: Sequence[Mapping[str, Any]]
+) -> dict[str, float]:
+    """The score by a package's groups; else, where a checker gave points, the least one of all tests, where 1 is what a
+    test is worth that just passed."""
+    if grading is not None:
+        return {"score": score(grading, tests, records)}
     if not any("score" in record for record in records):
         return {}
     return {"score": min(record.get("score", float(record["passed"])) for record in records)}

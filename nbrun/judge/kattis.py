@@ -67,7 +67,7 @@ class Rule:
     def _close(self, want: float, got: float) -> bool:
         off = abs(want - got)
         if not math.isfinite(off):
-            return want == got  # infinities; nan equals nothing but its own spelling
+            return want == got or (math.isnan(want) and math.isnan(got))  # C writes `-nan`, packages `NaN`
         return off <= (self.absolute or 0.0) or off <= (self.relative or 0.0) * abs(want)
 
 

@@ -334,11 +334,25 @@ HASKELL = Language(
     trial="main :: IO ()\nmain = return ()\n",
     address_limited=False,
 )
+#: Programs of packages that bring a script `build`, which makes `run`, or `run` itself.
+SCRIPT = Language(
+    source="run",
+    compile=(
+        "{compiler}", "-c",
+        'if [ -e build ]; then cp build .nbrun-build && chmod +x .nbrun-build && mv .nbrun-build build || exit 1; '
+        "./build || exit; fi; if [ -e run ]; then exit 0; fi; echo 'the script build made no file run' >&2; exit 1",
+    ),
+    run=("{folder}/run",),
+    compilers=("sh",),
+    install="Scripts need a shell.",
+    trial="#!/bin/sh\nexit 0\n",
+    address_limited=False,
+)  # fmt: skip
 #: Names are those of `nbrun.judge.language_names`; its PYTHON is Python 2, as in CodeContests.
 DEFAULT_LANGUAGES: Mapping[str, Language] = {
     "PYTHON3": PYTHON3, "CPP": CPP, "C": C, "JAVA": JAVA, "PYTHON": PYTHON2, "PYPY3": PYPY3, "PYPY2": PYPY2,
     "KOTLIN": KOTLIN, "GO": GO, "RUST": RUST, "JAVASCRIPT": JAVASCRIPT, "CSHARP": CSHARP, "PASCAL": PASCAL,
-    "RUBY": RUBY, "HASKELL": HASKELL,
+    "RUBY": RUBY, "HASKELL": HASKELL, "SCRIPT": SCRIPT,
 }  # fmt: skip
 
 

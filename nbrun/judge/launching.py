@@ -67,7 +67,7 @@ def place(bench: Bench, around: Path) -> Place:
 
 
 def launch(
-    program: Program, bench: Bench, at: Place, streams: Mapping[str, Path], limits: Limits, leash: Leash,
+    program: Program, bench: Bench, at: Place, streams: Mapping[str, Path | int], limits: Limits, leash: Leash,
     arguments: Sequence[str] = (), owned: Sequence[Path] = (),
 ) -> Ending:  # fmt: skip
     """Runs it to its end. `owned` are folders in its place that it may write to, beside the place itself.

@@ -210,7 +210,10 @@ class LocalSandbox:
         with self._bench(task) as bench:
             self._settle_time_limit(problem, checker, bench)
             limits = self._limits(problem, language)
-            terms = Terms(limits, checker, self._all_tests, self._keep_output_bytes, exchange)
+            grading = problem.get("grading")
+            all_tests = self._all_tests or grading is not None  # each may be worth something
+            is_interactive = bool(problem.get("interactive"))
+            terms = Terms(limits, checker, all_tests, self._keep_output_bytes, exchange, is_interactive, grading)
             with bench.shop.program(language, source, bench.folder, bench.leash) as program:
                 result = Judging(program, problem["tests"], terms, bench).result()
             self._trials.believe(name, language, task.item, result, partial(self._tried, bench))

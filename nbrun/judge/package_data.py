@@ -17,8 +17,8 @@ _GROUP_FILES = ("test_group.yaml", "testdata.yaml")
 _FLAGS = ("output_validator_args", "output_validator_flags")
 
 
-def sets_of_tests(folder: Path, flags: Sequence[str]) -> tuple[dict[str, list[dict[str, Any]]], str | None]:
-    """The sets of tests, in the order in which a judge runs them; and why they can't be judged here, or None.
+def sets_of_tests(folder: Path, flags: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    """Return the sets of tests, in the order in which a judge runs them.
 
     Raises:
         ValueError: an input without an answer, or none at all.
@@ -32,20 +32,17 @@ def sets_of_tests(folder: Path, flags: Sequence[str]) -> tuple[dict[str, list[di
             continue
         for path, own in _cases(data / name, inherited):
             about = _about(path)
-            if about.get("args"):
-                return {}, "its programs are given arguments"
-            if path.with_suffix(".files").is_dir():
-                return {}, "its programs are given files"
+            given = _given(about, path.with_suffix(".files"))
             answer = path.with_suffix(".ans")
             if not answer.is_file():
                 raise ValueError(f"{path.relative_to(folder)} has no {answer.name} beside it")
             out[key].append({
                 "input": read_text(path), "output": read_text(answer), "flags": [*flags, *_own_flags(about, own)],
-                "name": path.relative_to(data).as_posix().removesuffix(".in"),
+                "name": path.relative_to(data).as_posix().removesuffix(".in"), **given,
             })  # fmt: skip
     if not any(out.values()):
         raise ValueError("data/ holds no *.in")
-    return out, None
+    return out
 
 
 def read_text(path: Path) -> Any:
@@ -98,6 +95,30 @@ def _own_flags(about: Mapping[str, Any], inherited: list[str]) -> list[str]:
         if about.get(key) is not None:
             return flags_of(about[key])
     return inherited
+
+
+def groups_of(folder: Path) -> dict[str, Mapping[str, Any]]:
+    """Return what the groups of tests say of themselves, by their paths below `data`."""
+    data = folder / "data"
+    inside = sorted(path for path in data.rglob("*") if path.is_dir())
+    found: dict[str, Mapping[str, Any]] = {}
+    for group in (data, *inside):
+        for name in _GROUP_FILES:
+            if (group / name).is_file():
+                found["" if group == data else group.relative_to(data).as_posix()] = read_yaml(group / name)
+                break
+    return found
+
+
+def _given(about: Mapping[str, Any], files: Path) -> dict[str, Any]:
+    """The arguments and files that a program is given beside its input."""
+    out: dict[str, Any] = {}
+    if about.get("args"):
+        out["arguments"] = flags_of(about["args"])
+    if files.is_dir():
+        names = (path for path in sorted(files.rglob("*")) if path.is_file())
+        out["files"] = {path.relative_to(files).as_posix(): read_text(path) for path in names}
+    return out
 
 
 def _about(path: Path) -> Mapping[str, Any]:

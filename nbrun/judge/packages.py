@@ -9,8 +9,8 @@ https://www.kattis.com/problem-package-format (legacy and 2023-07):
     output_validators/, output_validator/
     include/LANGUAGE/                 files that go with every submission in it
 
-What can't be judged here (scoring, interactive and multi-pass problems, partially accepted submissions) is handed over
-with the reason under `not_supported`: such tasks end as errors that say so, and count in no rate.
+What can't be judged here (multi-pass problems, graders of a package's own) is handed over with the reason under
+`not_supported`: such tasks end as errors that say so, and count in no rate.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from nbrun.judge.checkers import flags_of
-from nbrun.judge.package_data import read_text, read_yaml, sets_of_tests
-from nbrun.judge.submissions import read_program, read_submissions
+from nbrun.judge.package_data import groups_of, read_text, read_yaml, sets_of_tests
+from nbrun.judge.scoring import rules_of
+from nbrun.judge.submissions import LANGUAGES, read_submissions, read_validator
 from nbrun.verdicts import REJECTED, Verdict
 
 MARK = "problem.yaml"
@@ -40,7 +41,10 @@ DUE: Mapping[str, tuple[Verdict, ...]] = {
     "memory_limit_exceeded": (Verdict.MEMORY_LIMIT_EXCEEDED, Verdict.RUNTIME_ERROR),
     "rejected": tuple(sorted(REJECTED)),
 }
-_KINDS = ("scoring", "interactive", "multi-pass", "submit-answer")
+_KINDS = ("multi-pass", "submit-answer")
+_JUDGED = ("pass-fail", "scoring", "interactive")
+#: Of a scoring problem: any verdict, it is the score that counts.
+_PARTIALLY = {"partially_accepted": (*sorted(REJECTED), Verdict.ACCEPTED)}
 
 
 def find_packages(folder: Path) -> Iterator[Path]:
@@ -62,31 +66,46 @@ def read_package(folder: Path, name: str) -> dict[str, Any]:
     about = read_yaml(folder / MARK)
     reason = _reason(about, folder)
     row: dict[str, Any] = {"id": name, **_limits(about, folder)}
-    groups, due = read_submissions(folder, DUE)
+    kinds = _kinds(about)
+    groups, due = read_submissions(folder, {**DUE, **(_PARTIALLY if "scoring" in kinds else {})})
     row |= groups | {"expected_verdicts": due}
+    if "interactive" in kinds:
+        row["interactive"] = True
+    if "scoring" in kinds and reason is None:
+        row["grading"], reason = rules_of(groups_of(folder), _is_legacy(about))
     if reason is not None:
         return row | {"tests": [], "not_supported": reason}
     flags = flags_of(about.get("validator_flags"))
-    tests, reason = sets_of_tests(folder, flags)
-    if reason is not None:
-        return row | {"tests": [], "not_supported": reason}
-    return row | tests | _checker(about, folder)
+    return row | sets_of_tests(folder, flags) | _checker(about, folder)
 
 
 def _reason(about: Mapping[str, Any], folder: Path) -> str | None:
     """Why the problem can't be judged here; None if it can."""
+    kinds = _kinds(about)
+    for kind in _KINDS:
+        if kind in kinds:
+            return f"a {kind} problem"
+    unknown = [kind for kind in kinds if kind not in _JUDGED]
+    if unknown:
+        return f"a problem of the unknown type {unknown[0]!r}"
+    needs_one = "interactive" in kinds or "custom" in str(about.get("validation") or "").split()
+    validators = list(_validators(folder)) if needs_one else []
+    if needs_one and not validators:
+        return "its output validator is missing"
+    if "interactive" in kinds and len(validators) > 1:
+        return "an interactive problem with several validators"
+    if "scoring" in kinds and isinstance(about.get("grading"), Mapping) and about["grading"].get("custom_scoring"):
+        return None if not (folder / "graders").is_dir() else "a scoring problem with a grader of its own"
+    return None
+
+
+def _kinds(about: Mapping[str, Any]) -> list[str]:
+    """What kind of problem it is: the words of `type`, and those of the legacy `validation` that say the same."""
     kinds = about.get("type") or "pass-fail"
     kinds = kinds.split() if isinstance(kinds, str) else [str(kind) for kind in kinds]
     words = str(about.get("validation") or "").split()
-    for kind in _KINDS:
-        if kind in kinds or kind in words or (kind == "scoring" and "score" in words):
-            return f"a {kind} problem" if kind[0] != "i" else f"an {kind} problem"
-    unknown = [kind for kind in kinds if kind != "pass-fail"]
-    if unknown:
-        return f"a problem of the unknown type {unknown[0]!r}"
-    if "custom" in words and not any(True for _ in _validators(folder)):
-        return "its output validator is missing"
-    return None
+    said = {"score": "scoring", "interactive": "interactive", "multi-pass": "multi-pass", "multipass": "multi-pass"}
+    return list(dict.fromkeys([*kinds, *(said[word] for word in words if word in said)]))
 
 
 def _limits(about: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -139,7 +158,7 @@ def _of_domjudge(path: Path) -> str | None:
 def _checker(about: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Its own output validators, or the comparison by flags. Flags stand in the tests."""
     wanted = "custom" in str(about.get("validation") or "").split() if _is_legacy(about) else True
-    programs = [read_program(path, folder) for path in _validators(folder)] if wanted else []
+    programs = [read_validator(path, folder) for path in _validators(folder)] if wanted else []
     return {"checker": {"type": "validator", "programs": programs} if programs else {"type": "kattis"}}
 
 
@@ -150,11 +169,14 @@ def _validators(folder: Path) -> Iterator[Path]:
         if inside and (place.name == "output_validator" or not _are_programs(inside)):
             yield place  # its files are one program
         else:
-            yield from inside
+            yield from (path for path in inside if path.is_dir() or path.suffix in LANGUAGES)
     single = [path for path in sorted(folder.glob("output_validator.*")) if path.is_file()]
     yield from single
 
 
 def _are_programs(inside: list[Path]) -> bool:
     """Whether these are programs each, not the files of one: folders, or sources without headers beside them."""
-    return any(path.is_dir() for path in inside) or not any(path.suffix in (".h", ".hpp") for path in inside)
+    if {"build", "run"} & {path.name for path in inside}:
+        return False
+    sources = [path for path in inside if path.suffix not in (".h", ".hpp")]
+    return any(path.is_dir() for path in inside) or len(sources) == len(inside)

@@ -10,8 +10,10 @@ Called by the thread that reads samples and by worker threads; pure functions, n
 and, where the row has them, `checker` (see `nbrun.judge.validators.checker_of`), `output_limit_mb`, `time_limit_from`
 (see `nbrun.judge.timing`), `not_supported` (why the problem can't be judged here), `expected_verdicts` (group -> the
 verdict of each of its items, or a list of those that would do), `stream_files` (`{"input", "output"}`: the files that a
-program reads and writes instead of its streams), `harness` (see `nbrun.judge.harness`), and in a test `name`, `flags`
-and `alternatives` (further outputs that are right). Tests are text, or bytes where they are no text.
+program reads and writes instead of its streams), `harness` (see `nbrun.judge.harness`), and in a test `name`, `flags`,
+`alternatives` (further outputs that are right), `arguments` (of the program) and `files` (name -> content, in its
+folder). `interactive` says that programs talk to the validator, `grading` what groups of tests are worth (see
+`nbrun.judge.scoring`). Tests are text, or bytes where they are no text.
 
 What rows of other shapes look like is in `nbrun.judge.datasets`.
 """
@@ -163,8 +165,7 @@ def _exact_test(test: Any) -> dict[str, Any] | None:
             out["name"] = str(test["name"])
         if flags := flags_of(test.get("flags")):
             out["flags"] = flags
-        if test.get("alternatives"):
-            out["alternatives"] = test["alternatives"]
+        out |= {key: test[key] for key in ("alternatives", "arguments", "files") if test.get(key)}
     return out
 
 

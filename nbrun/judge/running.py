@@ -55,13 +55,14 @@ class Limits:
 @dataclass(frozen=True)
 class Ending:
     """How a program ended. `return_code` is minus the signal that killed it; `cause` names the limit that did:
-    `cpu`, `wall`, `memory`, `files`, `processes`, or None."""
+    `cpu`, `wall`, `memory`, `files`, `processes`, or None. `ended_at_s` is when, by the machine's monotonic clock."""
 
     return_code: int | None
     cause: str | None
     cpu_s: float
     wall_s: float
     memory_mb: float
+    ended_at_s: float = 0.0
 
 
 class Leash:
@@ -159,13 +160,15 @@ class Warden:
             remove_tree(self.root)  # there is nothing left of it unless the warden was killed
 
     def run(
-        self, argv: Sequence[str], *, cwd: Path, streams: Mapping[str, Path], env: Mapping[str, str], limits: Limits,
-        leash: Leash, box: Mapping[str, Any] | None = None, address_limited: bool = True, watched: Path | None = None,
+        self, argv: Sequence[str], *, cwd: Path, streams: Mapping[str, Path | int], env: Mapping[str, str],
+        limits: Limits, leash: Leash, box: Mapping[str, Any] | None = None, address_limited: bool = True,
+        watched: Path | None = None,
     ) -> Ending:  # fmt: skip
         """Runs a program to its end.
 
         Args:
-            streams: the files that are its `stdin`, `stdout` and `stderr`.
+            streams: the files that are its `stdin`, `stdout` and `stderr`; the first two may be descriptors, which
+                are closed here whatever happens.
             box: what `Isolation.box` made; None runs it in plain sight of the machine.
             address_limited: False for virtual machines, which reserve more than they use.
             watched: the folder that must not grow beyond its limit; `cwd` if it isn't given.
@@ -173,25 +176,38 @@ class Warden:
         Raises:
             JudgeError: it could not be started, was cancelled, or the machinery failed.
         """
+        fds = [stream for stream in streams.values() if isinstance(stream, int)]
+        try:
+            return self._run(argv, cwd, streams, env, limits, leash, box, address_limited, watched or cwd, fds)
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+    def _run(
+        self, argv: Sequence[str], cwd: Path, streams: Mapping[str, Path | int], env: Mapping[str, str], limits: Limits,
+        leash: Leash, box: Mapping[str, Any] | None, address_limited: bool, watched: Path, fds: list[int],
+    ) -> Ending:  # fmt: skip
         leash.check()
         memory = int(limits.memory_limit_mb * _MB)
         request = {
-            "argv": list(argv), "cwd": str(cwd), "watched": str(watched or cwd), "env": dict(env),
+            "argv": list(argv), "cwd": str(cwd), "watched": str(watched), "env": dict(env),
             "cpu_s": limits.time_limit_s, "wall_s": limits.wall_limit_s, "memory_bytes": memory,
             "file_bytes": limits.output_bytes, "folder_bytes": 4 * limits.output_bytes,
             "processes": limits.process_limit, "box": None if box is None else dict(box),
             # Only against a program that takes memory faster than it is watched: much of it is never touched.
             "address_bytes": 2 * memory + 256 * _MB if address_limited else 0,
-        } | {name: str(path) for name, path in streams.items()}  # fmt: skip
-        report = self._ask(json.dumps(request).encode() + b"\n", 3 * STARVED * limits.wall_limit_s + _ANSWER_S, leash)
+        } | {name: fds.index(to) if isinstance(to, int) else str(to) for name, to in streams.items()}  # fmt: skip
+        patience_s = 3 * STARVED * limits.wall_limit_s + _ANSWER_S
+        report = self._ask(json.dumps(request).encode() + b"\n", patience_s, leash, fds)
         leash.check()
         if report["failure"] is not None:
             raise JudgeError(f"{argv[0]} could not be started: {report['failure']}")
         return Ending(
-            report["return_code"], report["cause"], report["cpu_s"], report["wall_s"], report["memory_bytes"] / _MB
-        )
+            report["return_code"], report["cause"], report["cpu_s"], report["wall_s"], report["memory_bytes"] / _MB,
+            report["ended_at_s"],
+        )  # fmt: skip
 
-    def _ask(self, request: bytes, patience_s: float, leash: Leash) -> dict[str, Any]:
+    def _ask(self, request: bytes, patience_s: float, leash: Leash, fds: list[int]) -> dict[str, Any]:
         ours, theirs = socket.socketpair()
         with ours:
             try:
@@ -199,7 +215,10 @@ class Warden:
                     socket.send_fds(self._line, [b"r"], [theirs.fileno()])
                 leash.hold(ours)
                 ours.settimeout(patience_s)
-                ours.sendall(request)
+                sent = socket.send_fds(ours, [request], fds) if fds else 0
+                ours.sendall(request[sent:])
+                while fds:
+                    os.close(fds.pop())  # here: a program must see the end of what the other one writes
                 answer = _read_line(ours)
             except OSError as e:
                 leash.check()

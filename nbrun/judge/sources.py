@@ -43,7 +43,7 @@ class Source:
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
-            path.chmod(0o644)
+            path.chmod(0o755 if content.startswith(b"#!") else 0o644)
         for inside in (folder, *(f for f in folder.rglob("*") if f.is_dir())):
             inside.chmod(0o755)
 
@@ -89,11 +89,15 @@ def source_of(item: Any, language: Language) -> Source:
         NotSupportedError: see `read_item`.
     """
     _, text, files, entry = read_item(item)
-    code = text.encode("utf-8", "surrogatepass")
+    encoding = str(item.get("encoding") or "utf-8")
+    if encoding not in ("utf-8", "latin-1"):
+        raise NotSupportedError(f"a solution's encoding is {encoding[:40]!r}: give utf-8 or latin-1.")
+    errors = "surrogatepass" if encoding == "utf-8" else "strict"
+    code = text.encode(encoding, errors)
     main = language.main(code) if language.main is not None else ""
     if not entry or language.main is not None:
         entry = language.source.replace("{main}", main.rpartition(".")[2])
-    others = {str(name): content.encode("utf-8", "surrogatepass") for name, content in files.items()}
+    others = {str(name): content.encode(encoding, errors) for name, content in files.items()}
     own = {**others, entry: code}
     prelude = NONE if language.prelude is None else language.prelude(own)
     return Source({**own, **prelude.files}, entry, main, prelude.names, prelude.env)

@@ -34,7 +34,8 @@ def time_limit_s(problem: Mapping[str, Any], checker: Checker, limits: Limits, b
     limits = replace(limits, time_limit_s=LONGEST_S, wall_limit_s=2 * LONGEST_S + 1)
     items, _, _ = read_items(problem.get("solutions"))
     for item in items:
-        time_s = _longest_s(item, problem, Terms(limits, checker, False, 0), bench)
+        terms = Terms(limits, checker, False, 0, is_interactive=bool(problem.get("interactive")))
+        time_s = _longest_s(item, problem, terms, bench)
         if time_s is not None:
             slowest = max(time_s, slowest or 0.0)
     return None if slowest is None else rounded_s(slowest * rule["multiplier"], rule["resolution"])
@@ -55,6 +56,8 @@ def _longest_s(item: Any, problem: Mapping[str, Any], terms: Terms, bench: Bench
     try:
         asked, *_ = read_item(item)
         _, language = lookup(asked, bench.languages)
+        if language.missing:
+            return None
         source = source_of(item, language)
     except NotSupportedError:
         return None

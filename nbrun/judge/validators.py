@@ -14,8 +14,10 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,6 +45,15 @@ _WORDS = {"cpu": "time", "wall": "time", "memory": "memory", "files": "space for
 _NO_MEMORY = ("std::bad_alloc", "MemoryError", "Cannot allocate memory", "java.lang.OutOfMemoryError")
 
 
+class Talk(NamedTuple):
+    """What came of a solution and a validator that talked: how the solution ended, what the validator says, and whether
+    that ended first."""
+
+    ending: Ending
+    opinion: Opinion
+    is_validator_first: bool
+
+
 class Ran(NamedTuple):
     """What came of a checker: how it ended, what it wrote for people, into its file of points, and to stdout."""
 
@@ -66,30 +77,49 @@ class CheckerBench:
         Raises:
             JudgeError: it does not compile, or does not end.
         """
+        with self.ready(item, case, way) as start, self.bench.gate.turn(check=self.leash.check):
+            return start(LIMITS, {})
+
+    @contextmanager
+    def ready(
+        self, item: Mapping[str, Any], case: Case, way: _Way
+    ) -> Iterator[Callable[[Limits, Mapping[str, int]], Ran]]:
+        """Compile a program and lay out its files -> what runs it: limits, descriptors in the place of its streams.
+
+        Raises:
+            JudgeError: it does not compile.
+        """
         name, *_ = read_item(item)
         _, language = lookup(name, self.bench.languages)
         source = source_of(item, language)
-        with temporary_folder("checker-", self.folder) as folder:
-            with self.bench.shop.program(language, source, folder, self.leash) as program:
-                compiled = program.compiled
-                if compiled is not None and compiled.return_code != 0:
-                    name = name_of(item)
-                    raise JudgeError(f"the checker{name} does not compile: {compiled.stderr}", retriable=False)
-                at = place(self.bench, folder / "box")
-                files = {"input": case.input, "answer": case.expected, "output": case.output}
-                for file, data in files.items():
-                    (at.work / file).write_bytes(data)
-                    (at.work / file).chmod(0o644)
-                feedback = at.work / "feedback"
-                feedback.mkdir()
-                streams = {"stdin": at.work / "output", "stdout": folder / "out", "stderr": folder / "err"}
-                arguments = [part.replace("{at}", at.within) for part in way.arguments]
-                with self.bench.gate.turn(check=self.leash.check):
-                    ending = launch(program, self.bench, at, streams, LIMITS, self.leash, arguments, [feedback])
-            said = [read_safely(path, _NOTE_BYTES) for path in (feedback / "judgemessage.txt", folder / "err")]
-            score = read_safely(feedback / "score.txt", 100).decode("utf-8", "replace").strip()
-            output = read_safely(folder / "out", _NOTE_BYTES).decode("utf-8", "replace")
-            return Ran(ending, b"\n".join(filter(None, said)).decode("utf-8", "replace").strip(), score, output)
+        with (
+            temporary_folder("checker-", self.folder) as folder,
+            self.bench.shop.program(language, source, folder, self.leash) as program,
+        ):
+            compiled = program.compiled
+            if compiled is not None and compiled.return_code != 0:
+                name = name_of(item)
+                raise JudgeError(f"the checker{name} does not compile: {compiled.stderr}", retriable=False)
+            at = place(self.bench, folder / "box")
+            files = {"input": case.input, "answer": case.expected, "output": case.output}
+            for file, data in files.items():
+                (at.work / file).write_bytes(data)
+                (at.work / file).chmod(0o644)
+            feedback = at.work / "feedback"
+            feedback.mkdir()
+            streams = {"stdin": at.work / "output", "stdout": folder / "out", "stderr": folder / "err"}
+            arguments = [part.replace("{at}", at.within) for part in way.arguments]
+
+            def start(limits: Limits, pipes: Mapping[str, int]) -> Ran:
+                to: dict[str, Path | int] = {**streams, **pipes}
+                ending = launch(program, self.bench, at, to, limits, self.leash, arguments, [feedback])
+                said = [read_safely(path, _NOTE_BYTES) for path in (feedback / "judgemessage.txt", folder / "err")]
+                score = read_safely(feedback / "score.txt", 100).decode("utf-8", "replace").strip()
+                output = read_safely(folder / "out", _NOTE_BYTES).decode("utf-8", "replace")
+                note = b"\n".join(filter(None, said)).decode("utf-8", "replace").strip()
+                return Ran(ending, note, score, output)
+
+            yield start
 
 
 def name_of(item: Mapping[str, Any]) -> str:
@@ -179,6 +209,49 @@ class KattisValidator(_ProgramChecker):
     def _way(self, case: Case) -> _Way:
         files = ("{at}/input", "{at}/answer", "{at}/feedback" + os.sep)
         return _Way((*files, *self._flags, *case.flags))
+
+    def talk(self, bench: CheckerBench, case: Case, wall_limit_s: float, launch: Callable[[int, int], Ending]) -> Talk:
+        """Run the validator of an interactive problem beside a solution, the output of each being the other's input.
+
+        Args:
+            wall_limit_s: the solution's; the validator has longer, since it may have to wait for that.
+            launch: runs the solution to its end with these descriptors as stdin and stdout, and closes them.
+
+        Raises:
+            JudgeError: the validator came to no conclusion, or the machinery failed.
+        """
+        if len(self._programs) > 1:
+            raise NotSupportedError("an interactive problem with several validators is not supported.")
+        limits = replace(LIMITS, wall_limit_s=max(LIMITS.wall_limit_s, wall_limit_s + LIMITS.time_limit_s))
+        with bench.ready(self._programs[0], case, self._way(case)) as start:
+            given, taken, ours, theirs = *os.pipe(), *os.pipe()
+            found: list[Ran] = []
+            errors: list[BaseException] = []
+
+            def validate() -> None:
+                try:
+                    found.append(start(limits, {"stdin": ours, "stdout": taken}))
+                except BaseException as e:  # raised below, by the thread that waits for this one
+                    errors.append(e)
+
+            thread = threading.Thread(target=validate, name="nbrun-judge-validator", daemon=True)
+            try:
+                thread.start()
+            except BaseException:
+                for fd in (given, taken, ours, theirs):
+                    os.close(fd)
+                raise
+            try:
+                ending = launch(given, theirs)
+            finally:
+                thread.join()
+        if errors:
+            raise errors[0]
+        ran = found[0]
+        opinion = None if ran.ending.cause is not None else self._opinion(ran)
+        if opinion is None:
+            raise _why_it_failed(self._programs[0], ran, limits)
+        return Talk(ending, opinion, ran.ending.ended_at_s < ending.ended_at_s)
 
     def _opinion(self, ran: Ran) -> Opinion | None:
         accepted = _KATTIS.get(ran.ending.return_code or 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -10,14 +11,16 @@ from typing import Any
 
 import pytest
 
+import nbrun
 from nbrun.errors import InputError, JudgeError, NotSupportedError, SampleError
 from nbrun.judge import DEFAULT_LANGUAGES, LocalSandbox, read_problems
+from nbrun.judge.scoring import rules_of, score
 from nbrun.model import Task
 from nbrun.samples import SampleReader
 
 PACKAGES = Path(__file__).parent / "packages"
 #: Those of which nothing can be judged here, or not all.
-ODD = {"guess", "points", "kinds"}
+ODD = {"kinds"}
 
 
 def problems() -> dict[str, dict[str, Any]]:
@@ -64,11 +67,9 @@ def test_what_can_not_be_judged_is_named_and_counted_apart() -> None:
     read = read_problems(PACKAGES)
     odd = [p for p in read if p["id"] in ODD]
     assert read.not_supported == Counter({
-        "an interactive problem": 2, "a scoring problem": 2, "built: it brings its own build script": 1,
         **{f"language {name}": 1 for name in ("KOTLIN", "PYTHON", "RUST") if DEFAULT_LANGUAGES[name].missing},
         "submissions in partially_accepted/ have no verdict of their own in this judge": 1,
     })  # fmt: skip
-    assert "2 × an interactive problem" in repr(read)
     assert read.languages["PYTHON3"] > 40
     assert read.languages["KOTLIN"] == 1
     sandbox, said = LocalSandbox(), {}
@@ -81,12 +82,11 @@ def test_what_can_not_be_judged_is_named_and_counted_apart() -> None:
                     said[task.item["submission"], problem["id"]] = str(e)
     finally:
         sandbox.close()
-    verdicts = {key: value for key, value in said.items() if value in ("Accepted", "WrongAnswer")}
-    assert verdicts == {("accepted/one.py", "kinds"): "Accepted", ("wrong_answer/zero.py", "kinds"): "WrongAnswer"}
-    words = ["interactive", "scoring", "build script", "KOTLIN", "Python 2", "partially_accepted", "RUST"]
-    rest = [value for key, value in said.items() if key not in verdicts]
-    assert all(any(word in text for word in words) for text in rest)
-    assert len(rest) == 9
+    assert said["accepted/built", "kinds"] == said["accepted/one.py", "kinds"] == "Accepted"
+    assert said["wrong_answer/zero.py", "kinds"] == "WrongAnswer"
+    assert "partially_accepted" in said["partially_accepted/half.py", "kinds"]
+    for name, row in (("KOTLIN", "accepted/one.kt"), ("PYTHON", "accepted/two.py"), ("RUST", "wrong_answer/zero.rs")):
+        assert (f"{name} is not judged" in said[row, "kinds"]) == bool(DEFAULT_LANGUAGES[name].missing)
 
 
 def test_tests_flags_and_limits_are_the_packages() -> None:
@@ -206,12 +206,13 @@ def test_what_is_wrong_with_a_package_is_said(tmp_path: Path, what: str) -> None
 @pytest.mark.parametrize(
     ("yaml", "reason"),
     [
-        ("type: interactive", "an interactive problem"),
-        ("type: [multi-pass, interactive]", "an interactive problem"),
+        ("type: interactive", "its output validator is missing"),
+        ("type: [multi-pass, interactive]", "a multi-pass problem"),
+        ("validation: custom multi-pass", "a multi-pass problem"),
         ("type: pass-fail multi-pass", "a multi-pass problem"),
         ("type: submit-answer", "a submit-answer problem"),
         ("type: quiz", "unknown type 'quiz'"),
-        ("validation: custom score", "a scoring problem"),
+        ("validation: custom score", "its output validator is missing"),
         ("validation: custom", "its output validator is missing"),
     ],
 )
@@ -223,11 +224,185 @@ def test_kinds_of_problems(tmp_path: Path, yaml: str, reason: str) -> None:
     assert problem["tests"] == []
 
 
-def test_arguments_for_programs_are_not_supported(tmp_path: Path) -> None:
-    shutil.copytree(PACKAGES / "sums", tmp_path / "sums")
-    (tmp_path / "sums/data/secret/04_long.yaml").write_text("args: [--fast]\n")
-    (problem,) = read_problems(tmp_path)
-    assert problem["not_supported"] == "its programs are given arguments"
+def verdicts_of(folder: Path, **options: Any) -> dict[str, Any]:
+    """submission -> its result, or its error as text, in the one package of a folder."""
+    (problem,) = read_problems(folder)
+    sandbox, found = LocalSandbox(**options), {}
+    try:
+        for task, _ in tasks(problem):
+            try:
+                found[task.item["submission"]] = sandbox(task)
+            except JudgeError as e:
+                found[task.item["submission"]] = {"verdict": f"{type(e).__name__}: {e}"}
+    finally:
+        sandbox.close()
+    return found
+
+
+def package(folder: Path, files: dict[str, str | bytes]) -> Path:
+    """Writes a package."""
+    for name, content in {"problem.yaml": "name: own\nlimits: {time_limit: 2}\n", **files}.items():
+        path = folder / "own" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return folder
+
+
+def test_programs_are_given_arguments_and_files(tmp_path: Path) -> None:
+    program = "import sys\nprint(sys.argv[1:], open('a/b.txt').read(), input())\n"
+    found = verdicts_of(package(tmp_path, {
+        "data/secret/1.in": "3\n", "data/secret/1.ans": "['--fast', '7'] in it 3\n",
+        "data/secret/1.yaml": "args: [--fast, 7]\n", "data/secret/1.files/a/b.txt": "in it",
+        "submissions/accepted/a.py": program, "submissions/wrong_answer/b.py": program.replace("[1:]", "[2:]"),
+    }))  # fmt: skip
+    assert [result["verdict"] for result in found.values()] == ["Accepted", "WrongAnswer"]
+
+
+VALIDATE = '#include "{}"\nint main(int, char** v) {{ return judge(v); }}\n'
+HEADER = """#include <fstream>
+inline int judge(char** v) { std::ifstream a(v[2]); int n; a >> n; return n == 3 ? 42 : 43; }
+"""
+
+
+@pytest.mark.parametrize(
+    ("header", "as_"),
+    [
+        ("output_validators/validate.h", "validate.h"),
+        ("output_validators/validate.h", "../validate.h"),
+        ("output_validators/own/validate.h", "validate.h"),
+        ("include/validate.h", "validate.h"),
+        ("input_validators/validation.h", "validation.h"),
+        ("validate.h", "validate.h"),
+    ],
+)
+def test_headers_beside_a_validator_or_shared_by_its_package(tmp_path: Path, header: str, as_: str) -> None:
+    found = verdicts_of(package(tmp_path, {
+        "problem.yaml": "validation: custom\n", "data/secret/1.in": "", "data/secret/1.ans": "3\n",
+        "output_validators/own/check.cc": VALIDATE.format(as_), header: HEADER,
+        "submissions/accepted/a.py": "print(1)\n",
+    }))  # fmt: skip
+    assert found["accepted/a.py"]["verdict"] == "Accepted"
+
+
+def test_build_scripts_of_validators_and_submissions(tmp_path: Path) -> None:
+    validator = '#!/bin/sh\nread n\n[ "$n" = 3 ] && exit 42\nexit 43\n'
+    found = verdicts_of(package(tmp_path, {
+        "problem.yaml": "validation: custom\n", "data/secret/1.in": "3\n", "data/secret/1.ans": "",
+        "output_validators/own/build": "#!/bin/sh\ncp check.sh run && chmod +x run\n",
+        "output_validators/own/check.sh": validator,
+        "submissions/accepted/ready/run": "#!/bin/sh\ncat\n",
+        "submissions/wrong_answer/made/build": "#!/bin/sh\nprintf '#!/bin/sh\\necho 4\\n' > run; chmod +x run\n",
+        "submissions/compile_error/fails/build": "#!/bin/sh\necho 'it can not be built' >&2\nexit 1\n",
+    }))  # fmt: skip
+    said = {name: result["verdict"] for name, result in found.items()}
+    assert said == {
+        "accepted/ready": "Accepted", "wrong_answer/made": "WrongAnswer", "compile_error/fails": "CompileError",
+    }  # fmt: skip
+
+
+def test_sources_and_outputs_in_latin_1(tmp_path: Path) -> None:
+    c = '#include <stdio.h>\n/* \xe9 */ int main(void) { puts("caf\xe9"); return 0; }\n'.encode("latin-1")
+    python = "# coding: latin-1\nimport os\nos.write(1, 'caf\xe9'.encode('latin-1'))".encode("latin-1")
+    found = verdicts_of(package(tmp_path, {
+        "data/secret/1.in": "", "data/secret/1.ans": b"caf\xe9\n",
+        "submissions/accepted/a.c": c, "submissions/accepted/b.cpp": c, "submissions/accepted/d.py": python,
+        "submissions/wrong_answer/c.c": c.decode("latin-1"),
+    }))  # fmt: skip
+    assert [r["verdict"] for r in found.values()] == ["Accepted"] * 3 + ["WrongAnswer"], found
+
+
+JAVA = "import java.util.*;\n{}class {} {{ {} }}\n"
+
+
+@pytest.mark.parametrize("folders", ["", "com/own/"])
+def test_java_of_several_files(tmp_path: Path, folders: str) -> None:
+    head = f"package {folders.strip('/').replace('/', '.')};\n" if folders else ""
+    helper = head + JAVA.format("public ", "Alpha", "static int domain(int n) { return n; } /* main( */")
+    start = head + JAVA.format(
+        "public ", "Solve",
+        "public static void main(String[] a) { System.out.println(Alpha.domain(new Scanner(System.in).nextInt())); }",
+    )  # fmt: skip
+    at = "submissions/accepted/own/" + folders
+    found = verdicts_of(package(tmp_path, {
+        "data/secret/1.in": "3\n", "data/secret/1.ans": "3\n", f"{at}Alpha.java": helper, f"{at}Solve.java": start,
+    }))  # fmt: skip
+    assert found["accepted/own"]["verdict"] == "Accepted", found
+
+
+EXPECTATIONS = """
+accepted/*: {permitted: [AC]}
+mixed/slow_*.py: {permitted: [TLE, WA], required: [TLE]}
+"mixed/{right,good}.py": {permitted: [AC]}
+mixed/odd.txt.py: wrong_answer
+mixed/two: {language: python3, entrypoint: second.py, permitted: [WA, RTE]}
+"""
+
+
+def test_expectations_of_submissions_yaml(tmp_path: Path) -> None:
+    names = ("accepted/a.py", "mixed/slow_a.py", "mixed/right.py", "mixed/odd.txt.py", "mixed/two/first.py")
+    files: dict[str, str | bytes] = {f"submissions/{name}": "print(1)\n" for name in (*names, "mixed/two/second.py")}
+    files |= {"data/secret/1.in": "", "data/secret/1.ans": "", "submissions/submissions.yaml": EXPECTATIONS}
+    (problem,) = read_problems(package(tmp_path, files))
+    due = {task.item["submission"]: (task.group, verdicts) for task, verdicts in tasks(problem)}
+    assert due == {
+        "accepted/a.py": ("solution", "Accepted"),
+        "mixed/right.py": ("solution", "Accepted"),
+        "mixed/slow_a.py": ("incorrect_solution", "TimeLimitExceeded"),
+        "mixed/odd.txt.py": ("incorrect_solution", ["WrongAnswer", "OutputLimitExceeded"]),
+        "mixed/two": (
+            "incorrect_solution", ["WrongAnswer", "OutputLimitExceeded", "RuntimeError", "MemoryLimitExceeded"],
+        ),
+    }  # fmt: skip
+    (two,) = (item for item in problem["incorrect_solutions"] if item["submission"] == "mixed/two")
+    assert two["file"] == "second.py"
+    (tmp_path / "own/submissions/submissions.yaml").write_text("accepted/*: [AC]\n")
+    with pytest.raises(SampleError, match=r"submissions\.yaml: 'accepted/\*' has a list"):
+        list(read_problems(tmp_path))
+
+
+def test_two_submissions_of_one_content_keep_their_names(tmp_path: Path) -> None:
+    files: dict[str, str | bytes] = {f"submissions/accepted/{name}.py": "print(3)\n" for name in ("one", "two")}
+    files |= {"data/secret/1.in": "", "data/secret/1.ans": "3\n"}
+    run = nbrun.start(read_problems(package(tmp_path, files)), LocalSandbox(), tmp_path / "r", view=None, workers=2)
+    run.wait(60)
+    stored = json.loads((tmp_path / "r" / "own.json").read_text())["solution_result"]
+    assert sorted(entry["item"]["submission"] for entry in stored) == ["accepted/one.py", "accepted/two.py"]
+
+
+def test_points_by_groups_of_tests(tmp_path: Path) -> None:
+    found = verdicts_of(PACKAGES / "points")
+    said = {name: (result["verdict"], result["score"]) for name, result in found.items()}
+    assert said == {
+        "accepted/all.py": ("Accepted", 100.0),
+        "partially_accepted/small.py": ("WrongAnswer", 30.0),
+        "wrong_answer/none.py": ("WrongAnswer", 0.0),
+    }
+    assert {len(result["tests"]) for result in found.values()} == {5}
+
+
+LEGACY = {
+    "sum": (("", {}), 2.0),
+    "points of tests": (("", {"accept_score": 10, "reject_score": 1}), 21.0),
+    "least": (("", {"accept_score": 10, "grader_flags": "min"}), 0.0),
+    "without samples": (("", {"accept_score": 10, "grader_flags": "ignore_sample"}), 10.0),
+    "a group": (("secret/a", {"accept_score": 40, "on_reject": "continue"}), 41.0),
+}
+
+
+@pytest.mark.parametrize("name", LEGACY)
+def test_points_by_the_legacy_rules(name: str) -> None:
+    (path, about), due = LEGACY[name]
+    rules, reason = rules_of({path: about}, True)
+    assert reason is None
+    names = ("sample/1", "secret/a/1", "secret/a/2")
+    records = [{"passed": True}, {"passed": True}, {"passed": False}]
+    assert score(rules, [{"name": n} for n in names], records) == due
+
+
+def test_a_grader_of_its_own_is_named() -> None:
+    assert rules_of({"": {"grading": "custom"}}, True)[1] == "a scoring problem with a grader of its own"
+    with pytest.raises(ValueError, match="max_score is 'many', not a number"):
+        rules_of({"secret": {"max_score": "many"}}, False)
 
 
 def test_a_folder_without_problems_is_refused(tmp_path: Path) -> None:

@@ -18,7 +18,16 @@ STATEMENTS = ("question", "problem", "prompt", "description", "content", "text",
 #: Limits as nbrun's own rows and CodeContests' write them.
 LIMITS = ("time_limit_s", "time_limit", "memory_limit_mb", "memory_limit_bytes", "memory_limit", "output_limit_mb")
 #: Keys of the one shape that are taken as they are.
-CARRIED = ("time_limit_from", "checker", "expected_verdicts", "not_supported", "stream_files", "harness")
+CARRIED = (
+    "time_limit_from",
+    "checker",
+    "expected_verdicts",
+    "not_supported",
+    "stream_files",
+    "harness",
+    "interactive",
+    "grading",
+)
 #: Read from a row of any shape; a user adds solutions to rows that come without.
 SOLUTIONS = ("solutions", "incorrect_solutions")
 

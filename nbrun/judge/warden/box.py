@@ -46,7 +46,8 @@ class Box:
         if box["as_root"]:
             uid = FIRST_UID + os.getpid()
             for path in (*box["owned"], request["stdout"], request["stderr"]):
-                os.chown(path, uid, uid)
+                if not isinstance(path, int):  # a number stands for a descriptor: a pipe
+                    os.chown(path, uid, uid)
             drop = [box["setpriv"], f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--no-new-privs", "--"]
             command = drop + command
         status, told = os.pipe()

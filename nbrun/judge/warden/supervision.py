@@ -36,12 +36,26 @@ def supervise(line: socket.socket) -> None:
     """Runs the one program that is asked for on `line`, and reports there how it ended."""
     wake = wake_on_child()
     processes.become_subreaper()
-    request = json.loads(line.makefile("rb").readline())
-    report = Supervision(request, line, wake).run()
+    request, fds = _read_request(line)
+    report = Supervision(request, line, wake, fds).run()
     try:
         line.sendall(json.dumps(report).encode() + b"\n")
     except OSError:
         pass  # nobody listens any more
+
+
+def _read_request(line: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """Returns what is asked for, and the descriptors that came with it."""
+    text, fds = b"", []
+    while not text.endswith(b"\n"):
+        part, more, _, _ = socket.recv_fds(line, 65536, 4)
+        fds += more
+        if not part:
+            break
+        text += part
+    for fd in fds:
+        os.set_inheritable(fd, False)
+    return json.loads(text), fds
 
 
 class Supervision:
@@ -50,8 +64,8 @@ class Supervision:
     Threads: none; it is all that its process does.
     """
 
-    def __init__(self, request: dict[str, Any], line: socket.socket, wake: int) -> None:
-        self.request, self.line, self.wake = request, line, wake
+    def __init__(self, request: dict[str, Any], line: socket.socket, wake: int, fds: list[int]) -> None:
+        self.request, self.line, self.wake, self.fds = request, line, wake, fds
         self.cause: str | None = None  # which limit ended it
         self.status: int | None = None  # as waitpid gave it
         self.memory_bytes = 0
@@ -87,6 +101,7 @@ class Supervision:
             "failure": failure,
             "cpu_s": self.account.cpu_s,
             "wall_s": ended - (self.began or self.started),
+            "ended_at_s": ended,
             "memory_bytes": max(self.memory_bytes, processes.maxrss_bytes(usage)),
         }
 
@@ -101,13 +116,15 @@ class Supervision:
             _become_small(request)
             _first_to_die(True)
             new = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-            for name in ("stdout", "stderr"):
-                os.close(os.open(request[name], new, 0o600))
-            files = [
-                (os.POSIX_SPAWN_OPEN, 0, request["stdin"], os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_OPEN, 1, request["stdout"], os.O_WRONLY, 0),
-                (os.POSIX_SPAWN_OPEN, 2, request["stderr"], os.O_WRONLY, 0),
-            ]
+            files: list[tuple[Any, ...]] = []
+            for number, (name, how) in enumerate((("stdin", os.O_RDONLY), ("stdout", new), ("stderr", new))):
+                at = request[name]
+                if isinstance(at, int):  # one of the descriptors that came with the request
+                    files.append((os.POSIX_SPAWN_DUP2, self.fds[at], number))
+                    continue
+                if number:
+                    os.close(os.open(at, new, 0o600))
+                files.append((os.POSIX_SPAWN_OPEN, number, at, how & os.O_ACCMODE, 0))
             if request["box"] is not None:
                 request["box"]["signals"] = _DEFAULT
                 self.box = Box(request, files)
@@ -121,6 +138,8 @@ class Supervision:
             return f"{type(e).__name__}: {e}"
         finally:
             _first_to_die(False)
+            for fd in self.fds:
+                os.close(fd)  # the program alone has them: its end is the end of what it writes
         return None
 
     def _watch(self) -> None:

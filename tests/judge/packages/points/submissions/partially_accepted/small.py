@@ -1,0 +1,1 @@
+n = int(input()); print(n if n < 100 else 0)
