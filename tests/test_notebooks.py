@@ -30,6 +30,8 @@ def execute(source: Path, folder: Path) -> Path:
     """Runs a copy by nbmake, which writes the outputs into that copy; the repository is not written to."""
     path = folder / source.name
     shutil.copy(source, path)
+    for module in source.parent.glob("*.py"):
+        shutil.copy(module, folder)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull]
     command += [f"--rootdir={folder}", "--nbmake", "--overwrite", "--nbmake-timeout=120", str(path)]
     env = os.environ | {"IPYTHONDIR": str(folder / "ipython"), "PYTHONPATH": str(ROOT)}
@@ -96,5 +98,9 @@ def test_programs_are_judged_here_and_on_servers(tmp_path: Path) -> None:
     rechecked = next(text_of(cell) for cell in cells if "found = recheck(" in cell["source"])
     assert "3 results, 3 rechecked, 1 changed (WrongAnswer → Accepted)" in rechecked
     assert [texts["both"].count(verdict) for verdict in verdicts] == [4, 4, 2, 4], "the same, here and there"
+    shapes = next(cell for cell in cells if '"judged-rows"' in cell["source"])
+    assert "row 3 (problem 'empty')" in text_of(shapes)
+    table = text_of({"outputs": shapes["outputs"][-1:]})
+    assert (table.count("Accepted"), table.count("WrongAnswer")) == (3, 3), "a row of each of three data sets"
     assert "connection refused" in texts["print(run.progress.message)"]
     assert texts['print(run.progress.message or "done, errors:", run.progress.errors)'].startswith("done, errors: 0")

@@ -61,6 +61,8 @@ def _longest_s(item: Any, problem: Mapping[str, Any], terms: Terms, bench: Bench
         source = source_of(item, language)
     except NotSupportedError:
         return None
+    if language.missing:
+        return None
     with temporary_folder("timing-", bench.folder) as folder:
         own = replace(bench, folder=folder)
         with own.shop.program(language, source, folder, own.leash) as program:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nbrun.judge.datasets.shape import CARRIED, LIMITS, Draft, Shape, carried, limits_of, solutions_of
-from nbrun.judge.datasets.values import has, megabytes, seconds
+from nbrun.judge.datasets.values import first, has, megabytes, seconds
 
 #: The sets of tests of a row, and where nbrun's own rows keep all of them.
 SETS = ("public_tests", "private_tests", "generated_tests")
@@ -19,7 +19,7 @@ def _read_codecontests(row: Mapping[str, Any]) -> Draft:
     files = {key: row[f"{key}_file"] for key in ("input", "output") if has(row, f"{key}_file")}
     if files:
         fields["stream_files"] = files
-    return Draft({name: row[name] for name in _ALL if row.get(name) is not None}, fields)
+    return Draft({name: row[name] for name in _ALL if first(row, name) is not None}, fields)
 
 
 def _read_plus(row: Mapping[str, Any]) -> Draft:
@@ -31,7 +31,7 @@ def _read_plus(row: Mapping[str, Any]) -> Draft:
     }
     if has(row, "checker"):
         fields["checker"] = row["checker"]
-    return Draft({"tests": row["test_cases"]} if row.get("test_cases") is not None else {}, fields)
+    return Draft({"tests": row["test_cases"]} if first(row, "test_cases") is not None else {}, fields)
 
 
 def _read_o(row: Mapping[str, Any]) -> Draft:

@@ -16,7 +16,7 @@ from typing import Any
 
 from nbrun.judge.datasets.shape import Draft, Shape, solutions_of, starter_function
 from nbrun.judge.datasets.tests import Tests, read_tests
-from nbrun.judge.datasets.values import has, parsed
+from nbrun.judge.datasets.values import first, has, parsed
 
 #: What tests may take once they are decompressed; those of the largest published problem take a sixth of it.
 MAX_BYTES = 1 << 30
@@ -24,7 +24,7 @@ _STRUCTURES = re.compile(r"^(?!\s*#).*\b(ListNode|TreeNode)\b", re.MULTILINE)
 
 
 def _read(row: Mapping[str, Any]) -> Draft:
-    metadata = parsed(row.get("metadata") or {}, "metadata")
+    metadata = parsed(first(row, "metadata") or {}, "metadata")
     function = metadata.get("func_name") if isinstance(metadata, Mapping) else None
     names = {"public_tests": "public_test_cases", "private_tests": "private_test_cases"}
     fields = solutions_of(row)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nbrun.judge.datasets.shape import Draft, Shape, solutions_of
-from nbrun.judge.datasets.values import has, is_missing, megabytes, plain, seconds
+from nbrun.judge.datasets.values import first, has, is_missing, megabytes, plain, seconds
 
 #: What programs read and write where a problem's `input_mode` is "file".
 FILES = {"input": "input.txt", "output": "output.txt"}
@@ -32,12 +32,12 @@ def _read_codeforces(row: Mapping[str, Any]) -> Draft:
         fields["not_supported"] = "interactive problems of data sets: the interactor isn't in the row"
     if has(row, "generated_checker"):
         fields["checker"] = {"type": "prints_score", "language": "PYTHON3", "source": row["generated_checker"]}
-    sets = {"private_tests": row.get("official_tests")}
+    sets = {"private_tests": first(row, "official_tests")}
     more = plain(row.get("generated_tests"))
     if isinstance(more, list):
         sets["generated_tests"] = more
     if not any(len(plain(tests)) for tests in sets.values() if tests is not None):
-        sets = {"public_tests": row.get("examples")}
+        sets = {"public_tests": first(row, "examples")}
     return Draft({name: tests for name, tests in sets.items() if tests is not None}, fields)
 
 
@@ -49,15 +49,15 @@ def _read_ioi(row: Mapping[str, Any]) -> Draft:
         "memory_limit_mb": megabytes(row.get("memory_limit"), "memory_limit"),
     }
     tests = next((row[name] for name in ("tests", "test_cases") if has(row, name)), None)
-    task = row.get("task_type") or "Batch"
-    graders = plain(row.get("grader_files"))
+    task = first(row, "task_type") or "Batch"
+    graders = plain(first(row, "grader_files"))
     if task != "Batch":
         fields["not_supported"] = f"IOI tasks of type {task}"
     elif graders is not None and len(graders):
         fields["not_supported"] = "IOI tasks whose solutions are linked with a grader (grader_files)"
     elif tests is None:
         fields["not_supported"] = "IOI subtasks whose tests lie in open-r1/ioi-test-cases: add them as `tests`"
-    name = str(row.get("id") or row.get("name"))
+    name = str(first(row, "id", "name"))
     subtask = row.get("subtask")
     fields["id"] = name if is_missing(subtask) else f"{name}/{subtask}"
     return Draft({} if tests is None else {"tests": tests}, fields)

@@ -10,21 +10,21 @@ from typing import Any
 
 from nbrun.judge.datasets.shape import CARRIED, LIMITS, Draft, Shape, carried, limits_of, solutions_of, starter_function
 from nbrun.judge.datasets.tests import Tests, check_of, code_tests, read_tests
-from nbrun.judge.datasets.values import parsed, plain
+from nbrun.judge.datasets.values import first, parsed, plain
 from nbrun.judge.language_names import language_name
 
 
 def _read(row: Mapping[str, Any]) -> Draft:
-    labels = row.get("labels")
-    labels = parsed(labels, "labels") if labels else {}
+    labels = first(row, "labels")
+    labels = parsed(labels, "labels") if isinstance(labels, (str, Mapping)) else {}
     labels = labels if isinstance(labels, Mapping) else {}
-    language = row.get("language") or labels.get("programming_language")
+    language = first(row, "language") or labels.get("programming_language")
     fields: dict[str, Any] = {
         **solutions_of(row, language, solutions="canonical_solution"),
         **limits_of(row),
         **carried(row),
     }
-    function = row.get("fn_name") or row.get("func_name")
+    function = first(row, "fn_name", "func_name")
     metadata = parsed(row["metadata"], "metadata") if isinstance(row.get("metadata"), (str, Mapping)) else {}
     if function is None and isinstance(metadata, Mapping):
         function = metadata.get("func_name")

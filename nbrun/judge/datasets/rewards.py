@@ -11,7 +11,7 @@ from typing import Any
 
 from nbrun.judge.datasets.shape import Draft, Shape, solutions_of
 from nbrun.judge.datasets.tests import read_tests
-from nbrun.judge.datasets.values import has, is_missing, megabytes, parsed, plain, seconds
+from nbrun.judge.datasets.values import first, has, is_missing, megabytes, parsed, plain, seconds
 
 _COLUMNS = ("reward_model", "reward_spec", "verification_info", "ground_truth", "test_cases", "unit_tests")
 
@@ -25,7 +25,7 @@ def _read(row: Mapping[str, Any]) -> Draft:
         value = _parsed(row, about["ground_truth"], column)
     limits = {name: row[name] if has(row, name) else about.get(name) for name in ("time_limit", "memory_limit")}
     fields: dict[str, Any] = {
-        **solutions_of(row, about.get("language") or row.get("language"), solutions="gold_standard_solution"),
+        **solutions_of(row, first(about, "language") or first(row, "language"), solutions="gold_standard_solution"),
         "time_limit_s": seconds(limits.get("time_limit"), "time_limit"),
         "memory_limit_mb": megabytes(limits.get("memory_limit"), "memory_limit"),
     }
@@ -33,7 +33,7 @@ def _read(row: Mapping[str, Any]) -> Draft:
         fields["stream_files"] = {"input": "input.txt", "output": "output.txt"}
     if (name := _id(row)) is not None:
         fields["id"] = name
-    return Draft({"tests": value}, fields, row.get("fn_name") or about.get("fn_name"), _tests(column))
+    return Draft({"tests": value}, fields, first(row, "fn_name") or first(about, "fn_name"), _tests(column))
 
 
 def _parsed(row: Mapping[str, Any], value: Any, column: str) -> Any:
@@ -46,7 +46,7 @@ def _parsed(row: Mapping[str, Any], value: Any, column: str) -> Any:
         if isinstance(value, (Mapping, list)):
             return value
         problem = f"{column!r} holds {str(value)[:40]!r}"
-    kind = row.get("ability") or row.get("data_source") or row.get("task_type") or "its kind isn't said"
+    kind = first(row, "ability", "data_source", "task_type") or "its kind isn't said"
     raise ValueError(f"{problem}, which is no test of a program ({kind})")
 
 

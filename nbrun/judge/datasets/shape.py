@@ -114,12 +114,11 @@ def solutions_of(row: Mapping[str, Any], language: Any = None, **others: str) ->
     """
     found: dict[str, Any] = {}
     for group in SOLUTIONS:
-        column = group if row.get(group) is not None else others.get(group, group)
-        value = row.get(column)
-        if not (value is None or (isinstance(value, float) and is_missing(value))):
-            found[group] = read_solutions(value, column, language)
+        column = group if not is_missing(row.get(group)) else others.get(group, group)
+        if not is_missing(row.get(column)):
+            found[group] = read_solutions(row[column], column, language)
         elif group in row:
-            found[group] = row[group]
+            found[group] = None
     return found
 
 

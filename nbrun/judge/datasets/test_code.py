@@ -8,7 +8,7 @@ from typing import Any
 
 from nbrun.judge.datasets.shape import Draft, Shape, solutions_of
 from nbrun.judge.datasets.tests import Tests, check_of, code_tests
-from nbrun.judge.datasets.values import parsed, plain
+from nbrun.judge.datasets.values import first, has, parsed, plain
 
 
 def _read_humaneval(row: Mapping[str, Any]) -> Draft:
@@ -16,10 +16,10 @@ def _read_humaneval(row: Mapping[str, Any]) -> Draft:
 
     `canonical_solution` goes on where `prompt` ends; so does a solution that doesn't define the function itself.
     """
-    entry, prompt = row["entry_point"], row.get("prompt") or ""
+    entry, prompt = row["entry_point"], first(row, "prompt") or ""
     if "def check(" not in row["test"]:
         raise ValueError("'test' defines no function `check`, so nothing is known of how it is run")
-    own = next((name for name in ("canonical_solution", "completion") if row.get(name)), "canonical_solution")
+    own = next((name for name in ("canonical_solution", "completion") if has(row, name)), "canonical_solution")
     fields = solutions_of(row, "PYTHON3", solutions=own)
     fields = {group: _completed(items, prompt, str(entry).rpartition(".")[2]) for group, items in fields.items()}
     return Draft({"tests": row["test"]}, fields, None, lambda code, where, _: check_of(code, entry, "test"))
@@ -51,17 +51,19 @@ def _read_evalplus(row: Mapping[str, Any]) -> Draft:
 
     Inputs are JSON in EvalPlus's files; `atol` is how far a number may be off. Each of the two sets is one test.
     """
-    entry, prompt = row["entry_point"], row.get("prompt") or ""
+    entry, prompt = row["entry_point"], first(row, "prompt") or ""
     reference = _completed([{"solution": row["canonical_solution"]}], prompt, entry)[0]["solution"]
     fields = solutions_of(row, "PYTHON3", solutions="canonical_solution")
     fields = {group: _completed(items, prompt, entry) for group, items in fields.items()}
 
     def read(value: Any, where: str, _: str | None) -> Tests:
-        inputs = json.dumps(plain(parsed(value, where)))
-        names = {"entry": entry, "reference": reference, "inputs": inputs, "atol": float(row.get("atol") or 0)}
+        inputs = json.dumps(parsed(value, where), default=plain)
+        names = {"entry": entry, "reference": reference, "inputs": inputs, "atol": float(first(row, "atol") or 0)}
         return code_tests([_EVALPLUS.format(**{name: repr(value) for name, value in names.items()})], where)
 
-    return Draft({"tests": row["base_input"], "private_tests": row.get("plus_input") or None}, fields, None, read)
+    return Draft(
+        {"tests": row["base_input"], "private_tests": plain(first(row, "plus_input")) or None}, fields, None, read
+    )
 
 
 #: Compares a solution with the reference on inputs; both get copies, since some change what they are given.
@@ -89,10 +91,10 @@ def _read_mbpp(row: Mapping[str, Any]) -> Draft:
 
     `challenge_test_list` is a set of its own; where EvalPlus adds `test`, that code is the last test.
     """
-    before = "\n".join(str(line) for line in plain(row.get("test_imports") or ()))
-    before += "\n" + (row.get("test_setup_code") or "")
+    before = "\n".join(str(line) for line in plain(first(row, "test_imports")) or ())
+    before += "\n" + (first(row, "test_setup_code") or "")
     fields = solutions_of(row, "PYTHON3", solutions="code")
-    sets = {"tests": row["test_list"], "challenge_test_list": row.get("challenge_test_list")}
+    sets = {"tests": row["test_list"], "challenge_test_list": first(row, "challenge_test_list")}
 
     def read(value: Any, where: str, _: str | None) -> Tests:
         column = "test_list" if where == "tests" else where

@@ -27,7 +27,7 @@ from operator import contains
 from typing import Any
 
 from nbrun.judge.checkers import flags_of
-from nbrun.judge.datasets.values import is_missing, parsed, plain
+from nbrun.judge.datasets.values import first, is_missing, parsed, plain
 
 #: What a test whose code ran to its end is expected to give.
 PASSED = "passed\n"
@@ -111,7 +111,7 @@ def check_of(code: str, entry_point: str, where: str, before: str = "") -> Tests
 
 
 def _read_mapping(value: Mapping[str, Any], where: str, function: str | None) -> Tests:
-    function = value.get("fn_name") or value.get("func_name") or function
+    function = first(value, "fn_name", "func_name") or function
     if not is_missing(value.get("assert_case")):
         return code_tests(list(plain(value["assert_case"])), f"{where}.assert_case")
     if not is_missing(value.get("test_code")):
@@ -156,8 +156,8 @@ def says_call(value: Any) -> bool:
     if isinstance(value, str):
         return any(f'"{kind}"' in value[:2000] for kind in _CALLS)
     value = plain(value)
-    first = value[0] if isinstance(value, list) and value else None
-    return isinstance(first, Mapping) and str(first.get("type") or first.get("testtype") or "").lower() in _CALLS
+    begin = value[0] if isinstance(value, list) and value else None
+    return isinstance(begin, Mapping) and str(begin.get("type") or begin.get("testtype") or "").lower() in _CALLS
 
 
 def _as_mapping(test: Any, where: str) -> Mapping[str, Any]:
@@ -182,10 +182,10 @@ def _read_list(rows: Sequence[Mapping[str, Any]], where: str, function: str | No
 
 def _function_of(row: Mapping[str, Any], where: str, function: str | None) -> str | None:
     """The name of the function that a test calls; None for a test of standard input."""
-    kind = str(row.get("type") or row.get("testtype") or "").lower()
-    about = row.get("metadata")
-    about = parsed(about, f"{where}.metadata") if about else {}
-    name = row.get("fn_name") or (about.get("func_name") if isinstance(about, Mapping) else None) or function
+    kind = str(first(row, "type", "testtype") or "").lower()
+    about = first(row, "metadata")
+    about = parsed(about, f"{where}.metadata") if isinstance(about, (str, Mapping)) else {}
+    name = first(row, "fn_name") or (about.get("func_name") if isinstance(about, Mapping) else None) or function
     if kind in _CALLS or (kind == "" and name):
         if not name:
             raise ValueError(f"{where} is the call of a function whose name isn't said (fn_name)")

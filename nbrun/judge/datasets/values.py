@@ -65,6 +65,11 @@ def has(row: Mapping[str, Any], *columns: str) -> bool:
     return all(not is_missing(row.get(column)) for column in columns)
 
 
+def first(row: Mapping[str, Any], *columns: str) -> Any:
+    """Return the value of the first of these columns that holds something; None if none does."""
+    return next((row[column] for column in columns if not is_missing(row.get(column))), None)
+
+
 def parsed(value: Any, where: str) -> Any:
     """Return what a text of JSON (or a Python literal) holds; any other value as it is.
 
@@ -209,6 +214,8 @@ def _read_struct(struct: Mapping[str, Any], where: str, language: Any) -> Any:
     if isinstance(struct[code], str):
         return [_read_item(struct, where, language)]
     name = next((name for name in _LANGUAGE if name in struct), None)
+    if any(hasattr(column, "tolist") for column in struct.values()):
+        struct = {key: plain(column) for key, column in struct.items()}  # numbers of numpy's are no names of languages
     if code == "solution" and name == "language":
         return struct
     renamed = {"solution" if key == code else "language" if key == name else key: v for key, v in struct.items()}

@@ -6,18 +6,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from nbrun.judge.datasets.shape import Draft, Shape, solutions_of
-from nbrun.judge.datasets.values import has, megabytes, seconds
+from nbrun.judge.datasets.values import first, has, megabytes, seconds
 
 _COLUMNS = ("hidden_unit_tests", "unit_tests", "unittests")
 
 
 def _read(row: Mapping[str, Any]) -> Draft:
     fields: dict[str, Any] = {
-        **solutions_of(row, row.get("lang"), solutions="source_code"),
+        **solutions_of(row, first(row, "lang"), solutions="source_code"),
         "time_limit_s": seconds(row.get("time_limit"), "time_limit"),
         "memory_limit_mb": megabytes(row.get("memory_limit"), "memory_limit"),
     }
-    names = {"input": row.get("input_from"), "output": row.get("output_to")}
+    names = {"input": first(row, "input_from"), "output": first(row, "output_to")}
     if files := {side: name for side, name in names.items() if name}:
         fields["stream_files"] = files
     return Draft({"tests": next(row[name] for name in _COLUMNS if has(row, name))}, fields)
