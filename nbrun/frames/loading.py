@@ -216,8 +216,9 @@ class Loading:
                 row, seq = before.get(s.identity, (None, -1))
                 if s.seq <= seq:
                     continue
-                damaged += not _add(fresh.rows, s, now)
-                if row is not None:
+                if not _add(fresh.rows, s, now):
+                    damaged += 1
+                elif row is not None:
                     dropped.append(row)
             if damaged:
                 self._reader.problems.append(Problem(self._folder, f"has {damaged} damaged entries", sample_id))

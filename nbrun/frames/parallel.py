@@ -114,7 +114,7 @@ def _serve(folder: str, work: _Work) -> None:
             assert process.stdin is not None
             assert process.stdout is not None
             while (number := work.next()) is not None:
-                request = [folder, [[f.name, f.match, f.place] for f in work.batches[number]]]
+                request = [folder, [[f.name, _with_groups(f.match), f.place] for f in work.batches[number]]]
                 process.stdin.write(orjson.dumps(request) + b"\n")
                 process.stdin.flush()
                 size = int.from_bytes(process.stdout.read(8), "big")
@@ -122,6 +122,14 @@ def _serve(folder: str, work: _Work) -> None:
     except Exception:  # whatever it is: the caller's thread reads that batch itself
         if number is not None and work.packs[number] is None:
             work.give_back(number)
+
+
+def _with_groups(match: Match | None) -> Match | None:
+    """A match record with its groups, which stay in the log until they are asked for."""
+    try:
+        return None if match is None else {**match, "groups": match["groups"]}
+    except LookupError:  # damaged: the file counts as never matched
+        return None
 
 
 @contextmanager

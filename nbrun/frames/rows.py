@@ -20,6 +20,7 @@ from nbrun.samples import KEY_BYTES, LANGUAGES
 from nbrun.storage.match import OldMatch
 from nbrun.storage.merge import old_body
 from nbrun.storage.oldfile import OldFile
+from nbrun.storage.samplefile import is_entry
 from nbrun.storage.values import decode, encode, without_surrogates_in
 
 #: Columns of numbers: name -> typecode. -1 (n_*, accepted), NaN (times): not told.
@@ -88,6 +89,8 @@ class RowBuilder:
 
     def add(self, group: str, entry: Mapping[str, Any], body: bytes | None) -> None:
         """One entry in nbrun's form. Raises what a wrongly shaped one raises, and adds nothing then."""
+        if not is_entry(entry):
+            raise ValueError("no entry")
         result, item, error = entry["result"], entry.get("item"), entry.get("error")
         done = entry["status"] == "done"
         index = entry["index"]

@@ -32,8 +32,8 @@ def identity_in(place: Place) -> list[int]:
 
 
 def match_digest(match: Match) -> int:
-    """Which match record an old file's rows were read with."""
-    return crc32(dump([match["size"], match["crc"], match["groups"]]))
+    """Which match record an old file's rows were read with: that file and that dataset match in one way only."""
+    return crc32(dump([match["size"], match["crc"], match["identities"]]))
 
 
 def judgement(result: Any) -> tuple[str | None, int, int, int, float]:

@@ -28,14 +28,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from nbrun.storage import files, samplefile
-from nbrun.storage.format import FOLDER
+from nbrun.storage.format import ARCHIVED, FOLDER
 from nbrun.storage.names import is_sample_file_name
 from nbrun.storage.runlog import RecordLog
 from nbrun.storage.samplefile import LEGACY, NBRUN, PROGRESS, FileInfo, Place, Unreadable
 from nbrun.storage.values import dump, load
 
 INDEX, FORMAT = "index.nbrun", "nbrun-archive/1"
-ARCHIVED = b"x"  # the kind of a record in archived.log: {"archive","name","id"}
 LOG = "archived.log"
 _NAME = re.compile(r"archive-(\d{4,})\.zip")
 _COMMENT = re.compile(rb"nbrun-archive/1 index=(\d+)\Z")

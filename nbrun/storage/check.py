@@ -13,10 +13,11 @@ from pathlib import Path
 from nbrun.errors import InputError
 from nbrun.storage import archive, files, lock, oldfile, samplefile
 from nbrun.storage.directory import Listing, list_samples, odd_entries, refuse_link
-from nbrun.storage.format import FOLDER
+from nbrun.storage.format import ARCHIVED, FOLDER, MATCH, RUN, UNCLEAN
 from nbrun.storage.merge import JournalIndex, index_journal
 from nbrun.storage.replay import LogScan, read_log
 from nbrun.storage.report import Report
+from nbrun.storage.runlog import RecordLog
 from nbrun.storage.samplefile import FileInfo, Unreadable
 
 AGAIN = "They count as missing: the next run makes them again."
@@ -185,17 +186,16 @@ def _torn_bytes(path: Path) -> int:
 
 def _check_logs(report: Report, inner: Path) -> None:
     costs = {
-        "unclean.log": "It costs nothing that was saved: a task that kills its process is suspected later.",
-        "runs.log": "Settings of an earlier run aren't known, so its results can't be told from others by them.",
-        "matched.log": "Old files are matched with the dataset again when their samples are next run.",
+        "unclean.log": (UNCLEAN, "It costs nothing that was saved: a task that kills its process is suspected later."),
+        "runs.log": (RUN, "Settings of an earlier run aren't known, so its results can't be told from others by them."),
+        "matched.log": (MATCH, "Old files are matched with the dataset again when their samples are next run."),
+        archive.LOG: (ARCHIVED, "A sample that was taken out of an archive may come back when its file is deleted."),
     }
-    for name, cost in costs.items():
+    for name, (kind, cost) in costs.items():
         scan = LogScan()
         try:
-            for _ in read_log(inner / name, scan):
+            for _ in RecordLog(inner / name, kind).records(scan):
                 pass
-        except FileNotFoundError:
-            continue
         except OSError as e:
             report.add(inner / name, "foreign", f"can't be read: {e.strerror}", cost)
             continue

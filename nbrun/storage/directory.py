@@ -15,9 +15,9 @@ from typing import Any
 
 from nbrun.errors import FormatError, InputError, ResultsMovedError, StorageError
 from nbrun.storage import archive, files, samplefile
-from nbrun.storage.format import FOLDER, MATCH, RUN, UNCLEAN
+from nbrun.storage.format import ARCHIVED, FOLDER, RUN, UNCLEAN
 from nbrun.storage.names import SUFFIX, derived, name_of, temporary
-from nbrun.storage.runlog import RecordLog
+from nbrun.storage.runlog import Match, MatchLog, RecordLog
 from nbrun.storage.samplefile import NBRUN, FileInfo, Unreadable
 from nbrun.storage.tails import Tails, is_small
 
@@ -241,11 +241,11 @@ class Directory:
             self._let_go()
             raise
         self.run_log = RecordLog(self.inner / "runs.log", RUN)
-        self.match_log = RecordLog(self.inner / "matched.log", MATCH)
+        self.match_log = MatchLog(self.inner / "matched.log")
         self.unclean_log = RecordLog(self.inner / "unclean.log", UNCLEAN)
-        self.archived_log = RecordLog(self.inner / archive.LOG, archive.ARCHIVED)
+        self.archived_log = RecordLog(self.inner / archive.LOG, ARCHIVED)
         self.listing = Listing()
-        self.matches: dict[str, dict[str, Any]] = {}
+        self.matches: dict[str, Match] = {}
         self._has_tails = False
 
     def make_folders(self) -> None:
@@ -364,7 +364,7 @@ class Directory:
         for problem in self.listing.problems:
             if "this nbrun knows" in problem.what:
                 raise FormatError(f"{problem}. Update nbrun, or use another directory.", path=str(self.path))
-        self.matches = {m["id"]: m for m in self.match_log.read()}
+        self.matches = self.match_log.matches()
 
     def keep_tails(self, has_changed: bool) -> None:
         """At a clean end: what the files tell now is kept for the next opening."""

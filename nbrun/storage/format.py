@@ -28,14 +28,15 @@ Records
 -------
 A record is `CRC TAB KIND TAB BODY [TAB WHOSE] LF`. CRC is CRC-32 (zlib) of all between the first tab and the line feed,
 in 8 lower-case hexadecimal digits. BODY and WHOSE are JSON without raw control characters, so a tab or a line feed
-never stands inside them and reading can begin again after any damaged line.
+never stands inside them and reading can begin again after any damaged line. A right checksum says that a record is as
+it was written and no more: one that lacks a key, or holds another type, counts as damaged too (see replay.py).
 
     h   header   {"id","name","totals":{group:n},"context"}: precedes a sample's first record in a segment
     e   entry    the entry as it will stand in the file; WHOSE is ["id","group"]
     a   attempt  {"key","occurrence","attempt","reason","hint","previous","exceptions"}; WHOSE is ["id","group"]
-    m   match    {"seq","id","size","crc","groups":{group:[[index,key,occurrence],…]},"totals",…}: for an old file of
-                 that size and CRC-32, the place and identity of each entry, in the file's order; index null: it matches
-                 no item
+    m   match    {"seq","id","size","crc","totals","completed"?,…,"groups":{group:[[index,key,occurrence],…]}}: for an
+                 old file of that size and CRC-32, the place and identity of each entry, in the file's order; index
+                 null: it matches no item. "groups" is the last key, so that the rest is read without it
     x   archived {"archive","name","id"}: that member no longer counts, its sample has a file of its own again
     r   run      {"run_id","seq","started_at","host","pid","nbrun","settings","settings_version"?,"given_settings"?,…};
                  see Settings below; "ids"?: "integers" where every sample id was given as an integer, else "text" (a
@@ -152,11 +153,13 @@ F12 A sample that stands in an archive and in a file of its own is what the file
 
 History
 -------
-nbrun/1     this page. Added later: `unexpected` in summaries and match records (absent: not counted); values of numpy
-            and pandas that had lost their type or their labels (times, Series, DataFrames); the canonical forms X, of
-            values that had none; U+FFFD for lone surrogates in ids and names (ids had "?"); `exceptions` in
-            attempt records: how many of the attempts so far ended in one (absent: 0); `ids` in run records (absent:
-            ids count as text).
+nbrun/1     this page. Added later: `unexpected` in summaries and match records (absent: not counted); `completed` in
+            match records (absent: count the groups); values of numpy and pandas that had lost their type or their
+            labels (times, Series, DataFrames); the canonical forms X, of values that had none; U+FFFD for lone
+            surrogates in ids and names (ids had "?"); `exceptions` in attempt records: how many of the attempts so far
+            ended in one (absent: 0); `ids` in run records (absent: ids count as text). Names of new files had up to
+            200 bytes and have up to 128: encrypted disks allow 143, and a file has a longer name while it is written.
+            At first only files in the layout above were read as nbrun's own.
 progress    the older program's second format: indent=4, lists in the order of completion, entries {language, solution,
             result}, a `progress` object. Read and continued, never written.
 legacy      its first format: the same without `progress`; a file exists only once its sample was finished. Read and
@@ -186,7 +189,7 @@ ENTRY_HEAD = re.compile(
 BETWEEN = b",\n"
 #: What a run record says of its samples' ids under `ids`.
 INTEGER_IDS, TEXT_IDS = "integers", "text"
-ENTRY, HEADER, ATTEMPT, MATCH, RUN, UNCLEAN = b"e", b"h", b"a", b"m", b"r", b"u"
+ENTRY, HEADER, ATTEMPT, MATCH, ARCHIVED, RUN, UNCLEAN = b"e", b"h", b"a", b"m", b"x", b"r", b"u"
 CRC_OF_ENTRY_KIND = crc32(ENTRY + b"\t")
 
 

@@ -227,6 +227,15 @@ def match_old(sample: Sample, old: OldFile) -> list[OldMatch]:
 
 
 def _old_identity(item: Any) -> Any:
+    identity = _language_and_solution(item)
+    try:
+        hash(identity)
+    except TypeError:  # a list, say, where the older program wrote text
+        return digest(list(identity))
+    return identity
+
+
+def _language_and_solution(item: Any) -> tuple[Any, Any]:
     if isinstance(item, Mapping):
         language = item.get("language")
         if isinstance(language, int) and not isinstance(language, bool):

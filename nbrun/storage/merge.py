@@ -15,12 +15,11 @@ from nbrun.samples import key_text
 from nbrun.storage import files, values
 from nbrun.storage.book import IN_FILE, IN_SEGMENT, Attempt
 from nbrun.storage.directory import odd_entries
-from nbrun.storage.format import ATTEMPT, ENTRY, ENTRY_HEAD, HEADER
+from nbrun.storage.format import ATTEMPT, ENTRY, ENTRY_HEAD, HEADER, Record
 from nbrun.storage.match import OldMatch, old_key
 from nbrun.storage.oldfile import OldFile, parse_old
-from nbrun.storage.replay import LogScan, list_segments, read_log
+from nbrun.storage.replay import LogScan, content, list_segments, read_log, whose
 from nbrun.storage.samplefile import OwnFile
-from nbrun.storage.values import load
 
 Identity = tuple[str, bytes, int]  # group, key, occurrence
 
@@ -80,27 +79,31 @@ def index_journal(folder: Path, handles: dict[int, int] | None = None) -> Journa
         out.segments[number] = path
         out.counts[number] = 0
         for record in read_log(path if handles is None else handles[number], scan):
-            if record.kind == ENTRY:
-                _take_entry(out, number, record.body, record.whose, record.offset)
-            elif record.kind == HEADER:
-                header = load(record.body)
-                out.headers[header["id"]] = header
-            elif record.kind == ATTEMPT:
-                _take_attempt(out, record.body, record.whose)
+            take = _TAKERS.get(record.kind)
+            if take is None or not take(out, number, record):  # the checksum is right, and what it holds is not
+                scan.damaged.append((record.offset, len(record.body)))
         if scan.damaged:
             out.damaged[number] = scan
     return out
 
 
-def _take_entry(out: JournalIndex, number: int, body: bytes, whose: bytes | None, offset: int) -> None:
-    head = ENTRY_HEAD.match(body)
-    if head is None or whose is None:
-        return
-    sample_id, group = load(whose)
+def _take_header(out: JournalIndex, number: int, record: Record) -> bool:
+    header = content(record)
+    if header is None:
+        return False
+    out.headers[header["id"]] = header
+    return True
+
+
+def _take_entry(out: JournalIndex, number: int, record: Record) -> bool:
+    head, of = ENTRY_HEAD.match(record.body), whose(record)
+    if head is None or of is None:
+        return False
+    sample_id, group = of
     index, key, occurrence, seq, status = head.groups()
     stored = Stored(
         group, None if index == b"null" else int(index), bytes.fromhex(key.decode()), int(occurrence), int(seq),
-        status.decode(), number + IN_SEGMENT, offset, len(body),
+        status.decode(), number + IN_SEGMENT, record.offset, len(record.body),
     )  # fmt: skip
     out.counts[number] += 1
     out.max_seq = max(out.max_seq, stored.seq)
@@ -110,14 +113,21 @@ def _take_entry(out: JournalIndex, number: int, body: bytes, whose: bytes | None
         of_sample[stored.identity] = stored
     if sample_id in out.attempts:
         out.attempts[sample_id].pop(stored.identity, None)
+    return True
 
 
-def _take_attempt(out: JournalIndex, body: bytes, whose: bytes | None) -> None:
-    value = load(body)
-    sample_id, group = load(whose or b"[]")
+def _take_attempt(out: JournalIndex, number: int, record: Record) -> bool:
+    value, of = content(record), whose(record)
+    if value is None or of is None:
+        return False
+    sample_id, group = of
     identity = (group, bytes.fromhex(value["key"][3:]), value["occurrence"])
     attempt = Attempt(value["attempt"], value["hint"], value["previous"], value.get("exceptions", 0))
     out.attempts.setdefault(sample_id, {})[identity] = attempt
+    return True
+
+
+_TAKERS = {ENTRY: _take_entry, HEADER: _take_header, ATTEMPT: _take_attempt}
 
 
 def merge(
@@ -158,9 +168,15 @@ def places_in(old: OldFile, match: Mapping[str, Any] | None, data: bytes) -> lis
     """What the match record says of this very content, or None."""
     if match is None or match["size"] != len(data) or match["crc"] != crc32(data):
         return None
+    try:
+        groups = match["groups"]
+    except LookupError:
+        return None
+    if any(len(rows) != len(old.groups.get(group, ())) for group, rows in groups.items()):
+        return None
     return [
         OldMatch(group, rank, None, index, bytes.fromhex(key[3:]), occurrence)
-        for group, rows in match["groups"].items()
+        for group, rows in groups.items()
         for rank, (index, key, occurrence) in enumerate(rows)
     ]
 

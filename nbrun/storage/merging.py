@@ -205,7 +205,7 @@ class _Merging:
         name = self._name(first.info.name, first.sample_id)
         self._put(name, (data,), first.info.mtime_ns)
         if first.match is not None and places_in(old, first.match, data) is not None:
-            self._matches.append(dict(first.match))
+            self._matches.append({**first.match, "groups": first.match["groups"]})
             self._save_matches(_AT_ONCE)
         return True
 

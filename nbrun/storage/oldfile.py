@@ -13,7 +13,7 @@ import orjson
 
 from nbrun.storage.samplefile import Unreadable
 from nbrun.storage.values import load_strictly
-from nbrun.texts import integer_of
+from nbrun.texts import integer_of, without_surrogates
 
 
 @dataclass(slots=True)
@@ -58,11 +58,15 @@ def parse_old(data: bytes, *, exact: bool = True) -> OldFile:
     return OldFile(
         str(value["id"]),
         groups,
-        value.get("api_used"),
-        value.get("worker_id"),
+        _text(value.get("api_used")),
+        _text(value.get("worker_id")),
         progress if isinstance(progress, dict) else None,
         is_loose,
     )
+
+
+def _text(value: Any) -> str | None:
+    return without_surrogates(value) if isinstance(value, str) else None
 
 
 def _parse_loosely(data: bytes) -> Any:

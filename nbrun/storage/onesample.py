@@ -19,12 +19,12 @@ from nbrun.storage import files, samplefile
 from nbrun.storage.archive import read_file
 from nbrun.storage.book import IN_FILE
 from nbrun.storage.directory import list_samples
-from nbrun.storage.format import ENTRY, ENTRY_HEAD, FOLDER, MATCH, unframe
+from nbrun.storage.format import ENTRY, ENTRY_HEAD, FOLDER, unframe
 from nbrun.storage.merge import Identity, Stored, merge
 from nbrun.storage.names import name_of
-from nbrun.storage.replay import list_segments
-from nbrun.storage.runlog import RecordLog
-from nbrun.storage.samplefile import FileInfo, Unreadable, peek
+from nbrun.storage.replay import list_segments, whose
+from nbrun.storage.runlog import MatchLog
+from nbrun.storage.samplefile import FileInfo, Unreadable, parse_entry, peek
 from nbrun.storage.values import dump, load
 
 #: As often a segment or the file may vanish while it is looked for.
@@ -118,10 +118,14 @@ def _entries(path: Path, sample_id: str) -> Iterator[tuple[Stored, bytes]]:
         content = samplefile.read_any(file)
         match = None
         if isinstance(content, bytes):
-            for record in RecordLog(path / FOLDER / "matched.log", MATCH).read():
-                if record["id"] == info.sample_id:
-                    match = record
-        for stored in merge(content, match, {identity: stored for identity, (stored, _) in journal.items()}):
+            matches = MatchLog(path / FOLDER / "matched.log").matches(ids=[info.sample_id])
+            match = matches.get(info.sample_id)
+        in_journal = {identity: stored for identity, (stored, _) in journal.items()}
+        try:
+            merged = merge(content, match, in_journal)
+        except Unreadable:
+            merged = list(in_journal.values())
+        for stored in merged:
             if stored.item_index is None:
                 continue
             if stored.where == IN_FILE and isinstance(content, samplefile.OwnFile):
@@ -152,10 +156,10 @@ def _take(out: dict[Identity, tuple[Stored, bytes]], line: bytes, sample_id: str
     record = unframe(line)
     if record is None or record.kind != ENTRY or record.whose is None:
         return
-    head = ENTRY_HEAD.match(record.body)
-    whose, group = load(record.whose)
-    if head is None or whose != sample_id:
+    head, of = ENTRY_HEAD.match(record.body), whose(record)
+    if head is None or of is None or of[0] != sample_id or parse_entry(record.body) is None:
         return
+    group = of[1]
     index, key, occurrence, seq, status = head.groups()
     stored = Stored(
         group, None if index == b"null" else int(index), bytes.fromhex(key.decode()), int(occurrence), int(seq),

@@ -284,11 +284,11 @@ class Opener:
             "seq": self._seq_floor, "id": book.sample_id, "size": len(data), "mtime_ns": info.mtime_ns,
             "crc": crc32(data), "identities": book.sample.identities.hex(),
             "complete": found.done == found.total, "totals": book.totals,
-            "verdicts": found.verdicts, "unexpected": found.unexpected, "groups": groups,
+            "verdicts": found.verdicts, "unexpected": found.unexpected,
+            "completed": {group: sum(place[0] is not None for place in places) for group, places in groups.items()},
+            "groups": groups,  # last, so that readers can leave it out
         }  # fmt: skip
-        self.directory.match_log.append(record)
-        del record["groups"]
-        self.directory.matches[book.sample_id] = record
+        self.directory.matches[book.sample_id] = self.directory.match_log.settle(record)
 
     def _take_attempts(self, book: Book) -> None:
         waiting = self.attempts.pop(book.sample_id, None)

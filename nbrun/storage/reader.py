@@ -20,9 +20,9 @@ from nbrun.storage import samplefile
 from nbrun.storage.archive import read_file
 from nbrun.storage.book import IN_FILE, IN_SEGMENT
 from nbrun.storage.directory import Listing, Problem, list_samples, odd_entries, refuse_link
-from nbrun.storage.format import FOLDER, MATCH, RUN
+from nbrun.storage.format import FOLDER, RUN
 from nbrun.storage.merge import JournalIndex, Stored, index_journal, merge
-from nbrun.storage.runlog import RecordLog
+from nbrun.storage.runlog import Match, MatchLog, RecordLog
 from nbrun.storage.sample_totals import SampleTotals, read_totals
 from nbrun.storage.samplefile import NBRUN, FileInfo, Unreadable
 from nbrun.storage.values import load
@@ -54,7 +54,7 @@ class Snapshot:
 
     journal: JournalIndex
     handles: dict[int, int]
-    matches: dict[str, Any]
+    matches: dict[str, Match]
     listing: Listing
 
     def body(self, s: Stored) -> bytes:
@@ -86,7 +86,7 @@ class Reader:
         self.problems += [Problem(str(path), what) for path, what in odd_entries(inner)]
         journal, handles = self._open_journal(inner)
         try:
-            matches = {m["id"]: m for m in RecordLog(inner / "matched.log", MATCH).read()}
+            matches = MatchLog(inner / "matched.log").matches()
             listing = list_samples(self.path, known)
             self.problems += listing.problems
             for number, scan in journal.damaged.items():
@@ -149,6 +149,10 @@ class Reader:
         bodies: bool,
     ) -> SampleView | None:  # fmt: skip
         in_journal = journal.entries.get(sample_id, {})
+        damaged = 0
+        if bodies and in_journal:
+            whole = {i: s for i, s in in_journal.items() if samplefile.parse_entry(_body(s, None, handles)) is not None}
+            damaged, in_journal = len(in_journal) - len(whole), whole
         header = journal.headers.get(sample_id, {})
         path = self.path / (info.name if info else str(header.get("name", "")))
         file: samplefile.OwnFile | bytes | None = None
@@ -165,7 +169,13 @@ class Reader:
         for s in stored:
             if s.item_index is None and s.matched:
                 continue
-            entries.append((s, _body(s, file, handles) if bodies else b""))
+            body = _body(s, file, handles) if bodies else b""
+            if bodies and s.where == IN_FILE and samplefile.parse_entry(body) is None:
+                damaged += 1
+                continue
+            entries.append((s, body))
+        if damaged:
+            self.problems.append(Problem(str(path), f"has {damaged} damaged entries", sample_id))
         done = Counter(s.group for s, _ in entries if s.status == "done")
         view = summarise(sample_id, self.path, info, header, match, done, len(entries) - done.total())
         view.entries = entries
@@ -215,7 +225,13 @@ def _told_by_file(folder: Path, info: FileInfo, match: Any) -> SampleView | None
     if match is not None:
         if (match["size"], match["mtime_ns"]) != (info.size, info.mtime_ns):
             return None
-        done = {group: sum(place[0] is not None for place in places) for group, places in match["groups"].items()}
+        done = match.get("completed")
+        if done is None:  # a record of an older nbrun
+            try:
+                groups = match["groups"]
+            except LookupError:
+                return None
+            done = {group: sum(place[0] is not None for place in places) for group, places in groups.items()}
         return summarise(info.sample_id, folder, info, {}, match, done, 0)
     if info.progress is None:
         return None

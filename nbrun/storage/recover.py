@@ -20,6 +20,7 @@ from nbrun.storage.filing import chunked
 from nbrun.storage.format import ATTEMPT, HEADER, frame, progress_object, segment_name
 from nbrun.storage.merge import Identity, JournalIndex, Stored, index_journal, merge
 from nbrun.storage.names import is_sample_file_name, temporary
+from nbrun.storage.replay import LogScan
 from nbrun.storage.samplefile import FileInfo, Unreadable
 from nbrun.storage.values import dump, load
 
@@ -50,8 +51,10 @@ def recover(directory: Directory) -> Recovery:
             newest = max(s.seq for s in journal.values())
             if info is not None and _holds_all(info, newest):
                 continue
-            infos[sample_id] = _file_sample(directory, index, sample_id, info, journal, segments)
-            out.recovered += 1
+            filed = _file_sample(directory, index, sample_id, info, journal, segments)
+            if filed is not None:
+                infos[sample_id] = filed
+                out.recovered += 1
     finally:
         for fd in segments.values():
             os.close(fd)
@@ -63,7 +66,24 @@ def recover(directory: Directory) -> Recovery:
 def _file_sample(
     directory: Directory, index: JournalIndex, sample_id: str, info: FileInfo | None,
     journal: dict[Identity, Stored], segments: dict[int, int],
-) -> FileInfo:  # fmt: skip
+) -> FileInfo | None:  # fmt: skip
+    """Writes a sample's file of what its file and the journal hold; None where neither holds anything."""
+
+    def read_segment(s: Stored) -> bytes:
+        number = s.where - IN_SEGMENT
+        if number not in segments:
+            segments[number] = files.open_plain(index.segments[number])
+        return files.read_at(segments[number], s.offset, s.length)
+
+    whole = {}
+    for identity, s in journal.items():
+        if samplefile.parse_entry(read_segment(s)) is not None:
+            whole[identity] = s
+        else:  # its checksum is right, and it lacks what an entry must hold: its segment is kept aside
+            index.damaged.setdefault(s.where - IN_SEGMENT, LogScan()).damaged.append((s.offset, s.length))
+    if not whole and (info is None or journal):
+        return info
+    journal = whole
     if info is not None and info.place is not None:
         info = directory.take_out(info)
     header = index.headers.get(sample_id) or _header_of(info)
@@ -91,10 +111,7 @@ def _file_sample(
             if s.where == IN_FILE:
                 assert isinstance(content, samplefile.OwnFile)
                 return content.body(s)
-            number = s.where - IN_SEGMENT
-            if number not in segments:
-                segments[number] = files.open_plain(index.segments[number])
-            return files.read_at(segments[number], s.offset, s.length)
+            return read_segment(s)
 
         parts = file_parts(sample_id, header, info, match, stored, body)
         files.replace_file(path, chunked(parts), directory.inner / "tmp" / temporary(name))
@@ -110,12 +127,12 @@ def _free_name(directory: Directory, header: dict[str, Any], sample_id: str) -> 
     return name
 
 
-def rewrite_sample(directory: Directory, info: FileInfo) -> FileInfo:
+def rewrite_sample(directory: Directory, info: FileInfo) -> None:
     """Writes a file of nbrun's own anew with what can be read of it; the file that is replaced is kept aside."""
     directory.keep_aside(info.name)
     new = _file_sample(directory, JournalIndex(), info.sample_id, info, {}, {})
-    directory.listing.by_id[info.sample_id] = new
-    return new
+    if new is not None:
+        directory.listing.by_id[info.sample_id] = new
 
 
 def _header_of(info: FileInfo | None) -> dict[str, Any]:

@@ -1,17 +1,23 @@
 """Reads logs back: records of a segment, of matched.log, of runs.log, whatever their tails look like.
 
-Pure reading, from any thread. Damaged lines are counted and named, and cost themselves alone (F2).
+Pure reading, from any thread. Damaged lines are counted and named, and cost themselves alone (F2). A record with the
+right checksum may hold anything all the same, so what is in it is checked here, by its kind: the rest of nbrun takes a
+record as it comes out of this module.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from nbrun.storage import files
-from nbrun.storage.format import SEGMENT_NAME, Record, unframe
+from nbrun.storage.format import ARCHIVED, ATTEMPT, HEADER, MATCH, RUN, SEGMENT_NAME, UNCLEAN, Record, unframe
+from nbrun.storage.samplefile import is_count, is_counts
+from nbrun.storage.values import load
 
 CHUNK = 1 << 20
 
@@ -36,12 +42,15 @@ def read_log(path: Path | int, scan: LogScan | None = None) -> Iterator[Record]:
     scan = LogScan() if scan is None else scan
     fd = path if isinstance(path, int) else files.open_plain(path)
     with os.fdopen(fd, "rb", buffering=0, closefd=not isinstance(path, int)) as f:
-        rest = b""
+        pieces: list[bytes] = []  # of one line: joined once it is whole, or a long record would cost its square
         at = 0
         while chunk := f.read(CHUNK):
-            lines = (rest + chunk).split(b"\n")
-            rest = lines.pop()
-            for line in lines:
+            first, *lines = chunk.split(b"\n")
+            pieces.append(first)
+            if not lines:
+                continue
+            whole, pieces = [b"".join(pieces), *lines[:-1]], [lines[-1]]
+            for line in whole:
                 record = unframe(line, at)
                 if record is not None:
                     yield record
@@ -49,6 +58,127 @@ def read_log(path: Path | int, scan: LogScan | None = None) -> Iterator[Record]:
                     scan.damaged.append((at, len(line) + 1))
                 at += len(line) + 1
                 scan.good_bytes = at
+
+
+# ---- what is in a record
+
+
+def whose(record: Record) -> tuple[str, str] | None:
+    """The sample and the group that a record is of; None where it says no such thing."""
+    value = _json(record.whose or b"")
+    if isinstance(value, list) and len(value) == 2 and all(type(part) is str for part in value):
+        return value[0], value[1]
+    return None
+
+
+def content(record: Record) -> dict[str, Any] | None:
+    """What a record holds, of any kind but an entry; None where that is not what the format says.
+
+    The groups of a match record, which are nearly all of it, are left out: see places_of.
+    """
+    value = None
+    if record.kind == MATCH and (at := record.body.find(b',"groups":{')) > 0:  # the last key, as nbrun writes it
+        value = _json(record.body[:at] + b"}")
+    if value is None:
+        value = _json(record.body)
+    is_right = _RIGHT.get(record.kind)
+    if not isinstance(value, dict) or is_right is None or not is_right(value):
+        return None
+    return value
+
+
+def _json(data: bytes) -> Any:
+    try:
+        return load(data)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _is_text(value: Any) -> bool:
+    return type(value) is str
+
+
+def _is_key(value: Any) -> bool:
+    return type(value) is str and _KEY.fullmatch(value) is not None
+
+
+def _is_int32(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**31
+
+
+def _is_header(value: Mapping[str, Any]) -> bool:
+    texts = (value.get(name, "") for name in ("name", "context", "identities"))
+    return _is_text(value.get("id")) and is_counts(value.get("totals")) and all(map(_is_text, texts))
+
+
+def _is_attempt(value: Mapping[str, Any]) -> bool:
+    return (
+        _is_key(value.get("key"))
+        and isinstance(value.get("hint"), dict)
+        and "previous" in value
+        and all(_is_int32(value.get(name)) for name in ("occurrence", "attempt"))
+        and is_count(value.get("exceptions", 0))
+    )
+
+
+def _is_match(value: Mapping[str, Any]) -> bool:
+    """Of all but its groups, which are read where they are needed."""
+    return (
+        all(map(_is_text, (value.get("id"), value.get("identities"))))
+        and all(is_count(value.get(name, 0)) for name in ("seq", "unexpected"))
+        and type(value.get("mtime_ns")) is int
+        and all(is_count(value.get(name)) for name in ("size", "crc"))
+        and all(is_counts(value.get(name)) for name in ("totals", "verdicts"))
+        and is_counts(value.get("completed", {}))
+        and isinstance(value.get("complete"), bool)
+    )
+
+
+def places_of(record: Record) -> dict[str, list[Any]] | None:
+    """The groups of a match record: for each a list of index or null, key, occurrence; None where they are damaged."""
+    value = _json(record.body)
+    groups = value.get("groups") if isinstance(value, dict) else None
+    return groups if _are_places(groups) else None
+
+
+def _are_places(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(rows, list) and all(
+            isinstance(row, list) and len(row) == 3 and (row[0] is None or is_count(row[0]))
+            and _is_key(row[1]) and _is_int32(row[2])
+            for row in rows
+        )
+        for rows in value.values()
+    )  # fmt: skip
+
+
+def _is_archived(value: Mapping[str, Any]) -> bool:
+    return all(_is_text(value.get(name)) for name in ("archive", "name", "id"))
+
+
+def _is_run(value: Mapping[str, Any]) -> bool:
+    return (
+        _is_text(value.get("run_id"))
+        and is_count(value.get("seq", 0))
+        and all(isinstance(value.get(name) or {}, dict) for name in ("settings", "given_settings"))
+    )
+
+
+def _is_unclean(value: Mapping[str, Any]) -> bool:
+    running = value.get("running")
+    return (
+        _is_text(value.get("run_id"))
+        and is_count(value.get("seq"))
+        and isinstance(running, list)
+        and all(type(mark) is str and _MARK.fullmatch(mark) is not None for mark in running)
+    )
+
+
+_KEY, _MARK = re.compile(r"k1:[0-9a-f]{32}"), re.compile(r"[0-9a-f]{64}")
+_RIGHT: dict[bytes, Callable[[Mapping[str, Any]], bool]] = {
+    HEADER: _is_header, ATTEMPT: _is_attempt, MATCH: _is_match, ARCHIVED: _is_archived, RUN: _is_run,
+    UNCLEAN: _is_unclean,
+}  # fmt: skip
 
 
 def list_segments(folder: Path) -> list[tuple[int, Path]]:

@@ -40,7 +40,7 @@ _PLAINLY_OLD = re.compile(
 )  # fmt: skip
 _BOM = codecs.BOM_UTF8
 _TEXTS = ("run_id", "context", "worker_id", "api_used")
-_NUMBERS, _NUMBER_OR_NONE = ("attempts", "started_at", "duration_s"), (int, float, type(None))
+_NUMBERS, _NUMBER_OR_NONE = ("attempts", "started_at", "duration_s"), frozenset((int, float, type(None)))
 NBRUN, PROGRESS, LEGACY = "nbrun", "progress", "legacy"
 
 
@@ -279,18 +279,23 @@ def parse_entry(body: bytes) -> dict[str, Any] | None:
         value = load(body)
     except ValueError:
         return None
+    return value if is_entry(value) else None
+
+
+def is_entry(value: Any) -> bool:
+    """Whether it holds what every entry must, beside the five keys of its head."""
     if not isinstance(value, dict) or "result" not in value:
-        return None
-    if any(type(value.get(name)) is not str for name in _TEXTS):
-        return None
+        return False
+    for name in _TEXTS:
+        if type(value.get(name)) is not str:
+            return False
+    for name in _NUMBERS:
+        if type(value.get(name)) not in _NUMBER_OR_NONE:
+            return False
     error = value.get("error")
-    if error is not None and not (
+    return error is None or (
         isinstance(error, dict) and type(error.get("type")) is str and type(error.get("message")) is str
-    ):
-        return None
-    if any(type(value.get(name)) not in _NUMBER_OR_NONE for name in _NUMBERS):
-        return None
-    return value
+    )
 
 
 def claimed_id(path: Path) -> str | None:
@@ -473,6 +478,8 @@ def lay_out_anew(data: bytes) -> bytes | None:
         "done": counts.done.total(), "errors": {g: counts.errors[g] for g in layout.totals},
         "verdicts": counts.verdicts, "runs": counts.runs, "contexts": counts.contexts,
     }  # fmt: skip
+    if any(verdicts.expected(group) is not None for group in layout.totals):
+        layout.summary["unexpected"] = counts.unexpected
     layout.api_used, layout.worker_id = (_plain_text(value.get(k) or "") for k in ("api_used", "worker_id"))
     progress_line = progress_object(layout.totals, layout.completed, layout.is_complete)
     return b"".join([opening(layout.sample_id), *parts, closing(layout, progress_line)])
@@ -485,6 +492,7 @@ class _Counts:
         self.max_seq = 0
         self.placed, self.done, self.errors = Counter[str](), Counter[str](), Counter[str]()
         self.verdicts, self.runs, self.contexts = Counter[str](), Counter[str](), Counter[str]()
+        self.unexpected = 0
 
     def add(self, group: str, entry: Mapping[str, Any]) -> None:
         self.max_seq = max(self.max_seq, entry["seq"])
@@ -499,7 +507,8 @@ class _Counts:
         self.contexts[entry["context"]] += 1
         verdict = verdicts.counted(entry["result"])
         if verdict is not None:
-            self.verdicts[str(verdict)] += 1
+            self.verdicts[verdict] += 1
+        self.unexpected += verdicts.is_unexpected(verdicts.expected(group), verdict)
 
 
 _HEAD_KEYS = ("index", "key", "occurrence", "seq", "status")

@@ -77,7 +77,11 @@ class Held:
     def open(self, problems: list[Problem]) -> Iterator[tuple[list[Stored], BinaryIO]]:
         """Its entries, and its file held open. What can't be read is left out and becomes a problem."""
         file: BinaryIO = io.BytesIO()
-        stored = list(self.in_journal.values())
+        whole = {i: s for i, s in self.in_journal.items() if samplefile.parse_entry(self._now.body(s)) is not None}
+        if len(whole) < len(self.in_journal):
+            what = f"has {len(self.in_journal) - len(whole)} damaged entries in the journal"
+            problems.append(Problem(str(self._folder), what, self.sample_id))
+        stored = list(whole.values())
         with ExitStack() as opened:
             if self.info is not None:
                 path = self._folder / self.info.name
@@ -89,7 +93,7 @@ class Held:
                     content = samplefile.read_any(file)
                     if isinstance(content, samplefile.OwnFile):
                         file = content.file
-                    found = merge(content, self.match, self.in_journal)
+                    found = merge(content, self.match, whole)
                     stored = [s for s in found if s.where != IN_FILE or s.body is not None or self._is_whole(file, s)]
                     if len(stored) < len(found):
                         what = f"has {len(found) - len(stored)} damaged entries"

@@ -1,0 +1,150 @@
+"""What grows with the square of its input is found by counting, not by a stop watch; see benchmarks too (growth)."""
+
+import json
+import shutil
+import sys
+import threading
+import time
+import tracemalloc
+from zlib import crc32
+
+import pytest
+
+import nbrun
+from nbrun.storage import replay
+from nbrun.storage.directory import Directory
+from nbrun.storage.format import frame
+from nbrun.storage.reader import Reader
+from nbrun.storage.runlog import MatchLog
+from nbrun.storage.values import dump
+
+_opened = None
+
+
+def _audit(event, args):
+    if _opened is not None and event == "open" and isinstance(args[0], str):
+        _opened.append(args[0])
+
+
+sys.addaudithook(_audit)
+
+
+@pytest.fixture
+def opened():
+    """Paths that this process has opened so far."""
+    global _opened
+    _opened = []
+    yield _opened
+    _opened = None
+
+
+def test_a_long_record_is_read_in_the_time_of_its_length(tmp_path, monkeypatch):
+    """Joined once, not at each chunk: four times the length would take sixteen times as long."""
+    monkeypatch.setattr(replay, "CHUNK", 256)
+
+    def seconds(size):
+        log = tmp_path / f"{size}.log"
+        log.write_bytes(frame(b"r", dump("x" * size)) + frame(b"r", dump("next")))
+        best = 9e9
+        for _ in range(3):
+            began = time.process_time()
+            first, second = replay.read_log(log)
+            best = min(best, time.process_time() - began)
+            assert (len(first.body), second.body) == (size + 2, b'"next"')
+        return best
+
+    small = seconds(1 << 20)
+    assert seconds(4 << 20) < 9 * small
+
+
+@pytest.mark.parametrize("reader", [False, True])
+def test_match_records_cost_no_memory_by_their_entries(reader, tmp_path):
+    def kept(entries):
+        path = tmp_path / f"{entries}{reader}"
+        path.mkdir()
+        (path / "s.json").write_text(json.dumps({"id": "s", "solution_result": []}))
+        (path / ".nbrun").mkdir()
+        places = [[i, f"k1:{i:032x}", 0] for i in range(entries)]
+        match = {
+            "seq": 1, "id": "s", "size": 5, "mtime_ns": 1, "crc": 1, "identities": "", "complete": True,
+            "totals": {"solution": entries}, "verdicts": {}, "groups": {"solution": places},
+        }  # fmt: skip
+        (path / ".nbrun" / "matched.log").write_bytes(frame(b"m", dump(match)))
+        tracemalloc.start()
+        try:
+            if reader:
+                with Reader(path).open() as now:
+                    size = tracemalloc.get_traced_memory()[0]
+                    assert len(now.matches["s"]["groups"]["solution"]) == entries
+            else:
+                directory = Directory(path)
+                directory.scan()
+                size = tracemalloc.get_traced_memory()[0]
+                assert len(directory.matches["s"]["groups"]["solution"]) == entries
+                directory.close()
+            return size
+        finally:
+            tracemalloc.stop()
+
+    kept(10)
+    assert kept(40_000) - kept(1_000) < 100_000  # 225 bytes an entry were 9 MB
+
+
+def test_a_match_record_is_looked_up_where_it_stands(tmp_path):
+    """Its groups are read from the log; one that was written anew meanwhile is no wrong answer."""
+    log = MatchLog(tmp_path / "matched.log")
+    value = {
+        "seq": 1, "id": "s", "size": 5, "mtime_ns": 1, "crc": crc32(b""), "identities": "", "complete": True,
+        "totals": {"groups": 1}, "verdicts": {}, "groups": {"groups": [[0, "k1:" + "0" * 32, 0]]},
+    }  # fmt: skip
+    settled = [log.settle({**value, "id": str(i)}) for i in range(3)]
+    log.close()
+    for match in [*settled, *MatchLog(tmp_path / "matched.log").matches().values()]:
+        assert match["groups"] == value["groups"]
+        assert match["totals"] == {"groups": 1}
+    (tmp_path / "matched.log").write_bytes(b"other\n" * 100)
+    for match in settled:
+        with pytest.raises(LookupError):
+            match["groups"]
+
+
+def test_reading_overtaken_by_an_archive_opens_each_archive_a_few_times(tmp_path, opened):
+    """Each file is gone when its turn comes; it is not looked for in all of the archive's index each time."""
+    path = tmp_path / "r"
+    samples = [{"id": f"s{i:03}", "items": [i]} for i in range(60)]
+    nbrun.start(samples, lambda t: {"v": t.item}, path, view=None, groups={"g": "items"}).wait(60)
+    shutil.copytree(path, tmp_path / "other")
+    with Reader(path).open() as now:
+        nbrun.archive(path)
+        del opened[:]
+        reader = Reader(path)
+        views = [
+            reader._view(i, info, None, now.journal, now.handles, True) for i, info in now.listing.by_id.items()
+        ]  # fmt: skip
+        assert [len(v.entries) for v in views] == [1] * 60
+        assert not reader.problems
+    indexes = [p for p in opened if p.endswith("archive-0001.zip")]
+    assert len(indexes) <= 60 + 5, "one opening a member, and a few of the index"
+    assert sum(p.endswith("archived.log") for p in opened) <= 60 + 5
+
+
+def test_load_results_overtaken_by_an_archive_reads_the_index_a_few_times(tmp_path, opened, monkeypatch):
+    path = tmp_path / "r"
+    samples = [{"id": f"s{i:03}", "items": [i]} for i in range(60)]
+    nbrun.start(samples, lambda t: {"v": t.item}, path, view=None, groups={"g": "items"}).wait(60)
+    from nbrun.frames import parallel
+
+    real = parallel.read_all
+
+    def overtaken(folder, wanted, on_read):
+        thread = threading.Thread(target=nbrun.archive, args=(path,))
+        thread.start()
+        thread.join()
+        del opened[:]
+        return real(folder, wanted, on_read)
+
+    monkeypatch.setattr(parallel, "read_all", overtaken)
+    frame_ = nbrun.load_results(path)
+    assert sorted(frame_["v"]) == list(range(60))
+    assert frame_.attrs["problems"] == 0
+    assert sum(p.endswith("archive-0001.zip") for p in opened) <= 60 + 5
