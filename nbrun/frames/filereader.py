@@ -45,6 +45,7 @@ class FileReader:
         self.rows = RowBuilder(listener, bodies=bodies)
         self._loads = orjson.loads if listener is None else load  # a listener sees each entry once, and all of it
         self.files: list[dict[str, Any]] = []
+        self._archives: tuple[str, archive.Archives] | None = None  # of the folder that was asked for last
 
     def read(self, folder: str, name: str, match: Match | None, place: Place | None = None) -> None:
         """Adds a file's rows, and to `files` what it is: identity (None while it changes), id, source, problem.
@@ -103,8 +104,10 @@ class FileReader:
 
     def _read_moved(self, folder: str, name: str, match: Match | None, record: dict[str, Any]) -> None:
         try:
-            info = archive.find(folder, name) or FileInfo(name, "", "", 0, 0)
-            self._read_any(io.BytesIO(archive.read_file(Path(folder), info)), match, record)
+            if self._archives is None or self._archives[0] != folder:
+                self._archives = folder, archive.Archives(folder)
+            data = archive.read_file(Path(folder), FileInfo(name, "", "", 0, 0), self._archives[1])
+            self._read_any(io.BytesIO(data), match, record)
         except (Unreadable, OSError, ValueError, TypeError, AttributeError, KeyError, OverflowError) as e:
             record["problem"] = str(e) if isinstance(e, Unreadable) else f"can't be read: {e}"
 

@@ -25,7 +25,7 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from nbrun.storage import files, samplefile
 from nbrun.storage.format import ARCHIVED, FOLDER
@@ -58,43 +58,86 @@ def next_number(folder: Path) -> int:
     return 1 + max([n for n, _ in archive_numbers(folder)] + [int(m[1]) for m in logged if m], default=0)
 
 
-def archives_now(folder: Path) -> list[tuple[str, int, int]]:
-    """What changes whenever samples are archived or unpacked: the archives, and the log, each with inode and size."""
-    out = []
-    for name in [*(name for _, name in archive_numbers(folder)), f"{FOLDER}/{LOG}"]:
-        try:
-            stat = os.lstat(folder / name)
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        out.append((name, stat.st_ino, stat.st_size))
-    return out
+class Archives:
+    """What the archives of a directory hold. An archive's index is read once, however often it is asked for: archives
+    are never written again.
 
+    Threads: one at a time.
+    """
 
-def list_archived(folder: Path) -> tuple[dict[str, FileInfo], list[tuple[str, str]]]:
-    """What the archives hold: sample id -> what its file would tell; and archives that can't be read, with why."""
-    found: dict[str, FileInfo] = {}
-    problems: list[tuple[str, str]] = []
-    numbers = archive_numbers(folder)
-    if not numbers:
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self._folder = Path(folder)
+        self._indexes: dict[str, _Index] = {}
+        self._found: dict[str, FileInfo] | None = None  # by file name, as they were listed last
+        self._log_state: tuple[int, int] | None = None
+        self._gone: set[tuple[str, str]] = set()  # archive and member, as the log says
+
+    def list(self) -> tuple[dict[str, FileInfo], list[tuple[str, str]]]:
+        """Sample id -> what its file would say; and archives that can't be read, with why."""
+        found: dict[str, FileInfo] = {}
+        problems: list[tuple[str, str]] = []
+        numbers = archive_numbers(self._folder)
+        self._indexes = {name: self._indexes[name] for _, name in numbers if name in self._indexes}
+        gone = self.gone() if numbers else set()
+        for _, name in numbers:
+            try:
+                index = self._index(name)
+            except FileNotFoundError:  # unpacked meanwhile: its samples stand in files again
+                continue
+            except files.NotPlainError as e:
+                problems.append((str(self._folder / name), str(e.strerror)))
+                continue
+            except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as e:
+                problems.append((str(self._folder / name), f"is an archive that can't be read: {e}"))
+                continue
+            problems += [(str(self._folder / name), what) for what in index.bad]
+            for info in index.infos:
+                if (name, info.name) not in gone:
+                    found[info.sample_id] = info
+        self._found = {info.name: info for info in found.values()}
         return found, problems
-    gone = {(r["archive"], r["name"]) for r in RecordLog(folder / FOLDER / LOG, ARCHIVED).read()}
-    for _, name in numbers:
-        bad: list[str] = []
+
+    def _index(self, name: str) -> _Index:
+        stat = os.lstat(self._folder / name)
+        known = self._indexes.get(name)
+        if known is None or known.state != (stat.st_ino, stat.st_ctime_ns, stat.st_size):
+            bad: list[str] = []
+            infos = _read_index(self._folder, name, bad)
+            known = self._indexes[name] = _Index((stat.st_ino, stat.st_ctime_ns, stat.st_size), infos, bad)
+        return known
+
+    def gone(self) -> set[tuple[str, str]]:
+        """Archive and member of all that no longer count, by the log. Read again where that has changed."""
         try:
-            infos = _read_index(folder, name, bad)
-        except FileNotFoundError:  # unpacked meanwhile: its samples stand in files again
-            continue
-        except files.NotPlainError as e:
-            problems.append((str(folder / name), str(e.strerror)))
-            continue
-        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as e:
-            problems.append((str(folder / name), f"is an archive that can't be read: {e}"))
-            continue
-        problems += [(str(folder / name), what) for what in bad]
-        for info in infos:
-            if (name, info.name) not in gone:
-                found[info.sample_id] = info
-    return found, problems
+            stat = os.lstat(self._folder / FOLDER / LOG)
+        except (FileNotFoundError, NotADirectoryError):
+            return set()
+        if self._log_state != (stat.st_ino, stat.st_size):
+            records = RecordLog(self._folder / FOLDER / LOG, ARCHIVED).read()
+            self._gone = {(r["archive"], r["name"]) for r in records}
+            self._log_state = stat.st_ino, stat.st_size
+        return self._gone
+
+    def names(self) -> set[str]:
+        """The archives that are there, and those that the log speaks of."""
+        return {name for _, name in archive_numbers(self._folder)} | {archive for archive, _ in self.gone()}
+
+    def find(self, name: str, *, anew: bool) -> FileInfo | None:
+        """An archived file by its name. Unless `anew`, what was listed before is believed where it says something."""
+        found = None if anew or self._found is None else self._found.get(name)
+        if found is None:
+            self.list()
+            assert self._found is not None
+            found = self._found.get(name)
+        return found
+
+
+class _Index(NamedTuple):
+    """An archive's index: which archive it is of, what it holds, and a phrase for each line that can't be right."""
+
+    state: tuple[int, int, int]
+    infos: list[FileInfo]
+    bad: list[str]
 
 
 def read_member(folder: str | os.PathLike[str], place: Place) -> bytes:
@@ -111,25 +154,27 @@ def read_member(folder: str | os.PathLike[str], place: Place) -> bytes:
         return _member(f, place)
 
 
-def read_file(folder: Path, info: FileInfo) -> bytes:
-    """The bytes of a sample's file, wherever they stand now: it may be archived, or unpacked, meanwhile."""
-    for _ in range(_TRIES):
+def read_file(folder: Path, info: FileInfo, archives: Archives | None = None) -> bytes:
+    """The bytes of a sample's file, wherever they stand now: it may be archived, or unpacked, meanwhile.
+
+    Args:
+        archives: those of the directory, for who reads many files.
+    """
+    archives = Archives(folder) if archives is None else archives
+    plain = FileInfo(info.name, info.sample_id, info.source, 0, 0)
+    for attempt in range(_TRIES):
         try:
             if info.place is not None:
                 return read_member(folder, info.place)
             return files.read_whole(folder / info.name)
         except FileNotFoundError:
-            moved = find(folder, info.name)
-            if moved is None and info.place is None and not os.path.lexists(folder / info.name):
+            if info.place is not None:
+                info = plain  # unpacked
+                continue
+            info = archives.find(info.name, anew=attempt > 1) or plain
+            if info is plain and not os.path.lexists(folder / info.name):
                 raise
-            info = moved or FileInfo(info.name, info.sample_id, info.source, 0, 0)
     raise FileNotFoundError(f"{folder / info.name} is moved too often to be read")
-
-
-def find(folder: str | os.PathLike[str], name: str) -> FileInfo | None:
-    """An archived file by its name."""
-    infos = list_archived(Path(folder))[0].values()
-    return next((i for i in infos if i.name == name), None)
 
 
 # ---- reading

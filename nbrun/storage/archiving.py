@@ -117,7 +117,7 @@ def unpack_archives(results: str | os.PathLike[str]) -> Archived:
             out.samples += 1
             out.before_bytes += info.place.packed
             out.after_bytes += info.size
-        unread = {Path(path).name for path, _ in archive.list_archived(directory.path)[1]}
+        unread = {Path(path).name for path, _ in archive.Archives(directory.path).list()[1]}
         for _, name in archive.archive_numbers(directory.path):
             if name not in damaged | unread:
                 files.remove(directory.path / name)

@@ -110,7 +110,7 @@ def _check_sample(report: Report, path: Path, info: FileInfo) -> set[tuple[str, 
     file = path / info.name
     found: set[tuple[str, bytes, int]] = set()
     try:
-        with io.BytesIO(archive.read_file(path, info)) if info.place else files.open_reading(file) as f:
+        with io.BytesIO(archive.read_member(path, info.place)) if info.place else files.open_reading(file) as f:
             content = samplefile.read_any(f)
             if isinstance(content, bytes):
                 old = oldfile.parse_old(content)

@@ -50,18 +50,54 @@ class Listing:
     names: set[str] = field(default_factory=set)  # every name that ends in .json, whatever it is
 
 
-def list_samples(path: Path, known: Callable[[os.DirEntry[str]], FileInfo | None] | None = None) -> Listing:
+def list_samples(
+    path: Path, known: Callable[[os.DirEntry[str]], FileInfo | None] | None = None,
+    archives: archive.Archives | None = None,
+) -> Listing:  # fmt: skip
     """Looks at head and tail of every `*.json`; what can't be read becomes a problem.
+
+    Samples may be archived and unpacked meanwhile, without a lock that readers would wait for. A file goes once it
+    stands in an archive, and an archive once its samples stand in files: so archives are listed before the files and
+    after them, and what any of the three lists holds counts.
 
     Args:
         known: asked first; what it knows of a file isn't looked at again.
+        archives: those of this directory, for who reads on.
     """
+    archives = archive.Archives(path) if archives is None else archives
     for _ in range(_TRIES):
-        before = archive.archives_now(path)
+        names = archives.names()
+        before, _ = archives.list()
         out = _list_once(path, known)
-        if before == archive.archives_now(path):
-            break  # else files went into an archive, or came back, while they were listed
+        after, problems = archives.list()
+        # a file that went into an archive and came back before that was listed may have been overlooked
+        new = archives.names() - names
+        if not new or new <= {name for _, name in archive.archive_numbers(path)}:
+            break
+    else:
+        what = "was archived and unpacked again and again while it was listed; samples may be missing. Read it again"
+        out.problems.append(Problem(str(path), what))
+    out.problems += [Problem(where, what) for where, what in problems]
+    for sample_id, info in before.items():
+        if sample_id not in after and sample_id not in out.by_id:
+            _add_unpacked(out, path, info)
+    for sample_id, info in after.items():
+        other = out.by_id.get(sample_id)
+        if other is None or other.is_damaged:
+            out.by_id[sample_id] = info
+            out.names.add(info.name)
     return out
+
+
+def _add_unpacked(out: Listing, path: Path, info: FileInfo) -> None:
+    """A sample that left its archive after the files were listed has a file of its own now."""
+    try:
+        now = samplefile.peek(path / info.name)
+    except (Unreadable, OSError, ValueError):
+        return  # taken out and deleted since
+    if now.sample_id == info.sample_id:
+        out.by_id[info.sample_id] = now
+        out.names.add(info.name)
 
 
 def _list_once(path: Path, known: Callable[[os.DirEntry[str]], FileInfo | None] | None) -> Listing:
@@ -97,19 +133,7 @@ def _list_once(path: Path, known: Callable[[os.DirEntry[str]], FileInfo | None] 
         out.problems.append(
             Problem(str(path / drop.name), f"holds the same sample as {keep.name}; that one counts", info.sample_id)
         )
-    _add_archived(out, path)
     return out
-
-
-def _add_archived(out: Listing, path: Path) -> None:
-    """Samples that stand in archives. Listed after the files, since a file goes only once it stands in one."""
-    archived, problems = archive.list_archived(path)
-    out.problems += [Problem(where, what) for where, what in problems]
-    for sample_id, info in archived.items():
-        other = out.by_id.get(sample_id)
-        if other is None or other.is_damaged:
-            out.by_id[sample_id] = info
-            out.names.add(info.name)
 
 
 def _all_of(path: Path) -> list[os.DirEntry[str]]:

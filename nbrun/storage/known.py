@@ -47,7 +47,7 @@ class KnownFiles:
         """Notes what stands there now. What the disk refuses here costs a sentence at the next start."""
         try:
             now = set(os.listdir(self._path))
-            now |= {info.name for info in archive.list_archived(self._path)[0].values()}
+            now |= {info.name for info in archive.Archives(self._path).list()[0].values()}
             ours = set(self._hashes)
             lines = [f"{name}\n" for name in sorted(now) if hash(name) in ours]
             data = "".join(lines).encode("utf-8", "surrogateescape")

@@ -17,7 +17,7 @@ from typing import Any
 
 from nbrun.errors import InputError
 from nbrun.storage import samplefile
-from nbrun.storage.archive import read_file
+from nbrun.storage.archive import Archives, read_file
 from nbrun.storage.book import IN_FILE, IN_SEGMENT
 from nbrun.storage.directory import Listing, Problem, list_samples, odd_entries, refuse_link
 from nbrun.storage.format import FOLDER, RUN
@@ -56,6 +56,7 @@ class Snapshot:
     handles: dict[int, int]
     matches: dict[str, Match]
     listing: Listing
+    archives: Archives
 
     def body(self, s: Stored) -> bytes:
         """The bytes of an entry that stands in the journal."""
@@ -78,6 +79,7 @@ class Reader:
             )
         refuse_link(self.path / FOLDER)
         self.problems: list[Problem] = []
+        self._archives = Archives(self.path)
 
     @contextmanager
     def open(self, known: Callable[[os.DirEntry[str]], FileInfo | None] | None = None) -> Iterator[Snapshot]:
@@ -87,11 +89,11 @@ class Reader:
         journal, handles = self._open_journal(inner)
         try:
             matches = MatchLog(inner / "matched.log").matches()
-            listing = list_samples(self.path, known)
+            listing = list_samples(self.path, known, self._archives)
             self.problems += listing.problems
             for number, scan in journal.damaged.items():
                 self.problems.append(Problem(str(journal.segments[number]), f"has {len(scan.damaged)} damaged records"))
-            yield Snapshot(journal, handles, matches, listing)
+            yield Snapshot(journal, handles, matches, listing, self._archives)
         finally:
             for fd in handles.values():
                 os.close(fd)
@@ -159,7 +161,7 @@ class Reader:
         stored: list[Stored] = list(in_journal.values())
         try:
             if info is not None:  # the very bytes that are merged: it may be replaced meanwhile
-                file = samplefile.read_any(io.BytesIO(read_file(self.path, info)))
+                file = samplefile.read_any(io.BytesIO(read_file(self.path, info, self._archives)))
                 stored = merge(file, match, in_journal)
         except (Unreadable, OSError, ValueError) as e:
             self.problems.append(Problem(str(path), str(e), sample_id))

@@ -59,7 +59,7 @@ class Held:
         """The bytes of its file. Raises FileNotFoundError where there is none."""
         if self.info is None:
             raise FileNotFoundError(self.sample_id)
-        return read_file(self._folder, self.info)
+        return read_file(self._folder, self.info, self._now.archives)
 
     def told(self) -> tuple[dict[str, int], str]:
         """How many tasks the dataset had, by group, and the digest of their identities ("" where that isn't told)."""

@@ -190,10 +190,10 @@ def test_a_run_that_ends_between_journal_and_files(times, tmp_path, monkeypatch)
 
     real = reader.list_samples
 
-    def meanwhile(path, known=None):
+    def meanwhile(*given):
         gate.set()
         run.wait(20)
-        return real(path, known)
+        return real(*given)
 
     monkeypatch.setattr(reader, "list_samples", meanwhile)
     for _ in range(times):
