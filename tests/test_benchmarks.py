@@ -33,9 +33,12 @@ def test_a_record_says_what_was_missed_and_what_moved() -> None:
     assert record.moved(None, FIGURES) == ["measured for the first time"]
 
 
-def test_the_readme_shows_the_table_of_the_records(tmp_path: Path) -> None:
+def test_the_pages_show_the_tables_of_the_records(tmp_path: Path) -> None:
     records = record.kept()
     assert table.shown() == table.render(records).strip(), "run: python -m tests.benchmarks --table"
+    short = table.render(records, table.HEADLINES)
+    assert table.shown(table.README) == short, "run: python -m tests.benchmarks --table"
+    assert len(short.splitlines()) == 2 + len(table.HEADLINES)
     copy = tmp_path / "README.md"
     copy.write_text(f"before\n{table.BEGIN}\nold\n{table.END}\nafter\n")
     table.write(records, copy)

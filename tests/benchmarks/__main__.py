@@ -2,7 +2,7 @@
 
 Without names it runs all of registry.py, against the real peers. Each record goes into figures/NAME.json with versions
 and the machine's shape; the end says what moved since the last commit and which goals are missed, and writes the
-README's table anew (`--table` does only that). `--list` tells the names.
+tables of the README and of docs/figures.md (`--table` does only that). `--list` prints the names.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ def main() -> int:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME")
-    parser.add_argument("--list", action="store_true", help="tell the names")
-    parser.add_argument("--table", action="store_true", help="only write the README's table from the records")
+    parser.add_argument("--list", action="store_true", help="print the names of the benchmarks")
+    parser.add_argument("--table", action="store_true", help="only write the tables from the records")
     parser.add_argument("--into", type=Path, help=argparse.SUPPRESS)  # this process measures, and writes its figures
     options = parser.parse_args()
     try:
         chosen = find(options.names)
     except KeyError as e:
-        parser.error(f"no benchmark is called {e}; --list tells the names.")
+        parser.error(f"no benchmark is called {e}; --list prints the names.")
     if options.into is not None:
         options.into.write_text(json.dumps(_call(chosen[0])))
         return 0
@@ -40,7 +40,7 @@ def main() -> int:
         print(*(b.name for b in chosen), sep="\n")
         return 0
     failed = [] if options.table else [b.name for b in chosen if not _run(b)]
-    table.write(record.kept())
+    table.write_pages(record.kept())
     if failed:
         print(f"could not be measured: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0

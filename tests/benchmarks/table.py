@@ -1,26 +1,45 @@
-"""The README's table of figures, made from the records: `python -m tests.benchmarks --table` writes it."""
+"""The tables of figures in the README and in the docs, made from the records.
+
+`python -m tests.benchmarks --table` writes them: all figures into docs/figures.md, a few into the README.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.registry import BENCHMARKS, Goal, look_up
 
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).parents[2]
+README, FIGURES = ROOT / "README.md", ROOT / "nbrun" / "docs" / "figures.md"
+#: Benchmark and figure of each row that the README shows, and how it is described there.
+HEADLINES = {
+    ("throughput", "durable_over_bare_pool_8_workers"): "results of 1 KB saved per second, over a thread pool that "
+    "saves nothing",
+    ("thousand_kills", "lost"): "results lost by 1,000 SIGKILLs at random moments, half of them with a power cut",
+    ("many_threads", "768_threads.of_ideal"): "768 threads with tasks of 50–150 ms, share of the ideal rate",
+    ("opening", "directory_s"): "continuing a finished directory of 13,610 samples: time until it is open",
+    ("loading", "duckdb_over_nbrun"): "time of DuckDB's `read_json` of 1,000 files, over that of `load_results`",
+}
 BEGIN, END = "<!-- figures: python -m tests.benchmarks --table -->", "<!-- end of figures -->"
 
 
-def render(records: dict[str, dict[str, Any]]) -> str:
-    """A row for each goal that was measured; misses are marked."""
+def render(records: dict[str, dict[str, Any]], only: Mapping[tuple[str, str], str] | None = None) -> str:
+    """Return a row for each goal that was measured; misses are marked.
+
+    Args:
+        only: benchmarks and figures to show, with their descriptions; None shows all, and where they were measured.
+    """
     rows = ["| what | wanted | measured |", "|---|---|---|"]
     for benchmark in BENCHMARKS:
         figures = records.get(benchmark.name, {}).get("figures", {})
         for goal in benchmark.goals:
             value = look_up(figures, goal.figure)
-            if value is not None:
-                rows.append(f"| {goal.says} | {_wanted(goal)} | {_measured(goal, value)} |")
-    return "\n".join([*rows, "", _where(records)])
+            if value is not None and (only is None or (benchmark.name, goal.figure) in only):
+                says = goal.says if only is None else only[benchmark.name, goal.figure]
+                rows.append(f"| {says} | {_wanted(goal)} | {_measured(goal, value)} |")
+    return "\n".join(rows if only is not None else [*rows, "", _where(records)])
 
 
 def _wanted(goal: Goal) -> str:
@@ -46,16 +65,24 @@ def _where(records: dict[str, dict[str, Any]]) -> str:
     )
 
 
-def write(records: dict[str, dict[str, Any]], readme: Path = README) -> None:
-    """Puts the table between the two marks."""
-    text = readme.read_text(encoding="utf-8")
+def write(
+    records: dict[str, dict[str, Any]], page: Path = FIGURES, only: Mapping[tuple[str, str], str] | None = None
+) -> None:
+    """Put the table between the two marks of a page."""
+    text = page.read_text(encoding="utf-8")
     head, begin, rest = text.partition(BEGIN)
     _, end, tail = rest.partition(END)
     if not (begin and end):
-        raise SystemExit(f"{readme} has no lines {BEGIN!r} and {END!r}: the table stands between them.")
-    readme.write_text(f"{head}{BEGIN}\n{render(records)}\n{END}{tail}", encoding="utf-8")
+        raise SystemExit(f"{page} has no lines {BEGIN!r} and {END!r}: the table goes between them.")
+    page.write_text(f"{head}{BEGIN}\n{render(records, only)}\n{END}{tail}", encoding="utf-8")
 
 
-def shown(readme: Path = README) -> str:
-    """The table that stands in the README now."""
-    return readme.read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0].strip()
+def write_pages(records: dict[str, dict[str, Any]]) -> None:
+    """Write the tables of the README and of the docs."""
+    write(records)
+    write(records, README, HEADLINES)
+
+
+def shown(page: Path = FIGURES) -> str:
+    """Return the table that a page shows now."""
+    return page.read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0].strip()

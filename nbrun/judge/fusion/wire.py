@@ -1,7 +1,7 @@
 """One HTTP connection to one endpoint: kept alive, bounded in time, and cut from outside by `socket.shutdown`.
 
 Each connection is used by one worker thread at a time; `Call.cut` is called from any thread. Answers are read by the
-standard library's http.client; why no other client is used: nbrun/decisions/http_client.md.
+standard library's http.client; why no other client is used: docs/decisions/http_client.md.
 """
 
 from __future__ import annotations
