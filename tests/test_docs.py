@@ -56,7 +56,13 @@ def test_the_snippets_of_a_page_run_in_an_empty_folder(page: Path, tmp_path: Pat
     env = os.environ | {"PATH": f"{tools}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
     (tmp_path / "page.py").write_text(script_of(page))
     done = subprocess.run(
-        [sys.executable, tmp_path / "page.py"], cwd=folder, env=env, capture_output=True, text=True, timeout=240, check=False
+        [sys.executable, tmp_path / "page.py"],
+        cwd=folder,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
 

@@ -1,0 +1,107 @@
+"""Which tests run: by default all that this machine can run in a few minutes, with --everything all of them.
+
+    python -m pytest                  skips long tests, and what needs a program or a package that isn't here
+    python -m pytest --everything     runs all; a test that is skipped counts as failed
+
+Marks: `needs("g++", "chromium", "distributed", ...)` names programs and packages; `long` is for kills, power cuts,
+browsers and clusters, which take minutes. One line at the end counts what was left out and says how to get it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+
+#: A program -> what installs it on Debian.
+PROGRAMS = {
+    "g++": "g++",
+    "gcc": "gcc",
+    "javac": "default-jdk-headless",
+    "bwrap": "bubblewrap",
+    "chromium": "chromium",
+}
+EXTRA = "pip install -e '.[test-all]'"
+LONG = "long"
+#: Reasons for which a test may be skipped under --everything: what no package can change. Each is part of a reason.
+ALLOWED_SKIPS = (
+    "a tmpfs can't be mounted here",  # a container without the right to mount; the CI's machine may have it
+    "this ipykernel is older than 7",  # the newest one is installed there, an old one only by hand
+    "an owner may execute it",  # that difference exists for root alone
+)
+
+
+def is_here(name: str) -> bool:
+    """Is that program, or that package, installed?"""
+    if name in PROGRAMS:
+        return shutil.which(name) is not None
+    return importlib.util.find_spec(name) is not None
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--everything", action="store_true", help="run long tests, too; a skipped test counts as failed")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "needs(*names): programs and packages without which the test can't run")
+    config.addinivalue_line("markers", f"{LONG}: takes long; runs with --everything only")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    everything = config.getoption("--everything")
+    for item in items:
+        missing = sorted({n for mark in item.iter_markers("needs") for n in mark.args if not is_here(n)})
+        if missing:
+            item.add_marker(pytest.mark.skip(reason=f"needs {', '.join(missing)}"))
+        elif not everything and item.get_closest_marker(LONG):
+            item.add_marker(pytest.mark.skip(reason=LONG))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    report: pytest.TestReport = yield
+    if report.skipped and not hasattr(report, "wasxfail") and item.config.getoption("--everything"):
+        reason = _reason(report)
+        if not any(allowed in reason for allowed in ALLOWED_SKIPS):
+            report.outcome = "failed"
+            report.longrepr = f"skipped, which --everything forbids: {reason}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[None]:
+    report: pytest.CollectReport = yield
+    if report.skipped and collector.config.getoption("--everything"):  # a module whose imports are missing
+        report.outcome = "failed"
+        report.longrepr = f"{collector.nodeid} was skipped, which --everything forbids: {_reason(report)}"
+    return report
+
+
+def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
+    found = report.longrepr
+    return str(found[2] if isinstance(found, tuple) else found).removeprefix("Skipped: ")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reasons = Counter(_reason(report) for report in terminalreporter.stats.get("skipped", []))
+    if not reasons:
+        return
+    needed = Counter[str]()
+    for reason, n in reasons.items():
+        if reason.startswith("needs "):
+            for name in reason.removeprefix("needs ").split(", "):
+                needed[name] += n
+    parts = []
+    if n := reasons[LONG]:
+        parts.append(f"{n} are long (python -m pytest --everything)")
+    parts += [f"{n} need {name} ({_how(name)})" for name, n in needed.most_common()]
+    if n := sum(count for reason, count in reasons.items() if reason != LONG and not reason.startswith("needs ")):
+        parts.append(f"{n} for reasons of their own (-rs lists them)")
+    terminalreporter.write_line(f"Not run here: {reasons.total()} tests. {'; '.join(parts)}.")
+
+
+def _how(name: str) -> str:
+    return f"apt install {PROGRAMS[name]}" if name in PROGRAMS else EXTRA
