@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 TOP = {"pyproject.toml", "nbrun", "notebooks", "tests", "README.md", "LICENSE"}
 #: Files of the package that are no Python.
 DATA = {
-    "py.typed", "judge/demo/problems.jsonl", "storage/GUARANTEES.md", "panel/view.css",
+    "py.typed", "judge/demo/problems.jsonl", "panel/view.css",
     *(f"panel/{name}.js" for name in ("below", "elements", "list", "sample", "samples", "store", "view")),
 }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""The README's recipe for HTTP services, against a real server that limits requests: few of them are refused."""
+"""The documented recipe for HTTP services, against a real server that limits requests: few of them are refused."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import pytest
 
 import nbrun
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "nbrun" / "docs" / "tasks.md"
 REQUESTS, LIMIT, LATENCY_S = 2400, 400, 0.02
 
 
@@ -72,11 +72,11 @@ class Server:
 
 @pytest.fixture
 def recipe() -> dict[str, Any]:
-    """What the README's section defines."""
-    code = re.search(r"## Services that limit requests.*?```python\n(.*?)```", README.read_text("utf-8"), re.S)
+    """What the section of the page defines."""
+    code = re.search(r"## Services that limit requests.*?```python\n(.*?)```", PAGE.read_text("utf-8"), re.S)
     assert code is not None
     names: dict[str, Any] = {"nbrun": nbrun}
-    exec(code[1].partition("\nrun = ")[0], names)
+    exec(code[1], names)
     return names
 
 

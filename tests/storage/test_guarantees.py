@@ -6,7 +6,7 @@ from pathlib import Path
 import nbrun
 
 HERE = Path(__file__).parent
-PAGE = Path(nbrun.__file__).parent / "storage" / "GUARANTEES.md"
+PAGE = Path(nbrun.__file__).parent / "docs" / "guarantees.md"
 
 
 def test_every_test_that_is_named_exists():
