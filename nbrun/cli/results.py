@@ -18,7 +18,7 @@ from nbrun.cli.command import add_directory, add_parser, counts_of
 from nbrun.errors import InputError
 from nbrun.progress import bytes_text, counted
 
-_WRITERS = {".parquet": "to_parquet", ".csv": "to_csv", ".json": "to_json", ".jsonl": "to_json"}
+_SUFFIXES = (".parquet", ".csv", ".json", ".jsonl")
 
 
 def add_commands(commands: Any) -> None:
@@ -216,12 +216,12 @@ def _merge(args: argparse.Namespace) -> int:
 
 def _export(args: argparse.Namespace) -> int:
     from nbrun.frames import load_results
+    from nbrun.frames.exporting import write_frame
 
     counts_of(args.results)
     target = Path(args.file).expanduser()
-    writer = _WRITERS.get(target.suffix)
-    if writer is None:
-        raise InputError(f"export: {args.file} ends in none of {', '.join(_WRITERS)}.")
+    if target.suffix not in _SUFFIXES:
+        raise InputError(f"export: {args.file} ends in none of {', '.join(_SUFFIXES)}.")
     if not target.parent.is_dir():
         raise InputError(f"export: there is no folder {target.parent}.")
     if target.is_dir():
@@ -229,12 +229,9 @@ def _export(args: argparse.Namespace) -> int:
     if target.exists() and not args.force:
         raise InputError(f"export: {target} exists. Choose another name, or add --force to replace it.")
     df = load_results(args.results)
-    options: dict[str, Any] = {} if writer == "to_json" else {"index": False}
-    if writer == "to_json":
-        options = {"orient": "records", "lines": target.suffix == ".jsonl", "date_format": "iso"}
     beside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        getattr(df, writer)(beside, **options)
+        write_frame(df, beside, target.suffix)
         os.replace(beside, target)
     except ImportError:
         raise InputError("export: Parquet needs pyarrow: pip install 'nbrun[arrow]'.") from None

@@ -36,18 +36,20 @@ def load_arrow(results: Results | Iterable[Results], **options: Any) -> pa.Table
     df = load_results(results, **options)
     for name in df.columns:
         if df[name].dtype == object and name not in DTYPES:
-            df[name] = _as_one_type(pa, df[name])
+            df[name] = as_one_type(pa, df[name])
     table = pa.Table.from_pandas(df, preserve_index=False).replace_schema_metadata()
     for at, name in enumerate(table.column_names):
         kind = DTYPES.get(name)
         wanted = {"category": pa.dictionary(pa.int32(), pa.string()), "object": pa.string()}.get(kind or "")
+        if name == "sample_id" and pa.types.is_integer(table.schema.field(at).type):
+            continue
         if wanted is not None and table.schema.field(at).type != wanted:
             table = table.set_column(at, name, _cast(pa, table.column(at), wanted))
     return table
 
 
-def _as_one_type(pa: Any, column: Any) -> Any:
-    """A column of objects as Arrow can take it: text of JSON, where it has no type that holds all of them exactly."""
+def as_one_type(pa: Any, column: Any) -> Any:
+    """Return a column of objects as Arrow can take it: as JSON text where it has no type that holds each exactly."""
     if all(x is None or isinstance(x, str) for x in column):
         return column
     try:

@@ -14,6 +14,7 @@ import pandas as pd
 from nbrun.frames.table import Array, Coded, Extra, Table
 from nbrun.samples import KEY_BYTES
 from nbrun.storage.values import decode, load
+from nbrun.texts import digits_of
 
 DTYPES = {
     "sample_id": "category", "group": "category", "index": "Int64", "status": "category", "verdict": "category",
@@ -31,6 +32,7 @@ MAYBE_EMPTY = (
 MAX_CATEGORIES = 1000
 _KEY_TEXT = 3 + 2 * KEY_BYTES
 _BLOCK = 1 << 13
+_PRINTED_BITS = 14_000  # 4,300 digits have at least so many
 
 
 def to_frame(t: Table, columns: Collection[str] | None = None) -> pd.DataFrame:
@@ -136,6 +138,15 @@ def _extra(n: int, e: Extra) -> Any:
     return pd.arrays.FloatingArray(numbers, missing)
 
 
+class LongInteger(int):
+    """An integer of more digits than Python prints by itself: it prints, so that a frame that holds one does."""
+
+    def __str__(self) -> str:
+        return digits_of(int(self))
+
+    __repr__ = __str__
+
+
 def _parsed(n: int, e: Extra) -> Array:
     """Nested values, integers beyond 64 bits, values of several types: objects, of each row its own."""
     out = np.full(n, None, object)
@@ -145,6 +156,8 @@ def _parsed(n: int, e: Extra) -> Array:
             out[row] = shared[code]
             continue
         value = decode(load(e.texts[code]))
+        if type(value) is int and value.bit_length() > _PRINTED_BITS:
+            value = LongInteger(value)
         if not isinstance(value, (list, dict)):
             shared[code] = value
         out[row] = value

@@ -13,7 +13,9 @@ from conftest import PROBLEMS, run
 import nbrun
 from nbrun.errors import InputError
 from nbrun.frames import cache
+from nbrun.frames.exporting import write_frame
 from nbrun.frames.rows import column_of
+from nbrun.storage.values import load
 from nbrun.texts import digits_of
 
 
@@ -303,3 +305,92 @@ def test_damage_in_the_middle_costs_only_itself_with_items_and_entries(tmp_path)
         warnings.simplefilter("ignore")
         df = nbrun.load_results(tmp_path / "r", items=True, entries=True)
     assert df.n.tolist() == df.item.tolist() == [e["result"]["n"] for e in df.entry] == [0, 1, 2, 4, 5]
+
+
+# ---- onward
+
+
+def test_exports_are_exact(tmp_path):
+    pytest.importorskip("pyarrow")
+    results = [
+        {"v": 10**5000, "m": 1, "deep": [1, {"a": 10**30}], "x": 0.1 + 0.2},
+        {"v": 2**70, "m": "x", "deep": [], "x": math.nan},
+        {"v": 1, "m": True, "deep": {"q": None}, "x": -math.inf},
+    ]
+    path = results_of(tmp_path, *results)
+    df = nbrun.load_results(path)
+    repr(df)
+    df.to_html()
+    assert df.v.tolist() == [10**5000, 2**70, 1]
+    for suffix in (".csv", ".json", ".jsonl", ".parquet"):
+        write_frame(df, tmp_path / f"o{suffix}", suffix)
+    rows = [load(line) for line in (tmp_path / "o.jsonl").read_bytes().splitlines()]
+    assert rows == load((tmp_path / "o.json").read_bytes())
+    assert [r["v"] for r in rows] == [10**5000, 2**70, 1]
+    assert [r["m"] for r in rows] == [1, "x", True]
+    assert [r["deep"] for r in rows] == [r["deep"] for r in results]
+    assert [r["x"] for r in rows] == [0.1 + 0.2, None, "-inf"]
+    assert rows[0]["started_at"].startswith("20")
+    table = pd.read_csv(tmp_path / "o.csv", dtype=str)
+    assert table.v.tolist() == [digits_of(10**5000), str(2**70), "1"]
+    assert [json.loads(x) for x in table.deep] == [r["deep"] for r in results]
+    assert pd.read_parquet(tmp_path / "o.parquet").v.tolist() == table.v.tolist()
+
+
+def test_arrow_has_integer_ids(tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    run([{"id": 3, "solutions": [1]}], tmp_path / "r", lambda task: {})
+    assert nbrun.load_arrow(tmp_path / "r")["sample_id"].to_pylist() == [3]
+    assert pa.types.is_integer(nbrun.load_arrow(tmp_path / "r").schema.field("sample_id").type)
+
+
+BAD = "cut \ud83d"
+
+
+def test_lone_surrogates_break_no_view(tmp_path):
+    def fn(task):
+        i = task.item["i"]
+        if i == 0:
+            raise ValueError(BAD)
+        if i == 1 and task.attempt == 1:
+            return nbrun.Retry(BAD, hint={BAD: BAD}, result={BAD: [BAD]})
+        if i == 2:
+            return {"verdict": BAD, "api_used": BAD, "accepted": True, "deep": {BAD: BAD}}
+        return {BAD: BAD, "hint": task.hint}
+
+    samples = [{"id": "id " + BAD, "it" + BAD: [{"i": i, BAD: BAD} for i in range(4)], BAD: 1}]
+    options = {"groups": {"it" + BAD: "it" + BAD}, "settings": {BAD: BAD}, "retry": None, "view": None}
+    r = nbrun.start(samples, fn, tmp_path, **options)
+    progress = r.wait(30)
+    assert (progress.state, progress.done, progress.errors) == ("done", 3, 1)
+    shown = [repr(r), repr(progress), progress.message, *r._repr_mimebundle_().values()]
+    for df in (*each_way(tmp_path), nbrun.load_results(tmp_path, items=True), nbrun.load_samples(tmp_path)):
+        shown += [df.to_csv(), df.to_html(), repr(df)]
+        assert df.sample_id.iloc[0] == "id cut \ufffd"
+    df = nbrun.load_results(tmp_path)
+    assert df.error.tolist()[0] == "ValueError: cut \ufffd"
+    assert df.hint.tolist()[1] == {"cut \ufffd": "cut \ufffd"}
+    assert df.verdict.tolist()[2] == df.api_used.tolist()[2] == df["cut \ufffd"].tolist()[3] == "cut \ufffd"
+    assert df["setting_cut \ufffd"].tolist() == ["cut \ufffd"] * 4
+    assert all(e["lossy"] for e in nbrun.load_results(tmp_path, entries=True).entry)
+    for i in range(4):
+        one = nbrun.show(df.iloc[i])
+        shown += [str(one), one._repr_html_()]
+    shown += [str(nbrun.status(tmp_path)), str(nbrun.check(tmp_path))]
+    for text in shown:
+        text.encode()
+    calls = []
+    again = nbrun.start(samples, lambda task: calls.append(1) or {}, tmp_path, **options).wait(30)
+    assert (again.done, len(calls)) == (4, 1)
+
+
+def test_lone_surrogates_in_what_halts_a_run(tmp_path):
+    def samples():
+        yield {"id": "a"}
+        raise ValueError(BAD)
+
+    r = nbrun.start(samples(), lambda task: 1, tmp_path, view=None)
+    with pytest.raises(nbrun.errors.RunHaltedError) as error:
+        r.wait(30)
+    for text in (str(error.value), repr(r), r.progress.message, *r._repr_mimebundle_().values()):
+        text.encode()
