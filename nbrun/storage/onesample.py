@@ -79,10 +79,13 @@ def _item_of(entry: Mapping[str, Any]) -> Any:
 
 
 def _own_of(result: Any) -> Any:
-    """What a result says beside its verdict and its tests."""
+    """What a result says beside its verdict; of one with tests how many were passed."""
     if not isinstance(result, dict):
         return result
-    own = {k: v for k, v in result.items() if k not in ("verdict", "accepted", "tests", "api_used")}
+    n_tests, n_passed, _ = verdicts.tests_summary(result)
+    if n_tests is not None:
+        return f"{n_passed} of {n_tests} tests passed"
+    own = {k: v for k, v in result.items() if k not in ("verdict", "accepted", "api_used")}
     return own["value"] if own.keys() == {"value"} else own or None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from collections.abc import Iterator
@@ -448,3 +449,29 @@ def test_results_of_a_changed_function_are_made_again_in_a_real_run(show: Any, t
     panel.until("document.querySelector('.nbrun-panel').dataset.state === 'done'")
     assert set(nbrun.load_results(tmp_path).run_id.astype(str)) != {""}
     assert nbrun.load_results(tmp_path).run_id.nunique() == 1, "all are of one run now"
+
+
+@pytest.mark.skipif("NBRUN_AXE" not in os.environ, reason="NBRUN_AXE names no axe.min.js (npm pack axe-core)")
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [980, 480, 320])
+@pytest.mark.parametrize("state", list(State))
+def test_axe_finds_nothing(state: State, width: int, theme: str, show: Any) -> None:
+    run = judged()
+    sample_id = next(s.sample_id for s in run.board.changed_since(0) if s.number in run.at_work)
+    run.rows[sample_id] = [TaskRow("solution", 0, "done", "WrongAnswer", 0.1, 1, "CPP", item="1", is_unexpected=True)]
+    run.fail(0, sample_id, "no", TRACE, "KeyError")
+    run.message = "Paused: the first 10 tasks failed with KeyError: no. Fix `fn` and run this cell again."
+    run.state = state
+    panel = show(run, width=width, theme=theme)
+    panel.settle()
+    panel.page.locator(f'[data-sample-id="{sample_id}"]').click()
+    panel.until_text("WrongAnswer ≠")
+    for summary in panel.page.locator("summary:visible").all():
+        summary.click()
+    panel.page.get_by_role("grid", name="Samples").focus()
+    panel.page.keyboard.press("ArrowDown")
+    panel.page.add_script_tag(path=os.environ["NBRUN_AXE"])
+    found = panel.page.evaluate(
+        "axe.run().then((r) => r.violations.map((v) => [v.id, v.nodes.map((n) => n.html.slice(0, 120))]))"
+    )
+    assert found == []
