@@ -8,6 +8,7 @@ import random
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -106,13 +107,16 @@ def test_workers_that_say_nothing(way_on: str, crew: Crew, tmp_path: Path, monke
     monkeypatch.setattr("nbrun.session.conductor.ABANDON_AFTER_S", 0.2)
     note = counted(tmp_path / "pids")
 
-    def fn(task: nbrun.Task) -> Any:
-        note(os.getpid())
-        threading.Event().wait(0.02)
-        return {"n": task.item}
-
     def pids() -> set[int]:
         return {int(pid) for pid in (tmp_path / "pids").read_text().split()} if (tmp_path / "pids").exists() else set()
+
+    def fn(task: nbrun.Task) -> Any:
+        note(os.getpid())
+        end = time.monotonic() + 30
+        while len(pids()) < SLOTS and time.monotonic() < end:  # a worker may take seconds to start
+            threading.Event().wait(0.02)
+        threading.Event().wait(0.02)
+        return {"n": task.item}
 
     run = crew.start(tmp_path / "r", fn, list(range(60)))
     until(lambda: len(pids()) == SLOTS and run.progress.saved, "both workers run, something is saved")
