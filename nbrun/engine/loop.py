@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 BACKLOG = 1000
 #: Tasks that are begun together: as many as a slot of the record of running tasks holds.
 MOST_TOGETHER = 128
+#: So long a coroutine may take to end after it was cancelled at its time-out.
+CANCEL_S = 1.0
 
 #: sample, position, and the record or the failure
 Outcome = tuple[SampleWork, int, Record | None, Failure | None]
@@ -59,6 +61,7 @@ class LoopCrew(OneThread):
         self._timer: asyncio.TimerHandle | None = None
         self._outcomes: queue.SimpleQueue[Outcome | None] = queue.SimpleQueue()
         self._lasts = 0  # suspects in flight
+        self._lost = 0  # coroutines that were cancelled at their time-out and go on; the loop's thread writes it
 
     # ---- crew.Crew
 
@@ -141,7 +144,9 @@ class LoopCrew(OneThread):
             if callable(close):
                 loop.run_until_complete(close())
             loop.run_until_complete(loop.shutdown_asyncgens())
-            if not self._in_flight:  # else some were abandoned, which the end of their loop would complain of
+            if (
+                not self._in_flight and not self._lost
+            ):  # else some were abandoned, which the end of their loop would complain of
                 loop.close()
         except BaseException as e:  # SystemExit out of a callback of the user's; or a fault of nbrun's own
             engine.broke(e)
@@ -248,18 +253,36 @@ class LoopCrew(OneThread):
                 self._outcomes.put((sample, position, None, failure))
 
     async def _within(self, timeout_s: float, task: Task) -> object:
-        """What fn returns in that time; it is cancelled then. A result that it returns all the same is dropped."""
-        limit = asyncio.timeout(timeout_s)
+        """What fn returns in that time. It is cancelled then; one that goes on all the same is left to itself."""
+        attempt = asyncio.ensure_future(self.engine.fn(task))
         try:
-            async with limit:
-                result = await self.engine.fn(task)
-        except TimeoutError as e:
-            if limit.expired():
-                raise timeout_error(timeout_s) from e
+            await asyncio.wait((attempt,), timeout=timeout_s)
+            if attempt.done():
+                return attempt.result()
+            attempt.cancel()
+            await asyncio.wait((attempt,), timeout=CANCEL_S)
+        except asyncio.CancelledError:  # the run was stopped
+            attempt.cancel()
             raise
-        if limit.expired():
-            raise timeout_error(timeout_s)
-        return result
+        if attempt.done():
+            attempt.cancelled() or attempt.exception()  # looked at, or asyncio would complain of it
+        else:
+            self._lost += 1
+            attempt.add_done_callback(self._came_back)
+        raise timeout_error(timeout_s)
+
+    def _came_back(self, attempt: asyncio.Future[object]) -> None:
+        """A coroutine that had been left to itself ends: what it returns or raises is dropped."""
+        self._lost -= 1
+        attempt.cancelled() or attempt.exception()
+
+    @property
+    def told(self) -> str:
+        """See Crew."""
+        if not self._lost:
+            return ""
+        do = "tasks ignore their cancellation and go" if self._lost > 1 else "task ignores its cancellation and goes"
+        return f"{self._lost:,} {do} on after timeout_s."
 
     def _ended(self, slot: Slot, is_last: bool, position: int, done: asyncio.Task[None]) -> None:
         sample_of = self._in_flight.pop(done, None)

@@ -19,7 +19,8 @@ import traitlets
 from IPython import get_ipython
 from IPython.display import display, publish_display_data
 
-from nbrun.model import RunControls
+from nbrun.errors import ThreadLimitError
+from nbrun.model import RunControls, start_daemon
 from nbrun.panel.detail import entry_of, tasks_of
 from nbrun.panel.feed import Message, head_of
 from nbrun.panel.static import static_html, static_text
@@ -112,7 +113,10 @@ class Panel(anywidget.AnyWidget):
             return
         elif kind in ("sample", "task", "find"):
             # Reading may take a while: not in the thread that serves clicks, which may be the kernel's main one.
-            threading.Thread(target=self._read, args=(kind, content), name="nbrun-panel-reader", daemon=True).start()
+            try:
+                start_daemon(self._read, "nbrun-panel-reader", (kind, content))
+            except ThreadLimitError:  # a slow answer is better than none
+                self._read(kind, content)
         else:
             self.send(self._act(str(kind), content) | {"kind": "answer", "id": content.get("id")})
             self._updater.wake()

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import nbrun
+from nbrun.engine import loop
 from nbrun.errors import RunHaltedError
 from tests.engine.crews import Crew, open_crew
 from tests.engine.test_crews import until
@@ -160,3 +161,40 @@ def test_a_stop_with_a_lost_thread_ends_at_once(tmp_path: Path) -> None:
     assert run.wait(20).state == "stopped"
     assert time.monotonic() - began < 4
     stop.set()
+
+
+def test_a_coroutine_that_ignores_its_cancellation_keeps_nobody_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "CANCEL_S", 0.1)
+    gate = threading.Event()
+
+    async def fn(task: nbrun.Task) -> Any:
+        while task.item == 0 and not gate.is_set():
+            try:
+                await asyncio.sleep(0.01)
+            except asyncio.CancelledError:
+                pass
+        return {}
+
+    run = start(tmp_path / "r", fn, list(range(20)), timeout_s=0.2, workers=2)
+    until(lambda: "1 task ignores its cancellation" in run.progress.message or run.progress.ended, "it is left")
+    progress = run.wait(20)
+    gate.set()
+    assert (progress.done, progress.errors) == (19, 1)
+
+
+def test_a_stop_ends_coroutines_that_have_a_time_out(tmp_path: Path) -> None:
+    ended = []
+
+    async def fn(task: nbrun.Task) -> Any:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.append(task.item)
+
+    run = start(tmp_path / "r", fn, [1, 2], timeout_s=50)
+    until(lambda: run.progress.running == 2, "they run")
+    run.stop(drain=False)
+    assert run.wait(20).state == "stopped"
+    assert sorted(ended) == [1, 2]

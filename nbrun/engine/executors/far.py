@@ -25,8 +25,8 @@ from nbrun import output
 from nbrun.engine.executors.shared import SharedPart, WholeSampleNeeded
 from nbrun.engine.outcomes import format_error, message_of, stack_of
 from nbrun.engine.worker import as_mapping
-from nbrun.errors import JudgeError, JudgeUnavailableError, NotSupportedError, TaskTimeout
-from nbrun.model import Retry, Task
+from nbrun.errors import JudgeError, JudgeUnavailableError, NotSupportedError, TaskTimeout, ThreadLimitError
+from nbrun.model import Retry, Task, start_daemon
 from nbrun.output import RunOutput
 from nbrun.storage.entry import encode_result
 from nbrun.storage.values import encode
@@ -220,7 +220,10 @@ def _set_up() -> None:
     output.install()
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with, args=(parent,), name="nbrun-parent-watch", daemon=True).start()
+    try:
+        start_daemon(_end_with, "nbrun-parent-watch", (parent,))
+    except ThreadLimitError:  # then it outlives a kernel that is killed, as any pool's child does
+        pass
 
 
 def _end_with(parent: Any) -> None:
