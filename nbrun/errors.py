@@ -25,7 +25,15 @@ Messages say what happened, where, and what to do next.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
 from nbrun.texts import without_surrogates
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
 
 #: How an UnstorableError of a result ends.
 STORABLE_ADVICE = " Return plain values: text, numbers, lists, mappings."
@@ -139,3 +147,20 @@ class ThreadLimitError(NbrunError, RuntimeError):
 
 class UnstorableError(NbrunError, TypeError):
     """A result that cannot be stored as strict JSON: the message names where in it the value stands."""
+
+
+def hides_own_frames(fn: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Let errors of use begin at the user's line: what nbrun did until it noticed them helps nobody.
+
+    Errors that are no errors of use keep their whole traceback.
+    """
+
+    @functools.wraps(fn)
+    def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        __tracebackhide__ = True  # IPython and pytest leave this frame out
+        try:
+            return fn(*args, **kwargs)
+        except (InputError, ResultsError, RunActiveError, RunHaltedError) as e:
+            raise e.with_traceback(None)  # noqa: B904 - it is the very same error, with its cause
+
+    return call

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nbrun.errors import InputError
+from nbrun.errors import InputError, hides_own_frames
 from nbrun.frames.counting import count_samples
 from nbrun.frames.frame import DTYPES, MAYBE_EMPTY, to_frame
 from nbrun.frames.loading import Loading
@@ -27,6 +27,7 @@ AUTO = "auto"
 Where = str | Mapping[str, Any] | Callable[[pd.DataFrame], Any]
 
 
+@hides_own_frames
 def load_results(
     results: Results | Iterable[Results], *, columns: Collection[str] | None = None, items: bool = False,
     entries: bool = False, tests: bool = False, where: Where | None = None, stale: bool = False,
@@ -101,7 +102,7 @@ def iter_results(
                 chunk = options.select(df.iloc[at : at + chunksize].reset_index(drop=True))
                 chunk.attrs["results"] = _absolute([path])
                 yield chunk
-    _tell(pd.DataFrame(), list(map(str, problems)))
+    _tell(pd.DataFrame(), list(map(str, problems)), stacklevel=3)
 
 
 class _Options:
@@ -280,6 +281,7 @@ def _same_categories(df: pd.DataFrame, frames: list[pd.DataFrame]) -> pd.DataFra
     return df
 
 
+@hides_own_frames
 def load_samples(results: Results) -> pd.DataFrame:
     """One row a sample: how much of each group is complete.
 
@@ -313,18 +315,18 @@ def samples_frame(results: Results) -> tuple[pd.DataFrame, list[str]]:
     return df, [str(p) for p in found.problems]
 
 
-def _tell(df: pd.DataFrame, problems: list[str]) -> None:
+def _tell(df: pd.DataFrame, problems: list[str], stacklevel: int = 4) -> None:
     df.attrs["problems"] = len(problems)
     if problems:
         more = f" and {len(problems) - 1} more" if len(problems) > 1 else ""
-        warnings.warn(f"could not be read: {problems[0]}{more}", stacklevel=3)
+        warnings.warn(f"could not be read: {problems[0]}{more}", stacklevel=stacklevel)
 
 
 def _tell_empty(paths: Iterable[Results]) -> None:
     """An empty frame of a folder that no run has written into is a wrong path, as a rule."""
     for path in paths:
         if not os.path.isdir(os.path.join(os.path.expanduser(path), FOLDER)):
-            warnings.warn(f"{os.fspath(path)} holds no results.", stacklevel=3)
+            warnings.warn(f"{os.fspath(path)} holds no results.", stacklevel=4)
 
 
 __all__ = ["OUTPUTS", "TEST_COLUMNS", "iter_results", "load_results", "load_samples"]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nbrun.errors import InputError
+from nbrun.errors import InputError, hides_own_frames
 from nbrun.frames.counting import count_samples
 from nbrun.frames.load import load_results
 from nbrun.verdicts import Verdict, rejects
@@ -39,6 +39,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 
+@hides_own_frames
 def rates(
     df_or_results: pd.DataFrame | Paths, *, by: str | Iterable[str] | None = "sample_id", positive: str = "solution",
     average: str = "micro",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+from nbrun.errors import hides_own_frames
 from nbrun.progress import counted
 from nbrun.storage.reader import Reader, with_totals
 
@@ -52,6 +53,7 @@ class Status:
         return f"<table>{cells}</table>"
 
 
+@hides_own_frames
 def status(results: str | os.PathLike[str]) -> Status:
     """Count what is saved and what is missing, during a run or after it.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -51,7 +52,7 @@ RETRY_SHARE = 0.1
 NEVER_RETRIED: tuple[type[BaseException], ...] = (NameError, TypeError, AttributeError, ImportError, SyntaxError)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RetryPolicy:
     """How often a task is tried again: after exceptions, and apart from these after a `Retry` that `fn` asked for.
 
@@ -87,6 +88,16 @@ class RetryPolicy:
             raise ValueError(f"RetryPolicy: retries must not be negative, not {self.retries}")
         if self.delay_s < 0 or self.max_delay_s < 0 or not 0 <= self.jitter <= 1:
             raise ValueError("RetryPolicy: delay_s and max_delay_s must not be negative, jitter lies in 0..1")
+
+    def __repr__(self) -> str:
+        """What differs from the defaults: in a signature the default is `RetryPolicy()`."""
+        given = []
+        for f in dataclasses.fields(self):
+            value = getattr(self, f.name)
+            if value != f.default:
+                shown = f"({', '.join(t.__name__ for t in value)},)" if f.name == "never" and value else repr(value)
+                given.append(f"{f.name}={shown}")
+        return f"RetryPolicy({', '.join(given)})"
 
     def wait_s(self, exceptions: int, random: float) -> float:
         """Return the seconds to wait after the task's exception number `exceptions` (from 1); `random` lies in 0..1."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import partial
+from html import escape
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nbrun.model import State
@@ -158,6 +159,21 @@ class Progress:
         """The same as columns: name of a field of SampleProgress -> its values, in the order of the numbers."""
         columns = [[] for _ in SampleProgress._fields] if self._board is None else self._board.columns_since(version)
         return dict(zip(SampleProgress._fields, columns, strict=True))
+
+    def _repr_html_(self) -> str:
+        """A small table for a notebook."""
+        total = "not known yet" if self.total is None else f"{self.total:,}"
+        rows = [
+            ("State", self.state.value),
+            ("Tasks done", f"{self.done:,} of {total}"),
+            ("Errors", f"{self.errors:,}"),
+        ]
+        rows += [("Running", f"{self.running:,}"), ("Waiting", f"{self.waiting:,}"), ("Queued", f"{self.queued:,}")]
+        if self.message:
+            rows.append(("Message", self.message))
+        style = 'style="text-align:left"'
+        cells = (f'<tr><th scope="row" {style}>{n}</th><td {style}>{escape(text)}</td></tr>' for n, text in rows)
+        return f"<table>{''.join(cells)}</table>"
 
     def __repr__(self) -> str:
         """One line, such as <Progress running: 12 of 40 tasks, 1 error, 8 running, 'a message'>."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from nbrun import panel
-from nbrun.errors import InputError, ResultsExistError
+from nbrun.errors import InputError, ResultsExistError, hides_own_frames
 from nbrun.model import RetryPolicy, Task
 from nbrun.samples import SampleReader
 from nbrun.session import inputs, live
@@ -38,6 +38,7 @@ __all__ = ["Run", "shard", "start"]
 VIEWS = ("auto", "panel", "console", None)
 
 
+@hides_own_frames
 def start(
     samples: Iterable[Mapping[str, Any] | Any] | pd.DataFrame,
     fn: Callable[[Task], Any],
@@ -198,7 +199,7 @@ def _explain_missing_view(run: Run, view: str | None, e: Exception) -> None:
         why = f"{type(e).__name__}: {e}"
     note = f"The {view or 'view'} can't be shown: {why}. The run goes on; run.progress says how far it is."
     run._conductor.note(note)
-    warnings.warn(note, RuntimeWarning, stacklevel=4)
+    warnings.warn(note, RuntimeWarning, stacklevel=5)
     if view == "panel":
         try:
             panel.publish_static(run._controls)

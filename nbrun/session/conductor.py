@@ -151,7 +151,7 @@ class Conductor:
         store.space.remaining = self._remaining
         if short := store.space.at_start(self._samples.tasks):
             self.note(short)
-            warnings.warn(short, stacklevel=3)
+            warnings.warn(short, stacklevel=5)
         self.thread = threading.Thread(target=self._read, name="nbrun-feed", daemon=True)
         try:
             start_daemon(self._conduct, "nbrun-run")

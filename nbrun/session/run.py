@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nbrun.engine.executors import Remote
-from nbrun.errors import NbrunError, RunActiveError, SystematicFailureError
+from nbrun.errors import NbrunError, RunActiveError, SystematicFailureError, hides_own_frames
 from nbrun.model import State, Task, TaskRow
 from nbrun.output import Installed
 from nbrun.progress import Progress, count_text, counted
@@ -163,6 +163,7 @@ class Run:
 
     # ---- waiting
 
+    @hides_own_frames
     def wait(self, timeout: float | None = None) -> Progress:
         """Waits until the run has ended, or `timeout` seconds.
 
@@ -273,6 +274,7 @@ class Run:
     def workers(self, n: int) -> None:
         self._engine.workers = read_workers(n)
 
+    @hides_own_frames
     def retry_errors(self, kind: str | None = None) -> int:
         """Queue the tasks that ended in errors again, and return how many there are.
 

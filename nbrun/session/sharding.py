@@ -6,11 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from hashlib import blake2b
 from typing import Any
 
-from nbrun.errors import InputError
+from nbrun.errors import InputError, hides_own_frames
 from nbrun.samples import SampleReader, with_ids
 from nbrun.session.inputs import as_stream
 
 
+@hides_own_frames
 def shard(samples: Iterable[Mapping[str, Any]], i: int, n: int) -> Iterator[Mapping[str, Any]]:
     """The i-th of n parts of the samples, for the i-th of n kernels; read lazily.
 

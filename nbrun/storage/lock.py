@@ -99,7 +99,7 @@ class DirectoryLock:
                 return  # it is somebody else's file too: it can be locked, and must not be written
             told = dump({
                 "host": socket.gethostname(), "pid": os.getpid(), "boot": _boot(), "began": _began(os.getpid()),
-                "started_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+                "started_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"), "notebook": _notebook(),
             })  # fmt: skip
             os.pwrite(self._fd, told, 0)
             os.ftruncate(self._fd, len(told))
@@ -233,7 +233,15 @@ def _read_note(fd: int) -> dict[str, Any]:
 def _holder_text(note: Mapping[str, Any]) -> str:
     if not {"pid", "host", "started_at"} <= note.keys():
         return "another process"
-    return f"process {note['pid']} on {note['host']}, since {note['started_at']},"
+    notebook = f"the notebook {note['notebook']} (" if note.get("notebook") else ""
+    process = f"process {note['pid']} on {note['host']}, since {note['started_at']}"
+    return f"{notebook}{process})," if notebook else f"{process},"
+
+
+def _notebook() -> str:
+    """The notebook that this kernel belongs to, as Jupyter's server names it; "" elsewhere."""
+    name = os.environ.get("JPY_SESSION_NAME", "")
+    return "".join(c for c in name.encode("utf-8", "replace").decode() if c.isprintable())[:500]
 
 
 def _lives(note: Mapping[str, Any]) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
 
 #: What repair does, by kind of damage.
@@ -51,7 +52,7 @@ class Finding:
         return f"{self.path} {self.what}. {self.cost} {did}"
 
 
-@dataclass
+@dataclass(repr=False)
 class Report:
     """What `check` found.
 
@@ -91,6 +92,17 @@ class Report:
     def to_dict(self) -> dict[str, object]:
         """For JSON."""
         return {"is_ok": self.is_ok, **dataclasses.asdict(self)}
+
+    def __repr__(self) -> str:
+        left = [f for f in self.findings if not f.is_repaired]
+        found = f"{len(left):,} finding{'' if len(left) == 1 else 's'}" if left else "nothing is damaged"
+        return f"<nbrun.Report of {self.path!r}: {self.entries:,} results of {self.samples:,} samples, {found}>"
+
+    def _repr_html_(self) -> str:
+        """For a notebook: what __str__ says, with the findings as a list."""
+        first, *rest = str(self).splitlines()
+        items = "".join(f"<li>{escape(line)}</li>" for line in rest)
+        return f"<div><p>{escape(first)}</p><ul>{items}</ul></div>"
 
     def __str__(self) -> str:
         lines = [f"{self.path}: {self.entries:,} results of {self.samples:,} samples can be read."]
