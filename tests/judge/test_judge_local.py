@@ -247,3 +247,28 @@ def test_a_sandbox_goes_into_other_processes(sandbox: LocalSandbox) -> None:
 def test_limits_that_can_not_be_right(wrong: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=next(iter(wrong))):
         LocalSandbox(**wrong)
+
+
+JAVA_LEAK = """import java.util.*;
+public class A {
+    public static void main(String[] x) throws Exception {
+        List<byte[]> kept = new ArrayList<>();
+        for (int i = 0; i < COUNT; i++) {
+            kept.add(new byte[20000]);
+            if (i % 100 == 0) Thread.sleep(1);
+        }
+        Scanner s = new Scanner(System.in);
+        System.out.println(s.nextInt() + s.nextInt());
+    }
+}
+"""
+
+
+@pytest.mark.parametrize(("count", "verdict"), [(1_000_000, "MemoryLimitExceeded"), (7_000, "Accepted")])
+def test_a_virtual_machine_that_grows_slowly(count: int, verdict: str) -> None:
+    """It neither spends its time on collecting, nor counts what it needs for itself."""
+    box = LocalSandbox(time_limit_s=5, memory_limit_mb=192)
+    try:
+        assert box(task("JAVA", JAVA_LEAK.replace("COUNT", str(count))))["verdict"] == verdict
+    finally:
+        box.close()

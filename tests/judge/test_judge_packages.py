@@ -14,6 +14,7 @@ import pytest
 import nbrun
 from nbrun.errors import InputError, JudgeError, NotSupportedError, SampleError
 from nbrun.judge import DEFAULT_LANGUAGES, LocalSandbox, read_problems
+from nbrun.judge.fusion.protocol import check_sendable
 from nbrun.judge.scoring import rules_of, score
 from nbrun.model import Task
 from nbrun.samples import SampleReader
@@ -487,3 +488,43 @@ def test_the_users_own_limit_comes_first(tmp_path: Path) -> None:
         assert sandbox(tasks(problem)[0][0])["limits"]["time_limit_s"] == 1.5
     finally:
         sandbox.close()
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"interactive": True}, "a validator that talks"),
+        ({"grading": {"is_legacy": True, "groups": {}}}, "worth points"),
+        ({"tests": [{"input": "", "output": "", "arguments": ["--fast"]}]}, "arguments or files"),
+        ({"tests": [{"input": "", "output": "", "files": {"a": "b"}}]}, "arguments or files"),
+    ],
+)
+def test_a_server_refuses_what_it_can_not_do(more: dict[str, Any], words: str) -> None:
+    problem = {"id": "p", "tests": [{"input": "", "output": ""}], **more}
+    with pytest.raises(NotSupportedError, match=words):
+        check_sendable("p", problem)
+
+
+def test_an_interactive_problem_needs_its_validator() -> None:
+    problem = {"id": "p", "tests": [{"input": "", "output": ""}], "interactive": True}
+    sandbox = LocalSandbox(isolation="none")
+    try:
+        with pytest.raises(NotSupportedError, match="needs the output validator"):
+            sandbox(Task("p", "solution", 0, {"language": "PYTHON3", "solution": ""}, problem))
+    finally:
+        sandbox.close()
+
+
+def test_verdicts_of_interactive_problems_do_not_hang_and_leave_no_descriptor() -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(2):
+        found = verdicts_of(PACKAGES / "guess")
+    assert {name: result["verdict"] for name, result in found.items()} == {
+        "accepted/binary.cpp": "Accepted", "accepted/binary.py": "Accepted",
+        "wrong_answer/ones.py": "WrongAnswer", "wrong_answer/words.py": "WrongAnswer",
+        "run_time_error/crashes.py": "RuntimeError",
+        "time_limit_exceeded/burns.py": "TimeLimitExceeded", "time_limit_exceeded/waits.py": "TimeLimitExceeded",
+    }  # fmt: skip
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert found["accepted/binary.py"]["tests"][0]["checker"] == "1 guesses"
+    assert found["wrong_answer/ones.py"]["tests"][-1]["cut"] == {"stdout": 0}

@@ -90,6 +90,8 @@ def read_program(item: Any, languages: Mapping[str, str]) -> Program:
         raise NotSupportedError(
             "a solution of several files can't be sent to a SandboxFusion server; use LocalSandbox."
         )
+    if item.get("encoding") not in (None, "utf-8"):
+        raise NotSupportedError("a source that is no UTF-8 can't be sent to a SandboxFusion server; use LocalSandbox.")
     name, language = _lookup(asked, languages)
     if language == "java":
         code = renamed_to_main(code.encode("utf-8", "surrogatepass")).decode("utf-8", "surrogatepass")
@@ -170,6 +172,12 @@ def check_sendable(name: str, problem: Mapping[str, Any], comparison: str = "") 
     checker = problem.get("checker")
     if any(not isinstance(test[key], str) for test in problem["tests"] for key in ("input", "output")):
         what = "tests that are no text"
+    elif problem.get("interactive"):
+        what = "a validator that talks to its solutions"
+    elif problem.get("grading") is not None:
+        what = "groups of tests that are worth points"
+    elif any(test.get("arguments") or test.get("files") for test in problem["tests"]):
+        what = "tests that give programs arguments or files"
     elif problem.get("stream_files"):
         what = f"programs that use files by name ({', '.join(problem['stream_files'].values())})"
     elif isinstance(harness, Mapping) and harness.get("type") == "function":
