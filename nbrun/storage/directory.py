@@ -7,6 +7,7 @@ A dict's single operations are atomic, so there is no lock.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ from nbrun.storage.tails import Tails, is_small
 _TRIES = 20
 #: What of `.nbrun` is a file, so that a folder of that name is odd.
 NAMES_OF_FILES = frozenset({"lock", "running", "known", "samples"})  # and its logs
+#: So long after a name was given it may not be durable yet, in seconds; clocks differ.
+NEW_S = 600.0
 #: A folder that changes all the time is listed so often.
 LISTINGS = 3
 
@@ -245,6 +248,19 @@ def _names_in(folder: Path) -> list[str]:
         return []
 
 
+def _new_parents(path: Path) -> list[Path]:
+    """The folders around a directory's own that got a name lately: a process that was killed may have made one of them
+    and not its name durable. A file system writes it by itself long before NEW_S have passed."""
+    out = []
+    for folder in path.absolute().parent.parents:
+        try:
+            if time.time() - folder.stat().st_mtime < NEW_S:
+                out.append(folder)
+        except OSError:
+            break
+    return out
+
+
 class Directory:
     """A results directory that this process writes into (its lock is held by the caller).
 
@@ -284,7 +300,7 @@ class Directory:
         try:
             for folder in (self.path, self.inner, self.inner / "tmp", self.inner / "damaged"):
                 held.append(self._made(folder, held[min(len(held), 2) - 1] if held else None))
-            for folder in (self.path.parent, self.path, self.inner):
+            for folder in (*_new_parents(self.path), self.path.parent, self.path, self.inner):
                 with suppress(PermissionError):  # the folder around may be closed to this user
                     files.sync_folder(folder)
         except OSError as e:
@@ -293,8 +309,9 @@ class Directory:
             if isinstance(e, StorageError):
                 raise
             raise StorageError(f"{self.path} can't be made durable: {e.strerror}.", path=str(self.path)) from e
-        self._let_go()
-        self._held = held
+        before, self._held = self._held, held  # in one step: the files threads look at it at any time
+        for old in before:
+            old.release()
 
     def _made(self, folder: Path, within: files.Folder | None) -> files.Folder:
         try:
@@ -308,13 +325,16 @@ class Directory:
             raise StorageError(f"{folder} can't be made: {e.strerror}.", path=str(self.path)) from e
 
     def _let_go(self) -> None:
-        for folder in self._held:
+        held, self._held = self._held, []
+        for folder in held:
             folder.release()
-        self._held = []
 
     def check_place(self) -> None:
         """Raise ResultsMovedError where the results directory, or its inner folder, is another one than was opened."""
-        root, inner = self._held[:2]
+        held = self._held
+        if not held:
+            return  # it was given up
+        root, inner = held[:2]
         if self._follows and not root.is_deleted:
             return
         if root.is_at(self.path, follow=True):

@@ -173,7 +173,7 @@ class Filer:
         """A directory that was moved is noticed although nothing is saved for long."""
         try:
             self._check_place()
-        except OSError as e:
+        except Exception as e:  # what is no OSError is nbrun's own, and must not be waited for either
             with self._lock:
                 if self._broken or self._closing:
                     return

@@ -15,7 +15,7 @@ from simulated_disk import SimulatedDisk
 from test_faults import run_through
 
 import nbrun
-from nbrun.storage import filer, files, journal, segments
+from nbrun.storage import directory, filer, files, journal, segments
 from nbrun.storage.check import check
 
 
@@ -305,8 +305,8 @@ def test_moving_aside_goes_on_after_a_rename_whose_reply_was_lost(tmp_path, monk
         def __getattr__(self, name):
             return getattr(os, name)
 
-        def rename(self, source, target):
-            real(source, target)
+        def rename(self, source, target, **folders):
+            real(source, target, **folders)
             raise OSError(errno.EIO, "a lost reply", str(target))
 
     monkeypatch.setattr(files, "os", Lying())
@@ -320,3 +320,32 @@ def test_moving_aside_goes_on_after_a_rename_whose_reply_was_lost(tmp_path, monk
         pass
     monkeypatch.undo()
     assert check(path, repair=True).is_ok
+
+
+def test_a_directory_that_was_given_up_is_looked_at_without_a_fault(tmp_path):
+    """The files threads look for it at any time; one that ended by an exception would be waited for for ever."""
+    given_up = directory.Directory(tmp_path / "r")
+    seen = []
+    with files.observe(lambda operation, path: seen.append(given_up.check_place())):
+        given_up.make_folders()
+    assert seen
+    given_up.close()
+    given_up.check_place()
+
+
+# ---- folders that a killed process has left half made
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 4])
+def test_folders_that_were_made_and_not_synced_are_synced_by_the_next_start(depth, tmp_path):
+    """A process was killed between making a folder and making its name durable."""
+    path = tmp_path.joinpath(*"abcd")
+    made = tmp_path.joinpath(*"abcd"[:depth])
+    made.mkdir(parents=True)
+    synced = []
+    with files.observe(lambda operation, at: synced.append((operation, os.fspath(at)))):
+        run = nbrun.start([{"id": "s", "items": [1]}], lambda t: {"v": 1}, path, view=None, groups={"g": "items"})
+        run.wait(60)
+    first_save = synced.index(next(s for s in synced if s[0] == "create" and ".nbrun" in s[1]))
+    before = {at for operation, at in synced[:first_save] if operation == "fsync-folder"}
+    assert {os.fspath(p) for p in [tmp_path, *path.parents] if tmp_path in [p, *p.parents]} <= before
