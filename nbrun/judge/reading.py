@@ -70,7 +70,7 @@ class Problems:
     ) -> None:
         self._source, self._tests, self._limit, self._keep = source, tuple(tests), limit, tuple(keep)
         self._adapter, self._on_bad, self._submissions = adapter, on_bad, submissions
-        self._spent = False
+        self._spent = self._has_warned = False
         self.languages: Counter[str] = Counter()
         self.not_supported: Counter[str] = Counter()
         self.made_ids = 0
@@ -168,7 +168,8 @@ class Problems:
             problem["id"] = found.name
         elif not has_own_id:
             self.made_ids += 1
-            if self.made_ids == 1:
+            if not self._has_warned:
+                self._has_warned = True
                 warnings.warn(
                     f"read_problems: {where} has no id (in {', '.join(map(repr, list(row)[:12]))}). It is called "
                     f"{problem['id']!r}, by a digest of its statement and tests; so are others without one.",

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nbrun.errors import NotSupportedError
+from nbrun.judge.datasets.values import unfenced
 from nbrun.judge.languages import Language
 from nbrun.judge.python_prelude import NONE
 
@@ -72,6 +73,9 @@ def read_item(item: Any) -> tuple[Any, str, Mapping[str, str], str]:
             "a solution is a mapping such as {'language': 'PYTHON3', 'solution': 'print(1)'}, "
             f"not {type(item).__name__} {str(item)[:80]!r}."
         )
+    text = item["solution"]
+    if text.lstrip().startswith("```"):  # a whole answer of a model: no program begins so
+        _, text = unfenced(text)
     files = item.get("files") or {}
     if not isinstance(files, Mapping) or not all(isinstance(text, str) for text in files.values()):
         raise NotSupportedError("a solution's `files` is a mapping: name -> text.")
@@ -79,7 +83,7 @@ def read_item(item: Any) -> tuple[Any, str, Mapping[str, str], str]:
     for name in (*filter(None, (entry,)), *map(str, files)):
         if not _NAME.fullmatch(name) or ".." in name.split("/"):
             raise NotSupportedError(f"a solution's file is named {name[:80]!r}: give letters, digits, . _ + - and /.")
-    return item["language"], item["solution"], files, entry
+    return item["language"], text, files, entry
 
 
 def source_of(item: Any, language: Language) -> Source:

@@ -509,3 +509,13 @@ def test_what_decompresses_without_end_is_refused(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("nbrun.judge.datasets.livecodebench.MAX_BYTES", 1 << 20)
     with pytest.raises(ValueError, match="more than 1 MiB"):
         decoded(packed("x" * (2 << 20)), "private_test_cases")
+
+
+def test_a_fenced_source_is_judged_without_its_fence(tmp_path: Path) -> None:
+    item = {"language": "py3", "solution": f"```python\n{PY}```\n"}
+    sandbox = LocalSandbox()
+    nbrun.start(read_problems([{"id": "p", "tests": ONE, "solutions": [item]}]), sandbox, tmp_path, view=None).wait(60)
+    sandbox.close()
+    frame = nbrun.load_results(tmp_path, items=True)
+    assert list(frame["verdict"]) == ["Accepted"]
+    assert list(frame["item_solution"]) == [item["solution"]], "the item stays what it was"

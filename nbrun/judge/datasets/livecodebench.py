@@ -18,8 +18,8 @@ from nbrun.judge.datasets.shape import Draft, Shape, solutions_of, starter_funct
 from nbrun.judge.datasets.tests import Tests, read_tests
 from nbrun.judge.datasets.values import first, has, parsed
 
-#: What tests may take once they are decompressed; those of the largest published problem take a sixth of it.
-MAX_BYTES = 1 << 30
+#: What the tests of one problem may take once they are decompressed.
+MAX_BYTES = 1 << 29
 _STRUCTURES = re.compile(r"^(?!\s*#).*\b(ListNode|TreeNode)\b", re.MULTILINE)
 
 

@@ -35,6 +35,8 @@ _MEGABYTES = {
 }
 #: A memory limit without a unit: from here on it is in bytes. No contest allows a million megabytes.
 _BYTES_FROM = 1 << 20
+#: Python's parser takes a hundred times the memory of its text; JSON of any length is read.
+_LONGEST_LITERAL = 1 << 24
 #: Beginnings that only one language has; a source that shows none of them is taken for Python.
 _SIGNS = (
     ("CPP", re.compile(r"^\s*#\s*include\b.*<(?:bits/stdc\+\+\.h|iostream|vector|cstdio|algorithm|string|map)>", re.M)),
@@ -83,6 +85,8 @@ def parsed(value: Any, where: str) -> Any:
     except (ValueError, RecursionError) as e:
         try:
             text = value.decode() if isinstance(value, bytes) else value
+            if len(text) > _LONGEST_LITERAL:
+                raise ValueError
             return ast.literal_eval(text.strip())  # SYNTHETIC-1 writes dictionaries as Python prints them
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             raise ValueError(f"{where!r} is text that is no JSON: {e}") from None
