@@ -89,7 +89,14 @@ def are_tests(tests: Any) -> bool:
         >>> are_tests([{"passed": True, "exec_info": {}}]), are_tests([]), are_tests(12), are_tests(["a"])
         (True, True, False, False)
     """
-    return _is_list(tests) and all(isinstance(t, Mapping) and ("passed" in t or "exec_info" in t) for t in tests)
+    if type(tests) is not list and not _is_list(tests):
+        return False
+    for test in tests:
+        if type(test) is not dict and not isinstance(test, Mapping):
+            return False
+        if "passed" not in test and "exec_info" not in test:
+            return False
+    return True
 
 
 def accepted(result: Any) -> bool | None:
@@ -315,7 +322,7 @@ def _is_list(value: Any) -> TypeGuard[Sequence[Any]]:
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
+    return value if type(value) is dict or isinstance(value, Mapping) else {}
 
 
 def _text(run: Mapping[str, Any], name: str) -> str:

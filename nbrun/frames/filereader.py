@@ -22,7 +22,7 @@ from nbrun.storage import archive, files, samplefile
 from nbrun.storage.format import ENTRY_HEAD
 from nbrun.storage.match import OldMatch
 from nbrun.storage.merge import places_in
-from nbrun.storage.oldfile import parse_old
+from nbrun.storage.oldfile import OldFile, parse_old
 from nbrun.storage.samplefile import LEGACY, NBRUN, PROGRESS, FileInfo, Place, Unreadable
 from nbrun.storage.values import load
 
@@ -84,14 +84,18 @@ class FileReader:
         if damaged or not samplefile.ends_as_own(f):  # another format, or a file that another tool has written anew
             f.seek(0)
             data = f.read()
+            old = None if own else self._old_of(data)
+            if old is not None:
+                self._read_old(old, data, match, record)
+                return
             again = samplefile.lay_out_anew(data)
             if again is not None:
                 own = True
                 self.rows.cut(start)
                 record["id"], damaged = self._read_own(io.BytesIO(again))
             elif not own:
-                self._read_old(data, match, record)
-                return
+                parse_old(data)  # says why it can't be read
+                raise Unreadable("is no file of results")
         record["source"] = NBRUN
         if damaged:
             record["problem"] = f"has {damaged} damaged entries; the others were read"
@@ -151,9 +155,18 @@ class FileReader:
         self.rows.is_inexact = False
         return True
 
-    def _read_old(self, data: bytes, match: Match | None, record: dict[str, Any], *, exact: bool = False) -> None:
+    def _old_of(self, data: bytes) -> OldFile | None:
+        """A file of the older program; None where it is none, which a search through all of it would tell later."""
+        try:
+            old = parse_old(data, exact=self._loads is load)
+        except Unreadable:
+            return None
+        return None if old.is_own else old
+
+    def _read_old(
+        self, old: OldFile, data: bytes, match: Match | None, record: dict[str, Any], *, is_exact: bool = False
+    ) -> None:
         start = self.rows.n
-        old = parse_old(data, exact=exact or self._loads is load)
         places = places_in(old, match, data)
         if places is not None:
             ranks: dict[str, list[OldMatch]] = {}
@@ -163,10 +176,10 @@ class FileReader:
             if places is None:
                 rows = without_doubled(rows, (old.progress or {}).get(f"total_{group}s"))
             self.rows.add_old(old, group, rows, None if places is None else ranks.get(group, []))
-        if self.rows.is_inexact and not exact:
+        if self.rows.is_inexact and not is_exact:
             self.rows.is_inexact = False
             self.rows.cut(start)
-            self._read_old(data, match, record, exact=True)
+            self._read_old(parse_old(data), data, match, record, is_exact=True)
             return
         self.rows.is_inexact = False
         record["id"], record["source"] = old.sample_id, PROGRESS if old.progress is not None else LEGACY

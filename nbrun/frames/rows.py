@@ -38,6 +38,8 @@ RESERVED = frozenset((*NUMBERS, *TEXTS, "sample_id", "key", "source", "entry", "
 _JUDGED = frozenset(("verdict", "accepted", "api_used", "tests"))
 #: What a sandbox repeats of its request beside its tests. It would be most of a frame's memory, and is in `entry`.
 ECHOED = frozenset(("id", "extracted_code", "full_code", "test_code", "extracted_type", "extra"))
+#: Where a judge's result holds nothing else, no column of its own comes of it.
+_JUDGED_ONLY = ECHOED | {"accepted", "tests"}
 #: From here on a float may be an integer that orjson could not hold.
 _HUGE = 2.0**63
 _INT32 = 2**31 - 1
@@ -197,6 +199,8 @@ class RowBuilder:
     # ---- keys of results
 
     def _extras(self, result: Mapping[str, Any], n_tests: int) -> None:
+        if n_tests >= 0 and _JUDGED_ONLY.issuperset(result) and type(result.get("accepted", True)) is bool:
+            return
         row = self.n
         for name, value in result.items():
             if name in _JUDGED and _is_shown(name, value, n_tests):

@@ -519,6 +519,14 @@ def _has_own_head(row: Any) -> bool:
     return isinstance(row, dict) and all(name in row for name in _HEAD_KEYS)
 
 
+def is_own(value: dict[str, Any]) -> bool:
+    """Whether a parsed file is one of nbrun's, whatever tool has written it: by its format, or by its entries."""
+    if isinstance(value.get("format"), str) and value["format"].startswith("nbrun/"):
+        return True
+    lists = (rows for name, rows in value.items() if name.endswith("_result") and isinstance(rows, list))
+    return any(_has_own_head(row) for rows in lists for row in rows)
+
+
 def _line_of(row: Any, group: str, counts: _Counts) -> bytes:
     if not _has_own_head(row):
         return values.encode({"damaged": row}, where="")[0]
