@@ -62,6 +62,8 @@ class LocalSandbox:
             of bytes, or a checker of `nbrun.judge` (KattisComparison, KattisValidator, TestlibChecker). None takes the
             problem's own, or compares tokens where it has none.
         testlib: the path of a `testlib.h`, for problems whose checkers include it.
+        accepted_from: the score from which on an output is accepted, where a problem's checker gives points (testlib's
+            `_pc` and `quitp`); None takes what the problem says, or 1. The score itself is in the result.
         languages: rows added to the table of languages, or put in the place of its rows.
         compile_limit_s: CPU seconds for the compiler; a source on which it takes more does not compile.
         cache_dir: keeps built programs for the next kernel; None keeps them until `close()`.
@@ -100,6 +102,7 @@ class LocalSandbox:
         tests: Sequence[str] = TEST_SETS,
         checker: Checker | Callable[..., bool] | None = None,
         testlib: str | Path | None = None,
+        accepted_from: float | None = None,
         languages: Mapping[str, Language] | None = None,
         compile_limit_s: float = COMPILE_LIMITS.time_limit_s,
         cache_dir: str | Path | None = None,
@@ -119,6 +122,8 @@ class LocalSandbox:
             raise InputError(
                 f"LocalSandbox: keep_output_bytes={keep_output_bytes}; give a number of bytes, or None to keep all."
             )
+        if accepted_from is not None and not -float("inf") < accepted_from < float("inf"):
+            raise InputError(f"LocalSandbox: accepted_from={accepted_from!r}; give a number of points, or None.")
         if isolation not in MODES:
             raise InputError(f"LocalSandbox: isolation={isolation!r}; give one of {', '.join(map(repr, MODES))}.")
         for name, count in (("max_parallel", max_parallel), ("process_limit", process_limit)):
@@ -127,7 +132,7 @@ class LocalSandbox:
         self._numbers = numbers
         self._all_tests, self._keep_output_bytes, self._tests = all_tests, keep_output_bytes, tuple(tests)
         self._checker, self._cache_dir = None if checker is None else as_checker(checker), cache_dir
-        self._testlib = testlib
+        self._testlib, self._accepted_from = testlib, accepted_from
         self._languages = {**DEFAULT_LANGUAGES, **(languages or {})}
         self._python_prelude = python_prelude
         if not python_prelude:
@@ -174,6 +179,7 @@ class LocalSandbox:
             "keep_output_bytes": self._keep_output_bytes, "python_prelude": self._python_prelude,
             "tests": list(self._tests), "isolation": self._mode, "process_limit": self._process_limit,
             "comparison": (self._checker or DEFAULT).settings,
+            **({} if self._accepted_from is None else {"accepted_from": self._accepted_from}),
             "languages": {name: language.described() for name, language in self._languages.items()},
         }  # fmt: skip
 
@@ -205,7 +211,7 @@ class LocalSandbox:
             raise NotSupportedError(f"{name} is not judged: {language.missing}")
         exchange = exchange_of(problem)
         source = exchange.program(source_of(task.item, language), name, language)
-        own = checker_of(problem, self._testlib)
+        own = checker_of(problem, self._testlib, self._accepted_from)
         checker = exchange.checker or self._checker or (DEFAULT if own is None else as_checker(own))
         with self._bench(task) as bench:
             self._settle_time_limit(problem, checker, bench)

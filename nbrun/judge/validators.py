@@ -344,32 +344,39 @@ def _number(text: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def checker_of(problem: Mapping[str, Any], testlib: str | Path | None = None) -> Any:
+def checker_of(
+    problem: Mapping[str, Any], testlib: str | Path | None = None, accepted_from: float | None = None
+) -> Any:
     """The checker that a problem brings; None where it has none.
 
     A problem's `checker` is a checker, a function, a testlib checker's source, or a mapping: `{"type": "kattis",
     "flags"}`, `{"type": "validator", "programs", "flags"}`, `{"type": "testlib", "source", "files", "flags"}`,
     `{"type": "prints_score", "language", "source"}`.
 
+    Args:
+        accepted_from: the score from which on an output is accepted, where a checker gives points; None takes what the
+            problem says, or 1.
+
     Raises:
         NotSupportedError: it is nothing of this, or needs a testlib.h that nobody gave.
     """
     own = problem.get("checker")
+    if accepted_from is None:
+        said = own.get("accepted_from") if isinstance(own, Mapping) else None
+        accepted_from = 1.0 if said is None else float(said)
     if own is None or hasattr(own, "opinion") or callable(own):
         return own
     if isinstance(own, str):
-        return TestlibChecker(own, testlib)
+        return TestlibChecker(own, testlib, accepted_from=accepted_from)
     kind = own.get("type") if isinstance(own, Mapping) else None
     if kind == "kattis":
         return KattisComparison(own.get("flags") or ())
     if kind == "validator":
         return KattisValidator(own["programs"], own.get("flags") or ())
     if kind == "prints_score":
-        return PrintedScore([{"language": own.get("language") or "PYTHON3", "solution": own["source"]}])
+        program = {"language": own.get("language") or "PYTHON3", "solution": own["source"]}
+        return PrintedScore([program], accepted_from=accepted_from)
     if kind == "testlib":
-        own_score = own.get("accepted_from")
-        return TestlibChecker(
-            own["source"], testlib, files=own.get("files"), flags=own.get("flags") or (),
-            accepted_from=1.0 if own_score is None else float(own_score),
-        )  # fmt: skip
+        files, flags = own.get("files"), own.get("flags") or ()
+        return TestlibChecker(own["source"], testlib, files=files, flags=flags, accepted_from=accepted_from)
     raise NotSupportedError(f"the problem's checker is {str(own)[:80]!r}, of no kind that is known here.")

@@ -211,6 +211,17 @@ def test_from_which_score_on_is_accepted_is_the_users_choice() -> None:
         sandbox.close()
     row = {"id": "p", "tests": SUM["tests"], "checker": {"type": "testlib", "source": PARTIAL, "accepted_from": 0.2}}
     assert checker_of(row).settings["accepted_from"] == 0.2
+    assert checker_of(row, accepted_from=0.5).settings["accepted_from"] == 0.5
+    sandbox = LocalSandbox(accepted_from=0.4)
+    try:
+        assert sandbox.settings["accepted_from"] == 0.4
+        problem = {"id": "p", "tests": SUM["tests"], "checker": PARTIAL.replace("BASE", "0")}
+        result = sandbox(task("py", "print(40)", problem))
+        assert (result["verdict"], result["score"]) == ("Accepted", 0.4)
+    finally:
+        sandbox.close()
+    with pytest.raises(InputError, match="accepted_from"):
+        LocalSandbox(accepted_from=float("inf"))
     with pytest.raises(InputError, match="accepted_from"):
         TestlibChecker("", accepted_from=float("nan"))
 
