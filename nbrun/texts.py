@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+_BIDI = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
+_HIDDEN = re.compile(f"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff{_BIDI}\ud800-\udfff]")
 _SURROGATES = re.compile("[\ud800-\udfff]+")
 #: Below so many bits, and digits, Python's own conversion is used: it is fast there and never refuses.
 _PLAIN_BITS, _PLAIN_DIGITS = 2_000, 600
@@ -25,6 +27,23 @@ def without_surrogates(text: str) -> str:
     if text.isascii():
         return text
     return _SURROGATES.sub(lambda found: "\ufffd" * len(found[0]), text)
+
+
+def escape_control_chars(text: str) -> str:
+    """Return the text with control characters, escapes and marks of direction made visible; line feeds and tabs stay.
+
+    Ids, errors and output come from programs and from directories of strangers: none of it may steer a terminal.
+
+    Example:
+        >>> escape_control_chars("a\\x1b[31mb\\r\\n")
+        'a␛[31mb␍\\n'
+    """
+
+    def show(found: re.Match[str]) -> str:
+        code = ord(found[0])
+        return chr(0x2400 + code) if code < 0x20 else "␡" if code == 0x7F else f"<U+{code:04X}>"
+
+    return _HIDDEN.sub(show, text)
 
 
 def digits_of(number: int) -> str:

@@ -15,6 +15,7 @@ import nbrun
 from nbrun.cli import demo, results, status, tables
 from nbrun.cli.command import HelpFormatter
 from nbrun.errors import NbrunError
+from nbrun.texts import escape_control_chars
 
 #: The commands appear in the help in this order.
 _MODULES = (demo, status, tables, results)
@@ -42,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
         code = int(args.run(args))
         sys.stdout.flush()
     except NbrunError as e:
-        print(f"nbrun: {e}", file=sys.stderr)
+        print(f"nbrun: {escape_control_chars(str(e))}", file=sys.stderr)
         code = 2
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)

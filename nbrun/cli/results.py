@@ -9,16 +9,23 @@ import argparse
 import dataclasses
 import json
 import os
+import secrets
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nbrun.cli.command import add_directory, add_parser, counts_of
 from nbrun.errors import InputError
 from nbrun.progress import bytes_text, counted
+from nbrun.texts import escape_control_chars
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _SUFFIXES = (".parquet", ".csv", ".json", ".jsonl")
+#: What makes a cell a formula in a spreadsheet, at its beginning.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def add_commands(commands: Any) -> None:
@@ -87,6 +94,9 @@ def add_commands(commands: Any) -> None:
     add_directory(export)
     export.add_argument("file", metavar="FILE", help="the file to write; ends in .csv, .json, .jsonl or .parquet")
     export.add_argument("--force", action="store_true", help="replace FILE if it exists")
+    export.add_argument(
+        "--raw", action="store_true", help="in CSV, leave cells that a spreadsheet would run as a formula as they are"
+    )
     check = add_parser(
         commands,
         "check",
@@ -123,7 +133,6 @@ _MESSAGE_CHARS = 60
 
 def _errors(args: argparse.Namespace) -> int:
     from nbrun.frames import load_results
-    from nbrun.frames.showing import visible
 
     counts_of(args.results)
     df = load_results(args.results, columns=["sample_id", "group", "index", "status", "attempts", "error"])
@@ -133,7 +142,8 @@ def _errors(args: argparse.Namespace) -> int:
         return 0
     text = df["error"].astype(str)
     df = df.assign(
-        type=text.str.partition(": ")[0], message=text.str.partition(": ")[2].str.partition("\n")[0].map(visible)
+        type=text.str.partition(": ")[0],
+        message=text.str.partition(": ")[2].str.partition("\n")[0].map(escape_control_chars),
     )
     if args.kind is not None:
         known = sorted(df["type"].unique())
@@ -151,14 +161,15 @@ def _errors(args: argparse.Namespace) -> int:
         return 0
     shown = rows.assign(
         message=[m if len(m) <= _MESSAGE_CHARS else f"{m[: _MESSAGE_CHARS - 1]}…" for m in rows["message"]],
-        sample_id=[visible(str(id)) for id in rows["sample_id"]],
+        sample_id=[escape_control_chars(str(id)) for id in rows["sample_id"]],
     )
     print(shown.to_string(index=False, na_rep="-", max_colwidth=_MESSAGE_CHARS))
     first = rows.iloc[0]
     place = "" if first["index"] is None or first["index"] != first["index"] else f" {first['index']}"
+    id = escape_control_chars(str(first["sample_id"]))
     print(
         f"\n{counted(len(df), 'task')} ended in errors; they run again when the run is started again. To see one:\n"
-        f"    nbrun show {shlex.quote(args.results)} {shlex.quote(visible(str(first['sample_id'])))}{place}"
+        f"    nbrun show {shlex.quote(args.results)} {shlex.quote(id)}{place}"
         f" --group {shlex.quote(str(first['group']))}"
     )
     return 0
@@ -191,7 +202,7 @@ def _archive(args: argparse.Namespace) -> int:
     if done.left:
         print(f"{done.left:,} samples are not finished and stay in their files.")
     for problem in done.problems:
-        print(f"nbrun: {problem}", file=sys.stderr)
+        print(f"nbrun: {escape_control_chars(problem)}", file=sys.stderr)
     return int(bool(done.problems))
 
 
@@ -210,8 +221,37 @@ def _merge(args: argparse.Namespace) -> int:
         told = ", ".join(f"{n:,} {name}" for name, n in gone.items() if n) or "nothing"
         print(f"{done.in_several:,} samples stood in several. Dropped, as another result counts: {told}.")
     for problem in done.problems:
-        print(f"nbrun: {problem}", file=sys.stderr)
+        print(f"nbrun: {escape_control_chars(problem)}", file=sys.stderr)
     return int(bool(done.problems))
+
+
+def without_formulas(df: pd.DataFrame) -> pd.DataFrame:
+    """Return a frame in which no text is a formula to a spreadsheet: those that begin like one get a leading '.
+
+    A spreadsheet runs cells that begin with =, +, -, @, a tab or a carriage return. Numbers stay as they are.
+    """
+
+    def safe(value: Any) -> Any:
+        if value is None or isinstance(value, (bool, int, float)):
+            return value
+        text = value if isinstance(value, str) else str(value)
+        return f"'{text}" if text.startswith(_FORMULA) and not _is_number(text) else value
+
+    out = df.rename(columns=safe)
+    for place, name in enumerate(df.columns):
+        column = df[name]
+        if column.dtype.kind in "biufcmM" or str(column.dtype) in ("Int64", "Float64", "boolean"):
+            continue
+        out.isetitem(place, column.astype(object).map(safe).tolist())
+    return out
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _export(args: argparse.Namespace) -> int:
@@ -229,7 +269,9 @@ def _export(args: argparse.Namespace) -> int:
     if target.exists() and not args.force:
         raise InputError(f"export: {target} exists. Choose another name, or add --force to replace it.")
     df = load_results(args.results)
-    beside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    if target.suffix == ".csv" and not args.raw:
+        df = without_formulas(df)
+    beside = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")  # a name that nobody can put a link under
     try:
         write_frame(df, beside, target.suffix)
         os.replace(beside, target)

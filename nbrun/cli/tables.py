@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbrun.cli.command import add_directory, add_parser, counts_of
 from nbrun.errors import InputError
+from nbrun.texts import escape_control_chars
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -156,8 +157,12 @@ def _made(function: Callable[..., pd.DataFrame], *args: Any, **named: Any) -> pd
 
 
 def _text(table: pd.DataFrame) -> str:
-    """A table for a terminal."""
-    return table.to_string(index=False, na_rep="-", float_format="{:.3f}".format, max_colwidth=40)
+    """A table for a terminal, which no id of a sample may steer."""
+    texts = {
+        name: [escape_control_chars(v).replace("\n", "␊") if isinstance(v, str) else v for v in table[name]]
+        for name in table.columns if not hasattr(table[name].dtype, "numpy_dtype") and table[name].dtype.kind == "O"
+    }  # fmt: skip
+    return table.assign(**texts).to_string(index=False, na_rep="-", float_format="{:.3f}".format, max_colwidth=40)
 
 
 def _records(table: pd.DataFrame) -> Any:

@@ -12,7 +12,8 @@ import pandas as pd
 from nbrun import verdicts
 from nbrun.errors import InputError
 from nbrun.frames.finding import Entry, entries_of, entry_of_row, sample_ids
-from nbrun.frames.showing import Shown, shown, visible
+from nbrun.frames.showing import Shown, shown
+from nbrun.texts import escape_control_chars as visible
 
 Results = str | os.PathLike[str]
 

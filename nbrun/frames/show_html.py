@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from html import escape
 from typing import Any
 
-from nbrun.frames.showing import MAX_LINES, Failing, Shown, cut, difference, visible
+from nbrun.frames.showing import MAX_LINES, Failing, Shown, cut, difference
+from nbrun.texts import escape_control_chars as visible
 
 _LEXERS = {"PYTHON": "python", "PYTHON2": "python", "PYTHON3": "python", "CPP": "cpp", "C": "c", "JAVA": "java",
            "JSON": "json", "GO": "go", "RUST": "rust"}  # fmt: skip

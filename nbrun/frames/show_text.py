@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from nbrun.frames.showing import Failing, Shown, cut, difference, visible
+from nbrun.frames.showing import Failing, Shown, cut, difference
+from nbrun.texts import escape_control_chars as visible
 
 _OTHER = 20
 

@@ -6,7 +6,6 @@ A program's output is hostile text: nothing of it reaches a terminal or a notebo
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -15,28 +14,12 @@ from typing import Any
 from nbrun import verdicts
 from nbrun.progress import time_text
 from nbrun.storage.values import pretty
+from nbrun.texts import escape_control_chars as visible
 
 #: Longer texts are cut: this many lines, characters a line.
 MAX_LINES, MAX_CHARS = 200, 500
 #: So many lines around the first difference are compared.
 _COMPARED = 400
-_BIDI = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
-_HIDDEN = re.compile(f"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff{_BIDI}\ud800-\udfff]")
-
-
-def visible(text: str) -> str:
-    """The text with control characters, escapes and marks of direction made visible; line feeds and tabs stay.
-
-    Example:
-        >>> visible("a\\x1b[31mb\\r\\n")
-        'a␛[31mb␍\\n'
-    """
-
-    def show(found: re.Match[str]) -> str:
-        code = ord(found[0])
-        return chr(0x2400 + code) if code < 0x20 else "␡" if code == 0x7F else f"<U+{code:04X}>"
-
-    return _HIDDEN.sub(show, text)
 
 
 def cut(text: str, lines: int = MAX_LINES) -> list[str]:

@@ -21,6 +21,7 @@ from nbrun.storage.names import SUFFIX, derived, name_of, temporary
 from nbrun.storage.runlog import Match, MatchLog, RecordLog
 from nbrun.storage.samplefile import NBRUN, FileInfo, Unreadable
 from nbrun.storage.tails import Tails, is_small
+from nbrun.texts import escape_control_chars
 
 _TRIES = 20
 #: What of `.nbrun` is a file, so that a folder of that name is odd.
@@ -40,7 +41,7 @@ class Problem:
     sample_id: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.path} {self.what}"
+        return escape_control_chars(f"{self.path} {self.what}").replace("\n", "␊")
 
 
 @dataclass

@@ -92,6 +92,8 @@ def _sync(fd: int, path: str | os.PathLike[str]) -> None:
     try:
         _tell("fsync", path)
         _sync_plainly(fd)
+        if _refused:
+            _refused.pop((os.fstat(fd).st_dev, _CONTENTS), None)
     except OSError as e:
         if e.errno not in NO_SUCH_OPERATION:
             raise
@@ -382,6 +384,8 @@ def sync_folder(path: str | os.PathLike[str]) -> None:
     try:
         _tell("fsync-folder", path)
         os.fsync(fd)
+        if _refused:
+            _refused.pop((os.fstat(fd).st_dev, _FOLDERS), None)
     except OSError as e:
         if e.errno not in NO_SUCH_OPERATION:
             raise

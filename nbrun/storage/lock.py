@@ -21,6 +21,7 @@ from nbrun.errors import ResultsInUseError, StorageError
 from nbrun.storage import files
 from nbrun.storage.format import FOLDER
 from nbrun.storage.values import dump, load
+from nbrun.texts import escape_control_chars
 
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
 _IS_HELD = {errno.EAGAIN, errno.EACCES}
@@ -235,7 +236,8 @@ def _holder_text(note: Mapping[str, Any]) -> str:
         return "another process"
     notebook = f"the notebook {note['notebook']} (" if note.get("notebook") else ""
     process = f"process {note['pid']} on {note['host']}, since {note['started_at']}"
-    return f"{notebook}{process})," if notebook else f"{process},"
+    text = f"{notebook}{process})," if notebook else f"{process},"
+    return escape_control_chars(text)[:1000].replace("\n", "␊")  # whoever sent the directory has written it
 
 
 def _notebook() -> str:

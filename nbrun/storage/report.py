@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
+from nbrun.texts import escape_control_chars
+
 #: What repair does, by kind of damage.
 REPAIRS = {
     "entries": "keeps the file in .nbrun/damaged/ and writes a new one with what can be read",
@@ -23,6 +25,11 @@ REPAIRS = {
     "odd": "leaves it where it is; remove it, if you trust the rest of the directory",
     "foreign": "leaves it where it is",
 }
+
+
+def _one_line(text: str) -> str:
+    """Names of files and ids come from whoever wrote the directory."""
+    return escape_control_chars(text).replace("\n", "␊").replace("\t", "␉")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +56,7 @@ class Finding:
 
     def __str__(self) -> str:
         did = f"Repaired: {self.repair}." if self.is_repaired else f"Repair {self.repair}."
-        return f"{self.path} {self.what}. {self.cost} {did}"
+        return _one_line(f"{self.path} {self.what}. {self.cost} {did}")
 
 
 @dataclass(repr=False)
@@ -106,7 +113,7 @@ class Report:
 
     def __str__(self) -> str:
         lines = [f"{self.path}: {self.entries:,} results of {self.samples:,} samples can be read."]
-        lines += map(str, self.findings)
+        lines = [_one_line(lines[0]), *map(str, self.findings)]
         if not self.findings:
             lines.append("Nothing is damaged.")
         if self.waiting:
@@ -114,5 +121,5 @@ class Report:
         if self.kept:
             lines.append(f"{len(self.kept):,} files are kept in .nbrun/damaged/ from earlier.")
         if self.holder:
-            lines.append(f"{self.holder} writes there now.")
+            lines.append(_one_line(f"{self.holder} writes there now."))
         return "\n".join(lines)

@@ -17,7 +17,7 @@ from simulated_disk import SimulatedDisk
 
 import nbrun
 from nbrun.errors import RunHaltedError, StorageError
-from nbrun.storage import bound, filer, journal, segments, whole
+from nbrun.storage import bound, filer, files, journal, segments, whole
 
 FAULTS = {
     "no space to write": (errno.ENOSPC, {"write", "create", "rename", "mkdir"}),
@@ -222,6 +222,26 @@ while True:  # another thread may have been refused before the limit was lifted,
     except nbrun.errors.RunHaltedError:
         pass
 """
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP], ids=["EINVAL", "ENOTSUP"])
+@pytest.mark.parametrize("operation", ["fsync-folder", "fsync"])
+def test_a_file_system_without_that_fsync(tmp_path, number, operation):
+    """As a network share or a shared folder of a virtual machine has none: the run goes on, and says so once."""
+
+    def hook(name, path):
+        if name == operation:
+            raise OSError(number, os.strerror(number), path)
+
+    samples = [{"id": f"s{i}", "solutions": [1, 2]} for i in range(3)]
+    with files.observe(hook):
+        run = nbrun.start(samples, lambda task: {"n": 1}, tmp_path / "r", groups=["solution"], view=None)
+        progress = run.wait(30)
+    assert (progress.state, progress.saved) == ("done", 6)
+    assert progress.message.count("doesn't promise what a local disk does") == 1
+    assert nbrun.check(tmp_path / "r").is_ok
+    again = nbrun.start(samples, lambda task: {"n": 1}, tmp_path / "r2", groups=["solution"], view=None).wait(30)
+    assert "promise" not in again.message, "where it works it says nothing"
 
 
 def test_too_many_open_files(tmp_path):

@@ -11,7 +11,7 @@ PAGE = Path(nbrun.__file__).parent / "docs" / "guarantees.md"
 
 def test_every_test_that_is_named_exists():
     file, named = None, 0
-    for path, name in re.findall(r"`((?:\.\./\w+/)?\w+\.py)?::(\w+)`", PAGE.read_text()):
+    for path, name in re.findall(r"`((?:\.\./(?:\w+/)?)?\w+\.py)?::(\w+)`", PAGE.read_text()):
         file = HERE / path if path else file
         assert re.search(rf"^(def |class |){name}\b", file.read_text(), re.MULTILINE), f"{file}::{name}"
         named += 1

@@ -1,0 +1,114 @@
+"""What a program or a stranger wrote steers no terminal and runs in no spreadsheet."""
+
+import csv
+import subprocess
+import sys
+
+import pytest
+
+import nbrun
+from nbrun.cli import main
+from nbrun.texts import escape_control_chars
+
+ESCAPE = "\x1b]0;title\x07\x1b[31m\u202e"
+#: What a terminal obeys.
+STEERING = "\x1b\x07\x9b\u202e\r\x08"
+
+
+@pytest.fixture
+def hostile(tmp_path):
+    """Ids, results, errors, verdicts and names of files that hold escape sequences and formulas."""
+
+    def fn(task):
+        print(ESCAPE)
+        if task.index == 1:
+            raise ValueError(ESCAPE)
+        return {"accepted": True, "verdict": "=1+1", "note": "=HYPERLINK(1)", "n": -2, "text": "-2", "tests": []}
+
+    d = tmp_path / "r"
+    samples = [{"id": f"=cmd(){ESCAPE}", "solutions": ["@x", "y"]}, {"id": "+1a", "solutions": ["-x"]}]
+    nbrun.start(samples, fn, d, groups=["solution"], view=None, retry=None, workers=1).wait(30)
+    (d / f"bad{ESCAPE}.json").write_text("")
+    (d / "worse\n\x1b[31m.json").write_text('{"id": "\x1b[31m", "solution_result": [')
+    (d / ".nbrun" / "runs.log").open("a").write("damaged\n")
+    return d
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["check"], ["status"], ["show", "ID"], ["show", "ID", "0"], ["show", "ID", "1"], ["rates"], ["errors"],
+     ["check", "--repair"], ["archive"]],
+    ids=" ".join,
+)  # fmt: skip
+def test_no_command_steers_the_terminal(hostile, command, capfd):
+    name, *rest = command
+    main([name, str(hostile), *(f"=cmd(){ESCAPE}" if r == "ID" else r for r in rest)])
+    out, err = capfd.readouterr()
+    assert not [c for c in out + err if c in STEERING]
+
+
+def test_warnings_and_errors_don_t_either(hostile, recwarn):
+    nbrun.load_results(hostile)
+    texts = [str(w.message) for w in recwarn] + [str(nbrun.check(hostile)), *map(str, nbrun.check(hostile).findings)]
+    assert any("bad" in t for t in texts)
+    for text in texts:
+        assert not [c for c in text if c in STEERING]
+
+
+def test_the_console_does_not_either(tmp_path):
+    """A run in a process of its own, with bars off and on."""
+    code = (
+        "import nbrun, sys; e = sys.argv[2].encode().decode('unicode_escape')\n"
+        "def fn(task):\n    raise ValueError(e)\n"
+        "run = nbrun.start([{'id': e, 'solutions': [1]}], fn, sys.argv[1], groups=['solution'], view='console',"
+        " retry=None)\nrun.wait(20)"
+    )
+    sent = r"\x1b]0;title\x07\x1b[31m"
+    p = subprocess.run([sys.executable, "-c", code, str(tmp_path / "r"), sent], capture_output=True, text=True)
+    assert "\x1b" not in p.stdout + p.stderr.split("Traceback")[0]
+
+
+def cells(file):
+    with open(file, newline="") as f:
+        return [c for row in csv.reader(f) for c in row]
+
+
+def test_csv_holds_no_formula_unless_asked(hostile, tmp_path):
+    main(["export", str(hostile), str(tmp_path / "x.csv")])
+    got = cells(tmp_path / "x.csv")
+    assert not [c for c in got if c.startswith(("=", "+", "@", "\t", "\r")) or (c[:1] == "-" and c != "-2")]
+    assert got.count("-2") == 4, "numbers stay, in text too"
+    assert "'=HYPERLINK(1)" in got
+    main(["export", str(hostile), str(tmp_path / "raw.csv"), "--raw"])
+    raw = cells(tmp_path / "raw.csv")
+    assert [c.removeprefix("'") for c in got] == raw
+
+
+def test_other_formats_are_as_they_are(hostile, tmp_path):
+    for name in ("x.json", "x.jsonl", "x.parquet"):
+        if main(["export", str(hostile), str(tmp_path / name)]) == 0:
+            assert b"'=HYPERLINK" not in (tmp_path / name).read_bytes()
+
+
+def test_html_is_escaped(hostile, tmp_path):
+    """The panel's static view and show: nothing of an id, a result or an error is markup."""
+    evil = "<img src=x onerror=alert(1)><script>"
+
+    def fn(task):
+        if task.index:
+            raise ValueError(evil)
+        return {"accepted": True, "verdict": evil, "note": evil, "tests": []}
+
+    run = nbrun.start([{"id": evil, "solutions": [evil, "y"]}], fn, tmp_path / "h", groups=["solution"], view=None,
+                      retry=None)  # fmt: skip
+    run.wait(20)
+    pages = [run._repr_mimebundle_()["text/html"], nbrun.show(tmp_path / "h", evil)._repr_html_()]
+    pages += [nbrun.show(tmp_path / "h", evil, index=i)._repr_html_() for i in (0, 1)]
+    for page in pages:
+        assert "<img src=x" not in page
+        assert "<script>" not in page
+
+
+def test_what_is_escaped():
+    assert escape_control_chars("a\x1b[31mb\x07\x9b\u202e") == "a␛[31mb␇<U+009B><U+202E>"
+    assert escape_control_chars("a\n\tb") == "a\n\tb"
