@@ -23,7 +23,8 @@ def hostile(tmp_path):
         print(ESCAPE)
         if task.index == 1:
             raise ValueError(ESCAPE)
-        return {"accepted": True, "verdict": "=1+1", "note": "=HYPERLINK(1)", "n": -2, "text": "-2", "tests": []}
+        return {"accepted": True, "verdict": "=1+1", "note": "=HYPERLINK(1)", "n": -2, "text": "-2", "tests": [],
+                "big": 2**60 + 1 if task.sample_id == "+1a" else None}  # fmt: skip
 
     d = tmp_path / "r"
     samples = [{"id": f"=cmd(){ESCAPE}", "solutions": ["@x", "y"]}, {"id": "+1a", "solutions": ["-x"]}]
@@ -79,6 +80,7 @@ def test_csv_holds_no_formula_unless_asked(hostile, tmp_path):
     assert not [c for c in got if c.startswith(("=", "+", "@", "\t", "\r")) or (c[:1] == "-" and c != "-2")]
     assert got.count("-2") == 4, "numbers stay, in text too"
     assert "'=HYPERLINK(1)" in got
+    assert str(2**60 + 1) in got
     main(["export", str(hostile), str(tmp_path / "raw.csv"), "--raw"])
     raw = cells(tmp_path / "raw.csv")
     assert [c.removeprefix("'") for c in got] == raw

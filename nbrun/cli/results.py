@@ -231,8 +231,10 @@ def without_formulas(df: pd.DataFrame) -> pd.DataFrame:
     A spreadsheet runs cells that begin with =, +, -, @, a tab or a carriage return. Numbers stay as they are.
     """
 
+    import pandas as pd
+
     def safe(value: Any) -> Any:
-        if value is None or isinstance(value, (bool, int, float)):
+        if value is None or isinstance(value, (bool, int, float, dict, list)):
             return value
         text = value if isinstance(value, str) else str(value)
         return f"'{text}" if text.startswith(_FORMULA) and not _is_number(text) else value
@@ -242,7 +244,7 @@ def without_formulas(df: pd.DataFrame) -> pd.DataFrame:
         column = df[name]
         if column.dtype.kind in "biufcmM" or str(column.dtype) in ("Int64", "Float64", "boolean"):
             continue
-        out.isetitem(place, column.astype(object).map(safe).tolist())
+        out.isetitem(place, pd.Series([safe(v) for v in column.astype(object)], index=df.index, dtype=object))
     return out
 
 
