@@ -244,7 +244,9 @@ def without_formulas(df: pd.DataFrame) -> pd.DataFrame:
         column = df[name]
         if column.dtype.kind in "biufcmM" or str(column.dtype) in ("Int64", "Float64", "boolean"):
             continue
-        out.isetitem(place, pd.Series([safe(v) for v in column.astype(object)], index=df.index, dtype=object))
+        out.isetitem(
+            place, pd.Series([safe(v) for v in column.astype(object)], index=df.index, dtype=object).to_numpy()
+        )
     return out
 
 
