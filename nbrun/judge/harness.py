@@ -18,15 +18,13 @@ untrusted code can prevent this.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import json
 import math
 import os
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +40,7 @@ from nbrun.judge.warden.folders import read_safely
 _MAIN = "nbrun_harness.py"
 _NOT_PYTHON_3 = ("PYTHON", "PYPY2")
 #: Makes secrets for test code. Of this process alone: solutions can't know it, and it is stored nowhere.
-_KEY = secrets.token_bytes(16)
+_KEY = os.urandom(16)
 _LONGEST_NUMBER = 4000  # in digits; Python refuses to read longer integers unless it is asked to
 
 
@@ -117,7 +115,7 @@ class Harness(Exchange):
         if self.kind == "function":
             return
         expected = _secret(as_bytes(test["input"]))
-        passed = hmac.compare_digest(read_safely(stdout, len(expected) + 1), expected)
+        passed = read_safely(stdout, len(expected) + 1) == expected
         _rewrite(stdout, PASSED.encode() if passed else b"")
 
     @property
@@ -184,7 +182,7 @@ _VALUES = CallableChecker(compare_values)
 
 def _secret(code: bytes) -> bytes:
     """What the harness gives back once this code has run to its end."""
-    return hmac.new(_KEY, code, hashlib.sha256).hexdigest().encode()
+    return blake2b(code, key=_KEY, digest_size=16).hexdigest().encode()
 
 
 @cache

@@ -207,6 +207,11 @@ def made_id(row: Mapping[str, Any], shape: Shape) -> str:
 def _unknown(row: Mapping[str, Any]) -> str:
     if are_submissions(row):
         return "it is a submission, without the tests of its problem: read_problems(problems, submissions=…) joins them"
+    empty = sorted(
+        {name for shape in SHAPES for names in shape.needs for name in names if name in row and is_missing(row[name])}
+    )
+    if empty:
+        return f"it has no test: its {' and '.join(map(repr, empty))} {'hold' if len(empty) > 1 else 'holds'} nothing"
     columns = sorted(map(str, row))
     shown = ", ".join(columns[:20]) + (f" and {len(columns) - 20} more" if len(columns) > 20 else "")
     return (

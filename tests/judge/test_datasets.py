@@ -247,6 +247,8 @@ def test_sets_are_named_as_code_contests_names_them() -> None:
 BAD = {
     "no test": ({"id": "w", "tests": []}, "it has no test"),
     "only sets that aren't asked for": ({"id": "w", "public_tests": ONE}, "public_tests, which tests= leaves out"),
+    "nothing in the column": ({"id": "w", "input_output": ""}, "no test: its 'input_output' holds nothing"),
+    "no value": ({"id": "w", "tests": None}, "no test: its 'tests' holds nothing"),
     "no known column": ({"id": "w", "questions": "", "cases": ONE}, "cases, id, questions.*nearest known shape"),
     "a submission": ({"problem_id": "w", "source": "x", "verdict": "OK"}, "it is a submission"),
     "one side only": ({"id": "w", "tests": [{"input": "1"}]}, r"tests\[0\]"),

@@ -8,7 +8,6 @@ worker threads; pure functions.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any
 
@@ -65,6 +64,8 @@ def nearest(columns: Iterable[str]) -> str:
         >>> nearest(["question_id", "question_title", "starter_code"])
         'LiveCodeBench, which has its tests in public_test_cases or private_test_cases'
     """
+    from difflib import get_close_matches  # for an error message alone
+
     found = set(columns)
     unknown = found.difference(*(shape.all_columns for shape in SHAPES))
 
