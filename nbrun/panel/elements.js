@@ -25,7 +25,7 @@ const setAttribute = (element, name, value) => {
   if (element.getAttribute(name) !== String(value)) element.setAttribute(name, value);
 };
 
-const number = (n) => n.toLocaleString("en-US");
+const number = new Intl.NumberFormat("en-US").format;
 const plural = (n, word) => `${number(n)} ${word}${n === 1 ? "" : "s"}`;
 const clip = (text, characters = 300) => (text.length > characters ? `${text.slice(0, characters - 1)}…` : text);
 
