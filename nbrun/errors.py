@@ -26,6 +26,9 @@ Messages say what happened, where, and what to do next.
 from __future__ import annotations
 
 import functools
+import sys
+import traceback
+import types
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
@@ -44,6 +47,23 @@ class NbrunError(Exception):
 
     Messages quote ids, paths and texts of users; what UTF-8 can't hold is replaced, so that every front end shows them.
     """
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows. It would always show the last frame, also one that hides itself."""
+        shell = sys.modules["IPython"].get_ipython()
+        frames: list[types.TracebackType] = []
+        tb = self.__traceback__
+        while tb is not None:
+            frames.append(tb)
+            tb = tb.tb_next
+        while len(frames) > 1 and frames[-1].tb_frame.f_locals.get("__tracebackhide__"):
+            frames.pop()
+        kept: types.TracebackType | None = None
+        for frame in reversed(frames):
+            kept = types.TracebackType(kept, frame.tb_frame, frame.tb_lasti, frame.tb_lineno)
+        if shell is None:
+            return traceback.format_exception(type(self), self, kept)
+        return shell.InteractiveTB.structured_traceback(type(self), self, kept)  # type: ignore[no-any-return]
 
     def __init__(self, *args: object) -> None:
         super().__init__(*(without_surrogates(a) if isinstance(a, str) else a for a in args))

@@ -82,3 +82,19 @@ def test_a_report_is_short_and_has_html(tmp_path: Path) -> None:
 def test_progress_has_html(tmp_path: Path) -> None:
     run = nbrun.start([{"id": "a", "items": [1]}], lambda t: 1, tmp_path, groups=["item"], view=None)
     assert '<td style="text-align:left">1 of 1</td>' in run.wait(60)._repr_html_()
+
+
+def test_ipython_shows_the_users_line_last(tmp_path: Path) -> None:
+    from IPython.core.interactiveshell import InteractiveShell
+
+    shell = InteractiveShell.instance()
+    shell.user_ns["path"] = tmp_path / "none"
+    try:
+        result = shell.run_cell("import nbrun\nnbrun.load_results(path)")
+        shown = "\n".join(result.error_in_exec._render_traceback_())  # type: ignore[union-attr]
+    finally:
+        InteractiveShell.clear_instance()
+    assert "nbrun.load_results(path)" in shown
+    assert "there is no such folder" in shown
+    assert "errors.py" not in shown
+    assert "load.py" not in shown
