@@ -15,6 +15,7 @@ from hashlib import blake2b
 from typing import Any
 
 from nbrun.samples.canonical import canonical
+from nbrun.samples.sample import fresh_copy
 
 #: CodeContests' numbers for languages. Items of language 0 are skipped: counted, never run.
 LANGUAGES = {0: "UNKNOWN_LANGUAGE", 1: "PYTHON", 2: "CPP", 3: "PYTHON3", 4: "JAVA"}
@@ -134,11 +135,16 @@ def plain_id(value: Any) -> str:
 
 
 def with_ids(samples: Iterable[Any]) -> Iterator[Any]:
-    """Yield each sample; a plain value as a `PlainSample`. The second of two equal ones gets an id that ends in #2."""
+    """Yield each sample; a plain value as a `PlainSample`. The second of two equal ones gets an id that ends in #2.
+
+    A generator may yield one object again and again with other content, while the tasks of earlier samples still wait:
+    so of what is no list each sample is copied before the next is asked for.
+    """
     seen = Counter[str]()
+    is_kept = isinstance(samples, (list, tuple))
     for value in samples:
         if not is_plain(value):
-            yield value
+            yield value if is_kept else fresh_copy(value)
             continue
         sample_id = plain_id(value)
         seen[sample_id] += 1

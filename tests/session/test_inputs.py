@@ -92,3 +92,40 @@ def test_groups_that_can_not_be_meant(groups: Any, tmp_path: Path) -> None:
     with pytest.raises(NbrunError):
         run(PROMPTS, tmp_path / "r", groups=groups)
     assert not (tmp_path / "r").exists()
+
+
+def _one_sample_again() -> Iterator[Any]:
+    sample: dict[str, Any] = {}
+    for i in range(60):
+        sample["id"], sample["items"], sample["extra"] = f"s{i}", [{"q": i}], {"e": i}
+        yield sample
+
+
+def _one_list_again() -> Iterator[Any]:
+    items: list[Any] = [None]
+    for i in range(60):
+        items[0] = {"q": i}
+        yield {"id": f"s{i}", "items": items, "extra": {"e": i}}
+
+
+def _one_item_again() -> Iterator[Any]:
+    item, extra = {"q": 0}, {"e": 0}
+    for i in range(60):
+        item["q"] = extra["e"] = i
+        yield {"id": f"s{i}", "items": [item], "extra": extra}
+
+
+@pytest.mark.parametrize("groups", [{"g": "items"}, ["items"]], ids=["mapping", "list"])
+@pytest.mark.parametrize("make", [_one_sample_again, _one_list_again, _one_item_again])
+def test_a_generator_may_yield_one_object_again_with_other_content(make: Any, groups: Any, tmp_path: Path) -> None:
+    def fn(task: Any) -> dict[str, Any]:
+        return {"of": task.sample_id, "q": task.item["q"], "e": task.sample["extra"]["e"]}
+
+    assert run(make(), tmp_path, fn, groups=groups).done == 60
+    frame = nbrun.load_results(tmp_path, entries=True)
+    assert len(frame) == 60
+    for sample_id, q, e, entry in zip(frame.sample_id.astype(str), frame.q, frame.e, frame.entry, strict=True):
+        assert sample_id == f"s{q}" == f"s{e}" == f"s{entry['item']['q']}"
+    calls: list[Any] = []
+    run(make(), tmp_path, lambda task: calls.append(task) or {}, groups=groups)
+    assert not calls, "each item has its own key"
