@@ -73,7 +73,7 @@ class Engine:
         self.lock = threading.Lock()
         self.idle = threading.Condition(self.lock)  # the conductor waits here
         self.queue = TaskQueue()
-        self.gate = StartGate(max_per_s)
+        self.gate = StartGate(max_per_s, lambda: board.ends)
         self.output = output
         self.durations: deque[float] = deque(maxlen=DURATIONS)  # of tasks that ended lately, in seconds; atomic appends
         self.wanted = workers
@@ -222,11 +222,10 @@ class Engine:
 
     def hold_all(self, after_s: float, reason: str) -> None:
         """Start no attempt for `after_s` seconds: the service refuses all calls."""
-        ends, began = self.board.pace()
+        elapsed_s = self.board.elapsed_s
         with self.lock:
-            starts = ends + len(self.crew.at_work()) + self.queue.delayed
             now = time.monotonic()
-            if self.gate.hold(now, after_s, reason, began=now - began, starts=starts):
+            if self.gate.hold(now, after_s, reason, began=now - elapsed_s):
                 self.standing.begin_hold()
                 self.crew.rouse()
 
@@ -273,9 +272,9 @@ class Engine:
         with self.lock:
             if not self.standing.pause(message, trouble):
                 return False
+            self.board.pause()
             self.idle.notify_all()
-        self.board.pause()
-        return True
+            return True
 
     def wait_for_judge(self, sample: SampleWork, position: int, message: str) -> None:
         """Nothing can be judged for now: the task goes back unattempted and the run pauses until the judge is back."""
@@ -291,10 +290,10 @@ class Engine:
         with self.lock:
             if not self.standing.resume():
                 return
+            self.board.resume()
             self.streak.restart()
             self._wake(self.queue.waiting)
             self.crew.rouse()
-        self.board.resume()
         self.sink.mend()
         with self.lock:
             self.idle.notify_all()
@@ -335,9 +334,8 @@ class Engine:
             self.crew.rouse()
             self._window.rouse()
             self.idle.notify_all()
-            running = [task for task, _ in self.crew.tasks()]
-        self.board.resume()
-        return running
+            self.board.resume()
+            return [task for task, _ in self.crew.tasks()]
 
     def wait_for_workers(self, timeout_s: float) -> bool:
         """Waits until nobody works any more. False on a time-out."""

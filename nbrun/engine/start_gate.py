@@ -2,19 +2,23 @@
 
 A service that limits requests answers HTTP 429 and says when to come back. `hold` keeps every attempt back until then.
 If all workers went on together after that, most of them would be refused at once, so the gate learns from each hold how
-many attempts the service takes in a second: those that were not refused, over the time from one hold's end to the
-next one's. It spaces attempts a little wider than that, and narrows the spacing slowly, until the next refusal.
-A hold before which nothing was taken is an outage: it teaches nothing, and lasts longer the longer the outage has.
+many attempts the service takes in a second: tasks that ended, over the time from one hold's end to the next one's. It
+spaces attempts a little wider than that, and narrows the spacing until the next refusal: slowly at first, ever faster
+where none comes. A hold before which no task ended is an outage: it teaches nothing, and lasts longer the longer the
+outage has.
 
 Threads: every method is called with the engine's lock held. `is_active` may be read at any time.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 #: An attempt may start so much before its turn that a late timer doesn't lower the rate, in seconds.
 EARLY_S = 0.02
-#: The share of the learned rate that is used at first, and how much of it is added in each period of LONGEST_S at most.
-CAUTION, GROWTH, LONGEST_S = 0.9, 0.05, 10.0
+#: The share of the learned rate that is used at first, and how much of it is added in each period (the time between two
+#: holds, LONGEST_S at most). After DOUBLING periods it doubles in as many.
+CAUTION, GROWTH, DOUBLING, LONGEST_S = 0.9, 0.05, 6, 10.0
 #: From this rate on spacing makes no difference.
 FAST_PER_S = 10_000.0
 #: A hold of an outage lasts at least this share of the outage so far, and so many seconds at most by that.
@@ -24,23 +28,28 @@ SHARE, MOST_S = 0.1, 60.0
 class StartGate:
     """The gate of one run. All times are seconds on one monotonic clock.
 
+    Args:
+        max_per_s: how many attempts may start in a second; None for any number.
+        ends: how many tasks have ended so far.
+
     Attributes:
         is_active: whether `next_at` says anything else than "now"; while it is False nothing needs to be counted.
         reason: why attempts were held back the last time.
     """
 
-    def __init__(self, max_per_s: float | None = None) -> None:
-        self._max_per_s = max_per_s
+    def __init__(self, max_per_s: float | None = None, ends: Callable[[], int] = lambda: 0) -> None:
+        self._max_per_s, self._count_ends = max_per_s, ends
         self.is_active = max_per_s is not None
         self.reason = ""
         self._next = 0.0  # when the next attempt has its turn
         self._held_until: float | None = None  # until its end was noticed
         self._outage_began: float | None = None
+        self._teaches = False  # the hold is one of a service that limits requests
         # since the end of the last hold that taught something, `_cycle_s` seconds after the one before
         self._cycle_began: float | None = None
         self._cycle_s = LONGEST_S
         self._learned: float | None = None
-        self._starts = self._refusals = 0  # since the end of the last hold
+        self._ends = 0  # then
 
     def limit(self, max_per_s: float | None) -> None:
         """Sets how many attempts may start in a second."""
@@ -61,26 +70,23 @@ class StartGate:
 
     def started(self, now: float) -> None:
         """An attempt starts now."""
-        self._starts += 1
         rate = self._rate(now)
         if rate is not None:
             self._next = max(self._next, now - EARLY_S) + 1.0 / rate
 
-    def hold(self, now: float, wait_s: float, reason: str, *, began: float | None = None, starts: int = 0) -> bool:
+    def hold(self, now: float, wait_s: float, reason: str, *, began: float | None = None) -> bool:
         """Hold all attempts back for `wait_s`: one was refused. Return False where they were held back before.
 
         Args:
-            began: when the run began, and
-            starts: how many attempts it has started; used for the first hold only, before which nothing was counted.
-                Without them the hold teaches nothing: the service was away, and limits nobody.
+            began: when the run began, for its first hold. Without it the hold teaches nothing: the service was away,
+                and limits nobody.
         """
         was_held = self.is_held(now)
         if not was_held:
             self.next_at(now)  # the last hold may have ended unnoticed
-        if began is not None:
-            if self._cycle_began is None:
-                self._cycle_began, self._starts = began, starts
-            self._refusals += 1
+        if began is not None and self._cycle_began is None:
+            self._cycle_began = began
+        self._teaches |= began is not None
         if self._outage_began is not None and not was_held:
             wait_s = max(wait_s, min(MOST_S, SHARE * (now - self._outage_began)))
         self._outage_began = now if self._outage_began is None else self._outage_began
@@ -92,14 +98,14 @@ class StartGate:
     def _end_hold(self, now: float) -> None:
         self._held_until = None
         self._next = now
-        taken = self._starts - self._refusals
-        self._starts = self._refusals = 0
-        if taken > 0 and self._cycle_began is not None:
-            self._cycle_s = max(now - self._cycle_began, 1e-3)
-            self._learned = CAUTION * taken / self._cycle_s
-            self._cycle_began = now
+        ends = self._count_ends()
+        taken, teaches, self._teaches = ends - self._ends, self._teaches, False
         if taken > 0:
             self._outage_began = None
+            if teaches and self._cycle_began is not None:
+                self._cycle_s = max(now - self._cycle_began, 1e-3)
+                self._learned = CAUTION * taken / self._cycle_s
+                self._cycle_began, self._ends = now, ends
         self._set_active()
 
     def _rate(self, now: float) -> float | None:
@@ -107,7 +113,8 @@ class StartGate:
         if self._learned is None or self._cycle_began is None:
             return self._max_per_s
         periods = (now - self._cycle_began) / min(self._cycle_s, LONGEST_S)
-        learned = self._learned * (1.0 + GROWTH * periods)
+        doubled: float = 2.0 ** min(max(0.0, periods / DOUBLING - 1.0), 30.0)
+        learned = self._learned * (1.0 + GROWTH * periods) * doubled
         if learned > FAST_PER_S:
             self._learned = None
             self._set_active()

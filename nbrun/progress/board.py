@@ -250,10 +250,16 @@ class Board:
         """How many tasks have ended in an error."""
         return self._errors
 
-    def pace(self) -> tuple[int, float]:
-        """How many tasks have ended in this run, and how many seconds it has been running."""
+    @property
+    def ends(self) -> int:
+        """How many tasks have ended in this run. Needs no lock."""
+        return self._ends
+
+    @property
+    def elapsed_s(self) -> float:
+        """How long the run has been running, in seconds."""
         with self._lock:
-            return self._ends, self._elapsed_s(self._clock())
+            return self._elapsed_s(self._clock())
 
     def pause(self) -> None:
         """The run is paused: its time stands still."""

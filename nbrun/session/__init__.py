@@ -77,7 +77,8 @@ def start(
         results: the results directory; made where it is missing.
         workers: how many tasks run at once. More than 128 threads make a run of tasks of a few ms slower, not faster.
         groups: names, whose items are under the name or the name with an s, or a mapping name -> key.
-        retry: what happens after an exception; None tries once.
+        retry: what happens after an exception (by default three attempts in all), and how often `fn` may ask for a
+            `Retry`; None for one attempt, and the usual number of Retries.
         redo: results to be made again although they are done: ids of samples, a filtered load_results frame,
             "changed" (made under other settings, or of a sample that has changed), "errors" or "all". The old result
             counts until the new one is saved.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 
+import pytest
+
 from nbrun.engine.start_gate import StartGate
 
 
@@ -24,24 +26,28 @@ class Server:
         return None if self.taken <= self.limit else self.window_s * (window + 1) - now + 0.001
 
 
-def ask_all(gate: StartGate, server: Server, requests: int, latency_s: float, in_flight: int) -> tuple[int, float]:
+def ask_all(server: Server, requests: int, latency_s: float, in_flight: int) -> tuple[int, float]:
     """How many answers were refusals, and when all requests were taken."""
-    now, refused = 0.0, 0
+    now, refused, ends = 0.0, 0, 0
+    gate = StartGate(ends=lambda: ends)
     left = requests
     flying: list[tuple[float, float | None]] = []  # when the answer comes, and what it is
     while left or flying:
         came = [f for f in flying if f[0] <= now]
         flying = [f for f in flying if f[0] > now]
         for _, wait_s in came:
-            if wait_s is not None:
+            if wait_s is None:
+                ends += 1
+            else:
                 refused += 1
                 left += 1
-                gate.hold(now, wait_s, "HTTP 429", began=0.0, starts=requests - left + refused + len(flying))
+                gate.hold(now, wait_s, "HTTP 429", began=0.0)
         while left and len(flying) < in_flight and (not gate.is_active or gate.next_at(now) <= now):
             left -= 1
             if gate.is_active:
                 gate.started(now)
-            flying.append((now + latency_s, server.ask(now)))
+            wait_s = server.ask(now)
+            flying.append((now + (latency_s if wait_s is None else 0.001 + latency_s / 10), wait_s))
         now += 0.001
     return refused, now
 
@@ -78,9 +84,9 @@ def test_without_a_limit_nothing_is_asked() -> None:
 
 def test_a_hold_holds_everything_back_and_a_later_one_lengthens_it() -> None:
     gate = StartGate()
-    assert gate.hold(10.0, 2.0, "HTTP 429", began=0.0, starts=5)
-    assert not gate.hold(10.5, 4.0, "HTTP 503", began=0.0, starts=5)
-    assert not gate.hold(10.6, 0.1, "HTTP 503", began=0.0, starts=5)
+    assert gate.hold(10.0, 2.0, "HTTP 429", began=0.0)
+    assert not gate.hold(10.5, 4.0, "HTTP 503", began=0.0)
+    assert not gate.hold(10.6, 0.1, "HTTP 503", began=0.0)
     assert gate.is_held(14.4)
     assert gate.next_at(11.0) == 14.5
     assert gate.next_at(14.5) <= 14.5
@@ -90,19 +96,32 @@ def test_a_hold_holds_everything_back_and_a_later_one_lengthens_it() -> None:
 def test_of_a_rate_limited_service_little_is_refused() -> None:
     for limit, window_s, latency_s in ((50, 1.0, 0.02), (20, 1.0, 0.3), (300, 10.0, 0.1), (100, 60.0, 0.5)):
         requests = 40 * limit
-        refused, took = ask_all(StartGate(), Server(limit, window_s), requests, latency_s, in_flight=64)
+        refused, took = ask_all(Server(limit, window_s), requests, latency_s, in_flight=64)
         case = (limit, window_s, latency_s)
         assert refused < 64 + 0.02 * requests, (case, refused)  # the first ones start together
         assert took < 1.35 * requests / limit * window_s, (case, took)
 
 
-def test_an_outage_teaches_no_rate() -> None:
-    """200 requests to a service that refuses everything for 3 s: afterwards all go at once, as before."""
+@pytest.mark.parametrize("latency_s", [0.001, 0.01, 0.3])
+@pytest.mark.parametrize("in_flight", [8, 64, 768])
+def test_an_outage_teaches_no_rate(in_flight: int, latency_s: float) -> None:
+    """A service refuses everything for 3 s: afterwards requests go as fast as before."""
 
     class Down(Server):
         def ask(self, now: float) -> float | None:
             return 0.5 if now < 3 else None
 
-    refused, took = ask_all(StartGate(), Down(1, 1), 2000, 0.01, in_flight=32)
-    assert took < 5.0
-    assert refused >= 32
+    refused, took = ask_all(Down(1, 1), 4000, latency_s, in_flight)
+    assert took < 4.5 + 1.5 * 4000 * max(latency_s, 0.001) / in_flight
+    assert refused >= in_flight
+
+
+def test_a_rate_that_was_learned_too_low_is_forgotten_soon() -> None:
+    """One request is refused once, when little was taken so far."""
+
+    class Once(Server):
+        def ask(self, now: float) -> float | None:
+            return 1.0 if 0.2 < now < 0.25 else None
+
+    _, took = ask_all(Once(1, 1), 20_000, 0.1, in_flight=64)
+    assert took < 2 * 20_000 * 0.1 / 64
