@@ -340,9 +340,7 @@ class _Sys(types.ModuleType):
 
 _lock = threading.Lock()
 _live = 0
-_real_start = threading.Thread.start
-_real_emit = logging.StreamHandler.emit
-_before: dict[str, Any] = {}
+_before: dict[str, Any] = {"start": threading.Thread.start, "emit": logging.StreamHandler.emit}
 
 
 def install() -> None:
@@ -356,6 +354,10 @@ def install() -> None:
             _streams[name].target = sys.__dict__.get(name)
             sys.__dict__[name] = _streams[name]
         sys.__class__ = _Sys
+        if threading.Thread.start is not _start:
+            _before["start"] = threading.Thread.start  # a debugger's, perhaps
+        if logging.StreamHandler.emit is not _emit:
+            _before["emit"] = logging.StreamHandler.emit
         threading.Thread.start = _start  # type: ignore[assignment, method-assign]
         logging.StreamHandler.emit = _emit  # type: ignore[assignment, method-assign]
         _before["factory"], _before["warning"] = logging.getLogRecordFactory(), warnings.showwarning
@@ -394,9 +396,9 @@ def _restore() -> None:
         if sys.__dict__.get(name) is _streams[name]:
             sys.__dict__[name] = _streams[name].target
     if threading.Thread.start is _start:
-        threading.Thread.start = _real_start  # type: ignore[method-assign]
+        threading.Thread.start = _before["start"]  # type: ignore[method-assign]
     if logging.StreamHandler.emit is _emit:
-        logging.StreamHandler.emit = _real_emit  # type: ignore[method-assign]
+        logging.StreamHandler.emit = _before["emit"]  # type: ignore[method-assign]
     if logging.getLogRecordFactory() is _make_record:
         logging.setLogRecordFactory(_before["factory"])
     if warnings.showwarning is _show_warning:
@@ -414,14 +416,14 @@ def _start(thread: threading.Thread) -> None:
             run()
 
         thread.run = run_speaking  # type: ignore[method-assign]
-    _real_start(thread)
+    _before["start"](thread)
 
 
 def _emit(handler: logging.StreamHandler[Any], record: logging.LogRecord) -> None:
     """A handler that prints, such as logging.basicConfig's, prints for the task."""
     speaks = speaking()
     if speaks is None or not _is_console(handler):
-        _real_emit(handler, record)
+        _before["emit"](handler, record)
         return
     try:
         text = handler.format(record) + handler.terminator
