@@ -180,7 +180,7 @@ class RunOutput:
         elif self.echoes:
             target = _streams[stream].target
             if target is not None:
-                target.write(text)
+                _write_leniently(target, text)
 
     def note(self, level: str, text: str) -> None:
         """Tell views of a log's record or a warning."""
@@ -202,6 +202,17 @@ class RunOutput:
         with self._lock:
             tail = self._tails.get(key)
             return "" if tail is None else tail.text()
+
+
+def _write_leniently(target: Any, text: str) -> None:
+    """Write what the stream can hold: a task doesn't fail because a terminal is gone or knows fewer characters."""
+    try:
+        target.write(text)
+    except UnicodeEncodeError:
+        encoding = getattr(target, "encoding", None) or "utf-8"
+        target.write(text.encode(encoding, "replace").decode(encoding))
+    except (OSError, ValueError):  # a closed pipe or file; the output is kept with the task
+        pass
 
 
 _of_functions: weakref.WeakValueDictionary[str, RunOutput] = weakref.WeakValueDictionary()

@@ -318,3 +318,20 @@ def test_a_task_that_prints_nothing_costs_nothing(tmp_path: Path) -> None:
     while output._live and time.monotonic() < end:
         time.sleep(0.01)
     assert output._live == 0
+
+
+class Closed(io.StringIO):
+    def write(self, text: str) -> int:
+        raise BrokenPipeError
+
+
+@pytest.mark.parametrize("stream", [io.TextIOWrapper(io.BytesIO(), "ascii"), Closed()], ids=["ascii", "a closed pipe"])
+def test_a_stream_that_cannot_take_a_line_fails_no_task(
+    stream: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdout", stream)
+    ended = run(tmp_path, lambda task: print("cut \ud83d é", task.item)).wait(60)
+    assert (ended.done, ended.errors) == (3, 0)
+    if stream.encoding == "ascii":
+        stream.flush()
+        assert sorted(stream.buffer.getvalue().decode().splitlines()) == ["cut ? ? 1", "cut ? ? 2", "cut ? ? 3"]
