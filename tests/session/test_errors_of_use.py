@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import traceback
@@ -91,7 +92,7 @@ def test_ipython_shows_the_users_line_last(tmp_path: Path) -> None:
     shell.user_ns["path"] = tmp_path / "none"
     try:
         result = shell.run_cell("import nbrun\nnbrun.load_results(path)")
-        shown = "\n".join(result.error_in_exec._render_traceback_())  # type: ignore[union-attr]
+        shown = re.sub(r"\x1b\[[\d;]*m", "", "\n".join(result.error_in_exec._render_traceback_()))  # type: ignore[union-attr]
     finally:
         InteractiveShell.clear_instance()
     assert "nbrun.load_results(path)" in shown
