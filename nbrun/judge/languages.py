@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from glob import glob
@@ -339,8 +340,8 @@ SCRIPT = Language(
     source="run",
     compile=(
         "{compiler}", "-c",
-        'if [ -e build ]; then cp build .nbrun-build && chmod +x .nbrun-build && mv .nbrun-build build || exit 1; '
-        "./build || exit; fi; if [ -e run ]; then exit 0; fi; echo 'the script build made no file run' >&2; exit 1",
+        "if [ -x build ]; then {folder}/build || exit; elif [ -e build ]; then sh build || exit; fi; "
+        "[ -e run ] || { echo 'the script build made no file run' >&2; exit 1; }",
     ),
     run=("{folder}/run",),
     compilers=("sh",),
@@ -400,13 +401,20 @@ def find_row(name: Any, rows: Collection[str]) -> str | None:
     return meant.language if meant is not None and meant.language in rows else None
 
 
-_found: dict[str, str] = {}  # only what was found: a compiler may be installed while the kernel runs
+_found: dict[str, str] = {}
+#: What wasn't found, and when: it is asked for with every solution, and may be installed while the kernel runs.
+_absent: dict[str, float] = {}
+_ABSENT_S = 2.0
 
 
 def _find(name: str) -> str | None:
     if name not in _found:
+        now = time.monotonic()
+        if now - _absent.get(name, -_ABSENT_S) < _ABSENT_S:
+            return None
         path = _which(name)
         if path is None:
+            _absent[name] = now
             return None
         # Its folder without links and dots, which lead through others that a box doesn't have. The file may be a link:
         # a virtual environment's interpreter is known by it.
