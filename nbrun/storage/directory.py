@@ -366,7 +366,10 @@ class Directory:
         Raises:
             ResultsMovedError: the results directory itself is another one, or another run has used its inner folder.
         """
-        root, inner = self._held[:2]
+        held = self._held
+        if not held:
+            return False  # it was given up
+        root, inner = held[:2]
         if not root.is_at(self.path, follow=True):
             self.check_place()
             return False  # it may be written wherever it is

@@ -331,6 +331,7 @@ def test_a_directory_that_was_given_up_is_looked_at_without_a_fault(tmp_path):
     assert seen
     given_up.close()
     given_up.check_place()
+    assert not given_up.mend()
 
 
 # ---- folders that a killed process has left half made
