@@ -1,12 +1,17 @@
 """Writes docs/api.md from the docstrings of everything public: `python -m tests.api_page`.
 
-A test compares the page with what this would write.
+A test compares the page with what this would write. The page is the same on every machine: it shows no address of an
+object and no path, and its examples are laid out by `ruff format`.
 """
 
 from __future__ import annotations
 
 import inspect
 import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -28,7 +33,16 @@ _ENTRY = re.compile(r"^    (\*{0,2}\w[\w, .*]*): (.*)$")
 
 
 def render() -> str:
-    """Return the whole page."""
+    """Return the whole page, formatted. Raises FileNotFoundError or CalledProcessError where ruff is not installed."""
+    command = [sys.executable, "-m", "ruff", "format", "--stdin-filename", str(PAGE), "-"]
+    done = subprocess.run(
+        command, input=unformatted(), cwd=PAGE.parent, capture_output=True, encoding="utf-8", timeout=60, check=True
+    )
+    return done.stdout
+
+
+def unformatted() -> str:
+    """Return the page as the docstrings have it."""
     parts = [HEAD]
     seen: set[int] = set()
     for module in MODULES:
@@ -54,7 +68,7 @@ def _summary(value: Any) -> str:
 
 def _entry(name: str, value: Any) -> str:
     if not (inspect.isclass(value) or inspect.isroutine(value)):
-        return f"### {name}\n\nA constant: `{value!r}`.\n"
+        return f"### {name}\n\n{_constant(value)}\n"
     parts = [f"### {name}\n"]
     signature = _signature(name.rpartition(".")[2], value)
     if signature:
@@ -68,6 +82,27 @@ def _entry(name: str, value: Any) -> str:
             head = member if isinstance(method, property) else _signature(member, method)
             parts.append(f"**`{head}`**\n\n{_body(text)}")
     return "\n".join(parts)
+
+
+def _constant(value: Any) -> str:
+    if isinstance(value, Mapping):
+        kinds = {type(v).__name__ for v in value.values()}
+        return f"A constant: `{'`, `'.join(map(str, value))}`, each with its `{'` or `'.join(sorted(kinds))}`."
+    if isinstance(value, nbrun.judge.Language):
+        return f"A constant:\n\n```py\n{_language(value)}\n```"
+    return f"A constant: `{value!r}`."
+
+
+def _language(value: nbrun.judge.Language) -> str:
+    """Return the call that makes the row: only what differs from the defaults, functions by their names."""
+    parts = []
+    for field in fields(value):
+        content = getattr(value, field.name)
+        default = field.default if field.default_factory is MISSING else field.default_factory()
+        if content != default:
+            text = content.__qualname__ if callable(content) else repr(content)
+            parts.append(f"{field.name}={text}")
+    return f"Language({', '.join(parts)})".replace(repr(sys.executable), "sys.executable")
 
 
 def _signature(name: str, value: Any) -> str:

@@ -1,7 +1,8 @@
 """The README and the pages of the docs: every snippet runs as it stands in an empty folder, every link leads somewhere.
 
 Blocks marked `python` and `sh` run, in their order, a page in one process. Blocks marked `text` and indented blocks are
-pictures of something: a tree, a command that needs what a test can't have. What installs nbrun is tried elsewhere.
+pictures of something: a tree, a command that needs what a test can't have. What installs nbrun is tried elsewhere. The
+API's page is compared with the docstrings that it is made of.
 """
 
 from __future__ import annotations
@@ -75,6 +76,23 @@ def test_links_lead_somewhere(page: Path) -> None:
     for target in _LINK.findall(_BLOCK.sub("", page.read_text(encoding="utf-8"))):
         if not target.startswith(("http://", "https://", "#")):
             assert (page.parent / target.partition("#")[0]).exists(), f"{page.name}: {target}"
+
+
+def test_the_page_of_the_api_is_what_the_docstrings_say() -> None:
+    pytest.importorskip("ruff", reason="the page is laid out by ruff")
+    from tests import api_page
+
+    assert api_page.PAGE.read_text(encoding="utf-8") == api_page.render(), "run: python -m tests.api_page"
+
+
+def test_the_page_of_the_api_is_the_same_on_every_machine() -> None:
+    from tests import api_page
+
+    text = api_page.unformatted()
+    assert " at 0x" not in text
+    assert sys.executable not in text
+    assert sys.prefix not in text.replace("/usr/bin", "")
+    assert str(Path.home()) not in text
 
 
 def test_the_readme_is_a_screen_or_two() -> None:
