@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"  # the only place; pyproject.toml reads it from here
 
 from nbrun import errors
-from nbrun.model import Retry, RetryPolicy, Task
-from nbrun.progress import Progress
+from nbrun.model import Progress, Retry, RetryPolicy, Task
 from nbrun.session import Run, shard, start
 
 if TYPE_CHECKING:

@@ -15,8 +15,9 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TextIO
 
-from nbrun.model import RunControls, State
-from nbrun.progress import Progress, SampleProgress, count_text, end_text, eta_text, rate_text
+from nbrun.formatting import count_text, rate_text
+from nbrun.model import Progress, RunControls, SampleProgress, State
+from nbrun.progress import end_text, eta_text
 
 if TYPE_CHECKING:
     from tqdm import tqdm

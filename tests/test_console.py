@@ -8,19 +8,19 @@ import threading
 import pytest
 
 from nbrun import console
-from nbrun.model import State
-from nbrun.progress import Board, Progress
+from nbrun.model import Progress, State
+from nbrun.progress import ProgressTracker
 
 
 class Run:
-    """What the console looks at: a board and a state. `looked` is released at each look."""
+    """What the console looks at: a tracker and a state. `looked` is released at each look."""
 
     workers = 2
 
     def __init__(self, total: int | None = 10) -> None:
-        self.board = Board()
-        self.board.add_sample("p\x1b[31m1", 10)
-        self.board.set_totals(total, None if total is None else 1)
+        self.tracker = ProgressTracker()
+        self.tracker.add_sample("p\x1b[31m1", 10)
+        self.tracker.set_totals(total, None if total is None else 1)
         self.state = State.RUNNING
         self.message = ""
         self.at_work = {0: 2}
@@ -29,7 +29,7 @@ class Run:
     @property
     def progress(self) -> Progress:
         self.looked.release()
-        return self.board.snapshot(self.state, at_work=self.at_work, results="out", message=self.message)
+        return self.tracker.snapshot(self.state, at_work=self.at_work, results="out", message=self.message)
 
     def pause(self) -> None: ...
     def resume(self) -> None: ...
@@ -38,7 +38,7 @@ class Run:
         return 0
 
     def end(self, *verdicts: str | None) -> None:
-        self.board.record(0, [v for v in verdicts if v], ["ValueError"] * verdicts.count(None))
+        self.tracker.record(0, [v for v in verdicts if v], ["ValueError"] * verdicts.count(None))
 
     def look(self, times: int = 2) -> None:
         for _ in range(times):

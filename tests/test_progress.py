@@ -1,4 +1,4 @@
-"""The board: what it counts, and how times are worded."""
+"""The tracker: what it counts, and how times are worded."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import pickle
 
 import pytest
 
-from nbrun.model import State
-from nbrun.progress import Board, ErrorNote, Progress, bytes_text, eta_text, rate_text, time_text
-from nbrun.progress.board import KINDS, OTHER_KINDS
+from nbrun.formatting import bytes_text, rate_text, time_text
+from nbrun.model import ErrorNote, Progress, State
+from nbrun.progress import KINDS, OTHER_KINDS, ProgressTracker, eta_text
 from nbrun.verdicts import Tally
 
 
@@ -23,13 +23,13 @@ class Clock:
 def after(ends: int, seconds: float, total: int) -> Progress:
     """A run of which so many tasks ended, evenly, in that time."""
     clock = Clock()
-    board = Board(clock)
-    board.add_sample("a", total)
-    board.set_totals(total, 1)
+    tracker = ProgressTracker(clock)
+    tracker.add_sample("a", total)
+    tracker.set_totals(total, 1)
     for _ in range(ends):
         clock.now += seconds / ends
-        board.record(0, ["Accepted"])
-    return board.snapshot(State.RUNNING)
+        tracker.record(0, ["Accepted"])
+    return tracker.snapshot(State.RUNNING)
 
 
 @pytest.mark.parametrize(
@@ -49,43 +49,45 @@ def test_no_more_is_said_of_the_time_left_than_is_known(ends: int, seconds: floa
 
 
 def test_the_judges_faults_are_no_rejections() -> None:
-    board = Board()
-    board.add_sample(
+    tracker = ProgressTracker()
+    tracker.add_sample(
         "a", 10, done=3, accepted=1, rejected=2, verdicts={"Accepted": 1, "JudgeError": 1, "WrongAnswer": 1}
     )
-    board.record(0, ["Accepted", "WrongAnswer", "JudgeError", None], ["JudgeError", "ValueError", "NotSupportedError"])
-    (sample,) = board.changed_since(0)
+    tracker.record(
+        0, ["Accepted", "WrongAnswer", "JudgeError", None], ["JudgeError", "ValueError", "NotSupportedError"]
+    )
+    (sample,) = tracker.changed_since(0)
     assert (sample.done, sample.accepted, sample.rejected, sample.errors, sample.judge_errors) == (7, 2, 2, 3, 4)
-    progress = board.snapshot(State.RUNNING)
+    progress = tracker.snapshot(State.RUNNING)
     assert (progress.errors, progress.judge_errors) == (3, 4)
     assert progress.verdicts == {"Accepted": 2, "JudgeError": 2, "WrongAnswer": 2}
-    board.error_again(0, ["JudgeError", "ValueError"])
-    progress = board.snapshot(State.RUNNING)
+    tracker.error_again(0, ["JudgeError", "ValueError"])
+    progress = tracker.snapshot(State.RUNNING)
     assert (progress.errors, progress.judge_errors) == (1, 3)
     assert {kind.type: kind.n for kind in progress.error_kinds if kind.n} == {"NotSupportedError": 1}
 
 
 def test_a_samples_verdicts_are_bits_in_the_order_of_the_runs_verdicts() -> None:
-    board = Board()
-    board.add_sample("a", 100)
-    board.add_sample("b", 100, done=1, verdicts={"WrongAnswer": 1})
-    board.record(0, ["Accepted"])
-    board.record(1, ["Accepted", "TimeLimitExceeded"])
-    verdicts = list(board.snapshot(State.RUNNING).verdicts)
-    seen = [{verdicts[bit] for bit in range(len(verdicts)) if s.seen >> bit & 1} for s in board.changed_since(0)]
+    tracker = ProgressTracker()
+    tracker.add_sample("a", 100)
+    tracker.add_sample("b", 100, done=1, verdicts={"WrongAnswer": 1})
+    tracker.record(0, ["Accepted"])
+    tracker.record(1, ["Accepted", "TimeLimitExceeded"])
+    verdicts = list(tracker.snapshot(State.RUNNING).verdicts)
+    seen = [{verdicts[bit] for bit in range(len(verdicts)) if s.seen >> bit & 1} for s in tracker.changed_since(0)]
     assert seen == [{"Accepted"}, {"WrongAnswer", "Accepted", "TimeLimitExceeded"}]
-    board.record(0, [f"own {i}" for i in range(50)])
-    assert len(board.snapshot(State.RUNNING).verdicts) == 53
-    assert board.changed_since(0)[-1].seen < 1 << 32
+    tracker.record(0, [f"own {i}" for i in range(50)])
+    assert len(tracker.snapshot(State.RUNNING).verdicts) == 53
+    assert tracker.changed_since(0)[-1].seen < 1 << 32
 
 
 def test_kinds_of_errors_are_bounded() -> None:
-    board = Board()
-    board.add_sample("a", 1000)
+    tracker = ProgressTracker()
+    tracker.add_sample("a", 1000)
     for i in range(2 * KINDS):
-        board.record(0, [], [f"Error{i}"])
-        board.note_error(ErrorNote("a", "solution", i, f"Error{i}", "no", "", 0.0))
-    kinds = board.snapshot(State.RUNNING).error_kinds
+        tracker.record(0, [], [f"Error{i}"])
+        tracker.note_error(ErrorNote("a", "solution", i, f"Error{i}", "no", "", 0.0))
+    kinds = tracker.snapshot(State.RUNNING).error_kinds
     assert len(kinds) == KINDS + 1
     assert (kinds[-1].type, kinds[-1].n) == (OTHER_KINDS, KINDS)
     assert sum(kind.n for kind in kinds) == 2 * KINDS
@@ -103,43 +105,45 @@ def test_sizes_and_rates_are_words() -> None:
 
 def test_the_time_stands_still_when_the_run_has_ended() -> None:
     clock = Clock()
-    board = Board(clock)
+    tracker = ProgressTracker(clock)
     clock.now = 60
-    board.finish()
+    tracker.finish()
     clock.now = 5000
-    assert board.snapshot(State.DONE).elapsed_s == 60
+    assert tracker.snapshot(State.DONE).elapsed_s == 60
 
 
 def test_unexpected_verdicts_are_counted_by_sample() -> None:
-    board = Board()
-    board.add_sample("a", 10, done=2, accepted=1, rejected=1, verdicts={"Accepted": 1, "WrongAnswer": 1}, unexpected=2)
-    board.add_sample("b", 10)
-    board.record(1, ["Accepted", "WrongAnswer", None], [], Tally(1, 1))
-    assert [s.unexpected for s in board.changed_since(0)] == [2, 1]
-    assert board.snapshot(State.RUNNING).unexpected == 3
+    tracker = ProgressTracker()
+    tracker.add_sample(
+        "a", 10, done=2, accepted=1, rejected=1, verdicts={"Accepted": 1, "WrongAnswer": 1}, unexpected=2
+    )
+    tracker.add_sample("b", 10)
+    tracker.record(1, ["Accepted", "WrongAnswer", None], [], Tally(1, 1))
+    assert [s.unexpected for s in tracker.changed_since(0)] == [2, 1]
+    assert tracker.snapshot(State.RUNNING).unexpected == 3
 
 
 def test_verdicts_outside_the_vocabulary_neither_accept_nor_reject() -> None:
-    board = Board()
-    board.add_sample("a", 10)
-    board.record(0, ["Accepted", "Funny", "WrongAnswer"])
-    (sample,) = board.changed_since(0)
+    tracker = ProgressTracker()
+    tracker.add_sample("a", 10)
+    tracker.record(0, ["Accepted", "Funny", "WrongAnswer"])
+    (sample,) = tracker.changed_since(0)
     assert (sample.done, sample.accepted, sample.rejected) == (3, 1, 1)
 
 
 def test_tasks_that_wait_for_another_try_are_not_queued() -> None:
-    board = Board()
-    board.add_sample("a", 10)
-    progress = board.snapshot(State.RUNNING, at_work={0: 2}, waiting=5)
+    tracker = ProgressTracker()
+    tracker.add_sample("a", 10)
+    progress = tracker.snapshot(State.RUNNING, at_work={0: 2}, waiting=5)
     assert (progress.running, progress.waiting, progress.queued) == (2, 5, 3)
 
 
 def test_a_snapshot_is_short_and_can_be_pickled() -> None:
-    board = Board()
-    board.add_sample("a", 10_000, skipped=100)
-    board.record(0, ["Accepted"] * 1000, ["ValueError"] * 500)
-    board.note_error(ErrorNote("a", "solution", 0, "ValueError", "no" * 500, "trace" * 5000, 0.0))
-    progress = board.snapshot(State.PAUSED, at_work={0: 8}, waiting=5, unsaved=7, message="line\n" * 100)
+    tracker = ProgressTracker()
+    tracker.add_sample("a", 10_000, skipped=100)
+    tracker.record(0, ["Accepted"] * 1000, ["ValueError"] * 500)
+    tracker.note_error(ErrorNote("a", "solution", 0, "ValueError", "no" * 500, "trace" * 5000, 0.0))
+    progress = tracker.snapshot(State.PAUSED, at_work={0: 8}, waiting=5, unsaved=7, message="line\n" * 100)
     assert len(repr(progress)) < 300
     assert "\n" not in repr(progress)
     again = pickle.loads(pickle.dumps(progress))
@@ -150,34 +154,34 @@ def test_a_snapshot_is_short_and_can_be_pickled() -> None:
 
 def test_the_time_stands_still_in_a_pause() -> None:
     clock = Clock()
-    board = Board(clock)
-    board.add_sample("a", 100)
+    tracker = ProgressTracker(clock)
+    tracker.add_sample("a", 100)
     clock.now = 10
-    board.record(0, ["Accepted"] * 50)
-    board.pause()
-    board.pause()
+    tracker.record(0, ["Accepted"] * 50)
+    tracker.pause()
+    tracker.pause()
     clock.now = 1000
-    assert board.snapshot(State.PAUSED).elapsed_s == 10
-    board.resume()
-    board.resume()
+    assert tracker.snapshot(State.PAUSED).elapsed_s == 10
+    tracker.resume()
+    tracker.resume()
     clock.now = 1005
-    assert board.snapshot(State.RUNNING).elapsed_s == 15
-    board.pause()
+    assert tracker.snapshot(State.RUNNING).elapsed_s == 15
+    tracker.pause()
     clock.now = 2000
-    board.finish()
+    tracker.finish()
     clock.now = 3000
-    assert board.snapshot(State.STOPPED).elapsed_s == 15
+    assert tracker.snapshot(State.STOPPED).elapsed_s == 15
 
 
 def test_the_time_left_is_no_less_than_what_long_tasks_will_take() -> None:
     clock = Clock()
-    board = Board(clock)
-    board.add_sample("a", 101)
-    board.set_totals(101, 1)
+    tracker = ProgressTracker(clock)
+    tracker.add_sample("a", 101)
+    tracker.set_totals(101, 1)
     for _ in range(100):
         clock.now += 0.1
-        board.record(0, ["Accepted"])
-    quick = board.snapshot(State.RUNNING)
+        tracker.record(0, ["Accepted"])
+    quick = tracker.snapshot(State.RUNNING)
     assert quick.eta_s is not None
     assert quick.eta_s < 1
-    assert eta_text(board.snapshot(State.RUNNING, least_left_s=600)) == "about 10 min left"
+    assert eta_text(tracker.snapshot(State.RUNNING, least_left_s=600)) == "about 10 min left"

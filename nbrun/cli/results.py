@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbrun.cli.command import add_directory, add_parser, counts_of
 from nbrun.errors import InputError
-from nbrun.progress import bytes_text, counted
+from nbrun.formatting import bytes_text, counted
 from nbrun.texts import escape_control_chars
 
 if TYPE_CHECKING:
@@ -114,13 +114,13 @@ def add_commands(commands: Any) -> None:
 
 def _show(args: argparse.Namespace) -> int:
     from nbrun.frames import show
-    from nbrun.frames.showing import Shown
+    from nbrun.frames.entry_view import EntryView
 
     counts_of(args.results)
     found = show(args.results, args.id, args.group, args.index)
     if not args.json:
         print(found)
-    elif isinstance(found, Shown):
+    elif isinstance(found, EntryView):
         print(json.dumps(dataclasses.asdict(found), default=str))
     else:
         print(found.table.to_json(orient="records"))

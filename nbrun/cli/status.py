@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbrun.cli.command import add_directory, add_parser, counts_of
-from nbrun.progress import counted
+from nbrun.formatting import counted
 
 if TYPE_CHECKING:
     from nbrun.frames import Status

@@ -101,7 +101,7 @@ def print_rates(
 
 def _compare(args: argparse.Namespace) -> int:
     from nbrun.frames import compare, confusion, load_results, mcnemar
-    from nbrun.frames.comparing import LOADED
+    from nbrun.frames.run_comparison import LOADED
 
     if len(args.results) < 2:
         raise InputError("compare takes two directories or more.")

@@ -10,7 +10,8 @@ import threading
 from typing import TYPE_CHECKING
 
 from nbrun.errors import ThreadLimitError
-from nbrun.model import State, start_daemon
+from nbrun.model import State
+from nbrun.threads import start_daemon
 
 if TYPE_CHECKING:
     from nbrun.engine.engine import Engine

@@ -1,7 +1,7 @@
 """Where those who run tasks lay down what has ended, and from where one of them carries it on for all.
 
-With hundreds of threads and tasks of some milliseconds, each one that took the locks of board, sink and engine for its
-own result would wait for the others there, and each wait costs two switches of threads, more than the work itself.
+With hundreds of threads and tasks of some milliseconds, each one that took the locks of tracker, sink and engine for
+its own result would wait for the others there, and each wait costs two switches of threads, more than the work itself.
 
 An event loop's saver and an executor's dispatcher come alone: what they hand over is carried on at once.
 
@@ -27,7 +27,7 @@ MOST_LAID = 64
 
 
 class Desk:
-    """Ended tasks on their way to board, sink and engine."""
+    """Ended tasks on their way to tracker, sink and engine."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -60,6 +60,6 @@ class Desk:
         engine = self._engine
         for sample, ended in of.items():
             tally = sample.work.tally(ended.records) if any(ended.verdicts) else None
-            engine.board.record(sample.work.number, ended.verdicts, [kind for _, kind in ended.failed], tally)
+            engine.tracker.record(sample.work.number, ended.verdicts, [kind for _, kind in ended.failed], tally)
             engine.sink.put(sample.work, ended.records)
             engine.ended(sample, len(ended.records), ended.failed)

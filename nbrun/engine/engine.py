@@ -28,9 +28,9 @@ from nbrun.engine.streak import Outage, Streak, trouble_of
 from nbrun.engine.threads import ThreadCrew
 from nbrun.engine.window import Window
 from nbrun.errors import RunHaltedError, ThreadLimitError
-from nbrun.model import CancelFlag, ResultSink, Retry, RetryPolicy, State, Task, TaskRow, Work
+from nbrun.model import CancelFlag, ResultSink, Retry, RetryPolicy, SampleTasks, State, Task, TaskSummary
 from nbrun.output import RunOutput
-from nbrun.progress import Board
+from nbrun.progress import ProgressTracker
 
 #: So many of the newest durations tell what most tasks take.
 DURATIONS = 255
@@ -48,7 +48,7 @@ class Engine:
     Args:
         fn: called with a Task by the crew.
         sink: where results go.
-        board: where progress is counted.
+        tracker: where progress is counted.
         workers: how many threads at most.
         retry: what happens after an exception.
         name: begins the workers' names as they stand in results, such as the host.
@@ -59,12 +59,12 @@ class Engine:
     """
 
     def __init__(
-        self, fn: Callable[[Task], Any], sink: ResultSink, board: Board, *,
+        self, fn: Callable[[Task], Any], sink: ResultSink, tracker: ProgressTracker, *,
         workers: int, retry: RetryPolicy, name: str = "", crew: Callable[[Engine], Crew] = ThreadCrew,
         timeout_s: float | None = None, max_per_s: float | None = None,
         output: RunOutput | None = None,
     ) -> None:  # fmt: skip
-        self.fn, self.sink, self.board, self.retry = fn, sink, board, retry
+        self.fn, self.sink, self.tracker, self.retry = fn, sink, tracker, retry
         self.flag = CancelFlag()
         self.random = random.Random().random
         self.streak = Streak()
@@ -73,7 +73,7 @@ class Engine:
         self.lock = threading.Lock()
         self.idle = threading.Condition(self.lock)  # the conductor waits here
         self.queue = TaskQueue()
-        self.gate = StartGate(max_per_s, lambda: board.ends)
+        self.gate = StartGate(max_per_s, lambda: tracker.ends)
         self.output = output
         self.durations: deque[float] = deque(maxlen=DURATIONS)  # of tasks that ended lately, in seconds; atomic appends
         self.wanted = workers
@@ -91,7 +91,7 @@ class Engine:
 
     # ---- feeder
 
-    def feed(self, work: Work, failed: Sequence[tuple[int, str]] = ()) -> None:
+    def feed(self, work: SampleTasks, failed: Sequence[tuple[int, str]] = ()) -> None:
         """A sample with missing tasks is ready to be worked on.
 
         Args:
@@ -222,7 +222,7 @@ class Engine:
 
     def hold_all(self, after_s: float, reason: str) -> None:
         """Start no attempt for `after_s` seconds: the service refuses all calls."""
-        elapsed_s = self.board.elapsed_s
+        elapsed_s = self.tracker.elapsed_s
         with self.lock:
             now = time.monotonic()
             if self.gate.hold(now, after_s, reason, began=now - elapsed_s):
@@ -242,7 +242,7 @@ class Engine:
         if over:
             self.sink.ended(sample.work)
             if not sample.errors:
-                self.board.sample_done()
+                self.tracker.sample_done()
             with self.lock:
                 if sample.left == 0:
                     self.open_samples.discard(sample)
@@ -272,7 +272,7 @@ class Engine:
         with self.lock:
             if not self.standing.pause(message, trouble):
                 return False
-            self.board.pause()
+            self.tracker.pause()
             self.idle.notify_all()
             return True
 
@@ -290,7 +290,7 @@ class Engine:
         with self.lock:
             if not self.standing.resume():
                 return
-            self.board.resume()
+            self.tracker.resume()
             self.streak.restart()
             self._wake(self.queue.waiting)
             self.crew.rouse()
@@ -304,7 +304,7 @@ class Engine:
         error = RunHaltedError(message)
         error.__cause__ = e
         if self.standing.pause(message, error):
-            self.board.pause()
+            self.tracker.pause()
             self.idle.notify_all()
 
     def broke(self, e: BaseException) -> None:
@@ -334,7 +334,7 @@ class Engine:
             self.crew.rouse()
             self._window.rouse()
             self.idle.notify_all()
-            self.board.resume()
+            self.tracker.resume()
             return [task for task, _ in self.crew.tasks()]
 
     def wait_for_workers(self, timeout_s: float) -> bool:
@@ -352,7 +352,7 @@ class Engine:
 
     def finish(self, state: State, message: str = "", trouble: RunHaltedError | None = None) -> None:
         """The run is over: the threads end, and so does everybody's wait."""
-        self.board.finish()
+        self.tracker.finish()
         with self.lock:
             self.standing.end(state, message, trouble)
             self.queue.clear()
@@ -406,7 +406,7 @@ class Engine:
         """How many tasks wait for another try."""
         return self.queue.delayed
 
-    def waiting_of(self, sample_id: str) -> list[TaskRow]:
+    def waiting_of(self, sample_id: str) -> list[TaskSummary]:
         """The tasks of a sample that wait for another try, and why."""
         with self.lock:
             waiting = [d for d in self.queue.delayed_tasks() if d.sample.work.sample_id == sample_id]
@@ -415,7 +415,7 @@ class Engine:
         for due, _, sample, position, reason in waiting:
             task = sample.work.task(position, self.flag)
             note = ", ".join(filter(None, [short_reason(reason), next_text(due - now)]))
-            rows.append(TaskRow(task.group, task.index, "waiting", None, None, task.attempt - 1, None, note))
+            rows.append(TaskSummary(task.group, task.index, "waiting", None, None, task.attempt - 1, None, note))
         return rows
 
     def waiting_at(self) -> dict[int, int]:
@@ -461,11 +461,11 @@ class Engine:
         text = f"{count:,} waiting" if count else "Waiting"
         return ", ".join(filter(None, [f"{text}: {short_reason(reason) or 'no reason given'}{more}", left]))
 
-    def running_of(self, sample_id: str) -> list[TaskRow]:
+    def running_of(self, sample_id: str) -> list[TaskSummary]:
         """The tasks of a sample that run now; `time_s` says for how long."""
         now = time.perf_counter_ns()
         return [
-            TaskRow(task.group, task.index, "running", None, max(0, now - since) / 1e9, task.attempt, None)
+            TaskSummary(task.group, task.index, "running", None, max(0, now - since) / 1e9, task.attempt, None)
             for task, since in self.crew.tasks()
             if task.sample_id == sample_id
         ]

@@ -58,7 +58,7 @@ class ErredTasks:
             engine.open_samples.add(sample)
             sample.left += len(again)
         engine.sink.reopen(sample.work, [position for position, _ in again])
-        engine.board.error_again(sample.work.number, [kind for _, kind in again])
+        engine.tracker.error_again(sample.work.number, [kind for _, kind in again])
         with engine.lock:
             engine.streak.restart()
         engine.give_back([(sample, position) for position, _ in again])

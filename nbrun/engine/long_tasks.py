@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from statistics import median
 from typing import NamedTuple
 
-from nbrun.progress import duration_text
+from nbrun.formatting import duration_text
 
 #: A task is long from so many times the median on, and not before so many seconds.
 TIMES, LEAST_S = 10, 3.0

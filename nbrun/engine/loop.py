@@ -20,9 +20,10 @@ from nbrun.engine.queue import Item, SampleWork
 from nbrun.engine.timeouts import timeout_error
 from nbrun.engine.worker import as_mapping
 from nbrun.errors import ThreadLimitError
-from nbrun.model import Record, SinkClosedError, Task, start_daemon
+from nbrun.model import Record, SinkClosedError, Task
 from nbrun.output import Speaking, speak
 from nbrun.samples import SCALARS
+from nbrun.threads import start_daemon
 
 if TYPE_CHECKING:
     from nbrun.engine.engine import Engine

@@ -11,8 +11,7 @@ import traceback
 from typing import TYPE_CHECKING, NamedTuple
 
 from nbrun.errors import JudgeError, JudgeUnavailableError, NotSupportedError, UnstorableError
-from nbrun.model import Record, Retry, Task
-from nbrun.progress import ErrorNote
+from nbrun.model import ErrorNote, Record, Retry, Task
 from nbrun.texts import without_surrogates
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ class Failure(NamedTuple):
 
 
 def hand_over(engine: Engine, ended: Ended) -> None:
-    """Ended tasks of one sample go to the board, the sink and the engine."""
+    """Ended tasks of one sample go to the tracker, the sink and the engine."""
     _tell_success(engine, ended)
     if ended.records:
         engine.desk.hand_over(ended)
@@ -92,7 +91,7 @@ def after_exception(
         sample.work, position, sample.work.item(position), None, task.attempt, started, duration_s, worker, error
     )
     error = {name: without_surrogates(text) for name, text in error.items()}  # the entry says that it is lossy
-    engine.board.note_error(
+    engine.tracker.note_error(
         ErrorNote(task.sample_id, task.group, task.index, error["type"], error["message"], error["traceback"], started)
     )
     return Failure(record, e, error)

@@ -9,8 +9,8 @@ import heapq
 from collections import Counter, deque
 from typing import Any, NamedTuple
 
-from nbrun.model import Work
-from nbrun.progress import duration_text
+from nbrun.formatting import duration_text
+from nbrun.model import SampleTasks
 
 #: A reason is shown up to so many characters.
 _REASON = 100
@@ -21,7 +21,7 @@ class SampleWork:
 
     __slots__ = ("bytes", "errors", "left", "next", "positions", "suspects", "work")
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: SampleTasks) -> None:
         self.work = work
         self.suspects: list[int] = list(work.suspects)
         self.positions: list[int] = list(work.missing)

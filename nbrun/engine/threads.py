@@ -15,7 +15,8 @@ from nbrun.engine.timeouts import TimeoutWatch
 from nbrun.engine.watch import Watch
 from nbrun.engine.worker import BATCH_S, Worker
 from nbrun.errors import ThreadLimitError
-from nbrun.model import Task, start_thread
+from nbrun.model import Task
+from nbrun.threads import start_thread
 
 if TYPE_CHECKING:
     from nbrun.engine.engine import Engine

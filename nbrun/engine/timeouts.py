@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 from nbrun.engine.outcomes import Ended, add_failure, after_exception, hand_over, stack_of
 from nbrun.engine.queue import SampleWork
 from nbrun.errors import RunHaltedError, TaskTimeout, ThreadLimitError
-from nbrun.model import CancelFlag, SinkClosedError, Task, start_daemon
-from nbrun.progress import counted, time_text
+from nbrun.formatting import counted, time_text
+from nbrun.model import CancelFlag, SinkClosedError, Task
+from nbrun.threads import start_daemon
 
 if TYPE_CHECKING:
     from nbrun.engine.threads import ThreadCrew

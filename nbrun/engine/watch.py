@@ -13,7 +13,8 @@ import threading
 from typing import TYPE_CHECKING
 
 from nbrun.errors import ThreadLimitError
-from nbrun.model import SinkClosedError, start_daemon
+from nbrun.model import SinkClosedError
+from nbrun.threads import start_daemon
 
 if TYPE_CHECKING:
     from nbrun.engine.threads import ThreadCrew

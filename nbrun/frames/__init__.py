@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nbrun.frames.arrow import load_arrow
-    from nbrun.frames.comparing import align, compare, confusion, mcnemar
+    from nbrun.frames.inspect import show
     from nbrun.frames.load import iter_results, load_results, load_samples
-    from nbrun.frames.looking import show
-    from nbrun.frames.rating import rates, unexpected
+    from nbrun.frames.rate_table import rates, unexpected
+    from nbrun.frames.run_comparison import align, compare, confusion, mcnemar
     from nbrun.frames.state import Status, status
 
 _WHERE = {
     "iter_results": "load", "load_arrow": "arrow", "load_results": "load", "load_samples": "load",
-    "align": "comparing", "compare": "comparing", "confusion": "comparing", "mcnemar": "comparing",
-    "rates": "rating", "unexpected": "rating", "Status": "state", "show": "looking", "status": "state",
+    "align": "run_comparison", "compare": "run_comparison", "confusion": "run_comparison", "mcnemar": "run_comparison",
+    "rates": "rate_table", "unexpected": "rate_table", "Status": "state", "show": "inspect", "status": "state",
 }  # fmt: skip
 
 __all__ = [

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from nbrun.frames.packing import BadPack, Pack, unpack
-from nbrun.frames.telling import identity, identity_in
+from nbrun.frames.summary import identity, identity_in
 from nbrun.storage import files
 from nbrun.storage.format import FOLDER
 from nbrun.storage.samplefile import FileInfo, Place

@@ -1,4 +1,4 @@
-"""How much of each sample is complete: counted from the rows that loading gives, so from the cache where it can be."""
+"""How much of each sample is complete: counted from the rows that loader gives, so from the cache where it can be."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nbrun.frames.loading import Loading, is_integer
+from nbrun.frames.loader import Loader, is_integer
 from nbrun.storage.directory import Problem
 from nbrun.storage.reader import Reader, SampleView, summarise, with_totals
 from nbrun.storage.sample_totals import SampleTotals
 
 
-class Counted(NamedTuple):
+class SampleCounts(NamedTuple):
     """What was counted.
 
     Attributes:
@@ -31,14 +31,14 @@ class Counted(NamedTuple):
     integer_ids: bool
 
 
-def count_samples(results: str | os.PathLike[str]) -> Counted:
+def count_samples(results: str | os.PathLike[str]) -> SampleCounts:
     """Count each sample, in the order of ids.
 
     Raises:
         InputError: there is no such folder.
     """
-    loading = Loading(results)
-    table, rows = loading.table()
+    loader = Loader(results)
+    table, rows = loader.table()
     samples, groups, status = (table.texts[name] for name in ("sample_id", "group", "status"))
     of, group = samples.codes[rows].astype(np.int64), groups.codes[rows]
     done = np.array([t == "done" for t in status.texts] + [False])[status.codes[rows]]
@@ -50,19 +50,19 @@ def count_samples(results: str | os.PathLike[str]) -> Counted:
     path = Path(results).expanduser()
 
     def views() -> Iterator[SampleView]:
-        for sample_id in sorted({*loading.infos, *samples.texts} - {""}):
-            info = loading.infos.get(sample_id)
+        for sample_id in sorted({*loader.infos, *samples.texts} - {""}):
+            info = loader.infos.get(sample_id)
             at = place.get(sample_id)
             counts = {} if at is None else {g: int(n) for g, n in zip(groups.texts, completed[at], strict=True) if n}
             failed = 0 if at is None else int(errors[at])
-            if info is not None and info.name in loading.unread and not counts and not failed:
+            if info is not None and info.name in loader.unread and not counts and not failed:
                 continue
-            header, match = loading.headers.get(sample_id, {}), loading.matches.get(sample_id)
+            header, match = loader.headers.get(sample_id, {}), loader.matches.get(sample_id)
             yield summarise(sample_id, path, info, header, match, counts, failed)
 
     totals = Reader(results).totals()
     counted = list(with_totals(views(), totals))
-    integer_ids = loading.integer_ids and all(is_integer(v.sample_id) for v in counted)
+    integer_ids = loader.integer_ids and all(is_integer(v.sample_id) for v in counted)
     if integer_ids:
         counted.sort(key=lambda v: int(v.sample_id))
-    return Counted(counted, loading.problems, totals, integer_ids)
+    return SampleCounts(counted, loader.problems, totals, integer_ids)

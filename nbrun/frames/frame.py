@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nbrun.frames.table import Array, Coded, Extra, Table
+from nbrun.frames.table import Array, DictionaryArray, SparseColumn, Table
 from nbrun.samples import KEY_BYTES
 from nbrun.storage.values import decode, load
 from nbrun.texts import digits_of
@@ -88,7 +88,7 @@ def _as_expected(t: Table) -> Any:
     return pd.arrays.BooleanArray(accepted == side, (accepted < 0) | (side < 0))
 
 
-def _category(of: Coded) -> pd.Categorical:
+def _category(of: DictionaryArray) -> pd.Categorical:
     """Categories in their order, and only those that occur."""
     if of.codes.strides == (0,):  # one value for all rows
         used = [int(of.codes[0])] if len(of.codes) and of.codes[0] >= 0 else []
@@ -104,12 +104,12 @@ def _category(of: Coded) -> pd.Categorical:
     )  # fmt: skip
 
 
-def _objects(of: Coded) -> Array:
+def _objects(of: DictionaryArray) -> Array:
     values = np.array([*of.texts, None], object)
     return np.asarray(values[of.codes])
 
 
-def _extra(n: int, e: Extra) -> Any:
+def _extra(n: int, e: SparseColumn) -> Any:
     if e.kind == "n":
         return np.full(n, None, object)
     if e.kind == "j":
@@ -119,7 +119,7 @@ def _extra(n: int, e: Extra) -> Any:
         if occurring <= MAX_CATEGORIES and 2 * occurring <= len(e.values):
             of = np.full(n, -1, "<i4")
             of[e.rows] = e.values
-            return _category(Coded(of, e.texts))
+            return _category(DictionaryArray(of, e.texts))
         texts = np.full(n, None, object)
         texts[e.rows] = np.array(e.texts, object)[e.values]
         return texts
@@ -147,7 +147,7 @@ class LongInteger(int):
     __repr__ = __str__
 
 
-def _parsed(n: int, e: Extra) -> Array:
+def _parsed(n: int, e: SparseColumn) -> Array:
     """Nested values, integers beyond 64 bits, values of several types: objects, of each row its own."""
     out = np.full(n, None, object)
     shared: dict[int, Any] = {}

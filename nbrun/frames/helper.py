@@ -12,7 +12,7 @@ import sys
 
 import orjson
 
-from nbrun.frames.filereader import read_files
+from nbrun.frames.file_reader import read_files
 
 
 def main() -> None:

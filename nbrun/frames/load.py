@@ -13,11 +13,11 @@ import pandas as pd
 from nbrun.errors import InputError, hides_own_frames
 from nbrun.frames.counting import count_samples
 from nbrun.frames.frame import DTYPES, MAYBE_EMPTY, to_frame
-from nbrun.frames.loading import Loading
-from nbrun.frames.rows import STALE, ItemRows
-from nbrun.frames.table import Table, extra_of, join
-from nbrun.frames.tests_of import COLUMNS as TEST_COLUMNS
-from nbrun.frames.tests_of import OUTPUTS, TestRows
+from nbrun.frames.judged_tests import COLUMNS as TEST_COLUMNS
+from nbrun.frames.judged_tests import OUTPUTS, TestRows
+from nbrun.frames.loader import Loader
+from nbrun.frames.rows import ORPHANED, ItemRows
+from nbrun.frames.table import Table, join, sparse_column_of
 from nbrun.storage.directory import Problem
 from nbrun.storage.format import FOLDER
 
@@ -124,7 +124,7 @@ class _Options:
         needed = None
         if self.columns is not None and (self.where is None or isinstance(self.where, Mapping)):
             needed = {*self.columns, *(self.where or ())}
-        stale = table.numbers["index"] == STALE if self.stale else None
+        stale = table.numbers["index"] == ORPHANED if self.stale else None
         df = to_frame(table, needed)
         if stale is not None:
             df["stale"] = pd.array(stale, dtype="boolean")
@@ -163,10 +163,10 @@ def _strides(path: Results, options: _Options, problems: list[Problem]) -> Itera
     if options.reads_entries:
         yield from _with_bodies(path, options, problems, 16 << 20)
         return
-    loading = Loading(path, stale=options.stale)
-    for table, rows in loading.strides():
+    loader = Loader(path, stale=options.stale)
+    for table, rows in loader.strides():
         yield options.frame(table.take(rows))
-    problems += loading.problems
+    problems += loader.problems
 
 
 class _Bodies:
@@ -204,8 +204,8 @@ def _with_bodies(
 ) -> Iterator[pd.DataFrame]:
     """Frames with entries or tests; they are read, never cached."""
     listener = _Bodies(options)
-    loading = Loading(path, stale=options.stale, listener=listener, bodies=options.entries)
-    strides = loading.strides(stride_bytes) if stride_bytes else loading.all()
+    loader = Loader(path, stale=options.stale, listener=listener, bodies=options.entries)
+    strides = loader.strides(stride_bytes) if stride_bytes else loader.all()
     while True:
         listener.begin()
         found = next(strides, None)
@@ -216,7 +216,7 @@ def _with_bodies(
             _add_items(table, listener.items)
         df = to_frame(table.take(rows))
         if options.stale:
-            df["stale"] = pd.array(table.numbers["index"][rows] == STALE, dtype="boolean")
+            df["stale"] = pd.array(table.numbers["index"][rows] == ORPHANED, dtype="boolean")
         if options.entries:
             from nbrun.frames.entries import EntryArray
 
@@ -227,12 +227,12 @@ def _with_bodies(
             kept = _filter(df, options.where)
             rows, df = rows[kept.index.to_numpy()], kept.reset_index(drop=True)
         yield df if listener.tests is None else listener.tests.explode(df, rows)
-    problems += loading.problems
+    problems += loader.problems
 
 
 def _add_items(table: Table, items: ItemRows) -> None:
     """Items' columns. A key of a result that has such a name makes way: `result_item_x`."""
-    columns = {name: extra_of(extras.settle()) for name, extras in items.extras.items()}
+    columns = {name: sparse_column_of(extras.settle()) for name, extras in items.extras.items()}
     for name in [name for name in table.extras if name in columns]:
         table.extras[f"result_{name}"] = table.extras.pop(name)
     table.extras |= columns
@@ -251,9 +251,9 @@ def _absolute(paths: Iterable[Results]) -> list[str]:
 
 
 def _load_table(path: Results, stale: bool, problems: list[Problem]) -> Table:
-    loading = Loading(path, stale=stale)
-    table, rows = loading.table()
-    problems += loading.problems
+    loader = Loader(path, stale=stale)
+    table, rows = loader.table()
+    problems += loader.problems
     return table if len(rows) == table.n and _in_place(rows) else table.take(rows)
 
 

@@ -48,7 +48,7 @@ class Settled:
 
 
 @dataclass(slots=True)
-class Extras:
+class SparseColumnBuilder:
     """A key of results: the rows that have it, and their values. Nested values are kept as bytes of JSON."""
 
     rows: array[int] = field(default_factory=lambda: array("i"))

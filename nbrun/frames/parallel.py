@@ -19,11 +19,11 @@ from typing import NamedTuple
 import orjson
 
 from nbrun.errors import ThreadLimitError
-from nbrun.frames.filereader import read_files
+from nbrun.frames.file_reader import read_files
 from nbrun.frames.packing import Pack, unpack
-from nbrun.frames.telling import Match
-from nbrun.model import start_daemon
+from nbrun.frames.summary import Match
 from nbrun.storage.samplefile import Place
+from nbrun.threads import start_daemon
 
 #: A helper pays when it saves more than its start takes (about 0.2 s).
 BYTES_A_HELPER = 64 << 20

@@ -14,8 +14,8 @@ from typing import Any, Protocol
 import orjson
 
 from nbrun import verdicts
-from nbrun.frames.packing import Bytes, Extras, Pack
-from nbrun.frames.telling import judgement, old_key
+from nbrun.frames.packing import Bytes, Pack, SparseColumnBuilder
+from nbrun.frames.summary import judgement, old_key
 from nbrun.samples import KEY_BYTES, LANGUAGES
 from nbrun.storage.match import OldMatch
 from nbrun.storage.merge import old_body
@@ -31,7 +31,7 @@ NUMBERS = {
 #: Columns of texts, kept as codes; -1: none.
 TEXTS = ("group", "status", "verdict", "language", "error", "api_used", "worker_id", "run_id")
 #: `index` of an entry that no dataset was matched with, and of one whose item is no longer in the dataset.
-UNMATCHED, STALE = -1, -2
+UNMATCHED, ORPHANED = -1, -2
 #: Names of columns that hold something else than a result's key of that name.
 RESERVED = frozenset((*NUMBERS, *TEXTS, "sample_id", "key", "source", "entry", "stale", "as_expected")) - {"seq"}
 #: Keys of results that columns show in another way, where their values are what a judge writes.
@@ -85,7 +85,7 @@ class RowBuilder:
         self.codes = {name: array("i") for name in TEXTS}
         self.texts: dict[str, dict[str | None, int]] = {name: {None: -1} for name in TEXTS}
         self.keys = bytearray()
-        self.extras: dict[str, Extras] = {}  # by the result's key
+        self.extras: dict[str, SparseColumnBuilder] = {}  # by the result's key
         self.is_inexact = False
         self.n = 0
 
@@ -99,7 +99,7 @@ class RowBuilder:
         language = entry.get("language") or (item.get("language") if isinstance(item, dict) else None)
         verdict, accepted, n_tests, n_passed, max_time_s = judgement(result)
         numbers = (
-            STALE if index is None else index, entry["occurrence"], entry["seq"], accepted if done else -1, n_tests,
+            ORPHANED if index is None else index, entry["occurrence"], entry["seq"], accepted if done else -1, n_tests,
             n_passed, max_time_s, nan if entry.get("duration_s") is None else entry["duration_s"],
             -1 if entry.get("attempts") is None else entry["attempts"],
             nan if entry.get("started_at") is None else entry["started_at"],
@@ -157,7 +157,7 @@ class RowBuilder:
             else:
                 place = places[rank]
                 key, occurrence = place.key, place.occurrence
-                index = STALE if place.item_index is None else place.item_index
+                index = ORPHANED if place.item_index is None else place.item_index
             told.append((
                 index, occurrence, accepted, n_tests, n_passed, max_time_s,
                 verdict_codes.setdefault(verdict, len(verdict_codes) - 1),
@@ -209,7 +209,7 @@ class RowBuilder:
                 continue
             extras = self.extras.get(name)
             if extras is None:
-                extras = self.extras[name] = Extras()
+                extras = self.extras[name] = SparseColumnBuilder()
             kind = type(value)
             if kind is str:
                 pass
@@ -283,7 +283,7 @@ class ItemRows:
     """
 
     def __init__(self) -> None:
-        self.extras: dict[str, Extras] = {}
+        self.extras: dict[str, SparseColumnBuilder] = {}
 
     def __call__(self, row: int, entry: Mapping[str, Any]) -> None:
         """The next row."""
@@ -299,7 +299,7 @@ class ItemRows:
             self._add(f"item_{name}", row, value)
 
     def _add(self, column: str, row: int, value: Any) -> None:
-        extras = self.extras.setdefault(column, Extras())
+        extras = self.extras.setdefault(column, SparseColumnBuilder())
         if value is not None:
             extras.rows.append(row)
             extras.values.append(encode(value)[0] if type(value) in (dict, list) else value)

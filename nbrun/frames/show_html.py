@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from html import escape
 from typing import Any
 
-from nbrun.frames.showing import MAX_LINES, Failing, Shown, cut, difference
-from nbrun.texts import escape_control_chars as visible
+from nbrun.frames.entry_view import MAX_LINES, EntryView, Failing, difference, truncate
+from nbrun.texts import escape_control_chars
 
 _LEXERS = {"PYTHON": "python", "PYTHON2": "python", "PYTHON3": "python", "CPP": "cpp", "C": "c", "JAVA": "java",
            "JSON": "json", "GO": "go", "RUST": "rust"}  # fmt: skip
@@ -27,7 +27,7 @@ max-height:26em;font-size:.85em;line-height:1.35;white-space:pre;tab-size:4;unic
 _CLASS = {"-": "del", "+": "ins", " ": "eq", "…": "cut"}
 
 
-def html_of(s: Shown) -> str:
+def html_of(s: EntryView) -> str:
     """All of it."""
     mark = {"Accepted": "✓ ", None: ""}.get(s.verdict, "✗ ") if s.verdict != "JudgeError" else "? "
     verdict = f'<span class="verdict">{_safe(mark + (s.verdict or s.status))}</span>'
@@ -54,7 +54,7 @@ def html_of(s: Shown) -> str:
 
 
 def _safe(value: Any) -> str:
-    return escape(visible(str(value)))
+    return escape(escape_control_chars(str(value)))
 
 
 def _facts(facts: Mapping[str, Any]) -> str:
@@ -62,7 +62,7 @@ def _facts(facts: Mapping[str, Any]) -> str:
 
 
 def _block(title: str, text: str) -> list[str]:
-    return [f"<h5>{escape(title)}</h5>", f"<pre>{escape(chr(10).join(cut(text)))}</pre>"]
+    return [f"<h5>{escape(title)}</h5>", f"<pre>{escape(chr(10).join(truncate(text)))}</pre>"]
 
 
 def _failing(f: Failing) -> list[str]:
@@ -95,7 +95,7 @@ def _table(rows: Iterable[Mapping[str, Any]]) -> str:
 
 def _highlighted(source: str, language: str) -> str:
     """With colours where Pygments is there, which comes with every notebook; escaped either way."""
-    text = "\n".join(cut(source, MAX_LINES))
+    text = "\n".join(truncate(source, MAX_LINES))
     try:
         from pygments import highlight
         from pygments.formatters import HtmlFormatter

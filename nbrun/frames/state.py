@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 
 from nbrun.errors import hides_own_frames
-from nbrun.progress import counted
+from nbrun.formatting import counted
 from nbrun.storage.reader import Reader, with_totals
 
 

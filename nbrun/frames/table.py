@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from nbrun.frames.packing import EXACT, Bytes, Pack, Settled, as_json
-from nbrun.frames.rows import NUMBERS, STALE, TEXTS
+from nbrun.frames.rows import NUMBERS, ORPHANED, TEXTS
 from nbrun.samples import KEY_BYTES
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -20,7 +20,7 @@ _CODES = {"b": "<i1", "i": "<i4", "q": "<i8", "d": "<f8", "t": "<i4", "j": "<i4"
 
 
 @dataclass(slots=True)
-class Coded:
+class DictionaryArray:
     """Texts of a column: a code a row, -1 for none."""
 
     codes: Array
@@ -28,7 +28,7 @@ class Coded:
 
 
 @dataclass(slots=True)
-class Extra:
+class SparseColumn:
     """A column of a key of results: its kind (see packing.Settled), the rows that have it, and their values.
 
     Of kinds t and j, values are codes into `texts`.
@@ -46,9 +46,9 @@ class Table:
 
     n: int
     numbers: dict[str, Array]
-    texts: dict[str, Coded]
+    texts: dict[str, DictionaryArray]
     keys: Array
-    extras: dict[str, Extra]
+    extras: dict[str, SparseColumn]
     integer_ids: bool = False
 
     def slice(self, start: int, stop: int) -> Table:
@@ -58,12 +58,10 @@ class Table:
         extras = {}
         for name, e in self.extras.items():
             a, b = np.searchsorted(e.rows, (start, stop))
-            extras[name] = Extra(e.kind, e.rows[a:b] - start, e.values[a:b], e.texts)
-        return Table(
-            stop - start, {k: v[start:stop] for k, v in self.numbers.items()},
-            {k: Coded(c.codes[start:stop], c.texts) for k, c in self.texts.items()}, self.keys[start:stop], extras,
-            self.integer_ids,
-        )  # fmt: skip
+            extras[name] = SparseColumn(e.kind, e.rows[a:b] - start, e.values[a:b], e.texts)
+        numbers = {name: values[start:stop] for name, values in self.numbers.items()}
+        texts = {name: DictionaryArray(of.codes[start:stop], of.texts) for name, of in self.texts.items()}
+        return Table(stop - start, numbers, texts, self.keys[start:stop], extras, self.integer_ids)
 
     def take(self, rows: Array) -> Table:
         """The rows of these numbers, in their order."""
@@ -74,10 +72,10 @@ class Table:
             now = place[e.rows]
             kept = now >= 0
             order = np.argsort(now[kept], kind="stable")
-            extras[name] = Extra(e.kind, now[kept][order], e.values[kept][order], e.texts)
+            extras[name] = SparseColumn(e.kind, now[kept][order], e.values[kept][order], e.texts)
         return Table(
             len(rows), {k: v[rows] for k, v in self.numbers.items()},
-            {k: Coded(c.codes[rows], c.texts) for k, c in self.texts.items()}, self.keys[rows], extras,
+            {k: DictionaryArray(c.codes[rows], c.texts) for k, c in self.texts.items()}, self.keys[rows], extras,
             self.integer_ids,
         )  # fmt: skip
 
@@ -90,22 +88,22 @@ def table_of(pack: Pack) -> Table:
         return np.broadcast_to(items, pack.n) if len(items) == 1 else items
 
     numbers = {name: column(name, _CODES[code]) for name, code in NUMBERS.items()}
-    texts = {name: Coded(column(name, "<i4"), pack.texts[name]) for name in TEXTS}
+    texts = {name: DictionaryArray(column(name, "<i4"), pack.texts[name]) for name in TEXTS}
     counts = np.array([f["n"] for f in pack.files], "<i8")
     for name, key in (("sample_id", "id"), ("source", "source")):
         unique: dict[str, int] = {}
         of_file = np.array([unique.setdefault(f[key] or "", len(unique)) for f in pack.files], "<i4")
-        texts[name] = Coded(np.repeat(of_file, counts), list(unique))
+        texts[name] = DictionaryArray(np.repeat(of_file, counts), list(unique))
     keys = column("key", f"V{KEY_BYTES}")
     extras = {}
     for name, e in pack.extras.items():
-        extras[name] = extra_of(e)
+        extras[name] = sparse_column_of(e)
     return Table(pack.n, numbers, texts, keys, extras)
 
 
-def extra_of(e: Settled) -> Extra:
+def sparse_column_of(e: Settled) -> SparseColumn:
     """A column of a pack as arrays."""
-    return Extra(e.kind, np.frombuffer(e.rows, "<i4"), np.frombuffer(e.values, _CODES[e.kind]), e.texts)
+    return SparseColumn(e.kind, np.frombuffer(e.rows, "<i4"), np.frombuffer(e.values, _CODES[e.kind]), e.texts)
 
 
 def _bytes(a: Array) -> memoryview:
@@ -146,9 +144,9 @@ def join(tables: Sequence[Table]) -> Table:
                 [*(unique.setdefault(x, len(unique)) for x in of.texts), -1], "<i4"
             )  # code -1 takes the last
             codes.append(np.broadcast_to(new[of.codes[:1]], t.n) if of.codes.strides == (0,) else new[of.codes])
-        texts[name] = Coded(_concatenate(codes), list(unique))
+        texts[name] = DictionaryArray(_concatenate(codes), list(unique))
     numbers = {name: _concatenate([t.numbers[name] for t in tables]) for name in NUMBERS}
-    extras: dict[str, list[tuple[int, Extra]]] = {}
+    extras: dict[str, list[tuple[int, SparseColumn]]] = {}
     begin = 0
     for t in tables:
         for name, e in t.extras.items():
@@ -168,13 +166,13 @@ def _concatenate(arrays: Sequence[Array]) -> Array:
     return np.concatenate(arrays)
 
 
-def _join_extras(parts: list[tuple[int, Extra]]) -> Extra:
+def _join_extras(parts: list[tuple[int, SparseColumn]]) -> SparseColumn:
     """One column of several parts: of their kind, or of one that holds each value exactly."""
     rows = np.concatenate([e.rows.astype(np.int64) + begin for begin, e in parts])
     some = [e for _, e in parts if e.kind != "n"]
     kinds = {e.kind for e in some}
     if not kinds:
-        return Extra("n", rows, np.empty(0, "<i1"), [])
+        return SparseColumn("n", rows, np.empty(0, "<i1"), [])
     if len(kinds) == 1:
         kind = kinds.pop()
     elif kinds == {"q", "d"} and all(len(e.values) == 0 or _is_exact(e.values) for e in some if e.kind == "q"):
@@ -182,7 +180,7 @@ def _join_extras(parts: list[tuple[int, Extra]]) -> Extra:
     else:
         kind = "j"
     if kind not in "tj":
-        return Extra(kind, rows, np.concatenate([e.values for e in some]).astype(_CODES[kind]), [])
+        return SparseColumn(kind, rows, np.concatenate([e.values for e in some]).astype(_CODES[kind]), [])
     unique: dict[str, int] = {}
     codes = []
     for e in some:
@@ -191,14 +189,14 @@ def _join_extras(parts: list[tuple[int, Extra]]) -> Extra:
             texts = [as_json(text) for text in texts]
         new = np.array([unique.setdefault(text, len(unique)) for text in texts], "<i4")
         codes.append(new[of] if len(of) else np.empty(0, "<i4"))
-    return Extra(kind, rows, np.concatenate(codes), list(unique))
+    return SparseColumn(kind, rows, np.concatenate(codes), list(unique))
 
 
 def _is_exact(values: Array) -> bool:
     return bool(values.min() >= -EXACT and values.max() <= EXACT)
 
 
-def _as_texts(e: Extra) -> tuple[list[str], Array]:
+def _as_texts(e: SparseColumn) -> tuple[list[str], Array]:
     """Booleans and numbers as JSON, each once, and codes into it."""
     unique, codes = np.unique(e.values, return_inverse=True)
     values = (unique != 0).tolist() if e.kind == "b" else unique.tolist()
@@ -209,8 +207,8 @@ def in_order(t: Table, *, stale: bool) -> Array:
     """Row numbers by sample, group (solution first) and index; without those whose item is gone, unless `stale`."""
     index = t.numbers["index"]
     kept: Array | slice = slice(None)
-    if not stale and (index == STALE).any():
-        kept = np.flatnonzero(index != STALE)
+    if not stale and (index == ORPHANED).any():
+        kept = np.flatnonzero(index != ORPHANED)
     ranks = []
     for name in ("sample_id", "group"):
         of = t.texts[name]

@@ -24,7 +24,7 @@ from nbrun.judge.running import Ending, Leash, Limits
 from nbrun.judge.scoring import score
 from nbrun.judge.validators import CheckerBench, KattisValidator, Talk
 from nbrun.judge.warden.folders import remove_tree
-from nbrun.model import start_thread
+from nbrun.threads import start_thread
 from nbrun.verdicts import Verdict, is_syntax_error
 
 _NO_MEMORY = ("std::bad_alloc", "MemoryError", "Cannot allocate memory", "java.lang.OutOfMemoryError")

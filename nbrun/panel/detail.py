@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nbrun import verdicts
-from nbrun.model import TaskRow
+from nbrun.formatting import time_text
+from nbrun.model import TaskSummary
 from nbrun.panel.packing import pack
 from nbrun.panel.texts import clean, cut
-from nbrun.progress import time_text
 from nbrun.storage.values import pretty
 
 #: A sample's tasks travel up to this many, and of each text of a task so much.
@@ -25,7 +25,7 @@ STATUSES = ("done", "error", "running", "waiting")
 Texts = list[tuple[str, str]]
 
 
-def tasks_of(rows: Sequence[TaskRow]) -> tuple[dict[str, Any], list[bytes]]:
+def tasks_of(rows: Sequence[TaskSummary]) -> tuple[dict[str, Any], list[bytes]]:
     """Columns of a sample's tasks, packed like those of the feed; texts that repeat are numbered in `names`.
 
     What somebody who opens a sample looks for comes first: errors, unexpected verdicts, what waits, what runs.
@@ -57,7 +57,7 @@ def tasks_of(rows: Sequence[TaskRow]) -> tuple[dict[str, Any], list[bytes]]:
     return content, [b"".join(parts)] if rows else []
 
 
-def _rank(row: TaskRow) -> int:
+def _rank(row: TaskSummary) -> int:
     if row.status == "error":
         return 0
     return {"waiting": 2, "running": 3}.get(row.status, 1 if row.is_unexpected else 4)

@@ -28,13 +28,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nbrun.model import State
+from nbrun.formatting import bytes_text, count_text, rate_text
+from nbrun.model import Progress, State
 from nbrun.panel import parts
 from nbrun.panel.chart import Throughput
 from nbrun.panel.packing import pack, unpack
 from nbrun.panel.parts import Part
 from nbrun.panel.texts import clean, cut
-from nbrun.progress import Progress, bytes_text, count_text, eta_text, quality_texts, rate_text
+from nbrun.progress import eta_text, quality_texts
 from nbrun.verdicts import rejects
 
 #: A message that speaks of results made with other settings says how they are made again; so does a button.

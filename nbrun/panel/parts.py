@@ -11,8 +11,8 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from nbrun.model import ErrorKind, ErrorNote, LogNote
 from nbrun.panel.texts import clean, cut
-from nbrun.progress import ErrorKind, ErrorNote, LogNote
 
 #: A part travels no sooner than this after its last time, and its bytes a second stay below that.
 EVERY_S, BYTES_PER_S = 2.0, 4000.0

@@ -11,18 +11,9 @@ from __future__ import annotations
 import time
 from html import escape
 
-from nbrun.model import State
-from nbrun.progress import (
-    Progress,
-    count_text,
-    counted,
-    duration_text,
-    end_text,
-    eta_text,
-    percent_text,
-    quality_texts,
-    rate_text,
-)
+from nbrun.formatting import count_text, counted, duration_text, percent_text, rate_text
+from nbrun.model import Progress, State
+from nbrun.progress import end_text, eta_text, quality_texts
 from nbrun.verdicts import rejects
 
 #: accepted, rejected, done without a verdict, errors, running: told apart also by people who see fewer colours.

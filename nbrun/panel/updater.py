@@ -16,10 +16,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from nbrun.model import RunControls, start_daemon
+from nbrun.model import Progress, RunControls
 from nbrun.panel.disk import DiskUse
 from nbrun.panel.feed import Feed, Message
-from nbrun.progress import Progress
+from nbrun.threads import start_daemon
 
 TICK_S = 0.2
 #: The static form is for the day after: it is rewritten so seldom, and at the end.

@@ -20,13 +20,14 @@ from IPython import get_ipython
 from IPython.display import display, publish_display_data
 
 from nbrun.errors import ThreadLimitError
-from nbrun.model import RunControls, start_daemon
+from nbrun.formatting import counted
+from nbrun.model import Progress, RunControls
 from nbrun.panel.detail import entry_of, tasks_of
 from nbrun.panel.feed import Message, head_of
 from nbrun.panel.static import static_html, static_text
 from nbrun.panel.texts import clean, cut
 from nbrun.panel.updater import Updater
-from nbrun.progress import Progress, counted
+from nbrun.threads import start_daemon
 
 _HERE = Path(__file__).parent
 #: One module, since the browser can fetch nothing from the package: each defines what those after it use.

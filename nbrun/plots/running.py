@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from nbrun.formatting import time_text
 from nbrun.plots.drawing import COLORS, INKS, STROKES, axes, need, short, whole
-from nbrun.progress import time_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

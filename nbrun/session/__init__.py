@@ -1,7 +1,7 @@
 """start(): wires samples, engine, storage and views together.
 
 samples ─► conductor (thread nbrun-feed) ─► engine (threads nbrun-worker-N) ─► store (nbrun-journal, nbrun-files)
-                               └──────────► board ◄───────┘            views read Run.progress
+                               └──────────► tracker ◄───────┘            views read Run.progress
 """
 
 from __future__ import annotations

@@ -31,9 +31,10 @@ from nbrun.errors import (
     StorageError,
     ThreadLimitError,
 )
-from nbrun.model import State, start_daemon, start_thread
+from nbrun.formatting import counted
+from nbrun.model import State
 from nbrun.output import RunOutput, Speaking, speak
-from nbrun.progress import Board, counted
+from nbrun.progress import ProgressTracker
 from nbrun.samples import Sample, SampleReader, fresh_copy, with_ids
 from nbrun.session.inputs import Samples, duplicate
 from nbrun.session.redo import ERRORS, Redo
@@ -44,6 +45,7 @@ from nbrun.storage.found import Again, Found
 from nbrun.storage.match import Retyped
 from nbrun.storage.sample_totals import SampleTotals
 from nbrun.storage.store import ResultStore
+from nbrun.threads import start_daemon, start_thread
 
 #: After a stop the reading thread is waited for so long, if it hangs in the user's iterator.
 LEAVE_S = 0.5
@@ -56,7 +58,7 @@ class SecondPass:
 
     Attributes:
         samples: the same samples once more, or those of a stream that are still in memory and what follows them.
-        numbers: sample id -> its number on the board, of those that were read before.
+        numbers: sample id -> its number on the tracker, of those that were read before.
         count: how many tasks that ended in errors run again.
         failed: ids of samples with tasks that ended in errors and run again.
         tasks: how many tasks by group the samples hold that were read before.
@@ -72,13 +74,13 @@ class SecondPass:
     only: Mapping[str, Failed] | None = None
     is_whole: bool = False
 
-    def mark(self, board: Board) -> None:
-        """Say on the board which errors are tried again."""
+    def mark(self, tracker: ProgressTracker) -> None:
+        """Say on the tracker which errors are tried again."""
         if self.only is None:
-            board.all_errors_again(self.numbers[sample_id] for sample_id in self.failed)
+            tracker.all_errors_again(self.numbers[sample_id] for sample_id in self.failed)
             return
         for sample_id, failed in self.only.items():
-            board.error_again(self.numbers[sample_id], [failed.kind] * len(failed.positions))
+            tracker.error_again(self.numbers[sample_id], [failed.kind] * len(failed.positions))
 
 
 class Failed(NamedTuple):
@@ -98,10 +100,10 @@ class Conductor:
     """
 
     def __init__(
-        self, samples: Samples, reader: SampleReader, board: Board, fn: Any, settings: Settings, redo: Redo,
+        self, samples: Samples, reader: SampleReader, tracker: ProgressTracker, fn: Any, settings: Settings, redo: Redo,
         again: SecondPass | None = None, output: RunOutput | None = None,
     ) -> None:  # fmt: skip
-        self._samples, self._reader, self._board, self._fn = samples, reader, board, fn
+        self._samples, self._reader, self._tracker, self._fn = samples, reader, tracker, fn
         self._settings, self._redo, self._second = settings, redo, again
         self._on_end: Callable[[], object] = lambda: None
         self._output = output  # of the user's iterator, key and context functions
@@ -176,7 +178,7 @@ class Conductor:
     def find_unread(self, text: str, limit: int) -> tuple[list[str], int]:
         """See model.RunControls. Called by views, in threads of theirs."""
         ids = self._samples.by_id or {}
-        read = self._board.fed_totals()[1]
+        read = self._tracker.fed_totals()[1]
         found = [sample_id for sample_id in islice(ids, read, None) if text in sample_id.lower()]
         return found[:limit], len(found)
 
@@ -189,7 +191,7 @@ class Conductor:
 
     def _remaining(self) -> int | None:
         """How many results are still to come; None while nobody knows."""
-        now = self._board.snapshot(self._engine.standing.state)
+        now = self._tracker.snapshot(self._engine.standing.state)
         return None if now.total is None else now.total - now.done
 
     def _note_problems(self) -> None:
@@ -246,7 +248,7 @@ class Conductor:
             self._store.abandon()
         finally:
             self._engine.finish(state, str(self.halt) if self.halt else "", self.halt)
-            if state is State.DONE and not self._board.errors and not self.changed:
+            if state is State.DONE and not self._tracker.errors and not self.changed:
                 self._release()
             self.ended.set()
             self._on_end()
@@ -330,7 +332,7 @@ class Conductor:
 
     def _feed(self) -> None:
         if self._second is None:
-            self._board.set_totals(self._samples.tasks, self._samples.count)
+            self._tracker.set_totals(self._samples.tasks, self._samples.count)
         number = -1
         for number, raw in enumerate(self._stream(self._samples)):
             if self._second is not None and self._is_over(raw, number):
@@ -353,7 +355,7 @@ class Conductor:
     def _feed_more(self, more: Samples) -> None:
         """Samples that joined: those that were not read yet."""
         if self._samples.sample_totals.is_known:
-            self._board.set_totals(self._samples.tasks, self._samples.count)
+            self._tracker.set_totals(self._samples.tasks, self._samples.count)
             self._note_totals(self._samples.sample_totals)
         is_new = False
         for raw in self._stream(more):
@@ -363,7 +365,7 @@ class Conductor:
             sample = self._read_sample(raw, len(self._seen))
             self._seen[sample.id] = len(self._seen)
             if not is_new and not self._samples.sample_totals.is_known:
-                self._board.set_totals(None, None)
+                self._tracker.set_totals(None, None)
             is_new = True
             self._feed_sample(sample)
             if not self._engine.wait_for_room():
@@ -373,8 +375,8 @@ class Conductor:
 
     def _all_read(self) -> None:
         """All samples were read: from now on their totals are known, whatever they came from."""
-        tasks, count = self._board.fed_totals()
-        self._board.set_totals(tasks, count)
+        tasks, count = self._tracker.fed_totals()
+        self._tracker.set_totals(tasks, count)
         if self._samples.sample_totals.is_known:
             return
         self._samples = replace(self._samples, count=count, totals=dict(self._tasks))
@@ -436,7 +438,7 @@ class Conductor:
         known = self._second.numbers.get(sample_id)
         if self._second.only is not None:
             return sample_id not in self._second.only
-        return known is not None and not self._second.is_whole and self._board.is_complete(known)
+        return known is not None and not self._second.is_whole and self._tracker.is_complete(known)
 
     def retry_errors(self, kind: str | None) -> int | None:
         """Queue the tasks that ended in errors again; None where the run is about to end, or has ended."""
@@ -458,9 +460,9 @@ class Conductor:
         """Saved results that were made with other settings, or of samples that have changed."""
         return self._other_settings + self._other_contexts
 
-    def second_pass(self, board: Board, kind: str | None) -> SecondPass:
+    def second_pass(self, tracker: ProgressTracker, kind: str | None) -> SecondPass:
         """What runs when the run is started again. Called after the end."""
-        numbers = board.numbers()
+        numbers = tracker.numbers()
         failed = self._engine.failed_samples()
         only = None
         if kind is not None:
@@ -479,7 +481,7 @@ class Conductor:
             count = sum(len(f.positions) for f in only.values())
             return SecondPass(samples, numbers, count, (), self._tasks, only)
         ids = numbers if self._samples.source is not None else [s.work.sample_id for s in failed]
-        count = sum(board.errors_of(numbers[sample_id]) for sample_id in ids)
+        count = sum(tracker.errors_of(numbers[sample_id]) for sample_id in ids)
         return SecondPass(samples, numbers, count, ids, self._tasks)
 
     def _note_totals(self, totals: SampleTotals) -> None:
@@ -519,17 +521,17 @@ class Conductor:
         if number is None:
             for group in sample.groups:
                 self._tasks[group.name] += len(group.runnable)
-            number = self._board.add_sample(
+            number = self._tracker.add_sample(
                 sample.id, found.total, done=found.done, skipped=sample.skipped,
                 accepted=found.accepted, rejected=found.rejected, verdicts=found.verdicts, unexpected=found.unexpected,
                 tally=found.tally,
             )  # fmt: skip
         elif failed is None:
-            if self._board.is_complete(number):
-                self._board.sample_done(-1)
-            self._board.sample_again(number, found.total, found.done)
+            if self._tracker.is_complete(number):
+                self._tracker.sample_done(-1)
+            self._tracker.sample_again(number, found.total, found.done)
         if found.book is None:
-            self._board.sample_done()
+            self._tracker.sample_done()
             return
         found.book.number = number
         if failed is None:
@@ -602,14 +604,14 @@ class Conductor:
             "which finds what was saved without it."
         )
         if is_first:
-            self._board.note_log(time.time(), "notice", self._counts["retyped"])
+            self._tracker.note_log(time.time(), "notice", self._counts["retyped"])
 
     def _count(self, kind: str, count: int, what: str) -> None:
         is_first = kind not in self._counts
         kept = f"{counted(count, 'saved result')} {what}: kept."
         self._counts[kind] = f'{kept} Start with redo="changed" to make them again.'
         if is_first:
-            self._board.note_log(time.time(), "notice", self._counts[kind])
+            self._tracker.note_log(time.time(), "notice", self._counts[kind])
 
     def _halt_feed(self, e: BaseException) -> None:
         if isinstance(e, SampleError):

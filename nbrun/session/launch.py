@@ -21,7 +21,7 @@ from nbrun.engine.executors import Remote
 from nbrun.model import RetryPolicy
 from nbrun.output import RunOutput, assign
 from nbrun.panel import choose_view
-from nbrun.progress import Board
+from nbrun.progress import ProgressTracker
 from nbrun.samples import SampleReader
 from nbrun.session.conductor import Conductor, SecondPass
 from nbrun.session.inputs import Samples
@@ -46,7 +46,7 @@ class Launch:
     """Everything that start() was given, checked.
 
     Attributes:
-        board: where progress is counted; it lives as long as the run, through every start.
+        tracker: where progress is counted; it lives as long as the run, through every start.
     """
 
     path: Path
@@ -58,11 +58,11 @@ class Launch:
     timeout_s: float | None
     max_per_s: float | None
     metrics: tuple[str, ...] = ()
-    board: Board = field(default_factory=Board)
+    tracker: ProgressTracker = field(default_factory=ProgressTracker)
     output: RunOutput = field(init=False)
 
     def __post_init__(self) -> None:
-        self.output = RunOutput(self.board.note_log, echoes=choose_view() != "panel")
+        self.output = RunOutput(self.tracker.note_log, echoes=choose_view() != "panel")
 
     def make(self, samples: Samples, redo: Redo, again: SecondPass | None = None) -> Parts:
         """Open the results directory and make the parts; `Conductor.begin` starts them.
@@ -78,7 +78,7 @@ class Launch:
             fn = remote = Remote(fn, self.executor, policy, (self.reader.groups or {}).values())
             crew = remote.crew
             assign(remote.digest, self.output)
-        conductor = Conductor(samples, self.reader, self.board, fn, self.arguments.settings, redo, again, self.output)
+        conductor = Conductor(samples, self.reader, self.tracker, fn, self.arguments.settings, redo, again, self.output)
         try:
             store = ResultStore(
                 self.path, self._record(), keep_items=self.arguments.keep_items, totals=samples.sample_totals,
@@ -88,10 +88,10 @@ class Launch:
             if isinstance(fn, Remote):
                 fn.close()
             raise
-        if observe := observer(self.metrics, self.board):
+        if observe := observer(self.metrics, self.tracker):
             store.observe_results(observe)
         engine = Engine(
-            fn, store, self.board, workers=self.workers, retry=policy, name=socket.gethostname(), crew=crew,
+            fn, store, self.tracker, workers=self.workers, retry=policy, name=socket.gethostname(), crew=crew,
             timeout_s=self.timeout_s, max_per_s=self.max_per_s, output=self.output,
         )  # fmt: skip
         if isinstance(fn, Remote) and (end := fn.tell()):

@@ -13,7 +13,7 @@ import weakref
 from pathlib import Path
 
 from nbrun.errors import RunActiveError
-from nbrun.progress import count_text
+from nbrun.formatting import count_text
 from nbrun.session.run import Run
 from nbrun.session.settings import Arguments
 

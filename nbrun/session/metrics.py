@@ -1,6 +1,6 @@
 """`metrics=`: keys of results whose live mean is shown in views.
 
-Threads: `observe` is called by workers, one result at a time; the board's lock protects the sums.
+Threads: `observe` is called by workers, one result at a time; the tracker's lock protects the sums.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from nbrun.errors import InputError
-from nbrun.progress import Board
+from nbrun.progress import ProgressTracker
 from nbrun.storage.entry import EncodedResult
 from nbrun.storage.values import load
 
@@ -38,17 +38,19 @@ def read_metrics(metrics: Any) -> tuple[str, ...]:
     return names
 
 
-def observer(names: tuple[str, ...], board: Board) -> Callable[[Mapping[str, Any] | EncodedResult], None] | None:
+def observer(
+    names: tuple[str, ...], tracker: ProgressTracker
+) -> Callable[[Mapping[str, Any] | EncodedResult], None] | None:
     """Return what adds the numbers of one result to the means; None where no metric was asked for."""
     if not names:
         return None
-    board.watch_metrics(names)
+    tracker.watch_metrics(names)
 
     def observe(result: Mapping[str, Any] | EncodedResult) -> None:
         found = load(result.data) if isinstance(result, EncodedResult) else result
         values = {name: number for name in names if (number := _number(found.get(name))) is not None}
         if values:
-            board.add_metrics(values)
+            tracker.add_metrics(values)
 
     return observe
 

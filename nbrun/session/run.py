@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from nbrun.engine.executors import Remote
 from nbrun.errors import NbrunError, RunActiveError, SystematicFailureError, hides_own_frames
-from nbrun.model import State, Task, TaskRow
+from nbrun.formatting import count_text, counted
+from nbrun.model import Progress, State, Task, TaskSummary
 from nbrun.output import Installed
-from nbrun.progress import Progress, count_text, counted
 from nbrun.session.conductor import Conductor, SecondPass
 from nbrun.session.inputs import Samples, read_workers
 from nbrun.session.launch import Launch, Parts
@@ -64,7 +64,7 @@ class Run:
 
     def __init__(self, launch: Launch, parts: Parts) -> None:
         self._launch, self._parts = launch, parts
-        self._path, self._board, self._arguments = launch.path, launch.board, launch.arguments
+        self._path, self._tracker, self._arguments = launch.path, launch.tracker, launch.arguments
         self._controls = Controls(self)
         self._lock = threading.RLock()  # protects what follows, and one start after the end from another
         self._callbacks: list[Callable[[Run], object]] = []
@@ -126,7 +126,7 @@ class Run:
         unsaved, saved = store.unsaved, self._saved_before + store.saved
         told = engine.standing.message
         notes = [n for n in (*self._conductor.notes, *getattr(engine.fn, "notices", ())) if n != told]
-        return self._board.snapshot(
+        return self._tracker.snapshot(
             engine.standing.state, at_work=engine.at_work(), saved=saved, unsaved=unsaved,
             message=" ".join(filter(None, [told, *notes, *engine.remarks()])), workers=engine.workers,
             results=str(self._path), waiting_at=engine.waiting_at(), least_left_s=engine.least_left_s,
@@ -293,7 +293,7 @@ class Run:
         with self._lock:
             if self._conductor is not conductor:  # somebody else was faster
                 return self._conductor.retry_errors(kind) or 0
-            again = self._conductor.second_pass(self._board, kind)
+            again = self._conductor.second_pass(self._tracker, kind)
             return self._start_again(again) if again.count else 0
 
     def _wait_for_end(self, conductor: Conductor) -> None:
@@ -306,7 +306,7 @@ class Run:
         self._wait_for_end(conductor)
         with self._lock:
             if self._conductor is conductor:
-                self._start_again(conductor.second_pass(self._board, None))
+                self._start_again(conductor.second_pass(self._tracker, None))
 
     def _redo_changed(self) -> int:
         """Make results again that were made with other settings, or of samples that have changed."""
@@ -317,7 +317,7 @@ class Run:
 
     def _start_redo(self) -> None:
         with self._lock:
-            again = self._conductor.second_pass(self._board, None)
+            again = self._conductor.second_pass(self._tracker, None)
             self._start_again(dataclasses.replace(again, is_whole=True), Redo("changed"))
 
     def _start_again(self, again: SecondPass, redo: Redo | None = None) -> int:
@@ -326,8 +326,8 @@ class Run:
         launch.workers = parts.engine.workers
         new = launch.make(again.samples, redo or Redo(), again)
         self._saved_before += parts.store.saved
-        again.mark(self._board)
-        self._board.begin_again()
+        again.mark(self._tracker)
+        self._tracker.begin_again()
         self._late = None
         self._parts = new
         self._begin()
@@ -363,7 +363,7 @@ class Run:
         try:
             fn(self)
         except Exception as e:  # the user's code
-            self._board.note_log(time.time(), "error", f"A callback raised {type(e).__name__}: {e}")
+            self._tracker.note_log(time.time(), "error", f"A callback raised {type(e).__name__}: {e}")
             _log.exception("a callback of a run raised")
 
     def _limit(self, timeout_s: float | None, max_per_s: float | None) -> None:
@@ -460,7 +460,7 @@ class Controls:
         """Of samples that were not read yet, the first ids that hold the text, and how many there are."""
         return self._run._conductor.find_unread(text, limit)
 
-    def tasks(self, sample_id: str) -> Sequence[TaskRow]:
+    def tasks(self, sample_id: str) -> Sequence[TaskSummary]:
         """The tasks of a sample that run now or have a saved outcome, in short."""
         engine, path = self._run._engine, self._run._path
         return [*engine.running_of(sample_id), *engine.waiting_of(sample_id), *onesample.read_rows(path, sample_id)]

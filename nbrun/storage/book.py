@@ -103,7 +103,7 @@ class Book:
     def __init__(self, sample: Sample, name: str, run_id: str = "", keep_items: bool = True) -> None:
         self.sample, self.name, self.run_id, self.keep_items = sample, name, run_id, keep_items
         self.sample_id = sample.id
-        self.number = -1  # on the progress board
+        self.number = -1  # on the progress tracker
         self.total = sample.total
         self.lock = threading.Lock()  # protects this block
         self.fresh: list[Fresh] = []
@@ -146,12 +146,12 @@ class Book:
     # ---- workers
 
     def item(self, position: int) -> Any:
-        """See model.Work."""
+        """See model.SampleTasks."""
         group, rank = self.sample.locate(position)
         return group.items[group.runnable[rank]]
 
     def task(self, position: int, flag: CancelFlag) -> Task:
-        """See model.Work."""
+        """See model.SampleTasks."""
         for base, _, g in self.places:  # noqa: B007
             if position >= base:
                 break
@@ -175,7 +175,7 @@ class Book:
         )  # fmt: skip
 
     def marks(self, positions: list[int]) -> bytes:
-        """See model.Work."""
+        """See model.SampleTasks."""
         out = []
         for base, number, g in self.places:
             here = [p - base for p in positions if p >= base]
@@ -194,7 +194,7 @@ class Book:
         return b"".join(out)
 
     def tally(self, records: Iterable[Record]) -> verdicts.Tally:
-        """See model.Work."""
+        """See model.SampleTasks."""
         if not self.is_judged:
             return verdicts.Tally()
         return verdicts.tally((self._expects(record[0]), record[1]) for record in records if record[1] is not None)
@@ -215,7 +215,7 @@ class Book:
         self._shown = None
 
     def rough_bytes(self) -> int:
-        """See model.Work."""
+        """See model.SampleTasks."""
         return rough_bytes(self.sample.raw)
 
     def group_number(self, position: int) -> int:

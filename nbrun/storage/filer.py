@@ -14,7 +14,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nbrun.errors import ThreadLimitError
-from nbrun.model import start_daemon
 from nbrun.storage import files
 from nbrun.storage.book import Book
 from nbrun.storage.filing import write_sample
@@ -22,6 +21,7 @@ from nbrun.storage.format import FOLDER
 from nbrun.storage.journal import Journal
 from nbrun.storage.names import temporary
 from nbrun.storage.segments import Segment
+from nbrun.threads import start_daemon
 
 #: A sample at work is rewritten so long after its first result that no file holds, or later: COST_RATIO times what
 #: the last rewriting took, so that rewriting takes under 5 % of the time.

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from nbrun.model import SinkClosedError, start_daemon
+from nbrun.model import SinkClosedError
 from nbrun.storage.attempts import OpenAttempts
 from nbrun.storage.book import Book
 from nbrun.storage.bound import Unsaved
@@ -22,6 +22,7 @@ from nbrun.storage.entry import EntryRecord
 from nbrun.storage.group import Attempted, Batch, Placed, lay_out
 from nbrun.storage.segments import Segment, Segments
 from nbrun.storage.whole import WholeFile, WholeFiles
+from nbrun.threads import start_daemon
 
 #: Group commit: a lone result is saved at once; after a commit the next one waits so long, or for so many results.
 GROUP_S, GROUP_RESULTS = 0.006, 400

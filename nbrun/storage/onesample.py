@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from nbrun import verdicts
-from nbrun.model import TaskRow
+from nbrun.model import TaskSummary
 from nbrun.storage import files, samplefile
 from nbrun.storage.archive import read_file
 from nbrun.storage.book import IN_FILE
@@ -34,7 +34,7 @@ PREVIEW_CHARS = 100
 _JOURNAL = -1  # Stored.where of an entry whose bytes are at hand
 
 
-def read_rows(path: Path, sample_id: str) -> list[TaskRow]:
+def read_rows(path: Path, sample_id: str) -> list[TaskSummary]:
     """The tasks of a sample that have a saved result or error, group by group in the order of their items."""
     rows = []
     for stored, body in _entries(path, sample_id):
@@ -55,7 +55,7 @@ def read_entry(path: Path, sample_id: str, group: str, index: int) -> dict[str, 
     return None
 
 
-def _row(stored: Stored, entry: Mapping[str, Any]) -> TaskRow:
+def _row(stored: Stored, entry: Mapping[str, Any]) -> TaskSummary:
     result = entry.get("result")
     error = entry.get("error")
     verdict = verdicts.of(result)
@@ -65,7 +65,7 @@ def _row(stored: Stored, entry: Mapping[str, Any]) -> TaskRow:
     if time_s is None:
         time_s = verdicts.tests_summary(result)[2]
     language = entry.get("language")
-    return TaskRow(
+    return TaskSummary(
         stored.group, stored.item_index or 0, stored.status, verdict,
         float(time_s) if isinstance(time_s, (int, float)) else None, int(entry.get("attempts") or 1),
         None if language is None else str(language), item=_preview(_item_of(entry)), result=_preview(_own_of(result)),

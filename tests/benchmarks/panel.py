@@ -45,7 +45,7 @@ def drive(run, spread, ends_per_s={ends}):
         if run.state is not State.RUNNING: continue
         for _ in range(int(ends_per_s * 0.02)):
             at = (at + 7919) % len(numbers)
-            run.board.record(at, ["Accepted" if at % 3 else "WrongAnswer"])
+            run.tracker.record(at, ["Accepted" if at % 3 else "WrongAnswer"])
 run = FakeRun(samples({samples}, 4000))
 """.replace("{ends}", str(ENDS_PER_S)).replace("{samples}", str(SAMPLES))
 SHOW = "panel = nbrun.panel.show(run)"

@@ -84,10 +84,12 @@ def test_a_fault_of_its_own_halts_the_run(broken, tmp_path, monkeypatch):
 
         return call
 
-    from nbrun.progress import Board
+    from nbrun.progress import ProgressTracker
     from nbrun.storage.book import Book
 
-    where = {"lay_out": journal, "settle": Book, "write_sample": filer, "put": ResultStore, "record": Board}[broken]
+    where = {"lay_out": journal, "settle": Book, "write_sample": filer, "put": ResultStore, "record": ProgressTracker}[
+        broken
+    ]
     monkeypatch.setattr(where, broken, breaking(getattr(where, broken)))
     run = start(samples(20, 20), lambda task: time.sleep(0.001) or {"n": task.index}, tmp_path / "r")
     with pytest.raises(RunHaltedError, match="a bug"):

@@ -11,7 +11,7 @@ import pytest
 
 import nbrun
 from nbrun.engine.worker import Worker
-from nbrun.progress import Board
+from nbrun.progress import ProgressTracker
 from tests.engine.test_crews import until
 
 
@@ -131,15 +131,15 @@ def test_what_another_carries_is_saved_before_a_stop_ends_the_run(
 ) -> None:
     """The watch hands over the first result and is held up; the second is laid beside it; then the run is stopped."""
     held, go, returned = threading.Event(), threading.Event(), threading.Event()
-    record = Board.record
+    record = ProgressTracker.record
 
-    def slowly(board: Board, *args: Any) -> None:
+    def slowly(tracker: ProgressTracker, *args: Any) -> None:
         if threading.current_thread().name == "nbrun-watch":
             held.set()
             assert go.wait(30)
-        record(board, *args)
+        record(tracker, *args)
 
-    monkeypatch.setattr(Board, "record", slowly)
+    monkeypatch.setattr(ProgressTracker, "record", slowly)
     monkeypatch.setattr(Worker, "batch_size", 2)
 
     def fn(task: nbrun.Task) -> dict[str, int]:

@@ -15,7 +15,7 @@ from conftest import OLD, PROBLEMS, problem, run
 
 import nbrun
 from nbrun.frames import cache, parallel
-from nbrun.frames.filereader import FileReader
+from nbrun.frames.file_reader import FileReader
 from nbrun.frames.packing import ROWS_VERSION
 
 

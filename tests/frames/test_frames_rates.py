@@ -10,7 +10,7 @@ from conftest import PROBLEMS, answer, problem, run
 
 import nbrun
 from nbrun.errors import InputError, JudgeError
-from nbrun.frames.rating import wilson
+from nbrun.frames.rate_table import wilson
 
 RIGHT, WRONG = "solution", "incorrect_solution"
 NA = None

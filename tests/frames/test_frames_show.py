@@ -9,8 +9,9 @@ from conftest import judged, problem, run
 
 import nbrun
 from nbrun.errors import InputError
-from nbrun.frames.looking import Overview
-from nbrun.frames.showing import difference, visible
+from nbrun.frames.entry_view import difference
+from nbrun.frames.inspect import Overview
+from nbrun.texts import escape_control_chars
 
 HOSTILE = (
     "<script>alert(1)</script><img src=x onerror=alert(2)></pre>\x1b]0;owned\x07\x1b[2J\x00\r\u202egnp.exe&lt;\u2028end"
@@ -175,7 +176,7 @@ def test_the_difference_of_long_outputs_is_short():
     assert difference("1\n", "") == [("-", "1")]
     assert difference("--- a\nx\n", "--- b\nx\n") == [("-", "--- a"), ("+", "--- b"), (" ", "x")]
     assert len(difference("a" * 10_000, "b" * 10_000)[0][1]) < 600
-    assert visible("\ud800") == "<U+D800>"
+    assert escape_control_chars("\ud800") == "<U+D800>"
 
 
 def test_shown_are_frames_of_any_kind(judged_run):

@@ -1,4 +1,4 @@
-"""A run without an engine: a real Board, the controls of a run, and a thread that lets tasks end.
+"""A run without an engine: a real ProgressTracker, the controls of a run, and a thread that lets tasks end.
 
 Used by the tests in this folder, also inside a real kernel (its folder is on the kernel's path there).
 """
@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nbrun import verdicts as verdicts_
-from nbrun.model import State, TaskRow
-from nbrun.progress import Board, ErrorNote, Progress
+from nbrun.model import ErrorNote, Progress, State, TaskSummary
+from nbrun.progress import ProgressTracker
 
 VERDICTS = ("Accepted", "Accepted", "Accepted", "WrongAnswer", "TimeLimitExceeded", "RuntimeError")
 
@@ -21,28 +21,28 @@ class FakeRun:
     """What the panel sees of a run. `calls` lists what it was asked to do."""
 
     def __init__(self, samples: Mapping[str, int] | None = None, *, results: str = "results", workers: int = 8) -> None:
-        self.board = Board()
+        self.tracker = ProgressTracker()
         self.results = results
         self.calls: list[object] = []
         self.state = State.RUNNING
         self.message = ""
         self.at_work: dict[int, int] = {}
-        self.rows: dict[str, list[TaskRow]] = {}
+        self.rows: dict[str, list[TaskSummary]] = {}
         self.entries: dict[tuple[str, str, int], Mapping[str, Any]] = {}
         self.endpoints: list[Mapping[str, Any]] = []
         self.waiting_at: dict[int, int] = {}
         self.unread: list[str] = []  # ids of samples that were not read yet
         self._workers = workers
         for sample_id, total in (samples or {}).items():
-            self.board.add_sample(sample_id, total)
+            self.tracker.add_sample(sample_id, total)
         if samples:
-            self.board.set_totals(sum(samples.values()), len(samples))
+            self.tracker.set_totals(sum(samples.values()), len(samples))
 
     # ---- what a view may do
 
     @property
     def progress(self) -> Progress:
-        return self.board.snapshot(
+        return self.tracker.snapshot(
             self.state,
             at_work=self.at_work,
             workers=self._workers,
@@ -92,7 +92,7 @@ class FakeRun:
         found = [sample_id for sample_id in self.unread if text in sample_id.lower()]
         return found[:limit], len(found)
 
-    def tasks(self, sample_id: str) -> Sequence[TaskRow]:
+    def tasks(self, sample_id: str) -> Sequence[TaskSummary]:
         return self.rows.get(sample_id, [])
 
     def entry(self, sample_id: str, group: str, index: int) -> Mapping[str, Any] | None:
@@ -106,12 +106,12 @@ class FakeRun:
     def end(self, number: int, *verdicts: str | None, positives: bool | None = None) -> None:
         """Tasks of a sample end with these verdicts; None is an error. `positives`: what their group expects."""
         tally = verdicts_.tally((positives, v) for v in verdicts)
-        self.board.record(number, [v for v in verdicts if v], ["ValueError"] * verdicts.count(None), tally)
+        self.tracker.record(number, [v for v in verdicts if v], ["ValueError"] * verdicts.count(None), tally)
 
     def fail(self, number: int, sample_id: str, message: str = "boom", traceback: str = "Traceback\n  boom",
              kind: str = "ValueError") -> None:  # fmt: skip
-        self.board.record(number, [], [kind])
-        self.board.note_error(ErrorNote(sample_id, "solution", 0, kind, message, traceback, 0.0))
+        self.tracker.record(number, [], [kind])
+        self.tracker.note_error(ErrorNote(sample_id, "solution", 0, kind, message, traceback, 0.0))
 
 
 class Driver:
@@ -121,7 +121,7 @@ class Driver:
         self.run, self.ends_per_s, self.width, self.spread = run, ends_per_s, at_work, spread
         self.random = random.Random(seed)
         self.ended = threading.Event()
-        samples = run.board.changed_since(0)
+        samples = run.tracker.changed_since(0)
         self.left = {s.number: s.left for s in samples if s.left}
         self.ids = {s.number: s.sample_id for s in samples}
         self.thread = threading.Thread(target=self._drive, name="fake-run", daemon=True)
@@ -163,7 +163,7 @@ class Driver:
         self.left[number] -= 1
         if not self.left[number]:
             del self.left[number]
-            self.run.board.sample_done()
+            self.run.tracker.sample_done()
 
 
 def samples(n: int, tasks: int = 20) -> dict[str, int]:

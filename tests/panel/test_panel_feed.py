@@ -1,4 +1,4 @@
-"""Progress -> messages: what travels, how often, and that a view which reads them knows the board."""
+"""Progress -> messages: what travels, how often, and that a view which reads them knows the tracker."""
 
 from __future__ import annotations
 
@@ -63,9 +63,9 @@ class Reader:
                 "wait": run.waiting_at.get(s.number, 0),
                 "work": run.at_work.get(s.number, 0),
             }
-            for s in run.board.changed_since(0)
+            for s in run.tracker.changed_since(0)
         }
-        names = [s.sample_id for s in sorted(run.board.changed_since(0), key=lambda s: s.number)]
+        names = [s.sample_id for s in sorted(run.tracker.changed_since(0), key=lambda s: s.number)]
         return self.rows == rows and self.names == names and self.head["done"] == run.progress.done
 
 
@@ -135,7 +135,7 @@ def test_any_sequence_of_messages_tells_what_the_board_holds(steps: list[tuple[s
     for what, which, n in steps:
         now += LATER
         if what == "sample":
-            run.board.add_sample(str(which), n)
+            run.tracker.add_sample(str(which), n)
             known += 1
         elif what == "end" and known:
             last = ("WrongAnswer", "JudgeError", "a verdict of its own")[n % 3]
@@ -168,7 +168,7 @@ def test_errors_travel_by_kind_cut_and_in_bunches() -> None:
     assert len(reader.kinds) == 1, "too soon"
     read_all(feed, reader, run, 3 * EVERY_S)
     assert next((k["type"], k["n"], k["sample_id"]) for k in reader.kinds) == ("TimeoutError", 100, "s99")
-    run.board.error_again(0, ["TimeoutError"] * 100)
+    run.tracker.error_again(0, ["TimeoutError"] * 100)
     read_all(feed, reader, run, 9 * EVERY_S)
     assert [k["type"] for k in reader.kinds] == ["ValueError"], "those that are tried again stand no more"
 
@@ -176,8 +176,8 @@ def test_errors_travel_by_kind_cut_and_in_bunches() -> None:
 def test_what_a_task_logs_travels_and_repeats_are_counted() -> None:
     run, feed = FakeRun(samples(3)), Feed()
     for _ in range(1000):
-        run.board.note_log(1.0, "warning", "too slow")
-    run.board.note_log(2.0, "error", "\ud800" + "x" * 5000)
+        run.tracker.note_log(1.0, "warning", "too slow")
+    run.tracker.note_log(2.0, "error", "\ud800" + "x" * 5000)
     message = feed.delta(run.progress, 0)
     assert message is not None
     assert [(line["level"], line["n"]) for line in message.content["logs"]] == [("warning", 1000), ("error", 1)]

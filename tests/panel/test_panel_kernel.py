@@ -268,11 +268,11 @@ def test_the_stop_button_ends_the_waiting_with_one_line_and_the_run_goes_on(kern
 
 def test_an_opened_sample_is_read_beside_the_kernels_main_thread(kernel: Kernel) -> None:
     kernel.run(
-        "import threading; from nbrun.model import TaskRow; run = FakeRun(samples(5)); read_in = []\n"
+        "import threading; from nbrun.model import TaskSummary; run = FakeRun(samples(5)); read_in = []\n"
         "def tasks(sample_id):\n"
         "    read_in.append(threading.current_thread().name)\n"
         "    if sample_id != 'Codeforces/1/C': raise ZeroDivisionError\n"
-        "    return [TaskRow('solution', 0, 'done', 'Accepted', 0.5, 1, 'CPP')]\n"
+        "    return [TaskSummary('solution', 0, 'done', 'Accepted', 0.5, 1, 'CPP')]\n"
         "run.tasks = tasks; panel = nbrun.panel.show(run)"
     )
     kernel.until(lambda m: custom(m).get("kind") == "delta")

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 import nbrun
+from nbrun.model import Mean
 from nbrun.panel import static_html, static_text
 from nbrun.panel.feed import head_of
-from nbrun.progress import Mean
 
 
 def run(samples: Any, fn: Any, results: Path, **more: Any) -> nbrun.Progress:

@@ -15,7 +15,7 @@ from lab import has_browser
 from page import Shown, running_browser
 
 import nbrun
-from nbrun.model import State, TaskRow
+from nbrun.model import State, TaskSummary
 
 PICTURES = Path(__file__).parent.parent / "pictures"
 TRACE = 'Traceback (most recent call last):\n  File "a", line 2, in fn\n    task.item["missing"]\nKeyError: missing'
@@ -69,7 +69,7 @@ def judged(ends: int = 300) -> FakeRun:
 
 
 def finished(run: FakeRun, errors: int = 0) -> FakeRun:
-    for sample in run.board.changed_since(0):
+    for sample in run.tracker.changed_since(0):
         failed = min(errors, sample.left)
         errors -= failed
         for _ in range(failed):
@@ -97,7 +97,7 @@ def test_percent_and_time_left_lead_and_counts_are_said_once(show: Any) -> None:
 
 def test_waiting_tasks_are_a_state_of_their_own(show: Any) -> None:
     run = judged()
-    number = next(s.number for s in run.board.changed_since(0) if s.left > 5)
+    number = next(s.number for s in run.tracker.changed_since(0) if s.left > 5)
     run.at_work, run.waiting_at = {}, {number: 5}
     run.message = "5 waiting: HTTP 429, next in 14 s"
     panel = show(run)
@@ -112,7 +112,7 @@ def test_waiting_tasks_are_a_state_of_their_own(show: Any) -> None:
 
 def test_a_task_that_waits_says_why(show: Any) -> None:
     run = FakeRun({"a": 3})
-    run.rows["a"] = [TaskRow("solution", 1, "waiting", None, None, 1, None, note="HTTP 429, next in 14 s")]
+    run.rows["a"] = [TaskSummary("solution", 1, "waiting", None, None, 1, None, note="HTTP 429, next in 14 s")]
     panel = show(run)
     panel.until_text("0 of 3")
     panel.page.locator('[data-sample-id="a"]').click()
@@ -144,9 +144,9 @@ def test_unexpected_verdicts_are_counted_filtered_and_marked(show: Any) -> None:
 def test_an_opened_sample_shows_what_is_looked_for_first_and_no_empty_columns(show: Any) -> None:
     run = FakeRun({"a": 30})
     run.rows["a"] = [
-        *(TaskRow("solution", n, "done", "Accepted", 0.1, 1, None, item=f"print({n})") for n in range(20)),
-        TaskRow("solution", 20, "done", "WrongAnswer", 0.1, 1, None, item="print(20)", is_unexpected=True),
-        TaskRow("solution", 21, "error", "ValueError", 0.1, 1, None, item="print(21)"),
+        *(TaskSummary("solution", n, "done", "Accepted", 0.1, 1, None, item=f"print({n})") for n in range(20)),
+        TaskSummary("solution", 20, "done", "WrongAnswer", 0.1, 1, None, item="print(20)", is_unexpected=True),
+        TaskSummary("solution", 21, "error", "ValueError", 0.1, 1, None, item="print(21)"),
     ]
     panel = show(run)
     panel.until_text("0 of 30")
@@ -164,9 +164,9 @@ def test_an_opened_sample_shows_what_is_looked_for_first_and_no_empty_columns(sh
 
 def test_work_that_nobody_judges_has_no_columns_and_no_filters_of_verdicts(show: Any) -> None:
     run = FakeRun({"a": 10, "b": 10})
-    run.board.record(0, [None] * 9, ["ValueError"])
-    run.board.add_metrics({"score": 0.5})
-    run.board.add_metrics({"score": 1.0})
+    run.tracker.record(0, [None] * 9, ["ValueError"])
+    run.tracker.add_metrics({"score": 0.5})
+    run.tracker.add_metrics({"score": 1.0})
     panel = show(run)
     panel.until_text("9 of 10, 1 error")
     assert "Outcomes" not in panel.text()
@@ -213,7 +213,7 @@ def test_nothing_moves_when_there_is_something_to_say(width: int, theme: str, sh
         driver._one()
     run.waiting_at = {39: 3}
     run.message = "3 waiting: HTTP 429, next in 14 s. 12 results were saved with different settings and are kept. " * 3
-    run.board.note_log(0.0, "warning", "too slow")
+    run.tracker.note_log(0.0, "warning", "too slow")
     panel.until_text("HTTP 429")
     panel.settle()
     assert panel.page.evaluate(HEIGHTS) == before
@@ -270,7 +270,7 @@ def test_results_of_other_settings_are_made_again_by_a_button(show: Any) -> None
 
 def test_samples_of_a_list_are_found_before_they_are_read(show: Any) -> None:
     run = FakeRun({"read/1": 3})
-    run.board.set_totals(300, 100)
+    run.tracker.set_totals(300, 100)
     run.unread = [f"later/{n}" for n in range(99)]
     panel = show(run)
     panel.until_text("1 sample, 99 not read yet")
@@ -283,18 +283,18 @@ def test_samples_of_a_list_are_found_before_they_are_read(show: Any) -> None:
     panel.page.get_by_role("searchbox").fill("later")
     panel.until_text("99 of 99 not read yet")
     run.unread.remove("later/0")
-    run.board.add_sample("later/0", 3)
+    run.tracker.add_sample("later/0", 3)
     panel.until_text("1 of 2 samples match")
     assert panel.page.locator('[data-sample-id="later/0"]').count() == 1
 
 
 def test_of_a_stream_it_says_that_more_may_come(show: Any) -> None:
     run = FakeRun()
-    run.board.add_sample("a", 3)
+    run.tracker.add_sample("a", 3)
     panel = show(run)
     panel.page.get_by_role("searchbox").fill("b")
     panel.until_text("0 of 1 sample match, more may come")
-    run.board.set_totals(None, 8)
+    run.tracker.set_totals(None, 8)
     panel.until_text("0 of 1 sample match, 7 not read yet")
 
 
@@ -366,8 +366,8 @@ def test_forced_colours_leave_the_bars(show: Any) -> None:
 @pytest.mark.parametrize("width", [980, 480, 320])
 def test_roles_and_names_are_what_assistive_technology_allows(width: int, show: Any) -> None:
     run = judged()
-    sample_id = next(s.sample_id for s in run.board.changed_since(0) if s.number in run.at_work)
-    run.rows[sample_id] = [TaskRow("solution", 0, "done", "Accepted", 0.1, 1, "CPP", item="print(1)")]
+    sample_id = next(s.sample_id for s in run.tracker.changed_since(0) if s.number in run.at_work)
+    run.rows[sample_id] = [TaskSummary("solution", 0, "done", "Accepted", 0.1, 1, "CPP", item="print(1)")]
     panel = show(run, width=width)
     panel.settle()
     panel.page.locator(f'[data-sample-id="{sample_id}"]').click()
@@ -457,8 +457,10 @@ def test_results_of_a_changed_function_are_made_again_in_a_real_run(show: Any, t
 @pytest.mark.parametrize("state", list(State))
 def test_axe_finds_nothing(state: State, width: int, theme: str, show: Any) -> None:
     run = judged()
-    sample_id = next(s.sample_id for s in run.board.changed_since(0) if s.number in run.at_work)
-    run.rows[sample_id] = [TaskRow("solution", 0, "done", "WrongAnswer", 0.1, 1, "CPP", item="1", is_unexpected=True)]
+    sample_id = next(s.sample_id for s in run.tracker.changed_since(0) if s.number in run.at_work)
+    run.rows[sample_id] = [
+        TaskSummary("solution", 0, "done", "WrongAnswer", 0.1, 1, "CPP", item="1", is_unexpected=True)
+    ]
     run.fail(0, sample_id, "no", TRACE, "KeyError")
     run.message = "Paused: the first 10 tasks failed with KeyError: no. Fix `fn` and run this cell again."
     run.state = state

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import nbrun
 from nbrun.errors import JudgeError
-from nbrun.model import TaskRow
+from nbrun.model import TaskSummary
 from nbrun.panel.chart import POINTS, Throughput
 from nbrun.panel.detail import TEXT_CHARS, entry_of, tasks_of
 from nbrun.panel.disk import FILES, DiskUse
@@ -79,12 +79,12 @@ def test_the_size_on_disk_is_found_in_small_steps(tmp_path: Path) -> None:
 
 def test_a_samples_tasks_travel_in_columns() -> None:
     rows = [
-        TaskRow("solution", i, "done", "Accepted" if i % 2 else "WrongAnswer", i / 1000, 1, "CPP")
+        TaskSummary("solution", i, "done", "Accepted" if i % 2 else "WrongAnswer", i / 1000, 1, "CPP")
         for i in range(60_000)
     ]
     rows += [
-        TaskRow("incorrect_solution", 3, "error", "TimeoutError", None, 3, None),
-        TaskRow("solution", 7, "running", None, 2.0, 1, None),
+        TaskSummary("incorrect_solution", 3, "error", "TimeoutError", None, 3, None),
+        TaskSummary("solution", 7, "running", None, 2.0, 1, None),
     ]
     content, buffers = tasks_of(rows)
     json.dumps(content)
@@ -105,11 +105,11 @@ def test_a_samples_tasks_travel_in_columns() -> None:
 
 def test_what_is_looked_for_comes_first_with_a_preview() -> None:
     rows = [
-        TaskRow("solution", 0, "done", "Accepted", 0.1, 1, None, item="print(42)", result='{"score": 1}'),
-        TaskRow("solution", 1, "running", None, 0.1, 1, None),
-        TaskRow("solution", 2, "done", "WrongAnswer", 0.1, 1, None, is_unexpected=True),
-        TaskRow("solution", 3, "waiting", None, None, 2, None, note="HTTP 429, next in 14 s"),
-        TaskRow("solution", 4, "error", "ValueError", 0.1, 1, None),
+        TaskSummary("solution", 0, "done", "Accepted", 0.1, 1, None, item="print(42)", result='{"score": 1}'),
+        TaskSummary("solution", 1, "running", None, 0.1, 1, None),
+        TaskSummary("solution", 2, "done", "WrongAnswer", 0.1, 1, None, is_unexpected=True),
+        TaskSummary("solution", 3, "waiting", None, None, 2, None, note="HTTP 429, next in 14 s"),
+        TaskSummary("solution", 4, "error", "ValueError", 0.1, 1, None),
     ]
     content, buffers = tasks_of(rows)
     columns = unpack(content["layout"], b"".join(buffers))

@@ -73,7 +73,7 @@ def test_it_tells_what_the_panel_tells() -> None:
     run.end(0, "funny")
     run.at_work, run.waiting_at = {0: 2}, {1: 5}
     run.message = "5 waiting: HTTP 429, next in 14 s"
-    run.board.add_metrics({"score": 0.25})
+    run.tracker.add_metrics({"score": 0.25})
     for text in (static_text(run.progress), Tags(static_html(run.progress)).text):
         for fact in (
             "10 %",
@@ -108,7 +108,7 @@ def test_the_end_with_errors_has_another_colour() -> None:
 def test_the_total_may_be_unknown() -> None:
     run = FakeRun()
     assert "0 tasks" in static_text(run.progress)
-    run.board.add_sample("a", 5)
+    run.tracker.add_sample("a", 5)
     assert "0 tasks" in Tags(static_html(run.progress)).text
 
 

@@ -6,10 +6,9 @@ import threading
 
 from fake_run import FakeRun, samples
 
-from nbrun.model import State
+from nbrun.model import Progress, State
 from nbrun.panel.feed import Message
 from nbrun.panel.updater import REWRITE_S, Updater
-from nbrun.progress import Progress
 
 
 class Views:

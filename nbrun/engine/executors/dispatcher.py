@@ -30,7 +30,8 @@ from nbrun.engine.executors.silence import Silence
 from nbrun.engine.executors.sizing import Sizing
 from nbrun.engine.queue import Item, SampleWork
 from nbrun.errors import RunHaltedError, ThreadLimitError
-from nbrun.model import Task, start_daemon
+from nbrun.model import Task
+from nbrun.threads import start_daemon
 
 if TYPE_CHECKING:
     from nbrun.engine.engine import Engine

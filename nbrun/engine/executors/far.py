@@ -26,10 +26,11 @@ from nbrun.engine.executors.shared import SharedPart, WholeSampleNeeded
 from nbrun.engine.outcomes import format_error, message_of, stack_of
 from nbrun.engine.worker import as_mapping
 from nbrun.errors import JudgeError, JudgeUnavailableError, NotSupportedError, TaskTimeout, ThreadLimitError
-from nbrun.model import Retry, Task, start_daemon
+from nbrun.model import Retry, Task
 from nbrun.output import RunOutput
 from nbrun.storage.entry import encode_result
 from nbrun.storage.values import encode
+from nbrun.threads import start_daemon
 
 #: Functions and samples that a worker keeps unpacked.
 KEPT_FUNCTIONS, KEPT_SAMPLES = 8, 2

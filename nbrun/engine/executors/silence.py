@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from nbrun.progress import duration_text
+from nbrun.formatting import duration_text
 
 if TYPE_CHECKING:
     from nbrun.engine.engine import Engine

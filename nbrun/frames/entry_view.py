@@ -12,9 +12,9 @@ from itertools import islice
 from typing import Any
 
 from nbrun import verdicts
-from nbrun.progress import time_text
+from nbrun.formatting import time_text
 from nbrun.storage.values import pretty
-from nbrun.texts import escape_control_chars as visible
+from nbrun.texts import escape_control_chars
 
 #: Longer texts are cut: this many lines, characters a line.
 MAX_LINES, MAX_CHARS = 200, 500
@@ -22,7 +22,7 @@ MAX_LINES, MAX_CHARS = 200, 500
 _COMPARED = 400
 
 
-def cut(text: str, lines: int = MAX_LINES) -> list[str]:
+def truncate(text: str, lines: int = MAX_LINES) -> list[str]:
     """Its visible lines, no more than so many, none too long; what was left out is said."""
     rows = text.split("\n")
     if rows and not rows[-1]:
@@ -30,7 +30,7 @@ def cut(text: str, lines: int = MAX_LINES) -> list[str]:
     kept = [r if len(r) <= MAX_CHARS else f"{r[:MAX_CHARS]}… ({len(r):,} characters)" for r in rows[:lines]]
     if len(rows) > lines:
         kept.append(f"… ({len(rows) - lines:,} lines more)")
-    return [visible(r) for r in kept]
+    return [escape_control_chars(r) for r in kept]
 
 
 def difference(expected: str, actual: str) -> list[tuple[str, str]]:
@@ -52,7 +52,7 @@ def difference(expected: str, actual: str) -> list[tuple[str, str]]:
             if out[1:]:
                 out.append(("…", ""))
             continue
-        out.append((line[0], cut(line[1:], 1)[0] if line[1:] else ""))
+        out.append((line[0], truncate(line[1:], 1)[0] if line[1:] else ""))
         if len(out) >= MAX_LINES:
             break
     rest = max(len(a), len(b)) - start - _COMPARED
@@ -75,7 +75,7 @@ class Failing:
 
 
 @dataclass(frozen=True)
-class Shown:
+class EntryView:
     """What there is to be seen of an entry. It shows itself: HTML in a notebook, plain text in a terminal."""
 
     title: str
@@ -104,7 +104,7 @@ class Shown:
         return html_of(self)
 
 
-def shown(sample_id: str, group: str, entry: Mapping[str, Any]) -> Shown:
+def view_entry(sample_id: str, group: str, entry: Mapping[str, Any]) -> EntryView:
     """What there is to be seen of an entry."""
     result = entry.get("result")
     tests = result.get("tests") if isinstance(result, Mapping) else None
@@ -130,7 +130,7 @@ def shown(sample_id: str, group: str, entry: Mapping[str, Any]) -> Shown:
         if value not in (None, ""):
             facts[name] = value
     language, source = _source(entry)
-    return Shown(
+    return EntryView(
         f"{sample_id} · {group}{where}", str(entry.get("status")), verdicts.of(result), language, source, facts,
         _failing(tests or []), error if isinstance(error, Mapping) else None, _first_stderr(tests or []),
         _compiler(tests or []), _attempts(told), _plain(result) if tests is None and result is not None else None,

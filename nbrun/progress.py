@@ -1,10 +1,10 @@
-"""The counters of a run, from which immutable snapshots are taken, and what changed since.
+"""Counting a run's progress: ProgressTracker has the counters, RateEstimator how fast tasks end.
 
-The board is written by workers (once a batch of ended tasks) and by the feeder (once a sample); views read it through
+The tracker is written by workers (once a batch of ended tasks) and by the feeder (once a sample); views read it through
 `Progress`. Totals are kept as sums, so a snapshot costs the same however many samples are done.
 
-Threads: every method of Board may be called from any thread. Its one lock protects the counters and columns; it is
-held for some additions or for one copy, never over I/O or a user's function.
+Threads: every method of ProgressTracker may be called from any thread. Its one lock protects the counters, the columns
+and the RateEstimator; it is held for some additions or for one copy, never over I/O or a user's function.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from nbrun.model import State
-from nbrun.progress.pace import Pace
-from nbrun.progress.snapshot import ErrorKind, ErrorNote, LogNote, Mean, Progress, SampleProgress
+from nbrun.formatting import count_text, duration_text, percent_text
+from nbrun.model import ErrorKind, ErrorNote, LogNote, Mean, Progress, SampleProgress, State
 from nbrun.texts import without_surrogates
 from nbrun.verdicts import Tally, rejects
 
@@ -33,7 +32,7 @@ JUDGE_KINDS = frozenset(("JudgeError", "JudgeUnavailableError", "NotSupportedErr
 _COLUMNS = SampleProgress._fields[2:]
 
 
-class Board:
+class ProgressTracker:
     """The counters of one run. See the module's note on threads.
 
     Args:
@@ -61,7 +60,7 @@ class Board:
         self._recent: deque[ErrorNote] = deque(maxlen=RECENT_ERRORS)
         self._kinds: dict[str, ErrorKind] = {}
         self._logs: deque[LogNote] = deque(maxlen=RECENT_LOGS)
-        self._pace = Pace(self._began)
+        self._rate_estimator = RateEstimator(self._began)
         self._total: int | None = None
         self._samples_total: int | None = None
 
@@ -133,7 +132,7 @@ class Board:
                     self._paused_at = None
                 self._began += self._clock() - self._ended_at
                 self._ended_at = None
-            self._pace.restart(self._clock(), self._ends)
+            self._rate_estimator.restart(self._clock(), self._ends)
 
     def numbers(self) -> dict[str, int]:
         """Sample id -> its number, of those read so far."""
@@ -188,7 +187,7 @@ class Board:
             for verdict, n in counts.items():
                 self._verdicts[verdict or ""] += n
             self._touch(number)
-            self._pace.mark(self._clock(), self._ends)
+            self._rate_estimator.mark(self._clock(), self._ends)
 
     def error_again(self, number: int, kinds: Sequence[str]) -> None:
         """Tasks of the sample that had ended in errors of these kinds are queued again."""
@@ -274,7 +273,7 @@ class Board:
                 return
             self._paused_s += self._clock() - self._paused_at
             self._paused_at = None
-            self._pace.restart(self._clock(), self._ends)
+            self._rate_estimator.restart(self._clock(), self._ends)
 
     def finish(self) -> None:
         """The run has ended: the time that it took stands still."""
@@ -322,7 +321,7 @@ class Board:
         with self._lock:
             now = self._clock() if self._ended_at is None else self._ended_at
             ended = self._done + self._errors
-            rate = None if state not in (State.RUNNING, State.DRAINING) else self._pace.rate(now, self._ends)
+            rate = None if state not in (State.RUNNING, State.DRAINING) else self._rate_estimator.rate(now, self._ends)
             left = None if self._total is None else max(0, self._total - ended)
             eta = max(left / rate, least_left_s) if left and rate else (0.0 if left == 0 and rate else None)
             return Progress(
@@ -357,7 +356,7 @@ class Board:
                 ends=self._ends,
                 results=results,
                 version=self._version,
-                _board=self,
+                _tracker=self,
             )
 
     # ---- called with the lock held
@@ -397,3 +396,100 @@ class Board:
                 bit = self._bits[verdict] = 1 << min(len(self._bits), SEEN_BITS)
             seen |= bit or 0
         return seen
+
+
+#: Spacing and number of the marks from which rates are taken: half seconds for two minutes, 15 s for an hour.
+FINE_S, COARSE_S, MARKS = 0.5, 15.0, 240
+#: A rate looks back so far, and further while fewer ends than this lie in the window.
+WINDOW_S, WINDOW_ENDS = 30.0, 20
+
+
+class RateEstimator:
+    """How many tasks had ended when. Times are in monotonic seconds."""
+
+    def __init__(self, now: float) -> None:
+        self._fine: deque[tuple[float, int]] = deque([(now, 0)], maxlen=MARKS)
+        self._coarse: deque[tuple[float, int]] = deque([(now, 0)], maxlen=MARKS)
+
+    def restart(self, now: float, ends: int) -> None:
+        """Forgets what was."""
+        for marks in (self._fine, self._coarse):
+            marks.clear()
+            marks.append((now, ends))
+
+    def mark(self, now: float, ends: int) -> None:
+        """So many have ended."""
+        if now - self._fine[-1][0] >= FINE_S:
+            self._fine.append((now, ends))
+            if now - self._coarse[-1][0] >= COARSE_S:
+                self._coarse.append((now, ends))
+
+    def rate(self, now: float, ends: int) -> float | None:
+        """Ends a second: over WINDOW_S, or as far back as WINDOW_ENDS ends need, an hour at most."""
+        best: tuple[float, int] | None = None
+        for at, before in reversed(self._fine):
+            best = (at, before)
+            if now - at >= WINDOW_S and ends - before >= WINDOW_ENDS:
+                break
+        else:
+            for at, before in reversed(self._coarse):
+                if best is None or at < best[0]:
+                    best = (at, before)
+                    if ends - before >= WINDOW_ENDS:
+                        break
+        if best is None or now - best[0] < 0.05 or ends == best[1]:
+            return None
+        return (ends - best[1]) / (now - best[0])
+
+
+# ---- sentences about progress, the same in every view
+
+#: From fewer ends no time is told, and from fewer than the second only its largest unit.
+UNKNOWN_ENDS, ROUGH_ENDS = 3, 25
+#: Times below so many seconds are rounded to so many.
+_STEPS = ((60, 5), (600, 10), (3600, 60), (86400, 600), (float("inf"), 3600))
+
+
+def eta_text(progress: Progress) -> str:
+    """The time that is left, with no more digits than are known: from few ends only its size can be told."""
+    if progress.ended:
+        return ""
+    if progress.eta_s is None or progress.ends < UNKNOWN_ENDS:
+        return "time left: not known yet"
+    if progress.eta_s < 5:
+        return "a few seconds left"
+    step = next(step for limit, step in _STEPS if progress.eta_s < limit)
+    text = duration_text(max(step, round(progress.eta_s / step) * step))
+    if progress.ends < ROUGH_ENDS:
+        return f"roughly {' '.join(text.split()[:2])} left"
+    return f"about {text} left"
+
+
+def quality_texts(progress: Progress) -> list[str]:
+    """What the results say so far: "TPR 97.1 %", "TNR 100 % of 40", "mean score 0.83 of 1,204".
+
+    Means are those of this run's results; rates are of all that were judged, as far as their groups say what to expect.
+    """
+    tally = progress.tally
+    texts = []
+    for name, rate, n in (("TPR", tally.tpr, tally.positives), ("TNR", tally.tnr, tally.negatives)):
+        if rate is not None:
+            texts.append(f"{name} {percent_text(rate)} of {n:,}")
+    for name, (mean, n) in progress.means.items():
+        of = " in this run" if progress.resumed else ""
+        texts.append(f"no {name[:40]} yet" if mean is None else f"mean {name[:40]} {mean:.4g} of {n:,}{of}")
+    return texts
+
+
+def end_text(progress: Progress) -> str:
+    """One or two sentences for the end of a run: what came of it and the line to type next."""
+    took = duration_text(progress.elapsed_s)
+    head = {
+        State.DONE: f"Done: {count_text(progress)} in {took}.",
+        State.STOPPED: f"Stopped after {took}: {count_text(progress)}. Start it again to go on with what is missing.",
+        State.HALTED: f"Halted after {took}: {count_text(progress)}. Everything that ended is saved.",
+    }.get(progress.state, f"{progress.state.value.capitalize()}: {count_text(progress)}, {took} so far.")
+    if progress.errors and progress.state is State.DONE:
+        head += " Start it again to retry the errors."
+    kept = f" Earlier runs had left {progress.resumed:,} of them." if progress.resumed else ""
+    return f"{head}{kept} nbrun.load_results({progress.results!r}) loads the results."

@@ -6,12 +6,12 @@ import sys
 import threading
 import time
 
-from nbrun.progress import bytes_text
+from nbrun.formatting import bytes_text
 
 AFTER_S, EVERY_S = 2.0, 0.2
 
 
-class Waiting:
+class ProgressLine:
     """Counts bytes that were read and tells of them on stderr, in a terminal or a notebook.
 
     Threads: `read` from any; `_lock` protects the counter and the time of the last line.

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 
 from nbrun.frames.cache import RowCache, Sizes
-from nbrun.frames.filereader import FileReader
-from nbrun.frames.packing import Extras, Pack
+from nbrun.frames.file_reader import FileReader
+from nbrun.frames.packing import Pack, SparseColumnBuilder
+from nbrun.frames.progress_line import ProgressLine
 from nbrun.frames.rows import Listener, RowBuilder
-from nbrun.frames.table import Array, Extra, Table, extra_of, in_order, join, pack_of, table_of
-from nbrun.frames.telling import match_digest
-from nbrun.frames.waiting import Waiting
+from nbrun.frames.summary import match_digest
+from nbrun.frames.table import Array, SparseColumn, Table, in_order, join, pack_of, sparse_column_of, table_of
 from nbrun.storage.directory import Problem
 from nbrun.storage.format import FOLDER, INTEGER_IDS, RUN
 from nbrun.storage.merge import Stored
@@ -35,7 +35,7 @@ STRIDE_BYTES = 64 << 20
 Span = tuple[int, int]
 
 
-class Loading:
+class Loader:
     """Reads one directory.
 
     Args:
@@ -57,7 +57,7 @@ class Loading:
         self._folder = str(self._reader.path)
         self._cache = RowCache(Path(self._folder)) if listener is None else None
         self._tables: dict[int, Table] = {}  # of the cache's parts
-        self._waiting = Waiting()
+        self._progress_line = ProgressLine()
         self.infos: dict[str, FileInfo] = {}  # what was listed, by sample id
         self.headers: dict[str, dict[str, Any]] = {}
         self.matches: dict[str, Any] = {}
@@ -93,14 +93,14 @@ class Loading:
             self.integer_ids = are_integers(runs, ids)
             if self.integer_ids:
                 ids.sort(key=int)
-            self._waiting.total = sum(i.size for i in infos.values() if not self._is_kept(i, now))
+            self._progress_line.total = sum(i.size for i in infos.values() if not self._is_kept(i, now))
             try:
                 for some in _cut(ids, infos, stride_bytes):
                     found = self._load(some, now)
-                    self._waiting.end()
+                    self._progress_line.end()
                     yield found
             finally:
-                self._waiting.end()
+                self._progress_line.end()
 
     def _load(self, ids: Sequence[str], now: Snapshot) -> tuple[Table, Array]:
         infos = [now.listing.by_id[i] for i in ids if i in now.listing.by_id]
@@ -161,7 +161,7 @@ class Loading:
         from nbrun.frames.parallel import ToRead, read_all  # takes as long as loading a small directory
 
         wanted = [ToRead(i.name, now.matches.get(i.sample_id), i.size, i.place) for i in infos]
-        return read_all(self._folder, wanted, self._waiting.read)
+        return read_all(self._folder, wanted, self._progress_line.read)
 
     def _kept_runs(self, names: Sequence[str]) -> list[Table]:
         """The cached rows of these files; files that follow one another in a part are one slice."""
@@ -184,7 +184,7 @@ class Loading:
         fresh = FileReader(self._listener, bodies=self._bodies)
         for info in infos:
             fresh.read(self._folder, info.name, now.matches.get(info.sample_id), info.place)
-            self._waiting.read(info.size)
+            self._progress_line.read(info.size)
         self._note_problems(fresh.files)
         return table_of(fresh.pack()), _spans(fresh.files), fresh
 
@@ -253,24 +253,24 @@ def settings_of_runs(runs: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, A
     return out
 
 
-def _settings_columns(table: Table, settings: Mapping[str, Mapping[str, Any]]) -> dict[str, Extra]:
+def _settings_columns(table: Table, settings: Mapping[str, Mapping[str, Any]]) -> dict[str, SparseColumn]:
     """Columns `setting_<key>`: what the run of each row was given."""
     of = table.texts["run_id"]
     out = {}
     for key in dict.fromkeys(k for given in settings.values() for k in given):
-        values = Extras()
+        values = SparseColumnBuilder()
         for number, run_id in enumerate(of.texts):
             value = settings.get(run_id, {}).get(key)
             if value is not None:
                 values.rows.append(number)
                 values.values.append(value if isinstance(value, (str, int, float)) else dump(value))
         settled = values.settle()
-        column = extra_of(settled)
+        column = sparse_column_of(settled)
         place = np.full(len(of.texts) + 1, -1)  # the last is for rows without a run
         place[column.rows] = np.arange(len(column.rows))
         found = place[of.codes]
         rows = np.flatnonzero(found >= 0)
-        out[f"setting_{key}"] = Extra(column.kind, rows, column.values[found[rows]], column.texts)
+        out[f"setting_{key}"] = SparseColumn(column.kind, rows, column.values[found[rows]], column.texts)
     return out
 
 

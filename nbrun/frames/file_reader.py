@@ -17,7 +17,7 @@ import orjson
 
 from nbrun.frames.packing import Pack
 from nbrun.frames.rows import Listener, RowBuilder
-from nbrun.frames.telling import Match, identity, identity_in, match_digest, without_doubled
+from nbrun.frames.summary import Match, identity, identity_in, match_digest, without_doubled
 from nbrun.storage import archive, files, samplefile
 from nbrun.storage.format import ENTRY_HEAD
 from nbrun.storage.match import OldMatch

@@ -11,9 +11,9 @@ import pandas as pd
 
 from nbrun import verdicts
 from nbrun.errors import InputError
-from nbrun.frames.finding import Entry, entries_of, entry_of_row, sample_ids
-from nbrun.frames.showing import Shown, shown
-from nbrun.texts import escape_control_chars as visible
+from nbrun.frames.entry_view import EntryView, view_entry
+from nbrun.frames.find_entries import Entry, entries_of, entry_of_row, sample_ids
+from nbrun.texts import escape_control_chars
 
 Results = str | os.PathLike[str]
 
@@ -25,7 +25,7 @@ class Overview:
         self.sample_id, self.table = sample_id, table
 
     def __str__(self) -> str:
-        head = f"{visible(self.sample_id)}: {len(self.table)} results"
+        head = f"{escape_control_chars(self.sample_id)}: {len(self.table)} results"
         return f"{head}\n{self.table.to_string(index=False, na_rep='-', max_colwidth=60)}"
 
     __repr__ = __str__
@@ -38,7 +38,7 @@ class Overview:
 def show(
     what: pd.Series[Any] | pd.DataFrame | Results, sample_id: str | None = None, group: str | None = None,
     index: int | None = None, *, results: Results | Sequence[Results] | None = None,
-) -> Shown | Overview:  # fmt: skip
+) -> EntryView | Overview:  # fmt: skip
     """The item with its source, its verdict, the failing test, expected against actual output, stderr, attempts.
 
     Args:
@@ -67,13 +67,13 @@ def show(
         row.attrs = dict(what.attrs)
         what = row
     if isinstance(what, pd.Series):
-        return shown(*entry_of_row(what, results))
+        return view_entry(*entry_of_row(what, results))
     if sample_id is None:
         raise InputError("show: say which sample, such as show('results', 'p1').")
     return _of_directory(what, str(sample_id), group, index)
 
 
-def _of_directory(results: Results, sample_id: str, group: str | None, index: int | None) -> Shown | Overview:
+def _of_directory(results: Results, sample_id: str, group: str | None, index: int | None) -> EntryView | Overview:
     entries = list(entries_of(results, sample_id))
     if not entries:
         raise InputError(f"show: {os.fspath(results)} holds no sample {sample_id!r}.{_like(results, sample_id)}")
@@ -91,7 +91,7 @@ def _of_directory(results: Results, sample_id: str, group: str | None, index: in
             f"show: sample {sample_id!r} has no saved {group} with index {index}; "
             f"there are {len(place)}, from {min(place)} to {max(place)}."
         )
-    return shown(sample_id, group, place[index])
+    return view_entry(sample_id, group, place[index])
 
 
 def _overview(sample_id: str, entries: list[tuple[str, Entry]]) -> Overview:
@@ -107,7 +107,9 @@ def _overview(sample_id: str, entries: list[tuple[str, Entry]]) -> Overview:
             "passed": None if n is None else f"{passed}/{n}", "max_time_s": longest,
             "error": None if not error else f"{error['type']}: {error['message']}".split("\n")[0],
         })  # fmt: skip
-    table = pd.DataFrame([{k: visible(v) if isinstance(v, str) else v for k, v in row.items()} for row in rows])
+    table = pd.DataFrame(
+        [{k: escape_control_chars(v) if isinstance(v, str) else v for k, v in row.items()} for row in rows]
+    )
     return Overview(sample_id, table.dropna(axis=1, how="all"))
 
 

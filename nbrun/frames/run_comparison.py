@@ -17,7 +17,7 @@ import pandas as pd
 
 from nbrun.errors import InputError
 from nbrun.frames.load import load_results
-from nbrun.frames.rating import decided, lacking, sides
+from nbrun.frames.rate_table import decided, lacking, sides
 
 IDENTITY = ["sample_id", "group", "key", "occurrence"]
 NEEDED = (*IDENTITY, "status", "verdict")

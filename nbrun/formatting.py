@@ -1,17 +1,11 @@
-"""Rates, times and ends of a run in words, the same in every view. Pure functions."""
+"""Numbers as people read them: durations, rates, shares, sizes, counts. Pure functions, the same in every view."""
 
 from __future__ import annotations
 
 from itertools import islice
 from math import isfinite
+from typing import Protocol
 
-from nbrun.model import State
-from nbrun.progress.snapshot import Progress
-
-#: From fewer ends no time is told, and from fewer than the second only its largest unit.
-UNKNOWN_ENDS, ROUGH_ENDS = 3, 25
-#: Times below so many seconds are rounded to so many.
-_STEPS = ((60, 5), (600, 10), (3600, 60), (86400, 600), (float("inf"), 3600))
 _UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 
 
@@ -47,21 +41,6 @@ def time_text(seconds: float) -> str:
     return f"{s / scale:.3g} {unit}"
 
 
-def eta_text(progress: Progress) -> str:
-    """The time that is left, with no more digits than are known: from few ends only its size can be told."""
-    if progress.ended:
-        return ""
-    if progress.eta_s is None or progress.ends < UNKNOWN_ENDS:
-        return "time left: not known yet"
-    if progress.eta_s < 5:
-        return "a few seconds left"
-    step = next(step for limit, step in _STEPS if progress.eta_s < limit)
-    text = duration_text(max(step, round(progress.eta_s / step) * step))
-    if progress.ends < ROUGH_ENDS:
-        return f"roughly {' '.join(text.split()[:2])} left"
-    return f"about {text} left"
-
-
 def rate_text(rate_per_s: float | None) -> str:
     """A rate in the unit that reads best.
 
@@ -80,7 +59,20 @@ def rate_text(rate_per_s: float | None) -> str:
     return f"{rate_per_s * 3600:.1f} tasks/h"
 
 
-def count_text(progress: Progress) -> str:
+class TaskCounts(Protocol):
+    """The counts that `count_text` reads; a Progress has them."""
+
+    @property
+    def done(self) -> int: ...
+    @property
+    def total(self) -> int | None: ...
+    @property
+    def errors(self) -> int: ...
+    @property
+    def skipped(self) -> int: ...
+
+
+def count_text(progress: TaskCounts) -> str:
     """How far the run is: "1,204 of 5,000 tasks, 3 errors".
 
     Where the total is not known yet, only what is done is told.
@@ -92,22 +84,6 @@ def count_text(progress: Progress) -> str:
     if progress.skipped:
         text += f", {progress.skipped:,} skipped"
     return text
-
-
-def quality_texts(progress: Progress) -> list[str]:
-    """What the results say so far: "TPR 97.1 %", "TNR 100 % of 40", "mean score 0.83 of 1,204".
-
-    Means are those of this run's results; rates are of all that were judged, as far as their groups say what to expect.
-    """
-    tally = progress.tally
-    texts = []
-    for name, rate, n in (("TPR", tally.tpr, tally.positives), ("TNR", tally.tnr, tally.negatives)):
-        if rate is not None:
-            texts.append(f"{name} {percent_text(rate)} of {n:,}")
-    for name, (mean, n) in progress.means.items():
-        of = " in this run" if progress.resumed else ""
-        texts.append(f"no {name[:40]} yet" if mean is None else f"mean {name[:40]} {mean:.4g} of {n:,}{of}")
-    return texts
 
 
 def percent_text(share: float) -> str:
@@ -130,20 +106,6 @@ def counted(count: int, noun: str) -> str:
         ('1 saved result', '1,200 errors')
     """
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
-def end_text(progress: Progress) -> str:
-    """One or two sentences for the end of a run: what came of it and the line to type next."""
-    took = duration_text(progress.elapsed_s)
-    head = {
-        State.DONE: f"Done: {count_text(progress)} in {took}.",
-        State.STOPPED: f"Stopped after {took}: {count_text(progress)}. Start it again to go on with what is missing.",
-        State.HALTED: f"Halted after {took}: {count_text(progress)}. Everything that ended is saved.",
-    }.get(progress.state, f"{progress.state.value.capitalize()}: {count_text(progress)}, {took} so far.")
-    if progress.errors and progress.state is State.DONE:
-        head += " Start it again to retry the errors."
-    kept = f" Earlier runs had left {progress.resumed:,} of them." if progress.resumed else ""
-    return f"{head}{kept} nbrun.load_results({progress.results!r}) loads the results."
 
 
 def bytes_text(n: int) -> str:

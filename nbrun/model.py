@@ -1,0 +1,589 @@
+"""The package's vocabulary as types: tasks, retries, progress, and the protocols between the rooms.
+
+Nothing here does I/O, and nothing is imported from the rooms that use these types.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+from functools import partial
+from html import escape
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+from nbrun.formatting import count_text
+from nbrun.texts import without_surrogates
+from nbrun.verdicts import Tally
+
+# ---- tasks
+
+
+class Status(StrEnum):
+    """Where the work on a task stands. Says nothing of what a judge thinks of the solution (that is a verdict)."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    WAITING = "waiting"  # for another try
+    DONE = "done"
+    ERROR = "error"
+    CANCELLED = "cancelled"
+
+
+class State(StrEnum):
+    """Where a run stands (`Progress.state`)."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    DRAINING = "draining"
+    STOPPED = "stopped"
+    DONE = "done"
+    HALTED = "halted"
+
+
+class CancelFlag:
+    """One switch for a whole run, which each of its tasks can look at.
+
+    Threads: set by whoever stops the run, read by workers; a bool needs no lock.
+    """
+
+    __slots__ = ("is_set",)
+
+    def __init__(self) -> None:
+        self.is_set = False
+
+
+@dataclass(slots=True, eq=False)
+class Task:
+    """What `fn` gets: one item to be worked on.
+
+    Attributes:
+        sample_id: the sample's id, as text.
+        group: `"solution"`, `"incorrect_solution"`, or a group of your own.
+        index: where the item stands in its group, counted from 0 (items that are skipped count too).
+        item: the item; a copy where it can be changed, so that fn may do so and the dataset stays what it is.
+        sample: the whole sample; a copy too, shared by its tasks.
+        attempt: 1 for the first try.
+        hint: what the last `Retry` passed on; empty on the first try.
+        previous: the result of the last attempt, or None.
+
+    `fn` returns a mapping, which is stored as JSON. Its keys `accepted` (True or False) and `verdict` (a short text,
+    such as "Accepted" or "WrongAnswer") are counted in the panel and in `rates`; see `nbrun.start`.
+
+    Example:
+        >>> task = Task("p1", "solution", 0, "print(1)", {"id": "p1"})
+        >>> task.attempt, task.cancelled()
+        (1, False)
+    """
+
+    sample_id: str
+    group: str
+    index: int
+    item: Any
+    sample: Mapping[str, Any]
+    attempt: int = 1
+    hint: Mapping[str, Any] = field(default_factory=dict)
+    previous: Any = None
+    _flag: CancelFlag = field(default_factory=CancelFlag, repr=False)
+    _exceptions: int = field(default=0, repr=False)  # how many of the earlier attempts raised one
+    _waits_since: float | None = field(default=None, repr=False)  # the first Retry in this kernel, on monotonic's clock
+
+    def cancelled(self) -> bool:
+        """True once the run was stopped without draining, or `timeout_s` is over: the result will be discarded."""
+        return self._flag.is_set
+
+
+# ---- retries
+
+
+#: Nobody waits longer than three years, and the clocks of threads can't.
+MAX_AFTER_S = 1e8
+
+
+class Retry(Exception):
+    """An answer of fn, returned or raised: try this task again later, without blocking a worker.
+
+    Args:
+        reason: why, in a few words; it is shown and journaled.
+        after_s: how long to wait at least, in seconds.
+        hint: a JSON-able mapping handed to the next attempt as `task.hint`; it survives a restart.
+        result: what this attempt found, handed on as `task.previous`.
+        pause_all: hold every task of the run back for `after_s`, not this one alone: the service refuses all calls.
+
+    Example:
+        >>> raise Retry("time limit may be too low", hint={"time_limit_s": 4})
+        Traceback (most recent call last):
+        nbrun.model.Retry: time limit may be too low
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        after_s: float = 0.0,
+        hint: Mapping[str, Any] | None = None,
+        result: Any = None,
+        pause_all: bool = False,
+    ) -> None:
+        reason = without_surrogates(str(reason))
+        super().__init__(reason)
+        self.reason = reason
+        self.after_s = min(max(0.0, float(after_s)), MAX_AFTER_S)  # of NaN this makes 0
+        self.hint: Mapping[str, Any] = dict(hint or {})
+        self.result = result
+        self.pause_all = pause_all
+
+
+#: A task that has waited for long by `Retry` waits at least this share of that time again.
+RETRY_SHARE = 0.1
+#: Exceptions of a wrong program: the next try would fail in the same way.
+NEVER_RETRIED: tuple[type[BaseException], ...] = (NameError, TypeError, AttributeError, ImportError, SyntaxError)
+
+
+@dataclass(frozen=True, repr=False)
+class RetryPolicy:
+    """How often a task is tried again: after exceptions, and apart from these after a `Retry` that `fn` asked for.
+
+    Args:
+        attempts: how many calls of `fn` may raise before the task ends in an error; 1 means never again.
+        delay_s: the wait after the first exception, in seconds; it doubles from then on.
+        max_delay_s: the longest wait, in seconds, unless a `Retry` asks for a longer one.
+        jitter: the share of a wait that is random, 0 to 1, so that many tasks don't return together.
+        never: exception types that are not tried again.
+        retries: how many times `fn` may ask for a `Retry` before the task ends in an error; None for no limit. Its wait
+            is `after_s`, but at least a tenth of the time since the task's first `Retry` (`max_delay_s` at most):
+            200 of them wait out a rate limit or an outage of more than an hour, and a short one ends quickly.
+
+    Both counts survive a restart. Where ten attempts in a row fail to connect, all tasks wait together and try again
+    every half second or later; for 30 s these attempts count for nothing, so that a short outage makes no errors.
+
+    Example:
+        >>> RetryPolicy(attempts=2).attempts
+        2
+    """
+
+    attempts: int = 3
+    delay_s: float = 0.5
+    max_delay_s: float = 60.0
+    jitter: float = 0.5
+    never: tuple[type[BaseException], ...] = NEVER_RETRIED
+    retries: int | None = 200
+
+    def __post_init__(self) -> None:
+        if self.attempts < 1:
+            raise ValueError(f"RetryPolicy: attempts must be at least 1, not {self.attempts}")
+        if self.retries is not None and self.retries < 0:
+            raise ValueError(f"RetryPolicy: retries must not be negative, not {self.retries}")
+        if self.delay_s < 0 or self.max_delay_s < 0 or not 0 <= self.jitter <= 1:
+            raise ValueError("RetryPolicy: delay_s and max_delay_s must not be negative, jitter lies in 0..1")
+
+    def __repr__(self) -> str:
+        """What differs from the defaults: in a signature the default is `RetryPolicy()`."""
+        given = []
+        for f in dataclasses.fields(self):
+            value = getattr(self, f.name)
+            if value != f.default:
+                shown = f"({', '.join(t.__name__ for t in value)},)" if f.name == "never" and value else repr(value)
+                given.append(f"{f.name}={shown}")
+        return f"RetryPolicy({', '.join(given)})"
+
+    def wait_s(self, exceptions: int, random: float) -> float:
+        """Return the seconds to wait after the task's exception number `exceptions` (from 1); `random` lies in 0..1."""
+        wait = min(self.max_delay_s, self.delay_s * 2.0 ** min(exceptions - 1, 60))
+        return wait * (1.0 - self.jitter * random)
+
+    def retry_wait_s(self, after_s: float, waited_s: float, random: float) -> float:
+        """Return the seconds to wait after a `Retry`; the task's first one was `waited_s` seconds ago."""
+        grown = min(self.max_delay_s, waited_s * RETRY_SHARE)
+        return max(after_s, grown * (1.0 - self.jitter * random))
+
+
+# ---- progress: immutable snapshots of a run
+
+
+#: So many characters of the message are part of a repr.
+_MESSAGE = 80
+
+
+class SampleProgress(NamedTuple):
+    """One sample's counts, in tasks. `number` is its place on the tracker and never changes during a run.
+
+    `judge_errors` counts results and errors that are the judge's fault. `seen` has a bit for each of
+    `Progress.verdicts` that some task of the sample got, the first verdict's is the lowest. `unexpected` counts
+    rejected items of the group `solution` and accepted ones of the groups `incorrect_…`.
+    """
+
+    number: int
+    sample_id: str
+    total: int
+    done: int
+    accepted: int
+    rejected: int
+    errors: int
+    judge_errors: int = 0
+    seen: int = 0
+    unexpected: int = 0
+
+    @property
+    def left(self) -> int:
+        """Tasks that have neither a result nor an error yet."""
+        return max(0, self.total - self.done - self.errors)
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorNote:
+    """One task that ended in an error, for the views. `at` is in seconds since the epoch."""
+
+    sample_id: str
+    group: str
+    index: int
+    type: str
+    message: str
+    traceback: str
+    at: float
+
+
+class ErrorKind(NamedTuple):
+    """All errors of one type: how many of them (`n`) stand now, and the newest of them."""
+
+    type: str
+    n: int
+    last: ErrorNote | None
+
+
+class Mean(NamedTuple):
+    """The mean of a metric over the `n` results of this run that have it; None while none has."""
+
+    mean: float | None
+    n: int
+
+
+class LogNote(NamedTuple):
+    """A warning or a line that a task logged, `n` times in a row. `at` is in seconds since the epoch."""
+
+    at: float
+    level: str
+    text: str
+    n: int
+
+
+class ChangeSource(Protocol):
+    """Tells `Progress.since` which samples changed after a version. Any thread calls it."""
+
+    def changed_since(self, version: int) -> list[SampleProgress]: ...
+    def columns_since(self, version: int) -> list[list[Any]]:
+        """Return the same as columns, in the order of the fields of SampleProgress."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Progress:
+    """An immutable snapshot of a run.
+
+    Attributes:
+        state: running, paused, draining, stopped, done or halted.
+        total: tasks in all, None while the samples are still being read. Skipped items are not in it.
+        done, errors: tasks with a result, tasks whose last try failed for good. `done` includes what earlier runs left.
+        running, waiting, queued, skipped: tasks in a worker now; waiting for another try; read and ready to run; never
+            to be run.
+        resumed: how many of `done` earlier runs left.
+        saved, unsaved: results on the disk; results that ended but are not on the disk yet.
+        samples_done, samples_total: the latter None while unknown.
+        verdicts: verdict -> tasks, over all of `done` that has one.
+        unexpected: rejected items of the group `solution` and accepted ones of the groups `incorrect_…`; of samples
+            that earlier versions finished at least that many.
+        rate_per_s: tasks ended a second over a recent window (30 s, longer where tasks are), None while unknown.
+        eta_s: seconds that are left at that rate, but at least as long as a task that takes many times the median has
+            been running already; None while unknown.
+        elapsed_s: seconds since the run was started, until it ended; pauses don't count.
+        message: one plain sentence where something needs saying, else "".
+        workers: threads wanted now.
+        at_work: sample number -> its tasks running now.
+        waiting_at: sample number -> its tasks that wait for another try.
+        recent_errors: the newest errors, newest last.
+        judge_errors: tasks, of `done` or of `errors`, where the judging machinery failed.
+        error_kinds: the errors of this run by their type.
+        logs: warnings and lines of logs that tasks wrote, newest last.
+        ends: tasks that ended in this run.
+        results: where the results are.
+        tally: judged tasks by what their group expects, as far as it is known: of samples that earlier versions
+            finished it may not be.
+        means: metric -> its mean over the results of this run.
+        version: pass it to `since` later to learn what changed.
+
+    Pickled, it keeps all of this; `since` has nothing to tell then.
+    """
+
+    state: State
+    total: int | None
+    done: int
+    errors: int
+    running: int
+    queued: int
+    skipped: int
+    resumed: int
+    saved: int
+    unsaved: int
+    samples_done: int
+    samples_total: int | None
+    verdicts: Mapping[str, int]
+    rate_per_s: float | None
+    eta_s: float | None
+    elapsed_s: float
+    message: str
+    workers: int = 0
+    at_work: Mapping[int, int] = field(default_factory=dict)
+    recent_errors: tuple[ErrorNote, ...] = ()
+    results: str = ""
+    judge_errors: int = 0
+    error_kinds: tuple[ErrorKind, ...] = ()
+    logs: tuple[LogNote, ...] = ()
+    ends: int = 0
+    version: int = 0
+    waiting: int = 0
+    waiting_at: Mapping[int, int] = field(default_factory=dict)
+    unexpected: int = 0
+    tally: Tally = Tally()  # noqa: RUF009 - immutable
+    means: Mapping[str, Mean] = field(default_factory=dict)
+    _tracker: ChangeSource | None = field(default=None, repr=False, compare=False)
+
+    def since(self, version: int) -> list[SampleProgress]:
+        """The samples that changed after `version`, as they are now; `since(0)` gives all of them."""
+        return [] if self._tracker is None else self._tracker.changed_since(version)
+
+    def columns_since(self, version: int) -> dict[str, list[Any]]:
+        """The same as columns: name of a field of SampleProgress -> its values, in the order of the numbers."""
+        columns = (
+            [[] for _ in SampleProgress._fields] if self._tracker is None else self._tracker.columns_since(version)
+        )
+        return dict(zip(SampleProgress._fields, columns, strict=True))
+
+    def _repr_html_(self) -> str:
+        """A small table for a notebook."""
+        total = "not known yet" if self.total is None else f"{self.total:,}"
+        rows = [
+            ("State", self.state.value),
+            ("Tasks done", f"{self.done:,} of {total}"),
+            ("Errors", f"{self.errors:,}"),
+        ]
+        rows += [("Running", f"{self.running:,}"), ("Waiting", f"{self.waiting:,}"), ("Queued", f"{self.queued:,}")]
+        if self.message:
+            rows.append(("Message", self.message))
+        style = 'style="text-align:left"'
+        cells = (f'<tr><th scope="row" {style}>{n}</th><td {style}>{escape(text)}</td></tr>' for n, text in rows)
+        return f"<table>{''.join(cells)}</table>"
+
+    def __repr__(self) -> str:
+        """One line, such as <Progress running: 12 of 40 tasks, 1 error, 8 running, 'a message'>."""
+        counts = ((self.running, "running"), (self.waiting, "waiting"), (self.unsaved, "unsaved"))
+        words = [count_text(self), *(f"{n:,} {what}" for n, what in counts if n)]
+        if self.message:
+            words.append(repr(self.message if len(self.message) <= _MESSAGE else f"{self.message[:_MESSAGE]}…"))
+        return f"<Progress {self.state.value}: {', '.join(words)}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        kept = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "_tracker"}
+        return partial(Progress, **kept), ()
+
+    @property
+    def ended(self) -> bool:
+        """True where nothing more will happen unless somebody asks for it."""
+        return self.state in (State.STOPPED, State.DONE, State.HALTED)
+
+
+# ---- protocols: all that the engine, the views, the storage and a judge know of one another
+
+
+class SampleTasks(Protocol):
+    """One sample with tasks to run, as storage found it: the ticket that engine and sink pass to each other.
+
+    Positions count all items of a sample that have a key, group by group; `missing` lists those to run.
+    """
+
+    @property
+    def sample_id(self) -> str: ...
+    @property
+    def number(self) -> int:
+        """The sample's place on the progress tracker."""
+
+    @property
+    def missing(self) -> Iterable[int]: ...
+    @property
+    def suspects(self) -> Iterable[int]:
+        """Those of the missing that were running at two unclean ends: they run last and alone."""
+
+    def marks(self, positions: list[int]) -> bytes:
+        """For each 32 bytes that tell the task from all others, in every run."""
+
+    def item(self, position: int) -> Any:
+        """What stands there."""
+
+    def rough_bytes(self) -> int:
+        """About how much memory the sample takes."""
+
+    def task(self, position: int, flag: CancelFlag) -> Task:
+        """A fresh Task with what earlier attempts left (attempt, hint, previous)."""
+
+    def tally(self, records: Iterable[Record]) -> Tally:
+        """Count these outcomes by what their groups expect of them."""
+
+
+#: What came of a task as a sink will save it: its position, its verdict if it has one, and what only the sink knows.
+Record = tuple[int, str | None, Any, Any]
+
+
+class SinkClosedError(Exception):
+    """Raised by a sink that takes nothing any more: the run was stopped, and late results are discarded."""
+
+
+class ResultSink(Protocol):
+    """All that the engine knows of storage.
+
+    Threads: workers call `begin_tasks`, `encode` and `put`; one thread of the sink's own saves. `put` waits while the
+    bound on unsaved results is reached.
+    """
+
+    def begin_tasks(self, slot: int, marks: bytes) -> None:
+        """A worker is about to run the tasks of these marks; noted, so that a crash tells what was running.
+
+        Args:
+            slot: a small number that no other worker has at the same time.
+            marks: `SampleTasks.marks` of them.
+        """
+
+    def flush(self) -> bool:
+        """Waits until all that was put is saved. False on a standing fault."""
+
+    def encode(
+        self, work: Any, position: int, item: Any, result: Any, attempts: int, started_at: float, duration_s: float,
+        worker_id: str, error: Mapping[str, str] | None = None,
+    ) -> Record:  # fmt: skip
+        """What came of a task as it will be stored.
+
+        Args:
+            item: `SampleTasks.item` of that position, or a task's item as it was before `fn` had it.
+            result: what `fn` returned, or what the sink's `encode_result` made of it elsewhere; None for an error.
+            attempts: how many tries it took.
+            started_at, duration_s: of the last try, in seconds (since the epoch, and long).
+            error: `type`, `message` and `traceback` of a task that ended in an error, and `output` if it printed any.
+
+        Raises:
+            UnstorableError: names the place in the result.
+        """
+
+    def put(self, work: Any, records: list[Record]) -> None:
+        """Hands encoded outcomes of one sample over to be saved, in this order; that is some milliseconds later.
+
+        Raises:
+            SinkClosedError: the run was stopped.
+        """
+
+    @property
+    def is_filling(self) -> bool:
+        """Half of what may be unsaved is unsaved: who puts more may have to wait soon."""
+
+    def put_attempt(self, work: Any, position: int, task: Task, retry: Retry) -> None:
+        """Journals an attempt that will be followed by another: its number and its counts of tries are the task's."""
+
+    def ended(self, work: Any) -> None:
+        """No task of this sample is left to run: its file may be written once its results are saved."""
+
+    def reopen(self, work: Any, positions: Iterable[int]) -> None:
+        """Tasks at these positions ended in errors and run again, from their first attempt on."""
+
+    def mend(self) -> None:
+        """The disk is believed to take results again: try."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSummary:
+    """One task in short, for views.
+
+    Attributes:
+        status: done, error, running, or waiting (for another try).
+        verdict: of an error its type; None where there is none (yet).
+        time_s: what it took, or takes so far; None where an old file doesn't tell.
+        note: of a task that waits, why and how long still.
+        item, result: what they begin with, for a preview.
+        is_unexpected: a rejected positive or an accepted negative.
+    """
+
+    group: str
+    index: int
+    status: str
+    verdict: str | None
+    time_s: float | None
+    attempts: int
+    language: str | None
+    note: str = ""
+    item: str = ""
+    result: str = ""
+    is_unexpected: bool = False
+
+
+class RunControls(Protocol):
+    """All that a view may do to a run. Every call is thread-safe, and returns at once but for those that read."""
+
+    @property
+    def progress(self) -> Progress: ...
+    @property
+    def workers(self) -> int: ...
+    @workers.setter
+    def workers(self, n: int) -> None: ...
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
+    def stop(self, drain: bool = True) -> None: ...
+    def retry_errors(self, kind: str | None = None) -> int:
+        """Of one type, or all, also after the end. Returns how many tasks are queued again."""
+
+    def go_on(self) -> None:
+        """Start a run that was stopped or has halted again, with what is missing."""
+
+    def redo_changed(self) -> int:
+        """Make results again that were made with other settings. Returns how many."""
+
+    def find_unread(self, text: str, limit: int) -> tuple[Sequence[str], int]:
+        """Of samples that were not read yet, those whose id holds the text (in lower case).
+
+        Returns:
+            The first `limit` ids, and how many there are. Only the ids of a list are known before it is read.
+        """
+
+    def tasks(self, sample_id: str) -> Sequence[TaskSummary]:
+        """The tasks of a sample that run or have a saved outcome. Reads what is saved of it."""
+
+    def entry(self, sample_id: str, group: str, index: int) -> Mapping[str, Any] | None:
+        """A task's whole saved entry. Reads what is saved of its sample."""
+
+    def health(self) -> Sequence[Mapping[str, Any]]:
+        """See Judge.health; empty where the judge has no endpoints."""
+
+
+@runtime_checkable
+class Judge(Protocol):
+    """What `fn` may offer beside being called with a task. Every part is optional but the call itself.
+
+    A mapping `resources` tells what it works with (endpoints, say): results don't depend on it, but a cell run again
+    with other resources is no longer the same run.
+    """
+
+    settings: Mapping[str, Any]
+
+    def __call__(self, task: Task) -> Mapping[str, Any] | Retry: ...
+    def again(self, entry: Mapping[str, Any], task: Task) -> bool:
+        """Should this saved result be made again?
+
+        Asked about every saved result, which must all be read for it; where fn has `again_verdicts` (a set), only about
+        those with such a verdict that were made under other settings.
+        """
+
+    def cancel(self, task: Task) -> None:
+        """Abort the running call for `task`, from another thread."""
+
+    def health(self) -> Sequence[Mapping[str, Any]]:
+        """A row for each endpoint: name, state, in_flight, mean_s, last_error."""
+
+    def is_available(self) -> bool:
+        """Asked every second while the run is paused since `fn` raised JudgeUnavailableError: may it go on?"""
+
+    def close(self) -> None:
+        """The run has ended: free what is held."""
