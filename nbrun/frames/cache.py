@@ -130,8 +130,8 @@ class RowCache:
             self._write(all_of_it(), read_at)
             for path in self._paths:
                 files.remove(Path(path))
-        except OSError:
-            return  # a full or read-only disk: the cache is not worth a word
+        except (OSError, MemoryError):
+            return  # a full or read-only disk, or a process with little memory: the cache is not worth a word
 
     def _write(self, pack: Pack, read_at: float) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -147,6 +147,6 @@ class RowCache:
                 if ident and now - ident[2] < (COARSE_NS if ident[2] % 1_000_000_000 == 0 else FINE_NS):
                     record["ident"] = None
             files.put_derived(self.folder / (name + SUFFIX), pack.to_parts(), beside)
-        except OSError:
+        except (OSError, MemoryError):
             beside.unlink(missing_ok=True)
             raise

@@ -24,7 +24,7 @@ from nbrun.storage.match import OldMatch
 from nbrun.storage.merge import places_in
 from nbrun.storage.oldfile import OldFile, parse_old
 from nbrun.storage.samplefile import LEGACY, NBRUN, PROGRESS, FileInfo, Place, Unreadable
-from nbrun.storage.values import load
+from nbrun.storage.values import load, quick_loader
 
 _GROUP = re.compile(rb'("(?:[^"\\]|\\.)*_result"): \[\n')
 _OWN = b'{\n"format": "nbrun/'
@@ -43,7 +43,7 @@ class FileReader:
 
     def __init__(self, listener: Listener | None = None, *, bodies: bool = False) -> None:
         self.rows = RowBuilder(listener, bodies=bodies)
-        self._loads = orjson.loads if listener is None else load  # a listener sees each entry once, and all of it
+        self._loads = quick_loader() if listener is None else load  # a listener sees each entry once, and all of it
         self.files: list[dict[str, Any]] = []
         self._archives: tuple[str, archive.Archives] | None = None  # of the folder that was asked for last
 
@@ -66,8 +66,8 @@ class FileReader:
                         record["ident"] = before
         except FileNotFoundError:  # archived, or unpacked, meanwhile
             self._read_moved(folder, name, match, record)
-        except (Unreadable, OSError, ValueError, TypeError, AttributeError, KeyError, OverflowError) as e:
-            record["problem"] = str(e) if isinstance(e, Unreadable) else f"can't be read: {e}"
+        except (Unreadable, OSError, ValueError, TypeError, AttributeError, KeyError, OverflowError, MemoryError) as e:
+            record["problem"] = str(e) if isinstance(e, Unreadable) else f"can't be read: {str(e) or type(e).__name__}"
             self.rows.cut(start)
         if record["problem"]:
             record["ident"] = None

@@ -9,6 +9,7 @@ run. `_lock` protects `_is_asking` and `_is_left`.
 
 from __future__ import annotations
 
+import errno
 import itertools
 import threading
 import time
@@ -204,6 +205,8 @@ class Conductor:
 
     def fault(self, e: Exception) -> None:
         """The disk refused: the run pauses; results in memory wait. A run that is being stopped gives them up."""
+        if isinstance(e, MemoryError):
+            e = OSError(errno.ENOMEM, "this process has no memory left")
         if not isinstance(e, OSError):
             self._engine.broke(e)
             return

@@ -249,7 +249,12 @@ def _notebook() -> str:
 def _lives(note: Mapping[str, Any]) -> bool:
     """Is that very process still there? Its pid may be another's now, and the machine may have been started anew."""
     pid = note.get("pid")
-    if not isinstance(pid, int) or note.get("host") != socket.gethostname() or note.get("boot") != _boot():
+    if (
+        not isinstance(pid, int)
+        or not 0 < pid < 2**31
+        or note.get("host") != socket.gethostname()
+        or note.get("boot") != _boot()
+    ):
         return False
     try:
         os.kill(pid, 0)

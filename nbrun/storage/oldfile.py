@@ -9,11 +9,9 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
 from nbrun.storage import samplefile
 from nbrun.storage.samplefile import Unreadable
-from nbrun.storage.values import load_strictly
+from nbrun.storage.values import load_quickly, load_strictly
 from nbrun.texts import integer_of, without_surrogates
 
 
@@ -41,7 +39,7 @@ def parse_old(data: bytes, *, exact: bool = True) -> OldFile:
     """
     is_loose = False
     try:
-        value = (load_strictly if exact else orjson.loads)(data)
+        value = (load_strictly if exact else load_quickly)(data)
     except ValueError:
         value = _parse_loosely(data)
         is_loose = True

@@ -56,6 +56,7 @@ class ResultStore:
         self, path: Path, run: Mapping[str, Any], *, keep_items: bool = True,
         totals: SampleTotals | None = None, on_fault: Callable[[Exception], None] = lambda e: None,
     ) -> None:  # fmt: skip
+        values.look_at_memory_limit()
         self.path = path
         self.run_id: str = run["run_id"]
         self._on_fault = on_fault

@@ -55,6 +55,8 @@ def encode(value: Any, doubtful: Iterable[Any] | None = None, where: str = "resu
         >>> encode({"x": float("inf"), "y": (1, 2)})
         (b'{"x":{"$float":"inf"},"y":[1,2]}', False)
     """
+    if _is_memory_limited and _is_large(value):
+        return _encode_slowly(value, where)
     try:
         data = orjson.dumps(value, _refuse, _OPTIONS)
     except (TypeError, ValueError, _SlowWay, RecursionError):
@@ -73,7 +75,77 @@ def encode(value: Any, doubtful: Iterable[Any] | None = None, where: str = "resu
 
 def _encode_slowly(value: Any, where: str) -> tuple[bytes, bool]:
     lost: list[str] = []
-    return orjson.dumps(_plain(value, where, lost, _DEPTH)), bool(lost)
+    plain = _plain(value, where, lost, _DEPTH)
+    return (_dump_in_pieces(plain) if _is_memory_limited else orjson.dumps(plain)), bool(lost)
+
+
+# orjson crashes the process where its buffers can't grow. Under a limit of the address space (`ulimit -v`, batch
+# systems) large values are therefore encoded in pieces and read by Python's own parser: a lack of memory is a
+# MemoryError there, which is one task's error or one file's problem.
+_is_memory_limited = False
+_PIECE = 1 << 20  # characters of text that orjson gets at a time then
+
+
+def look_at_memory_limit() -> None:
+    """Notice a limit of this process's address space. Called when a results directory is opened."""
+    global _is_memory_limited
+    try:
+        import resource
+
+        _is_memory_limited = resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
+    except (ImportError, AttributeError, OSError):  # Windows has no such limit
+        _is_memory_limited = False
+
+
+def _is_large(value: Any) -> bool:
+    """Whether its texts, or its parts, may come to more than one piece."""
+    room = _PIECE
+    todo = [value]
+    while todo:
+        part = todo.pop()
+        kind = type(part)
+        if kind is str:
+            room -= len(part)
+        elif kind is dict:
+            room -= 16 * len(part)
+            todo += part.values()
+        elif kind is list:
+            room -= 8 * len(part)
+            todo += part
+        elif kind not in _SCALARS:
+            room -= getattr(part, "nbytes", 64)  # an array, or whatever becomes one
+        if room < 0:
+            return True
+    return False
+
+
+def _dump_in_pieces(value: Any) -> bytes:
+    """Return the JSON of a plain value without one large buffer that has to grow."""
+    pieces: list[bytes] = []
+    _add_pieces(value, pieces)
+    return b"".join(pieces)
+
+
+def _add_pieces(value: Any, pieces: list[bytes]) -> None:
+    kind = type(value)
+    if not _is_large(value):
+        pieces.append(orjson.dumps(value))
+    elif kind is str:
+        pieces.append(json.encoder.encode_basestring(value).encode())
+    elif kind is dict:
+        mark = b"{"
+        for key, part in value.items():
+            pieces += [mark, orjson.dumps(key), b":"]
+            _add_pieces(part, pieces)
+            mark = b","
+        pieces.append(b"}")
+    else:
+        mark = b"["
+        for part in value:
+            pieces.append(mark)
+            _add_pieces(part, pieces)
+            mark = b","
+        pieces.append(b"]")
 
 
 def check_storable(value: Any, where: str = "item") -> None:
@@ -102,6 +174,8 @@ def dump(value: Any) -> bytes:
         >>> dump({"id": "cut \ud83d", "n": 2**70})
         b'{"id":"cut \xef\xbf\xbd","n":1180591620717411303424}'
     """
+    if _is_memory_limited and _is_large(value):
+        return _encode_slowly(value, "value")[0]
     try:
         return orjson.dumps(value)
     except TypeError:
@@ -133,7 +207,20 @@ def load(data: bytes | bytearray | memoryview | str) -> Any:
 
 def load_strictly(data: bytes | bytearray | memoryview) -> Any:
     """The same, but a lone surrogate in an escape is an error."""
-    return _load_exactly(data) if _may_hold_big_integer(data) else orjson.loads(data)
+    return _load_exactly(data) if _may_hold_big_integer(data) else load_quickly(data)
+
+
+def load_quickly(data: bytes | bytearray | memoryview) -> Any:
+    """Return what JSON says, with integers beyond 64 bits as floats. Raise ValueError where it is no JSON."""
+    if _is_memory_limited and len(data) > _PIECE:
+        return _load_exactly(data)
+    return orjson.loads(data)
+
+
+def quick_loader() -> Callable[[bytes], Any]:
+    """Return the fastest function that does what `load_quickly` does in this process."""
+    look_at_memory_limit()
+    return load_quickly if _is_memory_limited else orjson.loads
 
 
 def pretty(value: Any) -> str:

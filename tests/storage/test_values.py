@@ -9,6 +9,8 @@ import fractions
 import json
 import math
 import pathlib
+import subprocess
+import sys
 import uuid
 
 import orjson
@@ -238,3 +240,35 @@ def test_lone_surrogates_that_another_program_escaped():
 def test_pretty_shows_any_value(value):
     pretty(value).encode()
     assert "object" in pretty({"x": object()})
+
+
+LIMITED = """
+import resource, sys, tempfile
+import pandas
+import nbrun
+from nbrun.storage import values
+
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 500 * 2**20, resource.RLIM_INFINITY))
+
+def fn(task):
+    return {"text": "é\\n" * (task.item << 19), "n": 10**30}
+
+path = tempfile.mkdtemp()
+samples = [{"id": str(n), "items": [n]} for n in (1, 8, 400)]
+run = nbrun.start(samples, fn, path, groups=["item"], workers=1, view=None, retry=None)
+progress = run.wait(100)
+df = nbrun.load_results(path)
+done = df[df["status"] == "done"]
+print(progress.done, progress.errors, [(len(text), n) for text, n in zip(done["text"], done["n"])])
+print(df["error"].dropna().tolist())
+"""
+
+
+def test_a_process_with_little_memory_gets_an_error_for_what_is_too_large(tmp_path):
+    """orjson would crash it: it doesn't look whether its buffer could grow."""
+    ran = subprocess.run([sys.executable, "-c", LIMITED], capture_output=True, text=True, timeout=120, check=False)
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    counts, errors = ran.stdout.splitlines()
+    assert counts == f"2 1 [({2 << 19}, {10**30}), ({2 << 22}, {10**30})]"
+    assert "MemoryError" in errors
