@@ -408,7 +408,7 @@ class SampleTasks(Protocol):
     @property
     def missing(self) -> Iterable[int]: ...
     @property
-    def suspects(self) -> Iterable[int]:
+    def quarantined(self) -> Iterable[int]:
         """Those of the missing that were running at two unclean ends: they run last and alone."""
 
     def marks(self, positions: list[int]) -> bytes:

@@ -1,8 +1,8 @@
 """Which task next, who runs it, retries, pause, stop. Knows storage only as a model.ResultSink."""
 
-from nbrun.engine.crew import Crew
-from nbrun.engine.engine import Engine
-from nbrun.engine.loop import LoopCrew
-from nbrun.engine.threads import ThreadCrew
+from nbrun.engine.asyncio_pool import AsyncioPool
+from nbrun.engine.scheduler import Scheduler
+from nbrun.engine.thread_pool import ThreadPool
+from nbrun.engine.worker_pool import WorkerPool
 
-__all__ = ["Crew", "Engine", "LoopCrew", "ThreadCrew"]
+__all__ = ["AsyncioPool", "Scheduler", "ThreadPool", "WorkerPool"]

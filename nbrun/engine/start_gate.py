@@ -7,7 +7,7 @@ spaces attempts a little wider than that, and narrows the spacing until the next
 where none comes. A hold before which no task ended is an outage: it teaches nothing, and lasts longer the longer the
 outage has.
 
-Threads: every method is called with the engine's lock held. `is_active` may be read at any time.
+Threads: every method is called with the scheduler's lock held. `is_active` may be read at any time.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ A thread can't be killed. So the attempt itself is what worker and watch compete
 returned, the watch when its time is up, and only one of them gets it. A worker that is too late ends its thread.
 
 Threads: the thread "nbrun-timeouts" looks, a few times in the shortest time that matters; it runs only while the run
-has a time-out and workers. Workers call `Claim.keep`. The engine's lock protects `_thread` and `_lost`.
+has a time-out and workers. Workers call `Claim.keep`. The scheduler's lock protects `_thread` and `_lost`.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from nbrun.engine.outcomes import Ended, add_failure, after_exception, hand_over, stack_of
-from nbrun.engine.queue import SampleWork
+from nbrun.engine.completions import CompletedTasks, add_failure, after_exception, complete, stack_of
+from nbrun.engine.task_queue import SampleWork
 from nbrun.errors import RunHaltedError, TaskTimeout, ThreadLimitError
 from nbrun.formatting import counted, time_text
 from nbrun.model import CancelFlag, SinkClosedError, Task
 from nbrun.threads import start_daemon
 
 if TYPE_CHECKING:
-    from nbrun.engine.threads import ThreadCrew
+    from nbrun.engine.thread_pool import ThreadPool
     from nbrun.engine.worker import Worker
 
 #: The watch looks this often in a time-out, and at least and at most after these seconds.
@@ -67,11 +67,11 @@ class Claim:
             return False
 
 
-class TimeoutWatch:
-    """The watch over one crew's workers."""
+class TimeoutMonitor:
+    """The watch over one pool's workers."""
 
-    def __init__(self, crew: ThreadCrew) -> None:
-        self._crew = crew
+    def __init__(self, pool: ThreadPool) -> None:
+        self._pool = pool
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
         self._lost: set[Worker] = set()  # whose thread still runs an attempt that was given up
@@ -112,10 +112,10 @@ class TimeoutWatch:
         return " ".join(parts)
 
     def _run(self) -> None:
-        engine = self._crew.engine
+        scheduler = self._pool.scheduler
         try:
             while True:
-                timeout_s = engine.timeout_s
+                timeout_s = scheduler.timeout_s
                 if self._over.wait(MOST_S if timeout_s is None else min(max(timeout_s / LOOKS, LEAST_S), MOST_S)):
                     return
                 if timeout_s is not None:
@@ -123,26 +123,26 @@ class TimeoutWatch:
         except SinkClosedError:  # the run was stopped: late results are discarded
             pass
         except BaseException as e:  # a fault of nbrun's own must halt the run, not hang it
-            engine.broke(e)
+            scheduler.on_internal_error(e)
 
     def _look(self, timeout_s: float) -> None:
         now = time.perf_counter_ns()
-        for worker in self._crew.workers():
+        for worker in self._pool.workers():
             claim = worker.claim
             if claim is not None and now - claim.since_ns > timeout_s * 1e9 and claim.give_up():
                 self._give_up(worker, claim, timeout_s)
 
     def _give_up(self, worker: Worker, claim: Claim, timeout_s: float) -> None:
         """The attempt ends in an error, and another worker takes over what its worker had taken."""
-        engine = self._crew.engine
+        scheduler = self._pool.scheduler
         where = stack_of(worker.thread, WORKER_FILE)  # before anything else happens to it
-        with engine.lock:
+        with scheduler.lock:
             self._lost.add(worker)
-            self._crew.lose(worker)
-            too_many = len(self._lost) > engine.wanted
-        worker.hand_over_kept()
+            self._pool.lose(worker)
+            too_many = len(self._lost) > scheduler.target_workers
+        worker.flush_results()
         claim.task._flag = _EXPIRED  # `task.cancelled()` is true from now on
-        cancel = getattr(engine.fn, "cancel", None)
+        cancel = getattr(scheduler.fn, "cancel", None)
         if callable(cancel):
             try:
                 cancel(claim.task)
@@ -150,21 +150,21 @@ class TimeoutWatch:
                 pass
         took_s = (time.perf_counter_ns() - claim.since_ns) / 1e9
         e = timeout_error(timeout_s)
-        e.far_traceback = where  # type: ignore[attr-defined]
+        e.worker_traceback = where  # type: ignore[attr-defined]
         failure = after_exception(
-            engine, claim.sample, claim.position, claim.task, e, claim.started, took_s, worker.name
-        )  # fmt: skip
+            scheduler, claim.sample, claim.position, claim.task, e, claim.started, took_s, worker.name
+        )
         if failure is not None:
-            ended = Ended(claim.sample)
-            add_failure(engine, ended, claim.position, failure)
-            hand_over(engine, ended)
+            completed = CompletedTasks(claim.sample)
+            add_failure(scheduler, completed, claim.position, failure)
+            complete(scheduler, completed)
         if too_many:
             message = (
                 f"Paused: {counted(len(self._lost), 'thread')} still run tasks that took longer than timeout_s="
                 f"{timeout_s:g}, more than there are workers. run.errors() shows where `fn` waits: fix it and run this "
                 "cell again; or run.resume()."
             )
-            engine.pause(message, RunHaltedError(message))
+            scheduler.pause(message, RunHaltedError(message))
 
 
 def timeout_error(timeout_s: float) -> TaskTimeout:

@@ -14,15 +14,15 @@ from collections import deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from nbrun.engine.outcomes import Ended, add_failure, after_exception, hand_over
-from nbrun.engine.queue import Item, SampleWork
+from nbrun.engine.completions import CompletedTasks, add_failure, after_exception, complete
+from nbrun.engine.task_queue import Item, SampleWork
 from nbrun.engine.timeouts import Claim, TooLate
 from nbrun.model import Record, Retry, SinkClosedError, Task
 from nbrun.output import Speaking, speak
 from nbrun.samples import SCALARS
 
 if TYPE_CHECKING:
-    from nbrun.engine.threads import ThreadCrew
+    from nbrun.engine.thread_pool import ThreadPool
 
 BATCH_S = 0.002
 BATCH_NS = 2_000_000
@@ -31,7 +31,7 @@ MAX_BATCH = 128
 OVERHEAD_S = 5e-6
 
 
-class Kept:
+class ResultBuffer:
     """Results of one batch that nobody has handed over yet.
 
     Threads: `records` is a deque whose single operations are atomic: the owner appends, and who pops one takes it over.
@@ -43,35 +43,35 @@ class Kept:
         self.sample = sample
         self.records: deque[Record] = deque()
 
-    def take(self) -> Ended | None:
+    def take(self) -> CompletedTasks | None:
         """What lies there now."""
         if not self.records:
             return None
-        ended = Ended(self.sample)
-        pop, add = self.records.popleft, ended.records.append
+        completed = CompletedTasks(self.sample)
+        pop, add = self.records.popleft, completed.records.append
         try:
             while True:
                 add(pop())
         except IndexError:
             pass
-        ended.verdicts = [record[1] for record in ended.records]
-        return ended
+        completed.verdicts = [record[1] for record in completed.records]
+        return completed
 
 
 class Worker:
     """One thread.
 
     Threads: `batch` is a deque whose single operations are atomic: its owner takes from the left, thieves from the
-    right, and who gets a task runs it. `_kept` is the owner's, a new one for each batch; it hands over what lies there,
-    and so does the watch while a task takes long. `current` is written by the owner, read by views and by stop;
-    `is_busy` and `runs_last` are the crew's, under the engine's lock.
+    right, and who gets a task runs it. `_buffer` is the owner's, a new one for each batch; it hands over what lies
+    there, and so does the watch while a task takes long. `current` is written by the owner, read by views and by stop;
+    `is_busy` and `runs_quarantined` are the pool's, under the scheduler's lock.
     """
 
-    def __init__(self, crew: ThreadCrew, number: int, name: str, slot: int) -> None:
-        self.crew, self.name, self.slot = crew, name, slot
+    def __init__(self, pool: ThreadPool, number: int, name: str, slot: int) -> None:
+        self.pool, self.name, self.slot = pool, name, slot
         self.batch: deque[Item] = deque()
-        self._kept: Kept | None = None
-        self.is_busy = self.runs_last = False
+        self._buffer: ResultBuffer | None = None
+        self.is_busy = self.runs_quarantined = False
         self.current: tuple[SampleWork, Task] | None = None
         self.claim: Claim | None = None  # `current`, where it has a time-out
         self.since = 0  # when `current` began, on perf_counter_ns's clock
@@ -82,7 +82,7 @@ class Worker:
     @property
     def batch_size(self) -> int:
         """How many tasks to take at once."""
-        if self.crew.takes_single:
+        if self.pool.takes_single:
             return 1
         return max(1, min(MAX_BATCH, int(BATCH_S / (self.mean_s + OVERHEAD_S))))
 
@@ -93,43 +93,43 @@ class Worker:
     @property
     def has_more(self) -> bool:
         """Are there results that wait for the rest of a batch, or may there be some?"""
-        return bool(self.batch or (self._kept and self._kept.records))
+        return bool(self.batch or (self._buffer and self._buffer.records))
 
-    def hand_over_kept(self) -> None:
+    def flush_results(self) -> None:
         """What has ended must not wait for the task that runs now. Called by the watch, too."""
-        ended = self._kept.take() if self._kept else None
-        if ended is not None:
+        completed = self._buffer.take() if self._buffer else None
+        if completed is not None:
             self._refuse_in_child()
-            hand_over(self.crew.engine, ended)
+            complete(self.pool.scheduler, completed)
 
     def _refuse_in_child(self) -> None:
         """A task may have forked and returned, or raised, in the child too: its thread ends there, and the child."""
-        if self.crew.engine.is_forked:
+        if self.pool.scheduler.is_forked:
             raise SinkClosedError("this process is a child of the one that runs the task")
 
     def _run(self) -> None:
-        engine = self.crew.engine
-        sink = engine.sink
+        scheduler = self.pool.scheduler
+        sink = scheduler.sink
         speak(self)
         try:
-            while self.crew.take(self):
-                if self.runs_last:  # it may take the process with it
-                    engine.desk.clear()
+            while self.pool.take(self):
+                if self.runs_quarantined:  # it may take the process with it
+                    scheduler.completions.clear()
                     sink.flush()
                 sink.begin_tasks(self.slot, self._marks())
                 self._work()
-            if not engine.is_forked:
-                engine.desk.clear()  # or the run might end before whoever carries its last results
+            if not scheduler.is_forked:
+                scheduler.completions.clear()  # or the run might end before whoever carries its last results
         except (SinkClosedError, TooLate):  # the run was stopped, or the attempt given up: late results are discarded
             pass
         except BaseException as e:  # a fault of nbrun's own must halt the run, not hang it
-            self.crew.engine.broke(e)
+            self.pool.scheduler.on_internal_error(e)
         finally:
-            self.crew.left(self)
+            self.pool.left(self)
 
     def speaking(self) -> Speaking | None:
         """See output.Speaker: nothing is done for a task that prints nothing."""
-        current, output = self.current, self.crew.engine.output
+        current, output = self.current, self.pool.scheduler.output
         return None if current is None or output is None else Speaking(output, current[1])
 
     def _marks(self) -> bytes:
@@ -139,22 +139,22 @@ class Worker:
 
     def _work(self) -> None:
         """Runs what stands in `batch`. The clock is read twice a task and nothing is made that isn't needed."""
-        engine, batch = self.crew.engine, self.batch
-        fn, encode, flag, name = engine.fn, engine.sink.encode, engine.flag, self.name
-        standing = engine.standing
+        scheduler, batch = self.pool.scheduler, self.batch
+        fn, encode, flag, name = scheduler.fn, scheduler.sink.encode, scheduler.flag, self.name
+        run_state = scheduler.run_state
         perf, now = time.perf_counter_ns, time.time
         try:
             sample, position = batch.popleft()
         except IndexError:  # others have stolen it all
             return
-        self._kept = kept = Kept(sample)
-        work, keep = sample.work, kept.records.append
+        self._buffer = buffer = ResultBuffer(sample)
+        work, keep = sample.work, buffer.records.append
         make_task = work.task
         count = busy = 0  # the latter in nanoseconds of fn
         late = perf() + BATCH_NS
-        has_timeout = engine.timeout_s is not None
+        has_timeout = scheduler.timeout_s is not None
         claim: Claim | None = None
-        while standing.may_begin:
+        while run_state.may_begin:
             task = make_task(position, flag)
             item = task.item
             if type(item) not in SCALARS:  # fn may change its copy; stored is what the dataset holds
@@ -182,18 +182,18 @@ class Worker:
             count += 1
             busy += took
             if end > late and batch:
-                self.hand_over_kept()
+                self.flush_results()
             try:
                 position = batch.popleft()[1]
             except IndexError:
                 break
         else:
             batch.appendleft((sample, position))
-            self.crew.give_back(self)
+            self.pool.give_back(self)
         self.current = self.claim = None
-        self.hand_over_kept()
+        self.flush_results()
         if count:
-            engine.durations.append(took / 1e9)
+            scheduler.durations.append(took / 1e9)
             self.mean_s += self._weight * (busy / count / 1e9 - self.mean_s)
             self._weight = 0.5
 
@@ -202,12 +202,12 @@ class Worker:
     ) -> None:
         """The task will be tried again, or ends in an error entry."""
         self._refuse_in_child()
-        engine = self.crew.engine
-        failure = after_exception(engine, sample, position, task, e, started, duration_s, self.name)
+        scheduler = self.pool.scheduler
+        failure = after_exception(scheduler, sample, position, task, e, started, duration_s, self.name)
         if failure is not None:
-            ended = (self._kept and self._kept.take()) or Ended(sample)
-            add_failure(engine, ended, position, failure)
-            hand_over(engine, ended)
+            completed = (self._buffer and self._buffer.take()) or CompletedTasks(sample)
+            add_failure(scheduler, completed, position, failure)
+            complete(scheduler, completed)
 
 
 def as_mapping(result: object) -> Mapping[str, object]:

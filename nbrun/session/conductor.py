@@ -20,9 +20,9 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, NamedTuple
 
-from nbrun.engine import Engine
-from nbrun.engine.engine import ABANDON_AFTER_S
-from nbrun.engine.queue import SampleWork
+from nbrun.engine import Scheduler
+from nbrun.engine.scheduler import ABANDON_AFTER_S
+from nbrun.engine.task_queue import SampleWork
 from nbrun.errors import (
     InputError,
     NbrunError,
@@ -119,7 +119,7 @@ class Conductor:
         self._notes: list[str] = []
         self._counts: dict[str, str] = {}  # what is counted while samples are read -> the sentence so far
         self._changes: dict[str, list[str]] = {}  # run_id -> what differs from that run's settings
-        self._engine: Engine
+        self._engine: Scheduler
         self._store: ResultStore
         self._other_settings = self._other_contexts = self._unmatched = 0
         self._tasks_met = 0
@@ -142,7 +142,7 @@ class Conductor:
         """Add a sentence. Any thread."""
         self._notes.append(text)
 
-    def begin(self, engine: Engine, store: ResultStore, on_end: Callable[[], object]) -> None:
+    def begin(self, engine: Scheduler, store: ResultStore, on_end: Callable[[], object]) -> None:
         """Start the threads. `on_end` is called in one of them when nothing more will happen."""
         self._engine, self._store, self._on_end = engine, store, on_end
         store.wait_for_resume = engine.wait_for_resume
@@ -192,7 +192,7 @@ class Conductor:
 
     def _remaining(self) -> int | None:
         """How many results are still to come; None while nobody knows."""
-        now = self._tracker.snapshot(self._engine.standing.state)
+        now = self._tracker.snapshot(self._engine.run_state.state)
         return None if now.total is None else now.total - now.done
 
     def _note_problems(self) -> None:
@@ -208,7 +208,7 @@ class Conductor:
         if isinstance(e, MemoryError):
             e = OSError(errno.ENOMEM, "this process has no memory left")
         if not isinstance(e, OSError):
-            self._engine.broke(e)
+            self._engine.on_internal_error(e)
             return
         if isinstance(e, ResultsMovedError):
             self._pause(f"Paused: {e}", e)
@@ -225,9 +225,9 @@ class Conductor:
 
     def _pause(self, message: str, error: StorageError) -> None:
         self._engine.pause(message, _halted(message, error))
-        standing = self._engine.standing
-        if standing.is_draining:
-            standing.trouble = standing.trouble or _halted(message, error)
+        run_state = self._engine.run_state
+        if run_state.is_draining:
+            run_state.trouble = run_state.trouble or _halted(message, error)
             self._store.journal.refuse()  # or workers that wait at the bound would never end
 
     # ---- the thread that ends the run
@@ -238,8 +238,8 @@ class Conductor:
             self._wait_until_fed()
             if self._read_error is not None:
                 self._halt_feed(self._read_error)
-            if suspects := self._engine.all_fed():
-                self.note(_of_suspects(suspects))
+            if quarantined := self._engine.all_fed():
+                self.note(_of_quarantined(quarantined))
             self._engine.wait_until_idle()
             while not self._closes():
                 self._wait_until_fed()
@@ -266,7 +266,7 @@ class Conductor:
         engine = self._engine
         with engine.lock:
             engine.idle.wait_for(lambda: not self._holds)
-            if engine.standing.is_open and (engine.open_samples or not self._is_fed):
+            if engine.run_state.is_open and (engine.open_samples or not self._is_fed):
                 return False
             self._is_closing = True
             if self._samples.source is None:
@@ -277,7 +277,7 @@ class Conductor:
         """Wait until all samples are read, or the run was stopped and its reader hangs in the user's iterator."""
         engine = self._engine
         with engine.lock:
-            engine.idle.wait_for(lambda: self._is_fed or not engine.standing.is_open)
+            engine.idle.wait_for(lambda: self._is_fed or not engine.run_state.is_open)
             while not engine.idle.wait_for(lambda: self._is_fed, LEAVE_S):
                 with self._lock:
                     self._is_left = self._is_asking
@@ -295,7 +295,7 @@ class Conductor:
                 self._feed_more(more)
         except BaseException as e:  # the user's iterator may raise anything, SystemExit too
             error = e
-        if error is not None or not self._engine.standing.is_open:
+        if error is not None or not self._engine.run_state.is_open:
             self._fed(error)
 
     def _speak(self) -> None:
@@ -305,7 +305,7 @@ class Conductor:
     def _next_samples(self) -> Samples | None:
         """The samples that joined the run next; None where there are none, or no more are wanted."""
         with self._engine.lock:
-            if self._more and self._engine.standing.is_open:
+            if self._more and self._engine.run_state.is_open:
                 return self._more.popleft()
             self._is_fed = True
             self._engine.idle.notify_all()
@@ -339,7 +339,7 @@ class Conductor:
         number = -1
         for number, raw in enumerate(self._stream(self._samples)):
             if self._second is not None and self._is_over(raw, number):
-                if not self._engine.standing.is_open:
+                if not self._engine.run_state.is_open:
                     return
                 continue
             sample = self._read_sample(raw, number)
@@ -394,7 +394,7 @@ class Conductor:
         Called by whoever runs the cell again.
         """
         with self._engine.lock:
-            if self._is_closing or not self._engine.standing.is_open:
+            if self._is_closing or not self._engine.run_state.is_open:
                 return False
             ours, theirs = self._samples.by_id, samples.by_id
             if ours is not None and theirs is not None:
@@ -448,7 +448,7 @@ class Conductor:
         with self._engine.lock:
             if self._is_closing or self.ended.is_set():
                 return None
-            if not self._engine.standing.is_open:
+            if not self._engine.run_state.is_open:
                 raise NbrunError("The run is being stopped. Retry the errors once it has ended.")
             self._holds += 1
         try:
@@ -541,7 +541,7 @@ class Conductor:
             self._engine.feed(found.book)
             return
         found.book.missing = [p for p in found.book.missing if p in failed.positions]
-        found.book.suspects = [p for p in found.book.suspects if p in failed.positions]
+        found.book.quarantined = [p for p in found.book.quarantined if p in failed.positions]
         self._engine.feed(found.book, failed.others)
 
     def _again(self, sample: Sample) -> Again | None:
@@ -630,7 +630,7 @@ class Conductor:
         """Saves everything and gives the directory up."""
         engine, store = self._engine, self._store
         self._note_problems()
-        stopped = engine.standing.is_draining
+        stopped = engine.run_state.is_draining
         if not stopped and self.halt is None and self._second is None and (gone := store.unvisited):
             are = "samples in the directory are" if gone > 1 else "sample in the directory is"
             self.note(f"{gone:,} {are} not among the samples of this run; the results are kept and are loaded.")
@@ -640,18 +640,18 @@ class Conductor:
         clean = store.finish()
         while not clean and engine.wait_for_resume():
             clean = store.finish()
-        if not clean and engine.standing.broken is None:  # stopped after a fault, which may be mended
+        if not clean and engine.run_state.broken is None:  # stopped after a fault, which may be mended
             store.mend(wherever_it_is=True)
             clean = store.finish()
-        if not clean and engine.standing.broken is None and (lost := store.unsaved):
+        if not clean and engine.run_state.broken is None and (lost := store.unsaved):
             self.note(f"{lost:,} results that had ended could not be saved; their tasks count as missing.")
         store.close(5.0, clean=clean)
         self._note_problems()
         self._close_fn()
-        self.halt = engine.standing.broken or self.halt
+        self.halt = engine.run_state.broken or self.halt
         if self.halt is not None:
             return State.HALTED
-        return State.STOPPED if stopped or engine.standing.is_draining or not clean else State.DONE
+        return State.STOPPED if stopped or engine.run_state.is_draining or not clean else State.DONE
 
     def _close_fn(self) -> None:
         close = getattr(self._fn, "close", None)
@@ -673,7 +673,7 @@ def _halted(message: str, cause: BaseException) -> RunHaltedError:
     return error
 
 
-def _of_suspects(count: int) -> str:
+def _of_quarantined(count: int) -> str:
     if count == 1:
         return "1 task was running when an earlier run died, twice; it runs last and alone."
     return f"{count:,} tasks were running when an earlier run died, twice; they run last, one by one."

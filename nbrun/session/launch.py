@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nbrun import __version__
-from nbrun.engine import Crew, Engine, LoopCrew, ThreadCrew
-from nbrun.engine.executors import Remote
+from nbrun.engine import AsyncioPool, Scheduler, ThreadPool, WorkerPool
+from nbrun.engine.executor import ExecutorBackend
 from nbrun.model import RetryPolicy
 from nbrun.output import RunOutput, assign
 from nbrun.panel import choose_view
@@ -35,7 +35,7 @@ from nbrun.storage.store import ResultStore
 class Parts(NamedTuple):
     """What a run consists of between one start and its end. `fn` is the user's, or what stands in for it."""
 
-    engine: Engine
+    engine: Scheduler
     store: ResultStore
     conductor: Conductor
     fn: Any
@@ -73,10 +73,10 @@ class Launch:
         """
         fn, retry = self.fn, self.arguments.retry
         policy = RetryPolicy(attempts=1) if retry is None else retry
-        crew: Callable[[Engine], Crew] = LoopCrew if is_async(fn) else ThreadCrew
+        pool: Callable[[Scheduler], WorkerPool] = AsyncioPool if is_async(fn) else ThreadPool
         if self.executor is not None:
-            fn = remote = Remote(fn, self.executor, policy, (self.reader.groups or {}).values())
-            crew = remote.crew
+            fn = remote = ExecutorBackend(fn, self.executor, policy, (self.reader.groups or {}).values())
+            pool = remote.pool
             assign(remote.digest, self.output)
         conductor = Conductor(samples, self.reader, self.tracker, fn, self.arguments.settings, redo, again, self.output)
         try:
@@ -85,16 +85,16 @@ class Launch:
                 on_fault=conductor.fault,
             )  # fmt: skip
         except BaseException:
-            if isinstance(fn, Remote):
+            if isinstance(fn, ExecutorBackend):
                 fn.close()
             raise
         if observe := observer(self.metrics, self.tracker):
             store.observe_results(observe)
-        engine = Engine(
-            fn, store, self.tracker, workers=self.workers, retry=policy, name=socket.gethostname(), crew=crew,
+        engine = Scheduler(
+            fn, store, self.tracker, workers=self.workers, retry=policy, name=socket.gethostname(), pool=pool,
             timeout_s=self.timeout_s, max_per_s=self.max_per_s, output=self.output,
         )  # fmt: skip
-        if isinstance(fn, Remote) and (end := fn.tell()):
+        if isinstance(fn, ExecutorBackend) and (end := fn.shutdown_notice()):
             conductor.note(end)
         return Parts(engine, store, conductor, fn)
 

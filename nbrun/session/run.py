@@ -15,7 +15,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from nbrun.engine.executors import Remote
+from nbrun.engine.executor import ExecutorBackend
 from nbrun.errors import NbrunError, RunActiveError, SystematicFailureError, hides_own_frames
 from nbrun.formatting import count_text, counted
 from nbrun.model import Progress, State, Task, TaskSummary
@@ -29,7 +29,7 @@ from nbrun.storage import onesample
 if TYPE_CHECKING:
     import pandas as pd
 
-    from nbrun.engine import Engine
+    from nbrun.engine import Scheduler
     from nbrun.storage.store import ResultStore
 
 POLL_S = 0.1
@@ -87,7 +87,7 @@ class Run:
             raise
 
     @property
-    def _own_engine(self) -> Engine:
+    def _own_engine(self) -> Scheduler:
         return self._parts.engine
 
     @property
@@ -103,7 +103,7 @@ class Run:
         return self._parts.fn
 
     @property
-    def _engine(self) -> Engine:
+    def _engine(self) -> Scheduler:
         if self._is_forked:
             raise NbrunError(
                 "This process was forked from the one that runs this; the run goes on there. "
@@ -124,11 +124,11 @@ class Run:
         """An immutable snapshot of where the run stands."""
         engine, store = self._engine, self._store
         unsaved, saved = store.unsaved, self._saved_before + store.saved
-        told = engine.standing.message
+        told = engine.run_state.message
         notes = [n for n in (*self._conductor.notes, *getattr(engine.fn, "notices", ())) if n != told]
         return self._tracker.snapshot(
-            engine.standing.state, at_work=engine.at_work(), saved=saved, unsaved=unsaved,
-            message=" ".join(filter(None, [told, *notes, *engine.remarks()])), workers=engine.workers,
+            engine.run_state.state, at_work=engine.at_work(), saved=saved, unsaved=unsaved,
+            message=" ".join(filter(None, [told, *notes, *engine.notices()])), workers=engine.workers,
             results=str(self._path), waiting_at=engine.waiting_at(), least_left_s=engine.least_left_s,
         )  # fmt: skip
 
@@ -203,7 +203,7 @@ class Run:
 
     def _raise_trouble(self) -> None:
         trouble = self._conductor.halt if self._conductor.ended.is_set() else None
-        trouble = trouble or self._engine.standing.trouble
+        trouble = trouble or self._engine.run_state.trouble
         if trouble is not None:
             raise trouble
 
@@ -242,7 +242,7 @@ class Run:
 
     def resume(self) -> None:
         """Go on after pause(), after the run has paused itself, and after stop()."""
-        if self._conductor.ended.is_set() and self._engine.standing.state is State.STOPPED:
+        if self._conductor.ended.is_set() and self._engine.run_state.state is State.STOPPED:
             self._go_on()
         else:
             self._engine.resume()
@@ -385,8 +385,8 @@ class Run:
     @property
     def _paused_by_failures(self) -> bool:
         """Whether the run paused itself because its tasks fail alike."""
-        standing = self._engine.standing
-        return standing.state is State.PAUSED and isinstance(standing.trouble, SystematicFailureError)
+        run_state = self._engine.run_state
+        return run_state.state is State.PAUSED and isinstance(run_state.trouble, SystematicFailureError)
 
     @property
     def _has_ended(self) -> bool:
@@ -395,8 +395,8 @@ class Run:
 
     def _abandon(self, timeout_s: float) -> bool:
         """At the interpreter's exit: begins no more tasks and saves what has ended. True where that worked in time."""
-        if isinstance(self._fn, Remote):
-            self._fn.catch_up(timeout_s / 2)  # results of calls that the executor has just waited for
+        if isinstance(self._fn, ExecutorBackend):
+            self._fn.drain(timeout_s / 2)  # results of calls that the executor has just waited for
         self._engine.stop(drain=False)
         saved = self._store.journal.flush(timeout_s)
         self._store.running.end()  # no task's doing
@@ -405,8 +405,8 @@ class Run:
     @property
     def _is_live(self) -> bool:
         """Running, paused or draining."""
-        standing = self._engine.standing
-        return not self._has_ended and (standing.is_open or standing.is_draining)
+        run_state = self._engine.run_state
+        return not self._has_ended and (run_state.is_open or run_state.is_draining)
 
 
 class Controls:

@@ -122,7 +122,7 @@ class Book:
         self.is_foreign = False  # another tool has written its file anew; the feeder only
         # written by the feeder before any worker sees the book, read by workers
         self.missing: Iterable[int] = ()
-        self.suspects: Iterable[int] = ()
+        self.quarantined: Iterable[int] = ()
         self._shown: Mapping[str, Any] | None = None  # the sample as tasks see it: a copy, which fn may change
         self.attempts: dict[int, Attempt] = {}
         self.whose = [b"\t" + dump([sample.id, g.name]) for g in sample.groups]

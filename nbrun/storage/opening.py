@@ -42,13 +42,13 @@ class Opener:
     """
 
     def __init__(
-        self, directory: Directory, journal: Journal, recovery: Recovery, run_id: str, suspects: Mapping[bytes, int],
+        self, directory: Directory, journal: Journal, recovery: Recovery, run_id: str, quarantined: Mapping[bytes, int],
         keep_items: bool,
     ) -> None:  # fmt: skip
         self.directory, self.journal, self.path, self._run_id = directory, journal, directory.path, run_id
         self.attempts = recovery.attempts  # of samples that weren't opened yet
         self._seq_floor = recovery.next_seq - 1
-        self._suspects, self._keep_items = suspects, keep_items
+        self._quarantined, self._keep_items = quarantined, keep_items
 
     def begin(
         self, sample: Sample, info: FileInfo | None, redo: Mapping[Identity, str | None] | None,
@@ -85,13 +85,13 @@ class Opener:
         self._take_attempts(book)
         if book.columns is None:
             book.missing = range(book.total)
-            book.suspects = self._suspects_among(book, book.missing)
+            book.quarantined = self._quarantined_among(book, book.missing)
             found = Found(book if book.total else None, book.total, retyped=book.retyped)
             found.changed = len(book.orphans)
             return found
         chosen = self._choose(book, book.columns, redo or {}, fresh, again)
         book.missing = chosen
-        book.suspects = self._suspects_among(book, chosen)
+        book.quarantined = self._quarantined_among(book, chosen)
         found = found_in(book, book.columns, set(chosen))
         found.retyped = book.retyped
         if chosen:
@@ -120,12 +120,12 @@ class Opener:
                 return None
         return now
 
-    def _suspects_among(self, book: Book, positions: Iterable[int]) -> list[int]:
-        if not self._suspects:
+    def _quarantined_among(self, book: Book, positions: Iterable[int]) -> list[int]:
+        if not self._quarantined:
             return []
         seqs = book.columns.seq if book.columns is not None else None
         marks = {p: book.marks([p]) for p in positions}
-        return choose(self._suspects, marks, {} if seqs is None else {p: seqs[p] for p in marks})
+        return choose(self._quarantined, marks, {} if seqs is None else {p: seqs[p] for p in marks})
 
     def _is_finished(self, sample: Sample, info: FileInfo) -> bool:
         identities = sample.identities.hex()

@@ -100,7 +100,7 @@ class RunningTasks:
 def suspects_of(ends: list[dict[str, object]]) -> dict[bytes, int]:
     """Marks that stand in two records or more -> the seq of the last of them."""
     seen: dict[bytes, int] = {}
-    suspects: dict[bytes, int] = {}
+    quarantined: dict[bytes, int] = {}
     for end in ends:
         seq, running = end.get("seq", 0), end.get("running", [])
         if not isinstance(seq, int) or not isinstance(running, list):
@@ -108,15 +108,15 @@ def suspects_of(ends: list[dict[str, object]]) -> dict[bytes, int]:
         for text in running:
             mark = bytes.fromhex(text)
             if mark in seen:
-                suspects[mark] = seq
+                quarantined[mark] = seq
             seen[mark] = seq
-    return suspects
+    return quarantined
 
 
-def choose(suspects: Mapping[bytes, int], marks: Mapping[int, bytes], ended: Mapping[int, int]) -> list[int]:
-    """Which positions are suspects: they are in `suspects`, and have not ended since (`ended`: position -> seq).
+def choose(quarantined: Mapping[bytes, int], marks: Mapping[int, bytes], ended: Mapping[int, int]) -> list[int]:
+    """Which positions are suspects: they are in `quarantined`, and have not ended since (`ended`: position -> seq).
 
     Those that were running at the latest end come last: when one kills each run, its neighbours of before come to run.
     """
-    chosen = [p for p, mark in marks.items() if mark in suspects and ended.get(p, -1) <= suspects[mark]]
-    return sorted(chosen, key=lambda p: suspects[marks[p]])
+    chosen = [p for p, mark in marks.items() if mark in quarantined and ended.get(p, -1) <= quarantined[mark]]
+    return sorted(chosen, key=lambda p: quarantined[marks[p]])

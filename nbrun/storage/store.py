@@ -79,7 +79,7 @@ class ResultStore:
             self.recovered = recovery.recovered
             self._carried = recovery.next_segment - 1 if recovery.attempts else 0
             self.running = RunningTasks(self.directory.inner, self.directory.unclean_log)
-            suspects = self.running.take_over(recovery.next_seq - 1)
+            quarantined = self.running.take_over(recovery.next_seq - 1)
             self._run_record = {**run, "seq": recovery.next_seq - 1}
             self.note_totals(totals or SampleTotals())
             self.journal = Journal(
@@ -90,7 +90,7 @@ class ResultStore:
                 on_fault,
                 self.directory.check_place,
             )
-            self._opener = Opener(self.directory, self.journal, recovery, self.run_id, suspects, keep_items)
+            self._opener = Opener(self.directory, self.journal, recovery, self.run_id, quarantined, keep_items)
             self.filer = Filer(path, self.journal, on_fault, self._opener.note_problem, self.directory.check_place)
             infos = self.directory.listing.by_id.values()
             self.known = KnownFiles(path, self.directory.inner, [i.name for i in infos])

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import nbrun
-from tests.engine.test_crews import until
+from tests.engine.test_backends import until
 
 
 def start(results: Path, fn: Any, n: int, **more: Any) -> nbrun.Run:
@@ -53,7 +53,7 @@ def test_workers_can_be_set_while_it_runs(tmp_path: Path) -> None:
     run.workers = 4
     assert run.progress.running <= 4
     until(lambda: run.progress.saved == 47, "the fourth does the rest")
-    run._own_engine.crew._loop.call_soon_threadsafe(go.set)  # type: ignore[attr-defined]
+    run._own_engine.pool._loop.call_soon_threadsafe(go.set)  # type: ignore[attr-defined]
     assert run.wait(60).saved == 50
     assert most == 4
 

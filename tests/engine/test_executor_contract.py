@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 import nbrun
-from nbrun.engine.executors import dispatcher, silence
-from nbrun.engine.executors.sizing import Sizing
+from nbrun.engine.executor import dispatcher, stall_detector
+from nbrun.engine.executor.chunk_size import ChunkSizer
 from nbrun.errors import InputError, RunHaltedError
-from tests.engine.crews import Crew
-from tests.engine.test_crews import until
+from tests.engine.backends import Backend
+from tests.engine.test_backends import until
 
 
 class Odd(Executor):
@@ -53,14 +53,14 @@ def test_an_exception_out_of_a_future_is_a_loss_and_no_attempt(kind: type[BaseEx
         future.set_exception(kind("odd")) if n in (2, 3) else run()
 
     odd = Odd(turn)
-    Crew("odd", odd).run(tmp_path / "r", lambda task: {"attempt": task.attempt}, list(range(20)))
+    Backend("odd", odd).run(tmp_path / "r", lambda task: {"attempt": task.attempt}, list(range(20)))
     assert list(nbrun.load_results(tmp_path / "r")["attempt"]) == [1] * 20
     assert len(set(odd.tokens)) == len(odd.tokens)
 
 
 def test_garbage_instead_of_an_answer_ends_as_an_error_after_the_fourth_time(tmp_path: Path) -> None:
     odd = Odd(lambda n, future, run: future.set_result("garbage"))
-    run = Crew("odd", odd).run(tmp_path / "r", lambda task: {}, [1])
+    run = Backend("odd", odd).run(tmp_path / "r", lambda task: {}, [1])
     assert run.progress.errors == 1
     assert len(odd.tokens) == 4
 
@@ -69,7 +69,7 @@ def test_a_cancelled_future_pauses_the_run(tmp_path: Path) -> None:
     def turn(n: int, future: Future[Any], run: Callable[[], None]) -> None:
         future.set_exception(CancelledError()) if n == 2 else run()
 
-    run = Crew("odd", Odd(turn)).start(tmp_path / "r", lambda task: {"n": task.item}, list(range(9)))
+    run = Backend("odd", Odd(turn)).start(tmp_path / "r", lambda task: {"n": task.item}, list(range(9)))
     with pytest.raises(RunHaltedError, match="closed"):
         run.wait(60)
     run.resume()
@@ -95,7 +95,7 @@ def test_cancel_is_not_trusted(answer: Any, tmp_path: Path, monkeypatch: pytest.
         run()
         late.set()
 
-    run = Crew("odd", Odd(turn)).start(tmp_path / "r", lambda task: {"n": 1}, [1, 2, 3])
+    run = Backend("odd", Odd(turn)).start(tmp_path / "r", lambda task: {"n": 1}, [1, 2, 3])
     until(lambda: run.progress.running, "something is out")
     run.stop(drain=False)
     until(lambda: run.progress.ended, "the run has stopped")
@@ -106,7 +106,7 @@ def test_cancel_is_not_trusted(answer: Any, tmp_path: Path, monkeypatch: pytest.
 
 
 def test_when_nothing_comes_back_the_run_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(silence, "SILENT_S", 0.1)
+    monkeypatch.setattr(stall_detector, "SILENT_S", 0.1)
     monkeypatch.setattr(dispatcher, "LOOK_S", 0.05)
     go = threading.Event()
 
@@ -114,7 +114,7 @@ def test_when_nothing_comes_back_the_run_says_so(tmp_path: Path, monkeypatch: py
         go.wait(60)
         run()
 
-    run = Crew("odd", Odd(turn)).start(tmp_path / "r", lambda task: {}, [1, 2])
+    run = Backend("odd", Odd(turn)).start(tmp_path / "r", lambda task: {}, [1, 2])
     until(lambda: "Nothing has come back" in run.progress.message, "it says so")
     assert run.progress.state == "running"
     assert "run.stop(drain=False)" in run.progress.message
@@ -131,11 +131,11 @@ def test_workers_of_another_python_are_refused(tmp_path: Path) -> None:
             return future
 
     with pytest.raises(InputError, match=r"Python 2\.7\.18"):
-        Crew("odd", Old(lambda n, future, run: run())).run(tmp_path / "r", lambda task: 1, [1])
+        Backend("odd", Old(lambda n, future, run: run())).run(tmp_path / "r", lambda task: 1, [1])
 
 
 def test_chunks_grow_to_their_time_and_no_further() -> None:
-    sizing = Sizing()
+    sizing = ChunkSizer()
     sizes = []
     for _ in range(12):
         sizes.append(sizing.size(100_000, 8))
@@ -150,17 +150,17 @@ def test_chunks_grow_to_their_time_and_no_further() -> None:
 
 
 def test_chunks_are_bounded_in_tasks_and_bytes_and_share_the_end() -> None:
-    sizing = Sizing()
+    sizing = ChunkSizer()
     for _ in range(12):
         n = sizing.size(100_000, 8)
         sizing.came_back(n, n, n * 1e-6, n * 100)
     assert sizing.size(100_000, 8) == 256
-    large = Sizing()
+    large = ChunkSizer()
     for _ in range(12):
         n = large.size(100_000, 8)
         large.came_back(n, n, n * 1e-6, n * 100_000)
     assert large.size(100_000, 8) == 10  # 1 MB
-    slow = Sizing()
+    slow = ChunkSizer()
     for _ in range(12):
         n = slow.size(100_000, 8)
         slow.came_back(n, n, n * 0.02, n * 100)

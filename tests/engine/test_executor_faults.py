@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 
 import nbrun
-from nbrun.engine.executors import dispatcher, silence
+from nbrun.engine.executor import dispatcher, stall_detector
 from nbrun.errors import InputError, RunHaltedError
-from tests.engine.crews import FAR, SLOTS, Crew, dask_client, is_gone, pool_of, process_pool
-from tests.engine.test_crews import counted, until
+from tests.engine.backends import FAR, SLOTS, Backend, dask_client, is_gone, pool_of, process_pool
+from tests.engine.test_backends import counted, until
 
 
 @pytest.fixture(scope="module")
@@ -38,14 +38,14 @@ def client() -> Iterator[Any]:
 
 
 @pytest.fixture(params=FAR)
-def crew(request: pytest.FixtureRequest) -> Crew:
+def backend(request: pytest.FixtureRequest) -> Backend:
     """With a factory, so that a broken pool is made anew."""
     if request.param == "dask":
-        return Crew("dask", request.getfixturevalue("client").get_executor)
-    return Crew(request.param, pool_of(request.param))
+        return Backend("dask", request.getfixturevalue("client").get_executor)
+    return Backend(request.param, pool_of(request.param))
 
 
-def test_killed_workers_cost_no_attempt(crew: Crew, tmp_path: Path) -> None:
+def test_killed_workers_cost_no_attempt(backend: Backend, tmp_path: Path) -> None:
     marks = str(tmp_path)
 
     def fn(task: nbrun.Task) -> Any:
@@ -57,19 +57,19 @@ def test_killed_workers_cost_no_attempt(crew: Crew, tmp_path: Path) -> None:
             os._exit(1)
         return {"n": task.item, "attempt": task.attempt}
 
-    crew.run(tmp_path / "r", fn, list(range(20)))
+    backend.run(tmp_path / "r", fn, list(range(20)))
     frame = nbrun.load_results(tmp_path / "r")
     assert sorted(frame["n"]) == list(range(20))
     assert set(frame["attempt"]) == {1}
 
 
-def test_a_task_that_kills_every_worker_is_the_only_error(crew: Crew, tmp_path: Path) -> None:
+def test_a_task_that_kills_every_worker_is_the_only_error(backend: Backend, tmp_path: Path) -> None:
     def fn(task: nbrun.Task) -> Any:
         if task.item == 1:
             os._exit(1)
         return {"n": task.item}
 
-    crew.run(tmp_path / "r", fn, list(range(30)))
+    backend.run(tmp_path / "r", fn, list(range(30)))
     frame = nbrun.load_results(tmp_path / "r").set_index("index")
     assert frame["status"][1] == "error"
     assert "worker was lost" in frame["error"][1]
@@ -77,7 +77,9 @@ def test_a_task_that_kills_every_worker_is_the_only_error(crew: Crew, tmp_path: 
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
-def test_an_interrupt_beside_fn_is_a_loss_and_no_attempt(kind: type[BaseException], crew: Crew, tmp_path: Path) -> None:
+def test_an_interrupt_beside_fn_is_a_loss_and_no_attempt(
+    kind: type[BaseException], backend: Backend, tmp_path: Path
+) -> None:
     """It comes as a signal may: when fn has returned, and before its result is on the way."""
     mark = str(tmp_path / "mark")
 
@@ -92,7 +94,7 @@ def test_an_interrupt_beside_fn_is_a_loss_and_no_attempt(kind: type[BaseExceptio
             sys.setprofile(interrupt)
         return {"n": task.item, "attempt": task.attempt}
 
-    crew.run(tmp_path / "r", fn, list(range(20)))
+    backend.run(tmp_path / "r", fn, list(range(20)))
     assert os.path.exists(mark)
     frame = nbrun.load_results(tmp_path / "r")
     assert sorted(frame["n"]) == list(range(20))
@@ -100,9 +102,11 @@ def test_an_interrupt_beside_fn_is_a_loss_and_no_attempt(kind: type[BaseExceptio
 
 
 @pytest.mark.parametrize("way_on", ["the workers go on", "they are given up"])
-def test_workers_that_say_nothing(way_on: str, crew: Crew, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_that_say_nothing(
+    way_on: str, backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Stopped by a signal they neither answer nor end; the futures stay pending, and the run says what to do."""
-    monkeypatch.setattr(silence, "SILENT_S", 0.3)
+    monkeypatch.setattr(stall_detector, "SILENT_S", 0.3)
     monkeypatch.setattr(dispatcher, "LOOK_S", 0.05)
     monkeypatch.setattr("nbrun.session.conductor.ABANDON_AFTER_S", 0.2)
     note = counted(tmp_path / "pids")
@@ -118,7 +122,7 @@ def test_workers_that_say_nothing(way_on: str, crew: Crew, tmp_path: Path, monke
         threading.Event().wait(0.02)
         return {"n": task.item}
 
-    run = crew.start(tmp_path / "r", fn, list(range(60)))
+    run = backend.start(tmp_path / "r", fn, list(range(60)))
     until(lambda: len(pids()) == SLOTS and run.progress.saved, "both workers run, something is saved")
     stopped = pids()
     for pid in stopped:
@@ -131,7 +135,7 @@ def test_workers_that_say_nothing(way_on: str, crew: Crew, tmp_path: Path, monke
             run.stop(drain=False)
             until(lambda: run.progress.ended, "the run has stopped")
             assert len(nbrun.load_results(tmp_path / "r")) == run.progress.saved
-            if crew.name not in ("dask", "mpi"):  # their processes are the user's
+            if backend.name not in ("dask", "mpi"):  # their processes are the user's
                 until(lambda: all(is_gone(pid) for pid in stopped), "stopped processes have ended too")
     finally:
         for pid in stopped:
@@ -141,11 +145,11 @@ def test_workers_that_say_nothing(way_on: str, crew: Crew, tmp_path: Path, monke
         assert run.wait(60).done == 60
         assert "Nothing" not in run.progress.message
     else:
-        assert crew.run(tmp_path / "r", fn, list(range(60))).progress.resumed == run.progress.saved
+        assert backend.run(tmp_path / "r", fn, list(range(60))).progress.resumed == run.progress.saved
     assert sorted(nbrun.load_results(tmp_path / "r")["n"]) == list(range(60))
 
 
-def test_an_executor_that_is_closed_pauses_the_run(crew: Crew, tmp_path: Path) -> None:
+def test_an_executor_that_is_closed_pauses_the_run(backend: Backend, tmp_path: Path) -> None:
     """The user's own, in the middle of a run."""
     note = counted(tmp_path / "calls")
 
@@ -154,8 +158,8 @@ def test_an_executor_that_is_closed_pauses_the_run(crew: Crew, tmp_path: Path) -
         threading.Event().wait(0.02)
         return {"n": task.item}
 
-    executor = crew.executor()
-    run = Crew(crew.name, executor).start(tmp_path / "r", fn, list(range(60)))
+    executor = backend.executor()
+    run = Backend(backend.name, executor).start(tmp_path / "r", fn, list(range(60)))
     until(lambda: run.progress.saved > 5, "some are saved")
     executor.shutdown(wait=False)
     with pytest.raises(RunHaltedError, match="broken or closed"):
@@ -164,16 +168,16 @@ def test_an_executor_that_is_closed_pauses_the_run(crew: Crew, tmp_path: Path) -
     until(lambda: run.progress.ended, "the run has stopped")
     saved = run.progress.saved
     assert len(nbrun.load_results(tmp_path / "r")) == saved
-    assert crew.run(tmp_path / "r", fn, list(range(60))).progress.resumed == saved
+    assert backend.run(tmp_path / "r", fn, list(range(60))).progress.resumed == saved
     assert sorted(nbrun.load_results(tmp_path / "r")["n"]) == list(range(60))
 
 
-def test_a_result_of_50_mb(crew: Crew, tmp_path: Path) -> None:
-    crew.run(tmp_path / "r", lambda task: {"text": "x" * 50_000_000 * task.item}, [0, 1])
+def test_a_result_of_50_mb(backend: Backend, tmp_path: Path) -> None:
+    backend.run(tmp_path / "r", lambda task: {"text": "x" * 50_000_000 * task.item}, [0, 1])
     assert sorted(nbrun.load_results(tmp_path / "r")["text"].str.len()) == [0, 50_000_000]
 
 
-def test_the_function_travels_once_a_worker_and_equal_calls_are_different(crew: Crew, tmp_path: Path) -> None:
+def test_the_function_travels_once_a_worker_and_equal_calls_are_different(backend: Backend, tmp_path: Path) -> None:
     note = counted(tmp_path / "unpacked")
 
     class Work:
@@ -186,7 +190,7 @@ def test_the_function_travels_once_a_worker_and_equal_calls_are_different(crew: 
         def run(self, task: nbrun.Task) -> Any:
             return {"x": random.random()}
 
-    crew.run(tmp_path / "r", Work().run, [7] * 400)
+    backend.run(tmp_path / "r", Work().run, [7] * 400)
     pids = (tmp_path / "unpacked").read_text().split()
     assert len(pids) == len(set(pids)) <= 2
     assert nbrun.load_results(tmp_path / "r")["x"].nunique() == 400
@@ -201,8 +205,8 @@ def test_without_a_factory_a_broken_pool_pauses_the_run_and_nothing_is_lost(tmp_
             os._exit(1)
         return {"n": task.item}
 
-    crew = Crew("spawn", process_pool("spawn")())
-    broken = crew.start(tmp_path / "r", fn, list(range(8)))
+    backend = Backend("spawn", process_pool("spawn")())
+    broken = backend.start(tmp_path / "r", fn, list(range(8)))
     with pytest.raises(RunHaltedError, match="factory"):
         broken.wait(60)
     assert broken.progress.state == "paused"
@@ -211,7 +215,7 @@ def test_without_a_factory_a_broken_pool_pauses_the_run_and_nothing_is_lost(tmp_
         broken.wait(60)
     broken.stop()
     until(lambda: broken.progress.ended, "the run has stopped")
-    Crew("spawn", process_pool("spawn")).run(tmp_path / "r", fn, list(range(8)))
+    Backend("spawn", process_pool("spawn")).run(tmp_path / "r", fn, list(range(8)))
     assert sorted(nbrun.load_results(tmp_path / "r")["n"]) == list(range(8))
 
 
@@ -224,7 +228,7 @@ def test_a_factory_that_fails_pauses_the_run(tmp_path: Path) -> None:
         made.append(process_pool("spawn")())
         return made[0]
 
-    run = Crew("spawn", factory).start(tmp_path / "r", lambda task: os._exit(1), [1])
+    run = Backend("spawn", factory).start(tmp_path / "r", lambda task: os._exit(1), [1])
     with pytest.raises(RunHaltedError, match="no licence left"):
         run.wait(60)
     run.stop()
@@ -240,7 +244,7 @@ def test_a_cluster_that_is_closed_pauses_the_run(tmp_path: Path) -> None:
         return {"n": task.item}
 
     with dask_client(1) as client:
-        run = Crew("dask", client.get_executor()).start(tmp_path / "r", fn, list(range(200)))
+        run = Backend("dask", client.get_executor()).start(tmp_path / "r", fn, list(range(200)))
         until(lambda: run.progress.saved > 5, "some are saved")
         client.cluster.close()
         client.close()
@@ -256,7 +260,7 @@ def test_workers_that_join_and_leave(client: Any, tmp_path: Path) -> None:
         threading.Event().wait(0.01)
         return {"n": task.item, "pid": os.getpid()}
 
-    run = Crew("dask", client.get_executor()).start(tmp_path / "r", fn, list(range(600)), workers=4)
+    run = Backend("dask", client.get_executor()).start(tmp_path / "r", fn, list(range(600)), workers=4)
     until(lambda: run.progress.saved > 5, "some are saved")
     client.cluster.scale(3)
     until(lambda: len(client.scheduler_info()["workers"]) == 3, "a worker has joined")
@@ -276,10 +280,10 @@ def test_workers_that_join_and_leave(client: Any, tmp_path: Path) -> None:
 )
 def test_what_cannot_serve_is_refused_before_anything_is_written(make: Any, words: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=words):
-        Crew("spawn", make).run(tmp_path / "r", lambda task: 1, [1])
+        Backend("spawn", make).run(tmp_path / "r", lambda task: 1, [1])
     client = threading.Lock()
     with pytest.raises(InputError, match=r"'client' in it, a lock, can't be pickled"):
-        Crew("spawn", process_pool("spawn")).run(tmp_path / "r", lambda task: client, [1])
+        Backend("spawn", process_pool("spawn")).run(tmp_path / "r", lambda task: client, [1])
 
     async def fn(task: nbrun.Task) -> Any:
         return 1
@@ -298,13 +302,13 @@ def test_workers_without_what_they_need_are_found_before_anything_is_written(mis
         return ProcessPoolExecutor(1, mp_context=context, initializer=exec, initargs=(lacks,))
 
     with pytest.raises(InputError, match=r"cloudpickle.*(nstall)"):
-        Crew("spawn", make).run(tmp_path / "r", lambda task: 1, [1])
+        Backend("spawn", make).run(tmp_path / "r", lambda task: 1, [1])
     assert not (tmp_path / "r").exists()
 
 
 def test_an_item_that_cannot_travel_is_an_error_of_its_own(tmp_path: Path) -> None:
     items = [1, threading.Lock(), "c"]
-    crew = Crew("spawn", process_pool("spawn"))
-    run = crew.run(tmp_path / "r", lambda task: {"n": 1}, items, key=lambda item: str(type(item)), keep_items=False)
+    backend = Backend("spawn", process_pool("spawn"))
+    run = backend.run(tmp_path / "r", lambda task: {"n": 1}, items, key=lambda item: str(type(item)), keep_items=False)
     assert (run.progress.done, run.progress.errors) == (2, 1)
     assert "pickle" in nbrun.load_results(tmp_path / "r").set_index("index")["error"][1]

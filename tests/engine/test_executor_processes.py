@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 
 import nbrun
-from nbrun.engine.executors import ending
-from tests.engine.crews import Crew, is_gone, process_pool
-from tests.engine.test_crews import until
+from nbrun.engine.executor import shutdown_policy
+from tests.engine.backends import Backend, is_gone, process_pool
+from tests.engine.test_backends import until
 from tests.storage.test_ends import Kernel
 
 ROOT = Path(__file__).parents[2]
@@ -174,7 +174,7 @@ def test_what_has_come_back_is_saved_before_the_end(tmp_path: Path) -> None:
             return (int, ())
 
     with Pool(2, mp_context=multiprocessing.get_context("spawn")) as pool:
-        run = Crew("spawn", pool).start(
+        run = Backend("spawn", pool).start(
             tmp_path / "r", lambda task: {}, [1, Slow()], key=lambda item: str(type(item)), keep_items=False
         )
         assert sending.wait(60)
@@ -192,13 +192,13 @@ def test_what_has_come_back_is_saved_before_the_end(tmp_path: Path) -> None:
 
 
 def test_what_the_end_means_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ending, "_told", set())
+    monkeypatch.setattr(shutdown_policy, "_shown", set())
     with ThreadPoolExecutor(1) as pool:
-        messages = [Crew("pool", pool).run(tmp_path / "r", str, list(range(n))).progress.message for n in (1, 2)]
+        messages = [Backend("pool", pool).run(tmp_path / "r", str, list(range(n))).progress.message for n in (1, 2)]
     assert [message.count("When this program ends") for message in messages] == [1, 0]
-    of_another = Crew("spawn", process_pool("spawn", 1)).run(tmp_path / "r", str, [1]).progress.message
+    of_another = Backend("spawn", process_pool("spawn", 1)).run(tmp_path / "r", str, [1]).progress.message
     assert "a task under way in it is ended too" in of_another
-    assert "ends" not in Crew("threads").run(tmp_path / "r", str, [1]).progress.message
+    assert "ends" not in Backend("threads").run(tmp_path / "r", str, [1]).progress.message
 
 
 def test_a_kernel_is_shut_down_with_calls_out(tmp_path: Path) -> None:

@@ -12,28 +12,28 @@ from typing import Any
 import pytest
 
 import nbrun
-from nbrun.engine import streak
+from nbrun.engine import failure_detector
 from nbrun.errors import SystematicFailureError
-from tests.engine.crews import Crew, open_crew
-from tests.engine.test_crews import until
+from tests.engine.backends import Backend, open_backend
+from tests.engine.test_backends import until
 
 QUICK = nbrun.RetryPolicy(delay_s=0.001)
 
 
 @pytest.fixture(scope="module", params=["threads", "async", "pool of threads", "spawn"])
-def crew(request: pytest.FixtureRequest) -> Iterator[Crew]:
-    with open_crew(request.param) as opened:
+def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
+    with open_backend(request.param) as opened:
         yield opened
 
 
 @pytest.fixture(scope="module", params=["threads", "async", "pool of threads"])
-def near(request: pytest.FixtureRequest) -> Iterator[Crew]:
+def near(request: pytest.FixtureRequest) -> Iterator[Backend]:
     """Kinds of workers that share this process."""
-    with open_crew(request.param) as opened:
+    with open_backend(request.param) as opened:
         yield opened
 
 
-def test_exceptions_and_retries_have_budgets_of_their_own(crew: Crew, tmp_path: Path) -> None:
+def test_exceptions_and_retries_have_budgets_of_their_own(backend: Backend, tmp_path: Path) -> None:
     """Four Retries, two exceptions, and Retries between them: three attempts are left for neither."""
 
     def fn(task: nbrun.Task) -> Any:
@@ -44,16 +44,16 @@ def test_exceptions_and_retries_have_budgets_of_their_own(crew: Crew, tmp_path: 
             raise ConnectionError("reset")
         return {"attempt": task.attempt}
 
-    run = crew.run(tmp_path / "r", fn, [1, 2, 3], retry=QUICK)
+    run = backend.run(tmp_path / "r", fn, [1, 2, 3], retry=QUICK)
     assert run.progress.done == 3, run.progress
     assert set(nbrun.load_results(tmp_path / "r")["attempt"]) == {7}
 
 
-def test_a_task_that_asks_for_retries_for_ever_ends_in_an_error(crew: Crew, tmp_path: Path) -> None:
+def test_a_task_that_asks_for_retries_for_ever_ends_in_an_error(backend: Backend, tmp_path: Path) -> None:
     def fn(task: nbrun.Task) -> Any:
         return nbrun.Retry("not ready")
 
-    run = crew.run(tmp_path / "r", fn, [1, 2], retry=nbrun.RetryPolicy(retries=3, delay_s=0.001))
+    run = backend.run(tmp_path / "r", fn, [1, 2], retry=nbrun.RetryPolicy(retries=3, delay_s=0.001))
     assert run.progress.errors == 2
     row = nbrun.load_results(tmp_path / "r").iloc[0]
     assert row["attempts"] == 4
@@ -115,7 +115,7 @@ def test_a_wait_that_makes_no_sense_is_none(after_s: float) -> None:
     assert nbrun.Retry("x", after_s=after_s).after_s == 0.0
 
 
-def test_a_hold_keeps_every_task_back(near: Crew, tmp_path: Path) -> None:
+def test_a_hold_keeps_every_task_back(near: Backend, tmp_path: Path) -> None:
     """Tiny tasks too, which are taken many at a time: from the refusal on none begins before its time."""
     refused: list[float] = []
     begun: list[float] = []
@@ -138,7 +138,7 @@ def test_a_hold_keeps_every_task_back(near: Crew, tmp_path: Path) -> None:
     assert not late, late[:5]
 
 
-def test_a_pause_and_a_stop_end_a_hold(near: Crew, tmp_path: Path) -> None:
+def test_a_pause_and_a_stop_end_a_hold(near: Backend, tmp_path: Path) -> None:
     run = near.start(tmp_path / "r", lambda t: nbrun.Retry("HTTP 503", after_s=1000, pause_all=True), list(range(50)))
     until(lambda: run.progress.waiting > 0, "one waits")
     run.pause()
@@ -148,8 +148,8 @@ def test_a_pause_and_a_stop_end_a_hold(near: Crew, tmp_path: Path) -> None:
     assert run.wait(20).state == "stopped"
 
 
-def test_starts_per_second(crew: Crew, tmp_path: Path) -> None:
-    run = crew.run(tmp_path / "r", lambda t: {"at": time.time()}, list(range(30)), workers=8, max_per_s=20)
+def test_starts_per_second(backend: Backend, tmp_path: Path) -> None:
+    run = backend.run(tmp_path / "r", lambda t: {"at": time.time()}, list(range(30)), workers=8, max_per_s=20)
     assert run.progress.done == 30
     at = sorted(nbrun.load_results(tmp_path / "r")["at"])
     assert 1.2 < at[-1] - at[0] < 4
@@ -198,7 +198,7 @@ def test_a_waiting_task_is_a_row_with_its_reason(tmp_path: Path) -> None:
     assert run.wait(20).waiting == 0
 
 
-def test_a_short_outage_costs_no_attempt(crew: Crew, tmp_path: Path) -> None:
+def test_a_short_outage_costs_no_attempt(backend: Backend, tmp_path: Path) -> None:
     """All connections fail for two seconds: all tasks wait, none ends in an error, and the run doesn't pause."""
     until_s = time.time() + 2
 
@@ -207,12 +207,12 @@ def test_a_short_outage_costs_no_attempt(crew: Crew, tmp_path: Path) -> None:
             raise ConnectionRefusedError("nobody listens")
         return {}
 
-    run = crew.run(tmp_path / "r", fn, list(range(100)), workers=8)
+    run = backend.run(tmp_path / "r", fn, list(range(100)), workers=8)
     assert (run.progress.state, run.progress.done, run.progress.errors) == ("done", 100, 0)
 
 
 def test_a_long_outage_pauses_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streak, "OUTAGE_S", 0.5)
+    monkeypatch.setattr(failure_detector, "OUTAGE_S", 0.5)
 
     def fn(task: nbrun.Task) -> Any:
         raise ConnectionRefusedError("nobody listens")

@@ -13,13 +13,13 @@ import pytest
 import nbrun
 from nbrun.engine import long_tasks
 from nbrun.engine.long_tasks import find_long
-from tests.engine.crews import Crew, open_crew
-from tests.engine.test_crews import until
+from tests.engine.backends import Backend, open_backend
+from tests.engine.test_backends import until
 
 
 @pytest.fixture(scope="module", params=["threads", "async", "pool of threads"])
-def crew(request: pytest.FixtureRequest) -> Iterator[Crew]:
-    with open_crew(request.param) as opened:
+def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
+    with open_backend(request.param) as opened:
         yield opened
 
 
@@ -32,7 +32,7 @@ def test_only_what_is_long_beside_most_is_long() -> None:
 
 
 def test_a_long_task_is_told_and_counts_for_the_time_left(
-    crew: Crew, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(long_tasks, "LEAST_S", 0.5)
     gate = threading.Event()
@@ -43,7 +43,7 @@ def test_a_long_task_is_told_and_counts_for_the_time_left(
         time.sleep(0.005)
         return {}
 
-    run = crew.start(tmp_path / "r", fn, list(range(51)))
+    run = backend.start(tmp_path / "r", fn, list(range(51)))
     try:
         until(lambda: "1 task has been running for" in run.progress.message, "it is told")
         progress = run.progress

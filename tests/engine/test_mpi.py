@@ -18,7 +18,7 @@ import nbrun
 ROOT = Path(__file__).parents[2]
 #: Those that need a worker that can be killed alone are not among them.
 OVER_MPI = (
-    "test_crews.py",
+    "test_backends.py",
     *(
         f"test_executor_faults.py::test_{name}"
         for name in (

@@ -11,17 +11,17 @@ from typing import Any
 import pytest
 
 import nbrun
-from tests.engine.crews import Crew, parsl_pool
-from tests.engine.test_crews import counted
+from tests.engine.backends import Backend, parsl_pool
+from tests.engine.test_backends import counted
 
 
 @pytest.fixture(scope="module")
-def crew(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crew]:
+def backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
     with parsl_pool(tmp_path_factory.mktemp("parsl")) as pool:
-        yield Crew("parsl", pool)
+        yield Backend("parsl", pool)
 
 
-def test_results_are_saved_and_only_what_is_missing_runs(crew: Crew, tmp_path: Path) -> None:
+def test_results_are_saved_and_only_what_is_missing_runs(backend: Backend, tmp_path: Path) -> None:
     note = counted(tmp_path / "calls")
 
     def fn(task: nbrun.Task) -> Any:
@@ -30,8 +30,8 @@ def test_results_are_saved_and_only_what_is_missing_runs(crew: Crew, tmp_path: P
             raise ValueError("seven")
         return {"n": task.item, "pid": os.getpid()}
 
-    crew.run(tmp_path / "r", fn, list(range(60)), retry=None)
-    progress = crew.run(tmp_path / "r", fn, list(range(90)), retry=None).progress
+    backend.run(tmp_path / "r", fn, list(range(60)), retry=None)
+    progress = backend.run(tmp_path / "r", fn, list(range(90)), retry=None).progress
     assert (progress.done, progress.errors, progress.resumed) == (89, 1, 59)
     frame = nbrun.load_results(tmp_path / "r")
     assert sorted(frame["n"].dropna()) == [n for n in range(90) if n != 7]
@@ -40,7 +40,7 @@ def test_results_are_saved_and_only_what_is_missing_runs(crew: Crew, tmp_path: P
 
 
 def test_killed_workers_cost_no_attempt_and_a_task_that_kills_them_all_ends_as_an_error(
-    crew: Crew, tmp_path: Path
+    backend: Backend, tmp_path: Path
 ) -> None:
     marks = str(tmp_path)
 
@@ -51,7 +51,7 @@ def test_killed_workers_cost_no_attempt_and_a_task_that_kills_them_all_ends_as_a
             os.kill(os.getpid(), signal.SIGKILL)
         return {"n": task.item, "attempt": task.attempt}
 
-    crew.run(tmp_path / "r", fn, list(range(20)))
+    backend.run(tmp_path / "r", fn, list(range(20)))
     frame = nbrun.load_results(tmp_path / "r").set_index("index")
     assert "worker was lost" in frame["error"][5]
     assert sorted(frame["n"].dropna()) == [n for n in range(20) if n != 5]

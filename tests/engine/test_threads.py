@@ -12,7 +12,7 @@ import pytest
 import nbrun
 from nbrun.engine.worker import Worker
 from nbrun.progress import ProgressTracker
-from tests.engine.test_crews import until
+from tests.engine.test_backends import until
 
 
 def start(results: Path, fn: Any, samples: Any, **more: Any) -> nbrun.Run:

@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 
 import nbrun
-from nbrun.engine import loop
+from nbrun.engine import asyncio_pool
 from nbrun.errors import RunHaltedError
-from tests.engine.crews import Crew, open_crew
-from tests.engine.test_crews import until
+from tests.engine.backends import Backend, open_backend
+from tests.engine.test_backends import until
 
 
 @pytest.fixture(scope="module", params=["threads", "async", "pool of threads", "spawn"])
-def crew(request: pytest.FixtureRequest) -> Iterator[Crew]:
-    with open_crew(request.param) as opened:
+def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
+    with open_backend(request.param) as opened:
         yield opened
 
 
@@ -29,7 +29,7 @@ def start(results: Path, fn: Any, items: list[Any], **more: Any) -> nbrun.Run:
     return nbrun.start([{"id": "s", "items": items}], fn, results, **more)
 
 
-def test_a_task_that_hangs_ends_in_an_error_and_the_others_go_on(crew: Crew, tmp_path: Path) -> None:
+def test_a_task_that_hangs_ends_in_an_error_and_the_others_go_on(backend: Backend, tmp_path: Path) -> None:
     began = time.monotonic()
 
     def fn(task: nbrun.Task) -> Any:
@@ -37,7 +37,7 @@ def test_a_task_that_hangs_ends_in_an_error_and_the_others_go_on(crew: Crew, tmp
             time.sleep(8)
         return {"n": task.item}
 
-    run = crew.run(tmp_path / "r", fn, list(range(20)), retry=None, timeout_s=0.5)
+    run = backend.run(tmp_path / "r", fn, list(range(20)), retry=None, timeout_s=0.5)
     assert time.monotonic() - began < 7
     assert (run.progress.done, run.progress.errors) == (19, 1)
     frame = nbrun.load_results(tmp_path / "r")
@@ -45,13 +45,13 @@ def test_a_task_that_hangs_ends_in_an_error_and_the_others_go_on(crew: Crew, tmp
     assert error.startswith("TaskTimeout: the attempt took longer than timeout_s=0.5")
 
 
-def test_an_attempt_that_timed_out_is_tried_again(crew: Crew, tmp_path: Path) -> None:
+def test_an_attempt_that_timed_out_is_tried_again(backend: Backend, tmp_path: Path) -> None:
     def fn(task: nbrun.Task) -> Any:
         if task.attempt == 1:
             time.sleep(3)
         return {"attempt": task.attempt}
 
-    run = crew.run(tmp_path / "r", fn, [1], retry=nbrun.RetryPolicy(delay_s=0.01), timeout_s=0.3)
+    run = backend.run(tmp_path / "r", fn, [1], retry=nbrun.RetryPolicy(delay_s=0.01), timeout_s=0.3)
     assert run.progress.done == 1
     assert nbrun.load_results(tmp_path / "r")["attempt"].tolist() == [2]
 
@@ -166,7 +166,7 @@ def test_a_stop_with_a_lost_thread_ends_at_once(tmp_path: Path) -> None:
 def test_a_coroutine_that_ignores_its_cancellation_keeps_nobody_waiting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "CANCEL_S", 0.1)
+    monkeypatch.setattr(asyncio_pool, "CANCEL_S", 0.1)
     gate = threading.Event()
 
     async def fn(task: nbrun.Task) -> Any:

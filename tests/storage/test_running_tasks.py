@@ -81,7 +81,7 @@ def test_ends_that_no_task_caused_make_no_suspects(tmp_path):
 
 def test_many_suspects_run_in_groups(tmp_path):
     """Of a cluster's worth of requests nobody can say which one it was: a few at a time, after all others."""
-    from nbrun.engine.engine import ALONE_UP_TO
+    from nbrun.engine.scheduler import ALONE_UP_TO
 
     path = tmp_path / "r"
     count = 2 * ALONE_UP_TO + 1

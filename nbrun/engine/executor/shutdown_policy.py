@@ -1,7 +1,7 @@
 """What the end of the interpreter means for tasks that run in an executor: told once, when a run starts.
 
-The queue is always cancelled (pool.py). What becomes of the tasks under way is up to the kind of executor.
-Threads: `told` is called by the thread that starts a run; `_lock` protects `_told`.
+The queue is always cancelled (handle.py). What becomes of the tasks under way is up to the kind of executor.
+Threads: `notice` is called by the thread that starts a run; `_lock` protects `_told`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sys
 import threading
 from typing import Any
 
-from nbrun.engine.executors.cargo import is_thread
+from nbrun.engine.executor.payload import is_thread
 
 _ENDED = "a task under way in it is ended too, and runs again at the next start"
 _LEFT = "a task under way there is not waited for, and runs again at the next start"
@@ -20,7 +20,7 @@ _BY_FACTORY = " (to have it ended instead, give a function that makes the execut
 _UNKNOWN = "it is the executor's choice to wait for a task under way; without its result that runs again"
 
 _lock = threading.Lock()
-_told: set[str] = set()
+_shown: set[str] = set()
 
 
 def takes_kernel_along(executor: Any) -> bool:
@@ -28,13 +28,13 @@ def takes_kernel_along(executor: Any) -> bool:
     return _kind(executor) == "mpi4py" or is_thread(executor)
 
 
-def told(executor: Any, is_owned: bool) -> str:
+def shutdown_notice(executor: Any, is_owned: bool) -> str:
     """The sentence for the user; empty where this process has said it before."""
     said = _sentence(executor, is_owned)
     with _lock:
-        if said in _told:
+        if said in _shown:
             return ""
-        _told.add(said)
+        _shown.add(said)
     return said
 
 

@@ -14,7 +14,7 @@ class WholeSampleNeeded(BaseException):
     """fn asked for what didn't travel. No Exception, so that a function's own `except` doesn't swallow it."""
 
 
-class SharedPart(dict[str, Any]):
+class PartialSample(dict[str, Any]):
     """What of a sample goes with each chunk. `left_out`: the names of the lists that stayed with the kernel."""
 
     def __init__(self, part: Mapping[str, Any], left_out: frozenset[str]) -> None:

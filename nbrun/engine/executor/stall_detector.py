@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING
 from nbrun.formatting import duration_text
 
 if TYPE_CHECKING:
-    from nbrun.engine.engine import Engine
+    from nbrun.engine.scheduler import Scheduler
 
 #: After so long without an answer, or three times the longest task, the run says so.
 SILENT_S = 60.0
 
 
-class Silence:
+class StallDetector:
     """How long one run's executor has said nothing."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
         self._heard = time.monotonic()
         self._said = ""
 
@@ -33,7 +33,7 @@ class Silence:
         """An answer has come."""
         self._heard = time.monotonic()
         if self._said:
-            self._engine.say("", self._said)
+            self._scheduler.say("", self._said)
             self._said = ""
 
     def mind(self, calls: int, longest_s: float) -> None:
@@ -46,4 +46,4 @@ class Silence:
             "That is as it should be where tasks take so long. If its workers are gone: run.stop(drain=False), then "
             "start again with a new executor; what is saved stays, and only what is missing runs."
         )
-        self._engine.say(self._said)
+        self._scheduler.say(self._said)

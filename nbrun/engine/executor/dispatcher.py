@@ -1,10 +1,10 @@
-"""The crew of an executor: one thread sends chunks of tasks, and takes back what came of them.
+"""The worker pool of an executor: one thread sends chunks of tasks, and takes back what came of them.
 
 Two chunks a slot are out, one that runs and one that waits. Futures are told of by a callback that puts them into a
-queue; nothing is scanned, and no task has a future of its own. What workers lose goes through losses.py.
+queue; nothing is scanned, and no task has a future of its own. What workers lose goes through lost_workers.py.
 
 Threads: "nbrun-dispatch" does all the work; the executor's threads only call `_events.put`. What the engine calls
-(crew.Crew) reads and puts too. What comes of a call that was given up is dropped by its token.
+(WorkerPool) reads and puts too. What comes of a call that was given up is dropped by its token.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ import time
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
-from nbrun.engine.crew import OneThread
-from nbrun.engine.executors.answers import fail, settle
-from nbrun.engine.executors.cargo import Cargo
-from nbrun.engine.executors.chunk import MOST_NOTED, Chunk
-from nbrun.engine.executors.ending import takes_kernel_along
-from nbrun.engine.executors.far import WHOLE
-from nbrun.engine.executors.losses import Losses
-from nbrun.engine.executors.pool import Pool
-from nbrun.engine.executors.silence import Silence
-from nbrun.engine.executors.sizing import Sizing
-from nbrun.engine.queue import Item, SampleWork
+from nbrun.engine.executor.chunk import MOST_NOTED, Chunk
+from nbrun.engine.executor.chunk_size import ChunkSizer
+from nbrun.engine.executor.handle import ExecutorHandle
+from nbrun.engine.executor.lost_workers import LostWorkers
+from nbrun.engine.executor.payload import Payload
+from nbrun.engine.executor.results import fail, settle
+from nbrun.engine.executor.shutdown_policy import takes_kernel_along
+from nbrun.engine.executor.stall_detector import StallDetector
+from nbrun.engine.executor.worker import WHOLE
+from nbrun.engine.task_queue import Item, SampleWork
+from nbrun.engine.worker_pool import SingleThreadPool
 from nbrun.errors import RunHaltedError, ThreadLimitError
 from nbrun.model import Task
 from nbrun.threads import start_daemon
 
 if TYPE_CHECKING:
-    from nbrun.engine.engine import Engine
+    from nbrun.engine.scheduler import Scheduler
 
 #: What is out holds so many bytes at most (or is one chunk).
 MOST_BYTES = 64 << 20
@@ -42,53 +42,53 @@ MOST_BYTES = 64 << 20
 LOOK_S = 1.0
 
 
-class Dispatcher(OneThread):
+class Dispatcher(SingleThreadPool):
     """Runs a run's tasks in an executor. `workers` is the number of slots."""
 
-    def __init__(self, engine: Engine, cargo: Cargo, pool: Pool) -> None:
-        super().__init__(engine)
-        self.cargo, self.pool = cargo, pool
-        self._notes = takes_kernel_along(pool.executor)
+    def __init__(self, scheduler: Scheduler, payload: Payload, handle: ExecutorHandle) -> None:
+        super().__init__(scheduler)
+        self.payload, self.handle = payload, handle
+        self._notes = takes_kernel_along(handle.executor)
         self.out: dict[str, Chunk] = {}  # by token, in the order of their sending
-        self._losses = Losses(self)
-        self._sizing = Sizing()
+        self._lost_workers = LostWorkers(self)
+        self._chunk_sizer = ChunkSizer()
         self._events: queue.SimpleQueue[tuple[str, Future[Any]] | threading.Event | None] = queue.SimpleQueue()
         self._tokens, self._run_token, self._numbers = itertools.count(), secrets.token_hex(4), itertools.count()
         self._bytes = 0
-        self._silence = Silence(engine)
-        pool.cancel = self._cancel_waiting
+        self._stall_detector = StallDetector(scheduler)
+        handle.cancel = self._cancel_waiting
         self._is_woken = self._has_cancelled = False
         self._is_settling = False  # there is a chunk whose results the sink doesn't have yet
 
-    # ---- crew.Crew
+    # ---- WorkerPool
 
     @property
-    def appetite(self) -> int:
-        """See Crew."""
-        wanted = self.engine.wanted
-        return max(64, 2 * wanted * self._sizing.size(1 << 30, wanted))
+    def prefetch_target(self) -> int:
+        """See WorkerPool."""
+        target_workers = self.scheduler.target_workers
+        return max(64, 2 * target_workers * self._chunk_sizer.size(1 << 30, target_workers))
 
     def wake(self, count: int) -> None:
-        """See Crew. The thread is started with the first task."""
+        """See WorkerPool. The thread is started with the first task."""
         if not self._is_running:
             try:
                 start_daemon(self._serve, "nbrun-dispatch", (self._run,))
                 self._is_running = True
             except ThreadLimitError as e:
-                self.engine.no_threads(e)
+                self.scheduler.no_threads(e)
         elif not self._is_woken:
             self._is_woken = True
             self._events.put(None)
 
-    def rouse(self) -> None:
-        """See Crew."""
+    def notify_all(self) -> None:
+        """See WorkerPool."""
         self._events.put(None)
 
     def end(self) -> None:
-        """See Crew."""
-        self.rouse()
+        """See WorkerPool."""
+        self.notify_all()
 
-    def catch_up(self, timeout_s: float) -> None:
+    def drain(self, timeout_s: float) -> None:
         """Waits until all that has come back so far is with the sink."""
         if self._is_running:
             done = threading.Event()
@@ -96,33 +96,33 @@ class Dispatcher(OneThread):
             done.wait(timeout_s)
 
     def forget_in_child(self) -> None:
-        """See Crew. No thread of the parent's is here that could go on."""
+        """See WorkerPool. No thread of the parent's is here that could go on."""
 
     def at_work(self) -> list[SampleWork]:
-        """See Crew. As far as can be told: a worker says nothing before its chunk has ended."""
+        """See WorkerPool. As far as can be told: a worker says nothing before its chunk has ended."""
         return [chunk.items[0][0] for chunk in list(self.out.values())[: self.slots]]
 
     def tasks(self) -> list[tuple[Task, int]]:
-        """See Crew. None: they run in other processes."""
+        """See WorkerPool. None: they run in other processes."""
         return []
 
     def begun(self) -> list[int]:
-        """See Crew. When the chunks that can run were sent."""
+        """See WorkerPool. When the chunks that can run were sent."""
         return [chunk.sent_ns for chunk in list(self.out.values())[: self.slots]]
 
     def works_in(self, thread: threading.Thread) -> bool:
-        """See Crew."""
+        """See WorkerPool."""
         return False
 
     @property
     def slots(self) -> int:
         """How many chunks can run at once."""
-        return min(self.engine.wanted, self.pool.width or self.engine.wanted)
+        return min(self.scheduler.target_workers, self.handle.width or self.scheduler.target_workers)
 
     # ---- the thread
 
     def _run(self) -> None:
-        self._silence.begin()
+        self._stall_detector.begin()
         while not self._is_over():
             self._is_woken = False
             self._send()
@@ -131,25 +131,27 @@ class Dispatcher(OneThread):
                 event.set()
             elif event is not None:
                 self._take_back(*event)
-            elif self.engine.standing.is_draining and not self._has_cancelled:
+            elif self.scheduler.run_state.is_draining and not self._has_cancelled:
                 self._cancel_waiting()
-            self._silence.mind(len(self.out), self._sizing.longest_s)
+            self._stall_detector.mind(len(self.out), self._chunk_sizer.longest_s)
 
     def pause(self, message: str, cause: BaseException) -> None:
         """The run pauses, and whoever waits for it is told."""
         trouble = RunHaltedError(message)
         trouble.__cause__ = cause
-        self.engine.pause(message, trouble)
+        self.scheduler.pause(message, trouble)
 
     def _is_over(self) -> bool:
-        standing = self.engine.standing
-        return not standing.is_open and not (standing.is_draining and self.out)
+        run_state = self.scheduler.run_state
+        return not run_state.is_open and not (run_state.is_draining and self.out)
 
     def _next(self) -> tuple[str, Future[Any]] | threading.Event | None:
         """Waits for an answer, for new tasks, for a delayed task's time, or for the next look."""
-        may_send = self._has_room() and not (self.out and (self._losses.suspects or self._losses.runs_alone))
-        with self.engine.lock:
-            due = self.engine.next_due if self.engine.standing.is_running and may_send else None
+        may_send = self._has_room() and not (
+            self.out and (self._lost_workers.quarantined or self._lost_workers.runs_alone)
+        )
+        with self.scheduler.lock:
+            due = self.scheduler.next_due if self.scheduler.run_state.is_running and may_send else None
         wait = LOOK_S if self.out else None
         if due is not None:
             left = max(0.0, due - time.monotonic())
@@ -163,67 +165,70 @@ class Dispatcher(OneThread):
 
     def _send(self) -> None:
         """Fills the slots, as far as there are tasks."""
-        while self.engine.standing.is_running and self._has_room():
+        while self.scheduler.run_state.is_running and self._has_room():
             chunk = self._pick()
             if chunk is None or not self._send_chunk(chunk):
                 return
 
     def _has_room(self) -> bool:
-        wanted = self.engine.wanted
-        if self.pool.is_closing:  # the interpreter ends
+        target_workers = self.scheduler.target_workers
+        if self.handle.is_closing:  # the interpreter ends
             return False
-        per_slot = self._sizing.chunks_a_slot if (self.pool.width or 0) <= wanted else 1
-        if self.engine.gate.is_active:  # what is sent must start
+        per_slot = self._chunk_sizer.chunks_a_slot if (self.handle.width or 0) <= target_workers else 1
+        if self.scheduler.gate.is_active:  # what is sent must start
             per_slot = 1
-        return len(self.out) < per_slot * wanted and (not self.out or self._bytes < MOST_BYTES)
+        return len(self.out) < per_slot * target_workers and (not self.out or self._bytes < MOST_BYTES)
 
     def _pick(self) -> Chunk | None:
         """The next chunk, if one may go."""
-        if self._losses.suspects or self._losses.runs_alone:
+        if self._lost_workers.quarantined or self._lost_workers.runs_alone:
             if self.out:
                 return None
-            self._losses.runs_alone = True
-            return Chunk([self._losses.suspects.popleft()], next(self._numbers), is_alone=True)
-        if self._losses.again:
-            return Chunk([self._losses.again.popleft()], next(self._numbers))
-        engine = self.engine
+            self._lost_workers.runs_alone = True
+            return Chunk([self._lost_workers.quarantined.popleft()], next(self._numbers), is_alone=True)
+        if self._lost_workers.again:
+            return Chunk([self._lost_workers.again.popleft()], next(self._numbers))
+        scheduler = self.scheduler
         items: list[Item] = []
-        is_last = False
-        with engine.lock:
-            most = min(self._sizing.size(engine.queue.ready, engine.wanted), MOST_NOTED if self._notes else 1 << 30)
+        is_quarantined = False
+        with scheduler.lock:
+            most = min(
+                self._chunk_sizer.size(scheduler.queue.ready, scheduler.target_workers),
+                MOST_NOTED if self._notes else 1 << 30,
+            )
             while len(items) < most:
-                got = engine.take(most - len(items))
+                got = scheduler.take(most - len(items))
                 if not got:
                     break
                 items += got
-            if not items and engine.is_all_fed and len(self.out) < engine.last_width:  # suspects of earlier runs
-                is_last = not self._is_settling and all(chunk.is_last for chunk in self.out.values())
-                items = engine.take_last() if is_last else []
-        return Chunk(items, next(self._numbers), is_last=is_last) if items else None
+            if not items and scheduler.is_all_fed and len(self.out) < scheduler.quarantine_width:
+                is_quarantined = not self._is_settling and all(chunk.is_quarantined for chunk in self.out.values())
+                items = scheduler.take_quarantined() if is_quarantined else []
+        return Chunk(items, next(self._numbers), is_quarantined=is_quarantined) if items else None
 
     def _send_chunk(self, chunk: Chunk, with_function: bool = False) -> bool:
         """False where the executor refused it."""
-        engine = self.engine
+        scheduler = self.scheduler
         try:
-            data, chunk.size = self.cargo.chunk(chunk.items, lambda item: item[0].work.task(item[1], engine.flag))
+            data, chunk.size = self.payload.chunk(chunk.items, lambda item: item[0].work.task(item[1], scheduler.flag))
         except Exception as e:
             self._cannot_travel(chunk, e)
             return True
         token = f"{self._run_token}-{next(self._tokens)}"
-        chunk.generation = self.pool.generation
-        if chunk.is_last:
-            engine.sink.flush()  # it may take the process with it
+        chunk.generation = self.handle.generation
+        if chunk.is_quarantined:
+            scheduler.sink.flush()  # it may take the process with it
         if self._notes:
-            chunk.note(engine.sink, self.out.values())
+            chunk.note(scheduler.sink, self.out.values())
         try:
-            packed = self.cargo.packed if with_function else None
-            future = self.pool.submit(self.cargo.digest, packed, data, engine.timeout_s, token)
+            packed = self.payload.packed if with_function else None
+            future = self.handle.submit(self.payload.digest, packed, data, scheduler.timeout_s, token)
         except BaseException as e:  # broken, shut down, a closed client
-            engine.give_back(chunk.items)
-            self._losses.refused(chunk.generation, e)
+            scheduler.give_back(chunk.items)
+            self._lost_workers.refused(chunk.generation, e)
             return False
         if not self.out:
-            self._silence.begin()
+            self._stall_detector.begin()
         chunk.future, chunk.sent_ns = future, time.perf_counter_ns()
         self.out[token] = chunk
         self._bytes += chunk.size
@@ -234,10 +239,10 @@ class Dispatcher(OneThread):
         """Pickle refused a sample or an item: the tasks that it concerns are errors."""
         if len(chunk.items) > 1:
             for item in chunk.items:
-                self._send_chunk(Chunk([item], chunk.number, chunk.is_alone, chunk.is_last))
+                self._send_chunk(Chunk([item], chunk.number, chunk.is_alone, chunk.is_quarantined))
             return
         e.retriable = False  # type: ignore[attr-defined]
-        fail(self.engine, chunk.items[0], e)
+        fail(self.scheduler, chunk.items[0], e)
 
     # ---- taking back
 
@@ -252,30 +257,30 @@ class Dispatcher(OneThread):
             if answer is not None:
                 worker, rows = answer
         except BaseException as e:  # a broken pool, a cancelled future, SystemExit out of a future
-            self._losses.lost(chunk, e)
+            self._lost_workers.lost(chunk, e)
             return
-        self._silence.end()
+        self._stall_detector.end()
         if answer is None:
             self._send_chunk(chunk, with_function=True)
             return
-        self._losses.forget(chunk)
+        self._lost_workers.forget(chunk)
         if rows and rows[-1][0] == WHOLE:
             rows.pop()
-            self.cargo.send_whole()
+            self.payload.send_whole()
         left = chunk.items[len(rows) :]
         if left:
-            self.engine.give_back(left)
+            self.scheduler.give_back(left)
         self._came_back(chunk, rows, len(raw) if isinstance(raw, bytes) else 0)
         self._is_settling = True
         self._send()  # before the results are dealt with, so that no slot waits for that
         self._is_settling = False
-        settle(self.engine, chunk.items, worker, rows)
+        settle(self.scheduler, chunk.items, worker, rows)
 
     def _came_back(self, chunk: Chunk, rows: list[tuple[Any, ...]], size: int) -> None:
         took = [row[-1] for row in rows if isinstance(row[-1], float)]
         if took:
-            self.engine.durations.extend(took)
-            self._sizing.came_back(len(chunk.items), len(rows), sum(took), chunk.size + size, max(took))
+            self.scheduler.durations.extend(took)
+            self._chunk_sizer.came_back(len(chunk.items), len(rows), sum(took), chunk.size + size, max(took))
 
     def _cancel_waiting(self) -> None:
         """The run was stopped: what only waits in the executor need not run.
@@ -285,7 +290,7 @@ class Dispatcher(OneThread):
         """
         self._has_cancelled = True
         futures = {token: chunk.future for token, chunk in list(self.out.items()) if chunk.future is not None}
-        at_once = self.engine.flag.is_set or self.pool.is_closing
+        at_once = self.scheduler.flag.is_set or self.handle.is_closing
         if not at_once and not any(future.running() for future in futures.values()):
             return
         for token, future in futures.items():

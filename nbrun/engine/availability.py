@@ -14,17 +14,17 @@ from nbrun.model import State
 from nbrun.threads import start_daemon
 
 if TYPE_CHECKING:
-    from nbrun.engine.engine import Engine
+    from nbrun.engine.scheduler import Scheduler
 
 #: How often fn is asked.
 ASK_EVERY_S = 1.0
 
 
-class Away:
+class AvailabilityMonitor:
     """Watches for the return of one engine's judge."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
         self._lock = threading.Lock()  # protects _over
         self._over: threading.Event | None = None  # of the watch that goes on; set where it shall end
 
@@ -34,7 +34,7 @@ class Away:
             if self._over is not None:
                 return
             over = self._over = threading.Event()
-        if not self._engine.pause_unless_paused(message):
+        if not self._scheduler.pause_unless_paused(message):
             self.forget()
             return
         try:
@@ -50,14 +50,14 @@ class Away:
             over.set()
 
     def _watch(self, over: threading.Event) -> None:
-        ask = getattr(self._engine.fn, "is_available", None)
+        ask = getattr(self._scheduler.fn, "is_available", None)
         while callable(ask) and not over.wait(ASK_EVERY_S):
-            if self._engine.standing.state is not State.PAUSED:
+            if self._scheduler.run_state.state is not State.PAUSED:
                 break
             try:
                 back = ask()
             except Exception:  # fn can't say: ask again
                 continue
             if back and not over.is_set():
-                self._engine.resume()
+                self._scheduler.resume()
                 break

@@ -10,11 +10,11 @@ LEAST_S = 0.01
 LONG_S = 1.0
 
 
-class Sizing:
+class ChunkSizer:
     """Learns from what came back.
 
     Example:
-        >>> sizing = Sizing()
+        >>> sizing = ChunkSizer()
         >>> sizing.size(1000, 8), sizing.came_back(1, 1, 0.001, 100), sizing.size(1000, 8)
         (1, None, 2)
     """

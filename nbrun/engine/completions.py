@@ -1,6 +1,6 @@
-"""What becomes of a task that has come back: saved, tried again, or an error entry. The same for every crew.
+"""What becomes of a task that has come back: saved, tried again, or an error entry. The same for every pool.
 
-Threads: called by workers, the event loop's saver and the dispatcher; an Ended belongs to one of them.
+Threads: called by workers, the event loop's saver and the dispatcher; a CompletedTasks belongs to one of them.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from nbrun.model import ErrorNote, Record, Retry, Task
 from nbrun.texts import without_surrogates
 
 if TYPE_CHECKING:
-    from nbrun.engine.engine import Engine
-    from nbrun.engine.queue import SampleWork
+    from nbrun.engine.scheduler import Scheduler
+    from nbrun.engine.task_queue import SampleWork
 
 MAX_TRACEBACK = 20_000
 
 
-class Ended:
+class CompletedTasks:
     """Tasks of one sample that ended since the last handing over."""
 
     __slots__ = ("failed", "judged_at_failure", "records", "sample", "verdicts")
@@ -33,7 +33,7 @@ class Ended:
         self.failed: list[tuple[int, str]] = []  # positions that ended in an error, and its kind
         self.judged_at_failure = 0  # how many had a result when the last one failed
 
-    def add(self, later: Ended) -> None:
+    def add(self, later: CompletedTasks) -> None:
         """What ended later in the same sample."""
         self.records += later.records
         self.verdicts += later.verdicts
@@ -48,50 +48,56 @@ class Failure(NamedTuple):
     error: dict[str, str]
 
 
-def hand_over(engine: Engine, ended: Ended) -> None:
+def complete(scheduler: Scheduler, completed: CompletedTasks) -> None:
     """Ended tasks of one sample go to the tracker, the sink and the engine."""
-    _tell_success(engine, ended)
-    if ended.records:
-        engine.desk.hand_over(ended)
+    _note_success(scheduler, completed)
+    if completed.records:
+        scheduler.completions.complete(completed)
 
 
 def after_exception(
-    engine: Engine, sample: SampleWork, position: int, task: Task, e: BaseException, started: float,
-    duration_s: float, worker: str,
-) -> Failure | None:  # fmt: skip
+    scheduler: Scheduler,
+    sample: SampleWork,
+    position: int,
+    task: Task,
+    e: BaseException,
+    started: float,
+    duration_s: float,
+    worker: str,
+) -> Failure | None:
     """The task will be tried again (None), or ends in an error entry, which goes to `add_failure`."""
-    if engine.flag.is_set:
+    if scheduler.flag.is_set:
         return None  # cancelled: it stays missing, and a later run takes it up
     if isinstance(e, Retry):
         try:
-            if engine.retry_as_asked(sample, position, task, e):
+            if scheduler.retry_as_asked(sample, position, task, e):
                 return None
             e = _used_up(e, task)
         except UnstorableError as unstorable:  # its hint or result
             e = unstorable
     if isinstance(e, JudgeUnavailableError):
-        engine.wait_for_judge(sample, position, message_of(e))
+        scheduler.wait_for_judge(sample, position, message_of(e))
         return None
-    policy = engine.retry
+    policy = scheduler.retry
     retriable = isinstance(e, Exception) and not isinstance(e, policy.never) and getattr(e, "retriable", True)
     retry = Retry(f"{type(e).__name__}: {message_of(e)}", 0.0, task.hint, task.previous)
-    if retriable and policy.attempts > 1 and engine.waits_out(sample, position, task, retry, e):
+    if retriable and policy.attempts > 1 and scheduler.waits_out(sample, position, task, retry, e):
         return None
     task._exceptions += 1
     if retriable and task._exceptions < policy.attempts:
-        engine.try_again(sample, position, task, retry, policy.wait_s(task._exceptions, engine.random()))
+        scheduler.try_again(sample, position, task, retry, policy.wait_s(task._exceptions, scheduler.random()))
         return None
     error = {"type": type(e).__name__, "message": message_of(e), "traceback": _traceback(e)}
-    printed: str = getattr(e, "far_output", "")  # of an executor's worker
-    if not printed and engine.output is not None:
-        printed = engine.output.of((task.sample_id, task.group, task.index))
+    printed: str = getattr(e, "worker_output", "")  # of an executor's worker
+    if not printed and scheduler.output is not None:
+        printed = scheduler.output.of((task.sample_id, task.group, task.index))
     if printed:
         error["output"] = printed
-    record = engine.sink.encode(
+    record = scheduler.sink.encode(
         sample.work, position, sample.work.item(position), None, task.attempt, started, duration_s, worker, error
     )
     error = {name: without_surrogates(text) for name, text in error.items()}  # the entry says that it is lossy
-    engine.tracker.note_error(
+    scheduler.tracker.note_error(
         ErrorNote(task.sample_id, task.group, task.index, error["type"], error["message"], error["traceback"], started)
     )
     return Failure(record, e, error)
@@ -105,21 +111,21 @@ def _used_up(e: Retry, task: Task) -> Retry:
     return last
 
 
-def add_failure(engine: Engine, ended: Ended, position: int, failure: Failure) -> None:
+def add_failure(scheduler: Scheduler, completed: CompletedTasks, position: int, failure: Failure) -> None:
     """A task of this sample ended in an error; the run pauses where all fail alike."""
-    ended.records.append(failure.record)
-    ended.failed.append((position, failure.error["type"]))
-    _tell_success(engine, ended)
+    completed.records.append(failure.record)
+    completed.failed.append((position, failure.error["type"]))
+    _note_success(scheduler, completed)
     if not isinstance(failure.exception, NotSupportedError):  # that is the item's doing: no reason to pause the run
-        engine.failed(failure.exception, failure.error)
+        scheduler.failed(failure.exception, failure.error)
 
 
-def _tell_success(engine: Engine, ended: Ended) -> None:
+def _note_success(scheduler: Scheduler, completed: CompletedTasks) -> None:
     """Ends a row of errors, once a row."""
-    if len(ended.verdicts) > ended.judged_at_failure:
-        ended.judged_at_failure = len(ended.verdicts)
-        engine.streak.success()
-        engine.outage.success()
+    if len(completed.verdicts) > completed.judged_at_failure:
+        completed.judged_at_failure = len(completed.verdicts)
+        scheduler.failure_detector.success()
+        scheduler.outage.success()
 
 
 def message_of(e: BaseException) -> str:
@@ -134,7 +140,7 @@ def _traceback(e: BaseException) -> str:
     """The traceback from the user's function on; of a JudgeError the message says it all."""
     if isinstance(e, JudgeError) and e.__cause__ is None:
         return ""
-    text: str | None = getattr(e, "far_traceback", None)  # of an executor's worker, where the error arose
+    text: str | None = getattr(e, "worker_traceback", None)  # of an executor's worker, where the error arose
     return format_error(e) if text is None else text
 
 

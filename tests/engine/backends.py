@@ -18,7 +18,7 @@ import nbrun
 SLOTS = 2
 #: Under `mpiexec -n 3 python -m mpi4py.futures -m pytest` (test_mpi.py) the tests run over its two workers.
 IS_MPI = "mpi4py.futures" in sys.modules
-#: Kinds of crews whose tasks run in other processes.
+#: Kinds of backends whose tasks run in other processes.
 FAR = ("mpi",) if IS_MPI else ("spawn", "forkserver", "loky", "dask")
 KINDS = FAR if IS_MPI else ("threads", "async", "pool of threads", *FAR)
 
@@ -85,7 +85,7 @@ def parsl_pool(folder: Path) -> Iterator[Executor]:
         yield pool
 
 
-class Crew:
+class Backend:
     """Starts runs on one kind of worker. `is_far`: they are other processes."""
 
     def __init__(self, name: str, executor: Any = None) -> None:
@@ -114,15 +114,15 @@ class Crew:
 
 
 @contextmanager
-def open_crew(name: str) -> Iterator[Crew]:
-    """A crew whose executor is the user's own and stays open for all tests of a module."""
+def open_backend(name: str) -> Iterator[Backend]:
+    """A backend whose executor is the user's own and stays open for all tests of a module."""
     if name in ("threads", "async"):
-        yield Crew(name)
+        yield Backend(name)
     elif name == "dask":
         with dask_client() as client:
-            yield Crew(name, client.get_executor())
+            yield Backend(name, client.get_executor())
     else:
         pool = ThreadPoolExecutor(SLOTS) if name == "pool of threads" else None
         pool = pool or pool_of(name)()
-        yield Crew(name, pool)
+        yield Backend(name, pool)
         pool.shutdown(wait=False)

@@ -5,16 +5,16 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from nbrun.engine.executors.far import DONE, RETRY
-from nbrun.engine.outcomes import Ended, add_failure, after_exception, hand_over
-from nbrun.engine.queue import Item
+from nbrun.engine.completions import CompletedTasks, add_failure, after_exception, complete
+from nbrun.engine.executor.worker import DONE, RETRY
+from nbrun.engine.task_queue import Item
 from nbrun.errors import JudgeError, JudgeUnavailableError, NotSupportedError
 from nbrun.model import Retry
 from nbrun.storage.entry import EncodedResult
 from nbrun.storage.values import decode, load
 
 if TYPE_CHECKING:
-    from nbrun.engine.engine import Engine
+    from nbrun.engine.scheduler import Scheduler
 
 _KINDS = {k.__name__: k for k in (JudgeUnavailableError, NotSupportedError, JudgeError)}
 _types: dict[str, Any] = {}
@@ -26,44 +26,44 @@ class WorkerLostError(RuntimeError):
     retriable = False
 
 
-def settle(engine: Engine, items: list[Item], worker: str, rows: list[tuple[Any, ...]]) -> float:
+def settle(scheduler: Scheduler, items: list[Item], worker: str, rows: list[tuple[Any, ...]]) -> float:
     """Hands over what came of the first tasks of a chunk. Returns the longest one's seconds."""
-    encode = engine.sink.encode
-    ended: Ended | None = None
+    encode = scheduler.sink.encode
+    completed: CompletedTasks | None = None
     longest = 0.0
     for (work, position), row in zip(items, rows, strict=False):
-        if ended is None or work is not ended.sample:
-            if ended is not None:
-                hand_over(engine, ended)
-            ended = Ended(work)
+        if completed is None or work is not completed.sample:
+            if completed is not None:
+                complete(scheduler, completed)
+            completed = CompletedTasks(work)
         if row[0] == DONE:
             _, data, lossy, verdict, api_used, attempt, started, took = row
             result = EncodedResult(data, lossy, verdict, api_used)
             item = work.work.item(position)
-            ended.records.append(encode(work.work, position, item, result, attempt, started, took, worker))
-            ended.verdicts.append(verdict)
+            completed.records.append(encode(work.work, position, item, result, attempt, started, took, worker))
+            completed.verdicts.append(verdict)
             longest = took if took > longest else longest
         else:
             started, took = (time.time(), 0.0) if row[0] == RETRY else row[-2:]
-            task = work.work.task(position, engine.flag)
-            failure = after_exception(engine, work, position, task, exception_of(row), started, took, worker)
+            task = work.work.task(position, scheduler.flag)
+            failure = after_exception(scheduler, work, position, task, exception_of(row), started, took, worker)
             if failure is not None:
-                add_failure(engine, ended, position, failure)
+                add_failure(scheduler, completed, position, failure)
             longest = max(longest, took)
-    if ended is not None:
-        hand_over(engine, ended)
+    if completed is not None:
+        complete(scheduler, completed)
     return longest
 
 
-def fail(engine: Engine, item: Item, e: BaseException) -> None:
+def fail(scheduler: Scheduler, item: Item, e: BaseException) -> None:
     """A task that no worker could answer for ends in an error."""
     sample, position = item
-    task = sample.work.task(position, engine.flag)
-    failure = after_exception(engine, sample, position, task, e, time.time(), 0.0, "")
+    task = sample.work.task(position, scheduler.flag)
+    failure = after_exception(scheduler, sample, position, task, e, time.time(), 0.0, "")
     if failure is not None:
-        ended = Ended(sample)
-        add_failure(engine, ended, position, failure)
-        hand_over(engine, ended)
+        completed = CompletedTasks(sample)
+        add_failure(scheduler, completed, position, failure)
+        complete(scheduler, completed)
 
 
 def exception_of(row: tuple[Any, ...]) -> BaseException:
@@ -73,7 +73,7 @@ def exception_of(row: tuple[Any, ...]) -> BaseException:
         return Retry(row[1], row[2], extra["hint"], extra["result"], row[4])
     _, kind, name, message, text, retriable, printed, _, _ = row
     e: Any = _KINDS[kind](message) if kind else _error_type(name)(message)
-    e.retriable, e.far_traceback, e.far_output = retriable, text, printed
+    e.retriable, e.worker_traceback, e.worker_output = retriable, text, printed
     return e  # type: ignore[no-any-return]
 
 

@@ -22,8 +22,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from nbrun import output
-from nbrun.engine.executors.shared import SharedPart, WholeSampleNeeded
-from nbrun.engine.outcomes import format_error, message_of, stack_of
+from nbrun.engine.completions import format_error, message_of, stack_of
+from nbrun.engine.executor.partial_sample import PartialSample, WholeSampleNeeded
 from nbrun.engine.worker import as_mapping
 from nbrun.errors import JudgeError, JudgeUnavailableError, NotSupportedError, TaskTimeout, ThreadLimitError
 from nbrun.model import Retry, Task
@@ -87,7 +87,7 @@ def run_chunk(digest: str, packed: Any, parts: Any, timeout_s: float | None, tok
 
 def _run(
     fn: Any, never: tuple[type[BaseException], ...], parts: Any, timeout_s: float | None, printed: RunOutput
-) -> list[tuple[Any, ...]]:  # fmt: skip
+) -> list[tuple[Any, ...]]:
     running = output.Running(printed)
     speaks = output.speak(running)
     try:
@@ -98,13 +98,13 @@ def _run(
 
 def _run_tasks(
     fn: Any, never: tuple[type[BaseException], ...], parts: Any, timeout_s: float | None, running: output.Running
-) -> list[tuple[Any, ...]]:  # fmt: skip
+) -> list[tuple[Any, ...]]:
     rows: list[tuple[Any, ...]] = []
     end = time.perf_counter() + CHUNK_S
     size = 0
     for sample_id, sample, left_out, tasks in parts:
         if isinstance(sample, bytes):
-            sample = SharedPart(_sample(sample), left_out) if left_out else _sample(sample)
+            sample = PartialSample(_sample(sample), left_out) if left_out else _sample(sample)
         for group, index, item, *before in tasks:
             if rows and (size > CHUNK_BYTES or time.perf_counter() > end):
                 return rows
@@ -123,9 +123,7 @@ def _run_tasks(
     return rows
 
 
-def _attempt_within(
-    timeout_s: float, fn: Any, never: tuple[type[BaseException], ...], task: Task
-) -> tuple[Any, ...]:  # fmt: skip
+def _attempt_within(timeout_s: float, fn: Any, never: tuple[type[BaseException], ...], task: Task) -> tuple[Any, ...]:
     """The same in a thread of its own, which is left to itself when the time is up: it can't be killed."""
     rows: list[tuple[Any, ...]] = []
     context = contextvars.copy_context()
@@ -192,9 +190,7 @@ def _sample(shared: bytes) -> Any:
     return found
 
 
-def _error(
-    e: BaseException, never: tuple[type[BaseException], ...], started: float, took: float
-) -> tuple[Any, ...]:  # fmt: skip
+def _error(e: BaseException, never: tuple[type[BaseException], ...], started: float, took: float) -> tuple[Any, ...]:
     retriable = isinstance(e, Exception) and not isinstance(e, never) and bool(getattr(e, "retriable", True))
     kinds = (JudgeUnavailableError, NotSupportedError, JudgeError)
     kind = next((k.__name__ for k in kinds if isinstance(e, k)), "")

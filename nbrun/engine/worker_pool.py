@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING, Protocol
 from nbrun.model import SinkClosedError, Task
 
 if TYPE_CHECKING:
-    from nbrun.engine.engine import Engine
-    from nbrun.engine.queue import SampleWork
+    from nbrun.engine.scheduler import Scheduler
+    from nbrun.engine.task_queue import SampleWork
 
 
-class Crew(Protocol):
-    """Takes tasks from the engine's queue and hands back what comes of them (see outcomes.py).
+class WorkerPool(Protocol):
+    """Takes tasks from the engine's queue and hands back what comes of them (see completions.py).
 
-    Threads: `wake`, `rouse`, `appetite` and `is_empty` are used with the engine's lock held; they don't wait.
+    Threads: `wake`, `notify_all`, `prefetch_target` and `is_empty` are used with the scheduler's lock held; they don't
+    wait.
     """
 
     @property
-    def appetite(self) -> int:
+    def prefetch_target(self) -> int:
         """How many ready tasks the feeder should keep at least, if there are so many."""
 
     @property
@@ -30,7 +31,7 @@ class Crew(Protocol):
     def wake(self, count: int) -> None:
         """So many tasks may be taken now. Called only while the run is running."""
 
-    def rouse(self) -> None:
+    def notify_all(self) -> None:
         """The state or the number of workers has changed: all look again."""
 
     def end(self) -> None:
@@ -52,37 +53,37 @@ class Crew(Protocol):
         """Do tasks run in that thread?"""
 
     @property
-    def told(self) -> str:
+    def notice(self) -> str:
         """What the user should know of the workers: a sentence or nothing."""
 
 
-class OneThread:
-    """What a crew has whose results all pass one thread. The engine's lock protects `_is_running`."""
+class SingleThreadPool:
+    """A worker pool whose results all pass one thread. The scheduler's lock protects `_is_running`."""
 
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
+    def __init__(self, scheduler: Scheduler) -> None:
+        self.scheduler = scheduler
         self._is_running = False
 
     @property
     def is_empty(self) -> bool:
-        """See Crew."""
+        """See WorkerPool."""
         return not self._is_running
 
     @property
-    def told(self) -> str:
-        """See Crew."""
+    def notice(self) -> str:
+        """See WorkerPool."""
         return ""
 
     def _serve(self, work: Callable[[], None]) -> None:
         """The thread's whole life; after it nothing can come back."""
-        engine = self.engine
+        scheduler = self.scheduler
         try:
             work()
         except SinkClosedError:  # the run was stopped: late results are discarded
             pass
         except BaseException as e:  # a fault of nbrun's own must halt the run, not hang it
-            engine.broke(e)
+            scheduler.on_internal_error(e)
         finally:
-            with engine.lock:
+            with scheduler.lock:
                 self._is_running = False
-                engine.idle.notify_all()
+                scheduler.idle.notify_all()

@@ -3,7 +3,7 @@
 Short tasks are taken a few at a time; without the watch their results would wait, unsaved, for a task of minutes that
 stands behind them.
 
-Threads: workers call `wake` with the engine's lock held; the thread "nbrun-watch" looks, and sleeps without a time
+Threads: workers call `wake` with the scheduler's lock held; the thread "nbrun-watch" looks, and sleeps without a time
 limit while no worker holds a batch.
 """
 
@@ -17,17 +17,17 @@ from nbrun.model import SinkClosedError
 from nbrun.threads import start_daemon
 
 if TYPE_CHECKING:
-    from nbrun.engine.threads import ThreadCrew
+    from nbrun.engine.thread_pool import ThreadPool
 
 #: A task that takes longer keeps nobody's results waiting; how often the watch looks.
 LATE_S, LOOK_S = 0.01, 0.015
 
 
-class Watch:
-    """The watch over one crew's workers."""
+class BatchFlusher:
+    """The watch over one pool's workers."""
 
-    def __init__(self, crew: ThreadCrew) -> None:
-        self._crew = crew
+    def __init__(self, pool: ThreadPool) -> None:
+        self._pool = pool
         self._needed = threading.Event()
         self._thread: threading.Thread | None = None
         self._over = threading.Event()
@@ -49,14 +49,14 @@ class Watch:
         self._needed.set()
 
     def _run(self) -> None:
-        crew = self._crew
+        pool = self._pool
         try:
             while not self._over.is_set():
                 self._needed.wait()
                 self._needed.clear()  # before looking: who takes a batch from now on sets it again
-                while not self._over.wait(LOOK_S) and crew.has_kept():
-                    crew.hand_over_late(LATE_S)
+                while not self._over.wait(LOOK_S) and pool.has_buffered_results():
+                    pool.flush_late_results(LATE_S)
         except SinkClosedError:
             pass
         except BaseException as e:
-            crew.engine.broke(e)
+            pool.scheduler.on_internal_error(e)

@@ -1,10 +1,10 @@
 """The engine: hands tasks to workers, counts what ends, and is paused, resumed, stopped and resized while it runs.
 
 Threads:
-    feeder    `feed`, `wait_for_room`, `wait_until_idle`: the conductor of the run
-    crew      `take`, `give_back`, `try_again`, `desk`, `failed`, `say`
+    feeder    `feed`, `wait_for_room`, `wait_until_idle`: the supervisor of the run
+    pool      `take`, `give_back`, `try_again`, `completions`, `failed`, `say`
     anybody   `pause`, `resume`, `stop`, `workers`, `retry_errors`, `at_work`
-`lock` protects the queue, the crew's lists and the state. It is never held over a user's function or over I/O.
+`lock` protects the queue, the pool's lists and the state. It is never held over a user's function or over I/O.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from nbrun.engine.away import Away
-from nbrun.engine.crew import Crew
-from nbrun.engine.desk import Desk
-from nbrun.engine.erred import ErredTasks
+from nbrun.engine.availability import AvailabilityMonitor
+from nbrun.engine.backpressure import Backpressure
+from nbrun.engine.completion_queue import CompletionQueue
+from nbrun.engine.failed_tasks import FailedTasks
+from nbrun.engine.failure_detector import FailureDetector, Outage, trouble_of
 from nbrun.engine.long_tasks import LongTasks, find_long
-from nbrun.engine.queue import Item, SampleWork, TaskQueue, next_text, short_reason
-from nbrun.engine.standing import Standing
+from nbrun.engine.run_state import RunState
 from nbrun.engine.start_gate import StartGate
-from nbrun.engine.streak import Outage, Streak, trouble_of
-from nbrun.engine.threads import ThreadCrew
-from nbrun.engine.window import Window
+from nbrun.engine.task_queue import Item, SampleWork, TaskQueue, next_text, short_reason
+from nbrun.engine.thread_pool import ThreadPool
+from nbrun.engine.worker_pool import WorkerPool
 from nbrun.errors import RunHaltedError, ThreadLimitError
 from nbrun.model import CancelFlag, ResultSink, Retry, RetryPolicy, SampleTasks, State, Task, TaskSummary
 from nbrun.output import RunOutput
@@ -42,32 +42,40 @@ ABANDON_AFTER_S = 5.0
 ALONE_UP_TO = 32
 
 
-class Engine:
+class Scheduler:
     """Hands out tasks and takes back what comes of them.
 
     Args:
-        fn: called with a Task by the crew.
+        fn: called with a Task by the worker pool.
         sink: where results go.
         tracker: where progress is counted.
         workers: how many threads at most.
         retry: what happens after an exception.
         name: begins the workers' names as they stand in results, such as the host.
-        crew: makes those who run the tasks.
+        pool: makes the worker pool that runs the tasks.
         timeout_s: how long an attempt may take, in seconds; None for no limit.
         max_per_s: how many attempts may start in a second; None for no limit.
         output: keeps what tasks print; None where that goes where it always went.
     """
 
     def __init__(
-        self, fn: Callable[[Task], Any], sink: ResultSink, tracker: ProgressTracker, *,
-        workers: int, retry: RetryPolicy, name: str = "", crew: Callable[[Engine], Crew] = ThreadCrew,
-        timeout_s: float | None = None, max_per_s: float | None = None,
+        self,
+        fn: Callable[[Task], Any],
+        sink: ResultSink,
+        tracker: ProgressTracker,
+        *,
+        workers: int,
+        retry: RetryPolicy,
+        name: str = "",
+        pool: Callable[[Scheduler], WorkerPool] = ThreadPool,
+        timeout_s: float | None = None,
+        max_per_s: float | None = None,
         output: RunOutput | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.fn, self.sink, self.tracker, self.retry = fn, sink, tracker, retry
         self.flag = CancelFlag()
         self.random = random.Random().random
-        self.streak = Streak()
+        self.failure_detector = FailureDetector()
         self.outage = Outage()
         self.name = name
         self.lock = threading.Lock()
@@ -76,18 +84,18 @@ class Engine:
         self.gate = StartGate(max_per_s, lambda: tracker.ends)
         self.output = output
         self.durations: deque[float] = deque(maxlen=DURATIONS)  # of tasks that ended lately, in seconds; atomic appends
-        self.wanted = workers
+        self.target_workers = workers
         self.timeout_s = timeout_s
         self.is_all_fed = False
-        self.last_width = 1  # so many suspects at once
+        self.quarantine_width = 1  # so many suspects at once
         self.open_samples: set[SampleWork] = set()
-        self._erred = ErredTasks(self)
-        self.standing = Standing()
+        self._failed_tasks = FailedTasks(self)
+        self.run_state = RunState()
         self.is_forked = False  # this is a child of the process that runs it
-        self._away = Away(self)
-        self.crew = crew(self)
-        self._window = Window(self)
-        self.desk = Desk(self)
+        self._availability = AvailabilityMonitor(self)
+        self.pool = pool(self)
+        self._backpressure = Backpressure(self)
+        self.completions = CompletionQueue(self)
 
     # ---- feeder
 
@@ -108,15 +116,15 @@ class Engine:
         """No sample follows: suspects may run once all else has ended. Returns how many there are."""
         with self.lock:
             self.is_all_fed = True
-            suspects = self.queue.suspects
-            self.last_width = 1 if suspects <= ALONE_UP_TO else -(-suspects // ALONE_UP_TO)
-            self._wake(min(suspects, self.last_width))
-            return suspects
+            quarantined = self.queue.quarantined
+            self.quarantine_width = 1 if quarantined <= ALONE_UP_TO else -(-quarantined // ALONE_UP_TO)
+            self._wake(min(quarantined, self.quarantine_width))
+            return quarantined
 
     def wait_for_room(self) -> bool:
         """Waits until the next sample may be read. False where no more is wanted."""
         with self.lock:
-            return self._window.wait()
+            return self._backpressure.wait()
 
     def more_to_feed(self) -> None:
         """Samples follow after all. Called with the lock held."""
@@ -126,17 +134,17 @@ class Engine:
     def failed_samples(self) -> list[SampleWork]:
         """The samples with tasks that ended in errors, as far as they are kept in memory."""
         with self.lock:
-            return self._erred.samples()
+            return self._failed_tasks.samples()
 
     def wait_until_idle(self) -> None:
         """Waits until all has ended, or until the run was stopped and its tasks with it (`wait_for_workers`)."""
         with self.lock:
             while self.open_samples:
-                if not self.standing.is_open and (self.flag.is_set or self.crew.is_empty):
+                if not self.run_state.is_open and (self.flag.is_set or self.pool.is_empty):
                     return
                 self.idle.wait()
 
-    # ---- crews
+    # ---- pools
 
     def take(self, most: int) -> list[Item]:
         """Up to `most` tasks of one sample that may start now. Called with the lock held."""
@@ -145,21 +153,21 @@ class Engine:
         if gate.is_active:
             if gate.next_at(now) > now:
                 return []
-            self.standing.end_hold()
+            self.run_state.end_hold()
             most = 1  # each has a turn of its own
         items = self.queue.take(most, now)
         if items and gate.is_active:
             gate.started(now)
-        self._window.look()
+        self._backpressure.look()
         return items
 
-    def take_last(self) -> list[Item]:
+    def take_quarantined(self) -> list[Item]:
         """One suspect (see TaskQueue) that may start now. Called with the lock held."""
         now = time.monotonic()
         if self.gate.is_active and self.gate.next_at(now) > now:
             return []
-        self.standing.end_hold()
-        items = self.queue.take_last()
+        self.run_state.end_hold()
+        items = self.queue.take_quarantined()
         if items:
             self.gate.started(now)
         return items
@@ -172,7 +180,7 @@ class Engine:
             return due
         now = time.monotonic()
         turn = self.gate.next_at(now)
-        if queue.ready or (queue.suspects and turn > now):
+        if queue.ready or (queue.quarantined and turn > now):
             return turn
         return None if due is None else max(due, turn)
 
@@ -184,8 +192,8 @@ class Engine:
 
     def _wake(self, count: int) -> None:
         """So many tasks are ready. Called with the lock held."""
-        if self.standing.is_running and count:
-            self.crew.wake(count)
+        if self.run_state.is_running and count:
+            self.pool.wake(count)
 
     def try_again(self, sample: SampleWork, position: int, task: Task, retry: Retry, after_s: float) -> None:
         """The task waits in the queue for another try; no worker waits with it."""
@@ -216,8 +224,8 @@ class Engine:
         self.try_again(sample, position, task, retry, OUTAGE_WAIT_S)
         with self.lock:
             if self.gate.hold(time.monotonic(), OUTAGE_WAIT_S, retry.reason):
-                self.standing.begin_hold()
-                self.crew.rouse()
+                self.run_state.begin_hold()
+                self.pool.notify_all()
         return True
 
     def hold_all(self, after_s: float, reason: str) -> None:
@@ -226,8 +234,8 @@ class Engine:
         with self.lock:
             now = time.monotonic()
             if self.gate.hold(now, after_s, reason, began=now - elapsed_s):
-                self.standing.begin_hold()
-                self.crew.rouse()
+                self.run_state.begin_hold()
+                self.pool.notify_all()
 
     def ended(self, sample: SampleWork, count: int, failed: list[tuple[int, str]]) -> None:
         """Tasks of a sample have a result, or (`failed`: position and kind) an error, that was handed to the sink."""
@@ -238,7 +246,7 @@ class Engine:
             sample.errors += failed
             over = sample.left == 0
             if over and sample.errors:
-                self._erred.keep(sample)
+                self._failed_tasks.keep(sample)
         if over:
             self.sink.ended(sample.work)
             if not sample.errors:
@@ -252,8 +260,8 @@ class Engine:
     def failed(self, e: BaseException, error: dict[str, str]) -> None:
         """A task ended in an error; pauses the run where all fail alike."""
         with self.lock:
-            which = self.streak.failure(e)
-            if which is None or not self.standing.is_running:
+            which = self.failure_detector.failure(e)
+            if which is None or not self.run_state.is_running:
                 return
         message, trouble = trouble_of(which, e, error)
         self.pause(message, trouble)
@@ -262,15 +270,15 @@ class Engine:
 
     def pause(self, message: str = "", trouble: RunHaltedError | None = None) -> None:
         """Workers take no more tasks; what runs goes on to its end."""
-        self._away.forget()
+        self._availability.forget()
         if not self.pause_unless_paused(message, trouble):
             with self.lock:
-                self.standing.give_reason(message, trouble)
+                self.run_state.give_reason(message, trouble)
 
     def pause_unless_paused(self, message: str, trouble: RunHaltedError | None = None) -> bool:
         """The same, if the run is running: else nothing happens, and False is returned."""
         with self.lock:
-            if not self.standing.pause(message, trouble):
+            if not self.run_state.pause(message, trouble):
                 return False
             self.tracker.pause()
             self.idle.notify_all()
@@ -280,20 +288,20 @@ class Engine:
         """Nothing can be judged for now: the task goes back unattempted and the run pauses until the judge is back."""
         with self.lock:
             self.queue.give_back([(sample, position)])
-        self._away.begin(message)
+        self._availability.begin(message)
         with self.lock:
             self._wake(1)  # nothing, unless the run was resumed meanwhile
 
     def resume(self) -> None:
         """Workers take tasks again; after a fault the disk is tried again."""
-        self._away.forget()
+        self._availability.forget()
         with self.lock:
-            if not self.standing.resume():
+            if not self.run_state.resume():
                 return
             self.tracker.resume()
-            self.streak.restart()
+            self.failure_detector.restart()
             self._wake(self.queue.waiting)
-            self.crew.rouse()
+            self.pool.notify_all()
         self.sink.mend()
         with self.lock:
             self.idle.notify_all()
@@ -303,11 +311,11 @@ class Engine:
         message = f"Paused: {e} Then run.resume(). What is saved stays."
         error = RunHaltedError(message)
         error.__cause__ = e
-        if self.standing.pause(message, error):
+        if self.run_state.pause(message, error):
             self.tracker.pause()
             self.idle.notify_all()
 
-    def broke(self, e: BaseException) -> None:
+    def on_internal_error(self, e: BaseException) -> None:
         """A fault of nbrun's own: the run halts, since what it can't tell any more would hang it."""
         error = RunHaltedError(
             f"The run halted by a fault of nbrun's own: {type(e).__name__}: {e}. What is saved stays; "
@@ -315,12 +323,12 @@ class Engine:
         )
         error.__cause__ = e
         with self.lock:
-            self.standing.break_down(error)
+            self.run_state.break_down(error)
         self.stop(drain=True)
 
     def stop(self, drain: bool = True) -> list[Task]:
         """No more tasks are begun. Returns the tasks that run now. After a fault the disk is tried once more."""
-        had_trouble = self.standing.trouble is not None
+        had_trouble = self.run_state.trouble is not None
         running = self._stop(drain)
         if had_trouble:
             self.sink.mend()
@@ -328,56 +336,56 @@ class Engine:
 
     def _stop(self, drain: bool) -> list[Task]:
         with self.lock:
-            self.standing.drain()
+            self.run_state.drain()
             if not drain:
                 self.flag.is_set = True
-            self.crew.rouse()
-            self._window.rouse()
+            self.pool.notify_all()
+            self._backpressure.notify_all()
             self.idle.notify_all()
             self.tracker.resume()
-            return [task for task, _ in self.crew.tasks()]
+            return [task for task, _ in self.pool.tasks()]
 
     def wait_for_workers(self, timeout_s: float) -> bool:
         """Waits until nobody works any more. False on a time-out."""
         with self.lock:
-            return self.idle.wait_for(lambda: self.crew.is_empty, timeout_s)
+            return self.idle.wait_for(lambda: self.pool.is_empty, timeout_s)
 
     def wait_for_resume(self) -> bool:
         """After a fault at the end of a run: waits until somebody resumes (True) or stops (False)."""
         with self.lock:
-            if self.standing.is_draining:
+            if self.run_state.is_draining:
                 return False
-            self.idle.wait_for(lambda: self.standing.state is not State.PAUSED)
-            return self.standing.is_running
+            self.idle.wait_for(lambda: self.run_state.state is not State.PAUSED)
+            return self.run_state.is_running
 
     def finish(self, state: State, message: str = "", trouble: RunHaltedError | None = None) -> None:
         """The run is over: the threads end, and so does everybody's wait."""
         self.tracker.finish()
         with self.lock:
-            self.standing.end(state, message, trouble)
+            self.run_state.end(state, message, trouble)
             self.queue.clear()
             self.open_samples.clear()
-            self.crew.end()
-            self.crew.rouse()
-            self._window.rouse()
+            self.pool.end()
+            self.pool.notify_all()
+            self._backpressure.notify_all()
             self.idle.notify_all()
 
     def say(self, message: str, instead_of: str = "") -> None:
         """Tells the user something while the run goes on; where it paused, its own message stays."""
         with self.lock:
-            self.standing.say(message, instead_of)
+            self.run_state.say(message, instead_of)
 
     @property
     def workers(self) -> int:
         """How many threads are wanted."""
-        return self.wanted
+        return self.target_workers
 
     @workers.setter
     def workers(self, n: int) -> None:
         with self.lock:
-            self.wanted = n
-            self.crew.rouse()
-            self._window.rouse()
+            self.target_workers = n
+            self.pool.notify_all()
+            self._backpressure.notify_all()
             self._wake(self.queue.waiting)
 
     def limit(self, timeout_s: float | None, max_per_s: float | None) -> None:
@@ -385,21 +393,21 @@ class Engine:
         with self.lock:
             self.timeout_s = timeout_s
             self.gate.limit(max_per_s)
-            self.crew.rouse()
+            self.pool.notify_all()
 
     def retry_errors(self, kind: str | None = None) -> int:
         """Queues tasks that ended in errors (of one kind) again, if their samples are in memory. Returns how many."""
-        return self._erred.again(kind)
+        return self._failed_tasks.again(kind)
 
     def forget_in_child(self) -> None:
         """After a fork, in the child: the thread that forked may be a worker here, which must not go on."""
         self.is_forked = True
-        self.standing.is_running = False
-        self.crew.forget_in_child()
+        self.run_state.is_running = False
+        self.pool.forget_in_child()
 
     def at_work(self) -> dict[int, int]:
         """Sample number -> tasks running now."""
-        return dict(Counter(sample.work.number for sample in self.crew.at_work()))
+        return dict(Counter(sample.work.number for sample in self.pool.at_work()))
 
     @property
     def delayed(self) -> int:
@@ -423,17 +431,17 @@ class Engine:
         with self.lock:
             return {sample.work.number: n for sample, n in self.queue.delayed_by_sample.items()}
 
-    def remarks(self) -> list[str]:
+    def notices(self) -> list[str]:
         """What there is to say of the run as it is now."""
-        return [self.crew.told, self._waiting_text(), self.long_tasks.text]
+        return [self.pool.notice, self._waiting_text(), self.long_tasks.text]
 
     @property
     def long_tasks(self) -> LongTasks:
         """The tasks that have been running for many times longer than most take."""
-        if not self.standing.is_open and not self.standing.is_draining:
+        if not self.run_state.is_open and not self.run_state.is_draining:
             return LongTasks(0, 0.0, 0.0)
         now = time.perf_counter_ns()
-        return find_long(((now - since) / 1e9 for since in self.crew.begun()), self.durations)
+        return find_long(((now - since) / 1e9 for since in self.pool.begun()), self.durations)
 
     @property
     def least_left_s(self) -> float:
@@ -450,9 +458,9 @@ class Engine:
         with self.lock:
             queue, now = self.queue, time.monotonic()
             count, due, held = queue.delayed, queue.next_due, self.gate.is_held(now)
-            if not self.standing.is_running or not (count or held):
+            if not self.run_state.is_running or not (count or held):
                 return ""
-            if not held and count < self.wanted and self.crew.at_work():
+            if not held and count < self.target_workers and self.pool.at_work():
                 return ""
             reason, others = (self.gate.reason, 0) if held else queue.most_frequent_reason()
             turn = self.gate.next_at(now) if self.gate.is_active else now
@@ -466,10 +474,10 @@ class Engine:
         now = time.perf_counter_ns()
         return [
             TaskSummary(task.group, task.index, "running", None, max(0, now - since) / 1e9, task.attempt, None)
-            for task, since in self.crew.tasks()
+            for task, since in self.pool.tasks()
             if task.sample_id == sample_id
         ]
 
     def works_in(self, thread: threading.Thread) -> bool:
         """Do tasks run in that thread?"""
-        return self.crew.works_in(thread)
+        return self.pool.works_in(thread)

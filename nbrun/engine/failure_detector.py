@@ -3,7 +3,7 @@
 Where connections fail one after another, the run waits for them to come back for a while; where tasks end in errors of
 one type, it pauses.
 
-Threads: `success` from any worker (some plain stores); `failure` and `Outage.failure` with the engine's lock held.
+Threads: `success` from any worker (some plain stores); `failure` and `Outage.failure` with the scheduler's lock held.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def is_connection_failure(e: BaseException) -> bool:
     return isinstance(e, (ConnectionError, TimeoutError)) or bool(_CONNECTION.search(type(e).__name__))
 
 
-class Streak:
+class FailureDetector:
     """Errors in a row of one type."""
 
     def __init__(self) -> None:

@@ -13,13 +13,13 @@ import pytest
 
 import nbrun
 from nbrun.errors import RunHaltedError
-from tests.engine.crews import KINDS, Crew, open_crew
+from tests.engine.backends import KINDS, Backend, open_backend
 
 
 @pytest.fixture(scope="module", params=KINDS)
-def crew(request: pytest.FixtureRequest) -> Iterator[Crew]:
-    with open_crew(request.param) as crew:
-        yield crew
+def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
+    with open_backend(request.param) as backend:
+        yield backend
 
 
 def until(condition: Callable[[], Any], what: str) -> None:
@@ -41,7 +41,7 @@ def counted(path: Path) -> Callable[[Any], None]:
     return note
 
 
-def test_results_are_saved_and_only_what_is_missing_runs(crew: Crew, tmp_path: Path) -> None:
+def test_results_are_saved_and_only_what_is_missing_runs(backend: Backend, tmp_path: Path) -> None:
     note = counted(tmp_path / "calls")
 
     def fn(task: nbrun.Task) -> Any:
@@ -51,8 +51,8 @@ def test_results_are_saved_and_only_what_is_missing_runs(crew: Crew, tmp_path: P
     def samples(n: int) -> list[dict[str, Any]]:
         return [{"id": f"s{i}", "items": list(range(n)), "limit": i} for i in range(5)]
 
-    crew.run(tmp_path / "r", fn, [], samples=samples(20))
-    progress = crew.run(tmp_path / "r", fn, [], samples=samples(30)).progress
+    backend.run(tmp_path / "r", fn, [], samples=samples(20))
+    progress = backend.run(tmp_path / "r", fn, [], samples=samples(30)).progress
     assert (progress.state, progress.done, progress.resumed, progress.saved) == ("done", 150, 100, 150)
     frame = nbrun.load_results(tmp_path / "r")
     assert len(frame) == 150
@@ -62,11 +62,11 @@ def test_results_are_saved_and_only_what_is_missing_runs(crew: Crew, tmp_path: P
     assert len((tmp_path / "calls").read_text().split()) == 150
 
 
-def test_values_come_back_as_they_were(crew: Crew, tmp_path: Path) -> None:
+def test_values_come_back_as_they_were(backend: Backend, tmp_path: Path) -> None:
     def fn(task: nbrun.Task) -> Any:
         return [{"x": float("inf"), "text": "é\ud800", "none": None}, "plain", {"verdict": "Accepted"}][task.item]
 
-    crew.run(tmp_path / "r", fn, [0, 1, 2])
+    backend.run(tmp_path / "r", fn, [0, 1, 2])
     frame = nbrun.load_results(tmp_path / "r", entries=True).set_index("index")
     assert frame["x"][0] == float("inf")
     assert frame["text"][0] == "é\ufffd"
@@ -76,7 +76,7 @@ def test_values_come_back_as_they_were(crew: Crew, tmp_path: Path) -> None:
     assert frame["entry"][2]["item"] == 2
 
 
-def test_errors_cost_only_themselves_and_run_again(crew: Crew, tmp_path: Path) -> None:
+def test_errors_cost_only_themselves_and_run_again(backend: Backend, tmp_path: Path) -> None:
     note = counted(tmp_path / "calls")
 
     def fn(task: nbrun.Task) -> Any:
@@ -95,17 +95,17 @@ def test_errors_cost_only_themselves_and_run_again(crew: Crew, tmp_path: Path) -
             raise KeyboardInterrupt
         return {}
 
-    run = crew.run(tmp_path / "r", fn, list(range(8)), retry=None)
+    run = backend.run(tmp_path / "r", fn, list(range(8)), retry=None)
     assert (run.progress.done, run.progress.errors) == (4, 4)
     errors = run.errors().set_index("index")["error"].astype(str)
     assert [word in errors[i] for i, word in ((1, "Odd"), (2, "lock"), (3, "SystemExit"), (4, "KeyboardInterrupt"))]
     assert all(e.type and e.traceback for e in run.progress.recent_errors)
     before = (tmp_path / "calls").read_text()
-    crew.run(tmp_path / "r", fn, list(range(8)), retry=None)
+    backend.run(tmp_path / "r", fn, list(range(8)), retry=None)
     assert sorted((tmp_path / "calls").read_text()[len(before) :].split()) == ["1", "2", "3", "4"]
 
 
-def test_attempts_hints_and_previous_results_go_on(crew: Crew, tmp_path: Path) -> None:
+def test_attempts_hints_and_previous_results_go_on(backend: Backend, tmp_path: Path) -> None:
     def fn(task: nbrun.Task) -> Any:
         if task.item == 0 and task.attempt < 3:
             return nbrun.Retry("more time", hint={"limit": task.attempt * 2}, result={"t": task.attempt})
@@ -116,14 +116,14 @@ def test_attempts_hints_and_previous_results_go_on(crew: Crew, tmp_path: Path) -
         return {"hint": task.hint.get("limit"), "before": (task.previous or {}).get("t"), "attempt": task.attempt}
 
     policy = nbrun.RetryPolicy(attempts=3, delay_s=0.01)
-    crew.run(tmp_path / "r", fn, [0, 1, 2], retry=policy)
+    backend.run(tmp_path / "r", fn, [0, 1, 2], retry=policy)
     frame = nbrun.load_results(tmp_path / "r").set_index("index")
     assert (frame["hint"][0], frame["before"][0], frame["attempts"][0]) == (4, 2, 3)
     assert (frame["attempt"][1], frame["attempts"][1]) == (3, 3)
     assert (frame["status"][2], frame["attempts"][2]) == ("error", 1)
 
 
-def test_equal_failures_pause_the_run_and_can_be_tried_again(crew: Crew, tmp_path: Path) -> None:
+def test_equal_failures_pause_the_run_and_can_be_tried_again(backend: Backend, tmp_path: Path) -> None:
     mended = tmp_path / "mended"
 
     def fn(task: nbrun.Task) -> Any:
@@ -131,7 +131,7 @@ def test_equal_failures_pause_the_run_and_can_be_tried_again(crew: Crew, tmp_pat
             raise ValueError("the server is down")
         return {}
 
-    run = crew.start(tmp_path / "r", fn, list(range(40)), retry=None)
+    run = backend.start(tmp_path / "r", fn, list(range(40)), retry=None)
     with pytest.raises(RunHaltedError, match="the server is down"):
         run.wait(60)
     assert run.progress.state == "paused"
@@ -143,7 +143,7 @@ def test_equal_failures_pause_the_run_and_can_be_tried_again(crew: Crew, tmp_pat
     assert (run.progress.done, run.progress.errors) == (40, 0)
 
 
-def test_a_pause_begins_nothing_and_a_stop_leaves_the_rest_missing(crew: Crew, tmp_path: Path) -> None:
+def test_a_pause_begins_nothing_and_a_stop_leaves_the_rest_missing(backend: Backend, tmp_path: Path) -> None:
     note, go = counted(tmp_path / "calls"), tmp_path / "go"
 
     def fn(task: nbrun.Task) -> Any:
@@ -153,7 +153,7 @@ def test_a_pause_begins_nothing_and_a_stop_leaves_the_rest_missing(crew: Crew, t
             time.sleep(0.01)
         return {}
 
-    run = crew.start(tmp_path / "r", fn, list(range(400)), workers=2)
+    run = backend.start(tmp_path / "r", fn, list(range(400)), workers=2)
     until(lambda: (tmp_path / "calls").exists(), "a task has begun")
     run.pause()
     go.touch()
@@ -167,13 +167,13 @@ def test_a_pause_begins_nothing_and_a_stop_leaves_the_rest_missing(crew: Crew, t
     saved = run.progress.saved
     assert run.progress.state in ("stopped", "done")
     assert len(nbrun.load_results(tmp_path / "r")) == saved
-    crew.run(tmp_path / "r", fn, list(range(400)))
+    backend.run(tmp_path / "r", fn, list(range(400)))
     assert len(nbrun.load_results(tmp_path / "r")) == 400
     assert sorted((tmp_path / "calls").read_text().split(), key=int) == [str(i) for i in range(400)]
 
 
-def test_a_stop_at_once_discards_what_runs(crew: Crew, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if crew.is_far:  # there no task can be told to end
+def test_a_stop_at_once_discards_what_runs(backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if backend.is_far:  # there no task can be told to end
         monkeypatch.setattr("nbrun.session.conductor.ABANDON_AFTER_S", 0.5)
 
     note, ended, go = counted(tmp_path / "calls"), counted(tmp_path / "ended"), tmp_path / "go"
@@ -186,7 +186,7 @@ def test_a_stop_at_once_discards_what_runs(crew: Crew, tmp_path: Path, monkeypat
         ended(task.item)
         return {}
 
-    run = crew.start(tmp_path / "r", fn, [1, 2, 3], workers=1)
+    run = backend.start(tmp_path / "r", fn, [1, 2, 3], workers=1)
     until(lambda: (tmp_path / "calls").exists(), "a task has begun")
     run.stop(drain=False)
     until(lambda: run.progress.ended, "the run has stopped")
@@ -194,25 +194,25 @@ def test_a_stop_at_once_discards_what_runs(crew: Crew, tmp_path: Path, monkeypat
     assert run.progress.state == "stopped"
     calls = (tmp_path / "calls").read_text().split()
     until(lambda: (tmp_path / "ended").exists() and (tmp_path / "ended").read_text().split() == calls, "it has ended")
-    progress = crew.run(tmp_path / "r", fn, [1, 2, 3]).progress
+    progress = backend.run(tmp_path / "r", fn, [1, 2, 3]).progress
     assert (progress.done, progress.resumed) == (3, run.progress.saved)  # what came late changed nothing
-    assert not (crew.is_far and progress.resumed)
+    assert not (backend.is_far and progress.resumed)
     assert len(nbrun.load_results(tmp_path / "r")) == 3
 
 
-def test_redo_replaces_results_once_they_are_made_again(crew: Crew, tmp_path: Path) -> None:
+def test_redo_replaces_results_once_they_are_made_again(backend: Backend, tmp_path: Path) -> None:
     def fn(task: nbrun.Task) -> Any:
         return {"made": version}
 
     version = 1
-    crew.run(tmp_path / "r", fn, [1, 2, 3])
+    backend.run(tmp_path / "r", fn, [1, 2, 3])
     frame = nbrun.load_results(tmp_path / "r")
     version = 2
-    crew.run(tmp_path / "r", fn, [1, 2, 3], redo=frame[frame["index"] == 1])
+    backend.run(tmp_path / "r", fn, [1, 2, 3], redo=frame[frame["index"] == 1])
     assert list(nbrun.load_results(tmp_path / "r").sort_values("index")["made"]) == [1, 2, 1]
 
 
-def test_a_function_may_look_at_the_whole_sample(crew: Crew, tmp_path: Path) -> None:
+def test_a_function_may_look_at_the_whole_sample(backend: Backend, tmp_path: Path) -> None:
     def fn(task: nbrun.Task) -> Any:
         try:
             others = task.sample["items"]
@@ -220,16 +220,16 @@ def test_a_function_may_look_at_the_whole_sample(crew: Crew, tmp_path: Path) -> 
             others = []
         return {"others": len(others), "keys": ",".join(sorted(task.sample)), "known": "items" in task.sample}
 
-    crew.run(tmp_path / "r", fn, [10, 20, 30])
+    backend.run(tmp_path / "r", fn, [10, 20, 30])
     frame = nbrun.load_results(tmp_path / "r")
     assert list(frame["others"]) == [3, 3, 3]
     assert frame["known"].all()
     assert list(frame["keys"]) == ["id,items"] * 3
 
 
-def test_samples_that_are_items_themselves(crew: Crew, tmp_path: Path) -> None:
+def test_samples_that_are_items_themselves(backend: Backend, tmp_path: Path) -> None:
     samples = [{"id": i, "text": "x" * i} for i in range(300)]
-    run = crew.run(
+    run = backend.run(
         tmp_path / "r", lambda task: {"n": len(task.sample["text"]), "same": task.item["id"]}, [],
         samples=samples, groups=None,
     )  # fmt: skip

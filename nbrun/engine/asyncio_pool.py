@@ -1,7 +1,7 @@
 """Tasks of an `async def fn`: one event loop in a thread of its own, with `workers` tasks in flight.
 
 Threads: "nbrun-loop" turns the loop and calls fn; "nbrun-loop-save" hands results over, since the sink may make its
-caller wait, which would stop every task in flight. The engine's lock protects `_is_running` and `_asked`.
+caller wait, which would stop every task in flight. The scheduler's lock protects `_is_running` and `_asked`.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
-from nbrun.engine.crew import OneThread
-from nbrun.engine.outcomes import Ended, Failure, add_failure, after_exception, hand_over
-from nbrun.engine.queue import Item, SampleWork
+from nbrun.engine.completions import CompletedTasks, Failure, add_failure, after_exception, complete
+from nbrun.engine.task_queue import Item, SampleWork
 from nbrun.engine.timeouts import timeout_error
 from nbrun.engine.worker import as_mapping
+from nbrun.engine.worker_pool import SingleThreadPool
 from nbrun.errors import ThreadLimitError
 from nbrun.model import Record, SinkClosedError, Task
 from nbrun.output import Speaking, speak
@@ -26,7 +26,7 @@ from nbrun.samples import SCALARS
 from nbrun.threads import start_daemon
 
 if TYPE_CHECKING:
-    from nbrun.engine.engine import Engine
+    from nbrun.engine.scheduler import Scheduler
 
 #: Results that the saver has not taken yet; at this bound no task is begun.
 BACKLOG = 1000
@@ -48,11 +48,11 @@ class Slot:
         self.number, self.left = number, left
 
 
-class LoopCrew(OneThread):
+class AsyncioPool(SingleThreadPool):
     """Coroutines on one event loop."""
 
-    def __init__(self, engine: Engine) -> None:
-        super().__init__(engine)
+    def __init__(self, scheduler: Scheduler) -> None:
+        super().__init__(scheduler)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._asked = self._has_cancelled = self._is_full = self._is_over = False
@@ -61,18 +61,18 @@ class LoopCrew(OneThread):
         self._slot_count = 0
         self._timer: asyncio.TimerHandle | None = None
         self._outcomes: queue.SimpleQueue[Outcome | None] = queue.SimpleQueue()
-        self._lasts = 0  # suspects in flight
+        self._quarantined_running = 0  # suspects in flight
         self._lost = 0  # coroutines that were cancelled at their time-out and go on; the loop's thread writes it
 
-    # ---- crew.Crew
+    # ---- WorkerPool
 
     @property
-    def appetite(self) -> int:
-        """See Crew."""
-        return max(2 * self.engine.wanted, 64)
+    def prefetch_target(self) -> int:
+        """See WorkerPool."""
+        return max(2 * self.scheduler.target_workers, 64)
 
     def wake(self, count: int) -> None:
-        """See Crew. The threads are started with the first task."""
+        """See WorkerPool. The threads are started with the first task."""
         if not self._is_running:
             self._is_running, self._asked, self._is_over = True, False, False
             try:
@@ -84,18 +84,18 @@ class LoopCrew(OneThread):
         self._ask()
 
     def _give_up(self, e: ThreadLimitError) -> None:
-        """No thread can be started for the loop, or for what saves: the run pauses. The engine's lock is held."""
+        """No thread can be started for the loop, or for what saves: the run pauses. The scheduler's lock is held."""
         loop, self._loop, self._is_running = self._loop, None, False
         if loop is not None:
             loop.close()
-        self.engine.no_threads(e)
+        self.scheduler.no_threads(e)
 
-    def rouse(self) -> None:
-        """See Crew."""
+    def notify_all(self) -> None:
+        """See WorkerPool."""
         self._ask()
 
     def _ask(self) -> None:
-        """The loop shall look. Called with the engine's lock held."""
+        """The loop shall look. Called with the scheduler's lock held."""
         loop = self._loop
         if loop is not None and not self._asked and self._is_running:
             self._asked = True
@@ -105,43 +105,43 @@ class LoopCrew(OneThread):
                 pass
 
     def end(self) -> None:
-        """See Crew."""
+        """See WorkerPool."""
 
     def forget_in_child(self) -> None:
-        """See Crew. A task that forked must not come back here."""
+        """See WorkerPool. A task that forked must not come back here."""
         self._in_flight.clear()
 
     def at_work(self) -> list[SampleWork]:
-        """See Crew."""
+        """See WorkerPool."""
         return [sample for sample, _, _ in list(self._in_flight.values())]
 
     def tasks(self) -> list[tuple[Task, int]]:
-        """See Crew."""
+        """See WorkerPool."""
         return [(task, since) for _, task, since in list(self._in_flight.values())]
 
     def begun(self) -> list[int]:
-        """See Crew."""
+        """See WorkerPool."""
         return [since for _, _, since in list(self._in_flight.values())]
 
     def works_in(self, thread: threading.Thread) -> bool:
-        """See Crew."""
+        """See WorkerPool."""
         return thread is self._thread
 
     # ---- the loop's thread
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
-        engine = self.engine
+        scheduler = self.scheduler
         try:
-            start_daemon(self._serve, "nbrun-loop-save", (self._hand_over_all,))
+            start_daemon(self._serve, "nbrun-loop-save", (self._complete_all,))
         except ThreadLimitError as e:
-            with engine.lock:
+            with scheduler.lock:
                 self._give_up(e)
             return
         asyncio.set_event_loop(loop)
         try:
             while not self._is_over:  # a task may have stopped it
                 loop.run_forever()
-            close = getattr(engine.fn, "aclose", None)
+            close = getattr(scheduler.fn, "aclose", None)
             if callable(close):
                 loop.run_until_complete(close())
             loop.run_until_complete(loop.shutdown_asyncgens())
@@ -150,7 +150,7 @@ class LoopCrew(OneThread):
             ):  # else some were abandoned, which the end of their loop would complain of
                 loop.close()
         except BaseException as e:  # SystemExit out of a callback of the user's; or a fault of nbrun's own
-            engine.broke(e)
+            scheduler.on_internal_error(e)
         finally:
             self._outcomes.put(None)
 
@@ -159,18 +159,18 @@ class LoopCrew(OneThread):
         try:
             self._look_around()
         except BaseException as e:  # a fault of nbrun's own must halt the run, not hang it
-            self.engine.broke(e)
+            self.scheduler.on_internal_error(e)
 
     def _look_around(self) -> None:
-        engine = self.engine
-        with engine.lock:
+        scheduler = self.scheduler
+        with scheduler.lock:
             self._asked = False
-        if engine.flag.is_set and not self._has_cancelled:
+        if scheduler.flag.is_set and not self._has_cancelled:
             self._has_cancelled = True
             for task in list(self._in_flight):
                 task.cancel()
-        if not engine.standing.is_open:
-            if not self._in_flight or not engine.standing.is_draining:
+        if not scheduler.run_state.is_open:
+            if not self._in_flight or not scheduler.run_state.is_draining:
                 assert self._loop is not None
                 self._is_over = True
                 self._loop.stop()
@@ -178,28 +178,28 @@ class LoopCrew(OneThread):
         self._begin_tasks()
 
     def _begin_tasks(self) -> None:
-        engine, loop = self.engine, self._loop
+        scheduler, loop = self.scheduler, self._loop
         assert loop is not None
-        while engine.standing.is_running:
+        while scheduler.run_state.is_running:
             self._is_full = True  # before looking: the saver may be at its end just now
             if self._outcomes.qsize() >= BACKLOG:
                 return  # it asks again
             self._is_full = False
-            room = engine.wanted - len(self._in_flight)
-            if room <= 0 or self._lasts:
+            room = scheduler.target_workers - len(self._in_flight)
+            if room <= 0 or self._quarantined_running:
                 return
-            with engine.lock:
-                items = engine.take(min(room, MOST_TOGETHER))
-                is_last = False
-                if not items and engine.is_all_fed and not self._in_flight:
-                    items = engine.take_last()
-                    is_last = bool(items)
-                due = engine.next_due
+            with scheduler.lock:
+                items = scheduler.take(min(room, MOST_TOGETHER))
+                is_quarantined = False
+                if not items and scheduler.is_all_fed and not self._in_flight:
+                    items = scheduler.take_quarantined()
+                    is_quarantined = bool(items)
+                due = scheduler.next_due
             if not items:
                 self._look_at(due)
                 return
-            self._lasts += is_last
-            self._begin(items, is_last)
+            self._quarantined_running += is_quarantined
+            self._begin(items, is_quarantined)
 
     def _look_at(self, due: float | None) -> None:
         """Looks again when a delayed task's time has come."""
@@ -209,53 +209,53 @@ class LoopCrew(OneThread):
         if due is not None and self._loop is not None:
             self._timer = self._loop.call_later(max(0.0, due - time.monotonic()), self._look)
 
-    def _begin(self, items: list[Item], is_last: bool) -> None:
+    def _begin(self, items: list[Item], is_quarantined: bool) -> None:
         """Tasks of one sample. They share a slot of the record of running tasks: each write gives the GIL away."""
-        engine, loop, sample = self.engine, self._loop, items[0][0]
+        scheduler, loop, sample = self.scheduler, self._loop, items[0][0]
         assert loop is not None
-        if is_last:
-            engine.sink.flush()  # it may take the process with it
+        if is_quarantined:
+            scheduler.sink.flush()  # it may take the process with it
         if not self._slots:
             self._slots.append(self._slot_count)
             self._slot_count += 1
         slot = Slot(self._slots.pop(), len(items))
-        engine.sink.begin_tasks(slot.number, sample.work.marks([position for _, position in items]))
+        scheduler.sink.begin_tasks(slot.number, sample.work.marks([position for _, position in items]))
         for _, position in items:
-            task = sample.work.task(position, engine.flag)
+            task = sample.work.task(position, scheduler.flag)
             running = loop.create_task(self._one(sample, position, task))
             self._in_flight[running] = (sample, task, time.perf_counter_ns())
-            running.add_done_callback(partial(self._ended, slot, is_last, position))
+            running.add_done_callback(partial(self._ended, slot, is_quarantined, position))
 
     async def _one(self, sample: SampleWork, position: int, task: Task) -> None:
         """One attempt. What comes of it goes to the saver."""
-        engine = self.engine
+        scheduler = self.scheduler
         started, began = time.time(), time.perf_counter()
-        name = f"{engine.name}:loop"
-        if engine.output is not None:
-            speak(Speaking(engine.output, task))
+        name = f"{scheduler.name}:loop"
+        if scheduler.output is not None:
+            speak(Speaking(scheduler.output, task))
         try:
             item = task.item
             if type(item) not in SCALARS:  # fn may change its copy; stored is what the dataset holds
                 item = sample.work.item(position)
-            if engine.timeout_s is None:
-                result = await engine.fn(task)
+            if scheduler.timeout_s is None:
+                result = await scheduler.fn(task)
             else:
-                result = await self._within(engine.timeout_s, task)
+                result = await self._within(scheduler.timeout_s, task)
             took = time.perf_counter() - began
             if not isinstance(result, Mapping):
                 result = as_mapping(result)
-            engine.durations.append(took)
-            record = engine.sink.encode(sample.work, position, item, result, task.attempt, started, took, name)
+            scheduler.durations.append(took)
+            record = scheduler.sink.encode(sample.work, position, item, result, task.attempt, started, took, name)
             self._outcomes.put((sample, position, record, None))
         except BaseException as e:  # whatever a task raises is that task's
             took = time.perf_counter() - began
-            failure = after_exception(engine, sample, position, task, e, started, took, name)
+            failure = after_exception(scheduler, sample, position, task, e, started, took, name)
             if failure is not None:
                 self._outcomes.put((sample, position, None, failure))
 
     async def _within(self, timeout_s: float, task: Task) -> object:
         """What fn returns in that time. It is cancelled then; one that goes on all the same is left to itself."""
-        attempt = asyncio.ensure_future(self.engine.fn(task))
+        attempt = asyncio.ensure_future(self.scheduler.fn(task))
         try:
             await asyncio.wait((attempt,), timeout=timeout_s)
             if attempt.done():
@@ -278,49 +278,49 @@ class LoopCrew(OneThread):
         attempt.cancelled() or attempt.exception()
 
     @property
-    def told(self) -> str:
-        """See Crew."""
+    def notice(self) -> str:
+        """See WorkerPool."""
         if not self._lost:
             return ""
         do = "tasks ignore their cancellation and go" if self._lost > 1 else "task ignores its cancellation and goes"
         return f"{self._lost:,} {do} on after timeout_s."
 
-    def _ended(self, slot: Slot, is_last: bool, position: int, done: asyncio.Task[None]) -> None:
+    def _ended(self, slot: Slot, is_quarantined: bool, position: int, done: asyncio.Task[None]) -> None:
         sample_of = self._in_flight.pop(done, None)
-        if done.cancelled() and sample_of is not None and not self.engine.flag.is_set:
-            self.engine.give_back([(sample_of[0], position)])  # a task cancelled it before it began
+        if done.cancelled() and sample_of is not None and not self.scheduler.flag.is_set:
+            self.scheduler.give_back([(sample_of[0], position)])  # a task cancelled it before it began
         slot.left -= 1
         if not slot.left:
             self._slots.append(slot.number)
-        self._lasts -= is_last
+        self._quarantined_running -= is_quarantined
         if not done.cancelled() and (e := done.exception()) is not None and not isinstance(e, SinkClosedError):
-            self.engine.broke(e)
+            self.scheduler.on_internal_error(e)
         if not self._asked:  # without the lock, and without waking a loop that turns: at worst it looks twice
             self._asked = True
             done.get_loop().call_soon(self._look)
 
     # ---- the saver's thread
 
-    def _hand_over_all(self) -> None:
+    def _complete_all(self) -> None:
         """What has come together since the last time, sample by sample, until the loop has ended."""
         while (outcome := self._outcomes.get()) is not None:
-            group: dict[SampleWork, Ended] = {}
+            group: dict[SampleWork, CompletedTasks] = {}
             while outcome is not None:
                 sample, position, record, failure = outcome
-                ended = group.get(sample) or group.setdefault(sample, Ended(sample))
+                completed = group.get(sample) or group.setdefault(sample, CompletedTasks(sample))
                 if record is not None:
-                    ended.records.append(record)
-                    ended.verdicts.append(record[1])
+                    completed.records.append(record)
+                    completed.verdicts.append(record[1])
                 elif failure is not None:
-                    add_failure(self.engine, ended, position, failure)
+                    add_failure(self.scheduler, completed, position, failure)
                 try:
                     outcome = self._outcomes.get_nowait()
                 except queue.Empty:
                     break
-            for ended in group.values():
-                hand_over(self.engine, ended)
+            for completed in group.values():
+                complete(self.scheduler, completed)
             if self._is_full:
-                with self.engine.lock:
+                with self.scheduler.lock:
                     self._ask()
             if outcome is None:
                 return

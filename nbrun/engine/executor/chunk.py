@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from concurrent.futures import Future
 from typing import Any
 
-from nbrun.engine.queue import Item
+from nbrun.engine.task_queue import Item
 from nbrun.model import ResultSink
 
 #: A chunk that is noted holds no more tasks: a slot of the record of running tasks has no more places.
@@ -27,10 +27,10 @@ class Chunk:
         is_last: its task was running when earlier runs died; only others like it run beside it.
     """
 
-    __slots__ = ("future", "generation", "is_alone", "is_last", "items", "number", "sent_ns", "size", "slot")
+    __slots__ = ("future", "generation", "is_alone", "is_quarantined", "items", "number", "sent_ns", "size", "slot")
 
-    def __init__(self, items: list[Item], number: int, is_alone: bool = False, is_last: bool = False) -> None:
-        self.items, self.number, self.is_alone, self.is_last = items, number, is_alone, is_last
+    def __init__(self, items: list[Item], number: int, is_alone: bool = False, is_quarantined: bool = False) -> None:
+        self.items, self.number, self.is_alone, self.is_quarantined = items, number, is_alone, is_quarantined
         self.size = self.sent_ns = 0
         self.generation = self.slot = -1
         self.future: Future[Any] | None = None

@@ -18,8 +18,8 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from typing import Any
 
-from nbrun.engine.executors import far
-from nbrun.engine.executors.cargo import Cargo
+from nbrun.engine.executor import worker
+from nbrun.engine.executor.payload import Payload
 from nbrun.errors import InputError
 
 #: How long the first answer of an executor may take: a cluster may have to start its workers.
@@ -50,7 +50,7 @@ def make(factory: Any) -> Any:
     return made
 
 
-class Pool:
+class ExecutorHandle:
     """The executor of a run.
 
     Args:
@@ -80,7 +80,7 @@ class Pool:
         width = getattr(self.executor, "_max_workers", None)
         return width if isinstance(width, int) else None
 
-    def check(self, cargo: Cargo) -> None:
+    def check(self, payload: Payload) -> None:
         """A first small call.
 
         Raises:
@@ -88,7 +88,7 @@ class Pool:
         """
         _refuse_fork(self.executor)
         try:
-            answer = self.executor.submit(far.probe, cargo.digest, cargo.packed).result(PROBE_S)
+            answer = self.executor.submit(worker.probe, payload.digest, payload.packed).result(PROBE_S)
         except Exception as e:
             raise InputError(
                 f"executor: a first small task failed with {type(e).__name__}: {e}. Its workers need nbrun and "
@@ -107,7 +107,7 @@ class Pool:
 
     def submit(self, *arguments: Any) -> Future[Any]:
         """A chunk for a worker. Raises whatever a broken executor raises."""
-        return self.executor.submit(far.run_chunk, *arguments)  # type: ignore[no-any-return]
+        return self.executor.submit(worker.run_chunk, *arguments)  # type: ignore[no-any-return]
 
     def still_works(self) -> bool:
         """Does it take a call and answer?"""
@@ -180,13 +180,13 @@ def _end_processes(processes: list[Any]) -> None:
                 os.kill(child.pid, signal.SIGKILL)  # loky's have no kill()
 
 
-_open: weakref.WeakSet[Pool] = weakref.WeakSet()
+_open: weakref.WeakSet[ExecutorHandle] = weakref.WeakSet()
 
 
 def _at_exit() -> None:
     """The interpreter ends, and would wait until a process pool has run all that is queued."""
-    for pool in list(_open):
-        pool.close(kill=True)
+    for handle in list(_open):
+        handle.close(kill=True)
 
 
 _hooked: set[str] = set()

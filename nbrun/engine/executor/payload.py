@@ -10,14 +10,14 @@ from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from typing import Any
 
-from nbrun.engine.queue import Item, SampleWork
+from nbrun.engine.task_queue import Item, SampleWork
 from nbrun.errors import InputError
 from nbrun.model import Task
 
 _NOTHING: frozenset[str] = frozenset()
 
 
-class Cargo:
+class Payload:
     """Packs for one run.
 
     Args:

@@ -1,6 +1,6 @@
 """What waits to be run: samples in their order, tasks that wait for another try, tasks handed back.
 
-No locks here: every method is called with the engine's lock held.
+No locks here: every method is called with the scheduler's lock held.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ _REASON = 100
 class SampleWork:
     """One sample in the engine: `left` tasks have not ended, `errors` are positions that ended in one, and its kind."""
 
-    __slots__ = ("bytes", "errors", "left", "next", "positions", "suspects", "work")
+    __slots__ = ("bytes", "errors", "left", "next", "positions", "quarantined", "work")
 
     def __init__(self, work: SampleTasks) -> None:
         self.work = work
-        self.suspects: list[int] = list(work.suspects)
+        self.quarantined: list[int] = list(work.quarantined)
         self.positions: list[int] = list(work.missing)
         self.left = len(self.positions)
-        if self.suspects:
-            last = set(self.suspects)
+        if self.quarantined:
+            last = set(self.quarantined)
             self.positions = [p for p in self.positions if p not in last]
         self.next = 0
         self.bytes = 0  # about how much memory it takes; known once a task of it has failed
@@ -48,7 +48,7 @@ class Delayed(NamedTuple):
 
 
 class TaskQueue:
-    """Tasks of a sample go out together, the next sample fills idle workers; suspects go last, by `take_last`."""
+    """Tasks of a sample go out together, the next sample fills idle workers; quarantined tasks go last."""
 
     def __init__(self) -> None:
         self._last: deque[Item] = deque()
@@ -79,7 +79,7 @@ class TaskQueue:
 
     def add(self, sample: SampleWork) -> None:
         """A new sample, behind the others."""
-        self._last.extend((sample, position) for position in sample.suspects)
+        self._last.extend((sample, position) for position in sample.quarantined)
         if sample.positions:
             self._samples.append(sample)
             self.ready += len(sample.positions)
@@ -131,11 +131,11 @@ class TaskQueue:
         return [(sample, position) for position in sample.positions[start:end]]
 
     @property
-    def suspects(self) -> int:
+    def quarantined(self) -> int:
         """Tasks that wait for all others to end."""
         return len(self._last)
 
-    def take_last(self) -> list[Item]:
+    def take_quarantined(self) -> list[Item]:
         """One suspect; empty where any other task waits, delayed ones too."""
         return [self._last.popleft()] if self._last and not (self.ready or self._delayed) else []
 

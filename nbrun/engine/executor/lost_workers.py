@@ -11,12 +11,12 @@ from collections import deque
 from concurrent.futures import BrokenExecutor, CancelledError
 from typing import TYPE_CHECKING
 
-from nbrun.engine.executors.answers import WorkerLostError, fail
-from nbrun.engine.queue import Item
+from nbrun.engine.executor.results import WorkerLostError, fail
+from nbrun.engine.task_queue import Item
 
 if TYPE_CHECKING:
-    from nbrun.engine.executors.chunk import Chunk
-    from nbrun.engine.executors.dispatcher import Dispatcher
+    from nbrun.engine.executor.chunk import Chunk
+    from nbrun.engine.executor.dispatcher import Dispatcher
 
 #: A task whose worker was lost so often runs with nothing beside it, once more, and then is an error.
 LOST_BEFORE_ALONE = 3
@@ -24,7 +24,7 @@ LOST_BEFORE_ALONE = 3
 FRUITLESS = 3
 
 
-class Losses:
+class LostWorkers:
     """The losses of one run.
 
     Attributes:
@@ -36,7 +36,7 @@ class Losses:
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
         self.again: deque[Item] = deque()
-        self.suspects: deque[Item] = deque()
+        self.quarantined: deque[Item] = deque()
         self.runs_alone = False
         self._counts: dict[Item, int] = {}
         self._broken = -1  # the generation that broke last
@@ -57,15 +57,16 @@ class Losses:
         if chunk.is_alone:
             self.runs_alone = False
         if isinstance(e, ImportError):
-            self._dispatcher.engine.give_back(chunk.items)
+            self._dispatcher.scheduler.give_back(chunk.items)
             self._dispatcher.pause(
                 f"Paused: a worker of the executor can't import what it needs ({e}). Install nbrun and cloudpickle "
-                "there in the same versions as here, then run.resume().", e,
-            )  # fmt: skip
+                "there in the same versions as here, then run.resume().",
+                e,
+            )
             return
         is_break = isinstance(e, BrokenExecutor)
         if isinstance(e, CancelledError) or (is_break and not self._can_have_run(chunk)):
-            self._dispatcher.engine.give_back(chunk.items)
+            self._dispatcher.scheduler.give_back(chunk.items)
         else:
             self._count(chunk, e)
         if isinstance(e, CancelledError):
@@ -75,7 +76,7 @@ class Losses:
 
     def refused(self, generation: int, e: BaseException) -> None:
         """The executor took a call not at all, or dropped it unrun."""
-        if generation == self._dispatcher.pool.generation:
+        if generation == self._dispatcher.handle.generation:
             self._fruitless += 1
             self._mend(generation, e)
 
@@ -92,7 +93,7 @@ class Losses:
             if chunk.is_alone:
                 self._give_up(item, count, e)
             elif count >= LOST_BEFORE_ALONE:
-                self.suspects.append(item)
+                self.quarantined.append(item)
             else:
                 self.again.append(item)
 
@@ -102,29 +103,31 @@ class Losses:
             f"its worker was lost {count} times, the last time with nothing running beside it: "
             f"it was killed, ran out of memory or called os._exit ({type(cause).__name__}: {cause})."
         )
-        fail(self._dispatcher.engine, item, e)
+        fail(self._dispatcher.scheduler, item, e)
 
     def _mend(self, generation: int, e: BaseException) -> None:
         """Another executor, once a break; without a factory the run pauses, with the tasks in its queue."""
-        dispatcher, pool = self._dispatcher, self._dispatcher.pool
-        if generation != pool.generation or pool.is_closing:
+        dispatcher, handle = self._dispatcher, self._dispatcher.handle
+        if generation != handle.generation or handle.is_closing:
             return
         said = f"{type(e).__name__}: {str(e)[:200]}"
-        if not pool.is_owned:
+        if not handle.is_owned:
             dispatcher.pause(
                 f"Paused: the executor is broken or closed ({said}). What is done is saved. run.stop(), then start "
                 "again with a new executor, or with a factory of one (executor=lambda: ...), from which nbrun makes a "
-                "broken one anew.", e,
-            )  # fmt: skip
+                "broken one anew.",
+                e,
+            )
             return
         if self._fruitless > FRUITLESS:
             self._fruitless = 0
             dispatcher.pause(
                 f"Paused: {FRUITLESS} executors in a row that executor() made took no call ({said}). Mend the cause, "
-                "then run.resume(); or run.stop().", e,
-            )  # fmt: skip
+                "then run.resume(); or run.stop().",
+                e,
+            )
             return
         try:
-            pool.replace()
+            handle.replace()
         except Exception as failed:
             dispatcher.pause(f"Paused: executor() raised {type(failed).__name__}: {failed}.", failed)

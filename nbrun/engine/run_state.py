@@ -1,6 +1,6 @@
 """Where a run stands, and why.
 
-Threads: changed with the engine's lock held; each attribute may be read at any time, and what was read may have changed
+Threads: changed with the scheduler's lock held; each attribute may be read at any time, and may have changed
 since.
 """
 
@@ -10,7 +10,7 @@ from nbrun.errors import RunHaltedError
 from nbrun.model import State
 
 
-class Standing:
+class RunState:
     """Of one run.
 
     Attributes:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from nbrun.engine.engine import Engine
-from nbrun.engine.executors.cargo import Cargo, is_thread
-from nbrun.engine.executors.dispatcher import Dispatcher
-from nbrun.engine.executors.ending import told
-from nbrun.engine.executors.pool import Pool, is_executor, make
+from nbrun.engine.executor.dispatcher import Dispatcher
+from nbrun.engine.executor.handle import ExecutorHandle, is_executor, make
+from nbrun.engine.executor.payload import Payload, is_thread
+from nbrun.engine.executor.shutdown_policy import shutdown_notice
+from nbrun.engine.scheduler import Scheduler
 from nbrun.model import RetryPolicy, Task
 
 
-class Remote:
+class ExecutorBackend:
     """fn in an executor.
 
     Args:
@@ -32,33 +32,33 @@ class Remote:
         self._fn = fn
         factory = None if is_executor(executor) else executor
         first = executor if factory is None else make(factory)
-        self._pool = Pool(first, factory)
+        self._handle = ExecutorHandle(first, factory)
         self._dispatcher: Dispatcher | None = None
         try:
-            self._cargo = Cargo(fn, policy.never, frozenset(left_out), packs=not is_thread(first))
-            self._pool.check(self._cargo)
+            self._payload = Payload(fn, policy.never, frozenset(left_out), packs=not is_thread(first))
+            self._handle.check(self._payload)
         except BaseException:
-            self._pool.close(kill=True)
+            self._handle.close(kill=True)
             raise
 
     @property
     def digest(self) -> str:
         """What workers know the function by."""
-        return self._cargo.digest
+        return self._payload.digest
 
-    def crew(self, engine: Engine) -> Dispatcher:
+    def pool(self, scheduler: Scheduler) -> Dispatcher:
         """Those who run the tasks."""
-        self._dispatcher = Dispatcher(engine, self._cargo, self._pool)
+        self._dispatcher = Dispatcher(scheduler, self._payload, self._handle)
         return self._dispatcher
 
-    def tell(self) -> str:
+    def shutdown_notice(self) -> str:
         """What the end of the interpreter means for tasks under way; empty where that was told before."""
-        return told(self._pool.executor, self._pool.is_owned)
+        return shutdown_notice(self._handle.executor, self._handle.is_owned)
 
-    def catch_up(self, timeout_s: float) -> None:
+    def drain(self, timeout_s: float) -> None:
         """The interpreter ends: what has come back by now is handed to the sink, or `timeout_s` seconds have passed."""
         if self._dispatcher is not None:
-            self._dispatcher.catch_up(timeout_s)
+            self._dispatcher.drain(timeout_s)
 
     def __call__(self, task: Task) -> Any:
         """In the kernel itself: nobody needs that but a judge's `again`."""
@@ -71,7 +71,7 @@ class Remote:
 
     def close(self) -> None:
         """The run has ended. An executor that nbrun made is closed, without waiting; the user's stays open."""
-        self._pool.close(kill=self._dispatcher is not None and bool(self._dispatcher.out))
+        self._handle.close(kill=self._dispatcher is not None and bool(self._dispatcher.out))
         close = getattr(self._fn, "close", None)
         if callable(close):
             close()
