@@ -114,6 +114,11 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         most("directory_s", 1, "opening a finished directory of 13,610 samples", " s"),
         most("matching_us_an_item", 10, "matching it with the dataset, an item", " µs"),
     )),
+    Benchmark("growth", "scale:growth", (
+        most("record_of_64_over_16_mb", 8, "reading one record of 64 MB, over one of 16 MB", "×"),
+        most("overtaken_at_2000_over_500", 8, "reading 2,000 samples that are archived meanwhile, over 500", "×"),
+        most("matched_bytes_an_entry", 10, "memory that an entry of a matched old file keeps", " bytes"),
+    )),
     Benchmark("opening_cold", "trust:cold", (
         most("over_a_pass_of_tails", 1, "the same after its pages were dropped, over reading each file's tail", "×"),
     )),
