@@ -1,9 +1,11 @@
 """The view of a run where no notebook is: tqdm bars in a terminal, plain lines in a log.
 
 In a terminal there is one bar for all tasks and one for each of a few samples at work; several runs share the screen.
-Anywhere else there are no control characters: a line every ten seconds, and one at the end.
+What tasks print appears above the bars. Anywhere else there are no control characters: a line every ten seconds, and
+one at the end.
 
-Threads: `show` starts one daemon thread that draws; it ends with the run. `close` may be called from any thread.
+Threads: `show` starts one daemon thread that draws; it ends with the run. `close` and a task's output may come from any
+thread.
 """
 
 from __future__ import annotations
@@ -13,17 +15,22 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from nbrun.formatting import count_text, rate_text
 from nbrun.model import Progress, RunControls, SampleProgress, State
+from nbrun.output import RunOutput, flush_leniently, stream_of, write_leniently
 from nbrun.progress import end_text, eta_text
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-#: How often the bars and the lines are drawn, and when the first line is.
-BARS_S, LINES_S, FIRST_LINE_S = 0.2, 10.0, 2.0
+#: How often the bars and the lines are drawn, and when the first line is. A log is silent for less than 10 s.
+BARS_S, LINES_S, FIRST_LINE_S = 0.2, 9.5, 2.0
+#: How much of the tasks' output may wait, in characters, until the bars are drawn next. A task that prints more waits.
+MOST_WAITING = 100_000
+#: How long the end of a wait lasts at most until the end of the run is drawn.
+END_S = 2.0
 #: So many samples at work have a bar of their own.
 SAMPLE_BARS = 4
 #: The width of a terminal that doesn't tell it.
@@ -31,39 +38,54 @@ COLUMNS = 80
 _SAMPLE_FORMAT = "  {desc} |{bar}| {n_fmt}/{total_fmt}"
 
 
-def show(controls: RunControls, file: TextIO | None = None) -> Console:
+def show(controls: RunControls, file: TextIO | None = None, output: RunOutput | None = None) -> Console:
     """Shows the run's progress until it ends.
 
     Args:
         controls: the run.
         file: where to; standard error where not given. Bars are drawn only where it is a terminal.
+        output: what the run's tasks print: shown above the bars, where there are any.
 
     Returns:
         An object whose `close()` draws the last state and ends the showing.
     """
-    return Console(controls, sys.stderr if file is None else file)
+    return Console(controls, sys.stderr if file is None else file, output)
 
 
 class Console:
     """Draws a run's progress from a thread of its own. See the module's note."""
 
-    def __init__(self, controls: RunControls, file: TextIO) -> None:
+    def __init__(self, controls: RunControls, file: TextIO, output: RunOutput | None = None) -> None:
         self._controls = controls
         self._view = _Bars(file) if _is_terminal(file) else _Lines(file)
+        self._output = output
+        if output is not None and isinstance(self._view, _Bars):
+            output.sink = self._view.print
         self._closing = threading.Event()
         self._lock = threading.Lock()  # protects _finished, so that the end is drawn once
         self._finished = False
+        self._says_end = True
         self._thread = threading.Thread(target=self._run, name="nbrun-console", daemon=True)
         self._thread.start()
 
-    def close(self) -> None:
-        """Draws the last state and ends. A second call does nothing."""
+    def close(self, *, says_end: bool = True) -> None:
+        """Draws the last state and ends. A second call does nothing.
+
+        Args:
+            says_end: write a line of words too.
+        """
+        self._says_end = says_end
         self._closing.set()
         if threading.current_thread() is not self._thread:
             self._thread.join(timeout=5)
             if self._thread.is_alive():
                 return  # stuck in a pipe that nobody reads: that must hold nobody else up
         self._finish()
+
+    def wait_for_end(self) -> None:
+        """Wait until the end of the run, which has come, is drawn: the script may end right after."""
+        if threading.current_thread() is not self._thread:
+            self._thread.join(timeout=END_S)
 
     def _run(self) -> None:
         try:
@@ -75,18 +97,28 @@ class Console:
                 if self._closing.wait(BARS_S):
                     break
             self._finish()
-        except (OSError, ValueError):
-            pass  # the terminal or the pipe is gone; the run must not care
+        except (OSError, ValueError):  # the terminal or the pipe is gone; the run must not care
+            if self._output is not None:
+                self._output.sink = None
 
     def _finish(self) -> None:
         with self._lock:
             if self._finished:
                 return
             self._finished = True
+        if self._output is not None:
+            self._output.sink = None
         try:
-            self._view.end(self._controls.progress)
+            self._view.end(self._controls.progress, self._says_end)
         except (OSError, ValueError):
             pass  # as above
+
+
+class _Line(NamedTuple):
+    """A line that a task has written, and the name of its stream."""
+
+    stream: str
+    text: str
 
 
 class _Bars:
@@ -104,18 +136,45 @@ class _Bars:
         self._new = True
         self._open: dict[int, SampleProgress] = {}  # samples with tasks left
         self._version = 0
+        self._lock = threading.Lock()  # protects _lines and _size
+        self._lines: list[_Line] = []
+        self._size = 0
+
+    def print(self, stream: str, text: str) -> None:
+        """Show what a task has written above the bars, when they are drawn next; called in any thread."""
+        with self._lock:
+            self._lines.append(_Line(stream, text))
+            self._size += len(text)
+            is_full = self._size > MOST_WAITING
+        if is_full:
+            self._print_lines()
+
+    def _print_lines(self) -> None:
+        """Write each line to the stream that it was meant for, while all bars of the terminal are taken away."""
+        with self._lock:
+            lines, self._lines, self._size = self._lines, [], 0
+        if not lines:
+            return
+        with self._tqdm.external_write_mode(file=self._file):
+            for line in lines:
+                write_leniently(stream_of(line.stream), line.text)
+            for name in {line.stream for line in lines}:
+                flush_leniently(stream_of(name))
 
     def draw(self, progress: Progress) -> None:
+        self._print_lines()
         self._draw_all(progress)
         self._draw_samples(progress)
 
-    def end(self, progress: Progress) -> None:
+    def end(self, progress: Progress, says_end: bool = True) -> None:
+        self._print_lines()
         for bar in [*reversed(self._samples), self._words]:
             bar.close()
         self._samples = []
         self._draw_all(progress)
         self._all.close()
-        self._tqdm.write(end_text(progress), file=self._file)  # above the bars of other runs
+        if says_end:
+            self._tqdm.write(end_text(progress), file=self._file)  # above the bars of other runs
         self._file.flush()
 
     def _bar(self, **options: Any) -> tqdm[Any]:
@@ -190,8 +249,9 @@ class _Lines:
         self._due, self._message = now + LINES_S, progress.message
         self._write(_line(progress))
 
-    def end(self, progress: Progress) -> None:
-        self._write(end_text(progress))
+    def end(self, progress: Progress, says_end: bool = True) -> None:
+        if says_end:
+            self._write(end_text(progress))
 
     def _write(self, line: str) -> None:
         encoding = getattr(self._file, "encoding", None) or "utf-8"

@@ -6,6 +6,8 @@ Nothing here does I/O, and nothing is imported from the rooms that use these typ
 from __future__ import annotations
 
 import dataclasses
+import numbers
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
@@ -13,6 +15,7 @@ from functools import partial
 from html import escape
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+from nbrun.errors import InputError
 from nbrun.formatting import count_text
 from nbrun.texts import without_surrogates
 from nbrun.verdicts import Tally
@@ -128,7 +131,14 @@ class Retry(Exception):
         reason = without_surrogates(str(reason))
         super().__init__(reason)
         self.reason = reason
-        self.after_s = min(max(0.0, float(after_s)), MAX_AFTER_S)  # of NaN this makes 0
+        try:
+            self.after_s = min(max(0.0, float(after_s)), MAX_AFTER_S)  # of NaN this makes 0
+        except (TypeError, ValueError):
+            raise InputError(f"Retry: after_s={after_s!r}: give a number of seconds.") from None
+        if hint is not None and not isinstance(hint, Mapping):
+            raise InputError(f"Retry: hint={hint!r}: give a mapping, which the next attempt finds in task.hint.")
+        if not isinstance(pause_all, bool):
+            raise InputError(f"Retry: pause_all={pause_all!r}: give True or False.")
         self.hint: Mapping[str, Any] = dict(hint or {})
         self.result = result
         self.pause_all = pause_all
@@ -138,6 +148,21 @@ class Retry(Exception):
 RETRY_SHARE = 0.1
 #: Exceptions of a wrong program: the next try would fail in the same way.
 NEVER_RETRIED: tuple[type[BaseException], ...] = (NameError, TypeError, AttributeError, ImportError, SyntaxError)
+
+
+def _check(name: str, value: object, is_right: bool, wanted: str) -> None:
+    if not is_right:
+        raise InputError(f"RetryPolicy: {name}={value!r}: give {wanted}.")
+
+
+def _is_whole(value: object, least: int) -> bool:
+    return not isinstance(value, bool) and hasattr(value, "__index__") and operator.index(value) >= least
+
+
+def _is_between(value: object, most: float) -> bool:
+    """Is it a number from 0 to `most`? NaN is none."""
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return is_number and 0 <= float(value) <= most  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, repr=False)
@@ -170,12 +195,18 @@ class RetryPolicy:
     retries: int | None = 200
 
     def __post_init__(self) -> None:
-        if self.attempts < 1:
-            raise ValueError(f"RetryPolicy: attempts must be at least 1, not {self.attempts}")
-        if self.retries is not None and self.retries < 0:
-            raise ValueError(f"RetryPolicy: retries must not be negative, not {self.retries}")
-        if self.delay_s < 0 or self.max_delay_s < 0 or not 0 <= self.jitter <= 1:
-            raise ValueError("RetryPolicy: delay_s and max_delay_s must not be negative, jitter lies in 0..1")
+        _check("attempts", self.attempts, _is_whole(self.attempts, 1), "a whole number of at least 1")
+        is_count = self.retries is None or _is_whole(self.retries, 0)
+        _check("retries", self.retries, is_count, "a whole number of at least 0, or None for no limit")
+        for name in ("delay_s", "max_delay_s"):
+            value = getattr(self, name)
+            _check(name, value, _is_between(value, MAX_AFTER_S), "a number of seconds that is not negative")
+        _check("jitter", self.jitter, _is_between(self.jitter, 1.0), "a number from 0 to 1")
+        never = tuple(self.never) if isinstance(self.never, (list, set, frozenset)) else self.never
+        never = (never,) if isinstance(never, type) else never
+        are_types = isinstance(never, tuple) and all(isinstance(t, type) for t in never)
+        _check("never", self.never, are_types, "a tuple of exception types, such as (ValueError,)")
+        object.__setattr__(self, "never", never)
 
     def __repr__(self) -> str:
         """What differs from the defaults: in a signature the default is `RetryPolicy()`."""

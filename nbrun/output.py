@@ -113,6 +113,18 @@ class _Tail:
             self._size -= len(self._lines.pop(0)) + 1
         return lines
 
+    def end_lines(self) -> list[tuple[str, str]]:
+        """The task has ended: return the name of each stream whose last line is open, and that line, which ends now."""
+        rest = [(name, line) for name, line in self._open.items() if line]
+        for name, _ in rest:
+            self.add(name, "\n")
+        return rest
+
+    @property
+    def is_open(self) -> bool:
+        """Is there a line that has not ended?"""
+        return any(self._open.values())
+
     def text(self) -> str:
         """The last TAIL_BYTES of it."""
         text = "".join(f"{line}\n" for line in self._lines) + "".join(self._open.values())
@@ -135,8 +147,8 @@ class RunOutput:
         note: keeps a line for the views: when, "stdout", "stderr" or a log's level, the line.
 
     Attributes:
-        echoes: whether it is also written to the stream that was there, as in a script. A notebook's would show it in
-            whatever cell ran last.
+        echoes: whether it is also written to the stream that was there, as in a script, by whole lines: those of tasks
+            that run beside each other would tear one another. A notebook's would show it in whatever cell ran last.
         sink: takes the lines instead of that stream, such as a view that draws bars: name of the stream, text.
     """
 
@@ -146,6 +158,7 @@ class RunOutput:
         self.sink: Callable[[str, str], None] | None = None
         self._lock = threading.Lock()  # protects _tails and what they hold
         self._tails: OrderedDict[Key | None, _Tail] = OrderedDict()
+        self.open: dict[Key | None, None] = {}  # tasks whose last line has not ended; changed with _lock held
 
     def write(self, task: Task | None, stream: str, text: str, *, is_noted: bool = False) -> None:
         """A task has written something.
@@ -153,12 +166,32 @@ class RunOutput:
         Args:
             is_noted: views have been told already, in better words.
         """
-        lines = self._keep(task, stream, text)
+        self._tell(stream, self._keep(task, stream, text), is_noted)
+
+    def end_lines(self, task: Task) -> None:
+        """The task has ended: the line that it left open is a line. Asked only where `open` holds any."""
+        self._end_lines((task.sample_id, task.group, task.index))
+
+    def end_all_lines(self) -> None:
+        """The run has ended: no line stays open."""
+        for key in list(self.open):
+            self._end_lines(key)
+
+    def _end_lines(self, key: Key | None) -> None:
+        with self._lock:
+            if key not in self.open:
+                return
+            del self.open[key]
+            rest = self._tails[key].end_lines() if key in self._tails else []
+        for stream, line in rest:
+            self._tell(stream, [line], False)
+
+    def _tell(self, stream: str, lines: Iterable[str], is_noted: bool) -> None:
         if not is_noted:
             for line in lines:
                 if line.strip():
                     self._note(time.time(), stream, line[:TAIL_BYTES])
-        self._pass_on(stream, text, lines)
+        self._pass_on(stream, lines)
 
     def _keep(self, task: Task | None, stream: str, text: str) -> list[str]:
         """Add to the end of a task's output; return the lines that are complete now."""
@@ -169,18 +202,23 @@ class RunOutput:
                 tail = self._tails[key] = _Tail()
             else:
                 self._tails.move_to_end(key)
+            lines = tail.add(stream, text)
+            if tail.is_open:
+                self.open[key] = None
+            else:
+                self.open.pop(key, None)
             if len(self._tails) > TAILS:
-                self._tails.popitem(last=False)
-            return tail.add(stream, text)
+                oldest, dropped = self._tails.popitem(last=False)
+                self.open.pop(oldest, None)
+                lines = [*(line for _, line in dropped.end_lines()), *lines]
+            return lines
 
-    def _pass_on(self, stream: str, text: str, lines: Iterable[str]) -> None:
-        if self.sink is not None:
-            for line in lines:
-                self.sink(stream, line + "\n")
-        elif self.echoes:
-            target = _streams[stream].target
-            if target is not None:
-                _write_leniently(target, text)
+    def _pass_on(self, stream: str, lines: Iterable[str]) -> None:
+        for line in lines:
+            if self.sink is not None:
+                self.sink(stream, f"{line}\n")
+            elif self.echoes:
+                write_leniently(_streams[stream].target, f"{line}\n")
 
     def note(self, level: str, text: str) -> None:
         """Tell views of a log's record or a warning."""
@@ -193,7 +231,7 @@ class RunOutput:
 
     def print(self, stream: str, text: str) -> None:
         """Pass on what a handler makes of a record that is kept already."""
-        self._pass_on(stream, text, text.splitlines())
+        self._pass_on(stream, text.splitlines())
 
     def of(self, key: Key) -> str:
         """The last 4 KB that a task has written, by its sample, group and index; "" where it wrote nothing."""
@@ -204,14 +242,29 @@ class RunOutput:
             return "" if tail is None else tail.text()
 
 
-def _write_leniently(target: Any, text: str) -> None:
+def stream_of(name: str) -> Any:
+    """The stream named "stdout" or "stderr" that everybody sees who runs no task; None where there is none."""
+    return _streams[name].target if type(sys) is _Sys else sys.__dict__.get(name)
+
+
+def write_leniently(target: Any, text: str) -> None:
     """Write what the stream can hold: a task doesn't fail because a terminal is gone or knows fewer characters."""
+    if target is None:
+        return
     try:
         target.write(text)
     except UnicodeEncodeError:
         encoding = getattr(target, "encoding", None) or "utf-8"
         target.write(text.encode(encoding, "replace").decode(encoding))
     except (OSError, ValueError):  # a closed pipe or file; the output is kept with the task
+        pass
+
+
+def flush_leniently(target: Any) -> None:
+    """Flush a stream that may be gone."""
+    try:
+        target.flush()
+    except (AttributeError, OSError, ValueError):
         pass
 
 

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import io
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -168,3 +175,102 @@ def test_no_thread_stays_behind() -> None:
     run.state = State.DONE
     wait_for_end(shown)
     assert set(threading.enumerate()) <= before
+
+
+# ---- scripts in a terminal
+
+SCRIPT = """
+import logging, sys, threading, traceback
+import nbrun
+
+logging.basicConfig(level=logging.INFO)
+many = threading.Event()
+
+def fn(task):
+    print("line of", task.item)
+    print("error of", task.item, file=sys.stderr)
+    logging.warning("warning of %s", task.item)
+    if {hangs} and task.item == 5:
+        many.wait(60)
+    return {{}}
+
+runs = [nbrun.start(range(6), fn, name, workers=2) for name in ("first", "second")]
+if {hangs}:
+    while any(r.progress.done < 5 for r in runs):
+        many.wait(0.01)
+
+    def tell(main=threading.main_thread().ident):
+        while not any(f.name in ("_wait", "select") for f in traceback.extract_stack(sys._current_frames()[main])):
+            many.wait(0.01)
+        print("ready", flush=True)
+
+    threading.Thread(target=tell, daemon=True).start()
+{wait}
+"""
+WAIT = "for run in runs: run.wait()"
+AWAIT = """
+import asyncio
+async def main():
+    for run in runs:
+        await run
+asyncio.run(main())
+"""
+
+
+def in_terminal(script: str, folder: Path, *, interrupt: bool = False) -> tuple[str, int]:
+    """Run a script with a terminal for its three streams; return what it wrote, and how it ended."""
+    ours, theirs = pty.openpty()
+    (folder / "script.py").write_text(script)
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    process = subprocess.Popen(
+        [sys.executable, "script.py"], cwd=folder, env=env, stdin=theirs, stdout=theirs, stderr=theirs,
+        start_new_session=True,
+    )  # fmt: skip
+    os.close(theirs)
+    threading.Timer(60, process.kill).start()
+    text = b""
+    try:
+        while data := os.read(ours, 65536):
+            text += data
+            if interrupt and b"ready" in text:
+                interrupt = False
+                process.send_signal(signal.SIGINT)
+    except OSError:  # Linux: the other side is closed
+        pass
+    os.close(ours)
+    return text.decode(), process.wait(60)
+
+
+def test_what_tasks_print_is_above_the_bars_of_all_runs_and_each_end_is_said(tmp_path: Path) -> None:
+    text, code = in_terminal(SCRIPT.format(hangs=False, wait=WAIT), tmp_path)
+    assert code == 0, text
+    for i in range(6):
+        for line in (f"line of {i}", f"error of {i}", f"WARNING:root:warning of {i}"):
+            assert len(re.findall(rf"(?:^|[\r\n]|\x1b\[A){line}\r\n", text)) == 2, f"{line}, on a line of its own"
+    assert text.count("Done: 6 of 6 tasks") == 2
+
+
+@pytest.mark.parametrize("wait", [WAIT, AWAIT])
+def test_an_interrupt_of_a_script_that_waits_is_one_sentence(wait: str, tmp_path: Path) -> None:
+    text, code = in_terminal(SCRIPT.format(hangs=True, wait=wait), tmp_path, interrupt=True)
+    assert "Traceback" not in text
+    assert "run.wait()" not in text
+    assert text.count("interrupted; the run on") == 2, "one for each run"
+    assert text.count("5 of 6 tasks, and the same command goes on with what is missing.") == 2
+    assert code == -signal.SIGINT, "a shell's loop ends too"
+
+
+def test_other_exceptions_of_a_script_keep_their_traceback(tmp_path: Path) -> None:
+    text, code = in_terminal(SCRIPT.format(hangs=False, wait=f"{WAIT}\n1 / 0"), tmp_path)
+    assert "Traceback" in text
+    assert "ZeroDivisionError" in text
+    assert code == 1
+
+
+def test_output_of_tasks_goes_to_a_file_where_the_script_sends_it(tmp_path: Path) -> None:
+    script = f"import sys\nsys.stdout = open('out.txt', 'w')\n{SCRIPT.format(hangs=False, wait=WAIT)}"
+    text, code = in_terminal(script, tmp_path)
+    lines = (tmp_path / "out.txt").read_text().splitlines()
+    assert code == 0
+    assert sorted(lines) == sorted([f"line of {i}" for i in range(6)] * 2)
+    assert "line of" not in text

@@ -252,6 +252,8 @@ class AsyncioPool(SingleThreadPool):
             failure = after_exception(scheduler, sample, position, task, e, started, took, name)
             if failure is not None:
                 self._outcomes.put((sample, position, None, failure))
+        if scheduler.output is not None and scheduler.output.open:
+            scheduler.output.end_lines(task)
 
     async def _within(self, timeout_s: float, task: Task) -> object:
         """What fn returns in that time. It is cancelled then; one that goes on all the same is left to itself."""

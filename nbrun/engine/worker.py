@@ -153,6 +153,7 @@ class Worker:
         count = busy = 0  # the latter in nanoseconds of fn
         late = perf() + BATCH_NS
         has_timeout = scheduler.timeout_s is not None
+        open_lines = {} if scheduler.output is None else scheduler.output.open
         claim: Claim | None = None
         while run_state.may_begin:
             task = make_task(position, flag)
@@ -179,6 +180,8 @@ class Worker:
                 if claim is not None:
                     claim.keep()
                 self._after_exception(sample, position, task, e, started, took / 1e9)
+            if open_lines and scheduler.output is not None:
+                scheduler.output.end_lines(task)
             count += 1
             busy += took
             if end > late and batch:

@@ -133,8 +133,10 @@ def start(
     timeout_s, max_per_s = inputs.read_positive("timeout_s", timeout_s), inputs.read_positive("max_per_s", max_per_s)
     measured = read_metrics(metrics)
     asked = read_redo(redo)
-    if not isinstance(keep_items, bool):
-        raise InputError(f"keep_items={keep_items!r}: give True or False.")
+    inputs.check_flag("keep_items", keep_items)
+    inputs.check_flag("replace", replace)
+    inputs.check_digested("key", key, "item")
+    inputs.check_digested("context", context, "sample")
     reader = SampleReader(None, key, context, check_storable if keep_items else None)
     opened = inputs.open_samples(samples, reader, inputs.read_groups(groups))
     inputs.check_ids(asked.ids, opened)
@@ -183,11 +185,9 @@ def _show(run: Run, view: str | None) -> None:
         if view == "panel":
             run.panel()
         elif view == "console":
-            from nbrun import console
-
             if sys.stderr is None:  # pythonw, some services
                 raise OSError("this process has no standard error")
-            run._console = console.show(run._controls)
+            run._show_console()
     except Exception as e:  # missing widget libraries, a front end that refuses, a closed stderr
         _explain_missing_view(run, view, e)
 

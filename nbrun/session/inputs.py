@@ -47,7 +47,7 @@ def read_groups(groups: Any) -> list[str] | dict[str, str] | None:
 
 def read_path(results: Any) -> Path:
     """`results=` -> an absolute path, checked."""
-    if not isinstance(results, (str, os.PathLike)) or not str(results):
+    if not isinstance(results, (str, os.PathLike)) or not str(results) or "\0" in str(results):
         raise InputError(f"results={results!r}: give the path of a folder.")
     path = Path(os.path.abspath(os.path.expanduser(results)))
     check_writable(path)
@@ -72,6 +72,20 @@ def read_positive(name: str, value: Any) -> float | None:
     if not 0 < number < math.inf:
         raise InputError(f"{name}={value!r}: give a number above 0, or None for no limit.")
     return number
+
+
+def check_flag(name: str, value: Any) -> None:
+    """Raise an InputError where an argument is neither True nor False."""
+    if not isinstance(value, bool):
+        raise InputError(f"{name}={value!r}: give True or False.")
+
+
+def check_digested(name: str, fn: Any, of: str) -> None:
+    """Raise an InputError where `key=` or `context=` is no function."""
+    if fn is None or callable(fn):
+        return
+    example = f", such as {name}=lambda {of}: {of}[{fn!r}]" if isinstance(fn, str) else ""
+    raise InputError(f"{name}={fn!r}: give a function of the {of}{example}.")
 
 
 def check_ids(ids: Iterable[str], samples: Samples) -> None:

@@ -9,12 +9,13 @@ import atexit
 import os
 import sys
 import threading
+import types
 import weakref
 from pathlib import Path
 
 from nbrun.errors import RunActiveError
 from nbrun.formatting import count_text
-from nbrun.session.run import Run
+from nbrun.session.run import STOPPED_WAITING, Run
 from nbrun.session.settings import Arguments
 
 REPLACE_S = 60.0  # how long the end of a run is waited for that another one replaces
@@ -72,18 +73,50 @@ def _at_exit() -> None:
     """Daemon threads still run here: the last results are saved, and a forgotten wait() is told."""
     with _lock:
         live = [r for r in list(_runs.values()) if r._is_live]
+    is_interrupted = any(r._was_interrupted for r in live)
+    for run in live:
+        if run._console is not None:
+            run._console.close(says_end=False)  # bars that are still drawn would tear the sentences below
     for run in live:
         progress = run.progress
         saved = run._abandon(EXIT_S)
         if "ipykernel" in sys.modules:
             continue  # nobody reads a kernel's last words
         lost = "" if saved else " The last results could not be saved in time."
+        if is_interrupted:  # nobody has forgotten to wait
+            print(
+                f"nbrun: interrupted; the run on {run._path} ends with {count_text(progress)}, and the same command "
+                f"goes on with what is missing.{lost}",
+                file=sys.stderr,
+            )
+            continue
         print(
             f"nbrun: the interpreter ends while the run on {run._path} is "
             f"{progress.state.value} ({count_text(progress)}).{lost} "
             "Start it again to go on with what is missing; call run.wait() at the end of a script.",
             file=sys.stderr,
         )
+
+
+_hook_before = sys.excepthook
+
+
+def _show_exception(kind: type[BaseException], error: BaseException, trace: types.TracebackType | None) -> None:
+    """Show one sentence, and no traceback, where Ctrl-C has ended the waiting for a run."""
+    if not _ended_a_wait(error):
+        _hook_before(kind, error, trace)
+    elif sys.flags.interactive or hasattr(sys, "ps1") or not any(r._is_live for r in list(_runs.values())):
+        print(STOPPED_WAITING, file=sys.stderr)  # else _at_exit says it, with the counts
+
+
+def _ended_a_wait(error: BaseException) -> bool:
+    if getattr(error, "nbrun_stopped_waiting", False):
+        return True
+    is_asyncios = isinstance(error, KeyboardInterrupt) and type(error.__context__).__name__ == "CancelledError"
+    return is_asyncios and any(r._was_interrupted for r in list(_runs.values()))
+
+
+sys.excepthook = _show_exception
 
 
 def _after_fork_in_child() -> None:

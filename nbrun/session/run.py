@@ -6,9 +6,9 @@ Threads: every method may be called from any thread (buttons come from subshell 
 from __future__ import annotations
 
 import asyncio
+import builtins
 import dataclasses
 import logging
-import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -39,12 +39,20 @@ SHOW_S = 1.0  # so long the panel is waited for at most
 _log = logging.getLogger(__name__)
 
 
+STOPPED_WAITING = "Stopped waiting; the run goes on (run.stop() ends it)."
+
+
 class StoppedWaiting(KeyboardInterrupt):
-    """The notebook's stop button ended the waiting for a run; the run goes on."""
+    """In IPython: the stop button or Ctrl-C ended the waiting for a run; the run goes on."""
 
     def _render_traceback_(self) -> list[str]:
         """What IPython shows: one line, since nobody wants a traceback of what they did themselves."""
         return [str(self)]
+
+
+def is_in_ipython() -> bool:
+    """Whether IPython, in a notebook or a terminal, shows what is raised."""
+    return hasattr(builtins, "get_ipython")
 
 
 #: Runs live on while they are under way, whether anybody holds them or not. Single operations of a set are atomic.
@@ -73,6 +81,7 @@ class Run:
         self._console: Any = None  # the bars of a terminal
         self._late: float | None = None  # until when the end of a wait waits for it
         self._is_forked = False
+        self._was_interrupted = False  # somebody has waited for it, and been interrupted
 
     def _begin(self) -> None:
         """Start the threads."""
@@ -172,17 +181,36 @@ class Run:
         Raises:
             RunHaltedError: what halted the run, or why it paused itself.
         """
-        end = None if timeout is None else time.monotonic() + timeout
+        try:
+            return self._wait(None if timeout is None else time.monotonic() + timeout)
+        except KeyboardInterrupt as e:
+            raise self._stopped_waiting(e) from None
+
+    def _wait(self, end: float | None) -> Progress:
         while not self._conductor.ended.is_set():
             self._raise_trouble()
             left = POLL_S if end is None else min(POLL_S, end - time.monotonic())
             if left <= 0:
                 return self.progress
-            self._wait(left)
+            self._conductor.ended.wait(left)
         while self._is_shown_late():
             time.sleep(0.01)
+        if self._console is not None:
+            self._console.wait_for_end()
         self._raise_trouble()
         return self.progress
+
+    def _stopped_waiting(self, interrupt: KeyboardInterrupt) -> KeyboardInterrupt:
+        """What an interrupted wait raises.
+
+        A script gets a KeyboardInterrupt of the very class: Python then ends by SIGINT, by which a shell knows that it
+        should not go on with the next command. `live` writes one sentence in place of its traceback.
+        """
+        self._was_interrupted = True
+        if is_in_ipython():
+            return StoppedWaiting(STOPPED_WAITING)
+        interrupt.nbrun_stopped_waiting = True  # type: ignore[attr-defined]
+        return interrupt
 
     def _is_shown_late(self) -> bool:
         """A notebook may be closed right after the wait: its panel must say how the run ended before that."""
@@ -192,14 +220,6 @@ class Run:
             self._late = time.monotonic() + SHOW_S
             self._view.wake()
         return time.monotonic() < self._late
-
-    def _wait(self, seconds: float) -> None:
-        try:
-            self._conductor.ended.wait(seconds)
-        except KeyboardInterrupt:
-            if "ipykernel" in sys.modules:
-                raise StoppedWaiting("Stopped waiting; the run goes on (run.stop() ends it).") from None
-            raise
 
     def _raise_trouble(self) -> None:
         trouble = self._conductor.halt if self._conductor.ended.is_set() else None
@@ -216,11 +236,14 @@ class Run:
                 self._raise_trouble()
                 await asyncio.sleep(POLL_S)  # the stop button ends a wait only where the loop turns
         except asyncio.CancelledError:
-            if "ipykernel" in sys.modules:  # there the stop button cancels the cell
-                raise StoppedWaiting("Stopped waiting; the run goes on (run.stop() ends it).") from None
+            if is_in_ipython():  # there the stop button cancels the cell
+                raise StoppedWaiting(STOPPED_WAITING) from None
+            self._was_interrupted = True  # by Ctrl-C, perhaps: asyncio.run makes a KeyboardInterrupt of it
             raise
         while self._is_shown_late():
             await asyncio.sleep(0.01)
+        if self._console is not None:
+            await asyncio.to_thread(self._console.wait_for_end)
         self._raise_trouble()
         return self.progress
 
@@ -334,10 +357,14 @@ class Run:
         if self._view is not None:
             self._view.wake()
         if self._console is not None:
-            from nbrun import console
-
-            self._console = console.show(self._controls)
+            self._show_console()
         return again.count
+
+    def _show_console(self) -> None:
+        """Show bars in a terminal, lines elsewhere."""
+        from nbrun import console
+
+        self._console = console.show(self._controls, output=self._launch.output)
 
     def add_done_callback(self, fn: Callable[[Run], object]) -> None:
         """Call `fn` with this run when it ends, in a thread of the run's; at once where it has ended.
@@ -351,6 +378,7 @@ class Run:
         self._call(fn)
 
     def _on_end(self, installed: Installed) -> None:
+        self._launch.output.end_all_lines()
         installed.end()
         with self._lock:
             callbacks, self._callbacks = self._callbacks, []

@@ -63,6 +63,7 @@ class ResultStore:
         self.wait_for_resume: Callable[[], bool] = lambda: False  # the feeder waits there after a fault
         self._lock = threading.Lock()
         self._mending = threading.Lock()  # one thread at a time makes folders again; held over I/O on purpose
+        self._is_closed = False  # changed with _mending held
         self._is_new = False  # the inner folder was made again, and not all that it needs is in it yet
         self.directory = Directory(path)
         try:
@@ -259,7 +260,7 @@ class ResultStore:
             wherever_it_is: also where the directory was moved. The run ends, and what waits in memory belongs there.
         """
         with self._mending:
-            if not self._mend_directory(wherever_it_is):
+            if self._is_closed or not self._mend_directory(wherever_it_is):
                 return
         self.journal.mend()
         self.filer.mend()
@@ -303,6 +304,8 @@ class ResultStore:
         Args:
             clean: the files alone are complete, so the segments may go.
         """
+        with self._mending:
+            self._is_closed = True
         self.filer.close()
         if clean:
             self._retire()

@@ -129,3 +129,61 @@ def test_a_generator_may_yield_one_object_again_with_other_content(make: Any, gr
     calls: list[Any] = []
     run(make(), tmp_path, lambda task: calls.append(task) or {}, groups=groups)
     assert not calls, "each item has its own key"
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"key": "id"}, {"key": 5}, {"context": "id"}, {"context": 5},
+        {"replace": 1}, {"replace": "yes"}, {"replace": None},
+        {"results": "a\0b"}, {"settings": {"a": object()}},
+    ],
+)  # fmt: skip
+def test_an_argument_that_can_not_be_meant_is_named_before_anything_is_written(
+    more: dict[str, Any], tmp_path: Path
+) -> None:
+    arguments = {"results": tmp_path / "r", "view": None} | more
+    with pytest.raises(nbrun.errors.InputError, match=next(iter(more))) as raised:
+        nbrun.start([{"id": "a", "solutions": [1]}], lambda task: {}, **arguments)
+    assert "give" in str(raised.value) or "settings['a']" in str(raised.value)
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"attempts": 0}, {"attempts": 1.5}, {"attempts": "3"}, {"attempts": True}, {"attempts": None}, {"delay_s": -1},
+        {"delay_s": "1"}, {"delay_s": NAN}, {"delay_s": float("inf")}, {"max_delay_s": None}, {"jitter": 2},
+        {"jitter": NAN}, {"retries": -1}, {"retries": 1.5}, {"never": "ValueError"}, {"never": (5,)}, {"never": None},
+    ],
+)  # fmt: skip
+def test_a_policy_that_can_not_be_meant_is_an_error(given: dict[str, Any]) -> None:
+    with pytest.raises(nbrun.errors.InputError, match=next(iter(given))):
+        nbrun.RetryPolicy(**given)
+
+
+def test_a_policy_takes_one_exception_type_or_a_list_of_them() -> None:
+    assert nbrun.RetryPolicy(never=ValueError).never == (ValueError,)  # type: ignore[arg-type]
+    assert nbrun.RetryPolicy(never=[ValueError, KeyError]).never == (ValueError, KeyError)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("given", [{"after_s": None}, {"after_s": "soon"}, {"hint": 5}, {"pause_all": "yes"}])
+def test_a_retry_that_can_not_be_meant_is_an_error(given: dict[str, Any]) -> None:
+    with pytest.raises(nbrun.errors.InputError, match=next(iter(given))):
+        nbrun.Retry("later", **given)
+    assert nbrun.Retry("later", after_s="3").after_s == 3, "as a header has it"  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("drain", [True, False])
+def test_a_run_that_has_halted_can_be_stopped(drain: bool, tmp_path: Path) -> None:
+    stream = ({"id": "a", "solutions": [n]} for n in range(2))
+    run = nbrun.start(stream, lambda task: {}, tmp_path, view=None)
+    with pytest.raises(nbrun.errors.RunHaltedError):
+        run.wait(60)
+    run.stop(drain=drain)
+    run.pause()
+    run.resume()
+    assert run.progress.state == "halted"

@@ -335,3 +335,38 @@ def test_a_stream_that_cannot_take_a_line_fails_no_task(
     if stream.encoding == "ascii":
         stream.flush()
         assert sorted(stream.buffer.getvalue().decode().splitlines()) == ["cut ? ? 1", "cut ? ? 2", "cut ? ? 3"]
+
+
+def opens(task: nbrun.Task) -> dict[str, Any]:
+    print("a part of", task.item, end="")
+    sys.stderr.write("and an error's")
+    return {}
+
+
+async def opens_async(task: nbrun.Task) -> dict[str, Any]:
+    return opens(task)
+
+
+@pytest.mark.parametrize("fn", [opens, opens_async])
+def test_a_line_that_a_task_leaves_open_is_told_when_it_ends(
+    fn: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = run(tmp_path, fn)
+    made.wait(60)
+    told = sorted(n.text for n in made.progress.logs)
+    assert told == [f"a part of {n}" for n in (1, 2, 3)] + ["and an error's"] * 3
+    assert sorted(capsys.readouterr().out.splitlines()) == [f"a part of {n}" for n in (1, 2, 3)]
+
+
+def test_lines_of_tasks_beside_each_other_stay_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`print` writes a line and its end one after the other."""
+    both = threading.Barrier(2, timeout=30)
+
+    def fn(task: nbrun.Task) -> dict[str, Any]:
+        sys.stdout.write("half")
+        both.wait()
+        sys.stdout.write(" and half\n")
+        return {}
+
+    run(tmp_path, fn, items=(1, 2)).wait(60)
+    assert capsys.readouterr().out == "half and half\n" * 2

@@ -115,6 +115,8 @@ def _run_tasks(
                 row = (WHOLE,)
             elif row[0] == ERROR:
                 row = _with_output(row, running.output.of((sample_id, group, index)))
+            if running.output.open:
+                running.output.end_lines(task)
             rows.append(row)
             if row[0] == WHOLE:
                 return rows
