@@ -36,7 +36,7 @@ _BY_CAUSE = {
     "processes": Verdict.RUNTIME_ERROR,
 }
 #: Signals that others send (the kernel that is out of memory, a shutdown), and programs seldom get by themselves.
-_FOREIGN = {-int(n) for n in (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)}
+_FOREIGN = {-int(n) for n in signal.Signals if n.name in ("SIGKILL", "SIGTERM", "SIGHUP", "SIGINT", "SIGQUIT")}
 
 
 @dataclass(frozen=True)

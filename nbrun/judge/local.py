@@ -6,6 +6,7 @@ temporary folder) with the first solution; a kernel that is killed takes all of 
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -111,6 +112,11 @@ class LocalSandbox:
         max_parallel: int | None = None,
         process_limit: int = Limits.process_limit,
     ) -> None:
+        if sys.platform in ("win32", "emscripten"):
+            raise NotSupportedError(
+                "LocalSandbox runs programs under limits that Linux and macOS have. On Windows, start the notebook's "
+                "kernel in WSL, or judge with SandboxFusion."
+            )
         numbers = {
             "time_limit_s": time_limit_s, "memory_limit_mb": memory_limit_mb, "output_limit_mb": output_limit_mb,
             "compile_limit_s": compile_limit_s,

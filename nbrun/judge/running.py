@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from nbrun.errors import JudgeError
+from nbrun.judge.warden import STARVED
 from nbrun.judge.warden.folders import remove_tree
-from nbrun.judge.warden.supervision import STARVED
 
-_START = "import sys; sys.path.append(sys.argv[1]); from warden import main; main({fd}, {root!r}, {parent})"
+_START = "import sys; sys.path.append(sys.argv[1]); from warden.serving import main; main({fd}, {root!r}, {parent})"
 _MB = 1 << 20
 _ANSWER_S = 30.0  # a supervisor reports this long after the last limit at the latest
 
@@ -120,8 +120,6 @@ class Warden:
     """
 
     def __init__(self) -> None:
-        if sys.platform == "win32":
-            raise JudgeError("LocalSandbox needs Linux or macOS (on Windows: WSL).")
         self._kernel = os.getpid()
         self.root = Path(tempfile.mkdtemp(prefix="nbrun-judge-"))
         self._line, theirs = socket.socketpair()

@@ -7,8 +7,12 @@ A results directory may come from a stranger. Whatever is opened inside it is a 
 and an operation on a name inside a folder that this process holds open (`Folder`) goes to that very folder, wherever it
 was moved and whatever has its path now.
 
+Windows opens no folder, so there nothing is held and every operation goes by its path; a file's name is not made
+durable, which `caveat` says; and what somebody else has open can't be replaced or removed, so both are tried for a
+while.
+
 Threads: safe from any thread. `_folders_lock` protects changes of the table of held folders; looking one up is a single
-operation on a dict.
+operation on a dict. `_position_lock`, on Windows, protects a descriptor's position between a seek and what follows it.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ import os
 import stat
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -28,7 +33,17 @@ MAX_PIECES = 1000
 #: A file that is read whole may have this many bytes, and a file from this size on may have no hole of that size.
 MAX_WHOLE_BYTES, HOLE_BYTES = 4 << 30, 64 << 20
 LARGE_BYTES = 1 << 20
-_SAFE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_FLAGS = {
+    n: getattr(os, n, 0) for n in ("O_DIRECTORY", "O_NOFOLLOW", "O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY")
+}
+#: Whether a folder can be opened, and so locked, made durable and held: not on Windows.
+OPENS_FOLDERS = bool(_FLAGS["O_DIRECTORY"])
+_SAFE = _FLAGS["O_NOFOLLOW"] | _FLAGS["O_NONBLOCK"] | _FLAGS["O_NOCTTY"] | _FLAGS["O_CLOEXEC"] | _FLAGS["O_BINARY"]
+#: Whether `link` and `utime` follow a link, where the system can't do without; what is opened is none in any case.
+_LINK_FOLLOWS = os.link not in os.supports_follow_symlinks
+_UTIME_FOLLOWS = os.utime not in os.supports_follow_symlinks
+#: How long a file that somebody else has open is tried to be replaced or removed, where that is refused (Windows).
+IN_USE_S, IN_USE_PAUSE_S = 5.0, 0.02
 _system = os  # for what is no durable operation: a test that puts a disk in the place of `os` doesn't see it
 _KINDS = {
     stat.S_IFLNK: "a symbolic link, and links inside a results directory are not followed",
@@ -135,6 +150,9 @@ class Folder:
 
     def __init__(self, path: Path, within: Folder | None = None) -> None:
         self.path = os.fspath(path)
+        if not OPENS_FOLDERS:
+            self._opened = self._looked_at(within)
+            return
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | (0 if within is None else os.O_NOFOLLOW)
         try:
             if within is None:
@@ -147,8 +165,18 @@ class Folder:
                 what = _KINDS[stat.S_IFLNK] if is_link else "not a folder"
                 raise NotPlainError(errno.ENOTDIR, f"is {what}", self.path) from None
             raise
+        self._opened = os.fstat(self.fd)
         with _folders_lock:
             _folders[self.path] = [*_folders.get(self.path, ()), self]
+
+    def _looked_at(self, within: Folder | None) -> os.stat_result:
+        """Return what is at the path. Raises as the constructor does."""
+        is_link = within is not None and os.path.islink(self.path)
+        found = os.stat(self.path)
+        if is_link or not stat.S_ISDIR(found.st_mode):
+            what = _KINDS[stat.S_IFLNK] if is_link else "not a folder"
+            raise NotPlainError(errno.ENOTDIR, f"is {what}", self.path)
+        return found
 
     def release(self) -> None:
         """Operations go by the path again. The descriptor is closed when the last operation on it has ended."""
@@ -162,10 +190,10 @@ class Folder:
     def is_at(self, path: str | os.PathLike[str], *, follow: bool) -> bool:
         """Is this the folder that has that path now?"""
         try:
-            there, here = os.stat(path, follow_symlinks=follow), os.fstat(self.fd)
+            there = os.stat(path, follow_symlinks=follow)
         except OSError:
             return False
-        return (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino)
+        return (there.st_dev, there.st_ino) == (self._opened.st_dev, self._opened.st_ino)
 
     def path_now(self) -> str:
         """Where it is now; "" where it was deleted or the system doesn't say."""
@@ -178,7 +206,7 @@ class Folder:
     @property
     def is_deleted(self) -> bool:
         """Has it no name any more?"""
-        return os.fstat(self.fd).st_nlink == 0
+        return os.fstat(self.fd).st_nlink == 0 if OPENS_FOLDERS else not self.is_at(self.path, follow=True)
 
     def __del__(self) -> None:
         fd, self.fd = self.fd, -1
@@ -226,7 +254,9 @@ def open_plain(path: str | os.PathLike[str], flags: int = os.O_RDONLY, *, held: 
         NotPlainError: it is something else, or has holes as no file of ours.
         OSError: it can't be opened.
     """
-    at = _Place(path, held=held or bool(flags & os.O_ACCMODE))
+    at = _Place(path, held=held or bool(flags & (os.O_WRONLY | os.O_RDWR)))
+    if not _FLAGS["O_NOFOLLOW"]:
+        _refuse_link(path)
     try:
         fd = _system.open(at.name, flags | _SAFE, 0o666, dir_fd=at.dir_fd)
     except OSError as e:
@@ -237,6 +267,12 @@ def open_plain(path: str | os.PathLike[str], flags: int = os.O_RDONLY, *, held: 
         os.close(fd)
         raise
     return fd
+
+
+def _refuse_link(path: str | os.PathLike[str]) -> None:
+    """Raise NotPlainError where a path is a link, on a system whose `open` can't be asked to see to that."""
+    if os.path.islink(path):
+        raise NotPlainError(errno.EINVAL, f"is {_KINDS[stat.S_IFLNK]}", os.fspath(path))
 
 
 def check_plain(path: str | os.PathLike[str], fd: int) -> None:
@@ -253,6 +289,8 @@ def check_plain(path: str | os.PathLike[str], fd: int) -> None:
 
 def _has_large_hole(fd: int, size: int) -> bool:
     at = 0
+    if not hasattr(os, "SEEK_HOLE"):
+        return False
     try:
         while at < size:
             hole = os.lseek(fd, at, os.SEEK_HOLE)
@@ -351,13 +389,13 @@ def discard(path: str | os.PathLike[str]) -> None:
     """Remove a file whose content has no meaning any more; not durably. A missing one is fine."""
     at = _Place(path)
     with suppress(FileNotFoundError):
-        _system.unlink(at.name, dir_fd=at.dir_fd)
+        _while_in_use(lambda: _system.unlink(at.name, dir_fd=at.dir_fd))
 
 
 def set_times(path: str | os.PathLike[str], ns: int) -> None:
     """Set a file's times, in nanoseconds."""
     at = _Place(path)
-    os.utime(at.name, ns=(ns, ns), dir_fd=at.dir_fd, follow_symlinks=False)
+    os.utime(at.name, ns=(ns, ns), dir_fd=at.dir_fd, follow_symlinks=_UTIME_FOLLOWS)
 
 
 # ---- durable operations
@@ -378,6 +416,10 @@ def make_folder(path: Path) -> None:
 
 def sync_folder(path: str | os.PathLike[str]) -> None:
     """Make the names in a folder durable, as far as its file system can."""
+    if not OPENS_FOLDERS:
+        _tell("fsync-folder", path)
+        _refused[os.stat(path).st_dev, _FOLDERS] = None
+        return
     held = _folders.get(os.fspath(path))
     folder = held[-1] if held else None  # kept until the end: its descriptor must not become another file's
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) if folder is None else folder.fd
@@ -408,6 +450,8 @@ class AppendFile:
         self.path = path
         at = _Place(path)
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | _SAFE | (os.O_EXCL if new else 0)
+        if not _FLAGS["O_NOFOLLOW"]:
+            _refuse_link(path)
         try:
             self.fd = os.open(at.name, flags, 0o666, dir_fd=at.dir_fd)
         except OSError as e:
@@ -459,7 +503,9 @@ def _batched(parts: Iterable[bytes]) -> Iterator[Sequence[bytes]]:
 
 def _write_all(fd: int, pieces: Sequence[bytes]) -> None:
     """Writes pieces one behind the other, without joining them first."""
-    left = sum(map(len, pieces)) - os.writev(fd, pieces)
+    left = sum(map(len, pieces))
+    if hasattr(os, "writev"):
+        left -= os.writev(fd, pieces)
     if left > 0:
         view = memoryview(b"".join(pieces))[-left:]
         while view:
@@ -575,12 +621,27 @@ def put_derived(path: Path, parts: Iterable[bytes | memoryview], beside: Path) -
     with open(open_plain(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as f:
         f.writelines(parts)
     old, new = _Place(beside), _Place(path)
-    _system.replace(old.name, new.name, src_dir_fd=old.dir_fd, dst_dir_fd=new.dir_fd)
+    _while_in_use(lambda: _system.replace(old.name, new.name, src_dir_fd=old.dir_fd, dst_dir_fd=new.dir_fd))
+
+
+def _while_in_use(change: Callable[[], None]) -> None:
+    """Replace or remove a file; on Windows, which refuses that while somebody has it open, for IN_USE_S at most."""
+    end = 0.0
+    while True:
+        try:
+            change()
+            return
+        except PermissionError:
+            if OPENS_FOLDERS or (end and time.monotonic() > end):
+                raise
+            end = end or time.monotonic() + IN_USE_S
+        time.sleep(IN_USE_PAUSE_S)
 
 
 def _rename(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
     old, new = _Place(source), _Place(target)
-    os.rename(old.name, new.name, src_dir_fd=old.dir_fd, dst_dir_fd=new.dir_fd)
+    rename = os.rename if OPENS_FOLDERS else os.replace  # on Windows a rename refuses a name that is taken
+    _while_in_use(lambda: rename(old.name, new.name, src_dir_fd=old.dir_fd, dst_dir_fd=new.dir_fd))
 
 
 def move(source: Path, target: Path) -> None:
@@ -596,7 +657,7 @@ def link_or_copy(source: Path, target: Path) -> None:
     _tell("link", target)
     old, new = _Place(source), _Place(target)
     try:
-        os.link(old.name, new.name, src_dir_fd=old.dir_fd, dst_dir_fd=new.dir_fd, follow_symlinks=False)
+        os.link(old.name, new.name, src_dir_fd=old.dir_fd, dst_dir_fd=new.dir_fd, follow_symlinks=_LINK_FOLLOWS)
     except OSError:
         replace_file(target, (read_whole(source),), f"{target}.tmp")
     sync_folder(target.parent)
@@ -607,18 +668,41 @@ def remove(path: Path) -> None:
     _tell("unlink", path)
     at = _Place(path)
     try:
-        os.unlink(at.name, dir_fd=at.dir_fd)
+        _while_in_use(lambda: os.unlink(at.name, dir_fd=at.dir_fd))
     except FileNotFoundError:
         pass
+
+
+if hasattr(os, "pread"):
+    pread = os.pread
+
+    def pwrite(fd: int, data: bytes, offset: int) -> int:
+        """Write at an offset, as os.pwrite does."""
+        return os.pwrite(fd, data, offset)  # looked up at each call: tests put a full disk there
+
+else:  # Windows
+    _position_lock = threading.Lock()
+
+    def pread(fd: int, length: int, offset: int, /) -> bytes:
+        """Read at an offset, as os.pread does but for the descriptor's position."""
+        with _position_lock:
+            os.lseek(fd, offset, os.SEEK_SET)
+            return os.read(fd, length)
+
+    def pwrite(fd: int, data: bytes, offset: int) -> int:
+        """Write at an offset, as os.pwrite does but for the descriptor's position."""
+        with _position_lock:
+            os.lseek(fd, offset, os.SEEK_SET)
+            return os.write(fd, data)
 
 
 def read_at(fd: int, offset: int, length: int) -> bytes:
     """Exactly `length` bytes at `offset`. Raises EOFError where the file is shorter."""
     if length > LARGE_BYTES and offset + length > (size := os.fstat(fd).st_size):  # before room is made for it
         raise EOFError(f"wanted {length} bytes at {offset}, the file has {size}")
-    data = os.pread(fd, length, offset)
+    data = pread(fd, length, offset)
     while len(data) < length:
-        more = os.pread(fd, length - len(data), offset + len(data))
+        more = pread(fd, length - len(data), offset + len(data))
         if not more:
             raise EOFError(f"wanted {length} bytes at {offset}, the file ends after {len(data)} of them")
         data += more

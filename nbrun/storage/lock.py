@@ -1,5 +1,8 @@
 """One process writes into a results directory at a time: a flock that dies with its holder.
 
+Windows has no flock. There one byte of the lock's file, far behind its content, is locked by msvcrt: that dies with its
+holder too, but the folder itself is not locked, and two readers that keep runs out can't share the lock.
+
 Threads: acquired and released by the thread that starts or ends a run.
 """
 
@@ -7,7 +10,7 @@ from __future__ import annotations
 
 import datetime as dt
 import errno
-import fcntl
+import importlib
 import os
 import socket
 import time
@@ -23,10 +26,19 @@ from nbrun.storage.format import FOLDER
 from nbrun.storage.values import dump, load
 from nbrun.texts import escape_control_chars
 
+fcntl: Any  # None on Windows
+msvcrt: Any  # None elsewhere
+try:
+    fcntl, msvcrt = importlib.import_module("fcntl"), None
+except ImportError:
+    fcntl, msvcrt = None, importlib.import_module("msvcrt")
+
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
 _IS_HELD = {errno.EAGAIN, errno.EACCES}
 #: How often, and how far apart, a lock is tried that somebody else holds.
 TRIES, PAUSE_S = 4, 0.01
+#: Which byte is locked on Windows, where nobody else can read a byte that is locked.
+LOCKED_BYTE = 1 << 30
 _held: weakref.WeakSet[DirectoryLock] = weakref.WeakSet()
 
 
@@ -74,11 +86,11 @@ class DirectoryLock:
             os.close(before)
 
     def _lock_around(self) -> None:
-        if self._path.parent.name != FOLDER:
+        if self._path.parent.name != FOLDER or not files.OPENS_FOLDERS:
             return
         self._around = os.open(self._path.parent.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            _flock(self._around, fcntl.LOCK_EX)
+            _lock_now(self._around)
         except OSError as e:
             if e.errno in _IS_HELD:
                 raise in_use(self._path, _note_of(self._path)) from None
@@ -102,7 +114,7 @@ class DirectoryLock:
                 "host": socket.gethostname(), "pid": os.getpid(), "boot": _boot(), "began": _began(os.getpid()),
                 "started_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"), "notebook": _notebook(),
             })  # fmt: skip
-            os.pwrite(self._fd, told, 0)
+            files.pwrite(self._fd, told, 0)
             os.ftruncate(self._fd, len(told))
         except OSError:
             pass  # a full disk: the lock holds all the same, it only can't say whose it is
@@ -110,7 +122,7 @@ class DirectoryLock:
     def _take(self, path: Path, fd: int) -> None:
         note = _read_note(fd)
         try:
-            _flock(fd, fcntl.LOCK_EX)
+            _lock_now(fd)
             return
         except OSError as e:
             if e.errno in _IS_HELD:
@@ -161,7 +173,7 @@ def kept_quiet(path: Path) -> Iterator[None]:
         raise StorageError(f"{path} {e.strerror}. Nothing was read.", path=str(path.parent.parent)) from e
     try:
         try:
-            _flock(fd, fcntl.LOCK_SH)
+            _lock_now(fd, shared=True)
         except OSError as e:
             note = _read_note(fd)
             if e.errno in _IS_HELD or (e.errno in _NO_LOCKS and _lives(note)):
@@ -183,7 +195,7 @@ def holder_of(path: Path) -> str:
     except OSError:
         return ""
     try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        _try_lock(fd, shared=True)
     except OSError:
         return _holder_text(_read_note(fd)).removesuffix(",")
     finally:
@@ -200,11 +212,20 @@ def in_use(path: Path, note: Mapping[str, Any]) -> ResultsInUseError:
     )
 
 
-def _flock(fd: int, how: int) -> None:
+def _try_lock(fd: int, *, shared: bool = False) -> None:
+    """Lock at once or raise OSError. The lock is released when the descriptor is closed."""
+    if fcntl is not None:
+        fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    else:
+        os.lseek(fd, LOCKED_BYTE, os.SEEK_SET)
+        msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
+
+
+def _lock_now(fd: int, *, shared: bool = False) -> None:
     """Lock at once or raise. Who only looks whether a lock is held holds it for a moment, so a few tries are made."""
     for tries_left in range(TRIES - 1, -1, -1):
         try:
-            fcntl.flock(fd, how | fcntl.LOCK_NB)
+            _try_lock(fd, shared=shared)
             return
         except OSError as e:
             if e.errno not in _IS_HELD or not tries_left:
@@ -225,7 +246,7 @@ def _note_of(path: Path) -> dict[str, Any]:
 
 def _read_note(fd: int) -> dict[str, Any]:
     try:
-        note = load(os.pread(fd, 4096, 0))
+        note = load(files.pread(fd, 4096, 0))
     except (OSError, ValueError):
         return {}
     return note if isinstance(note, dict) else {}
@@ -256,6 +277,8 @@ def _lives(note: Mapping[str, Any]) -> bool:
         or note.get("boot") != _boot()
     ):
         return False
+    if fcntl is None:
+        return False  # on Windows os.kill(pid, 0) is Ctrl-C, and who has a lock is known by the lock
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -286,4 +309,5 @@ def _after_fork_in_child() -> None:
         lock.release()
 
 
-os.register_at_fork(after_in_child=_after_fork_in_child)
+if hasattr(os, "register_at_fork"):  # Windows has no fork
+    os.register_at_fork(after_in_child=_after_fork_in_child)

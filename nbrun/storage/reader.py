@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from nbrun.errors import InputError
-from nbrun.storage import samplefile
+from nbrun.storage import files, samplefile
 from nbrun.storage.archive import Archives, read_file
 from nbrun.storage.book import IN_FILE, IN_SEGMENT
 from nbrun.storage.directory import Listing, Problem, list_samples, odd_entries, refuse_link
@@ -259,7 +259,7 @@ def _body(s: Stored, file: samplefile.OwnFile | bytes | None, handles: dict[int,
     if s.where == IN_FILE:
         assert isinstance(file, samplefile.OwnFile)
         return file.body(s)
-    return os.pread(handles[s.where - IN_SEGMENT], s.length, s.offset)
+    return files.pread(handles[s.where - IN_SEGMENT], s.length, s.offset)
 
 
 def summarise(

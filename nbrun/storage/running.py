@@ -55,7 +55,7 @@ class RunningTasks:
         try:
             files.discard(self._path)  # a file of its own: this one may have another name somewhere, or be a link
             self._fd = files.open_plain(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
-            os.pwrite(self._fd, run_id.encode(), 0)
+            files.pwrite(self._fd, run_id.encode(), 0)
         except OSError:
             self._drop()
 
@@ -64,7 +64,7 @@ class RunningTasks:
         fd = self._fd
         if fd >= 0:
             try:
-                os.pwrite(fd, marks[: SLOT_BYTES - MARK_BYTES] + _NONE, SLOT_BYTES * (slot + 1))
+                files.pwrite(fd, marks[: SLOT_BYTES - MARK_BYTES] + _NONE, SLOT_BYTES * (slot + 1))
             except OSError:
                 pass  # the disk is full: the journal tells it
 

@@ -134,8 +134,8 @@ def info_of(name: str, data: bytes, mtime_ns: int) -> FileInfo:
 
 def _pread(fd: int, at: int, length: int) -> bytes:
     """Up to `length` bytes: fewer only at the end of the file."""
-    data = os.pread(fd, length, at)
-    while 0 < len(data) < length and (more := os.pread(fd, length - len(data), at + len(data))):
+    data = files.pread(fd, length, at)
+    while 0 < len(data) < length and (more := files.pread(fd, length - len(data), at + len(data))):
         data += more
     return data
 

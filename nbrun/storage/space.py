@@ -5,7 +5,7 @@ Threads: `look` by the journal's thread; the rest by the thread that starts the 
 
 from __future__ import annotations
 
-import os
+import shutil
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -48,10 +48,9 @@ class SpaceWatch:
             return ""
         each = size / results
         try:
-            disk = os.statvfs(self._path)
+            free = shutil.disk_usage(self._path).free
         except OSError:
             return ""
-        free = disk.f_bavail * disk.f_frsize
         if each * left <= free:
             return ""
         return (

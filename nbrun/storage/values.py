@@ -171,7 +171,7 @@ def dump(value: Any) -> bytes:
     Lone surrogates become U+FFFD, so that no text of a user can keep a record from being written.
 
     Example:
-        >>> dump({"id": "cut \ud83d", "n": 2**70})
+        >>> dump({"id": "cut \\ud83d", "n": 2**70})
         b'{"id":"cut \xef\xbf\xbd","n":1180591620717411303424}'
     """
     if _is_memory_limited and _is_large(value):

@@ -272,3 +272,32 @@ def test_required_isolation_is_refused_where_it_does_not_work(monkeypatch: pytes
         sandbox = LocalSandbox()
     assert sandbox(task("PYTHON3", SUM_PY, ONE))["isolation"] == "none"
     sandbox.close()
+
+
+#: As on macOS, which has no /proc: the process that runs programs sees none of them.
+BLIND = (
+    "import sys; sys.path.append(sys.argv[1]); from warden import processes; processes.children = lambda pid: []; "
+    "processes.usage = lambda pid: processes.Usage(is_dead=True); sys.platform = 'darwin'; "
+    "from warden.serving import main; main({fd}, {root!r}, {parent})"
+)
+
+
+@pytest.mark.parametrize(
+    ("source", "verdict"),
+    [
+        ("import time; time.sleep(60)", "TimeLimitExceeded"),
+        (SUM_PY, "Accepted"),
+        ("raise SystemExit(3)", "RuntimeError"),
+    ],
+)
+def test_without_proc_a_program_is_judged_by_its_wall_time(
+    monkeypatch: pytest.MonkeyPatch, source: str, verdict: str
+) -> None:
+    monkeypatch.setattr("nbrun.judge.running._START", BLIND)
+    sandbox = LocalSandbox(time_limit_s=0.5, isolation="none")
+    try:
+        result = sandbox(task("PYTHON3", source, ONE))
+    finally:
+        sandbox.close()
+    assert result["verdict"] == verdict
+    assert result["tests"][0]["exec_info"]["run_result"]["execution_time"] < 20

@@ -63,7 +63,7 @@ def small_disk(monkeypatch):
             disk = real(path)
             return os.statvfs_result((disk.f_bsize, 1, *disk[2:4], free, *disk[5:]))
 
-        monkeypatch.setattr(space.os, "statvfs", statvfs)
+        monkeypatch.setattr(os, "statvfs", statvfs)
 
     return leave
 

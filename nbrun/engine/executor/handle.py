@@ -177,7 +177,7 @@ def _end_processes(processes: list[Any]) -> None:
     for child in left.values():
         with contextlib.suppress(Exception):
             if child.is_alive():
-                os.kill(child.pid, signal.SIGKILL)  # loky's have no kill()
+                os.kill(child.pid, getattr(signal, "SIGKILL", signal.SIGTERM))  # loky's have no kill()
 
 
 _open: weakref.WeakSet[ExecutorHandle] = weakref.WeakSet()

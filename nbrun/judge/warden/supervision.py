@@ -14,15 +14,13 @@ import socket
 import time
 from typing import Any
 
-from . import processes
+from . import STARVED, processes
 from .accounts import Account
 from .box import Box
 from .folders import folder_bytes
 
 _FOLDER_EVERY_S = 0.25
 _OPEN_FILES = 256
-#: A wall limit is stretched by what the program waited for a CPU, but never beyond so many times itself.
-STARVED = 10
 #: The outer bubblewrap takes a few ms itself; if it was more, it waited for the program.
 _BOX_S = 0.1
 _BOXES = 2  # bubblewrap outside, and process 1 inside
@@ -221,7 +219,8 @@ class Supervision:
         seen = {pid: processes.usage(pid) for pid in living}
         memory = sum(usage.memory_bytes for usage in seen.values())
         boxes = 0 if self.box is None else _BOXES
-        self._is_there = sum(not usage.is_dead for usage in seen.values()) > boxes
+        # Without a box the program is there from the start, also where the system shows no processes (macOS).
+        self._is_there = self.box is None or sum(not usage.is_dead for usage in seen.values()) > boxes
         if self.box is not None:
             seen.pop(self.pid, None)
         self.account.look(seen, time.monotonic())
