@@ -485,9 +485,17 @@ class ResultSink(Protocol):
         """Waits until all that was put is saved. False on a standing fault."""
 
     def encode(
-        self, work: Any, position: int, item: Any, result: Any, attempts: int, started_at: float, duration_s: float,
-        worker_id: str, error: Mapping[str, str] | None = None,
-    ) -> Record:  # fmt: skip
+        self,
+        work: Any,
+        position: int,
+        item: Any,
+        result: Any,
+        attempts: int,
+        started_at: float,
+        duration_s: float,
+        worker_id: str,
+        error: Mapping[str, str] | None = None,
+    ) -> Record:
         """What came of a task as it will be stored.
 
         Args:

@@ -113,8 +113,8 @@ def add_commands(commands: Any) -> None:
 
 
 def _show(args: argparse.Namespace) -> int:
+    from nbrun.entry_view import EntryView
     from nbrun.frames import show
-    from nbrun.frames.entry_view import EntryView
 
     counts_of(args.results)
     found = show(args.results, args.id, args.group, args.index)
@@ -260,7 +260,7 @@ def _is_number(text: str) -> bool:
 
 def _export(args: argparse.Namespace) -> int:
     from nbrun.frames import load_results
-    from nbrun.frames.exporting import write_frame
+    from nbrun.frames.export import write_frame
 
     counts_of(args.results)
     target = Path(args.file).expanduser()

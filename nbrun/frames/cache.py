@@ -19,8 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nbrun.frames.packing import BadPack, Pack, unpack
-from nbrun.frames.summary import identity, identity_in
+from nbrun.frames.packing import BadPack, Pack, identity, identity_in, unpack
 from nbrun.storage import files
 from nbrun.storage.format import FOLDER
 from nbrun.storage.samplefile import FileInfo, Place

@@ -15,9 +15,8 @@ from typing import Any, BinaryIO
 
 import orjson
 
-from nbrun.frames.packing import Pack
-from nbrun.frames.rows import Listener, RowBuilder
-from nbrun.frames.summary import Match, identity, identity_in, match_digest, without_doubled
+from nbrun.frames.packing import Match, Pack, identity, identity_in, match_digest
+from nbrun.frames.rows import Listener, RowBuilder, without_doubled
 from nbrun.storage import archive, files, samplefile
 from nbrun.storage.format import ENTRY_HEAD
 from nbrun.storage.match import OldMatch
@@ -100,9 +99,7 @@ class FileReader:
         if damaged:
             record["problem"] = f"has {damaged} damaged entries; the others were read"
 
-    def _read_archived(
-        self, folder: str, name: str, place: Place, match: Match | None, record: dict[str, Any]
-    ) -> None:  # fmt: skip
+    def _read_archived(self, folder: str, name: str, place: Place, match: Match | None, record: dict[str, Any]) -> None:
         self._read_any(io.BytesIO(archive.read_member(folder, place)), match, record)
         record["ident"] = identity_in(place)
 

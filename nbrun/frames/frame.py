@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from nbrun.canonical import KEY_BYTES
 from nbrun.frames.table import Array, DictionaryArray, SparseColumn, Table
-from nbrun.samples import KEY_BYTES
 from nbrun.storage.values import decode, load
 from nbrun.texts import digits_of
 
@@ -26,8 +26,16 @@ DTYPES = {
 }  # fmt: skip
 #: Columns that say something of judged results only, and those that are empty where nothing went wrong.
 MAYBE_EMPTY = (
-    "verdict", "accepted", "as_expected", "language", "n_tests", "n_passed", "max_time_s", "error", "api_used",
-)  # fmt: skip
+    "verdict",
+    "accepted",
+    "as_expected",
+    "language",
+    "n_tests",
+    "n_passed",
+    "max_time_s",
+    "error",
+    "api_used",
+)
 #: Texts of plain results are categorical where so few occur, each twice or more on average.
 MAX_CATEGORIES = 1000
 _KEY_TEXT = 3 + 2 * KEY_BYTES
@@ -99,9 +107,7 @@ def _category(of: DictionaryArray) -> pd.Categorical:
     new: np.ndarray[Any, np.dtype[np.integer[Any]]]
     new = np.full(len(of.texts) + 1, -1, np.int8 if len(used) < 128 else np.int32)  # the last is for code -1
     new[used] = np.arange(len(used))
-    return pd.Categorical.from_codes(
-        new[of.codes], pd.Index([of.texts[i] for i in used], dtype=object), validate=False
-    )  # fmt: skip
+    return pd.Categorical.from_codes(new[of.codes], pd.Index([of.texts[i] for i in used], dtype=object), validate=False)
 
 
 def _objects(of: DictionaryArray) -> Array:

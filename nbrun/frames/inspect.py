@@ -1,19 +1,77 @@
-"""show(): looks closer at one saved entry, or at all of one sample. Any thread."""
+"""show(): inspect one saved entry, or list all entries of one sample, without reading the other samples. Any thread."""
 
 from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from nbrun import verdicts
+from nbrun.entry_view import EntryView, view_entry
 from nbrun.errors import InputError
-from nbrun.frames.entry_view import EntryView, view_entry
-from nbrun.frames.find_entries import Entry, entries_of, entry_of_row, sample_ids
+from nbrun.frames.cache import RowCache
+from nbrun.storage import values
+from nbrun.storage.reader import Reader, SampleView
+from nbrun.storage.values import load
 from nbrun.texts import escape_control_chars
+
+Entry = dict[str, Any]
+Path_ = str | os.PathLike[str]
+
+
+def read_sample(results: Path_, sample_id: str) -> SampleView | None:
+    """One sample with its entries' bytes; None where the directory doesn't hold it."""
+    reader = Reader(results)
+    known = RowCache(Path(results).expanduser()).known
+    return reader.sample(sample_id, known)
+
+
+def entry_of_row(row: pd.Series[Any], results: Path_ | Sequence[Path_] | None) -> tuple[str, str, Entry]:
+    """Sample id, group and entry of a row that load_results made.
+
+    Raises:
+        TypeError: the row lacks what tells its task from others.
+        InputError: nobody knows where it was loaded from, or it isn't there any more.
+    """
+    missing = [c for c in ("sample_id", "group", "key", "occurrence") if c not in row.index]
+    if missing:
+        raise TypeError(f"show: the row lacks {', '.join(missing)}; give one of a frame that load_results made.")
+    sample_id, group = str(row["sample_id"]), str(row["group"])
+    if isinstance(row.get("entry"), Mapping):
+        return sample_id, group, dict(row["entry"])
+    paths = row.attrs.get("results") if results is None else results
+    if not paths:
+        raise InputError("show: this row doesn't say where it was loaded from. Say it: show(row, results=...).")
+    key, occurrence = str(row["key"]), int(row["occurrence"])
+    for path in [paths] if isinstance(paths, (str, os.PathLike)) else paths:
+        for of_group, entry in entries_of(path, sample_id):
+            if (of_group, entry["key"], entry["occurrence"]) == (group, key, occurrence):
+                return sample_id, group, entry
+    raise InputError(f"show: the {group} {key} of sample {sample_id!r} is not in {paths} any more.")
+
+
+def entries_of(results: Path_, sample_id: str) -> Iterable[tuple[str, Entry]]:
+    """Group and entry of all that is saved of a sample, in the order in which load_results shows them."""
+    view = read_sample(results, sample_id)
+    if view is None:
+        return []
+    found = [(s.group, s.item_index, body) for s, body in view.entries]
+    found.sort(key=lambda f: (f[0] != "solution", f[0], f[1] is None, f[1] or 0))
+    return [(group, values.decode(load(body))) for group, _, body in found]
+
+
+def sample_ids(results: Path_) -> list[str]:
+    """The ids of all samples."""
+    with Reader(results).open(RowCache(Path(results).expanduser()).known) as now:
+        return sorted({*now.listing.by_id, *now.journal.entries})
+
+
+# ---- show
+
 
 Results = str | os.PathLike[str]
 
@@ -36,9 +94,13 @@ class Overview:
 
 
 def show(
-    what: pd.Series[Any] | pd.DataFrame | Results, sample_id: str | None = None, group: str | None = None,
-    index: int | None = None, *, results: Results | Sequence[Results] | None = None,
-) -> EntryView | Overview:  # fmt: skip
+    what: pd.Series[Any] | pd.DataFrame | Results,
+    sample_id: str | None = None,
+    group: str | None = None,
+    index: int | None = None,
+    *,
+    results: Results | Sequence[Results] | None = None,
+) -> EntryView | Overview:
     """The item with its source, its verdict, the failing test, expected against actual output, stderr, attempts.
 
     Args:
@@ -101,12 +163,18 @@ def _overview(sample_id: str, entries: list[tuple[str, Entry]]) -> Overview:
         place = at[group] = at.get(group, -1) + 1
         n, passed, longest = verdicts.tests_summary(entry["result"])
         error = entry.get("error")
-        rows.append({
-            "group": group, "index": place if entry["index"] is None else entry["index"], "status": entry["status"],
-            "verdict": verdicts.of(entry["result"]), "language": _language(entry),
-            "passed": None if n is None else f"{passed}/{n}", "max_time_s": longest,
-            "error": None if not error else f"{error['type']}: {error['message']}".split("\n")[0],
-        })  # fmt: skip
+        rows.append(
+            {
+                "group": group,
+                "index": place if entry["index"] is None else entry["index"],
+                "status": entry["status"],
+                "verdict": verdicts.of(entry["result"]),
+                "language": _language(entry),
+                "passed": None if n is None else f"{passed}/{n}",
+                "max_time_s": longest,
+                "error": None if not error else f"{error['type']}: {error['message']}".split("\n")[0],
+            }
+        )
     table = pd.DataFrame(
         [{k: escape_control_chars(v) if isinstance(v, str) else v for k, v in row.items()} for row in rows]
     )

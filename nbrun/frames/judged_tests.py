@@ -63,9 +63,11 @@ class TestRows:
     def _add_outputs(self, test: Mapping[str, Any], run: Mapping[str, Any]) -> None:
         info = _mapping(test.get("test_info"))
         texts = {
-            "stdin": _mapping(info.get("input")).get("stdin"), "expected": _mapping(info.get("output")).get("stdout"),
-            "stdout": run.get("stdout"), "stderr": run.get("stderr"),
-        }  # fmt: skip
+            "stdin": _mapping(info.get("input")).get("stdin"),
+            "expected": _mapping(info.get("output")).get("stdout"),
+            "stdout": run.get("stdout"),
+            "stderr": run.get("stderr"),
+        }
         for name, column in self._outputs.items():
             column.append(texts[name] if isinstance(texts[name], str) else None)
 

@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 
 from nbrun.errors import InputError, hides_own_frames
-from nbrun.frames.counting import count_samples
 from nbrun.frames.frame import DTYPES, MAYBE_EMPTY, to_frame
 from nbrun.frames.judged_tests import COLUMNS as TEST_COLUMNS
 from nbrun.frames.judged_tests import OUTPUTS, TestRows
 from nbrun.frames.loader import Loader
 from nbrun.frames.rows import ORPHANED, ItemRows
+from nbrun.frames.status_counts import count_samples
 from nbrun.frames.table import Table, join, sparse_column_of
 from nbrun.storage.directory import Problem
 from nbrun.storage.format import FOLDER
@@ -29,9 +29,15 @@ Where = str | Mapping[str, Any] | Callable[[pd.DataFrame], Any]
 
 @hides_own_frames
 def load_results(
-    results: Results | Iterable[Results], *, columns: Collection[str] | None = None, items: bool = False,
-    entries: bool = False, tests: bool = False, where: Where | None = None, stale: bool = False,
-) -> pd.DataFrame:  # fmt: skip
+    results: Results | Iterable[Results],
+    *,
+    columns: Collection[str] | None = None,
+    items: bool = False,
+    entries: bool = False,
+    tests: bool = False,
+    where: Where | None = None,
+    stale: bool = False,
+) -> pd.DataFrame:
     """Return one row for each saved entry, during a run or after it, sorted by sample, group and index.
 
     Each key of a result becomes a column, named `result_<key>` where another column has that name. Nested values, lists
@@ -78,9 +84,16 @@ def load_results(
 
 
 def iter_results(
-    results: Results | Iterable[Results], *, chunksize: int = 100_000, columns: Collection[str] | None = None,
-    items: bool = False, entries: bool = False, tests: bool = False, where: Where | None = None, stale: bool = False,
-) -> Iterator[pd.DataFrame]:  # fmt: skip
+    results: Results | Iterable[Results],
+    *,
+    chunksize: int = 100_000,
+    columns: Collection[str] | None = None,
+    items: bool = False,
+    entries: bool = False,
+    tests: bool = False,
+    where: Where | None = None,
+    stale: bool = False,
+) -> Iterator[pd.DataFrame]:
     """The same as load_results in frames of at most `chunksize` rows, for directories bigger than memory.
 
     A frame's categories are those that occur in it.

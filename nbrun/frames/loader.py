@@ -1,13 +1,17 @@
-"""One results directory -> a table of its rows: unchanged files from the cache, the others read, the journal laid over.
+"""Read one results directory into a table of its rows: unchanged files from the cache, the others from the disk.
 
-The journal is read first, the files after (storage F7); of two entries of one identity the higher seq wins (F4).
-Threads: the caller's, and those of parallel.py.
+The journal is read first and the files after it (storage F7); of two entries of one identity the higher seq wins (F4).
+A line on stderr says how far reading is, once it takes longer than 2 s and somebody may be looking.
+
+Threads: the caller's, and those of parallel.py, which call `ProgressLine.read`.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,12 +19,11 @@ from typing import Any
 
 import numpy as np
 
+from nbrun.formatting import bytes_text
 from nbrun.frames.cache import RowCache, Sizes
 from nbrun.frames.file_reader import FileReader
-from nbrun.frames.packing import Pack, SparseColumnBuilder
-from nbrun.frames.progress_line import ProgressLine
+from nbrun.frames.packing import Pack, SparseColumnBuilder, match_digest
 from nbrun.frames.rows import Listener, RowBuilder
-from nbrun.frames.summary import match_digest
 from nbrun.frames.table import Array, SparseColumn, Table, in_order, join, pack_of, sparse_column_of, table_of
 from nbrun.storage.directory import Problem
 from nbrun.storage.format import FOLDER, INTEGER_IDS, RUN
@@ -29,6 +32,52 @@ from nbrun.storage.reader import Reader, Snapshot
 from nbrun.storage.runlog import RecordLog
 from nbrun.storage.samplefile import NBRUN, FileInfo
 from nbrun.storage.values import dump, load
+
+AFTER_S, EVERY_S = 2.0, 0.2
+
+
+class ProgressLine:
+    """Counts bytes that were read and tells of them on stderr, in a terminal or a notebook.
+
+    Threads: `read` from any; `_lock` protects the counter and the time of the last line.
+    """
+
+    def __init__(self) -> None:
+        self.total = 0
+        self._read = 0
+        self._began = time.monotonic()
+        self._told = 0.0
+        self._lock = threading.Lock()
+
+    def read(self, count: int) -> None:
+        """So many more bytes were read."""
+        now = time.monotonic()
+        with self._lock:
+            self._read += count
+            due = now - self._began > AFTER_S and now - self._told > EVERY_S and self._somebody_looks()
+            if due:
+                self._told = now
+            done, total = self._read, max(self.total, 1)
+        if due:
+            share = min(1.0, done / total)
+            bar = "█" * int(share * 20) + "░" * (20 - int(share * 20))
+            print(
+                f"\rnbrun reads results {bar} {share:4.0%} of {bytes_text(total)}",
+                end="",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def end(self) -> None:
+        """Wipes the line."""
+        if self._told:
+            print("\r" + " " * 70 + "\r", end="", file=sys.stderr, flush=True)
+            self._told = 0.0
+
+    @staticmethod
+    def _somebody_looks() -> bool:
+        return "ipykernel" in sys.modules or bool(getattr(sys.stderr, "isatty", lambda: False)())
+
 
 #: iter_results reads so many bytes of files at a time.
 STRIDE_BYTES = 64 << 20
@@ -49,9 +98,13 @@ class Loader:
     """
 
     def __init__(
-        self, results: str | os.PathLike[str], *, stale: bool = False, listener: Listener | None = None,
+        self,
+        results: str | os.PathLike[str],
+        *,
+        stale: bool = False,
+        listener: Listener | None = None,
         bodies: bool = False,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._reader = Reader(results)
         self._stale, self._listener, self._bodies = stale, listener, bodies
         self._folder = str(self._reader.path)
@@ -178,9 +231,7 @@ class Loader:
             self._tables[part] = table_of(self._cache.packs[part])
         return [self._tables[part].slice(start, stop) for part, start, stop in runs]
 
-    def _read_slowly(
-        self, infos: Sequence[FileInfo], now: Snapshot
-    ) -> tuple[Table, dict[str, Span], FileReader]:  # fmt: skip
+    def _read_slowly(self, infos: Sequence[FileInfo], now: Snapshot) -> tuple[Table, dict[str, Span], FileReader]:
         fresh = FileReader(self._listener, bodies=self._bodies)
         for info in infos:
             fresh.read(self._folder, info.name, now.matches.get(info.sample_id), info.place)
@@ -292,9 +343,7 @@ def _identities(table: Table, span: Span) -> dict[tuple[str, bytes, int], tuple[
     keys = [k.tobytes() for k in table.keys[start:stop]]
     occurrences = table.numbers["occurrence"][start:stop].tolist()
     seqs = table.numbers["seq"][start:stop].tolist()
-    return {
-        identity: (start + i, seqs[i]) for i, identity in enumerate(zip(names, keys, occurrences, strict=True))
-    }  # fmt: skip
+    return {identity: (start + i, seqs[i]) for i, identity in enumerate(zip(names, keys, occurrences, strict=True))}
 
 
 def _spans(records: Sequence[dict[str, Any]]) -> dict[str, Span]:

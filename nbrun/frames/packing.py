@@ -11,12 +11,15 @@ needed. Any thread.
 
 from __future__ import annotations
 
+import os
 from array import array
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any
 from zlib import crc32
 
+from nbrun.storage.samplefile import Place
 from nbrun.storage.values import dump, encode, load
 
 #: The version of the rules by which entries become rows, and of this layout. Raise it when either changes: a test in
@@ -154,3 +157,23 @@ def _read(header: dict[str, Any], data: memoryview) -> Pack:
         for name, (kind, rows, values, texts) in header["extras"].items()
     }
     return Pack(header["n"], header["files"], arrays, header["texts"], extras)
+
+
+# ---- which file, and which match record, rows were made of
+
+Match = Mapping[str, Any]
+
+
+def identity(stat: os.stat_result) -> list[int]:
+    """What tells a file's content from any other that stood, or will stand, under its name."""
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+
+
+def identity_in(place: Place) -> list[int]:
+    """The same of a file that stands in an archive, which is never written again."""
+    return [place.size, place.crc, place.ctime_ns, place.ino]
+
+
+def match_digest(match: Match) -> int:
+    """Which match record an old file's rows were read with: that file and that dataset match in one way only."""
+    return crc32(dump([match["size"], match["crc"], match["identities"]]))

@@ -20,8 +20,7 @@ import orjson
 
 from nbrun.errors import ThreadLimitError
 from nbrun.frames.file_reader import read_files
-from nbrun.frames.packing import Pack, unpack
-from nbrun.frames.summary import Match
+from nbrun.frames.packing import Match, Pack, unpack
 from nbrun.storage.samplefile import Place
 from nbrun.threads import start_daemon
 
@@ -137,9 +136,13 @@ def _helper() -> Iterator[subprocess.Popen[bytes]]:
     top = str(Path(__file__).parent.parent.parent)
     env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [top, os.environ.get("PYTHONPATH")]))}
     process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "nbrun.frames.helper"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL, env=env, start_new_session=True,
-    )  # fmt: skip
+        [sys.executable, "-P", "-m", "nbrun.frames.helper"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=env,
+        start_new_session=True,
+    )
     try:
         yield process
     finally:

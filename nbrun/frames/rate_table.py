@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from nbrun.errors import InputError, hides_own_frames
-from nbrun.frames.counting import count_samples
 from nbrun.frames.load import load_results
+from nbrun.frames.status_counts import count_samples
 from nbrun.verdicts import Verdict, rejects
 
 NEEDED = ("group", "status", "verdict")
@@ -24,26 +24,38 @@ Z = 1.959963984540054
 JUDGE_ERRORS = ("JudgeError", "NotSupportedError", "JudgeUnavailableError")
 #: verdict -> the column that counts it
 COUNTED = {
-    Verdict.ACCEPTED: "n_accepted", Verdict.WRONG_ANSWER: "n_wrong_answer",
-    Verdict.TIME_LIMIT_EXCEEDED: "n_time_limit_exceeded", Verdict.MEMORY_LIMIT_EXCEEDED: "n_memory_limit_exceeded",
-    Verdict.OUTPUT_LIMIT_EXCEEDED: "n_output_limit_exceeded", Verdict.RUNTIME_ERROR: "n_runtime_error",
+    Verdict.ACCEPTED: "n_accepted",
+    Verdict.WRONG_ANSWER: "n_wrong_answer",
+    Verdict.TIME_LIMIT_EXCEEDED: "n_time_limit_exceeded",
+    Verdict.MEMORY_LIMIT_EXCEEDED: "n_memory_limit_exceeded",
+    Verdict.OUTPUT_LIMIT_EXCEEDED: "n_output_limit_exceeded",
+    Verdict.RUNTIME_ERROR: "n_runtime_error",
     Verdict.COMPILE_ERROR: "n_compile_error",
-}  # fmt: skip
+}
 RATES = ("tpr", "tnr", "balanced_accuracy", "tpr_low", "tpr_high", "tnr_low", "tnr_high")
 #: Each task of a directory is in one of the first five of these, or missing.
 COUNTS = (
-    "n_positive", "n_negative", "n_judge_errors", "n_errors", "n_undecided", "n_true_positive", "n_true_negative",
+    "n_positive",
+    "n_negative",
+    "n_judge_errors",
+    "n_errors",
+    "n_undecided",
+    "n_true_positive",
+    "n_true_negative",
     *COUNTED.values(),
-)  # fmt: skip
+)
 Array = np.ndarray[Any, np.dtype[Any]]
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 
 @hides_own_frames
 def rates(
-    df_or_results: pd.DataFrame | Paths, *, by: str | Iterable[str] | None = "sample_id", positive: str = "solution",
+    df_or_results: pd.DataFrame | Paths,
+    *,
+    by: str | Iterable[str] | None = "sample_id",
+    positive: str = "solution",
     average: str = "micro",
-) -> pd.DataFrame:  # fmt: skip
+) -> pd.DataFrame:
     """One row a sample (or a value of `by`): how many right solutions were accepted, how many wrong ones rejected.
 
     `tpr` is the share of accepted ones among the judged tasks of group `positive`; `tnr` the share of rejected ones
@@ -190,9 +202,13 @@ def _marks(df: pd.DataFrame, positive: str) -> dict[str, Array]:
         by_judge[failed] = [str(e).partition(":")[0] in JUDGE_ERRORS for e in told]
     by_judge |= where(df["verdict"], "JudgeError".__eq__) & ~failed
     marks = {
-        "n_positive": judged & right, "n_negative": judged & wrong, "n_judge_errors": by_judge,
-        "n_errors": failed & ~by_judge, "n_true_positive": accepted & right, "n_true_negative": rejected & wrong,
-    }  # fmt: skip
+        "n_positive": judged & right,
+        "n_negative": judged & wrong,
+        "n_judge_errors": by_judge,
+        "n_errors": failed & ~by_judge,
+        "n_true_positive": accepted & right,
+        "n_true_negative": rejected & wrong,
+    }
     marks["n_undecided"] = ~(marks["n_positive"] | marks["n_negative"] | by_judge | failed)
     marks["failed"] = failed
     for name, column in COUNTED.items():
@@ -239,7 +255,7 @@ def wilson(hits: Any, n: Any) -> tuple[Any, Any, Any]:
 
 def _by_sample(
     df: pd.DataFrame, marks: Mapping[str, Array], names: Sequence[str], counts: pd.DataFrame
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """The mean of samples' rates, of those samples that have one."""
     inner = list(dict.fromkeys([*names, "sample_id"]))
     of_sample = _count(df, marks, inner)

@@ -1,6 +1,6 @@
 """Saved entries -> columns in plain arrays, which load_results makes its frame of.
 
-No pandas and no numpy here, so that the loader's helper processes start fast. No I/O: see filereader.py. Threads: a
+No pandas and no numpy here, so that the loader's helper processes start fast. No I/O: see file_reader.py. Threads: a
 RowBuilder belongs to one thread.
 """
 
@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping
+from hashlib import blake2b
 from math import nan
 from typing import Any, Protocol
 
 import orjson
 
 from nbrun import verdicts
+from nbrun.canonical import KEY_BYTES
 from nbrun.frames.packing import Bytes, Pack, SparseColumnBuilder
-from nbrun.frames.summary import judgement, old_key
-from nbrun.samples import KEY_BYTES, LANGUAGES
+from nbrun.samples import LANGUAGES
+from nbrun.storage import match as matching
 from nbrun.storage.match import OldMatch
 from nbrun.storage.merge import old_body
 from nbrun.storage.oldfile import OldFile
@@ -99,19 +101,30 @@ class RowBuilder:
         language = entry.get("language") or (item.get("language") if isinstance(item, dict) else None)
         verdict, accepted, n_tests, n_passed, max_time_s = judgement(result)
         numbers = (
-            ORPHANED if index is None else index, entry["occurrence"], entry["seq"], accepted if done else -1, n_tests,
-            n_passed, max_time_s, nan if entry.get("duration_s") is None else entry["duration_s"],
+            ORPHANED if index is None else index,
+            entry["occurrence"],
+            entry["seq"],
+            accepted if done else -1,
+            n_tests,
+            n_passed,
+            max_time_s,
+            nan if entry.get("duration_s") is None else entry["duration_s"],
             -1 if entry.get("attempts") is None else entry["attempts"],
             nan if entry.get("started_at") is None else entry["started_at"],
-        )  # fmt: skip
+        )
         key = bytes.fromhex(entry["key"][3:])
         if len(key) != KEY_BYTES or not _fits(numbers):
             raise ValueError("no entry")
         texts = (
-            group, entry["status"], verdict if done else None, language if isinstance(language, str) else None,
-            f"{error['type']}: {error['message']}" if error else None, entry.get("api_used") or None,
-            entry.get("worker_id") or None, entry.get("run_id") or None,
-        )  # fmt: skip
+            group,
+            entry["status"],
+            verdict if done else None,
+            language if isinstance(language, str) else None,
+            f"{error['type']}: {error['message']}" if error else None,
+            entry.get("api_used") or None,
+            entry.get("worker_id") or None,
+            entry.get("run_id") or None,
+        )
         for column, number in zip(self.numbers.values(), numbers, strict=True):
             column.append(number)
         for name, text in zip(TEXTS, texts, strict=True):
@@ -128,9 +141,7 @@ class RowBuilder:
                 raise
         self.n += 1
 
-    def add_old(
-        self, old: OldFile, group: str, rows: list[dict[str, Any]], places: list[OldMatch] | None
-    ) -> None:  # fmt: skip
+    def add_old(self, old: OldFile, group: str, rows: list[dict[str, Any]], places: list[OldMatch] | None) -> None:
         """Some entries of an older program's file, all of one group; without `places` their indexes aren't known.
 
         The hot path of loading old directories: a few microseconds a row.
@@ -158,11 +169,19 @@ class RowBuilder:
                 place = places[rank]
                 key, occurrence = place.key, place.occurrence
                 index = ORPHANED if place.item_index is None else place.item_index
-            told.append((
-                index, occurrence, accepted, n_tests, n_passed, max_time_s,
-                verdict_codes.setdefault(verdict, len(verdict_codes) - 1),
-                languages.setdefault(language, len(languages) - 1), key,
-            ))  # fmt: skip
+            told.append(
+                (
+                    index,
+                    occurrence,
+                    accepted,
+                    n_tests,
+                    n_passed,
+                    max_time_s,
+                    verdict_codes.setdefault(verdict, len(verdict_codes) - 1),
+                    languages.setdefault(language, len(languages) - 1),
+                    key,
+                )
+            )
             if type(result) is dict:
                 self.n = begin + rank
                 self._extras(result, n_tests)
@@ -181,9 +200,13 @@ class RowBuilder:
         for name, value in constant.items():
             self.numbers[name].extend([value] * count)
         for name, text in (
-            ("group", group), ("status", "done"), ("error", None), ("api_used", old.api_used or None),
-            ("worker_id", old.worker_id or None), ("run_id", None),
-        ):  # fmt: skip
+            ("group", group),
+            ("status", "done"),
+            ("error", None),
+            ("api_used", old.api_used or None),
+            ("worker_id", old.worker_id or None),
+            ("run_id", None),
+        ):
             of = self.texts[name]
             self.codes[name].extend([of.setdefault(text, len(of) - 1)] * count)
         if self._listener is not None:
@@ -270,9 +293,11 @@ class RowBuilder:
 
 def _fits(numbers: tuple[Any, ...]) -> bool:
     """Whether a row's numbers are numbers that the arrays can hold (a file may have been edited by hand)."""
-    return all(type(x) in (int, float) for x in numbers) and all(
-        abs(numbers[i]) <= _INT32 for i in (1, 4, 5, 8)
-    ) and all(type(numbers[i]) is int for i in (0, 1, 2, 8))  # fmt: skip
+    return (
+        all(type(x) in (int, float) for x in numbers)
+        and all(abs(numbers[i]) <= _INT32 for i in (1, 4, 5, 8))
+        and all(type(numbers[i]) is int for i in (0, 1, 2, 8))
+    )
 
 
 class ItemRows:
@@ -328,3 +353,67 @@ def _has_huge(value: Any) -> bool:
     if type(value) is dict:
         return any(map(_has_huge, value.values()))
     return type(value) is list and any(map(_has_huge, value))
+
+
+# ---- one result in a few numbers; called for every row
+
+
+def judgement(result: Any) -> tuple[str | None, int, int, int, float]:
+    """verdict, accepted (1, 0, -1), n_tests, n_passed (-1: none), the longest test's time in seconds (NaN: not told).
+
+    Example:
+        >>> judgement({"accepted": True, "tests": [{"passed": True, "exec_info": {"run_result": {}}}]})
+        ('Accepted', 1, 1, 1, nan)
+    """
+    if type(result) is not dict:
+        return None, -1, -1, -1, nan
+    told = result.get("accepted")
+    verdict = "Accepted" if told is True and "verdict" not in result else verdicts.of(result)
+    if verdict == "Accepted":
+        accepted = 1
+    elif verdicts.rejects(verdict):
+        accepted = 0
+    else:
+        accepted = int(told) if verdict != "JudgeError" and isinstance(told, bool) else -1
+    tests = result.get("tests")
+    if type(tests) is not list:
+        return verdict, accepted, -1, -1, nan
+    passed, longest = 0, -1.0
+    try:
+        for test in tests:
+            if test["passed"] is True:
+                passed += 1
+            time_s = test["exec_info"]["run_result"]["execution_time"]
+            if time_s > longest:
+                longest = time_s
+    except (KeyError, TypeError):  # a test that wasn't run to its end
+        if not verdicts.are_tests(tests):
+            return verdict, accepted, -1, -1, nan
+        _, some, slow = verdicts.tests_summary(result)
+        return verdict, accepted, len(tests), some or 0, nan if slow is None else slow
+    return verdict, accepted, len(tests), passed, longest if longest >= 0 else nan
+
+
+def old_key(row: Mapping[str, Any]) -> bytes:
+    """storage's old_key, with its canonical form written out for the two texts that nearly every row has (F9)."""
+    language, solution = row.get("language"), row.get("solution")
+    if type(language) is str and type(solution) is str:
+        a, b = language.encode("utf-8", "surrogatepass"), solution.encode("utf-8", "surrogatepass")
+        return blake2b(b"{s8:languages%d:%bs8:solutions%d:%b}" % (len(a), a, len(b), b), digest_size=KEY_BYTES).digest()
+    return matching.old_key(row)
+
+
+def without_doubled(rows: list[dict[str, Any]], total: Any) -> list[dict[str, Any]]:
+    """A list that is longer than its dataset's holds solutions twice: the first of each counts."""
+    more = len(rows) - total if type(total) is int else 0
+    if more <= 0:
+        return rows
+    seen: set[bytes] = set()
+    doubled = []
+    for rank, row in enumerate(rows):
+        key = old_key(row)
+        if key in seen:
+            doubled.append(rank)
+        seen.add(key)
+    dropped = set(doubled[-more:])
+    return [row for rank, row in enumerate(rows) if rank not in dropped]

@@ -138,10 +138,30 @@ def mcnemar(runs: Mapping[str, Results], *, positive: str = "solution") -> pd.Da
         lead = pd.Series(only_this.astype("int64") - only_first, index=a.tasks.index)
         of_sample = lead.groupby(a.tasks["sample_id"], observed=True).sum()
         ahead, behind = int((of_sample > 0).sum()), int((of_sample < 0).sum())
-        rows.append((a.names[0], name, int(both.sum()), n_first, n_this, sign_test(n_first, n_this), behind, ahead,
-                     sign_test(behind, ahead)))  # fmt: skip
-    columns = ["first", "run", "n_compared", "n_only_first_right", "n_only_right", "p_value", "n_samples_first_better",
-               "n_samples_better", "p_value_samples"]  # fmt: skip
+        rows.append(
+            (
+                a.names[0],
+                name,
+                int(both.sum()),
+                n_first,
+                n_this,
+                sign_test(n_first, n_this),
+                behind,
+                ahead,
+                sign_test(behind, ahead),
+            )
+        )
+    columns = [
+        "first",
+        "run",
+        "n_compared",
+        "n_only_first_right",
+        "n_only_right",
+        "p_value",
+        "n_samples_first_better",
+        "n_samples_better",
+        "p_value_samples",
+    ]
     return pd.DataFrame(rows, columns=columns)
 
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from nbrun.canonical import KEY_BYTES
 from nbrun.frames.packing import EXACT, Bytes, Pack, Settled, as_json
 from nbrun.frames.rows import NUMBERS, ORPHANED, TEXTS
-from nbrun.samples import KEY_BYTES
 
 Array = np.ndarray[Any, np.dtype[Any]]
 _CODES = {"b": "<i1", "i": "<i4", "q": "<i8", "d": "<f8", "t": "<i4", "j": "<i4", "n": "<i1"}
@@ -74,10 +74,13 @@ class Table:
             order = np.argsort(now[kept], kind="stable")
             extras[name] = SparseColumn(e.kind, now[kept][order], e.values[kept][order], e.texts)
         return Table(
-            len(rows), {k: v[rows] for k, v in self.numbers.items()},
-            {k: DictionaryArray(c.codes[rows], c.texts) for k, c in self.texts.items()}, self.keys[rows], extras,
+            len(rows),
+            {k: v[rows] for k, v in self.numbers.items()},
+            {k: DictionaryArray(c.codes[rows], c.texts) for k, c in self.texts.items()},
+            self.keys[rows],
+            extras,
             self.integer_ids,
-        )  # fmt: skip
+        )
 
 
 def table_of(pack: Pack) -> Table:

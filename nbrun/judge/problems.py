@@ -24,13 +24,13 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from nbrun.canonical import digest, key_text
 from nbrun.judge.checkers import flags_of
 from nbrun.judge.datasets import SHAPES, Shape, nearest, shape_of
 from nbrun.judge.datasets.shape import CARRIED, SOLUTIONS, STATEMENTS, limits_of
 from nbrun.judge.datasets.submissions import are_submissions
 from nbrun.judge.datasets.tests import Tests, read_tests
 from nbrun.judge.datasets.values import is_missing, plain
-from nbrun.samples import digest, key_text
 
 #: For problems that tell no limit (null and 0 occur in real rows).
 TIME_LIMIT_S = 2.0

@@ -21,6 +21,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from nbrun.canonical import digest as digest_of
+from nbrun.canonical import key_text
 from nbrun.errors import InputError, JudgeError, NotSupportedError
 from nbrun.judge.checkers import Bench, Case, Opinion, flags_of
 from nbrun.judge.kattis import KattisComparison
@@ -30,8 +32,6 @@ from nbrun.judge.launching import launch, place, temporary_folder
 from nbrun.judge.running import Ending, Leash, Limits
 from nbrun.judge.sources import read_item, source_of
 from nbrun.judge.warden.folders import read_safely
-from nbrun.samples import digest as digest_of
-from nbrun.samples import key_text
 
 LIMITS = Limits(time_limit_s=60.0, wall_limit_s=121.0, memory_limit_mb=2048.0, output_limit_mb=64.0)
 _NOTE_BYTES = 2000

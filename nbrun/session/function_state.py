@@ -29,7 +29,7 @@ from collections.abc import Iterable, Iterator, Mapping, Set
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
-from nbrun.samples import canonical
+from nbrun.canonical import canonical
 
 #: How much is looked at: functions, values, parts of one value, and the size of a source that is parsed.
 MAX_FUNCTIONS, MAX_VALUES, MAX_PARTS, MAX_SOURCE_CHARS = 300, 1000, 20_000, 2_000_000

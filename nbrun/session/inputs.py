@@ -15,8 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from nbrun.errors import InputError, SampleError
-from nbrun.samples import ITEM_GROUP, SampleReader, default_key, is_plain, read_items, resolve_groups, with_ids
-from nbrun.samples.items import PlainSample
+from nbrun.samples import (
+    ITEM_GROUP,
+    PlainSample,
+    SampleReader,
+    default_key,
+    is_plain,
+    read_items,
+    resolve_groups,
+    with_ids,
+)
 from nbrun.storage.directory import check_writable
 from nbrun.storage.sample_totals import SampleTotals
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
+from nbrun.canonical import canonical
 from nbrun.errors import FunctionError, InputError
 from nbrun.model import RetryPolicy
-from nbrun.samples import canonical
 from nbrun.session.function_state import ROOT, Code, FunctionState, is_secret, name_of, state_of
 from nbrun.storage.values import encode, load
 

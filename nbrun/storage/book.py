@@ -17,8 +17,9 @@ from hashlib import blake2b
 from typing import Any, NamedTuple
 
 from nbrun import verdicts
+from nbrun.canonical import KEY_BYTES, key_text
 from nbrun.model import CancelFlag, Record, Task
-from nbrun.samples import KEY_BYTES, SCALARS, Sample, fresh_copy, key_text
+from nbrun.samples import SCALARS, Sample, fresh_copy
 from nbrun.storage.files import Identity
 from nbrun.storage.match import Retyped
 from nbrun.storage.values import dump

@@ -10,8 +10,9 @@ from collections import defaultdict, deque
 from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from nbrun.canonical import canonical, digest
 from nbrun.errors import UnstorableError
-from nbrun.samples import LANGUAGES, Sample, canonical, digest
+from nbrun.samples import LANGUAGES, Sample
 from nbrun.storage.oldfile import OldFile
 from nbrun.storage.samplefile import EntryHead
 from nbrun.storage.values import decode, encode, load

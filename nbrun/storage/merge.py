@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from zlib import crc32
 
-from nbrun.samples import key_text
+from nbrun.canonical import key_text
 from nbrun.storage import files, values
 from nbrun.storage.book import IN_FILE, IN_SEGMENT, Attempt
 from nbrun.storage.directory import odd_entries

@@ -13,7 +13,8 @@ from typing import Any
 from zlib import crc32
 
 from nbrun import verdicts
-from nbrun.samples import Sample, key_text
+from nbrun.canonical import key_text
+from nbrun.samples import Sample
 from nbrun.storage import archive, files, oldfile, samplefile, values
 from nbrun.storage.asking import none_again
 from nbrun.storage.book import DONE, ERROR, IN_FILE, NOWHERE, Book, Columns, Orphan

@@ -12,7 +12,7 @@ from conftest import OLD, PROBLEMS, answer, judged, run
 
 import nbrun
 from nbrun.errors import InputError
-from nbrun.frames import align, confusion, mcnemar, progress_line
+from nbrun.frames import align, confusion, loader, mcnemar
 from nbrun.storage.check import check
 
 
@@ -205,7 +205,7 @@ class Terminal(io.StringIO):
 
 def test_a_line_is_shown_while_reading_takes_long(old, monkeypatch):
     path = old("progress_complete")
-    monkeypatch.setattr(progress_line, "AFTER_S", -1.0)
+    monkeypatch.setattr(loader, "AFTER_S", -1.0)
     for stream, shown in ((Terminal(), True), (io.StringIO(), False)):
         monkeypatch.setattr(sys, "stderr", stream)
         nbrun.load_results(path)

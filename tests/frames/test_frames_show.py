@@ -8,8 +8,8 @@ import pytest
 from conftest import judged, problem, run
 
 import nbrun
+from nbrun.entry_view import difference
 from nbrun.errors import InputError
-from nbrun.frames.entry_view import difference
 from nbrun.frames.inspect import Overview
 from nbrun.texts import escape_control_chars
 

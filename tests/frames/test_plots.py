@@ -10,7 +10,7 @@ import pytest
 import nbrun
 from nbrun import plots
 from nbrun.frames import confusion
-from nbrun.plots.drawing import COLORS
+from nbrun.plots import COLORS
 
 mpl.use("Agg")
 VERDICTS = np.array(["Accepted", "WrongAnswer", "TimeLimitExceeded", "RuntimeError", "JudgeError", None], object)

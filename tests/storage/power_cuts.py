@@ -11,8 +11,8 @@ import warnings
 from simulated_disk import SimulatedDisk
 
 import nbrun
+from nbrun.canonical import digest, key_text
 from nbrun.errors import NbrunError
-from nbrun.samples import digest, key_text
 from nbrun.storage.reader import Reader, parse
 from nbrun.storage.samplefile import OwnFile, Unreadable, peek, read_any
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nbrun
-from nbrun.samples import canonical, digest, key_text
+from nbrun.canonical import canonical, digest, key_text
 from nbrun.storage.names import name_of
 
 GOLDEN_FORMS = [

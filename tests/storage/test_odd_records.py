@@ -10,8 +10,8 @@ from zlib import crc32
 import pytest
 
 import nbrun
+from nbrun.canonical import digest, key_text
 from nbrun.errors import NbrunError
-from nbrun.samples import digest, key_text
 from nbrun.storage.check import check
 from nbrun.storage.format import frame, unframe
 from nbrun.storage.onesample import read_entry, read_rows

@@ -1,8 +1,13 @@
-"""load_results as an Arrow table, for polars and DuckDB. Needs the extra `nbrun[arrow]`; any thread."""
+"""Results for other programs, with every value exact: Arrow tables for polars and DuckDB; CSV, JSON and Parquet files.
+
+Arrow and Parquet need the extra `nbrun[arrow]`. Any thread.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -11,9 +16,12 @@ from nbrun.errors import InputError
 from nbrun.frames.frame import DTYPES
 from nbrun.frames.load import Results, load_results
 from nbrun.storage import values
+from nbrun.texts import digits_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+# ---- Arrow
 
 
 def load_arrow(results: Results | Iterable[Results], **options: Any) -> pa.Table:
@@ -68,3 +76,63 @@ def _cast(pa: Any, column: Any, wanted: Any) -> Any:
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid):  # a column of nulls alone, or an older pyarrow
         texts = pa.array(column.to_pylist(), pa.string())
         return texts if wanted == pa.string() else texts.dictionary_encode()
+
+
+# ---- files
+
+
+_BLOCK = 1 << 16
+
+
+def write_frame(df: pd.DataFrame, path: Path, suffix: str) -> None:
+    """Write all rows to `path`, in the format that `suffix` names.
+
+    In CSV a nested value is JSON text. In JSON a missing value and NaN are null, infinities are text, dates ISO 8601.
+
+    Raises:
+        ImportError: Parquet was asked for, and pyarrow isn't installed.
+        OSError: the file can't be written.
+    """
+    if suffix == ".parquet":
+        import pyarrow as pa
+
+        _with_objects(df, lambda column: as_one_type(pa, column)).to_parquet(path, index=False)
+    elif suffix == ".csv":
+        _with_objects(df, lambda column: column.map(_cell)).to_csv(path, index=False)
+    else:
+        _write_json(df, path, lines=suffix == ".jsonl")
+
+
+def _with_objects(df: pd.DataFrame, convert: Any) -> pd.DataFrame:
+    changed = {name: convert(df[name]) for name in df.columns if df[name].dtype == object}
+    return df.assign(**{str(name): column for name, column in changed.items()})
+
+
+def _cell(value: Any) -> Any:
+    """What a cell of a text file holds."""
+    if isinstance(value, (dict, list)):
+        return values.encode(value)[0].decode()
+    return digits_of(int(value)) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _write_json(df: pd.DataFrame, path: Path, *, lines: bool) -> None:
+    """Not by pandas, which rounds floats to ten digits and takes no integers beyond 64 bits."""
+    with open(path, "wb") as file:
+        between, end = (b"\n", b"\n") if lines else (b",", b"]")
+        file.write(b"" if lines else b"[")
+        for number, row in enumerate(_rows(df)):
+            file.write((between if number else b"") + values.encode(row)[0])
+        file.write(end if len(df) or not lines else b"")
+
+
+def _rows(df: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    names = list(map(str, df.columns))
+    for at in range(0, len(df), _BLOCK):
+        for row in df.iloc[at : at + _BLOCK].itertuples(index=False, name=None):
+            yield {name: _json_cell(value) for name, value in zip(names, row, strict=True)}
+
+
+def _json_cell(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else str(float(value))
+    return value
