@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import nbrun
-from nbrun.engine import availability
+from nbrun.engine import scheduler
 from nbrun.errors import JudgeUnavailableError, NotSupportedError
 from nbrun.model import State
 
@@ -33,7 +33,7 @@ class Flaky:
 
 @pytest.fixture(autouse=True)
 def _asked_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(availability, "ASK_EVERY_S", 0.02)
+    monkeypatch.setattr(scheduler, "ASK_EVERY_S", 0.02)
 
 
 def test_the_run_goes_on_when_the_judge_is_back(tmp_path: Path) -> None:

@@ -3,6 +3,6 @@
 from nbrun.engine.asyncio_pool import AsyncioPool
 from nbrun.engine.scheduler import Scheduler
 from nbrun.engine.thread_pool import ThreadPool
-from nbrun.engine.worker_pool import WorkerPool
+from nbrun.engine.worker_pool import TaskSource, WorkerPool
 
-__all__ = ["AsyncioPool", "Scheduler", "ThreadPool", "WorkerPool"]
+__all__ = ["AsyncioPool", "Scheduler", "TaskSource", "ThreadPool", "WorkerPool"]

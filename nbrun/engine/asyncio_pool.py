@@ -12,21 +12,23 @@ import threading
 import time
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING
 
-from nbrun.engine.completions import CompletedTasks, Failure, add_failure, after_exception, complete
+from nbrun.engine.completions import (
+    CompletedTasks,
+    Failure,
+    add_failure,
+    after_exception,
+    as_mapping,
+    complete,
+    timeout_error,
+)
 from nbrun.engine.task_queue import Item, SampleWork
-from nbrun.engine.timeouts import timeout_error
-from nbrun.engine.worker import as_mapping
-from nbrun.engine.worker_pool import SingleThreadPool
+from nbrun.engine.worker_pool import SingleThreadPool, TaskSource
 from nbrun.errors import ThreadLimitError
 from nbrun.model import Record, SinkClosedError, Task
 from nbrun.output import Speaking, speak
 from nbrun.samples import SCALARS
 from nbrun.threads import start_daemon
-
-if TYPE_CHECKING:
-    from nbrun.engine.scheduler import Scheduler
 
 #: Results that the saver has not taken yet; at this bound no task is begun.
 BACKLOG = 1000
@@ -51,7 +53,7 @@ class Slot:
 class AsyncioPool(SingleThreadPool):
     """Coroutines on one event loop."""
 
-    def __init__(self, scheduler: Scheduler) -> None:
+    def __init__(self, scheduler: TaskSource) -> None:
         super().__init__(scheduler)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None

@@ -1,22 +1,30 @@
-"""What becomes of a task that has come back: saved, tried again, or an error entry. The same for every pool.
+"""What happens to a task that has ended: it is saved, tried again, or becomes an error entry. The same for every pool.
 
-Threads: called by workers, the event loop's saver and the dispatcher; a CompletedTasks belongs to one of them.
+With hundreds of threads and tasks of some milliseconds, a worker that took the locks of tracker, sink and scheduler for
+each of its results would wait for the others there, and each wait costs two switches of threads, more than the work
+itself. So completed tasks pass a flat-combining queue (`CompletionQueue`).
+
+Threads: called by workers, by the event loop's saver and by the dispatcher. A CompletedTasks belongs to one of them.
 """
 
 from __future__ import annotations
 
+import inspect
 import sys
 import threading
 import traceback
-from typing import TYPE_CHECKING, NamedTuple
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, Protocol
 
-from nbrun.errors import JudgeError, JudgeUnavailableError, NotSupportedError, UnstorableError
-from nbrun.model import ErrorNote, Record, Retry, Task
+from nbrun.engine.run_state import FailureDetector, Outage
+from nbrun.engine.task_queue import SampleWork
+from nbrun.errors import JudgeError, JudgeUnavailableError, NotSupportedError, TaskTimeout, UnstorableError
+from nbrun.formatting import time_text
+from nbrun.model import CancelFlag, ErrorNote, Record, ResultSink, Retry, RetryPolicy, Task
+from nbrun.output import RunOutput
+from nbrun.progress import ProgressTracker
 from nbrun.texts import without_surrogates
-
-if TYPE_CHECKING:
-    from nbrun.engine.scheduler import Scheduler
-    from nbrun.engine.task_queue import SampleWork
 
 MAX_TRACEBACK = 20_000
 
@@ -48,7 +56,39 @@ class Failure(NamedTuple):
     error: dict[str, str]
 
 
-def complete(scheduler: Scheduler, completed: CompletedTasks) -> None:
+class CompletionTarget(Protocol):
+    """What this module uses of the scheduler: where results go, and the decisions on another attempt."""
+
+    sink: ResultSink
+    tracker: ProgressTracker
+    completions: CompletionQueue
+    retry: RetryPolicy
+    flag: CancelFlag
+    output: RunOutput | None
+    failure_detector: FailureDetector
+    outage: Outage
+    random: Callable[[], float]
+
+    def try_again(self, sample: SampleWork, position: int, task: Task, retry: Retry, after_s: float) -> None:
+        """Queue the task for another attempt in `after_s` seconds."""
+
+    def retry_as_asked(self, sample: SampleWork, position: int, task: Task, retry: Retry) -> bool:
+        """Queue the task again as `fn` asked. Return False if it has asked too often."""
+
+    def waits_out(self, sample: SampleWork, position: int, task: Task, retry: Retry, e: BaseException) -> bool:
+        """Return True if the attempt failed in an outage, and was queued again without being counted."""
+
+    def wait_for_judge(self, sample: SampleWork, position: int, message: str) -> None:
+        """Queue the task again and pause the run until the judge is available."""
+
+    def ended(self, sample: SampleWork, count: int, failed: list[tuple[int, str]]) -> None:
+        """Count tasks of a sample whose results or errors the sink has."""
+
+    def failed(self, e: BaseException, error: dict[str, str]) -> None:
+        """Count a task that ended in an error; pause the run if all fail alike."""
+
+
+def complete(scheduler: CompletionTarget, completed: CompletedTasks) -> None:
     """Ended tasks of one sample go to the tracker, the sink and the engine."""
     _note_success(scheduler, completed)
     if completed.records:
@@ -56,7 +96,7 @@ def complete(scheduler: Scheduler, completed: CompletedTasks) -> None:
 
 
 def after_exception(
-    scheduler: Scheduler,
+    scheduler: CompletionTarget,
     sample: SampleWork,
     position: int,
     task: Task,
@@ -111,7 +151,7 @@ def _used_up(e: Retry, task: Task) -> Retry:
     return last
 
 
-def add_failure(scheduler: Scheduler, completed: CompletedTasks, position: int, failure: Failure) -> None:
+def add_failure(scheduler: CompletionTarget, completed: CompletedTasks, position: int, failure: Failure) -> None:
     """A task of this sample ended in an error; the run pauses where all fail alike."""
     completed.records.append(failure.record)
     completed.failed.append((position, failure.error["type"]))
@@ -120,7 +160,7 @@ def add_failure(scheduler: Scheduler, completed: CompletedTasks, position: int, 
         scheduler.failed(failure.exception, failure.error)
 
 
-def _note_success(scheduler: Scheduler, completed: CompletedTasks) -> None:
+def _note_success(scheduler: CompletionTarget, completed: CompletedTasks) -> None:
     """Ends a row of errors, once a row."""
     if len(completed.verdicts) > completed.judged_at_failure:
         completed.judged_at_failure = len(completed.verdicts)
@@ -165,3 +205,63 @@ def stack_of(thread: threading.Thread, caller: str) -> str:
     own = [i for i, f in enumerate(frames) if f.filename == caller]
     text = "".join(traceback.format_list(frames[own[-1] + 1 if own else 0 :]))
     return f"Where it was when its time was up (most recent call last):\n{text}"
+
+
+#: So much may lie there that nobody waits for: single results, while the sink has room.
+MAX_QUEUED = 64
+
+
+class CompletionQueue:
+    """Ended tasks on their way to tracker, sink and engine."""
+
+    def __init__(self, scheduler: CompletionTarget) -> None:
+        self._scheduler = scheduler
+        self._completed: deque[CompletedTasks] = deque()
+        self._forwarding = threading.Lock()
+
+    def complete(self, completed: CompletedTasks) -> None:
+        """Takes over what has ended; it may still be on its way after the call. Raises SinkClosedError."""
+        self._completed.append(completed)
+        must = len(completed.records) > 1 or len(self._completed) > MAX_QUEUED or self._scheduler.sink.is_filling
+        while self._completed and self._forwarding.acquire(must):
+            try:
+                self._forward()
+            finally:
+                self._forwarding.release()
+
+    def clear(self) -> None:
+        """Returns when all that was handed over before is with the sink. Raises SinkClosedError."""
+        with self._forwarding:
+            self._forward()
+
+    def _forward(self) -> None:
+        """What lies there now, sample by sample."""
+        of: dict[SampleWork, CompletedTasks] = {}
+        for _ in range(len(self._completed)):
+            completed = self._completed.popleft()
+            before = of.setdefault(completed.sample, completed)
+            if before is not completed:
+                before.add(completed)
+        scheduler = self._scheduler
+        for sample, completed in of.items():
+            tally = sample.work.tally(completed.records) if any(completed.verdicts) else None
+            scheduler.tracker.record(
+                sample.work.number, completed.verdicts, [kind for _, kind in completed.failed], tally
+            )
+            scheduler.sink.put(sample.work, completed.records)
+            scheduler.ended(sample, len(completed.records), completed.failed)
+
+
+def as_mapping(result: object) -> Mapping[str, object]:
+    """What fn returned, if it is no mapping: {"value": …}. Raises a Retry that was returned."""
+    if isinstance(result, Retry):
+        raise result
+    if inspect.iscoroutine(result):
+        result.close()
+        raise TypeError("fn returned a coroutine; give the async function itself, and it runs in an event loop.")
+    return {"value": result}
+
+
+def timeout_error(timeout_s: float) -> TaskTimeout:
+    """What such an attempt ends in."""
+    return TaskTimeout(f"the attempt took longer than timeout_s={timeout_s:g} ({time_text(timeout_s)})")

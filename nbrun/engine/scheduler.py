@@ -1,9 +1,10 @@
-"""The engine: hands tasks to workers, counts what ends, and is paused, resumed, stopped and resized while it runs.
+"""The scheduler: hands tasks to workers, counts what ends, and is paused, resumed, stopped and resized while it runs.
 
 Threads:
-    feeder    `feed`, `wait_for_room`, `wait_until_idle`: the supervisor of the run
-    pool      `take`, `give_back`, `try_again`, `completions`, `failed`, `say`
-    anybody   `pause`, `resume`, `stop`, `workers`, `retry_errors`, `at_work`
+    feeder    `feed`, `wait_for_room`, `wait_until_idle`: called by the supervisor of the run
+    pools     everything in `worker_pool.TaskSource`
+    any       `pause`, `resume`, `stop`, `workers`, `retry_errors`, `at_work`
+    "nbrun-judge-watch"   asks a judge that is unavailable whether it is back (`AvailabilityMonitor`)
 `lock` protects the queue, the pool's lists and the state. It is never held over a user's function or over I/O.
 """
 
@@ -16,21 +17,17 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from nbrun.engine.availability import AvailabilityMonitor
-from nbrun.engine.backpressure import Backpressure
-from nbrun.engine.completion_queue import CompletionQueue
-from nbrun.engine.failed_tasks import FailedTasks
-from nbrun.engine.failure_detector import FailureDetector, Outage, trouble_of
+from nbrun.engine.completions import CompletionQueue
 from nbrun.engine.long_tasks import LongTasks, find_long
-from nbrun.engine.run_state import RunState
+from nbrun.engine.run_state import FailureDetector, Outage, RunState, trouble_of
 from nbrun.engine.start_gate import StartGate
 from nbrun.engine.task_queue import Item, SampleWork, TaskQueue, next_text, short_reason
-from nbrun.engine.thread_pool import ThreadPool
-from nbrun.engine.worker_pool import WorkerPool
+from nbrun.engine.worker_pool import TaskSource, WorkerPool
 from nbrun.errors import RunHaltedError, ThreadLimitError
 from nbrun.model import CancelFlag, ResultSink, Retry, RetryPolicy, SampleTasks, State, Task, TaskSummary
 from nbrun.output import RunOutput
 from nbrun.progress import ProgressTracker
+from nbrun.threads import start_daemon
 
 #: So many of the newest durations tell what most tasks take.
 DURATIONS = 255
@@ -67,7 +64,7 @@ class Scheduler:
         workers: int,
         retry: RetryPolicy,
         name: str = "",
-        pool: Callable[[Scheduler], WorkerPool] = ThreadPool,
+        pool: Callable[[TaskSource], WorkerPool],
         timeout_s: float | None = None,
         max_per_s: float | None = None,
         output: RunOutput | None = None,
@@ -481,3 +478,150 @@ class Scheduler:
     def works_in(self, thread: threading.Thread) -> bool:
         """Do tasks run in that thread?"""
         return self.pool.works_in(thread)
+
+
+#: How many tasks, of how many samples at most, are kept ready (or the pool's prefetch target, if that is more).
+READY_TASKS, READY_SAMPLES = 2000, 32
+
+
+class Backpressure:
+    """The samples between the feeder and the workers."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+        self._room = threading.Condition(scheduler.lock)  # the feeder waits here
+        self._is_waiting = False
+
+    def wait(self) -> bool:
+        """Waits until the next sample may be read. False where no more is wanted."""
+        if self._is_full():
+            self._is_waiting = True
+            while self._is_wanted() and not self._is_low():
+                self._room.wait()
+            self._is_waiting = False
+        return self._is_wanted()
+
+    def look(self) -> None:
+        """Tasks were taken."""
+        if self._is_waiting and self._is_low():
+            self._room.notify()
+
+    def notify_all(self) -> None:
+        """The state or the appetite has changed: the feeder looks again."""
+        self._room.notify_all()
+
+    def _is_wanted(self) -> bool:
+        return self._scheduler.run_state.is_open
+
+    def _is_full(self) -> bool:
+        q = self._scheduler.queue
+        if q.ready < self._scheduler.pool.prefetch_target:
+            return False
+        return q.ready >= READY_TASKS or q.samples_waiting >= READY_SAMPLES
+
+    def _is_low(self) -> bool:
+        """Half empty: the feeder wakes and fills, instead of waking for each sample."""
+        q = self._scheduler.queue
+        if 4 * q.ready < 3 * self._scheduler.pool.prefetch_target:
+            return True
+        return q.ready <= READY_TASKS // 2 and q.samples_waiting <= READY_SAMPLES // 2
+
+
+#: Samples with errors that are kept in memory, and about how many bytes of them.
+KEPT_WITH_ERRORS, KEPT_BYTES = 1000, 64 << 20
+
+
+class FailedTasks:
+    """Those of one engine."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+        self._samples: dict[SampleWork, None] = {}  # those that have ended, the oldest first
+        self._bytes = 0  # of these, about
+
+    def keep(self, sample: SampleWork) -> None:
+        """All tasks of a sample have ended, some in errors."""
+        if sample not in self._samples:
+            self._samples[sample] = None
+            self._bytes += sample.bytes
+        while len(self._samples) > KEPT_WITH_ERRORS or (self._bytes > KEPT_BYTES and len(self._samples) > 1):
+            self._forget(next(iter(self._samples)))
+
+    def _forget(self, sample: SampleWork) -> None:
+        if sample in self._samples:
+            del self._samples[sample]
+            self._bytes -= sample.bytes
+
+    def samples(self) -> list[SampleWork]:
+        """Those that are kept, and those that are still at work. Called with the scheduler's lock held."""
+        return list({*self._samples, *(s for s in self._scheduler.open_samples if s.errors)})
+
+    def again(self, kind: str | None) -> int:
+        """Queues them again, those of one kind or all. Returns how many."""
+        with self._scheduler.lock:
+            samples = self.samples()
+        return sum(self._retry(sample, kind) for sample in samples)
+
+    def _retry(self, sample: SampleWork, kind: str | None) -> int:
+        scheduler = self._scheduler
+        with scheduler.lock:
+            again = [e for e in sample.errors if kind is None or e[1] == kind]
+            if not again:
+                return 0
+            sample.errors = [e for e in sample.errors if kind is not None and e[1] != kind]
+            self._forget(sample)  # it comes back if any is left when these have ended
+            scheduler.open_samples.add(sample)
+            sample.left += len(again)
+        scheduler.sink.reopen(sample.work, [position for position, _ in again])
+        scheduler.tracker.error_again(sample.work.number, [kind for _, kind in again])
+        with scheduler.lock:
+            scheduler.failure_detector.restart()
+        scheduler.give_back([(sample, position) for position, _ in again])
+        return len(again)
+
+
+#: How often fn is asked.
+ASK_EVERY_S = 1.0
+
+
+class AvailabilityMonitor:
+    """Watches for the return of one engine's judge."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+        self._lock = threading.Lock()  # protects _over
+        self._over: threading.Event | None = None  # of the watch that goes on; set where it shall end
+
+    def begin(self, message: str) -> None:
+        """Pauses the run, and resumes it when `fn.is_available()` is true. Without that the user resumes it."""
+        with self._lock:
+            if self._over is not None:
+                return
+            over = self._over = threading.Event()
+        if not self._scheduler.pause_unless_paused(message):
+            self.forget()
+            return
+        try:
+            start_daemon(self._watch, "nbrun-judge-watch", (over,))
+        except ThreadLimitError:  # then the user resumes the run
+            self.forget()
+
+    def forget(self) -> None:
+        """Somebody steers the run: it no longer goes on by itself."""
+        with self._lock:
+            over, self._over = self._over, None
+        if over is not None:
+            over.set()
+
+    def _watch(self, over: threading.Event) -> None:
+        ask = getattr(self._scheduler.fn, "is_available", None)
+        while callable(ask) and not over.wait(ASK_EVERY_S):
+            if self._scheduler.run_state.state is not State.PAUSED:
+                break
+            try:
+                back = ask()
+            except Exception:  # fn can't say: ask again
+                continue
+            if back and not over.is_set():
+                self._scheduler.resume()
+                break

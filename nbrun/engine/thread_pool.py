@@ -1,25 +1,39 @@
-"""Tasks in threads of this process: who takes which, who steals, who works alone while tasks are tiny.
+"""Tasks in daemon threads of this process, which take tasks, call `fn`, encode the results and complete them.
 
-Threads: workers call `take`, `give_back` and `left`; the rest is the scheduler's (see WorkerPool). The scheduler's lock
-protects everything here.
+Own daemon threads, since the interpreter joins those of a ThreadPoolExecutor at exit: a kernel with requests of 1000 s
+in flight would hang. Short tasks are taken a few at a time (up to about 2 ms of work), so that the lock is not taken
+for each of them; idle workers steal what another has taken and not begun. `BatchFlusher` completes the results of a
+batch while a later task of it takes long, and `TimeoutMonitor` replaces workers whose task takes longer than
+`timeout_s`.
+
+Threads: workers call `take`, `give_back` and `left`; the scheduler calls what `WorkerPool` lists. The scheduler's lock
+protects everything in `ThreadPool`.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING
+from collections import deque
+from collections.abc import Mapping
 
-from nbrun.engine.batch_flusher import BatchFlusher
+from nbrun.engine.completions import (
+    CompletedTasks,
+    add_failure,
+    after_exception,
+    as_mapping,
+    complete,
+    stack_of,
+    timeout_error,
+)
 from nbrun.engine.task_queue import Item, SampleWork
-from nbrun.engine.timeouts import TimeoutMonitor
-from nbrun.engine.worker import BATCH_S, Worker
-from nbrun.errors import ThreadLimitError
-from nbrun.model import Task
-from nbrun.threads import start_thread
-
-if TYPE_CHECKING:
-    from nbrun.engine.scheduler import Scheduler
+from nbrun.engine.worker_pool import TaskSource
+from nbrun.errors import RunHaltedError, ThreadLimitError
+from nbrun.formatting import counted
+from nbrun.model import CancelFlag, Record, SinkClosedError, Task
+from nbrun.output import Speaking, speak
+from nbrun.samples import SCALARS
+from nbrun.threads import start_daemon, start_thread
 
 #: Tasks shorter than this gain nothing from threads, which only take the GIL from one another: one worker
 #: runs them alone, until they take NOT_TINY_S, while another looks every WATCH_S whether one keeps it for STUCK_S.
@@ -32,7 +46,7 @@ REFUSED_S = 1.0
 class ThreadPool:
     """Daemon threads that take tasks themselves; started when there is something to do."""
 
-    def __init__(self, scheduler: Scheduler) -> None:
+    def __init__(self, scheduler: TaskSource) -> None:
         self.scheduler = scheduler
         self._lock = scheduler.lock
         self._tasks = threading.Condition(self._lock)  # workers wait here
@@ -299,3 +313,378 @@ class ThreadPool:
     def works_in(self, thread: threading.Thread) -> bool:
         """See WorkerPool."""
         return any(worker.thread is thread for worker in list(self._workers))
+
+
+BATCH_S = 0.002
+BATCH_NS = 2_000_000
+MAX_BATCH = 128
+#: What a task costs beside fn, roughly.
+OVERHEAD_S = 5e-6
+
+
+class ResultBuffer:
+    """Results of one batch that nobody has handed over yet.
+
+    Threads: `records` is a deque whose single operations are atomic: the owner appends, and who pops one takes it over.
+    """
+
+    __slots__ = ("records", "sample")
+
+    def __init__(self, sample: SampleWork) -> None:
+        self.sample = sample
+        self.records: deque[Record] = deque()
+
+    def take(self) -> CompletedTasks | None:
+        """What lies there now."""
+        if not self.records:
+            return None
+        completed = CompletedTasks(self.sample)
+        pop, add = self.records.popleft, completed.records.append
+        try:
+            while True:
+                add(pop())
+        except IndexError:
+            pass
+        completed.verdicts = [record[1] for record in completed.records]
+        return completed
+
+
+class Worker:
+    """One thread.
+
+    Threads: `batch` is a deque whose single operations are atomic: its owner takes from the left, thieves from the
+    right, and who gets a task runs it. `_buffer` is the owner's, a new one for each batch; it hands over what lies
+    there, and so does the watch while a task takes long. `current` is written by the owner, read by views and by stop;
+    `is_busy` and `runs_quarantined` are the pool's, under the scheduler's lock.
+    """
+
+    def __init__(self, pool: ThreadPool, number: int, name: str, slot: int) -> None:
+        self.pool, self.name, self.slot = pool, name, slot
+        self.batch: deque[Item] = deque()
+        self._buffer: ResultBuffer | None = None
+        self.is_busy = self.runs_quarantined = False
+        self.current: tuple[SampleWork, Task] | None = None
+        self.claim: Claim | None = None  # `current`, where it has a time-out
+        self.since = 0  # when `current` began, on perf_counter_ns's clock
+        self.mean_s = BATCH_S  # the mean duration of its recent tasks, a guess at first
+        self._weight = 1.0  # of what it measures next
+        self.thread = threading.Thread(target=self._run, name=f"nbrun-worker-{number}", daemon=True)
+
+    @property
+    def batch_size(self) -> int:
+        """How many tasks to take at once."""
+        if self.pool.takes_single:
+            return 1
+        return max(1, min(MAX_BATCH, int(BATCH_S / (self.mean_s + OVERHEAD_S))))
+
+    def is_stuck(self, limit_s: float) -> bool:
+        """Has its task been running for longer than that? Called by other workers."""
+        return self.current is not None and time.perf_counter_ns() - self.since > limit_s * 1e9
+
+    @property
+    def has_more(self) -> bool:
+        """Are there results that wait for the rest of a batch, or may there be some?"""
+        return bool(self.batch or (self._buffer and self._buffer.records))
+
+    def flush_results(self) -> None:
+        """What has ended must not wait for the task that runs now. Called by the watch, too."""
+        completed = self._buffer.take() if self._buffer else None
+        if completed is not None:
+            self._refuse_in_child()
+            complete(self.pool.scheduler, completed)
+
+    def _refuse_in_child(self) -> None:
+        """A task may have forked and returned, or raised, in the child too: its thread ends there, and the child."""
+        if self.pool.scheduler.is_forked:
+            raise SinkClosedError("this process is a child of the one that runs the task")
+
+    def _run(self) -> None:
+        scheduler = self.pool.scheduler
+        sink = scheduler.sink
+        speak(self)
+        try:
+            while self.pool.take(self):
+                if self.runs_quarantined:  # it may take the process with it
+                    scheduler.completions.clear()
+                    sink.flush()
+                sink.begin_tasks(self.slot, self._marks())
+                self._work()
+            if not scheduler.is_forked:
+                scheduler.completions.clear()  # or the run might end before whoever carries its last results
+        except (SinkClosedError, TooLate):  # the run was stopped, or the attempt given up: late results are discarded
+            pass
+        except BaseException as e:  # a fault of nbrun's own must halt the run, not hang it
+            self.pool.scheduler.on_internal_error(e)
+        finally:
+            self.pool.left(self)
+
+    def speaking(self) -> Speaking | None:
+        """See output.Speaker: nothing is done for a task that prints nothing."""
+        current, output = self.current, self.pool.scheduler.output
+        return None if current is None or output is None else Speaking(output, current[1])
+
+    def _marks(self) -> bytes:
+        """Of what stands in `batch`, which was all taken from one sample."""
+        items = list(self.batch)  # thieves take from it meanwhile
+        return items[0][0].work.marks([position for _, position in items]) if items else b""
+
+    def _work(self) -> None:
+        """Runs what stands in `batch`. The clock is read twice a task and nothing is made that isn't needed."""
+        scheduler, batch = self.pool.scheduler, self.batch
+        fn, encode, flag, name = scheduler.fn, scheduler.sink.encode, scheduler.flag, self.name
+        run_state = scheduler.run_state
+        perf, now = time.perf_counter_ns, time.time
+        try:
+            sample, position = batch.popleft()
+        except IndexError:  # others have stolen it all
+            return
+        self._buffer = buffer = ResultBuffer(sample)
+        work, keep = sample.work, buffer.records.append
+        make_task = work.task
+        count = busy = 0  # the latter in nanoseconds of fn
+        late = perf() + BATCH_NS
+        has_timeout = scheduler.timeout_s is not None
+        open_lines = {} if scheduler.output is None else scheduler.output.open
+        claim: Claim | None = None
+        while run_state.may_begin:
+            task = make_task(position, flag)
+            item = task.item
+            if type(item) not in SCALARS:  # fn may change its copy; stored is what the dataset holds
+                item = work.item(position)
+            started = now()
+            self.since = start = perf()
+            self.current = (sample, task)
+            if has_timeout:
+                self.claim = claim = Claim(sample, position, task, started, start)
+            try:
+                result = fn(task)
+                end = perf()
+                took = end - start
+                if claim is not None:
+                    claim.keep()
+                if type(result) is not dict and not isinstance(result, Mapping):
+                    result = as_mapping(result)
+                keep(encode(work, position, item, result, task.attempt, started, took / 1e9, name))
+            except BaseException as e:  # whatever a task raises is that task's, SystemExit too
+                end = perf()
+                took = end - start
+                if claim is not None:
+                    claim.keep()
+                self._after_exception(sample, position, task, e, started, took / 1e9)
+            if open_lines and scheduler.output is not None:
+                scheduler.output.end_lines(task)
+            count += 1
+            busy += took
+            if end > late and batch:
+                self.flush_results()
+            try:
+                position = batch.popleft()[1]
+            except IndexError:
+                break
+        else:
+            batch.appendleft((sample, position))
+            self.pool.give_back(self)
+        self.current = self.claim = None
+        self.flush_results()
+        if count:
+            scheduler.durations.append(took / 1e9)
+            self.mean_s += self._weight * (busy / count / 1e9 - self.mean_s)
+            self._weight = 0.5
+
+    def _after_exception(
+        self, sample: SampleWork, position: int, task: Task, e: BaseException, started: float, duration_s: float
+    ) -> None:
+        """The task will be tried again, or ends in an error entry."""
+        self._refuse_in_child()
+        scheduler = self.pool.scheduler
+        failure = after_exception(scheduler, sample, position, task, e, started, duration_s, self.name)
+        if failure is not None:
+            completed = (self._buffer and self._buffer.take()) or CompletedTasks(sample)
+            add_failure(scheduler, completed, position, failure)
+            complete(scheduler, completed)
+
+
+#: A task that takes longer keeps nobody's results waiting; how often the watch looks.
+LATE_S, LOOK_S = 0.01, 0.015
+
+
+class BatchFlusher:
+    """The watch over one pool's workers."""
+
+    def __init__(self, pool: ThreadPool) -> None:
+        self._pool = pool
+        self._needed = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._over = threading.Event()
+
+    def wake(self) -> bool:
+        """A worker has taken more than one task. Return False where no thread can watch it."""
+        if not self._needed.is_set():
+            if self._thread is None:
+                try:
+                    self._thread = start_daemon(self._run, "nbrun-watch")
+                except ThreadLimitError:
+                    return False
+            self._needed.set()
+        return True
+
+    def end(self) -> None:
+        """The run is over."""
+        self._over.set()
+        self._needed.set()
+
+    def _run(self) -> None:
+        pool = self._pool
+        try:
+            while not self._over.is_set():
+                self._needed.wait()
+                self._needed.clear()  # before looking: who takes a batch from now on sets it again
+                while not self._over.wait(LOOK_S) and pool.has_buffered_results():
+                    pool.flush_late_results(LATE_S)
+        except SinkClosedError:
+            pass
+        except BaseException as e:
+            pool.scheduler.on_internal_error(e)
+
+
+#: The watch looks this often in a time-out, and at least and at most after these seconds.
+LOOKS_PER_TIMEOUT, MIN_LOOK_S, MAX_LOOK_S = 20, 0.01, 0.5
+
+_EXPIRED = CancelFlag()
+_EXPIRED.is_set = True
+
+
+class TooLate(Exception):
+    """Raised in a worker whose attempt was given up: its thread ends, since another has taken its place."""
+
+
+class Claim:
+    """One attempt, for which its worker and the watch compete. `list.pop` is atomic and decides.
+
+    Attributes:
+        started, since_ns: when it began, in seconds since the epoch and on perf_counter_ns's clock.
+    """
+
+    __slots__ = ("_free", "_is_kept", "position", "sample", "since_ns", "started", "task")
+
+    def __init__(self, sample: SampleWork, position: int, task: Task, started: float, since_ns: int) -> None:
+        self.sample, self.position, self.task, self.started, self.since_ns = sample, position, task, started, since_ns
+        self._free = [True]
+        self._is_kept = False
+
+    def keep(self) -> None:
+        """The worker claims it; a second call does nothing. Raise TooLate where it was given up."""
+        if not self._is_kept:
+            if not self.give_up():
+                raise TooLate
+            self._is_kept = True
+
+    def give_up(self) -> bool:
+        """Claim it for the watch. Return False where its worker has it."""
+        try:
+            return self._free.pop()
+        except IndexError:
+            return False
+
+
+class TimeoutMonitor:
+    """The watch over one pool's workers."""
+
+    def __init__(self, pool: ThreadPool) -> None:
+        self._pool = pool
+        self._over = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._lost: set[Worker] = set()  # whose thread still runs an attempt that was given up
+        self._is_missing = False  # no thread can be started
+        self._dropped = 0  # attempts that returned too late
+
+    def need(self) -> None:
+        """A worker begins attempts that have a time-out; the lock is held."""
+        if self._thread is None:
+            try:
+                self._thread = start_daemon(self._run, "nbrun-timeouts")
+            except ThreadLimitError:
+                pass
+        self._is_missing = self._thread is None
+
+    def end(self) -> None:
+        """The run is over."""
+        self._over.set()
+
+    def came_back(self, worker: Worker) -> None:
+        """A worker's thread ends; the lock is held."""
+        if worker in self._lost:
+            self._lost.discard(worker)
+            self._dropped += 1
+
+    @property
+    def text(self) -> str:
+        """What the user should know of it: a sentence or nothing."""
+        parts = ["timeout_s is not watched: no thread can be started for it."] if self._is_missing else []
+        if lost := len(self._lost):
+            do = "threads still run tasks" if lost > 1 else "thread still runs a task"
+            parts.append(f"{lost} {do} that took longer than timeout_s.")
+        if self._dropped:
+            were = "results came" if self._dropped > 1 else "result came"
+            parts.append(
+                f"{self._dropped:,} {were} after timeout_s and {'were' if self._dropped > 1 else 'was'} dropped."
+            )
+        return " ".join(parts)
+
+    def _run(self) -> None:
+        scheduler = self._pool.scheduler
+        try:
+            while True:
+                timeout_s = scheduler.timeout_s
+                look_s = (
+                    MAX_LOOK_S if timeout_s is None else min(max(timeout_s / LOOKS_PER_TIMEOUT, MIN_LOOK_S), MAX_LOOK_S)
+                )
+                if self._over.wait(look_s):
+                    return
+                if timeout_s is not None:
+                    self._look(timeout_s)
+        except SinkClosedError:  # the run was stopped: late results are discarded
+            pass
+        except BaseException as e:  # a fault of nbrun's own must halt the run, not hang it
+            scheduler.on_internal_error(e)
+
+    def _look(self, timeout_s: float) -> None:
+        now = time.perf_counter_ns()
+        for worker in self._pool.workers():
+            claim = worker.claim
+            if claim is not None and now - claim.since_ns > timeout_s * 1e9 and claim.give_up():
+                self._give_up(worker, claim, timeout_s)
+
+    def _give_up(self, worker: Worker, claim: Claim, timeout_s: float) -> None:
+        """The attempt ends in an error, and another worker takes over what its worker had taken."""
+        scheduler = self._pool.scheduler
+        where = stack_of(worker.thread, __file__)  # before anything else happens to it
+        with scheduler.lock:
+            self._lost.add(worker)
+            self._pool.lose(worker)
+            too_many = len(self._lost) > scheduler.target_workers
+        worker.flush_results()
+        claim.task._flag = _EXPIRED  # `task.cancelled()` is true from now on
+        cancel = getattr(scheduler.fn, "cancel", None)
+        if callable(cancel):
+            try:
+                cancel(claim.task)
+            except Exception:  # the user's code; the attempt is given up anyway
+                pass
+        took_s = (time.perf_counter_ns() - claim.since_ns) / 1e9
+        e = timeout_error(timeout_s)
+        e.worker_traceback = where  # type: ignore[attr-defined]
+        failure = after_exception(
+            scheduler, claim.sample, claim.position, claim.task, e, claim.started, took_s, worker.name
+        )
+        if failure is not None:
+            completed = CompletedTasks(claim.sample)
+            add_failure(scheduler, completed, claim.position, failure)
+            complete(scheduler, completed)
+        if too_many:
+            message = (
+                f"Paused: {counted(len(self._lost), 'thread')} still run tasks that took longer than timeout_s="
+                f"{timeout_s:g}, more than there are workers. run.errors() shows where `fn` waits: fix it and run this "
+                "cell again; or run.resume()."
+            )
+            scheduler.pause(message, RunHaltedError(message))

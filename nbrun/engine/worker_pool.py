@@ -1,16 +1,79 @@
-"""What the engine knows of those who run its tasks: threads, an event loop, or an executor's workers."""
+"""The two sides of a worker pool: what the scheduler calls (`WorkerPool`) and what a pool calls (`TaskSource`).
+
+There are three pools: threads (thread_pool.py), an event loop (asyncio_pool.py) and an executor (executor/).
+"""
 
 from __future__ import annotations
 
+import threading
+from collections import deque
 from collections.abc import Callable
 from threading import Thread
-from typing import TYPE_CHECKING, Protocol
+from typing import Any, Protocol
 
+from nbrun.engine.completions import CompletionTarget
+from nbrun.engine.run_state import RunState
+from nbrun.engine.start_gate import StartGate
+from nbrun.engine.task_queue import Item, SampleWork, TaskQueue
+from nbrun.errors import RunHaltedError, ThreadLimitError
 from nbrun.model import SinkClosedError, Task
 
-if TYPE_CHECKING:
-    from nbrun.engine.scheduler import Scheduler
-    from nbrun.engine.task_queue import SampleWork
+
+class TaskSource(CompletionTarget, Protocol):
+    """What a pool uses of the scheduler.
+
+    Threads: `lock` protects `queue`, `gate` and `run_state`; a pool protects its own lists with it too. "The caller
+    holds the lock" below means this lock.
+
+    Attributes:
+        fn: what to call with each task.
+        name: the first part of the workers' names in results.
+        idle: notified when a worker ends or all samples have ended.
+        durations: seconds that recent tasks took; appending is atomic.
+        target_workers: how many tasks may run at once.
+        is_all_fed: no sample follows, so quarantined tasks may run once all others have ended.
+        quarantine_width: how many quarantined tasks may run at once.
+        is_forked: this process is a child of the one that runs the tasks.
+    """
+
+    fn: Callable[[Task], Any]
+    name: str
+    lock: threading.Lock
+    idle: threading.Condition
+    queue: TaskQueue
+    gate: StartGate
+    run_state: RunState
+    durations: deque[float]
+    target_workers: int
+    timeout_s: float | None
+    is_all_fed: bool
+    quarantine_width: int
+    is_forked: bool
+
+    def take(self, most: int) -> list[Item]:
+        """Return up to `most` tasks of one sample that may start now. The caller holds the lock."""
+
+    def take_quarantined(self) -> list[Item]:
+        """Return one quarantined task that may start now, or nothing. The caller holds the lock."""
+
+    @property
+    def next_due(self) -> float | None:
+        """When the next task that must wait may start (time.monotonic), or None. The caller holds the lock."""
+
+    def give_back(self, items: list[Item]) -> None:
+        """Return tasks that were taken but never started to the front of the queue."""
+
+    def pause(self, message: str = "", trouble: RunHaltedError | None = None) -> None:
+        """Pause the run."""
+
+    def say(self, message: str, instead_of: str = "") -> None:
+        """Show the user a message while the run goes on, in place of the message `instead_of`."""
+
+    def no_threads(self, e: ThreadLimitError) -> None:
+        """Pause the run because no thread can be started. The caller holds the lock."""
+
+    def on_internal_error(self, e: BaseException) -> None:
+        """Halt the run: nbrun itself has failed."""
 
 
 class WorkerPool(Protocol):
@@ -60,7 +123,7 @@ class WorkerPool(Protocol):
 class SingleThreadPool:
     """A worker pool whose results all pass one thread. The scheduler's lock protects `_is_running`."""
 
-    def __init__(self, scheduler: Scheduler) -> None:
+    def __init__(self, scheduler: TaskSource) -> None:
         self.scheduler = scheduler
         self._is_running = False
 

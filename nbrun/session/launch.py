@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nbrun import __version__
-from nbrun.engine import AsyncioPool, Scheduler, ThreadPool, WorkerPool
+from nbrun.engine import AsyncioPool, Scheduler, TaskSource, ThreadPool, WorkerPool
 from nbrun.engine.executor import ExecutorBackend
 from nbrun.model import RetryPolicy
 from nbrun.output import RunOutput, assign
@@ -73,7 +73,7 @@ class Launch:
         """
         fn, retry = self.fn, self.arguments.retry
         policy = RetryPolicy(attempts=1) if retry is None else retry
-        pool: Callable[[Scheduler], WorkerPool] = AsyncioPool if is_async(fn) else ThreadPool
+        pool: Callable[[TaskSource], WorkerPool] = AsyncioPool if is_async(fn) else ThreadPool
         if self.executor is not None:
             fn = remote = ExecutorBackend(fn, self.executor, policy, (self.reader.groups or {}).values())
             pool = remote.pool

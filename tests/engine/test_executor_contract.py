@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import nbrun
-from nbrun.engine.executor import dispatcher, stall_detector
+from nbrun.engine.executor import dispatcher
 from nbrun.engine.executor.chunk_size import ChunkSizer
 from nbrun.errors import InputError, RunHaltedError
 from tests.engine.backends import Backend
@@ -106,7 +106,7 @@ def test_cancel_is_not_trusted(answer: Any, tmp_path: Path, monkeypatch: pytest.
 
 
 def test_when_nothing_comes_back_the_run_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stall_detector, "SILENT_S", 0.1)
+    monkeypatch.setattr(dispatcher, "SILENT_S", 0.1)
     monkeypatch.setattr(dispatcher, "LOOK_S", 0.05)
     go = threading.Event()
 

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import nbrun
-from nbrun.engine.executor import dispatcher, stall_detector
+from nbrun.engine.executor import dispatcher
 from nbrun.errors import InputError, RunHaltedError
 from tests.engine.backends import FAR, SLOTS, Backend, dask_client, is_gone, pool_of, process_pool
 from tests.engine.test_backends import counted, until
@@ -106,7 +106,7 @@ def test_workers_that_say_nothing(
     way_on: str, backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped by a signal they neither answer nor end; the futures stay pending, and the run says what to do."""
-    monkeypatch.setattr(stall_detector, "SILENT_S", 0.3)
+    monkeypatch.setattr(dispatcher, "SILENT_S", 0.3)
     monkeypatch.setattr(dispatcher, "LOOK_S", 0.05)
     monkeypatch.setattr("nbrun.session.conductor.ABANDON_AFTER_S", 0.2)
     note = counted(tmp_path / "pids")

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 import nbrun
-from nbrun.engine.executor import shutdown_policy
+from nbrun.engine.executor import handle
 from tests.engine.backends import Backend, is_gone, process_pool
 from tests.engine.test_backends import until
 from tests.storage.test_ends import Kernel
@@ -192,7 +192,7 @@ def test_what_has_come_back_is_saved_before_the_end(tmp_path: Path) -> None:
 
 
 def test_what_the_end_means_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shutdown_policy, "_shown", set())
+    monkeypatch.setattr(handle, "_shown", set())
     with ThreadPoolExecutor(1) as pool:
         messages = [Backend("pool", pool).run(tmp_path / "r", str, list(range(n))).progress.message for n in (1, 2)]
     assert [message.count("When this program ends") for message in messages] == [1, 0]

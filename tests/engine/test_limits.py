@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import nbrun
-from nbrun.engine import failure_detector
+from nbrun.engine import run_state
 from nbrun.errors import SystematicFailureError
 from tests.engine.backends import Backend, open_backend
 from tests.engine.test_backends import until
@@ -212,7 +212,7 @@ def test_a_short_outage_costs_no_attempt(backend: Backend, tmp_path: Path) -> No
 
 
 def test_a_long_outage_pauses_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(failure_detector, "OUTAGE_S", 0.5)
+    monkeypatch.setattr(run_state, "OUTAGE_S", 0.5)
 
     def fn(task: nbrun.Task) -> Any:
         raise ConnectionRefusedError("nobody listens")

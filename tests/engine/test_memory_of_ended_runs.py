@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import nbrun
-from nbrun.engine import failed_tasks
+from nbrun.engine import scheduler
 from tests.engine.test_backends import until
 
 SAMPLES, BYTES = 60, 60_000
@@ -95,7 +95,7 @@ def test_samples_with_errors_are_kept_up_to_a_bound(
     tmp_path: Path, kept: Callable[[], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of a stream: the newest ones, which can be retried while the run is there."""
-    monkeypatch.setattr(failed_tasks, "KEPT_BYTES", TOTAL // 10)
+    monkeypatch.setattr(scheduler, "KEPT_BYTES", TOTAL // 10)
 
     def half(task: nbrun.Task) -> dict[str, Any]:
         if task.index == 3:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import nbrun
-from nbrun.engine.worker import Worker
+from nbrun.engine.thread_pool import Worker
 from nbrun.progress import ProgressTracker
 from tests.engine.test_backends import until
 

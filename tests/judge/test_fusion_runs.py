@@ -17,7 +17,7 @@ from fusion_stand import SUM, TESTS, Stand, scripted, task
 from judge_bench import wait_until
 
 import nbrun
-from nbrun.engine import availability
+from nbrun.engine import scheduler
 from nbrun.judge import SandboxFusion
 from nbrun.model import Retry, State
 
@@ -31,7 +31,7 @@ def server() -> Iterator[Stand]:
 
 @pytest.fixture
 def stand(server: Stand, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stand]:
-    monkeypatch.setattr(availability, "ASK_EVERY_S", 0.05)
+    monkeypatch.setattr(scheduler, "ASK_EVERY_S", 0.05)
     yield server
     server.tell(cores=1)
 

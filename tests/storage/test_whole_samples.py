@@ -16,7 +16,7 @@ from power_cuts import Job, check_end, check_saved, crash_everywhere, make_sampl
 from simulated_disk import SimulatedDisk
 
 import nbrun
-from nbrun.engine.worker import Worker
+from nbrun.engine.thread_pool import Worker
 from nbrun.samples import SampleReader
 from nbrun.storage import bound, entry, filer, files, whole
 from nbrun.storage.book import Attempt, Book

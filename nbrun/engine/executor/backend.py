@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from nbrun.engine.executor.dispatcher import Dispatcher
-from nbrun.engine.executor.handle import ExecutorHandle, is_executor, make
+from nbrun.engine.executor.handle import ExecutorHandle, is_executor, make, shutdown_notice
 from nbrun.engine.executor.payload import Payload, is_thread
-from nbrun.engine.executor.shutdown_policy import shutdown_notice
-from nbrun.engine.scheduler import Scheduler
+from nbrun.engine.worker_pool import TaskSource
 from nbrun.model import RetryPolicy, Task
 
 
@@ -46,7 +45,7 @@ class ExecutorBackend:
         """What workers know the function by."""
         return self._payload.digest
 
-    def pool(self, scheduler: Scheduler) -> Dispatcher:
+    def pool(self, scheduler: TaskSource) -> Dispatcher:
         """Those who run the tasks."""
         self._dispatcher = Dispatcher(scheduler, self._payload, self._handle)
         return self._dispatcher

@@ -1,10 +1,11 @@
-"""The worker pool of an executor: one thread sends chunks of tasks, and takes back what came of them.
+"""The worker pool of an executor: one thread sends chunks of tasks and processes their results.
 
-Two chunks a slot are out, one that runs and one that waits. Futures are told of by a callback that puts them into a
-queue; nothing is scanned, and no task has a future of its own. What workers lose goes through lost_workers.py.
+Two chunks per slot are out: one runs and one waits. A callback puts each future that is done into a queue, so nothing
+is scanned, and no task has a future of its own. `LostWorkers` decides what happens to tasks whose worker died, and
+`StallDetector` reports an executor that no longer answers.
 
-Threads: "nbrun-dispatch" does all the work; the executor's threads only call `_events.put`. What the engine calls
-(WorkerPool) reads and puts too. What comes of a call that was given up is dropped by its token.
+Threads: "nbrun-dispatch" does all the work; the executor's threads only call `_events.put`. What the scheduler calls
+(see WorkerPool) reads and puts too. The result of a call that was given up is dropped by its token.
 """
 
 from __future__ import annotations
@@ -15,26 +16,24 @@ import queue
 import secrets
 import threading
 import time
-from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from collections import deque
+from collections.abc import Iterable
+from concurrent.futures import BrokenExecutor, CancelledError, Future
+from typing import Any
 
-from nbrun.engine.executor.chunk import MOST_NOTED, Chunk
+from nbrun.engine.completions import CompletedTasks, add_failure, after_exception, complete
 from nbrun.engine.executor.chunk_size import ChunkSizer
-from nbrun.engine.executor.handle import ExecutorHandle
-from nbrun.engine.executor.lost_workers import LostWorkers
+from nbrun.engine.executor.handle import ExecutorHandle, takes_kernel_along
 from nbrun.engine.executor.payload import Payload
-from nbrun.engine.executor.results import fail, settle
-from nbrun.engine.executor.shutdown_policy import takes_kernel_along
-from nbrun.engine.executor.stall_detector import StallDetector
-from nbrun.engine.executor.worker import WHOLE
+from nbrun.engine.executor.worker import DONE, RETRY, WHOLE
 from nbrun.engine.task_queue import Item, SampleWork
-from nbrun.engine.worker_pool import SingleThreadPool
-from nbrun.errors import RunHaltedError, ThreadLimitError
-from nbrun.model import Task
+from nbrun.engine.worker_pool import SingleThreadPool, TaskSource
+from nbrun.errors import JudgeError, JudgeUnavailableError, NotSupportedError, RunHaltedError, ThreadLimitError
+from nbrun.formatting import duration_text
+from nbrun.model import ResultSink, Retry, Task
+from nbrun.storage.entry import EncodedResult
+from nbrun.storage.values import decode, load
 from nbrun.threads import start_daemon
-
-if TYPE_CHECKING:
-    from nbrun.engine.scheduler import Scheduler
 
 #: What is out holds so many bytes at most (or is one chunk).
 MOST_BYTES = 64 << 20
@@ -45,7 +44,7 @@ LOOK_S = 1.0
 class Dispatcher(SingleThreadPool):
     """Runs a run's tasks in an executor. `workers` is the number of slots."""
 
-    def __init__(self, scheduler: Scheduler, payload: Payload, handle: ExecutorHandle) -> None:
+    def __init__(self, scheduler: TaskSource, payload: Payload, handle: ExecutorHandle) -> None:
         super().__init__(scheduler)
         self.payload, self.handle = payload, handle
         self._notes = takes_kernel_along(handle.executor)
@@ -299,3 +298,249 @@ class Dispatcher(SingleThreadPool):
                     self._bytes -= self.out.pop(token).size
             except Exception:  # some executors' cancel() raises
                 continue
+
+
+#: A chunk that is noted holds no more tasks: a slot of the record of running tasks has no more places.
+MOST_NOTED = 128
+
+
+class Chunk:
+    """Tasks that are out together.
+
+    Attributes:
+        number: counts the chunks in the order in which they were sent first.
+        is_alone: nothing may run beside it, since its task lost workers.
+        is_last: its task was running when earlier runs died; only others like it run beside it.
+    """
+
+    __slots__ = ("future", "generation", "is_alone", "is_quarantined", "items", "number", "sent_ns", "size", "slot")
+
+    def __init__(self, items: list[Item], number: int, is_alone: bool = False, is_quarantined: bool = False) -> None:
+        self.items, self.number, self.is_alone, self.is_quarantined = items, number, is_alone, is_quarantined
+        self.size = self.sent_ns = 0
+        self.generation = self.slot = -1
+        self.future: Future[Any] | None = None
+
+    def note(self, sink: ResultSink, out: Iterable[Chunk]) -> None:
+        """It is about to run, beside those that are out."""
+        taken = {chunk.slot for chunk in out}
+        self.slot = next(n for n in itertools.count() if n not in taken)
+        groups = itertools.groupby(self.items, lambda item: item[0])
+        sink.begin_tasks(self.slot, b"".join(sample.work.marks([p for _, p in items]) for sample, items in groups))
+
+
+#: A task whose worker was lost so often runs with nothing beside it, once more, and then is an error.
+LOST_BEFORE_ALONE = 3
+#: So many executors in a row that took no call at all: the factory makes no working one.
+FRUITLESS = 3
+
+
+class LostWorkers:
+    """The losses of one run.
+
+    Attributes:
+        again: tasks that run again, each in a chunk of its own, so that the guilty one is found.
+        suspects: tasks that run alone.
+        runs_alone: one of them is out.
+    """
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._dispatcher = dispatcher
+        self.again: deque[Item] = deque()
+        self.quarantined: deque[Item] = deque()
+        self.runs_alone = False
+        self._counts: dict[Item, int] = {}
+        self._broken = -1  # the generation that broke last
+        self._begun: set[int] = set()  # the numbers of its chunks that can have run
+        self._fruitless = 0
+
+    def forget(self, chunk: Chunk) -> None:
+        """A chunk has come back."""
+        self._fruitless = 0
+        if chunk.is_alone:
+            self.runs_alone = False
+        if self._counts:
+            for item in chunk.items:
+                self._counts.pop(item, None)
+
+    def lost(self, chunk: Chunk, e: BaseException) -> None:
+        """A chunk's future failed."""
+        if chunk.is_alone:
+            self.runs_alone = False
+        if isinstance(e, ImportError):
+            self._dispatcher.scheduler.give_back(chunk.items)
+            self._dispatcher.pause(
+                f"Paused: a worker of the executor can't import what it needs ({e}). Install nbrun and cloudpickle "
+                "there in the same versions as here, then run.resume().",
+                e,
+            )
+            return
+        is_break = isinstance(e, BrokenExecutor)
+        if isinstance(e, CancelledError) or (is_break and not self._can_have_run(chunk)):
+            self._dispatcher.scheduler.give_back(chunk.items)
+        else:
+            self._count(chunk, e)
+        if isinstance(e, CancelledError):
+            self.refused(chunk.generation, e)
+        elif is_break:
+            self._mend(chunk.generation, e)
+
+    def refused(self, generation: int, e: BaseException) -> None:
+        """The executor took a call not at all, or dropped it unrun."""
+        if generation == self._dispatcher.handle.generation:
+            self._fruitless += 1
+            self._mend(generation, e)
+
+    def _can_have_run(self, chunk: Chunk) -> bool:
+        if self._broken != chunk.generation:
+            self._broken = chunk.generation
+            out = [c.number for c in self._dispatcher.out.values() if c.generation == chunk.generation]
+            self._begun = set(sorted([*out, chunk.number])[: self._dispatcher.slots])
+        return chunk.number in self._begun
+
+    def _count(self, chunk: Chunk, e: BaseException) -> None:
+        for item in chunk.items:
+            count = self._counts[item] = self._counts.get(item, 0) + 1
+            if chunk.is_alone:
+                self._give_up(item, count, e)
+            elif count >= LOST_BEFORE_ALONE:
+                self.quarantined.append(item)
+            else:
+                self.again.append(item)
+
+    def _give_up(self, item: Item, count: int, cause: BaseException) -> None:
+        del self._counts[item]
+        e = WorkerLostError(
+            f"its worker was lost {count} times, the last time with nothing running beside it: "
+            f"it was killed, ran out of memory or called os._exit ({type(cause).__name__}: {cause})."
+        )
+        fail(self._dispatcher.scheduler, item, e)
+
+    def _mend(self, generation: int, e: BaseException) -> None:
+        """Another executor, once a break; without a factory the run pauses, with the tasks in its queue."""
+        dispatcher, handle = self._dispatcher, self._dispatcher.handle
+        if generation != handle.generation or handle.is_closing:
+            return
+        said = f"{type(e).__name__}: {str(e)[:200]}"
+        if not handle.is_owned:
+            dispatcher.pause(
+                f"Paused: the executor is broken or closed ({said}). What is done is saved. run.stop(), then start "
+                "again with a new executor, or with a factory of one (executor=lambda: ...), from which nbrun makes a "
+                "broken one anew.",
+                e,
+            )
+            return
+        if self._fruitless > FRUITLESS:
+            self._fruitless = 0
+            dispatcher.pause(
+                f"Paused: {FRUITLESS} executors in a row that executor() made took no call ({said}). Mend the cause, "
+                "then run.resume(); or run.stop().",
+                e,
+            )
+            return
+        try:
+            handle.replace()
+        except Exception as failed:
+            dispatcher.pause(f"Paused: executor() raised {type(failed).__name__}: {failed}.", failed)
+
+
+#: After so long without an answer, or three times the longest task, the run says so.
+SILENT_S = 60.0
+
+
+class StallDetector:
+    """How long one run's executor has said nothing."""
+
+    def __init__(self, scheduler: TaskSource) -> None:
+        self._scheduler = scheduler
+        self._heard = time.monotonic()
+        self._said = ""
+
+    def begin(self) -> None:
+        """From now on an answer is waited for."""
+        self._heard = time.monotonic()
+
+    def end(self) -> None:
+        """An answer has come."""
+        self._heard = time.monotonic()
+        if self._said:
+            self._scheduler.say("", self._said)
+            self._said = ""
+
+    def mind(self, calls: int, longest_s: float) -> None:
+        """Says it once a silence, where calls are out."""
+        silent_s = time.monotonic() - self._heard
+        if self._said or not calls or silent_s < max(SILENT_S, 3 * longest_s):
+            return
+        self._said = (
+            f"Nothing has come back from the executor for {duration_text(silent_s)}; {calls} calls are out. "
+            "That is as it should be where tasks take so long. If its workers are gone: run.stop(drain=False), then "
+            "start again with a new executor; what is saved stays, and only what is missing runs."
+        )
+        self._scheduler.say(self._said)
+
+
+_KINDS = {k.__name__: k for k in (JudgeUnavailableError, NotSupportedError, JudgeError)}
+_types: dict[str, Any] = {}
+
+
+class WorkerLostError(RuntimeError):
+    """The worker that ran this task was lost again and again, at last with nothing running beside it."""
+
+    retriable = False
+
+
+def settle(scheduler: TaskSource, items: list[Item], worker: str, rows: list[tuple[Any, ...]]) -> float:
+    """Hands over what came of the first tasks of a chunk. Returns the longest one's seconds."""
+    encode = scheduler.sink.encode
+    completed: CompletedTasks | None = None
+    longest = 0.0
+    for (work, position), row in zip(items, rows, strict=False):
+        if completed is None or work is not completed.sample:
+            if completed is not None:
+                complete(scheduler, completed)
+            completed = CompletedTasks(work)
+        if row[0] == DONE:
+            _, data, lossy, verdict, api_used, attempt, started, took = row
+            result = EncodedResult(data, lossy, verdict, api_used)
+            item = work.work.item(position)
+            completed.records.append(encode(work.work, position, item, result, attempt, started, took, worker))
+            completed.verdicts.append(verdict)
+            longest = took if took > longest else longest
+        else:
+            started, took = (time.time(), 0.0) if row[0] == RETRY else row[-2:]
+            task = work.work.task(position, scheduler.flag)
+            failure = after_exception(scheduler, work, position, task, exception_of(row), started, took, worker)
+            if failure is not None:
+                add_failure(scheduler, completed, position, failure)
+            longest = max(longest, took)
+    if completed is not None:
+        complete(scheduler, completed)
+    return longest
+
+
+def fail(scheduler: TaskSource, item: Item, e: BaseException) -> None:
+    """A task that no worker could answer for ends in an error."""
+    sample, position = item
+    task = sample.work.task(position, scheduler.flag)
+    failure = after_exception(scheduler, sample, position, task, e, time.time(), 0.0, "")
+    if failure is not None:
+        completed = CompletedTasks(sample)
+        add_failure(scheduler, completed, position, failure)
+        complete(scheduler, completed)
+
+
+def exception_of(row: tuple[Any, ...]) -> BaseException:
+    """What fn raised, as far as that can be told without its class."""
+    if row[0] == RETRY:
+        extra = decode(load(row[3]))
+        return Retry(row[1], row[2], extra["hint"], extra["result"], row[4])
+    _, kind, name, message, text, retriable, printed, _, _ = row
+    e: Any = _KINDS[kind](message) if kind else _error_type(name)(message)
+    e.retriable, e.worker_traceback, e.worker_output = retriable, text, printed
+    return e  # type: ignore[no-any-return]
+
+
+def _error_type(name: str) -> Any:
+    """An exception type of that name, the same each time; the user's class stays where it was raised."""
+    return _types.setdefault(name, type(name, (Exception,), {}))

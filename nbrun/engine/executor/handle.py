@@ -1,7 +1,7 @@
-"""One run's hold on an executor: checked before anything is written, made anew where it broke, never waited for.
+"""One run's hold on an executor: checked before anything is written, replaced when it breaks, never waited for.
 
-Threads: the dispatcher's thread submits and replaces; `close` and the exit hook come from others. `_lock` protects
-`executor`, `generation` and `is_closing`.
+Threads: the dispatcher's thread submits and replaces; `close` and the exit hook are called by others. `_lock` protects
+`executor`, `generation` and `is_closing`. `shutdown_notice` is called by the thread that starts a run.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import multiprocessing.connection
 import os
 import platform
 import signal
+import sys
 import threading
 import time
 import weakref
@@ -19,7 +20,7 @@ from concurrent.futures import Executor, Future
 from typing import Any
 
 from nbrun.engine.executor import worker
-from nbrun.engine.executor.payload import Payload
+from nbrun.engine.executor.payload import Payload, is_thread
 from nbrun.errors import InputError
 
 #: How long the first answer of an executor may take: a cluster may have to start its workers.
@@ -199,3 +200,49 @@ def _hook_exit(executor: Any) -> None:
     if kind not in _hooked:
         _hooked.add(kind)
         threading._register_atexit(_at_exit)  # type: ignore[attr-defined]
+
+
+_ENDED = "a task under way in it is ended too, and runs again at the next start"
+_LEFT = "a task under way there is not waited for, and runs again at the next start"
+_WAITED = "a task under way is waited for, however long it takes"
+_WAITED_A_LITTLE = "a task under way is waited for until Jupyter kills the kernel, seconds later, and then runs again"
+_BY_FACTORY = " (to have it ended instead, give a function that makes the executor: executor=lambda: ...)"
+_UNKNOWN = "it is the executor's choice to wait for a task under way; without its result that runs again"
+
+_lock = threading.Lock()
+_shown: set[str] = set()
+
+
+def takes_kernel_along(executor: Any) -> bool:
+    """Does a task that ends its process end the kernel too?"""
+    return _kind(executor) == "mpi4py" or is_thread(executor)
+
+
+def shutdown_notice(executor: Any, is_owned: bool) -> str:
+    """The sentence for the user; empty where this process has said it before."""
+    said = _sentence(executor, is_owned)
+    with _lock:
+        if said in _shown:
+            return ""
+        _shown.add(said)
+    return said
+
+
+def _sentence(executor: Any, is_owned: bool) -> str:
+    is_kernel = "ipykernel" in sys.modules
+    kind = _kind(executor)
+    if kind == "distributed":
+        then = _LEFT
+    elif hasattr(executor, "_processes"):  # a process pool, loky; at its end a notebook's kernel ends all its children
+        then = _ENDED if is_owned or is_kernel else _WAITED + _BY_FACTORY
+    elif kind == "mpi4py" or is_thread(executor):
+        then = _WAITED_A_LITTLE if is_kernel else _WAITED
+    else:
+        then = _UNKNOWN
+    what = "kernel" if is_kernel else "program"
+    return f"When this {what} ends, what is saved stays, what waits in the executor is cancelled, and {then}."
+
+
+def _kind(executor: Any) -> str:
+    """The package that it comes from."""
+    return type(executor).__module__.partition(".")[0]

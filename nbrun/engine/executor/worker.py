@@ -1,8 +1,8 @@
 """What runs in an executor's worker: unpacks the function once, calls it for each task of a chunk, sends bytes back.
 
-No user class crosses: an exception that can't be unpickled would break a process pool, a lock in a result
-would leave a Dask future pending for ever. A chunk ends early when its time is up or its results are many bytes; what
-it had not begun goes to others.
+No class of the user's crosses: an exception that can't be unpickled would break a process pool, and a lock in a result
+would leave a Dask future pending for ever. A chunk ends early when its time is up or its results are many bytes; tasks
+that it had not begun go to other workers.
 """
 
 from __future__ import annotations
@@ -22,9 +22,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nbrun import output
-from nbrun.engine.completions import format_error, message_of, stack_of
-from nbrun.engine.executor.partial_sample import PartialSample, WholeSampleNeeded
-from nbrun.engine.worker import as_mapping
+from nbrun.engine.completions import as_mapping, format_error, message_of, stack_of
 from nbrun.errors import JudgeError, JudgeUnavailableError, NotSupportedError, TaskTimeout, ThreadLimitError
 from nbrun.model import Retry, Task
 from nbrun.output import RunOutput
@@ -232,3 +230,40 @@ def _end_with(parent: Any) -> None:
         while os.getppid() == parent.pid:
             time.sleep(LOOK_S)
     os._exit(1)
+
+
+class WholeSampleNeeded(BaseException):
+    """fn asked for what didn't travel. No Exception, so that a function's own `except` doesn't swallow it."""
+
+
+class PartialSample(dict[str, Any]):
+    """What of a sample goes with each chunk. `left_out`: the names of the lists that stayed with the kernel."""
+
+    def __init__(self, part: Mapping[str, Any], left_out: frozenset[str]) -> None:
+        super().__init__(part)
+        self.left_out = left_out
+        self.was_asked = False  # a bare `except:` may have swallowed the exception
+
+    def _ask(self) -> Any:
+        self.was_asked = True
+        raise WholeSampleNeeded
+
+    def __missing__(self, name: Any) -> Any:
+        if name in self.left_out:
+            self._ask()
+        raise KeyError(name)
+
+    def get(self, name: Any, default: Any = None) -> Any:
+        if name in self.left_out:
+            self._ask()
+        return super().get(name, default)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.left_out or super().__contains__(name)
+
+    def _whole(self, *args: Any, **more: Any) -> Any:
+        self._ask()
+
+    __iter__ = __len__ = __eq__ = __or__ = __ror__ = __reversed__ = __repr__ = __reduce_ex__ = _whole
+    keys = values = items = copy = _whole
+    __hash__ = None
