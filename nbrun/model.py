@@ -466,6 +466,31 @@ class SinkClosedError(Exception):
     """Raised by a sink that takes nothing any more: the run was stopped, and late results are discarded."""
 
 
+class EncodedResult(NamedTuple):
+    """A result as an executor's worker encoded it; the kernel neither decodes nor encodes any of it again."""
+
+    data: bytes
+    lossy: bool
+    verdict: str | None
+    api_used: str
+
+
+class RemoteEncoder(Protocol):
+    """The form in which results reach the kernel from an executor's workers.
+
+    It is pickled and sent to every worker with the function. Threads: workers call it from several threads.
+    """
+
+    def encode(self, result: Mapping[str, Any]) -> EncodedResult:
+        """Return a result in the form that `ResultSink.encode` takes. Raise UnstorableError."""
+
+    def encode_value(self, value: Any) -> bytes:
+        """Return any other value as bytes, such as the hint of a Retry. Raise UnstorableError."""
+
+    def decode_value(self, data: bytes) -> Any:
+        """Return the value that `encode_value` was given."""
+
+
 class ResultSink(Protocol):
     """All that the engine knows of storage.
 
@@ -500,7 +525,7 @@ class ResultSink(Protocol):
 
         Args:
             item: `SampleTasks.item` of that position, or a task's item as it was before `fn` had it.
-            result: what `fn` returned, or what the sink's `encode_result` made of it elsewhere; None for an error.
+            result: what `fn` returned, or an EncodedResult of the sink's `remote_encoder`; None for an error.
             attempts: how many tries it took.
             started_at, duration_s: of the last try, in seconds (since the epoch, and long).
             error: `type`, `message` and `traceback` of a task that ended in an error, and `output` if it printed any.

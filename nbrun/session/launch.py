@@ -28,6 +28,7 @@ from nbrun.session.inputs import Samples
 from nbrun.session.metrics import observer
 from nbrun.session.redo import Redo
 from nbrun.session.settings import Arguments, is_async
+from nbrun.storage.entry import RemoteEncoder
 from nbrun.storage.format import INTEGER_IDS, TEXT_IDS
 from nbrun.storage.store import ResultStore
 
@@ -75,7 +76,8 @@ class Launch:
         policy = RetryPolicy(attempts=1) if retry is None else retry
         pool: Callable[[TaskSource], WorkerPool] = AsyncioPool if is_async(fn) else ThreadPool
         if self.executor is not None:
-            fn = remote = ExecutorBackend(fn, self.executor, policy, (self.reader.groups or {}).values())
+            left_out = (self.reader.groups or {}).values()
+            fn = remote = ExecutorBackend(fn, self.executor, policy, RemoteEncoder(), left_out)
             pool = remote.pool
             assign(remote.digest, self.output)
         conductor = Conductor(samples, self.reader, self.tracker, fn, self.arguments.settings, redo, again, self.output)

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from nbrun.errors import InputError
+from nbrun.model import EncodedResult
 from nbrun.progress import ProgressTracker
-from nbrun.storage.entry import EncodedResult
 from nbrun.storage.values import load
 
 #: More means than this nobody can read in a line.

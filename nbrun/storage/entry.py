@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from itertools import count, repeat
-from typing import Any, NamedTuple
+from typing import Any
 
 from nbrun import verdicts
 from nbrun.errors import UnstorableError
+from nbrun.model import EncodedResult
 from nbrun.storage import values
 from nbrun.storage.book import DONE, ERROR, Book
 from nbrun.storage.format import BETWEEN
@@ -27,21 +28,23 @@ ENTRY = ENTRY_BEGIN + b"%b"
 _NEXT = BETWEEN + ENTRY_BEGIN
 
 
-class EncodedResult(NamedTuple):
-    """A result as an executor's worker encoded it: nothing of it is decoded or encoded again here."""
+class RemoteEncoder:
+    """See model.RemoteEncoder. It runs in an executor's workers."""
 
-    data: bytes
-    lossy: bool
-    verdict: str | None
-    api_used: str
+    def encode(self, result: Mapping[str, Any]) -> EncodedResult:
+        """Return what a worker sends instead of a result."""
+        data, lossy = values.encode(result)
+        endpoint = result.get("api_used", "")
+        api_used = without_surrogates(endpoint) if type(endpoint) is str else ""
+        return EncodedResult(data, lossy, verdicts.counted(result), api_used)
 
+    def encode_value(self, value: Any) -> bytes:
+        """Return any value as JSON."""
+        return values.encode(value)[0]
 
-def encode_result(result: Mapping[str, Any]) -> EncodedResult:
-    """What a worker sends instead of a result."""
-    data, lossy = values.encode(result)
-    endpoint = result.get("api_used", "")
-    told = without_surrogates(endpoint) if type(endpoint) is str else ""
-    return EncodedResult(data, lossy, verdicts.counted(result), told)
+    def decode_value(self, data: bytes) -> Any:
+        """Return what was encoded by `encode_value`."""
+        return values.decode(values.load(data))
 
 
 def encode(

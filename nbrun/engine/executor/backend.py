@@ -8,8 +8,9 @@ from typing import Any
 from nbrun.engine.executor.dispatcher import Dispatcher
 from nbrun.engine.executor.handle import ExecutorHandle, is_executor, make, shutdown_notice
 from nbrun.engine.executor.payload import Payload, is_thread
+from nbrun.engine.executor.worker import RemoteFunction
 from nbrun.engine.worker_pool import TaskSource
-from nbrun.model import RetryPolicy, Task
+from nbrun.model import RemoteEncoder, RetryPolicy, Task
 
 
 class ExecutorBackend:
@@ -19,6 +20,7 @@ class ExecutorBackend:
         fn: the user's function.
         executor: an Executor, or a factory of one without arguments.
         policy: says which exceptions are not tried again.
+        encoder: encodes results in the workers.
         left_out: the keys of a sample that hold its items, which need not travel with each chunk.
 
     Raises:
@@ -26,7 +28,12 @@ class ExecutorBackend:
     """
 
     def __init__(
-        self, fn: Callable[[Task], Any], executor: Any, policy: RetryPolicy, left_out: Iterable[str] = ()
+        self,
+        fn: Callable[[Task], Any],
+        executor: Any,
+        policy: RetryPolicy,
+        encoder: RemoteEncoder,
+        left_out: Iterable[str] = (),
     ) -> None:
         self._fn = fn
         factory = None if is_executor(executor) else executor
@@ -34,7 +41,9 @@ class ExecutorBackend:
         self._handle = ExecutorHandle(first, factory)
         self._dispatcher: Dispatcher | None = None
         try:
-            self._payload = Payload(fn, policy.never, frozenset(left_out), packs=not is_thread(first))
+            self._payload = Payload(
+                RemoteFunction(fn, policy.never, encoder), frozenset(left_out), packs=not is_thread(first)
+            )
             self._handle.check(self._payload)
         except BaseException:
             self._handle.close(kill=True)

@@ -30,9 +30,7 @@ from nbrun.engine.task_queue import Item, SampleWork
 from nbrun.engine.worker_pool import SingleThreadPool, TaskSource
 from nbrun.errors import JudgeError, JudgeUnavailableError, NotSupportedError, RunHaltedError, ThreadLimitError
 from nbrun.formatting import duration_text
-from nbrun.model import ResultSink, Retry, Task
-from nbrun.storage.entry import EncodedResult
-from nbrun.storage.values import decode, load
+from nbrun.model import EncodedResult, RemoteEncoder, ResultSink, Retry, Task
 from nbrun.threads import start_daemon
 
 #: What is out holds so many bytes at most (or is one chunk).
@@ -273,7 +271,7 @@ class Dispatcher(SingleThreadPool):
         self._is_settling = True
         self._send()  # before the results are dealt with, so that no slot waits for that
         self._is_settling = False
-        settle(self.scheduler, chunk.items, worker, rows)
+        settle(self.scheduler, chunk.items, worker, rows, self.payload.encoder)
 
     def _came_back(self, chunk: Chunk, rows: list[tuple[Any, ...]], size: int) -> None:
         took = [row[-1] for row in rows if isinstance(row[-1], float)]
@@ -490,7 +488,9 @@ class WorkerLostError(RuntimeError):
     retriable = False
 
 
-def settle(scheduler: TaskSource, items: list[Item], worker: str, rows: list[tuple[Any, ...]]) -> float:
+def settle(
+    scheduler: TaskSource, items: list[Item], worker: str, rows: list[tuple[Any, ...]], encoder: RemoteEncoder
+) -> float:
     """Hands over what came of the first tasks of a chunk. Returns the longest one's seconds."""
     encode = scheduler.sink.encode
     completed: CompletedTasks | None = None
@@ -510,7 +510,9 @@ def settle(scheduler: TaskSource, items: list[Item], worker: str, rows: list[tup
         else:
             started, took = (time.time(), 0.0) if row[0] == RETRY else row[-2:]
             task = work.work.task(position, scheduler.flag)
-            failure = after_exception(scheduler, work, position, task, exception_of(row), started, took, worker)
+            failure = after_exception(
+                scheduler, work, position, task, exception_of(row, encoder), started, took, worker
+            )
             if failure is not None:
                 add_failure(scheduler, completed, position, failure)
             longest = max(longest, took)
@@ -530,10 +532,10 @@ def fail(scheduler: TaskSource, item: Item, e: BaseException) -> None:
         complete(scheduler, completed)
 
 
-def exception_of(row: tuple[Any, ...]) -> BaseException:
+def exception_of(row: tuple[Any, ...], encoder: RemoteEncoder) -> BaseException:
     """What fn raised, as far as that can be told without its class."""
     if row[0] == RETRY:
-        extra = decode(load(row[3]))
+        extra = encoder.decode_value(row[3])
         return Retry(row[1], row[2], extra["hint"], extra["result"], row[4])
     _, kind, name, message, text, retriable, printed, _, _ = row
     e: Any = _KINDS[kind](message) if kind else _error_type(name)(message)

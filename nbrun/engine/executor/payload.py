@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from typing import Any
 
+from nbrun.engine.executor.worker import RemoteFunction
 from nbrun.engine.task_queue import Item, SampleWork
 from nbrun.errors import InputError
 from nbrun.model import Task
@@ -21,8 +22,7 @@ class Payload:
     """Packs for one run.
 
     Args:
-        fn: the user's function.
-        never: exception types that are not tried again.
+        function: the user's function, and what a worker needs to run it.
         left_out: the keys of a sample that hold its items; they don't travel unless fn asks for them.
         packs: whether things must become bytes; not so where the workers are threads of this process.
 
@@ -30,12 +30,11 @@ class Payload:
         InputError: fn can't travel; names what in it.
     """
 
-    def __init__(
-        self, fn: Callable[[Task], Any], never: tuple[type[BaseException], ...], left_out: frozenset[str], packs: bool
-    ) -> None:
+    def __init__(self, function: RemoteFunction, left_out: frozenset[str], packs: bool) -> None:
         self._packs = packs
         self._left_out = left_out if packs else _NOTHING
-        self.packed: Any = (fn, never)
+        self.encoder = function.encoder
+        self.packed: Any = function
         self.digest = secrets.token_hex(16)
         if packs:
             self.packed = _pack_function(self.packed)
@@ -89,14 +88,14 @@ def _dumps(value: Any) -> bytes:
     return cloudpickle.dumps(value, protocol=5)  # type: ignore[no-any-return]
 
 
-def _pack_function(value: Any) -> bytes:
+def _pack_function(function: RemoteFunction) -> bytes:
     try:
-        return _dumps(value)
+        return _dumps(function)
     except ImportError:
         raise InputError("executor= needs cloudpickle: pip install cloudpickle (here and on the workers).") from None
     except Exception as e:
         raise InputError(
-            f"fn can't travel to the executor's workers: {_culprit(value[0])}{type(e).__name__}: {e}. "
+            f"fn can't travel to the executor's workers: {_culprit(function.fn)}{type(e).__name__}: {e}. "
             "Make it inside fn instead of outside (a lock, an open file, a client can't travel)."
         ) from e
 

@@ -18,16 +18,14 @@ import sys
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from nbrun import output
 from nbrun.engine.completions import as_mapping, format_error, message_of, stack_of
 from nbrun.errors import JudgeError, JudgeUnavailableError, NotSupportedError, TaskTimeout, ThreadLimitError
-from nbrun.model import Retry, Task
+from nbrun.model import RemoteEncoder, Retry, Task
 from nbrun.output import RunOutput
-from nbrun.storage.entry import encode_result
-from nbrun.storage.values import encode
 from nbrun.threads import start_daemon
 
 #: Functions and samples that a worker keeps unpacked.
@@ -43,6 +41,14 @@ _functions: OrderedDict[str, Any] = OrderedDict()
 _samples: OrderedDict[bytes, Any] = OrderedDict()
 _lock = threading.Lock()  # protects both; a worker of Dask's has several threads
 _is_set_up = False
+
+
+class RemoteFunction(NamedTuple):
+    """The user's function, and what a worker needs to run it: exception types that are not retried, and the encoder."""
+
+    fn: Callable[[Task], Any]
+    never: tuple[type[BaseException], ...]
+    encoder: RemoteEncoder
 
 
 def probe(digest: str, packed: Any) -> tuple[str, str, str]:
@@ -76,26 +82,24 @@ def run_chunk(digest: str, packed: Any, parts: Any, timeout_s: float | None, tok
             return pickle.dumps(None) if plain else None
         answer = (
             f"{socket.gethostname()}:{os.getpid()}",
-            _run(*found, pickle.loads(parts) if plain else parts, timeout_s, output.output_of(digest)),
+            _run(found, pickle.loads(parts) if plain else parts, timeout_s, output.output_of(digest)),
         )
     except BaseException as e:  # nothing could be unpacked: told as the first task's error
         answer = (f"{socket.gethostname()}:{os.getpid()}", [_with_output(_error(e, (), time.time(), 0.0), "")])
     return pickle.dumps(answer, 5) if plain else answer
 
 
-def _run(
-    fn: Any, never: tuple[type[BaseException], ...], parts: Any, timeout_s: float | None, printed: RunOutput
-) -> list[tuple[Any, ...]]:
+def _run(function: RemoteFunction, parts: Any, timeout_s: float | None, printed: RunOutput) -> list[tuple[Any, ...]]:
     running = output.Running(printed)
     speaks = output.speak(running)
     try:
-        return _run_tasks(fn, never, parts, timeout_s, running)
+        return _run_tasks(function, parts, timeout_s, running)
     finally:
         output.end_speaking(speaks)
 
 
 def _run_tasks(
-    fn: Any, never: tuple[type[BaseException], ...], parts: Any, timeout_s: float | None, running: output.Running
+    function: RemoteFunction, parts: Any, timeout_s: float | None, running: output.Running
 ) -> list[tuple[Any, ...]]:
     rows: list[tuple[Any, ...]] = []
     end = time.perf_counter() + CHUNK_S
@@ -108,7 +112,7 @@ def _run_tasks(
                 return rows
             task = Task(sample_id, group, index, item, item if sample is None else sample, *before)
             running.task = task
-            row = _attempt(fn, never, task) if timeout_s is None else _attempt_within(timeout_s, fn, never, task)
+            row = _attempt(function, task) if timeout_s is None else _attempt_within(timeout_s, function, task)
             if left_out and sample.was_asked:
                 row = (WHOLE,)
             elif row[0] == ERROR:
@@ -123,18 +127,18 @@ def _run_tasks(
     return rows
 
 
-def _attempt_within(timeout_s: float, fn: Any, never: tuple[type[BaseException], ...], task: Task) -> tuple[Any, ...]:
+def _attempt_within(timeout_s: float, function: RemoteFunction, task: Task) -> tuple[Any, ...]:
     """The same in a thread of its own, which is left to itself when the time is up: it can't be killed."""
     rows: list[tuple[Any, ...]] = []
     context = contextvars.copy_context()
     thread = threading.Thread(
-        target=lambda: rows.append(context.run(_attempt, fn, never, task)), name="nbrun-attempt", daemon=True
+        target=lambda: rows.append(context.run(_attempt, function, task)), name="nbrun-attempt", daemon=True
     )
     started = time.time()
     try:
         thread.start()
     except RuntimeError:  # no thread can be started: better without a limit than not at all
-        return _attempt(fn, never, task)
+        return _attempt(function, task)
     thread.join(timeout_s)
     if rows:
         return rows[0]
@@ -142,7 +146,8 @@ def _attempt_within(timeout_s: float, fn: Any, never: tuple[type[BaseException],
     return (ERROR, "", TaskTimeout.__name__, message, stack_of(thread, __file__), True, started, timeout_s)
 
 
-def _attempt(fn: Any, never: tuple[type[BaseException], ...], task: Task) -> tuple[Any, ...]:
+def _attempt(function: RemoteFunction, task: Task) -> tuple[Any, ...]:
+    fn, never, encoder = function
     started = time.time()
     began = time.perf_counter()
     try:
@@ -150,12 +155,12 @@ def _attempt(fn: Any, never: tuple[type[BaseException], ...], task: Task) -> tup
         took = time.perf_counter() - began
         if type(result) is not dict and not isinstance(result, Mapping):
             result = as_mapping(result)
-        return (DONE, *encode_result(result), task.attempt, started, took)
+        return (DONE, *encoder.encode(result), task.attempt, started, took)
     except WholeSampleNeeded:
         return (WHOLE,)
     except Retry as e:
         try:
-            extra = encode({"hint": dict(e.hint), "result": e.result})[0]
+            extra = encoder.encode_value({"hint": dict(e.hint), "result": e.result})
             return (RETRY, str(e.reason), float(e.after_s), extra, bool(e.pause_all))
         except BaseException as unfit:
             return _error(unfit, (), started, time.perf_counter() - began)
@@ -163,7 +168,7 @@ def _attempt(fn: Any, never: tuple[type[BaseException], ...], task: Task) -> tup
         return _error(e, never, started, time.perf_counter() - began)
 
 
-def _function(digest: str, packed: Any) -> tuple[Any, tuple[type[BaseException], ...]] | None:
+def _function(digest: str, packed: Any) -> RemoteFunction | None:
     with _lock:
         found = _functions.get(digest)
     if found is None:
