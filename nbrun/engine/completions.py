@@ -30,26 +30,26 @@ MAX_TRACEBACK = 20_000
 
 
 class CompletedTasks:
-    """Tasks of one sample that ended since the last handing over."""
+    """Tasks of one sample that ended since the last ones were completed."""
 
     __slots__ = ("failed", "judged_at_failure", "records", "sample", "verdicts")
 
     def __init__(self, sample: SampleWork) -> None:
         self.sample = sample
         self.records: list[Record] = []
-        self.verdicts: list[str | None] = []  # of those that have a result
+        self.verdicts: list[str | None] = []  # of the tasks that have a result
         self.failed: list[tuple[int, str]] = []  # positions that ended in an error, and its kind
         self.judged_at_failure = 0  # how many had a result when the last one failed
 
     def add(self, later: CompletedTasks) -> None:
-        """What ended later in the same sample."""
+        """Append tasks of the same sample that ended later."""
         self.records += later.records
         self.verdicts += later.verdicts
         self.failed += later.failed
 
 
 class Failure(NamedTuple):
-    """A task that ended in an error: its record, the exception, and what of it is stored."""
+    """A task that ended in an error: its record, the exception, and the error as it is stored."""
 
     record: Record
     exception: BaseException
@@ -89,7 +89,7 @@ class CompletionTarget(Protocol):
 
 
 def complete(scheduler: CompletionTarget, completed: CompletedTasks) -> None:
-    """Ended tasks of one sample go to the tracker, the sink and the engine."""
+    """Pass completed tasks of one sample on to the tracker, the sink and the scheduler."""
     _note_success(scheduler, completed)
     if completed.records:
         scheduler.completions.complete(completed)
@@ -105,7 +105,7 @@ def after_exception(
     duration_s: float,
     worker: str,
 ) -> Failure | None:
-    """The task will be tried again (None), or ends in an error entry, which goes to `add_failure`."""
+    """Queue the task for another attempt and return None, or return its error entry for `add_failure`."""
     if scheduler.flag.is_set:
         return None  # cancelled: it stays missing, and a later run takes it up
     if isinstance(e, Retry):
@@ -144,7 +144,7 @@ def after_exception(
 
 
 def _used_up(e: Retry, task: Task) -> Retry:
-    """The error of a task that asked for more retries than the policy allows."""
+    """Return the error of a task that asked for more retries than the policy allows."""
     count = task.attempt - task._exceptions
     last = Retry(f"{e.reason} (asked for a Retry {count:,} times; RetryPolicy(retries=…) allows more)")
     last.retriable = False  # type: ignore[attr-defined]
@@ -152,16 +152,16 @@ def _used_up(e: Retry, task: Task) -> Retry:
 
 
 def add_failure(scheduler: CompletionTarget, completed: CompletedTasks, position: int, failure: Failure) -> None:
-    """A task of this sample ended in an error; the run pauses where all fail alike."""
+    """Add a task of this sample that ended in an error; pause the run if all fail alike."""
     completed.records.append(failure.record)
     completed.failed.append((position, failure.error["type"]))
     _note_success(scheduler, completed)
-    if not isinstance(failure.exception, NotSupportedError):  # that is the item's doing: no reason to pause the run
+    if not isinstance(failure.exception, NotSupportedError):  # the item's fault: no reason to pause the run
         scheduler.failed(failure.exception, failure.error)
 
 
 def _note_success(scheduler: CompletionTarget, completed: CompletedTasks) -> None:
-    """Ends a row of errors, once a row."""
+    """Reset the count of errors in a row, if a task has a result since the last error."""
     if len(completed.verdicts) > completed.judged_at_failure:
         completed.judged_at_failure = len(completed.verdicts)
         scheduler.failure_detector.success()
@@ -169,7 +169,7 @@ def _note_success(scheduler: CompletionTarget, completed: CompletedTasks) -> Non
 
 
 def message_of(e: BaseException) -> str:
-    """Its text, whatever a user's __str__ does."""
+    """Return the text of an exception, whatever a user's `__str__` does."""
     try:
         return str(e)
     except Exception:  # a user's __str__
@@ -177,7 +177,7 @@ def message_of(e: BaseException) -> str:
 
 
 def _traceback(e: BaseException) -> str:
-    """The traceback from the user's function on; of a JudgeError the message says it all."""
+    """Return the traceback from the user's function on; nothing for a JudgeError, whose message is enough."""
     if isinstance(e, JudgeError) and e.__cause__ is None:
         return ""
     text: str | None = getattr(e, "worker_traceback", None)  # of an executor's worker, where the error arose
@@ -185,7 +185,7 @@ def _traceback(e: BaseException) -> str:
 
 
 def format_error(e: BaseException) -> str:
-    """The traceback without nbrun's own frame, cut in the middle where it is very long."""
+    """Return the traceback without nbrun's own frame, truncated in the middle if it is very long."""
     tb = e.__traceback__
     if tb is not None and tb.tb_next is not None:
         tb = tb.tb_next  # the frame that called fn
@@ -197,7 +197,7 @@ def format_error(e: BaseException) -> str:
 
 
 def stack_of(thread: threading.Thread, caller: str) -> str:
-    """Where a thread is now: its frames after the last one of the file `caller`, which calls the user's function."""
+    """Return the stack of a thread after the last frame of the file `caller`, which calls the user's function."""
     frame = sys._current_frames().get(thread.ident or 0)
     if frame is None:
         return ""
@@ -207,12 +207,18 @@ def stack_of(thread: threading.Thread, caller: str) -> str:
     return f"Where it was when its time was up (most recent call last):\n{text}"
 
 
-#: So much may lie there that nobody waits for: single results, while the sink has room.
+#: How many single results may be queued before the worker that adds one waits, while the sink has room.
 MAX_QUEUED = 64
 
 
 class CompletionQueue:
-    """Ended tasks on their way to tracker, sink and engine."""
+    """A flat-combining queue: workers append completed tasks, and whichever gets the lock forwards all of them.
+
+    Threads: `complete` and `clear` are called by any thread. `_completed` is a deque whose single operations are
+    atomic. A thread that gets `_forwarding` without waiting forwards everything that is queued, and checks again after
+    it has released the lock, so nothing is left behind. The lock is held on purpose while the sink waits at its bound,
+    or writes the file of a sample that has ended: the others wait here then, instead of queueing ever more.
+    """
 
     def __init__(self, scheduler: CompletionTarget) -> None:
         self._scheduler = scheduler
@@ -220,7 +226,7 @@ class CompletionQueue:
         self._forwarding = threading.Lock()
 
     def complete(self, completed: CompletedTasks) -> None:
-        """Takes over what has ended; it may still be on its way after the call. Raises SinkClosedError."""
+        """Queue completed tasks; they may still be queued after the call. Raise SinkClosedError."""
         self._completed.append(completed)
         must = len(completed.records) > 1 or len(self._completed) > MAX_QUEUED or self._scheduler.sink.is_filling
         while self._completed and self._forwarding.acquire(must):
@@ -230,12 +236,12 @@ class CompletionQueue:
                 self._forwarding.release()
 
     def clear(self) -> None:
-        """Returns when all that was handed over before is with the sink. Raises SinkClosedError."""
+        """Return when the sink has all tasks that were completed before. Raise SinkClosedError."""
         with self._forwarding:
             self._forward()
 
     def _forward(self) -> None:
-        """What lies there now, sample by sample."""
+        """Forward what is queued now, sample by sample."""
         of: dict[SampleWork, CompletedTasks] = {}
         for _ in range(len(self._completed)):
             completed = self._completed.popleft()
@@ -253,7 +259,7 @@ class CompletionQueue:
 
 
 def as_mapping(result: object) -> Mapping[str, object]:
-    """What fn returned, if it is no mapping: {"value": …}. Raises a Retry that was returned."""
+    """Return `{"value": result}` for a result that is no mapping. Raise a Retry that was returned."""
     if isinstance(result, Retry):
         raise result
     if inspect.iscoroutine(result):
@@ -263,5 +269,5 @@ def as_mapping(result: object) -> Mapping[str, object]:
 
 
 def timeout_error(timeout_s: float) -> TaskTimeout:
-    """What such an attempt ends in."""
+    """Return the error of an attempt that took too long."""
     return TaskTimeout(f"the attempt took longer than timeout_s={timeout_s:g} ({time_text(timeout_s)})")

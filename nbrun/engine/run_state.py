@@ -13,15 +13,17 @@ from nbrun.model import State
 
 
 class RunState:
-    """Of one run.
+    """The state of one run.
+
+    Threads: changed with the scheduler's lock held. Each attribute may be read at any time, and may have changed since.
 
     Attributes:
         state: running, paused, draining, and then one of the ends.
         is_running: the same as state is RUNNING.
         may_begin: it is running and attempts are not held back; workers read it before each task.
-        message: what the user is told of it, or "".
+        message: what the user is shown about it, or "".
         trouble: why the run paused itself, or halted: what `wait` raises.
-        broken: a fault of nbrun's own, or None.
+        broken: an internal error of nbrun, or None.
     """
 
     def __init__(self) -> None:
@@ -34,16 +36,16 @@ class RunState:
 
     @property
     def is_open(self) -> bool:
-        """May tasks begin, now or once it is resumed?"""
+        """Whether tasks may begin, now or once the run is resumed."""
         return self.state in (State.RUNNING, State.PAUSED)
 
     @property
     def is_draining(self) -> bool:
-        """Is it being stopped?"""
+        """Whether the run is being stopped."""
         return self.state is State.DRAINING
 
     def pause(self, message: str, trouble: RunHaltedError | None) -> bool:
-        """False where it was not running: then nothing changes."""
+        """Pause a run that is running; otherwise change nothing and return False."""
         if self.state is not State.RUNNING:
             return False
         self._turn(State.PAUSED)
@@ -51,12 +53,12 @@ class RunState:
         return True
 
     def give_reason(self, message: str, trouble: RunHaltedError | None) -> None:
-        """Of a pause that has no trouble behind it so far."""
+        """Set the reason of a pause that has none so far."""
         if self.state is State.PAUSED and self.trouble is None:
             self.message, self.trouble = message, trouble
 
     def resume(self) -> bool:
-        """False where it was not paused."""
+        """Resume a paused run; otherwise return False."""
         if self.state is not State.PAUSED:
             return False
         self._turn(State.RUNNING)
@@ -64,33 +66,33 @@ class RunState:
         return True
 
     def drain(self) -> None:
-        """No more tasks begin."""
+        """Begin to stop: no more tasks begin."""
         if self.is_open:
             self._turn(State.DRAINING)
 
     def end(self, state: State, message: str, trouble: RunHaltedError | None) -> None:
-        """It is over; what was told before stays where nothing new is to be told."""
+        """End the run; without a new message the last one stays."""
         self._turn(state)
         self.message = message or self.message
         self.trouble = trouble or (self.trouble if state is not State.DONE else None)
 
     def break_down(self, error: RunHaltedError) -> None:
-        """The first fault of nbrun's own is the one that is told."""
+        """Record an internal error; the first one is kept."""
         if self.broken is None:
             self.broken = self.trouble = error
 
     def say(self, message: str, instead_of: str) -> None:
-        """Tells something while it goes on; where another message stands, that one stays."""
+        """Show a message if the current one is `instead_of`."""
         if self.message == instead_of:
             self.message = message
 
     def begin_hold(self) -> None:
-        """All attempts are held back."""
+        """Let no attempt begin."""
         self._is_held = True
         self.may_begin = False
 
     def end_hold(self) -> None:
-        """They may begin again."""
+        """Let attempts begin again."""
         self._is_held = False
         self.may_begin = self.is_running
 
@@ -100,11 +102,11 @@ class RunState:
         self.may_begin = self.is_running and not self._is_held
 
 
-#: The run pauses when the first tasks to end, or so many in a row, fail with one type of exception.
+#: The run pauses when the first tasks to end, or this many in a row, fail with one type of exception.
 FIRST_FAILURES, FAILURES_IN_A_ROW = 10, 50
-#: From so many attempts in a row on whose connection failed, attempts wait and count for nothing, for so long.
+#: After this many failed connections in a row, failed attempts are not counted for this many seconds.
 OUTAGE_FAILURES, OUTAGE_S = 10, 30.0
-#: Exceptions of clients that derive from no built-in one, and those of an executor's workers, of which the name comes.
+#: Names of clients' exceptions that derive from no built-in one; of a worker's exception only the name is known.
 _CONNECTION = re.compile(r"Connect|Disconnect|Timeout|Network|Unreachable|gaierror|RemoteProtocol|ServiceUnavailable")
 
 
@@ -120,7 +122,7 @@ class Outage:
         self._length = 0
 
     def failure(self, e: BaseException, now: float) -> bool:
-        """An attempt failed. Return True where it should count for nothing, since nothing can be reached for now."""
+        """Count a failed attempt. Return True if it should not count, since nothing can be reached for now."""
         if not is_connection_failure(e):
             self._length = 0
             return False
@@ -131,7 +133,7 @@ class Outage:
 
 
 def is_connection_failure(e: BaseException) -> bool:
-    """Could nothing be reached, or did nothing answer?
+    """Return True if nothing could be reached, or nothing answered.
 
     Example:
         >>> is_connection_failure(ConnectionResetError()), is_connection_failure(ValueError())
@@ -156,11 +158,11 @@ class FailureDetector:
         self._any_success = True
 
     def restart(self) -> None:
-        """The cause is believed to be mended."""
+        """Start counting again: the cause may be fixed."""
         self._length = 0
 
     def failure(self, e: BaseException) -> str | None:
-        """A task ended in an error. Returns which tasks failed alike, if the run shall pause for them."""
+        """Count a task that ended in an error. Return which tasks failed alike, if the run should pause for them."""
         same = type(e) is self._type and self._length > 0
         self._length = self._length + 1 if same else 1
         self._type = type(e)
@@ -170,7 +172,7 @@ class FailureDetector:
 
 
 def trouble_of(which: str, e: BaseException, error: dict[str, str]) -> tuple[str, SystematicFailureError]:
-    """The message of the pause, and what wait() raises."""
+    """Return the message of the pause, and what `wait()` raises."""
     message = (
         f"Paused: {which} failed with {error['type']}: {error['message'][:300].rstrip('. ')}. "
         "Fix `fn` and run this cell again. If the cause lay elsewhere and is gone: run.resume(), run.retry_errors()."

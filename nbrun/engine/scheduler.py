@@ -29,18 +29,18 @@ from nbrun.output import RunOutput
 from nbrun.progress import ProgressTracker
 from nbrun.threads import start_daemon
 
-#: So many of the newest durations tell what most tasks take.
+#: How many of the most recent durations the median is taken from.
 DURATIONS = 255
-#: In an outage all tasks wait for so long, and longer the longer it has lasted.
+#: How long all tasks wait in an outage at first; the wait grows with the outage.
 OUTAGE_WAIT_S = 0.5
 #: How long a stop at once waits for tasks to notice.
 ABANDON_AFTER_S = 5.0
-#: So many suspects run one by one; of more, so many groups run one after another.
+#: Up to this many quarantined tasks run one by one; more of them run in this many groups, one after another.
 ALONE_UP_TO = 32
 
 
 class Scheduler:
-    """Hands out tasks and takes back what comes of them.
+    """Hands tasks to a worker pool and decides what happens when they end.
 
     Args:
         fn: called with a Task by the worker pool.
@@ -48,11 +48,11 @@ class Scheduler:
         tracker: where progress is counted.
         workers: how many threads at most.
         retry: what happens after an exception.
-        name: begins the workers' names as they stand in results, such as the host.
+        name: the first part of the workers' names in results, such as the host.
         pool: makes the worker pool that runs the tasks.
         timeout_s: how long an attempt may take, in seconds; None for no limit.
         max_per_s: how many attempts may start in a second; None for no limit.
-        output: keeps what tasks print; None where that goes where it always went.
+        output: keeps what tasks print; None to leave their output alone.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Scheduler:
         self.outage = Outage()
         self.name = name
         self.lock = threading.Lock()
-        self.idle = threading.Condition(self.lock)  # the conductor waits here
+        self.idle = threading.Condition(self.lock)  # the supervisor waits here
         self.queue = TaskQueue()
         self.gate = StartGate(max_per_s, lambda: tracker.ends)
         self.output = output
@@ -84,7 +84,7 @@ class Scheduler:
         self.target_workers = workers
         self.timeout_s = timeout_s
         self.is_all_fed = False
-        self.quarantine_width = 1  # so many suspects at once
+        self.quarantine_width = 1  # how many quarantined tasks may run at once
         self.open_samples: set[SampleWork] = set()
         self._failed_tasks = FailedTasks(self)
         self.run_state = RunState()
@@ -97,7 +97,7 @@ class Scheduler:
     # ---- feeder
 
     def feed(self, work: SampleTasks, failed: Sequence[tuple[int, str]] = ()) -> None:
-        """A sample with missing tasks is ready to be worked on.
+        """Queue the missing tasks of a sample.
 
         Args:
             failed: its tasks that ended in errors and don't run again for now: their positions and kinds.
@@ -110,7 +110,7 @@ class Scheduler:
             self._wake(len(sample.positions))
 
     def all_fed(self) -> int:
-        """No sample follows: suspects may run once all else has ended. Returns how many there are."""
+        """Let quarantined tasks run once all others have ended, since no sample follows. Return how many there are."""
         with self.lock:
             self.is_all_fed = True
             quarantined = self.queue.quarantined
@@ -119,22 +119,22 @@ class Scheduler:
             return quarantined
 
     def wait_for_room(self) -> bool:
-        """Waits until the next sample may be read. False where no more is wanted."""
+        """Wait until the next sample may be read. Return False if the run takes no more."""
         with self.lock:
             return self._backpressure.wait()
 
     def more_to_feed(self) -> None:
-        """Samples follow after all. Called with the lock held."""
+        """Expect more samples after `all_fed`. The caller holds the lock."""
         self.is_all_fed = False
         self.idle.notify_all()
 
     def failed_samples(self) -> list[SampleWork]:
-        """The samples with tasks that ended in errors, as far as they are kept in memory."""
+        """Return the samples with tasks that ended in errors, as far as they are kept in memory."""
         with self.lock:
             return self._failed_tasks.samples()
 
     def wait_until_idle(self) -> None:
-        """Waits until all has ended, or until the run was stopped and its tasks with it (`wait_for_workers`)."""
+        """Wait until all tasks have ended, or until the run was stopped and its tasks with it (`wait_for_workers`)."""
         with self.lock:
             while self.open_samples:
                 if not self.run_state.is_open and (self.flag.is_set or self.pool.is_empty):
@@ -144,14 +144,14 @@ class Scheduler:
     # ---- pools
 
     def take(self, most: int) -> list[Item]:
-        """Up to `most` tasks of one sample that may start now. Called with the lock held."""
+        """Return up to `most` tasks of one sample that may start now. The caller holds the lock."""
         now = time.monotonic()
         gate = self.gate
         if gate.is_active:
             if gate.next_at(now) > now:
                 return []
             self.run_state.end_hold()
-            most = 1  # each has a turn of its own
+            most = 1  # each attempt has its own turn
         items = self.queue.take(most, now)
         if items and gate.is_active:
             gate.started(now)
@@ -159,7 +159,7 @@ class Scheduler:
         return items
 
     def take_quarantined(self) -> list[Item]:
-        """One suspect (see TaskQueue) that may start now. Called with the lock held."""
+        """Return one quarantined task (see TaskQueue) that may start now. The caller holds the lock."""
         now = time.monotonic()
         if self.gate.is_active and self.gate.next_at(now) > now:
             return []
@@ -171,7 +171,7 @@ class Scheduler:
 
     @property
     def next_due(self) -> float | None:
-        """When the next task may start that can't start now; None where none waits. The lock is held."""
+        """When the next task that must wait may start; None if none waits. The caller holds the lock."""
         queue, due = self.queue, self.queue.next_due
         if not self.gate.is_active:
             return due
@@ -182,25 +182,25 @@ class Scheduler:
         return None if due is None else max(due, turn)
 
     def give_back(self, items: list[Item]) -> None:
-        """Tasks that were taken and not begun."""
+        """Return tasks that were taken but never started to the front of the queue."""
         with self.lock:
             self.queue.give_back(items)
             self._wake(len(items))
 
     def _wake(self, count: int) -> None:
-        """So many tasks are ready. Called with the lock held."""
+        """Wake up to `count` workers for tasks that are ready. The caller holds the lock."""
         if self.run_state.is_running and count:
             self.pool.wake(count)
 
     def try_again(self, sample: SampleWork, position: int, task: Task, retry: Retry, after_s: float) -> None:
-        """The task waits in the queue for another try; no worker waits with it."""
+        """Queue the task for another attempt in `after_s` seconds; no worker waits with it."""
         self.sink.put_attempt(sample.work, position, task, retry)
         with self.lock:
             self.queue.delay(sample, position, time.monotonic() + max(0.0, after_s), retry.reason)
             self._wake(1)
 
     def retry_as_asked(self, sample: SampleWork, position: int, task: Task, retry: Retry) -> bool:
-        """Do what `fn` asked for. Return False where it has asked too often. Raise UnstorableError."""
+        """Queue the task again as `fn` asked. Return False if it has asked too often. Raise UnstorableError."""
         policy, now = self.retry, time.monotonic()
         if policy.retries is not None and task.attempt - task._exceptions > policy.retries:
             return False
@@ -213,7 +213,7 @@ class Scheduler:
         return True
 
     def waits_out(self, sample: SampleWork, position: int, task: Task, retry: Retry, e: BaseException) -> bool:
-        """Whether an attempt failed in an outage: then all tasks wait for a moment and it counts for nothing."""
+        """Return True if the attempt failed in an outage; then all tasks wait for a moment and it isn't counted."""
         now = time.monotonic()
         with self.lock:
             if not self.outage.failure(e, now):
@@ -235,7 +235,7 @@ class Scheduler:
                 self.pool.notify_all()
 
     def ended(self, sample: SampleWork, count: int, failed: list[tuple[int, str]]) -> None:
-        """Tasks of a sample have a result, or (`failed`: position and kind) an error, that was handed to the sink."""
+        """Count tasks of a sample whose result, or error (`failed`: position and kind), the sink has."""
         if failed and not sample.bytes:
             sample.bytes = sample.work.rough_bytes()
         with self.lock:
@@ -255,7 +255,7 @@ class Scheduler:
                     self.idle.notify_all()
 
     def failed(self, e: BaseException, error: dict[str, str]) -> None:
-        """A task ended in an error; pauses the run where all fail alike."""
+        """Count a task that ended in an error; pause the run if all fail alike."""
         with self.lock:
             which = self.failure_detector.failure(e)
             if which is None or not self.run_state.is_running:
@@ -263,17 +263,17 @@ class Scheduler:
         message, trouble = trouble_of(which, e, error)
         self.pause(message, trouble)
 
-    # ---- anybody
+    # ---- any thread
 
     def pause(self, message: str = "", trouble: RunHaltedError | None = None) -> None:
-        """Workers take no more tasks; what runs goes on to its end."""
+        """Pause: no more tasks start; those that run go on to their end."""
         self._availability.forget()
         if not self.pause_unless_paused(message, trouble):
             with self.lock:
                 self.run_state.give_reason(message, trouble)
 
     def pause_unless_paused(self, message: str, trouble: RunHaltedError | None = None) -> bool:
-        """The same, if the run is running: else nothing happens, and False is returned."""
+        """Pause a run that is running; otherwise change nothing and return False."""
         with self.lock:
             if not self.run_state.pause(message, trouble):
                 return False
@@ -282,7 +282,7 @@ class Scheduler:
             return True
 
     def wait_for_judge(self, sample: SampleWork, position: int, message: str) -> None:
-        """Nothing can be judged for now: the task goes back unattempted and the run pauses until the judge is back."""
+        """Queue the task again, uncounted, and pause the run until the judge is available."""
         with self.lock:
             self.queue.give_back([(sample, position)])
         self._availability.begin(message)
@@ -290,7 +290,7 @@ class Scheduler:
             self._wake(1)  # nothing, unless the run was resumed meanwhile
 
     def resume(self) -> None:
-        """Workers take tasks again; after a fault the disk is tried again."""
+        """Resume a paused run; after a disk fault, try the disk again."""
         self._availability.forget()
         with self.lock:
             if not self.run_state.resume():
@@ -304,7 +304,7 @@ class Scheduler:
             self.idle.notify_all()
 
     def no_threads(self, e: ThreadLimitError) -> None:
-        """No thread can be started that would run tasks: the run pauses. Called with the lock held."""
+        """Pause the run, because no thread can be started to run tasks. The caller holds the lock."""
         message = f"Paused: {e} Then run.resume(). What is saved stays."
         error = RunHaltedError(message)
         error.__cause__ = e
@@ -313,7 +313,7 @@ class Scheduler:
             self.idle.notify_all()
 
     def on_internal_error(self, e: BaseException) -> None:
-        """A fault of nbrun's own: the run halts, since what it can't tell any more would hang it."""
+        """Halt the run: nbrun itself has failed, and waiting for what it lost would hang the run."""
         error = RunHaltedError(
             f"The run halted by a fault of nbrun's own: {type(e).__name__}: {e}. What is saved stays; "
             "start again to go on with what is missing, and please report this."
@@ -324,7 +324,7 @@ class Scheduler:
         self.stop(drain=True)
 
     def stop(self, drain: bool = True) -> list[Task]:
-        """No more tasks are begun. Returns the tasks that run now. After a fault the disk is tried once more."""
+        """Stop: no more tasks start. Return the tasks that run now. After a disk fault, try the disk once more."""
         had_trouble = self.run_state.trouble is not None
         running = self._stop(drain)
         if had_trouble:
@@ -343,12 +343,12 @@ class Scheduler:
             return [task for task, _ in self.pool.tasks()]
 
     def wait_for_workers(self, timeout_s: float) -> bool:
-        """Waits until nobody works any more. False on a time-out."""
+        """Wait until no task runs any more. Return False on a time-out."""
         with self.lock:
             return self.idle.wait_for(lambda: self.pool.is_empty, timeout_s)
 
     def wait_for_resume(self) -> bool:
-        """After a fault at the end of a run: waits until somebody resumes (True) or stops (False)."""
+        """Wait, after a fault at the end of a run, until it is resumed (return True) or stopped (False)."""
         with self.lock:
             if self.run_state.is_draining:
                 return False
@@ -356,7 +356,7 @@ class Scheduler:
             return self.run_state.is_running
 
     def finish(self, state: State, message: str = "", trouble: RunHaltedError | None = None) -> None:
-        """The run is over: the threads end, and so does everybody's wait."""
+        """End the run: its threads end, and every wait for it returns."""
         self.tracker.finish()
         with self.lock:
             self.run_state.end(state, message, trouble)
@@ -368,13 +368,13 @@ class Scheduler:
             self.idle.notify_all()
 
     def say(self, message: str, instead_of: str = "") -> None:
-        """Tells the user something while the run goes on; where it paused, its own message stays."""
+        """Show the user a message while the run goes on; the message of a pause stays."""
         with self.lock:
             self.run_state.say(message, instead_of)
 
     @property
     def workers(self) -> int:
-        """How many threads are wanted."""
+        """How many tasks may run at once."""
         return self.target_workers
 
     @workers.setter
@@ -386,24 +386,24 @@ class Scheduler:
             self._wake(self.queue.waiting)
 
     def limit(self, timeout_s: float | None, max_per_s: float | None) -> None:
-        """Sets the limits on attempts that begin from now on."""
+        """Set the limits on attempts that begin from now on."""
         with self.lock:
             self.timeout_s = timeout_s
             self.gate.limit(max_per_s)
             self.pool.notify_all()
 
     def retry_errors(self, kind: str | None = None) -> int:
-        """Queues tasks that ended in errors (of one kind) again, if their samples are in memory. Returns how many."""
+        """Queue tasks that ended in errors (of one kind) again, if their samples are in memory. Return how many."""
         return self._failed_tasks.again(kind)
 
     def forget_in_child(self) -> None:
-        """After a fork, in the child: the thread that forked may be a worker here, which must not go on."""
+        """Run nothing in a forked child: the thread that forked may be a worker, which must not go on there."""
         self.is_forked = True
         self.run_state.is_running = False
         self.pool.forget_in_child()
 
     def at_work(self) -> dict[int, int]:
-        """Sample number -> tasks running now."""
+        """Return the number of running tasks by sample number."""
         return dict(Counter(sample.work.number for sample in self.pool.at_work()))
 
     @property
@@ -412,7 +412,7 @@ class Scheduler:
         return self.queue.delayed
 
     def waiting_of(self, sample_id: str) -> list[TaskSummary]:
-        """The tasks of a sample that wait for another try, and why."""
+        """Return the tasks of a sample that wait for another try, and why."""
         with self.lock:
             waiting = [d for d in self.queue.delayed_tasks() if d.sample.work.sample_id == sample_id]
             now = time.monotonic()
@@ -424,12 +424,12 @@ class Scheduler:
         return rows
 
     def waiting_at(self) -> dict[int, int]:
-        """Sample number -> its tasks that wait for another try."""
+        """Return the number of tasks that wait for another try, by sample number."""
         with self.lock:
             return {sample.work.number: n for sample, n in self.queue.delayed_by_sample.items()}
 
     def notices(self) -> list[str]:
-        """What there is to say of the run as it is now."""
+        """Return the sentences that describe the run as it is now."""
         return [self.pool.notice, self._waiting_text(), self.long_tasks.text]
 
     @property
@@ -442,7 +442,7 @@ class Scheduler:
 
     @property
     def least_left_s(self) -> float:
-        """How long what runs and what waits will take at least, in seconds, as far as can be said.
+        """An estimate, in seconds, of the least time that running and waiting tasks will take.
 
         A task that has been running for many times the median is expected to take as long again.
         """
@@ -451,7 +451,7 @@ class Scheduler:
         return max(0.0, waits_s, self.long_tasks.longest_s)
 
     def _waiting_text(self) -> str:
-        """What is waited for, such as "160 waiting: HTTP 429, next in 14 s", where nothing runs or much waits."""
+        """Return what tasks wait for, such as "160 waiting: HTTP 429, next in 14 s", if nothing runs or many wait."""
         with self.lock:
             queue, now = self.queue, time.monotonic()
             count, due, held = queue.delayed, queue.next_due, self.gate.is_held(now)
@@ -467,7 +467,7 @@ class Scheduler:
         return ", ".join(filter(None, [f"{text}: {short_reason(reason) or 'no reason given'}{more}", left]))
 
     def running_of(self, sample_id: str) -> list[TaskSummary]:
-        """The tasks of a sample that run now; `time_s` says for how long."""
+        """Return the tasks of a sample that run now; `time_s` is how long they have been running."""
         now = time.perf_counter_ns()
         return [
             TaskSummary(task.group, task.index, "running", None, max(0, now - since) / 1e9, task.attempt, None)
@@ -476,7 +476,7 @@ class Scheduler:
         ]
 
     def works_in(self, thread: threading.Thread) -> bool:
-        """Do tasks run in that thread?"""
+        """Return True if tasks run in that thread."""
         return self.pool.works_in(thread)
 
 
@@ -485,7 +485,10 @@ READY_TASKS, READY_SAMPLES = 2000, 32
 
 
 class Backpressure:
-    """The samples between the feeder and the workers."""
+    """Limits how far ahead of the workers samples are read: the feeder waits while enough tasks are ready.
+
+    Threads: every method is called with the scheduler's lock held; the feeder waits in `wait`.
+    """
 
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
@@ -493,7 +496,7 @@ class Backpressure:
         self._is_waiting = False
 
     def wait(self) -> bool:
-        """Waits until the next sample may be read. False where no more is wanted."""
+        """Wait until the next sample may be read. Return False if the run takes no more."""
         if self._is_full():
             self._is_waiting = True
             while self._is_wanted() and not self._is_low():
@@ -502,12 +505,12 @@ class Backpressure:
         return self._is_wanted()
 
     def look(self) -> None:
-        """Tasks were taken."""
+        """Wake the feeder if tasks were taken and few are left."""
         if self._is_waiting and self._is_low():
             self._room.notify()
 
     def notify_all(self) -> None:
-        """The state or the appetite has changed: the feeder looks again."""
+        """Let the feeder check again: the state or the prefetch target has changed."""
         self._room.notify_all()
 
     def _is_wanted(self) -> bool:
@@ -520,7 +523,7 @@ class Backpressure:
         return q.ready >= READY_TASKS or q.samples_waiting >= READY_SAMPLES
 
     def _is_low(self) -> bool:
-        """Half empty: the feeder wakes and fills, instead of waking for each sample."""
+        """Return True if the queue is half empty: the feeder wakes once and fills it, not once for each sample."""
         q = self._scheduler.queue
         if 4 * q.ready < 3 * self._scheduler.pool.prefetch_target:
             return True
@@ -532,7 +535,10 @@ KEPT_WITH_ERRORS, KEPT_BYTES = 1000, 64 << 20
 
 
 class FailedTasks:
-    """Those of one engine."""
+    """Tasks that ended in errors and can be queued again, as far as their samples are in memory.
+
+    Threads: `keep` is called with the scheduler's lock held, `again` from any thread.
+    """
 
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
@@ -540,7 +546,7 @@ class FailedTasks:
         self._bytes = 0  # of these, about
 
     def keep(self, sample: SampleWork) -> None:
-        """All tasks of a sample have ended, some in errors."""
+        """Remember a sample whose tasks have all ended, some of them in errors."""
         if sample not in self._samples:
             self._samples[sample] = None
             self._bytes += sample.bytes
@@ -553,11 +559,11 @@ class FailedTasks:
             self._bytes -= sample.bytes
 
     def samples(self) -> list[SampleWork]:
-        """Those that are kept, and those that are still at work. Called with the scheduler's lock held."""
+        """Return the samples with errors, ended or not. The caller holds the scheduler's lock."""
         return list({*self._samples, *(s for s in self._scheduler.open_samples if s.errors)})
 
     def again(self, kind: str | None) -> int:
-        """Queues them again, those of one kind or all. Returns how many."""
+        """Queue failed tasks again, of one kind or all. Return how many."""
         with self._scheduler.lock:
             samples = self.samples()
         return sum(self._retry(sample, kind) for sample in samples)
@@ -580,20 +586,24 @@ class FailedTasks:
         return len(again)
 
 
-#: How often fn is asked.
+#: How often `fn.is_available()` is called.
 ASK_EVERY_S = 1.0
 
 
 class AvailabilityMonitor:
-    """Watches for the return of one engine's judge."""
+    """Pauses the run while its judge is unavailable, and resumes it once the judge is back.
+
+    Threads: workers call `begin`; `forget` is called on a pause or resume. The thread "nbrun-judge-watch" calls
+    `fn.is_available`, which may do I/O, and holds no lock meanwhile.
+    """
 
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
         self._lock = threading.Lock()  # protects _over
-        self._over: threading.Event | None = None  # of the watch that goes on; set where it shall end
+        self._over: threading.Event | None = None  # of the thread that runs; set to end it
 
     def begin(self, message: str) -> None:
-        """Pauses the run, and resumes it when `fn.is_available()` is true. Without that the user resumes it."""
+        """Pause the run, and resume it when `fn.is_available()` is true. Without that method the user resumes it."""
         with self._lock:
             if self._over is not None:
                 return
@@ -607,7 +617,7 @@ class AvailabilityMonitor:
             self.forget()
 
     def forget(self) -> None:
-        """Somebody steers the run: it no longer goes on by itself."""
+        """Stop watching: the run was paused or resumed by the user."""
         with self._lock:
             over, self._over = self._over, None
         if over is not None:
@@ -620,7 +630,7 @@ class AvailabilityMonitor:
                 break
             try:
                 back = ask()
-            except Exception:  # fn can't say: ask again
+            except Exception:  # no answer: ask again
                 continue
             if back and not over.is_set():
                 self._scheduler.resume()

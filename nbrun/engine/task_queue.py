@@ -1,4 +1,4 @@
-"""What waits to be run: samples in their order, tasks that wait for another try, tasks handed back.
+"""The tasks that wait: samples in their order, tasks that wait for another try, and tasks that were given back.
 
 No locks here: every method is called with the scheduler's lock held.
 """
@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 from nbrun.formatting import duration_text
 from nbrun.model import SampleTasks
 
-#: A reason is shown up to so many characters.
+#: How many characters of a reason are shown.
 _REASON = 100
 
 
 class SampleWork:
-    """One sample in the engine: `left` tasks have not ended, `errors` are positions that ended in one, and its kind."""
+    """One sample in the scheduler: `left` tasks have not ended; `errors` holds the position and kind of each error."""
 
     __slots__ = ("bytes", "errors", "left", "next", "positions", "quarantined", "work")
 
@@ -48,7 +48,10 @@ class Delayed(NamedTuple):
 
 
 class TaskQueue:
-    """Tasks of a sample go out together, the next sample fills idle workers; quarantined tasks go last."""
+    """Tasks of a sample go out together, the next sample fills idle workers; quarantined tasks go last.
+
+    Quarantined are tasks that ran when earlier runs died: they run once all others have ended, one at a time.
+    """
 
     def __init__(self) -> None:
         self._last: deque[Item] = deque()
@@ -69,16 +72,16 @@ class TaskQueue:
 
     @property
     def waiting(self) -> int:
-        """All tasks that nobody has taken."""
+        """All tasks that were not taken."""
         return self.ready + len(self._delayed) + len(self._last)
 
     @property
     def next_due(self) -> float | None:
-        """When the first of them may run, on the engine's clock."""
+        """When the first delayed task may run (time.monotonic), or None."""
         return self._delayed[0][0] if self._delayed else None
 
     def add(self, sample: SampleWork) -> None:
-        """A new sample, behind the others."""
+        """Append a sample."""
         self._last.extend((sample, position) for position in sample.quarantined)
         if sample.positions:
             self._samples.append(sample)
@@ -86,12 +89,12 @@ class TaskQueue:
             self.samples_waiting += 1
 
     def give_back(self, items: list[Item]) -> None:
-        """Tasks that were taken and not begun; they go first."""
+        """Return tasks that were taken but never started to the front of the queue."""
         self._returned.extend(items)
         self.ready += len(items)
 
     def delay(self, sample: SampleWork, position: int, due: float, reason: str = "") -> None:
-        """A task that may run again at `due`."""
+        """Queue a task that may run again at `due`."""
         self._pushes += 1
         heapq.heappush(self._delayed, Delayed(due, self._pushes, sample, position, reason))
         self.last_due = max(self.last_due, due) if self.delayed > 1 else due
@@ -99,17 +102,17 @@ class TaskQueue:
         self.delayed_by_sample[sample] += 1
 
     def delayed_tasks(self) -> list[Delayed]:
-        """All tasks that wait for their time."""
+        """Return all delayed tasks."""
         return list(self._delayed)
 
     def most_frequent_reason(self) -> tuple[str, int]:
-        """Why most of them wait, and how many other reasons there are."""
+        """Return why most delayed tasks wait, and how many other reasons there are."""
         if not self._reasons:
             return "", 0
         return self._reasons.most_common(1)[0][0], len(self._reasons) - 1
 
     def take(self, most: int, now: float) -> list[Item]:
-        """Up to `most` tasks of one sample; empty where nothing may run now."""
+        """Return up to `most` tasks of one sample; nothing if none may run now."""
         if self._delayed and self._delayed[0][0] <= now:
             _, _, sample, position, reason = heapq.heappop(self._delayed)
             _count_down(self._reasons, reason)
@@ -132,15 +135,15 @@ class TaskQueue:
 
     @property
     def quarantined(self) -> int:
-        """Tasks that wait for all others to end."""
+        """How many tasks wait for all others to end."""
         return len(self._last)
 
     def take_quarantined(self) -> list[Item]:
-        """One suspect; empty where any other task waits, delayed ones too."""
+        """Return one quarantined task; nothing while any other task waits, delayed ones included."""
         return [self._last.popleft()] if self._last and not (self.ready or self._delayed) else []
 
     def clear(self) -> None:
-        """Forgets everything: the run was stopped."""
+        """Drop all tasks, at the end of a run."""
         self._last.clear()
         self._samples.clear()
         self._returned.clear()
