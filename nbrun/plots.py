@@ -19,6 +19,8 @@ from nbrun.formatting import time_text
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+__all__ = ["confusion", "endpoints", "progress", "throughput", "times", "tpr_tnr", "verdicts"]
+
 # ---- colours, axes and labels that all charts share
 
 
