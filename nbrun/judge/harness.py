@@ -41,6 +41,7 @@ _MAIN = "nbrun_harness.py"
 _NOT_PYTHON_3 = ("PYTHON", "PYPY2")
 #: Makes secrets for test code. Of this process alone: solutions can't know it, and it is stored nowhere.
 _KEY = os.urandom(16)
+_CHANGED = "(argument)"  # how the harness marks what a function that returns nothing made of its first argument
 _LONGEST_NUMBER = 4000  # in digits; Python refuses to read longer integers unless it is asked to
 
 
@@ -152,7 +153,10 @@ def compare_values(expected: str | bytes, actual: str | bytes) -> bool:
         (True, False)
     """
     try:
-        return _equal(_loaded(expected), _loaded(actual))
+        want, got = _loaded(expected), _loaded(actual)
+        if isinstance(got, dict) and got.keys() == {_CHANGED}:
+            got = None if want is None else got[_CHANGED]
+        return _equal(want, got)
     except (ValueError, RecursionError, OverflowError):
         return False
 

@@ -217,8 +217,10 @@ class LocalSandbox:
             raise NotSupportedError(f"{name} is not judged: {language.missing}")
         exchange = exchange_of(problem)
         source = exchange.program(source_of(task.item, language), name, language)
-        own = checker_of(problem, self._testlib, self._accepted_from)
-        checker = exchange.checker or self._checker or (DEFAULT if own is None else as_checker(own))
+        checker = exchange.checker or self._checker
+        if checker is None:
+            own = checker_of(problem, self._testlib, self._accepted_from)
+            checker = DEFAULT if own is None else as_checker(own)
         with self._bench(task) as bench:
             self._settle_time_limit(problem, checker, bench)
             limits = self._limits(problem, language)
@@ -230,6 +232,20 @@ class LocalSandbox:
                 result = Judging(program, problem["tests"], terms, bench).result()
             self._trials.believe(name, language, task.item, result, partial(self._tried, bench))
         return result
+
+    def refusal(self, problem: Mapping[str, Any]) -> str | None:
+        """Return why no solution of a problem can be judged here, where the caller can change that; else None.
+
+        `nbrun.start` asks this of what `read_problems` reads, before a problem's first task runs.
+        """
+        own = problem.get("checker")
+        if self._checker is not None or not (isinstance(own, str) or (isinstance(own, Mapping) and "source" in own)):
+            return None
+        try:
+            checker_of(problem, self._testlib, self._accepted_from)
+        except NotSupportedError as e:
+            return str(e)
+        return None
 
     def _settle_time_limit(self, problem: dict[str, Any], checker: Checker, bench: Bench) -> None:
         """Finds out the limit of a package that leaves it to its accepted submissions, once."""

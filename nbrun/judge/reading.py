@@ -12,7 +12,7 @@ import json
 import os
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -34,6 +34,10 @@ _ROWS_AT_ONCE = 16  # of Parquet: a problem's tests may take many megabytes
 IN_PYTHON_3 = frozenset({"PYTHON3", "PYPY3"})
 _SHOWN = 5  # reasons in a repr and in an error
 ON_BAD = ("raise", "skip")
+
+
+#: Says why a judge refuses a problem as a whole; None where it doesn't.
+Refusal = Callable[[Mapping[str, Any]], str | None]
 
 
 class _Row(NamedTuple):
@@ -78,6 +82,13 @@ class Problems:
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return itertools.islice(self._problems(), self._limit)
 
+    def judged_by(self, judge: Any) -> Iterable[dict[str, Any]]:
+        """Return the same problems for a run with this judge: what it refuses as a whole is a bad row, before it runs.
+
+        `nbrun.start` calls this. A judge says what it refuses by `judge.refusal(problem)`: a sentence, or None.
+        """
+        return _Judged(self, getattr(judge, "refusal", None))
+
     def __repr__(self) -> str:
         path = self._path
         source = repr(path) if path is not None else f"<{type(self._source).__name__}>"
@@ -96,15 +107,15 @@ class Problems:
     def _path(self) -> str | None:
         return os.fspath(self._source) if isinstance(self._source, (str, os.PathLike)) else None
 
-    def _problems(self) -> Iterator[dict[str, Any]]:
+    def _problems(self, refusal: Refusal | None = None) -> Iterator[dict[str, Any]]:
         languages, not_supported = Counter[str](), Counter[str]()
         self.languages, self.not_supported, self.made_ids = languages, not_supported, 0
         if isinstance(self._source, (list, tuple)) and self._on_bad == "raise":
-            self._check_all()
+            self._check_all(refusal)
         submitted = self._submitted()
         for position, row in enumerate(self._rows()):
             try:
-                problem = self._read(row, position)
+                problem = self._read(row, position, refusal)
                 if problem is None:
                     continue
                 _add_submissions(problem, submitted)
@@ -125,12 +136,12 @@ class Problems:
         except ValueError as e:
             raise SampleError(f"read_problems: {e}.") from None
 
-    def _check_all(self) -> None:
+    def _check_all(self, refusal: Refusal | None) -> None:
         """Raise SampleError if a row of a list is bad, before the first one is handed over."""
         errors: list[SampleError] = []
         for position, row in enumerate(itertools.islice(self._rows(), self._limit)):
             try:
-                self._read(row, position)
+                self._read(row, position, refusal)
             except SampleError as e:
                 errors.append(e)
         self.made_ids = 0
@@ -145,7 +156,7 @@ class Problems:
                 sample_id=errors[0].sample_id,
             )
 
-    def _read(self, found: _Row, position: int) -> dict[str, Any] | None:
+    def _read(self, found: _Row, position: int, refusal: Refusal | None = None) -> dict[str, Any] | None:
         """A row as a problem; None if the adapter leaves it out."""
         row, where = found.row, found.where
         if found.error:
@@ -164,6 +175,9 @@ class Problems:
             known = "" if name is None else f" (problem {name!r})"
             sample_id = None if name is None else str(name)
             raise SampleError(f"{where}{known}: {e}.", position=position, sample_id=sample_id) from e.__cause__
+        if refusal is not None and (why := refusal(problem)):
+            sample_id = str(found.name if found.name is not None and not has_own_id else problem["id"])
+            raise SampleError(f"{where} (problem {sample_id!r}): {why}", position=position, sample_id=sample_id)
         if not has_own_id and found.name is not None:
             problem["id"] = found.name
         elif not has_own_id:
@@ -194,6 +208,8 @@ class Problems:
         if hasattr(rows, "select_columns") and isinstance(getattr(rows, "column_names", None), list):
             columns = self._columns(rows.column_names)  # of a Dataset: others would be decoded for nothing
             rows = rows if columns is None else rows.select_columns(columns)
+            if hasattr(rows, "with_format"):  # a user may have asked for rows as frames or tensors
+                rows = rows.with_format(None)
         if iter(rows) is rows:  # a generator gives its rows once
             if self._spent:
                 raise InputError(f"{self!r}: the generator was read already. Make a new one, or give a list or a file.")
@@ -246,6 +262,19 @@ class Problems:
                         number += 1
         except pyarrow.ArrowInvalid as e:
             raise SampleError(f"{path}: no Parquet file: {e}", position=number) from None
+
+
+class _Judged:
+    """Problems for one judge; it may be iterated again and again."""
+
+    def __init__(self, problems: Problems, refusal: Refusal | None) -> None:
+        self._problems, self._refusal = problems, refusal
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return itertools.islice(self._problems._problems(self._refusal), self._problems._limit)
+
+    def __repr__(self) -> str:
+        return repr(self._problems)
 
 
 def read_problems(

@@ -290,7 +290,8 @@ class TestlibChecker(_ProgramChecker):
         if "testlib.h" in text and "testlib.h" not in others:
             raise NotSupportedError(
                 "the checker includes testlib.h, which doesn't come with nbrun: get it from "
-                "https://github.com/MikeMirzayanov/testlib and give its path, as testlib='…/testlib.h'."
+                "https://github.com/MikeMirzayanov/testlib and give its path: LocalSandbox(testlib='…/testlib.h'). "
+                'read_problems(…, on_bad="skip") leaves such problems out.'
             )
         name = source.name if isinstance(source, Path) else "(testlib)"
         super().__init__([{"language": "CPP", "solution": text, "files": others, "name": name}], flags, accepted_from)

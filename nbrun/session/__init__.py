@@ -138,7 +138,8 @@ def start(
     inputs.check_digested("key", key, "item")
     inputs.check_digested("context", context, "sample")
     reader = SampleReader(None, key, context, check_storable if keep_items else None)
-    opened = inputs.open_samples(samples, reader, inputs.read_groups(groups))
+    judged_by = getattr(samples, "judged_by", None)  # of nbrun.judge.read_problems
+    opened = inputs.open_samples(samples if judged_by is None else judged_by(fn), reader, inputs.read_groups(groups))
     inputs.check_ids(asked.ids, opened)
     path = inputs.read_path(results)
     made_under = settings_of(fn, settings)

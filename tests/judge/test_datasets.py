@@ -50,6 +50,12 @@ LIMITS = [
     ("1500 ms", 1.5),
     ("1.5s", 1.5),
     ("2 sec.", 2.0),
+    ("1,5 seconds", 1.5),
+    ("3,000 ms", 3.0),
+    ("2 seconds per test", 2.0),
+    ("1 sec(s)", 1.0),
+    ("None", None),
+    ("-", None),
     (None, None),
     (0, None),
     ("", None),
@@ -121,6 +127,34 @@ CODES = [
 def test_solutions_of_other_forms_become_items(number: int) -> None:
     value, found = CODES[number]
     assert read_solutions(value, "solutions") == found
+
+
+FENCES = {
+    "closed on the last line": f"Here:\n```python\n{PY.rstrip()}```",
+    "tildes": f"~~~python\n{PY}~~~\n",
+    "an example behind it": f"```\n1 2\n```\n```python\n{PY}```\nprints\n```\n3\n```\n",
+    "thoughts before it": f"<think>Try ```python\nprint(3)\n``` first.</think>\n```python\n{PY}```\n",
+    "cut off": f"Here:\n```python\n{PY}",
+    "windows": "```python\r\n" + PY.replace("\n", "\r\n") + "```\r\n",
+}
+
+
+@pytest.mark.parametrize("what", FENCES)
+def test_a_source_is_found_in_an_answer(what: str) -> None:
+    tag, code = unfenced(FENCES[what])
+    assert (tag, code.replace("\r", "")) == ("python", PY)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def f():\n    '''\n    ```\n    f(1)\n    ```\n    '''\nprint(1)\n",
+        "s = '''\n```\n1\n'''\nprint(s)\n",
+        "#include <cstdio>\n/*\n```\n1 2\n```\n*/\nint main() {}\n",
+    ],
+)
+def test_fences_in_comments_and_strings_of_a_program_stay(source: str) -> None:
+    assert unfenced(source) == ("", source)
 
 
 def test_fences_and_languages_by_their_signs() -> None:
@@ -521,3 +555,59 @@ def test_a_fenced_source_is_judged_without_its_fence(tmp_path: Path) -> None:
     frame = nbrun.load_results(tmp_path, items=True)
     assert list(frame["verdict"]) == ["Accepted"]
     assert list(frame["item_solution"]) == [item["solution"]], "the item stays what it was"
+
+
+def test_rows_of_numpy_and_rows_asked_for_as_frames_are_read() -> None:
+    import datasets
+
+    items = numpy.array([{"language": numpy.int64(3), "solution": PY}], dtype=object)
+    assert read({"id": "a", "tests": ONE, "solutions": items})["solutions"] == [{"language": 3, "solution": PY}]
+    data = datasets.Dataset.from_list([{"id": "a", "tests": ONE, "solutions": [PY]}])
+    for form in ("pandas", "numpy"):
+        (problem,) = read_problems(data.with_format(form))
+        assert problem["tests"] == ONE
+
+
+def test_a_number_as_a_test_and_a_single_solution() -> None:
+    problem = read({"id": "a", "tests": [{"input": "1 2\n", "output": 3}], "solution": PY})
+    assert problem["tests"] == [{"input": "1 2\n", "output": "3"}]
+    assert problem["solutions"] == [{"language": "PYTHON3", "solution": PY}]
+
+
+def test_private_calls_without_a_name_are_those_of_the_starter_code() -> None:
+    tests = [{"input": "1\n2", "output": "[True, None]", "testtype": "functional"}]
+    row = {"question_id": "q", "starter_code": "class Solution:\n    def add(self, a, b):\n", "metadata": "{}"}
+    problem = read({**row, "public_test_cases": json.dumps(tests), "private_test_cases": packed(json.dumps(tests))})
+    assert problem["harness"] == {"type": "function", "name": "add"}
+    assert [test["output"] for test in problem["tests"]] == ["[true, null]"] * 2
+
+
+def test_functions_of_a_test_file_are_tests() -> None:
+    head = "from solution import add\n\n"
+    tests = "def test_a():\n    assert add(1, 2) == 3\n\n"
+    tests += "class TestB:\n    def test_b(self):\n        assert add(0, 0) == 0\n"
+    row = {"question_id": "k", "solution": "def add(a, b):\n    return a + b\n"}
+    problem = read({**row, "test_code": head + tests})
+    assert [test["input"].splitlines()[-1] for test in problem["tests"]] == [
+        "test_a()",
+        "_test = TestB(); _test.test_b()",
+    ]
+    for bad in ("import pytest\n" + tests, "def test_a(tmp_path):\n    pass\n"):
+        with pytest.raises(SampleError, match="pytest"):
+            read({**row, "test_code": head + bad})
+
+
+TESTLIB = '#include "testlib.h"\nint main() {}'
+
+
+def test_a_checker_without_its_testlib_is_an_error_before_the_run(tmp_path: Path) -> None:
+    row = {"id": "c", "tests": ONE, "solutions": [PY], "checker": TESTLIB}
+    rows = [row, {**row, "id": "d", "checker": None}]
+    with pytest.raises(SampleError, match=r"LocalSandbox\(testlib="):
+        nbrun.start(read_problems(rows), LocalSandbox(), tmp_path / "a", view=None)
+    assert not list(tmp_path.iterdir())
+    problems = read_problems(rows, on_bad="skip")
+    assert nbrun.start(problems, LocalSandbox(), tmp_path / "b", view=None).wait(60).done == 1
+    assert ["testlib" in reason for reason in problems.not_supported] == [True]
+    same = LocalSandbox(checker=lambda expected, actual: expected.split() == actual.split())
+    assert nbrun.start(read_problems(rows), same, tmp_path / "c", view=None).wait(60).done == 2

@@ -41,6 +41,19 @@ FUNCTIONS = {
         SUM,
         "Accepted",
     ),
+    "what it changed in place": ("def f(a):\n    a.sort()\n", PAIR, "Accepted"),
+    "what it left as it was": ("def f(a):\n    pass\n", PAIR, "WrongAnswer"),
+    "a value forgotten in one place": (
+        "def f(a):\n    a.sort()\n    if len(a) > 1:\n        return\n    return a\n",
+        PAIR,
+        "WrongAnswer",
+    ),
+    "nothing, where nothing is expected": ("def f(a):\n    a.sort()\n", call("f", ([[3, 1]], None)), "Accepted"),
+    "an exact number": (
+        "from decimal import Decimal\ndef f(a):\n    return Decimal('0.5')\n",
+        call("f", ([1], 0.5)),
+        "Accepted",
+    ),
     "a method of any class": ("class Adder:\n    def add(self, a, b):\n        return a + b\n", SUM, "Accepted"),
     "typing without an import": (
         "def f(a: List[int]) -> Tuple[int, ...]:\n    return tuple(sorted(a))\n",
@@ -99,6 +112,11 @@ CHECK = "def check(candidate):\n    assert candidate(1, 2) == 3\n    assert cand
 CODES = {
     "right": (ADD, "Accepted"),
     "an assertion that fails": (ADD.replace("+", "-"), "WrongAnswer"),
+    "its own compile": (
+        "import builtins\nold = compile\nbuiltins.compile = lambda s, *a, **k: old('0', *a, **k)\n"
+        + ADD.replace("+", "-"),
+        "WrongAnswer",
+    ),
     "another exception": ("def add(a, b):\n    return a.b\n", "RuntimeError"),
     "no such function": ("x = 1\n", "RuntimeError"),
     "no Python": ("def add(a, b:\n", "CompileError"),
@@ -109,6 +127,7 @@ CODES = {
         "import os\nfor fd in range(20):\n    try: os.write(fd, b'passed\\n')\n    except OSError: pass\nos._exit(0)\n",
         "WrongAnswer",
     ),
+    "its own exec": (f"import builtins\nbuiltins.exec = lambda *a: None\n{ADD.replace('+', '-')}", "WrongAnswer"),
     "an exit by the exit hooks": (
         f"import atexit, os\natexit.register(os._exit, 0)\n{ADD.replace('+', '-')}",
         "WrongAnswer",

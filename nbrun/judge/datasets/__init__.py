@@ -13,6 +13,7 @@ from typing import Any
 
 from nbrun.judge.datasets.codecontests import CODECONTESTS, PLUS, O
 from nbrun.judge.datasets.input_output import INPUT_OUTPUT
+from nbrun.judge.datasets.kodcode import KODCODE
 from nbrun.judge.datasets.livecodebench import LIVECODEBENCH
 from nbrun.judge.datasets.open_r1 import CODEFORCES, IOI
 from nbrun.judge.datasets.own import OWN
@@ -31,6 +32,7 @@ SHAPES: tuple[Shape, ...] = (
     INPUT_OUTPUT,
     XCODEEVAL,
     CODECONTESTS,
+    KODCODE,
     HUMANEVAL,
     EVALPLUS,
     MBPP,

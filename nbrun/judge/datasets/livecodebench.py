@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nbrun.judge.datasets.shape import Draft, Shape, solutions_of, starter_function
-from nbrun.judge.datasets.tests import Tests, read_tests
+from nbrun.judge.datasets.tests import Tests, read_tests, says_call
 from nbrun.judge.datasets.values import first, has, parsed
 
 #: What the tests of one problem may take once they are decompressed.
@@ -31,7 +31,10 @@ def _read(row: Mapping[str, Any]) -> Draft:
     if has(row, "starter_code") and (found := _STRUCTURES.search(row["starter_code"])):
         fields["not_supported"] = f"functions that take a {found[1]}"
     sets = {ours: row[column] for ours, column in names.items() if has(row, column)}
-    return Draft(sets, fields, function, _tests, starter_function(row))
+    starter = starter_function(row)
+    if function is None and starter is not None and any(says_call(value) for value in sets.values()):
+        function = starter  # private tests are encoded, but of the kind that the public ones are
+    return Draft(sets, fields, function, _tests, starter)
 
 
 def _tests(value: Any, where: str, function: str | None) -> Tests:

@@ -10,7 +10,7 @@ from typing import Any
 
 from nbrun.judge.datasets.shape import CARRIED, LIMITS, Draft, Shape, carried, limits_of, solutions_of, starter_function
 from nbrun.judge.datasets.tests import Tests, check_of, code_tests, read_tests
-from nbrun.judge.datasets.values import first, parsed, plain
+from nbrun.judge.datasets.values import first, has, parsed, plain
 from nbrun.judge.language_names import language_name
 
 
@@ -20,7 +20,7 @@ def _read(row: Mapping[str, Any]) -> Draft:
     labels = labels if isinstance(labels, Mapping) else {}
     language = first(row, "language") or labels.get("programming_language")
     fields: dict[str, Any] = {
-        **solutions_of(row, language, solutions="canonical_solution"),
+        **solutions_of(row, language, solutions="solution" if has(row, "solution") else "canonical_solution"),
         **limits_of(row),
         **carried(row),
     }
@@ -78,6 +78,7 @@ OWN = Shape(
         "func_name",
         "starter_code",
         "canonical_solution",
+        "solution",
     ),
     ids=("id", "name", "task_id", "problem_id", "question_id"),
     read=_read,

@@ -110,6 +110,39 @@ def check_of(code: str, entry_point: str, where: str, before: str = "") -> Tests
     return code_tests([f"{code.rstrip()}\n\ncheck({entry_point})"], where, before)
 
 
+def test_functions(code: str, where: str) -> Tests:
+    """Return the functions and methods of a test file as tests, one each.
+
+    Raises:
+        ValueError: it is no Python, holds no test, or needs pytest itself.
+    """
+    _check_code(code, where)
+    calls: list[str] = []
+    for node in ast.parse(code).body:
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test"):
+            calls.append(_call_of(node, node.name, 0, where))
+        elif isinstance(node, ast.ClassDef) and node.name.startswith("Test") and not node.bases:
+            methods = [part for part in node.body if isinstance(part, ast.FunctionDef)]
+            before = "".join(f"_test.{m.name}(); " for m in methods if m.name in ("setup_method", "setUp"))
+            for method in methods:
+                if method.name.startswith("test"):
+                    call = _call_of(method, f"_test.{method.name}", 1, where)
+                    calls.append(f"_test = {node.name}(); {before}{call}")
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            names = [getattr(node, "module", None) or "", *(alias.name for alias in node.names)]
+            if any(name.partition(".")[0] == "pytest" for name in names):
+                raise ValueError(f"{where!r} holds a test file that imports pytest, which isn't judged here")
+    if not calls:
+        raise ValueError(f"{where!r} holds no function `test_…` that can be called")
+    return code_tests([f"{code.rstrip()}\n\n\n{call}" for call in calls], where)
+
+
+def _call_of(function: ast.FunctionDef, name: str, given: int, where: str) -> str:
+    if function.decorator_list or len(function.args.args) > given + len(function.args.defaults):
+        raise ValueError(f"{where!r} holds a test that needs pytest ({function.name} has fixtures or decorators)")
+    return f"{name}()"
+
+
 def _read_mapping(value: Mapping[str, Any], where: str, function: str | None) -> Tests:
     function = first(value, "fn_name", "func_name") or function
     if not is_missing(value.get("assert_case")):
@@ -122,8 +155,8 @@ def _read_mapping(value: Mapping[str, Any], where: str, function: str | None) ->
     for key in ("code", "functional"):
         if isinstance(value.get(key), str):
             return code_tests([value[key]], f"{where}.{key}")
-    if "pytest" in value:
-        raise ValueError(f"{where!r} holds a test file of pytest, which isn't judged here")
+    if isinstance(value.get("pytest"), str):
+        return test_functions(value["pytest"], f"{where}.pytest")
     for key in ("test_cases", "tests"):
         if key in value:
             return read_tests(value[key], f"{where}.{key}", function)
@@ -229,7 +262,15 @@ def _json_or_text(text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
+        pass
+    if text.lstrip()[:1] not in ("[", "{", "("):
         return text
+    try:
+        value = ast.literal_eval(text.strip())  # "[True, None]"
+        json.dumps(value)
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+        return text
+    return value
 
 
 def _arguments(value: Any) -> Any:
@@ -306,6 +347,8 @@ def _stream(value: Any, side: str, where: str) -> str | bytes:
         return value.replace(b"\r\n", b"\n")
     if isinstance(value, (list, tuple)) and all(isinstance(line, str) for line in value):
         return _unix("".join(line if line.endswith("\n") else line + "\n" for line in value))
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return repr(value)  # people write an answer of one number so
     raise ValueError(f"{where}: its {side} is a {type(value).__name__}, not text")
 
 

@@ -14,13 +14,25 @@ from typing import Any
 
 from nbrun.judge.language_names import language_name
 
-_FENCED = re.compile(r"^[ \t]*```[ \t]*([\w+#.-]*)[^\n]*\n(.*?)^[ \t]*```[ \t]*$", re.DOTALL | re.MULTILINE)
-_QUANTITY = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-zµ]*)\.?\s*", re.IGNORECASE)
+#: A block of code: its tag, what opened it, its content up to a fence that closes it, or to the end of the text.
+_FENCED = re.compile(
+    r"^[ \t]*(?P<fence>```+|~~~+)[ \t]*(?P<tag>[\w+#.-]*)[^\n`]*\n(?P<code>.*?)(?:^[ \t]*(?P=fence)[ \t]*\r?$|\Z)",
+    re.DOTALL | re.MULTILINE,
+)
+_CLOSED_IN_LINE = re.compile(r"(?<=\S)```[ \t]*\Z")
+_THOUGHTS = re.compile(r".*</think(?:ing)?>", re.DOTALL)
+_QUANTITY = re.compile(
+    r"\s*(?P<number>\d+(?:[.,]\d*)?|\.\d+)\s*(?P<unit>[a-zµ]*)(?:\(s\))?\.?(?: *(?:/|per) *test(?: *case)?)?\s*",
+    re.IGNORECASE,
+)
+#: What a limit is called that isn't there.
+_NO_LIMIT = frozenset({"none", "null", "nan", "n/a", "na", "-", "unknown", "unlimited", "inf", "infinity", "no limit"})
 _SECONDS = {"": 1.0, "s": 1.0, "sec": 1.0, "second": 1.0, "ms": 1e-3, "msec": 1e-3, "millisecond": 1e-3, "minute": 60.0}
 _MEGABYTES = {
     "": 1.0,
     "b": 1 / (1 << 20),
     "byte": 1 / (1 << 20),
+    "k": 1 / 1024,
     "kb": 1 / 1024,
     "kib": 1 / 1024,
     "kilobyte": 1 / 1024,
@@ -29,6 +41,7 @@ _MEGABYTES = {
     "m": 1.0,
     "megabyte": 1.0,
     "mebibyte": 1.0,
+    "g": 1024.0,
     "gb": 1024.0,
     "gib": 1024.0,
     "gigabyte": 1024.0,
@@ -120,7 +133,7 @@ def seconds(value: Any, where: str, unit_s: float = 1.0) -> float | None:
         >>> seconds("2.0 seconds", "time_limit"), seconds({"seconds": 1, "nanos": 5 * 10**8}, "time_limit")
         (2.0, 1.5)
     """
-    if is_missing(value):
+    if _is_no_limit(value):
         return None
     if isinstance(value, Mapping):
         whole, nanos = number(value.get("seconds") or 0, where), number(value.get("nanos") or 0, where)
@@ -138,34 +151,59 @@ def megabytes(value: Any, where: str) -> float | None:
         >>> megabytes("256 megabytes", "memory_limit"), megabytes(268435456, "memory_limit")
         (256.0, 256.0)
     """
-    if is_missing(value):
+    if _is_no_limit(value):
         return None
     found = _quantity(value, where, _MEGABYTES, 1.0)
     has_unit = isinstance(value, str) and any(letter.isalpha() for letter in value)
     return (found / (1 << 20) if found >= _BYTES_FROM and not has_unit else found) or None
 
 
+def _is_no_limit(value: Any) -> bool:
+    return is_missing(value) or (isinstance(value, str) and value.strip().lower() in _NO_LIMIT)
+
+
 def _quantity(value: Any, where: str, units: Mapping[str, float], bare: float) -> float:
     if isinstance(value, str):
         match = _QUANTITY.fullmatch(value)
-        unit = match[2].lower() if match else ""
+        unit = match["unit"].lower() if match else ""
         factor = units.get(unit, units.get(unit.removesuffix("s")))
         if match and factor is not None:
-            return number(match[1], where) * (factor if unit else bare)
+            digits = match["number"]
+            is_thousands = re.fullmatch(r"[1-9]\d{0,2},\d{3}", digits) is not None  # "1,024 MB"; "1,5 s" is a fraction
+            return number(digits.replace(",", "" if is_thousands else "."), where) * (factor if unit else bare)
     return number(value, where) * bare
 
 
 def unfenced(text: str) -> tuple[str, str]:
     """Return the language tag and the content of the last code fence in a text; ("", text) where there is none.
 
+    A fence whose tag is a language goes before later ones without, which hold examples; what a model wrote before
+    `</think>` isn't looked at. A fence that is never closed, as in an answer that was cut off, ends with the text.
+
     Example:
         >>> unfenced("Here it is:\\n```python\\nprint(1)\\n```\\n")
         ('python', 'print(1)\\n')
     """
-    if "```" not in text:
+    if "```" not in text and "~~~" not in text:
         return "", text
-    blocks = _FENCED.findall(text)
-    return blocks[-1] if blocks else ("", text)
+    blocks = [] if _is_source(text) else list(_FENCED.finditer(_THOUGHTS.sub("", text)))
+    if not blocks:
+        return "", text
+    tagged = [block for block in blocks if block["tag"] and language_name(block["tag"])]
+    found = (tagged or blocks)[-1]
+    return found["tag"], _CLOSED_IN_LINE.sub("\n", found["code"])
+
+
+def _is_source(text: str) -> bool:
+    """Return whether a text with fences in it is a program all the same: they stand in its comments or strings."""
+    begin = re.split(r"^[ \t]*(?:```|~~~)", text, maxsplit=1, flags=re.MULTILINE)[0]
+    if any(sign.match(begin.lstrip()) for _, sign in _SIGNS):
+        return True
+    try:
+        ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True
 
 
 def guessed_language(source: str, default: str = "PYTHON3") -> str:
@@ -240,6 +278,8 @@ def _read_item(item: Any, where: str, language: Any) -> Any:
         return {"language": known or guessed_language(text), "solution": text}
     if not isinstance(item, Mapping):
         return item  # the judge says what is wrong with it, for this one alone
+    if any(hasattr(value, "tolist") for value in item.values()):
+        item = {key: plain(value) for key, value in item.items()}  # a number of numpy's is no name of a language
     if "solution" in item and "language" in item:
         return item
     code = next((name for name in _CODE if isinstance(item.get(name), str)), None)
