@@ -19,7 +19,7 @@ from typing import Any
 from nbrun.formatting import count_text, duration_text, percent_text
 from nbrun.model import ErrorKind, ErrorNote, LogNote, Mean, Progress, SampleProgress, State
 from nbrun.texts import without_surrogates
-from nbrun.verdicts import Tally, rejects
+from nbrun.verdicts import Tally, accepts, rejects
 
 #: So many of the newest errors, and of the newest lines of the log, are kept for the views.
 RECENT_ERRORS, RECENT_LOGS = 20, 100
@@ -161,7 +161,8 @@ class ProgressTracker:
         counts = Counter(verdicts)
         done = counts.total()
         counts.pop(None, None)
-        accepted, by_judge = counts["Accepted"], counts.pop("JudgeError", 0)
+        by_judge = counts.pop("JudgeError", 0)
+        accepted = sum(n for verdict, n in counts.items() if accepts(verdict))
         rejected = sum(n for verdict, n in counts.items() if rejects(verdict))
         columns = self._columns
         with self._lock:

@@ -31,6 +31,9 @@ class Verdict(StrEnum):
 REJECTED = frozenset(Verdict) - {Verdict.ACCEPTED, Verdict.JUDGE_ERROR}
 #: What `counted` says of `accepted: false` without a verdict: rejected, nobody says why.
 REJECTED_BARE = "Rejected"
+#: How the names of verdicts outside the vocabulary end, under which results are counted that say `accepted` too.
+_FLAGS = {True: " (accepted)", False: " (rejected)"}
+_KNOWN = frozenset((*map(str, Verdict), REJECTED_BARE))
 #: A longer text under `verdict` is prose (a language model's, say), not a verdict: it would be counted one by one.
 _LONGEST = 64
 #: From here on the server loses output, or stalls until the time is up.
@@ -51,17 +54,30 @@ def of(result: Any) -> str | None:
         >>> of({"text": "hello"}) is None
         True
     """
-    verdict = counted(result)
+    verdict = _named(result)
     return None if verdict == REJECTED_BARE and result.get("verdict") != REJECTED_BARE else verdict
 
 
 def counted(result: Any) -> str | None:
     """Return under which name a result is counted: its verdict, or "Rejected" where it says no more than that.
 
+    A verdict of the user's own counts by the result's `accepted`, which its name then ends with.
+
     Example:
         >>> counted({"accepted": False}), counted({"accepted": True}), counted({"n": 1})
         ('Rejected', 'Accepted', None)
+        >>> counted({"verdict": "Presentation", "accepted": False}), counted({"verdict": "Presentation"})
+        ('Presentation (rejected)', 'Presentation')
     """
+    name = _named(result)
+    if name is None or name in _KNOWN:
+        return name
+    told = result.get("accepted")
+    return name + _FLAGS[told] if isinstance(told, bool) else name
+
+
+def _named(result: Any) -> str | None:
+    """The same without what `accepted` says of a verdict of the user's own."""
     if type(result) is not dict and not isinstance(result, Mapping):  # the exact type first: this is the hot path
         return None
     verdict = result.get("verdict")
@@ -107,14 +123,9 @@ def accepted(result: Any) -> bool | None:
         (False, None, None)
     """
     verdict = counted(result)
-    if verdict == Verdict.ACCEPTED:
+    if accepts(verdict):
         return True
-    if rejects(verdict):
-        return False
-    if verdict == Verdict.JUDGE_ERROR or not isinstance(result, Mapping):
-        return None
-    told = result.get("accepted")
-    return told if isinstance(told, bool) else None
+    return False if rejects(verdict) else None
 
 
 def expected(group: str) -> bool | None:
@@ -129,14 +140,24 @@ def expected(group: str) -> bool | None:
     return False if group.startswith("incorrect_") else None
 
 
+def accepts(verdict: str | None) -> bool:
+    """Does a name of `counted` accept a solution?
+
+    Example:
+        >>> accepts("Accepted"), accepts("funny"), accepts("funny (accepted)")
+        (True, False, True)
+    """
+    return verdict is not None and (verdict == Verdict.ACCEPTED or verdict.endswith(_FLAGS[True]))
+
+
 def rejects(verdict: str | None) -> bool:
-    """Does it reject a solution? Verdicts outside the vocabulary neither accept nor reject.
+    """Does a name of `counted` reject a solution? Verdicts outside the vocabulary do where their results say so.
 
     Example:
         >>> rejects("WrongAnswer"), rejects("JudgeError"), rejects("funny")
         (True, False, False)
     """
-    return verdict in REJECTED or verdict == REJECTED_BARE
+    return verdict is not None and (verdict in REJECTED or verdict == REJECTED_BARE or verdict.endswith(_FLAGS[False]))
 
 
 class Tally(NamedTuple):
@@ -195,7 +216,7 @@ def tally(outcomes: Iterable[tuple[bool | None, str | None]]) -> Tally:
     for is_expected, verdict in outcomes:
         if is_expected is None or verdict is None:
             continue
-        if verdict == Verdict.ACCEPTED:
+        if accepts(verdict):
             counts[0 if is_expected else 2] += 1
         elif rejects(verdict):
             counts[1 if is_expected else 3] += 1
@@ -206,7 +227,7 @@ def is_unexpected(is_expected: bool | None, verdict: str | None) -> bool:
     """Is a verdict the opposite of what the group says (see `expected`)?"""
     if is_expected is None:
         return False
-    return rejects(verdict) if is_expected else verdict == Verdict.ACCEPTED
+    return rejects(verdict) if is_expected else accepts(verdict)
 
 
 def tests_summary(result: Any) -> tuple[int | None, int | None, float | None]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import nbrun
 from nbrun import verdicts
 from nbrun.verdicts import Verdict
 
@@ -140,3 +141,26 @@ def test_the_summary_of_tests() -> None:
 def test_the_hot_path_is_cheap() -> None:
     for result in ({"verdict": "Accepted", "tests": []}, {"value": 1}):
         assert min(timeit.repeat(lambda r=result: verdicts.of(r), number=10_000, repeat=5)) < 10_000 * 2e-6  # type: ignore[misc]
+
+
+def test_a_verdict_of_ones_own_counts_by_its_flag_everywhere(tmp_path: Path) -> None:
+    flags = {1: True, 2: False, 11: True, 12: False}
+    samples = [{"id": "p", "solutions": [1, 2], "incorrect_solutions": [11, 12]}]
+
+    def fn(task: nbrun.Task) -> dict[str, Any]:
+        return {"verdict": "Presentation", "accepted": flags[task.item]}
+
+    def check(run: nbrun.Run) -> None:
+        progress = run.progress
+        assert progress.unexpected == len(nbrun.unexpected(tmp_path)) == len(nbrun.unexpected(run.results())) == 2
+        rates = nbrun.rates(tmp_path)
+        assert (progress.tally.tpr, progress.tally.tnr) == (rates["tpr"][0], rates["tnr"][0]) == (0.5, 0.5)
+        (row,) = progress.since(0)
+        assert (row.accepted, row.rejected, row.unexpected) == (2, 2, 2)
+        assert sum(r.is_unexpected for r in run._controls.tasks("p")) == 2
+        assert set(run.results()["verdict"]) == {"Presentation"}
+
+    for _ in range(2):  # the second run reads it all from the file
+        run = nbrun.start(samples, fn, tmp_path, view=None)
+        run.wait(60)
+        check(run)

@@ -36,7 +36,7 @@ from nbrun.panel.packing import pack, unpack
 from nbrun.panel.parts import Part
 from nbrun.panel.texts import clean, cut
 from nbrun.progress import eta_text, quality_texts
-from nbrun.verdicts import rejects
+from nbrun.verdicts import accepts, rejects
 
 #: A message that speaks of results made with other settings says how they are made again; so does a button.
 REDO_CALL = 'redo="changed"'
@@ -188,7 +188,7 @@ class Feed:
 
 def head_of(progress: Progress) -> dict[str, Any]:
     """All that is not per sample, worded where people read it."""
-    accepted = progress.verdicts.get("Accepted", 0)
+    accepted = sum(n for verdict, n in progress.verdicts.items() if accepts(verdict))
     return {
         "state": str(progress.state),
         "total": progress.total,

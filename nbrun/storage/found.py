@@ -9,7 +9,7 @@ from typing import Any
 
 from nbrun.storage.book import DONE, Book, Columns
 from nbrun.storage.match import Retyped
-from nbrun.verdicts import Tally
+from nbrun.verdicts import Tally, accepts, rejects
 
 Fresh = Callable[[str, str], bool]
 
@@ -58,8 +58,8 @@ def found_in(book: Book, c: Columns, chosen: Container[int] = ()) -> Found:
             counts[verdict] += count
     found.done = made.total()
     found.verdicts, found.runs, found.contexts = counts, runs, contexts
-    found.accepted = counts["Accepted"]
-    found.rejected = counts.total() - found.accepted
+    found.accepted = sum(n for verdict, n in counts.items() if accepts(verdict))
+    found.rejected = counts["JudgeError"] + sum(n for verdict, n in counts.items() if rejects(verdict))
     if book.is_judged and counts:
         verdict_of = [verdict for verdict, _, _ in book.makers]
         done = (p for p, status in enumerate(c.status) if status == DONE and p not in chosen)

@@ -166,11 +166,11 @@ class Opener:
     def _finished(self, sample: Sample, info: FileInfo) -> Found:
         summary = info.summary or self.directory.matches[sample.id]
         counts = summary["verdicts"]
-        accepted = counts.get("Accepted", 0)
+        accepted = sum(n for verdict, n in counts.items() if verdicts.accepts(verdict))
         rejected = sum(n for verdict, n in counts.items() if verdicts.rejects(verdict))
         unexpected = summary.get("unexpected")
         return Found(
-            None, sample.total, sample.total, counts, accepted, sum(counts.values()) - accepted,
+            None, sample.total, sample.total, counts, accepted, rejected + counts.get("JudgeError", 0),
             _least_unexpected(sample, accepted, rejected) if unexpected is None else unexpected,
             _tally_of_finished(sample, accepted, rejected, unexpected),
             summary.get("runs", {}), summary.get("contexts", {}),
