@@ -232,7 +232,7 @@ class RetryPolicy:
 # ---- progress: immutable snapshots of a run
 
 
-#: So many characters of the message are part of a repr.
+#: A repr shows this many characters of the message.
 _MESSAGE = 80
 
 
@@ -425,7 +425,7 @@ class Progress:
 
 
 class SampleTasks(Protocol):
-    """One sample with tasks to run, as storage found it: the ticket that engine and sink pass to each other.
+    """One sample with tasks to run, as storage found it; engine and sink identify the sample by this object.
 
     Positions count all items of a sample that have a key, group by group; `missing` lists those to run.
     """
@@ -440,30 +440,30 @@ class SampleTasks(Protocol):
     def missing(self) -> Iterable[int]: ...
     @property
     def quarantined(self) -> Iterable[int]:
-        """Those of the missing that were running at two unclean ends: they run last and alone."""
+        """Return the missing positions that were running at two unclean ends; they run last and alone."""
 
     def marks(self, positions: list[int]) -> bytes:
-        """For each 32 bytes that tell the task from all others, in every run."""
+        """Return the fingerprints of these tasks: 32 bytes each, unique to the task in every run."""
 
     def item(self, position: int) -> Any:
-        """What stands there."""
+        """Return the item at this position."""
 
     def rough_bytes(self) -> int:
-        """About how much memory the sample takes."""
+        """Return roughly how much memory the sample takes, in bytes."""
 
     def task(self, position: int, flag: CancelFlag) -> Task:
-        """A fresh Task with what earlier attempts left (attempt, hint, previous)."""
+        """Return a new Task that has what earlier attempts left (attempt, hint, previous)."""
 
     def tally(self, records: Iterable[Record]) -> Tally:
-        """Count these outcomes by what their groups expect of them."""
+        """Count these outcomes by what their groups expect."""
 
 
-#: What came of a task as a sink will save it: its position, its verdict if it has one, and what only the sink knows.
+#: A task's outcome as a sink will save it: its position, its verdict if it has one, and two values private to the sink.
 Record = tuple[int, str | None, Any, Any]
 
 
 class SinkClosedError(Exception):
-    """Raised by a sink that takes nothing any more: the run was stopped, and late results are discarded."""
+    """Raised by a sink that is closed: the run was stopped, and late results are discarded."""
 
 
 class EncodedResult(NamedTuple):
@@ -492,22 +492,22 @@ class RemoteEncoder(Protocol):
 
 
 class ResultSink(Protocol):
-    """All that the engine knows of storage.
+    """Where the engine saves outcomes; all that it knows of storage.
 
     Threads: workers call `begin_tasks`, `encode` and `put`; one thread of the sink's own saves. `put` waits while the
     bound on unsaved results is reached.
     """
 
     def begin_tasks(self, slot: int, marks: bytes) -> None:
-        """A worker is about to run the tasks of these marks; noted, so that a crash tells what was running.
+        """Record that a worker starts the tasks with these fingerprints, so that after a crash it is known what ran.
 
         Args:
             slot: a small number that no other worker has at the same time.
-            marks: `SampleTasks.marks` of them.
+            marks: their fingerprints, from `SampleTasks.marks`.
         """
 
     def flush(self) -> bool:
-        """Waits until all that was put is saved. False on a standing fault."""
+        """Wait until everything that was put is saved. Return False if saving fails at present."""
 
     def encode(
         self,
@@ -521,7 +521,7 @@ class ResultSink(Protocol):
         worker_id: str,
         error: Mapping[str, str] | None = None,
     ) -> Record:
-        """What came of a task as it will be stored.
+        """Encode the outcome of a task as it will be stored.
 
         Args:
             item: `SampleTasks.item` of that position, or a task's item as it was before `fn` had it.
@@ -531,11 +531,11 @@ class ResultSink(Protocol):
             error: `type`, `message` and `traceback` of a task that ended in an error, and `output` if it printed any.
 
         Raises:
-            UnstorableError: names the place in the result.
+            UnstorableError: the result can't be stored; the message names the place in it.
         """
 
     def put(self, work: Any, records: list[Record]) -> None:
-        """Hands encoded outcomes of one sample over to be saved, in this order; that is some milliseconds later.
+        """Queue encoded outcomes of one sample to be saved in this order, some milliseconds later.
 
         Raises:
             SinkClosedError: the run was stopped.
@@ -543,16 +543,16 @@ class ResultSink(Protocol):
 
     @property
     def is_filling(self) -> bool:
-        """Half of what may be unsaved is unsaved: who puts more may have to wait soon."""
+        """True while at least half of the bound on unsaved results is used, so that `put` may wait soon."""
 
     def put_attempt(self, work: Any, position: int, task: Task, retry: Retry) -> None:
-        """Journals an attempt that will be followed by another: its number and its counts of tries are the task's."""
+        """Write an attempt that will be retried to the journal; its number and counts of tries are the task's."""
 
     def ended(self, work: Any) -> None:
-        """No task of this sample is left to run: its file may be written once its results are saved."""
+        """Mark the sample as finished: its file may be written once its results are saved."""
 
     def reopen(self, work: Any, positions: Iterable[int]) -> None:
-        """Tasks at these positions ended in errors and run again, from their first attempt on."""
+        """Let the tasks at these positions, which ended in errors, run again from their first attempt."""
 
     def mend(self) -> None:
         """The disk is believed to take results again: try."""
@@ -560,7 +560,7 @@ class ResultSink(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TaskSummary:
-    """One task in short, for views.
+    """A short description of one task, for views.
 
     Attributes:
         status: done, error, running, or waiting (for another try).
@@ -585,7 +585,7 @@ class TaskSummary:
 
 
 class RunControls(Protocol):
-    """All that a view may do to a run. Every call is thread-safe, and returns at once but for those that read."""
+    """What a view may do to a run. Every call is thread-safe; all but those that read results return at once."""
 
     @property
     def progress(self) -> Progress: ...
@@ -597,34 +597,34 @@ class RunControls(Protocol):
     def resume(self) -> None: ...
     def stop(self, drain: bool = True) -> None: ...
     def retry_errors(self, kind: str | None = None) -> int:
-        """Of one type, or all, also after the end. Returns how many tasks are queued again."""
+        """Queue tasks that ended in errors again, of one type or all, even after the end. Return how many."""
 
     def go_on(self) -> None:
-        """Start a run that was stopped or has halted again, with what is missing."""
+        """Restart a run that was stopped or has halted, with the tasks that are missing."""
 
     def redo_changed(self) -> int:
-        """Make results again that were made with other settings. Returns how many."""
+        """Run the tasks again whose results were made with other settings. Return how many there are."""
 
     def find_unread(self, text: str, limit: int) -> tuple[Sequence[str], int]:
-        """Of samples that were not read yet, those whose id holds the text (in lower case).
+        """Find samples that were not read yet by a part of their id (in lower case).
 
         Returns:
             The first `limit` ids, and how many there are. Only the ids of a list are known before it is read.
         """
 
     def tasks(self, sample_id: str) -> Sequence[TaskSummary]:
-        """The tasks of a sample that run or have a saved outcome. Reads what is saved of it."""
+        """Return the tasks of a sample that are running or have a saved outcome. Reads the saved results."""
 
     def entry(self, sample_id: str, group: str, index: int) -> Mapping[str, Any] | None:
-        """A task's whole saved entry. Reads what is saved of its sample."""
+        """Return a task's whole saved entry, or None. Reads the saved results of its sample."""
 
     def health(self) -> Sequence[Mapping[str, Any]]:
-        """See Judge.health; empty where the judge has no endpoints."""
+        """Return `Judge.health()`; empty if the judge has no endpoints."""
 
 
 @runtime_checkable
 class Judge(Protocol):
-    """What `fn` may offer beside being called with a task. Every part is optional but the call itself.
+    """What `fn` may offer in addition to being called with a task. Only the call itself is required.
 
     A mapping `resources` tells what it works with (endpoints, say): results don't depend on it, but a cell run again
     with other resources is no longer the same run.
@@ -634,7 +634,7 @@ class Judge(Protocol):
 
     def __call__(self, task: Task) -> Mapping[str, Any] | Retry: ...
     def again(self, entry: Mapping[str, Any], task: Task) -> bool:
-        """Should this saved result be made again?
+        """Return whether this saved result should be made again.
 
         Asked about every saved result, which must all be read for it; where fn has `again_verdicts` (a set), only about
         those with such a verdict that were made under other settings.
@@ -647,7 +647,7 @@ class Judge(Protocol):
         """A row for each endpoint: name, state, in_flight, mean_s, last_error."""
 
     def is_available(self) -> bool:
-        """Asked every second while the run is paused since `fn` raised JudgeUnavailableError: may it go on?"""
+        """Return whether the run may continue; called every second after `fn` raised JudgeUnavailableError."""
 
     def close(self) -> None:
-        """The run has ended: free what is held."""
+        """Release all resources; called when the run has ended."""

@@ -21,9 +21,9 @@ from nbrun.model import ErrorKind, ErrorNote, LogNote, Mean, Progress, SamplePro
 from nbrun.texts import without_surrogates
 from nbrun.verdicts import Tally, accepts, rejects
 
-#: So many of the newest errors, and of the newest lines of the log, are kept for the views.
+#: How many of the newest errors and of the newest log lines are kept for the views.
 RECENT_ERRORS, RECENT_LOGS = 20, 100
-#: So many kinds of errors are told apart, those after them are one; the same for verdicts in `seen`, a bit each.
+#: How many kinds of errors are counted separately, the rest as one; and how many bits `seen` has for verdicts.
 KINDS, SEEN_BITS = 30, 31
 OTHER_KINDS = "other errors"
 #: Errors of these kinds are the judge's: they say nothing of the solution.
@@ -43,8 +43,8 @@ class ProgressTracker:
         self._lock = threading.Lock()  # protects everything below
         self._clock = clock
         self._began = clock()
-        self._ended_at: float | None = None  # from then on the time stands still
-        self._paused_at: float | None = None  # and from then on until it is resumed
+        self._ended_at: float | None = None  # the clock stops then
+        self._paused_at: float | None = None  # the clock stops then until `resume`
         self._paused_s = 0.0  # in all
         self._ids: list[str] = []
         self._columns = {name: array("I") for name in _COLUMNS}
@@ -77,7 +77,7 @@ class ProgressTracker:
         unexpected: int = 0,
         tally: Tally | None = None,
     ) -> int:
-        """A sample was read: `total` tasks, of which earlier runs left `done`. Returns its number."""
+        """Add a sample of `total` tasks, of which earlier runs completed `done`. Return its number."""
         with self._lock:
             number = len(self._ids)
             self._ids.append(sample_id)
@@ -100,7 +100,7 @@ class ProgressTracker:
             return number
 
     def sample_again(self, number: int, total: int, done: int) -> None:
-        """A sample of this run was read again, by a run that goes on after its end."""
+        """Update a sample that was read again because the run was restarted after its end."""
         with self._lock:
             self._fed += total - self._columns["total"][number]
             self._done += done - self._columns["done"][number]
@@ -108,7 +108,7 @@ class ProgressTracker:
             self._touch(number)
 
     def all_errors_again(self, numbers: Iterable[int]) -> None:
-        """All tasks of these samples that ended in errors are tried once more."""
+        """Remove the errors of these samples from the counts: their tasks are tried again."""
         with self._lock:
             errors, judge_errors = self._columns["errors"], self._columns["judge_errors"]
             for number in numbers:
@@ -124,7 +124,7 @@ class ProgressTracker:
                     self._kinds[name] = kind._replace(n=0)
 
     def begin_again(self) -> None:
-        """A run that had ended goes on: the time in between counts for nothing."""
+        """Restart the clock of a run that had ended; the time in between doesn't count."""
         with self._lock:
             if self._ended_at is not None:
                 if self._paused_at is not None:
@@ -135,23 +135,23 @@ class ProgressTracker:
             self._rate_estimator.restart(self._clock(), self._ends)
 
     def numbers(self) -> dict[str, int]:
-        """Sample id -> its number, of those read so far."""
+        """Return sample id -> number for the samples read so far."""
         with self._lock:
             return {sample_id: number for number, sample_id in enumerate(self._ids)}
 
     def is_complete(self, number: int) -> bool:
-        """Whether a sample has a result for each of its tasks."""
+        """Return whether a sample has a result for each of its tasks."""
         with self._lock:
             return self._columns["done"][number] >= self._columns["total"][number]
 
     def errors_of(self, number: int) -> int:
-        """How many of a sample's tasks ended in errors."""
+        """Return how many of a sample's tasks ended in errors."""
         return self._columns["errors"][number]
 
     def record(
         self, number: int, verdicts: Iterable[str | None], kinds: Sequence[str] = (), tally: Tally | None = None
     ) -> None:
-        """Tasks of one sample ended.
+        """Count tasks of one sample that have ended.
 
         Args:
             verdicts: of each task that has a result its verdict, None where it is no judgement.
@@ -191,7 +191,7 @@ class ProgressTracker:
             self._rate_estimator.mark(self._clock(), self._ends)
 
     def error_again(self, number: int, kinds: Sequence[str]) -> None:
-        """Tasks of the sample that had ended in errors of these kinds are queued again."""
+        """Remove errors of these kinds from the sample's counts: their tasks are queued again."""
         with self._lock:
             by_judge = self._count_kinds(kinds, -1)
             self._columns["errors"][number] -= len(kinds)
@@ -201,14 +201,14 @@ class ProgressTracker:
             self._touch(number)
 
     def note_error(self, note: ErrorNote) -> None:
-        """Keeps an error for the views."""
+        """Keep an error for the views."""
         with self._lock:
             self._recent.append(note)
             kind = self._kind(note.type)
             self._kinds[kind] = self._kinds[kind]._replace(last=note)
 
     def note_log(self, at: float, level: str, text: str) -> None:
-        """Keeps a warning or a line of a log for the views; one that repeats the last is counted there."""
+        """Keep a warning or a log line for the views; a repetition of the last one only raises its count."""
         text = without_surrogates(text)
         with self._lock:
             last = self._logs[-1] if self._logs else None
@@ -218,30 +218,30 @@ class ProgressTracker:
                 self._logs.append(LogNote(at, level, text, 1))
 
     def watch_metrics(self, names: Iterable[str]) -> None:
-        """Show these metrics, also while no result has them."""
+        """Show these metrics even while no result has them."""
         with self._lock:
             for name in names:
                 self._metrics.setdefault(name, (0, 0.0))
 
     def add_metrics(self, values: Mapping[str, float]) -> None:
-        """Numbers in the result of one task, for the means that views show."""
+        """Add the numbers in one task's result to the means that views show."""
         with self._lock:
             for name, value in values.items():
                 n, total = self._metrics.get(name, (0, 0.0))
                 self._metrics[name] = (n + 1, total + value)
 
     def sample_done(self, by: int = 1) -> None:
-        """A sample has a result for each of its tasks (or, with -1, has not any more)."""
+        """Count a completed sample; -1 takes one back."""
         with self._lock:
             self._samples_done += by
 
     def set_totals(self, tasks: int | None, samples: int | None) -> None:
-        """What the samples hold in all, as soon as it is known."""
+        """Set how many tasks and samples there are in all, as soon as that is known."""
         with self._lock:
             self._total, self._samples_total = tasks, samples
 
     def fed_totals(self) -> tuple[int, int]:
-        """Tasks and samples read so far."""
+        """Return the numbers of tasks and samples read so far."""
         with self._lock:
             return self._fed, len(self._ids)
 
@@ -262,13 +262,13 @@ class ProgressTracker:
             return self._elapsed_s(self._clock())
 
     def pause(self) -> None:
-        """The run is paused: its time stands still."""
+        """Stop the clock while the run is paused."""
         with self._lock:
             if self._paused_at is None:
                 self._paused_at = self._clock()
 
     def resume(self) -> None:
-        """Its time goes on, and the pause doesn't count for the rate. Does nothing where it was not paused."""
+        """Start the clock again; the pause doesn't count for the rate. Does nothing if the run wasn't paused."""
         with self._lock:
             if self._paused_at is None:
                 return
@@ -277,13 +277,13 @@ class ProgressTracker:
             self._rate_estimator.restart(self._clock(), self._ends)
 
     def finish(self) -> None:
-        """The run has ended: the time that it took stands still."""
+        """Stop the clock for good: the run has ended."""
         self.resume()
         with self._lock:
             self._ended_at = self._clock()
 
     def changed_since(self, version: int) -> list[SampleProgress]:
-        """See Progress.since. Costs by what changed."""
+        """Return the samples that changed after `version`; the cost grows with their number only."""
         return list(map(SampleProgress._make, zip(*self.columns_since(version), strict=True)))
 
     def columns_since(self, version: int) -> list[list[Any]]:
@@ -372,7 +372,7 @@ class ProgressTracker:
         self._touched[number] = self._version
 
     def _kind(self, name: str) -> str:
-        """The kind under which an error is counted; it is there afterwards."""
+        """Return the kind under which an error is counted; it exists afterwards."""
         if name not in self._kinds:
             if len(self._kinds) >= KINDS:
                 name = OTHER_KINDS
@@ -380,7 +380,7 @@ class ProgressTracker:
         return name
 
     def _count_kinds(self, kinds: Iterable[str], sign: int) -> int:
-        """Returns how many of them are the judge's."""
+        """Add `sign` for each of these kinds. Return how many are the judge's."""
         by_judge = 0
         for name in kinds:
             by_judge += name in JUDGE_KINDS
@@ -389,7 +389,7 @@ class ProgressTracker:
         return by_judge
 
     def _seen(self, verdicts: Iterable[str | None]) -> int:
-        """A bit for each of these verdicts, in the order in which they were first met; the last one is for the rest."""
+        """Return a bit for each of these verdicts, numbered as they first occurred; the last bit is for the rest."""
         seen = 0
         for verdict in verdicts:
             bit = self._bits.get(verdict) if verdict else 0
@@ -401,32 +401,35 @@ class ProgressTracker:
 
 #: Spacing and number of the marks from which rates are taken: half seconds for two minutes, 15 s for an hour.
 FINE_S, COARSE_S, MARKS = 0.5, 15.0, 240
-#: A rate looks back so far, and further while fewer ends than this lie in the window.
+#: The window of a rate, in seconds; it grows while it holds fewer ended tasks than this.
 WINDOW_S, WINDOW_ENDS = 30.0, 20
 
 
 class RateEstimator:
-    """How many tasks had ended when. Times are in monotonic seconds."""
+    """Estimates how fast tasks end, from counts at marks in time. Times are in monotonic seconds.
+
+    Threads: none of its own and no lock; the tracker calls it with its lock held.
+    """
 
     def __init__(self, now: float) -> None:
         self._fine: deque[tuple[float, int]] = deque([(now, 0)], maxlen=MARKS)
         self._coarse: deque[tuple[float, int]] = deque([(now, 0)], maxlen=MARKS)
 
     def restart(self, now: float, ends: int) -> None:
-        """Forgets what was."""
+        """Forget all marks."""
         for marks in (self._fine, self._coarse):
             marks.clear()
             marks.append((now, ends))
 
     def mark(self, now: float, ends: int) -> None:
-        """So many have ended."""
+        """Record how many tasks have ended in all."""
         if now - self._fine[-1][0] >= FINE_S:
             self._fine.append((now, ends))
             if now - self._coarse[-1][0] >= COARSE_S:
                 self._coarse.append((now, ends))
 
     def rate(self, now: float, ends: int) -> float | None:
-        """Ends a second: over WINDOW_S, or as far back as WINDOW_ENDS ends need, an hour at most."""
+        """Return ended tasks per second over WINDOW_S, or longer until it holds WINDOW_ENDS, at most an hour."""
         best: tuple[float, int] | None = None
         for at, before in reversed(self._fine):
             best = (at, before)
@@ -445,9 +448,9 @@ class RateEstimator:
 
 # ---- sentences about progress, the same in every view
 
-#: From fewer ends no time is told, and from fewer than the second only its largest unit.
+#: With fewer ended tasks than the first no time is given; with fewer than the second only its largest unit.
 UNKNOWN_ENDS, ROUGH_ENDS = 3, 25
-#: Times below so many seconds are rounded to so many.
+#: Times below the first number of seconds are rounded to a multiple of the second.
 _STEPS = ((60, 5), (600, 10), (3600, 60), (86400, 600), (float("inf"), 3600))
 
 

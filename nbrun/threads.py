@@ -1,4 +1,4 @@
-"""Threads of nbrun's own are started here: where the system starts no more of them, that is a clear error."""
+"""Start the package's own threads, with a clear error if the system can start no more."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def start_daemon(target: Callable[..., Any], name: str, args: tuple[Any, ...] = 
 
 
 def start_thread(thread: threading.Thread) -> None:
-    """Start a thread that was made before.
+    """Start an existing thread object.
 
     Raises:
         ThreadLimitError: the system starts no more threads.

@@ -25,9 +25,9 @@ from nbrun.storage.format import FOLDER
 from nbrun.storage.samplefile import FileInfo, Place
 
 SUFFIX = ".rows"
-#: Less than this is read again in the time that keeping it would take.
+#: Reading less than this again is as fast as caching it.
 MIN_BYTES = 1 << 20
-#: More parts, or more dead rows than living ones: all is written anew.
+#: With more parts, or more outdated rows than current ones, the whole cache is rewritten.
 MAX_PARTS = 12
 #: How coarse a file system's clock may be, in ns: one that tells no fractions counts in seconds (NFS: some of them).
 FINE_NS, COARSE_NS = 50_000_000, 2_000_000_000
@@ -52,7 +52,7 @@ class Sizes:
 
 
 class RowCache:
-    """The cache of one results directory, as it stands now."""
+    """The cache of one results directory."""
 
     def __init__(self, results: Path) -> None:
         self._results = results
@@ -64,7 +64,7 @@ class RowCache:
         self._open()
 
     def _is_ours(self) -> bool:
-        """Is it there, or may it be made, inside the results directory itself and not through a link?"""
+        """Return whether the folder is, or may be created, inside the results directory and not behind a link."""
         inner = self.folder.parent
         is_absent = not os.path.lexists(self.folder) and (not os.path.lexists(inner) or files.is_real_folder(inner))
         return is_absent or (files.is_real_folder(inner) and files.is_real_folder(self.folder))
@@ -92,7 +92,7 @@ class RowCache:
                 start += record["n"]
 
     def known(self, entry: os.DirEntry[str]) -> FileInfo | None:
-        """What the cache knows of a file, if it stands there unchanged (for list_samples)."""
+        """Return the listing of a file from the cache if the file is unchanged, else None (for list_samples)."""
         kept = self._by_name.get(entry.name)
         if kept is None:
             return None
@@ -105,13 +105,13 @@ class RowCache:
         return FileInfo(entry.name, record["id"], record["source"], stat.st_size, stat.st_mtime_ns, summary)
 
     def know_archived(self, name: str, place: Place) -> None:
-        """Finds a file that stands in an archive, if its rows are those of that very member."""
+        """Look up an archived file; it counts as a hit if its rows were read from that very member."""
         kept = self._by_name.get(name)
         if kept is not None and kept.record["ident"] == identity_in(place):
             self.hits[name] = kept
 
     def keep(self, fresh: Callable[[], Pack], all_of_it: Callable[[], Pack], sizes: Sizes, read_at: float) -> None:
-        """Keeps what was read now.
+        """Store the rows that were read now.
 
         Args:
             fresh: makes a pack of the files that were read now.

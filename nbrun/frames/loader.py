@@ -37,7 +37,7 @@ AFTER_S, EVERY_S = 2.0, 0.2
 
 
 class ProgressLine:
-    """Counts bytes that were read and tells of them on stderr, in a terminal or a notebook.
+    """A line on stderr that shows how far reading is, in a terminal or a notebook.
 
     Threads: `read` from any; `_lock` protects the counter and the time of the last line.
     """
@@ -50,7 +50,7 @@ class ProgressLine:
         self._lock = threading.Lock()
 
     def read(self, count: int) -> None:
-        """So many more bytes were read."""
+        """Count `count` more bytes, and print the line when it is due."""
         now = time.monotonic()
         with self._lock:
             self._read += count
@@ -69,7 +69,7 @@ class ProgressLine:
             )
 
     def end(self) -> None:
-        """Wipes the line."""
+        """Erase the line."""
         if self._told:
             print("\r" + " " * 70 + "\r", end="", file=sys.stderr, flush=True)
             self._told = 0.0
@@ -79,7 +79,7 @@ class ProgressLine:
         return "ipykernel" in sys.modules or bool(getattr(sys.stderr, "isatty", lambda: False)())
 
 
-#: iter_results reads so many bytes of files at a time.
+#: iter_results reads this many bytes of files at a time.
 STRIDE_BYTES = 64 << 20
 Span = tuple[int, int]
 
@@ -120,11 +120,11 @@ class Loader:
 
     @property
     def problems(self) -> list[Problem]:
-        """What could not be read, so far."""
+        """What could not be read so far."""
         return self._reader.problems
 
     def table(self) -> tuple[Table, Array]:
-        """All rows, and the numbers of those to be shown, in their order."""
+        """Return all rows, and the row numbers to show, in order."""
         return next(self._strides(None))
 
     def all(self) -> Iterator[tuple[Table, Array]]:
@@ -179,7 +179,7 @@ class Loader:
     # ---- files
 
     def _is_kept(self, info: FileInfo, now: Snapshot) -> bool:
-        """Whether the cache has a file's rows as they are now."""
+        """Return whether the cache has the current rows of a file."""
         if self._cache is not None and info.place is not None:
             self._cache.know_archived(info.name, info.place)
         kept = self._cache.hits.get(info.name) if self._cache is not None else None
@@ -217,7 +217,7 @@ class Loader:
         return read_all(self._folder, wanted, self._progress_line.read)
 
     def _kept_runs(self, names: Sequence[str]) -> list[Table]:
-        """The cached rows of these files; files that follow one another in a part are one slice."""
+        """Return the cached rows of these files; files that are adjacent in a part become one slice."""
         assert self._cache is not None
         runs: list[tuple[int, int, int]] = []
         for name in names:
@@ -240,7 +240,7 @@ class Loader:
         return table_of(fresh.pack()), _spans(fresh.files), fresh
 
     def _note_problems(self, records: Iterable[dict[str, Any]]) -> None:
-        """What reading found; of a file that is known to be damaged nothing more is said."""
+        """Add problems found while reading; a file that is already known to be damaged is reported once."""
         told = {p.path for p in self._reader.problems}
         for record in records:
             path = os.path.join(self._folder, record["name"])
@@ -254,7 +254,7 @@ class Loader:
     def _lay_over(
         self, ids: Sequence[str], now: Snapshot, table: Table, spans: dict[str, Span], fresh: FileReader
     ) -> list[int]:
-        """Adds to `fresh` what the journal knows better. Returns the table's rows that it replaces."""
+        """Add to `fresh` the journal's entries that are newer. Return the row numbers that they replace."""
         dropped: list[int] = []
         for sample_id in ids:
             stored = now.journal.entries.get(sample_id)
@@ -281,9 +281,9 @@ _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
 
 
 def are_integers(runs: Iterable[Mapping[str, Any]], ids: Iterable[str]) -> bool:
-    """Whether every id was given as an integer: runs have said so, and none has said that one was text.
+    """Return whether every id was given as an integer: some run recorded that, and none recorded texts.
 
-    Runs of an nbrun that didn't say it count for neither; where none has said it, ids are texts.
+    Runs of older versions recorded neither and are ignored; if no run recorded it, ids are texts.
     """
     said = {r["ids"] for r in runs if isinstance(r.get("ids"), str)}
     return said == {INTEGER_IDS} and all(map(is_integer, ids))
@@ -347,7 +347,7 @@ def _identities(table: Table, span: Span) -> dict[tuple[str, bytes, int], tuple[
 
 
 def _spans(records: Sequence[dict[str, Any]]) -> dict[str, Span]:
-    """Sample id -> where its rows stand."""
+    """Return sample id -> the range of its rows."""
     out: dict[str, Span] = {}
     at = 0
     for record in records:

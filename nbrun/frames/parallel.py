@@ -50,7 +50,7 @@ class _Work:
         self._lock = threading.Lock()
 
     def next(self) -> int | None:
-        """The number of a batch that nobody has taken."""
+        """Take a batch and return its number; None if all are taken."""
         with self._lock:
             return self._left.pop() if self._left else None
 
@@ -64,7 +64,7 @@ class _Work:
 
 
 def read_all(folder: str, wanted: Sequence[ToRead], on_read: Callable[[int], None]) -> list[Pack]:
-    """Packs of all files, in their order. `on_read` is called with the bytes that were read, from several threads."""
+    """Return packs of all files, in order. Several threads call `on_read` with the number of bytes they read."""
     total = sum(f.size for f in wanted)
     helpers = min(_cpus() - 1, total // BYTES_A_HELPER, MAX_HELPERS) if sys.executable else 0
     work = _Work(_batches(wanted, total // (8 * (helpers + 1))), on_read)
@@ -106,7 +106,7 @@ def _batches(wanted: Sequence[ToRead], size: int) -> list[list[ToRead]]:
 
 
 def _serve(folder: str, work: _Work) -> None:
-    """A helper's thread."""
+    """Serve one helper process; runs in a thread of its own."""
     number: int | None = None
     try:
         with _helper() as process:
