@@ -94,6 +94,7 @@ def launch(
     return bench.warden.run(
         [*argv, *arguments], cwd=at.work, streams=streams, env=env, limits=limits, leash=leash, box=box,
         address_limited=language.address_limited and not language.is_vm, watched=at.around,
+        one_of_many=True,
     )  # fmt: skip
 
 

@@ -335,5 +335,6 @@ class LocalSandbox:
             leash.check()
             raise JudgeError(f"the sandbox could not work: {e}.") from e
         finally:
+            leash.idle.close()
             with self._lock:
                 self._leashes.pop(id(task), None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -25,6 +26,8 @@ from nbrun.judge.warden.folders import remove_tree
 
 _START = "import sys; sys.path.append(sys.argv[1]); from warden.serving import main; main({fd}, {root!r}, {parent})"
 _MB = 1 << 20
+#: The limits that a supervisor gives itself, so that its programs inherit them. It can't raise them again.
+_BEQUEATHED = ("cpu_s", "file_bytes", "address_bytes")
 _ANSWER_S = 30.0  # a supervisor reports this long after the last limit at the latest
 
 
@@ -65,13 +68,55 @@ class Ending:
     ended_at_s: float = 0.0
 
 
+class IdleSupervisors:
+    """The supervisors of one task that wait for its next program, by the limits that they have given themselves.
+
+    Threads: any number.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # protects _lines
+        self._lines: dict[Any, list[socket.socket]] | None = {}  # None once they were closed
+
+    def take(self, kind: Any) -> socket.socket | None:
+        """Return the line to one that is alive, if there is one."""
+        while True:
+            with self._lock:
+                lines = (self._lines or {}).get(kind)
+                if not lines:
+                    return None
+                line = lines.pop()
+            if not select.select([line], [], [], 0)[0]:
+                return line
+            line.close()  # it has ended: killed, or its warden was
+
+    def keep(self, kind: Any, line: socket.socket) -> None:
+        """The supervisor at the other end of `line` waits for its next program."""
+        with self._lock:
+            if self._lines is not None:
+                self._lines.setdefault(kind, []).append(line)
+                return
+        line.close()
+
+    def close(self) -> None:
+        """End them: each sees the end of file. None is kept after that."""
+        with self._lock:
+            lines, self._lines = self._lines or {}, None
+        for line in (line for some in lines.values() for line in some):
+            line.close()
+
+
 class Leash:
     """What `cancel` pulls: it ends the programs that run for one task, and lets none begin after it.
+
+    Attributes:
+        idle: the supervisors that wait for the task's next program. The owner of the task closes it.
 
     Threads: `pull` from any; the rest is the task's worker's, and that of those who run tests ahead for it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, idle: IdleSupervisors | None = None) -> None:
+        self.idle = idle or IdleSupervisors()
         self._lock = threading.Lock()  # protects all below
         self._lines: set[socket.socket] = set()
         self._branches: list[Leash] = []
@@ -79,7 +124,7 @@ class Leash:
 
     def branch(self) -> Leash:
         """A leash of its own for a part of the task: pulled with this one, or alone."""
-        branch = Leash()
+        branch = Leash(self.idle)
         with self._lock:
             self._branches.append(branch)
             branch.pulled = self.pulled
@@ -160,7 +205,7 @@ class Warden:
     def run(
         self, argv: Sequence[str], *, cwd: Path, streams: Mapping[str, Path | int], env: Mapping[str, str],
         limits: Limits, leash: Leash, box: Mapping[str, Any] | None = None, address_limited: bool = True,
-        watched: Path | None = None,
+        watched: Path | None = None, one_of_many: bool = False,
     ) -> Ending:  # fmt: skip
         """Runs a program to its end.
 
@@ -170,70 +215,94 @@ class Warden:
             box: what `Isolation.box` made; None runs it in plain sight of the machine.
             address_limited: False for virtual machines, which reserve more than they use.
             watched: the folder that must not grow beyond its limit; `cwd` if it isn't given.
+            one_of_many: more programs with these limits are likely to follow in this task: its supervisor waits for
+                them.
 
         Raises:
             JudgeError: it could not be started, was cancelled, or the machinery failed.
         """
         fds = [stream for stream in streams.values() if isinstance(stream, int)]
         try:
-            return self._run(argv, cwd, streams, env, limits, leash, box, address_limited, watched or cwd, fds)
+            request = _request(argv, cwd, streams, env, limits, box, address_limited, watched or cwd, fds)
+            request["stays"] = one_of_many
+            return self._run(request, limits, leash, fds)
         finally:
             for fd in fds:
                 os.close(fd)
 
-    def _run(
-        self, argv: Sequence[str], cwd: Path, streams: Mapping[str, Path | int], env: Mapping[str, str], limits: Limits,
-        leash: Leash, box: Mapping[str, Any] | None, address_limited: bool, watched: Path, fds: list[int],
-    ) -> Ending:  # fmt: skip
+    def _run(self, request: Mapping[str, Any], limits: Limits, leash: Leash, fds: list[int]) -> Ending:
         leash.check()
-        memory = int(limits.memory_limit_mb * _MB)
-        request = {
-            "argv": list(argv), "cwd": str(cwd), "watched": str(watched), "env": dict(env),
-            "cpu_s": limits.time_limit_s, "wall_s": limits.wall_limit_s, "memory_bytes": memory,
-            "file_bytes": limits.output_bytes, "folder_bytes": 4 * limits.output_bytes,
-            "processes": limits.process_limit, "box": None if box is None else dict(box),
-            # Only against a program that takes memory faster than it is watched: much of it is never touched.
-            "address_bytes": 2 * memory + 256 * _MB if address_limited else 0,
-        } | {name: fds.index(to) if isinstance(to, int) else str(to) for name, to in streams.items()}  # fmt: skip
         patience_s = 3 * STARVED * limits.wall_limit_s + _ANSWER_S
-        report = self._ask(json.dumps(request).encode() + b"\n", patience_s, leash, fds)
+        kind = tuple(request[name] for name in _BEQUEATHED) if request["stays"] and not fds else None
+        report = self._ask(json.dumps(request).encode() + b"\n", patience_s, leash, fds, kind)
         leash.check()
         if report["failure"] is not None:
-            raise JudgeError(f"{argv[0]} could not be started: {report['failure']}")
+            raise JudgeError(f"{request['argv'][0]} could not be started: {report['failure']}")
         return Ending(
             report["return_code"], report["cause"], report["cpu_s"], report["wall_s"], report["memory_bytes"] / _MB,
             report["ended_at_s"],
         )  # fmt: skip
 
-    def _ask(self, request: bytes, patience_s: float, leash: Leash, fds: list[int]) -> dict[str, Any]:
-        ours, theirs = socket.socketpair()
-        with ours:
-            try:
-                with theirs:
-                    socket.send_fds(self._line, [b"r"], [theirs.fileno()])
-                leash.hold(ours)
-                ours.settimeout(patience_s)
-                sent = socket.send_fds(ours, [request], fds) if fds else 0
-                ours.sendall(request[sent:])
-                while fds:
-                    os.close(fds.pop())  # here: a program must see the end of what the other one writes
-                answer = _read_line(ours)
-            except OSError as e:
-                leash.check()
-                raise JudgeError(f"the process that runs programs is gone or stuck: {e}. {self._last_words()}") from e
-            finally:
-                leash.let_go(ours)
+    def _ask(self, request: bytes, patience_s: float, leash: Leash, fds: list[int], kind: Any) -> dict[str, Any]:
+        """Have a supervisor run a program, one of the task's own that waits for it or a new one -> its report."""
+        ours = None if kind is None else leash.idle.take((self.root, kind))
+        ours = ours or self._new_supervisor(leash)
+        answer = b""
+        try:
+            leash.hold(ours)
+            ours.settimeout(patience_s)
+            sent = socket.send_fds(ours, [request], fds) if fds else 0
+            ours.sendall(request[sent:])
+            while fds:
+                os.close(fds.pop())  # here: a program must see the end of what the other one writes
+            answer = _read_line(ours)
+        except OSError as e:
+            leash.check()
+            raise JudgeError(f"the process that runs programs is gone or stuck: {e}. {self._last_words()}") from e
+        finally:
+            leash.let_go(ours)
+            if kind is not None and answer and json.loads(answer)["stays"] and not leash.pulled:
+                leash.idle.keep((self.root, kind), ours)
+            else:
+                ours.close()
         if not answer:
             leash.check()
             raise JudgeError(f"a program's supervisor ended without a report, killed perhaps. {self._last_words()}")
         report: dict[str, Any] = json.loads(answer)
         return report
 
+    def _new_supervisor(self, leash: Leash) -> socket.socket:
+        ours, theirs = socket.socketpair()
+        try:
+            with theirs:
+                socket.send_fds(self._line, [b"r"], [theirs.fileno()])
+        except OSError as e:
+            ours.close()
+            leash.check()
+            raise JudgeError(f"the process that runs programs is gone: {e}. {self._last_words()}") from e
+        return ours
+
     def _last_words(self) -> str:
         try:
             return self._log.read_text(errors="replace")[-2000:]
         except OSError:
             return ""
+
+
+def _request(
+    argv: Sequence[str], cwd: Path, streams: Mapping[str, Path | int], env: Mapping[str, str], limits: Limits,
+    box: Mapping[str, Any] | None, address_limited: bool, watched: Path, fds: list[int],
+) -> dict[str, Any]:  # fmt: skip
+    """Return what a supervisor is sent; a descriptor becomes its place in `fds`."""
+    memory = int(limits.memory_limit_mb * _MB)
+    return {
+        "argv": list(argv), "cwd": str(cwd), "watched": str(watched), "env": dict(env),
+        "cpu_s": limits.time_limit_s, "wall_s": limits.wall_limit_s, "memory_bytes": memory,
+        "file_bytes": limits.output_bytes, "folder_bytes": 4 * limits.output_bytes,
+        "processes": limits.process_limit, "box": None if box is None else dict(box),
+        # Only against a program that takes memory faster than it is watched: much of it is never touched.
+        "address_bytes": 2 * memory + 256 * _MB if address_limited else 0,
+    } | {name: fds.index(to) if isinstance(to, int) else str(to) for name, to in streams.items()}  # fmt: skip
 
 
 def _end(line: socket.socket, kernel: int) -> None:

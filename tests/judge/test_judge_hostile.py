@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import tracemalloc
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from judge_hostile import HOSTILE
 from nbrun.errors import InputError
 from nbrun.judge import Language, LocalSandbox
 from nbrun.judge.kattis import rule_of
+from nbrun.judge.running import IdleSupervisors
 from nbrun.judge.warden.accounts import Account
 from nbrun.judge.warden.folders import folder_bytes, remove_tree
 from nbrun.judge.warden.processes import Usage
@@ -74,6 +76,59 @@ def test_nothing_is_left_and_judging_goes_on(boxed: LocalSandbox, results: dict[
     assert sorted(os.listdir(root)) == ["built", "probe", "warden.log"]
     assert wait_until(lambda: len(processes_of(root)) == 1, 2), "the warden alone"
     assert (root / "warden.log").read_text() == ""
+
+
+_USES_MUCH_ONCE = """
+import os, time
+first = input()
+if first.startswith("1 "):
+    held = b"x" * (120 << 20)
+    while time.process_time() < 0.3:
+        pass
+if first.startswith("2 "):
+    os.abort()
+print(os.getuid(), os.getcwd(), sorted(os.listdir(".")))
+open("left", "w").close()
+"""
+
+
+@pytest.mark.usefixtures("boxed")
+def test_a_program_that_follows_another_is_accounted_for_alone() -> None:
+    """The tests of one solution share a supervisor; its sums, and the ends of programs, belong to one test each."""
+    inputs = [f"{i} \n" for i in (0, 1, 0, 2, 0, 0, 0, 1, 0)]
+    tests = [{"input": text, "output": "any\n"} for text in inputs]
+    sandbox = LocalSandbox(2, 192, all_tests=True, isolation="required", checker=lambda expected, actual: True)
+    try:
+        result = sandbox(task("PYTHON3", _USES_MUCH_ONCE, {"id": "many", "tests": tests}))
+    finally:
+        sandbox.close()
+    runs = [test["exec_info"]["run_result"] for test in result["tests"]]
+    for text, run in zip(inputs, runs, strict=True):
+        assert run["return_code"] == (-6 if text == "2 \n" else 0)
+        assert (run["memory_mb"] > 100) == (run["execution_time"] > 0.29) == (text == "1 \n"), run
+    said = [run["stdout"].split(" ", 1) for run in runs if run["stdout"]]
+    assert all(rest == "/work []\n" for _, rest in said)
+    if os.geteuid() == 0:
+        assert len({uid for uid, _ in said}) == len(said), "each program runs as a user of its own"
+
+
+def test_supervisors_end_with_their_task_and_dead_ones_are_not_asked() -> None:
+    idle = IdleSupervisors()
+    (ours, theirs), (dead, gone) = socket.socketpair(), socket.socketpair()
+    idle.keep("limits", ours)
+    idle.keep("limits", dead)
+    gone.close()
+    assert idle.take("other limits") is None
+    assert idle.take("limits") is ours
+    assert idle.take("limits") is None
+    idle.keep("limits", ours)
+    idle.close()
+    assert theirs.recv(1) == b""
+    (late, end) = socket.socketpair()
+    idle.keep("limits", late)
+    assert end.recv(1) == b""
+    theirs.close()
+    end.close()
 
 
 def test_compilers_see_no_more_than_programs(boxed: LocalSandbox, tmp_path: Path) -> None:

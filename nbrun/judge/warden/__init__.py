@@ -5,8 +5,8 @@ alone; nothing here runs in the kernel. Why a process of its own: limits must be
 kernel of many threads and gigabytes can't do safely or fast, and nobody else could end the programs once the kernel was
 killed.
 
-    kernel ── socket ──> warden            one byte and a descriptor for each program to be run
-                           └─ supervisor   one for each program: takes the request and gives the report over that
+    kernel ── socket ──> warden            one byte and a descriptor for each supervisor that is needed
+                           └─ supervisor   one for each program that runs: takes requests and gives reports over that
                                 └─ program descriptor; end of file there means: the kernel is gone, or cancels
 
 A supervisor is the subreaper of its program: whatever that leaves behind, in whatever session, becomes the supervisor's

@@ -15,10 +15,14 @@ import os
 import resource
 import signal
 import struct
+from functools import lru_cache
 from typing import Any
 
 #: Programs get user ids from here on where the kernel is root: each its own, so that its processes can be counted.
 FIRST_UID = 1_900_000_000
+_MOST_PIDS = 1 << 22
+#: So many programs one supervisor runs at most: then the user ids that belong to its process id are used up.
+BOXES_AT_MOST = 500
 _SIGNALS = {int(number) for number in signal.Signals}
 #: Calls that programs of contests don't need, as if the system had none of them. In this order: memory that is in no
 #: process and no folder (memfd_create, memfd_secret, shmget); keyrings, which outlive processes (add_key, request_key,
@@ -32,19 +36,19 @@ _ALLOW, _EPERM, _ENOSYS = 0x7FFF0000, 0x00050001, 0x00050026
 
 
 class Box:
-    """bwrap around one program.
+    """bwrap around one program, the `number`-th of this supervisor's.
 
     Attributes:
         pid: of the outer bwrap; its own CPU time is not the program's.
     """
 
-    def __init__(self, request: dict[str, Any], files: list[tuple[Any, ...]]) -> None:
+    def __init__(self, request: dict[str, Any], files: list[tuple[Any, ...]], number: int) -> None:
         box = request["box"]
         self._told = b""
         arguments = list(box["arguments"])
         command = list(request["argv"])
         if box["as_root"]:
-            uid = FIRST_UID + os.getpid()
+            uid = FIRST_UID + number * _MOST_PIDS + os.getpid()
             for path in (*box["owned"], request["stdout"], request["stderr"]):
                 if not isinstance(path, int):  # a number stands for a descriptor: a pipe
                     os.chown(path, uid, uid)
@@ -112,6 +116,7 @@ class Box:
         return None
 
 
+@lru_cache(1)
 def counts_by_namespace() -> bool:
     """Whether RLIMIT_NPROC counts what is in a user namespace (Linux 5.14), not all that the user runs."""
     try:
@@ -121,6 +126,7 @@ def counts_by_namespace() -> bool:
         return False
 
 
+@lru_cache(1)
 def forbidden_calls() -> bytes:
     """A filter of system calls, as BPF. Empty where the machine's numbers are not known here.
 

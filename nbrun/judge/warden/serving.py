@@ -39,6 +39,7 @@ def main(fd: int, root: str, parent: int) -> None:
 
 
 def _fork_supervisor(kernel: socket.socket, fd: int) -> int:
+    warden = os.getpid()
     pid = os.fork()
     if pid:
         os.close(fd)
@@ -46,7 +47,7 @@ def _fork_supervisor(kernel: socket.socket, fd: int) -> int:
     try:
         kernel.close()  # else the kernel could go on writing to a dead warden
         with socket.socket(fileno=fd) as line:
-            supervise(line)
+            supervise(line, warden)
     finally:
         os._exit(0)
 

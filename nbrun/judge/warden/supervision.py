@@ -1,6 +1,8 @@
 """One program under its limits, from fork to the last of its descendants.
 
-All that a supervisor's process does; it has one thread. What a program can see is `box`'s business.
+All that a supervisor's process does; it has one thread. It runs one program, or one after another for a task whose
+programs have the same limits: each in a box of its own, and the next one only after a program that ended by itself and
+left no process. What a program can see is `box`'s business.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from typing import Any
 
 from . import STARVED, processes
 from .accounts import Account
-from .box import Box
+from .box import BOXES_AT_MOST, Box
 from .folders import folder_bytes
 
 _FOLDER_EVERY_S = 0.25
@@ -30,16 +32,48 @@ _GAP_S = 0.5
 _DEFAULT = [signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT]
 
 
-def supervise(line: socket.socket) -> None:
-    """Runs the one program that is asked for on `line`, and reports there how it ended."""
+#: A supervisor that runs programs one after another ends after this CPU time of its own, since it is under the limit of
+#: its programs itself: at least 2 s.
+_OWN_CPU_S = 0.25
+#: It looks this often, in milliseconds, whether the warden is still there.
+_IDLE_MS = 500
+
+
+def supervise(line: socket.socket, warden: int) -> None:
+    """Run the programs that are asked for on `line`, one after another, and report there how each ended.
+
+    Returns when the other end is closed, when the process `warden` is gone, or after a program that ended by a limit,
+    didn't start, or left processes behind.
+    """
     wake = wake_on_child()
     processes.become_subreaper()
-    request, fds = _read_request(line)
-    report = Supervision(request, line, wake, fds).run()
-    try:
-        line.sendall(json.dumps(report).encode() + b"\n")
-    except OSError:
-        pass  # nobody listens any more
+    number, stays = 0, True
+    while stays and _is_asked(line, wake, warden):
+        request, fds = _read_request(line)
+        supervision = Supervision(request, line, wake, fds, number)
+        report = supervision.run()
+        number += 1
+        # A child that is left means that its program could not be killed in time.
+        is_clean = report["failure"] is None and report["cause"] is None and not processes.children(os.getpid())
+        stays = request["stays"] and is_clean and time.process_time() < _OWN_CPU_S and number < BOXES_AT_MOST
+        try:
+            line.sendall(json.dumps(report | {"stays": stays}).encode() + b"\n")
+        except OSError:
+            return  # nobody listens any more
+
+
+def _is_asked(line: socket.socket, wake: int, warden: int) -> bool:
+    """Wait for the next request; False if none will come."""
+    poller = select.poll()
+    poller.register(wake, select.POLLIN)
+    poller.register(line, select.POLLIN)
+    while os.getppid() == warden:
+        ready = {f for f, _ in poller.poll(_IDLE_MS)}
+        if drain(wake):
+            return False  # SIGTERM
+        if line.fileno() in ready:
+            return line.recv(1, socket.MSG_PEEK) != b""
+    return False
 
 
 def _read_request(line: socket.socket) -> tuple[dict[str, Any], list[int]]:
@@ -57,16 +91,19 @@ def _read_request(line: socket.socket) -> tuple[dict[str, Any], list[int]]:
 
 
 class Supervision:
-    """One program under its limits, from fork to the last of its descendants.
+    """One program under its limits, from fork to the last of its descendants. It is the `number`-th of its process.
 
-    Threads: none; it is all that its process does.
+    Threads: none; it is all that its process does meanwhile.
     """
 
-    def __init__(self, request: dict[str, Any], line: socket.socket, wake: int, fds: list[int]) -> None:
-        self.request, self.line, self.wake, self.fds = request, line, wake, fds
+    def __init__(
+        self, request: dict[str, Any], line: socket.socket, wake: int, fds: list[int], number: int = 0
+    ) -> None:
+        self.request, self.line, self.wake, self.fds, self.number = request, line, wake, fds, number
         self.cause: str | None = None  # which limit ended it
         self.status: int | None = None  # as waitpid gave it
         self.memory_bytes = 0
+        self.reaped_bytes = 0  # the most that one process held of those that have ended
         self.box: Box | None = None
         self.account = Account()
         self.started = time.monotonic()
@@ -85,7 +122,6 @@ class Supervision:
             self._watch()
             ended = time.monotonic()
             self._kill_all()
-        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
         code = None if self.status is None else os.waitstatus_to_exitcode(self.status)
         if self.box is not None and failure is None:
             code = self.box.exit_code()
@@ -100,7 +136,7 @@ class Supervision:
             "cpu_s": self.account.cpu_s,
             "wall_s": ended - (self.began or self.started),
             "ended_at_s": ended,
-            "memory_bytes": max(self.memory_bytes, processes.maxrss_bytes(usage)),
+            "memory_bytes": max(self.memory_bytes, self.reaped_bytes),
         }
 
     def _spawn(self) -> str | None:
@@ -125,7 +161,7 @@ class Supervision:
                 files.append((os.POSIX_SPAWN_OPEN, number, at, how & os.O_ACCMODE, 0))
             if request["box"] is not None:
                 request["box"]["signals"] = _DEFAULT
-                self.box = Box(request, files)
+                self.box = Box(request, files, self.number)
                 self.pid = self.box.pid
             else:
                 self.pid = os.posix_spawn(
@@ -169,6 +205,7 @@ class Supervision:
     def _count(self, pid: int, status: int, usage: resource.struct_rusage) -> None:
         """A child was reaped: what it used, with all that it waited for. Bubblewrap's own work is left out."""
         used_s = usage.ru_utime + usage.ru_stime
+        self.reaped_bytes = max(self.reaped_bytes, processes.maxrss_bytes(usage))
         if pid == self.pid:
             self.status = status
             if self.box is not None and used_s < _BOX_S:
