@@ -67,7 +67,7 @@ def load_results(
         >>> load_results("results", where={"verdict": ["WrongAnswer", "RuntimeError"]})  # doctest: +SKIP
     """
     options = _Options(columns, items, entries, tests, where, stale)
-    paths = [results] if isinstance(results, (str, os.PathLike)) else list(results)
+    paths = [results] if not isinstance(results, Iterable) or isinstance(results, str) else list(results)
     problems: list[Problem] = []
     if not options.reads_entries:
         parts = [_load_table(path, stale, problems) for path in paths]
@@ -109,7 +109,7 @@ def iter_results(
         raise InputError(f"chunksize={chunksize!r}: give at least 1 row.")
     options = _Options(columns, items, entries, tests, where, stale)
     problems: list[Problem] = []
-    for path in [results] if isinstance(results, (str, os.PathLike)) else results:
+    for path in [results] if not isinstance(results, Iterable) or isinstance(results, str) else results:
         for df in _strides(path, options, problems):
             for at in range(0, len(df), chunksize):
                 chunk = options.select(df.iloc[at : at + chunksize].reset_index(drop=True))
@@ -127,6 +127,13 @@ class _Options:
         self._hides_empty = isinstance(columns, str) and columns == AUTO
         if isinstance(columns, str) and not self._hides_empty:
             raise InputError(f'columns={columns!r}: give a list of names, such as [{columns!r}], or "auto".')
+        if not (columns is None or isinstance(columns, Collection)):
+            raise InputError(f'columns={columns!r}: give a list of names, such as ["sample_id"], or "auto".')
+        if not (where is None or isinstance(where, (str, Mapping)) or callable(where)):
+            raise InputError(f"where={where!r}: give a mapping such as {{'status': 'error'}}, a query or a function.")
+        for name, value in (("items", items), ("entries", entries), ("tests", tests), ("stale", stale)):
+            if not isinstance(value, bool):
+                raise InputError(f"{name}={value!r}: give True or False.")
         self.columns = None if columns is None or self._hides_empty else list(columns)
         self.items, self.entries, self.tests, self.where, self.stale = items, entries, tests, where, stale
         self.reads_entries = items or entries or tests  # entries are read, nothing comes from the cache
@@ -153,7 +160,7 @@ class _Options:
         if missing:
             raise InputError(
                 f"columns: there is no {', '.join(map(repr, missing))} in these results; there are "
-                f"{', '.join(map(str, df.columns if self.where is None else DTYPES))}."
+                f"{', '.join(dict.fromkeys(map(str, (*DTYPES, *df.columns))))}."
             )
         return df[self.columns]
 

@@ -40,6 +40,8 @@ def check(results: str | os.PathLike[str], repair: bool = False) -> Report:
         >>> nbrun.check(tempfile.mkdtemp()).is_ok
         True
     """
+    if not isinstance(results, (str, os.PathLike)):
+        raise InputError(f"results={results!r:.80}: give the path of the folder that a run wrote into.")
     path = Path(results).expanduser()
     if not path.is_dir():
         raise InputError(f"results={str(results)!r}: there is no such folder. Give the folder that a run wrote into.")

@@ -71,6 +71,8 @@ class Reader:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
+        if not isinstance(path, (str, os.PathLike)):
+            raise InputError(f"results={path!r:.80}: give the path of the folder that a run wrote into.")
         self.path = Path(path).expanduser()
         if not self.path.is_dir():
             what = "; it is a file" if self.path.exists() else ""

@@ -5,6 +5,8 @@ import math
 import shutil
 import time
 import warnings
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -253,3 +255,18 @@ def test_redo_takes_a_filtered_frame(tmp_path):
 def test_status_counts(judged_run):
     status = nbrun.status(judged_run)
     assert (status.samples, status.samples_complete, status.done, status.errors, status.total) == (2, 1, 10, 1, 11)
+
+
+@pytest.mark.parametrize("more", [{"columns": 5}, {"where": 5}, {"items": "x"}, {"stale": 1}, {"columns": ["nope"]}])
+def test_an_argument_that_can_not_be_meant_is_named(more: dict[str, Any], tmp_path: Path) -> None:
+    nbrun.start(["a"], lambda task: {}, tmp_path, view=None).wait(60)
+    with pytest.raises(nbrun.errors.InputError, match=next(iter(more))) as raised:
+        nbrun.load_results(tmp_path, **more)
+    assert "give" in str(raised.value) or "there are sample_id" in str(raised.value)
+
+
+@pytest.mark.parametrize("results", [5, None])
+@pytest.mark.parametrize("read", ["status", "check", "load_samples", "load_results", "rates", "unexpected"])
+def test_what_is_no_path_is_an_error_of_use(read: str, results: Any) -> None:
+    with pytest.raises(nbrun.errors.InputError, match="results="):
+        getattr(nbrun, read)(results)
