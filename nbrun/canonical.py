@@ -5,8 +5,10 @@ The form is specified in storage/format.py (F9) and must never change for `k1`.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import datetime as dt
+import enum
 import math
 import pathlib
 import struct
@@ -89,6 +91,19 @@ def _canonical_other(value: Any) -> bytes:
         return canonical(int(value))
     if isinstance(value, float):
         return canonical(float(value))
+    if isinstance(value, (range, collections.deque)):
+        return canonical(list(value))
+    if isinstance(value, enum.Enum):
+        return canonical(value.value)
+    if isinstance(value, memoryview):
+        return canonical(bytes(value))
+    if kind.__name__ == "DataFrame" and room == "pandas":
+        columns = [list(value.iloc[:, i]) for i in range(value.shape[1])]
+        return _typed("frame", [value.index.tolist(), value.columns.tolist(), columns])
+    for method in ("isoformat", "as_py", "to_dict"):  # scalars of arrow, and what else entries can hold
+        convert = getattr(value, method, None)
+        if callable(convert) and not isinstance(value, type):
+            return canonical(convert())
     raise TypeError(f"a {type(value).__module__}.{type(value).__qualname__} has no canonical form")
 
 

@@ -6,7 +6,9 @@ The lowest layer: pure functions, any thread. Python by itself converts at most 
 
 from __future__ import annotations
 
+import operator
 import re
+from typing import SupportsIndex
 
 _BIDI = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
 _HIDDEN = re.compile(f"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff{_BIDI}\ud800-\udfff]")
@@ -27,6 +29,16 @@ def without_surrogates(text: str) -> str:
     if text.isascii():
         return text
     return _SURROGATES.sub(lambda found: "\ufffd" * len(found[0]), text)
+
+
+def id_text(value: str | SupportsIndex) -> str:
+    """Return a sample's id, a text or an integer of any kind, as it is saved.
+
+    Example:
+        >>> id_text(7), id_text("cut \\ud83d")
+        ('7', 'cut \ufffd')
+    """
+    return without_surrogates(value) if isinstance(value, str) else digits_of(operator.index(value))
 
 
 def escape_control_chars(text: str) -> str:

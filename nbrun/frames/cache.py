@@ -14,7 +14,7 @@ import mmap
 import os
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from typing import Any
 from nbrun.frames.packing import BadPack, Pack, identity, identity_in, unpack
 from nbrun.storage import files
 from nbrun.storage.format import FOLDER
-from nbrun.storage.samplefile import FileInfo, Place
+from nbrun.storage.samplefile import LEGACY, NBRUN, PROGRESS, FileInfo, Place
 
 SUFFIX = ".rows"
 #: Reading less than this again is as fast as caching it.
@@ -49,6 +49,17 @@ class Sizes:
     fresh_bytes: int
     fresh_rows: int
     rows: int
+
+
+def _is_record(record: Mapping[str, Any]) -> bool:
+    """Whether it says of a file what the cache must know; whoever sent the directory may have written it."""
+    if type(record.get("name")) is not str:
+        return False
+    return record.get("ident") is None or (  # without an identity nothing is taken from it
+        type(record.get("id")) is str
+        and type(record.get("max_seq")) is int
+        and record.get("source") in (NBRUN, PROGRESS, LEGACY)
+    )
 
 
 class RowCache:
@@ -82,6 +93,8 @@ class RowCache:
                 with files.open_reading(path) as f:
                     pack = unpack(memoryview(mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)))
             except (OSError, ValueError, BadPack):  # ValueError: an empty file can't be mapped
+                continue
+            if not all(map(_is_record, pack.files)):
                 continue
             number = len(self.packs)
             self.packs.append(pack)

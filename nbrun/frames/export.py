@@ -62,12 +62,19 @@ def as_one_type(pa: Any, column: Any) -> Any:
         return column
     try:
         array = pa.array(column.to_list())
-        if array.to_pylist() == column.to_list():
+        if array.to_pylist() == column.to_list() and not _has_empty_struct(pa, array.type):
             return column
     except (pa.ArrowException, OverflowError, TypeError, ValueError):
         pass
     texts = [None if x is None else values.encode(x)[0].decode() for x in column]
     return pd.Series(texts, index=column.index, dtype=object)
+
+
+def _has_empty_struct(pa: Any, kind: Any) -> bool:
+    """Whether an Arrow type holds a mapping without keys, which neither Parquet nor DuckDB can."""
+    if pa.types.is_struct(kind) and kind.num_fields == 0:
+        return True
+    return any(_has_empty_struct(pa, kind.field(i).type) for i in range(kind.num_fields))
 
 
 def _cast(pa: Any, column: Any, wanted: Any) -> Any:

@@ -17,7 +17,7 @@ from nbrun.frames.cache import RowCache
 from nbrun.storage import values
 from nbrun.storage.reader import Reader, SampleView
 from nbrun.storage.values import load
-from nbrun.texts import escape_control_chars
+from nbrun.texts import escape_control_chars, id_text, without_surrogates
 
 Entry = dict[str, Any]
 Path_ = str | os.PathLike[str]
@@ -132,7 +132,7 @@ def show(
         return view_entry(*entry_of_row(what, results))
     if sample_id is None:
         raise InputError("show: say which sample, such as show('results', 'p1').")
-    return _of_directory(what, str(sample_id), group, index)
+    return _of_directory(what, id_text(sample_id), None if group is None else without_surrogates(group), index)
 
 
 def _of_directory(results: Results, sample_id: str, group: str | None, index: int | None) -> EntryView | Overview:

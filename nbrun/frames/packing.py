@@ -136,9 +136,29 @@ def unpack(data: bytes | memoryview) -> Pack:
             raise BadPack("its checksum differs")
         size = int(words[2])
         header = load(rest[:size])
-        return _read(header, rest[size + 1 :])
-    except (ValueError, KeyError, TypeError) as e:
+        return _check(_read(header, rest[size + 1 :]))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
         raise BadPack(f"no pack ({e})") from None
+
+
+def _check(pack: Pack) -> Pack:
+    """A pack that holds what packs do: a checksum says that it is as it was written, not by whom.
+
+    Raises:
+        BadPack: it doesn't.
+    """
+    records, n = pack.files, pack.n
+    is_right = (
+        isinstance(records, list)
+        and all(isinstance(r, dict) and type(r.get("n")) is int and 0 <= r["n"] <= n for r in records)
+        and sum(r["n"] for r in records) == n
+        and all(len(data) in (SIZES[code], SIZES[code] * n) for code, data in pack.arrays.values())
+        and all(isinstance(t, list) and all(type(x) is str for x in t) for t in pack.texts.values())
+        and all(isinstance(e.texts, list) and all(type(x) is str for x in e.texts) for e in pack.extras.values())
+    )
+    if not is_right:
+        raise BadPack("it holds something else")
+    return pack
 
 
 def _read(header: dict[str, Any], data: memoryview) -> Pack:

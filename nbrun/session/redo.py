@@ -8,6 +8,7 @@ from typing import Any
 
 from nbrun.errors import InputError
 from nbrun.storage.merge import Identity
+from nbrun.texts import id_text
 
 NEEDED = ("sample_id", "group", "key", "occurrence")
 CHANGED, ERRORS, ALL = "changed", "errors", "all"
@@ -69,7 +70,7 @@ def read_redo(redo: Any) -> Redo:
     for value in redo:
         if isinstance(value, bool) or not (isinstance(value, str) or hasattr(value, "__index__")):
             raise InputError(f"redo: {value!r} is no id of a sample: {HOW}.")
-        ids.add(value if isinstance(value, str) else str(int(value)))
+        ids.add(id_text(value))
     return Redo(ids=frozenset(ids))
 
 

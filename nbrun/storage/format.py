@@ -144,7 +144,8 @@ F9  Keys are `k1:` and BLAKE2b-128 over the canonical form: n (none), t, f (bool
     b<length>:<bytes>, [<items>] (lists), {<key><value>…} (mappings, sorted by the key's canonical bytes), <…>
     (sets, sorted), T<text> (dates), X<text: the type's name><content> (what JSON has no type for: decimal, fraction,
     uuid as text; timedelta in nanoseconds; complex [re, im]; period [frequency, text]; interval [left, right, closed];
-    longdouble as text where no double holds it). pandas.NA is n.
+    longdouble as text where no double holds it; frame [labels, column names, columns]). pandas.NA is n, range and
+        deque are lists, an Enum is its value, a scalar of arrow what it is in Python.
     A start with another `key=` finds entries by the items that they hold, and writes their file with the new keys.
 F10 Nothing is ever deleted to get on: what can't be read moves to .nbrun/damaged/.
 F11 Names: see names.py; two ids never share one, not even on a file system blind to case.

@@ -26,6 +26,7 @@ from nbrun.storage.replay import list_segments, whose
 from nbrun.storage.runlog import MatchLog
 from nbrun.storage.samplefile import FileInfo, Unreadable, parse_entry, peek
 from nbrun.storage.values import dump, load
+from nbrun.texts import digits_of
 
 #: As often a segment or the file may vanish while it is looked for.
 TRIES = 20
@@ -102,6 +103,8 @@ def _shortened(value: Any, depth: int = 0) -> Any:
     """The beginning of a value: a preview of a large one must not cost its encoding."""
     if isinstance(value, str):
         return value[:PREVIEW_CHARS]
+    if type(value) is int and value.bit_length() > 64:
+        return digits_of(value)[:PREVIEW_CHARS]
     if isinstance(value, dict) and depth < 3:
         return {k: _shortened(v, depth + 1) for k, v in islice(value.items(), 12)}
     if isinstance(value, list) and depth < 3:

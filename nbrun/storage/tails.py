@@ -12,11 +12,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 from nbrun.storage import files
 from nbrun.storage.names import SUFFIX
-from nbrun.storage.samplefile import FileInfo
+from nbrun.storage.samplefile import LEGACY, NBRUN, PROGRESS, FileInfo, is_summary
 from nbrun.storage.values import dump, load
 
 FORMAT = b"nbrun-tails/1"
@@ -39,8 +40,8 @@ class Tails:
         try:
             head, _, data = files.read_whole(self._path).partition(b"\n")
             if head == b"%b %08x" % (FORMAT, crc32(data)):
-                self._lines = {line[0]: line for line in load(data)}
-        except (OSError, ValueError, TypeError, IndexError):
+                self._lines = {line[0]: line for line in load(data) if _is_line(line)}
+        except (OSError, ValueError, TypeError, RecursionError):
             pass
 
     def known(self, entry: os.DirEntry[str]) -> FileInfo | None:
@@ -81,6 +82,20 @@ class Tails:
 def is_small(folder: Path) -> bool:
     """Does it hold too few files for the cache? Asks for a listing; to read them all would take twenty times that."""
     return sum(name.endswith(SUFFIX) for name in os.listdir(folder)) < MIN_FILES
+
+
+def _is_line(line: Any) -> bool:
+    """Whether it says of a file what FileInfo holds; a checksum says where it was written, not what is in it."""
+    if not isinstance(line, list) or len(line) != 6:
+        return False
+    name, sample_id, source, _, summary, progress = line
+    return (
+        type(name) is str
+        and type(sample_id) is str
+        and source in (NBRUN, PROGRESS, LEGACY)
+        and (is_summary(summary) if source == NBRUN else summary is None)
+        and (progress is None or isinstance(progress, dict))
+    )
 
 
 def _kept(infos: Iterable[FileInfo]) -> list[FileInfo]:

@@ -486,6 +486,7 @@ _Convert = Callable[[Any], Any]
 _NUMPY: Mapping[str, _Convert] = {
     "datetime64": _moment, "timedelta64": _seconds, "longdouble": _long_float, "clongdouble": _long_complex,
     "void": _record, "record": _record, "ndarray": _array, "recarray": _array,
+    "MaskedArray": _array, "mvoid": _record, "MaskedConstant": lambda _: None,
 }  # fmt: skip
 _PANDAS: Mapping[str, _Convert] = {
     "NAType": lambda _: None, "NaTType": lambda _: None, "Timedelta": lambda value: value.value / 1e9,
