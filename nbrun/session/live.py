@@ -12,6 +12,7 @@ import threading
 import types
 import weakref
 from pathlib import Path
+from typing import TextIO
 
 from nbrun.errors import RunActiveError
 from nbrun.formatting import count_text
@@ -80,8 +81,6 @@ def _at_exit() -> None:
     for run in live:
         progress = run.progress
         saved = run._abandon(EXIT_S)
-        if "ipykernel" in sys.modules:
-            continue  # nobody reads a kernel's last words
         lost = "" if saved else " The last results could not be saved in time."
         if is_interrupted:  # nobody has forgotten to wait
             print(
@@ -93,9 +92,18 @@ def _at_exit() -> None:
         print(
             f"nbrun: the interpreter ends while the run on {run._path} is "
             f"{progress.state.value} ({count_text(progress)}).{lost} "
-            "Start it again to go on with what is missing; call run.wait() at the end of a script.",
-            file=sys.stderr,
+            "Start it again to go on with what is missing; call run.wait() at a script's end or in the last cell.",
+            file=_last_words(),
         )
+
+
+def _last_words() -> TextIO | None:
+    """Return a stream that is still read when the interpreter ends.
+
+    A kernel's `sys.stderr` goes to a front end that has gone. Its own standard error is that of the program which
+    started it: the terminal of `jupyter execute` or papermill, which end with success, or the log of a server.
+    """
+    return sys.__stderr__ if "ipykernel" in sys.modules else sys.stderr
 
 
 _hook_before = sys.excepthook

@@ -287,3 +287,21 @@ def test_an_opened_sample_is_read_beside_the_kernels_main_thread(kernel: Kernel)
         ["", "Nothing is saved of this task yet."]
     ]
     assert kernel.run("print(set(read_in))") == "{'nbrun-panel-reader'}\n"
+
+
+def test_a_kernel_that_ends_before_its_run_says_so_where_it_was_started(tmp_path: Path) -> None:
+    """`jupyter execute`, papermill and nbmake end with success then; what the kernel writes there is all that tells."""
+    with open(tmp_path / "stderr", "w+") as stderr:
+        manager, client = start_new_kernel(stderr=stderr, cwd=str(tmp_path))
+        try:
+            Kernel(client).run(
+                "import nbrun, threading\n"
+                "run = nbrun.start(range(40), lambda task: threading.Event().wait(0.5), 'results', workers=2)"
+            )
+        finally:
+            client.stop_channels()
+            manager.shutdown_kernel()
+        stderr.seek(0)
+        said = stderr.read()
+    assert "the interpreter ends while the run on" in said
+    assert "of 40 tasks" in said

@@ -102,7 +102,7 @@ def test_coroutines_are_told_apart(tmp_path: Path) -> None:
         await asyncio.gather(asyncio.to_thread(print, "thread of", task.item), asyncio.sleep(0))
         raise ValueError("no")
 
-    run(tmp_path, fn, range(20), workers=20).wait(60)
+    run(tmp_path, fn, range(9), workers=9).wait(60)  # fewer than pause a run that fails from its beginning
     for item, text in printed(tmp_path).items():
         assert text == f"line of {item}\n" * 20 + f"thread of {item}\n"
 
