@@ -289,10 +289,10 @@ def times(df: pd.DataFrame, ax: Axes | None = None, *, limit_s: float | str | No
     """
     need(df, ("max_time_s", "verdict", *((limit_s,) if isinstance(limit_s, str) else ())), "times")
     ax = axes(ax)
-    seconds = df["max_time_s"].astype("float64").to_numpy()
+    seconds = np.asarray(df["max_time_s"].astype("float64"), dtype="float64")
     limit: float | None
     if isinstance(limit_s, str):
-        seconds, limit = seconds / df[limit_s].astype("float64").to_numpy(), 1.0
+        seconds, limit = seconds / np.asarray(df[limit_s].astype("float64"), dtype="float64"), 1.0
     else:
         limit = limit_s
     verdict = df["verdict"].astype("object").fillna("no verdict")

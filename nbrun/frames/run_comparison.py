@@ -210,10 +210,10 @@ def _align(runs: Mapping[str, Results]) -> _Aligned:
     sizes = [len(f) for f in frames]
     columns = [c for c in LOADED if any(c in f for f in frames)]
     rows = pd.DataFrame({c: _joined([f.get(c) for f in frames], sizes) for c in columns})
-    number = rows.groupby(IDENTITY, observed=True, sort=True).ngroup().to_numpy()
+    number = np.asarray(rows.groupby(IDENTITY, observed=True, sort=True).ngroup(), dtype="int64")
     which = np.repeat(np.arange(len(frames)), sizes)
     _refuse_doubled(rows, number, which, [str(n) for n in runs])
-    n = int(number.max(initial=-1)) + 1
+    n = int(number.max()) + 1 if len(number) else 0
     first = np.full(n, -1)
     first[number[::-1]] = np.arange(len(rows))[::-1]
     tasks = rows.iloc[first][[c for c in (*IDENTITY, "index", "language") if c in rows]].reset_index(drop=True)
