@@ -12,14 +12,25 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 import nbrun
 
 SLOTS = 2
 #: Under `mpiexec -n 3 python -m mpi4py.futures -m pytest` (test_mpi.py) the tests run over its two workers.
 IS_MPI = "mpi4py.futures" in sys.modules
+#: Kinds of backends that need a package of their own -> its name.
+PACKAGES = {"loky": "loky", "dask": "distributed", "mpi": "mpi4py"}
+
+
+def kind_param(kind: str, *more: Any, package: str | None = None) -> Any:
+    """A kind of backend as a parameter of a test, which is skipped where the package that it needs isn't installed."""
+    needed = package or PACKAGES.get(kind)
+    return pytest.param(kind, *more, marks=[pytest.mark.needs(needed)] if needed else [])
+
+
 #: Kinds of backends whose tasks run in other processes.
-FAR = ("mpi",) if IS_MPI else ("spawn", "forkserver", "loky", "dask")
+FAR = ("mpi",) if IS_MPI else ("spawn", "forkserver", *map(kind_param, ("loky", "dask")))
 KINDS = FAR if IS_MPI else ("threads", "async", "pool of threads", *FAR)
 
 

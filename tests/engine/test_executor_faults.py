@@ -235,6 +235,7 @@ def test_a_factory_that_fails_pauses_the_run(tmp_path: Path) -> None:
     until(lambda: run.progress.ended, "the run has stopped")
 
 
+@pytest.mark.needs("distributed")
 def test_a_cluster_that_is_closed_pauses_the_run(tmp_path: Path) -> None:
     note = counted(tmp_path / "calls")
 
@@ -255,6 +256,7 @@ def test_a_cluster_that_is_closed_pauses_the_run(tmp_path: Path) -> None:
     assert nbrun.load_results(tmp_path / "r")["n"].is_unique
 
 
+@pytest.mark.needs("distributed")
 def test_workers_that_join_and_leave(client: Any, tmp_path: Path) -> None:
     def fn(task: nbrun.Task) -> Any:
         threading.Event().wait(0.01)

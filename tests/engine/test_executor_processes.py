@@ -19,7 +19,7 @@ import pytest
 
 import nbrun
 from nbrun.engine.executor import handle
-from tests.engine.backends import Backend, is_gone, process_pool
+from tests.engine.backends import Backend, is_gone, kind_param, process_pool
 from tests.engine.test_backends import until
 from tests.storage.test_ends import Kernel
 
@@ -113,7 +113,9 @@ def pids(folder: Path) -> list[int]:
     return [int(p.name.removeprefix("pid-")) for p in folder.glob("pid-*")]
 
 
-@pytest.mark.parametrize("kind", [*FAR, "dask in a session of its own"])
+@pytest.mark.parametrize(
+    "kind", [*map(kind_param, FAR), kind_param("dask in a session of its own", package="distributed")]
+)
 def test_the_stop_button_ends_the_waiting_and_no_worker(kind: str, tmp_path: Path) -> None:
     with launch(tmp_path, kind, sleep_s=0.1, n=40, end=WAIT) as process:
         until(lambda: len(pids(tmp_path)) == 2, "both workers run")
@@ -131,11 +133,12 @@ def test_the_stop_button_ends_the_waiting_and_no_worker(kind: str, tmp_path: Pat
 
 ENDED, LEFT, WAITED = "is ended too, and runs again", "is not waited for, and runs again", "is waited for"
 ENDS = [
-    *((kind, "make", ENDED) for kind in FAR),
-    *((kind, "make()", WAITED) for kind in FAR),
-    *(("threads", executor, WAITED) for executor in ("make", "make()")),
-    ("dask", "make", LEFT), ("dask", "make()", LEFT), ("mpi", "make()", WAITED),
-]  # fmt: skip
+    *(kind_param(kind, "make", ENDED) for kind in FAR),
+    *(kind_param(kind, "make()", WAITED) for kind in FAR),
+    *(kind_param("threads", executor, WAITED) for executor in ("make", "make()")),
+    *(kind_param("dask", executor, LEFT) for executor in ("make", "make()")),
+    kind_param("mpi", "make()", WAITED),
+]
 
 
 @pytest.mark.parametrize(("kind", "executor", "then"), ENDS)
@@ -217,7 +220,7 @@ def test_a_kernel_is_shut_down_with_calls_out(tmp_path: Path) -> None:
     assert nbrun.load_results(tmp_path / "r").empty
 
 
-@pytest.mark.parametrize("kind", FAR)
+@pytest.mark.parametrize("kind", map(kind_param, FAR))
 def test_no_worker_outlives_a_killed_kernel(kind: str, tmp_path: Path) -> None:
     with launch(tmp_path, kind, sleep_s=0.05, n=5000, end=WAIT) as process:
         until(lambda: len(pids(tmp_path)) == 2, "both workers run")

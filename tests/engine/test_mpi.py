@@ -15,6 +15,7 @@ import pytest
 
 import nbrun
 
+pytestmark = [pytest.mark.long, pytest.mark.needs("mpi4py")]
 ROOT = Path(__file__).parents[2]
 #: Those that need a worker that can be killed alone are not among them.
 OVER_MPI = (

@@ -14,6 +14,8 @@ import nbrun
 from tests.engine.backends import Backend, parsl_pool
 from tests.engine.test_backends import counted
 
+pytestmark = [pytest.mark.long, pytest.mark.needs("parsl")]
+
 
 @pytest.fixture(scope="module")
 def backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:

@@ -2,7 +2,6 @@
 
 from itertools import combinations
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,6 +11,7 @@ from nbrun import plots
 from nbrun.frames import confusion
 from nbrun.plots import COLORS
 
+mpl = pytest.importorskip("matplotlib", reason="needs matplotlib")
 mpl.use("Agg")
 VERDICTS = np.array(["Accepted", "WrongAnswer", "TimeLimitExceeded", "RuntimeError", "JudgeError", None], object)
 

@@ -13,9 +13,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from playwright.sync_api import Browser, Page, sync_playwright
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -155,17 +156,11 @@ def chromium() -> str | None:
     return shutil.which("chromium") or shutil.which("chromium-browser")
 
 
-def has_browser() -> bool:
-    """Is there any Chromium: Debian's, or the one that `playwright install chromium` brings?"""
-    if chromium() is not None:
-        return True
-    with sync_playwright() as playwright:
-        return Path(playwright.chromium.executable_path).exists()
-
-
 @contextmanager
 def running_lab(folder: Path) -> Iterator[Lab]:
     """Starts JupyterLab and Chromium; ends both, and the kernels."""
+    from playwright.sync_api import sync_playwright
+
     books, config = folder / "books", folder / "config"
     books.mkdir()
     for plugin, values in SETTINGS.items():

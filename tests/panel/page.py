@@ -13,14 +13,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fake_run import FakeRun
 from lab import FLAGS, chromium
-from playwright.sync_api import Browser, Page, sync_playwright
 
 from nbrun.panel.static import static_html
 from nbrun.panel.widget import Panel
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 #: What JupyterLab's themes set, as far as the panel uses it.
 THEMES = {
@@ -128,6 +130,8 @@ class Shown:
 
 @contextmanager
 def running_browser() -> Iterator[Browser]:
+    from playwright.sync_api import sync_playwright
+
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium(), headless=True, args=FLAGS)
         yield browser

@@ -12,8 +12,9 @@ from typing import Any
 
 import nbformat
 import pytest
-from lab import IDLE, ROOT, Lab, Notebook, has_browser, running_lab
+from lab import IDLE, ROOT, Lab, Notebook, running_lab
 
+pytestmark = [pytest.mark.long, pytest.mark.needs("chromium", "playwright", "jupyterlab")]
 PICTURES = Path(__file__).parent.parent / "pictures"
 SETUP = """import nbrun.panel
 from fake_run import Driver, FakeRun, samples
@@ -25,8 +26,6 @@ NASTY = '<script>window.hacked = 1</script><img src=x onerror="window.hacked = 1
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    if not has_browser():
-        pytest.skip("no Chromium here: apt-get install chromium, or playwright install chromium")
     PICTURES.mkdir(exist_ok=True)
     with running_lab(tmp_path_factory.mktemp("lab")) as lab:
         yield lab

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 from fake_run import Driver, FakeRun, samples
-from lab import has_browser
 from page import Shown, running_browser
 
 import nbrun
 from nbrun.model import State, TaskSummary
 
+pytestmark = [pytest.mark.long, pytest.mark.needs("chromium", "playwright")]
 PICTURES = Path(__file__).parent.parent / "pictures"
 TRACE = 'Traceback (most recent call last):\n  File "a", line 2, in fn\n    task.item["missing"]\nKeyError: missing'
 HEIGHTS = """Object.fromEntries(['.nbrun-overall', '.nbrun-controls', '.nbrun-strip', '.nbrun-samples'].map((name) =>
@@ -25,8 +25,6 @@ HEIGHTS = """Object.fromEntries(['.nbrun-overall', '.nbrun-controls', '.nbrun-st
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    if not has_browser():
-        pytest.skip("no Chromium here: apt-get install chromium, or playwright install chromium")
     PICTURES.mkdir(exist_ok=True)
     with running_browser() as browser:
         yield browser
