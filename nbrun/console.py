@@ -11,6 +11,7 @@ thread.
 from __future__ import annotations
 
 import os
+import re
 import sys
 import threading
 import time
@@ -33,6 +34,7 @@ MOST_WAITING = 100_000
 END_S = 2.0
 #: So many samples at work have a bar of their own.
 SAMPLE_BARS = 4
+_DIGITS = re.compile(r"\d[\d,.]*")
 #: The width of a terminal that doesn't tell it.
 COLUMNS = 80
 _SAMPLE_FORMAT = "  {desc} |{bar}| {n_fmt}/{total_fmt}"
@@ -243,10 +245,12 @@ class _Lines:
 
     def draw(self, progress: Progress) -> None:
         now = self._clock()
-        said = progress.message == self._message
-        if now < self._due and said:
+        message = _DIGITS.sub(
+            "", progress.message
+        )  # a duration that grows makes no new message
+        if now < self._due and message == self._message:
             return
-        self._due, self._message = now + LINES_S, progress.message
+        self._due, self._message = now + LINES_S, message
         self._write(_line(progress))
 
     def end(self, progress: Progress, says_end: bool = True) -> None:

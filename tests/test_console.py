@@ -96,6 +96,10 @@ def test_a_log_gets_a_line_every_ten_seconds_without_control_characters() -> Non
     text = file.getvalue()
     assert len(text.splitlines()) == 19, "a message appears at once, and once"
     assert text.replace("\n", "").isprintable()
+    for count in range(1, 1_500, 10):
+        run.message = f"{count:,} tasks have been running for {count / 10} s"
+        lines.draw(run.progress)
+    assert len(file.getvalue().splitlines()) == 20, "other numbers make no new message"
 
 
 def test_a_log_that_knows_only_ascii_gets_ascii() -> None:

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from nbrun.cli import tables
 from nbrun.cli.command import add_parser
+
+#: How languages are written in sentences, where that isn't the name of their row.
+_SPELLINGS = {"CPP": "C++", "JAVA": "Java", "PYTHON": "Python 2", "PYTHON3": "Python"}
+#: The Debian packages in the sentence that says how a language is installed.
+_APT = re.compile(r"`apt install ([^`]+)`")
 
 
 def add_commands(commands: Any) -> None:
@@ -19,7 +29,8 @@ def add_commands(commands: Any) -> None:
         _demo,
         "judge the problem set that comes with nbrun",
         about="Judge the 14 problems and 132 solutions that come with nbrun, in a sandbox on this machine, and print "
-        "how many correct solutions were accepted (tpr) and how many incorrect ones rejected (tnr). "
+        "how many correct solutions were accepted (tpr) and how many incorrect ones rejected (tnr). Solutions whose "
+        "compiler isn't installed are left out; the last lines say how many, and how to install it. "
         "Interrupted or killed, the same command continues with only what is missing.",
         examples=("nbrun demo", "nbrun demo --workers 2 --results /tmp/demo"),
     )
@@ -37,8 +48,10 @@ def _demo(args: argparse.Namespace) -> int:
     from nbrun.judge import LocalSandbox, demo_problems
     from nbrun.session import start
 
+    problems, left_out = _judgeable(demo_problems())
     kept = _kept(args.results)
-    run = start(demo_problems(), LocalSandbox(), args.results, workers=args.workers, view=None)
+    with _plain_warnings():
+        run = start(problems, LocalSandbox(), args.results, workers=args.workers, view=None)
     if kept:
         print(f"{kept} results of earlier runs are kept; only what is missing is run.", flush=True)
     view = console.show(run._controls)
@@ -51,6 +64,8 @@ def _demo(args: argparse.Namespace) -> int:
     finally:
         view.close()  # prints what came of the run, and how to continue
     tables.print_rates(args.results)
+    if left_out:
+        print(f"\n{_left_out_text(left_out)}")
     where = run.progress.results
     print(f"\nThe results are in {where}. In Python:\n    import nbrun; df = nbrun.load_results({where!r})")
     return 0
@@ -61,3 +76,49 @@ def _kept(results: str) -> int:
     from nbrun import frames
 
     return frames.status(results).done if Path(results).is_dir() else 0
+
+
+def _judgeable(problems: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], Counter[str]]:
+    """Mark the solutions that this machine can't judge as skipped.
+
+    Returns:
+        The problems, where solutions whose compiler or interpreter isn't installed have language 0, which is counted
+        and never run; and how many those are, by the name of their language. Once it is installed, they are missing
+        tasks like any others, and the next `nbrun demo` judges them.
+    """
+    from nbrun.judge import DEFAULT_LANGUAGES
+    from nbrun.samples import LANGUAGES
+
+    missing = {name for name, language in DEFAULT_LANGUAGES.items() if language.missing}
+    left_out: Counter[str] = Counter()
+    marked = []
+    for problem in problems:
+        groups = {}
+        for key in ("solutions", "incorrect_solutions"):
+            names = [LANGUAGES[number] for number in problem[key]["language"]]
+            left_out.update(name for name in names if name in missing)
+            numbers = [0 if name in missing else n for n, name in zip(problem[key]["language"], names, strict=True)]
+            groups[key] = {**problem[key], "language": numbers}
+        marked.append({**problem, **groups})
+    return marked, left_out
+
+
+def _left_out_text(left_out: Counter[str]) -> str:
+    """One sentence on what was not judged and why, and one command that installs what is missing."""
+    from nbrun.judge import DEFAULT_LANGUAGES
+
+    rows = [DEFAULT_LANGUAGES[name] for name in left_out]
+    counts = " and ".join(f"{n} {_SPELLINGS.get(name, name)}" for name, n in left_out.items())
+    programs = ", ".join(f"no {Path((row.compilers or row.tools)[0]).name}" for row in rows)
+    packages = [match[1] for row in rows if (match := _APT.search(row.install))]
+    how = f" apt install {' '.join(packages)}" if len(packages) == len(rows) else " ".join(row.install for row in rows)
+    noun = "solution was" if left_out.total() == 1 else "solutions were"
+    return f"{counts} {noun} not judged: {programs}.{how}"
+
+
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Print warnings as one line each, without a line of this file's source."""
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *rest: print(message, file=sys.stderr, flush=True)
+        yield
