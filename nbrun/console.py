@@ -245,9 +245,7 @@ class _Lines:
 
     def draw(self, progress: Progress) -> None:
         now = self._clock()
-        message = _DIGITS.sub(
-            "", progress.message
-        )  # a duration that grows makes no new message
+        message = _DIGITS.sub("", progress.message)  # a duration that grows makes no new message
         if now < self._due and message == self._message:
             return
         self._due, self._message = now + LINES_S, message

@@ -9,12 +9,24 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from nbrun.judge import LocalSandbox
+from nbrun.judge.languages import DEFAULT_LANGUAGES, lookup
 from nbrun.model import Task
 
 SUM = {"id": "sum", "tests": [{"input": "1 2\n", "output": "3\n"}, {"input": "10 20\n", "output": "30\n"}]}
 SUM_PY = "print(sum(map(int, input().split())))\n"
 SUM_CPP = '#include <cstdio>\nint main() { int a, b; std::scanf("%d %d", &a, &b); std::printf("%d\\n", a + b); }\n'
+
+#: What a test whose programs are in this language needs; other languages need nothing, or are optional.
+COMPILERS = {"CPP": "g++", "C": "gcc", "JAVA": "javac"}
+
+
+def judged_as(language: str, *values: Any) -> Any:
+    """The parameters of a test that judges a program in a language; it is skipped where its compiler is missing."""
+    needed = COMPILERS.get(lookup(language, DEFAULT_LANGUAGES)[0])
+    return pytest.param(*values, marks=[pytest.mark.needs(needed)] if needed else [])
 
 
 def task(language: Any, solution: Any, problem: Any = SUM) -> Task:

@@ -39,6 +39,7 @@ def test_the_page_shows_each_shape_and_no_other() -> None:
     assert set(table) == {shape.name for shape in SHAPES}
 
 
+@pytest.mark.needs("g++")
 @pytest.mark.parametrize("number", range(len(ROWS)), ids=[f"{name} {i}" for i, (name, _) in enumerate(ROWS)])
 @pytest.mark.filterwarnings("ignore:read_problems")
 def test_a_row_of_the_page_is_judged_as_it_says(number: int, sandbox: LocalSandbox) -> None:

@@ -128,6 +128,7 @@ def said(result: Any) -> str:
     return str(result["tests"][0].get("checker"))
 
 
+@pytest.mark.needs("g++")
 def test_an_output_validator(sandboxes: Any) -> None:
     sandbox = sandboxes["validator"]
     problem = SUM | {"tests": [{"input": "1 2\n", "output": "3\n", "flags": ["of", "test"]}]}
@@ -142,11 +143,13 @@ def test_an_output_validator(sandboxes: Any) -> None:
 
 
 @pytest.mark.parametrize(("number", "words"), [(666, "returned 1"), (668, "returned -6")])
+@pytest.mark.needs("g++")
 def test_a_validator_that_crashes_says_nothing(sandboxes: Any, number: int, words: str) -> None:
     with pytest.raises(JudgeError, match=f"the checker {words}"):
         sandboxes["validator"](task("py", f"print({number})"))
 
 
+@pytest.mark.needs("g++")
 def test_a_validator_that_does_not_end_says_nothing(sandboxes: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from dataclasses import replace
 
@@ -188,6 +191,7 @@ int main(int, char** v) {
 
 
 @pytest.mark.parametrize("base", [0, 16, 50])
+@pytest.mark.needs("g++")
 def test_partial_points_are_a_score(base: int) -> None:
     sandbox = LocalSandbox(checker=TestlibChecker(PARTIAL.replace("BASE", str(base))))
     due = {0: ("WrongAnswer", 0.0), 40: ("WrongAnswer", 0.4), 100: ("Accepted", 1.0), 1050: ("WrongAnswer", 0.5)}
@@ -200,6 +204,7 @@ def test_partial_points_are_a_score(base: int) -> None:
         sandbox.close()
 
 
+@pytest.mark.needs("g++")
 def test_from_which_score_on_is_accepted_is_the_users_choice() -> None:
     checker = TestlibChecker(PARTIAL.replace("BASE", "16"), accepted_from=0.4)
     assert checker.settings != TestlibChecker(PARTIAL.replace("BASE", "16")).settings
@@ -233,6 +238,7 @@ def test_a_validator_of_two_files_in_python(sandboxes: Any) -> None:
         sandboxes["python"](task("py", "print('x')"))
 
 
+@pytest.mark.needs("g++")
 def test_a_checker_by_testlibs_convention(sandboxes: Any) -> None:
     sandbox = sandboxes["testlib"]
     accepted = sandbox(task("py", "print(1)"))
@@ -247,6 +253,7 @@ def test_a_checker_by_testlibs_convention(sandboxes: Any) -> None:
             sandbox(task("py", f"print(600 + {code})"))
 
 
+@pytest.mark.needs("g++")
 def test_a_checker_that_does_not_compile_says_nothing() -> None:
     sandbox = LocalSandbox(checker=TestlibChecker("int main() { return x; }"))
     try:
@@ -256,6 +263,7 @@ def test_a_checker_that_does_not_compile_says_nothing() -> None:
         sandbox.close()
 
 
+@pytest.mark.needs("g++")
 def test_testlib_itself_is_brought_by_the_user(tmp_path: Path) -> None:
     source = '#include "testlib.h"\n' + TESTLIB
     with pytest.raises(NotSupportedError, match=r"testlib\.h, which doesn't come with nbrun"):
@@ -288,6 +296,7 @@ def test_testlib_itself_is_brought_by_the_user(tmp_path: Path) -> None:
         (lambda expected, actual: actual == b"x\n", "x", True),
     ],
 )
+@pytest.mark.needs("g++")
 def test_a_problem_brings_its_own(checker: Any, output: str, accepted: bool) -> None:
     problem = {"id": "p", "tests": SUM["tests"][:1], "checker": checker}
     sandbox, user = LocalSandbox(), LocalSandbox(checker=lambda expected, actual: True)

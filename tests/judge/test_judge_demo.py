@@ -6,6 +6,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import pack_demo
+import pytest
 
 from nbrun.judge import LocalSandbox, demo_problems
 from nbrun.model import Task
@@ -25,6 +26,7 @@ def tasks() -> list[tuple[Task, str]]:
     return out
 
 
+@pytest.mark.needs("g++")
 def test_every_declared_verdict_holds() -> None:
     todo = tasks()
     sandbox = LocalSandbox()

@@ -85,7 +85,7 @@ def test_cancel_ends_the_whole_family_and_no_other(mode: str) -> None:
         job, other = task("PYTHON3", FAMILY), task("PYTHON3", "import time; time.sleep(600)")
         thread, raised = judging(sandbox, job)
         bystander, _ = judging(sandbox, other)
-        alone = 1 + 1 + 2 * (mode == "auto")  # with its supervisor, and twice bubblewrap
+        alone = 1 + 1 + 2 * (sandbox._isolation.name == "bwrap")  # with its supervisor, and twice bubblewrap
         assert wait_until(lambda: len(processes_of(root)) >= quiet + alone + alone + 4, 10)
         sandbox.cancel(job)
         thread.join(2)
@@ -101,6 +101,7 @@ def test_cancel_ends_the_whole_family_and_no_other(mode: str) -> None:
         sandbox.close()
 
 
+@pytest.mark.needs("g++")
 def test_cancel_ends_a_compiler() -> None:
     sandbox = LocalSandbox()
     try:
@@ -173,6 +174,8 @@ def test_a_program_that_kills_its_supervisor_is_not_judged() -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
+@pytest.mark.needs("g++")
+@pytest.mark.needs("bwrap")
 def test_a_killed_kernel_takes_everything_along(mode: str) -> None:
     kernel = subprocess.Popen([sys.executable, "-c", KERNEL, FAMILY, mode], stdout=subprocess.PIPE, text=True)
     assert kernel.stdout is not None
@@ -210,6 +213,7 @@ def test_the_stop_button_reaches_no_program() -> None:
         sandbox.close()
 
 
+@pytest.mark.needs("g++")
 def test_two_hundred_runs_leave_nothing_behind() -> None:
     sandbox = LocalSandbox()
     jobs = [task("CPP", SUM_CPP), task("PYTHON3", SUM_PY, SUM | {"id": "q"}), task("CPP", "int main() { return 1; }")]

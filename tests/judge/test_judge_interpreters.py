@@ -42,6 +42,7 @@ def private(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("how", [[], ["--copies"]])
+@pytest.mark.needs("bwrap", "g++")
 def test_a_kernel_in_a_folder_that_only_its_owner_may_enter(private: Path, how: list[str]) -> None:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", *how, str(private)], check=True)
     private.chmod(0o700)
@@ -53,6 +54,7 @@ def test_a_kernel_in_a_folder_that_only_its_owner_may_enter(private: Path, how: 
     assert [line.split()[:2] for line in done.stdout.splitlines()] == [["bwrap", "Accepted"]] * 2, done.stdout
 
 
+@pytest.mark.needs("bwrap")
 def test_solutions_see_what_is_installed_beside_the_interpreter_but_not_nbrun() -> None:
     source = "import numpy\ntry:\n    import nbrun.judge\nexcept ImportError:\n    " + SUM_PY
     sandbox = LocalSandbox(isolation="required")
@@ -71,6 +73,7 @@ def unreadable(folder: Path) -> Language:
     return dataclasses.replace(PYTHON3, tools=(str(python),))
 
 
+@pytest.mark.needs("bwrap", "g++")
 def test_a_kernel_that_was_started_by_a_path_with_dots(private: Path) -> None:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(private)], check=True)
     (private.parent / "play").mkdir()
@@ -82,6 +85,7 @@ def test_a_kernel_that_was_started_by_a_path_with_dots(private: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="an owner may execute it; only root's programs are run as another user")
+@pytest.mark.needs("bwrap")
 def test_an_interpreter_that_the_box_can_not_execute_is_found_at_once(private: Path) -> None:
     languages = {"PYTHON3": unreadable(private)}
     with pytest.raises(InputError, match=r"(?s)interpreter .*python3 does not run.*Permission denied.*chmod -R go\+rX"):
@@ -119,6 +123,7 @@ def test_what_does_not_start_is_no_verdict(name: str, mode: str) -> None:
         sandbox.close()
 
 
+@pytest.mark.needs("g++")
 def test_a_solution_that_only_looks_like_it_is_judged() -> None:
     own = Language("main.sh", run=("{tool}", "{folder}/{entry}"), tools=("sh",))
     sandbox = LocalSandbox(languages={"SH": own})

@@ -195,6 +195,7 @@ def test_what_ran_ahead_of_a_failing_test_is_not_in_the_result(plain: LocalSandb
     assert plain._gate.idle == 8, "those have ended"
 
 
+@pytest.mark.needs("g++")
 def test_never_more_at_once_than_was_asked_for() -> None:
     sandbox = LocalSandbox(time_limit_s=5, max_parallel=1)
     problem = {"id": "p", "tests": [{"input": "1 2\n", "output": "3\n"}] * 3}

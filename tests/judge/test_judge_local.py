@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from judge_bench import SUM, SUM_CPP, SUM_PY, task
+from judge_bench import SUM, SUM_CPP, SUM_PY, judged_as, task
 from judge_programs import PROGRAMS
 
 from nbrun import verdicts
@@ -20,7 +20,7 @@ from nbrun.judge.compiling import COMPILE_LIMITS, CompileCache, Compiled
 from nbrun.judge.sources import Source
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize("name", [judged_as(row[0], name) for name, row in PROGRAMS.items()])
 def test_verdict(name: str, sandbox: LocalSandbox) -> None:
     language, source, verdict = PROGRAMS[name]
     result = sandbox(task(language, source))
@@ -32,6 +32,7 @@ def test_verdict(name: str, sandbox: LocalSandbox) -> None:
     assert len(json.dumps(result)) < 8000
 
 
+@pytest.mark.needs("g++")
 def test_the_shape_of_a_result(sandbox: LocalSandbox) -> None:
     result = sandbox(task("CPP", SUM_CPP))
     assert result["limits"] == {
@@ -51,6 +52,7 @@ def test_the_shape_of_a_result(sandbox: LocalSandbox) -> None:
     assert verdicts.tests_summary(result)[:2] == (2, 2)
 
 
+@pytest.mark.needs("g++")
 def test_a_compile_error_says_why(sandbox: LocalSandbox) -> None:
     (record,) = sandbox(task("CPP", "int main() { return x; }"))["tests"]
     assert record["exec_info"]["run_result"] is None
@@ -116,12 +118,14 @@ def test_whose_limits_count(options: dict[str, Any], problem: dict[str, Any], ti
     assert limits["memory_limit_mb"] == memory_mb
 
 
+@pytest.mark.needs("g++")
 def test_a_row_of_code_contests_is_read_as_it_is(sandbox: LocalSandbox) -> None:
     row = {"name": "p", "id": "p", "public_tests": {"input": ["1 2"], "output": ["3"]}, "private_tests": None}
     assert sandbox(task(3, SUM_PY, row))["verdict"] == "Accepted"
     assert sandbox(task(2, SUM_CPP, row))["verdict"] == "Accepted"
 
 
+@pytest.mark.needs("g++")
 def test_a_language_of_the_users(sandbox: LocalSandbox) -> None:
     shell = Language("main.sh", run=("{tool}", "{folder}/main.sh"), tools=("sh",))
     own = LocalSandbox(languages={"SH": shell})
@@ -159,6 +163,7 @@ def test_without_a_compiler_it_says_what_to_install() -> None:
         sandbox.close()
 
 
+@pytest.mark.needs("g++")
 def test_a_source_on_which_the_compiler_exceeds_its_limits_does_not_compile() -> None:
     sandbox = LocalSandbox(compile_limit_s=0.05)
     try:
@@ -169,6 +174,7 @@ def test_a_source_on_which_the_compiler_exceeds_its_limits_does_not_compile() ->
         sandbox.close()
 
 
+@pytest.mark.needs("g++")
 def test_a_program_is_compiled_once(tmp_path: Path) -> None:
     def built() -> list[int]:
         return [file.stat().st_mtime_ns for file in tmp_path.glob("*/program")]
@@ -186,6 +192,7 @@ def test_a_program_is_compiled_once(tmp_path: Path) -> None:
         assert built() == before
 
 
+@pytest.mark.needs("g++")
 def test_the_cache_lets_the_oldest_go_and_never_one_in_use(tmp_path: Path) -> None:
     def build(at: Path) -> Compiled:
         (at / "program").write_bytes(bytes(600_000))
@@ -214,6 +221,7 @@ def test_the_cache_lets_the_oldest_go_and_never_one_in_use(tmp_path: Path) -> No
         assert compiled == Compiled(0, 0.0, "")
 
 
+@pytest.mark.needs("g++")
 def test_many_at_once_get_their_own_verdicts(sandbox: LocalSandbox) -> None:
     names = ["right", "wrong", "raises", "busy loop", "right in C++", "floods stdout", "takes memory"] * 4
     with ThreadPoolExecutor(16) as pool:
@@ -265,6 +273,7 @@ public class A {
 
 
 @pytest.mark.parametrize(("count", "verdict"), [(1_000_000, "MemoryLimitExceeded"), (7_000, "Accepted")])
+@pytest.mark.needs("javac")
 def test_a_virtual_machine_that_grows_slowly(count: int, verdict: str) -> None:
     """It neither spends its time on collecting, nor counts what it needs for itself."""
     box = LocalSandbox(time_limit_s=5, memory_limit_mb=192)

@@ -58,6 +58,7 @@ def judged(sandbox: LocalSandbox, task: Task) -> Any:
 
 
 @pytest.mark.parametrize("workers", [2, 16])
+@pytest.mark.needs("g++", "javac")
 def test_every_submission_gets_the_verdict_that_it_declares(workers: int, built: Path) -> None:
     todo = [job for name, p in problems().items() if name not in ODD for job in tasks(p)]
     assert len(todo) >= 57
@@ -75,6 +76,7 @@ def test_every_submission_gets_the_verdict_that_it_declares(workers: int, built:
     assert not wrong
 
 
+@pytest.mark.needs("g++", "javac")
 def test_what_can_not_be_judged_is_named_and_counted_apart() -> None:
     read = read_problems(PACKAGES)
     odd = [p for p in read if p["id"] in ODD]
@@ -287,6 +289,7 @@ inline int judge(char** v) { std::ifstream a(v[2]); int n; a >> n; return n == 3
         ("validate.h", "validate.h"),
     ],
 )
+@pytest.mark.needs("g++")
 def test_headers_beside_a_validator_or_shared_by_its_package(tmp_path: Path, header: str, as_: str) -> None:
     found = verdicts_of(package(tmp_path, {
         "problem.yaml": "validation: custom\n", "data/secret/1.in": "", "data/secret/1.ans": "3\n",
@@ -312,6 +315,7 @@ def test_build_scripts_of_validators_and_submissions(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.needs("gcc")
 def test_sources_and_outputs_in_latin_1(tmp_path: Path) -> None:
     c = '#include <stdio.h>\n/* \xe9 */ int main(void) { puts("caf\xe9"); return 0; }\n'.encode("latin-1")
     python = "# coding: latin-1\nimport os\nos.write(1, 'caf\xe9'.encode('latin-1'))".encode("latin-1")
@@ -327,6 +331,7 @@ JAVA = "import java.util.*;\n{}class {} {{ {} }}\n"
 
 
 @pytest.mark.parametrize("folders", ["", "com/own/"])
+@pytest.mark.needs("javac")
 def test_java_of_several_files(tmp_path: Path, folders: str) -> None:
     head = f"package {folders.strip('/').replace('/', '.')};\n" if folders else ""
     helper = head + JAVA.format("public ", "Alpha", "static int domain(int n) { return n; } /* main( */")
@@ -462,6 +467,7 @@ def test_how_a_limit_follows_from_accepted_submissions(tmp_path: Path, yaml: str
     assert problem["time_limit_from"] == rule
 
 
+@pytest.mark.needs("g++")
 def test_a_package_without_a_limit_gets_it_from_its_accepted_submissions(tmp_path: Path) -> None:
     yaml = "problem_format_version: 2025-09\nlimits: {time_multipliers: {ac_to_time_limit: 5}, time_resolution: 0.25}\n"
     problem, sandbox = limited(tmp_path, yaml)
@@ -480,6 +486,7 @@ def test_a_package_without_a_limit_gets_it_from_its_accepted_submissions(tmp_pat
         assert result["verdict"] in ([due] if isinstance(due, str) else due)
 
 
+@pytest.mark.needs("g++")
 def test_the_users_own_limit_comes_first(tmp_path: Path) -> None:
     problem, sandbox = limited(tmp_path, "")
     sandbox.close()
@@ -515,6 +522,7 @@ def test_an_interactive_problem_needs_its_validator() -> None:
         sandbox.close()
 
 
+@pytest.mark.needs("g++")
 def test_verdicts_of_interactive_problems_do_not_hang_and_leave_no_descriptor() -> None:
     before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(2):

@@ -220,6 +220,7 @@ def test_a_dataset_and_a_data_frame() -> None:
     assert list(read_problems(pandas.DataFrame(ROWS))) == list(read_problems(ROWS))
 
 
+@pytest.mark.needs("g++")
 def test_languages_are_counted_and_those_without_a_judge_are_named() -> None:
     problems = read_problems(ROWS)
     assert not problems.languages

@@ -70,6 +70,7 @@ def test_what_was_cut_or_never_ran_is_said(tmp_path: Path) -> None:
     assert "2 can't be: the tests behind it never ran, its output was cut" in repr(found)
 
 
+@pytest.mark.needs("g++")
 def test_checkers_that_are_programs(tmp_path: Path) -> None:
     sums = {"id": "p", "tests": [{"input": "1 2\n", "output": "3\n", "flags": ["own"]}] * 2}
     problem = sums | {"solutions": [{"language": "PYTHON3", "solution": f"print({n})"} for n in (3, 1, 2, 666)]}
