@@ -6,6 +6,7 @@ import email
 import email.message
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from pathlib import Path
@@ -17,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 TOP = {"pyproject.toml", "nbrun", "notebooks", "tests", "README.md", "LICENSE"}
 #: Files of the package that are no Python.
 DATA = {
-    "py.typed", "judge/demo/problems.jsonl", "panel/view.css",
+    "py.typed", "judge/demo/problems.jsonl", "judge/demo/old_results.zip", "panel/view.css",
     *(f"panel/{name}.js" for name in ("below", "elements", "list", "sample", "samples", "store", "view")),
 }  # fmt: skip
 
@@ -56,6 +57,20 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: zipfile.ZipFile) ->
     assert about == {"METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE"}
 
 
+def test_the_source_distribution_makes_the_same_wheel(wheel: zipfile.ZipFile, tmp_path: Path) -> None:
+    hatch = [sys.executable, "-m", "hatchling", "build", "-d", str(tmp_path), "-t"]
+    subprocess.run([*hatch, "sdist"], cwd=ROOT, check=True, capture_output=True, timeout=120)
+    (path,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(path) as archive:
+        archive.extractall(tmp_path, filter="data")
+    unpacked = tmp_path / path.name.removesuffix(".tar.gz")
+    assert {"README.md", "LICENSE", "pyproject.toml", "nbrun", "tests"} <= {entry.name for entry in unpacked.iterdir()}
+    subprocess.run([*hatch, "wheel"], cwd=unpacked, check=True, capture_output=True, timeout=120)
+    (again,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(again) as rebuilt:
+        assert {i.filename: i.CRC for i in rebuilt.infolist()} == {i.filename: i.CRC for i in wheel.infolist()}
+
+
 def test_the_data_in_the_wheel_is_the_repository_s(wheel: zipfile.ZipFile) -> None:
     for name in DATA:
         assert wheel.read(f"nbrun/{name}") == (ROOT / "nbrun" / name).read_bytes()
@@ -79,6 +94,8 @@ def test_the_metadata_names_what_each_extra_needs(metadata: email.message.Messag
     assert extras["dask"] == {"cloudpickle", "distributed"}
     assert {"judge", "plots", "dask", "all", "test"} <= set(extras)
     assert metadata["Requires-Python"] == ">=3.11"
+    versions = {c.rpartition(":: ")[2] for c in metadata.get_all("Classifier", []) if "Python :: 3." in c}
+    assert versions == {"3.11", "3.12", "3.13", "3.14"}
     assert metadata["License-Expression"] == "MIT"
     assert metadata.get_payload(decode=True) == (ROOT / "README.md").read_bytes()
 
@@ -86,7 +103,12 @@ def test_the_metadata_names_what_each_extra_needs(metadata: email.message.Messag
 def test_all_includes_every_extra_but_those_for_its_makers() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
     (line,) = extras["all"]
-    assert set(line.removeprefix("nbrun[").removesuffix("]").split(",")) == set(extras) - {"all", "benchmarks", "test"}
+    assert set(line.removeprefix("nbrun[").removesuffix("]").split(",")) == set(extras) - {
+        "all",
+        "benchmarks",
+        "test",
+        "test-all",
+    }
 
 
 def test_an_installed_wheel_runs_without_the_repository(wheel: zipfile.ZipFile, tmp_path: Path) -> None:

@@ -9,9 +9,13 @@ Example:
 from __future__ import annotations
 
 import importlib.resources
+import os
+import zipfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from nbrun.errors import InputError
 from nbrun.judge.comparison import compare_exact, compare_tokens
 from nbrun.judge.fusion import SandboxFusion
 from nbrun.judge.kattis import KattisComparison
@@ -36,6 +40,7 @@ __all__ = [
     "TestlibChecker",
     "compare_exact",
     "compare_tokens",
+    "demo_old_results",
     "demo_problems",
     "read_problems",
     "recheck",
@@ -55,3 +60,37 @@ def demo_problems(*, limit: int | None = None) -> Sequence[dict[str, Any]]:
     source = importlib.resources.files("nbrun.judge") / "demo" / "problems.jsonl"
     with importlib.resources.as_file(source) as path:
         return list(read_problems(path, limit=limit, keep=("expected_verdicts",)))
+
+
+def demo_old_results(folder: str | os.PathLike[str]) -> Path:
+    """Write a small results directory of an older program into a folder, for trying out how such results are read.
+
+    Eight samples with 59 judged solutions, from a run that was killed and resumed: some solutions are there twice, and
+    entries have no index. Files that the folder already holds are kept, so that a run that continues
+    there loses nothing.
+
+    Args:
+        folder: is made where it doesn't exist.
+
+    Returns:
+        The folder.
+
+    Raises:
+        InputError: the folder holds results of something else.
+
+    Example:
+        >>> import tempfile, nbrun
+        >>> nbrun.status(demo_old_results(tempfile.mkdtemp())).done
+        59
+    """
+    path = Path(folder).expanduser()
+    source = importlib.resources.files("nbrun.judge") / "demo" / "old_results.zip"
+    with source.open("rb") as file, zipfile.ZipFile(file) as packed:
+        names = packed.namelist()
+        if others := sorted({found.name for found in path.glob("*.json")}.difference(names)):
+            raise InputError(f"{path} holds other results ({others[0]}). Give a folder that is empty or doesn't exist.")
+        path.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            if not (path / name).exists():
+                (path / name).write_bytes(packed.read(name))
+    return path

@@ -1,4 +1,4 @@
-"""Packs tests/judge/demo/*.txt, a problem a file, into the demo set of the package.
+"""Packs what the package shows: tests/judge/demo/*.txt, a problem a file, and an older program's results.
 
     python -m tests.judge.pack_demo
 
@@ -9,11 +9,14 @@ A file begins with the statement; then come `=== test` (input, a line `--- outpu
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
 PACKED = HERE.parents[1] / "nbrun" / "judge" / "demo" / "problems.jsonl"
+OLD = HERE.parent / "data" / "old" / "progress_killed_resumed"
+PACKED_OLD = PACKED.with_name("old_results.zip")
 LANGUAGES = {"PYTHON3": 3, "CPP": 2}
 
 
@@ -60,4 +63,8 @@ def packed() -> str:
 if __name__ == "__main__":
     PACKED.parent.mkdir(exist_ok=True)
     PACKED.write_text(packed())
-    print(f"{PACKED}: {PACKED.stat().st_size} bytes")
+    with zipfile.ZipFile(PACKED_OLD, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        for path in sorted(OLD.glob("*.json")):
+            archive.writestr(zipfile.ZipInfo(path.name), path.read_bytes(), zipfile.ZIP_DEFLATED)
+    for path in (PACKED, PACKED_OLD):
+        print(f"{path}: {path.stat().st_size} bytes")

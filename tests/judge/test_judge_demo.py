@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pack_demo
 import pytest
 
-from nbrun.judge import LocalSandbox, demo_problems
+import nbrun
+from nbrun.errors import InputError
+from nbrun.judge import LocalSandbox, demo_old_results, demo_problems
 from nbrun.model import Task
 from nbrun.samples import SampleReader
 
@@ -41,6 +44,23 @@ def test_every_declared_verdict_holds() -> None:
         if result["verdict"] != expected
     ]
     assert not wrong
+
+
+def test_old_results_are_written_once_and_never_over_others(tmp_path: Path) -> None:
+    folder = demo_old_results(tmp_path / "old")
+    files = {path.name: path.read_bytes() for path in pack_demo.OLD.glob("*.json")}
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == files
+    counts = nbrun.status(folder)
+    assert (counts.done, counts.errors, counts.problems) == (59, 0, 0)
+    name = next(iter(files))
+    (folder / name).write_text("continued by a run")
+    assert demo_old_results(str(folder)) == folder
+    assert (folder / name).read_text() == "continued by a run"
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "a.json").write_text("{}")
+    with pytest.raises(InputError, match=r"other results \(a\.json\)"):
+        demo_old_results(tmp_path / "mine")
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["a.json"]
 
 
 def test_each_problem_has_enough_of_each_kind() -> None:
