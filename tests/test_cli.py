@@ -107,6 +107,8 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Terminal]
     return folder, seen, kept
 
 
+@pytest.mark.needs("g++")
+@pytest.mark.long
 def test_bars_move_in_a_terminal(demo: tuple[Path, list[Terminal], list[int]]) -> None:
     first = demo[1][0].text
     assert re.search(r"\d+%\|.*\| \d+/132 ", first), "a bar for all"
@@ -114,6 +116,8 @@ def test_bars_move_in_a_terminal(demo: tuple[Path, list[Terminal], list[int]]) -
     assert "Accepted" in first
 
 
+@pytest.mark.needs("g++")
+@pytest.mark.long
 def test_ctrl_c_stops_and_tells_how_to_go_on(demo: tuple[Path, list[Terminal], list[int]]) -> None:
     terminal = demo[1][0]
     assert terminal.child.returncode == 130
@@ -122,6 +126,8 @@ def test_ctrl_c_stops_and_tells_how_to_go_on(demo: tuple[Path, list[Terminal], l
     assert "of 132 tasks. Start it again to go on with what is missing." in last
 
 
+@pytest.mark.needs("g++")
+@pytest.mark.long
 def test_the_same_command_goes_on_and_says_how_much_it_kept(demo: tuple[Path, list[Terminal], list[int]]) -> None:
     folder, seen, kept = demo
     assert kept[0] == 0
@@ -135,6 +141,8 @@ def test_the_same_command_goes_on_and_says_how_much_it_kept(demo: tuple[Path, li
     assert df["run_id"].nunique() == 3, "each run's results are still there"
 
 
+@pytest.mark.needs("g++")
+@pytest.mark.long
 def test_at_the_end_stand_the_rates_the_place_and_the_line_that_loads(
     demo: tuple[Path, list[Terminal], list[int]],
 ) -> None:
@@ -151,6 +159,8 @@ def test_at_the_end_stand_the_rates_the_place_and_the_line_that_loads(
     assert str(folder / "nbrun-demo") in line
 
 
+@pytest.mark.needs("g++")
+@pytest.mark.long
 def test_a_second_run_does_nothing(demo: tuple[Path, list[Terminal], list[int]]) -> None:
     """In under a second; where this machine is loaded, or pandas loads pyarrow too, in what two commands that only read
     take."""
@@ -171,6 +181,8 @@ def test_a_second_run_does_nothing(demo: tuple[Path, list[Terminal], list[int]])
     assert files == {p: p.stat().st_mtime_ns for p in (folder / "nbrun-demo").glob("*.json")}
 
 
+@pytest.mark.needs("g++")
+@pytest.mark.long
 def test_status_and_rates_print_text_and_json(demo: tuple[Path, list[Terminal], list[int]]) -> None:
     folder = demo[0]
     assert re.search(r"^done +132$", command("status", "nbrun-demo", cwd=folder).stdout, re.M)
@@ -197,6 +209,51 @@ def test_an_error_is_one_plain_line(tmp_path: Path, name: str, path: str, told: 
     assert path in ended.stderr
     assert ended.stderr.startswith("nbrun: ")
     assert ended.stderr.count("\n") == 1
+
+
+#: The demo with two of its problems: 13 solutions in Python and 6 in C++.
+SMALL_DEMO = """
+import sys
+from nbrun import judge
+from nbrun.cli import main
+problems = judge.demo_problems(limit=2)
+judge.demo_problems = lambda: problems
+sys.exit(main(["demo", "--workers", "2"]))
+"""
+
+
+def small_demo(folder: Path, path: str) -> tuple[str, str]:
+    """Run it where only the programs of `path` are installed; return what it printed, and its errors."""
+    done = subprocess.run(
+        [sys.executable, "-c", SMALL_DEMO], cwd=folder, env=ENV | {"PATH": path}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout, done.stderr
+
+
+def test_what_this_machine_can_not_judge_is_left_out_and_one_sentence_says_so(tmp_path: Path) -> None:
+    (tmp_path / "no programs").mkdir()
+    out, err = small_demo(tmp_path, str(tmp_path / "no programs"))
+    assert "6 C++ solutions were not judged: no g++. apt install g++\n" in out
+    assert "error" not in out + err
+    assert "Done: 13 of 13 tasks" in err
+    assert err.count("isolated") == 1
+    assert "start(" not in err, "a warning shows no line of nbrun's source"
+    status = nbrun.status(tmp_path / "nbrun-demo")
+    assert (status.done, status.errors, status.samples_complete) == (13, 0, 2)
+
+
+@pytest.mark.needs("g++")
+def test_what_was_left_out_is_judged_once_its_compiler_is_installed(tmp_path: Path) -> None:
+    (tmp_path / "no programs").mkdir()
+    small_demo(tmp_path, str(tmp_path / "no programs"))
+    out, _ = small_demo(tmp_path, os.environ["PATH"])
+    assert "13 results of earlier runs are kept" in out
+    assert "not judged" not in out
+    assert nbrun.status(tmp_path / "nbrun-demo").done == 19
+    df = nbrun.load_results(tmp_path / "nbrun-demo")
+    assert df.groupby("language", observed=True).size().to_dict() == {"CPP": 6, "PYTHON3": 13}
+    assert df["run_id"].nunique() == 2
 
 
 @pytest.mark.parametrize("args", [("--results", "file"), ("--workers", "0"), ("--workers", "many")])
@@ -237,6 +294,8 @@ def len_of(task: nbrun.Task) -> dict[str, int]:
     return {"n": len(task.item)}
 
 
+@pytest.mark.needs("g++")
+@pytest.mark.long
 def test_a_reader_that_goes_away_is_no_error(demo: tuple[Path, list[Terminal], list[int]]) -> None:
     line = f'"{sys.executable}" -m nbrun.cli rates nbrun-demo | true'
     ended = subprocess.run(["/bin/sh", "-c", line], cwd=demo[0], env=ENV, capture_output=True, text=True, check=False)

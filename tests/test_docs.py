@@ -25,6 +25,8 @@ _INSTALLS = re.compile(r"pip install|apt install|python -m pytest|python -m venv
 _PROLOGUE = "import subprocess\n"
 #: Its snippets are rows, which a test of the judge runs.
 _ROWS = DOCS / "datasets.md"
+#: They judge programs that run into their time limits, twice.
+_LONG = ("results.md",)
 
 
 def blocks(page: Path) -> list[tuple[str, str]]:
@@ -48,7 +50,12 @@ def script_of(page: Path) -> str:
 
 
 @pytest.mark.parametrize(
-    "page", [p for p in PAGES if p != _ROWS and len(script_of(p)) > len(_PROLOGUE)], ids=lambda p: p.stem
+    "page",
+    [
+        pytest.param(p, id=p.stem, marks=[pytest.mark.long] if p.name in _LONG else [])
+        for p in PAGES
+        if p != _ROWS and len(script_of(p)) > len(_PROLOGUE)
+    ],
 )
 def test_the_snippets_of_a_page_run_in_an_empty_folder(page: Path, tmp_path: Path) -> None:
     folder, tools = tmp_path / "work", tmp_path / "bin"

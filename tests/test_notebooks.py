@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+import nbrun
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -47,6 +50,7 @@ def test_notebooks_are_stored_without_outputs(path: Path) -> None:
         assert cell["execution_count"] is None
 
 
+@pytest.mark.needs("g++")
 def test_the_first_run_is_broken_off_and_goes_on(tmp_path: Path) -> None:
     cells = code_cells(execute(ROOT / "notebooks" / "01_first_run.ipynb", tmp_path))
     texts = [text_of(cell) for cell in cells]
@@ -66,6 +70,8 @@ def test_the_first_run_is_broken_off_and_goes_on(tmp_path: Path) -> None:
     assert (tmp_path / "first-run-results").is_dir()
 
 
+@pytest.mark.needs("distributed")
+@pytest.mark.long
 def test_tasks_on_a_cluster_come_back_and_a_lost_worker_costs_nothing(tmp_path: Path) -> None:
     cells = code_cells(execute(ROOT / "notebooks" / "04_cluster.ipynb", tmp_path))
     texts = {cell["source"].splitlines()[-1]: text_of(cell) for cell in cells}
@@ -75,6 +81,8 @@ def test_tasks_on_a_cluster_come_back_and_a_lost_worker_costs_nothing(tmp_path: 
     assert next(text for line, text in texts.items() if line.startswith("run.progress.resumed")).endswith("(200, 201)")
 
 
+@pytest.mark.needs("g++", "matplotlib")
+@pytest.mark.long
 def test_five_questions_to_results_are_answered(tmp_path: Path) -> None:
     cells = code_cells(execute(ROOT / "notebooks" / "03_analysis.ipynb", tmp_path))
     data = [o["data"] for cell in cells for o in cell["outputs"] if "data" in o]
@@ -88,9 +96,11 @@ def test_five_questions_to_results_are_answered(tmp_path: Path) -> None:
     assert n_only_first > 10 > n_only_second == 0, "one test lets wrong solutions pass that all tests catch"
     counts = "done=59, errors=0, total=59, problems=0"
     assert "".join(texts.values()).count(counts) == 2, "the demo, and by chance the old directory"
-    assert not list((ROOT / "tests" / "data" / "old").glob("*/.nbrun")), "not written to"
+    assert (tmp_path / "old-results").is_dir()
 
 
+@pytest.mark.needs("g++")
+@pytest.mark.long
 def test_programs_are_judged_here_and_on_servers(tmp_path: Path) -> None:
     cells = code_cells(execute(ROOT / "notebooks" / "02_judging.ipynb", tmp_path))
     texts = {cell["source"].splitlines()[-1]: text_of(cell) for cell in cells}
@@ -104,3 +114,22 @@ def test_programs_are_judged_here_and_on_servers(tmp_path: Path) -> None:
     assert (table.count("Accepted"), table.count("WrongAnswer")) == (3, 3), "a row of each of three data sets"
     assert "connection refused" in texts["print(run.progress.message)"]
     assert texts['print(run.progress.message or "done, errors:", run.progress.errors)'].startswith("done, errors: 0")
+
+
+@pytest.mark.needs("httpx")
+def test_prompts_are_answered_stopped_continued_and_asked_of_another_model(tmp_path: Path) -> None:
+    cells = code_cells(execute(ROOT / "notebooks" / "05_prompts.ipynb", tmp_path))
+    texts = [text_of(cell) for cell in cells]
+    (continued,) = [text for text in texts if "answers were kept" in text]
+    kept, rest = map(int, re.findall(r"(\d+) (?:answers|were)", continued))
+    assert 120 <= kept < 400
+    assert kept + rest == 400
+    (refused,) = [text for text in texts if "requests were refused" in text]
+    assert int(refused.split()[0]) < 100, "the rate limit keeps the service from refusing"
+    assert re.search(r"reverser-2 +400$", texts[-2], re.M)
+    df = nbrun.load_results(tmp_path / "api-results", items=True)
+    assert len(df) == 400
+    assert (df["status"] == "done").all()
+    assert (df["setting_model"] == "reverser-2").all()
+    assert (df["answer"] == df["item"].map(lambda prompt: prompt[::-1])).all()
+    assert df["run_id"].nunique() == 1, "every answer is the second model's"

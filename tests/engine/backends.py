@@ -26,7 +26,10 @@ PACKAGES = {"loky": "loky", "dask": "distributed", "mpi": "mpi4py"}
 def kind_param(kind: str, *more: Any, package: str | None = None) -> Any:
     """A kind of backend as a parameter of a test, which is skipped where the package that it needs isn't installed."""
     needed = package or PACKAGES.get(kind)
-    return pytest.param(kind, *more, marks=[pytest.mark.needs(needed)] if needed else [])
+    marks = [pytest.mark.needs(needed)] if needed else []
+    if needed in ("distributed", "mpi4py"):
+        marks.append(pytest.mark.long)
+    return pytest.param(kind, *more, marks=marks)
 
 
 #: Kinds of backends whose tasks run in other processes.

@@ -236,6 +236,7 @@ def test_a_factory_that_fails_pauses_the_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.needs("distributed")
+@pytest.mark.long
 def test_a_cluster_that_is_closed_pauses_the_run(tmp_path: Path) -> None:
     note = counted(tmp_path / "calls")
 
@@ -257,6 +258,7 @@ def test_a_cluster_that_is_closed_pauses_the_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.needs("distributed")
+@pytest.mark.long
 def test_workers_that_join_and_leave(client: Any, tmp_path: Path) -> None:
     def fn(task: nbrun.Task) -> Any:
         threading.Event().wait(0.01)

@@ -30,6 +30,7 @@ def tasks() -> list[tuple[Task, str]]:
 
 
 @pytest.mark.needs("g++")
+@pytest.mark.long
 def test_every_declared_verdict_holds() -> None:
     todo = tasks()
     sandbox = LocalSandbox()

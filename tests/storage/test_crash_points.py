@@ -17,6 +17,8 @@ from simulated_disk import SimulatedDisk
 import nbrun
 from nbrun.storage import filer, journal, segments
 
+pytestmark = pytest.mark.long
+
 OLD = Path(__file__).parent.parent / "data" / "old"
 
 

@@ -14,6 +14,8 @@ import nbrun
 from nbrun.errors import NbrunError
 from nbrun.storage.archiving import archive_finished, unpack_archives
 
+pytestmark = pytest.mark.long
+
 
 def damaged(job, path):
     """A file cut short, one of garbage, one with a broken entry, a damaged segment and a log with a flipped byte."""

@@ -4,6 +4,9 @@ import os
 import time
 
 import kills
+import pytest
+
+pytestmark = pytest.mark.long
 
 #: `python tests/storage/kills.py 1000` takes some minutes; its figures are committed with the benchmarks.
 KILLS = 100

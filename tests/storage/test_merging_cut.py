@@ -20,6 +20,8 @@ from nbrun.errors import StorageError
 from nbrun.storage import files
 from nbrun.storage.merging import merge_results
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.parametrize("kind", ["refuses", "dies"])
 def test_the_disk_refuses_or_the_power_is_cut_at_every_operation(kind: str, tmp_path: Path) -> None:
