@@ -220,7 +220,7 @@ def test_a_kernel_is_shut_down_with_calls_out(tmp_path: Path) -> None:
     assert nbrun.load_results(tmp_path / "r").empty
 
 
-@pytest.mark.parametrize("kind", map(kind_param, FAR))
+@pytest.mark.parametrize("kind", [kind_param(kind) for kind in FAR])
 def test_no_worker_outlives_a_killed_kernel(kind: str, tmp_path: Path) -> None:
     with launch(tmp_path, kind, sleep_s=0.05, n=5000, end=WAIT) as process:
         until(lambda: len(pids(tmp_path)) == 2, "both workers run")
