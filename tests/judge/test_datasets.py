@@ -557,6 +557,7 @@ def test_a_fenced_source_is_judged_without_its_fence(tmp_path: Path) -> None:
     assert list(frame["item_solution"]) == [item["solution"]], "the item stays what it was"
 
 
+@pytest.mark.needs("datasets")
 def test_rows_of_numpy_and_rows_asked_for_as_frames_are_read() -> None:
     import datasets
 
