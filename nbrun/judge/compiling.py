@@ -63,7 +63,7 @@ def ways(language: Language, source: Source) -> list[Way]:
     """Return the ways to compile a source, in the order in which they are tried until one succeeds."""
     found = [Way(standard, language.standards[standard]) for standard in language.tried] or [AS_IT_IS]
     name = language.compat_name.encode()
-    if name and any(name in content for content in source.files.values()):
+    if language.compat_header and any(name in content for content in source.files.values()):
         found.append(Way(found[0].standard, (*found[0].options, "-include", _HEADER), language.compat_header))
     return found
 

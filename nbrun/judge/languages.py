@@ -45,9 +45,9 @@ class Language:
             and no solution in this language is called wrong.
         standards: the standards that a solution's language may name ("17" of "GNU C++17") -> compiler options.
         tried: the standards under which a source is compiled that names none, in this order, until one succeeds.
-        compat_header: declarations that earlier standards had. A source that uses `compat_name` and compiles under no
-            standard is compiled once more with them.
-        compat_name: what the header declares.
+        compat_header: declarations that earlier standards had, or that other headers of older compilers brought along.
+            A source that compiles under no standard is compiled once more with them.
+        compat_name: only for sources that hold this text; empty for all.
         compile_env: environment variables of the compiler alone; `{folder}` is where it works.
         address_limited: False where the runtime reserves far more address space than it uses.
         prelude: files of a solution -> what makes its interpreter behave as older versions did (Python).
@@ -214,10 +214,11 @@ CPP = Language(
     trial="#include <iostream>\nint main() { std::cout.flush(); }\n",
     standards=_gnu("gnu++", "98", "11", "14", "17", "20", "23", "26"),
     tried=("17", "20", "14", "11", "98"),
-    compat_header=(
-        '#include <cstdio>\nextern "C" char *gets(char *s);\nnamespace std {\nusing ::gets;\n}  // namespace std\n'
-    ),
-    compat_name="gets",
+    compat_header="".join(
+        f"#include <{name}>\n"
+        for name in ("algorithm", "cctype", "climits", "cmath", "cstdio", "cstdlib", "cstring", "string", "utility")
+    )
+    + 'extern "C" char *gets(char *s);\nnamespace std {\nusing ::gets;\n}  // namespace std\n',
 )
 CPP17 = CPP.of_standard("17")
 _QUIET_JVM = ("-XX:+UseSerialGC", "-XX:-UsePerfData", "-XX:ActiveProcessorCount=1")
