@@ -7,6 +7,7 @@ writes it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple, TypeGuard
@@ -69,6 +70,10 @@ def counted(result: Any) -> str | None:
         >>> counted({"verdict": "Presentation", "accepted": False}), counted({"verdict": "Presentation"})
         ('Presentation (rejected)', 'Presentation')
     """
+    if type(result) is dict:  # the hot path: one look-up decides
+        verdict = result.get("verdict")
+        if type(verdict) is str and verdict in _KNOWN:
+            return verdict
     name = _named(result)
     if name is None or name in _KNOWN:
         return name
@@ -213,13 +218,13 @@ def tally(outcomes: Iterable[tuple[bool | None, str | None]]) -> Tally:
         Tally(positives_accepted=1, positives_rejected=1, negatives_accepted=1, negatives_rejected=0)
     """
     counts = [0, 0, 0, 0]
-    for is_expected, verdict in outcomes:
+    for (is_expected, verdict), n in Counter(outcomes).items():  # verdicts are few, outcomes may be many
         if is_expected is None or verdict is None:
             continue
         if accepts(verdict):
-            counts[0 if is_expected else 2] += 1
+            counts[0 if is_expected else 2] += n
         elif rejects(verdict):
-            counts[1 if is_expected else 3] += 1
+            counts[1 if is_expected else 3] += n
     return Tally(*counts)
 
 

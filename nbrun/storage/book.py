@@ -198,14 +198,27 @@ class Book:
         """See model.SampleTasks."""
         if not self.is_judged:
             return verdicts.Tally()
-        return verdicts.tally((self._expects(record[0]), record[1]) for record in records if record[1] is not None)
+        if len(self._expected) == 1:
+            expected = self._expected[0][1]
+            return verdicts.tally([(expected, record[1]) for record in records])
+        return verdicts.tally([(self._expects(record[0]), record[1]) for record in records])
 
     def _expects(self, position: int) -> bool | None:
-        return next(expected for base, expected in self._expected if position >= base)
+        for base, expected in self._expected:  # a generator would take twice the time
+            if position >= base:
+                return expected
+        raise IndexError(position)
 
     def is_unexpected(self, position: int, verdict: str | None) -> bool:
         """Is that verdict of an item not what its group says?"""
         return verdicts.is_unexpected(self._expects(position), verdict)
+
+    def unexpected_of(self, group: str, judged: Sequence[str | None]) -> int:
+        """Count the verdicts of a group's items that are not what the group says."""
+        expected = verdicts.expected(group)
+        if expected is None:
+            return 0
+        return sum(n for verdict, n in Counter(judged).items() if verdicts.is_unexpected(expected, verdict))
 
     def tally_of(self, outcomes: Iterable[tuple[int, str | None]]) -> verdicts.Tally:
         """The same of pairs of a position and its verdict."""

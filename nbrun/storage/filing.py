@@ -109,8 +109,11 @@ def lay_out_whole(
     made = {book.run_id: count} if count else {}
     unexpected = 0
     if counts and book.is_judged:
-        done_at = (p for p, code in enumerate(codes) if code == DONE)
-        unexpected = sum(map(book.is_unexpected, done_at, judged))
+        at = 0
+        for g in book.sample.groups:  # in the order of positions, as the verdicts are
+            of_group = judged[at : at + done[g.name]]
+            at += done[g.name]
+            unexpected += book.unexpected_of(g.name, of_group)
     contexts = {book.sample.context: count} if count else {}
     summary = _summary(book, max_seq, done, errors, counts, made, contexts, unexpected)
     return parts + _closing(book, summary, done)
