@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nbrun import __version__
-from nbrun.engine import AsyncioPool, Scheduler, TaskSource, ThreadPool, WorkerPool
+from nbrun.engine import Scheduler, TaskSource, ThreadPool, WorkerPool
 from nbrun.engine.executor import ExecutorBackend
 from nbrun.model import RetryPolicy
 from nbrun.output import RunOutput, assign
@@ -74,7 +74,11 @@ class Launch:
         """
         fn, retry = self.fn, self.arguments.retry
         policy = RetryPolicy(attempts=1) if retry is None else retry
-        pool: Callable[[TaskSource], WorkerPool] = AsyncioPool if is_async(fn) else ThreadPool
+        pool: Callable[[TaskSource], WorkerPool] = ThreadPool
+        if is_async(fn):
+            from nbrun.engine.asyncio_pool import AsyncioPool  # asyncio loads slowly, and few runs need it
+
+            pool = AsyncioPool
         if self.executor is not None:
             left_out = (self.reader.groups or {}).values()
             fn = remote = ExecutorBackend(fn, self.executor, policy, RemoteEncoder(), left_out)

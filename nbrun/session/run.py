@@ -5,7 +5,6 @@ Threads: every method may be called from any thread (buttons come from subshell 
 
 from __future__ import annotations
 
-import asyncio
 import builtins
 import dataclasses
 import logging
@@ -231,6 +230,8 @@ class Run:
         return self._until_ended().__await__()
 
     async def _until_ended(self) -> Progress:
+        import asyncio  # slow to load; who awaits a run has it
+
         try:
             while not self._conductor.ended.is_set():
                 self._raise_trouble()
