@@ -143,7 +143,7 @@ NOTHING_IS_SAID = [
     (task("PYTHON3", None), "a solution is a mapping such as"),
     (task("PYTHON3", SUM_PY, {"id": "p", "tests": []}), "problem 'p' can't be judged.*"),
     (task("PYTHON3", SUM_PY, {"id": "p"}), "problem 'p' can't be judged.*"),
-    (task("PYTHON3", SUM_PY, {"id": "p", "tests": [{"input": 1, "output": "2"}]}), "its input is a int"),
+    (task("PYTHON3", SUM_PY, {"id": "p", "tests": [{"input": True, "output": "2"}]}), "its input is a bool"),
 ]
 
 
