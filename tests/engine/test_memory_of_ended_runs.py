@@ -45,12 +45,16 @@ def start(results: Path, fn: Any, samples: Any, **more: Any) -> nbrun.Run:
 @pytest.fixture
 def kept() -> Iterator[Callable[[], int]]:
     """How many bytes more are in use than at the last call."""
+    others = set(threading.enumerate())  # what other tests have left running, such as a task that never ends
     tracemalloc.start()
     before = 0
 
+    def threads() -> list[threading.Thread]:
+        return [t for t in threading.enumerate() if t.name.startswith("nbrun-") and t not in others]
+
     def measure() -> int:
         nonlocal before
-        until(lambda: not [t for t in threading.enumerate() if t.name.startswith("nbrun-")], "its threads have ended")
+        until(lambda: not threads(), "its threads have ended")
         gc.collect()
         now = tracemalloc.get_traced_memory()[0]
         grown, before = now - before, now
