@@ -28,8 +28,8 @@ if TYPE_CHECKING:
         status,
         unexpected,
     )
-    from nbrun.storage.archiving import archive_results as archive
-    from nbrun.storage.check import check
+    from nbrun.tools.archive import archive_results as archive
+    from nbrun.tools.check import check
 
 __all__ = [
     "Progress",
@@ -54,7 +54,7 @@ __all__ = [
     "unexpected",
 ]
 
-_STORAGE = {"archive": ("archiving", "archive_results"), "check": ("check", "check")}
+_TOOLS = {"archive": ("archive", "archive_results"), "check": ("check", "check")}
 _FRAMES = {
     "compare",
     "iter_results",
@@ -70,9 +70,9 @@ _FRAMES = {
 
 def __getattr__(name: str) -> Any:
     """pandas is loaded with the first function that needs it, not with the package."""
-    if name in _STORAGE:
-        module, function = _STORAGE[name]
-        return getattr(import_module(f"nbrun.storage.{module}"), function)
+    if name in _TOOLS:
+        module, function = _TOOLS[name]
+        return getattr(import_module(f"nbrun.tools.{module}"), function)
     if name == "plots":
         return import_module("nbrun.plots")
     if name in _FRAMES:

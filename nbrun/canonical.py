@@ -1,6 +1,6 @@
 """The canonical form of a value, and the digests that keys and contexts are. Pure functions.
 
-The form is specified in storage/format.py (F9) and must never change for `k1`.
+The form is specified in results/format.py (F9) and must never change for `k1`.
 """
 
 from __future__ import annotations

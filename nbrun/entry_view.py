@@ -16,7 +16,7 @@ from typing import Any
 
 from nbrun import verdicts
 from nbrun.formatting import time_text
-from nbrun.storage.values import pretty
+from nbrun.results.values import pretty
 from nbrun.texts import escape_control_chars
 
 #: Longer texts are cut: this many lines, characters a line.

@@ -68,7 +68,7 @@ def counts_of(results: str) -> Status:
         InputError: it is no results directory.
     """
     from nbrun.frames import status
-    from nbrun.storage.format import FOLDER
+    from nbrun.results.format import FOLDER
 
     path = Path(results).expanduser()
     if path.exists() and not path.is_dir():

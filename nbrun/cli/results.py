@@ -176,7 +176,7 @@ def _errors(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> int:
-    from nbrun.storage.check import check
+    from nbrun.tools.check import check
 
     report = check(args.results, repair=args.repair)
     print(json.dumps(report.to_dict()) if args.json else report)
@@ -184,7 +184,7 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _archive(args: argparse.Namespace) -> int:
-    from nbrun.storage.archiving import archive_results
+    from nbrun.tools.archive import archive_results
 
     done = archive_results(args.results, unpack=args.unpack)
     if args.json:
@@ -207,7 +207,7 @@ def _archive(args: argparse.Namespace) -> int:
 
 
 def _merge(args: argparse.Namespace) -> int:
-    from nbrun.storage.merging import merge_results
+    from nbrun.tools.merge import merge_results
 
     for path in args.results:
         counts_of(path)

@@ -108,7 +108,7 @@ def _json(directories: list[str], counts: list[Status]) -> str:
 
 
 def _is_written(results: str) -> bool:
-    from nbrun.storage.format import FOLDER
+    from nbrun.results.format import FOLDER
     from nbrun.storage.lock import holder_of
 
     return bool(holder_of(Path(results).expanduser() / FOLDER / "lock"))

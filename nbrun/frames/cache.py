@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from nbrun.frames.packing import BadPack, Pack, identity, identity_in, unpack
+from nbrun.results.format import FOLDER
+from nbrun.results.sample_file import LEGACY, NBRUN, PROGRESS, FileInfo, Place
 from nbrun.storage import files
-from nbrun.storage.format import FOLDER
-from nbrun.storage.samplefile import LEGACY, NBRUN, PROGRESS, FileInfo, Place
 
 SUFFIX = ".rows"
 #: Reading less than this again is as fast as caching it.

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 from pandas.api.extensions import ExtensionArray, ExtensionDtype, register_extension_dtype, take
 
-from nbrun.storage import values
-from nbrun.storage.values import load
+from nbrun.results import values
+from nbrun.results.values import load
 
 
 @register_extension_dtype

@@ -15,7 +15,7 @@ import pandas as pd
 from nbrun.errors import InputError
 from nbrun.frames.frame import DTYPES
 from nbrun.frames.load import Results, load_results
-from nbrun.storage import values
+from nbrun.results import values
 from nbrun.texts import digits_of
 
 if TYPE_CHECKING:

@@ -17,13 +17,14 @@ import orjson
 
 from nbrun.frames.packing import Match, Pack, identity, identity_in, match_digest
 from nbrun.frames.rows import Listener, RowBuilder, without_doubled
-from nbrun.storage import archive, files, samplefile
-from nbrun.storage.format import ENTRY_HEAD
+from nbrun.results import archives, sample_file
+from nbrun.results.entries import places_in
+from nbrun.results.format import ENTRY_HEAD
+from nbrun.results.legacy import OldFile, parse_old
+from nbrun.results.sample_file import LEGACY, NBRUN, PROGRESS, FileInfo, Place, Unreadable
+from nbrun.results.values import load, quick_loader
+from nbrun.storage import files
 from nbrun.storage.match import OldMatch
-from nbrun.storage.merge import places_in
-from nbrun.storage.oldfile import OldFile, parse_old
-from nbrun.storage.samplefile import LEGACY, NBRUN, PROGRESS, FileInfo, Place, Unreadable
-from nbrun.storage.values import load, quick_loader
 
 _GROUP = re.compile(rb'("(?:[^"\\]|\\.)*_result"): \[\n')
 _OWN = b'{\n"format": "nbrun/'
@@ -44,7 +45,7 @@ class FileReader:
         self.rows = RowBuilder(listener, bodies=bodies)
         self._loads = quick_loader() if listener is None else load  # a listener sees each entry once, and all of it
         self.files: list[dict[str, Any]] = []
-        self._archives: tuple[str, archive.Archives] | None = None  # of the folder that was asked for last
+        self._archives: tuple[str, archives.Archives] | None = None  # of the folder that was asked for last
 
     def read(self, folder: str, name: str, match: Match | None, place: Place | None = None) -> None:
         """Adds a file's rows, and to `files` what it is: identity (None while it changes), id, source, problem.
@@ -80,14 +81,14 @@ class FileReader:
         if own:
             f.seek(0)
             record["id"], damaged = self._read_own(f)
-        if damaged or not samplefile.ends_as_own(f):  # another format, or a file that another tool has written anew
+        if damaged or not sample_file.ends_as_own(f):  # another format, or a file that another tool has written anew
             f.seek(0)
             data = f.read()
             old = None if own else self._old_of(data)
             if old is not None:
                 self._read_old(old, data, match, record)
                 return
-            again = samplefile.lay_out_anew(data)
+            again = sample_file.lay_out_anew(data)
             if again is not None:
                 own = True
                 self.rows.cut(start)
@@ -100,14 +101,14 @@ class FileReader:
             record["problem"] = f"has {damaged} damaged entries; the others were read"
 
     def _read_archived(self, folder: str, name: str, place: Place, match: Match | None, record: dict[str, Any]) -> None:
-        self._read_any(io.BytesIO(archive.read_member(folder, place)), match, record)
+        self._read_any(io.BytesIO(archives.read_member(folder, place)), match, record)
         record["ident"] = identity_in(place)
 
     def _read_moved(self, folder: str, name: str, match: Match | None, record: dict[str, Any]) -> None:
         try:
             if self._archives is None or self._archives[0] != folder:
-                self._archives = folder, archive.Archives(folder)
-            data = archive.read_file(Path(folder), FileInfo(name, "", "", 0, 0), self._archives[1])
+                self._archives = folder, archives.Archives(folder)
+            data = archives.read_file(Path(folder), FileInfo(name, "", "", 0, 0), self._archives[1])
             self._read_any(io.BytesIO(data), match, record)
         except (Unreadable, OSError, ValueError, TypeError, AttributeError, KeyError, OverflowError) as e:
             record["problem"] = str(e) if isinstance(e, Unreadable) else f"can't be read: {e}"

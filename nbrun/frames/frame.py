@@ -13,7 +13,7 @@ import pandas as pd
 
 from nbrun.canonical import KEY_BYTES
 from nbrun.frames.table import Array, DictionaryArray, SparseColumn, Table
-from nbrun.storage.values import decode, load
+from nbrun.results.values import decode, load
 from nbrun.texts import digits_of
 
 DTYPES = {

@@ -14,9 +14,9 @@ from nbrun import verdicts
 from nbrun.entry_view import EntryView, view_entry
 from nbrun.errors import InputError
 from nbrun.frames.cache import RowCache
-from nbrun.storage import values
-from nbrun.storage.reader import Reader, SampleView
-from nbrun.storage.values import load
+from nbrun.results import values
+from nbrun.results.reader import Reader, SampleView
+from nbrun.results.values import load
 from nbrun.texts import escape_control_chars, id_text, without_surrogates
 
 Entry = dict[str, Any]

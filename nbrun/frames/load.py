@@ -18,8 +18,8 @@ from nbrun.frames.loader import Loader
 from nbrun.frames.rows import ORPHANED, ItemRows
 from nbrun.frames.status_counts import count_samples
 from nbrun.frames.table import Table, join, sparse_column_of
+from nbrun.results.format import FOLDER
 from nbrun.storage.directory import Problem
-from nbrun.storage.format import FOLDER
 
 Results = str | os.PathLike[str]
 #: `columns=` that leaves out what holds nothing.

@@ -25,13 +25,13 @@ from nbrun.frames.file_reader import FileReader
 from nbrun.frames.packing import Pack, SparseColumnBuilder, match_digest
 from nbrun.frames.rows import Listener, RowBuilder
 from nbrun.frames.table import Array, SparseColumn, Table, in_order, join, pack_of, sparse_column_of, table_of
+from nbrun.results.entries import Stored
+from nbrun.results.format import FOLDER, INTEGER_IDS, RUN
+from nbrun.results.reader import Reader, Snapshot
+from nbrun.results.sample_file import NBRUN, FileInfo
+from nbrun.results.values import dump, load
 from nbrun.storage.directory import Problem
-from nbrun.storage.format import FOLDER, INTEGER_IDS, RUN
-from nbrun.storage.merge import Stored
-from nbrun.storage.reader import Reader, Snapshot
 from nbrun.storage.runlog import RecordLog
-from nbrun.storage.samplefile import NBRUN, FileInfo
-from nbrun.storage.values import dump, load
 
 AFTER_S, EVERY_S = 2.0, 0.2
 

@@ -19,8 +19,8 @@ from math import isfinite
 from typing import Any
 from zlib import crc32
 
-from nbrun.storage.samplefile import Place
-from nbrun.storage.values import dump, encode, load
+from nbrun.results.sample_file import Place
+from nbrun.results.values import dump, encode, load
 
 #: The version of the rules by which entries become rows, and of this layout. Raise it when either changes: a test in
 #: tests/frames/test_frames_cache.py compares what is made of golden files, and fails where that was forgotten.

@@ -21,7 +21,7 @@ import orjson
 from nbrun.errors import ThreadLimitError
 from nbrun.frames.file_reader import read_files
 from nbrun.frames.packing import Match, Pack, unpack
-from nbrun.storage.samplefile import Place
+from nbrun.results.sample_file import Place
 from nbrun.threads import start_daemon
 
 #: A helper pays when it saves more than its start takes (about 0.2 s).

@@ -17,13 +17,13 @@ import orjson
 from nbrun import verdicts
 from nbrun.canonical import KEY_BYTES
 from nbrun.frames.packing import Bytes, Pack, SparseColumnBuilder
+from nbrun.results.entries import old_body
+from nbrun.results.legacy import OldFile
+from nbrun.results.sample_file import is_entry
+from nbrun.results.values import decode, encode, without_surrogates_in
 from nbrun.samples import LANGUAGES
 from nbrun.storage import match as matching
 from nbrun.storage.match import OldMatch
-from nbrun.storage.merge import old_body
-from nbrun.storage.oldfile import OldFile
-from nbrun.storage.samplefile import is_entry
-from nbrun.storage.values import decode, encode, without_surrogates_in
 
 #: Columns of numbers: name -> typecode. -1 (n_*, accepted), NaN (times): not told.
 NUMBERS = {

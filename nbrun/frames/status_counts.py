@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 from nbrun.errors import hides_own_frames
 from nbrun.formatting import counted
+from nbrun.results.reader import Reader, SampleView, summarise, with_totals
+from nbrun.results.totals import SampleTotals
 from nbrun.storage.directory import Problem
-from nbrun.storage.reader import Reader, SampleView, summarise, with_totals
-from nbrun.storage.sample_totals import SampleTotals
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from nbrun import verdicts
 from nbrun.errors import InputError, JudgeError
 from nbrun.judge.checkers import Bench, Case, Checker, as_checker, opinion_of
 from nbrun.judge.local import LocalSandbox
-from nbrun.storage.reader import Reader, parse
+from nbrun.results.reader import Reader, parse
 from nbrun.verdicts import Verdict
 
 #: From here on a SandboxFusion server loses output.

@@ -14,7 +14,7 @@ from nbrun.formatting import time_text
 from nbrun.model import TaskSummary
 from nbrun.panel.packing import pack
 from nbrun.panel.texts import clean, cut
-from nbrun.storage.values import pretty
+from nbrun.results.values import pretty
 
 #: A sample's tasks travel up to this many, and of each text of a task so much.
 TASKS, TEXT_CHARS = 100_000, 20_000

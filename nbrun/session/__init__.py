@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING, Any
 from nbrun import panel
 from nbrun.errors import InputError, ResultsExistError, hides_own_frames
 from nbrun.model import RetryPolicy, Task
+from nbrun.results.format import FOLDER
+from nbrun.results.replay import list_segments
+from nbrun.results.values import check_storable
 from nbrun.samples import SampleReader
 from nbrun.session import inputs, live
 from nbrun.session.launch import Launch
@@ -24,9 +27,6 @@ from nbrun.session.run import Run
 from nbrun.session.settings import Arguments, check_function, is_async, settings_of
 from nbrun.session.sharding import shard
 from nbrun.storage.directory import list_samples
-from nbrun.storage.format import FOLDER
-from nbrun.storage.replay import list_segments
-from nbrun.storage.values import check_storable
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor

@@ -36,15 +36,15 @@ from nbrun.formatting import counted
 from nbrun.model import State
 from nbrun.output import RunOutput, Speaking, speak
 from nbrun.progress import ProgressTracker
+from nbrun.results.format import TEXT_IDS
+from nbrun.results.totals import SampleTotals
 from nbrun.samples import Sample, SampleReader, fresh_copy, with_ids
 from nbrun.session.inputs import Samples, duplicate
 from nbrun.session.redo import ERRORS, Redo
 from nbrun.session.settings import Settings
 from nbrun.storage.book import Book
-from nbrun.storage.format import TEXT_IDS
 from nbrun.storage.found import Again, Found
 from nbrun.storage.match import Retyped
-from nbrun.storage.sample_totals import SampleTotals
 from nbrun.storage.store import ResultStore
 from nbrun.threads import start_daemon, start_thread
 

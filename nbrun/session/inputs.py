@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from nbrun.errors import InputError, SampleError
+from nbrun.results.totals import SampleTotals
 from nbrun.samples import (
     ITEM_GROUP,
     PlainSample,
@@ -26,7 +27,6 @@ from nbrun.samples import (
     with_ids,
 )
 from nbrun.storage.directory import check_writable
-from nbrun.storage.sample_totals import SampleTotals
 
 
 def read_groups(groups: Any) -> list[str] | dict[str, str] | None:

@@ -22,6 +22,7 @@ from nbrun.model import RetryPolicy
 from nbrun.output import RunOutput, assign
 from nbrun.panel import choose_view
 from nbrun.progress import ProgressTracker
+from nbrun.results.format import INTEGER_IDS, TEXT_IDS
 from nbrun.samples import SampleReader
 from nbrun.session.conductor import Conductor, SecondPass
 from nbrun.session.inputs import Samples
@@ -29,7 +30,6 @@ from nbrun.session.metrics import observer
 from nbrun.session.redo import Redo
 from nbrun.session.settings import Arguments, is_async
 from nbrun.storage.entry import RemoteEncoder
-from nbrun.storage.format import INTEGER_IDS, TEXT_IDS
 from nbrun.storage.store import ResultStore
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from nbrun.errors import InputError
 from nbrun.model import EncodedResult
 from nbrun.progress import ProgressTracker
-from nbrun.storage.values import load
+from nbrun.results.values import load
 
 #: More means than this nobody can read in a line.
 MOST = 8

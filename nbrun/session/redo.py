@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nbrun.errors import InputError
-from nbrun.storage.merge import Identity
+from nbrun.results.entries import Identity
 from nbrun.texts import id_text
 
 NEEDED = ("sample_id", "group", "key", "occurrence")

@@ -12,8 +12,8 @@ from typing import Any
 from nbrun.canonical import canonical
 from nbrun.errors import FunctionError, InputError
 from nbrun.model import RetryPolicy
+from nbrun.results.values import encode, load
 from nbrun.session.function_state import ROOT, Code, FunctionState, is_secret, name_of, state_of
-from nbrun.storage.values import encode, load
 
 #: The version of what a run record says of a function. Without one it is by an older nbrun: see `_source_digest`.
 VERSION = 2

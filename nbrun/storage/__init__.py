@@ -1,5 +1,5 @@
-"""The results directory: what is on the disk, how it gets there, and how it is read again.
+"""The write side of a results directory: how results get to the disk and stay there.
 
-format.py is the specification. Writers go through store.ResultStore, readers through reader.read_results; files.py is
-the only caller of fsync and replace.
+Writers use store.ResultStore; files.py is the only caller of fsync and replace. The format and its readers are in
+nbrun.results.
 """

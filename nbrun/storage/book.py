@@ -19,10 +19,10 @@ from typing import Any, NamedTuple
 from nbrun import verdicts
 from nbrun.canonical import KEY_BYTES, key_text
 from nbrun.model import CancelFlag, Record, Task
+from nbrun.results.values import dump
 from nbrun.samples import SCALARS, Sample, fresh_copy
 from nbrun.storage.files import Identity
 from nbrun.storage.match import Retyped
-from nbrun.storage.values import dump
 
 NOWHERE, IN_FILE = 0, 1  # values of `where`; a segment's number + IN_SEGMENT otherwise
 IN_SEGMENT = 2

@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from nbrun.errors import FormatError, InputError, ResultsMovedError, StorageError
-from nbrun.storage import archive, files, samplefile
-from nbrun.storage.format import ARCHIVED, FOLDER, RUN, UNCLEAN
-from nbrun.storage.names import SUFFIX, derived, name_of, temporary
+from nbrun.results import archives, sample_file
+from nbrun.results.archives import Archives
+from nbrun.results.format import ARCHIVED, FOLDER, RUN, UNCLEAN
+from nbrun.results.names import SUFFIX, derived, name_of, temporary
+from nbrun.results.sample_file import NBRUN, FileInfo, Unreadable
+from nbrun.storage import files
+from nbrun.storage.footer_cache import Tails, is_small
 from nbrun.storage.runlog import Match, MatchLog, RecordLog
-from nbrun.storage.samplefile import NBRUN, FileInfo, Unreadable
-from nbrun.storage.tails import Tails, is_small
 from nbrun.texts import escape_control_chars
 
 _TRIES = 20
@@ -56,7 +58,7 @@ class Listing:
 
 def list_samples(
     path: Path, known: Callable[[os.DirEntry[str]], FileInfo | None] | None = None,
-    archives: archive.Archives | None = None,
+    of_folder: Archives | None = None,
 ) -> Listing:  # fmt: skip
     """Looks at head and tail of every `*.json`; what can't be read becomes a problem.
 
@@ -66,17 +68,17 @@ def list_samples(
 
     Args:
         known: asked first; what it knows of a file isn't looked at again.
-        archives: those of this directory, for who reads on.
+        of_folder: the directory's archives, where the caller goes on to read from them.
     """
-    archives = archive.Archives(path) if archives is None else archives
+    of_folder = Archives(path) if of_folder is None else of_folder
     for _ in range(_TRIES):
-        names = archives.names()
-        before, _ = archives.list()
+        names = of_folder.names()
+        before, _ = of_folder.list()
         out = _list_once(path, known)
-        after, problems = archives.list()
+        after, problems = of_folder.list()
         # a file that went into an archive and came back before that was listed may have been overlooked
-        new = archives.names() - names
-        if not new or new <= {name for _, name in archive.archive_numbers(path)}:
+        new = of_folder.names() - names
+        if not new or new <= {name for _, name in archives.archive_numbers(path)}:
             break
     else:
         what = "was archived and unpacked again and again while it was listed; samples may be missing. Read it again"
@@ -96,7 +98,7 @@ def list_samples(
 def _add_unpacked(out: Listing, path: Path, info: FileInfo) -> None:
     """A sample that left its archive after the files were listed has a file of its own now."""
     try:
-        now = samplefile.peek(path / info.name)
+        now = sample_file.peek(path / info.name)
     except (Unreadable, OSError, ValueError):
         return  # taken out and deleted since
     if now.sample_id == info.sample_id:
@@ -112,7 +114,7 @@ def _list_once(path: Path, known: Callable[[os.DirEntry[str]], FileInfo | None] 
         try:
             info = known(entry) if known is not None else None
             if info is None:
-                info = samplefile.peek(path / name)
+                info = sample_file.peek(path / name)
         except (Unreadable, OSError, ValueError) as e:
             if isinstance(e, FileNotFoundError) and not os.path.lexists(path / name):
                 out.names.discard(name)
@@ -120,8 +122,8 @@ def _list_once(path: Path, known: Callable[[os.DirEntry[str]], FileInfo | None] 
             what = str(e) if isinstance(e, Unreadable) else f"can't be read: {getattr(e, 'strerror', None) or e}"
             if isinstance(e, files.NotPlainError):
                 what = str(e.strerror)
-            left = samplefile.peek_damaged(path / name)
-            sample_id = left.sample_id if left else samplefile.claimed_id(path / name)
+            left = sample_file.peek_damaged(path / name)
+            sample_id = left.sample_id if left else sample_file.claimed_id(path / name)
             out.problems.append(Problem(str(path / name), what, sample_id))
             if left is None:
                 if sample_id is not None:
@@ -284,7 +286,7 @@ class Directory:
         self.run_log = RecordLog(self.inner / "runs.log", RUN)
         self.match_log = MatchLog(self.inner / "matched.log")
         self.unclean_log = RecordLog(self.inner / "unclean.log", UNCLEAN)
-        self.archived_log = RecordLog(self.inner / archive.LOG, ARCHIVED)
+        self.archived_log = RecordLog(self.inner / archives.LOG, ARCHIVED)
         self.listing = Listing()
         self.matches: dict[str, Match] = {}
         self._has_tails = False
@@ -441,7 +443,7 @@ class Directory:
             Unreadable: it is damaged in the archive.
         """
         assert info.place is not None
-        data = archive.read_member(self.path, info.place)
+        data = archives.read_member(self.path, info.place)
         target = self.path / info.name
         if os.path.lexists(target):
             self.set_aside(info.name)  # a damaged file, for which the archived one stood
@@ -451,7 +453,7 @@ class Directory:
         self.archived_log.append({"archive": info.place.name, "name": info.name, "id": info.sample_id})
         self.listing.names.add(info.name)
         self.listing.damaged.pop(info.sample_id, None)
-        return samplefile.peek(target)
+        return sample_file.peek(target)
 
     def set_aside(self, name: str) -> Path:
         """Moves a sample's file that can't be read to `.nbrun/damaged/` (F10)."""

@@ -13,9 +13,9 @@ from typing import Any
 from nbrun import verdicts
 from nbrun.errors import UnstorableError
 from nbrun.model import EncodedResult
-from nbrun.storage import values
+from nbrun.results import values
+from nbrun.results.format import BETWEEN
 from nbrun.storage.book import DONE, ERROR, Book
-from nbrun.storage.format import BETWEEN
 from nbrun.texts import without_surrogates
 
 #: position, verdict, status code, the entry's bytes after its seq

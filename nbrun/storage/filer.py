@@ -14,12 +14,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nbrun.errors import ThreadLimitError
+from nbrun.results.format import FOLDER
+from nbrun.results.names import temporary
 from nbrun.storage import files
 from nbrun.storage.book import Book
 from nbrun.storage.filing import write_sample
-from nbrun.storage.format import FOLDER
 from nbrun.storage.journal import Journal
-from nbrun.storage.names import temporary
 from nbrun.storage.segments import Segment
 from nbrun.threads import start_daemon
 
@@ -140,7 +140,7 @@ class Filer:
             self._retire(self._journal.segments.release({}))
             self._journal.segments.remove_strays()
             if carried:
-                from nbrun.storage.format import segment_name
+                from nbrun.results.format import segment_name
 
                 files.remove(self._folder / FOLDER / segment_name(carried))
             files.sync_folder(self._folder)

@@ -15,14 +15,15 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from nbrun import verdicts
-from nbrun.storage import files, samplefile
+from nbrun.results import sample_file
+from nbrun.results.entries import old_body
+from nbrun.results.format import BETWEEN, ENTRY_HEAD, progress_object
+from nbrun.results.legacy import OldFile, parse_old
+from nbrun.results.sample_file import EntryHead, OwnFile, Unreadable
+from nbrun.storage import files
 from nbrun.storage.book import DONE, ERROR, IN_FILE, IN_SEGMENT, MISSING, NOWHERE, Book, Columns, Fresh, Orphan
 from nbrun.storage.directory import keep_aside
-from nbrun.storage.format import BETWEEN, ENTRY_HEAD, progress_object
 from nbrun.storage.match import Identity, OldMatch, match_old, positions_by_identity
-from nbrun.storage.merge import old_body
-from nbrun.storage.oldfile import OldFile, parse_old
-from nbrun.storage.samplefile import EntryHead, OwnFile, Unreadable
 
 CHUNK = 1 << 20
 ReadSegment = Callable[[int, int, int], bytes]
@@ -94,12 +95,12 @@ def lay_out_whole(
         codes: the entries' statuses, in the order of their positions.
         verdicts: of those that are done.
     """
-    parts = [samplefile.opening(book.sample_id)]
+    parts = [sample_file.opening(book.sample_id)]
     done: dict[str, int] = {}
     errors: dict[str, int] = {}
     for g, entries in zip(book.sample.groups, inside, strict=True):
         end = g.base + len(g.runnable)
-        parts += [samplefile.group_opening(g.name), *entries, b"\n],\n" if g.runnable else b"],\n"]
+        parts += [sample_file.group_opening(g.name), *entries, b"\n],\n" if g.runnable else b"],\n"]
         done[g.name] = codes[g.base : end].count(DONE)
         errors[g.name] = codes[g.base : end].count(ERROR)
     judged = list(verdicts)
@@ -121,9 +122,9 @@ def lay_out_whole(
 
 def _stand_in_file(book: Book, fresh: list[Fresh]) -> None:
     """Notes in the columns where the entries stand now. Called with the book's lock held."""
-    at = len(samplefile.opening(book.sample_id))
+    at = len(sample_file.opening(book.sample_id))
     for g in book.sample.groups:
-        at += len(samplefile.group_opening(g.name))
+        at += len(sample_file.group_opening(g.name))
         for position, seq, code, _, _, length, verdict, _ in fresh[g.base : g.base + len(g.runnable)]:
             book.place(position, seq, code, IN_FILE, at, length, (verdict, book.run_id, book.context))
             at += length + len(BETWEEN)
@@ -143,8 +144,8 @@ def _summary(
 
 def _closing(book: Book, summary: dict[str, Any], done: dict[str, int]) -> list[bytes]:
     totals = book.totals
-    layout = samplefile.Layout(book.sample_id, totals, done, done == totals, summary, book.api_used, book.worker_id)
-    return [samplefile.closing(layout, progress_object(totals, done, layout.is_complete))]
+    layout = sample_file.Layout(book.sample_id, totals, done, done == totals, summary, book.api_used, book.worker_id)
+    return [sample_file.closing(layout, progress_object(totals, done, layout.is_complete))]
 
 
 # ---- any other sample
@@ -219,7 +220,7 @@ class _Filing:
         """
         assert self._own is not None
         try:
-            content: OwnFile | bytes | None = samplefile.read_any(self._own)
+            content: OwnFile | bytes | None = sample_file.read_any(self._own)
             old = parse_old(content) if isinstance(content, bytes) else None
         except (Unreadable, ValueError):
             content, old = None, None
@@ -263,7 +264,7 @@ class _Filing:
         """The file's bytes, piece by piece; notes on the way where each entry stands."""
         c, book = self.c, self.book
         positions_placed, offsets, lengths = self.placed
-        first = samplefile.opening(book.sample_id)
+        first = sample_file.opening(book.sample_id)
         at = len(first)
         yield first
         orphans: dict[str, list[Orphan]] = {}
@@ -277,7 +278,7 @@ class _Filing:
             positions = groups.get(name, [])
             if name in groups:
                 done[name] = sum(c.status[p] == DONE for p in positions)
-            title = samplefile.group_opening(name)
+            title = sample_file.group_opening(name)
             yield title
             at += len(title)
             more = len(positions) + len(orphans.get(name, ()))
@@ -377,7 +378,7 @@ class _Finder:
                 self._found[position] = h, None, None
                 continue
             is_newer = h.seq > self._seqs[position] and not (h.status == "error" and self._status[position] == DONE)
-            entry = samplefile.parse_entry(file.body(h)) if is_newer else None
+            entry = sample_file.parse_entry(file.body(h)) if is_newer else None
             if entry is not None:
                 made = verdicts.counted(entry["result"]), entry["run_id"], entry["context"]
                 self._found[position] = h, None, made
@@ -386,7 +387,7 @@ class _Finder:
     def _look_at_orphan(self, h: EntryHead, file: OwnFile) -> None:
         identity = (h.group, h.key, h.occurrence)
         known = self._orphans.get(identity)
-        if (known is not None and known.seq > h.seq) or samplefile.parse_entry(file.body(h)) is None:
+        if (known is not None and known.seq > h.seq) or sample_file.parse_entry(file.body(h)) is None:
             return
         self._found_orphans[identity] = Orphan(*identity, h.seq, IN_FILE, h.offset, h.length, None)
 

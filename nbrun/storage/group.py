@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from zlib import crc32
 
+from nbrun.results.format import ATTEMPT, CRC_HEX, CRC_OF_ENTRY_KIND, HEADER, frame
 from nbrun.storage.book import IN_SEGMENT, Book, Fresh
 from nbrun.storage.entry import EntryRecord, bodies
-from nbrun.storage.format import ATTEMPT, CRC_HEX, CRC_OF_ENTRY_KIND, HEADER, frame
 from nbrun.storage.whole import WholeFile
 
 #: Results of one sample that were handed over together, their size in bytes, and their file where they are all of it.

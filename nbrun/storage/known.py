@@ -11,8 +11,9 @@ from array import array
 from collections.abc import Iterable
 from pathlib import Path
 
-from nbrun.storage import archive, files
-from nbrun.storage.names import is_sample_file_name
+from nbrun.results import archives
+from nbrun.results.names import is_sample_file_name
+from nbrun.storage import files
 
 #: A longer list is none of ours: at most 256 bytes for each of 10 million files.
 MAX_BYTES = 2_560_000_000
@@ -47,7 +48,7 @@ class KnownFiles:
         """Notes what stands there now. What the disk refuses here costs a sentence at the next start."""
         try:
             now = set(os.listdir(self._path))
-            now |= {info.name for info in archive.Archives(self._path).list()[0].values()}
+            now |= {info.name for info in archives.Archives(self._path).list()[0].values()}
             ours = set(self._hashes)
             lines = [f"{name}\n" for name in sorted(now) if hash(name) in ours]
             data = "".join(lines).encode("utf-8", "surrogateescape")

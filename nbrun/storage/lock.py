@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from nbrun.errors import ResultsInUseError, StorageError
+from nbrun.results.format import FOLDER
+from nbrun.results.values import dump, load
 from nbrun.storage import files
-from nbrun.storage.format import FOLDER
-from nbrun.storage.values import dump, load
 from nbrun.texts import escape_control_chars
 
 fcntl: Any  # None on Windows

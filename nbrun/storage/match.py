@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 from nbrun.canonical import canonical, digest
 from nbrun.errors import UnstorableError
+from nbrun.results.legacy import OldFile
+from nbrun.results.sample_file import EntryHead
+from nbrun.results.values import decode, encode, load
 from nbrun.samples import LANGUAGES, Sample
-from nbrun.storage.oldfile import OldFile
-from nbrun.storage.samplefile import EntryHead
-from nbrun.storage.values import decode, encode, load
 from nbrun.texts import without_surrogates
 
 Identity = tuple[str, bytes, int]

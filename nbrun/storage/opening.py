@@ -14,8 +14,13 @@ from zlib import crc32
 
 from nbrun import verdicts
 from nbrun.canonical import key_text
+from nbrun.results import archives, legacy, sample_file, values
+from nbrun.results.entries import Identity, old_body, places_in
+from nbrun.results.names import temporary
+from nbrun.results.sample_file import NBRUN, EntryHead, FileInfo, Unreadable
+from nbrun.results.values import load
 from nbrun.samples import Sample
-from nbrun.storage import archive, files, oldfile, samplefile, values
+from nbrun.storage import files
 from nbrun.storage.asking import none_again
 from nbrun.storage.book import DONE, ERROR, IN_FILE, NOWHERE, Book, Columns, Orphan
 from nbrun.storage.directory import Directory, Problem
@@ -24,12 +29,8 @@ from nbrun.storage.filing import write_sample
 from nbrun.storage.found import Again, Found, Fresh, found_in
 from nbrun.storage.journal import Journal
 from nbrun.storage.match import NO_ITEM, OldMatch, match_by_key, match_old, match_own, moved, retyped, stored_item
-from nbrun.storage.merge import Identity, old_body, places_in
-from nbrun.storage.names import temporary
 from nbrun.storage.recover import Recovery, attempt_body
 from nbrun.storage.running import choose
-from nbrun.storage.samplefile import NBRUN, EntryHead, FileInfo, Unreadable
-from nbrun.storage.values import load
 
 
 class Opener:
@@ -110,12 +111,12 @@ class Opener:
         if (stat.st_size, stat.st_mtime_ns) == (info.size, info.mtime_ns):
             return info
         try:
-            now: FileInfo | None = samplefile.peek(Path(path))
+            now: FileInfo | None = sample_file.peek(Path(path))
             if now is not None and now.sample_id != info.sample_id:
                 raise Unreadable(f"was replaced by the file of {now.sample_id!r} while the run went on")
         except Unreadable as e:
             self.directory.listing.problems.append(Problem(path, str(e), info.sample_id))
-            now = samplefile.peek_damaged(Path(path))
+            now = sample_file.peek_damaged(Path(path))
             if now is None or now.sample_id != info.sample_id:
                 self.directory.set_aside(info.name)
                 return None
@@ -194,8 +195,8 @@ class Opener:
         """Entries of a file in nbrun's format. Of a damaged one, which is kept aside, those that can be read."""
         with files.open_reading(path, held=True) as f:
             book.file_id = files.identity_of(os.fstat(f.fileno()))
-            own = samplefile.read_any(f)
-            if not isinstance(own, samplefile.OwnFile):
+            own = sample_file.read_any(f)
+            if not isinstance(own, sample_file.OwnFile):
                 raise Unreadable("was replaced by another file while it was opened")
             found, orphans = match_own(book.sample, own.heads)
             # entries of a file that another tool has written anew are kept in memory until it is replaced
@@ -203,7 +204,7 @@ class Opener:
             whole: dict[int, EntryHead] = {}
             for position, h in found.items():
                 body = own.body(h)
-                entry = samplefile.parse_entry(body)
+                entry = sample_file.parse_entry(body)
                 if entry is None:
                     continue
                 whole[position] = h
@@ -215,7 +216,7 @@ class Opener:
             held: list[tuple[EntryHead, Any]] = []
             readable: list[EntryHead] = []
             for h in orphans:
-                entry = samplefile.parse_entry(own.body(h))
+                entry = sample_file.parse_entry(own.body(h))
                 if entry is not None:
                     readable.append(h)
                     if (item := stored_item(entry)) is not NO_ITEM:
@@ -254,8 +255,8 @@ class Opener:
 
     def _take_old(self, book: Book, path: Path, info: FileInfo) -> None:
         book.file_id = files.identity_at(path)
-        data = archive.read_file(self.path, info)
-        old = oldfile.parse_old(data)
+        data = archives.read_file(self.path, info)
+        old = legacy.parse_old(data)
         matches = match_old(book.sample, old)
         for m in matches:
             row = old.groups[m.group][m.rank]

@@ -13,16 +13,17 @@ from contextlib import ExitStack
 from typing import Any
 
 from nbrun import verdicts
-from nbrun.storage import files, samplefile
+from nbrun.results import sample_file
+from nbrun.results.entries import Identity, JournalIndex, Stored, index_journal, merge
+from nbrun.results.format import ATTEMPT, HEADER, frame, progress_object, segment_name
+from nbrun.results.names import is_sample_file_name, temporary
+from nbrun.results.replay import LogScan
+from nbrun.results.sample_file import FileInfo, Unreadable
+from nbrun.results.values import dump, load
+from nbrun.storage import files
 from nbrun.storage.book import IN_FILE, IN_SEGMENT, Attempt
 from nbrun.storage.directory import Directory, Problem
 from nbrun.storage.filing import chunked
-from nbrun.storage.format import ATTEMPT, HEADER, frame, progress_object, segment_name
-from nbrun.storage.merge import Identity, JournalIndex, Stored, index_journal, merge
-from nbrun.storage.names import is_sample_file_name, temporary
-from nbrun.storage.replay import LogScan
-from nbrun.storage.samplefile import FileInfo, Unreadable
-from nbrun.storage.values import dump, load
 
 
 class Recovery:
@@ -77,7 +78,7 @@ def _file_sample(
 
     whole = {}
     for identity, s in journal.items():
-        if samplefile.parse_entry(read_segment(s)) is not None:
+        if sample_file.parse_entry(read_segment(s)) is not None:
             whole[identity] = s
         else:  # its checksum is right, and it lacks what an entry must hold: its segment is kept aside
             index.damaged.setdefault(s.where - IN_SEGMENT, LogScan()).damaged.append((s.offset, s.length))
@@ -93,29 +94,29 @@ def _file_sample(
     path = directory.path / name
     match = directory.matches.get(sample_id)
     with ExitStack() as opened:
-        content: samplefile.OwnFile | bytes | None = None
+        content: sample_file.OwnFile | bytes | None = None
         try:
             if info is not None:
-                content = samplefile.read_any(opened.enter_context(files.open_reading(path, held=True)))
+                content = sample_file.read_any(opened.enter_context(files.open_reading(path, held=True)))
             stored = merge(content, match, journal)
         except Unreadable as e:
             directory.listing.problems.append(Problem(str(path), str(e), sample_id))
             directory.set_aside(name)
             info, stored = None, list(journal.values())
-        if info is not None and isinstance(content, samplefile.OwnFile):
+        if info is not None and isinstance(content, sample_file.OwnFile):
             stored = _without_damaged(directory, info, content, stored)
 
         def body(s: Stored) -> bytes:
             if s.body is not None:
                 return s.body
             if s.where == IN_FILE:
-                assert isinstance(content, samplefile.OwnFile)
+                assert isinstance(content, sample_file.OwnFile)
                 return content.body(s)
             return read_segment(s)
 
         parts = file_parts(sample_id, header, info, match, stored, body)
         files.replace_file(path, chunked(parts), directory.inner / "tmp" / temporary(name))
-    return samplefile.peek(path)
+    return sample_file.peek(path)
 
 
 def _free_name(directory: Directory, header: dict[str, Any], sample_id: str) -> str:
@@ -145,15 +146,15 @@ def _header_of(info: FileInfo | None) -> dict[str, Any]:
 
 
 def _holds_all(info: FileInfo, newest: int) -> bool:
-    return info.source == samplefile.NBRUN and not info.is_damaged and info.max_seq >= newest
+    return info.source == sample_file.NBRUN and not info.is_damaged and info.max_seq >= newest
 
 
 def _without_damaged(
-    directory: Directory, info: FileInfo, content: samplefile.OwnFile, stored: list[Stored]
+    directory: Directory, info: FileInfo, content: sample_file.OwnFile, stored: list[Stored]
 ) -> list[Stored]:  # fmt: skip
     """What can be read of a file; a damaged one is kept aside before it is replaced."""
     path = directory.path / info.name
-    kept = [s for s in stored if s.where != IN_FILE or samplefile.parse_entry(content.body(s)) is not None]
+    kept = [s for s in stored if s.where != IN_FILE or sample_file.parse_entry(content.body(s)) is not None]
     damaged = len(stored) - len(kept) + content.damaged
     if damaged and not info.is_damaged:
         what = f"has {damaged} damaged entries; it is kept in .nbrun/damaged/"
@@ -174,11 +175,11 @@ def file_parts(
     verdict_counts, runs, contexts = Counter[str](), Counter[str](), Counter[str]()
     expects = {name: verdicts.expected(name) for name in groups}
     unexpected = 0
-    yield samplefile.opening(sample_id)
+    yield sample_file.opening(sample_id)
     last: dict[str, Any] = {}
     for name, entries in groups.items():
         entries.sort(key=lambda s: (s.item_index is None, s.item_index or 0, s.seq))
-        yield samplefile.group_opening(name)
+        yield sample_file.group_opening(name)
         for i, s in enumerate(entries):
             data = body(s)
             yield data
@@ -206,10 +207,10 @@ def file_parts(
     }  # fmt: skip
     if any(expected is not None for expected in expects.values()):
         summary["unexpected"] = unexpected
-    layout = samplefile.Layout(
+    layout = sample_file.Layout(
         sample_id, totals, done, complete, summary, last.get("api_used", ""), last.get("worker_id", "")
     )
-    yield samplefile.closing(layout, progress_object(totals, done, complete))
+    yield sample_file.closing(layout, progress_object(totals, done, complete))
 
 
 def _retire(directory: Directory, index: JournalIndex, out: Recovery) -> None:

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from nbrun.results.format import CRC_HEX, MATCH, Record, frame, unframe
+from nbrun.results.replay import LogScan, content, places_of, read_log
+from nbrun.results.values import dump
 from nbrun.storage import files
-from nbrun.storage.format import CRC_HEX, MATCH, Record, frame, unframe
-from nbrun.storage.replay import LogScan, content, places_of, read_log
-from nbrun.storage.values import dump
 
 
 class RecordLog:

@@ -10,8 +10,8 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from nbrun.results.format import segment_name
 from nbrun.storage import files
-from nbrun.storage.format import segment_name
 
 SEGMENT_BYTES = 64 << 20
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from nbrun.storage.samplefile import FileInfo
+from nbrun.results.sample_file import FileInfo
 
 #: So often the disk is asked while a run saves, and so many results make an average.
 LOOK_S, MIN_RESULTS = 30.0, 100

@@ -19,8 +19,12 @@ from typing import Any
 
 from nbrun.errors import ResultsInUseError, ResultsMovedError, StorageError
 from nbrun.model import Retry, Task
+from nbrun.results import values
+from nbrun.results.entries import Identity
+from nbrun.results.totals import SampleTotals, write_totals
+from nbrun.results.values import load
 from nbrun.samples import Sample
-from nbrun.storage import entry, files, values
+from nbrun.storage import entry, files
 from nbrun.storage.book import DONE, Attempt, Book
 from nbrun.storage.directory import Directory, Problem
 from nbrun.storage.entry import EntryRecord
@@ -29,13 +33,10 @@ from nbrun.storage.found import Again, Found, Fresh
 from nbrun.storage.journal import Journal
 from nbrun.storage.known import KnownFiles
 from nbrun.storage.lock import DirectoryLock
-from nbrun.storage.merge import Identity
 from nbrun.storage.opening import Opener
 from nbrun.storage.recover import attempt_body, recover
 from nbrun.storage.running import RunningTasks
-from nbrun.storage.sample_totals import SampleTotals, write_totals
 from nbrun.storage.space import SpaceWatch
-from nbrun.storage.values import load
 
 
 class ResultStore:

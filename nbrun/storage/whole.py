@@ -12,12 +12,12 @@ from __future__ import annotations
 import os
 import time
 
+from nbrun.results.format import FOLDER
+from nbrun.results.names import temporary
 from nbrun.storage import files
 from nbrun.storage.book import DONE, Book
 from nbrun.storage.entry import EntryRecord, pieces
 from nbrun.storage.filing import lay_out_whole
-from nbrun.storage.format import FOLDER
-from nbrun.storage.names import temporary
 
 #: So many results at least: for fewer a file costs more than their part of the journal. So many bytes at most.
 WHOLE_FROM, WHOLE_BYTES = 50, 4 << 20

@@ -146,7 +146,7 @@ def ratios(seconds: dict[str, list[float]]) -> dict[str, float]:
 
 def archived(folder: Path) -> dict[str, float]:
     """The same files in one archive: how much smaller, and how fast they load."""
-    from nbrun.storage.archiving import archive_finished
+    from nbrun.tools.archive import archive_finished
 
     done = archive_finished(folder)
     assert done.samples == FILES

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import nbrun
-from nbrun.storage import replay
+from nbrun.results import replay
+from nbrun.results.format import frame
+from nbrun.results.reader import Reader
 from nbrun.storage.directory import Directory
-from nbrun.storage.format import frame
-from nbrun.storage.reader import Reader
 
 
 def _rss_mb() -> float:

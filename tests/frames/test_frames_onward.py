@@ -13,7 +13,7 @@ from conftest import OLD, PROBLEMS, answer, judged, run
 import nbrun
 from nbrun.errors import InputError
 from nbrun.frames import align, confusion, loader, mcnemar
-from nbrun.storage.check import check
+from nbrun.tools.check import check
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from nbrun.errors import InputError
 from nbrun.frames import cache
 from nbrun.frames.export import write_frame
 from nbrun.frames.rows import column_of
-from nbrun.storage.values import load
+from nbrun.results.values import load
 from nbrun.texts import digits_of
 
 

@@ -19,8 +19,8 @@ import pytest
 
 import nbrun
 from nbrun.errors import InputError, RunActiveError
+from nbrun.results.format import frame
 from nbrun.session.settings import settings_of
-from nbrun.storage.format import frame
 
 ROOT = Path(__file__).parents[2]
 ONE = [{"id": "a", "items": [1]}]

@@ -25,7 +25,7 @@ import strangers
 
 import nbrun
 from nbrun.frames import cache
-from nbrun.storage.archiving import archive_finished
+from nbrun.tools.archive import archive_finished
 
 SECONDS = 240
 MEMORY_BYTES = 3 << 30

@@ -33,8 +33,8 @@ import pyarrow as pa
 
 import nbrun
 from nbrun import cli
-from nbrun.storage.merging import merge_results
-from nbrun.storage.onesample import read_rows
+from nbrun.results.one_sample import read_rows
+from nbrun.tools.merge import merge_results
 
 SECONDS = 60
 ODD_TEXTS = [

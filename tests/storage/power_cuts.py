@@ -13,8 +13,8 @@ from simulated_disk import SimulatedDisk
 import nbrun
 from nbrun.canonical import digest, key_text
 from nbrun.errors import NbrunError
-from nbrun.storage.reader import Reader, parse
-from nbrun.storage.samplefile import OwnFile, Unreadable, peek, read_any
+from nbrun.results.reader import Reader, parse
+from nbrun.results.sample_file import OwnFile, Unreadable, peek, read_any
 
 DEADLINE_S = 60.0
 GROUPS = ("solution", "incorrect_solution")

@@ -23,8 +23,8 @@ from contextlib import contextmanager
 
 import orjson
 
+from nbrun.results.format import ENTRY, ENTRY_HEAD, unframe
 from nbrun.storage import files
-from nbrun.storage.format import ENTRY, ENTRY_HEAD, unframe
 
 
 class Died(OSError):

@@ -23,7 +23,7 @@ def start(d):
 
 
 def merge(d):
-    from nbrun.storage.merging import merge_results
+    from nbrun.tools.merge import merge_results
 
     target = Path(d).with_name(Path(d).name + "-merged")
     merge_results(target, d)
@@ -46,7 +46,7 @@ def show(d):
 
 
 def panel(d):
-    from nbrun.storage.onesample import read_rows
+    from nbrun.results.one_sample import read_rows
 
     read_rows(Path(d), "a")
 

@@ -19,8 +19,8 @@ import nbrun
 from nbrun import cli
 from nbrun.frames import cache
 from nbrun.frames.packing import MAGIC, BadPack, unpack
-from nbrun.storage import values
-from nbrun.storage.onesample import read_rows
+from nbrun.results import values
+from nbrun.results.one_sample import read_rows
 
 
 def run(path, samples, fn, **options):

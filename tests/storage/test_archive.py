@@ -15,9 +15,10 @@ import pytest
 
 import nbrun
 from nbrun.errors import InputError, ResultsInUseError
-from nbrun.storage import archive, files
-from nbrun.storage.archiving import archive_finished, unpack_archives
-from nbrun.storage.check import check
+from nbrun.results import archives
+from nbrun.storage import files
+from nbrun.tools.archive import archive_finished, unpack_archives
+from nbrun.tools.check import check
 
 OLD = Path(__file__).parent.parent / "data" / "old"
 WORDS = {"right": "Accepted", "wrong": "WrongAnswer"}
@@ -389,7 +390,7 @@ def test_loading_an_archive_uses_cache_and_helpers(full, monkeypatch):
     archive_finished(full)
     pd.testing.assert_frame_equal(load(full), rows)
     read = []
-    monkeypatch.setattr(archive, "read_member", lambda *a: read.append(a) or 1 / 0)
+    monkeypatch.setattr(archives, "read_member", lambda *a: read.append(a) or 1 / 0)
     pd.testing.assert_frame_equal(load(full), rows)
     assert read == [], "all comes from the cache"
     monkeypatch.undo()

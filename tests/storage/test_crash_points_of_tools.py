@@ -12,7 +12,7 @@ from simulated_disk import SimulatedDisk
 
 import nbrun
 from nbrun.errors import NbrunError
-from nbrun.storage.archiving import archive_finished, unpack_archives
+from nbrun.tools.archive import archive_finished, unpack_archives
 
 pytestmark = pytest.mark.long
 

@@ -17,7 +17,7 @@ from simulated_disk import SimulatedDisk
 import nbrun
 from nbrun import cli
 from nbrun.errors import InputError, ResultsInUseError
-from nbrun.storage import samplefile
+from nbrun.results import sample_file
 
 OLD = Path(__file__).parent.parent / "data" / "old"
 
@@ -180,8 +180,8 @@ def test_a_file_that_may_not_be_read(job, tmp_path, monkeypatch):
 
         return refuse
 
-    monkeypatch.setattr(samplefile.os, "open", refusing(os.open))
-    monkeypatch.setattr(samplefile, "open", refusing(open), raising=False)
+    monkeypatch.setattr(sample_file.os, "open", refusing(os.open))
+    monkeypatch.setattr(sample_file, "open", refusing(open), raising=False)
     assert len(saved(tmp_path)) == 8
     [finding] = nbrun.check(tmp_path).findings
     assert "Permission denied" in finding.what
@@ -313,15 +313,15 @@ def test_a_file_that_says_it_is_complete_and_is_not(job, tmp_path):
 def test_a_long_summary_is_found(job, tmp_path):
     """Results of very many runs: the last lines are longer than what is read at first."""
     file = finished(job, tmp_path)
-    from nbrun.storage import samplefile
+    from nbrun.results import sample_file
 
-    info = samplefile.peek(file)
+    info = sample_file.peek(file)
     runs = {f"20261124-000000-{i:06x}": 1 for i in range(3000)}
     text = file.read_bytes()
     start = text.index(b'"api_used": "",\n"worker_id"')
-    layout = samplefile.Layout(info.sample_id, {}, {}, True, {**info.summary, "runs": runs})
-    file.write_bytes(text[:start] + samplefile.closing(layout, text[text.rindex(b"{") : -3]))
-    assert len(samplefile.peek(file).summary["runs"]) == 3000
+    layout = sample_file.Layout(info.sample_id, {}, {}, True, {**info.summary, "runs": runs})
+    file.write_bytes(text[:start] + sample_file.closing(layout, text[text.rindex(b"{") : -3]))
+    assert len(sample_file.peek(file).summary["runs"]) == 3000
     assert job.start(tmp_path).wait(20).resumed == 12
 
 

@@ -9,11 +9,11 @@ import pytest
 
 import nbrun
 from nbrun import cli
-from nbrun.storage import samplefile
-from nbrun.storage.archiving import archive_finished, unpack_archives
-from nbrun.storage.check import check
-from nbrun.storage.onesample import read_rows
-from nbrun.storage.reader import Reader, parse
+from nbrun.results import sample_file
+from nbrun.results.one_sample import read_rows
+from nbrun.results.reader import Reader, parse
+from nbrun.tools.archive import archive_finished, unpack_archives
+from nbrun.tools.check import check
 
 COLUMNS = ["status", "attempts", "run_id", "key", "occurrence", "source"]
 
@@ -127,7 +127,7 @@ def test_every_view_shows_the_same(made, rewritten):
 
 
 def test_its_last_lines_are_counted_from_its_entries(made, rewritten):
-    before, after = samplefile.peek(file_of(made)), samplefile.peek(file_of(rewritten))
+    before, after = sample_file.peek(file_of(made)), sample_file.peek(file_of(rewritten))
     without = ("identities",) if "summary" not in json.loads(_text(file_of(rewritten))) else ()
     assert {k: v for k, v in before.summary.items() if k not in without} == {
         k: v for k, v in after.summary.items() if k not in without
@@ -148,7 +148,7 @@ def test_a_run_goes_on_and_writes_it_in_its_own_layout(rewritten):
     rows = told(rewritten)
     assert rows[rows.group == "things"]["status"].tolist() == ["done", "done", "error", "done"]
     with open(file_of(rewritten), "rb") as f:
-        assert samplefile.is_own_layout(f)
+        assert sample_file.is_own_layout(f)
     calls.clear()
     run(rewritten, samples([*ITEMS[::-1], {"q": 5}]), lambda t: calls.append(t.item["q"]) or {"v": 1})
     assert sorted(map(str, calls)) == ["5", "ü\u2028"]
@@ -217,12 +217,12 @@ def test_entries_of_nbruns_without_the_field_are_no_old_ones(made, tmp_path):
 
 def test_numbers_beyond_64_bits_stay_what_they_are(made):
     data = file_of(made).read_bytes().replace(b'"big":9223372036854775809', b'"big":1234567890123456789012345', 1)
-    again = samplefile.lay_out_anew(REWRITTEN["indented"](data))
+    again = sample_file.lay_out_anew(REWRITTEN["indented"](data))
     assert again.count(b'"big":1234567890123456789012345') == 1
 
 
 def test_cut_short_it_is_no_file(made):
     data = REWRITTEN["indented"](file_of(made).read_bytes())
     for size in range(0, len(data) - 2, 97):
-        assert samplefile.lay_out_anew(data[:size]) is None
-        assert isinstance(samplefile.read_any(io.BytesIO(data[:size])), bytes)
+        assert sample_file.lay_out_anew(data[:size]) is None
+        assert isinstance(sample_file.read_any(io.BytesIO(data[:size])), bytes)

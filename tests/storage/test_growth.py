@@ -11,12 +11,12 @@ from zlib import crc32
 import pytest
 
 import nbrun
-from nbrun.storage import replay
+from nbrun.results import replay
+from nbrun.results.format import frame
+from nbrun.results.reader import Reader
+from nbrun.results.values import dump
 from nbrun.storage.directory import Directory
-from nbrun.storage.format import frame
-from nbrun.storage.reader import Reader
 from nbrun.storage.runlog import MatchLog
-from nbrun.storage.values import dump
 
 _opened = None
 

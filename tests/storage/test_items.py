@@ -10,7 +10,7 @@ import pytest
 
 import nbrun
 from nbrun.errors import InputError, SampleError, UnstorableError
-from nbrun.storage.values import check_storable
+from nbrun.results.values import check_storable
 
 
 class Image:

@@ -11,11 +11,12 @@ import pytest
 
 import nbrun
 from nbrun import cli
-from nbrun.storage import files, names
-from nbrun.storage.archiving import archive_finished, unpack_archives
-from nbrun.storage.check import check
-from nbrun.storage.onesample import read_entry, read_rows
-from nbrun.storage.samplefile import HEAD_BYTES
+from nbrun.results import names
+from nbrun.results.one_sample import read_entry, read_rows
+from nbrun.results.sample_file import HEAD_BYTES
+from nbrun.storage import files
+from nbrun.tools.archive import archive_finished, unpack_archives
+from nbrun.tools.check import check
 
 OLD = Path(__file__).parent.parent / "data" / "old"
 #: Around the sizes of what is read of a file at once, too.

@@ -18,8 +18,8 @@ from simulated_disk import SimulatedDisk
 import nbrun
 from nbrun.errors import InputError, ResultsExistError, ResultsInUseError
 from nbrun.storage import files
-from nbrun.storage.archiving import archive_finished
-from nbrun.storage.merging import merge_results
+from nbrun.tools.archive import archive_finished
+from nbrun.tools.merge import merge_results
 
 
 def test_two_halves_become_one_that_goes_on(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from simulated_disk import SimulatedDisk
 import nbrun
 from nbrun.errors import StorageError
 from nbrun.storage import files
-from nbrun.storage.merging import merge_results
+from nbrun.tools.merge import merge_results
 
 pytestmark = pytest.mark.long
 

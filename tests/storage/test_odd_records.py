@@ -12,11 +12,11 @@ import pytest
 import nbrun
 from nbrun.canonical import digest, key_text
 from nbrun.errors import NbrunError
-from nbrun.storage.check import check
-from nbrun.storage.format import frame, unframe
-from nbrun.storage.onesample import read_entry, read_rows
-from nbrun.storage.reader import Reader
-from nbrun.storage.values import dump, load
+from nbrun.results.format import frame, unframe
+from nbrun.results.one_sample import read_entry, read_rows
+from nbrun.results.reader import Reader
+from nbrun.results.values import dump, load
+from nbrun.tools.check import check
 
 OLD = [{"language": "PYTHON3", "solution": c, "result": {"accepted": True}} for c in "ab"]
 SAMPLES = [

@@ -12,8 +12,8 @@ import warnings
 import pytest
 
 import nbrun
+from nbrun.results.reader import Reader
 from nbrun.storage import directory
-from nbrun.storage.reader import Reader
 
 SAMPLES, TASKS, KILLS = 400, 25, 8
 WRITER = """
@@ -111,7 +111,7 @@ def last_claim(claims):
 
 def test_f7_a_segment_of_a_later_run_under_the_same_name(tmp_path, monkeypatch):
     """Between listing and reading all segments go and a new run's first one comes: never the bytes of the other."""
-    from nbrun.storage import merge
+    from nbrun.results import entries
 
     from_first = {"id": "a", "solutions": [1, 2, 3]}
     gate = threading.Event()
@@ -119,7 +119,7 @@ def test_f7_a_segment_of_a_later_run_under_the_same_name(tmp_path, monkeypatch):
     run = nbrun.start([from_first], fn, tmp_path, groups=["solution"], view=None)
     while run.progress.saved < 2:
         pass
-    real = merge.read_log
+    real = entries.read_log
     once = []
 
     def meanwhile(log, scan=None):
@@ -135,7 +135,7 @@ def test_f7_a_segment_of_a_later_run_under_the_same_name(tmp_path, monkeypatch):
             once.append((other, later))
         return real(log, scan)
 
-    monkeypatch.setattr(merge, "read_log", meanwhile)
+    monkeypatch.setattr(entries, "read_log", meanwhile)
     seen = [(v.sample_id, s.item_index, b) for v in Reader(tmp_path).samples() for s, b in v.entries]
     other, later = once[1]
     later.set()
@@ -186,7 +186,7 @@ def test_a_run_that_ends_between_journal_and_files(times, tmp_path, monkeypatch)
     )  # fmt: skip
     while run.progress.saved < 9:
         pass
-    from nbrun.storage import reader
+    from nbrun.results import reader
 
     real = reader.list_samples
 

@@ -13,9 +13,9 @@ import pytest
 
 import nbrun
 from nbrun import cli
-from nbrun.storage.check import check
-from nbrun.storage.onesample import read_rows
-from nbrun.storage.reader import Reader
+from nbrun.results.one_sample import read_rows
+from nbrun.results.reader import Reader
+from nbrun.tools.check import check
 
 COUNT = 4
 _watched = None

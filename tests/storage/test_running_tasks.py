@@ -148,7 +148,7 @@ def test_only_two_different_ends_make_a_suspect(tmp_path):
     assert choose({a: 9}, {0: a}, {0: 9}) == [0]
     assert choose({a: 9, b: 7}, {0: a, 1: b}, {}) == [1, 0], "the one that was running at the last end comes last"
     assert choose({a: 9}, {0: a}, {0: 10}) == [], "it has ended since"
-    from nbrun.storage.format import UNCLEAN
+    from nbrun.results.format import UNCLEAN
     from nbrun.storage.runlog import RecordLog
 
     log = RecordLog(tmp_path / "unclean.log", UNCLEAN)

@@ -17,9 +17,10 @@ from strangers import do
 
 import nbrun
 from nbrun.errors import InputError, ResultsError
-from nbrun.storage import archive, files
-from nbrun.storage.format import HEADER, frame
-from nbrun.storage.merging import merge_results
+from nbrun.results import archives
+from nbrun.results.format import HEADER, frame
+from nbrun.storage import files
+from nbrun.tools.merge import merge_results
 
 PRECIOUS = "precious\n"
 
@@ -264,7 +265,7 @@ def test_what_would_be_taken_for_a_bomb_is_not_archived(tmp_path):
     d = tmp_path / "r"
     fn = lambda task: {"pad": "x" * (80 << 20)}  # noqa: E731
     nbrun.start([{"id": "a", "solutions": ["x"]}], fn, d, groups=["solution"], view=None).wait(60)
-    assert archive.is_bomb(len(zlib.compress((d / "a.json").read_bytes(), 6)), (d / "a.json").stat().st_size)
+    assert archives.is_bomb(len(zlib.compress((d / "a.json").read_bytes(), 6)), (d / "a.json").stat().st_size)
     nbrun.archive(d)
     assert (d / "a.json").exists()
     assert len(nbrun.load_results(d)) == 1

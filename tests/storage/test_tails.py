@@ -6,10 +6,11 @@ import shutil
 import pytest
 
 import nbrun
-from nbrun.storage import samplefile, tails
+from nbrun.results import sample_file
+from nbrun.storage import footer_cache
 from nbrun.storage.directory import Directory, list_samples
 
-COUNT = tails.MIN_FILES * 5 // 4
+COUNT = footer_cache.MIN_FILES * 5 // 4
 SAMPLES = [{"id": f"s{i}", "solutions": [1]} for i in range(COUNT)]
 
 
@@ -19,7 +20,7 @@ def run(path, samples=SAMPLES):
 
 @pytest.fixture
 def results(tmp_path, monkeypatch):
-    monkeypatch.setattr(tails, "FINE_NS", 0)
+    monkeypatch.setattr(footer_cache, "FINE_NS", 0)
     run(tmp_path)
     assert (tmp_path / ".nbrun" / "cache" / "tails").exists()
     return tmp_path
@@ -28,8 +29,8 @@ def results(tmp_path, monkeypatch):
 @pytest.fixture
 def peeked(monkeypatch):
     names = []
-    real = samplefile.peek
-    monkeypatch.setattr(samplefile, "peek", lambda path: (names.append(path.name), real(path))[1])
+    real = sample_file.peek
+    monkeypatch.setattr(sample_file, "peek", lambda path: (names.append(path.name), real(path))[1])
     return names
 
 
@@ -67,7 +68,7 @@ def test_a_file_that_changed_is_read(change, results, peeked):
 
 
 def test_a_file_that_may_still_change_unseen_is_not_kept(tmp_path, peeked, monkeypatch):
-    monkeypatch.setattr(tails, "FINE_NS", 10**12)
+    monkeypatch.setattr(footer_cache, "FINE_NS", 10**12)
     run(tmp_path)
     peeked.clear()
     assert len(scan(tmp_path).by_id) == COUNT

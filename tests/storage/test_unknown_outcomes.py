@@ -16,7 +16,7 @@ from test_faults import run_through
 
 import nbrun
 from nbrun.storage import directory, filer, files, journal, segments
-from nbrun.storage.check import check
+from nbrun.tools.check import check
 
 
 @pytest.fixture

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 import nbrun
 from nbrun.errors import UnstorableError
-from nbrun.storage import values
-from nbrun.storage.values import decode, dump, encode, load, pretty
+from nbrun.results import values
+from nbrun.results.values import decode, dump, encode, load, pretty
 
 
 def strict(data):

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nbrun.storage import archive, files
-from nbrun.storage.check import inspect
+from nbrun.results import archives
+from nbrun.results.format import ARCHIVED, MATCH, RUN, UNCLEAN, frame
+from nbrun.storage import files
 from nbrun.storage.directory import Directory
-from nbrun.storage.format import ARCHIVED, MATCH, RUN, UNCLEAN, frame
 from nbrun.storage.lock import DirectoryLock
 from nbrun.storage.recover import recover, rewrite_sample
-from nbrun.storage.report import Finding, Report
 from nbrun.storage.runlog import RecordLog
+from nbrun.tools.check import inspect
+from nbrun.tools.report import Finding, Report
 
 
 def repair_directory(path: Path, report: Report) -> Report:
@@ -53,7 +54,7 @@ def _repair(directory: Directory, finding: Finding) -> None:
 
 
 def _rewrite_log(directory: Directory, log: Path) -> None:
-    kind = {"runs.log": RUN, "matched.log": MATCH, "unclean.log": UNCLEAN, archive.LOG: ARCHIVED}[log.name]
+    kind = {"runs.log": RUN, "matched.log": MATCH, "unclean.log": UNCLEAN, archives.LOG: ARCHIVED}[log.name]
     kept = b"".join(frame(r.kind, r.body, r.whose) for r in RecordLog(log, kind).records())
     directory.keep_log_aside(log)
     files.replace_file(log, (kept,), directory.inner / "tmp" / (log.name + ".tmp"))

@@ -15,17 +15,18 @@ from typing import Any, BinaryIO
 
 from nbrun import verdicts
 from nbrun.model import TaskSummary
-from nbrun.storage import files, samplefile
-from nbrun.storage.archive import read_file
+from nbrun.results import sample_file
+from nbrun.results.archives import read_file
+from nbrun.results.entries import Identity, Stored, merge
+from nbrun.results.format import ENTRY, ENTRY_HEAD, FOLDER, unframe
+from nbrun.results.names import name_of
+from nbrun.results.replay import list_segments, whose
+from nbrun.results.sample_file import FileInfo, Unreadable, parse_entry, peek
+from nbrun.results.values import dump, load
+from nbrun.storage import files
 from nbrun.storage.book import IN_FILE
 from nbrun.storage.directory import list_samples
-from nbrun.storage.format import ENTRY, ENTRY_HEAD, FOLDER, unframe
-from nbrun.storage.merge import Identity, Stored, merge
-from nbrun.storage.names import name_of
-from nbrun.storage.replay import list_segments, whose
 from nbrun.storage.runlog import MatchLog
-from nbrun.storage.samplefile import FileInfo, Unreadable, parse_entry, peek
-from nbrun.storage.values import dump, load
 from nbrun.texts import digits_of
 
 #: As often a segment or the file may vanish while it is looked for.
@@ -121,7 +122,7 @@ def _entries(path: Path, sample_id: str) -> Iterator[tuple[Stored, bytes]]:
         return
     file, info = found
     with file:  # held open: it may be replaced meanwhile
-        content = samplefile.read_any(file)
+        content = sample_file.read_any(file)
         match = None
         if isinstance(content, bytes):
             matches = MatchLog(path / FOLDER / "matched.log").matches(ids=[info.sample_id])
@@ -134,7 +135,7 @@ def _entries(path: Path, sample_id: str) -> Iterator[tuple[Stored, bytes]]:
         for stored in merged:
             if stored.item_index is None:
                 continue
-            if stored.where == IN_FILE and isinstance(content, samplefile.OwnFile):
+            if stored.where == IN_FILE and isinstance(content, sample_file.OwnFile):
                 yield stored, content.body(stored)
             else:
                 yield stored, journal[stored.identity][1] if stored.body is None else stored.body

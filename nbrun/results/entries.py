@@ -12,14 +12,15 @@ from typing import Any, NamedTuple
 from zlib import crc32
 
 from nbrun.canonical import key_text
-from nbrun.storage import files, values
+from nbrun.results import values
+from nbrun.results.format import ATTEMPT, ENTRY, ENTRY_HEAD, HEADER, Record
+from nbrun.results.legacy import OldFile, parse_old
+from nbrun.results.replay import LogScan, content, list_segments, read_log, whose
+from nbrun.results.sample_file import OwnFile
+from nbrun.storage import files
 from nbrun.storage.book import IN_FILE, IN_SEGMENT, Attempt
 from nbrun.storage.directory import odd_entries
-from nbrun.storage.format import ATTEMPT, ENTRY, ENTRY_HEAD, HEADER, Record
 from nbrun.storage.match import OldMatch, old_key
-from nbrun.storage.oldfile import OldFile, parse_old
-from nbrun.storage.replay import LogScan, content, list_segments, read_log, whose
-from nbrun.storage.samplefile import OwnFile
 
 Identity = tuple[str, bytes, int]  # group, key, occurrence
 

@@ -11,14 +11,15 @@ from collections import Counter
 from pathlib import Path
 
 from nbrun.errors import InputError
-from nbrun.storage import archive, files, lock, oldfile, samplefile
+from nbrun.results import archives, legacy, sample_file
+from nbrun.results.entries import JournalIndex, index_journal
+from nbrun.results.format import ARCHIVED, FOLDER, MATCH, RUN, UNCLEAN
+from nbrun.results.replay import LogScan, read_log
+from nbrun.results.sample_file import FileInfo, Unreadable
+from nbrun.storage import files, lock
 from nbrun.storage.directory import Listing, list_samples, odd_entries, refuse_link
-from nbrun.storage.format import ARCHIVED, FOLDER, MATCH, RUN, UNCLEAN
-from nbrun.storage.merge import JournalIndex, index_journal
-from nbrun.storage.replay import LogScan, read_log
-from nbrun.storage.report import Report
 from nbrun.storage.runlog import RecordLog
-from nbrun.storage.samplefile import FileInfo, Unreadable
+from nbrun.tools.report import Report
 
 AGAIN = "They count as missing: the next run makes them again."
 
@@ -48,7 +49,7 @@ def check(results: str | os.PathLike[str], repair: bool = False) -> Report:
     refuse_link(path / FOLDER)
     report = inspect(path)
     if repair:
-        from nbrun.storage.repair import repair_directory
+        from nbrun.tools.repair import repair_directory
 
         report = repair_directory(path, report)
     return report
@@ -88,7 +89,7 @@ def _check_listing(report: Report, listing: Listing) -> None:
         elif info is not None and info.is_damaged and problem.path.endswith(info.name):
             cost = f"What its missing part held is lost. {AGAIN}"
             report.add(problem.path, "entries", problem.what, cost, info.sample_id)
-        elif archive.is_of_member(problem.what):  # the archive's other members count, so it must not be moved
+        elif archives.is_of_member(problem.what):  # the archive's other members count, so it must not be moved
             report.add(problem.path, "archived", problem.what, f"If it held results, they can't be read. {AGAIN}")
         elif problem.sample_id is not None or _may_be_a_sample(problem.path):
             cost = f"If it held results, they can't be read. {AGAIN}"
@@ -112,10 +113,10 @@ def _check_sample(report: Report, path: Path, info: FileInfo) -> set[tuple[str, 
     file = path / info.name
     found: set[tuple[str, bytes, int]] = set()
     try:
-        with io.BytesIO(archive.read_member(path, info.place)) if info.place else files.open_reading(file) as f:
-            content = samplefile.read_any(f)
+        with io.BytesIO(archives.read_member(path, info.place)) if info.place else files.open_reading(file) as f:
+            content = sample_file.read_any(f)
             if isinstance(content, bytes):
-                old = oldfile.parse_old(content)
+                old = legacy.parse_old(content)
                 report.samples += 1
                 report.entries += sum(len(rows) for rows in old.groups.values())
                 return found
@@ -142,12 +143,12 @@ def _check_sample(report: Report, path: Path, info: FileInfo) -> set[tuple[str, 
     return found
 
 
-def _read_own(file: samplefile.OwnFile, found: set[tuple[str, bytes, int]]) -> tuple[Counter[str], int]:
+def _read_own(file: sample_file.OwnFile, found: set[tuple[str, bytes, int]]) -> tuple[Counter[str], int]:
     """Done entries by group, and how many entries are damaged."""
     counts: Counter[str] = Counter(dict.fromkeys(file.groups, 0))
     damaged = file.damaged
     for head in file.heads:
-        if samplefile.parse_entry(file.body(head)) is None:
+        if sample_file.parse_entry(file.body(head)) is None:
             damaged += 1
             continue
         found.add((head.group, head.key, head.occurrence))
@@ -191,7 +192,7 @@ def _check_logs(report: Report, inner: Path) -> None:
         "unclean.log": (UNCLEAN, "It costs nothing that was saved: a task that kills its process is suspected later."),
         "runs.log": (RUN, "Settings of an earlier run aren't known, so its results can't be told from others by them."),
         "matched.log": (MATCH, "Old files are matched with the dataset again when their samples are next run."),
-        archive.LOG: (ARCHIVED, "A sample that was taken out of an archive may come back when its file is deleted."),
+        archives.LOG: (ARCHIVED, "A sample that was taken out of an archive may come back when its file is deleted."),
     }
     for name, (kind, cost) in costs.items():
         scan = LogScan()

@@ -16,16 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from nbrun.errors import InputError
-from nbrun.storage import files, samplefile
-from nbrun.storage.archive import Archives, read_file
+from nbrun.results import sample_file
+from nbrun.results.archives import Archives, read_file
+from nbrun.results.entries import JournalIndex, Stored, index_journal, merge
+from nbrun.results.format import FOLDER, RUN
+from nbrun.results.sample_file import NBRUN, FileInfo, Unreadable
+from nbrun.results.totals import SampleTotals, read_totals
+from nbrun.results.values import load
+from nbrun.storage import files
 from nbrun.storage.book import IN_FILE, IN_SEGMENT
 from nbrun.storage.directory import Listing, Problem, list_samples, odd_entries, refuse_link
-from nbrun.storage.format import FOLDER, RUN
-from nbrun.storage.merge import JournalIndex, Stored, index_journal, merge
 from nbrun.storage.runlog import Match, MatchLog, RecordLog
-from nbrun.storage.sample_totals import SampleTotals, read_totals
-from nbrun.storage.samplefile import NBRUN, FileInfo, Unreadable
-from nbrun.storage.values import load
 
 TRIES = 20
 
@@ -155,15 +156,17 @@ class Reader:
         in_journal = journal.entries.get(sample_id, {})
         damaged = 0
         if bodies and in_journal:
-            whole = {i: s for i, s in in_journal.items() if samplefile.parse_entry(_body(s, None, handles)) is not None}
+            whole = {
+                i: s for i, s in in_journal.items() if sample_file.parse_entry(_body(s, None, handles)) is not None
+            }
             damaged, in_journal = len(in_journal) - len(whole), whole
         header = journal.headers.get(sample_id, {})
         path = self.path / (info.name if info else str(header.get("name", "")))
-        file: samplefile.OwnFile | bytes | None = None
+        file: sample_file.OwnFile | bytes | None = None
         stored: list[Stored] = list(in_journal.values())
         try:
             if info is not None:  # the very bytes that are merged: it may be replaced meanwhile
-                file = samplefile.read_any(io.BytesIO(read_file(self.path, info, self._archives)))
+                file = sample_file.read_any(io.BytesIO(read_file(self.path, info, self._archives)))
                 stored = merge(file, match, in_journal)
         except (Unreadable, OSError, ValueError) as e:
             self.problems.append(Problem(str(path), str(e), sample_id))
@@ -174,7 +177,7 @@ class Reader:
             if s.item_index is None and s.matched:
                 continue
             body = _body(s, file, handles) if bodies else b""
-            if bodies and s.where == IN_FILE and samplefile.parse_entry(body) is None:
+            if bodies and s.where == IN_FILE and sample_file.parse_entry(body) is None:
                 damaged += 1
                 continue
             entries.append((s, body))
@@ -255,11 +258,11 @@ def _seconds(ns: int) -> float:
     return ns // 10**9 + 1e-9 * (ns % 10**9)
 
 
-def _body(s: Stored, file: samplefile.OwnFile | bytes | None, handles: dict[int, int]) -> bytes:
+def _body(s: Stored, file: sample_file.OwnFile | bytes | None, handles: dict[int, int]) -> bytes:
     if s.body is not None:
         return s.body
     if s.where == IN_FILE:
-        assert isinstance(file, samplefile.OwnFile)
+        assert isinstance(file, sample_file.OwnFile)
         return file.body(s)
     return files.pread(handles[s.where - IN_SEGMENT], s.length, s.offset)
 

@@ -16,18 +16,19 @@ from pathlib import Path
 from typing import Any
 
 from nbrun.errors import FormatError, InputError, ResultsExistError, StorageError
-from nbrun.storage import files, oldfile
+from nbrun.results import legacy
+from nbrun.results.entries import JournalIndex, places_in
+from nbrun.results.format import FOLDER, RUN
+from nbrun.results.names import temporary
+from nbrun.results.reader import Reader, Snapshot
+from nbrun.results.sample_file import FileInfo, Unreadable
+from nbrun.storage import files
 from nbrun.storage.directory import Directory, Problem
 from nbrun.storage.filing import chunked
-from nbrun.storage.format import FOLDER, RUN
 from nbrun.storage.lock import DirectoryLock, kept_quiet
-from nbrun.storage.merge import JournalIndex, places_in
-from nbrun.storage.names import temporary
-from nbrun.storage.reader import Reader, Snapshot
 from nbrun.storage.recover import Recovery, carry_attempts, file_parts
 from nbrun.storage.runlog import RecordLog
-from nbrun.storage.samplefile import FileInfo, Unreadable
-from nbrun.storage.several import Dropped, Held, Several, open_several
+from nbrun.tools.multi_directory import Dropped, Held, Several, open_several
 
 #: So many match records are saved together.
 _AT_ONCE = 256
@@ -196,7 +197,7 @@ class _Merging:
             data = first.file()
             if any(held.file() != data for held in those):
                 return False
-            old = oldfile.parse_old(data)
+            old = legacy.parse_old(data)
         except (Unreadable, OSError, ValueError):
             return False  # it is told where it is read
         entries = sum(map(len, old.groups.values()))

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
+from nbrun.results.names import SUFFIX
+from nbrun.results.sample_file import LEGACY, NBRUN, PROGRESS, FileInfo, is_summary
+from nbrun.results.values import dump, load
 from nbrun.storage import files
-from nbrun.storage.names import SUFFIX
-from nbrun.storage.samplefile import LEGACY, NBRUN, PROGRESS, FileInfo, is_summary
-from nbrun.storage.values import dump, load
 
 FORMAT = b"nbrun-tails/1"
 #: For fewer files the cache isn't worth its writing, 25 µs a file at the end of each run that changed some: all of them

@@ -1,7 +1,7 @@
 """What a sample's file is, of any of the three formats, by its head and tail; reads and lays out nbrun's own.
 
 Pure functions over bytes and descriptors; used by writers and readers alike, from any thread. Formats: see format.py;
-the whole of an older program's file is read by oldfile.py.
+the whole of an older program's file is read by legacy.py.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from typing import Any, BinaryIO, NamedTuple, Protocol
 from zlib import crc32
 
 from nbrun import verdicts
-from nbrun.storage import files, values
-from nbrun.storage.format import BETWEEN, ENTRY_HEAD, FORMAT, progress_object
-from nbrun.storage.values import dump, load
+from nbrun.results import values
+from nbrun.results.format import BETWEEN, ENTRY_HEAD, FORMAT, progress_object
+from nbrun.results.values import dump, load
+from nbrun.storage import files
 from nbrun.texts import without_surrogates
 
 HEAD_BYTES, TAIL_BYTES = 1024, 4096

@@ -27,12 +27,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from nbrun.storage import files, samplefile
-from nbrun.storage.format import ARCHIVED, FOLDER
-from nbrun.storage.names import is_sample_file_name
+from nbrun.results import sample_file
+from nbrun.results.format import ARCHIVED, FOLDER
+from nbrun.results.names import is_sample_file_name
+from nbrun.results.sample_file import LEGACY, NBRUN, PROGRESS, FileInfo, Place, Unreadable
+from nbrun.results.values import dump, load
+from nbrun.storage import files
 from nbrun.storage.runlog import RecordLog
-from nbrun.storage.samplefile import LEGACY, NBRUN, PROGRESS, FileInfo, Place, Unreadable
-from nbrun.storage.values import dump, load
 
 INDEX, FORMAT = "index.nbrun", "nbrun-archive/1"
 LOG = "archived.log"
@@ -259,7 +260,7 @@ def _wrong_in(m: Any, archive_bytes: int) -> str | None:
     summary, progress = m.get("summary"), m.get("progress")
     if not (progress is None or isinstance(progress, dict)):
         return f"has no progress object ({name})"
-    if not (summary is None if source != NBRUN else samplefile.is_summary(summary)):
+    if not (summary is None if source != NBRUN else sample_file.is_summary(summary)):
         return f"has no summary ({name})"
     return None
 
@@ -287,7 +288,7 @@ def _by_directory(archive: str, stat: os.stat_result, f: BinaryIO, bad: list[str
                 archive, m.header_offset, m.compress_size, m.file_size, m.CRC, stat.st_ctime_ns, stat.st_ino
             )  # fmt: skip
             try:
-                info = samplefile.info_of(
+                info = sample_file.info_of(
                     m.filename, _member(f, place), int(time.mktime((*m.date_time, 0, 0, -1))) * 10**9
                 )
             except (Unreadable, ValueError):

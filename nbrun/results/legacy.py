@@ -9,9 +9,9 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from nbrun.storage import samplefile
-from nbrun.storage.samplefile import Unreadable
-from nbrun.storage.values import load_quickly, load_strictly
+from nbrun.results import sample_file
+from nbrun.results.sample_file import Unreadable
+from nbrun.results.values import load_quickly, load_strictly
 from nbrun.texts import integer_of, without_surrogates
 
 
@@ -24,7 +24,7 @@ class OldFile:
     api_used: str | None
     worker_id: str | None
     progress: dict[str, Any] | None
-    is_own: bool = False  # it is a file of nbrun's that another tool has written anew: see samplefile.lay_out_anew
+    is_own: bool = False  # it is a file of nbrun's that another tool has written anew: see sample_file.lay_out_anew
     is_loose: bool = False  # no strict JSON: its texts may hold lone surrogates, which belong to their items' identity
 
 
@@ -61,7 +61,7 @@ def parse_old(data: bytes, *, exact: bool = True) -> OldFile:
         _text(value.get("api_used")),
         _text(value.get("worker_id")),
         progress if isinstance(progress, dict) else None,
-        samplefile.is_own(value),
+        sample_file.is_own(value),
         is_loose,
     )
 

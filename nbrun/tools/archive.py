@@ -1,4 +1,4 @@
-"""nbrun archive DIR: moves finished samples' files into an archive, and back. See archive.py for what stands where.
+"""nbrun archive DIR: moves finished samples' files into an archive, and back. See archives.py for what stands where.
 
 One thread, which holds the directory's lock.
 """
@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nbrun.errors import InputError, StorageError
-from nbrun.storage import archive, files, oldfile
+from nbrun.results import archives, legacy
+from nbrun.results.sample_file import LEGACY, NBRUN, FileInfo, Unreadable
+from nbrun.storage import files
 from nbrun.storage.directory import Directory
 from nbrun.storage.lock import DirectoryLock
 from nbrun.storage.recover import recover
-from nbrun.storage.samplefile import LEGACY, NBRUN, FileInfo, Unreadable
 
 
 @dataclass
@@ -81,9 +82,9 @@ def archive_finished(results: str | os.PathLike[str]) -> Archived:
         out.left = len(infos) - len(finished)
         if not finished:
             return out
-        out.archive = f"archive-{archive.next_number(directory.path):04d}.zip"
+        out.archive = f"archive-{archives.next_number(directory.path):04d}.zip"
         beside = directory.inner / "tmp" / out.archive
-        moved = archive.write_archive(directory.path, out.archive, finished, beside)
+        moved = archives.write_archive(directory.path, out.archive, finished, beside)
         out.samples = len(moved)
         out.after_bytes = (directory.path / out.archive).stat().st_size
         for info, mtime_ns in moved:
@@ -117,8 +118,8 @@ def unpack_archives(results: str | os.PathLike[str]) -> Archived:
             out.samples += 1
             out.before_bytes += info.place.packed
             out.after_bytes += info.size
-        unread = {Path(path).name for path, _ in archive.Archives(directory.path).list()[1]}
-        for _, name in archive.archive_numbers(directory.path):
+        unread = {Path(path).name for path, _ in archives.Archives(directory.path).list()[1]}
+        for _, name in archives.archive_numbers(directory.path):
             if name not in damaged | unread:
                 files.remove(directory.path / name)
         files.sync_folder(directory.path)
@@ -136,7 +137,7 @@ def _is_finished(directory: Directory, info: FileInfo) -> bool:
     if info.source != LEGACY and not info.is_complete:
         return False
     try:
-        oldfile.parse_old(files.read_whole(directory.path / info.name))
+        legacy.parse_old(files.read_whole(directory.path / info.name))
     except (Unreadable, OSError):
         return False
     return True

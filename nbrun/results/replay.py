@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nbrun.results.format import ARCHIVED, ATTEMPT, HEADER, MATCH, RUN, SEGMENT_NAME, UNCLEAN, Record, unframe
+from nbrun.results.sample_file import is_count, is_counts
+from nbrun.results.values import load
 from nbrun.storage import files
-from nbrun.storage.format import ARCHIVED, ATTEMPT, HEADER, MATCH, RUN, SEGMENT_NAME, UNCLEAN, Record, unframe
-from nbrun.storage.samplefile import is_count, is_counts
-from nbrun.storage.values import load
 
 CHUNK = 1 << 20
 

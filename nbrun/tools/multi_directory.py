@@ -13,14 +13,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from nbrun.storage import files, samplefile
-from nbrun.storage.archive import read_file
+from nbrun.results import sample_file
+from nbrun.results.archives import read_file
+from nbrun.results.entries import Identity, Stored, merge
+from nbrun.results.reader import Snapshot
+from nbrun.results.sample_file import NBRUN, FileInfo, Unreadable
+from nbrun.results.values import load
+from nbrun.storage import files
 from nbrun.storage.book import IN_FILE, Attempt
 from nbrun.storage.directory import Problem
-from nbrun.storage.merge import Identity, Stored, merge
-from nbrun.storage.reader import Snapshot
-from nbrun.storage.samplefile import NBRUN, FileInfo, Unreadable
-from nbrun.storage.values import load
 
 
 @dataclass
@@ -77,7 +78,7 @@ class Held:
     def open(self, problems: list[Problem]) -> Iterator[tuple[list[Stored], BinaryIO]]:
         """Its entries, and its file held open. What can't be read is left out and becomes a problem."""
         file: BinaryIO = io.BytesIO()
-        whole = {i: s for i, s in self.in_journal.items() if samplefile.parse_entry(self._now.body(s)) is not None}
+        whole = {i: s for i, s in self.in_journal.items() if sample_file.parse_entry(self._now.body(s)) is not None}
         if len(whole) < len(self.in_journal):
             what = f"has {len(self.in_journal) - len(whole)} damaged entries in the journal"
             problems.append(Problem(str(self._folder), what, self.sample_id))
@@ -90,8 +91,8 @@ class Held:
                         file = io.BytesIO(self.file())
                     else:
                         file = opened.enter_context(files.open_reading(path))
-                    content = samplefile.read_any(file)
-                    if isinstance(content, samplefile.OwnFile):
+                    content = sample_file.read_any(file)
+                    if isinstance(content, sample_file.OwnFile):
                         file = content.file
                     found = merge(content, self.match, whole)
                     stored = [s for s in found if s.where != IN_FILE or s.body is not None or self._is_whole(file, s)]
@@ -105,7 +106,7 @@ class Held:
 
     @staticmethod
     def _is_whole(file: BinaryIO, s: Stored) -> bool:
-        return samplefile.read_entry(file, s) is not None
+        return sample_file.read_entry(file, s) is not None
 
     def body(self, s: Stored, file: BinaryIO) -> bytes:
         """An entry's bytes."""
