@@ -18,13 +18,11 @@ import orjson
 from nbrun.frames.packing import Match, Pack, identity, identity_in, match_digest
 from nbrun.frames.rows import Listener, RowBuilder, without_doubled
 from nbrun.results import archives, sample_file
-from nbrun.results.entries import places_in
 from nbrun.results.format import ENTRY_HEAD
-from nbrun.results.legacy import OldFile, parse_old
+from nbrun.results.legacy import OldFile, OldMatch, parse_old, places_in
 from nbrun.results.sample_file import LEGACY, NBRUN, PROGRESS, FileInfo, Place, Unreadable
 from nbrun.results.values import load, quick_loader
 from nbrun.storage import files
-from nbrun.storage.match import OldMatch
 
 _GROUP = re.compile(rb'("(?:[^"\\]|\\.)*_result"): \[\n')
 _OWN = b'{\n"format": "nbrun/'

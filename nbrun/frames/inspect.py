@@ -15,7 +15,8 @@ from nbrun.entry_view import EntryView, view_entry
 from nbrun.errors import InputError
 from nbrun.frames.cache import RowCache
 from nbrun.results import values
-from nbrun.results.reader import Reader, SampleView
+from nbrun.results.reader import Reader
+from nbrun.results.status import SampleView
 from nbrun.results.values import load
 from nbrun.texts import escape_control_chars, id_text, without_surrogates
 

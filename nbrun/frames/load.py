@@ -19,7 +19,7 @@ from nbrun.frames.rows import ORPHANED, ItemRows
 from nbrun.frames.status_counts import count_samples
 from nbrun.frames.table import Table, join, sparse_column_of
 from nbrun.results.format import FOLDER
-from nbrun.storage.directory import Problem
+from nbrun.results.listing import Problem
 
 Results = str | os.PathLike[str]
 #: `columns=` that leaves out what holds nothing.

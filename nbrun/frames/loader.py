@@ -27,11 +27,11 @@ from nbrun.frames.rows import Listener, RowBuilder
 from nbrun.frames.table import Array, SparseColumn, Table, in_order, join, pack_of, sparse_column_of, table_of
 from nbrun.results.entries import Stored
 from nbrun.results.format import FOLDER, INTEGER_IDS, RUN
+from nbrun.results.listing import Problem
 from nbrun.results.reader import Reader, Snapshot
+from nbrun.results.replay import read_records
 from nbrun.results.sample_file import NBRUN, FileInfo
 from nbrun.results.values import dump, load
-from nbrun.storage.directory import Problem
-from nbrun.storage.runlog import RecordLog
 
 AFTER_S, EVERY_S = 2.0, 0.2
 
@@ -141,7 +141,7 @@ class Loader:
             self.infos = infos = now.listing.by_id
             self.headers, self.matches = now.journal.headers, now.matches
             ids = sorted({*infos, *now.journal.entries})
-            runs = [r for r in RecordLog(self._reader.path / FOLDER / "runs.log", RUN).read() if isinstance(r, dict)]
+            runs = [r for r in read_records(self._reader.path / FOLDER / "runs.log", RUN) if isinstance(r, dict)]
             self._settings = settings_of_runs(runs)
             self.integer_ids = are_integers(runs, ids)
             if self.integer_ids:

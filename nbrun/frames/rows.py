@@ -17,13 +17,11 @@ import orjson
 from nbrun import verdicts
 from nbrun.canonical import KEY_BYTES
 from nbrun.frames.packing import Bytes, Pack, SparseColumnBuilder
-from nbrun.results.entries import old_body
-from nbrun.results.legacy import OldFile
+from nbrun.results import legacy
+from nbrun.results.legacy import OldFile, OldMatch, old_body
 from nbrun.results.sample_file import is_entry
 from nbrun.results.values import decode, encode, without_surrogates_in
 from nbrun.samples import LANGUAGES
-from nbrun.storage import match as matching
-from nbrun.storage.match import OldMatch
 
 #: Columns of numbers: name -> typecode. -1 (n_*, accepted), NaN (times): not told.
 NUMBERS = {
@@ -400,7 +398,7 @@ def old_key(row: Mapping[str, Any]) -> bytes:
     if type(language) is str and type(solution) is str:
         a, b = language.encode("utf-8", "surrogatepass"), solution.encode("utf-8", "surrogatepass")
         return blake2b(b"{s8:languages%d:%bs8:solutions%d:%b}" % (len(a), a, len(b), b), digest_size=KEY_BYTES).digest()
-    return matching.old_key(row)
+    return legacy.old_key(row)
 
 
 def without_doubled(rows: list[dict[str, Any]], total: Any) -> list[dict[str, Any]]:

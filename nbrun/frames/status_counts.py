@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 from nbrun.errors import hides_own_frames
 from nbrun.formatting import counted
-from nbrun.results.reader import Reader, SampleView, summarise, with_totals
-from nbrun.results.totals import SampleTotals
-from nbrun.storage.directory import Problem
+from nbrun.results.listing import Problem
+from nbrun.results.reader import Reader
+from nbrun.results.status import SampleTotals, SampleView, summarise, with_totals
 
 
 @dataclass(frozen=True)

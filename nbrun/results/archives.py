@@ -1,19 +1,19 @@
-"""Finished samples' files in one compressed, checksummed file beside `.nbrun/`, from which they count, load and return.
+"""Reads archives: finished samples' files in one compressed, checksummed file beside `.nbrun/`.
 
     archive-0001.zip          a ZIP file: the samples' files as they were, and last a member "index.nbrun"
-    .nbrun/archived.log       members that no longer count: their sample stands in a file of its own again
+    .nbrun/archived.log       members that no longer count: their sample has a file of its own again
 
-Each call of `archive` makes one file, written beside, fsynced, read back and renamed before any sample's file is
-removed; it is never written again, nor is its number used again. So whatever is killed in between, a sample stands in
-its file, in an archive, or in both, and then the file counts. Of two archives the one with the higher number counts. A
-member's CRC-32 is checked whenever it is read. The index tells what the last lines of each file told, so opening a
-directory unpacks nothing; its place stands in the ZIP's comment, and where that is lost, the ZIP's own directory tells
-the members.
+tools/archive.py makes each archive with one call: written beside, fsynced, read back and renamed before any sample's
+file is removed. An archive is never written again, nor is its number used again. So wherever the process is killed, a
+sample is in its file, in an archive, or in both, and then the file counts. Of two archives the one with the higher
+number counts. A member's CRC-32 is checked whenever it is read. The index holds what the last lines of each file say,
+so opening a directory unpacks nothing; the ZIP's comment holds the index's offset, and where that is lost, the ZIP's
+own directory names the members.
 
-A sample that must be written to (an item was added, `redo`) first returns to a file of its own; the log says so, lest
-the old member comes back when that file is deleted by hand. Any ZIP program unpacks an archive too.
+A sample that must be written to (an item was added, `redo`) first returns to a file of its own. The log records that,
+so that the old member doesn't come back when the file is deleted by hand. Any ZIP program unpacks an archive too.
 
-Threads: reading from any, without a lock; `archive` and `unpack` hold the directory's lock.
+Threads: any, without a lock.
 """
 
 from __future__ import annotations
@@ -23,26 +23,25 @@ import re
 import time
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from nbrun.results import sample_file
 from nbrun.results.format import ARCHIVED, FOLDER
 from nbrun.results.names import is_sample_file_name
+from nbrun.results.replay import read_records
 from nbrun.results.sample_file import LEGACY, NBRUN, PROGRESS, FileInfo, Place, Unreadable
-from nbrun.results.values import dump, load
+from nbrun.results.values import load
 from nbrun.storage import files
-from nbrun.storage.runlog import RecordLog
 
 INDEX, FORMAT = "index.nbrun", "nbrun-archive/1"
 LOG = "archived.log"
 _NAME = re.compile(r"archive-(\d{4,})\.zip")
 _COMMENT = re.compile(rb"nbrun-archive/1 index=(\d+)\Z")
-_LEVEL = 6
 _TRIES = 20
-#: A member of more than _FREE_BYTES may be this many times larger than it is packed (JSON comes to 200).
-MAX_RATIO, _FREE_BYTES = 400, 64 << 20
+#: A member of more than FREE_BYTES may be this many times larger than it is packed (JSON comes to 200).
+MAX_RATIO, FREE_BYTES = 400, 64 << 20
 _MEMBER = "has a member"
 _LOCAL = 30  # bytes of a member's header before its name
 
@@ -54,8 +53,8 @@ def archive_numbers(folder: str | os.PathLike[str]) -> list[tuple[int, str]]:
 
 
 def next_number(folder: Path) -> int:
-    """The number of the next archive: the log speaks of those that are gone by their names."""
-    logged = [_NAME.fullmatch(r["archive"]) for r in RecordLog(folder / FOLDER / LOG, ARCHIVED).read()]
+    """Return the number of the next archive. The log names those that are gone, so that no number is used again."""
+    logged = [_NAME.fullmatch(r["archive"]) for r in read_records(folder / FOLDER / LOG, ARCHIVED)]
     return 1 + max([n for n, _ in archive_numbers(folder)] + [int(m[1]) for m in logged if m], default=0)
 
 
@@ -114,7 +113,7 @@ class Archives:
         except (FileNotFoundError, NotADirectoryError):
             return set()
         if self._log_state != (stat.st_ino, stat.st_size):
-            records = RecordLog(self._folder / FOLDER / LOG, ARCHIVED).read()
+            records = read_records(self._folder / FOLDER / LOG, ARCHIVED)
             self._gone = {(r["archive"], r["name"]) for r in records}
             self._log_state = stat.st_ino, stat.st_size
         return self._gone
@@ -179,6 +178,19 @@ def read_file(folder: Path, info: FileInfo, archives: Archives | None = None) ->
 
 
 # ---- reading
+
+
+def verify(f: BinaryIO, name: str) -> None:
+    """Read an archive back. Raise Unreadable, ValueError or EOFError where its index or a member is not right."""
+    stat = os.fstat(f.fileno())
+    f.seek(max(0, stat.st_size - 256))
+    comment = _COMMENT.search(f.read())
+    if comment is None:
+        raise Unreadable("has no index")
+    f.seek(int(comment[1]))
+    for info in _parse_index(name, stat, _index_at(f), []):
+        assert info.place is not None
+        _member(f, info.place)
 
 
 def _member(f: BinaryIO, place: Place) -> bytes:
@@ -272,7 +284,7 @@ def is_of_member(what: str) -> bool:
 
 def is_bomb(packed: int, size: int) -> bool:
     """Whether unpacking would make more of it than of any result: a file of a few bytes must not fill the memory."""
-    return size > files.MAX_WHOLE_BYTES or (size > _FREE_BYTES and size > packed * MAX_RATIO)
+    return size > files.MAX_WHOLE_BYTES or (size > FREE_BYTES and size > packed * MAX_RATIO)
 
 
 def _by_directory(archive: str, stat: os.stat_result, f: BinaryIO, bad: list[str]) -> Iterator[FileInfo]:
@@ -298,65 +310,3 @@ def _by_directory(archive: str, stat: os.stat_result, f: BinaryIO, bad: list[str
 
 
 # ---- writing
-
-
-def write_archive(folder: Path, name: str, infos: Iterable[FileInfo], beside: Path) -> list[tuple[FileInfo, int]]:
-    """Makes an archive of these files, durably, and reads it back.
-
-    Returns:
-        The files that stand in it, each with the mtime in ns that it had when it was read.
-
-    Raises:
-        OSError: the disk refused, or what was read back is not what was written; nothing was put in place then.
-    """
-    written: list[tuple[FileInfo, int]] = []
-    index: list[bytes] = [dump({"format": FORMAT})]
-
-    def write(f: BinaryIO) -> None:
-        with zipfile.ZipFile(f, "w", zipfile.ZIP_DEFLATED, compresslevel=_LEVEL) as z:
-            for info in infos:
-                with files.open_reading(folder / info.name) as source:
-                    stat, data = os.fstat(source.fileno()), source.read()
-                if len(data) > _FREE_BYTES and is_bomb(len(zlib.compress(data, _LEVEL)) * 9 // 10, len(data)):
-                    continue  # no reader would unpack it: it stays in its file
-                member = zipfile.ZipInfo(info.name, _date(stat.st_mtime))
-                member.compress_type = zipfile.ZIP_DEFLATED
-                z.writestr(member, data)
-                index.append(dump(_index_line(info, member, stat.st_mtime_ns)))
-                written.append((info, stat.st_mtime_ns))
-            start = f.tell()
-            z.writestr(INDEX, b"\n".join(index) + b"\n")
-            z.comment = b"%b index=%d" % (FORMAT.encode(), start)
-
-    def read_back(f: BinaryIO) -> None:
-        stat = os.fstat(f.fileno())
-        f.seek(start_of_index(f))
-        for info in _parse_index(name, stat, _index_at(f), []):
-            assert info.place is not None
-            _member(f, info.place)
-
-    files.write_and_check(folder / name, write, read_back, beside)
-    files.sync_folder(folder)
-    return written
-
-
-def start_of_index(f: BinaryIO) -> int:
-    """Where the index of a whole archive begins."""
-    f.seek(max(0, os.fstat(f.fileno()).st_size - 256))
-    found = _COMMENT.search(f.read())
-    if found is None:
-        raise Unreadable("has no index")
-    return int(found[1])
-
-
-def _index_line(info: FileInfo, m: zipfile.ZipInfo, mtime_ns: int) -> dict[str, Any]:
-    return {
-        "name": info.name, "id": info.sample_id, "source": info.source, "mtime_ns": mtime_ns,
-        "size": m.file_size, "packed": m.compress_size, "crc": m.CRC, "offset": m.header_offset,
-        "summary": info.summary, "progress": info.progress,
-    }  # fmt: skip
-
-
-def _date(seconds: float) -> tuple[int, int, int, int, int, int]:
-    t = time.localtime(max(seconds, 315_619_200))  # ZIP knows no time before 1980
-    return t.tm_year, t.tm_mon, t.tm_mday, t.tm_hour, t.tm_min, t.tm_sec

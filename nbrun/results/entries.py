@@ -9,20 +9,34 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
-from zlib import crc32
 
-from nbrun.canonical import key_text
-from nbrun.results import values
 from nbrun.results.format import ATTEMPT, ENTRY, ENTRY_HEAD, HEADER, Record
-from nbrun.results.legacy import OldFile, parse_old
+from nbrun.results.legacy import OldFile, OldMatch, old_body, old_key, parse_old, places_in
+from nbrun.results.listing import odd_entries
 from nbrun.results.replay import LogScan, content, list_segments, read_log, whose
 from nbrun.results.sample_file import OwnFile
 from nbrun.storage import files
-from nbrun.storage.book import IN_FILE, IN_SEGMENT, Attempt
-from nbrun.storage.directory import odd_entries
-from nbrun.storage.match import OldMatch, old_key
 
 Identity = tuple[str, bytes, int]  # group, key, occurrence
+
+
+#: Where an entry's bytes are: in memory only, in the sample's file, or in a segment (its number + IN_SEGMENT).
+NOWHERE, IN_FILE, IN_SEGMENT = 0, 1, 2
+
+
+class Attempt(NamedTuple):
+    """What is known of a task's earlier tries.
+
+    Attributes:
+        exceptions: how many of them ended in an exception; the others asked for a Retry.
+        waits_since: when it asked for the first one in this process, in monotonic seconds.
+    """
+
+    attempt: int
+    hint: Mapping[str, Any]
+    previous: Any
+    exceptions: int = 0
+    waits_since: float | None = None
 
 
 class Stored(NamedTuple):
@@ -165,23 +179,6 @@ def _of_file(file: OwnFile | bytes, match: Mapping[str, Any] | None) -> Iterator
     yield from old_entries(old, places_in(old, match, file))
 
 
-def places_in(old: OldFile, match: Mapping[str, Any] | None, data: bytes) -> list[OldMatch] | None:
-    """What the match record says of this very content, or None."""
-    if match is None or match["size"] != len(data) or match["crc"] != crc32(data):
-        return None
-    try:
-        groups = match["groups"]
-    except LookupError:
-        return None
-    if any(len(rows) != len(old.groups.get(group, ())) for group, rows in groups.items()):
-        return None
-    return [
-        OldMatch(group, rank, None, index, bytes.fromhex(key[3:]), occurrence)
-        for group, rows in groups.items()
-        for rank, (index, key, occurrence) in enumerate(rows)
-    ]
-
-
 def old_entries(old: OldFile, places: list[OldMatch] | None) -> Iterator[Stored]:
     """The entries of an old file in nbrun's form; without places, equal ones are told apart by their order."""
     matched = places is not None
@@ -200,15 +197,3 @@ def old_entries(old: OldFile, places: list[OldMatch] | None) -> Iterator[Stored]
         yield Stored(
             place.group, place.item_index, place.key, place.occurrence, 0, "done", 0, 0, len(body), body, matched
         )  # fmt: skip
-
-
-def old_body(row: Mapping[str, Any], place: OldMatch, old: OldFile) -> bytes:
-    """An entry of the older program, as nbrun writes entries."""
-    body, _ = values.encode({
-        "index": place.item_index, "key": key_text(place.key), "occurrence": place.occurrence,
-        "seq": 0, "status": "done",
-        "language": row.get("language"), "solution": row.get("solution"), "result": row.get("result"), "attempts": 1,
-        "started_at": None, "duration_s": None, "run_id": "", "context": "",
-        "worker_id": old.worker_id or "", "api_used": old.api_used or "",
-    })  # fmt: skip
-    return body

@@ -1,17 +1,23 @@
-"""Reads a whole file of the older program, with or without a `progress` object.
+"""Reads files of the older program, with or without a `progress` object, and matches their entries with items.
 
-Pure functions over bytes; any thread. Formats: see format.py.
+Pure functions; any thread. An old entry has no index and no key: it is known by its language and solution. The formats
+are described in format.py.
 """
 
 from __future__ import annotations
 
 import json
+from collections import defaultdict, deque
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
+from zlib import crc32
 
-from nbrun.results import sample_file
+from nbrun.canonical import digest, key_text
+from nbrun.results import sample_file, values
 from nbrun.results.sample_file import Unreadable
 from nbrun.results.values import load_quickly, load_strictly
+from nbrun.samples import LANGUAGES, Sample
 from nbrun.texts import integer_of, without_surrogates
 
 
@@ -76,3 +82,93 @@ def _parse_loosely(data: bytes) -> Any:
         return json.loads(data, parse_int=integer_of)
     except (ValueError, RecursionError) as e:
         raise Unreadable(f"is no valid JSON ({e})") from None
+
+
+class OldMatch(NamedTuple):
+    """The place of one old entry: position None where it matches no item."""
+
+    group: str
+    rank: int  # its place in the old file's list
+    position: int | None
+    item_index: int | None
+    key: bytes
+    occurrence: int
+
+
+def match_old(sample: Sample, old: OldFile) -> list[OldMatch]:
+    """Entries of the older program -> items, in the file's order; of equal items the first takes the first entry."""
+    out: list[OldMatch] = []
+    for name, rows in old.groups.items():
+        group = next((g for g in sample.groups if g.name == name), None)
+        free: defaultdict[Any, deque[int]] = defaultdict(deque)
+        counts: defaultdict[bytes, int] = defaultdict(int)
+        if group is not None:
+            for rank, index in enumerate(group.runnable):
+                free[_old_identity(group.items[index])].append(rank)
+                counts[group.key(rank)] += 1
+        for place, row in enumerate(rows):
+            identity = _old_identity(row)
+            if group is not None and free[identity]:
+                rank = free[identity].popleft()
+                out.append(
+                    OldMatch(
+                        name, place, group.base + rank, group.runnable[rank], group.key(rank), group.occurrence(rank)
+                    )
+                )
+            else:
+                key = old_key(row)
+                out.append(OldMatch(name, place, None, None, key, counts[key]))
+                counts[key] += 1
+    return out
+
+
+def _old_identity(item: Any) -> Any:
+    identity = _language_and_solution(item)
+    try:
+        hash(identity)
+    except TypeError:  # a list, say, where the older program wrote text
+        return digest(list(identity))
+    return identity
+
+
+def _language_and_solution(item: Any) -> tuple[Any, Any]:
+    if isinstance(item, Mapping):
+        language = item.get("language")
+        if isinstance(language, int) and not isinstance(language, bool):
+            language = LANGUAGES.get(language, str(language))
+        return language, item.get("solution")
+    return None, item
+
+
+def old_key(row: Mapping[str, Any]) -> bytes:
+    """The key that an old entry has by itself."""
+    return digest({"language": row.get("language"), "solution": row.get("solution")})
+
+
+def places_in(old: OldFile, match: Mapping[str, Any] | None, data: bytes) -> list[OldMatch] | None:
+    """What the match record says of this very content, or None."""
+    if match is None or match["size"] != len(data) or match["crc"] != crc32(data):
+        return None
+    try:
+        groups = match["groups"]
+    except LookupError:
+        return None
+    if any(len(rows) != len(old.groups.get(group, ())) for group, rows in groups.items()):
+        return None
+    return [
+        OldMatch(group, rank, None, index, bytes.fromhex(key[3:]), occurrence)
+        for group, rows in groups.items()
+        for rank, (index, key, occurrence) in enumerate(rows)
+    ]
+
+
+def old_body(row: Mapping[str, Any], place: OldMatch, old: OldFile) -> bytes:
+    """An entry of the older program, as nbrun writes entries."""
+    body, _ = values.encode({
+        "index": place.item_index, "key": key_text(place.key), "occurrence": place.occurrence,
+        "seq": 0, "status": "done",
+        "language": row.get("language"), "solution": row.get("solution"), "result": row.get("result"), "attempts": 1,
+        "started_at": None, "duration_s": None, "run_id": "", "context": "",
+        "worker_id": old.worker_id or "", "api_used": old.api_used or "",
+    })  # fmt: skip
+    return body

@@ -7,43 +7,34 @@ Never writes.
 from __future__ import annotations
 
 import io
+import json
 import os
+import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+from nbrun import verdicts
 from nbrun.errors import InputError
+from nbrun.model import TaskSummary
 from nbrun.results import sample_file
 from nbrun.results.archives import Archives, read_file
-from nbrun.results.entries import JournalIndex, Stored, index_journal, merge
-from nbrun.results.format import FOLDER, RUN
-from nbrun.results.sample_file import NBRUN, FileInfo, Unreadable
-from nbrun.results.totals import SampleTotals, read_totals
-from nbrun.results.values import load
+from nbrun.results.entries import IN_FILE, IN_SEGMENT, Identity, JournalIndex, Stored, index_journal, merge
+from nbrun.results.format import ENTRY, ENTRY_HEAD, FOLDER, RUN, unframe
+from nbrun.results.listing import Listing, Problem, list_samples, odd_entries, refuse_link
+from nbrun.results.names import name_of
+from nbrun.results.replay import Match, list_segments, read_matches, read_records, whose
+from nbrun.results.sample_file import FileInfo, Unreadable, parse_entry, peek
+from nbrun.results.status import SampleTotals, SampleView, from_tail, read_totals, summarise
+from nbrun.results.values import dump, load
 from nbrun.storage import files
-from nbrun.storage.book import IN_FILE, IN_SEGMENT
-from nbrun.storage.directory import Listing, Problem, list_samples, odd_entries, refuse_link
-from nbrun.storage.runlog import Match, MatchLog, RecordLog
+from nbrun.texts import digits_of
 
 TRIES = 20
-
-
-@dataclass
-class SampleView:
-    """One sample as it is saved. `entries` leaves out what matches no item of the dataset any more."""
-
-    sample_id: str
-    path: str
-    source: str
-    totals: dict[str, int]
-    completed: dict[str, int]
-    errors: int
-    is_complete: bool
-    updated_at: float | None
-    entries: list[tuple[Stored, bytes]] = field(default_factory=list)
 
 
 @dataclass
@@ -91,7 +82,7 @@ class Reader:
         self.problems += [Problem(str(path), what) for path, what in odd_entries(inner)]
         journal, handles = self._open_journal(inner)
         try:
-            matches = MatchLog(inner / "matched.log").matches()
+            matches = read_matches(inner / "matched.log")
             listing = list_samples(self.path, known, self._archives)
             self.problems += listing.problems
             for number, scan in journal.damaged.items():
@@ -104,7 +95,7 @@ class Reader:
     def totals(self) -> SampleTotals | None:
         """How many samples and tasks the newest run was given; None where no run has said it."""
         inner = self.path / FOLDER
-        return read_totals(inner, RecordLog(inner / "runs.log", RUN).read())
+        return read_totals(inner, read_records(inner / "runs.log", RUN))
 
     def samples(self, bodies: bool = True, by_tails: bool = False) -> Iterator[SampleView]:
         """Each sample with its entries.
@@ -117,7 +108,7 @@ class Reader:
             infos = now.listing.by_id
             for sample_id in sorted({*infos, *now.journal.entries}):
                 if by_tails and sample_id not in now.journal.entries:
-                    told = _told_by_file(self.path, infos[sample_id], now.matches.get(sample_id))
+                    told = from_tail(self.path, infos[sample_id], now.matches.get(sample_id))
                     if told is not None:
                         yield told
                         continue
@@ -189,75 +180,6 @@ class Reader:
         return view
 
 
-def with_totals(views: Iterable[SampleView], totals: SampleTotals | None) -> Iterator[SampleView]:
-    """Yield these samples and those that were never begun, in the order of their ids.
-
-    A sample that has grown since its file was written has as many tasks as the newest run counted.
-    """
-    if totals is None or totals.by_id is None:
-        yield from views
-        return
-    waiting = iter(sorted(totals.by_id))
-    following = next(waiting, None)
-    for view in views:
-        while following is not None and following < view.sample_id:
-            yield _not_begun(following, totals)
-            following = next(waiting, None)
-        if following == view.sample_id:
-            following = next(waiting, None)
-        for group, n in totals.of(view.sample_id).items():
-            view.totals[group] = max(n, view.totals.get(group, 0))
-            view.completed.setdefault(group, 0)
-            view.is_complete = view.is_complete and view.completed[group] >= n
-        yield view
-    while following is not None:
-        yield _not_begun(following, totals)
-        following = next(waiting, None)
-
-
-def _not_begun(sample_id: str, totals: SampleTotals) -> SampleView:
-    counts = totals.of(sample_id)
-    return SampleView(sample_id, "", NBRUN, counts, dict.fromkeys(counts, 0), 0, not any(counts.values()), None)
-
-
-def _told_by_file(folder: Path, info: FileInfo, match: Any) -> SampleView | None:
-    """What the last lines of a file, or its match record, say; None where it must be read."""
-    if info.is_damaged:
-        return None
-    if info.source == NBRUN:
-        if info.summary is None or info.progress is None:
-            return None
-        errors = sum(info.summary["errors"].values())
-        return summarise(info.sample_id, folder, info, {}, None, _counts("completed", info.progress), errors)
-    if match is not None:
-        if (match["size"], match["mtime_ns"]) != (info.size, info.mtime_ns):
-            return None
-        done = match.get("completed")
-        if done is None:  # a record of an older nbrun
-            try:
-                groups = match["groups"]
-            except LookupError:
-                return None
-            done = {group: sum(place[0] is not None for place in places) for group, places in groups.items()}
-        return summarise(info.sample_id, folder, info, {}, match, done, 0)
-    if info.progress is None:
-        return None
-    return summarise(info.sample_id, folder, info, {}, None, _counts("completed", info.progress), 0)
-
-
-def _counts(what: str, progress: Mapping[str, Any]) -> dict[str, int]:
-    """A progress object's numbers of that name, by group."""
-    return {
-        k.removeprefix(what + "_").removesuffix("s"): n
-        for k, n in progress.items() if k.startswith(what + "_") and isinstance(n, int)
-    }  # fmt: skip
-
-
-def _seconds(ns: int) -> float:
-    """As os.stat makes seconds of nanoseconds, to the last bit."""
-    return ns // 10**9 + 1e-9 * (ns % 10**9)
-
-
 def _body(s: Stored, file: sample_file.OwnFile | bytes | None, handles: dict[int, int]) -> bytes:
     if s.body is not None:
         return s.body
@@ -267,27 +189,183 @@ def _body(s: Stored, file: sample_file.OwnFile | bytes | None, handles: dict[int
     return files.pread(handles[s.where - IN_SEGMENT], s.length, s.offset)
 
 
-def summarise(
-    sample_id: str, folder: Path, info: FileInfo | None, header: Mapping[str, Any], match: Any,
-    completed: Mapping[str, int], errors: int,
-) -> SampleView:  # fmt: skip
-    """A sample of so many completed tasks by group, as its file, its header record and its match record know it."""
-    totals = dict(header.get("totals") or (match or {}).get("totals") or {})
-    for group, n in _counts("total", (info.progress if info else None) or {}).items():
-        totals.setdefault(group, n)
-    done = dict.fromkeys(totals, 0) | dict(completed)
-    for group, n in done.items():
-        totals.setdefault(group, n)  # a legacy file exists only where its sample was finished
-    if info is not None and info.source != NBRUN:  # it may hold one solution twice, which counts once
-        done = {group: min(n, totals[group]) for group, n in done.items()}
-    complete = not (info and info.is_damaged) and all(done[g] >= n for g, n in totals.items())
-    return SampleView(
-        sample_id, str(folder / (info.name if info else str(header.get("name", "")))), info.source if info else NBRUN,
-        totals, done, errors, complete, _seconds(info.mtime_ns) if info else None,
-    )  # fmt: skip
-
-
 def parse(body: bytes) -> dict[str, Any]:
     """An entry's bytes as a mapping."""
     value = load(body)
     return value if isinstance(value, dict) else {}
+
+
+# ---- one sample by itself, for a view
+
+#: A preview of an item or a result is at most this long.
+PREVIEW_CHARS = 100
+_JOURNAL = -1  # Stored.where of an entry whose bytes are at hand
+
+
+def read_rows(path: Path, sample_id: str) -> list[TaskSummary]:
+    """The tasks of a sample that have a saved result or error, group by group in the order of their items."""
+    rows = []
+    for stored, body in _entries(path, sample_id):
+        try:
+            rows.append(_row(stored, load(body)))
+        except (ValueError, AttributeError):  # damaged
+            continue
+    groups = {row.group: n for n, row in reversed(list(enumerate(rows)))}
+    return sorted(rows, key=lambda row: (row.group.startswith("incorrect_"), groups[row.group], row.index))
+
+
+def read_entry(path: Path, sample_id: str, group: str, index: int) -> dict[str, Any] | None:
+    """A task's whole entry as it is saved; None where it has none yet."""
+    for stored, body in _entries(path, sample_id):
+        if stored.group == group and stored.item_index == index:
+            entry = load(body)
+            return entry if isinstance(entry, dict) else None
+    return None
+
+
+def _row(stored: Stored, entry: Mapping[str, Any]) -> TaskSummary:
+    result = entry.get("result")
+    error = entry.get("error")
+    verdict = verdicts.of(result)
+    if stored.status != "done":
+        verdict = str(error.get("type", "error")) if isinstance(error, Mapping) else "error"
+    time_s = entry.get("duration_s")
+    if time_s is None:
+        time_s = verdicts.tests_summary(result)[2]
+    language = entry.get("language")
+    return TaskSummary(
+        stored.group, stored.item_index or 0, stored.status, verdict,
+        float(time_s) if isinstance(time_s, (int, float)) else None, int(entry.get("attempts") or 1),
+        None if language is None else str(language), item=_preview(_item_of(entry)), result=_preview(_own_of(result)),
+        is_unexpected=stored.status == "done"
+        and verdicts.is_unexpected(verdicts.expected(stored.group), verdicts.counted(result)),
+    )  # fmt: skip
+
+
+def _item_of(entry: Mapping[str, Any]) -> Any:
+    return entry.get("solution", entry.get("item"))
+
+
+def _own_of(result: Any) -> Any:
+    """What a result says beside its verdict; of one with tests how many were passed."""
+    if not isinstance(result, dict):
+        return result
+    n_tests, n_passed, _ = verdicts.tests_summary(result)
+    if n_tests is not None:
+        return f"{n_passed} of {n_tests} tests passed"
+    own = {k: v for k, v in result.items() if k not in ("verdict", "accepted", "api_used")}
+    return own["value"] if own.keys() == {"value"} else own or None
+
+
+def _preview(value: Any) -> str:
+    """What a value begins with, on one line."""
+    if value is None:
+        return ""
+    text = value if isinstance(value, str) else json.dumps(_shortened(value), ensure_ascii=False)
+    line = " ".join(text[: 4 * PREVIEW_CHARS].split())
+    return line if len(line) <= PREVIEW_CHARS else f"{line[:PREVIEW_CHARS]}…"
+
+
+def _shortened(value: Any, depth: int = 0) -> Any:
+    """The beginning of a value: a preview of a large one must not cost its encoding."""
+    if isinstance(value, str):
+        return value[:PREVIEW_CHARS]
+    if type(value) is int and value.bit_length() > 64:
+        return digits_of(value)[:PREVIEW_CHARS]
+    if isinstance(value, dict) and depth < 3:
+        return {k: _shortened(v, depth + 1) for k, v in islice(value.items(), 12)}
+    if isinstance(value, list) and depth < 3:
+        return [_shortened(v, depth + 1) for v in value[:12]]
+    return "…" if isinstance(value, (dict, list)) else value
+
+
+def _entries(path: Path, sample_id: str) -> Iterator[tuple[Stored, bytes]]:
+    """Those that belong to an item of the dataset, with their bytes. What is damaged is left out: check tells of it."""
+    journal = _in_journal(path / FOLDER, sample_id)
+    found = _file_of(path, sample_id)
+    if found is None:
+        yield from ((stored, body) for stored, body in journal.values() if stored.item_index is not None)
+        return
+    file, info = found
+    with file:  # held open: it may be replaced meanwhile
+        content = sample_file.read_any(file)
+        match = None
+        if isinstance(content, bytes):
+            matches = read_matches(path / FOLDER / "matched.log", ids=[info.sample_id])
+            match = matches.get(info.sample_id)
+        in_journal = {identity: stored for identity, (stored, _) in journal.items()}
+        try:
+            merged = merge(content, match, in_journal)
+        except Unreadable:
+            merged = list(in_journal.values())
+        for stored in merged:
+            if stored.item_index is None:
+                continue
+            if stored.where == IN_FILE and isinstance(content, sample_file.OwnFile):
+                yield stored, content.body(stored)
+            else:
+                yield stored, journal[stored.identity][1] if stored.body is None else stored.body
+
+
+def _in_journal(inner: Path, sample_id: str) -> dict[Identity, tuple[Stored, bytes]]:
+    mark = b"\t" + dump([sample_id, ""])[:-3]  # as an entry's line ends: the sample and then any group
+    for _ in range(TRIES):
+        out: dict[Identity, tuple[Stored, bytes]] = {}
+        try:
+            for _, segment in list_segments(inner):
+                with files.open_reading(segment) as f:
+                    for line in f:
+                        if mark in line and line.endswith(b"\n"):
+                            _take(out, line, sample_id)
+        except files.NotPlainError:  # check names it
+            pass
+        except FileNotFoundError:  # its entries stand in files since
+            continue
+        return out
+    return {}
+
+
+def _take(out: dict[Identity, tuple[Stored, bytes]], line: bytes, sample_id: str) -> None:
+    record = unframe(line)
+    if record is None or record.kind != ENTRY or record.whose is None:
+        return
+    head, of = ENTRY_HEAD.match(record.body), whose(record)
+    if head is None or of is None or of[0] != sample_id or parse_entry(record.body) is None:
+        return
+    group = of[1]
+    index, key, occurrence, seq, status = head.groups()
+    stored = Stored(
+        group, None if index == b"null" else int(index), bytes.fromhex(key.decode()), int(occurrence), int(seq),
+        status.decode(), _JOURNAL, 0, 0,
+    )  # fmt: skip
+    before = out.get(stored.identity)
+    if before is None or stored.seq >= before[0].seq:
+        out[stored.identity] = (stored, record.body)
+
+
+def _file_of(path: Path, sample_id: str) -> tuple[BinaryIO, FileInfo] | None:
+    """A sample's file, open: found by its name, else (files of the older program) by looking at all of them."""
+    for _ in range(TRIES):
+        info: FileInfo | None = None
+        try:
+            info = peek(path / name_of(sample_id))
+        except (OSError, Unreadable):
+            pass
+        if info is None or info.sample_id != sample_id:
+            info = list_samples(path).by_id.get(sample_id)
+        if info is None:
+            return None
+        try:
+            if info.place is not None:
+                return _unpacked(read_file(path, info)), info
+            return files.open_reading(path / info.name), info
+        except FileNotFoundError:
+            continue
+    return None
+
+
+def _unpacked(data: bytes) -> BinaryIO:
+    file = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
+    file.write(data)
+    file.seek(0)
+    return file

@@ -1,20 +1,20 @@
-"""Reads logs back: records of a segment, of matched.log, of runs.log, whatever their tails look like.
+"""Reads logs back: the records of a segment, of matched.log and of runs.log, whatever their tails look like.
 
-Pure reading, from any thread. Damaged lines are counted and named, and cost themselves alone (F2). A record with the
-right checksum may hold anything all the same, so what is in it is checked here, by its kind: the rest of nbrun takes a
-record as it comes out of this module.
+Pure reading; any thread. Damaged lines are counted and reported, and cost only themselves (F2). A record with the right
+checksum may hold anything all the same, so its content is checked here, by its kind: the rest of nbrun trusts a record
+that comes out of this module.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nbrun.results.format import ARCHIVED, ATTEMPT, HEADER, MATCH, RUN, SEGMENT_NAME, UNCLEAN, Record, unframe
+from nbrun.results.format import ARCHIVED, ATTEMPT, CRC_HEX, HEADER, MATCH, RUN, SEGMENT_NAME, UNCLEAN, Record, unframe
 from nbrun.results.sample_file import is_count, is_counts
 from nbrun.results.values import load
 from nbrun.storage import files
@@ -191,3 +191,86 @@ def list_segments(folder: Path) -> list[tuple[int, Path]]:
         return []
     found = ((SEGMENT_NAME.fullmatch(name), name) for name in names)
     return sorted((int(m[1]), folder / name) for m, name in found if m)
+
+
+def read_records(path: Path, kind: bytes, scan: LogScan | None = None) -> Iterator[dict[str, Any]]:
+    """Yield what the records of a log hold, oldest first; nothing where there is no log.
+
+    Args:
+        kind: records of another kind count as damaged.
+        scan: gets the places of damaged records.
+    """
+    for _, value in _read(path, kind, scan):
+        yield value
+
+
+def whole_records(path: Path, kind: bytes, scan: LogScan | None = None) -> Iterator[Record]:
+    """Yield the records of a log as they are on the disk, with all that is in them checked. Arguments as above."""
+    scan = LogScan() if scan is None else scan
+    for record, _ in _read(path, kind, scan):
+        if record.kind != MATCH or places_of(record) is not None:
+            yield record
+        else:
+            scan.damaged.append((record.offset, len(record.body)))
+
+
+def _read(path: Path, kind: bytes, scan: LogScan | None) -> Iterator[tuple[Record, dict[str, Any]]]:
+    scan = LogScan() if scan is None else scan
+    try:
+        for record in read_log(path, scan):
+            value = content(record) if record.kind == kind else None
+            if value is not None:
+                yield record, value
+            else:
+                scan.damaged.append((record.offset, len(record.body)))
+    except (FileNotFoundError, files.NotPlainError):  # whoever opens the directory reports the second
+        return
+
+
+class Match(dict[str, Any]):
+    """A match record. Its groups, which hold a place an entry, stay in the log and are read where they are asked for.
+
+    Raises:
+        LookupError: from ["groups"], where they are damaged, or the log is another one since.
+    """
+
+    def __init__(self, value: Mapping[str, Any], path: Path, start: int, length: int) -> None:
+        super().__init__(value)
+        self._path, self._start, self._length = path, start, length
+
+    def __missing__(self, key: str) -> Any:
+        record = self.record() if key == "groups" else None
+        groups = None if record is None else places_of(record)
+        if groups is None:
+            raise LookupError(f"the match record of {self['id']!r} has no {key} that can be read")
+        return groups
+
+    def record(self) -> Record | None:
+        """The record as it stands in the log; None where it doesn't any more."""
+        try:
+            fd = files.open_plain(self._path)
+        except OSError:
+            return None
+        try:
+            return unframe(files.read_at(fd, self._start, self._length), self._start)
+        except (OSError, EOFError):
+            return None
+        finally:
+            os.close(fd)
+
+
+def head_bytes(record: Record) -> int:
+    """How many bytes stand in a record's line before its body."""
+    return CRC_HEX + 1 + len(record.kind) + 1
+
+
+def read_matches(path: Path, scan: LogScan | None = None, ids: Iterable[str] | None = None) -> dict[str, Match]:
+    """Return the newest match record of each sample in matched.log (or of the samples `ids`), by its id."""
+    wanted = None if ids is None else set(ids)
+    out: dict[str, Match] = {}
+    for record, value in _read(path, MATCH, scan):
+        if wanted is None or value["id"] in wanted:
+            start = record.offset - head_bytes(record)
+            value.pop("groups", None)
+            out[value["id"]] = Match(value, path, start, head_bytes(record) + len(record.body) + 1)
+    return out

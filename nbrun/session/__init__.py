@@ -16,6 +16,7 @@ from nbrun import panel
 from nbrun.errors import InputError, ResultsExistError, hides_own_frames
 from nbrun.model import RetryPolicy, Task
 from nbrun.results.format import FOLDER
+from nbrun.results.listing import list_samples
 from nbrun.results.replay import list_segments
 from nbrun.results.values import check_storable
 from nbrun.samples import SampleReader
@@ -26,7 +27,6 @@ from nbrun.session.redo import read_redo
 from nbrun.session.run import Run
 from nbrun.session.settings import Arguments, check_function, is_async, settings_of
 from nbrun.session.sharding import shard
-from nbrun.storage.directory import list_samples
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor

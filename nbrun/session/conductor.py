@@ -37,7 +37,7 @@ from nbrun.model import State
 from nbrun.output import RunOutput, Speaking, speak
 from nbrun.progress import ProgressTracker
 from nbrun.results.format import TEXT_IDS
-from nbrun.results.totals import SampleTotals
+from nbrun.results.status import SampleTotals
 from nbrun.samples import Sample, SampleReader, fresh_copy, with_ids
 from nbrun.session.inputs import Samples, duplicate
 from nbrun.session.redo import ERRORS, Redo

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from nbrun.errors import InputError, SampleError
-from nbrun.results.totals import SampleTotals
+from nbrun.results.status import SampleTotals
 from nbrun.samples import (
     ITEM_GROUP,
     PlainSample,

@@ -19,7 +19,7 @@ from nbrun.errors import NbrunError, RunActiveError, SystematicFailureError, hid
 from nbrun.formatting import count_text, counted
 from nbrun.model import Progress, State, Task, TaskSummary
 from nbrun.output import Installed
-from nbrun.results import one_sample
+from nbrun.results import reader
 from nbrun.session.conductor import Conductor, SecondPass
 from nbrun.session.inputs import Samples, read_workers
 from nbrun.session.launch import Launch, Parts
@@ -492,11 +492,11 @@ class Controls:
     def tasks(self, sample_id: str) -> Sequence[TaskSummary]:
         """The tasks of a sample that run now or have a saved outcome, in short."""
         engine, path = self._run._engine, self._run._path
-        return [*engine.running_of(sample_id), *engine.waiting_of(sample_id), *one_sample.read_rows(path, sample_id)]
+        return [*engine.running_of(sample_id), *engine.waiting_of(sample_id), *reader.read_rows(path, sample_id)]
 
     def entry(self, sample_id: str, group: str, index: int) -> Mapping[str, Any] | None:
         """A task's whole entry as it is saved, with what it printed in this run; None where there is neither."""
-        entry = one_sample.read_entry(self._run._path, sample_id, group, index)
+        entry = reader.read_entry(self._run._path, sample_id, group, index)
         printed = self._run._launch.output.of((sample_id, group, index))
         if not printed or (entry is not None and "output" in entry):
             return entry

@@ -6,12 +6,12 @@ import io
 from pathlib import Path
 
 from nbrun.results import archives, legacy, sample_file, values
-from nbrun.results.entries import old_body
+from nbrun.results.legacy import match_old, old_body
 from nbrun.results.sample_file import FileInfo, Unreadable
 from nbrun.results.values import load
 from nbrun.samples import Sample
 from nbrun.storage.found import Again
-from nbrun.storage.match import match_old, match_own
+from nbrun.storage.match import match_own
 
 
 def none_again(folder: Path, sample: Sample, info: FileInfo, again: Again) -> bool:

@@ -19,13 +19,12 @@ from typing import Any, NamedTuple
 from nbrun import verdicts
 from nbrun.canonical import KEY_BYTES, key_text
 from nbrun.model import CancelFlag, Record, Task
+from nbrun.results.entries import IN_SEGMENT, NOWHERE, Attempt
 from nbrun.results.values import dump
 from nbrun.samples import SCALARS, Sample, fresh_copy
 from nbrun.storage.files import Identity
 from nbrun.storage.match import Retyped
 
-NOWHERE, IN_FILE = 0, 1  # values of `where`; a segment's number + IN_SEGMENT otherwise
-IN_SEGMENT = 2
 MISSING, DONE, ERROR = 0, 1, 2
 #: Entries of one sample are kept in memory up to so many bytes, so that small samples are filed without reading back.
 KEEP_BYTES = 1 << 20
@@ -52,21 +51,6 @@ class Orphan(NamedTuple):
     offset: int
     length: int
     body: bytes | None  # the whole entry where it stands nowhere yet in nbrun's format
-
-
-class Attempt(NamedTuple):
-    """What is known of a task's earlier tries.
-
-    Attributes:
-        exceptions: how many of them ended in an exception; the others asked for a Retry.
-        waits_since: when it asked for the first one in this process, in monotonic seconds.
-    """
-
-    attempt: int
-    hint: Mapping[str, Any]
-    previous: Any
-    exceptions: int = 0
-    waits_since: float | None = None
 
 
 class Columns:

@@ -1,6 +1,6 @@
-"""What a results directory holds, found by heads and tails: sample id -> file, problems, segments to recover.
+"""A results directory that this process writes into: its folders, its logs, and its sample files when it was opened.
 
-Threads: scanned by the thread that opens the directory; afterwards the feeder and the files thread look up and note.
+Threads: scanned by the thread that opens the directory; afterwards the feeder and the files threads look up and note.
 A dict's single operations are atomic, so there is no lock.
 """
 
@@ -10,161 +10,22 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from nbrun.errors import FormatError, InputError, ResultsMovedError, StorageError
 from nbrun.results import archives, sample_file
-from nbrun.results.archives import Archives
 from nbrun.results.format import ARCHIVED, FOLDER, RUN, UNCLEAN
+from nbrun.results.listing import Listing, list_samples, refuse_odd
 from nbrun.results.names import SUFFIX, derived, name_of, temporary
-from nbrun.results.sample_file import NBRUN, FileInfo, Unreadable
+from nbrun.results.replay import Match, read_matches
+from nbrun.results.sample_file import FileInfo
 from nbrun.storage import files
 from nbrun.storage.footer_cache import Tails, is_small
-from nbrun.storage.runlog import Match, MatchLog, RecordLog
-from nbrun.texts import escape_control_chars
+from nbrun.storage.runlog import MatchLog, RecordLog
 
-_TRIES = 20
-#: What of `.nbrun` is a file, so that a folder of that name is odd.
-NAMES_OF_FILES = frozenset({"lock", "running", "known", "samples"})  # and its logs
 #: So long after a name was given it may not be durable yet, in seconds; clocks differ.
 NEW_S = 600.0
-#: A folder that changes all the time is listed so often.
-LISTINGS = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Something in the directory that could not be read. `what` completes the sentence "PATH …"."""
-
-    path: str
-    what: str
-    sample_id: str | None = None
-
-    def __str__(self) -> str:
-        return escape_control_chars(f"{self.path} {self.what}").replace("\n", "␊")
-
-
-@dataclass
-class Listing:
-    """The sample files of a directory."""
-
-    by_id: dict[str, FileInfo] = field(default_factory=dict)
-    damaged: dict[str, str] = field(default_factory=dict)  # sample id -> name of its unreadable file
-    problems: list[Problem] = field(default_factory=list)
-    names: set[str] = field(default_factory=set)  # every name that ends in .json, whatever it is
-
-
-def list_samples(
-    path: Path, known: Callable[[os.DirEntry[str]], FileInfo | None] | None = None,
-    of_folder: Archives | None = None,
-) -> Listing:  # fmt: skip
-    """Looks at head and tail of every `*.json`; what can't be read becomes a problem.
-
-    Samples may be archived and unpacked meanwhile, without a lock that readers would wait for. A file goes once it
-    stands in an archive, and an archive once its samples stand in files: so archives are listed before the files and
-    after them, and what any of the three lists holds counts.
-
-    Args:
-        known: asked first; what it knows of a file isn't looked at again.
-        of_folder: the directory's archives, where the caller goes on to read from them.
-    """
-    of_folder = Archives(path) if of_folder is None else of_folder
-    for _ in range(_TRIES):
-        names = of_folder.names()
-        before, _ = of_folder.list()
-        out = _list_once(path, known)
-        after, problems = of_folder.list()
-        # a file that went into an archive and came back before that was listed may have been overlooked
-        new = of_folder.names() - names
-        if not new or new <= {name for _, name in archives.archive_numbers(path)}:
-            break
-    else:
-        what = "was archived and unpacked again and again while it was listed; samples may be missing. Read it again"
-        out.problems.append(Problem(str(path), what))
-    out.problems += [Problem(where, what) for where, what in problems]
-    for sample_id, info in before.items():
-        if sample_id not in after and sample_id not in out.by_id:
-            _add_unpacked(out, path, info)
-    for sample_id, info in after.items():
-        other = out.by_id.get(sample_id)
-        if other is None or other.is_damaged:
-            out.by_id[sample_id] = info
-            out.names.add(info.name)
-    return out
-
-
-def _add_unpacked(out: Listing, path: Path, info: FileInfo) -> None:
-    """A sample that left its archive after the files were listed has a file of its own now."""
-    try:
-        now = sample_file.peek(path / info.name)
-    except (Unreadable, OSError, ValueError):
-        return  # taken out and deleted since
-    if now.sample_id == info.sample_id:
-        out.by_id[info.sample_id] = now
-        out.names.add(info.name)
-
-
-def _list_once(path: Path, known: Callable[[os.DirEntry[str]], FileInfo | None] | None) -> Listing:
-    out = Listing()
-    for entry in _all_of(path):
-        name = entry.name
-        out.names.add(name)
-        try:
-            info = known(entry) if known is not None else None
-            if info is None:
-                info = sample_file.peek(path / name)
-        except (Unreadable, OSError, ValueError) as e:
-            if isinstance(e, FileNotFoundError) and not os.path.lexists(path / name):
-                out.names.discard(name)
-                continue  # it stands in an archive since, or somebody has deleted it
-            what = str(e) if isinstance(e, Unreadable) else f"can't be read: {getattr(e, 'strerror', None) or e}"
-            if isinstance(e, files.NotPlainError):
-                what = str(e.strerror)
-            left = sample_file.peek_damaged(path / name)
-            sample_id = left.sample_id if left else sample_file.claimed_id(path / name)
-            out.problems.append(Problem(str(path / name), what, sample_id))
-            if left is None:
-                if sample_id is not None:
-                    out.damaged.setdefault(sample_id, name)
-                continue
-            info = left
-        other = out.by_id.get(info.sample_id)
-        if other is None:
-            out.by_id[info.sample_id] = info
-            continue
-        keep, drop = _newer(info, other)
-        out.by_id[info.sample_id] = keep
-        out.problems.append(
-            Problem(str(path / drop.name), f"holds the same sample as {keep.name}; that one counts", info.sample_id)
-        )
-    return out
-
-
-def _all_of(path: Path) -> list[os.DirEntry[str]]:
-    """The entries that end in .json, by name.
-
-    On some file systems (btrfs, tmpfs) a file that is replaced while its folder is being listed may be left out. So a
-    folder that has changed meanwhile is listed again, and what either list holds counts.
-    """
-    found: dict[str, os.DirEntry[str]] = {}
-    for _ in range(LISTINGS):
-        before = os.stat(path).st_mtime_ns
-        with os.scandir(path) as entries:
-            found |= {e.name: e for e in entries if e.name.endswith(SUFFIX)}
-        if os.stat(path).st_mtime_ns == before:
-            break
-    return sorted(found.values(), key=lambda e: e.name)
-
-
-def _newer(a: FileInfo, b: FileInfo) -> tuple[FileInfo, FileInfo]:
-    """Which of two files of one sample counts: a whole one, nbrun's own, the higher seq, the usual name."""
-
-    def rank(x: FileInfo) -> tuple[bool, bool, int, bool]:
-        return not x.is_damaged, x.source == NBRUN, x.max_seq, x.name == name_of(x.sample_id)
-
-    return (a, b) if rank(a) > rank(b) else (b, a)
 
 
 def check_writable(path: Path) -> None:
@@ -222,26 +83,6 @@ def keep_aside(source: Path, put: Callable[[Path, Path], None], inner: Path | No
             f"{source} is damaged and can't be kept in {folder}: {e.strerror}", path=str(source.parent)
         ) from e
     return target
-
-
-def refuse_odd(inner: Path) -> None:
-    """Raise StorageError where something in `.nbrun` is a link, a named pipe or the like: a stranger put it there."""
-    for path, what in odd_entries(inner):
-        raise StorageError(
-            f"{path} {what}. Nothing was read or written through it. Remove it, if you trust the rest of "
-            f"{inner.parent}, then try again.", path=str(inner.parent),
-        )  # fmt: skip
-
-
-def refuse_link(inner: Path) -> None:
-    """Raise ResultsError where `.nbrun` itself is a link or no folder: what is saved can't be told then."""
-    if os.path.lexists(inner) and not files.is_real_folder(inner):
-        refuse_odd(inner)
-
-
-def odd_entries(inner: Path) -> list[tuple[Path, str]]:
-    """What in `.nbrun` can't be what it should be, each with a phrase that says what it is; or `.nbrun` itself."""
-    return files.odd_entries(inner, lambda name: name in NAMES_OF_FILES or name.endswith(".log"))
 
 
 def _names_in(folder: Path) -> list[str]:
@@ -414,7 +255,7 @@ class Directory:
         for problem in self.listing.problems:
             if "this nbrun knows" in problem.what:
                 raise FormatError(f"{problem}. Update nbrun, or use another directory.", path=str(self.path))
-        self.matches = self.match_log.matches()
+        self.matches = read_matches(self.match_log.path)
 
     def keep_tails(self, has_changed: bool) -> None:
         """At a clean end: what the files tell now is kept for the next opening."""

@@ -16,14 +16,14 @@ from typing import Any, BinaryIO
 
 from nbrun import verdicts
 from nbrun.results import sample_file
-from nbrun.results.entries import old_body
+from nbrun.results.entries import IN_FILE, IN_SEGMENT, NOWHERE
 from nbrun.results.format import BETWEEN, ENTRY_HEAD, progress_object
-from nbrun.results.legacy import OldFile, parse_old
+from nbrun.results.legacy import OldFile, OldMatch, match_old, old_body, parse_old
 from nbrun.results.sample_file import EntryHead, OwnFile, Unreadable
 from nbrun.storage import files
-from nbrun.storage.book import DONE, ERROR, IN_FILE, IN_SEGMENT, MISSING, NOWHERE, Book, Columns, Fresh, Orphan
+from nbrun.storage.book import DONE, ERROR, MISSING, Book, Columns, Fresh, Orphan
 from nbrun.storage.directory import keep_aside
-from nbrun.storage.match import Identity, OldMatch, match_old, positions_by_identity
+from nbrun.storage.match import Identity, positions_by_identity
 
 CHUNK = 1 << 20
 ReadSegment = Callable[[int, int, int], bytes]

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from zlib import crc32
 
+from nbrun.results.entries import IN_SEGMENT
 from nbrun.results.format import ATTEMPT, CRC_HEX, CRC_OF_ENTRY_KIND, HEADER, frame
-from nbrun.storage.book import IN_SEGMENT, Book, Fresh
+from nbrun.storage.book import Book, Fresh
 from nbrun.storage.entry import EntryRecord, bodies
 from nbrun.storage.whole import WholeFile
 

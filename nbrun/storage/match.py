@@ -1,7 +1,7 @@
-"""Entries <-> items: which saved entry stands for which item of a sample, by identity and never by place.
+"""Matches the entries of a file in nbrun's format with the items of a sample: by identity, never by place.
 
-Pure functions, called by the feeder. Entries of nbrun's own files carry their key; those of the older program are known
-by language and solution. Each entry is used once; what matches no item is an orphan and is kept.
+Pure functions, called by the feeder. Each entry is used once; what matches no item is an orphan and is kept. Entries of
+the older program are matched in results/legacy.py.
 """
 
 from __future__ import annotations
@@ -10,26 +10,14 @@ from collections import defaultdict, deque
 from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from nbrun.canonical import canonical, digest
+from nbrun.canonical import canonical
 from nbrun.errors import UnstorableError
-from nbrun.results.legacy import OldFile
 from nbrun.results.sample_file import EntryHead
 from nbrun.results.values import decode, encode, load
-from nbrun.samples import LANGUAGES, Sample
+from nbrun.samples import Sample
 from nbrun.texts import without_surrogates
 
 Identity = tuple[str, bytes, int]
-
-
-class OldMatch(NamedTuple):
-    """The place of one old entry: position None where it matches no item."""
-
-    group: str
-    rank: int  # its place in the old file's list
-    position: int | None
-    item_index: int | None
-    key: bytes
-    occurrence: int
 
 
 def positions_by_identity(sample: Sample) -> dict[Identity, int]:
@@ -198,53 +186,3 @@ def moved(sample: Sample, found: Mapping[int, EntryHead], orphans: Iterable[Entr
         if head.item_index != group.runnable[rank]:
             return True
     return False
-
-
-def match_old(sample: Sample, old: OldFile) -> list[OldMatch]:
-    """Entries of the older program -> items, in the file's order; of equal items the first takes the first entry."""
-    out: list[OldMatch] = []
-    for name, rows in old.groups.items():
-        group = next((g for g in sample.groups if g.name == name), None)
-        free: defaultdict[Any, deque[int]] = defaultdict(deque)
-        counts: defaultdict[bytes, int] = defaultdict(int)
-        if group is not None:
-            for rank, index in enumerate(group.runnable):
-                free[_old_identity(group.items[index])].append(rank)
-                counts[group.key(rank)] += 1
-        for place, row in enumerate(rows):
-            identity = _old_identity(row)
-            if group is not None and free[identity]:
-                rank = free[identity].popleft()
-                out.append(
-                    OldMatch(
-                        name, place, group.base + rank, group.runnable[rank], group.key(rank), group.occurrence(rank)
-                    )
-                )
-            else:
-                key = old_key(row)
-                out.append(OldMatch(name, place, None, None, key, counts[key]))
-                counts[key] += 1
-    return out
-
-
-def _old_identity(item: Any) -> Any:
-    identity = _language_and_solution(item)
-    try:
-        hash(identity)
-    except TypeError:  # a list, say, where the older program wrote text
-        return digest(list(identity))
-    return identity
-
-
-def _language_and_solution(item: Any) -> tuple[Any, Any]:
-    if isinstance(item, Mapping):
-        language = item.get("language")
-        if isinstance(language, int) and not isinstance(language, bool):
-            language = LANGUAGES.get(language, str(language))
-        return language, item.get("solution")
-    return None, item
-
-
-def old_key(row: Mapping[str, Any]) -> bytes:
-    """The key that an old entry has by itself."""
-    return digest({"language": row.get("language"), "solution": row.get("solution")})

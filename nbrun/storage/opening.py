@@ -15,20 +15,22 @@ from zlib import crc32
 from nbrun import verdicts
 from nbrun.canonical import key_text
 from nbrun.results import archives, legacy, sample_file, values
-from nbrun.results.entries import Identity, old_body, places_in
+from nbrun.results.entries import IN_FILE, NOWHERE, Identity
+from nbrun.results.legacy import OldMatch, match_old, old_body, places_in
+from nbrun.results.listing import Problem
 from nbrun.results.names import temporary
 from nbrun.results.sample_file import NBRUN, EntryHead, FileInfo, Unreadable
 from nbrun.results.values import load
 from nbrun.samples import Sample
 from nbrun.storage import files
 from nbrun.storage.asking import none_again
-from nbrun.storage.book import DONE, ERROR, IN_FILE, NOWHERE, Book, Columns, Orphan
-from nbrun.storage.directory import Directory, Problem
+from nbrun.storage.book import DONE, ERROR, Book, Columns, Orphan
+from nbrun.storage.directory import Directory
 from nbrun.storage.entry import ENTRY
 from nbrun.storage.filing import write_sample
 from nbrun.storage.found import Again, Found, Fresh, found_in
 from nbrun.storage.journal import Journal
-from nbrun.storage.match import NO_ITEM, OldMatch, match_by_key, match_old, match_own, moved, retyped, stored_item
+from nbrun.storage.match import NO_ITEM, match_by_key, match_own, moved, retyped, stored_item
 from nbrun.storage.recover import Recovery, attempt_body
 from nbrun.storage.running import choose
 

@@ -14,15 +14,15 @@ from typing import Any
 
 from nbrun import verdicts
 from nbrun.results import sample_file
-from nbrun.results.entries import Identity, JournalIndex, Stored, index_journal, merge
+from nbrun.results.entries import IN_FILE, IN_SEGMENT, Attempt, Identity, JournalIndex, Stored, index_journal, merge
 from nbrun.results.format import ATTEMPT, HEADER, frame, progress_object, segment_name
+from nbrun.results.listing import Problem
 from nbrun.results.names import is_sample_file_name, temporary
 from nbrun.results.replay import LogScan
 from nbrun.results.sample_file import FileInfo, Unreadable
 from nbrun.results.values import dump, load
 from nbrun.storage import files
-from nbrun.storage.book import IN_FILE, IN_SEGMENT, Attempt
-from nbrun.storage.directory import Directory, Problem
+from nbrun.storage.directory import Directory
 from nbrun.storage.filing import chunked
 
 

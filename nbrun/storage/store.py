@@ -20,13 +20,14 @@ from typing import Any
 from nbrun.errors import ResultsInUseError, ResultsMovedError, StorageError
 from nbrun.model import Retry, Task
 from nbrun.results import values
-from nbrun.results.entries import Identity
-from nbrun.results.totals import SampleTotals, write_totals
+from nbrun.results.entries import Attempt, Identity
+from nbrun.results.listing import Problem
+from nbrun.results.status import SampleTotals
 from nbrun.results.values import load
 from nbrun.samples import Sample
 from nbrun.storage import entry, files
-from nbrun.storage.book import DONE, Attempt, Book
-from nbrun.storage.directory import Directory, Problem
+from nbrun.storage.book import DONE, Book
+from nbrun.storage.directory import Directory
 from nbrun.storage.entry import EntryRecord
 from nbrun.storage.filer import Filer
 from nbrun.storage.found import Again, Found, Fresh
@@ -35,6 +36,7 @@ from nbrun.storage.known import KnownFiles
 from nbrun.storage.lock import DirectoryLock
 from nbrun.storage.opening import Opener
 from nbrun.storage.recover import attempt_body, recover
+from nbrun.storage.runlog import write_totals
 from nbrun.storage.running import RunningTasks
 from nbrun.storage.space import SpaceWatch
 

@@ -1,20 +1,26 @@
-"""nbrun archive DIR: moves finished samples' files into an archive, and back. See archives.py for what stands where.
+"""nbrun archive DIR: moves finished samples' files into an archive, and back.
 
-One thread, which holds the directory's lock.
+See results/archives.py for what an archive holds. One thread, which holds the directory's lock.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator
+import time
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, BinaryIO
 
 from nbrun.errors import InputError, StorageError
 from nbrun.results import archives, legacy
+from nbrun.results.archives import FORMAT, FREE_BYTES, INDEX, is_bomb
 from nbrun.results.sample_file import LEGACY, NBRUN, FileInfo, Unreadable
+from nbrun.results.values import dump
 from nbrun.storage import files
 from nbrun.storage.directory import Directory
 from nbrun.storage.lock import DirectoryLock
@@ -84,7 +90,7 @@ def archive_finished(results: str | os.PathLike[str]) -> Archived:
             return out
         out.archive = f"archive-{archives.next_number(directory.path):04d}.zip"
         beside = directory.inner / "tmp" / out.archive
-        moved = archives.write_archive(directory.path, out.archive, finished, beside)
+        moved = write_archive(directory.path, out.archive, finished, beside)
         out.samples = len(moved)
         out.after_bytes = (directory.path / out.archive).stat().st_size
         for info, mtime_ns in moved:
@@ -163,3 +169,55 @@ def _held(results: str | os.PathLike[str]) -> Iterator[Directory]:
             guard.release()
     finally:
         directory.close()
+
+
+_LEVEL = 6
+
+
+def write_archive(folder: Path, name: str, infos: Iterable[FileInfo], beside: Path) -> list[tuple[FileInfo, int]]:
+    """Makes an archive of these files, durably, and reads it back.
+
+    Returns:
+        The files that stand in it, each with the mtime in ns that it had when it was read.
+
+    Raises:
+        OSError: the disk refused, or what was read back is not what was written; nothing was put in place then.
+    """
+    written: list[tuple[FileInfo, int]] = []
+    index: list[bytes] = [dump({"format": FORMAT})]
+
+    def write(f: BinaryIO) -> None:
+        with zipfile.ZipFile(f, "w", zipfile.ZIP_DEFLATED, compresslevel=_LEVEL) as z:
+            for info in infos:
+                with files.open_reading(folder / info.name) as source:
+                    stat, data = os.fstat(source.fileno()), source.read()
+                if len(data) > FREE_BYTES and is_bomb(len(zlib.compress(data, _LEVEL)) * 9 // 10, len(data)):
+                    continue  # no reader would unpack it: it stays in its file
+                member = zipfile.ZipInfo(info.name, _date(stat.st_mtime))
+                member.compress_type = zipfile.ZIP_DEFLATED
+                z.writestr(member, data)
+                index.append(dump(_index_line(info, member, stat.st_mtime_ns)))
+                written.append((info, stat.st_mtime_ns))
+            start = f.tell()
+            z.writestr(INDEX, b"\n".join(index) + b"\n")
+            z.comment = b"%b index=%d" % (FORMAT.encode(), start)
+
+    def read_back(f: BinaryIO) -> None:
+        archives.verify(f, name)
+
+    files.write_and_check(folder / name, write, read_back, beside)
+    files.sync_folder(folder)
+    return written
+
+
+def _index_line(info: FileInfo, m: zipfile.ZipInfo, mtime_ns: int) -> dict[str, Any]:
+    return {
+        "name": info.name, "id": info.sample_id, "source": info.source, "mtime_ns": mtime_ns,
+        "size": m.file_size, "packed": m.compress_size, "crc": m.CRC, "offset": m.header_offset,
+        "summary": info.summary, "progress": info.progress,
+    }  # fmt: skip
+
+
+def _date(seconds: float) -> tuple[int, int, int, int, int, int]:
+    t = time.localtime(max(seconds, 315_619_200))  # ZIP knows no time before 1980
+    return t.tm_year, t.tm_mon, t.tm_mday, t.tm_hour, t.tm_min, t.tm_sec

@@ -33,7 +33,7 @@ import pyarrow as pa
 
 import nbrun
 from nbrun import cli
-from nbrun.results.one_sample import read_rows
+from nbrun.results.reader import read_rows
 from nbrun.tools.merge import merge_results
 
 SECONDS = 60

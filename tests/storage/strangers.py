@@ -46,7 +46,7 @@ def show(d):
 
 
 def panel(d):
-    from nbrun.results.one_sample import read_rows
+    from nbrun.results.reader import read_rows
 
     read_rows(Path(d), "a")
 

@@ -20,7 +20,7 @@ from nbrun import cli
 from nbrun.frames import cache
 from nbrun.frames.packing import MAGIC, BadPack, unpack
 from nbrun.results import values
-from nbrun.results.one_sample import read_rows
+from nbrun.results.reader import read_rows
 
 
 def run(path, samples, fn, **options):

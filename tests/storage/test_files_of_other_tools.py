@@ -10,8 +10,7 @@ import pytest
 import nbrun
 from nbrun import cli
 from nbrun.results import sample_file
-from nbrun.results.one_sample import read_rows
-from nbrun.results.reader import Reader, parse
+from nbrun.results.reader import Reader, parse, read_rows
 from nbrun.tools.archive import archive_finished, unpack_archives
 from nbrun.tools.check import check
 

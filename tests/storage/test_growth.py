@@ -14,6 +14,7 @@ import nbrun
 from nbrun.results import replay
 from nbrun.results.format import frame
 from nbrun.results.reader import Reader
+from nbrun.results.replay import read_matches
 from nbrun.results.values import dump
 from nbrun.storage.directory import Directory
 from nbrun.storage.runlog import MatchLog
@@ -99,7 +100,7 @@ def test_a_match_record_is_looked_up_where_it_stands(tmp_path):
     }  # fmt: skip
     settled = [log.settle({**value, "id": str(i)}) for i in range(3)]
     log.close()
-    for match in [*settled, *MatchLog(tmp_path / "matched.log").matches().values()]:
+    for match in [*settled, *read_matches(tmp_path / "matched.log").values()]:
         assert match["groups"] == value["groups"]
         assert match["totals"] == {"groups": 1}
     (tmp_path / "matched.log").write_bytes(b"other\n" * 100)

@@ -12,7 +12,7 @@ import pytest
 import nbrun
 from nbrun import cli
 from nbrun.results import names
-from nbrun.results.one_sample import read_entry, read_rows
+from nbrun.results.reader import read_entry, read_rows
 from nbrun.results.sample_file import HEAD_BYTES
 from nbrun.storage import files
 from nbrun.tools.archive import archive_finished, unpack_archives

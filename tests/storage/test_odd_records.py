@@ -13,8 +13,7 @@ import nbrun
 from nbrun.canonical import digest, key_text
 from nbrun.errors import NbrunError
 from nbrun.results.format import frame, unframe
-from nbrun.results.one_sample import read_entry, read_rows
-from nbrun.results.reader import Reader
+from nbrun.results.reader import Reader, read_entry, read_rows
 from nbrun.results.values import dump, load
 from nbrun.tools.check import check
 

@@ -12,6 +12,7 @@ import warnings
 import pytest
 
 import nbrun
+from nbrun.results import listing
 from nbrun.results.reader import Reader
 from nbrun.storage import directory
 
@@ -171,7 +172,7 @@ def test_f7_a_folder_that_changes_while_it_is_listed(tmp_path, monkeypatch):
                 yield entry
 
     monkeypatch.setattr(directory.os, "scandir", LeavesOneOut)
-    assert len(directory.list_samples(tmp_path).by_id) == 5
+    assert len(listing.list_samples(tmp_path).by_id) == 5
     assert len(listed) >= 2
 
 

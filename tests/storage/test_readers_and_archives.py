@@ -13,8 +13,7 @@ import pytest
 
 import nbrun
 from nbrun import cli
-from nbrun.results.one_sample import read_rows
-from nbrun.results.reader import Reader
+from nbrun.results.reader import Reader, read_rows
 from nbrun.tools.check import check
 
 COUNT = 4

@@ -7,8 +7,9 @@ import pytest
 
 import nbrun
 from nbrun.results import sample_file
+from nbrun.results.listing import list_samples
 from nbrun.storage import footer_cache
-from nbrun.storage.directory import Directory, list_samples
+from nbrun.storage.directory import Directory
 
 COUNT = footer_cache.MIN_FILES * 5 // 4
 SAMPLES = [{"id": f"s{i}", "solutions": [1]} for i in range(COUNT)]

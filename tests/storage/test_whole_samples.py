@@ -17,10 +17,11 @@ from simulated_disk import SimulatedDisk
 
 import nbrun
 from nbrun.engine.thread_pool import Worker
+from nbrun.results.entries import Attempt
 from nbrun.results.names import name_of
 from nbrun.samples import SampleReader
 from nbrun.storage import bound, entry, filer, files, whole
-from nbrun.storage.book import Attempt, Book
+from nbrun.storage.book import Book
 
 
 @pytest.fixture
