@@ -321,13 +321,15 @@ def _place_files(test: Mapping[str, Any], work: Path) -> None:
 def _verdict_of_talk(talk: Talk, verdict: Verdict | None) -> Verdict:
     """The verdict of a solution that talked to a validator; `verdict` is what was wrong with its own run.
 
-    Whoever ended first decides: a validator that rejects leaves a solution that writes into nothing, and a solution
-    that crashes leaves a validator that waits in vain.
+    A validator that rejected before the solution ended decides, as in problemtools and DOMjudge: the broken pipe, the
+    exit code or the endless loop after that are of its making. A solution that fails by itself leaves a validator that
+    reads the end of a file and rejects that: there the solution's own failure counts.
     """
-    is_left_alone = talk.ending.cause is None and talk.ending.return_code == -signal.SIGPIPE
-    if verdict is None or (talk.is_validator_first and (not talk.opinion.accepted or is_left_alone)):
-        return Verdict.ACCEPTED if talk.opinion.accepted else Verdict.WRONG_ANSWER
-    return Verdict.WRONG_ANSWER if is_left_alone and not talk.opinion.accepted else verdict
+    ending, accepted = talk.ending, talk.opinion.accepted
+    is_left_alone = ending.cause is None and ending.return_code == -signal.SIGPIPE
+    if verdict is None or (ending.is_unheard and (not accepted or is_left_alone)):
+        return Verdict.ACCEPTED if accepted else Verdict.WRONG_ANSWER
+    return verdict
 
 
 def _score(

@@ -57,15 +57,20 @@ class Limits:
 
 @dataclass(frozen=True)
 class Ending:
-    """How a program ended. `return_code` is minus the signal that killed it; `cause` names the limit that did:
-    `cpu`, `wall`, `memory`, `files`, `processes`, or None. `ended_at_s` is when, by the machine's monotonic clock."""
+    """How a program ended.
+
+    Attributes:
+        return_code: its exit code, or minus the signal that killed it.
+        cause: the limit that ended it: `cpu`, `wall`, `memory`, `files`, `processes`, or None.
+        is_unheard: its stdout is a pipe whose reader had closed it, or ended, before the program ended.
+    """
 
     return_code: int | None
     cause: str | None
     cpu_s: float
     wall_s: float
     memory_mb: float
-    ended_at_s: float = 0.0
+    is_unheard: bool = False
 
 
 class IdleSupervisors:
@@ -86,7 +91,9 @@ class IdleSupervisors:
                 if not lines:
                     return None
                 line = lines.pop()
-            if not select.select([line], [], [], 0)[0]:
+            poller = select.poll()  # select() knows no descriptors above 1023
+            poller.register(line, select.POLLIN)
+            if not poller.poll(0):
                 return line
             line.close()  # it has ended: killed, or its warden was
 
@@ -240,7 +247,7 @@ class Warden:
             raise JudgeError(f"{request['argv'][0]} could not be started: {report['failure']}")
         return Ending(
             report["return_code"], report["cause"], report["cpu_s"], report["wall_s"], report["memory_bytes"] / _MB,
-            report["ended_at_s"],
+            report["is_unheard"],
         )  # fmt: skip
 
     def _ask(self, request: bytes, patience_s: float, leash: Leash, fds: list[int], kind: Any) -> dict[str, Any]:

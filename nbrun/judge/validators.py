@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import select
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -46,12 +47,10 @@ _NO_MEMORY = ("std::bad_alloc", "MemoryError", "Cannot allocate memory", "java.l
 
 
 class Talk(NamedTuple):
-    """What came of a solution and a validator that talked: how the solution ended, what the validator says, and whether
-    that ended first."""
+    """What came of a solution and a validator that talked: how the solution ended, and what the validator says."""
 
     ending: Ending
     opinion: Opinion
-    is_validator_first: bool
 
 
 class Ran(NamedTuple):
@@ -242,7 +241,9 @@ class KattisValidator(_ProgramChecker):
                     os.close(fd)
                 raise
             try:
-                ending = launch(given, theirs)
+                with os.fdopen(os.dup(given), "rb", buffering=0) as unread:
+                    ending = launch(given, theirs)
+                    _drain(unread.fileno(), thread)
             finally:
                 thread.join()
         if errors:
@@ -251,7 +252,7 @@ class KattisValidator(_ProgramChecker):
         opinion = None if ran.ending.cause is not None else self._opinion(ran)
         if opinion is None:
             raise _why_it_failed(self._programs[0], ran, limits)
-        return Talk(ending, opinion, ran.ending.ended_at_s < ending.ended_at_s)
+        return Talk(ending, opinion)
 
     def _opinion(self, ran: Ran) -> Opinion | None:
         accepted = _KATTIS.get(ran.ending.return_code or 0)
@@ -334,6 +335,18 @@ class PrintedScore(_ProgramChecker):
         score = _number({"true": "1", "false": "0"}.get(words[-1].lower(), words[-1]))
         partial = score if score not in (0, 1) else None  # what is plainly right or wrong needs no score
         return None if score is None else Opinion(score >= self._accepted_from, ran.note, partial)
+
+
+def _drain(fd: int, thread: threading.Thread) -> None:
+    """Read what a validator still writes after its solution has ended, so that no broken pipe ends it.
+
+    A solution may end before it has read everything, and be accepted.
+    """
+    poller = select.poll()
+    poller.register(fd, select.POLLIN)
+    while thread.is_alive():
+        if poller.poll(50) and not os.read(fd, 1 << 16):
+            return
 
 
 def _number(text: str) -> float | None:

@@ -124,6 +124,25 @@ def deleted_bytes(pid: int) -> int:
     return total
 
 
+def open_pipes(pids: list[int]) -> set[tuple[int, int]]:
+    """Return the identities of the pipes that these processes hold open; empty where none shows its files."""
+    found = set()
+    for pid in pids:
+        try:
+            for fd in os.listdir(f"/proc/{pid}/fd"):
+                about = os.stat(f"/proc/{pid}/fd/{fd}")
+                found.add((about.st_dev, about.st_ino))
+        except OSError:
+            continue
+    return found
+
+
+def identity(fd: int) -> tuple[int, int]:
+    """Return what is the same for all descriptors of one pipe."""
+    about = os.fstat(fd)
+    return about.st_dev, about.st_ino
+
+
 def shared_fairly_bytes(pid: int) -> int | None:
     """What a process holds, where each page that it shares counts in parts; None where that isn't told."""
     try:

@@ -21,6 +21,7 @@ from .accounts import Account
 from .box import BOXES_AT_MOST, Box
 from .folders import folder_bytes
 
+STREAMS = ("stdin", "stdout", "stderr")
 _FOLDER_EVERY_S = 0.25
 _OPEN_FILES = 256
 #: The outer bubblewrap takes a few ms itself; if it was more, it waited for the program.
@@ -99,7 +100,10 @@ class Supervision:
     def __init__(
         self, request: dict[str, Any], line: socket.socket, wake: int, fds: list[int], number: int = 0
     ) -> None:
-        self.request, self.line, self.wake, self.fds, self.number = request, line, wake, fds, number
+        self.request, self.line, self.wake, self.number = request, line, wake, number
+        #: Our copies of the pipes that are streams of the program, by the streams' names.
+        self.fds = {name: fds[at] for name in STREAMS if isinstance(at := request[name], int)}
+        self._seen_closed: set[str] = set()
         self.cause: str | None = None  # which limit ended it
         self.status: int | None = None  # as waitpid gave it
         self.memory_bytes = 0
@@ -116,12 +120,17 @@ class Supervision:
         self._folder_at = self.started + _FOLDER_EVERY_S
 
     def run(self) -> dict[str, Any]:
+        is_unheard = False
         failure = self._spawn()
         ended = time.monotonic()
         if failure is None:
             self._watch()
+            is_unheard = self._is_unheard()
             ended = time.monotonic()
+            self._release()
             self._kill_all()
+        else:
+            self._release()
         code = None if self.status is None else os.waitstatus_to_exitcode(self.status)
         if self.box is not None and failure is None:
             code = self.box.exit_code()
@@ -135,7 +144,7 @@ class Supervision:
             "failure": failure,
             "cpu_s": self.account.cpu_s,
             "wall_s": ended - (self.began or self.started),
-            "ended_at_s": ended,
+            "is_unheard": is_unheard,
             "memory_bytes": max(self.memory_bytes, self.reaped_bytes),
         }
 
@@ -151,10 +160,10 @@ class Supervision:
             _first_to_die(True)
             new = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
             files: list[tuple[Any, ...]] = []
-            for number, (name, how) in enumerate((("stdin", os.O_RDONLY), ("stdout", new), ("stderr", new))):
+            for number, (name, how) in enumerate(zip(STREAMS, (os.O_RDONLY, new, new), strict=True)):
                 at = request[name]
-                if isinstance(at, int):  # one of the descriptors that came with the request
-                    files.append((os.POSIX_SPAWN_DUP2, self.fds[at], number))
+                if name in self.fds:
+                    files.append((os.POSIX_SPAWN_DUP2, self.fds[name], number))
                     continue
                 if number:
                     os.close(os.open(at, new, 0o600))
@@ -172,9 +181,39 @@ class Supervision:
             return f"{type(e).__name__}: {e}"
         finally:
             _first_to_die(False)
-            for fd in self.fds:
-                os.close(fd)  # the program alone has them: its end is the end of what it writes
         return None
+
+    def _release(self) -> None:
+        """Close our copies of the pipes between two programs that talk, once this one has ended.
+
+        Until then nobody sees its end: a program whose partner ends gets an end of file or a broken pipe only after
+        that end was noticed here. So of two that end within a millisecond, the one that caused it is known.
+        """
+        for fd in self.fds.values():
+            os.close(fd)
+        self.fds.clear()
+
+    def _release_closed(self, living: list[int]) -> None:
+        """Close our copies of pipes that the program has closed while it goes on: its partner may wait for that."""
+        held = processes.open_pipes(living)
+        closed = {name for name, fd in self.fds.items() if held and processes.identity(fd) not in held}
+        for name in closed & self._seen_closed:  # seen twice: a process that is ending has closed all of its files
+            os.close(self.fds.pop(name))
+        self._seen_closed = closed
+
+    def _is_unheard(self) -> bool:
+        """Return whether the reader of what the program writes to a pipe had closed that, or ended, before it ended.
+
+        Whatever the reader says was then not caused by this program's end.
+        """
+        if not isinstance(self.request["stdout"], int):
+            return False
+        fd = self.fds.get("stdout")
+        if fd is None:
+            return True  # it closed the pipe itself
+        poller = select.poll()
+        poller.register(fd, 0)
+        return any(event & (select.POLLERR | select.POLLHUP) for _, event in poller.poll(0))
 
     def _watch(self) -> None:
         poller = select.poll()
@@ -215,6 +254,8 @@ class Supervision:
     def _exceeded(self) -> str | None:
         """The limit that the living program and its descendants have passed by now."""
         living = processes.descendants(os.getpid())
+        if self.fds:
+            self._release_closed(living)
         memory = self._look(living)
         request, now = self.request, time.monotonic()
         if now - self._looked_at > _GAP_S:  # stopped with its programs, or a machine that stood still
