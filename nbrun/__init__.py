@@ -9,11 +9,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"  # the only place; pyproject.toml reads it from here
-
 from nbrun import errors
 from nbrun.model import Progress, Retry, RetryPolicy, Task
 from nbrun.session import Run, shard, start
+from nbrun.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from nbrun import plots

@@ -1,6 +1,6 @@
 """start(): wires samples, engine, storage and views together.
 
-samples ─► conductor (thread nbrun-feed) ─► engine (threads nbrun-worker-N) ─► store (nbrun-journal, nbrun-files)
+samples ─► supervisor (thread nbrun-feed) ─► engine (threads nbrun-worker-N) ─► store (nbrun-journal, nbrun-files)
                                └──────────► tracker ◄───────┘            views read Run.progress
 """
 
@@ -20,11 +20,9 @@ from nbrun.results.listing import list_samples
 from nbrun.results.replay import list_segments
 from nbrun.results.values import check_storable
 from nbrun.samples import SampleReader
-from nbrun.session import inputs, live
-from nbrun.session.launch import Launch
-from nbrun.session.metrics import read_metrics
-from nbrun.session.redo import read_redo
-from nbrun.session.run import Run
+from nbrun.session import inputs, registry
+from nbrun.session.arguments import read_metrics, read_redo
+from nbrun.session.run import Launch, Run
 from nbrun.session.settings import Arguments, check_function, is_async, settings_of
 from nbrun.session.sharding import shard
 
@@ -147,16 +145,16 @@ def start(
         made_under, dict(getattr(fn, "resources", None) or {}), dict(reader.groups or {}), keep_items, retry,
         None if key is None else settings_of(key), None if context is None else settings_of(context),
     )  # fmt: skip
-    running = live.find(path)
+    running = registry.find(path)
     if running is not None and not (replace or running._paused_by_failures):
-        live.same_or_raise(running, arguments)
+        registry.check_same(running, arguments)
         if running._join(opened):
             running.workers = wanted
             running._limit(timeout_s, max_per_s)
             _show(running, view)
             return running
     elif running is not None:
-        live.end_or_raise(running)
+        registry.end_replaced(running)
     if if_exists == "error" and _holds_results(path):
         raise ResultsExistError(
             f'{path} holds results and if_exists="error" was asked for. '
@@ -164,8 +162,8 @@ def start(
             path=str(path),
         )
     launch = Launch(path, fn, executor, arguments, reader, wanted, timeout_s, max_per_s, measured)
-    run = Run(launch, launch.make(opened, asked))
-    live.add(path, run)
+    run = Run(launch, opened, asked)
+    registry.add(path, run)
     run._begin()
     _show(run, view)
     return run
@@ -200,7 +198,7 @@ def _explain_missing_view(run: Run, view: str | None, e: Exception) -> None:
     else:
         why = f"{type(e).__name__}: {e}"
     note = f"The {view or 'view'} can't be shown: {why}. The run goes on; run.progress says how far it is."
-    run._conductor.note(note)
+    run._supervisor.notify(note)
     warnings.warn(note, RuntimeWarning, stacklevel=5)
     if view == "panel":
         try:

@@ -1,4 +1,4 @@
-"""A run as its user holds it: wait, await, steer, look.
+"""A run as its user holds it: wait, await, steer, look; and what it was started with, so that it can be started again.
 
 Threads: every method may be called from any thread (buttons come from subshell threads).
 """
@@ -7,29 +7,41 @@ from __future__ import annotations
 
 import builtins
 import dataclasses
+import datetime as dt
 import logging
+import os
+import platform
+import secrets
+import socket
 import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nbrun.engine import Scheduler, TaskSource, ThreadPool, WorkerPool
 from nbrun.engine.executor import ExecutorBackend
 from nbrun.errors import NbrunError, RunActiveError, SystematicFailureError, hides_own_frames
 from nbrun.formatting import count_text, counted
-from nbrun.model import Progress, State, Task, TaskSummary
-from nbrun.output import Installed
+from nbrun.model import Progress, RetryPolicy, State, Task, TaskSummary
+from nbrun.output import RunOutput, assign
+from nbrun.panel import choose_view
+from nbrun.progress import ProgressTracker
 from nbrun.results import reader
-from nbrun.session.conductor import Conductor, SecondPass
+from nbrun.results.format import INTEGER_IDS, TEXT_IDS
+from nbrun.samples import SampleReader
+from nbrun.session.arguments import Redo, observer
 from nbrun.session.inputs import Samples, read_workers
-from nbrun.session.launch import Launch, Parts
-from nbrun.session.redo import Redo
+from nbrun.session.settings import Arguments, is_async
+from nbrun.session.supervisor import SecondPass, Supervisor
+from nbrun.storage.entry import RemoteEncoder
+from nbrun.storage.store import ResultStore
+from nbrun.version import __version__
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from nbrun.engine import Scheduler
-    from nbrun.storage.store import ResultStore
 
 POLL_S = 0.1
 DRAIN_S = 10.0  # how long the end of a run that is being stopped is waited for
@@ -54,6 +66,117 @@ def is_in_ipython() -> bool:
     return hasattr(builtins, "get_ipython")
 
 
+@dataclass
+class Launch:
+    """What a run was started with, checked; the same serves to start it again after its end.
+
+    Attributes:
+        tracker: counts progress through every start of the run.
+        output: keeps what tasks print, likewise.
+    """
+
+    path: Path
+    fn: Any
+    executor: Any
+    arguments: Arguments
+    reader: SampleReader
+    workers: int
+    timeout_s: float | None
+    max_per_s: float | None
+    metrics: tuple[str, ...] = ()
+    tracker: ProgressTracker = field(default_factory=ProgressTracker)
+    output: RunOutput = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.output = RunOutput(self.tracker.note_log, echoes=choose_view() != "panel")
+
+    def supervise(
+        self, samples: Samples, redo: Redo, on_end: Callable[[], object], again: SecondPass | None = None
+    ) -> Supervisor:
+        """Open the results directory and make the parts of the run; `Supervisor.begin` starts them.
+
+        Raises:
+            InputError: fn can't be sent to the executor.
+            ResultsInUseError, StorageError, FormatError: the directory can't be opened.
+        """
+        fn, retry = self.fn, self.arguments.retry
+        policy = RetryPolicy(attempts=1) if retry is None else retry
+        pool: Callable[[TaskSource], WorkerPool] = ThreadPool
+        if is_async(fn):
+            from nbrun.engine.asyncio_pool import AsyncioPool  # asyncio loads slowly, and few runs need it
+
+            pool = AsyncioPool
+        if self.executor is not None:
+            left_out = (self.reader.groups or {}).values()
+            fn = remote = ExecutorBackend(fn, self.executor, policy, RemoteEncoder(), left_out)
+            pool = remote.pool
+            assign(remote.digest, self.output)
+
+        def make_scheduler(store: ResultStore) -> Scheduler:
+            return Scheduler(
+                fn,
+                store,
+                self.tracker,
+                workers=self.workers,
+                retry=policy,
+                name=socket.gethostname(),
+                pool=pool,
+                timeout_s=self.timeout_s,
+                max_per_s=self.max_per_s,
+                output=self.output,
+            )
+
+        try:
+            supervisor = Supervisor(
+                samples,
+                self.reader,
+                self.tracker,
+                fn,
+                self.arguments.settings,
+                redo,
+                self.output,
+                again=again,
+                open_store=partial(self._open_store, samples),
+                make_scheduler=make_scheduler,
+                on_end=on_end,
+            )
+        except BaseException:
+            if isinstance(fn, ExecutorBackend):
+                fn.close()
+            raise
+        if isinstance(fn, ExecutorBackend) and (end := fn.shutdown_notice()):
+            supervisor.notify(end)
+        return supervisor
+
+    def _open_store(self, samples: Samples, on_fault: Callable[[Exception], None]) -> ResultStore:
+        store = ResultStore(
+            self.path,
+            self._record(),
+            keep_items=self.arguments.keep_items,
+            totals=samples.sample_totals,
+            on_fault=on_fault,
+        )
+        if observe := observer(self.metrics, self.tracker):
+            store.observe_results(observe)
+        return store
+
+    def _record(self) -> dict[str, Any]:
+        """Return the run record: under which settings results are made, by whom and when."""
+        now = dt.datetime.now(dt.UTC)
+        return {
+            "run_id": now.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(3),
+            "started_at": now.isoformat(timespec="seconds"),
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "nbrun": __version__,
+            "python": platform.python_version(),
+            **self.arguments.settings.record(),
+            "groups": dict(self.arguments.groups),
+            "workers": self.workers,
+            "ids": INTEGER_IDS if self.reader.ids_are_integers else TEXT_IDS,
+        }
+
+
 #: Runs live on while they are under way, whether anybody holds them or not. Single operations of a set are atomic.
 _under_way: set[Run] = set()
 
@@ -69,8 +192,9 @@ class Run:
         1
     """
 
-    def __init__(self, launch: Launch, parts: Parts) -> None:
-        self._launch, self._parts = launch, parts
+    def __init__(self, launch: Launch, samples: Samples, redo: Redo) -> None:
+        self._launch = launch
+        self._supervisor = launch.supervise(samples, redo, self._on_end)
         self._path, self._tracker, self._arguments = launch.path, launch.tracker, launch.arguments
         self._controls = Controls(self)
         self._lock = threading.RLock()  # protects what follows, and one start after the end from another
@@ -84,61 +208,49 @@ class Run:
 
     def _begin(self) -> None:
         """Start the threads."""
-        parts = self._parts
         _under_way.add(self)
-        installed = Installed()
         try:
-            parts.conductor.begin(parts.engine, parts.store, partial(self._on_end, installed))
+            self._supervisor.begin()
         except BaseException:
             _under_way.discard(self)
-            installed.end()
             raise
 
     @property
-    def _own_engine(self) -> Scheduler:
-        return self._parts.engine
-
-    @property
-    def _store(self) -> ResultStore:
-        return self._parts.store
-
-    @property
-    def _conductor(self) -> Conductor:
-        return self._parts.conductor
-
-    @property
-    def _fn(self) -> Any:
-        return self._parts.fn
-
-    @property
-    def _engine(self) -> Scheduler:
+    def _scheduler(self) -> Scheduler:
         if self._is_forked:
             raise NbrunError(
                 "This process was forked from the one that runs this; the run goes on there. "
                 "nbrun.load_results works here too."
             )
-        return self._own_engine
+        return self._supervisor.scheduler
 
     def _forget_in_child(self) -> None:
         """After a fork, in the child: the run's threads live in the parent, and nothing may wait for them here."""
         self._is_forked = True
         _under_way.discard(self)
-        self._own_engine.forget_in_child()
+        self._supervisor.scheduler.forget_in_child()
 
     # ---- looking
 
     @property
     def progress(self) -> Progress:
         """An immutable snapshot of where the run stands."""
-        engine, store = self._engine, self._store
+        scheduler, store = self._scheduler, self._supervisor.store
         unsaved, saved = store.unsaved, self._saved_before + store.saved
-        told = engine.run_state.message
-        notes = [n for n in (*self._conductor.notes, *getattr(engine.fn, "notices", ())) if n != told]
+        trouble = scheduler.run_state.message
+        notices = [*self._supervisor.notices, *getattr(scheduler.fn, "notices", ())]
+        message = [trouble, *(n for n in notices if n != trouble), *scheduler.notices()]
         return self._tracker.snapshot(
-            engine.run_state.state, at_work=engine.at_work(), saved=saved, unsaved=unsaved,
-            message=" ".join(filter(None, [told, *notes, *engine.notices()])), workers=engine.workers,
-            results=str(self._path), waiting_at=engine.waiting_at(), least_left_s=engine.least_left_s,
-        )  # fmt: skip
+            scheduler.run_state.state,
+            at_work=scheduler.at_work(),
+            saved=saved,
+            unsaved=unsaved,
+            message=" ".join(filter(None, message)),
+            workers=scheduler.workers,
+            results=str(self._path),
+            waiting_at=scheduler.waiting_at(),
+            least_left_s=scheduler.least_left_s,
+        )
 
     def results(self) -> pd.DataFrame:
         """One row a saved entry: the same as nbrun.load_results(path)."""
@@ -186,12 +298,12 @@ class Run:
             raise self._stopped_waiting(e) from None
 
     def _wait(self, end: float | None) -> Progress:
-        while not self._conductor.ended.is_set():
+        while not self._supervisor.ended.is_set():
             self._raise_trouble()
             left = POLL_S if end is None else min(POLL_S, end - time.monotonic())
             if left <= 0:
                 return self.progress
-            self._conductor.ended.wait(left)
+            self._supervisor.ended.wait(left)
         while self._is_shown_late():
             time.sleep(0.01)
         if self._console is not None:
@@ -221,8 +333,8 @@ class Run:
         return time.monotonic() < self._late
 
     def _raise_trouble(self) -> None:
-        trouble = self._conductor.halt if self._conductor.ended.is_set() else None
-        trouble = trouble or self._engine.run_state.trouble
+        trouble = self._supervisor.halt if self._supervisor.ended.is_set() else None
+        trouble = trouble or self._scheduler.run_state.trouble
         if trouble is not None:
             raise trouble
 
@@ -233,7 +345,7 @@ class Run:
         import asyncio  # slow to load; who awaits a run has it
 
         try:
-            while not self._conductor.ended.is_set():
+            while not self._supervisor.ended.is_set():
                 self._raise_trouble()
                 await asyncio.sleep(POLL_S)  # the stop button ends a wait only where the loop turns
         except asyncio.CancelledError:
@@ -254,7 +366,7 @@ class Run:
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         if kind is not None:
             self.stop(drain=False)
-            self._conductor.ended.wait()
+            self._supervisor.ended.wait()
         else:
             self.wait()
 
@@ -262,14 +374,14 @@ class Run:
 
     def pause(self) -> None:
         """No more tasks are begun; those that run go on to their end."""
-        self._engine.pause("")
+        self._scheduler.pause("")
 
     def resume(self) -> None:
         """Go on after pause(), after the run has paused itself, and after stop()."""
-        if self._conductor.ended.is_set() and self._engine.run_state.state is State.STOPPED:
+        if self._supervisor.ended.is_set() and self._scheduler.run_state.state is State.STOPPED:
             self._go_on()
         else:
-            self._engine.resume()
+            self._scheduler.resume()
 
     def stop(self, drain: bool = True) -> None:
         """Ends the run; what is missing is run by the next start.
@@ -277,8 +389,8 @@ class Run:
         Args:
             drain: let running tasks end. False cancels them, waits 5 s at most and discards what comes later.
         """
-        tasks = self._engine.stop(drain)
-        cancel = None if drain else getattr(self._fn, "cancel", None)
+        tasks = self._scheduler.stop(drain)
+        cancel = None if drain else getattr(self._supervisor.fn, "cancel", None)
         if callable(cancel):
             for task in tasks:
                 self._cancel(cancel, task)
@@ -287,16 +399,16 @@ class Run:
         try:
             cancel(task)
         except Exception as e:  # the user's code; the task is abandoned anyway
-            self._conductor.note(f"fn.cancel raised {type(e).__name__}: {e}")
+            self._supervisor.notify(f"fn.cancel raised {type(e).__name__}: {e}")
 
     @property
     def workers(self) -> int:
         """How many threads run tasks; may be set while it runs."""
-        return self._engine.workers
+        return self._scheduler.workers
 
     @workers.setter
     def workers(self, n: int) -> None:
-        self._engine.workers = read_workers(n)
+        self._scheduler.workers = read_workers(n)
 
     @hides_own_frames
     def retry_errors(self, kind: str | None = None) -> int:
@@ -310,50 +422,50 @@ class Run:
         Raises:
             ResultsInUseError: the run had ended, and another process writes there since.
         """
-        conductor = self._conductor
-        if (count := conductor.retry_errors(kind)) is not None:
+        supervisor = self._supervisor
+        if (count := supervisor.retry_errors(kind)) is not None:
             return count
-        self._wait_for_end(conductor)
+        self._wait_for_end(supervisor)
         with self._lock:
-            if self._conductor is not conductor:  # somebody else was faster
-                return self._conductor.retry_errors(kind) or 0
-            again = self._conductor.second_pass(self._tracker, kind)
+            if self._supervisor is not supervisor:  # somebody else was faster
+                return self._supervisor.retry_errors(kind) or 0
+            again = self._supervisor.second_pass(self._tracker, kind)
             return self._start_again(again) if again.count else 0
 
-    def _wait_for_end(self, conductor: Conductor) -> None:
-        if not conductor.ended.wait(DRAIN_S):
+    def _wait_for_end(self, supervisor: Supervisor) -> None:
+        if not supervisor.ended.wait(DRAIN_S):
             raise NbrunError("The run has not ended yet: what has ended is being saved. Try again in a moment.")
 
     def _go_on(self) -> None:
         """Start the run again for whatever is missing, after it was stopped."""
-        conductor = self._conductor
-        self._wait_for_end(conductor)
+        supervisor = self._supervisor
+        self._wait_for_end(supervisor)
         with self._lock:
-            if self._conductor is conductor:
-                self._start_again(conductor.second_pass(self._tracker, None))
+            if self._supervisor is supervisor:
+                self._start_again(supervisor.second_pass(self._tracker, None))
 
     def _redo_changed(self) -> int:
         """Make results again that were made with other settings, or of samples that have changed."""
-        count = self._conductor.changed
+        count = self._supervisor.changed
         if count:
             self.add_done_callback(lambda _run: self._start_redo())
         return count
 
     def _start_redo(self) -> None:
         with self._lock:
-            again = self._conductor.second_pass(self._tracker, None)
+            again = self._supervisor.second_pass(self._tracker, None)
             self._start_again(dataclasses.replace(again, is_whole=True), Redo("changed"))
 
     def _start_again(self, again: SecondPass, redo: Redo | None = None) -> int:
         """Called with the lock held, after the end."""
-        parts, launch = self._parts, self._launch
-        launch.workers = parts.engine.workers
-        new = launch.make(again.samples, redo or Redo(), again)
-        self._saved_before += parts.store.saved
+        before, launch = self._supervisor, self._launch
+        launch.workers = before.scheduler.workers
+        new = launch.supervise(again.samples, redo or Redo(), self._on_end, again)
+        self._saved_before += before.store.saved
         again.mark(self._tracker)
         self._tracker.begin_again()
         self._late = None
-        self._parts = new
+        self._supervisor = new
         self._begin()
         if self._view is not None:
             self._view.wake()
@@ -373,19 +485,17 @@ class Run:
         An exception that it raises is reported in the log and stops nothing.
         """
         with self._lock:
-            if not self._conductor.ended.is_set():
+            if not self._supervisor.ended.is_set():
                 self._callbacks.append(fn)
                 return
         self._call(fn)
 
-    def _on_end(self, installed: Installed) -> None:
-        self._launch.output.end_all_lines()
-        installed.end()
+    def _on_end(self) -> None:
         with self._lock:
             callbacks, self._callbacks = self._callbacks, []
         for fn in callbacks:
             self._call(fn)
-        if self._conductor.ended.is_set():  # and no callback has started it again
+        if self._supervisor.ended.is_set():  # and no callback has started it again
             _under_way.discard(self)
 
     def _call(self, fn: Callable[[Run], object]) -> None:
@@ -398,13 +508,13 @@ class Run:
     def _limit(self, timeout_s: float | None, max_per_s: float | None) -> None:
         """Set the limits on attempts that begin from now on."""
         self._launch.timeout_s, self._launch.max_per_s = timeout_s, max_per_s
-        self._engine.limit(timeout_s, max_per_s)
+        self._scheduler.limit(timeout_s, max_per_s)
 
     def _join(self, samples: Samples) -> bool:
         """Add the samples that this run doesn't have yet. False where it has ended meanwhile."""
-        if self._conductor.add(samples):
+        if self._supervisor.add(samples):
             return True
-        if self._conductor.ended.wait(DRAIN_S):
+        if self._supervisor.ended.wait(DRAIN_S):
             return False
         raise RunActiveError(
             f"The run on {self._path} is ending and waits for {counted(self.progress.running, 'running task')}. "
@@ -414,27 +524,27 @@ class Run:
     @property
     def _paused_by_failures(self) -> bool:
         """Whether the run paused itself because its tasks fail alike."""
-        run_state = self._engine.run_state
+        run_state = self._scheduler.run_state
         return run_state.state is State.PAUSED and isinstance(run_state.trouble, SystematicFailureError)
 
     @property
     def _has_ended(self) -> bool:
         """Nothing more will happen."""
-        return self._conductor.ended.is_set()
+        return self._supervisor.ended.is_set()
 
-    def _abandon(self, timeout_s: float) -> bool:
+    def _shutdown(self, timeout_s: float) -> bool:
         """At the interpreter's exit: begins no more tasks and saves what has ended. True where that worked in time."""
-        if isinstance(self._fn, ExecutorBackend):
-            self._fn.drain(timeout_s / 2)  # results of calls that the executor has just waited for
-        self._engine.stop(drain=False)
-        saved = self._store.journal.flush(timeout_s)
-        self._store.running.end()  # no task's doing
+        if isinstance(self._supervisor.fn, ExecutorBackend):
+            self._supervisor.fn.drain(timeout_s / 2)  # results of calls that the executor has just waited for
+        self._scheduler.stop(drain=False)
+        saved = self._supervisor.store.journal.flush(timeout_s)
+        self._supervisor.store.running.end()  # no task's doing
         return saved
 
     @property
     def _is_live(self) -> bool:
         """Running, paused or draining."""
-        run_state = self._engine.run_state
+        run_state = self._scheduler.run_state
         return not self._has_ended and (run_state.is_open or run_state.is_draining)
 
 
@@ -487,12 +597,16 @@ class Controls:
 
     def find_unread(self, text: str, limit: int) -> tuple[Sequence[str], int]:
         """Of samples that were not read yet, the first ids that hold the text, and how many there are."""
-        return self._run._conductor.find_unread(text, limit)
+        return self._run._supervisor.find_unread(text, limit)
 
     def tasks(self, sample_id: str) -> Sequence[TaskSummary]:
         """The tasks of a sample that run now or have a saved outcome, in short."""
-        engine, path = self._run._engine, self._run._path
-        return [*engine.running_of(sample_id), *engine.waiting_of(sample_id), *reader.read_rows(path, sample_id)]
+        scheduler, path = self._run._scheduler, self._run._path
+        return [
+            *scheduler.running_of(sample_id),
+            *scheduler.waiting_of(sample_id),
+            *reader.read_rows(path, sample_id),
+        ]
 
     def entry(self, sample_id: str, group: str, index: int) -> Mapping[str, Any] | None:
         """A task's whole entry as it is saved, with what it printed in this run; None where there is neither."""
@@ -504,5 +618,5 @@ class Controls:
 
     def health(self) -> Sequence[Mapping[str, Any]]:
         """A row for each endpoint of the judge; empty where it has none."""
-        health = getattr(self._run._fn, "health", None)
+        health = getattr(self._run._supervisor.fn, "health", None)
         return list(health()) if callable(health) else []

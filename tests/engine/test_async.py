@@ -53,7 +53,7 @@ def test_workers_can_be_set_while_it_runs(tmp_path: Path) -> None:
     run.workers = 4
     assert run.progress.running <= 4
     until(lambda: run.progress.saved == 47, "the fourth does the rest")
-    run._own_engine.pool._loop.call_soon_threadsafe(go.set)  # type: ignore[attr-defined]
+    run._scheduler.pool._loop.call_soon_threadsafe(go.set)  # type: ignore[attr-defined]
     assert run.wait(60).saved == 50
     assert most == 4
 
@@ -63,7 +63,7 @@ def test_a_stop_at_once_cancels_what_is_in_flight(
     stubborn: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if stubborn:
-        monkeypatch.setattr("nbrun.session.conductor.ABANDON_AFTER_S", 0.2)
+        monkeypatch.setattr("nbrun.session.supervisor.ABANDON_AFTER_S", 0.2)
     seen = []
 
     async def fn(task: nbrun.Task) -> Any:

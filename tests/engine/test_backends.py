@@ -174,7 +174,7 @@ def test_a_pause_begins_nothing_and_a_stop_leaves_the_rest_missing(backend: Back
 
 def test_a_stop_at_once_discards_what_runs(backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if backend.is_far:  # there no task can be told to end
-        monkeypatch.setattr("nbrun.session.conductor.ABANDON_AFTER_S", 0.5)
+        monkeypatch.setattr("nbrun.session.supervisor.ABANDON_AFTER_S", 0.5)
 
     note, ended, go = counted(tmp_path / "calls"), counted(tmp_path / "ended"), tmp_path / "go"
 

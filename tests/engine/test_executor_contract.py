@@ -80,7 +80,7 @@ def test_a_cancelled_future_pauses_the_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize("answer", [True, False, OSError("no")])
 def test_cancel_is_not_trusted(answer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stop at once drops what is out, whatever cancel() says; the late result changes nothing."""
-    monkeypatch.setattr("nbrun.session.conductor.ABANDON_AFTER_S", 0.2)
+    monkeypatch.setattr("nbrun.session.supervisor.ABANDON_AFTER_S", 0.2)
     go, late = threading.Event(), threading.Event()
 
     class Untrue(Future[Any]):

@@ -108,7 +108,7 @@ def test_workers_that_say_nothing(
     """Stopped by a signal they neither answer nor end; the futures stay pending, and the run says what to do."""
     monkeypatch.setattr(dispatcher, "SILENT_S", 0.3)
     monkeypatch.setattr(dispatcher, "LOOK_S", 0.05)
-    monkeypatch.setattr("nbrun.session.conductor.ABANDON_AFTER_S", 0.2)
+    monkeypatch.setattr("nbrun.session.supervisor.ABANDON_AFTER_S", 0.2)
     note = counted(tmp_path / "pids")
 
     def pids() -> set[int]:

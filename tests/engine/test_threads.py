@@ -74,7 +74,7 @@ def test_tasks_of_a_sample_go_out_together(tmp_path: Path) -> None:
 def test_a_stop_at_once_cancels_by_fn_and_drops_what_comes_late(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nbrun.session.conductor.ABANDON_AFTER_S", 0.3)
+    monkeypatch.setattr("nbrun.session.supervisor.ABANDON_AFTER_S", 0.3)
     go = threading.Event()
 
     class Fn:

@@ -54,7 +54,7 @@ def test_more_samples_join_a_live_run(make: Callable[[Samples], Any], is_all_rea
     fn = Service()
     run = start(make(of(5)), fn, tmp_path)
     if is_all_read:
-        until(lambda: run.progress.total == 10 and run._conductor._is_fed)
+        until(lambda: run.progress.total == 10 and run._supervisor._is_fed)
     assert start(make(of(8)), fn, tmp_path) is run
     fn.go.set()
     progress = run.wait(60)

@@ -39,7 +39,7 @@ def add(path: Path, run: Run) -> None:
         _runs[os.path.realpath(path)] = run
 
 
-def same_or_raise(run: Run, arguments: Arguments) -> None:
+def check_same(run: Run, arguments: Arguments) -> None:
     """The cell was run again: may it have the live run?
 
     Raises:
@@ -55,14 +55,14 @@ def same_or_raise(run: Run, arguments: Arguments) -> None:
         )
 
 
-def end_or_raise(run: Run) -> None:
+def end_replaced(run: Run) -> None:
     """Stop a run that another one replaces, and wait for its end.
 
     Raises:
         RunActiveError: it has not ended in time.
     """
     run.stop(drain=False)
-    if not run._conductor.ended.wait(REPLACE_S):
+    if not run._supervisor.ended.wait(REPLACE_S):
         raise RunActiveError(
             f"The run on {run._path} was stopped and has not ended within {REPLACE_S:.0f} s: "
             f"{run.progress.message} Run this cell again later."
@@ -80,7 +80,7 @@ def _at_exit() -> None:
             run._console.close(says_end=False)  # bars that are still drawn would tear the sentences below
     for run in live:
         progress = run.progress
-        saved = run._abandon(EXIT_S)
+        saved = run._shutdown(EXIT_S)
         lost = "" if saved else " The last results could not be saved in time."
         if is_interrupted:  # nobody has forgotten to wait
             print(

@@ -34,13 +34,13 @@ from nbrun.errors import (
 )
 from nbrun.formatting import counted
 from nbrun.model import State
-from nbrun.output import RunOutput, Speaking, speak
+from nbrun.output import Installed, RunOutput, Speaking, speak
 from nbrun.progress import ProgressTracker
 from nbrun.results.format import TEXT_IDS
 from nbrun.results.status import SampleTotals
 from nbrun.samples import Sample, SampleReader, fresh_copy, with_ids
+from nbrun.session.arguments import ERRORS, Redo
 from nbrun.session.inputs import Samples, duplicate
-from nbrun.session.redo import ERRORS, Redo
 from nbrun.session.settings import Settings
 from nbrun.storage.book import Book
 from nbrun.storage.found import Again, Found
@@ -92,73 +92,105 @@ class Failed(NamedTuple):
     others: tuple[tuple[int, str], ...]
 
 
-class Conductor:
-    """Feeds the engine from the samples and ends the run.
+class Supervisor:
+    """Feeds the scheduler from the samples and ends the run.
 
     Attributes:
+        store: the results directory, open for writing.
+        scheduler: runs the tasks.
+        fn: the user's function, or the backend that sends it to an executor.
         ended: set when nothing more will happen.
         halt: what halted the run, chained into what wait() raises.
+
+    Args:
+        samples: what the run works on.
+        reader: turns raw samples into samples with keys.
+        tracker: where progress is counted; it outlives this object when the run is started again.
+        settings: what this run's results are made under.
+        redo: saved results that run again.
+        output: keeps what tasks print, and the user's iterator, key and context functions.
+        again: what runs when a run is started again after its end; None for its first start.
+        open_store: opens the results directory; its argument is called with faults of the disk.
+        make_scheduler: makes the scheduler, whose results go to that store.
+        on_end: called in a thread of this object when nothing more will happen.
     """
 
     def __init__(
-        self, samples: Samples, reader: SampleReader, tracker: ProgressTracker, fn: Any, settings: Settings, redo: Redo,
-        again: SecondPass | None = None, output: RunOutput | None = None,
-    ) -> None:  # fmt: skip
-        self._samples, self._reader, self._tracker, self._fn = samples, reader, tracker, fn
+        self,
+        samples: Samples,
+        reader: SampleReader,
+        tracker: ProgressTracker,
+        fn: Any,
+        settings: Settings,
+        redo: Redo,
+        output: RunOutput,
+        *,
+        again: SecondPass | None,
+        open_store: Callable[[Callable[[Exception], None]], ResultStore],
+        make_scheduler: Callable[[ResultStore], Scheduler],
+        on_end: Callable[[], object],
+    ) -> None:
+        self._samples, self._reader, self._tracker, self.fn = samples, reader, tracker, fn
         self._settings, self._redo, self._second = settings, redo, again
-        self._on_end: Callable[[], object] = lambda: None
-        self._output = output  # of the user's iterator, key and context functions
+        self._on_end = on_end
+        self._output = output
         self._seen: dict[str, int] = {}  # ids read so far -> their places
-        self._more: deque[Samples] = deque()  # under the engine's lock, as the next: samples that joined
+        self._more: deque[Samples] = deque()  # under the scheduler's lock, as the next: samples that joined
         self._is_closing = False
         self._holds = 0  # how many threads queue tasks again: the run must not close meanwhile
         self._tasks = Counter[str]() if again is None else Counter(again.tasks)  # read so far, by group
         self._rest: list[Sample] = []  # of a stream: samples that a stop left unfinished
         self.ended = threading.Event()
         self.halt: RunHaltedError | None = None
-        self._notes: list[str] = []
+        self._notices: list[str] = []
         self._counts: dict[str, str] = {}  # what is counted while samples are read -> the sentence so far
         self._changes: dict[str, list[str]] = {}  # run_id -> what differs from that run's settings
-        self._engine: Scheduler
-        self._store: ResultStore
         self._other_settings = self._other_contexts = self._unmatched = 0
         self._tasks_met = 0
         self._retyped = Counter[str]()  # how items differ from saved ones -> how many do so
         self._first_retyped: Retyped | None = None
         self._saved_at_end: int | None = None
         self._problems_told = 0
-        self._is_fed = False  # under the engine's lock, as the next
+        self._is_fed = False  # under the scheduler's lock, as the next
         self._read_error: BaseException | None = None
         self._lock = threading.Lock()  # protects what follows
         self._is_asking = False  # the user's iterator is asked for a sample
-        self._is_left = False  # the reading thread hangs there, and nobody waits for it
+        self._is_left = False  # the reading thread hangs there and is no longer waited for
+        self.store = open_store(self.fault)
+        self.scheduler = make_scheduler(self.store)
 
     @property
-    def notes(self) -> list[str]:
+    def notices(self) -> list[str]:
         """Sentences for the user about what was found. Any thread."""
-        return [*self._counts.values(), *self._notes]
+        return [*self._counts.values(), *self._notices]
 
-    def note(self, text: str) -> None:
-        """Add a sentence. Any thread."""
-        self._notes.append(text)
+    def notify(self, text: str) -> None:
+        """Add a sentence to the notices. Any thread."""
+        self._notices.append(text)
 
-    def begin(self, engine: Scheduler, store: ResultStore, on_end: Callable[[], object]) -> None:
-        """Start the threads. `on_end` is called in one of them when nothing more will happen."""
-        self._engine, self._store, self._on_end = engine, store, on_end
-        store.wait_for_resume = engine.wait_for_resume
+    def begin(self) -> None:
+        """Start the threads.
+
+        Raises:
+            ThreadLimitError: the system starts no more threads; the run has ended.
+        """
+        store = self.store
+        store.wait_for_resume = self.scheduler.wait_for_resume
         self._note_problems()
         self._note_gone(store.known.gone)
         if store.promise:
-            self.note(store.promise)
-        store.space.tell = self.note
+            self.notify(store.promise)
+        store.space.tell = self.notify
         store.space.remaining = self._remaining
         if short := store.space.at_start(self._samples.tasks):
-            self.note(short)
+            self.notify(short)
             warnings.warn(short, stacklevel=5)
         self.thread = threading.Thread(target=self._read, name="nbrun-feed", daemon=True)
+        capture = Installed()
         try:
-            start_daemon(self._conduct, "nbrun-run")
+            start_daemon(self._conduct, "nbrun-run", (capture,))
         except ThreadLimitError as e:
+            capture.end()
             self._abort(e)
             raise
         try:
@@ -171,9 +203,9 @@ class Conductor:
     def _abort(self, e: ThreadLimitError) -> None:
         """No thread can be started that would end the run: it ends here."""
         self.halt = _halted(str(e), e)
-        self._store.abandon()
+        self.store.abandon()
         self._close_fn()
-        self._engine.finish(State.HALTED, str(e), self.halt)
+        self.scheduler.finish(State.HALTED, str(e), self.halt)
         self.ended.set()
 
     def find_unread(self, text: str, limit: int) -> tuple[list[str], int]:
@@ -188,27 +220,27 @@ class Conductor:
         if names:
             more = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
             them = "them" if more else "it"
-            self.note(f"Deleted since the last run: {names[0]}{more}; what stood in {them} runs again.")
+            self.notify(f"Deleted since the last run: {names[0]}{more}; what stood in {them} runs again.")
 
     def _remaining(self) -> int | None:
         """How many results are still to come; None while nobody knows."""
-        now = self._tracker.snapshot(self._engine.run_state.state)
+        now = self._tracker.snapshot(self.scheduler.run_state.state)
         return None if now.total is None else now.total - now.done
 
     def _note_problems(self) -> None:
         """What could not be read, since the last time."""
-        new = self._store.problems[self._problems_told :]
+        new = self.store.problems[self._problems_told :]
         self._problems_told += len(new)
         if new:
             more = f" and {len(new) - 1} more" if len(new) > 1 else ""
-            self.note(f"Could not be read: {new[0]}{more}; nbrun.check tells the rest.")
+            self.notify(f"Could not be read: {new[0]}{more}; nbrun.check tells the rest.")
 
     def fault(self, e: Exception) -> None:
         """The disk refused: the run pauses; results in memory wait. A run that is being stopped gives them up."""
         if isinstance(e, MemoryError):
             e = OSError(errno.ENOMEM, "this process has no memory left")
         if not isinstance(e, OSError):
-            self._engine.on_internal_error(e)
+            self.scheduler.on_internal_error(e)
             return
         if isinstance(e, ResultsMovedError):
             self._pause(f"Paused: {e}", e)
@@ -219,40 +251,42 @@ class Conductor:
             f"Paused: results can't be saved, {what}{where}. Nothing that was saved is lost, and what ended since "
             "waits in memory. Mend it, then run.resume()."
         )
-        error = StorageError(message, path=str(self._store.path))
+        error = StorageError(message, path=str(self.store.path))
         error.__cause__ = e
         self._pause(message, error)
 
     def _pause(self, message: str, error: StorageError) -> None:
-        self._engine.pause(message, _halted(message, error))
-        run_state = self._engine.run_state
+        self.scheduler.pause(message, _halted(message, error))
+        run_state = self.scheduler.run_state
         if run_state.is_draining:
             run_state.trouble = run_state.trouble or _halted(message, error)
-            self._store.journal.refuse()  # or workers that wait at the bound would never end
+            self.store.journal.refuse()  # or workers that wait at the bound would never end
 
     # ---- the thread that ends the run
 
-    def _conduct(self) -> None:
+    def _conduct(self, capture: Installed) -> None:
         state = State.HALTED
         try:
             self._wait_until_fed()
             if self._read_error is not None:
                 self._halt_feed(self._read_error)
-            if quarantined := self._engine.all_fed():
-                self.note(_of_quarantined(quarantined))
-            self._engine.wait_until_idle()
+            if quarantined := self.scheduler.all_fed():
+                self.notify(_of_quarantined(quarantined))
+            self.scheduler.wait_until_idle()
             while not self._closes():
                 self._wait_until_fed()
-                self._engine.all_fed()
-                self._engine.wait_until_idle()
+                self.scheduler.all_fed()
+                self.scheduler.wait_until_idle()
             state = self._end()
         except BaseException as e:  # a fault of nbrun's own must end the run, not hang it
             self.halt = _halted(f"The run halted: {type(e).__name__}: {e}", e)
-            self._store.abandon()
+            self.store.abandon()
         finally:
-            self._engine.finish(state, str(self.halt) if self.halt else "", self.halt)
+            self.scheduler.finish(state, str(self.halt) if self.halt else "", self.halt)
             if state is State.DONE and not self._tracker.errors and not self.changed:
                 self._release()
+            self._output.end_all_lines()
+            capture.end()
             self.ended.set()
             self._on_end()
 
@@ -263,22 +297,22 @@ class Conductor:
 
     def _closes(self) -> bool:
         """From here on nothing joins the run, and what is to be retried waits for its end. False where more came."""
-        engine = self._engine
-        with engine.lock:
-            engine.idle.wait_for(lambda: not self._holds)
-            if engine.run_state.is_open and (engine.open_samples or not self._is_fed):
+        scheduler = self.scheduler
+        with scheduler.lock:
+            scheduler.idle.wait_for(lambda: not self._holds)
+            if scheduler.run_state.is_open and (scheduler.open_samples or not self._is_fed):
                 return False
             self._is_closing = True
             if self._samples.source is None:
-                self._rest = [_sample_of(s) for s in engine.open_samples]
+                self._rest = [_sample_of(s) for s in scheduler.open_samples]
             return True
 
     def _wait_until_fed(self) -> None:
         """Wait until all samples are read, or the run was stopped and its reader hangs in the user's iterator."""
-        engine = self._engine
-        with engine.lock:
-            engine.idle.wait_for(lambda: self._is_fed or not engine.run_state.is_open)
-            while not engine.idle.wait_for(lambda: self._is_fed, LEAVE_S):
+        scheduler = self.scheduler
+        with scheduler.lock:
+            scheduler.idle.wait_for(lambda: self._is_fed or not scheduler.run_state.is_open)
+            while not scheduler.idle.wait_for(lambda: self._is_fed, LEAVE_S):
                 with self._lock:
                     self._is_left = self._is_asking
                     if self._is_left:
@@ -295,30 +329,29 @@ class Conductor:
                 self._feed_more(more)
         except BaseException as e:  # the user's iterator may raise anything, SystemExit too
             error = e
-        if error is not None or not self._engine.run_state.is_open:
+        if error is not None or not self.scheduler.run_state.is_open:
             self._fed(error)
 
     def _speak(self) -> None:
-        if self._output is not None:
-            speak(Speaking(self._output, None))
+        speak(Speaking(self._output, None))
 
     def _next_samples(self) -> Samples | None:
         """The samples that joined the run next; None where there are none, or no more are wanted."""
-        with self._engine.lock:
-            if self._more and self._engine.run_state.is_open:
+        with self.scheduler.lock:
+            if self._more and self.scheduler.run_state.is_open:
                 return self._more.popleft()
             self._is_fed = True
-            self._engine.idle.notify_all()
+            self.scheduler.idle.notify_all()
             return None
 
     def _fed(self, error: BaseException | None = None) -> None:
         """No sample follows."""
-        with self._engine.lock:
+        with self.scheduler.lock:
             self._is_fed, self._read_error = True, error
-            self._engine.idle.notify_all()
+            self.scheduler.idle.notify_all()
 
     def _stream(self, samples: Samples) -> Iterator[Any]:
-        """The user's samples, until the run is stopped. Nothing else of the conductor's runs while one is asked for."""
+        """Yield the user's samples until the run is stopped. No other code here runs while the iterator is asked."""
         stream = iter(samples.stream)
         while True:
             with self._lock:
@@ -339,7 +372,7 @@ class Conductor:
         number = -1
         for number, raw in enumerate(self._stream(self._samples)):
             if self._second is not None and self._is_over(raw, number):
-                if not self._engine.run_state.is_open:
+                if not self.scheduler.run_state.is_open:
                     return
                 continue
             sample = self._read_sample(raw, number)
@@ -347,13 +380,13 @@ class Conductor:
                 raise duplicate(sample.id, self._seen[sample.id], number)
             self._seen[sample.id] = number
             self._feed_sample(sample)
-            if not self._engine.wait_for_room():
+            if not self.scheduler.wait_for_room():
                 return
         if not self._is_left and (self._second is None or self._second.only is None):
             self._all_read()
         if unknown := self._redo.unknown(self._seen):
             more = f" and {len(unknown) - 1:,} more" if len(unknown) > 1 else ""
-            self.note(f"redo: no sample has the id {unknown[0]!r}{more}.")
+            self.notify(f"redo: no sample has the id {unknown[0]!r}{more}.")
 
     def _feed_more(self, more: Samples) -> None:
         """Samples that joined: those that were not read yet."""
@@ -371,7 +404,7 @@ class Conductor:
                 self._tracker.set_totals(None, None)
             is_new = True
             self._feed_sample(sample)
-            if not self._engine.wait_for_room():
+            if not self.scheduler.wait_for_room():
                 return
         if is_new and not self._is_left:
             self._all_read()
@@ -386,15 +419,15 @@ class Conductor:
         self._note_totals(self._samples.sample_totals)
         for group, key in (self._reader.groups or {}).items():
             if count and not self._tasks[group]:
-                self.note(f"No sample has items of the group {group!r}, under the key {key!r}.")
+                self.notify(f"No sample has items of the group {group!r}, under the key {key!r}.")
 
     def add(self, samples: Samples) -> bool:
         """Run those samples too that this run doesn't have yet. False where it is about to end.
 
         Called by whoever runs the cell again.
         """
-        with self._engine.lock:
-            if self._is_closing or not self._engine.run_state.is_open:
+        with self.scheduler.lock:
+            if self._is_closing or not self.scheduler.run_state.is_open:
                 return False
             ours, theirs = self._samples.by_id, samples.by_id
             if ours is not None and theirs is not None:
@@ -411,7 +444,7 @@ class Conductor:
             self._more.append(samples)
             if self._is_fed:
                 self._is_fed = False
-                self._engine.more_to_feed()
+                self.scheduler.more_to_feed()
                 self.thread = threading.Thread(target=self._read_more, name="nbrun-feed", daemon=True)
                 try:
                     start_thread(self.thread)
@@ -445,18 +478,18 @@ class Conductor:
 
     def retry_errors(self, kind: str | None) -> int | None:
         """Queue the tasks that ended in errors again; None where the run is about to end, or has ended."""
-        with self._engine.lock:
+        with self.scheduler.lock:
             if self._is_closing or self.ended.is_set():
                 return None
-            if not self._engine.run_state.is_open:
+            if not self.scheduler.run_state.is_open:
                 raise NbrunError("The run is being stopped. Retry the errors once it has ended.")
             self._holds += 1
         try:
-            return self._engine.retry_errors(kind)
+            return self.scheduler.retry_errors(kind)
         finally:
-            with self._engine.lock:
+            with self.scheduler.lock:
                 self._holds -= 1
-                self._engine.idle.notify_all()
+                self.scheduler.idle.notify_all()
 
     @property
     def changed(self) -> int:
@@ -466,7 +499,7 @@ class Conductor:
     def second_pass(self, tracker: ProgressTracker, kind: str | None) -> SecondPass:
         """What runs when the run is started again. Called after the end."""
         numbers = tracker.numbers()
-        failed = self._engine.failed_samples()
+        failed = self.scheduler.failed_samples()
         only = None
         if kind is not None:
             only = {}
@@ -489,7 +522,7 @@ class Conductor:
 
     def _note_totals(self, totals: SampleTotals) -> None:
         try:
-            self._store.note_totals(totals)
+            self.store.note_totals(totals)
         except OSError:  # a full disk, which saving results meets too and reports; readers then say "at least"
             pass
 
@@ -504,17 +537,17 @@ class Conductor:
         """The first sample of a stream whose id is no integer: frames must not make integers of the others' ids."""
         while True:
             try:
-                self._store.amend_run(ids=TEXT_IDS)
+                self.store.amend_run(ids=TEXT_IDS)
                 return
             except OSError as e:
                 self.fault(e)
-                if not self._engine.wait_for_resume():
+                if not self.scheduler.wait_for_resume():
                     return
 
     def _feed_sample(self, sample: Sample) -> None:
-        found = self._store.begin(
+        found = self.store.begin(
             sample,
-            self._redo.of(sample.id),
+            self._redo.results_of(sample.id),
             self._redo.runs_again(sample.id, lambda run_id, context: self._is_fresh(sample, run_id, context)),
             self._again(sample),
         )
@@ -538,20 +571,20 @@ class Conductor:
             return
         found.book.number = number
         if failed is None:
-            self._engine.feed(found.book)
+            self.scheduler.feed(found.book)
             return
         found.book.missing = [p for p in found.book.missing if p in failed.positions]
         found.book.quarantined = [p for p in found.book.quarantined if p in failed.positions]
-        self._engine.feed(found.book, failed.others)
+        self.scheduler.feed(found.book, failed.others)
 
     def _again(self, sample: Sample) -> Again | None:
         """fn's own say in which results are made again, if it has one."""
-        again = getattr(self._fn, "again", None)
+        again = getattr(self.fn, "again", None)
         if self._redo.word == ERRORS:  # entries that are errors run again anyway; these were saved as results
             return Again(lambda entry, position: True, may=lambda verdict, run_id: verdict == "JudgeError")
         if again is None:
             return None
-        verdicts = getattr(self._fn, "again_verdicts", None)
+        verdicts = getattr(self.fn, "again_verdicts", None)
         ask = Again(lambda entry, position: bool(again(entry, _task_of(sample, position))))
         if verdicts is None:
             return ask
@@ -566,7 +599,7 @@ class Conductor:
     def _changes_since(self, run_id: str) -> list[str]:
         """What differs from the settings of an earlier run; [] where nothing is known to differ."""
         if run_id not in self._changes:
-            run = self._store.earlier_runs.get(run_id)
+            run = self.store.earlier_runs.get(run_id)
             self._changes[run_id] = [] if run is None else self._settings.changes(run)
         return self._changes[run_id]
 
@@ -624,46 +657,46 @@ class Conductor:
         else:
             what = f"The iterator of the samples raised {type(e).__name__}: {str(e).rstrip('.')}."
         self.halt = _halted(f"{what} What was read before is run to its end and saved.", e)
-        self.note(str(self.halt))
+        self.notify(str(self.halt))
 
     def _end(self) -> State:
         """Saves everything and gives the directory up."""
-        engine, store = self._engine, self._store
+        scheduler, store = self.scheduler, self.store
         self._note_problems()
-        stopped = engine.run_state.is_draining
+        stopped = scheduler.run_state.is_draining
         if not stopped and self.halt is None and self._second is None and (gone := store.unvisited):
             are = "samples in the directory are" if gone > 1 else "sample in the directory is"
-            self.note(f"{gone:,} {are} not among the samples of this run; the results are kept and are loaded.")
-        if stopped and engine.flag.is_set:
-            engine.wait_for_workers(ABANDON_AFTER_S)
+            self.notify(f"{gone:,} {are} not among the samples of this run; the results are kept and are loaded.")
+        if stopped and scheduler.flag.is_set:
+            scheduler.wait_for_workers(ABANDON_AFTER_S)
             store.journal.refuse()
         clean = store.finish()
-        while not clean and engine.wait_for_resume():
+        while not clean and scheduler.wait_for_resume():
             clean = store.finish()
-        if not clean and engine.run_state.broken is None:  # stopped after a fault, which may be mended
+        if not clean and scheduler.run_state.broken is None:  # stopped after a fault, which may be mended
             store.mend(wherever_it_is=True)
             clean = store.finish()
-        if not clean and engine.run_state.broken is None and (lost := store.unsaved):
-            self.note(f"{lost:,} results that had ended could not be saved; their tasks count as missing.")
+        if not clean and scheduler.run_state.broken is None and (lost := store.unsaved):
+            self.notify(f"{lost:,} results that had ended could not be saved; their tasks count as missing.")
         store.close(5.0, clean=clean)
         self._note_problems()
         self._close_fn()
-        self.halt = engine.run_state.broken or self.halt
+        self.halt = scheduler.run_state.broken or self.halt
         if self.halt is not None:
             return State.HALTED
-        return State.STOPPED if stopped or engine.run_state.is_draining or not clean else State.DONE
+        return State.STOPPED if stopped or scheduler.run_state.is_draining or not clean else State.DONE
 
     def _close_fn(self) -> None:
-        close = getattr(self._fn, "close", None)
+        close = getattr(self.fn, "close", None)
         if callable(close):
             try:
                 close()
             except Exception as e:  # the results are safe; the user's code is told about, not obeyed
-                self.note(f"fn.close() raised {type(e).__name__}: {e}")
+                self.notify(f"fn.close() raised {type(e).__name__}: {e}")
 
 
 def _sample_of(work: SampleWork) -> Sample:
-    book: Book = work.work  # type: ignore[assignment]  # what storage's begin() gave is what the engine hands back
+    book: Book = work.work  # type: ignore[assignment]  # what storage's begin() gave is what the scheduler hands back
     return book.sample
 
 

@@ -1,14 +1,25 @@
-"""`redo=`: which saved results run again although they are done. Pure functions over what the user gave."""
+"""Two arguments of start() with a meaning of their own: `redo=`, which saved results run again; `metrics=`, which keys
+of results have a live mean in views.
+
+Threads: `read_redo` and `read_metrics` are called by start(). What `observer` returns is called by workers, one result
+at a time; the tracker's lock protects the sums.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from nbrun.errors import InputError
+from nbrun.model import EncodedResult
+from nbrun.progress import ProgressTracker
 from nbrun.results.entries import Identity
+from nbrun.results.values import load
 from nbrun.texts import id_text
+
+# ---- redo
 
 NEEDED = ("sample_id", "group", "key", "occurrence")
 CHANGED, ERRORS, ALL = "changed", "errors", "all"
@@ -17,7 +28,7 @@ HOW = 'give ids of samples, a filtered load_results frame, "changed", "errors" o
 
 @dataclass(frozen=True)
 class Redo:
-    """What was asked for.
+    """The results that run again.
 
     Attributes:
         word: "changed", "errors", "all", or "" where single results or samples are named.
@@ -29,12 +40,12 @@ class Redo:
     ids: frozenset[str] = frozenset()
     results: Mapping[str, Mapping[Identity, str | None]] = field(default_factory=dict)
 
-    def of(self, sample_id: str) -> Mapping[Identity, str | None] | None:
-        """Single results of a sample that run again."""
+    def results_of(self, sample_id: str) -> Mapping[Identity, str | None] | None:
+        """Return the single results of a sample that run again, or None."""
         return self.results.get(sample_id)
 
     def runs_again(self, sample_id: str, is_current: Callable[[str, str], bool]) -> Callable[[str, str], bool] | None:
-        """A test of a saved result's run_id and context that says which ones are kept; None where all are.
+        """Return a test of a saved result's run_id and context that is True for results to keep; None if all are kept.
 
         Args:
             is_current: whether a result was made under this run's settings, of the sample as it is now.
@@ -44,16 +55,16 @@ class Redo:
         return is_current if self.word == CHANGED else None
 
     def unknown(self, seen: Iterable[str]) -> list[str]:
-        """Ids that were asked for and that no sample had, sorted."""
+        """Return the ids that were asked for and that no sample has, sorted."""
         return sorted({*self.ids, *self.results} - set(seen))
 
 
 def read_redo(redo: Any) -> Redo:
-    """`redo=` checked.
+    """Check `redo=`.
 
     Raises:
         TypeError: a frame without the needed columns; it names them.
-        InputError: anything else that can't be meant.
+        InputError: anything else that is not a valid `redo=`.
     """
     if redo is None:
         return Redo()
@@ -92,10 +103,64 @@ def _read_frame(redo: Any, columns: Any) -> dict[str, dict[Identity, str | None]
         if not key.startswith("k1:"):
             raise InputError(f"redo: {key!r} in column key is no key; filter a frame that load_results gave.")
         identity = (group, bytes.fromhex(key[3:]), int(occurrence))
-        out.setdefault(sample_id, {})[identity] = run_id if _is_told(run_id) else None
+        out.setdefault(sample_id, {})[identity] = run_id if _is_known(run_id) else None
     return out
 
 
-def _is_told(run_id: Any) -> bool:
-    """Results of the older program have no run; what stands for that depends on the column's type."""
+def _is_known(run_id: Any) -> bool:
+    """Return whether a row names its run. Of the older program's results the column has a value that is no run."""
     return isinstance(run_id, str) and run_id not in ("", "nan", "None", "<NA>")
+
+
+# ---- metrics
+
+#: A line of a view has room for this many means.
+MAX_METRICS = 8
+
+
+def read_metrics(metrics: Any) -> tuple[str, ...]:
+    """Return the keys of results that `metrics=` names.
+
+    Raises:
+        InputError: it is not a list of a few texts.
+    """
+    if metrics is None:
+        return ()
+    if isinstance(metrics, (str, bytes)) or not isinstance(metrics, Iterable):
+        example = metrics if isinstance(metrics, str) and metrics else "score"
+        raise InputError(f"metrics={metrics!r}: give a list of keys of your results, such as metrics=[{example!r}].")
+    names = tuple(dict.fromkeys(metrics))
+    for name in names:
+        if not isinstance(name, str) or not name:
+            raise InputError(f"metrics: {name!r} is no key; give a list of texts, such as metrics=['score'].")
+    if len(names) > MAX_METRICS:
+        raise InputError(f"metrics names {len(names)} keys; the panel shows at most {MAX_METRICS}.")
+    return names
+
+
+def observer(
+    names: tuple[str, ...], tracker: ProgressTracker
+) -> Callable[[Mapping[str, Any] | EncodedResult], None] | None:
+    """Return a function that adds the numbers of one result to the means; None if no metric was asked for."""
+    if not names:
+        return None
+    tracker.watch_metrics(names)
+
+    def observe(result: Mapping[str, Any] | EncodedResult) -> None:
+        found = load(result.data) if isinstance(result, EncodedResult) else result
+        values = {name: number for name in names if (number := _number(found.get(name))) is not None}
+        if values:
+            tracker.add_metrics(values)
+
+    return observe
+
+
+def _number(value: Any) -> float | None:
+    """Return a finite number as a float, else None. True and False count as 1 and 0, so that the mean is a share."""
+    if value is None or isinstance(value, (str, bytes)):
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
