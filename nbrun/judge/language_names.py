@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from nbrun.samples import LANGUAGES as NUMBERED
 
@@ -124,7 +124,17 @@ def parse_language(name: str | int) -> LanguageName | None:
     return None
 
 
-def language_name(name: Any) -> LanguageName | None:
+def name_of_number(number: int) -> str:
+    """Return the name of one of CodeContests' numbers of languages; the number as text where it is none.
+
+    Example:
+        >>> name_of_number(3), name_of_number(9)
+        ('PYTHON3', '9')
+    """
+    return NUMBERED.get(number, str(number))
+
+
+def language_name(name: object) -> LanguageName | None:
     """Return `parse_language` of any value; None where it is neither text nor a number."""
     return parse_language(name) if isinstance(name, (str, int)) and not isinstance(name, bool) else None
 

@@ -9,16 +9,15 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from glob import glob
 from typing import Any
 
 from nbrun.errors import NotSupportedError
 from nbrun.judge.java import main_class
-from nbrun.judge.language_names import language_name
+from nbrun.judge.language_names import language_name, name_of_number
 from nbrun.judge.python_prelude import Prelude, prelude_of
-from nbrun.samples import LANGUAGES as NUMBERED
 
 
 @dataclass(frozen=True)
@@ -358,7 +357,7 @@ DEFAULT_LANGUAGES: Mapping[str, Language] = {
 }  # fmt: skip
 
 
-def lookup(name: Any, table: Mapping[str, Language]) -> tuple[str, Language]:
+def lookup(name: object, table: Mapping[str, Language]) -> tuple[str, Language]:
     """Return the row of a solution's language for the standard that it names, and the row's name.
 
     A name is first looked for in the table as it is, then without regard to case and spaces, then as
@@ -374,16 +373,27 @@ def lookup(name: Any, table: Mapping[str, Language]) -> tuple[str, Language]:
     if (known := find_row(name, table)) is not None:
         meant = language_name(name)
         return known, table[known].of_standard(meant.standard if meant is not None else "")
-    if isinstance(name, int) and not isinstance(name, bool):
-        name = NUMBERED.get(name, name)
+    how = "Add it with LocalSandbox(languages={{{name}: nbrun.judge.Language(...)}})."
+    raise unknown_language(name, "this sandbox", table, how)
+
+
+def unknown_language(name: object, who: str, rows: Iterable[str], how: str) -> NotSupportedError:
+    """Return the error for a language that a judge doesn't know.
+
+    Args:
+        who: the judge, as the sentence begins.
+        rows: the languages that it knows.
+        how: a sentence that says how one is added; `{name}` in it stands for the language.
+    """
+    if isinstance(name, int):
+        name = name_of_number(name)
     hint = " CodeContests' PYTHON is Python 2." if name == "PYTHON" else ""
-    raise NotSupportedError(
-        f"this sandbox has no language {name!r}: it has {', '.join(table)}.{hint} "
-        f"Add it with LocalSandbox(languages={{{name!r}: nbrun.judge.Language(...)}})."
+    return NotSupportedError(
+        f"{who} has no language {name!r}: it has {', '.join(rows)}.{hint} {how.format(name=repr(name))}"
     )
 
 
-def find_row(name: Any, rows: Collection[str]) -> str | None:
+def find_row(name: object, rows: Collection[str]) -> str | None:
     """Return which of these names of languages is meant; None if none is.
 
     Example:

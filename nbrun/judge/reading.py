@@ -19,10 +19,10 @@ from typing import IO, Any, NamedTuple
 from nbrun.errors import InputError, NotSupportedError, SampleError
 from nbrun.judge.datasets import SHAPES
 from nbrun.judge.datasets.submissions import by_problem
+from nbrun.judge.language_names import name_of_number
 from nbrun.judge.languages import DEFAULT_LANGUAGES, lookup
 from nbrun.judge.packages import find_packages, read_package
 from nbrun.judge.problems import TEST_SETS, Adapter, own_id, read_row
-from nbrun.samples import LANGUAGES as NUMBERED
 from nbrun.samples import read_items
 
 _JSONL = (".jsonl", ".ndjson", ".jsonlines")
@@ -365,7 +365,7 @@ def _count(problem: Mapping[str, Any], languages: Counter[str], not_supported: C
                 elif harness and known not in IN_PYTHON_3:
                     reason = reason or f"{harness} tests of solutions in {known}"
             except NotSupportedError:
-                known = NUMBERED.get(name, str(name)) if isinstance(name, int) else str(name)
+                known = name_of_number(name) if isinstance(name, int) else str(name)
                 reason = reason or f"language {known}"
             languages[known] += count
             if reason := problem.get("not_supported") or reason:

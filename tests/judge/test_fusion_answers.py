@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from nbrun.errors import InputError, JudgeError, NotSupportedError
 from nbrun.judge import SandboxFusion
 from nbrun.judge.checkers import DEFAULT
-from nbrun.judge.fusion.addresses import read_endpoints
-from nbrun.judge.fusion.answers import Fault, Garbage, Opinions, read_run, read_submit
+from nbrun.judge.fusion.answers import Fault, InvalidAnswer, JudgingRules, read_run, read_submit
+from nbrun.judge.fusion.connection import read_endpoints
 from nbrun.model import Retry
 
 
@@ -241,7 +241,7 @@ def test_a_program_that_claims_that_python_is_missing(stand: Stand) -> None:
 
 
 @pytest.mark.parametrize(("endpoints", "says"), [
-    ([], "no endpoints"), ("ftp://h:1", "ftp:// is not spoken"), ([5], "is a int"), ("http://", "names no host"),
+    ([], "no endpoints"), ("ftp://h:1", "ftp:// is not supported"), ([5], "is a int"), ("http://", "names no host"),
     ("http://h:99999", "Port out of range"), ("http://u:p@h", "headers="), ("http://h/submit?x=1", "more than a host"),
     ("h o:80", "holds a space"), ("http://größe:80", "beyond ASCII"),
     (None, "give a list of URLs"), ({"a": 1}, "give a list of URLs"),
@@ -294,8 +294,8 @@ def test_garbage_is_never_a_rejection(data: st.DataObject) -> None:
         return
     inner[last] = alien
     try:
-        found = read_submit(json.dumps(answer).encode(), problem["tests"], Opinions(DEFAULT, True, None))
-    except Garbage:
+        found = read_submit(json.dumps(answer).encode(), problem["tests"], JudgingRules(DEFAULT, True, None))
+    except InvalidAnswer:
         return
     verdicts = {str(f.verdict) for f in found}
     assert verdicts <= {"Accepted", "JudgeError"}, (at, alien)
@@ -311,10 +311,10 @@ def _places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]
 
 @pytest.mark.parametrize("body", [b"", b"null", b"[]", b"{}", b"\xff", b'{"accepted": true}', b'"text"', b"[" * 10**6])
 def test_an_answer_that_is_none(body: bytes) -> None:
-    with pytest.raises(Garbage):
-        read_submit(body, TESTS, Opinions(DEFAULT, True, None))
-    with pytest.raises(Garbage):
-        read_run(body, TESTS[0], Opinions(DEFAULT, True, None))
+    with pytest.raises(InvalidAnswer):
+        read_submit(body, TESTS, JudgingRules(DEFAULT, True, None))
+    with pytest.raises(InvalidAnswer):
+        read_run(body, TESTS[0], JudgingRules(DEFAULT, True, None))
 
 
 def test_tests_that_are_no_text_are_refused(stand: Stand) -> None:
@@ -333,8 +333,11 @@ def test_tests_that_are_no_text_are_refused(stand: Stand) -> None:
 def test_a_compiler_that_the_machine_starved_says_nothing_of_the_source(stderr: str, is_fault: bool) -> None:
     step = {"status": "Finished", "execution_time": 1.0, "return_code": 1, "stdout": "", "stderr": stderr}
     run = {"status": "Failed", "message": "", "compile_result": step, "run_result": None}
-    found = read_run(json.dumps(run).encode(), TESTS[0], Opinions(DEFAULT, True, None))
-    assert (found.fault is Fault.SICK, str(found.verdict)) == (is_fault, "JudgeError" if is_fault else "CompileError")
+    found = read_run(json.dumps(run).encode(), TESTS[0], JudgingRules(DEFAULT, True, None))
+    assert (found.fault is Fault.SERVER_FAILED, str(found.verdict)) == (
+        is_fault,
+        "JudgeError" if is_fault else "CompileError",
+    )
 
 
 def test_who_is_killed_beside_others_is_tried_alone(stand: Stand) -> None:

@@ -19,10 +19,8 @@ from nbrun.errors import JudgeError, JudgeUnavailableError
 from nbrun.judge import SandboxFusion
 from nbrun.judge.fusion import client
 from nbrun.judge.fusion import endpoints as health
-from nbrun.judge.fusion.addresses import read_endpoints
-from nbrun.judge.fusion.endpoints import CLOSED, HALF_OPEN, OPEN
-from nbrun.judge.fusion.pool import THRESHOLD, Nowhere, Pool
-from nbrun.judge.fusion.wire import Call
+from nbrun.judge.fusion.connection import Call, read_endpoints
+from nbrun.judge.fusion.endpoints import CLOSED, HALF_OPEN, OPEN, THRESHOLD, NoEndpoint, Pool
 
 BAD = ("refuse", "500", "hang", "cut", "garbage", "empty", "foreign", "no http", "reset", "drip", "no runtime")
 
@@ -144,7 +142,7 @@ def test_an_endpoint_without_a_runtime_serves_other_languages(stand: Stand) -> N
 def test_three_bad_answers_open_the_breaker_and_a_sign_of_life_closes_it(
     stand: Stand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(health, "COOL_S", 0.2)
+    monkeypatch.setattr(health, "COOLDOWN_S", 0.2)
     stand.tell("500", 0)
     judge = SandboxFusion(stand.urls[:2])
     seen = []
@@ -159,40 +157,40 @@ def test_three_bad_answers_open_the_breaker_and_a_sign_of_life_closes_it(
 
 def test_half_open_lets_one_try_and_a_failure_doubles_the_rest() -> None:
     pool = pool_of(1)
-    turn = pool.take(Call(), 1, "python")
-    pool.failed(turn, "gone", is_gone=True)
-    with pytest.raises(Nowhere) as e:
-        pool.take(Call(), 1, "python")
-    assert e.value.is_gone
+    lease = pool.acquire(Call(), 1, "python")
+    pool.fail(lease, "gone", is_unreachable=True)
+    with pytest.raises(NoEndpoint) as e:
+        pool.acquire(Call(), 1, "python")
+    assert e.value.is_unreachable
     endpoint = next(iter(pool.endpoints.values()))
-    rest_s = endpoint.cool_s
-    pool.gave_sign(endpoint)
-    probe = pool.take(Call(), 1, "python")
+    rest_s = endpoint.cooldown_s
+    pool.mark_alive(endpoint)
+    probe = pool.acquire(Call(), 1, "python")
     assert probe.is_probe
     assert endpoint.state == HALF_OPEN
 
     def wait() -> None:
-        with pytest.raises(Nowhere):
-            pool.take(Call(), 1, "python")
+        with pytest.raises(NoEndpoint):
+            pool.acquire(Call(), 1, "python")
 
     waiting = threading.Thread(target=wait)
     waiting.start()
-    pool.failed(probe, "gone still", is_gone=True)
+    pool.fail(probe, "gone still", is_unreachable=True)
     waiting.join(10)
     assert not waiting.is_alive()
-    assert (endpoint.state, endpoint.cool_s) == (OPEN, 2 * rest_s)
-    pool.gave_sign(endpoint)
-    pool.done(pool.take(Call(), 1, "python"), 0.1)
-    assert (endpoint.state, endpoint.cool_s, endpoint.in_flight) == (CLOSED, health.COOL_S, 0)
+    assert (endpoint.state, endpoint.cooldown_s) == (OPEN, 2 * rest_s)
+    pool.mark_alive(endpoint)
+    pool.succeed(pool.acquire(Call(), 1, "python"), 0.1)
+    assert (endpoint.state, endpoint.cooldown_s, endpoint.in_flight) == (CLOSED, health.COOLDOWN_S, 0)
 
 
 def test_requests_that_fail_together_count_as_one_fault() -> None:
     pool = pool_of(1, max_in_flight=8)
-    turns = [pool.take(Call(), 1, "python") for _ in range(8)]
-    for turn in turns:
-        pool.failed(turn, "gone", is_gone=True)
+    leases = [pool.acquire(Call(), 1, "python") for _ in range(8)]
+    for lease in leases:
+        pool.fail(lease, "gone", is_unreachable=True)
     endpoint = next(iter(pool.endpoints.values()))
-    assert endpoint.cool_s == 2 * health.COOL_S
+    assert endpoint.cooldown_s == 2 * health.COOLDOWN_S
     assert endpoint.in_flight == endpoint.load == 0
 
 
@@ -201,45 +199,45 @@ def test_requests_that_fail_together_count_as_one_fault() -> None:
 
 def test_the_least_busy_comes_first() -> None:
     pool = pool_of(3)
-    turns = [pool.take(Call(), 3, "python") for _ in range(6)]
+    leases = [pool.acquire(Call(), 3, "python") for _ in range(6)]
     assert [e.in_flight for e in pool.endpoints.values()] == [2, 2, 2]
-    assert [t.load for t in turns] == [6] * 6  # each saw another one come, or was it
-    pool.done(turns[1], 0.1)
-    assert pool.take(Call(), 1, "python").endpoint is turns[1].endpoint
+    assert [t.load for t in leases] == [6] * 6  # each saw another one come, or was it
+    pool.succeed(leases[1], 0.1)
+    assert pool.acquire(Call(), 1, "python").endpoint is leases[1].endpoint
 
 
 def test_who_waits_gets_the_place_that_becomes_free() -> None:
     pool = pool_of(2, max_in_flight=1)
-    first, second = pool.take(Call(), 1, "python"), pool.take(Call(), 1, "python")
+    first, second = pool.acquire(Call(), 1, "python"), pool.acquire(Call(), 1, "python")
     got: list[Any] = []
     threads = [
-        threading.Thread(target=lambda: got.append(pool.take(Call(), 1, "python", avoid=[first.endpoint.name]))),
-        threading.Thread(target=lambda: got.append(pool.take(Call(), 1, "python"))),
+        threading.Thread(target=lambda: got.append(pool.acquire(Call(), 1, "python", avoid=[first.endpoint.name]))),
+        threading.Thread(target=lambda: got.append(pool.acquire(Call(), 1, "python"))),
     ]
     for n, thread in enumerate(threads, 1):
         thread.start()
         assert wait_until(lambda n=n: len(pool._waiting) == n, 10)
-    pool.done(first, 0.1)  # the one that waits longest doesn't want it
+    pool.succeed(first, 0.1)  # the one that waits longest doesn't want it
     threads[1].join(10)
     assert [t.endpoint for t in got] == [first.endpoint]
-    pool.done(second, 0.1)
+    pool.succeed(second, 0.1)
     threads[0].join(10)
     assert [t.endpoint for t in got] == [first.endpoint, second.endpoint]
 
 
 def test_alone_is_alone() -> None:
     pool = pool_of(1, max_in_flight=3)
-    busy = [pool.take(Call(), 1, "python") for _ in range(2)]
+    busy = [pool.acquire(Call(), 1, "python") for _ in range(2)]
     got: list[str] = []
 
     def alone() -> None:
-        turn = pool.take(Call(), 1, "python", alone=True)
-        got.append(f"alone {turn.load}")
-        pool.done(turn, 0.1)
+        lease = pool.acquire(Call(), 1, "python", alone=True)
+        got.append(f"alone {lease.load}")
+        pool.succeed(lease, 0.1)
 
     def other() -> None:
         got.append("other")
-        pool.done(pool.take(Call(), 1, "python"), 0.1)
+        pool.succeed(pool.acquire(Call(), 1, "python"), 0.1)
         got.append("other after it")
 
     first = threading.Thread(target=alone)
@@ -248,8 +246,8 @@ def test_alone_is_alone() -> None:
     second = threading.Thread(target=other)
     second.start()
     assert wait_until(lambda: len(pool._waiting) == 2, 10)  # there is a place, but it is kept
-    for turn in busy:
-        pool.done(turn, 0.1)
+    for lease in busy:
+        pool.succeed(lease, 0.1)
     first.join(10)
     second.join(10)
     assert got == ["other", "alone 1", "other after it"]
@@ -265,7 +263,7 @@ def test_in_flight_is_bounded_and_places_come_back(stand: Stand) -> None:
     assert all(row["in_flight"] == 0 for row in judge.health())
 
 
-# ---- the wire
+# ---- connections
 
 
 def test_connections_are_kept_and_made_anew_where_they_were_dropped(stand: Stand) -> None:
@@ -351,14 +349,14 @@ def test_many_threads_and_any_outcome_leave_the_pool_as_it_was() -> None:
         for _ in range(400):
             alone = rng.random() < 0.2
             try:
-                turn = pool.take(
+                lease = pool.acquire(
                     Call(), rng.randint(1, 3), "python", alone=alone, avoid=rng.sample(names, rng.randint(0, 2))
                 )
-            except Nowhere:
-                for endpoint in pool.out_of_order(5):
-                    pool.gave_sign(endpoint)
+            except NoEndpoint:
+                for endpoint in pool.to_ping(5):
+                    pool.mark_alive(endpoint)
                 continue
-            here = inside[turn.endpoint.name]
+            here = inside[lease.endpoint.name]
             with lock:
                 here.append(alone)
                 if len(here) > 3 or (any(here) and len(here) > 1):
@@ -369,11 +367,11 @@ def test_many_threads_and_any_outcome_leave_the_pool_as_it_was() -> None:
                 here.remove(alone)
             outcome = rng.random()
             if outcome < 0.8:
-                pool.done(turn, 0.01)
+                pool.succeed(lease, 0.01)
             elif outcome < 0.9:
-                pool.failed(turn, "gone", is_gone=rng.random() < 0.5)
+                pool.fail(lease, "gone", is_unreachable=rng.random() < 0.5)
             else:
-                pool.left(turn)
+                pool.release(lease)
 
     threads = [threading.Thread(target=work, args=(n,), daemon=True) for n in range(24)]
     for thread in threads:
@@ -384,6 +382,6 @@ def test_many_threads_and_any_outcome_leave_the_pool_as_it_was() -> None:
     assert not wrong
     assert not pool._waiting
     for endpoint in pool.endpoints.values():
-        assert (endpoint.in_flight, endpoint.load, endpoint.turns, endpoint.kept_for) == (0, 0, set(), None)
+        assert (endpoint.in_flight, endpoint.load, endpoint.leases, endpoint.reserved_for) == (0, 0, set(), None)
         times = list(pool._free.least_busy_first()).count(endpoint)
         assert times == (endpoint in pool._free) == (endpoint.state == CLOSED)

@@ -1,11 +1,13 @@
-"""What a SandboxFusion server answered -> records of tests, judged anew where that is wanted. Pure functions.
+"""Reads the answers of SandboxFusion servers: the outcome and the record of each test. Pure functions.
 
-what the server says                                      what that means
-`compile_result` TimeLimitExceeded                        nothing: COMPILE_TIME
-return code 127, "command not found"                      the endpoint has no such runtime: NO_RUNTIME
-status SandboxError                                       the server failed: SICK
-`javac` could not start its virtual machine               the server failed: SICK
-131,072 bytes or more of output, all right so far         it may be cut, or stalled: LONG
+Outputs are compared here unless the server's own comparison is to count. Some answers say nothing of the solution:
+
+    answer                                                 fault
+    `compile_result` has status TimeLimitExceeded          COMPILE_TIME
+    return code 127 and "command not found"                NO_RUNTIME: the endpoint can't run the language
+    status SandboxError                                    SERVER_FAILED
+    `javac` could not start its virtual machine            SERVER_FAILED
+    131,072 bytes or more of output, correct so far        LONG_OUTPUT: it may be cut, or the server stalled
 """
 
 from __future__ import annotations
@@ -25,11 +27,11 @@ from nbrun.judge.records import Shortener, as_bytes
 from nbrun.judge.time_limits import Written, look_at
 from nbrun.verdicts import Verdict
 
-#: From here on the server loses output, or stalls until the time is up.
+#: The server loses output beyond this length, or stalls until the time is up.
 LONG_OUTPUT_BYTES = 131_072
-#: How javac begins when it is not the source that is wrong.
+#: How javac's message begins when the source isn't the cause.
 _NO_JVM = ("Error occurred during initialization of VM", "Error: Could not create the Java Virtual Machine", "OpenJDK")
-#: A line of the compiler's own, not of what it says of a source: that begins with the source's name.
+#: A line about the compiler itself; lines about a source begin with the source's name.
 _STARVED = re.compile(
     r"^(?:(?:g\+\+|c\+\+|gcc|cc1plus|cc1|as|collect2|/\S+/ld|ld): .*(?:Killed|out of memory|No space left)"
     r"|virtual memory exhausted)",
@@ -42,21 +44,26 @@ _SHOWN = 300
 
 
 class Fault(Enum):
-    """Why an answer says nothing of the solution."""
+    """Why an answer says nothing about the solution."""
 
-    SICK = "the server failed"
+    SERVER_FAILED = "the server failed"
     NO_RUNTIME = "the endpoint has no such runtime"
     COMPILE_TIME = "the compiler's time was up"
-    LONG = "the server does not carry so much output"
+    LONG_OUTPUT = "the output is longer than the server can return"
 
 
-class Garbage(ValueError):
-    """An answer that is none of a SandboxFusion server."""
+class InvalidAnswer(ValueError):
+    """An answer that doesn't come from a SandboxFusion server."""
 
 
 @dataclass
-class Found:
-    """What came of one test. `fault` where the machinery failed it; `written` and `share` where its time was up."""
+class TestOutcome:
+    """The outcome of one test.
+
+    Attributes:
+        fault: why nothing is known of the solution; None where its verdict holds.
+        written, share: where the time limit was exceeded: how far the output was right, see `time_limits.look_at`.
+    """
 
     verdict: Verdict
     record: dict[str, Any]
@@ -65,99 +72,119 @@ class Found:
     written: Written | None = None
     share: float = 0.0
 
-    def believe(self) -> None:
-        """The runtime is there: it was the program that said it is missing."""
+    def blame_program(self) -> None:
+        """Turn NO_RUNTIME into a RuntimeError: the endpoint has the runtime, so the program printed the message."""
         if self.fault is Fault.NO_RUNTIME:
             self.fault, self.verdict = None, Verdict.RUNTIME_ERROR
             self.record["verdict"] = str(self.verdict)
 
 
 @dataclass(frozen=True)
-class Opinions:
-    """How answers are judged. `checker` None: the server's own comparison counts."""
+class JudgingRules:
+    """How answers are judged.
+
+    Attributes:
+        checker: compares outputs; None lets the server's own comparison count.
+        is_exact: whether no output but the expected one is right.
+        keep_output_bytes: how many bytes of each stream a record keeps; None keeps all.
+    """
 
     checker: Checker | None
-    is_exact: bool  # whether only the expected output is right
+    is_exact: bool
     keep_output_bytes: int | None
 
 
-def read_submit(body: bytes, tests: Sequence[Mapping[str, Any]], opinions: Opinions) -> list[Found]:
-    """What `/submit` says of the first of these tests: of all, or of those up to the first one that it rejects.
+def read_submit(body: bytes, tests: Sequence[Mapping[str, Any]], rules: JudgingRules) -> list[TestOutcome]:
+    """Return what `/submit` answered: outcomes of all tests, or of those up to the first one that it rejects.
 
     Raises:
-        Garbage: it says nothing that can be understood.
+        InvalidAnswer: it can't be understood.
     """
     answer = _mapping(_parsed(body), "the answer")
-    found = answer.get("tests")
-    if not isinstance(found, list) or not isinstance(answer.get("accepted"), bool):
-        raise Garbage(f"the answer has no tests: {_shown(body)}")
-    if not 0 < len(found) <= len(tests):
-        raise Garbage(f"it answers for {len(found)} tests where {len(tests)} were asked")
-    return [_read_test(_mapping(f, "a test"), test, opinions) for f, test in zip(found, tests, strict=False)]
+    answered = answer.get("tests")
+    if not isinstance(answered, list) or not isinstance(answer.get("accepted"), bool):
+        raise InvalidAnswer(f"the answer has no tests: {_shown(body)}")
+    if not 0 < len(answered) <= len(tests):
+        raise InvalidAnswer(f"it answers for {len(answered)} tests where {len(tests)} were asked")
+    return [_read_test(_mapping(a, "a test"), test, rules) for a, test in zip(answered, tests, strict=False)]
 
 
-def read_run(body: bytes, test: Mapping[str, Any], opinions: Opinions) -> Found:
-    """What `/run_code` says of one test; it knows nothing of the expected output.
+def read_run(body: bytes, test: Mapping[str, Any], rules: JudgingRules) -> TestOutcome:
+    """Return what `/run_code` answered for one test; the service doesn't know the expected output.
 
     Raises:
-        Garbage: it says nothing that can be understood.
+        InvalidAnswer: it can't be understood.
     """
     run = _mapping(_parsed(body), "the answer")
     if "status" not in run or "run_result" not in run:
-        raise Garbage(f"the answer tells of no run: {_shown(body)}")
-    return _read_test({"exec_info": run}, test, opinions)
+        raise InvalidAnswer(f"the answer describes no run: {_shown(body)}")
+    return _read_test({"exec_info": run}, test, rules)
 
 
-def _read_test(found: Mapping[str, Any], test: Mapping[str, Any], opinions: Opinions) -> Found:
-    run = _mapping(found.get("exec_info"), "exec_info")
+def _read_test(answered: Mapping[str, Any], test: Mapping[str, Any], rules: JudgingRules) -> TestOutcome:
+    run = _mapping(answered.get("exec_info"), "exec_info")
     _check(run)
     fault, detail = (None, "") if run.get("status") == "Success" else _fault(run)
     if fault is not None:
-        return Found(Verdict.JUDGE_ERROR, _record(run, test, False, opinions.keep_output_bytes), fault, detail)
+        return TestOutcome(Verdict.JUDGE_ERROR, _record(run, test, False, rules.keep_output_bytes), fault, detail)
     ran = run.get("run_result")
     ended = run.get("status") == "Success" and isinstance(ran, Mapping) and ran.get("return_code") == 0
-    verdict = Verdict.WRONG_ANSWER if ended else _verdict_of_run(run)
     output = _text(ran, "stdout")
-    if verdict == Verdict.WRONG_ANSWER:  # it ran to its end
-        if opinions.checker is None:
-            is_right = found.get("passed") is True
-        else:
-            case = Case(as_bytes(test["input"]), as_bytes(test["output"]), as_bytes(output), test.get("flags", ()))
-            is_right = opinion_of(opinions.checker, case, None, test.get("alternatives", ())).accepted
-        verdict = Verdict.ACCEPTED if is_right else Verdict.WRONG_ANSWER
-    out = Found(verdict, _record(run, test, verdict == Verdict.ACCEPTED, opinions.keep_output_bytes))
-    is_long = 4 * len(output) >= LONG_OUTPUT_BYTES and len(as_bytes(output)) >= LONG_OUTPUT_BYTES
+    verdict = Verdict.WRONG_ANSWER if ended else _verdict_of_run(run)
+    if verdict == Verdict.WRONG_ANSWER and _is_right(answered, test, output, rules):
+        verdict = Verdict.ACCEPTED
+    outcome = TestOutcome(verdict, _record(run, test, verdict == Verdict.ACCEPTED, rules.keep_output_bytes))
     is_late = isinstance(ran, Mapping) and ran.get("status") == "TimeLimitExceeded"
-    if is_late or (verdict == Verdict.WRONG_ANSWER and is_long):
-        written, share = look_at(
-            test["output"], output, worked=bool(_text(ran, "stderr")), exact=opinions.is_exact,
-            ignore_case=opinions.checker is None,
-        )  # fmt: skip
-        if is_long and (written != Written.WRONG or not opinions.is_exact):
-            return Found(Verdict.JUDGE_ERROR, out.record, Fault.LONG, f"{len(output):,} characters of output")
-        if is_late:
-            out.verdict, out.written, out.share = Verdict.TIME_LIMIT_EXCEEDED, written, share
-        return out
+    if is_late or (verdict == Verdict.WRONG_ANSWER and _is_long(output)):
+        return _incomplete(outcome, test, output, rules, is_late, worked=bool(_text(ran, "stderr")))
     if verdict == Verdict.JUDGE_ERROR:
-        return Found(verdict, out.record, Fault.SICK, _shown(json.dumps(run)))
-    return out
+        return TestOutcome(verdict, outcome.record, Fault.SERVER_FAILED, _shown(json.dumps(run)))
+    return outcome
+
+
+def _is_right(answered: Mapping[str, Any], test: Mapping[str, Any], output: str, rules: JudgingRules) -> bool:
+    """Return whether the output of a program that ended well is right."""
+    if rules.checker is None:
+        return answered.get("passed") is True
+    given = Case(as_bytes(test["input"]), as_bytes(test["output"]), as_bytes(output), test.get("flags", ()))
+    return opinion_of(rules.checker, given, None, test.get("alternatives", ())).accepted
+
+
+def _is_long(output: str) -> bool:
+    """Return whether the server may have lost some of an output."""
+    return 4 * len(output) >= LONG_OUTPUT_BYTES and len(as_bytes(output)) >= LONG_OUTPUT_BYTES
+
+
+def _incomplete(
+    outcome: TestOutcome, test: Mapping[str, Any], output: str, rules: JudgingRules, is_late: bool, worked: bool
+) -> TestOutcome:
+    """Return the outcome of a test whose output may be incomplete: its time was up, or the output is very long."""
+    written, share = look_at(
+        test["output"], output, worked=worked, exact=rules.is_exact, ignore_case=rules.checker is None
+    )
+    if _is_long(output) and (written != Written.WRONG or not rules.is_exact):
+        detail = f"{len(output):,} characters of output"
+        return TestOutcome(Verdict.JUDGE_ERROR, outcome.record, Fault.LONG_OUTPUT, detail)
+    if is_late:
+        outcome.verdict, outcome.written, outcome.share = Verdict.TIME_LIMIT_EXCEEDED, written, share
+    return outcome
 
 
 def _check(run: Mapping[str, Any]) -> None:
-    """Is it the account of an execution? What is only nearly one must not reject a solution."""
+    """Raise InvalidAnswer unless it describes an execution: what only resembles one must not reject a solution."""
     if run.get("status") not in _STATUSES:
-        raise Garbage(f"it tells of no execution: {_shown(json.dumps(run))}")
+        raise InvalidAnswer(f"it describes no execution: {_shown(json.dumps(run))}")
     for name in ("compile_result", "run_result"):
         step = run.get(name)
         if step is None:
             continue
         is_step = isinstance(step, Mapping) and step.get("status") in _STEP_STATUSES
         if not is_step or not all(isinstance(step.get(key), kind) for key, kind in _STEP_TYPES.items()):
-            raise Garbage(f"its {name} is none: {_shown(json.dumps(step))}")
+            raise InvalidAnswer(f"its {name} is none: {_shown(json.dumps(step))}")
         if isinstance(step.get("return_code"), bool) or (step["status"] == "Finished" and step.get("stdout") is None):
-            raise Garbage(f"its {name} is not whole: {_shown(json.dumps(step))}")
+            raise InvalidAnswer(f"its {name} is not whole: {_shown(json.dumps(step))}")
     if run["status"] == "Success" and run.get("run_result") is None:
-        raise Garbage("it tells of a success, and of nothing that was run")
+        raise InvalidAnswer("it reports a success, but nothing that was run")
 
 
 def _verdict_of_run(run: Mapping[str, Any]) -> Verdict:
@@ -167,7 +194,7 @@ def _verdict_of_run(run: Mapping[str, Any]) -> Verdict:
 
 def _fault(run: Mapping[str, Any]) -> tuple[Fault | None, str]:
     if run.get("status") == "SandboxError":
-        return Fault.SICK, f"SandboxError: {_shown(str(run.get('message', '')))}"
+        return Fault.SERVER_FAILED, f"SandboxError: {_shown(str(run.get('message', '')))}"
     compiled, ran = run.get("compile_result"), run.get("run_result")
     if isinstance(compiled, Mapping) and compiled.get("status") == "TimeLimitExceeded":
         return Fault.COMPILE_TIME, ""
@@ -179,22 +206,22 @@ def _fault(run: Mapping[str, Any]) -> tuple[Fault | None, str]:
         stderr = _text(compiled, "stderr").lstrip("# \n")
         is_jvm = stderr.startswith((*_NO_JVM, "There is insufficient memory for the Java Runtime"))
         if is_jvm or _STARVED.search(stderr):
-            return Fault.SICK, stderr.strip()[:_SHOWN]
+            return Fault.SERVER_FAILED, stderr.strip()[:_SHOWN]
     return None, ""
 
 
 def _record(run: Mapping[str, Any], test: Mapping[str, Any], passed: bool, keep: int | None) -> dict[str, Any]:
-    """The test as it is kept: what the server says, with long streams cut, and the test as it was asked."""
+    """Return the record of a test: what the server answered, with long streams cut, and the test as it was sent."""
     short = Shortener(keep)
     info: dict[str, Any] = {"status": run.get("status")}
     for step in ("compile_result", "run_result"):
-        told = run.get(step)
-        if isinstance(told, Mapping):
-            told = dict(told)
+        result = run.get(step)
+        if isinstance(result, Mapping):
+            result = dict(result)
             for stream in ("stdout", "stderr"):
-                if isinstance(told.get(stream), str):
-                    told[stream] = short.text(stream, as_bytes(told[stream]))
-        info[step] = told
+                if isinstance(result.get(stream), str):
+                    result[stream] = short.text(stream, as_bytes(result[stream]))
+        info[step] = result
     if run.get("message"):
         info["message"] = short.text("message", as_bytes(str(run["message"])))
     about: dict[str, Any] = {
@@ -213,14 +240,14 @@ def _parsed(body: bytes) -> Any:
     except ValueError:
         pass
     try:
-        return json.loads(body)  # takes lone surrogates, and numbers of any length
+        return json.loads(body)  # accepts lone surrogates, and numbers of any length
     except (ValueError, RecursionError):
-        raise Garbage(f"the answer is no JSON: {_shown(body)}") from None
+        raise InvalidAnswer(f"the answer is no JSON: {_shown(body)}") from None
 
 
 def _mapping(value: Any, what: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise Garbage(f"{what} is no JSON object: {_shown(json.dumps(value))}")
+        raise InvalidAnswer(f"{what} is no JSON object: {_shown(json.dumps(value))}")
     return value
 
 
@@ -230,7 +257,7 @@ def _text(step: Any, name: str) -> str:
 
 
 def _shown(text: str | bytes) -> str:
-    """The beginning of what came back, for a message."""
+    """Return the beginning of an answer, for a message."""
     if isinstance(text, bytes):
         if text.lstrip()[:1] == b"<":
             return "a web page"

@@ -1,13 +1,15 @@
-"""Sends requests to the pool until one is answered as it should be: a failing endpoint costs the task only time.
+"""Sends a request to endpoints of the pool until one answers it properly: a failing endpoint costs the task only time.
 
-Called by many worker threads at once. What an endpoint does wrong is told to the pool, and the next one is asked; only
-where none is left does the caller hear of it.
+Called by many worker threads at once. What an endpoint does wrong is reported to the pool, and the next one is tried;
+the caller gets an error only where no endpoint is left.
 
-    Refused      it never got the request, or is gone since      another one; none left: JudgeUnavailableError
-    Lost         hang, reset or cut, and it is alive             another one; none left: the same, unless this task
-                                                                 has been lost in LOST_TRIES calls: JudgeError
-    Sick         500, garbage, no SandboxFusion, no runtime      another one; none left: JudgeError
-    400, 413, 422                                                the caller's fault: JudgeError at once
+    Unreachable      the endpoint never got the request, or has    next endpoint; none left: JudgeUnavailableError
+                     vanished since
+    RequestLost      hang, reset or cut-off, by an endpoint that   next endpoint; none left: the same, or JudgeError
+                     is alive                                      once this task was lost in MAX_LOST_CALLS calls
+    EndpointFault    500, garbage, no SandboxFusion                next endpoint; none left: JudgeError
+    MissingRuntime   the endpoint lacks the language's runtime     the same
+    400, 413, 422    the request is wrong                          JudgeError at once
 """
 
 from __future__ import annotations
@@ -15,49 +17,66 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple, NoReturn
 
 from nbrun.errors import JudgeError, JudgeUnavailableError
-from nbrun.judge.fusion.answers import Fault, Found, Garbage
-from nbrun.judge.fusion.endpoints import Endpoint, Turn
-from nbrun.judge.fusion.pool import Nowhere, Pool
-from nbrun.judge.fusion.protocol import Ask
-from nbrun.judge.fusion.wire import Answer, Call, Line, Lost, Refused, TooManyFiles
+from nbrun.judge.checkers import DEFAULT
+from nbrun.judge.fusion.answers import Fault, InvalidAnswer, JudgingRules, TestOutcome, read_run
+from nbrun.judge.fusion.connection import (
+    Call,
+    Connection,
+    RequestLost,
+    Response,
+    TooManyOpenFiles,
+    Unreachable,
+)
+from nbrun.judge.fusion.endpoints import Endpoint, Lease, NoEndpoint, Pool
+from nbrun.judge.fusion.protocol import Program, Request, RunOptions, run_code
 from nbrun.verdicts import Verdict
 
-#: So many endpoints may fail one request.
-TRIES = 6
-#: In so many calls a task may be lost by endpoints that are alive, before it is thought to be its own fault.
-LOST_TRIES = 3
+#: A request that this many endpoints have failed is given up.
+MAX_FAILURES = 6
+#: A task that endpoints have lost in this many calls although they are alive is thought to be the cause itself.
+MAX_LOST_CALLS = 3
 PING_S = 2.0
-_ALIVE_S = 5.0  # so long after a sign of life no other is asked for
+_ALIVE_S = 5.0  # an endpoint that answered anything within this time isn't pinged
 _PINGED_AT_ONCE = 32
-_CALLERS_FAULT = (400, 413, 422)
-#: What a server that is one answers when it fails, or who stands before it.
-_FAILING = (429, 500, 502, 503, 504)
+_REQUEST_IS_WRONG = (400, 413, 422)
+#: How a SandboxFusion server that fails, or a gateway before it, answers; other codes are not expected of one.
+_SERVER_FAILED = (429, 500, 502, 503, 504)
 _SHOWN = 400
-_MOST_TOLD = 3
+_MOST_SHOWN = 3
+#: Programs that end well wherever their language is installed.
+_TRIALS = {"python": "pass", "bash": "true", "lua": "", "perl": "1;", "ruby": "", "php": "<?php\n", "nodejs": ";"}
+_EMPTY_TEST = {"input": "", "output": ""}
 
-Read = Callable[[bytes], list[Found]]
+#: Turns the body of an answer into the outcomes of tests.
+Reader = Callable[[bytes], list[TestOutcome]]
 
 
-class NoOther(Exception):
-    """All endpoints that are in use were to be avoided."""
+class NoOtherEndpoint(Exception):
+    """Every endpoint that is in use was to be avoided."""
 
 
-class Sick(Exception):
+class EndpointFault(Exception):
     """An endpoint answered badly."""
 
 
-class NoRuntime(Exception):
-    """An endpoint can't run that language."""
+class MissingRuntime(Exception):
+    """An endpoint can't run the language."""
 
 
-class Sent(NamedTuple):
-    """What came back, from where, and how many programs ran there at once meanwhile."""
+class Reply(NamedTuple):
+    """What a request brought.
 
-    found: list[Found]
+    Attributes:
+        endpoint: the endpoint that answered it.
+        load: how many of our programs ran there at once, at most, meanwhile.
+    """
+
+    outcomes: list[TestOutcome]
     endpoint: str
     load: int
 
@@ -69,216 +88,263 @@ class _Failure(NamedTuple):
 
 
 class Client:
-    """The way to a pool.
+    """Sends requests to the endpoints of a pool.
 
     Args:
-        trial: asks an endpoint whether it can run a language at all: (language) -> a request, and how to read it.
+        read_timeout_s: how long an answer may take; None: as long as the request says.
     """
 
     def __init__(
-        self, pool: Pool, headers: Mapping[str, str], read_timeout_s: float | None, connect_timeout_s: float,
-        trial: Callable[[str], tuple[Ask, Read] | None],
-    ) -> None:  # fmt: skip
+        self, pool: Pool, headers: Mapping[str, str], read_timeout_s: float | None, connect_timeout_s: float
+    ) -> None:
         self.pool, self._read_timeout_s, self._connect_timeout_s = pool, read_timeout_s, connect_timeout_s
         self._headers = {"Content-Type": "application/json", **headers}
-        self._trial = trial
         self._lock = threading.Lock()  # protects _lost
-        self._lost: dict[object, int] = {}  # task -> how often it was lost
+        self._lost: dict[object, int] = {}  # task -> how many of its calls were lost
 
     def send(
-        self, ask: Ask, read: Read, call: Call, language: str, task: object, *, alone: bool = False,
+        self,
+        request: Request,
+        read: Reader,
+        call: Call,
+        language: str,
+        task: object,
+        *,
+        alone: bool = False,
         avoid: Collection[str] = (),
-    ) -> Sent:  # fmt: skip
-        """The first answer that says something.
+    ) -> Reply:
+        """Return the first proper answer to a request.
+
+        Args:
+            task: what lost requests are counted under.
+            alone: use an endpoint at which no other request of ours runs.
+            avoid: names of endpoints not to use.
 
         Raises:
-            JudgeError: the request is wrong, too many endpoints failed it, or it was cancelled.
-            JudgeUnavailableError: no endpoint is left that could be asked.
-            NoOther: all that are in use are to be avoided.
+            JudgeError: the request is wrong, too many endpoints failed it, or the call was cancelled.
+            JudgeUnavailableError: no endpoint is left that could be tried.
+            NoOtherEndpoint: every endpoint in use is to be avoided.
         """
         failures: list[_Failure] = []
         while True:
             try:
-                been = {*avoid, *(f.endpoint for f in failures)}
-                turn = self.pool.take(call, ask.weight, language, alone=alone, avoid=been)
-            except Nowhere as e:
-                self._nowhere(e, failures, bool(avoid), language, task)
+                tried = {*avoid, *(f.endpoint for f in failures)}
+                lease = self.pool.acquire(call, request.weight, language, alone=alone, avoid=tried)
+            except NoEndpoint:
+                self._raise_no_endpoint(failures, bool(avoid), language, task)
             try:
-                is_doubtful = any(f.kind in (Refused, Lost) for f in failures)
-                found = self._try(turn, ask, read, call, language, is_doubtful)
-            except (Refused, Lost, Sick, NoRuntime) as e:
-                failures.append(self._failure(turn.endpoint, e, call))
-                if sum(f.kind is not Refused for f in failures) >= TRIES:
-                    raise JudgeError(f"{len(failures)} endpoints failed it: {_told(failures)}", retriable=False) from e
+                is_doubtful = any(f.kind in (Unreachable, RequestLost) for f in failures)
+                outcomes = self._try(lease, request, read, call, language, is_doubtful)
+            except (Unreachable, RequestLost, EndpointFault, MissingRuntime) as e:
+                failures.append(self._failure(lease.endpoint, e, call))
+                if sum(f.kind is not Unreachable for f in failures) >= MAX_FAILURES:
+                    raise JudgeError(
+                        f"{len(failures)} endpoints failed it: {_summary(failures)}", retriable=False
+                    ) from e
                 continue
             with self._lock:
                 self._lost.pop(task, None)
-            return Sent(found, turn.endpoint.name, turn.load)
+            return Reply(outcomes, lease.endpoint.name, lease.load)
 
-    def _try(self, turn: Turn, ask: Ask, read: Read, call: Call, language: str, is_doubtful: bool) -> list[Found]:
-        pool, line = self.pool, self.pool.line(turn)
+    def _try(
+        self, lease: Lease, request: Request, read: Reader, call: Call, language: str, is_doubtful: bool
+    ) -> list[TestOutcome]:
+        """Send a request to the endpoint of a lease, and end the lease. Ping first where it may be out of order."""
+        pool, connection = self.pool, self.pool.connection(lease)
         began = time.monotonic()
         try:
-            if (turn.is_probe or is_doubtful) and not pool.was_alive(turn.endpoint, _ALIVE_S):
-                self._ping(line, call)
+            if (lease.is_probe or is_doubtful) and not pool.was_alive(lease.endpoint, _ALIVE_S):
+                self._ping(connection, call)
                 began = time.monotonic()
-            found = self._judged(line, ask, read, call, language)
-        except (Refused, Lost, Sick) as e:
-            pool.failed(turn, str(e), is_gone=not isinstance(e, Sick))
+            outcomes = self._outcomes(connection, request, read, call, language)
+        except (Unreachable, RequestLost, EndpointFault) as e:
+            pool.fail(lease, str(e), is_unreachable=not isinstance(e, EndpointFault))
             raise
-        except NoRuntime as e:
-            pool.left(turn, is_alive=True, note=str(e), lacks=language)
+        except MissingRuntime as e:
+            pool.release(lease, is_alive=True, note=str(e), missing_runtime=language)
             raise
-        except TooManyFiles as e:
-            pool.left(turn)
+        except TooManyOpenFiles as e:
+            pool.release(lease)
             raise JudgeUnavailableError(
                 f"This process can open no more connections: {e}. Raise its limit (`ulimit -n`), or use fewer workers."
             ) from e
-        except BaseException:  # cut, or a checker's own
-            pool.left(turn, is_alive=not call.is_cut)
+        except BaseException:  # cancelled, or raised by a checker
+            pool.release(lease, is_alive=not call.is_cancelled)
             raise
-        pool.done(turn, time.monotonic() - began)
-        return found
+        pool.succeed(lease, time.monotonic() - began)
+        return outcomes
 
     def _failure(self, endpoint: Endpoint, e: Exception, call: Call) -> _Failure:
-        """What went wrong. A request that an endpoint lost may be at fault itself, if that is alive."""
+        """Return what went wrong. A lost request counts against the request only if the endpoint is still alive."""
         kind = type(e)
-        if kind is Lost:
-            line = Line(endpoint.address, min(PING_S, self._connect_timeout_s))
+        if kind is RequestLost:
+            connection = Connection(endpoint.address, min(PING_S, self._connect_timeout_s))
             try:
-                self._ping(line, call)
-            except (Refused, Sick, TooManyFiles):
-                kind = Refused
+                self._ping(connection, call)
+            except (Unreachable, EndpointFault, TooManyOpenFiles):
+                kind = Unreachable
             finally:
-                line.close()
+                connection.close()
         return _Failure(endpoint.name, str(e), kind)
 
-    def _understand(self, answer: Answer, path: str, read: Read) -> list[Found]:
-        if answer.status in _CALLERS_FAULT:
-            raise JudgeError(
-                f"the server refuses the request ({answer.status} to {path}): {_detail(answer.body)}", retriable=False
-            )
-        if answer.status != 200:
-            hint = "" if answer.status in _FAILING else "; is a SandboxFusion server there?"
-            raise Sick(f"it answers {path} with {answer.status} ({_detail(answer.body)}){hint}")
-        try:
-            found = read(answer.body)
-        except Garbage as e:
-            raise Sick(f"it answers {path}, but {e}; is a SandboxFusion server there?") from None
-        for f in found:
-            if f.fault is Fault.SICK:
-                raise Sick(f"it failed: {f.detail}")
-        return found
+    def _outcomes(
+        self, connection: Connection, request: Request, read: Reader, call: Call, language: str
+    ) -> list[TestOutcome]:
+        """Return what an endpoint says of the tests.
 
-    def _judged(self, line: Line, ask: Ask, read: Read, call: Call, language: str) -> list[Found]:
-        """What an endpoint says. That the runtime is missing can be said by a program too: then another one is run."""
-        found = self._exchange(line, ask, read, call)
-        missing = next((f for f in found if f.fault is Fault.NO_RUNTIME), None)
+        A program may print "command not found" itself: then the endpoint runs a known program, to tell the two apart.
+        """
+        outcomes = self._exchange(connection, request, read, call)
+        missing = next((o for o in outcomes if o.fault is Fault.NO_RUNTIME), None)
         if missing is None:
-            return found
-        trial = self._trial(language) if missing.record["exec_info"].get("run_result") is not None else None
-        tried = self._exchange(line, *trial, call) if trial is not None else []
-        if not any(f.fault is None and f.verdict in (Verdict.ACCEPTED, Verdict.WRONG_ANSWER) for f in tried):
-            raise NoRuntime(f"it can't run {language}: {missing.detail}")
-        found = self._exchange(line, ask, read, call)  # it may have been missing for a moment
-        for f in found:
-            f.believe()
-        return found
+            return outcomes
+        has_run = missing.record["exec_info"].get("run_result") is not None
+        if not (has_run and self._runs(connection, language, call)):
+            raise MissingRuntime(f"it can't run {language}: {missing.detail}")
+        outcomes = self._exchange(connection, request, read, call)  # it may have been missing for a moment
+        for outcome in outcomes:
+            outcome.blame_program()
+        return outcomes
 
-    def _exchange(self, line: Line, ask: Ask, read: Read, call: Call) -> list[Found]:
-        timeout_s = self._read_timeout_s or ask.timeout_s
-        answer = line.ask("POST", ask.path, ask.body, self._headers, timeout_s, call)
-        return self._understand(answer, ask.path, read)
+    def _runs(self, connection: Connection, language: str, call: Call) -> bool:
+        """Return whether an endpoint can run a language at all; False where no program is known that would show it."""
+        if language not in _TRIALS:
+            return False
+        program = Program(language, language, _TRIALS[language])
+        request = run_code(program, _EMPTY_TEST, RunOptions(10.0, 10.0, None, False))
+        tried = self._exchange(connection, request, partial(_read_trial, JudgingRules(DEFAULT, True, 0)), call)
+        return any(o.fault is None and o.verdict in (Verdict.ACCEPTED, Verdict.WRONG_ANSWER) for o in tried)
 
-    def _nowhere(self, e: Nowhere, failures: list[_Failure], is_picky: bool, language: str, task: object) -> NoReturn:
-        """Raises what the caller is told when no endpoint is left."""
-        if is_picky and not failures and self.pool.has_closed():
-            raise NoOther from None
-        if not self.pool.others(language, alive=False):
+    def _exchange(self, connection: Connection, request: Request, read: Reader, call: Call) -> list[TestOutcome]:
+        timeout_s = self._read_timeout_s or request.timeout_s
+        response = connection.send("POST", request.path, request.body, self._headers, timeout_s, call)
+        return _interpret(response, request.path, read)
+
+    def _raise_no_endpoint(self, failures: Sequence[_Failure], is_picky: bool, language: str, task: object) -> NoReturn:
+        """Raise the error that fits the failures met so far, now that no endpoint is left."""
+        if is_picky and not failures and self.pool.has_healthy():
+            raise NoOtherEndpoint from None
+        if not self.pool.able(language, healthy=False):
             raise JudgeError(
-                f"none of the {len(self.pool.endpoints)} endpoints can run {language}. {_told(failures)}".rstrip(),
+                f"none of the {len(self.pool.endpoints)} endpoints can run {language}. {_summary(failures)}".rstrip(),
                 retriable=False,
-            ) from None  # fmt: skip
-        if any(f.kind in (Sick, NoRuntime) for f in failures):
-            raise JudgeError(f"every endpoint that could be asked failed: {_told(failures)}") from None
-        if any(f.kind is Lost for f in failures):
+            ) from None
+        if any(f.kind in (EndpointFault, MissingRuntime) for f in failures):
+            raise JudgeError(f"every endpoint that could be asked failed: {_summary(failures)}") from None
+        if any(f.kind is RequestLost for f in failures):
             with self._lock:
                 lost = self._lost[task] = self._lost.get(task, 0) + 1
-                if lost >= LOST_TRIES:
+                if lost >= MAX_LOST_CALLS:
                     del self._lost[task]
-            if lost >= LOST_TRIES:
-                told = _told(failures)
-                raise JudgeError(f"endpoints that are alive lost the request, in {lost} rounds: {told}") from None
-        raise JudgeUnavailableError(self._away()) from None
+            if lost >= MAX_LOST_CALLS:
+                summary = _summary(failures)
+                raise JudgeError(f"endpoints that are alive lost the request, in {lost} rounds: {summary}") from None
+        raise JudgeUnavailableError(self._unavailable()) from None
 
-    def _away(self) -> str:
+    def _unavailable(self) -> str:
         errors = self.pool.errors()
-        told = [_Failure(name, text, Lost) for name, text in errors.items()]
+        summary = _summary([_Failure(name, text, RequestLost) for name, text in errors.items()])
         count = len(self.pool.endpoints)
         which = "The SandboxFusion endpoint" if count == 1 else f"None of the {count} SandboxFusion endpoints"
         return (
-            f"{which} can{'not' if count == 1 else ''} be reached ({_told(told)}). "
+            f"{which} can{'not' if count == 1 else ''} be reached ({summary}). "
             "The run goes on by itself when one is back."
         )
 
-    # ---- signs of life
+    # ---- pings
 
-    def _ping(self, line: Line, call: Call) -> None:
-        """Asks for a sign of life. Raises Refused or Sick."""
+    def _ping(self, connection: Connection, call: Call) -> None:
+        """Ping an endpoint.
+
+        Raises:
+            Unreachable: it doesn't answer.
+            EndpointFault: it answers that it is out of order.
+        """
         try:
-            answer = line.ask("GET", "/v1/ping", b"", self._headers, PING_S, call)
-        except Lost as e:
-            raise Refused(str(e)) from e
-        if answer.status >= 500:
-            raise Sick(f"it answers /v1/ping with {answer.status}: {_detail(answer.body)}")
+            response = connection.send("GET", "/v1/ping", b"", self._headers, PING_S, call)
+        except RequestLost as e:
+            raise Unreachable(str(e)) from e
+        if response.status >= 500:
+            raise EndpointFault(f"it answers /v1/ping with {response.status}: {_detail(response.body)}")
 
-    def is_back(self) -> bool:
-        """Whether an endpoint can be asked; those that are out of order are asked for a sign of life."""
-        is_in_use = self.pool.has_closed()  # which may lack what somebody needs: so the others are asked too
-        asked = self.pool.out_of_order(_PINGED_AT_ONCE)
-        signs: list[Endpoint] = []
-        threads = [threading.Thread(target=self._look, args=(e, signs), name="nbrun-ping", daemon=True) for e in asked]
+    def has_endpoint(self) -> bool:
+        """Return whether a request can be sent; ping the endpoints that are out of order, several at once."""
+        is_in_use = self.pool.has_healthy()  # it may lack what a task needs, so the others are pinged too
+        endpoints = self.pool.to_ping(_PINGED_AT_ONCE)
+        alive: list[Endpoint] = []
+        threads = [
+            threading.Thread(target=self._ping_endpoint, args=(e, alive), name="nbrun-ping", daemon=True)
+            for e in endpoints
+        ]
         for thread in threads:
             thread.start()
         deadline = time.monotonic() + 2 * PING_S
         for thread in threads:
-            thread.join(0.05 if signs or is_in_use else max(0.0, deadline - time.monotonic()))
-        return is_in_use or bool(signs)
+            thread.join(0.05 if alive or is_in_use else max(0.0, deadline - time.monotonic()))
+        return is_in_use or bool(alive)
 
-    def _look(self, endpoint: Endpoint, signs: list[Endpoint]) -> None:
-        line = Line(endpoint.address, min(PING_S, self._connect_timeout_s))
+    def _ping_endpoint(self, endpoint: Endpoint, alive: list[Endpoint]) -> None:
+        connection = Connection(endpoint.address, min(PING_S, self._connect_timeout_s))
         try:
-            self._ping(line, Call())
-        except (Refused, Sick, TooManyFiles):
+            self._ping(connection, Call())
+        except (Unreachable, EndpointFault, TooManyOpenFiles):
             return
         finally:
-            line.close()
-        self.pool.gave_sign(endpoint)
-        signs.append(endpoint)
+            connection.close()
+        self.pool.mark_alive(endpoint)
+        alive.append(endpoint)
 
 
-def _told(failures: list[_Failure]) -> str:
-    """Which endpoint said what; equal words are told once."""
+def _interpret(response: Response, path: str, read: Reader) -> list[TestOutcome]:
+    """Return the outcomes in a response.
+
+    Raises:
+        JudgeError: the server refuses the request.
+        EndpointFault: the server failed, or is no SandboxFusion server.
+    """
+    if response.status in _REQUEST_IS_WRONG:
+        raise JudgeError(
+            f"the server refuses the request ({response.status} to {path}): {_detail(response.body)}", retriable=False
+        )
+    if response.status != 200:
+        hint = "" if response.status in _SERVER_FAILED else "; is a SandboxFusion server there?"
+        raise EndpointFault(f"it answers {path} with {response.status} ({_detail(response.body)}){hint}")
+    try:
+        outcomes = read(response.body)
+    except InvalidAnswer as e:
+        raise EndpointFault(f"it answers {path}, but {e}; is a SandboxFusion server there?") from None
+    for outcome in outcomes:
+        if outcome.fault is Fault.SERVER_FAILED:
+            raise EndpointFault(f"it failed: {outcome.detail}")
+    return outcomes
+
+
+def _read_trial(rules: JudgingRules, body: bytes) -> list[TestOutcome]:
+    return [read_run(body, _EMPTY_TEST, rules)]
+
+
+def _summary(failures: Sequence[_Failure]) -> str:
+    """Say which endpoint failed how, each text once."""
     by_text: dict[str, list[str]] = {}
     for f in failures:
         by_text.setdefault(f.text, []).append(f.endpoint)
-    told = [
+    parts = [
         f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {text}"
         for text, names in by_text.items()
     ]
-    more = f"; and {len(told) - _MOST_TOLD} more" if len(told) > _MOST_TOLD else ""
-    return "; ".join(told[:_MOST_TOLD]) + more
+    more = f"; and {len(parts) - _MOST_SHOWN} more" if len(parts) > _MOST_SHOWN else ""
+    return "; ".join(parts[:_MOST_SHOWN]) + more
 
 
 def _detail(body: bytes) -> str:
-    """What a server says of its refusal, in one line."""
+    """Return why a server refused a request, in one line."""
     text = body[: 8 * _SHOWN].decode("utf-8", "replace")
     try:
         detail = json.loads(body)["detail"]
     except (ValueError, LookupError, TypeError):
         pass
     else:
-        if isinstance(detail, list):  # one for each field
+        if isinstance(detail, list):  # FastAPI lists one problem for each field
             detail = "; ".join(
                 f"{'.'.join(map(str, d.get('loc', ())))}: {d.get('msg', d)}" if isinstance(d, Mapping) else str(d)
                 for d in detail

@@ -1,17 +1,52 @@
-"""What the pool knows of one server, and of those who are there or wait for a place. Protected by the pool's lock."""
+"""The endpoints of one judge, their health, and which of them gets the next request: the least busy healthy one.
+
+Health follows from what requests meet; each endpoint has a circuit breaker. An endpoint is *closed* (in use), *open*
+(left alone for a cooldown that doubles each time), or *half-open* (the cooldown is over: it is pinged, and one request
+may try it). An endpoint that can't be reached, or that loses requests, is opened at once; one that answers badly, after
+THRESHOLD bad answers in a row.
+
+Threads: every method of Pool may be called from any thread; its lock is never held over I/O.
+"""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterable, Iterator
-from typing import Any
+import time
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import TypedDict
 
-from nbrun.judge.fusion.addresses import Address
-from nbrun.judge.fusion.wire import Line
+from nbrun.judge.fusion.connection import Address, Call, Connection
 
 CLOSED, OPEN, HALF_OPEN = "closed", "open", "half-open"
-#: How long an endpoint is left alone the first time; doubled each time.
-COOL_S, MOST_COOL_S = 1.0, 60.0
+#: The first cooldown of an endpoint, and the longest.
+COOLDOWN_S, MAX_COOLDOWN_S = 1.0, 60.0
+#: This many bad answers in a row open the breaker.
+THRESHOLD = 3
+#: For how long an endpoint without a language's runtime gets no request in that language.
+MISSING_RUNTIME_S = 60.0
+_CHECK_EVERY_S = 5.0
+
+
+class Health(TypedDict):
+    """A row of `SandboxFusion.health()`."""
+
+    name: str
+    state: str
+    in_flight: int
+    mean_s: float | None
+    last_error: str
+
+
+class NoEndpoint(Exception):
+    """No endpoint can take the request now.
+
+    Attributes:
+        is_unreachable: whether there are endpoints that may take it, none of which can be reached.
+    """
+
+    def __init__(self, is_unreachable: bool) -> None:
+        super().__init__()
+        self.is_unreachable = is_unreachable
 
 
 class Endpoint:
@@ -21,43 +56,47 @@ class Endpoint:
         self.address, self.name = address, address.name
         self.state = CLOSED
         self.in_flight = 0
-        self.load = 0  # programs that run there at once, as far as they are ours
-        self.turns: set[Turn] = set()
-        self.idle: list[Line] = []
+        self.load = 0  # how many of our programs run there at once
+        self.leases: set[Lease] = set()
+        self.idle_connections: list[Connection] = []
         self.failures = 0  # in a row
-        self.is_gone = False  # open because it could not be reached, or lost requests; else it answered badly
-        self.cool_s = COOL_S
+        self.is_unreachable = False  # why it is open: it could not be reached or lost requests, or it answered badly
+        self.cooldown_s = COOLDOWN_S
         self.open_until = 0.0
-        self.alive_at = 0.0  # when it last gave a sign of life
-        self.kept_for: Waiter | Turn | None = None  # who waits to be alone there, or is: nobody else enters
+        self.alive_at = 0.0  # when it last answered anything
+        self.reserved_for: Waiter | Lease | None = None  # who waits to be alone there, or is: no other request enters
         self.mean_s: float | None = None
         self.last_error = ""
-        self.lacks: dict[str, float] = {}  # language -> until when it isn't asked for it
+        self.missing_runtimes: dict[str, float] = {}  # language -> until when it gets no request in it
 
-    def row(self) -> dict[str, Any]:
-        """What health() tells."""
+    def health(self) -> Health:
+        """Return its row of `SandboxFusion.health()`."""
         mean_s = None if self.mean_s is None else round(self.mean_s, 4)
-        return {
-            "name": self.name, "state": self.state, "in_flight": self.in_flight, "mean_s": mean_s,
-            "last_error": self.last_error,
-        }  # fmt: skip
+        return Health(
+            name=self.name, state=self.state, in_flight=self.in_flight, mean_s=mean_s, last_error=self.last_error
+        )
 
 
-class Turn:
-    """One request's stay at an endpoint. `load`: the most programs that ran there at once meanwhile."""
+class Lease:
+    """One request's place at an endpoint.
+
+    Attributes:
+        weight: how many programs the request runs at once.
+        load: the most of our programs that have run there at once during the lease.
+    """
 
     def __init__(self, endpoint: Endpoint, weight: int, is_probe: bool) -> None:
         self.endpoint, self.weight, self.is_probe = endpoint, weight, is_probe
         self.load = weight
-        self.line: Line | None = None
+        self.connection: Connection | None = None
 
 
-class Free:
-    """The closed endpoints that have a place, in rows by their requests in flight. Protected by the pool's lock.
+class FreeEndpoints:
+    """The closed endpoints with a free place, by their requests in flight. Protected by the pool's lock.
 
     Args:
         endpoints: all of them, still without a request.
-        most: requests at one endpoint at once.
+        most: how many requests one endpoint takes at once.
     """
 
     def __init__(self, endpoints: Iterable[Endpoint], most: int) -> None:
@@ -68,35 +107,310 @@ class Free:
         return endpoint.in_flight < len(self._rows) and endpoint in self._rows[endpoint.in_flight]
 
     def least_busy_first(self, idle: bool = False) -> Iterator[Endpoint]:
-        """All of them, or only those without a request; among equals the one that was used longest ago first."""
+        """Yield all of them, or only those without a request; among equals, the least recently used one first."""
         for row in self._rows[: 1 if idle else None]:
             yield from row
 
     def add(self, endpoint: Endpoint) -> None:
-        """Puts one at the end of its row; one that is full has none."""
+        """Add an endpoint as the most recently used of its row; do nothing if it has no free place."""
         if endpoint.in_flight < len(self._rows):
             self._rows[endpoint.in_flight][endpoint] = None
 
     def discard(self, endpoint: Endpoint) -> None:
-        """Takes one out, before its requests in flight change or it is left alone."""
+        """Remove an endpoint; must be called before its number of requests changes."""
         if endpoint.in_flight < len(self._rows):
             self._rows[endpoint.in_flight].pop(endpoint, None)
 
 
 class Waiter:
-    """A worker that wants a place: which ones it may have, and the turn that was given to it."""
+    """A worker that waits for a place: which endpoints it may use, and the lease that it was given."""
 
     def __init__(self, weight: int, language: str, alone: bool, avoid: Collection[str]) -> None:
         self.weight, self.language, self.alone, self.avoid = weight, language, alone, avoid
         self.woken = threading.Event()
-        self.turn: Turn | None = None
+        self.lease: Lease | None = None
 
-    def may(self, endpoint: Endpoint, now: float) -> bool:
-        """Whether an endpoint may serve it, now or later."""
-        return endpoint.name not in self.avoid and endpoint.lacks.get(self.language, 0.0) < now
+    def may_use(self, endpoint: Endpoint, now: float) -> bool:
+        """Return whether an endpoint can serve this worker, now or later."""
+        return endpoint.name not in self.avoid and endpoint.missing_runtimes.get(self.language, 0.0) < now
 
-    def fits(self, endpoint: Endpoint, now: float) -> bool:
-        """Whether it may enter an endpoint that is in use and has a free place."""
-        if endpoint.kept_for not in (None, self) or (self.alone and endpoint.in_flight):
+    def may_enter(self, endpoint: Endpoint, now: float) -> bool:
+        """Return whether this worker may use the free place of a closed endpoint."""
+        if endpoint.reserved_for not in (None, self) or (self.alone and endpoint.in_flight):
             return False
-        return self.may(endpoint, now)
+        return self.may_use(endpoint, now)
+
+
+class Pool:
+    """The endpoints of one judge.
+
+    Args:
+        max_in_flight: how many requests one endpoint takes at once.
+    """
+
+    def __init__(self, addresses: Sequence[Address], max_in_flight: int, connect_timeout_s: float) -> None:
+        self._lock = threading.Lock()  # protects everything below and all endpoints
+        self._connect_timeout_s = connect_timeout_s
+        self.endpoints = {a.name: Endpoint(a) for a in addresses}
+        self._free = FreeEndpoints(self.endpoints.values(), max_in_flight)
+        self._open: dict[Endpoint, None] = {}
+        self._waiting: dict[Waiter, None] = {}  # in the order in which they came
+
+    # ---- called by workers
+
+    def acquire(
+        self, call: Call, weight: int, language: str, *, alone: bool = False, avoid: Collection[str] = ()
+    ) -> Lease:
+        """Return a place at an endpoint that isn't among `avoid`; wait while all of them are busy.
+
+        Raises:
+            NoEndpoint: no endpoint that could be used is in order.
+            JudgeError: the call was cancelled.
+        """
+        waiter = Waiter(weight, language, alone, avoid)
+        try:
+            while True:
+                call.check()
+                with self._lock:
+                    until = self._assign(waiter)
+                    if waiter.lease is not None:
+                        lease, waiter.lease = waiter.lease, None
+                        return lease
+                waiter.woken.wait(min(_CHECK_EVERY_S, max(0.01, until - time.monotonic())))
+                waiter.woken.clear()
+        finally:
+            with self._lock:
+                self._remove_waiter(waiter)
+
+    def succeed(self, lease: Lease, seconds: float) -> None:
+        """End a lease whose request was answered properly."""
+        endpoint = lease.endpoint
+        with self._lock:
+            endpoint.failures, endpoint.cooldown_s, endpoint.is_unreachable = 0, COOLDOWN_S, False
+            old = endpoint.mean_s
+            endpoint.mean_s = seconds if old is None else old + 0.2 * (seconds - old)
+            endpoint.alive_at = time.monotonic()
+            self._give_back(lease)
+            self._close_breaker(endpoint)
+
+    def fail(self, lease: Lease, error: str, *, is_unreachable: bool) -> None:
+        """End a lease whose request was not answered, or answered badly."""
+        endpoint = lease.endpoint
+        with self._lock:
+            endpoint.failures += 1
+            endpoint.last_error = error
+            if is_unreachable or lease.is_probe or endpoint.state != CLOSED or endpoint.failures >= THRESHOLD:
+                self._open_breaker(endpoint, is_unreachable)
+            self._give_back(lease)
+
+    def release(self, lease: Lease, *, is_alive: bool = False, note: str = "", missing_runtime: str = "") -> None:
+        """End a lease in a way that says nothing against the endpoint: the call was cancelled, or was at fault.
+
+        Args:
+            is_alive: whether the endpoint answered.
+            note: its new `last_error`; empty keeps the old one.
+            missing_runtime: a language that it has no runtime for.
+        """
+        with self._lock:
+            endpoint = lease.endpoint
+            endpoint.last_error = note or endpoint.last_error
+            if missing_runtime:
+                endpoint.missing_runtimes[missing_runtime] = time.monotonic() + MISSING_RUNTIME_S
+            self._give_back(lease)
+            if is_alive:
+                endpoint.failures, endpoint.is_unreachable, endpoint.alive_at = 0, False, time.monotonic()
+                self._close_breaker(endpoint)
+            elif endpoint.state == HALF_OPEN:
+                endpoint.state = OPEN  # and its cooldown is over already
+
+    def connection(self, lease: Lease) -> Connection:
+        """Return the connection of a lease, an idle one where there is one."""
+        if lease.connection is None:
+            with self._lock:
+                idle = lease.endpoint.idle_connections
+                known = idle.pop() if idle else None
+            lease.connection = known or Connection(lease.endpoint.address, self._connect_timeout_s)
+        return lease.connection
+
+    def was_alive(self, endpoint: Endpoint, within_s: float) -> bool:
+        """Return whether an endpoint has answered anything within the last seconds."""
+        with self._lock:
+            return time.monotonic() - endpoint.alive_at < within_s
+
+    # ---- called by any thread
+
+    def able(self, language: str, healthy: bool = True) -> list[str]:
+        """Return the names of the endpoints that have a language's runtime, as far as is known.
+
+        Args:
+            healthy: only those that are in use.
+        """
+        with self._lock:
+            now = time.monotonic()
+            found = [e for e in self.endpoints.values() if e.missing_runtimes.get(language, 0.0) < now]
+            return [e.name for e in found if e.state == CLOSED or not healthy]
+
+    def health(self) -> list[Health]:
+        """Return a row for each endpoint."""
+        with self._lock:
+            return [endpoint.health() for endpoint in self.endpoints.values()]
+
+    def errors(self) -> dict[str, str]:
+        """Return the last error of each endpoint that is not in use."""
+        with self._lock:
+            return {e.name: e.last_error for e in self.endpoints.values() if e.state != CLOSED}
+
+    def has_healthy(self) -> bool:
+        """Return whether any endpoint is in use."""
+        with self._lock:
+            return len(self._open) < len(self.endpoints)
+
+    def to_ping(self, at_most: int) -> list[Endpoint]:
+        """Return open endpoints to ping, the least recently pinged ones first; they move to the end."""
+        with self._lock:
+            found = [e for e in self._open if e.state == OPEN][:at_most]
+            for endpoint in found:
+                self._open.pop(endpoint)
+                self._open[endpoint] = None
+            return found
+
+    def mark_alive(self, endpoint: Endpoint) -> None:
+        """End the cooldown of an endpoint that answered a ping, so that one request may try it."""
+        with self._lock:
+            endpoint.alive_at = time.monotonic()
+            endpoint.open_until = 0.0
+            self._wake_waiters()
+
+    def wake_waiters(self) -> None:
+        """Wake all waiting workers, so that cancelled calls notice it."""
+        with self._lock:
+            self._wake_waiters()
+
+    def close(self) -> None:
+        """Close all idle connections."""
+        with self._lock:
+            idle = [connection for e in self.endpoints.values() for connection in e.idle_connections]
+            for endpoint in self.endpoints.values():
+                endpoint.idle_connections = []
+        for connection in idle:
+            connection.close()
+
+    # ---- called with the lock held
+
+    def _assign(self, waiter: Waiter) -> float:
+        """Give the waiter a lease if a place is free; return until when it should wait otherwise.
+
+        Raises:
+            NoEndpoint: see `acquire`.
+        """
+        now = time.monotonic()
+        if waiter.lease is not None:
+            return now
+        for endpoint in self._open:
+            if endpoint.state == OPEN and endpoint.open_until <= now and self._probe(waiter, endpoint, now):
+                return now
+        free = next((e for e in self._free.least_busy_first(waiter.alone) if waiter.may_enter(e, now)), None)
+        if free is not None:
+            self._grant(free, waiter, is_probe=False)
+            return now
+        usable = [e for e in self.endpoints.values() if waiter.may_use(e, now)]
+        busy = [e for e in usable if e.state == CLOSED]
+        if not busy and not any(e.state == HALF_OPEN for e in usable):
+            for endpoint in usable:  # one that answers badly is better than none
+                if not endpoint.is_unreachable and self._probe(waiter, endpoint, now):
+                    return now
+            if all(e.is_unreachable for e in usable):
+                raise NoEndpoint(is_unreachable=bool(usable))
+        if waiter.alone:
+            self._reserve(waiter, busy)
+        self._waiting.setdefault(waiter)
+        return min((e.open_until for e in usable if e.state == OPEN), default=now + _CHECK_EVERY_S)
+
+    def _reserve(self, waiter: Waiter, busy: Sequence[Endpoint]) -> None:
+        """Reserve the least busy endpoint for a waiter that must be alone: it takes no request until it is empty."""
+        unreserved = [e for e in busy if e.reserved_for is None]
+        if unreserved and not any(e.reserved_for is waiter for e in busy):
+            min(unreserved, key=lambda e: e.in_flight).reserved_for = waiter
+
+    def _probe(self, waiter: Waiter, endpoint: Endpoint, now: float) -> bool:
+        """Let the waiter try an open endpoint unless another request does; return whether it may."""
+        if endpoint.in_flight or not waiter.may_use(endpoint, now):
+            return False
+        endpoint.state = HALF_OPEN
+        self._grant(endpoint, waiter, is_probe=True)
+        return True
+
+    def _remove_waiter(self, waiter: Waiter) -> None:
+        """Forget a worker that no longer waits; give back what it was granted meanwhile."""
+        self._waiting.pop(waiter, None)
+        if waiter.lease is not None:
+            self._give_back(waiter.lease)
+        if waiter.alone:
+            for endpoint in self.endpoints.values():
+                if endpoint.reserved_for is waiter:
+                    endpoint.reserved_for = None
+                    self._offer(endpoint)
+
+    def _grant(self, endpoint: Endpoint, waiter: Waiter, is_probe: bool) -> None:
+        lease = waiter.lease = Lease(endpoint, waiter.weight, is_probe)
+        endpoint.reserved_for = lease if waiter.alone else None
+        self._set_in_flight(endpoint, endpoint.in_flight + 1)
+        endpoint.leases.add(lease)
+        endpoint.load += lease.weight
+        for other in endpoint.leases:
+            other.load = max(other.load, endpoint.load)
+        self._waiting.pop(waiter, None)
+
+    def _give_back(self, lease: Lease) -> None:
+        endpoint = lease.endpoint
+        if lease not in endpoint.leases:
+            return
+        endpoint.leases.discard(lease)
+        endpoint.load -= lease.weight
+        if lease.connection is not None:
+            endpoint.idle_connections.append(lease.connection)
+            lease.connection = None
+        if endpoint.reserved_for is lease:
+            endpoint.reserved_for = None
+        self._set_in_flight(endpoint, endpoint.in_flight - 1)
+        self._offer(endpoint)
+
+    def _offer(self, endpoint: Endpoint) -> None:
+        """Give the free places of an endpoint to the workers that have waited longest and can use them."""
+        now = time.monotonic()
+        while endpoint in self._free:
+            waiter = next((w for w in self._waiting if w.lease is None and w.may_enter(endpoint, now)), None)
+            if waiter is None:
+                return
+            self._grant(endpoint, waiter, is_probe=False)
+            waiter.woken.set()
+
+    def _set_in_flight(self, endpoint: Endpoint, in_flight: int) -> None:
+        self._free.discard(endpoint)
+        endpoint.in_flight = in_flight
+        if endpoint.state == CLOSED:
+            self._free.add(endpoint)
+
+    def _close_breaker(self, endpoint: Endpoint) -> None:
+        if endpoint.state != CLOSED:
+            endpoint.state = CLOSED
+            self._open.pop(endpoint, None)
+            self._set_in_flight(endpoint, endpoint.in_flight)
+            self._offer(endpoint)
+            self._wake_waiters()
+
+    def _open_breaker(self, endpoint: Endpoint, is_unreachable: bool) -> None:
+        was_open = endpoint.state == OPEN
+        endpoint.state = OPEN
+        endpoint.is_unreachable = is_unreachable
+        endpoint.reserved_for = None
+        self._free.discard(endpoint)
+        self._open[endpoint] = None
+        if not was_open:  # requests that were in flight there fail one by one, which counts as one fault
+            endpoint.open_until = time.monotonic() + endpoint.cooldown_s
+            endpoint.cooldown_s = min(2 * endpoint.cooldown_s, MAX_COOLDOWN_S)
+        self._wake_waiters()
+
+    def _wake_waiters(self) -> None:
+        for waiter in self._waiting:
+            waiter.woken.set()

@@ -1,6 +1,6 @@
-"""SandboxFusion: the `fn` that has solutions judged by a pool of SandboxFusion servers.
+"""SandboxFusion: the `fn` that judges solutions on a pool of SandboxFusion servers.
 
-Called by many worker threads at once, cancelled and closed from others. It holds connections, and nothing else.
+Called by many worker threads at once; cancelled and closed by others. It holds connections and nothing else.
 """
 
 from __future__ import annotations
@@ -9,20 +9,17 @@ import hashlib
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from nbrun import verdicts
 from nbrun.errors import InputError, JudgeError, JudgeUnavailableError
 from nbrun.judge.checkers import DEFAULT, Checker, as_checker
-from nbrun.judge.fusion.addresses import read_endpoints, read_headers
-from nbrun.judge.fusion.answers import Opinions
-from nbrun.judge.fusion.client import Client, NoOther
-from nbrun.judge.fusion.pool import Pool
-from nbrun.judge.fusion.protocol import LANGUAGES, Program, Terms, check_sendable, read_program
-from nbrun.judge.fusion.saved import history
-from nbrun.judge.fusion.solution import Solution, Way
-from nbrun.judge.fusion.trials import trial
-from nbrun.judge.fusion.wire import Call
+from nbrun.judge.fusion.answers import JudgingRules
+from nbrun.judge.fusion.client import Client, NoOtherEndpoint
+from nbrun.judge.fusion.connection import Call, read_endpoints, read_headers
+from nbrun.judge.fusion.endpoints import Health, Pool
+from nbrun.judge.fusion.protocol import LANGUAGES, Program, RunOptions, check_sendable, read_program
+from nbrun.judge.fusion.solution import Policy, Solution, hint_of, history
 from nbrun.judge.problems import MEMORY_LIMIT_MB, TEST_SETS, TIME_LIMIT_S
 from nbrun.judge.recent import RecentProblems
 from nbrun.judge.time_limits import next_attempt
@@ -33,32 +30,40 @@ from nbrun.verdicts import Verdict
 APIS = ("submit", "run_code")
 COMPARISONS = ("nbrun", "server")
 _PROBLEMS_KEPT = 64
-#: So often a fault of the servers is tried again where a time limit is being tried again.
-_FAULTS = 3
+#: How often a fault of the servers is retried while a time limit is being tried again.
+_MAX_FAULTS = 3
+
+
+class _Continuation(NamedTuple):
+    """A saved result that is tried again, and the hint by which that is done."""
+
+    result: Mapping[str, Any]
+    hint: Mapping[str, Any]
 
 
 class SandboxFusion:
     """Judges solutions on SandboxFusion servers, the least busy healthy one first.
 
-    A server that refuses, hangs, fails or answers nonsense costs a task only time: another one is asked, and no
-    solution is rejected for it. With all of them gone the run pauses, and goes on by itself when one is back. A time
-    limit that was exceeded beside other programs is believed only when it is exceeded again alone
-    (`nbrun.judge.time_limits` tells the rules); each result names its limits, its load, and what was tried.
+    A server that refuses, hangs, fails or answers nonsense costs a task only time: another server is used, and no
+    solution is rejected for it. If none can be reached the run pauses, and goes on by itself when one is back. A time
+    limit that was exceeded beside other programs is final only when it is exceeded again alone
+    (`nbrun.judge.time_limits` has the rules); each result holds its limits, its load, and what was tried.
 
     Args:
-        endpoints: URLs such as "http://host:8080"; "/submit" behind them may stay.
-        time_limit_s: wall seconds a test (the service tells no CPU time), for all problems; None takes the problem's,
+        endpoints: URLs such as "http://host:8080"; they may end in "/submit".
+        time_limit_s: wall seconds a test (the service reports no CPU time), for all problems; None takes the problem's,
             or 2 s where it has none.
-        memory_limit_mb: MiB a test; None takes the problem's, or 1024. Only `api="run_code"` has one; it holds for
-            compilers too, so compiled languages get 1024 at least; virtual machines don't start under it and get none.
+        memory_limit_mb: MiB a test; None takes the problem's, or 1024. Only `api="run_code"` has one; it
+            applies to compilers too, so compiled languages get at least 1024; virtual machines don't start under it and
+            get none.
         max_in_flight: requests at one endpoint at once. Each of `/submit` runs three tests at once.
-        max_time_limit_s: up to where a limit is raised for a solution whose output was right so far; None: never.
-        all_tests: run the tests behind the first failing one too (the service's `run_all_cases`).
+        max_time_limit_s: how far a limit is raised for a solution whose output was right so far; None: never.
+        all_tests: run the tests after the first failing one too (the service's `run_all_cases`).
         keep_output_bytes: how many bytes of each stream of a test stay in the result; None keeps all.
         tests: which of a problem's sets of tests to take, in this order.
-        comparison: "nbrun" judges the returned output as LocalSandbox does; "server" believes the server's comparison,
-            which ignores case and knows tolerance only where a line is one number.
-        checker: who says whether an output is right, instead of the comparison of tokens; see LocalSandbox.
+        comparison: "nbrun" judges the returned output as LocalSandbox does; "server" uses the server's comparison,
+            which ignores case and allows a tolerance only where a line is one number.
+        checker: decides whether an output is right, instead of the comparison of tokens; see LocalSandbox.
         api: "submit", one request for all tests of a solution, or "run_code", one for each.
         time_factor: a language's limits are the problem's times this, such as {"PYTHON3": 3}.
         languages: further languages: your name -> the name in the service's API.
@@ -68,9 +73,9 @@ class SandboxFusion:
         headers: sent along with each request, for gateways that want a token.
 
     Raises:
-        InputError: an argument that can't be right.
+        InputError: an argument has a value that makes no sense.
 
-    Threads: everything may be called from any thread at any time.
+    Threads: every method may be called from any thread at any time.
 
     Example:
         >>> judge = SandboxFusion(["http://10.0.0.1:8080", "http://10.0.0.2:8080"], time_limit_s=2)
@@ -78,7 +83,7 @@ class SandboxFusion:
         ['closed', 'closed']
     """
 
-    #: See `nbrun.model.Judge`: no other result can have been judged too strictly.
+    #: See `nbrun.model.Judge`: no result with another verdict can have been judged too strictly.
     again_verdicts = frozenset({Verdict.TIME_LIMIT_EXCEEDED})
 
     def __init__(
@@ -104,11 +109,17 @@ class SandboxFusion:
         headers: Mapping[str, str] | None = None,
     ) -> None:
         self._addresses = read_endpoints(endpoints)
+        self._compile_limit_s, self._connect_timeout_s = compile_limit_s, connect_timeout_s
+        self._max_compile_limit_s = max_compile_limit_s or 3 * compile_limit_s
         self._numbers: dict[str, float | None] = {
-            "time_limit_s": time_limit_s, "memory_limit_mb": memory_limit_mb, "max_time_limit_s": max_time_limit_s,
-            "compile_limit_s": compile_limit_s, "max_compile_limit_s": max_compile_limit_s or 3 * compile_limit_s,
-            "connect_timeout_s": connect_timeout_s, "read_timeout_s": read_timeout_s,
-        }  # fmt: skip
+            "time_limit_s": time_limit_s,
+            "memory_limit_mb": memory_limit_mb,
+            "max_time_limit_s": max_time_limit_s,
+            "compile_limit_s": compile_limit_s,
+            "max_compile_limit_s": self._max_compile_limit_s,
+            "connect_timeout_s": connect_timeout_s,
+            "read_timeout_s": read_timeout_s,
+        }
         self._factors = dict(time_factor or {})
         for name, value in {**self._numbers, **{f"time_factor[{k!r}]": v for k, v in self._factors.items()}}.items():
             if value is not None and not 0 < value < float("inf"):
@@ -132,18 +143,18 @@ class SandboxFusion:
         self._begin()
 
     def _begin(self) -> None:
-        connect_s, read_s = self._numbers["connect_timeout_s"] or 5.0, self._numbers["read_timeout_s"]
-        self._pool = Pool(self._addresses, self._max_in_flight, connect_s)
-        self._client = Client(self._pool, self._headers, read_s, connect_s, trial)
+        self._pool = Pool(self._addresses, self._max_in_flight, self._connect_timeout_s)
+        read_timeout_s = self._numbers["read_timeout_s"]
+        self._client = Client(self._pool, self._headers, read_timeout_s, self._connect_timeout_s)
         comparison = "server" if self._comparison == "server" else "user" if self._checker is not None else ""
         check = partial(check_sendable, comparison=comparison)
         self._problems = RecentProblems(self._tests, _PROBLEMS_KEPT, check)
-        self._lock = threading.Lock()  # protects all below
-        self._calls: dict[int, Call] = {}  # by the id of the task that runs
-        self._kept: dict[tuple[str, str, int], tuple[Mapping[str, Any], Mapping[str, Any]]] = {}  # see again()
+        self._lock = threading.Lock()  # protects everything below
+        self._calls: dict[int, Call] = {}  # id of a running task -> its call
+        self._continued: dict[tuple[str, str, int], _Continuation] = {}  # saved results that run again, see again()
 
     def __getstate__(self) -> dict[str, Any]:
-        held = ("_pool", "_client", "_lock", "_calls", "_problems", "_kept")
+        held = ("_pool", "_client", "_lock", "_calls", "_problems", "_continued")
         return {name: value for name, value in self.__dict__.items() if name not in held}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -157,67 +168,84 @@ class SandboxFusion:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What results of this judge are made under. Which endpoints there are is in `resources`."""
+        """The settings that results of this judge depend on. The endpoints are in `resources`."""
         limits = ("time_limit_s", "memory_limit_mb", "max_time_limit_s", "compile_limit_s", "max_compile_limit_s")
         return {
-            "name": "SandboxFusion", **{name: self._numbers[name] for name in limits},
-            "all_tests": self._all_tests, "keep_output_bytes": self._keep_output_bytes,
-            "tests": list(self._tests), "api": self._api, "time_factor": self._factors,
+            "name": "SandboxFusion",
+            **{name: self._numbers[name] for name in limits},
+            "all_tests": self._all_tests,
+            "keep_output_bytes": self._keep_output_bytes,
+            "tests": list(self._tests),
+            "api": self._api,
+            "time_factor": self._factors,
             "comparison": "server" if self._comparison == "server" else (self._checker or DEFAULT).settings,
-        }  # fmt: skip
+        }
 
     @property
     def resources(self) -> dict[str, Any]:
-        """What it works with, told shortly: more of it makes a run faster, and its results no others."""
+        """A short description of what it works with. More resources make a run faster; results don't depend on them."""
         names = [a.name for a in self._addresses]
         digest = hashlib.sha256("\n".join(sorted(names)).encode()).hexdigest()[:8]
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         return {"endpoints": f"{', '.join(names[:3])}{more} ({digest})", "max_in_flight": self._max_in_flight}
 
     def __call__(self, task: Task) -> dict[str, Any] | Retry:
-        """The result of one task, in SandboxFusion's shape, with `verdict`, `limits`, `load` and `attempts`; or Retry.
+        """Return the result of one task, in SandboxFusion's shape, or a Retry.
+
+        It has the keys `verdict`, `limits`, `load` and `attempts` besides those of the service.
 
         Raises:
-            JudgeError: nothing can be said of the solution.
-            JudgeUnavailableError: no endpoint can be asked now.
+            JudgeError: nothing can be said about the solution.
+            JudgeUnavailableError: no endpoint can be reached now.
         """
         problem = self._problems.of(task.sample, task.sample_id)
         program = read_program(task.item, self._languages)
         before, hint = task.previous, task.hint
         if not hint:
             with self._lock:
-                before, hint = self._kept.get(_key(task), (None, {}))
+                continued = self._continued.get(_key(task))
+            if continued is not None:
+                before, hint = continued
         call = Call()
         with self._lock:
             self._calls[id(task)] = call
         if task.cancelled():
-            call.cut()
+            call.cancel()
         try:
             solution = Solution(
-                task.sample_id, program, problem["tests"], self._terms(problem, program), self._way(problem),
-                self._client, call, _key(task), before if isinstance(before, Mapping) else None, hint,
-            )  # fmt: skip
+                task.sample_id,
+                program,
+                problem["tests"],
+                self._options(problem, program),
+                self._policy(problem),
+                self._client,
+                call,
+                _key(task),
+                before if isinstance(before, Mapping) else None,
+                hint,
+            )
             result = solution.judge()
             with self._lock:
-                self._kept.pop(_key(task), None)
+                self._continued.pop(_key(task), None)
             return result
-        except NoOther:  # the rule asks for another endpoint, and there is none: what is known is final
+        except NoOtherEndpoint:  # the rules ask for another endpoint and there is none: what is known is final
             assert isinstance(before, Mapping)
             return dict(before)
         except JudgeError as e:
             faults = int(hint.get("faults", 0))
-            if not hint or call.is_cut or not e.retriable or isinstance(e, JudgeUnavailableError) or faults >= _FAULTS:
+            is_final = not e.retriable or isinstance(e, JudgeUnavailableError) or faults >= _MAX_FAULTS
+            if not hint or call.is_cancelled or is_final:
                 raise
-            # An engine counts all attempts together, and those of the rule are no failures.
+            # The engine counts all attempts of a task together, but attempts at a time limit are no failures.
             return Retry(str(e), 2.0**faults, {**hint, "faults": faults + 1}, before)
         finally:
             with self._lock:
                 del self._calls[id(task)]
 
     def again(self, entry: Mapping[str, Any], task: Task) -> bool:
-        """Whether a saved time limit was too strict, under the settings of now: the rule that running tasks follow.
+        """Return whether a saved TimeLimitExceeded must be tried again by the rules that running tasks follow.
 
-        Results without recorded limits are final (`redo=` makes them again).
+        Results that don't record their limits are final; `redo=` runs them again.
         """
         result = entry.get("result")
         if verdicts.of(result) != Verdict.TIME_LIMIT_EXCEEDED or not isinstance(result, Mapping):
@@ -228,64 +256,61 @@ class SandboxFusion:
         wanted = next_attempt(attempts, self._numbers["max_time_limit_s"], self._pool.endpoints)
         if wanted is None:
             return False
-        hint = {
-            "test": attempts[-1].test, "time_limit_s": wanted.time_limit_s, "alone": wanted.alone,
-            "avoid": list(wanted.avoid), "base_limit_s": attempts[0].time_limit_s,
-        }  # fmt: skip
+        first_limit_s = attempts[0].time_limit_s
+        hint = hint_of(attempts[-1].test, wanted, first_limit_s)
         with self._lock:
-            self._kept[_key(task)] = ({**result, "attempts": [a.record() for a in attempts]}, hint)
+            self._continued[_key(task)] = _Continuation({**result, "attempts": [a.record() for a in attempts]}, hint)
         return True
 
     def cancel(self, task: Task) -> None:
-        """Aborts the requests of a task: its call raises JudgeError at once."""
+        """Abort the requests of a task; its call raises JudgeError at once."""
         with self._lock:
             call = self._calls.get(id(task))
         if call is not None:
-            call.cut()
-            self._pool.wake()
+            call.cancel()
+            self._pool.wake_waiters()
 
-    def health(self) -> list[dict[str, Any]]:
-        """A row for each endpoint: name, state (closed: in use; open: left alone; half-open: tried), in_flight,
-        mean_s of its recent requests, last_error."""
-        return self._pool.rows()
+    def health(self) -> list[Health]:
+        """Return a row for each endpoint.
+
+        A row holds `name`, `state` ("closed": in use; "open": left alone; "half-open": being tried), `in_flight`,
+        `mean_s` of its recent requests, and `last_error`.
+        """
+        return self._pool.health()
 
     def is_available(self) -> bool:
-        """Whether an endpoint can be asked; those that are out of order are asked for a sign of life."""
-        return self._client.is_back()
+        """Return whether an endpoint can be reached; ping those that are out of order."""
+        return self._client.has_endpoint()
 
     def close(self) -> None:
-        """Ends all requests and connections. A later call begins anew."""
+        """End all requests and close all connections. The judge can be used again afterwards."""
         with self._lock:
             calls = list(self._calls.values())
-            self._kept.clear()
+            self._continued.clear()
         self._problems.forget()
         for call in calls:
-            call.cut()
-        self._pool.wake()
+            call.cancel()
+        self._pool.wake_waiters()
         self._pool.close()
 
-    # ---- what a task is judged under
+    # ---- how a task is judged
 
-    def _terms(self, problem: Mapping[str, Any], program: Program) -> Terms:
+    def _options(self, problem: Mapping[str, Any], program: Program) -> RunOptions:
         factor = self._factors.get(program.name, 1.0)
         time_s = (self._numbers["time_limit_s"] or problem["time_limit_s"] or TIME_LIMIT_S) * factor
         memory_mb = self._numbers["memory_limit_mb"] or problem["memory_limit_mb"] or MEMORY_LIMIT_MB
         limited_mb = program.memory_limit_mb(memory_mb) if self._api == "run_code" else None
-        compile_s = self._numbers["compile_limit_s"]
-        assert compile_s is not None
-        return Terms(float(time_s), float(compile_s), limited_mb, self._all_tests)
+        return RunOptions(float(time_s), float(self._compile_limit_s), limited_mb, self._all_tests)
 
-    def _way(self, problem: Mapping[str, Any]) -> Way:
+    def _policy(self, problem: Mapping[str, Any]) -> Policy:
         checker: Checker | None = None
         is_exact = True
         if self._comparison == "nbrun":
             own = self._checker or checker_of(problem)
             checker = DEFAULT if own is None else as_checker(own)
             is_exact = checker is DEFAULT
-        most_s = self._numbers["max_compile_limit_s"]
-        assert most_s is not None
-        opinions = Opinions(checker, is_exact, self._keep_output_bytes)
-        return Way(self._api, opinions, self._numbers["max_time_limit_s"], most_s)
+        rules = JudgingRules(checker, is_exact, self._keep_output_bytes)
+        return Policy(self._api, rules, self._numbers["max_time_limit_s"], self._max_compile_limit_s)
 
 
 def _key(task: Task) -> tuple[str, str, int]:

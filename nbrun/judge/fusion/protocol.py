@@ -1,8 +1,8 @@
-"""What a SandboxFusion server is asked: the bodies of its requests, and its names of languages. Pure functions.
+"""Requests to a SandboxFusion server: their bodies, and the server's names of languages. Pure functions.
 
-The service: https://github.com/bytedance/SandboxFusion. `/submit` runs a solution on all tests it is given, three at
-once, and compiles it for each; it takes the source from a fenced block and knows no memory limit. `/run_code` runs it
-once.
+The service is https://github.com/bytedance/SandboxFusion. `/submit` runs a solution on all tests of the request, three
+at once, and compiles it for each of them; it reads the source from a fenced block and has no memory limit. `/run_code`
+runs a source once.
 """
 
 from __future__ import annotations
@@ -16,34 +16,38 @@ import orjson
 
 from nbrun.errors import NotSupportedError
 from nbrun.judge.java import renamed_to_main
-from nbrun.judge.languages import find_row
+from nbrun.judge.languages import find_row, unknown_language
 from nbrun.judge.sources import read_item
-from nbrun.samples import LANGUAGES as NUMBERED
 
-#: Tests of one `/submit` that the server runs at once.
-AT_ONCE = 3
-#: The server's names by ours. Its python is Python 3; it has no C.
+#: How many tests of one `/submit` the server runs at once.
+MAX_PARALLEL = 3
+#: Our name of a language -> the server's. Its python is Python 3; it has no C.
 LANGUAGES: Mapping[str, str] = {
     "PYTHON3": "python", "CPP": "cpp", "JAVA": "java", "GO": "go", "RUST": "rust", "NODEJS": "nodejs",
     "JAVASCRIPT": "nodejs", "TYPESCRIPT": "typescript", "PHP": "php", "CSHARP": "csharp", "BASH": "bash", "LUA": "lua",
     "PERL": "perl", "R": "R", "RUBY": "ruby", "SCALA": "scala", "JULIA": "julia",
 }  # fmt: skip
-#: Nothing is compiled for these.
+#: The server compiles nothing for these.
 _INTERPRETED = frozenset({"python", "nodejs", "php", "bash", "lua", "perl", "R", "ruby", "julia"})
-#: Virtual machines reserve more than they use: they don't start under a limit of memory such as this service's.
+#: Virtual machines reserve more memory than they use, and don't start under this service's limit.
 _UNLIMITED = frozenset({"java", "go", "nodejs", "typescript", "csharp", "scala", "julia"})
-#: The limit holds for the compiler too, which needs more than most problems allow: less would look like a CompileError.
+#: The limit applies to the compiler too, which needs more than most problems allow; less would give CompileErrors.
 _COMPILER_MB = 1024.0
-#: What the server calls a language behind a fence, where that differs.
+#: The language's tag behind a fence, where it differs from the server's name.
 _TAGS = {"nodejs": "javascript"}
-#: Takes the completion as it is: blocks of this priority win over fenced ones.
+#: Makes the server take the completion as it is: blocks of this priority win over fenced ones.
 _WHOLE = "submit_code_blocks([CodeBlock(priority=40, code=completion, language={language!r})])"
-#: What the server may take beside the programs: it tries five times before it says that it failed, in about 17 s.
+#: How long the server may take beyond the programs: before it reports a failure it tries five times, in about 17 s.
 _SLACK_S = 20.0
 
 
-class Ask(NamedTuple):
-    """One request: where to, what, how many programs it runs at once, how long it may take."""
+class Request(NamedTuple):
+    """One request.
+
+    Attributes:
+        weight: how many programs it runs at once.
+        timeout_s: how long its answer may take.
+    """
 
     path: str
     body: bytes
@@ -51,8 +55,8 @@ class Ask(NamedTuple):
     timeout_s: float
 
 
-class Terms(NamedTuple):
-    """What a request's programs run under."""
+class RunOptions(NamedTuple):
+    """The limits under which a request's programs run, and whether they run on tests after the first failing one."""
 
     time_limit_s: float
     compile_limit_s: float
@@ -61,26 +65,31 @@ class Terms(NamedTuple):
 
 
 class Program(NamedTuple):
-    """A solution as the server will get it. `name` is our name of the language, `language` the server's."""
+    """A solution as the server gets it.
+
+    Attributes:
+        name: our name of its language.
+        language: the server's name of its language.
+    """
 
     name: str
     language: str
     code: str
 
     def memory_limit_mb(self, wanted_mb: float) -> float | None:
-        """What it can be limited to; None where it would not start."""
+        """Return the memory limit to send; None where it would not start under any."""
         if self.language in _UNLIMITED:
             return None
         return max(wanted_mb, _COMPILER_MB) if self.is_compiled else wanted_mb
 
     @property
     def is_compiled(self) -> bool:
-        """Whether the compiler's time counts too."""
+        """Whether the server compiles it, which takes time too."""
         return self.language not in _INTERPRETED
 
 
 def read_program(item: Any, languages: Mapping[str, str]) -> Program:
-    """An item -> the program that is sent.
+    """Return the program of an item.
 
     Raises:
         NotSupportedError: the server knows no such language, or the solution has more than one file.
@@ -98,7 +107,8 @@ def read_program(item: Any, languages: Mapping[str, str]) -> Program:
     return Program(name, language, code)
 
 
-def _lookup(asked: Any, languages: Mapping[str, str]) -> tuple[str, str]:
+def _lookup(asked: object, languages: Mapping[str, str]) -> tuple[str, str]:
+    """Return our name and the server's name of a language that is written in any way."""
     if (name := find_row(asked, languages)) is not None:
         return name, languages[name]
     if isinstance(asked, str) and asked != "PYTHON":  # the server's own name
@@ -106,90 +116,91 @@ def _lookup(asked: Any, languages: Mapping[str, str]) -> tuple[str, str]:
         for name, language in languages.items():
             if folded == language.lower():
                 return name, language
-    asked = NUMBERED.get(asked, asked) if isinstance(asked, int) else asked
-    hint = " CodeContests' PYTHON is Python 2." if asked == "PYTHON" else ""
-    raise NotSupportedError(
-        f"SandboxFusion has no language {asked!r}: it has {', '.join(languages)}.{hint} If your servers know it, add "
-        f"it with SandboxFusion(languages={{{asked!r}: 'the name in their API'}})."
-    )
+    how = "If your servers know it, add it with SandboxFusion(languages={{{name}: 'the name in their API'}})."
+    raise unknown_language(asked, "SandboxFusion", languages, how)
 
 
-def submit(program: Program, tests: Sequence[Mapping[str, Any]], terms: Terms, name: str) -> Ask:
-    """`/submit` with these tests."""
+def submit(program: Program, tests: Sequence[Mapping[str, Any]], options: RunOptions, name: str) -> Request:
+    """Return the request to `/submit` with these tests."""
     config: dict[str, Any] = {
         "dataset_type": "CommonOJDataset",
         "language": program.language,
         "provided_data": {
             "test": [{"input": {"stdin": t["input"]}, "output": {"stdout": t["output"]}} for t in tests],
         },
-        "extra": {"run_all_cases": terms.all_tests},
-        "run_timeout": terms.time_limit_s,
-        "compile_timeout": terms.compile_limit_s,
+        "extra": {"run_all_cases": options.all_tests},
+        "run_timeout": options.time_limit_s,
+        "compile_timeout": options.compile_limit_s,
     }
     completion = f"```{_TAGS.get(program.language, program.language)}\n{program.code}\n```"
     if "```" in program.code:  # the fence would end there
         completion = program.code
         config["custom_extract_logic"] = _WHOLE.format(language=program.language)
     body = {"dataset": "nbrun", "id": name, "completion": completion, "config": config}
-    weight = min(AT_ONCE, len(tests))
-    rounds = math.ceil(len(tests) / AT_ONCE)
-    return Ask("/submit", _dumped(body), weight, _bound_s(program, terms, rounds))
+    weight = min(MAX_PARALLEL, len(tests))
+    rounds = math.ceil(len(tests) / MAX_PARALLEL)
+    return Request("/submit", _dumped(body), weight, _bound_s(program, options, rounds))
 
 
-def run_code(program: Program, test: Mapping[str, Any], terms: Terms) -> Ask:
-    """`/run_code` with one test."""
+def run_code(program: Program, test: Mapping[str, Any], options: RunOptions) -> Request:
+    """Return the request to `/run_code` with one test."""
     body: dict[str, Any] = {
-        "code": program.code, "language": program.language, "stdin": test["input"],
-        "run_timeout": terms.time_limit_s, "compile_timeout": terms.compile_limit_s,
-    }  # fmt: skip
-    if terms.memory_limit_mb is not None:
-        body["memory_limit_MB"] = math.ceil(terms.memory_limit_mb)
-    return Ask("/run_code", _dumped(body), 1, _bound_s(program, terms, 1))
+        "code": program.code,
+        "language": program.language,
+        "stdin": test["input"],
+        "run_timeout": options.time_limit_s,
+        "compile_timeout": options.compile_limit_s,
+    }
+    if options.memory_limit_mb is not None:
+        body["memory_limit_MB"] = math.ceil(options.memory_limit_mb)
+    return Request("/run_code", _dumped(body), 1, _bound_s(program, options, 1))
 
 
 def _dumped(body: Mapping[str, Any]) -> bytes:
     try:
         return orjson.dumps(body)
-    except TypeError:  # lone surrogates
+    except TypeError:  # it holds lone surrogates
         return json.dumps(body).encode()
 
 
-def _bound_s(program: Program, terms: Terms, rounds: int) -> float:
-    """After which time the server must have answered, whatever the programs do."""
-    each = terms.time_limit_s + (terms.compile_limit_s if program.is_compiled else 0.0)
+def _bound_s(program: Program, options: RunOptions, rounds: int) -> float:
+    """Return by when the server must have answered, whatever the programs do."""
+    each = options.time_limit_s + (options.compile_limit_s if program.is_compiled else 0.0)
     return rounds * (each + 1.0) + _SLACK_S
 
 
 def check_sendable(name: str, problem: Mapping[str, Any], comparison: str = "") -> None:
-    """Raise NotSupportedError where a server can't judge a problem: what it doesn't carry, or can't do.
-
-    Tests that hold bytes that are no text don't fit into JSON.
+    """Raise NotSupportedError where a server can't judge a problem.
 
     Args:
-        comparison: who compares outputs instead of the problem's own checker: "server", or "user"; empty for no one.
+        comparison: what replaces the problem's own checker: "server", or "user" for a checker of the user's; empty
+            where nothing does.
     """
-    harness = problem.get("harness")
-    checker = problem.get("checker")
-    if any(not isinstance(test[key], str) for test in problem["tests"] for key in ("input", "output")):
-        what = "tests that are no text"
-    elif problem.get("interactive"):
-        what = "a validator that talks to its solutions"
-    elif problem.get("grading") is not None:
-        what = "groups of tests that are worth points"
-    elif any(test.get("arguments") or test.get("files") for test in problem["tests"]):
-        what = "tests that give programs arguments or files"
-    elif problem.get("stream_files"):
-        what = f"programs that use files by name ({', '.join(problem['stream_files'].values())})"
-    elif isinstance(harness, Mapping) and harness.get("type") == "function":
-        what = f"tests that call a function ({harness.get('name')})"
-    elif harness is not None:
-        what = "tests that are code, run after a solution"
-    elif comparison == "server" and any(test.get("alternatives") for test in problem["tests"]):
-        what = "tests with several right outputs"
-    elif not comparison and (
-        isinstance(checker, str) or (isinstance(checker, Mapping) and checker.get("type") != "kattis")
-    ):
-        what = "a checker that is a program"
-    else:
-        return
-    raise NotSupportedError(f"problem {name!r} has {what}, which a SandboxFusion server can't judge; use LocalSandbox.")
+    what = _unsendable(problem, comparison)
+    if what:
+        raise NotSupportedError(
+            f"problem {name!r} has {what}, which a SandboxFusion server can't judge; use LocalSandbox."
+        )
+
+
+def _unsendable(problem: Mapping[str, Any], comparison: str) -> str:
+    """Return what a problem has that a server can't judge; empty where it has nothing of that kind."""
+    harness, checker, tests = problem.get("harness"), problem.get("checker"), problem["tests"]
+    is_function = isinstance(harness, Mapping) and harness.get("type") == "function"
+    is_program = isinstance(checker, str) or (isinstance(checker, Mapping) and checker.get("type") != "kattis")
+    reasons = (
+        (any(not isinstance(t[key], str) for t in tests for key in ("input", "output")), "tests that are no text"),
+        (problem.get("interactive"), "a validator that talks to its solutions"),
+        (problem.get("grading") is not None, "groups of tests that are worth points"),
+        (any(t.get("arguments") or t.get("files") for t in tests), "tests that give programs arguments or files"),
+        (problem.get("stream_files"), f"programs that use files by name ({_file_names(problem)})"),
+        (is_function, f"tests that call a function ({harness.get('name') if isinstance(harness, Mapping) else ''})"),
+        (harness is not None, "tests that are code, run after a solution"),
+        (comparison == "server" and any(t.get("alternatives") for t in tests), "tests with several right outputs"),
+        (not comparison and is_program, "a checker that is a program"),
+    )
+    return next((what for applies, what in reasons if applies), "")
+
+
+def _file_names(problem: Mapping[str, Any]) -> str:
+    return ", ".join((problem.get("stream_files") or {}).values())

@@ -1,0 +1,369 @@
+"""The addresses of endpoints, and one HTTP connection to one of them: kept alive, bounded in time, and cancellable.
+
+Each connection is used by one worker thread at a time; `Call.cancel` is called from any thread and ends a request by
+`socket.shutdown`. Responses are read by the standard library's http.client; docs/decisions/http_client.md says why no
+other client is used.
+
+Users may write an endpoint as `http://host:8080`, `host:8080`, or the older program's `http://host:8080/submit`.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import http.client
+import os
+import re
+import select
+import socket
+import ssl
+import struct
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from nbrun.errors import InputError, JudgeError
+
+_HEADER = re.compile(r"[\w!#$%&'*+.^`|~-]+: [\t\x20-\x7e\xa0-\xff]*")
+#: Paths of the service itself, which are no part of an endpoint's address.
+_SERVICE_PATHS = ("/submit", "/run_code", "/v1/ping")
+#: A longer response is refused: a broken server may send without end.
+LONGEST_RESPONSE = 1 << 29
+_CHUNK = 1 << 18
+_MAX_IDLE_S = 60.0  # a connection that was idle for longer is replaced
+_SURELY_OPEN_S = 2.0  # servers keep an idle connection open for longer than this
+_CLOCK_S = 0.02  # the kernel's time-out may seem to come this much too early
+_PROBE_AFTER_S, _PROBE_EVERY_S, _PROBES = 20, 10, 3  # TCP keep-alive, which notices machines that have vanished
+
+
+class Unreachable(Exception):
+    """The endpoint never received the request."""
+
+
+class RequestLost(Exception):
+    """The endpoint received the request, but no complete response came back."""
+
+
+class TooManyOpenFiles(Exception):
+    """This process may not open another connection, which is no fault of an endpoint."""
+
+
+# ---- addresses
+
+
+class Address(NamedTuple):
+    """Where an endpoint is.
+
+    Attributes:
+        name: what messages, `health()` and results call it.
+        path: the path of a gateway, before the service's own path; often empty.
+    """
+
+    name: str
+    host: str
+    port: int
+    path: str
+    is_secure: bool
+
+    @property
+    def host_and_port(self) -> str:
+        """The value of a request's `Host` header."""
+        return self.name.split("/")[2]
+
+
+def read_endpoints(endpoints: object) -> tuple[Address, ...]:
+    """Return the addresses that one URL or several mean; an endpoint that is given twice counts once.
+
+    Raises:
+        InputError: something is no URL of a server; the message shows it.
+
+    Example:
+        >>> [a.name for a in read_endpoints(["http://10.0.0.1:8080/submit", "10.0.0.1:8080", "https://h/box/"])]
+        ['http://10.0.0.1:8080', 'https://h/box']
+    """
+    given = [endpoints] if isinstance(endpoints, str) else endpoints
+    if isinstance(given, (bytes, dict)) or not isinstance(given, Iterable):
+        raise InputError(f"SandboxFusion: endpoints is a {type(endpoints).__name__}; give a list of URLs.")
+    addresses = dict.fromkeys(_address(url) for url in given)
+    if not addresses:
+        raise InputError('SandboxFusion: there are no endpoints; give at least one, such as "http://localhost:8080".')
+    return tuple(addresses)
+
+
+def _address(url: object) -> Address:
+    if not isinstance(url, str):
+        raise InputError(f"SandboxFusion: the endpoint {url!r} is a {type(url).__name__}; give a URL as text.")
+    text = url.strip()
+    try:
+        parts = urlsplit(text if "://" in text else f"http://{text}")
+        port, host = parts.port, parts.hostname
+    except ValueError as e:
+        raise _not_a_url(url, str(e)) from None
+    if parts.scheme not in ("http", "https"):
+        raise _not_a_url(url, f"the scheme {parts.scheme}:// is not supported")
+    if not host or any(c.isspace() for c in text):
+        raise _not_a_url(url, "it names no host" if not host else "it holds a space")
+    if not text.isascii():
+        raise _not_a_url(url, "it holds letters beyond ASCII; write the host as xn--…, the path with %xx")
+    if parts.username is not None or parts.query or parts.fragment:
+        raise _not_a_url(url, "it holds more than a host, a port and a path; give names and passwords in headers=")
+    path = parts.path.rstrip("/")
+    for own in _SERVICE_PATHS:
+        path = path.removesuffix(own)
+    is_secure = parts.scheme == "https"
+    usual = 443 if is_secure else 80
+    shown = f"[{host}]" if ":" in host else host
+    name = f"{parts.scheme}://{shown}{f':{port}' if port not in (None, usual) else ''}{path}"
+    return Address(name, host, port or usual, path, is_secure)
+
+
+def _not_a_url(url: str, why: str) -> InputError:
+    return InputError(f'SandboxFusion: the endpoint {url!r} is no URL of a server: {why}. One is "http://host:8080".')
+
+
+def read_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
+    """Return the headers that are sent with each request.
+
+    Raises:
+        InputError: one of them would break the request.
+    """
+    read = dict(headers or {})
+    for name, value in read.items():
+        is_text = isinstance(name, str) and isinstance(value, str)
+        if not is_text or not name.isascii() or not _HEADER.fullmatch(f"{name}: {value}"):
+            raise InputError(f"SandboxFusion: headers holds {name!r}, which can't be sent; give one line of text each.")
+    return read
+
+
+# ---- connections
+
+
+class Response(NamedTuple):
+    """What an endpoint sent back."""
+
+    status: int
+    body: bytes
+
+
+class Call:
+    """One call of the judge: lets another thread cancel the request that the call is waiting for.
+
+    Threads: `cancel` is called from any thread; the rest belongs to the worker that makes the call.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # protects both attributes below
+        self._socket: socket.socket | None = None
+        self.is_cancelled = False
+
+    def cancel(self) -> None:
+        """Shut the socket of the current request. Closing it would not wake a thread that reads from it."""
+        with self._lock:
+            self.is_cancelled = True
+            if self._socket is not None:
+                _shut(self._socket)
+
+    def hold(self, sock: socket.socket | None) -> None:
+        """Set the socket that `cancel` shuts; shut it at once if the call was cancelled already."""
+        with self._lock:
+            self._socket = sock
+            if self.is_cancelled and sock is not None:
+                _shut(sock)
+
+    def check(self) -> None:
+        """Raise JudgeError if the call was cancelled."""
+        if self.is_cancelled:
+            raise JudgeError("cancelled while it was judged: nothing is known of the solution.")
+
+
+class Connection:
+    """A connection to one endpoint, which is opened by the first request and kept for later ones.
+
+    Args:
+        connect_timeout_s: how long opening it may take.
+    """
+
+    def __init__(self, address: Address, connect_timeout_s: float) -> None:
+        self._address, self._connect_timeout_s = address, connect_timeout_s
+        self._socket: socket.socket | None = None
+        self._used_at = 0.0
+        self._died_at_once = False
+        self._timeout_s = -1.0  # the time-out that is set on the socket
+
+    def close(self) -> None:
+        """Close the connection; a later request opens it again."""
+        sock, self._socket = self._socket, None
+        if sock is not None:
+            sock.close()
+
+    def send(
+        self, method: str, path: str, body: bytes, headers: Mapping[str, str], timeout_s: float, call: Call
+    ) -> Response:
+        """Send a request and return the complete response.
+
+        Raises:
+            Unreachable: no connection could be opened.
+            RequestLost: the response didn't come in time, or was cut off.
+            JudgeError: the call was cancelled.
+        """
+        a = self._address
+        lines = [f"{method} {a.path}{path} HTTP/1.1", f"Host: {a.host_and_port}", f"Content-Length: {len(body)}"]
+        head = "\r\n".join([*lines, *(f"{name}: {value}" for name, value in headers.items()), "\r\n"])
+        request = head.encode("latin-1") + body
+        was_open = self._is_fresh()
+        try:
+            return self._exchange(method, request, timeout_s, call)
+        except RequestLost:
+            if not was_open or call.is_cancelled or not self._died_at_once:
+                raise
+        return self._exchange(method, request, timeout_s, call)  # the server had just closed the idle connection
+
+    def _is_fresh(self) -> bool:
+        """Return whether an open connection can be used; close one that can't."""
+        sock = self._socket
+        if sock is None:
+            return False
+        idle_s = time.monotonic() - self._used_at
+        if idle_s > _MAX_IDLE_S or (idle_s > _SURELY_OPEN_S and _is_readable(sock)):
+            self.close()
+            return False
+        return True
+
+    def _exchange(self, method: str, request: bytes, timeout_s: float, call: Call) -> Response:
+        sock = self._socket = self._socket or self._connect(call)
+        deadline = time.monotonic() + timeout_s
+        call.hold(sock)
+        self._died_at_once = False
+        response = http.client.HTTPResponse(sock, method=method)
+        try:
+            self._set_timeout(sock, timeout_s)
+            sock.sendall(request)
+            response.begin()
+            answer = Response(response.status, self._read_body(response, sock, deadline))
+        except (http.client.HTTPException, OSError, ValueError) as e:
+            self.close()
+            call.check()
+            is_late = time.monotonic() >= deadline - _CLOCK_S
+            self._died_at_once = not is_late and isinstance(e, (http.client.RemoteDisconnected, ConnectionError))
+            raise RequestLost(_in_words(TimeoutError() if is_late else e, timeout_s)) from e
+        finally:
+            response.close()
+            call.hold(None)
+        self._used_at = time.monotonic()
+        if response.will_close:
+            self.close()
+        call.check()
+        return answer
+
+    def _set_timeout(self, sock: socket.socket, timeout_s: float) -> None:
+        """Set the kernel's time-out: Python's own would poll before each call, and each poll releases the GIL.
+
+        TLS tries again where the kernel gives up, so it needs Python's time-out.
+        """
+        if self._address.is_secure:
+            sock.settimeout(timeout_s)
+        elif timeout_s != self._timeout_s:
+            whole = int(timeout_s)
+            value = struct.pack("ll", whole, int((timeout_s - whole) * 1e6) or (0 if whole else 1))
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, value)
+            self._timeout_s = timeout_s
+
+    def _read_body(self, response: http.client.HTTPResponse, sock: socket.socket, deadline: float) -> bytes:
+        """Return the whole body. Raise where it is cut off, late, or longer than `LONGEST_RESPONSE`."""
+        pieces: list[bytes] = []
+        size = 0
+        while response.length is None or response.length > 0:
+            if pieces:  # most bodies come in one piece, within the time-out that is set already
+                left_s = deadline - time.monotonic()
+                if left_s <= 0:
+                    raise TimeoutError
+                self._set_timeout(sock, left_s)
+            piece = response.read1(_CHUNK)  # returns what is there: waiting for a full chunk could take for ever
+            if not piece:
+                break
+            pieces.append(piece)
+            size += len(piece)
+            if size > LONGEST_RESPONSE:
+                raise ValueError(f"the answer is longer than {LONGEST_RESPONSE >> 20} MiB")
+        if response.length:  # Content-Length promised more
+            raise http.client.IncompleteRead(b"", response.length)
+        return b"".join(pieces)
+
+    def _connect(self, call: Call) -> socket.socket:
+        a = self._address
+        error: OSError | None = None
+        try:
+            places = socket.getaddrinfo(a.host, a.port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as e:
+            raise Unreachable(f"the host {a.host!r} is not known ({e})") from e
+        for family, kind, protocol, _, where in places:
+            call.check()
+            sock: socket.socket | None = None
+            try:
+                sock = socket.socket(family, kind, protocol)
+                call.hold(sock)
+                sock.settimeout(self._connect_timeout_s)
+                sock.connect(where)
+                _tune(sock)
+                sock.settimeout(None)
+                self._timeout_s = -1.0
+                return _tls().wrap_socket(sock, server_hostname=a.host) if a.is_secure else sock
+            except OSError as e:
+                if sock is not None:
+                    sock.close()
+                if e.errno in (errno.EMFILE, errno.ENFILE):
+                    raise TooManyOpenFiles(f"{e.strerror} ({len(os.listdir('/dev/fd'))} are open)") from e
+                error = e
+            finally:
+                call.hold(None)
+        call.check()
+        raise Unreachable(_in_words(error or OSError("it has no address"), self._connect_timeout_s)) from error
+
+
+def _in_words(e: Exception, timeout_s: float) -> str:
+    """Describe an exception for a message."""
+    if isinstance(e, TimeoutError):
+        return f"no answer within {timeout_s:g} s"
+    if isinstance(e, ConnectionRefusedError):
+        return "connection refused"
+    if isinstance(e, http.client.IncompleteRead):
+        return "the answer was cut"
+    if isinstance(e, (http.client.RemoteDisconnected, ConnectionError)):
+        return "it closed the connection without an answer"
+    if isinstance(e, http.client.HTTPException):
+        return f"what it answers is no HTTP ({type(e).__name__})"
+    return f"{e.strerror or e}" if isinstance(e, OSError) else str(e)
+
+
+def _is_readable(sock: socket.socket) -> bool:
+    """Return whether an idle connection has something to read, which means that the other end has closed it."""
+    try:
+        poll = select.poll()
+        poll.register(sock, select.POLLIN)
+        return bool(poll.poll(0))
+    except (OSError, ValueError):
+        return True
+
+
+@functools.cache
+def _tls() -> ssl.SSLContext:
+    return ssl.create_default_context()  # cached, because it reads the system's certificates
+
+
+def _tune(sock: socket.socket) -> None:
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    values = {"TCP_KEEPIDLE": _PROBE_AFTER_S, "TCP_KEEPINTVL": _PROBE_EVERY_S, "TCP_KEEPCNT": _PROBES}
+    for name, value in values.items():
+        if hasattr(socket, name):  # not every system has all of them
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+def _shut(sock: socket.socket) -> None:
+    try:
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)  # a TLS socket's own method would interfere with its reader
+    except OSError:  # it isn't connected yet, or no longer
+        pass
