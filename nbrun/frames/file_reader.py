@@ -86,7 +86,7 @@ class FileReader:
             if old is not None:
                 self._read_old(old, data, match, record)
                 return
-            again = sample_file.lay_out_anew(data)
+            again = sample_file.convert_foreign(data)
             if again is not None:
                 own = True
                 self.rows.cut(start)

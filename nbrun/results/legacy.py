@@ -30,7 +30,7 @@ class OldFile:
     api_used: str | None
     worker_id: str | None
     progress: dict[str, Any] | None
-    is_own: bool = False  # it is a file of nbrun's that another tool has written anew: see sample_file.lay_out_anew
+    is_own: bool = False  # it is a file of nbrun's that another tool has written anew: see sample_file.convert_foreign
     is_loose: bool = False  # no strict JSON: its texts may hold lone surrogates, which belong to their items' identity
 
 

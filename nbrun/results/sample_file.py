@@ -1,7 +1,10 @@
-"""What a sample's file is, of any of the three formats, by its head and tail; reads and lays out nbrun's own.
+"""The reader and writer of a sample's file.
 
-Pure functions over bytes and descriptors; used by writers and readers alike, from any thread. Formats: see format.py;
-the whole of an older program's file is read by legacy.py.
+`peek` says by head and tail what a file is, of any of the three formats; `read_any` finds the entries of a file in
+nbrun's format; `lay_out` and `closing` write one. A file in the older program's formats is parsed by legacy.py. The
+formats are described in format.py.
+
+Pure functions over bytes and descriptors; writers and readers call them from any thread.
 """
 
 from __future__ import annotations
@@ -11,10 +14,10 @@ import io
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, Protocol
+from typing import Any, BinaryIO, NamedTuple, Protocol, TypeVar
 from zlib import crc32
 
 from nbrun import verdicts
@@ -25,7 +28,7 @@ from nbrun.storage import files
 from nbrun.texts import without_surrogates
 
 HEAD_BYTES, TAIL_BYTES = 1024, 4096
-#: An id is looked for in so much of a damaged file.
+#: How many bytes of a damaged file are searched for its id.
 ID_BYTES = 64 << 20
 _NBRUN_HEAD = b'{\n"format": "nbrun/'
 _ID = re.compile(rb'"id"\s*:\s*("(?:[^"\\]|\\.)*"|-?\d+)')
@@ -33,16 +36,23 @@ _SUMMARY = re.compile(rb'\n"summary": (\{.*\}),\n"progress": (\{.*\})\n\}\n\Z')
 _PROGRESS = re.compile(rb'"progress"\s*:\s*(\{[^{}]*\})\s*\}\s*\Z')
 _RESULT_LIST = re.compile(rb'("(?:[^"\\]|\\.)*_result"): \[\n')
 _OWN_ID = re.compile(rb'\{\n"format": "nbrun/[^"\n]*",\n"id": ("[^\n]*"),\n')
-_TEXT = rb'"(?:[^"\\]|\\.)*'
 #: The head of a file as the older program writes it, up to its first entry: no other tool has touched it.
 _PLAINLY_OLD = re.compile(
-    rb'\s*\{\s*"id"\s*:\s*(?:' + _TEXT + rb'"|-?\d+)\s*,\s*(?:' + _TEXT + rb'_result"\s*:\s*\[\s*\]\s*,\s*)*'
-    + _TEXT + rb'_result"\s*:\s*\[\s*\{\s*"(?:language|solution|result)"'
-)  # fmt: skip
+    rb"""
+    \s*\{\s* "id" \s*:\s* (?: "(?:[^"\\]|\\.)*" | -?\d+ ) \s*,\s*  # {"id": ...,
+    (?: "(?:[^"\\]|\\.)*_result" \s*:\s* \[\s*\] \s*,\s* )*         # "..._result": [], of groups without entries
+    "(?:[^"\\]|\\.)*_result" \s*:\s* \[\s*                           # "..._result": [
+    \{\s* "(?:language|solution|result)"                               # {"language"
+    """,
+    re.VERBOSE,
+)
 _BOM = codecs.BOM_UTF8
 _TEXTS = ("run_id", "context", "worker_id", "api_used")
 _NUMBERS, _NUMBER_OR_NONE = ("attempts", "started_at", "duration_s"), frozenset((int, float, type(None)))
 NBRUN, PROGRESS, LEGACY = "nbrun", "progress", "legacy"
+#: The top-level keys of a file that nbrun or the older program writes, beside those of the groups.
+KNOWN_KEYS = frozenset({"format", "id", "api_used", "worker_id", "summary", "progress"})
+_GROUP_END, _EMPTY_GROUP_END = b"\n],\n", b"],\n"
 
 
 class Unreadable(Exception):
@@ -50,8 +60,8 @@ class Unreadable(Exception):
 
 
 class Place(NamedTuple):
-    """Where a file stands in an archive: its member's header, its packed and its own size, its CRC-32; and what tells
-    the archive from another of that name."""
+    """Where a file is in an archive: the offset of its member's header, its packed and its own size, its CRC-32; and
+    the archive's ctime and inode, which distinguish it from another archive of that name."""
 
     name: str  # the archive's
     offset: int
@@ -64,10 +74,10 @@ class Place(NamedTuple):
 
 @dataclass(slots=True)
 class FileInfo:
-    """What head and tail of a file tell. `summary` is there for nbrun's own files only.
+    """What the head and tail of a file say. Only nbrun's own files have a `summary`.
 
     A file of nbrun's own without its last lines `is_damaged`: its entries count as far as they can be read, and
-    `seen_seq` is the highest seq among them. A file that stands in an archive has its `place` there.
+    `seen_seq` is the highest seq among them. The `place` of an archived file is where it is in its archive.
     """
 
     name: str
@@ -88,12 +98,12 @@ class FileInfo:
 
     @property
     def is_complete(self) -> bool:
-        """What the file says of itself; of an old file it is not to be trusted."""
+        """Whether the file says that it is complete; an old file may be wrong about that."""
         return bool(self.progress and self.progress.get("is_complete"))
 
 
 class EntryHead(NamedTuple):
-    """What an entry's first keys tell, and where it stands in its file."""
+    """An entry's first keys, and its place in its file."""
 
     group: str
     item_index: int | None
@@ -106,7 +116,7 @@ class EntryHead(NamedTuple):
 
 
 def peek(path: Path) -> FileInfo:
-    """What a file's first and last lines say; a file that another tool wrote is read whole.
+    """Return what a file's first and last lines say. A file that another tool wrote is read whole.
 
     Raises:
         Unreadable: no sample's file, or one that is cut short.
@@ -125,7 +135,7 @@ def peek(path: Path) -> FileInfo:
 
 
 def info_of(name: str, data: bytes, mtime_ns: int) -> FileInfo:
-    """The same of a file's bytes.
+    """Return what `peek` says of a file, from its bytes.
 
     Raises:
         Unreadable: no sample's file, or one that is cut short.
@@ -134,7 +144,7 @@ def info_of(name: str, data: bytes, mtime_ns: int) -> FileInfo:
 
 
 def _pread(fd: int, at: int, length: int) -> bytes:
-    """Up to `length` bytes: fewer only at the end of the file."""
+    """Return up to `length` bytes: fewer only at the end of the file."""
     data = files.pread(fd, length, at)
     while 0 < len(data) < length and (more := files.pread(fd, length - len(data), at + len(data))):
         data += more
@@ -157,9 +167,9 @@ def _info(name: str, read: Callable[[int, int], bytes], size: int, mtime_ns: int
     if not is_own and _PLAINLY_OLD.match(head):
         return _old_info(name, head, tail, size, mtime_ns)
     data = read(0, size)
-    again = lay_out_anew(data)
-    if again is not None:
-        return replace(info_of(name, again, mtime_ns), size=size)
+    converted = convert_foreign(data)
+    if converted is not None:
+        return replace(info_of(name, converted, mtime_ns), size=size)
     if is_own:
         raise Unreadable("is cut short or was changed by hand: its last lines are missing")
     return _old_info(name, data, tail, size, mtime_ns)
@@ -172,7 +182,7 @@ def _check_version(head: bytes) -> None:
 
 
 def _own_id(read: Callable[[int, int], bytes], size: int) -> str:
-    """The id in the third line of a file in nbrun's layout, however long it is."""
+    """Return the id in the third line of a file in nbrun's layout, however long it is."""
     taken = HEAD_BYTES
     while True:
         found = _OWN_ID.match(read(0, taken))
@@ -186,9 +196,9 @@ def _own_id(read: Callable[[int, int], bytes], size: int) -> str:
 def _own_info(name: str, sample_id: str, found: re.Match[bytes], size: int, mtime_ns: int) -> FileInfo:
     try:
         summary, progress = load(found[1]), load(found[2])
-        told = summary.pop("check", None)
+        checksum = summary.pop("check", None)
         plain = found[1][: -len(b',"check":"01234567"}')] + b"}"
-        is_right = told is None or int(told, 16) == _check(sample_id, plain)  # files of before have none
+        is_right = checksum is None or int(checksum, 16) == _check(sample_id, plain)  # older files have none
         if is_right and is_summary(summary) and isinstance(progress, dict):
             return FileInfo(name, sample_id, NBRUN, size, mtime_ns, summary, progress)
     except (ValueError, KeyError, TypeError, AttributeError):
@@ -197,7 +207,7 @@ def _own_info(name: str, sample_id: str, found: re.Match[bytes], size: int, mtim
 
 
 def is_summary(value: Any) -> bool:
-    """Whether it holds what a file's summary must: a checksum says where it was written, not what is in it."""
+    """Return whether a value holds what a file's summary must; a checksum says nothing about its content."""
     return (
         isinstance(value, dict)
         and is_count(value.get("max_seq"))
@@ -209,12 +219,12 @@ def is_summary(value: Any) -> bool:
 
 
 def is_count(value: Any) -> bool:
-    """Whether it is an integer from 0 on that 64 bits hold."""
+    """Return whether a value is an integer of at least 0 that fits into 64 bits."""
     return type(value) is int and 0 <= value < 2**63
 
 
 def is_counts(value: Any) -> bool:
-    """Whether it is a mapping of counts."""
+    """Return whether a value is a mapping of counts."""
     return isinstance(value, dict) and all(map(is_count, value.values()))
 
 
@@ -241,7 +251,7 @@ def _read_id(head: bytes) -> str:
 
 
 def peek_damaged(path: Path) -> FileInfo | None:
-    """What is left of a file in nbrun's format that `peek` can't read; None where that is nothing to build on."""
+    """Return what is left of a file in nbrun's format that `peek` can't read; None where nothing of it can be used."""
     try:
         with files.open_reading(path) as f:
             fd = f.fileno()
@@ -260,7 +270,7 @@ def peek_damaged(path: Path) -> FileInfo | None:
 
 
 class Placed(Protocol):
-    """Where an entry stands in a file."""
+    """An entry's place in a file."""
 
     @property
     def offset(self) -> int: ...
@@ -269,13 +279,13 @@ class Placed(Protocol):
 
 
 def read_entry(file: BinaryIO, place: Placed) -> dict[str, Any] | None:
-    """An entry of a file in nbrun's format; None where it is damaged."""
+    """Read an entry of a file in nbrun's format. Return None where it is damaged."""
     file.seek(place.offset)
     return parse_entry(file.read(place.length))
 
 
 def parse_entry(body: bytes) -> dict[str, Any] | None:
-    """An entry's bytes as a mapping that holds what every entry must; None where it is damaged."""
+    """Return an entry's bytes as a mapping that holds what every entry must; None where it is damaged."""
     try:
         value = load(body)
     except ValueError:
@@ -284,7 +294,7 @@ def parse_entry(body: bytes) -> dict[str, Any] | None:
 
 
 def is_entry(value: Any) -> bool:
-    """Whether it holds what every entry must, beside the five keys of its head."""
+    """Return whether a value holds what every entry must, beside the five keys of its head."""
     if not isinstance(value, dict) or "result" not in value:
         return False
     for name in _TEXTS:
@@ -300,7 +310,7 @@ def is_entry(value: Any) -> bool:
 
 
 def claimed_id(path: Path) -> str | None:
-    """The id that a damaged file begins with, if it can still be read."""
+    """Return the id that a damaged file begins with; None where it can't be read."""
     try:
         with files.open_reading(path) as f:
             head = f.read(HEAD_BYTES)
@@ -313,10 +323,13 @@ def claimed_id(path: Path) -> str | None:
 
 @dataclass(slots=True)
 class OwnFile:
-    """A file of nbrun's, read: its entries and where their bytes are in `file`.
+    """The entries of a file in nbrun's format, and where their bytes are in `file`.
 
-    `damaged` counts the lines inside its lists that are no entries. `is_foreign`: another tool has written the file
-    anew, and `file` is its content in nbrun's layout. `sample_id` is None where that line is damaged.
+    Attributes:
+        damaged: how many lines inside its lists are no entries.
+        is_foreign: another tool has re-serialised the file, and `file` is its content in nbrun's layout.
+        sample_id: None where that line is damaged.
+        extra: top-level keys that another tool has added -> their values as JSON.
     """
 
     file: BinaryIO
@@ -325,15 +338,16 @@ class OwnFile:
     damaged: int
     is_foreign: bool = False
     sample_id: str | None = None
+    extra: dict[str, bytes] = field(default_factory=dict)
 
     def body(self, place: Placed) -> bytes:
-        """An entry's bytes."""
+        """Return an entry's bytes."""
         self.file.seek(place.offset)
         return self.file.read(place.length)
 
 
 def read_any(file: BinaryIO) -> OwnFile | bytes:
-    """A sample's file: of nbrun's its entries, of the older program's its bytes. Its content says which it is.
+    """Read a sample's file. Return the entries of one in nbrun's format, the bytes of one in an older format.
 
     Raises:
         Unreadable: it was written by a newer nbrun.
@@ -349,16 +363,16 @@ def read_any(file: BinaryIO) -> OwnFile | bytes:
             return own
     file.seek(0)
     data = file.read()
-    again = None if not is_own and _PLAINLY_OLD.match(head) else lay_out_anew(data)
-    if again is not None:
-        found = _scan(io.BytesIO(again))
+    converted = None if not is_own and _PLAINLY_OLD.match(head) else convert_foreign(data)
+    if converted is not None:
+        found = _scan(io.BytesIO(converted))
         found.is_foreign = True
         return found
     return own if is_own else data
 
 
 def ends_as_own(file: BinaryIO) -> bool:
-    """Whether a file has the last lines that nbrun gives it."""
+    """Return whether a file has the last lines that nbrun writes."""
     size = file.seek(0, os.SEEK_END)
     taken = min(TAIL_BYTES, size)
     while True:
@@ -371,31 +385,26 @@ def ends_as_own(file: BinaryIO) -> bool:
 
 
 def is_own_layout(file: BinaryIO) -> bool:
-    """Whether a file begins and ends as nbrun lays it out."""
+    """Return whether a file begins and ends as nbrun writes it."""
     file.seek(0)
     return file.read(len(_NBRUN_HEAD)) == _NBRUN_HEAD and ends_as_own(file)
 
 
 def _scan(lines: BinaryIO) -> OwnFile:
-    """The entries of a file in nbrun's layout, in its order, from where `lines` is."""
+    """Find the entries of a file in nbrun's layout, from the position of `lines` on."""
     out = OwnFile(lines, [], [], 0)
-    group: str | None = None  # inside this one's list
+    group: str | None = None  # the group whose list the line is in
     at = 0
     for line in lines:
-        if group is not None and line != b"],\n":
-            # the last line of a file that is cut short has no line feed
-            found = ENTRY_HEAD.match(line) if line.endswith(b"\n") else None
-            if found is None:
+        if group is not None and line != _EMPTY_GROUP_END:
+            head = _head_in(line, group, at)
+            if head is not None:
+                out.heads.append(head)
+            else:
                 if title := _title(line):  # the line that ended the list before is damaged
                     group = title
                     out.groups.append(group)
                 out.damaged += 1
-            else:
-                index, key, occurrence, seq, status = found.groups()
-                out.heads.append(EntryHead(
-                    group, None if index == b"null" else int(index), bytes.fromhex(key.decode()), int(occurrence),
-                    int(seq), status.decode(), at, len(line.rstrip(b"\n").removesuffix(b",")),
-                ))  # fmt: skip
         elif group is not None:
             group = None
         elif (title := _title(line)) is not None:
@@ -405,38 +414,109 @@ def _scan(lines: BinaryIO) -> OwnFile:
             out.damaged += 1
         elif out.sample_id is None and line.startswith(b'"id": '):
             out.sample_id = _text_of(line[6:].rstrip(b"\n").removesuffix(b","))
+        elif (extra := _extra_in(line)) is not None:
+            out.extra[extra[0]] = extra[1]
         at += len(line)
     return out
 
 
+def _head_in(line: bytes, group: str, at: int) -> EntryHead | None:
+    """Return the head of the entry in a line at offset `at`; None where the line is no entry."""
+    # the last line of a file that is cut short has no line feed
+    found = ENTRY_HEAD.match(line) if line.endswith(b"\n") else None
+    if found is None:
+        return None
+    index, key, occurrence, seq, status = found.groups()
+    return EntryHead(
+        group,
+        None if index == b"null" else int(index),
+        bytes.fromhex(key.decode()),
+        int(occurrence),
+        int(seq),
+        status.decode(),
+        at,
+        len(line.rstrip(b"\n").removesuffix(b",")),
+    )
+
+
+def _extra_in(line: bytes) -> tuple[str, bytes] | None:
+    """Return the key and the JSON value of a line that another tool has added between nbrun's own."""
+    if not line.startswith(b'"') or line.startswith(_OWN_LINES):
+        return None
+    try:
+        ((key, value),) = load(b"{" + line.rstrip().removesuffix(b",") + b"}").items()
+    except (ValueError, AttributeError):
+        return None
+    return None if key in KNOWN_KEYS or key.endswith("_result") else (key, dump(value))
+
+
+#: How the lines begin that nbrun writes outside of a file's lists.
+_OWN_LINES = tuple(b'"%b": ' % key.encode() for key in sorted(KNOWN_KEYS))
+
+
 def _title(line: bytes) -> str | None:
-    """The group whose list a line of a file in nbrun's layout opens."""
+    """Return the group whose list a line of a file in nbrun's layout opens; None where it opens none."""
     found = _RESULT_LIST.match(line) if line.endswith(b"[\n") else None
     title = None if found is None else _text_of(found[1])
     return None if title is None else title.removesuffix("_result")
 
 
 def _text_of(data: bytes) -> str | None:
-    """A text in JSON; None where it is damaged."""
+    """Return a text in JSON; None where it is damaged."""
     try:
         return str(load(data))
     except ValueError:
         return None
 
 
-# ---- files that another tool has written anew
+# ---- files that another tool has re-serialised
 
 
-def lay_out_anew(data: bytes) -> bytes | None:
-    """The content of a file of nbrun's that another tool has written anew (indented, on one line, with sorted keys or
-    other line ends), in nbrun's own layout; None where it is no such file.
+def convert_foreign(data: bytes) -> bytes | None:
+    """Return the content of a file of nbrun's that another tool has re-serialised, in nbrun's own layout.
 
-    What the file says in sum is counted from its entries, since its checksum holds for one layout only. What is no
-    entry becomes a line that counts as damaged.
+    The tool may have indented it, put it on one line, sorted its keys or changed its line ends. What the file's summary
+    says is counted from the entries, since its checksum holds for one layout only. What is no entry becomes a line that
+    counts as damaged. Return None where the data is no such file.
 
     Raises:
         Unreadable: it was written by a newer nbrun, or has no id.
     """
+    value = _own_object(data)
+    if value is None:
+        return None
+    sample_id = value.get("id")
+    if type(sample_id) not in (str, int):
+        raise Unreadable("is no sample's file (it has no id)")
+    counts = EntryCounts()
+    progress = value.get("progress")
+    recorded = progress if isinstance(progress, dict) else {}
+    groups: dict[str, list[bytes]] = {}
+    totals: dict[str, int] = {}
+    for name, rows in _lists_in(value).items():
+        group = _plain_text(name)
+        groups[group] = [_line_of(row, group, counts) for row in (rows if isinstance(rows, list) else [rows])]
+        total: Any = recorded.get(f"total_{name}s")
+        totals[group] = int(total) if is_count(total) else counts.placed[group]
+    before = value.get("summary")
+    identities = before.get("identities") if isinstance(before, dict) else ""
+    completed = {group: counts.done[group] for group in totals}
+    footer = Footer(
+        _plain_text(sample_id),
+        totals,
+        completed,
+        bool(recorded) and completed == totals,
+        counts.summary(totals, identities if isinstance(identities, str) else ""),
+        _plain_text(value.get("api_used") or ""),
+        _plain_text(value.get("worker_id") or ""),
+        extra_keys(value),
+    )
+    entries = ((group, ((None, line) for line in lines)) for group, lines in groups.items())
+    return b"".join(lay_out(footer.sample_id, entries, lambda: footer))
+
+
+def _own_object(data: bytes) -> dict[str, Any] | None:
+    """Return the JSON object of a file of nbrun's; None where it is no such file. Raise Unreadable as above."""
     if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
         data = data.decode("utf-16", "replace").encode("utf-8", "replace")
     data = data.removeprefix(_BOM)
@@ -446,89 +526,44 @@ def lay_out_anew(data: bytes) -> bytes | None:
         value = load(data)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(value, dict):
+    if not isinstance(value, dict) or not is_own(value):
         return None
-    lists = {str(k).removesuffix("_result"): rows for k, rows in value.items() if k.endswith("_result")}
     version = value.get("format")
-    if isinstance(version, str) and version.startswith("nbrun/"):
-        if version != FORMAT:
-            raise Unreadable(f"was written in format {version[:40]}; this nbrun knows {FORMAT}")
-    elif not any(_has_own_head(row) for rows in lists.values() if isinstance(rows, list) for row in rows):
-        return None
-    sample_id = value.get("id")
-    if type(sample_id) not in (str, int):
-        raise Unreadable("is no sample's file (it has no id)")
-    layout = Layout(_plain_text(sample_id), {}, {}, False, {})
-    counts = _Counts()
-    parts = []
-    for name, rows in lists.items():
-        group = _plain_text(name)
-        lines = [_line_of(row, group, counts) for row in (rows if isinstance(rows, list) else [rows])]
-        parts += [group_opening(group), BETWEEN.join(lines), b"\n],\n" if lines else b"],\n"]
-        layout.completed[group] = counts.done[group]
-    progress = value.get("progress")
-    told = progress if isinstance(progress, dict) else {}
-    for group in lists:
-        total: Any = told.get(f"total_{group}s")
-        layout.totals[_plain_text(group)] = int(total) if is_count(total) else counts.placed[_plain_text(group)]
-    layout.is_complete = bool(told) and layout.completed == layout.totals
-    before = value.get("summary")
-    identities = before.get("identities") if isinstance(before, dict) else ""
-    layout.summary = {
-        "max_seq": counts.max_seq, "identities": identities if isinstance(identities, str) else "",
-        "done": counts.done.total(), "errors": {g: counts.errors[g] for g in layout.totals},
-        "verdicts": counts.verdicts, "runs": counts.runs, "contexts": counts.contexts,
-    }  # fmt: skip
-    if any(verdicts.expected(group) is not None for group in layout.totals):
-        layout.summary["unexpected"] = counts.unexpected
-    layout.api_used, layout.worker_id = (_plain_text(value.get(k) or "") for k in ("api_used", "worker_id"))
-    progress_line = progress_object(layout.totals, layout.completed, layout.is_complete)
-    return b"".join([opening(layout.sample_id), *parts, closing(layout, progress_line)])
+    if isinstance(version, str) and version.startswith("nbrun/") and version != FORMAT:
+        raise Unreadable(f"was written in format {version[:40]}; this nbrun knows {FORMAT}")
+    return value
 
 
-class _Counts:
-    """What the summary of a file counts."""
+def _lists_in(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the lists of entries in a parsed file, by group."""
+    return {str(k).removesuffix("_result"): rows for k, rows in value.items() if k.endswith("_result")}
 
-    def __init__(self) -> None:
-        self.max_seq = 0
-        self.placed, self.done, self.errors = Counter[str](), Counter[str](), Counter[str]()
-        self.verdicts, self.runs, self.contexts = Counter[str](), Counter[str](), Counter[str]()
-        self.unexpected = 0
 
-    def add(self, group: str, entry: Mapping[str, Any]) -> None:
-        self.max_seq = max(self.max_seq, entry["seq"])
-        if entry["index"] is None:
-            return
-        self.placed[group] += 1
-        if entry["status"] != "done":
-            self.errors[group] += 1
-            return
-        self.done[group] += 1
-        self.runs[entry["run_id"]] += 1
-        self.contexts[entry["context"]] += 1
-        verdict = verdicts.counted(entry["result"])
-        if verdict is not None:
-            self.verdicts[verdict] += 1
-        self.unexpected += verdicts.is_unexpected(verdicts.expected(group), verdict)
+def extra_keys(value: Mapping[str, Any]) -> dict[str, bytes]:
+    """Return the top-level keys of a parsed file that another tool has added, each with its value as JSON."""
+    return {
+        _plain_text(key): values.encode(part, where="")[0]
+        for key, part in value.items()
+        if key not in KNOWN_KEYS and not key.endswith("_result")
+    }
 
 
 _HEAD_KEYS = ("index", "key", "occurrence", "seq", "status")
 
 
 def _has_own_head(row: Any) -> bool:
-    """Whether it has the first five keys of an entry, in any order."""
+    """Return whether a value has the first five keys of an entry, in any order."""
     return isinstance(row, dict) and all(name in row for name in _HEAD_KEYS)
 
 
 def is_own(value: dict[str, Any]) -> bool:
-    """Whether a parsed file is one of nbrun's, whatever tool has written it: by its format, or by its entries."""
+    """Return whether a parsed file is one of nbrun's, whatever tool wrote it: by its format, or by its entries."""
     if isinstance(value.get("format"), str) and value["format"].startswith("nbrun/"):
         return True
-    lists = (rows for name, rows in value.items() if name.endswith("_result") and isinstance(rows, list))
-    return any(_has_own_head(row) for rows in lists for row in rows)
+    return any(_has_own_head(row) for rows in _lists_in(value).values() if isinstance(rows, list) for row in rows)
 
 
-def _line_of(row: Any, group: str, counts: _Counts) -> bytes:
+def _line_of(row: Any, group: str, counts: EntryCounts) -> bytes:
     if not _has_own_head(row):
         return values.encode({"damaged": row}, where="")[0]
     entry = {name: row[name] for name in _HEAD_KEYS} | row
@@ -548,8 +583,14 @@ def _plain_text(value: Any) -> str:
 
 
 @dataclass(slots=True)
-class Layout:
-    """Everything of a file but its entries."""
+class Footer:
+    """What a file says after its entries.
+
+    Attributes:
+        totals, completed: by group, in the order of the file.
+        summary: see `EntryCounts.summary`.
+        extra: keys that another tool has added to the file -> their values as JSON.
+    """
 
     sample_id: str
     totals: dict[str, int]
@@ -558,28 +599,141 @@ class Layout:
     summary: dict[str, Any]
     api_used: str = ""
     worker_id: str = ""
-    groups: dict[str, list[Any]] = field(default_factory=dict)  # group -> what stands for its entries, in order
+    extra: Mapping[str, bytes] = field(default_factory=dict)
+
+
+class EntryCounts:
+    """Counts what a file's summary says of its entries, one entry after the other."""
+
+    def __init__(self) -> None:
+        self.max_seq = 0
+        self.placed, self.done, self.errors = Counter[str](), Counter[str](), Counter[str]()
+        self.verdicts, self.runs, self.contexts = Counter[str](), Counter[str](), Counter[str]()
+        self.unexpected = 0
+
+    def add(self, group: str, entry: Mapping[str, Any]) -> None:
+        """Count an entry."""
+        self.max_seq = max(self.max_seq, entry["seq"])
+        if entry["index"] is None:
+            return
+        self.placed[group] += 1
+        if entry["status"] != "done":
+            self.errors[group] += 1
+            return
+        self.done[group] += 1
+        self.runs[entry["run_id"]] += 1
+        self.contexts[entry["context"]] += 1
+        verdict = verdicts.counted(entry["result"])
+        if verdict is not None:
+            self.verdicts[verdict] += 1
+        self.unexpected += verdicts.is_unexpected(verdicts.expected(group), verdict)
+
+    def summary(self, groups: Iterable[str], identities: str) -> dict[str, Any]:
+        """Return the summary. `identities`: the digest of the dataset's identities, in hexadecimal digits."""
+        names = list(groups)
+        return summary_of(
+            self.max_seq,
+            identities,
+            self.done.total(),
+            {group: self.errors[group] for group in names},
+            self.verdicts,
+            self.runs,
+            self.contexts,
+            self.unexpected if any(verdicts.expected(group) is not None for group in names) else None,
+        )
+
+
+def summary_of(
+    max_seq: int,
+    identities: str,
+    done: int,
+    errors: Mapping[str, int],
+    verdict_counts: Mapping[str, int],
+    runs: Mapping[str, int],
+    contexts: Mapping[str, int],
+    unexpected: int | None,
+) -> dict[str, Any]:
+    """Return a file's summary. `unexpected` is None where no group expects a verdict."""
+    summary: dict[str, Any] = {
+        "max_seq": max_seq,
+        "identities": identities,
+        "done": done,
+        "errors": errors,
+        "verdicts": verdict_counts,
+        "runs": runs,
+        "contexts": contexts,
+    }
+    return summary if unexpected is None else summary | {"unexpected": unexpected}
+
+
+_Sign = TypeVar("_Sign")
+
+
+def lay_out(
+    sample_id: str,
+    groups: Iterable[tuple[str, Iterable[tuple[_Sign, bytes]]]],
+    footer: Callable[[], Footer],
+    placed: Callable[[_Sign, int, int], None] | None = None,
+) -> Iterator[bytes]:
+    """Yield a sample's file piece by piece.
+
+    Args:
+        groups: each group's name and its entries in order: a sign that stands for the entry, and the entry's bytes.
+        footer: called after the last entry; returns what the last lines say.
+        placed: called for each entry with its sign, its offset in the file and its length.
+    """
+    first = opening(sample_id)
+    yield first
+    at = len(first)
+    for name, entries in groups:
+        title = group_opening(name)
+        yield title
+        at += len(title)
+        is_empty = True
+        for sign, body in entries:
+            if not is_empty:
+                yield BETWEEN
+                at += len(BETWEEN)
+            is_empty = False
+            if placed is not None:
+                placed(sign, at, len(body))
+            yield body
+            at += len(body)
+        end = group_end(is_empty)
+        yield end
+        at += len(end)
+    yield closing(footer())
 
 
 def opening(sample_id: str) -> bytes:
-    """The first lines of a file."""
+    """Return the first lines of a file."""
     return b'{\n"format": "nbrun/1",\n"id": %b,\n' % dump(sample_id)
 
 
 def group_opening(group: str) -> bytes:
-    """The line before a group's entries."""
+    """Return the line before a group's entries."""
     return dump(group + "_result") + b": [\n"
 
 
-def closing(layout: Layout, progress: bytes) -> bytes:
-    """The last lines of a file."""
-    summary = dump(layout.summary)
-    return b'"api_used": %b,\n"worker_id": %b,\n"summary": %b,"check":"%08x"},\n"progress": %b\n}\n' % (
-        dump(layout.api_used), dump(layout.worker_id),
-        summary[:-1], _check(layout.sample_id, summary), progress,
-    )  # fmt: skip
+def group_end(is_empty: bool) -> bytes:
+    """Return what follows a group's last entry."""
+    return _EMPTY_GROUP_END if is_empty else _GROUP_END
+
+
+def closing(footer: Footer) -> bytes:
+    """Return the last lines of a file."""
+    extra = b"".join([b"%b: %b,\n" % (dump(key), value) for key, value in footer.extra.items()])
+    summary = dump(footer.summary)
+    return b'"api_used": %b,\n"worker_id": %b,\n%b"summary": %b,"check":"%08x"},\n"progress": %b\n}\n' % (
+        dump(footer.api_used),
+        dump(footer.worker_id),
+        extra,
+        summary[:-1],
+        _check(footer.sample_id, summary),
+        progress_object(footer.totals, footer.completed, footer.is_complete),
+    )
 
 
 def _check(sample_id: str, summary: bytes) -> int:
-    """A summary is believed without a look at the entries, so it carries a checksum, over the id too."""
+    """Return the summary's checksum, over the id too: a reader trusts the summary without looking at the entries."""
     return crc32(summary, crc32(dump(sample_id)))

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 from nbrun import verdicts
 from nbrun.results import sample_file
 from nbrun.results.entries import IN_FILE, IN_SEGMENT, NOWHERE
-from nbrun.results.format import BETWEEN, ENTRY_HEAD, progress_object
+from nbrun.results.format import BETWEEN, ENTRY_HEAD
 from nbrun.results.legacy import OldFile, OldMatch, match_old, old_body, parse_old
 from nbrun.results.sample_file import EntryHead, OwnFile, Unreadable
 from nbrun.storage import files
@@ -144,8 +144,8 @@ def _summary(
 
 def _closing(book: Book, summary: dict[str, Any], done: dict[str, int]) -> list[bytes]:
     totals = book.totals
-    layout = sample_file.Layout(book.sample_id, totals, done, done == totals, summary, book.api_used, book.worker_id)
-    return [sample_file.closing(layout, progress_object(totals, done, layout.is_complete))]
+    footer = sample_file.Footer(book.sample_id, totals, done, done == totals, summary, book.api_used, book.worker_id)
+    return [sample_file.closing(footer)]
 
 
 # ---- any other sample

@@ -7,15 +7,14 @@ that it holds all that the journal has (F5) aren't touched.
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from types import MappingProxyType
 from typing import Any
 
-from nbrun import verdicts
 from nbrun.results import sample_file
 from nbrun.results.entries import IN_FILE, IN_SEGMENT, Attempt, Identity, JournalIndex, Stored, index_journal, merge
-from nbrun.results.format import ATTEMPT, HEADER, frame, progress_object, segment_name
+from nbrun.results.format import ATTEMPT, HEADER, frame, segment_name
 from nbrun.results.listing import Problem
 from nbrun.results.names import is_sample_file_name, temporary
 from nbrun.results.replay import LogScan
@@ -114,7 +113,8 @@ def _file_sample(
                 return content.body(s)
             return read_segment(s)
 
-        parts = file_parts(sample_id, header, info, match, stored, body)
+        extra = content.extra if isinstance(content, sample_file.OwnFile) else {}
+        parts = file_parts(sample_id, header, info, match, stored, body, extra)
         files.replace_file(path, chunked(parts), directory.inner / "tmp" / temporary(name))
     return sample_file.peek(path)
 
@@ -165,52 +165,55 @@ def _without_damaged(
 
 
 def file_parts(
-    sample_id: str, header: dict[str, Any], info: FileInfo | None, match: Any, stored: list[Stored], body: Any
+    sample_id: str,
+    header: dict[str, Any],
+    info: FileInfo | None,
+    match: Mapping[str, Any] | None,
+    stored: list[Stored],
+    body: Callable[[Stored], bytes],
+    extra: Mapping[str, bytes] = MappingProxyType({}),
 ) -> Iterator[bytes]:
-    """A sample's file of these entries. `body`: the bytes of one of them."""
+    """Yield a sample's file of these entries.
+
+    Args:
+        header: the sample's header record, or what is known of it.
+        info, match: of the file that held entries before.
+        body: returns the bytes of an entry.
+        extra: top-level keys that another tool has added, with their values as JSON.
+    """
+    totals = header.get("totals") or (match or {}).get("totals")
     groups: dict[str, list[Stored]] = {g: [] for g in header.get("totals", {})}
     for s in stored:
         groups.setdefault(s.group, []).append(s)
-    counts = {"done": Counter[str](), "errors": Counter[str]()}
-    verdict_counts, runs, contexts = Counter[str](), Counter[str](), Counter[str]()
-    expects = {name: verdicts.expected(name) for name in groups}
-    unexpected = 0
-    yield sample_file.opening(sample_id)
+    counts = sample_file.EntryCounts()
     last: dict[str, Any] = {}
-    for name, entries in groups.items():
-        entries.sort(key=lambda s: (s.item_index is None, s.item_index or 0, s.seq))
-        yield sample_file.group_opening(name)
-        for i, s in enumerate(entries):
+
+    def entries(group: str) -> Iterator[tuple[None, bytes]]:
+        nonlocal last
+        in_order = sorted(groups[group], key=lambda s: (s.item_index is None, s.item_index or 0, s.seq))
+        for s in in_order:
             data = body(s)
-            yield data
-            yield b",\n" if i + 1 < len(entries) else b"\n"
-            if s.item_index is None:
-                continue
-            last = entry = load(data)
-            counts["done" if s.status == "done" else "errors"][name] += 1
-            if s.status == "done":
-                runs[entry["run_id"]] += 1
-                contexts[entry["context"]] += 1
-                verdict = verdicts.counted(entry["result"])
-                if verdict is not None:
-                    verdict_counts[str(verdict)] += 1
-                    unexpected += verdicts.is_unexpected(expects[name], verdict)
-        yield b"],\n"
-    done = counts["done"]
-    known = header.get("totals") or (match or {}).get("totals")
-    totals = dict(known or {g: len(e) for g, e in groups.items()})
-    complete = bool(known) and all(done[g] == n for g, n in totals.items())
-    summary = {
-        "max_seq": max([info.max_seq if info else 0, *(s.seq for s in stored)]),
-        "identities": header.get("identities", ""), "done": sum(done.values()),
-        "errors": dict(counts["errors"]), "verdicts": verdict_counts, "runs": runs, "contexts": contexts,
-    }  # fmt: skip
-    if any(expected is not None for expected in expects.values()):
-        summary["unexpected"] = unexpected
-    layout = sample_file.Layout(
-        sample_id, totals, done, complete, summary, last.get("api_used", ""), last.get("worker_id", "")
-    )
-    yield sample_file.closing(layout, progress_object(totals, done, complete))
+            if s.item_index is not None:
+                last = load(data)
+                counts.add(group, last)
+            yield None, data
+
+    def footer() -> sample_file.Footer:
+        known = dict(totals or {g: len(e) for g, e in groups.items()})
+        done = {group: counts.done[group] for group in {**known, **groups}}
+        counts.max_seq = max([info.max_seq if info else 0, *(s.seq for s in stored)])
+        return sample_file.Footer(
+            sample_id,
+            known,
+            done,
+            bool(totals) and all(done[g] == n for g, n in known.items()),
+            counts.summary(groups, header.get("identities", "")),
+            last.get("api_used", ""),
+            last.get("worker_id", ""),
+            extra,
+        )
+
+    return sample_file.lay_out(sample_id, ((group, entries(group)) for group in groups), footer)
 
 
 def _retire(directory: Directory, index: JournalIndex, out: Recovery) -> None:

@@ -319,8 +319,9 @@ def test_a_long_summary_is_found(job, tmp_path):
     runs = {f"20261124-000000-{i:06x}": 1 for i in range(3000)}
     text = file.read_bytes()
     start = text.index(b'"api_used": "",\n"worker_id"')
-    layout = sample_file.Layout(info.sample_id, {}, {}, True, {**info.summary, "runs": runs})
-    file.write_bytes(text[:start] + sample_file.closing(layout, text[text.rindex(b"{") : -3]))
+    totals = {k[6:-1]: n for k, n in info.progress.items() if k.startswith("total_")}
+    footer = sample_file.Footer(info.sample_id, totals, totals, True, {**info.summary, "runs": runs})
+    file.write_bytes(text[:start] + sample_file.closing(footer))
     assert len(sample_file.peek(file).summary["runs"]) == 3000
     assert job.start(tmp_path).wait(20).resumed == 12
 

@@ -216,12 +216,12 @@ def test_entries_of_nbruns_without_the_field_are_no_old_ones(made, tmp_path):
 
 def test_numbers_beyond_64_bits_stay_what_they_are(made):
     data = file_of(made).read_bytes().replace(b'"big":9223372036854775809', b'"big":1234567890123456789012345', 1)
-    again = sample_file.lay_out_anew(REWRITTEN["indented"](data))
+    again = sample_file.convert_foreign(REWRITTEN["indented"](data))
     assert again.count(b'"big":1234567890123456789012345') == 1
 
 
 def test_cut_short_it_is_no_file(made):
     data = REWRITTEN["indented"](file_of(made).read_bytes())
     for size in range(0, len(data) - 2, 97):
-        assert sample_file.lay_out_anew(data[:size]) is None
+        assert sample_file.convert_foreign(data[:size]) is None
         assert isinstance(sample_file.read_any(io.BytesIO(data[:size])), bytes)
