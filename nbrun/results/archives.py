@@ -244,12 +244,12 @@ def _parse_index(archive: str, stat: os.stat_result, data: bytes, bad: list[str]
             if (wrong := _wrong_in(m, stat.st_size)) is not None:
                 bad.append(f"{_MEMBER} that {wrong}; it is passed over")
                 continue
-            place = Place(
-                archive, m["offset"], m["packed"], m["size"], m["crc"], stat.st_ctime_ns, stat.st_ino
-            )  # fmt: skip
-            out.append(FileInfo(
-                m["name"], m["id"], m["source"], m["size"], m["mtime_ns"], m["summary"], m["progress"], place=place
-            ))  # fmt: skip
+            place = Place(archive, m["offset"], m["packed"], m["size"], m["crc"], stat.st_ctime_ns, stat.st_ino)
+            out.append(
+                FileInfo(
+                    m["name"], m["id"], m["source"], m["size"], m["mtime_ns"], m["summary"], m["progress"], place=place
+                )
+            )
     return out
 
 
@@ -296,9 +296,7 @@ def _by_directory(archive: str, stat: os.stat_result, f: BinaryIO, bad: list[str
             if not is_sample_file_name(m.filename) or is_bomb(m.compress_size, m.file_size):
                 bad.append(f"{_MEMBER} {m.filename[:100]!r} that is no sample's file; it is passed over")
                 continue
-            place = Place(
-                archive, m.header_offset, m.compress_size, m.file_size, m.CRC, stat.st_ctime_ns, stat.st_ino
-            )  # fmt: skip
+            place = Place(archive, m.header_offset, m.compress_size, m.file_size, m.CRC, stat.st_ctime_ns, stat.st_ino)
             try:
                 info = sample_file.info_of(
                     m.filename, _member(f, place), int(time.mktime((*m.date_time, 0, 0, -1))) * 10**9

@@ -117,9 +117,16 @@ def _take_entry(out: JournalIndex, number: int, record: Record) -> bool:
     sample_id, group = of
     index, key, occurrence, seq, status = head.groups()
     stored = Stored(
-        group, None if index == b"null" else int(index), bytes.fromhex(key.decode()), int(occurrence), int(seq),
-        status.decode(), number + IN_SEGMENT, record.offset, len(record.body),
-    )  # fmt: skip
+        group,
+        None if index == b"null" else int(index),
+        bytes.fromhex(key.decode()),
+        int(occurrence),
+        int(seq),
+        status.decode(),
+        number + IN_SEGMENT,
+        record.offset,
+        len(record.body),
+    )
     out.counts[number] += 1
     out.max_seq = max(out.max_seq, stored.seq)
     of_sample = out.entries.setdefault(sample_id, {})
@@ -147,7 +154,7 @@ _TAKERS = {ENTRY: _take_entry, HEADER: _take_header, ATTEMPT: _take_attempt}
 
 def merge(
     file: OwnFile | bytes | None, match: Mapping[str, Any] | None, journal: Mapping[Identity, Stored]
-) -> list[Stored]:  # fmt: skip
+) -> list[Stored]:
     """The entries of one sample, file first in its order, then what only the journal holds.
 
     Args:
@@ -196,4 +203,4 @@ def old_entries(old: OldFile, places: list[OldMatch] | None) -> Iterator[Stored]
         body = old_body(row, place, old)
         yield Stored(
             place.group, place.item_index, place.key, place.occurrence, 0, "done", 0, 0, len(body), body, matched
-        )  # fmt: skip
+        )

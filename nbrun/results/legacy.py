@@ -164,11 +164,23 @@ def places_in(old: OldFile, match: Mapping[str, Any] | None, data: bytes) -> lis
 
 def old_body(row: Mapping[str, Any], place: OldMatch, old: OldFile) -> bytes:
     """An entry of the older program, as nbrun writes entries."""
-    body, _ = values.encode({
-        "index": place.item_index, "key": key_text(place.key), "occurrence": place.occurrence,
-        "seq": 0, "status": "done",
-        "language": row.get("language"), "solution": row.get("solution"), "result": row.get("result"), "attempts": 1,
-        "started_at": None, "duration_s": None, "run_id": "", "context": "",
-        "worker_id": old.worker_id or "", "api_used": old.api_used or "",
-    })  # fmt: skip
+    body, _ = values.encode(
+        {
+            "index": place.item_index,
+            "key": key_text(place.key),
+            "occurrence": place.occurrence,
+            "seq": 0,
+            "status": "done",
+            "language": row.get("language"),
+            "solution": row.get("solution"),
+            "result": row.get("result"),
+            "attempts": 1,
+            "started_at": None,
+            "duration_s": None,
+            "run_id": "",
+            "context": "",
+            "worker_id": old.worker_id or "",
+            "api_used": old.api_used or "",
+        }
+    )
     return body

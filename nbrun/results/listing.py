@@ -52,9 +52,10 @@ class Listing:
 
 
 def list_samples(
-    path: Path, known: Callable[[os.DirEntry[str]], FileInfo | None] | None = None,
+    path: Path,
+    known: Callable[[os.DirEntry[str]], FileInfo | None] | None = None,
     of_folder: Archives | None = None,
-) -> Listing:  # fmt: skip
+) -> Listing:
     """Looks at head and tail of every `*.json`; what can't be read becomes a problem.
 
     Samples may be archived and unpacked meanwhile, without a lock that readers would wait for. A file goes once it
@@ -167,8 +168,9 @@ def refuse_odd(inner: Path) -> None:
     for path, what in odd_entries(inner):
         raise StorageError(
             f"{path} {what}. Nothing was read or written through it. Remove it, if you trust the rest of "
-            f"{inner.parent}, then try again.", path=str(inner.parent),
-        )  # fmt: skip
+            f"{inner.parent}, then try again.",
+            path=str(inner.parent),
+        )
 
 
 def refuse_link(inner: Path) -> None:

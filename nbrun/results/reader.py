@@ -119,7 +119,7 @@ class Reader:
 
     def sample(
         self, sample_id: str, known: Callable[[os.DirEntry[str]], FileInfo | None] | None = None
-    ) -> SampleView | None:  # fmt: skip
+    ) -> SampleView | None:
         """One sample with its entries; None where there is none."""
         with self.open(known) as now:
             info = now.listing.by_id.get(sample_id)
@@ -141,9 +141,14 @@ class Reader:
         raise InputError(f"{self.path} changes too fast to be read; try again.")
 
     def _view(
-        self, sample_id: str, info: FileInfo | None, match: Any, journal: JournalIndex, handles: dict[int, int],
+        self,
+        sample_id: str,
+        info: FileInfo | None,
+        match: Any,
+        journal: JournalIndex,
+        handles: dict[int, int],
         bodies: bool,
-    ) -> SampleView | None:  # fmt: skip
+    ) -> SampleView | None:
         in_journal = journal.entries.get(sample_id, {})
         damaged = 0
         if bodies and in_journal:
@@ -234,12 +239,18 @@ def _row(stored: Stored, entry: Mapping[str, Any]) -> TaskSummary:
         time_s = verdicts.tests_summary(result)[2]
     language = entry.get("language")
     return TaskSummary(
-        stored.group, stored.item_index or 0, stored.status, verdict,
-        float(time_s) if isinstance(time_s, (int, float)) else None, int(entry.get("attempts") or 1),
-        None if language is None else str(language), item=_preview(_item_of(entry)), result=_preview(_own_of(result)),
+        stored.group,
+        stored.item_index or 0,
+        stored.status,
+        verdict,
+        float(time_s) if isinstance(time_s, (int, float)) else None,
+        int(entry.get("attempts") or 1),
+        None if language is None else str(language),
+        item=_preview(_item_of(entry)),
+        result=_preview(_own_of(result)),
         is_unexpected=stored.status == "done"
         and verdicts.is_unexpected(verdicts.expected(stored.group), verdicts.counted(result)),
-    )  # fmt: skip
+    )
 
 
 def _item_of(entry: Mapping[str, Any]) -> Any:
@@ -335,9 +346,16 @@ def _take(out: dict[Identity, tuple[Stored, bytes]], line: bytes, sample_id: str
     group = of[1]
     index, key, occurrence, seq, status = head.groups()
     stored = Stored(
-        group, None if index == b"null" else int(index), bytes.fromhex(key.decode()), int(occurrence), int(seq),
-        status.decode(), _JOURNAL, 0, 0,
-    )  # fmt: skip
+        group,
+        None if index == b"null" else int(index),
+        bytes.fromhex(key.decode()),
+        int(occurrence),
+        int(seq),
+        status.decode(),
+        _JOURNAL,
+        0,
+        0,
+    )
     before = out.get(stored.identity)
     if before is None or stored.seq >= before[0].seq:
         out[stored.identity] = (stored, record.body)

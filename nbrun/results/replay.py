@@ -143,13 +143,17 @@ def places_of(record: Record) -> dict[str, list[Any]] | None:
 
 def _are_places(value: Any) -> bool:
     return isinstance(value, dict) and all(
-        isinstance(rows, list) and all(
-            isinstance(row, list) and len(row) == 3 and (row[0] is None or is_count(row[0]))
-            and _is_key(row[1]) and _is_int32(row[2])
+        isinstance(rows, list)
+        and all(
+            isinstance(row, list)
+            and len(row) == 3
+            and (row[0] is None or is_count(row[0]))
+            and _is_key(row[1])
+            and _is_int32(row[2])
             for row in rows
         )
         for rows in value.values()
-    )  # fmt: skip
+    )
 
 
 def _is_archived(value: Mapping[str, Any]) -> bool:
@@ -176,9 +180,13 @@ def _is_unclean(value: Mapping[str, Any]) -> bool:
 
 _KEY, _MARK = re.compile(r"k1:[0-9a-f]{32}"), re.compile(r"[0-9a-f]{64}")
 _RIGHT: dict[bytes, Callable[[Mapping[str, Any]], bool]] = {
-    HEADER: _is_header, ATTEMPT: _is_attempt, MATCH: _is_match, ARCHIVED: _is_archived, RUN: _is_run,
+    HEADER: _is_header,
+    ATTEMPT: _is_attempt,
+    MATCH: _is_match,
+    ARCHIVED: _is_archived,
+    RUN: _is_run,
     UNCLEAN: _is_unclean,
-}  # fmt: skip
+}
 
 
 def list_segments(folder: Path) -> list[tuple[int, Path]]:

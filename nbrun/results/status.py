@@ -160,8 +160,9 @@ def _counts(what: str, progress: Mapping[str, Any]) -> dict[str, int]:
     """A progress object's numbers of that name, by group."""
     return {
         k.removeprefix(what + "_").removesuffix("s"): n
-        for k, n in progress.items() if k.startswith(what + "_") and isinstance(n, int)
-    }  # fmt: skip
+        for k, n in progress.items()
+        if k.startswith(what + "_") and isinstance(n, int)
+    }
 
 
 def _seconds(ns: int) -> float:
@@ -170,9 +171,14 @@ def _seconds(ns: int) -> float:
 
 
 def summarise(
-    sample_id: str, folder: Path, info: FileInfo | None, header: Mapping[str, Any], match: Any,
-    completed: Mapping[str, int], errors: int,
-) -> SampleView:  # fmt: skip
+    sample_id: str,
+    folder: Path,
+    info: FileInfo | None,
+    header: Mapping[str, Any],
+    match: Any,
+    completed: Mapping[str, int],
+    errors: int,
+) -> SampleView:
     """A sample of so many completed tasks by group, as its file, its header record and its match record know it."""
     totals = dict(header.get("totals") or (match or {}).get("totals") or {})
     for group, n in _counts("total", (info.progress if info else None) or {}).items():
@@ -184,6 +190,12 @@ def summarise(
         done = {group: min(n, totals[group]) for group, n in done.items()}
     complete = not (info and info.is_damaged) and all(done[g] >= n for g, n in totals.items())
     return SampleView(
-        sample_id, str(folder / (info.name if info else str(header.get("name", "")))), info.source if info else NBRUN,
-        totals, done, errors, complete, _seconds(info.mtime_ns) if info else None,
-    )  # fmt: skip
+        sample_id,
+        str(folder / (info.name if info else str(header.get("name", "")))),
+        info.source if info else NBRUN,
+        totals,
+        done,
+        errors,
+        complete,
+        _seconds(info.mtime_ns) if info else None,
+    )

@@ -27,8 +27,9 @@ def none_again(folder: Path, sample: Sample, info: FileInfo, again: Again) -> bo
             old = legacy.parse_old(content)
             bodies = {
                 m.position: old_body(old.groups[m.group][m.rank], m, old)
-                for m in match_old(sample, old) if m.position is not None
-            }  # fmt: skip
+                for m in match_old(sample, old)
+                if m.position is not None
+            }
     except Unreadable:
         return True  # it is told where it is taken out
     return not any(again.ask(values.decode(load(body)), p) for p, body in bodies.items())

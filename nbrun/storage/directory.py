@@ -187,15 +187,17 @@ class Directory:
             what = f"{self.inner} was {'replaced by another folder' if self.inner.exists() else 'removed'}"
             raise ResultsMovedError(
                 f"{what} while the run went on. What is saved in {self.path} stays, and what ended since waits in "
-                "memory. run.resume() makes a new one and goes on.", path=str(self.path),
-            )  # fmt: skip
+                "memory. run.resume() makes a new one and goes on.",
+                path=str(self.path),
+            )
         now = root.path_now()
         if now:
             raise ResultsMovedError(
                 f"{self.path} was moved while the run went on: its results, and all that was reported as saved, are in "
                 f"{now}. Nothing more is written. Move it back, then call run.resume(); or call run.stop(), and start "
-                "again with its new path.", path=str(self.path),
-            )  # fmt: skip
+                "again with its new path.",
+                path=str(self.path),
+            )
         what = "deleted" if root.is_deleted else "moved or deleted"
         raise ResultsMovedError(
             f"{self.path} was {what} while the run went on, and with it what was saved there. Nothing more is written. "

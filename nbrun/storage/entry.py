@@ -48,9 +48,16 @@ class RemoteEncoder:
 
 
 def encode(
-    book: Book, position: int, item: Any, result: Mapping[str, Any] | EncodedResult | None, attempts: int,
-    started_at: float, duration_s: float, worker_id: str, error: Mapping[str, str] | None = None,
-) -> EntryRecord:  # fmt: skip
+    book: Book,
+    position: int,
+    item: Any,
+    result: Mapping[str, Any] | EncodedResult | None,
+    attempts: int,
+    started_at: float,
+    duration_s: float,
+    worker_id: str,
+    error: Mapping[str, str] | None = None,
+) -> EntryRecord:
     """See model.ResultSink.encode."""
     book.worker_id = worker_id
     if type(result) is dict and error is None and type(item) in values.NEVER_NULL and book.keep_items:
@@ -64,12 +71,20 @@ def encode(
         verdict = verdicts.counted(result)
         data, lossy = values.encode(  # one display: to assign key after key takes longer than to encode them
             {
-                "status": "done", "item": item, "result": result, "attempts": attempts, "started_at": started_at,
-                "duration_s": duration_s, "run_id": book.run_id, "context": book.context, "worker_id": worker_id,
+                "status": "done",
+                "item": item,
+                "result": result,
+                "attempts": attempts,
+                "started_at": started_at,
+                "duration_s": duration_s,
+                "run_id": book.run_id,
+                "context": book.context,
+                "worker_id": worker_id,
                 "api_used": endpoint,
             },
-            result.values(), "",
-        )  # fmt: skip
+            result.values(),
+            "",
+        )
     else:
         data, lossy, verdict = _encode_any(book, item, result, attempts, started_at, duration_s, worker_id, error)
     if lossy:
@@ -121,9 +136,15 @@ def _stretch(records: list[EntryRecord], start: int, base: int, end: int) -> lis
 
 
 def _encode_any(
-    book: Book, item: Any, result: Any, attempts: int, started_at: float, duration_s: float, worker_id: str,
+    book: Book,
+    item: Any,
+    result: Any,
+    attempts: int,
+    started_at: float,
+    duration_s: float,
+    worker_id: str,
     error: Mapping[str, str] | None,
-) -> tuple[bytes, bool, str | None]:  # fmt: skip
+) -> tuple[bytes, bool, str | None]:
     """Any result or error of any item."""
     before: dict[str, Any] = {"status": "done" if error is None else "error"}
     if book.keep_items:

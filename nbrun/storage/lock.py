@@ -110,10 +110,16 @@ class DirectoryLock:
         try:
             if os.fstat(fd).st_nlink > 1:
                 return  # it is somebody else's file too: it can be locked, and must not be written
-            told = dump({
-                "host": socket.gethostname(), "pid": os.getpid(), "boot": _boot(), "began": _began(os.getpid()),
-                "started_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"), "notebook": _notebook(),
-            })  # fmt: skip
+            told = dump(
+                {
+                    "host": socket.gethostname(),
+                    "pid": os.getpid(),
+                    "boot": _boot(),
+                    "began": _began(os.getpid()),
+                    "started_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+                    "notebook": _notebook(),
+                }
+            )
             files.pwrite(self._fd, told, 0)
             os.ftruncate(self._fd, len(told))
         except OSError:
@@ -179,8 +185,9 @@ def kept_quiet(path: Path) -> Iterator[None]:
             if e.errno in _IS_HELD or (e.errno in _NO_LOCKS and _lives(note)):
                 raise ResultsInUseError(
                     f"{path.parent.parent} is in use: {_holder_text(note)} writes there. Wait for the end of that run, "
-                    "or stop it.", path=str(path.parent.parent),
-                ) from None  # fmt: skip
+                    "or stop it.",
+                    path=str(path.parent.parent),
+                ) from None
             if e.errno not in _NO_LOCKS:
                 raise
         yield

@@ -64,9 +64,13 @@ def recover(directory: Directory) -> Recovery:
 
 
 def _file_sample(
-    directory: Directory, index: JournalIndex, sample_id: str, info: FileInfo | None,
-    journal: dict[Identity, Stored], segments: dict[int, int],
-) -> FileInfo | None:  # fmt: skip
+    directory: Directory,
+    index: JournalIndex,
+    sample_id: str,
+    info: FileInfo | None,
+    journal: dict[Identity, Stored],
+    segments: dict[int, int],
+) -> FileInfo | None:
     """Writes a sample's file of what its file and the journal hold; None where neither holds anything."""
 
     def read_segment(s: Stored) -> bytes:
@@ -151,7 +155,7 @@ def _holds_all(info: FileInfo, newest: int) -> bool:
 
 def _without_damaged(
     directory: Directory, info: FileInfo, content: sample_file.OwnFile, stored: list[Stored]
-) -> list[Stored]:  # fmt: skip
+) -> list[Stored]:
     """What can be read of a file; a damaged one is kept aside before it is replaced."""
     path = directory.path / info.name
     kept = [s for s in stored if s.where != IN_FILE or sample_file.parse_entry(content.body(s)) is not None]
@@ -254,7 +258,14 @@ def carry_attempts(directory: Directory, index: JournalIndex, out: Recovery) -> 
 
 def attempt_body(key: bytes, occurrence: int, attempt: Attempt, reason: str = "") -> bytes:
     """The body of an attempt record."""
-    return dump({
-        "key": "k1:" + key.hex(), "occurrence": occurrence, "attempt": attempt.attempt, "reason": reason,
-        "hint": attempt.hint, "previous": attempt.previous, "exceptions": attempt.exceptions,
-    })  # fmt: skip
+    return dump(
+        {
+            "key": "k1:" + key.hex(),
+            "occurrence": occurrence,
+            "attempt": attempt.attempt,
+            "reason": reason,
+            "hint": attempt.hint,
+            "previous": attempt.previous,
+            "exceptions": attempt.exceptions,
+        }
+    )

@@ -56,9 +56,14 @@ class ResultStore:
     """
 
     def __init__(
-        self, path: Path, run: Mapping[str, Any], *, keep_items: bool = True,
-        totals: SampleTotals | None = None, on_fault: Callable[[Exception], None] = lambda e: None,
-    ) -> None:  # fmt: skip
+        self,
+        path: Path,
+        run: Mapping[str, Any],
+        *,
+        keep_items: bool = True,
+        totals: SampleTotals | None = None,
+        on_fault: Callable[[Exception], None] = lambda e: None,
+    ) -> None:
         values.look_at_memory_limit()
         self.path = path
         self.run_id: str = run["run_id"]
@@ -131,9 +136,12 @@ class ResultStore:
     # ---- feeder
 
     def begin(
-        self, sample: Sample, redo: Mapping[Identity, str | None] | None = None,
-        fresh: Fresh | None = None, again: Again | None = None,
-    ) -> Found:  # fmt: skip
+        self,
+        sample: Sample,
+        redo: Mapping[Identity, str | None] | None = None,
+        fresh: Fresh | None = None,
+        again: Again | None = None,
+    ) -> Found:
         """Matches a sample with what is saved of it.
 
         Args:

@@ -212,10 +212,17 @@ def write_archive(folder: Path, name: str, infos: Iterable[FileInfo], beside: Pa
 
 def _index_line(info: FileInfo, m: zipfile.ZipInfo, mtime_ns: int) -> dict[str, Any]:
     return {
-        "name": info.name, "id": info.sample_id, "source": info.source, "mtime_ns": mtime_ns,
-        "size": m.file_size, "packed": m.compress_size, "crc": m.CRC, "offset": m.header_offset,
-        "summary": info.summary, "progress": info.progress,
-    }  # fmt: skip
+        "name": info.name,
+        "id": info.sample_id,
+        "source": info.source,
+        "mtime_ns": mtime_ns,
+        "size": m.file_size,
+        "packed": m.compress_size,
+        "crc": m.CRC,
+        "offset": m.header_offset,
+        "summary": info.summary,
+        "progress": info.progress,
+    }
 
 
 def _date(seconds: float) -> tuple[int, int, int, int, int, int]:

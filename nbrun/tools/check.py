@@ -249,8 +249,13 @@ def _check_sample(report: Report, path: Path, info: FileInfo) -> set[tuple[str, 
     report.entries += len(found)
     if damaged and not info.is_damaged:
         what = f"has {damaged} damaged entr{'ies' if damaged > 1 else 'y'}"
-        report.add(file, "entries", what, f"{damaged} result{'s' if damaged > 1 else ''} can't be read. {AGAIN}",
-             info.sample_id)  # fmt: skip
+        report.add(
+            file,
+            "entries",
+            what,
+            f"{damaged} result{'s' if damaged > 1 else ''} can't be read. {AGAIN}",
+            info.sample_id,
+        )
     elif not info.is_damaged and info.progress is not None:
         told = {g: info.progress.get(f"completed_{g}s") for g in counts}
         wrong = {g: (n, counts[g]) for g, n in told.items() if n is not None and n != counts[g]}

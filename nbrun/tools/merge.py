@@ -124,8 +124,9 @@ def merge_results(target: str | os.PathLike[str], *results: str | os.PathLike[st
             raise
         raise StorageError(
             f"{e.filename or beside}: {e.strerror or e}. {path} was not made; what was written stands in {beside}. "
-            "Mend the cause and give the same command again.", path=str(path),
-        ) from e  # fmt: skip
+            "Mend the cause and give the same command again.",
+            path=str(path),
+        ) from e
     return out
 
 
@@ -238,8 +239,9 @@ class _Merging:
             name = self._name(infos[0].name if len(those) == 1 and infos else "", sample_id)
             if merged.stored:
                 self._count(len(merged.stored))
-                parts = file_parts(sample_id, header, max(infos, key=_seq, default=None), None, merged.stored,
-                                   merged.body)  # fmt: skip
+                parts = file_parts(
+                    sample_id, header, max(infos, key=_seq, default=None), None, merged.stored, merged.body
+                )
                 is_filed = not any(held.in_journal for held in those)
                 self._put(name, chunked(parts), max((i.mtime_ns for i in infos), default=0) if is_filed else 0)
             self._note_attempts(merged, header | {"id": sample_id, "name": name, "context": _context(those)})
@@ -416,10 +418,12 @@ def open_merged(those: list[Held], dropped: Dropped, problems: list[Problem]) ->
             for s in stored:
                 _take(out, held, file, s, dropped)
         places = out._indexes
-        out.stored = _placed([
-            s if s.identity not in places else s._replace(item_index=places[s.identity])
-            for _, _, s in out._from.values()
-        ])  # fmt: skip
+        out.stored = _placed(
+            [
+                s if s.identity not in places else s._replace(item_index=places[s.identity])
+                for _, _, s in out._from.values()
+            ]
+        )
         done = {s.identity for s in out.stored if s.status == "done"}
         for held in those:
             for identity, attempt in held.attempts.items():
