@@ -38,10 +38,12 @@ def main(argv: list[str] | None = None) -> int:
         The exit code: 0; 1 for damage that a command found; 2 for an error that was printed; 130 after Ctrl-C; 141
         where the reader of the output has gone away (`nbrun rates DIR | head -1`).
     """
-    args = _parser().parse_args(argv)
     try:
-        code = int(args.run(args))
-        sys.stdout.flush()
+        try:
+            args = _parser().parse_args(argv)  # prints what --help and --version ask for, and exits
+            code = int(args.run(args))
+        finally:
+            sys.stdout.flush()
     except NbrunError as e:
         print(f"nbrun: {escape_control_chars(str(e))}", file=sys.stderr)
         code = 2

@@ -19,6 +19,9 @@ from nbrun.cli.command import add_parser
 _SPELLINGS = {"CPP": "C++", "JAVA": "Java", "PYTHON": "Python 2", "PYTHON3": "Python"}
 #: The Debian packages in the sentence that says how a language is installed.
 _APT = re.compile(r"`apt install ([^`]+)`")
+#: CPU seconds for each program: six times what the slowest correct one needs, and less than the problems say. Most of
+#: the demo's time goes to solutions that are too slow, and each of them runs until its limit, more than once.
+_TIME_LIMIT_S = 0.4
 
 
 def add_commands(commands: Any) -> None:
@@ -51,7 +54,7 @@ def _demo(args: argparse.Namespace) -> int:
     problems, left_out = _judgeable(demo_problems())
     kept = _kept(args.results)
     with _plain_warnings():
-        run = start(problems, LocalSandbox(), args.results, workers=args.workers, view=None)
+        run = start(problems, LocalSandbox(time_limit_s=_TIME_LIMIT_S), args.results, workers=args.workers, view=None)
     if kept:
         print(f"{kept} results of earlier runs are kept; only what is missing is run.", flush=True)
     view = console.show(run._controls)
