@@ -57,6 +57,7 @@ class ThreadPool:
         self._refused_at: float | None = None  # when the system started no more threads, on monotonic's clock
         self._timekeeper = self._watched = False
         self._solo: Worker | None = None  # runs tiny tasks alone; the others sleep
+        self._leaving: set[Worker] = set()  # of `_workers`: those that end because there are too many
         self._slots: list[int] = []  # of workers that ended; the next ones take them
         self._quarantined_running = 0  # suspects at work now
         self._flusher = BatchFlusher(self)
@@ -70,7 +71,10 @@ class ThreadPool:
         with self._lock:
             self._rests(worker)
             while True:
-                if not scheduler.run_state.is_open or len(self._workers) > scheduler.target_workers:
+                if not scheduler.run_state.is_open:
+                    return False
+                if self._staying > scheduler.target_workers:
+                    self._leaving.add(worker)  # or the next one would count it, end too, and in the end none is left
                     return False
                 due = None
                 if (
@@ -184,6 +188,7 @@ class ThreadPool:
         with self._lock:
             self._rests(worker)
             self._timeouts.came_back(worker)
+            self._leaving.discard(worker)
             if worker in self._workers:
                 self._workers.remove(worker)
                 self._slots.append(worker.slot)
@@ -216,7 +221,7 @@ class ThreadPool:
         """See WorkerPool."""
         if self._refused_at is None or not self.scheduler.run_state.is_open:
             return self._timeouts.text
-        running, target = len(self._workers), self.scheduler.target_workers
+        running, target = self._staying, self.scheduler.target_workers
         only = f"Only {running:,} of {target:,} threads run: the system starts no more of them."
         return f"{only} {self._timeouts.text}".rstrip()
 
@@ -250,6 +255,11 @@ class ThreadPool:
         """See WorkerPool."""
         return not self._workers
 
+    @property
+    def _staying(self) -> int:
+        """How many workers go on taking tasks. The caller holds the lock."""
+        return len(self._workers) - len(self._leaving)
+
     def wake(self, count: int) -> None:
         """Wakes sleepers and starts threads."""
         scheduler = self.scheduler
@@ -260,7 +270,7 @@ class ThreadPool:
         sleepers = min(self._waiting, count)
         if sleepers:
             self._tasks.notify(sleepers)
-        more = min(scheduler.target_workers - len(self._workers), count - sleepers)
+        more = min(scheduler.target_workers - self._staying, count - sleepers)
         if more > 0 and (self._refused_at is None or time.monotonic() > self._refused_at + REFUSED_S):
             self._add_workers(more)
 

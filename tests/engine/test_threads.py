@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import nbrun
+from nbrun.engine.completions import CompletionQueue
 from nbrun.engine.thread_pool import Worker
 from nbrun.progress import ProgressTracker
 from tests.engine.test_backends import until
@@ -124,6 +125,32 @@ def test_workers_may_be_fewer_and_more_while_it_runs(tmp_path: Path) -> None:
     until(lambda: run.progress.saved == 6 and len(now) == 1, "one runs")
     go.release(94)
     assert run.wait(60).saved == 100
+
+
+def test_workers_that_are_too_many_do_not_all_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three workers, of which one is to end, ask for work at the same time: before any of their threads has ended."""
+    together = threading.Barrier(3)
+    clear, running, go = CompletionQueue.clear, threading.Barrier(4), threading.Event()
+
+    def clear_together(queue: CompletionQueue) -> None:
+        try:
+            together.wait(0.5)  # a thread that ends calls this once it got no more work
+        except threading.BrokenBarrierError:
+            pass
+        clear(queue)
+
+    def fn(task: nbrun.Task) -> Any:
+        if not go.is_set():
+            running.wait(30)
+            go.wait(30)
+        return {}
+
+    monkeypatch.setattr(CompletionQueue, "clear", clear_together)
+    run = start(tmp_path / "r", fn, [{"id": "s", "solutions": list(range(50))}], workers=3)
+    running.wait(30)
+    run.workers = 2
+    go.set()
+    assert run.wait(30).done == 50
 
 
 def test_what_another_carries_is_saved_before_a_stop_ends_the_run(
