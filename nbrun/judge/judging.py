@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from nbrun.errors import JudgeError, NotSupportedError, ThreadLimitError
-from nbrun.judge.checkers import Case, Checker, Opinion, opinion_of
+from nbrun.judge.checkers import Checker, CheckerInput, CheckerResult, opinion_of
 from nbrun.judge.compiling import Program
 from nbrun.judge.gate import MARGIN, ROOM
 from nbrun.judge.harness import STREAMS, Exchange
 from nbrun.judge.isolation import PROGRAM
 from nbrun.judge.launching import Bench, Place, launch, place
-from nbrun.judge.records import Shortener, Streams, as_bytes, compile_record, run_record, told
+from nbrun.judge.records import Shortener, Streams, as_bytes, compile_record, compiler_step, run_record
 from nbrun.judge.running import Ending, Leash, Limits
 from nbrun.judge.scoring import score
-from nbrun.judge.validators import CheckerBench, KattisValidator, Talk
+from nbrun.judge.validators import Conversation, KattisValidator, ProgramRunner
 from nbrun.judge.warden.folders import remove_tree
 from nbrun.threads import start_thread
 from nbrun.verdicts import Verdict, is_syntax_error
@@ -61,7 +61,7 @@ class _Run:
     load: int
     is_loaded: bool
     is_quiet: bool
-    talk: Talk | None = None  # of an interactive problem
+    talk: Conversation | None = None  # of an interactive problem
 
     def record(self) -> dict[str, Any]:
         """What a result says of a run that was not believed."""
@@ -118,7 +118,7 @@ class Judging:
                     break
         finally:
             self._drop_ahead()
-        records[0]["exec_info"]["compile_result"] = told(compiled) if compiled else None
+        records[0]["exec_info"]["compile_result"] = compiler_step(compiled) if compiled else None
         return self._result(verdict, records)
 
     def _result(self, verdict: Verdict, records: list[dict[str, Any]]) -> dict[str, Any]:
@@ -263,7 +263,7 @@ class Judging:
         finally:
             at.remove()
 
-    def _talk(self, test: Mapping[str, Any], streams: Streams, at: Place, limits: Limits, leash: Leash) -> Talk:
+    def _talk(self, test: Mapping[str, Any], streams: Streams, at: Place, limits: Limits, leash: Leash) -> Conversation:
         """Run the program beside the validator of an interactive problem."""
         checker = self.terms.checker
         if not isinstance(checker, KattisValidator):
@@ -274,19 +274,19 @@ class Judging:
             paths: dict[str, Path | int] = {"stdin": stdin, "stdout": stdout, "stderr": streams.path("stderr")}
             return launch(self.program, self.bench, at, paths, limits, leash, test.get("arguments", ()))
 
-        bench = CheckerBench(self.bench, streams.folder, leash)
+        bench = ProgramRunner(self.bench, streams.folder, leash)
         return checker.talk(bench, _case(test, b""), limits.wall_limit_s, start)
 
     def _found(self, run: _Run, test: Mapping[str, Any], streams: Streams, leash: Leash, limits: Limits) -> _Found:
         terms, ending = self.terms, run.ending
         verdict = _verdict_of_run(ending, limits, streams, self.program.language.is_vm)
-        output, opinion = None, Opinion(False)
+        output, opinion = None, CheckerResult(False)
         if run.talk is not None:
-            opinion = run.talk.opinion
+            opinion = run.talk.result
             verdict = _verdict_of_talk(run.talk, verdict)
         elif verdict is None:
             output = streams.path("stdout").read_bytes()
-            bench = CheckerBench(self.bench, streams.folder, leash)
+            bench = ProgramRunner(self.bench, streams.folder, leash)
             opinion = opinion_of(terms.checker, _case(test, output), bench, test.get("alternatives", ()))
             verdict = Verdict.ACCEPTED if opinion.accepted else Verdict.WRONG_ANSWER
         finished = (ending.cause is None and verdict not in _BY_CAUSE.values()) or verdict == Verdict.RUNTIME_ERROR
@@ -302,9 +302,9 @@ class Judging:
         return _Found(verdict, record)
 
 
-def _case(test: Mapping[str, Any], output: bytes) -> Case:
+def _case(test: Mapping[str, Any], output: bytes) -> CheckerInput:
     """What a checker judges."""
-    return Case(as_bytes(test["input"]), as_bytes(test["output"]), output, test.get("flags", ()))
+    return CheckerInput(as_bytes(test["input"]), as_bytes(test["output"]), output, test.get("flags", ()))
 
 
 def _place_files(test: Mapping[str, Any], work: Path) -> None:
@@ -318,14 +318,14 @@ def _place_files(test: Mapping[str, Any], work: Path) -> None:
         path.chmod(0o644)
 
 
-def _verdict_of_talk(talk: Talk, verdict: Verdict | None) -> Verdict:
+def _verdict_of_talk(talk: Conversation, verdict: Verdict | None) -> Verdict:
     """The verdict of a solution that talked to a validator; `verdict` is what was wrong with its own run.
 
     A validator that rejected before the solution ended decides, as in problemtools and DOMjudge: the broken pipe, the
     exit code or the endless loop after that are of its making. A solution that fails by itself leaves a validator that
     reads the end of a file and rejects that: there the solution's own failure counts.
     """
-    ending, accepted = talk.ending, talk.opinion.accepted
+    ending, accepted = talk.ending, talk.result.accepted
     is_left_alone = ending.cause is None and ending.return_code == -signal.SIGPIPE
     if verdict is None or (ending.is_unheard and (not accepted or is_left_alone)):
         return Verdict.ACCEPTED if accepted else Verdict.WRONG_ANSWER

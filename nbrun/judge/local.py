@@ -27,13 +27,12 @@ from nbrun.judge.judging import Judging, Terms
 from nbrun.judge.languages import DEFAULT_LANGUAGES, PYTHON3, Language, lookup
 from nbrun.judge.launching import Bench, temporary_folder
 from nbrun.judge.probing import probe
-from nbrun.judge.problems import MEMORY_LIMIT_MB, TEST_SETS, TIME_LIMIT_S
-from nbrun.judge.recent import RecentProblems
+from nbrun.judge.problems import MEMORY_LIMIT_MB, TEST_SETS, TIME_LIMIT_S, RecentProblems
 from nbrun.judge.running import Leash, Limits, Warden
 from nbrun.judge.sources import read_item, source_of
 from nbrun.judge.timing import time_limit_s as measured_time_limit_s
 from nbrun.judge.trials import Trials
-from nbrun.judge.validators import CheckerBench, checker_of
+from nbrun.judge.validators import ProgramRunner, checker_of
 from nbrun.model import Task
 
 OUTPUT_LIMIT_MB = 64.0
@@ -315,10 +314,10 @@ class LocalSandbox:
             return warden, cache, isolation
 
     @contextmanager
-    def checking(self) -> Iterator[CheckerBench]:
+    def checking(self) -> Iterator[ProgramRunner]:
         """A place where checkers that are programs can be run by themselves, as `nbrun.judge.recheck` does."""
         with self._bench(object()) as bench:
-            yield CheckerBench(bench, bench.folder, bench.leash)
+            yield ProgramRunner(bench, bench.folder, bench.leash)
 
     @contextmanager
     def _bench(self, task: object) -> Iterator[Bench]:

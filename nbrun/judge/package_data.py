@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nbrun.judge.checkers import flags_of
+from nbrun.judge.datasets.values import flags_of
 
 #: Folder of a package -> the name of that set of tests in a row.
 SETS = {"sample": "public_tests", "secret": "private_tests"}

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from nbrun.judge.checkers import flags_of
+from nbrun.judge.datasets.values import flags_of
 from nbrun.judge.package_data import groups_of, read_text, read_yaml, sets_of_tests
 from nbrun.judge.scoring import rules_of
 from nbrun.judge.submissions import LANGUAGES, read_submissions, read_validator

@@ -21,16 +21,18 @@ What rows of other shapes look like is in `nbrun.judge.datasets`.
 from __future__ import annotations
 
 import re
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from nbrun.canonical import digest, key_text
-from nbrun.judge.checkers import flags_of
+from nbrun.errors import NotSupportedError
 from nbrun.judge.datasets import SHAPES, Shape, nearest, shape_of
 from nbrun.judge.datasets.shape import CARRIED, SOLUTIONS, STATEMENTS, limits_of
 from nbrun.judge.datasets.submissions import are_submissions
 from nbrun.judge.datasets.tests import Tests, read_tests
-from nbrun.judge.datasets.values import is_missing, plain
+from nbrun.judge.datasets.values import flags_of, is_missing, plain
 
 #: For problems that tell no limit (null and 0 occur in real rows).
 TIME_LIMIT_S = 2.0
@@ -234,3 +236,54 @@ def _settle_files(problem: dict[str, Any]) -> None:
         problem["stream_files"] = names
     else:
         del problem["stream_files"]
+
+
+class RecentProblems:
+    """Remembers the problems of the last few samples, in the one shape: the tasks of a sample come together.
+
+    Args:
+        tests: which sets of tests to take of a problem.
+        keep: how many problems to remember.
+        check: called once for each problem; raises NotSupportedError where it can't be judged.
+
+    Threads: every method may be called from any thread.
+    """
+
+    def __init__(
+        self,
+        tests: Sequence[str],
+        keep: int,
+        check: Callable[[str, Mapping[str, Any]], None] = lambda name, problem: None,
+    ) -> None:
+        self._tests, self._keep, self._check = tuple(tests), keep, check
+        self._lock = threading.Lock()  # protects _known
+        # The samples are held here, so no other sample can get one of these ids meanwhile.
+        self._known: OrderedDict[int, tuple[Mapping[str, Any], dict[str, Any]]] = OrderedDict()
+
+    def of(self, sample: Mapping[str, Any], name: str) -> dict[str, Any]:
+        """Return a sample as a problem in the one shape.
+
+        Raises:
+            NotSupportedError: it can't be judged, has no tests, or can't be read.
+        """
+        with self._lock:
+            known = self._known.get(id(sample))
+        if known is not None and known[0] is sample:
+            return known[1]
+        try:
+            problem = normalise(sample, self._tests)
+        except ValueError as e:
+            raise NotSupportedError(f"problem {name!r} can't be judged, nothing can be said: {e}.") from None
+        if problem.get("not_supported"):
+            raise NotSupportedError(f"problem {name!r} is not supported: {problem['not_supported']}.")
+        self._check(name, problem)
+        with self._lock:
+            self._known[id(sample)] = (sample, problem)
+            while len(self._known) > self._keep:
+                self._known.popitem(last=False)
+        return problem
+
+    def forget(self) -> None:
+        """Forget all problems, so that their samples can be freed."""
+        with self._lock:
+            self._known.clear()

@@ -14,7 +14,7 @@ from typing import Any, overload
 
 from nbrun import verdicts
 from nbrun.errors import InputError, JudgeError
-from nbrun.judge.checkers import Bench, Case, Checker, as_checker, opinion_of
+from nbrun.judge.checkers import Checker, CheckerInput, CheckerRunner, as_checker, opinion_of
 from nbrun.judge.local import LocalSandbox
 from nbrun.results.reader import Reader, parse
 from nbrun.verdicts import Verdict
@@ -95,7 +95,7 @@ def recheck(
     judge = as_checker(checker)
     rows: list[dict[str, Any]] = []
     with ExitStack() as stack:
-        bench: Bench | None = None
+        bench: CheckerRunner | None = None
         for entry in _entries(results):
             if bench is None and hasattr(judge, "kind"):  # a program
                 own = sandbox or stack.enter_context(closing(LocalSandbox()))
@@ -116,7 +116,7 @@ def _entries(results: str | os.PathLike[str] | Iterable[Mapping[str, Any]]) -> I
             yield {"sample_id": sample.sample_id, "group": stored.group, **parse(body)}
 
 
-def _row(entry: Mapping[str, Any], checker: Checker, bench: Bench | None) -> dict[str, Any]:
+def _row(entry: Mapping[str, Any], checker: Checker, bench: CheckerRunner | None) -> dict[str, Any]:
     result = entry.get("result")
     before = verdicts.of(result)
     try:
@@ -130,7 +130,7 @@ def _row(entry: Mapping[str, Any], checker: Checker, bench: Bench | None) -> dic
 
 
 def _verdict(
-    result: Any, before: str | None, checker: Checker, bench: Bench | None
+    result: Any, before: str | None, checker: Checker, bench: CheckerRunner | None
 ) -> tuple[str | None, str | None]:  # fmt: skip
     """The verdict of the first failing test by this checker, or why it can't be told."""
     tests = result.get("tests") if isinstance(result, Mapping) else None
@@ -187,10 +187,10 @@ def _texts(test: Mapping[str, Any], run: Any) -> dict[str, str | None]:
     return {name: value if isinstance(value, str) else None for name, value in found.items()}
 
 
-def _case(test: Mapping[str, Any], run: Any) -> Case:
+def _case(test: Mapping[str, Any], run: Any) -> CheckerInput:
     texts = {name: str(text).encode("utf-8", "surrogatepass") for name, text in _texts(test, run).items()}
     flags = (test.get("test_info") or {}).get("flags") or ()
-    return Case(texts["input"], texts["output"], texts["stdout"], flags)
+    return CheckerInput(texts["input"], texts["output"], texts["stdout"], flags)
 
 
 def _counted(counter: Counter[str]) -> str:

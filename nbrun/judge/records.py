@@ -1,6 +1,6 @@
-"""What a result tells of one test: the record in SandboxFusion's shape, with long streams cut.
+"""The record of one test in a result, in SandboxFusion's shape, with long streams cut.
 
-Called by worker threads; it reads the files that a program's streams went to.
+Called by worker threads; reads the files that a program's streams were written to.
 """
 
 from __future__ import annotations
@@ -15,29 +15,29 @@ from nbrun.judge.compiling import Compiled
 from nbrun.judge.running import Ending
 from nbrun.verdicts import Verdict
 
-_TAIL_BYTES = 4096  # of stderr, where a language says how it ended
+_TAIL_BYTES = 4096  # of stderr, where interpreters report errors
 
 
 @dataclass
 class Streams:
-    """The files of one run."""
+    """The files that hold the streams of one run."""
 
     folder: Path
 
     def path(self, name: str) -> Path:
-        """The file that is `stdin`, `stdout` or `stderr`."""
+        """Return the file of `stdin`, `stdout` or `stderr`."""
         return self.folder / name
 
     def paths(self) -> dict[str, Path]:
-        """All three."""
+        """Return all three files by their names."""
         return {name: self.folder / name for name in ("stdin", "stdout", "stderr")}
 
     def size(self, name: str) -> int:
-        """How long a stream is, in bytes."""
+        """Return the length of a stream in bytes."""
         return os.path.getsize(self.path(name))
 
     def tail(self, keep: int | None = None) -> str:
-        """The end of stderr."""
+        """Return the end of stderr: its last `keep` bytes."""
         with open(self.path("stderr"), "rb") as file:
             file.seek(max(0, self.size("stderr") - (_TAIL_BYTES if keep is None else keep)))
             return file.read().decode("utf-8", "replace")
@@ -45,13 +45,17 @@ class Streams:
 
 @dataclass
 class Shortener:
-    """Keeps the first `keep` bytes of streams (None: all), and notes how long those were that it cut."""
+    """Keeps the first `keep` bytes of streams (None keeps all); `cut` has the lengths of those that it cut, by name."""
 
     keep: int | None
     cut: dict[str, int] = field(default_factory=dict)
 
     def text(self, name: str, data: bytes, size: int | None = None) -> str:
-        """The beginning of a stream as text."""
+        """Return the beginning of a stream as text.
+
+        Args:
+            size: the stream's length, where `data` is only its beginning.
+        """
         size = len(data) if size is None else size
         if self.keep is not None and size > self.keep:
             self.cut[name] = size
@@ -60,10 +64,22 @@ class Shortener:
 
 
 def run_record(
-    verdict: Verdict, ending: Ending, test: Mapping[str, Any], streams: Streams, output: bytes | None, keep: int | None,
-    finished: bool, more: dict[str, Any], hidden: str,
-) -> dict[str, Any]:  # fmt: skip
-    """One test that was run. `output` is stdout where it was read already; stderr doesn't tell the path `hidden`."""
+    verdict: Verdict,
+    ending: Ending,
+    test: Mapping[str, Any],
+    streams: Streams,
+    output: bytes | None,
+    keep: int | None,
+    finished: bool,
+    more: dict[str, Any],
+    hidden: str,
+) -> dict[str, Any]:
+    """Return the record of a test that was run.
+
+    Args:
+        output: stdout where it was read already.
+        hidden: a path that is removed from stderr.
+    """
     short = Shortener(keep)
     size = streams.size("stdout")
     if output is None:
@@ -83,31 +99,33 @@ def run_record(
     record: dict[str, Any] = {
         "passed": verdict == Verdict.ACCEPTED,
         "exec_info": {"status": "Success" if finished and not ending.return_code else "Failed", "run_result": run},
-        "test_info": _told_test(test, short),
+        "test_info": _test_info(test, short),
     }
     return record | ({"cut": short.cut} if short.cut else {}) | more
 
 
 def compile_record(compiled: Compiled, test: Mapping[str, Any], keep: int | None) -> dict[str, Any]:
-    """The first test of a source that does not compile."""
+    """Return the record of the first test of a source that doesn't compile."""
     short = Shortener(keep)
     return {
         "passed": False,
-        "exec_info": {"status": "Failed", "compile_result": told(compiled), "run_result": None},
-        "test_info": _told_test(test, short),
+        "exec_info": {"status": "Failed", "compile_result": compiler_step(compiled), "run_result": None},
+        "test_info": _test_info(test, short),
     } | ({"cut": short.cut} if short.cut else {})
 
 
-def told(compiled: Compiled) -> dict[str, Any]:
-    """What a compiler said."""
+def compiler_step(compiled: Compiled) -> dict[str, Any]:
+    """Return the record of a compilation."""
     return {
         "status": "TimeLimitExceeded" if compiled.cause == "cpu" else "Finished",
-        "execution_time": round(compiled.time_s, 6), "return_code": compiled.return_code,
-        "stdout": "", "stderr": compiled.stderr,
-    }  # fmt: skip
+        "execution_time": round(compiled.time_s, 6),
+        "return_code": compiled.return_code,
+        "stdout": "",
+        "stderr": compiled.stderr,
+    }
 
 
-def _told_test(test: Mapping[str, Any], short: Shortener) -> dict[str, Any]:
+def _test_info(test: Mapping[str, Any], short: Shortener) -> dict[str, Any]:
     info = {
         "input": {"stdin": short.text("input", as_bytes(test["input"]))},
         "output": {"stdout": short.text("output", as_bytes(test["output"]))},
@@ -116,5 +134,5 @@ def _told_test(test: Mapping[str, Any], short: Shortener) -> dict[str, Any]:
 
 
 def as_bytes(text: str | bytes) -> bytes:
-    """A test's text as the bytes that a program reads."""
+    """Return a test's text as the bytes that a program reads."""
     return text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text

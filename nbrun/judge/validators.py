@@ -1,12 +1,15 @@
-"""Checkers that are programs: output validators of Kattis and ICPC packages, and testlib checkers.
+"""Checkers that are programs: output validators of Kattis and ICPC packages, testlib checkers, printed scores.
 
-Called by worker threads. They are compiled once and run under limits in a box, as solutions are; one that crashes says
-nothing of the solution.
+Called by worker threads. A program is compiled once and runs under limits in a box, as solutions do; one that crashes
+says nothing about the solution.
 
-    Kattis    validator input answer feedback/ [flags] < output      42 accepted, 43 rejected; feedback/score.txt
-    printed   checker input answer output                            its score on stdout: from 1 on accepted
-    testlib   checker input output answer                            0 accepted; 1, 2, 4, 8 rejected; 7 points (quitp);
-                                                                     16, 50 or 0 and more: partially correct (_pc)
+    kind         called as                                       result
+    validator    validator input answer feedback/ < output       returns 42: accepted, 43: rejected; feedback/score.txt
+    printed      checker input answer output                     prints a score: accepted from 1 on
+    testlib      checker input output answer                     returns 0: accepted; 1, 2, 4, 8: rejected; 7: points
+                                                                 (quitp); 16, 50 or 0 and more: partly correct (_pc)
+
+Flags are appended to the arguments.
 """
 
 from __future__ import annotations
@@ -25,11 +28,18 @@ from typing import Any, NamedTuple
 from nbrun.canonical import digest as digest_of
 from nbrun.canonical import key_text
 from nbrun.errors import InputError, JudgeError, NotSupportedError
-from nbrun.judge.checkers import Bench, Case, Opinion, flags_of
-from nbrun.judge.kattis import KattisComparison
+from nbrun.judge.checkers import (
+    Checker,
+    CheckerInput,
+    CheckerResult,
+    CheckerRunner,
+    Compare,
+    KattisComparison,
+    ProgramRun,
+)
+from nbrun.judge.datasets.values import flags_of
 from nbrun.judge.languages import lookup
-from nbrun.judge.launching import Bench as Workbench
-from nbrun.judge.launching import launch, place, temporary_folder
+from nbrun.judge.launching import Bench, launch, place, temporary_folder
 from nbrun.judge.running import Ending, Leash, Limits
 from nbrun.judge.sources import read_item, source_of
 from nbrun.judge.warden.folders import read_safely
@@ -38,58 +48,56 @@ LIMITS = Limits(time_limit_s=60.0, wall_limit_s=121.0, memory_limit_mb=2048.0, o
 _NOTE_BYTES = 2000
 _KATTIS = {42: True, 43: False}
 _TESTLIB = {0: True, 1: False, 2: False, 4: False, 8: False}
-#: What testlib writes to stderr where it gives points: a share in hundredths (`_pc`), or points as they are (`quitp`).
+#: What testlib writes to stderr where it gives points: a share in hundredths (`_pc`), or the points (`quitp`).
 _PARTIAL = re.compile(r"\s*partially correct \((\d+)\)")
 _POINTS = re.compile(r"\s*points\s+([-+.\deE]+)")
 _POINTS_CODE = 7
-_WORDS = {"cpu": "time", "wall": "time", "memory": "memory", "files": "space for files", "processes": "processes"}
+_RESOURCES = {"cpu": "time", "wall": "time", "memory": "memory", "files": "space for files", "processes": "processes"}
 _NO_MEMORY = ("std::bad_alloc", "MemoryError", "Cannot allocate memory", "java.lang.OutOfMemoryError")
 
 
-class Talk(NamedTuple):
-    """What came of a solution and a validator that talked: how the solution ended, and what the validator says."""
+class Conversation(NamedTuple):
+    """How a solution and a validator that talked to each other ended.
+
+    Attributes:
+        ending: how the solution ended.
+        result: what the validator decided.
+    """
 
     ending: Ending
-    opinion: Opinion
-
-
-class Ran(NamedTuple):
-    """What came of a checker: how it ended, what it wrote for people, into its file of points, and to stdout."""
-
-    ending: Ending
-    note: str
-    score: str
-    output: str = ""
+    result: CheckerResult
 
 
 @dataclass(frozen=True)
-class CheckerBench:
-    """Where a checker that is a program runs: beside the streams of the test that it judges."""
+class ProgramRunner:
+    """Runs checkers that are programs, in a folder beside the streams of the test that they judge."""
 
-    bench: Workbench
+    bench: Bench
     folder: Path
     leash: Leash
 
-    def run(self, item: Mapping[str, Any], case: Case, way: _Way) -> Ran:
-        """Run a program on a case.
+    def run(self, item: Mapping[str, Any], given: CheckerInput, arguments: Sequence[str]) -> ProgramRun:
+        """Run a program on an output.
 
         Raises:
-            JudgeError: it does not compile, or does not end.
+            JudgeError: it doesn't compile, or doesn't end.
         """
-        with self.ready(item, case, way) as start, self.bench.gate.turn(check=self.leash.check):
+        with self.prepared(item, given, arguments) as start, self.bench.gate.turn(check=self.leash.check):
             return start(LIMITS, {})
 
     @contextmanager
-    def ready(
-        self, item: Mapping[str, Any], case: Case, way: _Way
-    ) -> Iterator[Callable[[Limits, Mapping[str, int]], Ran]]:
-        """Compile a program and lay out its files -> what runs it: limits, descriptors in the place of its streams.
+    def prepared(
+        self, item: Mapping[str, Any], given: CheckerInput, arguments: Sequence[str]
+    ) -> Iterator[Callable[[Limits, Mapping[str, int]], ProgramRun]]:
+        """Compile a program and write its files; yield a function that runs it.
+
+        The function takes the limits, and descriptors that replace some of the program's streams.
 
         Raises:
-            JudgeError: it does not compile.
+            JudgeError: it doesn't compile.
         """
-        name, *_ = read_item(item)
-        _, language = lookup(name, self.bench.languages)
+        asked, *_ = read_item(item)
+        _, language = lookup(asked, self.bench.languages)
         source = source_of(item, language)
         with (
             temporary_folder("checker-", self.folder) as folder,
@@ -97,41 +105,39 @@ class CheckerBench:
         ):
             compiled = program.compiled
             if compiled is not None and compiled.return_code != 0:
-                name = name_of(item)
-                raise JudgeError(f"the checker{name} does not compile: {compiled.stderr}", retriable=False)
+                raise JudgeError(f"the checker{name_of(item)} does not compile: {compiled.stderr}", retriable=False)
             at = place(self.bench, folder / "box")
-            files = {"input": case.input, "answer": case.expected, "output": case.output}
-            for file, data in files.items():
+            for file, data in {"input": given.input, "answer": given.expected, "output": given.output}.items():
                 (at.work / file).write_bytes(data)
                 (at.work / file).chmod(0o644)
             feedback = at.work / "feedback"
             feedback.mkdir()
             streams = {"stdin": at.work / "output", "stdout": folder / "out", "stderr": folder / "err"}
-            arguments = [part.replace("{at}", at.within) for part in way.arguments]
+            words = [part.replace("{at}", at.within) for part in arguments]
 
-            def start(limits: Limits, pipes: Mapping[str, int]) -> Ran:
+            def start(limits: Limits, pipes: Mapping[str, int]) -> ProgramRun:
                 to: dict[str, Path | int] = {**streams, **pipes}
-                ending = launch(program, self.bench, at, to, limits, self.leash, arguments, [feedback])
-                said = [read_safely(path, _NOTE_BYTES) for path in (feedback / "judgemessage.txt", folder / "err")]
+                ending = launch(program, self.bench, at, to, limits, self.leash, words, [feedback])
+                messages = [read_safely(path, _NOTE_BYTES) for path in (feedback / "judgemessage.txt", folder / "err")]
+                note = b"\n".join(filter(None, messages)).decode("utf-8", "replace").strip()
                 score = read_safely(feedback / "score.txt", 100).decode("utf-8", "replace").strip()
                 output = read_safely(folder / "out", _NOTE_BYTES).decode("utf-8", "replace")
-                note = b"\n".join(filter(None, said)).decode("utf-8", "replace").strip()
-                return Ran(ending, note, score, output)
+                return ProgramRun(ending, note, score, output)
 
             yield start
 
 
 def name_of(item: Mapping[str, Any]) -> str:
-    """What a message calls a checker by, with a space before it; empty where it has no name."""
+    """Return the name of a checker for a message, with a space before it; empty where it has none."""
     name = item.get("name") or item.get("submission") or item.get("file")
     return f" {str(name)[:80]}" if name else ""
 
 
-def _why_it_failed(item: Mapping[str, Any], ran: Ran, limits: Limits) -> JudgeError:
-    """The error for a checker that came to no conclusion, which names it and what it lacked."""
-    ending, name = ran.ending, name_of(item)
-    lacked = _WORDS.get(ending.cause or "")
-    if lacked is None and (ending.memory_mb > limits.memory_limit_mb or any(sign in ran.note for sign in _NO_MEMORY)):
+def _failure(item: Mapping[str, Any], run: ProgramRun, limits: Limits) -> JudgeError:
+    """Return the error for a checker that came to no conclusion: its name, and the resource that it ran out of."""
+    ending = run.ending
+    lacked = _RESOURCES.get(ending.cause or "")
+    if lacked is None and (ending.memory_mb > limits.memory_limit_mb or any(sign in run.note for sign in _NO_MEMORY)):
         lacked = "memory"
     if lacked is None:
         how = f"returned {ending.return_code}"
@@ -139,21 +145,16 @@ def _why_it_failed(item: Mapping[str, Any], ran: Ran, limits: Limits) -> JudgeEr
         most = {"time": f"{limits.time_limit_s:g} s", "memory": f"{limits.memory_limit_mb:g} MB"}.get(lacked, "")
         how = f"exceeded its limit ({ending.cause}): it ran out of {lacked}" if ending.cause else f"ran out of {lacked}"
         how += f" (it may use {most})" if most else ""
-    text = f"the checker{name} {how}, which says nothing of the solution. {ran.note}".rstrip()
+    text = f"the checker{name_of(item)} {how}, which says nothing of the solution. {run.note}".rstrip()
     return JudgeError(text, retriable=lacked == "time")
 
 
-@dataclass(frozen=True)
-class _Way:
-    """How a kind of checker is called. `{at}` is the folder of the files."""
-
-    arguments: tuple[str, ...]
-
-
 class _ProgramChecker:
-    """What both kinds share. Threads: any number; nothing in it changes."""
+    """What all kinds of checker programs share. Threads: any number; nothing in it changes."""
 
     kind = ""
+    #: The files that it gets as arguments, in their order.
+    files: tuple[str, ...] = ()
 
     def __init__(
         self, programs: Sequence[Mapping[str, Any]], flags: str | Sequence[str] = (), accepted_from: float = 1.0
@@ -166,32 +167,47 @@ class _ProgramChecker:
 
     @property
     def settings(self) -> Any:
-        """Its kind, flags and a digest of its sources."""
+        """The checker's kind, its flags and a digest of its sources."""
         about = {self.kind: key_text(digest_of(self._programs)), "flags": list(self._flags)}
         return about | ({"accepted_from": self._accepted_from} if self._accepted_from != 1 else {})
 
-    def _way(self, case: Case) -> _Way:
+    def _arguments(self, given: CheckerInput) -> list[str]:
+        return [*self.files, *self._flags, *given.flags]
+
+    def _result(self, run: ProgramRun) -> CheckerResult | None:
+        """Return what one program decided; None where it came to no conclusion."""
         raise NotImplementedError
 
-    def _opinion(self, ran: Ran) -> Opinion | None:
-        """What one program says; None where it came to no conclusion."""
-        raise NotImplementedError
+    def opinion(self, given: CheckerInput, runner: CheckerRunner | None) -> CheckerResult:
+        """Run the programs on an output; all of them must accept it.
 
-    def opinion(self, case: Case, bench: Bench | None) -> Opinion:
-        """Runs the programs on a case; all of them must accept it."""
-        if bench is None:
+        Raises:
+            JudgeError: a program doesn't compile, or comes to no conclusion.
+            NotSupportedError: no program can be run here.
+        """
+        if runner is None:
             raise NotSupportedError(f"a checker that is a program ({self.kind}) needs a LocalSandbox to run in.")
-        way, notes, scores = self._way(case), [], []
+        notes: list[str] = []
+        scores: list[float] = []
         for item in self._programs:
-            ran = bench.run(item, case, way)
-            found = None if ran.ending.cause is not None else self._opinion(ran)
-            if found is None:
-                raise _why_it_failed(item, ran, LIMITS)
-            notes.append(found.note)
-            scores += [] if found.score is None else [found.score]
-            if not found.accepted:
-                return found
-        return Opinion(True, "\n".join(filter(None, notes)), min(scores, default=None))
+            run = runner.run(item, given, self._arguments(given))
+            result = self._concluded(item, run, LIMITS)
+            if not result.accepted:
+                return result
+            notes.append(result.note)
+            scores += [] if result.score is None else [result.score]
+        return CheckerResult(True, "\n".join(filter(None, notes)), min(scores, default=None))
+
+    def _concluded(self, item: Mapping[str, Any], run: ProgramRun, limits: Limits) -> CheckerResult:
+        """Return what one program decided.
+
+        Raises:
+            JudgeError: it came to no conclusion.
+        """
+        result = None if run.ending.cause is not None else self._result(run)
+        if result is None:
+            raise _failure(item, run, limits)
+        return result
 
 
 class KattisValidator(_ProgramChecker):
@@ -199,21 +215,20 @@ class KattisValidator(_ProgramChecker):
 
     Args:
         programs: its sources as items, such as `[{"language": "CPP", "solution": "int main…"}]`; all must accept.
-        flags: what it is given as arguments; a test's own flags come after these.
-        accepted_from: not used; what it accepts is accepted, with whatever score it writes.
+        flags: its arguments; a test's own flags come after these.
+        accepted_from: not used; what it accepts is accepted, whatever score it writes.
     """
 
     kind = "validator"
+    files = ("{at}/input", "{at}/answer", "{at}/feedback" + os.sep)
 
-    def _way(self, case: Case) -> _Way:
-        files = ("{at}/input", "{at}/answer", "{at}/feedback" + os.sep)
-        return _Way((*files, *self._flags, *case.flags))
-
-    def talk(self, bench: CheckerBench, case: Case, wall_limit_s: float, launch: Callable[[int, int], Ending]) -> Talk:
-        """Run the validator of an interactive problem beside a solution, the output of each being the other's input.
+    def talk(
+        self, runner: ProgramRunner, given: CheckerInput, wall_limit_s: float, launch: Callable[[int, int], Ending]
+    ) -> Conversation:
+        """Run the validator of an interactive problem beside a solution; the output of each is the other's input.
 
         Args:
-            wall_limit_s: the solution's; the validator has longer, since it may have to wait for that.
+            wall_limit_s: the solution's; the validator gets more, since it may have to wait for the solution.
             launch: runs the solution to its end with these descriptors as stdin and stdout, and closes them.
 
         Raises:
@@ -222,14 +237,16 @@ class KattisValidator(_ProgramChecker):
         if len(self._programs) > 1:
             raise NotSupportedError("an interactive problem with several validators is not supported.")
         limits = replace(LIMITS, wall_limit_s=max(LIMITS.wall_limit_s, wall_limit_s + LIMITS.time_limit_s))
-        with bench.ready(self._programs[0], case, self._way(case)) as start:
-            given, taken, ours, theirs = *os.pipe(), *os.pipe()
-            found: list[Ran] = []
+        program = self._programs[0]
+        with runner.prepared(program, given, self._arguments(given)) as start:
+            to_solution_read, to_solution_write = os.pipe()
+            to_validator_read, to_validator_write = os.pipe()
+            runs: list[ProgramRun] = []
             errors: list[BaseException] = []
 
             def validate() -> None:
                 try:
-                    found.append(start(limits, {"stdin": ours, "stdout": taken}))
+                    runs.append(start(limits, {"stdin": to_validator_read, "stdout": to_solution_write}))
                 except BaseException as e:  # raised below, by the thread that waits for this one
                     errors.append(e)
 
@@ -237,26 +254,23 @@ class KattisValidator(_ProgramChecker):
             try:
                 thread.start()
             except BaseException:
-                for fd in (given, taken, ours, theirs):
+                for fd in (to_solution_read, to_solution_write, to_validator_read, to_validator_write):
                     os.close(fd)
                 raise
             try:
-                with os.fdopen(os.dup(given), "rb", buffering=0) as unread:
-                    ending = launch(given, theirs)
+                with os.fdopen(os.dup(to_solution_read), "rb", buffering=0) as unread:
+                    ending = launch(to_solution_read, to_validator_write)
                     _drain(unread.fileno(), thread)
             finally:
                 thread.join()
         if errors:
             raise errors[0]
-        ran = found[0]
-        opinion = None if ran.ending.cause is not None else self._opinion(ran)
-        if opinion is None:
-            raise _why_it_failed(self._programs[0], ran, limits)
-        return Talk(ending, opinion)
+        run = runs[0]
+        return Conversation(ending, self._concluded(program, run, limits))
 
-    def _opinion(self, ran: Ran) -> Opinion | None:
-        accepted = _KATTIS.get(ran.ending.return_code or 0)
-        return None if accepted is None else Opinion(accepted, ran.note, _number(ran.score))
+    def _result(self, run: ProgramRun) -> CheckerResult | None:
+        accepted = _KATTIS.get(run.ending.return_code or 0)
+        return None if accepted is None else CheckerResult(accepted, run.note, _number(run.score))
 
 
 class TestlibChecker(_ProgramChecker):
@@ -266,14 +280,15 @@ class TestlibChecker(_ProgramChecker):
         source: the source, or the path of a file that holds it.
         testlib: the path of the `testlib.h` that it includes (https://github.com/MikeMirzayanov/testlib).
         files: further files that it includes: name -> text.
-        flags: what it is given as arguments behind the three files.
-        accepted_from: from which score on an output is accepted, where the checker gives points: a hundredth of what it
-            gives by `_pc`, what it gives by `quitp` as it is. The score is in the test's record, and the least one of
-            all tests in the result.
+        flags: arguments after the three files.
+        accepted_from: the score from which on an output is accepted, where the checker gives points: a hundredth of
+            what it gives by `_pc`, or the points that it gives by `quitp`. The score is in the test's record, and the
+            lowest score of all tests in the result.
     """
 
     __test__ = False  # pytest would take the name for a test
     kind = "testlib"
+    files = ("{at}/input", "{at}/output", "{at}/answer")
 
     def __init__(
         self,
@@ -297,26 +312,21 @@ class TestlibChecker(_ProgramChecker):
         name = source.name if isinstance(source, Path) else "(testlib)"
         super().__init__([{"language": "CPP", "solution": text, "files": others, "name": name}], flags, accepted_from)
 
-    def _way(self, case: Case) -> _Way:
-        return _Way(("{at}/input", "{at}/output", "{at}/answer", *self._flags, *case.flags))
-
-    def _opinion(self, ran: Ran) -> Opinion | None:
-        code = ran.ending.return_code
-        if partial := _PARTIAL.match(ran.note):  # its exit code is 0, 16 or 50 more than what it gives
-            return self._of_score(int(partial[1]) / 100, ran.note)
-        if code == _POINTS_CODE and (points := _POINTS.match(ran.note)) and (score := _number(points[1])) is not None:
-            return self._of_score(score, ran.note)
+    def _result(self, run: ProgramRun) -> CheckerResult | None:
+        code = run.ending.return_code
+        if partial := _PARTIAL.match(run.note):  # its exit code depends on the share, and on testlib's version
+            return self._scored(int(partial[1]) / 100, run.note)
+        if code == _POINTS_CODE and (points := _POINTS.match(run.note)) and (score := _number(points[1])) is not None:
+            return self._scored(score, run.note)
         accepted = _TESTLIB.get(-1 if code is None else code)
-        return None if accepted is None else Opinion(accepted, ran.note)
+        return None if accepted is None else CheckerResult(accepted, run.note)
 
-    def _of_score(self, score: float, note: str) -> Opinion:
-        return Opinion(score >= self._accepted_from, note, score)
+    def _scored(self, score: float, note: str) -> CheckerResult:
+        return CheckerResult(score >= self._accepted_from, note, score)
 
 
 class PrintedScore(_ProgramChecker):
     """A checker that prints its score: 1 for an output that is right, 0 for a wrong one (open-r1/codeforces).
-
-    Its arguments are the files of the input, of the expected output, and of the output that it judges.
 
     Args:
         programs: its source as an item, such as `[{"language": "PYTHON3", "solution": "import sys…"}]`.
@@ -324,17 +334,15 @@ class PrintedScore(_ProgramChecker):
     """
 
     kind = "prints_score"
+    files = ("{at}/input", "{at}/answer", "{at}/output")
 
-    def _way(self, case: Case) -> _Way:
-        return _Way(("{at}/input", "{at}/answer", "{at}/output", *self._flags, *case.flags))
-
-    def _opinion(self, ran: Ran) -> Opinion | None:
-        words = ran.output.split()
-        if ran.ending.return_code != 0 or not words:
+    def _result(self, run: ProgramRun) -> CheckerResult | None:
+        words = run.output.split()
+        if run.ending.return_code != 0 or not words:
             return None
         score = _number({"true": "1", "false": "0"}.get(words[-1].lower(), words[-1]))
-        partial = score if score not in (0, 1) else None  # what is plainly right or wrong needs no score
-        return None if score is None else Opinion(score >= self._accepted_from, ran.note, partial)
+        partial = score if score not in (0, 1) else None  # a plain verdict needs no score
+        return None if score is None else CheckerResult(score >= self._accepted_from, run.note, partial)
 
 
 def _drain(fd: int, thread: threading.Thread) -> None:
@@ -350,7 +358,7 @@ def _drain(fd: int, thread: threading.Thread) -> None:
 
 
 def _number(text: str) -> float | None:
-    """A finite number, or None."""
+    """Return a finite number; None where the text is none."""
     try:
         value = float(text)
     except ValueError:
@@ -360,8 +368,8 @@ def _number(text: str) -> float | None:
 
 def checker_of(
     problem: Mapping[str, Any], testlib: str | Path | None = None, accepted_from: float | None = None
-) -> Any:
-    """The checker that a problem brings; None where it has none.
+) -> Checker | Compare | None:
+    """Return the checker that a problem brings; None where it brings none.
 
     A problem's `checker` is a checker, a function, a testlib checker's source, or a mapping: `{"type": "kattis",
     "flags"}`, `{"type": "validator", "programs", "flags"}`, `{"type": "testlib", "source", "files", "flags"}`,
@@ -372,7 +380,7 @@ def checker_of(
             problem says, or 1.
 
     Raises:
-        NotSupportedError: it is nothing of this, or needs a testlib.h that nobody gave.
+        NotSupportedError: it is of no known kind, or needs a testlib.h that wasn't given.
     """
     own = problem.get("checker")
     if accepted_from is None:

@@ -11,7 +11,7 @@ from judge_bench import SUM, SUM_PY, task
 
 from nbrun.errors import InputError, JudgeError, NotSupportedError
 from nbrun.judge import KattisComparison, KattisValidator, LocalSandbox, TestlibChecker
-from nbrun.judge.checkers import Case
+from nbrun.judge.checkers import CheckerInput
 from nbrun.judge.validators import checker_of
 
 FLAGS = [
@@ -50,9 +50,9 @@ FLAGS = [
 
 @pytest.mark.parametrize(("flags", "expected", "actual", "accepted"), FLAGS)
 def test_flags_of_the_package_format(flags: str, expected: str, actual: str, accepted: bool) -> None:
-    case = Case(b"", expected.encode(), actual.encode())
+    case = CheckerInput(b"", expected.encode(), actual.encode())
     assert KattisComparison(flags).opinion(case, None).accepted is accepted
-    of_the_test = Case(b"", expected.encode(), actual.encode(), flags.split())
+    of_the_test = CheckerInput(b"", expected.encode(), actual.encode(), flags.split())
     assert KattisComparison().opinion(of_the_test, None).accepted is accepted
 
 

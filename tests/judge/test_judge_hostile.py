@@ -16,7 +16,7 @@ from judge_bench import SUM_CPP, SUM_PY, processes_of, root_of, task, wait_until
 from judge_hostile import HOSTILE
 
 from nbrun.judge import Language, LocalSandbox
-from nbrun.judge.kattis import rule_of
+from nbrun.judge.checkers import rules_of_flags
 from nbrun.judge.running import IdleSupervisors
 from nbrun.judge.warden.accounts import Account
 from nbrun.judge.warden.folders import folder_bytes, remove_tree
@@ -224,8 +224,8 @@ def test_a_flood_is_compared_piece_by_piece() -> None:
     tracemalloc.start()
     try:
         for flags in ((), ("space_change_sensitive",), ("float_tolerance", "1e-6")):
-            assert not rule_of(flags).accepts(b"a " * 100, flood)
-            assert not rule_of(flags).accepts(b"a b\n" * 100, flood)
+            assert not rules_of_flags(flags).accepts(b"a " * 100, flood)
+            assert not rules_of_flags(flags).accepts(b"a b\n" * 100, flood)
         assert tracemalloc.get_traced_memory()[1] < 40 << 20
     finally:
         tracemalloc.stop()

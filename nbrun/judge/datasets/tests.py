@@ -26,8 +26,7 @@ from itertools import repeat
 from operator import contains
 from typing import Any
 
-from nbrun.judge.checkers import flags_of
-from nbrun.judge.datasets.values import first, is_missing, parsed, plain
+from nbrun.judge.datasets.values import first, flags_of, is_missing, parsed, plain
 
 #: What a test whose code ran to its end is expected to give.
 PASSED = "passed\n"

@@ -105,6 +105,15 @@ def parsed(value: Any, where: str) -> Any:
             raise ValueError(f"{where!r} is text that is no JSON: {e}") from None
 
 
+def flags_of(value: Any) -> list[str]:
+    """Return validator flags as words; a package writes them as text, as a list, or as a mapping."""
+    if value is None:
+        return []
+    if isinstance(value, Mapping):
+        return [str(word) for pair in value.items() for word in pair]
+    return [str(word) for word in value] if isinstance(value, (list, tuple)) else str(value).split()
+
+
 def number(value: Any, where: str) -> float:
     """Return a limit as a number.
 

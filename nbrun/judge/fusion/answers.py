@@ -22,7 +22,7 @@ from typing import Any
 import orjson
 
 from nbrun import verdicts
-from nbrun.judge.checkers import Case, Checker, opinion_of
+from nbrun.judge.checkers import Checker, CheckerInput, opinion_of
 from nbrun.judge.records import Shortener, as_bytes
 from nbrun.judge.time_limits import Written, look_at
 from nbrun.verdicts import Verdict
@@ -146,7 +146,7 @@ def _is_right(answered: Mapping[str, Any], test: Mapping[str, Any], output: str,
     """Return whether the output of a program that ended well is right."""
     if rules.checker is None:
         return answered.get("passed") is True
-    given = Case(as_bytes(test["input"]), as_bytes(test["output"]), as_bytes(output), test.get("flags", ()))
+    given = CheckerInput(as_bytes(test["input"]), as_bytes(test["output"]), as_bytes(output), test.get("flags", ()))
     return opinion_of(rules.checker, given, None, test.get("alternatives", ())).accepted
 
 

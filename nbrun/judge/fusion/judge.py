@@ -20,8 +20,7 @@ from nbrun.judge.fusion.connection import Call, read_endpoints, read_headers
 from nbrun.judge.fusion.endpoints import Health, Pool
 from nbrun.judge.fusion.protocol import LANGUAGES, Program, RunOptions, check_sendable, read_program
 from nbrun.judge.fusion.solution import Policy, Solution, hint_of, history
-from nbrun.judge.problems import MEMORY_LIMIT_MB, TEST_SETS, TIME_LIMIT_S
-from nbrun.judge.recent import RecentProblems
+from nbrun.judge.problems import MEMORY_LIMIT_MB, TEST_SETS, TIME_LIMIT_S, RecentProblems
 from nbrun.judge.time_limits import next_attempt
 from nbrun.judge.validators import checker_of
 from nbrun.model import Retry, Task
