@@ -47,7 +47,7 @@ _LOCAL = 30  # bytes of a member's header before its name
 
 
 def archive_numbers(folder: str | os.PathLike[str]) -> list[tuple[int, str]]:
-    """Number and name of each archive in a results directory, the oldest first."""
+    """Return the number and name of each archive in a results directory, the oldest first."""
     with os.scandir(folder) as entries:
         return sorted((int(m[1]), e.name) for e in entries if (m := _NAME.fullmatch(e.name)))
 
@@ -59,8 +59,7 @@ def next_number(folder: Path) -> int:
 
 
 class Archives:
-    """What the archives of a directory hold. An archive's index is read once, however often it is asked for: archives
-    are never written again.
+    """What the archives of a directory hold. Each index is read once, since archives are never written again.
 
     Threads: one at a time.
     """
@@ -73,7 +72,7 @@ class Archives:
         self._gone: set[tuple[str, str]] = set()  # archive and member, as the log says
 
     def list(self) -> tuple[dict[str, FileInfo], list[tuple[str, str]]]:
-        """Sample id -> what its file would say; and archives that can't be read, with why."""
+        """Return sample id -> what its file would say; and the archives that can't be read, each with the reason."""
         found: dict[str, FileInfo] = {}
         problems: list[tuple[str, str]] = []
         numbers = archive_numbers(self._folder)
@@ -82,7 +81,7 @@ class Archives:
         for _, name in numbers:
             try:
                 index = self._index(name)
-            except FileNotFoundError:  # unpacked meanwhile: its samples stand in files again
+            except FileNotFoundError:  # unpacked meanwhile: its samples are in files again
                 continue
             except files.NotPlainError as e:
                 problems.append((str(self._folder / name), str(e.strerror)))
@@ -107,7 +106,7 @@ class Archives:
         return known
 
     def gone(self) -> set[tuple[str, str]]:
-        """Archive and member of all that no longer count, by the log. Read again where that has changed."""
+        """Return (archive, member) of all that no longer count. The log is read again only where it has changed."""
         try:
             stat = os.lstat(self._folder / FOLDER / LOG)
         except (FileNotFoundError, NotADirectoryError):
@@ -119,12 +118,12 @@ class Archives:
         return self._gone
 
     def names(self) -> set[str]:
-        """The archives that are there, and those that the log speaks of."""
+        """Return the names of the archives that are there and of those that the log mentions."""
         return {name for _, name in archive_numbers(self._folder)} | {archive for archive, _ in self.gone()}
 
-    def find(self, name: str, *, anew: bool) -> FileInfo | None:
-        """An archived file by its name. Unless `anew`, what was listed before is believed where it says something."""
-        found = None if anew or self._found is None else self._found.get(name)
+    def find(self, name: str, *, refresh: bool) -> FileInfo | None:
+        """Find an archived file by its name. Unless `refresh`, a file that was listed before isn't listed again."""
+        found = None if refresh or self._found is None else self._found.get(name)
         if found is None:
             self.list()
             assert self._found is not None
@@ -133,7 +132,13 @@ class Archives:
 
 
 class _Index(NamedTuple):
-    """An archive's index: which archive it is of, what it holds, and a phrase for each line that can't be right."""
+    """An archive's index.
+
+    Attributes:
+        state: inode, ctime and size of the archive.
+        infos: the files in it.
+        bad: a phrase for each line that can't be right.
+    """
 
     state: tuple[int, int, int]
     infos: list[FileInfo]
@@ -141,7 +146,7 @@ class _Index(NamedTuple):
 
 
 def read_member(folder: str | os.PathLike[str], place: Place) -> bytes:
-    """The bytes of an archived file.
+    """Return the bytes of an archived file.
 
     Raises:
         Unreadable: its checksum differs.
@@ -155,10 +160,10 @@ def read_member(folder: str | os.PathLike[str], place: Place) -> bytes:
 
 
 def read_file(folder: Path, info: FileInfo, archives: Archives | None = None) -> bytes:
-    """The bytes of a sample's file, wherever they stand now: it may be archived, or unpacked, meanwhile.
+    """Return the bytes of a sample's file, although it may be archived or unpacked meanwhile.
 
     Args:
-        archives: those of the directory, for who reads many files.
+        archives: those of the directory, where the caller reads many files.
     """
     archives = Archives(folder) if archives is None else archives
     plain = FileInfo(info.name, info.sample_id, info.source, 0, 0)
@@ -171,7 +176,7 @@ def read_file(folder: Path, info: FileInfo, archives: Archives | None = None) ->
             if info.place is not None:
                 info = plain  # unpacked
                 continue
-            info = archives.find(info.name, anew=attempt > 1) or plain
+            info = archives.find(info.name, refresh=attempt > 1) or plain
             if info is plain and not os.path.lexists(folder / info.name):
                 raise
     raise FileNotFoundError(f"{folder / info.name} is moved too often to be read")
@@ -209,7 +214,7 @@ def _member(f: BinaryIO, place: Place) -> bytes:
 
 
 def _read_index(folder: Path, name: str, bad: list[str]) -> list[FileInfo]:
-    """What an archive holds. A line that can't be right costs itself; `bad` gets a phrase for each."""
+    """Return what an archive holds. A line that can't be right is left out, and `bad` gets a phrase that says why."""
     with files.open_reading(folder / name) as f:
         stat = os.fstat(f.fileno())
         f.seek(max(0, stat.st_size - 256))
@@ -254,7 +259,7 @@ def _parse_index(archive: str, stat: os.stat_result, data: bytes, bad: list[str]
 
 
 def _wrong_in(m: Any, archive_bytes: int) -> str | None:
-    """Why a line of an index can't be believed; None where it can. It is content, so it may say anything."""
+    """Return why a line of an index can't be right; None where it can. Anybody may have written it."""
     if not isinstance(m, dict):
         return "is described by no object"
     name, source = m.get("name"), m.get("source")
@@ -266,7 +271,7 @@ def _wrong_in(m: Any, archive_bytes: int) -> str | None:
     if not all(isinstance(n, int) and n >= 0 for n in numbers):
         return f"has sizes that are no numbers ({name})"
     if m["offset"] + m["packed"] > archive_bytes or m["mtime_ns"] >= 1 << 63:
-        return f"lies outside of the archive ({name})"
+        return f"is outside of the archive ({name})"
     if is_bomb(m["packed"], m["size"]):
         return f"would unpack {m['packed']:,} bytes to {m['size']:,} ({name})"
     summary, progress = m.get("summary"), m.get("progress")
@@ -278,17 +283,17 @@ def _wrong_in(m: Any, archive_bytes: int) -> str | None:
 
 
 def is_of_member(what: str) -> bool:
-    """Whether a problem of an archive is one of a single member."""
+    """Return whether a problem of an archive is one of a single member."""
     return what.startswith(_MEMBER)
 
 
 def is_bomb(packed: int, size: int) -> bool:
-    """Whether unpacking would make more of it than of any result: a file of a few bytes must not fill the memory."""
+    """Return whether a member would unpack to more than any result takes, so that a few bytes would fill the memory."""
     return size > files.MAX_WHOLE_BYTES or (size > FREE_BYTES and size > packed * MAX_RATIO)
 
 
 def _by_directory(archive: str, stat: os.stat_result, f: BinaryIO, bad: list[str]) -> Iterator[FileInfo]:
-    """Where the index is lost (packed anew by hand, say): each member is looked at. Those that are damaged are left."""
+    """Look at each member, where the index is lost (the ZIP was repacked, say). Damaged members are left out."""
     with zipfile.ZipFile(f) as z:
         for m in z.infolist():
             if not m.filename.endswith(".json") or m.compress_type != zipfile.ZIP_DEFLATED:

@@ -1,6 +1,6 @@
-"""All saved entries of a sample, each once: its file in any format, its match record, and the journal, merged.
+"""Merges the saved entries of a sample: those in its file, in any format, and those in the journal, each once.
 
-Pure reading, from any thread, with or without the lock. The higher seq wins (F4); an entry is told by its identity.
+Pure reading, from any thread, with or without the lock. Of two entries of one identity the higher seq wins (F4).
 """
 
 from __future__ import annotations
@@ -14,11 +14,8 @@ from nbrun.results.format import ATTEMPT, ENTRY, ENTRY_HEAD, HEADER, Record
 from nbrun.results.legacy import OldFile, OldMatch, old_body, old_key, parse_old, places_in
 from nbrun.results.listing import odd_entries
 from nbrun.results.replay import LogScan, content, list_segments, read_log, whose
-from nbrun.results.sample_file import OwnFile
+from nbrun.results.sample_file import Identity, OwnFile, keep_newest
 from nbrun.storage import files
-
-Identity = tuple[str, bytes, int]  # group, key, occurrence
-
 
 #: Where an entry's bytes are: in memory only, in the sample's file, or in a segment (its number + IN_SEGMENT).
 NOWHERE, IN_FILE, IN_SEGMENT = 0, 1, 2
@@ -40,9 +37,12 @@ class Attempt(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """One saved entry and where its bytes are. `body` is there for old entries only, already in nbrun's form.
+    """One saved entry and where its bytes are.
 
-    `matched` is False where an old file's entries were never matched with a dataset.
+    Attributes:
+        where: NOWHERE, IN_FILE, or a segment's number + IN_SEGMENT.
+        body: the entry's bytes where they were read already, or made of an old file's entry; else None.
+        matched: False where an old file's entries were never matched with a dataset.
     """
 
     group: str
@@ -59,13 +59,13 @@ class Stored(NamedTuple):
 
     @property
     def identity(self) -> Identity:
-        """What tells it from others of the sample."""
-        return self.group, self.key, self.occurrence
+        """Return its group, key and occurrence."""
+        return Identity(self.group, self.key, self.occurrence)
 
 
 @dataclass
 class JournalIndex:
-    """What stands in the segments: entries and open attempts by sample, headers, the highest seq, damage."""
+    """What the segments hold: entries and open attempts by sample, headers, the highest seq, and damage."""
 
     entries: dict[str, dict[Identity, Stored]] = field(default_factory=dict)
     attempts: dict[str, dict[Identity, Attempt]] = field(default_factory=dict)
@@ -77,14 +77,17 @@ class JournalIndex:
 
 
 def index_journal(folder: Path, handles: dict[int, int] | None = None) -> JournalIndex:
-    """Reads all segments. Raises FileNotFoundError where one vanished meanwhile (list again, F7).
+    """Read all segments.
 
     Args:
-        handles: gets a descriptor of each segment, opened before any is read: so that none vanishes while its entries
-            are read, nor another, of a later run, stands under its name.
+        handles: filled with a descriptor of each segment, opened before any is read. So no segment vanishes, or is
+            taken for one of a later run that has the same name, while its entries are read.
+
+    Raises:
+        FileNotFoundError: a segment vanished meanwhile; list again (F7).
     """
     out = JournalIndex()
-    odd = {path for path, _ in odd_entries(folder)}  # who opens the directory reports them
+    odd = {path for path, _ in odd_entries(folder)}  # whoever opens the directory reports them
     listed = [(number, path) for number, path in list_segments(folder) if path not in odd]
     if handles is not None:
         for number, path in listed:
@@ -95,7 +98,7 @@ def index_journal(folder: Path, handles: dict[int, int] | None = None) -> Journa
         out.counts[number] = 0
         for record in read_log(path if handles is None else handles[number], scan):
             take = _TAKERS.get(record.kind)
-            if take is None or not take(out, number, record):  # the checksum is right, and what it holds is not
+            if take is None or not take(out, number, record):  # the checksum is right, the content is not
                 scan.damaged.append((record.offset, len(record.body)))
         if scan.damaged:
             out.damaged[number] = scan
@@ -130,9 +133,7 @@ def _take_entry(out: JournalIndex, number: int, record: Record) -> bool:
     out.counts[number] += 1
     out.max_seq = max(out.max_seq, stored.seq)
     of_sample = out.entries.setdefault(sample_id, {})
-    before = of_sample.get(stored.identity)
-    if before is None or stored.seq >= before.seq:
-        of_sample[stored.identity] = stored
+    keep_newest(of_sample, stored.identity, stored, in_journal=True)
     if sample_id in out.attempts:
         out.attempts[sample_id].pop(stored.identity, None)
     return True
@@ -143,7 +144,7 @@ def _take_attempt(out: JournalIndex, number: int, record: Record) -> bool:
     if value is None or of is None:
         return False
     sample_id, group = of
-    identity = (group, bytes.fromhex(value["key"][3:]), value["occurrence"])
+    identity = Identity(group, bytes.fromhex(value["key"][3:]), value["occurrence"])
     attempt = Attempt(value["attempt"], value["hint"], value["previous"], value.get("exceptions", 0))
     out.attempts.setdefault(sample_id, {})[identity] = attempt
     return True
@@ -155,11 +156,13 @@ _TAKERS = {ENTRY: _take_entry, HEADER: _take_header, ATTEMPT: _take_attempt}
 def merge(
     file: OwnFile | bytes | None, match: Mapping[str, Any] | None, journal: Mapping[Identity, Stored]
 ) -> list[Stored]:
-    """The entries of one sample, file first in its order, then what only the journal holds.
+    """Return the entries of one sample: those of its file in the file's order, then those that only the journal holds.
 
     Args:
-        file: the sample's file as samplefile.read_any returns it; None where there is none. What is `IN_FILE` has its
-            place in `file.file`.
+        file: the sample's file as sample_file.read_any returns it; None where there is none. The places of entries that
+            are `IN_FILE` are offsets in `file.file`.
+        match: the sample's match record.
+        journal: its entries in the journal.
 
     Raises:
         Unreadable: an old file that can't be parsed.
@@ -167,13 +170,9 @@ def merge(
     merged: dict[Identity, Stored] = {}
     if file is not None:
         for stored in _of_file(file, match):
-            before = merged.get(stored.identity)
-            if before is None or stored.seq > before.seq:
-                merged[stored.identity] = stored
+            keep_newest(merged, stored.identity, stored)
     for identity, stored in journal.items():
-        before = merged.get(identity)
-        if before is None or stored.seq > before.seq:
-            merged[identity] = stored
+        keep_newest(merged, identity, stored)
     return list(merged.values())
 
 
@@ -187,7 +186,7 @@ def _of_file(file: OwnFile | bytes, match: Mapping[str, Any] | None) -> Iterator
 
 
 def old_entries(old: OldFile, places: list[OldMatch] | None) -> Iterator[Stored]:
-    """The entries of an old file in nbrun's form; without places, equal ones are told apart by their order."""
+    """Yield the entries of an old file in nbrun's form; without places, equal ones are numbered in their order."""
     matched = places is not None
     if places is None:
         places = []

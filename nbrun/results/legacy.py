@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict, deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from zlib import crc32
 
@@ -30,15 +30,16 @@ class OldFile:
     api_used: str | None
     worker_id: str | None
     progress: dict[str, Any] | None
-    is_own: bool = False  # it is a file of nbrun's that another tool has written anew: see sample_file.convert_foreign
+    is_own: bool = False  # a file of nbrun's that another tool has re-serialised: see sample_file.convert_foreign
     is_loose: bool = False  # no strict JSON: its texts may hold lone surrogates, which belong to their items' identity
+    extra: Mapping[str, bytes] = field(default_factory=dict)  # top-level keys of other tools -> their values as JSON
 
 
 def parse_old(data: bytes, *, exact: bool = True) -> OldFile:
-    """The older program's file.
+    """Parse a file of the older program.
 
     Args:
-        exact: keep integers beyond 64 bits, which takes a look at all of it; else they may become floats.
+        exact: keep integers beyond 64 bits, which costs a search through the file; else they may become floats.
 
     Raises:
         Unreadable: no JSON (cut short), or JSON of another shape.
@@ -69,6 +70,7 @@ def parse_old(data: bytes, *, exact: bool = True) -> OldFile:
         progress if isinstance(progress, dict) else None,
         sample_file.is_own(value),
         is_loose,
+        sample_file.extra_keys(value),
     )
 
 
@@ -77,7 +79,7 @@ def _text(value: Any) -> str | None:
 
 
 def _parse_loosely(data: bytes) -> Any:
-    """What Python's json wrote and strict JSON doesn't allow: NaN, lone surrogates, huge integers."""
+    """Parse what Python's json writes and strict JSON doesn't allow: NaN, lone surrogates, huge integers."""
     try:
         return json.loads(data, parse_int=integer_of)
     except (ValueError, RecursionError) as e:
@@ -85,7 +87,7 @@ def _parse_loosely(data: bytes) -> Any:
 
 
 class OldMatch(NamedTuple):
-    """The place of one old entry: position None where it matches no item."""
+    """The item that one old entry belongs to; `position` is None where it matches none."""
 
     group: str
     rank: int  # its place in the old file's list
@@ -96,7 +98,7 @@ class OldMatch(NamedTuple):
 
 
 def match_old(sample: Sample, old: OldFile) -> list[OldMatch]:
-    """Entries of the older program -> items, in the file's order; of equal items the first takes the first entry."""
+    """Match entries of the older program with items, in the file's order; equal items get equal entries in order."""
     out: list[OldMatch] = []
     for name, rows in old.groups.items():
         group = next((g for g in sample.groups if g.name == name), None)
@@ -141,12 +143,12 @@ def _language_and_solution(item: Any) -> tuple[Any, Any]:
 
 
 def old_key(row: Mapping[str, Any]) -> bytes:
-    """The key that an old entry has by itself."""
+    """Return the key of an old entry, computed from what it holds."""
     return digest({"language": row.get("language"), "solution": row.get("solution")})
 
 
 def places_in(old: OldFile, match: Mapping[str, Any] | None, data: bytes) -> list[OldMatch] | None:
-    """What the match record says of this very content, or None."""
+    """Return the places that a match record gives this content; None where the record is about another content."""
     if match is None or match["size"] != len(data) or match["crc"] != crc32(data):
         return None
     try:
@@ -163,7 +165,7 @@ def places_in(old: OldFile, match: Mapping[str, Any] | None, data: bytes) -> lis
 
 
 def old_body(row: Mapping[str, Any], place: OldMatch, old: OldFile) -> bytes:
-    """An entry of the older program, as nbrun writes entries."""
+    """Return an entry of the older program as nbrun writes entries."""
     body, _ = values.encode(
         {
             "index": place.item_index,

@@ -21,11 +21,11 @@ from nbrun.texts import escape_control_chars
 _TRIES = 20
 
 
-#: What of `.nbrun` is a file, so that a folder of that name is odd.
-NAMES_OF_FILES = frozenset({"lock", "running", "known", "samples"})  # and its logs
+#: Names in `.nbrun` that belong to files (beside its logs), so that a folder of that name is odd.
+NAMES_OF_FILES = frozenset({"lock", "running", "known", "samples"})
 
 
-#: A folder that changes all the time is listed so often.
+#: How often a folder is listed that changes all the time.
 LISTINGS = 3
 
 
@@ -56,14 +56,14 @@ def list_samples(
     known: Callable[[os.DirEntry[str]], FileInfo | None] | None = None,
     of_folder: Archives | None = None,
 ) -> Listing:
-    """Looks at head and tail of every `*.json`; what can't be read becomes a problem.
+    """Look at the head and tail of every `*.json`; what can't be read becomes a problem.
 
-    Samples may be archived and unpacked meanwhile, without a lock that readers would wait for. A file goes once it
-    stands in an archive, and an archive once its samples stand in files: so archives are listed before the files and
-    after them, and what any of the three lists holds counts.
+    Samples may be archived and unpacked meanwhile, since readers wait for no lock. A file is removed once it is in an
+    archive, and an archive once its samples are in files: so archives are listed before the files and after them, and
+    what any of the three lists holds counts.
 
     Args:
-        known: asked first; what it knows of a file isn't looked at again.
+        known: called first; a file about which it returns something isn't opened.
         of_folder: the directory's archives, where the caller goes on to read from them.
     """
     of_folder = Archives(path) if of_folder is None else of_folder
@@ -92,7 +92,7 @@ def list_samples(
 
 
 def _add_unpacked(out: Listing, path: Path, info: FileInfo) -> None:
-    """A sample that left its archive after the files were listed has a file of its own now."""
+    """Add a sample that left its archive after the files were listed: it has a file of its own now."""
     try:
         now = sample_file.peek(path / info.name)
     except (Unreadable, OSError, ValueError):
@@ -114,7 +114,7 @@ def _list_once(path: Path, known: Callable[[os.DirEntry[str]], FileInfo | None] 
         except (Unreadable, OSError, ValueError) as e:
             if isinstance(e, FileNotFoundError) and not os.path.lexists(path / name):
                 out.names.discard(name)
-                continue  # it stands in an archive since, or somebody has deleted it
+                continue  # it was moved into an archive or deleted meanwhile
             what = str(e) if isinstance(e, Unreadable) else f"can't be read: {getattr(e, 'strerror', None) or e}"
             if isinstance(e, files.NotPlainError):
                 what = str(e.strerror)
@@ -139,7 +139,7 @@ def _list_once(path: Path, known: Callable[[os.DirEntry[str]], FileInfo | None] 
 
 
 def _all_of(path: Path) -> list[os.DirEntry[str]]:
-    """The entries that end in .json, by name.
+    """Return the folder's entries that end in .json, by name.
 
     On some file systems (btrfs, tmpfs) a file that is replaced while its folder is being listed may be left out. So a
     folder that has changed meanwhile is listed again, and what either list holds counts.
@@ -155,7 +155,7 @@ def _all_of(path: Path) -> list[os.DirEntry[str]]:
 
 
 def _newer(a: FileInfo, b: FileInfo) -> tuple[FileInfo, FileInfo]:
-    """Which of two files of one sample counts: a whole one, nbrun's own, the higher seq, the usual name."""
+    """Return two files of one sample, the one that counts first: whole, nbrun's own, the higher seq, the usual name."""
 
     def rank(x: FileInfo) -> tuple[bool, bool, int, bool]:
         return not x.is_damaged, x.source == NBRUN, x.max_seq, x.name == name_of(x.sample_id)
@@ -164,7 +164,7 @@ def _newer(a: FileInfo, b: FileInfo) -> tuple[FileInfo, FileInfo]:
 
 
 def refuse_odd(inner: Path) -> None:
-    """Raise StorageError where something in `.nbrun` is a link, a named pipe or the like: a stranger put it there."""
+    """Raise StorageError where something in `.nbrun` is a link, a named pipe or the like, which nbrun never makes."""
     for path, what in odd_entries(inner):
         raise StorageError(
             f"{path} {what}. Nothing was read or written through it. Remove it, if you trust the rest of "
@@ -174,11 +174,11 @@ def refuse_odd(inner: Path) -> None:
 
 
 def refuse_link(inner: Path) -> None:
-    """Raise ResultsError where `.nbrun` itself is a link or no folder: what is saved can't be told then."""
+    """Raise StorageError where `.nbrun` itself is a link or no folder: what is saved can't be known then."""
     if os.path.lexists(inner) and not files.is_real_folder(inner):
         refuse_odd(inner)
 
 
 def odd_entries(inner: Path) -> list[tuple[Path, str]]:
-    """What in `.nbrun` can't be what it should be, each with a phrase that says what it is; or `.nbrun` itself."""
+    """Return what in `.nbrun` (or `.nbrun` itself) is of the wrong kind, each with a phrase that says what it is."""
     return files.odd_entries(inner, lambda name: name in NAMES_OF_FILES or name.endswith(".log"))

@@ -1,7 +1,8 @@
 """Reads a results directory without a lock, also while a run writes into it: every saved entry once.
 
-Any thread. The journal is read first, the files after (F7); where a segment vanished meanwhile, all is listed again.
-Never writes.
+`Reader` reads a whole directory; `read_rows` and `read_entry` read one sample for a view that opens it, at the cost of
+that sample and of the bytes of the journal. The journal is read first, the files after (F7); where a segment vanished
+meanwhile, everything is listed again. Nothing is written. Any thread.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ from nbrun.errors import InputError
 from nbrun.model import TaskSummary
 from nbrun.results import sample_file
 from nbrun.results.archives import Archives, read_file
-from nbrun.results.entries import IN_FILE, IN_SEGMENT, Identity, JournalIndex, Stored, index_journal, merge
+from nbrun.results.entries import IN_FILE, IN_SEGMENT, NOWHERE, JournalIndex, Stored, index_journal, merge
 from nbrun.results.format import ENTRY, ENTRY_HEAD, FOLDER, RUN, unframe
 from nbrun.results.listing import Listing, Problem, list_samples, odd_entries, refuse_link
 from nbrun.results.names import name_of
-from nbrun.results.replay import Match, list_segments, read_matches, read_records, whose
-from nbrun.results.sample_file import FileInfo, Unreadable, parse_entry, peek
+from nbrun.results.replay import Match, list_segments, read_lines, read_matches, read_records, whose
+from nbrun.results.sample_file import FileInfo, Identity, Unreadable, keep_newest, parse_entry, peek
 from nbrun.results.status import SampleTotals, SampleView, from_tail, read_totals, summarise
 from nbrun.results.values import dump, load
 from nbrun.storage import files
@@ -51,7 +52,7 @@ class Snapshot:
     archives: Archives
 
     def body(self, s: Stored) -> bytes:
-        """The bytes of an entry that stands in the journal."""
+        """Return the bytes of an entry that is in the journal."""
         return _body(s, None, self.handles)
 
 
@@ -77,7 +78,7 @@ class Reader:
 
     @contextmanager
     def open(self, known: Callable[[os.DirEntry[str]], FileInfo | None] | None = None) -> Iterator[Snapshot]:
-        """What is there now. `known`: see list_samples."""
+        """Open what is there now. `known`: see list_samples."""
         inner = self.path / FOLDER
         self.problems += [Problem(str(path), what) for path, what in odd_entries(inner)]
         journal, handles = self._open_journal(inner)
@@ -86,31 +87,31 @@ class Reader:
             listing = list_samples(self.path, known, self._archives)
             self.problems += listing.problems
             for number, scan in journal.damaged.items():
-                self.problems.append(Problem(str(journal.segments[number]), f"has {len(scan.damaged)} damaged records"))
+                self.problems.append(Problem(str(journal.segments[number]), str(scan)))
             yield Snapshot(journal, handles, matches, listing, self._archives)
         finally:
             for fd in handles.values():
                 os.close(fd)
 
     def totals(self) -> SampleTotals | None:
-        """How many samples and tasks the newest run was given; None where no run has said it."""
+        """Return how many samples and tasks the newest run was given; None where no run has recorded it."""
         inner = self.path / FOLDER
         return read_totals(inner, read_records(inner / "runs.log", RUN))
 
     def samples(self, bodies: bool = True, by_tails: bool = False) -> Iterator[SampleView]:
-        """Each sample with its entries.
+        """Yield each sample with its entries.
 
         Args:
-            bodies: with their bytes.
-            by_tails: without entries where the last lines of a file tell the counts; then it isn't read any further.
+            bodies: read the entries' bytes too.
+            by_tails: leave the entries out, and read no further, where the last lines of a file give the counts.
         """
         with self.open() as now:
             infos = now.listing.by_id
             for sample_id in sorted({*infos, *now.journal.entries}):
                 if by_tails and sample_id not in now.journal.entries:
-                    told = from_tail(self.path, infos[sample_id], now.matches.get(sample_id))
-                    if told is not None:
-                        yield told
+                    counted = from_tail(self.path, infos[sample_id], now.matches.get(sample_id))
+                    if counted is not None:
+                        yield counted
                         continue
                 match = now.matches.get(sample_id)
                 view = self._view(sample_id, infos.get(sample_id), match, now.journal, now.handles, bodies)
@@ -120,7 +121,7 @@ class Reader:
     def sample(
         self, sample_id: str, known: Callable[[os.DirEntry[str]], FileInfo | None] | None = None
     ) -> SampleView | None:
-        """One sample with its entries; None where there is none."""
+        """Return one sample with its entries; None where there is none."""
         with self.open(known) as now:
             info = now.listing.by_id.get(sample_id)
             if info is None and sample_id not in now.journal.entries:
@@ -128,7 +129,7 @@ class Reader:
             return self._view(sample_id, info, now.matches.get(sample_id), now.journal, now.handles, True)
 
     def _open_journal(self, inner: Path) -> tuple[JournalIndex, dict[int, int]]:
-        """The journal's index with its segments held open, so that none vanishes while its entries are read."""
+        """Return the journal's index and its segments held open, so that none vanishes while its entries are read."""
         for _ in range(TRIES):
             handles: dict[int, int] = {}
             try:
@@ -161,7 +162,7 @@ class Reader:
         file: sample_file.OwnFile | bytes | None = None
         stored: list[Stored] = list(in_journal.values())
         try:
-            if info is not None:  # the very bytes that are merged: it may be replaced meanwhile
+            if info is not None:  # the file may be replaced meanwhile: merge and read the same bytes
                 file = sample_file.read_any(io.BytesIO(read_file(self.path, info, self._archives)))
                 stored = merge(file, match, in_journal)
         except (Unreadable, OSError, ValueError) as e:
@@ -195,20 +196,19 @@ def _body(s: Stored, file: sample_file.OwnFile | bytes | None, handles: dict[int
 
 
 def parse(body: bytes) -> dict[str, Any]:
-    """An entry's bytes as a mapping."""
+    """Return an entry's bytes as a mapping."""
     value = load(body)
     return value if isinstance(value, dict) else {}
 
 
 # ---- one sample by itself, for a view
 
-#: A preview of an item or a result is at most this long.
+#: How many characters a preview of an item or a result has at most.
 PREVIEW_CHARS = 100
-_JOURNAL = -1  # Stored.where of an entry whose bytes are at hand
 
 
 def read_rows(path: Path, sample_id: str) -> list[TaskSummary]:
-    """The tasks of a sample that have a saved result or error, group by group in the order of their items."""
+    """Return the tasks of a sample that have a saved result or error, group by group in the order of their items."""
     rows = []
     for stored, body in _entries(path, sample_id):
         try:
@@ -220,7 +220,7 @@ def read_rows(path: Path, sample_id: str) -> list[TaskSummary]:
 
 
 def read_entry(path: Path, sample_id: str, group: str, index: int) -> dict[str, Any] | None:
-    """A task's whole entry as it is saved; None where it has none yet."""
+    """Return a task's whole entry as it is saved; None where it has none yet."""
     for stored, body in _entries(path, sample_id):
         if stored.group == group and stored.item_index == index:
             entry = load(body)
@@ -258,7 +258,7 @@ def _item_of(entry: Mapping[str, Any]) -> Any:
 
 
 def _own_of(result: Any) -> Any:
-    """What a result says beside its verdict; of one with tests how many were passed."""
+    """Return what a result holds beside its verdict; of one with tests, how many were passed."""
     if not isinstance(result, dict):
         return result
     n_tests, n_passed, _ = verdicts.tests_summary(result)
@@ -269,7 +269,7 @@ def _own_of(result: Any) -> Any:
 
 
 def _preview(value: Any) -> str:
-    """What a value begins with, on one line."""
+    """Return the beginning of a value, on one line."""
     if value is None:
         return ""
     text = value if isinstance(value, str) else json.dumps(_shortened(value), ensure_ascii=False)
@@ -278,7 +278,7 @@ def _preview(value: Any) -> str:
 
 
 def _shortened(value: Any, depth: int = 0) -> Any:
-    """The beginning of a value: a preview of a large one must not cost its encoding."""
+    """Return the beginning of a value, so that a preview of a large one doesn't cost its encoding."""
     if isinstance(value, str):
         return value[:PREVIEW_CHARS]
     if type(value) is int and value.bit_length() > 64:
@@ -291,11 +291,11 @@ def _shortened(value: Any, depth: int = 0) -> Any:
 
 
 def _entries(path: Path, sample_id: str) -> Iterator[tuple[Stored, bytes]]:
-    """Those that belong to an item of the dataset, with their bytes. What is damaged is left out: check tells of it."""
+    """Yield the entries that belong to an item of the dataset, with their bytes. `check` reports damaged ones."""
     journal = _in_journal(path / FOLDER, sample_id)
     found = _file_of(path, sample_id)
     if found is None:
-        yield from ((stored, body) for stored, body in journal.values() if stored.item_index is not None)
+        yield from ((s, s.body or b"") for s in journal.values() if s.item_index is not None)
         return
     file, info = found
     with file:  # held open: it may be replaced meanwhile
@@ -304,39 +304,39 @@ def _entries(path: Path, sample_id: str) -> Iterator[tuple[Stored, bytes]]:
         if isinstance(content, bytes):
             matches = read_matches(path / FOLDER / "matched.log", ids=[info.sample_id])
             match = matches.get(info.sample_id)
-        in_journal = {identity: stored for identity, (stored, _) in journal.items()}
         try:
-            merged = merge(content, match, in_journal)
+            merged = merge(content, match, journal)
         except Unreadable:
-            merged = list(in_journal.values())
+            merged = list(journal.values())
         for stored in merged:
             if stored.item_index is None:
                 continue
-            if stored.where == IN_FILE and isinstance(content, sample_file.OwnFile):
+            if stored.body is not None:
+                yield stored, stored.body
+            elif isinstance(content, sample_file.OwnFile):
                 yield stored, content.body(stored)
-            else:
-                yield stored, journal[stored.identity][1] if stored.body is None else stored.body
 
 
-def _in_journal(inner: Path, sample_id: str) -> dict[Identity, tuple[Stored, bytes]]:
-    mark = b"\t" + dump([sample_id, ""])[:-3]  # as an entry's line ends: the sample and then any group
+def _in_journal(inner: Path, sample_id: str) -> dict[Identity, Stored]:
+    """Return a sample's entries in the journal, with their bytes. Only its own records are parsed."""
+    mark = b"\t" + dump([sample_id, ""])[:-3]  # how an entry's line ends: the sample and then any group
     for _ in range(TRIES):
-        out: dict[Identity, tuple[Stored, bytes]] = {}
+        out: dict[Identity, Stored] = {}
         try:
             for _, segment in list_segments(inner):
-                with files.open_reading(segment) as f:
-                    for line in f:
-                        if mark in line and line.endswith(b"\n"):
+                with files.open_reading(segment, buffering=0) as f:
+                    for _, _, line in read_lines(f):
+                        if line is not None and mark in line:
                             _take(out, line, sample_id)
         except files.NotPlainError:  # check names it
             pass
-        except FileNotFoundError:  # its entries stand in files since
+        except FileNotFoundError:  # the segment was deleted; its entries are now in files
             continue
         return out
     return {}
 
 
-def _take(out: dict[Identity, tuple[Stored, bytes]], line: bytes, sample_id: str) -> None:
+def _take(out: dict[Identity, Stored], line: bytes, sample_id: str) -> None:
     record = unframe(line)
     if record is None or record.kind != ENTRY or record.whose is None:
         return
@@ -352,17 +352,16 @@ def _take(out: dict[Identity, tuple[Stored, bytes]], line: bytes, sample_id: str
         int(occurrence),
         int(seq),
         status.decode(),
-        _JOURNAL,
+        NOWHERE,
         0,
         0,
+        record.body,
     )
-    before = out.get(stored.identity)
-    if before is None or stored.seq >= before[0].seq:
-        out[stored.identity] = (stored, record.body)
+    keep_newest(out, stored.identity, stored, in_journal=True)
 
 
 def _file_of(path: Path, sample_id: str) -> tuple[BinaryIO, FileInfo] | None:
-    """A sample's file, open: found by its name, else (files of the older program) by looking at all of them."""
+    """Open a sample's file: found by its name, else (a file of the older program) by looking at all of them."""
     for _ in range(TRIES):
         info: FileInfo | None = None
         try:

@@ -11,8 +11,9 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from nbrun.results.format import ARCHIVED, ATTEMPT, CRC_HEX, HEADER, MATCH, RUN, SEGMENT_NAME, UNCLEAN, Record, unframe
 from nbrun.results.sample_file import is_count, is_counts
@@ -20,21 +21,33 @@ from nbrun.results.values import load
 from nbrun.storage import files
 
 CHUNK = 1 << 20
+#: A longer line of a log is not read: it counts as damaged.
+MAX_LINE_BYTES = files.MAX_WHOLE_BYTES
 
 
 @dataclass(slots=True)
 class LogScan:
     """What reading a log found beside its records."""
 
-    good_bytes: int = 0  # up to here all lines are whole; what follows is a torn tail
-    damaged: list[tuple[int, int]] = field(default_factory=list)  # (offset, length) of lines that fail their checksum
+    good_bytes: int = 0  # all lines up to here are whole; what follows is a torn tail
+    damaged: list[tuple[int, int]] = field(default_factory=list)  # (offset, length) of lines that can't be used
+
+    def __str__(self) -> str:
+        """Return a phrase that completes the sentence "PATH …"."""
+        n = len(self.damaged)
+        text = f"has {n} damaged record{'' if n == 1 else 's'}"
+        too_long = [length for _, length in self.damaged if length > MAX_LINE_BYTES]
+        if too_long:
+            text += f" ({len(too_long)} with more than {MAX_LINE_BYTES:,} bytes, which can't be a result)"
+        return text
 
 
 def read_log(path: Path | int, scan: LogScan | None = None) -> Iterator[Record]:
-    """The records of a log in their order. A torn tail (no line feed) is left out; `scan` learns of it.
+    """Yield the records of a log in their order. A torn tail (no line feed) is left out.
 
     Args:
         path: the log, or a descriptor of it, which stays open.
+        scan: filled with what was found beside the records.
 
     Raises:
         OSError: the file can't be opened or read.
@@ -42,29 +55,44 @@ def read_log(path: Path | int, scan: LogScan | None = None) -> Iterator[Record]:
     scan = LogScan() if scan is None else scan
     fd = path if isinstance(path, int) else files.open_plain(path)
     with os.fdopen(fd, "rb", buffering=0, closefd=not isinstance(path, int)) as f:
-        pieces: list[bytes] = []  # of one line: joined once it is whole, or a long record would cost its square
-        at = 0
-        while chunk := f.read(CHUNK):
-            first, *lines = chunk.split(b"\n")
-            pieces.append(first)
-            if not lines:
-                continue
-            whole, pieces = [b"".join(pieces), *lines[:-1]], [lines[-1]]
-            for line in whole:
-                record = unframe(line, at)
-                if record is not None:
-                    yield record
-                elif line:
-                    scan.damaged.append((at, len(line) + 1))
-                at += len(line) + 1
-                scan.good_bytes = at
+        for at, length, line in read_lines(f):
+            record = None if line is None else unframe(line, at)
+            if record is not None:
+                yield record
+            elif line is None or line:
+                scan.damaged.append((at, length))
+            scan.good_bytes = at + length
+
+
+def read_lines(f: BinaryIO | FileIO) -> Iterator[tuple[int, int, bytes | None]]:
+    """Yield the lines of a log that end in a line feed: offset, length with the line feed, and bytes without it.
+
+    The bytes of a line of more than MAX_LINE_BYTES are None: nbrun can't have written it, and it may not fit in memory.
+    """
+    pieces: list[bytes] = []  # of one line: joined once it is whole, or a long record would cost its square
+    size = at = 0  # of the line so far
+    while chunk := f.read(CHUNK):
+        *whole, rest = chunk.split(b"\n")
+        for end in whole:
+            size += len(end)
+            if pieces:
+                end = b"".join([*pieces, end])
+                pieces.clear()
+            yield at, size + 1, end if size <= MAX_LINE_BYTES else None
+            at += size + 1
+            size = 0
+        size += len(rest)
+        if size > MAX_LINE_BYTES:
+            pieces.clear()
+        elif rest:
+            pieces.append(rest)
 
 
 # ---- what is in a record
 
 
 def whose(record: Record) -> tuple[str, str] | None:
-    """The sample and the group that a record is of; None where it says no such thing."""
+    """Return the sample and the group that a record belongs to; None where it names none."""
     value = _json(record.whose or b"")
     if isinstance(value, list) and len(value) == 2 and all(type(part) is str for part in value):
         return value[0], value[1]
@@ -72,7 +100,7 @@ def whose(record: Record) -> tuple[str, str] | None:
 
 
 def content(record: Record) -> dict[str, Any] | None:
-    """What a record holds, of any kind but an entry; None where that is not what the format says.
+    """Return the content of a record of any kind but an entry; None where it is not what the format says.
 
     The groups of a match record, which are nearly all of it, are left out: see places_of.
     """
@@ -122,7 +150,7 @@ def _is_attempt(value: Mapping[str, Any]) -> bool:
 
 
 def _is_match(value: Mapping[str, Any]) -> bool:
-    """Of all but its groups, which are read where they are needed."""
+    """Check all but its groups, which are checked where they are needed."""
     return (
         all(map(_is_text, (value.get("id"), value.get("identities"))))
         and all(is_count(value.get(name, 0)) for name in ("seq", "unexpected"))
@@ -190,7 +218,7 @@ _RIGHT: dict[bytes, Callable[[Mapping[str, Any]], bool]] = {
 
 
 def list_segments(folder: Path) -> list[tuple[int, Path]]:
-    """The segments in `.nbrun/`, oldest first."""
+    """Return the segments in `.nbrun/`, oldest first."""
     if not files.is_real_folder(folder):
         return []
     try:
@@ -236,10 +264,10 @@ def _read(path: Path, kind: bytes, scan: LogScan | None) -> Iterator[tuple[Recor
 
 
 class Match(dict[str, Any]):
-    """A match record. Its groups, which hold a place an entry, stay in the log and are read where they are asked for.
+    """A match record. Its groups, which hold a place for each entry, stay in the log and are read on demand.
 
     Raises:
-        LookupError: from ["groups"], where they are damaged, or the log is another one since.
+        LookupError: from ["groups"], where they are damaged or the log was replaced.
     """
 
     def __init__(self, value: Mapping[str, Any], path: Path, start: int, length: int) -> None:
@@ -254,7 +282,7 @@ class Match(dict[str, Any]):
         return groups
 
     def record(self) -> Record | None:
-        """The record as it stands in the log; None where it doesn't any more."""
+        """Return the record as it is in the log; None where it is no longer there."""
         try:
             fd = files.open_plain(self._path)
         except OSError:
@@ -268,7 +296,7 @@ class Match(dict[str, Any]):
 
 
 def head_bytes(record: Record) -> int:
-    """How many bytes stand in a record's line before its body."""
+    """Return how many bytes a record's line has before its body."""
     return CRC_HEX + 1 + len(record.kind) + 1
 
 

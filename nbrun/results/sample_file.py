@@ -102,6 +102,19 @@ class FileInfo:
         return bool(self.progress and self.progress.get("is_complete"))
 
 
+_Key = TypeVar("_Key")
+_Sign = TypeVar("_Sign")
+_Entry = TypeVar("_Entry", bound="Numbered")
+
+
+class Identity(NamedTuple):
+    """What distinguishes an entry from the others of its sample."""
+
+    group: str
+    key: bytes
+    occurrence: int
+
+
 class EntryHead(NamedTuple):
     """An entry's first keys, and its place in its file."""
 
@@ -113,6 +126,29 @@ class EntryHead(NamedTuple):
     status: str
     offset: int
     length: int
+
+    @property
+    def identity(self) -> Identity:
+        """Return its group, key and occurrence."""
+        return Identity(self.group, self.key, self.occurrence)
+
+
+class Numbered(Protocol):
+    """An entry with its seq."""
+
+    @property
+    def seq(self) -> int: ...
+
+
+def keep_newest(entries: dict[_Key, _Entry], key: _Key, entry: _Entry, *, in_journal: bool = False) -> None:
+    """Add an entry unless one with the same key has a higher seq (F4). Of two with one seq the first stays.
+
+    Args:
+        in_journal: both are records of the journal; there the later one of two with one seq replaces the first.
+    """
+    before = entries.get(key)
+    if before is None or entry.seq > before.seq or (in_journal and entry.seq == before.seq):
+        entries[key] = entry
 
 
 def peek(path: Path) -> FileInfo:
@@ -664,9 +700,6 @@ def summary_of(
         "contexts": contexts,
     }
     return summary if unexpected is None else summary | {"unexpected": unexpected}
-
-
-_Sign = TypeVar("_Sign")
 
 
 def lay_out(

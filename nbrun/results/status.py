@@ -27,7 +27,7 @@ SAMPLES = "samples"
 
 @dataclass(frozen=True)
 class SampleTotals:
-    """What is known of a run's samples.
+    """How many samples and tasks a run has.
 
     Attributes:
         samples: how many there are; None while a stream is still being read.
@@ -41,17 +41,17 @@ class SampleTotals:
 
     @property
     def is_known(self) -> bool:
-        """Whether all samples were counted."""
+        """Return whether all samples were counted."""
         return self.samples is not None and self.tasks is not None
 
     def of(self, sample_id: str) -> dict[str, int]:
-        """A sample's tasks by group; {} where only the sums are known."""
+        """Return a sample's tasks by group; {} where only the sums are known."""
         counts = None if self.by_id is None else self.by_id.get(sample_id)
         return {} if counts is None or self.tasks is None else dict(zip(self.tasks, counts, strict=True))
 
 
 def read_totals(inner: Path, records: Iterable[Mapping[str, Any]]) -> SampleTotals | None:
-    """What the newest run was given. None where no run has said it: the directory is by an older nbrun, or empty."""
+    """Return what the newest run was given. None where no run has recorded it: an older nbrun wrote, or none did."""
     newest: Mapping[str, Any] = {}
     for record in records:
         newest = record
@@ -87,7 +87,7 @@ def samples_digest(data: bytes) -> str:
 
 @dataclass
 class SampleView:
-    """One sample as it is saved. `entries` leaves out what matches no item of the dataset any more."""
+    """One sample as it is saved. `entries` leaves out those that no longer match an item of the dataset."""
 
     sample_id: str
     path: str
@@ -132,7 +132,7 @@ def _not_begun(sample_id: str, totals: SampleTotals) -> SampleView:
 
 
 def from_tail(folder: Path, info: FileInfo, match: Any) -> SampleView | None:
-    """What the last lines of a file, or its match record, say; None where it must be read."""
+    """Return a sample's counts from the last lines of its file or its match record; None where these don't suffice."""
     if info.is_damaged:
         return None
     if info.source == NBRUN:
@@ -157,7 +157,7 @@ def from_tail(folder: Path, info: FileInfo, match: Any) -> SampleView | None:
 
 
 def _counts(what: str, progress: Mapping[str, Any]) -> dict[str, int]:
-    """A progress object's numbers of that name, by group."""
+    """Return a progress object's numbers of that name, by group."""
     return {
         k.removeprefix(what + "_").removesuffix("s"): n
         for k, n in progress.items()
@@ -166,7 +166,7 @@ def _counts(what: str, progress: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _seconds(ns: int) -> float:
-    """As os.stat makes seconds of nanoseconds, to the last bit."""
+    """Return nanoseconds in seconds exactly as os.stat converts them, to the last bit."""
     return ns // 10**9 + 1e-9 * (ns % 10**9)
 
 
@@ -179,7 +179,13 @@ def summarise(
     completed: Mapping[str, int],
     errors: int,
 ) -> SampleView:
-    """A sample of so many completed tasks by group, as its file, its header record and its match record know it."""
+    """Return a sample's counts.
+
+    Args:
+        info, header, match: its file, its header record and its match record, as far as there are any.
+        completed: done tasks by group.
+        errors: how many tasks ended in an error.
+    """
     totals = dict(header.get("totals") or (match or {}).get("totals") or {})
     for group, n in _counts("total", (info.progress if info else None) or {}).items():
         totals.setdefault(group, n)

@@ -15,7 +15,7 @@ from typing import Any
 from nbrun.errors import InputError
 from nbrun.model import EncodedResult
 from nbrun.progress import ProgressTracker
-from nbrun.results.entries import Identity
+from nbrun.results.sample_file import Identity
 from nbrun.results.values import load
 from nbrun.texts import id_text
 
@@ -102,7 +102,7 @@ def _read_frame(redo: Any, columns: Any) -> dict[str, dict[Identity, str | None]
     for sample_id, group, key, occurrence, run_id in rows:
         if not key.startswith("k1:"):
             raise InputError(f"redo: {key!r} in column key is no key; filter a frame that load_results gave.")
-        identity = (group, bytes.fromhex(key[3:]), int(occurrence))
+        identity = Identity(group, bytes.fromhex(key[3:]), int(occurrence))
         out.setdefault(sample_id, {})[identity] = run_id if _is_known(run_id) else None
     return out
 

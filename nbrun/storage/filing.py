@@ -19,11 +19,11 @@ from nbrun.results import sample_file
 from nbrun.results.entries import IN_FILE, IN_SEGMENT, NOWHERE
 from nbrun.results.format import BETWEEN, ENTRY_HEAD
 from nbrun.results.legacy import OldFile, OldMatch, match_old, old_body, parse_old
-from nbrun.results.sample_file import EntryHead, OwnFile, Unreadable
+from nbrun.results.sample_file import EntryHead, Identity, OwnFile, Unreadable
 from nbrun.storage import files
 from nbrun.storage.book import DONE, ERROR, MISSING, Book, Columns, Fresh, Orphan
 from nbrun.storage.directory import keep_aside
-from nbrun.storage.match import Identity, positions_by_identity
+from nbrun.storage.match import positions_by_identity
 
 CHUNK = 1 << 20
 ReadSegment = Callable[[int, int, int], bytes]
@@ -370,7 +370,7 @@ class _Finder:
     def look_in(self, file: OwnFile) -> None:
         """Finds the entries of a file of nbrun's."""
         for h in file.heads:
-            position = self._places.get((h.group, h.key, h.occurrence))
+            position = self._places.get(h.identity)
             if position is None:
                 self._look_at_orphan(h, file)
                 continue
@@ -385,7 +385,7 @@ class _Finder:
                 self._seqs[position] = h.seq
 
     def _look_at_orphan(self, h: EntryHead, file: OwnFile) -> None:
-        identity = (h.group, h.key, h.occurrence)
+        identity = h.identity
         known = self._orphans.get(identity)
         if (known is not None and known.seq > h.seq) or sample_file.parse_entry(file.body(h)) is None:
             return
@@ -396,7 +396,7 @@ class _Finder:
         for m in match_old(self._book.sample, old):
             row = old.groups[m.group][m.rank]
             if m.position is None:
-                identity = (m.group, m.key, m.occurrence)
+                identity = Identity(m.group, m.key, m.occurrence)
                 self._found_orphans.setdefault(identity, Orphan(*identity, 0, NOWHERE, 0, 0, old_body(row, m, old)))
             else:
                 self._found[m.position] = m, old_body(row, m, old), (verdicts.counted(row.get("result")), "", "")

@@ -12,39 +12,37 @@ from typing import Any, NamedTuple
 
 from nbrun.canonical import canonical
 from nbrun.errors import UnstorableError
-from nbrun.results.sample_file import EntryHead
+from nbrun.results.sample_file import EntryHead, Identity, keep_newest
 from nbrun.results.values import decode, encode, load
 from nbrun.samples import Sample
 from nbrun.texts import without_surrogates
 
-Identity = tuple[str, bytes, int]
-
 
 def positions_by_identity(sample: Sample) -> dict[Identity, int]:
-    """(group, key, occurrence) -> position, for every task of the sample."""
+    """Return identity -> position for every task of the sample."""
     return {
-        (g.name, g.key(rank), g.occurrence(rank)): g.base + rank
+        Identity(g.name, g.key(rank), g.occurrence(rank)): g.base + rank
         for g in sample.groups
         for rank in range(len(g.runnable))
     }
 
 
 def match_own(sample: Sample, heads: Iterable[EntryHead]) -> tuple[dict[int, EntryHead], list[EntryHead]]:
-    """Entries of a file in nbrun's format -> position of each, and the orphans. The highest seq of an identity wins."""
+    """Match the entries of a file in nbrun's format: position -> entry, and the orphans (F4)."""
     places = positions_by_identity(sample)
     found: dict[int, EntryHead] = {}
     orphans: list[EntryHead] = []
     for head in heads:
-        position = places.get((head.group, head.key, head.occurrence))
+        position = places.get(head.identity)
         if position is None:
             orphans.append(head)
-        elif position not in found or head.seq > found[position].seq:
-            found[position] = head
+        else:
+            keep_newest(found, position, head)
     return found, orphans
 
 
 def stored_item(entry: Mapping[str, Any]) -> Any:
-    """The item that an entry holds; NO_ITEM where it was left out."""
+    """Return the item that an entry holds; NO_ITEM where it was left out."""
     if "item" in entry:
         return decode(entry["item"])
     if "solution" in entry:
@@ -52,14 +50,14 @@ def stored_item(entry: Mapping[str, Any]) -> Any:
     return NO_ITEM
 
 
-#: Of an entry that holds no item.
+#: Stands for the item of an entry that holds none.
 NO_ITEM = object()
 
 
 def match_by_key(
     sample: Sample, taken: Container[int], orphans: Sequence[tuple[EntryHead, Any]]
 ) -> dict[int, EntryHead]:
-    """Entries that were saved under another key -> positions, by what `key=` says of the items that they hold.
+    """Match entries that were saved under another key, by the keys that `key=` gives the items that they hold.
 
     So results that were saved without `key=`, or with another one, are found again when one is given.
 
@@ -74,16 +72,15 @@ def match_by_key(
         if position not in taken:
             free[name, key].append(position)
     found: dict[int, EntryHead] = {}
-    seen: set[tuple[str, bytes, int]] = set()
+    seen: set[Identity] = set()
     for head, item in sorted(orphans, key=lambda o: (o[0].status != "done", -o[0].seq)):
         try:
             key = sample.key_of(item)
         except Exception:  # the user's function, given an item of another time
             continue
         places = free[head.group, key]
-        once = (head.group, head.key, head.occurrence)
-        if places and once not in seen:
-            seen.add(once)
+        if places and head.identity not in seen:
+            seen.add(head.identity)
             found[places.popleft()] = head
     return found
 
@@ -103,7 +100,7 @@ class Retyped(NamedTuple):
 
 
 def retyped(sample: Sample, taken: Container[int], orphans: Sequence[tuple[EntryHead, Any]]) -> list[Retyped]:
-    """Items without an entry that differ from saved ones so little that they may be meant as the same.
+    """Return items without an entry that differ so little from saved ones that they may be meant as the same.
 
     Args:
         taken, orphans: see match_by_key.
@@ -160,12 +157,12 @@ def _names(fields: list[str]) -> str:
 
 
 def _is_same(a: Any, b: Any) -> bool:
-    """Whether they have one key: 1, 1.0 and True have not."""
+    """Return whether two values have one key: 1, 1.0 and True have different ones."""
     return a is b or (a is not NO_ITEM and b is not NO_ITEM and canonical(a) == canonical(b))
 
 
 def _is_alike(a: Any, b: Any) -> bool:
-    """Whether a person takes them for the same: 1 and 1.0, 1 and "1", None and NaN."""
+    """Return whether a person takes two values for the same: 1 and 1.0, 1 and "1", None and NaN."""
     nothing = [x is None or (isinstance(x, float) and x != x) or x == "" for x in (a, b)]
     if any(nothing):
         return all(nothing)
@@ -178,7 +175,7 @@ def _is_alike(a: Any, b: Any) -> bool:
 
 
 def moved(sample: Sample, found: Mapping[int, EntryHead], orphans: Iterable[EntryHead]) -> bool:
-    """Does a file say another index than the dataset does now?"""
+    """Return whether a file gives an item another index than the dataset does now."""
     if any(o.item_index is not None for o in orphans):
         return True
     for position, head in found.items():

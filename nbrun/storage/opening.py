@@ -15,11 +15,11 @@ from zlib import crc32
 from nbrun import verdicts
 from nbrun.canonical import key_text
 from nbrun.results import archives, legacy, sample_file, values
-from nbrun.results.entries import IN_FILE, NOWHERE, Identity
+from nbrun.results.entries import IN_FILE, NOWHERE
 from nbrun.results.legacy import OldMatch, match_old, old_body, places_in
 from nbrun.results.listing import Problem
 from nbrun.results.names import temporary
-from nbrun.results.sample_file import NBRUN, EntryHead, FileInfo, Unreadable
+from nbrun.results.sample_file import NBRUN, EntryHead, FileInfo, Identity, Unreadable
 from nbrun.results.values import load
 from nbrun.samples import Sample
 from nbrun.storage import files
@@ -300,7 +300,7 @@ class Opener:
             return
         for g in book.sample.groups:
             for rank in range(len(g.runnable)):
-                attempt = waiting.get((g.name, g.key(rank), g.occurrence(rank)))
+                attempt = waiting.get(Identity(g.name, g.key(rank), g.occurrence(rank)))
                 position = g.base + rank
                 is_done = book.columns is not None and book.columns.status[position] == DONE
                 if attempt is not None and not is_done:
@@ -332,7 +332,7 @@ class Opener:
         verdict, run_id, context = book.makers[c.made[position]]
         if redo:
             group, rank = book.sample.locate(position)
-            identity = (group.name, group.key(rank), group.occurrence(rank))
+            identity = Identity(group.name, group.key(rank), group.occurrence(rank))
             if identity in redo and redo[identity] in (None, run_id):
                 return True
         if fresh is not None and not fresh(run_id, context):

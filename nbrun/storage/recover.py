@@ -13,12 +13,12 @@ from types import MappingProxyType
 from typing import Any
 
 from nbrun.results import sample_file
-from nbrun.results.entries import IN_FILE, IN_SEGMENT, Attempt, Identity, JournalIndex, Stored, index_journal, merge
+from nbrun.results.entries import IN_FILE, IN_SEGMENT, Attempt, JournalIndex, Stored, index_journal, merge
 from nbrun.results.format import ATTEMPT, HEADER, frame, segment_name
 from nbrun.results.listing import Problem
 from nbrun.results.names import is_sample_file_name, temporary
 from nbrun.results.replay import LogScan
-from nbrun.results.sample_file import FileInfo, Unreadable
+from nbrun.results.sample_file import FileInfo, Identity, Unreadable
 from nbrun.results.values import dump, load
 from nbrun.storage import files
 from nbrun.storage.directory import Directory
@@ -231,9 +231,7 @@ def _retire(directory: Directory, index: JournalIndex, out: Recovery) -> None:
         if scan is None:
             files.remove(path)
             continue
-        directory.listing.problems.append(
-            Problem(str(path), f"has {len(scan.damaged)} damaged records; it is kept in .nbrun/damaged/")
-        )
+        directory.listing.problems.append(Problem(str(path), f"{scan}; it is kept in .nbrun/damaged/"))
         directory.set_segment_aside(path)
 
 

@@ -20,8 +20,9 @@ from typing import Any
 from nbrun.errors import ResultsInUseError, ResultsMovedError, StorageError
 from nbrun.model import Retry, Task
 from nbrun.results import values
-from nbrun.results.entries import Attempt, Identity
+from nbrun.results.entries import Attempt
 from nbrun.results.listing import Problem
+from nbrun.results.sample_file import Identity
 from nbrun.results.status import SampleTotals
 from nbrun.results.values import load
 from nbrun.samples import Sample

@@ -291,9 +291,7 @@ def _check_segments(report: Report, journal: JournalIndex) -> None:
     for number, path in journal.segments.items():
         scan = journal.damaged.get(number)
         if scan is not None:
-            n = len(scan.damaged)
-            what = f"has {n} damaged record{'s' if n > 1 else ''}"
-            report.add(path, "segment", what, f"Each costs one result at most. {AGAIN}")
+            report.add(path, "segment", str(scan), f"Each costs one result at most. {AGAIN}")
         elif not report.holder and (torn := _torn_bytes(path)):
             cost = "It costs nothing that was saved: a result was being written when the run was killed."
             report.add(path, "tail", f"ends in {torn} bytes of a record", cost)
@@ -325,8 +323,7 @@ def _check_logs(report: Report, inner: Path) -> None:
             report.add(inner / name, "foreign", f"can't be read: {e.strerror}", cost)
             continue
         if scan.damaged:
-            n = len(scan.damaged)
-            report.add(inner / name, "log", f"has {n} damaged record{'s' if n > 1 else ''}", cost)
+            report.add(inner / name, "log", str(scan), cost)
 
 
 # ---- repair: holds the directory's lock

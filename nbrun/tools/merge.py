@@ -19,14 +19,14 @@ from typing import Any, BinaryIO
 from nbrun.errors import FormatError, InputError, ResultsExistError, StorageError
 from nbrun.results import legacy, sample_file
 from nbrun.results.archives import read_file
-from nbrun.results.entries import IN_FILE, Attempt, Identity, JournalIndex, Stored, merge
+from nbrun.results.entries import IN_FILE, Attempt, JournalIndex, Stored, merge
 from nbrun.results.format import FOLDER, RUN
 from nbrun.results.legacy import places_in
 from nbrun.results.listing import Problem
 from nbrun.results.names import temporary
 from nbrun.results.reader import Reader, Snapshot
 from nbrun.results.replay import read_records
-from nbrun.results.sample_file import NBRUN, FileInfo, Unreadable
+from nbrun.results.sample_file import NBRUN, FileInfo, Identity, Unreadable
 from nbrun.results.values import load
 from nbrun.storage import files
 from nbrun.storage.directory import Directory

@@ -58,6 +58,26 @@ def test_a_long_record_is_read_in_the_time_of_its_length(tmp_path, monkeypatch):
     assert seconds(4 << 20) < 9 * small
 
 
+@pytest.mark.parametrize("size", [2001, 5000, 70_000])
+def test_a_line_that_is_too_long_costs_no_memory_and_is_named(size, tmp_path, monkeypatch):
+    """What no run can have written is not read into memory; the records around it count."""
+    monkeypatch.setattr(replay, "CHUNK", 512)
+    monkeypatch.setattr(replay, "MAX_LINE_BYTES", 2000)
+    log = tmp_path / "journal-00000001.log"
+    first, second = frame(b"r", dump("first")), frame(b"r", dump("x" * 1900))
+    log.write_bytes(first + b"y" * size + b"\n" + second + b"z" * size)
+    scan = replay.LogScan()
+    tracemalloc.start()
+    records = list(replay.read_log(log, scan))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert [len(r.body) for r in records] == [7, 1902]
+    assert scan.damaged == [(len(first), size + 1)]
+    assert scan.good_bytes == len(first) + size + 1 + len(second)  # the last line is a torn tail
+    assert "1 damaged record (1 with more than 2,000 bytes" in str(scan)
+    assert peak < 30_000
+
+
 @pytest.mark.parametrize("reader", [False, True])
 def test_match_records_cost_no_memory_by_their_entries(reader, tmp_path):
     def kept(entries):
