@@ -31,6 +31,18 @@ def without_surrogates(text: str) -> str:
     return _SURROGATES.sub(lambda found: "\ufffd" * len(found[0]), text)
 
 
+def shorten(text: str, characters: int, *, keep: str = "start") -> str:
+    """Return a text of at most this many characters: its start, or with keep="end" its end, with a mark of the cut.
+
+    Example:
+        >>> shorten("abcdef", 4), shorten("abcdef", 4, keep="end")
+        ('abc…', '…def')
+    """
+    if len(text) <= characters:
+        return text
+    return f"{text[: characters - 1]}…" if keep == "start" else f"…{text[1 - characters :]}"
+
+
 def id_text(value: str | SupportsIndex) -> str:
     """Return a sample's id, a text or an integer of any kind, as it is saved.
 

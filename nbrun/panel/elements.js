@@ -36,7 +36,7 @@ const duration = (seconds) => {
   return (s ? parts.slice(first, first + 2).filter(([n], i) => n || !i) : [[0, "s"]]).map(([n, unit]) => `${n} ${unit}`).join(" ");
 };
 
-/** A time as it was measured, to three digits like `time_text` in Python; times of the feed are whole milliseconds. */
+/** A time as it was measured, to three digits like `time_text` in Python; times in messages are whole milliseconds. */
 const seconds = (s) => (s >= 60 ? duration(s) : s >= 1 ? `${Number(s.toPrecision(3))} s` : s >= 0.0005 ? `${Math.round(1000 * s)} ms` : "< 1 ms");
 
 /** A text cut in its middle: the ends of ids tell more than what lies between. */

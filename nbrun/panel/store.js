@@ -1,8 +1,8 @@
-// What the browser knows of a run: reads the messages described in feed.py, asks for what is missing, and notices when
+// What the browser knows of a run: reads the messages described in sync.py, asks for what is missing, and notices when
 // the kernel is gone. One Store a model, however many views it has.
 
 const COUNTS = ["done", "accepted", "rejected", "errors", "judge_errors", "seen", "unexpected"];
-const PARTS = ["kinds", "logs", "endpoints", "chart"];
+const SECTIONS = ["kinds", "logs", "endpoints", "chart"];
 const ENDED = ["done", "stopped", "halted"];
 
 /** The head as it was when the page was saved. */
@@ -21,7 +21,7 @@ class Store {
     this.headAt = 0; // performance.now() when the head came
     this.names = [];
     this.columns = Object.fromEntries(["total", ...COUNTS, "work", "wait"].map((name) => [name, new Uint32Array(64)]));
-    this.parts = {};
+    this.sections = {};
     this.seq = 0;
     this.lost = ""; // why, in words, or ""
     this.views = new Set(); // called with what changed: "rows", "head", "lost", or an answer
@@ -96,7 +96,7 @@ class Store {
     const news = this.unpack(content.layout ?? [], buffers?.[0]);
     if (all) {
       this.names = [];
-      this.parts = {};
+      this.sections = {};
       this.head = {};
       for (const column of Object.values(this.columns)) column.fill(0);
     }
@@ -112,7 +112,7 @@ class Store {
       const places = news[`${name}_at`] ?? [];
       for (let i = 0; i < places.length; i++) this.columns[name][places[i]] = news[name][i];
     }
-    for (const part of PARTS) if (content[part]) this.parts[part] = content[part];
+    for (const name of SECTIONS) if (content[name]) this.sections[name] = content[name];
     if ("elapsed" in content.head) this.headAt = performance.now();
     Object.assign(this.head, content.head);
     this.seq = content.seq;

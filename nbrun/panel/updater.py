@@ -11,14 +11,14 @@ cell ran last.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from nbrun.model import Progress, RunControls
-from nbrun.panel.disk import DiskUse
-from nbrun.panel.feed import Feed, Message
+from nbrun.panel.sync import Message, ViewSync
 from nbrun.threads import start_daemon
 
 TICK_S = 0.2
@@ -48,7 +48,7 @@ class Updater:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._controls, self._send, self._rewrite, self._clock = controls, send, rewrite, clock
-        self._feed = Feed()
+        self._sync = ViewSync()
         self._disk = DiskUse()
         self._endpoints: Sequence[Mapping[str, Any]] = ()
         self._ask_health_at = float("-inf")
@@ -64,11 +64,11 @@ class Updater:
     @property
     def seq(self) -> int:
         """The number of the newest message, 0 before the first. Any thread."""
-        return self._feed.seq
+        return self._sync.seq
 
     def sample_id(self, number: int) -> str:
         """The id behind a number in the messages. Any thread."""
-        return self._feed.sample_id(number)
+        return self._sync.sample_id(number)
 
     def wake(self) -> None:
         """Something happened: look at the run now, and go on looking until its end was shown."""
@@ -90,11 +90,11 @@ class Updater:
             self._awake = False
         progress, now = self._controls.progress, self._clock()
         self._look_around(progress, now)
-        message = self._feed.delta(progress, now, endpoints=self._endpoints, disk=self._disk.bytes)
+        message = self._sync.delta(progress, now, endpoints=self._endpoints, disk=self._disk.bytes)
         with self._lock:
             whole, self._whole_wanted = self._whole_wanted, False
         if whole:
-            self._send(self._feed.whole())
+            self._send(self._sync.whole())
         elif message is not None:
             self._send(message)
         self._rewrite_if_due(progress)
@@ -140,3 +140,56 @@ class Updater:
             self._poked.wait(TICK_S)
             if self._poked.is_set():
                 self._poked.clear()
+
+
+#: How many files one step looks at, and how long a finished count is used, in seconds.
+FILES, ROUND_S = 300, 20.0
+
+
+class DiskUse:
+    """The size of a directory, counted in small steps: one of many thousand files takes a while. Only sizes are read.
+
+    Attributes:
+        bytes: None until the first count has ended.
+    """
+
+    def __init__(self) -> None:
+        self.bytes: int | None = None
+        self._round: Iterator[int] | None = None
+        self._sum = 0
+        self._next_at = float("-inf")
+
+    def step(self, path: str, now: float) -> None:
+        """Continue the current count, or begin one when it is due."""
+        if self._round is None:
+            if now < self._next_at or not path:
+                return
+            self._round, self._sum = _sizes(path), 0
+        for _ in range(FILES):
+            size = next(self._round, None)
+            if size is None:
+                self.bytes, self._round, self._next_at = self._sum, None, now + ROUND_S
+                return
+            self._sum += size
+
+    def hurry(self) -> None:
+        """Begin a last count with the next step, since the run has ended."""
+        self._next_at = float("-inf")
+
+
+def _sizes(path: str) -> Iterator[int]:
+    folders = [path]
+    while folders:
+        try:
+            with os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+                        continue
+                    try:
+                        stat = entry.stat(follow_symlinks=False)
+                    except OSError:
+                        continue  # gone meanwhile
+                    yield getattr(stat, "st_blocks", 0) * 512 or stat.st_size
+        except OSError:
+            continue

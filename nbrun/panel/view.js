@@ -161,7 +161,7 @@ class View {
     if (this.rowsChanged || !this.drawn) this.samples.refresh();
     else this.samples.drawNote();
     this.sample.refresh();
-    const { kinds, endpoints, logs, chart } = this.store.parts;
+    const { kinds, endpoints, logs, chart } = this.store.sections;
     this.errors.draw(kinds, !this.retry.disabled, this.store.head.errors);
     this.failure.draw(kinds, state === "lost" ? "" : this.store.head.failing);
     this.endpoints.draw(endpoints);

@@ -22,16 +22,16 @@ from IPython.display import display, publish_display_data
 from nbrun.errors import ThreadLimitError
 from nbrun.formatting import counted
 from nbrun.model import Progress, RunControls
-from nbrun.panel.detail import entry_of, tasks_of
-from nbrun.panel.feed import Message, head_of
+from nbrun.panel.details import entry_of, tasks_of
 from nbrun.panel.static import static_html, static_text
-from nbrun.panel.texts import clean, cut
+from nbrun.panel.sync import Message, head_of
 from nbrun.panel.updater import Updater
+from nbrun.texts import shorten, without_surrogates
 from nbrun.threads import start_daemon
 
 _HERE = Path(__file__).parent
 #: One module, since the browser can fetch nothing from the package: each defines what those after it use.
-SCRIPTS = ("store.js", "elements.js", "list.js", "samples.js", "sample.js", "below.js", "view.js")
+SCRIPTS = ("store.js", "elements.js", "list.js", "samples.js", "sample.js", "details.js", "view.js")
 
 
 #: So many unread samples are listed by a search, and so much of each id.
@@ -130,7 +130,9 @@ class Panel(anywidget.AnyWidget):
         try:
             if kind == "find":
                 ids, count = self._controls.find_unread(str(content["text"]), FOUND)
-                self.send(answer | {"ids": [clean(cut(i, ID_CHARS)) for i in ids], "more": count - len(ids)})
+                self.send(
+                    answer | {"ids": [without_surrogates(shorten(i, ID_CHARS)) for i in ids], "more": count - len(ids)}
+                )
                 return
             sample_id = self._updater.sample_id(int(content["sample"]))
             with self._reading:

@@ -11,7 +11,7 @@ import pytest
 import nbrun
 from nbrun.model import Mean
 from nbrun.panel import static_html, static_text
-from nbrun.panel.feed import head_of
+from nbrun.panel.sync import head_of
 
 
 def run(samples: Any, fn: Any, results: Path, **more: Any) -> nbrun.Progress:

@@ -1,9 +1,9 @@
 """Progress -> the messages that keep a view up to date: everything once, then only what changed.
 
-A message is a small mapping and one binary buffer of columns; packing.py and the view's script read it back. Layout:
+A message is a small mapping and one binary buffer of columns; `unpack` and store.js read it. Layout:
 
     content   kind: "all" or "delta"; seq: counts up by one; head: what is not per sample (of a delta: what changed of
-              it); parts that changed, each whole: kinds (of errors), logs, endpoints, chart;
+              it); sections that changed, each whole: kinds (of errors), logs, endpoints, chart;
               layout: [[column, length, width], ...]
     buffer    the columns one after another, each `length` numbers of `width` bytes, little-endian
     names     bytes of a JSON list of ids, those of the samples that are new, in the order of their numbers
@@ -16,26 +16,25 @@ A message is a small mapping and one binary buffer of columns; packing.py and th
 Counts are absolute, so a message that is applied twice does no harm; a view that misses one sees it by `seq` and asks
 for everything.
 
-Threads: a Feed belongs to the updater thread alone; `sample_id` may be asked by any.
+Threads: a ViewSync belongs to the updater thread alone; any thread may call `sample_id`.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 from array import array
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from nbrun.formatting import bytes_text, count_text, rate_text
 from nbrun.model import Progress, State
-from nbrun.panel import parts
-from nbrun.panel.chart import Throughput
-from nbrun.panel.packing import pack, unpack
-from nbrun.panel.parts import Part
-from nbrun.panel.texts import clean, cut
+from nbrun.panel import sections
+from nbrun.panel.sections import Section, Throughput
 from nbrun.progress import eta_text, quality_texts
+from nbrun.texts import shorten, without_surrogates
 from nbrun.verdicts import accepts, rejects
 
 #: A message that speaks of results made with other settings says how they are made again; so does a button.
@@ -55,7 +54,7 @@ class Message:
     buffers: list[bytes]
 
 
-class Feed:
+class ViewSync:
     """What the views of one run know so far, and the next message that brings them up to date."""
 
     def __init__(self) -> None:
@@ -69,11 +68,11 @@ class Feed:
         self._message_kind = ""  # the last message, without its numbers
         self._drifted = float("-inf")
         self._chart = Throughput()
-        self._parts = {
-            "kinds": Part(parts.kinds),
-            "logs": Part(parts.logs),
-            "endpoints": Part(parts.endpoints),
-            "chart": Part(lambda rates: [self._chart.step_s, rates]),
+        self._sections = {
+            "kinds": Section(sections.kinds),
+            "logs": Section(sections.logs),
+            "endpoints": Section(sections.endpoints),
+            "chart": Section(lambda rates: [self._chart.step_s, rates]),
         }
 
     def sample_id(self, number: int) -> str:
@@ -97,10 +96,10 @@ class Feed:
         columns += self._now_columns("work", progress.at_work)
         columns += self._now_columns("wait", progress.waiting_at)
         head = self._head_changes(progress, now, disk)
-        content = {"kind": "delta", "head": head} | self._part_changes(progress, now, endpoints)
+        content = {"kind": "delta", "head": head} | self._section_changes(progress, now, endpoints)
         if not (head or columns or len(content) > 2):
             return None
-        rates = self._parts["chart"].news(self._chart.rates, now, at_once=progress.ended)
+        rates = self._sections["chart"].news(self._chart.rates, now, at_once=progress.ended)
         if rates is not None:  # time alone is worth no message
             content["chart"] = rates
         self.seq += 1
@@ -112,10 +111,10 @@ class Feed:
         columns += list(self._columns.items())
         for name, now in self._now.items():
             columns += [(f"{name}_at", list(now)), (name, list(now.values()))]
-        sent = {name: part.sent for name, part in self._parts.items() if part.sent is not None}
+        sent = {name: section.sent for name, section in self._sections.items() if section.sent is not None}
         return self._message({"kind": "all", "head": self._head} | sent, self._names, columns)
 
-    # ---- parts of a delta; each remembers what it tells
+    # ---- parts of a delta; each updates what was sent last
 
     def _news(self, changed: Mapping[str, list[Any]], known: int) -> list[tuple[str, Sequence[int]]]:
         numbers = changed["number"]
@@ -161,12 +160,12 @@ class Feed:
         """Does it say something else, not the same with other numbers (a countdown)?"""
         return _without_digits(head["message"]) != self._message_kind
 
-    def _part_changes(
+    def _section_changes(
         self, progress: Progress, now: float, endpoints: Sequence[Mapping[str, Any]]
-    ) -> dict[str, Any]:  # fmt: skip
+    ) -> dict[str, Any]:
         self._chart.add(now, progress.ends, progress.state in (State.RUNNING, State.DRAINING))
         values = {"kinds": progress.error_kinds, "logs": progress.logs, "endpoints": endpoints}
-        news = {name: self._parts[name].news(v, now, at_once=progress.ended) for name, v in values.items()}
+        news = {name: self._sections[name].news(v, now, at_once=progress.ended) for name, v in values.items()}
         return {name: value for name, value in news.items() if value is not None}
 
     def _message(
@@ -212,13 +211,13 @@ def head_of(progress: Progress) -> dict[str, Any]:
         "count": count_text(progress),
         "rate": "" if progress.rate_per_s is None else rate_text(_rounded(progress.rate_per_s)),
         "eta": eta_text(progress) if progress.state in (State.RUNNING, State.DRAINING) else "",
-        "message": clean(progress.message),
+        "message": without_surrogates(progress.message),
         "failing": _failing(progress),
         "redo": REDO_CALL in progress.message,
         "workers": progress.workers,
-        "results": clean(progress.results),
-        "next": clean(f"nbrun.load_results({progress.results!r})"),
-        "end": clean(_end(progress)) if progress.ended else "",
+        "results": without_surrogates(progress.results),
+        "next": without_surrogates(f"nbrun.load_results({progress.results!r})"),
+        "end": without_surrogates(_end(progress)) if progress.ended else "",
     }
 
 
@@ -241,7 +240,7 @@ def _failing(progress: Progress) -> str:
     if progress.state not in (State.PAUSED, State.HALTED):
         return ""
     named = [k for k in progress.error_kinds if k.n and f"failed with {k.type}:" in progress.message]
-    return clean(cut(named[0].type, 100)) if named else ""
+    return without_surrogates(shorten(named[0].type, 100)) if named else ""
 
 
 def _without_digits(text: str) -> str:
@@ -251,8 +250,45 @@ def _without_digits(text: str) -> str:
 _NO_DIGITS = str.maketrans("", "", "0123456789,.")
 
 
+# ---- columns as bytes
+
+_WIDTHS = ((1 << 8, 1, "B"), (1 << 16, 2, "H"), (1 << 32, 4, "I"))
+
+
+def pack(values: Sequence[int]) -> tuple[int, bytes]:
+    """Return whole numbers as little-endian bytes, and how many bytes each takes: the fewest that hold the largest.
+
+    Example:
+        >>> pack([1, 255]), pack([256])
+        ((1, b'\\x01\\xff'), (2, b'\\x00\\x01'))
+    """
+    largest = max(values, default=0)
+    width, code = next((width, code) for limit, width, code in _WIDTHS if largest < limit)
+    numbers = array(code, values)
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return width, numbers.tobytes()
+
+
+def unpack(layout: Iterable[tuple[str, int, int]], buffer: bytes) -> dict[str, Any]:
+    """Return the columns of a message, as the page's script reads them; for tests and other readers."""
+    columns: dict[str, Any] = {}
+    offset = 0
+    for name, length, width in layout:
+        part = buffer[offset : offset + length * width]
+        offset += length * width
+        if name == "names":
+            columns[name] = json.loads(part)
+            continue
+        numbers = array(next(code for _, w, code in _WIDTHS if w == width), part)
+        if sys.byteorder == "big":
+            numbers.byteswap()
+        columns[name] = list(numbers)
+    return columns
+
+
 def decode(message: Message) -> dict[str, Any]:
-    """The columns of a message."""
+    """Return the columns of a message."""
     return unpack(message.content.get("layout", ()), b"".join(message.buffers))
 
 

@@ -9,9 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nbrun.model import State
-from nbrun.panel.feed import COUNTS, Feed, Message, decode
-from nbrun.panel.packing import pack
-from nbrun.panel.parts import EVERY_S, TRACEBACK_CHARS
+from nbrun.panel.sections import EVERY_S, TRACEBACK_CHARS
+from nbrun.panel.sync import COUNTS, Message, ViewSync, decode, pack
 
 #: So far apart that nothing is held back for being too frequent.
 LATER = 10.0
@@ -69,21 +68,21 @@ class Reader:
         return self.rows == rows and self.names == names and self.head["done"] == run.progress.done
 
 
-def read_all(feed: Feed, reader: Reader, run: FakeRun, now: float) -> None:
-    message = feed.delta(run.progress, now)
+def read_all(sync: ViewSync, reader: Reader, run: FakeRun, now: float) -> None:
+    message = sync.delta(run.progress, now)
     if message is not None:
         reader.read(message)
 
 
 def test_names_and_totals_travel_once_then_only_what_changed() -> None:
-    run, feed, reader = FakeRun(samples(1000)), Feed(), Reader()
-    first = feed.delta(run.progress, 0)
+    run, sync, reader = FakeRun(samples(1000)), ViewSync(), Reader()
+    first = sync.delta(run.progress, 0)
     assert first is not None
     reader.read(first)
     assert reader.agrees_with(run)
     run.end(7, "Accepted", "WrongAnswer")
     run.at_work = {7: 1, 8: 2}
-    second = feed.delta(run.progress, LATER)
+    second = sync.delta(run.progress, LATER)
     assert second is not None
     assert "names" not in decode(second)
     assert decode(second)["at"] == [7]
@@ -94,24 +93,24 @@ def test_names_and_totals_travel_once_then_only_what_changed() -> None:
 
 
 def test_nothing_when_nothing_changes() -> None:
-    run, feed = FakeRun(samples(10)), Feed()
+    run, sync = FakeRun(samples(10)), ViewSync()
     run.end(1, "Accepted")
     run.state = State.PAUSED
-    assert feed.delta(run.progress, 0) is not None
+    assert sync.delta(run.progress, 0) is not None
     for i in range(1, 50):
-        assert feed.delta(run.progress, i * LATER) is None
+        assert sync.delta(run.progress, i * LATER) is None
 
 
 def test_a_new_view_gets_everything_in_one_message_and_goes_on_from_there() -> None:
-    run, feed, reader = FakeRun(samples(300)), Feed(), Reader()
+    run, sync, reader = FakeRun(samples(300)), ViewSync(), Reader()
     for number in range(100):
         run.end(number, "Accepted", None)
         run.at_work = {number: 3}
-        feed.delta(run.progress, number * LATER)
-    reader.read(feed.whole())
+        sync.delta(run.progress, number * LATER)
+    reader.read(sync.whole())
     assert reader.agrees_with(run)
     run.end(299, "WrongAnswer")
-    read_all(feed, reader, run, 1e6)
+    read_all(sync, reader, run, 1e6)
     assert reader.agrees_with(run)
 
 
@@ -131,7 +130,7 @@ operations = st.lists(
 @settings(max_examples=150, deadline=None)
 @given(operations)
 def test_any_sequence_of_messages_tells_what_the_board_holds(steps: list[tuple[str, object, int]]) -> None:
-    run, feed, reader, now, known = FakeRun(), Feed(), Reader(), 0.0, 0
+    run, sync, reader, now, known = FakeRun(), ViewSync(), Reader(), 0.0, 0
     for what, which, n in steps:
         now += LATER
         if what == "sample":
@@ -145,69 +144,73 @@ def test_any_sequence_of_messages_tells_what_the_board_holds(steps: list[tuple[s
         elif what == "wait" and known:
             run.waiting_at = {**run.waiting_at, int(str(which)) % known: n}
         elif what == "send":
-            read_all(feed, reader, run, now)
+            read_all(sync, reader, run, now)
         elif what == "whole":
-            read_all(feed, reader, run, now)
-            reader.read(feed.whole())
-    read_all(feed, reader, run, now + LATER)
+            read_all(sync, reader, run, now)
+            reader.read(sync.whole())
+    read_all(sync, reader, run, now + LATER)
     assert reader.agrees_with(run)
 
 
 def test_errors_travel_by_kind_cut_and_in_bunches() -> None:
-    run, feed, reader = FakeRun(samples(3)), Feed(), Reader()
-    read_all(feed, reader, run, 0)
+    run, sync, reader = FakeRun(samples(3)), ViewSync(), Reader()
+    read_all(sync, reader, run, 0)
     run.fail(0, "x" * 5000, "m" * 5000, "start" + "t" * 9000 + "end")
-    read_all(feed, reader, run, EVERY_S)
+    read_all(sync, reader, run, EVERY_S)
     (kind,) = reader.kinds
     assert len(str(kind["traceback"])) == TRACEBACK_CHARS
     assert str(kind["traceback"]).endswith("end"), "a traceback's end says most"
     assert len(str(kind["sample_id"])) == 300
     for i in range(100):
         run.fail(0, f"s{i}", kind="TimeoutError")
-    read_all(feed, reader, run, EVERY_S + 0.2)
+    read_all(sync, reader, run, EVERY_S + 0.2)
     assert len(reader.kinds) == 1, "too soon"
-    read_all(feed, reader, run, 3 * EVERY_S)
+    read_all(sync, reader, run, 3 * EVERY_S)
     assert next((k["type"], k["n"], k["sample_id"]) for k in reader.kinds) == ("TimeoutError", 100, "s99")
     run.tracker.error_again(0, ["TimeoutError"] * 100)
-    read_all(feed, reader, run, 9 * EVERY_S)
+    read_all(sync, reader, run, 9 * EVERY_S)
     assert [k["type"] for k in reader.kinds] == ["ValueError"], "those that are tried again stand no more"
 
 
 def test_what_a_task_logs_travels_and_repeats_are_counted() -> None:
-    run, feed = FakeRun(samples(3)), Feed()
+    run, sync = FakeRun(samples(3)), ViewSync()
     for _ in range(1000):
         run.tracker.note_log(1.0, "warning", "too slow")
     run.tracker.note_log(2.0, "error", "\ud800" + "x" * 5000)
-    message = feed.delta(run.progress, 0)
+    message = sync.delta(run.progress, 0)
     assert message is not None
     assert [(line["level"], line["n"]) for line in message.content["logs"]] == [("warning", 1000), ("error", 1)]
     assert len(json.dumps(message.content["logs"], ensure_ascii=False).encode()) < 1000
 
 
 def test_endpoints_travel_the_more_seldom_the_more_there_are() -> None:
-    run, feed = FakeRun(samples(3)), Feed()
+    run, sync = FakeRun(samples(3)), ViewSync()
     sent = 0
     for tick in range(100):
         rows = [
             {"name": f"http://10.0.0.{i}:8080", "state": "ok", "in_flight": tick, "mean_s": 0.5} for i in range(768)
         ]
-        message = feed.delta(run.progress, tick * 0.2, endpoints=rows)
+        message = sync.delta(run.progress, tick * 0.2, endpoints=rows)
         sent += 0 if message is None else len(json.dumps(message.content))
     assert sent / 20 < 6_000, "bytes a second"
-    assert feed.whole().content["endpoints"][767][0] == "http://10.0.0.767:8080"
+    assert sync.whole().content["endpoints"][767][0] == "http://10.0.0.767:8080"
 
 
 def test_a_rate_that_drifts_alone_is_worth_a_message_only_now_and_then() -> None:
-    run, feed = FakeRun(samples(10)), Feed()
+    run, sync = FakeRun(samples(10)), ViewSync()
     run.end(1, "Accepted")
-    sent = [feed.delta(run.progress, 0.2 * i) is not None for i in range(20)]
+    sent = [sync.delta(run.progress, 0.2 * i) is not None for i in range(20)]
     assert sum(sent) <= 3
 
 
 def test_ids_that_utf8_cannot_hold_still_travel() -> None:
-    run, feed, reader = FakeRun({"\ud800": 1, "a\nb": 1, "<script>": 1, "🙂": 2}, results="\udcff"), Feed(), Reader()
+    run, sync, reader = (
+        FakeRun({"\ud800": 1, "a\nb": 1, "<script>": 1, "🙂": 2}, results="\udcff"),
+        ViewSync(),
+        Reader(),
+    )
     run.fail(0, "\ud800", "\ud800")
-    read_all(feed, reader, run, 0)
+    read_all(sync, reader, run, 0)
     assert reader.names == ["?", "a\nb", "<script>", "🙂"]
     json.dumps(reader.kinds, ensure_ascii=False).encode()
     json.dumps(reader.head, ensure_ascii=False).encode()

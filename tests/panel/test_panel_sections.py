@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 import nbrun
 from nbrun.errors import JudgeError
 from nbrun.model import TaskSummary
-from nbrun.panel.chart import POINTS, Throughput
-from nbrun.panel.detail import TEXT_CHARS, entry_of, tasks_of
-from nbrun.panel.disk import FILES, DiskUse
-from nbrun.panel.packing import unpack
+from nbrun.panel.details import TEXT_CHARS, entry_of, tasks_of
+from nbrun.panel.sections import POINTS, Throughput
+from nbrun.panel.sync import unpack
+from nbrun.panel.updater import FILES, DiskUse
 
 
 @given(st.lists(st.tuples(st.floats(0.01, 500), st.integers(0, 5000)), max_size=60))

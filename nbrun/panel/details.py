@@ -12,9 +12,9 @@ from typing import Any
 from nbrun import verdicts
 from nbrun.formatting import time_text
 from nbrun.model import TaskSummary
-from nbrun.panel.packing import pack
-from nbrun.panel.texts import clean, cut
+from nbrun.panel.sync import pack
 from nbrun.results.values import pretty
+from nbrun.texts import shorten, without_surrogates
 
 #: A sample's tasks travel up to this many, and of each text of a task so much.
 TASKS, TEXT_CHARS = 100_000, 20_000
@@ -26,7 +26,7 @@ Texts = list[tuple[str, str]]
 
 
 def tasks_of(rows: Sequence[TaskSummary]) -> tuple[dict[str, Any], list[bytes]]:
-    """Columns of a sample's tasks, packed like those of the feed; texts that repeat are numbered in `names`.
+    """Columns of a sample's tasks, packed like those of sync.py; texts that repeat are numbered in `names`.
 
     What somebody who opens a sample looks for comes first: errors, unexpected verdicts, what waits, what runs.
     """
@@ -41,7 +41,7 @@ def tasks_of(rows: Sequence[TaskSummary]) -> tuple[dict[str, Any], list[bytes]]:
         "unexpected": [int(row.is_unexpected) for row in rows],
     }
     for name, numbers in names.items():
-        texts = [clean(cut(getattr(row, name) or "", 100)) for row in rows]
+        texts = [without_surrogates(shorten(getattr(row, name) or "", 100)) for row in rows]
         columns[name] = [numbers.setdefault(text, len(numbers)) for text in texts]
     layout, parts = [], []
     for name, values in columns.items():
@@ -49,8 +49,8 @@ def tasks_of(rows: Sequence[TaskSummary]) -> tuple[dict[str, Any], list[bytes]]:
         layout.append((name, len(values), width))
         parts.append(packed)
     previews = {
-        "item": [clean(row.note or row.item) for row in rows[:PREVIEWS]],
-        "result": [clean(row.result) for row in rows[:PREVIEWS]],
+        "item": [without_surrogates(row.note or row.item) for row in rows[:PREVIEWS]],
+        "result": [without_surrogates(row.result) for row in rows[:PREVIEWS]],
     }
     content = {"tasks": len(rows), "layout": layout, "names": {name: list(numbers) for name, numbers in names.items()}}
     content["previews"] = {name: texts for name, texts in previews.items() if any(texts)}
@@ -69,7 +69,10 @@ def entry_of(entry: Mapping[str, Any] | None) -> dict[str, Any]:
         return {"facts": [], "texts": [("", "Nothing is saved of this task yet.")]}
     if entry.get("status") == "running":
         texts = [("What it has printed so far", _text(entry.get("output")))]
-        return {"facts": [], "texts": [(heading, clean(cut(text, TEXT_CHARS))) for heading, text in texts]}
+        return {
+            "facts": [],
+            "texts": [(heading, without_surrogates(shorten(text, TEXT_CHARS))) for heading, text in texts],
+        }
     texts = [
         *_error(entry),
         *_output(entry),
@@ -78,8 +81,8 @@ def entry_of(entry: Mapping[str, Any] | None) -> dict[str, Any]:
         *_result(entry.get("result")),
     ]
     return {
-        "facts": [(name, clean(cut(text, 300))) for name, text in _facts(entry) if text],
-        "texts": [(heading, clean(cut(text, TEXT_CHARS))) for heading, text in texts if text],
+        "facts": [(name, without_surrogates(shorten(text, 300))) for name, text in _facts(entry) if text],
+        "texts": [(heading, without_surrogates(shorten(text, TEXT_CHARS))) for heading, text in texts if text],
     }
 
 
