@@ -19,8 +19,9 @@ from nbrun.texts import escape_control_chars
 
 #: The commands appear in the help in this order.
 _MODULES = (demo, status, tables, results)
-#: Packages whose versions `--version` prints; they decide how a run behaves.
-_DEPENDENCIES = ("orjson", "pandas", "numpy", "ipywidgets", "anywidget", "tqdm", "pyarrow", "ipykernel", "jupyterlab")
+#: Packages whose versions `--version` prints: those that nbrun needs, and those that it can work with.
+_DEPENDENCIES = ("anywidget", "ipywidgets", "numpy", "orjson", "pandas", "PyYAML", "tqdm")
+_OPTIONAL = ("cloudpickle", "distributed", "ipykernel", "jupyterlab", "matplotlib", "notebook", "pyarrow")
 _EPILOG = """first steps:
   nbrun demo                     judge the problem set that comes with nbrun
   nbrun status nbrun-demo        count what is saved
@@ -82,7 +83,7 @@ class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *rest: object) -> None:
         print(f"nbrun {nbrun.__version__}")
         print(f"Python {platform.python_version()}, {platform.system()} {platform.release()}")
-        for name in _DEPENDENCIES:
+        for name in (*_DEPENDENCIES, *_OPTIONAL):
             try:
                 print(f"{name} {version(name)}")
             except PackageNotFoundError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -76,7 +76,7 @@ def rates(
 
     Raises:
         TypeError: the frame lacks columns; it names them.
-        InputError: there is no such folder, another `average`, or there are results and none of them was judged.
+        InputError: there is no such folder, an argument that can't be used, or results of which none was judged.
 
     Example:
         >>> rates(pd.DataFrame({"sample_id": ["a", "a"], "group": ["solution", "incorrect_solution"],
@@ -87,7 +87,7 @@ def rates(
         raise InputError(
             f'average={average!r}: give "micro", which counts each solution alike, or "macro", the mean over samples.'
         )
-    names = [] if by is None else [by] if isinstance(by, str) else list(by)
+    names = _read_by(by, df_or_results.columns if isinstance(df_or_results, pd.DataFrame) else ())
     df = df_or_results if isinstance(df_or_results, pd.DataFrame) else load_results(df_or_results)
     lacking(df, (*names, *NEEDED, *(("sample_id",) if average == "macro" else ())), "rates")
     _refuse_unjudged(df)
@@ -134,6 +134,18 @@ def unexpected(df_or_results: pd.DataFrame | Paths, *, positive: str = "solution
     accepted, rejected = decided(df)
     right, wrong = sides(df, positive)
     return df[(right & rejected) | (wrong & accepted)]
+
+
+def _read_by(by: Any, columns: Collection[Any]) -> list[str]:
+    """Return the columns to group by. Raise an InputError where they are neither names nor among `columns`."""
+    names = [by] if isinstance(by, str) else [] if by is None else list(by) if isinstance(by, Iterable) else [by]
+    if not all(isinstance(name, str) or (isinstance(name, Hashable) and name in columns) for name in names):
+        raise InputError(
+            f'by={by!r}: give a column\'s name, such as "language", several in a list, or None for one row over all.'
+        )
+    if len(set(names)) < len(names):
+        raise InputError(f"by={by!r}: give each column once.")
+    return names
 
 
 def _refuse_unjudged(df: pd.DataFrame) -> None:
@@ -185,7 +197,9 @@ def decided(df: pd.DataFrame) -> tuple[Array, Array]:
 
 
 def sides(df: pd.DataFrame, positive: str) -> tuple[Array, Array]:
-    """Per row: does it stand in the group of right solutions, in one of wrong ones?"""
+    """Return for each row whether it is in the group of right solutions, and whether in one of wrong ones."""
+    if not isinstance(positive, str):
+        raise InputError(f'positive={positive!r}: give the name of the group of right solutions, such as "solution".')
     right = where(df["group"], positive.__eq__)
     return right, where(df["group"], lambda group: group.startswith("incorrect_")) & ~right
 

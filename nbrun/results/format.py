@@ -111,7 +111,8 @@ A run record holds how many samples and tasks the run was given, so that what wa
 `"samples": n, "tasks": {group: n}`, each null while a stream is still read; a later record of the same run_id replaces
 the earlier one. `samples_digest` names the content of `samples` (BLAKE2b-128): JSON lines, first the groups, then for
 each sample its id and its tasks by group. The file may be deleted, or be older than the record: then only the sums are
-known. Records without "samples" are by an older nbrun.
+known. Records without "samples" are by an older nbrun. A merge appends a record with the samples of all directories,
+where each of them lists its own.
 
 Settings
 --------

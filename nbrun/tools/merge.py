@@ -27,12 +27,14 @@ from nbrun.results.names import temporary
 from nbrun.results.reader import Reader, Snapshot
 from nbrun.results.replay import read_records
 from nbrun.results.sample_file import NBRUN, FileInfo, Identity, Unreadable
+from nbrun.results.status import SampleTotals
 from nbrun.results.values import load
 from nbrun.storage import files
 from nbrun.storage.directory import Directory
 from nbrun.storage.filing import chunked
 from nbrun.storage.lock import DirectoryLock, kept_quiet
 from nbrun.storage.recover import Recovery, carry_attempts, file_parts
+from nbrun.storage.runlog import write_totals
 
 #: So many match records are saved together.
 _AT_ONCE = 256
@@ -204,8 +206,12 @@ class _Merging:
             for record in read_records(reader.path / FOLDER / "runs.log", RUN):
                 if record not in records:
                     records.append(record)
-        if records:
-            self._directory.run_log.append(*records)
+        if not records:
+            return
+        totals = _joined_totals([reader.totals() for reader in readers])
+        if totals is not None:  # a later record of the same run replaces the earlier one
+            records.append({**records[-1], **write_totals(self._directory.inner, totals)})
+        self._directory.run_log.append(*records)
 
     def _add_copy(self, those: list[Held]) -> bool:
         """A file of the older program, and equal ones in other directories, goes on as it is; False where it can't."""
@@ -273,6 +279,27 @@ class _Merging:
         if self._matches and len(self._matches) >= least:
             self._directory.match_log.append(*self._matches)
             self._matches.clear()
+
+
+def _joined_totals(several: list[SampleTotals | None]) -> SampleTotals | None:
+    """Return how many samples and tasks all directories were given, those without any result included.
+
+    None where one of them doesn't know the ids of its samples, so that they can't be told from the others'. A directory
+    without totals is by an older program and holds a file of each of its samples.
+    """
+    known = [totals for totals in several if totals is not None]
+    if not known or any(totals.by_id is None for totals in known):
+        return None
+    groups = list(dict.fromkeys(group for totals in known for group in totals.tasks or ()))
+    counts: dict[str, dict[str, int]] = {}
+    for totals in known:
+        for sample_id in totals.by_id or ():
+            of = counts.setdefault(sample_id, dict.fromkeys(groups, 0))
+            for group, n in totals.of(sample_id).items():
+                of[group] = max(n, of[group])
+    by_id = {sample_id: list(of.values()) for sample_id, of in counts.items()}
+    tasks = {group: sum(of[group] for of in counts.values()) for group in groups}
+    return SampleTotals(len(by_id), tasks, by_id)
 
 
 def _holds(view: Snapshot, sample_id: str) -> bool:

@@ -226,3 +226,21 @@ def test_ten_thousand_samples_take_no_loop():
     assert len(out) == n // 20
     assert out.tpr.eq(1.0).all()
     assert calls < n / 10, "calls of Python functions"
+
+
+@pytest.mark.parametrize("by", [5, [5], ["sample_id", None], [["group"]], object(), ["group", "group"]])
+def test_what_is_no_column_to_group_by_is_refused_by_name(by):
+    with pytest.raises(InputError, match="by="):
+        nbrun.rates(frame((RIGHT, "Accepted")), by=by)
+
+
+def test_a_column_of_ones_own_may_have_any_name():
+    df = frame((RIGHT, "Accepted"), (RIGHT, "WrongAnswer"))
+    df[5] = ["x", "y"]
+    assert nbrun.rates(df, by=[5])["tpr"].tolist() == [1.0, 0.0]
+
+
+@pytest.mark.parametrize("call", [nbrun.rates, nbrun.unexpected])
+def test_a_positive_group_that_is_no_name_is_refused(call):
+    with pytest.raises(InputError, match="positive=5"):
+        call(frame((RIGHT, "Accepted")), positive=5)

@@ -248,3 +248,27 @@ def test_no_run_begins_in_a_directory_that_is_being_merged(tmp_path: Path) -> No
         merge_results(tmp_path / "all", tmp_path / "r")
     assert len(refused) == 1
     assert run(tmp_path / "r", numbers(3)).wait(60).done == 9
+
+
+def test_samples_without_a_result_are_still_counted_after_a_merge(tmp_path: Path) -> None:
+    """Those without items, and those that were never begun, of every directory."""
+    parts = [[{"id": f"s{i}", "items": [] if i % 3 == 1 else [i, i]} for i in range(k, k + 6)] for k in (0, 4)]
+    for i, part in enumerate(parts):
+        run(tmp_path / f"r{i}", part).wait(60)
+    (tmp_path / "r0" / "s0.json").unlink()  # as if it had never been begun
+    done = merge_results(tmp_path / "all", tmp_path / "r0", tmp_path / "r1")
+    frame = nbrun.load_samples(tmp_path / "all")
+    assert list(frame.sample_id) == [f"s{i}" for i in range(10)]
+    assert list(frame.total_items) == [0 if i % 3 == 1 else 2 for i in range(10)]
+    assert list(frame.sample_id[~frame.is_complete]) == ["s0"]
+    counts = nbrun.status(tmp_path / "all")
+    assert (counts.samples, counts.samples_complete, counts.done, counts.total) == (10, 9, 12, 14)
+    assert done.samples == 6, "samples with results"
+    assert run(tmp_path / "all", parts[0] + parts[1][2:]).wait(60).done == 14
+
+
+def test_a_stream_that_was_merged_leaves_the_sums_of_the_newest_run(tmp_path: Path) -> None:
+    run(tmp_path / "r0", numbers(3)).wait(60)
+    run(tmp_path / "r1", iter(numbers(5))).wait(60)
+    merge_results(tmp_path / "all", tmp_path / "r0", tmp_path / "r1")
+    assert nbrun.status(tmp_path / "all").samples == 5
