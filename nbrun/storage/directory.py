@@ -22,7 +22,7 @@ from nbrun.results.replay import Match, read_matches
 from nbrun.results.sample_file import FileInfo
 from nbrun.storage import files
 from nbrun.storage.footer_cache import Tails, is_small
-from nbrun.storage.runlog import MatchLog, RecordLog
+from nbrun.storage.record_log import MatchLog, RecordLog
 
 #: So long after a name was given it may not be durable yet, in seconds; clocks differ.
 NEW_S = 600.0

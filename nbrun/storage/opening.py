@@ -31,7 +31,7 @@ from nbrun.storage.filing import write_sample
 from nbrun.storage.found import Again, Found, Fresh, found_in
 from nbrun.storage.journal import Journal
 from nbrun.storage.match import NO_ITEM, match_by_key, match_own, moved, retyped, stored_item
-from nbrun.storage.recover import Recovery, attempt_body
+from nbrun.storage.recovery import Recovery, attempt_body
 from nbrun.storage.running import choose
 
 

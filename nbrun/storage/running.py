@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from nbrun.storage import files
-from nbrun.storage.runlog import RecordLog
+from nbrun.storage.record_log import RecordLog
 
 #: A mark is 12 bytes for sample and group, 4 for the occurrence, 16 for the key.
 MARK_BYTES = 32

@@ -29,17 +29,17 @@ from nbrun.samples import Sample
 from nbrun.storage import entry, files
 from nbrun.storage.book import DONE, Book
 from nbrun.storage.directory import Directory
+from nbrun.storage.disk_space import SpaceWatch
 from nbrun.storage.entry import EntryRecord
 from nbrun.storage.filer import Filer
 from nbrun.storage.found import Again, Found, Fresh
 from nbrun.storage.journal import Journal
-from nbrun.storage.known import KnownFiles
 from nbrun.storage.lock import DirectoryLock
+from nbrun.storage.manifest import KnownFiles
 from nbrun.storage.opening import Opener
-from nbrun.storage.recover import attempt_body, recover
-from nbrun.storage.runlog import write_totals
+from nbrun.storage.record_log import write_totals
+from nbrun.storage.recovery import attempt_body, recover
 from nbrun.storage.running import RunningTasks
-from nbrun.storage.space import SpaceWatch
 
 
 class ResultStore:

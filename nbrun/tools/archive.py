@@ -24,7 +24,7 @@ from nbrun.results.values import dump
 from nbrun.storage import files
 from nbrun.storage.directory import Directory
 from nbrun.storage.lock import DirectoryLock
-from nbrun.storage.recover import recover
+from nbrun.storage.recovery import recover
 
 
 @dataclass

@@ -24,7 +24,7 @@ from nbrun.results.sample_file import FileInfo, Unreadable
 from nbrun.storage import files, lock
 from nbrun.storage.directory import Directory
 from nbrun.storage.lock import DirectoryLock
-from nbrun.storage.recover import recover, rewrite_sample
+from nbrun.storage.recovery import recover, rewrite_sample
 from nbrun.texts import escape_control_chars
 
 #: What repair does, by kind of damage.

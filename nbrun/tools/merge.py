@@ -33,8 +33,8 @@ from nbrun.storage import files
 from nbrun.storage.directory import Directory
 from nbrun.storage.filing import chunked
 from nbrun.storage.lock import DirectoryLock, kept_quiet
-from nbrun.storage.recover import Recovery, carry_attempts, file_parts
-from nbrun.storage.runlog import write_totals
+from nbrun.storage.record_log import write_totals
+from nbrun.storage.recovery import Recovery, carry_attempts, file_parts
 
 #: So many match records are saved together.
 _AT_ONCE = 256

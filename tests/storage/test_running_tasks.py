@@ -149,7 +149,7 @@ def test_only_two_different_ends_make_a_suspect(tmp_path):
     assert choose({a: 9, b: 7}, {0: a, 1: b}, {}) == [1, 0], "the one that was running at the last end comes last"
     assert choose({a: 9}, {0: a}, {0: 10}) == [], "it has ended since"
     from nbrun.results.format import UNCLEAN
-    from nbrun.storage.runlog import RecordLog
+    from nbrun.storage.record_log import RecordLog
 
     log = RecordLog(tmp_path / "unclean.log", UNCLEAN)
     running = RunningTasks(tmp_path, log)

@@ -1,4 +1,4 @@
-"""After an unclean end: what only the journal holds goes into the samples' files, so that old segments can go.
+"""After an unclean end: what only the journal holds goes into the samples' files, so that old segments can be deleted.
 
 Called by the thread that opens a directory, with its lock held. Costs by what is unfinished: samples whose file says
 that it holds all that the journal has (F5) aren't touched.
@@ -9,34 +9,43 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
 from nbrun.results import sample_file
 from nbrun.results.entries import IN_FILE, IN_SEGMENT, Attempt, JournalIndex, Stored, index_journal, merge
 from nbrun.results.format import ATTEMPT, HEADER, frame, segment_name
+from nbrun.results.legacy import parse_old
 from nbrun.results.listing import Problem
 from nbrun.results.names import is_sample_file_name, temporary
 from nbrun.results.replay import LogScan
-from nbrun.results.sample_file import FileInfo, Identity, Unreadable
+from nbrun.results.sample_file import FileInfo, Identity, OwnFile, Unreadable
 from nbrun.results.values import dump, load
 from nbrun.storage import files
 from nbrun.storage.directory import Directory
 from nbrun.storage.filing import chunked
 
 
+@dataclass
 class Recovery:
-    """What recovering found: attempts that go on, the next seq, and the next segment's number."""
+    """What recovering a directory found.
 
-    def __init__(self) -> None:
-        self.attempts: dict[str, dict[Identity, Attempt]] = {}
-        self.next_seq = 1
-        self.next_segment = 1
-        self.recovered = 0
+    Attributes:
+        attempts: attempts that go on, by sample.
+        next_seq: greater than every seq in the directory.
+        next_segment: the number of the next segment.
+        recovered: how many samples' files were written.
+    """
+
+    attempts: dict[str, dict[Identity, Attempt]] = field(default_factory=dict)
+    next_seq: int = 1
+    next_segment: int = 1
+    recovered: int = 0
 
 
 def recover(directory: Directory) -> Recovery:
-    """Files what the journal holds and removes the old segments. Raises OSError where the disk refuses."""
+    """Write what the journal holds to files and delete the old segments. Raise OSError where the disk refuses."""
     out = Recovery()
     directory.clear_tmp()  # half-written files of a process that died
     index = index_journal(directory.inner)
@@ -44,87 +53,109 @@ def recover(directory: Directory) -> Recovery:
     logged = [*directory.matches.values(), *directory.runs().values()]
     out.next_seq = 1 + max([index.max_seq, *(i.max_seq for i in infos.values()), *(r.get("seq", 0) for r in logged)])
     out.next_segment = 1 + max(index.segments, default=0)
-    segments: dict[int, int] = {}
+    writer = _SampleWriter(directory, index)
     try:
         for sample_id, journal in index.entries.items():
             info = infos.get(sample_id)
             newest = max(s.seq for s in journal.values())
             if info is not None and _holds_all(info, newest):
                 continue
-            filed = _file_sample(directory, index, sample_id, info, journal, segments)
-            if filed is not None:
-                infos[sample_id] = filed
+            written = writer.write(sample_id, info, journal)
+            if written is not None:
+                infos[sample_id] = written
                 out.recovered += 1
     finally:
-        for fd in segments.values():
-            os.close(fd)
+        writer.close()
     if index.segments:
-        _retire(directory, index, out)
+        _delete_segments(directory, index, out)
     return out
 
 
-def _file_sample(
-    directory: Directory,
-    index: JournalIndex,
-    sample_id: str,
-    info: FileInfo | None,
-    journal: dict[Identity, Stored],
-    segments: dict[int, int],
-) -> FileInfo | None:
-    """Writes a sample's file of what its file and the journal hold; None where neither holds anything."""
+def rewrite_sample(directory: Directory, info: FileInfo) -> None:
+    """Write a file of nbrun's own again with what can be read of it; the old file is kept in `.nbrun/damaged/`."""
+    directory.keep_aside(info.name)
+    new = _SampleWriter(directory, JournalIndex()).write(info.sample_id, info, {})
+    if new is not None:
+        directory.listing.by_id[info.sample_id] = new
 
-    def read_segment(s: Stored) -> bytes:
+
+def _holds_all(info: FileInfo, newest: int) -> bool:
+    return info.source == sample_file.NBRUN and not info.is_damaged and info.max_seq >= newest
+
+
+class _SampleWriter:
+    """Writes samples' files from what their files and the journal hold."""
+
+    def __init__(self, directory: Directory, index: JournalIndex) -> None:
+        self._directory, self._index = directory, index
+        self._segments: dict[int, int] = {}  # number -> descriptor
+
+    def close(self) -> None:
+        for fd in self._segments.values():
+            os.close(fd)
+
+    def write(self, sample_id: str, info: FileInfo | None, journal: dict[Identity, Stored]) -> FileInfo | None:
+        """Write a sample's file. Return what it is now; None where neither its file nor the journal holds anything."""
+        directory = self._directory
+        whole = self._readable(journal)
+        if not whole and (info is None or journal):
+            return info
+        if info is not None and info.place is not None:
+            info = directory.take_out(info)
+        header = self._index.headers.get(sample_id) or _header_of(info)
+        if info is None and (damaged := directory.listing.damaged.pop(sample_id, None)):
+            directory.set_aside(damaged)
+        name = info.name if info else _free_name(directory, header, sample_id)
+        path = directory.path / name
+        match = directory.matches.get(sample_id)
+        with ExitStack() as opened:
+            content: OwnFile | bytes | None = None
+            extra: Mapping[str, bytes] = {}
+            try:
+                if info is not None:
+                    content = sample_file.read_any(opened.enter_context(files.open_reading(path, held=True)))
+                stored = merge(content, match, whole)
+                if content is not None:
+                    extra = content.extra if isinstance(content, OwnFile) else parse_old(content).extra
+            except Unreadable as e:
+                directory.listing.problems.append(Problem(str(path), str(e), sample_id))
+                directory.set_aside(name)
+                info, stored = None, list(whole.values())
+            if info is not None and isinstance(content, OwnFile):
+                stored = _without_damaged(directory, info, content, stored)
+
+            def body(s: Stored) -> bytes:
+                if s.body is not None:
+                    return s.body
+                if s.where == IN_FILE:
+                    assert isinstance(content, OwnFile)
+                    return content.body(s)
+                return self._read_segment(s)
+
+            parts = file_parts(sample_id, header, info, match, stored, body, extra)
+            files.replace_file(path, chunked(parts), directory.inner / "tmp" / temporary(name))
+        return sample_file.peek(path)
+
+    def _readable(self, journal: dict[Identity, Stored]) -> dict[Identity, Stored]:
+        """Return the entries that hold what an entry must. The segment of any other one counts as damaged."""
+        whole = {}
+        for identity, s in journal.items():
+            if sample_file.parse_entry(self._read_segment(s)) is not None:
+                whole[identity] = s
+            else:  # its checksum is right
+                scan = self._index.damaged.setdefault(s.where - IN_SEGMENT, LogScan())
+                scan.damaged.append((s.offset, s.length))
+        return whole
+
+    def _read_segment(self, s: Stored) -> bytes:
         number = s.where - IN_SEGMENT
-        if number not in segments:
-            segments[number] = files.open_plain(index.segments[number])
-        return files.read_at(segments[number], s.offset, s.length)
-
-    whole = {}
-    for identity, s in journal.items():
-        if sample_file.parse_entry(read_segment(s)) is not None:
-            whole[identity] = s
-        else:  # its checksum is right, and it lacks what an entry must hold: its segment is kept aside
-            index.damaged.setdefault(s.where - IN_SEGMENT, LogScan()).damaged.append((s.offset, s.length))
-    if not whole and (info is None or journal):
-        return info
-    journal = whole
-    if info is not None and info.place is not None:
-        info = directory.take_out(info)
-    header = index.headers.get(sample_id) or _header_of(info)
-    if info is None and (damaged := directory.listing.damaged.pop(sample_id, None)):
-        directory.set_aside(damaged)
-    name = info.name if info else _free_name(directory, header, sample_id)
-    path = directory.path / name
-    match = directory.matches.get(sample_id)
-    with ExitStack() as opened:
-        content: sample_file.OwnFile | bytes | None = None
-        try:
-            if info is not None:
-                content = sample_file.read_any(opened.enter_context(files.open_reading(path, held=True)))
-            stored = merge(content, match, journal)
-        except Unreadable as e:
-            directory.listing.problems.append(Problem(str(path), str(e), sample_id))
-            directory.set_aside(name)
-            info, stored = None, list(journal.values())
-        if info is not None and isinstance(content, sample_file.OwnFile):
-            stored = _without_damaged(directory, info, content, stored)
-
-        def body(s: Stored) -> bytes:
-            if s.body is not None:
-                return s.body
-            if s.where == IN_FILE:
-                assert isinstance(content, sample_file.OwnFile)
-                return content.body(s)
-            return read_segment(s)
-
-        extra = content.extra if isinstance(content, sample_file.OwnFile) else {}
-        parts = file_parts(sample_id, header, info, match, stored, body, extra)
-        files.replace_file(path, chunked(parts), directory.inner / "tmp" / temporary(name))
-    return sample_file.peek(path)
+        if number not in self._segments:
+            self._segments[number] = files.open_plain(self._index.segments[number])
+        return files.read_at(self._segments[number], s.offset, s.length)
 
 
-def _free_name(directory: Directory, header: dict[str, Any], sample_id: str) -> str:
-    """The name that was meant for a new file, unless something else stands there since."""
+def _free_name(directory: Directory, header: Mapping[str, Any], sample_id: str) -> str:
+    """Return the name that its header gives a new file, or another one where that name is taken."""
     name = header.get("name", "")
     if not is_sample_file_name(name) or os.path.lexists(directory.path / name):
         name = directory.name_for(sample_id)
@@ -132,31 +163,17 @@ def _free_name(directory: Directory, header: dict[str, Any], sample_id: str) -> 
     return name
 
 
-def rewrite_sample(directory: Directory, info: FileInfo) -> None:
-    """Writes a file of nbrun's own anew with what can be read of it; the file that is replaced is kept aside."""
-    directory.keep_aside(info.name)
-    new = _file_sample(directory, JournalIndex(), info.sample_id, info, {}, {})
-    if new is not None:
-        directory.listing.by_id[info.sample_id] = new
-
-
 def _header_of(info: FileInfo | None) -> dict[str, Any]:
-    """What a file of nbrun's own says of its sample, where no header record is left."""
+    """Return what a file of nbrun's own says of its sample, for one whose header record is gone."""
     if info is None or info.summary is None:
         return {}
-    told = dict(info.progress or {})
-    totals = {k[6:-1]: n for k, n in told.items() if k.startswith("total_") and k.endswith("s")}
+    progress = dict(info.progress or {})
+    totals = {k[6:-1]: n for k, n in progress.items() if k.startswith("total_") and k.endswith("s")}
     return {"totals": totals, "identities": info.summary.get("identities", "")}
 
 
-def _holds_all(info: FileInfo, newest: int) -> bool:
-    return info.source == sample_file.NBRUN and not info.is_damaged and info.max_seq >= newest
-
-
-def _without_damaged(
-    directory: Directory, info: FileInfo, content: sample_file.OwnFile, stored: list[Stored]
-) -> list[Stored]:
-    """What can be read of a file; a damaged one is kept aside before it is replaced."""
+def _without_damaged(directory: Directory, info: FileInfo, content: OwnFile, stored: list[Stored]) -> list[Stored]:
+    """Return the entries that can be read. A damaged file is kept in `.nbrun/damaged/` before it is replaced."""
     path = directory.path / info.name
     kept = [s for s in stored if s.where != IN_FILE or sample_file.parse_entry(content.body(s)) is not None]
     damaged = len(stored) - len(kept) + content.damaged
@@ -220,8 +237,8 @@ def file_parts(
     return sample_file.lay_out(sample_id, ((group, entries(group)) for group in groups), footer)
 
 
-def _retire(directory: Directory, index: JournalIndex, out: Recovery) -> None:
-    """Everything stands in files: old segments go, but attempts that go on are carried into a new one first."""
+def _delete_segments(directory: Directory, index: JournalIndex, out: Recovery) -> None:
+    """Delete the old segments: all entries are in files. Attempts that go on are carried into a new segment first."""
     files.sync_folder(directory.path)
     out.attempts = {k: v for k, v in index.attempts.items() if v}
     if out.attempts:
@@ -236,7 +253,7 @@ def _retire(directory: Directory, index: JournalIndex, out: Recovery) -> None:
 
 
 def carry_attempts(directory: Directory, index: JournalIndex, out: Recovery) -> None:
-    """Saves `out.attempts` in a new segment, each sample after its header in `index`."""
+    """Save `out.attempts` in a new segment, each sample's after its header in `index`."""
     lines: list[bytes] = []
     for sample_id, of_sample in out.attempts.items():
         header = index.headers.get(sample_id)
@@ -255,7 +272,7 @@ def carry_attempts(directory: Directory, index: JournalIndex, out: Recovery) -> 
 
 
 def attempt_body(key: bytes, occurrence: int, attempt: Attempt, reason: str = "") -> bytes:
-    """The body of an attempt record."""
+    """Return the body of an attempt record."""
     return dump(
         {
             "key": "k1:" + key.hex(),
