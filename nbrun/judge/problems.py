@@ -134,7 +134,7 @@ def is_normal(row: Mapping[str, Any]) -> bool:
 
 
 def _checked(row: Mapping[str, Any], tests: Sequence[str]) -> dict[str, Any]:
-    """A row of the one shape: what this module, `nbrun.judge.packages` or a user wrote. Tests stay byte by byte."""
+    """Return a row that has the one shape already, with its tests unchanged byte by byte."""
     out: dict[str, Any] = {"id": row["id"]}
     out |= {key: row[key] for key in SOLUTIONS if key in row}
     found: list[dict[str, Any]] = []

@@ -19,9 +19,9 @@ from typing import IO, Any, NamedTuple
 from nbrun.errors import InputError, NotSupportedError, SampleError
 from nbrun.judge.datasets import SHAPES
 from nbrun.judge.datasets.submissions import by_problem
+from nbrun.judge.kattis_package import find_packages, read_package
 from nbrun.judge.language_names import name_of_number
 from nbrun.judge.languages import DEFAULT_LANGUAGES, lookup
-from nbrun.judge.packages import find_packages, read_package
 from nbrun.judge.problems import TEST_SETS, Adapter, own_id, read_row
 from nbrun.samples import read_items
 

@@ -1,0 +1,585 @@
+"""Reads a folder that is a Kattis or ICPC problem package as a problem row.
+
+Called by the thread that feeds a run; writes nothing. The layout is that of
+https://www.kattis.com/problem-package-format (legacy and 2023-07):
+
+    problem.yaml                      name, type, limits, validation
+    data/sample, data/secret          *.in and *.ans, in groups; testdata.yaml or test_group.yaml hold flags
+    submissions/accepted, …           submissions, by the verdict that they should get
+    output_validators/, output_validator/
+    include/LANGUAGE/                 files that are added to every submission in this language
+
+A problem that can't be judged here (multi-pass problems, graders of a package's own) has the reason under
+`not_supported`: its tasks end as errors that say so, and count in no rate.
+"""
+
+from __future__ import annotations
+
+import configparser
+import fnmatch
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from nbrun.judge.datasets.values import flags_of
+from nbrun.judge.language_names import language_name
+from nbrun.judge.scoring import rules_of
+from nbrun.verdicts import REJECTED, Verdict
+
+MARK = "problem.yaml"
+#: The format's limits for problems that name none.
+MEMORY_LIMIT_MB, OUTPUT_LIMIT_MB = 2048.0, 8.0
+#: Folder of submissions -> the verdicts that its submissions should get.
+VERDICTS_OF_FOLDERS: Mapping[str, tuple[Verdict, ...]] = {
+    "accepted": (Verdict.ACCEPTED,),
+    "wrong_answer": (Verdict.WRONG_ANSWER, Verdict.OUTPUT_LIMIT_EXCEEDED),
+    "time_limit_exceeded": (Verdict.TIME_LIMIT_EXCEEDED,),
+    "run_time_error": (Verdict.RUNTIME_ERROR, Verdict.MEMORY_LIMIT_EXCEEDED),
+    "output_limit_exceeded": (Verdict.OUTPUT_LIMIT_EXCEEDED,),
+    "compiler_error": (Verdict.COMPILE_ERROR,),
+    "compile_error": (Verdict.COMPILE_ERROR,),
+    "memory_limit_exceeded": (Verdict.MEMORY_LIMIT_EXCEEDED, Verdict.RUNTIME_ERROR),
+    "rejected": tuple(sorted(REJECTED)),
+}
+#: Of a scoring problem: any verdict, since the score counts.
+_PARTIALLY_ACCEPTED = {"partially_accepted": (*sorted(REJECTED), Verdict.ACCEPTED)}
+#: Folder of a package's data -> the set of tests in a row.
+_SETS = {"sample": "public_tests", "secret": "private_tests"}
+_GROUP_FILES = ("test_group.yaml", "testdata.yaml")
+_FLAGS = ("output_validator_args", "output_validator_flags")
+_SUPPORTED_TYPES = ("pass-fail", "scoring", "interactive")
+_REFUSED_TYPES = ("multi-pass", "submit-answer")
+#: Words of the legacy format's `validation` that name a type.
+_TYPES_OF_VALIDATION = {
+    "score": "scoring",
+    "interactive": "interactive",
+    "multi-pass": "multi-pass",
+    "multipass": "multi-pass",
+}
+
+#: Extension of a file -> its language. Languages without a row in `nbrun.judge.languages` are reported by name.
+LANGUAGES = {
+    ".c": "C", ".cpp": "CPP", ".cc": "CPP", ".cxx": "CPP", ".c++": "CPP", ".C": "CPP", ".java": "JAVA",
+    ".py": "PYTHON3", ".py3": "PYTHON3", ".py2": "PYTHON", ".kt": "KOTLIN", ".rs": "RUST", ".go": "GO",
+    ".hs": "HASKELL", ".js": "JAVASCRIPT", ".ts": "TYPESCRIPT", ".rb": "RUBY", ".cs": "CSHARP", ".fs": "FSHARP",
+    ".pl": "PERL", ".php": "PHP", ".ml": "OCAML", ".scala": "SCALA", ".swift": "SWIFT", ".pas": "PASCAL",
+    ".d": "D", ".jl": "JULIA", ".lisp": "LISP", ".lua": "LUA", ".m": "OBJECTIVEC", ".f90": "FORTRAN", ".sh": "SH",
+    ".adb": "ADA", ".nim": "NIM", ".erl": "ERLANG", ".ex": "ELIXIR", ".dart": "DART", ".zig": "ZIG",
+}  # fmt: skip
+#: Folder of `include/` -> the language whose submissions get its files.
+_INCLUDES = {"c": "C", "cpp": "CPP", "java": "JAVA", "python3": "PYTHON3", "python": "PYTHON3"}
+_IGNORED = (".class", ".pyc", ".o", ".md", ".txt", ".exe", ".out")
+_HEADERS = (".h", ".hpp", ".hh", ".hxx")
+#: `@EXPECTED_RESULTS@: WRONG-ANSWER, TIMELIMIT` in a comment, as DOMjudge reads it.
+_TAG = re.compile(r"@EXPECTED_RESULTS@:[ \t]*([A-Za-z_, -]+)")
+#: DOMjudge's word for a verdict -> the folder that means the same.
+_TAGS = {
+    "CORRECT": "accepted", "ACCEPTED": "accepted", "WRONG_ANSWER": "wrong_answer", "NO_OUTPUT": "wrong_answer",
+    "TIMELIMIT": "time_limit_exceeded", "TIME_LIMIT_EXCEEDED": "time_limit_exceeded", "RUN_ERROR": "run_time_error",
+    "RUN_TIME_ERROR": "run_time_error", "COMPILER_ERROR": "compiler_error", "OUTPUT_LIMIT": "output_limit_exceeded",
+}  # fmt: skip
+_MAINS = ("main", "__main__", "Main")
+_JAVA_MAIN = re.compile(r"\bstatic\s+(?:\w+\s+)*void\s+main\s*\(")
+#: Languages whose compilers and interpreters read a source's bytes as they are; the others expect UTF-8.
+_BYTE_LANGUAGES = ("C", "CPP", "PYTHON", "PASCAL")
+#: An encoding declaration, which Python looks for in the first two lines.
+_CODING = re.compile(r"\A(?:[^\n]*\n)?[ \t\f]*#[^\n]*coding[:=]")
+#: The language of a program that has a script `build`, `run` or both; see `nbrun.judge.languages`.
+SCRIPT = "SCRIPT"
+_SCRIPTS = ("build", "run")
+EXPECTATIONS = "submissions.yaml"
+#: Verdict of submissions.yaml -> ours.
+_PERMITTED: Mapping[str, tuple[Verdict, ...]] = {
+    "AC": (Verdict.ACCEPTED,),
+    "WA": (Verdict.WRONG_ANSWER, Verdict.OUTPUT_LIMIT_EXCEEDED),
+    "TLE": (Verdict.TIME_LIMIT_EXCEEDED,),
+    "RTE": (Verdict.RUNTIME_ERROR, Verdict.MEMORY_LIMIT_EXCEEDED),
+    "OLE": (Verdict.OUTPUT_LIMIT_EXCEEDED,),
+    "MLE": (Verdict.MEMORY_LIMIT_EXCEEDED,),
+    "CE": (Verdict.COMPILE_ERROR,),
+    "PAC": (Verdict.ACCEPTED, *sorted(REJECTED)),
+}
+
+#: Verdicts by the names of folders.
+_Expected = Mapping[str, Sequence[Verdict]]
+
+
+def find_packages(folder: Path) -> Iterator[Path]:
+    """Yield the packages in a folder, in order of their names: the folder itself, or those inside it at any depth."""
+    if (folder / MARK).is_file():
+        yield folder
+        return
+    for inside in sorted(folder.iterdir()):
+        if inside.is_dir() and not inside.name.startswith("."):
+            yield from find_packages(inside)
+
+
+def read_package(folder: Path, name: str) -> dict[str, Any]:
+    """Return the row of one package.
+
+    Args:
+        name: the row's id.
+
+    Raises:
+        ValueError: something in the package can't be read; the message names the file.
+    """
+    about = _read_yaml(folder / MARK)
+    types = _types(about)
+    reason = _refusal(about, types, folder)
+    expected = {**VERDICTS_OF_FOLDERS, **(_PARTIALLY_ACCEPTED if "scoring" in types else {})}
+    row: dict[str, Any] = {"id": name, **_limits(about, folder), **_submissions(folder, expected)}
+    if "interactive" in types:
+        row["interactive"] = True
+    if "scoring" in types and reason is None:
+        row["grading"], reason = rules_of(_groups(folder), _is_legacy(about))
+    if reason is not None:
+        return row | {"tests": [], "not_supported": reason}
+    flags = flags_of(about.get("validator_flags"))
+    return row | _sets_of_tests(folder, flags) | _checker(about, folder)
+
+
+# ---- problem.yaml
+
+
+def _refusal(about: Mapping[str, Any], types: Sequence[str], folder: Path) -> str | None:
+    """Return why a problem can't be judged here; None if it can."""
+    for kind in _REFUSED_TYPES:
+        if kind in types:
+            return f"a {kind} problem"
+    unknown = [kind for kind in types if kind not in _SUPPORTED_TYPES]
+    if unknown:
+        return f"a problem of the unknown type {unknown[0]!r}"
+    needs_validator = "interactive" in types or "custom" in str(about.get("validation") or "").split()
+    validators = list(_validators(folder)) if needs_validator else []
+    if needs_validator and not validators:
+        return "its output validator is missing"
+    if "interactive" in types and len(validators) > 1:
+        return "an interactive problem with several validators"
+    grading = about.get("grading")
+    has_grader = isinstance(grading, Mapping) and grading.get("custom_scoring") and (folder / "graders").is_dir()
+    return "a scoring problem with a grader of its own" if "scoring" in types and has_grader else None
+
+
+def _types(about: Mapping[str, Any]) -> list[str]:
+    """Return the problem's types: the words of `type`, and those of the legacy `validation` that mean the same."""
+    types = about.get("type") or "pass-fail"
+    types = types.split() if isinstance(types, str) else [str(kind) for kind in types]
+    words = str(about.get("validation") or "").split()
+    return list(dict.fromkeys([*types, *(_TYPES_OF_VALIDATION[w] for w in words if w in _TYPES_OF_VALIDATION)]))
+
+
+def _limits(about: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Return the limits of problem.yaml, or of the files that some judging systems add to a package."""
+    limits = about.get("limits") or {}
+    if not isinstance(limits, Mapping):
+        raise ValueError(f"{MARK}: limits is a {type(limits).__name__}, not a mapping")
+    time_s = limits.get("time_limit")
+    if time_s is None and (folder / ".timelimit").is_file():
+        time_s = _read_text(folder / ".timelimit").strip()
+    if time_s is None and (folder / "domjudge-problem.ini").is_file():
+        time_s = _domjudge_time_limit(folder / "domjudge-problem.ini")
+    return {
+        "time_limit_s": time_s,
+        "time_limit_from": _time_limit_rule(limits, _is_legacy(about)) if time_s is None else None,
+        "memory_limit_mb": limits.get("memory") or MEMORY_LIMIT_MB,
+        "output_limit_mb": limits.get("output") or OUTPUT_LIMIT_MB,
+    }
+
+
+def _is_legacy(about: Mapping[str, Any]) -> bool:
+    return "validation" in about or str(about.get("problem_format_version") or "legacy") == "legacy"
+
+
+def _time_limit_rule(limits: Mapping[str, Any], is_legacy: bool) -> dict[str, float]:
+    """Return how the time limit follows from the slowest accepted submission."""
+    multipliers = limits.get("time_multipliers") or {}
+    if is_legacy:
+        rule = {"multiplier": limits.get("time_multiplier") or 5, "resolution": 1}
+    else:
+        multiplier = multipliers.get("ac_to_time_limit") if isinstance(multipliers, Mapping) else None
+        rule = {"multiplier": multiplier or 2, "resolution": limits.get("time_resolution") or 1}
+    for name, value in rule.items():
+        if not isinstance(value, (int, float)) or not value > 0:
+            raise ValueError(f"{MARK}: the {name} of the time limit is {value!r}, not a number above 0")
+    return {name: float(value) for name, value in rule.items()}
+
+
+def _domjudge_time_limit(path: Path) -> str | None:
+    """Return `timelimit` from a file of `name = value` lines without sections."""
+    parser = configparser.ConfigParser(interpolation=None, strict=False)
+    try:
+        parser.read_string("[problem]\n" + _read_text(path))
+    except configparser.Error as e:
+        raise ValueError(f"{path.name}: {e}") from None
+    value = parser.get("problem", "timelimit", fallback=None)
+    return None if value is None else value.strip("'\" ")
+
+
+# ---- output validators
+
+
+def _checker(about: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Return the package's own output validators, or the comparison by flags; the tests hold the flags."""
+    is_custom = "custom" in str(about.get("validation") or "").split() if _is_legacy(about) else True
+    programs = [_validator_item(path, folder) for path in _validators(folder)] if is_custom else []
+    return {"checker": {"type": "validator", "programs": programs} if programs else {"type": "kattis"}}
+
+
+def _validators(folder: Path) -> Iterator[Path]:
+    """Yield the programs that validate output, each of which is a file or a folder."""
+    for place in (folder / "output_validator", folder / "output_validators"):
+        inside = sorted(p for p in place.iterdir() if not p.name.startswith((".", "_"))) if place.is_dir() else []
+        if inside and (place.name == "output_validator" or not _are_programs(inside)):
+            yield place  # its files are one program
+        else:
+            yield from (path for path in inside if path.is_dir() or path.suffix in LANGUAGES)
+    yield from (path for path in sorted(folder.glob("output_validator.*")) if path.is_file())
+
+
+def _are_programs(inside: Sequence[Path]) -> bool:
+    """Return whether these are programs of their own, not the files of one: folders, or sources without headers."""
+    if {"build", "run"} & {path.name for path in inside}:
+        return False
+    sources = [path for path in inside if path.suffix not in (".h", ".hpp")]
+    return any(path.is_dir() for path in inside) or len(sources) == len(inside)
+
+
+def _validator_item(path: Path, package: Path) -> dict[str, Any]:
+    """Return the item of an output validator, with the headers beside it and those that the package shares."""
+    item = _program_item(path, package)
+    headers: dict[str, Path] = {}
+    for folder in (path.parent, package / "include", package, package / "input_validators"):
+        for file in _inside(folder):
+            if file.suffix in _HEADERS:
+                headers.setdefault(file.name, file)
+    main = item.get("file") or next((f.name for f in (path, *_inside(path)) if f.is_file()), "main.cpp")
+    own = {main, *item.get("files", {})}
+    found, _ = _read_sources({name: file for name, file in headers.items() if name not in own}, item["language"])
+    if found and item["language"] in ("C", "CPP"):
+        item |= {"file": main, "files": {**found, **item.get("files", {})}}
+        sources = (item["solution"], *item["files"].values())
+        if any('"../' in source for source in sources):  # such an include finds them from a folder one level deeper
+            inner = {f"source/{name}": text for name, text in item["files"].items()}
+            item |= {"file": f"source/{main}", "files": {**found, **inner}}
+    return item | {"name": path.relative_to(package).as_posix()}
+
+
+# ---- tests
+
+
+def _sets_of_tests(folder: Path, flags: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    """Return the sets of tests, each in the order in which a judge runs them.
+
+    Args:
+        flags: validator flags of all tests; those of groups and tests come after them.
+
+    Raises:
+        ValueError: an input has no answer, or there is no test at all.
+    """
+    data = folder / "data"
+    inherited = _flags_of_group(data, [])
+    sets: dict[str, list[dict[str, Any]]] = {}
+    for name, key in _SETS.items():
+        tests = sets[key] = []
+        for path, group_flags in _inputs(data / name, inherited):
+            about = _read_yaml(path.with_suffix(".yaml")) if path.with_suffix(".yaml").is_file() else {}
+            answer = path.with_suffix(".ans")
+            if not answer.is_file():
+                raise ValueError(f"{path.relative_to(folder)} has no {answer.name} beside it")
+            test = {
+                "input": _read_text(path),
+                "output": _read_text(answer),
+                "flags": [*flags, *_flags_in(about, group_flags)],
+                "name": path.relative_to(data).as_posix().removesuffix(".in"),
+            }
+            tests.append(test | _arguments_and_files(about, path.with_suffix(".files")))
+    if not any(sets.values()):
+        raise ValueError("data/ holds no *.in")
+    return sets
+
+
+def _inputs(folder: Path, inherited: list[str]) -> Iterator[tuple[Path, list[str]]]:
+    """Yield the inputs in a folder and in the groups below it, in order of their names, with their group's flags."""
+    if not folder.is_dir():
+        return
+    flags = _flags_of_group(folder, inherited)
+    for path in sorted(folder.iterdir(), key=lambda p: p.name.removesuffix(".in")):
+        if path.is_dir() and path.suffix != ".files" and not path.name.startswith("."):
+            yield from _inputs(path, flags)
+        elif path.suffix == ".in" and path.is_file():
+            yield path, flags
+
+
+def _flags_of_group(folder: Path, inherited: list[str]) -> list[str]:
+    about = _group_file(folder)
+    return inherited if about is None else _flags_in(about, inherited)
+
+
+def _flags_in(about: Mapping[str, Any], inherited: list[str]) -> list[str]:
+    for key in _FLAGS:
+        if about.get(key) is not None:
+            return flags_of(about[key])
+    return inherited
+
+
+def _groups(folder: Path) -> dict[str, Mapping[str, Any]]:
+    """Return what the files of groups of tests hold, by the groups' paths below `data`."""
+    data = folder / "data"
+    found: dict[str, Mapping[str, Any]] = {}
+    for group in (data, *sorted(path for path in data.rglob("*") if path.is_dir())):
+        about = _group_file(group)
+        if about is not None:
+            found["" if group == data else group.relative_to(data).as_posix()] = about
+    return found
+
+
+def _group_file(folder: Path) -> dict[str, Any] | None:
+    return next((_read_yaml(folder / name) for name in _GROUP_FILES if (folder / name).is_file()), None)
+
+
+def _arguments_and_files(about: Mapping[str, Any], files: Path) -> dict[str, Any]:
+    """Return the arguments and the files that a test gives a program besides its input."""
+    found: dict[str, Any] = {}
+    if about.get("args"):
+        found["arguments"] = flags_of(about["args"])
+    if files.is_dir():
+        paths = (path for path in sorted(files.rglob("*")) if path.is_file())
+        found["files"] = {path.relative_to(files).as_posix(): _read_text(path) for path in paths}
+    return found
+
+
+# ---- submissions
+
+
+class _Groups(NamedTuple):
+    """The items of a row's two groups, and the verdicts that they should get."""
+
+    items: list[dict[str, Any]]
+    expected: list[str | list[str] | None]
+
+
+def _submissions(package: Path, expected: _Expected) -> dict[str, Any]:
+    """Return the groups of a row and `expected_verdicts`.
+
+    An expected verdict is text, a list where several would do, and None for items that can't be judged.
+    """
+    right, wrong = _Groups([], []), _Groups([], [])
+    rules = _read_expectations(package)
+    for folder in _inside(package / "submissions"):
+        if not folder.is_dir():
+            continue
+        for path in _inside(folder):
+            name = f"{folder.name}/{path.name}"
+            about = _expectations_of(rules, name)
+            item = _program_item(path, package, _hints(about)) | {"submission": name}
+            required = _verdicts_of(about, expected)
+            verdicts = required or _tagged_verdicts(item, expected) or [str(v) for v in expected.get(folder.name, ())]
+            is_right = verdicts == [Verdict.ACCEPTED] if required else folder.name == "accepted"
+            if not verdicts:
+                item["not_supported"] = f"submissions in {folder.name}/ have no verdict of their own in this judge"
+            group = right if is_right else wrong
+            group.items.append(item)
+            is_judged = verdicts and "not_supported" not in item
+            group.expected.append((verdicts[0] if len(verdicts) == 1 else verdicts) if is_judged else None)
+    return {
+        "solutions": right.items,
+        "incorrect_solutions": wrong.items,
+        "expected_verdicts": {"solution": right.expected, "incorrect_solution": wrong.expected},
+    }
+
+
+def _read_expectations(package: Path) -> Mapping[str, Any]:
+    """Return `submissions/submissions.yaml`: patterns of submissions -> what is expected of them.
+
+    Raises:
+        ValueError: it is no YAML, or holds something else than mappings.
+    """
+    path = package / "submissions" / EXPECTATIONS
+    rules = _read_yaml(path) if path.is_file() else {}
+    for pattern, about in rules.items():
+        if not isinstance(about, (Mapping, str)):
+            raise ValueError(f"{EXPECTATIONS}: {pattern!r} has a {type(about).__name__}, not a mapping")
+    return rules
+
+
+def _expectations_of(rules: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return what all matching patterns say of a submission; later patterns override earlier ones."""
+    found: dict[str, Any] = {}
+    for pattern, about in rules.items():
+        for alternative in _alternatives(str(pattern).strip("/")):
+            if fnmatch.fnmatchcase(name, alternative) or name.startswith(f"{alternative}/"):
+                found |= {"expectation": about} if isinstance(about, str) else about
+    return found
+
+
+def _alternatives(pattern: str) -> list[str]:
+    """Return `a/b.py` and `a/c.py` for `a/{b,c}.py`."""
+    if not (match := re.search(r"\{([^{}]*)\}", pattern)):
+        return [pattern]
+    before, after = pattern[: match.start()], pattern[match.end() :]
+    return [whole for part in match[1].split(",") for whole in _alternatives(before + part + after)]
+
+
+class _Hints(NamedTuple):
+    """The language and the main file of a program, where the package names them."""
+
+    language: str | None = None
+    entry: str | None = None
+
+
+def _hints(about: Mapping[str, Any]) -> _Hints:
+    language = language_name(about.get("language"))
+    entry = about.get("entrypoint")
+    return _Hints(language.language if language else None, str(entry) if entry else None)
+
+
+def _verdicts_of(about: Mapping[str, Any], expected: _Expected) -> list[str]:
+    """Return the verdicts that submissions.yaml expects of a submission; empty where it expects none."""
+    words = about.get("required") or about.get("permitted") or about.get("expectation") or ()
+    words = [words] if isinstance(words, str) else list(words)
+    return _flat(_PERMITTED.get(str(word).upper()) or expected.get(str(word).lower(), ()) for word in words)
+
+
+def _tagged_verdicts(item: Mapping[str, Any], expected: _Expected) -> list[str]:
+    """Return the verdicts that a source's own tag expects, which come before those of its folder."""
+    tag = _TAG.search("\n".join([item["solution"], *item.get("files", {}).values()]))
+    words = tag[1].split(",") if tag else ()
+    return _flat(expected.get(_TAGS.get(word.strip().upper().replace("-", "_"), ""), ()) for word in words)
+
+
+def _flat(lists: Iterable[Sequence[Verdict]]) -> list[str]:
+    """Return each verdict once, in order."""
+    return list(dict.fromkeys(str(verdict) for verdicts in lists for verdict in verdicts))
+
+
+# ---- programs
+
+
+def _program_item(path: Path, package: Path, hints: _Hints | None = None) -> dict[str, Any]:
+    """Return the item of a program that is a file or a folder.
+
+    It has `language`, `solution` (the main file), `file` and `files` if there are more files, and `encoding` where its
+    bytes are no UTF-8 and must stay as they are.
+    """
+    hints = hints or _Hints()
+    paths = [path] if path.is_file() else [f for f in sorted(path.rglob("*")) if f.is_file() and _counts(f)]
+    names = {str(f.relative_to(path)) if f != path else f.name: f for f in paths}
+    scripts = [name for name in _SCRIPTS if name in names]
+    language = SCRIPT if scripts else hints.language or _language_of(names)
+    if language is None:
+        reason = f"{path.name}: it holds no source"
+        return {"language": "UNKNOWN_LANGUAGE", "solution": "", "not_supported": reason}
+    if language != SCRIPT:
+        for name, file in _included(package, language):
+            names.setdefault(name, file)
+    text, encoding = _read_sources(names, language)
+    named = scripts[0] if scripts else hints.entry
+    main = named if named in text else _main_of(language, text)
+    item: dict[str, Any] = {"language": language, "solution": text.pop(main)}
+    item |= {"file": main, "files": text} if text or language == SCRIPT else {}
+    return item | ({"encoding": encoding} if encoding else {})
+
+
+def _language_of(names: Mapping[str, Path]) -> str | None:
+    """Return the language of most files; None where none is a source."""
+    sources = [f for f in names.values() if f.suffix not in _HEADERS]
+    counts = Counter(LANGUAGES.get(f.suffix, f.suffix[1:].upper() or None) for f in sources)
+    best = next((language for language, _ in counts.most_common() if language is not None), None)
+    if best == "PYTHON3" and any(_asks_for_python2(f) for f in names.values() if f.suffix == ".py"):
+        return "PYTHON"
+    return best
+
+
+def _asks_for_python2(path: Path) -> bool:
+    with open(path, "rb") as file:
+        first = file.readline(200)
+    return first.startswith(b"#!") and b"python2" in first
+
+
+def _included(package: Path, language: str) -> Iterator[tuple[str, Path]]:
+    """Yield the name and the path of each file that is added to every submission in a language."""
+    for folder in reversed(_inside(package / "include")):  # a language's own files come before those of `default`
+        if folder.is_dir() and (folder.name == "default" or _INCLUDES.get(folder.name.lower()) == language):
+            yield from ((str(f.relative_to(folder)), f) for f in sorted(folder.rglob("*")) if f.is_file())
+
+
+def _main_of(language: str, text: Mapping[str, str]) -> str:
+    """Return the name of the file that is run, or that has `main`."""
+    sources = [name for name in text if LANGUAGES.get(Path(name).suffix) == language] or list(text)
+    if language == "JAVA":
+        sources = [name for name in sources if _JAVA_MAIN.search(text[name])] or sources
+    for stem in _MAINS:
+        for name in sources:
+            if Path(name).stem == stem:
+                return name
+    if language == "PYTHON3":
+        return next((name for name in sources if not _is_imported(name, text)), sources[0])
+    return next((name for name in sources if "main(" in text[name]), sources[0])
+
+
+def _is_imported(name: str, text: Mapping[str, str]) -> bool:
+    """Return whether one of the other files imports a Python file."""
+    imports = re.compile(rf"^\s*(?:from|import)\b.*\b{re.escape(Path(name).stem)}\b", re.MULTILINE)
+    return any(imports.search(source) for other, source in text.items() if other != name)
+
+
+# ---- files
+
+
+def _inside(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if _counts(p)) if folder.is_dir() else []
+
+
+def _counts(path: Path) -> bool:
+    """Return whether a file or a folder can be part of a program."""
+    is_hidden = path.name.startswith((".", "__pycache__")) or "__pycache__" in path.parts
+    return not is_hidden and path.suffix not in _IGNORED and path.name not in (EXPECTATIONS, "Makefile")
+
+
+def _read_sources(names: Mapping[str, Path], language: str) -> tuple[dict[str, str], str]:
+    """Return the texts of files, and the encoding that gives their bytes again; empty where that is UTF-8."""
+    data = {name: file.read_bytes() for name, file in names.items()}
+    try:
+        return {name: content.decode("utf-8") for name, content in data.items()}, ""
+    except UnicodeDecodeError:
+        text = {name: content.decode("latin-1") for name, content in data.items()}
+    if language in _BYTE_LANGUAGES or (language == "PYTHON3" and any(map(_CODING.search, text.values()))):
+        return text, "latin-1"
+    return {name: _decoded(content) for name, content in data.items()}, ""
+
+
+def _decoded(data: bytes) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
+
+
+def _read_text(path: Path) -> Any:
+    """Return a file as text with its line ends untouched; as bytes where it is no UTF-8."""
+    data = path.read_bytes()
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        return data
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    """Return the mapping that a YAML file holds; an empty one where the file is empty.
+
+    Raises:
+        ValueError: it is no YAML, or holds something else.
+    """
+    import yaml
+
+    try:
+        value = yaml.safe_load(path.read_bytes())
+    except (yaml.YAMLError, ValueError) as e:
+        raise ValueError(f"{path.name} is no YAML: {' '.join(str(e).split())}") from None
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise ValueError(f"{path.name} holds a {type(value).__name__}, not a mapping")
+    return value
