@@ -439,6 +439,10 @@ class SampleTasks(Protocol):
     @property
     def missing(self) -> Iterable[int]: ...
     @property
+    def has_plain_items(self) -> bool:
+        """Whether nothing can change its items, so that tasks have the items themselves instead of copies."""
+
+    @property
     def quarantined(self) -> Iterable[int]:
         """Return the missing positions that were running at two unclean ends; they run last and alone."""
 

@@ -19,7 +19,7 @@ from typing import Any
 from nbrun.formatting import count_text, duration_text, percent_text
 from nbrun.model import ErrorKind, ErrorNote, LogNote, Mean, Progress, SampleProgress, State
 from nbrun.texts import without_surrogates
-from nbrun.verdicts import Tally, accepts, rejects
+from nbrun.verdicts import Tally, accepts, count, rejects
 
 #: How many of the newest errors and of the newest log lines are kept for the views.
 RECENT_ERRORS, RECENT_LOGS = 20, 100
@@ -149,7 +149,7 @@ class ProgressTracker:
         return self._columns["errors"][number]
 
     def record(
-        self, number: int, verdicts: Iterable[str | None], kinds: Sequence[str] = (), tally: Tally | None = None
+        self, number: int, verdicts: Sequence[str | None], kinds: Sequence[str] = (), tally: Tally | None = None
     ) -> None:
         """Count tasks of one sample that have ended.
 
@@ -158,16 +158,18 @@ class ProgressTracker:
             kinds: of each task that ended in an error the error's kind.
             tally: the verdicts by what the groups expect; None where nothing was judged.
         """
-        counts = Counter(verdicts)
-        done = counts.total()
+        counts = count(verdicts)
+        done = len(verdicts)
         counts.pop(None, None)
-        by_judge = counts.pop("JudgeError", 0)
-        accepted = sum(n for verdict, n in counts.items() if accepts(verdict))
-        rejected = sum(n for verdict, n in counts.items() if rejects(verdict))
+        by_judge = counts.get("JudgeError", 0)
+        accepted = rejected = 0
+        for verdict, n in counts.items():
+            if accepts(verdict):
+                accepted += n
+            elif rejects(verdict):
+                rejected += n
         columns = self._columns
         with self._lock:
-            if by_judge:
-                counts["JudgeError"] = by_judge
             if kinds:
                 by_judge += self._count_kinds(kinds, 1)
                 columns["errors"][number] += len(kinds)

@@ -31,7 +31,8 @@ from nbrun.texts import digits_of, without_surrogates
 class Group:
     """The items of one group. `runnable` holds the indices of those that aren't skipped; `keys` is parallel to it.
 
-    `keys` is packed, 16 bytes each; `occurrences` is None where every key stands once.
+    `keys` is packed, 16 bytes each; `occurrences` is None where every key stands once; `is_plain` where no item can be
+    changed (see SCALARS).
     """
 
     name: str
@@ -40,6 +41,7 @@ class Group:
     keys: bytes
     occurrences: array[int] | None
     base: int  # the position of its first runnable item in the sample
+    is_plain: bool = False
 
     def key(self, rank: int) -> bytes:
         """The key of the rank-th runnable item."""
@@ -497,8 +499,10 @@ class SampleReader:
                 position=number,
                 sample_id=sid,
             ) from e
-        self._check_items(name, items, runnable, where, number, sid)
-        return Group(name, items, runnable, b"".join(keys), occurrences(keys), base)
+        is_plain = SCALARS.issuperset(map(type, items))
+        if not is_plain:
+            self._check_items(name, items, runnable, where, number, sid)
+        return Group(name, items, runnable, b"".join(keys), occurrences(keys), base, is_plain)
 
     def _check_items(
         self, name: str, items: Sequence[Any], indices: Iterable[int], where: str, number: int, sample_id: str

@@ -32,7 +32,6 @@ from nbrun.errors import RunHaltedError, ThreadLimitError
 from nbrun.formatting import counted
 from nbrun.model import CancelFlag, Record, SinkClosedError, Task
 from nbrun.output import Speaking, speak
-from nbrun.samples import SCALARS
 from nbrun.threads import start_daemon, start_thread
 
 #: Tasks shorter than this gain nothing from threads, which only take the GIL from one another: one worker
@@ -450,7 +449,7 @@ class Worker:
             return
         self._buffer = buffer = ResultBuffer(sample)
         work, keep = sample.work, buffer.records.append
-        make_task = work.task
+        make_task, is_plain = work.task, work.has_plain_items
         count = busy = 0  # the latter in nanoseconds of fn
         late = perf() + BATCH_NS
         has_timeout = scheduler.timeout_s is not None
@@ -458,9 +457,7 @@ class Worker:
         claim: Claim | None = None
         while run_state.may_begin:
             task = make_task(position, flag)
-            item = task.item
-            if type(item) not in SCALARS:  # fn may change its copy; stored is what the dataset holds
-                item = work.item(position)
+            item = task.item if is_plain else work.item(position)  # stored is the dataset's: fn may change its copy
             started = now()
             self.since = start = perf()
             self.current = (sample, task)

@@ -108,6 +108,7 @@ class Book:
         # written by the feeder before any worker sees the book, read by workers
         self.missing: Iterable[int] = ()
         self.quarantined: Iterable[int] = ()
+        self.has_plain_items = all([g.is_plain for g in sample.groups])
         self._shown: Mapping[str, Any] | None = None  # the sample as tasks see it: a copy, which fn may change
         self.attempts: dict[int, Attempt] = {}
         self.whose = [b"\t" + dump([sample.id, g.name]) for g in sample.groups]
@@ -142,14 +143,13 @@ class Book:
                 break
         index = g.runnable[position - base]
         item = given = g.items[index]
-        if type(item) not in SCALARS:
-            item = fresh_copy(item)
-        sample: Any
-        if given is self.sample.raw:
-            sample = item
-        else:
-            sample = self._shown
-            if sample is None:  # two threads may both copy it: either copy will do
+        sample: Any = self._shown
+        if sample is None or not self.has_plain_items:
+            if type(item) not in SCALARS:
+                item = fresh_copy(item)
+            if given is self.sample.raw:
+                sample = item
+            elif sample is None:  # two threads may both copy it: either copy will do
                 sample = self._shown = fresh_copy(self.sample.raw)
         before = self.attempts.get(position) if self.attempts else None
         if before is None:
@@ -183,8 +183,7 @@ class Book:
         if not self.is_judged:
             return verdicts.Tally()
         if len(self._expected) == 1:
-            expected = self._expected[0][1]
-            return verdicts.tally([(expected, record[1]) for record in records])
+            return verdicts.tally_of_group(self._expected[0][1], verdicts.count([record[1] for record in records]))
         return verdicts.tally([(self._expects(record[0]), record[1]) for record in records])
 
     def _expects(self, position: int) -> bool | None:
@@ -199,10 +198,7 @@ class Book:
 
     def unexpected_of(self, group: str, judged: Sequence[str | None]) -> int:
         """Count the verdicts of a group's items that are not what the group says."""
-        expected = verdicts.expected(group)
-        if expected is None:
-            return 0
-        return sum(n for verdict, n in Counter(judged).items() if verdicts.is_unexpected(expected, verdict))
+        return verdicts.tally_of_group(verdicts.expected(group), verdicts.count(judged)).unexpected
 
     def tally_of(self, outcomes: Iterable[tuple[int, str | None]]) -> verdicts.Tally:
         """The same of pairs of a position and its verdict."""

@@ -520,7 +520,7 @@ class NewFile:
     Threads: one makes it, another may put or drop it.
 
     Attributes:
-        identity: once it was put, what tells it from another file that comes to stand under its name.
+        identity: once it was put, what tells it from another file that comes to have its name, if that was asked for.
 
     Raises:
         OSError: the disk refused; nothing is left of it. From `put`: whether the file is in place isn't known, since
@@ -546,11 +546,12 @@ class NewFile:
             self._close()
             raise
 
-    def put(self) -> None:
-        """Makes the content durable and gives it its name."""
+    def put(self, *, identify: bool = True) -> None:
+        """Make the content durable and give it its name."""
         try:
             _sync(self._fd, self._beside)
-            self.identity = identity_of(os.fstat(self._fd))
+            if identify:
+                self.identity = identity_of(os.fstat(self._fd))
             self._close()
             _tell("rename", self._path)
             _rename(self._beside, self._path)

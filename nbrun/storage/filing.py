@@ -64,10 +64,10 @@ def _all_in_memory(book: Book) -> list[Fresh] | None:
 
 
 def _write_at_once(book: Book, fresh: list[Fresh], path: str, beside: str) -> dict[int, int]:
-    _, seqs, codes, wheres, _, _, verdicts, bodies = zip(*fresh, strict=True) if fresh else ((),) * 8
+    _, seqs, codes, wheres, _, _, all_verdicts, bodies = zip(*fresh, strict=True) if fresh else ((),) * 8
     max_seq = max(seqs, default=0)
     has_errors = codes.count(DONE) < len(codes)
-    judged = [f[6] for f in fresh if f[2] == DONE] if has_errors else verdicts
+    judged = [f[6] for f in fresh if f[2] == DONE] if has_errors else all_verdicts
     inside = [(BETWEEN.join(bodies[g.base : g.base + len(g.runnable)]),) for g in book.sample.groups]
     parts = lay_out_whole(book, inside, codes, judged, max_seq)
     file_id = files.replace_file(path, (b"".join(parts),), beside)
@@ -86,14 +86,14 @@ def _write_at_once(book: Book, fresh: list[Fresh], path: str, beside: str) -> di
 
 
 def lay_out_whole(
-    book: Book, inside: Sequence[Iterable[bytes]], codes: Sequence[int], verdicts: Iterable[str | None], max_seq: int
+    book: Book, inside: Sequence[Iterable[bytes]], codes: Sequence[int], judged: Sequence[str | None], max_seq: int
 ) -> list[bytes]:
     """The file, in pieces, of a sample that has one entry for each of its tasks.
 
     Args:
         inside: for each group its entries and what stands between them, in pieces.
         codes: the entries' statuses, in the order of their positions.
-        verdicts: of those that are done.
+        judged: the verdicts of those that are done, None where one has none.
     """
     parts = [sample_file.opening(book.sample_id)]
     done: dict[str, int] = {}
@@ -103,11 +103,9 @@ def lay_out_whole(
         parts += [sample_file.group_opening(g.name), *entries, b"\n],\n" if g.runnable else b"],\n"]
         done[g.name] = codes[g.base : end].count(DONE)
         errors[g.name] = codes[g.base : end].count(ERROR)
-    judged = list(verdicts)
-    counts = Counter(judged)
-    without = counts.pop(None, 0)
-    count = counts.total() + without
-    made = {book.run_id: count} if count else {}
+    counts = verdicts.count(judged)
+    counts.pop(None, None)
+    made = {book.run_id: len(judged)} if judged else {}
     unexpected = 0
     if counts and book.is_judged:
         at = 0
@@ -115,7 +113,7 @@ def lay_out_whole(
             of_group = judged[at : at + done[g.name]]
             at += done[g.name]
             unexpected += book.unexpected_of(g.name, of_group)
-    contexts = {book.sample.context: count} if count else {}
+    contexts = {book.sample.context: len(judged)} if judged else {}
     summary = _summary(book, max_seq, done, errors, counts, made, contexts, unexpected)
     return parts + _closing(book, summary, done)
 

@@ -39,25 +39,24 @@ class WholeFile:
     """The file of such a sample, written and not durable yet. Who makes it calls `put`, then `settle`; or `drop`.
 
     Args:
-        folder: the results directory.
+        folder: the results directory, with a separator at its end.
         seq: the last one given before those of its entries.
 
     Raises:
         OSError: the disk refused; nothing is left of it.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], book: Book, records: list[EntryRecord], seq: int) -> None:
+    def __init__(self, folder: str, book: Book, records: list[EntryRecord], seq: int) -> None:
         self.book = book
         records.sort()
         self._max_seq = seq + len(records)
         inside = pieces(book, records, seq)
         parts = lay_out_whole(book, inside, bytes((DONE,)) * len(records), [r[1] for r in records], self._max_seq)
-        beside = os.path.join(folder, FOLDER, "tmp", temporary(book.name))
-        self._file = files.NewFile(os.path.join(folder, book.name), parts, beside)
+        self._file = files.NewFile(folder + book.name, parts, f"{folder}{FOLDER}/tmp/{temporary(book.name)}")
 
     def put(self) -> None:
         """Makes it durable, under its name; the folder's fsync is the caller's. Raises OSError."""
-        self._file.put()
+        self._file.put(identify=False)  # nothing of the sample is remembered: nothing is compared with it
 
     def drop(self) -> None:
         """It is not wanted. Does nothing once it was put."""
@@ -80,7 +79,7 @@ class WholeFiles:
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self._folder = folder
+        self._folder, self._prefix = folder, os.path.join(folder, "")
         self._pause = 0  # so many commits; written by the journal's thread, read by workers
 
     def take(self, book: Book, records: list[EntryRecord], size: int) -> bool:
@@ -89,10 +88,10 @@ class WholeFiles:
 
     def make(self, book: Book, records: list[EntryRecord], seq: int) -> WholeFile | None:
         """Its file; None where the disk refuses: the journal's thread meets the same disk, and tells."""
-        if os.path.lexists(os.path.join(self._folder, book.name)):
+        if os.path.lexists(self._prefix + book.name):
             return None  # somebody has put a file there: what it holds is looked at before it is replaced
         try:
-            return WholeFile(self._folder, book, records, seq)
+            return WholeFile(self._prefix, book, records, seq)
         except OSError:
             return None
 
