@@ -14,6 +14,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
+from struct import unpack_from
 from typing import Any, NamedTuple
 
 from nbrun import verdicts
@@ -33,6 +34,7 @@ _ONCE = bytes(4)  # an item that no equal one stands before
 MAX_FRESH = 2000
 #: A sample's size is estimated so many levels deep.
 ROUGH_LEVELS = 5
+_KEY = f"{KEY_BYTES}s"
 
 
 #: An entry as it was saved: position, seq, status code, where, offset, length, verdict, and its bytes (None where they
@@ -169,7 +171,7 @@ class Book:
             keys, prefix = g.keys, self._marks[number]
             if g.occurrences is None:
                 prefix += _ONCE
-                out += [prefix, prefix.join([keys[16 * rank : 16 * rank + 16] for rank in here])]
+                out += [prefix, prefix.join(_keys_at(keys, here))]
             else:
                 times = g.occurrences
                 out += [prefix + times[r].to_bytes(4, "little") + keys[16 * r : 16 * r + 16] for r in here]
@@ -297,6 +299,14 @@ class Book:
         """Index, key and occurrence of a position, as records hold them."""
         g, rank = self.sample.locate(position)
         return {"index": g.runnable[rank], "key": key_text(g.key(rank)), "occurrence": g.occurrence(rank)}
+
+
+def _keys_at(keys: bytes, ranks: list[int]) -> Sequence[bytes]:
+    """Return the keys of these ranks. Neighbours, which a worker mostly takes, are cut by one call."""
+    first, count = ranks[0], len(ranks)
+    if ranks == list(range(first, first + count)):
+        return unpack_from(_KEY * count, keys, KEY_BYTES * first)
+    return [keys[16 * rank : 16 * rank + 16] for rank in ranks]
 
 
 def rough_bytes(value: Any, depth: int = 0) -> int:
