@@ -480,17 +480,17 @@ class SampleReader:
     def _group(
         self, name: str, items: Sequence[Any], runnable: Sequence[int], base: int, where: str, number: int, sid: str
     ) -> Group:
-        get, new = self._key, EMPTY_DIGEST.copy
+        get, new, form = self._key, EMPTY_DIGEST.copy, canonical
         keys: list[bytes] = []
         add = keys.append
-        i = 0
+        chosen = items if len(runnable) == len(items) else [items[i] for i in runnable]
         try:
-            for i in runnable:
-                item = items[i] if get is None else get(items[i])
+            for item in chosen if get is None else map(get, chosen):
                 h = new()  # a copy is made faster than a new one
-                h.update(canonical(item))
+                h.update(form(item))
                 add(h.digest())
         except Exception as e:  # the user's key function may raise anything
+            i = runnable[len(keys)]
             if get is None:
                 self._check_items(name, items, (i,), where, number, sid)  # the better error, where it is one
             raise SampleError(

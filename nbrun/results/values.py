@@ -40,12 +40,10 @@ def _refuse(value: Any) -> Any:
 NEVER_NULL = frozenset({str, int, bool})
 
 
-def encode(value: Any, doubtful: Iterable[Any] | None = None, where: str = "result") -> tuple[bytes, bool]:
+def encode(value: Any, where: str = "result") -> tuple[bytes, bool]:
     """The value as JSON bytes, and whether something was lost (lone surrogates).
 
     Args:
-        doubtful: the only parts of the value that may be None or NaN, or hold one. Where they are plain text and
-            numbers, nobody need search all the text for what became `null`.
         where: what errors call the value; "" for a mapping whose keys say it themselves.
 
     Raises:
@@ -61,16 +59,29 @@ def encode(value: Any, doubtful: Iterable[Any] | None = None, where: str = "resu
         data = orjson.dumps(value, _refuse, _OPTIONS)
     except (TypeError, ValueError, _SlowWay, RecursionError):
         return _encode_slowly(value, where)
-    if doubtful is not None:
-        for part in doubtful:
-            kind = type(part)
-            if kind not in NEVER_NULL and not (kind is float and part - part == 0.0):
-                break
-        else:
-            return data, False
     if b"null" in data:  # a None, or a NaN that orjson turned into one
         return _encode_slowly(value, where)
     return data, False
+
+
+def encode_quickly(value: dict[str, Any], doubtful: Iterable[Any]) -> bytes | None:
+    """Return what `encode` would, or None where that takes more than one call of orjson and a look at some types.
+
+    Args:
+        doubtful: the only parts of the value that may be None or NaN, or hold one. Where they are plain text and
+            numbers, nothing need search all the text for what became `null`.
+    """
+    if _is_memory_limited:
+        return None
+    try:
+        data = orjson.dumps(value, _refuse, _OPTIONS)
+    except (TypeError, ValueError, _SlowWay, RecursionError):
+        return None
+    for part in doubtful:
+        kind = type(part)
+        if kind not in NEVER_NULL and not (kind is float and part - part == 0.0):
+            return None if b"null" in data else data
+    return data
 
 
 def _encode_slowly(value: Any, where: str) -> tuple[bytes, bool]:

@@ -110,7 +110,7 @@ class Book:
         # written by the feeder before any worker sees the book, read by workers
         self.missing: Iterable[int] = ()
         self.quarantined: Iterable[int] = ()
-        self.has_plain_items = all([g.is_plain for g in sample.groups])
+        self.has_plain_items = all(g.is_plain for g in sample.groups)
         self._shown: Mapping[str, Any] | None = None  # the sample as tasks see it: a copy, which fn may change
         self.attempts: dict[int, Attempt] = {}
         self.whose = [b"\t" + dump([sample.id, g.name]) for g in sample.groups]

@@ -10,13 +10,14 @@ from collections.abc import Iterator, Mapping
 from itertools import count, repeat
 from typing import Any
 
-from nbrun import verdicts
 from nbrun.errors import UnstorableError
 from nbrun.model import EncodedResult
 from nbrun.results import values
 from nbrun.results.format import BETWEEN
+from nbrun.results.values import NEVER_NULL, encode_quickly
 from nbrun.storage.book import DONE, ERROR, Book
 from nbrun.texts import without_surrogates
+from nbrun.verdicts import counted
 
 #: position, verdict, status code, the entry's bytes after its seq
 EntryRecord = tuple[int, str | None, int, bytes]
@@ -36,7 +37,7 @@ class RemoteEncoder:
         data, lossy = values.encode(result)
         endpoint = result.get("api_used", "")
         api_used = without_surrogates(endpoint) if type(endpoint) is str else ""
-        return EncodedResult(data, lossy, verdicts.counted(result), api_used)
+        return EncodedResult(data, lossy, counted(result), api_used)
 
     def encode_value(self, value: Any) -> bytes:
         """Return any value as JSON."""
@@ -60,7 +61,7 @@ def encode(
 ) -> EntryRecord:
     """See model.ResultSink.encode."""
     book.worker_id = worker_id
-    if type(result) is dict and error is None and type(item) in values.NEVER_NULL and book.keep_items:
+    if type(result) is dict and error is None and type(item) in NEVER_NULL and book.keep_items:
         endpoint = ""
         if "api_used" in result:
             endpoint = result["api_used"]
@@ -68,8 +69,7 @@ def encode(
                 endpoint = ""
             elif endpoint:
                 book.api_used = endpoint = without_surrogates(endpoint)
-        verdict = verdicts.counted(result)
-        data, lossy = values.encode(  # one display: to assign key after key takes longer than to encode them
+        data = encode_quickly(  # one display: to assign key after key takes longer than to encode them
             {
                 "status": "done",
                 "item": item,
@@ -83,13 +83,13 @@ def encode(
                 "api_used": endpoint,
             },
             result.values(),
-            "",
         )
-    else:
-        data, lossy, verdict = _encode_any(book, item, result, attempts, started_at, duration_s, worker_id, error)
+        if data is not None:
+            return position, counted(result), DONE, data[1:]  # a copy of its own size: orjson's has slack
+    data, lossy, verdict = _encode_any(book, item, result, attempts, started_at, duration_s, worker_id, error)
     if lossy:
         data = data[:-1] + b',"lossy":true}'
-    return position, verdict, DONE if error is None else ERROR, data[1:]  # a copy of its own size: orjson's has slack
+    return position, verdict, DONE if error is None else ERROR, data[1:]
 
 
 def bodies(book: Book, records: list[EntryRecord], seq: int) -> Iterator[tuple[int, list[bytes]]]:
@@ -176,4 +176,4 @@ def _encode_any(
     if endpoint:
         book.api_used = endpoint
     fields = {**before, "result": result, **after, **made_by, "api_used": endpoint}
-    return (*values.encode(fields, where=""), verdicts.counted(result))
+    return (*values.encode(fields, where=""), counted(result))

@@ -246,7 +246,6 @@ LIMITED = """
 import resource, sys, tempfile
 import pandas
 import nbrun
-from nbrun.storage import values
 
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 500 * 2**20, resource.RLIM_INFINITY))
