@@ -177,10 +177,10 @@ class Supervisor:
         store = self.store
         store.wait_for_resume = self.scheduler.wait_for_resume
         self._note_problems()
-        self._note_gone(store.known.gone)
-        if store.promise:
-            self.notify(store.promise)
-        store.space.tell = self.notify
+        self._note_gone(store.manifest.gone)
+        if store.lock_caveat:
+            self.notify(store.lock_caveat)
+        store.space.warn = self.notify
         store.space.remaining = self._remaining
         if short := store.space.at_start(self._samples.tasks):
             self.notify(short)

@@ -21,7 +21,7 @@ from nbrun.results.names import SUFFIX, derived, name_of, temporary
 from nbrun.results.replay import Match, read_matches
 from nbrun.results.sample_file import FileInfo
 from nbrun.storage import files
-from nbrun.storage.footer_cache import Tails, is_small
+from nbrun.storage.footer_cache import FooterCache, is_small
 from nbrun.storage.record_log import MatchLog, RecordLog
 
 #: So long after a name was given it may not be durable yet, in seconds; clocks differ.
@@ -251,7 +251,7 @@ class Directory:
 
     def scan(self) -> None:
         """Reads what is there. Raises FormatError where a newer nbrun has written."""
-        tails = Tails(self.inner)
+        tails = FooterCache(self.inner)
         self.listing = list_samples(self.path, tails.known)
         self._has_tails = tails.cover(self.listing.by_id.values())
         for problem in self.listing.problems:
@@ -263,7 +263,7 @@ class Directory:
         """At a clean end: what the files tell now is kept for the next opening."""
         if (self._has_tails and not has_changed) or is_small(self.path):
             return
-        tails = Tails(self.inner)
+        tails = FooterCache(self.inner)
         tails.keep(self.path, list_samples(self.path, tails.known).by_id.values())
 
     def is_empty(self) -> bool:

@@ -1,6 +1,6 @@
-"""Whether the disk will hold what is still to come, by what results have taken so far.
+"""Estimates whether the disk has room for the results that are still to come, from the size of those so far.
 
-Threads: `look` by the journal's thread; the rest by the thread that starts the run, before.
+Threads: `look` by the journal's thread; before that, the rest by the thread that starts the run.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from pathlib import Path
 
 from nbrun.results.sample_file import FileInfo
 
-#: So often the disk is asked while a run saves, and so many results make an average.
+#: How often a run looks at the disk, in seconds; and how many results make an average.
 LOOK_S, MIN_RESULTS = 30.0, 100
 
 
 class SpaceWatch:
-    """Tells once that the free space won't last.
+    """Warns once where the free space won't last.
 
     Args:
         path: the results directory.
         infos: its files as they were found.
-        tell: called with a sentence.
+        warn: called with a sentence.
     """
 
-    def __init__(self, path: Path, infos: Iterable[FileInfo], tell: Callable[[str], None] = lambda text: None) -> None:
-        self._path, self.tell = path, tell
+    def __init__(self, path: Path, infos: Iterable[FileInfo], warn: Callable[[str], None] = lambda text: None) -> None:
+        self._path, self.warn = path, warn
         self.remaining: Callable[[], int | None] = lambda: None  # results that are still to come
         self._results = self._bytes = 0
         for info in infos:
@@ -34,10 +34,10 @@ class SpaceWatch:
                 self._results += int(info.summary["done"])
                 self._bytes += info.size
         self._looked = time.monotonic()
-        self._told = False
+        self._has_warned = False
 
     def shortage(self, left: int | None, saved: int = 0, saved_bytes: int = 0) -> str:
-        """A sentence where the space won't last; "" where it will, or where nobody knows.
+        """Return a sentence where the space won't last; "" where it will, or where that is unknown.
 
         Args:
             left: how many results are still to come.
@@ -59,19 +59,19 @@ class SpaceWatch:
         )
 
     def look(self, saved: int, saved_bytes: int) -> None:
-        """Called after each saving; asks the disk now and then."""
-        if self._told or time.monotonic() - self._looked < LOOK_S:
+        """Look at the disk now and then. Called after each commit."""
+        if self._has_warned or time.monotonic() - self._looked < LOOK_S:
             return
         self._looked = time.monotonic()
         text = self.shortage(self.remaining(), saved, saved_bytes)
         if text:
-            self._told = True
-            self.tell(text)
+            self._has_warned = True
+            self.warn(text)
 
     def at_start(self, total: int | None) -> str:
-        """The sentence, before anything is run, where so many results shall be there in the end. It is told once."""
+        """Return the sentence before a run that will have `total` results in the end; it isn't repeated later."""
         text = self.shortage(None if total is None else total - self._results)
-        self._told = bool(text)
+        self._has_warned = bool(text)
         return text
 
 

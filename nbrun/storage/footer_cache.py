@@ -1,10 +1,10 @@
-"""What the last lines of each file told, kept in `.nbrun/cache/tails`: opening a directory reads one file, not all.
+"""A cache of the last lines of each file, in `.nbrun/cache/tails`: opening a directory reads one file instead of all.
 
-A file's line counts while its inode, size and times of change (mtime and ctime, in ns) are those that were read; one
-that changed so shortly before that it could change again without its times telling is not kept. Derived data with a
-checksum: deleting it costs time and nothing else, and where it can't be written, none is.
+A file's line is valid while its inode, size, mtime and ctime (in ns) are those that were read. A file that changed so
+recently that it could change again within the same tick of the disk's clock is not cached. Derived data with a
+checksum: deleting it costs only time, and where it can't be written, there is no cache.
 
-Threads: the thread that opens or closes the directory.
+Threads: the one that opens or closes the directory.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from nbrun.results.values import dump, load
 from nbrun.storage import files
 
 FORMAT = b"nbrun-tails/1"
-#: For fewer files the cache isn't worth its writing, 25 µs a file at the end of each run that changed some: all of them
-#: are read in 7 ms a 400, or in 70 where their pages were dropped (with the cache 4 and 40; 2 cores, an SSD).
+#: For fewer files writing the cache isn't worth its cost, 25 µs a file at the end of each run that changed some.
+#: Reading 400 files takes 7 ms, or 70 ms where their pages were dropped (with the cache 4 and 40 ms; 2 cores, an SSD).
 MIN_FILES = 500
-#: How coarse a file system's clock may be, in ns: one that tells no fractions counts in seconds.
+#: How coarse a file system's clock may be, in ns: one without fractions counts in seconds.
 FINE_NS, COARSE_NS = 50_000_000, 2_000_000_000
 
 Ident = tuple[int, int, int, int]
 
 
-class Tails:
-    """The cache of one directory, as it was left."""
+class FooterCache:
+    """The cache of one directory, as the last run left it."""
 
     def __init__(self, inner: Path) -> None:
         self._path, self._beside = inner / "cache" / "tails", inner / "tmp" / "tails.tmp"
@@ -45,7 +45,7 @@ class Tails:
             pass
 
     def known(self, entry: os.DirEntry[str]) -> FileInfo | None:
-        """What a file told, if it stands there unchanged (for list_samples)."""
+        """Return what is cached of a file that has not changed (see list_samples); else None."""
         line = self._lines.get(entry.name)
         if line is None:
             return None
@@ -57,14 +57,14 @@ class Tails:
         return FileInfo(name, sample_id, source, stat.st_size, stat.st_mtime_ns, summary, progress)  # type: ignore[arg-type]
 
     def cover(self, infos: Iterable[FileInfo]) -> bool:
-        """Has `known` told of nearly all of these, or are they few?"""
-        told = _kept(infos)
-        return len(told) < MIN_FILES or len(told) - self._hits <= len(told) // 20
+        """Return whether `known` knew nearly all of these, or there are few of them."""
+        n = len(_cacheable(infos))
+        return n < MIN_FILES or n - self._hits <= n // 20
 
     def keep(self, folder: Path, infos: Iterable[FileInfo]) -> None:
-        """Keeps what `infos` tell, where much of it is new."""
-        told = _kept(infos)
-        if self.cover(told):
+        """Write the cache, where much of it is new."""
+        infos = _cacheable(infos)
+        if self.cover(infos):
             return
         try:
             self._path.parent.mkdir(exist_ok=True)
@@ -72,7 +72,7 @@ class Tails:
                 return
             files.put_derived(self._beside, (b"",), self._beside.with_name("clock.tmp"))
             now = self._beside.lstat().st_ctime_ns  # by the disk's clock
-            lines = [line for i in told if (line := _line(folder, i, now)) is not None]
+            lines = [line for i in infos if (line := _line(folder, i, now)) is not None]
             data = dump(lines)
             files.put_derived(self._path, (b"%b %08x\n" % (FORMAT, crc32(data)), data), self._beside)
         except (OSError, TypeError):  # TypeError: a name that is no text
@@ -80,12 +80,12 @@ class Tails:
 
 
 def is_small(folder: Path) -> bool:
-    """Does it hold too few files for the cache? Asks for a listing; to read them all would take twenty times that."""
+    """Return whether a folder has too few files for the cache. Listing them costs a twentieth of reading them."""
     return sum(name.endswith(SUFFIX) for name in os.listdir(folder)) < MIN_FILES
 
 
 def _is_line(line: Any) -> bool:
-    """Whether it says of a file what FileInfo holds; a checksum says where it was written, not what is in it."""
+    """Return whether a line holds the fields of a FileInfo; a checksum says nothing about its content."""
     if not isinstance(line, list) or len(line) != 6:
         return False
     name, sample_id, source, _, summary, progress = line
@@ -98,7 +98,7 @@ def _is_line(line: Any) -> bool:
     )
 
 
-def _kept(infos: Iterable[FileInfo]) -> list[FileInfo]:
+def _cacheable(infos: Iterable[FileInfo]) -> list[FileInfo]:
     return [i for i in infos if i.place is None and not i.is_damaged]
 
 

@@ -1,7 +1,7 @@
-"""One process writes into a results directory at a time: a flock that dies with its holder.
+"""The lock of a results directory: one process writes there at a time, and its lock ends with it.
 
-Windows has no flock. There one byte of the lock's file, far behind its content, is locked by msvcrt: that dies with its
-holder too, but the folder itself is not locked, and two readers that keep runs out can't share the lock.
+The lock is a flock. Windows has none: there msvcrt locks one byte of the lock's file, far behind its content. That ends
+with the process too, but the folder itself is not locked, and two readers that keep runs out can't share the lock.
 
 Threads: acquired and released by the thread that starts or ends a run.
 """
@@ -35,9 +35,9 @@ except ImportError:
 
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
 _IS_HELD = {errno.EAGAIN, errno.EACCES}
-#: How often, and how far apart, a lock is tried that somebody else holds.
+#: How often, and how many seconds apart, a lock is tried that somebody else holds.
 TRIES, PAUSE_S = 4, 0.01
-#: Which byte is locked on Windows, where nobody else can read a byte that is locked.
+#: Which byte is locked on Windows, where no other process can read a locked byte.
 LOCKED_BYTE = 1 << 30
 _held: weakref.WeakSet[DirectoryLock] = weakref.WeakSet()
 
@@ -46,23 +46,24 @@ class DirectoryLock:
     """Holds `.nbrun/lock`.
 
     The kernel releases a flock when the last descriptor of the open file is closed, so a killed holder never blocks
-    anybody, whatever its pid is now. A forked child closes its copy at once (below): it would keep the lock alive.
+    another process, whatever its pid is now. A forked child closes its copy immediately (see below): it would keep the
+    lock alive.
 
-    The results directory itself is locked too, where its file system can: so nobody starts there when `.nbrun` was
-    removed under a live run, which would make a new file to lock.
+    The results directory itself is locked too, where its file system can do that: so no run starts there when `.nbrun`
+    was removed under a live run, which would make a new file to lock.
 
-    On a file system without flock the note in the file must do: a holder on this host that lives blocks, known by its
-    pid, when it began and the machine's boot; one on another host can't be looked at.
+    On a file system without flock the note in the file decides: a holder on this host that is alive blocks, identified
+    by its pid, its start and the machine's boot; one on another host can't be checked.
 
     Attributes:
-        promise: what can't be promised here, a sentence for the user; "" with a flock.
+        lock_caveat: what this file system can't promise, a sentence for the user; "" with a flock.
 
     Raises:
         ResultsInUseError: says which host and process holds it, and since when.
     """
 
     def __init__(self, path: Path) -> None:
-        self.promise = ""
+        self.lock_caveat = ""
         self._by_note = False
         self._path = path
         self._fd = self._around = -1
@@ -75,7 +76,7 @@ class DirectoryLock:
         _held.add(self)
 
     def renew(self) -> None:
-        """Lock anew where the lock's file was removed and its folder made again. Raises as the constructor does."""
+        """Lock again after the lock's file was removed and its folder made again. Raise as the constructor does."""
         before, self._fd = self._fd, -1
         try:
             self._lock()
@@ -109,8 +110,8 @@ class DirectoryLock:
         self._fd = fd
         try:
             if os.fstat(fd).st_nlink > 1:
-                return  # it is somebody else's file too: it can be locked, and must not be written
-            told = dump(
+                return  # the file has another name elsewhere: it can be locked, and must not be written
+            note = dump(
                 {
                     "host": socket.gethostname(),
                     "pid": os.getpid(),
@@ -120,10 +121,10 @@ class DirectoryLock:
                     "notebook": _notebook(),
                 }
             )
-            files.pwrite(self._fd, told, 0)
-            os.ftruncate(self._fd, len(told))
+            files.pwrite(self._fd, note, 0)
+            os.ftruncate(self._fd, len(note))
         except OSError:
-            pass  # a full disk: the lock holds all the same, it only can't say whose it is
+            pass  # a full disk: the lock holds all the same, but it can't name its holder
 
     def _take(self, path: Path, fd: int) -> None:
         note = _read_note(fd)
@@ -138,17 +139,19 @@ class DirectoryLock:
         if _lives(note):
             raise in_use(path, note)
         self._by_note = True
-        self.promise = f"The file system of {path.parent.parent} has no locks: see to it that one process writes there."
+        self.lock_caveat = (
+            f"The file system of {path.parent.parent} has no locks: make sure that only one process writes there."
+        )
         if note and note.get("host") != socket.gethostname():
-            self.promise += f" {_holder_text(note).capitalize()} wrote there and has not said that it ended."
+            self.lock_caveat += f" {_holder_text(note).capitalize()} wrote there and has not said that it ended."
 
     def release(self) -> None:
-        """Gives the directory up; does nothing the second time."""
+        """Release the lock; do nothing the second time."""
         if self._fd >= 0 and self._by_note and self._is_mine():
             try:
                 os.ftruncate(self._fd, 0)
             except OSError:
-                pass  # then it looks as if this process had died, which is soon true
+                pass  # then the note looks as if this process had died, which is soon true
         self._close()
         _held.discard(self)
 
@@ -159,13 +162,13 @@ class DirectoryLock:
         self._fd = self._around = -1
 
     def _is_mine(self) -> bool:
-        """Not in a forked child, which gives up its copy only."""
+        """Return whether this process holds it: a forked child only closes its copy."""
         return _read_note(self._fd).get("pid") == os.getpid()
 
 
 @contextmanager
 def kept_quiet(path: Path) -> Iterator[None]:
-    """Keeps runs out of a directory while it is read, and writes nothing there. `path`: its lock, if it has one.
+    """Keep runs out of a directory while it is read, and write nothing there. `path`: its lock, if it has one.
 
     Raises:
         ResultsInUseError: a run writes there.
@@ -173,7 +176,7 @@ def kept_quiet(path: Path) -> Iterator[None]:
     try:
         fd = files.open_plain(path)
     except (FileNotFoundError, NotADirectoryError):
-        yield  # no run of nbrun's ever wrote there
+        yield  # no run of nbrun has written there
         return
     except files.NotPlainError as e:
         raise StorageError(f"{path} {e.strerror}. Nothing was read.", path=str(path.parent.parent)) from e
@@ -196,7 +199,7 @@ def kept_quiet(path: Path) -> Iterator[None]:
 
 
 def holder_of(path: Path) -> str:
-    """The process that holds a directory's lock now; "" where none does."""
+    """Return a text that names the process holding a directory's lock now; "" where none does."""
     try:
         fd = files.open_plain(path)
     except OSError:
@@ -211,7 +214,7 @@ def holder_of(path: Path) -> str:
 
 
 def in_use(path: Path, note: Mapping[str, Any]) -> ResultsInUseError:
-    """The error for who comes second. `path`: of the lock."""
+    """Return the error for a process that finds the lock at `path` held."""
     return ResultsInUseError(
         f"{path.parent.parent} is in use: {_holder_text(note)} writes there. "
         "Stop that run or use another directory; load_results works meanwhile.",
@@ -220,7 +223,7 @@ def in_use(path: Path, note: Mapping[str, Any]) -> ResultsInUseError:
 
 
 def _try_lock(fd: int, *, shared: bool = False) -> None:
-    """Lock at once or raise OSError. The lock is released when the descriptor is closed."""
+    """Lock without waiting, or raise OSError. The lock is released when the descriptor is closed."""
     if fcntl is not None:
         fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     else:
@@ -229,7 +232,7 @@ def _try_lock(fd: int, *, shared: bool = False) -> None:
 
 
 def _lock_now(fd: int, *, shared: bool = False) -> None:
-    """Lock at once or raise. Who only looks whether a lock is held holds it for a moment, so a few tries are made."""
+    """Lock or raise OSError. A process that only checks the lock holds it for a moment, so a few tries are made."""
     for tries_left in range(TRIES - 1, -1, -1):
         try:
             _try_lock(fd, shared=shared)
@@ -265,17 +268,17 @@ def _holder_text(note: Mapping[str, Any]) -> str:
     notebook = f"the notebook {note['notebook']} (" if note.get("notebook") else ""
     process = f"process {note['pid']} on {note['host']}, since {note['started_at']}"
     text = f"{notebook}{process})," if notebook else f"{process},"
-    return escape_control_chars(text)[:1000].replace("\n", "␊")  # whoever sent the directory has written it
+    return escape_control_chars(text)[:1000].replace("\n", "␊")  # the directory may come from a stranger
 
 
 def _notebook() -> str:
-    """The notebook that this kernel belongs to, as Jupyter's server names it; "" elsewhere."""
+    """Return the notebook that this kernel belongs to, as Jupyter's server names it; "" elsewhere."""
     name = os.environ.get("JPY_SESSION_NAME", "")
     return "".join(c for c in name.encode("utf-8", "replace").decode() if c.isprintable())[:500]
 
 
 def _lives(note: Mapping[str, Any]) -> bool:
-    """Is that very process still there? Its pid may be another's now, and the machine may have been started anew."""
+    """Return whether that process is still alive: its pid may have been reused, and the machine restarted."""
     pid = note.get("pid")
     if (
         not isinstance(pid, int)
@@ -285,18 +288,18 @@ def _lives(note: Mapping[str, Any]) -> bool:
     ):
         return False
     if fcntl is None:
-        return False  # on Windows os.kill(pid, 0) is Ctrl-C, and who has a lock is known by the lock
+        return False  # on Windows os.kill(pid, 0) is Ctrl-C, and the lock itself says whether it is held
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
-        pass  # somebody else's
+        pass  # another user's process
     return bool(note.get("began") == _began(pid))
 
 
 def _boot() -> str:
-    """What differs after the machine was started anew; "" where that is not told."""
+    """Return an id of the machine's current boot; "" where the system has none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
@@ -304,7 +307,7 @@ def _boot() -> str:
 
 
 def _began(pid: int) -> str:
-    """When a process began, in the kernel's ticks; "" where that is not told."""
+    """Return when a process started, in the kernel's ticks; "" where the system doesn't say."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     except (OSError, IndexError):

@@ -1,7 +1,8 @@
-"""Which files stood in the directory when the last run ended: one that is missing since was deleted by hand.
+"""The manifest: which sample files the directory had when the last run ended.
 
-Users clean up by deleting; then the sample's tasks run again, and the run says so. `.nbrun/known` holds a name a line;
-it is derived data, written at a clean end where something has changed. Threads: who opens and closes the directory.
+A file that is missing since was deleted by hand, as users do to clean up; its sample's tasks run again, and the run
+reports it. `.nbrun/known` holds one name per line; it is derived data, written at a clean end where something has
+changed. Threads: the one that opens and closes the directory, and the feeder.
 """
 
 from __future__ import annotations
@@ -15,15 +16,18 @@ from nbrun.results import archives
 from nbrun.results.names import is_sample_file_name
 from nbrun.storage import files
 
-#: A longer list is none of ours: at most 256 bytes for each of 10 million files.
+#: A longer list is not nbrun's: at most 256 bytes for each of 10 million files.
 MAX_BYTES = 2_560_000_000
 
 
-class KnownFiles:
-    """The list of one directory.
+class Manifest:
+    """The manifest of one directory.
 
     Args:
-        names: of the files that count, archived ones among them.
+        names: of the files that count now, archived ones included.
+
+    Attributes:
+        gone: names of files that were there and are not any more.
     """
 
     def __init__(self, path: Path, inner: Path, names: Iterable[str]) -> None:
@@ -40,12 +44,12 @@ class KnownFiles:
         except OSError:
             return b""
 
-    def note(self, name: str) -> None:
-        """A sample's file is going to stand there under this name."""
+    def add(self, name: str) -> None:
+        """Add the name of a file that will be written."""
         self._hashes.append(hash(name))
 
-    def remember(self) -> None:
-        """Notes what stands there now. What the disk refuses here costs a sentence at the next start."""
+    def save(self) -> None:
+        """Write the manifest of what is there now. Where the disk refuses, the next start only lacks a sentence."""
         try:
             now = set(os.listdir(self._path))
             now |= {info.name for info in archives.Archives(self._path).list()[0].values()}

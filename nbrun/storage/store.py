@@ -35,7 +35,7 @@ from nbrun.storage.filer import Filer
 from nbrun.storage.found import Again, Found, Fresh
 from nbrun.storage.journal import Journal
 from nbrun.storage.lock import DirectoryLock
-from nbrun.storage.manifest import KnownFiles
+from nbrun.storage.manifest import Manifest
 from nbrun.storage.opening import Opener
 from nbrun.storage.record_log import write_totals
 from nbrun.storage.recovery import attempt_body, recover
@@ -103,7 +103,7 @@ class ResultStore:
             self._opener = Opener(self.directory, self.journal, recovery, self.run_id, quarantined, keep_items)
             self.filer = Filer(path, self.journal, on_fault, self._opener.note_problem, self.directory.check_place)
             infos = self.directory.listing.by_id.values()
-            self.known = KnownFiles(path, self.directory.inner, [i.name for i in infos])
+            self.manifest = Manifest(path, self.directory.inner, [i.name for i in infos])
             self.space = SpaceWatch(path, infos)
             self.running.begin(self.run_id)
         except BaseException as e:
@@ -125,9 +125,9 @@ class ResultStore:
         return self.directory.listing.problems
 
     @property
-    def promise(self) -> str:
-        """What can't be promised on this file system, a sentence for the user; else ""."""
-        return " ".join(filter(None, (self._guard.promise, files.caveat(self.path))))
+    def lock_caveat(self) -> str:
+        """What this file system can't promise, as sentences for the user; else ""."""
+        return " ".join(filter(None, (self._guard.lock_caveat, files.caveat(self.path))))
 
     @property
     def unvisited(self) -> int:
@@ -160,7 +160,7 @@ class ResultStore:
             try:
                 found = self._opener.begin(sample, info, redo, fresh, again)
                 if found.book is not None:
-                    self.known.note(found.book.name)
+                    self.manifest.add(found.book.name)
                 return found
             except OSError as e:
                 if info is not None and not os.path.lexists(self.path / (info.place or info).name):
@@ -322,7 +322,7 @@ class ResultStore:
         if clean:
             self._retire()
             if self.directory.is_in_place:  # both look at the folder by its path
-                self.known.remember()
+                self.manifest.save()
                 self.directory.keep_tails(has_changed=self.journal.saved > 0)
         self.journal.close(timeout_s)
         self.running.end()
