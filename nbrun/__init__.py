@@ -9,13 +9,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from nbrun import errors
-from nbrun.model import Progress, Retry, RetryPolicy, Task
-from nbrun.session import Run, shard, start
 from nbrun.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from nbrun import plots
+    from nbrun import errors, plots
     from nbrun.frames import (
         compare,
         iter_results,
@@ -27,8 +24,35 @@ if TYPE_CHECKING:
         status,
         unexpected,
     )
+    from nbrun.model import Progress, Retry, RetryPolicy, Task
+    from nbrun.session import Run, shard, start
     from nbrun.tools.archive import archive_results as archive
     from nbrun.tools.check import check
+
+#: Public name -> the module that defines it, and its name there; a module has none. Each is imported when it is first
+#: used: reading results needs nothing that runs tasks, and starting a run needs no pandas.
+_EXPORTS = {
+    "Progress": ("nbrun.model", "Progress"),
+    "Retry": ("nbrun.model", "Retry"),
+    "RetryPolicy": ("nbrun.model", "RetryPolicy"),
+    "Run": ("nbrun.session", "Run"),
+    "Task": ("nbrun.model", "Task"),
+    "archive": ("nbrun.tools.archive", "archive_results"),
+    "check": ("nbrun.tools.check", "check"),
+    "compare": ("nbrun.frames", "compare"),
+    "errors": ("nbrun.errors", ""),
+    "iter_results": ("nbrun.frames", "iter_results"),
+    "load_arrow": ("nbrun.frames", "load_arrow"),
+    "load_results": ("nbrun.frames", "load_results"),
+    "load_samples": ("nbrun.frames", "load_samples"),
+    "plots": ("nbrun.plots", ""),
+    "rates": ("nbrun.frames", "rates"),
+    "shard": ("nbrun.session", "shard"),
+    "show": ("nbrun.frames", "show"),
+    "start": ("nbrun.session", "start"),
+    "status": ("nbrun.frames", "status"),
+    "unexpected": ("nbrun.frames", "unexpected"),
+}
 
 __all__ = [
     "Progress",
@@ -53,32 +77,17 @@ __all__ = [
     "unexpected",
 ]
 
-_TOOLS = {"archive": ("archive", "archive_results"), "check": ("check", "check")}
-_FRAMES = {
-    "compare",
-    "iter_results",
-    "load_arrow",
-    "load_results",
-    "load_samples",
-    "rates",
-    "show",
-    "status",
-    "unexpected",
-}
-
 
 def __getattr__(name: str) -> Any:
-    """pandas is loaded with the first function that needs it, not with the package."""
-    if name in _TOOLS:
-        module, function = _TOOLS[name]
-        return getattr(import_module(f"nbrun.tools.{module}"), function)
-    if name == "plots":
-        return import_module("nbrun.plots")
-    if name in _FRAMES:
-        from nbrun import frames
-
-        return getattr(frames, name)
-    raise AttributeError(f"module 'nbrun' has no attribute {name!r}")
+    """Import what a public name stands for when it is first used."""
+    if name not in _EXPORTS:
+        raise AttributeError(f"module 'nbrun' has no attribute {name!r}")
+    module, inner = _EXPORTS[name]
+    value = import_module(module)
+    if inner:
+        value = getattr(value, inner)
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:

@@ -21,7 +21,6 @@ from __future__ import annotations
 import os
 import re
 import time
-import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,6 +57,10 @@ def next_number(folder: Path) -> int:
     return 1 + max([n for n, _ in archive_numbers(folder)] + [int(m[1]) for m in logged if m], default=0)
 
 
+class _BadArchive(Exception):
+    """The archive can't be read at all, or was written by a newer nbrun."""
+
+
 class Archives:
     """What the archives of a directory hold. Each index is read once, since archives are never written again.
 
@@ -86,7 +89,7 @@ class Archives:
             except files.NotPlainError as e:
                 problems.append((str(self._folder / name), str(e.strerror)))
                 continue
-            except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as e:
+            except (OSError, ValueError, KeyError, TypeError, _BadArchive, zlib.error) as e:
                 problems.append((str(self._folder / name), f"is an archive that can't be read: {e}"))
                 continue
             problems += [(str(self._folder / name), what) for what in index.bad]
@@ -241,7 +244,7 @@ def _index_at(f: BinaryIO) -> bytes:
 def _parse_index(archive: str, stat: os.stat_result, data: bytes, bad: list[str]) -> list[FileInfo]:
     first, *lines = data.split(b"\n")
     if load(first).get("format") != FORMAT:
-        raise zipfile.BadZipFile(f"its format is {load(first).get('format')!r}; this nbrun knows {FORMAT}")
+        raise _BadArchive(f"its format is {load(first).get('format')!r}; this nbrun knows {FORMAT}")
     out = []
     for line in lines:
         if line:
@@ -294,22 +297,27 @@ def is_bomb(packed: int, size: int) -> bool:
 
 def _by_directory(archive: str, stat: os.stat_result, f: BinaryIO, bad: list[str]) -> Iterator[FileInfo]:
     """Look at each member, where the index is lost (the ZIP was repacked, say). Damaged members are left out."""
-    with zipfile.ZipFile(f) as z:
-        for m in z.infolist():
-            if not m.filename.endswith(".json") or m.compress_type != zipfile.ZIP_DEFLATED:
-                continue
-            if not is_sample_file_name(m.filename) or is_bomb(m.compress_size, m.file_size):
-                bad.append(f"{_MEMBER} {m.filename[:100]!r} that is no sample's file; it is passed over")
-                continue
-            place = Place(archive, m.header_offset, m.compress_size, m.file_size, m.CRC, stat.st_ctime_ns, stat.st_ino)
-            try:
-                info = sample_file.info_of(
-                    m.filename, _member(f, place), int(time.mktime((*m.date_time, 0, 0, -1))) * 10**9
-                )
-            except (Unreadable, ValueError):
-                continue
-            info.place = place
-            yield info
+    import zipfile  # slow to load, and needed for an archive without its index only
+
+    try:
+        members = zipfile.ZipFile(f).infolist()
+    except zipfile.BadZipFile as e:
+        raise _BadArchive(str(e)) from None
+    for m in members:
+        if not m.filename.endswith(".json") or m.compress_type != zipfile.ZIP_DEFLATED:
+            continue
+        if not is_sample_file_name(m.filename) or is_bomb(m.compress_size, m.file_size):
+            bad.append(f"{_MEMBER} {m.filename[:100]!r} that is no sample's file; it is passed over")
+            continue
+        place = Place(archive, m.header_offset, m.compress_size, m.file_size, m.CRC, stat.st_ctime_ns, stat.st_ino)
+        try:
+            info = sample_file.info_of(
+                m.filename, _member(f, place), int(time.mktime((*m.date_time, 0, 0, -1))) * 10**9
+            )
+        except (Unreadable, ValueError):
+            continue
+        info.place = place
+        yield info
 
 
 # ---- writing

@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -382,6 +381,8 @@ def _file_of(path: Path, sample_id: str) -> tuple[BinaryIO, FileInfo] | None:
 
 
 def _unpacked(data: bytes) -> BinaryIO:
+    import tempfile  # slow to load, and needed for this one only
+
     file = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
     file.write(data)
     file.seek(0)

@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,26 @@ def main() -> dict[str, Any]:
         figures["memory_over_frame"]["cold"] = memory(folder, small)
         figures["archived"] = archived(folder)
         return figures
+
+
+def importing() -> dict[str, float]:
+    """Milliseconds that an import takes over a bare interpreter, with its bytecode on the disk; the least of many."""
+    steps = {
+        "bare": "pass", "nbrun": "import nbrun", "nbrun_start": "import nbrun; nbrun.start", "tqdm": "import tqdm",
+        "joblib": "import joblib", "pandas": "import pandas",
+    }  # fmt: skip
+    least: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as bytecode:
+        env = {**os.environ, "PYTHONPYCACHEPREFIX": bytecode}
+        env.pop("PYTHONDONTWRITEBYTECODE", None)
+        for _ in range(1 + 4 * ROUNDS):
+            for name, code in steps.items():
+                began = time.perf_counter()
+                if subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, check=False).returncode:
+                    continue  # it isn't installed
+                took = time.perf_counter() - began
+                least[name] = min(took, least.get(name, took))
+    return {f"{name}_ms": round(1000 * (s - least["bare"]), 1) for name, s in least.items() if name != "bare"}
 
 
 def ratios(seconds: dict[str, list[float]]) -> dict[str, float]:

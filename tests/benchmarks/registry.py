@@ -83,8 +83,8 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         peer("requests.cpu_us_a_request", "CPU a request, requests alone", " µs"),
     )),
     Benchmark("loading", "loading:main", (
-        least("duckdb_over_nbrun", 1, "DuckDB's read_json of 1,000 files of the older program, over load_results", "×"),
-        least("duckdb_over_nbrun_again", 15, "the same over load_results of an unchanged directory", "×"),
+        least("duckdb_over_nbrun", 2, "DuckDB's read_json of 1,000 files of the older program, over load_results", "×"),
+        least("duckdb_over_nbrun_again", 20, "the same over load_results of an unchanged directory", "×"),
         peer("polars_over_nbrun", "polars, over load_results", "×"),
         peer("orjson_over_nbrun", "a loop with orjson, over load_results", "×"),
         peer("pandas_read_json_over_nbrun", "pandas.read_json, over load_results", "×"),
@@ -92,6 +92,13 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         most("memory_over_frame.cold", 1.5, "memory that load_results takes, over its frame", "×"),
         most("memory_over_frame.again", 1.5, "the same for an unchanged directory", "×"),
         most("archived.size", 0.25, "an archive, over the files in it", "×"),
+    )),
+    Benchmark("importing", "loading:importing", (
+        most("nbrun_ms", 100, "`import nbrun`, over a bare interpreter", " ms"),
+        peer("nbrun_start_ms", "with all that starts a run", " ms"),
+        peer("tqdm_ms", "`import tqdm`", " ms"),
+        peer("joblib_ms", "`import joblib`", " ms"),
+        peer("pandas_ms", "`import pandas`", " ms"),
     )),
     Benchmark("rivals", "rivals:main", (
         peer("sqlite.median", "SQLite WAL, synchronous=FULL, in groups, over the bare pool", "×"),

@@ -7,7 +7,6 @@ Threads: the dispatcher's thread submits and replaces; `close` and the exit hook
 from __future__ import annotations
 
 import contextlib
-import multiprocessing.connection
 import os
 import platform
 import signal
@@ -166,6 +165,8 @@ def _end(executor: Any, kill: bool) -> None:
 
 def _end_processes(processes: list[Any]) -> None:
     """A pool waits for its processes when the interpreter ends; one that is stopped or ignores SIGTERM is killed."""
+    from multiprocessing.connection import wait  # slow to load; a pool of processes has it
+
     left = {}
     for child in processes:
         with contextlib.suppress(Exception):  # it has ended
@@ -173,7 +174,7 @@ def _end_processes(processes: list[Any]) -> None:
             left[child.sentinel] = child
     end = time.monotonic() + TERM_S
     while left and (left_s := end - time.monotonic()) > 0:
-        for sentinel in multiprocessing.connection.wait(list(left), left_s):
+        for sentinel in wait(list(left), left_s):
             del left[sentinel]
     for child in left.values():
         with contextlib.suppress(Exception):

@@ -8,7 +8,6 @@ that it had not begun go to other workers.
 from __future__ import annotations
 
 import contextvars
-import multiprocessing
 import os
 import pickle
 import platform
@@ -215,7 +214,8 @@ def _set_up() -> None:
     for work for ever, since each holds both ends of the pipe.
     """
     global _is_set_up
-    parent = multiprocessing.parent_process()
+    multiprocessing = sys.modules.get("multiprocessing")  # a child that it started has loaded it
+    parent = None if multiprocessing is None else multiprocessing.parent_process()
     if _is_set_up or parent is None or "distributed.worker" in sys.modules:
         return
     _is_set_up = True

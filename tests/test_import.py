@@ -1,0 +1,52 @@
+"""What `import nbrun` loads, and what each first step adds to it. Each is tried in an interpreter of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+#: What takes long to load, and few need.
+HEAVY = {
+    "IPython", "anywidget", "asyncio", "concurrent.futures.process", "http", "ipywidgets", "multiprocessing", "numpy",
+    "pandas", "pyarrow", "ssl", "tqdm", "traitlets", "zipfile",
+}  # fmt: skip
+STEPS = [
+    "import nbrun",
+    "import nbrun; nbrun.Retry, nbrun.errors, nbrun.Task",
+    "import nbrun; nbrun.start, nbrun.shard, nbrun.Run",
+    "import nbrun, tempfile; nbrun.status(tempfile.mkdtemp())",
+    "import nbrun.frames.helper",
+    "import nbrun, tempfile\n"
+    "run = nbrun.start([1, 2], lambda task: {}, tempfile.mkdtemp(), view=None)\n"
+    "assert run.wait(30).done == 2",
+]
+
+
+def loaded_by(code: str) -> set[str]:
+    """Return the names of HEAVY that are loaded after `code`, in a new interpreter."""
+    show = f"import sys; {code}\nprint(*sys.modules, sep='\\n')"
+    done = subprocess.run([sys.executable, "-c", show], capture_output=True, text=True, timeout=120, check=True)
+    return HEAVY & set(done.stdout.split())
+
+
+@pytest.mark.parametrize("code", STEPS)
+def test_nothing_heavy_is_loaded_before_it_is_needed(code: str) -> None:
+    assert loaded_by(code) == set()
+
+
+def test_the_package_alone_loads_no_module_of_its_own_but_the_version() -> None:
+    show = "import sys, nbrun\nprint(*sys.modules, sep='\\n')"
+    done = subprocess.run([sys.executable, "-c", show], capture_output=True, text=True, timeout=120, check=True)
+    assert {name for name in done.stdout.split() if name.startswith("nbrun")} == {"nbrun", "nbrun.version"}
+
+
+def test_this_test_can_fail() -> None:
+    assert loaded_by("import nbrun, tempfile; nbrun.load_results(tempfile.mkdtemp())") >= {"numpy", "pandas"}
+
+
+def test_every_public_name_can_be_imported_and_is_kept() -> None:
+    show = "import nbrun\nfrom nbrun import *\nassert all(vars(nbrun)[n] is globals()[n] for n in nbrun.__all__)\n"
+    done = subprocess.run([sys.executable, "-c", show], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
