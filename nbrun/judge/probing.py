@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from nbrun.errors import InputError, JudgeError
@@ -14,6 +15,8 @@ from nbrun.judge.isolation import PROGRAM, Isolation, Room, candidate, readable
 from nbrun.judge.languages import Language
 from nbrun.judge.running import Leash, Limits, Warden
 from nbrun.judge.sources import source_of
+from nbrun.judge.warden.folders import remove_tree
+from nbrun.judge.warden.namespaces import is_supported
 
 _LIMITS = Limits(time_limit_s=5.0, wall_limit_s=20.0, memory_limit_mb=512.0, output_limit_mb=1.0)
 _SAYS = "boxed"
@@ -53,9 +56,13 @@ def probe(warden: Warden, mode: str, languages: Mapping[str, Language]) -> Isola
 
 
 def _tried(warden: Warden, isolation: Isolation, languages: Mapping[str, Language]) -> Isolation:
-    heard = _heard(warden, isolation, ["/bin/sh", "-c", _SCRIPT, "sh", str(warden.root)])
+    command = ["/bin/sh", "-c", _SCRIPT, "sh", str(warden.root)]
+    heard = _heard(warden, isolation, command)
     if heard != _SAYS:
         return Isolation("none", f"bubblewrap is installed, but does not work here ({heard})")
+    own = replace(isolation, is_own=True)
+    if is_supported() and _heard(warden, own, command) == _SAYS:
+        isolation = own
     for name, language in languages.items():
         if language.compile or language.trial is None:
             continue
@@ -88,6 +95,7 @@ def _heard(warden: Warden, isolation: Isolation, argv: list[str], **room: Any) -
     """What a program in a box wrote to stdout; if it did not end well, what it wrote to stderr, and how it ended."""
     at = warden.root / "probe"
     place = Room(work=at / "work", tmp=at / "tmp", shm=at / "shm", **room)
+    remove_tree(place.work)  # another user's, perhaps
     for folder in (at, at / "work", at / "tmp", at / "shm"):
         folder.mkdir(exist_ok=True)
     (at / "stdin").touch()

@@ -18,15 +18,20 @@ from typing import Any
 
 from . import STARVED, processes
 from .accounts import Account
-from .box import BOXES_AT_MOST, Box
+from .bubblewrap import BubblewrapBox
 from .folders import folder_bytes
+from .namespaces import NamespaceBox, Template, enter_user_namespace
 
-STREAMS = ("stdin", "stdout", "stderr")
+#: A program's streams, and how their files are opened for it.
+_STREAMS = {"stdin": os.O_RDONLY, "stdout": os.O_WRONLY, "stderr": os.O_WRONLY}
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 _FOLDER_EVERY_S = 0.25
 _OPEN_FILES = 256
-#: The outer bubblewrap takes a few ms itself; if it was more, it waited for the program.
-_BOX_S = 0.1
-_BOXES = 2  # bubblewrap outside, and process 1 inside
+#: Programs get user ids from here on where the kernel is root: each its own, so that its processes can be counted.
+FIRST_UID = 1_900_000_000
+_MOST_PIDS = 1 << 22
+#: So many programs one supervisor runs at most: then the user ids that belong to its process id are used up.
+_PROGRAMS_AT_MOST = 500
 #: It looks every 50 ms at the least; a pause that is longer was not its own.
 _GAP_S = 0.5
 #: Python ignores some of these, and what is ignored stays so over exec.
@@ -56,7 +61,7 @@ def supervise(line: socket.socket, warden: int) -> None:
         number += 1
         # A child that is left means that its program could not be killed in time.
         is_clean = report["failure"] is None and report["cause"] is None and not processes.children(os.getpid())
-        stays = request["stays"] and is_clean and time.process_time() < _OWN_CPU_S and number < BOXES_AT_MOST
+        stays = request["stays"] and is_clean and time.process_time() < _OWN_CPU_S and number < _PROGRAMS_AT_MOST
         try:
             line.sendall(json.dumps(report | {"stays": stays}).encode() + b"\n")
         except OSError:
@@ -102,13 +107,13 @@ class Supervision:
     ) -> None:
         self.request, self.line, self.wake, self.number = request, line, wake, number
         #: Our copies of the pipes that are streams of the program, by the streams' names.
-        self.fds = {name: fds[at] for name in STREAMS if isinstance(at := request[name], int)}
+        self.fds = {name: fds[at] for name in _STREAMS if isinstance(at := request[name], int)}
         self._seen_closed: set[str] = set()
         self.cause: str | None = None  # which limit ended it
         self.status: int | None = None  # as waitpid gave it
         self.memory_bytes = 0
         self.reaped_bytes = 0  # the most that one process held of those that have ended
-        self.box: Box | None = None
+        self.box: BubblewrapBox | NamespaceBox | None = None
         self.account = Account()
         self.started = time.monotonic()
         self.began: float | None = (
@@ -135,7 +140,7 @@ class Supervision:
         if self.box is not None and failure is None:
             code = self.box.exit_code()
             if code is None and self.cause is None:
-                failure = "bubblewrap did not start it: " + _head(self.request["stderr"])
+                failure = f"its box was not built: {self.box.why_not() or _head(self.request['stderr'])}"
         if self.cause == "box":
             failure = "the machine took too long to build or to remove its box"
         return {
@@ -158,30 +163,50 @@ class Supervision:
         try:
             _become_small(request)
             _first_to_die(True)
-            new = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-            files: list[tuple[Any, ...]] = []
-            for number, (name, how) in enumerate(zip(STREAMS, (os.O_RDONLY, new, new), strict=True)):
-                at = request[name]
-                if name in self.fds:
-                    files.append((os.POSIX_SPAWN_DUP2, self.fds[name], number))
-                    continue
-                if number:
-                    os.close(os.open(at, new, 0o600))
-                files.append((os.POSIX_SPAWN_OPEN, number, at, how & os.O_ACCMODE, 0))
-            if request["box"] is not None:
-                request["box"]["signals"] = _DEFAULT
-                self.box = Box(request, files, self.number)
-                self.pid = self.box.pid
-            else:
+            for name in ("stdout", "stderr"):
+                if name not in self.fds:
+                    os.close(os.open(request[name], _NEW_FILE, 0o600))
+            box = request["box"]
+            if box is None:
                 self.pid = os.posix_spawn(
-                    request["argv"][0], request["argv"], request["env"], file_actions=files, setsid=True,
+                    request["argv"][0], request["argv"], request["env"], file_actions=self._file_actions(), setsid=True,
                     setsigmask=[], setsigdef=_DEFAULT,
                 )  # fmt: skip
+            else:
+                self.box = self._new_box(box)
+                self.pid = self.box.pid
         except (OSError, ValueError) as e:
             return f"{type(e).__name__}: {e}"
         finally:
             _first_to_die(False)
         return None
+
+    def _new_box(self, box: dict[str, Any]) -> BubblewrapBox | NamespaceBox:
+        uid = 0
+        if box["as_root"]:
+            uid = FIRST_UID + self.number * _MOST_PIDS + os.getpid()
+            streams = [self.request[name] for name in ("stdout", "stderr") if name not in self.fds]
+            for path in (*box["owned"], *streams):
+                os.chown(path, uid, uid)
+        if not box["is_own"]:
+            return BubblewrapBox(self.request, self._file_actions(), _DEFAULT, uid)
+        opened: list[int] = []
+        try:
+            for name, how in _STREAMS.items():
+                opened.append(os.dup(self.fds[name]) if name in self.fds else os.open(self.request[name], how))
+            return NamespaceBox(_template(box["plan"]), self.request, opened, _DEFAULT, uid)
+        finally:
+            for fd in opened:
+                os.close(fd)
+
+    def _file_actions(self) -> list[tuple[Any, ...]]:
+        actions: list[tuple[Any, ...]] = []
+        for number, (name, how) in enumerate(_STREAMS.items()):
+            if name in self.fds:
+                actions.append((os.POSIX_SPAWN_DUP2, self.fds[name], number))
+            else:
+                actions.append((os.POSIX_SPAWN_OPEN, number, self.request[name], how, 0))
+        return actions
 
     def _release(self) -> None:
         """Close our copies of the pipes between two programs that talk, once this one has ended.
@@ -242,13 +267,13 @@ class Supervision:
         return self.status is not None
 
     def _count(self, pid: int, status: int, usage: resource.struct_rusage) -> None:
-        """A child was reaped: what it used, with all that it waited for. Bubblewrap's own work is left out."""
+        """A child was reaped: what it used, with all that it waited for. The work of the box itself is left out."""
         used_s = usage.ru_utime + usage.ru_stime
         self.reaped_bytes = max(self.reaped_bytes, processes.maxrss_bytes(usage))
         if pid == self.pid:
             self.status = status
-            if self.box is not None and used_s < _BOX_S:
-                return
+            if self.box is not None:
+                used_s = self.box.used_s(usage)
         self.account.reaped(used_s)
 
     def _exceeded(self) -> str | None:
@@ -296,9 +321,9 @@ class Supervision:
         """Adds up what the living processes use: their memory, in bytes; their CPU time goes into the account."""
         seen = {pid: processes.usage(pid) for pid in living}
         memory = sum(usage.memory_bytes for usage in seen.values())
-        boxes = 0 if self.box is None else _BOXES
+        helpers = 0 if self.box is None else self.box.helpers
         # Without a box the program is there from the start, also where the system shows no processes (macOS).
-        self._is_there = self.box is None or sum(not usage.is_dead for usage in seen.values()) > boxes
+        self._is_there = self.box is None or sum(not usage.is_dead for usage in seen.values()) > helpers
         if self.box is not None:
             seen.pop(self.pid, None)
         self.account.look(seen, time.monotonic())
@@ -310,6 +335,20 @@ class Supervision:
         except OSError:
             pass
         processes.kill_descendants(5.0, self.pid, self._count)
+
+
+def _template(plan: list[list[str]]) -> Template:
+    """Return the mounts that a box begins with; they are kept for the next program that sees the same."""
+    if not _templates or _templates[0].plan != plan:
+        for old in _templates:
+            old.close()
+        _templates.clear()
+        enter_user_namespace()
+        _templates.append(Template(plan))
+    return _templates[0]
+
+
+_templates: list[Template] = []  # at most one
 
 
 def _shared_fairly(living: list[int], resident: int) -> int:

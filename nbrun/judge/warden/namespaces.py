@@ -1,0 +1,403 @@
+"""A box that the supervisor builds itself: what bubblewrap builds, without loading two programs for each test.
+
+Used by a supervisor's process alone. What all tests of a solution see is mounted once, read-only, in a mount namespace
+that only a descriptor keeps (the template). Each test gets new namespaces of every kind, a copy of the template, new
+folders and a new /proc, so nothing of one test is there in the next:
+
+    supervisor ─ init (process 1 of the box, Python, all capabilities) ─ program (another user or none of them)
+
+When the supervisor ends, init is killed; when init ends, the kernel kills whatever is in the box.
+
+Needs Linux 5.12 (mount_setattr) and, unless the user is root, user namespaces. Whether all of it works is found out by
+running a program this way, once for each sandbox; where it doesn't, bubblewrap builds each box.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import resource
+import signal
+import socket
+import struct
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, NoReturn
+
+from .calls import CLONES, PIVOTS, forbidden_calls
+
+_NEWNS, _NEWCGROUP, _NEWUTS, _NEWIPC = 0x20000, 0x2000000, 0x4000000, 0x8000000
+_NEWUSER, _NEWPID, _NEWNET = 0x10000000, 0x20000000, 0x40000000
+#: What is new for each test. Its mount namespace is a copy of the template, made once it has entered that.
+_NEW = _NEWCGROUP | _NEWUTS | _NEWIPC | _NEWPID | _NEWNET
+_READ_ONLY, _NO_SUID, _NO_DEVICES, _NO_PROGRAMS = 1, 2, 4, 8  # of mounts: both calls use these numbers
+_BIND, _REC, _SLAVE = 4096, 16384, 1 << 19
+_DETACH = 2
+_OPEN_TREE, _MOVE_MOUNT, _CLOSE_RANGE, _MOUNT_SETATTR = 428, 429, 436, 442  # on all machines
+_LAST_DESCRIPTOR = (1 << 31) - 1
+_HERE, _CLONE, _CLOSE_ON_EXEC, _EMPTY_PATH, _RECURSIVE = -100, 1, 0o2000000, 0x1000, 0x8000
+_FROM_EMPTY_PATH = 4
+_DEATH_SIGNAL, _SECCOMP, _DROP_BOUNDING, _NO_NEW_PRIVILEGES, _AMBIENT = 1, 22, 24, 38, 47
+_FILTER, _CLEAR_ALL = 2, 4
+_SIGINT, _SIGTERM, _SIGCHLD = int(signal.SIGINT), int(signal.SIGTERM), int(signal.SIGCHLD)
+_INET, _DATAGRAMS = int(socket.AF_INET), int(socket.SOCK_DGRAM)
+_DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
+_SET_INTERFACE_FLAGS, _UP = 0x8914, 1
+_HOST_NAME, _HOST_PROC = b"box", b"/.proc"
+#: Of the folders that are a test's own.
+_OF_FOLDERS = struct.pack("=QQQQ", _NO_SUID | _NO_DEVICES, 0, 0, 0)
+_NOT_FOUND, _NOT_RUN = 127, 126  # what a shell returns for a program that isn't there, or can't be run
+
+# Calls through PyDLL keep the interpreter's lock: a child that is a copy of this process needs nothing else.
+_libc = ctypes.PyDLL(None, use_errno=True)
+
+
+class Template:
+    """The mounts that all boxes of one kind begin with.
+
+    Attributes:
+        plan: what it shows, as `isolation.Mounts` lists it.
+        fd: a descriptor of its mount namespace, which ends when that is closed.
+    """
+
+    def __init__(self, plan: Sequence[Sequence[str]]) -> None:
+        self.plan = plan
+        ours, theirs = socket.socketpair()
+        pid = _clone(_NEWNS)
+        if not pid:
+            ours.close()  # else its end would never be seen
+            _run_child(theirs.fileno(), lambda: _build(plan, theirs))
+        theirs.close()
+        try:
+            said = ours.recv(4096)
+            if said == b"built":
+                self.fd = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY)
+        finally:
+            ours.close()
+            os.waitpid(pid, 0)
+        if said != b"built":
+            raise OSError(f"the mounts of its box: {said.decode('utf-8', 'replace')}")
+
+    def close(self) -> None:
+        """Let go of the namespace."""
+        os.close(self.fd)
+
+
+class NamespaceBox:
+    """One program in new namespaces.
+
+    Attributes:
+        pid: of the box's init.
+        helpers: how many processes in the box are not the program's.
+    """
+
+    helpers = 1
+
+    def __init__(
+        self, template: Template, request: Mapping[str, Any], streams: Sequence[int], signals: Sequence[int], uid: int
+    ) -> None:
+        self._status, told = os.pipe()
+        self._said: list[str] | None = None
+        # All that can be laid out before the fork is: a child copies each page that it or this process touches.
+        init = _Init(template.fd, request, streams, signals, uid, told)
+        try:
+            self.pid = _clone(_NEW)
+            if not self.pid:
+                _run_child(told, init.run)
+        except BaseException:
+            os.close(self._status)
+            raise
+        finally:
+            os.close(told)
+
+    def _read(self) -> list[str]:
+        """Return what init said, once it has ended: the program's status and its own CPU time, or what failed."""
+        if self._said is None:
+            with open(self._status, "rb") as file:
+                self._said = file.read().decode("utf-8", "replace").split(" ", 1)
+        return self._said
+
+    @property
+    def _has_run(self) -> bool:
+        return self._read()[0].isdigit()
+
+    def used_s(self, usage: resource.struct_rusage) -> float:
+        """Return the CPU seconds of all programs in the box, where `usage` is what was reaped with init."""
+        own_s = float(self._read()[1]) if self._has_run else 0.0
+        return max(0.0, usage.ru_utime + usage.ru_stime - own_s)
+
+    def exit_code(self) -> int | None:
+        """Return the program's exit code, or minus the signal that killed it; None where init did not see its end."""
+        return os.waitstatus_to_exitcode(int(self._read()[0])) if self._has_run else None
+
+    def why_not(self) -> str:
+        """Return why no program started."""
+        return " ".join(self._read()) or "the first process of its box was killed"
+
+
+@lru_cache(1)
+def enter_user_namespace() -> None:
+    """Become able to make the other namespaces, where the user is not root. It can't be undone in this process."""
+    uid, gid = os.geteuid(), os.getegid()
+    if uid == 0:
+        return
+    _check(_libc.unshare(_NEWUSER | _NEWNS), "unshare")
+    for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
+        with open(f"/proc/self/{name}", "w") as file:
+            file.write(text)
+
+
+# ---- in children, which are copies of this process
+
+
+def _run_child(report: int, work: Callable[[], None]) -> NoReturn:
+    """Do a child's work and end; what fails is written to `report`."""
+    try:
+        work()
+    except BaseException as e:
+        os.write(report, f"{type(e).__name__}: {e}".encode()[:2000])
+    finally:
+        os._exit(0)
+
+
+def _build(plan: Sequence[Sequence[str]], line: socket.socket) -> None:
+    """Build the template in a new mount namespace, and stay until the supervisor holds that."""
+    _check(_libc.prctl(_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0), "prctl")
+    os.umask(0o022)
+    _mount(None, "/", None, _SLAVE | _REC)
+    base = "/tmp" if os.path.isdir("/tmp") else "/"
+    _mount("tmpfs", base, "tmpfs", _NO_SUID | _NO_DEVICES)
+    for name in ("new", "old"):
+        os.mkdir(f"{base}/{name}", 0o755)
+    _pivot(base, f"{base}/old")
+    os.chdir("/")
+    _mount("tmpfs", "/new", "tmpfs", _NO_SUID | _NO_DEVICES, "mode=0755")
+    for name in ("proc", "dev", "tmp", "work"):
+        os.mkdir(f"/new/{name}", 0o755)
+    _build_devices()
+    for operation, *paths in plan:
+        _show(operation, *paths)
+    if os.geteuid():  # a user namespace may mount a /proc only where it sees one
+        at = f"/new{_HOST_PROC.decode()}"
+        os.mkdir(at, 0o755)
+        _mount("/old/proc", at, None, _BIND | _REC)
+    for at in ("/new/dev", "/new"):
+        _set_attributes(at, _READ_ONLY)
+    os.chdir("/new")
+    _pivot(".", ".")
+    _check(_libc.umount2(b".", _DETACH), "umount2")
+    os.chdir("/")
+    line.sendall(b"built")
+    line.recv(1)
+
+
+def _show(operation: str, *paths: str) -> None:
+    """Do one step of a plan."""
+    at = f"/new{paths[-1]}"
+    if operation == "symlink":
+        _make_folder(os.path.dirname(at))
+        os.symlink(paths[0], at)
+    elif operation == "dir":
+        _make_folder(at)
+    elif operation == "tmpfs":
+        _make_folder(at)
+        _mount("tmpfs", at, "tmpfs", _NO_SUID | _NO_DEVICES | _READ_ONLY, "mode=0755")
+    elif operation == "ro-bind":
+        source = f"/old{paths[0]}"
+        if os.path.isdir(source):
+            _make_folder(at)
+        else:
+            _make_folder(os.path.dirname(at))
+            if not os.path.lexists(at):
+                os.close(os.open(at, os.O_CREAT | os.O_WRONLY, 0o644))
+        _mount(source, at, None, _BIND | _REC)
+        _set_attributes(at, _READ_ONLY | _NO_SUID | _NO_DEVICES, _RECURSIVE)
+    else:
+        raise ValueError(operation)
+
+
+def _make_folder(path: str) -> None:
+    os.makedirs(path, 0o755, exist_ok=True)
+
+
+def _build_devices() -> None:
+    """Make a /dev with what bubblewrap puts into its own."""
+    _mount("tmpfs", "/new/dev", "tmpfs", _NO_SUID, "mode=0755")
+    for name in _DEVICES:
+        if os.path.exists(f"/old/dev/{name}"):
+            os.close(os.open(f"/new/dev/{name}", os.O_CREAT | os.O_WRONLY, 0o644))
+            _mount(f"/old/dev/{name}", f"/new/dev/{name}", None, _BIND)
+            _set_attributes(f"/new/dev/{name}", _NO_SUID | _NO_PROGRAMS)
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        os.symlink(f"/proc/self/fd/{number}", f"/new/dev/{name}")
+    os.symlink("/proc/self/fd", "/new/dev/fd")
+    for name in ("shm", "pts"):
+        os.mkdir(f"/new/dev/{name}", 0o755)
+    _mount("devpts", "/new/dev/pts", "devpts", _NO_SUID | _NO_PROGRAMS, "newinstance,ptmxmode=0666,mode=620")
+    os.symlink("pts/ptmx", "/new/dev/ptmx")
+
+
+class _Init:
+    """The first process of a box: it finishes the box, starts the program, and says how that ended."""
+
+    def __init__(
+        self, template: int, request: Mapping[str, Any], streams: Sequence[int], signals: Sequence[int], uid: int,
+        report: int,
+    ) -> None:  # fmt: skip
+        self._request, self._streams, self._signals, self._report = request, streams, signals, report
+        folders = request["box"]["folders"]
+        self._outside = [outside.encode() for outside, _ in folders]
+        self._inside = [inside.encode() for _, inside in folders]
+        self._work = folders[0][1]
+        self._template, self._uid = template, uid
+        self._interface = ctypes.create_string_buffer(struct.pack("16sH22x", b"lo", _UP))
+        self._filter = _filter()
+        self._arguments = _arguments()
+
+    def run(self) -> None:
+        """Do all of it, in the new process."""
+        _check(_libc.prctl(_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0), "prctl")
+        signal.set_wakeup_fd(-1)
+        for number in (_SIGINT, _SIGTERM, _SIGCHLD):
+            _libc.signal(number, None)  # without handlers, no signal from inside the box reaches its first process
+        start, size = self._arguments
+        ctypes.memset(start, 0, size)  # any program may read /proc/1/cmdline: it holds paths of the machine
+        self._enter()
+        _check(_libc.ioctl(_socket(), _SET_INTERFACE_FLAGS, self._interface), "ioctl")
+        _check(_libc.sethostname(_HOST_NAME, len(_HOST_NAME)), "sethostname")
+        self._give_up()
+        pid = self._start()
+        if self._uid:
+            os.setresuid(0, 0, 0)
+        # The program alone has its streams: it may close them to say that it has said everything.
+        for first, last in ((3, self._report - 1), (self._report + 1, _LAST_DESCRIPTOR)):
+            if first <= last:
+                _check(_libc.syscall(_CLOSE_RANGE, first, last, 0), "close_range")
+        ended, status = 0, 0
+        while ended != pid:
+            ended, status = os.waitpid(-1, 0)
+        own = resource.getrusage(resource.RUSAGE_SELF)
+        os.write(self._report, b"%d %f" % (status, own.ru_utime + own.ru_stime))
+
+    def _enter(self) -> None:
+        """Enter a copy of the template, with folders and a /proc of this test alone."""
+        fresh = [_tree(outside) for outside in self._outside]
+        _check(_libc.setns(self._template, _NEWNS), "setns")
+        _check(_libc.unshare(_NEWNS), "unshare")
+        for fd, inside in zip(fresh, self._inside, strict=True):
+            _check(_libc.syscall(_MOVE_MOUNT, fd, b"", _HERE, inside, _FROM_EMPTY_PATH), "move_mount")
+            os.close(fd)
+        flags = _NO_SUID | _NO_DEVICES | _NO_PROGRAMS | _READ_ONLY
+        _check(_libc.mount(b"proc", b"/proc", b"proc", flags, None), "mount /proc")
+        if not self._uid:
+            _check(_libc.umount2(_HOST_PROC, _DETACH), "umount2")
+        os.chdir(self._work)
+
+    def _give_up(self) -> None:
+        """Give up for the program what this process itself can do without.
+
+        No program may make calls that the filter forbids, or gain rights. What is left for the program to lose when it
+        is loaded are the capabilities of a user who is not root, and root's effective user id.
+        """
+        number = 0
+        while _libc.prctl(_DROP_BOUNDING, number, 0, 0, 0) == 0:
+            number += 1
+        _libc.prctl(_AMBIENT, _CLEAR_ALL, 0, 0, 0)
+        most = self._request["processes"] + 1  # this process counts as one of the user's
+        resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
+        if self._uid:
+            os.setgroups([])
+            os.setresgid(self._uid, 0, 0)
+            os.setresuid(self._uid, 0, 0)
+        _check(_libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0), "prctl")
+        _check(_libc.prctl(_SECCOMP, _FILTER, self._filter, 0, 0), "seccomp")
+
+    def _start(self) -> int:
+        """Start the program: it begins as its real user."""
+        argv, env = self._request["argv"], self._request["env"]
+        try:
+            return os.posix_spawn(
+                _found(argv[0], env.get("PATH", "")), argv, env, setsid=True, resetids=True, setsigmask=[],
+                file_actions=[(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(self._streams)],
+                setsigdef=self._signals,
+            )  # fmt: skip
+        except OSError as e:
+            os.write(self._streams[2], f"nbrun: {argv[0]}: {e.strerror}\n".encode())
+            code = _NOT_FOUND if isinstance(e, FileNotFoundError) else _NOT_RUN
+            os.write(self._report, b"%d 0" % (code << 8))
+            os._exit(0)
+
+
+def _tree(path: bytes) -> int:
+    """Return a descriptor of a folder as a mount that is nowhere yet."""
+    fd = _check(_libc.syscall(_OPEN_TREE, _HERE, path, _CLONE | _CLOSE_ON_EXEC), "open_tree")
+    _check(_libc.syscall(_MOUNT_SETATTR, fd, b"", _EMPTY_PATH, _OF_FOLDERS, len(_OF_FOLDERS)), "mount_setattr")
+    return fd
+
+
+def _socket() -> int:
+    """Return any socket: the network of a box is reached through one."""
+    return _check(_libc.socket(_INET, _DATAGRAMS | _CLOSE_ON_EXEC, 0), "socket")
+
+
+def _found(program: str, folders: str) -> str:
+    """Return the path of a program, looked for as a shell would."""
+    paths = [os.path.join(folder, program) for folder in folders.split(":")] if "/" not in program else []
+    return next(filter(os.path.exists, paths), program)
+
+
+@lru_cache(1)
+def _filter() -> bytes:
+    """Return the filter of system calls as the kernel takes it."""
+    data = forbidden_calls()
+    _kept.append(ctypes.create_string_buffer(data, len(data)))
+    return struct.pack("@HP", len(data) // 8, ctypes.addressof(_kept[-1]))
+
+
+_kept: list[Any] = []  # what addresses lead to
+
+
+@lru_cache(1)
+def _arguments() -> tuple[int, int]:
+    """Return where this process's arguments and environment are in its memory, and their size."""
+    with open("/proc/self/stat", "rb") as file:
+        fields = file.read().rpartition(b")")[2].split()
+    start, end = int(fields[45]), int(fields[48])
+    return start, end - start
+
+
+# ---- system calls that Python has no functions for
+
+
+def is_supported() -> bool:
+    """Return whether the numbers of this machine's system calls are known here."""
+    return sys.platform == "linux" and os.uname().machine in CLONES
+
+
+def _clone(flags: int) -> int:
+    """Fork, into new namespaces. The child has this process's memory, and no thread but this one."""
+    number = CLONES[os.uname().machine]
+    return _check(_libc.syscall(number, flags | signal.SIGCHLD, 0, 0, 0, 0), "clone")
+
+
+def _pivot(new: str, old: str) -> None:
+    _check(_libc.syscall(PIVOTS[os.uname().machine], new.encode(), old.encode()), "pivot_root")
+
+
+def _mount(source: str | None, at: str, kind: str | None, flags: int, options: str | None = None) -> None:
+    texts = [None if text is None else text.encode() for text in (source, at, kind, options)]
+    _check(_libc.mount(*texts[:3], ctypes.c_ulong(flags), texts[3]), f"mount {at}")
+
+
+def _set_attributes(at: str, attributes: int, how: int = 0) -> None:
+    packed = struct.pack("=QQQQ", attributes, 0, 0, 0)
+    _check(_libc.syscall(_MOUNT_SETATTR, _HERE, at.encode(), how, packed, len(packed)), f"mount_setattr {at}")
+
+
+def _check(result: int, what: str) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)} ({errno.errorcode.get(number)})")
+    return int(result)
