@@ -56,7 +56,7 @@ def parse_old(data: bytes, *, exact: bool = True) -> OldFile:
     for name, rows in value.items():
         if not name.endswith("_result"):
             continue
-        if not isinstance(rows, list) or not all(isinstance(r, dict) for r in rows):
+        if not isinstance(rows, list) or not set(map(type, rows)) <= {dict}:
             raise Unreadable(f"is JSON of another shape: {name!r} is no list of objects")
         groups[name.removesuffix("_result")] = rows
     if not groups:

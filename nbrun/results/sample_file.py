@@ -596,7 +596,9 @@ def is_own(value: dict[str, Any]) -> bool:
     """Return whether a parsed file is one of nbrun's, whatever tool wrote it: by its format, or by its entries."""
     if isinstance(value.get("format"), str) and value["format"].startswith("nbrun/"):
         return True
-    return any(_has_own_head(row) for rows in _lists_in(value).values() if isinstance(rows, list) for row in rows)
+    lists = [rows for rows in _lists_in(value).values() if isinstance(rows, list)]
+    # "seq" first: this is done for each row of an older program's file, and none of them has it
+    return any("seq" in row and _has_own_head(row) for rows in lists for row in rows if type(row) is dict)
 
 
 def _line_of(row: Any, group: str, counts: EntryCounts) -> bytes:
