@@ -17,7 +17,7 @@ STEPS = [
     "import nbrun; nbrun.Retry, nbrun.errors, nbrun.Task",
     "import nbrun; nbrun.start, nbrun.shard, nbrun.Run",
     "import nbrun, tempfile; nbrun.status(tempfile.mkdtemp())",
-    "import nbrun.frames.helper",
+    "import nbrun.frames.parallel",
     "import nbrun, tempfile\n"
     "run = nbrun.start([1, 2], lambda task: {}, tempfile.mkdtemp(), view=None)\n"
     "assert run.wait(30).done == 2",

@@ -14,12 +14,14 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from nbrun.formatting import bytes_text
+from nbrun.frames import parallel
 from nbrun.frames.cache import RowCache, Sizes
 from nbrun.frames.file_reader import FileReader
 from nbrun.frames.packing import Pack, SparseColumnBuilder, match_digest
@@ -110,6 +112,8 @@ class Loader:
         self._folder = str(self._reader.path)
         self._cache = RowCache(Path(self._folder)) if listener is None else None
         self._tables: dict[int, Table] = {}  # of the cache's parts
+        self._helpers = parallel.Helpers()
+        self._unknown_bytes = 0  # of files that the cache doesn't have, while they are listed
         self._progress_line = ProgressLine()
         self.infos: dict[str, FileInfo] = {}  # what was listed, by sample id
         self.headers: dict[str, dict[str, Any]] = {}
@@ -125,7 +129,8 @@ class Loader:
 
     def table(self) -> tuple[Table, Array]:
         """Return all rows, and the row numbers to show, in order."""
-        return next(self._strides(None))
+        [found] = self._strides(None)
+        return found
 
     def all(self) -> Iterator[tuple[Table, Array]]:
         """The same as an iterator of one element."""
@@ -136,8 +141,10 @@ class Loader:
         return self._strides(stride_bytes)
 
     def _strides(self, stride_bytes: int | None) -> Iterator[tuple[Table, Array]]:
-        known = self._cache.known if self._cache is not None else None
-        with self._reader.open(known) as now:
+        known = self._known if self._cache is not None else None
+        with ExitStack() as stack:
+            stack.callback(self._helpers.close)
+            now = stack.enter_context(self._reader.open(known))
             self.infos = infos = now.listing.by_id
             self.headers, self.matches = now.journal.headers, now.matches
             ids = sorted({*infos, *now.journal.entries})
@@ -147,6 +154,8 @@ class Loader:
             if self.integer_ids:
                 ids.sort(key=int)
             self._progress_line.total = sum(i.size for i in infos.values() if not self._is_kept(i, now))
+            if self._cache is not None:
+                self._helpers.start_for(self._progress_line.total)
             try:
                 for some in _cut(ids, infos, stride_bytes):
                     found = self._load(some, now)
@@ -154,6 +163,18 @@ class Loader:
                     yield found
             finally:
                 self._progress_line.end()
+
+    def _known(self, entry: os.DirEntry[str]) -> FileInfo | None:
+        """See list_samples. Helpers start while the files are still being listed."""
+        assert self._cache is not None
+        info = self._cache.known(entry)
+        if info is None and entry.name.endswith(".json"):
+            try:
+                self._unknown_bytes += entry.stat(follow_symlinks=False).st_size
+            except OSError:  # it has gone
+                return None
+            self._helpers.start_for(self._unknown_bytes)
+        return info
 
     def _load(self, ids: Sequence[str], now: Snapshot) -> tuple[Table, Array]:
         infos = [now.listing.by_id[i] for i in ids if i in now.listing.by_id]
@@ -211,10 +232,8 @@ class Loader:
     def _read_files(self, infos: Sequence[FileInfo], now: Snapshot) -> list[Pack]:
         if not infos:
             return []
-        from nbrun.frames.parallel import ToRead, read_all  # takes as long as loading a small directory
-
-        wanted = [ToRead(i.name, now.matches.get(i.sample_id), i.size, i.place) for i in infos]
-        return read_all(self._folder, wanted, self._progress_line.read)
+        wanted = [parallel.ToRead(i.name, now.matches.get(i.sample_id), i.size, i.place) for i in infos]
+        return parallel.read_all(self._folder, wanted, self._progress_line.read, self._helpers)
 
     def _kept_runs(self, names: Sequence[str]) -> list[Table]:
         """Return the cached rows of these files; files that are adjacent in a part become one slice."""

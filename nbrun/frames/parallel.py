@@ -1,20 +1,23 @@
-"""Reads many files at once: in this process, and in helper processes where there is enough to read for them to pay.
+"""Reads many files in parallel: in this process, and in helper processes where there is enough to read for them to pay.
 
-Threads: the caller reads too; one thread a helper hands it batches and takes its answers. `_lock` protects the list of
-batches and what became of them. A helper that can't start, dies or answers nonsense costs its batch a second reading.
+A helper is `python -m nbrun.frames.parallel`, never multiprocessing, which would run an unguarded script of the user's
+again. A request is a line of JSON, [folder, [[name, match record or null, place or null], ...]]; the answer is a pack
+(see packing.py), preceded by its length in 8 bytes, big endian. A helper ends when its standard input does.
+
+Threads: the caller reads too; one thread for each helper sends it batches and receives its packs. A helper that can't
+start, dies or answers nonsense costs its batch a second reading.
 """
 
 from __future__ import annotations
 
 import gc
 import os
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
 
@@ -24,10 +27,13 @@ from nbrun.frames.packing import Match, Pack, unpack
 from nbrun.results.sample_file import Place
 from nbrun.threads import start_daemon
 
-#: A helper pays when it saves more than its start takes (about 0.2 s).
-BYTES_A_HELPER = 64 << 20
+if TYPE_CHECKING:
+    import subprocess
+
+#: A helper pays when it saves more than its start takes (about 0.1 s).
+BYTES_A_HELPER = 48 << 20
 MAX_HELPERS = 7
-MIN_BATCH, MAX_BATCH = 1 << 20, 8 << 20
+MIN_BATCH, MAX_BATCH = 1 << 20, 4 << 20
 _END_S = 5.0
 
 
@@ -40,8 +46,51 @@ class ToRead(NamedTuple):
     place: Place | None = None
 
 
+class Helpers:
+    """The helper processes of one loader, which starts them while it still lists the files.
+
+    Threads: the loader's alone.
+    """
+
+    def __init__(self) -> None:
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self._can_start = bool(sys.executable)
+
+    def start_for(self, size: int) -> None:
+        """Start as many helpers as pay for `size` bytes in all, less those that were started before."""
+        wanted = min(size // BYTES_A_HELPER, MAX_HELPERS)
+        if not self._can_start or len(self.processes) >= wanted:
+            return
+        wanted = min(wanted, _cpus() - 1)
+        try:
+            while len(self.processes) < wanted:
+                self.processes.append(_start_helper())
+        except (OSError, MemoryError):  # no more processes, or no memory: this process reads all
+            self._can_start = False
+
+    def close(self) -> None:
+        """End all helpers, and wait until they have ended."""
+        if not self.processes:
+            return
+        import subprocess
+
+        for process in self.processes:
+            for pipe in (process.stdin, process.stdout):
+                try:
+                    pipe.close()  # type: ignore[union-attr]  # both were asked for
+                except OSError:
+                    pass
+        for process in self.processes:
+            try:
+                process.wait(_END_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self.processes.clear()
+
+
 class _Work:
-    """Batches and their packs. Threads: see above."""
+    """Batches and their packs. Threads: `_lock` protects the list of batches that nobody has taken."""
 
     def __init__(self, batches: list[list[ToRead]], on_read: Callable[[int], None]) -> None:
         self.batches, self._on_read = batches, on_read
@@ -63,15 +112,17 @@ class _Work:
         self._on_read(sum(f.size for f in self.batches[number]))
 
 
-def read_all(folder: str, wanted: Sequence[ToRead], on_read: Callable[[int], None]) -> list[Pack]:
+def read_all(
+    folder: str, wanted: Sequence[ToRead], on_read: Callable[[int], None], helpers: Helpers | None = None
+) -> list[Pack]:
     """Return packs of all files, in order. Several threads call `on_read` with the number of bytes they read."""
     total = sum(f.size for f in wanted)
-    helpers = min(_cpus() - 1, total // BYTES_A_HELPER, MAX_HELPERS) if sys.executable else 0
-    work = _Work(_batches(wanted, total // (8 * (helpers + 1))), on_read)
+    processes = helpers.processes if helpers is not None and total >= MIN_BATCH else []
+    work = _Work(_batches(wanted, total // (16 * (len(processes) + 1))), on_read)
     threads: list[threading.Thread] = []
-    for _ in range(helpers):
+    for process in processes:
         try:
-            threads.append(start_daemon(_serve, "nbrun-load", (folder, work)))
+            threads.append(start_daemon(_serve, "nbrun-load", (process, folder, work)))
         except ThreadLimitError:  # what it would have read is read here
             break
     with _without_gc():
@@ -105,57 +156,45 @@ def _batches(wanted: Sequence[ToRead], size: int) -> list[list[ToRead]]:
     return out
 
 
-def _serve(folder: str, work: _Work) -> None:
+def _serve(process: subprocess.Popen[bytes], folder: str, work: _Work) -> None:
     """Serve one helper process; runs in a thread of its own."""
     number: int | None = None
+    assert process.stdin is not None
+    assert process.stdout is not None
     try:
-        with _helper() as process:
-            assert process.stdin is not None
-            assert process.stdout is not None
-            while (number := work.next()) is not None:
-                request = [folder, [[f.name, _with_groups(f.match), f.place] for f in work.batches[number]]]
-                process.stdin.write(orjson.dumps(request) + b"\n")
-                process.stdin.flush()
-                size = int.from_bytes(process.stdout.read(8), "big")
-                work.done(number, unpack(process.stdout.read(size)))
+        while (number := work.next()) is not None:
+            request = [folder, [[f.name, _with_groups(f.match), f.place] for f in work.batches[number]]]
+            process.stdin.write(orjson.dumps(request) + b"\n")
+            process.stdin.flush()
+            size = int.from_bytes(process.stdout.read(8), "big")
+            work.done(number, unpack(process.stdout.read(size)))
     except Exception:  # whatever it is: the caller's thread reads that batch itself
+        process.kill()  # its next answer would be this one's rest
         if number is not None and work.packs[number] is None:
             work.give_back(number)
 
 
 def _with_groups(match: Match | None) -> Match | None:
-    """A match record with its groups, which stay in the log until they are asked for."""
+    """Return a match record with its groups, which stay in the log until they are asked for."""
     try:
         return None if match is None else {**match, "groups": match["groups"]}
     except LookupError:  # damaged: the file counts as never matched
         return None
 
 
-@contextmanager
-def _helper() -> Iterator[subprocess.Popen[bytes]]:
+def _start_helper() -> subprocess.Popen[bytes]:
+    import subprocess  # the helper itself needs none
+
     top = str(Path(__file__).parent.parent.parent)
     env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [top, os.environ.get("PYTHONPATH")]))}
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "nbrun.frames.helper"],
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", __name__],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         env=env,
         start_new_session=True,
     )
-    try:
-        yield process
-    finally:
-        for pipe in (process.stdin, process.stdout):
-            try:
-                pipe.close()  # type: ignore[union-attr]  # both were asked for
-            except OSError:
-                pass
-        try:
-            process.wait(_END_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 def _cpus() -> int:
@@ -166,7 +205,7 @@ def _cpus() -> int:
 
 @contextmanager
 def _without_gc() -> Iterator[None]:
-    """Parsed JSON has no cycles, and collecting takes as long as parsing."""
+    """Pause the garbage collector: parsed JSON has no cycles, and collecting takes as long as parsing."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -174,3 +213,20 @@ def _without_gc() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
+
+
+def _help() -> None:
+    """Serve one loader, in a helper process."""
+    gc.disable()  # parsed JSON has no cycles
+    out = sys.stdout.buffer
+    for line in sys.stdin.buffer:
+        folder, files = orjson.loads(line)
+        parts = read_files(folder, files).to_parts()
+        out.write(sum(map(len, parts)).to_bytes(8, "big"))
+        out.writelines(parts)
+        out.flush()
+    os._exit(0)  # nothing is left to write, and taking an interpreter down takes longer than the loader need wait
+
+
+if __name__ == "__main__":
+    _help()

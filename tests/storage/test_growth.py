@@ -157,12 +157,12 @@ def test_load_results_overtaken_by_an_archive_reads_the_index_a_few_times(tmp_pa
 
     real = parallel.read_all
 
-    def overtaken(folder, wanted, on_read):
+    def overtaken(*args):
         thread = threading.Thread(target=nbrun.archive, args=(path,))
         thread.start()
         thread.join()
         del opened[:]
-        return real(folder, wanted, on_read)
+        return real(*args)
 
     monkeypatch.setattr(parallel, "read_all", overtaken)
     frame_ = nbrun.load_results(path)
