@@ -145,6 +145,12 @@ class Samples:
         return SampleTotals(self.count, self.totals, self.by_id)
 
     @property
+    def first_totals(self) -> SampleTotals:
+        """What is saved before the first task runs: of a long list the sums alone, which cost nothing."""
+        by_id = self.by_id if self.by_id is None or len(self.by_id) <= LONG_LIST else None
+        return SampleTotals(self.count, self.totals, by_id)
+
+    @property
     def tasks(self) -> int | None:
         """How many tasks there are; None where that is not known without reading on."""
         return None if self.totals is None else sum(self.totals.values())
@@ -166,8 +172,11 @@ class _Chain:
                     yield raw
 
 
-#: The items of a list are checked for so many seconds, at most, before anything runs.
-CHECK_S = 1.0
+#: The items of a list are checked before anything runs as far as that takes so many seconds of CPU time: those of
+#: thousands of samples. The others are checked when they are read, before their tasks run.
+CHECK_S = 0.005
+#: A longer list of samples is saved once the first of them is on its way.
+LONG_LIST = 1000
 #: How many samples of a stream are looked at, at most, to find the key of a group before anything runs.
 LOOK_AHEAD = 32
 
@@ -252,7 +261,7 @@ def as_stream(samples: Any) -> Any:
 def _open_list(
     samples: list[Any] | tuple[Any, ...], reader: SampleReader, groups: list[str] | dict[str, str] | None
 ) -> Samples:  # fmt: skip
-    if any(map(is_plain, samples)):
+    if not set(map(type, samples)) <= {dict} and any(map(is_plain, samples)):
         samples = list(with_ids(samples))
     seen: dict[str, int] = {}
     for number, raw in enumerate(samples):
@@ -280,14 +289,13 @@ def _count_tasks(samples: Iterable[Mapping[str, Any]], reader: SampleReader) -> 
     if not reader.groups:
         return [(1,) for _ in samples]
     fields = list(reader.groups.values())
-    out = []
     try:
-        for raw in samples:
-            values = map(raw.get, fields)
-            out.append(tuple(len(v) if isinstance(v, list) else len(read_items(v)[1]) for v in values))
+        return [
+            tuple([len(v) if type(v) is list else len(read_items(v)[1]) for v in map(raw.get, fields)])
+            for raw in samples
+        ]
     except (TypeError, ValueError):
         return None
-    return out
 
 
 def duplicate(sample_id: str, first: int, again: int) -> SampleError:

@@ -153,7 +153,7 @@ class Launch:
             self.path,
             self._record(),
             keep_items=self.arguments.keep_items,
-            totals=samples.sample_totals,
+            totals=samples.first_totals,
             on_fault=on_fault,
         )
         if observe := observer(self.metrics, self.tracker):

@@ -370,8 +370,10 @@ class Supervisor:
         if self._second is None:
             self._tracker.set_totals(self._samples.tasks, self._samples.count)
         number = -1
+        is_list_saved = self._samples.first_totals == self._samples.sample_totals
         for number, raw in enumerate(self._stream(self._samples)):
             if self._second is not None and self._is_over(raw, number):
+                is_list_saved = is_list_saved or self._save_list()
                 if not self.scheduler.run_state.is_open:
                     return
                 continue
@@ -380,6 +382,7 @@ class Supervisor:
                 raise duplicate(sample.id, self._seen[sample.id], number)
             self._seen[sample.id] = number
             self._feed_sample(sample)
+            is_list_saved = is_list_saved or self._save_list()  # the first tasks needn't wait for it
             if not self.scheduler.wait_for_room():
                 return
         if not self._is_left and (self._second is None or self._second.only is None):
@@ -387,6 +390,10 @@ class Supervisor:
         if unknown := self._redo.unknown(self._seen):
             more = f" and {len(unknown) - 1:,} more" if len(unknown) > 1 else ""
             self.notify(f"redo: no sample has the id {unknown[0]!r}{more}.")
+
+    def _save_list(self) -> bool:
+        self._note_totals(self._samples.sample_totals)
+        return True
 
     def _feed_more(self, more: Samples) -> None:
         """Samples that joined: those that were not read yet."""

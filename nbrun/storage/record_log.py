@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,8 @@ def write_totals(inner: Path, totals: SampleTotals) -> dict[str, Any]:
     fields: dict[str, Any] = {"samples": totals.samples, "tasks": None if totals.tasks is None else dict(totals.tasks)}
     if totals.by_id is None or totals.tasks is None or len(totals.by_id) > MAX_SAMPLES:
         return fields
-    data = b"\n".join([orjson.dumps(list(totals.tasks)), *(orjson.dumps([i, *n]) for i, n in totals.by_id.items())])
+    rows = ((sample_id, *counts) for sample_id, counts in totals.by_id.items())  # none of them is kept
+    data = b"\n".join(map(orjson.dumps, chain([tuple(totals.tasks)], rows)))
     try:
         if read_samples(inner) != data:
             files.put_derived(inner / SAMPLES, (data,), inner / "tmp" / "samples.tmp")

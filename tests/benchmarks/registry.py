@@ -121,6 +121,10 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         most("directory_s", 1, "opening a finished directory of 13,610 samples", " s"),
         most("matching_us_an_item", 10, "matching it with the dataset, an item", " µs"),
     )),
+    Benchmark("first_task", "scale:first_task", (
+        most("new_directory_ms", 50, "from start() to the first task, a list of 13,610 samples", " ms"),
+        most("finished_directory_ms", 300, "the same where all but the last sample are finished", " ms"),
+    )),
     Benchmark("growth", "scale:growth", (
         most("record_of_64_over_16_mb", 8, "reading one record of 64 MB, over one of 16 MB", "×"),
         most("overtaken_at_2000_over_500", 8, "reading 2,000 samples that are archived meanwhile, over 500", "×"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -76,6 +77,39 @@ def opening() -> dict[str, Any]:
     return {
         "directory_s": round(opened - began, 2),
         "matching_us_an_item": round(1e6 * (ended - opened) / count / each, 1),
+    }
+
+
+def first_task() -> dict[str, Any]:
+    """From `nbrun.start()` to the first task: a list of 13,610 samples, in a new directory and in a finished one."""
+    count, each = 13_610, 20
+    item = {"language": "PYTHON3", "solution": "x" * 300}
+    samples = [{"id": f"p{i}", "solutions": [{**item, "n": j} for j in range(each)]} for i in range(count)]
+    began = threading.Event()
+
+    def fn(task: nbrun.Task) -> dict[str, Any]:
+        began.set()
+        return {"n": task.index}
+
+    def seconds(given: list[dict[str, Any]], folder: Path) -> float:
+        began.clear()
+        start = time.perf_counter()
+        run = nbrun.start(given, fn, folder, groups=["solution"], view=None)
+        began.wait()
+        took = time.perf_counter() - start
+        run.stop(drain=False)
+        run.wait()
+        return took
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        fresh = [seconds(samples, folder / str(i)) for i in range(6)][1:]  # the first one loads the modules
+        nbrun.start([{**s, "solutions": s["solutions"][:1]} for s in samples], fn, folder / "full", view=None).wait()
+        one = [{**s, "solutions": s["solutions"][:1]} for s in samples]
+        again = [seconds([*one, {"id": f"new {i}", "solutions": [item]}], folder / "full") for i in range(3)]
+    return {
+        "new_directory_ms": round(1e3 * statistics.median(fresh), 1),
+        "finished_directory_ms": round(1e3 * statistics.median(again), 1),
     }
 
 

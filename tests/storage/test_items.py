@@ -3,6 +3,9 @@
 import decimal
 import math
 import re
+import threading
+import time
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -20,6 +23,13 @@ class Image:
 def run(samples, path, fn=lambda task: {"v": 1}, **options):
     options = {"groups": {"it": "items"}, "view": None, "workers": 2, **options}
     return nbrun.start(samples, fn, path, **options).wait(30)
+
+
+def wait_until(is_so):
+    end = time.monotonic() + 30
+    while not is_so():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def pictures(n=20):
@@ -42,6 +52,45 @@ def test_a_later_sample_of_a_list_is_looked_at_too(tmp_path):
     with pytest.raises(SampleError, match=r"sample 50 .'a'."):
         run(samples, tmp_path / "r", key=lambda item: item["q"])
     assert not (tmp_path / "r").exists()
+
+
+def test_of_a_long_list_what_is_far_behind_is_refused_before_its_own_tasks(tmp_path, monkeypatch):
+    monkeypatch.setattr("nbrun.session.inputs.CHECK_S", 0.0)  # as if the first samples took long
+    ran = []
+    samples = [{"id": str(i), "items": [{"q": i}]} for i in range(150)] + pictures()
+    with pytest.raises(nbrun.errors.RunHaltedError, match=r"sample 150 .'a'.*image.*keep_items=False"):
+        run(samples, tmp_path / "r", lambda task: ran.append(task.sample_id), key=lambda item: item["q"])
+    assert sorted(ran, key=int) == [str(i) for i in range(150)]
+    assert len(nbrun.load_results(tmp_path / "r")) == 150
+
+
+@pytest.mark.parametrize("bad", [{1: "x"}, {"q": Image()}, {"q": [Image()]}, {"q": {(1,): 2}}], ids=str)
+def test_one_odd_item_among_flat_ones_is_seen(tmp_path, bad):
+    items = [{"q": i, "x": None, "y": 0.5} for i in range(20)]
+    check = partial(run, path=tmp_path / "r", key=str)
+    if bad == {1: "x"}:  # a number may be a key
+        check([{"id": "a", "items": [*items, bad]}])
+        assert len(nbrun.load_results(tmp_path / "r")) == 21
+        return
+    with pytest.raises(SampleError, match="item 20 of group 'it'"):
+        check([{"id": "a", "items": [*items, bad]}])
+
+
+def test_the_list_of_a_long_run_is_saved_although_its_tasks_did_not_wait_for_it(tmp_path):
+    running, go = threading.Event(), threading.Event()
+
+    def fn(task):
+        running.set()
+        go.wait(30)
+
+    samples = [{"id": f"s{i}", "items": [i]} for i in range(1001)]
+    with nbrun.start(samples, fn, tmp_path, groups={"it": "items"}, workers=1, view=None) as live:
+        assert running.wait(30)
+        assert live.progress.total == 1001
+        wait_until(lambda: len(nbrun.load_samples(tmp_path)) == 1001)
+        live.stop(drain=False)
+        go.set()
+    assert len(nbrun.load_samples(tmp_path)) == 1001
 
 
 def test_of_a_stream_it_stops_the_reading(tmp_path):
