@@ -446,7 +446,7 @@ class SampleTasks(Protocol):
     def quarantined(self) -> Iterable[int]:
         """Return the missing positions that were running at two unclean ends; they run last and alone."""
 
-    def marks(self, positions: list[int]) -> bytes:
+    def fingerprints(self, positions: list[int]) -> bytes:
         """Return the fingerprints of these tasks: 32 bytes each, unique to the task in every run."""
 
     def item(self, position: int) -> Any:
@@ -502,12 +502,12 @@ class ResultSink(Protocol):
     bound on unsaved results is reached.
     """
 
-    def begin_tasks(self, slot: int, marks: bytes) -> None:
+    def begin_tasks(self, slot: int, fingerprints: bytes) -> None:
         """Record that a worker starts the tasks with these fingerprints, so that after a crash it is known what ran.
 
         Args:
             slot: a small number that no other worker has at the same time.
-            marks: their fingerprints, from `SampleTasks.marks`.
+            fingerprints: from `SampleTasks.fingerprints`.
         """
 
     def flush(self) -> bool:
@@ -558,8 +558,8 @@ class ResultSink(Protocol):
     def reopen(self, work: Any, positions: Iterable[int]) -> None:
         """Let the tasks at these positions, which ended in errors, run again from their first attempt."""
 
-    def mend(self) -> None:
-        """The disk is believed to take results again: try."""
+    def retry_after_fault(self) -> None:
+        """Try to save again: the cause of the last fault is believed to be gone."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -221,7 +221,7 @@ class AsyncioPool(SingleThreadPool):
             self._slots.append(self._slot_count)
             self._slot_count += 1
         slot = Slot(self._slots.pop(), len(items))
-        scheduler.sink.begin_tasks(slot.number, sample.work.marks([position for _, position in items]))
+        scheduler.sink.begin_tasks(slot.number, sample.work.fingerprints([position for _, position in items]))
         for _, position in items:
             task = sample.work.task(position, scheduler.flag)
             running = loop.create_task(self._one(sample, position, task))

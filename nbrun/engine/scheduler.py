@@ -299,7 +299,7 @@ class Scheduler:
             self.failure_detector.restart()
             self._wake(self.queue.waiting)
             self.pool.notify_all()
-        self.sink.mend()
+        self.sink.retry_after_fault()
         with self.lock:
             self.idle.notify_all()
 
@@ -328,7 +328,7 @@ class Scheduler:
         had_trouble = self.run_state.trouble is not None
         running = self._stop(drain)
         if had_trouble:
-            self.sink.mend()
+            self.sink.retry_after_fault()
         return running
 
     def _stop(self, drain: bool) -> list[Task]:

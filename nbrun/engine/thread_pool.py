@@ -416,7 +416,7 @@ class Worker:
                 if self.runs_quarantined:  # it may take the process with it
                     scheduler.completions.clear()
                     sink.flush()
-                sink.begin_tasks(self.slot, self._marks())
+                sink.begin_tasks(self.slot, self._fingerprints())
                 self._work()
             if not scheduler.is_forked:
                 scheduler.completions.clear()  # or the run might end before whoever carries its last results
@@ -432,10 +432,10 @@ class Worker:
         current, output = self.current, self.pool.scheduler.output
         return None if current is None or output is None else Speaking(output, current[1])
 
-    def _marks(self) -> bytes:
+    def _fingerprints(self) -> bytes:
         """Of what stands in `batch`, which was all taken from one sample."""
         items = list(self.batch)  # thieves take from it meanwhile
-        return items[0][0].work.marks([position for _, position in items]) if items else b""
+        return items[0][0].work.fingerprints([position for _, position in items]) if items else b""
 
     def _work(self) -> None:
         """Runs what stands in `batch`. The clock is read twice a task and nothing is made that isn't needed."""

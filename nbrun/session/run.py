@@ -538,7 +538,7 @@ class Run:
             self._supervisor.fn.drain(timeout_s / 2)  # results of calls that the executor has just waited for
         self._scheduler.stop(drain=False)
         saved = self._supervisor.store.journal.flush(timeout_s)
-        self._supervisor.store.running.end()  # no task's doing
+        self._supervisor.store.in_flight.end()  # no task's doing
         return saved
 
     @property

@@ -42,9 +42,9 @@ from nbrun.samples import Sample, SampleReader, fresh_copy, with_ids
 from nbrun.session.arguments import ERRORS, Redo
 from nbrun.session.inputs import Samples, duplicate
 from nbrun.session.settings import Settings
-from nbrun.storage.book import Book
-from nbrun.storage.found import Again, Found
 from nbrun.storage.match import Retyped
+from nbrun.storage.resume import RejudgeFilter, ResumePlan
+from nbrun.storage.sample_state import SampleState
 from nbrun.storage.store import ResultStore
 from nbrun.threads import start_daemon, start_thread
 
@@ -260,7 +260,7 @@ class Supervisor:
         run_state = self.scheduler.run_state
         if run_state.is_draining:
             run_state.trouble = run_state.trouble or _halted(message, error)
-            self.store.journal.refuse()  # or workers that wait at the bound would never end
+            self.store.journal.close_intake()  # or workers that wait at the bound would never end
 
     # ---- the thread that ends the run
 
@@ -552,47 +552,47 @@ class Supervisor:
                     return
 
     def _feed_sample(self, sample: Sample) -> None:
-        found = self.store.begin(
+        plan = self.store.begin(
             sample,
             self._redo.results_of(sample.id),
             self._redo.runs_again(sample.id, lambda run_id, context: self._is_fresh(sample, run_id, context)),
             self._again(sample),
         )
-        self._count_changes(sample, found)
+        self._count_changes(sample, plan)
         number = None if self._second is None else self._second.numbers.get(sample.id)
         failed = None if self._second is None or self._second.only is None else self._second.only[sample.id]
         if number is None:
             for group in sample.groups:
                 self._tasks[group.name] += len(group.runnable)
             number = self._tracker.add_sample(
-                sample.id, found.total, done=found.done, skipped=sample.skipped,
-                accepted=found.accepted, rejected=found.rejected, verdicts=found.verdicts, unexpected=found.unexpected,
-                tally=found.tally,
+                sample.id, plan.total, done=plan.done, skipped=sample.skipped,
+                accepted=plan.accepted, rejected=plan.rejected, verdicts=plan.verdicts, unexpected=plan.unexpected,
+                tally=plan.tally,
             )  # fmt: skip
         elif failed is None:
             if self._tracker.is_complete(number):
                 self._tracker.sample_done(-1)
-            self._tracker.sample_again(number, found.total, found.done)
-        if found.book is None:
+            self._tracker.sample_again(number, plan.total, plan.done)
+        if plan.state is None:
             self._tracker.sample_done()
             return
-        found.book.number = number
+        plan.state.number = number
         if failed is None:
-            self.scheduler.feed(found.book)
+            self.scheduler.feed(plan.state)
             return
-        found.book.missing = [p for p in found.book.missing if p in failed.positions]
-        found.book.quarantined = [p for p in found.book.quarantined if p in failed.positions]
-        self.scheduler.feed(found.book, failed.others)
+        plan.state.missing = [p for p in plan.state.missing if p in failed.positions]
+        plan.state.quarantined = [p for p in plan.state.quarantined if p in failed.positions]
+        self.scheduler.feed(plan.state, failed.others)
 
-    def _again(self, sample: Sample) -> Again | None:
+    def _again(self, sample: Sample) -> RejudgeFilter | None:
         """fn's own say in which results are made again, if it has one."""
         again = getattr(self.fn, "again", None)
         if self._redo.word == ERRORS:  # entries that are errors run again anyway; these were saved as results
-            return Again(lambda entry, position: True, may=lambda verdict, run_id: verdict == "JudgeError")
+            return RejudgeFilter(lambda entry, position: True, may=lambda verdict, run_id: verdict == "JudgeError")
         if again is None:
             return None
         verdicts = getattr(self.fn, "again_verdicts", None)
-        ask = Again(lambda entry, position: bool(again(entry, _task_of(sample, position))))
+        ask = RejudgeFilter(lambda entry, position: bool(again(entry, _task_of(sample, position))))
         if verdicts is None:
             return ask
         return replace(ask, may=lambda verdict, run_id: verdict in verdicts and self._has_other_settings(run_id))
@@ -610,10 +610,10 @@ class Supervisor:
             self._changes[run_id] = [] if run is None else self._settings.changes(run)
         return self._changes[run_id]
 
-    def _count_changes(self, sample: Sample, found: Found) -> None:
+    def _count_changes(self, sample: Sample, plan: ResumePlan) -> None:
         """Results of other settings are reported with the first of them, not at the end."""
-        others = {run_id: n for run_id, n in found.runs.items() if self._has_other_settings(run_id)}
-        contexts = sum(n for context, n in found.contexts.items() if context not in ("", sample.context))
+        others = {run_id: n for run_id, n in plan.runs.items() if self._has_other_settings(run_id)}
+        contexts = sum(n for context, n in plan.contexts.items() if context not in ("", sample.context))
         if others:
             self._other_settings += sum(others.values())
             lines = self._changes_since(max(others, key=lambda run_id: others[run_id]))
@@ -622,11 +622,11 @@ class Supervisor:
         if contexts:
             self._other_contexts += contexts
             self._count("contexts", self._other_contexts, "of samples whose tests or limits have changed since")
-        self._tasks_met += found.total
-        if found.retyped:
-            self._note_retyped(found.retyped)
-        if found.changed:
-            self._unmatched += found.changed
+        self._tasks_met += plan.total
+        if plan.retyped:
+            self._note_retyped(plan.retyped)
+        if plan.changed:
+            self._unmatched += plan.changed
             kept = counted(self._unmatched, "saved result")
             self._counts["unmatched"] = f"{kept} without an item in their sample now: kept."
 
@@ -676,12 +676,12 @@ class Supervisor:
             self.notify(f"{gone:,} {are} not among the samples of this run; the results are kept and are loaded.")
         if stopped and scheduler.flag.is_set:
             scheduler.wait_for_workers(ABANDON_AFTER_S)
-            store.journal.refuse()
+            store.journal.close_intake()
         clean = store.finish()
         while not clean and scheduler.wait_for_resume():
             clean = store.finish()
         if not clean and scheduler.run_state.broken is None:  # stopped after a fault, which may be mended
-            store.mend(wherever_it_is=True)
+            store.retry_after_fault(wherever_it_is=True)
             clean = store.finish()
         if not clean and scheduler.run_state.broken is None and (lost := store.unsaved):
             self.notify(f"{lost:,} results that had ended could not be saved; their tasks count as missing.")
@@ -703,8 +703,8 @@ class Supervisor:
 
 
 def _sample_of(work: SampleWork) -> Sample:
-    book: Book = work.work  # type: ignore[assignment]  # what storage's begin() gave is what the scheduler hands back
-    return book.sample
+    state: SampleState = work.work  # type: ignore[assignment]  # the scheduler passes on what storage's begin() returned
+    return state.sample
 
 
 def _halted(message: str, cause: BaseException) -> RunHaltedError:

@@ -58,7 +58,7 @@ def _same_file(a: Path, b: Path) -> bool:
         return False
 
 
-def keep_aside(source: Path, put: Callable[[Path, Path], None], inner: Path | None = None) -> Path:
+def move_to_quarantine(source: Path, put: Callable[[Path, Path], None], inner: Path | None = None) -> Path:
     """Puts a file that is damaged, or that stands in another's place, into `.nbrun/damaged/` under a free name (F10).
 
     Args:
@@ -205,7 +205,7 @@ class Directory:
             path=str(self.path),
         )
 
-    def mend(self) -> bool:
+    def retry_after_fault(self) -> bool:
         """After a fault: make the inner folders that somebody has removed. Return whether `.nbrun` is a new one now.
 
         Raises:
@@ -245,7 +245,7 @@ class Directory:
         tmp = self.inner / "tmp"
         for name in os.listdir(tmp):
             if files.is_real_folder(tmp / name):
-                self._aside(tmp / name, files.move)
+                self._quarantine(tmp / name, files.move)
             else:
                 files.remove(tmp / name)
 
@@ -289,7 +289,7 @@ class Directory:
         data = archives.read_member(self.path, info.place)
         target = self.path / info.name
         if os.path.lexists(target):
-            self.set_aside(info.name)  # a damaged file, for which the archived one stood
+            self.quarantine(info.name)  # a damaged file, for which the archived one stood
         files.replace_file(target, (data,), self.inner / "tmp" / temporary(info.name))
         files.set_times(target, info.mtime_ns)  # an old file is known by its time
         files.sync_folder(self.path)
@@ -298,26 +298,26 @@ class Directory:
         self.listing.damaged.pop(info.sample_id, None)
         return sample_file.peek(target)
 
-    def set_aside(self, name: str) -> Path:
+    def quarantine(self, name: str) -> Path:
         """Moves a sample's file that can't be read to `.nbrun/damaged/` (F10)."""
-        target = self._aside(self.path / name, files.move)
+        target = self._quarantine(self.path / name, files.move)
         self.listing.names.discard(name)
         return target
 
-    def set_segment_aside(self, path: Path) -> Path:
+    def quarantine_segment(self, path: Path) -> Path:
         """Moves a segment with damaged records there; its other records stand in files."""
-        return self._aside(path, files.move)
+        return self._quarantine(path, files.move)
 
-    def keep_log_aside(self, path: Path) -> Path:
+    def quarantine_copy_of_log(self, path: Path) -> Path:
         """Keeps a damaged log there; the log stays until what could be read of it replaces it."""
-        return self._aside(path, files.link_or_copy)
+        return self._quarantine(path, files.link_or_copy)
 
-    def keep_aside(self, name: str) -> Path:
+    def quarantine_copy(self, name: str) -> Path:
         """Keeps what is damaged there too; the file stays until what could be read of it replaces it."""
-        return self._aside(self.path / name, files.link_or_copy)
+        return self._quarantine(self.path / name, files.link_or_copy)
 
-    def _aside(self, source: Path, put: Callable[[Path, Path], None]) -> Path:
-        return keep_aside(source, put, self.inner)
+    def _quarantine(self, source: Path, put: Callable[[Path, Path], None]) -> Path:
+        return move_to_quarantine(source, put, self.inner)
 
     def runs(self) -> dict[str, dict[str, Any]]:
         """run_id -> run record."""

@@ -15,7 +15,7 @@ from nbrun.model import EncodedResult
 from nbrun.results import values
 from nbrun.results.format import BETWEEN
 from nbrun.results.values import NEVER_NULL, encode_quickly
-from nbrun.storage.book import DONE, ERROR, Book
+from nbrun.storage.sample_state import DONE, ERROR, SampleState
 from nbrun.texts import without_surrogates
 from nbrun.verdicts import counted
 
@@ -49,7 +49,7 @@ class RemoteEncoder:
 
 
 def encode(
-    book: Book,
+    state: SampleState,
     position: int,
     item: Any,
     result: Mapping[str, Any] | EncodedResult | None,
@@ -60,15 +60,15 @@ def encode(
     error: Mapping[str, str] | None = None,
 ) -> EntryRecord:
     """See model.ResultSink.encode."""
-    book.worker_id = worker_id
-    if type(result) is dict and error is None and type(item) in NEVER_NULL and book.keep_items:
+    state.worker_id = worker_id
+    if type(result) is dict and error is None and type(item) in NEVER_NULL and state.keep_items:
         endpoint = ""
         if "api_used" in result:
             endpoint = result["api_used"]
             if type(endpoint) is not str:
                 endpoint = ""
             elif endpoint:
-                book.api_used = endpoint = without_surrogates(endpoint)
+                state.api_used = endpoint = without_surrogates(endpoint)
         data = encode_quickly(  # one display: to assign key after key takes longer than to encode them
             {
                 "status": "done",
@@ -77,8 +77,8 @@ def encode(
                 "attempts": attempts,
                 "started_at": started_at,
                 "duration_s": duration_s,
-                "run_id": book.run_id,
-                "context": book.context,
+                "run_id": state.run_id,
+                "context": state.context,
                 "worker_id": worker_id,
                 "api_used": endpoint,
             },
@@ -86,13 +86,13 @@ def encode(
         )
         if data is not None:
             return position, counted(result), DONE, data[1:]  # a copy of its own size: orjson's has slack
-    data, lossy, verdict = _encode_any(book, item, result, attempts, started_at, duration_s, worker_id, error)
+    data, lossy, verdict = _encode_any(state, item, result, attempts, started_at, duration_s, worker_id, error)
     if lossy:
         data = data[:-1] + b',"lossy":true}'
     return position, verdict, DONE if error is None else ERROR, data[1:]
 
 
-def bodies(book: Book, records: list[EntryRecord], seq: int) -> Iterator[tuple[int, list[bytes]]]:
+def bodies(state: SampleState, records: list[EntryRecord], seq: int) -> Iterator[tuple[int, list[bytes]]]:
     """The entries of records in their order: for each stretch that is of one group its number, and the entries.
 
     Args:
@@ -100,10 +100,10 @@ def bodies(book: Book, records: list[EntryRecord], seq: int) -> Iterator[tuple[i
     """
     at = 0
     while at < len(records):
-        number = book.group_number(records[at][0])
-        group = book.sample.groups[number]
-        base, runnable, keys, times = group.base, group.runnable, book.hex_keys[number], group.occurrences
-        stretch = records if len(book.places) == 1 else _stretch(records, at, base, base + len(runnable))
+        number = state.group_number(records[at][0])
+        group = state.sample.groups[number]
+        base, runnable, keys, times = group.base, group.runnable, state.hex_keys[number], group.occurrences
+        stretch = records if len(state.places) == 1 else _stretch(records, at, base, base + len(runnable))
         entries = [
             ENTRY % (runnable[rank := p - base], keys[rank], times[rank] if times else 0, n, data)
             for n, (p, _, _, data) in enumerate(stretch, seq + at + 1)
@@ -112,10 +112,10 @@ def bodies(book: Book, records: list[EntryRecord], seq: int) -> Iterator[tuple[i
         at += len(stretch)
 
 
-def pieces(book: Book, records: list[EntryRecord], seq: int) -> list[list[bytes]]:
+def pieces(state: SampleState, records: list[EntryRecord], seq: int) -> list[list[bytes]]:
     """The entries of a sample's every task, in order, as its file holds them: for each group what is to be joined."""
     out = []
-    for g, keys in zip(book.sample.groups, book.hex_keys, strict=True):
+    for g, keys in zip(state.sample.groups, state.hex_keys, strict=True):
         told = zip(g.runnable, keys, g.occurrences or repeat(0), count(seq + g.base + 1), strict=False)
         heads = [_NEXT % each for each in told]
         if heads:
@@ -136,7 +136,7 @@ def _stretch(records: list[EntryRecord], start: int, base: int, end: int) -> lis
 
 
 def _encode_any(
-    book: Book,
+    state: SampleState,
     item: Any,
     result: Any,
     attempts: int,
@@ -147,13 +147,13 @@ def _encode_any(
 ) -> tuple[bytes, bool, str | None]:
     """Any result or error of any item."""
     before: dict[str, Any] = {"status": "done" if error is None else "error"}
-    if book.keep_items:
+    if state.keep_items:
         if type(item) is dict and len(item) == 2 and "language" in item and "solution" in item:
             before.update(item)
         else:
             before["item"] = item
     after = {"attempts": attempts, "started_at": started_at, "duration_s": duration_s}
-    made_by = {"run_id": book.run_id, "context": book.context, "worker_id": worker_id}
+    made_by = {"run_id": state.run_id, "context": state.context, "worker_id": worker_id}
     if error is not None:
         told = {name: text for name, text in error.items() if name != "output"}
         fields = {**before, "result": None, **after, "error": told, **made_by, "api_used": ""}
@@ -167,13 +167,13 @@ def _encode_any(
             return (*values.encode(fields, where=""), None)
     if type(result) is EncodedResult:
         if result.api_used:
-            book.api_used = result.api_used
+            state.api_used = result.api_used
         head, lossy = values.encode(before, where="")
         tail, _ = values.encode({**after, **made_by, "api_used": result.api_used}, where="")
         return b'%b,"result":%b,%b' % (head[:-1], result.data, tail[1:]), lossy or result.lossy, result.verdict
     told = result.get("api_used", "")
     endpoint = without_surrogates(told) if type(told) is str else ""
     if endpoint:
-        book.api_used = endpoint
+        state.api_used = endpoint
     fields = {**before, "result": result, **after, **made_by, "api_used": endpoint}
     return (*values.encode(fields, where=""), counted(result))

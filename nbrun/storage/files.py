@@ -597,7 +597,7 @@ def replace_file(path: str | Path, parts: Iterable[bytes], beside: str | Path) -
 
 def write_and_check(
     path: Path, write: Callable[[BinaryIO], None], check: Callable[[BinaryIO], None], beside: Path
-) -> None:  # fmt: skip
+) -> None:
     """Puts a file in place whole that `write` wrote to `beside` and `check`, which raises otherwise, found right."""
     at = _Place(beside)
     try:

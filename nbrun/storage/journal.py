@@ -1,10 +1,12 @@
-"""The journal: results are appended to segments, one fsync for all that wait (group commit).
+"""The journal: results are appended to segments, with one fsync for all that wait (group commit).
 
-A sample whose results are handed over all at once goes straight to its file instead (see whole.py).
+`Journal` takes results over and saves them; `Segments` are its files; `encode_batch` makes the bytes of a commit;
+`WriteBackpressure` bounds what is unsaved; `OpenAttempts` are attempts whose tasks will run again. A sample whose
+results are all put together goes to its file without the journal (see direct_write.py).
 
-Threads: workers call `put`, wait there at the bound, and make the file of a whole sample; the journal's own thread
-"nbrun-journal" writes, syncs and settles the entries in their books; the files threads call `retire`. `_lock` protects
-the queue and the counters and is never held over I/O.
+Threads: workers call `put`, wait there at the bound, and make the files of direct writes. The journal's own thread
+"nbrun-journal" writes, syncs and acknowledges the entries in their samples' states. The compactor's threads call
+`delete_segments`.
 """
 
 from __future__ import annotations
@@ -13,19 +15,56 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
+from zlib import crc32
 
 from nbrun.model import SinkClosedError
-from nbrun.storage.attempts import OpenAttempts
-from nbrun.storage.book import Book
-from nbrun.storage.bound import Unsaved
-from nbrun.storage.entry import EntryRecord
-from nbrun.storage.group import Attempted, Batch, Placed, lay_out
-from nbrun.storage.segments import Segment, Segments
-from nbrun.storage.whole import WholeFile, WholeFiles
+from nbrun.results.entries import IN_SEGMENT
+from nbrun.results.format import ATTEMPT, CRC_HEX, CRC_OF_ENTRY_KIND, HEADER, frame, segment_name
+from nbrun.storage import files
+from nbrun.storage.direct_write import DirectFile, DirectWriter
+from nbrun.storage.entry import EntryRecord, bodies
+from nbrun.storage.sample_state import SampleState, SavedEntry
 from nbrun.threads import start_daemon
 
-#: Group commit: a lone result is saved at once; after a commit the next one waits so long, or for so many results.
+#: Group commit: a lone result is saved immediately; within GROUP_S seconds after a commit the next one waits, unless
+#: GROUP_RESULTS results have come together.
 GROUP_S, GROUP_RESULTS = 0.006, 400
+#: A segment of this size takes no more records.
+SEGMENT_BYTES = 64 << 20
+#: How much may be unsaved, in results and in bytes; a single larger result is let in alone.
+MAX_UNSAVED, MAX_UNSAVED_BYTES = 1000, 64 << 20
+_BEFORE_BODY = CRC_HEX + 3  # bytes of a record before its body: the checksum, a tab, the kind, a tab
+
+
+class Batch(NamedTuple):
+    """Results of one sample that were put together.
+
+    Attributes:
+        size: of the records, in bytes.
+        file: the sample's file, where it is written directly.
+    """
+
+    state: SampleState
+    records: list[EntryRecord]
+    size: int
+    file: DirectFile | None
+
+
+class OpenAttempt(NamedTuple):
+    """An attempt that will be followed by another; `body` is that of its record."""
+
+    state: SampleState
+    position: int
+    body: bytes
+
+
+class PlacedBatch(NamedTuple):
+    """The entries of a batch and their places in a segment; `size` is what they take there, in bytes."""
+
+    state: SampleState
+    entries: list[SavedEntry]
+    size: int
 
 
 class Journal:
@@ -35,28 +74,32 @@ class Journal:
         folder: `.nbrun/`.
         next_segment: the number of the first segment of this run; it is made with the first result (F3).
         next_seq: greater than every seq in the directory (F4).
-        on_saved: called by the journal's thread with the books that were touched.
-        on_fault: called by the journal's thread when the disk refused (an OSError): results wait until `mend` is
-            called; or when it can't go on at all (any other exception).
+        on_saved: called by the journal's thread with the samples that have new saved results, and the results' number.
+        on_fault: called by the journal's thread when the disk refused (an OSError), and results wait until
+            `retry_after_fault` is called; or when it can't go on at all (any other exception).
         check_place: called by the journal's thread before each commit; raises OSError where the directory was moved.
     """
 
     def __init__(
-        self, folder: Path, next_segment: int, next_seq: int,
-        on_saved: Callable[[list[Book], int], None], on_fault: Callable[[Exception], None],
+        self,
+        folder: Path,
+        next_segment: int,
+        next_seq: int,
+        on_saved: Callable[[list[SampleState], int], None],
+        on_fault: Callable[[Exception], None],
         check_place: Callable[[], None] = lambda: None,
-    ) -> None:  # fmt: skip
-        self._whole = WholeFiles(folder.parent)
+    ) -> None:
+        self._direct = DirectWriter(folder.parent)
         self._on_saved, self._on_fault, self._check_place = on_saved, on_fault, check_place
-        self._lock = threading.Lock()  # protects the queue and the counters
+        self._lock = threading.Lock()  # protects the queues, the flags and the counters; never held over I/O
         self._work = threading.Condition(self._lock)  # the journal's thread waits here
-        self._settled = threading.Condition(self._lock)  # flush() waits here
+        self._flushed = threading.Condition(self._lock)  # flush() waits here
         self._queue: list[Batch] = []
-        self._attempts: list[Attempted] = []
-        self._flushing = 0
+        self._attempts: list[OpenAttempt] = []
+        self._flushing = 0  # calls of flush() that wait
         self._idle, self._gathering = True, False
-        self._closing = self._refusing = self._mended = self._dead = False
-        self.unsaved = Unsaved(self._lock)  # workers wait there
+        self._closing = self._is_intake_closed = self._is_retrying = self._dead = False
+        self.backpressure = WriteBackpressure(self._lock)  # workers wait here
         self.saved = self.saved_bytes = 0
         self.fault: Exception | None = None
         self.segments = Segments(folder, next_segment)
@@ -66,99 +109,99 @@ class Journal:
 
     # ---- workers
 
-    def put(self, book: Book, records: list[EntryRecord]) -> None:
-        """Takes results of one book over; waits while too many are unsaved. Raises SinkClosedError after refuse()."""
+    def put(self, state: SampleState, records: list[EntryRecord]) -> None:
+        """Queue results of one sample; wait while too many are unsaved. Raise SinkClosedError after close_intake()."""
         count = len(records)
         size = sum([len(r[3]) for r in records])
-        is_whole = self._whole.take(book, records, size)
+        is_direct = self._direct.accepts(state, records, size)
         with self._lock:
-            self.unsaved.wait(count, size, lambda: self._refusing)
-            if self._refusing:
+            self.backpressure.wait(count, size, lambda: self._is_intake_closed)
+            if self._is_intake_closed:
                 raise SinkClosedError("the run was stopped: this result is discarded")
-            self.unsaved.add(count, size)
-            book.unsaved += count
-            if not is_whole:
-                self._enqueue((book, records, size, None))
+            self.backpressure.add(count, size)
+            state.unsaved += count
+            if not is_direct:
+                self._enqueue(Batch(state, records, size, None))
                 return
             seq = self._give_seqs(count)
-        file: WholeFile | None = None
+        file: DirectFile | None = None
         try:
-            file = self._whole.make(book, records, seq)
-        finally:  # whatever happens: somebody may wait until all that was put is saved
+            file = self._direct.make(state, records, seq)
+        finally:  # whatever happens: flush() waits until everything that was put is saved
             with self._lock:
-                self._enqueue((book, records, size, file))
+                self._enqueue(Batch(state, records, size, file))
 
     def _enqueue(self, batch: Batch) -> None:
-        """Called with the lock held."""
+        """Queue a batch and wake the journal's thread where it should save now. The caller holds the lock."""
         self._queue.append(batch)
-        if self._idle or (self._gathering and self.unsaved.results >= GROUP_RESULTS):
+        if self._idle or (self._gathering and self.backpressure.results >= GROUP_RESULTS):
             self._idle = self._gathering = False
             self._work.notify()
 
     def _give_seqs(self, count: int) -> int:
-        """So many are taken; returns the last one given before. Called with the lock held."""
+        """Take the next `count` seqs. Return the last one that was taken before. The caller holds the lock."""
         before = self._seq
         self._seq += count
         return before
 
-    def put_attempt(self, book: Book, position: int, body: bytes) -> None:
-        """Takes an attempt record over; it is saved with the next results."""
+    def put_attempt(self, state: SampleState, position: int, body: bytes) -> None:
+        """Queue an attempt record; it is saved with the next results."""
         with self._lock:
-            self._attempts.append((book, position, body))
+            self._attempts.append(OpenAttempt(state, position, body))
             if self._idle:
                 self._idle = False
                 self._work.notify()
 
     # ---- control
 
-    def mend(self) -> None:
+    def retry_after_fault(self) -> None:
         """Try again after a fault."""
         with self._lock:
             if self.fault is not None and not self._dead:
-                self._mended, self.fault = True, None
+                self._is_retrying, self.fault = True, None
                 self._work.notify()
 
-    def refuse(self) -> None:
-        """From now on put() raises: late results of abandoned tasks are discarded."""
+    def close_intake(self) -> None:
+        """Let put() raise from now on, so that late results of abandoned tasks are discarded."""
         with self._lock:
-            self._refusing = True
-            self.unsaved.rouse()
+            self._is_intake_closed = True
+            self.backpressure.notify_all()
 
     def flush(self, timeout_s: float | None = None) -> bool:
-        """Waits until all that was put is saved. False on a time-out or a standing fault."""
+        """Wait until everything that was put is saved. Return False after a time-out, or while there is a fault."""
         with self._lock:
             self._flushing += 1
             self._work.notify()
             try:
-                over = self._settled.wait_for(lambda: self.fault is not None or self._is_settled, timeout_s)
+                over = self._flushed.wait_for(lambda: self.fault is not None or self._is_flushed, timeout_s)
                 return over and self.fault is None
             finally:
                 self._flushing -= 1
 
     @property
-    def _is_settled(self) -> bool:
-        """Nothing waits, and nothing is being saved. Asked with the lock held."""
-        return self._idle and not self._attempts and not self.unsaved.results
+    def _is_flushed(self) -> bool:
+        """True while nothing waits and nothing is being saved. The caller holds the lock."""
+        return self._idle and not self._attempts and not self.backpressure.results
 
     def close(self, timeout_s: float | None = None) -> bool:
-        """Saves what waits and ends the thread. False where that did not work in time."""
+        """Save what waits and end the thread. Return False where that did not succeed in time."""
         done = self.flush(timeout_s)
         with self._lock:
-            self._closing = self._refusing = True
+            self._closing = self._is_intake_closed = True
             self._work.notify()
-            self.unsaved.rouse()
+            self.backpressure.notify_all()
         self._thread.join(timeout_s)
         self.segments.close()
         return done and not self._thread.is_alive()
 
     # ---- the files thread
 
-    def retire(self, segments: list[Segment]) -> None:
-        """Removes segments whose entries stand in files; the results folder was synced before (F6)."""
+    def delete_segments(self, segments: list[Segment]) -> None:
+        """Delete segments whose entries are in files. The caller has synced the results folder (F6)."""
         for segment in segments:
             again = self.open_attempts.of(segment.number)
-            for book, position, body in again:
-                self.put_attempt(book, position, body)
+            for attempt in again:
+                self.put_attempt(*attempt)
             if again and not self.flush():
                 return
             self.segments.remove(segment)
@@ -167,21 +210,21 @@ class Journal:
 
     def _run(self) -> None:
         try:
-            self._save_what_comes()
-        except Exception as e:  # nobody may wait for a thread that is no more
+            self._save_until_closed()
+        except Exception as e:  # no thread may wait for this one, which ends
             with self._lock:
-                self.fault, self._refusing, self._dead = e, True, True
-                self.unsaved.rouse()
-                self._settled.notify_all()
+                self.fault, self._is_intake_closed, self._dead = e, True, True
+                self.backpressure.notify_all()
+                self._flushed.notify_all()
             self._on_fault(e)
 
-    def _save_what_comes(self) -> None:
+    def _save_until_closed(self) -> None:
         committed = 0.0
         while True:
             with self._lock:
                 while not (self._queue or self._attempts):
                     self._idle = True
-                    self._settled.notify_all()
+                    self._flushed.notify_all()
                     if self._closing:
                         return
                     self._work.wait()
@@ -195,24 +238,24 @@ class Journal:
                     committed = time.monotonic()
                     break
                 except OSError as e:
-                    if not self._wait_until_mended(e):
+                    if not self._wait_until_is_retrying(e):
                         return
 
     def _take(self) -> list[Batch]:
-        """What one commit saves: a part of the bound, so that workers fill the rest meanwhile."""
+        """Take what one commit saves: a part of what may be unsaved, so that workers can add the rest meanwhile."""
         count = taken = 0
-        for _, records, _, _ in self._queue:
+        for batch in self._queue:
             taken += 1
-            count += len(records)
+            count += len(batch.records)
             if count >= GROUP_RESULTS:
                 break
         batches, self._queue = self._queue[:taken], self._queue[taken:]
         return batches
 
     def _gather(self, committed: float) -> None:
-        """Lets results come together where they come thick. Called with the lock held, which it releases to wait."""
+        """Wait for more results where many come. The caller holds the lock, which is released while waiting."""
         end = committed + GROUP_S
-        while self.unsaved.results < GROUP_RESULTS and not self._closing and not self._flushing:
+        while self.backpressure.results < GROUP_RESULTS and not self._closing and not self._flushing:
             left = end - time.monotonic()
             if left <= 0:
                 break
@@ -220,70 +263,309 @@ class Journal:
             self._work.wait(left)
         self._gathering = False
 
-    def _wait_until_mended(self, fault: OSError) -> bool:
+    def _wait_until_is_retrying(self, fault: OSError) -> bool:
         self.segments.end_current()  # F8
         with self._lock:
-            self.fault, self._mended = fault, False
-            self._settled.notify_all()
+            self.fault, self._is_retrying = fault, False
+            self._flushed.notify_all()
         self._on_fault(fault)
         with self._lock:
-            while not self._mended and not self._closing:
+            while not self._is_retrying and not self._closing:
                 self._work.wait()
-            if self._closing and not self._mended:
+            if self._closing and not self._is_retrying:
                 return False
-            self._mended = False
+            self._is_retrying = False
         return True
 
-    def _commit(self, batches: list[Batch], attempts: list[Attempted]) -> None:
-        whole = [file for *_, file in batches if file is not None]
-        others = [batch for batch in batches if batch[3] is None] if whole else batches
+    def _commit(self, batches: list[Batch], attempts: list[OpenAttempt]) -> None:
+        """Save these batches and attempts. After an error direct writes are dropped, and go to the journal next."""
+        direct = [batch.file for batch in batches if batch.file is not None]
+        others = [batch for batch in batches if batch.file is None] if direct else batches
         segment: Segment | None = None
-        placed: list[Placed] = []
+        placed: list[PlacedBatch] = []
         try:
             self._check_place()
             if others or attempts:
                 segment = self.segments.current()
                 with self._lock:
-                    seq = self._give_seqs(sum([len(records) for _, records, _, _ in others]))
-                data, placed = lay_out(others, attempts, segment.number, segment.file.size, seq)
+                    seq = self._give_seqs(sum([len(batch.records) for batch in others]))
+                data, placed = encode_batch(others, attempts, segment.number, segment.file.size, seq)
                 segment.file.append(data)
             with self._lock:
-                self.unsaved.let_in()  # now, not before: who computes would keep this thread from getting so far
+                self.backpressure.let_in()  # not earlier: workers that compute would delay this thread
             if segment is not None:
                 self.segments.sync(segment)
-            self._whole.put(whole)
+            self._direct.put(direct)
         except BaseException:
-            for file in whole:
+            for file in direct:
                 file.drop()
-            batches[:] = [(book, records, size, None) for book, records, size, _ in batches]  # next through the journal
+            batches[:] = [batch._replace(file=None) for batch in batches]
             raise
-        for file in whole:
-            file.settle()
+        for file in direct:
+            file.acknowledge()
         if segment is not None:
-            self.open_attempts.stand_in(segment.number, attempts)
-            self._settle(segment, placed)
-        self._tell_saved(batches)
+            self.open_attempts.record(segment.number, attempts)
+            self._acknowledge(segment, placed)
+        self._report_saved(batches)
 
-    def _settle(self, segment: Segment, placed: list[Placed]) -> None:
-        """Entries stand in the journal."""
+    def _acknowledge(self, segment: Segment, placed: list[PlacedBatch]) -> None:
+        """Record in the samples' states that these entries are saved in `segment`."""
         freed: dict[int, int] = {}
-        for book, fresh, size in placed:
-            with book.lock:
-                replaced = book.settle(fresh, size)
+        for state, entries, size in placed:
+            with state.lock:
+                replaced = state.acknowledge(entries, size)
             for number, count in replaced.items():
                 freed[number] = freed.get(number, 0) + count
-            self.open_attempts.ended(book, fresh)
-        self.segments.settled(segment, sum([len(fresh) for _, fresh, _ in placed]), freed)
+            self.open_attempts.discard(state, entries)
+        self.segments.acknowledge(segment, sum([len(batch.entries) for batch in placed]), freed)
 
-    def _tell_saved(self, batches: list[Batch]) -> None:
-        count = sum([len(records) for _, records, _, _ in batches])
-        size = sum([size for _, _, size, _ in batches])
+    def _report_saved(self, batches: list[Batch]) -> None:
+        count = sum([len(batch.records) for batch in batches])
+        size = sum([batch.size for batch in batches])
         with self._lock:
-            for book, records, _, _ in batches:
-                book.unsaved -= len(records)
-            self.unsaved.take_off(count, size)
+            for batch in batches:
+                batch.state.unsaved -= len(batch.records)
+            self.backpressure.subtract(count, size)
             self.saved_bytes += size
             self.saved += count
-            if self.unsaved.results < GROUP_RESULTS:
-                self.unsaved.let_in()
-        self._on_saved(list({book: None for book, *_ in batches}), count)
+            if self.backpressure.results < GROUP_RESULTS:
+                self.backpressure.let_in()
+        self._on_saved(list({batch.state: None for batch in batches}), count)
+
+
+# ---- segments
+
+
+class Segment:
+    """One file of the journal. `live` counts its entries that no sample's file holds yet."""
+
+    def __init__(self, number: int, file: files.AppendFile) -> None:
+        self.number, self.file = number, file
+        self.live = 0
+        self.has_durable_name = False
+
+
+class Segments:
+    """The segments that this run has written: which one takes the next records, and which are still needed.
+
+    Threads: the journal's thread calls `current`, `sync`, `acknowledge` and `end_current`; the compactor's threads call
+    the rest.
+
+    Args:
+        folder: `.nbrun/`.
+        next_number: the number of the first segment; it is made with the first result (F3).
+    """
+
+    def __init__(self, folder: Path, next_number: int) -> None:
+        self._folder, self._next = folder, next_number
+        self._lock = threading.Lock()  # protects the segments' list and counts; never held over I/O
+        self._all: dict[int, Segment] = {}
+        self._current: Segment | None = None
+        self._strays: list[Path] = []  # segments whose making was reported as failed; they may be there all the same
+
+    # ---- the journal's thread
+
+    def current(self) -> Segment:
+        """Return the segment to append to. Raise OSError where a new one can't be made."""
+        current = self._current
+        if current is not None and current.file.size < SEGMENT_BYTES:
+            return current
+        number = self._next
+        self._next += 1
+        path = self._folder / segment_name(number)
+        try:
+            segment = Segment(number, files.AppendFile(path, new=True))
+        except FileExistsError:
+            raise
+        except OSError:
+            self._strays.append(path)
+            raise
+        with self._lock:
+            self._all[number] = self._current = segment
+        return segment
+
+    def sync(self, segment: Segment) -> None:
+        """Return when everything that was appended is on the disk. Raise OSError."""
+        segment.file.sync()
+        if not segment.has_durable_name:
+            files.sync_folder(self._folder)
+            segment.has_durable_name = True
+
+    def acknowledge(self, segment: Segment, count: int, freed: dict[int, int]) -> None:
+        """Record that a segment holds `count` more entries, and how many entries of other segments they replace."""
+        with self._lock:
+            segment.live += count
+            for number, n in freed.items():
+                self._all[number].live -= n
+
+    def end_current(self) -> None:
+        """Append no more to the current segment: a write failed (F8), or it is about to be deleted."""
+        with self._lock:
+            self._current = None
+
+    # ---- the files threads
+
+    def hold(self) -> Callable[[int, int, int], bytes]:
+        """Return a reader of entries (segment, offset, length) that keeps the present segments open.
+
+        While a sample's file is written, an entry of it may be replaced and its segment deleted. The segment's
+        descriptor must not become another file's meanwhile.
+        """
+        with self._lock:
+            held = dict(self._all)
+        return lambda number, offset, length: files.read_at(held[number].file.fd, offset, length)
+
+    def release(self, freed: dict[int, int]) -> list[Segment]:
+        """Record that entries are in files now, by segment. Return the segments that aren't needed any more."""
+        with self._lock:
+            for number, count in freed.items():
+                self._all[number].live -= count
+            return [s for s in self._all.values() if s.live <= 0 and s is not self._current]
+
+    def remove(self, segment: Segment) -> None:
+        """Delete a segment whose entries are in files, durably. Raise OSError; it can be tried again later."""
+        files.remove(segment.file.path)
+        with self._lock:
+            self._all.pop(segment.number, None)  # its file is closed with the last reader that holds it
+
+    def remove_strays(self) -> None:
+        """At a clean end, delete empty segments whose making was reported as failed. Raise OSError."""
+        while self._strays:
+            files.remove(self._strays[-1])
+            self._strays.pop()
+
+    def __contains__(self, segment: Segment) -> bool:
+        return segment.number in self._all
+
+    def close(self) -> None:
+        """Close their files."""
+        for segment in self._all.values():
+            segment.file.close()
+
+
+# ---- the bytes of a commit
+
+
+def encode_batch(
+    batches: list[Batch], attempts: list[OpenAttempt], segment: int, at: int, seq: int
+) -> tuple[bytes, list[PlacedBatch]]:
+    """Return the bytes to append to segment number `segment`, whose size is `at`, and where each entry is then.
+
+    Called for every result, so it is written for speed.
+
+    Args:
+        seq: the last one that was taken.
+    """
+    where = segment + IN_SEGMENT
+    lines: list[bytes] = []
+    placed: list[PlacedBatch] = []
+    for state, records, _, _ in batches:
+        saved: list[SavedEntry] = []
+        began = at
+        at += _add_header(lines, state, segment)
+        record = iter(records)
+        for number, stretch in bodies(state, records, seq):
+            whose = state.whose[number]
+            around = len(whose) + _BEFORE_BODY + 1
+            for body, (position, verdict, code, _) in zip(stretch, record, strict=False):
+                seq += 1
+                lines += (b"%08x\te\t" % crc32(whose, crc32(body, CRC_OF_ENTRY_KIND)), body, whose, b"\n")
+                length = len(body)
+                saved.append((position, seq, code, where, at + _BEFORE_BODY, length, verdict, body))
+                at += length + around
+        placed.append(PlacedBatch(state, saved, at - began))
+    for state, position, body in attempts:
+        _add_header(lines, state, segment)
+        lines.append(frame(ATTEMPT, body, state.whose[state.group_number(position)][1:]))
+    return b"".join(lines), placed
+
+
+def _add_header(lines: list[bytes], state: SampleState, segment: int) -> int:
+    """Add a sample's header, where this is its first record in a segment. Return how many bytes were added."""
+    if state.header_in == segment:
+        return 0
+    state.header_in = segment
+    lines.append(frame(HEADER, state.header()))
+    return len(lines[-1])
+
+
+# ---- the bound on unsaved results
+
+
+class WriteBackpressure:
+    """Bounds the results that ended and are not on the disk yet, and lets workers wait for room.
+
+    Threads: every method is called with the journal's lock held, which `wait` releases while it waits; the numbers may
+    be read at any time.
+    """
+
+    def __init__(self, lock: threading.Lock) -> None:
+        self._room = threading.Condition(lock)
+        self._waiting = 0
+        self.results = self.bytes = 0
+
+    @property
+    def is_filling(self) -> bool:
+        """True while at least half of what may be unsaved is unsaved."""
+        return self.results >= MAX_UNSAVED // 2 or self.bytes >= MAX_UNSAVED_BYTES // 2
+
+    def wait(self, results: int, size: int, is_over: Callable[[], bool]) -> None:
+        """Wait until there is room for these results, or they are alone, or `is_over` returns True."""
+        while self._is_full(results, size) and not is_over():
+            self._waiting += 1
+            self._room.wait()
+            self._waiting -= 1
+
+    def _is_full(self, results: int, size: int) -> bool:
+        return bool(self.results) and (self.results + results > MAX_UNSAVED or self.bytes + size > MAX_UNSAVED_BYTES)
+
+    def add(self, results: int, size: int) -> None:
+        """Count results that were put."""
+        self.results += results
+        self.bytes += size
+
+    def subtract(self, results: int, size: int) -> None:
+        """Stop counting results that are saved."""
+        self.results -= results
+        self.bytes -= size
+
+    def let_in(self) -> None:
+        """Wake as many waiting workers as may find room."""
+        if self._waiting:
+            self._room.notify(min(self._waiting, max(1, MAX_UNSAVED - self.results)))
+
+    def notify_all(self) -> None:
+        """Wake all waiting workers: the intake was closed."""
+        self._room.notify_all()
+
+
+# ---- open attempts
+
+
+class OpenAttempts:
+    """Where the latest attempt of each task that will run again is saved; it must outlive that segment.
+
+    False while there is none. Threads: the journal's thread calls `record` and `discard`; the compactor's threads call
+    `of`, which works on a copy.
+    """
+
+    def __init__(self) -> None:
+        self._of: dict[tuple[int, int], tuple[int, OpenAttempt]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._of)
+
+    def record(self, segment: int, attempts: list[OpenAttempt]) -> None:
+        """Record that these attempts are saved in `segment`."""
+        for attempt in attempts:
+            self._of[id(attempt.state), attempt.position] = (segment, attempt)
+
+    def discard(self, state: SampleState, entries: list[SavedEntry]) -> None:
+        """Forget the attempts of tasks that have a result or an error now."""
+        if self._of:
+            for entry in entries:
+                self._of.pop((id(state), entry[0]), None)
+
+    def of(self, segment: int) -> list[OpenAttempt]:
+        """Return the attempts that are saved in `segment`."""
+        return [attempt for number, attempt in list(self._of.values()) if number == segment]

@@ -79,7 +79,7 @@ class MatchLog(RecordLog):
     def __init__(self, path: Path) -> None:
         super().__init__(path, MATCH)
 
-    def settle(self, value: Mapping[str, Any]) -> Match:
+    def add(self, value: Mapping[str, Any]) -> Match:
         """Saves a record. Returns it as `read_matches` would."""
         start = self.append(value)
         assert self._file is not None

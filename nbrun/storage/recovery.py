@@ -24,7 +24,7 @@ from nbrun.results.sample_file import FileInfo, Identity, OwnFile, Unreadable
 from nbrun.results.values import dump, load
 from nbrun.storage import files
 from nbrun.storage.directory import Directory
-from nbrun.storage.filing import chunked
+from nbrun.storage.sample_writer import chunked
 
 
 @dataclass
@@ -73,7 +73,7 @@ def recover(directory: Directory) -> Recovery:
 
 def rewrite_sample(directory: Directory, info: FileInfo) -> None:
     """Write a file of nbrun's own again with what can be read of it; the old file is kept in `.nbrun/damaged/`."""
-    directory.keep_aside(info.name)
+    directory.quarantine_copy(info.name)
     new = _SampleWriter(directory, JournalIndex()).write(info.sample_id, info, {})
     if new is not None:
         directory.listing.by_id[info.sample_id] = new
@@ -104,7 +104,7 @@ class _SampleWriter:
             info = directory.take_out(info)
         header = self._index.headers.get(sample_id) or _header_of(info)
         if info is None and (damaged := directory.listing.damaged.pop(sample_id, None)):
-            directory.set_aside(damaged)
+            directory.quarantine(damaged)
         name = info.name if info else _free_name(directory, header, sample_id)
         path = directory.path / name
         match = directory.matches.get(sample_id)
@@ -119,7 +119,7 @@ class _SampleWriter:
                     extra = content.extra if isinstance(content, OwnFile) else parse_old(content).extra
             except Unreadable as e:
                 directory.listing.problems.append(Problem(str(path), str(e), sample_id))
-                directory.set_aside(name)
+                directory.quarantine(name)
                 info, stored = None, list(whole.values())
             if info is not None and isinstance(content, OwnFile):
                 stored = _without_damaged(directory, info, content, stored)
@@ -181,7 +181,7 @@ def _without_damaged(directory: Directory, info: FileInfo, content: OwnFile, sto
         what = f"has {damaged} damaged entries; it is kept in .nbrun/damaged/"
         directory.listing.problems.append(Problem(str(path), what, info.sample_id))
     if info.is_damaged or damaged:
-        directory.keep_aside(info.name)
+        directory.quarantine_copy(info.name)
     return kept
 
 
@@ -249,7 +249,7 @@ def _delete_segments(directory: Directory, index: JournalIndex, out: Recovery) -
             files.remove(path)
             continue
         directory.listing.problems.append(Problem(str(path), f"{scan}; it is kept in .nbrun/damaged/"))
-        directory.set_segment_aside(path)
+        directory.quarantine_segment(path)
 
 
 def carry_attempts(directory: Directory, index: JournalIndex, out: Recovery) -> None:

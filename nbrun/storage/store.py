@@ -4,9 +4,9 @@ Threads:
     opener    `ResultStore(...)`, `close`: the thread that starts a run or ends it
     feeder    `begin`, one sample after another
     workers   `encode`, `put`, `put_attempt`, `ended` (model.ResultSink)
-    journal   "nbrun-journal": saves; tells the store which books were touched
+    journal   "nbrun-journal": saves; tells the store which states were touched
     files     "nbrun-files" (see filer.py)
-`_lock` protects what books say of ended samples; it is never held over I/O.
+`_lock` protects what states say of ended samples; it is never held over I/O.
 """
 
 from __future__ import annotations
@@ -27,19 +27,18 @@ from nbrun.results.status import SampleTotals
 from nbrun.results.values import load
 from nbrun.samples import Sample
 from nbrun.storage import entry, files
-from nbrun.storage.book import DONE, Book
+from nbrun.storage.compactor import Compactor
 from nbrun.storage.directory import Directory
 from nbrun.storage.disk_space import SpaceWatch
 from nbrun.storage.entry import EntryRecord
-from nbrun.storage.filer import Filer
-from nbrun.storage.found import Again, Found, Fresh
+from nbrun.storage.in_flight import InFlightTasks
 from nbrun.storage.journal import Journal
 from nbrun.storage.lock import DirectoryLock
 from nbrun.storage.manifest import Manifest
-from nbrun.storage.opening import Opener
 from nbrun.storage.record_log import write_totals
 from nbrun.storage.recovery import attempt_body, recover
-from nbrun.storage.running import RunningTasks
+from nbrun.storage.resume import IsCurrent, RejudgeFilter, ResumePlan, ResumePlanner
+from nbrun.storage.sample_state import DONE, SampleState
 
 
 class ResultStore:
@@ -50,7 +49,7 @@ class ResultStore:
         run: the run record (run_id, settings, …), saved before the first result can be.
         keep_items: store each item in its entry.
         totals: how many samples and tasks the run was given, as far as that is known.
-        on_fault, on_mended: called when the disk refuses, and when it takes results again.
+        on_fault, on_is_retrying: called when the disk refuses, and when it takes results again.
 
     Raises:
         ResultsInUseError, StorageError, FormatError.
@@ -71,8 +70,8 @@ class ResultStore:
         self._on_fault = on_fault
         self.wait_for_resume: Callable[[], bool] = lambda: False  # the feeder waits there after a fault
         self._lock = threading.Lock()
-        self._mending = threading.Lock()  # one thread at a time makes folders again; held over I/O on purpose
-        self._is_closed = False  # changed with _mending held
+        self._fault_lock = threading.Lock()  # one thread at a time makes folders again; held over I/O on purpose
+        self._is_closed = False  # changed with _fault_lock held
         self._is_new = False  # the inner folder was made again, and not all that it needs is in it yet
         self.directory = Directory(path)
         try:
@@ -88,8 +87,8 @@ class ResultStore:
             recovery = recover(self.directory)
             self.recovered = recovery.recovered
             self._carried = recovery.next_segment - 1 if recovery.attempts else 0
-            self.running = RunningTasks(self.directory.inner, self.directory.unclean_log)
-            quarantined = self.running.take_over(recovery.next_seq - 1)
+            self.in_flight = InFlightTasks(self.directory.inner, self.directory.unclean_log)
+            quarantined = self.in_flight.take_over(recovery.next_seq - 1)
             self._run_record = {**run, "seq": recovery.next_seq - 1}
             self.note_totals(totals or SampleTotals())
             self.journal = Journal(
@@ -100,12 +99,14 @@ class ResultStore:
                 on_fault,
                 self.directory.check_place,
             )
-            self._opener = Opener(self.directory, self.journal, recovery, self.run_id, quarantined, keep_items)
-            self.filer = Filer(path, self.journal, on_fault, self._opener.note_problem, self.directory.check_place)
+            self._planner = ResumePlanner(self.directory, self.journal, recovery, self.run_id, quarantined, keep_items)
+            self.compactor = Compactor(
+                path, self.journal, on_fault, self._planner.note_problem, self.directory.check_place
+            )
             infos = self.directory.listing.by_id.values()
             self.manifest = Manifest(path, self.directory.inner, [i.name for i in infos])
             self.space = SpaceWatch(path, infos)
-            self.running.begin(self.run_id)
+            self.in_flight.begin(self.run_id)
         except BaseException as e:
             if hasattr(self, "journal"):  # its thread runs already
                 self.journal.close(1.0)
@@ -140,15 +141,15 @@ class ResultStore:
         self,
         sample: Sample,
         redo: Mapping[Identity, str | None] | None = None,
-        fresh: Fresh | None = None,
-        again: Again | None = None,
-    ) -> Found:
+        is_current: IsCurrent | None = None,
+        again: RejudgeFilter | None = None,
+    ) -> ResumePlan:
         """Matches a sample with what is saved of it.
 
         Args:
             redo: identities that run again although they are done, with the run_id of the result that shall be replaced
                 (None: whatever stands there).
-            fresh: told run_id and context of saved results; those for which it says False run again.
+            is_current: told run_id and context of saved results; those for which it says False run again.
             again: asked with each saved entry and its position; True runs it again.
 
         Raises:
@@ -158,9 +159,9 @@ class ResultStore:
         while True:
             info = infos.pop(sample.id, None)
             try:
-                found = self._opener.begin(sample, info, redo, fresh, again)
-                if found.book is not None:
-                    self.manifest.add(found.book.name)
+                found = self._planner.begin(sample, info, redo, is_current, again)
+                if found.state is not None:
+                    self.manifest.add(found.state.name)
                 return found
             except OSError as e:
                 if info is not None and not os.path.lexists(self.path / (info.place or info).name):
@@ -184,9 +185,9 @@ class ResultStore:
         """See ResultSink."""
         return self.journal.flush()
 
-    def begin_tasks(self, slot: int, marks: bytes) -> None:
+    def begin_tasks(self, slot: int, fingerprints: bytes) -> None:
         """See ResultSink."""
-        self.running.note(slot, marks)
+        self.in_flight.record(slot, fingerprints)
 
     encode = staticmethod(entry.encode)
 
@@ -196,60 +197,60 @@ class ResultStore:
         It takes the place of `encode`, so that nothing is asked for each result where nobody observes.
         """
 
-        def encode(book: Book, position: int, item: Any, result: Any, *rest: Any, **more: Any) -> EntryRecord:
-            record = entry.encode(book, position, item, result, *rest, **more)
+        def encode(state: SampleState, position: int, item: Any, result: Any, *rest: Any, **more: Any) -> EntryRecord:
+            record = entry.encode(state, position, item, result, *rest, **more)
             if result is not None:
                 observe(result)
             return record
 
         self.encode = encode
 
-    def put(self, book: Book, records: list[EntryRecord]) -> None:
+    def put(self, state: SampleState, records: list[EntryRecord]) -> None:
         """See ResultSink. An error is no replacement for a result: one that was to be made again stays then."""
-        if (c := book.columns) is not None:
+        if (c := state.columns) is not None:
             records = [r for r in records if r[2] == DONE or c.status[r[0]] != DONE]
         if records:
-            self.journal.put(book, records)
-            self.filer.wait_for_room()
+            self.journal.put(state, records)
+            self.compactor.wait_for_room()
 
-    def put_attempt(self, book: Book, position: int, task: Task, retry: Retry) -> None:
+    def put_attempt(self, state: SampleState, position: int, task: Task, retry: Retry) -> None:
         """See ResultSink."""
         data, _ = values.encode({"hint": dict(retry.hint), "previous": retry.result})
         kept = Attempt(task.attempt, **load(data))._replace(exceptions=task._exceptions, waits_since=task._waits_since)
-        book.attempts[position] = kept._replace(previous=retry.result)
-        group, rank = book.sample.locate(position)
+        state.attempts[position] = kept._replace(previous=retry.result)
+        group, rank = state.sample.locate(position)
         self.journal.put_attempt(
-            book, position, attempt_body(group.key(rank), group.occurrence(rank), kept, retry.reason)
+            state, position, attempt_body(group.key(rank), group.occurrence(rank), kept, retry.reason)
         )
 
     @property
     def is_filling(self) -> bool:
         """See ResultSink."""
-        return self.journal.unsaved.is_filling
+        return self.journal.backpressure.is_filling
 
-    def ended(self, book: Book) -> None:
+    def ended(self, state: SampleState) -> None:
         """See ResultSink."""
-        book.forget_copies()
+        state.forget_copies()
         with self._lock:
-            book.ended = True
-        self._saved([book], 0)
+            state.ended = True
+        self._saved([state], 0)
 
-    def reopen(self, book: Book, positions: Iterable[int]) -> None:
+    def reopen(self, state: SampleState, positions: Iterable[int]) -> None:
         """Tasks that ended in errors are queued again, and begin from their first attempt."""
         for position in positions:
-            book.attempts.pop(position, None)
+            state.attempts.pop(position, None)
         with self._lock:
-            book.ended = False
+            state.ended = False
 
     # ---- journal's and files threads
 
-    def _saved(self, books: list[Book], count: int) -> None:
-        books = [book for book in books if not book.filed_whole]
+    def _saved(self, states: list[SampleState], count: int) -> None:
+        states = [state for state in states if not state.is_closed]
         with self._lock:
-            due = [book for book in books if book.ended and not book.unsaved]
-        self.filer.touched(books)
-        for book in due:
-            self.filer.file_soon(book)
+            due = [state for state in states if state.ended and not state.unsaved]
+        self.compactor.touched(states)
+        for state in due:
+            self.compactor.file_soon(state)
         if count:
             self.space.look(self.saved, self.journal.saved_bytes)
 
@@ -258,35 +259,35 @@ class ResultStore:
     @property
     def unsaved(self) -> int:
         """Results that ended but are not on the disk."""
-        return self.journal.unsaved.results
+        return self.journal.backpressure.results
 
     @property
     def saved(self) -> int:
         """Results of this run that are on the disk."""
         return self.journal.saved
 
-    def mend(self, *, wherever_it_is: bool = False) -> None:
+    def retry_after_fault(self, *, wherever_it_is: bool = False) -> None:
         """Try again after a fault.
 
         Args:
             wherever_it_is: also where the directory was moved. The run ends, and what waits in memory belongs there.
         """
-        with self._mending:
-            if self._is_closed or not self._mend_directory(wherever_it_is):
+        with self._fault_lock:
+            if self._is_closed or not self._restore_directory(wherever_it_is):
                 return
-        self.journal.mend()
-        self.filer.mend()
+        self.journal.retry_after_fault()
+        self.compactor.retry_after_fault()
 
-    def _mend_directory(self, wherever_it_is: bool) -> bool:
-        """Called with `_mending` held. False where it can't be written; the fault was reported."""
+    def _restore_directory(self, wherever_it_is: bool) -> bool:
+        """Called with `_fault_lock` held. False where it can't be written; the fault was reported."""
         try:
             if wherever_it_is:
                 self.directory.follow()
-            self._is_new = self.directory.mend() or self._is_new
+            self._is_new = self.directory.retry_after_fault() or self._is_new
             if self._is_new:  # somebody had removed the inner folder, with the lock and the run's record
                 self._guard.renew()
                 self.directory.run_log.append(self._run_record)
-                self.running.begin(self.run_id)
+                self.in_flight.begin(self.run_id)
                 self._is_new = False
         except ResultsInUseError as e:
             self._on_fault(ResultsMovedError(str(e), path=str(self.path)))
@@ -300,15 +301,15 @@ class ResultStore:
         """Saves what waits, writes every file that is due and removes the segments.
 
         Returns:
-            False on a standing fault: try again after `mend`.
+            False on a standing fault: try again after `retry_after_fault`.
         """
-        return self.journal.flush(timeout_s) and self.filer.finish(timeout_s) and self._retire()
+        return self.journal.flush(timeout_s) and self.compactor.finish(timeout_s) and self._delete_segments()
 
-    def _retire(self) -> bool:
-        if self.journal.open_attempts or self._opener.attempts:
+    def _delete_segments(self) -> bool:
+        if self.journal.open_attempts or self._planner.attempts:
             return True
         self.journal.segments.end_current()
-        return self.filer.retire_all(self._carried)
+        return self.compactor.delete_all_segments(self._carried)
 
     def close(self, timeout_s: float | None = None, *, clean: bool = True) -> None:
         """Gives the directory up.
@@ -316,16 +317,16 @@ class ResultStore:
         Args:
             clean: the files alone are complete, so the segments may go.
         """
-        with self._mending:
+        with self._fault_lock:
             self._is_closed = True
-        self.filer.close()
+        self.compactor.close()
         if clean:
-            self._retire()
+            self._delete_segments()
             if self.directory.is_in_place:  # both look at the folder by its path
                 self.manifest.save()
                 self.directory.keep_tails(has_changed=self.journal.saved > 0)
         self.journal.close(timeout_s)
-        self.running.end()
+        self.in_flight.end()
         self.directory.close()
         self._guard.release()
 

@@ -359,7 +359,7 @@ def _repair(directory: Directory, finding: Finding) -> None:
             rewrite_sample(directory, info)
             files.sync_folder(directory.path)
     elif finding.kind in ("unreadable", "double") and file.is_file():
-        directory.set_aside(file.name)
+        directory.quarantine(file.name)
     elif finding.kind == "log":
         _rewrite_log(directory, file)
 
@@ -367,6 +367,6 @@ def _repair(directory: Directory, finding: Finding) -> None:
 def _rewrite_log(directory: Directory, log: Path) -> None:
     kind = {"runs.log": RUN, "matched.log": MATCH, "unclean.log": UNCLEAN, archives.LOG: ARCHIVED}[log.name]
     kept = b"".join(frame(r.kind, r.body, r.whose) for r in whole_records(log, kind))
-    directory.keep_log_aside(log)
+    directory.quarantine_copy_of_log(log)
     files.replace_file(log, (kept,), directory.inner / "tmp" / (log.name + ".tmp"))
     files.sync_folder(directory.inner)

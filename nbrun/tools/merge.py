@@ -31,10 +31,10 @@ from nbrun.results.status import SampleTotals
 from nbrun.results.values import load
 from nbrun.storage import files
 from nbrun.storage.directory import Directory
-from nbrun.storage.filing import chunked
 from nbrun.storage.lock import DirectoryLock, kept_quiet
 from nbrun.storage.record_log import write_totals
 from nbrun.storage.recovery import Recovery, carry_attempts, file_parts
+from nbrun.storage.sample_writer import chunked
 
 #: So many match records are saved together.
 _AT_ONCE = 256

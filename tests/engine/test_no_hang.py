@@ -11,7 +11,7 @@ import pytest
 
 import nbrun
 from nbrun.errors import NbrunError, RunHaltedError
-from nbrun.storage import bound, filer, files, journal
+from nbrun.storage import compactor, files, journal
 from nbrun.storage.store import ResultStore
 
 DEADLINE_S = 60
@@ -70,7 +70,7 @@ def test_errors_do_not_wait_either(tmp_path):
     run.wait(DEADLINE_S)
 
 
-@pytest.mark.parametrize("broken", ["lay_out", "settle", "write_sample", "put", "record"])
+@pytest.mark.parametrize("broken", ["encode_batch", "acknowledge", "write_sample", "put", "record"])
 def test_a_fault_of_its_own_halts_the_run(broken, tmp_path, monkeypatch):
     """A bug in any thread of nbrun: wait() raises, the directory is given up, and the next run goes on."""
     calls = []
@@ -85,11 +85,15 @@ def test_a_fault_of_its_own_halts_the_run(broken, tmp_path, monkeypatch):
         return call
 
     from nbrun.progress import ProgressTracker
-    from nbrun.storage.book import Book
+    from nbrun.storage.sample_state import SampleState
 
-    where = {"lay_out": journal, "settle": Book, "write_sample": filer, "put": ResultStore, "record": ProgressTracker}[
-        broken
-    ]
+    where = {
+        "encode_batch": journal,
+        "acknowledge": SampleState,
+        "write_sample": compactor,
+        "put": ResultStore,
+        "record": ProgressTracker,
+    }[broken]
     monkeypatch.setattr(where, broken, breaking(getattr(where, broken)))
     run = start(samples(20, 20), lambda task: time.sleep(0.001) or {"n": task.index}, tmp_path / "r")
     with pytest.raises(RunHaltedError, match="a bug"):
@@ -157,7 +161,7 @@ class FullDisk:
 
 @pytest.mark.parametrize("drain", [True, False])
 def test_a_stop_while_workers_wait_at_the_bound_of_a_full_disk(drain, tmp_path, monkeypatch):
-    monkeypatch.setattr(bound, "MAX_UNSAVED", 20)
+    monkeypatch.setattr(journal, "MAX_UNSAVED", 20)
     with files.observe(FullDisk(2)):
         run = start(samples(4, 200), lambda task: {"n": task.index}, tmp_path / "r", workers=4)
         wait_for(lambda: run.progress.state == "paused")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import nbrun
-from nbrun.storage.running import MARK_BYTES, RunningTasks
+from nbrun.storage.in_flight import FINGERPRINT_BYTES, InFlightTasks
 
 WORKERS, LONG = 16, 64
 
@@ -59,7 +59,9 @@ def test_a_long_task_in_the_midst_of_a_batch_keeps_no_other_waiting(tmp_path: Pa
 def test_tiny_tasks_are_known_by_the_first_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second time a worker takes tasks it takes many: what it guessed before it had measured any counts no more."""
     taken: list[int] = []
-    monkeypatch.setattr(RunningTasks, "note", lambda self, slot, marks: taken.append(len(marks) // MARK_BYTES))
+    monkeypatch.setattr(
+        InFlightTasks, "record", lambda self, slot, fingerprints: taken.append(len(fingerprints) // FINGERPRINT_BYTES)
+    )
     most = 0
     for n in range(5):  # a machine that is busy elsewhere may take its time for one task
         taken.clear()

@@ -15,7 +15,7 @@ from power_cuts import Job, crash_everywhere, make_samples, run_on, saved
 from simulated_disk import SimulatedDisk
 
 import nbrun
-from nbrun.storage import filer, journal, segments
+from nbrun.storage import compactor, journal
 
 pytestmark = pytest.mark.long
 
@@ -67,12 +67,12 @@ def test_recovery_after_an_unclean_end(tmp_path, seed):
 
 def test_segments_rotate(tmp_path, seed, monkeypatch):
     """Each commit gets a segment of its own, and files are rewritten while the run goes on."""
-    monkeypatch.setattr(segments, "SEGMENT_BYTES", 200)
+    monkeypatch.setattr(journal, "SEGMENT_BYTES", 200)
     monkeypatch.setattr(journal, "GROUP_RESULTS", 1)
     monkeypatch.setattr(journal, "GROUP_S", 0.0)
-    monkeypatch.setattr(filer, "STALE_S", 0.0)
-    monkeypatch.setattr(filer, "COST_RATIO", 0.0)
-    monkeypatch.setattr(filer, "LOOK_S", 0.0005)
+    monkeypatch.setattr(compactor, "STALE_S", 0.0)
+    monkeypatch.setattr(compactor, "COST_RATIO", 0.0)
+    monkeypatch.setattr(compactor, "LOOK_S", 0.0005)
     job = Job(make_samples(2))
     job.options = {"workers": 1}
     assert crash_everywhere(job, lambda path: None, tmp_path, seed, modes=("lost", "mixed")) > 20

@@ -4,47 +4,47 @@ import json
 import random
 
 from nbrun.samples import SampleReader
-from nbrun.storage.book import Book
 from nbrun.storage.entry import BETWEEN, bodies, encode, pieces
-from nbrun.storage.group import lay_out
+from nbrun.storage.journal import Batch, encode_batch
+from nbrun.storage.sample_state import SampleState
 
 GROUPS = {"good": "g", "none": "n", "bad": "b"}
 RAW = {"id": "s", "g": ["a", "b", "a", {"x": None}], "n": [], "b": [1, 2, 1, 1]}
 
 
-def records_of(book):
+def records_of(state):
     made = {"type": "E", "message": "", "traceback": ""}
     return [
-        encode(book, p, book.item(p), None if p == 5 else {"p": p}, 1, 0.5, 0.25, "w", made if p == 5 else None)
-        for p in range(book.total)
+        encode(state, p, state.item(p), None if p == 5 else {"p": p}, 1, 0.5, 0.25, "w", made if p == 5 else None)
+        for p in range(state.total)
     ]
 
 
-def new_book():
-    return Book(SampleReader(GROUPS).read(RAW, 0), "s.json", "run")
+def new_state():
+    return SampleState(SampleReader(GROUPS).read(RAW, 0), "s.json", "run")
 
 
 def test_entries_of_mixed_groups_stand_where_they_are_said_to():
     for seed in range(20):
-        book = new_book()
-        records = records_of(book)
+        state = new_state()
+        records = records_of(state)
         random.Random(seed).shuffle(records)
-        data, ((_, fresh, size),) = lay_out([(book, records, 0, None)], [], 3, 100, 41)
+        data, ((_, fresh, size),) = encode_batch([Batch(state, records, 0, None)], [], 3, 100, 41)
         assert size == len(data)
         assert [f[1] for f in fresh] == list(range(42, 42 + len(records)))
         assert [f[0] for f in fresh] == [r[0] for r in records]
         for position, seq, _, _, offset, length, _, body in fresh:
             assert data[offset - 100 : offset - 100 + length] == body
             entry = json.loads(body)
-            assert {k: entry[k] for k in ("index", "key", "occurrence")} == book.identity(position)
+            assert {k: entry[k] for k in ("index", "key", "occurrence")} == state.identity(position)
             assert entry["seq"] == seq
-            assert entry["item"] == book.item(position)
+            assert entry["item"] == state.item(position)
             assert entry["result"] == (None if position == 5 else {"p": position})
             assert entry["status"] == ("error" if position == 5 else "done")
 
 
 def test_pieces_are_the_entries():
-    book = new_book()
-    records = records_of(book)
-    whole = {number: BETWEEN.join(stretch) for number, stretch in bodies(book, records, 41)}
-    assert [b"".join(parts) for parts in pieces(book, records, 41)] == [whole[0], b"", whole[2]]
+    state = new_state()
+    records = records_of(state)
+    whole = {number: BETWEEN.join(stretch) for number, stretch in bodies(state, records, 41)}
+    assert [b"".join(parts) for parts in pieces(state, records, 41)] == [whole[0], b"", whole[2]]

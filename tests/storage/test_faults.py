@@ -17,7 +17,7 @@ from simulated_disk import SimulatedDisk
 
 import nbrun
 from nbrun.errors import RunHaltedError, StorageError
-from nbrun.storage import bound, filer, files, journal, segments, whole
+from nbrun.storage import compactor, direct_write, files, journal
 
 FAULTS = {
     "no space to write": (errno.ENOSPC, {"write", "create", "rename", "mkdir"}),
@@ -35,11 +35,11 @@ FAULTS = {
 @pytest.fixture
 def often(monkeypatch):
     """Segments rotate and files are rewritten while the run goes on."""
-    monkeypatch.setattr(segments, "SEGMENT_BYTES", 600)
+    monkeypatch.setattr(journal, "SEGMENT_BYTES", 600)
     monkeypatch.setattr(journal, "GROUP_S", 0.0)
-    monkeypatch.setattr(filer, "STALE_S", 0.0)
-    monkeypatch.setattr(filer, "COST_RATIO", 0.0)
-    monkeypatch.setattr(filer, "LOOK_S", 0.001)
+    monkeypatch.setattr(compactor, "STALE_S", 0.0)
+    monkeypatch.setattr(compactor, "COST_RATIO", 0.0)
+    monkeypatch.setattr(compactor, "LOOK_S", 0.001)
 
 
 def run_through(job, disk, path, on_pause=lambda run: None):
@@ -106,8 +106,8 @@ def test_f8_one_refusal_at_every_operation(fault, tmp_path, often):
 def test_it_waits_while_the_disk_stays_broken(fault, tmp_path, monkeypatch, often):
     """Workers stop at the bound, resume() before the mending pauses again, and after it everything is saved once."""
     number, operations = FAULTS[fault]
-    monkeypatch.setattr(bound, "MAX_UNSAVED", 20)
-    monkeypatch.setattr(whole, "WHOLE_FROM", 10**9)  # samples that go straight to files take too few operations
+    monkeypatch.setattr(journal, "MAX_UNSAVED", 20)
+    monkeypatch.setattr(direct_write, "DIRECT_FROM", 10**9)  # samples that go straight to files take too few operations
     job = Job([{"id": f"s{i}", "solutions": list(range(50)), "incorrect_solutions": []} for i in range(4)])
     job.options = {"workers": 4}
     broken = [False]

@@ -118,7 +118,7 @@ def test_a_match_record_is_looked_up_where_it_stands(tmp_path):
         "seq": 1, "id": "s", "size": 5, "mtime_ns": 1, "crc": crc32(b""), "identities": "", "complete": True,
         "totals": {"groups": 1}, "verdicts": {}, "groups": {"groups": [[0, "k1:" + "0" * 32, 0]]},
     }  # fmt: skip
-    settled = [log.settle({**value, "id": str(i)}) for i in range(3)]
+    settled = [log.add({**value, "id": str(i)}) for i in range(3)]
     log.close()
     for match in [*settled, *read_matches(tmp_path / "matched.log").values()]:
         assert match["groups"] == value["groups"]

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 import nbrun
-from nbrun.storage.running import MARK_BYTES, RunningTasks, choose, suspects_of
+from nbrun.storage.in_flight import FINGERPRINT_BYTES, InFlightTasks, choose, quarantined_of
 
 KILLER = ("s3", 11)
 CHILD = """
@@ -123,17 +123,17 @@ nbrun.start(samples, fn, sys.argv[1], groups=["solution"], workers=n + 1, view=N
 def test_marks_tell_tasks_apart_and_stay(tmp_path):
     """They don't hang on the order of samples or items; of equal items each has its own."""
     from nbrun.samples import SampleReader
-    from nbrun.storage.book import Book
+    from nbrun.storage.sample_state import SampleState
 
-    def marks(samples):
+    def fingerprints(samples):
         reader = SampleReader({"a": "as", "b": "bs"})
-        books = [Book(reader.read(s, i), "") for i, s in enumerate(samples)]
-        return {(b.sample_id, p): b.marks([p]) for b in books for p in range(b.total)}
+        states = [SampleState(reader.read(s, i), "") for i, s in enumerate(samples)]
+        return {(b.sample_id, p): b.fingerprints([p]) for b in states for p in range(b.total)}
 
-    one = marks([{"id": "x", "as": [1, 1, 2], "bs": [1]}, {"id": "y", "as": [1], "bs": []}])
+    one = fingerprints([{"id": "x", "as": [1, 1, 2], "bs": [1]}, {"id": "y", "as": [1], "bs": []}])
     assert len(set(one.values())) == 5
-    assert {len(m) for m in one.values()} == {MARK_BYTES}
-    other = marks([{"id": "y", "as": [1], "bs": []}, {"id": "x", "as": [2, 1, 1], "bs": [1]}])
+    assert {len(m) for m in one.values()} == {FINGERPRINT_BYTES}
+    other = fingerprints([{"id": "y", "as": [1], "bs": []}, {"id": "x", "as": [2, 1, 1], "bs": [1]}])
     assert set(one.values()) == set(other.values())
     assert one["x", 2] == other["x", 0]
 
@@ -142,8 +142,8 @@ def test_only_two_different_ends_make_a_suspect(tmp_path):
     """The same end, noted twice since the process died while it noted it, is one."""
     a, b = bytes([1]) * 32, bytes([2]) * 32
     ends = [{"run_id": "1", "seq": 5, "running": [a.hex(), b.hex()]}, {"run_id": "2", "seq": 9, "running": [a.hex()]}]
-    assert suspects_of(ends[:1]) == {}
-    assert suspects_of(ends) == {a: 9}
+    assert quarantined_of(ends[:1]) == {}
+    assert quarantined_of(ends) == {a: 9}
     assert choose({a: 9}, {0: a, 1: b}, {}) == [0]
     assert choose({a: 9}, {0: a}, {0: 9}) == [0]
     assert choose({a: 9, b: 7}, {0: a, 1: b}, {}) == [1, 0], "the one that was running at the last end comes last"
@@ -152,14 +152,14 @@ def test_only_two_different_ends_make_a_suspect(tmp_path):
     from nbrun.storage.record_log import RecordLog
 
     log = RecordLog(tmp_path / "unclean.log", UNCLEAN)
-    running = RunningTasks(tmp_path, log)
+    running = InFlightTasks(tmp_path, log)
     running.begin("run-1")
-    running.note(3, a)
+    running.record(3, a)
     for _ in range(2):
         assert running.take_over(7) == {}
     running.begin("run-2")
-    running.note(0, b + a)
-    running.note(0, a)
+    running.record(0, b + a)
+    running.record(0, a)
     assert running.take_over(8) == {a: 8}
     running.end()
     assert os.path.getsize(tmp_path / "running") == 0

@@ -15,18 +15,18 @@ from simulated_disk import SimulatedDisk
 from test_faults import run_through
 
 import nbrun
-from nbrun.storage import directory, filer, files, journal, segments
+from nbrun.storage import compactor, directory, files, journal
 from nbrun.tools.check import check
 
 
 @pytest.fixture
 def often(monkeypatch):
     """Segments rotate and files are rewritten while the run goes on."""
-    monkeypatch.setattr(segments, "SEGMENT_BYTES", 900)
+    monkeypatch.setattr(journal, "SEGMENT_BYTES", 900)
     monkeypatch.setattr(journal, "GROUP_S", 0.0)
-    monkeypatch.setattr(filer, "STALE_S", 0.0)
-    monkeypatch.setattr(filer, "COST_RATIO", 0.0)
-    monkeypatch.setattr(filer, "LOOK_S", 0.001)
+    monkeypatch.setattr(compactor, "STALE_S", 0.0)
+    monkeypatch.setattr(compactor, "COST_RATIO", 0.0)
+    monkeypatch.setattr(compactor, "LOOK_S", 0.001)
 
 
 OPERATIONS = [{"rename"}, {"close"}, {"fsync-folder"}, {"fsync"}, {"write"}, {"create", "unlink", "open", "truncate"}]
@@ -331,7 +331,7 @@ def test_a_directory_that_was_given_up_is_looked_at_without_a_fault(tmp_path):
     assert seen
     given_up.close()
     given_up.check_place()
-    assert not given_up.mend()
+    assert not given_up.retry_after_fault()
 
 
 # ---- folders that a killed process has left half made

@@ -20,23 +20,23 @@ from nbrun.engine.thread_pool import Worker
 from nbrun.results.entries import Attempt
 from nbrun.results.names import name_of
 from nbrun.samples import SampleReader
-from nbrun.storage import bound, entry, filer, files, whole
-from nbrun.storage.book import Book
+from nbrun.storage import compactor, direct_write, entry, files, journal
+from nbrun.storage.sample_state import SampleState
 
 
 @pytest.fixture
 def at_once(monkeypatch):
     """Small samples are handed over whole. Returns the names of the files that were written past the journal."""
     names = []
-    settle = whole.WholeFile.settle
+    settle = direct_write.DirectFile.acknowledge
 
     def noted(file):
-        names.append(file.book.name)
+        names.append(file.state.name)
         settle(file)
 
-    monkeypatch.setattr(whole.WholeFile, "settle", noted)
-    monkeypatch.setattr(whole, "WHOLE_FROM", 2)
-    monkeypatch.setattr(whole, "SLOW_S", 60.0)
+    monkeypatch.setattr(direct_write.DirectFile, "acknowledge", noted)
+    monkeypatch.setattr(direct_write, "DIRECT_FROM", 2)
+    monkeypatch.setattr(direct_write, "SLOW_S", 60.0)
     monkeypatch.setattr(Worker, "batch_size", 100)
     return names
 
@@ -100,15 +100,15 @@ def test_what_is_told_as_saved_outlives_a_power_cut(tmp_path, at_once, monkeypat
     """At the moment when results begin to count as saved, the disk holds them, under their names."""
     disk = SimulatedDisk(tmp_path / "r", random.Random(0))
     there = {}
-    settle = whole.WholeFile.settle
+    settle = direct_write.DirectFile.acknowledge
 
     def settled(file):
         if not disk.died.is_set():
             disk.power_cut(tmp_path / "after", "lost")
-            there[file.book.sample_id] = file.book.total
+            there[file.state.sample_id] = file.state.total
         settle(file)
 
-    monkeypatch.setattr(whole.WholeFile, "settle", settled)
+    monkeypatch.setattr(direct_write.DirectFile, "acknowledge", settled)
     assert run_on(disk, job_of(4), tmp_path / "r") is None, "the disk died under it"
     assert there
     now = collections.Counter(identity[0] for identity in saved(tmp_path / "after"))
@@ -117,17 +117,17 @@ def test_what_is_told_as_saved_outlives_a_power_cut(tmp_path, at_once, monkeypat
 
 def test_nobody_else_files_a_sample_meanwhile(tmp_path, at_once, monkeypatch):
     """A sample ended and its results are not saved yet: whoever looks for files to rewrite must leave it alone."""
-    monkeypatch.setattr(filer, "STALE_S", 0.0)
-    monkeypatch.setattr(filer, "COST_RATIO", 0.0)
-    monkeypatch.setattr(filer, "LOOK_S", 0.001)
+    monkeypatch.setattr(compactor, "STALE_S", 0.0)
+    monkeypatch.setattr(compactor, "COST_RATIO", 0.0)
+    monkeypatch.setattr(compactor, "LOOK_S", 0.001)
     looks = threading.Semaphore(0)
-    look = filer.Filer._look_for_stale
+    look = compactor.Compactor._look_for_stale
 
     def looked(self):
         look(self)
         looks.release()
 
-    monkeypatch.setattr(filer.Filer, "_look_for_stale", looked)
+    monkeypatch.setattr(compactor.Compactor, "_look_for_stale", looked)
 
     def hold(operation, path):
         if operation == "fsync" and path.endswith(".json.tmp") and threading.current_thread().name == "nbrun-journal":
@@ -145,16 +145,16 @@ def test_nobody_else_files_a_sample_meanwhile(tmp_path, at_once, monkeypatch):
 
 def test_a_slow_disk_is_spared(tmp_path, at_once, monkeypatch):
     """After a commit whose files took long the next ones go through the journal, where one fsync serves them all."""
-    monkeypatch.setattr(whole, "SLOW_S", -1.0)
+    monkeypatch.setattr(direct_write, "SLOW_S", -1.0)
     was_slow = threading.Event()
-    put = whole.WholeFiles.put
+    put = direct_write.DirectWriter.put
 
     def noted(self, made):
         put(self, made)
         if made:
             was_slow.set()
 
-    monkeypatch.setattr(whole.WholeFiles, "put", noted)
+    monkeypatch.setattr(direct_write.DirectWriter, "put", noted)
     late = [{**sample, "id": f"late/{n}"} for n, sample in enumerate(make_samples(6))]
 
     def samples():
@@ -195,15 +195,15 @@ def test_which_samples_are_whole():
     sample = SampleReader({"solution": "solutions"}).read({"id": "s", "solutions": list(range(60))}, 0)
 
     def is_whole(positions, pad=1, failed=(), attempts=()):
-        book = Book(sample, "s.json")
-        book.attempts.update(attempts)
+        state = SampleState(sample, "s.json")
+        state.attempts.update(attempts)
         made = {"type": "E", "message": "", "traceback": ""}
         records = [
-            entry.encode(book, p, p, None if p in failed else {"pad": "x" * pad}, 1, 0.0, 0.0, "w",
+            entry.encode(state, p, p, None if p in failed else {"pad": "x" * pad}, 1, 0.0, 0.0, "w",
                          made if p in failed else None)
             for p in positions
         ]  # fmt: skip
-        return whole.is_whole(book, records, sum(len(r[3]) for r in records))
+        return direct_write.is_whole_sample(state, records, sum(len(r[3]) for r in records))
 
     assert is_whole(range(60))
     assert is_whole(range(59, -1, -1))
@@ -219,7 +219,7 @@ def test_kills_among_tiny_tasks(monkeypatch):
     monkeypatch.setattr(kills, "TASKS", 60)
     figures = kills.main(
         15, int(os.environ.get("NBRUN_SEED", time.time_ns() % 10**6)), samples=2500, longest_s=2e-5,
-        again_a_kill=2 * bound.MAX_UNSAVED,
+        again_a_kill=2 * journal.MAX_UNSAVED,
     )  # fmt: skip
     assert figures["kills"] >= 5
     assert figures["tasks"] == 150_000
@@ -235,7 +235,7 @@ def test_the_file_is_the_one_that_would_have_been_made(tmp_path, at_once, monkey
     job = job_of(4)
     job.fn = lambda generation: lambda task: {"v": task.index, "verdict": "Accepted"}
     for name in ("straight", "journaled"):
-        monkeypatch.setattr(whole, "WHOLE_FROM", 2 if name == "straight" else 10**9)
+        monkeypatch.setattr(direct_write, "DIRECT_FROM", 2 if name == "straight" else 10**9)
         assert nbrun.start(job.samples, job.fn(1), tmp_path / name, workers=1, view=None).wait(20).state == "done"
     assert at_once
     names = sorted(p.name for p in (tmp_path / "straight").glob("*.json"))

@@ -324,7 +324,9 @@ class Chunk:
         taken = {chunk.slot for chunk in out}
         self.slot = next(n for n in itertools.count() if n not in taken)
         groups = itertools.groupby(self.items, lambda item: item[0])
-        sink.begin_tasks(self.slot, b"".join(sample.work.marks([p for _, p in items]) for sample, items in groups))
+        sink.begin_tasks(
+            self.slot, b"".join(sample.work.fingerprints([p for _, p in items]) for sample, items in groups)
+        )
 
 
 #: A task whose worker was lost so often runs with nothing beside it, once more, and then is an error.

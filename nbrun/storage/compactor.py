@@ -1,6 +1,6 @@
 """Rewrites samples' files when due: at a sample's end, now and then while it is worked on, at the end of a run.
 
-Threads: up to MAX_FILERS "nbrun-files" threads file what is due (their fsyncs overlap: four take a third of the time
+Threads: up to MAX_THREADS "nbrun-files" threads file what is due (their fsyncs overlap: four take a third of the time
 of one); a worker waits where too much is due, so that short tasks can't run away from them; `finish` runs in the
 thread that closes the store. `_lock` protects the queues, never over I/O.
 """
@@ -17,33 +17,36 @@ from nbrun.errors import ThreadLimitError
 from nbrun.results.format import FOLDER
 from nbrun.results.names import temporary
 from nbrun.storage import files
-from nbrun.storage.book import Book
-from nbrun.storage.filing import write_sample
-from nbrun.storage.journal import Journal
-from nbrun.storage.segments import Segment
+from nbrun.storage.journal import Journal, Segment
+from nbrun.storage.sample_state import SampleState
+from nbrun.storage.sample_writer import write_sample
 from nbrun.threads import start_daemon
 
 #: A sample at work is rewritten so long after its first result that no file holds, or later: COST_RATIO times what
 #: the last rewriting took, so that rewriting takes under 5 % of the time.
 STALE_S, COST_RATIO = 20.0, 20.0
 LOOK_S = 2.0
-#: Another thread is started where so many samples wait, up to MAX_FILERS; workers wait from MAX_DUE on.
-ANOTHER_FROM, MAX_FILERS, MAX_DUE = 2, 8, 64
+#: Another thread is started where so many samples wait, up to MAX_THREADS; workers wait from MAX_DUE on.
+ANOTHER_FROM, MAX_THREADS, MAX_DUE = 2, 8, 64
 
 
-class Filer:
+class Compactor:
     """The queue of samples whose files are due.
 
     Args:
-        on_fault: called when the disk refuses; the sample stays due and is tried again after `mend`.
-        on_problem: called with a book whose `problem` says what was found wrong with its file.
+        on_fault: called when the disk refuses; the sample stays due and is tried again after `retry_after_fault`.
+        on_problem: called with a state whose `problem` says what was found wrong with its file.
         check_place: called now and then by an idle thread; raises OSError where the directory was moved.
     """
 
     def __init__(
-        self, folder: Path, journal: Journal, on_fault: Callable[[Exception], None],
-        on_problem: Callable[[Book], None] = lambda book: None, check_place: Callable[[], None] = lambda: None,
-    ) -> None:  # fmt: skip
+        self,
+        folder: Path,
+        journal: Journal,
+        on_fault: Callable[[Exception], None],
+        on_problem: Callable[[SampleState], None] = lambda state: None,
+        check_place: Callable[[], None] = lambda: None,
+    ) -> None:
         self._check_place = check_place
         self._folder, self._journal = folder, journal
         self._tmp = str(folder / FOLDER / "tmp") + "/"
@@ -51,35 +54,35 @@ class Filer:
         self._on_fault, self._on_problem = on_fault, on_problem
         self._lock = threading.Lock()  # protects what follows
         self._work = threading.Condition(self._lock)
-        self._settled = threading.Condition(self._lock)
-        self._due: deque[Book] = deque()
-        self._open: dict[Book, None] = {}  # books with results that no file holds, oldest first
+        self._idle = threading.Condition(self._lock)
+        self._due: deque[SampleState] = deque()
+        self._open: dict[SampleState, None] = {}  # states with results that no file holds, oldest first
         self._busy = 0
         self._closing = self._broken = False
-        self._retiring = threading.Lock()  # one thread at a time removes segments; held over I/O on purpose
+        self._deleting = threading.Lock()  # one thread at a time removes segments; held over I/O on purpose
         self._room = threading.Condition(self._lock)  # workers wait here
         self._threads: list[threading.Thread] = []
         self._add_thread()
 
     # ---- journal's thread
 
-    def touched(self, books: list[Book]) -> None:
+    def touched(self, states: list[SampleState]) -> None:
         """These may have new saved results."""
         with self._lock:
-            for book in books:
-                if book not in self._open and book.is_behind:
-                    book.dirty_since = time.monotonic()
-                    self._open[book] = None
+            for state in states:
+                if state not in self._open and state.is_behind:
+                    state.dirty_since = time.monotonic()
+                    self._open[state] = None
 
-    def file_soon(self, book: Book) -> None:
+    def file_soon(self, state: SampleState) -> None:
         """The sample ended and all of it is saved: file it, once; if it is being filed, that is looked at after it."""
         with self._lock:
-            if book.filing:
+            if state.filing:
                 return
-            book.filing = True
-            self._due.append(book)
+            state.filing = True
+            self._due.append(state)
             self._work.notify()
-            if len(self._due) > ANOTHER_FROM and len(self._threads) < MAX_FILERS:
+            if len(self._due) > ANOTHER_FROM and len(self._threads) < MAX_THREADS:
                 self._add_thread()
 
     def _add_thread(self) -> None:
@@ -102,7 +105,7 @@ class Filer:
 
     # ---- control
 
-    def mend(self) -> None:
+    def retry_after_fault(self) -> None:
         """Try again after a fault."""
         with self._lock:
             self._broken = False
@@ -113,13 +116,13 @@ class Filer:
         with self._lock:
             while True:
                 behind = [b for b in self._open if not b.filing and b.is_behind]
-                for book in behind:
-                    book.filing = True
-                    self._due.append(book)
+                for state in behind:
+                    state.filing = True
+                    self._due.append(state)
                 self._work.notify_all()
-                for _ in range(min(MAX_FILERS, len(self._due)) - len(self._threads)):
+                for _ in range(min(MAX_THREADS, len(self._due)) - len(self._threads)):
                     self._add_thread()
-                done = self._settled.wait_for(lambda: self._broken or not (self._due or self._busy), timeout_s)
+                done = self._idle.wait_for(lambda: self._broken or not (self._due or self._busy), timeout_s)
                 if not done or self._broken:
                     return False
                 if not behind:  # else one may have been filed while its last results were being saved
@@ -134,10 +137,10 @@ class Filer:
         for thread in self._threads:
             thread.join(5.0)
 
-    def retire_all(self, carried: int) -> bool:
+    def delete_all_segments(self, carried: int) -> bool:
         """At a clean end: removes every segment whose entries stand in files."""
         try:
-            self._retire(self._journal.segments.release({}))
+            self._delete_segments(self._journal.segments.release({}))
             self._journal.segments.remove_strays()
             if carried:
                 from nbrun.results.format import segment_name
@@ -162,10 +165,10 @@ class Filer:
                         break
                 if self._closing:
                     return
-                book = self._due.popleft() if self._due and not self._broken else None
-                self._busy += book is not None
-            if book is not None:
-                self._file(book)
+                state = self._due.popleft() if self._due and not self._broken else None
+                self._busy += state is not None
+            if state is not None:
+                self._file(state)
             else:
                 self._look_at_place()
 
@@ -178,56 +181,56 @@ class Filer:
                 if self._broken or self._closing:
                     return
                 self._broken = True
-                self._settled.notify_all()
+                self._idle.notify_all()
                 self._room.notify_all()
             self._on_fault(e)
 
     def _look_for_stale(self) -> None:
         """Called with the lock held: the oldest changes that no file tells yet are due."""
         now = time.monotonic()
-        for book in self._open:
-            if now - book.dirty_since < STALE_S:
+        for state in self._open:
+            if now - state.dirty_since < STALE_S:
                 break
-            if not book.filing and now - book.dirty_since > COST_RATIO * book.file_cost_s:
-                book.filing = True
-                self._due.append(book)
+            if not state.filing and now - state.dirty_since > COST_RATIO * state.file_cost_s:
+                state.filing = True
+                self._due.append(state)
 
-    def _file(self, book: Book) -> None:
+    def _file(self, state: SampleState) -> None:
         began = time.monotonic()
         try:
-            freed = write_sample(book, self._path, self._tmp + temporary(book.name), self._journal.segments.hold)
-            if book.problem:
-                self._on_problem(book)
+            freed = write_sample(state, self._path, self._tmp + temporary(state.name), self._journal.segments.hold)
+            if state.problem:
+                self._on_problem(state)
             with self._lock:
-                book.file_cost_s = time.monotonic() - began
-                self._open.pop(book, None)
-                if book.is_behind:
-                    book.dirty_since = time.monotonic()
-                    self._open[book] = None
-            self._retire(self._journal.segments.release(freed))
+                state.file_cost_s = time.monotonic() - began
+                self._open.pop(state, None)
+                if state.is_behind:
+                    state.dirty_since = time.monotonic()
+                    self._open[state] = None
+            self._delete_segments(self._journal.segments.release(freed))
             fault: Exception | None = None
         except Exception as e:  # what is no OSError is nbrun's own, and must not be waited for either
             fault = e
         with self._lock:
             self._busy -= 1
             if fault is not None:
-                self._due.append(book)
+                self._due.append(state)
                 self._broken = True
             else:
-                book.filing = False
-                if book.ended and not book.unsaved and book.is_behind:
-                    book.filing = True
-                    self._due.append(book)
+                state.filing = False
+                if state.ended and not state.unsaved and state.is_behind:
+                    state.filing = True
+                    self._due.append(state)
             self._room.notify()
             if self._broken or not (self._due or self._busy):
-                self._settled.notify_all()
+                self._idle.notify_all()
                 self._room.notify_all()
         if fault is not None:
             self._on_fault(fault)
 
-    def _retire(self, segments: list[Segment]) -> None:
+    def _delete_segments(self, segments: list[Segment]) -> None:
         if not segments:
             return
-        with self._retiring:
+        with self._deleting:
             files.sync_folder(self._folder)
-            self._journal.retire([s for s in segments if s in self._journal.segments])
+            self._journal.delete_segments([s for s in segments if s in self._journal.segments])

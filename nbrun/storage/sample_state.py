@@ -1,9 +1,9 @@
-"""One sample while it is open: which entry stands for each of its items, and where its bytes are.
+"""The state of a sample while it is open: the saved entry of each of its items, and where the entry's bytes are.
 
-Threads: a Book is made by the feeder. The journal's thread calls `settle`; one thread at a time files it (the files
-thread, or a worker that helps). `lock` protects what they share; no I/O happens under it.
+Most samples are read, run and written in one go: they have only `pending` entries, and no columns are made for them.
 
-Most samples are read, run and filed in one go: for them `fresh` is all there is, and the columns are never made.
+Threads: the feeder makes a SampleState. The journal's thread calls `acknowledge`; one thread at a time writes the
+sample's file (one of the compactor's, or the feeder). `lock` protects what they share; no I/O happens under it.
 """
 
 from __future__ import annotations
@@ -26,20 +26,21 @@ from nbrun.samples import SCALARS, Sample, fresh_copy
 from nbrun.storage.files import Identity
 from nbrun.storage.match import Retyped
 
+#: Status codes of an item.
 MISSING, DONE, ERROR = 0, 1, 2
-#: Entries of one sample are kept in memory up to so many bytes, so that small samples are filed without reading back.
+#: How many bytes of entries of one sample are kept in memory, so that small samples are written without reading back.
 KEEP_BYTES = 1 << 20
-_ONCE = bytes(4)  # an item that no equal one stands before
-#: So many fresh entries are folded into the columns, which take a tenth of the room.
-MAX_FRESH = 2000
-#: A sample's size is estimated so many levels deep.
+_ONCE = bytes(4)  # the occurrence of an item that no equal one precedes
+#: This many pending entries are merged into the columns, which take a tenth of the memory.
+MAX_PENDING = 2000
+#: How many levels deep a sample's size is estimated.
 ROUGH_LEVELS = 5
 _KEY = f"{KEY_BYTES}s"
 
 
 #: An entry as it was saved: position, seq, status code, where, offset, length, verdict, and its bytes (None where they
-#: must be read back). A plain tuple, since one is made for every result.
-Fresh = tuple[int, int, int, int, int, int, str | None, bytes | None]
+#: must be read back). A plain tuple, since one is made for every result: a NamedTuple takes three times as long.
+SavedEntry = tuple[int, int, int, int, int, int, str | None, bytes | None]
 
 
 class Orphan(NamedTuple):
@@ -52,11 +53,11 @@ class Orphan(NamedTuple):
     where: int
     offset: int
     length: int
-    body: bytes | None  # the whole entry where it stands nowhere yet in nbrun's format
+    body: bytes | None  # the entry's bytes where they are not on the disk in nbrun's format
 
 
 class Columns:
-    """Per position: what stands for the item. 25 bytes an item, and only for samples that are open."""
+    """The saved entry of each item, by position. 37 bytes per item, and only for samples that are open."""
 
     def __init__(self, n: int) -> None:
         self.status = bytearray(n)
@@ -64,11 +65,11 @@ class Columns:
         self.where = array("i", bytes(4 * n))
         self.offset = array("q", bytes(8 * n))
         self.length = array("q", bytes(8 * n))
-        self.made = array("i", bytes(4 * n))  # index into Book.makers: verdict, run and context of an entry
+        self.made = array("i", bytes(4 * n))  # index into SampleState.makers: verdict, run and context of an entry
         self.bodies: dict[int, bytes] = {}
 
     def copy(self) -> Columns:
-        """As it is now."""
+        """Return a copy of the columns as they are now."""
         out = Columns(0)
         out.status, out.seq, out.where = self.status[:], self.seq[:], self.where[:]
         out.offset, out.length, out.made = self.offset[:], self.length[:], self.made[:]
@@ -76,14 +77,14 @@ class Columns:
         return out
 
 
-class Book:
+class SampleState:
     """The entries of one sample.
 
     Attributes:
         sample: the sample as it was read.
         name: its file's name.
-        run_id: what fresh entries are made by.
-        keep_items: fresh entries hold their item.
+        run_id: of the run that makes new entries.
+        keep_items: store each item in its entry.
         missing: positions to run.
     """
 
@@ -93,28 +94,28 @@ class Book:
         self.number = -1  # on the progress tracker
         self.total = sample.total
         self.lock = threading.Lock()  # protects this block
-        self.fresh: list[Fresh] = []
+        self.pending: list[SavedEntry] = []
         self.kept_bytes = 0
         self.columns: Columns | None = None
         self.makers: list[tuple[str | None, str, str]] = [(None, "", "")]
         self._maker_of: dict[tuple[str | None, str, str], int] = {(None, "", ""): 0}
         self.orphans: list[Orphan] = []
         self.max_seq = 0
-        self.filed_seq = 0
-        self.freed = Counter[int]()  # segment -> its entries that were replaced, and that nobody was told of yet
-        self.filed_whole = False  # all entries stand in the file and none will follow: nothing is kept here
+        self.file_seq = 0
+        self.freed = Counter[int]()  # segment -> entries in it that were replaced and must be reported to it
+        self.is_closed = False  # all entries are in the file and none will follow: nothing is kept here
         self.api_used = ""
         self.worker_id = ""
-        self.retyped: Sequence[Retyped] = ()  # see Found; the feeder only
-        self.is_foreign = False  # another tool has written its file anew; the feeder only
-        # written by the feeder before any worker sees the book, read by workers
+        self.retyped: Sequence[Retyped] = ()  # see ResumePlan; the feeder only
+        self.is_foreign = False  # another tool has re-serialised its file; the feeder only
+        # written by the feeder before any worker sees the state, read by workers
         self.missing: Iterable[int] = ()
         self.quarantined: Iterable[int] = ()
         self.has_plain_items = all(g.is_plain for g in sample.groups)
         self._shown: Mapping[str, Any] | None = None  # the sample as tasks see it: a copy, which fn may change
         self.attempts: dict[int, Attempt] = {}
         self.whose = [b"\t" + dump([sample.id, g.name]) for g in sample.groups]
-        self._marks = [blake2b(whose, digest_size=12).digest() for whose in self.whose]
+        self._fingerprint_heads = [blake2b(whose, digest_size=12).digest() for whose in self.whose]
         self.hex_keys = [g.keys.hex(" ", KEY_BYTES).encode().split() for g in sample.groups]
         self.places = [(g.base, number, g) for number, g in enumerate(sample.groups)][::-1]  # the last group first
         self._expected = [(base, verdicts.expected(g.name)) for base, _, g in self.places]
@@ -123,10 +124,10 @@ class Book:
         self.unsaved = 0  # under the journal's lock
         self.ended = False  # under the store's lock
         self.filing = False  # under the filer's lock
-        # who files it alone: which file the places are of that `columns` and `orphans` have IN_FILE. None where there
-        # is no file, or where nobody knows what stands there now: it is looked at then before anything is read of it
+        # Only the thread that writes the file: the file in which entries that are IN_FILE have their places. None where
+        # there is no file, or where it isn't known which file is there now: then it is scanned before it is used.
         self.file_id: Identity | None = None
-        self.problem = ""  # what is wrong with the file, found while it was written; completes "PATH …"
+        self.problem = ""  # a problem of the file, found while it was written; completes "PATH …"
         self.header_in = -1  # the segment that holds its header; the journal's thread only
         self.dirty_since = 0.0
         self.file_cost_s = 0.0
@@ -157,18 +158,27 @@ class Book:
         if before is None:
             return Task(self.sample_id, g.name, index, item, sample, 1, {}, None, flag)
         return Task(
-            self.sample_id, g.name, index, item, sample,
-            before.attempt + 1, dict(before.hint), before.previous, flag, before.exceptions, before.waits_since,
-        )  # fmt: skip
+            self.sample_id,
+            g.name,
+            index,
+            item,
+            sample,
+            before.attempt + 1,
+            dict(before.hint),
+            before.previous,
+            flag,
+            before.exceptions,
+            before.waits_since,
+        )
 
-    def marks(self, positions: list[int]) -> bytes:
+    def fingerprints(self, positions: list[int]) -> bytes:
         """See model.SampleTasks."""
         out = []
         for base, number, g in self.places:
             here = [p - base for p in positions if p >= base]
             if not here:
                 continue
-            keys, prefix = g.keys, self._marks[number]
+            keys, prefix = g.keys, self._fingerprint_heads[number]
             if g.occurrences is None:
                 prefix += _ONCE
                 out += [prefix, prefix.join(_keys_at(keys, here))]
@@ -195,7 +205,7 @@ class Book:
         raise IndexError(position)
 
     def is_unexpected(self, position: int, verdict: str | None) -> bool:
-        """Is that verdict of an item not what its group says?"""
+        """Return whether a verdict of an item is not what its group expects."""
         return verdicts.is_unexpected(self._expects(position), verdict)
 
     def unexpected_of(self, group: str, judged: Sequence[str | None]) -> int:
@@ -203,11 +213,11 @@ class Book:
         return verdicts.tally_of_group(verdicts.expected(group), verdicts.count(judged)).unexpected
 
     def tally_of(self, outcomes: Iterable[tuple[int, str | None]]) -> verdicts.Tally:
-        """The same of pairs of a position and its verdict."""
+        """Count pairs of a position and its verdict by what their groups expect."""
         return verdicts.tally((self._expects(position), verdict) for position, verdict in outcomes)
 
     def forget_copies(self) -> None:
-        """No task of it runs: the copy of the sample that fn got is not needed."""
+        """Release the copy of the sample that `fn` got: none of its tasks runs."""
         self._shown = None
 
     def rough_bytes(self) -> int:
@@ -215,28 +225,28 @@ class Book:
         return rough_bytes(self.sample.raw)
 
     def group_number(self, position: int) -> int:
-        """Which of the sample's groups a position belongs to."""
+        """Return the number of the group that a position belongs to."""
         return next(number for base, number, _ in self.places if position >= base)
 
-    # ---- the journal's thread and who files; with `lock` held
+    # ---- the journal's thread and the thread that writes the file; with `lock` held
 
-    def settle(self, fresh: list[Fresh], size: int) -> dict[int, int]:
-        """Entries are saved. Returns the entries in segments that they replace, by segment."""
-        assert not self.filed_whole
-        self.fresh += fresh
+    def acknowledge(self, saved: list[SavedEntry], size: int) -> dict[int, int]:
+        """Record saved entries. Return how many entries in segments they replace, by segment."""
+        assert not self.is_closed
+        self.pending += saved
         self.kept_bytes += size
-        self.max_seq = fresh[-1][1]
-        if self.kept_bytes > KEEP_BYTES or len(self.fresh) > MAX_FRESH or self.columns is not None:
-            return self.fold(keep=self.kept_bytes <= KEEP_BYTES)
+        self.max_seq = saved[-1][1]
+        if self.kept_bytes > KEEP_BYTES or len(self.pending) > MAX_PENDING or self.columns is not None:
+            return self.merge_pending(keep=self.kept_bytes <= KEEP_BYTES)
         return {}
 
-    def fold(self, keep: bool = True) -> dict[int, int]:
-        """Moves fresh entries into the columns. Returns the entries in segments that they replace, by segment."""
+    def merge_pending(self, keep: bool = True) -> dict[int, int]:
+        """Move pending entries into the columns. Return how many entries in segments they replace, by segment."""
         if self.columns is None:
             self.columns = Columns(self.total)
         c = self.columns
         freed: dict[int, int] = {}
-        for p, seq, code, where, offset, length, verdict, body in self.fresh:
+        for p, seq, code, where, offset, length, verdict, body in self.pending:
             old = c.where[p]
             if old >= IN_SEGMENT:
                 freed[old - IN_SEGMENT] = freed.get(old - IN_SEGMENT, 0) + 1
@@ -246,17 +256,24 @@ class Book:
                 c.bodies[p] = body
             else:
                 c.bodies.pop(p, None)
-        self.fresh = []
+        self.pending = []
         if not keep:
             c.bodies = {p: body for p, body in c.bodies.items() if c.where[p] == NOWHERE}
             self.kept_bytes = 0
         return freed
 
     def place(
-        self, position: int, seq: int, code: int, where: int, offset: int, length: int,
-        made: tuple[str | None, str, str], body: bytes | None = None,
-    ) -> None:  # fmt: skip
-        """An entry of an earlier run stands there."""
+        self,
+        position: int,
+        seq: int,
+        code: int,
+        where: int,
+        offset: int,
+        length: int,
+        made: tuple[str | None, str, str],
+        body: bytes | None = None,
+    ) -> None:
+        """Record an entry of an earlier run at a position."""
         if self.columns is None:
             self.columns = Columns(self.total)
         c = self.columns
@@ -266,7 +283,7 @@ class Book:
             c.bodies[position] = body
 
     def maker(self, verdict: str | None, run_id: str, context: str) -> int:
-        """The number that stands for what an entry's summary needs."""
+        """Return the number for a verdict, run and context, which is what the summary needs of an entry."""
         what = (verdict, run_id, context)
         number = self._maker_of.get(what)
         if number is None:
@@ -274,29 +291,34 @@ class Book:
             self.makers.append(what)
         return number
 
-    # ---- anybody
+    # ---- any thread
 
     @property
     def is_behind(self) -> bool:
-        """Are there saved entries that its file does not hold?"""
-        return self.filed_seq < self.max_seq and not self.filed_whole
+        """True while there are saved entries that its file does not hold."""
+        return self.file_seq < self.max_seq and not self.is_closed
 
     @property
     def totals(self) -> dict[str, int]:
-        """Group -> tasks."""
+        """Return the number of tasks in each group."""
         return {g.name: len(g.runnable) for g in self.sample.groups}
 
     def header(self) -> bytes:
-        """The body of its header record."""
+        """Return the body of its header record."""
         s = self.sample
-        name = self.name.encode("utf-8", "ignore").decode()  # one that is no text is found by its file
-        return dump({
-            "id": s.id, "name": name if name == self.name else "", "totals": self.totals, "context": s.context,
-            "identities": s.identities.hex(),
-        })  # fmt: skip
+        name = self.name.encode("utf-8", "ignore").decode()  # a name that is no text is found by its file
+        return dump(
+            {
+                "id": s.id,
+                "name": name if name == self.name else "",
+                "totals": self.totals,
+                "context": s.context,
+                "identities": s.identities.hex(),
+            }
+        )
 
     def identity(self, position: int) -> dict[str, Any]:
-        """Index, key and occurrence of a position, as records hold them."""
+        """Return index, key and occurrence of a position as records hold them."""
         g, rank = self.sample.locate(position)
         return {"index": g.runnable[rank], "key": key_text(g.key(rank)), "occurrence": g.occurrence(rank)}
 
@@ -310,7 +332,7 @@ def _keys_at(keys: bytes, ranks: list[int]) -> Sequence[bytes]:
 
 
 def rough_bytes(value: Any, depth: int = 0) -> int:
-    """About how many bytes of memory a value takes with what it holds, at least one. A few levels deep."""
+    """Return roughly how many bytes of memory a value takes with what it holds, a few levels deep; at least one."""
     size = getattr(value, "nbytes", None)
     if not isinstance(size, int):
         size = sys.getsizeof(value, 64)
