@@ -27,7 +27,7 @@ from nbrun.judge.judging import Judging, Terms
 from nbrun.judge.languages import DEFAULT_LANGUAGES, PYTHON3, Language, lookup
 from nbrun.judge.launching import Bench, temporary_folder
 from nbrun.judge.probing import probe
-from nbrun.judge.problems import MEMORY_LIMIT_MB, TEST_SETS, TIME_LIMIT_S, RecentProblems
+from nbrun.judge.problems import MEMORY_LIMIT_MB, TEST_SETS, TIME_LIMIT_S, RecentProblems, no_solutions
 from nbrun.judge.running import Leash, Limits, Warden
 from nbrun.judge.sources import read_item, source_of
 from nbrun.judge.timing import time_limit_s as measured_time_limit_s
@@ -237,6 +237,8 @@ class LocalSandbox:
 
         `nbrun.start` asks this of what `read_problems` reads, before a problem's first task runs.
         """
+        if why := no_solutions(problem):
+            return why
         own = problem.get("checker")
         if self._checker is not None or not (isinstance(own, str) or (isinstance(own, Mapping) and "source" in own)):
             return None

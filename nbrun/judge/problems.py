@@ -123,6 +123,19 @@ def read_row(row: Mapping[str, Any], tests: Sequence[str] = TEST_SETS, keep: Seq
     return Read(problem | {key: row[key] for key in keep if key in row}, has_own_id)
 
 
+def no_solutions(problem: Mapping[str, Any]) -> str | None:
+    """Return a sentence on a problem whose row has no column of solutions at all; None for others.
+
+    A column that is there and empty is no fault: the problem then has no task.
+    """
+    if any(group in problem for group in SOLUTIONS):
+        return None
+    return (
+        f"it has no solutions to judge: no column {' or '.join(map(repr, SOLUTIONS))} (a list of 'language' and "
+        "'solution'). Add one to the rows, by read_problems(…, adapter=…) or by submissions=."
+    )
+
+
 def is_normal(row: Mapping[str, Any]) -> bool:
     """Return whether a row has the one shape already: it names both limits in its units, even where it has none."""
     return (

@@ -22,7 +22,7 @@ from nbrun.judge.datasets.submissions import by_problem
 from nbrun.judge.kattis_package import find_packages, read_package
 from nbrun.judge.language_names import name_of_number
 from nbrun.judge.languages import DEFAULT_LANGUAGES, lookup
-from nbrun.judge.problems import TEST_SETS, Adapter, own_id, read_row
+from nbrun.judge.problems import TEST_SETS, Adapter, no_solutions, own_id, read_row
 from nbrun.samples import read_items
 
 _JSONL = (".jsonl", ".ndjson", ".jsonlines")
@@ -113,11 +113,13 @@ class Problems:
         if isinstance(self._source, (list, tuple)) and self._on_bad == "raise":
             self._check_all(refusal)
         submitted = self._submitted()
+        has_solutions = False  # whether any row so far has a column of solutions
         for position, row in enumerate(self._rows()):
             try:
-                problem = self._read(row, position, refusal)
+                problem = self._read(row, position, refusal, may_be_empty=has_solutions)
                 if problem is None:
                     continue
+                has_solutions = has_solutions or no_solutions(problem) is None
                 _add_submissions(problem, submitted)
                 _count(problem, languages, not_supported)
             except SampleError as e:
@@ -156,8 +158,14 @@ class Problems:
                 sample_id=errors[0].sample_id,
             )
 
-    def _read(self, found: _Row, position: int, refusal: Refusal | None = None) -> dict[str, Any] | None:
-        """A row as a problem; None if the adapter leaves it out."""
+    def _read(
+        self, found: _Row, position: int, refusal: Refusal | None = None, may_be_empty: bool = False
+    ) -> dict[str, Any] | None:
+        """Return a row as a problem; None if the adapter leaves it out.
+
+        Args:
+            may_be_empty: a row without any column of solutions is a problem without tasks, not a bad row.
+        """
         row, where = found.row, found.where
         if found.error:
             raise SampleError(f"{where}: {found.error}.", position=position, sample_id=found.name)
@@ -175,6 +183,10 @@ class Problems:
             known = "" if name is None else f" (problem {name!r})"
             sample_id = None if name is None else str(name)
             raise SampleError(f"{where}{known}: {e}.", position=position, sample_id=sample_id) from e.__cause__
+        has_groups = any(isinstance(problem.get(name), (list, Mapping)) for name in self._keep)  # of the user's own
+        may_be_empty = refusal is not None and (may_be_empty or has_groups)
+        if self._submissions is not None or (may_be_empty and no_solutions(problem)):
+            problem.setdefault("solutions", [])
         if refusal is not None and (why := refusal(problem)):
             sample_id = str(found.name if found.name is not None and not has_own_id else problem["id"])
             raise SampleError(f"{where} (problem {sample_id!r}): {why}", position=position, sample_id=sample_id)

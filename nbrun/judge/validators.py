@@ -389,6 +389,8 @@ def checker_of(
     if own is None or hasattr(own, "opinion") or callable(own):
         return own
     if isinstance(own, str):
+        if "main" not in own:
+            raise NotSupportedError(f"the problem's checker is {own[:80]!r}, which is no program in C++.")
         return TestlibChecker(own, testlib, accepted_from=accepted_from)
     kind = own.get("type") if isinstance(own, Mapping) else None
     if kind == "kattis":

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import datetime
 import gzip
 import json
 import os
 import pickle
+import textwrap
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +22,7 @@ import pytest
 
 import nbrun
 from nbrun.errors import InputError, SampleError
-from nbrun.judge import LocalSandbox, read_problems
+from nbrun.judge import LocalSandbox, SandboxFusion, read_problems
 from nbrun.judge.datasets import nearest
 from nbrun.judge.datasets.livecodebench import decoded, load_text_and_lists
 from nbrun.judge.datasets.values import guessed_language, megabytes, read_solutions, seconds, unfenced
@@ -62,6 +64,13 @@ LIMITS = [
     (float("nan"), None),
     ({"seconds": 1, "nanos": None}, 1.0),
     ({"seconds": 0, "nanos": 0}, None),
+    (datetime.timedelta(milliseconds=1500), 1.5),
+    (pandas.Timedelta(seconds=2), 2.0),
+    (pandas.NaT, None),
+    (pandas.NA, None),
+    ("None seconds", None),
+    ("1.0 - 2.0 seconds", 2.0),
+    ("2 seconds (4 in Python)", 2.0),
 ]
 MEMORY = [
     (256, 256.0),
@@ -75,6 +84,8 @@ MEMORY = [
     ("268435456 bytes", 256.0),
     (None, None),
     (0, None),
+    (pandas.NA, None),
+    (numpy.int64(256 << 20), 256.0),
 ]
 
 
@@ -612,3 +623,104 @@ def test_a_checker_without_its_testlib_is_an_error_before_the_run(tmp_path: Path
     assert ["testlib" in reason for reason in problems.not_supported] == [True]
     same = LocalSandbox(checker=lambda expected, actual: expected.split() == actual.split())
     assert nbrun.start(read_problems(rows), same, tmp_path / "c", view=None).wait(60).done == 2
+
+
+# ---- neighbours of the published shapes
+
+HAVE_ONE_TEST = [
+    {"tests": [("1 2\n", "3\n")]},
+    {"tests": (("1 2\n", "3\n"),)},
+    {"tests": {"input": ("1 2\n",), "output": ("3\n",)}},
+    {"tests": numpy.array([["1 2\n", "3\n"]], dtype=object)},
+    {"tests": [{"input": "1 2\n", "expected": "3\n"}]},
+    {"tests": [{"input": "1 2\n", "answer": "3\n"}]},
+    {"tests": [{"in": "1 2\n", "out": "3\n"}]},
+    {"tests": [{"Input": "1 2\n", "Output": "3\n"}]},
+    {"tests": {"1": {"input": "1 2\n", "output": "3\n"}}},
+    {"tests": json.dumps(json.dumps(ONE))},
+    {"public_test_cases": json.dumps(ONE), "private_test_cases": None, "metadata": None},
+    {"public_test_cases": "[]", "private_test_cases": packed(json.dumps(ONE)).encode()},
+    {"public_test_cases": "[]", "private_test_cases": "\n".join(textwrap.wrap(packed(json.dumps(ONE)), 40))},
+    {"official_tests": ONE, "input_mode": "STDIO"},
+    {"input_output": {"inputs": ("1 2\n",), "outputs": ("3\n",)}},
+]
+
+
+@pytest.mark.parametrize("row", HAVE_ONE_TEST, ids=lambda row: ",".join(row))
+def test_other_spellings_of_tests_are_read(row: dict[str, Any]) -> None:
+    (test,) = read({"id": "p", "solutions": [PY], **row})["tests"]
+    assert (test["input"], test["output"]) == ("1 2\n", "3\n")
+
+
+def test_input_mode_file_is_read_in_any_case() -> None:
+    row = {"id": "p", "official_tests": ONE, "input_mode": "FILE", "solutions": [PY]}
+    assert read(row)["stream_files"] == {"input": "input.txt", "output": "output.txt"}
+
+
+SOLUTIONS_OF_ONE = [
+    [("python3", PY)],
+    [["python3", PY]],
+    str([{"language": "python3", "solution": PY}]),
+    json.dumps([["python3", PY]]),
+]
+
+
+@pytest.mark.parametrize("value", SOLUTIONS_OF_ONE, ids=["tuple", "list", "printed", "JSON"])
+def test_solutions_as_pairs_and_as_printed_by_python(value: Any) -> None:
+    assert read({"id": "p", "tests": ONE, "solutions": value})["solutions"] == [{"language": "python3", "solution": PY}]
+
+
+def test_texts_printed_by_python_are_solutions_and_programs_that_begin_with_a_bracket_are_one() -> None:
+    program = "[print(sum(map(int, input().split())))]\n"
+    for value, texts in ((str([PY, program]), [PY, program]), (program, [program])):
+        solutions = read({"id": "p", "tests": ONE, "solutions": value})["solutions"]
+        assert [solution["solution"] for solution in solutions] == texts
+
+
+def test_one_language_for_a_struct_of_solutions() -> None:
+    struct = {"language": "python3", "solution": [PY, PY]}
+    assert read({"id": "p", "tests": ONE, "solutions": struct})["solutions"]["language"] == ["python3", "python3"]
+
+
+def test_a_struct_of_unequal_lists_is_a_bad_row_before_anything_runs() -> None:
+    rows = [{"id": "p", "tests": ONE, "solutions": {"language": [3, 3], "solution": [PY]}}]
+    with pytest.raises(SampleError, match="unequal length: 1 of 'solution' and 2 of 'language'"):
+        list(read_problems(rows))
+    assert not list(read_problems(rows, on_bad="skip"))
+
+
+# ---- problems without solutions
+
+BARE = {"id": "bare", "tests": ONE}
+SOLVED = {"id": "solved", "tests": ONE, "solutions": [PY]}
+
+
+@pytest.mark.parametrize("judge", [LocalSandbox(isolation="none"), SandboxFusion("http://localhost:1")])
+def test_rows_without_solutions_are_an_error_before_a_judge_runs(tmp_path: Path, judge: Any) -> None:
+    with pytest.raises(SampleError, match=r"row 0 \(problem 'bare'\): it has no solutions to judge: no column 'sol"):
+        nbrun.start(read_problems([BARE]), judge, tmp_path / "r", view=None)
+    assert not (tmp_path / "r").exists()
+
+
+def test_rows_without_solutions_are_samples_for_other_functions(tmp_path: Path) -> None:
+    with nbrun.start(read_problems([BARE]), lambda task: {"n": len(task.item["tests"])}, tmp_path, view=None) as run:
+        assert run.wait().done == 1
+
+
+def test_a_row_without_solutions_among_others_has_no_task(tmp_path: Path) -> None:
+    path = tmp_path / "problems.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in (SOLVED, BARE)))
+    with nbrun.start(read_problems(path), LocalSandbox(isolation="none"), tmp_path / "r", view=None) as run:
+        assert (run.wait().done, run.progress.samples_done) == (1, 2)
+
+
+def test_rows_whose_columns_of_solutions_are_empty_have_no_task(tmp_path: Path) -> None:
+    rows = [{**BARE, "solutions": [], "incorrect_solutions": None}]
+    with nbrun.start(read_problems(rows), LocalSandbox(isolation="none"), tmp_path, view=None) as run:
+        progress = run.wait()
+    assert (progress.total, progress.errors) == (0, 0)
+
+
+def test_a_checker_that_is_no_program_is_an_error_before_a_judge_runs(tmp_path: Path) -> None:
+    with pytest.raises(SampleError, match="the problem's checker is 'compare', which is no program"):
+        nbrun.start(read_problems([{**SOLVED, "checker": "compare"}]), LocalSandbox(), tmp_path / "r", view=None)

@@ -39,6 +39,8 @@ def _read(row: Mapping[str, Any]) -> Draft:
 
 def _tests(value: Any, where: str, function: str | None) -> Tests:
     where = where.replace("_tests", "_test_cases")
+    if isinstance(value, bytes):
+        value = value.decode("latin-1")
     if isinstance(value, str) and value.lstrip()[:1] not in ("", "[", "{"):
         value = decoded(value, where)
     return read_tests(value, where, function)
@@ -51,7 +53,7 @@ def decoded(text: str, where: str) -> Any:
         ValueError: it is anything else, or takes more than `MAX_BYTES`.
     """
     try:
-        packed = base64.b64decode(text, validate=True)
+        packed = base64.b64decode("".join(text.split()), validate=True)
         unpack = zlib.decompressobj()
         data = unpack.decompress(packed, MAX_BYTES)
     except (binascii.Error, zlib.error, ValueError) as e:

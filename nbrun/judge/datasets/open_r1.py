@@ -24,6 +24,7 @@ def _read_codeforces(row: Mapping[str, Any]) -> Draft:
         "memory_limit_mb": megabytes(row.get("memory_limit"), "memory_limit"),
     }
     mode = row.get("input_mode")
+    mode = mode.strip().lower() if isinstance(mode, str) else mode
     if mode == "file":
         fields["stream_files"] = FILES
     elif not is_missing(mode) and mode != "stdio":

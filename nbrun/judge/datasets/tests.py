@@ -31,8 +31,8 @@ from nbrun.judge.datasets.values import first, flags_of, is_missing, parsed, pla
 #: What a test whose code ran to its end is expected to give.
 PASSED = "passed\n"
 _SIDES = {
-    "input": ("stdin", ("input", "inputs", "stdin")),
-    "output": ("stdout", ("output", "outputs", "stdout", "expected_output")),
+    "input": ("stdin", ("input", "inputs", "stdin", "in")),
+    "output": ("stdout", ("output", "outputs", "stdout", "expected_output", "expected", "answer", "out")),
 }
 _CALLS = ("function_call", "functional", "function", "call_based")
 _STREAMS = ("stdin_stdout", "stdin", "stdio", "standard_input", "standard", "")
@@ -73,6 +73,8 @@ def read_tests(value: Any, where: str, function: str | None = None) -> Tests:
     if isinstance(value, str) and not value.strip():
         return Tests([])
     value = parsed(value, where)
+    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
+        value = parsed(value, where)  # JSON text inside of JSON text
     if isinstance(value, Mapping):
         return _read_mapping(value, where, function)
     if not isinstance(value, Sequence) or isinstance(value, (str, bytes)):
@@ -161,6 +163,8 @@ def _read_mapping(value: Mapping[str, Any], where: str, function: str | None) ->
             return read_tests(value[key], f"{where}.{key}", function)
     found = {side: next((key for key in keys if key in value), None) for side, (_, keys) in _SIDES.items()}
     if found["input"] is None or found["output"] is None:
+        if value and all(isinstance(test, Mapping) for test in value.values()):  # name -> test
+            return read_tests([{"name": name, **test} for name, test in value.items()], where, function)
         raise ValueError(f"{where!r} is a mapping without 'input' and 'output'")
     if isinstance(value[found["input"]], (str, bytes, Mapping)):
         return _read_list([value], where, function)
@@ -195,7 +199,9 @@ def says_call(value: Any) -> bool:
 def _as_mapping(test: Any, where: str) -> Mapping[str, Any]:
     test = plain(test)
     if isinstance(test, Mapping):
-        return test
+        if any(key in test for key in _SIDES["output"][1]):
+            return test
+        return {key.lower() if isinstance(key, str) else key: value for key, value in test.items()}  # "Input", "Output"
     if isinstance(test, (list, tuple)) and len(test) == 2:
         return {"input": test[0], "output": test[1]}
     raise ValueError(f"{where} is no mapping with 'input' and 'output'")

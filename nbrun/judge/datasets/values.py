@@ -22,9 +22,13 @@ _FENCED = re.compile(
 _CLOSED_IN_LINE = re.compile(r"(?<=\S)```[ \t]*\Z")
 _THOUGHTS = re.compile(r".*</think(?:ing)?>", re.DOTALL)
 _QUANTITY = re.compile(
-    r"\s*(?P<number>\d+(?:[.,]\d*)?|\.\d+)\s*(?P<unit>[a-zµ]*)(?:\(s\))?\.?(?: *(?:/|per) *test(?: *case)?)?\s*",
+    r"\s*(?:[\d.]+\s*(?:-|–|to)\s*)?"  # of a range, the upper end counts
+    r"(?P<number>\d+(?:[.,]\d*)?|\.\d+)\s*(?P<unit>[a-zµ]*)(?:\(s\))?\.?(?: *(?:/|per) *test(?: *case)?)?"
+    r"\s*(?:\([^()]*\)\s*)?",
     re.IGNORECASE,
 )
+#: Names of pandas' types of missing values, so that pandas needn't be imported.
+_NOTHING = frozenset({"NAType", "NaTType"})
 #: What a limit is called that isn't there.
 _NO_LIMIT = frozenset({"none", "null", "nan", "n/a", "na", "-", "unknown", "unlimited", "inf", "infinity", "no limit"})
 _SECONDS = {"": 1.0, "s": 1.0, "sec": 1.0, "second": 1.0, "ms": 1e-3, "msec": 1e-3, "millisecond": 1e-3, "minute": 60.0}
@@ -66,13 +70,17 @@ _LANGUAGE = ("language", "lang", "programming_language", "programmingLanguage")
 
 
 def plain(value: Any) -> Any:
-    """Return a list for an array of numpy, pandas or pyarrow, and any other value as it is."""
+    """Return a list for a tuple or an array of numpy, pandas or pyarrow, and any other value as it is."""
+    if isinstance(value, tuple):
+        return list(value)
     return value.tolist() if hasattr(value, "tolist") and not isinstance(value, (str, bytes)) else value
 
 
 def is_missing(value: Any) -> bool:
-    """Return whether a cell holds nothing: None, NaN, or empty text."""
-    return value is None or (isinstance(value, float) and math.isnan(value)) or (isinstance(value, str) and not value)
+    """Return whether a cell holds nothing: None, NaN, NaT, pandas' NA, or empty text."""
+    if isinstance(value, (str, float)):
+        return value == "" or value != value  # only NaN differs from itself
+    return value is None or type(value).__name__ in _NOTHING
 
 
 def has(row: Mapping[str, Any], *columns: str) -> bool:
@@ -144,6 +152,9 @@ def seconds(value: Any, where: str, unit_s: float = 1.0) -> float | None:
     """
     if _is_no_limit(value):
         return None
+    if hasattr(value, "total_seconds"):  # a timedelta
+        value = value.total_seconds()
+        unit_s = 1.0
     if isinstance(value, Mapping):
         whole, nanos = number(value.get("seconds") or 0, where), number(value.get("nanos") or 0, where)
         return whole + nanos / 1e9 or None
@@ -168,7 +179,10 @@ def megabytes(value: Any, where: str) -> float | None:
 
 
 def _is_no_limit(value: Any) -> bool:
-    return is_missing(value) or (isinstance(value, str) and value.strip().lower() in _NO_LIMIT)
+    if not isinstance(value, str):
+        return is_missing(value)
+    text = value.strip().lower()
+    return not text or text in _NO_LIMIT or text.partition(" ")[0] in ("none", "null", "nan")  # "None seconds"
 
 
 def _quantity(value: Any, where: str, units: Mapping[str, float], bare: float) -> float:
@@ -244,15 +258,28 @@ def read_solutions(value: Any, where: str, language: Any = None) -> Any:
     """
     value = plain(value)
     if isinstance(value, str):
-        try:
-            value = json.loads(value) if value.lstrip()[:1] in ("[", "{") else [value] if value.strip() else []
-        except (ValueError, RecursionError):
-            value = [value]
+        value = _listed(value) if value.strip() else []
     if isinstance(value, Mapping):
         return _read_struct(value, where, language) if value else []
     if not isinstance(value, Sequence):
         raise ValueError(f"{where!r} is a {type(value).__name__}; it must be a list of solutions")
     return [_read_item(item, f"{where}[{i}]", language) for i, item in enumerate(value)]
+
+
+def _listed(text: str) -> Any:
+    """Return the solutions that a text holds as JSON or as Python prints them, or the text itself as the only one."""
+    if text.lstrip()[:1] not in ("[", "{"):
+        return [text]
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        pass
+    try:
+        value = parsed(text, "solutions")
+    except ValueError:
+        return [text]
+    items = value if isinstance(value, list) else [value]
+    return value if items and all(isinstance(item, (str, Mapping)) for item in items) else [text]
 
 
 def _read_struct(struct: Mapping[str, Any], where: str, language: Any) -> Any:
@@ -265,6 +292,12 @@ def _read_struct(struct: Mapping[str, Any], where: str, language: Any) -> Any:
     if isinstance(struct[code], str):
         return [_read_item(struct, where, language)]
     name = next((name for name in _LANGUAGE if name in struct), None)
+    if name is not None and isinstance(struct[name], str):  # one language for all of them
+        struct = {**struct, name: [struct[name]] * len(struct[code])}
+    lengths = {key: len(plain(struct[key])) for key in (code, name) if key and isinstance(plain(struct[key]), list)}
+    if len(set(lengths.values())) > 1:
+        told = " and ".join(f"{count} of {key!r}" for key, count in lengths.items())
+        raise ValueError(f"{where!r} is a struct of lists of unequal length: {told}")
     if any(hasattr(column, "tolist") for column in struct.values()):
         struct = {key: plain(column) for key, column in struct.items()}  # numbers of numpy's are no names of languages
     if code == "solution" and name == "language":
@@ -285,6 +318,8 @@ def _read_item(item: Any, where: str, language: Any) -> Any:
         tag, text = unfenced(item)
         known = tag if tag and language_name(tag) else language
         return {"language": known or guessed_language(text), "solution": text}
+    if isinstance(item, (list, tuple)) and len(item) == 2 and language_name(item[0]) and isinstance(item[1], str):
+        return {"language": item[0], "solution": item[1]}
     if not isinstance(item, Mapping):
         return item  # the judge says what is wrong with it, for this one alone
     if any(hasattr(value, "tolist") for value in item.values()):

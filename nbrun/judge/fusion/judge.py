@@ -20,7 +20,7 @@ from nbrun.judge.fusion.connection import Call, read_endpoints, read_headers
 from nbrun.judge.fusion.endpoints import Health, Pool
 from nbrun.judge.fusion.protocol import LANGUAGES, Program, RunOptions, check_sendable, read_program
 from nbrun.judge.fusion.solution import Policy, Solution, hint_of, history
-from nbrun.judge.problems import MEMORY_LIMIT_MB, TEST_SETS, TIME_LIMIT_S, RecentProblems
+from nbrun.judge.problems import MEMORY_LIMIT_MB, TEST_SETS, TIME_LIMIT_S, RecentProblems, no_solutions
 from nbrun.judge.time_limits import next_attempt
 from nbrun.judge.validators import checker_of
 from nbrun.model import Retry, Task
@@ -240,6 +240,13 @@ class SandboxFusion:
         finally:
             with self._lock:
                 del self._calls[id(task)]
+
+    def refusal(self, problem: Mapping[str, Any]) -> str | None:
+        """Return why no solution of a problem can be judged, where the caller can change that; else None.
+
+        `nbrun.start` calls this for what `read_problems` reads, before a problem's first task runs.
+        """
+        return no_solutions(problem)
 
     def again(self, entry: Mapping[str, Any], task: Task) -> bool:
         """Return whether a saved TimeLimitExceeded must be tried again by the rules that running tasks follow.
