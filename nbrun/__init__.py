@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         unexpected,
     )
     from nbrun.model import Progress, Retry, RetryPolicy, Task
-    from nbrun.session import Run, shard, start
+    from nbrun.session import Run, shard, start, watch
     from nbrun.tools.archive import archive_results as archive
     from nbrun.tools.check import check
 
@@ -52,6 +52,7 @@ _EXPORTS = {
     "start": ("nbrun.session", "start"),
     "status": ("nbrun.frames", "status"),
     "unexpected": ("nbrun.frames", "unexpected"),
+    "watch": ("nbrun.session", "watch"),
 }
 
 __all__ = [
@@ -75,6 +76,7 @@ __all__ = [
     "start",
     "status",
     "unexpected",
+    "watch",
 ]
 
 

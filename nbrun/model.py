@@ -339,6 +339,7 @@ class Progress:
         tally: judged tasks by what their group expects, as far as it is known: of samples that earlier versions
             finished it may not be.
         means: metric -> its mean over the results of this run.
+        watched: the directories that `nbrun.watch` looks at; empty for a run of this kernel.
         version: pass it to `since` later to learn what changed.
 
     Pickled, it keeps all of this; `since` has nothing to tell then.
@@ -375,6 +376,7 @@ class Progress:
     unexpected: int = 0
     tally: Tally = Tally()  # noqa: RUF009 - immutable
     means: Mapping[str, Mean] = field(default_factory=dict)
+    watched: tuple[str, ...] = ()
     _tracker: ChangeSource | None = field(default=None, repr=False, compare=False)
 
     def since(self, version: int) -> list[SampleProgress]:

@@ -14,7 +14,7 @@ import time
 from array import array
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from nbrun.formatting import count_text, duration_text, percent_text
 from nbrun.model import ErrorKind, ErrorNote, LogNote, Mean, Progress, SampleProgress, State
@@ -30,6 +30,23 @@ OTHER_KINDS = "other errors"
 JUDGE_KINDS = frozenset(("JudgeError", "JudgeUnavailableError", "NotSupportedError"))
 
 _COLUMNS = SampleProgress._fields[2:]
+
+
+class SavedCounts(Protocol):
+    """What is saved of a sample, in tasks: `verdicts` by name, `kinds` of errors by type."""
+
+    @property
+    def total(self) -> int: ...
+    @property
+    def done(self) -> int: ...
+    @property
+    def errors(self) -> int: ...
+    @property
+    def unexpected(self) -> int: ...
+    @property
+    def verdicts(self) -> tuple[tuple[str, int], ...]: ...
+    @property
+    def kinds(self) -> tuple[tuple[str, int], ...]: ...
 
 
 class ProgressTracker:
@@ -106,6 +123,45 @@ class ProgressTracker:
             self._done += done - self._columns["done"][number]
             self._columns["total"][number], self._columns["done"][number] = total, done
             self._touch(number)
+
+    def replace_counts(self, number: int, before: SavedCounts, now: SavedCounts) -> None:
+        """Replace the counts of a sample that another process works on by what is saved of it now."""
+        ends = now.done + now.errors - before.done - before.errors
+        with self._lock:
+            verdicts, earlier = dict(now.verdicts), dict(before.verdicts)
+            columns = self._columns
+            by_judge = verdicts.get("JudgeError", 0)
+            row = {
+                "total": now.total,
+                "done": now.done,
+                "accepted": sum(n for verdict, n in verdicts.items() if accepts(verdict)),
+                "rejected": sum(n for verdict, n in verdicts.items() if rejects(verdict)),
+                "errors": now.errors,
+                "judge_errors": by_judge,
+                "seen": self._seen(verdicts),
+                "unexpected": now.unexpected,
+            }
+            for name, value in row.items():
+                columns[name][number] = value
+            self._fed += now.total - before.total
+            self._done += now.done - before.done
+            self._errors += now.errors - before.errors
+            self._judge_errors += by_judge - earlier.get("JudgeError", 0)
+            self._unexpected += now.unexpected - before.unexpected
+            self._samples_done += (now.done >= now.total > 0) - (before.done >= before.total > 0)
+            for verdict in {**verdicts, **earlier}:
+                self._verdicts[verdict] += verdicts.get(verdict, 0) - earlier.get(verdict, 0)
+            for kind, sign in [*((k, 1) for k in now.kinds), *((k, -1) for k in before.kinds)]:
+                self._count_kinds([kind[0]], sign * kind[1])
+            self._ends += max(0, ends)
+            self._touch(number)
+            self._rate_estimator.mark(self._clock(), self._ends)
+
+    def begin_watching(self) -> None:
+        """Count what is saved now as the work of earlier runs: rates are of what ends from now on."""
+        with self._lock:
+            self._resumed, self._ends = self._done, 0
+            self._rate_estimator.restart(self._clock(), 0)
 
     def all_errors_again(self, numbers: Iterable[int]) -> None:
         """Remove the errors of these samples from the counts: their tasks are tried again."""
@@ -487,8 +543,20 @@ def quality_texts(progress: Progress) -> list[str]:
     return texts
 
 
+def load_call(progress: Progress) -> str:
+    """Return the line that loads the results: of a watch those of all directories, as far as there is room for them."""
+    paths = progress.watched
+    if len(paths) > 3:
+        return "watch.results()"
+    return f"nbrun.load_results({list(paths) if len(paths) > 1 else progress.results!r})"
+
+
 def end_text(progress: Progress) -> str:
     """One or two sentences for the end of a run: what came of it and the line to type next."""
+    if progress.watched:
+        head = {State.DONE: "Done", State.HALTED: "The watch has failed"}.get(progress.state, "No longer watched")
+        message = f" {progress.message}" if progress.message else ""
+        return f"{head}: {count_text(progress)}.{message} {load_call(progress)} loads the results."
     took = duration_text(progress.elapsed_s)
     head = {
         State.DONE: f"Done: {count_text(progress)} in {took}.",
@@ -498,4 +566,4 @@ def end_text(progress: Progress) -> str:
     if progress.errors and progress.state is State.DONE:
         head += " Start it again to retry the errors."
     kept = f" Earlier runs had left {progress.resumed:,} of them." if progress.resumed else ""
-    return f"{head}{kept} nbrun.load_results({progress.results!r}) loads the results."
+    return f"{head}{kept} {load_call(progress)} loads the results."

@@ -163,10 +163,15 @@ class Errors {
 /** Circuit breakers' words in plain ones; other states stand as the judge says them. */
 const ENDPOINT_STATES = { closed: "in use", open: "left alone", "half-open": "being tried" };
 
+const ENDPOINT_COLUMNS = ["Endpoint", "State", "In flight", "Mean time", "Last error"];
+const FOLDER_COLUMNS = ["Folder", "State", "Errors", "Mean time", "Saved"]; // the fourth is not used, and unseen
+
+/** The judge's endpoints, or the folders of a watch. */
 class Endpoints {
   constructor() {
     this.rows = [];
-    const columns = ["Endpoint", "State", "In flight", "Mean time", "Last error"].map((name) => h("div", { role: "columnheader" }, name));
+    this.headers = ENDPOINT_COLUMNS.map((name) => h("div", { role: "columnheader" }, name));
+    const columns = this.headers;
     this.list = new List({ label: "Endpoints of the judge", shown: ENDPOINTS_SHOWN, columns, open: () => {}, makeRow: () => this.row() });
     this.list.element.classList.add("nbrun-endpoints");
     this.fold = new Fold((inside, rows) => {
@@ -177,14 +182,18 @@ class Endpoints {
     this.element = this.fold.element;
   }
 
-  draw(rows) {
+  draw(rows, areFolders) {
+    (areFolders ? FOLDER_COLUMNS : ENDPOINT_COLUMNS).forEach((name, i) => setText(this.headers[i], name));
+    this.headers[3].classList.toggle("nbrun-unseen", areFolders);
     const states = new Map();
     for (const [, word] of rows ?? []) {
       const state = ENDPOINT_STATES[word] ?? word;
       states.set(state, (states.get(state) ?? 0) + 1);
     }
+    const said = [...states].map(([state, n]) => `${number(n)} ${state}`).join(", ");
+    if (areFolders) return this.fold.draw(rows, `Folders: ${said}`);
     const flying = (rows ?? []).reduce((sum, row) => sum + (row[2] ?? 0), 0);
-    this.fold.draw(rows, `Endpoints: ${[...states].map(([state, n]) => `${number(n)} ${state}`).join(", ")}; ${plural(flying, "request")} in flight`);
+    this.fold.draw(rows, `Endpoints: ${said}; ${plural(flying, "request")} in flight`);
   }
 
   row() {

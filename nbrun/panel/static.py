@@ -100,6 +100,8 @@ def _when(progress: Progress) -> str:
     now = time.strftime("%Y-%m-%d %H:%M:%S")
     if progress.ended:
         return f"{now}, after {duration_text(progress.elapsed_s)}"
+    if progress.watched:
+        return f"Last seen at {now}. If the kernel is gone since: run the cell again to go on watching."
     return f"Last seen at {now}. If the kernel is gone since: run the cell again, it goes on with what is missing."
 
 

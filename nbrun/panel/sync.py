@@ -33,7 +33,7 @@ from nbrun.formatting import bytes_text, count_text, rate_text
 from nbrun.model import Progress, State
 from nbrun.panel import sections
 from nbrun.panel.sections import Section, Throughput
-from nbrun.progress import eta_text, quality_texts
+from nbrun.progress import eta_text, load_call, quality_texts
 from nbrun.texts import shorten, without_surrogates
 from nbrun.verdicts import accepts, rejects
 
@@ -216,7 +216,8 @@ def head_of(progress: Progress) -> dict[str, Any]:
         "redo": REDO_CALL in progress.message,
         "workers": progress.workers,
         "results": without_surrogates(progress.results),
-        "next": without_surrogates(f"nbrun.load_results({progress.results!r})"),
+        "next": without_surrogates(load_call(progress)),
+        "watched": len(progress.watched),
         "end": without_surrogates(_end(progress)) if progress.ended else "",
     }
 
@@ -231,7 +232,9 @@ def _end(progress: Progress) -> str:
         State.HALTED: "Everything that ended is saved.",
     }
     kept = f"{progress.resumed:,} of the results are of earlier runs." if progress.resumed else ""
-    load = f"nbrun.load_results({progress.results!r}) loads the results."
+    load = f"{load_call(progress)} loads the results."
+    if progress.watched:
+        return load
     return " ".join(filter(None, [texts.get(progress.state, ""), kept, load]))
 
 

@@ -4,6 +4,8 @@ const STATES = {
   running: ["▸", "Running"], paused: ["‖", "Paused"], draining: ["▸", "Stopping: running tasks still end"],
   stopped: ["■", "Stopped"], done: ["✓", "Done"], halted: ["!", "Halted"], lost: ["?", "Lost"],
 };
+// of a watch, which only reads: its runs are steered elsewhere
+const WATCH_STATES = { ...STATES, paused: ["‖", "No run at work"], stopped: ["■", "No longer watched"] };
 const LIVE = ["running", "paused", "draining"];
 const ANSWER_SHOWN_MS = 10_000;
 const NARROW_PX = 560; // below it a row of a table has two lines
@@ -46,7 +48,7 @@ class View {
     this.verdicts = h("span", { class: "nbrun-quiet" });
     this.quality = h("div", { class: "nbrun-quality" }, this.unexpected, this.rates, this.verdicts);
     this.go = button("Pause", (pressed) => this.act(pressed, this.goKind), { class: "nbrun-go" }); // one button: Pause, Resume, Go on
-    this.stop = button("Stop", () => this.askStop(true));
+    this.stop = button("Stop", () => (this.store.head.watched ? this.act(this.stop, "stop") : this.askStop(true)));
     this.retry = button("Retry errors", send("retry_errors"));
     this.question = h("span", { class: "nbrun-question", role: "group", "aria-label": "How to stop" },
       "Stop: ", button("Let running tasks end", (b) => (this.act(this.stop, "stop", { drain: true }), this.askStop(false, b))),
@@ -57,6 +59,7 @@ class View {
       onchange: () => this.setWorkers(), onkeydown: (event) => event.stopPropagation() });
     this.path = new Id();
     this.size = h("span");
+    this.workersLabel = h("label", { class: "nbrun-workers" }, "Workers ", this.workers);
     this.results = h("span", { class: "nbrun-results" }, this.path.element, this.size, copyButton("Copy the path of the results", () => this.store.head.results ?? ""));
     this.notice = h("div", { class: "nbrun-notice", role: "status", "aria-live": "polite" });
     this.redo = button("Redo these", send("redo"), { class: "nbrun-small" });
@@ -71,7 +74,7 @@ class View {
       h("div", { class: "nbrun-middle" }, h("div", { class: "nbrun-words" }, this.count, this.legend), this.chart.element),
       this.quality,
       h("div", { class: "nbrun-controls" }, this.go, this.stop, this.question, this.retry,
-        h("label", { class: "nbrun-workers" }, "Workers ", this.workers), this.results),
+        this.workersLabel, this.results),
       this.strip, this.failure.element,
       this.samples.element, this.sample.element, this.errors.element, this.endpoints.element, this.log.element);
   }
@@ -162,9 +165,9 @@ class View {
     else this.samples.drawNote();
     this.sample.refresh();
     const { kinds, endpoints, logs, chart } = this.store.sections;
-    this.errors.draw(kinds, !this.retry.disabled, this.store.head.errors);
+    this.errors.draw(kinds, !this.retry.disabled && !this.retry.hidden, this.store.head.errors);
     this.failure.draw(kinds, state === "lost" ? "" : this.store.head.failing);
-    this.endpoints.draw(endpoints);
+    this.endpoints.draw(endpoints, !!this.store.head.watched);
     this.log.draw(logs);
     this.chart.draw(chart, this.store.head.rate);
     this.title.draw(this.store.isHeard ? state : "", this.percent());
@@ -197,7 +200,7 @@ class View {
   /** The two things that people look for, in large: how far it is, and how long it takes still. */
   drawTop(state) {
     const { head } = this.store;
-    const [sign, word] = STATES[state] ?? ["", "Waiting for the kernel"];
+    const [sign, word] = (head.watched ? WATCH_STATES : STATES)[state] ?? ["", "Waiting for the kernel"];
     const hasErrors = state === "done" && head.errors > 0;
     this.root.classList.toggle("nbrun-has-errors", hasErrors);
     const isDone = state === "done";
@@ -266,7 +269,10 @@ class View {
   drawWords(state) {
     const { head, lost } = this.store;
     const cell = this.model.get("cell");
-    const again = `Run the cell with nbrun.start${cell ? ` (it was cell ${cell})` : ""} again: it goes on with what is missing.`;
+    const where = cell ? ` (it was cell ${cell})` : "";
+    const again = head.watched
+      ? `Run the cell with nbrun.watch${where} again to go on watching.`
+      : `Run the cell with nbrun.start${where} again: it goes on with what is missing.`;
     const words = {
       gone: `The kernel of this run is gone. What was saved stays saved. ${again}`,
       silence: `The kernel does not answer: it is gone, or too busy. What was saved stays saved. If it is gone: ${again.charAt(0).toLowerCase()}${again.slice(1)}`,
@@ -306,6 +312,8 @@ class View {
     const state = this.shownState();
     const live = state !== "lost" && !this.store.lost && this.store.isHeard;
     const over = ENDED.includes(head.state);
+    for (const control of [this.go, this.retry, this.workersLabel]) control.hidden = !!head.watched;
+    setText(this.stop, head.watched ? "Stop watching" : "Stop");
     const [kind, name] = { paused: ["resume", "Resume"], stopped: ["go_on", "Go on"] }[head.state] ?? ["pause", "Pause"];
     this.goKind = kind;
     setText(this.go, name);

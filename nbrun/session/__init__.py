@@ -7,12 +7,9 @@ samples ─► supervisor (thread nbrun-feed) ─► engine (threads nbrun-worke
 from __future__ import annotations
 
 import os
-import sys
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from nbrun import panel
 from nbrun.errors import InputError, ResultsExistError, hides_own_frames
 from nbrun.model import RetryPolicy, Task
 from nbrun.results.format import FOLDER
@@ -22,18 +19,18 @@ from nbrun.results.values import check_storable
 from nbrun.samples import SampleReader
 from nbrun.session import inputs, registry
 from nbrun.session.arguments import read_metrics, read_redo
+from nbrun.session.display import VIEWS, show
 from nbrun.session.run import Launch, Run
 from nbrun.session.settings import Arguments, check_function, is_async, settings_of
 from nbrun.session.sharding import shard
+from nbrun.session.watching import watch
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     import pandas as pd
 
-__all__ = ["Run", "shard", "start"]
-
-VIEWS = ("auto", "panel", "console", None)
+__all__ = ["Run", "shard", "start", "watch"]
 
 
 @hides_own_frames
@@ -151,7 +148,7 @@ def start(
         if running._join(opened):
             running.workers = wanted
             running._limit(timeout_s, max_per_s)
-            _show(running, view)
+            show(running, view, running._supervisor.notify)
             return running
     elif running is not None:
         registry.end_replaced(running)
@@ -165,7 +162,7 @@ def start(
     run = Run(launch, opened, asked)
     registry.add(path, run)
     run._begin()
-    _show(run, view)
+    show(run, view, run._supervisor.notify)
     return run
 
 
@@ -174,34 +171,3 @@ def _holds_results(path: Any) -> bool:
         return False
     listing = list_samples(path)
     return bool(listing.by_id or listing.damaged or list_segments(path / FOLDER))
-
-
-def _show(run: Run, view: str | None) -> None:
-    """Show the panel in a notebook, tqdm in a terminal, nothing elsewhere. A view that fails costs only the view."""
-    try:
-        if view == "auto":
-            view = panel.choose_view()
-        if view == "panel":
-            run.panel()
-        elif view == "console":
-            if sys.stderr is None:  # pythonw, some services
-                raise OSError("this process has no standard error")
-            run._show_console()
-    except Exception as e:  # missing widget libraries, a front end that refuses, a closed stderr
-        _explain_missing_view(run, view, e)
-
-
-def _explain_missing_view(run: Run, view: str | None, e: Exception) -> None:
-    """Say once why nothing is shown; the run goes on."""
-    if isinstance(e, ImportError):
-        why = "it needs anywidget and ipywidgets in this kernel's environment (pip install anywidget ipywidgets)"
-    else:
-        why = f"{type(e).__name__}: {e}"
-    note = f"The {view or 'view'} can't be shown: {why}. The run goes on; run.progress says how far it is."
-    run._supervisor.notify(note)
-    warnings.warn(note, RuntimeWarning, stacklevel=5)
-    if view == "panel":
-        try:
-            panel.publish_static(run._controls)
-        except Exception:  # the warning has said what there is to say
-            pass

@@ -1,0 +1,395 @@
+"""Follows a results directory that other processes write into: counts each sample, reading only what has changed.
+
+A look costs by what is new: of each segment of the journal the bytes since the last look, and the last lines of the
+sample files that were replaced. The journal is read before the files (F7); an entry from it counts until the sample's
+file holds it (F5), so a segment that is deleted between two looks costs nothing. Nothing is written and no lock is
+taken.
+
+Threads: a Follower belongs to one thread at a time.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import time
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from nbrun import verdicts
+from nbrun.model import ErrorNote
+from nbrun.results import sample_file
+from nbrun.results.archives import Archives, read_file
+from nbrun.results.entries import merge
+from nbrun.results.format import ENTRY, ENTRY_HEAD, FOLDER, HEADER, RUN, Record, unframe
+from nbrun.results.listing import list_samples, refuse_link
+from nbrun.results.replay import Match, content, list_segments, read_lines, read_matches, read_records, whose
+from nbrun.results.sample_file import FileInfo, Identity, OwnFile, Unreadable
+from nbrun.results.status import SAMPLES, SampleTotals, from_tail, read_totals
+from nbrun.storage import files
+
+#: A folder whose time of change is younger than this may change again without showing it; it is listed again.
+SETTLED_NS = 2_000_000_000
+#: All files are looked at this often, in seconds, since one that is edited in place leaves its folder's time as it was.
+RELIST_S = 30.0
+#: Error entries of a file up to this size are read for their types.
+MAX_ERRORS_BYTES = 64 << 20
+#: How many of the newest errors are kept.
+RECENT = 20
+
+
+class Counts(NamedTuple):
+    """What is saved of a sample, in tasks. `verdicts` counts by `verdicts.counted`, `kinds` errors by their type."""
+
+    total: int = 0
+    done: int = 0
+    errors: int = 0
+    unexpected: int = 0
+    verdicts: tuple[tuple[str, int], ...] = ()
+    kinds: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(slots=True)
+class _File:
+    """What a sample's file says."""
+
+    info: FileInfo
+    total: int = 0
+    done: int = 0
+    errors: int = 0
+    unexpected: int = 0
+    verdicts: Mapping[str, int] = field(default_factory=dict)
+    kinds: Mapping[str, int] = field(default_factory=dict)
+    #: Of each entry the type of its error, None for a result. Read where the journal may replace some of them.
+    outcomes: dict[Identity, str | None] | None = None
+
+
+class _Entry(NamedTuple):
+    """An entry of the journal."""
+
+    seq: int
+    is_done: bool
+    verdict: str | None  # of an error its type
+    is_unexpected: bool
+
+
+@dataclass(slots=True)
+class _Sample:
+    file: _File | None = None
+    journal: dict[Identity, _Entry] = field(default_factory=dict)
+    header_total: int = 0
+
+
+class _Segment(NamedTuple):
+    ino: int
+    read_bytes: int
+
+
+class Follower:
+    """One directory.
+
+    Attributes:
+        counts: sample id -> what is saved of it, as of the last look; samples that were never begun too, where the
+            newest run has recorded their ids.
+        totals: what the newest run was given; None where no run has recorded it.
+        recent_errors: the newest errors that were read from the journal, oldest first.
+        problems: how many files can't be read.
+        is_there: whether the directory existed at the last look.
+        host: where the newest run was started.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.counts: dict[str, Counts] = {}
+        self.totals: SampleTotals | None = None
+        self.recent_errors: deque[ErrorNote] = deque(maxlen=RECENT)
+        self.problems = 0
+        self.is_there = False
+        self.host = ""
+        self._inner = self.path / FOLDER
+        self._samples: dict[str, _Sample] = {}
+        self._segments: dict[int, _Segment] = {}
+        self._matches: dict[str, Match] = {}
+        self._archives = Archives(self.path)
+        self._known: dict[str, tuple[tuple[int, int, int], FileInfo]] = {}  # file name -> what it looked like, and said
+        self._signatures: dict[str, tuple[int, int]] = {}  # of logs, to read them only where they have changed
+        self._listed = (0, 0)  # the folder's time of change, and when it was listed; in nanoseconds
+        self._relist_at = 0.0
+
+    def look(self) -> set[str]:
+        """Bring `counts` up to date. Return the ids of the samples whose counts have changed.
+
+        Raises:
+            OSError: the directory can't be read; what was read before stays.
+            StorageError: `.nbrun` is not a folder.
+        """
+        if not self.path.is_dir():
+            self.is_there = False
+            return set()
+        self.is_there = True
+        refuse_link(self._inner)
+        changed = self._read_journal()
+        if self._has_changed("matched.log"):
+            self._matches = read_matches(self._inner / "matched.log")
+            self._listed, self._relist_at = (0, 0), 0.0
+        changed |= self._read_files()
+        changed |= self._read_totals()
+        return {sample_id for sample_id in changed if self._count(sample_id)}
+
+    # ---- what has changed
+
+    def _has_changed(self, name: str) -> bool:
+        """Return whether a file in `.nbrun` is another than at the last look."""
+        try:
+            stat = os.stat(self._inner / name)
+        except OSError:
+            return False
+        now = (stat.st_mtime_ns, stat.st_size)
+        before = self._signatures.get(name)
+        self._signatures[name] = now
+        return now != before
+
+    def _read_journal(self) -> set[str]:
+        changed: set[str] = set()
+        segments = {}
+        for number, path in list_segments(self._inner):
+            try:
+                with files.open_reading(path, buffering=0) as f:
+                    ino = os.fstat(f.fileno()).st_ino
+                    before = self._segments.get(number)
+                    start = before.read_bytes if before is not None and before.ino == ino else 0
+                    f.seek(start)
+                    end = start
+                    for at, length, line in read_lines(f):
+                        record = None if line is None else unframe(line)
+                        if record is not None and (sample_id := self._take(record)) is not None:
+                            changed.add(sample_id)
+                        end = start + at + length
+            except (FileNotFoundError, files.NotPlainError):  # deleted: its entries are in files. The other: see check
+                continue
+            segments[number] = _Segment(ino, end)
+        self._segments = segments
+        return changed
+
+    def _take(self, record: Record) -> str | None:
+        """Take a record of the journal in. Return the id of its sample."""
+        if record.kind == HEADER:
+            header = content(record)
+            if header is None:
+                return None
+            self._sample(header["id"]).header_total = sum(header["totals"].values())
+            return str(header["id"])
+        if record.kind != ENTRY:
+            return None
+        head, of, entry = ENTRY_HEAD.match(record.body), whose(record), sample_file.parse_entry(record.body)
+        if head is None or of is None or entry is None:
+            return None
+        sample_id, group = of
+        index, key, occurrence, seq, status = head.groups()
+        if index == b"null":  # its item is no longer in the dataset
+            return None
+        identity = Identity(group, bytes.fromhex(key.decode()), int(occurrence))
+        is_done = status == b"done"
+        if is_done:
+            verdict = verdicts.counted(entry.get("result"))
+            is_unexpected = verdicts.is_unexpected(verdicts.expected(group), verdict)
+        else:
+            note = _note(sample_id, group, int(index), entry)
+            verdict, is_unexpected = note.type, False
+            self.recent_errors.append(note)
+        newest = _Entry(int(seq), is_done, verdict, is_unexpected)
+        sample_file.keep_newest(self._sample(sample_id).journal, identity, newest, in_journal=True)
+        return sample_id
+
+    def _sample(self, sample_id: str) -> _Sample:
+        return self._samples.setdefault(sample_id, _Sample())
+
+    def _read_files(self) -> set[str]:
+        changed_at, now = os.stat(self.path).st_mtime_ns, time.monotonic()
+        before, listed_at = self._listed
+        if changed_at == before and listed_at - changed_at > SETTLED_NS and now < self._relist_at:
+            return set()
+        self._listed, self._relist_at = (changed_at, time.time_ns()), now + RELIST_S
+        seen: dict[str, tuple[int, int, int]] = {}
+
+        def known(entry: os.DirEntry[str]) -> FileInfo | None:
+            stat = entry.stat(follow_symlinks=False)
+            seen[entry.name] = sign = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
+            found = self._known.get(entry.name)
+            return found[1] if found is not None and found[0] == sign else None
+
+        listing = list_samples(self.path, known, self._archives)
+        self.problems = len(listing.problems)
+        changed: set[str] = set()
+        self._known, by_name = {}, {info.name: info for info in listing.by_id.values()}
+        for sample_id, sample in self._samples.items():
+            if sample.file is not None and sample_id not in listing.by_id:
+                sample.file = None  # deleted, or damaged beyond use
+                changed.add(sample_id)
+        for sample_id, info in listing.by_id.items():
+            sample = self._sample(sample_id)
+            if sample.file is None or sample.file.info is not info:
+                sample.file = self._file(info)
+                changed.add(sample_id)
+        for name, sign in seen.items():
+            if (listed := by_name.get(name)) is not None and listed.place is None:
+                of = self._samples[listed.sample_id].file
+                assert of is not None
+                self._known[name] = (sign, of.info)
+        return changed
+
+    def _file(self, info: FileInfo) -> _File:
+        """Return what a file says. Only its last lines are read, unless they don't suffice."""
+        match = self._matches.get(info.sample_id)
+        view = from_tail(self.path, info, match)
+        if view is None:
+            return self._by_entries(info, match)
+        summary = info.summary or match or {}
+        out = _File(
+            _slim(info),
+            sum(view.totals.values()),
+            sum(view.completed.values()),
+            view.errors,
+            int(summary.get("unexpected") or 0),
+            dict(summary.get("verdicts") or {}),
+        )
+        if out.errors and info.size <= MAX_ERRORS_BYTES:
+            out.outcomes = self._read_outcomes(info)
+            out.kinds = Counter(kind for kind in out.outcomes.values() if kind is not None)
+        return out
+
+    def _read_outcomes(self, info: FileInfo) -> dict[Identity, str | None]:
+        """Return the type of the error of each entry of a file in nbrun's format, None for a result."""
+        outcomes: dict[Identity, str | None] = {}
+        try:
+            own = sample_file.read_any(io.BytesIO(read_file(self.path, info, self._archives)))
+        except (OSError, Unreadable, ValueError):  # replaced or archived meanwhile: the next look finds it
+            return {}
+        if not isinstance(own, OwnFile):
+            return {}
+        for head in own.heads:
+            if head.item_index is None:
+                continue
+            is_done = head.status == "done"
+            outcomes[head.identity] = None if is_done else _type_of(sample_file.parse_entry(own.body(head)) or {})
+        return outcomes
+
+    def _by_entries(self, info: FileInfo, match: Match | None) -> _File:
+        """Count the entries of a file whose last lines don't say enough: an old one, or a damaged one."""
+        out = _File(_slim(info))
+        try:
+            data = read_file(self.path, info, self._archives)
+            stored = merge(sample_file.read_any(io.BytesIO(data)), match, {})
+        except (OSError, Unreadable, ValueError):
+            self.problems += 1
+            return out
+        counting = [s for s in stored if s.item_index is not None or not s.matched]
+        out.done = sum(s.status == "done" for s in counting)
+        out.errors = len(counting) - out.done
+        out.total = max(len(counting), 0 if match is None else sum(match["totals"].values()))
+        return out
+
+    def _read_totals(self) -> set[str]:
+        log, samples = self._has_changed("runs.log"), self._has_changed(SAMPLES)
+        if not (log or samples):
+            return set()
+        records = list(read_records(self._inner / "runs.log", RUN))
+        before = set((self.totals.by_id if self.totals is not None else None) or ())
+        self.totals = read_totals(self._inner, records)
+        self.host = str(records[-1].get("host") or "") if records else ""
+        by_id = (self.totals.by_id if self.totals is not None else None) or {}
+        for sample_id in by_id:
+            self._sample(sample_id)
+        return {*by_id, *before}
+
+    # ---- counting
+
+    def _count(self, sample_id: str) -> bool:
+        """Count a sample anew. Return whether its counts have changed."""
+        sample = self._samples[sample_id]
+        file = sample.file
+        if file is not None and sample.journal:
+            in_file = file.info.max_seq
+            sample.journal = {i: e for i, e in sample.journal.items() if e.seq > in_file}
+            if not sample.journal:
+                file.outcomes = None
+        now = self._counts_of(sample)
+        given = self.totals.of(sample_id) if self.totals is not None else {}
+        if file is None and not sample.journal:
+            if not given:  # its file was deleted, or the newest run has other samples
+                del self._samples[sample_id]
+                return self.counts.pop(sample_id, None) is not None
+            sample.header_total = 0
+        now = now._replace(total=max(now.total, sample.header_total, sum(given.values()), now.done + now.errors))
+        if self.counts.get(sample_id) == now:
+            return False
+        self.counts[sample_id] = now
+        return True
+
+    def _counts_of(self, sample: _Sample) -> Counts:
+        file, journal = sample.file, sample.journal
+        found = Counter(file.verdicts if file is not None else {})
+        kinds = Counter(file.kinds if file is not None else {})
+        total, done, errors, unexpected = (
+            (0, 0, 0, 0) if file is None else (file.total, file.done, file.errors, file.unexpected)
+        )
+        outcomes: dict[Identity, str | None] = {}
+        if file is not None and journal and (errors or done + len(journal) > max(total, sample.header_total)):
+            if file.outcomes is None:
+                file.outcomes = self._read_outcomes(file.info)
+            outcomes = file.outcomes
+        for identity, entry in journal.items():
+            if identity in outcomes:
+                kind = outcomes[identity]
+                done -= kind is None  # its verdict stays counted beside the new one until the file is written
+                errors -= kind is not None
+                if kind is not None:
+                    kinds[kind] -= 1
+            done += entry.is_done
+            errors += not entry.is_done
+            unexpected += entry.is_unexpected
+            if entry.is_done and entry.verdict is not None:
+                found[entry.verdict] += 1
+            elif not entry.is_done:
+                kinds[str(entry.verdict)] += 1
+        return Counts(total, done, errors, unexpected, _sorted(found), _sorted(kinds))
+
+
+def _sorted(counts: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
+    return tuple(sorted((name, n) for name, n in counts.items() if n > 0))
+
+
+def _slim(info: FileInfo) -> FileInfo:
+    """Return what is needed of a file to recognise it; many thousands of these are kept."""
+    if info.place is not None:  # the archive's index holds it anyway, and it is recognised by its identity
+        return info
+    return replace(info, summary={"max_seq": info.max_seq} if info.summary else None, progress=None)
+
+
+def _type_of(entry: Mapping[str, Any]) -> str:
+    error = entry.get("error")
+    return str(error.get("type", "error")) if isinstance(error, Mapping) else "error"
+
+
+def _note(sample_id: str, group: str, index: int, entry: Mapping[str, Any]) -> ErrorNote:
+    error = entry.get("error")
+    error = error if isinstance(error, Mapping) else {}
+    ended = entry.get("started_at"), entry.get("duration_s")
+    at = sum(float(part) for part in ended if isinstance(part, (int, float)))
+    text = {name: str(error.get(name) or "") for name in ("message", "traceback")}
+    return ErrorNote(sample_id, group, index, _type_of(entry), text["message"], text["traceback"], at)
+
+
+def complete(counts: Iterable[Counts], totals: SampleTotals | None) -> bool:
+    """Return whether every task of a directory has a result or an error, as far as its newest run knows them."""
+    ended = samples = 0
+    for one in counts:
+        if one.done + one.errors < one.total:
+            return False
+        ended, samples = ended + one.done + one.errors, samples + 1
+    if totals is None:
+        return samples > 0
+    return totals.is_known and ended >= sum((totals.tasks or {}).values())
