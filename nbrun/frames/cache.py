@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from nbrun.frames.packing import BadPack, Pack, identity, identity_in, unpack
+from nbrun.results import plain_files
 from nbrun.results.format import FOLDER
 from nbrun.results.sample_file import LEGACY, NBRUN, PROGRESS, FileInfo, Place
 from nbrun.storage import files
@@ -77,8 +78,10 @@ class RowCache:
     def _is_ours(self) -> bool:
         """Return whether the folder is, or may be created, inside the results directory and not behind a link."""
         inner = self.folder.parent
-        is_absent = not os.path.lexists(self.folder) and (not os.path.lexists(inner) or files.is_real_folder(inner))
-        return is_absent or (files.is_real_folder(inner) and files.is_real_folder(self.folder))
+        is_absent = not os.path.lexists(self.folder) and (
+            not os.path.lexists(inner) or plain_files.is_real_folder(inner)
+        )
+        return is_absent or (plain_files.is_real_folder(inner) and plain_files.is_real_folder(self.folder))
 
     def _open(self) -> None:
         if not self._is_ours():
@@ -90,7 +93,7 @@ class RowCache:
         for name in names:
             path = os.path.join(self.folder, name)
             try:
-                with files.open_reading(path) as f:
+                with plain_files.open_reading(path) as f:
                     pack = unpack(memoryview(mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)))
             except (OSError, ValueError, BadPack):  # ValueError: an empty file can't be mapped
                 continue

@@ -17,12 +17,11 @@ import orjson
 
 from nbrun.frames.packing import Match, Pack, identity, identity_in, match_digest
 from nbrun.frames.rows import Listener, RowBuilder, without_doubled
-from nbrun.results import archives, sample_file
+from nbrun.results import archives, plain_files, sample_file
 from nbrun.results.format import ENTRY_HEAD
 from nbrun.results.legacy import OldFile, OldMatch, parse_old, places_in
 from nbrun.results.sample_file import LEGACY, NBRUN, PROGRESS, FileInfo, Place, Unreadable
 from nbrun.results.values import load, quick_loader
-from nbrun.storage import files
 
 _GROUP = re.compile(rb'("(?:[^"\\]|\\.)*_result"): \[\n')
 _OWN = b'{\n"format": "nbrun/'
@@ -57,7 +56,7 @@ class FileReader:
             if place is not None:
                 self._read_archived(folder, name, place, match, record)
             else:
-                with files.open_reading(os.path.join(folder, name)) as f:
+                with plain_files.open_reading(os.path.join(folder, name)) as f:
                     before = identity(os.fstat(f.fileno()))
                     self._read_any(f, match, record)
                     if identity(os.fstat(f.fileno())) == before:

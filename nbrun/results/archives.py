@@ -26,13 +26,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from nbrun.results import sample_file
+from nbrun.results import plain_files, sample_file
 from nbrun.results.format import ARCHIVED, FOLDER
 from nbrun.results.names import is_sample_file_name
 from nbrun.results.replay import read_records
 from nbrun.results.sample_file import LEGACY, NBRUN, PROGRESS, FileInfo, Place, Unreadable
 from nbrun.results.values import load
-from nbrun.storage import files
 
 INDEX, FORMAT = "index.nbrun", "nbrun-archive/1"
 LOG = "archived.log"
@@ -86,7 +85,7 @@ class Archives:
                 index = self._index(name)
             except FileNotFoundError:  # unpacked meanwhile: its samples are in files again
                 continue
-            except files.NotPlainError as e:
+            except plain_files.NotPlainError as e:
                 problems.append((str(self._folder / name), str(e.strerror)))
                 continue
             except (OSError, ValueError, KeyError, TypeError, _BadArchive, zlib.error) as e:
@@ -155,7 +154,7 @@ def read_member(folder: str | os.PathLike[str], place: Place) -> bytes:
         Unreadable: its checksum differs.
         FileNotFoundError: the archive was unpacked meanwhile.
     """
-    with files.open_reading(os.path.join(folder, place.name)) as f:
+    with plain_files.open_reading(os.path.join(folder, place.name)) as f:
         stat = os.fstat(f.fileno())
         if (stat.st_ino, stat.st_ctime_ns) != (place.ino, place.ctime_ns):
             raise FileNotFoundError(f"{place.name} is another archive now")
@@ -174,7 +173,7 @@ def read_file(folder: Path, info: FileInfo, archives: Archives | None = None) ->
         try:
             if info.place is not None:
                 return read_member(folder, info.place)
-            return files.read_whole(folder / info.name)
+            return plain_files.read_whole(folder / info.name)
         except FileNotFoundError:
             if info.place is not None:
                 info = plain  # unpacked
@@ -202,12 +201,12 @@ def verify(f: BinaryIO, name: str) -> None:
 
 
 def _member(f: BinaryIO, place: Place) -> bytes:
-    header = files.read_at(f.fileno(), place.offset, _LOCAL)
+    header = plain_files.read_at(f.fileno(), place.offset, _LOCAL)
     skip = _LOCAL + int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
     try:
         if is_bomb(place.packed, place.size):
             raise Unreadable(f"would unpack {place.packed:,} bytes of {place.name} to {place.size:,}")
-        packed = files.read_at(f.fileno(), place.offset + skip, place.packed)
+        packed = plain_files.read_at(f.fileno(), place.offset + skip, place.packed)
         data = zlib.decompressobj(-15).decompress(packed, place.size + 1)
     except (zlib.error, EOFError) as e:
         raise Unreadable(f"is damaged in {place.name} ({e})") from None
@@ -218,7 +217,7 @@ def _member(f: BinaryIO, place: Place) -> bytes:
 
 def _read_index(folder: Path, name: str, bad: list[str]) -> list[FileInfo]:
     """Return what an archive holds. A line that can't be right is left out, and `bad` gets a phrase that says why."""
-    with files.open_reading(folder / name) as f:
+    with plain_files.open_reading(folder / name) as f:
         stat = os.fstat(f.fileno())
         f.seek(max(0, stat.st_size - 256))
         comment = _COMMENT.search(f.read())
@@ -292,7 +291,7 @@ def is_of_member(what: str) -> bool:
 
 def is_bomb(packed: int, size: int) -> bool:
     """Return whether a member would unpack to more than any result takes, so that a few bytes would fill the memory."""
-    return size > files.MAX_WHOLE_BYTES or (size > FREE_BYTES and size > packed * MAX_RATIO)
+    return size > plain_files.MAX_WHOLE_BYTES or (size > FREE_BYTES and size > packed * MAX_RATIO)
 
 
 def _by_directory(archive: str, stat: os.stat_result, f: BinaryIO, bad: list[str]) -> Iterator[FileInfo]:

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from nbrun.results import plain_files
 from nbrun.results.format import ATTEMPT, ENTRY, ENTRY_HEAD, HEADER, Record
 from nbrun.results.legacy import OldFile, OldMatch, old_body, old_key, parse_old, places_in
 from nbrun.results.listing import odd_entries
 from nbrun.results.replay import LogScan, content, list_segments, read_log, whose
 from nbrun.results.sample_file import Identity, OwnFile, keep_newest
-from nbrun.storage import files
 
 #: Where an entry's bytes are: in memory only, in the sample's file, or in a segment (its number + IN_SEGMENT).
 NOWHERE, IN_FILE, IN_SEGMENT = 0, 1, 2
@@ -91,7 +91,7 @@ def index_journal(folder: Path, handles: dict[int, int] | None = None) -> Journa
     listed = [(number, path) for number, path in list_segments(folder) if path not in odd]
     if handles is not None:
         for number, path in listed:
-            handles[number] = files.open_plain(path)
+            handles[number] = plain_files.open_plain(path)
     for number, path in listed:
         scan = LogScan()
         out.segments[number] = path

@@ -11,11 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nbrun.errors import StorageError
-from nbrun.results import archives, sample_file
+from nbrun.results import archives, plain_files, sample_file
 from nbrun.results.archives import Archives
 from nbrun.results.names import SUFFIX, name_of
 from nbrun.results.sample_file import NBRUN, FileInfo, Unreadable
-from nbrun.storage import files
 from nbrun.texts import escape_control_chars
 
 _TRIES = 20
@@ -116,7 +115,7 @@ def _list_once(path: Path, known: Callable[[os.DirEntry[str]], FileInfo | None] 
                 out.names.discard(name)
                 continue  # it was moved into an archive or deleted meanwhile
             what = str(e) if isinstance(e, Unreadable) else f"can't be read: {getattr(e, 'strerror', None) or e}"
-            if isinstance(e, files.NotPlainError):
+            if isinstance(e, plain_files.NotPlainError):
                 what = str(e.strerror)
             left = sample_file.peek_damaged(path / name)
             sample_id = left.sample_id if left else sample_file.claimed_id(path / name)
@@ -175,10 +174,10 @@ def refuse_odd(inner: Path) -> None:
 
 def refuse_link(inner: Path) -> None:
     """Raise StorageError where `.nbrun` itself is a link or no folder: what is saved can't be known then."""
-    if os.path.lexists(inner) and not files.is_real_folder(inner):
+    if os.path.lexists(inner) and not plain_files.is_real_folder(inner):
         refuse_odd(inner)
 
 
 def odd_entries(inner: Path) -> list[tuple[Path, str]]:
     """Return what in `.nbrun` (or `.nbrun` itself) is of the wrong kind, each with a phrase that says what it is."""
-    return files.odd_entries(inner, lambda name: name in NAMES_OF_FILES or name.endswith(".log"))
+    return plain_files.odd_entries(inner, lambda name: name in NAMES_OF_FILES or name.endswith(".log"))

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 from nbrun import verdicts
 from nbrun.errors import InputError
 from nbrun.model import TaskSummary
-from nbrun.results import sample_file
+from nbrun.results import plain_files, sample_file
 from nbrun.results.archives import Archives, read_file
 from nbrun.results.entries import IN_FILE, IN_SEGMENT, NOWHERE, JournalIndex, Stored, index_journal, merge
 from nbrun.results.format import ENTRY, ENTRY_HEAD, FOLDER, RUN, unframe
@@ -31,7 +31,6 @@ from nbrun.results.replay import Match, list_segments, read_lines, read_matches,
 from nbrun.results.sample_file import FileInfo, Identity, Unreadable, keep_newest, parse_entry, peek
 from nbrun.results.status import SampleTotals, SampleView, from_tail, read_totals, summarise
 from nbrun.results.values import dump, load
-from nbrun.storage import files
 from nbrun.texts import digits_of
 
 TRIES = 20
@@ -191,7 +190,7 @@ def _body(s: Stored, file: sample_file.OwnFile | bytes | None, handles: dict[int
     if s.where == IN_FILE:
         assert isinstance(file, sample_file.OwnFile)
         return file.body(s)
-    return files.pread(handles[s.where - IN_SEGMENT], s.length, s.offset)
+    return plain_files.pread(handles[s.where - IN_SEGMENT], s.length, s.offset)
 
 
 def parse(body: bytes) -> dict[str, Any]:
@@ -323,11 +322,11 @@ def _in_journal(inner: Path, sample_id: str) -> dict[Identity, Stored]:
         out: dict[Identity, Stored] = {}
         try:
             for _, segment in list_segments(inner):
-                with files.open_reading(segment, buffering=0) as f:
+                with plain_files.open_reading(segment, buffering=0) as f:
                     for _, _, line in read_lines(f):
                         if line is not None and mark in line:
                             _take(out, line, sample_id)
-        except files.NotPlainError:  # check names it
+        except plain_files.NotPlainError:  # check names it
             pass
         except FileNotFoundError:  # the segment was deleted; its entries are now in files
             continue
@@ -374,7 +373,7 @@ def _file_of(path: Path, sample_id: str) -> tuple[BinaryIO, FileInfo] | None:
         try:
             if info.place is not None:
                 return _unpacked(read_file(path, info)), info
-            return files.open_reading(path / info.name), info
+            return plain_files.open_reading(path / info.name), info
         except FileNotFoundError:
             continue
     return None

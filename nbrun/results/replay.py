@@ -15,14 +15,14 @@ from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from nbrun.results import plain_files
 from nbrun.results.format import ARCHIVED, ATTEMPT, CRC_HEX, HEADER, MATCH, RUN, SEGMENT_NAME, UNCLEAN, Record, unframe
 from nbrun.results.sample_file import is_count, is_counts
 from nbrun.results.values import load
-from nbrun.storage import files
 
 CHUNK = 1 << 20
 #: A longer line of a log is not read: it counts as damaged.
-MAX_LINE_BYTES = files.MAX_WHOLE_BYTES
+MAX_LINE_BYTES = plain_files.MAX_WHOLE_BYTES
 
 
 @dataclass(slots=True)
@@ -53,7 +53,7 @@ def read_log(path: Path | int, scan: LogScan | None = None) -> Iterator[Record]:
         OSError: the file can't be opened or read.
     """
     scan = LogScan() if scan is None else scan
-    fd = path if isinstance(path, int) else files.open_plain(path)
+    fd = path if isinstance(path, int) else plain_files.open_plain(path)
     with os.fdopen(fd, "rb", buffering=0, closefd=not isinstance(path, int)) as f:
         for at, length, line in read_lines(f):
             record = None if line is None else unframe(line, at)
@@ -219,7 +219,7 @@ _RIGHT: dict[bytes, Callable[[Mapping[str, Any]], bool]] = {
 
 def list_segments(folder: Path) -> list[tuple[int, Path]]:
     """Return the segments in `.nbrun/`, oldest first."""
-    if not files.is_real_folder(folder):
+    if not plain_files.is_real_folder(folder):
         return []
     try:
         names = os.listdir(folder)
@@ -259,7 +259,7 @@ def _read(path: Path, kind: bytes, scan: LogScan | None) -> Iterator[tuple[Recor
                 yield record, value
             else:
                 scan.damaged.append((record.offset, len(record.body)))
-    except (FileNotFoundError, files.NotPlainError):  # whoever opens the directory reports the second
+    except (FileNotFoundError, plain_files.NotPlainError):  # whoever opens the directory reports the second
         return
 
 
@@ -284,11 +284,11 @@ class Match(dict[str, Any]):
     def record(self) -> Record | None:
         """Return the record as it is in the log; None where it is no longer there."""
         try:
-            fd = files.open_plain(self._path)
+            fd = plain_files.open_plain(self._path)
         except OSError:
             return None
         try:
-            return unframe(files.read_at(fd, self._start, self._length), self._start)
+            return unframe(plain_files.read_at(fd, self._start, self._length), self._start)
         except (OSError, EOFError):
             return None
         finally:

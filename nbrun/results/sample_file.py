@@ -21,10 +21,9 @@ from typing import Any, BinaryIO, NamedTuple, Protocol, TypeVar
 from zlib import crc32
 
 from nbrun import verdicts
-from nbrun.results import values
+from nbrun.results import plain_files, values
 from nbrun.results.format import BETWEEN, ENTRY_HEAD, FORMAT, progress_object
 from nbrun.results.values import dump, load
-from nbrun.storage import files
 from nbrun.texts import without_surrogates
 
 HEAD_BYTES, TAIL_BYTES = 1024, 4096
@@ -158,7 +157,7 @@ def peek(path: Path) -> FileInfo:
         Unreadable: no sample's file, or one that is cut short.
         OSError: it can't be opened.
     """
-    fd = files.open_plain(path)
+    fd = plain_files.open_plain(path)
     try:
         stat = os.fstat(fd)
         return _info(path.name, lambda at, n: _pread(fd, at, n), stat.st_size, stat.st_mtime_ns)
@@ -181,8 +180,8 @@ def info_of(name: str, data: bytes, mtime_ns: int) -> FileInfo:
 
 def _pread(fd: int, at: int, length: int) -> bytes:
     """Return up to `length` bytes: fewer only at the end of the file."""
-    data = files.pread(fd, length, at)
-    while 0 < len(data) < length and (more := files.pread(fd, length - len(data), at + len(data))):
+    data = plain_files.pread(fd, length, at)
+    while 0 < len(data) < length and (more := plain_files.pread(fd, length - len(data), at + len(data))):
         data += more
     return data
 
@@ -289,7 +288,7 @@ def _read_id(head: bytes) -> str:
 def peek_damaged(path: Path) -> FileInfo | None:
     """Return what is left of a file in nbrun's format that `peek` can't read; None where nothing of it can be used."""
     try:
-        with files.open_reading(path) as f:
+        with plain_files.open_reading(path) as f:
             fd = f.fileno()
             stat = os.fstat(fd)
             if not f.read(HEAD_BYTES).startswith(_NBRUN_HEAD + FORMAT.split("/")[1].encode() + b'"'):
@@ -348,7 +347,7 @@ def is_entry(value: Any) -> bool:
 def claimed_id(path: Path) -> str | None:
     """Return the id that a damaged file begins with; None where it can't be read."""
     try:
-        with files.open_reading(path) as f:
+        with plain_files.open_reading(path) as f:
             head = f.read(HEAD_BYTES)
             while len(head) < ID_BYTES and not _ID.search(head) and (more := f.read(15 * len(head))):
                 head += more

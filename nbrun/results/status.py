@@ -17,9 +17,9 @@ from typing import Any
 
 import orjson
 
+from nbrun.results import plain_files
 from nbrun.results.entries import Stored
 from nbrun.results.sample_file import NBRUN, FileInfo
-from nbrun.storage import files
 
 #: The file in `.nbrun/` that lists the samples of the newest run.
 SAMPLES = "samples"
@@ -75,7 +75,7 @@ def read_totals(inner: Path, records: Iterable[Mapping[str, Any]]) -> SampleTota
 def read_samples(inner: Path) -> bytes:
     """Return the content of `.nbrun/samples`; b"" where it can't be read."""
     try:
-        return files.read_whole(inner / SAMPLES)
+        return plain_files.read_whole(inner / SAMPLES)
     except OSError:
         return b""
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from nbrun.errors import FormatError, InputError, ResultsMovedError, StorageError
-from nbrun.results import archives, sample_file
+from nbrun.results import archives, plain_files, sample_file
 from nbrun.results.format import ARCHIVED, FOLDER, RUN, UNCLEAN
 from nbrun.results.listing import Listing, list_samples, refuse_odd
 from nbrun.results.names import SUFFIX, derived, name_of, temporary
@@ -53,7 +53,7 @@ def check_writable(path: Path) -> None:
 
 def _same_file(a: Path, b: Path) -> bool:
     try:
-        return os.path.samestat(a.lstat(), b.lstat()) or files.read_whole(a) == files.read_whole(b)
+        return os.path.samestat(a.lstat(), b.lstat()) or plain_files.read_whole(a) == plain_files.read_whole(b)
     except OSError:
         return False
 
@@ -163,7 +163,7 @@ class Directory:
                 return files.Folder(folder, within)
             files.make_folder(folder)
             return files.Folder(folder, within)
-        except files.NotPlainError as e:
+        except plain_files.NotPlainError as e:
             raise StorageError(f"{folder} {e.strerror}. Nothing was written.", path=str(self.path)) from e
         except OSError as e:
             raise StorageError(f"{folder} can't be made: {e.strerror}.", path=str(self.path)) from e
@@ -244,7 +244,7 @@ class Directory:
         """Remove half-written files of a process that died. What is no file there is none of ours and kept aside."""
         tmp = self.inner / "tmp"
         for name in os.listdir(tmp):
-            if files.is_real_folder(tmp / name):
+            if plain_files.is_real_folder(tmp / name):
                 self._quarantine(tmp / name, files.move)
             else:
                 files.remove(tmp / name)

@@ -28,28 +28,27 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from nbrun.results import plain_files
+from nbrun.results.plain_files import (
+    KINDS,
+    OPENS_FOLDERS,
+    SAFE_FLAGS,
+    NotPlainError,
+    check_plain,
+    not_plain,
+    open_at,
+    read_whole,
+    refuse_link,
+)
+
 #: So many pieces are written by one call (POSIX's IOV_MAX is 1024 where it is small).
 MAX_PIECES = 1000
-#: A file that is read whole may have this many bytes, and a file from this size on may have no hole of that size.
-MAX_WHOLE_BYTES, HOLE_BYTES = 4 << 30, 64 << 20
-LARGE_BYTES = 1 << 20
-_FLAGS = {
-    n: getattr(os, n, 0) for n in ("O_DIRECTORY", "O_NOFOLLOW", "O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY")
-}
-#: Whether a folder can be opened, and so locked, made durable and held: not on Windows.
-OPENS_FOLDERS = bool(_FLAGS["O_DIRECTORY"])
-_SAFE = _FLAGS["O_NOFOLLOW"] | _FLAGS["O_NONBLOCK"] | _FLAGS["O_NOCTTY"] | _FLAGS["O_CLOEXEC"] | _FLAGS["O_BINARY"]
 #: Whether `link` and `utime` follow a link, where the system can't do without; what is opened is none in any case.
 _LINK_FOLLOWS = os.link not in os.supports_follow_symlinks
 _UTIME_FOLLOWS = os.utime not in os.supports_follow_symlinks
 #: How long a file that somebody else has open is tried to be replaced or removed, where that is refused (Windows).
 IN_USE_S, IN_USE_PAUSE_S = 5.0, 0.02
 _system = os  # for what is no durable operation: a test that puts a disk in the place of `os` doesn't see it
-_KINDS = {
-    stat.S_IFLNK: "a symbolic link, and links inside a results directory are not followed",
-    stat.S_IFDIR: "a folder, not a file", stat.S_IFIFO: "a named pipe, not a file",
-    stat.S_IFSOCK: "a socket, not a file", stat.S_IFCHR: "a device, not a file", stat.S_IFBLK: "a device, not a file",
-}  # fmt: skip
 
 Hook = Callable[[str, str], None]
 Identity = tuple[int, int, int, int]
@@ -162,7 +161,7 @@ class Folder:
         except OSError as e:
             if e.errno in (errno.ELOOP, errno.EMLINK, errno.ENOTDIR):
                 is_link = os.path.islink(self.path)
-                what = _KINDS[stat.S_IFLNK] if is_link else "not a folder"
+                what = KINDS[stat.S_IFLNK] if is_link else "not a folder"
                 raise NotPlainError(errno.ENOTDIR, f"is {what}", self.path) from None
             raise
         self._opened = os.fstat(self.fd)
@@ -174,7 +173,7 @@ class Folder:
         is_link = within is not None and os.path.islink(self.path)
         found = os.stat(self.path)
         if is_link or not stat.S_ISDIR(found.st_mode):
-            what = _KINDS[stat.S_IFLNK] if is_link else "not a folder"
+            what = KINDS[stat.S_IFLNK] if is_link else "not a folder"
             raise NotPlainError(errno.ENOTDIR, f"is {what}", self.path)
         return found
 
@@ -236,153 +235,23 @@ class _Place:
                 self.name, self.dir_fd = name, holders[-1].fd
 
 
-# ---- opening what somebody else may have put there
+# ---- opening files of a directory that this process writes into
 
 
-class NotPlainError(OSError):
-    """Something inside a results directory that is not opened: a link, a named pipe, a device, a file full of holes."""
-
-
-def open_plain(path: str | os.PathLike[str], flags: int = os.O_RDONLY, *, held: bool = False) -> int:
-    """Open a regular file, never a link, without waiting. Return its descriptor.
-
-    Args:
-        held: for the process that writes there: in the folder that it holds, though it may have another path now. A
-            reader in the same process means the path. What is opened for writing is always opened so.
+def open_plain(path: str | os.PathLike[str], flags: int = os.O_RDONLY) -> int:
+    """Open a regular file in the folder that this process holds, though that may have another path now.
 
     Raises:
-        NotPlainError: it is something else, or has holes as no file of ours.
+        NotPlainError: it is something else, or has holes as no file of nbrun's has.
         OSError: it can't be opened.
     """
-    at = _Place(path, held=held or bool(flags & (os.O_WRONLY | os.O_RDWR)))
-    if not _FLAGS["O_NOFOLLOW"]:
-        _refuse_link(path)
-    try:
-        fd = _system.open(at.name, flags | _SAFE, 0o666, dir_fd=at.dir_fd)
-    except OSError as e:
-        raise _not_plain(path, at) or e from None
-    try:
-        check_plain(path, fd)
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd
+    at = _Place(path)
+    return open_at(path, flags, at.name, at.dir_fd)
 
 
-def _refuse_link(path: str | os.PathLike[str]) -> None:
-    """Raise NotPlainError where a path is a link, on a system whose `open` can't be asked to see to that."""
-    if os.path.islink(path):
-        raise NotPlainError(errno.EINVAL, f"is {_KINDS[stat.S_IFLNK]}", os.fspath(path))
-
-
-def check_plain(path: str | os.PathLike[str], fd: int) -> None:
-    """Raise NotPlainError where a descriptor is no regular file, or one with holes as no file of ours."""
-    found = os.fstat(fd)
-    kind = stat.S_IFMT(found.st_mode)
-    if kind != stat.S_IFREG:
-        raise NotPlainError(errno.EINVAL, f"is {_KINDS.get(kind, 'no file')}", os.fspath(path))
-    if found.st_size > HOLE_BYTES and _has_large_hole(fd, found.st_size):
-        raise NotPlainError(
-            errno.EINVAL, f"has holes: most of its {found.st_size:,} bytes were never written", os.fspath(path)
-        )
-
-
-def _has_large_hole(fd: int, size: int) -> bool:
-    at = 0
-    if not hasattr(os, "SEEK_HOLE"):
-        return False
-    try:
-        while at < size:
-            hole = os.lseek(fd, at, os.SEEK_HOLE)
-            if hole >= size:
-                return False
-            try:
-                at = os.lseek(fd, hole, os.SEEK_DATA)
-            except OSError as e:
-                if e.errno != errno.ENXIO:
-                    raise
-                at = size  # a hole up to its end
-            if at - hole > HOLE_BYTES:
-                return True
-        return False
-    except OSError:
-        return False  # this file system doesn't tell
-    finally:
-        os.lseek(fd, 0, os.SEEK_SET)
-
-
-def _not_plain(path: str | os.PathLike[str], at: _Place) -> NotPlainError | None:
-    """Why a path could not be opened, where that is its kind."""
-    try:
-        kind = stat.S_IFMT(os.stat(at.name, dir_fd=at.dir_fd, follow_symlinks=False).st_mode)
-    except OSError:
-        return None
-    if kind == stat.S_IFREG:
-        return None
-    return NotPlainError(errno.EINVAL, f"is {_KINDS.get(kind, 'no file')}", os.fspath(path))
-
-
-def is_real_folder(path: str | os.PathLike[str]) -> bool:
-    """Return whether a folder is there itself, not a link to one."""
-    try:
-        return stat.S_ISDIR(os.lstat(path).st_mode)
-    except OSError:
-        return False
-
-
-def odd_entries(folder: Path, is_files_name: Callable[[str], bool] = lambda name: False) -> list[tuple[Path, str]]:
-    """Return what in a folder is neither a regular file nor a folder, each with a phrase that says what it is.
-
-    Args:
-        is_files_name: a folder of such a name is odd too, and a file of such a name that is full of holes.
-    """
-    odd = []
-    if not is_real_folder(folder):
-        return [(folder, f"is {_kind_of(folder)}")] if os.path.lexists(folder) else []
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            with suppress(FileNotFoundError):  # a run has removed it meanwhile
-                what = _oddness(entry, is_files_name(entry.name))
-                if what:
-                    odd.append((folder / entry.name, what))
-    return sorted(odd)
-
-
-def _oddness(entry: os.DirEntry[str], is_files_name: bool) -> str:
-    if not entry.is_file(follow_symlinks=False):
-        is_odd = is_files_name or not entry.is_dir(follow_symlinks=False)
-        return f"is {_kind_of(entry)}" if is_odd else ""
-    if is_files_name and entry.stat(follow_symlinks=False).st_size > HOLE_BYTES:
-        try:
-            os.close(open_plain(entry))
-        except NotPlainError as e:
-            return str(e.strerror)
-    return ""
-
-
-def _kind_of(path: str | os.PathLike[str]) -> str:
-    return _KINDS.get(stat.S_IFMT(os.lstat(path).st_mode), "a file, not a folder")
-
-
-def open_reading(path: str | os.PathLike[str], *, buffering: int = -1, held: bool = False) -> BinaryIO:
-    """Open a regular file for reading bytes. Arguments and errors are those of `open_plain`."""
-    return os.fdopen(open_plain(path, held=held), "rb", buffering)
-
-
-def read_whole(path: str | os.PathLike[str], most: int = MAX_WHOLE_BYTES) -> bytes:
-    """Return all bytes of a regular file.
-
-    Raises:
-        NotPlainError: it is none, or has more than `most` bytes.
-        OSError: it can't be read.
-    """
-    with open_reading(path) as f:
-        size = os.fstat(f.fileno()).st_size
-        if size > most:
-            raise NotPlainError(
-                errno.EFBIG, f"has {size:,} bytes; more than {most:,} are not read at once", os.fspath(path)
-            )
-        return f.read()
+def open_reading(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a regular file of a held folder for reading bytes. Raise as `open_plain` does."""
+    return os.fdopen(open_plain(path), "rb")
 
 
 def discard(path: str | os.PathLike[str]) -> None:
@@ -449,15 +318,14 @@ class AppendFile:
         _tell("create" if new else "open", path)
         self.path = path
         at = _Place(path)
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | _SAFE | (os.O_EXCL if new else 0)
-        if not _FLAGS["O_NOFOLLOW"]:
-            _refuse_link(path)
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | SAFE_FLAGS | (os.O_EXCL if new else 0)
+        refuse_link(path)
         try:
             self.fd = os.open(at.name, flags, 0o666, dir_fd=at.dir_fd)
         except OSError as e:
             if e.errno == errno.EEXIST:
                 raise
-            raise _not_plain(path, at) or e from None
+            raise not_plain(path, at.name, at.dir_fd) or e from None
         check_plain(path, self.fd)
         found = os.fstat(self.fd)
         self.size, self.has_other_names = found.st_size, found.st_nlink > 1
@@ -535,7 +403,7 @@ class NewFile:
         try:
             _tell("create", beside)
             at = _Place(beside)
-            self._fd = os.open(at.name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _SAFE, 0o666, dir_fd=at.dir_fd)
+            self._fd = os.open(at.name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | SAFE_FLAGS, 0o666, dir_fd=at.dir_fd)
             _tell("write", beside)
             for pieces in _batched(parts):
                 _write_all(self._fd, pieces)
@@ -602,7 +470,7 @@ def write_and_check(
     at = _Place(beside)
     try:
         _tell("create", beside)
-        flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | _SAFE
+        flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | SAFE_FLAGS
         with open(os.open(at.name, flags, 0o666, dir_fd=at.dir_fd), "w+b") as f:
             _tell("write", beside)
             write(f)
@@ -674,37 +542,16 @@ def remove(path: Path) -> None:
         pass
 
 
-if hasattr(os, "pread"):
-    pread = os.pread
+if hasattr(os, "pwrite"):
 
     def pwrite(fd: int, data: bytes, offset: int) -> int:
         """Write at an offset, as os.pwrite does."""
         return os.pwrite(fd, data, offset)  # looked up at each call: tests put a full disk there
 
 else:  # Windows
-    _position_lock = threading.Lock()
-
-    def pread(fd: int, length: int, offset: int, /) -> bytes:
-        """Read at an offset, as os.pread does but for the descriptor's position."""
-        with _position_lock:
-            os.lseek(fd, offset, os.SEEK_SET)
-            return os.read(fd, length)
 
     def pwrite(fd: int, data: bytes, offset: int) -> int:
         """Write at an offset, as os.pwrite does but for the descriptor's position."""
-        with _position_lock:
+        with plain_files.position_lock:
             os.lseek(fd, offset, os.SEEK_SET)
             return os.write(fd, data)
-
-
-def read_at(fd: int, offset: int, length: int) -> bytes:
-    """Exactly `length` bytes at `offset`. Raises EOFError where the file is shorter."""
-    if length > LARGE_BYTES and offset + length > (size := os.fstat(fd).st_size):  # before room is made for it
-        raise EOFError(f"wanted {length} bytes at {offset}, the file has {size}")
-    data = pread(fd, length, offset)
-    while len(data) < length:
-        more = pread(fd, length - len(data), offset + len(data))
-        if not more:
-            raise EOFError(f"wanted {length} bytes at {offset}, the file ends after {len(data)} of them")
-        data += more
-    return data

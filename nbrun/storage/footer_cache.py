@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
+from nbrun.results import plain_files
 from nbrun.results.names import SUFFIX
 from nbrun.results.sample_file import LEGACY, NBRUN, PROGRESS, FileInfo, is_summary
 from nbrun.results.values import dump, load
@@ -38,7 +39,7 @@ class FooterCache:
         self._lines: dict[str, list[object]] = {}
         self._hits = 0
         try:
-            head, _, data = files.read_whole(self._path).partition(b"\n")
+            head, _, data = plain_files.read_whole(self._path).partition(b"\n")
             if head == b"%b %08x" % (FORMAT, crc32(data)):
                 self._lines = {line[0]: line for line in load(data) if _is_line(line)}
         except (OSError, ValueError, TypeError, RecursionError):
@@ -68,7 +69,7 @@ class FooterCache:
             return
         try:
             self._path.parent.mkdir(exist_ok=True)
-            if not files.is_real_folder(self._path.parent):
+            if not plain_files.is_real_folder(self._path.parent):
                 return
             files.put_derived(self._beside, (b"",), self._beside.with_name("clock.tmp"))
             now = self._beside.lstat().st_ctime_ns  # by the disk's clock

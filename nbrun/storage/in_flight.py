@@ -14,6 +14,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from nbrun.results import plain_files
 from nbrun.storage import files
 from nbrun.storage.record_log import RecordLog
 
@@ -86,7 +87,7 @@ class InFlightTasks:
     def _left(self) -> tuple[str, set[bytes]]:
         """Return the last run's id and the fingerprints that it left."""
         try:
-            data = files.read_whole(self._path, MAX_BYTES)
+            data = plain_files.read_whole(self._path, MAX_BYTES)
         except OSError:
             return "", set()
         left = set()

@@ -19,6 +19,7 @@ from typing import NamedTuple
 from zlib import crc32
 
 from nbrun.model import SinkClosedError
+from nbrun.results import plain_files
 from nbrun.results.entries import IN_SEGMENT
 from nbrun.results.format import ATTEMPT, CRC_HEX, CRC_OF_ENTRY_KIND, HEADER, frame, segment_name
 from nbrun.storage import files
@@ -413,7 +414,7 @@ class Segments:
         """
         with self._lock:
             held = dict(self._all)
-        return lambda number, offset, length: files.read_at(held[number].file.fd, offset, length)
+        return lambda number, offset, length: plain_files.read_at(held[number].file.fd, offset, length)
 
     def release(self, freed: dict[int, int]) -> list[Segment]:
         """Record that entries are in files now, by segment. Return the segments that aren't needed any more."""

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from nbrun.errors import ResultsInUseError, StorageError
+from nbrun.results import plain_files
 from nbrun.results.format import FOLDER
 from nbrun.results.values import dump, load
 from nbrun.storage import files
@@ -87,7 +88,7 @@ class DirectoryLock:
             os.close(before)
 
     def _lock_around(self) -> None:
-        if self._path.parent.name != FOLDER or not files.OPENS_FOLDERS:
+        if self._path.parent.name != FOLDER or not plain_files.OPENS_FOLDERS:
             return
         self._around = os.open(self._path.parent.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -174,11 +175,11 @@ def kept_quiet(path: Path) -> Iterator[None]:
         ResultsInUseError: a run writes there.
     """
     try:
-        fd = files.open_plain(path)
+        fd = plain_files.open_plain(path)
     except (FileNotFoundError, NotADirectoryError):
         yield  # no run of nbrun has written there
         return
-    except files.NotPlainError as e:
+    except plain_files.NotPlainError as e:
         raise StorageError(f"{path} {e.strerror}. Nothing was read.", path=str(path.parent.parent)) from e
     try:
         try:
@@ -201,7 +202,7 @@ def kept_quiet(path: Path) -> Iterator[None]:
 def holder_of(path: Path) -> str:
     """Return a text that names the process holding a directory's lock now; "" where none does."""
     try:
-        fd = files.open_plain(path)
+        fd = plain_files.open_plain(path)
     except OSError:
         return ""
     try:
@@ -245,7 +246,7 @@ def _lock_now(fd: int, *, shared: bool = False) -> None:
 
 def _note_of(path: Path) -> dict[str, Any]:
     try:
-        fd = files.open_plain(path)
+        fd = plain_files.open_plain(path)
     except OSError:
         return {}
     try:
@@ -256,7 +257,7 @@ def _note_of(path: Path) -> dict[str, Any]:
 
 def _read_note(fd: int) -> dict[str, Any]:
     try:
-        note = load(files.pread(fd, 4096, 0))
+        note = load(plain_files.pread(fd, 4096, 0))
     except (OSError, ValueError):
         return {}
     return note if isinstance(note, dict) else {}

@@ -12,7 +12,7 @@ from array import array
 from collections.abc import Iterable
 from pathlib import Path
 
-from nbrun.results import archives
+from nbrun.results import archives, plain_files
 from nbrun.results.names import is_sample_file_name
 from nbrun.storage import files
 
@@ -40,7 +40,7 @@ class Manifest:
 
     def _read(self) -> bytes:
         try:
-            return files.read_whole(self._inner / "known", MAX_BYTES)
+            return plain_files.read_whole(self._inner / "known", MAX_BYTES)
         except OSError:
             return b""
 

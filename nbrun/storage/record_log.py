@@ -14,6 +14,7 @@ from typing import Any
 
 import orjson
 
+from nbrun.results import plain_files
 from nbrun.results.format import MATCH, frame
 from nbrun.results.replay import LogScan, Match, read_log, read_records
 from nbrun.results.status import SAMPLES, SampleTotals, read_samples, samples_digest
@@ -55,7 +56,9 @@ class RecordLog:
         log = files.AppendFile(self.path, new=False)
         if log.has_other_names:  # appending would change the file of somebody else, a backup made of hard links say
             log.close()
-            files.replace_file(self.path, (files.read_whole(self.path),), self.path.parent / "tmp" / self.path.name)
+            files.replace_file(
+                self.path, (plain_files.read_whole(self.path),), self.path.parent / "tmp" / self.path.name
+            )
             files.sync_folder(self.path.parent)
             log = files.AppendFile(self.path, new=False)
         if log.size > scan.good_bytes:

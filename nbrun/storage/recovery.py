@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from nbrun.results import sample_file
+from nbrun.results import plain_files, sample_file
 from nbrun.results.entries import IN_FILE, IN_SEGMENT, Attempt, JournalIndex, Stored, index_journal, merge
 from nbrun.results.format import ATTEMPT, HEADER, frame, segment_name
 from nbrun.results.legacy import parse_old
@@ -113,7 +113,7 @@ class _SampleWriter:
             extra: Mapping[str, bytes] = {}
             try:
                 if info is not None:
-                    content = sample_file.read_any(opened.enter_context(files.open_reading(path, held=True)))
+                    content = sample_file.read_any(opened.enter_context(files.open_reading(path)))
                 stored = merge(content, match, whole)
                 if content is not None:
                     extra = content.extra if isinstance(content, OwnFile) else parse_old(content).extra
@@ -150,8 +150,8 @@ class _SampleWriter:
     def _read_segment(self, s: Stored) -> bytes:
         number = s.where - IN_SEGMENT
         if number not in self._segments:
-            self._segments[number] = files.open_plain(self._index.segments[number])
-        return files.read_at(self._segments[number], s.offset, s.length)
+            self._segments[number] = plain_files.open_plain(self._index.segments[number])
+        return plain_files.read_at(self._segments[number], s.offset, s.length)
 
 
 def _free_name(directory: Directory, header: Mapping[str, Any], sample_id: str) -> str:

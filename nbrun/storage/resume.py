@@ -221,7 +221,7 @@ class ResumePlanner:
 
     def _take_own(self, state: SampleState, path: Path, info: FileInfo) -> None:
         """Entries of a file in nbrun's format. Of a damaged one, which is kept aside, those that can be read."""
-        with files.open_reading(path, held=True) as f:
+        with files.open_reading(path) as f:
             state.file_id = files.identity_of(os.fstat(f.fileno()))
             own = sample_file.read_any(f)
             if not isinstance(own, sample_file.OwnFile):
@@ -385,7 +385,7 @@ class ResumePlanner:
         if body is not None:
             return body
         path = self.path / state.name
-        with files.open_reading(path, held=True) as f:
+        with files.open_reading(path) as f:
             if files.identity_of(os.fstat(f.fileno())) != state.file_id:
                 raise OSError(errno.ESTALE, "was replaced while it was opened", str(path))
             f.seek(c.offset[position])

@@ -57,7 +57,7 @@ class Orphan(NamedTuple):
 
 
 class Columns:
-    """The saved entry of each item, by position. 37 bytes per item, and only for samples that are open."""
+    """The saved entry of each item, by position. 33 bytes per item, and only for samples that are open."""
 
     def __init__(self, n: int) -> None:
         self.status = bytearray(n)

@@ -201,7 +201,7 @@ class _Filing:
     def _open(self) -> None:
         """Opens the sample's file, and finds its entries again where it is another one than the state knows."""
         try:
-            file = files.open_reading(self.path, held=True)
+            file = files.open_reading(self.path)
         except FileNotFoundError:
             c = self.state.columns
             if (c is not None and IN_FILE in c.where) or any(o.where == IN_FILE for o in self.state.orphans):

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from nbrun.errors import InputError, StorageError
-from nbrun.results import archives, legacy
+from nbrun.results import archives, legacy, plain_files
 from nbrun.results.archives import FORMAT, FREE_BYTES, INDEX, is_bomb
 from nbrun.results.sample_file import LEGACY, NBRUN, FileInfo, Unreadable
 from nbrun.results.values import dump
@@ -143,7 +143,7 @@ def _is_finished(directory: Directory, info: FileInfo) -> bool:
     if info.source != LEGACY and not info.is_complete:
         return False
     try:
-        legacy.parse_old(files.read_whole(directory.path / info.name))
+        legacy.parse_old(plain_files.read_whole(directory.path / info.name))
     except (Unreadable, OSError):
         return False
     return True
@@ -189,7 +189,7 @@ def write_archive(folder: Path, name: str, infos: Iterable[FileInfo], beside: Pa
     def write(f: BinaryIO) -> None:
         with zipfile.ZipFile(f, "w", zipfile.ZIP_DEFLATED, compresslevel=_LEVEL) as z:
             for info in infos:
-                with files.open_reading(folder / info.name) as source:
+                with plain_files.open_reading(folder / info.name) as source:
                     stat, data = os.fstat(source.fileno()), source.read()
                 if len(data) > FREE_BYTES and is_bomb(len(zlib.compress(data, _LEVEL)) * 9 // 10, len(data)):
                     continue  # no reader would unpack it: it stays in its file

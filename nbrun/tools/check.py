@@ -15,7 +15,7 @@ from html import escape
 from pathlib import Path
 
 from nbrun.errors import InputError
-from nbrun.results import archives, legacy, sample_file
+from nbrun.results import archives, legacy, plain_files, sample_file
 from nbrun.results.entries import JournalIndex, index_journal
 from nbrun.results.format import ARCHIVED, FOLDER, MATCH, RUN, UNCLEAN, frame
 from nbrun.results.listing import Listing, list_samples, odd_entries, refuse_link
@@ -194,7 +194,7 @@ def inspect(path: Path) -> Report:
     _check_segments(report, journal)
     _check_logs(report, path / FOLDER)
     kept = path / FOLDER / "damaged"
-    report.kept = sorted(os.listdir(kept)) if files.is_real_folder(kept) else []
+    report.kept = sorted(os.listdir(kept)) if plain_files.is_real_folder(kept) else []
     return report
 
 
@@ -219,7 +219,7 @@ def _check_listing(report: Report, listing: Listing) -> None:
 def _may_be_a_sample(path: str) -> bool:
     """A regular file that is empty or no JSON may have been one; other JSON is somebody's own."""
     try:
-        with files.open_reading(path) as f:
+        with plain_files.open_reading(path) as f:
             head = f.read(64).lstrip()
     except OSError:
         return False
@@ -230,7 +230,7 @@ def _check_sample(report: Report, path: Path, info: FileInfo) -> set[tuple[str, 
     file = path / info.name
     found: set[tuple[str, bytes, int]] = set()
     try:
-        with io.BytesIO(archives.read_member(path, info.place)) if info.place else files.open_reading(file) as f:
+        with io.BytesIO(archives.read_member(path, info.place)) if info.place else plain_files.open_reading(file) as f:
             content = sample_file.read_any(f)
             if isinstance(content, bytes):
                 old = legacy.parse_old(content)

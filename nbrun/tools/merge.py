@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from nbrun.errors import FormatError, InputError, ResultsExistError, StorageError
-from nbrun.results import legacy, sample_file
+from nbrun.results import legacy, plain_files, sample_file
 from nbrun.results.archives import read_file
 from nbrun.results.entries import IN_FILE, Attempt, JournalIndex, Stored, merge
 from nbrun.results.format import FOLDER, RUN
@@ -384,7 +384,7 @@ class Held:
                     if self.info.source != NBRUN or self.info.place is not None:
                         file = io.BytesIO(self.file())
                     else:
-                        file = opened.enter_context(files.open_reading(path))
+                        file = opened.enter_context(plain_files.open_reading(path))
                     content = sample_file.read_any(file)
                     if isinstance(content, sample_file.OwnFile):
                         file = content.file

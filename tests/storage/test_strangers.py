@@ -17,7 +17,7 @@ from strangers import do
 
 import nbrun
 from nbrun.errors import InputError, ResultsError
-from nbrun.results import archives
+from nbrun.results import archives, plain_files
 from nbrun.results.format import HEADER, frame
 from nbrun.storage import files
 from nbrun.tools.merge import merge_results
@@ -298,10 +298,10 @@ def test_a_folder_that_is_held_is_the_one_that_is_written(tmp_path):
     files.replace_file(tmp_path / "a" / "f", (b"1",), tmp_path / "a" / "f.tmp")
     files.AppendFile(tmp_path / "a" / "g", new=True).close()
     assert sorted(os.listdir(tmp_path / "b")) == ["f", "g"]
-    with files.open_reading(tmp_path / "a" / "f", held=True) as f:
+    with files.open_reading(tmp_path / "a" / "f") as f:
         assert f.read() == b"1"
     with pytest.raises(FileNotFoundError):
-        files.open_reading(tmp_path / "a" / "f")
+        plain_files.open_reading(tmp_path / "a" / "f")
     files.remove(tmp_path / "a" / "f")
     held.release()
     files.replace_file(tmp_path / "a" / "h", (b"1",), tmp_path / "a" / "h.tmp")

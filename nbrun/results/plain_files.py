@@ -1,0 +1,211 @@
+"""Opens and reads files that anybody may have put into a results directory: regular files, and never through a link.
+
+A results directory may come from a stranger. A named pipe would block the reader, a link would lead out of the
+directory, and a file full of holes would fill the memory.
+
+Threads: safe from any thread. `position_lock`, on Windows, protects a descriptor's position between a seek and what
+follows it; it is held over the read or write itself.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+
+#: How many bytes a file may have that is read whole; and how large a hole may be.
+MAX_WHOLE_BYTES, HOLE_BYTES = 4 << 30, 64 << 20
+#: Before this many bytes are read at a place, the file's size is looked at.
+LARGE_BYTES = 1 << 20
+FLAGS = {n: getattr(os, n, 0) for n in ("O_DIRECTORY", "O_NOFOLLOW", "O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY")}
+#: Whether a folder can be opened, and so locked, made durable and held: not on Windows.
+OPENS_FOLDERS = bool(FLAGS["O_DIRECTORY"])
+#: Flags of `open` that every file in a results directory is opened with.
+SAFE_FLAGS = FLAGS["O_NOFOLLOW"] | FLAGS["O_NONBLOCK"] | FLAGS["O_NOCTTY"] | FLAGS["O_CLOEXEC"] | FLAGS["O_BINARY"]
+#: Kinds of what is no regular file, in words.
+KINDS = {
+    stat.S_IFLNK: "a symbolic link, and links inside a results directory are not followed",
+    stat.S_IFDIR: "a folder, not a file", stat.S_IFIFO: "a named pipe, not a file",
+    stat.S_IFSOCK: "a socket, not a file", stat.S_IFCHR: "a device, not a file", stat.S_IFBLK: "a device, not a file",
+}  # fmt: skip
+
+
+class NotPlainError(OSError):
+    """Something inside a results directory that is not opened: a link, a named pipe, a device, a file full of holes."""
+
+
+def open_plain(path: str | os.PathLike[str]) -> int:
+    """Open a regular file for reading, never through a link and without waiting. Return its descriptor.
+
+    Raises:
+        NotPlainError: it is something else, or has holes as no file of nbrun's has.
+        OSError: it can't be opened.
+    """
+    return open_at(path, os.O_RDONLY, os.fspath(path), None)
+
+
+def open_at(path: str | os.PathLike[str], flags: int, name: str, dir_fd: int | None) -> int:
+    """Do what `open_plain` does with these flags, reaching the file by a name in an open folder.
+
+    Args:
+        path: its path, for messages.
+        name, dir_fd: as os.open takes them.
+    """
+    refuse_link(path)
+    try:
+        fd = os.open(name, flags | SAFE_FLAGS, 0o666, dir_fd=dir_fd)
+    except OSError as e:
+        raise not_plain(path, name, dir_fd) or e from None
+    try:
+        check_plain(path, fd)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def refuse_link(path: str | os.PathLike[str]) -> None:
+    """Raise NotPlainError where a path is a link, on a system whose `open` has no flag for that."""
+    if not FLAGS["O_NOFOLLOW"] and os.path.islink(path):
+        raise NotPlainError(errno.EINVAL, f"is {KINDS[stat.S_IFLNK]}", os.fspath(path))
+
+
+def check_plain(path: str | os.PathLike[str], fd: int) -> None:
+    """Raise NotPlainError where a descriptor is no regular file, or one with holes as no file of nbrun's has."""
+    found = os.fstat(fd)
+    kind = stat.S_IFMT(found.st_mode)
+    if kind != stat.S_IFREG:
+        raise NotPlainError(errno.EINVAL, f"is {KINDS.get(kind, 'no file')}", os.fspath(path))
+    if found.st_size > HOLE_BYTES and _has_large_hole(fd, found.st_size):
+        raise NotPlainError(
+            errno.EINVAL, f"has holes: most of its {found.st_size:,} bytes were never written", os.fspath(path)
+        )
+
+
+def _has_large_hole(fd: int, size: int) -> bool:
+    at = 0
+    if not hasattr(os, "SEEK_HOLE"):
+        return False
+    try:
+        while at < size:
+            hole = os.lseek(fd, at, os.SEEK_HOLE)
+            if hole >= size:
+                return False
+            try:
+                at = os.lseek(fd, hole, os.SEEK_DATA)
+            except OSError as e:
+                if e.errno != errno.ENXIO:
+                    raise
+                at = size  # a hole up to its end
+            if at - hole > HOLE_BYTES:
+                return True
+        return False
+    except OSError:
+        return False  # this file system doesn't know its holes
+    finally:
+        os.lseek(fd, 0, os.SEEK_SET)
+
+
+def not_plain(path: str | os.PathLike[str], name: str, dir_fd: int | None) -> NotPlainError | None:
+    """Return the error for a file that could not be opened because of its kind; None where it is a regular file."""
+    try:
+        kind = stat.S_IFMT(os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_mode)
+    except OSError:
+        return None
+    if kind == stat.S_IFREG:
+        return None
+    return NotPlainError(errno.EINVAL, f"is {KINDS.get(kind, 'no file')}", os.fspath(path))
+
+
+def is_real_folder(path: str | os.PathLike[str]) -> bool:
+    """Return whether a folder is there itself, not a link to one."""
+    try:
+        return stat.S_ISDIR(os.lstat(path).st_mode)
+    except OSError:
+        return False
+
+
+def odd_entries(folder: Path, is_files_name: Callable[[str], bool] = lambda name: False) -> list[tuple[Path, str]]:
+    """Return what in a folder is neither a regular file nor a folder, each with a phrase that says what it is.
+
+    Args:
+        is_files_name: a folder of such a name is odd too, and a file of such a name that is full of holes.
+    """
+    odd = []
+    if not is_real_folder(folder):
+        return [(folder, f"is {_kind_of(folder)}")] if os.path.lexists(folder) else []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            with suppress(FileNotFoundError):  # a run has removed it meanwhile
+                what = _oddness(entry, is_files_name(entry.name))
+                if what:
+                    odd.append((folder / entry.name, what))
+    return sorted(odd)
+
+
+def _oddness(entry: os.DirEntry[str], is_files_name: bool) -> str:
+    if not entry.is_file(follow_symlinks=False):
+        is_odd = is_files_name or not entry.is_dir(follow_symlinks=False)
+        return f"is {_kind_of(entry)}" if is_odd else ""
+    if is_files_name and entry.stat(follow_symlinks=False).st_size > HOLE_BYTES:
+        try:
+            os.close(open_plain(entry))
+        except NotPlainError as e:
+            return str(e.strerror)
+    return ""
+
+
+def _kind_of(path: str | os.PathLike[str]) -> str:
+    return KINDS.get(stat.S_IFMT(os.lstat(path).st_mode), "a file, not a folder")
+
+
+def open_reading(path: str | os.PathLike[str], *, buffering: int = -1) -> BinaryIO:
+    """Open a regular file for reading bytes. Raise as `open_plain` does."""
+    return os.fdopen(open_plain(path), "rb", buffering)
+
+
+def read_whole(path: str | os.PathLike[str], most: int = MAX_WHOLE_BYTES) -> bytes:
+    """Return all bytes of a regular file.
+
+    Raises:
+        NotPlainError: it is none, or has more than `most` bytes.
+        OSError: it can't be read.
+    """
+    with open_reading(path) as f:
+        size = os.fstat(f.fileno()).st_size
+        if size > most:
+            raise NotPlainError(
+                errno.EFBIG, f"has {size:,} bytes; more than {most:,} are not read at once", os.fspath(path)
+            )
+        return f.read()
+
+
+def read_at(fd: int, offset: int, length: int) -> bytes:
+    """Return exactly `length` bytes at `offset`. Raise EOFError where the file is shorter."""
+    if length > LARGE_BYTES and offset + length > (size := os.fstat(fd).st_size):  # before room is made for it
+        raise EOFError(f"wanted {length} bytes at {offset}, the file has {size}")
+    data = pread(fd, length, offset)
+    while len(data) < length:
+        more = pread(fd, length - len(data), offset + len(data))
+        if not more:
+            raise EOFError(f"wanted {length} bytes at {offset}, the file ends after {len(data)} of them")
+        data += more
+    return data
+
+
+if hasattr(os, "pread"):
+    pread = os.pread
+
+else:  # Windows
+    position_lock = threading.Lock()
+
+    def pread(fd: int, length: int, offset: int, /) -> bytes:
+        """Read at an offset, as os.pread does but for the descriptor's position."""
+        with position_lock:
+            os.lseek(fd, offset, os.SEEK_SET)
+            return os.read(fd, length)
