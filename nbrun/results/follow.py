@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from nbrun import verdicts
 from nbrun.model import ErrorNote
-from nbrun.results import sample_file
+from nbrun.results import plain_files, sample_file
 from nbrun.results.archives import Archives, read_file
 from nbrun.results.entries import merge
 from nbrun.results.format import ENTRY, ENTRY_HEAD, FOLDER, HEADER, RUN, Record, unframe
@@ -29,7 +29,6 @@ from nbrun.results.listing import list_samples, refuse_link
 from nbrun.results.replay import Match, content, list_segments, read_lines, read_matches, read_records, whose
 from nbrun.results.sample_file import FileInfo, Identity, OwnFile, Unreadable
 from nbrun.results.status import SAMPLES, SampleTotals, from_tail, read_totals
-from nbrun.storage import files
 
 #: A folder whose time of change is younger than this may change again without showing it; it is listed again.
 SETTLED_NS = 2_000_000_000
@@ -157,7 +156,7 @@ class Follower:
         segments = {}
         for number, path in list_segments(self._inner):
             try:
-                with files.open_reading(path, buffering=0) as f:
+                with plain_files.open_reading(path, buffering=0) as f:
                     ino = os.fstat(f.fileno()).st_ino
                     before = self._segments.get(number)
                     start = before.read_bytes if before is not None and before.ino == ino else 0
@@ -168,7 +167,7 @@ class Follower:
                         if record is not None and (sample_id := self._take(record)) is not None:
                             changed.add(sample_id)
                         end = start + at + length
-            except (FileNotFoundError, files.NotPlainError):  # deleted: its entries are in files. The other: see check
+            except (FileNotFoundError, plain_files.NotPlainError):  # its entries are in files; check reports the other
                 continue
             segments[number] = _Segment(ino, end)
         self._segments = segments
