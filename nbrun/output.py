@@ -19,13 +19,15 @@ import time
 import types
 import warnings
 import weakref
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar, Token
 from typing import Any, NamedTuple, Protocol, TextIO
 
 #: How much of a task's output is kept, in bytes, and of how many tasks.
 TAIL_BYTES, TAILS = 4096, 1000
+#: How many lines of one task travel from a worker process to the kernel's log: the last ones.
+TASK_LINES = 100
 NAMES = ("stdout", "stderr")
 Key = tuple[str, str, int]
 
@@ -233,6 +235,15 @@ class RunOutput:
         """Pass on what a handler makes of a record that is kept already."""
         self._pass_on(stream, text.splitlines())
 
+    def receive(self, task: Task, written: TaskOutput) -> None:
+        """A task has written this in a worker process."""
+        for at, level, text in written.notes:
+            self._note(at, level, text)
+            if level in NAMES:
+                self._pass_on(level, [text])
+        if written.tail:
+            self._keep(task, "stdout", written.tail if written.tail.endswith("\n") else f"{written.tail}\n")
+
     def of(self, key: Key) -> str:
         """The last 4 KB that a task has written, by its sample, group and index; "" where it wrote nothing."""
         if not self._tails:  # the usual case; a dict's truth needs no lock
@@ -268,6 +279,42 @@ def flush_leniently(target: Any) -> None:
         pass
 
 
+class TaskOutput(NamedTuple):
+    """What a task has written in a worker process: its lines for the log, as (when, stream or level, text), and its
+    last 4 KB."""
+
+    notes: list[tuple[float, str, str]]
+    tail: str
+
+
+class WorkerOutput(RunOutput):
+    """The output of a function's tasks in an executor's worker process: kept until it is sent to the kernel."""
+
+    def __init__(self) -> None:
+        super().__init__(self._collect, echoes=False)
+        self._collected: dict[Key, deque[tuple[float, str, str]]] = {}  # under _lock
+
+    def _collect(self, at: float, level: str, text: str) -> None:
+        found = speaking()
+        if found is None or found.task is None:
+            return
+        key = found.task.sample_id, found.task.group, found.task.index
+        with self._lock:
+            self._collected.setdefault(key, deque(maxlen=TASK_LINES)).append((at, level, text))
+
+    def take(self, task: Task) -> TaskOutput | None:
+        """Return what a task that has ended has written, and forget it; None where it wrote nothing."""
+        if not self._tails and not self._collected:  # the usual case
+            return None
+        self.end_lines(task)
+        key = task.sample_id, task.group, task.index
+        with self._lock:
+            notes, tail = self._collected.pop(key, None), self._tails.pop(key, None)
+        if notes is None and tail is None:
+            return None
+        return TaskOutput(list(notes or ()), "" if tail is None else tail.text())
+
+
 _of_functions: weakref.WeakValueDictionary[str, RunOutput] = weakref.WeakValueDictionary()
 _kept: OrderedDict[str, RunOutput] = OrderedDict()  # in an executor's worker nobody else keeps them
 
@@ -278,10 +325,10 @@ def assign(digest: str, output: RunOutput) -> None:
 
 
 def output_of(digest: str) -> RunOutput:
-    """The output of a function's tasks. In a worker process, where no run is, one that keeps it for error entries."""
+    """The output of a function's tasks. In a worker process one that keeps it for the kernel."""
     found = _of_functions.get(digest)
     if found is None:
-        found = _of_functions[digest] = _kept[digest] = RunOutput(lambda at, level, text: None)
+        found = _of_functions[digest] = _kept[digest] = WorkerOutput()
         while len(_kept) > 8:
             _kept.popitem(last=False)
     return found

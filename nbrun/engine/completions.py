@@ -128,11 +128,10 @@ def after_exception(
         scheduler.try_again(sample, position, task, retry, policy.wait_s(task._exceptions, scheduler.random()))
         return None
     error = {"type": type(e).__name__, "message": message_of(e), "traceback": _traceback(e)}
-    printed: str = getattr(e, "worker_output", "")  # of an executor's worker
-    if not printed and scheduler.output is not None:
+    if scheduler.output is not None:
         printed = scheduler.output.of((task.sample_id, task.group, task.index))
-    if printed:
-        error["output"] = printed
+        if printed:
+            error["output"] = printed
     record = scheduler.sink.encode(
         sample.work, position, sample.work.item(position), None, task.attempt, started, duration_s, worker, error
     )

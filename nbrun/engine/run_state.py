@@ -44,6 +44,11 @@ class RunState:
         """Whether the run is being stopped."""
         return self.state is State.DRAINING
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the run is over."""
+        return not (self.is_open or self.is_draining)
+
     def pause(self, message: str, trouble: RunHaltedError | None) -> bool:
         """Pause a run that is running; otherwise change nothing and return False."""
         if self.state is not State.RUNNING:

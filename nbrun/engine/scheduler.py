@@ -403,7 +403,9 @@ class Scheduler:
         self.pool.forget_in_child()
 
     def at_work(self) -> dict[int, int]:
-        """Return the number of running tasks by sample number."""
+        """Return the number of running tasks by sample number; after the end none, whatever was abandoned."""
+        if self.run_state.has_ended:
+            return {}
         return dict(Counter(sample.work.number for sample in self.pool.at_work()))
 
     @property
@@ -468,6 +470,8 @@ class Scheduler:
 
     def running_of(self, sample_id: str) -> list[TaskSummary]:
         """Return the tasks of a sample that run now; `time_s` is how long they have been running."""
+        if self.run_state.has_ended:
+            return []
         now = time.perf_counter_ns()
         return [
             TaskSummary(task.group, task.index, "running", None, max(0, now - since) / 1e9, task.attempt, None)

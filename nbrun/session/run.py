@@ -333,8 +333,10 @@ class Run:
         return time.monotonic() < self._late
 
     def _raise_trouble(self) -> None:
-        trouble = self._supervisor.halt if self._supervisor.ended.is_set() else None
-        trouble = trouble or self._scheduler.run_state.trouble
+        run_state, has_ended = self._scheduler.run_state, self._supervisor.ended.is_set()
+        trouble = self._supervisor.halt if has_ended else None
+        if has_ended or not run_state.is_draining:  # who has stopped a run that paused itself knows why it did
+            trouble = trouble or run_state.trouble
         if trouble is not None:
             raise trouble
 

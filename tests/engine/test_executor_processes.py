@@ -184,7 +184,7 @@ def test_what_has_come_back_is_saved_before_the_end(tmp_path: Path) -> None:
         assert sending.wait(60)
         sent[1].add_done_callback(lambda _: came.set())  # the first call was a probe
         assert came.wait(60)
-        at_exit = threading.Thread(target=run._abandon, args=(60.0,))
+        at_exit = threading.Thread(target=run._shutdown, args=(60.0,))
         at_exit.start()
         at_exit.join(0.3)
         assert at_exit.is_alive()

@@ -127,6 +127,26 @@ def test_workers_may_be_fewer_and_more_while_it_runs(tmp_path: Path) -> None:
     assert run.wait(60).saved == 100
 
 
+def test_abandoned_tasks_do_not_count_as_running_after_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nbrun.session.supervisor.ABANDON_AFTER_S", 0.1)
+    begun, go = threading.Semaphore(0), threading.Event()
+
+    def fn(task: nbrun.Task) -> Any:
+        begun.release()
+        go.wait(60)
+        return {}
+
+    run = start(tmp_path / "r", fn, [{"id": "s", "solutions": list(range(5))}], workers=2)
+    assert begun.acquire(timeout=30)
+    assert begun.acquire(timeout=30)
+    assert run.progress.running == 2
+    run.stop(drain=False)
+    progress = run.wait(30)
+    go.set()
+    assert (progress.state, progress.running, progress.queued, progress.done) == ("stopped", 0, 5, 0)
+    assert not run._controls.tasks("s")
+
+
 def test_workers_that_are_too_many_do_not_all_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three workers, of which one is to end, ask for work at the same time: before any of their threads has ended."""
     together = threading.Barrier(3)

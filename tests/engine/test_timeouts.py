@@ -14,6 +14,7 @@ import pytest
 import nbrun
 from nbrun.engine import asyncio_pool
 from nbrun.errors import RunHaltedError
+from nbrun.storage.store import ResultStore
 from tests.engine.backends import Backend, open_backend
 from tests.engine.test_backends import until
 
@@ -150,6 +151,29 @@ def test_more_lost_threads_than_workers_pause_the_run(tmp_path: Path) -> None:
     stop.set()
     run.resume()
     assert run.wait(20).state == "done"
+
+
+def test_a_run_that_paused_itself_and_was_stopped_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever stops it knows why it had paused: the wait goes on to the end of the run, and raises the reason there."""
+    gate, drained = threading.Event(), threading.Event()
+    finish = ResultStore.finish
+
+    def finish_late(store: ResultStore, *args: Any) -> bool:
+        assert drained.wait(30)
+        return finish(store, *args)
+
+    monkeypatch.setattr(ResultStore, "finish", finish_late)
+    run = start(tmp_path / "r", lambda t: gate.wait(60) and {}, list(range(40)), timeout_s=0.05, workers=2)
+    until(lambda: run.progress.state == "paused", "it pauses")
+    run.stop()
+    assert run.wait(0.2).state == "draining"
+    drained.set()
+    gate.set()
+    with pytest.raises(RunHaltedError, match="timeout_s"):
+        run.wait(30)
+    assert run.progress.state == "stopped"
 
 
 def test_a_stop_with_a_lost_thread_ends_at_once(tmp_path: Path) -> None:

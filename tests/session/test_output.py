@@ -277,6 +277,33 @@ run.wait(60)
     assert done.stdout == "of the child\n", done.stderr
 
 
+def speaks(task: nbrun.Task) -> dict[str, Any]:
+    print("line of", task.item)
+    logging.getLogger("mine").warning("careful with %s", task.item)
+    if task.item == 3:
+        for n in range(5000):
+            print(n)
+    return {"value": task.item}
+
+
+def test_output_of_successful_tasks_comes_back_from_an_executors_processes(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import multiprocessing
+
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
+        made = run(tmp_path / "p", speaks, executor=pool)
+        made.wait(120)
+    logs = [(note.level, note.text) for note in made.progress.logs]
+    assert ("stdout", "4999") in logs
+    entry = made._controls.entry("a", "item", 1)
+    assert entry["output"].splitlines() == ["line of 2", "WARNING:mine:careful with 2"]
+    assert made._controls.entry("a", "item", 2)["output"].endswith("\n4998\n4999\n")
+    out = capfd.readouterr().out
+    assert out.count("line of 1\n") == 1, "it is printed once, by the kernel"
+
+
 def speaks_and_fails(task: nbrun.Task) -> None:
     print("line of", task.item)
     raise ValueError("no")

@@ -31,6 +31,7 @@ from nbrun.engine.worker_pool import SingleThreadPool, TaskSource
 from nbrun.errors import JudgeError, JudgeUnavailableError, NotSupportedError, RunHaltedError, ThreadLimitError
 from nbrun.formatting import duration_text
 from nbrun.model import EncodedResult, RemoteEncoder, ResultSink, Retry, Task
+from nbrun.output import TaskOutput
 from nbrun.threads import start_daemon
 
 #: What is out holds so many bytes at most (or is one chunk).
@@ -252,7 +253,7 @@ class Dispatcher(SingleThreadPool):
             raw = future.result(0)
             answer = pickle.loads(raw) if isinstance(raw, bytes) else raw
             if answer is not None:
-                worker, rows = answer
+                worker, rows, written = answer
         except BaseException as e:  # a broken pool, a cancelled future, SystemExit out of a future
             self._lost_workers.lost(chunk, e)
             return
@@ -271,7 +272,17 @@ class Dispatcher(SingleThreadPool):
         self._is_settling = True
         self._send()  # before the results are dealt with, so that no slot waits for that
         self._is_settling = False
+        self._receive(chunk, written)
         settle(self.scheduler, chunk.items, worker, rows, self.payload.encoder)
+
+    def _receive(self, chunk: Chunk, written: list[tuple[int, TaskOutput]]) -> None:
+        """Pass on what tasks have printed in their worker."""
+        output = self.scheduler.output
+        if output is None:
+            return
+        for row, printed in written:
+            work, position = chunk.items[row]
+            output.receive(work.work.task(position, self.scheduler.flag), printed)
 
     def _came_back(self, chunk: Chunk, rows: list[tuple[Any, ...]], size: int) -> None:
         took = [row[-1] for row in rows if isinstance(row[-1], float)]
@@ -539,9 +550,9 @@ def exception_of(row: tuple[Any, ...], encoder: RemoteEncoder) -> BaseException:
     if row[0] == RETRY:
         extra = encoder.decode_value(row[3])
         return Retry(row[1], row[2], extra["hint"], extra["result"], row[4])
-    _, kind, name, message, text, retriable, printed, _, _ = row
+    _, kind, name, message, text, retriable, _, _ = row
     e: Any = _KINDS[kind](message) if kind else _error_type(name)(message)
-    e.retriable, e.worker_traceback, e.worker_output = retriable, text, printed
+    e.retriable, e.worker_traceback = retriable, text
     return e  # type: ignore[no-any-return]
 
 

@@ -24,7 +24,7 @@ from nbrun import output
 from nbrun.engine.completions import as_mapping, format_error, message_of, stack_of
 from nbrun.errors import JudgeError, JudgeUnavailableError, NotSupportedError, TaskTimeout, ThreadLimitError
 from nbrun.model import RemoteEncoder, Retry, Task
-from nbrun.output import RunOutput
+from nbrun.output import RunOutput, TaskOutput, WorkerOutput
 from nbrun.threads import start_daemon
 
 #: Functions and samples that a worker keeps unpacked.
@@ -71,7 +71,8 @@ def run_chunk(digest: str, packed: Any, parts: Any, timeout_s: float | None, tok
         token: makes every call another one, for executors that remember equal calls.
 
     Returns:
-        Pickled None where the function is needed, else (worker, rows), a row for each task that was begun.
+        Pickled None where the function is needed, else (worker, rows, written): a row for each task that was begun,
+        and for each task that printed something the number of its row and a TaskOutput.
     """
     _set_up()
     plain = isinstance(parts, bytes)
@@ -79,26 +80,35 @@ def run_chunk(digest: str, packed: Any, parts: Any, timeout_s: float | None, tok
         found = _function(digest, packed)
         if found is None:
             return pickle.dumps(None) if plain else None
-        answer = (
-            f"{socket.gethostname()}:{os.getpid()}",
-            _run(found, pickle.loads(parts) if plain else parts, timeout_s, output.output_of(digest)),
-        )
+        written: list[tuple[int, TaskOutput]] = []
+        rows = _run(found, pickle.loads(parts) if plain else parts, timeout_s, output.output_of(digest), written)
+        answer = (f"{socket.gethostname()}:{os.getpid()}", rows, written)
     except BaseException as e:  # nothing could be unpacked: told as the first task's error
-        answer = (f"{socket.gethostname()}:{os.getpid()}", [_with_output(_error(e, (), time.time(), 0.0), "")])
+        answer = (f"{socket.gethostname()}:{os.getpid()}", [_error(e, (), time.time(), 0.0)], [])
     return pickle.dumps(answer, 5) if plain else answer
 
 
-def _run(function: RemoteFunction, parts: Any, timeout_s: float | None, printed: RunOutput) -> list[tuple[Any, ...]]:
+def _run(
+    function: RemoteFunction,
+    parts: Any,
+    timeout_s: float | None,
+    printed: RunOutput,
+    written: list[tuple[int, TaskOutput]],
+) -> list[tuple[Any, ...]]:
     running = output.Running(printed)
     speaks = output.speak(running)
     try:
-        return _run_tasks(function, parts, timeout_s, running)
+        return _run_tasks(function, parts, timeout_s, running, written)
     finally:
         output.end_speaking(speaks)
 
 
 def _run_tasks(
-    function: RemoteFunction, parts: Any, timeout_s: float | None, running: output.Running
+    function: RemoteFunction,
+    parts: Any,
+    timeout_s: float | None,
+    running: output.Running,
+    written: list[tuple[int, TaskOutput]],
 ) -> list[tuple[Any, ...]]:
     rows: list[tuple[Any, ...]] = []
     end = time.perf_counter() + CHUNK_S
@@ -114,9 +124,11 @@ def _run_tasks(
             row = _attempt(function, task) if timeout_s is None else _attempt_within(timeout_s, function, task)
             if left_out and sample.was_asked:
                 row = (WHOLE,)
-            elif row[0] == ERROR:
-                row = _with_output(row, running.output.of((sample_id, group, index)))
-            if running.output.open:
+            if isinstance(running.output, WorkerOutput):
+                taken = running.output.take(task)
+                if taken is not None and row[0] != WHOLE:  # that one runs again and prints it again
+                    written.append((len(rows), taken))
+            elif running.output.open:
                 running.output.end_lines(task)
             rows.append(row)
             if row[0] == WHOLE:
@@ -200,11 +212,6 @@ def _error(e: BaseException, never: tuple[type[BaseException], ...], started: fl
     kind = next((k.__name__ for k in kinds if isinstance(e, k)), "")
     text = "" if kind and e.__cause__ is None else format_error(e)
     return (ERROR, kind, type(e).__name__, message_of(e), text, retriable, started, took)
-
-
-def _with_output(row: tuple[Any, ...], printed: str) -> tuple[Any, ...]:
-    """An error's row with what its task printed."""
-    return (*row[:-2], printed, *row[-2:])
 
 
 def _set_up() -> None:
