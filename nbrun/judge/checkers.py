@@ -54,11 +54,13 @@ class CheckerResult:
     Attributes:
         note: what it wrote for people.
         score: the points that it gave; None where it gives none.
+        multiplier: the share of a test's points that it gave, 0 to 1; None where it gives none.
     """
 
     accepted: bool
     note: str = ""
     score: float | None = None
+    multiplier: float | None = None
 
 
 class ProgramRun(NamedTuple):
@@ -69,12 +71,14 @@ class ProgramRun(NamedTuple):
         note: what it wrote for people.
         score: what it wrote into its file of points.
         output: what it wrote to stdout.
+        multiplier: what it wrote into its file of a share of points.
     """
 
     ending: Ending
     note: str
     score: str
     output: str = ""
+    multiplier: str = ""
 
 
 class CheckerRunner(Protocol):

@@ -295,6 +295,8 @@ class Judging:
             more["checker"] = Shortener(terms.keep_output_bytes).text("checker", opinion.note.encode())
         if opinion.score is not None:
             more["score"] = opinion.score
+        if opinion.multiplier is not None:
+            more["score_multiplier"] = opinion.multiplier
         hidden = f"{PROGRAM if self.bench.isolation.is_on else self.program.folder}/"
         record = run_record(verdict, ending, test, streams, output, terms.keep_output_bytes, finished, more, hidden)
         if run.talk is not None:

@@ -41,6 +41,7 @@ VERDICTS_OF_FOLDERS: Mapping[str, tuple[Verdict, ...]] = {
     "compiler_error": (Verdict.COMPILE_ERROR,),
     "compile_error": (Verdict.COMPILE_ERROR,),
     "memory_limit_exceeded": (Verdict.MEMORY_LIMIT_EXCEEDED, Verdict.RUNTIME_ERROR),
+    "brute_force": (Verdict.TIME_LIMIT_EXCEEDED, Verdict.RUNTIME_ERROR, Verdict.MEMORY_LIMIT_EXCEEDED),
     "rejected": tuple(sorted(REJECTED)),
 }
 #: Of a scoring problem: any verdict, since the score counts.
@@ -101,6 +102,18 @@ _PERMITTED: Mapping[str, tuple[Verdict, ...]] = {
     "CE": (Verdict.COMPILE_ERROR,),
     "PAC": (Verdict.ACCEPTED, *sorted(REJECTED)),
 }
+#: What submissions.yaml permits where it only says what is required.
+_ALL_PERMITTED = ("AC", "WA", "TLE", "RTE")
+#: What the folders of the format permit and require unless submissions.yaml overrides it.
+_FOLDER_RULES: Mapping[str, Mapping[str, Sequence[str]]] = {
+    "accepted": {"permitted": ("AC",)},
+    "rejected": {"required": ("RTE", "TLE", "WA")},
+    "wrong_answer": {"permitted": ("AC", "WA"), "required": ("WA",)},
+    "time_limit_exceeded": {"permitted": ("AC", "TLE"), "required": ("TLE",)},
+    "run_time_error": {"permitted": ("AC", "RTE"), "required": ("RTE",)},
+    "brute_force": {"permitted": ("AC", "RTE", "TLE"), "required": ("RTE", "TLE")},
+}
+_CONSTANT = re.compile(r"\{\{([A-Za-z_]\w*)\}\}", re.ASCII)
 
 #: Verdicts by the names of folders.
 _Expected = Mapping[str, Sequence[Verdict]]
@@ -129,15 +142,16 @@ def read_package(folder: Path, name: str) -> dict[str, Any]:
     types = _types(about)
     reason = _refusal(about, types, folder)
     expected = {**VERDICTS_OF_FOLDERS, **(_PARTIALLY_ACCEPTED if "scoring" in types else {})}
-    row: dict[str, Any] = {"id": name, **_limits(about, folder), **_submissions(folder, expected)}
+    constants = _constants(about)
+    row: dict[str, Any] = {"id": name, **_limits(about, folder), **_submissions(folder, expected, constants)}
     if "interactive" in types:
         row["interactive"] = True
     if "scoring" in types and reason is None:
-        row["grading"], reason = rules_of(_groups(folder), _is_legacy(about))
+        row["grading"], reason = rules_of(_groups(folder, constants), _is_legacy(about))
     if reason is not None:
         return row | {"tests": [], "not_supported": reason}
     flags = flags_of(about.get("validator_flags"))
-    return row | _sets_of_tests(folder, flags) | _checker(about, folder)
+    return row | _sets_of_tests(folder, flags, constants) | _checker(about, folder, constants)
 
 
 # ---- problem.yaml
@@ -217,13 +231,31 @@ def _domjudge_time_limit(path: Path) -> str | None:
     return None if value is None else value.strip("'\" ")
 
 
+def _constants(about: Mapping[str, Any]) -> dict[str, str]:
+    """Return the constants whose names stand as `{{name}}` in submissions, validators and files of groups."""
+    constants = about.get("constants") or {}
+    if not isinstance(constants, Mapping):
+        raise ValueError(f"{MARK}: constants is a {type(constants).__name__}, not a mapping")
+    return {str(name): _constant_text(value) for name, value in constants.items()}
+
+
+def _constant_text(value: Any) -> str:
+    return str(value.get("value", "")) if isinstance(value, Mapping) else str(value)
+
+
+def _filled(text: str, constants: Mapping[str, str]) -> str:
+    """Return a text with constants in the places of their names; unknown names stay."""
+    return _CONSTANT.sub(lambda match: constants.get(match[1], match[0]), text) if constants else text
+
+
 # ---- output validators
 
 
-def _checker(about: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+def _checker(about: Mapping[str, Any], folder: Path, constants: Mapping[str, str]) -> dict[str, Any]:
     """Return the package's own output validators, or the comparison by flags; the tests hold the flags."""
     is_custom = "custom" in str(about.get("validation") or "").split() if _is_legacy(about) else True
-    programs = [_validator_item(path, folder) for path in _validators(folder)] if is_custom else []
+    validators = _validators(folder) if is_custom else ()
+    programs = [_with_constants(_validator_item(path, folder), constants) for path in validators]
     return {"checker": {"type": "validator", "programs": programs} if programs else {"type": "kattis"}}
 
 
@@ -244,6 +276,16 @@ def _are_programs(inside: Sequence[Path]) -> bool:
         return False
     sources = [path for path in inside if path.suffix not in (".h", ".hpp")]
     return any(path.is_dir() for path in inside) or len(sources) == len(inside)
+
+
+def _with_constants(item: dict[str, Any], constants: Mapping[str, str]) -> dict[str, Any]:
+    """Return the item of a program with constants filled in."""
+    if not constants:
+        return item
+    item = item | {"solution": _filled(item["solution"], constants)}
+    if "files" in item:
+        item["files"] = {name: _filled(text, constants) for name, text in item["files"].items()}
+    return item
 
 
 def _validator_item(path: Path, package: Path) -> dict[str, Any]:
@@ -269,7 +311,7 @@ def _validator_item(path: Path, package: Path) -> dict[str, Any]:
 # ---- tests
 
 
-def _sets_of_tests(folder: Path, flags: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+def _sets_of_tests(folder: Path, flags: Sequence[str], constants: Mapping[str, str]) -> dict[str, list[dict[str, Any]]]:
     """Return the sets of tests, each in the order in which a judge runs them.
 
     Args:
@@ -279,19 +321,20 @@ def _sets_of_tests(folder: Path, flags: Sequence[str]) -> dict[str, list[dict[st
         ValueError: an input has no answer, or there is no test at all.
     """
     data = folder / "data"
-    inherited = _flags_of_group(data, [])
+    root = _inherited(data, {}, constants)
     sets: dict[str, list[dict[str, Any]]] = {}
     for name, key in _SETS.items():
         tests = sets[key] = []
-        for path, group_flags in _inputs(data / name, inherited):
+        for path, group in _inputs(data / name, root, constants):
             about = _read_yaml(path.with_suffix(".yaml")) if path.with_suffix(".yaml").is_file() else {}
+            about = {**group, **about}
             answer = path.with_suffix(".ans")
             if not answer.is_file():
                 raise ValueError(f"{path.relative_to(folder)} has no {answer.name} beside it")
             test = {
                 "input": _read_text(path),
                 "output": _read_text(answer),
-                "flags": [*flags, *_flags_in(about, group_flags)],
+                "flags": [*flags, *_flags_in(about)],
                 "name": path.relative_to(data).as_posix().removesuffix(".in"),
             }
             tests.append(test | _arguments_and_files(about, path.with_suffix(".files")))
@@ -300,43 +343,47 @@ def _sets_of_tests(folder: Path, flags: Sequence[str]) -> dict[str, list[dict[st
     return sets
 
 
-def _inputs(folder: Path, inherited: list[str]) -> Iterator[tuple[Path, list[str]]]:
-    """Yield the inputs in a folder and in the groups below it, in order of their names, with their group's flags."""
+def _inputs(
+    folder: Path, inherited: Mapping[str, Any], constants: Mapping[str, str]
+) -> Iterator[tuple[Path, Mapping[str, Any]]]:
+    """Yield the inputs in a folder and in the groups below it, in order of their names, with what their group says."""
     if not folder.is_dir():
         return
-    flags = _flags_of_group(folder, inherited)
+    about = _inherited(folder, inherited, constants)
     for path in sorted(folder.iterdir(), key=lambda p: p.name.removesuffix(".in")):
         if path.is_dir() and path.suffix != ".files" and not path.name.startswith("."):
-            yield from _inputs(path, flags)
+            yield from _inputs(path, about, constants)
         elif path.suffix == ".in" and path.is_file():
-            yield path, flags
+            yield path, about
 
 
-def _flags_of_group(folder: Path, inherited: list[str]) -> list[str]:
-    about = _group_file(folder)
-    return inherited if about is None else _flags_in(about, inherited)
+def _inherited(folder: Path, above: Mapping[str, Any], constants: Mapping[str, str]) -> Mapping[str, Any]:
+    """Return the arguments and flags of a group: its own, or those of the group that holds it."""
+    about = _group_file(folder, constants) or {}
+    own = {key: about[key] for key in ("args", *_FLAGS) if about.get(key) is not None}
+    if any(key in own for key in _FLAGS):
+        above = {key: value for key, value in above.items() if key not in _FLAGS}
+    return {**above, **own}
 
 
-def _flags_in(about: Mapping[str, Any], inherited: list[str]) -> list[str]:
-    for key in _FLAGS:
-        if about.get(key) is not None:
-            return flags_of(about[key])
-    return inherited
+def _flags_in(about: Mapping[str, Any]) -> list[str]:
+    return next((flags_of(about[key]) for key in _FLAGS if about.get(key) is not None), [])
 
 
-def _groups(folder: Path) -> dict[str, Mapping[str, Any]]:
+def _groups(folder: Path, constants: Mapping[str, str]) -> dict[str, Mapping[str, Any]]:
     """Return what the files of groups of tests hold, by the groups' paths below `data`."""
     data = folder / "data"
     found: dict[str, Mapping[str, Any]] = {}
     for group in (data, *sorted(path for path in data.rglob("*") if path.is_dir())):
-        about = _group_file(group)
+        about = _group_file(group, constants)
         if about is not None:
             found["" if group == data else group.relative_to(data).as_posix()] = about
     return found
 
 
-def _group_file(folder: Path) -> dict[str, Any] | None:
-    return next((_read_yaml(folder / name) for name in _GROUP_FILES if (folder / name).is_file()), None)
+def _group_file(folder: Path, constants: Mapping[str, str]) -> dict[str, Any] | None:
+    paths = (folder / name for name in _GROUP_FILES)
+    return next((_read_yaml(path, constants) for path in paths if path.is_file()), None)
 
 
 def _arguments_and_files(about: Mapping[str, Any], files: Path) -> dict[str, Any]:
@@ -360,7 +407,7 @@ class _Groups(NamedTuple):
     expected: list[str | list[str] | None]
 
 
-def _submissions(package: Path, expected: _Expected) -> dict[str, Any]:
+def _submissions(package: Path, expected: _Expected, constants: Mapping[str, str]) -> dict[str, Any]:
     """Return the groups of a row and `expected_verdicts`.
 
     An expected verdict is text, a list where several would do, and None for items that can't be judged.
@@ -372,11 +419,10 @@ def _submissions(package: Path, expected: _Expected) -> dict[str, Any]:
             continue
         for path in _inside(folder):
             name = f"{folder.name}/{path.name}"
-            about = _expectations_of(rules, name)
-            item = _program_item(path, package, _hints(about)) | {"submission": name}
-            required = _verdicts_of(about, expected)
-            verdicts = required or _tagged_verdicts(item, expected) or [str(v) for v in expected.get(folder.name, ())]
-            is_right = verdicts == [Verdict.ACCEPTED] if required else folder.name == "accepted"
+            about = _expectations_of(rules, name, expected)
+            item = _with_constants(_program_item(path, package, _hints(about)), constants) | {"submission": name}
+            verdicts = about.verdicts or _tagged_verdicts(item, expected) or _texts(expected.get(folder.name, ()))
+            is_right = verdicts == [Verdict.ACCEPTED] if about.verdicts else folder.name == "accepted"
             if not verdicts:
                 item["not_supported"] = f"submissions in {folder.name}/ have no verdict of their own in this judge"
             group = right if is_right else wrong
@@ -404,14 +450,53 @@ def _read_expectations(package: Path) -> Mapping[str, Any]:
     return rules
 
 
-def _expectations_of(rules: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Return what all matching patterns say of a submission; later patterns override earlier ones."""
-    found: dict[str, Any] = {}
-    for pattern, about in rules.items():
-        for alternative in _alternatives(str(pattern).strip("/")):
-            if fnmatch.fnmatchcase(name, alternative) or name.startswith(f"{alternative}/"):
-                found |= {"expectation": about} if isinstance(about, str) else about
-    return found
+class _Expectations(NamedTuple):
+    """What submissions.yaml says of one submission.
+
+    Attributes:
+        verdicts: those that it may get as a whole; empty where nothing is said.
+    """
+
+    verdicts: list[str]
+    language: Any = None
+    entry: Any = None
+
+
+def _expectations_of(rules: Mapping[str, Any], name: str, expected: _Expected) -> _Expectations:
+    """Return what all patterns say of a submission together.
+
+    A submission may get the verdicts that every pattern permits. The name of a folder overrides what the format says of
+    that folder; other patterns add to it. Rules for single groups of tests are not looked at.
+    """
+    folder = name.partition("/")[0]
+    matching = [(pattern, about) for pattern, about in rules.items() if _matches(str(pattern).strip("/"), name)]
+    language = next((about["language"] for _, about in reversed(matching) if "language" in _as_rule(about)), None)
+    entry = next((about["entrypoint"] for _, about in reversed(matching) if "entrypoint" in _as_rule(about)), None)
+    verdicts: list[str] | None = None
+    for pattern, about in matching:
+        rule = _as_rule(about)
+        if str(pattern).strip("/") == folder and ("permitted" in rule or "required" in rule):
+            rule = {**_FOLDER_RULES.get(folder, {}), **rule}
+        found = _verdicts_of(rule, expected)
+        if found:
+            verdicts = found if verdicts is None else [verdict for verdict in verdicts if verdict in found]
+    if verdicts == []:
+        raise ValueError(f"{EXPECTATIONS}: the patterns that match {name} permit no verdict together")
+    return _Expectations(verdicts or [], language, entry)
+
+
+def _as_rule(about: Any) -> Mapping[str, Any]:
+    return about if isinstance(about, Mapping) else {"permitted": [about]}
+
+
+def _matches(pattern: str, name: str) -> bool:
+    """Return whether a pattern means a submission or a folder that holds it; `*` doesn't match a slash."""
+    parts = name.split("/")
+    for alternative in _alternatives(pattern):
+        wanted = alternative.split("/")
+        if len(wanted) <= len(parts) and all(map(fnmatch.fnmatchcase, parts, wanted)):
+            return True
+    return False
 
 
 def _alternatives(pattern: str) -> list[str]:
@@ -429,17 +514,36 @@ class _Hints(NamedTuple):
     entry: str | None = None
 
 
-def _hints(about: Mapping[str, Any]) -> _Hints:
-    language = language_name(about.get("language"))
-    entry = about.get("entrypoint")
-    return _Hints(language.language if language else None, str(entry) if entry else None)
+def _hints(about: _Expectations) -> _Hints:
+    language = language_name(about.language)
+    return _Hints(language.language if language else None, str(about.entry) if about.entry else None)
 
 
-def _verdicts_of(about: Mapping[str, Any], expected: _Expected) -> list[str]:
-    """Return the verdicts that submissions.yaml expects of a submission; empty where it expects none."""
-    words = about.get("required") or about.get("permitted") or about.get("expectation") or ()
-    words = [words] if isinstance(words, str) else list(words)
-    return _flat(_PERMITTED.get(str(word).upper()) or expected.get(str(word).lower(), ()) for word in words)
+def _verdicts_of(rule: Mapping[str, Any], expected: _Expected) -> list[str]:
+    """Return the verdicts that a submission may get as a whole; empty where a rule says nothing of them.
+
+    All tests must get a permitted verdict, and one of them a required one. So a submission is accepted only if that is
+    permitted, and rejected if something else is required.
+    """
+    if not any(rule.get(key) for key in ("permitted", "required", "expectation")):
+        return []
+    required = _words(rule.get("required"))
+    permitted = _words(rule.get("permitted") or rule.get("expectation")) or (required and list(_ALL_PERMITTED))
+    if required and not any(_means_accepted(word) for word in required):
+        permitted = [word for word in permitted if not _means_accepted(word)]
+        if not rule.get("permitted"):
+            permitted = required
+    elif required and not rule.get("permitted"):
+        permitted = required
+    return _flat(_PERMITTED.get(word.upper()) or expected.get(word.lower(), ()) for word in permitted)
+
+
+def _words(value: Any) -> list[str]:
+    return [value] if isinstance(value, str) else [str(word) for word in value or ()]
+
+
+def _means_accepted(word: str) -> bool:
+    return word.upper() in ("AC", "PAC") or word.lower() == "accepted"
 
 
 def _tagged_verdicts(item: Mapping[str, Any], expected: _Expected) -> list[str]:
@@ -447,6 +551,10 @@ def _tagged_verdicts(item: Mapping[str, Any], expected: _Expected) -> list[str]:
     tag = _TAG.search("\n".join([item["solution"], *item.get("files", {}).values()]))
     words = tag[1].split(",") if tag else ()
     return _flat(expected.get(_TAGS.get(word.strip().upper().replace("-", "_"), ""), ()) for word in words)
+
+
+def _texts(verdicts: Iterable[Verdict]) -> list[str]:
+    return [str(verdict) for verdict in verdicts]
 
 
 def _flat(lists: Iterable[Sequence[Verdict]]) -> list[str]:
@@ -472,8 +580,7 @@ def _program_item(path: Path, package: Path, hints: _Hints | None = None) -> dic
         reason = f"{path.name}: it holds no source"
         return {"language": "UNKNOWN_LANGUAGE", "solution": "", "not_supported": reason}
     if language != SCRIPT:
-        for name, file in _included(package, language):
-            names.setdefault(name, file)
+        names |= dict(_included(package, language))  # the format has them replace a submission's own files
     text, encoding = _read_sources(names, language)
     named = scripts[0] if scripts else hints.entry
     main = named if named in text else _main_of(language, text)
@@ -500,8 +607,9 @@ def _asks_for_python2(path: Path) -> bool:
 
 def _included(package: Path, language: str) -> Iterator[tuple[str, Path]]:
     """Yield the name and the path of each file that is added to every submission in a language."""
-    for folder in reversed(_inside(package / "include")):  # a language's own files come before those of `default`
-        if folder.is_dir() and (folder.name == "default" or _INCLUDES.get(folder.name.lower()) == language):
+    folders = [folder for folder in _inside(package / "include") if folder.is_dir()]
+    for folder in sorted(folders, key=lambda f: f.name != "default"):  # a language's own files replace the default ones
+        if folder.name == "default" or _INCLUDES.get(folder.name.lower()) == language:
             yield from ((str(f.relative_to(folder)), f) for f in sorted(folder.rglob("*")) if f.is_file())
 
 
@@ -566,7 +674,7 @@ def _read_text(path: Path) -> Any:
         return data
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def _read_yaml(path: Path, constants: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Return the mapping that a YAML file holds; an empty one where the file is empty.
 
     Raises:
@@ -575,7 +683,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        value = yaml.safe_load(path.read_bytes())
+        data = path.read_bytes()
+        value = yaml.safe_load(_filled(data.decode("utf-8"), constants) if constants else data)
     except (yaml.YAMLError, ValueError) as e:
         raise ValueError(f"{path.name} is no YAML: {' '.join(str(e).split())}") from None
     if value is None:

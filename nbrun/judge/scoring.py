@@ -1,41 +1,66 @@
-"""The score of a solution on a package's groups of tests, by the rules of the package format.
+"""The score of a solution on a package's groups of tests, by the rules of the problem package format.
 
-Pure functions; called by the thread that feeds a run (what the groups say) and by worker threads (what that makes of
-the tests' records).
+Pure functions. `rules_of` is called by the thread that feeds a run, `score` by worker threads.
 
     legacy     testdata.yaml: accept_score, reject_score, on_reject, grader_flags (sum, min, max, avg, ignore_sample)
-    2023-07    test_group.yaml: max_score, score_aggregation (pass-fail, sum, min)
+    2025-09    test_group.yaml: max_score, score_aggregation (pass-fail, sum, min), require_pass; drafts write the same
+               as `scoring: {score, aggregation, require_pass}`
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+#: The score of the group `secret` where the package names none.
+DEFAULT_MAX_SCORE = 100.0
 _MODES = ("sum", "min", "max", "avg")
-#: What a group may say about scores, and what each group below it says too unless it says otherwise.
+#: Keys of the legacy format, which groups inherit from the group that holds them.
 _INHERITED = ("accept_score", "reject_score", "on_reject", "grader_flags")
-_OWN = ("max_score", "score_aggregation")
+_OWN = ("max_score", "score_aggregation", "require_pass")
+#: Key of a draft's `scoring` -> the key that means the same.
+_OF_DRAFTS = {"score": "max_score", "aggregation": "score_aggregation", "require_pass": "require_pass"}
 _AGGREGATIONS = ("pass-fail", "sum", "min")
+_UNBOUNDED = "unbounded"
+
+#: What groups say about scores, by their paths below `data`; the root's path is empty.
+Groups = Mapping[str, Mapping[str, Any]]
 
 
-def rules_of(groups: Mapping[str, Mapping[str, Any]], is_legacy: bool) -> tuple[dict[str, Any], str | None]:
-    """Return what groups (their paths below `data`, the root's is empty) say about scores; or why they can't be scored.
+class _Scored(NamedTuple):
+    """What a test or a group got.
+
+    Attributes:
+        points: None where a passed test has no points of its own.
+    """
+
+    accepted: bool
+    points: float | None
+    multiplier: float | None = None
+
+
+def rules_of(groups: Groups, is_legacy: bool) -> tuple[dict[str, Any], str | None]:
+    """Return how tests are scored, and the reason where they can't be.
 
     Raises:
         ValueError: a score is no number, or an aggregation is unknown.
     """
+    kept: dict[str, dict[str, Any]] = {}
     for path, about in groups.items():
-        if str(about.get("grading") or "default") not in ("default", "{}") and is_legacy:
+        if is_legacy and str(about.get("grading") or "default") not in ("default", "{}"):
             return {}, "a scoring problem with a grader of its own"
+        draft = about.get("scoring")
+        if isinstance(draft, Mapping):
+            about = {**about, **{_OF_DRAFTS[key]: value for key, value in draft.items() if key in _OF_DRAFTS}}
         for name in ("accept_score", "reject_score", "max_score"):
             value = about.get(name)
-            if value is not None and value != "unbounded" and not _is_number(value):
+            if value is not None and value != _UNBOUNDED and not _is_number(value):
                 raise ValueError(f"{path or 'data'}: {name} is {value!r}, not a number")
         if about.get("score_aggregation") not in (None, *_AGGREGATIONS):
             raise ValueError(f"{path or 'data'}: score_aggregation is {about['score_aggregation']!r}")
-    kept = {p: {n: a[n] for n in (*_INHERITED, *_OWN) if a.get(n) is not None} for p, a in groups.items()}
-    return {"is_legacy": is_legacy, "groups": {path: about for path, about in kept.items() if about}}, None
+        if own := {name: about[name] for name in (*_INHERITED, *_OWN) if about.get(name) is not None}:
+            kept[path] = own
+    return {"is_legacy": is_legacy, "groups": kept}, None
 
 
 def _is_number(value: Any) -> bool:
@@ -61,15 +86,14 @@ def score(rules: Mapping[str, Any], tests: Sequence[Mapping[str, Any]], records:
         inside = tree
         for folder in folders:
             inside = inside.setdefault(folder, {})
-        inside[name] = (bool(record["passed"]), record.get("score"))
-    of_group = _legacy if rules["is_legacy"] else _later
-    return round(of_group(tree, "", rules["groups"], {})[1], 9)
+        inside[name] = _Scored(bool(record["passed"]), record.get("score"), record.get("score_multiplier"))
+    groups: Groups = rules["groups"]
+    points = _legacy(tree, "", groups, {}).points if rules["is_legacy"] else _Scorer(tree, groups).score()
+    return round(points or 0.0, 9)
 
 
-def _legacy(
-    tree: Mapping[str, Any], path: str, groups: Mapping[str, Mapping[str, Any]], above: Mapping[str, Any]
-) -> tuple[bool, float]:
-    """Whether a group is accepted, and its score, by the default grader of the legacy format."""
+def _legacy(tree: Mapping[str, Any], path: str, groups: Groups, above: Mapping[str, Any]) -> _Scored:
+    """Return what a group gets from the default grader of the legacy format."""
     about = {**above, **groups.get(path, {})}
     flags = str(about.get("grader_flags") or "").split()
     scores: list[float] = []
@@ -78,42 +102,92 @@ def _legacy(
         if not path and name == "sample" and "ignore_sample" in flags:
             continue
         if isinstance(inside, dict):
-            passed, points = _legacy(inside, f"{path}/{name}".strip("/"), groups, about)
+            part = _legacy(inside, f"{path}/{name}".strip("/"), groups, about)
+            points = part.points or 0.0
         else:
-            passed, own = inside
-            default = about.get("accept_score", 1) if passed else about.get("reject_score", 0)
-            points = float(default if own is None or not passed else own)
+            part = inside
+            default = about.get("accept_score", 1) if part.accepted else about.get("reject_score", 0)
+            points = float(default if part.points is None or not part.accepted else part.points)
         scores.append(points)
-        accepted = accepted and passed
-        if not passed and path and about.get("on_reject", "break") == "break":
+        accepted = accepted and part.accepted
+        if not part.accepted and path and about.get("on_reject", "break") == "break":
             break
     mode = next((flag for flag in flags if flag in _MODES), "sum")
-    return accepted or "always_accept" in flags, _aggregated(mode, scores)
+    return _Scored(accepted or "always_accept" in flags, _aggregated(mode, scores))
 
 
-def _later(
-    tree: Mapping[str, Any], path: str, groups: Mapping[str, Mapping[str, Any]], above: Mapping[str, Any]
-) -> tuple[bool, float]:
-    """The same by the format from 2023-07 on, where the samples never count."""
-    about = groups.get(path, {})
-    parts = [
-        _later(inside, f"{path}/{name}".strip("/"), groups, about) if isinstance(inside, dict) else inside
-        for name, inside in tree.items()
-        if path or name != "sample"
-    ]
-    accepted = all(passed for passed, _ in parts)
-    most = about.get("max_score")
-    holds_groups = any(isinstance(inside, dict) for inside in tree.values())
-    default = "sum" if holds_groups or most is None else "pass-fail"
-    aggregation = about.get("score_aggregation") or default
-    if aggregation == "pass-fail":
-        return accepted, float(most if most not in (None, "unbounded") else 1) if accepted else 0.0
-    worth = 1.0
-    if most not in (None, "unbounded") and not holds_groups:  # a test without points of its own has its share
-        worth = float(most) / (len(parts) if aggregation == "sum" else 1)
-    scores = [worth * passed if points is None else float(points) for passed, points in parts]
-    total = _aggregated(aggregation, scores)
-    return accepted, total if most in (None, "unbounded") else min(total, float(most))
+class _Scorer:
+    """Scores a tree of tests by the format from 2023-07 on, where the group `secret` alone counts."""
+
+    def __init__(self, tree: Mapping[str, Any], groups: Groups) -> None:
+        self._tree, self._groups = tree, groups
+
+    def score(self) -> float:
+        """Return the score of `secret`."""
+        most = self._own_max("secret", DEFAULT_MAX_SCORE)
+        return self._group(self._tree.get("secret", {}), "secret", most).points or 0.0
+
+    def _own_max(self, path: str, default: float | None) -> float | None:
+        """Return the greatest score of a group; None where it is unbounded."""
+        most = self._groups.get(path, {}).get("max_score", default)
+        return None if most in (None, _UNBOUNDED) else float(most)
+
+    def _group(self, tree: Mapping[str, Any], path: str, most: float | None) -> _Scored:
+        about = self._groups.get(path, {})
+        if not all(self._is_accepted(name) for name in _names(about.get("require_pass"))):
+            return _Scored(False, 0.0)
+        aggregation = about.get("score_aggregation") or ("sum" if path == "secret" or most is None else "pass-fail")
+        share = self._share(tree, path, most, aggregation)
+        parts: list[_Scored] = []
+        for name, inside in tree.items():
+            if isinstance(inside, dict):
+                inner = f"{path}/{name}"
+                parts.append(self._group(inside, inner, self._own_max(inner, share)))
+            else:
+                parts.append(_test_score(inside, share))
+        accepted = all(part.accepted for part in parts)
+        if aggregation == "pass-fail":
+            return _Scored(accepted, (1.0 if most is None else most) if accepted else 0.0)
+        total = _aggregated(aggregation, [part.points or 0.0 for part in parts])
+        return _Scored(accepted, total if most is None else min(total, most))
+
+    def _share(self, tree: Mapping[str, Any], path: str, most: float | None, aggregation: str) -> float | None:
+        """Return the greatest score of each test and group that names none; None where it is unbounded."""
+        if most is None or aggregation != "sum":
+            return most
+        named = [self._own_max(f"{path}/{name}", None) for name, inside in tree.items() if isinstance(inside, dict)]
+        bounded = [value for value in named if value is not None]
+        rest = len(tree) - len(bounded)
+        return max(0.0, most - sum(bounded)) / rest if rest else 0.0
+
+    def _is_accepted(self, path: str) -> bool:
+        """Return whether a test, or every test of a group and of the groups that it requires, passed."""
+        inside: Any = self._tree
+        for name in path.split("/"):
+            inside = inside.get(name) if isinstance(inside, dict) else None
+        if isinstance(inside, _Scored):
+            return inside.accepted
+        required = _names(self._groups.get(path, {}).get("require_pass"))
+        return (
+            isinstance(inside, dict)
+            and all(self._is_accepted(f"{path}/{name}") for name in inside)
+            and all(self._is_accepted(other) for other in required if other != path)
+        )
+
+
+def _test_score(test: _Scored, share: float | None) -> _Scored:
+    """Return a test with the points that it gets: its own, or its share of its group's."""
+    worth = 1.0 if share is None else share
+    if not test.accepted:
+        return _Scored(False, 0.0)
+    if test.multiplier is not None:
+        return _Scored(True, worth * test.multiplier)
+    return _Scored(True, worth if test.points is None else float(test.points))
+
+
+def _names(value: Any) -> list[str]:
+    """Return the names in `require_pass`, which is one name or a list."""
+    return [value] if isinstance(value, str) else [str(name) for name in value or ()]
 
 
 def _aggregated(mode: str, scores: Sequence[float]) -> float:

@@ -5,6 +5,7 @@ says nothing about the solution.
 
     kind         called as                                       result
     validator    validator input answer feedback/ < output       returns 42: accepted, 43: rejected; feedback/score.txt
+                                                                 or feedback/score_multiplier.txt
     printed      checker input answer output                     prints a score: accepted from 1 on
     testlib      checker input output answer                     returns 0: accepted; 1, 2, 4, 8: rejected; 7: points
                                                                  (quitp); 16, 50 or 0 and more: partly correct (_pc)
@@ -122,7 +123,8 @@ class ProgramRunner:
                 note = b"\n".join(filter(None, messages)).decode("utf-8", "replace").strip()
                 score = read_safely(feedback / "score.txt", 100).decode("utf-8", "replace").strip()
                 output = read_safely(folder / "out", _NOTE_BYTES).decode("utf-8", "replace")
-                return ProgramRun(ending, note, score, output)
+                multiplier = read_safely(feedback / "score_multiplier.txt", 100).decode("utf-8", "replace").strip()
+                return ProgramRun(ending, note, score, output, multiplier)
 
             yield start
 
@@ -189,6 +191,7 @@ class _ProgramChecker:
             raise NotSupportedError(f"a checker that is a program ({self.kind}) needs a LocalSandbox to run in.")
         notes: list[str] = []
         scores: list[float] = []
+        shares: list[float] = []
         for item in self._programs:
             run = runner.run(item, given, self._arguments(given))
             result = self._concluded(item, run, LIMITS)
@@ -196,7 +199,8 @@ class _ProgramChecker:
                 return result
             notes.append(result.note)
             scores += [] if result.score is None else [result.score]
-        return CheckerResult(True, "\n".join(filter(None, notes)), min(scores, default=None))
+            shares += [] if result.multiplier is None else [result.multiplier]
+        return CheckerResult(True, "\n".join(filter(None, notes)), min(scores, default=None), min(shares, default=None))
 
     def _concluded(self, item: Mapping[str, Any], run: ProgramRun, limits: Limits) -> CheckerResult:
         """Return what one program decided.
@@ -270,7 +274,9 @@ class KattisValidator(_ProgramChecker):
 
     def _result(self, run: ProgramRun) -> CheckerResult | None:
         accepted = _KATTIS.get(run.ending.return_code or 0)
-        return None if accepted is None else CheckerResult(accepted, run.note, _number(run.score))
+        if accepted is None:
+            return None
+        return CheckerResult(accepted, run.note, _number(run.score), _number(run.multiplier))
 
 
 class TestlibChecker(_ProgramChecker):

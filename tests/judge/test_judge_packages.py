@@ -364,7 +364,7 @@ def test_expectations_of_submissions_yaml(tmp_path: Path) -> None:
     assert due == {
         "accepted/a.py": ("solution", "Accepted"),
         "mixed/right.py": ("solution", "Accepted"),
-        "mixed/slow_a.py": ("incorrect_solution", "TimeLimitExceeded"),
+        "mixed/slow_a.py": ("incorrect_solution", ["TimeLimitExceeded", "WrongAnswer", "OutputLimitExceeded"]),
         "mixed/odd.txt.py": ("incorrect_solution", ["WrongAnswer", "OutputLimitExceeded"]),
         "mixed/two": (
             "incorrect_solution", ["WrongAnswer", "OutputLimitExceeded", "RuntimeError", "MemoryLimitExceeded"],
@@ -375,6 +375,87 @@ def test_expectations_of_submissions_yaml(tmp_path: Path) -> None:
     (tmp_path / "own/submissions/submissions.yaml").write_text("accepted/*: [AC]\n")
     with pytest.raises(SampleError, match=r"submissions\.yaml: 'accepted/\*' has a list"):
         list(read_problems(tmp_path))
+
+
+WRONG = ["WrongAnswer", "OutputLimitExceeded"]
+CRASH = ["RuntimeError", "MemoryLimitExceeded"]
+RULES: dict[str, tuple[str, Any]] = {
+    "required alone": ("wrong_answer/*: {required: [TLE]}", "TimeLimitExceeded"),
+    "accepted is permitted and something else required": (
+        "wrong_answer/a.py: {permitted: [AC, TLE], required: [TLE]}", "TimeLimitExceeded",
+    ),
+    "accepted or too slow": ("wrong_answer/a.py: {permitted: [AC, TLE]}", ["Accepted", "TimeLimitExceeded"]),
+    "all that match": (
+        "wrong_answer/*: {permitted: [WA, TLE]}\nwrong_answer/a.py: {permitted: [TLE, RTE]}", "TimeLimitExceeded",
+    ),
+    "a folder in the place of the format's rule": (
+        "wrong_answer: {permitted: [AC, WA, RTE], required: [WA, RTE]}", [*WRONG, *CRASH],
+    ),
+    "a part of the format's rule": ("wrong_answer: {required: [WA]}", WRONG),
+    "no star for a slash": ("'*': {authors: x}\nwrong*a.py: {permitted: [AC]}", WRONG),
+    "only authors": ("wrong_answer/*: {authors: A, model_solution: false}", WRONG),
+    "rules of single groups": ("wrong_answer/a.py: {secret/1: {permitted: [AC]}}", WRONG),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_what_submissions_yaml_permits_and_requires(tmp_path: Path, name: str) -> None:
+    text, wanted = RULES[name]
+    files: dict[str, str | bytes] = {"submissions/wrong_answer/a.py": "print(1)\n", "data/secret/1.in": ""}
+    files |= {"data/secret/1.ans": "", "submissions/submissions.yaml": text}
+    (problem,) = read_problems(package(tmp_path, files))
+    assert [verdicts for _, verdicts in tasks(problem)] == [wanted]
+
+
+def test_brute_force_is_too_slow_or_crashes(tmp_path: Path) -> None:
+    files: dict[str, str | bytes] = {"submissions/brute_force/a.py": "print(1)\n", "data/secret/1.in": ""}
+    (problem,) = read_problems(package(tmp_path, {**files, "data/secret/1.ans": ""}))
+    assert problem["expected_verdicts"]["incorrect_solution"] == [["TimeLimitExceeded", *CRASH]]
+
+
+def test_rules_that_contradict_each_other_are_named(tmp_path: Path) -> None:
+    rules = "accepted/*: {permitted: [AC]}\naccepted/a.py: {permitted: [WA]}\n"
+    files: dict[str, str | bytes] = {"submissions/accepted/a.py": "print(1)\n", "data/secret/1.in": ""}
+    package(tmp_path, {**files, "data/secret/1.ans": "", "submissions/submissions.yaml": rules})
+    with pytest.raises(SampleError, match=r"the patterns that match accepted/a\.py permit no verdict together"):
+        list(read_problems(tmp_path))
+
+
+CONSTANTS = """problem_format_version: 2025-09
+name: own
+limits: {time_limit: 2}
+constants: {most: 7, word: seven, eps: {value: 0.5}}
+"""
+
+
+def test_constants_stand_in_submissions_validators_included_files_and_groups(tmp_path: Path) -> None:
+    check = (
+        "import sys\nsys.exit(42 if sys.argv[4:] == ['{{word}}', '0.5'] and sys.stdin.read() == '7 7 {{no}}' else 43)\n"
+    )
+    found = verdicts_of(package(tmp_path, {
+        "problem.yaml": CONSTANTS, "data/secret/1.in": "{{most}}\n", "data/secret/1.ans": "",
+        "data/test_group.yaml": "output_validator_args: ['{{word}}', '{{eps}}']\n",
+        "output_validator/check.py": check, "include/python3/shared.py": "MOST = {{most}}\n",
+        "submissions/accepted/a.py": "import shared\nprint(shared.MOST, {{most}}, '{{no}}', end='')\n",
+        "submissions/wrong_answer/b.py": "print(input())\n",
+    }))  # fmt: skip
+    assert {name: result["verdict"] for name, result in found.items()} == {
+        "accepted/a.py": "Accepted", "wrong_answer/b.py": "WrongAnswer",
+    }  # fmt: skip
+
+
+def test_arguments_are_inherited_from_groups_and_included_files_replace_a_submissions_own(tmp_path: Path) -> None:
+    (problem,) = read_problems(package(tmp_path, {
+        "data/secret/1.in": "", "data/secret/1.ans": "", "data/secret/2.in": "", "data/secret/2.ans": "",
+        "data/secret/test_group.yaml": "args: [--fast]\noutput_validator_args: case_sensitive\n",
+        "data/secret/2.yaml": "args: []\noutput_validator_args: []\n", "include/python3/shared.py": "right\n",
+        "include/default/shared.py": "default\n", "include/default/all.txt": "all\n",
+        "submissions/accepted/a/main.py": "import shared\n", "submissions/accepted/a/shared.py": "own\n",
+    }))  # fmt: skip
+    assert [(test.get("arguments"), test.get("flags")) for test in problem["tests"]] == [
+        (["--fast"], ["case_sensitive"]), (None, None),
+    ]  # fmt: skip
+    assert problem["solutions"][0]["files"] == {"shared.py": "right\n", "all.txt": "all\n"}
 
 
 def test_two_submissions_of_one_content_keep_their_names(tmp_path: Path) -> None:
@@ -414,6 +495,44 @@ def test_points_by_the_legacy_rules(name: str) -> None:
     names = ("sample/1", "secret/a/1", "secret/a/2")
     records = [{"passed": True}, {"passed": True}, {"passed": False}]
     assert score(rules, [{"name": n} for n in names], records) == due
+
+
+TESTS = ("sample/1", "secret/1", "secret/2", "secret/a/1", "secret/a/2", "secret/b/1")
+GROUPS: dict[str, tuple[dict[str, Any], dict[str, dict[str, Any]], float]] = {
+    "100 for secret, in equal parts": ({}, {}, 75.0),
+    "of secret's own": ({}, {"secret": {"max_score": 50}}, 37.5),
+    "unbounded counts tests": ({}, {"secret": {"max_score": "unbounded"}}, 2.0),
+    "what groups leave": ({}, {"secret/a": {"max_score": 40}}, 80.0),
+    "least": ({}, {"secret": {"max_score": 50, "score_aggregation": "min"}}, 0.0),
+    "all or nothing": ({}, {"secret": {"max_score": 50, "score_aggregation": "pass-fail"}}, 0.0),
+    "points of a test": ({"secret/1": {"score": 7}}, {}, 57.0),
+    "a share of a test": ({"secret/1": {"score_multiplier": 0.5}}, {}, 62.5),
+    "a group that needs another": ({}, {"secret/a": {"require_pass": "secret/b"}}, 50.0),
+    "a group that needs what passed": ({}, {"secret/a": {"require_pass": ["secret/1", "sample"]}}, 75.0),
+    "as drafts write it": ({}, {"secret/a": {"scoring": {"score": 40, "aggregation": "sum"}}}, 80.0),
+}
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_points_by_the_rules_from_2023_on(name: str) -> None:
+    records, groups, wanted = GROUPS[name]
+    if name.endswith("counts tests"):
+        groups = {**groups, "secret/a": {"score_aggregation": "sum"}, "secret/b": {"score_aggregation": "sum"}}
+        wanted = 4.0
+    rules, reason = rules_of(groups, False)
+    assert reason is None
+    passed = [{"passed": test != "secret/b/1", **records.get(test, {})} for test in TESTS]
+    assert score(rules, [{"name": test} for test in TESTS], passed) == wanted
+
+
+def test_a_validator_gives_a_share_of_a_tests_points(tmp_path: Path) -> None:
+    check = "import sys\nopen(sys.argv[3] + 'score_multiplier.txt', 'w').write('0.25')\nsys.exit(42)\n"
+    found = verdicts_of(package(tmp_path, {
+        "problem.yaml": "problem_format_version: 2025-09\nname: own\ntype: scoring\nlimits: {time_limit: 2}\n",
+        "data/secret/1.in": "", "data/secret/1.ans": "", "output_validator/check.py": check,
+        "submissions/accepted/a.py": "print(1)\n",
+    }))  # fmt: skip
+    assert (found["accepted/a.py"]["verdict"], found["accepted/a.py"]["score"]) == ("Accepted", 25.0)
 
 
 def test_a_grader_of_its_own_is_named() -> None:
