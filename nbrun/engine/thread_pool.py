@@ -30,7 +30,7 @@ from nbrun.engine.task_queue import Item, SampleWork
 from nbrun.engine.worker_pool import TaskSource
 from nbrun.errors import RunHaltedError, ThreadLimitError
 from nbrun.formatting import counted
-from nbrun.model import CancelFlag, Record, SinkClosedError, Task
+from nbrun.model import CancelFlag, Record, ResultSink, SinkClosedError, Task
 from nbrun.output import Speaking, speak
 from nbrun.threads import start_daemon, start_thread
 
@@ -40,6 +40,35 @@ TINY_S, NOT_TINY_S, WATCH_S, STUCK_S = 50e-6, 500e-6, 0.02, 0.02
 
 #: After the system refused a thread, none is asked for so long.
 REFUSED_S = 1.0
+
+
+#: With many workers the tasks of a window are recorded as started together, before the first of them starts: so many
+#: at most, and so small a share of the workers that little is recorded that doesn't run yet.
+MAX_WINDOW, WORKERS_PER_TASK_AHEAD = 32, 16
+
+
+class Window:
+    """Tasks that one record in a slot says are running: those that its workers have taken, and those still to be taken.
+
+    Threads: the scheduler's lock protects `holders`.
+
+    Attributes:
+        items: all of them; empty once they are recorded.
+        slot: where the record is; free for another window once nothing holds this one.
+        holders: how many workers run tasks of it, and how many of its tasks wait to be taken.
+    """
+
+    __slots__ = ("holders", "items", "slot")
+
+    def __init__(self, items: list[Item], slot: int) -> None:
+        self.items, self.slot = items, slot
+        self.holders = 1
+
+    def record(self, sink: ResultSink) -> None:
+        """Record that these tasks, which are of one sample, are running. The worker that has taken them calls it."""
+        if self.items:
+            sink.begin_tasks(self.slot, self.items[0][0].work.fingerprints([position for _, position in self.items]))
+            self.items = []
 
 
 class ThreadPool:
@@ -57,7 +86,10 @@ class ThreadPool:
         self._timekeeper = self._watched = False
         self._solo: Worker | None = None  # runs tiny tasks alone; the others sleep
         self._leaving: set[Worker] = set()  # of `_workers`: those that end because there are too many
-        self._slots: list[int] = []  # of workers that ended; the next ones take them
+        self._free_slots: list[int] = []  # of the record of running tasks
+        self._slot_count = 0
+        self.wants_to_steal = False  # a worker found only tasks that were not recorded yet, or no others
+        self._recorded: deque[tuple[Item, Window]] = deque()  # tasks that are recorded as running, to be taken next
         self._quarantined_running = 0  # suspects at work now
         self._flusher = BatchFlusher(self)
         self._timeouts = TimeoutMonitor(self)
@@ -83,7 +115,7 @@ class ThreadPool:
                 ):
                     sharing = 1 if self._solo is worker else 2 * scheduler.target_workers
                     most = min(worker.batch_size, 1 + queue.ready // sharing)
-                    items = scheduler.take(most) or self._steal()
+                    items = self._take_recorded(worker) or self._take_new(worker, most) or self._steal(worker)
                     if items:
                         worker.batch.extend(items)
                         worker.is_busy = True
@@ -101,6 +133,51 @@ class ThreadPool:
                     self._solo = None
                 self._wait_for_tasks(due)
 
+    def _take_recorded(self, worker: Worker) -> list[Item]:
+        """Return a task of a window that another worker has recorded. The caller holds the lock."""
+        recorded = self._recorded
+        if not recorded:
+            return []
+        if self.scheduler.gate.is_active:  # each attempt has its own turn now
+            for item, window in recorded:
+                self.scheduler.queue.give_back([item])
+                self._release(window)
+            recorded.clear()
+            return []
+        item, worker.window = recorded.popleft()  # its place as a waiting task becomes the worker's
+        return [item]
+
+    def _take_new(self, worker: Worker, most: int) -> list[Item]:
+        """Take tasks from the queue: `most` for this worker, and a few that it records for others."""
+        scheduler = self.scheduler
+        items = scheduler.take(max(most, min(MAX_WINDOW, scheduler.target_workers // WORKERS_PER_TASK_AHEAD)))
+        if items:
+            worker.window = Window(items, self._new_slot())
+            worker.ahead = items[most:]
+        return items[:most]
+
+    def publish(self, items: list[Item], window: Window) -> None:
+        """Let other workers take tasks of a window that was recorded, `items` and what its own worker holds."""
+        with self._lock:
+            if self.wants_to_steal:
+                self.wants_to_steal = False
+                self.wake(self._waiting)
+            window.holders += len(items)
+            self._recorded.extend([(item, window) for item in items])
+            self.wake(len(items))
+
+    def _new_slot(self) -> int:
+        if self._free_slots:
+            return self._free_slots.pop()
+        self._slot_count += 1
+        return self._slot_count - 1
+
+    def _release(self, window: Window) -> None:
+        """A worker is done with a window, or one of its tasks went back to the queue. The caller holds the lock."""
+        window.holders -= 1
+        if not window.holders:
+            self._free_slots.append(window.slot)
+
     def _takes_quarantined(self, worker: Worker) -> bool:
         """A suspect, which runs once all else has ended, alone. Many can't be told apart: a part of them at once."""
         queue, width = self.scheduler.queue, self.scheduler.quarantine_width
@@ -111,6 +188,8 @@ class ThreadPool:
         items = self.scheduler.take_quarantined()
         worker.batch.extend(items)
         worker.is_busy = worker.runs_quarantined = bool(items)
+        if items:
+            worker.window = Window(items, self._new_slot())
         if items and self.scheduler.timeout_s is not None:
             self._timeouts.need()
         self._quarantined_running += worker.runs_quarantined
@@ -121,6 +200,9 @@ class ThreadPool:
     def _rests(self, worker: Worker) -> None:
         """The worker has ended what it took. Called with the lock held."""
         worker.is_busy = False
+        if worker.window is not None:
+            self._release(worker.window)
+            worker.window = None
         if worker.runs_quarantined:
             worker.runs_quarantined = False
             self._quarantined_running -= 1
@@ -169,15 +251,21 @@ class ThreadPool:
         for worker in self._workers:
             worker.mean_s = max(worker.mean_s, BATCH_S)
         queue = self.scheduler.queue
-        self.wake(queue.ready + queue.delayed + (len(alone.batch) if alone else 0))
+        self.wake(queue.ready + queue.delayed + len(self._recorded) + (len(alone.batch) if alone else 0))
 
-    def _steal(self) -> list[Item]:
+    def _steal(self, worker: Worker) -> list[Item]:
         for other in self._workers:
-            if other.batch:
+            if other.batch and other.window is not None:
+                self.wants_to_steal = True  # before looking: who records them looks at this afterwards
+                if other.window.items:  # not recorded yet
+                    continue
                 try:
-                    return [other.batch.pop()]
+                    item = other.batch.pop()
                 except IndexError:  # its owner was faster
                     continue
+                worker.window = other.window
+                worker.window.holders += 1
+                return [item]
         return []
 
     def left(self, worker: Worker) -> None:
@@ -190,7 +278,6 @@ class ThreadPool:
             self._leaving.discard(worker)
             if worker in self._workers:
                 self._workers.remove(worker)
-                self._slots.append(worker.slot)
                 if self.scheduler.is_all_fed and self.scheduler.queue.quarantined:
                     self.wake(1)
             if self._solo is worker:
@@ -206,7 +293,6 @@ class ThreadPool:
         self._rests(worker)
         if worker in self._workers:
             self._workers.remove(worker)
-            self._slots.append(worker.slot)
         items = list(worker.batch)
         worker.batch.clear()
         self.scheduler.queue.give_back(items)
@@ -279,14 +365,12 @@ class ThreadPool:
         self._refused_at = None
         for _ in range(count):
             self._started += 1
-            slot = self._slots.pop() if self._slots else len(self._workers)
-            worker = Worker(self, self._started, f"{scheduler.name}:{self._started}", slot)
+            worker = Worker(self, self._started, f"{scheduler.name}:{self._started}")
             self._workers.append(worker)
             try:
                 start_thread(worker.thread)
             except ThreadLimitError as e:
                 self._workers.remove(worker)
-                self._slots.append(slot)
                 if self._workers:
                     self._refused_at = time.monotonic()
                 else:
@@ -299,11 +383,13 @@ class ThreadPool:
 
     def end(self) -> None:
         """See WorkerPool."""
+        self._recorded.clear()
         self._flusher.end()
         self._timeouts.end()
 
     def forget_in_child(self) -> None:
         """See WorkerPool."""
+        self._recorded.clear()
         for worker in self._workers:
             worker.batch.clear()
 
@@ -367,10 +453,12 @@ class Worker:
     `is_busy` and `runs_quarantined` are the pool's, under the scheduler's lock.
     """
 
-    def __init__(self, pool: ThreadPool, number: int, name: str, slot: int) -> None:
-        self.pool, self.name, self.slot = pool, name, slot
+    def __init__(self, pool: ThreadPool, number: int, name: str) -> None:
+        self.pool, self.name = pool, name
         self.batch: deque[Item] = deque()
         self._buffer: ResultBuffer | None = None
+        self.window: Window | None = None  # the one that its tasks are of
+        self.ahead: list[Item] = []  # more tasks of that window, which it records for others
         self.is_busy = self.runs_quarantined = False
         self.current: tuple[SampleWork, Task] | None = None
         self.claim: Claim | None = None  # `current`, where it has a time-out
@@ -416,7 +504,11 @@ class Worker:
                 if self.runs_quarantined:  # it may take the process with it
                     scheduler.completions.clear()
                     sink.flush()
-                sink.begin_tasks(self.slot, self._fingerprints())
+                if self.window is not None:
+                    self.window.record(sink)
+                    if self.ahead or self.pool.wants_to_steal:
+                        self.pool.publish(self.ahead, self.window)
+                        self.ahead = []
                 self._work()
             if not scheduler.is_forked:
                 scheduler.completions.clear()  # or the run might end before whoever carries its last results
@@ -431,11 +523,6 @@ class Worker:
         """See output.Speaker: nothing is done for a task that prints nothing."""
         current, output = self.current, self.pool.scheduler.output
         return None if current is None or output is None else Speaking(output, current[1])
-
-    def _fingerprints(self) -> bytes:
-        """Of what stands in `batch`, which was all taken from one sample."""
-        items = list(self.batch)  # thieves take from it meanwhile
-        return items[0][0].work.fingerprints([position for _, position in items]) if items else b""
 
     def _work(self) -> None:
         """Runs what stands in `batch`. The clock is read twice a task and nothing is made that isn't needed."""
