@@ -505,10 +505,10 @@ class ResultSink(Protocol):
     """
 
     def begin_tasks(self, slot: int, fingerprints: bytes) -> None:
-        """Record that a worker starts the tasks with these fingerprints, so that after a crash it is known what ran.
+        """Record that these tasks are running or about to run, so that after a crash it is known what ran.
 
         Args:
-            slot: a small number that no other worker has at the same time.
+            slot: a small number. The record that it had is replaced: none of those tasks runs any more.
             fingerprints: from `SampleTasks.fingerprints`.
         """
 

@@ -17,7 +17,7 @@ Tree
         runs.log                run records: the settings under which results were made
         lock                    held (flock) by the process that writes; tells host, pid and start
         samples                 the ids of the newest run's samples and their tasks, where they were known at once
-        running                 which tasks are running, a slot a worker; empty after a clean end
+        running                 which tasks are running, or about to; empty after a clean end
         unclean.log             what stood there after each unclean end
         tmp/                    files being written; what is left there has no meaning
         damaged/                what could not be read, kept aside

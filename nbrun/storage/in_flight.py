@@ -1,11 +1,11 @@
 """Which tasks are in flight: recorded cheaply, so that a task that kills its process is found after the crash.
 
-A worker writes the fingerprints of the tasks that it takes into its slot of `.nbrun/running`, without fsync: that
-survives the death of the process, though not a power cut (which no task causes). The process that opens the directory
-next finds the slots filled after an unclean end and keeps them in `unclean.log`. A task that was in flight at two
-unclean ends is quarantined: it runs last and alone.
+Workers write the fingerprints of the tasks that they take, and with many workers those of the next few tasks too, into
+a slot of `.nbrun/running`, without fsync: that survives the death of the process, though not a power cut (which no task
+causes). The process that opens the directory next finds the slots filled after an unclean end and keeps them in
+`unclean.log`. A task that was in flight at two unclean ends is quarantined: it runs last and alone.
 
-Threads: `record` by workers, each with a slot of its own; the rest by the thread that opens or closes the directory.
+Threads: `record` by workers, never two for one slot; the rest by the thread that opens or closes the directory.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from nbrun.storage.record_log import RecordLog
 
 #: A fingerprint has 12 bytes for sample and group, 4 for the occurrence, 16 for the key.
 FINGERPRINT_BYTES = 32
-#: The file has the run's id in its first slot, then one slot per worker with room for a batch and an end mark.
+#: The file has the run's id in its first slot, then slots with room for a batch and an end mark.
 SLOT_BYTES = FINGERPRINT_BYTES * 129
 #: A file with more slots than this is not nbrun's.
 MAX_BYTES = SLOT_BYTES * 100_000

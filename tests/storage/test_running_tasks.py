@@ -5,11 +5,17 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from hashlib import blake2b
 
 import pytest
 
 import nbrun
+from nbrun.canonical import digest
+from nbrun.results.values import dump
 from nbrun.storage.in_flight import FINGERPRINT_BYTES, InFlightTasks, choose, quarantined_of
+from nbrun.storage.sample_state import SampleState
+from nbrun.storage.store import ResultStore
 
 KILLER = ("s3", 11)
 CHILD = """
@@ -164,3 +170,63 @@ def test_only_two_different_ends_make_a_suspect(tmp_path):
     running.end()
     assert os.path.getsize(tmp_path / "running") == 0
     log.close()
+
+
+@pytest.mark.parametrize("workers", [3, 40, 200])
+def test_each_task_is_recorded_from_before_it_starts_until_it_has_ended(tmp_path, monkeypatch, workers):
+    """With many workers one record is for several tasks; a slot is used again only when all of them have ended."""
+    recorded: dict[int, set[bytes]] = {}
+    of: dict[tuple[str, int], bytes] = {}
+    missed, writes = [], [0]
+    begin_tasks, fingerprints = ResultStore.begin_tasks, SampleState.fingerprints
+
+    def noted(self, positions):
+        data = fingerprints(self, positions)
+        for at, position in enumerate(positions):
+            of[self.sample_id, position] = data[at * FINGERPRINT_BYTES : (at + 1) * FINGERPRINT_BYTES]
+        return data
+
+    def begun(self, slot, data):
+        begin_tasks(self, slot, data)
+        recorded[slot] = {data[at : at + FINGERPRINT_BYTES] for at in range(0, len(data), FINGERPRINT_BYTES)}
+        writes[0] += 1
+
+    monkeypatch.setattr(SampleState, "fingerprints", noted)
+    monkeypatch.setattr(ResultStore, "begin_tasks", begun)
+
+    def check(task):
+        if not any(of.get((task.sample_id, task.index)) in there for there in list(recorded.values())):
+            missed.append((task.sample_id, task.index, task.attempt))
+
+    def fn(task):
+        check(task)
+        time.sleep(0.001 * (task.index % 7))
+        check(task)
+        if task.index % 50 == 7 and task.attempt == 1:
+            return nbrun.Retry("once more", pause_all=workers == 40 and task.index == 57)
+        if task.index % 50 == 9:
+            raise KeyError(task.index)
+        return {"n": task.index}
+
+    samples = [{"id": f"s{i}", "solutions": list(range(100))} for i in range(20)]
+    progress = nbrun.start(samples, fn, tmp_path, workers=workers, view=None, retry=None).wait(60)
+    assert (progress.done, progress.errors) == (1960, 40)
+    assert not missed
+    assert workers < 100 or writes[0] < 1500, "at many workers, fewer records than tasks"
+
+
+def test_at_a_death_with_many_workers_every_running_task_is_known(tmp_path):
+    path, log = tmp_path / "r", tmp_path / "log"
+    code = CHILD.replace("EXECUTOR", "None").replace("workers=4", "workers=64")
+    killed = subprocess.run(
+        [sys.executable, "-c", code, str(path), str(log), "deadly", "0.01"], timeout=60, capture_output=True
+    )
+    assert killed.returncode == -signal.SIGKILL
+    lines = [line.split() for line in log.read_text().splitlines()]
+    ended = {tuple(words[1:]) for words in lines if words[0] == "-"}
+    running = {tuple(words[1:]) for words in lines if words[0] == "+"} - ended
+    assert 1 < len(running) <= 64
+    data = (path / ".nbrun" / "running").read_bytes()
+    for sample_id, index in running:
+        whose = blake2b(b"\t" + dump([sample_id, "solution"]), digest_size=12).digest()
+        assert whose + bytes(4) + digest(int(index)) in data
