@@ -16,6 +16,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,14 @@ def _is_record(record: Mapping[str, Any]) -> bool:
     )
 
 
+def _release(data: mmap.mmap, start: int, end: int) -> None:
+    """Give a part of a mapped file back to the system, whole pages of it: texts would be in memory twice."""
+    if hasattr(mmap, "MADV_DONTNEED"):
+        first, last = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE, end // mmap.PAGESIZE * mmap.PAGESIZE
+        if last > first:
+            data.madvise(mmap.MADV_DONTNEED, first, last - first)
+
+
 class RowCache:
     """The cache of one results directory."""
 
@@ -71,6 +80,7 @@ class RowCache:
         self.folder = results / FOLDER / "cache"
         self.packs: list[Pack] = []
         self._paths: list[str] = []
+        self._unusable: list[str] = []
         self._by_name: dict[str, Kept] = {}
         self.hits: dict[str, Kept] = {}  # what `known` has found unchanged
         self._open()
@@ -94,8 +104,12 @@ class RowCache:
             path = os.path.join(self.folder, name)
             try:
                 with plain_files.open_reading(path) as f:
-                    pack = unpack(memoryview(mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)))
-            except (OSError, ValueError, BadPack):  # ValueError: an empty file can't be mapped
+                    data = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)
+                pack = unpack(memoryview(data), partial(_release, data))
+            except BadPack:  # damaged, or by another version of nbrun
+                self._unusable.append(path)
+                continue
+            except (OSError, ValueError):  # ValueError: an empty file can't be mapped
                 continue
             if not all(map(_is_record, pack.files)):
                 continue
@@ -139,11 +153,13 @@ class RowCache:
             return
         dead = sum(p.n for p in self.packs) + sizes.fresh_rows - sizes.rows
         try:
+            outdated = self._unusable
             if len(self.packs) < MAX_PARTS and dead <= sizes.rows:
                 self._write(fresh(), read_at)
-                return
-            self._write(all_of_it(), read_at)
-            for path in self._paths:
+            else:
+                self._write(all_of_it(), read_at)
+                outdated = outdated + self._paths
+            for path in outdated:
                 files.remove(Path(path))
         except (OSError, MemoryError):
             return  # a full or read-only disk, or a process with little memory: the cache is not worth a word

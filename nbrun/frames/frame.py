@@ -154,14 +154,23 @@ class LongInteger(int):
 
 
 def _parsed(n: int, e: SparseColumn) -> Array:
-    """Nested values, integers beyond 64 bits, values of several types: objects, of each row its own."""
+    """Nested values, integers beyond 64 bits, values of several types: objects, of each row its own.
+
+    Each text is freed when it is parsed for the last time, unless another table has it too.
+    """
     out = np.full(n, None, object)
     shared: dict[int, Any] = {}
+    texts = list(e.texts)  # other slices of a cached part share the list
+    e.texts = []
+    uses = np.bincount(e.values, minlength=len(texts)).tolist()
     for row, code in zip(e.rows.tolist(), e.values.tolist(), strict=True):
         if code in shared:
             out[row] = shared[code]
             continue
-        value = decode(load(e.texts[code]))
+        value = decode(load(texts[code]))
+        uses[code] -= 1
+        if not uses[code]:
+            texts[code] = ""
         if type(value) is int and value.bit_length() > _PRINTED_BITS:
             value = LongInteger(value)
         if not isinstance(value, (list, dict)):

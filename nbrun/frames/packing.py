@@ -1,19 +1,20 @@
 """A batch of rows as bytes: what the cache stores and what helper processes send. Data only; checked by CRC-32.
 
-    nbrun-rows/VERSION CRC LENGTH LF HEADER LF ARRAYS
+    nbrun-rows/VERSION CRC HEADER_BYTES ARRAY_BYTES LF HEADER LF ARRAYS TEXTS
 
-VERSION is ROWS_VERSION: what an nbrun with other rules has made of entries is no pack. CRC covers all after the first
-line; LENGTH is the header's. HEADER is JSON: {"n", "files", "arrays": [[name, typecode, bytes or fill]], "texts":
-{column: [text, …]}, "extras": {key: [kind, rows, values, texts]}}. ARRAYS follow one another in the header's order,
-little endian; an array whose items are all equal is one item in the header, in hexadecimal. Neither pandas nor numpy is
-needed. Any thread.
+VERSION is ROWS_VERSION: rows that other rules have made of entries are not read. CRC covers HEADER LF ARRAYS. HEADER is
+JSON: {"n", "files", "arrays": [[name, typecode, bytes or fill]], "texts": {column: sizes}, "extras": {key: [kind, rows,
+values, sizes]}, "crc": that of TEXTS}. ARRAYS follow one another in the header's order, little endian; an array whose
+items are all equal is one item in the header, in hexadecimal. TEXTS are lists of text in JSON, of the given sizes in
+bytes: those of the columns, then those of the extras. They are written and read one list at a time, since results may
+be longer than memory holds twice. Neither pandas nor numpy is needed. Any thread.
 """
 
 from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any
@@ -24,12 +25,14 @@ from nbrun.results.values import dump, encode, load
 
 #: The version of the rules by which entries become rows, and of this layout. Raise it when either changes: a test in
 #: tests/frames/test_frames_cache.py compares what is made of golden files, and fails where that was forgotten.
-ROWS_VERSION = 2
+ROWS_VERSION = 3
 MAGIC = b"nbrun-rows/%d" % ROWS_VERSION
 SIZES = {"b": 1, "i": 4, "q": 8, "d": 8, "k": 16}
 #: Integers up to this size are floats without a loss.
 EXACT = 2**53
 Bytes = bytes | memoryview
+#: A list of texts has about so many characters, or one text.
+LIST_CHARS = 1 << 18
 
 
 class BadPack(Exception):
@@ -97,8 +100,8 @@ class Pack:
     texts: dict[str, list[str]]
     extras: dict[str, Settled]
 
-    def to_parts(self) -> list[Bytes]:
-        """As it is sent and stored, piece by piece: arrays aren't copied."""
+    def to_parts(self) -> Iterator[Bytes]:
+        """Yield the bytes that are sent and stored, piece by piece. Neither arrays nor texts are copied as a whole."""
         parts: list[Bytes] = []
         arrays: list[list[Any]] = []
         for name, (code, data) in self.arrays.items():
@@ -108,41 +111,99 @@ class Pack:
             else:
                 arrays.append([name, code, len(data)])
                 parts.append(data)
+        texts_check = 0
+        sizes: list[list[int]] = []
+        for texts in self._all_texts():
+            sizes.append([])
+            for data in _lists_of(texts):  # encoded here for its size, and once more when it is written
+                texts_check = crc32(data, texts_check)
+                sizes[-1].append(len(data))
         extras = {}
-        for name, e in self.extras.items():
-            extras[name] = [e.kind, len(e.rows), len(e.values), e.texts]
+        for (name, e), of in zip(self.extras.items(), sizes[len(self.texts) :], strict=True):
+            extras[name] = [e.kind, len(e.rows), len(e.values), of]
             parts += [e.rows, e.values]
-        header = dump({"n": self.n, "files": self.files, "arrays": arrays, "texts": self.texts, "extras": extras})
+        header = dump({
+            "n": self.n, "files": self.files, "arrays": arrays, "texts": dict(zip(self.texts, sizes, strict=False)),
+            "extras": extras, "crc": texts_check,
+        })  # fmt: skip
         check = crc32(b"\n", crc32(header))
         for part in parts:
             check = crc32(part, check)
-        return [b"%b %08x %d\n%b\n" % (MAGIC, check, len(header), header), *parts]
+        yield b"%b %08x %d %d\n%b\n" % (MAGIC, check, len(header), sum(map(len, parts)), header)
+        yield from parts
+        for texts in self._all_texts():
+            yield from _lists_of(texts)
+
+    def _all_texts(self) -> Iterator[list[str]]:
+        yield from self.texts.values()
+        for e in self.extras.values():
+            yield e.texts
 
 
-def unpack(data: bytes | memoryview) -> Pack:
-    """A pack's bytes, read. Arrays are views into `data` where they can be.
+def _lists_of(texts: list[str]) -> Iterator[bytes]:
+    """Encode texts as lists of about LIST_CHARS characters."""
+    start = size = 0
+    for number, text in enumerate(texts):
+        size += len(text)
+        if size >= LIST_CHARS:
+            yield dump(texts[start : number + 1])
+            start, size = number + 1, 0
+    if start < len(texts):
+        yield dump(texts[start:])
+
+
+def unpack(data: bytes | memoryview, release: Callable[[int, int], None] | None = None) -> Pack:
+    """Read a pack. Its arrays are views into `data` where they can be.
+
+    Args:
+        release: called with the start and the end of each part of `data` that is not needed any more.
 
     Raises:
         BadPack: damaged, cut short, or of another version.
     """
     view = memoryview(data)
-    first, line_feed, _ = bytes(view[:64]).partition(b"\n")
+    first, line_feed, _ = bytes(view[:80]).partition(b"\n")
     words = first.split(b" ")
-    if not line_feed or len(words) != 3 or words[0] != MAGIC:
+    if not line_feed or len(words) != 4 or words[0] != MAGIC:
         raise BadPack("no pack of this version")
-    rest = view[len(first) + 1 :]
     try:
-        if crc32(rest) != int(words[1], 16):
+        header_size, array_size = int(words[2]), int(words[3])
+        start = len(first) + 1
+        end = start + header_size + 1 + array_size
+        if crc32(view[start:end]) != int(words[1], 16):
             raise BadPack("its checksum differs")
-        size = int(words[2])
-        header = load(rest[:size])
-        return _check(_read(header, rest[size + 1 :]))
+        header = load(view[start : start + header_size])
+        texts = _read_texts(header, view, end, release)
+        return _check(_read(header, view[start + header_size + 1 : end], texts))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
         raise BadPack(f"no pack ({e})") from None
 
 
+def _read_texts(
+    header: dict[str, Any], view: memoryview, at: int, release: Callable[[int, int], None] | None
+) -> list[list[str]]:
+    """Return the texts of each column, then those of each extra."""
+    out = []
+    check = 0
+    for sizes in (*header["texts"].values(), *(of for *_, of in header["extras"].values())):
+        texts: list[str] = []
+        for size in sizes:
+            if type(size) is not int or size < 0:
+                raise BadPack("it holds something else")
+            data = view[at : at + size]
+            check = crc32(data, check)
+            texts += load(data)
+            if release is not None:
+                release(at, at + size)
+            at += size
+        out.append(texts)
+    if check != header["crc"] or at != len(view):
+        raise BadPack("the checksum of its texts differs")
+    return out
+
+
 def _check(pack: Pack) -> Pack:
-    """A pack that holds what packs do: a checksum says that it is as it was written, not by whom.
+    """Return a pack that holds what packs do: a checksum says that it is as it was written, not by whom.
 
     Raises:
         BadPack: it doesn't.
@@ -153,15 +214,15 @@ def _check(pack: Pack) -> Pack:
         and all(isinstance(r, dict) and type(r.get("n")) is int and 0 <= r["n"] <= n for r in records)
         and sum(r["n"] for r in records) == n
         and all(len(data) in (SIZES[code], SIZES[code] * n) for code, data in pack.arrays.values())
-        and all(isinstance(t, list) and all(type(x) is str for x in t) for t in pack.texts.values())
-        and all(isinstance(e.texts, list) and all(type(x) is str for x in e.texts) for e in pack.extras.values())
+        and all(type(x) is str for t in pack.texts.values() for x in t)
+        and all(type(x) is str for e in pack.extras.values() for x in e.texts)
     )
     if not is_right:
         raise BadPack("it holds something else")
     return pack
 
 
-def _read(header: dict[str, Any], data: memoryview) -> Pack:
+def _read(header: dict[str, Any], data: memoryview, texts: list[list[str]]) -> Pack:
     at = 0
 
     def take(length: int) -> Any:
@@ -172,11 +233,12 @@ def _read(header: dict[str, Any], data: memoryview) -> Pack:
     arrays: dict[str, Any] = {}
     for name, code, what in header["arrays"]:
         arrays[name] = (code, bytes.fromhex(what) if isinstance(what, str) else take(what))
+    of_columns = dict(zip(header["texts"], texts, strict=False))
     extras = {
-        name: Settled(kind, take(rows), take(values), texts)
-        for name, (kind, rows, values, texts) in header["extras"].items()
+        name: Settled(kind, take(rows), take(values), of)
+        for (name, (kind, rows, values, _)), of in zip(header["extras"].items(), texts[len(of_columns) :], strict=True)
     }
-    return Pack(header["n"], header["files"], arrays, header["texts"], extras)
+    return Pack(header["n"], header["files"], arrays, of_columns, extras)
 
 
 # ---- which file, and which match record, rows were made of

@@ -221,7 +221,7 @@ def _help() -> None:
     out = sys.stdout.buffer
     for line in sys.stdin.buffer:
         folder, files = orjson.loads(line)
-        parts = read_files(folder, files).to_parts()
+        parts = list(read_files(folder, files).to_parts())
         out.write(sum(map(len, parts)).to_bytes(8, "big"))
         out.writelines(parts)
         out.flush()

@@ -16,6 +16,8 @@ from conftest import OLD, PROBLEMS, problem, run
 import nbrun
 from nbrun.frames import cache, parallel
 from nbrun.frames.file_reader import FileReader
+from nbrun.frames.frame import to_frame
+from nbrun.frames.loader import Loader
 from nbrun.frames.packing import ROWS_VERSION
 
 
@@ -148,14 +150,49 @@ def test_a_damaged_cache_is_no_cache(old):
     for at in places:
         part.write_bytes(data[:at] + bytes([data[at] ^ 0x41]) + data[at + 1 :])
         pd.testing.assert_frame_equal(load(path), whole)
-        for other in parts(path):
-            if other != part:
-                other.unlink()
+        (other,) = parts(path)
+        assert other != part, "what can't be used is replaced"
+        other.unlink()
     for cut in (0, 1, 40, len(data) - 1):
         part.write_bytes(data[:cut])
         pd.testing.assert_frame_equal(load(path), whole)
-    part.write_bytes(b"nbrun-rows/2 00000000 2\n{}\n")
+    part.write_bytes(b"nbrun-rows/3 00000000 2 0\n{}\n")
     pd.testing.assert_frame_equal(load(path), whole)
+
+
+PEAK = """
+import resource, sys
+import nbrun, pandas
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+df = nbrun.load_results(sys.argv[1])
+print(len(df), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the unit of ru_maxrss")
+@pytest.mark.parametrize("value", [lambda i: f"{i:04}" * 2**20, lambda i: [f"{i:04}" * 2**10] * 2**10])
+def test_long_results_are_in_memory_once(tmp_path, value):
+    """Results of 4 MB each, as text and nested: reading them, and taking them from the cache."""
+    run([{"id": f"s{i:02}", "items": [i]} for i in range(30)], tmp_path / "r", lambda task: {"x": value(task.item)},
+        groups={"g": "items"})  # fmt: skip
+    for way in ("read", "from the cache"):
+        done = subprocess.run([sys.executable, "-c", PEAK, tmp_path / "r"], capture_output=True, text=True, timeout=60)
+        rows, kilobytes = map(int, done.stdout.split())
+        assert rows == 30
+        assert kilobytes < 2 * 30 * 2**12, f"{way}: {kilobytes / 30 / 2**12:.2f} times the results"
+    nbrun.load_results(tmp_path / "r")
+    assert parts(tmp_path / "r")
+
+
+def test_chunks_from_a_cache_share_no_values(tmp_path):
+    """Rows of different chunks may have the same text in the cache."""
+    run([{"id": f"s{i}", "items": [i]} for i in range(6)], tmp_path / "r", lambda task: {"x": [1, {"a": 2}]},
+        groups={"g": "items"})  # fmt: skip
+    nbrun.load_results(tmp_path / "r")
+    loader = Loader(tmp_path / "r")
+    frames = [to_frame(table.take(rows)) for table, rows in loader.strides(1)]
+    assert [x for df in frames for x in df.x] == [[1, {"a": 2}]] * 6
+    assert len(frames) == 6
 
 
 def test_where_no_cache_can_be_written_none_is(old):
@@ -222,7 +259,7 @@ def test_a_script_without_a_main_guard_runs_once(old, tmp_path):
 
 #: What is made of the golden files. If this test fails because the rules for rows, or the layout of a pack, changed on
 #: purpose, raise packing.ROWS_VERSION (or users' caches keep what the old rules made) and put the new digest here.
-GOLDEN_ROWS = (2, "094d63419e4406f5")
+GOLDEN_ROWS = (3, "321f830956c8c134")
 GOLDEN_FILE = b"""{
 "format": "nbrun/1",
 "id": "golden",
