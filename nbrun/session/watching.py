@@ -116,9 +116,10 @@ class Watch:
         self._tracker = ProgressTracker()
         self._lock = threading.Lock()  # protects what follows
         self._numbers: dict[tuple[int, str], int] = {}  # place of the directory, sample id -> number on the tracker
+        self._labels: dict[str, tuple[int, str]] = {}  # what a row is called -> place of the directory, sample id
         self._counted: list[Counts] = []  # by that number
         self._state = State.PAUSED
-        self._words = ["not looked at yet"] * len(paths)  # how each directory is
+        self._words = ["not read yet"] * len(paths)  # how each directory is, in a word or two
         self._message = ""
         self._notice = ""
         self._totals: list[tuple[int, int] | None] = [None] * len(paths)
@@ -226,7 +227,7 @@ class Watch:
 
     def _look(self, is_first: bool) -> bool:
         """Look at each directory once. Return whether everything is done."""
-        words, are_done, are_written = [], [], []
+        words, sentences, are_done, are_written = [], [], [], []
         for place, follower in enumerate(self._followers):
             # asked before looking: what a run writes until it ends is then read, and nothing comes after that
             is_held, trouble = bool(holder_of(follower.path / FOLDER / "lock")), ""
@@ -237,7 +238,8 @@ class Watch:
             self._take(place, follower, changed)
             is_done = follower.is_there and complete(follower.counts.values(), follower.totals)
             is_written = is_held or (not is_done and self._changes_from_afar(place, follower, changed))
-            words.append(trouble or _word(follower, is_written, is_done))
+            words.append("unreadable" if trouble else _word(follower, is_written, is_done))
+            sentences.append(trouble or _what_is_left(follower))
             are_done.append(is_done and not is_written and not trouble)
             are_written.append(is_written)
             if self._stopping.is_set():
@@ -252,7 +254,7 @@ class Watch:
         with self._lock:
             self._state = State.RUNNING if any(are_written) else State.PAUSED
             self._words = words
-            self._message = self._sentence(words, are_written, are_done)
+            self._message = self._sentence(sentences, are_written, are_done)
         return all(are_done)
 
     def _changes_from_afar(self, place: int, follower: Follower, changed: Iterable[str]) -> bool:
@@ -269,13 +271,24 @@ class Watch:
             with self._lock:
                 number = self._numbers.get((place, sample_id))
                 if number is None:
-                    number = self._numbers[place, sample_id] = self._tracker.add_sample(sample_id, 0)
+                    label = self._label(place, sample_id)
+                    number = self._numbers[place, sample_id] = self._tracker.add_sample(label, 0)
                     self._counted.append(Counts())
                 before, self._counted[number] = self._counted[number], now
             self._tracker.replace_counts(number, before, now)
         for note in follower.recent_errors:
             self._tracker.note_error(note)
         follower.recent_errors.clear()
+
+    def _label(self, place: int, sample_id: str) -> str:
+        """Return what a sample's row is called: its id, and its folder too if another one has a sample of that id."""
+        label = sample_id
+        if label in self._labels:
+            label = f"{sample_id} ({_name(self.directories[place])})"
+        if label in self._labels:
+            label = f"{sample_id} ({self.directories[place]})"
+        self._labels[label] = (place, sample_id)
+        return label
 
     def _set_totals(self) -> None:
         """Set the totals of all directories, which are known once each of them has been counted by its run."""
@@ -290,11 +303,11 @@ class Watch:
             samples += max(totals.samples or 0, len(here))
         self._tracker.set_totals(tasks, samples)
 
-    def _sentence(self, words: Sequence[str], are_written: Sequence[bool], are_done: Sequence[bool]) -> str:
+    def _sentence(self, ends: Sequence[str], are_written: Sequence[bool], are_done: Sequence[bool]) -> str:
         """What needs saying of directories that are neither written nor done."""
         odd = [
-            f"{_name(path)} {word}"
-            for path, word, written, done in zip(self.directories, words, are_written, are_done, strict=True)
+            f"{_name(path)} {end}"
+            for path, end, written, done in zip(self.directories, ends, are_written, are_done, strict=True)
             if not (written or done)
         ]
         if not odd:
@@ -304,13 +317,16 @@ class Watch:
 
 
 def _word(follower: Follower, is_written: bool, is_done: bool) -> str:
-    """How a directory is; completes the sentence "FOLDER …"."""
+    """How a directory is, for a column of a table."""
+    if not follower.is_there:
+        return "missing"
+    return "running" if is_written else "done" if is_done else "no run"
+
+
+def _what_is_left(follower: Follower) -> str:
+    """Complete the sentence "FOLDER …" for a directory in which no run writes."""
     if not follower.is_there:
         return "is not there yet"
-    if is_written:
-        return "is being written"
-    if is_done:
-        return "is done"
     left = sum(c.total - c.done - c.errors for c in follower.counts.values())
     if follower.totals is not None and follower.totals.is_known:
         ended = sum(c.done + c.errors for c in follower.counts.values())
@@ -387,18 +403,23 @@ class WatchControls:
         return (), 0
 
     def tasks(self, sample_id: str) -> Sequence[TaskSummary]:
-        """Return the saved tasks of a sample, from each directory that has it."""
-        return [row for path in self._paths_of(sample_id) for row in reader.read_rows(path, sample_id)]
+        """Return the saved tasks of a sample."""
+        found = self._place_of(sample_id)
+        return [] if found is None else reader.read_rows(*found)
 
     def entry(self, sample_id: str, group: str, index: int) -> Mapping[str, Any] | None:
-        """Return a task's saved entry from the first directory that has one."""
-        found = (reader.read_entry(path, sample_id, group, index) for path in self._paths_of(sample_id))
-        return next((entry for entry in found if entry is not None), None)
+        """Return a task's saved entry, or None."""
+        found = self._place_of(sample_id)
+        return None if found is None else reader.read_entry(*found, group, index)
 
-    def _paths_of(self, sample_id: str) -> list[Path]:
-        followers, numbers = self._watch._followers, self._watch._numbers
+    def _place_of(self, label: str) -> tuple[Path, str] | None:
+        """Return the directory and the id of the sample whose row has this label; None if the directory is gone."""
         with self._watch._lock:
-            return [f.path for place, f in enumerate(followers) if (place, sample_id) in numbers and f.path.is_dir()]
+            found = self._watch._labels.get(label)
+        if found is None:
+            return None
+        path = self._watch._followers[found[0]].path
+        return (path, found[1]) if path.is_dir() else None
 
     def health(self) -> Sequence[Mapping[str, Any]]:
         """Return a row for each directory: its name, how it is, and what is saved there."""
@@ -414,7 +435,7 @@ class WatchControls:
         return [
             {
                 "name": _name(path),
-                "state": word.partition(":")[0],
+                "state": word,
                 "in_flight": errors,
                 "last_error": f"{done:,} of {total:,} tasks",
             }

@@ -218,6 +218,18 @@ def test_results_are_counted_before_they_are_in_a_file(tmp_path: Path, watching:
     assert watch.wait(60).state == "done"
 
 
+def test_a_sample_of_two_folders_has_two_rows(tmp_path: Path, watching: Callable[..., Any]) -> None:
+    for name in ("a", "b"):
+        nbrun.start(of(2, 1), lambda task, name=name: {"of": name}, tmp_path / name, view=None).wait(60)
+    watch = watching([tmp_path / "a", tmp_path / "b"])
+    rows = sorted(row.sample_id for row in watch.wait(60).since(0))
+    assert rows == ["s000", "s000 (b)", "s001", "s001 (b)"]
+    assert watch._controls.entry("s001", "solution", 0)["result"] == {"of": "a"}
+    assert watch._controls.entry("s001 (b)", "solution", 0)["result"] == {"of": "b"}
+    assert len(watch._controls.tasks("s000 (b)")) == 2
+    assert watch._controls.tasks("unknown") == []
+
+
 def test_it_ends_when_it_is_told_and_steers_nothing(tmp_path: Path, watching: Callable[..., Any]) -> None:
     watch = watching([tmp_path / "a", tmp_path / "b"])
     for steer in (watch._controls.pause, watch._controls.resume, watch._controls.retry_errors, watch._controls.go_on):
@@ -264,8 +276,8 @@ def test_what_views_say_of_it(tmp_path: Path, watching: Callable[..., Any], caps
     assert "Go on" not in head["end"]
     assert "go on watching" in static_html(watching(tmp_path / "none").progress, beside_widget=True)
     assert [(row["name"], row["state"]) for row in watch._controls.health()] == [
-        ("shard-0", "is done"),
-        ("shard-1", "is done"),
+        ("shard-0", "done"),
+        ("shard-1", "done"),
     ]
 
 
@@ -312,7 +324,7 @@ def test_shards_in_processes_one_of_which_is_killed(
     shards = [shard(i, count, folder, 0.02, samples) for i, folder in enumerate(folders[:-1])]
     victim = shard(count - 1, count, folders[-1], 30, samples)
     try:
-        until(lambda: "is being written" in watch._controls.health()[-1]["state"], watch._controls.health)
+        until(lambda: watch._controls.health()[-1]["state"] == "running", watch._controls.health)
         victim.send_signal(signal.SIGKILL)
         victim.wait()
         for one in shards:
