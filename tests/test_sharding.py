@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 import nbrun
+from nbrun.cli import main
 from nbrun.errors import InputError
 
 
@@ -35,6 +37,21 @@ def test_it_is_lazy_and_takes_what_start_takes() -> None:
             nbrun.shard([], i, n)
     with pytest.raises(InputError):
         nbrun.shard(5, 0, 1)
+
+
+def test_status_of_shards_says_which_has_not_begun(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shards = [str(tmp_path / name) for name in ("r0", "r1")]
+    assert main(["status", *shards]) == 2
+    nbrun.start([{"id": "a", "solutions": [1]}], lambda t: {}, shards[0], view=None).wait(60)
+    capsys.readouterr()
+    assert main(["status", *shards]) == 0
+    first, second, both = capsys.readouterr().out.splitlines()
+    assert first.endswith("1 of 1 done, 1 of 1 samples complete")
+    assert second == f"{shards[1]}: not there yet"
+    assert both.startswith("all: 1 of at least 1 done")
+    assert main(["status", "--json", *shards]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [row.get("done") for row in found] == [1, None]
 
 
 def test_two_halves_load_as_one(tmp_path: Path) -> None:

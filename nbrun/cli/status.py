@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import json
 import math
+import os
 import sys
 import time
 from pathlib import Path
@@ -64,33 +65,41 @@ def _status(args: argparse.Namespace) -> int:
 
 
 def _print_once(directories: list[str], as_json: bool) -> None:
-    counts = [counts_of(path) for path in directories]
+    counts = _counts(directories)
     if as_json:
         print(_json(directories, counts))
-    elif len(counts) == 1:
-        for name, value in dataclasses.asdict(counts[0]).items():
+    elif (only := counts[0]) is not None and len(counts) == 1:
+        for name, value in dataclasses.asdict(only).items():
             if name == "is_total_known":
                 continue
-            at_least = "" if counts[0].is_total_known or name not in ("samples", "total") else "at least "
+            at_least = "" if only.is_total_known or name not in ("samples", "total") else "at least "
             print(f"{_LABELS.get(name, name.replace('_', ' ')):18}{at_least + _count(value):>12}")
     else:
         for path, one in zip(directories, counts, strict=True):
-            print(f"{path}: {_line([one])}")
+            print(f"{path}: {'not there yet' if one is None else _line([one])}")
         print(f"all: {_line(counts)}")
+
+
+def _counts(directories: list[str]) -> list[Status | None]:
+    """Return the counts of each directory; of several None for one that is missing, such as a shard not yet begun."""
+    there = [os.path.lexists(os.path.expanduser(path)) for path in directories]
+    if not any(there):
+        return [counts_of(path) for path in directories]  # which raises
+    return [counts_of(path) if is_there else None for path, is_there in zip(directories, there, strict=True)]
 
 
 def _watch(directories: list[str], as_json: bool, every_s: float) -> None:
     before: tuple[float, int] | None = None
     while True:
-        counts, now = [counts_of(path) for path in directories], time.monotonic()
-        ended = sum(c.done + c.errors for c in counts)
+        counts, now = _counts(directories), time.monotonic()
+        ended = sum(c.done + c.errors for c in counts if c is not None)
         rate = 0.0 if before is None else max(0.0, (ended - before[1]) / (now - before[0]))
         before = now, ended
         if as_json:
             print(_json(directories, counts), flush=True)
         else:
             print(_line(counts, rate), end="\x1b[K\r" if sys.stdout.isatty() else "\n", flush=True)
-        if all(c.samples and c.samples_complete == c.samples for c in counts) and not any(
+        if all(c and c.samples and c.samples_complete == c.samples for c in counts) and not any(
             map(_is_written, directories)
         ):
             if sys.stdout.isatty() and not as_json:
@@ -99,12 +108,13 @@ def _watch(directories: list[str], as_json: bool, every_s: float) -> None:
         time.sleep(every_s)
 
 
-def _json(directories: list[str], counts: list[Status]) -> str:
-    """One object for one directory, a list of objects with the key `results` for several."""
-    if len(counts) == 1:
+def _json(directories: list[str], counts: list[Status | None]) -> str:
+    """Return one object for one directory; for several a list of objects with the key `results`, and of one that is not
+    there only that."""
+    if len(counts) == 1 and counts[0] is not None:
         return json.dumps(dataclasses.asdict(counts[0]))
     pairs = zip(directories, counts, strict=True)
-    return json.dumps([{"results": path, **dataclasses.asdict(one)} for path, one in pairs])
+    return json.dumps([{"results": path, **({} if one is None else dataclasses.asdict(one))} for path, one in pairs])
 
 
 def _is_written(results: str) -> bool:
@@ -114,10 +124,11 @@ def _is_written(results: str) -> bool:
     return bool(holder_of(Path(results).expanduser() / FOLDER / "lock"))
 
 
-def _line(counts: list[Status], rate: float = 0.0) -> str:
+def _line(every: list[Status | None], rate: float = 0.0) -> str:
+    counts = [c for c in every if c is not None]
     done, errors, problems = (sum(getattr(c, name) for c in counts) for name in ("done", "errors", "problems"))
     total, samples = (_sum([getattr(c, name) for c in counts]) for name in ("total", "samples"))
-    at_least = "" if all(c.is_total_known for c in counts) else "at least "
+    at_least = "" if all(c is not None and c.is_total_known for c in every) else "at least "
     parts = [f"{done:,} of {at_least}{_count(total)} done"]
     if errors:
         parts.append(counted(errors, "error"))
