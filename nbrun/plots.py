@@ -1,7 +1,7 @@
 """Charts of the frames that load_results, rates and confusion make. Each function draws on an Axes and returns it.
 
-Colours differ in lightness as much as in hue, so that they can be told apart in grey and by colour-blind eyes; lines
-differ in their strokes too. Needs matplotlib (`pip install "nbrun[plots]"`). Any thread that matplotlib allows.
+Colours differ in lightness as much as in hue, so that they can be distinguished in grey and by colour-blind readers;
+lines differ in their strokes too. Needs matplotlib (`pip install "nbrun[plots]"`). Any thread that matplotlib allows.
 """
 
 from __future__ import annotations
@@ -179,7 +179,7 @@ def _name_worst(ax: Axes, worst: pd.DataFrame) -> None:
 
 
 def confusion(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """The confusion of two runs: what nbrun.frames.confusion counted. What flipped stands off the diagonal."""
+    """The confusion of two runs: what nbrun.frames.confusion counted. Tasks that flipped are off the diagonal."""
     from matplotlib.colors import LogNorm
     from matplotlib.patches import Rectangle
 

@@ -276,7 +276,7 @@ def test_merge_tells_what_it_made_and_what_it_dropped(tmp_path: Path) -> None:
     ended = command("merge", "all", "a", "b", cwd=tmp_path)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert f"{tmp_path / 'all'}: 6 results of 3 samples, from 2 directories." in ended.stdout
-    assert "1 samples stood in several. Dropped, as another result counts: 2 errors." in ended.stdout
+    assert "1 sample in several directories. Dropped, as another result counts: 2 errors." in ended.stdout
     assert json.loads(command("status", "all", "--json", cwd=tmp_path).stdout)["done"] == 4
     again = command("merge", "all", "a", "b", cwd=tmp_path)
     assert again.returncode == 2

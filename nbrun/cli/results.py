@@ -153,8 +153,13 @@ def _errors(args: argparse.Namespace) -> int:
         rows = df[["sample_id", "group", "index", "attempts", "message"]]
     else:
         by = df.groupby(["type", "message"], sort=False, observed=True)
-        rows = by.agg(n=("index", "size"), samples=("sample_id", "nunique"), sample_id=("sample_id", "first"),
-                      group=("group", "first"), index=("index", "first"))  # fmt: skip
+        rows = by.agg(
+            n=("index", "size"),
+            samples=("sample_id", "nunique"),
+            sample_id=("sample_id", "first"),
+            group=("group", "first"),
+            index=("index", "first"),
+        )
         rows = rows.reset_index().sort_values("n", ascending=False, kind="stable")
     if args.json:
         print(rows.to_json(orient="records"))
@@ -191,7 +196,7 @@ def _archive(args: argparse.Namespace) -> int:
         print(json.dumps(done.to_dict()))
         return int(bool(done.problems))
     if args.unpack:
-        print(f"{done.samples:,} samples stand in files of their own again.")
+        print(f"{done.samples:,} samples are in files of their own again.")
     elif not done.samples:
         print("There is no finished sample's file to archive.")
     else:
@@ -218,8 +223,9 @@ def _merge(args: argparse.Namespace) -> int:
     print(f"{done.path}: {done.entries:,} results of {done.samples:,} samples, from {done.directories:,} directories.")
     if done.in_several:
         gone = dataclasses.asdict(done.dropped)
-        told = ", ".join(f"{n:,} {name}" for name, n in gone.items() if n) or "nothing"
-        print(f"{done.in_several:,} samples stood in several. Dropped, as another result counts: {told}.")
+        dropped = ", ".join(f"{n:,} {name}" for name, n in gone.items() if n) or "nothing"
+        both = counted(done.in_several, "sample")
+        print(f"{both} in several directories. Dropped, as another result counts: {dropped}.")
     for problem in done.problems:
         print(f"nbrun: {escape_control_chars(problem)}", file=sys.stderr)
     return int(bool(done.problems))
@@ -275,7 +281,9 @@ def _export(args: argparse.Namespace) -> int:
     df = load_results(args.results)
     if target.suffix == ".csv" and not args.raw:
         df = without_formulas(df)
-    beside = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")  # a name that nobody can put a link under
+    beside = target.with_name(
+        f".{target.name}.{secrets.token_hex(8)}.tmp"
+    )  # a name that can't be guessed, so that no link can wait there
     try:
         write_frame(df, beside, target.suffix)
         os.replace(beside, target)
@@ -285,6 +293,6 @@ def _export(args: argparse.Namespace) -> int:
         raise InputError(f"export: {target} can't be written: {e.strerror or e}.") from e
     finally:
         beside.unlink(missing_ok=True)
-    told = {"file": str(target), "rows": len(df), "bytes": target.stat().st_size}
-    print(json.dumps(told) if args.json else f"{len(df):,} results written to {target}.")
+    out = {"file": str(target), "rows": len(df), "bytes": target.stat().st_size}
+    print(json.dumps(out) if args.json else f"{len(df):,} results written to {target}.")
     return 0

@@ -84,9 +84,13 @@ def _rates(args: argparse.Namespace) -> int:
 
 
 def print_rates(
-    results: str, *, as_json: bool = False, by: list[str] | None = ["sample_id"], average: str = "micro"  # noqa: B006
-) -> None:  # fmt: skip
-    """The table of rates, for a terminal or as JSON."""
+    results: str,
+    *,
+    as_json: bool = False,
+    by: list[str] | None = ["sample_id"],  # noqa: B006 - never changed
+    average: str = "micro",
+) -> None:
+    """Print the table of rates, for a terminal or as JSON."""
     from nbrun.frames import rates
 
     table = _made(rates, results, by=by, average=average)
@@ -112,12 +116,12 @@ def _compare(args: argparse.Namespace) -> int:
     table, tests = _made(compare, runs, by=_columns(args.by)), mcnemar(runs)
     flips = confusion(runs) if len(runs) == 2 else None
     if args.json:
-        told = {"rates": _records(table), "mcnemar": _records(tests)}
+        out = {"rates": _records(table), "mcnemar": _records(tests)}
         if flips is not None:
-            told["confusion"] = [
+            out["confusion"] = [
                 {"first": a, "second": b, "n": int(n)} for a, row in flips.iterrows() for b, n in row.items() if n
             ]
-        print(json.dumps(told))
+        print(json.dumps(out))
         return 0
     print(_text(table if args.by != "all" else _upright(table)))
     if flips is not None:
@@ -147,7 +151,7 @@ def _upright(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _made(function: Callable[..., pd.DataFrame], *args: Any, **named: Any) -> pd.DataFrame:
-    """A table; a column that there isn't is the caller's mistake."""
+    """Return a table. Raise an InputError for a column that isn't there."""
     try:
         return function(*args, **named)
     except TypeError as e:
@@ -157,11 +161,12 @@ def _made(function: Callable[..., pd.DataFrame], *args: Any, **named: Any) -> pd
 
 
 def _text(table: pd.DataFrame) -> str:
-    """A table for a terminal, which no id of a sample may steer."""
+    """Return a table for a terminal, in which no sample's id can act as a control sequence."""
     texts = {
         name: [escape_control_chars(v).replace("\n", "␊") if isinstance(v, str) else v for v in table[name]]
-        for name in table.columns if not hasattr(table[name].dtype, "numpy_dtype") and table[name].dtype.kind == "O"
-    }  # fmt: skip
+        for name in table.columns
+        if not hasattr(table[name].dtype, "numpy_dtype") and table[name].dtype.kind == "O"
+    }
     return table.assign(**texts).to_string(index=False, na_rep="-", float_format="{:.3f}".format, max_colwidth=40)
 
 

@@ -2,8 +2,8 @@
 
 Each part is a pack (see packing.py) with a checksum: data only, since folders are passed between people. A file's rows
 count while its size, its times of change (mtime and ctime, in ns) and its inode are those that were read, and for an
-old file the match record too. A file that changed so shortly before it was read that it could change again without its
-times telling is not kept. Deleting the cache costs time and nothing else; where it can't be written, none is.
+old file the match record too. A file that changed so shortly before it was read that it could change again with the
+same times is not kept. Deleting the cache costs time and nothing else; where it can't be written, none is.
 
 Threads: one loader's. Processes: any number; parts are put in place whole, and a part that vanishes counts as missing.
 """
@@ -31,7 +31,7 @@ SUFFIX = ".rows"
 MIN_BYTES = 1 << 20
 #: With more parts, or more outdated rows than current ones, the whole cache is rewritten.
 MAX_PARTS = 12
-#: How coarse a file system's clock may be, in ns: one that tells no fractions counts in seconds (NFS: some of them).
+#: How coarse a file system's clock may be, in ns: one without fractions counts in seconds (NFS: some of them).
 FINE_NS, COARSE_NS = 50_000_000, 2_000_000_000
 
 
@@ -54,7 +54,7 @@ class Sizes:
 
 
 def _is_record(record: Mapping[str, Any]) -> bool:
-    """Whether it says of a file what the cache must know; whoever sent the directory may have written it."""
+    """Return whether a record has what the cache must know. It may come from another person's directory."""
     if type(record.get("name")) is not str:
         return False
     return record.get("ident") is None or (  # without an identity nothing is taken from it
@@ -162,7 +162,7 @@ class RowCache:
             for path in outdated:
                 files.remove(Path(path))
         except (OSError, MemoryError):
-            return  # a full or read-only disk, or a process with little memory: the cache is not worth a word
+            return  # a full or read-only disk, or a process with little memory: a missing cache only costs time
 
     def _write(self, pack: Pack, read_at: float) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)

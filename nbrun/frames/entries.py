@@ -32,7 +32,7 @@ class EntryDtype(ExtensionDtype):
 
 
 class EntryArray(ExtensionArray):
-    """Entries as bytes of JSON; an element is a dict, made anew each time it is taken."""
+    """Entries as bytes of JSON; an element is a new dict each time it is taken."""
 
     def __init__(self, data: np.ndarray[Any, np.dtype[Any]]) -> None:
         self._data = data

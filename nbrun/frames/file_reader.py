@@ -28,7 +28,7 @@ _OWN = b'{\n"format": "nbrun/'
 
 
 class FileReader:
-    """Reads one file after the other.
+    """Reads files one after another.
 
     Args:
         listener, bodies: see RowBuilder.
@@ -45,10 +45,10 @@ class FileReader:
         self._archives: tuple[str, archives.Archives] | None = None  # of the folder that was asked for last
 
     def read(self, folder: str, name: str, match: Match | None, place: Place | None = None) -> None:
-        """Adds a file's rows, and to `files` what it is: identity (None while it changes), id, source, problem.
+        """Add a file's rows, and to `files` what it is: identity (None while it changes), id, source, problem.
 
         Args:
-            place: where it stands in an archive.
+            place: its place in an archive, if it is in one.
         """
         start = self.rows.n
         record: dict[str, Any] = {"name": name, "ident": None, "id": None, "source": None, "problem": None}
@@ -78,7 +78,7 @@ class FileReader:
         if own:
             f.seek(0)
             record["id"], damaged = self._read_own(f)
-        if damaged or not sample_file.ends_as_own(f):  # another format, or a file that another tool has written anew
+        if damaged or not sample_file.ends_as_own(f):  # another format, or a file that another tool has re-serialised
             f.seek(0)
             data = f.read()
             old = None if own else self._old_of(data)
@@ -111,7 +111,7 @@ class FileReader:
             record["problem"] = str(e) if isinstance(e, Unreadable) else f"can't be read: {e}"
 
     def _read_own(self, lines: Iterable[bytes]) -> tuple[str | None, int]:
-        """A file in nbrun's format, a line at a time: a damaged entry costs itself."""
+        """Read a file in nbrun's format line by line. A damaged entry costs only itself."""
         sample_id: str | None = None
         group: str | None = None  # inside this one's list
         damaged = 0
@@ -151,7 +151,7 @@ class FileReader:
         return True
 
     def _old_of(self, data: bytes) -> OldFile | None:
-        """A file of the older program; None where it is none, which a search through all of it would tell later."""
+        """Return a file of the older program; None where it is something else."""
         try:
             old = parse_old(data, exact=self._loads is load)
         except Unreadable:
@@ -181,12 +181,12 @@ class FileReader:
         record["match"] = None if match is None else match_digest(match)
 
     def pack(self) -> Pack:
-        """Everything read."""
+        """Return everything that was read."""
         return self.rows.pack(self.files)
 
 
 def read_files(folder: str | Path, files: Iterable[tuple[str, Match | None, Sequence[Any] | None]]) -> Pack:
-    """A pack of the rows of these files: name, match record, and Place of one that is archived."""
+    """Return a pack of the rows of these files, each given by name, match record and place in an archive."""
     reader = FileReader()
     for name, match, place in files:
         reader.read(str(folder), name, match, None if place is None else Place(*place))

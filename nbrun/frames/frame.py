@@ -24,7 +24,7 @@ DTYPES = {
     "api_used": "category", "worker_id": "category", "run_id": "category", "key": "object", "occurrence": "Int64",
     "source": "category",
 }  # fmt: skip
-#: Columns that say something of judged results only, and those that are empty where nothing went wrong.
+#: Columns that only judged results fill, and those that are empty where nothing went wrong.
 MAYBE_EMPTY = (
     "verdict",
     "accepted",
@@ -36,17 +36,17 @@ MAYBE_EMPTY = (
     "error",
     "api_used",
 )
-#: Texts of plain results are categorical where so few occur, each twice or more on average.
+#: Texts of plain results are categorical where at most this many occur, each twice or more on average.
 MAX_CATEGORIES = 1000
 _KEY_TEXT = 3 + 2 * KEY_BYTES
 _BLOCK = 1 << 13
-_PRINTED_BITS = 14_000  # 4,300 digits have at least so many
+_PRINTED_BITS = 14_000  # 4,300 digits have at least this many bits
 
 
 def to_frame(t: Table, columns: Collection[str] | None = None) -> pd.DataFrame:
-    """The DataFrame: the fixed columns, then those of plain results; only `columns` where they are given.
+    """Return a DataFrame: the fixed columns, then those of plain results; only `columns` where they are given.
 
-    It takes the table apart on the way, so that not all of both stands in memory at once.
+    Columns are removed from the table as they are converted, so that only one of them is in memory twice.
     """
     out: dict[str, Any] = {}
     expected = _as_expected(t) if columns is None or "as_expected" in columns else None
@@ -61,7 +61,7 @@ def to_frame(t: Table, columns: Collection[str] | None = None) -> pd.DataFrame:
             out[name] = _extra(t.n, e)
     index = pd.RangeIndex(t.n)
     for name, values in out.items():
-        if isinstance(values, np.ndarray):  # said aloud, or pandas 3 makes its own text type of it
+        if isinstance(values, np.ndarray):  # without the dtype pandas 3 would make a text column of it
             out[name] = pd.Series(values, index=index, dtype=object, copy=False)
     return pd.DataFrame(out, index=index, copy=False)
 
@@ -89,7 +89,7 @@ def _column(t: Table, name: str) -> Any:
 
 
 def _as_expected(t: Table) -> Any:
-    """Whether a judged solution was accepted just if it is a right one; NA for what is neither right nor wrong."""
+    """Return whether each judged solution was accepted exactly if it is a correct one; NA in other groups."""
     groups = t.texts["group"]
     sides = np.array([1 if g == "solution" else 0 if g.startswith("incorrect_") else -1 for g in groups.texts] + [-1])
     side, accepted = sides[groups.codes], t.numbers["accepted"]
@@ -97,7 +97,7 @@ def _as_expected(t: Table) -> Any:
 
 
 def _category(of: DictionaryArray) -> pd.Categorical:
-    """Categories in their order, and only those that occur."""
+    """Return a categorical with sorted categories, and only those that occur."""
     if of.codes.strides == (0,):  # one value for all rows
         used = [int(of.codes[0])] if len(of.codes) and of.codes[0] >= 0 else []
         codes = np.broadcast_to(np.int8(len(used) - 1), len(of.codes)).copy()
@@ -180,7 +180,7 @@ def _parsed(n: int, e: SparseColumn) -> Array:
 
 
 def key_texts(keys: Array) -> Array:
-    """Keys as they are written: `k1:` and 32 hexadecimal digits."""
+    """Return keys as they are written: `k1:` and 32 hexadecimal digits."""
     out = np.empty(len(keys), object)
     for at in range(0, len(keys), _BLOCK):
         some = keys[at : at + _BLOCK].tobytes()

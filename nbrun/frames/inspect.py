@@ -35,8 +35,8 @@ def entry_of_row(row: pd.Series[Any], results: Path_ | Sequence[Path_] | None) -
     """Sample id, group and entry of a row that load_results made.
 
     Raises:
-        TypeError: the row lacks what tells its task from others.
-        InputError: nobody knows where it was loaded from, or it isn't there any more.
+        TypeError: the row lacks the columns that identify its task.
+        InputError: it is not known where the row was loaded from, or its result isn't there any more.
     """
     missing = [c for c in ("sample_id", "group", "key", "occurrence") if c not in row.index]
     if missing:
@@ -108,7 +108,7 @@ def show(
         what: a row of load_results (`df.iloc[3]`), a frame of one row, or a results directory.
         sample_id: in a directory: which sample; without `index`, all its results are listed.
         group: "solution" where nothing is said, or the only group there is.
-        index: where the item stands in the dataset; in an old directory that no dataset was matched with, the place in
+        index: the item's position in the dataset; in an old directory that no dataset was matched with, the place in
             which load_results shows it.
         results: where a row was loaded from, if it doesn't know (after a merge, say).
 

@@ -1,4 +1,4 @@
-"""A results directory -> DataFrames with fixed columns and dtypes. Never writes results; any thread."""
+"""Loads results directories as DataFrames with fixed columns and dtypes. Never writes results; any thread."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def load_results(
     """Return one row for each saved entry, during a run or after it, sorted by sample, group and index.
 
     Each key of a result becomes a column, named `result_<key>` where another column has that name. Nested values, lists
-    and integers beyond 64 bits are objects. What a judge's result tells in the fixed columns (verdict, accepted, tests)
+    and integers beyond 64 bits are objects. What the fixed columns show of a judge's result (verdict, accepted, tests)
     isn't repeated, nor what SandboxFusion echoes of its request beside its tests (extracted_code, full_code, test_code,
     extracted_type, extra, id); `entries=True` holds all of it. The `settings=` of a run become columns `setting_<key>`.
     Ids that were given as integers are integers again.
@@ -76,9 +76,9 @@ def load_results(
         frames = _with_same_ids([df for path in paths for df in _with_bodies(path, options, problems, None)])
         df = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0] if frames else _empty()
         df = _same_categories(df, frames)
-    _tell(df, list(map(str, problems)))
+    _warn_of_problems(df, list(map(str, problems)))
     if not len(df) and not problems:
-        _tell_empty(paths)
+        _warn_of_empty(paths)
     df.attrs["results"] = _absolute(paths)
     return options.select(df)
 
@@ -94,7 +94,7 @@ def iter_results(
     where: Where | None = None,
     stale: bool = False,
 ) -> Iterator[pd.DataFrame]:
-    """The same as load_results in frames of at most `chunksize` rows, for directories bigger than memory.
+    """Yield what load_results returns in frames of at most `chunksize` rows, for directories bigger than memory.
 
     A frame's categories are those that occur in it.
 
@@ -115,11 +115,11 @@ def iter_results(
                 chunk = options.select(df.iloc[at : at + chunksize].reset_index(drop=True))
                 chunk.attrs["results"] = _absolute([path])
                 yield chunk
-    _tell(pd.DataFrame(), list(map(str, problems)), stacklevel=3)
+    _warn_of_problems(pd.DataFrame(), list(map(str, problems)), stacklevel=3)
 
 
 class _Options:
-    """What load_results was asked for."""
+    """The arguments of load_results, checked."""
 
     def __init__(
         self, columns: Collection[str] | None, items: bool, entries: bool, tests: bool, where: Where | None, stale: bool
@@ -140,7 +140,7 @@ class _Options:
         self.outputs = tuple(n for n in OUTPUTS if n in (columns or ())) if tests else ()
 
     def frame(self, table: Table) -> pd.DataFrame:
-        """The rows of a table that are wanted, with at least the columns that are."""
+        """Return the wanted rows of a table, with at least the wanted columns."""
         needed = None
         if self.columns is not None and (self.where is None or isinstance(self.where, Mapping)):
             needed = {*self.columns, *(self.where or ())}
@@ -151,7 +151,7 @@ class _Options:
         return df if self.where is None else _filter(df, self.where).reset_index(drop=True)
 
     def select(self, df: pd.DataFrame) -> pd.DataFrame:
-        """The wanted columns, in the order they were asked for."""
+        """Return the wanted columns, in the given order."""
         if self._hides_empty:
             return df.drop(columns=[c for c in MAYBE_EMPTY if c in df.columns and df[c].isna().all()])
         if self.columns is None:
@@ -197,7 +197,7 @@ class _Bodies:
         self.begin()
 
     def begin(self) -> None:
-        """Forget all: the next stride begins."""
+        """Forget everything: the next stride begins."""
         self.bodies: list[bytes | None] = []
         self.tests = TestRows(self._options.outputs) if self._options.tests else None
         self.items = ItemRows() if self._options.items else None
@@ -222,7 +222,7 @@ class _Bodies:
 def _with_bodies(
     path: Results, options: _Options, problems: list[Problem], stride_bytes: int | None
 ) -> Iterator[pd.DataFrame]:
-    """Frames with entries or tests; they are read, never cached."""
+    """Yield frames with entries or tests; they are read, never cached."""
     listener = _Bodies(options)
     loader = Loader(path, stale=options.stale, listener=listener, bodies=options.entries)
     strides = loader.strides(stride_bytes) if stride_bytes else loader.all()
@@ -251,7 +251,7 @@ def _with_bodies(
 
 
 def _add_items(table: Table, items: ItemRows) -> None:
-    """Items' columns. A key of a result that has such a name makes way: `result_item_x`."""
+    """Add the columns of items. A key of a result that has the same name becomes `result_item_x`."""
     columns = {name: sparse_column_of(extras.settle()) for name, extras in items.extras.items()}
     for name in [name for name in table.extras if name in columns]:
         table.extras[f"result_{name}"] = table.extras.pop(name)
@@ -266,7 +266,7 @@ def _with_same_ids(frames: list[pd.DataFrame]) -> list[pd.DataFrame]:
 
 
 def _absolute(paths: Iterable[Results]) -> list[str]:
-    """Where the rows were loaded from, for show()."""
+    """Return where the rows were loaded from, for show()."""
     return [os.path.abspath(os.path.expanduser(p)) for p in paths]
 
 
@@ -278,7 +278,7 @@ def _load_table(path: Results, stale: bool, problems: list[Problem]) -> Table:
 
 
 def _joined(parts: list[Table]) -> Table:
-    """All rows, and of the list nothing is left: who takes them apart frees them."""
+    """Return all rows, and empty the list, so that columns are freed as they are converted."""
     whole = join(parts)
     parts.clear()
     return whole
@@ -293,7 +293,7 @@ def _empty() -> pd.DataFrame:
 
 
 def _same_categories(df: pd.DataFrame, frames: list[pd.DataFrame]) -> pd.DataFrame:
-    """Joining frames of different categories has made plain texts of them."""
+    """Make categories again of what joining frames with different categories made plain texts."""
     if len(frames) > 1:
         for name in df.columns:
             if all(name not in f or isinstance(f[name].dtype, pd.CategoricalDtype) for f in frames):
@@ -303,7 +303,7 @@ def _same_categories(df: pd.DataFrame, frames: list[pd.DataFrame]) -> pd.DataFra
 
 @hides_own_frames
 def load_samples(results: Results) -> pd.DataFrame:
-    """One row a sample: how much of each group is complete.
+    """Return one row for each sample: how much of each group is complete.
 
     Samples that were never begun have a row too, with an empty `path`, where the newest run was given a list.
 
@@ -311,12 +311,12 @@ def load_samples(results: Results) -> pd.DataFrame:
         InputError: there is no such folder.
     """
     df, problems = samples_frame(results)
-    _tell(df, problems)
+    _warn_of_problems(df, problems)
     return df
 
 
 def samples_frame(results: Results) -> tuple[pd.DataFrame, list[str]]:
-    """The frame of load_samples, and what could not be read."""
+    """Return the frame of load_samples, and what could not be read."""
     found = count_samples(results)
     rows = []
     groups: dict[str, None] = {}
@@ -335,15 +335,15 @@ def samples_frame(results: Results) -> tuple[pd.DataFrame, list[str]]:
     return df, [str(p) for p in found.problems]
 
 
-def _tell(df: pd.DataFrame, problems: list[str], stacklevel: int = 4) -> None:
+def _warn_of_problems(df: pd.DataFrame, problems: list[str], stacklevel: int = 4) -> None:
     df.attrs["problems"] = len(problems)
     if problems:
         more = f" and {len(problems) - 1} more" if len(problems) > 1 else ""
         warnings.warn(f"could not be read: {problems[0]}{more}", stacklevel=stacklevel)
 
 
-def _tell_empty(paths: Iterable[Results]) -> None:
-    """An empty frame of a folder that no run has written into is a wrong path, as a rule."""
+def _warn_of_empty(paths: Iterable[Results]) -> None:
+    """Warn of folders that no run has written into: an empty frame usually means a wrong path."""
     for path in paths:
         if not os.path.isdir(os.path.join(os.path.expanduser(path), FOLDER)):
             warnings.warn(f"{os.fspath(path)} holds no results.", stacklevel=4)

@@ -1,7 +1,7 @@
 """Read one results directory into a table of its rows: unchanged files from the cache, the others from the disk.
 
 The journal is read first and the files after it (storage F7); of two entries of one identity the higher seq wins (F4).
-A line on stderr says how far reading is, once it takes longer than 2 s and somebody may be looking.
+A line on stderr shows the progress of reading once it takes longer than 2 s, in a terminal or a notebook.
 
 Threads: the caller's, and those of parallel.py, which call `ProgressLine.read`.
 """
@@ -39,7 +39,7 @@ AFTER_S, EVERY_S = 2.0, 0.2
 
 
 class ProgressLine:
-    """A line on stderr that shows how far reading is, in a terminal or a notebook.
+    """A line on stderr that shows the progress of reading, in a terminal or a notebook.
 
     Threads: `read` from any; `_lock` protects the counter and the time of the last line.
     """
@@ -48,7 +48,7 @@ class ProgressLine:
         self.total = 0
         self._read = 0
         self._began = time.monotonic()
-        self._told = 0.0
+        self._printed_at = 0.0
         self._lock = threading.Lock()
 
     def read(self, count: int) -> None:
@@ -56,9 +56,9 @@ class ProgressLine:
         now = time.monotonic()
         with self._lock:
             self._read += count
-            due = now - self._began > AFTER_S and now - self._told > EVERY_S and self._somebody_looks()
+            due = now - self._began > AFTER_S and now - self._printed_at > EVERY_S and self._is_visible()
             if due:
-                self._told = now
+                self._printed_at = now
             done, total = self._read, max(self.total, 1)
         if due:
             share = min(1.0, done / total)
@@ -72,12 +72,12 @@ class ProgressLine:
 
     def end(self) -> None:
         """Erase the line."""
-        if self._told:
+        if self._printed_at:
             print("\r" + " " * 70 + "\r", end="", file=sys.stderr, flush=True)
-            self._told = 0.0
+            self._printed_at = 0.0
 
     @staticmethod
-    def _somebody_looks() -> bool:
+    def _is_visible() -> bool:
         return "ipykernel" in sys.modules or bool(getattr(sys.stderr, "isatty", lambda: False)())
 
 
@@ -124,7 +124,7 @@ class Loader:
 
     @property
     def problems(self) -> list[Problem]:
-        """What could not be read so far."""
+        """What could not be read until now."""
         return self._reader.problems
 
     def table(self) -> tuple[Table, Array]:
@@ -184,7 +184,7 @@ class Loader:
         else:
             table, spans = self._read(infos, now, read_at)
             fresh = FileReader()
-        dropped = self._lay_over(ids, now, table, spans, fresh)
+        dropped = self._add_from_journal(ids, now, table, spans, fresh)
         if self._listener is not None:
             table = table_of(fresh.pack())
         elif fresh.rows.n:
@@ -260,17 +260,17 @@ class Loader:
 
     def _note_problems(self, records: Iterable[dict[str, Any]]) -> None:
         """Add problems found while reading; a file that is already known to be damaged is reported once."""
-        told = {p.path for p in self._reader.problems}
+        known = {p.path for p in self._reader.problems}
         for record in records:
             path = os.path.join(self._folder, record["name"])
             if record["source"] is None:
                 self.unread.add(record["name"])
-            if record["problem"] and path not in told:
+            if record["problem"] and path not in known:
                 self._reader.problems.append(Problem(path, record["problem"], record["id"]))
 
     # ---- the journal
 
-    def _lay_over(
+    def _add_from_journal(
         self, ids: Sequence[str], now: Snapshot, table: Table, spans: dict[str, Span], fresh: FileReader
     ) -> list[int]:
         """Add to `fresh` the journal's entries that are newer. Return the row numbers that they replace."""
@@ -309,12 +309,12 @@ def are_integers(runs: Iterable[Mapping[str, Any]], ids: Iterable[str]) -> bool:
 
 
 def is_integer(sample_id: str) -> bool:
-    """Whether an id is the text of an integer of 64 bits, and the only one of it."""
+    """Return whether an id is the text of an integer of 64 bits, in its only spelling."""
     return _INTEGER.fullmatch(sample_id) is not None and -(2**63) <= int(sample_id) < 2**63
 
 
 def settings_of_runs(runs: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The `settings=` of each run that had some, by run_id."""
+    """Return the `settings=` of each run that had some, by run_id."""
     out = {}
     for run in runs:
         given = run.get("given_settings")
@@ -324,7 +324,7 @@ def settings_of_runs(runs: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, A
 
 
 def _settings_columns(table: Table, settings: Mapping[str, Mapping[str, Any]]) -> dict[str, SparseColumn]:
-    """Columns `setting_<key>`: what the run of each row was given."""
+    """Return columns `setting_<key>`: what the run of each row was given."""
     of = table.texts["run_id"]
     out = {}
     for key in dict.fromkeys(k for given in settings.values() for k in given):
@@ -355,7 +355,7 @@ def _add(rows: RowBuilder, s: Stored, now: Snapshot) -> bool:
 
 
 def _identities(table: Table, span: Span) -> dict[tuple[str, bytes, int], tuple[int, int]]:
-    """Identity -> row and seq, of one sample's rows."""
+    """Return identity -> row and seq, of one sample's rows."""
     start, stop = span
     groups = table.texts["group"]
     names = np.array([*groups.texts, None], object)[groups.codes[start:stop]].tolist()

@@ -31,7 +31,7 @@ SIZES = {"b": 1, "i": 4, "q": 8, "d": 8, "k": 16}
 #: Integers up to this size are floats without a loss.
 EXACT = 2**53
 Bytes = bytes | memoryview
-#: A list of texts has about so many characters, or one text.
+#: A list of texts has about this many characters, or one text.
 LIST_CHARS = 1 << 18
 
 
@@ -61,7 +61,7 @@ class SparseColumnBuilder:
     values: list[Any] = field(default_factory=list)
 
     def settle(self) -> Settled:
-        """One type for all values where there is one that holds each of them exactly, else JSON."""
+        """Return the column with one type for all values where one holds each of them exactly, else as JSON."""
         kinds = set(map(type, self.values))
         rows = self.rows.tobytes()
         if not kinds:
@@ -79,7 +79,7 @@ class SparseColumnBuilder:
 
 
 def as_json(value: Any) -> str:
-    """A value of a column of kind j."""
+    """Return a value of a column of kind j."""
     if type(value) is bytes:
         return value.decode()
     if type(value) is float and not isfinite(value):
@@ -247,15 +247,15 @@ Match = Mapping[str, Any]
 
 
 def identity(stat: os.stat_result) -> list[int]:
-    """What tells a file's content from any other that stood, or will stand, under its name."""
+    """Return what distinguishes a file's content from any other under the same name, earlier or later."""
     return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
 
 
 def identity_in(place: Place) -> list[int]:
-    """The same of a file that stands in an archive, which is never written again."""
+    """Return the same of a file in an archive, which is never written again."""
     return [place.size, place.crc, place.ctime_ns, place.ino]
 
 
 def match_digest(match: Match) -> int:
-    """Which match record an old file's rows were read with: that file and that dataset match in one way only."""
+    """Return a digest of a match record: a file and a dataset match in one way only."""
     return crc32(dump([match["size"], match["crc"], match["identities"]]))

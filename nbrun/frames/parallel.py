@@ -90,7 +90,7 @@ class Helpers:
 
 
 class _Work:
-    """Batches and their packs. Threads: `_lock` protects the list of batches that nobody has taken."""
+    """Batches and their packs. Threads: `_lock` protects the list of batches that are not taken."""
 
     def __init__(self, batches: list[list[ToRead]], on_read: Callable[[int], None]) -> None:
         self.batches, self._on_read = batches, on_read
@@ -129,7 +129,7 @@ def read_all(
         try:
             _read_here(folder, work)
         finally:
-            while work.next() is not None:  # after an exception: nobody takes another batch
+            while work.next() is not None:  # after an exception: no thread takes another batch
                 pass
             for thread in threads:
                 thread.join()

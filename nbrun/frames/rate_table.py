@@ -18,7 +18,7 @@ from nbrun.verdicts import Verdict, rejects
 
 NEEDED = ("group", "status", "verdict")
 AVERAGES = ("micro", "macro")
-#: 95 % of a normal distribution lie within so many standard deviations.
+#: 95 % of a normal distribution are within this many standard deviations.
 Z = 1.959963984540054
 #: Exceptions that a judge raises: its own faults, not errors of a task.
 JUDGE_ERRORS = ("JudgeError", "NotSupportedError", "JudgeUnavailableError")
@@ -149,7 +149,7 @@ def _read_by(by: Any, columns: Collection[Any]) -> list[str]:
 
 
 def _refuse_unjudged(df: pd.DataFrame) -> None:
-    """Raises an InputError where there are results and no judge has said anything of any."""
+    """Raise an InputError where there are results and none of them was judged."""
     done = where(df["status"], "done".__eq__)
     said = df["verdict"].notna().to_numpy()
     if "accepted" in df.columns:
@@ -166,7 +166,7 @@ def _refuse_unjudged(df: pd.DataFrame) -> None:
 
 
 def lacking(df: pd.DataFrame, needed: Iterable[str], who: str) -> None:
-    """Raises a TypeError that names the columns which the frame lacks."""
+    """Raise a TypeError that names the columns which the frame lacks."""
     missing = [c for c in dict.fromkeys(needed) if c not in df.columns]
     if missing:
         s = "s" if len(missing) > 1 else ""
@@ -174,7 +174,7 @@ def lacking(df: pd.DataFrame, needed: Iterable[str], who: str) -> None:
 
 
 def where(column: pd.Series[Any], wanted: Callable[[str], bool]) -> Array:
-    """Of which rows the text is wanted; each text is looked at once."""
+    """Return for each row whether its text is wanted. `wanted` is called once for each text."""
     if isinstance(column.dtype, pd.CategoricalDtype):
         codes, texts = column.cat.codes.to_numpy(), column.cat.categories
     else:
@@ -184,15 +184,15 @@ def where(column: pd.Series[Any], wanted: Callable[[str], bool]) -> Array:
 
 
 def decided(df: pd.DataFrame) -> tuple[Array, Array]:
-    """Per row: was the solution accepted, was it rejected? Neither for errors and for verdicts that don't say."""
+    """Return for each row whether the solution was accepted, and whether it was rejected. Errors are neither."""
     done = where(df["status"], "done".__eq__)
     accepted = where(df["verdict"], "Accepted".__eq__) & done
     rejected = where(df["verdict"], rejects) & done
     if "accepted" in df.columns:
         own = done & ~accepted & ~rejected & ~where(df["verdict"], "JudgeError".__eq__)
-        told = df["accepted"].astype("boolean")
-        accepted |= own & told.to_numpy(bool, na_value=False)
-        rejected |= own & ~told.to_numpy(bool, na_value=True)
+        flags = df["accepted"].astype("boolean")
+        accepted |= own & flags.to_numpy(bool, na_value=False)
+        rejected |= own & ~flags.to_numpy(bool, na_value=True)
     return accepted, rejected
 
 
@@ -205,15 +205,15 @@ def sides(df: pd.DataFrame, positive: str) -> tuple[Array, Array]:
 
 
 def _marks(df: pd.DataFrame, positive: str) -> dict[str, Array]:
-    """Booleans by row for each of COUNTS."""
+    """Return booleans by row for each of COUNTS."""
     accepted, rejected = decided(df)
     right, wrong = sides(df, positive)
     judged = accepted | rejected
     failed = where(df["status"], "error".__eq__)
     by_judge = np.zeros(len(df), bool)
     if "error" in df.columns:
-        told = df["error"].to_numpy(object)[failed]
-        by_judge[failed] = [str(e).partition(":")[0] in JUDGE_ERRORS for e in told]
+        messages = df["error"].to_numpy(object)[failed]
+        by_judge[failed] = [str(e).partition(":")[0] in JUDGE_ERRORS for e in messages]
     by_judge |= where(df["verdict"], "JudgeError".__eq__) & ~failed
     marks = {
         "n_positive": judged & right,
@@ -231,7 +231,7 @@ def _marks(df: pd.DataFrame, positive: str) -> dict[str, Array]:
 
 
 def _count(df: pd.DataFrame, marks: Mapping[str, Array], names: Sequence[str]) -> pd.DataFrame:
-    """The marks' sums by group; one row over all where there are no names."""
+    """Return the sums of the marks by group; one row over all where there are no names."""
     if not names:
         return pd.DataFrame({column: [int(mark.sum())] for column, mark in marks.items()})
     groups = df.groupby(list(names), observed=True, sort=True, dropna=False)
@@ -270,7 +270,7 @@ def wilson(hits: Any, n: Any) -> tuple[Any, Any, Any]:
 def _by_sample(
     df: pd.DataFrame, marks: Mapping[str, Array], names: Sequence[str], counts: pd.DataFrame
 ) -> dict[str, Any]:
-    """The mean of samples' rates, of those samples that have one."""
+    """Return the mean of samples' rates, over the samples that have one."""
     inner = list(dict.fromkeys([*names, "sample_id"]))
     of_sample = _count(df, marks, inner)
     out: dict[str, Any] = {}
@@ -344,7 +344,7 @@ def _missing(failed: Any, index: pd.Index[Any], missing_tasks: _Left | None) -> 
         todo = np.array([left], np.int64)
     elif left == 0:
         todo = np.zeros(len(index), np.int64)
-    else:  # nobody knows which of these rows the missing tasks will belong to
+    else:  # it is not known which of these rows the missing tasks will belong to
         return _whole(failed, unknown), pd.arrays.BooleanArray(failed > 0, failed == 0)
     missing = np.maximum(todo - failed, 0)
     is_partial = (missing > 0) | (failed > 0) | (is_whole and missing_tasks.is_open)

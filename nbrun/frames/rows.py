@@ -1,4 +1,4 @@
-"""Saved entries -> columns in plain arrays, which load_results makes its frame of.
+"""Turns saved entries into columns of plain arrays, which load_results makes its frame of.
 
 No pandas and no numpy here, so that the loader's helper processes start fast. No I/O: see file_reader.py. Threads: a
 RowBuilder belongs to one thread.
@@ -23,7 +23,7 @@ from nbrun.results.sample_file import is_entry
 from nbrun.results.values import decode, encode, without_surrogates_in
 from nbrun.samples import LANGUAGES
 
-#: Columns of numbers: name -> typecode. -1 (n_*, accepted), NaN (times): not told.
+#: Columns of numbers: name -> typecode. -1 (n_*, accepted) and NaN (times) mean unknown.
 NUMBERS = {
     "index": "q", "occurrence": "i", "seq": "q", "accepted": "b", "n_tests": "i", "n_passed": "i", "max_time_s": "d",
     "duration_s": "d", "attempts": "i", "started_at": "d",
@@ -47,7 +47,7 @@ _EMPTY_KEY = blake2b(digest_size=KEY_BYTES)
 
 
 def column_of(key: str) -> str:
-    """The column of a result's key: its name, or `result_<key>` where another column has that name.
+    """Return the column of a result's key: its name, or `result_<key>` where another column has that name.
 
     Example:
         >>> column_of("score"), column_of("index"), column_of("result_index")
@@ -60,7 +60,7 @@ def column_of(key: str) -> str:
 
 
 class Listener(Protocol):
-    """What else wants to see each row as it is read."""
+    """Receives each row as it is read."""
 
     def __call__(self, row: int, entry: Mapping[str, Any], body: bytes | None) -> None: ...
 
@@ -91,7 +91,7 @@ class RowBuilder:
         self.n = 0
 
     def add(self, group: str, entry: Mapping[str, Any], body: bytes | None) -> None:
-        """One entry in nbrun's form. Raises what a wrongly shaped one raises, and adds nothing then."""
+        """Add an entry in nbrun's form. Raise what a wrongly shaped one raises, and add nothing then."""
         if not is_entry(entry):
             raise ValueError("no entry")
         result, item, error = entry["result"], entry.get("item"), entry.get("error")
@@ -141,7 +141,7 @@ class RowBuilder:
         self.n += 1
 
     def add_old(self, old: OldFile, group: str, rows: list[dict[str, Any]], places: list[OldMatch] | None) -> None:
-        """Some entries of an older program's file, all of one group; without `places` their indexes aren't known.
+        """Add entries of an older program's file, all of one group. Without `places` their indexes aren't known.
 
         The hot path of loading old directories: a few microseconds a row.
         """
@@ -198,9 +198,9 @@ class RowBuilder:
             self.codes[name].extend([of[text] for text in column])
         if self._listener is not None:
             for rank, (row, key, index, occurrence) in enumerate(zip(rows, keys, indexes, occurrences, strict=True)):
-                self._tell_old(begin + rank, row, OldMatch(group, rank, None, index, key, occurrence), old)
+                self._notify_of_old(begin + rank, row, OldMatch(group, rank, None, index, key, occurrence), old)
 
-    def _tell_old(self, number: int, row: dict[str, Any], place: OldMatch, old: OldFile) -> None:
+    def _notify_of_old(self, number: int, row: dict[str, Any], place: OldMatch, old: OldFile) -> None:
         assert self._listener is not None
         if place.item_index is not None and place.item_index < 0:
             place = place._replace(item_index=None)
@@ -244,14 +244,14 @@ class RowBuilder:
             self.is_inexact = True
         return encode(value)[0] if b"null" in data else data  # a float NaN in it
 
-    # ---- handing over
+    # ---- results
 
     def newest(self, start: int) -> int:
-        """The highest seq of the rows from start on."""
+        """Return the highest seq of the rows from start on."""
         return max(self.numbers["seq"][start:], default=0)
 
     def cut(self, n: int) -> None:
-        """Forgets the rows from n on."""
+        """Forget the rows from n on."""
         self.n = n
         for column in (*self.numbers.values(), *self.codes.values()):
             del column[n:]
@@ -264,13 +264,13 @@ class RowBuilder:
             self._listener.cut(n)
 
     def _once(self, column: array[Any]) -> bytes:
-        """Its bytes; of one item, where all are equal."""
+        """Return a column's bytes; those of one item where all are equal."""
         data = column.tobytes()
         item = data[: column.itemsize]
         return item if self.n and data == item * self.n else data
 
     def pack(self, files: list[dict[str, Any]]) -> Pack:
-        """Everything collected, from these files in their order."""
+        """Return everything collected, from these files in their order."""
         texts = {name: [t for t in of if t is not None] for name, of in self.texts.items()}
         arrays: dict[str, tuple[str, Bytes]] = {n: (a.typecode, self._once(a)) for n, a in self.numbers.items()}
         arrays |= {name: ("i", self._once(codes)) for name, codes in self.codes.items()}
@@ -295,7 +295,7 @@ def _places_of(rows: list[dict[str, Any]], places: list[OldMatch] | None) -> tup
 
 
 def _fits(numbers: tuple[Any, ...]) -> bool:
-    """Whether a row's numbers are numbers that the arrays can hold (a file may have been edited by hand)."""
+    """Return whether the arrays can hold a row's numbers (a file may have been edited by hand)."""
     return (
         all(type(x) in (int, float) for x in numbers)
         and all(abs(numbers[i]) <= _INT32 for i in (1, 4, 5, 8))
@@ -346,7 +346,7 @@ def _says_no_more(result: Mapping[str, Any]) -> bool:
 
 
 def _is_shown(name: str, value: Any, n_tests: int) -> bool:
-    """Whether the columns verdict, accepted, api_used or n_tests hold what a judge's key says."""
+    """Return whether the columns verdict, accepted, api_used or n_tests hold the value of a judge's key."""
     if name == "accepted":
         return value is None or type(value) is bool
     if name == "tests":
@@ -355,7 +355,7 @@ def _is_shown(name: str, value: Any, n_tests: int) -> bool:
 
 
 def _has_huge(value: Any) -> bool:
-    """Whether a nested value holds a float that may have been an integer beyond 64 bits."""
+    """Return whether a nested value holds a float that may have been an integer beyond 64 bits."""
     if type(value) is float:
         return not -_HUGE < value < _HUGE
     if type(value) is dict:
@@ -367,7 +367,7 @@ def _has_huge(value: Any) -> bool:
 
 
 def judgement(result: Any) -> tuple[str | None, int, int, int, float]:
-    """verdict, accepted (1, 0, -1), n_tests, n_passed (-1: none), the longest test's time in seconds (NaN: not told).
+    """Return verdict, accepted (1, 0, -1), n_tests, n_passed (-1: none), the longest test's time in s (NaN: none).
 
     Example:
         >>> judgement({"accepted": True, "tests": [{"passed": True, "exec_info": {"run_result": {}}}]})
@@ -375,14 +375,14 @@ def judgement(result: Any) -> tuple[str | None, int, int, int, float]:
     """
     if type(result) is not dict:
         return None, -1, -1, -1, nan
-    told = result.get("accepted")
-    verdict = "Accepted" if told is True and "verdict" not in result else verdicts.of(result)
+    flag = result.get("accepted")
+    verdict = "Accepted" if flag is True and "verdict" not in result else verdicts.of(result)
     if verdict == "Accepted":
         accepted = 1
     elif verdicts.rejects(verdict):
         accepted = 0
     else:
-        accepted = int(told) if verdict != "JudgeError" and isinstance(told, bool) else -1
+        accepted = int(flag) if verdict != "JudgeError" and isinstance(flag, bool) else -1
     tests = result.get("tests")
     if type(tests) is not list:
         return verdict, accepted, -1, -1, nan
@@ -403,7 +403,7 @@ def judgement(result: Any) -> tuple[str | None, int, int, int, float]:
 
 
 def old_key(row: Mapping[str, Any]) -> bytes:
-    """storage's old_key, with its canonical form written out for the two texts that nearly every row has (F9)."""
+    """Return what legacy.old_key returns, with the canonical form (F9) written out for the usual two texts."""
     language, solution = row.get("language"), row.get("solution")
     if type(language) is str and type(solution) is str:
         a, b = language.encode("utf-8", "surrogatepass"), solution.encode("utf-8", "surrogatepass")
@@ -414,7 +414,7 @@ def old_key(row: Mapping[str, Any]) -> bytes:
 
 
 def without_doubled(rows: list[dict[str, Any]], total: Any) -> list[dict[str, Any]]:
-    """A list that is longer than its dataset's holds solutions twice: the first of each counts."""
+    """Drop repeated solutions from a list that is longer than its dataset's. The first of each counts."""
     more = len(rows) - total if type(total) is int else 0
     if more <= 0:
         return rows

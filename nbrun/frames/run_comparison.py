@@ -24,7 +24,7 @@ NEEDED = (*IDENTITY, "status", "verdict")
 LOADED = (*NEEDED, "index", "language", "accepted")
 Results = pd.DataFrame | str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 Array = np.ndarray[Any, np.dtype[Any]]
-#: What stands in a confusion table for a task that a run doesn't hold, or has no verdict of.
+#: The name in a confusion table of a task that a run doesn't hold, or has no verdict of.
 ABSENT, UNDECIDED = "(missing)", "(no verdict)"
 
 
@@ -94,7 +94,7 @@ def align(runs: Mapping[str, Results]) -> pd.DataFrame:
 def confusion(runs: Mapping[str, Results], *, group: str | None = None) -> pd.DataFrame:
     """How many tasks have which verdict in two runs: a row for each of the first's, a column for each of the second's.
 
-    What stands off the diagonal has flipped. Every task that either run holds is counted once: one that the other
+    Tasks off the diagonal have flipped. Every task that either run holds is counted once: one that the other
     doesn't hold as "(missing)", one without a verdict (an error) as "(no verdict)".
 
     Args:
