@@ -15,10 +15,10 @@ Tree
         matched.log             match records: which entry of an old file is which item
         archived.log            members of archives that no longer count
         runs.log                run records: the settings under which results were made
-        lock                    held (flock) by the process that writes; tells host, pid and start
-        samples                 the ids of the newest run's samples and their tasks, where they were known at once
-        running                 which tasks are running, or about to; empty after a clean end
-        unclean.log             what stood there after each unclean end
+        lock                    held (flock) by the process that writes; names host, pid and start
+        samples                 the ids of the newest run's samples and their tasks, where all were known at its start
+        running                 which tasks are in flight, or about to be; empty after a clean end
+        unclean.log             the content of `running` after each unclean end
         tmp/                    files being written; what is left there has no meaning
         damaged/                what could not be read, kept aside
         cache/, known           derived data; may be deleted at any time
@@ -28,7 +28,7 @@ Records
 -------
 A record is `CRC TAB KIND TAB BODY [TAB WHOSE] LF`. CRC is CRC-32 (zlib) of all between the first tab and the line feed,
 in 8 lower-case hexadecimal digits. BODY and WHOSE are JSON without raw control characters, so a tab or a line feed
-never stands inside them and reading can begin again after any damaged line. A right checksum says that a record is as
+never occurs inside them and reading can begin again after any damaged line. A right checksum says that a record is as
 it was written and no more: one that lacks a key, or holds another type, counts as damaged too (see replay.py).
 
     h   header   {"id","name","totals":{group:n},"context"}: precedes a sample's first record in a segment
@@ -42,7 +42,7 @@ it was written and no more: one that lacks a key, or holds another type, counts 
                  see Settings below; "ids"?: "integers" where every sample id was given as an integer, else "text" (a
                  stream that turns out to be mixed appends its record again). Frames have integer ids where a run says
                  "integers" and none says "text"
-    u   unclean  {"run_id","seq","running":[mark,…]}: the tasks that were running when that run died; a mark is 32
+    u   unclean  {"run_id","seq","running":[fingerprint,…]}: the tasks in flight when that run died; a fingerprint is 32
                  bytes in hexadecimal: BLAKE2b-96 of TAB WHOSE, the occurrence (32 bits, little endian), the key
 
 A sample's file
@@ -63,7 +63,7 @@ A sample's file
     "progress": {"completed_solutions": 2, "total_solutions": 3, …, "is_complete": false}
     }
 
-Entries stand in the order of their index; those whose item is no longer in the dataset come last, with `"index":null`.
+Entries are in the order of their index; those whose item is no longer in the dataset come last, with `"index":null`.
 An entry begins with index, key, occurrence, seq, status, in this order, so that a reader can tell what it is without
 parsing it. Its other keys: language?, solution? (an item of just these two), item? (any other), result, attempts,
 started_at (seconds since the epoch), duration_s, error? (type, message, traceback), run_id, context, worker_id,
@@ -72,10 +72,11 @@ finished file be recognised by its tail alone; its `check` is the CRC-32 of the 
 as JSON, in 8 hexadecimal digits. Its `unexpected` counts rejected
 results of the group solution and accepted ones of groups incorrect_…; absent where a sample has none of these groups.
 
-A file that another tool has written anew (indented, on one line, with sorted keys, CRLF or a byte order mark) means the
-same: its `format` field says what it is. Readers count what its summary says from its entries, since the check holds
-for the layout above only; a run that changes the sample writes its file in that layout again. Of an entry index and
-occurrence have at most 9 digits, seq at most 18, and status is `done` or `error`; anything else is damage.
+A file that another tool has re-serialised (indented, on one line, with sorted keys, CRLF or a byte order mark) means
+the same: its `format` field says what it is. Readers count what its summary says from its entries, since the check
+holds for the layout above only; a run that changes the sample writes its file in that layout again. Top-level keys that
+another tool has added are kept, one per line, before the summary. Of an entry index and occurrence have at most 9
+digits, seq at most 18, and status is `done` or `error`; anything else is damage.
 
 Values
 ------
@@ -128,12 +129,12 @@ to. Records without a settings_version hold {"function", "source"}, a digest of 
 Invariants
 ----------
 F1  A result is saved by appending one record; what it costs depends on that result alone. Where all results of a
-    sample are handed over together and none is an error, its file is put in place at once instead (F6), and they count
-    as saved when the folder was fsynced.
+    sample come together and none is an error, its file is written directly instead (F6), and they count as saved when
+    the folder was fsynced.
 F2  Every record carries its checksum; a record that fails it costs itself alone.
 F3  A torn tail is cut before anything is appended. A new run appends to a segment of its own.
 F4  seq grows over the directory's life, in the order of the journal. Of two entries of one identity the higher wins.
-    No error is written for an identity that has a result: who makes it again and fails keeps it.
+    No error is written for an identity that has a result: where making it again fails, the result stays.
 F5  A sample's file holds every entry of that sample with a seq up to its summary's max_seq. So a segment may be
     deleted once each of its samples has a file whose max_seq is at least theirs.
 F6  A sample's file is replaced whole: written beside, fsynced, renamed; the folder is fsynced before a segment goes.
@@ -150,7 +151,7 @@ F9  Keys are `k1:` and BLAKE2b-128 over the canonical form: n (none), t, f (bool
     A start with another `key=` finds entries by the items that they hold, and writes their file with the new keys.
 F10 Nothing is ever deleted to get on: what can't be read moves to .nbrun/damaged/.
 F11 Names: see names.py; two ids never share one, not even on a file system blind to case.
-F12 A sample that stands in an archive and in a file of its own is what the file says. A file is removed only after the
+F12 A sample that is in an archive and in a file of its own is what the file says. A file is removed only after the
     archive that holds it was fsynced and read back; an archive only after each of its samples has a file.
 
 History
@@ -161,7 +162,8 @@ nbrun/1     this page. Added later: `unexpected` in summaries and match records 
             surrogates in ids and names (ids had "?"); `exceptions` in attempt records: how many of the attempts so far
             ended in one (absent: 0); `ids` in run records (absent: ids count as text). Names of new files had up to
             200 bytes and have up to 128: encrypted disks allow 143, and a file has a longer name while it is written.
-            At first only files in the layout above were read as nbrun's own.
+            At first only files in the layout above were read as nbrun's own, and keys that another tool had added were
+            dropped when a file was written.
 progress    the older program's second format: indent=4, lists in the order of completion, entries {language, solution,
             result}, a `progress` object. Read and continued, never written.
 legacy      its first format: the same without `progress`; a file exists only once its sample was finished. Read and

@@ -26,7 +26,7 @@ from nbrun.results.format import BETWEEN, ENTRY_HEAD, FORMAT, progress_object
 from nbrun.results.values import dump, load
 from nbrun.texts import without_surrogates
 
-HEAD_BYTES, TAIL_BYTES = 1024, 4096
+HEAD_BYTES, TAIL_BYTES, CHUNK_BYTES = 1024, 4096, 1 << 20
 #: How many bytes of a damaged file are searched for its id.
 ID_BYTES = 64 << 20
 _NBRUN_HEAD = b'{\n"format": "nbrun/'
@@ -197,8 +197,8 @@ def _info(name: str, read: Callable[[int, int], bytes], size: int, mtime_ns: int
         while found is None and taken < size:  # results of very many runs, or a file cut short
             taken = min(16 * taken, size)
             found = _SUMMARY.search(read(size - taken, taken))
-        if found is not None:
-            return _own_info(name, _own_id(read, size), found, size, mtime_ns)
+        if found is not None and (sample_id := _own_id(read, size)) is not None:
+            return _own_info(name, sample_id, found, size, mtime_ns)
     if not is_own and _PLAINLY_OLD.match(head):
         return _old_info(name, head, tail, size, mtime_ns)
     data = read(0, size)
@@ -216,15 +216,15 @@ def _check_version(head: bytes) -> None:
         raise Unreadable(f"was written in format nbrun/{version.decode('utf-8', 'replace')}; this nbrun knows {FORMAT}")
 
 
-def _own_id(read: Callable[[int, int], bytes], size: int) -> str:
-    """Return the id in the third line of a file in nbrun's layout, however long it is."""
+def _own_id(read: Callable[[int, int], bytes], size: int) -> str | None:
+    """Return the id in the third line of a file in nbrun's layout, however long it is; None where it isn't there."""
     taken = HEAD_BYTES
     while True:
         found = _OWN_ID.match(read(0, taken))
         if found is not None:
             return str(load(found[1]))
         if taken >= size:
-            raise Unreadable("is no sample's file (it has no id)")
+            return None
         taken *= 16
 
 
@@ -294,6 +294,8 @@ def peek_damaged(path: Path) -> FileInfo | None:
             if not f.read(HEAD_BYTES).startswith(_NBRUN_HEAD + FORMAT.split("/")[1].encode() + b'"'):
                 return None
             sample_id = _own_id(lambda at, n: _pread(fd, at, n), stat.st_size)
+            if sample_id is None:
+                return None
             f.seek(0)
             seen = max((h.seq for h in _scan(f).heads), default=0)
     except (OSError, Unreadable, ValueError):
@@ -737,6 +739,20 @@ def lay_out(
         yield end
         at += len(end)
     yield closing(footer())
+
+
+def in_chunks(parts: Iterable[bytes]) -> Iterator[bytes]:
+    """Join small pieces of a file, so that writing it takes few calls."""
+    waiting: list[bytes] = []
+    size = 0
+    for part in parts:
+        waiting.append(part)
+        size += len(part)
+        if size >= CHUNK_BYTES:
+            yield b"".join(waiting)
+            waiting, size = [], 0
+    if waiting:
+        yield b"".join(waiting)
 
 
 def opening(sample_id: str) -> bytes:

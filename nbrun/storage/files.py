@@ -51,7 +51,7 @@ IN_USE_S, IN_USE_PAUSE_S = 5.0, 0.02
 _system = os  # for what is no durable operation: a test that puts a disk in the place of `os` doesn't see it
 
 Hook = Callable[[str, str], None]
-Identity = tuple[int, int, int, int]
+FileId = tuple[int, int, int, int]
 _hook: Hook | None = None
 
 #: What a file system answers that has no such operation, as network shares and shared folders of virtual machines do.
@@ -395,7 +395,7 @@ class NewFile:
             a rename may succeed and report an error (FUSE, a reply of NFS that was lost).
     """
 
-    identity: Identity = (0, 0, 0, 0)
+    identity: FileId = (0, 0, 0, 0)
 
     def __init__(self, path: str | Path, parts: Iterable[bytes], beside: str | Path) -> None:
         self._path, self._beside = path, beside
@@ -442,12 +442,12 @@ class NewFile:
             os.close(fd)
 
 
-def identity_of(stat: os.stat_result) -> Identity:
+def identity_of(stat: os.stat_result) -> FileId:
     """Return what tells a file from another that comes to stand under its name: device, inode, size and mtime."""
     return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
-def identity_at(path: str | Path) -> Identity | None:
+def identity_at(path: str | Path) -> FileId | None:
     """Return the same of what stands at a path now; None where nothing does."""
     try:
         at = _Place(path)
@@ -456,7 +456,7 @@ def identity_at(path: str | Path) -> Identity | None:
         return None
 
 
-def replace_file(path: str | Path, parts: Iterable[bytes], beside: str | Path) -> Identity:
+def replace_file(path: str | Path, parts: Iterable[bytes], beside: str | Path) -> FileId:
     """Puts a file in place whole. The folder's fsync is the caller's. Returns what tells it from any other."""
     new = NewFile(path, parts, beside)
     new.put()

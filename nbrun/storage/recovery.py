@@ -20,11 +20,10 @@ from nbrun.results.legacy import parse_old
 from nbrun.results.listing import Problem
 from nbrun.results.names import is_sample_file_name, temporary
 from nbrun.results.replay import LogScan
-from nbrun.results.sample_file import FileInfo, Identity, OwnFile, Unreadable
+from nbrun.results.sample_file import FileInfo, Identity, OwnFile, Unreadable, in_chunks
 from nbrun.results.values import dump, load
 from nbrun.storage import files
 from nbrun.storage.directory import Directory
-from nbrun.storage.sample_writer import chunked
 
 
 @dataclass
@@ -133,7 +132,7 @@ class _SampleWriter:
                 return self._read_segment(s)
 
             parts = file_parts(sample_id, header, info, match, stored, body, extra)
-            files.replace_file(path, chunked(parts), directory.inner / "tmp" / temporary(name))
+            files.replace_file(path, in_chunks(parts), directory.inner / "tmp" / temporary(name))
         return sample_file.peek(path)
 
     def _readable(self, journal: dict[Identity, Stored]) -> dict[Identity, Stored]:

@@ -32,7 +32,7 @@ from nbrun.storage.in_flight import choose
 from nbrun.storage.journal import Journal
 from nbrun.storage.match import NO_ITEM, Retyped, match_by_key, match_own, moved, retyped, stored_item
 from nbrun.storage.recovery import Recovery, attempt_body
-from nbrun.storage.sample_state import DONE, ERROR, Columns, Orphan, SampleState
+from nbrun.storage.sample_state import DONE, ERROR, Columns, Maker, Orphan, SampleState
 from nbrun.storage.sample_writer import write_sample
 from nbrun.verdicts import Tally
 
@@ -236,7 +236,7 @@ class ResumePlanner:
                 if entry is None:
                     continue
                 whole[position] = h
-                made = (verdicts.counted(entry["result"]), entry["run_id"], entry["context"])
+                made = Maker(verdicts.counted(entry["result"]), entry["run_id"], entry["context"])
                 code = DONE if h.status == "done" else ERROR
                 state.place(position, h.seq, code, where, h.offset, h.length, made, body if own.is_foreign else None)
                 state.api_used = entry["api_used"] or state.api_used
@@ -261,6 +261,7 @@ class ResumePlanner:
         if not whole and not again:
             state.retyped = retyped(state.sample, whole, held)
         state.is_foreign = own.is_foreign
+        state.extra = own.extra
         damaged = len(found) - len(whole) + len(orphans) - len(readable) + own.damaged
         if damaged and not info.is_damaged:
             what = f"has {damaged} damaged entries; it is kept in .nbrun/damaged/"
@@ -278,7 +279,7 @@ class ResumePlanner:
         group, rank = state.sample.locate(position)
         rest = body.split(b'"seq":%d,' % h.seq, 1)[1]
         new = ENTRY % (group.runnable[rank], group.key(rank).hex().encode(), group.occurrence(rank), h.seq, rest)
-        made = (verdicts.counted(entry["result"]), entry["run_id"], entry["context"])
+        made = Maker(verdicts.counted(entry["result"]), entry["run_id"], entry["context"])
         state.place(position, h.seq, DONE if h.status == "done" else ERROR, NOWHERE, 0, 0, made, new)
 
     def _take_old(self, state: SampleState, path: Path, info: FileInfo) -> None:
@@ -293,8 +294,8 @@ class ResumePlanner:
                 state.orphans.append(Orphan(m.group, m.key, m.occurrence, 0, NOWHERE, 0, 0, body))
                 continue
             verdict = verdicts.counted(row.get("result"))
-            state.place(m.position, 0, DONE, NOWHERE, 0, 0, (verdict, "", ""), body)
-        state.api_used, state.worker_id = old.api_used or "", old.worker_id or ""
+            state.place(m.position, 0, DONE, NOWHERE, 0, 0, Maker(verdict, "", ""), body)
+        state.api_used, state.worker_id, state.extra = old.api_used or "", old.worker_id or "", old.extra
         known = self.directory.matches.get(state.sample_id)
         places = places_in(old, known, data)
         if places is None or [m._replace(position=None) for m in matches] != places or not self._is_same(known, state):

@@ -21,9 +21,10 @@ from nbrun import verdicts
 from nbrun.canonical import KEY_BYTES, key_text
 from nbrun.model import CancelFlag, Record, Task
 from nbrun.results.entries import IN_SEGMENT, NOWHERE, Attempt
+from nbrun.results.sample_file import Identity
 from nbrun.results.values import dump
 from nbrun.samples import SCALARS, Sample, fresh_copy
-from nbrun.storage.files import Identity
+from nbrun.storage.files import FileId
 from nbrun.storage.match import Retyped
 
 #: Status codes of an item.
@@ -43,6 +44,18 @@ _KEY = f"{KEY_BYTES}s"
 SavedEntry = tuple[int, int, int, int, int, int, str | None, bytes | None]
 
 
+class Maker(NamedTuple):
+    """What a file's summary needs of an entry."""
+
+    verdict: str | None
+    run_id: str
+    context: str
+
+
+#: Stands for the maker of an item without an entry, and of an old entry without a verdict.
+NO_MAKER = Maker(None, "", "")
+
+
 class Orphan(NamedTuple):
     """An entry that matches no item of the dataset; it is kept in the file, with index null."""
 
@@ -54,6 +67,11 @@ class Orphan(NamedTuple):
     offset: int
     length: int
     body: bytes | None  # the entry's bytes where they are not on the disk in nbrun's format
+
+    @property
+    def identity(self) -> Identity:
+        """Return its group, key and occurrence."""
+        return Identity(self.group, self.key, self.occurrence)
 
 
 class Columns:
@@ -97,8 +115,8 @@ class SampleState:
         self.pending: list[SavedEntry] = []
         self.kept_bytes = 0
         self.columns: Columns | None = None
-        self.makers: list[tuple[str | None, str, str]] = [(None, "", "")]
-        self._maker_of: dict[tuple[str | None, str, str], int] = {(None, "", ""): 0}
+        self.makers: list[Maker] = [NO_MAKER]
+        self._maker_of: dict[Maker, int] = {NO_MAKER: 0}
         self.orphans: list[Orphan] = []
         self.max_seq = 0
         self.file_seq = 0
@@ -106,6 +124,7 @@ class SampleState:
         self.is_closed = False  # all entries are in the file and none will follow: nothing is kept here
         self.api_used = ""
         self.worker_id = ""
+        self.extra: Mapping[str, bytes] = {}  # keys that another tool has added to its file -> their values as JSON
         self.retyped: Sequence[Retyped] = ()  # see ResumePlan; the feeder only
         self.is_foreign = False  # another tool has re-serialised its file; the feeder only
         # written by the feeder before any worker sees the state, read by workers
@@ -126,7 +145,7 @@ class SampleState:
         self.filing = False  # under the filer's lock
         # Only the thread that writes the file: the file in which entries that are IN_FILE have their places. None where
         # there is no file, or where it isn't known which file is there now: then it is scanned before it is used.
-        self.file_id: Identity | None = None
+        self.file_id: FileId | None = None
         self.problem = ""  # a problem of the file, found while it was written; completes "PATH …"
         self.header_in = -1  # the segment that holds its header; the journal's thread only
         self.dirty_since = 0.0
@@ -270,7 +289,7 @@ class SampleState:
         where: int,
         offset: int,
         length: int,
-        made: tuple[str | None, str, str],
+        made: Maker,
         body: bytes | None = None,
     ) -> None:
         """Record an entry of an earlier run at a position."""
@@ -284,7 +303,7 @@ class SampleState:
 
     def maker(self, verdict: str | None, run_id: str, context: str) -> int:
         """Return the number for a verdict, run and context, which is what the summary needs of an entry."""
-        what = (verdict, run_id, context)
+        what = Maker(verdict, run_id, context)
         number = self._maker_of.get(what)
         if number is None:
             number = self._maker_of[what] = len(self.makers)

@@ -1,6 +1,6 @@
-"""Writes a sample's file from its state: snapshot, stream, replace, and say where each entry stands now.
+"""Writes a sample's file from its state: takes a snapshot, streams the file, replaces it, and records the new places.
 
-Threads: the files thread, a worker that helps, or the feeder; never two at once for one state (`SampleState.filing`).
+Threads: one of the compactor's, or the feeder; one at a time per sample (`SampleState.filing`).
 """
 
 from __future__ import annotations
@@ -9,79 +9,79 @@ import errno
 import os
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from nbrun import verdicts
 from nbrun.results import sample_file
 from nbrun.results.entries import IN_FILE, IN_SEGMENT, NOWHERE
 from nbrun.results.format import BETWEEN, ENTRY_HEAD
 from nbrun.results.legacy import OldFile, OldMatch, match_old, old_body, parse_old
-from nbrun.results.sample_file import EntryHead, Identity, OwnFile, Unreadable
+from nbrun.results.sample_file import EntryHead, Footer, Identity, OwnFile, Unreadable, in_chunks, lay_out
 from nbrun.storage import files
 from nbrun.storage.directory import move_to_quarantine
 from nbrun.storage.match import positions_by_identity
-from nbrun.storage.sample_state import DONE, ERROR, MISSING, Columns, Orphan, SampleState, SavedEntry
+from nbrun.storage.sample_state import DONE, ERROR, MISSING, NO_MAKER, Columns, Maker, Orphan, SampleState, SavedEntry
 
-CHUNK = 1 << 20
+#: Reads an entry of a segment: number, offset, length.
 ReadSegment = Callable[[int, int, int], bytes]
+#: Returns such a reader, which keeps the present segments open.
 HoldSegments = Callable[[], ReadSegment]
-Made = tuple[str | None, str, str]  # verdict, run and context of an entry
 
 
 def write_sample(state: SampleState, folder: str, beside: str, hold: HoldSegments) -> dict[int, int]:
-    """Replaces the sample's file by what the state holds, durably but for the folder's fsync.
+    """Replace the sample's file by what the state holds, durably but for the folder's fsync.
 
     Returns:
-        segment number -> how many entries of this state no longer need it.
+        segment number -> how many entries of this sample no longer need it.
     """
     if state.is_closed:
         return {}
     path = os.path.join(folder, state.name)
-    # from here until all is well nobody knows what stands there: a rename that reports an error may have succeeded
+    # until all is well it isn't known which file is there: a rename that reports an error may have succeeded
     known, state.file_id = state.file_id, None
     is_known = files.identity_at(path) == known
-    saved = _all_in_memory(state) if is_known else None
-    if saved is not None:
-        return _write_at_once(state, saved, path, beside)
-    return _Filing(state, path, known, hold).write(beside)
+    entries = _all_in_memory(state) if is_known else None
+    if entries is not None:
+        return _write_from_memory(state, entries, path, beside)
+    return _SampleWriter(state, path, known, hold).write(beside)
 
 
 # ---- a sample that was run in one go
 
 
 def _all_in_memory(state: SampleState) -> list[SavedEntry] | None:
-    """Its entries, each once, in the order of their positions; None where some stand elsewhere."""
+    """Return one entry for each task, in the order of their positions; None where not all are in memory."""
     with state.lock:
         if state.columns is not None or state.orphans or len(state.pending) != state.total:
             return None
-        saved = sorted(state.pending)
-    if [f[0] for f in saved] != list(range(state.total)):
+        entries = sorted(state.pending)
+    if [entry[0] for entry in entries] != list(range(state.total)):
         return None  # one was saved twice, another is missing
-    return saved
+    return entries
 
 
-def _write_at_once(state: SampleState, saved: list[SavedEntry], path: str, beside: str) -> dict[int, int]:
-    _, seqs, codes, wheres, _, _, all_verdicts, bodies = zip(*saved, strict=True) if saved else ((),) * 8
+def _write_from_memory(state: SampleState, entries: list[SavedEntry], path: str, beside: str) -> dict[int, int]:
+    _, seqs, codes, wheres, _, _, all_verdicts, bodies = zip(*entries, strict=True) if entries else ((),) * 8
     max_seq = max(seqs, default=0)
     has_errors = codes.count(DONE) < len(codes)
-    judged = [f[6] for f in saved if f[2] == DONE] if has_errors else all_verdicts
+    judged = [entry[6] for entry in entries if entry[2] == DONE] if has_errors else all_verdicts
     inside = [(BETWEEN.join(bodies[g.base : g.base + len(g.runnable)]),) for g in state.sample.groups]
     parts = lay_out_sample(state, inside, codes, judged, max_seq)
     file_id = files.replace_file(path, (b"".join(parts),), beside)
     with state.lock:
         state.file_id = file_id
         state.file_seq = max(state.file_seq, max_seq)
-        later = state.pending[len(saved) :]
+        later = state.pending[len(entries) :]
         state.pending = []
         if later or has_errors:  # more entries have come or may come
-            _stand_in_file(state, saved)
+            _record_places(state, entries)
             state.pending = later
         else:
             state.is_closed = True
-        state.kept_bytes = sum([f[5] for f in later])
+        state.kept_bytes = sum([entry[5] for entry in later])
     return {where - IN_SEGMENT: n for where, n in Counter(wheres).items()}
 
 
@@ -92,10 +92,10 @@ def lay_out_sample(
     judged: Sequence[str | None],
     max_seq: int,
 ) -> list[bytes]:
-    """The file, in pieces, of a sample that has one entry for each of its tasks.
+    """Return, in pieces, the file of a sample that has one entry for each of its tasks.
 
     Args:
-        inside: for each group its entries and what stands between them, in pieces.
+        inside: for each group its entries and what is between them, in pieces.
         codes: the entries' statuses, in the order of their positions.
         judged: the verdicts of those that are done, None where one has none.
     """
@@ -104,12 +104,12 @@ def lay_out_sample(
     errors: dict[str, int] = {}
     for g, entries in zip(state.sample.groups, inside, strict=True):
         end = g.base + len(g.runnable)
-        parts += [sample_file.group_opening(g.name), *entries, b"\n],\n" if g.runnable else b"],\n"]
+        parts += [sample_file.group_opening(g.name), *entries, sample_file.group_end(not g.runnable)]
         done[g.name] = codes[g.base : end].count(DONE)
         errors[g.name] = codes[g.base : end].count(ERROR)
-    counts = verdicts.count(judged)
-    counts.pop(None, None)
-    made = {state.run_id: len(judged)} if judged else {}
+    counts = {verdict: n for verdict, n in verdicts.count(judged).items() if verdict is not None}
+    runs = {state.run_id: len(judged)} if judged else {}
+    contexts = {state.sample.context: len(judged)} if judged else {}
     unexpected = 0
     if counts and state.is_judged:
         at = 0
@@ -117,65 +117,61 @@ def lay_out_sample(
             of_group = judged[at : at + done[g.name]]
             at += done[g.name]
             unexpected += state.unexpected_of(g.name, of_group)
-    contexts = {state.sample.context: len(judged)} if judged else {}
-    summary = _summary(state, max_seq, done, errors, counts, made, contexts, unexpected)
-    return parts + _closing(state, summary, done)
+    parts.append(sample_file.closing(_footer(state, max_seq, done, errors, counts, runs, contexts, unexpected)))
+    return parts
 
 
-def _stand_in_file(state: SampleState, saved: list[SavedEntry]) -> None:
-    """Notes in the columns where the entries stand now. Called with the state's lock held."""
+def _record_places(state: SampleState, entries: list[SavedEntry]) -> None:
+    """Record in the columns where the entries are in the new file. The caller holds the state's lock."""
     at = len(sample_file.opening(state.sample_id))
     for g in state.sample.groups:
         at += len(sample_file.group_opening(g.name))
-        for position, seq, code, _, _, length, verdict, _ in saved[g.base : g.base + len(g.runnable)]:
-            state.place(position, seq, code, IN_FILE, at, length, (verdict, state.run_id, state.context))
+        of_group = entries[g.base : g.base + len(g.runnable)]
+        for position, seq, code, _, _, length, verdict, _ in of_group:
+            state.place(position, seq, code, IN_FILE, at, length, Maker(verdict, state.run_id, state.context))
             at += length + len(BETWEEN)
-        at += 2 if g.runnable else 3
+        at += len(sample_file.group_end(not of_group)) - (len(BETWEEN) if of_group else 0)
 
 
-def _summary(
+def _footer(
     state: SampleState,
     max_seq: int,
     done: dict[str, int],
     errors: dict[str, int],
-    verdicts: Any,
-    runs: Any,
-    contexts: Any,
+    counts: Mapping[str, int],
+    runs: Mapping[str, int],
+    contexts: Mapping[str, int],
     unexpected: int,
-) -> dict[str, Any]:
-    summary = {
-        "max_seq": max_seq,
-        "identities": state.sample.identities.hex(),
-        "done": sum(done.values()),
-        "errors": errors,
-        "verdicts": verdicts,
-        "runs": runs,
-        "contexts": contexts,
-    }
-    return summary | {"unexpected": unexpected} if state.is_judged else summary
-
-
-def _closing(state: SampleState, summary: dict[str, Any], done: dict[str, int]) -> list[bytes]:
+) -> Footer:
     totals = state.totals
-    footer = sample_file.Footer(state.sample_id, totals, done, done == totals, summary, state.api_used, state.worker_id)
-    return [sample_file.closing(footer)]
+    summary = sample_file.summary_of(
+        max_seq,
+        state.sample.identities.hex(),
+        sum(done.values()),
+        errors,
+        counts,
+        runs,
+        contexts,
+        unexpected if state.is_judged else None,
+    )
+    return Footer(state.sample_id, totals, done, done == totals, summary, state.api_used, state.worker_id, state.extra)
 
 
 # ---- any other sample
 
 
 class _Moved(Exception):
-    """An entry is not where it is remembered to be."""
+    """An entry is not where the sample's state says."""
 
 
-class _Filing:
-    """One writing of a sample whose entries stand in segments, in its file, or in memory.
+class _SampleWriter:
+    """Writes a sample once whose entries are in segments, in its file, or in memory.
 
     Args:
-        known: which file the places in the state are of.
+        known: the file that the places in the state belong to.
     """
 
-    def __init__(self, state: SampleState, path: str, known: files.Identity | None, hold: HoldSegments) -> None:
+    def __init__(self, state: SampleState, path: str, known: files.FileId | None, hold: HoldSegments) -> None:
         self.state, self.path, self._known, self._hold = state, path, known, hold
         self._own: BinaryIO | None = None  # entries that are IN_FILE are read from it
         self._opened = ExitStack()
@@ -186,33 +182,33 @@ class _Filing:
             self._open()
             self._begin()
             try:
-                file_id = files.replace_file(self.path, chunked(self._parts()), beside)
-            except _Moved:  # somebody has written into the file; its inode, size and time may be the same all the same
-                self._look_again()
+                file_id = files.replace_file(self.path, in_chunks(self._parts()), beside)
+            except _Moved:  # another program wrote into the file; its inode, size and time may be the same all the same
+                self._rescan()
                 self._begin()
                 try:
-                    file_id = files.replace_file(self.path, chunked(self._parts()), beside)
+                    file_id = files.replace_file(self.path, in_chunks(self._parts()), beside)
                 except _Moved:
                     raise OSError(errno.ESTALE, "changes while it is being read", self.path) from None
-        freed = self._move_in()
+        freed = self._record_places()
         self.state.file_id = file_id
         return freed
 
     def _open(self) -> None:
-        """Opens the sample's file, and finds its entries again where it is another one than the state knows."""
+        """Open the sample's file, and scan it where it is another one than the state knows."""
         try:
             file = files.open_reading(self.path)
         except FileNotFoundError:
             c = self.state.columns
             if (c is not None and IN_FILE in c.where) or any(o.where == IN_FILE for o in self.state.orphans):
-                raise  # the run waits until it is back
+                raise  # the run pauses until the file is back
             return
         self._own = self._opened.enter_context(file)
         if files.identity_of(os.fstat(file.fileno())) != self._known:
-            self._look_again()
+            self._rescan()
 
     def _begin(self) -> None:
-        """Takes what the state holds now."""
+        """Take a snapshot of what the state holds now."""
         state = self.state
         with state.lock:
             self._read_segment = self._hold()
@@ -222,14 +218,14 @@ class _Filing:
             self.makers = list(state.makers)
             self.orphans = list(state.orphans)
             self.max_seq = state.max_seq
-        # position, offset and length in the new file; columns, since a large sample has very many
+        # position, offset and length in the new file; as columns, since a large sample has very many
         self.placed = array("i"), array("q"), array("q")
         self.new_orphans: list[Orphan] = []
 
-    def _look_again(self) -> None:
-        """Finds the places of the state's entries in the file as it is, and takes over what the state doesn't know.
+    def _rescan(self) -> None:
+        """Find the state's entries in the file as it is, and take over entries that the state doesn't know.
 
-        What the state has in its file and the file lacks is lost: somebody has put another file there.
+        Entries that the state has in its file and that the file lacks are lost: another file was put there.
         """
         assert self._own is not None
         try:
@@ -244,10 +240,12 @@ class _Filing:
         is_whole = False
         if isinstance(content, OwnFile) and content.sample_id in (state.sample_id, None):
             self._own = content.file
-            finder.look_in(content)
+            state.extra = content.extra
+            finder.scan(content)
             is_whole = not content.damaged
         elif old is not None and old.sample_id == state.sample_id:
-            finder.look_in_old(old)
+            state.extra = old.extra
+            finder.scan_old(old)
             is_whole = True
         with state.lock:
             lost = finder.update()
@@ -259,7 +257,7 @@ class _Filing:
             state.problem += f", and {lost} results that only the first one held count as missing"
 
     def _body(self, where: int, offset: int, length: int, key: bytes, seq: int) -> bytes:
-        """An entry's bytes, once it is sure that they are that entry's."""
+        """Return an entry's bytes. Raise _Moved where the bytes at its place are not that entry's."""
         if where == IN_FILE:
             assert self._own is not None
             self._own.seek(offset)
@@ -277,43 +275,29 @@ class _Filing:
         return body
 
     def _parts(self) -> Iterator[bytes]:
-        """The file's bytes, piece by piece; notes on the way where each entry stands."""
+        """Return the file's bytes, piece by piece; each entry's new place is noted on the way."""
         c, state = self.c, self.state
-        positions_placed, offsets, lengths = self.placed
-        first = sample_file.opening(state.sample_id)
-        at = len(first)
-        yield first
         orphans: dict[str, list[Orphan]] = {}
         for orphan in self.orphans:
             orphans.setdefault(orphan.group, []).append(orphan)
         groups = {
             g.name: [p for p in range(g.base, g.base + len(g.runnable)) if c.status[p]] for g in state.sample.groups
         }
-        done: dict[str, int] = {}
-        for name in [*groups, *(n for n in orphans if n not in groups)]:
-            positions = groups.get(name, [])
-            if name in groups:
-                done[name] = sum(c.status[p] == DONE for p in positions)
-            title = sample_file.group_opening(name)
-            yield title
-            at += len(title)
-            more = len(positions) + len(orphans.get(name, ()))
-            for where, body in self._bodies(positions, orphans.get(name, [])):
-                if isinstance(where, int):
-                    positions_placed.append(where)
-                    offsets.append(at)
-                    lengths.append(len(body))
-                else:
-                    self.new_orphans.append(where._replace(where=IN_FILE, offset=at, length=len(body), body=None))
-                more -= 1
-                yield body
-                yield BETWEEN if more else b"\n"
-                at += len(body) + (len(BETWEEN) if more else 1)
-            yield b"],\n"
-            at += 3
-        yield from _closing(state, self._summarise(groups, done), done)
+        names = [*groups, *(name for name in orphans if name not in groups)]
+        entries = ((name, self._bodies(groups.get(name, []), orphans.get(name, []))) for name in names)
+        return lay_out(state.sample_id, entries, lambda: self._footer(groups), self._note_place)
+
+    def _note_place(self, entry: int | Orphan, offset: int, length: int) -> None:
+        if isinstance(entry, Orphan):
+            self.new_orphans.append(entry._replace(where=IN_FILE, offset=offset, length=length, body=None))
+            return
+        positions, offsets, lengths = self.placed
+        positions.append(entry)
+        offsets.append(offset)
+        lengths.append(length)
 
     def _bodies(self, positions: list[int], orphans: list[Orphan]) -> Iterator[tuple[int | Orphan, bytes]]:
+        """Yield the entries of a group: its position, or the orphan itself, and the bytes."""
         c = self.c
         for p in positions:
             body = c.bodies.get(p)
@@ -321,33 +305,34 @@ class _Filing:
             if body is None:
                 body = self._body(c.where[p], c.offset[p], c.length[p], group.key(rank), c.seq[p])
             right = b'{"index":%d,' % group.runnable[rank]
-            if not body.startswith(right):  # the item stands elsewhere in the dataset now
+            if not body.startswith(right):  # the item has another index in the dataset now
                 body = right + body[body.index(b",") + 1 :]
             yield p, body
         for orphan in orphans:
             body = orphan.body or self._body(orphan.where, orphan.offset, orphan.length, orphan.key, orphan.seq)
             yield orphan, b'{"index":null' + body[body.index(b",") :]
 
-    def _summarise(self, groups: dict[str, list[int]], done: dict[str, int]) -> dict[str, Any]:
+    def _footer(self, groups: Mapping[str, list[int]]) -> Footer:
         c = self.c
+        done = {name: sum(c.status[p] == DONE for p in positions) for name, positions in groups.items()}
         errors = {name: sum(c.status[p] == ERROR for p in positions) for name, positions in groups.items()}
-        verdicts, runs, contexts = Counter[str](), Counter[str](), Counter[str]()
+        counts, runs, contexts = Counter[str](), Counter[str](), Counter[str]()
         for number, count in Counter([m for m, s in zip(c.made, c.status, strict=True) if s == DONE]).items():
             verdict, run_id, context = self.makers[number]
             runs[run_id] += count
             contexts[context] += count
             if verdict is not None:
-                verdicts[verdict] += count
+                counts[verdict] += count
         unexpected = 0
-        if verdicts and self.state.is_judged:
+        if counts and self.state.is_judged:
             unexpected = sum(
-                status == DONE and self.state.is_unexpected(p, self.makers[made][0])
+                status == DONE and self.state.is_unexpected(p, self.makers[made].verdict)
                 for p, (made, status) in enumerate(zip(c.made, c.status, strict=True))
             )
-        return _summary(self.state, self.max_seq, done, errors, verdicts, runs, contexts, unexpected)
+        return _footer(self.state, self.max_seq, done, errors, counts, runs, contexts, unexpected)
 
-    def _move_in(self) -> dict[int, int]:
-        """Notes in the state that the entries stand in the file now; entries saved meanwhile keep their place."""
+    def _record_places(self) -> dict[int, int]:
+        """Record in the state that the entries are in the file now; those saved meanwhile keep their place."""
         state = self.state
         with state.lock:
             state.freed.update(state.merge_pending())
@@ -368,27 +353,27 @@ class _Filing:
 
 
 class _Finder:
-    """Finds a state's entries in a file that isn't the one that the state knows.
+    """Finds a sample's entries in a file that isn't the one that the sample's state knows.
 
-    Made, and `settle` called, with the state's lock held; the rest reads the file, without it. The journal's thread may
-    add newer entries to the state meanwhile.
+    It is made, and `update` is called, with the state's lock held; the scans read the file, without it. The journal's
+    thread may add newer entries to the state meanwhile.
     """
 
     def __init__(self, state: SampleState) -> None:
-        self._book = state
+        self._state = state
         assert state.columns is not None
         self._places = positions_by_identity(state.sample)
-        self._orphans = {(o.group, o.key, o.occurrence): o for o in state.orphans}
+        self._orphans = {o.identity: o for o in state.orphans}
         self._seqs, self._status = state.columns.seq[:], state.columns.status[:]
-        self._found: dict[int, tuple[EntryHead | OldMatch, bytes | None, Made | None]] = {}
+        self._found: dict[int, tuple[EntryHead | OldMatch, bytes | None, Maker | None]] = {}
         self._found_orphans: dict[Identity, Orphan] = {}
 
-    def look_in(self, file: OwnFile) -> None:
-        """Finds the entries of a file of nbrun's."""
+    def scan(self, file: OwnFile) -> None:
+        """Find the entries of a file in nbrun's format."""
         for h in file.heads:
             position = self._places.get(h.identity)
             if position is None:
-                self._look_at_orphan(h, file)
+                self._scan_orphan(h, file)
                 continue
             if h.seq == self._seqs[position]:
                 self._found[position] = h, None, None
@@ -396,65 +381,57 @@ class _Finder:
             is_newer = h.seq > self._seqs[position] and not (h.status == "error" and self._status[position] == DONE)
             entry = sample_file.parse_entry(file.body(h)) if is_newer else None
             if entry is not None:
-                made = verdicts.counted(entry["result"]), entry["run_id"], entry["context"]
+                made = Maker(verdicts.counted(entry["result"]), entry["run_id"], entry["context"])
                 self._found[position] = h, None, made
                 self._seqs[position] = h.seq
 
-    def _look_at_orphan(self, h: EntryHead, file: OwnFile) -> None:
+    def _scan_orphan(self, h: EntryHead, file: OwnFile) -> None:
         identity = h.identity
         known = self._orphans.get(identity)
         if (known is not None and known.seq > h.seq) or sample_file.parse_entry(file.body(h)) is None:
             return
         self._found_orphans[identity] = Orphan(*identity, h.seq, IN_FILE, h.offset, h.length, None)
 
-    def look_in_old(self, old: OldFile) -> None:
-        """Finds the entries of a file of the older program: what the state has itself counts."""
-        for m in match_old(self._book.sample, old):
+    def scan_old(self, old: OldFile) -> None:
+        """Find the entries of a file of the older program; those that the state has count."""
+        for m in match_old(self._state.sample, old):
             row = old.groups[m.group][m.rank]
             if m.position is None:
                 identity = Identity(m.group, m.key, m.occurrence)
                 self._found_orphans.setdefault(identity, Orphan(*identity, 0, NOWHERE, 0, 0, old_body(row, m, old)))
             else:
-                self._found[m.position] = m, old_body(row, m, old), (verdicts.counted(row.get("result")), "", "")
+                made = Maker(verdicts.counted(row.get("result")), "", "")
+                self._found[m.position] = m, old_body(row, m, old), made
 
     def update(self) -> int:
-        """Notes in the state what was found. Returns how many of its results are nowhere any more."""
-        state = self._book
+        """Record in the state what was found. Return how many of its results are nowhere any more."""
+        state = self._state
         state.freed.update(state.merge_pending())
-        c = state.columns
-        assert c is not None
-        lost = 0
-        for position in range(state.total):
-            head, body, made = self._found.get(position, (None, None, None))
-            if c.where[position] == IN_FILE and not (isinstance(head, EntryHead) and head.seq == c.seq[position]):
-                lost += c.status[position] == DONE and head is None
-                c.status[position], c.seq[position], c.where[position] = MISSING, 0, NOWHERE
-            if isinstance(head, OldMatch) and c.status[position] == MISSING:
-                state.place(position, 0, DONE, NOWHERE, 0, 0, made or (None, "", ""), body)
-            elif isinstance(head, EntryHead) and head.seq > c.seq[position]:
-                if c.where[position] >= IN_SEGMENT:
-                    state.freed[c.where[position] - IN_SEGMENT] += 1
-                code = DONE if head.status == "done" else ERROR
-                c.bodies.pop(position, None)
-                state.place(position, head.seq, code, IN_FILE, head.offset, head.length, made or (None, "", ""))
-                state.max_seq = max(state.max_seq, head.seq)
-            elif isinstance(head, EntryHead) and head.seq == c.seq[position] and c.where[position] == IN_FILE:
-                c.offset[position], c.length[position] = head.offset, head.length
+        assert state.columns is not None
+        lost = sum([self._update_item(state.columns, position) for position in range(state.total)])
         orphans = {i: o for i, o in self._orphans.items() if o.where != IN_FILE} | self._found_orphans
         lost += len(self._orphans.keys() - orphans.keys())
         state.orphans = list(orphans.values())
         return lost
 
-
-def chunked(parts: Iterator[bytes]) -> Iterator[bytes]:
-    """Joins small pieces, so that a file costs few writes."""
-    waiting: list[bytes] = []
-    size = 0
-    for part in parts:
-        waiting.append(part)
-        size += len(part)
-        if size >= CHUNK:
-            yield b"".join(waiting)
-            waiting, size = [], 0
-    if waiting:
-        yield b"".join(waiting)
+    def _update_item(self, c: Columns, position: int) -> bool:
+        """Record what was found of one item. Return whether its result is nowhere any more."""
+        state = self._state
+        found, body, made = self._found.get(position, (None, None, None))
+        is_lost = False
+        if c.where[position] == IN_FILE and not (isinstance(found, EntryHead) and found.seq == c.seq[position]):
+            is_lost = c.status[position] == DONE and found is None
+            c.status[position], c.seq[position], c.where[position] = MISSING, 0, NOWHERE
+        if isinstance(found, OldMatch):
+            if c.status[position] == MISSING:
+                state.place(position, 0, DONE, NOWHERE, 0, 0, made or NO_MAKER, body)
+        elif found is not None and found.seq > c.seq[position]:  # the higher seq wins (F4)
+            if c.where[position] >= IN_SEGMENT:
+                state.freed[c.where[position] - IN_SEGMENT] += 1
+            code = DONE if found.status == "done" else ERROR
+            c.bodies.pop(position, None)
+            state.place(position, found.seq, code, IN_FILE, found.offset, found.length, made or NO_MAKER)
+            state.max_seq = max(state.max_seq, found.seq)
+        elif found is not None and found.seq == c.seq[position] and c.where[position] == IN_FILE:
+            c.offset[position], c.length[position] = found.offset, found.length
+        return is_lost

@@ -21,12 +21,12 @@ from nbrun.results import legacy, plain_files, sample_file
 from nbrun.results.archives import read_file
 from nbrun.results.entries import IN_FILE, Attempt, JournalIndex, Stored, merge
 from nbrun.results.format import FOLDER, RUN
-from nbrun.results.legacy import places_in
+from nbrun.results.legacy import parse_old, places_in
 from nbrun.results.listing import Problem
 from nbrun.results.names import temporary
 from nbrun.results.reader import Reader, Snapshot
 from nbrun.results.replay import read_records
-from nbrun.results.sample_file import NBRUN, FileInfo, Identity, Unreadable
+from nbrun.results.sample_file import NBRUN, FileInfo, Identity, Unreadable, in_chunks
 from nbrun.results.status import SampleTotals
 from nbrun.results.values import load
 from nbrun.storage import files
@@ -34,7 +34,6 @@ from nbrun.storage.directory import Directory
 from nbrun.storage.lock import DirectoryLock, kept_quiet
 from nbrun.storage.record_log import write_totals
 from nbrun.storage.recovery import Recovery, carry_attempts, file_parts
-from nbrun.storage.sample_writer import chunked
 
 #: So many match records are saved together.
 _AT_ONCE = 256
@@ -245,11 +244,10 @@ class _Merging:
             name = self._name(infos[0].name if len(those) == 1 and infos else "", sample_id)
             if merged.stored:
                 self._count(len(merged.stored))
-                parts = file_parts(
-                    sample_id, header, max(infos, key=_seq, default=None), None, merged.stored, merged.body
-                )
+                newest = max(infos, key=_seq, default=None)
+                parts = file_parts(sample_id, header, newest, None, merged.stored, merged.body, merged.extra)
                 is_filed = not any(held.in_journal for held in those)
-                self._put(name, chunked(parts), max((i.mtime_ns for i in infos), default=0) if is_filed else 0)
+                self._put(name, in_chunks(parts), max((i.mtime_ns for i in infos), default=0) if is_filed else 0)
             self._note_attempts(merged, header | {"id": sample_id, "name": name, "context": _context(those)})
 
     def _note_attempts(self, merged: MergedSample, header: dict[str, Any]) -> None:
@@ -343,6 +341,7 @@ class Held:
         self.in_journal = now.journal.entries.get(sample_id, {})
         self.attempts: dict[Identity, Attempt] = now.journal.attempts.get(sample_id, {})
         self.header: Mapping[str, Any] = now.journal.headers.get(sample_id) or {}
+        self.extra: Mapping[str, bytes] = {}  # keys that another tool has added to its file, once it was opened
         self._folder, self._now = folder, now
 
     @property
@@ -388,6 +387,7 @@ class Held:
                     content = sample_file.read_any(file)
                     if isinstance(content, sample_file.OwnFile):
                         file = content.file
+                    self.extra = content.extra if isinstance(content, sample_file.OwnFile) else parse_old(content).extra
                     found = merge(content, self.match, whole)
                     stored = [s for s in found if s.where != IN_FILE or s.body is not None or self._is_whole(file, s)]
                     if len(stored) < len(found):
@@ -418,11 +418,13 @@ class MergedSample:
 
     Attributes:
         stored: the entries that count.
-        attempts: those under way of tasks that nobody has done.
+        attempts: open attempts of tasks without a result.
+        extra: keys that another tool has added to a file, with their values as JSON; of the directory named first.
     """
 
     stored: list[Stored] = field(default_factory=list)
     attempts: dict[Identity, Attempt] = field(default_factory=dict)
+    extra: dict[str, bytes] = field(default_factory=dict)
     _from: dict[Identity, tuple[Held, BinaryIO, Stored]] = field(default_factory=dict)
     _indexes: dict[Identity, int] = field(default_factory=dict)  # where another directory knows the item's place
 
@@ -442,6 +444,7 @@ def open_merged(those: list[Held], dropped: Dropped, problems: list[Problem]) ->
     with ExitStack() as opened:
         for held in those:
             stored, file = opened.enter_context(held.open(problems))
+            out.extra = {**held.extra, **out.extra}
             for s in stored:
                 _take(out, held, file, s, dropped)
         places = out._indexes

@@ -10,6 +10,7 @@ import pytest
 import nbrun
 from nbrun import cli
 from nbrun.results import sample_file
+from nbrun.results.format import frame
 from nbrun.results.reader import Reader, parse, read_rows
 from nbrun.tools.archive import archive_finished, unpack_archives
 from nbrun.tools.check import check
@@ -225,3 +226,64 @@ def test_cut_short_it_is_no_file(made):
     for size in range(0, len(data) - 2, 97):
         assert sample_file.convert_foreign(data[:size]) is None
         assert isinstance(sample_file.read_any(io.BytesIO(data[:size])), bytes)
+
+
+EXTRA = {"note": 'hard\n"q"', "tags": ["a", {"b": None}], "n": 12345678901234567890123, "": 0}
+
+
+def with_extra(file, how):
+    """Add keys to a file, as a tool would that re-serialises it, or one that inserts lines."""
+    data = file.read_bytes()
+    if how == "re-serialised":
+        file.write_text(json.dumps(EXTRA | json.loads(data), indent=1))
+    else:
+        lines = "".join(f"{json.dumps(k)}: {json.dumps(v)},\n" for k, v in EXTRA.items())
+        at = data.index(b'"api_used": ') if how == "behind the entries" else data.index(b'"id": ')
+        file.write_bytes(data[:at] + lines.encode() + data[at:])
+
+
+@pytest.mark.parametrize("how", ["re-serialised", "behind the entries", "before the id"])
+def test_keys_that_another_tool_has_added_are_kept(made, tmp_path, how):
+    path = tmp_path / "r"
+    shutil.copytree(made, path)
+    file = file_of(path)
+    with_extra(file, how)
+    for items in ([*ITEMS, {"q": 5}], [*ITEMS, {"q": 5}, {"q": 6}], [*ITEMS, {"q": 5}]):
+        run(path, samples(items), lambda t: {"v": 1})
+        value = json.loads(file.read_bytes())
+        assert {k: value.get(k) for k in EXTRA} == EXTRA
+        with open(file, "rb") as f:
+            assert sample_file.is_own_layout(f)
+        assert check(path).findings == []
+
+
+@pytest.mark.parametrize("how", ["progress", "legacy"])
+def test_keys_that_were_added_to_a_file_of_the_older_program_are_kept(tmp_path, how):
+    row = {"language": "PYTHON3", "solution": "1", "result": {"accepted": True}}
+    progress = {"completed_solutions": 1, "total_solutions": 2, "is_complete": False}
+    value = {"id": "s", "solution_result": [row]} | EXTRA | ({"progress": progress} if how == "progress" else {})
+    (tmp_path / "s.json").write_text(json.dumps(value, indent=4))
+    sample = {"id": "s", "solutions": {"language": [3, 3], "solution": ["1", "2"]}}
+    nbrun.start([sample], lambda t: {"accepted": True}, tmp_path, view=None).wait(60)
+    now = json.loads((tmp_path / "s.json").read_bytes())
+    assert now["format"] == "nbrun/1"
+    assert len(now["solution_result"]) == 2
+    assert {k: now.get(k) for k in EXTRA} == EXTRA
+
+
+def test_added_keys_outlive_a_kill_and_a_merge(made, tmp_path):
+    """A killed run's results are in the journal; the next opening writes the file."""
+    path = tmp_path / "r"
+    shutil.copytree(made, path)
+    file = file_of(path)
+    with_extra(file, "re-serialised")
+    entry = json.loads(file.read_bytes())["things_result"][0] | {"seq": 900}
+    body = json.dumps(entry, separators=(",", ":")).encode()
+    whose = json.dumps([json.loads(file.read_bytes())["id"], "things"], ensure_ascii=False).encode()
+    (path / ".nbrun" / "journal-00000077.log").write_bytes(frame(b"e", body, whose))
+    assert cli.main(["merge", str(tmp_path / "merged"), str(path)]) == 0
+    check(path, repair=True)
+    for one in (path, tmp_path / "merged"):
+        value = json.loads(file_of(one).read_bytes())
+        assert value["things_result"][0]["seq"] == 900
+        assert {k: value.get(k) for k in EXTRA} == EXTRA
