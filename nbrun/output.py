@@ -565,9 +565,13 @@ def _make_record(*args: Any, **kwargs: Any) -> logging.LogRecord:
 
 
 def _show_warning(
-    message: Warning | str, category: type[Warning], filename: str, lineno: int, file: TextIO | None = None,
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
     line: str | None = None,
-) -> None:  # fmt: skip
+) -> None:
     speaks = speaking() if file is None else None
     if speaks is None:
         _before["warning"](message, category, filename, lineno, file, line)

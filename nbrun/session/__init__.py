@@ -139,9 +139,14 @@ def start(
     path = inputs.read_path(results)
     made_under = settings_of(fn, settings)
     arguments = Arguments(
-        made_under, dict(getattr(fn, "resources", None) or {}), dict(reader.groups or {}), keep_items, retry,
-        None if key is None else settings_of(key), None if context is None else settings_of(context),
-    )  # fmt: skip
+        made_under,
+        dict(getattr(fn, "resources", None) or {}),
+        dict(reader.groups or {}),
+        keep_items,
+        retry,
+        None if key is None else settings_of(key),
+        None if context is None else settings_of(context),
+    )
     running = registry.find(path)
     if running is not None and not (replace or running._paused_by_failures):
         registry.check_same(running, arguments)

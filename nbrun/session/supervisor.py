@@ -565,10 +565,16 @@ class Supervisor:
             for group in sample.groups:
                 self._tasks[group.name] += len(group.runnable)
             number = self._tracker.add_sample(
-                sample.id, plan.total, done=plan.done, skipped=sample.skipped,
-                accepted=plan.accepted, rejected=plan.rejected, verdicts=plan.verdicts, unexpected=plan.unexpected,
+                sample.id,
+                plan.total,
+                done=plan.done,
+                skipped=sample.skipped,
+                accepted=plan.accepted,
+                rejected=plan.rejected,
+                verdicts=plan.verdicts,
+                unexpected=plan.unexpected,
                 tally=plan.tally,
-            )  # fmt: skip
+            )
         elif failed is None:
             if self._tracker.is_complete(number):
                 self._tracker.sample_done(-1)

@@ -108,8 +108,14 @@ class FakeRun:
         tally = verdicts_.tally((positives, v) for v in verdicts)
         self.tracker.record(number, [v for v in verdicts if v], ["ValueError"] * verdicts.count(None), tally)
 
-    def fail(self, number: int, sample_id: str, message: str = "boom", traceback: str = "Traceback\n  boom",
-             kind: str = "ValueError") -> None:  # fmt: skip
+    def fail(
+        self,
+        number: int,
+        sample_id: str,
+        message: str = "boom",
+        traceback: str = "Traceback\n  boom",
+        kind: str = "ValueError",
+    ) -> None:
         self.tracker.record(number, [], [kind])
         self.tracker.note_error(ErrorNote(sample_id, "solution", 0, kind, message, traceback, 0.0))
 

@@ -140,11 +140,17 @@ NAN = float("nan")
 @pytest.mark.parametrize(
     "more",
     [
-        {"key": "id"}, {"key": 5}, {"context": "id"}, {"context": 5},
-        {"replace": 1}, {"replace": "yes"}, {"replace": None},
-        {"results": "a\0b"}, {"settings": {"a": object()}},
+        {"key": "id"},
+        {"key": 5},
+        {"context": "id"},
+        {"context": 5},
+        {"replace": 1},
+        {"replace": "yes"},
+        {"replace": None},
+        {"results": "a\0b"},
+        {"settings": {"a": object()}},
     ],
-)  # fmt: skip
+)
 def test_an_argument_that_can_not_be_meant_is_named_before_anything_is_written(
     more: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -158,11 +164,25 @@ def test_an_argument_that_can_not_be_meant_is_named_before_anything_is_written(
 @pytest.mark.parametrize(
     "given",
     [
-        {"attempts": 0}, {"attempts": 1.5}, {"attempts": "3"}, {"attempts": True}, {"attempts": None}, {"delay_s": -1},
-        {"delay_s": "1"}, {"delay_s": NAN}, {"delay_s": float("inf")}, {"max_delay_s": None}, {"jitter": 2},
-        {"jitter": NAN}, {"retries": -1}, {"retries": 1.5}, {"never": "ValueError"}, {"never": (5,)}, {"never": None},
+        {"attempts": 0},
+        {"attempts": 1.5},
+        {"attempts": "3"},
+        {"attempts": True},
+        {"attempts": None},
+        {"delay_s": -1},
+        {"delay_s": "1"},
+        {"delay_s": NAN},
+        {"delay_s": float("inf")},
+        {"max_delay_s": None},
+        {"jitter": 2},
+        {"jitter": NAN},
+        {"retries": -1},
+        {"retries": 1.5},
+        {"never": "ValueError"},
+        {"never": (5,)},
+        {"never": None},
     ],
-)  # fmt: skip
+)
 def test_a_policy_that_can_not_be_meant_is_an_error(given: dict[str, Any]) -> None:
     with pytest.raises(nbrun.errors.InputError, match=next(iter(given))):
         nbrun.RetryPolicy(**given)

@@ -80,8 +80,11 @@ WAYS: list[Callable[[nbrun.Task], object]] = [
     lambda t: warnings.warn(f"line of {t.item}", stacklevel=1),
     lambda t: logging.getLogger("mine").warning("line of %s", t.item),
     lambda t: tqdm(total=1, desc=f"line of {t.item}").close(),
-    by_bytes, by_thread, by_pool, by_loop,
-]  # fmt: skip
+    by_bytes,
+    by_thread,
+    by_pool,
+    by_loop,
+]
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -271,9 +274,12 @@ run._launch.output.echoes = False
 run.wait(60)
 """
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60,
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=60,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+    )
     assert done.stdout == "of the child\n", done.stderr
 
 

@@ -27,10 +27,18 @@ def run(path: Path, ran: list[str], samples: Any = SAMPLES, **more: Any) -> nbru
 @pytest.mark.parametrize(
     ("redo", "again"),
     [
-        (["b"], ["b", "b"]), (("a", 7), ["a", "a", "7"]), ({"c"}, ["c", "c"]), (np.array(["b"]), ["b", "b"]),
-        (np.array([7]), ["7"]), ([], []), ("errors", []), ("changed", []), ("all", [*"aabbcc", "7"]), (None, []),
+        (["b"], ["b", "b"]),
+        (("a", 7), ["a", "a", "7"]),
+        ({"c"}, ["c", "c"]),
+        (np.array(["b"]), ["b", "b"]),
+        (np.array([7]), ["7"]),
+        ([], []),
+        ("errors", []),
+        ("changed", []),
+        ("all", [*"aabbcc", "7"]),
+        (None, []),
     ],
-)  # fmt: skip
+)
 def test_ids_and_words(redo: Any, again: list[str], tmp_path: Path) -> None:
     run(tmp_path, ran := [])
     before = nbrun.load_results(tmp_path)["n"].tolist()
