@@ -8,6 +8,7 @@ Pure functions; any thread.
 from __future__ import annotations
 
 import difflib
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -93,6 +94,9 @@ class EntryView:
     compiler: str = ""
     attempts: list[Mapping[str, Any]] = field(default_factory=list)
     result: str | None = None
+    output: str = ""  # what the task printed before it ended in an error
+    n_tests: int | None = None
+    item: str | None = None  # of an item with more than source and language: all of it
 
     def __str__(self) -> str:
         return text_of(self)
@@ -124,6 +128,9 @@ def view_entry(sample_id: str, group: str, entry: Mapping[str, Any]) -> EntryVie
     took = entry.get("duration_s")
     if isinstance(took, (int, float)):
         facts["took"] = time_text(took)
+    began = entry.get("started_at")
+    if isinstance(began, float):
+        facts["started"] = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(began))
     for name in ("attempts", "api_used", "worker_id", "run_id"):
         value = entry.get(name)
         if value not in (None, ""):
@@ -142,6 +149,9 @@ def view_entry(sample_id: str, group: str, entry: Mapping[str, Any]) -> EntryVie
         _compiler(tests or []),
         _attempts(told),
         _plain(result) if tests is None and result is not None else None,
+        _plain(entry.get("output") or ""),
+        n,
+        _whole_item(entry),
     )
 
 
@@ -161,6 +171,11 @@ def _source(entry: Mapping[str, Any]) -> tuple[str, str | None]:
     if item is None and source is None:
         return "", None
     return "JSON", _plain(item if item is not None else source)
+
+
+def _whole_item(entry: Mapping[str, Any]) -> str | None:
+    item = entry.get("item")
+    return _plain(item) if isinstance(item, Mapping) and not item.keys() <= {"solution", "language"} else None
 
 
 def _plain(value: Any) -> str:
@@ -238,6 +253,8 @@ def text_of(s: EntryView) -> str:
     if s.error is not None:
         told = s.error.get("traceback") or f"{s.error.get('type')}: {s.error.get('message')}"
         out += _text_block("error", truncate(str(told), 60))
+    if s.output:
+        out += _text_block("output of the task", truncate(s.output, _OTHER_LINES))
     if s.failing is not None:
         out += _text_of_failing(s.failing)
     elif s.stderr:
@@ -319,6 +336,8 @@ def html_of(s: EntryView) -> str:
     if s.error is not None:
         told = s.error.get("traceback") or f"{s.error.get('type')}: {s.error.get('message')}"
         parts += _html_block("Error", str(told))
+    if s.output:
+        parts += _html_block("Output of the task", s.output)
     if s.failing is not None:
         parts += _html_of_failing(s.failing)
     elif s.stderr:

@@ -99,36 +99,21 @@ VALUES = [
     ("class J:\n def __init__(s, m): s.MODEL = m\n def __call__(s, t): return s.MODEL\nfn = J({})", "1", "2"),
     ("class J:\n def __init__(s, m): s.MODEL = m\n def ask(s, t): return s.MODEL\nfn = J({}).ask", "1", "2"),
     ("class J:\n MODEL = {}\n def __call__(s, t): return s.MODEL\nfn = J()", "1", "2"),
-    (
-        "class J:\n __slots__ = ('MODEL',)\n def __init__(s, m): s.MODEL = m\n def __call__(s, t): return s.MODEL\n"
-        "fn = J({})",
-        "1",
-        "2",
-    ),
-    (
-        "class J:\n def __init__(s, m): s.MODEL = m\n def __call__(s, t): return s.MODEL\njudge = J({})\n"
-        "fn = lambda t: judge(t)",
-        "1",
-        "2",
-    ),
-    (
-        "class J:\n def __init__(s, m): s.MODEL = m\n def ask(s): return s.MODEL\ndef make(j): return lambda t: j.ask()\n"
-        "fn = make(J({}))",
-        "1",
-        "2",
-    ),
-    (
-        "import dataclasses\n@dataclasses.dataclass\nclass C:\n MODEL: object\nc = C({})\ndef fn(t): return c.MODEL",
-        "'a'",
-        "'b'",
-    ),
+    ("class J:\n __slots__ = ('MODEL',)\n def __init__(s, m): s.MODEL = m\n def __call__(s, t): return s.MODEL\n"
+     "fn = J({})", "1", "2"),
+    ("class J:\n def __init__(s, m): s.MODEL = m\n def __call__(s, t): return s.MODEL\njudge = J({})\n"
+     "fn = lambda t: judge(t)", "1", "2"),
+    ("class J:\n def __init__(s, m): s.MODEL = m\n def ask(s): return s.MODEL\ndef make(j): return lambda t: j.ask()\n"
+     "fn = make(J({}))", "1", "2"),
+    ("import dataclasses\n@dataclasses.dataclass\nclass C:\n MODEL: object\nc = C({})\ndef fn(t): return c.MODEL",
+     "'a'", "'b'"),
     ("import types\nc = types.SimpleNamespace(MODEL={})\ndef fn(t): return c.MODEL", "'a'", "'b'"),
     ("import functools\nMODEL = {}\n@functools.cache\ndef ask(x): return MODEL\ndef fn(t): return ask(t)", "1", "2"),
     ("import functools\nMODEL = {}\n@functools.cache\ndef fn(t): return MODEL", "1", "2"),
     ("import pathlib\nMODEL = pathlib.Path({})\ndef fn(t): return str(MODEL)", "'a'", "'b'"),
     ("import numpy\nMODEL = numpy.array({})\ndef fn(t): return MODEL.sum()", "[1, 2]", "[1, 3]"),
     ("import re\nMODEL = re.compile({})\ndef fn(t): return MODEL.match('a')", "'a'", "'b'"),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("source", "a", "b"), VALUES)
@@ -144,28 +129,20 @@ def test_simple_values_that_fn_refers_to_are_settings(source: str, a: str, b: st
     ("before", "now"),
     [
         ("seen = []\ndef fn(t): seen.append(t)", "seen = [1]\ndef fn(t): seen.append(t)"),
-        (
-            "seen = {}\ndef fn(t): seen[t.item] = seen.get(t.item, 0) + 1",
-            "seen = {1: 2}\ndef fn(t): seen[t.item] = seen.get(t.item, 0) + 1",
-        ),
+        ("seen = {}\ndef fn(t): seen[t.item] = seen.get(t.item, 0) + 1",
+         "seen = {1: 2}\ndef fn(t): seen[t.item] = seen.get(t.item, 0) + 1"),
         ("n = 0\ndef fn(t):\n    global n\n    n += 1", "n = 5\ndef fn(t):\n    global n\n    n += 1"),
-        (
-            "class J:\n n = 0\n def __call__(s, t): s.n += 1\nfn = J()",
-            "class J:\n n = 4\n def __call__(s, t): s.n += 1\nfn = J()",
-        ),
+        ("class J:\n n = 0\n def __call__(s, t): s.n += 1\nfn = J()",
+         "class J:\n n = 4\n def __call__(s, t): s.n += 1\nfn = J()"),
         ("api_key = 'a'\ndef fn(t): return api_key", "api_key = 'b'\ndef fn(t): return api_key"),
-        (
-            "import threading\nlock = threading.Lock()\ndef fn(t): lock.acquire()",
-            "import threading\nlock = threading.Lock()\ndef fn(t): lock.acquire()",
-        ),
+        ("import threading\nlock = threading.Lock()\ndef fn(t): lock.acquire()",
+         "import threading\nlock = threading.Lock()\ndef fn(t): lock.acquire()"),
         ("class C: pass\nc = C()\ndef fn(t): return c", "class C: pass\nc = C()\ndef fn(t): return c"),
-        (
-            "import os\ndef fn(t): return os.environ",
-            "import os\nos.environ['NBRUN_TEST'] = '1'\ndef fn(t): return os.environ",
-        ),
+        ("import os\ndef fn(t): return os.environ",
+         "import os\nos.environ['NBRUN_TEST'] = '1'\ndef fn(t): return os.environ"),
         ("unused = 1\ndef fn(t): return 1", "unused = 2\ndef fn(t): return 1"),
     ],
-)
+)  # fmt: skip
 def test_what_is_no_setting(before: str, now: str, tmp_path: Path) -> None:
     assert changes(before, now, tmp_path) == []
 
@@ -207,15 +184,11 @@ def test_records_are_equal_in_every_process(tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(program, encoding="utf-8")
     out = {
         subprocess.run(
-            [sys.executable, str(tmp_path / "program.py")],
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=60,
+            [sys.executable, str(tmp_path / "program.py")], capture_output=True, text=True, check=True, timeout=60,
             env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONHASHSEED": str(seed)},
         ).stdout
         for seed in (1, 2, 3)
-    }
+    }  # fmt: skip
     assert len(out) == 1
 
 
