@@ -123,3 +123,18 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
             if not t.startswith("http") and (t.endswith(".md") or (page.parent / t).is_dir())
         ]
     assert {p.resolve() for p in DOCS.rglob("*.md")} <= {p.resolve() for p in seen}
+
+
+def test_what_the_page_of_the_architecture_names_exists() -> None:
+    """Files, threads, classes and constants: a newcomer who follows the page finds each of them."""
+    page = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    files = [p for p in (ROOT / "nbrun").rglob("*") if p.suffix in (".py", ".js")]
+    code = "\n".join(p.read_text(encoding="utf-8") for p in files)
+    names = set(re.findall(r"`([^`\n]+)`", page.replace("```", "")))
+    paths = {n for n in names if re.fullmatch(r"[\w/]+\.(py|js)", n)}
+    known = {str(p) for p in (*files, *(ROOT / "tests").rglob("*.py"))}
+    assert len(paths) > 20
+    assert sorted(n for n in paths if not any(k.endswith("/" + n) for k in known)) == []
+    words = {n for n in names if re.fullmatch(r"nbrun-[a-z-]+|[A-Z]\w+(\.\w+)?|[A-Z][A-Z_]+", n)}
+    assert len(words) > 15
+    assert sorted(n for n in words if not all(re.search(rf"\b{part}\b", code) for part in n.split("."))) == []
