@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from functools import partial
 from html import escape
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from nbrun.errors import InputError
 from nbrun.formatting import count_text
@@ -464,8 +464,11 @@ class SampleTasks(Protocol):
         """Count these outcomes by what their groups expect."""
 
 
-#: A task's outcome as a sink will save it: its position, its verdict if it has one, and two values private to the sink.
-Record = tuple[int, str | None, Any, Any]
+#: A task's outcome as a sink will save it: its position, its verdict if it has one, a number for its status, and its
+#: bytes, both private to the sink. A plain tuple, since one is made for every result.
+Record = tuple[int, str | None, int, bytes]
+#: What a sink made for a sample, and gets back with the sample's outcomes.
+WorkT_contra = TypeVar("WorkT_contra", bound=SampleTasks, contravariant=True)
 
 
 class SinkClosedError(Exception):
@@ -497,11 +500,11 @@ class RemoteEncoder(Protocol):
         """Return the value that `encode_value` was given."""
 
 
-class ResultSink(Protocol):
+class ResultSink(Protocol[WorkT_contra]):
     """Where the engine saves outcomes; all that it knows of storage.
 
     Threads: workers call `begin_tasks`, `encode` and `put`; one thread of the sink's own saves. `put` waits while the
-    bound on unsaved results is reached.
+    bound on unsaved results is reached. `work` is always an object that the sink itself made for the sample.
     """
 
     def begin_tasks(self, slot: int, fingerprints: bytes) -> None:
@@ -517,10 +520,10 @@ class ResultSink(Protocol):
 
     def encode(
         self,
-        work: Any,
+        work: WorkT_contra,
         position: int,
         item: Any,
-        result: Any,
+        result: Mapping[str, Any] | EncodedResult | None,
         attempts: int,
         started_at: float,
         duration_s: float,
@@ -540,7 +543,7 @@ class ResultSink(Protocol):
             UnstorableError: the result can't be stored; the message names the place in it.
         """
 
-    def put(self, work: Any, records: list[Record]) -> None:
+    def put(self, work: WorkT_contra, records: list[Record]) -> None:
         """Queue encoded outcomes of one sample to be saved in this order, some milliseconds later.
 
         Raises:
@@ -551,13 +554,13 @@ class ResultSink(Protocol):
     def is_filling(self) -> bool:
         """True while at least half of the bound on unsaved results is used, so that `put` may wait soon."""
 
-    def put_attempt(self, work: Any, position: int, task: Task, retry: Retry) -> None:
+    def put_attempt(self, work: WorkT_contra, position: int, task: Task, retry: Retry) -> None:
         """Write an attempt that will be retried to the journal; its number and counts of tries are the task's."""
 
-    def ended(self, work: Any) -> None:
+    def ended(self, work: WorkT_contra) -> None:
         """Mark the sample as finished: its file may be written once its results are saved."""
 
-    def reopen(self, work: Any, positions: Iterable[int]) -> None:
+    def reopen(self, work: WorkT_contra, positions: Iterable[int]) -> None:
         """Let the tasks at these positions, which ended in errors, run again from their first attempt."""
 
     def retry_after_fault(self) -> None:

@@ -21,7 +21,7 @@ from nbrun.engine.run_state import FailureDetector, Outage
 from nbrun.engine.task_queue import SampleWork
 from nbrun.errors import JudgeError, JudgeUnavailableError, NotSupportedError, TaskTimeout, UnstorableError
 from nbrun.formatting import time_text
-from nbrun.model import CancelFlag, ErrorNote, Record, ResultSink, Retry, RetryPolicy, Task
+from nbrun.model import CancelFlag, ErrorNote, Record, ResultSink, Retry, RetryPolicy, SampleTasks, Task
 from nbrun.output import RunOutput
 from nbrun.progress import ProgressTracker
 from nbrun.texts import without_surrogates
@@ -59,7 +59,7 @@ class Failure(NamedTuple):
 class CompletionTarget(Protocol):
     """What this module uses of the scheduler: where results go, and the decisions on another attempt."""
 
-    sink: ResultSink
+    sink: ResultSink[SampleTasks]
     tracker: ProgressTracker
     completions: CompletionQueue
     retry: RetryPolicy

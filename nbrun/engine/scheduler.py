@@ -58,7 +58,7 @@ class Scheduler:
     def __init__(
         self,
         fn: Callable[[Task], Any],
-        sink: ResultSink,
+        sink: ResultSink[SampleTasks],
         tracker: ProgressTracker,
         *,
         workers: int,

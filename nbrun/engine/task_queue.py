@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter, deque
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 from nbrun.formatting import duration_text
 from nbrun.model import SampleTasks
 
+_T = TypeVar("_T")
 #: How many characters of a reason are shown.
 _REASON = 100
 
@@ -153,7 +154,7 @@ class TaskQueue:
         self.ready = self.samples_waiting = 0
 
 
-def _count_down(counter: Counter[Any], what: Any) -> None:
+def _count_down(counter: Counter[_T], what: _T) -> None:
     counter[what] -= 1
     if not counter[what]:
         del counter[what]

@@ -30,7 +30,7 @@ from nbrun.engine.task_queue import Item, SampleWork
 from nbrun.engine.worker_pool import TaskSource
 from nbrun.errors import RunHaltedError, ThreadLimitError
 from nbrun.formatting import counted
-from nbrun.model import CancelFlag, Record, ResultSink, SinkClosedError, Task
+from nbrun.model import CancelFlag, Record, ResultSink, SampleTasks, SinkClosedError, Task
 from nbrun.output import Speaking, speak
 from nbrun.threads import start_daemon, start_thread
 
@@ -64,7 +64,7 @@ class Window:
         self.items, self.slot = items, slot
         self.holders = 1
 
-    def record(self, sink: ResultSink) -> None:
+    def record(self, sink: ResultSink[SampleTasks]) -> None:
         """Record that these tasks, which are of one sample, are running. The worker that has taken them calls it."""
         if self.items:
             sink.begin_tasks(self.slot, self.items[0][0].work.fingerprints([position for _, position in self.items]))

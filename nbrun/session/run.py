@@ -19,13 +19,13 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from nbrun.engine import Scheduler, TaskSource, ThreadPool, WorkerPool
 from nbrun.engine.executor import ExecutorBackend
 from nbrun.errors import NbrunError, RunActiveError, SystematicFailureError, hides_own_frames
 from nbrun.formatting import count_text, counted
-from nbrun.model import Progress, RetryPolicy, State, Task, TaskSummary
+from nbrun.model import Progress, ResultSink, RetryPolicy, SampleTasks, State, Task, TaskSummary
 from nbrun.output import RunOutput, assign
 from nbrun.panel import choose_view
 from nbrun.progress import ProgressTracker
@@ -115,7 +115,7 @@ class Launch:
         def make_scheduler(store: ResultStore) -> Scheduler:
             return Scheduler(
                 fn,
-                store,
+                cast("ResultSink[SampleTasks]", store),  # it gets back only what its own `begin` has returned
                 self.tracker,
                 workers=self.workers,
                 retry=policy,

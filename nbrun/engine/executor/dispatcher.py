@@ -30,7 +30,7 @@ from nbrun.engine.task_queue import Item, SampleWork
 from nbrun.engine.worker_pool import SingleThreadPool, TaskSource
 from nbrun.errors import JudgeError, JudgeUnavailableError, NotSupportedError, RunHaltedError, ThreadLimitError
 from nbrun.formatting import duration_text
-from nbrun.model import EncodedResult, RemoteEncoder, ResultSink, Retry, Task
+from nbrun.model import EncodedResult, RemoteEncoder, ResultSink, Retry, SampleTasks, Task
 from nbrun.output import TaskOutput
 from nbrun.threads import start_daemon
 
@@ -330,7 +330,7 @@ class Chunk:
         self.generation = self.slot = -1
         self.future: Future[Any] | None = None
 
-    def note(self, sink: ResultSink, out: Iterable[Chunk]) -> None:
+    def note(self, sink: ResultSink[SampleTasks], out: Iterable[Chunk]) -> None:
         """It is about to run, beside those that are out."""
         taken = {chunk.slot for chunk in out}
         self.slot = next(n for n in itertools.count() if n not in taken)
