@@ -33,7 +33,7 @@ class StartGate:
         ends: how many tasks have ended so far.
 
     Attributes:
-        is_active: whether `next_at` says anything else than "now"; while it is False nothing needs to be counted.
+        is_active: False while `next_at` always returns "now"; then starts need not be counted.
         reason: why attempts were held back the last time.
     """
 
@@ -52,16 +52,16 @@ class StartGate:
         self._ends = 0  # then
 
     def limit(self, max_per_s: float | None) -> None:
-        """Sets how many attempts may start in a second."""
+        """Set how many attempts may start in a second."""
         self._max_per_s = max_per_s
         self._set_active()
 
     def is_held(self, now: float) -> bool:
-        """Are all attempts held back?"""
+        """Return whether all attempts are held back."""
         return self._held_until is not None and now < self._held_until
 
     def next_at(self, now: float) -> float:
-        """When the next attempt may start; not later than `now` where one may start now."""
+        """Return when the next attempt may start; not later than `now` if one may start now."""
         if self._held_until is not None:
             if now < self._held_until:
                 return self._held_until
@@ -69,7 +69,7 @@ class StartGate:
         return self._next - EARLY_S
 
     def started(self, now: float) -> None:
-        """An attempt starts now."""
+        """Count an attempt that starts now."""
         rate = self._rate(now)
         if rate is not None:
             self._next = max(self._next, now - EARLY_S) + 1.0 / rate
@@ -78,8 +78,8 @@ class StartGate:
         """Hold all attempts back for `wait_s`: one was refused. Return False where they were held back before.
 
         Args:
-            began: when the run began, for its first hold. Without it the hold teaches nothing: the service was away,
-                and limits nobody.
+            began: when the run began, for its first hold. Without it the hold teaches nothing: the service was
+                unavailable, which says nothing about a limit.
         """
         was_held = self.is_held(now)
         if not was_held:
@@ -109,7 +109,7 @@ class StartGate:
         self._set_active()
 
     def _rate(self, now: float) -> float | None:
-        """Attempts a second at which they are spaced now; None for any."""
+        """Return how many attempts a second are allowed now; None for no limit."""
         if self._learned is None or self._cycle_began is None:
             return self._max_per_s
         periods = (now - self._cycle_began) / min(self._cycle_s, LONGEST_S)

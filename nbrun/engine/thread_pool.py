@@ -38,12 +38,10 @@ from nbrun.threads import start_daemon, start_thread
 #: runs them alone, until they take NOT_TINY_S, while another looks every WATCH_S whether one keeps it for STUCK_S.
 TINY_S, NOT_TINY_S, WATCH_S, STUCK_S = 50e-6, 500e-6, 0.02, 0.02
 
-#: After the system refused a thread, none is asked for so long.
+#: After the system refused a thread, no other is started for this many seconds.
 REFUSED_S = 1.0
-
-
-#: With many workers the tasks of a window are recorded as started together, before the first of them starts: so many
-#: at most, and so small a share of the workers that little is recorded that doesn't run yet.
+#: With many workers the tasks of a window are recorded as running by one write, before the first of them starts: up to
+#: MAX_WINDOW tasks, and one per WORKERS_PER_TASK_AHEAD workers at most, so that few are recorded that don't run yet.
 MAX_WINDOW, WORKERS_PER_TASK_AHEAD = 32, 16
 
 
@@ -81,7 +79,7 @@ class ThreadPool:
         self._workers: list[Worker] = []
         self._started = 0
         self._waiting = 0
-        self.takes_single = False  # nobody watches over batches: workers take one task at a time
+        self.takes_single = False  # there is no BatchFlusher: workers take one task at a time
         self._refused_at: float | None = None  # when the system started no more threads, on monotonic's clock
         self._timekeeper = self._watched = False
         self._solo: Worker | None = None  # runs tiny tasks alone; the others sleep
@@ -90,14 +88,14 @@ class ThreadPool:
         self._slot_count = 0
         self.wants_to_steal = False  # a worker found only tasks that were not recorded yet, or no others
         self._recorded: deque[tuple[Item, Window]] = deque()  # tasks that are recorded as running, to be taken next
-        self._quarantined_running = 0  # suspects at work now
+        self._quarantined_running = 0  # how many quarantined tasks run now
         self._flusher = BatchFlusher(self)
         self._timeouts = TimeoutMonitor(self)
 
     # ---- workers
 
     def take(self, worker: Worker) -> bool:
-        """Fills the worker's batch. False: the thread shall end."""
+        """Fill the worker's batch, waiting for tasks. Return False if its thread is to end."""
         scheduler, queue = self.scheduler, self.scheduler.queue
         with self._lock:
             self._rests(worker)
@@ -124,12 +122,12 @@ class ThreadPool:
                         if len(items) > 1 and not self._flusher.wake():
                             self.takes_single = True
                         if (queue.delayed or scheduler.gate.is_active) and not self._timekeeper and queue.waiting:
-                            self.wake(1)  # this one kept the time for what waits
+                            self.wake(1)  # this worker was the timekeeper of the delayed tasks
                         return True
                     due = scheduler.next_due
                 if scheduler.run_state.is_running and scheduler.is_all_fed and self._takes_quarantined(worker):
                     return True
-                if self._solo is worker:  # it sleeps, in a pause too: who is woken next must not leave the work to it
+                if self._solo is worker:  # it sleeps, in a pause too: none may leave the work to it
                     self._solo = None
                 self._wait_for_tasks(due)
 
@@ -179,7 +177,7 @@ class ThreadPool:
             self._free_slots.append(window.slot)
 
     def _takes_quarantined(self, worker: Worker) -> bool:
-        """A suspect, which runs once all else has ended, alone. Many can't be told apart: a part of them at once."""
+        """Take a quarantined task, once all others have ended; several at a time if there are very many of them."""
         queue, width = self.scheduler.queue, self.scheduler.quarantine_width
         if not queue.quarantined or self._quarantined_running >= width:
             return False
@@ -198,7 +196,7 @@ class ThreadPool:
         return worker.runs_quarantined
 
     def _rests(self, worker: Worker) -> None:
-        """The worker has ended what it took. Called with the lock held."""
+        """Note that the worker has ended what it took. The caller holds the lock."""
         worker.is_busy = False
         if worker.window is not None:
             self._release(worker.window)
@@ -210,7 +208,10 @@ class ThreadPool:
                 self.wake(self.scheduler.queue.ready + self.scheduler.queue.delayed)
 
     def _wait_for_tasks(self, due: float | None) -> None:
-        """One idle worker keeps the time for delayed tasks, one watches who works alone; the others just sleep."""
+        """Wait until tasks may be taken.
+
+        One idle worker wakes when a delayed task is due, and one watches the solo worker; the others just sleep.
+        """
         keeps_time = due is not None and not self._timekeeper
         watches = self._solo is not None and not self._watched
         self._timekeeper |= keeps_time
@@ -231,7 +232,7 @@ class ThreadPool:
             self._all_work()
 
     def _leaves_it_to_another(self, worker: Worker) -> bool:
-        """Whether tasks are so short that one worker does them all, and it is not this one."""
+        """Return whether tasks are so short that one worker does them all, and it is not this one."""
         if self._solo is worker:
             if worker.mean_s > NOT_TINY_S:
                 self._all_work()
@@ -242,11 +243,11 @@ class ThreadPool:
             return True
         if self.scheduler.queue.ready:
             self._solo = worker
-            self.wake(1)  # somebody must watch
+            self.wake(1)  # to watch it
         return False
 
     def _all_work(self) -> None:
-        """Nobody works alone any more. Each measures its tasks anew."""
+        """End the solo worker's time: all workers take tasks, and measure them from here on."""
         alone, self._solo = self._solo, None
         for worker in self._workers:
             worker.mean_s = max(worker.mean_s, BATCH_S)
@@ -269,7 +270,7 @@ class ThreadPool:
         return []
 
     def left(self, worker: Worker) -> None:
-        """A worker's thread ends."""
+        """Remove a worker whose thread ends."""
         if self.scheduler.is_forked:
             return
         with self._lock:
@@ -285,11 +286,11 @@ class ThreadPool:
             self.scheduler.idle.notify_all()
 
     def workers(self) -> list[Worker]:
-        """Those that have not ended."""
+        """Return the workers that have not ended."""
         return list(self._workers)
 
     def lose(self, worker: Worker) -> None:
-        """The worker's attempt was given up: others take its place and its tasks. Called with the lock held."""
+        """Give the place and the tasks of a worker whose attempt was given up to others. The caller holds the lock."""
         self._rests(worker)
         if worker in self._workers:
             self._workers.remove(worker)
@@ -311,19 +312,19 @@ class ThreadPool:
         return f"{only} {self._timeouts.text}".rstrip()
 
     def give_back(self, worker: Worker) -> None:
-        """What a worker has taken and not begun when the run was paused or stopped."""
+        """Return to the queue what a worker has taken but not begun when the run was paused or stopped."""
         items = list(worker.batch)
         worker.batch.clear()
         self.scheduler.give_back(items)
 
-    # ---- the watch
+    # ---- the BatchFlusher
 
     def has_buffered_results(self) -> bool:
-        """Does any worker hold results that wait for the rest of a batch, or may it?"""
+        """Return whether any worker holds results that wait for the rest of a batch, or may soon."""
         return any(w.has_more for w in list(self._workers))
 
     def flush_late_results(self, after_s: float) -> None:
-        """Results that ended before a task that takes long are handed over."""
+        """Complete the results of batches in which a later task takes longer than that."""
         for worker in list(self._workers):
             if worker.has_more and worker.is_stuck(after_s):
                 worker.flush_results()
@@ -346,7 +347,7 @@ class ThreadPool:
         return len(self._workers) - len(self._leaving)
 
     def wake(self, count: int) -> None:
-        """Wakes sleepers and starts threads."""
+        """See WorkerPool. Starts threads where too few sleep."""
         scheduler = self.scheduler
         if not scheduler.run_state.is_running:
             return
@@ -378,7 +379,7 @@ class ThreadPool:
                 return
 
     def notify_all(self) -> None:
-        """See WorkerPool; those that are too many end."""
+        """See WorkerPool. Surplus workers end."""
         self._tasks.notify_all()
 
     def end(self) -> None:
@@ -413,14 +414,15 @@ class ThreadPool:
 BATCH_S = 0.002
 BATCH_NS = 2_000_000
 MAX_BATCH = 128
-#: What a task costs beside fn, roughly.
+#: What a task costs in addition to `fn`, roughly.
 OVERHEAD_S = 5e-6
 
 
 class ResultBuffer:
-    """Results of one batch that nobody has handed over yet.
+    """Results of one batch that were not completed yet.
 
-    Threads: `records` is a deque whose single operations are atomic: the owner appends, and who pops one takes it over.
+    Threads: `records` is a deque whose single operations are atomic: its worker appends, and whoever pops a record
+    completes it.
     """
 
     __slots__ = ("records", "sample")
@@ -430,7 +432,7 @@ class ResultBuffer:
         self.records: deque[Record] = deque()
 
     def take(self) -> CompletedTasks | None:
-        """What lies there now."""
+        """Take out all that is in it."""
         if not self.records:
             return None
         completed = CompletedTasks(self.sample)
@@ -447,10 +449,10 @@ class ResultBuffer:
 class Worker:
     """One thread.
 
-    Threads: `batch` is a deque whose single operations are atomic: its owner takes from the left, thieves from the
-    right, and who gets a task runs it. `_buffer` is the owner's, a new one for each batch; it hands over what lies
-    there, and so does the watch while a task takes long. `current` is written by the owner, read by views and by stop;
-    `is_busy` and `runs_quarantined` are the pool's, under the scheduler's lock.
+    Threads: `batch` is a deque whose single operations are atomic: the worker takes from the left, others steal from
+    the right, and whoever gets a task runs it. `_buffer` is made anew for each batch; the worker completes what is in
+    it, and so does the BatchFlusher while a task takes long. `current` is written by the worker and read by views and
+    by `stop`; the scheduler's lock protects `window`, `is_busy` and `runs_quarantined`.
     """
 
     def __init__(self, pool: ThreadPool, number: int, name: str) -> None:
@@ -469,29 +471,29 @@ class Worker:
 
     @property
     def batch_size(self) -> int:
-        """How many tasks to take at once."""
+        """How many tasks to take together."""
         if self.pool.takes_single:
             return 1
         return max(1, min(MAX_BATCH, int(BATCH_S / (self.mean_s + OVERHEAD_S))))
 
     def is_stuck(self, limit_s: float) -> bool:
-        """Has its task been running for longer than that? Called by other workers."""
+        """Return whether its task has been running for longer than that. Called by other threads."""
         return self.current is not None and time.perf_counter_ns() - self.since > limit_s * 1e9
 
     @property
     def has_more(self) -> bool:
-        """Are there results that wait for the rest of a batch, or may there be some?"""
+        """Whether results wait for the rest of its batch, or may soon."""
         return bool(self.batch or (self._buffer and self._buffer.records))
 
     def flush_results(self) -> None:
-        """What has ended must not wait for the task that runs now. Called by the watch, too."""
+        """Complete what has ended, which must not wait for the task that runs now. The BatchFlusher calls it too."""
         completed = self._buffer.take() if self._buffer else None
         if completed is not None:
             self._refuse_in_child()
             complete(self.pool.scheduler, completed)
 
     def _refuse_in_child(self) -> None:
-        """A task may have forked and returned, or raised, in the child too: its thread ends there, and the child."""
+        """Raise SinkClosedError in a child of this process: the task has forked, and returned or raised there too."""
         if self.pool.scheduler.is_forked:
             raise SinkClosedError("this process is a child of the one that runs the task")
 
@@ -520,19 +522,19 @@ class Worker:
             self.pool.left(self)
 
     def speaking(self) -> Speaking | None:
-        """See output.Speaker: nothing is done for a task that prints nothing."""
+        """See output.Speaker. A task that prints nothing costs nothing here."""
         current, output = self.current, self.pool.scheduler.output
         return None if current is None or output is None else Speaking(output, current[1])
 
     def _work(self) -> None:
-        """Runs what stands in `batch`. The clock is read twice a task and nothing is made that isn't needed."""
+        """Run the tasks of `batch`. The hot loop: the clock is read twice a task, and nothing is made in vain."""
         scheduler, batch = self.pool.scheduler, self.batch
         fn, encode, flag, name = scheduler.fn, scheduler.sink.encode, scheduler.flag, self.name
         run_state = scheduler.run_state
         perf, now = time.perf_counter_ns, time.time
         try:
             sample, position = batch.popleft()
-        except IndexError:  # others have stolen it all
+        except IndexError:  # other workers have stolen all of it
             return
         self._buffer = buffer = ResultBuffer(sample)
         work, keep = sample.work, buffer.records.append
@@ -588,7 +590,7 @@ class Worker:
     def _after_exception(
         self, sample: SampleWork, position: int, task: Task, e: BaseException, started: float, duration_s: float
     ) -> None:
-        """The task will be tried again, or ends in an error entry."""
+        """Queue the task again, or complete it with an error entry."""
         self._refuse_in_child()
         scheduler = self.pool.scheduler
         failure = after_exception(scheduler, sample, position, task, e, started, duration_s, self.name)
@@ -598,12 +600,12 @@ class Worker:
             complete(scheduler, completed)
 
 
-#: A task that takes longer keeps nobody's results waiting; how often the watch looks.
+#: Results don't wait for a later task of their batch that takes longer than LATE_S; the watch looks every LOOK_S.
 LATE_S, LOOK_S = 0.01, 0.015
 
 
 class BatchFlusher:
-    """The watch over one pool's workers."""
+    """A thread that completes results of a batch while a later task of it takes long."""
 
     def __init__(self, pool: ThreadPool) -> None:
         self._pool = pool
@@ -612,7 +614,7 @@ class BatchFlusher:
         self._over = threading.Event()
 
     def wake(self) -> bool:
-        """A worker has taken more than one task. Return False where no thread can watch it."""
+        """Start watching: a worker has taken several tasks. Return False if no thread can be started for it."""
         if not self._needed.is_set():
             if self._thread is None:
                 try:
@@ -623,7 +625,7 @@ class BatchFlusher:
         return True
 
     def end(self) -> None:
-        """The run is over."""
+        """End the thread: the run is over."""
         self._over.set()
         self._needed.set()
 
@@ -632,7 +634,7 @@ class BatchFlusher:
         try:
             while not self._over.is_set():
                 self._needed.wait()
-                self._needed.clear()  # before looking: who takes a batch from now on sets it again
+                self._needed.clear()  # before looking: a worker that takes a batch from now on sets it again
                 while not self._over.wait(LOOK_S) and pool.has_buffered_results():
                     pool.flush_late_results(LATE_S)
         except SinkClosedError:
@@ -649,11 +651,11 @@ _EXPIRED.is_set = True
 
 
 class TooLate(Exception):
-    """Raised in a worker whose attempt was given up: its thread ends, since another has taken its place."""
+    """Raised in a worker whose attempt was given up: its thread ends, since another one has taken its place."""
 
 
 class Claim:
-    """One attempt, for which its worker and the watch compete. `list.pop` is atomic and decides.
+    """One attempt, which either its worker or the TimeoutMonitor may end. `list.pop` is atomic and decides.
 
     Attributes:
         started, since_ns: when it began, in seconds since the epoch and on perf_counter_ns's clock.
@@ -667,14 +669,14 @@ class Claim:
         self._is_kept = False
 
     def keep(self) -> None:
-        """The worker claims it; a second call does nothing. Raise TooLate where it was given up."""
+        """Claim it for its worker; a second call does nothing. Raise TooLate if it was given up."""
         if not self._is_kept:
             if not self.give_up():
                 raise TooLate
             self._is_kept = True
 
     def give_up(self) -> bool:
-        """Claim it for the watch. Return False where its worker has it."""
+        """Claim it for the TimeoutMonitor. Return False if its worker has it."""
         try:
             return self._free.pop()
         except IndexError:
@@ -682,7 +684,7 @@ class Claim:
 
 
 class TimeoutMonitor:
-    """The watch over one pool's workers."""
+    """A thread that gives up attempts which take longer than `timeout_s`."""
 
     def __init__(self, pool: ThreadPool) -> None:
         self._pool = pool
@@ -693,7 +695,7 @@ class TimeoutMonitor:
         self._dropped = 0  # attempts that returned too late
 
     def need(self) -> None:
-        """A worker begins attempts that have a time-out; the lock is held."""
+        """Start watching: a worker begins attempts that have a time-out. The caller holds the lock."""
         if self._thread is None:
             try:
                 self._thread = start_daemon(self._run, "nbrun-timeouts")
@@ -702,18 +704,18 @@ class TimeoutMonitor:
         self._is_missing = self._thread is None
 
     def end(self) -> None:
-        """The run is over."""
+        """End the thread: the run is over."""
         self._over.set()
 
     def came_back(self, worker: Worker) -> None:
-        """A worker's thread ends; the lock is held."""
+        """Count a lost worker whose thread has ended. The caller holds the lock."""
         if worker in self._lost:
             self._lost.discard(worker)
             self._dropped += 1
 
     @property
     def text(self) -> str:
-        """What the user should know of it: a sentence or nothing."""
+        """What the user should know about it: a sentence or nothing."""
         parts = ["timeout_s is not watched: no thread can be started for it."] if self._is_missing else []
         if lost := len(self._lost):
             do = "threads still run tasks" if lost > 1 else "thread still runs a task"
@@ -750,7 +752,7 @@ class TimeoutMonitor:
                 self._give_up(worker, claim, timeout_s)
 
     def _give_up(self, worker: Worker, claim: Claim, timeout_s: float) -> None:
-        """The attempt ends in an error, and another worker takes over what its worker had taken."""
+        """End the attempt in an error, and give what its worker had taken to others."""
         scheduler = self._pool.scheduler
         where = stack_of(worker.thread, __file__)  # before anything else happens to it
         with scheduler.lock:

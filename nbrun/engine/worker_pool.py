@@ -77,7 +77,7 @@ class TaskSource(CompletionTarget, Protocol):
 
 
 class WorkerPool(Protocol):
-    """Takes tasks from the engine's queue and hands back what comes of them (see completions.py).
+    """Takes tasks from the scheduler's queue, runs them and completes them (see completions.py).
 
     Threads: `wake`, `notify_all`, `prefetch_target` and `is_empty` are used with the scheduler's lock held; they don't
     wait.
@@ -89,35 +89,35 @@ class WorkerPool(Protocol):
 
     @property
     def is_empty(self) -> bool:
-        """Nobody works, and nothing that was begun can still come back."""
+        """Whether nothing runs, and nothing that was begun can still complete."""
 
     def wake(self, count: int) -> None:
-        """So many tasks may be taken now. Called only while the run is running."""
+        """Let workers take `count` tasks that are ready. Called only while the run is running."""
 
     def notify_all(self) -> None:
-        """The state or the number of workers has changed: all look again."""
+        """Let all workers check again: the state or the number of workers has changed."""
 
     def end(self) -> None:
-        """The run is over."""
+        """End the pool's threads: the run is over."""
 
     def forget_in_child(self) -> None:
-        """After a fork, in the child: whoever forked must not go on here. No lock is held."""
+        """Run nothing more in a forked child: the thread that forked may be a worker. No lock is held."""
 
     def at_work(self) -> list[SampleWork]:
-        """The sample of each task that runs now."""
+        """Return the sample of each task that runs now."""
 
     def tasks(self) -> list[tuple[Task, int]]:
-        """The tasks that run in this process now, and when they began (perf_counter_ns). No lock is needed."""
+        """Return the tasks that run in this process now, and when they began (perf_counter_ns). Needs no lock."""
 
     def begun(self) -> list[int]:
-        """When each task that runs now began (perf_counter_ns). No lock is needed."""
+        """Return when each task that runs now began (perf_counter_ns). Needs no lock."""
 
     def works_in(self, thread: Thread) -> bool:
-        """Do tasks run in that thread?"""
+        """Return whether tasks run in that thread."""
 
     @property
     def notice(self) -> str:
-        """What the user should know of the workers: a sentence or nothing."""
+        """What the user should know about the workers: a sentence or nothing."""
 
 
 class SingleThreadPool:
@@ -138,7 +138,7 @@ class SingleThreadPool:
         return ""
 
     def _serve(self, work: Callable[[], None]) -> None:
-        """The thread's whole life; after it nothing can come back."""
+        """Run `work` in the pool's thread; after it nothing can complete any more."""
         scheduler = self.scheduler
         try:
             work()
