@@ -7,7 +7,7 @@ RowBuilder belongs to one thread.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from hashlib import blake2b
 from math import nan
 from typing import Any, Protocol
@@ -82,7 +82,7 @@ class RowBuilder:
 
     def __init__(self, listener: Listener | None = None, *, bodies: bool = False) -> None:
         self._listener, self._bodies = listener, bodies
-        self.numbers = {name: array(code) for name, code in NUMBERS.items()}
+        self.numbers: dict[str, array[Any]] = {name: array(code) for name, code in NUMBERS.items()}
         self.codes = {name: array("i") for name in TEXTS}
         self.texts: dict[str, dict[str | None, int]] = {name: {None: -1} for name in TEXTS}
         self.keys = bytearray()
@@ -166,36 +166,34 @@ class RowBuilder:
         if set(map(type, languages)) != {str}:
             languages = [x if type(x) is str else LANGUAGES.get(x) if type(x) is int else None for x in languages]
         verdict, accepted, n_tests, n_passed, max_time_s = zip(*judgements, strict=True)
-        numbers: dict[str, Iterable[Any]] = {
-            "index": indexes,
-            "occurrence": occurrences,
-            "accepted": accepted,
-            "n_tests": n_tests,
-            "n_passed": n_passed,
-            "max_time_s": max_time_s,
-            "seq": [0] * count,
-            "attempts": [1] * count,
-            "duration_s": [nan] * count,
-            "started_at": [nan] * count,
-        }
-        for name, values in numbers.items():
-            self.numbers[name].extend(values)
+        # An array is filled from an array in a quarter of the time that it takes from a list.
+        for name, values in (
+            ("index", indexes),
+            ("occurrence", occurrences),
+            ("accepted", accepted),
+            ("n_tests", n_tests),
+            ("n_passed", n_passed),
+            ("max_time_s", max_time_s),
+        ):
+            self.numbers[name] += array(NUMBERS[name], values)
+        for name, value in (("seq", 0), ("attempts", 1), ("duration_s", nan), ("started_at", nan)):
+            self.numbers[name] += array(NUMBERS[name], (value,)) * count
         self.keys += b"".join(keys)
-        texts: dict[str, Sequence[str | None]] = {
-            "verdict": verdict,
-            "language": languages,
-            "group": [group] * count,
-            "status": ["done"] * count,
-            "error": [None] * count,
-            "api_used": [old.api_used or None] * count,
-            "worker_id": [old.worker_id or None] * count,
-            "run_id": [None] * count,
-        }
-        for name, column in texts.items():
+        for name, texts in (("verdict", verdict), ("language", languages)):
             of = self.texts[name]
-            for text in dict.fromkeys(column):
+            for text in dict.fromkeys(texts):
                 of.setdefault(text, len(of) - 1)
-            self.codes[name].extend([of[text] for text in column])
+            self.codes[name] += array("i", [of[text] for text in texts])
+        for name, text in (
+            ("group", group),
+            ("status", "done"),
+            ("error", None),
+            ("api_used", old.api_used or None),
+            ("worker_id", old.worker_id or None),
+            ("run_id", None),
+        ):
+            of = self.texts[name]
+            self.codes[name] += array("i", (of.setdefault(text, len(of) - 1),)) * count
         if self._listener is not None:
             for rank, (row, key, index, occurrence) in enumerate(zip(rows, keys, indexes, occurrences, strict=True)):
                 self._notify_of_old(begin + rank, row, OldMatch(group, rank, None, index, key, occurrence), old)

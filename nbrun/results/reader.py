@@ -16,11 +16,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from nbrun import verdicts
 from nbrun.errors import InputError
-from nbrun.model import TaskSummary
 from nbrun.results import plain_files, sample_file
 from nbrun.results.archives import Archives, read_file
 from nbrun.results.entries import IN_FILE, IN_SEGMENT, NOWHERE, JournalIndex, Stored, index_journal, merge
@@ -32,6 +31,9 @@ from nbrun.results.sample_file import FileInfo, Identity, Unreadable, keep_newes
 from nbrun.results.status import SampleTotals, SampleView, from_tail, read_totals, summarise
 from nbrun.results.values import dump, load
 from nbrun.texts import digits_of
+
+if TYPE_CHECKING:
+    from nbrun.model import TaskSummary
 
 TRIES = 20
 
@@ -227,6 +229,8 @@ def read_entry(path: Path, sample_id: str, group: str, index: int) -> dict[str, 
 
 
 def _row(stored: Stored, entry: Mapping[str, Any]) -> TaskSummary:
+    from nbrun.model import TaskSummary  # slow to load, and loading results needs none of it
+
     result = entry.get("result")
     error = entry.get("error")
     verdict = verdicts.of(result)
