@@ -139,7 +139,7 @@ class Stand:
 
     # ---- answers
 
-    async def _judge(
+    async def _judge(  # noqa: C901 - the ways in which a server can fail, one after the other
         self, port: Port, path: str, body: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> bool:
         if port.mode == "canned":  # for benchmarks: many servers' work in one process

@@ -146,6 +146,24 @@ def _call_of(function: ast.FunctionDef, name: str, given: int, where: str) -> st
 
 def _read_mapping(value: Mapping[str, Any], where: str, function: str | None) -> Tests:
     function = first(value, "fn_name", "func_name") or function
+    code = _read_test_code(value, where)
+    if code is not None:
+        return code
+    for key in ("test_cases", "tests"):
+        if key in value:
+            return read_tests(value[key], f"{where}.{key}", function)
+    found = {side: next((key for key in keys if key in value), None) for side, (_, keys) in _SIDES.items()}
+    if found["input"] is None or found["output"] is None:
+        if value and all(isinstance(test, Mapping) for test in value.values()):  # name -> test
+            return read_tests([{"name": name, **test} for name, test in value.items()], where, function)
+        raise ValueError(f"{where!r} is a mapping without 'input' and 'output'")
+    if isinstance(value[found["input"]], (str, bytes, Mapping)):
+        return _read_list([value], where, function)
+    return _read_columns(value, found["input"], found["output"], where, function)
+
+
+def _read_test_code(value: Mapping[str, Any], where: str) -> Tests | None:
+    """Read tests that are code which runs after the solution; return None if the mapping holds none."""
     if not is_missing(value.get("assert_case")):
         return code_tests(list(plain(value["assert_case"])), f"{where}.assert_case")
     if not is_missing(value.get("test_code")):
@@ -158,18 +176,13 @@ def _read_mapping(value: Mapping[str, Any], where: str, function: str | None) ->
             return code_tests([value[key]], f"{where}.{key}")
     if isinstance(value.get("pytest"), str):
         return test_functions(value["pytest"], f"{where}.pytest")
-    for key in ("test_cases", "tests"):
-        if key in value:
-            return read_tests(value[key], f"{where}.{key}", function)
-    found = {side: next((key for key in keys if key in value), None) for side, (_, keys) in _SIDES.items()}
-    if found["input"] is None or found["output"] is None:
-        if value and all(isinstance(test, Mapping) for test in value.values()):  # name -> test
-            return read_tests([{"name": name, **test} for name, test in value.items()], where, function)
-        raise ValueError(f"{where!r} is a mapping without 'input' and 'output'")
-    if isinstance(value[found["input"]], (str, bytes, Mapping)):
-        return _read_list([value], where, function)
+    return None
+
+
+def _read_columns(value: Mapping[str, Any], input_key: str, output_key: str, where: str, function: str | None) -> Tests:
+    """Read tests that are written as a list of inputs and a list of outputs."""
     columns = {key: plain(column) for key, column in value.items() if isinstance(plain(column), list)}
-    inputs, outputs = columns.get(found["input"]), columns.get(found["output"])
+    inputs, outputs = columns.get(input_key), columns.get(output_key)
     if inputs is None or outputs is None or len(inputs) != len(outputs):
         counts = [len(c) if c is not None else "no" for c in (inputs, outputs)]
         raise ValueError(f"{where!r} has {counts[0]} inputs and {counts[1]} outputs")
@@ -178,7 +191,7 @@ def _read_mapping(value: Mapping[str, Any], where: str, function: str | None) ->
             if any(map(contains, (*inputs, *outputs), repeat("\r"))):
                 inputs, outputs = [_unix(text) for text in inputs], [_unix(text) for text in outputs]
             return Tests([{"input": i, "output": o} for i, o in zip(inputs, outputs, strict=True)])
-        lines = found["input"] == "inputs"  # APPS, TACO: a list is lines, on both sides
+        lines = input_key == "inputs"  # APPS, TACO: a list is lines, on both sides
         rows = [{"input": i, "output": o} for i, o in zip(inputs, outputs, strict=True)]
         return Tests([_read_test(row, where, i, lines) for i, row in enumerate(rows)])
     columns["input"], columns["output"] = inputs, outputs
