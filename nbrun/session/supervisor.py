@@ -43,7 +43,7 @@ from nbrun.session.arguments import ERRORS, Redo
 from nbrun.session.inputs import Samples, duplicate
 from nbrun.session.settings import Settings
 from nbrun.storage.match import Retyped
-from nbrun.storage.resume import RejudgeFilter, ResumePlan
+from nbrun.storage.resume import RejudgeFilter, RerunRules, ResumePlan
 from nbrun.storage.sample_state import SampleState
 from nbrun.storage.store import ResultStore
 from nbrun.threads import start_daemon, start_thread
@@ -552,12 +552,12 @@ class Supervisor:
                     return
 
     def _feed_sample(self, sample: Sample) -> None:
-        plan = self.store.begin(
-            sample,
-            self._redo.results_of(sample.id),
+        rules = RerunRules(
+            self._redo.results_of(sample.id) or {},
             self._redo.runs_again(sample.id, lambda run_id, context: self._is_fresh(sample, run_id, context)),
             self._again(sample),
         )
+        plan = self.store.begin(sample, rules)
         self._count_changes(sample, plan)
         number = None if self._second is None else self._second.numbers.get(sample.id)
         failed = None if self._second is None or self._second.only is None else self._second.only[sample.id]

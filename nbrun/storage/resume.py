@@ -1,6 +1,6 @@
-"""A sample is opened: what is saved of it, which of its tasks are missing, and what of that runs again.
+"""Opens samples to resume them: what is saved of each, which of its tasks are missing, and which run again.
 
-Threads: the feeder only, one sample after another.
+Threads: the feeder only, one sample after another; `note_problem` by the compactor's threads too.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import io
 import os
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -22,7 +22,7 @@ from nbrun.results.entries import IN_FILE, NOWHERE
 from nbrun.results.legacy import OldMatch, match_old, old_body, places_in
 from nbrun.results.listing import Problem
 from nbrun.results.names import temporary
-from nbrun.results.sample_file import NBRUN, EntryHead, FileInfo, Identity, Unreadable
+from nbrun.results.sample_file import NBRUN, EntryHead, FileInfo, Identity, OwnFile, Unreadable
 from nbrun.results.values import load
 from nbrun.samples import Sample
 from nbrun.storage import files
@@ -36,14 +36,110 @@ from nbrun.storage.sample_state import DONE, ERROR, Columns, Maker, Orphan, Samp
 from nbrun.storage.sample_writer import write_sample
 from nbrun.verdicts import Tally
 
+#: Returns whether results of this run_id and context count; others run again.
+IsCurrent = Callable[[str, str], bool]
+
+
+@dataclass(frozen=True)
+class RejudgeFilter:
+    """Decides which saved results run again.
+
+    Attributes:
+        ask: called with an entry and its position; returns whether it runs again.
+        may: called with a verdict and a run_id; returns whether there is anything to ask about such results.
+    """
+
+    ask: Callable[[Mapping[str, Any], int], bool]
+    may: Callable[[str | None, str], bool] = lambda verdict, run_id: True
+
+    def may_any(self, plan: ResumePlan) -> bool:
+        """Return whether there may be something to ask about a finished sample."""
+        return any(self.may(verdict, run_id) for verdict in (*plan.verdicts, None) for run_id in plan.runs or ("",))
+
+
+@dataclass(frozen=True)
+class RerunRules:
+    """Which saved results run again, by any of these rules.
+
+    Attributes:
+        redo: identities, each with the run_id of the result to be replaced (None: any result).
+        is_current: results for which it returns False run again.
+        rejudge: asks about each saved result.
+    """
+
+    redo: Mapping[Identity, str | None] = field(default_factory=dict)
+    is_current: IsCurrent | None = None
+    rejudge: RejudgeFilter | None = None
+
+    @property
+    def are_empty(self) -> bool:
+        """True where no saved result runs again."""
+        return not self.redo and self.is_current is None and self.rejudge is None
+
+    def keep_finished(self, plan: ResumePlan) -> bool:
+        """Return whether nothing of a finished sample runs again, as far as its counts say so."""
+        if self.redo or self.rejudge is not None:
+            return False
+        is_current = self.is_current
+        return is_current is None or all(
+            is_current(run_id, context) for run_id in plan.runs or ("",) for context in plan.contexts or ("",)
+        )
+
+
+@dataclass(slots=True)
+class ResumePlan:
+    """What earlier runs left of a sample, and what is to be run.
+
+    Attributes:
+        state: the sample's state with the tasks to run; None where nothing is missing.
+        changed: how many entries no longer match an item.
+        retyped: items that hardly differ from the item of such an entry.
+    """
+
+    state: SampleState | None
+    total: int
+    done: int = 0
+    verdicts: Mapping[str, int] = field(default_factory=dict)
+    accepted: int = 0
+    rejected: int = 0
+    unexpected: int = 0
+    tally: Tally = Tally()  # noqa: RUF009 - immutable
+    runs: Mapping[str, int] = field(default_factory=dict)
+    contexts: Mapping[str, int] = field(default_factory=dict)
+    changed: int = 0
+    retyped: Sequence[Retyped] = ()
+
+
+def plan_of(state: SampleState, c: Columns, chosen: Container[int] = ()) -> ResumePlan:
+    """Return the plan of an open sample, without the results at the positions `chosen`, which will be replaced."""
+    plan = ResumePlan(None, state.total, changed=len(state.orphans))
+    made = Counter([m for p, m in enumerate(c.made) if c.status[p] == DONE and p not in chosen])
+    counts, runs, contexts = Counter[str](), Counter[str](), Counter[str]()
+    for number, count in made.items():
+        verdict, run_id, context = state.makers[number]
+        runs[run_id] += count
+        contexts[context] += count
+        if verdict is not None:
+            counts[verdict] += count
+    plan.done = made.total()
+    plan.verdicts, plan.runs, plan.contexts = counts, runs, contexts
+    plan.accepted = sum(n for verdict, n in counts.items() if verdicts.accepts(verdict))
+    plan.rejected = counts["JudgeError"] + sum(n for verdict, n in counts.items() if verdicts.rejects(verdict))
+    if state.is_judged and counts:
+        verdict_of = [verdict for verdict, _, _ in state.makers]
+        done = (p for p, status in enumerate(c.status) if status == DONE and p not in chosen)
+        plan.tally = state.tally_of((p, verdict_of[c.made[p]]) for p in done)
+        plan.unexpected = plan.tally.unexpected
+    return plan
+
 
 class ResumePlanner:
     """Matches samples with what a directory holds of them.
 
     Args:
-        recovery: what was left by an unclean end.
-        run_id: what new entries will be made by.
-        suspects: see running.py.
+        recovery: what an unclean end left.
+        run_id: of the run that makes new entries.
+        quarantined: fingerprint -> seq of the last unclean end at which the task was in flight; see in_flight.py.
         keep_items: store each item in its entry.
     """
 
@@ -61,64 +157,69 @@ class ResumePlanner:
         self._seq_floor = recovery.next_seq - 1
         self._quarantined, self._keep_items = quarantined, keep_items
 
-    def begin(
-        self,
-        sample: Sample,
-        info: FileInfo | None,
-        redo: Mapping[Identity, str | None] | None,
-        is_current: IsCurrent | None,
-        again: RejudgeFilter | None,
-    ) -> ResumePlan:
+    def plan(self, sample: Sample, info: FileInfo | None, rules: RerunRules) -> ResumePlan:
+        """Open a sample. Raise OSError.
+
+        Args:
+            info: its file, as it was listed; None where it has none.
+        """
         info = self._as_it_is(info)
-        if again is not None and info is not None and self._is_finished(sample, info):
-            again = again if again.may_any(self._finished(sample, info)) else None  # nothing to ask: nothing to read
-        if (
-            info is not None
-            and info.place is not None
-            and (again is None or none_again(self.path, sample, info, again))
-        ):
-            again = None  # asked already: only what runs again is taken out of its archive
-        if info is not None and not redo and again is None and self._is_finished(sample, info):
-            found = self._finished(sample, info)
-            if is_current is None or all(
-                is_current(r, c) for r in found.runs or ("",) for c in found.contexts or ("",)
-            ):
-                self.attempts.pop(sample.id, None)  # of tasks that a file has done
-                return found
-        if info is not None and info.place is not None:
-            settled = self._settled_in_archive(sample, info, redo or {}, is_current, again)
-            if settled is not None:
-                return settled
-            info = self._take_out(info)
-        state = SampleState(sample, info.name if info else "", self._run_id, self._keep_items)
-        if info is None:
-            damaged = self.directory.listing.damaged.get(state.sample_id)
-            if damaged is not None:
-                self.directory.quarantine(damaged)
-                del self.directory.listing.damaged[state.sample_id]
-            state.name = self.directory.name_for(state.sample_id)
-        else:
-            self._begin_with_file(state, info)
+        if info is not None:
+            rules = self._without_needless_questions(sample, info, rules)
+            if self._is_finished(sample, info):
+                plan = self._finished(sample, info)
+                if rules.keep_finished(plan):
+                    self.attempts.pop(sample.id, None)  # of tasks that have a result
+                    return plan
+            if info.place is not None:
+                matched = self._matched_in_archive(sample, info, rules)
+                if matched is not None:
+                    return matched
+                info = self._take_out(info)
+        state = self._open(sample, info)
         self._take_attempts(state)
         if state.columns is None:
             state.missing = range(state.total)
             state.quarantined = self._quarantined_among(state, state.missing)
-            found = ResumePlan(state if state.total else None, state.total, retyped=state.retyped)
-            found.changed = len(state.orphans)
-            return found
-        chosen = self._choose(state, state.columns, redo or {}, is_current, again)
+            plan = ResumePlan(state if state.total else None, state.total, retyped=state.retyped)
+            plan.changed = len(state.orphans)
+            return plan
+        chosen = self._choose(state, state.columns, rules)
         state.missing = chosen
         state.quarantined = self._quarantined_among(state, chosen)
-        found = plan_of(state, state.columns, set(chosen))
-        found.retyped = state.retyped
+        plan = plan_of(state, state.columns, set(chosen))
+        plan.retyped = state.retyped
         if chosen:
             if state.is_foreign:
-                self._file_now(state)
-            found.state = state
-        return found
+                self._write_now(state)
+            plan.state = state
+        return plan
+
+    def _without_needless_questions(self, sample: Sample, info: FileInfo, rules: RerunRules) -> RerunRules:
+        """Drop the rejudge filter where it would choose nothing, so that the file needn't be read or unpacked."""
+        rejudge = rules.rejudge
+        if rejudge is None:
+            return rules
+        if self._is_finished(sample, info) and not rejudge.may_any(self._finished(sample, info)):
+            return replace(rules, rejudge=None)
+        if info.place is not None and not _chooses_archived(rejudge, self.path, sample, info):
+            return replace(rules, rejudge=None)
+        return rules
+
+    def _open(self, sample: Sample, info: FileInfo | None) -> SampleState:
+        """Return the state of a sample with the entries of its file."""
+        state = SampleState(sample, info.name if info else "", self._run_id, self._keep_items)
+        if info is not None:
+            self._read_file(state, info)
+            return state
+        damaged = self.directory.listing.damaged.pop(state.sample_id, None)
+        if damaged is not None:
+            self.directory.quarantine(damaged)
+        state.name = self.directory.name_for(state.sample_id)
+        return state
 
     def _as_it_is(self, info: FileInfo | None) -> FileInfo | None:
-        """What a file says now, where it is another one than was listed; None where that holds nothing to build on."""
+        """Look again at a file that may have changed since it was listed. Return None where it can't be used."""
         if info is None or info.place is not None:
             return info
         path = os.path.join(self.path, info.name)
@@ -145,9 +246,10 @@ class ResumePlanner:
         return choose(self._quarantined, fingerprints, {} if seqs is None else {p: seqs[p] for p in fingerprints})
 
     def _is_finished(self, sample: Sample, info: FileInfo) -> bool:
+        """Return whether a file holds a result for every item of the sample, as its last lines or its match say."""
         identities = sample.identities.hex()
         if info.source == NBRUN:
-            summary = info.summary or {}  # carries a checksum, which what the file says last does not
+            summary = info.summary or {}  # it carries a checksum, unlike the progress object
             return summary.get("done") == sample.total and summary["identities"] == identities
         match = self.directory.matches.get(sample.id)
         return bool(
@@ -158,23 +260,16 @@ class ResumePlanner:
             and match["mtime_ns"] == info.mtime_ns
         )
 
-    def _settled_in_archive(
-        self,
-        sample: Sample,
-        info: FileInfo,
-        redo: Mapping[Identity, str | None],
-        is_current: IsCurrent | None,
-        again: RejudgeFilter | None,
-    ) -> ResumePlan | None:
-        """An old file that is matched for the first time stays archived where nothing of it runs."""
+    def _matched_in_archive(self, sample: Sample, info: FileInfo, rules: RerunRules) -> ResumePlan | None:
+        """Match an archived file of the older program. Return None where it must be taken out of its archive."""
         if info.source == NBRUN or sample.id in self.attempts:
             return None
         state = SampleState(sample, info.name, self._run_id, self._keep_items)
         try:
-            self._take_old(state, self.path / info.name, info)
+            self._read_old(state, self.path / info.name, info)
         except Unreadable:
-            return None  # it is told where it is taken out
-        if state.columns is None or self._choose(state, state.columns, redo, is_current, again):
+            return None  # that is reported when it is taken out
+        if state.columns is None or self._choose(state, state.columns, rules):
             return None
         return plan_of(state, state.columns)
 
@@ -187,94 +282,97 @@ class ResumePlanner:
             return None
 
     def _finished(self, sample: Sample, info: FileInfo) -> ResumePlan:
+        """Return the plan of a finished sample from its counts alone: its entries aren't read."""
         summary = info.summary or self.directory.matches[sample.id]
         counts = summary["verdicts"]
         accepted = sum(n for verdict, n in counts.items() if verdicts.accepts(verdict))
         rejected = sum(n for verdict, n in counts.items() if verdicts.rejects(verdict))
         unexpected = summary.get("unexpected")
         return ResumePlan(
-            None,
-            sample.total,
-            sample.total,
-            counts,
-            accepted,
-            rejected + counts.get("JudgeError", 0),
-            _least_unexpected(sample, accepted, rejected) if unexpected is None else unexpected,
-            _tally_of_finished(sample, accepted, rejected, unexpected),
-            summary.get("runs", {}),
-            summary.get("contexts", {}),
+            state=None,
+            total=sample.total,
+            done=sample.total,
+            verdicts=counts,
+            accepted=accepted,
+            rejected=rejected + counts.get("JudgeError", 0),
+            unexpected=_least_unexpected(sample, accepted, rejected) if unexpected is None else unexpected,
+            tally=_tally_of_finished(sample, accepted, rejected, unexpected),
+            runs=summary.get("runs", {}),
+            contexts=summary.get("contexts", {}),
         )
 
-    def _begin_with_file(self, state: SampleState, info: FileInfo) -> None:
+    def _read_file(self, state: SampleState, info: FileInfo) -> None:
+        """Take over the entries of the sample's file; an unreadable file is quarantined."""
         path = self.path / info.name
         if info.source == NBRUN:
-            self._take_own(state, path, info)
+            self._read_own(state, path, info)
             state.max_seq = max(state.max_seq, info.max_seq)
             state.file_seq = max(state.file_seq, info.max_seq)
             return
         try:
-            self._take_old(state, path, info)
+            self._read_old(state, path, info)
         except Unreadable as e:
             self.directory.listing.problems.append(Problem(str(path), str(e), state.sample_id))
             self.directory.quarantine(info.name)
             state.name = self.directory.name_for(state.sample_id)
 
-    def _take_own(self, state: SampleState, path: Path, info: FileInfo) -> None:
-        """Entries of a file in nbrun's format. Of a damaged one, which is kept aside, those that can be read."""
+    def _read_own(self, state: SampleState, path: Path, info: FileInfo) -> None:
+        """Take over the entries of a file in nbrun's format. A damaged file is kept in `.nbrun/damaged/`."""
         with files.open_reading(path) as f:
             state.file_id = files.identity_of(os.fstat(f.fileno()))
             own = sample_file.read_any(f)
-            if not isinstance(own, sample_file.OwnFile):
+            if not isinstance(own, OwnFile):
                 raise Unreadable("was replaced by another file while it was opened")
             found, orphans = match_own(state.sample, own.heads)
-            # entries of a file that another tool has written anew are kept in memory until it is replaced
-            where = NOWHERE if own.is_foreign else IN_FILE
-            whole: dict[int, EntryHead] = {}
-            for position, h in found.items():
-                body = own.body(h)
-                entry = sample_file.parse_entry(body)
-                if entry is None:
-                    continue
-                whole[position] = h
-                made = Maker(verdicts.counted(entry["result"]), entry["run_id"], entry["context"])
-                code = DONE if h.status == "done" else ERROR
-                state.place(position, h.seq, code, where, h.offset, h.length, made, body if own.is_foreign else None)
-                state.api_used = entry["api_used"] or state.api_used
-                state.worker_id = entry["worker_id"] or state.worker_id
-            held: list[tuple[EntryHead, Any]] = []
-            readable: list[EntryHead] = []
-            for h in orphans:
-                entry = sample_file.parse_entry(own.body(h))
-                if entry is not None:
-                    readable.append(h)
-                    if (item := stored_item(entry)) is not NO_ITEM:
-                        held.append((h, item))
-            again = match_by_key(state.sample, whole, held)
+            whole = self._take_matched(state, own, found)
+            readable = [(h, entry) for h in orphans if (entry := sample_file.parse_entry(own.body(h))) is not None]
+            with_items = [(h, item) for h, entry in readable if (item := stored_item(entry)) is not NO_ITEM]
+            again = match_by_key(state.sample, whole, with_items)
             for position, h in again.items():
                 self._take_under_new_key(state, position, h, own.body(h))
             matched = set(again.values())
-            for h in readable:
+            for h, _ in readable:
                 if h not in matched:
-                    held_back = own.body(h) if own.is_foreign else None
-                    place = (where, h.offset, h.length, held_back)
-                    state.orphans.append(Orphan(h.group, h.key, h.occurrence, h.seq, *place))
+                    body = own.body(h) if own.is_foreign else None
+                    where = NOWHERE if own.is_foreign else IN_FILE
+                    state.orphans.append(Orphan(*h.identity, h.seq, where, h.offset, h.length, body))
         if not whole and not again:
-            state.retyped = retyped(state.sample, whole, held)
-        state.is_foreign = own.is_foreign
-        state.extra = own.extra
+            state.retyped = retyped(state.sample, whole, with_items)
+        state.is_foreign, state.extra = own.is_foreign, own.extra
         damaged = len(found) - len(whole) + len(orphans) - len(readable) + own.damaged
         if damaged and not info.is_damaged:
             what = f"has {damaged} damaged entries; it is kept in .nbrun/damaged/"
             self.directory.listing.problems.append(Problem(str(path), what, state.sample_id))
         if damaged or info.is_damaged:
             self.directory.quarantine_copy(info.name)
-            self._file_now(state)
+            self._write_now(state)
         elif again or moved(state.sample, found, orphans):
-            self._file_now(state)
+            self._write_now(state)
+
+    @staticmethod
+    def _take_matched(state: SampleState, own: OwnFile, found: Mapping[int, EntryHead]) -> dict[int, EntryHead]:
+        """Take over the entries that match an item. Return those that aren't damaged.
+
+        The entries of a file that another tool has re-serialised are kept in memory until it is replaced.
+        """
+        where = NOWHERE if own.is_foreign else IN_FILE
+        whole: dict[int, EntryHead] = {}
+        for position, h in found.items():
+            body = own.body(h)
+            entry = sample_file.parse_entry(body)
+            if entry is None:
+                continue
+            whole[position] = h
+            made = Maker(verdicts.counted(entry["result"]), entry["run_id"], entry["context"])
+            code = DONE if h.status == "done" else ERROR
+            state.place(position, h.seq, code, where, h.offset, h.length, made, body if own.is_foreign else None)
+            state.api_used = entry["api_used"] or state.api_used
+            state.worker_id = entry["worker_id"] or state.worker_id
+        return whole
 
     @staticmethod
     def _take_under_new_key(state: SampleState, position: int, h: EntryHead, body: bytes) -> None:
-        """An entry that was saved under another key. It is kept in memory, under its new one, until it is filed."""
+        """Take over an entry that was saved under another key. It stays in memory until it is written."""
         entry = load(body)
         group, rank = state.sample.locate(position)
         rest = body.split(b'"seq":%d,' % h.seq, 1)[1]
@@ -282,7 +380,8 @@ class ResumePlanner:
         made = Maker(verdicts.counted(entry["result"]), entry["run_id"], entry["context"])
         state.place(position, h.seq, DONE if h.status == "done" else ERROR, NOWHERE, 0, 0, made, new)
 
-    def _take_old(self, state: SampleState, path: Path, info: FileInfo) -> None:
+    def _read_old(self, state: SampleState, path: Path, info: FileInfo) -> None:
+        """Take over the entries of a file of the older program. Raise Unreadable."""
         state.file_id = files.identity_at(path)
         data = archives.read_file(self.path, info)
         old = legacy.parse_old(data)
@@ -298,19 +397,17 @@ class ResumePlanner:
         state.api_used, state.worker_id, state.extra = old.api_used or "", old.worker_id or "", old.extra
         known = self.directory.matches.get(state.sample_id)
         places = places_in(old, known, data)
-        if places is None or [m._replace(position=None) for m in matches] != places or not self._is_same(known, state):
-            self._settle_matches(state, info, data, matches)
+        identities = state.sample.identities.hex()
+        is_saved = known is not None and known["identities"] == identities
+        if places is None or [m._replace(position=None) for m in matches] != places or not is_saved:
+            self._save_matches(state, info, data, matches)
 
-    @staticmethod
-    def _is_same(known: Mapping[str, Any] | None, state: SampleState) -> bool:
-        return known is not None and known["identities"] == state.sample.identities.hex()
-
-    def _settle_matches(self, state: SampleState, info: FileInfo, data: bytes, matches: list[OldMatch]) -> None:
-        """Saves which old entry is which item (design: readers join it; the old file stays as it is)."""
+    def _save_matches(self, state: SampleState, info: FileInfo, data: bytes, matches: list[OldMatch]) -> None:
+        """Save which old entry belongs to which item. Readers use that record; the old file stays as it is."""
         groups: dict[str, list[Any]] = {}
         for m in matches:
             groups.setdefault(m.group, []).append([m.item_index, key_text(m.key), m.occurrence])
-        found = ResumePlan(None, state.total) if state.columns is None else plan_of(state, state.columns)
+        plan = ResumePlan(None, state.total) if state.columns is None else plan_of(state, state.columns)
         record = {
             "seq": self._seq_floor,
             "id": state.sample_id,
@@ -318,16 +415,17 @@ class ResumePlanner:
             "mtime_ns": info.mtime_ns,
             "crc": crc32(data),
             "identities": state.sample.identities.hex(),
-            "complete": found.done == found.total,
+            "complete": plan.done == plan.total,
             "totals": state.totals,
-            "verdicts": found.verdicts,
-            "unexpected": found.unexpected,
+            "verdicts": plan.verdicts,
+            "unexpected": plan.unexpected,
             "completed": {group: sum(place[0] is not None for place in places) for group, places in groups.items()},
-            "groups": groups,  # last, so that readers can leave it out
+            "groups": groups,  # the last key, so that readers can leave it out
         }
         self.directory.matches[state.sample_id] = self.directory.match_log.add(record)
 
     def _take_attempts(self, state: SampleState) -> None:
+        """Take over the attempts of tasks without a result, and save them in a segment of this run."""
         waiting = self.attempts.pop(state.sample_id, None)
         if not waiting:
             return
@@ -340,48 +438,30 @@ class ResumePlanner:
                     state.attempts[position] = attempt
                     self.journal.put_attempt(state, position, attempt_body(g.key(rank), g.occurrence(rank), attempt))
 
-    def _choose(
-        self,
-        state: SampleState,
-        c: Columns,
-        redo: Mapping[Identity, str | None],
-        is_current: IsCurrent | None,
-        again: RejudgeFilter | None,
-    ) -> list[int]:
-        """Which positions run: what has no result, and what was asked for."""
+    def _choose(self, state: SampleState, c: Columns, rules: RerunRules) -> list[int]:
+        """Return the positions to run: those without a result, and those whose result runs again."""
         chosen = [p for p in range(state.total) if c.status[p] != DONE]
-        if redo or is_current is not None or again is not None:
-            chosen += [
-                p
-                for p in range(state.total)
-                if c.status[p] == DONE and self._runs_again(state, c, p, redo, is_current, again)
-            ]
+        if not rules.are_empty:
+            done = (p for p in range(state.total) if c.status[p] == DONE)
+            chosen += [p for p in done if self._runs_again(state, c, p, rules)]
             chosen.sort()
         return chosen
 
-    def _runs_again(
-        self,
-        state: SampleState,
-        c: Columns,
-        position: int,
-        redo: Mapping[Identity, str | None],
-        is_current: IsCurrent | None,
-        again: RejudgeFilter | None,
-    ) -> bool:
+    def _runs_again(self, state: SampleState, c: Columns, position: int, rules: RerunRules) -> bool:
         verdict, run_id, context = state.makers[c.made[position]]
-        if redo:
+        if rules.redo:
             group, rank = state.sample.locate(position)
             identity = Identity(group.name, group.key(rank), group.occurrence(rank))
-            if identity in redo and redo[identity] in (None, run_id):
+            if identity in rules.redo and rules.redo[identity] in (None, run_id):
                 return True
-        if is_current is not None and not is_current(run_id, context):
+        if rules.is_current is not None and not rules.is_current(run_id, context):
             return True
-        if again is None or not again.may(verdict, run_id):
+        if rules.rejudge is None or not rules.rejudge.may(verdict, run_id):
             return False
-        return again.ask(values.decode(load(self._body_of(state, c, position))), position)
+        return rules.rejudge.ask(values.decode(load(self._body_of(state, c, position))), position)
 
     def _body_of(self, state: SampleState, c: Columns, position: int) -> bytes:
-        """An entry's bytes before the sample is worked on: in its file, or converted from an old one."""
+        """Return an entry's bytes before the sample is worked on: from its file, or converted from an old one."""
         body = c.bodies.get(position)
         if body is not None:
             return body
@@ -392,7 +472,8 @@ class ResumePlanner:
             f.seek(c.offset[position])
             return f.read(c.length[position])
 
-    def _file_now(self, state: SampleState) -> None:
+    def _write_now(self, state: SampleState) -> None:
+        """Write the sample's file before the sample is worked on."""
         state.max_seq = max(state.max_seq, max(state.columns.seq, default=0)) if state.columns else state.max_seq
         beside = str(self.directory.inner / "tmp" / temporary(state.name))
         write_sample(state, str(self.path), beside, self.journal.segments.hold)
@@ -401,7 +482,7 @@ class ResumePlanner:
         self.note_problem(state)
 
     def note_problem(self, state: SampleState) -> None:
-        """Takes over what was found wrong with a sample's file while it was written."""
+        """Report a problem of a sample's file that was found while the file was written."""
         if state.problem:
             problem = Problem(str(self.path / state.name), state.problem, state.sample_id)
             self.directory.listing.problems.append(problem)
@@ -409,7 +490,7 @@ class ResumePlanner:
 
 
 def _least_unexpected(sample: Sample, accepted: int, rejected: int) -> int:
-    """How many verdicts at least are not what their group says, where a file tells no more than their numbers."""
+    """Return the least number of unexpected verdicts, where a file holds no more than the numbers of verdicts."""
     sizes = _sizes(sample)
     if sizes[None]:
         return 0
@@ -417,102 +498,38 @@ def _least_unexpected(sample: Sample, accepted: int, rejected: int) -> int:
 
 
 def _sizes(sample: Sample) -> dict[bool | None, int]:
-    """How many items should be accepted (True), rejected (False), or have nothing expected of them (None)."""
+    """Return how many items should be accepted (True), be rejected (False), or have no expectation (None)."""
     sizes: dict[bool | None, int] = {True: 0, False: 0, None: 0}
     for g in sample.groups:
         sizes[verdicts.expected(g.name)] += len(g.runnable)
     return sizes
 
 
-def _tally_of_finished(sample: Sample, accepted: int, rejected: int, unexpected: int | None) -> verdicts.Tally:
-    """Work the tally of a finished sample out from its sums; an empty one where they don't determine it.
+def _tally_of_finished(sample: Sample, accepted: int, rejected: int, unexpected: int | None) -> Tally:
+    """Return the tally of a finished sample from its sums; an empty one where they don't determine it.
 
     With every item judged, accepted + unexpected - positives is twice the number of accepted negatives.
     """
     sizes = _sizes(sample)
     positives, negatives = sizes[True], sizes[False]
     if sizes[None] or accepted + rejected != positives + negatives:
-        return verdicts.Tally()
+        return Tally()
     if unexpected is None:
         unexpected = rejected if not negatives else accepted if not positives else None
     if unexpected is None:
-        return verdicts.Tally()
+        return Tally()
     wrong, odd = divmod(accepted + unexpected - positives, 2)
     if odd or not 0 <= wrong <= min(accepted, negatives):
-        return verdicts.Tally()
-    return verdicts.Tally(accepted - wrong, positives - accepted + wrong, wrong, negatives - wrong)
+        return Tally()
+    return Tally(accepted - wrong, positives - accepted + wrong, wrong, negatives - wrong)
 
 
-# ---- the plan
-
-#: Returns whether results of this run_id and context count; others run again.
-IsCurrent = Callable[[str, str], bool]
-
-
-@dataclass(frozen=True)
-class RejudgeFilter:
-    """Who says which saved results run again: `ask`, with an entry and its position. `may` spares the reading: told
-    verdict and run_id, it says whether there is anything to ask."""
-
-    ask: Callable[[Mapping[str, Any], int], bool]
-    may: Callable[[str | None, str], bool] = lambda verdict, run_id: True
-
-    def may_any(self, found: ResumePlan) -> bool:
-        """Whether there may be something to ask about a finished sample."""
-        return any(self.may(verdict, run_id) for verdict in (*found.verdicts, None) for run_id in found.runs or ("",))
-
-
-@dataclass(slots=True)
-class ResumePlan:
-    """What earlier runs left of a sample. `state` is None where nothing is missing."""
-
-    state: SampleState | None
-    total: int
-    done: int = 0
-    verdicts: Mapping[str, int] = field(default_factory=dict)
-    accepted: int = 0
-    rejected: int = 0
-    unexpected: int = 0
-    tally: Tally = Tally()  # noqa: RUF009 - immutable
-    runs: Mapping[str, int] = field(default_factory=dict)
-    contexts: Mapping[str, int] = field(default_factory=dict)
-    changed: int = 0  # entries that match no item any more
-    retyped: Sequence[Retyped] = ()  # items that hardly differ from such an entry's
-
-
-def plan_of(state: SampleState, c: Columns, chosen: Container[int] = ()) -> ResumePlan:
-    """What the state holds, without the results that are about to be replaced."""
-    found = ResumePlan(None, state.total, changed=len(state.orphans))
-    made = Counter([m for p, m in enumerate(c.made) if c.status[p] == DONE and p not in chosen])
-    counts, runs, contexts = Counter[str](), Counter[str](), Counter[str]()
-    for number, count in made.items():
-        verdict, run_id, context = state.makers[number]
-        runs[run_id] += count
-        contexts[context] += count
-        if verdict is not None:
-            counts[verdict] += count
-    found.done = made.total()
-    found.verdicts, found.runs, found.contexts = counts, runs, contexts
-    found.accepted = sum(n for verdict, n in counts.items() if verdicts.accepts(verdict))
-    found.rejected = counts["JudgeError"] + sum(n for verdict, n in counts.items() if verdicts.rejects(verdict))
-    if state.is_judged and counts:
-        verdict_of = [verdict for verdict, _, _ in state.makers]
-        done = (p for p, status in enumerate(c.status) if status == DONE and p not in chosen)
-        found.tally = state.tally_of((p, verdict_of[c.made[p]]) for p in done)
-        found.unexpected = found.tally.unexpected
-    return found
-
-
-# ---- archived samples
-
-
-def none_again(folder: Path, sample: Sample, info: FileInfo, again: RejudgeFilter) -> bool:
-    """Whether no entry of an archived file shall be made again."""
+def _chooses_archived(rejudge: RejudgeFilter, folder: Path, sample: Sample, info: FileInfo) -> bool:
+    """Return whether a filter chooses any result of an archived file. The file stays in its archive."""
     assert info.place is not None
     try:
-        data = archives.read_member(folder, info.place)
-        content = sample_file.read_any(io.BytesIO(data))
-        if isinstance(content, sample_file.OwnFile):
+        content = sample_file.read_any(io.BytesIO(archives.read_member(folder, info.place)))
+        if isinstance(content, OwnFile):
             found, _ = match_own(sample, content.heads)
             bodies = {p: content.body(h) for p, h in found.items() if h.status == "done"}
         else:
@@ -523,5 +540,5 @@ def none_again(folder: Path, sample: Sample, info: FileInfo, again: RejudgeFilte
                 if m.position is not None
             }
     except Unreadable:
-        return True  # it is told where it is taken out
-    return not any(again.ask(values.decode(load(body)), p) for p, body in bodies.items())
+        return False  # that is reported when it is taken out
+    return any(rejudge.ask(values.decode(load(body)), p) for p, body in bodies.items())

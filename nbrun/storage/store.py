@@ -22,7 +22,6 @@ from nbrun.model import Retry, Task
 from nbrun.results import values
 from nbrun.results.entries import Attempt
 from nbrun.results.listing import Problem
-from nbrun.results.sample_file import Identity
 from nbrun.results.status import SampleTotals
 from nbrun.results.values import load
 from nbrun.samples import Sample
@@ -37,7 +36,7 @@ from nbrun.storage.lock import DirectoryLock
 from nbrun.storage.manifest import Manifest
 from nbrun.storage.record_log import write_totals
 from nbrun.storage.recovery import attempt_body, recover
-from nbrun.storage.resume import IsCurrent, RejudgeFilter, ResumePlan, ResumePlanner
+from nbrun.storage.resume import RerunRules, ResumePlan, ResumePlanner
 from nbrun.storage.sample_state import DONE, SampleState
 
 
@@ -137,20 +136,11 @@ class ResultStore:
 
     # ---- feeder
 
-    def begin(
-        self,
-        sample: Sample,
-        redo: Mapping[Identity, str | None] | None = None,
-        is_current: IsCurrent | None = None,
-        again: RejudgeFilter | None = None,
-    ) -> ResumePlan:
-        """Matches a sample with what is saved of it.
+    def begin(self, sample: Sample, rules: RerunRules) -> ResumePlan:
+        """Match a sample with what is saved of it.
 
         Args:
-            redo: identities that run again although they are done, with the run_id of the result that shall be replaced
-                (None: whatever stands there).
-            is_current: told run_id and context of saved results; those for which it says False run again.
-            again: asked with each saved entry and its position; True runs it again.
+            rules: which saved results run again.
 
         Raises:
             OSError: the disk refused, and the run was stopped instead of resumed.
@@ -159,10 +149,10 @@ class ResultStore:
         while True:
             info = infos.pop(sample.id, None)
             try:
-                found = self._planner.begin(sample, info, redo, is_current, again)
-                if found.state is not None:
-                    self.manifest.add(found.state.name)
-                return found
+                plan = self._planner.plan(sample, info, rules)
+                if plan.state is not None:
+                    self.manifest.add(plan.state.name)
+                return plan
             except OSError as e:
                 if info is not None and not os.path.lexists(self.path / (info.place or info).name):
                     what = "was removed while the run went on; what it held counts as missing"
