@@ -18,12 +18,11 @@ from nbrun.judge.compiling import Program
 from nbrun.judge.gate import MARGIN, ROOM
 from nbrun.judge.harness import STREAMS, Exchange
 from nbrun.judge.isolation import PROGRAM
-from nbrun.judge.launching import Bench, Place, launch, place
+from nbrun.judge.launching import Bench, Place, Sweeper, launch, place
 from nbrun.judge.records import Shortener, Streams, as_bytes, compile_record, compiler_step, run_record
 from nbrun.judge.running import Ending, Leash, Limits
 from nbrun.judge.scoring import score
 from nbrun.judge.validators import Conversation, KattisValidator, ProgramRunner
-from nbrun.judge.warden.folders import remove_tree
 from nbrun.threads import start_thread
 from nbrun.verdicts import Verdict, is_syntax_error
 
@@ -95,6 +94,7 @@ class Judging:
     def __init__(self, program: Program, tests: Sequence[Mapping[str, Any]], terms: Terms, bench: Bench) -> None:
         self.program, self.tests, self.terms, self.bench = program, tests, terms, bench
         self._ahead: dict[int, _Ahead] = {}
+        self._sweeper = Sweeper()
 
     def result(self) -> dict[str, Any]:
         """Runs all tests, or those up to the first failing one.
@@ -118,6 +118,7 @@ class Judging:
                     break
         finally:
             self._drop_ahead()
+            self._sweeper.close()
         records[0]["exec_info"]["compile_result"] = compiler_step(compiled) if compiled else None
         return self._result(verdict, records)
 
@@ -202,7 +203,7 @@ class Judging:
                 found.record["stretch"] = round(limits.time_limit_s / self.terms.limits.time_limit_s, 3)
             return found
         finally:
-            remove_tree(folder)
+            self._sweeper.remove(folder)
 
     def _is_doubtful(self, run: _Run) -> bool:
         """Whether something else than the program may have made it exceed its time."""
@@ -246,22 +247,19 @@ class Judging:
         given.write_bytes(exchange.stdin(test))
         given.chmod(0o444)  # whatever the kernel's mask: programs open /dev/stdin anew
         bench, at = self.bench, place(self.bench, streams.folder / "box")
-        try:
-            exchange.place_input(test, at.work)
-            _place_files(test, at.work)
-            talk = None
-            with bench.gate.turn(alone, leash.check) as turn:
-                if self.terms.is_interactive:
-                    talk = self._talk(test, streams, at, limits, leash)
-                    ending = talk.ending
-                else:
-                    arguments = test.get("arguments", ())
-                    ending = launch(self.program, bench, at, streams.paths(), limits, leash, arguments)
-                others = turn.others(ending.cpu_s)
-            exchange.take_output(test, at.work, streams.path("stdout"), limits.output_bytes)
-            return _Run(ending, turn.load, bench.gate.is_loaded(turn), bench.gate.is_quiet(others), talk)
-        finally:
-            at.remove()
+        exchange.place_input(test, at.work)
+        _place_files(test, at.work)
+        talk = None
+        with bench.gate.turn(alone, leash.check) as turn:
+            if self.terms.is_interactive:
+                talk = self._talk(test, streams, at, limits, leash)
+                ending = talk.ending
+            else:
+                arguments = test.get("arguments", ())
+                ending = launch(self.program, bench, at, streams.paths(), limits, leash, arguments)
+            others = turn.others(ending.cpu_s)
+        exchange.take_output(test, at.work, streams.path("stdout"), limits.output_bytes)
+        return _Run(ending, turn.load, bench.gate.is_loaded(turn), bench.gate.is_quiet(others), talk)
 
     def _talk(self, test: Mapping[str, Any], streams: Streams, at: Place, limits: Limits, leash: Leash) -> Conversation:
         """Run the program beside the validator of an interactive problem."""

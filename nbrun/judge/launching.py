@@ -6,17 +6,21 @@ Called by worker threads and by those that run tests ahead.
 from __future__ import annotations
 
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from queue import SimpleQueue
 
+from nbrun.errors import ThreadLimitError
 from nbrun.judge.compiling import Program, Shop
 from nbrun.judge.gate import Gate
 from nbrun.judge.isolation import PROGRAM, WORK, Isolation, Room, readable
 from nbrun.judge.languages import Language
 from nbrun.judge.running import Ending, Leash, Limits, Warden
 from nbrun.judge.warden.folders import remove_tree
+from nbrun.threads import start_thread
 
 #: What a virtual machine may take beside its heap, in MiB.
 VM_MEMORY_MB = 512.0
@@ -53,13 +57,10 @@ class Place:
     work: Path
     within: str
 
-    def remove(self) -> None:
-        """Takes away whatever the program left there."""
-        remove_tree(self.around)
-
 
 def place(bench: Bench, around: Path) -> Place:
-    """Makes the folders."""
+    """Make the folders, in the place of those of an earlier run."""
+    remove_tree(around)
     for path in (around, around / "work", around / "tmp", around / "shm"):
         path.mkdir()
         path.chmod(0o755)  # whatever the kernel's mask: the program may be another user
@@ -96,6 +97,41 @@ def launch(
         address_limited=language.address_limited and not language.is_vm, watched=at.around,
         one_of_many=True,
     )  # fmt: skip
+
+
+class Sweeper:
+    """Removes the folders of tests while the next ones run: a file system may take milliseconds for each folder.
+
+    Threads: `remove` from any; `close` from one, after the last of them. The thread that removes holds nothing.
+    """
+
+    def __init__(self) -> None:
+        self._folders: SimpleQueue[Path | None] = SimpleQueue()
+        self._lock = threading.Lock()  # protects _thread
+        self._thread: threading.Thread | None = None
+
+    def remove(self, folder: Path) -> None:
+        """Remove a folder soon; where no thread can be started for that, now."""
+        with self._lock:
+            if self._thread is None:
+                thread = threading.Thread(target=self._run, name="nbrun-judge-sweeper", daemon=True)
+                try:
+                    start_thread(thread)
+                except ThreadLimitError:
+                    remove_tree(folder)
+                    return
+                self._thread = thread
+        self._folders.put(folder)
+
+    def close(self) -> None:
+        """Return when all of them are removed."""
+        if self._thread is not None:
+            self._folders.put(None)
+            self._thread.join()
+
+    def _run(self) -> None:
+        while (folder := self._folders.get()) is not None:
+            remove_tree(folder)
 
 
 @contextmanager
