@@ -475,3 +475,27 @@ def test_axe_finds_nothing(state: State, width: int, theme: str, show: Any) -> N
         "axe.run().then((r) => r.violations.map((v) => [v.id, v.nodes.map((n) => n.html.slice(0, 120))]))"
     )
     assert found == []
+
+
+def test_a_watch_has_no_controls_but_its_end(show: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "shard-0"
+    nbrun.start([{"id": "a", "items": [1, 2]}], lambda task: {}, folder, groups=["item"], view=None).wait(60)
+    watch = nbrun.watch([folder, tmp_path / "shard-1"], every_s=0.05, view=None)
+    panel = show(watch._controls)
+    panel.until_text("shard-1 is not there yet")
+    panel.until_text("Folders: 1 done, 1 missing")
+    panel.until_state("paused")
+    text = panel.text()
+    assert "No run at work" in text
+    for name in ("Pause", "Resume", "Retry errors"):
+        assert not panel.button(name).is_visible()
+    assert not panel.page.get_by_role("spinbutton").is_visible()
+    panel.page.locator("summary", has_text="Folders").click()
+    panel.until_text("2 of 2 tasks")
+    panel.page.locator('[data-sample-id="a"]').click()
+    panel.until_text("2 tasks")
+    panel.button("Stop watching").click()
+    panel.until_state("stopped")
+    panel.until_text("No longer watched")
+    assert watch.wait(10).state == "stopped"
+    assert "Go on" not in panel.text()
