@@ -427,6 +427,8 @@ class Scheduler:
 
     def waiting_at(self) -> dict[int, int]:
         """Return the number of tasks that wait for another try, by sample number."""
+        if not self.queue.delayed:  # views ask often, and workers need the lock
+            return {}
         with self.lock:
             return {sample.work.number: n for sample, n in self.queue.delayed_by_sample.items()}
 
@@ -439,8 +441,10 @@ class Scheduler:
         """The tasks that have been running for many times longer than most take."""
         if not self.run_state.is_open and not self.run_state.is_draining:
             return LongTasks(0, 0.0, 0.0)
-        now = time.perf_counter_ns()
-        return find_long(((now - since) / 1e9 for since in self.pool.begun()), self.durations)
+        begun, now = self.pool.begun(), time.perf_counter_ns()
+        if not find_long([(now - min(begun, default=now)) / 1e9], self.durations).number:
+            return LongTasks(0, 0.0, 0.0)
+        return find_long([(now - since) / 1e9 for since in begun], self.durations)
 
     @property
     def least_left_s(self) -> float:
@@ -448,12 +452,13 @@ class Scheduler:
 
         A task that has been running for many times the median is expected to take as long again.
         """
-        with self.lock:
-            waits_s = self.queue.last_due - time.monotonic() if self.queue.delayed else 0.0
+        waits_s = self.queue.last_due - time.monotonic() if self.queue.delayed else 0.0
         return max(0.0, waits_s, self.long_tasks.longest_s)
 
     def _waiting_text(self) -> str:
         """Return what tasks wait for, such as "160 waiting: HTTP 429, next in 14 s", if nothing runs or many wait."""
+        if not self.queue.delayed and not self.gate.is_active:
+            return ""
         with self.lock:
             queue, now = self.queue, time.monotonic()
             count, due, held = queue.delayed, queue.next_due, self.gate.is_held(now)
