@@ -14,11 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nbrun.errors import InputError, JudgeError, NotSupportedError
-from nbrun.judge import SandboxFusion
+from nbrun.judge import LocalSandbox, SandboxFusion, read_problems
 from nbrun.judge.checkers import DEFAULT
 from nbrun.judge.fusion.answers import Fault, InvalidAnswer, JudgingRules, read_run, read_submit
 from nbrun.judge.fusion.connection import read_endpoints
 from nbrun.model import Retry
+from nbrun.verdicts import Verdict
 
 
 @pytest.fixture(scope="module")
@@ -355,3 +356,57 @@ def test_headers_go_along(stand: Stand) -> None:
     assert judged(stand, scripted(), headers={"Authorization": "Bearer x"})["verdict"] == "Accepted"
     assert stand.saw(0)["seen"][-1]["headers"]["authorization"] == "Bearer x"
     assert "Bearer" not in json.dumps(SandboxFusion(stand.urls, headers={"Authorization": "Bearer x"}).settings)
+
+
+# ---- the local sandbox on what a real server judged
+
+#: What a recorded answer doesn't say enough about to be compared: why.
+NOT_SAID = {
+    "run_code-cpp-compile-timeout": "the compiler was stopped",
+    "run_code-files-and-fetch": "files go with the request",
+    "run_code-missing-runtime-go": "the server has no Go",
+    "run_code-python-non-utf8": "the answer lacks the bytes that were no UTF-8",
+    "run_code-sandboxerror-bad-base64-file": "the server failed",
+    "run_code-sandboxerror-unsupported-sql": "the server failed",
+    "run_code-unknown-language": "the request is refused",
+    "submit-empty-tests": "there is no test",
+    "submit-sandboxerror-500-after-5-retries": "the server failed",
+    "submit-unfenced-completion": "the server finds no source in it",
+}
+COMPARED = sorted(set(REQUESTS) - set(NOT_SAID))
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[LocalSandbox]:
+    sandbox = LocalSandbox(time_limit_s=2)
+    yield sandbox
+    sandbox.close()
+
+
+def test_what_is_not_compared_is_known() -> None:
+    assert set(NOT_SAID) <= set(REQUESTS)
+    assert set(COMPARED) <= set(ANSWERS)
+
+
+COMPILED = [pytest.mark.long, pytest.mark.needs("g++", "javac")]
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[] if "python" in name else COMPILED) for name in COMPARED])
+def test_the_local_sandbox_agrees_with_a_real_server(sandbox: LocalSandbox, name: str) -> None:
+    body, answer = REQUESTS[name]["body"], json.dumps(ANSWERS[name]).encode()
+    rules = JudgingRules(DEFAULT, True, None)
+    if REQUESTS[name]["path"] == "/submit":
+        source, language = body["completion"], body["config"]["language"]
+        problem = next(iter(read_problems([{"id": name, "tests": body["config"]["provided_data"]["test"]}])))
+        real = [outcome.verdict for outcome in read_submit(answer, problem["tests"], rules)]
+    else:
+        source, language = body["code"], body["language"]
+        written = (ANSWERS[name]["run_result"] or {}).get("stdout") or ""
+        problem = {"id": name, "tests": [{"input": body.get("stdin") or "", "output": written}]}
+        real = [read_run(answer, problem["tests"][0], rules).verdict]
+    wanted = next((verdict for verdict in real if verdict != Verdict.ACCEPTED), Verdict.ACCEPTED)
+    if "mem-limit" in name and wanted == Verdict.RUNTIME_ERROR:
+        wanted = Verdict.MEMORY_LIMIT_EXCEEDED  # the service has no such verdict
+    limits = {"time_limit_s": 2.0, "memory_limit_mb": body.get("memory_limit_MB")}
+    found = sandbox(task({"language": language, "solution": source}, {**problem, **limits}))
+    assert found["verdict"] == str(wanted)
