@@ -29,6 +29,7 @@ _JSONL = (".jsonl", ".ndjson", ".jsonlines")
 _JSON = (".json",)
 _PARQUET = (".parquet", ".pq")
 _COMPRESSED = (".gz", ".zst")
+_BUFFERED_BYTES = 512 << 20  # a group of rows up to this size is read from the disk at once, which is faster
 _ROWS_AT_ONCE = 16  # of Parquet: a problem's tests may take many megabytes
 #: The languages in which functions are called and test code is run.
 IN_PYTHON_3 = frozenset({"PYTHON3", "PYPY3"})
@@ -266,9 +267,13 @@ class Problems:
             raise InputError('read_problems: Parquet files need pyarrow: pip install "nbrun[arrow]".') from e
         number = 0
         try:
-            with pyarrow.parquet.ParquetFile(path) as file:
+            metadata = pyarrow.parquet.read_metadata(path)
+            sizes = (metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
+            is_small = max(sizes, default=0) <= _BUFFERED_BYTES
+            with pyarrow.parquet.ParquetFile(path, metadata=metadata, pre_buffer=is_small) as file:
                 columns = self._columns(file.schema_arrow.names)
-                for batch in file.iter_batches(_ROWS_AT_ONCE, columns=columns):
+                # Threads for the columns of so few rows cost more than they save.
+                for batch in file.iter_batches(_ROWS_AT_ONCE, columns=columns, use_threads=False):
                     for row in batch.to_pylist():
                         yield _Row(f"{path}: row {number}", row)
                         number += 1

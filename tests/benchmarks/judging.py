@@ -7,8 +7,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -109,47 +110,172 @@ def _verdict(sandbox: LocalSandbox, task: Task) -> str | None:
         return None
 
 
-# ---- one package, against problemtools and BAPCtools
+# ---- 1,000 rows of Parquet, against Hugging Face datasets
+
+ROWS = 1000
+
+
+def reading() -> dict[str, Any]:
+    """CPU seconds for 1,000 rows in CodeContests' shape, each reader in turn: what it takes over `datasets`.
+
+    `datasets` converts a file into Arrow once and then maps it into memory; a stream decodes it each time, as we do.
+    """
+    import datasets
+
+    datasets.disable_progress_bars()
+    with tempfile.TemporaryDirectory() as made:
+        path = Path(made) / "rows.parquet"
+        _write_rows(path)
+
+        def streamed() -> int:
+            return sum(1 for _ in datasets.load_dataset("parquet", data_files=str(path), split="train", streaming=True))
+
+        def converted(number: int) -> int:
+            cache = str(Path(made) / f"cache{number}")
+            return sum(1 for _ in datasets.Dataset.from_parquet(str(path), cache_dir=cache))
+
+        kept = datasets.Dataset.from_parquet(str(path), cache_dir=str(Path(made) / "kept"))
+        readers: dict[str, Callable[[int], int]] = {
+            "nbrun": lambda number: sum(1 for _ in read_problems(path)),
+            "datasets_streamed": lambda number: streamed(),
+            "datasets_converted": converted,
+            "nbrun_over_a_dataset": lambda number: sum(1 for _ in read_problems(kept)),
+            "datasets_mapped": lambda number: sum(1 for _ in kept),
+        }
+        times: dict[str, list[float]] = {name: [] for name in readers}
+        for number in range(ROUNDS):
+            turned = [*list(readers)[number:], *list(readers)[:number]]  # what runs first finds memory cold
+            for name in turned:
+                read = readers[name]
+                began = time.process_time()
+                assert read(number) == ROWS
+                times[name].append(time.process_time() - began)
+    took = {name: statistics.median(found) for name, found in times.items()}
+    return {
+        "cpu_s": {name: round(seconds, 3) for name, seconds in took.items()},
+        "over_datasets_streamed": round(took["nbrun"] / took["datasets_streamed"], 2),
+        "over_datasets_converted": round(took["nbrun"] / took["datasets_converted"], 2),
+        "over_a_mapped_dataset": round(took["nbrun_over_a_dataset"] / took["datasets_mapped"], 2),
+    }
+
+
+def _write_rows(path: Path) -> None:
+    """Write rows of random digits, with tests and solutions of the lengths that CodeContests has."""
+    import random
+
+    import pyarrow
+    import pyarrow.parquet
+
+    draw = random.Random(1)
+    text = "".join(draw.choice("0123456789 \n") for _ in range(200_000))
+
+    def cut(least: int, most: int) -> str:
+        size = draw.randint(least, most)
+        begin = draw.randrange(len(text) - size)
+        return text[begin : begin + size]
+
+    def tests(count: int, most: int) -> dict[str, list[str]]:
+        return {"input": [cut(20, most) for _ in range(count)], "output": [cut(5, most // 4) for _ in range(count)]}
+
+    def solutions(count: int) -> dict[str, list[Any]]:
+        return {
+            "language": [draw.choice([1, 2, 3, 4]) for _ in range(count)],
+            "solution": [cut(300, 2500) for _ in range(count)],
+        }
+
+    rows = [
+        {
+            "name": f"p{number}", "description": cut(500, 2000), "public_tests": tests(2, 100),
+            "private_tests": tests(10, 400), "generated_tests": tests(100, 1000),
+            "solutions": solutions(draw.randint(5, 150)), "incorrect_solutions": solutions(draw.randint(5, 150)),
+            "time_limit": {"seconds": 2, "nanos": 0}, "memory_limit_bytes": 256_000_000, "input_file": "",
+            "output_file": "", "cf_tags": ["greedy"], "untranslated_description": cut(500, 2000),
+        }
+        for number in range(ROWS)
+    ]  # fmt: skip
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path, row_group_size=100)
+
+
+# ---- packages, against problemtools and BAPCtools
 
 _YAML = {
-    "legacy": "name: Sum\n",
-    "2025-09": "problem_format_version: 2025-09\nname: Sum\nuuid: 7d0a1f0e-35f4-4d66-9d0e-c0c52b44b0b4\n",
+    "legacy": "name: Own\n{legacy}",
+    "2025-09": "problem_format_version: 2025-09\nname: Own\nuuid: 7d0a1f0e-35f4-4d66-9d0e-c0c52b44b0b4\n",
 }
-_FORM = "#include <iostream>\nint main() {{ long long a, b; std::cin >> a >> b; std::cout << {} << std::endl; }}\n"
+_CPP = "#include <iostream>\nint main() {{ long long a, b; std::cin >> a >> b; std::cout << {} << std::endl; }}\n"
+_PYTHON = "a, b = map(int, input().split())\nprint({})\n"
+_VALIDATOR = """#include <fstream>
+#include <iostream>
+int main(int, char **v) {
+  std::ifstream answer(v[2]);
+  long long want, got;
+  answer >> want;
+  return std::cin >> got && got == want ? 42 : 43;
+}
+"""
+
+
+@dataclass(frozen=True)
+class OwnPackage:
+    """A package of the benchmark's own: the form of its submissions, and whether it brings an output validator."""
+
+    form: str
+    suffix: str
+    crash: str
+    has_validator: bool = False
+
+
+OWN_PACKAGES = {
+    "cpp": OwnPackage(_CPP, "cpp", "(a == 1 ? 3 : throw 1)"),
+    "python": OwnPackage(_PYTHON, "py", "3 if a == 1 else 1 // 0"),
+    "validator": OwnPackage(_CPP, "cpp", "(a == 1 ? 3 : throw 1)", has_validator=True),
+}
 _SUBMISSIONS = {
     "accepted": ["a + b", "b + a", "a - (-b)", "2 * a - a + b", "b - (-a)", "(a + b) * 1"],
     "wrong_answer": ["a - b", "a * b"],
-    "run_time_error": ["(a == 1 ? 3 : throw 1)"],
 }
 CASES = 60
 
 
 def package() -> dict[str, Any]:
-    """Seconds for one package of C++ submissions, two programs at once, each tool in a new process."""
+    """Seconds for a package of C++ submissions, one of Python's and one with a validator, one and two programs at once.
+
+    Each tool runs in a new process; the tools take turns.
+    """
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as made:
-        for tool, (kind, command) in _tools().items():
-            times = []
-            for i in range(3):
-                at = _write(Path(made) / f"{tool}{i}" / "sum", kind)
-                began = time.perf_counter()
-                done = subprocess.run([*command, "sum"], cwd=at.parent, capture_output=True, text=True, check=False)
-                times.append(time.perf_counter() - began)
-                said = done.stdout + done.stderr
-                if done.returncode != 0 and "wrong_answer/1.cpp:    WA" not in said:  # BAPCtools misses a statement
-                    raise RuntimeError(f"{tool}: {said[-4000:]}")
-            figures[tool] = round(statistics.median(times), 2)
-            figures[f"{tool}_version"] = _version(tool, Path(command[0]))
-    others = [figures[tool] for tool in ("problemtools", "bapctools") if tool in figures]
-    return figures | ({"over_the_faster_one": round(figures["nbrun"] / min(others), 2)} if others else {})
+        for kind in OWN_PACKAGES:
+            for jobs in (1, 2):
+                found = _package(Path(made), kind, jobs)
+                others = [found[tool] for tool in ("problemtools", "bapctools") if tool in found]
+                over = {"over_the_faster_one": round(found["nbrun"] / min(others), 2)} if others else {}
+                figures[f"{kind}_j{jobs}"] = {**found, **over}
+    ratios = [found["over_the_faster_one"] for found in figures.values() if "over_the_faster_one" in found]
+    figures |= {f"{tool}_version": _version(tool, Path(command[0])) for tool, (_, command) in _tools(1).items()}
+    return figures | ({"over_the_faster_one": max(ratios)} if ratios else {})
 
 
-def _tools() -> dict[str, tuple[str, list[str]]]:
-    tools = {"nbrun": ("legacy", [sys.executable, "-m", "tests.benchmarks.judging"])}
+def _package(made: Path, kind: str, jobs: int) -> dict[str, float]:
+    times: dict[str, list[float]] = {}
+    for turn in range(3):
+        for tool, (layout, command) in _tools(jobs).items():
+            at = _write(made / f"{kind}{jobs}{tool}{turn}" / "own", layout, OWN_PACKAGES[kind])
+            began = time.perf_counter()
+            done = subprocess.run([*command, "own"], cwd=at.parent, capture_output=True, text=True, check=False)
+            times.setdefault(tool, []).append(time.perf_counter() - began)
+            output = done.stdout + done.stderr
+            if done.returncode != 0 and "WA" not in output:  # BAPCtools complains that the statement is missing
+                raise RuntimeError(f"{tool}: {output[-4000:]}")
+    return {tool: round(statistics.median(found), 2) for tool, found in times.items()}
+
+
+def _tools(jobs: int) -> dict[str, tuple[str, list[str]]]:
+    count = str(jobs)
+    tools = {"nbrun": ("legacy", [sys.executable, "-m", "tests.benchmarks.judging", count])}
     if found := shutil.which("verifyproblem"):
-        tools["problemtools"] = ("legacy", [found, "-t", "2", "-j", "2", "-p", "submissions", "--"])
+        tools["problemtools"] = ("legacy", [found, "-t", "2", "-j", count, "-p", "submissions", "--"])
     if found := shutil.which("bt"):
-        tools["bapctools"] = ("2025-09", [found, "run", "-B", "-j", "2", "-G", "-S", "-t", "2", "--problem"])
+        tools["bapctools"] = ("2025-09", [found, "run", "-B", "-j", count, "-G", "-S", "-t", "2", "--problem"])
     return tools
 
 
@@ -159,30 +285,36 @@ def _version(name: str, command: Path) -> str:
     return next((path.name.removesuffix(".dist-info").rpartition("-")[2] for path in found), "unknown")
 
 
-def _write(folder: Path, kind: str) -> Path:
+def _write(folder: Path, layout: str, own: OwnPackage) -> Path:
     data = folder / "data" / "secret"
     data.mkdir(parents=True)
     (folder / "data" / "sample").mkdir()
-    (folder / "problem.yaml").write_text(_YAML[kind])
+    (folder / "problem.yaml").write_text(
+        _YAML[layout].format(legacy="validation: custom\n" if own.has_validator else "")
+    )
     for i in range(CASES):
         at = data if i else folder / "data" / "sample"
         (at / f"{i:02}.in").write_text(f"{i + 1} 2\n")
         (at / f"{i:02}.ans").write_text(f"{i + 3}\n")
-    for name, sums in _SUBMISSIONS.items():
+    for name, sums in {**_SUBMISSIONS, "run_time_error": [own.crash]}.items():
         at = folder / "submissions" / name
         at.mkdir(parents=True)
         for i, text in enumerate(sums):
-            (at / f"{i}.cpp").write_text(_FORM.format(text))
+            (at / f"{i}.{own.suffix}").write_text(own.form.format(text))
+    if own.has_validator:
+        at = folder / ("output_validators" if layout == "legacy" else "output_validator")
+        at.mkdir()
+        (at / "check.cpp").write_text(_VALIDATOR)
     return folder
 
 
-def judge_package(folder: str) -> None:
-    """What nbrun does with a package in a script: judge it with a run, save each result, look at the verdicts."""
+def judge_package(jobs: int, folder: str) -> None:
+    """Judge a package as a script with nbrun does: with a run that saves each result."""
     import nbrun
 
     with tempfile.TemporaryDirectory() as results:
         run = nbrun.start(
-            read_problems(folder), LocalSandbox(time_limit_s=2), Path(results) / "r", workers=2, view=None
+            read_problems(folder), LocalSandbox(time_limit_s=2), Path(results) / "r", workers=jobs, view=None
         )
         run.wait()
         verdicts = run.progress.verdicts
@@ -191,4 +323,4 @@ def judge_package(folder: str) -> None:
 
 
 if __name__ == "__main__":
-    judge_package(sys.argv[1])
+    judge_package(int(sys.argv[1]), sys.argv[2])

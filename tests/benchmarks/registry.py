@@ -196,7 +196,12 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         least("16_workers.share", 1, "the same, 16 workers on 2 CPUs"),
     )),
     Benchmark("judging_package", "judging:package", (
-        most("over_the_faster_one", 1, "one package, over the faster of problemtools and BAPCtools", "×"),
+        most("over_the_faster_one", 1, "a package, over the faster of problemtools and BAPCtools, at worst", "×"),
+    )),
+    Benchmark("reading_rows", "judging:reading", (
+        most("over_datasets_streamed", 1, "1,000 CodeContests-like rows of Parquet, over a stream of datasets", "×"),
+        most("over_datasets_converted", 1, "the same over datasets that convert the file first", "×"),
+        most("over_a_mapped_dataset", 2.5, "rows of a converted dataset, over iterating it alone", "×"),
     )),
     Benchmark("largest_job_whole", "largest:whole", (
         most("ready_again_s", 15, "all of it (11.6 million tasks): ready again after a kill at half", " s"),
