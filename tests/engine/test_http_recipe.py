@@ -138,7 +138,7 @@ def test_of_all_requests_under_five_percent_are_refused(
 
 
 def test_other_errors_are_exceptions(recipe: dict[str, Any]) -> None:
-    with pytest.raises(OSError, match="Not ResumePlan"):
+    with pytest.raises(OSError, match="Not Found"):
         recipe["check"](Answer(404, {}))
     assert recipe["check"](Answer(200, {})).status_code == 200
 
