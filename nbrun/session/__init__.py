@@ -20,9 +20,9 @@ from nbrun.samples import SampleReader
 from nbrun.session import inputs, registry
 from nbrun.session.arguments import read_metrics, read_redo
 from nbrun.session.display import VIEWS, show
+from nbrun.session.inputs import shard
 from nbrun.session.run import Launch, Run
 from nbrun.session.settings import Arguments, check_function, is_async, settings_of
-from nbrun.session.sharding import shard
 from nbrun.session.watching import watch
 
 if TYPE_CHECKING:

@@ -11,10 +11,11 @@ import math
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from nbrun.errors import InputError, SampleError
+from nbrun.errors import InputError, SampleError, hides_own_frames
 from nbrun.results.status import SampleTotals
 from nbrun.samples import (
     ITEM_GROUP,
@@ -181,9 +182,7 @@ LONG_LIST = 1000
 LOOK_AHEAD = 32
 
 
-def open_samples(
-    samples: Any, reader: SampleReader, groups: list[str] | dict[str, str] | None = None
-) -> Samples:  # fmt: skip
+def open_samples(samples: Any, reader: SampleReader, groups: list[str] | dict[str, str] | None = None) -> Samples:
     """Check what can be checked without reading on: of a list every id, of anything else the first sample.
 
     Args:
@@ -215,9 +214,7 @@ def open_samples(
     return Samples(itertools.chain(head, stream), count, None, None, None if once else samples)
 
 
-def _resolved(
-    groups: list[str] | dict[str, str], head: Sequence[Mapping[str, Any]], *, is_all: bool
-) -> dict[str, str]:  # fmt: skip
+def _resolved(groups: list[str] | dict[str, str], head: Sequence[Mapping[str, Any]], *, is_all: bool) -> dict[str, str]:
     """As resolve_groups. Of a stream only the head is known: a group may be missing there where another is not."""
     plain = next((n for n, sample in enumerate(head) if type(sample) is PlainSample), None)
     if plain is not None:
@@ -260,7 +257,7 @@ def as_stream(samples: Any) -> Any:
 
 def _open_list(
     samples: list[Any] | tuple[Any, ...], reader: SampleReader, groups: list[str] | dict[str, str] | None
-) -> Samples:  # fmt: skip
+) -> Samples:
     if not set(map(type, samples)) <= {dict} and any(map(is_plain, samples)):
         samples = list(with_ids(samples))
     seen: dict[str, int] = {}
@@ -302,8 +299,9 @@ def duplicate(sample_id: str, first: int, again: int) -> SampleError:
     """The error of an id that stands twice."""
     return SampleError(
         f"samples {first} and {again} have the same id {sample_id!r}. Results are saved under it: make the ids unique.",
-        position=again, sample_id=sample_id,
-    )  # fmt: skip
+        position=again,
+        sample_id=sample_id,
+    )
 
 
 def _is_frame(value: Any) -> bool:
@@ -326,3 +324,46 @@ def _rows(frame: Any) -> list[dict[str, Any]]:
 def group_names(reader: SampleReader) -> list[str]:
     """The groups as they are settled."""
     return list(reader.groups or {}) or [ITEM_GROUP]
+
+
+# ---- one job on several machines: each takes the samples whose ids fall to it
+
+
+@hides_own_frames
+def shard(samples: Iterable[Mapping[str, Any]], i: int, n: int) -> Iterator[Mapping[str, Any]]:
+    """The i-th of n parts of the samples, for the i-th of n kernels; read lazily.
+
+    Which part a sample belongs to depends on its id alone: the order may change and samples may come and go, and each
+    still goes to the same kernel. Give each kernel a results directory of its own; `load_results([a, b])` loads them as
+    one, and `nbrun merge` makes one of them.
+
+    Args:
+        samples: as for start().
+        i: which part, from 0 to n - 1.
+        n: how many parts.
+
+    Raises:
+        InputError: i or n can't be right; a sample without an id.
+
+    Example:
+        >>> samples = [{"id": k} for k in range(10)]
+        >>> sorted(s["id"] for i in range(3) for s in shard(samples, i, 3)) == list(range(10))
+        True
+    """
+    for name, value in (("i", i), ("n", n)):
+        if isinstance(value, bool) or not hasattr(value, "__index__"):
+            raise InputError(f"shard: {name}={value!r}; give a whole number.")
+    if not 0 <= int(i) < int(n):
+        raise InputError(f"shard: i={i} of n={n} parts; i counts from 0 to n - 1.")
+    return _shard(as_stream(samples), int(i), int(n))
+
+
+def _shard(samples: Iterable[Mapping[str, Any]], i: int, n: int) -> Iterator[Mapping[str, Any]]:
+    for number, raw in enumerate(with_ids(samples)):
+        if part_of(SampleReader.read_id(raw, number), n) == i:
+            yield raw
+
+
+def part_of(sample_id: str, n: int) -> int:
+    """The part of n that an id belongs to. Never to be changed: half a job on two machines depends on it."""
+    return int.from_bytes(blake2b(sample_id.encode("utf-8", "replace"), digest_size=8).digest()) % n
