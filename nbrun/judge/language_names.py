@@ -29,15 +29,16 @@ class LanguageName(NamedTuple):
     standard: str = ""
 
 
-#: Words that come before a language and say only who made the compiler.
+#: Words that come before a language and say only who made the compiler, or the standard.
 _VENDORS = (
-    r"(?:gnu|gcc|g\+\+|clang|clang\+\+|llvm|ms|microsoft|visual|msvc|mono|oracle|openjdk|free|borland|\.net core)"
+    r"(?:gnu|gcc|g\+\+|clang|clang\+\+|llvm|iso|ansi|ms|microsoft|visual|msvc|mono|oracle|openjdk|free|borland|"
+    r"\.net core)"
 )
 _VERSION = r"[ _:-]*v?(?P<version>\d+(?:\.\d+)*)?"
 #: Row -> how a name begins, in lower case. The first row that fits wins: longer names come before their beginnings.
 _NAMES: tuple[tuple[str, str], ...] = (
     ("OBJECTIVEC", r"objective[ -]?c|objc"),
-    ("CPP", r"c\+\+|cpp|cxx|cc|g\+\+|clang\+\+|c ?plus ?plus|msvc"),
+    ("CPP", r"c\+\+|cpp|cxx|cc|g\+\+|clang\+\+|c ?plus ?plus|msvc(?:\+\+)?"),
     ("CSHARP", r"c#|csharp|c sharp|cs|dotnet|net core c#"),
     ("FSHARP", r"f#|fsharp"),
     ("PYPY", r"pypy|python(?= ?\d?[^a-z]*pypy)"),

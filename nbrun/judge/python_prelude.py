@@ -186,6 +186,36 @@ _put(sys, "getcheckinterval", lambda: 100)
 """,
     ),
     _Patch(
+        "html.parser.HTMLParser.unescape (until 3.8)",
+        _both("HTMLParser", "unescape"),
+        """
+import html, html.parser
+_put(html.parser.HTMLParser, "unescape", lambda self, s: html.unescape(s))
+""",
+    ),
+    _Patch(
+        "asyncio.coroutine (until 3.10)",
+        _both("asyncio", "coroutine"),
+        """
+import asyncio, functools, inspect, types
+def _coroutine(function):
+    if inspect.iscoroutinefunction(function):
+        return function
+    if inspect.isgeneratorfunction(function):
+        return types.coroutine(function)
+    @functools.wraps(function)
+    def generator(*args, **more):
+        result = function(*args, **more)
+        if hasattr(result, "__await__"):
+            result = yield from result.__await__()
+        elif inspect.isgenerator(result):
+            result = yield from result
+        return result
+    return types.coroutine(generator)
+_put(asyncio, "coroutine", _coroutine)
+""",
+    ),
+    _Patch(
         "array.array's tostring and fromstring (until 3.8)",
         _both("array", "tostring|fromstring"),
         """

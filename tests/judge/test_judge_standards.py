@@ -15,6 +15,7 @@ from judge_bench import SUM_CPP, SUM_PY, judged_as, task
 import nbrun
 from nbrun.errors import NotSupportedError
 from nbrun.judge import CPP, CPP17, PYTHON3, LocalSandbox
+from nbrun.judge.language_names import language_name
 from nbrun.judge.languages import DEFAULT_LANGUAGES, lookup
 from nbrun.judge.python_prelude import prelude_of
 
@@ -268,3 +269,38 @@ def test_a_stand_in_of_a_version_manager_is_looked_behind(tmp_path: Path, monkey
     (tmp_path / "shims" / "nothing-behind").write_text("#!/bin/sh\n")
     (tmp_path / "shims" / "nothing-behind").chmod(0o755)
     assert dataclasses.replace(PYTHON3, tools=("nothing-behind",)).missing
+
+
+def test_what_3_8_and_3_10_still_had_is_put_back() -> None:
+    unescapes = "from html.parser import HTMLParser\nif HTMLParser().unescape('&lt;') == '<': "
+    waits = (
+        "import asyncio\n@asyncio.coroutine\ndef f():\n    yield from asyncio.sleep(0)\n    return 1\n"
+        "@asyncio.coroutine\ndef plain():\n    return f()\n"
+        "if asyncio.run(plain()) == asyncio.run(f()) == 1: "
+    )
+    sandbox = LocalSandbox()
+    try:
+        for source in (unescapes, waits):
+            result = sandbox(task("PYTHON3", source + SUM_PY))
+            assert result["verdict"] == "Accepted", result["tests"][0]["exec_info"]
+            assert len(result["build"]["prelude"]) == 2
+    finally:
+        sandbox.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "standard"),
+    [
+        ("ISO C++", ""),
+        ("ISO C++ 2017", "17"),
+        ("MS C++ 2017", "17"),
+        ("MSVC++ 2017", "17"),
+        ("ANSI C", ""),
+        ("ISO C11", "11"),
+    ],
+)
+def test_names_with_a_standards_body_before_them(name: str, standard: str) -> None:
+    found = language_name(name)
+    assert found is not None
+    assert found.language == ("CPP" if "+" in name else "C")
+    assert found.standard == standard
