@@ -1,4 +1,4 @@
-"""Is this output right? Compares what a program wrote with what was expected, token by token.
+"""Compares what a program wrote with the expected output, token by token or byte by byte.
 
 Called by worker threads; pure functions.
 """
@@ -16,7 +16,7 @@ _NUMBER = re.compile(rb"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 
 
 def compare_tokens(expected: str | bytes, actual: str | bytes, tolerance: float = TOLERANCE) -> bool:
-    """Whether both hold the same tokens: what stands between ASCII whitespace, upper and lower case apart.
+    """Return whether both hold the same tokens, which are separated by ASCII whitespace; case counts.
 
     Where the expected token is written as a decimal (with a point or an exponent), a number within `tolerance` of it,
     absolute or relative, will do: right programs print `0.5` and `0.500000`. Integers and words must be equal;
@@ -30,7 +30,7 @@ def compare_tokens(expected: str | bytes, actual: str | bytes, tolerance: float 
     if want == got:
         return True
     tokens = want.split()
-    others = got.split(None, len(tokens))  # never more pieces than are wanted: the output may be a flood
+    others = got.split(None, len(tokens))  # no more pieces than are compared: the output may be huge
     if len(others) != len(tokens):
         return False
     if tokens:
@@ -39,7 +39,7 @@ def compare_tokens(expected: str | bytes, actual: str | bytes, tolerance: float 
 
 
 def compare_exact(expected: str | bytes, actual: str | bytes) -> bool:
-    """Whether both are the same, byte by byte.
+    """Return whether both are the same, byte by byte.
 
     Example:
         >>> compare_exact("1 2", "1 2"), compare_exact("1 2", "1  2")

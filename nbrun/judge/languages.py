@@ -84,7 +84,7 @@ class Language:
     def command(
         self, template: Sequence[str], sources: Sequence[str] = (), standard: Sequence[str] = (), **places: Any
     ) -> list[str]:
-        """A command with its places filled in.
+        """Return a command with its places filled in.
 
         Raises:
             NotSupportedError: none of `tools` is installed.
@@ -105,7 +105,7 @@ class Language:
 
     @property
     def tool(self) -> str:
-        """The full path of the first of `tools` that is installed; empty if none is asked for."""
+        """The full path of the first of `tools` that is installed; empty if the language needs none."""
         return self._first(self.tools)
 
     @property
@@ -131,7 +131,7 @@ class Language:
         return ""
 
     def described(self) -> dict[str, Any]:
-        """What of it belongs to the settings of a run."""
+        """Return what belongs to the settings of a run."""
         standard = self.standards[self.tried[0]] if self.tried else ()
         compiled = [word for part in self.compile for word in (standard if part == "{standard}" else (part,))]
         about = {"compile": compiled, "run": list(self.run), "time_factor": self.time_factor}
@@ -144,12 +144,12 @@ _ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 
 
 def _apt(language: str, package: str, also: str = "") -> str:
-    """The sentence that says how a language is installed."""
+    """Return the sentence that says how a language is installed."""
     return f"{language} solutions need it: `apt install {package}` (Debian, Ubuntu){also}."
 
 
 def _gnu(prefix: str, *years: str) -> dict[str, tuple[str, ...]]:
-    """Standards of C and C++ -> the option of gcc and clang that asks for them, with the GNU extensions."""
+    """Return the option of gcc and clang for each standard of C or C++, with the GNU extensions."""
     return {year: (f"-std={prefix}{'2x' if (prefix, year) == ('gnu', '23') else year}",) for year in years}
 
 
@@ -223,13 +223,25 @@ CPP17 = CPP.of_standard("17")
 _QUIET_JVM = ("-XX:+UseSerialGC", "-XX:-UsePerfData", "-XX:ActiveProcessorCount=1")
 #: The heap has its size from the start: one that grows by and by is collected again and again on the way.
 _JVM = (
-    *_QUIET_JVM, "-Xms{memory_mb}m", "-Xmx{memory_mb}m", "-Xss{stack_mb}m", "-XX:-CreateCoredumpOnCrash",
-    "-Dfile.encoding=UTF-8", "-DONLINE_JUDGE=true",
-)  # fmt: skip
+    *_QUIET_JVM,
+    "-Xms{memory_mb}m",
+    "-Xmx{memory_mb}m",
+    "-Xss{stack_mb}m",
+    "-XX:-CreateCoredumpOnCrash",
+    "-Dfile.encoding=UTF-8",
+    "-DONLINE_JUDGE=true",
+)
 JAVA = Language(
     source="{main}.java",
     compile=(
-        "{compiler}", *(f"-J{flag}" for flag in _QUIET_JVM), "{standard}", "-encoding", "UTF-8", "-nowarn", "-d", ".",
+        "{compiler}",
+        *(f"-J{flag}" for flag in _QUIET_JVM),
+        "{standard}",
+        "-encoding",
+        "UTF-8",
+        "-nowarn",
+        "-d",
+        ".",
         "{sources}",
     ),
     run=("{tool}", *_JVM, "-cp", "{folder}", "{main}"),
@@ -242,7 +254,7 @@ JAVA = Language(
     trial="public class Main { public static void main(String[] a) { } }\n",
     standards={"current": (), "8": ("--release", "8")},
     tried=("current", "8"),  # `_`, `record` and `yield` were names once
-)  # fmt: skip
+)
 KOTLIN = Language(
     source="main.kt",
     compile=("{compiler}", "-nowarn", "-include-runtime", "-d", "program.jar", "{sources}"),
@@ -265,11 +277,15 @@ GO = Language(
     extensions=(".go",),
     trial="package main\n\nfunc main() {}\n",
     compile_env={
-        "GOCACHE": "{folder}/.go/cache", "GOPATH": "{folder}/.go/path", "GO111MODULE": "off", "CGO_ENABLED": "0",
-        "GOFLAGS": "-p=1", "GOTOOLCHAIN": "local",
+        "GOCACHE": "{folder}/.go/cache",
+        "GOPATH": "{folder}/.go/path",
+        "GO111MODULE": "off",
+        "CGO_ENABLED": "0",
+        "GOFLAGS": "-p=1",
+        "GOTOOLCHAIN": "local",
     },
     address_limited=False,
-)  # fmt: skip
+)
 RUST = Language(
     source="main.rs",
     compile=("{compiler}", "{standard}", "-O", "--cap-lints", "allow", "-o", "program", "{entry}"),
@@ -294,8 +310,14 @@ JAVASCRIPT = Language(
 CSHARP = Language(
     source="main.cs",
     compile=(
-        "{compiler}", "-optimize+", "-nologo", "-warn:0", "-define:ONLINE_JUDGE", "-r:System.Numerics.dll",
-        "-out:program.exe", "{sources}",
+        "{compiler}",
+        "-optimize+",
+        "-nologo",
+        "-warn:0",
+        "-define:ONLINE_JUDGE",
+        "-r:System.Numerics.dll",
+        "-out:program.exe",
+        "{sources}",
     ),
     run=("{tool}", "{folder}/program.exe"),
     tools=("mono",),
@@ -304,7 +326,7 @@ CSHARP = Language(
     extensions=(".cs",),
     trial="class Program { static void Main() { } }\n",
     address_limited=False,
-)  # fmt: skip
+)
 PASCAL = Language(
     source="main.pas",
     compile=("{compiler}", "-O2", "{standard}", "-Sgic", "-v0e", "-dONLINE_JUDGE", "-oprogram", "{entry}"),
@@ -339,7 +361,8 @@ HASKELL = Language(
 SCRIPT = Language(
     source="run",
     compile=(
-        "{compiler}", "-c",
+        "{compiler}",
+        "-c",
         "if [ -x build ]; then {folder}/build || exit; elif [ -e build ]; then sh build || exit; fi; "
         "[ -e run ] || { echo 'the script build made no file run' >&2; exit 1; }",
     ),
@@ -348,7 +371,7 @@ SCRIPT = Language(
     install="Scripts need a shell.",
     trial="#!/bin/sh\nexit 0\n",
     address_limited=False,
-)  # fmt: skip
+)
 #: Names are those of `nbrun.judge.language_names`; its PYTHON is Python 2, as in CodeContests.
 DEFAULT_LANGUAGES: Mapping[str, Language] = {
     "PYTHON3": PYTHON3, "CPP": CPP, "C": C, "JAVA": JAVA, "PYTHON": PYTHON2, "PYPY3": PYPY3, "PYPY2": PYPY2,
