@@ -16,7 +16,6 @@ from nbrun.judge.languages import Language
 from nbrun.judge.running import Leash, Limits, Warden
 from nbrun.judge.sources import source_of
 from nbrun.judge.warden.folders import remove_tree
-from nbrun.judge.warden.namespaces import is_supported
 
 _LIMITS = Limits(time_limit_s=5.0, wall_limit_s=20.0, memory_limit_mb=512.0, output_limit_mb=1.0)
 _SAYS = "boxed"
@@ -60,6 +59,8 @@ def _tried(warden: Warden, isolation: Isolation, languages: Mapping[str, Languag
     heard = _heard(warden, isolation, command)
     if heard != _SAYS:
         return Isolation("none", f"bubblewrap is installed, but does not work here ({heard})")
+    from nbrun.judge.warden.namespaces import is_supported  # on Linux only: Windows lacks what it imports
+
     own = replace(isolation, is_own=True)
     if is_supported() and _heard(warden, own, command) == _SAYS:
         isolation = own

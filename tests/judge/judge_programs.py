@@ -6,6 +6,8 @@ within minutes.
 
 from __future__ import annotations
 
+import sys
+
 from judge_bench import SUM_CPP, SUM_PY
 
 PROGRAMS = {
@@ -15,7 +17,7 @@ PROGRAMS = {
     "silent": ("PYTHON3", "", "WrongAnswer"),
     "syntax error": ("PYTHON3", "def f(:\n", "CompileError"),
     "bad indentation": ("PYTHON3", "if 1:\nprint(1)", "CompileError"),
-    "NUL in the source": ("PYTHON3", "print(1)\0", "CompileError"),
+    "NUL in the source": ("PYTHON3", "print(1)\0", "CompileError" if sys.version_info >= (3, 11, 4) else "WrongAnswer"),
     "lone surrogate in the source": ("PYTHON3", "print('\ud800')", "CompileError"),
     "syntax error inside eval": ("PYTHON3", "eval('1 +')", "RuntimeError"),
     "does not compile": ("CPP", "int main() { return x; }", "CompileError"),

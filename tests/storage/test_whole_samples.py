@@ -214,6 +214,7 @@ def test_which_samples_are_whole():
     assert not is_whole(range(60), attempts={3: Attempt(1, {}, None)}), "the journal holds what it left"
 
 
+@pytest.mark.long
 def test_kills_among_tiny_tasks(monkeypatch):
     """SIGKILL and power cuts while whole samples are saved at a time."""
     monkeypatch.setattr(kills, "TASKS", 60)
