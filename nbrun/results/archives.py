@@ -226,7 +226,7 @@ def _read_index(folder: Path, name: str, bad: list[str]) -> list[FileInfo]:
                 f.seek(int(comment[1]))
                 return _parse_index(name, stat, _index_at(f), bad)
             except (ValueError, zlib.error, EOFError, Unreadable):
-                pass  # the ZIP's directory tells the members too
+                pass  # the ZIP's own directory names the members too
         f.seek(0)
         return list(_by_directory(name, stat, f, bad))
 

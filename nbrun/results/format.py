@@ -32,7 +32,7 @@ never occurs inside them and reading can begin again after any damaged line. A r
 it was written and no more: one that lacks a key, or holds another type, counts as damaged too (see replay.py).
 
     h   header   {"id","name","totals":{group:n},"context"}: precedes a sample's first record in a segment
-    e   entry    the entry as it will stand in the file; WHOSE is ["id","group"]
+    e   entry    the entry as it will be in the file; WHOSE is ["id","group"]
     a   attempt  {"key","occurrence","attempt","reason","hint","previous","exceptions"}; WHOSE is ["id","group"]
     m   match    {"seq","id","size","crc","totals","completed"?,…,"groups":{group:[[index,key,occurrence],…]}}: for an
                  old file of that size and CRC-32, the place and identity of each entry, in the file's order; index
@@ -64,7 +64,7 @@ A sample's file
     }
 
 Entries are in the order of their index; those whose item is no longer in the dataset come last, with `"index":null`.
-An entry begins with index, key, occurrence, seq, status, in this order, so that a reader can tell what it is without
+An entry begins with index, key, occurrence, seq, status, in this order, so that a reader knows what it is without
 parsing it. Its other keys: language?, solution? (an item of just these two), item? (any other), result, attempts,
 started_at (seconds since the epoch), duration_s, error? (type, message, traceback), run_id, context, worker_id,
 api_used, lossy?, output? (of an error the end of what its task printed, at most 4 KB). The summary, one line, lets a
@@ -189,7 +189,7 @@ ENTRY_HEAD = re.compile(
     rb'\{"index":(\d{1,9}|null),"key":"k1:([0-9a-f]{32})","occurrence":(\d{1,9}),"seq":(\d{1,18}),'
     rb'"status":"(done|error)"'
 )
-#: What stands between two entries in a file.
+#: What separates two entries in a file.
 BETWEEN = b",\n"
 #: What a run record says of its samples' ids under `ids`.
 INTEGER_IDS, TEXT_IDS = "integers", "text"
@@ -198,7 +198,7 @@ CRC_OF_ENTRY_KIND = crc32(ENTRY + b"\t")
 
 
 class Record(NamedTuple):
-    """One line of a log. `offset` and `length` say where its body stands in the file."""
+    """One line of a log. `offset` and `length` say where its body is in the file."""
 
     kind: bytes
     body: bytes
@@ -240,7 +240,7 @@ def unframe(line: bytes, offset: int = 0) -> Record | None:
 
 
 def progress_object(totals: dict[str, int], completed: dict[str, int], complete: bool) -> bytes:
-    """The progress object as the runbooks' grep knows it: with spaces, on one line."""
+    """Return the progress object as the runbooks' grep expects it: with spaces, on one line."""
     parts = []
     for group, total in totals.items():
         name = without_surrogates(group)

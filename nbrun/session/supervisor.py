@@ -175,14 +175,12 @@ class Supervisor:
             ThreadLimitError: the system starts no more threads; the run has ended.
         """
         store = self.store
-        store.wait_for_resume = self.scheduler.wait_for_resume
         self._note_problems()
         self._note_gone(store.manifest.gone)
         if store.lock_caveat:
             self.notify(store.lock_caveat)
-        store.space.warn = self.notify
-        store.space.remaining = self._remaining
-        if short := store.space.at_start(self._samples.tasks):
+        space = store.watch_space(self.notify, self._remaining)
+        if short := space.at_start(self._samples.tasks):
             self.notify(short)
             warnings.warn(short, stacklevel=5)
         self.thread = threading.Thread(target=self._read, name="nbrun-feed", daemon=True)
@@ -557,7 +555,7 @@ class Supervisor:
             self._redo.runs_again(sample.id, lambda run_id, context: self._is_fresh(sample, run_id, context)),
             self._again(sample),
         )
-        plan = self.store.begin(sample, rules)
+        plan = self.store.begin(sample, rules, self.scheduler.wait_for_resume)
         self._count_changes(sample, plan)
         number = None if self._second is None else self._second.numbers.get(sample.id)
         failed = None if self._second is None or self._second.only is None else self._second.only[sample.id]

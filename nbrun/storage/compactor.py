@@ -1,8 +1,8 @@
-"""Rewrites samples' files when due: at a sample's end, now and then while it is worked on, at the end of a run.
+"""The compactor moves results from the journal into samples' files: at a sample's end, now and then, at a run's end.
 
-Threads: up to MAX_THREADS "nbrun-files" threads file what is due (their fsyncs overlap: four take a third of the time
-of one); a worker waits where too much is due, so that short tasks can't run away from them; `finish` runs in the
-thread that closes the store. `_lock` protects the queues, never over I/O.
+Threads: up to MAX_THREADS "nbrun-files" threads write the files that are due (their fsyncs overlap: four take a third
+of the time of one). A worker waits where too many are due, so that short tasks don't outrun them. `finish` runs in the
+thread that closes the store.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nbrun.errors import ThreadLimitError
-from nbrun.results.format import FOLDER
+from nbrun.results.format import FOLDER, segment_name
 from nbrun.results.names import temporary
 from nbrun.storage import files
 from nbrun.storage.journal import Journal, Segment
@@ -22,20 +22,21 @@ from nbrun.storage.sample_state import SampleState
 from nbrun.storage.sample_writer import write_sample
 from nbrun.threads import start_daemon
 
-#: A sample at work is rewritten so long after its first result that no file holds, or later: COST_RATIO times what
-#: the last rewriting took, so that rewriting takes under 5 % of the time.
+#: The file of a sample at work is written STALE_S seconds after the first result that it lacks, or after COST_RATIO
+#: times what the last writing took, whichever is later: so writing takes under 5 % of the time.
 STALE_S, COST_RATIO = 20.0, 20.0
+#: How often an idle thread looks for such samples, in seconds.
 LOOK_S = 2.0
-#: Another thread is started where so many samples wait, up to MAX_THREADS; workers wait from MAX_DUE on.
+#: Another thread is started where more than ANOTHER_FROM samples are due, up to MAX_THREADS; workers wait from MAX_DUE.
 ANOTHER_FROM, MAX_THREADS, MAX_DUE = 2, 8, 64
 
 
 class Compactor:
-    """The queue of samples whose files are due.
+    """The queue of samples whose files are due, and the threads that write them.
 
     Args:
         on_fault: called when the disk refuses; the sample stays due and is tried again after `retry_after_fault`.
-        on_problem: called with a state whose `problem` says what was found wrong with its file.
+        on_problem: called with a state whose `problem` describes a problem of the sample's file.
         check_place: called now and then by an idle thread; raises OSError where the directory was moved.
     """
 
@@ -52,14 +53,14 @@ class Compactor:
         self._tmp = str(folder / FOLDER / "tmp") + "/"
         self._path = str(folder)
         self._on_fault, self._on_problem = on_fault, on_problem
-        self._lock = threading.Lock()  # protects what follows
+        self._lock = threading.Lock()  # protects the queues, flags and threads below; never held over I/O
         self._work = threading.Condition(self._lock)
         self._idle = threading.Condition(self._lock)
         self._due: deque[SampleState] = deque()
-        self._open: dict[SampleState, None] = {}  # states with results that no file holds, oldest first
+        self._open: dict[SampleState, None] = {}  # samples with results that no file holds, oldest first
         self._busy = 0
         self._closing = self._broken = False
-        self._deleting = threading.Lock()  # one thread at a time removes segments; held over I/O on purpose
+        self._deleting = threading.Lock()  # one thread at a time deletes segments: held over I/O on purpose
         self._room = threading.Condition(self._lock)  # workers wait here
         self._threads: list[threading.Thread] = []
         self._add_thread()
@@ -67,15 +68,15 @@ class Compactor:
     # ---- journal's thread
 
     def touched(self, states: list[SampleState]) -> None:
-        """These may have new saved results."""
+        """Note samples that may have new saved results."""
         with self._lock:
             for state in states:
                 if state not in self._open and state.is_behind:
                     state.dirty_since = time.monotonic()
                     self._open[state] = None
 
-    def file_soon(self, state: SampleState) -> None:
-        """The sample ended and all of it is saved: file it, once; if it is being filed, that is looked at after it."""
+    def write_soon(self, state: SampleState) -> None:
+        """Queue a sample that ended and is saved. One whose file is being written is queued afterwards if needed."""
         with self._lock:
             if state.filing:
                 return
@@ -97,7 +98,7 @@ class Compactor:
     # ---- workers
 
     def wait_for_room(self) -> None:
-        """Waits while too many ended samples are in memory."""
+        """Wait while too many ended samples are in memory."""
         if len(self._due) < MAX_DUE:
             return
         with self._lock:
@@ -112,10 +113,10 @@ class Compactor:
             self._work.notify_all()
 
     def finish(self, timeout_s: float | None = None) -> bool:
-        """Files everything that has results which no file holds. Only when no results come any more."""
+        """Write all results to files. Call it only when no more results come. Return False on a fault or a time-out."""
         with self._lock:
             while True:
-                behind = [b for b in self._open if not b.filing and b.is_behind]
+                behind = [state for state in self._open if not state.filing and state.is_behind]
                 for state in behind:
                     state.filing = True
                     self._due.append(state)
@@ -125,11 +126,11 @@ class Compactor:
                 done = self._idle.wait_for(lambda: self._broken or not (self._due or self._busy), timeout_s)
                 if not done or self._broken:
                     return False
-                if not behind:  # else one may have been filed while its last results were being saved
+                if not behind:  # else one may have been written while its last results were being saved
                     return True
 
     def close(self) -> None:
-        """Ends the thread after the file it writes."""
+        """End each thread after the file that it writes."""
         with self._lock:
             self._closing = True
             self._work.notify_all()
@@ -138,13 +139,15 @@ class Compactor:
             thread.join(5.0)
 
     def delete_all_segments(self, carried: int) -> bool:
-        """At a clean end: removes every segment whose entries stand in files."""
+        """At a clean end, delete every segment whose entries are in files. Return False on a fault.
+
+        Args:
+            carried: the number of the segment that holds attempts from before this run; 0 where there is none.
+        """
         try:
             self._delete_segments(self._journal.segments.release({}))
             self._journal.segments.remove_strays()
             if carried:
-                from nbrun.results.format import segment_name
-
                 files.remove(self._folder / FOLDER / segment_name(carried))
             files.sync_folder(self._folder)
         except OSError as e:
@@ -152,7 +155,7 @@ class Compactor:
             return False
         return True
 
-    # ---- the files thread
+    # ---- the compactor's threads
 
     def _run(self) -> None:
         while True:
@@ -168,15 +171,15 @@ class Compactor:
                 state = self._due.popleft() if self._due and not self._broken else None
                 self._busy += state is not None
             if state is not None:
-                self._file(state)
+                self._write(state)
             else:
                 self._look_at_place()
 
     def _look_at_place(self) -> None:
-        """A directory that was moved is noticed although nothing is saved for long."""
+        """Notice a directory that was moved although nothing is saved for a long time."""
         try:
             self._check_place()
-        except Exception as e:  # what is no OSError is nbrun's own, and must not be waited for either
+        except Exception as e:  # any other error is nbrun's own; no thread may wait for this one then either
             with self._lock:
                 if self._broken or self._closing:
                     return
@@ -186,7 +189,7 @@ class Compactor:
             self._on_fault(e)
 
     def _look_for_stale(self) -> None:
-        """Called with the lock held: the oldest changes that no file tells yet are due."""
+        """Queue the samples whose results are in no file for too long. The caller holds the lock."""
         now = time.monotonic()
         for state in self._open:
             if now - state.dirty_since < STALE_S:
@@ -195,7 +198,7 @@ class Compactor:
                 state.filing = True
                 self._due.append(state)
 
-    def _file(self, state: SampleState) -> None:
+    def _write(self, state: SampleState) -> None:
         began = time.monotonic()
         try:
             freed = write_sample(state, self._path, self._tmp + temporary(state.name), self._journal.segments.hold)
@@ -209,7 +212,7 @@ class Compactor:
                     self._open[state] = None
             self._delete_segments(self._journal.segments.release(freed))
             fault: Exception | None = None
-        except Exception as e:  # what is no OSError is nbrun's own, and must not be waited for either
+        except Exception as e:  # any other error is nbrun's own; no thread may wait for this one then either
             fault = e
         with self._lock:
             self._busy -= 1

@@ -24,12 +24,12 @@ from nbrun.storage import files
 from nbrun.storage.footer_cache import FooterCache, is_small
 from nbrun.storage.record_log import MatchLog, RecordLog
 
-#: So long after a name was given it may not be durable yet, in seconds; clocks differ.
+#: How long a new name may not be durable yet, in seconds; clocks differ.
 NEW_S = 600.0
 
 
 def check_writable(path: Path) -> None:
-    """Can results be written there? Asked before anything is written.
+    """Check that results can be written to a path, before anything is written.
 
     Raises:
         InputError: the path is a file, or no folder can be made there.
@@ -59,11 +59,11 @@ def _same_file(a: Path, b: Path) -> bool:
 
 
 def move_to_quarantine(source: Path, put: Callable[[Path, Path], None], inner: Path | None = None) -> Path:
-    """Puts a file that is damaged, or that stands in another's place, into `.nbrun/damaged/` under a free name (F10).
+    """Put a file that is damaged, or has taken the place of another, into `.nbrun/damaged/` under a free name (F10).
 
     Args:
         put: files.move or files.link_or_copy.
-        inner: the directory's `.nbrun/`; that beside the file unless it is given.
+        inner: the directory's `.nbrun/`; by default the one beside the file.
 
     Raises:
         StorageError: the disk refused.
@@ -72,13 +72,13 @@ def move_to_quarantine(source: Path, put: Callable[[Path, Path], None], inner: P
     number = 0
     while os.path.lexists(target := folder / derived(source.name, f".{number}")):
         if put is not files.move and _same_file(source, target):
-            return target  # an earlier try came that far
+            return target  # an earlier try got that far
         number += 1
     try:
         put(source, target)
     except OSError as e:
         if os.path.lexists(target) and not os.path.lexists(source):
-            return target  # it was moved all the same, by a rename whose reply was lost
+            return target  # it was moved all the same: the rename's reply was lost
         raise StorageError(
             f"{source} is damaged and can't be kept in {folder}: {e.strerror}", path=str(source.parent)
         ) from e
@@ -93,8 +93,11 @@ def _names_in(folder: Path) -> list[str]:
 
 
 def _new_parents(path: Path) -> list[Path]:
-    """The folders around a directory's own that got a name lately: a process that was killed may have made one of them
-    and not its name durable. A file system writes it by itself long before NEW_S have passed."""
+    """Return the folders around a directory's own that were changed lately.
+
+    A process that was killed may have made one of them without making its name durable. A file system does that by
+    itself long before NEW_S have passed.
+    """
     out = []
     for folder in path.absolute().parent.parents:
         try:
@@ -106,10 +109,10 @@ def _new_parents(path: Path) -> list[Path]:
 
 
 class Directory:
-    """A results directory that this process writes into (its lock is held by the caller).
+    """A results directory that this process writes into; the caller holds its lock.
 
     Attributes:
-        listing: what the sample files tell.
+        listing: the sample files as they were when the directory was opened.
         matches: sample id -> its newest match record.
     """
 
@@ -122,7 +125,7 @@ class Directory:
             self.make_folders()
             refuse_odd(self.inner)
         except BaseException:
-            self._let_go()
+            self._release_folders()
             raise
         self.run_log = RecordLog(self.inner / "runs.log", RUN)
         self.match_log = MatchLog(self.inner / "matched.log")
@@ -133,9 +136,9 @@ class Directory:
         self._has_tails = False
 
     def make_folders(self) -> None:
-        """Make those that are missing, and hold all of them open.
+        """Make the folders that are missing, and hold all of them open.
 
-        Their names are made durable although they were there: a process that was killed may have left them half made.
+        Names that exist are made durable too: a process that was killed may have left them half made.
 
         Raises:
             StorageError: one can't be made, or is a link.
@@ -153,13 +156,13 @@ class Directory:
             if isinstance(e, StorageError):
                 raise
             raise StorageError(f"{self.path} can't be made durable: {e.strerror}.", path=str(self.path)) from e
-        before, self._held = self._held, held  # in one step: the files threads look at it at any time
+        before, self._held = self._held, held  # in one step: the compactor's threads look at it at any time
         for old in before:
             old.release()
 
     def _made(self, folder: Path, within: files.Folder | None) -> files.Folder:
         try:
-            if within is not None and os.path.islink(folder):  # to nothing, say, which can't be made
+            if within is not None and os.path.islink(folder):  # a dangling link, for example
                 return files.Folder(folder, within)
             files.make_folder(folder)
             return files.Folder(folder, within)
@@ -168,7 +171,7 @@ class Directory:
         except OSError as e:
             raise StorageError(f"{folder} can't be made: {e.strerror}.", path=str(self.path)) from e
 
-    def _let_go(self) -> None:
+    def _release_folders(self) -> None:
         held, self._held = self._held, []
         for folder in held:
             folder.release()
@@ -177,7 +180,7 @@ class Directory:
         """Raise ResultsMovedError where the results directory, or its inner folder, is another one than was opened."""
         held = self._held
         if not held:
-            return  # it was given up
+            return  # it was closed
         root, inner = held[:2]
         if self._follows and not root.is_deleted:
             return
@@ -206,14 +209,14 @@ class Directory:
         )
 
     def retry_after_fault(self) -> bool:
-        """After a fault: make the inner folders that somebody has removed. Return whether `.nbrun` is a new one now.
+        """After a fault, make inner folders again that were removed. Return whether `.nbrun` is a new one now.
 
         Raises:
             ResultsMovedError: the results directory itself is another one, or another run has used its inner folder.
         """
         held = self._held
         if not held:
-            return False  # it was given up
+            return False  # it was closed
         root, inner = held[:2]
         if not root.is_at(self.path, follow=True):
             self.check_place()
@@ -228,20 +231,20 @@ class Directory:
         self.make_folders()
         refuse_odd(self.inner)
         if is_new:
-            self._close_logs()  # they are those of the folder that was removed
+            self._close_logs()  # they belong to the folder that was removed
         return is_new
 
     def follow(self) -> None:
-        """From now on write into the folder that was opened wherever it was moved: the run ends."""
+        """Write into the folder that was opened from now on, wherever it was moved to: the run ends."""
         self._follows = True
 
     @property
     def is_in_place(self) -> bool:
-        """Is the folder that was opened still the one that has the path?"""
+        """True while the folder that was opened is the one that has the path."""
         return bool(self._held) and self._held[0].is_at(self.path, follow=True)
 
     def clear_tmp(self) -> None:
-        """Remove half-written files of a process that died. What is no file there is none of ours and kept aside."""
+        """Remove half-written files of a process that died. Anything but a file is not nbrun's, and is quarantined."""
         tmp = self.inner / "tmp"
         for name in os.listdir(tmp):
             if plain_files.is_real_folder(tmp / name):
@@ -250,7 +253,7 @@ class Directory:
                 files.remove(tmp / name)
 
     def scan(self) -> None:
-        """Reads what is there. Raises FormatError where a newer nbrun has written."""
+        """Read what is there. Raise FormatError where a newer nbrun has written."""
         tails = FooterCache(self.inner)
         self.listing = list_samples(self.path, tails.known)
         self._has_tails = tails.cover(self.listing.by_id.values())
@@ -260,18 +263,18 @@ class Directory:
         self.matches = read_matches(self.match_log.path)
 
     def keep_tails(self, has_changed: bool) -> None:
-        """At a clean end: what the files tell now is kept for the next opening."""
+        """At a clean end, keep the files' last lines for the next opening."""
         if (self._has_tails and not has_changed) or is_small(self.path):
             return
         tails = FooterCache(self.inner)
         tails.keep(self.path, list_samples(self.path, tails.known).by_id.values())
 
     def is_empty(self) -> bool:
-        """No results of any kind."""
+        """Return whether there are no results of any kind."""
         return not self.listing.by_id and not self.listing.problems
 
     def name_for(self, sample_id: str) -> str:
-        """The name of a new sample's file: never one that stands there already."""
+        """Return a name for a new sample's file that no file has."""
         name = name_of(sample_id)
         number = 1
         while name in self.listing.names:
@@ -280,7 +283,7 @@ class Directory:
         return name
 
     def take_out(self, info: FileInfo) -> FileInfo:
-        """Puts an archived sample back into a file of its own, durably; from then on that file counts.
+        """Put an archived sample back into a file of its own, durably; from then on that file counts.
 
         Raises:
             Unreadable: it is damaged in the archive.
@@ -289,9 +292,9 @@ class Directory:
         data = archives.read_member(self.path, info.place)
         target = self.path / info.name
         if os.path.lexists(target):
-            self.quarantine(info.name)  # a damaged file, for which the archived one stood
+            self.quarantine(info.name)  # a damaged file; the archived one counted instead
         files.replace_file(target, (data,), self.inner / "tmp" / temporary(info.name))
-        files.set_times(target, info.mtime_ns)  # an old file is known by its time
+        files.set_times(target, info.mtime_ns)  # an old file is identified by its time
         files.sync_folder(self.path)
         self.archived_log.append({"archive": info.place.name, "name": info.name, "id": info.sample_id})
         self.listing.names.add(info.name)
@@ -299,34 +302,34 @@ class Directory:
         return sample_file.peek(target)
 
     def quarantine(self, name: str) -> Path:
-        """Moves a sample's file that can't be read to `.nbrun/damaged/` (F10)."""
+        """Move a sample's file that can't be read to `.nbrun/damaged/` (F10)."""
         target = self._quarantine(self.path / name, files.move)
         self.listing.names.discard(name)
         return target
 
     def quarantine_segment(self, path: Path) -> Path:
-        """Moves a segment with damaged records there; its other records stand in files."""
+        """Move a segment with damaged records there; its other entries are in files."""
         return self._quarantine(path, files.move)
 
     def quarantine_copy_of_log(self, path: Path) -> Path:
-        """Keeps a damaged log there; the log stays until what could be read of it replaces it."""
+        """Put a copy of a damaged log there; the log stays until what could be read of it replaces it."""
         return self._quarantine(path, files.link_or_copy)
 
     def quarantine_copy(self, name: str) -> Path:
-        """Keeps what is damaged there too; the file stays until what could be read of it replaces it."""
+        """Put a copy of a damaged file there; the file stays until what could be read of it replaces it."""
         return self._quarantine(self.path / name, files.link_or_copy)
 
     def _quarantine(self, source: Path, put: Callable[[Path, Path], None]) -> Path:
         return move_to_quarantine(source, put, self.inner)
 
     def runs(self) -> dict[str, dict[str, Any]]:
-        """run_id -> run record."""
+        """Return the run records by run_id."""
         return {r["run_id"]: r for r in self.run_log.read()}
 
     def close(self) -> None:
-        """Closes its logs and lets the folders go."""
+        """Close the logs and release the folders."""
         self._close_logs()
-        self._let_go()
+        self._release_folders()
 
     def _close_logs(self) -> None:
         self.run_log.close()

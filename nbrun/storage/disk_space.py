@@ -23,11 +23,17 @@ class SpaceWatch:
         path: the results directory.
         infos: its files as they were found.
         warn: called with a sentence.
+        remaining: returns how many results are still to come; None while that is unknown.
     """
 
-    def __init__(self, path: Path, infos: Iterable[FileInfo], warn: Callable[[str], None] = lambda text: None) -> None:
-        self._path, self.warn = path, warn
-        self.remaining: Callable[[], int | None] = lambda: None  # results that are still to come
+    def __init__(
+        self,
+        path: Path,
+        infos: Iterable[FileInfo],
+        warn: Callable[[str], None],
+        remaining: Callable[[], int | None],
+    ) -> None:
+        self._path, self._warn, self._remaining = path, warn, remaining
         self._results = self._bytes = 0
         for info in infos:
             if info.summary is not None:
@@ -63,10 +69,10 @@ class SpaceWatch:
         if self._has_warned or time.monotonic() - self._looked < LOOK_S:
             return
         self._looked = time.monotonic()
-        text = self.shortage(self.remaining(), saved, saved_bytes)
+        text = self.shortage(self._remaining(), saved, saved_bytes)
         if text:
             self._has_warned = True
-            self.warn(text)
+            self._warn(text)
 
     def at_start(self, total: int | None) -> str:
         """Return the sentence before a run that will have `total` results in the end; it isn't repeated later."""

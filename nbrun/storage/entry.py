@@ -1,7 +1,7 @@
-"""A task's outcome -> its record -> its entry's bytes, once the journal has given it its seq.
+"""Encodes a task's outcome as a record, and the record as its entry once the journal has given it a seq.
 
-Called for every result, `encode` by workers, so it is written for speed: one dictionary, one call of orjson; and what
-tells the item is looked up for all entries of a group together.
+Called for every result, `encode` by workers, so it is written for speed: one dictionary, one call of orjson; and the
+items' identities are looked up for all entries of a group together.
 """
 
 from __future__ import annotations
@@ -93,10 +93,10 @@ def encode(
 
 
 def bodies(state: SampleState, records: list[EntryRecord], seq: int) -> Iterator[tuple[int, list[bytes]]]:
-    """The entries of records in their order: for each stretch that is of one group its number, and the entries.
+    """Yield the entries of records in their order: for each stretch of one group its number and the entries.
 
     Args:
-        seq: the last one given before theirs.
+        seq: the last one that was taken before theirs.
     """
     at = 0
     while at < len(records):
@@ -113,11 +113,11 @@ def bodies(state: SampleState, records: list[EntryRecord], seq: int) -> Iterator
 
 
 def pieces(state: SampleState, records: list[EntryRecord], seq: int) -> list[list[bytes]]:
-    """The entries of a sample's every task, in order, as its file holds them: for each group what is to be joined."""
+    """Return the entries of all tasks of a sample as its file holds them: for each group the pieces to be joined."""
     out = []
     for g, keys in zip(state.sample.groups, state.hex_keys, strict=True):
-        told = zip(g.runnable, keys, g.occurrences or repeat(0), count(seq + g.base + 1), strict=False)
-        heads = [_NEXT % each for each in told]
+        identities = zip(g.runnable, keys, g.occurrences or repeat(0), count(seq + g.base + 1), strict=False)
+        heads = [_NEXT % each for each in identities]
         if heads:
             heads[0] = heads[0][len(BETWEEN) :]
         parts = heads * 2
@@ -128,7 +128,7 @@ def pieces(state: SampleState, records: list[EntryRecord], seq: int) -> list[lis
 
 
 def _stretch(records: list[EntryRecord], start: int, base: int, end: int) -> list[EntryRecord]:
-    """Those from `start` on that are of the group that begins at `base`."""
+    """Return the records from `start` on that belong to the group that begins at `base`."""
     stop = start + 1
     while stop < len(records) and base <= records[stop][0] < end:
         stop += 1
@@ -145,7 +145,7 @@ def _encode_any(
     worker_id: str,
     error: Mapping[str, str] | None,
 ) -> tuple[bytes, bool, str | None]:
-    """Any result or error of any item."""
+    """Encode any result or error of any item."""
     before: dict[str, Any] = {"status": "done" if error is None else "error"}
     if state.keep_items:
         if type(item) is dict and len(item) == 2 and "language" in item and "solution" in item:
@@ -155,14 +155,14 @@ def _encode_any(
     after = {"attempts": attempts, "started_at": started_at, "duration_s": duration_s}
     made_by = {"run_id": state.run_id, "context": state.context, "worker_id": worker_id}
     if error is not None:
-        told = {name: text for name, text in error.items() if name != "output"}
-        fields = {**before, "result": None, **after, "error": told, **made_by, "api_used": ""}
+        shown = {name: text for name, text in error.items() if name != "output"}
+        fields = {**before, "result": None, **after, "error": shown, **made_by, "api_used": ""}
         if "output" in error:
             fields["output"] = error["output"]
         try:
             return (*values.encode(fields, where=""), None)
         except UnstorableError:
-            for name in _ITEM_KEYS:  # an error is always told, if need be without its item
+            for name in _ITEM_KEYS:  # an error is always saved, if need be without its item
                 fields.pop(name, None)
             return (*values.encode(fields, where=""), None)
     if type(result) is EncodedResult:
@@ -171,8 +171,8 @@ def _encode_any(
         head, lossy = values.encode(before, where="")
         tail, _ = values.encode({**after, **made_by, "api_used": result.api_used}, where="")
         return b'%b,"result":%b,%b' % (head[:-1], result.data, tail[1:]), lossy or result.lossy, result.verdict
-    told = result.get("api_used", "")
-    endpoint = without_surrogates(told) if type(told) is str else ""
+    api_used = result.get("api_used", "")
+    endpoint = without_surrogates(api_used) if type(api_used) is str else ""
     if endpoint:
         state.api_used = endpoint
     fields = {**before, "result": result, **after, **made_by, "api_used": endpoint}

@@ -1,15 +1,15 @@
-"""The only caller of fsync, replace, truncate and unlink: every durable operation passes here, and every opening.
+"""The only caller of fsync, replace, truncate and unlink: every durable operation passes through this module.
 
-So tests can fail or kill at the k-th operation: `observe(hook)` has `hook(operation, path)` called before each one, and
-what the hook raises is what the disk would have said.
+So tests can fail or kill at the k-th operation: `observe(hook)` calls `hook(operation, path)` before each one, and the
+hook raises what the disk would have raised.
 
-A results directory may come from a stranger. Whatever is opened inside it is a regular file and no link (`open_plain`),
-and an operation on a name inside a folder that this process holds open (`Folder`) goes to that very folder, wherever it
-was moved and whatever has its path now.
+A results directory may come from a stranger. Whatever is opened inside it is a regular file and no link (see
+results/plain_files.py), and an operation on a name inside a folder that this process holds open (`Folder`) goes to that
+very folder, wherever it was moved to and whatever has its path now.
 
-Windows opens no folder, so there nothing is held and every operation goes by its path; a file's name is not made
-durable, which `caveat` says; and what somebody else has open can't be replaced or removed, so both are tried for a
-while.
+Windows can't open a folder, so there nothing is held and every operation goes by its path; a file's name is not made
+durable, which `caveat` reports; and a file that another process has open can't be replaced or removed, so both are
+tried for a while.
 
 Threads: safe from any thread. `_folders_lock` protects changes of the table of held folders; looking one up is a single
 operation on a dict. `_position_lock`, on Windows, protects a descriptor's position between a seek and what follows it.
@@ -41,20 +41,20 @@ from nbrun.results.plain_files import (
     refuse_link,
 )
 
-#: So many pieces are written by one call (POSIX's IOV_MAX is 1024 where it is small).
+#: How many pieces are written by one call (POSIX's IOV_MAX is 1024 where it is small).
 MAX_PIECES = 1000
 #: Whether `link` and `utime` follow a link, where the system can't do without; what is opened is none in any case.
 _LINK_FOLLOWS = os.link not in os.supports_follow_symlinks
 _UTIME_FOLLOWS = os.utime not in os.supports_follow_symlinks
-#: How long a file that somebody else has open is tried to be replaced or removed, where that is refused (Windows).
+#: How long replacing or removing a file is tried that another process has open (Windows refuses that).
 IN_USE_S, IN_USE_PAUSE_S = 5.0, 0.02
-_system = os  # for what is no durable operation: a test that puts a disk in the place of `os` doesn't see it
+_system = os  # for other than durable operations: a test that replaces `os` by a simulated disk doesn't see them
 
 Hook = Callable[[str, str], None]
 FileId = tuple[int, int, int, int]
 _hook: Hook | None = None
 
-#: What a file system answers that has no such operation, as network shares and shared folders of virtual machines do.
+#: The errors of a file system without an operation, such as network shares and shared folders of virtual machines.
 NO_SUCH_OPERATION = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 _FOLDERS = "it can't make the names of new files durable"
 _CONTENTS = "it can't make written bytes durable"
@@ -104,7 +104,7 @@ else:
 def _sync(fd: int, path: str | os.PathLike[str]) -> None:
     """Make a file's content durable, as far as its file system can."""
     try:
-        _tell("fsync", path)
+        _notify("fsync", path)
         _sync_plainly(fd)
         if _refused:
             _refused.pop((os.fstat(fd).st_dev, _CONTENTS), None)
@@ -116,7 +116,7 @@ def _sync(fd: int, path: str | os.PathLike[str]) -> None:
 
 @contextmanager
 def observe(hook: Hook) -> Iterator[None]:
-    """Calls `hook(operation, path)` before each durable operation while the block runs. For tests."""
+    """Call `hook(operation, path)` before each durable operation while the block runs. For tests."""
     global _hook
     before, _hook = _hook, hook
     try:
@@ -125,7 +125,7 @@ def observe(hook: Hook) -> Iterator[None]:
         _hook = before
 
 
-def _tell(operation: str, path: str | os.PathLike[str]) -> None:
+def _notify(operation: str, path: str | os.PathLike[str]) -> None:
     if _hook is not None:
         _hook(operation, os.fspath(path))
 
@@ -169,7 +169,7 @@ class Folder:
             _folders[self.path] = [*_folders.get(self.path, ()), self]
 
     def _looked_at(self, within: Folder | None) -> os.stat_result:
-        """Return what is at the path. Raises as the constructor does."""
+        """Return what is at the path. Raise as the constructor does."""
         is_link = within is not None and os.path.islink(self.path)
         found = os.stat(self.path)
         if is_link or not stat.S_ISDIR(found.st_mode):
@@ -178,7 +178,7 @@ class Folder:
         return found
 
     def release(self) -> None:
-        """Operations go by the path again. The descriptor is closed when the last operation on it has ended."""
+        """Let operations go by the path again. The descriptor is closed when the last operation on it has ended."""
         with _folders_lock:
             left = [f for f in _folders.get(self.path, ()) if f is not self]
             if left:
@@ -187,7 +187,7 @@ class Folder:
                 _folders.pop(self.path, None)
 
     def is_at(self, path: str | os.PathLike[str], *, follow: bool) -> bool:
-        """Is this the folder that has that path now?"""
+        """Return whether this folder has that path now."""
         try:
             there = os.stat(path, follow_symlinks=follow)
         except OSError:
@@ -195,7 +195,7 @@ class Folder:
         return (there.st_dev, there.st_ino) == (self._opened.st_dev, self._opened.st_ino)
 
     def path_now(self) -> str:
-        """Where it is now; "" where it was deleted or the system doesn't say."""
+        """Return where it is now; "" where it was deleted or the system doesn't say."""
         try:
             now = os.readlink(f"/proc/self/fd/{self.fd}")
         except OSError:
@@ -204,7 +204,7 @@ class Folder:
 
     @property
     def is_deleted(self) -> bool:
-        """Has it no name any more?"""
+        """True once it has no name any more."""
         return os.fstat(self.fd).st_nlink == 0 if OPENS_FOLDERS else not self.is_at(self.path, follow=True)
 
     def __del__(self) -> None:
@@ -218,7 +218,7 @@ _folders_lock = threading.Lock()
 
 
 class _Place:
-    """How to reach a path: by its name in a folder that is held, else as it is. Keeps that folder open meanwhile."""
+    """How to reach a path: by its name in a held folder, which stays open meanwhile, else by the path itself."""
 
     __slots__ = ("dir_fd", "folder", "name")
 
@@ -271,14 +271,14 @@ def set_times(path: str | os.PathLike[str], ns: int) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Makes a folder (its parents too) and makes its name durable."""
+    """Make a folder, and its parents, and make their names durable."""
     missing = []
     at = path
     while not at.exists():
         missing.append(at)
         at = at.parent
     for folder in reversed(missing):
-        _tell("mkdir", folder)
+        _notify("mkdir", folder)
         folder.mkdir(exist_ok=True)
         sync_folder(folder.parent)
 
@@ -286,14 +286,14 @@ def make_folder(path: Path) -> None:
 def sync_folder(path: str | os.PathLike[str]) -> None:
     """Make the names in a folder durable, as far as its file system can."""
     if not OPENS_FOLDERS:
-        _tell("fsync-folder", path)
+        _notify("fsync-folder", path)
         _refused[os.stat(path).st_dev, _FOLDERS] = None
         return
     held = _folders.get(os.fspath(path))
     folder = held[-1] if held else None  # kept until the end: its descriptor must not become another file's
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) if folder is None else folder.fd
     try:
-        _tell("fsync-folder", path)
+        _notify("fsync-folder", path)
         os.fsync(fd)
         if _refused:
             _refused.pop((os.fstat(fd).st_dev, _FOLDERS), None)
@@ -315,7 +315,7 @@ class AppendFile:
     fd = -1
 
     def __init__(self, path: Path, *, new: bool) -> None:
-        _tell("create" if new else "open", path)
+        _notify("create" if new else "open", path)
         self.path = path
         at = _Place(path)
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | SAFE_FLAGS | (os.O_EXCL if new else 0)
@@ -331,8 +331,8 @@ class AppendFile:
         self.size, self.has_other_names = found.st_size, found.st_nlink > 1
 
     def append(self, data: bytes) -> int:
-        """Writes all of `data`; returns where it begins. Nothing is saved before sync() has returned."""
-        _tell("write", self.path)
+        """Write all of `data` and return its offset. Nothing is saved before sync() has returned."""
+        _notify("write", self.path)
         start = self.size
         view = memoryview(data)
         while view:
@@ -342,35 +342,35 @@ class AppendFile:
         return start
 
     def sync(self) -> None:
-        """Returns when everything appended so far is on the disk."""
+        """Return when everything appended so far is on the disk."""
         _sync(self.fd, self.path)
 
     def cut(self, size: int) -> None:
-        """Cuts what stands after `size`, durably."""
-        _tell("truncate", self.path)
+        """Cut the file to `size` bytes, durably."""
+        _notify("truncate", self.path)
         os.ftruncate(self.fd, size)
         self.size = size
         _sync(self.fd, self.path)
 
     def close(self) -> None:
-        """Closes the file; does nothing the second time."""
-        fd, self.fd = self.fd, -1  # first: what a refused close has closed is not closed again
+        """Close the file; do nothing the second time."""
+        fd, self.fd = self.fd, -1  # first: after an error the descriptor is closed all the same
         if fd >= 0:
-            with suppress(OSError):  # it is closed all the same, and what counts was synced before
+            with suppress(OSError):  # what counts was synced before
                 os.close(fd)
 
     __del__ = close
 
 
 def _batched(parts: Iterable[bytes]) -> Iterator[Sequence[bytes]]:
-    """MAX_PIECES of a list at a time; what comes piece by piece is not gathered, for it may be large."""
+    """Yield MAX_PIECES of a list at a time; pieces of an iterator, which may be large, one by one."""
     if isinstance(parts, list):
         return (parts[at : at + MAX_PIECES] for at in range(0, len(parts), MAX_PIECES))
     return ([part] for part in parts)
 
 
 def _write_all(fd: int, pieces: Sequence[bytes]) -> None:
-    """Writes pieces one behind the other, without joining them first."""
+    """Write pieces one after another, without joining them first."""
     left = sum(map(len, pieces))
     if hasattr(os, "writev"):
         left -= os.writev(fd, pieces)
@@ -381,14 +381,14 @@ def _write_all(fd: int, pieces: Sequence[bytes]) -> None:
 
 
 class NewFile:
-    """A file that is put in place whole: written to `beside`, fsynced, renamed. The folder's fsync is the caller's.
+    """A file that is put in place whole: written to `beside`, fsynced, renamed. The caller syncs the folder.
 
-    One that is not put must be dropped.
+    A file that is not put must be dropped.
 
     Threads: one makes it, another may put or drop it.
 
     Attributes:
-        identity: once it was put, what tells it from another file that comes to have its name, if that was asked for.
+        identity: once it was put, what distinguishes it from another file of that name, if that was asked for.
 
     Raises:
         OSError: the disk refused; nothing is left of it. From `put`: whether the file is in place isn't known, since
@@ -401,10 +401,10 @@ class NewFile:
         self._path, self._beside = path, beside
         self._fd = -1
         try:
-            _tell("create", beside)
+            _notify("create", beside)
             at = _Place(beside)
             self._fd = os.open(at.name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | SAFE_FLAGS, 0o666, dir_fd=at.dir_fd)
-            _tell("write", beside)
+            _notify("write", beside)
             for pieces in _batched(parts):
                 _write_all(self._fd, pieces)
         except OSError:
@@ -421,7 +421,7 @@ class NewFile:
             if identify:
                 self.identity = identity_of(os.fstat(self._fd))
             self._close()
-            _tell("rename", self._path)
+            _notify("rename", self._path)
             _rename(self._beside, self._path)
         except OSError:
             self.drop()
@@ -430,7 +430,7 @@ class NewFile:
             self._close()
 
     def drop(self) -> None:
-        """It is not wanted: a full disk gets its room back at once. Does nothing once it was put."""
+        """Remove it, so that a full disk gets its room back; do nothing once it was put."""
         self._close()
         with suppress(OSError):
             at = _Place(self._beside)
@@ -443,12 +443,12 @@ class NewFile:
 
 
 def identity_of(stat: os.stat_result) -> FileId:
-    """Return what tells a file from another that comes to stand under its name: device, inode, size and mtime."""
+    """Return what distinguishes a file from another one of the same name: device, inode, size and mtime."""
     return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
 def identity_at(path: str | Path) -> FileId | None:
-    """Return the same of what stands at a path now; None where nothing does."""
+    """Return the identity of the file that is at a path now; None where there is none."""
     try:
         at = _Place(path)
         return identity_of(os.stat(at.name, dir_fd=at.dir_fd, follow_symlinks=False))
@@ -457,7 +457,7 @@ def identity_at(path: str | Path) -> FileId | None:
 
 
 def replace_file(path: str | Path, parts: Iterable[bytes], beside: str | Path) -> FileId:
-    """Puts a file in place whole. The folder's fsync is the caller's. Returns what tells it from any other."""
+    """Put a file in place whole; the caller syncs the folder. Return its identity."""
     new = NewFile(path, parts, beside)
     new.put()
     return new.identity
@@ -466,18 +466,18 @@ def replace_file(path: str | Path, parts: Iterable[bytes], beside: str | Path) -
 def write_and_check(
     path: Path, write: Callable[[BinaryIO], None], check: Callable[[BinaryIO], None], beside: Path
 ) -> None:
-    """Puts a file in place whole that `write` wrote to `beside` and `check`, which raises otherwise, found right."""
+    """Put a file in place whole that `write` writes to `beside`, unless `check` raises an error for it."""
     at = _Place(beside)
     try:
-        _tell("create", beside)
+        _notify("create", beside)
         flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | SAFE_FLAGS
         with open(os.open(at.name, flags, 0o666, dir_fd=at.dir_fd), "w+b") as f:
-            _tell("write", beside)
+            _notify("write", beside)
             write(f)
             f.flush()
             _sync(f.fileno(), beside)
             check(f)
-        _tell("rename", path)
+        _notify("rename", path)
         _rename(beside, path)
     except BaseException:
         with suppress(FileNotFoundError):
@@ -486,7 +486,7 @@ def write_and_check(
 
 
 def put_derived(path: Path, parts: Iterable[bytes | memoryview], beside: Path) -> None:
-    """Puts derived data in place whole, not durably: it carries a checksum and can be made again."""
+    """Put derived data in place whole, not durably: it carries a checksum and can be made again."""
     with open(open_plain(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as f:
         f.writelines(parts)
     old, new = _Place(beside), _Place(path)
@@ -514,16 +514,16 @@ def _rename(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> N
 
 
 def move(source: Path, target: Path) -> None:
-    """Renames within the results directory and makes both folders' names durable."""
-    _tell("rename", target)
+    """Rename within the results directory and make both folders' names durable."""
+    _notify("rename", target)
     _rename(source, target)
     sync_folder(target.parent)
     sync_folder(source.parent)
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """A second name for a file, durably; a copy where the file system has no links."""
-    _tell("link", target)
+    """Give a file a second name, durably; copy it where the file system has no links."""
+    _notify("link", target)
     old, new = _Place(source), _Place(target)
     try:
         os.link(old.name, new.name, src_dir_fd=old.dir_fd, dst_dir_fd=new.dir_fd, follow_symlinks=_LINK_FOLLOWS)
@@ -533,8 +533,8 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Removes a file whose content stands elsewhere, durably. A missing one is fine."""
-    _tell("unlink", path)
+    """Remove a file whose content is elsewhere, durably. A missing file is fine."""
+    _notify("unlink", path)
     at = _Place(path)
     try:
         _while_in_use(lambda: os.unlink(at.name, dir_fd=at.dir_fd))

@@ -23,17 +23,17 @@ from nbrun.storage import files
 
 
 class RecordLog:
-    """A log that is only appended to; a torn tail is cut before the first append (F3)."""
+    """A log that is only appended to. A torn tail is cut before the first append (F3)."""
 
     def __init__(self, path: Path, kind: bytes) -> None:
         self.path, self._kind = path, kind
         self._file: files.AppendFile | None = None
 
     def append(self, *values: Mapping[str, Any]) -> int:
-        """Saves records: fsync has returned when this does. After a failure the next append looks at the tail anew.
+        """Save records: fsync has returned when this does. After a failure the next append looks at the tail again.
 
         Returns:
-            where the first of them begins.
+            the offset of the first of them.
         """
         try:
             if self._file is None:
@@ -54,7 +54,7 @@ class RecordLog:
         for _ in read_log(self.path, scan):
             pass
         log = files.AppendFile(self.path, new=False)
-        if log.has_other_names:  # appending would change the file of somebody else, a backup made of hard links say
+        if log.has_other_names:  # appending would change another file, such as a backup made of hard links
             log.close()
             files.replace_file(
                 self.path, (plain_files.read_whole(self.path),), self.path.parent / "tmp" / self.path.name
@@ -66,7 +66,7 @@ class RecordLog:
         return log
 
     def close(self) -> None:
-        """Closes the file; the next append opens it again."""
+        """Close the file; the next append opens it again."""
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -77,20 +77,20 @@ class RecordLog:
 
 
 class MatchLog(RecordLog):
-    """matched.log: which entry of an old file is which item."""
+    """matched.log: which entry of an old file belongs to which item."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, MATCH)
 
     def add(self, value: Mapping[str, Any]) -> Match:
-        """Saves a record. Returns it as `read_matches` would."""
+        """Save a record. Return it as `read_matches` would."""
         start = self.append(value)
         assert self._file is not None
         plain = {k: v for k, v in value.items() if k != "groups"}
         return Match(plain, self.path, start, self._file.size - start)
 
 
-#: Of more samples only the sums are kept.
+#: For more samples only the sums are saved.
 MAX_SAMPLES = 500_000
 
 

@@ -142,7 +142,7 @@ class SampleState:
         self.context = sample.context
         self.unsaved = 0  # under the journal's lock
         self.ended = False  # under the store's lock
-        self.filing = False  # under the filer's lock
+        self.filing = False  # under the compactor's lock
         # Only the thread that writes the file: the file in which entries that are IN_FILE have their places. None where
         # there is no file, or where it isn't known which file is there now: then it is scanned before it is used.
         self.file_id: FileId | None = None

@@ -1,12 +1,11 @@
 """The results directory as a running kernel writes it: opens samples, takes results, keeps their files.
 
 Threads:
-    opener    `ResultStore(...)`, `close`: the thread that starts a run or ends it
-    feeder    `begin`, one sample after another
-    workers   `encode`, `put`, `put_attempt`, `ended` (model.ResultSink)
-    journal   "nbrun-journal": saves; tells the store which states were touched
-    files     "nbrun-files" (see filer.py)
-`_lock` protects what states say of ended samples; it is never held over I/O.
+    opener     `ResultStore(...)`, `close`: the thread that starts a run or ends it
+    feeder     `begin`, one sample after another
+    workers    `encode`, `put`, `put_attempt`, `ended` (model.ResultSink)
+    journal    "nbrun-journal": saves, and reports which samples have new saved results
+    compactor  "nbrun-files" (see compactor.py)
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ class ResultStore:
         run: the run record (run_id, settings, …), saved before the first result can be.
         keep_items: store each item in its entry.
         totals: how many samples and tasks the run was given, as far as that is known.
-        on_fault, on_is_retrying: called when the disk refuses, and when it takes results again.
+        on_fault: called when the disk refuses.
 
     Raises:
         ResultsInUseError, StorageError, FormatError.
@@ -67,11 +66,11 @@ class ResultStore:
         self.path = path
         self.run_id: str = run["run_id"]
         self._on_fault = on_fault
-        self.wait_for_resume: Callable[[], bool] = lambda: False  # the feeder waits there after a fault
-        self._lock = threading.Lock()
-        self._fault_lock = threading.Lock()  # one thread at a time makes folders again; held over I/O on purpose
+        self._lock = threading.Lock()  # protects `ended` of the samples' states; never held over I/O
+        self._space: SpaceWatch | None = None
+        self._fault_lock = threading.Lock()  # one thread at a time makes folders again: held over I/O on purpose
         self._is_closed = False  # changed with _fault_lock held
-        self._is_new = False  # the inner folder was made again, and not all that it needs is in it yet
+        self._is_new = False  # the inner folder was made again, but doesn't hold all it needs yet
         self.directory = Directory(path)
         try:
             self._guard = DirectoryLock(self.directory.inner / "lock")
@@ -104,10 +103,9 @@ class ResultStore:
             )
             infos = self.directory.listing.by_id.values()
             self.manifest = Manifest(path, self.directory.inner, [i.name for i in infos])
-            self.space = SpaceWatch(path, infos)
             self.in_flight.begin(self.run_id)
         except BaseException as e:
-            if hasattr(self, "journal"):  # its thread runs already
+            if hasattr(self, "journal"):  # its thread is running already
                 self.journal.close(1.0)
             self.directory.close()
             self._guard.release()
@@ -115,13 +113,18 @@ class ResultStore:
                 raise _refused(path, e) from e
             raise
 
+    def watch_space(self, warn: Callable[[str], None], remaining: Callable[[], int | None]) -> SpaceWatch:
+        """Watch the disk's free space from now on. Arguments: see SpaceWatch. Call it before the first sample."""
+        self._space = SpaceWatch(self.path, self.directory.listing.by_id.values(), warn, remaining)
+        return self._space
+
     def note_totals(self, totals: SampleTotals) -> None:
-        """Save the run record, which says how many samples and tasks there are. A later one replaces an earlier one."""
+        """Save the run record with the numbers of samples and tasks. A later record replaces an earlier one."""
         self.amend_run(**write_totals(self.directory.inner, totals))
 
     @property
     def problems(self) -> list[Problem]:
-        """What could not be read, so far."""
+        """What could not be read so far."""
         return self.directory.listing.problems
 
     @property
@@ -131,16 +134,17 @@ class ResultStore:
 
     @property
     def unvisited(self) -> int:
-        """Samples in the directory that were not asked for so far."""
+        """How many samples of the directory were not begun so far."""
         return len(self.directory.listing.by_id)
 
     # ---- feeder
 
-    def begin(self, sample: Sample, rules: RerunRules) -> ResumePlan:
+    def begin(self, sample: Sample, rules: RerunRules, wait_for_resume: Callable[[], bool]) -> ResumePlan:
         """Match a sample with what is saved of it.
 
         Args:
             rules: which saved results run again.
+            wait_for_resume: called after a fault; returns True once the run was resumed, False when it was stopped.
 
         Raises:
             OSError: the disk refused, and the run was stopped instead of resumed.
@@ -161,11 +165,11 @@ class ResultStore:
                 if info is not None:
                     infos[sample.id] = info
                 self._on_fault(e)
-                if not self.wait_for_resume():
+                if not wait_for_resume():
                     raise
 
     def amend_run(self, **fields: Any) -> None:
-        """Save what has become known of this run: its record again, with these fields; the last one counts."""
+        """Save this run's record again with these fields; the last record counts."""
         self._run_record = {**self._run_record, **fields}
         self.directory.run_log.append(self._run_record)
 
@@ -182,9 +186,9 @@ class ResultStore:
     encode = staticmethod(entry.encode)
 
     def observe_results(self, observe: Callable[[Any], None]) -> None:
-        """Have `observe` called by workers with each result that was encoded. Call it before the first task.
+        """Let workers call `observe` with each result that was encoded. Call it before the first task.
 
-        It takes the place of `encode`, so that nothing is asked for each result where nobody observes.
+        It replaces `encode`, so that runs without an observer pay nothing for each result.
         """
 
         def encode(state: SampleState, position: int, item: Any, result: Any, *rest: Any, **more: Any) -> EntryRecord:
@@ -196,7 +200,7 @@ class ResultStore:
         self.encode = encode
 
     def put(self, state: SampleState, records: list[EntryRecord]) -> None:
-        """See ResultSink. An error is no replacement for a result: one that was to be made again stays then."""
+        """See ResultSink. An error doesn't replace a result: where making it again failed, the result stays."""
         if (c := state.columns) is not None:
             records = [r for r in records if r[2] == DONE or c.status[r[0]] != DONE]
         if records:
@@ -226,7 +230,7 @@ class ResultStore:
         self._saved([state], 0)
 
     def reopen(self, state: SampleState, positions: Iterable[int]) -> None:
-        """Tasks that ended in errors are queued again, and begin from their first attempt."""
+        """See ResultSink."""
         for position in positions:
             state.attempts.pop(position, None)
         with self._lock:
@@ -240,27 +244,27 @@ class ResultStore:
             due = [state for state in states if state.ended and not state.unsaved]
         self.compactor.touched(states)
         for state in due:
-            self.compactor.file_soon(state)
-        if count:
-            self.space.look(self.saved, self.journal.saved_bytes)
+            self.compactor.write_soon(state)
+        if count and self._space is not None:
+            self._space.look(self.saved, self.journal.saved_bytes)
 
     # ---- control
 
     @property
     def unsaved(self) -> int:
-        """Results that ended but are not on the disk."""
+        """How many results ended but are not on the disk."""
         return self.journal.backpressure.results
 
     @property
     def saved(self) -> int:
-        """Results of this run that are on the disk."""
+        """How many results of this run are on the disk."""
         return self.journal.saved
 
     def retry_after_fault(self, *, wherever_it_is: bool = False) -> None:
         """Try again after a fault.
 
         Args:
-            wherever_it_is: also where the directory was moved. The run ends, and what waits in memory belongs there.
+            wherever_it_is: also write where the directory was moved to: the run ends, and its results belong there.
         """
         with self._fault_lock:
             if self._is_closed or not self._restore_directory(wherever_it_is):
@@ -269,12 +273,15 @@ class ResultStore:
         self.compactor.retry_after_fault()
 
     def _restore_directory(self, wherever_it_is: bool) -> bool:
-        """Called with `_fault_lock` held. False where it can't be written; the fault was reported."""
+        """Make folders again that were removed. Return False where the disk refuses, which is reported.
+
+        The caller holds `_fault_lock`.
+        """
         try:
             if wherever_it_is:
                 self.directory.follow()
             self._is_new = self.directory.retry_after_fault() or self._is_new
-            if self._is_new:  # somebody had removed the inner folder, with the lock and the run's record
+            if self._is_new:  # the inner folder had been removed, with the lock and the run's record
                 self._guard.renew()
                 self.directory.run_log.append(self._run_record)
                 self.in_flight.begin(self.run_id)
@@ -288,10 +295,10 @@ class ResultStore:
         return True
 
     def finish(self, timeout_s: float | None = None) -> bool:
-        """Saves what waits, writes every file that is due and removes the segments.
+        """Save what waits, write every file that is due and delete the segments.
 
         Returns:
-            False on a standing fault: try again after `retry_after_fault`.
+            False while there is a fault: try again after `retry_after_fault`.
         """
         return self.journal.flush(timeout_s) and self.compactor.finish(timeout_s) and self._delete_segments()
 
@@ -302,17 +309,17 @@ class ResultStore:
         return self.compactor.delete_all_segments(self._carried)
 
     def close(self, timeout_s: float | None = None, *, clean: bool = True) -> None:
-        """Gives the directory up.
+        """Close the directory and release its lock.
 
         Args:
-            clean: the files alone are complete, so the segments may go.
+            clean: the files alone are complete, so the segments may be deleted.
         """
         with self._fault_lock:
             self._is_closed = True
         self.compactor.close()
         if clean:
             self._delete_segments()
-            if self.directory.is_in_place:  # both look at the folder by its path
+            if self.directory.is_in_place:  # both reach the folder by its path
                 self.manifest.save()
                 self.directory.keep_tails(has_changed=self.journal.saved > 0)
         self.journal.close(timeout_s)
@@ -321,10 +328,10 @@ class ResultStore:
         self._guard.release()
 
     def abandon(self) -> None:
-        """Gives the directory up after a fault of nbrun's own."""
+        """Close the directory after an internal error."""
         try:
             self.close(5.0, clean=False)
-        except BaseException:  # the fault may lie there too; a directory that stays locked would be worse
+        except BaseException:  # the error may be there too; a directory that stays locked would be worse
             self._guard.release()
 
 
@@ -334,6 +341,6 @@ def _refused(path: Path, e: OSError) -> StorageError:
     where = f" ({e.filename})" if e.filename else ""
     return StorageError(
         f"{path} can't be opened to go on: {e.strerror or e}{where}. "
-        "What is saved there stays. Mend it, then start again.",
+        "What is saved there stays. Fix the problem, then start again.",
         path=str(path),
     )

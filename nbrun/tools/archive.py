@@ -54,7 +54,7 @@ class Archived:
 
 
 def archive_results(results: str | os.PathLike[str], *, unpack: bool = False) -> Archived:
-    """Moves finished samples' files into one compressed file of the directory, or puts them back.
+    """Move finished samples' files into one compressed file of the directory, or put them back.
 
     Archived samples count as done and load as before. A sample that must be written to again returns to a file of its
     own by itself.
@@ -69,7 +69,7 @@ def archive_results(results: str | os.PathLike[str], *, unpack: bool = False) ->
     Raises:
         InputError: there is no such folder.
         ResultsInUseError: a run writes there.
-        StorageError: the disk refused. Every result stands where it stood, or in the archive, or in both.
+        StorageError: the disk refused. Every result is where it was, or in the archive, or in both.
 
     Example:
         >>> import nbrun, tempfile
@@ -80,7 +80,7 @@ def archive_results(results: str | os.PathLike[str], *, unpack: bool = False) ->
 
 
 def archive_finished(results: str | os.PathLike[str]) -> Archived:
-    """Moves the files of finished samples; see archive_results."""
+    """Move the files of finished samples; see archive_results."""
     with _held(results) as directory:
         out = Archived(str(directory.path))
         infos = [i for i in directory.listing.by_id.values() if i.place is None]
@@ -97,7 +97,7 @@ def archive_finished(results: str | os.PathLike[str]) -> Archived:
             file = directory.path / info.name
             stat = file.lstat()
             out.before_bytes += stat.st_size
-            if (stat.st_size, stat.st_mtime_ns) == (info.size, mtime_ns):  # nobody has edited it meanwhile
+            if (stat.st_size, stat.st_mtime_ns) == (info.size, mtime_ns):  # it was not edited meanwhile
                 files.remove(file)
             else:
                 out.problems.append(f"{file} was changed meanwhile and stays")
@@ -106,7 +106,7 @@ def archive_finished(results: str | os.PathLike[str]) -> Archived:
 
 
 def unpack_archives(results: str | os.PathLike[str]) -> Archived:
-    """Puts archived samples back into files of their own, and removes the archives.
+    """Put archived samples back into files of their own, and remove the archives.
 
     An archive with a damaged member stays.
     """
@@ -175,10 +175,10 @@ _LEVEL = 6
 
 
 def write_archive(folder: Path, name: str, infos: Iterable[FileInfo], beside: Path) -> list[tuple[FileInfo, int]]:
-    """Makes an archive of these files, durably, and reads it back.
+    """Make an archive of these files, durably, and read it back.
 
     Returns:
-        The files that stand in it, each with the mtime in ns that it had when it was read.
+        The files in it, each with the mtime in ns that it had when it was read.
 
     Raises:
         OSError: the disk refused, or what was read back is not what was written; nothing was put in place then.
@@ -192,7 +192,7 @@ def write_archive(folder: Path, name: str, infos: Iterable[FileInfo], beside: Pa
                 with plain_files.open_reading(folder / info.name) as source:
                     stat, data = os.fstat(source.fileno()), source.read()
                 if len(data) > FREE_BYTES and is_bomb(len(zlib.compress(data, _LEVEL)) * 9 // 10, len(data)):
-                    continue  # no reader would unpack it: it stays in its file
+                    continue  # no reader would unpack it, so it stays in its file
                 member = zipfile.ZipInfo(info.name, _date(stat.st_mtime))
                 member.compress_type = zipfile.ZIP_DEFLATED
                 z.writestr(member, data)

@@ -30,7 +30,7 @@ from nbrun.texts import escape_control_chars
 #: What repair does, by kind of damage.
 REPAIRS = {
     "entries": "keeps the file in .nbrun/damaged/ and writes a new one with what can be read",
-    "counts": "writes the file's counts anew",
+    "counts": "writes the file's counts again",
     "unreadable": "moves the file to .nbrun/damaged/",
     "double": "moves this file to .nbrun/damaged/",
     "segment": "writes what can be read to the samples' files and moves the segment to .nbrun/damaged/",
@@ -43,13 +43,13 @@ REPAIRS = {
 
 
 def _one_line(text: str) -> str:
-    """Names of files and ids come from whoever wrote the directory."""
+    """Make a text safe to print: names of files and ids may come from a stranger."""
     return escape_control_chars(text).replace("\n", "␊").replace("\t", "␉")
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that is not as it should be.
+    """A problem in a results directory.
 
     Attributes:
         path: the file.
@@ -81,7 +81,7 @@ class Report:
     Attributes:
         path: the results directory.
         samples, entries: how many can be read.
-        waiting: entries that stand in the journal only; the next run, or repair, writes them to files.
+        waiting: entries that are only in the journal; the next run, or repair, writes them to files.
         findings: what is wrong.
         kept: files in `.nbrun/damaged/`, from earlier.
         holder: the process that writes there now, or "".
@@ -97,15 +97,15 @@ class Report:
 
     @property
     def is_ok(self) -> bool:
-        """Nothing is damaged, or all of it was repaired. What is merely foreign counts as no damage."""
+        """True where nothing is damaged, or all of it was repaired. Foreign files don't count as damage."""
         return all(f.is_repaired or f.kind == "foreign" for f in self.findings)
 
     def add(self, path: Path | str, kind: str, what: str, cost: str, sample_id: str | None = None) -> None:
-        """One more finding; its arguments are those of Finding."""
+        """Add a finding; the arguments are those of Finding."""
         self.findings.append(Finding(str(path), kind, what, cost, REPAIRS[kind], sample_id))
 
     def after_repair(self, left: Report) -> list[Finding]:
-        """These findings, marked where the report after the repair has them no more, and those that only it has."""
+        """Return these findings, marked where `left` no longer has them, and the findings that only `left` has."""
         before = {(f.path, f.kind) for f in self.findings}
         still = {(f.path, f.kind) for f in left.findings}
         marked = [dataclasses.replace(f, is_repaired=(f.path, f.kind) not in still) for f in self.findings]
@@ -132,7 +132,7 @@ class Report:
         if not self.findings:
             lines.append("Nothing is damaged.")
         if self.waiting:
-            lines.append(f"{self.waiting:,} results stand in the journal only; the next run writes them to files.")
+            lines.append(f"{self.waiting:,} results are only in the journal; the next run writes them to files.")
         if self.kept:
             lines.append(f"{len(self.kept):,} files are kept in .nbrun/damaged/ from earlier.")
         if self.holder:
@@ -144,7 +144,7 @@ AGAIN = "They count as missing: the next run makes them again."
 
 
 def check(results: str | os.PathLike[str], repair: bool = False) -> Report:
-    """What is damaged in a results directory, what it costs, and what repair would do, or did.
+    """Report what is damaged in a results directory, what that costs, and what repair would do, or did.
 
     Args:
         results: a results directory.
@@ -173,7 +173,7 @@ def check(results: str | os.PathLike[str], repair: bool = False) -> Report:
 
 
 def inspect(path: Path) -> Report:
-    """Reads everything, writes nothing."""
+    """Read everything, and write nothing."""
     report = Report(str(path), holder=lock.holder_of(path / FOLDER / "lock"))
     for _ in range(20):
         try:
@@ -217,7 +217,7 @@ def _check_listing(report: Report, listing: Listing) -> None:
 
 
 def _may_be_a_sample(path: str) -> bool:
-    """A regular file that is empty or no JSON may have been one; other JSON is somebody's own."""
+    """Return whether a file may have been a sample's: it is empty or no JSON. Other JSON is the user's own."""
     try:
         with plain_files.open_reading(path) as f:
             head = f.read(64).lstrip()
@@ -257,8 +257,8 @@ def _check_sample(report: Report, path: Path, info: FileInfo) -> set[tuple[str, 
             info.sample_id,
         )
     elif not info.is_damaged and info.progress is not None:
-        told = {g: info.progress.get(f"completed_{g}s") for g in counts}
-        wrong = {g: (n, counts[g]) for g, n in told.items() if n is not None and n != counts[g]}
+        recorded = {g: info.progress.get(f"completed_{g}s") for g in counts}
+        wrong = {g: (n, counts[g]) for g, n in recorded.items() if n is not None and n != counts[g]}
         if wrong:
             what = "; ".join(f"says completed_{g}s {a}, but holds {b}" for g, (a, b) in wrong.items())
             report.add(file, "counts", what, "Counts that are read from its last line are wrong.", info.sample_id)
@@ -266,7 +266,7 @@ def _check_sample(report: Report, path: Path, info: FileInfo) -> set[tuple[str, 
 
 
 def _read_own(file: sample_file.OwnFile, found: set[tuple[str, bytes, int]]) -> tuple[Counter[str], int]:
-    """Done entries by group, and how many entries are damaged."""
+    """Return the number of done entries by group, and of damaged entries. Adds each entry's identity to `found`."""
     counts: Counter[str] = Counter(dict.fromkeys(file.groups, 0))
     damaged = file.damaged
     for head in file.heads:
@@ -310,7 +310,7 @@ def _torn_bytes(path: Path) -> int:
 def _check_logs(report: Report, inner: Path) -> None:
     costs = {
         "unclean.log": (UNCLEAN, "It costs nothing that was saved: a task that kills its process is suspected later."),
-        "runs.log": (RUN, "Settings of an earlier run aren't known, so its results can't be told from others by them."),
+        "runs.log": (RUN, "Settings of an earlier run aren't known, so its results can't be distinguished by them."),
         "matched.log": (MATCH, "Old files are matched with the dataset again when their samples are next run."),
         archives.LOG: (ARCHIVED, "A sample that was taken out of an archive may come back when its file is deleted."),
     }
@@ -330,7 +330,7 @@ def _check_logs(report: Report, inner: Path) -> None:
 
 
 def repair_directory(path: Path, report: Report) -> Report:
-    """Repairs what `report` found and looks again.
+    """Repair what `report` found, and look again.
 
     Raises:
         ResultsInUseError: a run writes there.

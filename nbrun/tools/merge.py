@@ -1,8 +1,8 @@
-"""nbrun merge TARGET DIR …: several results directories become one new one; those stay as they are.
+"""nbrun merge TARGET DIR …: makes one new results directory of several, which stay as they are.
 
-It is written under another name beside (`.TARGET.merging`) and renamed when all of it is on the disk, so whatever is
-killed in between, TARGET is there whole or not at all; the same command again begins anew. Runs are kept out of the
-directories meanwhile. What is needed at a time is one sample, and the index of each journal. One thread.
+It is written under another name beside (`.TARGET.merging`) and renamed when all of it is on the disk. So wherever the
+process is killed, TARGET is there whole or not at all, and the same command starts again from the beginning. Runs are
+kept out of the directories meanwhile. One sample at a time is in memory, and the index of each journal. One thread.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Merged:
 
 
 def merge_results(target: str | os.PathLike[str], *results: str | os.PathLike[str]) -> Merged:
-    """Makes one new results directory of several, which stay as they are.
+    """Make one new results directory of several, which stay as they are.
 
     Each task counts once: done beats error, then the result that began later, then the directory named first. The new
     directory loads as `load_results([...])` loads the others, and a run goes on in it with what all of them lack.
@@ -98,8 +98,8 @@ def merge_results(target: str | os.PathLike[str], *results: str | os.PathLike[st
         InputError: no such folder; one named twice; the target inside one of them.
         ResultsExistError: the target holds something.
         ResultsInUseError: a run writes into one of them.
-        StorageError: the disk refused. The target isn't there then; what was written stands beside, and the same call
-            again begins anew.
+        StorageError: the disk refused. The target isn't there then; what was written is beside it, and the same call
+            starts again from the beginning.
 
     Example:
         >>> import tempfile
@@ -115,7 +115,7 @@ def merge_results(target: str | os.PathLike[str], *results: str | os.PathLike[st
         with ExitStack() as held:
             for source in sources:
                 held.enter_context(kept_quiet(source / FOLDER / "lock"))
-            directory = held.enter_context(_made_anew(beside))
+            directory = held.enter_context(_made_again(beside))
             readers = [Reader(source) for source in sources]
             _Merging(directory, out).run(readers, [held.enter_context(reader.open()) for reader in readers])
             directory.close()
@@ -124,8 +124,8 @@ def merge_results(target: str | os.PathLike[str], *results: str | os.PathLike[st
         if isinstance(e, StorageError):
             raise
         raise StorageError(
-            f"{e.filename or beside}: {e.strerror or e}. {path} was not made; what was written stands in {beside}. "
-            "Mend the cause and give the same command again.",
+            f"{e.filename or beside}: {e.strerror or e}. {path} was not made; what was written is in {beside}. "
+            "Fix the cause and give the same command again.",
             path=str(path),
         ) from e
     return out
@@ -149,8 +149,8 @@ def _check(path: Path, sources: list[Path]) -> None:
 
 
 @contextmanager
-def _made_anew(beside: Path) -> Iterator[Directory]:
-    """The directory that is to be; what an earlier merge that was killed left there goes."""
+def _made_again(beside: Path) -> Iterator[Directory]:
+    """Open the directory to be made; remove what an earlier merge that was killed left there."""
     if beside.is_dir() and any(beside.iterdir()) and not (beside / FOLDER).is_dir():
         raise InputError(f"{beside} is in the way, and nothing that merge wrote. Move it elsewhere.")
     directory = Directory(beside)
@@ -174,7 +174,7 @@ class _Merging:
         self._directory, self._out = directory, out
         self._problems: list[Problem] = []
         self._matches: list[dict[str, Any]] = []
-        self._names: set[str] = set()  # in one case: the new directory may stand on a disk that is blind to it
+        self._names: set[str] = set()  # in lower case: the new directory's disk may ignore case
         self._open = JournalIndex()  # headers and attempts of tasks that are under way
 
     def run(self, readers: list[Reader], views: list[Snapshot]) -> None:
@@ -224,7 +224,7 @@ class _Merging:
                 return False
             old = legacy.parse_old(data)
         except (Unreadable, OSError, ValueError):
-            return False  # it is told where it is read
+            return False  # that is reported where it is read
         entries = sum(map(len, old.groups.values()))
         self._out.dropped.same += entries * (len(those) - 1)
         self._count(entries)
@@ -271,7 +271,7 @@ class _Merging:
         path = self._directory.path / name
         files.replace_file(path, parts, self._directory.inner / "tmp" / temporary(name))
         if mtime_ns:
-            files.set_times(path, mtime_ns)  # an old file is known by its time; load_samples tells it
+            files.set_times(path, mtime_ns)  # an old file is identified by its time, which load_samples shows
 
     def _save_matches(self, least: int) -> None:
         if self._matches and len(self._matches) >= least:
@@ -282,7 +282,7 @@ class _Merging:
 def _joined_totals(several: list[SampleTotals | None]) -> SampleTotals | None:
     """Return how many samples and tasks all directories were given, those without any result included.
 
-    None where one of them doesn't know the ids of its samples, so that they can't be told from the others'. A directory
+    None where one of them doesn't know the ids of its samples, so that they aren't distinguishable. A directory
     without totals is by an older program and holds a file of each of its samples.
     """
     known = [totals for totals in several if totals is not None]
@@ -314,9 +314,9 @@ def _header(those: list[Held]) -> dict[str, Any]:
     totals: dict[str, int] = {}
     digests = set()
     for held in those:
-        told, digest = held.told()
+        known, digest = held.dataset()
         digests.add(digest)
-        for group, n in told.items():
+        for group, n in known.items():
             totals[group] = max(n, totals.get(group, 0))
     return {"totals": totals, "identities": digests.pop() if len(digests) == 1 else ""}
 
@@ -355,16 +355,16 @@ class Held:
             raise FileNotFoundError(self.sample_id)
         return read_file(self._folder, self.info, self._now.archives)
 
-    def told(self) -> tuple[dict[str, int], str]:
-        """How many tasks the dataset had, by group, and the digest of their identities ("" where that isn't told)."""
+    def dataset(self) -> tuple[dict[str, int], str]:
+        """Return the dataset's tasks by group, and the digest of their identities ("" where that isn't known)."""
         if self.header:
             return dict(self.header["totals"]), str(self.header.get("identities", ""))
         if self.info is None:
             return {}, ""
         if self.info.source != NBRUN and self.match is not None:
             return dict(self.match["totals"]), str(self.match["identities"])
-        told = self.info.progress or {}
-        totals = {k[6:-1]: n for k, n in told.items() if k.startswith("total_") and k.endswith("s")}
+        progress = self.info.progress or {}
+        totals = {k[6:-1]: n for k, n in progress.items() if k.startswith("total_") and k.endswith("s")}
         return totals, str((self.info.summary or {}).get("identities", ""))
 
     @contextmanager
@@ -495,7 +495,7 @@ def _plain(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _placed(stored: list[Stored]) -> list[Stored]:
-    """Old entries that no dataset was matched with stand after the others; the next run puts them in their places."""
+    """Put old entries that were never matched with a dataset after the others, until a run matches them."""
     after: dict[str, int] = {}
     for s in stored:
         after[s.group] = max(after.get(s.group, 0), 0 if s.item_index is None else s.item_index + 1)
