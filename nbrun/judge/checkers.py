@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Protocol, cast
 from nbrun.errors import JudgeError
 from nbrun.judge.comparison import compare_tokens
 from nbrun.judge.datasets.values import flags_of
-from nbrun.judge.running import Ending
+from nbrun.judge.running import ExitStatus
 
 #: `compare(expected, actual)`, or `compare(input, expected, actual)`.
 Compare = Callable[..., bool]
@@ -74,7 +74,7 @@ class ProgramRun(NamedTuple):
         multiplier: what it wrote into its file of a share of points.
     """
 
-    ending: Ending
+    ending: ExitStatus
     note: str
     score: str
     output: str = ""

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nbrun.errors import JudgeError
-from nbrun.judge.isolation import WORK, Isolation, Room, readable
+from nbrun.judge.isolation import WORK, Isolation, Mounts, readable
 from nbrun.judge.languages import Language
-from nbrun.judge.running import Ending, Leash, Limits, Warden
+from nbrun.judge.running import CancelToken, ExitStatus, Limits, Warden
 from nbrun.judge.sources import Source
 from nbrun.judge.warden.folders import read_safely, remove_tree
 
@@ -162,7 +162,7 @@ class Program:
 
 
 @dataclass(frozen=True)
-class Shop:
+class Toolchain:
     """Where sources become programs: what was built before, the warden that runs compilers, how they are kept apart.
 
     Threads: any number.
@@ -175,7 +175,7 @@ class Shop:
 
     @contextmanager
     def program(
-        self, language: Language, source: Source, folder: Path, leash: Leash, limit_s: float | None = None
+        self, language: Language, source: Source, folder: Path, token: CancelToken, limit_s: float | None = None
     ) -> Iterator[Program]:
         """Make a source ready to run; one that needs no compiler is written into `folder`.
 
@@ -194,7 +194,7 @@ class Shop:
         for way in ways(language, source):
             for most_s in (time_s, 2 * time_s):
                 limits = replace(COMPILE_LIMITS, time_limit_s=most_s, wall_limit_s=2 * most_s + 1)
-                build = partial(compile_with, self, limits, language, source, way, leash=leash)
+                build = partial(compile_with, self, limits, language, source, way, token=token)
                 with self.cache.program(language, source, limits, build, way) as (at, compiled):
                     if compiled.return_code == 0:
                         yield Program(language, source, at, compiled, _said_of(way, failed))
@@ -224,7 +224,7 @@ def _name_of(way: Way) -> str:
 
 
 def compile_with(
-    shop: Shop, limits: Limits, language: Language, source: Source, way: Way, folder: Path, leash: Leash
+    toolchain: Toolchain, limits: Limits, language: Language, source: Source, way: Way, folder: Path, token: CancelToken
 ) -> Compiled:
     """Compile what lies in a folder in one way, under limits, and in a box where there is one.
 
@@ -235,10 +235,10 @@ def compile_with(
     """
     out = folder / "compiler.out"
     null = Path(os.devnull)
-    isolation = shop.isolation
+    isolation = toolchain.isolation
     box, at = None, str(folder)
     if isolation.is_on:
-        box = isolation.box(Room(work=folder, readable=[*readable(language.compiler), *language.readable]))
+        box = isolation.box(Mounts(work=folder, readable=[*readable(language.compiler), *language.readable]))
         box["owned"] += [str(inside) for inside in folder.rglob("*") if inside.is_dir() and not inside.is_symlink()]
         at = WORK
     env = {"PATH": _path_of(language.compiler), "TMPDIR": at, "HOME": at, "LANG": "C.UTF-8"}
@@ -248,9 +248,9 @@ def compile_with(
         (folder / _HEADER).chmod(0o644)
     places = {"folder": at, "main": source.main, "entry": source.entry}
     command = language.command(language.compile, source.names(language), way.options, **places)
-    ending = shop.warden.run(
+    ending = toolchain.warden.run(
         command, cwd=folder, streams={"stdin": null, "stdout": null, "stderr": out}, env=env, limits=limits,
-        leash=leash, box=box, address_limited=language.address_limited and not language.is_vm,
+        token=token, box=box, address_limited=language.address_limited and not language.is_vm,
     )  # fmt: skip
     _remove_hidden(folder, source)
     stderr = read_safely(out, _KEPT_BYTES).decode("utf-8", "replace").replace(f"{at}/", "")
@@ -279,7 +279,7 @@ def _path_of(compiler: str) -> str:
     return os.pathsep.join(dict.fromkeys([os.path.dirname(compiler), "/usr/local/bin", "/usr/bin", "/bin"]))
 
 
-def _says_nothing(ending: Ending, stderr: str) -> bool:
+def _says_nothing(ending: ExitStatus, stderr: str) -> bool:
     """Whether the machine, not the source, made the compiler fail."""
     if ending.cause or ending.return_code is None or ending.return_code < 0:
         return True

@@ -80,7 +80,7 @@ class Reference:
         return max(1.0, sum(measured_s) / len(measured_s) / self._best_s)
 
 
-class Turn:
+class Slot:
     """One program's stay. `load`: the most programs that ran at once meanwhile, itself included."""
 
     __slots__ = ("_began", "_busy_s", "load")
@@ -97,7 +97,7 @@ class Turn:
         return max(0.0, (now - self._busy_s - own_s) / took_s)
 
 
-class Gate:
+class ConcurrencyLimiter:
     """Lets programs in; holds the others back while one is to run alone.
 
     Alone means: at most one program for every two CPUs, since two that share a core slow each other down. On a machine
@@ -111,25 +111,25 @@ class Gate:
         self._cores = n_cores or cores()
         self._max_parallel = max_parallel
         self._quiet = max(1, self._cores // 2)
-        self._turns: set[Turn] = set()
+        self._slots: set[Slot] = set()
         self._alone = 0  # that wait to be alone, or are
         self.reference = Reference()
 
     @property
     def idle(self) -> int:
         """CPUs without a program of this sandbox."""
-        return max(0, min(self._cores, self._max_parallel or self._cores) - len(self._turns))
+        return max(0, min(self._cores, self._max_parallel or self._cores) - len(self._slots))
 
     def is_quiet(self, others: float | None) -> bool:
         """Return whether so few others ran beside a program that they can't have slowed it down."""
         return others is not None and others <= max(0.0, self._cores / 2 - 1) + _NOISE
 
-    def is_loaded(self, turn: Turn) -> bool:
+    def is_loaded(self, slot: Slot) -> bool:
         """Whether so many ran beside this one that it may have been slowed down."""
-        return turn.load > self._quiet
+        return slot.load > self._quiet
 
     @contextmanager
-    def turn(self, alone: bool = False, check: Callable[[], None] = lambda: None) -> Iterator[Turn]:
+    def slot(self, alone: bool = False, check: Callable[[], None] = lambda: None) -> Iterator[Slot]:
         """Waits to be let in; `check` is called meanwhile and may raise."""
         with self._lock:
             self._alone += alone
@@ -141,20 +141,20 @@ class Gate:
                 self._alone -= alone
                 self._lock.notify_all()
                 raise
-            turn = Turn()
-            self._turns.add(turn)
-            for other in self._turns:
-                other.load = max(other.load, len(self._turns))
+            slot = Slot()
+            self._slots.add(slot)
+            for other in self._slots:
+                other.load = max(other.load, len(self._slots))
         try:
-            yield turn
+            yield slot
         finally:
             with self._lock:
-                self._turns.discard(turn)
+                self._slots.discard(slot)
                 self._alone -= alone
                 self._lock.notify_all()
 
     def _may_enter(self, alone: bool) -> bool:
-        running = len(self._turns)
+        running = len(self._slots)
         if alone:
             return running < self._quiet
         return not self._alone and (self._max_parallel is None or running < self._max_parallel)

@@ -66,12 +66,12 @@ class Isolation:
         """Whether programs run in a box."""
         return self.name != "none"
 
-    def box(self, room: Room) -> dict[str, Any]:
+    def box(self, mounts: Mounts) -> dict[str, Any]:
         """What the warden is told so that it builds the box."""
-        plan = [*_system(), *(step for path in room.readable for step in shown(path))]
-        if room.program is not None:
-            plan.append(("ro-bind", str(room.program), PROGRAM))
-        places = ((room.work, WORK), (room.tmp, "/tmp"), (room.shm, "/dev/shm"))
+        plan = [*_system(), *(step for path in mounts.readable for step in shown(path))]
+        if mounts.program is not None:
+            plan.append(("ro-bind", str(mounts.program), PROGRAM))
+        places = ((mounts.work, WORK), (mounts.tmp, "/tmp"), (mounts.shm, "/dev/shm"))
         folders = [(str(outside), inside) for outside, inside in places if outside is not None]
         return {
             "bwrap": self.bwrap, "setpriv": self.setpriv, "as_root": bool(self.setpriv), "plan": plan,
@@ -81,7 +81,7 @@ class Isolation:
 
 
 @dataclass(frozen=True)
-class Room:
+class Mounts:
     """The folders of one program: what it may write (`work`, `tmp`, `shm`), what it may read."""
 
     work: Path

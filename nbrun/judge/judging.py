@@ -20,7 +20,7 @@ from nbrun.judge.harness import STREAMS, Exchange
 from nbrun.judge.isolation import PROGRAM
 from nbrun.judge.launching import Bench, Place, Sweeper, launch, place
 from nbrun.judge.records import Shortener, Streams, as_bytes, compile_record, compiler_step, run_record
-from nbrun.judge.running import Ending, Leash, Limits
+from nbrun.judge.running import CancelToken, ExitStatus, Limits
 from nbrun.judge.scoring import score
 from nbrun.judge.validators import Conversation, KattisValidator, ProgramRunner
 from nbrun.threads import start_thread
@@ -39,7 +39,7 @@ _FOREIGN = {-int(n) for n in signal.Signals if n.name in ("SIGKILL", "SIGTERM", 
 
 
 @dataclass(frozen=True)
-class Terms:
+class Options:
     """What all tests of one solution are judged under."""
 
     limits: Limits
@@ -56,7 +56,7 @@ class _Run:
     """One run of the program: how it ended, how many programs of this sandbox ran at once, whether those may have
     slowed it down, and whether it is known that nobody did."""
 
-    ending: Ending
+    ending: ExitStatus
     load: int
     is_loaded: bool
     is_quiet: bool
@@ -80,7 +80,7 @@ class _Ahead:
     """A test that is run before its turn comes."""
 
     thread: threading.Thread
-    leash: Leash
+    token: CancelToken
     found: list[_Found] = field(default_factory=list)
     error: list[BaseException] = field(default_factory=list)
 
@@ -91,8 +91,8 @@ class Judging:
     Threads: `result` is the worker's; the others run one test each and share nothing but the bench.
     """
 
-    def __init__(self, program: Program, tests: Sequence[Mapping[str, Any]], terms: Terms, bench: Bench) -> None:
-        self.program, self.tests, self.terms, self.bench = program, tests, terms, bench
+    def __init__(self, program: Program, tests: Sequence[Mapping[str, Any]], options: Options, bench: Bench) -> None:
+        self.program, self.tests, self.options, self.bench = program, tests, options, bench
         self._ahead: dict[int, _Ahead] = {}
         self._sweeper = Sweeper()
 
@@ -102,10 +102,10 @@ class Judging:
         Raises:
             JudgeError: the machinery failed on one of them, or the task was cancelled.
         """
-        compiled, terms = self.program.compiled, self.terms
+        compiled, options = self.program.compiled, self.options
         if compiled is not None and compiled.return_code != 0:
             return self._result(
-                Verdict.COMPILE_ERROR, [compile_record(compiled, self.tests[0], terms.keep_output_bytes)]
+                Verdict.COMPILE_ERROR, [compile_record(compiled, self.tests[0], options.keep_output_bytes)]
             )
         verdict, records = Verdict.ACCEPTED, []
         try:
@@ -114,7 +114,7 @@ class Judging:
                 records.append(found.record)
                 if verdict == Verdict.ACCEPTED:
                     verdict = found.verdict
-                if verdict == Verdict.COMPILE_ERROR or (verdict != Verdict.ACCEPTED and not terms.all_tests):
+                if verdict == Verdict.COMPILE_ERROR or (verdict != Verdict.ACCEPTED and not options.all_tests):
                     break
         finally:
             self._drop_ahead()
@@ -128,10 +128,10 @@ class Judging:
             "verdict": str(verdict),
             "tests": records,
             "tests_total": len(self.tests),
-            "limits": asdict(self.terms.limits),
+            "limits": asdict(self.options.limits),
             "isolation": self.bench.isolation.name,
             **({"build": self.program.build} if self.program.build else {}),
-            **_score(self.terms.grading, self.tests, records),
+            **_score(self.options.grading, self.tests, records),
         }
 
     # ---- tests in their order, and ahead of it
@@ -141,13 +141,13 @@ class Judging:
         if ahead is None:
             if number:  # most wrong solutions fail at the first one
                 self._begin_ahead(number + 1)
-            return self._judge(number, self.bench.leash, confirm)
+            return self._judge(number, self.bench.token, confirm)
         ahead.thread.join()
         if ahead.error:
             raise ahead.error[0]
         found = ahead.found[0]
         if confirm and found.verdict == Verdict.TIME_LIMIT_EXCEEDED:
-            return self._judge(number, self.bench.leash, confirm)
+            return self._judge(number, self.bench.token, confirm)
         return found
 
     def _begin_ahead(self, number: int) -> None:
@@ -156,8 +156,8 @@ class Judging:
         for at in range(number, min(number + spare, len(self.tests))):
             if at in self._ahead:
                 continue
-            leash = self.bench.leash.branch()
-            ahead = _Ahead(threading.Thread(name="nbrun-judge-ahead", daemon=True), leash)
+            token = self.bench.token.branch()
+            ahead = _Ahead(threading.Thread(name="nbrun-judge-ahead", daemon=True), token)
             ahead.thread.run = lambda at=at, ahead=ahead: self._run_ahead(at, ahead)  # type: ignore[method-assign, misc]
             try:
                 start_thread(ahead.thread)
@@ -167,40 +167,40 @@ class Judging:
 
     def _run_ahead(self, number: int, ahead: _Ahead) -> None:
         try:
-            ahead.found.append(self._judge(number, ahead.leash, confirm=False))
+            ahead.found.append(self._judge(number, ahead.token, confirm=False))
         except BaseException as e:  # the worker raises it when its turn comes
             ahead.error.append(e)
 
     def _drop_ahead(self) -> None:
         for ahead in self._ahead.values():
-            ahead.leash.pull()
+            ahead.token.cancel()
         for ahead in self._ahead.values():
             ahead.thread.join()
         self._ahead.clear()
 
     # ---- one test
 
-    def _judge(self, number: int, leash: Leash, confirm: bool) -> _Found:
+    def _judge(self, number: int, token: CancelToken, confirm: bool) -> _Found:
         """Judge one test. A time limit that was exceeded beside other programs, however the program ended, and a death
         by a signal that no limit sent, are believed only when they come again alone."""
-        test, limits = self.tests[number], self.terms.limits
+        test, limits = self.tests[number], self.options.limits
         folder = self.bench.folder / f"test{number}"
         folder.mkdir()
         streams = Streams(folder)
         try:
-            run, tries = self._run(test, streams, leash, limits), []
+            run, tries = self._run(test, streams, token, limits), []
             if _is_foreign(run.ending) or (confirm and self._is_doubtful(run)):
                 tries.append(run.record())
-                run = self._run(test, streams, leash, limits, alone=True)
+                run = self._run(test, streams, token, limits, alone=True)
                 if confirm and _exceeds_cpu(run.ending, limits) and not run.is_quiet:
                     tries.append(run.record())
-                    run, limits = self._run_with_room(test, streams, leash)
-            found = self._found(run, test, streams, leash, limits)
+                    run, limits = self._run_with_room(test, streams, token)
+            found = self._found(run, test, streams, token, limits)
             found.record["load"] = run.load
             if tries:
                 found.record["tries"] = tries
-            if limits.time_limit_s != self.terms.limits.time_limit_s:
-                found.record["stretch"] = round(limits.time_limit_s / self.terms.limits.time_limit_s, 3)
+            if limits.time_limit_s != self.options.limits.time_limit_s:
+                found.record["stretch"] = round(limits.time_limit_s / self.options.limits.time_limit_s, 3)
             return found
         finally:
             self._sweeper.remove(folder)
@@ -209,20 +209,20 @@ class Judging:
         """Whether something else than the program may have made it exceed its time."""
         if run.ending.cause == "wall":  # it waited: for what, it alone knows, or whoever stopped it
             return True
-        return _exceeds_cpu(run.ending, self.terms.limits) and (run.is_loaded or not run.is_quiet)
+        return _exceeds_cpu(run.ending, self.options.limits) and (run.is_loaded or not run.is_quiet)
 
-    def _run_with_room(self, test: Mapping[str, Any], streams: Streams, leash: Leash) -> tuple[_Run, Limits]:
+    def _run_with_room(self, test: Mapping[str, Any], streams: Streams, token: CancelToken) -> tuple[_Run, Limits]:
         """Run a program that exceeds its CPU time on a machine that others keep busy -> how it ended, and the limits
         by which that is judged: its time limit is stretched as the machine stretches CPU time.
 
         Raises:
             JudgeError: whether it exceeds its limit can't be said.
         """
-        limits, reference = self.terms.limits, self.bench.gate.reference
+        limits, reference = self.options.limits, self.bench.gate.reference
         most_s = limits.time_limit_s * ROOM
         before_s = reference.measure()
         roomy = replace(limits, time_limit_s=most_s, wall_limit_s=2 * most_s + 1)
-        run = self._run(test, streams, leash, roomy, alone=True)
+        run = self._run(test, streams, token, roomy, alone=True)
         cpu_s = run.ending.cpu_s
         if run.ending.cause is not None or not limits.time_limit_s < cpu_s <= most_s or run.is_quiet:
             return run, limits
@@ -238,45 +238,49 @@ class Judging:
         )
 
     def _run(
-        self, test: Mapping[str, Any], streams: Streams, leash: Leash, limits: Limits, alone: bool = False
+        self, test: Mapping[str, Any], streams: Streams, token: CancelToken, limits: Limits, alone: bool = False
     ) -> _Run:
         """Run the program once."""
         given = streams.path("stdin")
         given.unlink(missing_ok=True)  # a program whose user owns it may have changed it
-        exchange = self.terms.exchange
+        exchange = self.options.exchange
         given.write_bytes(exchange.stdin(test))
         given.chmod(0o444)  # whatever the kernel's mask: programs open /dev/stdin anew
         bench, at = self.bench, place(self.bench, streams.folder / "box")
         exchange.place_input(test, at.work)
         _place_files(test, at.work)
         talk = None
-        with bench.gate.turn(alone, leash.check) as turn:
-            if self.terms.is_interactive:
-                talk = self._talk(test, streams, at, limits, leash)
+        with bench.gate.slot(alone, token.check) as slot:
+            if self.options.is_interactive:
+                talk = self._talk(test, streams, at, limits, token)
                 ending = talk.ending
             else:
                 arguments = test.get("arguments", ())
-                ending = launch(self.program, bench, at, streams.paths(), limits, leash, arguments)
-            others = turn.others(ending.cpu_s)
+                ending = launch(self.program, bench, at, streams.paths(), limits, token, arguments)
+            others = slot.others(ending.cpu_s)
         exchange.take_output(test, at.work, streams.path("stdout"), limits.output_bytes)
-        return _Run(ending, turn.load, bench.gate.is_loaded(turn), bench.gate.is_quiet(others), talk)
+        return _Run(ending, slot.load, bench.gate.is_loaded(slot), bench.gate.is_quiet(others), talk)
 
-    def _talk(self, test: Mapping[str, Any], streams: Streams, at: Place, limits: Limits, leash: Leash) -> Conversation:
+    def _talk(
+        self, test: Mapping[str, Any], streams: Streams, at: Place, limits: Limits, token: CancelToken
+    ) -> Conversation:
         """Run the program beside the validator of an interactive problem."""
-        checker = self.terms.checker
+        checker = self.options.checker
         if not isinstance(checker, KattisValidator):
             raise NotSupportedError("an interactive problem needs the output validator that talks to its solutions.")
         streams.path("stdout").write_bytes(b"")  # what it writes goes to the validator, and is not kept
 
-        def start(stdin: int, stdout: int) -> Ending:
+        def start(stdin: int, stdout: int) -> ExitStatus:
             paths: dict[str, Path | int] = {"stdin": stdin, "stdout": stdout, "stderr": streams.path("stderr")}
-            return launch(self.program, self.bench, at, paths, limits, leash, test.get("arguments", ()))
+            return launch(self.program, self.bench, at, paths, limits, token, test.get("arguments", ()))
 
-        bench = ProgramRunner(self.bench, streams.folder, leash)
+        bench = ProgramRunner(self.bench, streams.folder, token)
         return checker.talk(bench, _case(test, b""), limits.wall_limit_s, start)
 
-    def _found(self, run: _Run, test: Mapping[str, Any], streams: Streams, leash: Leash, limits: Limits) -> _Found:
-        terms, ending = self.terms, run.ending
+    def _found(
+        self, run: _Run, test: Mapping[str, Any], streams: Streams, token: CancelToken, limits: Limits
+    ) -> _Found:
+        options, ending = self.options, run.ending
         verdict = _verdict_of_run(ending, limits, streams, self.program.language.is_vm)
         output, opinion = None, CheckerResult(False)
         if run.talk is not None:
@@ -284,19 +288,19 @@ class Judging:
             verdict = _verdict_of_talk(run.talk, verdict)
         elif verdict is None:
             output = streams.path("stdout").read_bytes()
-            bench = ProgramRunner(self.bench, streams.folder, leash)
-            opinion = opinion_of(terms.checker, _case(test, output), bench, test.get("alternatives", ()))
+            bench = ProgramRunner(self.bench, streams.folder, token)
+            opinion = opinion_of(options.checker, _case(test, output), bench, test.get("alternatives", ()))
             verdict = Verdict.ACCEPTED if opinion.accepted else Verdict.WRONG_ANSWER
         finished = (ending.cause is None and verdict not in _BY_CAUSE.values()) or verdict == Verdict.RUNTIME_ERROR
         more: dict[str, Any] = {}
         if opinion.note:
-            more["checker"] = Shortener(terms.keep_output_bytes).text("checker", opinion.note.encode())
+            more["checker"] = Shortener(options.keep_output_bytes).text("checker", opinion.note.encode())
         if opinion.score is not None:
             more["score"] = opinion.score
         if opinion.multiplier is not None:
             more["score_multiplier"] = opinion.multiplier
         hidden = f"{PROGRAM if self.bench.isolation.is_on else self.program.folder}/"
-        record = run_record(verdict, ending, test, streams, output, terms.keep_output_bytes, finished, more, hidden)
+        record = run_record(verdict, ending, test, streams, output, options.keep_output_bytes, finished, more, hidden)
         if run.talk is not None:
             record.setdefault("cut", {})["stdout"] = 0  # it is not there: no checker can be asked again
         return _Found(verdict, record)
@@ -344,16 +348,16 @@ def _score(
     return {"score": min(record.get("score", float(record["passed"])) for record in records)}
 
 
-def _exceeds_cpu(ending: Ending, limits: Limits) -> bool:
+def _exceeds_cpu(ending: ExitStatus, limits: Limits) -> bool:
     """Whether a program took more CPU time than it may, by whatever that was noticed."""
     return ending.cause == "cpu" or ending.cpu_s > limits.time_limit_s or ending.return_code == -signal.SIGXCPU
 
 
-def _is_foreign(ending: Ending) -> bool:
+def _is_foreign(ending: ExitStatus) -> bool:
     return ending.cause is None and ending.return_code in _FOREIGN
 
 
-def _verdict_of_run(ending: Ending, limits: Limits, streams: Streams, is_vm: bool) -> Verdict | None:
+def _verdict_of_run(ending: ExitStatus, limits: Limits, streams: Streams, is_vm: bool) -> Verdict | None:
     """What was wrong with a run; None if it ended well and its output is to be compared."""
     if ending.cause is not None:
         return _BY_CAUSE[ending.cause]

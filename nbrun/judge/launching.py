@@ -14,11 +14,11 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from nbrun.errors import ThreadLimitError
-from nbrun.judge.compiling import Program, Shop
-from nbrun.judge.gate import Gate
-from nbrun.judge.isolation import PROGRAM, WORK, Isolation, Room, readable
+from nbrun.judge.compiling import Program, Toolchain
+from nbrun.judge.gate import ConcurrencyLimiter
+from nbrun.judge.isolation import PROGRAM, WORK, Isolation, Mounts, readable
 from nbrun.judge.languages import Language
-from nbrun.judge.running import Ending, Leash, Limits, Warden
+from nbrun.judge.running import CancelToken, ExitStatus, Limits, Warden
 from nbrun.judge.warden.folders import remove_tree
 from nbrun.threads import start_thread
 
@@ -30,23 +30,23 @@ _STACK_MB = 1024  # the most that a JVM takes
 
 @dataclass(frozen=True)
 class Bench:
-    """Where programs of one task run: a folder of its own, what compiles, the leash that ends them."""
+    """Where programs of one task run: a folder of its own, what compiles, the token that ends them."""
 
     folder: Path
-    shop: Shop
-    leash: Leash
-    gate: Gate
+    toolchain: Toolchain
+    token: CancelToken
+    gate: ConcurrencyLimiter
     languages: Mapping[str, Language]
 
     @property
     def warden(self) -> Warden:
         """What runs programs."""
-        return self.shop.warden
+        return self.toolchain.warden
 
     @property
     def isolation(self) -> Isolation:
         """How they are kept apart."""
-        return self.shop.isolation
+        return self.toolchain.isolation
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,9 @@ def place(bench: Bench, around: Path) -> Place:
 
 
 def launch(
-    program: Program, bench: Bench, at: Place, streams: Mapping[str, Path | int], limits: Limits, leash: Leash,
+    program: Program, bench: Bench, at: Place, streams: Mapping[str, Path | int], limits: Limits, token: CancelToken,
     arguments: Sequence[str] = (), owned: Sequence[Path] = (),
-) -> Ending:  # fmt: skip
+) -> ExitStatus:  # fmt: skip
     """Runs it to its end. `owned` are folders in its place that it may write to, beside the place itself.
 
     Raises:
@@ -79,8 +79,8 @@ def launch(
     language, box, folder = program.language, None, str(program.folder)
     if bench.isolation.is_on:
         seen = [*readable(language.tool, language.compiler), *language.readable]
-        room = Room(at.work, at.around / "tmp", at.around / "shm", program.folder, seen)
-        box = bench.isolation.box(room)
+        mounts = Mounts(at.work, at.around / "tmp", at.around / "shm", program.folder, seen)
+        box = bench.isolation.box(mounts)
         box["owned"] += map(str, owned)
         folder = PROGRAM
     memory_mb = max(1, int(limits.memory_limit_mb))
@@ -93,7 +93,7 @@ def launch(
     env = {"PATH": _PATH, "LANG": "C.UTF-8", "HOME": at.within, "TMPDIR": at.within, "ONLINE_JUDGE": "true"}
     env |= {name: value.replace("{folder}", folder) for name, value in {**program.source.env, **language.env}.items()}
     return bench.warden.run(
-        [*argv, *arguments], cwd=at.work, streams=streams, env=env, limits=limits, leash=leash, box=box,
+        [*argv, *arguments], cwd=at.work, streams=streams, env=env, limits=limits, token=token, box=box,
         address_limited=language.address_limited and not language.is_vm, watched=at.around,
         one_of_many=True,
     )  # fmt: skip

@@ -19,19 +19,19 @@ from typing import Any
 from nbrun.errors import InputError, JudgeError, NotSupportedError
 from nbrun.judge import trials
 from nbrun.judge.checkers import DEFAULT, Checker, as_checker
-from nbrun.judge.compiling import COMPILE_LIMITS, CompileCache, Shop
-from nbrun.judge.gate import Gate
+from nbrun.judge.compiling import COMPILE_LIMITS, CompileCache, Toolchain
+from nbrun.judge.gate import ConcurrencyLimiter
 from nbrun.judge.harness import exchange_of
 from nbrun.judge.isolation import MODES, Isolation
-from nbrun.judge.judging import Judging, Terms
+from nbrun.judge.judging import Judging, Options
 from nbrun.judge.languages import DEFAULT_LANGUAGES, PYTHON3, Language, lookup
 from nbrun.judge.launching import Bench, temporary_folder
 from nbrun.judge.probing import probe
 from nbrun.judge.problems import MEMORY_LIMIT_MB, TEST_SETS, TIME_LIMIT_S, RecentProblems, no_solutions
-from nbrun.judge.running import Leash, Limits, Warden
+from nbrun.judge.running import CancelToken, Limits, Warden
 from nbrun.judge.sources import read_item, source_of
 from nbrun.judge.timing import time_limit_s as measured_time_limit_s
-from nbrun.judge.trials import Trials
+from nbrun.judge.trials import SelfTest
 from nbrun.judge.validators import ProgramRunner, checker_of
 from nbrun.model import Task
 
@@ -152,18 +152,18 @@ class LocalSandbox:
         self._lock = threading.Lock()  # protects all below but the gate and the problems, which have their own
         self._timing = threading.Lock()  # held while a problem's time limit is found out: once, not by each worker
         self._starting = threading.Lock()  # held while a warden starts, so that only one does
-        self._gate = Gate(self._max_parallel)
+        self._gate = ConcurrencyLimiter(self._max_parallel)
         self._problems = RecentProblems(self._tests, _PROBLEMS_KEPT)
         self._warden: Warden | None = None
         self._cache: CompileCache | None = None
         self._isolation = Isolation("none")
-        self._trials = Trials()
-        self._leashes: dict[int, Leash] = {}  # by the id of the task that runs
+        self._trials = SelfTest()
+        self._tokens: dict[int, CancelToken] = {}  # by the id of the task that runs
         self._not_judged: Counter[str] = Counter()  # language -> tasks, where what it needs isn't installed
 
     def __getstate__(self) -> dict[str, Any]:
         held = (
-            "_lock", "_timing", "_starting", "_gate", "_warden", "_cache", "_isolation", "_trials", "_leashes",
+            "_lock", "_timing", "_starting", "_gate", "_warden", "_cache", "_isolation", "_trials", "_tokens",
             "_problems", "_not_judged",
         )  # fmt: skip
         return {name: value for name, value in self.__dict__.items() if name not in held}
@@ -226,10 +226,10 @@ class LocalSandbox:
             grading = problem.get("grading")
             all_tests = self._all_tests or grading is not None  # each may be worth something
             is_interactive = bool(problem.get("interactive"))
-            terms = Terms(limits, checker, all_tests, self._keep_output_bytes, exchange, is_interactive, grading)
-            with bench.shop.program(language, source, bench.folder, bench.leash) as program:
-                result = Judging(program, problem["tests"], terms, bench).result()
-            self._trials.believe(name, language, task.item, result, partial(self._tried, bench))
+            options = Options(limits, checker, all_tests, self._keep_output_bytes, exchange, is_interactive, grading)
+            with bench.toolchain.program(language, source, bench.folder, bench.token) as program:
+                result = Judging(program, problem["tests"], options, bench).result()
+            self._trials.verify(name, language, task.item, result, partial(self._tried, bench))
         return result
 
     def refusal(self, problem: Mapping[str, Any]) -> str | None:
@@ -260,28 +260,28 @@ class LocalSandbox:
 
     def _tried(self, bench: Bench, language: Language, item: Any) -> dict[str, Any]:
         """The result of a program that shows whether programs start here at all."""
-        terms = Terms(trials.LIMITS, DEFAULT, True, _KEPT_OF_TRIALS)
+        options = Options(trials.LIMITS, DEFAULT, True, _KEPT_OF_TRIALS)
         source = source_of(item, language)
         with temporary_folder("trial-", bench.folder) as folder:
             bench = replace(bench, folder=folder)
-            with bench.shop.program(language, source, bench.folder, bench.leash, trials.COMPILE_S) as program:
-                return Judging(program, trials.TESTS, terms, bench).result()
+            with bench.toolchain.program(language, source, bench.folder, bench.token, trials.COMPILE_S) as program:
+                return Judging(program, trials.TESTS, options, bench).result()
 
     def cancel(self, task: Task) -> None:
         """Ends what runs for a task: its call raises JudgeError once all of its processes are gone."""
         with self._lock:
-            leash = self._leashes.get(id(task))
-        if leash is not None:
-            leash.pull()
+            token = self._tokens.get(id(task))
+        if token is not None:
+            token.cancel()
 
     def close(self) -> None:
         """Ends all programs and removes the temporary folder. A later call begins anew."""
         with self._lock:
             warden, self._warden, self._cache = self._warden, None, None
-            leashes = list(self._leashes.values())
+            tokens = list(self._tokens.values())
         self._problems.forget()
-        for leash in leashes:
-            leash.pull()
+        for token in tokens:
+            token.cancel()
         if warden is not None:
             warden.close()
 
@@ -319,23 +319,23 @@ class LocalSandbox:
     def checking(self) -> Iterator[ProgramRunner]:
         """A place where checkers that are programs can be run by themselves, as `nbrun.judge.recheck` does."""
         with self._bench(object()) as bench:
-            yield ProgramRunner(bench, bench.folder, bench.leash)
+            yield ProgramRunner(bench, bench.folder, bench.token)
 
     @contextmanager
     def _bench(self, task: object) -> Iterator[Bench]:
-        """A folder and a leash for one task."""
-        leash = Leash()
+        """A folder and a token for one task."""
+        token = CancelToken()
         with self._lock:
-            self._leashes[id(task)] = leash
+            self._tokens[id(task)] = token
         try:
             warden, cache, isolation = self._place()
             with temporary_folder("task-", warden.root) as folder:
                 limit_s = self._numbers["compile_limit_s"] or COMPILE_LIMITS.time_limit_s
-                yield Bench(folder, Shop(cache, warden, isolation, limit_s), leash, self._gate, self._languages)
+                yield Bench(folder, Toolchain(cache, warden, isolation, limit_s), token, self._gate, self._languages)
         except OSError as e:  # the disk, or close() took the folder away
-            leash.check()
+            token.check()
             raise JudgeError(f"the sandbox could not work: {e}.") from e
         finally:
-            leash.idle.close()
+            token.idle.close()
             with self._lock:
-                self._leashes.pop(id(task), None)
+                self._tokens.pop(id(task), None)

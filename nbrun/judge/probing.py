@@ -11,9 +11,9 @@ from dataclasses import replace
 from typing import Any
 
 from nbrun.errors import InputError, JudgeError
-from nbrun.judge.isolation import PROGRAM, Isolation, Room, candidate, readable
+from nbrun.judge.isolation import PROGRAM, Isolation, Mounts, candidate, readable
 from nbrun.judge.languages import Language
-from nbrun.judge.running import Leash, Limits, Warden
+from nbrun.judge.running import CancelToken, Limits, Warden
 from nbrun.judge.sources import source_of
 from nbrun.judge.warden.folders import remove_tree
 
@@ -92,10 +92,10 @@ def _heard_of_trial(warden: Warden, isolation: Isolation, name: str, language: L
     return _heard(warden, isolation, argv, program=folder, readable=[*readable(language.tool), *language.readable])
 
 
-def _heard(warden: Warden, isolation: Isolation, argv: list[str], **room: Any) -> str:
+def _heard(warden: Warden, isolation: Isolation, argv: list[str], **mounts: Any) -> str:
     """What a program in a box wrote to stdout; if it did not end well, what it wrote to stderr, and how it ended."""
     at = warden.root / "probe"
-    place = Room(work=at / "work", tmp=at / "tmp", shm=at / "shm", **room)
+    place = Mounts(work=at / "work", tmp=at / "tmp", shm=at / "shm", **mounts)
     remove_tree(place.work)  # another user's, perhaps
     for folder in (at, at / "work", at / "tmp", at / "shm"):
         folder.mkdir(exist_ok=True)
@@ -103,7 +103,7 @@ def _heard(warden: Warden, isolation: Isolation, argv: list[str], **room: Any) -
     try:
         ending = warden.run(
             argv, cwd=place.work, streams={name: at / name for name in ("stdin", "stdout", "stderr")},
-            env={"PATH": "/usr/bin:/bin"}, limits=_LIMITS, leash=Leash(), box=isolation.box(place),
+            env={"PATH": "/usr/bin:/bin"}, limits=_LIMITS, token=CancelToken(), box=isolation.box(place),
         )  # fmt: skip
         said, complained = (at / "stdout").read_text(errors="replace"), (at / "stderr").read_text(errors="replace")
     except (JudgeError, OSError) as e:

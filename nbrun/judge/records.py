@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nbrun.judge.compiling import Compiled
-from nbrun.judge.running import Ending
+from nbrun.judge.running import ExitStatus
 from nbrun.verdicts import Verdict
 
 _TAIL_BYTES = 4096  # of stderr, where interpreters report errors
@@ -65,7 +65,7 @@ class Shortener:
 
 def run_record(
     verdict: Verdict,
-    ending: Ending,
+    ending: ExitStatus,
     test: Mapping[str, Any],
     streams: Streams,
     output: bytes | None,

@@ -56,7 +56,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Ending:
+class ExitStatus:
     """How a program ended.
 
     Attributes:
@@ -113,50 +113,50 @@ class IdleSupervisors:
             line.close()
 
 
-class Leash:
-    """What `cancel` pulls: it ends the programs that run for one task, and lets none begin after it.
+class CancelToken:
+    """Cancels a task: `cancel` ends the programs that run for it, and lets none begin after that.
 
     Attributes:
         idle: the supervisors that wait for the task's next program. The owner of the task closes it.
 
-    Threads: `pull` from any; the rest is the task's worker's, and that of those who run tests ahead for it.
+    Threads: `cancel` from any; the rest is the task's worker's, and that of those who run tests ahead for it.
     """
 
     def __init__(self, idle: IdleSupervisors | None = None) -> None:
         self.idle = idle or IdleSupervisors()
         self._lock = threading.Lock()  # protects all below
         self._lines: set[socket.socket] = set()
-        self._branches: list[Leash] = []
-        self.pulled = False
+        self._branches: list[CancelToken] = []
+        self.is_cancelled = False
 
-    def branch(self) -> Leash:
-        """A leash of its own for a part of the task: pulled with this one, or alone."""
-        branch = Leash(self.idle)
+    def branch(self) -> CancelToken:
+        """Return a token for a part of the task: it is cancelled with this one, or alone."""
+        branch = CancelToken(self.idle)
         with self._lock:
             self._branches.append(branch)
-            branch.pulled = self.pulled
+            branch.is_cancelled = self.is_cancelled
         return branch
 
-    def pull(self) -> None:
+    def cancel(self) -> None:
         """Ends the programs. The worker hears of it when all of their processes are gone."""
         with self._lock:
-            self.pulled = True
+            self.is_cancelled = True
             for line in self._lines:
                 _shut(line, socket.SHUT_WR)  # the supervisor sees the end of file; its report still comes
             branches = list(self._branches)
         for branch in branches:
-            branch.pull()
+            branch.cancel()
 
     def check(self) -> None:
-        """Raises JudgeError once it was pulled."""
-        if self.pulled:
+        """Raise JudgeError once it was cancelled."""
+        if self.is_cancelled:
             raise JudgeError("cancelled while it was judged: nothing is known of the solution.")
 
     def hold(self, line: socket.socket) -> None:
-        """From now on `pull` ends what runs at the other end of this line."""
+        """From now on `cancel` ends what runs at the other end of this line."""
         with self._lock:
             self._lines.add(line)
-            if self.pulled:
+            if self.is_cancelled:
                 _shut(line, socket.SHUT_WR)
 
     def let_go(self, line: socket.socket) -> None:
@@ -211,9 +211,9 @@ class Warden:
 
     def run(
         self, argv: Sequence[str], *, cwd: Path, streams: Mapping[str, Path | int], env: Mapping[str, str],
-        limits: Limits, leash: Leash, box: Mapping[str, Any] | None = None, address_limited: bool = True,
+        limits: Limits, token: CancelToken, box: Mapping[str, Any] | None = None, address_limited: bool = True,
         watched: Path | None = None, one_of_many: bool = False,
-    ) -> Ending:  # fmt: skip
+    ) -> ExitStatus:  # fmt: skip
         """Runs a program to its end.
 
         Args:
@@ -232,31 +232,31 @@ class Warden:
         try:
             request = _request(argv, cwd, streams, env, limits, box, address_limited, watched or cwd, fds)
             request["stays"] = one_of_many
-            return self._run(request, limits, leash, fds)
+            return self._run(request, limits, token, fds)
         finally:
             for fd in fds:
                 os.close(fd)
 
-    def _run(self, request: Mapping[str, Any], limits: Limits, leash: Leash, fds: list[int]) -> Ending:
-        leash.check()
+    def _run(self, request: Mapping[str, Any], limits: Limits, token: CancelToken, fds: list[int]) -> ExitStatus:
+        token.check()
         patience_s = 3 * STARVED * limits.wall_limit_s + _ANSWER_S
         kind = tuple(request[name] for name in _BEQUEATHED) if request["stays"] and not fds else None
-        report = self._ask(json.dumps(request).encode() + b"\n", patience_s, leash, fds, kind)
-        leash.check()
+        report = self._ask(json.dumps(request).encode() + b"\n", patience_s, token, fds, kind)
+        token.check()
         if report["failure"] is not None:
             raise JudgeError(f"{request['argv'][0]} could not be started: {report['failure']}")
-        return Ending(
+        return ExitStatus(
             report["return_code"], report["cause"], report["cpu_s"], report["wall_s"], report["memory_bytes"] / _MB,
             report["is_unheard"],
         )  # fmt: skip
 
-    def _ask(self, request: bytes, patience_s: float, leash: Leash, fds: list[int], kind: Any) -> dict[str, Any]:
+    def _ask(self, request: bytes, patience_s: float, token: CancelToken, fds: list[int], kind: Any) -> dict[str, Any]:
         """Have a supervisor run a program, one of the task's own that waits for it or a new one -> its report."""
-        ours = None if kind is None else leash.idle.take((self.root, kind))
-        ours = ours or self._new_supervisor(leash)
+        ours = None if kind is None else token.idle.take((self.root, kind))
+        ours = ours or self._new_supervisor(token)
         answer = b""
         try:
-            leash.hold(ours)
+            token.hold(ours)
             ours.settimeout(patience_s)
             sent = socket.send_fds(ours, [request], fds) if fds else 0
             ours.sendall(request[sent:])
@@ -264,28 +264,28 @@ class Warden:
                 os.close(fds.pop())  # here: a program must see the end of what the other one writes
             answer = _read_line(ours)
         except OSError as e:
-            leash.check()
+            token.check()
             raise JudgeError(f"the process that runs programs is gone or stuck: {e}. {self._last_words()}") from e
         finally:
-            leash.let_go(ours)
-            if kind is not None and answer and json.loads(answer)["stays"] and not leash.pulled:
-                leash.idle.keep((self.root, kind), ours)
+            token.let_go(ours)
+            if kind is not None and answer and json.loads(answer)["stays"] and not token.is_cancelled:
+                token.idle.keep((self.root, kind), ours)
             else:
                 ours.close()
         if not answer:
-            leash.check()
+            token.check()
             raise JudgeError(f"a program's supervisor ended without a report, killed perhaps. {self._last_words()}")
         report: dict[str, Any] = json.loads(answer)
         return report
 
-    def _new_supervisor(self, leash: Leash) -> socket.socket:
+    def _new_supervisor(self, token: CancelToken) -> socket.socket:
         ours, theirs = socket.socketpair()
         try:
             with theirs:
                 socket.send_fds(self._line, [b"r"], [theirs.fileno()])
         except OSError as e:
             ours.close()
-            leash.check()
+            token.check()
             raise JudgeError(f"the process that runs programs is gone: {e}. {self._last_words()}") from e
         return ours
 

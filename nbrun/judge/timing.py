@@ -12,7 +12,7 @@ from typing import Any
 
 from nbrun.errors import NotSupportedError
 from nbrun.judge.checkers import Checker
-from nbrun.judge.judging import Judging, Terms
+from nbrun.judge.judging import Judging, Options
 from nbrun.judge.languages import lookup
 from nbrun.judge.launching import Bench, temporary_folder
 from nbrun.judge.running import Limits
@@ -34,8 +34,8 @@ def time_limit_s(problem: Mapping[str, Any], checker: Checker, limits: Limits, b
     limits = replace(limits, time_limit_s=LONGEST_S, wall_limit_s=2 * LONGEST_S + 1)
     items, _, _ = read_items(problem.get("solutions"))
     for item in items:
-        terms = Terms(limits, checker, False, 0, is_interactive=bool(problem.get("interactive")))
-        time_s = _longest_s(item, problem, terms, bench)
+        options = Options(limits, checker, False, 0, is_interactive=bool(problem.get("interactive")))
+        time_s = _longest_s(item, problem, options, bench)
         if time_s is not None:
             slowest = max(time_s, slowest or 0.0)
     return None if slowest is None else rounded_s(slowest * rule["multiplier"], rule["resolution"])
@@ -51,7 +51,7 @@ def rounded_s(time_s: float, resolution_s: float) -> float:
     return round(float(max(1, math.ceil(time_s / resolution_s - 1e-9)) * resolution_s), 6)
 
 
-def _longest_s(item: Any, problem: Mapping[str, Any], terms: Terms, bench: Bench) -> float | None:
+def _longest_s(item: Any, problem: Mapping[str, Any], options: Options, bench: Bench) -> float | None:
     """CPU seconds on the slowest test, for a language of average speed; None where it isn't accepted."""
     try:
         asked, *_ = read_item(item)
@@ -65,8 +65,8 @@ def _longest_s(item: Any, problem: Mapping[str, Any], terms: Terms, bench: Bench
         return None
     with temporary_folder("timing-", bench.folder) as folder:
         own = replace(bench, folder=folder)
-        with own.shop.program(language, source, folder, own.leash) as program:
-            result = Judging(program, problem["tests"], terms, own).result()
+        with own.toolchain.program(language, source, folder, own.token) as program:
+            result = Judging(program, problem["tests"], options, own).result()
     if not result["accepted"]:
         return None
     times = (test["exec_info"]["run_result"]["execution_time"] for test in result["tests"])

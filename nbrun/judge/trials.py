@@ -29,7 +29,7 @@ _CAN_START = ("/bin/sh", "-c", 'command -v "$1" >/dev/null', "sh")
 Judge = Callable[[Language, Any], Mapping[str, Any]]
 
 
-class Trials:
+class SelfTest:
     """Remembers which languages were seen to work.
 
     Threads: any number.
@@ -39,7 +39,7 @@ class Trials:
         self._lock = threading.Lock()  # protects _passed
         self._passed: set[str] = set()
 
-    def believe(self, name: str, language: Language, item: Any, result: Mapping[str, Any], judge: Judge) -> None:
+    def verify(self, name: str, language: Language, item: Any, result: Mapping[str, Any], judge: Judge) -> None:
         """Returns if a result may be believed.
 
         Raises:

@@ -41,7 +41,7 @@ from nbrun.judge.checkers import (
 from nbrun.judge.datasets.values import flags_of
 from nbrun.judge.languages import lookup
 from nbrun.judge.launching import Bench, launch, place, temporary_folder
-from nbrun.judge.running import Ending, Leash, Limits
+from nbrun.judge.running import CancelToken, ExitStatus, Limits
 from nbrun.judge.sources import read_item, source_of
 from nbrun.judge.warden.folders import read_safely
 
@@ -65,7 +65,7 @@ class Conversation(NamedTuple):
         result: what the validator decided.
     """
 
-    ending: Ending
+    ending: ExitStatus
     result: CheckerResult
 
 
@@ -75,7 +75,7 @@ class ProgramRunner:
 
     bench: Bench
     folder: Path
-    leash: Leash
+    token: CancelToken
 
     def run(self, item: Mapping[str, Any], given: CheckerInput, arguments: Sequence[str]) -> ProgramRun:
         """Run a program on an output.
@@ -83,7 +83,7 @@ class ProgramRunner:
         Raises:
             JudgeError: it doesn't compile, or doesn't end.
         """
-        with self.prepared(item, given, arguments) as start, self.bench.gate.turn(check=self.leash.check):
+        with self.prepared(item, given, arguments) as start, self.bench.gate.slot(check=self.token.check):
             return start(LIMITS, {})
 
     @contextmanager
@@ -102,7 +102,7 @@ class ProgramRunner:
         source = source_of(item, language)
         with (
             temporary_folder("checker-", self.folder) as folder,
-            self.bench.shop.program(language, source, folder, self.leash) as program,
+            self.bench.toolchain.program(language, source, folder, self.token) as program,
         ):
             compiled = program.compiled
             if compiled is not None and compiled.return_code != 0:
@@ -118,7 +118,7 @@ class ProgramRunner:
 
             def start(limits: Limits, pipes: Mapping[str, int]) -> ProgramRun:
                 to: dict[str, Path | int] = {**streams, **pipes}
-                ending = launch(program, self.bench, at, to, limits, self.leash, words, [feedback])
+                ending = launch(program, self.bench, at, to, limits, self.token, words, [feedback])
                 messages = [read_safely(path, _NOTE_BYTES) for path in (feedback / "judgemessage.txt", folder / "err")]
                 note = b"\n".join(filter(None, messages)).decode("utf-8", "replace").strip()
                 score = read_safely(feedback / "score.txt", 100).decode("utf-8", "replace").strip()
@@ -227,7 +227,7 @@ class KattisValidator(_ProgramChecker):
     files = ("{at}/input", "{at}/answer", "{at}/feedback" + os.sep)
 
     def talk(
-        self, runner: ProgramRunner, given: CheckerInput, wall_limit_s: float, launch: Callable[[int, int], Ending]
+        self, runner: ProgramRunner, given: CheckerInput, wall_limit_s: float, launch: Callable[[int, int], ExitStatus]
     ) -> Conversation:
         """Run the validator of an interactive problem beside a solution; the output of each is the other's input.
 

@@ -15,7 +15,7 @@ from judge_bench import SUM_CPP, SUM_PY, task, wait_until
 
 from nbrun.errors import JudgeError
 from nbrun.judge import LocalSandbox
-from nbrun.judge.gate import Gate
+from nbrun.judge.gate import ConcurrencyLimiter
 from nbrun.judge.warden.processes import descendants
 
 ONE = {"id": "one", "tests": [{"input": "1 2\n", "output": "3\n"}]}
@@ -32,7 +32,7 @@ open(os.path.join(path, str(n)), "w").close()
 def plain(tmp_path: Path) -> Iterator[LocalSandbox]:
     """Programs can tell one another by files that they ran: they are not isolated. As on a machine with two CPUs."""
     sandbox = LocalSandbox(time_limit_s=1, isolation="none")
-    sandbox._gate = Gate(None, n_cores=2)
+    sandbox._gate = ConcurrencyLimiter(None, n_cores=2)
     yield sandbox
     sandbox.close()
 
@@ -59,7 +59,7 @@ def test_a_time_limit_that_was_exceeded_beside_others_is_tried_again_alone(plain
 
 
 def test_one_that_was_alone_is_final(plain: LocalSandbox, tmp_path: Path) -> None:
-    plain._gate = Gate(None, n_cores=1000)  # whatever else this machine does
+    plain._gate = ConcurrencyLimiter(None, n_cores=1000)  # whatever else this machine does
     source = counting(tmp_path / "runs", "while True: pass\n")
     result = plain(task("PYTHON3", source, ONE))
     assert result["verdict"] == "TimeLimitExceeded"
@@ -174,7 +174,7 @@ def test_a_death_by_a_signal_from_outside_is_believed_when_it_comes_again(
 
 
 def test_tests_run_ahead_where_cpus_idle_and_stay_in_order(plain: LocalSandbox, tmp_path: Path) -> None:
-    plain._gate = Gate(None, n_cores=4)
+    plain._gate = ConcurrencyLimiter(None, n_cores=4)
     source = (
         f"import os, time\nat = {str(tmp_path)!r}\nn = int(input())\nopen(f'{{at}}/{{n}}', 'w').close()\n"
         "while n % 2 and not os.path.exists(f'{at}/{n + 1}'): time.sleep(0.01)\nprint(n)"
@@ -187,7 +187,7 @@ def test_tests_run_ahead_where_cpus_idle_and_stay_in_order(plain: LocalSandbox, 
 
 
 def test_what_ran_ahead_of_a_failing_test_is_not_in_the_result(plain: LocalSandbox) -> None:
-    plain._gate = Gate(None, n_cores=8)
+    plain._gate = ConcurrencyLimiter(None, n_cores=8)
     problem = {"id": "p", "tests": [{"input": str(n), "output": str(min(n, 2))} for n in range(6)]}
     result = plain(task("PYTHON3", "print(input())", problem))
     assert [t["passed"] for t in result["tests"]] == [True, True, True, False]
@@ -211,22 +211,22 @@ def test_never_more_at_once_than_was_asked_for() -> None:
 
 
 def test_one_that_is_to_be_alone_waits_and_holds_the_others_back() -> None:
-    gate, order = Gate(None, n_cores=2), []
+    gate, order = ConcurrencyLimiter(None, n_cores=2), []
     inside, leave = threading.Event(), threading.Event()
 
     def stay() -> None:
-        with gate.turn():
+        with gate.slot():
             inside.set()
             leave.wait(10)
             order.append("first")
 
     def alone() -> None:
-        with gate.turn(alone=True) as turn:
+        with gate.slot(alone=True) as slot:
             order.append("alone")
-            assert turn.load == 1
+            assert slot.load == 1
 
     def late() -> None:
-        with gate.turn():
+        with gate.slot():
             order.append("late")
 
     first = threading.Thread(target=stay)
@@ -247,16 +247,16 @@ def test_one_that_is_to_be_alone_waits_and_holds_the_others_back() -> None:
 
 
 def test_waiting_ends_when_the_task_is_cancelled() -> None:
-    gate = Gate(1, n_cores=2)
+    gate = ConcurrencyLimiter(1, n_cores=2)
 
     def cancelled() -> None:
         raise JudgeError("cancelled")
 
-    with gate.turn():
+    with gate.slot():
         for alone in (False, True):
-            with pytest.raises(JudgeError), gate.turn(alone, cancelled):
+            with pytest.raises(JudgeError), gate.slot(alone, cancelled):
                 pass
-    with gate.turn(alone=True):
+    with gate.slot(alone=True):
         pass
     assert gate.idle == 1
 
