@@ -126,29 +126,35 @@ def retyped(sample: Sample, taken: Container[int], orphans: Sequence[tuple[Entry
 
 
 def _difference(saved: Any, now: Any) -> Retyped | None:
+    """Return how two items differ, where a person may mean the same by both; else None."""
     if not isinstance(saved, dict) or not isinstance(now, dict):
-        if not _is_alike(saved, now):
-            return None
-        return Retyped("in their type", f"{saved!r:.40} was saved, now it is {now!r:.40}", "")
+        return Retyped("in their type", _example(saved, now), "") if _is_alike(saved, now) else None
     fields = [k for k in {**saved, **now} if not _is_same(saved.get(k, NO_ITEM), now.get(k, NO_ITEM))]
     retyped = [k for k in fields if _is_alike(saved.get(k), now.get(k))]
-    if not fields or any(k in saved and k in now and k not in retyped for k in fields):
+    in_both = [k for k in fields if k in saved and k in now]
+    if not fields or any(k not in retyped for k in in_both):
         return None
     same = next((k for k in now if k not in fields and k != "id"), "")
-    gone, new = [k for k in fields if k not in now], [k for k in fields if k not in saved]
-    other = [k for k in fields if k in saved and k in now]
     if len(retyped) < len(fields) and not same and saved.get("id", NO_ITEM) != now.get("id"):
-        return None  # nothing says that these two are one
-    parts = []
-    if other:
-        parts.append(f"in the type of the field{'s' if len(other) > 1 else ''} {_names(other)}")
-    if new:
-        parts.append(f"by the new field{'s' if len(new) > 1 else ''} {_names(new)}")
-    if gone:
-        parts.append(f"by the field{'s' if len(gone) > 1 else ''} {_names(gone)}, which the saved ones have")
-    k = fields[0]
-    example = f"{saved[k]!r:.40} was saved, now it is {now[k]!r:.40}" if k in saved and k in now else ""
-    return Retyped(" and ".join(parts), example, same)
+        return None  # nothing suggests that the two are one
+    new, gone = [k for k in fields if k not in saved], [k for k in fields if k not in now]
+    parts = [
+        _part("in the type of the field", in_both),
+        _part("by the new field", new),
+        _part("by the field", gone, ", which the saved ones have"),
+    ]
+    first = fields[0]
+    example = _example(saved[first], now[first]) if first in in_both else ""
+    return Retyped(" and ".join(filter(None, parts)), example, same)
+
+
+def _example(saved: Any, now: Any) -> str:
+    return f"{saved!r:.40} was saved, now it is {now!r:.40}"
+
+
+def _part(phrase: str, fields: list[str], more: str = "") -> str:
+    """Return a phrase with the names of fields; "" where there are none."""
+    return f"{phrase}{'s' if len(fields) > 1 else ''} {_names(fields)}{more}" if fields else ""
 
 
 def _names(fields: list[str]) -> str:

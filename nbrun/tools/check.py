@@ -10,6 +10,7 @@ import dataclasses
 import io
 import os
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
@@ -257,12 +258,18 @@ def _check_sample(report: Report, path: Path, info: FileInfo) -> set[tuple[str, 
             info.sample_id,
         )
     elif not info.is_damaged and info.progress is not None:
-        recorded = {g: info.progress.get(f"completed_{g}s") for g in counts}
-        wrong = {g: (n, counts[g]) for g, n in recorded.items() if n is not None and n != counts[g]}
-        if wrong:
-            what = "; ".join(f"says completed_{g}s {a}, but holds {b}" for g, (a, b) in wrong.items())
-            report.add(file, "counts", what, "Counts that are read from its last line are wrong.", info.sample_id)
+        _check_counts(report, file, info, counts)
     return found
+
+
+def _check_counts(report: Report, file: Path, info: FileInfo, counts: Mapping[str, int]) -> None:
+    """Compare what a file's progress object says with the entries that it holds."""
+    assert info.progress is not None
+    recorded = {g: info.progress.get(f"completed_{g}s") for g in counts}
+    wrong = {g: (n, counts[g]) for g, n in recorded.items() if n is not None and n != counts[g]}
+    if wrong:
+        what = "; ".join(f"says completed_{g}s {a}, but holds {b}" for g, (a, b) in wrong.items())
+        report.add(file, "counts", what, "Counts that are read from its last line are wrong.", info.sample_id)
 
 
 def _read_own(file: sample_file.OwnFile, found: set[tuple[str, bytes, int]]) -> tuple[Counter[str], int]:
