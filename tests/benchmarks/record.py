@@ -18,6 +18,7 @@ FIGURES = Path(__file__).parent / "figures"
 PACKAGES = (
     "nbrun", "orjson", "pandas", "pyarrow", "cloudpickle", "loky", "dask", "distributed", "ray", "mpi4py", "duckdb",
     "diskcache", "joblib", "optuna", "parsl", "urllib3", "problemtools", "bapctools", "httpx", "requests",
+    "inspect-ai",
 )  # fmt: skip
 #: Relative changes below this are noise.
 MOVED = 0.10

@@ -1,0 +1,165 @@
+"""10,000 tasks that do nothing, each with a result of 200 bytes, in nbrun and in other programs that run many tasks.
+
+Each runs in a process of its own, as its documentation calls it: nbrun saves results one by one, Inspect AI writes its
+log, joblib.Memory and Parsl keep each call's result, Dask and Ray keep nothing. `read_s` is the time to have all
+results back from the disk in a new process. One that isn't installed is left out, and says how it is installed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+TASKS, WORKERS = 10_000, 8
+#: Parsl writes a checkpoint file of its own with each task: so many show its time a task.
+PARSL_TASKS = 2_000
+
+
+def answer(number: int) -> dict[str, Any]:
+    return {"number": number, "text": "y" * 150}
+
+
+def run_nbrun(folder: str) -> int:
+    import nbrun
+
+    nbrun.start(range(TASKS), lambda task: answer(task.item), folder + "/r", workers=WORKERS, view=None).wait()
+    return TASKS
+
+
+def read_nbrun(folder: str) -> int:
+    import nbrun
+
+    return len(nbrun.load_results(folder + "/r"))
+
+
+def run_inspect(folder: str) -> int:
+    from inspect_ai import Task, eval
+    from inspect_ai.dataset import MemoryDataset, Sample
+    from inspect_ai.solver import solver
+
+    @solver
+    def nothing() -> Any:
+        async def solve(state: Any, generate: Any) -> Any:
+            state.metadata["answer"] = answer(int(state.sample_id))
+            return state
+
+        return solve
+
+    samples = [Sample(input=str(n), id=n) for n in range(TASKS)]
+    eval(
+        Task(dataset=MemoryDataset(samples), solver=nothing()),
+        model="mockllm/model", log_dir=folder, display="none", max_samples=WORKERS,
+    )  # fmt: skip
+    return TASKS
+
+
+def read_inspect(folder: str) -> int:
+    from inspect_ai.log import read_eval_log
+
+    (path,) = Path(folder).glob("*.eval")
+    return len(read_eval_log(str(path)).samples or [])
+
+
+def run_joblib(folder: str) -> int:
+    from joblib import Memory, Parallel, delayed
+
+    kept = Memory(folder, verbose=0).cache(answer)
+    return len(Parallel(n_jobs=WORKERS, prefer="threads")(delayed(kept)(n) for n in range(TASKS)))
+
+
+def run_parsl(folder: str) -> int:
+    import parsl
+    from parsl.config import Config
+    from parsl.dataflow.memoization import BasicMemoizer
+    from parsl.executors.threads import ThreadPoolExecutor
+
+    config = Config(
+        executors=[ThreadPoolExecutor(max_threads=WORKERS)], memoizer=BasicMemoizer(checkpoint_mode="task_exit"),
+        run_dir=folder, usage_tracking=0, initialize_logging=False,
+    )  # fmt: skip
+    with parsl.load(config):
+        app = parsl.python_app(answer, cache=True)
+        return len([future.result() for future in [app(n) for n in range(PARSL_TASKS)]])
+
+
+def run_dask(folder: str) -> int:
+    from distributed import Client
+
+    with Client(n_workers=1, threads_per_worker=WORKERS, processes=False, dashboard_address=None) as client:
+        return len(client.gather(client.map(answer, range(TASKS))))
+
+
+def run_ray(folder: str) -> int:
+    import ray
+
+    ray.init(num_cpus=os.cpu_count(), include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    remote = ray.remote(answer)
+    return len(ray.get([remote.remote(n) for n in range(TASKS)]))
+
+
+#: name -> the package that it needs, how it runs, and how results are read again (joblib calls its functions again).
+TOOLS: dict[str, tuple[str, Callable[[str], int], Callable[[str], int] | None]] = {
+    "nbrun": ("nbrun", run_nbrun, read_nbrun),
+    "inspect_ai": ("inspect_ai", run_inspect, read_inspect),
+    "joblib_memory": ("joblib", run_joblib, run_joblib),
+    "parsl": ("parsl", run_parsl, None),
+    "dask": ("distributed", run_dask, None),
+    "ray": ("ray", run_ray, None),
+}
+
+
+def main() -> dict[str, Any]:
+    """Seconds for 10,000 tasks, peak memory, room on disk and seconds to read all again, by tool."""
+    figures: dict[str, Any] = {}
+    for name, (package, _, read) in TOOLS.items():
+        if find_spec(package) is None:
+            print(f"{name} is left out: pip install {package.replace('_', '-')}", file=sys.stderr)
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            found = _measured(name, "run", folder)
+            found["disk_mb"] = _room_mb(Path(folder))
+            if read is not None:
+                found["read_s"] = _measured(name, "read", folder)["seconds"]
+        figures[name] = found
+    for name, found in figures.items():
+        if name != "nbrun":
+            found["time_over_nbrun"] = round(found["seconds"] / figures["nbrun"]["seconds"], 1)
+            if "read_s" in found:
+                found["read_over_nbrun"] = round(found["read_s"] / figures["nbrun"]["read_s"], 1)
+    return figures
+
+
+def _measured(name: str, what: str, folder: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "tests.benchmarks.runners", name, what, folder]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=900)
+    if done.returncode != 0:
+        raise RuntimeError(f"{name}: {done.stderr[-3000:]}")
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def _room_mb(folder: Path) -> float:
+    return round(sum(f.lstat().st_blocks * 512 for f in folder.rglob("*")) / 1e6, 1)
+
+
+def _measure(name: str, what: str, folder: str) -> dict[str, Any]:
+    """Import and all: what a person waits for."""
+    _, run, read = TOOLS[name]
+    began = time.perf_counter()
+    count = (read or run)(folder) if what == "read" else run(folder)
+    seconds = (time.perf_counter() - began) * TASKS / count
+    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"seconds": round(seconds, 2), "peak_mb": round(peak_mb)}
+
+
+if __name__ == "__main__":
+    print(json.dumps(_measure(*sys.argv[1:4])))
