@@ -1,9 +1,9 @@
-"""Maps what people write for a programming language ("GNU C++17", "Python (3.8.2)", 3) to a language and a standard.
+"""Maps a name of a programming language ("GNU C++17", "Python (3.8.2)", 3) to a language and a standard.
 
-Called by any thread; pure functions, nothing is looked up on this machine. `nbrun.judge.languages` holds the table of
-what can be run; this module only reads names: those of CodeContests (numbers), Codeforces ("GNU C++20 (64)", "PyPy
-3-64"), AtCoder ("C++ (GCC 9.2.1)", "Python (CPython 3.11.4)"), CodeNet and AIZU ("JAVA", "C++14"), Kattis, LeetCode,
-SandboxFusion, and file extensions.
+Called by any thread; pure functions that check nothing on this machine. `nbrun.judge.languages` has the table of the
+languages that can be run. This module only parses names: those of CodeContests (numbers), Codeforces ("GNU C++20 (64)",
+"PyPy 3-64"), AtCoder ("C++ (GCC 9.2.1)", "Python (CPython 3.11.4)"), CodeNet and AIZU ("JAVA", "C++14"), Kattis,
+LeetCode and SandboxFusion, and file extensions.
 """
 
 from __future__ import annotations
@@ -16,26 +16,27 @@ from nbrun.samples import LANGUAGES as NUMBERED
 
 
 class LanguageName(NamedTuple):
-    """A language that a name means.
+    """A parsed name of a language.
 
     Attributes:
-        language: the name of its row: "PYTHON3", "PYTHON" (Python 2, as CodeContests calls it), "PYPY3", "PYPY2",
-            "CPP", "C", "JAVA", "GO", "RUST" and so on.
-        standard: the standard or version that the name asks for, as text: "17" for C++17 ("98" to "26"), "11" for C11,
-            "8" for Java 8, "3.8.2" for Python 3.8.2; empty where it asks for none.
+        language: the name of its row: "PYTHON3", "PYTHON" (CodeContests' name of Python 2), "PYPY3", "PYPY2", "CPP",
+            "C", "JAVA", "GO", "RUST" and so on.
+        standard: the standard or version in the name, as text: "17" for C++17 ("98" to "26"), "11" for C11, "8" for
+            Java 8, "3.8.2" for Python 3.8.2; empty if the name has none.
     """
 
     language: str
     standard: str = ""
 
 
-#: Words that come before a language and say only who made the compiler, or the standard.
+#: Words before a language that only name the compiler's vendor or the standard's organisation.
 _VENDORS = (
     r"(?:gnu|gcc|g\+\+|clang|clang\+\+|llvm|iso|ansi|ms|microsoft|visual|msvc|mono|oracle|openjdk|free|borland|"
     r"\.net core)"
 )
 _VERSION = r"[ _:-]*v?(?P<version>\d+(?:\.\d+)*)?"
-#: Row -> how a name begins, in lower case. The first row that fits wins: longer names come before their beginnings.
+#: Row -> a pattern of a name's beginning, in lower case. The first match wins, so longer names come before their
+#: prefixes.
 _NAMES: tuple[tuple[str, str], ...] = (
     ("OBJECTIVEC", r"objective[ -]?c|objc"),
     ("CPP", r"c\+\+|cpp|cxx|cc|g\+\+|clang\+\+|c ?plus ?plus|msvc(?:\+\+)?"),
@@ -87,14 +88,14 @@ _NAMES: tuple[tuple[str, str], ...] = (
     ("R", r"r|gnu r"),
     ("C", r"c|gcc|ansi c"),
 )
-#: What may follow a name and its version: a parenthesis, a compiler, its version. More may follow longer names.
+#: What may follow a name and its version: a parenthesis, a compiler, its version. Names of one letter are stricter.
 _REST = r"$|[^a-z0-9+#.].*|\.$"
 _REST_OF_LETTER = r"$|[ _]*[(/:;,-].*|[ _]+(?:gcc|clang|gnu|dmd|ldc|lang|ut|\d).*"
 _PATTERNS = tuple(
     (row, re.compile(rf"(?:{_VENDORS} +)*(?:{names}){_VERSION}(?P<rest>{_REST_OF_LETTER if len(row) == 1 else _REST})"))
     for row, names in _NAMES
 )
-#: Standards of C and C++ as drafts and compilers name them -> the year that the standard has.
+#: Names of C and C++ standards in drafts and compiler options -> the standard's year.
 _DRAFTS = {"0x": "11", "1y": "14", "1z": "17", "2a": "20", "2b": "23", "2c": "26", "1x": "11", "03": "98", "90": "89"}
 _YEARS = {"CPP": ("98", "11", "14", "17", "20", "23", "26"), "C": ("89", "99", "11", "17", "23")}
 _IN_REST = re.compile(r"(?:cpython|pypy|openjdk|jdk|ruby|rustc|go|php|node\.js)?[ -]*v?(\d+(?:\.\d+)*)")
@@ -102,7 +103,7 @@ _IN_REST = re.compile(r"(?:cpython|pypy|openjdk|jdk|ruby|rustc|go|php|node\.js)?
 
 @lru_cache(4096)
 def parse_language(name: str | int) -> LanguageName | None:
-    """Return the language and the standard that a name means; None for a name that is known to nobody here.
+    """Return the language and the standard that a name means; None for an unknown name.
 
     "PYTHON" in capitals is CodeContests' Python 2; "Python" without a version, in any other spelling, is Python 3.
 
@@ -126,7 +127,7 @@ def parse_language(name: str | int) -> LanguageName | None:
 
 
 def name_of_number(number: int) -> str:
-    """Return the name of one of CodeContests' numbers of languages; the number as text where it is none.
+    """Return the language of one of CodeContests' numbers; for any other number, the number as text.
 
     Example:
         >>> name_of_number(3), name_of_number(9)
@@ -136,12 +137,12 @@ def name_of_number(number: int) -> str:
 
 
 def language_name(name: object) -> LanguageName | None:
-    """Return `parse_language` of any value; None where it is neither text nor a number."""
+    """Return `parse_language(name)`; None if the value is neither text nor a number."""
     return parse_language(name) if isinstance(name, (str, int)) and not isinstance(name, bool) else None
 
 
 def _row_of_gnu(text: str) -> LanguageName | None:
-    """Read "gnu++17", "gnu11", "c++0x" and "gnu gcc c11 5.1.0", whose standard is written in a compiler's way."""
+    """Parse names with a standard as in a compiler's option: "gnu++17", "gnu11", "c++0x", "gnu gcc c11 5.1.0"."""
     match = re.search(r"(?:^| |=)(gnu\+\+|c\+\+|g\+\+|gnu|c)(\d[\dxyzabc])(?=$|[^\w.])", text)
     if match is None:
         return None
@@ -152,7 +153,7 @@ def _row_of_gnu(text: str) -> LanguageName | None:
 
 def _with_standard(row: str, version: str, rest: str, text: str) -> LanguageName:
     if row in _YEARS:
-        # "cpp17", "c++ 20 (gcc 12.2)", "ms c++ 2017"; "c++ (gcc 9.2.1)" names a compiler only
+        # "cpp17", "c++ 20 (gcc 12.2)" and "ms c++ 2017" have a standard; "c++ (gcc 9.2.1)" has only a compiler
         standard = _DRAFTS.get(version, version).removeprefix("20" if len(version) == 4 else "\0")
         return LanguageName(row, standard if standard in _YEARS[row] else "")
     inner = _IN_REST.search(rest)

@@ -1,6 +1,6 @@
-"""The table of languages: what compiles a source and what runs it. Users add rows with `LocalSandbox(languages=...)`.
+"""The table of languages: the commands that compile and run a source. `LocalSandbox(languages=...)` adds rows.
 
-Read by worker threads; frozen values. Finding a program on the PATH is the only I/O.
+Worker threads read it; its rows are frozen. The only I/O is finding programs on the PATH.
 """
 
 from __future__ import annotations
@@ -25,31 +25,33 @@ class Language:
     """How a language is compiled and run.
 
     Args:
-        source: the file name that a solution gets; `{main}` in it stands for what `main` finds.
-        run: the command that runs it. `{tool}` stands for the first of `tools` that is installed, `{folder}` for the
-            folder that holds the source and whatever the compiler made of it, `{entry}` for the name of the main file,
-            `{memory_mb}` for the memory limit, and `{main}`.
-        compile: the command that compiles it, started inside that folder; empty where nothing is compiled. `{compiler}`
-            stands for the first of `compilers` that is installed, `{sources}` for all files with one of `extensions`,
-            `{standard}` for the compiler options of a standard.
-        tools, compilers: the programs that can do it, best first.
-        install: what to tell a user who has none of them.
-        time_factor: a solution's time limit is the problem's times this.
-        env: environment variables beside PATH, HOME, TMPDIR, LANG and ONLINE_JUDGE.
-        extensions: how its files are named.
-        main: a source -> what is run of it (Java: the main class).
-        is_vm: a virtual machine: `run` bounds its heap by `{memory_mb}`, and what it takes beside that isn't counted.
-        readable: further folders that its programs need to see, such as an interpreter's library.
-        trial: the source of a program that writes nothing and ends well. Where it does not, the machine is at fault,
-            and no solution in this language is called wrong.
-        standards: the standards that a solution's language may name ("17" of "GNU C++17") -> compiler options.
-        tried: the standards under which a source is compiled that names none, in this order, until one succeeds.
-        compat_header: declarations that earlier standards had, or that other headers of older compilers brought along.
+        source: the file name for a solution's source; `{main}` in it is replaced by what `main` returns.
+        run: the command that runs a solution. These places in it are replaced: `{tool}` by the first of `tools` that is
+            installed, `{folder}` by the folder with the source and the compiler's output, `{entry}` by the name of the
+            main file, `{memory_mb}` by the memory limit, `{main}` by what `main` returns.
+        compile: the command that compiles a solution, run inside that folder; empty if nothing is compiled. Further
+            places in it are replaced: `{compiler}` by the first of `compilers` that is installed, `{sources}` by all
+            files with one of `extensions`, `{standard}` by the compiler options of a standard.
+        tools, compilers: the programs to use, best first.
+        install: a sentence for users who have none of them: how to install one.
+        time_factor: a problem's time limit is multiplied by this.
+        env: environment variables in addition to PATH, HOME, TMPDIR, LANG and ONLINE_JUDGE.
+        extensions: the extensions of the files that the compiler gets.
+        main: a function that takes a source and returns the name of the part to run (Java: the main class).
+        is_vm: whether it runs in a virtual machine: `run` bounds the heap by `{memory_mb}`, and the virtual machine's
+            other memory isn't counted.
+        readable: further folders that its programs must be able to read, such as an interpreter's library.
+        trial: the source of a program that writes nothing and exits with 0. If it fails, the machine is at fault, and
+            no solution in this language gets a verdict.
+        standards: the standard in a solution's language ("17" in "GNU C++17") -> compiler options.
+        tried: the standards to try, in this order, until one compiles a source whose language has no standard.
+        compat_header: declarations that earlier standards had, or that older compilers' headers included indirectly.
             A source that compiles under no standard is compiled once more with them.
-        compat_name: only for sources that hold this text; empty for all.
-        compile_env: environment variables of the compiler alone; `{folder}` is where it works.
-        address_limited: False where the runtime reserves far more address space than it uses.
-        prelude: files of a solution -> what makes its interpreter behave as older versions did (Python).
+        compat_name: use `compat_header` only for sources that contain this text; empty for all sources.
+        compile_env: environment variables of the compiler alone; `{folder}` is its working folder.
+        address_limited: False if the runtime reserves far more address space than it uses.
+        prelude: a function that takes a solution's files and returns what makes its interpreter behave as older
+            versions did (Python).
 
     Example:
         >>> Language("main.rb", run=("{tool}", "{folder}/{entry}"), tools=("ruby",)).compile
@@ -78,7 +80,7 @@ class Language:
     prelude: Callable[[Mapping[str, bytes]], Prelude] | None = None
 
     def of_standard(self, standard: str) -> Language:
-        """Return the row for solutions that name a standard; the row itself where it doesn't know that one."""
+        """Return the row for one standard; the row itself if it doesn't know that standard."""
         return replace(self, tried=(standard,)) if standard in self.standards else self
 
     def command(
@@ -131,20 +133,20 @@ class Language:
         return ""
 
     def described(self) -> dict[str, Any]:
-        """Return what belongs to the settings of a run."""
+        """Return the parts of this row that a run's settings record."""
         standard = self.standards[self.tried[0]] if self.tried else ()
         compiled = [word for part in self.compile for word in (standard if part == "{standard}" else (part,))]
         about = {"compile": compiled, "run": list(self.run), "time_factor": self.time_factor}
         return about | ({"standards": list(self.tried)} if self.tried else {})
 
 
-#: One thread for the numeric libraries (OpenBLAS and MKL read it too): else they start one a core, and the CPU time of
-#: all of them counts.
+#: Limits the numeric libraries to one thread (OpenBLAS and MKL read it too). Otherwise they start one for each core,
+#: and the CPU time of all of them counts.
 _ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 
 
 def _apt(language: str, package: str, also: str = "") -> str:
-    """Return the sentence that says how a language is installed."""
+    """Return a sentence that explains how to install a language."""
     return f"{language} solutions need it: `apt install {package}` (Debian, Ubuntu){also}."
 
 
@@ -155,7 +157,7 @@ def _gnu(prefix: str, *years: str) -> dict[str, tuple[str, ...]]:
 
 PYTHON3 = Language(
     source="main.py",
-    run=("{tool}", "-s", "-B", "-X", "utf8", "{folder}/{entry}"),  # not -I: it hides a solution's own modules
+    run=("{tool}", "-s", "-B", "-X", "utf8", "{folder}/{entry}"),  # not -I, which hides a solution's own modules
     tools=(sys.executable or "python3", "python3"),
     install="Install Python 3.",
     env=_ONE_THREAD,
@@ -163,7 +165,7 @@ PYTHON3 = Language(
     trial="",
     prelude=prelude_of,
 )
-#: CodeContests' PYTHON.
+#: The row of CodeContests' name PYTHON.
 PYTHON2 = Language(
     source="main.py",
     run=("{tool}", "-s", "-B", "{folder}/{entry}"),
@@ -221,7 +223,7 @@ CPP = Language(
 )
 CPP17 = CPP.of_standard("17")
 _QUIET_JVM = ("-XX:+UseSerialGC", "-XX:-UsePerfData", "-XX:ActiveProcessorCount=1")
-#: The heap has its size from the start: one that grows by and by is collected again and again on the way.
+#: The heap has its full size from the start, because a heap that grows is collected repeatedly while it grows.
 _JVM = (
     *_QUIET_JVM,
     "-Xms{memory_mb}m",
@@ -253,7 +255,7 @@ JAVA = Language(
     is_vm=True,
     trial="public class Main { public static void main(String[] a) { } }\n",
     standards={"current": (), "8": ("--release", "8")},
-    tried=("current", "8"),  # `_`, `record` and `yield` were names once
+    tried=("current", "8"),  # older sources use `_`, `record` and `yield` as names
 )
 KOTLIN = Language(
     source="main.kt",
@@ -357,7 +359,7 @@ HASKELL = Language(
     trial="main :: IO ()\nmain = return ()\n",
     address_limited=False,
 )
-#: Programs of packages that bring a script `build`, which makes `run`, or `run` itself.
+#: Programs of packages that contain `run` itself, or a script `build` that makes it.
 SCRIPT = Language(
     source="run",
     compile=(
@@ -381,13 +383,13 @@ DEFAULT_LANGUAGES: Mapping[str, Language] = {
 
 
 def lookup(name: object, table: Mapping[str, Language]) -> tuple[str, Language]:
-    """Return the row of a solution's language for the standard that it names, and the row's name.
+    """Return the name and the row of a solution's language, for the standard in that language's name.
 
-    A name is first looked for in the table as it is, then without regard to case and spaces, then as
-    `nbrun.judge.language_names` reads it.
+    A name is first looked up in the table unchanged, then without regard to case and spaces, then as
+    `nbrun.judge.language_names` parses it.
 
     Raises:
-        NotSupportedError: the table has no such language; the message lists what it has.
+        NotSupportedError: the table has no such language; the message lists the languages that it has.
 
     Example:
         >>> lookup("C++17", DEFAULT_LANGUAGES)[0], lookup(3, DEFAULT_LANGUAGES)[0]
@@ -404,9 +406,9 @@ def unknown_language(name: object, who: str, rows: Iterable[str], how: str) -> N
     """Return the error for a language that a judge doesn't know.
 
     Args:
-        who: the judge, as the sentence begins.
+        who: the judge, as the subject of the sentence.
         rows: the languages that it knows.
-        how: a sentence that says how one is added; `{name}` in it stands for the language.
+        how: a sentence that explains how to add one; `{name}` in it is replaced by the language.
     """
     if isinstance(name, int):
         name = name_of_number(name)
@@ -417,7 +419,7 @@ def unknown_language(name: object, who: str, rows: Iterable[str], how: str) -> N
 
 
 def find_row(name: object, rows: Collection[str]) -> str | None:
-    """Return which of these names of languages is meant; None if none is.
+    """Return the one of these languages that a name means; None if it means none of them.
 
     Example:
         >>> find_row("GNU C++20 (64)", ["PYTHON3", "CPP"])
@@ -427,7 +429,7 @@ def find_row(name: object, rows: Collection[str]) -> str | None:
         if name in rows:
             return name
         folded = "".join(name.split()).lower()
-        if folded != "python":  # without a version it is Python 3, and a row "PYTHON" is Python 2
+        if folded != "python":  # "python" without a version is Python 3; the row "PYTHON" is Python 2
             known = next((row for row in rows if row.lower() == folded), None)
             if known is not None:
                 return known
@@ -436,7 +438,8 @@ def find_row(name: object, rows: Collection[str]) -> str | None:
 
 
 _found: dict[str, str] = {}
-#: What wasn't found, and when: it is asked for with every solution, and may be installed while the kernel runs.
+#: Name of a program that wasn't found -> when. Every solution looks it up, and it may be installed at any time, so the
+#: answer is kept for a short time only.
 _absent: dict[str, float] = {}
 _ABSENT_S = 2.0
 
@@ -450,17 +453,17 @@ def _find(name: str) -> str | None:
         if path is None:
             _absent[name] = now
             return None
-        # Its folder without links and dots, which lead through others that a box doesn't have. The file may be a link:
-        # a virtual environment's interpreter is known by it.
+        # Resolve links in the folder's path, since they may pass through folders that the sandbox doesn't mount. Keep
+        # the file's own link: an interpreter recognises its virtual environment by it.
         folder, file = os.path.split(path)
         _found[name] = os.path.join(os.path.realpath(folder), file)
     return _found[name]
 
 
 def _which(name: str) -> str | None:
-    """Return where a program is installed; version managers' stand-ins, which need the user's home, are looked behind.
+    """Return the path of a program; for a version manager's wrapper, which needs the user's home, the real program.
 
-    pyenv, rbenv and nodenv put a script into `shims`, rustup a link to itself beside its own program.
+    The wrappers of pyenv, rbenv and nodenv are scripts in a folder `shims`; those of rustup are links to itself.
     """
     folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
     while path := shutil.which(name, path=os.pathsep.join(folders)):

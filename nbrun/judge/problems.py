@@ -1,4 +1,4 @@
-"""A problem row, in any of the shapes that data sets have -> one shape.
+"""Converts a problem row, in any of the shapes that data sets have, to one shape.
 
 Called by the thread that reads samples and by worker threads; pure functions, no I/O. The one shape:
 
@@ -7,15 +7,16 @@ Called by the thread that reads samples and by worker threads; pure functions, n
      "tests": [{"input": "1 2\\n", "output": "3\\n"}, …],
      "time_limit_s": 2.0 or None, "memory_limit_mb": 256.0 or None}
 
-and, where the row has them, `checker` (see `nbrun.judge.validators.checker_of`), `output_limit_mb`, `time_limit_from`
-(see `nbrun.judge.timing`), `not_supported` (why the problem can't be judged here), `expected_verdicts` (group -> the
-verdict of each of its items, or a list of those that would do), `stream_files` (`{"input", "output"}`: the files that a
-program reads and writes instead of its streams), `harness` (see `nbrun.judge.harness`), and in a test `name`, `flags`,
-`alternatives` (further outputs that are right), `arguments` (of the program) and `files` (name -> content, in its
-folder). `interactive` says that programs talk to the validator, `grading` what groups of tests are worth (see
-`nbrun.judge.scoring`). Tests are text, or bytes where they are no text.
+Where the row has them, the problem also gets these keys: `checker` (see `nbrun.judge.validators.checker_of`),
+`output_limit_mb`, `time_limit_from` (see `nbrun.judge.timing`), `not_supported` (why the problem can't be judged here),
+`expected_verdicts` (group -> the verdict of each of its items, or a list of acceptable verdicts), `stream_files`
+(`{"input", "output"}`: the files that a program reads and writes instead of its streams), `harness` (see
+`nbrun.judge.harness`), `interactive` (programs talk to the validator) and `grading` (how many points groups of tests
+give, see `nbrun.judge.scoring`). A test may also have `name`, `flags`, `alternatives` (further outputs that are right),
+`arguments` (command-line arguments of the program) and `files` (name -> content, in the program's folder). Inputs and
+outputs are text, or bytes where they are not valid text.
 
-What rows of other shapes look like is in `nbrun.judge.datasets`.
+`nbrun.judge.datasets` has the readers of the other shapes.
 """
 
 from __future__ import annotations
@@ -34,27 +35,27 @@ from nbrun.judge.datasets.submissions import are_submissions
 from nbrun.judge.datasets.tests import Tests, read_tests
 from nbrun.judge.datasets.values import flags_of, is_missing, plain
 
-#: For problems that tell no limit (null and 0 occur in real rows).
+#: For problems without a limit (real rows also hold null or 0).
 TIME_LIMIT_S = 2.0
 MEMORY_LIMIT_MB = 1024.0
 #: Where CodeContests keeps a problem's tests.
 TEST_SETS = ("public_tests", "private_tests", "generated_tests")
-#: Read whatever `tests=` says: rows that keep all tests in one place.
+#: Columns that are read regardless of `tests=`: rows with one of them keep all tests there.
 _ALWAYS = ("tests", "test")
 _FILE = re.compile(r"[\w+-][\w.+-]*", re.ASCII)
-#: How rows say that a program reads or writes a standard stream.
+#: How rows write that a program reads or writes a standard stream.
 _STANDARD = frozenset({"", "-", "stdin", "stdout", "standard input", "standard output"})
 
-#: A function of the user's: a row -> a row of any shape that is known here, or None to leave it out.
+#: A user's function that converts a row to any known shape, or returns None to leave it out.
 Adapter = Callable[[Mapping[str, Any]], Mapping[str, Any] | None]
 
 
 class Read(NamedTuple):
-    """What came of a row.
+    """A row that was read.
 
     Attributes:
-        problem: it in the one shape.
-        has_own_id: False where the row has no id, and got one from a digest of what it says.
+        problem: the row in the one shape.
+        has_own_id: False if the row has no id and got one from a digest of its content.
     """
 
     problem: dict[str, Any]
@@ -62,10 +63,14 @@ class Read(NamedTuple):
 
 
 def normalise(row: Mapping[str, Any], tests: Sequence[str] = TEST_SETS, keep: Sequence[str] = ()) -> dict[str, Any]:
-    """The row in the one shape. `tests` names the sets of tests to take, in this order; `keep` further keys to keep.
+    """Return a row in the one shape.
+
+    Args:
+        tests: the names of the sets of tests to take, in this order.
+        keep: further keys of the row to keep.
 
     Raises:
-        ValueError: something in it can't be read; the message names the key.
+        ValueError: a value of the row can't be read; the message names its key.
 
     Example:
         >>> row = {"name": "p", "public_tests": {"input": ["1"], "output": ["2"]}, "time_limit": {"seconds": 1}}
@@ -76,16 +81,16 @@ def normalise(row: Mapping[str, Any], tests: Sequence[str] = TEST_SETS, keep: Se
 
 
 def read_row(row: Mapping[str, Any], tests: Sequence[str] = TEST_SETS, keep: Sequence[str] = ()) -> Read:
-    """As `normalise`; says too whether the row had an id.
+    """Return a row in the one shape, as `normalise` does, and whether the row has an id of its own.
 
     Raises:
-        ValueError: something in it can't be read; the message names the key.
+        ValueError: a value of the row can't be read; the message names its key.
     """
     if is_normal(row):
         return Read(_checked(row, tests) | {key: row[key] for key in keep if key in row}, True)
     shape = shape_of(row)
     if shape is None:
-        limits_of(row)  # a limit that can't be read is said first
+        limits_of(row)  # reports a limit that can't be read before the unknown shape
         others = [name for name in tests if name not in TEST_SETS and not is_missing(row.get(name))]
         if not others and row.get("not_supported") is None:
             raise ValueError(_unknown(row))
@@ -124,9 +129,9 @@ def read_row(row: Mapping[str, Any], tests: Sequence[str] = TEST_SETS, keep: Seq
 
 
 def no_solutions(problem: Mapping[str, Any]) -> str | None:
-    """Return a sentence on a problem whose row has no column of solutions at all; None for others.
+    """Return an error message if a problem's row has no column of solutions at all, else None.
 
-    A column that is there and empty is no fault: the problem then has no task.
+    A column that exists and is empty is not an error: the problem then has no tasks.
     """
     if any(group in problem for group in SOLUTIONS):
         return None
@@ -137,7 +142,7 @@ def no_solutions(problem: Mapping[str, Any]) -> str | None:
 
 
 def is_normal(row: Mapping[str, Any]) -> bool:
-    """Return whether a row has the one shape already: it names both limits in its units, even where it has none."""
+    """Return whether a row already has the one shape: only that shape has both keys of limits, even without limits."""
     return (
         "time_limit_s" in row
         and "memory_limit_mb" in row
@@ -147,7 +152,7 @@ def is_normal(row: Mapping[str, Any]) -> bool:
 
 
 def _checked(row: Mapping[str, Any], tests: Sequence[str]) -> dict[str, Any]:
-    """Return a row that has the one shape already, with its tests unchanged byte by byte."""
+    """Check a row that already has the one shape, and return it with its tests unchanged byte by byte."""
     out: dict[str, Any] = {"id": row["id"]}
     out |= {key: row[key] for key in SOLUTIONS if key in row}
     found: list[dict[str, Any]] = []
@@ -169,7 +174,7 @@ def _checked(row: Mapping[str, Any], tests: Sequence[str]) -> dict[str, Any]:
 
 
 def _exact_test(test: Any) -> dict[str, Any] | None:
-    """A test with nothing changed; None where it has to be read first."""
+    """Return a test unchanged; None if it must be converted by `read_tests`."""
     if not isinstance(test, Mapping):
         return None
     if type(test.get("input")) not in (str, bytes) or type(test.get("output")) not in (str, bytes):
@@ -195,7 +200,7 @@ def _add(problem: dict[str, Any], found: list[dict[str, Any]], read: Tests, name
 
 
 def own_id(row: Mapping[str, Any], shape: Shape | None = None) -> Any:
-    """Return the id that a row has; None if it has none: text or a number that isn't empty, in a column of its shape.
+    """Return a row's id, the first text or number in the columns that its shape uses for ids; None if it has none.
 
     Example:
         >>> own_id({"id": float("nan"), "name": "A"}), own_id({"question": "?"})
@@ -206,14 +211,14 @@ def own_id(row: Mapping[str, Any], shape: Shape | None = None) -> Any:
         if is_missing(value) or isinstance(value, (bool, Mapping, list, tuple)):
             continue
         if isinstance(value, float) and value.is_integer():
-            return int(value)  # a column of a frame that has gaps
-        value = plain(value)  # a number of numpy's
+            return int(value)  # pandas makes a column of integers with gaps floats
+        value = plain(value)  # numpy's numbers
         return value if isinstance(value, (str, int)) else str(value)
     return None
 
 
 def made_id(row: Mapping[str, Any], shape: Shape) -> str:
-    """Return an id for a row without one: a digest of its statement and its tests, whatever its place in the set."""
+    """Return an id for a row without one: a digest of its statement and its tests, independent of its position."""
     named = {name for names in shape.needs for name in names}
     about = {name: str(plain(row[name])) for name in sorted({*named, *STATEMENTS}) if not is_missing(row.get(name))}
     return "row-" + key_text(digest(about)).rpartition(":")[2][:12]
@@ -252,12 +257,12 @@ def _settle_files(problem: dict[str, Any]) -> None:
 
 
 class RecentProblems:
-    """Remembers the problems of the last few samples, in the one shape: the tasks of a sample come together.
+    """A cache of the last few samples' problems in the one shape, since the tasks of a sample run close together.
 
     Args:
-        tests: which sets of tests to take of a problem.
-        keep: how many problems to remember.
-        check: called once for each problem; raises NotSupportedError where it can't be judged.
+        tests: the names of the sets of tests to take.
+        keep: how many problems to keep in the cache.
+        check: called once for each problem; raises NotSupportedError if the problem can't be judged.
 
     Threads: every method may be called from any thread.
     """
@@ -270,14 +275,14 @@ class RecentProblems:
     ) -> None:
         self._tests, self._keep, self._check = tuple(tests), keep, check
         self._lock = threading.Lock()  # protects _known
-        # The samples are held here, so no other sample can get one of these ids meanwhile.
+        # Keys are id(sample). The cache keeps the samples alive, so no other object can have the same id.
         self._known: OrderedDict[int, tuple[Mapping[str, Any], dict[str, Any]]] = OrderedDict()
 
     def of(self, sample: Mapping[str, Any], name: str) -> dict[str, Any]:
         """Return a sample as a problem in the one shape.
 
         Raises:
-            NotSupportedError: it can't be judged, has no tests, or can't be read.
+            NotSupportedError: the problem can't be judged, has no tests, or can't be read.
         """
         with self._lock:
             known = self._known.get(id(sample))

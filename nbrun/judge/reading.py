@@ -1,6 +1,6 @@
 """Reads problems from files, folders of packages or mappings, one at a time.
 
-Iterated by one thread, the one that feeds a run; each iteration opens the files anew. Nothing is written.
+One thread, the one that feeds a run, iterates over them; each iteration opens the files again. Nothing is written.
 """
 
 from __future__ import annotations
@@ -31,18 +31,24 @@ _PARQUET = (".parquet", ".pq")
 _COMPRESSED = (".gz", ".zst")
 _BUFFERED_BYTES = 512 << 20  # a group of rows up to this size is read from the disk at once, which is faster
 _ROWS_AT_ONCE = 16  # of Parquet: a problem's tests may take many megabytes
-#: The languages in which functions are called and test code is run.
+#: The languages for which tests that call functions or run test code are supported.
 IN_PYTHON_3 = frozenset({"PYTHON3", "PYPY3"})
-_SHOWN = 5  # reasons in a repr and in an error
+_SHOWN = 5  # how many reasons a repr and an error list
 ON_BAD = ("raise", "skip")
 
 
-#: Says why a judge refuses a problem as a whole; None where it doesn't.
+#: A function that returns why a judge can't judge any solution of a problem, or None if it can.
 Refusal = Callable[[Mapping[str, Any]], str | None]
 
 
 class _Row(NamedTuple):
-    """One row of a source: where it is, for messages; itself, or what is wrong with it; an id that its place gives."""
+    """One row of a source.
+
+    Attributes:
+        where: its place, for messages.
+        error: why it can't be read; empty if it can.
+        name: the id that its place gives it (a package's path, a DataFrame's index), used if it has none of its own.
+    """
 
     where: str
     row: Any
@@ -51,14 +57,14 @@ class _Row(NamedTuple):
 
 
 class Problems:
-    """Problems in one shape (see `nbrun.judge.problems`), read lazily; it may be iterated again and again.
+    """Problems in one shape (see `nbrun.judge.problems`), read lazily. It can be iterated any number of times.
 
     Attributes:
-        languages: how many solutions in each language the last iteration met, by name.
-        not_supported: what it met that LocalSandbox can't judge, as reason -> how many: solutions in languages that it
-            has no row for, and solutions of kinds of problems that it doesn't know. They are handed over all the same,
-            and end as errors that say why. With `on_bad="skip"` also each row that was left out, with its reason.
-        made_ids: how many rows had no id, and got one from a digest of their statement and tests.
+        languages: language -> the number of solutions in it that the last iteration read.
+        not_supported: reason -> the number of solutions that the last iteration read and LocalSandbox can't judge,
+            because it doesn't know their language or the kind of their problem. They are yielded nevertheless, and
+            end as errors that give the reason. With `on_bad="skip"` it also counts each row that was left out.
+        made_ids: how many rows had no id and got one from a digest of their statement and tests.
 
     Threads: iterators are independent of each other; each belongs to one thread.
     """
@@ -84,9 +90,10 @@ class Problems:
         return itertools.islice(self._problems(), self._limit)
 
     def judged_by(self, judge: Any) -> Iterable[dict[str, Any]]:
-        """Return the same problems for a run with this judge: what it refuses as a whole is a bad row, before it runs.
+        """Return the same problems for a run with this judge; a problem that it refuses counts as a bad row.
 
-        `nbrun.start` calls this. A judge says what it refuses by `judge.refusal(problem)`: a sentence, or None.
+        `nbrun.start` calls this, so that such problems are reported before their tasks run. The judge's method
+        `refusal(problem)` returns why it refuses a problem, or None.
         """
         return _Judged(self, getattr(judge, "refusal", None))
 
@@ -131,7 +138,7 @@ class Problems:
             yield problem
 
     def _submitted(self) -> Mapping[str, Mapping[str, list[dict[str, Any]]]]:
-        """The submissions of each problem: read once for all problems, and held while those are read."""
+        """Return the submissions of each problem. They are read once and stay in memory during the iteration."""
         if self._submissions is None:
             return {}
         try:
@@ -140,7 +147,7 @@ class Problems:
             raise SampleError(f"read_problems: {e}.") from None
 
     def _check_all(self, refusal: Refusal | None) -> None:
-        """Raise SampleError if a row of a list is bad, before the first one is handed over."""
+        """Raise SampleError if any row of a list is bad; called before the first problem is yielded."""
         errors: list[SampleError] = []
         for position, row in enumerate(itertools.islice(self._rows(), self._limit)):
             try:
@@ -162,10 +169,10 @@ class Problems:
     def _read(
         self, found: _Row, position: int, refusal: Refusal | None = None, may_be_empty: bool = False
     ) -> dict[str, Any] | None:
-        """Return a row as a problem; None if the adapter leaves it out.
+        """Return the problem of a row; None if the adapter leaves the row out.
 
         Args:
-            may_be_empty: a row without any column of solutions is a problem without tasks, not a bad row.
+            may_be_empty: whether a row without any column of solutions is a problem without tasks, not a bad row.
         """
         row, where = found.row, found.where
         if found.error:
@@ -184,7 +191,7 @@ class Problems:
             known = "" if name is None else f" (problem {name!r})"
             sample_id = None if name is None else str(name)
             raise SampleError(f"{where}{known}: {e}.", position=position, sample_id=sample_id) from e.__cause__
-        has_groups = any(isinstance(problem.get(name), (list, Mapping)) for name in self._keep)  # of the user's own
+        has_groups = any(isinstance(problem.get(name), (list, Mapping)) for name in self._keep)  # a user's groups
         may_be_empty = refusal is not None and (may_be_empty or has_groups)
         if self._submissions is not None or (may_be_empty and no_solutions(problem)):
             problem.setdefault("solutions", [])
@@ -211,7 +218,7 @@ class Problems:
         rows: Any = self._source
         if hasattr(rows, "itertuples"):  # a DataFrame
             return _rows_of_frame(rows)
-        if hasattr(rows, "iter_rows") and hasattr(rows, "with_columns"):  # of polars
+        if hasattr(rows, "iter_rows") and hasattr(rows, "with_columns"):  # a DataFrame of polars
             rows = rows.iter_rows(named=True)
             return (_Row(f"row {i}", row) for i, row in enumerate(rows))
         if hasattr(rows, "to_batches"):  # a table of pyarrow
@@ -219,7 +226,7 @@ class Problems:
             rows = (row for batch in batches for row in batch.to_pylist())
             return (_Row(f"row {i}", row) for i, row in enumerate(rows))
         if hasattr(rows, "select_columns") and isinstance(getattr(rows, "column_names", None), list):
-            columns = self._columns(rows.column_names)  # of a Dataset: others would be decoded for nothing
+            columns = self._columns(rows.column_names)  # a Dataset, which decodes only selected columns
             rows = rows if columns is None else rows.select_columns(columns)
             if hasattr(rows, "with_format"):  # a user may have asked for rows as frames or tensors
                 rows = rows.with_format(None)
@@ -230,7 +237,7 @@ class Problems:
         return (_Row(f"row {i}", row) for i, row in enumerate(rows))
 
     def _columns(self, names: Sequence[str]) -> list[str] | None:
-        """Which of these columns are read; None for all."""
+        """Return which of these columns to read; None for all."""
         shapes = [s for s in SHAPES if any(set(needed) <= set(names) for needed in s.needs)]
         if self._adapter is not None or not shapes:
             return None
@@ -239,7 +246,7 @@ class Problems:
         return [name for name in names if name in wanted]
 
     def _rows_of_folder(self, folder: Path) -> Iterator[_Row]:
-        """Packages, each named by its path below the folder; or else the rows of all files in it."""
+        """Yield the packages in a folder, named by their paths below it; without any, the rows of all files in it."""
         found = False
         for package in find_packages(folder):
             found = True
@@ -272,7 +279,7 @@ class Problems:
             is_small = max(sizes, default=0) <= _BUFFERED_BYTES
             with pyarrow.parquet.ParquetFile(path, metadata=metadata, pre_buffer=is_small) as file:
                 columns = self._columns(file.schema_arrow.names)
-                # Threads for the columns of so few rows cost more than they save.
+                # With so few rows, threads that decode the columns cost more time than they save.
                 for batch in file.iter_batches(_ROWS_AT_ONCE, columns=columns, use_threads=False):
                     for row in batch.to_pylist():
                         yield _Row(f"{path}: row {number}", row)
@@ -282,7 +289,7 @@ class Problems:
 
 
 class _Judged:
-    """Problems for one judge; it may be iterated again and again."""
+    """Problems for one judge. It can be iterated any number of times."""
 
     def __init__(self, problems: Problems, refusal: Refusal | None) -> None:
         self._problems, self._refusal = problems, refusal
@@ -304,34 +311,35 @@ def read_problems(
     on_bad: str = "raise",
     submissions: str | os.PathLike[str] | Iterable[Mapping[str, Any]] | None = None,
 ) -> Problems:
-    """Problems with their solutions, tests and limits, for `nbrun.start(read_problems(...), LocalSandbox(), ...)`.
+    """Read problems with their solutions, tests and limits, as samples for `nbrun.start`.
 
-    Rows are understood in the shapes in which the field publishes them: CodeContests, CodeContests+ and -O, Open R1's
-    Codeforces and IOI, LiveCodeBench, APPS, TACO, DeepCoder, SYNTHETIC-1, Eurus-2, verl, Skywork-OR1, HumanEval,
-    EvalPlus, MBPP, SandboxFusion's, and nbrun's own. `nbrun/docs/datasets.md` says what is read of each.
+    It recognises rows in the published shapes of CodeContests, CodeContests+ and -O, Open R1's Codeforces and IOI,
+    LiveCodeBench, APPS, TACO, DeepCoder, SYNTHETIC-1, Eurus-2, verl, Skywork-OR1, HumanEval, EvalPlus, MBPP and
+    SandboxFusion, and nbrun's own. `nbrun/docs/datasets.md` describes what is read of each.
 
     Args:
-        source: a JSONL file (a problem a line; also .gz and .zst), a JSON file (a list of problems), a Parquet file
-            (`pip install "nbrun[arrow]"`); a folder that is or holds Kattis or ICPC problem packages, or else such
-            files; rows as mappings: a list, a generator, a `datasets.Dataset`, a DataFrame, a single one.
-        tests: which sets of tests to take, in this order. Rows that keep all tests under `tests` or `test` need none.
+        source: one of these: a JSONL file with a problem on each line (also .gz and .zst); a JSON file with a list of
+            problems; a Parquet file (`pip install "nbrun[arrow]"`); a folder that is or contains Kattis or ICPC problem
+            packages, or contains such files; or rows as mappings: a list, a generator, a `datasets.Dataset`, a
+            DataFrame, or a single mapping.
+        tests: the sets of tests to take, in this order. Rows that keep all tests in `tests` or `test` don't need it.
             Packages have their samples in `public_tests` and their secret data in `private_tests`.
-        limit: read only this many problems.
-        keep: further columns to carry over into the samples.
+        limit: read at most this many problems.
+        keep: further columns to copy into the samples.
         adapter: for rows in a shape of your own: a function that takes a row and returns it in any known shape, such as
             `{"id", "tests": [{"input", "output"}, …], "solutions": [{"language", "solution"}, …]}`, or None to leave it
             out.
-        on_bad: what happens at a row that can't be judged: it has no test, a shape that isn't known, a field that can't
-            be read. "raise" stops there: with a list, before its first problem is handed over. "skip" leaves such rows
-            out, and lists them in `not_supported` of what is returned.
+        on_bad: what to do with a row that can't be judged: it has no tests, its shape isn't known, or a field can't be
+            read. "raise" raises SampleError; the rows of a list are all checked before the first problem is yielded.
+            "skip" leaves such rows out and counts them in `not_supported` of the returned object.
         submissions: for data sets that keep submissions as rows of their own (open-r1/codeforces-submissions): those
             rows, from a source of any kind above. Each has `problem_id`, `source` (or `code`), `programmingLanguage`
-            (or `language`) and `verdict` (or `status`); it is added to its problem's solutions, or incorrect ones.
-            They are held in memory, so choose those that you want first.
+            (or `language`) and `verdict` (or `status`), and is added to its problem's solutions or incorrect solutions.
+            All of them are held in memory, so filter a large data set first.
 
     Raises:
-        InputError: no such file, a wrong argument.
-        SampleError: (while it is read) a row that is no problem: it names file, line and column.
+        InputError: the file doesn't exist, or an argument is wrong.
+        SampleError: (during iteration) a row is not a problem; the message names file, line and column.
 
     Example:
         >>> rows = [{"id": "p1", "solutions": ["print(1)"], "public_tests": {"input": [""], "output": ["1"]}}]
@@ -371,7 +379,7 @@ def _check_path(path: Path) -> None:
 
 
 def _count(problem: Mapping[str, Any], languages: Counter[str], not_supported: Counter[str]) -> None:
-    """Counts the solutions of a problem, and those that can't be judged, by the reason."""
+    """Count a problem's solutions by language, and those that can't be judged by reason."""
     harness = str((problem.get("harness") or {}).get("type", "")).replace("_", " ")
     for group in ("solutions", "incorrect_solutions"):
         for (name, reason), count in _kinds(problem.get(group)).items():
@@ -390,14 +398,17 @@ def _count(problem: Mapping[str, Any], languages: Counter[str], not_supported: C
 
 
 def _kinds(group: Any) -> Counter[tuple[Any, Any]]:
-    """(language, why it can't be judged) -> how many solutions of a group; those that tell no language are left out."""
+    """Return (language, why it can't be judged) -> the number of such solutions in a group.
+
+    Solutions without a language are left out.
+    """
     if isinstance(group, Mapping):
         column = group.get("language")
         if column is None:
             return Counter()
         try:
-            names: Counter[Any] = Counter(column)  # thousands of solutions: counted without a call for each
-        except TypeError:  # something that has no hash
+            names: Counter[Any] = Counter(column)  # without a function call for each of thousands of solutions
+        except TypeError:  # the column holds unhashable values
             names = Counter(name for name in column if isinstance(name, (str, int)))
         return Counter({(name, None): count for name, count in names.items() if isinstance(name, (str, int))})
     items = (item for item in (() if group is None else group) if isinstance(item, Mapping))
@@ -406,7 +417,7 @@ def _kinds(group: Any) -> Counter[tuple[Any, Any]]:
 
 
 def _add_submissions(problem: dict[str, Any], submitted: Mapping[str, Mapping[str, list[dict[str, Any]]]]) -> None:
-    """Add to a problem's groups what was submitted for it."""
+    """Add a problem's submissions to its groups of solutions."""
     for group, items in submitted.get(str(problem["id"]), {}).items():
         problem[group] = [*read_items(problem.get(group))[0], *items]
 
@@ -414,7 +425,7 @@ def _add_submissions(problem: dict[str, Any], submitted: Mapping[str, Mapping[st
 def _adapted(adapter: Adapter, row: Mapping[str, Any]) -> Mapping[str, Any] | None:
     try:
         found = adapter(row)
-    except Exception as e:  # whatever a function of the user's raises is said of its row
+    except Exception as e:  # anything that the user's function raises is reported for its row
         raise ValueError(f"the adapter raised {type(e).__name__}: {e}") from e
     if found is not None and not isinstance(found, Mapping):
         raise ValueError(f"the adapter returned a {type(found).__name__}, not a row as a mapping, or None")
@@ -422,13 +433,13 @@ def _adapted(adapter: Adapter, row: Mapping[str, Any]) -> Mapping[str, Any] | No
 
 
 def _suffix(path: Path) -> str:
-    """What a file holds, by its name: what stands before `.gz` and `.zst`."""
+    """Return the suffix that gives a file's format, without `.gz` or `.zst`, in lower case."""
     suffixes = path.suffixes
     return (suffixes[-2] if len(suffixes) > 1 and suffixes[-1] in _COMPRESSED else path.suffix).lower()
 
 
 def _files_in(folder: Path) -> list[Path]:
-    """The files with rows in a folder and the folders below it; JSON files only where there are no others."""
+    """Return the files with rows in a folder and its subfolders; JSON files only if there are no others."""
     files = [
         Path(at, name)
         for at, folders, names in os.walk(folder)
@@ -453,7 +464,7 @@ def _opened(path: Path) -> IO[bytes]:
 
 
 def _rows_of_frame(frame: Any) -> Iterator[_Row]:
-    """The rows of a DataFrame; its index names those without an id, unless it only counts them."""
+    """Yield the rows of a DataFrame. Its index gives the ids of rows without one, unless it is a RangeIndex."""
     names = list(frame.columns)
     counts = type(frame.index).__name__ == "RangeIndex"
     for i, (key, *values) in enumerate(frame.itertuples(index=True, name=None)):
@@ -461,7 +472,7 @@ def _rows_of_frame(frame: Any) -> Iterator[_Row]:
 
 
 def _rows_of_json(path: Path) -> Iterator[_Row]:
-    """A file that is one JSON value, a list of rows or a single one; or lines of JSON under a wrong name."""
+    """Yield the rows of a JSON file: a list of rows, a single row, or JSON lines despite its suffix."""
     with _opened(path) as file:
         data = file.read().removeprefix(b"\xef\xbb\xbf")
     try:

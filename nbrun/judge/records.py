@@ -1,6 +1,6 @@
-"""The record of one test in a result, in SandboxFusion's shape, with long streams cut.
+"""Makes the record of one test in a result, in SandboxFusion's shape, with long streams truncated.
 
-Called by worker threads; reads the files that a program's streams were written to.
+Called by worker threads. It reads the files that a program's streams were written to.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Streams:
     folder: Path
 
     def path(self, name: str) -> Path:
-        """Return the file of `stdin`, `stdout` or `stderr`."""
+        """Return the path of the file for `stdin`, `stdout` or `stderr`."""
         return self.folder / name
 
     def paths(self) -> dict[str, Path]:
@@ -37,7 +37,7 @@ class Streams:
         return os.path.getsize(self.path(name))
 
     def tail(self, keep: int | None = None) -> str:
-        """Return the end of stderr: its last `keep` bytes."""
+        """Return the last `keep` bytes of stderr as text (None: the last 4096)."""
         with open(self.path("stderr"), "rb") as file:
             file.seek(max(0, self.size("stderr") - (_TAIL_BYTES if keep is None else keep)))
             return file.read().decode("utf-8", "replace")
@@ -45,16 +45,20 @@ class Streams:
 
 @dataclass
 class Shortener:
-    """Keeps the first `keep` bytes of streams (None keeps all); `cut` has the lengths of those that it cut, by name."""
+    """Truncates streams to their first `keep` bytes (None keeps all).
+
+    Attributes:
+        cut: name -> the full length in bytes of each stream that was truncated.
+    """
 
     keep: int | None
     cut: dict[str, int] = field(default_factory=dict)
 
     def text(self, name: str, data: bytes, size: int | None = None) -> str:
-        """Return the beginning of a stream as text.
+        """Return the first `keep` bytes of a stream as text.
 
         Args:
-            size: the stream's length, where `data` is only its beginning.
+            size: the stream's full length, if `data` is only its beginning.
         """
         size = len(data) if size is None else size
         if self.keep is not None and size > self.keep:
@@ -77,8 +81,8 @@ def run_record(
     """Return the record of a test that was run.
 
     Args:
-        output: stdout where it was read already.
-        hidden: a path that is removed from stderr.
+        output: stdout, if the caller has read it already.
+        hidden: a path to remove from stderr.
     """
     short = Shortener(keep)
     size = streams.size("stdout")

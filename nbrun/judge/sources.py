@@ -1,6 +1,6 @@
-"""A solution's files: from an item, or from a package, to a folder that a compiler or an interpreter reads.
+"""A solution's source files: how they are read from an item and written to a folder for a compiler or interpreter.
 
-Called by worker threads; values.
+Called by worker threads; the objects are immutable.
 """
 
 from __future__ import annotations
@@ -22,14 +22,15 @@ _NAME = re.compile(r"[\w.+-]+(?:/[\w.+-]+)*", re.ASCII)
 
 @dataclass(frozen=True)
 class Source:
-    """What is compiled and run.
+    """The files of one solution, to be compiled and run.
 
     Attributes:
-        files: name -> content; names may have folders in them.
-        entry: the file that is run, or that holds `main`.
-        main: what `{main}` stands for in the language's commands.
-        prelude: what was put back for a solution of an older version of its language, as its result says it.
-        env: environment variables that this takes; `{folder}` is the folder that the files are in.
+        files: name -> content; a name may contain folders.
+        entry: the file that is run, or that contains `main`.
+        main: the replacement of `{main}` in the language's commands.
+        prelude: the names of removed features that were restored for a solution written for an older version of its
+            language, as its result reports them.
+        env: environment variables that the prelude needs; `{folder}` in them is the folder of the files.
     """
 
     files: Mapping[str, bytes]
@@ -39,7 +40,7 @@ class Source:
     env: Mapping[str, str] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
-        """Writes the files, readable for all: the program may run as another user."""
+        """Write the files, readable for all users, since the program may run as another user."""
         for name, content in self.files.items():
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -49,22 +50,22 @@ class Source:
             inside.chmod(0o755)
 
     def names(self, language: Language) -> list[str]:
-        """The files that a compiler is given, in order; headers and data are left to it."""
+        """Return the files to pass to the compiler, the entry first; without headers and data files."""
         rest = sorted(n for n in self.files if n != self.entry and n.endswith(language.extensions or ("\0",)))
         return [self.entry, *rest]
 
     def as_bytes(self) -> bytes:
-        """All of it, for a digest."""
+        """Return the names and contents of all files as bytes, for a digest."""
         if len(self.files) == 1:
             return self.files[self.entry]
         return json.dumps([[name, content.hex()] for name, content in sorted(self.files.items())]).encode()
 
 
 def read_item(item: Any) -> tuple[Any, str, Mapping[str, str], str]:
-    """An item -> its language, its source, its further files, and the name of its main file (often empty).
+    """Return an item's language, its source, its further files, and the name of its main file (often empty).
 
     Raises:
-        NotSupportedError: it is no mapping with `language` and `solution`, or says that it can't be judged.
+        NotSupportedError: it isn't a mapping with `language` and `solution`, or is marked as not supported.
     """
     if isinstance(item, Mapping) and isinstance(item.get("not_supported"), str):
         raise NotSupportedError(f"not supported: {item['not_supported']}.")
@@ -74,7 +75,7 @@ def read_item(item: Any) -> tuple[Any, str, Mapping[str, str], str]:
             f"not {type(item).__name__} {str(item)[:80]!r}."
         )
     text = item["solution"]
-    if text.lstrip().startswith("```"):  # a whole answer of a model: no program begins so
+    if text.lstrip().startswith("```"):  # a model's complete answer; no program begins like this
         _, text = unfenced(text)
     files = item.get("files") or {}
     if not isinstance(files, Mapping) or not all(isinstance(text, str) for text in files.values()):
@@ -87,7 +88,7 @@ def read_item(item: Any) -> tuple[Any, str, Mapping[str, str], str]:
 
 
 def source_of(item: Any, language: Language) -> Source:
-    """An item as files, named as its language wants them.
+    """Return the files of an item, with the names that its language requires.
 
     Raises:
         NotSupportedError: see `read_item`.
