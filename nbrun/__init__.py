@@ -9,6 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from nbrun.session import Run, shard, start
 from nbrun.version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -25,17 +26,16 @@ if TYPE_CHECKING:
         unexpected,
     )
     from nbrun.model import Progress, Retry, RetryPolicy, Task
-    from nbrun.session import Run, shard, start, watch
+    from nbrun.session.watching import watch
     from nbrun.tools.archive import archive_results as archive
     from nbrun.tools.check import check
 
 #: Public name -> the module that defines it, and its name there; a module has none. Each is imported when it is first
-#: used: reading results needs nothing that runs tasks, and starting a run needs no pandas.
+#: used: starting a run needs no pandas. What starts a run is imported above, so the first task doesn't wait for it.
 _EXPORTS = {
     "Progress": ("nbrun.model", "Progress"),
     "Retry": ("nbrun.model", "Retry"),
     "RetryPolicy": ("nbrun.model", "RetryPolicy"),
-    "Run": ("nbrun.session", "Run"),
     "Task": ("nbrun.model", "Task"),
     "archive": ("nbrun.tools.archive", "archive_results"),
     "check": ("nbrun.tools.check", "check"),
@@ -47,12 +47,10 @@ _EXPORTS = {
     "load_samples": ("nbrun.frames", "load_samples"),
     "plots": ("nbrun.plots", ""),
     "rates": ("nbrun.frames", "rates"),
-    "shard": ("nbrun.session", "shard"),
     "show": ("nbrun.frames", "show"),
-    "start": ("nbrun.session", "start"),
     "status": ("nbrun.frames", "status"),
     "unexpected": ("nbrun.frames", "unexpected"),
-    "watch": ("nbrun.session", "watch"),
+    "watch": ("nbrun.session.watching", "watch"),
 }
 
 __all__ = [

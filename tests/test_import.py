@@ -36,10 +36,21 @@ def test_nothing_heavy_is_loaded_before_it_is_needed(code: str) -> None:
     assert loaded_by(code) == set()
 
 
-def test_the_package_alone_loads_no_module_of_its_own_but_the_version() -> None:
+def test_the_package_loads_what_starts_a_run_and_no_reader_of_frames() -> None:
+    """A first cell doesn't wait for imports, and a program that never loads results never loads what makes frames."""
     show = "import sys, nbrun\nprint(*sys.modules, sep='\\n')"
     done = subprocess.run([sys.executable, "-c", show], capture_output=True, text=True, timeout=120, check=True)
-    assert {name for name in done.stdout.split() if name.startswith("nbrun")} == {"nbrun", "nbrun.version"}
+    loaded = set(done.stdout.split())
+    assert {"nbrun.session", "nbrun.engine.thread_pool", "nbrun.storage.store"} <= loaded
+    others = (
+        "nbrun.frames",
+        "nbrun.judge",
+        "nbrun.plots",
+        "nbrun.tools",
+        "nbrun.engine.executor",
+        "nbrun.session.watching",
+    )
+    assert not [name for name in loaded if name.startswith(others)]
 
 
 def test_this_test_can_fail() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from statistics import median
 from typing import NamedTuple
 
 from nbrun.formatting import duration_text
@@ -47,6 +46,6 @@ def find_long(running_s: Iterable[float], durations: Iterable[float]) -> LongTas
     known = list(durations) if old else []
     if len(known) < ENOUGH:
         return LongTasks(0, 0.0, 0.0)
-    middle = median(known)
+    middle = sorted(known)[len(known) // 2]
     long = [s for s in old if s >= TIMES * middle]
     return LongTasks(len(long), max(long, default=0.0), middle)

@@ -162,6 +162,10 @@ class FailureDetector:
         self._length = 0
         self._any_success = True
 
+    def continue_from(self, earlier: FailureDetector) -> None:
+        """Know of successes before the run was started again: its first errors are then no sign of a wrong `fn`."""
+        self._any_success = self._any_success or earlier._any_success
+
     def restart(self) -> None:
         """Start counting again: the cause may be fixed."""
         self._length = 0

@@ -23,14 +23,13 @@ from nbrun.session.display import VIEWS, show
 from nbrun.session.inputs import shard
 from nbrun.session.run import Launch, Run
 from nbrun.session.settings import Arguments, check_function, is_async, settings_of
-from nbrun.session.watching import watch
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     import pandas as pd
 
-__all__ = ["Run", "shard", "start", "watch"]
+__all__ = ["Run", "shard", "start"]
 
 
 @hides_own_frames

@@ -10,7 +10,6 @@ Pure functions, called by the thread that starts a run. Nothing here calls the u
 
 from __future__ import annotations
 
-import argparse
 import ast
 import dataclasses
 import datetime as dt
@@ -114,6 +113,12 @@ class _NotSimpleError(Exception):
     """A value that has no settings in it."""
 
 
+def _is_namespace(value: object) -> bool:
+    """Return whether this is what argparse parses into. A process that has not loaded argparse holds none."""
+    argparse = sys.modules.get("argparse")
+    return argparse is not None and isinstance(value, argparse.Namespace)
+
+
 def _simple(value: Any, left: list[int]) -> Any:
     """The value as plain data."""
     left[0] -= 1
@@ -133,7 +138,7 @@ def _simple(value: Any, left: list[int]) -> Any:
         return {canonical(_simple(v, left)) for v in value}
     if isinstance(value, Mapping):
         return [[_simple(k, left), _simple(v, left)] for k, v in sorted(value.items(), key=lambda i: repr(i[0]))]
-    if isinstance(value, (types.SimpleNamespace, argparse.Namespace)):
+    if isinstance(value, types.SimpleNamespace) or _is_namespace(value):
         return _simple(vars(value), left)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: getattr(value, f.name, None) for f in dataclasses.fields(value) if not is_secret(f.name)}

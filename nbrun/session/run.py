@@ -10,9 +10,9 @@ import dataclasses
 import datetime as dt
 import logging
 import os
-import platform
 import secrets
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from nbrun.engine import Scheduler, TaskSource, ThreadPool, WorkerPool
-from nbrun.engine.executor import ExecutorBackend
 from nbrun.errors import NbrunError, RunActiveError, SystematicFailureError, hides_own_frames
 from nbrun.formatting import count_text, counted
 from nbrun.model import Progress, ResultSink, RetryPolicy, SampleTasks, State, Task, TaskSummary
@@ -102,12 +101,15 @@ class Launch:
         fn, retry = self.fn, self.arguments.retry
         policy = RetryPolicy(attempts=1) if retry is None else retry
         pool: Callable[[TaskSource], WorkerPool] = ThreadPool
+        remote: ExecutorBackend | None = None
         if is_async(fn):
             from nbrun.engine.asyncio_pool import AsyncioPool  # asyncio loads slowly, and few runs need it
 
             pool = AsyncioPool
         if self.executor is not None:
             left_out = (self.reader.groups or {}).values()
+            from nbrun.engine.executor import ExecutorBackend  # few runs have an executor
+
             fn = remote = ExecutorBackend(fn, self.executor, policy, RemoteEncoder(), left_out)
             pool = remote.pool
             assign(remote.digest, self.output)
@@ -141,10 +143,10 @@ class Launch:
                 on_end=on_end,
             )
         except BaseException:
-            if isinstance(fn, ExecutorBackend):
-                fn.close()
+            if remote is not None:
+                remote.close()
             raise
-        if isinstance(fn, ExecutorBackend) and (end := fn.shutdown_notice()):
+        if remote is not None and (end := remote.shutdown_notice()):
             supervisor.notify(end)
         return supervisor
 
@@ -169,7 +171,7 @@ class Launch:
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "nbrun": __version__,
-            "python": platform.python_version(),
+            "python": sys.version.split()[0],
             **self.arguments.settings.record(),
             "groups": dict(self.arguments.groups),
             "workers": self.workers,
@@ -463,6 +465,7 @@ class Run:
         before, launch = self._supervisor, self._launch
         launch.workers = before.scheduler.workers
         new = launch.supervise(again.samples, redo or Redo(), self._on_end, again)
+        new.scheduler.failure_detector.continue_from(before.scheduler.failure_detector)
         self._saved_before += before.store.saved
         again.mark(self._tracker)
         self._tracker.begin_again()
@@ -536,7 +539,7 @@ class Run:
 
     def _shutdown(self, timeout_s: float) -> bool:
         """At the interpreter's exit: begins no more tasks and saves what has ended. True where that worked in time."""
-        if isinstance(self._supervisor.fn, ExecutorBackend):
+        if self._launch.executor is not None:
             self._supervisor.fn.drain(timeout_s / 2)  # results of calls that the executor has just waited for
         self._scheduler.stop(drain=False)
         saved = self._supervisor.store.journal.flush(timeout_s)

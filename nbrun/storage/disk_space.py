@@ -5,7 +5,6 @@ Threads: `look` by the journal's thread; before that, the rest by the thread tha
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -54,6 +53,8 @@ class SpaceWatch:
             return ""
         each = size / results
         try:
+            import shutil  # it loads two compressors, which a start would wait for
+
             free = shutil.disk_usage(self._path).free
         except OSError:
             return ""

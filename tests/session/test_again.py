@@ -48,6 +48,21 @@ def start(samples: Any, fn: Any, path: Path, **more: Any) -> nbrun.Run:
     return nbrun.start(samples, fn, path, groups=["item"], **({"workers": 2, "view": None, "retry": None} | more))
 
 
+def test_errors_that_run_first_again_do_not_pause_a_run_that_had_successes(tmp_path: Path) -> None:
+    """Fifteen of 40 tasks still fail. They come first after the end, but they are not the first tasks of the run."""
+
+    def fn(task: nbrun.Task) -> dict[str, Any]:
+        if task.index % 8 in (5, 6, 7):
+            raise ValueError("no")
+        return {"accepted": True}
+
+    run = start(of(1, 40), fn, tmp_path, workers=1)
+    assert run.wait(60).errors == 15
+    assert run.retry_errors() == 15
+    progress = run.wait(60)
+    assert (progress.done, progress.errors) == (25, 15)
+
+
 @pytest.mark.parametrize("make", [list, iter], ids=["list", "stream"])
 @pytest.mark.parametrize("is_all_read", [False, True])
 def test_more_samples_join_a_live_run(make: Callable[[Samples], Any], is_all_read: bool, tmp_path: Path) -> None:
