@@ -1,8 +1,8 @@
-"""The published shapes in which the field writes its problems, one module each or one for a family.
+"""The shapes in which published data sets write problems, with a module for each shape or family of shapes.
 
-A shape is a `Shape`; to add one, write a module with its function `read` and put it into `SHAPES`.
-`nbrun/docs/datasets.md` shows a row of each, and a test runs them. Called by the thread that reads samples and by
-worker threads; pure functions.
+A shape is a `Shape`; to add one, write a module with its function `read` and add the shape to `SHAPES`.
+`nbrun/docs/datasets.md` shows a row of each, and a test judges these rows. Called by the thread that reads samples and
+by worker threads; pure functions.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from nbrun.judge.datasets.shape import Draft, Shape
 from nbrun.judge.datasets.test_code import EVALPLUS, HUMANEVAL, MBPP
 from nbrun.judge.datasets.xcodeeval import XCODEEVAL
 
-#: The first one that fits a row reads it.
+#: In this order: the first shape that fits a row reads it.
 SHAPES: tuple[Shape, ...] = (
     PLUS,
     O,
@@ -44,7 +44,7 @@ __all__ = ["SHAPES", "Draft", "Shape", "nearest", "shape_of"]
 
 
 def shape_of(row: Mapping[str, Any]) -> Shape | None:
-    """Return the shape of a row; None if nobody knows it.
+    """Return the shape of a row; None if it has no known shape.
 
     Example:
         >>> shape_of({"input_output": "{}", "solutions": "[]"}).name
@@ -55,18 +55,18 @@ def shape_of(row: Mapping[str, Any]) -> Shape | None:
 
 @lru_cache(256)
 def _candidates(columns: tuple[Any, ...]) -> tuple[Shape, ...]:
-    """The shapes that rows of these columns may have; which one, depends on the columns that hold something."""
+    """Return the shapes that rows with these columns may have; which one depends on the columns that aren't empty."""
     return tuple(shape for shape in SHAPES if any(set(needed) <= set(columns) for needed in shape.needs))
 
 
 def nearest(columns: Iterable[str]) -> str:
-    """Return which shape has most of these columns, and what is missing there, for people who have another one.
+    """Describe the shape that is most similar to these columns, and the columns that it needs, for an error message.
 
     Example:
         >>> nearest(["question_id", "question_title", "starter_code"])
         'LiveCodeBench, which has its tests in public_test_cases or private_test_cases'
     """
-    from difflib import get_close_matches  # for an error message alone
+    from difflib import get_close_matches  # only needed for an error message
 
     found = set(columns)
     unknown = found.difference(*(shape.all_columns for shape in SHAPES))

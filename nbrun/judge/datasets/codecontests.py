@@ -1,4 +1,4 @@
-"""CodeContests and its two successors, for whose solutions this project was made."""
+"""CodeContests, the data set for whose solutions this project was made, and its two successors."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 from nbrun.judge.datasets.shape import CARRIED, LIMITS, Draft, Shape, carried, limits_of, solutions_of
 from nbrun.judge.datasets.values import first, has, megabytes, seconds
 
-#: The sets of tests of a row, and where nbrun's own rows keep all of them.
+#: The columns of a row with sets of tests.
 SETS = ("public_tests", "private_tests", "generated_tests")
 _ALL = ("tests", "test", *SETS)
 
 
 def _read_codecontests(row: Mapping[str, Any]) -> Draft:
-    """Tests as structs of lists; a limit as `{"seconds", "nanos"}`; names of files, empty for standard streams."""
+    """Read structs of lists as tests, `{"seconds", "nanos"}` as a limit, and file names (empty: standard streams)."""
     fields = {**solutions_of(row), **limits_of(row), **carried(row)}
     files = {key: row[f"{key}_file"] for key in ("input", "output") if has(row, f"{key}_file")}
     if files:
@@ -23,7 +23,7 @@ def _read_codecontests(row: Mapping[str, Any]) -> Draft:
 
 
 def _read_plus(row: Mapping[str, Any]) -> Draft:
-    """Milliseconds and megabytes; a checker in C++ with testlib; what was submitted as `{"code", "language"}`."""
+    """Read limits in milliseconds and megabytes, a testlib checker in C++, and submissions `{"code", "language"}`."""
     fields = {
         **solutions_of(row, solutions="correct_submissions", incorrect_solutions="incorrect_submissions"),
         "time_limit_s": seconds(row.get("time_limit"), "time_limit", unit_s=1e-3),
@@ -35,7 +35,7 @@ def _read_plus(row: Mapping[str, Any]) -> Draft:
 
 
 def _read_o(row: Mapping[str, Any]) -> Draft:
-    """Generated tests as SandboxFusion writes them; solutions stay in the row of CodeContests that it was made from."""
+    """Read generated tests in SandboxFusion's form. The solutions are in the row of CodeContests; users join them."""
     return Draft({"tests": row["corner_cases"]}, {**solutions_of(row), **limits_of(row), **carried(row)})
 
 

@@ -1,4 +1,4 @@
-"""APPS and TACO: tests as the JSON text of `{"inputs", "outputs"}`, and of `fn_name` where a function is called."""
+"""APPS and TACO: tests are the JSON text of `{"inputs", "outputs"}`, with `fn_name` if they call a function."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from nbrun.judge.datasets.values import has, is_missing, megabytes, seconds
 
 
 def _read(row: Mapping[str, Any]) -> Draft:
-    """Limits such as "2.0 seconds" and "256.0 megabytes"; solutions in Python as the JSON text of a list."""
+    """Read limits such as "2.0 seconds" and "256.0 megabytes", and the JSON text of a list of solutions in Python."""
     fields = {
         **solutions_of(row, language="PYTHON3"),
         "time_limit_s": seconds(row.get("time_limit"), "time_limit"),
         "memory_limit_mb": megabytes(row.get("memory_limit"), "memory_limit"),
     }
     if all(is_missing(row.get(name)) for name in ("id", "problem_id", "url")) and has(row, "name"):
-        # Sets of several judges have many problems called "Sum": a digest of the statement tells them apart.
+        # Sets from several judges have many problems called "Sum": a digest of the statement makes the id unique.
         digest = hashlib.sha256(str(row.get("question")).encode("utf-8", "surrogatepass")).hexdigest()[:8]
         fields["id"] = f"{row['name']} {digest}"
     return Draft({"tests": row["input_output"]}, fields)

@@ -1,4 +1,4 @@
-"""KodCode: a test file whose functions `test_…` import what they test from `solution`."""
+"""KodCode: tests are the functions `test_…` of a file that imports the tested function from `solution`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _COLUMNS = ("test_code", "test")
 
 
 def _read(row: Mapping[str, Any]) -> Draft:
-    """Each function of the test file is a test; files that need pytest itself (fixtures, `raises`) are not read."""
+    """Read each function of the test file as a test. Files that need pytest itself (fixtures, `raises`) are refused."""
     fields = solutions_of(row, "PYTHON3", solutions="solution")
     column = next(name for name in _COLUMNS if _is_test_file(row.get(name)))
 

@@ -1,7 +1,7 @@
-"""LiveCodeBench: public tests as JSON text, private ones as JSON, or as base64 of zlib of a pickle of JSON text.
+"""LiveCodeBench: public tests are JSON text; private ones are JSON, or base64 of zlib of a pickle of JSON text.
 
-The pickle is read by a reader that knows text and lists, and nothing else: rows come from strangers, and a pickle that
-is loaded may run anything.
+Rows come from strangers, and loading a pickle may run any code. So a reader of our own reads it, which supports text
+and lists only.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from nbrun.judge.datasets.shape import Draft, Shape, solutions_of, starter_funct
 from nbrun.judge.datasets.tests import Tests, read_tests, says_call
 from nbrun.judge.datasets.values import first, has, parsed
 
-#: What the tests of one problem may take once they are decompressed.
+#: The largest size of one problem's decompressed tests.
 MAX_BYTES = 1 << 29
 _STRUCTURES = re.compile(r"^(?!\s*#).*\b(ListNode|TreeNode)\b", re.MULTILINE)
 
@@ -33,7 +33,7 @@ def _read(row: Mapping[str, Any]) -> Draft:
     sets = {ours: row[column] for ours, column in names.items() if has(row, column)}
     starter = starter_function(row)
     if function is None and starter is not None and any(says_call(value) for value in sets.values()):
-        function = starter  # private tests are encoded, but of the kind that the public ones are
+        function = starter  # private tests are encoded, but have the same kind as the public ones
     return Draft(sets, fields, function, _tests, starter)
 
 
@@ -47,10 +47,10 @@ def _tests(value: Any, where: str, function: str | None) -> Tests:
 
 
 def decoded(text: str, where: str) -> Any:
-    """Return the tests in base64 of zlib of a pickle (or of JSON itself).
+    """Decode tests that are base64 of zlib of a pickle of JSON text, or of JSON text.
 
     Raises:
-        ValueError: it is anything else, or takes more than `MAX_BYTES`.
+        ValueError: the text is anything else, or is decompressed to more than `MAX_BYTES`.
     """
     try:
         packed = base64.b64decode("".join(text.split()), validate=True)
@@ -67,17 +67,17 @@ def decoded(text: str, where: str) -> Any:
         raise ValueError(f"{where!r} can't be decoded: {e}") from None
 
 
-_TEXTS = {0x8C: 1, 0x58: 4, 0x8D: 8}  # opcodes of text -> how many bytes say its length
-_SKIPPED = {0x80: 1, 0x95: 8}  # protocol and frame, by how many bytes follow
+_TEXTS = {0x8C: 1, 0x58: 4, 0x8D: 8}  # opcodes of text -> the number of bytes of its length
+_SKIPPED = {0x80: 1, 0x95: 8}  # protocol and frame -> the number of bytes that follow
 _PUTS = {0x71: 1, 0x72: 4}  # BINPUT, LONG_BINPUT
 _GETS = {0x68: 1, 0x6A: 4}  # BINGET, LONG_BINGET
 
 
 def load_text_and_lists(data: bytes) -> Any:
-    """Return what a pickle of text and lists of text holds.
+    """Return the value of a pickle of text and lists of text.
 
     Raises:
-        ValueError: it holds anything else.
+        ValueError: the pickle has any other value.
 
     Example:
         >>> import pickle
@@ -104,7 +104,7 @@ def load_text_and_lists(data: bytes) -> Any:
                 memo[len(memo)] = stack[-1]
             elif code in _PUTS:
                 memo[take(_PUTS[code])] = stack[-1]
-            elif code in _GETS:  # text that occurred before
+            elif code in _GETS:  # a reference to an earlier text
                 stack.append(_text_again(memo[take(_GETS[code])]))
             elif code in _TEXTS:
                 size = take(_TEXTS[code])
@@ -139,7 +139,10 @@ def _list(stack: list[Any]) -> list[Any]:
 
 
 def _text_again(value: Any) -> str:
-    """A list that holds itself, or one that is in many others, would be endless in JSON."""
+    """Return an earlier value if it is text.
+
+    Repeated lists are refused, since a list that contains itself, or is in many others, would be endless in JSON.
+    """
     if not isinstance(value, str):
         raise ValueError("the pickle holds a list twice")
     return value

@@ -1,4 +1,4 @@
-"""The sets of Open R1: problems of Codeforces with all of their tests, and subtasks of the IOI."""
+"""Open R1's data sets: problems of Codeforces with all of their tests, and subtasks of the IOI."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from typing import Any
 from nbrun.judge.datasets.shape import Draft, Shape, solutions_of
 from nbrun.judge.datasets.values import first, has, is_missing, megabytes, plain, seconds
 
-#: What programs read and write where a problem's `input_mode` is "file".
+#: The files that programs read and write if a problem's `input_mode` is "file".
 FILES = {"input": "input.txt", "output": "output.txt"}
 
 
 def _read_codeforces(row: Mapping[str, Any]) -> Draft:
-    """Seconds and megabytes; `examples` are among the official tests, and are read only where there are no others.
+    """Read limits in seconds and megabytes, and the official tests, or `examples` if there are none.
 
-    The checker is a Python program: `checker.py input.txt correct_output.txt solution_output.txt` prints 1 or 0.
-    `generated_tests` is a number: those tests lie in files of their own, one for each contest.
+    The official tests include the examples. The checker is a Python program: `checker.py input.txt correct_output.txt
+    solution_output.txt` prints 1 or 0. `generated_tests` is only a number: the data set has those tests in files of
+    their own, one for each contest.
     """
     fields: dict[str, Any] = {
         **solutions_of(row),
@@ -43,7 +44,7 @@ def _read_codeforces(row: Mapping[str, Any]) -> Draft:
 
 
 def _read_ioi(row: Mapping[str, Any]) -> Draft:
-    """A subtask. What needs a grader, a manager or tests of another data set is refused by name."""
+    """Read a subtask; mark it as not supported if it needs a grader, a manager or another data set's tests."""
     fields: dict[str, Any] = {
         **solutions_of(row),
         "time_limit_s": seconds(row.get("time_limit"), "time_limit"),

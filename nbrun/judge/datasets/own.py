@@ -1,6 +1,6 @@
-"""The one shape that nbrun keeps, what people write by hand, and rows that differ only in how tests are written.
+"""The shape of nbrun's own problems, of rows written by hand, and of data sets that write only the tests differently.
 
-DeepCoder's rows and SandboxFusion's (CommonOJ, AutoEval, MBPP) are among the latter.
+DeepCoder and SandboxFusion's data sets (CommonOJ, AutoEval, MBPP) are such data sets.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def _read(row: Mapping[str, Any]) -> Draft:
 
 
 def _read_fusion(sets: dict[str, Any], labels: Mapping[str, Any], fields: dict[str, Any]) -> None:
-    """AutoEval's test code is Python's only where the row says so, and may come with files."""
+    """Mark AutoEval's test code as not supported if it isn't Python 3 or needs files of its own."""
     value = sets["test"] = parsed(sets["test"], "test") if not _is_code(sets["test"]) else sets["test"]
     if not isinstance(value, Mapping) or "code" not in value:
         return

@@ -1,7 +1,7 @@
-"""Rows for reinforcement learning: tests lie where a reward is computed from (SYNTHETIC-1, Eurus-2, verl, Skywork-OR1).
+"""Rows for reinforcement learning, with tests in the column for the reward (SYNTHETIC-1, Eurus-2, verl, Skywork-OR1).
 
-The value has one of the forms of `nbrun.judge.datasets.tests`; `ability` or `data_source` of a row that isn't about
-code says so, and the row is refused by name.
+The tests have one of the forms of `nbrun.judge.datasets.tests`. A row that isn't about code, according to its `ability`
+or `data_source`, is refused with that reason.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def _read(row: Mapping[str, Any]) -> Draft:
 
 
 def _parsed(row: Mapping[str, Any], value: Any, column: str) -> Any:
-    """What a value holds; rows about mathematics have an answer there."""
+    """Return the parsed value of a column; raise ValueError if it isn't tests but, say, the answer of a calculation."""
     try:
         value = parsed(value, column)
     except ValueError as e:
@@ -55,7 +55,7 @@ def _tests(column: str) -> Any:
 
 
 def _id(row: Mapping[str, Any]) -> Any:
-    """What tells a row from others where it has no id: its place in the set that it comes from."""
+    """Return an id for a row without one: its place in the data set that it comes from."""
     extra = row.get("extra_info")
     if any(has(row, name) for name in REWARDS.ids) or not isinstance(extra, Mapping) or is_missing(extra.get("index")):
         return None

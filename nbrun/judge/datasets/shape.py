@@ -1,6 +1,6 @@
-"""What a published shape of rows is: how a row of it is known, and what reads it.
+"""The types that describe a published shape of rows: how its rows are recognised, and the function that reads them.
 
-Called by the thread that reads samples and by worker threads; values.
+Called by the thread that reads samples and by worker threads; the objects are immutable.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Any
 from nbrun.judge.datasets.tests import Tests, read_tests, says_call
 from nbrun.judge.datasets.values import has, is_missing, megabytes, number, read_solutions, seconds
 
-#: Statements of problems: with the tests, they tell a problem without an id from others.
+#: Columns with a problem's statement. The id of a problem without one is a digest of these and the tests.
 STATEMENTS = ("question", "problem", "prompt", "description", "content", "text", "question_content", "statement")
-#: Limits as nbrun's own rows and CodeContests' write them.
+#: Columns with limits in nbrun's own rows and in CodeContests.
 LIMITS = ("time_limit_s", "time_limit", "memory_limit_mb", "memory_limit_bytes", "memory_limit", "output_limit_mb")
-#: Keys of the one shape that are taken as they are.
+#: Keys of the one shape that are copied unchanged.
 CARRIED = (
     "time_limit_from",
     "checker",
@@ -28,21 +28,20 @@ CARRIED = (
     "interactive",
     "grading",
 )
-#: Read from a row of any shape; a user adds solutions to rows that come without.
+#: Read from rows of every shape, since users add solutions to data sets without them.
 SOLUTIONS = ("solutions", "incorrect_solutions")
 
 
 @dataclass
 class Draft:
-    """A row as its shape's module has read it.
+    """A row after its shape's module has read it, with tests that are not parsed yet.
 
     Attributes:
-        sets: the name of a set of tests -> its value, unread, as `nbrun.judge.datasets.tests` understands it.
+        sets: the name of a set of tests -> its raw value.
         fields: keys of the one shape (see `nbrun.judge.problems`): groups of solutions, limits, checker and so on.
-        function: the name of the function that tests call, where the row says it apart from them.
-        starter: the name of the function that the row's starter code begins: what tests of the kind "call" mean that
-            name none.
-        read: what reads a set of tests: (value, name of the set, function) -> tests.
+        function: the name of the function that tests call, if the row has it outside of the tests.
+        starter: the name of the function in the row's starter code, for tests that call a function without naming it.
+        read: parses a set of tests: (value, name of the set, function) -> tests.
     """
 
     sets: dict[str, Any] = field(default_factory=dict)
@@ -52,7 +51,11 @@ class Draft:
     starter: str | None = None
 
     def tests(self, name: str) -> Tests:
-        """Return the tests of one set. Raises ValueError where they can't be read."""
+        """Return the tests of one set.
+
+        Raises:
+            ValueError: they can't be read.
+        """
         value = self.sets[name]
         if self.starter is not None and self.function is None and says_call(value):
             return self.read(value, name, self.starter)
@@ -64,13 +67,13 @@ class Shape:
     """One published shape.
 
     Attributes:
-        name: what people call it.
-        source: where it is published.
-        needs: sets of columns; a row that holds something in all columns of one of them has this shape.
-        columns: further columns that are read; of Parquet files no others are loaded.
-        read: a row -> its draft. Raises ValueError where something can't be read; the message names the column.
-        ids: columns that may hold the id, best first.
-        also: what a row must fulfil besides.
+        name: its usual name.
+        source: the address where it is published.
+        needs: sets of columns; a row has this shape if all columns of one of these sets aren't empty.
+        columns: further columns that are read; no other columns are loaded from Parquet files.
+        read: returns the draft of a row. It raises ValueError if a column can't be read; the message names the column.
+        ids: columns that may contain the id, best first.
+        also: a further condition that a row must meet.
     """
 
     name: str
@@ -87,7 +90,7 @@ class Shape:
 
     @property
     def all_columns(self) -> frozenset[str]:
-        """Every column that reading such a row looks at."""
+        """All columns that are needed to read such a row."""
         needed = (name for names in self.needs for name in names)
         return frozenset((*needed, *self.columns, *self.ids, *STATEMENTS, *SOLUTIONS, "not_supported"))
 
@@ -96,7 +99,7 @@ _DEFINED = re.compile(r"^[ \t]*def\s+([A-Za-z]\w*)\s*\(", re.MULTILINE)
 
 
 def starter_function(row: Mapping[str, Any]) -> str | None:
-    """Return the name of the only function that a row's `starter_code` begins; None if there isn't one."""
+    """Return the name of the function in a row's `starter_code`; None unless there is exactly one."""
     code = row.get("starter_code")
     names = set(_DEFINED.findall(code)) if isinstance(code, str) else set()
     return names.pop() if len(names) == 1 else None
@@ -106,8 +109,8 @@ def solutions_of(row: Mapping[str, Any], language: Any = None, **others: str) ->
     """Return the groups of solutions of a row.
 
     Args:
-        language: what the row says of solutions without a language of their own.
-        others: group -> the column that the shape keeps it in, read where the row has no column of the group's name.
+        language: the language of solutions that don't name one.
+        others: group -> the shape's column for it, which is read if the row has no column with the group's name.
 
     Raises:
         ValueError: a column can't be read.
@@ -123,7 +126,7 @@ def solutions_of(row: Mapping[str, Any], language: Any = None, **others: str) ->
 
 
 def limits_of(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the limits of a row that gives seconds, and megabytes or bytes."""
+    """Return the limits of a row that writes them in seconds and in megabytes or bytes."""
     out: dict[str, Any] = {"time_limit_s": None, "memory_limit_mb": None}
     for key in ("time_limit_s", "time_limit"):
         if not is_missing(row.get(key)):
@@ -140,5 +143,5 @@ def limits_of(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def carried(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the keys of the one shape that a row holds already."""
+    """Return the values of a row that already have the one shape."""
     return {key: row[key] for key in CARRIED if not is_missing(row.get(key))}

@@ -1,4 +1,4 @@
-"""Submissions that a data set keeps as rows of their own, apart from the problems: which problem each belongs to.
+"""Groups submissions by problem, for data sets that keep them in rows of their own.
 
 Called by the thread that reads samples; no I/O. open-r1/codeforces-submissions has `problem_id`, `source`,
 `programmingLanguage` and `verdict`; CodeNet's tables have `problem_id`, `language` and `status`, and sources in files.
@@ -18,7 +18,7 @@ _CODE = ("source", "code", "source_code", "solution", "submission")
 _LANGUAGE = ("programmingLanguage", "programming_language", "original_language", "language", "lang")
 _VERDICT = ("verdict", "status", "result", "is_correct", "correct")
 _RIGHT = frozenset({"ok", "accepted", "ac", "correct", "true", "1", "passed"})
-#: Judgements that say nothing of whether a solution is right.
+#: Verdicts from which it doesn't follow whether a solution is right.
 _NEITHER = frozenset(
     {
         "compilation_error",
@@ -44,7 +44,7 @@ def are_submissions(row: Mapping[str, Any]) -> bool:
 
 
 def by_problem(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, list[dict[str, Any]]]]:
-    """Return the submissions of each problem: id -> group -> items. Those that were never judged are left out.
+    """Return problem id -> group -> items. Submissions that were never judged are left out.
 
     Raises:
         ValueError: a row isn't a submission; the message names its columns.

@@ -1,4 +1,4 @@
-"""HumanEval, EvalPlus and MBPP: code that is run after the solution."""
+"""HumanEval, EvalPlus and MBPP: tests are code that is run after the solution."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from nbrun.judge.datasets.values import first, has, parsed, plain
 
 
 def _read_humaneval(row: Mapping[str, Any]) -> Draft:
-    """`test` defines `check`, which gets the function called `entry_point`.
+    """Read `test`, which defines `check`, a function that gets the solution's function `entry_point`.
 
-    `canonical_solution` goes on where `prompt` ends; so does a solution that doesn't define the function itself.
+    `canonical_solution` continues `prompt`, and so does a solution that doesn't define the function itself.
     """
     entry, prompt = row["entry_point"], first(row, "prompt") or ""
     if "def check(" not in row["test"]:
@@ -26,12 +26,12 @@ def _read_humaneval(row: Mapping[str, Any]) -> Draft:
 
 
 def _completed(items: Any, prompt: str, name: str) -> Any:
-    """Items with what they need of the prompt: all of it, or what stands before the function where they define that."""
+    """Put the prompt before each item; before an item that defines the function, only the part above the function."""
     if not isinstance(items, list):
         return items
     head, defined, _ = prompt.partition(f"def {name}(")
     if defined and head.rpartition("\n")[2].strip():
-        head = ""  # not at the beginning of a line
+        head = ""  # the function doesn't begin a line
 
     def whole(item: Any) -> Any:
         code = item.get("solution") if isinstance(item, Mapping) else None
@@ -47,9 +47,9 @@ def _completed(items: Any, prompt: str, name: str) -> Any:
 
 
 def _read_evalplus(row: Mapping[str, Any]) -> Draft:
-    """Inputs alone: the expected results are those of `canonical_solution`, which runs beside the solution.
+    """Read inputs without results: `canonical_solution` computes the expected results in the same run.
 
-    Inputs are JSON in EvalPlus's files; `atol` is how far a number may be off. Each of the two sets is one test.
+    In EvalPlus's files the inputs are JSON; `atol` is the allowed error of a number. Each of the two sets is one test.
     """
     entry, prompt = row["entry_point"], first(row, "prompt") or ""
     reference = _completed([{"solution": row["canonical_solution"]}], prompt, entry)[0]["solution"]
@@ -66,7 +66,7 @@ def _read_evalplus(row: Mapping[str, Any]) -> Draft:
     )
 
 
-#: Compares a solution with the reference on inputs; both get copies, since some change what they are given.
+#: Compares a solution with the reference on all inputs. Both get copies, since some functions change their arguments.
 _EVALPLUS = """
 import copy, json, math
 
@@ -87,9 +87,9 @@ for _given in json.loads({inputs}):
 
 
 def _read_mbpp(row: Mapping[str, Any]) -> Draft:
-    """Each assertion of `test_list` is a test of its own, after `test_setup_code` or `test_imports`.
+    """Read each assertion of `test_list` as a test that begins with `test_setup_code` or `test_imports`.
 
-    `challenge_test_list` is a set of its own; where EvalPlus adds `test`, that code is the last test.
+    `challenge_test_list` is a set of its own. The code in EvalPlus's further column `test` is the last test.
     """
     before = "\n".join(str(line) for line in plain(first(row, "test_imports")) or ())
     before += "\n" + (first(row, "test_setup_code") or "")

@@ -1,4 +1,4 @@
-"""Reads a problem's tests in any form that a data set writes them in.
+"""Reads a problem's tests, in any of the forms that data sets use.
 
 Called by the thread that reads samples and by worker threads; pure functions, no I/O.
 
@@ -10,7 +10,7 @@ Called by the thread that reads samples and by worker threads; pure functions, n
     {"inputs", "outputs", "fn_name"}              calls of a function: arguments and result (APPS, TACO)
     {"type": "function_call", "fn_name", …}       the same, test by test (SYNTHETIC-1); {"testtype": "functional"}
                                                   (LiveCodeBench) writes each argument as a line of JSON
-    ["assert f(1) == 2", …], {"assert_case"}      code that is run after the solution, a test each
+    ["assert f(1) == 2", …], {"assert_case"}      code that is run after the solution; each text is a test
     {"code"}, {"functional"}, {"test_code"}       the same as one text
 """
 
@@ -28,7 +28,7 @@ from typing import Any
 
 from nbrun.judge.datasets.values import first, flags_of, is_missing, parsed, plain
 
-#: What a test whose code ran to its end is expected to give.
+#: The expected output of a test that is code: the harness prints this if the code ran to its end.
 PASSED = "passed\n"
 _SIDES = {
     "input": ("stdin", ("input", "inputs", "stdin", "in")),
@@ -42,15 +42,15 @@ _ENTRY = re.compile(r"[A-Za-z_][\w.]*(?:\(\))?(?:\.[A-Za-z_]\w*)?")
 
 @dataclass(frozen=True)
 class Tests:
-    """Tests in one form, and how they are run.
+    """Tests in one form, and the harness that runs them.
 
     Attributes:
-        tests: `{"input", "output"}` of text or bytes; `alternatives` lists further outputs that are right.
-        harness: None where a program reads its input and writes its output; `{"type": "function", "name"}` where input
-            and output are JSON of a function's arguments and result; `{"type": "test_code"}` where the input is code.
+        tests: mappings `{"input", "output"}` with text or bytes; `alternatives` lists further outputs that are right.
+        harness: None if a program reads the input and writes the output; `{"type": "function", "name"}` if input and
+            output are JSON of a function's arguments and result; `{"type": "test_code"}` if the input is code.
     """
 
-    __test__ = False  # pytest would take the name for tests
+    __test__ = False  # or pytest would collect this class because of its name
 
     tests: list[dict[str, Any]]
     harness: dict[str, Any] | None = field(default=None)
@@ -61,10 +61,10 @@ def read_tests(value: Any, where: str, function: str | None = None) -> Tests:
 
     Args:
         where: the column, for messages.
-        function: the name of the function to call, where the row says it apart from the tests.
+        function: the name of the function to call, if the row has it outside of the tests.
 
     Raises:
-        ValueError: it can't be read; the message names the place.
+        ValueError: the value can't be read; the message names the place.
 
     Example:
         >>> read_tests('[{"input": ["1 2", "3"], "output": ["4"]}]', "tests").tests
@@ -74,7 +74,7 @@ def read_tests(value: Any, where: str, function: str | None = None) -> Tests:
         return Tests([])
     value = parsed(value, where)
     if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
-        value = parsed(value, where)  # JSON text inside of JSON text
+        value = parsed(value, where)  # JSON text inside JSON text
     if isinstance(value, Mapping):
         return _read_mapping(value, where, function)
     if not isinstance(value, Sequence) or isinstance(value, (str, bytes)):
@@ -87,13 +87,13 @@ def read_tests(value: Any, where: str, function: str | None = None) -> Tests:
 
 
 def code_tests(codes: Sequence[str], where: str, before: str = "") -> Tests:
-    """Return code that is run after a solution as tests, one each.
+    """Return a test for each piece of code that is run after a solution.
 
     Args:
         before: code that each of them needs, such as imports.
 
     Raises:
-        ValueError: it is no Python.
+        ValueError: the code isn't valid Python.
     """
     before = before.rstrip() + "\n" if before.strip() else ""
     tests = []
@@ -105,17 +105,17 @@ def code_tests(codes: Sequence[str], where: str, before: str = "") -> Tests:
 
 
 def check_of(code: str, entry_point: str, where: str, before: str = "") -> Tests:
-    """Return the test of HumanEval's form: code that defines `check`, which is called with the solution's function."""
+    """Return a test in HumanEval's form: code that defines `check` and calls it with the solution's function."""
     if not isinstance(entry_point, str) or not _ENTRY.fullmatch(entry_point):
         raise ValueError(f"'entry_point' is {entry_point!r}, not the name of a function")
     return code_tests([f"{code.rstrip()}\n\ncheck({entry_point})"], where, before)
 
 
 def test_functions(code: str, where: str) -> Tests:
-    """Return the functions and methods of a test file as tests, one each.
+    """Return a test for each test function and test method of a test file.
 
     Raises:
-        ValueError: it is no Python, holds no test, or needs pytest itself.
+        ValueError: the file isn't valid Python, has no test, or needs pytest itself.
     """
     _check_code(code, where)
     calls: list[str] = []
@@ -163,7 +163,7 @@ def _read_mapping(value: Mapping[str, Any], where: str, function: str | None) ->
 
 
 def _read_test_code(value: Mapping[str, Any], where: str) -> Tests | None:
-    """Read tests that are code which runs after the solution; return None if the mapping holds none."""
+    """Return the tests of a mapping with code that is run after the solution; None if it has no such code."""
     if not is_missing(value.get("assert_case")):
         return code_tests(list(plain(value["assert_case"])), f"{where}.assert_case")
     if not is_missing(value.get("test_code")):
@@ -180,14 +180,14 @@ def _read_test_code(value: Mapping[str, Any], where: str) -> Tests | None:
 
 
 def _read_columns(value: Mapping[str, Any], input_key: str, output_key: str, where: str, function: str | None) -> Tests:
-    """Read tests that are written as a list of inputs and a list of outputs."""
+    """Return the tests of a list of inputs and a list of outputs."""
     columns = {key: plain(column) for key, column in value.items() if isinstance(plain(column), list)}
     inputs, outputs = columns.get(input_key), columns.get(output_key)
     if inputs is None or outputs is None or len(inputs) != len(outputs):
         counts = [len(c) if c is not None else "no" for c in (inputs, outputs)]
         raise ValueError(f"{where!r} has {counts[0]} inputs and {counts[1]} outputs")
     if function is None and len(columns) == 2:
-        if not {*map(type, inputs), *map(type, outputs)} - {str}:  # nearly always: the short way
+        if not {*map(type, inputs), *map(type, outputs)} - {str}:  # the usual case, in a faster way
             if any(map(contains, (*inputs, *outputs), repeat("\r"))):
                 inputs, outputs = [_unix(text) for text in inputs], [_unix(text) for text in outputs]
             return Tests([{"input": i, "output": o} for i, o in zip(inputs, outputs, strict=True)])
@@ -201,7 +201,7 @@ def _read_columns(value: Mapping[str, Any], input_key: str, output_key: str, whe
 
 
 def says_call(value: Any) -> bool:
-    """Return whether a set of tests says of its first test that it is the call of a function."""
+    """Return whether the first test of a set is marked as the call of a function."""
     if isinstance(value, str):
         return any(f'"{kind}"' in value[:2000] for kind in _CALLS)
     value = plain(value)
@@ -232,7 +232,7 @@ def _read_list(rows: Sequence[Mapping[str, Any]], where: str, function: str | No
 
 
 def _function_of(row: Mapping[str, Any], where: str, function: str | None) -> str | None:
-    """The name of the function that a test calls; None for a test of standard input."""
+    """Return the name of the function that a test calls; None for a test of standard input."""
     kind = str(first(row, "type", "testtype") or "").lower()
     about = first(row, "metadata")
     about = parsed(about, f"{where}.metadata") if isinstance(about, (str, Mapping)) else {}
@@ -249,9 +249,9 @@ def _function_of(row: Mapping[str, Any], where: str, function: str | None) -> st
 def read_calls(inputs: Sequence[Any], outputs: Sequence[Any], name: str, where: str) -> Tests:
     """Return tests that call a function.
 
-    Arguments as text are lines of JSON, one each, and the result is JSON too; arguments as a list are values, as a
-    mapping they go by name. Where each result is a list of one value, the value itself is right too: APPS, TACO and
-    SYNTHETIC-1 wrap results so.
+    Arguments that are text are lines of JSON, one line for each argument, and the result is JSON too. A list has the
+    arguments' values, a mapping has arguments by name. If each result is a list of one value, the value itself is right
+    too, because APPS, TACO and SYNTHETIC-1 wrap results in lists.
     """
     if not name.isidentifier() or keyword.iskeyword(name):
         raise ValueError(f"{where!r} calls {name!r}, which is no name of a function")
@@ -343,7 +343,7 @@ def _read_side(test: Mapping[str, Any], side: str, out: dict[str, Any], where: s
         value = plain(value.get(inner))
     if isinstance(value, (list, tuple)) and value and side == "output":
         if any(isinstance(plain(other), (list, tuple)) for other in value):
-            several = True  # each of them a list of lines
+            several = True  # each alternative is a list of lines
         else:
             several = len(value) > 1 and not lines and isinstance(out.get("input"), str) and _is_text(test)
         if several:
@@ -353,7 +353,7 @@ def _read_side(test: Mapping[str, Any], side: str, out: dict[str, Any], where: s
 
 
 def _is_text(test: Mapping[str, Any]) -> bool:
-    """Whether the input of a test is text: a list of outputs is then alternatives, as in xCodeEval, and no lines."""
+    """Return whether the input of a test is text. A list of outputs is then alternatives, as in xCodeEval."""
     return isinstance(next(test[key] for key in _SIDES["input"][1] if key in test), (str, Mapping))
 
 
@@ -366,10 +366,10 @@ def _stream(value: Any, side: str, where: str) -> str | bytes:
     if isinstance(value, (list, tuple)) and all(isinstance(line, str) for line in value):
         return _unix("".join(line if line.endswith("\n") else line + "\n" for line in value))
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return repr(value)  # people write an answer of one number so
+        return repr(value)  # people write an answer of one number like this
     raise ValueError(f"{where}: its {side} is a {type(value).__name__}, not text")
 
 
 def _unix(text: str) -> str:
-    """Line ends of Windows come from how a data set was collected; no judge gives them to programs."""
+    """Replace CRLF by LF: it comes from the way a data set was collected, and no judge gives it to programs."""
     return text.replace("\r\n", "\n") if "\r" in text else text

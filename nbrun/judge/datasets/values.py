@@ -1,4 +1,4 @@
-"""Reads single values of a row: text that holds JSON, limits with their units, solutions inside code fences.
+"""Reads single values of a row: JSON text, limits with their units, solutions inside code fences.
 
 Called by the thread that reads samples and by worker threads; pure functions, no I/O.
 """
@@ -14,7 +14,7 @@ from typing import Any
 
 from nbrun.judge.language_names import language_name
 
-#: A block of code: its tag, what opened it, its content up to a fence that closes it, or to the end of the text.
+#: A block of code: its opening fence, its tag, its content up to the closing fence or the end of the text.
 _FENCED = re.compile(
     r"^[ \t]*(?P<fence>```+|~~~+)[ \t]*(?P<tag>[\w+#.-]*)[^\n`]*\n(?P<code>.*?)(?:^[ \t]*(?P=fence)[ \t]*\r?$|\Z)",
     re.DOTALL | re.MULTILINE,
@@ -22,14 +22,14 @@ _FENCED = re.compile(
 _CLOSED_IN_LINE = re.compile(r"(?<=\S)```[ \t]*\Z")
 _THOUGHTS = re.compile(r".*</think(?:ing)?>", re.DOTALL)
 _QUANTITY = re.compile(
-    r"\s*(?:[\d.]+\s*(?:-|–|to)\s*)?"  # of a range, the upper end counts
+    r"\s*(?:[\d.]+\s*(?:-|–|to)\s*)?"  # the upper end of a range counts
     r"(?P<number>\d+(?:[.,]\d*)?|\.\d+)\s*(?P<unit>[a-zµ]*)(?:\(s\))?\.?(?: *(?:/|per) *test(?: *case)?)?"
     r"\s*(?:\([^()]*\)\s*)?",
     re.IGNORECASE,
 )
 #: Names of pandas' types of missing values, so that pandas needn't be imported.
 _NOTHING = frozenset({"NAType", "NaTType"})
-#: What a limit is called that isn't there.
+#: Texts that mean that there is no limit.
 _NO_LIMIT = frozenset({"none", "null", "nan", "n/a", "na", "-", "unknown", "unlimited", "inf", "infinity", "no limit"})
 _SECONDS = {"": 1.0, "s": 1.0, "sec": 1.0, "second": 1.0, "ms": 1e-3, "msec": 1e-3, "millisecond": 1e-3, "minute": 60.0}
 _MEGABYTES = {
@@ -50,11 +50,11 @@ _MEGABYTES = {
     "gib": 1024.0,
     "gigabyte": 1024.0,
 }
-#: A memory limit without a unit: from here on it is in bytes. No contest allows a million megabytes.
+#: A memory limit without a unit is in bytes from this value on, since no contest allows a million megabytes.
 _BYTES_FROM = 1 << 20
-#: Python's parser takes a hundred times the memory of its text; JSON of any length is read.
+#: The longest Python literal to parse, since the parser needs a hundred times the text's memory. JSON has no limit.
 _LONGEST_LITERAL = 1 << 24
-#: Beginnings that only one language has; a source that shows none of them is taken for Python.
+#: Lines that only one language has. A source without any of them is assumed to be Python.
 _SIGNS = (
     ("CPP", re.compile(r"^\s*#\s*include\b.*<(?:bits/stdc\+\+\.h|iostream|vector|cstdio|algorithm|string|map)>", re.M)),
     ("CPP", re.compile(r"^\s*using namespace std\b", re.M)),
@@ -64,13 +64,13 @@ _SIGNS = (
     ("RUST", re.compile(r"^\s*(?:use std::|fn main\s*\(\s*\))", re.M)),
     ("CSHARP", re.compile(r"^\s*using System\s*;", re.M)),
 )
-#: Columns that hold the text of a solution where it isn't called `solution`.
+#: Names of the column with a solution's text.
 _CODE = ("solution", "code", "source_code", "source", "completion", "content")
 _LANGUAGE = ("language", "lang", "programming_language", "programmingLanguage")
 
 
 def plain(value: Any) -> Any:
-    """Return a list for a tuple or an array of numpy, pandas or pyarrow, and any other value as it is."""
+    """Return a tuple or an array of numpy, pandas or pyarrow as a list, and any other value unchanged."""
     if isinstance(value, tuple):
         return list(value)
     return value.tolist() if hasattr(value, "tolist") and not isinstance(value, (str, bytes)) else value
@@ -84,20 +84,20 @@ def is_missing(value: Any) -> bool:
 
 
 def has(row: Mapping[str, Any], *columns: str) -> bool:
-    """Return whether a row holds something in each of these columns."""
+    """Return whether none of these columns is missing or empty in a row."""
     return all(not is_missing(row.get(column)) for column in columns)
 
 
 def first(row: Mapping[str, Any], *columns: str) -> Any:
-    """Return the value of the first of these columns that holds something; None if none does."""
+    """Return the value of the first of these columns that isn't empty; None if all are."""
     return next((row[column] for column in columns if not is_missing(row.get(column))), None)
 
 
 def parsed(value: Any, where: str) -> Any:
-    """Return what a text of JSON (or a Python literal) holds; any other value as it is.
+    """Return the value of JSON text or of a Python literal; a value that isn't text unchanged.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: the text is neither.
     """
     if not isinstance(value, (str, bytes)):
         return plain(value)
@@ -114,7 +114,7 @@ def parsed(value: Any, where: str) -> Any:
 
 
 def flags_of(value: Any) -> list[str]:
-    """Return validator flags as words; a package writes them as text, as a list, or as a mapping."""
+    """Return validator flags as words; packages write them as text, as a list, or as a mapping."""
     if value is None:
         return []
     if isinstance(value, Mapping):
@@ -126,7 +126,7 @@ def number(value: Any, where: str) -> float:
     """Return a limit as a number.
 
     Raises:
-        ValueError: it is no number, or below 0.
+        ValueError: the value isn't a number, or is negative.
     """
     try:
         found = float(value)
@@ -141,7 +141,7 @@ def seconds(value: Any, where: str, unit_s: float = 1.0) -> float | None:
     """Return a time limit in seconds: a number, "2.0 seconds", "1500 ms", or `{"seconds", "nanos"}`; None for none.
 
     Args:
-        unit_s: what a number without a unit counts: 1e-3 where a data set gives milliseconds.
+        unit_s: the unit in seconds of a number without one: 1e-3 for a data set with limits in milliseconds.
 
     Raises:
         ValueError: it can't be read.
@@ -158,7 +158,7 @@ def seconds(value: Any, where: str, unit_s: float = 1.0) -> float | None:
     if isinstance(value, Mapping):
         whole, nanos = number(value.get("seconds") or 0, where), number(value.get("nanos") or 0, where)
         return whole + nanos / 1e9 or None
-    return _quantity(value, where, _SECONDS, unit_s) or None  # 0 occurs in real rows and means: not known
+    return _quantity(value, where, _SECONDS, unit_s) or None  # 0 in real rows means that the limit is unknown
 
 
 def megabytes(value: Any, where: str) -> float | None:
@@ -198,10 +198,10 @@ def _quantity(value: Any, where: str, units: Mapping[str, float], bare: float) -
 
 
 def unfenced(text: str) -> tuple[str, str]:
-    """Return the language tag and the content of the last code fence in a text; ("", text) where there is none.
+    """Return the language tag and the content of the last code fence in a text; ("", text) if it has none.
 
-    A fence whose tag is a language goes before later ones without, which hold examples; what a model wrote before
-    `</think>` isn't looked at. A fence that is never closed, as in an answer that was cut off, ends with the text.
+    A fence whose tag is a language is preferred to later ones without, which usually hold examples. Anything before
+    `</think>` is ignored. A fence that is never closed, as in a truncated answer, ends with the text.
 
     Example:
         >>> unfenced("Here it is:\\n```python\\nprint(1)\\n```\\n")
@@ -218,7 +218,7 @@ def unfenced(text: str) -> tuple[str, str]:
 
 
 def _is_source(text: str) -> bool:
-    """Return whether a text with fences in it is a program all the same: they stand in its comments or strings."""
+    """Return whether a text with fences is a program itself, with the fences in its comments or strings."""
     begin = re.split(r"^[ \t]*(?:```|~~~)", text, maxsplit=1, flags=re.MULTILINE)[0]
     if any(sign.match(begin.lstrip()) for _, sign in _SIGNS):
         return True
@@ -230,7 +230,7 @@ def _is_source(text: str) -> bool:
 
 
 def guessed_language(source: str, default: str = "PYTHON3") -> str:
-    """Return the language that a source shows by its first statements; `default` where it shows none.
+    """Guess a source's language from its first statements; return `default` if nothing in them is typical.
 
     Example:
         >>> guessed_language("#include <bits/stdc++.h>\\nint main() {}"), guessed_language("print(1)")
@@ -242,12 +242,12 @@ def guessed_language(source: str, default: str = "PYTHON3") -> str:
 def read_solutions(value: Any, where: str, language: Any = None) -> Any:
     """Return a column of solutions as items with `language` and `solution`, or a struct of two such lists.
 
-    What has this form already stays as it is, so that saved results still belong to it. Plain text, inside a code
-    fence or not, gets the fence's language, else the row's, else the one that it shows (`guessed_language`).
+    Items that already have this form stay unchanged, so that saved results still belong to them. Plain text, inside a
+    code fence or not, gets the fence's language, else the row's, else a guess from its content (`guessed_language`).
 
     Args:
         value: a list of texts or of mappings, a struct of lists, the JSON text of one, or a single text.
-        language: what the row says of all of them.
+        language: the language that the row gives for all of them.
 
     Raises:
         ValueError: it can't be read.
@@ -267,7 +267,7 @@ def read_solutions(value: Any, where: str, language: Any = None) -> Any:
 
 
 def _listed(text: str) -> Any:
-    """Return the solutions that a text holds as JSON or as Python prints them, or the text itself as the only one."""
+    """Return the solutions in a text that is JSON or a printed Python list, or the text itself as the only solution."""
     if text.lstrip()[:1] not in ("[", "{"):
         return [text]
     try:
@@ -299,7 +299,7 @@ def _read_struct(struct: Mapping[str, Any], where: str, language: Any) -> Any:
         told = " and ".join(f"{count} of {key!r}" for key, count in lengths.items())
         raise ValueError(f"{where!r} is a struct of lists of unequal length: {told}")
     if any(hasattr(column, "tolist") for column in struct.values()):
-        struct = {key: plain(column) for key, column in struct.items()}  # numbers of numpy's are no names of languages
+        struct = {key: plain(column) for key, column in struct.items()}  # numpy's numbers aren't names of languages
     if code == "solution" and name == "language":
         return struct
     renamed = {"solution" if key == code else "language" if key == name else key: v for key, v in struct.items()}
@@ -321,9 +321,9 @@ def _read_item(item: Any, where: str, language: Any) -> Any:
     if isinstance(item, (list, tuple)) and len(item) == 2 and language_name(item[0]) and isinstance(item[1], str):
         return {"language": item[0], "solution": item[1]}
     if not isinstance(item, Mapping):
-        return item  # the judge says what is wrong with it, for this one alone
+        return item  # the judge reports the error, for this item alone
     if any(hasattr(value, "tolist") for value in item.values()):
-        item = {key: plain(value) for key, value in item.items()}  # a number of numpy's is no name of a language
+        item = {key: plain(value) for key, value in item.items()}  # numpy's numbers aren't names of languages
     if "solution" in item and "language" in item:
         return item
     code = next((name for name in _CODE if isinstance(item.get(name), str)), None)

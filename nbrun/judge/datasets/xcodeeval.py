@@ -1,4 +1,4 @@
-"""xCodeEval (and ExecEval): unit tests whose outputs are lists of what is right; files as "input.txt" or a stream."""
+"""xCodeEval (and ExecEval): unit tests with lists of right outputs, on files such as "input.txt" or on streams."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SandboxFusion: the `fn` that has solutions judged by a pool of SandboxFusion servers."""
+"""SandboxFusion: a function for `nbrun.start` that judges solutions on a pool of SandboxFusion servers."""
 
 from nbrun.judge.fusion.judge import SandboxFusion
 

@@ -1,6 +1,7 @@
 """Reads the answers of SandboxFusion servers: the outcome and the record of each test. Pure functions.
 
-Outputs are compared here unless the server's own comparison is to count. Some answers say nothing of the solution:
+Outputs are compared here, unless the server's own comparison is used. From some answers nothing follows about the
+solution:
 
     answer                                                 fault
     `compile_result` has status TimeLimitExceeded          COMPILE_TIME
@@ -27,9 +28,9 @@ from nbrun.judge.records import Shortener, as_bytes
 from nbrun.judge.time_limits import Written, look_at
 from nbrun.verdicts import Verdict
 
-#: The server loses output beyond this length, or stalls until the time is up.
+#: The server truncates output beyond this length, or stalls until the time limit.
 LONG_OUTPUT_BYTES = 131_072
-#: How javac's message begins when the source isn't the cause.
+#: The beginnings of javac's messages about errors that the source didn't cause.
 _NO_JVM = ("Error occurred during initialization of VM", "Error: Could not create the Java Virtual Machine", "OpenJDK")
 #: A line about the compiler itself; lines about a source begin with the source's name.
 _STARVED = re.compile(
@@ -44,7 +45,7 @@ _SHOWN = 300
 
 
 class Fault(Enum):
-    """Why an answer says nothing about the solution."""
+    """A reason why nothing follows from an answer about the solution."""
 
     SERVER_FAILED = "the server failed"
     NO_RUNTIME = "the endpoint has no such runtime"
@@ -61,8 +62,8 @@ class TestOutcome:
     """The outcome of one test.
 
     Attributes:
-        fault: why nothing is known of the solution; None where its verdict holds.
-        written, share: where the time limit was exceeded: how far the output was right, see `time_limits.look_at`.
+        fault: why nothing is known about the solution; None if the verdict is valid.
+        written, share: if the time limit was exceeded, how much of the output was right; see `time_limits.look_at`.
     """
 
     verdict: Verdict
@@ -84,8 +85,8 @@ class JudgingRules:
     """How answers are judged.
 
     Attributes:
-        checker: compares outputs; None lets the server's own comparison count.
-        is_exact: whether no output but the expected one is right.
+        checker: compares outputs; None uses the server's own comparison.
+        is_exact: whether only the expected output is right.
         keep_output_bytes: how many bytes of each stream a record keeps; None keeps all.
     """
 
@@ -95,10 +96,10 @@ class JudgingRules:
 
 
 def read_submit(body: bytes, tests: Sequence[Mapping[str, Any]], rules: JudgingRules) -> list[TestOutcome]:
-    """Return what `/submit` answered: outcomes of all tests, or of those up to the first one that it rejects.
+    """Return the outcomes in an answer of `/submit`: of all tests, or of the tests up to the first rejected one.
 
     Raises:
-        InvalidAnswer: it can't be understood.
+        InvalidAnswer: the answer doesn't have the expected structure.
     """
     answer = _mapping(_parsed(body), "the answer")
     answered = answer.get("tests")
@@ -110,10 +111,10 @@ def read_submit(body: bytes, tests: Sequence[Mapping[str, Any]], rules: JudgingR
 
 
 def read_run(body: bytes, test: Mapping[str, Any], rules: JudgingRules) -> TestOutcome:
-    """Return what `/run_code` answered for one test; the service doesn't know the expected output.
+    """Return the outcome in an answer of `/run_code` to one test; the service doesn't know the expected output.
 
     Raises:
-        InvalidAnswer: it can't be understood.
+        InvalidAnswer: the answer doesn't have the expected structure.
     """
     run = _mapping(_parsed(body), "the answer")
     if "status" not in run or "run_result" not in run:
@@ -143,7 +144,7 @@ def _read_test(answered: Mapping[str, Any], test: Mapping[str, Any], rules: Judg
 
 
 def _is_right(answered: Mapping[str, Any], test: Mapping[str, Any], output: str, rules: JudgingRules) -> bool:
-    """Return whether the output of a program that ended well is right."""
+    """Return whether the output of a program that exited normally is right."""
     if rules.checker is None:
         return answered.get("passed") is True
     given = CheckerInput(as_bytes(test["input"]), as_bytes(test["output"]), as_bytes(output), test.get("flags", ()))
@@ -151,14 +152,14 @@ def _is_right(answered: Mapping[str, Any], test: Mapping[str, Any], output: str,
 
 
 def _is_long(output: str) -> bool:
-    """Return whether the server may have lost some of an output."""
+    """Return whether the server may have truncated an output."""
     return 4 * len(output) >= LONG_OUTPUT_BYTES and len(as_bytes(output)) >= LONG_OUTPUT_BYTES
 
 
 def _incomplete(
     outcome: TestOutcome, test: Mapping[str, Any], output: str, rules: JudgingRules, is_late: bool, worked: bool
 ) -> TestOutcome:
-    """Return the outcome of a test whose output may be incomplete: its time was up, or the output is very long."""
+    """Return the outcome of a test with possibly incomplete output: it ran out of time, or its output is very long."""
     written, share = look_at(
         test["output"], output, worked=worked, exact=rules.is_exact, ignore_case=rules.checker is None
     )
@@ -171,7 +172,7 @@ def _incomplete(
 
 
 def _check(run: Mapping[str, Any]) -> None:
-    """Raise InvalidAnswer unless it describes an execution: what only resembles one must not reject a solution."""
+    """Raise InvalidAnswer unless a mapping describes an execution, so that no other mapping rejects a solution."""
     if run.get("status") not in _STATUSES:
         raise InvalidAnswer(f"it describes no execution: {_shown(json.dumps(run))}")
     for name in ("compile_result", "run_result"):
@@ -211,7 +212,7 @@ def _fault(run: Mapping[str, Any]) -> tuple[Fault | None, str]:
 
 
 def _record(run: Mapping[str, Any], test: Mapping[str, Any], passed: bool, keep: int | None) -> dict[str, Any]:
-    """Return the record of a test: what the server answered, with long streams cut, and the test as it was sent."""
+    """Return the record of a test: the server's answer, with long streams truncated, and the test that was sent."""
     short = Shortener(keep)
     info: dict[str, Any] = {"status": run.get("status")}
     for step in ("compile_result", "run_result"):

@@ -1,14 +1,14 @@
 """Sends a request to endpoints of the pool until one answers it properly: a failing endpoint costs the task only time.
 
-Called by many worker threads at once. What an endpoint does wrong is reported to the pool, and the next one is tried;
-the caller gets an error only where no endpoint is left.
+Called by many worker threads at once. Each failure of an endpoint is reported to the pool, and the next endpoint is
+tried. The caller gets an error only if no endpoint is left:
 
     Unreachable      the endpoint never got the request, or has    next endpoint; none left: JudgeUnavailableError
                      vanished since
-    RequestLost      hang, reset or cut-off, by an endpoint that   next endpoint; none left: the same, or JudgeError
-                     is alive                                      once this task was lost in MAX_LOST_CALLS calls
-    EndpointFault    500, garbage, no SandboxFusion                next endpoint; none left: JudgeError
-    MissingRuntime   the endpoint lacks the language's runtime     the same
+    RequestLost      a living endpoint didn't respond in time,     next endpoint; none left: JudgeUnavailableError, or
+                     or broke the connection                       JudgeError after MAX_LOST_CALLS calls of this task
+    EndpointFault    500, an invalid answer, or another service    next endpoint; none left: JudgeError
+    MissingRuntime   the endpoint lacks the language's runtime     next endpoint; none left: JudgeError
     400, 413, 422    the request is wrong                          JudgeError at once
 """
 
@@ -36,19 +36,19 @@ from nbrun.judge.fusion.endpoints import Endpoint, Lease, NoEndpoint, Pool
 from nbrun.judge.fusion.protocol import Program, Request, RunOptions, run_code
 from nbrun.verdicts import Verdict
 
-#: A request that this many endpoints have failed is given up.
+#: After this many endpoints have failed a request, it isn't sent to another one.
 MAX_FAILURES = 6
-#: A task that endpoints have lost in this many calls although they are alive is thought to be the cause itself.
+#: If living endpoints have lost a task's request in this many calls, the task itself is considered the cause.
 MAX_LOST_CALLS = 3
 PING_S = 2.0
 _ALIVE_S = 5.0  # an endpoint that answered anything within this time isn't pinged
 _PINGED_AT_ONCE = 32
 _REQUEST_IS_WRONG = (400, 413, 422)
-#: How a SandboxFusion server that fails, or a gateway before it, answers; other codes are not expected of one.
+#: The status codes of a SandboxFusion server that fails, or of a gateway before it.
 _SERVER_FAILED = (429, 500, 502, 503, 504)
 _SHOWN = 400
 _MOST_SHOWN = 3
-#: Programs that end well wherever their language is installed.
+#: Programs that exit normally wherever their language is installed.
 _TRIALS = {"python": "pass", "bash": "true", "lua": "", "perl": "1;", "ruby": "", "php": "<?php\n", "nodejs": ";"}
 _EMPTY_TEST = {"input": "", "output": ""}
 
@@ -57,11 +57,11 @@ Reader = Callable[[bytes], list[TestOutcome]]
 
 
 class NoOtherEndpoint(Exception):
-    """Every endpoint that is in use was to be avoided."""
+    """All endpoints in use are among those to avoid."""
 
 
 class EndpointFault(Exception):
-    """An endpoint answered badly."""
+    """An endpoint gave an invalid or failed answer."""
 
 
 class MissingRuntime(Exception):
@@ -69,11 +69,11 @@ class MissingRuntime(Exception):
 
 
 class Reply(NamedTuple):
-    """What a request brought.
+    """The outcomes of a request's tests, and where they ran.
 
     Attributes:
-        endpoint: the endpoint that answered it.
-        load: how many of our programs ran there at once, at most, meanwhile.
+        endpoint: the endpoint that answered the request.
+        load: the largest number of our programs that ran there at once during the request.
     """
 
     outcomes: list[TestOutcome]
@@ -91,7 +91,7 @@ class Client:
     """Sends requests to the endpoints of a pool.
 
     Args:
-        read_timeout_s: how long an answer may take; None: as long as the request says.
+        read_timeout_s: how long an answer may take; None uses the request's `timeout_s`.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Client:
         self.pool, self._read_timeout_s, self._connect_timeout_s = pool, read_timeout_s, connect_timeout_s
         self._headers = {"Content-Type": "application/json", **headers}
         self._lock = threading.Lock()  # protects _lost
-        self._lost: dict[object, int] = {}  # task -> how many of its calls were lost
+        self._lost: dict[object, int] = {}  # task -> the number of its calls that were lost
 
     def send(
         self,
@@ -116,14 +116,14 @@ class Client:
         """Return the first proper answer to a request.
 
         Args:
-            task: what lost requests are counted under.
-            alone: use an endpoint at which no other request of ours runs.
+            task: the key under which lost requests are counted.
+            alone: use an endpoint on which no other request of ours runs.
             avoid: names of endpoints not to use.
 
         Raises:
             JudgeError: the request is wrong, too many endpoints failed it, or the call was cancelled.
-            JudgeUnavailableError: no endpoint is left that could be tried.
-            NoOtherEndpoint: every endpoint in use is to be avoided.
+            JudgeUnavailableError: no endpoint is left to try.
+            NoOtherEndpoint: all endpoints in use are in `avoid`.
         """
         failures: list[_Failure] = []
         while True:
@@ -149,7 +149,7 @@ class Client:
     def _try(
         self, lease: Lease, request: Request, read: Reader, call: Call, language: str, is_doubtful: bool
     ) -> list[TestOutcome]:
-        """Send a request to the endpoint of a lease, and end the lease. Ping first where it may be out of order."""
+        """Send a request to the endpoint of a lease, and end the lease. If `is_doubtful`, ping the endpoint first."""
         pool, connection = self.pool, self.pool.connection(lease)
         began = time.monotonic()
         try:
@@ -175,7 +175,7 @@ class Client:
         return outcomes
 
     def _failure(self, endpoint: Endpoint, e: Exception, call: Call) -> _Failure:
-        """Return what went wrong. A lost request counts against the request only if the endpoint is still alive."""
+        """Classify an exception. A lost request counts against the request only if the endpoint is still alive."""
         kind = type(e)
         if kind is RequestLost:
             connection = Connection(endpoint.address, min(PING_S, self._connect_timeout_s))
@@ -190,9 +190,10 @@ class Client:
     def _outcomes(
         self, connection: Connection, request: Request, read: Reader, call: Call, language: str
     ) -> list[TestOutcome]:
-        """Return what an endpoint says of the tests.
+        """Return an endpoint's outcomes of the tests.
 
-        A program may print "command not found" itself: then the endpoint runs a known program, to tell the two apart.
+        A program may print "command not found" itself. To distinguish that from a missing runtime, the endpoint then
+        runs a known program.
         """
         outcomes = self._exchange(connection, request, read, call)
         missing = next((o for o in outcomes if o.fault is Fault.NO_RUNTIME), None)
@@ -201,13 +202,13 @@ class Client:
         has_run = missing.record["exec_info"].get("run_result") is not None
         if not (has_run and self._runs(connection, language, call)):
             raise MissingRuntime(f"it can't run {language}: {missing.detail}")
-        outcomes = self._exchange(connection, request, read, call)  # it may have been missing for a moment
+        outcomes = self._exchange(connection, request, read, call)  # the runtime may have been missing for a moment
         for outcome in outcomes:
             outcome.blame_program()
         return outcomes
 
     def _runs(self, connection: Connection, language: str, call: Call) -> bool:
-        """Return whether an endpoint can run a language at all; False where no program is known that would show it."""
+        """Return whether an endpoint can run a known program of a language; False if `_TRIALS` has none."""
         if language not in _TRIALS:
             return False
         program = Program(language, language, _TRIALS[language])
@@ -221,7 +222,7 @@ class Client:
         return _interpret(response, request.path, read)
 
     def _raise_no_endpoint(self, failures: Sequence[_Failure], is_picky: bool, language: str, task: object) -> NoReturn:
-        """Raise the error that fits the failures met so far, now that no endpoint is left."""
+        """Raise the error that fits the failures so far; called when no endpoint is left."""
         if is_picky and not failures and self.pool.has_healthy():
             raise NoOtherEndpoint from None
         if not self.pool.able(language, healthy=False):
@@ -258,7 +259,7 @@ class Client:
 
         Raises:
             Unreachable: it doesn't answer.
-            EndpointFault: it answers that it is out of order.
+            EndpointFault: its answer reports that it is out of order.
         """
         try:
             response = connection.send("GET", "/v1/ping", b"", self._headers, PING_S, call)
@@ -269,7 +270,7 @@ class Client:
 
     def has_endpoint(self) -> bool:
         """Return whether a request can be sent; ping the endpoints that are out of order, several at once."""
-        is_in_use = self.pool.has_healthy()  # it may lack what a task needs, so the others are pinged too
+        is_in_use = self.pool.has_healthy()  # it may lack a runtime that a task needs, so the others are pinged too
         endpoints = self.pool.to_ping(_PINGED_AT_ONCE)
         alive: list[Endpoint] = []
         threads = [
@@ -300,7 +301,7 @@ def _interpret(response: Response, path: str, read: Reader) -> list[TestOutcome]
 
     Raises:
         JudgeError: the server refuses the request.
-        EndpointFault: the server failed, or is no SandboxFusion server.
+        EndpointFault: the server failed, or isn't a SandboxFusion server.
     """
     if response.status in _REQUEST_IS_WRONG:
         raise JudgeError(
@@ -324,7 +325,7 @@ def _read_trial(rules: JudgingRules, body: bytes) -> list[TestOutcome]:
 
 
 def _summary(failures: Sequence[_Failure]) -> str:
-    """Say which endpoint failed how, each text once."""
+    """List the failures with their endpoints for a message, each text once."""
     by_text: dict[str, list[str]] = {}
     for f in failures:
         by_text.setdefault(f.text, []).append(f.endpoint)

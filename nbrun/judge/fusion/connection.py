@@ -1,7 +1,7 @@
 """The addresses of endpoints, and one HTTP connection to one of them: kept alive, bounded in time, and cancellable.
 
-Each connection is used by one worker thread at a time; `Call.cancel` is called from any thread and ends a request by
-`socket.shutdown`. Responses are read by the standard library's http.client; docs/decisions/http_client.md says why no
+One worker thread at a time uses a connection. `Call.cancel` may be called from any thread and ends a request by
+`socket.shutdown`. The standard library's http.client reads the responses; docs/decisions/http_client.md explains why no
 other client is used.
 
 Users may write an endpoint as `http://host:8080`, `host:8080`, or the older program's `http://host:8080/submit`.
@@ -27,14 +27,14 @@ from urllib.parse import urlsplit
 from nbrun.errors import InputError, JudgeError
 
 _HEADER = re.compile(r"[\w!#$%&'*+.^`|~-]+: [\t\x20-\x7e\xa0-\xff]*")
-#: Paths of the service itself, which are no part of an endpoint's address.
+#: Paths of the service itself, which don't belong to an endpoint's address.
 _SERVICE_PATHS = ("/submit", "/run_code", "/v1/ping")
-#: A longer response is refused: a broken server may send without end.
+#: A longer response is refused, since a broken server may send endlessly.
 LONGEST_RESPONSE = 1 << 29
 _CHUNK = 1 << 18
 _MAX_IDLE_S = 60.0  # a connection that was idle for longer is replaced
 _SURELY_OPEN_S = 2.0  # servers keep an idle connection open for longer than this
-_CLOCK_S = 0.02  # the kernel's time-out may seem to come this much too early
+_CLOCK_S = 0.02  # the kernel's time-out may appear to come this much too early
 _PROBE_AFTER_S, _PROBE_EVERY_S, _PROBES = 20, 10, 3  # TCP keep-alive, which notices machines that have vanished
 
 
@@ -47,17 +47,17 @@ class RequestLost(Exception):
 
 
 class TooManyOpenFiles(Exception):
-    """This process may not open another connection, which is no fault of an endpoint."""
+    """This process can't open another connection, which isn't an endpoint's fault."""
 
 
 # ---- addresses
 
 
 class Address(NamedTuple):
-    """Where an endpoint is.
+    """The address of an endpoint.
 
     Attributes:
-        name: what messages, `health()` and results call it.
+        name: its name in messages, `health()` and results.
         path: the path of a gateway, before the service's own path; often empty.
     """
 
@@ -74,10 +74,10 @@ class Address(NamedTuple):
 
 
 def read_endpoints(endpoints: object) -> tuple[Address, ...]:
-    """Return the addresses that one URL or several mean; an endpoint that is given twice counts once.
+    """Return the addresses of one URL or several; an endpoint that is given twice counts once.
 
     Raises:
-        InputError: something is no URL of a server; the message shows it.
+        InputError: a value isn't the URL of a server; the message shows it.
 
     Example:
         >>> [a.name for a in read_endpoints(["http://10.0.0.1:8080/submit", "10.0.0.1:8080", "https://h/box/"])]
@@ -141,16 +141,16 @@ def read_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
 
 
 class Response(NamedTuple):
-    """What an endpoint sent back."""
+    """An endpoint's complete response."""
 
     status: int
     body: bytes
 
 
 class Call:
-    """One call of the judge: lets another thread cancel the request that the call is waiting for.
+    """One call of the judge, whose current request another thread can cancel.
 
-    Threads: `cancel` is called from any thread; the rest belongs to the worker that makes the call.
+    Threads: `cancel` may be called from any thread; only the worker that makes the call uses the rest.
     """
 
     def __init__(self) -> None:
@@ -179,7 +179,7 @@ class Call:
 
 
 class Connection:
-    """A connection to one endpoint, which is opened by the first request and kept for later ones.
+    """A connection to one endpoint. The first request opens it, later ones use it again.
 
     Args:
         connect_timeout_s: how long opening it may take.
@@ -205,7 +205,7 @@ class Connection:
 
         Raises:
             Unreachable: no connection could be opened.
-            RequestLost: the response didn't come in time, or was cut off.
+            RequestLost: the response didn't arrive in time, or was truncated.
             JudgeError: the call was cancelled.
         """
         a = self._address
@@ -260,7 +260,7 @@ class Connection:
     def _set_timeout(self, sock: socket.socket, timeout_s: float) -> None:
         """Set the kernel's time-out: Python's own would poll before each call, and each poll releases the GIL.
 
-        TLS tries again where the kernel gives up, so it needs Python's time-out.
+        TLS needs Python's time-out, since it tries again after the kernel's.
         """
         if self._address.is_secure:
             sock.settimeout(timeout_s)
@@ -272,23 +272,23 @@ class Connection:
             self._timeout_s = timeout_s
 
     def _read_body(self, response: http.client.HTTPResponse, sock: socket.socket, deadline: float) -> bytes:
-        """Return the whole body. Raise where it is cut off, late, or longer than `LONGEST_RESPONSE`."""
+        """Return the whole body; raise an exception if it is truncated, late, or longer than `LONGEST_RESPONSE`."""
         pieces: list[bytes] = []
         size = 0
         while response.length is None or response.length > 0:
-            if pieces:  # most bodies come in one piece, within the time-out that is set already
+            if pieces:  # most bodies arrive in one piece, for which the time-out is already set
                 left_s = deadline - time.monotonic()
                 if left_s <= 0:
                     raise TimeoutError
                 self._set_timeout(sock, left_s)
-            piece = response.read1(_CHUNK)  # returns what is there: waiting for a full chunk could take for ever
+            piece = response.read1(_CHUNK)  # doesn't wait for a full chunk, which may never come
             if not piece:
                 break
             pieces.append(piece)
             size += len(piece)
             if size > LONGEST_RESPONSE:
                 raise ValueError(f"the answer is longer than {LONGEST_RESPONSE >> 20} MiB")
-        if response.length:  # Content-Length promised more
+        if response.length:  # Content-Length announced more
             raise http.client.IncompleteRead(b"", response.length)
         return b"".join(pieces)
 
@@ -339,7 +339,7 @@ def _in_words(e: Exception, timeout_s: float) -> str:
 
 
 def _is_readable(sock: socket.socket) -> bool:
-    """Return whether an idle connection has something to read, which means that the other end has closed it."""
+    """Return whether an idle connection is readable, which means that the other end has closed it."""
     try:
         poll = select.poll()
         poll.register(sock, select.POLLIN)

@@ -1,9 +1,9 @@
-"""The endpoints of one judge, their health, and which of them gets the next request: the least busy healthy one.
+"""The endpoints of one judge and their health; the least busy healthy one gets the next request.
 
-Health follows from what requests meet; each endpoint has a circuit breaker. An endpoint is *closed* (in use), *open*
-(left alone for a cooldown that doubles each time), or *half-open* (the cooldown is over: it is pinged, and one request
-may try it). An endpoint that can't be reached, or that loses requests, is opened at once; one that answers badly, after
-THRESHOLD bad answers in a row.
+The results of requests determine the health; each endpoint has a circuit breaker. An endpoint is *closed* (in use),
+*open* (not used during a cooldown that doubles each time), or *half-open* (the cooldown is over: it is pinged, and one
+request may try it). The breaker opens at once if an endpoint can't be reached or loses requests, and after THRESHOLD
+bad answers in a row.
 
 Threads: every method of Pool may be called from any thread; its lock is never held over I/O.
 """
@@ -41,7 +41,7 @@ class NoEndpoint(Exception):
     """No endpoint can take the request now.
 
     Attributes:
-        is_unreachable: whether there are endpoints that may take it, none of which can be reached.
+        is_unreachable: whether there are endpoints that might take it, but none of them can be reached.
     """
 
     def __init__(self, is_unreachable: bool) -> None:
@@ -50,24 +50,24 @@ class NoEndpoint(Exception):
 
 
 class Endpoint:
-    """One server and what is known of it. Protected by the pool's lock."""
+    """One server and its state. Protected by the pool's lock."""
 
     def __init__(self, address: Address) -> None:
         self.address, self.name = address, address.name
         self.state = CLOSED
         self.in_flight = 0
-        self.load = 0  # how many of our programs run there at once
+        self.load = 0  # the number of our programs that run there now
         self.leases: set[Lease] = set()
         self.idle_connections: list[Connection] = []
         self.failures = 0  # in a row
-        self.is_unreachable = False  # why it is open: it could not be reached or lost requests, or it answered badly
+        self.is_unreachable = False  # the reason why it is open: unreachable or losing requests (True), or bad answers
         self.cooldown_s = COOLDOWN_S
         self.open_until = 0.0
         self.alive_at = 0.0  # when it last answered anything
-        self.reserved_for: Waiter | Lease | None = None  # who waits to be alone there, or is: no other request enters
+        self.reserved_for: Waiter | Lease | None = None  # waits to be alone there, or is: no other request may start
         self.mean_s: float | None = None
         self.last_error = ""
-        self.missing_runtimes: dict[str, float] = {}  # language -> until when it gets no request in it
+        self.missing_runtimes: dict[str, float] = {}  # language -> the time until which it gets no request in it
 
     def health(self) -> Health:
         """Return its row of `SandboxFusion.health()`."""
@@ -82,7 +82,7 @@ class Lease:
 
     Attributes:
         weight: how many programs the request runs at once.
-        load: the most of our programs that have run there at once during the lease.
+        load: the largest number of our programs that have run there at once during the lease.
     """
 
     def __init__(self, endpoint: Endpoint, weight: int, is_probe: bool) -> None:
@@ -92,10 +92,10 @@ class Lease:
 
 
 class FreeEndpoints:
-    """The closed endpoints with a free place, by their requests in flight. Protected by the pool's lock.
+    """The closed endpoints with a free place, by their number of requests in flight. Protected by the pool's lock.
 
     Args:
-        endpoints: all of them, still without a request.
+        endpoints: all endpoints; none of them has a request yet.
         most: how many requests one endpoint takes at once.
     """
 
@@ -107,12 +107,12 @@ class FreeEndpoints:
         return endpoint.in_flight < len(self._rows) and endpoint in self._rows[endpoint.in_flight]
 
     def least_busy_first(self, idle: bool = False) -> Iterator[Endpoint]:
-        """Yield all of them, or only those without a request; among equals, the least recently used one first."""
+        """Yield the endpoints, or only the idle ones; among equally busy ones, the least recently used one first."""
         for row in self._rows[: 1 if idle else None]:
             yield from row
 
     def add(self, endpoint: Endpoint) -> None:
-        """Add an endpoint as the most recently used of its row; do nothing if it has no free place."""
+        """Add an endpoint as the most recently used of the equally busy ones; do nothing if it has no free place."""
         if endpoint.in_flight < len(self._rows):
             self._rows[endpoint.in_flight][endpoint] = None
 
@@ -123,7 +123,7 @@ class FreeEndpoints:
 
 
 class Waiter:
-    """A worker that waits for a place: which endpoints it may use, and the lease that it was given."""
+    """A worker that waits for a place: the endpoints that it may use, and the lease once it has one."""
 
     def __init__(self, weight: int, language: str, alone: bool, avoid: Collection[str]) -> None:
         self.weight, self.language, self.alone, self.avoid = weight, language, alone, avoid
@@ -154,17 +154,17 @@ class Pool:
         self.endpoints = {a.name: Endpoint(a) for a in addresses}
         self._free = FreeEndpoints(self.endpoints.values(), max_in_flight)
         self._open: dict[Endpoint, None] = {}
-        self._waiting: dict[Waiter, None] = {}  # in the order in which they came
+        self._waiting: dict[Waiter, None] = {}  # in the order of arrival
 
     # ---- called by workers
 
     def acquire(
         self, call: Call, weight: int, language: str, *, alone: bool = False, avoid: Collection[str] = ()
     ) -> Lease:
-        """Return a place at an endpoint that isn't among `avoid`; wait while all of them are busy.
+        """Return a place at an endpoint that isn't in `avoid`; wait while all of them are busy.
 
         Raises:
-            NoEndpoint: no endpoint that could be used is in order.
+            NoEndpoint: none of the endpoints that may be used is healthy.
             JudgeError: the call was cancelled.
         """
         waiter = Waiter(weight, language, alone, avoid)
@@ -204,12 +204,12 @@ class Pool:
             self._give_back(lease)
 
     def release(self, lease: Lease, *, is_alive: bool = False, note: str = "", missing_runtime: str = "") -> None:
-        """End a lease in a way that says nothing against the endpoint: the call was cancelled, or was at fault.
+        """End a lease without a failure of the endpoint: the call was cancelled, or was itself at fault.
 
         Args:
             is_alive: whether the endpoint answered.
-            note: its new `last_error`; empty keeps the old one.
-            missing_runtime: a language that it has no runtime for.
+            note: the endpoint's new `last_error`; empty keeps the old one.
+            missing_runtime: a language for which the endpoint has no runtime.
         """
         with self._lock:
             endpoint = lease.endpoint
@@ -224,7 +224,7 @@ class Pool:
                 endpoint.state = OPEN  # and its cooldown is over already
 
     def connection(self, lease: Lease) -> Connection:
-        """Return the connection of a lease, an idle one where there is one."""
+        """Return a connection for a lease, an idle one if there is one."""
         if lease.connection is None:
             with self._lock:
                 idle = lease.endpoint.idle_connections
@@ -233,17 +233,17 @@ class Pool:
         return lease.connection
 
     def was_alive(self, endpoint: Endpoint, within_s: float) -> bool:
-        """Return whether an endpoint has answered anything within the last seconds."""
+        """Return whether an endpoint has answered anything within the last `within_s` seconds."""
         with self._lock:
             return time.monotonic() - endpoint.alive_at < within_s
 
     # ---- called by any thread
 
     def able(self, language: str, healthy: bool = True) -> list[str]:
-        """Return the names of the endpoints that have a language's runtime, as far as is known.
+        """Return the names of the endpoints that aren't known to lack a language's runtime.
 
         Args:
-            healthy: only those that are in use.
+            healthy: return only endpoints that are in use.
         """
         with self._lock:
             now = time.monotonic()
@@ -266,7 +266,7 @@ class Pool:
             return len(self._open) < len(self.endpoints)
 
     def to_ping(self, at_most: int) -> list[Endpoint]:
-        """Return open endpoints to ping, the least recently pinged ones first; they move to the end."""
+        """Return open endpoints to ping, the least recently pinged ones first, and move them to the end."""
         with self._lock:
             found = [e for e in self._open if e.state == OPEN][:at_most]
             for endpoint in found:
@@ -282,7 +282,7 @@ class Pool:
             self._wake_waiters()
 
     def wake_waiters(self) -> None:
-        """Wake all waiting workers, so that cancelled calls notice it."""
+        """Wake all waiting workers, so that cancelled calls end."""
         with self._lock:
             self._wake_waiters()
 
@@ -298,7 +298,7 @@ class Pool:
     # ---- called with the lock held
 
     def _assign(self, waiter: Waiter) -> float:
-        """Give the waiter a lease if a place is free; return until when it should wait otherwise.
+        """Give the waiter a lease if a place is free; otherwise return the time until which it should wait.
 
         Raises:
             NoEndpoint: see `acquire`.
@@ -316,7 +316,7 @@ class Pool:
         usable = [e for e in self.endpoints.values() if waiter.may_use(e, now)]
         busy = [e for e in usable if e.state == CLOSED]
         if not busy and not any(e.state == HALF_OPEN for e in usable):
-            for endpoint in usable:  # one that answers badly is better than none
+            for endpoint in usable:  # an endpoint with bad answers is better than none
                 if not endpoint.is_unreachable and self._probe(waiter, endpoint, now):
                     return now
             if all(e.is_unreachable for e in usable):
@@ -327,13 +327,13 @@ class Pool:
         return min((e.open_until for e in usable if e.state == OPEN), default=now + _CHECK_EVERY_S)
 
     def _reserve(self, waiter: Waiter, busy: Sequence[Endpoint]) -> None:
-        """Reserve the least busy endpoint for a waiter that must be alone: it takes no request until it is empty."""
+        """Reserve the least busy endpoint for a waiter that must be alone: it gets no other request meanwhile."""
         unreserved = [e for e in busy if e.reserved_for is None]
         if unreserved and not any(e.reserved_for is waiter for e in busy):
             min(unreserved, key=lambda e: e.in_flight).reserved_for = waiter
 
     def _probe(self, waiter: Waiter, endpoint: Endpoint, now: float) -> bool:
-        """Let the waiter try an open endpoint unless another request does; return whether it may."""
+        """Give the waiter an open endpoint to try, unless another request tries it; return whether it got it."""
         if endpoint.in_flight or not waiter.may_use(endpoint, now):
             return False
         endpoint.state = HALF_OPEN
@@ -341,7 +341,7 @@ class Pool:
         return True
 
     def _remove_waiter(self, waiter: Waiter) -> None:
-        """Forget a worker that no longer waits; give back what it was granted meanwhile."""
+        """Remove a worker that no longer waits, and give back the lease that it may have been granted meanwhile."""
         self._waiting.pop(waiter, None)
         if waiter.lease is not None:
             self._give_back(waiter.lease)
@@ -376,7 +376,7 @@ class Pool:
         self._offer(endpoint)
 
     def _offer(self, endpoint: Endpoint) -> None:
-        """Give the free places of an endpoint to the workers that have waited longest and can use them."""
+        """Give the free places of an endpoint to the workers that have waited longest and may use them."""
         now = time.monotonic()
         while endpoint in self._free:
             waiter = next((w for w in self._waiting if w.lease is None and w.may_enter(endpoint, now)), None)

@@ -1,6 +1,6 @@
-"""SandboxFusion: the `fn` that judges solutions on a pool of SandboxFusion servers.
+"""SandboxFusion: a function for `nbrun.start` that judges solutions on a pool of SandboxFusion servers.
 
-Called by many worker threads at once; cancelled and closed by others. It holds connections and nothing else.
+Many worker threads call it at once; other threads may cancel calls and close it. Its only resources are connections.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from nbrun.verdicts import Verdict
 APIS = ("submit", "run_code")
 COMPARISONS = ("nbrun", "server")
 _PROBLEMS_KEPT = 64
-#: How often a fault of the servers is retried while a time limit is being tried again.
+#: How many times a fault of the servers is retried while a time limit is tried again.
 _MAX_FAULTS = 3
 
 
 class _Continuation(NamedTuple):
-    """A saved result that is tried again, and the hint by which that is done."""
+    """A saved result that is tried again, and the hint for the next attempt."""
 
     result: Mapping[str, Any]
     hint: Mapping[str, Any]
@@ -43,36 +43,39 @@ class _Continuation(NamedTuple):
 class SandboxFusion:
     """Judges solutions on SandboxFusion servers, the least busy healthy one first.
 
-    A server that refuses, hangs, fails or answers nonsense costs a task only time: another server is used, and no
-    solution is rejected for it. If none can be reached the run pauses, and goes on by itself when one is back. A time
-    limit that was exceeded beside other programs is final only when it is exceeded again alone
-    (`nbrun.judge.time_limits` has the rules); each result holds its limits, its load, and what was tried.
+    A server that refuses a request, hangs, fails or gives an invalid answer costs a task only time: another server is
+    used, and no solution is rejected because of it. If no server can be reached, the run pauses, and continues when one
+    is back. If a solution exceeds its time limit while other programs run on the server, that is final only when it
+    exceeds the limit again alone (`nbrun.judge.time_limits` has the rules). Each result has its limits, its load and
+    its earlier attempts.
 
     Args:
         endpoints: URLs such as "http://host:8080"; they may end in "/submit".
-        time_limit_s: wall seconds a test (the service reports no CPU time), for all problems; None takes the problem's,
-            or 2 s where it has none.
-        memory_limit_mb: MiB a test; None takes the problem's, or 1024. Only `api="run_code"` has one; it
-            applies to compilers too, so compiled languages get at least 1024; virtual machines don't start under it and
-            get none.
-        max_in_flight: requests at one endpoint at once. Each of `/submit` runs three tests at once.
-        max_time_limit_s: how far a limit is raised for a solution whose output was right so far; None: never.
+        time_limit_s: the limit of a test's wall time in seconds, for all problems (the service reports no CPU time);
+            None takes the problem's limit, or 2 s if it has none.
+        memory_limit_mb: the limit of a test's memory in MiB; None takes the problem's limit, or 1024. It is used only
+            with `api="run_code"`. The service applies it to compilers too, so compiled languages get at least 1024.
+            Virtual machines don't start under it and get no limit.
+        max_in_flight: the number of requests at one endpoint at once. A request to `/submit` runs three tests at once.
+        max_time_limit_s: the limit up to which time limits are raised for solutions whose output was right so far; None
+            never raises them.
         all_tests: run the tests after the first failing one too (the service's `run_all_cases`).
-        keep_output_bytes: how many bytes of each stream of a test stay in the result; None keeps all.
-        tests: which of a problem's sets of tests to take, in this order.
+        keep_output_bytes: how many bytes of each stream of a test a result keeps; None keeps all.
+        tests: the sets of a problem's tests to take, in this order.
         comparison: "nbrun" judges the returned output as LocalSandbox does; "server" uses the server's comparison,
-            which ignores case and allows a tolerance only where a line is one number.
+            which ignores case and allows a tolerance only if a line is a single number.
         checker: decides whether an output is right, instead of the comparison of tokens; see LocalSandbox.
-        api: "submit", one request for all tests of a solution, or "run_code", one for each.
-        time_factor: a language's limits are the problem's times this, such as {"PYTHON3": 3}.
+        api: "submit" sends one request for all tests of a solution, "run_code" one for each test.
+        time_factor: language -> the factor of its time limits, such as {"PYTHON3": 3}.
         languages: further languages: your name -> the name in the service's API.
-        compile_limit_s: seconds for the compiler. Beyond it the compilation is tried again, with less load, then with
-            up to `max_compile_limit_s`; in the end that is an error, never a CompileError.
-        connect_timeout_s, read_timeout_s: seconds; the second follows from the limits where it is None.
-        headers: sent along with each request, for gateways that want a token.
+        compile_limit_s: the compiler's time limit in seconds. If it is exceeded, the compilation is tried again with
+            less load, then with up to `max_compile_limit_s`. If it is still exceeded, the task ends as an error, never
+            as CompileError.
+        connect_timeout_s, read_timeout_s: seconds; None computes the second from the limits.
+        headers: HTTP headers to send with each request, for gateways that need a token.
 
     Raises:
-        InputError: an argument has a value that makes no sense.
+        InputError: an argument has an invalid value.
 
     Threads: every method may be called from any thread at any time.
 
@@ -82,7 +85,7 @@ class SandboxFusion:
         ['closed', 'closed']
     """
 
-    #: See `nbrun.model.Judge`: no result with another verdict can have been judged too strictly.
+    #: See `nbrun.model.Judge`. Only results with this verdict can have been judged too strictly.
     again_verdicts = frozenset({Verdict.TIME_LIMIT_EXCEEDED})
 
     def __init__(
@@ -150,7 +153,7 @@ class SandboxFusion:
         self._problems = RecentProblems(self._tests, _PROBLEMS_KEPT, check)
         self._lock = threading.Lock()  # protects everything below
         self._calls: dict[int, Call] = {}  # id of a running task -> its call
-        self._continued: dict[tuple[str, str, int], _Continuation] = {}  # saved results that run again, see again()
+        self._continued: dict[tuple[str, str, int], _Continuation] = {}  # saved results that run again; see again()
 
     def __getstate__(self) -> dict[str, Any]:
         held = ("_pool", "_client", "_lock", "_calls", "_problems", "_continued")
@@ -167,7 +170,7 @@ class SandboxFusion:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The settings that results of this judge depend on. The endpoints are in `resources`."""
+        """Return the settings on which results of this judge depend. `resources` has the endpoints."""
         limits = ("time_limit_s", "memory_limit_mb", "max_time_limit_s", "compile_limit_s", "max_compile_limit_s")
         return {
             "name": "SandboxFusion",
@@ -182,7 +185,7 @@ class SandboxFusion:
 
     @property
     def resources(self) -> dict[str, Any]:
-        """A short description of what it works with. More resources make a run faster; results don't depend on them."""
+        """Return a short description of the endpoints. They affect a run's speed, but not its results."""
         names = [a.name for a in self._addresses]
         digest = hashlib.sha256("\n".join(sorted(names)).encode()).hexdigest()[:8]
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
@@ -191,10 +194,10 @@ class SandboxFusion:
     def __call__(self, task: Task) -> dict[str, Any] | Retry:
         """Return the result of one task, in SandboxFusion's shape, or a Retry.
 
-        It has the keys `verdict`, `limits`, `load` and `attempts` besides those of the service.
+        In addition to the service's keys, a result has `verdict`, `limits`, `load` and `attempts`.
 
         Raises:
-            JudgeError: nothing can be said about the solution.
+            JudgeError: the solution couldn't be judged.
             JudgeUnavailableError: no endpoint can be reached now.
         """
         problem = self._problems.of(task.sample, task.sample_id)
@@ -227,7 +230,7 @@ class SandboxFusion:
             with self._lock:
                 self._continued.pop(_key(task), None)
             return result
-        except NoOtherEndpoint:  # the rules ask for another endpoint and there is none: what is known is final
+        except NoOtherEndpoint:  # the rules need another endpoint and there is none: the last result is final
             assert isinstance(before, Mapping)
             return dict(before)
         except JudgeError as e:
@@ -235,23 +238,23 @@ class SandboxFusion:
             is_final = not e.retriable or isinstance(e, JudgeUnavailableError) or faults >= _MAX_FAULTS
             if not hint or call.is_cancelled or is_final:
                 raise
-            # The engine counts all attempts of a task together, but attempts at a time limit are no failures.
+            # The engine counts all attempts of a task together, but attempts at a time limit are not failures.
             return Retry(str(e), 2.0**faults, {**hint, "faults": faults + 1}, before)
         finally:
             with self._lock:
                 del self._calls[id(task)]
 
     def refusal(self, problem: Mapping[str, Any]) -> str | None:
-        """Return why no solution of a problem can be judged, where the caller can change that; else None.
+        """Return why no solution of a problem can be judged, if the caller can change that; else None.
 
-        `nbrun.start` calls this for what `read_problems` reads, before a problem's first task runs.
+        `nbrun.start` calls this for each problem of `read_problems`, before its first task runs.
         """
         return no_solutions(problem)
 
     def again(self, entry: Mapping[str, Any], task: Task) -> bool:
-        """Return whether a saved TimeLimitExceeded must be tried again by the rules that running tasks follow.
+        """Return whether a saved TimeLimitExceeded must be tried again, by the same rules as for running tasks.
 
-        Results that don't record their limits are final; `redo=` runs them again.
+        A result without its limits is final; `redo=` runs it again.
         """
         result = entry.get("result")
         if verdicts.of(result) != Verdict.TIME_LIMIT_EXCEEDED or not isinstance(result, Mapping):
@@ -279,8 +282,8 @@ class SandboxFusion:
     def health(self) -> list[Health]:
         """Return a row for each endpoint.
 
-        A row holds `name`, `state` ("closed": in use; "open": left alone; "half-open": being tried), `in_flight`,
-        `mean_s` of its recent requests, and `last_error`.
+        A row has `name`, `state` ("closed": in use; "open": not used for now; "half-open": being tried), `in_flight`,
+        `mean_s` (the mean time of its recent requests), and `last_error`.
         """
         return self._pool.health()
 

@@ -1,7 +1,7 @@
 """Requests to a SandboxFusion server: their bodies, and the server's names of languages. Pure functions.
 
 The service is https://github.com/bytedance/SandboxFusion. `/submit` runs a solution on all tests of the request, three
-at once, and compiles it for each of them; it reads the source from a fenced block and has no memory limit. `/run_code`
+at once, and compiles it for each test. It reads the source from a fenced block and has no memory limit. `/run_code`
 runs a source once.
 """
 
@@ -19,25 +19,26 @@ from nbrun.judge.java import renamed_to_main
 from nbrun.judge.languages import find_row, unknown_language
 from nbrun.judge.sources import read_item
 
-#: How many tests of one `/submit` the server runs at once.
+#: The number of tests of one `/submit` that the server runs at once.
 MAX_PARALLEL = 3
-#: Our name of a language -> the server's. Its python is Python 3; it has no C.
+#: Our name of a language -> the server's name. Its `python` is Python 3, and it has no C.
 LANGUAGES: Mapping[str, str] = {
     "PYTHON3": "python", "CPP": "cpp", "JAVA": "java", "GO": "go", "RUST": "rust", "NODEJS": "nodejs",
     "JAVASCRIPT": "nodejs", "TYPESCRIPT": "typescript", "PHP": "php", "CSHARP": "csharp", "BASH": "bash", "LUA": "lua",
     "PERL": "perl", "R": "R", "RUBY": "ruby", "SCALA": "scala", "JULIA": "julia",
 }  # fmt: skip
-#: The server compiles nothing for these.
+#: Languages, by the server's name, that it doesn't compile.
 _INTERPRETED = frozenset({"python", "nodejs", "php", "bash", "lua", "perl", "R", "ruby", "julia"})
-#: Virtual machines reserve more memory than they use, and don't start under this service's limit.
+#: Languages without a memory limit: virtual machines reserve more than they use, and don't start under the service's
+#: limit.
 _UNLIMITED = frozenset({"java", "go", "nodejs", "typescript", "csharp", "scala", "julia"})
-#: The limit applies to the compiler too, which needs more than most problems allow; less would give CompileErrors.
+#: The least memory limit of compiled languages. It applies to the compiler too, and less would give CompileErrors.
 _COMPILER_MB = 1024.0
-#: The language's tag behind a fence, where it differs from the server's name.
+#: The server's name of a language -> the tag of its code fences, if it differs.
 _TAGS = {"nodejs": "javascript"}
-#: Makes the server take the completion as it is: blocks of this priority win over fenced ones.
+#: Makes the server take the whole completion as the source: blocks of this priority win over fenced ones.
 _WHOLE = "submit_code_blocks([CodeBlock(priority=40, code=completion, language={language!r})])"
-#: How long the server may take beyond the programs: before it reports a failure it tries five times, in about 17 s.
+#: The time that the server may need in addition to the programs: it reports a failure after five tries, in about 17 s.
 _SLACK_S = 20.0
 
 
@@ -45,7 +46,7 @@ class Request(NamedTuple):
     """One request.
 
     Attributes:
-        weight: how many programs it runs at once.
+        weight: the number of programs that it runs at once.
         timeout_s: how long its answer may take.
     """
 
@@ -65,7 +66,7 @@ class RunOptions(NamedTuple):
 
 
 class Program(NamedTuple):
-    """A solution as the server gets it.
+    """A solution in the form that is sent to the server.
 
     Attributes:
         name: our name of its language.
@@ -77,14 +78,14 @@ class Program(NamedTuple):
     code: str
 
     def memory_limit_mb(self, wanted_mb: float) -> float | None:
-        """Return the memory limit to send; None where it would not start under any."""
+        """Return the memory limit to send; None for languages that don't start under a limit."""
         if self.language in _UNLIMITED:
             return None
         return max(wanted_mb, _COMPILER_MB) if self.is_compiled else wanted_mb
 
     @property
     def is_compiled(self) -> bool:
-        """Whether the server compiles it, which takes time too."""
+        """Whether the server compiles it, which adds to the time of a request."""
         return self.language not in _INTERPRETED
 
 
@@ -108,7 +109,7 @@ def read_program(item: Any, languages: Mapping[str, str]) -> Program:
 
 
 def _lookup(asked: object, languages: Mapping[str, str]) -> tuple[str, str]:
-    """Return our name and the server's name of a language that is written in any way."""
+    """Return our name and the server's name of a language, in any of its spellings."""
     if (name := find_row(asked, languages)) is not None:
         return name, languages[name]
     if isinstance(asked, str) and asked != "PYTHON":  # the server's own name
@@ -159,22 +160,22 @@ def run_code(program: Program, test: Mapping[str, Any], options: RunOptions) -> 
 def _dumped(body: Mapping[str, Any]) -> bytes:
     try:
         return orjson.dumps(body)
-    except TypeError:  # it holds lone surrogates
+    except TypeError:  # the body has lone surrogates
         return json.dumps(body).encode()
 
 
 def _bound_s(program: Program, options: RunOptions, rounds: int) -> float:
-    """Return by when the server must have answered, whatever the programs do."""
+    """Return the number of seconds within which the server answers, whatever the programs do."""
     each = options.time_limit_s + (options.compile_limit_s if program.is_compiled else 0.0)
     return rounds * (each + 1.0) + _SLACK_S
 
 
 def check_sendable(name: str, problem: Mapping[str, Any], comparison: str = "") -> None:
-    """Raise NotSupportedError where a server can't judge a problem.
+    """Raise NotSupportedError if a server can't judge a problem.
 
     Args:
-        comparison: what replaces the problem's own checker: "server", or "user" for a checker of the user's; empty
-            where nothing does.
+        comparison: the replacement of the problem's own checker: "server", or "user" for a user's checker; empty if
+            nothing replaces it.
     """
     what = _unsendable(problem, comparison)
     if what:
@@ -184,7 +185,7 @@ def check_sendable(name: str, problem: Mapping[str, Any], comparison: str = "") 
 
 
 def _unsendable(problem: Mapping[str, Any], comparison: str) -> str:
-    """Return what a problem has that a server can't judge; empty where it has nothing of that kind."""
+    """Name the part of a problem that a server can't judge; return an empty text if there is none."""
     harness, checker, tests = problem.get("harness"), problem.get("checker"), problem["tests"]
     is_function = isinstance(harness, Mapping) and harness.get("type") == "function"
     is_program = isinstance(checker, str) or (isinstance(checker, Mapping) and checker.get("type") != "kattis")

@@ -1,7 +1,8 @@
-"""Judges one solution on a problem's tests: which requests are sent, in which order, and what result they give.
+"""Judges one solution on a problem's tests: sends the requests in order and builds the result from the answers.
 
-One call a task, in a worker thread. A test that passed isn't run again; a test that exceeded its time limit is run
-again in a later call of the judge (`nbrun.Retry`), so that no worker waits and a restart knows what was tried.
+Called in a worker thread, once for each attempt at a task. A test that passed isn't run again. A test that exceeded its
+time limit is run again in a later call of the judge (`nbrun.Retry`), so that no worker waits, and earlier attempts are
+known after a restart.
 """
 
 from __future__ import annotations
@@ -21,17 +22,17 @@ from nbrun.judge.time_limits import Attempt, Next, look_at, next_attempt, next_c
 from nbrun.model import Retry
 from nbrun.verdicts import Verdict
 
-#: SIGKILL as a process and as a shell report it: a sign that the machine ran out of memory.
+#: The exit status of SIGKILL, from a process and from a shell: a sign that the machine ran out of memory.
 _KILLED = (-9, 137)
 
 
 @dataclass(frozen=True)
 class Policy:
-    """How a judge asks: by which of the service's two paths, and up to where it raises limits.
+    """Which of the service's two paths a judge uses, and how far it raises limits.
 
     Attributes:
         api: "submit" or "run_code".
-        max_time_limit_s: None where time limits are never raised.
+        max_time_limit_s: None if time limits are never raised.
     """
 
     api: str
@@ -65,7 +66,7 @@ class Solution:
         self.name, self.program, self.tests, self.options, self.policy = name, program, tests, options, policy
         self.client, self.call, self.task = client, call, task
         self.records: list[dict[str, Any] | None] = [None] * len(tests)
-        # Of the tests that were run in this call, by their numbers:
+        # Number of a test -> its outcome, for the tests that were run in this call:
         self.outcomes: dict[int, TestOutcome] = {}
         self.replies: dict[int, Reply] = {}
         self.options_used: dict[int, RunOptions] = {}
@@ -78,7 +79,7 @@ class Solution:
             self._continue(before)
 
     def _continue(self, before: Mapping[str, Any]) -> None:
-        """Take over what the last attempt found."""
+        """Take over the records of the last attempt."""
         self.attempts = [Attempt.read(a) for a in before.get("attempts", ())]
         self.load, self.endpoint = before.get("load", 0), before.get("api_used", "")
         for number, record in enumerate(before["tests"]):
@@ -88,9 +89,9 @@ class Solution:
         """Return the result, or a Retry where a test must be run again.
 
         Raises:
-            JudgeError: the machinery failed.
+            JudgeError: the servers failed.
             JudgeUnavailableError: no endpoint can be reached now.
-            NoOtherEndpoint: a test was to be run again at another endpoint, and no other one is in use.
+            NoOtherEndpoint: a test must be run again at another endpoint, but no other one is in use.
         """
         if self.hint:
             self._run_again(self.hint)
@@ -101,7 +102,7 @@ class Solution:
     # ---- requests
 
     def _run_again(self, hint: Mapping[str, Any]) -> None:
-        """Run the one test that the last attempt left in doubt."""
+        """Run the test whose outcome the last attempt left open."""
         number = int(hint["test"])
         options = self.options._replace(
             time_limit_s=float(hint["time_limit_s"]),
@@ -127,7 +128,7 @@ class Solution:
         return next((n for n, record in enumerate(self.records) if record is not None and not record["passed"]), None)
 
     def _run(self, numbers: list[int], options: RunOptions, alone: bool, avoid: Collection[str]) -> None:
-        """Send one request, for all of these tests or for the first of them, and record the outcomes."""
+        """Send one request, for all of these tests or only the first one, and record the outcomes."""
         if self.policy.api == "run_code" or self._is_slowed():
             numbers = numbers[:1]
         if self.policy.api == "run_code":
@@ -153,7 +154,7 @@ class Solution:
         self._server_differs = len(reply.outcomes) < len(numbers)
 
     def _is_slowed(self) -> bool:
-        """Return whether a test was too slow beside the other tests and fast enough alone: then the rest runs alone."""
+        """Return whether a test was too slow in parallel but fast enough alone; then the remaining tests run alone."""
         late = {a.test for a in self.attempts if a.verdict == Verdict.TIME_LIMIT_EXCEEDED and a.load > 1}
         return any(a.test in late and a.load <= 1 and a.verdict == Verdict.ACCEPTED for a in self.attempts)
 
@@ -216,7 +217,7 @@ class Solution:
         return Retry(f"test {number}: {wanted.reason}", hint=hint, result=self.result(pending=number))
 
     def result(self, pending: int | None = None) -> dict[str, Any]:
-        """Return what is known so far, in SandboxFusion's shape.
+        """Return the result so far, in SandboxFusion's shape.
 
         Args:
             pending: the number of the test that will be run again, if any.
@@ -245,7 +246,7 @@ class Solution:
 
 
 def hint_of(test: int | None, wanted: Next, base_limit_s: float | None) -> dict[str, Any]:
-    """Return the hint by which a later call of the judge runs a test again; it survives a restart."""
+    """Return the hint that makes a later call of the judge run a test again, also after a restart."""
     return {
         "test": test,
         "time_limit_s": wanted.time_limit_s,
@@ -256,7 +257,7 @@ def hint_of(test: int | None, wanted: Next, base_limit_s: float | None) -> dict[
 
 
 def _was_killed(outcome: TestOutcome) -> bool:
-    """Return whether a program died by a signal that no limit sends and that programs seldom send themselves."""
+    """Return whether a program died by a signal that no limit sends and programs rarely send themselves."""
     run = outcome.record["exec_info"].get("run_result")
     return outcome.verdict == Verdict.RUNTIME_ERROR and isinstance(run, Mapping) and run.get("return_code") in _KILLED
 
@@ -275,9 +276,9 @@ def verdict_of(record: Mapping[str, Any]) -> str:
 
 
 def history(result: Mapping[str, Any]) -> list[Attempt]:
-    """Return the attempts at the test that decided a saved result, as they are recorded or as the result shows them.
+    """Return the attempts at the test that decided a saved result, as recorded or derived from the result.
 
-    Empty where the result doesn't tell under which limit it was made, or wasn't decided by a time limit.
+    The list is empty if the result doesn't record its limit, or if no time limit decided it.
 
     Example:
         >>> history({"verdict": "TimeLimitExceeded", "tests": []})
@@ -311,7 +312,7 @@ def history(result: Mapping[str, Any]) -> list[Attempt]:
 def continues(
     before: Mapping[str, Any], hint: Mapping[str, Any], tests: Sequence[Mapping[str, Any]], options: RunOptions
 ) -> bool:
-    """Return whether a result was made with these tests and limits, so that its passed tests needn't be run again."""
+    """Return whether a result was made with these tests and limits, so that passed tests don't have to run again."""
     records = before.get("tests")
     number = hint.get("test")
     if not isinstance(records, list) or not isinstance(number, int) or before.get("tests_total") != len(tests):
@@ -322,7 +323,7 @@ def continues(
 
 
 def _describes(record: object, test: Mapping[str, Any]) -> bool:
-    """Return whether a record belongs to a test; it may hold only the beginnings of the test's input and output."""
+    """Return whether a record belongs to a test; its copies of the test's input and output may be truncated."""
     info = record.get("test_info") if isinstance(record, Mapping) else None
     if not isinstance(record, Mapping) or not isinstance(info, Mapping):
         return False
