@@ -123,6 +123,7 @@ class RowCache:
 
     def known(self, entry: os.DirEntry[str]) -> FileInfo | None:
         """Return the listing of a file from the cache if the file is unchanged, else None (for list_samples)."""
+        self.hits.pop(entry.name, None)  # files may be listed several times, and this one have changed since
         kept = self._by_name.get(entry.name)
         if kept is None:
             return None
@@ -136,6 +137,7 @@ class RowCache:
 
     def know_archived(self, name: str, place: Place) -> None:
         """Look up an archived file; it counts as a hit if its rows were read from that very member."""
+        self.hits.pop(name, None)  # of the file, where it was listed before it was archived
         kept = self._by_name.get(name)
         if kept is not None and kept.record["ident"] == identity_in(place):
             self.hits[name] = kept

@@ -102,13 +102,15 @@ class FileReader:
         record["ident"] = identity_in(place)
 
     def _read_moved(self, folder: str, name: str, match: Match | None, record: dict[str, Any]) -> None:
+        start = self.rows.n
         try:
             if self._archives is None or self._archives[0] != folder:
                 self._archives = folder, archives.Archives(folder)
             data = archives.read_file(Path(folder), FileInfo(name, "", "", 0, 0), self._archives[1])
             self._read_any(io.BytesIO(data), match, record)
-        except (Unreadable, OSError, ValueError, TypeError, AttributeError, KeyError, OverflowError) as e:
-            record["problem"] = str(e) if isinstance(e, Unreadable) else f"can't be read: {e}"
+        except (Unreadable, OSError, ValueError, TypeError, AttributeError, KeyError, OverflowError, MemoryError) as e:
+            record["problem"] = str(e) if isinstance(e, Unreadable) else f"can't be read: {str(e) or type(e).__name__}"
+            self.rows.cut(start)
 
     def _read_own(self, lines: Iterable[bytes]) -> tuple[str | None, int]:
         """Read a file in nbrun's format line by line. A damaged entry costs only itself."""

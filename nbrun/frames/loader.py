@@ -206,6 +206,8 @@ class Loader:
         kept = self._cache.hits.get(info.name) if self._cache is not None else None
         if kept is None:
             return False
+        if info.place is None and kept.record["ident"][:2] != [info.size, info.mtime_ns]:
+            return False  # it was listed again meanwhile, and has changed since it was found in the cache
         match = now.matches.get(info.sample_id) if info.source != NBRUN else None
         return bool(kept.record.get("match") == (None if match is None else match_digest(match)))
 

@@ -169,6 +169,7 @@ def read_file(folder: Path, info: FileInfo, archives: Archives | None = None) ->
     """
     archives = Archives(folder) if archives is None else archives
     plain = FileInfo(info.name, info.sample_id, info.source, 0, 0)
+    names: set[str] | None = None  # of the archives that were there when the file was last found missing
     for attempt in range(_TRIES):
         try:
             if info.place is not None:
@@ -178,9 +179,10 @@ def read_file(folder: Path, info: FileInfo, archives: Archives | None = None) ->
             if info.place is not None:
                 info = plain  # unpacked
                 continue
+            before, names = names, archives.names()
             info = archives.find(info.name, refresh=attempt > 1) or plain
-            if info is plain and not os.path.lexists(folder / info.name):
-                raise
+            if info is plain and names == before and not os.path.lexists(folder / info.name):
+                raise  # it is in no file and no archive, and wasn't moved between them
     raise FileNotFoundError(f"{folder / info.name} is moved too often to be read")
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nbrun.errors import StorageError
-from nbrun.results import archives, plain_files, sample_file
+from nbrun.results import plain_files, sample_file
 from nbrun.results.archives import Archives
 from nbrun.results.names import SUFFIX, name_of
 from nbrun.results.sample_file import NBRUN, FileInfo, Unreadable
@@ -59,7 +59,7 @@ def list_samples(
 
     Samples may be archived and unpacked meanwhile, since readers wait for no lock. A file is removed once it is in an
     archive, and an archive once its samples are in files: so archives are listed before the files and after them, and
-    what any of the three lists holds counts.
+    what any of the three lists holds counts. Where an archive was made meanwhile, all of it is listed again.
 
     Args:
         known: called first; a file about which it returns something isn't opened.
@@ -71,17 +71,17 @@ def list_samples(
         before, _ = of_folder.list()
         out = _list_once(path, known)
         after, problems = of_folder.list()
-        # a file that went into an archive and came back before that was listed may have been overlooked
-        new = of_folder.names() - names
-        if not new or new <= {name for _, name in archives.archive_numbers(path)}:
+        for sample_id, info in before.items():
+            if sample_id not in after and sample_id not in out.by_id:
+                _add_unpacked(out, path, info)
+        # With an archive that was made meanwhile, a sample may have been wherever this wasn't looking: in the archive
+        # while files were listed, and in a file again before the archive was; or archived again after that.
+        if of_folder.names() <= names:
             break
     else:
         what = "was archived and unpacked again and again while it was listed; samples may be missing. Read it again"
         out.problems.append(Problem(str(path), what))
     out.problems += [Problem(where, what) for where, what in problems]
-    for sample_id, info in before.items():
-        if sample_id not in after and sample_id not in out.by_id:
-            _add_unpacked(out, path, info)
     for sample_id, info in after.items():
         other = out.by_id.get(sample_id)
         if other is None or other.is_damaged:

@@ -1,5 +1,6 @@
 """Archives (F12): finished samples in one compressed file count, load and return, whatever happens in between."""
 
+import itertools
 import json
 import re
 import shutil
@@ -8,6 +9,7 @@ import sys
 import threading
 import warnings
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -16,6 +18,7 @@ import pytest
 import nbrun
 from nbrun.errors import InputError, ResultsInUseError
 from nbrun.results import archives
+from nbrun.results.listing import list_samples
 from nbrun.storage import files
 from nbrun.tools.archive import archive_finished, unpack_archives
 from nbrun.tools.check import check
@@ -345,6 +348,76 @@ def test_it_loads_while_it_is_archived_and_unpacked(full):
     for reader in readers:
         reader.join()
     assert wrong == []
+
+
+def taken_out(path):
+    """Unpack, but for the last step: the samples are in files again, and their archive is still there."""
+
+    def hook(operation, at):
+        if operation == "unlink" and Path(at).name.startswith("archive-"):
+            raise Killed
+
+    with files.observe(hook), suppress(Killed):
+        unpack_archives(path)
+
+
+class Watched(archives.Archives):
+    """Makes the next moves before and after each listing of archives."""
+
+    def __init__(self, folder, moves):
+        super().__init__(folder)
+        self.folder, self.moves = folder, list(moves)
+
+    def move(self):
+        for step in self.moves.pop(0) if self.moves else ():
+            step(self.folder)
+
+    def list(self):
+        self.move()
+        found = super().list()
+        self.move()
+        return found
+
+
+CYCLE = [archive_finished, taken_out, unpack_archives]
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A finished sample and one that isn't."""
+    run([SAMPLES[0], UNFINISHED], tmp_path / "small")
+    return tmp_path / "small"
+
+
+@pytest.mark.parametrize("begun", range(3))
+def test_a_listing_beside_any_moves_holds_every_sample_once(small, tmp_path, begun):
+    """Up to five moves in turn, spread in every way over the four moments before and after both looks at archives."""
+    for step in CYCLE[:begun]:
+        step(small)
+    wanted = set(list_samples(small).by_id)
+    steps = (CYCLE * 3)[begun:]
+    for n, counts in enumerate(c for c in itertools.product(range(4), repeat=4) if 2 <= sum(c) <= 5):
+        path = shutil.copytree(small, tmp_path / f"n{n}")
+        rest = iter(steps)
+        moves = [list(itertools.islice(rest, count)) for count in counts]
+        found = list_samples(path, None, Watched(path, moves))
+        assert (set(found.by_id), found.problems) == (wanted, []), [[m.__name__ for m in ms] for ms in moves]
+        assert all(archives.read_file(path, info) for info in found.by_id.values())
+        shutil.rmtree(path)
+
+
+def test_a_file_is_read_beside_any_moves(small, tmp_path):
+    info = list_samples(small).by_id["p0"]
+    wanted = (small / info.name).read_bytes()
+    archive_finished(small)
+    steps = (CYCLE * 2)[1:]
+    for n, counts in enumerate(c for c in itertools.product(range(4), repeat=4) if sum(c) <= 5):
+        path = shutil.copytree(small, tmp_path / f"n{n}")
+        rest = iter(steps)
+        moves = [list(itertools.islice(rest, count)) for count in counts]
+        found = archives.read_file(path, info, Watched(path, moves))
+        assert found == wanted, [[m.__name__ for m in ms] for ms in moves]
+        shutil.rmtree(path)
 
 
 def test_a_directory_in_use_is_not_archived(full):
