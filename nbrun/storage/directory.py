@@ -184,9 +184,9 @@ class Directory:
         root, inner = held[:2]
         if self._follows and not root.is_deleted:
             return
+        if inner.is_at(self.inner, follow=False):
+            return  # it is where it was, so what holds it is: one look a commit instead of two
         if root.is_at(self.path, follow=True):
-            if inner.is_at(self.inner, follow=False):
-                return
             what = f"{self.inner} was {'replaced by another folder' if self.inner.exists() else 'removed'}"
             raise ResultsMovedError(
                 f"{what} while the run went on. What is saved in {self.path} stays, and what ended since waits in "
