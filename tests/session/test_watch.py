@@ -324,7 +324,9 @@ def test_shards_in_processes_one_of_which_is_killed(
     shards = [shard(i, count, folder, 0.02, samples) for i, folder in enumerate(folders[:-1])]
     victim = shard(count - 1, count, folders[-1], 30, samples)
     try:
+        # it holds the lock before it has recorded how many tasks it was given
         until(lambda: watch._controls.health()[-1]["state"] == "running", watch._controls.health)
+        until(lambda: watch.progress.total == 4 * samples, lambda: watch.progress)
         victim.send_signal(signal.SIGKILL)
         victim.wait()
         for one in shards:

@@ -142,7 +142,9 @@ class Kernel:
             elif message["msg_type"] == "error":
                 text.append(f"{content['ename']}: {content['evalue']}\n")
 
-        self.client.execute_interactive(code, timeout=timeout, output_hook=hook)
+        reply = self.client.execute_interactive(code, timeout=timeout, output_hook=hook)
+        while reply["content"]["status"] == "aborted":  # a kernel drops what arrives right after an exception
+            reply = self.client.execute_interactive(code, timeout=timeout, output_hook=hook)
         return "".join(text)
 
     def send(self, code):
