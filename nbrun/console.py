@@ -35,7 +35,7 @@ END_S = 2.0
 #: So many samples at work have a bar of their own.
 SAMPLE_BARS = 4
 _DIGITS = re.compile(r"\d[\d,.]*")
-#: The width of a terminal that doesn't tell it.
+#: The width of a terminal that doesn't report one.
 COLUMNS = 80
 _SAMPLE_FORMAT = "  {desc} |{bar}| {n_fmt}/{total_fmt}"
 
@@ -81,7 +81,7 @@ class Console:
         if threading.current_thread() is not self._thread:
             self._thread.join(timeout=5)
             if self._thread.is_alive():
-                return  # stuck in a pipe that nobody reads: that must hold nobody else up
+                return  # stuck in a pipe that is not read: no other thread may wait for that
         self._finish()
 
     def wait_for_end(self) -> None:

@@ -27,7 +27,7 @@ _COMPARED = 400
 
 
 def truncate(text: str, lines: int = MAX_LINES) -> list[str]:
-    """Its visible lines, no more than so many, none too long; what was left out is said."""
+    """Return the text's first lines, each cut to a width, and say what was left out."""
     rows = text.split("\n")
     if rows and not rows[-1]:
         rows.pop()

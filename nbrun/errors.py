@@ -170,7 +170,7 @@ class UnstorableError(NbrunError, TypeError):
 
 
 def hides_own_frames(fn: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Let errors of use begin at the user's line: what nbrun did until it noticed them helps nobody.
+    """Let errors of use begin at the user's line: what nbrun did until it noticed them is no help.
 
     Errors that are no errors of use keep their whole traceback.
     """

@@ -75,7 +75,7 @@ class TaskCounts(Protocol):
 def count_text(progress: TaskCounts) -> str:
     """How far the run is: "1,204 of 5,000 tasks, 3 errors".
 
-    Where the total is not known yet, only what is done is told.
+    Where the total is not known yet, only what is done is given.
     """
     of = "" if progress.total is None else f" of {progress.total:,}"
     text = f"{progress.done:,}{of} tasks"

@@ -48,7 +48,7 @@ class State(StrEnum):
 class CancelFlag:
     """One switch for a whole run, which each of its tasks can look at.
 
-    Threads: set by whoever stops the run, read by workers; a bool needs no lock.
+    Threads: set by any thread that stops the run, read by workers; a bool needs no lock.
     """
 
     __slots__ = ("is_set",)
@@ -219,7 +219,7 @@ class RetryPolicy:
         return f"RetryPolicy({', '.join(given)})"
 
     def wait_s(self, exceptions: int, random: float) -> float:
-        """Return the seconds to wait after the task's exception number `exceptions` (from 1); `random` lies in 0..1."""
+        """Return the seconds to wait after the task's exception number `exceptions` (from 1); `random` is in 0..1."""
         wait = min(self.max_delay_s, self.delay_s * 2.0 ** min(exceptions - 1, 60))
         return wait * (1.0 - self.jitter * random)
 
@@ -342,7 +342,7 @@ class Progress:
         watched: the directories that `nbrun.watch` looks at; empty for a run of this kernel.
         version: pass it to `since` later to learn what changed.
 
-    Pickled, it keeps all of this; `since` has nothing to tell then.
+    A pickled copy keeps all of this; its `since` returns nothing.
     """
 
     state: State
@@ -574,7 +574,7 @@ class TaskSummary:
     Attributes:
         status: done, error, running, or waiting (for another try).
         verdict: of an error its type; None where there is none (yet).
-        time_s: what it took, or takes so far; None where an old file doesn't tell.
+        time_s: what it took, or takes so far; None where an old file doesn't say.
         note: of a task that waits, why and how long still.
         item, result: what they begin with, for a preview.
         is_unexpected: a rejected positive or an accepted negative.
@@ -635,7 +635,7 @@ class RunControls(Protocol):
 class Judge(Protocol):
     """What `fn` may offer in addition to being called with a task. Only the call itself is required.
 
-    A mapping `resources` tells what it works with (endpoints, say): results don't depend on it, but a cell run again
+    A mapping `resources` names what it works with (endpoints, say): results don't depend on it, but a cell run again
     with other resources is no longer the same run.
     """
 

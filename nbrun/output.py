@@ -166,7 +166,7 @@ class RunOutput:
         """A task has written something.
 
         Args:
-            is_noted: views have been told already, in better words.
+            is_noted: views show it already, in better words.
         """
         self._tell(stream, self._keep(task, stream, text), is_noted)
 
@@ -316,7 +316,7 @@ class WorkerOutput(RunOutput):
 
 
 _of_functions: weakref.WeakValueDictionary[str, RunOutput] = weakref.WeakValueDictionary()
-_kept: OrderedDict[str, RunOutput] = OrderedDict()  # in an executor's worker nobody else keeps them
+_kept: OrderedDict[str, RunOutput] = OrderedDict()  # in an executor's worker there is no other reference to them
 
 
 def assign(digest: str, output: RunOutput) -> None:
@@ -355,7 +355,7 @@ class _Stream:
         return found[1] if found is not None and speaks is not None and found[0] is speaks.task else None
 
     def write(self, text: str) -> int:
-        """Write for whoever calls."""
+        """Write to the stream of the calling thread's task."""
         speaks = speaking()
         if speaks is None:
             return len(text) if self.target is None else self.target.write(text)
@@ -380,7 +380,7 @@ class _Stream:
             flush()
 
     def isatty(self) -> bool:
-        """Not in a task: nobody is to move a cursor there."""
+        """Return False in a task: programs must not move a cursor in captured output."""
         return False if speaking() is not None else bool(self.target is not None and self.target.isatty())
 
     @property

@@ -513,7 +513,7 @@ _STEPS = ((60, 5), (600, 10), (3600, 60), (86400, 600), (float("inf"), 3600))
 
 
 def eta_text(progress: Progress) -> str:
-    """The time that is left, with no more digits than are known: from few ends only its size can be told."""
+    """Return the time that is left, with no more digits than are known: few ends give only its order of magnitude."""
     if progress.ended:
         return ""
     if progress.eta_s is None or progress.ends < UNKNOWN_ENDS:

@@ -546,7 +546,7 @@ class SampleReader:
                 ) from e
 
     def check_items(self, samples: Sequence[Mapping[str, Any]], seconds: float) -> None:
-        """Check the items of samples that are in memory, as many as can be checked in so many seconds of CPU time.
+        """Check the items of samples that are in memory, as many as can be checked in this much CPU time.
 
         Of the first FIRST_CHECKED samples all are checked, if that takes no second. The others are checked when they
         are read, before their tasks run.
@@ -565,7 +565,7 @@ class SampleReader:
             for name, field in (self.groups or {}).items():
                 try:
                     items, runnable, _ = read_items(raw.get(field))
-                except ValueError:  # its turn will tell
+                except ValueError:  # reported when it is read
                     continue
                 self._check_items(name, items, runnable, where, number, sample_id)
             if time.thread_time() > (end if number >= FIRST_CHECKED else end + 1.0):

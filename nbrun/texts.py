@@ -13,7 +13,7 @@ from typing import SupportsIndex
 _BIDI = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
 _HIDDEN = re.compile(f"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff{_BIDI}\ud800-\udfff]")
 _SURROGATES = re.compile("[\ud800-\udfff]+")
-#: Below so many bits, and digits, Python's own conversion is used: it is fast there and never refuses.
+#: Up to this many bits, and digits, Python's own conversion is used: it is fast there and never refuses.
 _PLAIN_BITS, _PLAIN_DIGITS = 2_000, 600
 
 

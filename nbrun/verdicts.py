@@ -30,7 +30,7 @@ class Verdict(StrEnum):
 
 #: Verdicts that reject a solution.
 REJECTED = frozenset(Verdict) - {Verdict.ACCEPTED, Verdict.JUDGE_ERROR}
-#: What `counted` says of `accepted: false` without a verdict: rejected, nobody says why.
+#: What `counted` says of `accepted: false` without a verdict: rejected, without a reason.
 REJECTED_BARE = "Rejected"
 #: How the names of verdicts outside the vocabulary end, under which results are counted that say `accepted` too.
 _FLAGS = {True: " (accepted)", False: " (rejected)"}
@@ -269,7 +269,7 @@ def is_unexpected(is_expected: bool | None, verdict: str | None) -> bool:
 
 
 def tests_summary(result: Any) -> tuple[int | None, int | None, float | None]:
-    """How many tests were run, how many passed, and the longest time of one in seconds; None for what is not told.
+    """Return how many tests were run and passed, and the longest time of one in seconds; None for what isn't said.
 
     Example:
         >>> tests_summary({"tests": [{"passed": True, "exec_info": {"run_result": {"execution_time": 0.5}}}]})

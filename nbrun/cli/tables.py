@@ -133,7 +133,7 @@ def _compare(args: argparse.Namespace) -> int:
 
 
 def _names(paths: list[str]) -> list[str]:
-    """The shortest ends of the paths that tell them apart."""
+    """Return the shortest ends of the paths that distinguish them."""
     parts = [Path(os.path.abspath(os.path.expanduser(p))).parts for p in paths]
     for n in range(1, max(map(len, parts)) + 1):
         names = ["/".join(p[-n:]) for p in parts]

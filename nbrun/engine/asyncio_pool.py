@@ -59,7 +59,7 @@ class AsyncioPool(SingleThreadPool):
         self._thread: threading.Thread | None = None
         self._asked = self._has_cancelled = self._is_full = self._is_over = False
         self._in_flight: dict[asyncio.Task[None], tuple[SampleWork, Task, int]] = {}  # the loop's thread writes it
-        self._slots: list[int] = []  # of the record of running tasks: those that nobody has
+        self._slots: list[int] = []  # free slots of the record of running tasks
         self._slot_count = 0
         self._timer: asyncio.TimerHandle | None = None
         self._outcomes: queue.SimpleQueue[Outcome | None] = queue.SimpleQueue()
@@ -97,7 +97,7 @@ class AsyncioPool(SingleThreadPool):
         self._ask()
 
     def _ask(self) -> None:
-        """The loop shall look. Called with the scheduler's lock held."""
+        """Wake the loop. The caller holds the scheduler's lock."""
         loop = self._loop
         if loop is not None and not self._asked and self._is_running:
             self._asked = True

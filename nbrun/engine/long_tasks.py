@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from nbrun.formatting import duration_text
 
-#: A task is long from so many times the median on, and not before so many seconds.
+#: A task counts as long from TIMES times the median on, and not before LEAST_S seconds.
 TIMES, LEAST_S = 10, 3.0
 #: From fewer durations than these nothing is said.
 ENOUGH = 10

@@ -14,14 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-#: An attempt may start so much before its turn that a late timer doesn't lower the rate, in seconds.
+#: An attempt may start this many seconds before its turn, so that a late timer doesn't lower the rate.
 EARLY_S = 0.02
 #: The share of the learned rate that is used at first, and how much of it is added in each period (the time between two
 #: holds, LONGEST_S at most). After DOUBLING periods it doubles in as many.
 CAUTION, GROWTH, DOUBLING, LONGEST_S = 0.9, 0.05, 6, 10.0
 #: From this rate on spacing makes no difference.
 FAST_PER_S = 10_000.0
-#: A hold of an outage lasts at least this share of the outage so far, and so many seconds at most by that.
+#: A hold of an outage lasts at least this share of the outage so far, but no more seconds than this.
 SHARE, MOST_S = 0.1, 60.0
 
 

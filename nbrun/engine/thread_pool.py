@@ -421,8 +421,8 @@ OVERHEAD_S = 5e-6
 class ResultBuffer:
     """Results of one batch that were not completed yet.
 
-    Threads: `records` is a deque whose single operations are atomic: its worker appends, and whoever pops a record
-    completes it.
+    Threads: `records` is a deque whose single operations are atomic: its worker appends, and the worker that pops
+    a record completes it.
     """
 
     __slots__ = ("records", "sample")
@@ -450,9 +450,9 @@ class Worker:
     """One thread.
 
     Threads: `batch` is a deque whose single operations are atomic: the worker takes from the left, others steal from
-    the right, and whoever gets a task runs it. `_buffer` is made anew for each batch; the worker completes what is in
-    it, and so does the BatchFlusher while a task takes long. `current` is written by the worker and read by views and
-    by `stop`; the scheduler's lock protects `window`, `is_busy` and `runs_quarantined`.
+    the right, and the worker that gets a task runs it. A new `_buffer` is made for each batch; the worker completes
+    what is in it, and so does the BatchFlusher while a task takes long. `current` is written by the worker and read by
+    views and by `stop`; the scheduler's lock protects `window`, `is_busy` and `runs_quarantined`.
     """
 
     def __init__(self, pool: ThreadPool, number: int, name: str) -> None:
@@ -513,7 +513,8 @@ class Worker:
                         self.ahead = []
                 self._work()
             if not scheduler.is_forked:
-                scheduler.completions.clear()  # or the run might end before whoever carries its last results
+                # Or the run could end while another worker still forwards this worker's last results.
+                scheduler.completions.clear()
         except (SinkClosedError, TooLate):  # the run was stopped, or the attempt given up: late results are discarded
             pass
         except BaseException as e:  # a fault of nbrun's own must halt the run, not hang it

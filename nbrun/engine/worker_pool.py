@@ -85,7 +85,7 @@ class WorkerPool(Protocol):
 
     @property
     def prefetch_target(self) -> int:
-        """How many ready tasks the feeder should keep at least, if there are so many."""
+        """Return how many tasks the feeder should keep ready, if there are that many left."""
 
     @property
     def is_empty(self) -> bool:

@@ -300,7 +300,7 @@ class _Left:
     """What isn't done.
 
     Attributes:
-        tasks: how many, by the names asked for; or in all, where those names don't tell them apart.
+        tasks: how many, by the names asked for; or in all, where those names don't distinguish them.
         is_open: a run has not counted its samples to their end, so that there may be more.
     """
 

@@ -226,7 +226,7 @@ def _name_of(way: Way) -> str:
 def compile_with(
     toolchain: Toolchain, limits: Limits, language: Language, source: Source, way: Way, folder: Path, token: CancelToken
 ) -> Compiled:
-    """Compile what lies in a folder in one way, under limits, and in a box where there is one.
+    """Compile the files of a folder in one way, under limits, and in a box where there is one.
 
     A source on which the compiler exceeds its limits of CPU time, memory or output is one that does not compile.
 

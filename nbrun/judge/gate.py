@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 _LOOK_EVERY_S = 0.2
-#: CPU time on a busy machine is at most so many times that on a quiet one.
+#: A program's CPU time on a busy machine is at most this many times that on a quiet one.
 ROOM = 1.6
 #: How far a corrected CPU time must be from the limit to be believed.
 MARGIN = 0.05
@@ -125,7 +125,7 @@ class ConcurrencyLimiter:
         return others is not None and others <= max(0.0, self._cores / 2 - 1) + _NOISE
 
     def is_loaded(self, slot: Slot) -> bool:
-        """Whether so many ran beside this one that it may have been slowed down."""
+        """Return whether enough programs ran at the same time to have slowed this one down."""
         return slot.load > self._quiet
 
     @contextmanager

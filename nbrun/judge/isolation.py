@@ -67,7 +67,7 @@ class Isolation:
         return self.name != "none"
 
     def box(self, mounts: Mounts) -> dict[str, Any]:
-        """What the warden is told so that it builds the box."""
+        """Return what the warden needs to build the box."""
         plan = [*_system(), *(step for path in mounts.readable for step in shown(path))]
         if mounts.program is not None:
             plan.append(("ro-bind", str(mounts.program), PROGRAM))
@@ -121,7 +121,7 @@ def readable(*tools: str) -> list[str]:
             folder = os.path.dirname(os.path.dirname(path))
             if not path.startswith(tuple(f"{s}/" for s in _SYSTEM)):
                 found.append(path if _is_private(folder) else folder)
-    return sorted({path for path in found if os.path.exists(path)})  # what lies inside comes behind what holds it
+    return sorted({path for path in found if os.path.exists(path)})  # a folder comes before what it holds
 
 
 def _hops(tool: str) -> list[str]:

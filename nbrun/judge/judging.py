@@ -151,7 +151,7 @@ class Judging:
         return found
 
     def _begin_ahead(self, number: int) -> None:
-        """CPUs that nobody uses run the next tests of this solution."""
+        """Run the next tests of this solution on CPUs that are free."""
         spare = self.bench.gate.idle - 1 - len(self._ahead)
         for at in range(number, min(number + spare, len(self.tests))):
             if at in self._ahead:
@@ -245,7 +245,7 @@ class Judging:
         given.unlink(missing_ok=True)  # a program whose user owns it may have changed it
         exchange = self.options.exchange
         given.write_bytes(exchange.stdin(test))
-        given.chmod(0o444)  # whatever the kernel's mask: programs open /dev/stdin anew
+        given.chmod(0o444)  # whatever the umask: programs may open /dev/stdin again
         bench, at = self.bench, place(self.bench, streams.folder / "box")
         exchange.place_input(test, at.work)
         _place_files(test, at.work)

@@ -44,7 +44,7 @@ _KEPT_OF_TRIALS = 1024
 class LocalSandbox:
     """Judges solutions on this machine: compiles them once, runs them on a problem's tests, compares the output.
 
-    A task's item is `{"language", "solution"}`, its sample the problem (`nbrun.judge.problems` tells its shapes). CPU
+    A task's item is `{"language", "solution"}`, its sample the problem (see `nbrun.judge.problems` for its shapes). CPU
     time decides; wall time (twice the limit and a second) guards. A program that exceeded its time beside others runs
     again alone before that is final. Compilers and programs run in a box of bubblewrap where that works: an empty
     folder, the system's programs, no home, no network. Else they see what you see; a warning says so, and so does each
@@ -275,7 +275,7 @@ class LocalSandbox:
             token.cancel()
 
     def close(self) -> None:
-        """Ends all programs and removes the temporary folder. A later call begins anew."""
+        """End all programs and remove the temporary folder. A later call starts again."""
         with self._lock:
             warden, self._warden, self._cache = self._warden, None, None
             tokens = list(self._tokens.values())
@@ -293,7 +293,7 @@ class LocalSandbox:
         return Limits(float(time_s), 2.0 * time_s + 1.0, float(memory_mb), float(output_mb), self._process_limit)
 
     def _place(self) -> tuple[Warden, CompileCache, Isolation]:
-        """The warden, which is started if there is none, or made anew if it died."""
+        """Return the warden; start one if there is none or it died."""
         with self._starting:
             with self._lock:
                 old = self._warden

@@ -132,7 +132,7 @@ def _row(entry: Mapping[str, Any], checker: Checker, bench: CheckerRunner | None
 def _verdict(
     result: Any, before: str | None, checker: Checker, bench: CheckerRunner | None
 ) -> tuple[str | None, str | None]:  # fmt: skip
-    """The verdict of the first failing test by this checker, or why it can't be told."""
+    """Return the verdict of the first failing test by this checker, or why there is none."""
     tests = result.get("tests") if isinstance(result, Mapping) else None
     if not tests or before in (None, Verdict.JUDGE_ERROR):
         return None, "no tests were judged"

@@ -1,4 +1,4 @@
-"""Runs one program under limits and tells what happened: the kernel's end of the line to the warden.
+"""Runs one program under limits and reports what happened: the kernel's side of the connection to the warden.
 
 Called by many worker threads at once, and by whoever cancels. The warden (see `nbrun.judge.warden`) starts with the
 first program, ends when the kernel does, and takes every program and the temporary folder with it.

@@ -19,7 +19,7 @@ from nbrun.judge.running import Limits
 from nbrun.judge.sources import read_item, source_of
 from nbrun.samples import read_items
 
-#: An accepted submission that takes longer tells nothing.
+#: An accepted submission that takes longer is not used.
 LONGEST_S = 30.0
 
 

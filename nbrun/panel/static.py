@@ -16,7 +16,7 @@ from nbrun.model import Progress, State
 from nbrun.progress import end_text, eta_text, quality_texts
 from nbrun.verdicts import accepts, rejects
 
-#: accepted, rejected, done without a verdict, errors, running: told apart also by people who see fewer colours.
+#: accepted, rejected, done without a verdict, errors, running: distinguishable also by people who see fewer colours.
 _COLOURS = {
     "accepted": "#009e73",
     "rejected": "#e69f00",

@@ -41,7 +41,7 @@ from nbrun.verdicts import accepts, rejects
 REDO_CALL = 'redo="changed"'
 #: The counts of a sample that change, in the order in which they travel.
 COUNTS = ("done", "accepted", "rejected", "errors", "judge_errors", "seen", "unexpected")
-#: Keys of the head that drift by themselves: alone, they are worth a message only so often.
+#: Keys of the head that drift by themselves: alone, they are sent only this often, in seconds.
 DRIFTING = frozenset({"rate", "eta", "saved", "unsaved", "disk", "quality", "message"})
 DRIFT_S = 2.0
 

@@ -22,7 +22,7 @@ from nbrun.panel.sync import Message, ViewSync
 from nbrun.threads import start_daemon
 
 TICK_S = 0.2
-#: The static form is for the day after: it is rewritten so seldom, and at the end.
+#: The static form is for readers without a kernel: it is rewritten every this many seconds, and at the end.
 REWRITE_S = 10.0
 #: How often the judge is asked for its endpoints; more seldom where it takes long.
 HEALTH_S = 2.0
@@ -85,7 +85,7 @@ class Updater:
         self.wake()
 
     def tick(self) -> bool:
-        """One look at the run. Returns False where its end was shown and nobody asked for more."""
+        """Look at the run once. Return False once its end was shown and no view asks for more."""
         with self._lock:
             self._awake = False
         progress, now = self._controls.progress, self._clock()
@@ -115,7 +115,7 @@ class Updater:
             return
         try:
             self._endpoints = self._controls.health()
-        except Exception:  # the judge's own code: what it can't tell is not shown
+        except Exception:  # the judge's own code: what it can't say is not shown
             self._endpoints = ()
             _log.debug("the judge's health could not be asked", exc_info=True)
         took = self._clock() - now

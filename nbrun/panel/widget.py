@@ -34,7 +34,7 @@ _HERE = Path(__file__).parent
 SCRIPTS = ("store.js", "elements.js", "list.js", "samples.js", "sample.js", "details.js", "view.js")
 
 
-#: So many unread samples are listed by a search, and so much of each id.
+#: How many unread samples a search lists at most, and how many characters of each id.
 FOUND, ID_CHARS = 50, 500
 
 
@@ -145,7 +145,10 @@ class Panel(anywidget.AnyWidget):
         self.send(answer | found, buffers or None)
 
     def _is_new(self, click: object) -> bool:
-        """A view repeats a click that nobody answers: it may lie behind a running cell while a subshell is free."""
+        """Return whether a click was not handled yet.
+
+        A view repeats a click that is not answered: it may wait behind a running cell while a subshell is free.
+        """
         with self._clicks_lock:
             if click is not None and click in self._clicks:
                 return False

@@ -87,7 +87,7 @@ def index_journal(folder: Path, handles: dict[int, int] | None = None) -> Journa
         FileNotFoundError: a segment vanished meanwhile; list again (F7).
     """
     out = JournalIndex()
-    odd = {path for path, _ in odd_entries(folder)}  # whoever opens the directory reports them
+    odd = {path for path, _ in odd_entries(folder)}  # the opening of the directory reports them
     listed = [(number, path) for number, path in list_segments(folder) if path not in odd]
     if handles is not None:
         for number, path in listed:

@@ -307,7 +307,7 @@ class Follower:
     # ---- counting
 
     def _count(self, sample_id: str) -> bool:
-        """Count a sample anew. Return whether its counts have changed."""
+        """Count a sample again. Return whether its counts have changed."""
         sample = self._samples[sample_id]
         file = sample.file
         if file is not None and sample.journal:

@@ -259,7 +259,7 @@ def _read(path: Path, kind: bytes, scan: LogScan | None) -> Iterator[tuple[Recor
                 yield record, value
             else:
                 scan.damaged.append((record.offset, len(record.body)))
-    except (FileNotFoundError, plain_files.NotPlainError):  # whoever opens the directory reports the second
+    except (FileNotFoundError, plain_files.NotPlainError):  # the opening of the directory reports the second
         return
 
 

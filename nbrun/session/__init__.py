@@ -77,7 +77,7 @@ def start(
             "changed" (made under other settings, or of a sample that has changed), "errors" or "all". The old result
             counts until the new one is saved.
         context: what of a sample is digested to notice changes, instead of all but its groups.
-        key: what of an item tells it from others, instead of all of it. Results that were saved without it, or with
+        key: what distinguishes an item from others, instead of all of it. Results that were saved without it, or with
             another one, are found by the items in their entries.
         settings: what determines the results besides the item and can't be seen in `fn`, such as
             {"model": "small", "temperature": 0}. It is kept with the results; results of other settings are kept too,

@@ -116,7 +116,7 @@ class Samples:
     Attributes:
         count: how many samples there are; None where that is not known without reading on.
         totals: tasks by group, in all; None as above.
-        by_id: of a list each sample's id and its tasks by group; None where only reading on can tell.
+        by_id: of a list each sample's id and its tasks by group; None where they are known only after reading on.
         source: what can be iterated over once more for the same samples; None where it is drawn only once.
     """
 
@@ -173,7 +173,7 @@ class _Chain:
                     yield raw
 
 
-#: The items of a list are checked before anything runs as far as that takes so many seconds of CPU time: those of
+#: The items of a list are checked before anything runs, for at most this many seconds of CPU time: those of
 #: thousands of samples. The others are checked when they are read, before their tasks run.
 CHECK_S = 0.005
 #: A longer list of samples is saved once the first of them is on its way.

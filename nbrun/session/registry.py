@@ -71,7 +71,7 @@ def end_replaced(run: Run) -> None:
 
 @atexit.register
 def _at_exit() -> None:
-    """Daemon threads still run here: the last results are saved, and a forgotten wait() is told."""
+    """At the interpreter's end: save the last results, and report a forgotten wait(). Daemon threads still run."""
     with _lock:
         live = [r for r in list(_runs.values()) if r._is_live]
     is_interrupted = any(r._was_interrupted for r in live)
@@ -82,7 +82,7 @@ def _at_exit() -> None:
         progress = run.progress
         saved = run._shutdown(EXIT_S)
         lost = "" if saved else " The last results could not be saved in time."
-        if is_interrupted:  # nobody has forgotten to wait
+        if is_interrupted:  # no wait() was forgotten
             print(
                 f"nbrun: interrupted; the run on {run._path} ends with {count_text(progress)}, and the same command "
                 f"goes on with what is missing.{lost}",

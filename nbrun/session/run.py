@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 POLL_S = 0.1
 DRAIN_S = 10.0  # how long the end of a run that is being stopped is waited for
-SHOW_S = 1.0  # so long the panel is waited for at most
+SHOW_S = 1.0  # how long the panel is waited for at most
 
 _log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class StoppedWaiting(KeyboardInterrupt):
     """In IPython: the stop button or Ctrl-C ended the waiting for a run; the run goes on."""
 
     def _render_traceback_(self) -> list[str]:
-        """What IPython shows: one line, since nobody wants a traceback of what they did themselves."""
+        """Return what IPython shows: one line, since it was the user who interrupted."""
         return [str(self)]
 
 

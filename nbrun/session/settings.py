@@ -77,7 +77,7 @@ class Settings:
         return [f"the code of {self.function.name}"]
 
     def changes_in_words(self, earlier: Settings) -> list[str]:
-        """The same for two that this process knows: values are told too, "model: 'small' → 'large'"."""
+        """The same for two that this process knows: values are named too, "model: 'small' → 'large'"."""
         lines = _given_changes(earlier.given, self.given)
         if self.function is None or earlier.function is None:
             if (self.function is None) != (earlier.function is None):
@@ -234,7 +234,7 @@ def check_function(fn: Any) -> None:
     try:
         signature = inspect.signature(fn)
     except (TypeError, ValueError):
-        return  # a builtin tells nothing of its arguments
+        return  # a builtin has no signature to check
     try:
         signature.bind(object())
     except TypeError as e:

@@ -48,7 +48,7 @@ from nbrun.storage.sample_state import SampleState
 from nbrun.storage.store import ResultStore
 from nbrun.threads import start_daemon, start_thread
 
-#: After a stop the reading thread is waited for so long, if it hangs in the user's iterator.
+#: After a stop the reading thread is waited for this many seconds, if it hangs in the user's iterator.
 LEAVE_S = 0.5
 _END = object()
 
@@ -221,7 +221,7 @@ class Supervisor:
             self.notify(f"Deleted since the last run: {names[0]}{more}; what stood in {them} runs again.")
 
     def _remaining(self) -> int | None:
-        """How many results are still to come; None while nobody knows."""
+        """Return how many results are still to come; None while that is not known."""
         now = self._tracker.snapshot(self.scheduler.run_state.state)
         return None if now.total is None else now.total - now.done
 
@@ -429,7 +429,7 @@ class Supervisor:
     def add(self, samples: Samples) -> bool:
         """Run those samples too that this run doesn't have yet. False where it is about to end.
 
-        Called by whoever runs the cell again.
+        Called by the thread that runs the cell again.
         """
         with self.scheduler.lock:
             if self._is_closing or not self.scheduler.run_state.is_open:
@@ -684,7 +684,7 @@ class Supervisor:
         clean = store.finish()
         while not clean and scheduler.wait_for_resume():
             clean = store.finish()
-        if not clean and scheduler.run_state.broken is None:  # stopped after a fault, which may be mended
+        if not clean and scheduler.run_state.broken is None:  # stopped after a fault, which may be fixed by now
             store.retry_after_fault(wherever_it_is=True)
             clean = store.finish()
         if not clean and scheduler.run_state.broken is None and (lost := store.unsaved):
@@ -702,7 +702,7 @@ class Supervisor:
         if callable(close):
             try:
                 close()
-            except Exception as e:  # the results are safe; the user's code is told about, not obeyed
+            except Exception as e:  # the results are safe; a fault of the user's code is reported and stops nothing
                 self.notify(f"fn.close() raised {type(e).__name__}: {e}")
 
 

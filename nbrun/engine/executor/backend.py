@@ -60,7 +60,7 @@ class ExecutorBackend:
         return self._dispatcher
 
     def shutdown_notice(self) -> str:
-        """What the end of the interpreter means for tasks under way; empty where that was told before."""
+        """Return what the end of the interpreter means for tasks under way; "" where that was said before."""
         return shutdown_notice(self._handle.executor, self._handle.is_owned)
 
     def drain(self, timeout_s: float) -> None:
@@ -69,7 +69,7 @@ class ExecutorBackend:
             self._dispatcher.drain(timeout_s)
 
     def __call__(self, task: Task) -> Any:
-        """In the kernel itself: nobody needs that but a judge's `again`."""
+        """Call fn in the kernel itself. Only a judge's `again` needs that."""
         return self._fn(task)
 
     def __getattr__(self, name: str) -> Any:

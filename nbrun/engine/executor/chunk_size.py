@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-#: A chunk should take so long; tasks of ALONE_S and more go alone; no chunk holds more tasks or more bytes.
+#: A chunk should take TARGET_S; tasks of ALONE_S and more go alone; no chunk holds more tasks or more bytes.
 TARGET_S, ALONE_S, MOST_TASKS, MOST_BYTES = 0.1, 0.05, 256, 1 << 20
 #: The end of a run is shared evenly, but not in chunks shorter than this.
 LEAST_S = 0.01
@@ -26,7 +26,7 @@ class ChunkSizer:
         self.longest_s = 0.0
 
     def size(self, ready: int, slots: int) -> int:
-        """How many tasks the next chunk should hold, where so many are ready."""
+        """Return how many of the `ready` tasks the next chunk should hold."""
         if self.mean_s is None or self.mean_s >= ALONE_S:
             return 1
         short = max(self.mean_s, 1e-6)

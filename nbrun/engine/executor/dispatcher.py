@@ -34,7 +34,7 @@ from nbrun.model import EncodedResult, RemoteEncoder, ResultSink, Retry, SampleT
 from nbrun.output import TaskOutput
 from nbrun.threads import start_daemon
 
-#: What is out holds so many bytes at most (or is one chunk).
+#: The chunks that are sent and not answered hold at most this many bytes, unless there is only one.
 MOST_BYTES = 64 << 20
 #: How often the thread looks whether anything comes back.
 LOOK_S = 1.0
@@ -97,7 +97,7 @@ class Dispatcher(SingleThreadPool):
         """See WorkerPool. No thread of the parent's is here that could go on."""
 
     def at_work(self) -> list[SampleWork]:
-        """See WorkerPool. As far as can be told: a worker says nothing before its chunk has ended."""
+        """See WorkerPool. An estimate: a worker reports nothing before its chunk has ended."""
         return [chunk.items[0][0] for chunk in list(self.out.values())[: self.slots]]
 
     def tasks(self) -> list[tuple[Task, int]]:
@@ -134,7 +134,7 @@ class Dispatcher(SingleThreadPool):
             self._stall_detector.mind(len(self.out), self._chunk_sizer.longest_s)
 
     def pause(self, message: str, cause: BaseException) -> None:
-        """The run pauses, and whoever waits for it is told."""
+        """Pause the run for this reason; `wait()` raises it."""
         trouble = RunHaltedError(message)
         trouble.__cause__ = cause
         self.scheduler.pause(message, trouble)
@@ -294,7 +294,7 @@ class Dispatcher(SingleThreadPool):
         """The run was stopped: what only waits in the executor need not run.
 
         What `cancel()` says isn't believed: it may say True of a call that runs, whose result is dropped then. So it is
-        asked only of executors that tell what runs, or where all results are to be dropped.
+        asked only of executors that report what runs, or where all results are to be dropped.
         """
         self._has_cancelled = True
         futures = {token: chunk.future for token, chunk in list(self.out.items()) if chunk.future is not None}
@@ -340,7 +340,7 @@ class Chunk:
         )
 
 
-#: A task whose worker was lost so often runs with nothing beside it, once more, and then is an error.
+#: A task that has lost its worker this many times runs once more, alone; if that fails too, it is an error.
 LOST_BEFORE_ALONE = 3
 #: So many executors in a row that took no call at all: the factory makes no working one.
 FRUITLESS = 3
@@ -455,7 +455,7 @@ class LostWorkers:
             dispatcher.pause(f"Paused: executor() raised {type(failed).__name__}: {failed}.", failed)
 
 
-#: After so long without an answer, or three times the longest task, the run says so.
+#: After this many seconds without an answer, or three times the longest task, the run reports it.
 SILENT_S = 60.0
 
 
@@ -546,7 +546,7 @@ def fail(scheduler: TaskSource, item: Item, e: BaseException) -> None:
 
 
 def exception_of(row: tuple[Any, ...], encoder: RemoteEncoder) -> BaseException:
-    """What fn raised, as far as that can be told without its class."""
+    """Return what fn raised, as well as it can be described without its class."""
     if row[0] == RETRY:
         extra = encoder.decode_value(row[3])
         return Retry(row[1], row[2], extra["hint"], extra["result"], row[4])

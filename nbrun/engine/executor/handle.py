@@ -196,7 +196,7 @@ _hooked: set[str] = set()
 
 def _hook_exit(executor: Any) -> None:
     """Pools register hooks that join their threads, when they are imported or first used; all come before atexit's, and
-    the latest first. So ours is registered anew after the first call in each kind of pool."""
+    the latest first. So ours is registered again after the first call in each kind of pool."""
     kind = type(executor).__module__
     if kind not in _hooked:
         _hooked.add(kind)

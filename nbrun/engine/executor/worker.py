@@ -29,9 +29,9 @@ from nbrun.threads import start_daemon
 
 #: Functions and samples that a worker keeps unpacked.
 KEPT_FUNCTIONS, KEPT_SAMPLES = 8, 2
-#: A chunk begins no task after so long, or after so many bytes of results.
+#: A chunk begins no further task after this many seconds, or this many bytes of results.
 CHUNK_S, CHUNK_BYTES = 0.2, 4 << 20
-#: How often a child looks whether its parent lives, where it isn't told.
+#: How often a child checks whether its parent lives, in seconds, where the system doesn't signal its death.
 LOOK_S = 0.5
 #: What a row begins with: a result; a Retry; an exception; fn looked for the groups in the sample.
 DONE, RETRY, ERROR, WHOLE = 0, 1, 2, 3
@@ -83,7 +83,7 @@ def run_chunk(digest: str, packed: Any, parts: Any, timeout_s: float | None, tok
         written: list[tuple[int, TaskOutput]] = []
         rows = _run(found, pickle.loads(parts) if plain else parts, timeout_s, output.output_of(digest), written)
         answer = (f"{socket.gethostname()}:{os.getpid()}", rows, written)
-    except BaseException as e:  # nothing could be unpacked: told as the first task's error
+    except BaseException as e:  # nothing could be unpacked: reported as the first task's error
         answer = (f"{socket.gethostname()}:{os.getpid()}", [_error(e, (), time.time(), 0.0)], [])
     return pickle.dumps(answer, 5) if plain else answer
 
@@ -238,7 +238,7 @@ def _set_up() -> None:
 def _end_with(parent: Any) -> None:
     if getattr(parent, "_sentinel", None) is not None:
         parent.join()
-    else:  # loky's tell nothing
+    else:  # loky's report nothing
         while os.getppid() == parent.pid:
             time.sleep(LOOK_S)
     os._exit(1)

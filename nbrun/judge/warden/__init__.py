@@ -15,5 +15,5 @@ child and is killed with the rest.
 This page imports nothing, so that the kernel can use `folders` on a system that can't run programs for a sandbox.
 """
 
-#: A wall limit is stretched by what the program waited for a CPU, but never beyond so many times itself.
+#: A wall limit is stretched by what the program waited for a CPU, but never beyond this many times itself.
 STARVED = 10

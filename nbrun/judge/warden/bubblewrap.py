@@ -1,4 +1,4 @@
-"""One program inside bubblewrap: its start, and what bubblewrap tells of its end.
+"""One program inside bubblewrap: its start, and what bubblewrap reports of its end.
 
 Used by a supervisor's process alone. Bubblewrap starts with the program's environment, so that nothing of the kernel's
 can be read in the box, and takes its arguments over a pipe, so that no path of the machine stands in /proc/1/cmdline.
@@ -92,7 +92,7 @@ class BubblewrapBox:
         os.close(self._status)
         code = self._said("exit-code")
         if code is not None and code > 128 and code - 128 in _SIGNALS:
-            return 128 - code  # as a shell says it; bubblewrap tells no more
+            return 128 - code  # as a shell does it; bubblewrap reports no more
         return code
 
     def why_not(self) -> str:

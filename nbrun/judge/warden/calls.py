@@ -29,7 +29,7 @@ def forbidden_calls() -> bytes:
     """A filter of system calls, as BPF. Empty where the machine's numbers are not known here.
 
     No namespace of its own in which a program is root and may mount file systems (clone3 hides its flags behind a
-    pointer: the C library goes on with clone where it is told that there is none), and none of the calls named above.
+    pointer: the C library falls back to clone where there is none), and none of the calls named above.
     """
     known = _MACHINES.get(os.uname().machine)
     if known is None:

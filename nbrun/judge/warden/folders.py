@@ -47,7 +47,7 @@ def _bytes(entry: os.DirEntry[str]) -> int:
 def remove_tree(path: str | os.PathLike[str]) -> None:
     """Removes a folder with all that is in it, as far as the system lets it; nothing happens if there is none.
 
-    What lies deeper is moved up into the folder first, so that it needs no path of more than two names.
+    Deeper folders are moved up into the folder first, so no path has more than two names.
     """
     try:
         top = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)

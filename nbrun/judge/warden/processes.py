@@ -38,7 +38,7 @@ def kill(pid: int, number: int = signal.SIGKILL) -> None:
 
 
 def kill_descendants(within_s: float, watched: int = 0, reaped: Callable[..., None] | None = None) -> None:
-    """Kills and reaps until no child is left; `reaped` is told of each (process id, status, resources)."""
+    """Kill and reap until no child is left; call `reaped` with each process id, status and resources."""
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
         for pid in descendants(os.getpid()):
@@ -103,7 +103,7 @@ def usage(pid: int) -> Usage:
 
 
 def run_delay_s(pid: int) -> float:
-    """How long a process stood ready without getting a CPU: that is the machine's doing, not the program's."""
+    """Return how long a process was ready without getting a CPU: the machine caused that, not the program."""
     try:
         with open(f"/proc/{pid}/schedstat", "rb") as file:
             return int(file.read().split()[1]) / 1e9
@@ -144,7 +144,7 @@ def identity(fd: int) -> tuple[int, int]:
 
 
 def shared_fairly_bytes(pid: int) -> int | None:
-    """What a process holds, where each page that it shares counts in parts; None where that isn't told."""
+    """What a process holds, where each page that it shares counts in parts; None where the system doesn't say."""
     try:
         with open(f"/proc/{pid}/smaps_rollup", "rb") as file:
             return next((int(line.split()[1]) * 1024 for line in file if line.startswith(b"Pss:")), None)

@@ -65,7 +65,7 @@ def supervise(line: socket.socket, warden: int) -> None:
         try:
             line.sendall(json.dumps(report | {"stays": stays}).encode() + b"\n")
         except OSError:
-            return  # nobody listens any more
+            return  # the kernel has closed the connection
 
 
 def _is_asked(line: socket.socket, wake: int, warden: int) -> bool:
@@ -211,7 +211,7 @@ class Supervision:
     def _release(self) -> None:
         """Close our copies of the pipes between two programs that talk, once this one has ended.
 
-        Until then nobody sees its end: a program whose partner ends gets an end of file or a broken pipe only after
+        Until then its end is not visible: a program whose partner ends gets an end of file or a broken pipe only after
         that end was noticed here. So of two that end within a millisecond, the one that caused it is known.
         """
         for fd in self.fds.values():
@@ -248,7 +248,7 @@ class Supervision:
         while self.cause is None:
             ready = {f for f, _ in poller.poll(wait_ms)}
             if drain(self.wake) or self.line.fileno() in ready:
-                self.cause = "cancelled"  # told to end, or end of file
+                self.cause = "cancelled"  # cancelled, or end of file
             if self._reaped():
                 return
             self.cause = self.cause or self._exceeded()
@@ -283,7 +283,7 @@ class Supervision:
             self._release_closed(living)
         memory = self._look(living)
         request, now = self.request, time.monotonic()
-        if now - self._looked_at > _GAP_S:  # stopped with its programs, or a machine that stood still
+        if now - self._looked_at > _GAP_S:  # stopped with its programs, or the machine was suspended
             self._stopped_s += now - self._looked_at
         self._looked_at = now
         if memory > request["memory_bytes"]:
@@ -365,7 +365,7 @@ def _become_small(request: dict[str, Any]) -> None:
     _limit(resource.RLIMIT_CPU, cpu_s, cpu_s + 1)
     _limit(resource.RLIMIT_FSIZE, request["file_bytes"])
     _limit(resource.RLIMIT_CORE, 0)
-    _limit(resource.RLIMIT_NOFILE, _OPEN_FILES)  # what waits in pipes and sockets is memory that nobody counts
+    _limit(resource.RLIMIT_NOFILE, _OPEN_FILES)  # data in pipes and sockets is memory that is not counted
     # The whole memory may be stack. With a finite limit each thread would reserve as much; the address space bounds it.
     _limit(resource.RLIMIT_STACK, resource.RLIM_INFINITY)
     if request["address_bytes"]:
