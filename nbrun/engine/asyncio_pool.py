@@ -1,7 +1,7 @@
 """Tasks of an `async def fn`: one event loop in a thread of its own, with `workers` tasks in flight.
 
-Threads: "nbrun-loop" turns the loop and calls fn; "nbrun-loop-save" hands results over, since the sink may make its
-caller wait, which would stop every task in flight. The scheduler's lock protects `_is_running` and `_asked`.
+Threads: "nbrun-loop" runs the loop and calls fn; "nbrun-loop-save" passes results to the sink, since the sink may make
+its caller wait, which would stop every task in flight. The scheduler's lock protects `_is_running` and `_asked`.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from nbrun.output import Speaking, speak
 from nbrun.samples import SCALARS
 from nbrun.threads import start_daemon
 
-#: Results that the saver has not taken yet; at this bound no task is begun.
+#: When this many results wait for the saver, no task begins.
 BACKLOG = 1000
-#: Tasks that are begun together: as many as a slot of the record of running tasks holds.
+#: The most tasks that begin together: a slot of the in-flight record holds no more.
 MOST_TOGETHER = 128
-#: So long a coroutine may take to end after it was cancelled at its time-out.
+#: How long a coroutine may take to end after it was cancelled at its time-out, in seconds.
 CANCEL_S = 1.0
 
 #: sample, position, and the record or the failure
@@ -42,7 +42,7 @@ Outcome = tuple[SampleWork, int, Record | None, Failure | None]
 
 
 class Slot:
-    """A place in the record of running tasks, and how many of the tasks noted there have not ended."""
+    """A slot of the in-flight record, and how many of the tasks recorded in it have not ended."""
 
     __slots__ = ("left", "number")
 
@@ -59,12 +59,12 @@ class AsyncioPool(SingleThreadPool):
         self._thread: threading.Thread | None = None
         self._asked = self._has_cancelled = self._is_full = self._is_over = False
         self._in_flight: dict[asyncio.Task[None], tuple[SampleWork, Task, int]] = {}  # the loop's thread writes it
-        self._slots: list[int] = []  # free slots of the record of running tasks
+        self._slots: list[int] = []  # free slots of the in-flight record
         self._slot_count = 0
         self._timer: asyncio.TimerHandle | None = None
         self._outcomes: queue.SimpleQueue[Outcome | None] = queue.SimpleQueue()
-        self._quarantined_running = 0  # suspects in flight
-        self._lost = 0  # coroutines that were cancelled at their time-out and go on; the loop's thread writes it
+        self._quarantined_running = 0  # quarantined tasks in flight
+        self._lost = 0  # coroutines that ignore their cancellation; the loop's thread writes it
 
     # ---- WorkerPool
 
@@ -86,7 +86,7 @@ class AsyncioPool(SingleThreadPool):
         self._ask()
 
     def _give_up(self, e: ThreadLimitError) -> None:
-        """No thread can be started for the loop, or for what saves: the run pauses. The scheduler's lock is held."""
+        """Pause the run: no thread can be started for the loop or the saver. The caller holds the scheduler's lock."""
         loop, self._loop, self._is_running = self._loop, None, False
         if loop is not None:
             loop.close()
@@ -110,7 +110,7 @@ class AsyncioPool(SingleThreadPool):
         """See WorkerPool."""
 
     def forget_in_child(self) -> None:
-        """See WorkerPool. A task that forked must not come back here."""
+        """See WorkerPool. A task that forked must not continue in the child."""
         self._in_flight.clear()
 
     def at_work(self) -> list[SampleWork]:
@@ -147,17 +147,16 @@ class AsyncioPool(SingleThreadPool):
             if callable(close):
                 loop.run_until_complete(close())
             loop.run_until_complete(loop.shutdown_asyncgens())
-            if (
-                not self._in_flight and not self._lost
-            ):  # else some were abandoned, which the end of their loop would complain of
+            # A loop that is closed with abandoned tasks in it would print complaints.
+            if not self._in_flight and not self._lost:
                 loop.close()
-        except BaseException as e:  # SystemExit out of a callback of the user's; or a fault of nbrun's own
+        except BaseException as e:  # SystemExit from a user's callback, or a fault of nbrun's own
             scheduler.on_internal_error(e)
         finally:
             self._outcomes.put(None)
 
     def _look(self) -> None:
-        """Begins tasks, cancels them, or ends the loop."""
+        """Begin tasks, cancel them, or end the loop."""
         try:
             self._look_around()
         except BaseException as e:  # a fault of nbrun's own must halt the run, not hang it
@@ -183,9 +182,9 @@ class AsyncioPool(SingleThreadPool):
         scheduler, loop = self.scheduler, self._loop
         assert loop is not None
         while scheduler.run_state.is_running:
-            self._is_full = True  # before looking: the saver may be at its end just now
+            self._is_full = True  # before the check: the saver may just be finishing its last result
             if self._outcomes.qsize() >= BACKLOG:
-                return  # it asks again
+                return  # the saver wakes the loop again
             self._is_full = False
             room = scheduler.target_workers - len(self._in_flight)
             if room <= 0 or self._quarantined_running:
@@ -204,7 +203,7 @@ class AsyncioPool(SingleThreadPool):
             self._begin(items, is_quarantined)
 
     def _look_at(self, due: float | None) -> None:
-        """Looks again when a delayed task's time has come."""
+        """Schedule the next look for when a delayed task is due."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -212,11 +211,11 @@ class AsyncioPool(SingleThreadPool):
             self._timer = self._loop.call_later(max(0.0, due - time.monotonic()), self._look)
 
     def _begin(self, items: list[Item], is_quarantined: bool) -> None:
-        """Tasks of one sample. They share a slot of the record of running tasks: each write gives the GIL away."""
+        """Begin tasks of one sample. They share a slot of the in-flight record, since each write releases the GIL."""
         scheduler, loop, sample = self.scheduler, self._loop, items[0][0]
         assert loop is not None
         if is_quarantined:
-            scheduler.sink.flush()  # it may take the process with it
+            scheduler.sink.flush()  # it may kill the process
         if not self._slots:
             self._slots.append(self._slot_count)
             self._slot_count += 1
@@ -229,7 +228,7 @@ class AsyncioPool(SingleThreadPool):
             running.add_done_callback(partial(self._ended, slot, is_quarantined, position))
 
     async def _one(self, sample: SampleWork, position: int, task: Task) -> None:
-        """One attempt. What comes of it goes to the saver."""
+        """Run one attempt and queue its outcome for the saver."""
         scheduler = self.scheduler
         started, began = time.time(), time.perf_counter()
         name = f"{scheduler.name}:loop"
@@ -237,7 +236,7 @@ class AsyncioPool(SingleThreadPool):
             speak(Speaking(scheduler.output, task))
         try:
             item = task.item
-            if type(item) not in SCALARS:  # fn may change its copy; stored is what the dataset holds
+            if type(item) not in SCALARS:  # fn may modify its copy: the dataset's is saved
                 item = sample.work.item(position)
             if scheduler.timeout_s is None:
                 result = await scheduler.fn(task)
@@ -249,7 +248,7 @@ class AsyncioPool(SingleThreadPool):
             scheduler.durations.append(took)
             record = scheduler.sink.encode(sample.work, position, item, result, task.attempt, started, took, name)
             self._outcomes.put((sample, position, record, None))
-        except BaseException as e:  # whatever a task raises is that task's
+        except BaseException as e:  # anything a task raises becomes its own error
             took = time.perf_counter() - began
             failure = after_exception(scheduler, sample, position, task, e, started, took, name)
             if failure is not None:
@@ -258,7 +257,10 @@ class AsyncioPool(SingleThreadPool):
             scheduler.output.end_lines(task)
 
     async def _within(self, timeout_s: float, task: Task) -> object:
-        """What fn returns in that time. It is cancelled then; one that goes on all the same is left to itself."""
+        """Return what fn returns within `timeout_s`; otherwise cancel it and raise TaskTimeout.
+
+        A coroutine that ignores its cancellation is abandoned.
+        """
         attempt = asyncio.ensure_future(self.scheduler.fn(task))
         try:
             await asyncio.wait((attempt,), timeout=timeout_s)
@@ -270,14 +272,14 @@ class AsyncioPool(SingleThreadPool):
             attempt.cancel()
             raise
         if attempt.done():
-            attempt.cancelled() or attempt.exception()  # looked at, or asyncio would complain of it
+            attempt.cancelled() or attempt.exception()  # retrieved, or asyncio would log it as never retrieved
         else:
             self._lost += 1
             attempt.add_done_callback(self._came_back)
         raise timeout_error(timeout_s)
 
     def _came_back(self, attempt: asyncio.Future[object]) -> None:
-        """A coroutine that had been left to itself ends: what it returns or raises is dropped."""
+        """Drop the outcome of an abandoned coroutine that has ended."""
         self._lost -= 1
         attempt.cancelled() or attempt.exception()
 
@@ -292,21 +294,21 @@ class AsyncioPool(SingleThreadPool):
     def _ended(self, slot: Slot, is_quarantined: bool, position: int, done: asyncio.Task[None]) -> None:
         sample_of = self._in_flight.pop(done, None)
         if done.cancelled() and sample_of is not None and not self.scheduler.flag.is_set:
-            self.scheduler.give_back([(sample_of[0], position)])  # a task cancelled it before it began
+            self.scheduler.give_back([(sample_of[0], position)])  # another task cancelled it before it began
         slot.left -= 1
         if not slot.left:
             self._slots.append(slot.number)
         self._quarantined_running -= is_quarantined
         if not done.cancelled() and (e := done.exception()) is not None and not isinstance(e, SinkClosedError):
             self.scheduler.on_internal_error(e)
-        if not self._asked:  # without the lock, and without waking a loop that turns: at worst it looks twice
+        if not self._asked:  # no lock, and no wake-up of a running loop: at worst it looks twice
             self._asked = True
             done.get_loop().call_soon(self._look)
 
     # ---- the saver's thread
 
     def _complete_all(self) -> None:
-        """What has come together since the last time, sample by sample, until the loop has ended."""
+        """Complete outcomes until the loop has ended: each time all that are queued, sample by sample."""
         while (outcome := self._outcomes.get()) is not None:
             group: dict[SampleWork, CompletedTasks] = {}
             while outcome is not None:

@@ -34,26 +34,30 @@ from nbrun.model import CancelFlag, Record, ResultSink, SampleTasks, SinkClosedE
 from nbrun.output import Speaking, speak
 from nbrun.threads import start_daemon, start_thread
 
-#: Tasks shorter than this gain nothing from threads, which only take the GIL from one another: one worker
-#: runs them alone, until they take NOT_TINY_S, while another looks every WATCH_S whether one keeps it for STUCK_S.
+#: Tasks whose mean time is below TINY_S run faster on one thread than on many that compete for the GIL. One worker (the
+#: "solo worker") then runs them all, until their mean exceeds NOT_TINY_S. Every WATCH_S, an idle worker checks whether
+#: one task has kept the solo worker busy for STUCK_S.
 TINY_S, NOT_TINY_S, WATCH_S, STUCK_S = 50e-6, 500e-6, 0.02, 0.02
 
 #: After the system refused a thread, no other is started for this many seconds.
 REFUSED_S = 1.0
-#: With many workers the tasks of a window are recorded as running by one write, before the first of them starts: up to
-#: MAX_WINDOW tasks, and one per WORKERS_PER_TASK_AHEAD workers at most, so that few are recorded that don't run yet.
+#: With many workers, one write records a whole window of tasks as running before the first of them starts. Beyond the
+#: batch of its own worker, a window has at most MAX_WINDOW tasks and at most one per WORKERS_PER_TASK_AHEAD workers, to
+#: limit how many are recorded before they really run.
 MAX_WINDOW, WORKERS_PER_TASK_AHEAD = 32, 16
 
 
 class Window:
-    """Tasks that one record in a slot says are running: those that its workers have taken, and those still to be taken.
+    """A group of tasks marked as running by one record, in one slot of the in-flight file.
+
+    Some of them may be running already, while others wait for a worker.
 
     Threads: the scheduler's lock protects `holders`.
 
     Attributes:
-        items: all of them; empty once they are recorded.
-        slot: where the record is; free for another window once nothing holds this one.
-        holders: how many workers run tasks of it, and how many of its tasks wait to be taken.
+        items: all tasks of the window; empty once they are recorded.
+        slot: the slot of the record; another window may use it once `holders` is 0.
+        holders: the number of workers that run its tasks, plus the number of its tasks that wait to be taken.
     """
 
     __slots__ = ("holders", "items", "slot")
@@ -63,7 +67,7 @@ class Window:
         self.holders = 1
 
     def record(self, sink: ResultSink[SampleTasks]) -> None:
-        """Record that these tasks, which are of one sample, are running. The worker that has taken them calls it."""
+        """Write the in-flight record of these tasks, all of one sample. Called by the worker that took them."""
         if self.items:
             sink.begin_tasks(self.slot, self.items[0][0].work.fingerprints([position for _, position in self.items]))
             self.items = []
@@ -79,14 +83,14 @@ class ThreadPool:
         self._workers: list[Worker] = []
         self._started = 0
         self._waiting = 0
-        self.takes_single = False  # there is no BatchFlusher: workers take one task at a time
-        self._refused_at: float | None = None  # when the system started no more threads, on monotonic's clock
+        self.takes_single = False  # set if the BatchFlusher's thread can't start: workers take one task at a time
+        self._refused_at: float | None = None  # when the system last refused a thread, on monotonic's clock
         self._timekeeper = self._watched = False
         self._solo: Worker | None = None  # runs tiny tasks alone; the others sleep
-        self._leaving: set[Worker] = set()  # of `_workers`: those that end because there are too many
-        self._free_slots: list[int] = []  # of the record of running tasks
+        self._leaving: set[Worker] = set()  # the members of `_workers` that end because there are too many
+        self._free_slots: list[int] = []  # of the in-flight record
         self._slot_count = 0
-        self.wants_to_steal = False  # a worker found only tasks that were not recorded yet, or no others
+        self.wants_to_steal = False  # a worker has looked for tasks to steal: the next `publish` wakes all
         self._recorded: deque[tuple[Item, Window]] = deque()  # tasks that are recorded as running, to be taken next
         self._quarantined_running = 0  # how many quarantined tasks run now
         self._flusher = BatchFlusher(self)
@@ -103,7 +107,9 @@ class ThreadPool:
                 if not scheduler.run_state.is_open:
                     return False
                 if self._staying > scheduler.target_workers:
-                    self._leaving.add(worker)  # or the next one would count it, end too, and in the end none is left
+                    self._leaving.add(
+                        worker
+                    )  # else the next one counts this one as staying and ends too, until none is left
                     return False
                 due = None
                 if (
@@ -127,7 +133,7 @@ class ThreadPool:
                     due = scheduler.next_due
                 if scheduler.run_state.is_running and scheduler.is_all_fed and self._takes_quarantined(worker):
                     return True
-                if self._solo is worker:  # it sleeps, in a pause too: none may leave the work to it
+                if self._solo is worker:  # it is about to sleep, perhaps in a pause: others must not leave tasks to it
                     self._solo = None
                 self._wait_for_tasks(due)
 
@@ -136,17 +142,17 @@ class ThreadPool:
         recorded = self._recorded
         if not recorded:
             return []
-        if self.scheduler.gate.is_active:  # each attempt has its own turn now
+        if self.scheduler.gate.is_active:  # the start gate now decides for each attempt when it starts
             for item, window in recorded:
                 self.scheduler.queue.give_back([item])
                 self._release(window)
             recorded.clear()
             return []
-        item, worker.window = recorded.popleft()  # its place as a waiting task becomes the worker's
+        item, worker.window = recorded.popleft()  # `holders` stays the same: the worker replaces the waiting task
         return [item]
 
     def _take_new(self, worker: Worker, most: int) -> list[Item]:
-        """Take tasks from the queue: `most` for this worker, and a few that it records for others."""
+        """Take tasks from the queue. Return up to `most` for this worker; it records a few more for other workers."""
         scheduler = self.scheduler
         items = scheduler.take(max(most, min(MAX_WINDOW, scheduler.target_workers // WORKERS_PER_TASK_AHEAD)))
         if items:
@@ -155,7 +161,7 @@ class ThreadPool:
         return items[:most]
 
     def publish(self, items: list[Item], window: Window) -> None:
-        """Let other workers take tasks of a window that was recorded, `items` and what its own worker holds."""
+        """Offer `items` of a recorded window to other workers, which may steal from its owner's batch from now on."""
         with self._lock:
             if self.wants_to_steal:
                 self.wants_to_steal = False
@@ -171,18 +177,21 @@ class ThreadPool:
         return self._slot_count - 1
 
     def _release(self, window: Window) -> None:
-        """A worker is done with a window, or one of its tasks went back to the queue. The caller holds the lock."""
+        """Count down `holders`, and free the slot of a window that nothing holds. The caller holds the lock."""
         window.holders -= 1
         if not window.holders:
             self._free_slots.append(window.slot)
 
     def _takes_quarantined(self, worker: Worker) -> bool:
-        """Take a quarantined task, once all others have ended; several at a time if there are very many of them."""
+        """Take a quarantined task (it may kill the process) once all normal tasks have ended. Return whether it did.
+
+        At most `quarantine_width` of them run at once.
+        """
         queue, width = self.scheduler.queue, self.scheduler.quarantine_width
         if not queue.quarantined or self._quarantined_running >= width:
             return False
         if any(w.is_busy and not w.runs_quarantined for w in self._workers):
-            return False  # the last of these comes here and takes it
+            return False  # the last busy worker takes the quarantined task when it is done
         items = self.scheduler.take_quarantined()
         worker.batch.extend(items)
         worker.is_busy = worker.runs_quarantined = bool(items)
@@ -232,7 +241,7 @@ class ThreadPool:
             self._all_work()
 
     def _leaves_it_to_another(self, worker: Worker) -> bool:
-        """Return whether tasks are so short that one worker does them all, and it is not this one."""
+        """Return True if this worker should sleep, because the solo worker runs all the (tiny) tasks."""
         if self._solo is worker:
             if worker.mean_s > NOT_TINY_S:
                 self._all_work()
@@ -247,7 +256,7 @@ class ThreadPool:
         return False
 
     def _all_work(self) -> None:
-        """End the solo worker's time: all workers take tasks, and measure them from here on."""
+        """End the solo phase: all workers take tasks again, and measure them from now on."""
         alone, self._solo = self._solo, None
         for worker in self._workers:
             worker.mean_s = max(worker.mean_s, BATCH_S)
@@ -257,7 +266,9 @@ class ThreadPool:
     def _steal(self, worker: Worker) -> list[Item]:
         for other in self._workers:
             if other.batch and other.window is not None:
-                self.wants_to_steal = True  # before looking: who records them looks at this afterwards
+                self.wants_to_steal = (
+                    True  # before the check: who records reads this afterwards, so no wake-up is missed
+                )
                 if other.window.items:  # not recorded yet
                     continue
                 try:
@@ -290,7 +301,10 @@ class ThreadPool:
         return list(self._workers)
 
     def lose(self, worker: Worker) -> None:
-        """Give the place and the tasks of a worker whose attempt was given up to others. The caller holds the lock."""
+        """Replace a worker whose task timed out: drop it from the pool and requeue the tasks that it has not begun.
+
+        The caller holds the lock.
+        """
         self._rests(worker)
         if worker in self._workers:
             self._workers.remove(worker)
@@ -320,11 +334,11 @@ class ThreadPool:
     # ---- the BatchFlusher
 
     def has_buffered_results(self) -> bool:
-        """Return whether any worker holds results that wait for the rest of a batch, or may soon."""
+        """Return whether any worker holds finished results back until the rest of a batch ends, or soon may."""
         return any(w.has_more for w in list(self._workers))
 
     def flush_late_results(self, after_s: float) -> None:
-        """Complete the results of batches in which a later task takes longer than that."""
+        """Complete the results of batches in which a later task has been running for longer than `after_s`."""
         for worker in list(self._workers):
             if worker.has_more and worker.is_stuck(after_s):
                 worker.flush_results()
@@ -459,14 +473,14 @@ class Worker:
         self.pool, self.name = pool, name
         self.batch: deque[Item] = deque()
         self._buffer: ResultBuffer | None = None
-        self.window: Window | None = None  # the one that its tasks are of
-        self.ahead: list[Item] = []  # more tasks of that window, which it records for others
+        self.window: Window | None = None  # the window of its tasks
+        self.ahead: list[Item] = []  # more tasks of that window, to be offered to others once they are recorded
         self.is_busy = self.runs_quarantined = False
         self.current: tuple[SampleWork, Task] | None = None
         self.claim: Claim | None = None  # `current`, where it has a time-out
         self.since = 0  # when `current` began, on perf_counter_ns's clock
         self.mean_s = BATCH_S  # the mean duration of its recent tasks, a guess at first
-        self._weight = 1.0  # of what it measures next
+        self._weight = 1.0  # of the next measured mean
         self.thread = threading.Thread(target=self._run, name=f"nbrun-worker-{number}", daemon=True)
 
     @property
@@ -477,23 +491,23 @@ class Worker:
         return max(1, min(MAX_BATCH, int(BATCH_S / (self.mean_s + OVERHEAD_S))))
 
     def is_stuck(self, limit_s: float) -> bool:
-        """Return whether its task has been running for longer than that. Called by other threads."""
+        """Return whether its task has been running for longer than `limit_s`. Called by other threads."""
         return self.current is not None and time.perf_counter_ns() - self.since > limit_s * 1e9
 
     @property
     def has_more(self) -> bool:
-        """Whether results wait for the rest of its batch, or may soon."""
+        """Whether finished results are held back until the rest of the batch ends, or soon may be."""
         return bool(self.batch or (self._buffer and self._buffer.records))
 
     def flush_results(self) -> None:
-        """Complete what has ended, which must not wait for the task that runs now. The BatchFlusher calls it too."""
+        """Complete the buffered results now instead of after the running task. The BatchFlusher calls it too."""
         completed = self._buffer.take() if self._buffer else None
         if completed is not None:
             self._refuse_in_child()
             complete(self.pool.scheduler, completed)
 
     def _refuse_in_child(self) -> None:
-        """Raise SinkClosedError in a child of this process: the task has forked, and returned or raised there too."""
+        """Raise SinkClosedError in a forked child: only the parent may save the result of a task that forked."""
         if self.pool.scheduler.is_forked:
             raise SinkClosedError("this process is a child of the one that runs the task")
 
@@ -503,7 +517,7 @@ class Worker:
         speak(self)
         try:
             while self.pool.take(self):
-                if self.runs_quarantined:  # it may take the process with it
+                if self.runs_quarantined:  # it may kill the process
                     scheduler.completions.clear()
                     sink.flush()
                 if self.window is not None:
@@ -513,7 +527,7 @@ class Worker:
                         self.ahead = []
                 self._work()
             if not scheduler.is_forked:
-                # Or the run could end while another worker still forwards this worker's last results.
+                # Otherwise the run could end while another worker still forwards this worker's last results.
                 scheduler.completions.clear()
         except (SinkClosedError, TooLate):  # the run was stopped, or the attempt given up: late results are discarded
             pass
@@ -528,7 +542,7 @@ class Worker:
         return None if current is None or output is None else Speaking(output, current[1])
 
     def _work(self) -> None:
-        """Run the tasks of `batch`. The hot loop: the clock is read twice a task, and nothing is made in vain."""
+        """Run the tasks of `batch`. The hot loop: every clock read and every object counts."""
         scheduler, batch = self.pool.scheduler, self.batch
         fn, encode, flag, name = scheduler.fn, scheduler.sink.encode, scheduler.flag, self.name
         run_state = scheduler.run_state
@@ -547,7 +561,7 @@ class Worker:
         claim: Claim | None = None
         while run_state.may_begin:
             task = make_task(position, flag)
-            item = task.item if is_plain else work.item(position)  # stored is the dataset's: fn may change its copy
+            item = task.item if is_plain else work.item(position)  # fn may modify its copy: the dataset's is saved
             started = now()
             self.since = start = perf()
             self.current = (sample, task)
@@ -562,7 +576,7 @@ class Worker:
                 if type(result) is not dict and not isinstance(result, Mapping):
                     result = as_mapping(result)
                 keep(encode(work, position, item, result, task.attempt, started, took / 1e9, name))
-            except BaseException as e:  # whatever a task raises is that task's, SystemExit too
+            except BaseException as e:  # anything a task raises becomes its own error, even SystemExit
                 end = perf()
                 took = end - start
                 if claim is not None:
@@ -601,7 +615,8 @@ class Worker:
             complete(scheduler, completed)
 
 
-#: Results don't wait for a later task of their batch that takes longer than LATE_S; the watch looks every LOOK_S.
+#: If a task runs longer than LATE_S, the earlier results of its batch are completed without waiting for it. The
+#: BatchFlusher checks every LOOK_S.
 LATE_S, LOOK_S = 0.01, 0.015
 
 
@@ -644,7 +659,8 @@ class BatchFlusher:
             pool.scheduler.on_internal_error(e)
 
 
-#: The watch looks this often in a time-out, and at least and at most after these seconds.
+#: The TimeoutMonitor checks every `timeout_s` / LOOKS_PER_TIMEOUT seconds, but at least MIN_LOOK_S and at most
+#: MAX_LOOK_S apart.
 LOOKS_PER_TIMEOUT, MIN_LOOK_S, MAX_LOOK_S = 20, 0.01, 0.5
 
 _EXPIRED = CancelFlag()
@@ -691,7 +707,7 @@ class TimeoutMonitor:
         self._pool = pool
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
-        self._lost: set[Worker] = set()  # whose thread still runs an attempt that was given up
+        self._lost: set[Worker] = set()  # workers whose threads still run an attempt that timed out
         self._is_missing = False  # no thread can be started
         self._dropped = 0  # attempts that returned too late
 
@@ -716,7 +732,7 @@ class TimeoutMonitor:
 
     @property
     def text(self) -> str:
-        """What the user should know about it: a sentence or nothing."""
+        """Sentences for the user about timed-out tasks, or ""."""
         parts = ["timeout_s is not watched: no thread can be started for it."] if self._is_missing else []
         if lost := len(self._lost):
             do = "threads still run tasks" if lost > 1 else "thread still runs a task"
@@ -753,9 +769,9 @@ class TimeoutMonitor:
                 self._give_up(worker, claim, timeout_s)
 
     def _give_up(self, worker: Worker, claim: Claim, timeout_s: float) -> None:
-        """End the attempt in an error, and give what its worker had taken to others."""
+        """End the attempt in an error, and requeue the tasks that its worker has not begun."""
         scheduler = self._pool.scheduler
-        where = stack_of(worker.thread, __file__)  # before anything else happens to it
+        where = stack_of(worker.thread, __file__)  # first: the thread goes on running
         with scheduler.lock:
             self._lost.add(worker)
             self._pool.lose(worker)

@@ -1,6 +1,6 @@
-"""Judges one solution: runs its tests in their order and makes the result, in SandboxFusion's shape.
+"""Judges one solution: runs its tests in their order and returns the result, in SandboxFusion's shape.
 
-Runs in worker threads, one call a task; where CPUs idle, threads of its own run the next tests ahead.
+Runs in worker threads, one call a task. While CPUs are idle, threads of its own run the next tests ahead of their turn.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ _BY_CAUSE = {
     "files": Verdict.OUTPUT_LIMIT_EXCEEDED,
     "processes": Verdict.RUNTIME_ERROR,
 }
-#: Signals that others send (the kernel that is out of memory, a shutdown), and programs seldom get by themselves.
+#: Signals that come from outside (the kernel out of memory, a shutdown) and that programs seldom cause themselves.
 _FOREIGN = {-int(n) for n in signal.Signals if n.name in ("SIGKILL", "SIGTERM", "SIGHUP", "SIGINT", "SIGQUIT")}
 
 
 @dataclass(frozen=True)
 class Options:
-    """What all tests of one solution are judged under."""
+    """The settings under which all tests of one solution are judged."""
 
     limits: Limits
     checker: Checker
@@ -53,8 +53,13 @@ class Options:
 
 @dataclass(frozen=True)
 class _Run:
-    """One run of the program: how it ended, how many programs of this sandbox ran at once, whether those may have
-    slowed it down, and whether it is known that nobody did."""
+    """One run of the program.
+
+    Attributes:
+        load: how many programs of this sandbox ran at the same time.
+        is_loaded: those were enough to have slowed it down.
+        is_quiet: the rest of the machine is known to have been too quiet to slow it down.
+    """
 
     ending: ExitStatus
     load: int
@@ -63,13 +68,13 @@ class _Run:
     talk: Conversation | None = None  # of an interactive problem
 
     def record(self) -> dict[str, Any]:
-        """What a result says of a run that was not believed."""
+        """Return what a result records of a run that was not believed."""
         return {"cause": self.ending.cause, "cpu_s": round(self.ending.cpu_s, 6), "load": self.load}
 
 
 @dataclass
 class _Found:
-    """What came of one test."""
+    """The result of one test."""
 
     verdict: Verdict
     record: dict[str, Any]
@@ -86,9 +91,9 @@ class _Ahead:
 
 
 class Judging:
-    """One solution on its tests.
+    """Judges one solution on its tests.
 
-    Threads: `result` is the worker's; the others run one test each and share nothing but the bench.
+    Threads: the worker calls `result`; the threads that run tests ahead run one test each and share only the bench.
     """
 
     def __init__(self, program: Program, tests: Sequence[Mapping[str, Any]], options: Options, bench: Bench) -> None:
@@ -97,10 +102,10 @@ class Judging:
         self._sweeper = Sweeper()
 
     def result(self) -> dict[str, Any]:
-        """Runs all tests, or those up to the first failing one.
+        """Run the tests, all or up to the first failing one, and return the result.
 
         Raises:
-            JudgeError: the machinery failed on one of them, or the task was cancelled.
+            JudgeError: the sandbox itself failed on one of them, or the task was cancelled.
         """
         compiled, options = self.program.compiled, self.options
         if compiled is not None and compiled.return_code != 0:
@@ -161,14 +166,14 @@ class Judging:
             ahead.thread.run = lambda at=at, ahead=ahead: self._run_ahead(at, ahead)  # type: ignore[method-assign, misc]
             try:
                 start_thread(ahead.thread)
-            except ThreadLimitError:  # its turn comes in this thread
+            except ThreadLimitError:  # then this thread runs the test when its turn comes
                 return
             self._ahead[at] = ahead
 
     def _run_ahead(self, number: int, ahead: _Ahead) -> None:
         try:
             ahead.found.append(self._judge(number, ahead.token, confirm=False))
-        except BaseException as e:  # the worker raises it when its turn comes
+        except BaseException as e:  # the worker raises it when this test's turn comes
             ahead.error.append(e)
 
     def _drop_ahead(self) -> None:
@@ -181,8 +186,11 @@ class Judging:
     # ---- one test
 
     def _judge(self, number: int, token: CancelToken, confirm: bool) -> _Found:
-        """Judge one test. A time limit that was exceeded beside other programs, however the program ended, and a death
-        by a signal that no limit sent, are believed only when they come again alone."""
+        """Judge one test.
+
+        Some outcomes count only if they come again when the program is run alone: death by a signal that may have come
+        from outside (see `_FOREIGN`) and, if `confirm`, an exceeded time limit that other programs may have caused.
+        """
         test, limits = self.tests[number], self.options.limits
         folder = self.bench.folder / f"test{number}"
         folder.mkdir()
@@ -206,17 +214,21 @@ class Judging:
             self._sweeper.remove(folder)
 
     def _is_doubtful(self, run: _Run) -> bool:
-        """Whether something else than the program may have made it exceed its time."""
-        if run.ending.cause == "wall":  # it waited: for what, it alone knows, or whoever stopped it
+        """Return whether something other than the program may have made it exceed its time."""
+        if (
+            run.ending.cause == "wall"
+        ):  # it slept or deadlocked, or was suspended from outside: that can't be distinguished
             return True
         return _exceeds_cpu(run.ending, self.options.limits) and (run.is_loaded or not run.is_quiet)
 
     def _run_with_room(self, test: Mapping[str, Any], streams: Streams, token: CancelToken) -> tuple[_Run, Limits]:
-        """Run a program that exceeds its CPU time on a machine that others keep busy -> how it ended, and the limits
-        by which that is judged: its time limit is stretched as the machine stretches CPU time.
+        """Run a program again, with more time, that exceeded its CPU time while other processes kept the machine busy.
+
+        Return the run and the limits to judge it by. The time limit is stretched as a reference workload needs more
+        CPU time on this machine now.
 
         Raises:
-            JudgeError: whether it exceeds its limit can't be said.
+            JudgeError: it can't be decided whether the program exceeds its limit.
         """
         limits, reference = self.options.limits, self.bench.gate.reference
         most_s = limits.time_limit_s * ROOM
@@ -242,10 +254,10 @@ class Judging:
     ) -> _Run:
         """Run the program once."""
         given = streams.path("stdin")
-        given.unlink(missing_ok=True)  # a program whose user owns it may have changed it
+        given.unlink(missing_ok=True)  # a program that runs as the file's owner may have changed it
         exchange = self.options.exchange
         given.write_bytes(exchange.stdin(test))
-        given.chmod(0o444)  # whatever the umask: programs may open /dev/stdin again
+        given.chmod(0o444)  # regardless of the umask: programs may reopen /dev/stdin
         bench, at = self.bench, place(self.bench, streams.folder / "box")
         exchange.place_input(test, at.work)
         _place_files(test, at.work)
@@ -264,11 +276,11 @@ class Judging:
     def _talk(
         self, test: Mapping[str, Any], streams: Streams, at: Place, limits: Limits, token: CancelToken
     ) -> Conversation:
-        """Run the program beside the validator of an interactive problem."""
+        """Run the program together with the validator of an interactive problem."""
         checker = self.options.checker
         if not isinstance(checker, KattisValidator):
             raise NotSupportedError("an interactive problem needs the output validator that talks to its solutions.")
-        streams.path("stdout").write_bytes(b"")  # what it writes goes to the validator, and is not kept
+        streams.path("stdout").write_bytes(b"")  # its output goes to the validator and is not kept
 
         def start(stdin: int, stdout: int) -> ExitStatus:
             paths: dict[str, Path | int] = {"stdin": stdin, "stdout": stdout, "stderr": streams.path("stderr")}
@@ -302,17 +314,19 @@ class Judging:
         hidden = f"{PROGRAM if self.bench.isolation.is_on else self.program.folder}/"
         record = run_record(verdict, ending, test, streams, output, options.keep_output_bytes, finished, more, hidden)
         if run.talk is not None:
-            record.setdefault("cut", {})["stdout"] = 0  # it is not there: no checker can be asked again
+            record.setdefault("cut", {})["stdout"] = (
+                0  # the output was not kept, so no checker can judge it again later
+            )
         return _Found(verdict, record)
 
 
 def _case(test: Mapping[str, Any], output: bytes) -> CheckerInput:
-    """What a checker judges."""
+    """Return what a checker is given to judge."""
     return CheckerInput(as_bytes(test["input"]), as_bytes(test["output"]), output, test.get("flags", ()))
 
 
 def _place_files(test: Mapping[str, Any], work: Path) -> None:
-    """Put the files that a test gives its program into the folder where that runs."""
+    """Put the files that a test gives its program into the program's working folder."""
     for name, content in test.get("files", {}).items():
         path = work / name
         if ".." in path.parts or not path.is_relative_to(work):
@@ -323,11 +337,11 @@ def _place_files(test: Mapping[str, Any], work: Path) -> None:
 
 
 def _verdict_of_talk(talk: Conversation, verdict: Verdict | None) -> Verdict:
-    """The verdict of a solution that talked to a validator; `verdict` is what was wrong with its own run.
+    """Return the verdict of a solution that talked to a validator; `verdict` is the failure of its own run, or None.
 
-    A validator that rejected before the solution ended decides, as in problemtools and DOMjudge: the broken pipe, the
-    exit code or the endless loop after that are of its making. A solution that fails by itself leaves a validator that
-    reads the end of a file and rejects that: there the solution's own failure counts.
+    If the validator rejected before the solution ended, the validator decides, as in problemtools and DOMjudge: it
+    caused the broken pipe, the exit code or the endless loop that followed. If the solution failed first, the validator
+    reads the end of the stream and rejects that; then the solution's own failure counts.
     """
     ending, accepted = talk.ending, talk.result.accepted
     is_left_alone = ending.cause is None and ending.return_code == -signal.SIGPIPE
@@ -339,8 +353,11 @@ def _verdict_of_talk(talk: Conversation, verdict: Verdict | None) -> Verdict:
 def _score(
     grading: Mapping[str, Any] | None, tests: Sequence[Mapping[str, Any]], records: Sequence[Mapping[str, Any]]
 ) -> dict[str, float]:
-    """The score by a package's groups; else, where a checker gave points, the least one of all tests, where 1 is what a
-    test is worth that just passed."""
+    """Return the score as an entry of the result: by a package's test groups, if it has any.
+
+    Without groups: the lowest score of any test, if a checker gave points to at least one. A test without points counts
+    1 if it passed, else 0.
+    """
     if grading is not None:
         return {"score": score(grading, tests, records)}
     if not any("score" in record for record in records):
@@ -349,7 +366,7 @@ def _score(
 
 
 def _exceeds_cpu(ending: ExitStatus, limits: Limits) -> bool:
-    """Whether a program took more CPU time than it may, by whatever that was noticed."""
+    """Return whether a program took more CPU time than its limit, whichever way that was noticed."""
     return ending.cause == "cpu" or ending.cpu_s > limits.time_limit_s or ending.return_code == -signal.SIGXCPU
 
 
@@ -358,7 +375,7 @@ def _is_foreign(ending: ExitStatus) -> bool:
 
 
 def _verdict_of_run(ending: ExitStatus, limits: Limits, streams: Streams, is_vm: bool) -> Verdict | None:
-    """What was wrong with a run; None if it ended well and its output is to be compared."""
+    """Return what was wrong with a run; None if it ended well and its output is to be compared."""
     if ending.cause is not None:
         return _BY_CAUSE[ending.cause]
     if not is_vm and ending.memory_mb > limits.memory_limit_mb:
@@ -376,5 +393,5 @@ def _verdict_of_run(ending: ExitStatus, limits: Limits, streams: Streams, is_vm:
         raise JudgeError(f"the virtual machine did not start, which says nothing of the solution: {tail[-500:]}")
     if is_syntax_error(tail):
         return Verdict.COMPILE_ERROR
-    # One that asks for more address space than there is dies of it long before it uses as much.
+    # A program that is refused address space fails long before it uses as much memory as its limit.
     return Verdict.MEMORY_LIMIT_EXCEEDED if any(sign in tail for sign in _NO_MEMORY) else Verdict.RUNTIME_ERROR

@@ -1,7 +1,7 @@
-"""LocalSandbox: the `fn` that compiles and runs solutions on this machine, and says what it thinks of them.
+"""LocalSandbox: the `fn` that compiles, runs and judges solutions on this machine.
 
-Called by many worker threads at once, cancelled and closed from others. It begins to hold something (a process, a
-temporary folder) with the first solution; a kernel that is killed takes all of it along.
+Many worker threads call it at once; others may cancel and close it. Its process and temporary folder are made when they
+are first needed, and removed when the kernel ends, even if it is killed.
 """
 
 from __future__ import annotations
@@ -146,11 +146,11 @@ class LocalSandbox:
         self._mode, self._max_parallel, self._process_limit = isolation, max_parallel, process_limit
         self._begin()
         if isolation != "none":
-            self._place()  # says at once that it does not work, in the cell that asks for it
+            self._place()  # warns or raises now, in the cell that makes the sandbox
 
     def _begin(self) -> None:
         self._lock = threading.Lock()  # protects all below but the gate and the problems, which have their own
-        self._timing = threading.Lock()  # held while a problem's time limit is found out: once, not by each worker
+        self._timing = threading.Lock()  # held while a problem's time limit is measured: once, not by each worker
         self._starting = threading.Lock()  # held while a warden starts, so that only one does
         self._gate = ConcurrencyLimiter(self._max_parallel)
         self._problems = RecentProblems(self._tests, _PROBLEMS_KEPT)
@@ -159,7 +159,9 @@ class LocalSandbox:
         self._isolation = Isolation("none")
         self._trials = SelfTest()
         self._tokens: dict[int, CancelToken] = {}  # by the id of the task that runs
-        self._not_judged: Counter[str] = Counter()  # language -> tasks, where what it needs isn't installed
+        self._not_judged: Counter[str] = (
+            Counter()
+        )  # language -> number of tasks, if its compiler or interpreter is missing
 
     def __getstate__(self) -> dict[str, Any]:
         held = (
@@ -178,7 +180,7 @@ class LocalSandbox:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What results of this sandbox are made under: limits, comparison, languages, isolation."""
+        """The settings under which results are made: limits, comparison, languages, isolation."""
         return {
             "name": "LocalSandbox", **self._numbers, "all_tests": self._all_tests,
             "keep_output_bytes": self._keep_output_bytes, "python_prelude": self._python_prelude,
@@ -190,7 +192,7 @@ class LocalSandbox:
 
     @property
     def notices(self) -> list[str]:
-        """Sentences for the user, one for each language that this machine can't judge: how many tasks, what to do."""
+        """A sentence for each language that this machine can't judge: how many tasks it concerns, and what to do."""
         with self._lock:
             counts = dict(self._not_judged)
         return [
@@ -199,13 +201,13 @@ class LocalSandbox:
         ]
 
     def __call__(self, task: Task) -> dict[str, Any]:
-        """The result of one task, in SandboxFusion's shape, with `verdict`, `limits` and `isolation`.
+        """Return the result of one task, in SandboxFusion's shape, with `verdict`, `limits` and `isolation`.
 
         Raises:
             NotSupportedError: this machine can't judge it: no such language, no compiler for it, a problem without
                 tests.
-            JudgeError: nothing can be said of the solution: a compiler that ran out of wall time, a cancelled task, a
-                fault of the machine.
+            JudgeError: the solution could not be judged: the compiler ran out of wall time, the task was cancelled, or
+                the machine failed.
         """
         problem = self._problems.of(task.sample, task.sample_id)
         asked, *_ = read_item(task.item)
@@ -224,7 +226,7 @@ class LocalSandbox:
             self._settle_time_limit(problem, checker, bench)
             limits = self._limits(problem, language)
             grading = problem.get("grading")
-            all_tests = self._all_tests or grading is not None  # each may be worth something
+            all_tests = self._all_tests or grading is not None  # each test may be worth points
             is_interactive = bool(problem.get("interactive"))
             options = Options(limits, checker, all_tests, self._keep_output_bytes, exchange, is_interactive, grading)
             with bench.toolchain.program(language, source, bench.folder, bench.token) as program:
@@ -249,7 +251,7 @@ class LocalSandbox:
         return None
 
     def _settle_time_limit(self, problem: dict[str, Any], checker: Checker, bench: Bench) -> None:
-        """Finds out the limit of a package that leaves it to its accepted submissions, once."""
+        """Measure the time limit of a package that derives it from its accepted submissions, once."""
         if self._numbers["time_limit_s"] is not None or problem.get("time_limit_from") is None:
             return
         with self._timing:
@@ -259,7 +261,7 @@ class LocalSandbox:
                 problem["time_limit_s"] = found_s or TIME_LIMIT_S
 
     def _tried(self, bench: Bench, language: Language, item: Any) -> dict[str, Any]:
-        """The result of a program that shows whether programs start here at all."""
+        """Return the result of a trial program, which shows whether programs start here at all."""
         options = Options(trials.LIMITS, DEFAULT, True, _KEPT_OF_TRIALS)
         source = source_of(item, language)
         with temporary_folder("trial-", bench.folder) as folder:
@@ -268,7 +270,7 @@ class LocalSandbox:
                 return Judging(program, trials.TESTS, options, bench).result()
 
     def cancel(self, task: Task) -> None:
-        """Ends what runs for a task: its call raises JudgeError once all of its processes are gone."""
+        """End the programs of a task: its call raises JudgeError once all of its processes are gone."""
         with self._lock:
             token = self._tokens.get(id(task))
         if token is not None:
@@ -317,13 +319,13 @@ class LocalSandbox:
 
     @contextmanager
     def checking(self) -> Iterator[ProgramRunner]:
-        """A place where checkers that are programs can be run by themselves, as `nbrun.judge.recheck` does."""
+        """Yield a runner for checkers that are programs, without a task, as `nbrun.judge.recheck` needs it."""
         with self._bench(object()) as bench:
             yield ProgramRunner(bench, bench.folder, bench.token)
 
     @contextmanager
     def _bench(self, task: object) -> Iterator[Bench]:
-        """A folder and a token for one task."""
+        """Yield a folder and a token for one task."""
         token = CancelToken()
         with self._lock:
             self._tokens[id(task)] = token
@@ -332,7 +334,7 @@ class LocalSandbox:
             with temporary_folder("task-", warden.root) as folder:
                 limit_s = self._numbers["compile_limit_s"] or COMPILE_LIMITS.time_limit_s
                 yield Bench(folder, Toolchain(cache, warden, isolation, limit_s), token, self._gate, self._languages)
-        except OSError as e:  # the disk, or close() took the folder away
+        except OSError as e:  # a fault of the disk, or close() removed the folder
             token.check()
             raise JudgeError(f"the sandbox could not work: {e}.") from e
         finally:

@@ -1,7 +1,7 @@
 """Runs one program under limits and reports what happened: the kernel's side of the connection to the warden.
 
-Called by many worker threads at once, and by whoever cancels. The warden (see `nbrun.judge.warden`) starts with the
-first program, ends when the kernel does, and takes every program and the temporary folder with it.
+Called by many worker threads at once, and by any thread that cancels. The warden (see `nbrun.judge.warden`) ends when
+the kernel does, and then ends every program and removes the temporary folder.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from nbrun.judge.warden.folders import remove_tree
 
 _START = "import sys; sys.path.append(sys.argv[1]); from warden.serving import main; main({fd}, {root!r}, {parent})"
 _MB = 1 << 20
-#: The limits that a supervisor gives itself, so that its programs inherit them. It can't raise them again.
+#: The limits that a supervisor sets for itself, so that its programs inherit them. It can't raise them again.
 _BEQUEATHED = ("cpu_s", "file_bytes", "address_bytes")
-_ANSWER_S = 30.0  # a supervisor reports this long after the last limit at the latest
+_ANSWER_S = 30.0  # a supervisor reports at most this long after the last limit
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a program may use. CPU time and memory count its descendants too; wall time leaves waiting for a CPU out.
+    """What a program may use. CPU time and memory include its descendants; wall time excludes waiting for a CPU.
 
     Args:
         time_limit_s: CPU time in seconds.
@@ -62,7 +62,7 @@ class ExitStatus:
     Attributes:
         return_code: its exit code, or minus the signal that killed it.
         cause: the limit that ended it: `cpu`, `wall`, `memory`, `files`, `processes`, or None.
-        is_unheard: its stdout is a pipe whose reader had closed it, or ended, before the program ended.
+        is_unheard: its stdout is a pipe whose reader closed it, or ended, before the program ended.
     """
 
     return_code: int | None
@@ -74,7 +74,7 @@ class ExitStatus:
 
 
 class IdleSupervisors:
-    """The supervisors of one task that wait for its next program, by the limits that they have given themselves.
+    """The supervisors of one task that wait for its next program, by the limits that they have set for themselves.
 
     Threads: any number.
     """
@@ -84,7 +84,7 @@ class IdleSupervisors:
         self._lines: dict[Any, list[socket.socket]] | None = {}  # None once they were closed
 
     def take(self, kind: Any) -> socket.socket | None:
-        """Return the line to one that is alive, if there is one."""
+        """Return the connection to a living supervisor of this kind, or None."""
         while True:
             with self._lock:
                 lines = (self._lines or {}).get(kind)
@@ -98,7 +98,7 @@ class IdleSupervisors:
             line.close()  # it has ended: killed, or its warden was
 
     def keep(self, kind: Any, line: socket.socket) -> None:
-        """The supervisor at the other end of `line` waits for its next program."""
+        """Keep a supervisor for the next program; `line` is the connection to it."""
         with self._lock:
             if self._lines is not None:
                 self._lines.setdefault(kind, []).append(line)
@@ -114,12 +114,12 @@ class IdleSupervisors:
 
 
 class CancelToken:
-    """Cancels a task: `cancel` ends the programs that run for it, and lets none begin after that.
+    """Cancels a task: `cancel` ends the programs that run for it, and no others begin.
 
     Attributes:
         idle: the supervisors that wait for the task's next program. The owner of the task closes it.
 
-    Threads: `cancel` from any; the rest is the task's worker's, and that of those who run tests ahead for it.
+    Threads: any thread calls `cancel`; the task's worker, and the threads that run its tests ahead, call the rest.
     """
 
     def __init__(self, idle: IdleSupervisors | None = None) -> None:
@@ -138,7 +138,7 @@ class CancelToken:
         return branch
 
     def cancel(self) -> None:
-        """Ends the programs. The worker hears of it when all of their processes are gone."""
+        """End the programs. The worker's call returns when all of their processes are gone."""
         with self._lock:
             self.is_cancelled = True
             for line in self._lines:
@@ -153,20 +153,20 @@ class CancelToken:
             raise JudgeError("cancelled while it was judged: nothing is known of the solution.")
 
     def hold(self, line: socket.socket) -> None:
-        """From now on `cancel` ends what runs at the other end of this line."""
+        """Let `cancel` end the program at the other end of this connection."""
         with self._lock:
             self._lines.add(line)
             if self.is_cancelled:
                 _shut(line, socket.SHUT_WR)
 
     def let_go(self, line: socket.socket) -> None:
-        """What ran there has ended."""
+        """Undo `hold`: the program has ended."""
         with self._lock:
             self._lines.discard(line)
 
 
 class Warden:
-    """One warden process, with the temporary folder that it will remove.
+    """One warden process, and the temporary folder that it removes at its end.
 
     Threads: any number run programs through it at once; nothing in it changes but the process itself.
     """
@@ -199,7 +199,7 @@ class Warden:
         return self.root / "warden.log"
 
     def close(self) -> None:
-        """Ends every program, removes the folder, and returns when that is done."""
+        """End every program and remove the folder; return when that is done."""
         self._end()
         if self._kernel == os.getpid():
             try:
@@ -207,19 +207,19 @@ class Warden:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
-            remove_tree(self.root)  # there is nothing left of it unless the warden was killed
+            remove_tree(self.root)  # the warden has removed it, unless it was killed
 
     def run(
         self, argv: Sequence[str], *, cwd: Path, streams: Mapping[str, Path | int], env: Mapping[str, str],
         limits: Limits, token: CancelToken, box: Mapping[str, Any] | None = None, address_limited: bool = True,
         watched: Path | None = None, one_of_many: bool = False,
     ) -> ExitStatus:  # fmt: skip
-        """Runs a program to its end.
+        """Run a program until it ends and return how it ended.
 
         Args:
             streams: the files that are its `stdin`, `stdout` and `stderr`; the first two may be descriptors, which
                 are closed here whatever happens.
-            box: what `Isolation.box` made; None runs it in plain sight of the machine.
+            box: the box that `Isolation.box` returned; None runs it without isolation.
             address_limited: False for virtual machines, which reserve more than they use.
             watched: the folder that must not grow beyond its limit; `cwd` if it isn't given.
             one_of_many: more programs with these limits are likely to follow in this task: its supervisor waits for
@@ -251,7 +251,7 @@ class Warden:
         )  # fmt: skip
 
     def _ask(self, request: bytes, patience_s: float, token: CancelToken, fds: list[int], kind: Any) -> dict[str, Any]:
-        """Have a supervisor run a program, one of the task's own that waits for it or a new one -> its report."""
+        """Have a supervisor of the task (a waiting or a new one) run a program, and return its report."""
         ours = None if kind is None else token.idle.take((self.root, kind))
         ours = ours or self._new_supervisor(token)
         answer = b""
@@ -261,7 +261,7 @@ class Warden:
             sent = socket.send_fds(ours, [request], fds) if fds else 0
             ours.sendall(request[sent:])
             while fds:
-                os.close(fds.pop())  # here: a program must see the end of what the other one writes
+                os.close(fds.pop())  # here already: a program must see the end of the other one's output
             answer = _read_line(ours)
         except OSError as e:
             token.check()
@@ -300,20 +300,20 @@ def _request(
     argv: Sequence[str], cwd: Path, streams: Mapping[str, Path | int], env: Mapping[str, str], limits: Limits,
     box: Mapping[str, Any] | None, address_limited: bool, watched: Path, fds: list[int],
 ) -> dict[str, Any]:  # fmt: skip
-    """Return what a supervisor is sent; a descriptor becomes its place in `fds`."""
+    """Return the request for a supervisor; a descriptor is replaced by its index in `fds`."""
     memory = int(limits.memory_limit_mb * _MB)
     return {
         "argv": list(argv), "cwd": str(cwd), "watched": str(watched), "env": dict(env),
         "cpu_s": limits.time_limit_s, "wall_s": limits.wall_limit_s, "memory_bytes": memory,
         "file_bytes": limits.output_bytes, "folder_bytes": 4 * limits.output_bytes,
         "processes": limits.process_limit, "box": None if box is None else dict(box),
-        # Only against a program that takes memory faster than it is watched: much of it is never touched.
+        # Stops programs that allocate faster than they are checked. Much address space is never touched.
         "address_bytes": 2 * memory + 256 * _MB if address_limited else 0,
     } | {name: fds.index(to) if isinstance(to, int) else str(to) for name, to in streams.items()}  # fmt: skip
 
 
 def _end(line: socket.socket, kernel: int) -> None:
-    """Tells the warden to end. In a forked copy of the kernel it only lets go of the copy's descriptor."""
+    """End the warden by closing the connection. In a forked copy of the kernel, close only the copy's descriptor."""
     if kernel == os.getpid():
         _shut(line, socket.SHUT_RDWR)
     line.close()

@@ -227,7 +227,7 @@ class Run:
         return self._supervisor.scheduler
 
     def _forget_in_child(self) -> None:
-        """After a fork, in the child: the run's threads live in the parent, and nothing may wait for them here."""
+        """In a forked child, let nothing wait for the run's threads, which exist only in the parent."""
         self._is_forked = True
         _under_way.discard(self)
         self._supervisor.scheduler.forget_in_child()
@@ -266,7 +266,7 @@ class Run:
         return df[df["status"] == "error"]
 
     def panel(self) -> Any:
-        """Shows the live panel here."""
+        """Show the live panel here."""
         from nbrun import panel
 
         self._launch.output.echoes = False  # the panel's log shows it
@@ -377,7 +377,7 @@ class Run:
     # ---- steering: model.RunControls
 
     def pause(self) -> None:
-        """No more tasks are begun; those that run go on to their end."""
+        """Begin no more tasks; running ones continue to their end."""
         self._scheduler.pause("")
 
     def resume(self) -> None:
@@ -534,7 +534,7 @@ class Run:
 
     @property
     def _has_ended(self) -> bool:
-        """Nothing more will happen."""
+        """Whether the run is over: nothing more will happen."""
         return self._supervisor.ended.is_set()
 
     def _shutdown(self, timeout_s: float) -> bool:

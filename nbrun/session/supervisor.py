@@ -473,7 +473,7 @@ class Supervisor:
     # ---- started again after the end
 
     def _is_over(self, raw: Any, number: int) -> bool:
-        """Whether nothing of a sample runs again."""
+        """Return whether nothing of a sample runs again."""
         assert self._second is not None
         sample_id = self._reader.read_id(raw, number)
         known = self._second.numbers.get(sample_id)
@@ -608,7 +608,7 @@ class Supervisor:
         return bool(self._changes_since(run_id))
 
     def _changes_since(self, run_id: str) -> list[str]:
-        """What differs from the settings of an earlier run; [] where nothing is known to differ."""
+        """Return what differs from the settings of an earlier run; [] if nothing is known to differ."""
         if run_id not in self._changes:
             run = self.store.earlier_runs.get(run_id)
             self._changes[run_id] = [] if run is None else self._settings.changes(run)
@@ -671,7 +671,7 @@ class Supervisor:
         self.notify(str(self.halt))
 
     def _end(self) -> State:
-        """Saves everything and gives the directory up."""
+        """Save everything and release the directory."""
         scheduler, store = self.scheduler, self.store
         self._note_problems()
         stopped = scheduler.run_state.is_draining

@@ -1,10 +1,10 @@
-"""The journal: results are appended to segments, with one fsync for all that wait (group commit).
+"""The journal: appends results to segments, with one fsync for all queued results (group commit).
 
-`Journal` takes results over and saves them; `Segments` are its files; `encode_batch` makes the bytes of a commit;
-`WriteBackpressure` bounds what is unsaved; `OpenAttempts` are attempts whose tasks will run again. A sample whose
-results are all put together goes to its file without the journal (see direct_write.py).
+`Journal` queues results and saves them; `Segments` are its files; `encode_batch` makes the bytes of a commit;
+`WriteBackpressure` bounds the unsaved results; `OpenAttempts` keeps the attempts whose tasks will run again. A sample
+whose results all arrive in one `put` is written to its file without the journal (see direct_write.py).
 
-Threads: workers call `put`, wait there at the bound, and make the files of direct writes. The journal's own thread
+Threads: workers call `put`, wait in it while too much is unsaved, and make the files of direct writes. The thread
 "nbrun-journal" writes, syncs and acknowledges the entries in their samples' states. The compactor's threads call
 `delete_segments`.
 """
@@ -28,18 +28,18 @@ from nbrun.storage.entry import EntryRecord, bodies
 from nbrun.storage.sample_state import SampleState, SavedEntry
 from nbrun.threads import start_daemon
 
-#: Group commit: a lone result is saved immediately; within GROUP_S seconds after a commit the next one waits, unless
-#: GROUP_RESULTS results have come together.
+#: Group commit: a result that arrives while the journal is idle is saved at once, unless the last commit was less than
+#: GROUP_S seconds ago. Then the next commit waits until GROUP_S have passed or GROUP_RESULTS results are unsaved.
 GROUP_S, GROUP_RESULTS = 0.006, 400
 #: A segment of this size takes no more records.
 SEGMENT_BYTES = 64 << 20
-#: How much may be unsaved, in results and in bytes; a single larger result is let in alone.
+#: The most results and bytes that may be unsaved. A result that is larger is accepted when nothing else is unsaved.
 MAX_UNSAVED, MAX_UNSAVED_BYTES = 1000, 64 << 20
 _BEFORE_BODY = CRC_HEX + 3  # bytes of a record before its body: the checksum, a tab, the kind, a tab
 
 
 class Batch(NamedTuple):
-    """Results of one sample that were put together.
+    """Results of one sample that were passed to `put` in one call.
 
     Attributes:
         size: of the records, in bytes.
@@ -76,9 +76,9 @@ class Journal:
         next_segment: the number of the first segment of this run; it is made with the first result (F3).
         next_seq: greater than every seq in the directory (F4).
         on_saved: called by the journal's thread with the samples that have new saved results, and the results' number.
-        on_fault: called by the journal's thread when the disk refused (an OSError), and results wait until
-            `retry_after_fault` is called; or when it can't go on at all (any other exception).
-        check_place: called by the journal's thread before each commit; raises OSError where the directory was moved.
+        on_fault: called by the journal's thread when a write failed (an OSError; results then wait until
+            `retry_after_fault` is called), or when the thread can't go on at all (any other exception).
+        check_place: called by the journal's thread before each commit; raises OSError if the directory was moved.
     """
 
     def __init__(
@@ -128,12 +128,12 @@ class Journal:
         file: DirectFile | None = None
         try:
             file = self._direct.make(state, records, seq)
-        finally:  # whatever happens: flush() waits until everything that was put is saved
+        finally:  # also after an error: flush() waits until everything that was put is saved
             with self._lock:
                 self._enqueue(Batch(state, records, size, file))
 
     def _enqueue(self, batch: Batch) -> None:
-        """Queue a batch and wake the journal's thread where it should save now. The caller holds the lock."""
+        """Queue a batch, and wake the journal's thread if it should save now. The caller holds the lock."""
         self._queue.append(batch)
         if self._idle or (self._gathering and self.backpressure.results >= GROUP_RESULTS):
             self._idle = self._gathering = False
@@ -156,7 +156,7 @@ class Journal:
     # ---- control
 
     def retry_after_fault(self) -> None:
-        """Try again after a fault."""
+        """Retry the commit that failed, after a fault."""
         with self._lock:
             if self.fault is not None and not self._dead:
                 self._is_retrying, self.fault = True, None
@@ -181,11 +181,11 @@ class Journal:
 
     @property
     def _is_flushed(self) -> bool:
-        """True while nothing waits and nothing is being saved. The caller holds the lock."""
+        """True while nothing is queued and nothing is being saved. The caller holds the lock."""
         return self._idle and not self._attempts and not self.backpressure.results
 
     def close(self, timeout_s: float | None = None) -> bool:
-        """Save what waits and end the thread. Return False where that did not succeed in time."""
+        """Save what is queued and end the thread. Return False if that did not succeed in time."""
         done = self.flush(timeout_s)
         with self._lock:
             self._closing = self._is_intake_closed = True
@@ -212,7 +212,7 @@ class Journal:
     def _run(self) -> None:
         try:
             self._save_until_closed()
-        except Exception as e:  # no thread may wait for this one, which ends
+        except Exception as e:  # this thread ends: no other may go on waiting for it
             with self._lock:
                 self.fault, self._is_intake_closed, self._dead = e, True, True
                 self.backpressure.notify_all()
@@ -243,7 +243,10 @@ class Journal:
                         return
 
     def _take(self) -> list[Batch]:
-        """Take what one commit saves: a part of what may be unsaved, so that workers can add the rest meanwhile."""
+        """Take the batches for one commit: only part of MAX_UNSAVED, so that workers can add more while it is written.
+
+        The caller holds the lock.
+        """
         count = taken = 0
         for batch in self._queue:
             taken += 1
@@ -254,7 +257,7 @@ class Journal:
         return batches
 
     def _gather(self, committed: float) -> None:
-        """Wait for more results where many come. The caller holds the lock, which is released while waiting."""
+        """Wait for more results, shortly after a commit. The caller holds the lock, which is released while waiting."""
         end = committed + GROUP_S
         while self.backpressure.results < GROUP_RESULTS and not self._closing and not self._flushing:
             left = end - time.monotonic()
@@ -279,7 +282,8 @@ class Journal:
         return True
 
     def _commit(self, batches: list[Batch], attempts: list[OpenAttempt]) -> None:
-        """Save these batches and attempts. After an error direct writes are dropped, and go to the journal next."""
+        """Save these batches and attempts. After an error the files of direct writes are dropped; a retry appends their
+        results to the journal instead."""
         direct = [batch.file for batch in batches if batch.file is not None]
         others = [batch for batch in batches if batch.file is None] if direct else batches
         segment: Segment | None = None
@@ -293,7 +297,7 @@ class Journal:
                 data, placed = encode_batch(others, attempts, segment.number, segment.file.size, seq)
                 segment.file.append(data)
             with self._lock:
-                self.backpressure.let_in()  # not earlier: workers that compute would delay this thread
+                self.backpressure.let_in()  # not earlier: workers that run would delay this thread
             if segment is not None:
                 self.segments.sync(segment)
             self._direct.put(direct)
@@ -362,12 +366,12 @@ class Segments:
         self._lock = threading.Lock()  # protects the segments' list and counts; never held over I/O
         self._all: dict[int, Segment] = {}
         self._current: Segment | None = None
-        self._strays: list[Path] = []  # segments whose making was reported as failed; they may be there all the same
+        self._strays: list[Path] = []  # segments whose creation was reported as failed; they may exist all the same
 
     # ---- the journal's thread
 
     def current(self) -> Segment:
-        """Return the segment to append to. Raise OSError where a new one can't be made."""
+        """Return the segment to append to. Raise OSError if a new one can't be made."""
         current = self._current
         if current is not None and current.file.size < SEGMENT_BYTES:
             return current
@@ -386,7 +390,7 @@ class Segments:
         return segment
 
     def sync(self, segment: Segment) -> None:
-        """Return when everything that was appended is on the disk. Raise OSError."""
+        """Wait until everything that was appended is on the disk. Raise OSError."""
         segment.file.sync()
         if not segment.has_durable_name:
             files.sync_folder(self._folder)
@@ -400,7 +404,7 @@ class Segments:
                 self._all[number].live -= n
 
     def end_current(self) -> None:
-        """Append no more to the current segment: a write failed (F8), or it is about to be deleted."""
+        """Stop appending to the current segment: a write failed (F8), or it is about to be deleted."""
         with self._lock:
             self._current = None
 
@@ -417,7 +421,7 @@ class Segments:
         return lambda number, offset, length: plain_files.read_at(held[number].file.fd, offset, length)
 
     def release(self, freed: dict[int, int]) -> list[Segment]:
-        """Record that entries are in files now, by segment. Return the segments that aren't needed any more."""
+        """Record that entries are in files now, by segment. Return the segments that are no longer needed."""
         with self._lock:
             for number, count in freed.items():
                 self._all[number].live -= count
@@ -430,7 +434,7 @@ class Segments:
             self._all.pop(segment.number, None)  # its file is closed with the last reader that holds it
 
     def remove_strays(self) -> None:
-        """At a clean end, delete empty segments whose making was reported as failed. Raise OSError."""
+        """At a clean end, delete empty segments whose creation was reported as failed. Raise OSError."""
         while self._strays:
             files.remove(self._strays[-1])
             self._strays.pop()
@@ -450,12 +454,12 @@ class Segments:
 def encode_batch(
     batches: list[Batch], attempts: list[OpenAttempt], segment: int, at: int, seq: int
 ) -> tuple[bytes, list[PlacedBatch]]:
-    """Return the bytes to append to segment number `segment`, whose size is `at`, and where each entry is then.
+    """Return the bytes to append to segment number `segment`, whose size is `at`, and the place of each entry in it.
 
     Called for every result, so it is written for speed.
 
     Args:
-        seq: the last one that was taken.
+        seq: the last seq that was given out before.
     """
     where = segment + IN_SEGMENT
     lines: list[bytes] = []
@@ -482,7 +486,7 @@ def encode_batch(
 
 
 def _add_header(lines: list[bytes], state: SampleState, segment: int) -> int:
-    """Add a sample's header, where this is its first record in a segment. Return how many bytes were added."""
+    """Add a sample's header if its next record is its first one in the segment. Return how many bytes were added."""
     if state.header_in == segment:
         return 0
     state.header_in = segment
@@ -494,7 +498,7 @@ def _add_header(lines: list[bytes], state: SampleState, segment: int) -> int:
 
 
 class WriteBackpressure:
-    """Bounds the results that ended and are not on the disk yet, and lets workers wait for room.
+    """Bounds the results that are not on the disk yet: workers wait here until there is room.
 
     Threads: every method is called with the journal's lock held, which `wait` releases while it waits; the numbers may
     be read at any time.
@@ -507,11 +511,11 @@ class WriteBackpressure:
 
     @property
     def is_filling(self) -> bool:
-        """True while at least half of what may be unsaved is unsaved."""
+        """True while at least half of the bound is used."""
         return self.results >= MAX_UNSAVED // 2 or self.bytes >= MAX_UNSAVED_BYTES // 2
 
     def wait(self, results: int, size: int, is_over: Callable[[], bool]) -> None:
-        """Wait until there is room for these results, or they are alone, or `is_over` returns True."""
+        """Wait until there is room for these results, or nothing else is unsaved, or `is_over` returns True."""
         while self._is_full(results, size) and not is_over():
             self._waiting += 1
             self._room.wait()
@@ -544,9 +548,10 @@ class WriteBackpressure:
 
 
 class OpenAttempts:
-    """Where the latest attempt of each task that will run again is saved; it must outlive that segment.
+    """For each task that will run again: its latest attempt, and the segment that holds the record of it.
 
-    False while there is none. Threads: the journal's thread calls `record` and `discard`; the compactor's threads call
+    Before that segment is deleted, the record is written again to a newer one (see `Journal.delete_segments`). False
+    while there is none. Threads: the journal's thread calls `record` and `discard`; the compactor's threads call
     `of`, which works on a copy.
     """
 

@@ -1,4 +1,4 @@
-"""What start() makes of `executor=`: checks it before anything is written, and stands in fn's place in the engine."""
+"""The value of `start(executor=…)`, checked before anything is written; it takes fn's place in the engine."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from nbrun.model import RemoteEncoder, RetryPolicy, Task
 
 
 class ExecutorBackend:
-    """fn in an executor.
+    """The user's function, run in an executor.
 
     Args:
         fn: the user's function.
-        executor: an Executor, or a factory of one without arguments.
+        executor: an Executor, or a function without arguments that makes one.
         policy: says which exceptions are not tried again.
         encoder: encodes results in the workers.
-        left_out: the keys of a sample that hold its items, which need not travel with each chunk.
+        left_out: the keys of a sample that hold its items, which need not be sent with each chunk.
 
     Raises:
-        InputError: it is none, it forks, fn can't travel, or its workers can't run nbrun's calls.
+        InputError: it is no executor, it forks, fn can't be pickled, or its workers can't run nbrun's calls.
     """
 
     def __init__(
@@ -51,34 +51,34 @@ class ExecutorBackend:
 
     @property
     def digest(self) -> str:
-        """What workers know the function by."""
+        """The key under which workers cache the function."""
         return self._payload.digest
 
     def pool(self, scheduler: TaskSource) -> Dispatcher:
-        """Those who run the tasks."""
+        """Return the worker pool that runs the tasks in the executor."""
         self._dispatcher = Dispatcher(scheduler, self._payload, self._handle)
         return self._dispatcher
 
     def shutdown_notice(self) -> str:
-        """Return what the end of the interpreter means for tasks under way; "" where that was said before."""
+        """Return what happens to running tasks when the interpreter ends; "" if that was shown before."""
         return shutdown_notice(self._handle.executor, self._handle.is_owned)
 
     def drain(self, timeout_s: float) -> None:
-        """The interpreter ends: what has come back by now is handed to the sink, or `timeout_s` seconds have passed."""
+        """At exit, wait until the sink has all results that came back; at most `timeout_s` seconds."""
         if self._dispatcher is not None:
             self._dispatcher.drain(timeout_s)
 
     def __call__(self, task: Task) -> Any:
-        """Call fn in the kernel itself. Only a judge's `again` needs that."""
+        """Call fn in the kernel itself. Only a judge's `again` needs this."""
         return self._fn(task)
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("again", "again_verdicts", "health", "is_available"):  # asked in the kernel
+        if name in ("again", "again_verdicts", "health", "is_available"):  # answered in the kernel
             return getattr(self._fn, name)
         raise AttributeError(name)
 
     def close(self) -> None:
-        """The run has ended. An executor that nbrun made is closed, without waiting; the user's stays open."""
+        """Close an executor that nbrun made, without waiting, at the end of the run; the user's own stays open."""
         self._handle.close(kill=self._dispatcher is not None and bool(self._dispatcher.out))
         close = getattr(self._fn, "close", None)
         if callable(close):

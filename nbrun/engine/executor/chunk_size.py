@@ -1,17 +1,18 @@
-"""How many tasks go out together: as many as take TARGET_S, found by doubling. Pure."""
+"""How many tasks a chunk holds: as many as take TARGET_S, found by doubling. Pure: no threads and no I/O."""
 
 from __future__ import annotations
 
-#: A chunk should take TARGET_S; tasks of ALONE_S and more go alone; no chunk holds more tasks or more bytes.
+#: A chunk should take TARGET_S. Tasks that take ALONE_S or more are sent one by one. MOST_TASKS and MOST_BYTES bound a
+#: chunk.
 TARGET_S, ALONE_S, MOST_TASKS, MOST_BYTES = 0.1, 0.05, 256, 1 << 20
-#: The end of a run is shared evenly, but not in chunks shorter than this.
+#: The last tasks of a run are shared evenly among the slots, but not in chunks shorter than this.
 LEAST_S = 0.01
-#: From this mean on, a chunk that waits in the executor gains nothing: each slot has one.
+#: If tasks take this long on average, a second chunk that waits in the executor gains nothing: each slot gets one.
 LONG_S = 1.0
 
 
 class ChunkSizer:
-    """Learns from what came back.
+    """Chooses the size of chunks from the durations and bytes of those that came back.
 
     Example:
         >>> sizing = ChunkSizer()
@@ -21,7 +22,7 @@ class ChunkSizer:
 
     def __init__(self) -> None:
         self._most = 1  # twice what the last whole chunk held
-        self.mean_s: float | None = None  # of a task
+        self.mean_s: float | None = None  # of a task; None until one came back
         self._mean_bytes = 0.0
         self.longest_s = 0.0
 
@@ -35,7 +36,7 @@ class ChunkSizer:
         return max(1, min(most, share))
 
     def came_back(self, sent: int, begun: int, took_s: float, size_bytes: int, longest_s: float = 0.0) -> None:
-        """A chunk of `sent` tasks ran `begun` of them in `took_s`; `size_bytes` went out and came back."""
+        """Record a chunk of `sent` tasks of which `begun` ran, in `took_s`; `size_bytes` went out and came back."""
         if not begun:
             return
         mean_s = took_s / begun
@@ -50,7 +51,7 @@ class ChunkSizer:
 
     @property
     def chunks_a_slot(self) -> int:
-        """One runs; another waits for it, where tasks are short and chunks have grown to their size."""
+        """How many chunks a slot gets: one that runs and, once chunks have their final size, one that waits."""
         if self.mean_s is None or self.mean_s >= LONG_S:
             return 1
         return 2 if self._most >= min(MOST_TASKS, TARGET_S / max(self.mean_s, 1e-6)) or self.mean_s >= ALONE_S else 1

@@ -1,11 +1,12 @@
 """The worker pool of an executor: one thread sends chunks of tasks and processes their results.
 
-Two chunks per slot are out: one runs and one waits. A callback puts each future that is done into a queue, so nothing
-is scanned, and no task has a future of its own. `LostWorkers` decides what happens to tasks whose worker died, and
-`StallDetector` reports an executor that no longer answers.
+Up to two chunks per slot are in the executor: one runs and one waits. A callback puts each finished future into a
+queue, so no list of futures is polled, and there is one future for each chunk, not for each task. `LostWorkers` decides
+what happens to tasks whose worker died, and `StallDetector` reports an executor that no longer answers.
 
-Threads: "nbrun-dispatch" does all the work; the executor's threads only call `_events.put`. What the scheduler calls
-(see WorkerPool) reads and puts too. The result of a call that was given up is dropped by its token.
+Threads: "nbrun-dispatch" does all the work; the executor's threads only call `_events.put`. The methods that the
+scheduler calls (see WorkerPool) read, and put events too. A late result of a call that was given up is dropped: its
+token is unknown by then.
 """
 
 from __future__ import annotations
@@ -34,9 +35,9 @@ from nbrun.model import EncodedResult, RemoteEncoder, ResultSink, Retry, SampleT
 from nbrun.output import TaskOutput
 from nbrun.threads import start_daemon
 
-#: The chunks that are sent and not answered hold at most this many bytes, unless there is only one.
+#: The chunks in the executor hold at most this many bytes, unless there is only one.
 MOST_BYTES = 64 << 20
-#: How often the thread looks whether anything comes back.
+#: How often the thread checks for a stall, in seconds.
 LOOK_S = 1.0
 
 
@@ -47,7 +48,7 @@ class Dispatcher(SingleThreadPool):
         super().__init__(scheduler)
         self.payload, self.handle = payload, handle
         self._notes = takes_kernel_along(handle.executor)
-        self.out: dict[str, Chunk] = {}  # by token, in the order of their sending
+        self.out: dict[str, Chunk] = {}  # by token, in the order in which they were sent
         self._lost_workers = LostWorkers(self)
         self._chunk_sizer = ChunkSizer()
         self._events: queue.SimpleQueue[tuple[str, Future[Any]] | threading.Event | None] = queue.SimpleQueue()
@@ -87,21 +88,21 @@ class Dispatcher(SingleThreadPool):
         self.notify_all()
 
     def drain(self, timeout_s: float) -> None:
-        """Waits until all that has come back so far is with the sink."""
+        """Wait until the sink has everything that has come back so far; at most `timeout_s` seconds."""
         if self._is_running:
             done = threading.Event()
             self._events.put(done)
             done.wait(timeout_s)
 
     def forget_in_child(self) -> None:
-        """See WorkerPool. No thread of the parent's is here that could go on."""
+        """See WorkerPool. The parent's threads don't exist in the child, so there is nothing to do."""
 
     def at_work(self) -> list[SampleWork]:
         """See WorkerPool. An estimate: a worker reports nothing before its chunk has ended."""
         return [chunk.items[0][0] for chunk in list(self.out.values())[: self.slots]]
 
     def tasks(self) -> list[tuple[Task, int]]:
-        """See WorkerPool. None: they run in other processes."""
+        """See WorkerPool. Empty: workers don't report which task they run."""
         return []
 
     def begun(self) -> list[int]:
@@ -144,7 +145,7 @@ class Dispatcher(SingleThreadPool):
         return not run_state.is_open and not (run_state.is_draining and self.out)
 
     def _next(self) -> tuple[str, Future[Any]] | threading.Event | None:
-        """Waits for an answer, for new tasks, for a delayed task's time, or for the next look."""
+        """Wait for an event: a result, new tasks, a delayed task that is due, or (None) the next stall check."""
         may_send = self._has_room() and not (
             self.out and (self._lost_workers.quarantined or self._lost_workers.runs_alone)
         )
@@ -162,7 +163,7 @@ class Dispatcher(SingleThreadPool):
     # ---- sending
 
     def _send(self) -> None:
-        """Fills the slots, as far as there are tasks."""
+        """Send chunks until the slots are full or no tasks are left."""
         while self.scheduler.run_state.is_running and self._has_room():
             chunk = self._pick()
             if chunk is None or not self._send_chunk(chunk):
@@ -170,15 +171,15 @@ class Dispatcher(SingleThreadPool):
 
     def _has_room(self) -> bool:
         target_workers = self.scheduler.target_workers
-        if self.handle.is_closing:  # the interpreter ends
+        if self.handle.is_closing:  # the interpreter is exiting
             return False
         per_slot = self._chunk_sizer.chunks_a_slot if (self.handle.width or 0) <= target_workers else 1
-        if self.scheduler.gate.is_active:  # what is sent must start
+        if self.scheduler.gate.is_active:  # what is sent must start at once
             per_slot = 1
         return len(self.out) < per_slot * target_workers and (not self.out or self._bytes < MOST_BYTES)
 
     def _pick(self) -> Chunk | None:
-        """The next chunk, if one may go."""
+        """Return the next chunk to send, or None if none may be sent now."""
         if self._lost_workers.quarantined or self._lost_workers.runs_alone:
             if self.out:
                 return None
@@ -205,7 +206,7 @@ class Dispatcher(SingleThreadPool):
         return Chunk(items, next(self._numbers), is_quarantined=is_quarantined) if items else None
 
     def _send_chunk(self, chunk: Chunk, with_function: bool = False) -> bool:
-        """False where the executor refused it."""
+        """Send a chunk. Return False if the executor refused it."""
         scheduler = self.scheduler
         try:
             data, chunk.size = self.payload.chunk(chunk.items, lambda item: item[0].work.task(item[1], scheduler.flag))
@@ -215,7 +216,7 @@ class Dispatcher(SingleThreadPool):
         token = f"{self._run_token}-{next(self._tokens)}"
         chunk.generation = self.handle.generation
         if chunk.is_quarantined:
-            scheduler.sink.flush()  # it may take the process with it
+            scheduler.sink.flush()  # it may kill the process
         if self._notes:
             chunk.note(scheduler.sink, self.out.values())
         try:
@@ -234,7 +235,7 @@ class Dispatcher(SingleThreadPool):
         return True
 
     def _cannot_travel(self, chunk: Chunk, e: Exception) -> None:
-        """Pickle refused a sample or an item: the tasks that it concerns are errors."""
+        """End tasks whose sample or item can't be pickled in errors, and send the rest of the chunk one by one."""
         if len(chunk.items) > 1:
             for item in chunk.items:
                 self._send_chunk(Chunk([item], chunk.number, chunk.is_alone, chunk.is_quarantined))
@@ -247,14 +248,14 @@ class Dispatcher(SingleThreadPool):
     def _take_back(self, token: str, future: Future[Any]) -> None:
         chunk = self.out.pop(token, None)
         if chunk is None:
-            return  # given up before: a late result
+            return  # a late result of a call that was given up
         self._bytes -= chunk.size
         try:
             raw = future.result(0)
             answer = pickle.loads(raw) if isinstance(raw, bytes) else raw
             if answer is not None:
                 worker, rows, written = answer
-        except BaseException as e:  # a broken pool, a cancelled future, SystemExit out of a future
+        except BaseException as e:  # a broken pool, a cancelled future, SystemExit from a future
             self._lost_workers.lost(chunk, e)
             return
         self._stall_detector.end()
@@ -270,7 +271,7 @@ class Dispatcher(SingleThreadPool):
             self.scheduler.give_back(left)
         self._came_back(chunk, rows, len(raw) if isinstance(raw, bytes) else 0)
         self._is_settling = True
-        self._send()  # before the results are dealt with, so that no slot waits for that
+        self._send()  # before the results are processed, so that no slot waits for that
         self._is_settling = False
         self._receive(chunk, written)
         settle(self.scheduler, chunk.items, worker, rows, self.payload.encoder)
@@ -291,10 +292,10 @@ class Dispatcher(SingleThreadPool):
             self._chunk_sizer.came_back(len(chunk.items), len(rows), sum(took), chunk.size + size, max(took))
 
     def _cancel_waiting(self) -> None:
-        """The run was stopped: what only waits in the executor need not run.
+        """Cancel the chunks that only wait in the executor, since the run was stopped.
 
-        What `cancel()` says isn't believed: it may say True of a call that runs, whose result is dropped then. So it is
-        asked only of executors that report what runs, or where all results are to be dropped.
+        `cancel()` may return True for a call that already runs, whose result would then be dropped. So it is called
+        only on executors that report running calls, or if all results are to be dropped.
         """
         self._has_cancelled = True
         futures = {token: chunk.future for token, chunk in list(self.out.items()) if chunk.future is not None}
@@ -309,17 +310,17 @@ class Dispatcher(SingleThreadPool):
                 continue
 
 
-#: A chunk that is noted holds no more tasks: a slot of the record of running tasks has no more places.
+#: The most tasks of a chunk that is recorded as running: a slot of the in-flight record holds no more.
 MOST_NOTED = 128
 
 
 class Chunk:
-    """Tasks that are out together.
+    """Tasks that are sent to the executor together.
 
     Attributes:
-        number: counts the chunks in the order in which they were sent first.
-        is_alone: nothing may run beside it, since its task lost workers.
-        is_last: its task was running when earlier runs died; only others like it run beside it.
+        number: counts the chunks in the order in which they were first made.
+        is_alone: nothing else may run meanwhile, since its task lost workers.
+        is_quarantined: its task was running when earlier runs died; only other quarantined chunks may run meanwhile.
     """
 
     __slots__ = ("future", "generation", "is_alone", "is_quarantined", "items", "number", "sent_ns", "size", "slot")
@@ -331,7 +332,7 @@ class Chunk:
         self.future: Future[Any] | None = None
 
     def note(self, sink: ResultSink[SampleTasks], out: Iterable[Chunk]) -> None:
-        """It is about to run, beside those that are out."""
+        """Record its tasks as running, in a slot of the in-flight record that none of the chunks `out` uses."""
         taken = {chunk.slot for chunk in out}
         self.slot = next(n for n in itertools.count() if n not in taken)
         groups = itertools.groupby(self.items, lambda item: item[0])
@@ -342,17 +343,17 @@ class Chunk:
 
 #: A task that has lost its worker this many times runs once more, alone; if that fails too, it is an error.
 LOST_BEFORE_ALONE = 3
-#: So many executors in a row that took no call at all: the factory makes no working one.
+#: After more than this many executors in a row that accepted no call, the run pauses.
 FRUITLESS = 3
 
 
 class LostWorkers:
-    """The losses of one run.
+    """Decides what happens to tasks whose worker died.
 
     Attributes:
-        again: tasks that run again, each in a chunk of its own, so that the guilty one is found.
-        suspects: tasks that run alone.
-        runs_alone: one of them is out.
+        again: tasks to run again, each in a chunk of its own, to find the one that kills its worker.
+        quarantined: tasks to run again with nothing else running.
+        runs_alone: one of `quarantined` is in the executor now.
     """
 
     def __init__(self, dispatcher: Dispatcher) -> None:
@@ -362,11 +363,11 @@ class LostWorkers:
         self.runs_alone = False
         self._counts: dict[Item, int] = {}
         self._broken = -1  # the generation that broke last
-        self._begun: set[int] = set()  # the numbers of its chunks that can have run
+        self._begun: set[int] = set()  # the numbers of that generation's chunks that may have run
         self._fruitless = 0
 
     def forget(self, chunk: Chunk) -> None:
-        """A chunk has come back."""
+        """Forget the losses of a chunk's tasks: the chunk has come back."""
         self._fruitless = 0
         if chunk.is_alone:
             self.runs_alone = False
@@ -375,7 +376,7 @@ class LostWorkers:
                 self._counts.pop(item, None)
 
     def lost(self, chunk: Chunk, e: BaseException) -> None:
-        """A chunk's future failed."""
+        """Requeue or count the tasks of a chunk whose future failed with `e`."""
         if chunk.is_alone:
             self.runs_alone = False
         if isinstance(e, ImportError):
@@ -397,7 +398,7 @@ class LostWorkers:
             self._mend(chunk.generation, e)
 
     def refused(self, generation: int, e: BaseException) -> None:
-        """The executor took a call not at all, or dropped it unrun."""
+        """Replace an executor that refused a call or dropped it unrun."""
         if generation == self._dispatcher.handle.generation:
             self._fruitless += 1
             self._mend(generation, e)
@@ -428,7 +429,7 @@ class LostWorkers:
         fail(self._dispatcher.scheduler, item, e)
 
     def _mend(self, generation: int, e: BaseException) -> None:
-        """Another executor, once a break; without a factory the run pauses, with the tasks in its queue."""
+        """Make another executor, once per break. Without a factory, pause the run; the tasks stay in its queue."""
         dispatcher, handle = self._dispatcher, self._dispatcher.handle
         if generation != handle.generation or handle.is_closing:
             return
@@ -460,7 +461,7 @@ SILENT_S = 60.0
 
 
 class StallDetector:
-    """How long one run's executor has said nothing."""
+    """Reports an executor that returns nothing for a long time."""
 
     def __init__(self, scheduler: TaskSource) -> None:
         self._scheduler = scheduler
@@ -468,18 +469,18 @@ class StallDetector:
         self._said = ""
 
     def begin(self) -> None:
-        """From now on an answer is waited for."""
+        """Start the clock: a result is expected from now on."""
         self._heard = time.monotonic()
 
     def end(self) -> None:
-        """An answer has come."""
+        """Restart the clock and withdraw the message: a result has come back."""
         self._heard = time.monotonic()
         if self._said:
             self._scheduler.say("", self._said)
             self._said = ""
 
     def mind(self, calls: int, longest_s: float) -> None:
-        """Says it once a silence, where calls are out."""
+        """Show the message, once per stall, if calls have been waiting for too long."""
         silent_s = time.monotonic() - self._heard
         if self._said or not calls or silent_s < max(SILENT_S, 3 * longest_s):
             return
@@ -496,7 +497,7 @@ _types: dict[str, Any] = {}
 
 
 class WorkerLostError(RuntimeError):
-    """The worker that ran this task was lost again and again, at last with nothing running beside it."""
+    """Workers that ran this task were lost repeatedly, the last one while nothing else was running."""
 
     retriable = False
 
@@ -504,7 +505,7 @@ class WorkerLostError(RuntimeError):
 def settle(
     scheduler: TaskSource, items: list[Item], worker: str, rows: list[tuple[Any, ...]], encoder: RemoteEncoder
 ) -> float:
-    """Hands over what came of the first tasks of a chunk. Returns the longest one's seconds."""
+    """Complete the tasks of a chunk that have a row. Return the duration of the longest, in seconds."""
     encode = scheduler.sink.encode
     completed: CompletedTasks | None = None
     longest = 0.0
@@ -535,7 +536,7 @@ def settle(
 
 
 def fail(scheduler: TaskSource, item: Item, e: BaseException) -> None:
-    """A task that no worker could answer for ends in an error."""
+    """End a task that no worker could run in an error."""
     sample, position = item
     task = sample.work.task(position, scheduler.flag)
     failure = after_exception(scheduler, sample, position, task, e, time.time(), 0.0, "")
@@ -557,5 +558,5 @@ def exception_of(row: tuple[Any, ...], encoder: RemoteEncoder) -> BaseException:
 
 
 def _error_type(name: str) -> Any:
-    """An exception type of that name, the same each time; the user's class stays where it was raised."""
+    """Return an exception type of that name, the same each time; the user's class exists only in the worker."""
     return _types.setdefault(name, type(name, (Exception,), {}))

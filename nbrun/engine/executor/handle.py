@@ -1,4 +1,4 @@
-"""One run's hold on an executor: checked before anything is written, replaced when it breaks, never waited for.
+"""The executor of a run: checked before anything is written, replaced when it breaks, closed without waiting.
 
 Threads: the dispatcher's thread submits and replaces; `close` and the exit hook are called by others. `_lock` protects
 `executor`, `generation` and `is_closing`. `shutdown_notice` is called by the thread that starts a run.
@@ -24,20 +24,20 @@ from nbrun.errors import InputError
 
 #: How long the first answer of an executor may take: a cluster may have to start its workers.
 PROBE_S = 60.0
-#: So long a process may take to end after SIGTERM, which it may ignore.
+#: How long a process may take to end after SIGTERM, in seconds, before it is killed.
 TERM_S = 0.5
 
 
 def is_executor(value: Any) -> bool:
-    """An executor, and no class or factory of one."""
+    """Return whether `value` is an executor, as opposed to a class or a factory."""
     return isinstance(value, Executor) or (hasattr(value, "submit") and not isinstance(value, type))
 
 
 def make(factory: Any) -> Any:
-    """Calls a factory.
+    """Call a factory and return the executor that it makes.
 
     Raises:
-        InputError: it is none, or makes none.
+        InputError: it can't be called, or makes no executor.
     """
     if not callable(factory):
         raise InputError(
@@ -54,8 +54,8 @@ class ExecutorHandle:
     """The executor of a run.
 
     Args:
-        executor: the user's, or the first that `factory` made.
-        factory: makes another one; None where the executor is the user's own, which is never closed here.
+        executor: the user's own, or the first that `factory` made.
+        factory: makes another one; None if the executor is the user's own, which is never closed here.
 
     Attributes:
         generation: counts the executors, from 0.
@@ -65,26 +65,26 @@ class ExecutorHandle:
         self.executor, self._factory = executor, factory
         self.generation = 0
         self.is_closing = False
-        self.cancel: Callable[[], None] = lambda: None  # takes back what only waits in the executor
+        self.cancel: Callable[[], None] = lambda: None  # cancels the calls that only wait in the executor
         self._lock = threading.Lock()
         _open.add(self)
 
     @property
     def is_owned(self) -> bool:
-        """Did nbrun make it?"""
+        """Whether nbrun made the executor."""
         return self._factory is not None
 
     @property
     def width(self) -> int | None:
-        """How many calls it runs at once, where it says so."""
+        """How many calls it runs at once; None if that is not known."""
         width = getattr(self.executor, "_max_workers", None)
         return width if isinstance(width, int) else None
 
     def check(self, payload: Payload) -> None:
-        """A first small call.
+        """Check the executor with a first small call.
 
         Raises:
-            InputError: it forks, or its workers can't run nbrun's calls.
+            InputError: the executor forks, or its workers can't run nbrun's calls.
         """
         _refuse_fork(self.executor)
         try:
@@ -106,19 +106,19 @@ class ExecutorHandle:
             )
 
     def submit(self, *arguments: Any) -> Future[Any]:
-        """A chunk for a worker. Raises whatever a broken executor raises."""
+        """Submit a chunk to a worker. Raise whatever a broken executor raises."""
         return self.executor.submit(worker.run_chunk, *arguments)  # type: ignore[no-any-return]
 
     def still_works(self) -> bool:
-        """Does it take a call and answer?"""
+        """Return whether the executor accepts a call and returns its result."""
         try:
             self.executor.submit(int).result(PROBE_S)
-        except BaseException:  # SystemExit out of a future too
+        except BaseException:  # even SystemExit from a future
             return False
         return True
 
     def replace(self) -> None:
-        """Makes another executor in the place of one that broke. Raises whatever the factory raises."""
+        """Make another executor in place of a broken one. Raise whatever the factory raises."""
         old, new = self.executor, make(self._factory)
         with self._lock:
             closing = self.is_closing
@@ -128,10 +128,10 @@ class ExecutorHandle:
         _end(new if closing else old, True)
 
     def close(self, kill: bool) -> None:
-        """No call follows. What nbrun made is closed without waiting.
+        """Cancel the waiting calls and, if nbrun made the executor, close it without waiting. No call follows.
 
         Args:
-            kill: calls may still be out: their processes end with them.
+            kill: end the processes of the executor too, since calls may still be running.
         """
         with self._lock:
             self.is_closing = True
@@ -151,20 +151,20 @@ def _refuse_fork(executor: Any) -> None:
 
 
 def _end(executor: Any, kill: bool) -> None:
-    """Nothing waits here: what is queued is cancelled."""
+    """Close an executor without waiting: its queued calls are cancelled."""
     processes = dict(getattr(executor, "_processes", None) or {}) if kill else {}
     try:
         executor.shutdown(wait=False, cancel_futures=True)
     except TypeError:  # another kind of executor, such as Dask's and loky's
         with contextlib.suppress(Exception):
             executor.shutdown(wait=False)
-    except Exception:  # broken: nothing is left to close
+    except Exception:  # it is broken: nothing is left to close
         pass
     _end_processes(list(processes.values()))
 
 
 def _end_processes(processes: list[Any]) -> None:
-    """A pool waits for its processes when the interpreter ends; one that is stopped or ignores SIGTERM is killed."""
+    """End the processes of a pool, which would wait for them at exit. Kill those that SIGTERM doesn't end in TERM_S."""
     from multiprocessing.connection import wait  # slow to load; a pool of processes has it
 
     left = {}
@@ -186,7 +186,7 @@ _open: weakref.WeakSet[ExecutorHandle] = weakref.WeakSet()
 
 
 def _at_exit() -> None:
-    """The interpreter ends, and would wait until a process pool has run all that is queued."""
+    """Close all executors at exit; otherwise the interpreter waits until a process pool has run all queued calls."""
     for handle in list(_open):
         handle.close(kill=True)
 
@@ -195,8 +195,11 @@ _hooked: set[str] = set()
 
 
 def _hook_exit(executor: Any) -> None:
-    """Pools register hooks that join their threads, when they are imported or first used; all come before atexit's, and
-    the latest first. So ours is registered again after the first call in each kind of pool."""
+    """Register our exit hook after that of each kind of pool, so that it runs before it.
+
+    Pools register hooks that join their threads when they are imported or first used. These run before atexit's, the
+    latest first. So ours is registered again after the first call in each kind of pool.
+    """
     kind = type(executor).__module__
     if kind not in _hooked:
         _hooked.add(kind)
@@ -215,12 +218,12 @@ _shown: set[str] = set()
 
 
 def takes_kernel_along(executor: Any) -> bool:
-    """Does a task that ends its process end the kernel too?"""
+    """Return whether a task that ends its process may end the kernel too."""
     return _kind(executor) == "mpi4py" or is_thread(executor)
 
 
 def shutdown_notice(executor: Any, is_owned: bool) -> str:
-    """The sentence for the user; empty where this process has said it before."""
+    """Return the sentence for the user; "" if this process has shown it before."""
     said = _sentence(executor, is_owned)
     with _lock:
         if said in _shown:
@@ -234,7 +237,9 @@ def _sentence(executor: Any, is_owned: bool) -> str:
     kind = _kind(executor)
     if kind == "distributed":
         then = _LEFT
-    elif hasattr(executor, "_processes"):  # a process pool, loky; at its end a notebook's kernel ends all its children
+    elif hasattr(
+        executor, "_processes"
+    ):  # a process pool or loky; a notebook's kernel ends all its children when it ends
         then = _ENDED if is_owned or is_kernel else _WAITED + _BY_FACTORY
     elif kind == "mpi4py" or is_thread(executor):
         then = _WAITED_A_LITTLE if is_kernel else _WAITED
@@ -245,5 +250,5 @@ def _sentence(executor: Any, is_owned: bool) -> str:
 
 
 def _kind(executor: Any) -> str:
-    """The package that it comes from."""
+    """Return the top-level package of the executor's class."""
     return type(executor).__module__.partition(".")[0]

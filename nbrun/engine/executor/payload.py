@@ -1,6 +1,6 @@
-"""The function and chunks of tasks, packed for the way to an executor's worker.
+"""Pickles the function and chunks of tasks for an executor's workers.
 
-Threads: made by the thread that starts a run, then used by the dispatcher's.
+Threads: a Payload is made by the thread that starts a run, then used by the dispatcher's thread.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ _NOTHING: frozenset[str] = frozenset()
 
 
 class Payload:
-    """Packs for one run.
+    """Pickles the function and the tasks of one run.
 
     Args:
         function: the user's function, and what a worker needs to run it.
-        left_out: the keys of a sample that hold its items; they don't travel unless fn asks for them.
-        packs: whether things must become bytes; not so where the workers are threads of this process.
+        left_out: the keys of a sample that hold its items; they aren't sent unless fn asks for them.
+        packs: whether to pickle; False if the workers are threads of this process.
 
     Raises:
-        InputError: fn can't travel; names what in it.
+        InputError: fn can't be pickled; the message names the part that can't.
     """
 
     def __init__(self, function: RemoteFunction, left_out: frozenset[str], packs: bool) -> None:
@@ -42,15 +42,15 @@ class Payload:
         self._last: tuple[SampleWork | None, Any] = (None, None)  # the sample packed last, and its shared part's bytes
 
     def send_whole(self) -> None:
-        """fn looks into the groups of its sample: from now on they travel too."""
+        """Send whole samples from now on, since fn looks into the groups of its sample."""
         self._left_out = _NOTHING
         self._last = (None, None)
 
     def chunk(self, items: list[Item], task: Callable[[Item], Task]) -> tuple[Any, int]:
-        """Tasks -> what run_chunk takes, and its size in bytes.
+        """Return the argument `parts` of run_chunk for these tasks, and its size in bytes.
 
         Raises:
-            Exception: what pickle said; some item or sample can't travel.
+            Exception: the error of pickle: some item or sample can't be pickled.
         """
         parts: list[tuple[str, Any, frozenset[str], list[tuple[Any, ...]]]] = []
         before: SampleWork | None = None
@@ -101,7 +101,7 @@ def _pack_function(function: RemoteFunction) -> bytes:
 
 
 def _culprit(fn: Any) -> str:
-    """Which of the function's own names can't travel: "'client' in it, ", or nothing where that isn't plain."""
+    """Return which name that fn uses can't be pickled, such as "'client' in it, a Client, …"; "" if none is found."""
     fn = getattr(fn, "__func__", fn)
     code = getattr(fn, "__code__", None)
     if code is None:
@@ -112,7 +112,7 @@ def _culprit(fn: Any) -> str:
         for name, cell in cells:
             try:
                 names[name] = cell.cell_contents
-            except ValueError:  # not bound yet
+            except ValueError:  # not assigned yet
                 continue
     for name, value in names.items():
         try:
@@ -123,7 +123,7 @@ def _culprit(fn: Any) -> str:
 
 
 def is_thread(executor: Any) -> bool:
-    """Do its workers share this process, so that nothing must travel?"""
+    """Return whether its workers are threads of this process, so that nothing must be pickled."""
     from concurrent.futures import ThreadPoolExecutor
 
     return isinstance(executor, ThreadPoolExecutor)

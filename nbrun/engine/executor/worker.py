@@ -1,8 +1,8 @@
-"""What runs in an executor's worker: unpacks the function once, calls it for each task of a chunk, sends bytes back.
+"""The code that runs in an executor's worker: unpickles fn once and calls it for each task of a chunk.
 
-No class of the user's crosses: an exception that can't be unpickled would break a process pool, and a lock in a result
-would leave a Dask future pending for ever. A chunk ends early when its time is up or its results are many bytes; tasks
-that it had not begun go to other workers.
+Results and errors never contain the user's classes: an exception that can't be unpickled would break a process pool,
+and a lock in a result would leave a Dask future pending for ever. A chunk ends early after CHUNK_S or CHUNK_BYTES; the
+tasks that it had not begun are sent again.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from nbrun.model import RemoteEncoder, Retry, Task
 from nbrun.output import RunOutput, TaskOutput, WorkerOutput
 from nbrun.threads import start_daemon
 
-#: Functions and samples that a worker keeps unpacked.
+#: How many functions and samples a worker keeps unpickled.
 KEPT_FUNCTIONS, KEPT_SAMPLES = 8, 2
 #: A chunk begins no further task after this many seconds, or this many bytes of results.
 CHUNK_S, CHUNK_BYTES = 0.2, 4 << 20
-#: How often a child checks whether its parent lives, in seconds, where the system doesn't signal its death.
+#: How often a child checks whether its parent is alive, in seconds, if it has no sentinel to wait for.
 LOOK_S = 0.5
-#: What a row begins with: a result; a Retry; an exception; fn looked for the groups in the sample.
+#: The first element of a row: a result, a Retry, an exception, or fn needs the whole sample.
 DONE, RETRY, ERROR, WHOLE = 0, 1, 2, 3
 
 _functions: OrderedDict[str, Any] = OrderedDict()
 _samples: OrderedDict[bytes, Any] = OrderedDict()
-_lock = threading.Lock()  # protects both; a worker of Dask's has several threads
+_lock = threading.Lock()  # protects _functions and _samples; a Dask worker has several threads
 _is_set_up = False
 
 
@@ -51,7 +51,7 @@ class RemoteFunction(NamedTuple):
 
 
 def probe(digest: str, packed: Any) -> tuple[str, str, str]:
-    """Can this worker unpack the function? Answers "ok" and its Python, or "fails" with a type and a message."""
+    """Unpickle the function. Return ("ok", Python version, ""), or ("fails", exception type, message)."""
     _set_up()
     try:
         _function(digest, packed)
@@ -61,17 +61,18 @@ def probe(digest: str, packed: Any) -> tuple[str, str, str]:
 
 
 def run_chunk(digest: str, packed: Any, parts: Any, timeout_s: float | None, token: str) -> Any:
-    """Runs tasks one after another.
+    """Run the tasks of a chunk one after another.
 
     Args:
-        packed: the function; None where the worker is believed to have it.
-        parts: pickled: (sample id, part of the sample or None where it is the item, names left out, tasks) for each
-            sample; a task is (group, index, item, attempt, hint, previous). In the kernel's process the list itself.
+        packed: the function; None if the worker is expected to have it.
+        parts: a pickled list with (sample id, part of the sample or None if the item is the sample, names left out,
+            tasks) for each sample; a task is (group, index, item, attempt, hint, previous). If the worker is a thread
+            of the kernel's process: the list itself.
         timeout_s: how long each attempt may take.
-        token: makes every call another one, for executors that remember equal calls.
+        token: makes the arguments of every call different, for executors that cache equal calls.
 
     Returns:
-        Pickled None where the function is needed, else (worker, rows, written): a row for each task that was begun,
+        Pickled None if the function must be sent, else (worker, rows, written): a row for each task that was begun,
         and for each task that printed something the number of its row and a TaskOutput.
     """
     _set_up()
@@ -83,7 +84,7 @@ def run_chunk(digest: str, packed: Any, parts: Any, timeout_s: float | None, tok
         written: list[tuple[int, TaskOutput]] = []
         rows = _run(found, pickle.loads(parts) if plain else parts, timeout_s, output.output_of(digest), written)
         answer = (f"{socket.gethostname()}:{os.getpid()}", rows, written)
-    except BaseException as e:  # nothing could be unpacked: reported as the first task's error
+    except BaseException as e:  # nothing could be unpickled: reported as the first task's error
         answer = (f"{socket.gethostname()}:{os.getpid()}", [_error(e, (), time.time(), 0.0)], [])
     return pickle.dumps(answer, 5) if plain else answer
 
@@ -126,7 +127,7 @@ def _run_tasks(
                 row = (WHOLE,)
             if isinstance(running.output, WorkerOutput):
                 taken = running.output.take(task)
-                if taken is not None and row[0] != WHOLE:  # that one runs again and prints it again
+                if taken is not None and row[0] != WHOLE:  # that task runs again and prints it again
                     written.append((len(rows), taken))
             elif running.output.open:
                 running.output.end_lines(task)
@@ -139,7 +140,7 @@ def _run_tasks(
 
 
 def _attempt_within(timeout_s: float, function: RemoteFunction, task: Task) -> tuple[Any, ...]:
-    """The same in a thread of its own, which is left to itself when the time is up: it can't be killed."""
+    """Run one attempt in a thread of its own, which is abandoned at the time-out, since it can't be killed."""
     rows: list[tuple[Any, ...]] = []
     context = contextvars.copy_context()
     thread = threading.Thread(
@@ -175,7 +176,7 @@ def _attempt(function: RemoteFunction, task: Task) -> tuple[Any, ...]:
             return (RETRY, str(e.reason), float(e.after_s), extra, bool(e.pause_all))
         except BaseException as unfit:
             return _error(unfit, (), started, time.perf_counter() - began)
-    except BaseException as e:  # SystemExit too: it is the task's, not the worker's
+    except BaseException as e:  # even SystemExit: it becomes the task's error and doesn't end the worker
         return _error(e, never, started, time.perf_counter() - began)
 
 
@@ -194,7 +195,7 @@ def _function(digest: str, packed: Any) -> RemoteFunction | None:
 
 
 def _sample(shared: bytes) -> Any:
-    """The shared part of a sample; the last ones are kept, since their chunks come one after another."""
+    """Return the shared part of a sample. The most recent ones are kept, since a sample's chunks come in succession."""
     with _lock:
         found = _samples.get(shared)
     if found is None:
@@ -215,13 +216,13 @@ def _error(e: BaseException, never: tuple[type[BaseException], ...], started: fl
 
 
 def _set_up() -> None:
-    """Once a process: the stop button leaves a pool's child alone, and the child ends with the kernel.
+    """Set up a pool's child process, once: it ignores the stop button, and ends when the kernel does.
 
-    A notebook's stop button signals the whole process group. After a SIGKILL of the kernel a pool's children would wait
-    for work for ever, since each holds both ends of the pipe.
+    A notebook's stop button signals the whole process group. Without this, after a SIGKILL of the kernel, a pool's
+    children would wait for work for ever, since each holds both ends of the pipe.
     """
     global _is_set_up
-    multiprocessing = sys.modules.get("multiprocessing")  # a child that it started has loaded it
+    multiprocessing = sys.modules.get("multiprocessing")  # loaded in any child that it started
     parent = None if multiprocessing is None else multiprocessing.parent_process()
     if _is_set_up or parent is None or "distributed.worker" in sys.modules:
         return
@@ -238,18 +239,18 @@ def _set_up() -> None:
 def _end_with(parent: Any) -> None:
     if getattr(parent, "_sentinel", None) is not None:
         parent.join()
-    else:  # loky's report nothing
+    else:  # loky's processes have no sentinel
         while os.getppid() == parent.pid:
             time.sleep(LOOK_S)
     os._exit(1)
 
 
 class WholeSampleNeeded(BaseException):
-    """fn asked for what didn't travel. No Exception, so that a function's own `except` doesn't swallow it."""
+    """fn asked for a part of the sample that wasn't sent. A BaseException: fn's `except Exception` lets it pass."""
 
 
 class PartialSample(dict[str, Any]):
-    """What of a sample goes with each chunk. `left_out`: the names of the lists that stayed with the kernel."""
+    """The part of a sample that is sent with a chunk. `left_out`: the names of the lists that stayed in the kernel."""
 
     def __init__(self, part: Mapping[str, Any], left_out: frozenset[str]) -> None:
         super().__init__(part)

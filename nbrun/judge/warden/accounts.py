@@ -17,7 +17,7 @@ from collections.abc import Mapping
 
 from .processes import Usage
 
-#: So many processes that come and go are no accident of looking.
+#: From this many short-lived processes on, the time estimated for them counts (fewer may be chance).
 _MANY = 8
 
 
@@ -37,11 +37,11 @@ class Account:
         self._cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
     def reaped(self, used_s: float) -> None:
-        """A child of the supervisor's has ended; it had used this, with all that it waited for."""
+        """Add a child of the supervisor that has ended; `used_s` includes the children that it waited for."""
         self._reaped_s += used_s
 
     def look(self, living: Mapping[int, Usage], now: float) -> None:
-        """The living processes, by their ids, as they are now."""
+        """Update the sums with the living processes, by their ids, as they are now."""
         new = [pid for pid, usage in living.items() if pid not in self._seen_s and usage.is_running]
         if self._looked_at is not None:
             self._fleeting_s += (now - self._looked_at) * min(len(new), self._cores)
@@ -55,7 +55,7 @@ class Account:
 
     @property
     def cpu_s(self) -> float:
-        """Seconds so far."""
+        """CPU seconds used so far."""
         sums = [self._waited_s, self._reaped_s, sum(self._seen_s.values())]
         if self._fleeting >= _MANY:
             sums.append(self._fleeting_s + sum(self._seen_s[pid] for pid in self._twice))

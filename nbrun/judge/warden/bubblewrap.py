@@ -19,7 +19,7 @@ from typing import Any
 
 from .calls import forbidden_calls
 
-#: The outer bubblewrap takes a few ms itself; if it was more, it waited for the program.
+#: The outer bubblewrap uses a few ms itself; if more was used, the program's time is included.
 _OWN_S = 0.1
 _SIGNALS = {int(number) for number in signal.Signals}
 _ALONE = ("--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try")
@@ -72,7 +72,7 @@ class BubblewrapBox:
             os.close(release)  # the end of file lets the program begin
 
     def _limit_processes(self, most: int) -> None:
-        """In a user namespace of its own, or under a user id of its own, the limit counts this program's alone."""
+        """Limit the number of processes. With its own user namespace or user id, only this program's are counted."""
         self._read(b"\n")
         pid = self._said("child-pid")
         if pid is not None:
@@ -87,7 +87,7 @@ class BubblewrapBox:
         return used_s if used_s > _OWN_S else 0.0
 
     def exit_code(self) -> int | None:
-        """The program's, or minus the signal that killed it; None where it never started, or was killed with it."""
+        """Return the program's, or minus the signal that killed it; None if it didn't start or died with bwrap."""
         self._read(None)
         os.close(self._status)
         code = self._said("exit-code")
@@ -132,7 +132,7 @@ def _arguments(box: dict[str, Any]) -> list[str]:
 
 @lru_cache(1)
 def counts_by_namespace() -> bool:
-    """Whether RLIMIT_NPROC counts what is in a user namespace (Linux 5.14), not all that the user runs."""
+    """Return whether RLIMIT_NPROC counts per user namespace (Linux 5.14) instead of all the user's processes."""
     try:
         major, minor = os.uname().release.split(".")[:2]
         return (int(major), int(minor.split("-")[0])) >= (5, 14)
@@ -141,7 +141,7 @@ def counts_by_namespace() -> bool:
 
 
 def _filled(data: bytes) -> int:
-    """The reading end of a pipe that holds this and ends."""
+    """Return the reading end of a pipe that contains `data` and then ends."""
     reading, writing = os.pipe()
     try:
         os.write(writing, data)  # a few KB at most: a pipe takes 64 at once

@@ -26,10 +26,10 @@ PIVOTS = {"x86_64": 155, "aarch64": 41}
 
 @lru_cache(1)
 def forbidden_calls() -> bytes:
-    """A filter of system calls, as BPF. Empty where the machine's numbers are not known here.
+    """Return a filter of system calls, as BPF; empty if this machine's call numbers are not known here.
 
-    No namespace of its own in which a program is root and may mount file systems (clone3 hides its flags behind a
-    pointer: the C library falls back to clone where there is none), and none of the calls named above.
+    It denies new user namespaces, in which a program would be root and could mount file systems (clone3 hides its flags
+    behind a pointer: the C library falls back to clone if it is missing), and hides the calls listed above.
     """
     known = _MACHINES.get(os.uname().machine)
     if known is None:

@@ -14,7 +14,7 @@ _DEPTH_COUNTED = 64
 
 
 def folder_bytes(path: str) -> float:
-    """What a folder takes on the disk; infinity where it holds too many files, or what can't be counted."""
+    """Return a folder's size on the disk; infinity if it holds too many files or can't be counted."""
     total, count = 0, 0
     waiting = [(path, 0)]
     while waiting:
@@ -45,7 +45,7 @@ def _bytes(entry: os.DirEntry[str]) -> int:
 
 
 def remove_tree(path: str | os.PathLike[str]) -> None:
-    """Removes a folder with all that is in it, as far as the system lets it; nothing happens if there is none.
+    """Remove a folder with everything in it, as far as the system allows; do nothing if it doesn't exist.
 
     Deeper folders are moved up into the folder first, so no path has more than two names.
     """
@@ -72,7 +72,7 @@ def remove_tree(path: str | os.PathLike[str]) -> None:
 
 
 def _remove(top: int, name: str, number: int) -> int:
-    """Removes one entry of a folder; the folders in it are moved beside it, under the next numbers."""
+    """Remove one entry of a folder; first move the folders in it up next to it, under the next numbers."""
     try:
         if not stat.S_ISDIR(os.lstat(name, dir_fd=top).st_mode):
             os.unlink(name, dir_fd=top)
@@ -104,7 +104,7 @@ def _remove(top: int, name: str, number: int) -> int:
 
 
 def read_safely(path: str | os.PathLike[str], most: int) -> bytes:
-    """The beginning of a file that a program may have replaced; nothing if that is a link, a pipe or absent."""
+    """Return the beginning of a file that a program may have replaced; b"" if it is a link, a pipe or missing."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:

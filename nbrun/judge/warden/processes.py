@@ -22,7 +22,7 @@ _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
 
 def become_subreaper() -> None:
-    """Orphaned descendants become this process's children (Linux; elsewhere only the process group is killed)."""
+    """Make orphaned descendants this process's children (Linux; elsewhere only the process group is killed)."""
     try:
         _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     except AttributeError:
@@ -30,7 +30,7 @@ def become_subreaper() -> None:
 
 
 def kill(pid: int, number: int = signal.SIGKILL) -> None:
-    """Sends a signal; a process that is gone already is none the worse."""
+    """Send a signal; do nothing if the process is gone already."""
     try:
         os.kill(pid, number)
     except ProcessLookupError:
@@ -56,7 +56,7 @@ def kill_descendants(within_s: float, watched: int = 0, reaped: Callable[..., No
 
 
 def descendants(pid: int) -> list[int]:
-    """All living processes below `pid`, children first."""
+    """Return all living descendants of `pid`, its children first."""
     found, at = children(pid), 0
     while at < len(found):
         found += children(found[at])
@@ -65,7 +65,7 @@ def descendants(pid: int) -> list[int]:
 
 
 def children(pid: int) -> list[int]:
-    """The children of all threads of a process (Linux)."""
+    """Return the children of all threads of a process (Linux)."""
     found: list[int] = []
     try:
         for thread in os.listdir(f"/proc/{pid}/task"):
@@ -78,8 +78,10 @@ def children(pid: int) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a process used: CPU seconds, those of the children it waited for, resident bytes; whether it runs, or is
-    dead and only waits to be taken away."""
+    """What a process used: CPU seconds, those of the children it waited for, and resident bytes.
+
+    `is_dead`: it has ended and only waits to be reaped.
+    """
 
     own_s: float = 0.0
     children_s: float = 0.0
@@ -89,7 +91,7 @@ class Usage:
 
 
 def usage(pid: int) -> Usage:
-    """Looks at a process; one that is gone used nothing."""
+    """Return the usage of a process; zeros if it is gone."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()
@@ -112,7 +114,7 @@ def run_delay_s(pid: int) -> float:
 
 
 def deleted_bytes(pid: int) -> int:
-    """What the open files of a process take on the disk that no folder holds any more."""
+    """Return how much disk space a process holds in open files that were deleted."""
     total = 0
     try:
         for fd in os.listdir(f"/proc/{pid}/fd"):
@@ -144,7 +146,7 @@ def identity(fd: int) -> tuple[int, int]:
 
 
 def shared_fairly_bytes(pid: int) -> int | None:
-    """What a process holds, where each page that it shares counts in parts; None where the system doesn't say."""
+    """Return a process's proportional memory (PSS: shared pages count in parts); None if not reported."""
     try:
         with open(f"/proc/{pid}/smaps_rollup", "rb") as file:
             return next((int(line.split()[1]) * 1024 for line in file if line.startswith(b"Pss:")), None)
@@ -153,5 +155,5 @@ def shared_fairly_bytes(pid: int) -> int | None:
 
 
 def maxrss_bytes(usage: resource.struct_rusage) -> int:
-    """The most that one of the reaped processes held; what the supervisor held when it started it is the least."""
+    """Return the peak memory of one of the reaped processes; it is at least what the supervisor held at the fork."""
     return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -15,7 +15,7 @@ from .supervision import drain, supervise, wake_on_child
 
 
 def main(fd: int, root: str, parent: int) -> None:
-    """Serves the kernel at the other end of `fd` until that closes it or dies; then removes `root`."""
+    """Serve the kernel at the other end of `fd` until it closes the socket or dies; then remove `root`."""
     gc.disable()  # a collection would copy the pages that supervisors share
     processes.become_subreaper()
     wake = wake_on_child()
@@ -58,7 +58,9 @@ def _reap(supervisors: set[int]) -> None:
             supervisors.discard(pid)
     except ChildProcessError:
         supervisors.clear()
-    for pid in set(processes.children(os.getpid())) - supervisors:  # its supervisor was killed, by the program maybe
+    for pid in (
+        set(processes.children(os.getpid())) - supervisors
+    ):  # orphans: their supervisor was killed, perhaps by the program
         processes.kill(pid)
 
 

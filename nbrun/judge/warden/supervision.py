@@ -30,7 +30,7 @@ _OPEN_FILES = 256
 #: Programs get user ids from here on where the kernel is root: each its own, so that its processes can be counted.
 FIRST_UID = 1_900_000_000
 _MOST_PIDS = 1 << 22
-#: So many programs one supervisor runs at most: then the user ids that belong to its process id are used up.
+#: How many programs one supervisor runs at most: then the user ids that belong to its process id are used up.
 _PROGRAMS_AT_MOST = 500
 #: It looks every 50 ms at the least; a pause that is longer was not its own.
 _GAP_S = 0.5
@@ -83,7 +83,7 @@ def _is_asked(line: socket.socket, wake: int, warden: int) -> bool:
 
 
 def _read_request(line: socket.socket) -> tuple[dict[str, Any], list[int]]:
-    """Returns what is asked for, and the descriptors that came with it."""
+    """Return the request, and the descriptors that came with it."""
     text, fds = b"", []
     while not text.endswith(b"\n"):
         part, more, _, _ = socket.recv_fds(line, 65536, 4)
@@ -318,7 +318,7 @@ class Supervision:
         return None
 
     def _look(self, living: list[int]) -> int:
-        """Adds up what the living processes use: their memory, in bytes; their CPU time goes into the account."""
+        """Return the memory of the living processes, in bytes, and add their CPU time to the account."""
         seen = {pid: processes.usage(pid) for pid in living}
         memory = sum(usage.memory_bytes for usage in seen.values())
         helpers = 0 if self.box is None else self.box.helpers
@@ -352,7 +352,7 @@ _templates: list[Template] = []  # at most one
 
 
 def _shared_fairly(living: list[int], resident: int) -> int:
-    """What processes hold together, where pages that they share (after a fork, all) count once."""
+    """Return the memory of these processes together; pages that they share (after a fork, all) count once."""
     parts = [processes.shared_fairly_bytes(pid) for pid in living]
     known = [part for part in parts if part is not None]
     return sum(known) if known else resident
@@ -373,7 +373,7 @@ def _become_small(request: dict[str, Any]) -> None:
 
 
 def _first_to_die(yes: bool) -> None:
-    """Where the machine's memory ends, programs go, not the kernel and not their supervisors."""
+    """Let the system kill programs first when memory runs out, not the kernel or their supervisors."""
     try:
         with open("/proc/self/oom_score_adj", "w") as file:
             file.write("1000" if yes else "0")
@@ -396,7 +396,7 @@ def _limit(which: int, soft: int, hard: int | None = None) -> None:
 
 
 def wake_on_child() -> int:
-    """A pipe that becomes readable when a child ends or SIGTERM arrives. It takes the place of an earlier one."""
+    """Return a pipe that becomes readable when a child ends or SIGTERM arrives. It replaces an earlier one."""
     reading, writing = os.pipe()
     os.set_blocking(reading, False)
     os.set_blocking(writing, False)
@@ -407,7 +407,7 @@ def wake_on_child() -> int:
 
 
 def drain(wake: int) -> bool:
-    """Empties that pipe; True if SIGTERM was among the signals."""
+    """Empty that pipe. Return True if SIGTERM was among the signals."""
     try:
         return signal.SIGTERM in os.read(wake, 4096)
     except BlockingIOError:
