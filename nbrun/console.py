@@ -32,7 +32,7 @@ BARS_S, LINES_S, FIRST_LINE_S = 0.2, 9.5, 2.0
 MOST_WAITING = 100_000
 #: How long the end of a wait lasts at most until the end of the run is drawn.
 END_S = 2.0
-#: So many samples at work have a bar of their own.
+#: How many samples at work have a bar of their own.
 SAMPLE_BARS = 4
 _DIGITS = re.compile(r"\d[\d,.]*")
 #: The width of a terminal that doesn't report one.

@@ -22,7 +22,7 @@ from nbrun.texts import escape_control_chars
 
 #: Longer texts are cut: this many lines, characters a line.
 MAX_LINES, MAX_CHARS = 200, 500
-#: So many lines around the first difference are compared.
+#: How many lines around the first difference are compared.
 _COMPARED = 400
 
 

@@ -2,13 +2,13 @@
 
 Called by worker threads. Whether it works is found out by running it, once for each place where programs run.
 
-In the box: the system's programs and libraries, read-only; the interpreter's own folder, read-only, where it lies
+In the box: the system's programs and libraries, read-only; the interpreter's own folder, read-only, if it is
 elsewhere (what is installed there can be imported, but nbrun's own folder, which holds answers, is empty); the program
 at /program, read-only; an empty folder /work, an empty /tmp. No home, no network, no other process, no file of the
 problem: the input is stdin, the expected output is not there.
 
-Where the kernel is root, programs run as nobody in particular. A folder that only its owner may enter (a home, what
-`mktemp -d` made) is then shown by what is in it.
+Where the kernel is root, programs run under a user id without any rights. A folder that only its owner may enter (a
+home, what `mktemp -d` made) is then shown by what is in it.
 """
 
 from __future__ import annotations

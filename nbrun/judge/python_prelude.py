@@ -1,7 +1,7 @@
 """What a Python solution needs to find the library of the versions that it was written for (3.4 to 3.11).
 
 Called by worker threads; pure functions. What a source mentions and newer interpreters no longer have is put back
-before the solution starts, by a module `sitecustomize` that lies in a folder of its own beside it: the solution itself
+before the solution starts, by a module `sitecustomize` in a folder of its own beside it: the solution itself
 is not touched, so that line numbers and tracebacks stay what they are. Nothing is added to a source that mentions none
 of it, and each result says what was put back.
 """

@@ -28,7 +28,7 @@ _STREAMS = {"stdout": "its output", "input": "the input", "output": "the expecte
 class Rechecked(Sequence[Mapping[str, Any]]):
     """One row a saved result: `sample_id, group, index, key, occurrence, before, verdict, changed, reason`.
 
-    `verdict` is None where it can't be told without running programs again; `reason` says why.
+    `verdict` is None where it can't be found without running programs again; `reason` says why.
 
     Example:
         >>> len(Rechecked([]).changed), len(Rechecked([]).unknown)

@@ -1,7 +1,7 @@
 """When a time limit that was exceeded is believed, and under what a program is tried again before that.
 
 A judge's slow machine must not reject a right solution, and a hopeless program must not be run for ever. Called by
-judges' worker threads and by whoever asks about a saved result; pure functions.
+judges' worker threads and by any thread that asks about a saved result; pure functions.
 
     T1  Output that is wrong already is final.
     T2  Nothing written and no sign of work: the sandbox was blocked. The same limit elsewhere, up to BLOCKED_TRIES

@@ -35,7 +35,7 @@ from nbrun.storage.lock import DirectoryLock, kept_quiet
 from nbrun.storage.record_log import write_totals
 from nbrun.storage.recovery import Recovery, carry_attempts, file_parts
 
-#: So many match records are saved together.
+#: How many match records are saved together.
 _AT_ONCE = 256
 
 
