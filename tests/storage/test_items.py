@@ -64,7 +64,11 @@ def test_of_a_long_list_what_is_far_behind_is_refused_before_its_own_tasks(tmp_p
     assert len(nbrun.load_results(tmp_path / "r")) == 150
 
 
-@pytest.mark.parametrize("bad", [{1: "x"}, {"q": Image()}, {"q": [Image()]}, {"q": {(1,): 2}}], ids=str)
+@pytest.mark.parametrize(
+    "bad",
+    [{1: "x"}, {"q": Image()}, {"q": [Image()]}, {"q": {(1,): 2}}],
+    ids=["integer key", "image", "list of images", "tuple key"],
+)
 def test_one_odd_item_among_flat_ones_is_seen(tmp_path, bad):
     items = [{"q": i, "x": None, "y": 0.5} for i in range(20)]
     check = partial(run, path=tmp_path / "r", key=str)
