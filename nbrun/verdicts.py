@@ -368,7 +368,7 @@ def _of_run(run: Mapping[str, Any], expected: str | None) -> str | None:
     status = ran.get("status")
     if status == "TimeLimitExceeded":
         return "JudgeError" if _stalled(ran, expected) else "TimeLimitExceeded"
-    if status in REJECTED:
+    if isinstance(status, str) and status in REJECTED:  # another program may have written anything there
         return str(status)
     if status not in ("Finished", None):
         return "JudgeError"

@@ -164,3 +164,9 @@ def test_a_verdict_of_ones_own_counts_by_its_flag_everywhere(tmp_path: Path) -> 
         run = nbrun.start(samples, fn, tmp_path, view=None)
         run.wait(60)
         check(run)
+
+
+@pytest.mark.parametrize("status", [[], {}, 3, ["TimeLimitExceeded"], {"a": 1}])
+def test_a_status_that_no_judge_writes_is_a_fault_of_the_judge(status: object) -> None:
+    tests = [{"passed": False, "exec_info": {"status": "Success", "run_result": {"status": status}}}]
+    assert verdicts.of({"accepted": False, "tests": tests}) == "JudgeError"
