@@ -100,7 +100,7 @@ class Task:
 # ---- retries
 
 
-#: Nobody waits longer than three years, and the clocks of threads can't.
+#: The longest wait, in seconds: three years. The clocks of threads can't count to more.
 MAX_AFTER_S = 1e8
 
 

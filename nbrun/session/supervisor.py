@@ -3,8 +3,8 @@
 The user's iterator may never return. So a run that is stopped doesn't wait for it: the reading thread is left behind,
 and whatever it still gets is dropped.
 
-Threads: `_read` and `_conduct` are these two; `fault` is called by threads of the store; the rest by whoever steers the
-run. `_lock` protects `_is_asking` and `_is_left`.
+Threads: `_read` and `_conduct` are these two; `fault` is called by threads of the store; the rest by threads that steer
+the run. `_lock` protects `_is_asking` and `_is_left`.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Started by `nbrun.judge.running` with `python -I -S -E`, as a package of its own that imports the standard library
 alone; nothing here runs in the kernel. Why a process of its own: limits must be set between fork and exec, which a
-kernel of many threads and gigabytes can't do safely or fast, and nobody else could end the programs once the kernel was
+kernel of many threads and gigabytes can't do safely or fast, and no other could end the programs once the kernel was
 killed.
 
     kernel ── socket ──> warden            one byte and a descriptor for each supervisor that is needed
