@@ -5,6 +5,7 @@ Runs in worker threads, one call a task. While CPUs are idle, threads of its own
 
 from __future__ import annotations
 
+import itertools
 import signal
 import threading
 from collections.abc import Mapping, Sequence
@@ -100,6 +101,7 @@ class Judging:
         self.program, self.tests, self.options, self.bench = program, tests, options, bench
         self._ahead: dict[int, _Ahead] = {}
         self._sweeper = Sweeper()
+        self._folders = itertools.count()  # a test that runs again gets another one: the first may not be removed yet
 
     def result(self) -> dict[str, Any]:
         """Run the tests, all or up to the first failing one, and return the result.
@@ -192,7 +194,7 @@ class Judging:
         from outside (see `_FOREIGN`) and, if `confirm`, an exceeded time limit that other programs may have caused.
         """
         test, limits = self.tests[number], self.options.limits
-        folder = self.bench.folder / f"test{number}"
+        folder = self.bench.folder / f"test{number}-{next(self._folders)}"
         folder.mkdir()
         streams = Streams(folder)
         try:

@@ -230,7 +230,7 @@ def test_two_hundred_runs_leave_nothing_behind() -> None:
         assert len(os.listdir(f"/proc/{sandbox._warden._process.pid}/fd")) == warden_fds  # type: ignore[union-attr]
         assert wait_until(lambda: not zombies(), 1)
         assert wait_until(lambda: len(processes_of(root)) == 1, 1)
-        assert not sandbox._leashes
+        assert not sandbox._tokens
     finally:
         sandbox.close()
     assert not root.exists()
