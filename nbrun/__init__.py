@@ -79,7 +79,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import what a public name stands for when it is first used."""
+    """Import a public name when it is first used."""
     if name not in _EXPORTS:
         raise AttributeError(f"module 'nbrun' has no attribute {name!r}")
     module, inner = _EXPORTS[name]

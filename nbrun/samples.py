@@ -32,7 +32,7 @@ from nbrun.texts import digits_of, without_surrogates
 class Group:
     """The items of one group. `runnable` holds the indices of those that aren't skipped; `keys` is parallel to it.
 
-    `keys` is packed, 16 bytes each; `occurrences` is None where every key stands once; `is_plain` where no item can be
+    `keys` is packed, 16 bytes each; `occurrences` is None where every key occurs once; `is_plain` where no item can be
     changed (see SCALARS).
     """
 
@@ -149,7 +149,7 @@ def _are_flat(items: Sequence[Any]) -> bool:
 
 
 def occurrences(keys: list[bytes]) -> array[int] | None:
-    """How many equal keys stand before each; None where every key stands once."""
+    """Return how many equal keys come before each; None where every key occurs once."""
     if len(set(keys)) == len(keys):
         return None
     seen: dict[bytes, int] = {}

@@ -85,7 +85,7 @@ class CheckerRunner(Protocol):
     """Runs checkers that are programs; see `nbrun.judge.validators.ProgramRunner`."""
 
     def run(self, item: Mapping[str, Any], given: CheckerInput, arguments: Sequence[str]) -> ProgramRun:
-        """Run a program on an output; `{at}` in its arguments stands for the folder that holds the files."""
+        """Run a program on an output; `{at}` in its arguments is replaced by the folder that holds the files."""
 
 
 class Checker(Protocol):

@@ -35,7 +35,7 @@ _BY_CAUSE = {
     "files": Verdict.OUTPUT_LIMIT_EXCEEDED,
     "processes": Verdict.RUNTIME_ERROR,
 }
-#: Signals that come from outside (the kernel out of memory, a shutdown) and that programs seldom cause themselves.
+#: Signals that come from outside (the kernel out of memory, a shutdown) and that programs rarely cause themselves.
 _FOREIGN = {-int(n) for n in signal.Signals if n.name in ("SIGKILL", "SIGTERM", "SIGHUP", "SIGINT", "SIGQUIT")}
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nbrun.results import plain_files
-from nbrun.results.format import ATTEMPT, ENTRY, ENTRY_HEAD, HEADER, Record
+from nbrun.results.format import ATTEMPT, ENTRY, HEADER, Record, head_of
 from nbrun.results.legacy import OldFile, OldMatch, old_body, old_key, parse_old, places_in
 from nbrun.results.listing import odd_entries
 from nbrun.results.replay import LogScan, content, list_segments, read_log, whose
@@ -114,22 +114,11 @@ def _take_header(out: JournalIndex, number: int, record: Record) -> bool:
 
 
 def _take_entry(out: JournalIndex, number: int, record: Record) -> bool:
-    head, of = ENTRY_HEAD.match(record.body), whose(record)
+    head, of = head_of(record.body), whose(record)
     if head is None or of is None:
         return False
     sample_id, group = of
-    index, key, occurrence, seq, status = head.groups()
-    stored = Stored(
-        group,
-        None if index == b"null" else int(index),
-        bytes.fromhex(key.decode()),
-        int(occurrence),
-        int(seq),
-        status.decode(),
-        number + IN_SEGMENT,
-        record.offset,
-        len(record.body),
-    )
+    stored = Stored(group, *head, number + IN_SEGMENT, record.offset, len(record.body))
     out.counts[number] += 1
     out.max_seq = max(out.max_seq, stored.seq)
     of_sample = out.entries.setdefault(sample_id, {})

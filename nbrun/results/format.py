@@ -189,6 +189,33 @@ ENTRY_HEAD = re.compile(
     rb'\{"index":(\d{1,9}|null),"key":"k1:([0-9a-f]{32})","occurrence":(\d{1,9}),"seq":(\d{1,18}),'
     rb'"status":"(done|error)"'
 )
+
+
+class Head(NamedTuple):
+    """An entry's first five keys."""
+
+    item_index: int | None
+    key: bytes
+    occurrence: int
+    seq: int
+    status: str
+
+
+def head_of(entry: bytes) -> Head | None:
+    """Return the first five keys of an entry's bytes; None where they are no entry of this format."""
+    found = ENTRY_HEAD.match(entry)
+    if found is None:
+        return None
+    index, key, occurrence, seq, status = found.groups()
+    return Head(
+        None if index == b"null" else int(index),
+        bytes.fromhex(key.decode()),
+        int(occurrence),
+        int(seq),
+        status.decode(),
+    )
+
+
 #: What separates two entries in a file.
 BETWEEN = b",\n"
 #: What a run record says of its samples' ids under `ids`.

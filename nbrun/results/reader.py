@@ -23,7 +23,7 @@ from nbrun.errors import InputError
 from nbrun.results import plain_files, sample_file
 from nbrun.results.archives import Archives, read_file
 from nbrun.results.entries import IN_FILE, IN_SEGMENT, NOWHERE, JournalIndex, Stored, index_journal, merge
-from nbrun.results.format import ENTRY, ENTRY_HEAD, FOLDER, RUN, unframe
+from nbrun.results.format import ENTRY, FOLDER, RUN, head_of, unframe
 from nbrun.results.listing import Listing, Problem, list_samples, odd_entries, refuse_link
 from nbrun.results.names import name_of
 from nbrun.results.replay import Match, list_segments, read_lines, read_matches, read_records, whose
@@ -342,23 +342,10 @@ def _take(out: dict[Identity, Stored], line: bytes, sample_id: str) -> None:
     record = unframe(line)
     if record is None or record.kind != ENTRY or record.whose is None:
         return
-    head, of = ENTRY_HEAD.match(record.body), whose(record)
+    head, of = head_of(record.body), whose(record)
     if head is None or of is None or of[0] != sample_id or parse_entry(record.body) is None:
         return
-    group = of[1]
-    index, key, occurrence, seq, status = head.groups()
-    stored = Stored(
-        group,
-        None if index == b"null" else int(index),
-        bytes.fromhex(key.decode()),
-        int(occurrence),
-        int(seq),
-        status.decode(),
-        NOWHERE,
-        0,
-        0,
-        record.body,
-    )
+    stored = Stored(of[1], *head, NOWHERE, 0, 0, record.body)
     keep_newest(out, stored.identity, stored, in_journal=True)
 
 

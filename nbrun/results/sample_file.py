@@ -22,7 +22,7 @@ from zlib import crc32
 
 from nbrun import verdicts
 from nbrun.results import plain_files, values
-from nbrun.results.format import BETWEEN, ENTRY_HEAD, FORMAT, progress_object
+from nbrun.results.format import BETWEEN, FORMAT, head_of, progress_object
 from nbrun.results.values import dump, load
 from nbrun.texts import without_surrogates
 
@@ -460,20 +460,10 @@ def _scan(lines: BinaryIO) -> OwnFile:
 def _head_in(line: bytes, group: str, at: int) -> EntryHead | None:
     """Return the head of the entry in a line at offset `at`; None where the line is no entry."""
     # the last line of a file that is cut short has no line feed
-    found = ENTRY_HEAD.match(line) if line.endswith(b"\n") else None
-    if found is None:
+    head = head_of(line) if line.endswith(b"\n") else None
+    if head is None:
         return None
-    index, key, occurrence, seq, status = found.groups()
-    return EntryHead(
-        group,
-        None if index == b"null" else int(index),
-        bytes.fromhex(key.decode()),
-        int(occurrence),
-        int(seq),
-        status.decode(),
-        at,
-        len(line.rstrip(b"\n").removesuffix(b",")),
-    )
+    return EntryHead(group, *head, at, len(line.rstrip(b"\n").removesuffix(b",")))
 
 
 def _extra_in(line: bytes) -> tuple[str, bytes] | None:
@@ -609,7 +599,7 @@ def _line_of(row: Any, group: str, counts: EntryCounts) -> bytes:
     data, lossy = values.encode(entry, where="")
     if lossy and not row.get("lossy"):
         data = data[:-1] + b',"lossy":true}'
-    if ENTRY_HEAD.match(data) and parse_entry(data) is not None:
+    if head_of(data) and parse_entry(data) is not None:
         counts.add(group, entry)
     return data
 
@@ -714,7 +704,7 @@ def lay_out(
     """Yield a sample's file piece by piece.
 
     Args:
-        groups: each group's name and its entries in order: a sign that stands for the entry, and the entry's bytes.
+        groups: each group's name and its entries in order: a token for the entry, and the entry's bytes.
         footer: called after the last entry; returns what the last lines say.
         placed: called for each entry with its sign, its offset in the file and its length.
     """

@@ -17,7 +17,7 @@ from typing import BinaryIO
 from nbrun import verdicts
 from nbrun.results import sample_file
 from nbrun.results.entries import IN_FILE, IN_SEGMENT, NOWHERE
-from nbrun.results.format import BETWEEN, ENTRY_HEAD
+from nbrun.results.format import BETWEEN, head_of
 from nbrun.results.legacy import OldFile, OldMatch, match_old, old_body, parse_old
 from nbrun.results.sample_file import EntryHead, Footer, Identity, OwnFile, Unreadable, in_chunks, lay_out
 from nbrun.storage import files
@@ -264,13 +264,8 @@ class _SampleWriter:
             body = self._own.read(length)
         else:
             body = self._read_segment(where - IN_SEGMENT, offset, length)
-        head = ENTRY_HEAD.match(body)
-        if (
-            head is None
-            or len(body) != length
-            or not body.endswith(b"}")
-            or (bytes.fromhex(head[2].decode()) != key or int(head[4]) != seq)
-        ):
+        head = head_of(body)
+        if len(body) != length or not body.endswith(b"}") or head is None or (head.key, head.seq) != (key, seq):
             raise _Moved
         return body
 

@@ -296,8 +296,8 @@ def _read_struct(struct: Mapping[str, Any], where: str, language: Any) -> Any:
         struct = {**struct, name: [struct[name]] * len(struct[code])}
     lengths = {key: len(plain(struct[key])) for key in (code, name) if key and isinstance(plain(struct[key]), list)}
     if len(set(lengths.values())) > 1:
-        told = " and ".join(f"{count} of {key!r}" for key, count in lengths.items())
-        raise ValueError(f"{where!r} is a struct of lists of unequal length: {told}")
+        counts = " and ".join(f"{count} of {key!r}" for key, count in lengths.items())
+        raise ValueError(f"{where!r} is a struct of lists of unequal length: {counts}")
     if any(hasattr(column, "tolist") for column in struct.values()):
         struct = {key: plain(column) for key, column in struct.items()}  # numpy's numbers aren't names of languages
     if code == "solution" and name == "language":

@@ -1,7 +1,7 @@
 """One program inside bubblewrap: its start, and what bubblewrap reports of its end.
 
 Used by a supervisor's process alone. Bubblewrap starts with the program's environment, so that nothing of the kernel's
-can be read in the box, and takes its arguments over a pipe, so that no path of the machine stands in /proc/1/cmdline.
+can be read in the box, and takes its arguments over a pipe, so that no path of the machine appears in /proc/1/cmdline.
 
     supervisor ─ bwrap (outside) ─ bwrap (process 1 of the box) ─ program
 
@@ -46,10 +46,10 @@ class BubblewrapBox:
         if uid:
             drop = [box["setpriv"], f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--no-new-privs", "--"]
             command = drop + command
-        status, told = os.pipe()
+        status, report = os.pipe()
         held, release = os.pipe()
-        ours = [told, held]
-        arguments += ["--json-status-fd", str(told), "--block-fd", str(held)]
+        ours = [report, held]
+        arguments += ["--json-status-fd", str(report), "--block-fd", str(held)]
         if seccomp := forbidden_calls():
             ours.append(_filled(seccomp))
             arguments += ["--seccomp", str(ours[-1])]

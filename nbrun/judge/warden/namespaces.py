@@ -98,19 +98,19 @@ class NamespaceBox:
     def __init__(
         self, template: Template, request: Mapping[str, Any], streams: Sequence[int], signals: Sequence[int], uid: int
     ) -> None:
-        self._status, told = os.pipe()
+        self._status, status_end = os.pipe()
         self._said: list[str] | None = None
         # All that can be laid out before the fork is: a child copies each page that it or this process touches.
-        init = _Init(template.fd, request, streams, signals, uid, told)
+        init = _Init(template.fd, request, streams, signals, uid, status_end)
         try:
             self.pid = _clone(_NEW)
             if not self.pid:
-                _run_child(told, init.run)
+                _run_child(status_end, init.run)
         except BaseException:
             os.close(self._status)
             raise
         finally:
-            os.close(told)
+            os.close(status_end)
 
     def _read(self) -> list[str]:
         """Return what init said, once it has ended: the program's status and its own CPU time, or what failed."""
