@@ -93,13 +93,15 @@ def test_a_stop_at_once_cancels_by_fn_and_drops_what_comes_late(
             self.running[task.index].set()
 
     fn = Fn()
+    earlier = set(threading.enumerate())  # other tests leave workers behind
     run = start(tmp_path / "r", fn, [{"id": "s", "solutions": list(range(10))}], workers=3)
     until(lambda: len(fn.running) == 3, "three run")
     run.stop(drain=False)
     until(lambda: run.progress.ended, "the run has stopped")
     assert sorted(fn.cancelled) == [0, 1, 2]
     go.set()  # task 0 comes too late
-    until(lambda: not [t for t in threading.enumerate() if t.name.startswith("nbrun-worker")], "no worker is left")
+    mine = [t for t in threading.enumerate() if t.name.startswith("nbrun-worker") and t not in earlier]
+    until(lambda: not any(t.is_alive() for t in mine), "no worker is left")
     assert run.progress.state == "stopped"
     assert sorted(nbrun.load_results(tmp_path / "r")["n"]) in ([], [1], [2], [1, 2])
     assert 0 not in set(nbrun.load_results(tmp_path / "r")["n"])
