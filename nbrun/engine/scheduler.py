@@ -78,7 +78,8 @@ class Scheduler:
         self.lock = threading.Lock()
         self.idle = threading.Condition(self.lock)  # the supervisor waits here
         self.queue = TaskQueue()
-        self.gate = StartGate(max_per_s, lambda: tracker.ends)
+        self.run_state = RunState()
+        self.gate = StartGate(max_per_s, lambda: tracker.ends, self.run_state.end_hold)
         self.output = output
         self.durations: deque[float] = deque(maxlen=DURATIONS)  # of tasks that ended lately, in seconds; atomic appends
         self.target_workers = workers
@@ -87,7 +88,6 @@ class Scheduler:
         self.quarantine_width = 1  # how many quarantined tasks may run at once
         self.open_samples: set[SampleWork] = set()
         self._failed_tasks = FailedTasks(self)
-        self.run_state = RunState()
         self.is_forked = False  # this is a child of the process that runs it
         self._availability = AvailabilityMonitor(self)
         self.pool = pool(self)
@@ -150,7 +150,6 @@ class Scheduler:
         if gate.is_active:
             if gate.next_at(now) > now:
                 return []
-            self.run_state.end_hold()
             most = 1  # each attempt has its own turn
         items = self.queue.take(most, now)
         if items and gate.is_active:
@@ -163,7 +162,6 @@ class Scheduler:
         now = time.monotonic()
         if self.gate.is_active and self.gate.next_at(now) > now:
             return []
-        self.run_state.end_hold()
         items = self.queue.take_quarantined()
         if items:
             self.gate.started(now)

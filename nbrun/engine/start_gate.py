@@ -31,14 +31,20 @@ class StartGate:
     Args:
         max_per_s: how many attempts may start in a second; None for any number.
         ends: how many tasks have ended so far.
+        on_hold_end: called once a hold is over, by whichever method notices that first.
 
     Attributes:
         is_active: False while `next_at` always returns "now"; then starts need not be counted.
         reason: why attempts were held back the last time.
     """
 
-    def __init__(self, max_per_s: float | None = None, ends: Callable[[], int] = lambda: 0) -> None:
-        self._max_per_s, self._count_ends = max_per_s, ends
+    def __init__(
+        self,
+        max_per_s: float | None = None,
+        ends: Callable[[], int] = lambda: 0,
+        on_hold_end: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._max_per_s, self._count_ends, self._on_hold_end = max_per_s, ends, on_hold_end
         self.is_active = max_per_s is not None
         self.reason = ""
         self._next = 0.0  # when the next attempt has its turn
@@ -107,6 +113,7 @@ class StartGate:
                 self._learned = CAUTION * taken / self._cycle_s
                 self._cycle_began, self._ends = now, ends
         self._set_active()
+        self._on_hold_end()
 
     def _rate(self, now: float) -> float | None:
         """Return how many attempts a second are allowed now; None for no limit."""

@@ -250,7 +250,8 @@ class ThreadPool:
             return False
         if self._solo is not None:
             return True
-        if self.scheduler.queue.ready:
+        # While the start gate holds tasks back there is nothing to run alone: workers would only wake one another.
+        if self.scheduler.queue.ready and not self.scheduler.gate.is_active:
             self._solo = worker
             self.wake(1)  # to watch it
         return False

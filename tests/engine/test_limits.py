@@ -211,6 +211,23 @@ def test_a_short_outage_costs_no_attempt(backend: Backend, tmp_path: Path) -> No
     assert (run.progress.state, run.progress.done, run.progress.errors) == ("done", 100, 0)
 
 
+def test_waiting_for_a_service_costs_no_cpu_time(tmp_path: Path) -> None:
+    """All workers have had tiny tasks when the service goes away for three seconds."""
+    until_s = time.time() + 3
+
+    def fn(task: nbrun.Task) -> Any:
+        if time.time() < until_s:
+            raise ConnectionRefusedError("not reachable")
+        return {}
+
+    before_s = time.process_time()
+    run = nbrun.start(
+        [{"id": "s", "items": list(range(100))}], fn, tmp_path / "r", groups=["item"], view=None, workers=8
+    )
+    assert run.wait(60).done == 100
+    assert time.process_time() - before_s < 1.0
+
+
 def test_a_long_outage_pauses_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_state, "OUTAGE_S", 0.5)
 

@@ -9,6 +9,21 @@ import pytest
 from nbrun.engine.start_gate import StartGate
 
 
+def test_the_end_of_a_hold_is_reported_once_by_whichever_call_notices_it_first() -> None:
+    """A view or a waiting worker that asks for the next turn may be first; the run must not stay held for that."""
+    ended: list[float] = []
+    gate = StartGate(on_hold_end=lambda: ended.append(1))
+    assert gate.hold(10.0, 2.0, "refused")
+    assert (gate.next_at(11.0), ended) == (12.0, [])
+    assert gate.next_at(12.0) <= 12.0
+    assert ended == [1]
+    assert gate.next_at(13.0) <= 13.0
+    assert ended == [1]
+    assert gate.hold(14.0, 2.0, "refused")
+    assert gate.hold(17.0, 2.0, "refused")  # the hold before ended unnoticed
+    assert ended == [1, 1]
+
+
 class Server:
     """Takes `limit` requests in each window of `window_s`, and says when to come back."""
 
