@@ -3,6 +3,8 @@
 While a run lives, `sys` has properties `stdout` and `stderr`. Who is not running a task sees and sets the streams as
 always. In a task they are streams that know whose output it is, whatever others have set meanwhile
 (`redirect_stdout`, `capture_output`, a test's `capsys`); a redirection that a task makes holds for that task alone.
+The same holds for how warnings are shown: `warnings.catch_warnings()` replaces that for the whole process, so a block
+in another thread would otherwise take a task's warnings, and a block around `start()` would undo what the run set up.
 `print`, which asks `sys` itself, meets a stream that decides at each write. Threads that a task starts speak for it.
 
 Threads: everything here is called in any thread. `_lock` protects the count of live runs; each RunOutput has a lock.
@@ -73,7 +75,7 @@ class Speaker(Protocol):
 
 
 _speaker: ContextVar[Speaker | None] = ContextVar("nbrun_speaker", default=None)
-#: Streams that a task has put in the place of stdout and stderr: name -> (task, stream).
+#: What a task has put in the place of stdout, stderr or a hook of `warnings`: name -> (task, what).
 _redirected: ContextVar[dict[str, tuple[Task | None, Any]] | None] = ContextVar("nbrun_redirected", default=None)
 
 
@@ -348,18 +350,12 @@ class _Stream:
         self._name = name
         self.target: Any = None
 
-    def _here(self) -> Any:
-        """A task's own redirection, or None where what is written counts as its output."""
-        found = (_redirected.get() or {}).get(self._name)
-        speaks = speaking()
-        return found[1] if found is not None and speaks is not None and found[0] is speaks.task else None
-
     def write(self, text: str) -> int:
         """Write to the stream of the calling thread's task."""
         speaks = speaking()
         if speaks is None:
             return len(text) if self.target is None else self.target.write(text)
-        redirected = self._here()
+        redirected = _replaced(self._name)
         if redirected is not None:
             return redirected.write(text)  # type: ignore[no-any-return]
         if not isinstance(text, str):
@@ -374,7 +370,7 @@ class _Stream:
 
     def flush(self) -> None:
         """As of any stream."""
-        target = self.target if speaking() is None else self._here()
+        target = self.target if speaking() is None else _replaced(self._name)
         flush = getattr(target, "flush", None)
         if callable(flush):
             flush()
@@ -416,24 +412,34 @@ _streams = {name: _Stream(name) for name in NAMES}
 def _get(name: str) -> Any:
     stream = _streams[name]
     if speaking() is not None:
-        return stream._here() or stream
+        return _replaced(name) or stream
     found = sys.__dict__[name]
     return stream.target if found is stream else found
 
 
 def _set(name: str, value: Any) -> None:
     stream = _streams[name]
-    speaks = speaking()
-    if speaks is None:
+    if speaking() is None:
         stream.target = value
         sys.__dict__[name] = stream
-        return
-    before = dict(_redirected.get() or {})
-    if value is stream:
-        before.pop(name, None)
     else:
-        before[name] = (speaks.task, value)
-    _redirected.set(before)
+        _replace(name, None if value is stream else value)
+
+
+def _replaced(name: str) -> Any:
+    """Return what the task of this thread has put in the place of a stream or a hook; None where it has not."""
+    found, speaks = (_redirected.get() or {}).get(name), speaking()
+    return found[1] if found is not None and speaks is not None and found[0] is speaks.task else None
+
+
+def _replace(name: str, value: Any) -> None:
+    """Replace a stream or a hook for the task of this thread; with None, undo that."""
+    speaks, replaced = speaking(), dict(_redirected.get() or {})
+    if value is None or speaks is None:
+        replaced.pop(name, None)
+    else:
+        replaced[name] = (speaks.task, value)
+    _redirected.set(replaced)
 
 
 class _Sys(types.ModuleType):
@@ -444,6 +450,74 @@ class _Sys(types.ModuleType):
 
     def __reduce__(self) -> Any:  # cloudpickle knows modules by their exact type
         return importlib.import_module, ("sys",)
+
+
+# ---- the hooks of `warnings`
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """What a task sees as `warnings.showwarning`."""
+    speaks = speaking() if file is None else None
+    if speaks is None:  # a task that has ended left it there
+        warnings._showwarning_orig(message, category, filename, lineno, file, line)  # type: ignore[attr-defined]
+        return
+    speaks.output.note("warning", f"{category.__name__}: {message}")
+    text = warnings.formatwarning(message, category, filename, lineno, line)
+    speaks.output.write(speaks.task, "stderr", text, is_noted=True)
+
+
+def _show_details(shown: warnings.WarningMessage) -> None:
+    """What a task sees as the hook that `catch_warnings(record=True)` replaces."""
+    _show_warning(shown.message, shown.category, shown.filename, shown.lineno, shown.file, shown.line)
+
+
+#: The hooks that `catch_warnings` and users replace -> what is there in a task that has replaced none.
+_HOOKS: dict[str, Callable[..., None]] = {"showwarning": _show_warning, "_showwarnmsg_impl": _show_details}
+
+
+def _get_hook(name: str) -> Any:
+    return warnings.__dict__[name] if speaking() is None else _replaced(name) or _HOOKS[name]
+
+
+def _set_hook(name: str, value: Any) -> None:
+    if speaking() is not None:
+        _replace(name, None if value is _HOOKS[name] else value)
+    elif value is not _HOOKS[name]:  # a task has saved it, and a thread that outlives the task restores it
+        warnings.__dict__[name] = value
+
+
+class _Warnings(types.ModuleType):
+    """`warnings` while a run lives: its hooks are asked for and set through properties."""
+
+    showwarning = property(lambda _: _get_hook("showwarning"), lambda _, value: _set_hook("showwarning", value))
+    _showwarnmsg_impl = property(
+        lambda _: _get_hook("_showwarnmsg_impl"), lambda _, value: _set_hook("_showwarnmsg_impl", value)
+    )
+
+    def __reduce__(self) -> Any:
+        return importlib.import_module, ("warnings",)
+
+
+def _dispatch_warning(shown: warnings.WarningMessage) -> None:
+    """Show a warning by the hooks of the calling thread's task. Python calls this for each warning that isn't ignored.
+
+    It is the one function that `catch_warnings` leaves in its place.
+    """
+    if speaking() is None:
+        _before["warn"](shown)
+        return
+    show = _replaced("showwarning")
+    if show is None or show is warnings._showwarning_orig:  # type: ignore[attr-defined]
+        (_replaced("_showwarnmsg_impl") or _show_details)(shown)
+    else:
+        show(shown.message, shown.category, shown.filename, shown.lineno, shown.file, shown.line)
 
 
 # ---- setting up
@@ -471,9 +545,12 @@ def install() -> None:
             _before["emit"] = logging.StreamHandler.emit
         threading.Thread.start = _start  # type: ignore[assignment, method-assign]
         logging.StreamHandler.emit = _emit  # type: ignore[assignment, method-assign]
-        _before["factory"], _before["warning"] = logging.getLogRecordFactory(), warnings.showwarning
+        _before["factory"] = logging.getLogRecordFactory()
         logging.setLogRecordFactory(_make_record)
-        warnings.showwarning = _show_warning
+        if type(warnings) is types.ModuleType:
+            _before["warn"] = warnings.__dict__["_showwarnmsg"]
+            warnings.__dict__["_showwarnmsg"] = _dispatch_warning
+            warnings.__class__ = _Warnings
 
 
 def uninstall() -> None:
@@ -512,8 +589,10 @@ def _restore() -> None:
         logging.StreamHandler.emit = _before["emit"]  # type: ignore[method-assign]
     if logging.getLogRecordFactory() is _make_record:
         logging.setLogRecordFactory(_before["factory"])
-    if warnings.showwarning is _show_warning:
-        warnings.showwarning = _before["warning"]
+    if type(warnings) is _Warnings:
+        warnings.__class__ = types.ModuleType  # type: ignore[assignment]
+        if warnings.__dict__["_showwarnmsg"] is _dispatch_warning:
+            warnings.__dict__["_showwarnmsg"] = _before["warn"]
 
 
 def _start(thread: threading.Thread) -> None:
@@ -562,23 +641,6 @@ def _make_record(*args: Any, **kwargs: Any) -> logging.LogRecord:
             text = str(record.msg)
         speaks.output.log(speaks.task, record.levelname, record.name, text)
     return record
-
-
-def _show_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
-    speaks = speaking() if file is None else None
-    if speaks is None:
-        _before["warning"](message, category, filename, lineno, file, line)
-        return
-    speaks.output.note("warning", f"{category.__name__}: {message}")
-    text = warnings.formatwarning(message, category, filename, lineno, line)
-    speaks.output.write(speaks.task, "stderr", text, is_noted=True)
 
 
 def _after_fork_in_child() -> None:

@@ -248,6 +248,76 @@ def test_sys_can_still_be_sent_to_workers_and_its_streams_deleted(tmp_path: Path
         assert sys.stderr.fileno is not None
 
 
+def test_a_warnings_block_around_the_start_ends_before_the_tasks_warn(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    block_is_over = threading.Event()
+
+    def fn(task: nbrun.Task) -> None:
+        block_is_over.wait(60)
+        warnings.warn(f"line of {task.item}", stacklevel=1)
+
+    with warnings.catch_warnings():
+        begun = run(tmp_path, fails_after(fn))
+    warnings.simplefilter("always")  # pytest undoes it
+    block_is_over.set()
+    begun.wait(60)
+    assert all(f"line of {item}" in text for item, text in printed(tmp_path).items())
+    levels = [note.level for note in begun.progress.logs]
+    assert levels.count("warning") == 3
+
+
+def test_a_task_catches_its_own_warnings_and_nobody_elses(tmp_path: Path) -> None:
+    both_catch = threading.Barrier(2)
+
+    def fn(task: nbrun.Task) -> list[str]:
+        with warnings.catch_warnings(record=True) as caught:
+            both_catch.wait(60)
+            warnings.warn(f"line of {task.item}", stacklevel=1)
+            both_catch.wait(60)
+        warnings.warn(f"after {task.item}", stacklevel=1)
+        return [str(w.message) for w in caught]
+
+    warnings.simplefilter("always")
+    before = warnings.showwarning
+    begun = run(tmp_path, fn, [1, 2])
+    begun.wait(60)
+    assert warnings.showwarning is before
+    frame = nbrun.load_results(tmp_path)
+    assert sorted(frame["value"]) == [["line of 1"], ["line of 2"]]
+    for item, index in ((1, 0), (2, 1)):
+        assert f"after {item}" in begun._controls.entry("a", "item", index)["output"]
+
+
+def test_a_task_shows_warnings_its_own_way(tmp_path: Path) -> None:
+    shown: list[str] = []
+
+    def fn(task: nbrun.Task) -> None:
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *rest, **more: shown.append(str(message))
+            warnings.warn(f"line of {task.item}", stacklevel=1)
+
+    warnings.simplefilter("always")
+    run(tmp_path, fn).wait(60)
+    assert sorted(shown) == ["line of 1", "line of 2", "line of 3"]
+
+
+def test_warnings_outside_of_tasks_are_shown_as_always(tmp_path: Path) -> None:
+    with live(tmp_path):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            warnings.warn("mine", stacklevel=1)
+        assert [str(w.message) for w in caught] == ["mine"]
+        shown: list[str] = []
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            warnings.showwarning = lambda message, *rest, **more: shown.append(str(message))
+            warnings.warn("shown", stacklevel=1)
+        assert shown == ["shown"]
+        assert cloudpickle.loads(cloudpickle.dumps(warnings)) is warnings
+    assert type(warnings) is types.ModuleType
+
+
 def test_handlers_of_the_users_own_get_every_record(tmp_path: Path) -> None:
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
