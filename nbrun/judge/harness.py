@@ -35,7 +35,7 @@ from nbrun.judge.datasets.tests import PASSED
 from nbrun.judge.languages import Language
 from nbrun.judge.records import as_bytes
 from nbrun.judge.sources import Source
-from nbrun.judge.warden.folders import read_safely
+from nbrun.judge.supervisor.folders import read_safely
 
 _MAIN = "nbrun_harness.py"
 _NOT_PYTHON_3 = ("PYTHON", "PYPY2")

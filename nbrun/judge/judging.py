@@ -15,13 +15,13 @@ from typing import Any
 
 from nbrun.errors import JudgeError, NotSupportedError, ThreadLimitError
 from nbrun.judge.checkers import Checker, CheckerInput, CheckerResult, opinion_of
-from nbrun.judge.compiling import Program
-from nbrun.judge.gate import MARGIN, ROOM
 from nbrun.judge.harness import STREAMS, Exchange
-from nbrun.judge.isolation import PROGRAM
-from nbrun.judge.launching import Bench, Place, Sweeper, launch, place
 from nbrun.judge.records import Shortener, Streams, as_bytes, compile_record, compiler_step, run_record
-from nbrun.judge.running import CancelToken, ExitStatus, Limits
+from nbrun.judge.sandbox.build import Program
+from nbrun.judge.sandbox.concurrency import MARGIN, ROOM
+from nbrun.judge.sandbox.isolation import PROGRAM
+from nbrun.judge.sandbox.launcher import Bench, Place, Sweeper, launch, place
+from nbrun.judge.sandbox.runner import CancelToken, ExitStatus, Limits
 from nbrun.judge.scoring import score
 from nbrun.judge.validators import Conversation, KattisValidator, ProgramRunner
 from nbrun.threads import start_thread

@@ -6,6 +6,7 @@ are first needed, and removed when the kernel ends, even if it is killed.
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 from collections import Counter
@@ -17,28 +18,28 @@ from pathlib import Path
 from typing import Any
 
 from nbrun.errors import InputError, JudgeError, NotSupportedError
-from nbrun.judge import trials
 from nbrun.judge.checkers import DEFAULT, Checker, as_checker
-from nbrun.judge.compiling import COMPILE_LIMITS, CompileCache, Toolchain
-from nbrun.judge.gate import ConcurrencyLimiter
 from nbrun.judge.harness import exchange_of
-from nbrun.judge.isolation import MODES, Isolation
 from nbrun.judge.judging import Judging, Options
 from nbrun.judge.languages import DEFAULT_LANGUAGES, PYTHON3, Language, lookup
-from nbrun.judge.launching import Bench, temporary_folder
-from nbrun.judge.probing import probe
 from nbrun.judge.problems import MEMORY_LIMIT_MB, TEST_SETS, TIME_LIMIT_S, RecentProblems, no_solutions
-from nbrun.judge.running import CancelToken, Limits, Warden
+from nbrun.judge.sandbox.build import COMPILE_LIMITS, CompileCache, Toolchain
+from nbrun.judge.sandbox.concurrency import ConcurrencyLimiter
+from nbrun.judge.sandbox.isolation import MODES, Isolation
+from nbrun.judge.sandbox.launcher import Bench, temporary_folder
+from nbrun.judge.sandbox.runner import CancelToken, Limits, Supervisor
+from nbrun.judge.sandbox.self_test import TRIAL_COMPILE_S, TRIAL_LIMITS, TRIAL_TESTS, SelfTest, probe
 from nbrun.judge.sources import read_item, source_of
-from nbrun.judge.timing import time_limit_s as measured_time_limit_s
-from nbrun.judge.trials import SelfTest
 from nbrun.judge.validators import ProgramRunner, checker_of
 from nbrun.model import Task
+from nbrun.samples import read_items
 
 OUTPUT_LIMIT_MB = 64.0
 _CACHE_MB = 512.0
 _PROBLEMS_KEPT = 8
 _KEPT_OF_TRIALS = 1024
+#: An accepted submission that takes longer doesn't count when a time limit is measured.
+_LONGEST_S = 30.0
 
 
 class LocalSandbox:
@@ -151,13 +152,13 @@ class LocalSandbox:
     def _begin(self) -> None:
         self._lock = threading.Lock()  # protects all below but the gate and the problems, which have their own
         self._timing = threading.Lock()  # held while a problem's time limit is measured: once, not by each worker
-        self._starting = threading.Lock()  # held while a warden starts, so that only one does
+        self._starting = threading.Lock()  # held while a supervisor starts, so that only one does
         self._gate = ConcurrencyLimiter(self._max_parallel)
         self._problems = RecentProblems(self._tests, _PROBLEMS_KEPT)
-        self._warden: Warden | None = None
+        self._supervisor: Supervisor | None = None
         self._cache: CompileCache | None = None
         self._isolation = Isolation("none")
-        self._trials = SelfTest()
+        self._self_test = SelfTest()
         self._tokens: dict[int, CancelToken] = {}  # by the id of the task that runs
         self._not_judged: Counter[str] = (
             Counter()
@@ -165,7 +166,7 @@ class LocalSandbox:
 
     def __getstate__(self) -> dict[str, Any]:
         held = (
-            "_lock", "_timing", "_starting", "_gate", "_warden", "_cache", "_isolation", "_trials", "_tokens",
+            "_lock", "_timing", "_starting", "_gate", "_supervisor", "_cache", "_isolation", "_self_test", "_tokens",
             "_problems", "_not_judged",
         )  # fmt: skip
         return {name: value for name, value in self.__dict__.items() if name not in held}
@@ -231,7 +232,7 @@ class LocalSandbox:
             options = Options(limits, checker, all_tests, self._keep_output_bytes, exchange, is_interactive, grading)
             with bench.toolchain.program(language, source, bench.folder, bench.token) as program:
                 result = Judging(program, problem["tests"], options, bench).result()
-            self._trials.verify(name, language, task.item, result, partial(self._tried, bench))
+            self._self_test.verify(name, language, task.item, result, partial(self._tried, bench))
         return result
 
     def refusal(self, problem: Mapping[str, Any]) -> str | None:
@@ -262,12 +263,12 @@ class LocalSandbox:
 
     def _tried(self, bench: Bench, language: Language, item: Any) -> dict[str, Any]:
         """Return the result of a trial program, which shows whether programs start here at all."""
-        options = Options(trials.LIMITS, DEFAULT, True, _KEPT_OF_TRIALS)
+        options = Options(TRIAL_LIMITS, DEFAULT, True, _KEPT_OF_TRIALS)
         source = source_of(item, language)
         with temporary_folder("trial-", bench.folder) as folder:
             bench = replace(bench, folder=folder)
-            with bench.toolchain.program(language, source, bench.folder, bench.token, trials.COMPILE_S) as program:
-                return Judging(program, trials.TESTS, options, bench).result()
+            with bench.toolchain.program(language, source, bench.folder, bench.token, TRIAL_COMPILE_S) as program:
+                return Judging(program, TRIAL_TESTS, options, bench).result()
 
     def cancel(self, task: Task) -> None:
         """End the programs of a task: its call raises JudgeError once all of its processes are gone."""
@@ -279,13 +280,13 @@ class LocalSandbox:
     def close(self) -> None:
         """End all programs and remove the temporary folder. A later call starts again."""
         with self._lock:
-            warden, self._warden, self._cache = self._warden, None, None
+            supervisor, self._supervisor, self._cache = self._supervisor, None, None
             tokens = list(self._tokens.values())
         self._problems.forget()
         for token in tokens:
             token.cancel()
-        if warden is not None:
-            warden.close()
+        if supervisor is not None:
+            supervisor.close()
 
     def _limits(self, problem: Mapping[str, Any], language: Language) -> Limits:
         chosen = self._numbers
@@ -294,28 +295,28 @@ class LocalSandbox:
         output_mb = chosen["output_limit_mb"] or problem.get("output_limit_mb") or OUTPUT_LIMIT_MB
         return Limits(float(time_s), 2.0 * time_s + 1.0, float(memory_mb), float(output_mb), self._process_limit)
 
-    def _place(self) -> tuple[Warden, CompileCache, Isolation]:
-        """Return the warden; start one if there is none or it died."""
+    def _place(self) -> tuple[Supervisor, CompileCache, Isolation]:
+        """Return the supervisor; start one if there is none or it died."""
         with self._starting:
             with self._lock:
-                old = self._warden
+                old = self._supervisor
                 if old is not None and old.is_alive and self._cache is not None:
                     return old, self._cache, self._isolation
-                self._warden = None
+                self._supervisor = None
             if old is not None:
                 old.close()
-            warden = Warden()
+            supervisor = Supervisor()
             try:
                 probed = {name: self._languages[name] for name in self._probed}
-                isolation = probe(warden, self._mode, probed)
+                isolation = probe(supervisor, self._mode, probed)
             except BaseException:
-                warden.close()
+                supervisor.close()
                 raise
-            cache = CompileCache(Path(self._cache_dir or warden.root / "built"), _CACHE_MB)
+            cache = CompileCache(Path(self._cache_dir or supervisor.root / "built"), _CACHE_MB)
             self._gate.reference.measure()
             with self._lock:
-                self._warden, self._cache, self._isolation = warden, cache, isolation
-            return warden, cache, isolation
+                self._supervisor, self._cache, self._isolation = supervisor, cache, isolation
+            return supervisor, cache, isolation
 
     @contextmanager
     def checking(self) -> Iterator[ProgramRunner]:
@@ -330,10 +331,12 @@ class LocalSandbox:
         with self._lock:
             self._tokens[id(task)] = token
         try:
-            warden, cache, isolation = self._place()
-            with temporary_folder("task-", warden.root) as folder:
+            supervisor, cache, isolation = self._place()
+            with temporary_folder("task-", supervisor.root) as folder:
                 limit_s = self._numbers["compile_limit_s"] or COMPILE_LIMITS.time_limit_s
-                yield Bench(folder, Toolchain(cache, warden, isolation, limit_s), token, self._gate, self._languages)
+                yield Bench(
+                    folder, Toolchain(cache, supervisor, isolation, limit_s), token, self._gate, self._languages
+                )
         except OSError as e:  # a fault of the disk, or close() removed the folder
             token.check()
             raise JudgeError(f"the sandbox could not work: {e}.") from e
@@ -341,3 +344,59 @@ class LocalSandbox:
             token.idle.close()
             with self._lock:
                 self._tokens.pop(id(task), None)
+
+
+# ---- the time limit of a package that names none
+
+
+def measured_time_limit_s(problem: Mapping[str, Any], checker: Checker, limits: Limits, bench: Bench) -> float | None:
+    """Return the time limit by the rule of the package's format; None where no submission is accepted.
+
+    The CPU time of the slowest accepted submission on its slowest test, times `time_limit_from["multiplier"]`, is
+    rounded up to a multiple of `time_limit_from["resolution"]` (seconds). Called by the worker thread that meets the
+    problem first, while others with tasks of it wait.
+
+    Raises:
+        JudgeError: the machinery failed.
+    """
+    rule, slowest = problem["time_limit_from"], None
+    limits = replace(limits, time_limit_s=_LONGEST_S, wall_limit_s=2 * _LONGEST_S + 1)
+    items, _, _ = read_items(problem.get("solutions"))
+    for item in items:
+        options = Options(limits, checker, False, 0, is_interactive=bool(problem.get("interactive")))
+        time_s = _longest_s(item, problem, options, bench)
+        if time_s is not None:
+            slowest = max(time_s, slowest or 0.0)
+    return None if slowest is None else rounded_s(slowest * rule["multiplier"], rule["resolution"])
+
+
+def rounded_s(time_s: float, resolution_s: float) -> float:
+    """Rounded up to a multiple of the resolution, at least one.
+
+    Example:
+        >>> rounded_s(0.2, 1), rounded_s(2.1, 1), rounded_s(0.7, 0.1)
+        (1.0, 3.0, 0.7)
+    """
+    return round(float(max(1, math.ceil(time_s / resolution_s - 1e-9)) * resolution_s), 6)
+
+
+def _longest_s(item: Any, problem: Mapping[str, Any], options: Options, bench: Bench) -> float | None:
+    """CPU seconds on the slowest test, for a language of average speed; None where it isn't accepted."""
+    try:
+        asked, *_ = read_item(item)
+        _, language = lookup(asked, bench.languages)
+        if language.missing:
+            return None
+        source = source_of(item, language)
+    except NotSupportedError:
+        return None
+    if language.missing:
+        return None
+    with temporary_folder("timing-", bench.folder) as folder:
+        own = replace(bench, folder=folder)
+        with own.toolchain.program(language, source, folder, own.token) as program:
+            result = Judging(program, problem["tests"], options, own).result()
+    if not result["accepted"]:
+        return None
+    times = (test["exec_info"]["run_result"]["execution_time"] for test in result["tests"])
+    return float(max(times) / language.time_factor)

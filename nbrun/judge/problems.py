@@ -8,7 +8,7 @@ Called by the thread that reads samples and by worker threads; pure functions, n
      "time_limit_s": 2.0 or None, "memory_limit_mb": 256.0 or None}
 
 Where the row has them, the problem also gets these keys: `checker` (see `nbrun.judge.validators.checker_of`),
-`output_limit_mb`, `time_limit_from` (see `nbrun.judge.timing`), `not_supported` (why the problem can't be judged here),
+`output_limit_mb`, `time_limit_from` (see `nbrun.judge.local`), `not_supported` (why the problem can't be judged here),
 `expected_verdicts` (group -> the verdict of each of its items, or a list of acceptable verdicts), `stream_files`
 (`{"input", "output"}`: the files that a program reads and writes instead of its streams), `harness` (see
 `nbrun.judge.harness`), `interactive` (programs talk to the validator) and `grading` (how many points groups of tests

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nbrun.judge.compiling import Compiled
-from nbrun.judge.running import ExitStatus
+from nbrun.judge.sandbox.build import Compiled
+from nbrun.judge.sandbox.runner import ExitStatus
 from nbrun.verdicts import Verdict
 
 _TAIL_BYTES = 4096  # of stderr, where interpreters report errors

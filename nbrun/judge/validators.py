@@ -40,10 +40,10 @@ from nbrun.judge.checkers import (
 )
 from nbrun.judge.datasets.values import flags_of
 from nbrun.judge.languages import lookup
-from nbrun.judge.launching import Bench, launch, place, temporary_folder
-from nbrun.judge.running import CancelToken, ExitStatus, Limits
+from nbrun.judge.sandbox.launcher import Bench, launch, place, temporary_folder
+from nbrun.judge.sandbox.runner import CancelToken, ExitStatus, Limits
 from nbrun.judge.sources import read_item, source_of
-from nbrun.judge.warden.folders import read_safely
+from nbrun.judge.supervisor.folders import read_safely
 
 LIMITS = Limits(time_limit_s=60.0, wall_limit_s=121.0, memory_limit_mb=2048.0, output_limit_mb=64.0)
 _NOTE_BYTES = 2000

@@ -14,7 +14,7 @@ from nbrun.judge import LocalSandbox
 def sandbox() -> Iterator[LocalSandbox]:
     box = LocalSandbox(time_limit_s=0.5, memory_limit_mb=192, output_limit_mb=1)
     yield box
-    root = root_of(box) if box._warden else None
+    root = root_of(box) if box._supervisor else None
     box.close()
     if root is not None:
         assert not root.exists()

@@ -61,5 +61,5 @@ def processes_of(root: Path | str) -> list[int]:
 
 def root_of(sandbox: LocalSandbox) -> Path:
     """The sandbox's temporary folder; it exists from the first solution to close()."""
-    assert sandbox._warden is not None
-    return sandbox._warden.root
+    assert sandbox._supervisor is not None
+    return sandbox._supervisor.root

@@ -42,7 +42,7 @@ def judge(language, source):
     sandbox(Task("p", "solution", 0, {"language": language, "solution": source}, problem))
 sources = [("PYTHON3", sys.argv[1]), ("PYTHON3", "while True: pass"), ("CPP", "int main() { for (;;) {} }")]
 judge("PYTHON3", "")
-print(sandbox._warden.root, flush=True)
+print(sandbox._supervisor.root, flush=True)
 for each in sources:
     threading.Thread(target=judge, args=each, daemon=True).start()
 threading.Event().wait()
@@ -85,7 +85,7 @@ def test_cancel_ends_the_whole_family_and_no_other(mode: str) -> None:
         job, other = task("PYTHON3", FAMILY), task("PYTHON3", "import time; time.sleep(600)")
         thread, raised = judging(sandbox, job)
         bystander, _ = judging(sandbox, other)
-        # With its supervisor, and the first process of its box; bubblewrap has one more.
+        # With its monitor, and the first process of its box; bubblewrap has one more.
         is_boxed = sandbox._isolation.name != "none"
         alone = 1 + 1 + is_boxed + (is_boxed and not (sandbox._isolation.is_own and not sys.prefix.startswith("/tmp")))
         assert wait_until(lambda: len(processes_of(root)) >= quiet + alone + alone + 4, 10)
@@ -109,7 +109,7 @@ def test_cancel_ends_a_compiler() -> None:
     try:
         job = task("CPP", '#include <iostream>\n#include <regex>\nint main() { std::regex r("a"); }')  # takes seconds
         thread, raised = judging(sandbox, job)
-        assert wait_until(lambda: sandbox._warden and any_compiler(processes_of(root_of(sandbox))), 5)
+        assert wait_until(lambda: sandbox._supervisor and any_compiler(processes_of(root_of(sandbox))), 5)
         sandbox.cancel(job)
         thread.join(2)
         assert isinstance(raised[0], JudgeError)
@@ -133,7 +133,7 @@ def test_close_ends_what_runs_and_a_later_call_begins_anew() -> None:
     sandbox = LocalSandbox(time_limit_s=300)
     sandbox.close()  # nothing to close
     thread, raised = judging(sandbox, task("PYTHON3", FAMILY))
-    assert wait_until(lambda: sandbox._warden and len(processes_of(root_of(sandbox))) >= 7, 5)
+    assert wait_until(lambda: sandbox._supervisor and len(processes_of(root_of(sandbox))) >= 7, 5)
     root = root_of(sandbox)
     sandbox.close()
     thread.join(2)
@@ -146,15 +146,15 @@ def test_close_ends_what_runs_and_a_later_call_begins_anew() -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_killed_warden_is_replaced(mode: str) -> None:
+def test_a_killed_supervisor_is_replaced(mode: str) -> None:
     sandbox = LocalSandbox(time_limit_s=300, isolation=mode)
     try:
         thread, raised = judging(sandbox, task("PYTHON3", FAMILY))
-        assert wait_until(lambda: sandbox._warden and len(processes_of(root_of(sandbox))) >= 7, 5)
-        assert sandbox._warden is not None
+        assert wait_until(lambda: sandbox._supervisor and len(processes_of(root_of(sandbox))) >= 7, 5)
+        assert sandbox._supervisor is not None
         root = root_of(sandbox)
-        os.kill(sandbox._warden._process.pid, signal.SIGKILL)
-        assert wait_until(lambda: not sandbox._warden.is_alive, 2)  # type: ignore[union-attr]
+        os.kill(sandbox._supervisor._process.pid, signal.SIGKILL)
+        assert wait_until(lambda: not sandbox._supervisor.is_alive, 2)  # type: ignore[union-attr]
         assert sandbox(task("PYTHON3", SUM_PY))["accepted"]
         assert not root.exists()
     finally:
@@ -164,12 +164,12 @@ def test_a_killed_warden_is_replaced(mode: str) -> None:
     assert wait_until(lambda: not processes_of(root), 2)
 
 
-def test_a_program_that_kills_its_supervisor_is_not_judged() -> None:
+def test_a_program_that_kills_its_monitor_is_not_judged() -> None:
     sandbox = LocalSandbox(time_limit_s=300, isolation="none")  # in a box it would not find it
     try:
         with pytest.raises(JudgeError, match="without a report"):
             sandbox(task("PYTHON3", "import os, time\nos.kill(os.getppid(), 9)\ntime.sleep(600)"))
-        assert wait_until(lambda: len(processes_of(root_of(sandbox))) == 1, 2)  # the warden
+        assert wait_until(lambda: len(processes_of(root_of(sandbox))) == 1, 2)  # the supervisor
         assert sandbox(task("PYTHON3", SUM_PY))["accepted"]
     finally:
         sandbox.close()
@@ -184,7 +184,7 @@ def test_a_killed_kernel_takes_everything_along(mode: str) -> None:
     with kernel.stdout:
         root = Path(kernel.stdout.readline().strip())
         try:
-            # The warden, three supervisors, five of the family, two busy ones.
+            # The supervisor, three monitors, five of the family, two busy ones.
             assert wait_until(lambda: len(processes_of(root)) >= 11, 20)
         finally:
             kernel.kill()
@@ -202,12 +202,12 @@ def test_an_exiting_interpreter_takes_everything_along() -> None:
 
 
 def test_the_stop_button_reaches_no_program() -> None:
-    """An interrupt goes to the kernel's process group; programs, supervisors and warden are in other sessions."""
+    """An interrupt goes to the kernel's process group; programs, monitors and supervisor are in other sessions."""
     sandbox = LocalSandbox(time_limit_s=300)
     try:
         job = task("PYTHON3", FAMILY)
         thread, _ = judging(sandbox, job)
-        assert wait_until(lambda: sandbox._warden and len(processes_of(root_of(sandbox))) >= 7, 5)
+        assert wait_until(lambda: sandbox._supervisor and len(processes_of(root_of(sandbox))) >= 7, 5)
         assert all(os.getpgid(pid) != os.getpgid(0) for pid in processes_of(root_of(sandbox)))
         sandbox.cancel(job)
         thread.join(2)
@@ -224,12 +224,12 @@ def test_two_hundred_runs_leave_nothing_behind() -> None:
             sandbox(job)
         root = root_of(sandbox)
         before = len(os.listdir("/proc/self/fd")), threading.active_count(), sorted(os.listdir(root))
-        warden_fds = len(os.listdir(f"/proc/{sandbox._warden._process.pid}/fd"))  # type: ignore[union-attr]
+        supervisor_fds = len(os.listdir(f"/proc/{sandbox._supervisor._process.pid}/fd"))  # type: ignore[union-attr]
         with ThreadPoolExecutor(4) as pool:
             verdicts = {r["verdict"] for r in pool.map(sandbox, jobs * 67)}
         assert verdicts == {"Accepted", "RuntimeError"}
         assert (len(os.listdir("/proc/self/fd")), threading.active_count(), sorted(os.listdir(root))) == before
-        assert len(os.listdir(f"/proc/{sandbox._warden._process.pid}/fd")) == warden_fds  # type: ignore[union-attr]
+        assert len(os.listdir(f"/proc/{sandbox._supervisor._process.pid}/fd")) == supervisor_fds  # type: ignore[union-attr]
         assert wait_until(lambda: not zombies(), 1)
         assert wait_until(lambda: len(processes_of(root)) == 1, 1)
         assert not sandbox._tokens

@@ -17,10 +17,9 @@ from judge_hostile import HOSTILE
 
 from nbrun.judge import Language, LocalSandbox
 from nbrun.judge.checkers import rules_of_flags
-from nbrun.judge.running import IdleSupervisors
-from nbrun.judge.warden.accounts import Account
-from nbrun.judge.warden.folders import folder_bytes, remove_tree
-from nbrun.judge.warden.processes import Usage
+from nbrun.judge.sandbox.runner import IdleMonitors
+from nbrun.judge.supervisor.folders import folder_bytes, remove_tree
+from nbrun.judge.supervisor.processes import Account, Usage
 
 
 @pytest.fixture(scope="module")
@@ -71,9 +70,9 @@ def test_nothing_is_left_and_judging_goes_on(boxed: LocalSandbox, results: dict[
     assert boxed(task("PYTHON3", SUM_PY))["verdict"] == "Accepted"
     assert boxed(task("CPP", SUM_CPP))["verdict"] == "Accepted"
     root = root_of(boxed)
-    assert sorted(os.listdir(root)) == ["built", "probe", "warden.log"]
-    assert wait_until(lambda: len(processes_of(root)) == 1, 2), "the warden alone"
-    assert (root / "warden.log").read_text() == ""
+    assert sorted(os.listdir(root)) == ["built", "probe", "supervisor.log"]
+    assert wait_until(lambda: len(processes_of(root)) == 1, 2), "the supervisor alone"
+    assert (root / "supervisor.log").read_text() == ""
 
 
 _USES_MUCH_ONCE = """
@@ -93,7 +92,7 @@ open("left", "w").close()
 @pytest.mark.needs("bwrap", "g++")
 @pytest.mark.usefixtures("boxed")
 def test_a_program_that_follows_another_is_accounted_for_alone() -> None:
-    """The tests of one solution share a supervisor; its sums, and the ends of programs, belong to one test each."""
+    """The tests of one solution share a monitor; its sums, and the ends of programs, belong to one test each."""
     inputs = [f"{i} \n" for i in (0, 1, 0, 2, 0, 0, 0, 1, 0)]
     tests = [{"input": text, "output": "any\n"} for text in inputs]
     sandbox = LocalSandbox(2, 192, all_tests=True, isolation="required", checker=lambda expected, actual: True)
@@ -111,8 +110,8 @@ def test_a_program_that_follows_another_is_accounted_for_alone() -> None:
         assert len({uid for uid, _ in said}) == len(said), "each program runs as a user of its own"
 
 
-def test_supervisors_end_with_their_task_and_dead_ones_are_not_asked() -> None:
-    idle = IdleSupervisors()
+def test_monitors_end_with_their_task_and_dead_ones_are_not_asked() -> None:
+    idle = IdleMonitors()
     (ours, theirs), (dead, gone) = socket.socketpair(), socket.socketpair()
     idle.keep("limits", ours)
     idle.keep("limits", dead)
@@ -133,7 +132,7 @@ def test_supervisors_end_with_their_task_and_dead_ones_are_not_asked() -> None:
 @pytest.mark.needs("bwrap", "g++")
 def test_compilers_see_no_more_than_programs(boxed: LocalSandbox, tmp_path: Path) -> None:
     """Neither the judge's folder nor another solution's can be read by including it."""
-    secret = root_of(boxed) / "secret.h" if boxed._warden else tmp_path / "secret.h"
+    secret = root_of(boxed) / "secret.h" if boxed._supervisor else tmp_path / "secret.h"
     for path in (secret, tmp_path / "secret.h"):
         path.write_text("int secret;\n")
         path.chmod(0o644)

@@ -15,8 +15,8 @@ from judge_bench import SUM_CPP, SUM_PY, task, wait_until
 
 from nbrun.errors import JudgeError
 from nbrun.judge import LocalSandbox
-from nbrun.judge.gate import ConcurrencyLimiter
-from nbrun.judge.warden.processes import descendants
+from nbrun.judge.sandbox.concurrency import ConcurrencyLimiter
+from nbrun.judge.supervisor.processes import descendants
 
 ONE = {"id": "one", "tests": [{"input": "1 2\n", "output": "3\n"}]}
 #: Notes in a folder how often it ran; what follows sees that as `n`.
@@ -81,7 +81,7 @@ def test_one_that_exceeds_it_alone_too_has_both_in_its_result(plain: LocalSandbo
 
 
 def test_one_that_ends_by_itself_a_little_late_runs_again_too(plain: LocalSandbox, tmp_path: Path) -> None:
-    """It ends with return code 0 before its supervisor looks."""
+    """It ends with return code 0 before its monitor looks."""
     runs = tmp_path / "runs"
     late = "if n == 0:\n    while time.process_time() < 1.003: pass\n"
     beside = f"import os, time\nwhile not os.listdir({str(runs)!r}): time.sleep(0.01)\nprint(3)"
@@ -142,14 +142,14 @@ def test_one_that_was_stopped_from_outside_runs_again(plain: LocalSandbox, tmp_p
 
 
 def test_a_machine_that_stood_still_costs_no_program_its_wall_time(plain: LocalSandbox) -> None:
-    """The supervisor and the program are stopped together, as when a container is frozen or a laptop sleeps."""
+    """The monitor and the program are stopped together, as when a container is frozen or a laptop sleeps."""
     source = "import sys, time\nfor _ in range(30): time.sleep(0.02)\n" + SUM_PY
     with ThreadPoolExecutor(1) as pool:
         plain(task("PYTHON3", SUM_PY, ONE))
-        warden = plain._warden._process.pid  # type: ignore[union-attr]
+        supervisor = plain._supervisor._process.pid  # type: ignore[union-attr]
         future = pool.submit(plain, task("PYTHON3", source, ONE))
-        assert wait_until(lambda: len(descendants(warden)) == 2, 10)
-        stopped = descendants(warden)
+        assert wait_until(lambda: len(descendants(supervisor)) == 2, 10)
+        stopped = descendants(supervisor)
         for pid in stopped:
             os.kill(pid, signal.SIGSTOP)
         threading.Event().wait(4)  # longer than its wall time
@@ -277,9 +277,9 @@ def test_required_isolation_is_refused_where_it_does_not_work(monkeypatch: pytes
 
 #: As on macOS, which has no /proc: the process that runs programs sees none of them.
 BLIND = (
-    "import sys; sys.path.append(sys.argv[1]); from warden import processes; processes.children = lambda pid: []; "
+    "import sys; sys.path.append(sys.argv[1]); from supervisor import processes; processes.children = lambda pid: []; "
     "processes.usage = lambda pid: processes.Usage(is_dead=True); sys.platform = 'darwin'; "
-    "from warden.serving import main; main({fd}, {root!r}, {parent})"
+    "from supervisor.monitor import serve; serve({fd}, {root!r}, {parent})"
 )
 
 
@@ -294,7 +294,7 @@ BLIND = (
 def test_without_proc_a_program_is_judged_by_its_wall_time(
     monkeypatch: pytest.MonkeyPatch, source: str, verdict: str
 ) -> None:
-    monkeypatch.setattr("nbrun.judge.running._START", BLIND)
+    monkeypatch.setattr("nbrun.judge.sandbox.runner._START", BLIND)
     sandbox = LocalSandbox(time_limit_s=0.5, isolation="none")
     try:
         result = sandbox(task("PYTHON3", source, ONE))

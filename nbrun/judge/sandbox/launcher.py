@@ -14,12 +14,12 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from nbrun.errors import ThreadLimitError
-from nbrun.judge.compiling import Program, Toolchain
-from nbrun.judge.gate import ConcurrencyLimiter
-from nbrun.judge.isolation import PROGRAM, WORK, Isolation, Mounts, readable
 from nbrun.judge.languages import Language
-from nbrun.judge.running import CancelToken, ExitStatus, Limits, Warden
-from nbrun.judge.warden.folders import remove_tree
+from nbrun.judge.sandbox.build import Program, Toolchain
+from nbrun.judge.sandbox.concurrency import ConcurrencyLimiter
+from nbrun.judge.sandbox.isolation import PROGRAM, WORK, Isolation, Mounts, readable
+from nbrun.judge.sandbox.runner import CancelToken, ExitStatus, Limits, Supervisor
+from nbrun.judge.supervisor.folders import remove_tree
 from nbrun.threads import start_thread
 
 #: What a virtual machine may take beside its heap, in MiB.
@@ -39,9 +39,9 @@ class Bench:
     languages: Mapping[str, Language]
 
     @property
-    def warden(self) -> Warden:
+    def supervisor(self) -> Supervisor:
         """What runs programs."""
-        return self.toolchain.warden
+        return self.toolchain.supervisor
 
     @property
     def isolation(self) -> Isolation:
@@ -92,7 +92,7 @@ def launch(
         limits = replace(limits, memory_limit_mb=limits.memory_limit_mb + VM_MEMORY_MB)
     env = {"PATH": _PATH, "LANG": "C.UTF-8", "HOME": at.within, "TMPDIR": at.within, "ONLINE_JUDGE": "true"}
     env |= {name: value.replace("{folder}", folder) for name, value in {**program.source.env, **language.env}.items()}
-    return bench.warden.run(
+    return bench.supervisor.run(
         [*argv, *arguments], cwd=at.work, streams=streams, env=env, limits=limits, token=token, box=box,
         address_limited=language.address_limited and not language.is_vm, watched=at.around,
         one_of_many=True,

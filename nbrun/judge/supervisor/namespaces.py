@@ -1,12 +1,12 @@
-"""A box that the supervisor builds itself: what bubblewrap builds, without loading two programs for each test.
+"""A box that the monitor builds itself: what bubblewrap builds, without loading two programs for each test.
 
-Used by a supervisor's process alone. What all tests of a solution see is mounted once, read-only, in a mount namespace
+Used by a monitor's process alone. What all tests of a solution see is mounted once, read-only, in a mount namespace
 that only a descriptor keeps (the template). Each test gets new namespaces of every kind, a copy of the template, new
 folders and a new /proc, so nothing of one test is there in the next:
 
-    supervisor ─ init (process 1 of the box, Python, all capabilities) ─ program (another user or none of them)
+    monitor ─ init (process 1 of the box, Python, all capabilities) ─ program (another user or none of them)
 
-When the supervisor ends, init is killed; when init ends, the kernel kills whatever is in the box.
+When the monitor ends, init is killed; when init ends, the kernel kills whatever is in the box.
 
 Needs Linux 5.12 (mount_setattr) and, unless the user is root, user namespaces. Whether all of it works is found out by
 running a program this way, once for each sandbox; where it doesn't, bubblewrap builds each box.
@@ -25,8 +25,6 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NoReturn
-
-from .calls import CLONES, PIVOTS, forbidden_calls
 
 _NEWNS, _NEWCGROUP, _NEWUTS, _NEWIPC = 0x20000, 0x2000000, 0x4000000, 0x8000000
 _NEWUSER, _NEWPID, _NEWNET = 0x10000000, 0x20000000, 0x40000000
@@ -163,7 +161,7 @@ def _run_child(report: int, work: Callable[[], None]) -> NoReturn:
 
 
 def _build(plan: Sequence[Sequence[str]], line: socket.socket) -> None:
-    """Build the template in a new mount namespace, and stay until the supervisor holds that."""
+    """Build the template in a new mount namespace, and stay until the monitor holds that."""
     _check(_libc.prctl(_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0), "prctl")
     os.umask(0o022)
     _mount(None, "/", None, _SLAVE | _REC)
@@ -368,22 +366,69 @@ def _arguments() -> tuple[int, int]:
     return start, end - start
 
 
-# ---- system calls that Python has no functions for
+# ---- system calls by number: those that programs may not make, and those that Python has no functions for
+
+#: Calls that programs of contests don't need, as if the system had none of them. In this order: memory that is in no
+#: process and no folder (memfd_create, memfd_secret, shmget); keyrings, which outlive processes (add_key, request_key,
+#: keyctl); ways around the limits or into the system (io_uring_setup, userfaultfd, perf_event_open, bpf).
+_MISSING_X86 = (319, 447, 29, 248, 249, 250, 425, 323, 298, 321)
+_MISSING_ARM = (279, 447, 194, 217, 218, 219, 425, 282, 241, 280)
+#: A machine's id, its clone and unshare, and those.
+_MACHINES = {"x86_64": (0xC000003E, 56, 272, _MISSING_X86), "aarch64": (0xC00000B7, 220, 97, _MISSING_ARM)}
+_CLONE3, _NEWUSER = 435, 0x10000000  # both machines'
+_ALLOW, _EPERM, _ENOSYS = 0x7FFF0000, 0x00050001, 0x00050026
+
+#: To make a child in new namespaces, and to make a folder the root of a mount namespace.
+_CLONES = {"x86_64": 56, "aarch64": 220}
+_PIVOTS = {"x86_64": 155, "aarch64": 41}
+
+
+@lru_cache(1)
+def forbidden_calls() -> bytes:
+    """Return a filter of system calls, as BPF; empty if this machine's call numbers are not known here.
+
+    It denies new user namespaces, in which a program would be root and could mount file systems (clone3 hides its flags
+    behind a pointer: the C library falls back to clone if it is missing), and hides the calls listed above.
+    """
+    known = _MACHINES.get(os.uname().machine)
+    if known is None:
+        return b""
+    machine, clone, unshare, missing = known
+    load, equal, at_least, bits, answer = 0x20, 0x15, 0x35, 0x45, 0x06
+    lines = [
+        (load, "", "", 4),  # the machine whose numbers the call uses
+        (equal, "", "absent", machine),  # another one's: 32 bits
+        (load, "", "", 0),  # the call
+        (at_least, "absent", "", 0x40000000),  # x32
+        *((equal, "absent", "", number) for number in (_CLONE3, *missing)),
+        (equal, "flags", "", clone),
+        (equal, "flags", "allowed", unshare),
+        (load, "", "", 16),  # its first argument: the flags
+        (bits, "denied", "allowed", _NEWUSER),
+        (answer, "", "", _EPERM),
+        (answer, "", "", _ALLOW),
+        (answer, "", "", _ENOSYS),
+    ]
+    places = {"flags": len(lines) - 5, "denied": len(lines) - 3, "allowed": len(lines) - 2, "absent": len(lines) - 1}
+    return b"".join(
+        struct.pack("=HBBI", code, *(places[to] - at - 1 if to else 0 for to in (true, false)), value)
+        for at, (code, true, false, value) in enumerate(lines)
+    )
 
 
 def is_supported() -> bool:
     """Return whether the numbers of this machine's system calls are known here."""
-    return sys.platform == "linux" and os.uname().machine in CLONES
+    return sys.platform == "linux" and os.uname().machine in _CLONES
 
 
 def _clone(flags: int) -> int:
     """Fork, into new namespaces. The child has this process's memory, and no thread but this one."""
-    number = CLONES[os.uname().machine]
+    number = _CLONES[os.uname().machine]
     return _check(_libc.syscall(number, flags | signal.SIGCHLD, 0, 0, 0, 0), "clone")
 
 
 def _pivot(new: str, old: str) -> None:
-    _check(_libc.syscall(PIVOTS[os.uname().machine], new.encode(), old.encode()), "pivot_root")
+    _check(_libc.syscall(_PIVOTS[os.uname().machine], new.encode(), old.encode()), "pivot_root")
 
 
 def _mount(source: str | None, at: str, kind: str | None, flags: int, options: str | None = None) -> None:

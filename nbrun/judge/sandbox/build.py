@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nbrun.errors import JudgeError
-from nbrun.judge.isolation import WORK, Isolation, Mounts, readable
 from nbrun.judge.languages import Language
-from nbrun.judge.running import CancelToken, ExitStatus, Limits, Warden
+from nbrun.judge.sandbox.isolation import WORK, Isolation, Mounts, readable
+from nbrun.judge.sandbox.runner import CancelToken, ExitStatus, Limits, Supervisor
 from nbrun.judge.sources import Source
-from nbrun.judge.warden.folders import read_safely, remove_tree
+from nbrun.judge.supervisor.folders import read_safely, remove_tree
 
 #: For compilers. Sources of contests take a few seconds; one that takes all this is a compile bomb.
 COMPILE_LIMITS = Limits(time_limit_s=30.0, wall_limit_s=61.0, memory_limit_mb=2048.0, output_limit_mb=256.0)
@@ -163,13 +163,13 @@ class Program:
 
 @dataclass(frozen=True)
 class Toolchain:
-    """Where sources become programs: what was built before, the warden that runs compilers, how they are kept apart.
+    """Makes programs of sources: holds what was built before, what runs compilers, and how those are kept apart.
 
     Threads: any number.
     """
 
     cache: CompileCache
-    warden: Warden
+    supervisor: Supervisor
     isolation: Isolation
     limit_s: float
 
@@ -248,7 +248,7 @@ def compile_with(
         (folder / _HEADER).chmod(0o644)
     places = {"folder": at, "main": source.main, "entry": source.entry}
     command = language.command(language.compile, source.names(language), way.options, **places)
-    ending = toolchain.warden.run(
+    ending = toolchain.supervisor.run(
         command, cwd=folder, streams={"stdin": null, "stdout": null, "stderr": out}, env=env, limits=limits,
         token=token, box=box, address_limited=language.address_limited and not language.is_vm,
     )  # fmt: skip

@@ -1,11 +1,11 @@
 """One program inside bubblewrap: its start, and what bubblewrap reports of its end.
 
-Used by a supervisor's process alone. Bubblewrap starts with the program's environment, so that nothing of the kernel's
+Used by a monitor's process alone. Bubblewrap starts with the program's environment, so that nothing of the kernel's
 can be read in the box, and takes its arguments over a pipe, so that no path of the machine appears in /proc/1/cmdline.
 
-    supervisor ─ bwrap (outside) ─ bwrap (process 1 of the box) ─ program
+    monitor ─ bwrap (outside) ─ bwrap (process 1 of the box) ─ program
 
-When the supervisor or the outer bwrap ends, process 1 ends, and with it everything in the box.
+When the monitor or the outer bwrap ends, process 1 ends, and with it everything in the box.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import signal
 from functools import lru_cache
 from typing import Any
 
-from .calls import forbidden_calls
+from .namespaces import forbidden_calls
 
 #: The outer bubblewrap uses a few ms itself; if more was used, the program's time is included.
 _OWN_S = 0.1
@@ -79,7 +79,7 @@ class BubblewrapBox:
             try:
                 resource.prlimit(pid, resource.RLIMIT_NPROC, (most, most))
             except (OSError, ValueError):
-                pass  # it has ended, or this isn't allowed: then the supervisor alone counts
+                pass  # it has ended, or this isn't allowed: then the monitor alone counts
 
     def used_s(self, usage: resource.struct_rusage) -> float:
         """Return the CPU seconds of all programs in the box, where `usage` is what was reaped with bubblewrap."""

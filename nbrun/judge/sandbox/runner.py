@@ -1,7 +1,7 @@
-"""Runs one program under limits and reports what happened: the kernel's side of the connection to the warden.
+"""Runs one program under limits and reports what happened: the kernel's side of the connection to the supervisor.
 
-Called by many worker threads at once, and by any thread that cancels. The warden (see `nbrun.judge.warden`) ends when
-the kernel does, and then ends every program and removes the temporary folder.
+Called by many worker threads at once, and by any thread that cancels. The supervisor (see `nbrun.judge.supervisor`)
+ends when the kernel does, and then ends every program and removes the temporary folder.
 """
 
 from __future__ import annotations
@@ -21,14 +21,16 @@ from pathlib import Path
 from typing import Any
 
 from nbrun.errors import JudgeError
-from nbrun.judge.warden import STARVED
-from nbrun.judge.warden.folders import remove_tree
+from nbrun.judge.supervisor import STARVED
+from nbrun.judge.supervisor.folders import remove_tree
 
-_START = "import sys; sys.path.append(sys.argv[1]); from warden.serving import main; main({fd}, {root!r}, {parent})"
+_START = (
+    "import sys; sys.path.append(sys.argv[1]); from supervisor.monitor import serve; serve({fd}, {root!r}, {parent})"
+)
 _MB = 1 << 20
-#: The limits that a supervisor sets for itself, so that its programs inherit them. It can't raise them again.
+#: The limits that a monitor sets for itself, so that its programs inherit them. It can't raise them again.
 _BEQUEATHED = ("cpu_s", "file_bytes", "address_bytes")
-_ANSWER_S = 30.0  # a supervisor reports at most this long after the last limit
+_ANSWER_S = 30.0  # a monitor reports at most this long after the last limit
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,8 @@ class ExitStatus:
     is_unheard: bool = False
 
 
-class IdleSupervisors:
-    """The supervisors of one task that wait for its next program, by the limits that they have set for themselves.
+class IdleMonitors:
+    """The monitors of one task that wait for its next program, by the limits that they have set for themselves.
 
     Threads: any number.
     """
@@ -84,7 +86,7 @@ class IdleSupervisors:
         self._lines: dict[Any, list[socket.socket]] | None = {}  # None once they were closed
 
     def take(self, kind: Any) -> socket.socket | None:
-        """Return the connection to a living supervisor of this kind, or None."""
+        """Return the connection to a living monitor of this kind, or None."""
         while True:
             with self._lock:
                 lines = (self._lines or {}).get(kind)
@@ -95,10 +97,10 @@ class IdleSupervisors:
             poller.register(line, select.POLLIN)
             if not poller.poll(0):
                 return line
-            line.close()  # it has ended: killed, or its warden was
+            line.close()  # it has ended: killed, or its supervisor was
 
     def keep(self, kind: Any, line: socket.socket) -> None:
-        """Keep a supervisor for the next program; `line` is the connection to it."""
+        """Keep a monitor for the next program; `line` is the connection to it."""
         with self._lock:
             if self._lines is not None:
                 self._lines.setdefault(kind, []).append(line)
@@ -117,13 +119,13 @@ class CancelToken:
     """Cancels a task: `cancel` ends the programs that run for it, and no others begin.
 
     Attributes:
-        idle: the supervisors that wait for the task's next program. The owner of the task closes it.
+        idle: the monitors that wait for the task's next program. The owner of the task closes it.
 
     Threads: any thread calls `cancel`; the task's worker, and the threads that run its tests ahead, call the rest.
     """
 
-    def __init__(self, idle: IdleSupervisors | None = None) -> None:
-        self.idle = idle or IdleSupervisors()
+    def __init__(self, idle: IdleMonitors | None = None) -> None:
+        self.idle = idle or IdleMonitors()
         self._lock = threading.Lock()  # protects all below
         self._lines: set[socket.socket] = set()
         self._branches: list[CancelToken] = []
@@ -142,7 +144,7 @@ class CancelToken:
         with self._lock:
             self.is_cancelled = True
             for line in self._lines:
-                _shut(line, socket.SHUT_WR)  # the supervisor sees the end of file; its report still comes
+                _shut(line, socket.SHUT_WR)  # the monitor sees the end of file; its report still comes
             branches = list(self._branches)
         for branch in branches:
             branch.cancel()
@@ -165,8 +167,8 @@ class CancelToken:
             self._lines.discard(line)
 
 
-class Warden:
-    """One warden process, and the temporary folder that it removes at its end.
+class Supervisor:
+    """One supervisor process, and the temporary folder that it removes at its end.
 
     Threads: any number run programs through it at once; nothing in it changes but the process itself.
     """
@@ -179,7 +181,7 @@ class Warden:
         try:
             with theirs, open(self._log, "wb") as log:
                 self._process = subprocess.Popen(
-                    [sys.executable or "python3", "-I", "-S", "-E", "-c", code, str(Path(__file__).parent)],
+                    [sys.executable or "python3", "-I", "-S", "-E", "-c", code, str(Path(__file__).parents[1])],
                     stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=[theirs.fileno()],
                     start_new_session=True, cwd="/",  # a session of its own: the stop button signals the kernel's group
                 )  # fmt: skip
@@ -196,7 +198,7 @@ class Warden:
 
     @property
     def _log(self) -> Path:
-        return self.root / "warden.log"
+        return self.root / "supervisor.log"
 
     def close(self) -> None:
         """End every program and remove the folder; return when that is done."""
@@ -207,7 +209,7 @@ class Warden:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
-            remove_tree(self.root)  # the warden has removed it, unless it was killed
+            remove_tree(self.root)  # the supervisor has removed it, unless it was killed
 
     def run(
         self, argv: Sequence[str], *, cwd: Path, streams: Mapping[str, Path | int], env: Mapping[str, str],
@@ -222,7 +224,7 @@ class Warden:
             box: the box that `Isolation.box` returned; None runs it without isolation.
             address_limited: False for virtual machines, which reserve more than they use.
             watched: the folder that must not grow beyond its limit; `cwd` if it isn't given.
-            one_of_many: more programs with these limits are likely to follow in this task: its supervisor waits for
+            one_of_many: more programs with these limits are likely to follow in this task: its monitor waits for
                 them.
 
         Raises:
@@ -251,9 +253,9 @@ class Warden:
         )  # fmt: skip
 
     def _ask(self, request: bytes, patience_s: float, token: CancelToken, fds: list[int], kind: Any) -> dict[str, Any]:
-        """Have a supervisor of the task (a waiting or a new one) run a program, and return its report."""
+        """Have a monitor of the task (a waiting or a new one) run a program, and return its report."""
         ours = None if kind is None else token.idle.take((self.root, kind))
-        ours = ours or self._new_supervisor(token)
+        ours = ours or self._new_monitor(token)
         answer = b""
         try:
             token.hold(ours)
@@ -274,11 +276,11 @@ class Warden:
                 ours.close()
         if not answer:
             token.check()
-            raise JudgeError(f"a program's supervisor ended without a report, killed perhaps. {self._last_words()}")
+            raise JudgeError(f"a program's monitor ended without a report, killed perhaps. {self._last_words()}")
         report: dict[str, Any] = json.loads(answer)
         return report
 
-    def _new_supervisor(self, token: CancelToken) -> socket.socket:
+    def _new_monitor(self, token: CancelToken) -> socket.socket:
         ours, theirs = socket.socketpair()
         try:
             with theirs:
@@ -300,7 +302,7 @@ def _request(
     argv: Sequence[str], cwd: Path, streams: Mapping[str, Path | int], env: Mapping[str, str], limits: Limits,
     box: Mapping[str, Any] | None, address_limited: bool, watched: Path, fds: list[int],
 ) -> dict[str, Any]:  # fmt: skip
-    """Return the request for a supervisor; a descriptor is replaced by its index in `fds`."""
+    """Return the request for a monitor; a descriptor is replaced by its index in `fds`."""
     memory = int(limits.memory_limit_mb * _MB)
     return {
         "argv": list(argv), "cwd": str(cwd), "watched": str(watched), "env": dict(env),
@@ -313,7 +315,7 @@ def _request(
 
 
 def _end(line: socket.socket, kernel: int) -> None:
-    """End the warden by closing the connection. In a forked copy of the kernel, close only the copy's descriptor."""
+    """End the supervisor by closing the connection; in a forked copy of the kernel, close its descriptor alone."""
     if kernel == os.getpid():
         _shut(line, socket.SHUT_RDWR)
     line.close()

@@ -1,6 +1,6 @@
 """Folders that a program may have left in any state: what they hold, and how to be rid of them.
 
-Used in the warden's processes and in the kernel. Programs make trees deeper than any path or recursion, and folders
+Used in the supervisor's processes and in the kernel. Programs make trees deeper than any path or recursion, and folders
 that can't be entered, so nothing here recurses, follows a link, or builds a long path.
 """
 

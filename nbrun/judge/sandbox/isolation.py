@@ -38,7 +38,7 @@ _ETC = (
 _ENTER = stat.S_IROTH | stat.S_IXOTH
 _DEPTH = 2  # of folders within one another that only their owner may enter
 #: This package: it holds the demo set with its answers.
-_OWN = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_OWN = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 #: One step of what a box shows, in bubblewrap's words: `("ro-bind", outside, inside)`, `("dir", inside)`, `("symlink",
 #: target, inside)`, `("tmpfs", inside)`.
 Step = tuple[str, ...]
@@ -52,7 +52,7 @@ class Isolation:
     Attributes:
         bwrap: the full path of bubblewrap.
         setpriv: the full path of what gives up root's rights, where the kernel is root; else empty.
-        is_own: the supervisor builds such boxes itself, which takes a third of the time that bubblewrap takes.
+        is_own: the monitor builds such boxes itself, which takes a third of the time that bubblewrap takes.
     """
 
     name: str
@@ -67,7 +67,7 @@ class Isolation:
         return self.name != "none"
 
     def box(self, mounts: Mounts) -> dict[str, Any]:
-        """Return what the warden needs to build the box."""
+        """Return what the supervisor needs to build the box."""
         plan = [*_system(), *(step for path in mounts.readable for step in shown(path))]
         if mounts.program is not None:
             plan.append(("ro-bind", str(mounts.program), PROGRAM))

@@ -1,12 +1,13 @@
-"""One program under its limits, from fork to the last of its descendants.
+"""The processes that run programs: the supervisor, which forks a monitor for each, and the monitors.
 
-All that a supervisor's process does; it has one thread. It runs one program, or one after another for a task whose
-programs have the same limits: each in a box of its own, and the next one only after a program that ended by itself and
-left no process. What a program can see is `box`'s business.
+Each has one thread. A monitor runs one program under its limits, from fork to the last of its descendants, or one after
+another for a task whose programs have the same limits: each in a box of its own, and the next one only after a program
+that ended by itself and left no process. What a program can see is the box's business.
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import resource
@@ -17,9 +18,8 @@ import time
 from typing import Any
 
 from . import STARVED, processes
-from .accounts import Account
 from .bubblewrap import BubblewrapBox
-from .folders import folder_bytes
+from .folders import folder_bytes, remove_tree
 from .namespaces import NamespaceBox, Template, enter_user_namespace
 
 #: A program's streams, and how their files are opened for it.
@@ -30,7 +30,7 @@ _OPEN_FILES = 256
 #: Programs get user ids from here on where the kernel is root: each its own, so that its processes can be counted.
 FIRST_UID = 1_900_000_000
 _MOST_PIDS = 1 << 22
-#: How many programs one supervisor runs at most: then the user ids that belong to its process id are used up.
+#: How many programs one monitor runs at most: then the user ids that belong to its process id are used up.
 _PROGRAMS_AT_MOST = 500
 #: It looks every 50 ms at the least; a pause that is longer was not its own.
 _GAP_S = 0.5
@@ -38,26 +38,26 @@ _GAP_S = 0.5
 _DEFAULT = [signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT]
 
 
-#: A supervisor that runs programs one after another ends after this CPU time of its own, since it is under the limit of
+#: A monitor that runs programs one after another ends after this CPU time of its own, since it is under the limit of
 #: its programs itself: at least 2 s.
 _OWN_CPU_S = 0.25
-#: It looks this often, in milliseconds, whether the warden is still there.
+#: It looks this often, in milliseconds, whether the supervisor is still there.
 _IDLE_MS = 500
 
 
-def supervise(line: socket.socket, warden: int) -> None:
+def run_monitor(line: socket.socket, supervisor: int) -> None:
     """Run the programs that are asked for on `line`, one after another, and report there how each ended.
 
-    Returns when the other end is closed, when the process `warden` is gone, or after a program that ended by a limit,
-    didn't start, or left processes behind.
+    Return when the other end is closed, when the process `supervisor` is gone, or after a program that ended by a
+    limit, didn't start, or left processes behind.
     """
     wake = wake_on_child()
     processes.become_subreaper()
     number, stays = 0, True
-    while stays and _is_asked(line, wake, warden):
+    while stays and _is_asked(line, wake, supervisor):
         request, fds = _read_request(line)
-        supervision = Supervision(request, line, wake, fds, number)
-        report = supervision.run()
+        monitor = Monitor(request, line, wake, fds, number)
+        report = monitor.run()
         number += 1
         # A child that is left means that its program could not be killed in time.
         is_clean = report["failure"] is None and report["cause"] is None and not processes.children(os.getpid())
@@ -68,12 +68,12 @@ def supervise(line: socket.socket, warden: int) -> None:
             return  # the kernel has closed the connection
 
 
-def _is_asked(line: socket.socket, wake: int, warden: int) -> bool:
+def _is_asked(line: socket.socket, wake: int, supervisor: int) -> bool:
     """Wait for the next request; False if none will come."""
     poller = select.poll()
     poller.register(wake, select.POLLIN)
     poller.register(line, select.POLLIN)
-    while os.getppid() == warden:
+    while os.getppid() == supervisor:
         ready = {f for f, _ in poller.poll(_IDLE_MS)}
         if drain(wake):
             return False  # SIGTERM
@@ -96,7 +96,7 @@ def _read_request(line: socket.socket) -> tuple[dict[str, Any], list[int]]:
     return json.loads(text), fds
 
 
-class Supervision:
+class Monitor:
     """One program under its limits, from fork to the last of its descendants. It is the `number`-th of its process.
 
     Threads: none; it is all that its process does meanwhile.
@@ -114,7 +114,7 @@ class Supervision:
         self.memory_bytes = 0
         self.reaped_bytes = 0  # the most that one process held of those that have ended
         self.box: BubblewrapBox | NamespaceBox | None = None
-        self.account = Account()
+        self.account = processes.Account()
         self.started = time.monotonic()
         self.began: float | None = (
             None  # when the program itself was there: to build a box may take a busy machine long
@@ -361,7 +361,7 @@ def _shared_fairly(living: list[int], resident: int) -> int:
 def _become_small(request: dict[str, Any]) -> None:
     os.umask(0o022)
     os.chdir(request["cwd"])
-    cpu_s = int(request["cpu_s"]) + 2  # for each process alone; the supervisor counts them together, and sooner
+    cpu_s = int(request["cpu_s"]) + 2  # for each process alone; the monitor counts them together, and sooner
     _limit(resource.RLIMIT_CPU, cpu_s, cpu_s + 1)
     _limit(resource.RLIMIT_FSIZE, request["file_bytes"])
     _limit(resource.RLIMIT_CORE, 0)
@@ -373,7 +373,7 @@ def _become_small(request: dict[str, Any]) -> None:
 
 
 def _first_to_die(yes: bool) -> None:
-    """Let the system kill programs first when memory runs out, not the kernel or their supervisors."""
+    """Let the system kill programs first when memory runs out, not the kernel or their monitors."""
     try:
         with open("/proc/self/oom_score_adj", "w") as file:
             file.write("1000" if yes else "0")
@@ -393,6 +393,72 @@ def _limit(which: int, soft: int, hard: int | None = None) -> None:
         return value if top == infinity else top if value == infinity else min(value, top)
 
     resource.setrlimit(which, (within(soft), within(soft if hard is None else hard)))
+
+
+# ---- the supervisor itself
+
+
+def serve(fd: int, root: str, parent: int) -> None:
+    """Serve the kernel at the other end of `fd` until it closes the socket or dies; then remove `root`."""
+    gc.disable()  # a collection would copy the pages that monitors share
+    processes.become_subreaper()
+    wake = wake_on_child()
+    monitors: set[int] = set()
+    with socket.socket(fileno=fd) as kernel:
+        poller = select.poll()
+        poller.register(kernel, select.POLLIN)
+        poller.register(wake, select.POLLIN)
+        while os.getppid() == parent:  # a forked copy of the kernel may hold the socket open after its death
+            ready = {f for f, _ in poller.poll(1000)}
+            drain(wake)
+            if kernel.fileno() in ready:
+                word, fds, _, _ = socket.recv_fds(kernel, 1, 1)
+                if not word:
+                    break
+                os.set_inheritable(fds[0], False)  # a program that held it could write its own report
+                monitors.add(_fork_monitor(kernel, fds[0]))
+            _reap(monitors)
+    _end(monitors)
+    remove_tree(root)
+
+
+def _fork_monitor(kernel: socket.socket, fd: int) -> int:
+    supervisor = os.getpid()
+    pid = os.fork()
+    if pid:
+        os.close(fd)
+        return pid
+    try:
+        kernel.close()  # else the kernel could go on writing to a dead supervisor
+        with socket.socket(fileno=fd) as line:
+            run_monitor(line, supervisor)
+    finally:
+        os._exit(0)
+
+
+def _reap(monitors: set[int]) -> None:
+    try:
+        while pid := os.waitpid(-1, os.WNOHANG)[0]:
+            monitors.discard(pid)
+    except ChildProcessError:
+        monitors.clear()
+    for pid in (
+        set(processes.children(os.getpid())) - monitors
+    ):  # orphans: their monitor was killed, perhaps by the program
+        processes.kill(pid)
+
+
+def _end(monitors: set[int]) -> None:
+    for pid in monitors:
+        processes.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + 1.5
+    while monitors and time.monotonic() < deadline:
+        time.sleep(0.005)
+        _reap(monitors)
+    processes.kill_descendants(2.0)
+
+
+# ---- what both need
 
 
 def wake_on_child() -> int:
