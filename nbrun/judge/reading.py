@@ -11,6 +11,7 @@ import itertools
 import json
 import os
 import warnings
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -29,8 +30,8 @@ _JSONL = (".jsonl", ".ndjson", ".jsonlines")
 _JSON = (".json",)
 _PARQUET = (".parquet", ".pq")
 _COMPRESSED = (".gz", ".zst")
-_BUFFERED_BYTES = 512 << 20  # a group of rows up to this size is read from the disk at once, which is faster
-_ROWS_AT_ONCE = 16  # of Parquet: a problem's tests may take many megabytes
+_ROWS_AT_ONCE = 8  # of Parquet and Arrow: a problem's tests may take many megabytes
+_READ_BYTES = 1 << 18  # how much of a column of Parquet is read at once
 #: The languages for which tests that call functions or run test code are supported.
 IN_PYTHON_3 = frozenset({"PYTHON3", "PYPY3"})
 _SHOWN = 5  # how many reasons a repr and an error list
@@ -116,8 +117,8 @@ class Problems:
         return os.fspath(self._source) if isinstance(self._source, (str, os.PathLike)) else None
 
     def _problems(self, refusal: Refusal | None = None) -> Iterator[dict[str, Any]]:
-        languages, not_supported = Counter[str](), Counter[str]()
-        self.languages, self.not_supported, self.made_ids = languages, not_supported, 0
+        tally = _Tally()
+        self.languages, self.not_supported, self.made_ids = tally.languages, tally.not_supported, 0
         if isinstance(self._source, (list, tuple)) and self._on_bad == "raise":
             self._check_all(refusal)
         submitted = self._submitted()
@@ -129,11 +130,11 @@ class Problems:
                     continue
                 has_solutions = has_solutions or no_solutions(problem) is None
                 _add_submissions(problem, submitted)
-                _count(problem, languages, not_supported)
+                tally.add(problem)
             except SampleError as e:
                 if self._on_bad == "raise":
                     raise
-                not_supported[str(e)] += 1
+                tally.not_supported[str(e)] += 1
                 continue
             yield problem
 
@@ -274,18 +275,16 @@ class Problems:
             raise InputError('read_problems: Parquet files need pyarrow: pip install "nbrun[arrow]".') from e
         number = 0
         try:
-            metadata = pyarrow.parquet.read_metadata(path)
-            sizes = (metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
-            is_small = max(sizes, default=0) <= _BUFFERED_BYTES
-            with pyarrow.parquet.ParquetFile(path, metadata=metadata, pre_buffer=is_small) as file:
+            # Small buffers, few rows at once and no threads: what is decoded then stays in the CPU's cache until it has
+            # become Python objects, which halves the time. Reading whole row groups first costs more than it saves.
+            with pyarrow.parquet.ParquetFile(path, buffer_size=_READ_BYTES, pre_buffer=False) as file:
                 columns = self._columns(file.schema_arrow.names)
-                # With so few rows, threads that decode the columns cost more time than they save.
                 for batch in file.iter_batches(_ROWS_AT_ONCE, columns=columns, use_threads=False):
                     for row in batch.to_pylist():
                         yield _Row(f"{path}: row {number}", row)
                         number += 1
-        except pyarrow.ArrowInvalid as e:
-            raise SampleError(f"{path}: no Parquet file: {e}", position=number) from None
+        except (pyarrow.ArrowException, OSError) as e:
+            yield _Row(f"{path}: row {number}", None, f"the Parquet file can't be read from here on: {e}")
 
 
 class _Judged:
@@ -378,23 +377,40 @@ def _check_path(path: Path) -> None:
         raise InputError(f"read_problems: there is no file {str(path)!r} (in {os.getcwd()!r}).")
 
 
-def _count(problem: Mapping[str, Any], languages: Counter[str], not_supported: Counter[str]) -> None:
-    """Count a problem's solutions by language, and those that can't be judged by reason."""
-    harness = str((problem.get("harness") or {}).get("type", "")).replace("_", " ")
-    for group in ("solutions", "incorrect_solutions"):
-        for (name, reason), count in _kinds(problem.get(group)).items():
-            try:
-                known, row = lookup(name, DEFAULT_LANGUAGES)
-                if row.missing:
-                    reason = reason or f"language {known}"
-                elif harness and known not in IN_PYTHON_3:
-                    reason = reason or f"{harness} tests of solutions in {known}"
-            except NotSupportedError:
-                known = name_of_number(name) if isinstance(name, int) else str(name)
-                reason = reason or f"language {known}"
-            languages[known] += count
-            if reason := problem.get("not_supported") or reason:
-                not_supported[str(reason)] += count
+class _Tally:
+    """Counts solutions by language, and by reason those that can't be judged. It belongs to one iteration."""
+
+    def __init__(self) -> None:
+        self.languages: Counter[str] = Counter()
+        self.not_supported: Counter[str] = Counter()
+        self._known: dict[tuple[str | int, str], tuple[str, str | None]] = {}
+
+    def add(self, problem: Mapping[str, Any]) -> None:
+        """Count a problem's solutions."""
+        harness = str((problem.get("harness") or {}).get("type", "")).replace("_", " ")
+        for group in ("solutions", "incorrect_solutions"):
+            for (name, reason), count in _kinds(problem.get(group)).items():
+                key = name, harness
+                if key not in self._known:
+                    self._known[key] = _language_of(name, harness)
+                language, why = self._known[key]
+                self.languages[language] += count
+                if reason := problem.get("not_supported") or reason or why:
+                    self.not_supported[str(reason)] += count
+
+
+def _language_of(name: str | int, harness: str) -> tuple[str, str | None]:
+    """Return the language that a name means, and why LocalSandbox can't judge solutions in it; None if it can."""
+    try:
+        known, row = lookup(name, DEFAULT_LANGUAGES)
+    except NotSupportedError:
+        known = name_of_number(name) if isinstance(name, int) else str(name)
+        return known, f"language {known}"
+    if row.missing:
+        return known, f"language {known}"
+    if harness and known not in IN_PYTHON_3:
+        return known, f"{harness} tests of solutions in {known}"
+    return known, None
 
 
 def _kinds(group: Any) -> Counter[tuple[Any, Any]]:
@@ -503,5 +519,5 @@ def _lines(path: Path) -> Iterator[_Row]:
                     yield _Row(where, None, f"not a line of JSON: {e}")
                 else:
                     yield _Row(where, row)
-    except (EOFError, gzip.BadGzipFile, OSError) as e:
-        raise SampleError(f"{path}:{number + 1}: the file can't be read further: {e}", position=number) from e
+    except (EOFError, zlib.error, OSError) as e:
+        yield _Row(f"{path}:{number + 1}", None, f"the file can't be read from here on: {e}")

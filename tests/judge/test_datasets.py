@@ -467,8 +467,33 @@ def test_of_a_parquet_file_only_known_columns_are_loaded(tmp_path: Path) -> None
 def test_a_file_that_is_cut_off_is_named(tmp_path: Path) -> None:
     data = gzip.compress(b"".join(json.dumps({**ROW, "id": i}).encode() + b"\n" for i in range(1000)))
     (tmp_path / "p.jsonl.gz").write_bytes(data[: len(data) // 2])
-    with pytest.raises(SampleError, match=r"p\.jsonl\.gz:\d+: the file can't be read further"):
+    with pytest.raises(SampleError, match=r"p\.jsonl\.gz:\d+: the file can't be read from here on"):
         list(read_problems(tmp_path / "p.jsonl.gz"))
+
+
+@pytest.mark.needs("pyarrow")
+def test_files_that_are_cut_off_or_damaged_do_not_end_the_reading_of_the_others(tmp_path: Path) -> None:
+    import pyarrow
+
+    rows = [{**ROW, "id": f"{name}{i}"} for name in "abcd" for i in range(200)]
+    lines = [json.dumps(row).encode() + b"\n" for row in rows]
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b"".join(lines[:200]))[:-40])
+    with pyarrow.output_stream(tmp_path / "b.jsonl.zst", compression="zstd") as file:
+        file.write(b"".join(lines[200:400]))
+    whole = (tmp_path / "b.jsonl.zst").read_bytes()
+    (tmp_path / "b.jsonl.zst").write_bytes(whole[: len(whole) // 2])
+    write_parquet(tmp_path / "c.parquet", rows[400:600])
+    data = bytearray((tmp_path / "c.parquet").read_bytes())
+    data[4:400] = b"\xff" * 396  # pages, not the footer
+    (tmp_path / "c.parquet").write_bytes(data)
+    (tmp_path / "d.jsonl").write_bytes(b"".join(lines[600:]) + b'{"id": "d200", "te')
+    read = read_problems(tmp_path, on_bad="skip")
+    found = [problem["id"] for problem in read]
+    assert [name for name in found if name.startswith("d")] == [f"d{i}" for i in range(200)]
+    assert len(found) > 200
+    assert sorted(Path(reason.partition(":")[0]).name for reason in read.not_supported) == [
+        "a.jsonl.gz", "b.jsonl.zst", "c.parquet", "d.jsonl",
+    ]  # fmt: skip
 
 
 # ---- adapters and submissions

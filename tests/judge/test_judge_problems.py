@@ -189,7 +189,7 @@ def test_parquet_gives_what_jsonl_gives(tmp_path: Path) -> None:
 def test_a_damaged_parquet_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "p.parquet"
     path.write_bytes(b"PAR1 no table")
-    with pytest.raises(SampleError, match=r"p\.parquet: no Parquet file"):
+    with pytest.raises(SampleError, match=r"p\.parquet: row 0: the Parquet file can't be read"):
         list(read_problems(path))
 
 
