@@ -308,9 +308,17 @@ def _extract(completion: str, custom: str | None) -> str:
     return match[2] if match else ""
 
 
+def read_answers() -> dict[str, Any]:
+    """Return the recorded answers by the names of their requests."""
+    text = (DATA / "sandboxfusion.json").read_text()
+    return dict(json.loads(text, object_hook=lambda d: d["repeated"] * d["times"] if "repeated" in d else d))
+
+
 def _key(path: str, body: Any) -> str:
     """What of a request decides on the answer: not the name of the data set, and hardly the limits."""
-    if path == "/submit":
+    if not isinstance(body, dict):
+        body = [body]
+    elif path == "/submit":
         body = [body["completion"].split(), body["config"].get("language"), body["config"].get("provided_data")]
     else:
         is_short = body.get("compile_timeout", 10) < 1
@@ -332,7 +340,7 @@ async def _send(
 
 async def main(count: int, first: int, keeps: bool) -> None:
     """Serves until standard input ends."""
-    answers = json.loads((DATA / "sandboxfusion.json").read_text())
+    answers = read_answers()
     requests = json.loads((DATA / "sandboxfusion_requests.json").read_text())
     stand = Stand([{"answer": answers.get(r["name"]), **r} for r in requests], keeps)
     ports = [(await stand.listen(first + n if first else 0)).number for n in range(count)]

@@ -9,10 +9,12 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+from fusion_server import read_answers
+
 from nbrun.model import Task
 
 DATA = Path(__file__).parent / "data"
-ANSWERS: dict[str, Any] = json.loads((DATA / "sandboxfusion.json").read_text())
+ANSWERS = read_answers()
 REQUESTS: dict[str, Any] = {r["name"]: r for r in json.loads((DATA / "sandboxfusion_requests.json").read_text())}
 
 TESTS = [{"input": "1 2\n", "output": "3\n"}, {"input": "3 4\n", "output": "7\n"}]

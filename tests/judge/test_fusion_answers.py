@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import json
 import pickle
@@ -360,18 +361,26 @@ def test_headers_go_along(stand: Stand) -> None:
 
 # ---- the local sandbox on what a real server judged
 
-#: What a recorded answer doesn't say enough about to be compared: why.
+#: Requests whose answer doesn't say enough to be compared: why.
 NOT_SAID = {
+    "list_datasets": "no program is judged",
+    "ping": "no program is judged",
+    "run_code-bad-json": "the request is refused",
     "run_code-cpp-compile-timeout": "the compiler was stopped",
-    "run_code-files-and-fetch": "files go with the request",
+    "run_code-missing-field": "the request is refused",
     "run_code-missing-runtime-go": "the server has no Go",
     "run_code-python-non-utf8": "the answer lacks the bytes that were no UTF-8",
+    "run_code-python-output-1000000": "the server stops reading after 219,264 bytes, and the program waits for it",
+    "run_code-python-output-3000000": "the server stops reading after 219,264 bytes, and the program waits for it",
     "run_code-sandboxerror-bad-base64-file": "the server failed",
     "run_code-sandboxerror-unsupported-sql": "the server failed",
     "run_code-unknown-language": "the request is refused",
     "submit-empty-tests": "there is no test",
+    "submit-missing-tests": "there is no test",
+    "submit-no-language": "the request is refused",
     "submit-sandboxerror-500-after-5-retries": "the server failed",
     "submit-unfenced-completion": "the server finds no source in it",
+    "submit-unknown-dataset": "the request is refused",
 }
 COMPARED = sorted(set(REQUESTS) - set(NOT_SAID))
 
@@ -384,6 +393,7 @@ def sandbox() -> Iterator[LocalSandbox]:
 
 
 def test_what_is_not_compared_is_known() -> None:
+    assert len(REQUESTS) == 54
     assert set(NOT_SAID) <= set(REQUESTS)
     assert set(COMPARED) <= set(ANSWERS)
 
@@ -397,16 +407,60 @@ def test_the_local_sandbox_agrees_with_a_real_server(sandbox: LocalSandbox, name
     rules = JudgingRules(DEFAULT, True, None)
     if REQUESTS[name]["path"] == "/submit":
         source, language = body["completion"], body["config"]["language"]
-        problem = next(iter(read_problems([{"id": name, "tests": body["config"]["provided_data"]["test"]}])))
+        tests = body["config"].get("provided_data", {}).get("test")
+        if tests is None:  # the server has them; its answer repeats those that it ran
+            tests = [record["test_info"] for record in ANSWERS[name]["tests"]]
+        problem = next(iter(read_problems([{"id": name, "tests": tests, "solutions": []}])))
         real = [outcome.verdict for outcome in read_submit(answer, problem["tests"], rules)]
     else:
         source, language = body["code"], body["language"]
-        written = (ANSWERS[name]["run_result"] or {}).get("stdout") or ""
-        problem = {"id": name, "tests": [{"input": body.get("stdin") or "", "output": written}]}
-        real = [read_run(answer, problem["tests"][0], rules).verdict]
+        test, more = _test_of(body, ANSWERS[name])
+        problem = {"id": name, "tests": [test], **more}
+        real = [read_run(answer, {"input": test["input"], "output": _written(ANSWERS[name])}, rules).verdict]
     wanted = next((verdict for verdict in real if verdict != Verdict.ACCEPTED), Verdict.ACCEPTED)
     if "mem-limit" in name and wanted == Verdict.RUNTIME_ERROR:
         wanted = Verdict.MEMORY_LIMIT_EXCEEDED  # the service has no such verdict
     limits = {"time_limit_s": 2.0, "memory_limit_mb": body.get("memory_limit_MB")}
     found = sandbox(task({"language": language, "solution": source}, {**problem, **limits}))
     assert found["verdict"] == str(wanted)
+
+
+def _test_of(body: dict[str, Any], answer: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return a test whose expected output is what the server's program wrote, and the problem's further keys."""
+    test: dict[str, Any] = {"input": body.get("stdin") or "", "output": _written(answer)}
+    more: dict[str, Any] = {}
+    if "files" in body:
+        test["files"] = {name: base64.b64decode(text).decode() for name, text in body["files"].items()}
+    for name in body.get("fetch_files", ()):
+        test["output"] = base64.b64decode(answer["files"][name]).decode()
+        more["stream_files"] = {"output": name}
+    return test, more
+
+
+def _written(answer: dict[str, Any]) -> str:
+    return (answer["run_result"] or {}).get("stdout") or ""
+
+
+@pytest.mark.parametrize("name", ["run_code-python-output-1000000", "run_code-python-output-3000000"])
+def test_the_local_sandbox_reads_output_to_its_end(sandbox: LocalSandbox, name: str) -> None:
+    body = REQUESTS[name]["body"]
+    problem = {"id": name, "tests": [{"input": "", "output": "a" * int(name.rpartition("-")[2])}]}
+    assert sandbox(task({"language": "python", "solution": body["code"]}, problem))["verdict"] == "Accepted"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "run_code-missing-field", "run_code-sandboxerror-unsupported-sql", "run_code-unknown-language",
+        "submit-empty-tests", "submit-missing-tests", "submit-no-language", "submit-sandboxerror-500-after-5-retries",
+    ],
+)  # fmt: skip
+def test_what_a_real_server_refuses_or_fails_on_is_no_verdict_here_either(sandbox: LocalSandbox, name: str) -> None:
+    body = REQUESTS[name]["body"]
+    config = body.get("config", {})
+    tests = config.get("provided_data", {"test": [{"input": "", "output": ""}]}).get("test")
+    item = {"language": body.get("language", config.get("language")), "solution": body.get("code")}
+    if "completion" in body:
+        item["solution"] = body["completion"]
+    with pytest.raises(NotSupportedError):
+        sandbox(task(item, {"id": name, "tests": tests}))
