@@ -22,7 +22,7 @@ from IPython.display import display, publish_display_data
 from nbrun.errors import ThreadLimitError
 from nbrun.formatting import counted
 from nbrun.model import Progress, RunControls
-from nbrun.panel.details import entry_of, tasks_of
+from nbrun.panel.queries import entry_of, tasks_of
 from nbrun.panel.static import static_html, static_text
 from nbrun.panel.sync import Message, head_of
 from nbrun.panel.updater import Updater
@@ -31,7 +31,7 @@ from nbrun.threads import start_daemon
 
 _HERE = Path(__file__).parent
 #: One module, since the browser can fetch nothing from the package: each defines what those after it use.
-SCRIPTS = ("store.js", "elements.js", "list.js", "samples.js", "sample.js", "details.js", "view.js")
+SCRIPTS = ("store.js", "elements.js", "list.js", "samples.js", "sample.js", "sections.js", "view.js")
 
 
 #: How many unread samples a search lists at most, and how many characters of each id.

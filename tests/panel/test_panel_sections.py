@@ -18,9 +18,8 @@ from hypothesis import strategies as st
 import nbrun
 from nbrun.errors import JudgeError
 from nbrun.model import TaskSummary
-from nbrun.panel.details import TEXT_CHARS, entry_of, tasks_of
-from nbrun.panel.sections import POINTS, Throughput
-from nbrun.panel.sync import unpack
+from nbrun.panel.queries import TEXT_CHARS, entry_of, tasks_of
+from nbrun.panel.sync import POINTS, Throughput, unpack
 from nbrun.panel.updater import FILES, DiskUse
 
 

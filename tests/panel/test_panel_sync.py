@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nbrun.model import State
-from nbrun.panel.sections import EVERY_S, TRACEBACK_CHARS
-from nbrun.panel.sync import COUNTS, Message, ViewSync, decode, pack
+from nbrun.panel.sync import COUNTS, EVERY_S, TRACEBACK_CHARS, Message, ViewSync, decode, pack
 
 #: So far apart that nothing is held back for being too frequent.
 LATER = 10.0
