@@ -66,7 +66,7 @@ def difference(expected: str, actual: str) -> list[tuple[str, str]]:
 
 
 @dataclass(frozen=True)
-class Failing:
+class FailingTest:
     """The first test that didn't pass. Texts are None where they weren't kept."""
 
     number: int
@@ -88,7 +88,7 @@ class EntryView:
     language: str
     source: str | None
     facts: dict[str, Any]
-    failing: Failing | None = None
+    failing: FailingTest | None = None
     error: Mapping[str, Any] | None = None
     stderr: str = ""
     compiler: str = ""
@@ -186,7 +186,7 @@ def _run(test: Mapping[str, Any]) -> Mapping[str, Any]:
     return _mapping(_mapping(test.get("exec_info")).get("run_result"))
 
 
-def _failing_test(tests: Sequence[Mapping[str, Any]]) -> Failing | None:
+def _failing_test(tests: Sequence[Mapping[str, Any]]) -> FailingTest | None:
     for number, test in enumerate(tests):
         if test.get("passed") is True:
             continue
@@ -195,7 +195,7 @@ def _failing_test(tests: Sequence[Mapping[str, Any]]) -> Failing | None:
         message = _mapping(test.get("exec_info")).get("message")
         if message:
             facts["message"] = message
-        return Failing(
+        return FailingTest(
             number,
             verdicts.of({"accepted": False, "tests": [test]}),
             _str_or_none(_mapping(info.get("input")).get("stdin")),
@@ -267,7 +267,7 @@ def text_of(s: EntryView) -> str:
     return "\n".join(out)
 
 
-def _text_of_failing(f: Failing) -> list[str]:
+def _text_of_failing(f: FailingTest) -> list[str]:
     facts = ", ".join(f"{k} {v}" for k, v in f.facts.items())
     out = ["", escape_control_chars(f"failing test {f.number}: {f.verdict or ''}   {facts}".rstrip())]
     if f.stdin is not None:
@@ -361,7 +361,7 @@ def _html_block(title: str, text: str) -> list[str]:
     return [f"<h5>{escape(title)}</h5>", f"<pre>{escape(chr(10).join(truncate(text)))}</pre>"]
 
 
-def _html_of_failing(f: Failing) -> list[str]:
+def _html_of_failing(f: FailingTest) -> list[str]:
     parts = [f"<h5>Failing test {f.number}: {_safe(f.verdict or '')}</h5>", _html_facts(f.facts)]
     if f.stdin is not None:
         parts += _html_block("stdin", f.stdin)

@@ -15,7 +15,7 @@ from functools import partial
 from html import escape
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
-from nbrun.errors import InputError
+from nbrun.errors import InputError, NbrunError
 from nbrun.formatting import count_text
 from nbrun.texts import without_surrogates
 from nbrun.verdicts import Tally
@@ -594,25 +594,44 @@ class TaskSummary:
 
 
 class RunControls(Protocol):
-    """What a view may do to a run. Every call is thread-safe; all but those that read results return at once."""
+    """What a view may do to a run. Every call is thread-safe; all but those that read results return immediately.
+
+    A class that inherits from it refuses what it doesn't override, as the controls of a watch do.
+    """
 
     @property
     def progress(self) -> Progress: ...
     @property
-    def workers(self) -> int: ...
+    def workers(self) -> int:
+        """How many workers run tasks; can be set."""
+        return 0
+
     @workers.setter
-    def workers(self, n: int) -> None: ...
-    def pause(self) -> None: ...
-    def resume(self) -> None: ...
-    def stop(self, drain: bool = True) -> None: ...
+    def workers(self, n: int) -> None:
+        raise _only_watched()
+
+    def pause(self) -> None:
+        """Start no more tasks until `resume`."""
+        raise _only_watched()
+
+    def resume(self) -> None:
+        """Continue after `pause`, or after the run has paused itself."""
+        raise _only_watched()
+
+    def stop(self, drain: bool = True) -> None:
+        """End the run. With `drain`, running tasks may end."""
+
     def retry_errors(self, kind: str | None = None) -> int:
         """Queue tasks that ended in errors again, of one type or all, even after the end. Return how many."""
+        raise _only_watched()
 
     def go_on(self) -> None:
         """Restart a run that was stopped or has halted, with the tasks that are missing."""
+        raise _only_watched()
 
     def redo_changed(self) -> int:
         """Run the tasks again whose results were made with other settings. Return how many there are."""
+        raise _only_watched()
 
     def find_unread(self, text: str, limit: int) -> tuple[Sequence[str], int]:
         """Find samples that were not read yet by a part of their id (in lower case).
@@ -629,6 +648,10 @@ class RunControls(Protocol):
 
     def health(self) -> Sequence[Mapping[str, Any]]:
         """Return `Judge.health()`; empty if the judge has no endpoints."""
+
+
+def _only_watched() -> NbrunError:
+    return NbrunError("This panel only watches: steer the runs in the kernels or jobs that run them.")
 
 
 @runtime_checkable

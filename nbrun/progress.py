@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from nbrun.formatting import count_text, duration_text, percent_text
 from nbrun.model import ErrorKind, ErrorNote, LogNote, Mean, Progress, SampleProgress, State
 from nbrun.texts import without_surrogates
-from nbrun.verdicts import Tally, accepts, count, rejects
+from nbrun.verdicts import Tally, count, judged
 
 #: How many of the newest errors and of the newest log lines are kept for the views.
 RECENT_ERRORS, RECENT_LOGS = 20, 100
@@ -130,12 +130,13 @@ class ProgressTracker:
         with self._lock:
             verdicts, earlier = dict(now.verdicts), dict(before.verdicts)
             columns = self._columns
+            accepted, rejected = judged(verdicts)
             by_judge = verdicts.get("JudgeError", 0)
             row = {
                 "total": now.total,
                 "done": now.done,
-                "accepted": sum(n for verdict, n in verdicts.items() if accepts(verdict)),
-                "rejected": sum(n for verdict, n in verdicts.items() if rejects(verdict)),
+                "accepted": accepted,
+                "rejected": rejected,
                 "errors": now.errors,
                 "judge_errors": by_judge,
                 "seen": self._seen(verdicts),
@@ -218,12 +219,7 @@ class ProgressTracker:
         done = len(verdicts)
         counts.pop(None, None)
         by_judge = counts.get("JudgeError", 0)
-        accepted = rejected = 0
-        for verdict, n in counts.items():
-            if accepts(verdict):
-                accepted += n
-            elif rejects(verdict):
-                rejected += n
+        accepted, rejected = judged(counts)
         columns = self._columns
         with self._lock:
             if kinds:

@@ -165,6 +165,29 @@ def rejects(verdict: str | None) -> bool:
     return verdict is not None and (verdict in REJECTED or verdict == REJECTED_BARE or verdict.endswith(_FLAGS[False]))
 
 
+class Judged(NamedTuple):
+    """How many tasks were accepted, and how many rejected."""
+
+    accepted: int
+    rejected: int
+
+
+def judged(counts: Mapping[str | None, int] | Mapping[str, int]) -> Judged:
+    """Return how many tasks were judged either way, of verdict -> how many tasks have it.
+
+    Example:
+        >>> judged({"Accepted": 2, "WrongAnswer": 40, "JudgeError": 1, None: 3})
+        Judged(accepted=2, rejected=40)
+    """
+    accepted = rejected = 0
+    for verdict, n in counts.items():
+        if accepts(verdict):
+            accepted += n
+        elif rejects(verdict):
+            rejected += n
+    return Judged(accepted, rejected)
+
+
 class Tally(NamedTuple):
     """Judged tasks by what their group expects (`expected`): of positives how many were accepted and how many rejected,
     and of negatives.
@@ -252,12 +275,7 @@ def tally_of_group(is_expected: bool | None, counts: Mapping[str | None, int]) -
     """
     if is_expected is None:
         return Tally()
-    accepted = rejected = 0
-    for verdict, n in counts.items():
-        if accepts(verdict):
-            accepted += n
-        elif rejects(verdict):
-            rejected += n
+    accepted, rejected = judged(counts)
     return Tally(accepted, rejected) if is_expected else Tally(0, 0, accepted, rejected)
 
 

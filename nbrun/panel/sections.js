@@ -150,7 +150,7 @@ class Errors {
 
   make(type) {
     const one = { count: h("span"), message: h("bdi", {}), where: h("bdi", {}), trace: h("pre", { tabindex: "0" }) };
-    one.retry = button("Try these again", (pressed) => this.act(pressed, "retry_errors", { type }), { "aria-label": `Try ${type} again` });
+    one.retry = button("Try these again", (pressed) => this.act(pressed, ACTIONS.retry_errors, { type }), { "aria-label": `Try ${type} again` });
     const copied = copyButton(`Copy ${type}`, () => wordsOfError(one.kind));
     const open = button("Open the sample", () => this.openSample(one.kind.sample_id));
     const details = h("details", {}, h("summary", {}, h("b", {}, type), " ", one.count, " · ", one.message),

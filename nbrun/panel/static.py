@@ -14,7 +14,7 @@ from html import escape
 from nbrun.formatting import count_text, counted, duration_text, percent_text, rate_text
 from nbrun.model import Progress, State
 from nbrun.progress import end_text, eta_text, quality_texts
-from nbrun.verdicts import accepts, rejects
+from nbrun.verdicts import judged
 
 #: accepted, rejected, done without a verdict, errors, running: distinguishable also by people who see fewer colours.
 _COLOURS = {
@@ -106,9 +106,8 @@ def _when(progress: Progress) -> str:
 
 
 def _bar(progress: Progress) -> str:
-    accepted = sum(n for verdict, n in progress.verdicts.items() if accepts(verdict))
+    accepted, rejected = judged(progress.verdicts)
     judge_done = progress.verdicts.get("JudgeError", 0)
-    rejected = sum(n for verdict, n in progress.verdicts.items() if rejects(verdict))
     parts = {
         "accepted": accepted,
         "rejected": rejected,

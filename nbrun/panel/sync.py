@@ -1,22 +1,22 @@
-"""Progress -> the messages that keep a view up to date: everything once, then only what changed.
+"""The messages that keep a view up to date with a run's Progress: everything once, then only what changed.
 
-A message is a small mapping and one binary buffer of columns; `unpack` and store.js read it. Layout:
+A message is a small mapping and one binary buffer of columns; store.js reads it. Layout:
 
-    content   kind: "all" or "delta"; seq: counts up by one; head: what is not per sample (of a delta: what changed of
-              it); sections that changed, each whole: kinds (of errors), logs, endpoints, chart;
+    content   kind: "all" or "delta"; seq: counts up by one; head: see Head (in a delta only what changed);
+              sections that changed, each whole: kinds (of errors), logs, endpoints, chart;
               layout: [[column, length, width], ...]
     buffer    the columns one after another, each `length` numbers of `width` bytes, little-endian
-    names     bytes of a JSON list of ids, those of the samples that are new, in the order of their numbers
+    names     bytes of a JSON list: the ids of samples that are new, in the order of their numbers
     total     tasks of each new sample
-    at, and COUNTS    counts of the samples at these numbers, without those that are as they were for all of them
+    at, and COUNTS    counts of the samples with these numbers; a count that has changed for none of them is left out
                       (an "all" has every sample and no `at`)
-    work_at, work     tasks running now, of the samples whose number of them changed
-    wait_at, wait     the same of tasks that wait for another try
+    work_at, work     samples whose number of running tasks has changed, and that number
+    wait_at, wait     the same for tasks that wait for another try
 
-Counts are absolute, so a message that is applied twice does no harm; a view that misses one sees it by `seq` and asks
-for everything.
+Counts are absolute, so applying a message twice does no harm. A view that misses a message notices it by `seq` and
+asks for everything. A section is sent whole when it has changed; the larger it is, the less often.
 
-Threads: a ViewSync belongs to the updater thread alone; any thread may call `sample_id`.
+Threads: only the updater's thread uses a ViewSync; `sample_id` may be called from any thread.
 """
 
 from __future__ import annotations
@@ -26,30 +26,78 @@ import sys
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, NamedTuple, TypedDict, TypeVar
 
 from nbrun.formatting import bytes_text, count_text, rate_text
 from nbrun.model import ErrorKind, ErrorNote, LogNote, Progress, State
+from nbrun.panel.actions import enabled_actions
 from nbrun.progress import eta_text, load_call, quality_texts
 from nbrun.texts import shorten, without_surrogates
-from nbrun.verdicts import accepts, rejects
+from nbrun.verdicts import judged
 
-#: A message that speaks of results made with other settings says how they are made again; so does a button.
-REDO_CALL = 'redo="changed"'
-#: The counts of a sample that change, in the order in which they travel.
+#: The counts of a sample that change, in the order in which they are sent.
 COUNTS = ("done", "accepted", "rejected", "errors", "judge_errors", "seen", "unexpected")
-#: Keys of the head that drift by themselves: alone, they are sent only this often, in seconds.
+#: Keys of the head that change all the time: if nothing else changes, they are sent only this often, in seconds.
 DRIFTING = frozenset({"rate", "eta", "saved", "unsaved", "disk", "quality", "message"})
 DRIFT_S = 2.0
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
-    """What goes to the views at one time: JSON-able content, and one buffer or none."""
+class Message(NamedTuple):
+    """One message to the views: content that JSON can hold, and one buffer or none."""
 
-    content: dict[str, Any]
+    content: dict[str, object]
     buffers: list[bytes]
+
+
+class Head(TypedDict, total=False):
+    """All that is not per sample. Texts are as people read them; numbers are tasks unless something else is noted.
+
+    Attributes:
+        total: None while it is not known.
+        samples_done, samples_total: in samples; the latter is None while it is not known.
+        quality: rates and means, a text each.
+        verdicts: pairs of a verdict and its tasks; their order is that of the bits of the column `seen`.
+        failing: the type of error for which the run has paused itself, or "".
+        can: the names of the actions that are possible now (actions.py).
+        watched: how many directories a watch looks at; 0 for a run.
+        next: the line of code that loads the results; `end` contains it.
+        end: what to do after the end; "" before.
+        disk: how much the results take.
+        elapsed: in seconds.
+    """
+
+    state: str
+    total: int | None
+    done: int
+    errors: int
+    running: int
+    waiting: int
+    queued: int
+    skipped: int
+    saved: int
+    unsaved: int
+    resumed: int
+    samples_done: int
+    samples_total: int | None
+    accepted: int
+    rejected: int
+    unexpected: int
+    judge_errors: int
+    quality: list[str]
+    verdicts: list[tuple[str, int]]
+    count: str
+    rate: str
+    eta: str
+    message: str
+    failing: str
+    can: list[str]
+    workers: int
+    results: str
+    watched: int
+    next: str
+    end: str
+    disk: str
+    elapsed: float
 
 
 class ViewSync:
@@ -62,59 +110,62 @@ class ViewSync:
         self._total = array("I")
         self._columns = {name: array("I") for name in COUNTS}
         self._now: dict[str, dict[int, int]] = {"work": {}, "wait": {}}  # sample number -> tasks running, waiting
-        self._head: dict[str, Any] = {}
-        self._message_kind = ""  # the last message, without its numbers
-        self._drifted = float("-inf")
-        self._chart = Throughput()
-        self._sections = {
-            "kinds": Section(_kinds),
-            "logs": Section(_logs),
-            "endpoints": Section(_endpoints),
-            "chart": Section(lambda rates: [self._chart.step_s, rates]),
-        }
+        self._head: Head = {}
+        self._head_sent_at = float("-inf")
+        self._message_text = ""  # the run's message as it was sent last, without its numbers
+        self._throughput = Throughput()
+        self._kinds = Section(_kinds)
+        self._logs = Section(_logs)
+        self._endpoints = Section(_endpoints)
+        self._chart = Section(self._chart_of)
 
     def sample_id(self, number: int) -> str:
-        """The id behind a number in the messages."""
+        """Return the id of the sample with this number in the messages."""
         return self._names[number]
 
     def delta(
-        self, progress: Progress, now: float, *, endpoints: Sequence[Mapping[str, Any]] = (), disk: int | None = None
+        self, progress: Progress, now: float, *, endpoints: Sequence[Mapping[str, object]] = (), disk: int | None = None
     ) -> Message | None:
-        """What changed since the last message; None where nothing did.
+        """Return what changed since the last message, or None.
 
         Args:
             now: monotonic seconds.
             endpoints: rows of Judge.health.
-            disk: bytes that the results take; None while not known.
+            disk: how many bytes the results take; None while that is not known.
         """
         changed = progress.columns_since(self._version)
         self._version = progress.version
         known = len(self._names)
-        columns = self._news(changed, known)
+        columns = self._count_columns(changed, known)
         columns += self._now_columns("work", progress.at_work)
         columns += self._now_columns("wait", progress.waiting_at)
         head = self._head_changes(progress, now, disk)
-        content = {"kind": "delta", "head": head} | self._section_changes(progress, now, endpoints)
-        if not (head or columns or len(content) > 2):
+        sections = self._section_changes(progress, now, endpoints)
+        if not (head or columns or sections):
             return None
-        rates = self._sections["chart"].news(self._chart.rates, now, at_once=progress.ended)
-        if rates is not None:  # time alone is worth no message
-            content["chart"] = rates
+        chart = self._chart.change(self._throughput.rates, now, is_urgent=progress.ended)
+        if chart is not None:  # it changes with time; alone it is not worth a message
+            sections["chart"] = chart
         self.seq += 1
-        return self._message(content, self._names[known:], columns)
+        return self._message({"kind": "delta", "head": head, **sections}, self._names[known:], columns)
 
     def whole(self) -> Message:
-        """Everything that was sent so far, for views that are new."""
-        columns: list[tuple[str, Sequence[int]]] = [("total", self._total)]
-        columns += list(self._columns.items())
+        """Return everything that was sent so far, for views that are new."""
+        columns = [Column("total", self._total), *(Column(name, values) for name, values in self._columns.items())]
         for name, now in self._now.items():
-            columns += [(f"{name}_at", list(now)), (name, list(now.values()))]
-        sent = {name: section.sent for name, section in self._sections.items() if section.sent is not None}
-        return self._message({"kind": "all", "head": self._head} | sent, self._names, columns)
+            columns += [Column(f"{name}_at", list(now)), Column(name, list(now.values()))]
+        sections = {
+            "kinds": self._kinds.sent,
+            "logs": self._logs.sent,
+            "endpoints": self._endpoints.sent,
+            "chart": self._chart.sent,
+        }
+        return self._message({"kind": "all", "head": self._head, **_without_none(sections)}, self._names, columns)
 
     # ---- parts of a delta; each updates what was sent last
 
-    def _news(self, changed: Mapping[str, list[Any]], known: int) -> list[tuple[str, Sequence[int]]]:
+    def _count_columns(self, changed: Mapping[str, list[Any]], known: int) -> list[Column]:
+        """Return the columns of samples that are new or whose counts changed. Those below `known` were sent before."""
         numbers = changed["number"]
         if not numbers:
             return []
@@ -123,69 +174,78 @@ class ViewSync:
         self._total.extend(changed["total"][first:])
         for column in self._columns.values():
             column.frombytes(bytes(column.itemsize * (len(numbers) - first)))
-        news = self._total[known:]
-        columns: list[tuple[str, Sequence[int]]] = [("total", news)] if news else []
-        columns.append(("at", numbers))
+        new_totals = self._total[known:]
+        columns = [Column("total", new_totals)] if new_totals else []
+        columns.append(Column("at", numbers))
         for name in COUNTS:
             column, values = self._columns[name], changed[name]
             if list(map(column.__getitem__, numbers)) != values:
-                columns.append((name, values))
+                columns.append(Column(name, values))
                 for number, value in zip(numbers, values, strict=True):
                     column[number] = value
         return columns
 
-    def _now_columns(self, name: str, tasks: Mapping[int, int]) -> list[tuple[str, Sequence[int]]]:
-        """Samples whose number of running or waiting tasks has changed."""
+    def _now_columns(self, name: str, tasks: Mapping[int, int]) -> list[Column]:
+        """Return the samples whose number of running or waiting tasks has changed, and that number."""
         known = len(self._names)
         now = {number: n for number, n in tasks.items() if n and number < known}
         before = self._now[name]
         at = [number for number in sorted({*now, *before}) if now.get(number, 0) != before.get(number, 0)]
         self._now[name] = now
-        return [(f"{name}_at", at), (name, [now.get(number, 0) for number in at])] if at else []
+        return [Column(f"{name}_at", at), Column(name, [now.get(number, 0) for number in at])] if at else []
 
-    def _head_changes(self, progress: Progress, now: float, disk: int | None) -> dict[str, Any]:
-        head = head_of(progress) | {"disk": bytes_text(disk) if disk else ""}
-        changes = {key: value for key, value in head.items() if self._head.get(key, self) != value}
-        drift_only = changes.keys() <= DRIFTING and not progress.ended and not self._is_new_message(head)
-        if not changes or (drift_only and now - self._drifted < DRIFT_S):
+    def _head_changes(self, progress: Progress, now: float, disk: int | None) -> dict[str, object]:
+        head = head_of(progress)
+        head["disk"] = bytes_text(disk) if disk else ""
+        before: Mapping[str, object] = self._head
+        changes = {key: value for key, value in head.items() if key not in before or before[key] != value}
+        message_text = _without_digits(head["message"])
+        only_drifts = changes.keys() <= DRIFTING and not progress.ended and message_text == self._message_text
+        if not changes or (only_drifts and now - self._head_sent_at < DRIFT_S):
             return {}
-        self._drifted = now
-        self._message_kind = _without_digits(head["message"])
-        self._head = head | {"elapsed": round(progress.elapsed_s, 1)}
-        return changes | {"elapsed": self._head["elapsed"]}
-
-    def _is_new_message(self, head: Mapping[str, Any]) -> bool:
-        """Does it say something else, not the same with other numbers (a countdown)?"""
-        return _without_digits(head["message"]) != self._message_kind
+        self._head_sent_at = now
+        self._message_text = message_text
+        self._head = head
+        changes["elapsed"] = head["elapsed"] = round(progress.elapsed_s, 1)
+        return changes
 
     def _section_changes(
-        self, progress: Progress, now: float, endpoints: Sequence[Mapping[str, Any]]
-    ) -> dict[str, Any]:
-        self._chart.add(now, progress.ends, progress.state in (State.RUNNING, State.DRAINING))
-        values = {"kinds": progress.error_kinds, "logs": progress.logs, "endpoints": endpoints}
-        news = {name: self._sections[name].news(v, now, at_once=progress.ended) for name, v in values.items()}
-        return {name: value for name, value in news.items() if value is not None}
+        self, progress: Progress, now: float, endpoints: Sequence[Mapping[str, object]]
+    ) -> dict[str, object]:
+        self._throughput.add(now, progress.ends, progress.state in (State.RUNNING, State.DRAINING))
+        is_urgent = progress.ended
+        return _without_none(
+            {
+                "kinds": self._kinds.change(progress.error_kinds, now, is_urgent=is_urgent),
+                "logs": self._logs.change(progress.logs, now, is_urgent=is_urgent),
+                "endpoints": self._endpoints.change(endpoints, now, is_urgent=is_urgent),
+            }
+        )
 
-    def _message(
-        self, content: dict[str, Any], names: Sequence[str], columns: list[tuple[str, Sequence[int]]]
-    ) -> Message:
+    def _chart_of(self, rates: Sequence[float]) -> list[object]:
+        return [self._throughput.step_s, rates]
+
+    def _message(self, content: dict[str, object], names: Sequence[str], columns: Iterable[Column]) -> Message:
         ids = json.dumps(names, ensure_ascii=False).encode("utf-8", "replace") if names else b""
-        layout: list[tuple[str, int, int]] = [("names", len(ids), 1)] if ids else []
-        parts = [ids]
-        for name, values in columns:
-            if not values:
-                continue
-            width, packed = pack(values)
-            layout.append((name, len(values), width))
-            parts.append(packed)
-        buffer = b"".join(parts)
-        content = content | {"seq": self.seq} | ({"layout": layout} if layout else {})
+        packed = pack_columns(columns)
+        layout = [Placed("names", len(ids), 1), *packed.layout] if ids else packed.layout
+        content = {**content, "seq": self.seq}
+        if layout:
+            content["layout"] = layout
+        buffer = ids + packed.data
         return Message(content, [buffer] if buffer else [])
 
 
-def head_of(progress: Progress) -> dict[str, Any]:
-    """All that is not per sample, worded where people read it."""
-    accepted = sum(n for verdict, n in progress.verdicts.items() if accepts(verdict))
+def _without_none(values: Mapping[str, object]) -> dict[str, object]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+# ---- the head
+
+
+def head_of(progress: Progress) -> Head:
+    """Return all that is not per sample, except how much the results take and the time."""
+    accepted, rejected = judged(progress.verdicts)
     return {
         "state": str(progress.state),
         "total": progress.total,
@@ -201,130 +261,98 @@ def head_of(progress: Progress) -> dict[str, Any]:
         "samples_done": progress.samples_done,
         "samples_total": progress.samples_total,
         "accepted": accepted,
-        "rejected": sum(n for verdict, n in progress.verdicts.items() if rejects(verdict)),
+        "rejected": rejected,
         "unexpected": progress.unexpected,
-        "quality": quality_texts(progress),
         "judge_errors": progress.judge_errors,
-        "verdicts": list(progress.verdicts.items()),  # a list: their order says which bit of `seen` is whose
+        "quality": quality_texts(progress),
+        "verdicts": list(progress.verdicts.items()),
         "count": count_text(progress),
         "rate": "" if progress.rate_per_s is None else rate_text(_rounded(progress.rate_per_s)),
         "eta": eta_text(progress) if progress.state in (State.RUNNING, State.DRAINING) else "",
         "message": without_surrogates(progress.message),
         "failing": _failing(progress),
-        "redo": REDO_CALL in progress.message,
+        "can": enabled_actions(progress),
         "workers": progress.workers,
         "results": without_surrogates(progress.results),
-        "next": without_surrogates(load_call(progress)),
         "watched": len(progress.watched),
+        "next": without_surrogates(load_call(progress)),
         "end": without_surrogates(_end(progress)) if progress.ended else "",
     }
 
 
+_AFTER_ERRORS = "Retry errors, or run.retry_errors(), runs the tasks again that ended in errors."
+_AFTER_END = {
+    State.STOPPED: "Go on starts the same run again with what is missing; so does the cell, also after a restart.",
+    State.HALTED: "Everything that ended is saved.",
+}
+
+
 def _end(progress: Progress) -> str:
-    """What to do after the end. The counts and the time are shown elsewhere in the panel."""
-    texts = {
-        State.DONE: "Retry errors, or run.retry_errors(), runs the tasks again that ended in errors."
-        if progress.errors
-        else "",
-        State.STOPPED: "Go on starts the same run again with what is missing; so does the cell, also after a restart.",
-        State.HALTED: "Everything that ended is saved.",
-    }
-    kept = f"{progress.resumed:,} of the results are of earlier runs." if progress.resumed else ""
+    """Return what to do after the end. The panel shows counts and time elsewhere."""
     load = f"{load_call(progress)} loads the results."
     if progress.watched:
         return load
-    return " ".join(filter(None, [texts.get(progress.state, ""), kept, load]))
+    texts = [_AFTER_END.get(progress.state, "")]
+    if progress.state is State.DONE and progress.errors:
+        texts.append(_AFTER_ERRORS)
+    if progress.resumed:
+        texts.append(f"{progress.resumed:,} of the results are of earlier runs.")
+    return " ".join(filter(None, [*texts, load]))
 
 
 def _failing(progress: Progress) -> str:
-    """The type of error for which the run has paused itself, or "": the message of the pause names it."""
+    """Return the type of error for which the run has paused itself, or "". The message of the pause names it."""
     if progress.state not in (State.PAUSED, State.HALTED):
         return ""
     named = [k for k in progress.error_kinds if k.n and f"failed with {k.type}:" in progress.message]
     return without_surrogates(shorten(named[0].type, 100)) if named else ""
 
 
-def _without_digits(text: str) -> str:
-    return text.translate(_NO_DIGITS)
+def _rounded(rate: float) -> float:
+    """Round a rate to as many digits as people read, so that it changes only if the speed does."""
+    return float(f"{rate:.2g}") if rate >= 1000 else float(f"{rate:.3g}")
 
 
 _NO_DIGITS = str.maketrans("", "", "0123456789,.")
 
 
-# ---- columns as bytes
-
-_WIDTHS = ((1 << 8, 1, "B"), (1 << 16, 2, "H"), (1 << 32, 4, "I"))
-
-
-def pack(values: Sequence[int]) -> tuple[int, bytes]:
-    """Return whole numbers as little-endian bytes, and how many bytes each takes: the fewest that hold the largest.
-
-    Example:
-        >>> pack([1, 255]), pack([256])
-        ((1, b'\\x01\\xff'), (2, b'\\x00\\x01'))
-    """
-    largest = max(values, default=0)
-    width, code = next((width, code) for limit, width, code in _WIDTHS if largest < limit)
-    numbers = array(code, values)
-    if sys.byteorder == "big":
-        numbers.byteswap()
-    return width, numbers.tobytes()
-
-
-def unpack(layout: Iterable[tuple[str, int, int]], buffer: bytes) -> dict[str, Any]:
-    """Return the columns of a message, as the page's script reads them; for tests and other readers."""
-    columns: dict[str, Any] = {}
-    offset = 0
-    for name, length, width in layout:
-        part = buffer[offset : offset + length * width]
-        offset += length * width
-        if name == "names":
-            columns[name] = json.loads(part)
-            continue
-        numbers = array(next(code for _, w, code in _WIDTHS if w == width), part)
-        if sys.byteorder == "big":
-            numbers.byteswap()
-        columns[name] = list(numbers)
-    return columns
-
-
-def decode(message: Message) -> dict[str, Any]:
-    """Return the columns of a message."""
-    return unpack(message.content.get("layout", ()), b"".join(message.buffers))
-
-
-def _rounded(rate: float) -> float:
-    """A rate with as many digits as people read, so that it stands still while nothing much changes."""
-    return float(f"{rate:.2g}") if rate >= 1000 else float(f"{rate:.3g}")
+def _without_digits(text: str) -> str:
+    """Return a text in which a countdown changes nothing."""
+    return text.translate(_NO_DIGITS)
 
 
 # ---- sections: kinds of errors, the log, the judge's endpoints, the throughput
 
-#: The least time between two sendings of a section, in seconds, and the most that it sends, in bytes a second.
+#: The least time between two messages with the same section, in seconds; and how many of its bytes are sent per second.
 EVERY_S, BYTES_PER_S = 2.0, 4000.0
 MESSAGE_CHARS, TRACEBACK_CHARS, LOG_CHARS, LOGS = 600, 4000, 500, 50
 #: How many rows of endpoints are sent, and how many characters of each of their texts.
 ENDPOINTS, ENDPOINT_CHARS = 2000, 200
 
+_Value = TypeVar("_Value")
 
-class Section:
+
+class Section(Generic[_Value]):
     """The newest value of a section, and when it may be sent next.
 
     Args:
         make: turns a value into what is sent, which JSON can hold. Called only for values that differ from the last.
+
+    Attributes:
+        sent: what was sent last, or None.
     """
 
-    def __init__(self, make: Callable[[Any], Any]) -> None:
+    def __init__(self, make: Callable[[_Value], list[object]]) -> None:
         self._make = make
-        self._last: object = None
+        self._last: _Value | None = None
         self._due = float("-inf")
-        self.sent: Any = None
+        self.sent: list[object] | None = None
 
-    def news(self, value: Any, now: float, *, at_once: bool) -> Any:
+    def change(self, value: _Value, now: float, *, is_urgent: bool) -> list[object] | None:
         """Return what is to be sent now, or None."""
         if not value and self.sent is None:
             return None
-        if value == self._last or (now < self._due and not at_once):
+        if value == self._last or (now < self._due and not is_urgent):
             return None
         self._last = value
         made = self._make(value)
@@ -335,24 +363,37 @@ class Section:
         return made
 
 
-def _kinds(value: Sequence[ErrorKind]) -> list[dict[str, Any]]:
-    """Return the kinds of errors that still count, the most frequent first."""
-    counting = sorted((k for k in value if k.n > 0), key=lambda k: -k.n)
+def _kinds(kinds: Sequence[ErrorKind]) -> list[object]:
+    """Return the kinds of errors that some task ended in, the most frequent first."""
+    counting = sorted((kind for kind in kinds if kind.n > 0), key=lambda kind: -kind.n)
     return [
-        {"type": without_surrogates(shorten(k.type, 100)), "n": k.n} | ({} if k.last is None else _note(k.last))
-        for k in counting
+        {"type": without_surrogates(shorten(kind.type, 100)), "n": kind.n, **_last_error(kind.last)}
+        for kind in counting
     ]
 
 
-def _logs(value: Sequence[LogNote]) -> list[dict[str, Any]]:
+def _last_error(note: ErrorNote | None) -> dict[str, object]:
+    if note is None:
+        return {}
+    return {
+        "sample_id": without_surrogates(shorten(note.sample_id, 300)),
+        "group": without_surrogates(note.group),
+        "index": note.index,
+        "message": without_surrogates(shorten(note.message, MESSAGE_CHARS)),
+        "traceback": without_surrogates(shorten(note.traceback, TRACEBACK_CHARS, keep="end")),
+        "at": note.at,
+    }
+
+
+def _logs(notes: Sequence[LogNote]) -> list[object]:
     """Return the newest lines of the log."""
     return [
-        {"at": n.at, "level": n.level, "text": without_surrogates(shorten(n.text, LOG_CHARS)), "n": n.n}
-        for n in value[-LOGS:]
+        {"at": note.at, "level": note.level, "text": without_surrogates(shorten(note.text, LOG_CHARS)), "n": note.n}
+        for note in notes[-LOGS:]
     ]
 
 
-def _endpoints(value: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
+def _endpoints(rows: Sequence[Mapping[str, object]]) -> list[object]:
     """Return rows of name, state, requests in flight, mean time in seconds, last error."""
     return [
         [
@@ -362,7 +403,7 @@ def _endpoints(value: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
             _number(row.get("mean_s")),
             _text(row.get("last_error") or ""),
         ]
-        for row in value[:ENDPOINTS]
+        for row in rows[:ENDPOINTS]
     ]
 
 
@@ -374,17 +415,6 @@ def _number(value: object) -> float | None:
     return float(f"{value:.3g}") if isinstance(value, (int, float)) and abs(value) < 1e300 else None
 
 
-def _note(note: ErrorNote) -> dict[str, Any]:
-    return {
-        "sample_id": without_surrogates(shorten(note.sample_id, 300)),
-        "group": without_surrogates(note.group),
-        "index": note.index,
-        "message": without_surrogates(shorten(note.message, MESSAGE_CHARS)),
-        "traceback": without_surrogates(shorten(note.traceback, TRACEBACK_CHARS, keep="end")),
-        "at": note.at,
-    }
-
-
 #: The chart of the throughput has at most POINTS intervals; at first each is FIRST_STEP_S long.
 POINTS, FIRST_STEP_S = 120, 1.0
 
@@ -392,14 +422,14 @@ POINTS, FIRST_STEP_S = 120, 1.0
 class Throughput:
     """How many tasks ended in each interval of the run. Pauses are left out.
 
-    All intervals are equally long; when there are more than POINTS, each two become one of double length.
+    All intervals are equally long. If there are more than POINTS, each two become one of double length.
     """
 
     def __init__(self) -> None:
         self.step_s = FIRST_STEP_S
         self._ends: list[int] = []
         self._at: float | None = None  # when the current interval began; None while the run is not running
-        self._before: int | None = None  # how many had ended at that moment
+        self._before: int | None = None  # how many tasks had ended at that moment
 
     def add(self, now: float, ends: int, running: bool) -> None:
         """Record that `ends` tasks had ended by `now`."""
@@ -434,3 +464,57 @@ class Throughput:
     def rates(self) -> list[float]:
         """Ended tasks per second, oldest first, with three digits."""
         return [float(f"{n / self.step_s:.3g}") for n in self._ends]
+
+
+# ---- columns as bytes
+
+#: How many bytes a column's numbers take, with the code of `array`, narrowest first.
+_CODES = {1: "B", 2: "H", 4: "I"}
+
+
+class Column(NamedTuple):
+    """A column of a message."""
+
+    name: str
+    values: Sequence[int]
+
+
+class Placed(NamedTuple):
+    """Where a column is in the buffer: after those before it, `length` numbers of `width` bytes."""
+
+    column: str
+    length: int
+    width: int
+
+
+class Packed(NamedTuple):
+    """Columns as bytes."""
+
+    layout: list[Placed]
+    data: bytes
+
+
+def pack_columns(columns: Iterable[tuple[str, Sequence[int]]]) -> Packed:
+    """Return columns as bytes one after another; empty ones are left out."""
+    layout, parts = [], []
+    for name, values in columns:
+        if values:
+            width, data = pack(values)
+            layout.append(Placed(name, len(values), width))
+            parts.append(data)
+    return Packed(layout, b"".join(parts))
+
+
+def pack(values: Sequence[int]) -> tuple[int, bytes]:
+    """Return whole numbers as little-endian bytes, and how many bytes each takes: the fewest that hold the largest.
+
+    Example:
+        >>> pack([1, 255]), pack([256])
+        ((1, b'\\x01\\xff'), (2, b'\\x00\\x01'))
+    """
+    largest = max(values, default=0)
+    width = next(width for width in _CODES if largest < 1 << 8 * width)
+    numbers = array(_CODES[width], values)
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return width, numbers.tobytes()

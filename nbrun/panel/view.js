@@ -18,7 +18,9 @@ class View {
     this.samples = new Samples(store, (number) => this.openSample(number));
     this.sample = new Sample(store, () => this.openSample(-1));
     this.chart = new Chart();
-    this.errors = new Errors((...click) => this.act(...click), (id) => this.openSample(store.names.indexOf(id)));
+    const act = (...click) => this.act(...click);
+    this.controls = new Controls(act);
+    this.errors = new Errors(act, (id) => this.openSample(store.names.indexOf(id)));
     this.failure = new Failure();
     this.endpoints = new Endpoints();
     this.log = new Log();
@@ -35,7 +37,6 @@ class View {
   }
 
   build() {
-    const send = (kind, more) => (pressed) => this.act(pressed, kind, more);
     this.headline = h("span", { class: "nbrun-headline" });
     this.left = h("span", { class: "nbrun-left" });
     this.state = h("span", { class: "nbrun-state" });
@@ -47,34 +48,21 @@ class View {
     this.rates = h("span", { class: "nbrun-rates" });
     this.verdicts = h("span", { class: "nbrun-quiet" });
     this.quality = h("div", { class: "nbrun-quality" }, this.unexpected, this.rates, this.verdicts);
-    this.go = button("Pause", (pressed) => this.act(pressed, this.goKind), { class: "nbrun-go" }); // one button: Pause, Resume, Go on
-    this.stop = button("Stop", () => (this.store.head.watched ? this.act(this.stop, "stop") : this.askStop(true)));
-    this.retry = button("Retry errors", send("retry_errors"));
-    this.question = h("span", { class: "nbrun-question", role: "group", "aria-label": "How to stop" },
-      "Stop: ", button("Let running tasks end", (b) => (this.act(this.stop, "stop", { drain: true }), this.askStop(false, b))),
-      button("At once", (b) => (this.act(this.stop, "stop", { drain: false }), this.askStop(false, b))),
-      button("Cancel", () => this.askStop(false)));
-    this.question.hidden = true;
-    this.workers = h("input", { type: "number", min: "1", max: "100000", step: "1", "aria-label": "Workers", "data-lm-suppress-shortcuts": "true",
-      onchange: () => this.setWorkers(), onkeydown: (event) => event.stopPropagation() });
     this.path = new Id();
     this.size = h("span");
-    this.workersLabel = h("label", { class: "nbrun-workers" }, "Workers ", this.workers);
     this.results = h("span", { class: "nbrun-results" }, this.path.element, this.size, copyButton("Copy the path of the results", () => this.store.head.results ?? ""));
     this.notice = h("div", { class: "nbrun-notice", role: "status", "aria-live": "polite" });
-    this.redo = button("Redo these", send("redo"), { class: "nbrun-small" });
     this.answer = h("div", { class: "nbrun-answer", role: "status", "aria-live": "polite" });
     this.end = h("div", { class: "nbrun-end" });
     this.rest = h("div", { class: "nbrun-quiet nbrun-rest" });
     // It has room for two lines from the beginning: what it says moves nothing.
-    this.strip = h("div", { class: "nbrun-strip", tabindex: "0", role: "group", "aria-label": "Notices" }, this.answer, this.notice, this.redo, this.end, this.rest);
+    this.strip = h("div", { class: "nbrun-strip", tabindex: "0", role: "group", "aria-label": "Notices" }, this.answer, this.notice, ...this.controls.notice, this.end, this.rest);
     this.root = h("div", { class: "nbrun-panel", role: "region", "aria-label": "nbrun", tabindex: "-1", "data-jp-suppress-context-menu": "true" },
       h("div", { class: "nbrun-top" }, this.headline, this.left, h("span", { class: "nbrun-side" }, this.state, this.times)),
       this.overall,
       h("div", { class: "nbrun-middle" }, h("div", { class: "nbrun-words" }, this.count, this.legend), this.chart.element),
       this.quality,
-      h("div", { class: "nbrun-controls" }, this.go, this.stop, this.question, this.retry,
-        this.workersLabel, this.results),
+      h("div", { class: "nbrun-controls" }, ...this.controls.row, this.results),
       this.strip, this.failure.element,
       this.samples.element, this.sample.element, this.errors.element, this.endpoints.element, this.log.element);
   }
@@ -90,24 +78,13 @@ class View {
 
   // ---- what people do
 
-  act(button, kind, more) {
-    const id = this.store.act(kind, more);
-    this.pending.set(id, button);
-    button.setAttribute("aria-busy", "true");
+  /** Sends what `element` stands for, which is busy until the answer comes. */
+  act(element, action, more) {
+    const id = this.store.act(action.name, more);
+    this.pending.set(id, element);
+    element.setAttribute("aria-busy", "true");
     this.say("");
     setTimeout(() => this.pending.has(id) && this.say("Waiting: the kernel answers when the running cell ends."), ANSWER_SLOW_MS);
-  }
-
-  askStop(open) {
-    this.question.hidden = !open;
-    this.stop.hidden = open;
-    (open ? this.question.querySelector("button") : this.stop).focus();
-  }
-
-  setWorkers() {
-    const n = Math.round(Number(this.workers.value));
-    if (n >= 1) this.act(this.workers, "workers", { n });
-    else this.drawControls();
   }
 
   toggleUnexpected() {
@@ -165,7 +142,7 @@ class View {
     else this.samples.drawNote();
     this.sample.refresh();
     const { kinds, endpoints, logs, chart } = this.store.sections;
-    this.errors.draw(kinds, !this.retry.disabled && !this.retry.hidden, this.store.head.errors);
+    this.errors.draw(kinds, this.controls.allows(ACTIONS.retry_errors), this.store.head.errors);
     this.failure.draw(kinds, state === "lost" ? "" : this.store.head.failing);
     this.endpoints.draw(endpoints, !!this.store.head.watched);
     this.log.draw(logs);
@@ -281,7 +258,6 @@ class View {
     const notice = state === "lost" ? words[lost] : head.message ?? "";
     setText(this.notice, notice);
     this.notice.hidden = !notice;
-    this.redo.hidden = !head.redo || state === "lost" || !!lost;
     this.strip.classList.toggle("nbrun-says", !!notice);
     this.results.hidden = !head.results;
     this.path.show(head.results ?? "");
@@ -308,40 +284,8 @@ class View {
   }
 
   drawControls() {
-    const { head } = this.store;
-    const state = this.shownState();
-    const live = state !== "lost" && !this.store.lost && this.store.isHeard;
-    const over = ENDED.includes(head.state);
-    for (const control of [this.go, this.retry, this.workersLabel]) control.hidden = !!head.watched;
-    setText(this.stop, head.watched ? "Stop watching" : "Stop");
-    const [kind, name] = { paused: ["resume", "Resume"], stopped: ["go_on", "Go on"] }[head.state] ?? ["pause", "Pause"];
-    this.goKind = kind;
-    setText(this.go, name);
-    setAttribute(this.go, "title", kind === "go_on" ? "Start the same run again with what is missing" : "");
-    this.enable(this.go, live && (kind !== "pause" || state === "running"));
-    this.enable(this.stop, live && LIVE.includes(state));
-    this.enable(this.retry, live && head.errors > 0);
-    setAttribute(this.retry, "title", over ? "Start the same run again with the tasks that ended in errors" : "");
-    this.enable(this.workers, live && !over && !!head.workers);
-    if (this.stop.disabled && !this.question.hidden) {
-      this.question.hidden = !(this.stop.hidden = false);
-      this.keepFocus();
-    }
-    const busy = document.activeElement === this.workers || this.workers.hasAttribute("aria-busy");
-    if (!busy && head.workers) this.workers.value = head.workers;
-  }
-
-  /** A control that is disabled while it has the focus would drop it to the page. */
-  enable(control, on) {
-    if (control.disabled === !on) return;
-    const hadFocus = control === this.root.getRootNode().activeElement;
-    control.disabled = !on;
-    if (hadFocus && !on) this.keepFocus();
-  }
-
-  keepFocus() {
-    const next = [this.go, this.stop, this.retry].find((control) => !control.disabled && !control.hidden);
-    (next ?? this.root).focus({ preventScroll: true });
+    const { lost, head, isHeard } = this.store;
+    this.controls.draw(head, isHeard && !lost && this.shownState() !== "lost", this.root);
   }
 
   // ---- the static form beside the widget

@@ -1,7 +1,8 @@
-"""The panel as a Jupyter widget: carries messages between the updater and the views, and clicks to the run.
+"""The panel as a Jupyter widget: carries messages from the updater to the views, and from the views to the run.
 
-Threads: clicks arrive in the kernel's main thread or, while a cell runs, in a subshell's thread; the updater sends
-from its own. Nothing here waits for anything but a lock held for some statements.
+Threads: messages from views arrive in the kernel's main thread or, while a cell runs, in a subshell's thread; the
+updater sends from its own thread, and queries are answered in threads of their own. Locks are held only briefly, except
+`_reading`, for which only the threads that answer queries wait.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import threading
 import uuid
 import weakref
 from collections import deque
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,36 +22,31 @@ from IPython import get_ipython
 from IPython.display import display, publish_display_data
 
 from nbrun.errors import ThreadLimitError
-from nbrun.formatting import counted
 from nbrun.model import Progress, RunControls
-from nbrun.panel.queries import entry_of, tasks_of
+from nbrun.panel.actions import ACTIONS, ViewMessage, actions_script
+from nbrun.panel.queries import QUERIES, Query
 from nbrun.panel.static import static_html, static_text
 from nbrun.panel.sync import Message, head_of
 from nbrun.panel.updater import Updater
-from nbrun.texts import shorten, without_surrogates
 from nbrun.threads import start_daemon
 
 _HERE = Path(__file__).parent
-#: One module, since the browser can fetch nothing from the package: each defines what those after it use.
-SCRIPTS = ("store.js", "elements.js", "list.js", "samples.js", "sample.js", "sections.js", "view.js")
-
-
-#: How many unread samples a search lists at most, and how many characters of each id.
-FOUND, ID_CHARS = 50, 500
+#: Joined into one module, since the browser can't fetch files of the package. Each uses what those before it define.
+SCRIPTS = ("store.js", "elements.js", "list.js", "samples.js", "sample.js", "sections.js", "controls.js", "view.js")
 
 
 class Panel(anywidget.AnyWidget):
-    """A run's panel: shows how it stands and steers it. One a run, displayed as often as you like.
+    """A run's panel: shows its progress and controls it. A run has one, which may be displayed any number of times.
 
     Args:
-        controls: the run. All that happens to it in code is seen here, and the other way round.
+        controls: the run. The panel shows what code does to the run, and code sees what is clicked.
 
     Example:
         >>> panel = Panel(run)  # doctest: +SKIP
         >>> display(panel)  # doctest: +SKIP
     """
 
-    _esm = "\n".join((_HERE / name).read_text("utf-8") for name in SCRIPTS)
+    _esm = "\n".join([actions_script(), *((_HERE / name).read_text("utf-8") for name in SCRIPTS)])
     _css = (_HERE / "view.css").read_text("utf-8")
 
     uid = traitlets.Unicode(help="Ties the widget to the static form beside it.").tag(sync=True)
@@ -61,7 +58,7 @@ class Panel(anywidget.AnyWidget):
         _serve_where_asked(self.comm)
         self._controls = controls
         self._displayed = False
-        self._clicks: deque[object] = deque(maxlen=500)  # ids of the last clicks
+        self._clicks: deque[str | None] = deque(maxlen=500)  # ids of the last clicks
         self._clicks_lock = threading.Lock()  # protects _clicks
         self._reading = threading.Lock()  # one sample is read at a time
         self._updater = Updater(controls, self._send_message, self._rewrite)
@@ -69,19 +66,19 @@ class Panel(anywidget.AnyWidget):
         self._updater.wake()
 
     def __repr__(self) -> str:
-        return "The live panel of an nbrun run."  # what viewers without widgets show; the static form stands beside it
+        return "The live panel of an nbrun run."  # viewers without widgets show it beside the static form
 
     def wake(self) -> None:
-        """Tell the panel that a run which had ended goes on. Any thread may call it; it returns at once."""
+        """Show the run again after it has ended and was restarted. Any thread may call it; it returns immediately."""
         self._updater.wake()
 
     @property
     def shows_end(self) -> bool:
-        """Has the end of the run reached the views and the static form? Any thread."""
+        """Whether the views and the static form show the end of the run. Any thread may ask."""
         return self._updater.shows_end
 
     def show(self) -> None:
-        """Displays the widget and, beside it, the static form that takes no room while the widget lives."""
+        """Display the widget and beside it the static form, which is hidden while the widget is alive."""
         display(self)  # type: ignore[no-untyped-call]  # IPython's, without annotations
         self._displayed = True
         self._publish(self._controls.progress, update=False)
@@ -101,53 +98,47 @@ class Panel(anywidget.AnyWidget):
         if self._displayed:
             self._publish(progress, update=True)
 
-    # ---- what views say
+    # ---- messages from views
 
-    def _on_message(self, _widget: Any, content: dict[str, Any], _buffers: Any) -> None:
-        kind = content.get("kind")
-        seq = self._updater.seq
-        if kind == "hello" and content.get("seq") == 0 != seq:
-            self._updater.want_whole()
-        elif kind in ("hello", "ping"):
-            self.send({"kind": "pong", "seq": seq})
-        elif not self._is_new(content.get("id")):
+    def _on_message(self, _widget: object, message: ViewMessage, _buffers: object) -> None:
+        kind = message.get("kind", "")
+        if kind in ("hello", "ping"):
+            self._greet(message)
+        elif not self._is_new(message.get("id")):
             return
-        elif kind in ("sample", "task", "find"):
-            # Reading may take a while: not in the thread that serves clicks, which may be the kernel's main one.
+        elif kind in QUERIES:
+            # Reading may take long and must not block the thread that serves clicks, perhaps the kernel's main one.
             try:
-                start_daemon(self._read, "nbrun-panel-reader", (kind, content))
+                start_daemon(self._answer, "nbrun-panel-reader", (QUERIES[kind], message))
             except ThreadLimitError:  # a slow answer is better than none
-                self._read(kind, content)
+                self._answer(QUERIES[kind], message)
         else:
-            self.send(self._act(str(kind), content) | {"kind": "answer", "id": content.get("id")})
-            self._updater.wake()
+            self._act(kind, message)
 
-    def _read(self, kind: str, content: dict[str, Any]) -> None:
-        """Answers what a view asks of a sample or a task, or of samples that were not read yet."""
-        answer = {"kind": "answer", "id": content.get("id")}
-        buffers: list[bytes] = []
-        found: dict[str, Any]
+    def _greet(self, message: ViewMessage) -> None:
+        """Send everything to a view that is new, and to others the number of the newest message."""
+        seq = self._updater.seq
+        if message["kind"] == "hello" and seq and message.get("seq") == 0:
+            self._updater.want_whole()
+        else:
+            self.send({"kind": "pong", "seq": seq})
+
+    def _answer(self, query: Query, asked: ViewMessage) -> None:
+        """Send what a view asks to read, or why it can't be read."""
+        head = {"kind": "answer", "id": asked.get("id")}
         try:
-            if kind == "find":
-                ids, count = self._controls.find_unread(str(content["text"]), FOUND)
-                self.send(
-                    answer | {"ids": [without_surrogates(shorten(i, ID_CHARS)) for i in ids], "more": count - len(ids)}
-                )
-                return
-            sample_id = self._updater.sample_id(int(content["sample"]))
-            with self._reading:
-                if kind == "sample":
-                    found, buffers = tasks_of(self._controls.tasks(sample_id))
-                else:
-                    found = entry_of(self._controls.entry(sample_id, str(content["group"]), int(content["index"])))
+            with self._reading if query.reads_results else nullcontext():
+                found = query.answer(self._controls, asked, self._updater.sample_id)
         except Exception as error:  # whatever it is, the person who clicked must see it
-            found = {"text": f"It can't be read: {type(error).__name__}: {error}", "failed": True}
-        self.send(answer | found, buffers or None)
+            self.send({**head, "text": f"It can't be read: {type(error).__name__}: {error}", "failed": True})
+        else:
+            self.send({**head, **found.content}, found.buffers or None)
 
-    def _is_new(self, click: object) -> bool:
+    def _is_new(self, click: str | None) -> bool:
         """Return whether a click was not handled yet.
 
-        A view repeats a click that is not answered: it may wait behind a running cell while a subshell is free.
+        A view sends a click again if it is not answered, since the first message may wait behind a running cell while
+        a subshell is free.
         """
         with self._clicks_lock:
             if click is not None and click in self._clicks:
@@ -155,48 +146,35 @@ class Panel(anywidget.AnyWidget):
             self._clicks.append(click)
             return True
 
-    def _act(self, kind: str, content: dict[str, Any]) -> dict[str, Any]:
-        """What a click asks for. What the run answers, also where it refuses, is for the view that asked."""
-        run = self._controls
+    def _act(self, name: str, click: ViewMessage) -> None:
+        """Do what was clicked. What the run answers, or why it refuses, is sent to the view that asked."""
+        answer: dict[str, object] = {"kind": "answer", "id": click.get("id")}
+        action = ACTIONS.get(name)
         try:
-            match kind:
-                case "pause":
-                    run.pause()
-                case "resume":
-                    run.resume()
-                case "stop":
-                    run.stop(drain=bool(content.get("drain", True)))
-                case "retry_errors":
-                    again = run.retry_errors(content.get("type"))
-                    return {"text": f"{counted(again, 'task')} queued again."}
-                case "go_on":
-                    run.go_on()
-                case "redo":
-                    again = run.redo_changed()
-                    return {"text": f"{counted(again, 'result')} will be made again."}
-                case "workers":
-                    run.workers = int(content["n"])
-                case _:
-                    return {"text": f"This nbrun knows no {kind!r}: reload the page.", "failed": True}
+            if action is None:
+                answer |= {"text": f"This nbrun knows no {name!r}: reload the page.", "failed": True}
+            elif text := action.do(self._controls, click):
+                answer["text"] = text
         except Exception as error:  # whatever it is, the person who clicked must see it, and a log would not be seen
-            return {"text": f"{type(error).__name__}: {error}", "failed": True}
-        return {}
+            answer |= {"text": f"{type(error).__name__}: {error}", "failed": True}
+        self.send(answer)
+        self._updater.wake()
 
 
 def _serve_where_asked(comm: Any) -> None:
-    """Clicks are served in the subshell to which the page sends them.
+    """Have clicks served in the subshell to which the page sends them.
 
-    ipykernel 7.4 remembers for each comm where it was last written from and serves its messages there. The updater's
-    thread counts as the main shell, so that clicks would wait until the running cell ends.
+    ipykernel 7.4 remembers from which shell each comm was last written to, and serves its messages there. The updater's
+    thread counts as the main shell, so clicks would wait until the running cell ends.
     """
     if hasattr(comm, "_reply_subshell_for"):
         comm._reply_subshell_for = lambda _data, asked: asked
 
 
 def _cell_number() -> str:
-    """The running cell's number as the notebook shows it: "[3]"; "" where there is none."""
+    """Return the running cell's number as the notebook shows it, such as "[3]", or ""."""
     shell = get_ipython()
-    # Not shell.execution_count: newer versions of IPython count it up before the cell runs, older ones after it.
+    # Not shell.execution_count: newer versions of IPython increment it before the cell runs, older ones after it.
     inputs = shell.user_ns.get("In") if shell is not None else None
     return f"[{len(inputs) - 1}]" if inputs else ""
 
@@ -206,7 +184,7 @@ _panels_lock = threading.Lock()  # protects _panels
 
 
 def show(controls: RunControls) -> Panel:
-    """See nbrun.panel.show."""
+    """Display a run's panel: see nbrun.panel.show."""
     with _panels_lock:
         panel = _panels.get(controls)
         if panel is None:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, cast
 from nbrun.engine import Scheduler, TaskSource, ThreadPool, WorkerPool
 from nbrun.errors import NbrunError, RunActiveError, SystematicFailureError, hides_own_frames
 from nbrun.formatting import count_text, counted
-from nbrun.model import Progress, ResultSink, RetryPolicy, SampleTasks, State, Task, TaskSummary
+from nbrun.model import Progress, ResultSink, RetryPolicy, RunControls, SampleTasks, State, Task, TaskSummary
 from nbrun.output import RunOutput, assign
 from nbrun.panel import choose_view
 from nbrun.progress import ProgressTracker
@@ -553,8 +553,8 @@ class Run:
         return not self._has_ended and (run_state.is_open or run_state.is_draining)
 
 
-class Controls:
-    """What a view needs of one run: model.RunControls. A `Run` shows its user less than this.
+class Controls(RunControls):
+    """What a view may do to a run, which is more than `Run` offers its user.
 
     Threads: every method may be called from any thread.
     """

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from nbrun import panel
 from nbrun.errors import InputError, NbrunError, hides_own_frames
 from nbrun.formatting import count_text, counted
-from nbrun.model import Progress, State, TaskSummary
+from nbrun.model import Progress, RunControls, State, TaskSummary
 from nbrun.progress import ProgressTracker
 from nbrun.results import reader
 from nbrun.results.follow import Counts, Follower, complete
@@ -346,8 +346,8 @@ def _common(directories: Sequence[str]) -> str:
     return f"{os.path.commonpath(directories)} ({len(directories)} folders)"
 
 
-class WatchControls:
-    """What a view needs of a watch: model.RunControls. Nothing steers the runs; `stop` ends the watch.
+class WatchControls(RunControls):
+    """What a view may do to a watch: only end it. The runs are steered where they run.
 
     Threads: every method may be called from any thread.
     """
@@ -360,43 +360,9 @@ class WatchControls:
         """See Watch."""
         return self._watch.progress
 
-    @property
-    def workers(self) -> int:
-        """A watch has none."""
-        return 0
-
-    @workers.setter
-    def workers(self, n: int) -> None:
-        self._refuse()
-
-    def pause(self) -> None:
-        """Raise NbrunError."""
-        self._refuse()
-
-    def resume(self) -> None:
-        """Raise NbrunError."""
-        self._refuse()
-
     def stop(self, drain: bool = True) -> None:
         """End the watch."""
         self._watch.stop()
-
-    def retry_errors(self, kind: str | None = None) -> int:
-        """Raise NbrunError."""
-        self._refuse()
-        return 0
-
-    def go_on(self) -> None:
-        """Raise NbrunError."""
-        self._refuse()
-
-    def redo_changed(self) -> int:
-        """Raise NbrunError."""
-        self._refuse()
-        return 0
-
-    def _refuse(self) -> None:
-        raise NbrunError("This panel only watches: steer the runs in the kernels or jobs that run them.")
 
     def find_unread(self, text: str, limit: int) -> tuple[Sequence[str], int]:
         """Return nothing: samples whose ids are known are all shown."""

@@ -15,6 +15,8 @@ from page import Shown, running_browser
 
 import nbrun
 from nbrun.model import State, TaskSummary
+from nbrun.panel.actions import ACTIONS, Action, actions_script
+from nbrun.panel.widget import Panel
 
 pytestmark = [pytest.mark.long, pytest.mark.needs("chromium", "playwright")]
 PICTURES = Path(__file__).parent.parent / "pictures"
@@ -240,6 +242,21 @@ def test_pause_resume_and_go_on_are_one_button_that_keeps_the_focus(show: Any) -
     panel.page.keyboard.press("Enter")
     panel.until_state("running")
     assert run.calls == ["pause", "resume", ("stop", True), "go_on"]
+
+
+def test_a_new_button_is_one_row_of_the_table(show: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = Action("ring", "Ring", lambda run, click: "It rang.", lambda progress: progress.state is State.RUNNING)
+    table = actions_script()
+    monkeypatch.setitem(ACTIONS, "ring", row)
+    assert Panel._esm.count(table) == 1
+    monkeypatch.setattr(Panel, "_esm", Panel._esm.replace(table, actions_script()))
+    run = judged()
+    panel = show(run)
+    panel.button("Ring").click()
+    panel.until_text("It rang.")
+    panel.button("Pause").click()
+    panel.until_state("paused")
+    assert panel.button("Ring").is_disabled()
 
 
 def test_errors_are_tried_again_after_the_end(show: Any) -> None:

@@ -14,12 +14,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from messages import unpack
 
 import nbrun
 from nbrun.errors import JudgeError
 from nbrun.model import TaskSummary
 from nbrun.panel.queries import TEXT_CHARS, entry_of, tasks_of
-from nbrun.panel.sync import POINTS, Throughput, unpack
+from nbrun.panel.sync import POINTS, Throughput
 from nbrun.panel.updater import FILES, DiskUse
 
 

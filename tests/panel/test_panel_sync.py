@@ -7,9 +7,10 @@ import json
 from fake_run import FakeRun, samples
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from messages import decode
 
 from nbrun.model import State
-from nbrun.panel.sync import COUNTS, EVERY_S, TRACEBACK_CHARS, Message, ViewSync, decode, pack
+from nbrun.panel.sync import COUNTS, EVERY_S, TRACEBACK_CHARS, Message, ViewSync, pack
 
 #: So far apart that nothing is held back for being too frequent.
 LATER = 10.0
