@@ -15,6 +15,7 @@ from typing import Any
 
 from nbrun.errors import JudgeError, NotSupportedError, ThreadLimitError
 from nbrun.judge.checkers import Checker, CheckerInput, CheckerResult, opinion_of
+from nbrun.judge.expectations import Check, Outcome, unmet
 from nbrun.judge.harness import STREAMS, Exchange
 from nbrun.judge.records import Shortener, Streams, as_bytes, compile_record, compiler_step, run_record
 from nbrun.judge.sandbox.build import Program
@@ -22,7 +23,7 @@ from nbrun.judge.sandbox.concurrency import MARGIN, ROOM
 from nbrun.judge.sandbox.isolation import PROGRAM
 from nbrun.judge.sandbox.launcher import Bench, Place, Sweeper, launch, place
 from nbrun.judge.sandbox.runner import CancelToken, ExitStatus, Limits
-from nbrun.judge.scoring import score
+from nbrun.judge.scoring import scores
 from nbrun.judge.validators import Conversation, KattisValidator, ProgramRunner
 from nbrun.threads import start_thread
 from nbrun.verdicts import Verdict, is_syntax_error
@@ -41,7 +42,11 @@ _FOREIGN = {-int(n) for n in signal.Signals if n.name in ("SIGKILL", "SIGTERM", 
 
 @dataclass(frozen=True)
 class Options:
-    """The settings under which all tests of one solution are judged."""
+    """The settings under which all tests of one solution are judged.
+
+    Attributes:
+        checks: what the package expects of this submission; what isn't met is listed in the result, as `unmet`.
+    """
 
     limits: Limits
     checker: Checker
@@ -50,6 +55,7 @@ class Options:
     exchange: Exchange = STREAMS
     is_interactive: bool = False
     grading: Mapping[str, Any] | None = None
+    checks: Sequence[Check] = ()
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,7 @@ class _Found:
 
     verdict: Verdict
     record: dict[str, Any]
+    message: str = ""  # of the checker, in full
 
 
 @dataclass
@@ -111,14 +118,13 @@ class Judging:
         """
         compiled, options = self.program.compiled, self.options
         if compiled is not None and compiled.return_code != 0:
-            return self._result(
-                Verdict.COMPILE_ERROR, [compile_record(compiled, self.tests[0], options.keep_output_bytes)]
-            )
-        verdict, records = Verdict.ACCEPTED, []
+            record = compile_record(compiled, self.tests[0], options.keep_output_bytes)
+            return self._result(Verdict.COMPILE_ERROR, [_Found(Verdict.COMPILE_ERROR, record)])
+        verdict, results = Verdict.ACCEPTED, []
         try:
             for number in range(len(self.tests)):
                 found = self._next(number, confirm=verdict == Verdict.ACCEPTED)
-                records.append(found.record)
+                results.append(found)
                 if verdict == Verdict.ACCEPTED:
                     verdict = found.verdict
                 if verdict == Verdict.COMPILE_ERROR or (verdict != Verdict.ACCEPTED and not options.all_tests):
@@ -126,10 +132,18 @@ class Judging:
         finally:
             self._drop_ahead()
             self._sweeper.close()
-        records[0]["exec_info"]["compile_result"] = compiler_step(compiled) if compiled else None
-        return self._result(verdict, records)
+        results[0].record["exec_info"]["compile_result"] = compiler_step(compiled) if compiled else None
+        return self._result(verdict, results)
 
-    def _result(self, verdict: Verdict, records: list[dict[str, Any]]) -> dict[str, Any]:
+    def _result(self, verdict: Verdict, results: Sequence[_Found]) -> dict[str, Any]:
+        records = [found.record for found in results]
+        grading, checks = self.options.grading, self.options.checks
+        points = None if grading is None else scores(grading, self.tests, records)
+        more: dict[str, Any] = _lowest_score(records) if points is None else {"score": points[""]}
+        if checks:
+            names = (str(test.get("name", "")) for test in self.tests)
+            outcomes = [Outcome(name, str(f.verdict), f.message) for name, f in zip(names, results, strict=False)]
+            more["unmet"] = unmet(checks, outcomes, points)
         return {
             "accepted": verdict == Verdict.ACCEPTED,
             "verdict": str(verdict),
@@ -138,7 +152,7 @@ class Judging:
             "limits": asdict(self.options.limits),
             "isolation": self.bench.isolation.name,
             **({"build": self.program.build} if self.program.build else {}),
-            **_score(self.options.grading, self.tests, records),
+            **more,
         }
 
     # ---- tests in their order, and ahead of it
@@ -319,7 +333,7 @@ class Judging:
             record.setdefault("cut", {})["stdout"] = (
                 0  # the output was not kept, so no checker can judge it again later
             )
-        return _Found(verdict, record)
+        return _Found(verdict, record, opinion.note)
 
 
 def _case(test: Mapping[str, Any], output: bytes) -> CheckerInput:
@@ -352,16 +366,11 @@ def _verdict_of_talk(talk: Conversation, verdict: Verdict | None) -> Verdict:
     return verdict
 
 
-def _score(
-    grading: Mapping[str, Any] | None, tests: Sequence[Mapping[str, Any]], records: Sequence[Mapping[str, Any]]
-) -> dict[str, float]:
-    """Return the score as an entry of the result: by a package's test groups, if it has any.
+def _lowest_score(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the lowest score of any test as an entry of the result, if a checker gave points to at least one.
 
-    Without groups: the lowest score of any test, if a checker gave points to at least one. A test without points counts
-    1 if it passed, else 0.
+    A test without points counts 1 if it passed, else 0.
     """
-    if grading is not None:
-        return {"score": score(grading, tests, records)}
     if not any("score" in record for record in records):
         return {}
     return {"score": min(record.get("score", float(record["passed"])) for record in records)}

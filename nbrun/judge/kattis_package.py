@@ -16,36 +16,22 @@ A problem that can't be judged here (multi-pass problems, graders of a package's
 from __future__ import annotations
 
 import configparser
-import fnmatch
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from nbrun.judge import expectations
 from nbrun.judge.datasets.values import flags_of
+from nbrun.judge.expectations import PARTIALLY_ACCEPTED, VERDICTS_OF_FOLDERS, Hints, expectations_of, hints_of
 from nbrun.judge.language_names import language_name
 from nbrun.judge.scoring import rules_of
-from nbrun.verdicts import REJECTED, Verdict
+from nbrun.verdicts import Verdict
 
 MARK = "problem.yaml"
 #: The format's limits for problems that name none.
 MEMORY_LIMIT_MB, OUTPUT_LIMIT_MB = 2048.0, 8.0
-#: Folder of submissions -> the verdicts that its submissions should get.
-VERDICTS_OF_FOLDERS: Mapping[str, tuple[Verdict, ...]] = {
-    "accepted": (Verdict.ACCEPTED,),
-    "wrong_answer": (Verdict.WRONG_ANSWER, Verdict.OUTPUT_LIMIT_EXCEEDED),
-    "time_limit_exceeded": (Verdict.TIME_LIMIT_EXCEEDED,),
-    "run_time_error": (Verdict.RUNTIME_ERROR, Verdict.MEMORY_LIMIT_EXCEEDED),
-    "output_limit_exceeded": (Verdict.OUTPUT_LIMIT_EXCEEDED,),
-    "compiler_error": (Verdict.COMPILE_ERROR,),
-    "compile_error": (Verdict.COMPILE_ERROR,),
-    "memory_limit_exceeded": (Verdict.MEMORY_LIMIT_EXCEEDED, Verdict.RUNTIME_ERROR),
-    "brute_force": (Verdict.TIME_LIMIT_EXCEEDED, Verdict.RUNTIME_ERROR, Verdict.MEMORY_LIMIT_EXCEEDED),
-    "rejected": tuple(sorted(REJECTED)),
-}
-#: Of a scoring problem: any verdict, since the score counts.
-_PARTIALLY_ACCEPTED = {"partially_accepted": (*sorted(REJECTED), Verdict.ACCEPTED)}
 #: Folder of a package's data -> the set of tests in a row.
 _SETS = {"sample": "public_tests", "secret": "private_tests"}
 _GROUP_FILES = ("test_group.yaml", "testdata.yaml")
@@ -90,29 +76,7 @@ _CODING = re.compile(r"\A(?:[^\n]*\n)?[ \t\f]*#[^\n]*coding[:=]")
 #: The language of a program that has a script `build`, `run` or both; see `nbrun.judge.languages`.
 SCRIPT = "SCRIPT"
 _SCRIPTS = ("build", "run")
-EXPECTATIONS = "submissions.yaml"
-#: Verdict of submissions.yaml -> ours.
-_PERMITTED: Mapping[str, tuple[Verdict, ...]] = {
-    "AC": (Verdict.ACCEPTED,),
-    "WA": (Verdict.WRONG_ANSWER, Verdict.OUTPUT_LIMIT_EXCEEDED),
-    "TLE": (Verdict.TIME_LIMIT_EXCEEDED,),
-    "RTE": (Verdict.RUNTIME_ERROR, Verdict.MEMORY_LIMIT_EXCEEDED),
-    "OLE": (Verdict.OUTPUT_LIMIT_EXCEEDED,),
-    "MLE": (Verdict.MEMORY_LIMIT_EXCEEDED,),
-    "CE": (Verdict.COMPILE_ERROR,),
-    "PAC": (Verdict.ACCEPTED, *sorted(REJECTED)),
-}
-#: What submissions.yaml permits where it only says what is required.
-_ALL_PERMITTED = ("AC", "WA", "TLE", "RTE")
-#: What the folders of the format permit and require unless submissions.yaml overrides it.
-_FOLDER_RULES: Mapping[str, Mapping[str, Sequence[str]]] = {
-    "accepted": {"permitted": ("AC",)},
-    "rejected": {"required": ("RTE", "TLE", "WA")},
-    "wrong_answer": {"permitted": ("AC", "WA"), "required": ("WA",)},
-    "time_limit_exceeded": {"permitted": ("AC", "TLE"), "required": ("TLE",)},
-    "run_time_error": {"permitted": ("AC", "RTE"), "required": ("RTE",)},
-    "brute_force": {"permitted": ("AC", "RTE", "TLE"), "required": ("RTE", "TLE")},
-}
+_NO_HINTS = Hints()
 _CONSTANT = re.compile(r"\{\{([A-Za-z_]\w*)\}\}", re.ASCII)
 
 #: Verdicts by the names of folders.
@@ -141,17 +105,22 @@ def read_package(folder: Path, name: str) -> dict[str, Any]:
     about = _read_yaml(folder / MARK)
     types = _types(about)
     reason = _refusal(about, types, folder)
-    expected = {**VERDICTS_OF_FOLDERS, **(_PARTIALLY_ACCEPTED if "scoring" in types else {})}
     constants = _constants(about)
-    row: dict[str, Any] = {"id": name, **_limits(about, folder), **_submissions(folder, expected, constants)}
+    expected = {**VERDICTS_OF_FOLDERS, **(PARTIALLY_ACCEPTED if "scoring" in types else {})}
+    row: dict[str, Any] = {"id": name, **_limits(about, folder)}
+    if "scoring" in types and reason is None:
+        grading, reason = rules_of(_groups(folder, constants), _is_legacy(about))
+        row["grading"] = grading
+    sets = {} if reason else _sets_of_tests(folder, flags_of(about.get("validator_flags")), constants)
+    tests = [test["name"] for tests in sets.values() for test in tests]
+    row |= _submissions(folder, expected, constants, tests)
     if "interactive" in types:
         row["interactive"] = True
-    if "scoring" in types and reason is None:
-        row["grading"], reason = rules_of(_groups(folder, constants), _is_legacy(about))
+    if (left_out := row.pop("sets_no_time_limit")) and row["time_limit_from"] is not None:
+        row["time_limit_from"]["left_out"] = left_out
     if reason is not None:
         return row | {"tests": [], "not_supported": reason}
-    flags = flags_of(about.get("validator_flags"))
-    return row | _sets_of_tests(folder, flags, constants) | _checker(about, folder, constants)
+    return row | sets | _checker(about, folder, constants)
 
 
 # ---- problem.yaml
@@ -407,143 +376,50 @@ class _Groups(NamedTuple):
     expected: list[str | list[str] | None]
 
 
-def _submissions(package: Path, expected: _Expected, constants: Mapping[str, str]) -> dict[str, Any]:
-    """Return the groups of a row and `expected_verdicts`.
+def _submissions(
+    package: Path, expected: _Expected, constants: Mapping[str, str], tests: Sequence[str]
+) -> dict[str, Any]:
+    """Return the groups of a row, `expected_verdicts`, `expectations`, and the names that set no time limit.
 
     An expected verdict is text, a list where several would do, and None for items that can't be judged.
     """
     right, wrong = _Groups([], []), _Groups([], [])
-    rules = _read_expectations(package)
+    rules = _read_rules(package)
+    checks: dict[str, list[dict[str, object]]] = {}
+    sets_no_time_limit: list[str] = []
     for folder in _inside(package / "submissions"):
         if not folder.is_dir():
             continue
         for path in _inside(folder):
             name = f"{folder.name}/{path.name}"
-            about = _expectations_of(rules, name, expected)
-            item = _with_constants(_program_item(path, package, _hints(about)), constants) | {"submission": name}
-            verdicts = about.verdicts or _tagged_verdicts(item, expected) or _texts(expected.get(folder.name, ()))
-            is_right = verdicts == [Verdict.ACCEPTED] if about.verdicts else folder.name == "accepted"
+            hints = hints_of(rules, name)
+            item = _with_constants(_program_item(path, package, hints), constants) | {"submission": name}
+            default = _tagged_verdicts(item, expected) or _flat([expected.get(folder.name, ())])
+            said = expectations_of(rules, name, tests, default)
+            verdicts = said.verdicts or default
+            is_right = verdicts == [Verdict.ACCEPTED] if said.verdicts else folder.name == "accepted"
             if not verdicts:
                 item["not_supported"] = f"submissions in {folder.name}/ have no verdict of their own in this judge"
             group = right if is_right else wrong
             group.items.append(item)
             is_judged = verdicts and "not_supported" not in item
             group.expected.append((verdicts[0] if len(verdicts) == 1 else verdicts) if is_judged else None)
+            if said.checks:
+                checks[name] = [check.record() for check in said.checks]
+            if not hints.sets_time_limit:
+                sets_no_time_limit.append(name)
     return {
         "solutions": right.items,
         "incorrect_solutions": wrong.items,
         "expected_verdicts": {"solution": right.expected, "incorrect_solution": wrong.expected},
+        "sets_no_time_limit": sets_no_time_limit,
+        **({"expectations": checks} if checks else {}),
     }
 
 
-def _read_expectations(package: Path) -> Mapping[str, Any]:
-    """Return `submissions/submissions.yaml`: patterns of submissions -> what is expected of them.
-
-    Raises:
-        ValueError: it is no YAML, or holds something else than mappings.
-    """
-    path = package / "submissions" / EXPECTATIONS
-    rules = _read_yaml(path) if path.is_file() else {}
-    for pattern, about in rules.items():
-        if not isinstance(about, (Mapping, str)):
-            raise ValueError(f"{EXPECTATIONS}: {pattern!r} has a {type(about).__name__}, not a mapping")
-    return rules
-
-
-class _Expectations(NamedTuple):
-    """What submissions.yaml says of one submission.
-
-    Attributes:
-        verdicts: those that it may get as a whole; empty where nothing is said.
-    """
-
-    verdicts: list[str]
-    language: Any = None
-    entry: Any = None
-
-
-def _expectations_of(rules: Mapping[str, Any], name: str, expected: _Expected) -> _Expectations:
-    """Return what all patterns say of a submission together.
-
-    A submission may get the verdicts that every pattern permits. The name of a folder overrides what the format says of
-    that folder; other patterns add to it. Rules for single groups of tests are not looked at.
-    """
-    folder = name.partition("/")[0]
-    matching = [(pattern, about) for pattern, about in rules.items() if _matches(str(pattern).strip("/"), name)]
-    language = next((about["language"] for _, about in reversed(matching) if "language" in _as_rule(about)), None)
-    entry = next((about["entrypoint"] for _, about in reversed(matching) if "entrypoint" in _as_rule(about)), None)
-    verdicts: list[str] | None = None
-    for pattern, about in matching:
-        rule = _as_rule(about)
-        if str(pattern).strip("/") == folder and ("permitted" in rule or "required" in rule):
-            rule = {**_FOLDER_RULES.get(folder, {}), **rule}
-        found = _verdicts_of(rule, expected)
-        if found:
-            verdicts = found if verdicts is None else [verdict for verdict in verdicts if verdict in found]
-    if verdicts == []:
-        raise ValueError(f"{EXPECTATIONS}: the patterns that match {name} permit no verdict together")
-    return _Expectations(verdicts or [], language, entry)
-
-
-def _as_rule(about: Any) -> Mapping[str, Any]:
-    return about if isinstance(about, Mapping) else {"permitted": [about]}
-
-
-def _matches(pattern: str, name: str) -> bool:
-    """Return whether a pattern means a submission or a folder that holds it; `*` doesn't match a slash."""
-    parts = name.split("/")
-    for alternative in _alternatives(pattern):
-        wanted = alternative.split("/")
-        if len(wanted) <= len(parts) and all(map(fnmatch.fnmatchcase, parts, wanted)):
-            return True
-    return False
-
-
-def _alternatives(pattern: str) -> list[str]:
-    """Return `a/b.py` and `a/c.py` for `a/{b,c}.py`."""
-    if not (match := re.search(r"\{([^{}]*)\}", pattern)):
-        return [pattern]
-    before, after = pattern[: match.start()], pattern[match.end() :]
-    return [whole for part in match[1].split(",") for whole in _alternatives(before + part + after)]
-
-
-class _Hints(NamedTuple):
-    """The language and the main file of a program, where the package names them."""
-
-    language: str | None = None
-    entry: str | None = None
-
-
-def _hints(about: _Expectations) -> _Hints:
-    language = language_name(about.language)
-    return _Hints(language.language if language else None, str(about.entry) if about.entry else None)
-
-
-def _verdicts_of(rule: Mapping[str, Any], expected: _Expected) -> list[str]:
-    """Return the verdicts that a submission may get as a whole; empty where a rule says nothing of them.
-
-    All tests must get a permitted verdict, and one of them a required one. So a submission is accepted only if that is
-    permitted, and rejected if something else is required.
-    """
-    if not any(rule.get(key) for key in ("permitted", "required", "expectation")):
-        return []
-    required = _words(rule.get("required"))
-    permitted = _words(rule.get("permitted") or rule.get("expectation")) or (required and list(_ALL_PERMITTED))
-    if required and not any(_means_accepted(word) for word in required):
-        permitted = [word for word in permitted if not _means_accepted(word)]
-        if not rule.get("permitted"):
-            permitted = required
-    elif required and not rule.get("permitted"):
-        permitted = required
-    return _flat(_PERMITTED.get(word.upper()) or expected.get(word.lower(), ()) for word in permitted)
-
-
-def _words(value: Any) -> list[str]:
-    return [value] if isinstance(value, str) else [str(word) for word in value or ()]
-
-
-def _means_accepted(word: str) -> bool:
-    return word.upper() in ("AC", "PAC") or word.lower() == "accepted"
+def _read_rules(package: Path) -> expectations.Rules:
+    path = package / "submissions" / expectations.FILE
+    return expectations.check_rules(_read_yaml(path) if path.is_file() else {})
 
 
 def _tagged_verdicts(item: Mapping[str, Any], expected: _Expected) -> list[str]:
@@ -551,10 +427,6 @@ def _tagged_verdicts(item: Mapping[str, Any], expected: _Expected) -> list[str]:
     tag = _TAG.search("\n".join([item["solution"], *item.get("files", {}).values()]))
     words = tag[1].split(",") if tag else ()
     return _flat(expected.get(_TAGS.get(word.strip().upper().replace("-", "_"), ""), ()) for word in words)
-
-
-def _texts(verdicts: Iterable[Verdict]) -> list[str]:
-    return [str(verdict) for verdict in verdicts]
 
 
 def _flat(lists: Iterable[Sequence[Verdict]]) -> list[str]:
@@ -565,25 +437,25 @@ def _flat(lists: Iterable[Sequence[Verdict]]) -> list[str]:
 # ---- programs
 
 
-def _program_item(path: Path, package: Path, hints: _Hints | None = None) -> dict[str, Any]:
+def _program_item(path: Path, package: Path, hints: Hints = _NO_HINTS) -> dict[str, Any]:
     """Return the item of a program that is a file or a folder.
 
     It has `language`, `solution` (the main file), `file` and `files` if there are more files, and `encoding` where its
     bytes are no UTF-8 and must stay as they are.
     """
-    hints = hints or _Hints()
     paths = [path] if path.is_file() else [f for f in sorted(path.rglob("*")) if f.is_file() and _counts(f)]
     names = {str(f.relative_to(path)) if f != path else f.name: f for f in paths}
     scripts = [name for name in _SCRIPTS if name in names]
-    language = SCRIPT if scripts else hints.language or _language_of(names)
+    named = language_name(hints.language)
+    language = SCRIPT if scripts else named.language if named else _language_of(names)
     if language is None:
         reason = f"{path.name}: it holds no source"
         return {"language": "UNKNOWN_LANGUAGE", "solution": "", "not_supported": reason}
     if language != SCRIPT:
         names |= dict(_included(package, language))  # the format has them replace a submission's own files
     text, encoding = _read_sources(names, language)
-    named = scripts[0] if scripts else hints.entry
-    main = named if named in text else _main_of(language, text)
+    entry = scripts[0] if scripts else hints.entry
+    main = entry if entry in text else _main_of(language, text)
     item: dict[str, Any] = {"language": language, "solution": text.pop(main)}
     item |= {"file": main, "files": text} if text or language == SCRIPT else {}
     return item | ({"encoding": encoding} if encoding else {})
@@ -643,7 +515,7 @@ def _inside(folder: Path) -> list[Path]:
 def _counts(path: Path) -> bool:
     """Return whether a file or a folder can be part of a program."""
     is_hidden = path.name.startswith((".", "__pycache__")) or "__pycache__" in path.parts
-    return not is_hidden and path.suffix not in _IGNORED and path.name not in (EXPECTATIONS, "Makefile")
+    return not is_hidden and path.suffix not in _IGNORED and path.name not in (expectations.FILE, "Makefile")
 
 
 def _read_sources(names: Mapping[str, Path], language: str) -> tuple[dict[str, str], str]:

@@ -19,6 +19,7 @@ from typing import Any
 
 from nbrun.errors import InputError, JudgeError, NotSupportedError
 from nbrun.judge.checkers import DEFAULT, Checker, as_checker
+from nbrun.judge.expectations import Check
 from nbrun.judge.harness import exchange_of
 from nbrun.judge.judging import Judging, Options
 from nbrun.judge.languages import DEFAULT_LANGUAGES, PYTHON3, Language, lookup
@@ -226,10 +227,12 @@ class LocalSandbox:
         with self._bench(task) as bench:
             self._settle_time_limit(problem, checker, bench)
             limits = self._limits(problem, language)
-            grading = problem.get("grading")
-            all_tests = self._all_tests or grading is not None  # each test may be worth points
+            grading, checks = problem.get("grading"), _checks_of(problem, task.item)
+            all_tests = self._all_tests or grading is not None or bool(checks)  # each test may be worth points
             is_interactive = bool(problem.get("interactive"))
-            options = Options(limits, checker, all_tests, self._keep_output_bytes, exchange, is_interactive, grading)
+            options = Options(
+                limits, checker, all_tests, self._keep_output_bytes, exchange, is_interactive, grading, checks
+            )
             with bench.toolchain.program(language, source, bench.folder, bench.token) as program:
                 result = Judging(program, problem["tests"], options, bench).result()
             self._self_test.verify(name, language, task.item, result, partial(self._tried, bench))
@@ -346,6 +349,13 @@ class LocalSandbox:
                 self._tokens.pop(id(task), None)
 
 
+def _checks_of(problem: Mapping[str, Any], item: Any) -> list[Check]:
+    """Return what a package's submissions.yaml expects of the tests of one submission."""
+    expectations = problem.get("expectations") or {}
+    submission = item.get("submission") if expectations and isinstance(item, Mapping) else None
+    return [Check.of(record) for record in expectations.get(submission, ())]
+
+
 # ---- the time limit of a package that names none
 
 
@@ -362,7 +372,10 @@ def measured_time_limit_s(problem: Mapping[str, Any], checker: Checker, limits: 
     rule, slowest = problem["time_limit_from"], None
     limits = replace(limits, time_limit_s=_LONGEST_S, wall_limit_s=2 * _LONGEST_S + 1)
     items, _, _ = read_items(problem.get("solutions"))
+    left_out = rule.get("left_out", ())  # by the package's submissions.yaml
     for item in items:
+        if isinstance(item, Mapping) and item.get("submission") in left_out:
+            continue
         options = Options(limits, checker, False, 0, is_interactive=bool(problem.get("interactive")))
         time_s = _longest_s(item, problem, options, bench)
         if time_s is not None:

@@ -71,14 +71,18 @@ def _is_number(value: Any) -> bool:
     return True
 
 
-def score(rules: Mapping[str, Any], tests: Sequence[Mapping[str, Any]], records: Sequence[Mapping[str, Any]]) -> float:
-    """Return the score of a solution whose tests have these records, in the tests' order.
+def scores(
+    rules: Mapping[str, Any], tests: Sequence[Mapping[str, Any]], records: Sequence[Mapping[str, Any]]
+) -> dict[str, float]:
+    """Return the score of a solution whose tests have these records, in the tests' order, and those of its groups.
+
+    Groups are named by their paths below `data`; the whole score has the empty path.
 
     Example:
         >>> rules = {"is_legacy": True, "groups": {"": {"accept_score": 50}}}
         >>> tests = [{"name": "secret/a/1"}, {"name": "secret/b/1"}]
-        >>> score(rules, tests, [{"passed": True}, {"passed": False}])
-        50.0
+        >>> scores(rules, tests, [{"passed": True}, {"passed": False}])
+        {'secret/a': 50.0, 'secret/b': 0.0, 'secret': 50.0, '': 50.0}
     """
     tree: dict[str, Any] = {}
     for test, record in zip(tests, records, strict=False):
@@ -88,12 +92,18 @@ def score(rules: Mapping[str, Any], tests: Sequence[Mapping[str, Any]], records:
             inside = inside.setdefault(folder, {})
         inside[name] = _Scored(bool(record["passed"]), record.get("score"), record.get("score_multiplier"))
     groups: Groups = rules["groups"]
-    points = _legacy(tree, "", groups, {}).points if rules["is_legacy"] else _Scorer(tree, groups).score()
-    return round(points or 0.0, 9)
+    found: dict[str, float] = {}
+    if rules["is_legacy"]:
+        _legacy(tree, "", groups, {}, found)
+    else:
+        found[""] = _Scorer(tree, groups, found).score()
+    return {path: round(points, 9) for path, points in found.items()}
 
 
-def _legacy(tree: Mapping[str, Any], path: str, groups: Groups, above: Mapping[str, Any]) -> _Scored:
-    """Return what a group gets from the default grader of the legacy format."""
+def _legacy(
+    tree: Mapping[str, Any], path: str, groups: Groups, above: Mapping[str, Any], found: dict[str, float]
+) -> _Scored:
+    """Return what a group gets from the default grader of the legacy format; put its points into `found`."""
     about = {**above, **groups.get(path, {})}
     flags = str(about.get("grader_flags") or "").split()
     scores: list[float] = []
@@ -102,7 +112,7 @@ def _legacy(tree: Mapping[str, Any], path: str, groups: Groups, above: Mapping[s
         if not path and name == "sample" and "ignore_sample" in flags:
             continue
         if isinstance(inside, dict):
-            part = _legacy(inside, f"{path}/{name}".strip("/"), groups, about)
+            part = _legacy(inside, f"{path}/{name}".strip("/"), groups, about, found)
             points = part.points or 0.0
         else:
             part = inside
@@ -113,14 +123,18 @@ def _legacy(tree: Mapping[str, Any], path: str, groups: Groups, above: Mapping[s
         if not part.accepted and path and about.get("on_reject", "break") == "break":
             break
     mode = next((flag for flag in flags if flag in _MODES), "sum")
-    return _Scored(accepted or "always_accept" in flags, _aggregated(mode, scores))
+    found[path] = _aggregated(mode, scores)
+    return _Scored(accepted or "always_accept" in flags, found[path])
 
 
 class _Scorer:
-    """Scores a tree of tests by the format from 2023-07 on, where the group `secret` alone counts."""
+    """Scores a tree of tests by the format from 2023-07 on, where the group `secret` alone counts.
 
-    def __init__(self, tree: Mapping[str, Any], groups: Groups) -> None:
-        self._tree, self._groups = tree, groups
+    It puts the points of each group into `found`.
+    """
+
+    def __init__(self, tree: Mapping[str, Any], groups: Groups, found: dict[str, float]) -> None:
+        self._tree, self._groups, self._found = tree, groups, found
 
     def score(self) -> float:
         """Return the score of `secret`."""
@@ -133,6 +147,11 @@ class _Scorer:
         return None if most in (None, _UNBOUNDED) else float(most)
 
     def _group(self, tree: Mapping[str, Any], path: str, most: float | None) -> _Scored:
+        scored = self._scored(tree, path, most)
+        self._found[path] = scored.points or 0.0
+        return scored
+
+    def _scored(self, tree: Mapping[str, Any], path: str, most: float | None) -> _Scored:
         about = self._groups.get(path, {})
         if not all(self._is_accepted(name) for name in _names(about.get("require_pass"))):
             return _Scored(False, 0.0)

@@ -15,7 +15,7 @@ import nbrun
 from nbrun.errors import InputError, JudgeError, NotSupportedError, SampleError
 from nbrun.judge import DEFAULT_LANGUAGES, LocalSandbox, read_problems
 from nbrun.judge.fusion.protocol import check_sendable
-from nbrun.judge.scoring import rules_of, score
+from nbrun.judge.scoring import rules_of, scores
 from nbrun.model import Task
 from nbrun.samples import SampleReader
 
@@ -394,7 +394,7 @@ RULES: dict[str, tuple[str, Any]] = {
     "a part of the format's rule": ("wrong_answer: {required: [WA]}", WRONG),
     "no star for a slash": ("'*': {authors: x}\nwrong*a.py: {permitted: [AC]}", WRONG),
     "only authors": ("wrong_answer/*: {authors: A, model_solution: false}", WRONG),
-    "rules of single groups": ("wrong_answer/a.py: {secret/1: {permitted: [AC]}}", WRONG),
+    "a rule of a group that has no test": ("wrong_answer/a.py: {secret/2: {permitted: [AC]}}", WRONG),
 }  # fmt: skip
 
 
@@ -405,6 +405,134 @@ def test_what_submissions_yaml_permits_and_requires(tmp_path: Path, name: str) -
     files |= {"data/secret/1.ans": "", "submissions/submissions.yaml": text}
     (problem,) = read_problems(package(tmp_path, files))
     assert [verdicts for _, verdicts in tasks(problem)] == [wanted]
+
+
+GROUPED: dict[str, str | bytes] = {
+    "problem.yaml": "type: scoring\nproblem_format_version: 2025-09\nlimits: {time_limit: 1}\n",
+    "data/secret/test_group.yaml": "score_aggregation: sum\n",
+    "data/secret/easy/test_group.yaml": "max_score: 30\nscore_aggregation: sum\n",
+    "data/secret/easy/1.in": "1\n",
+    "data/secret/easy/1.ans": "1\n",
+    "data/secret/easy/2.in": "2\n",
+    "data/secret/easy/2.ans": "2\n",
+    "data/secret/hard/1.in": "9\n",
+    "data/secret/hard/1.ans": "9\n",
+    "output_validator/check.py": "import sys\nn = open(sys.argv[2]).read()\nif sys.stdin.read() == n: sys.exit(42)\n"
+    "open(sys.argv[3] + 'judgemessage.txt', 'w').write('x' * 500 + f'differs at {n}')\nsys.exit(43)\n",
+    "submissions/mixed/half.py": "n = int(input())\nprint(n if n < 5 else n / (n - 9))\n",
+}
+ANY_FAILURE = [*WRONG, "TimeLimitExceeded", *CRASH]
+#: What submissions.yaml says of half.py, which is right on `easy` and crashes on `hard` -> expected verdicts, unmet.
+OF_GROUPS: dict[str, tuple[str, Any, list[str]]] = {
+    "as it is": (
+        "secret/easy: {permitted: [AC]}\n  secret/hard: {permitted: [AC, RTE], required: [RTE]}", CRASH, [],
+    ),
+    "another verdict": (
+        "secret/hard: {permitted: [AC, TLE], required: [TLE]}",
+        ANY_FAILURE,  # of the tests of `easy`, nothing is said
+        ["secret/hard/1 is RuntimeError, not Accepted or TimeLimitExceeded",
+         "no test of secret/hard is TimeLimitExceeded"],
+    ),
+    "accepted": (
+        "permitted: [AC, WA]\n  secret/*: {permitted: [AC]}", "Accepted",
+        ["secret/hard/1 is RuntimeError, not Accepted or WrongAnswer or OutputLimitExceeded",
+         "secret/hard/1 is RuntimeError, not Accepted"],
+    ),
+    "by a pattern of tests": ("secret/{easy,hard}/2: {permitted: [AC]}", ["Accepted", *ANY_FAILURE], []),
+    "a score": ("score: 30\n  permitted: [AC, RTE]", ["Accepted", *CRASH], []),
+    "a range of scores": ("score: [10, 20.5]\n  permitted: [AC, RTE]", ["Accepted", *CRASH],
+                          ["the score is 30, not 10 to 20.5"]),
+    "scores of groups": (
+        "permitted: [RTE]\n  secret/easy: {permitted: [AC], score: 30}\n  secret/hard: {score: 70}", None, [],
+    ),
+    "scores of all groups": (
+        "secret/*: {permitted: [AC, RTE], score: [30, 30]}", ["Accepted", *CRASH],
+        ["the score of secret/hard is 0, not 30"],
+    ),
+    "a message": ("message: differs\n  permitted: [AC, RTE]", ["Accepted", *CRASH],
+                  ["no message of the validator contains 'differs'"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OF_GROUPS)
+def test_what_submissions_yaml_expects_of_groups_scores_and_messages(tmp_path: Path, name: str) -> None:
+    text, verdicts, unmet = OF_GROUPS[name]
+    package(tmp_path, {**GROUPED, "submissions/submissions.yaml": f"mixed/half.py:\n  {text}\n"})
+    if verdicts is None:
+        with pytest.raises(SampleError, match=r"match mixed/half\.py permit no verdict together on the test secret/ea"):
+            list(read_problems(tmp_path))
+        return
+    (problem,) = read_problems(tmp_path)
+    assert [found for _, found in tasks(problem)] == [verdicts]
+    (result,) = verdicts_of(tmp_path).values()
+    assert result["verdict"] == "RuntimeError"
+    assert result["unmet"] == unmet
+    assert len(result["tests"]) == 3
+
+
+def test_a_message_is_looked_for_in_all_of_what_the_validator_said(tmp_path: Path) -> None:
+    rules = "mixed/half.py: {message: differs at 9, secret/easy: {message: differs}}\n"
+    wrong = GROUPED["submissions/mixed/half.py"].replace("n / (n - 9)", "8")  # type: ignore[arg-type]
+    package(tmp_path, {**GROUPED, "submissions/mixed/half.py": wrong, "submissions/submissions.yaml": rules})
+    (result,) = verdicts_of(tmp_path, keep_output_bytes=100).values()
+    assert result["verdict"] == "WrongAnswer"
+    assert result["unmet"] == ["no message of the validator of secret/easy contains 'differs'"]
+
+
+def test_a_submission_without_such_expectations_has_none_in_its_result(tmp_path: Path) -> None:
+    package(tmp_path, {**GROUPED, "submissions/submissions.yaml": "mixed/half.py: {permitted: [RTE]}\n"})
+    (problem,) = read_problems(tmp_path)
+    assert "expectations" not in problem
+    assert "unmet" not in verdicts_of(tmp_path)["mixed/half.py"]
+
+
+def test_a_score_is_only_expected_of_scoring_problems(tmp_path: Path) -> None:
+    files: dict[str, str | bytes] = {"submissions/wrong_answer/a.py": "print(1)\n", "data/secret/1.in": ""}
+    rules = "wrong_answer/*: {score: 10}\n"
+    package(tmp_path, {**files, "data/secret/1.ans": "2", "submissions/submissions.yaml": rules})
+    assert verdicts_of(tmp_path)["wrong_answer/a.py"]["unmet"] == [
+        "there is no score: the problem isn't a scoring problem"
+    ]
+
+
+BAD_RULES = {
+    "{permitted: [XX]}": "permitted holds 'XX', which is none of AC, WA, TLE, RTE",
+    "{required: 3}": "required is 3, not a list of verdicts",
+    "{required: [1]}": r"required is \[1\], not a list of verdicts",
+    "{score: high}": "score is 'high': give a number",
+    "{score: [2, 1]}": r"score is \[2, 1\]: give a number",
+    "{score: true}": "score is True: give a number",
+    "{message: [a]}": r"message is \['a'\], not text",
+    "{use_for_time_limit: maybe}": "use_for_time_limit is 'maybe': give true, false, lower or upper",
+    "{requried: [TLE]}": "there is no key 'requried'; did you mean 'required'",
+    "{secret/a: {permitted: [YY]}}": "'wrong_answer/a.py', 'secret/a': permitted holds 'YY'",
+}
+
+
+@pytest.mark.parametrize("text", BAD_RULES)
+def test_a_wrong_submissions_yaml_is_named(tmp_path: Path, text: str) -> None:
+    files: dict[str, str | bytes] = {"submissions/wrong_answer/a.py": "print(1)\n", "data/secret/1.in": ""}
+    rules = f"wrong_answer/a.py: {text}\n"
+    package(tmp_path, {**files, "data/secret/1.ans": "", "submissions/submissions.yaml": rules})
+    with pytest.raises(SampleError, match=BAD_RULES[text]):
+        list(read_problems(tmp_path))
+
+
+def test_a_submission_that_sets_no_time_limit(tmp_path: Path) -> None:
+    burn = "import time\nwhile time.process_time() < 1.2: pass\nprint(1)\n"
+    package(tmp_path, {
+        "problem.yaml": "problem_format_version: 2025-09\nname: own\n", "data/secret/1.in": "",
+        "data/secret/1.ans": "1\n", "submissions/accepted/fast.py": "print(1)\n",
+        "submissions/accepted/slow.py": burn,
+        "submissions/submissions.yaml": "accepted/slow.py: {use_for_time_limit: false}\n",
+    })  # fmt: skip
+    (problem,) = read_problems(tmp_path)
+    sandbox = LocalSandbox()
+    try:
+        (fast,) = (task for task, _ in tasks(problem) if task.item["submission"] == "accepted/fast.py")
+        assert judged(sandbox, fast)["limits"]["time_limit_s"] == 1.0  # with slow.py it would be 3 or more
+    finally:
+        sandbox.close()
 
 
 def test_brute_force_is_too_slow_or_crashes(tmp_path: Path) -> None:
@@ -494,7 +622,7 @@ def test_points_by_the_legacy_rules(name: str) -> None:
     assert reason is None
     names = ("sample/1", "secret/a/1", "secret/a/2")
     records = [{"passed": True}, {"passed": True}, {"passed": False}]
-    assert score(rules, [{"name": n} for n in names], records) == due
+    assert scores(rules, [{"name": n} for n in names], records)[""] == due
 
 
 TESTS = ("sample/1", "secret/1", "secret/2", "secret/a/1", "secret/a/2", "secret/b/1")
@@ -522,7 +650,7 @@ def test_points_by_the_rules_from_2023_on(name: str) -> None:
     rules, reason = rules_of(groups, False)
     assert reason is None
     passed = [{"passed": test != "secret/b/1", **records.get(test, {})} for test in TESTS]
-    assert score(rules, [{"name": test} for test in TESTS], passed) == wanted
+    assert scores(rules, [{"name": test} for test in TESTS], passed)[""] == wanted
 
 
 def test_a_validator_gives_a_share_of_a_tests_points(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ CARRIED = (
     "time_limit_from",
     "checker",
     "expected_verdicts",
+    "expectations",
     "not_supported",
     "stream_files",
     "harness",
