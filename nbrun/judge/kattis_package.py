@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nbrun.judge import expectations
+from nbrun.judge import archives, expectations
 from nbrun.judge.datasets.values import flags_of
 from nbrun.judge.expectations import PARTIALLY_ACCEPTED, VERDICTS_OF_FOLDERS, Hints, expectations_of, hints_of
 from nbrun.judge.language_names import language_name
@@ -83,14 +83,22 @@ _CONSTANT = re.compile(r"\{\{([A-Za-z_]\w*)\}\}", re.ASCII)
 _Expected = Mapping[str, Sequence[Verdict]]
 
 
-def find_packages(folder: Path) -> Iterator[Path]:
-    """Yield the packages in a folder, in order of their names: the folder itself, or those inside it at any depth."""
+def find_packages(folder: Path, suffixes: Sequence[str] = ()) -> Iterator[Path]:
+    """Yield the packages in a folder, in order of their names: the folder itself, or those inside it at any depth.
+
+    Args:
+        suffixes: the suffixes of archives that count too, if they hold a package or can't be opened.
+    """
     if (folder / MARK).is_file():
         yield folder
         return
     for inside in sorted(folder.iterdir()):
-        if inside.is_dir() and not inside.name.startswith("."):
-            yield from find_packages(inside)
+        if inside.name.startswith("."):
+            continue
+        if inside.is_dir():
+            yield from find_packages(inside, suffixes)
+        elif inside.suffix.lower() in suffixes and archives.may_hold(inside, MARK):
+            yield inside
 
 
 def read_package(folder: Path, name: str) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from nbrun.errors import InputError, NotSupportedError, SampleError
+from nbrun.judge import archives
 from nbrun.judge.datasets import SHAPES
 from nbrun.judge.datasets.submissions import by_problem
 from nbrun.judge.kattis_package import find_packages, read_package
@@ -249,21 +250,23 @@ class Problems:
     def _rows_of_folder(self, folder: Path) -> Iterator[_Row]:
         """Yield the packages in a folder, named by their paths below it; without any, the rows of all files in it."""
         found = False
-        for package in find_packages(folder):
-            found = True
-            name = package.resolve().name if package == folder else package.relative_to(folder).as_posix()
-            try:
-                row = read_package(package, name)
-            except (ValueError, OSError) as e:
-                yield _Row(str(package), None, str(e), name)
+        for package in find_packages(folder, archives.SUFFIXES):
+            name = package.relative_to(folder).as_posix()
+            if package.is_dir():
+                found = True
+                yield _row_of_package(package, package.resolve().name if package == folder else name)
             else:
-                yield _Row(str(package), row)
+                for row in _rows_of_archive(package, name.removesuffix(package.suffix), is_inside=True):
+                    found = found or not row.error
+                    yield row
         if not found:
             for file in _files_in(folder):
                 yield from self._rows_of_file(file)
 
     def _rows_of_file(self, path: Path) -> Iterator[_Row]:
         suffix = _suffix(path)
+        if suffix in archives.SUFFIXES:
+            return _rows_of_archive(path, path.stem)
         if suffix in _PARQUET:
             return self._rows_of_parquet(path)
         return _rows_of_json(path) if suffix in _JSON else _lines(path)
@@ -318,9 +321,9 @@ def read_problems(
 
     Args:
         source: one of these: a JSONL file with a problem on each line (also .gz and .zst); a JSON file with a list of
-            problems; a Parquet file (`pip install "nbrun[arrow]"`); a folder that is or contains Kattis or ICPC problem
-            packages, or contains such files; or rows as mappings: a list, a generator, a `datasets.Dataset`, a
-            DataFrame, or a single mapping.
+            problems; a Parquet file (`pip install "nbrun[arrow]"`); a Kattis or ICPC problem package as a folder or as
+            a ZIP file (.zip, .kpp); a folder of such packages or of such files; or rows as mappings: a list, a
+            generator, a `datasets.Dataset`, a DataFrame, or a single mapping.
         tests: the sets of tests to take, in this order. Rows that keep all tests in `tests` or `test` don't need it.
             Packages have their samples in `public_tests` and their secret data in `private_tests`.
         limit: read at most this many problems.
@@ -368,9 +371,10 @@ def read_problems(
 
 def _check_path(path: Path) -> None:
     if path.is_dir():
-        if next(find_packages(path), None) is None and not _files_in(path):
+        if next(find_packages(path, archives.SUFFIXES), None) is None and not _files_in(path):
             raise InputError(
-                f"read_problems: the folder {str(path)!r} holds no problem package (a folder with problem.yaml), "
+                f"read_problems: the folder {str(path)!r} holds no problem package (a folder with problem.yaml, or "
+                "such a folder as .zip or .kpp), "
                 f"and no {', '.join(_JSONL[:1] + _PARQUET[:1] + _JSON)} (also with {' or '.join(_COMPRESSED)})."
             )
     elif not path.is_file():
@@ -477,6 +481,34 @@ def _opened(path: Path) -> IO[bytes]:
             raise InputError('read_problems: .zst files need pyarrow: pip install "nbrun[arrow]".') from e
         return io.BufferedReader(pyarrow.input_stream(str(path), compression="zstd"), 1 << 20)
     return open(path, "rb")
+
+
+def _row_of_package(folder: Path, name: str, where: str = "") -> _Row:
+    """Return the row of a package, or the reason why it can't be read."""
+    try:
+        return _Row(where or str(folder), read_package(folder, name))
+    except (ValueError, OSError) as e:
+        return _Row(where or str(folder), None, str(e), name)
+
+
+def _rows_of_archive(path: Path, name: str, is_inside: bool = False) -> Iterator[_Row]:
+    """Yield the packages in a ZIP file.
+
+    Args:
+        name: the id of the package if the file holds only one. Several are named by their paths in the file.
+        is_inside: whether `name` comes before these paths, since the folder with this file may hold others.
+    """
+    try:
+        with archives.extracted(path) as folder:
+            packages = list(find_packages(folder))
+            if not packages:
+                yield _Row(str(path), None, "it holds no problem package (a folder with problem.yaml)", name)
+            for package in packages:
+                within = package.relative_to(folder).as_posix()
+                several = f"{name}/{within}" if is_inside else within
+                yield _row_of_package(package, name if len(packages) == 1 else several, f"{path}/{within}")
+    except ValueError as e:
+        yield _Row(str(path), None, str(e), name)
 
 
 def _rows_of_frame(frame: Any) -> Iterator[_Row]:

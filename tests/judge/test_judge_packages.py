@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
+import zipfile
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 
 import nbrun
 from nbrun.errors import InputError, JudgeError, NotSupportedError, SampleError
-from nbrun.judge import DEFAULT_LANGUAGES, LocalSandbox, read_problems
+from nbrun.judge import DEFAULT_LANGUAGES, LocalSandbox, archives, read_problems
 from nbrun.judge.fusion.protocol import check_sendable
 from nbrun.judge.scoring import rules_of, scores
 from nbrun.model import Task
@@ -173,6 +175,151 @@ def test_one_package_by_its_own_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(PACKAGES / "sums")
     (problem,) = read_problems(".")
     assert problem["id"] == "sums"
+
+
+def zipped(path: Path, files: dict[str, str | bytes]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return path
+
+
+def packed(path: Path, *packages: str, folder: str = "") -> Path:
+    """Write packages of the tests into a ZIP file, one with its files at the top."""
+    files: dict[str, str | bytes] = {}
+    for name in packages:
+        for file in (PACKAGES / name).rglob("*"):
+            if file.is_file():
+                at = f"{name}/" if folder or len(packages) > 1 else ""
+                files[folder + at + file.relative_to(PACKAGES / name).as_posix()] = file.read_bytes()
+    return zipped(path, files)
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".kpp", ".ZIP"])
+@pytest.mark.parametrize("folder", ["", "sums/", "./", "some/folder/", "C\\"])
+def test_a_package_as_a_zip_file_is_read_as_its_folder_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, folder: str
+) -> None:
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    path = packed(tmp_path / f"sums{suffix}", "sums", folder=folder)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("__MACOSX/._problem.yaml", b"\0")
+    assert list(read_problems(path)) == list(read_problems(PACKAGES / "sums"))
+    assert not list((tmp_path / "temporary").iterdir())
+
+
+def test_several_packages_in_zip_files(tmp_path: Path) -> None:
+    packed(tmp_path / "2024" / "contest.zip", "sums", "shout", folder="all/")
+    packed(tmp_path / "2023" / "harmonic.kpp", "harmonic")
+    shutil.copytree(PACKAGES / "latin", tmp_path / "2025" / "latin")
+    zipped(tmp_path / "statements.zip", {"a.pdf": "no package"})
+    assert [p["id"] for p in read_problems(tmp_path)] == [
+        "2023/harmonic", "2024/contest/all/shout", "2024/contest/all/sums", "2025/latin",
+    ]  # fmt: skip
+    assert [p["id"] for p in read_problems(tmp_path / "2024/contest.zip")] == ["all/shout", "all/sums"]
+    with pytest.raises(SampleError, match=r"statements\.zip: it holds no problem package"):
+        list(read_problems(tmp_path / "statements.zip"))
+
+
+def test_a_zip_file_that_holds_no_package_does_not_hide_rows(tmp_path: Path) -> None:
+    zipped(tmp_path / "statements.zip", {"a.pdf": "no package"})
+    row = {"id": "a", "tests": [{"input": "", "output": "1"}], "solutions": ["print(1)"]}
+    (tmp_path / "a.jsonl").write_text(json.dumps(row))
+    assert [p["id"] for p in read_problems(tmp_path)] == ["a"]
+    (tmp_path / "damaged.zip").write_bytes(b"PK")
+    read = read_problems(tmp_path, on_bad="skip")
+    assert [p["id"] for p in read] == ["a"]
+    assert [reason for reason in read.not_supported if "damaged.zip: the ZIP file can't be read" in reason]
+
+
+def linked(name: str, mode: int) -> zipfile.ZipInfo:
+    info = zipfile.ZipInfo(name)
+    info.create_system = 3
+    info.external_attr = mode << 16
+    return info
+
+
+HOSTILE: dict[str, tuple[list[tuple[Any, bytes]], str]] = {
+    "up": ([("../../evil", b"x")], "leads outside"),
+    "up from within": ([("sums/../../evil", b"x")], "leads outside"),
+    "up, as Windows writes it": ([("..\\evil", b"x")], "leads outside"),
+    "absolute": ([("/tmp/evil", b"x")], "leads outside"),
+    "a drive": ([("C:/evil", b"x")], "leads outside"),
+    "a link": ([(linked("data/secret/1.in", 0o120777), b"/etc/passwd")], "a link, 'data/secret/1.in'"),
+    "a folder that is a link": ([(linked("data", 0o120777), b"/tmp"), ("data/evil", b"x")], "a link, 'data'"),
+    "a pipe": ([(linked("data/pipe", 0o010644), b"")], "a special file"),
+    "a file as a folder": ([("problem.yaml/evil", b"x")], "can't be read"),
+    "a name twice": ([("./problem.yaml", b"x")], "'problem.yaml' twice"),
+    "a long name": ([("a" * 300, b"x")], "can't be read"),
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_a_hostile_zip_file_is_refused_and_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    inner = tmp_path / "a" / "b" / "temporary"
+    inner.mkdir(parents=True)
+    monkeypatch.setattr(tempfile, "tempdir", str(inner))
+    path = packed(tmp_path / "sums.zip", "sums")
+    entries, reason = HOSTILE[what]
+    with zipfile.ZipFile(path, "a") as archive:
+        for name, content in entries:
+            archive.writestr(name, content)
+    with pytest.raises(SampleError, match=reason):
+        list(read_problems(path))
+    assert not list(inner.iterdir())
+    assert not [found for found in tmp_path.rglob("*") if found.name == "evil"]
+
+
+def test_a_zip_file_of_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = packed(tmp_path / "sums.zip", "sums")
+    monkeypatch.setattr(archives, "MAX_FILES", 3)
+    with pytest.raises(SampleError, match="at most 3 files"):
+        list(read_problems(path))
+    monkeypatch.undo()
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("data/secret/9.in", bytes(3 << 20))
+    monkeypatch.setattr(archives, "MAX_BYTES", 2 << 20)
+    with pytest.raises(SampleError, match="at most 100,000 files of 2 MiB are extracted"):
+        list(read_problems(path))
+
+
+@pytest.mark.parametrize("what", ["nothing", "cut off", "no zip", "flipped", "says less than it holds"])
+def test_a_damaged_zip_file_is_named(tmp_path: Path, what: str) -> None:
+    path = zipped(tmp_path / "own.zip", {"problem.yaml": "name: own\n", "data/secret/1.in": "0" * 100_000})
+    data = bytearray(path.read_bytes())
+    if what == "cut off":
+        del data[len(data) // 2 :]
+    elif what == "no zip":
+        data = bytearray(b"problem.yaml")
+    elif what == "nothing":
+        data = bytearray()
+    elif what == "flipped":
+        at = data.index(b"1.in") + 10
+        data[at : at + 20] = bytes(20)
+    else:
+        sizes = (100_000).to_bytes(4, "little")
+        assert sizes in data
+        data = data.replace(sizes, (10).to_bytes(4, "little"))
+    path.write_bytes(data)
+    with pytest.raises(SampleError, match=r"own\.zip: the ZIP file can't be read"):
+        list(read_problems(path))
+
+
+def test_an_encrypted_zip_file_is_named(tmp_path: Path) -> None:
+    path = packed(tmp_path / "sums.zip", "sums")
+    data = bytearray(path.read_bytes())
+    for sign, offset in ((b"PK\x01\x02", 8), (b"PK\x03\x04", 6)):
+        at = data.find(sign)
+        while at >= 0:
+            data[at + offset] |= 1
+            at = data.find(sign, at + 1)
+    path.write_bytes(data)
+    with pytest.raises(SampleError, match="the ZIP file is encrypted"):
+        list(read_problems(path))
 
 
 def test_packages_below_others_are_named_by_their_path(tmp_path: Path) -> None:
