@@ -53,6 +53,7 @@ class DirectFile:
         inside = pieces(state, records, seq)
         parts = lay_out_sample(state, inside, bytes((DONE,)) * len(records), [r[1] for r in records], self._max_seq)
         self._file = files.NewFile(folder + state.name, parts, f"{folder}{FOLDER}/tmp/{temporary(state.name)}")
+        self._file.begin_writeback()
 
     def put(self) -> None:
         """Make the file durable, under its name; the caller syncs the folder. Raise OSError."""

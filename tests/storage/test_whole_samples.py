@@ -190,6 +190,21 @@ def test_a_file_that_cannot_be_made_goes_through_the_journal(tmp_path, at_once):
     check_end(job, tmp_path / "r")
 
 
+def test_a_file_system_that_takes_no_advice_costs_nothing(tmp_path, at_once, monkeypatch):
+    """Asking the disk to begin early is advice; the fsync that follows is what counts."""
+    asked = []
+
+    def refuse(fd, *range_and_advice):
+        asked.append(fd)
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr(os, "posix_fadvise", refuse, raising=False)
+    job = job_of(12)
+    assert job.start(tmp_path / "r").wait(30).saved == 48
+    assert len(at_once) == len(asked) > 0
+    check_end(job, tmp_path / "r")
+
+
 def test_which_samples_are_whole():
     """All of it, once each, and no error; not too many bytes; nothing known of it before."""
     sample = SampleReader({"solution": "solutions"}).read({"id": "s", "solutions": list(range(60))}, 0)
