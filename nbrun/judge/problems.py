@@ -114,11 +114,11 @@ def read_row(row: Mapping[str, Any], tests: Sequence[str] = TEST_SETS, keep: Seq
             read = read_tests(row[name], name, draft.function)
         else:
             continue
-        _add(problem, found, read, name)
-        counts[name] = len(read.tests)
+        _add(problem, found, read, draft.column(name))
+        counts[draft.column(name)] = len(read.tests)
     problem["tests"] = found
     if not found and not problem.get("not_supported"):
-        unread = [name for name in draft.sets if name not in counts]
+        unread = [column for column in map(draft.column, draft.sets) if column not in counts]
         told = ", ".join(f"{name}: {n}" for name, n in counts.items()) or "none of the sets that were asked for"
         more = f"; it has {', '.join(unread)}, which tests= leaves out" if unread else ""
         raise ValueError(f"it has no test ({told}){more}")
@@ -210,6 +210,8 @@ def own_id(row: Mapping[str, Any], shape: Shape | None = None) -> Any:
     for name in shape.ids if shape is not None else ("id", "name", *(i for s in SHAPES for i in s.ids)):
         value = row.get(name)
         if is_missing(value) or isinstance(value, (bool, Mapping, list, tuple)):
+            continue
+        if isinstance(value, str) and not value.strip():
             continue
         if isinstance(value, float) and value.is_integer():
             return int(value)  # pandas makes a column of integers with gaps floats

@@ -5,10 +5,12 @@ One thread, the one that feeds a run, iterates over them; each iteration opens t
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
 import itertools
 import json
+import lzma
 import os
 import warnings
 import zlib
@@ -19,7 +21,7 @@ from typing import IO, Any, NamedTuple
 
 from nbrun.errors import InputError, NotSupportedError, SampleError
 from nbrun.judge import archives
-from nbrun.judge.datasets import SHAPES
+from nbrun.judge.datasets import SHAPES, shape_of
 from nbrun.judge.datasets.submissions import by_problem
 from nbrun.judge.kattis_package import find_packages, read_package
 from nbrun.judge.language_names import name_of_number
@@ -30,7 +32,15 @@ from nbrun.samples import read_items
 _JSONL = (".jsonl", ".ndjson", ".jsonlines")
 _JSON = (".json",)
 _PARQUET = (".parquet", ".pq")
-_COMPRESSED = (".gz", ".zst")
+_COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
+#: Suffix of a file that isn't read -> how a user reads it into something that is.
+_OTHER_FILES = {
+    **dict.fromkeys((".csv", ".tsv"), "pandas.read_csv(…)"),
+    **dict.fromkeys((".arrow", ".feather", ".ipc"), "pyarrow.feather.read_table(…) or datasets.Dataset.from_file(…)"),
+    **dict.fromkeys((".xlsx", ".xls"), "pandas.read_excel(…)"),
+    **dict.fromkeys((".pkl", ".pickle"), "pandas.read_pickle(…), if you trust the file"),
+    **dict.fromkeys((".tar", ".tgz", ".7z", ".rar"), "an archiver, and give the folder"),
+}
 _ROWS_AT_ONCE = 8  # of Parquet and Arrow: a problem's tests may take many megabytes
 _READ_BYTES = 1 << 18  # how much of a column of Parquet is read at once
 #: The languages for which tests that call functions or run test code are supported.
@@ -201,7 +211,8 @@ class Problems:
             sample_id = str(found.name if found.name is not None and not has_own_id else problem["id"])
             raise SampleError(f"{where} (problem {sample_id!r}): {why}", position=position, sample_id=sample_id)
         if not has_own_id and found.name is not None:
-            problem["id"] = found.name
+            is_path = isinstance(found.name, tuple)  # of a frame whose index has several levels
+            problem["id"] = "/".join(map(str, found.name)) if is_path else found.name
         elif not has_own_id:
             self.made_ids += 1
             if not self._has_warned:
@@ -223,8 +234,7 @@ class Problems:
         if hasattr(rows, "iter_rows") and hasattr(rows, "with_columns"):  # a DataFrame of polars
             rows = rows.iter_rows(named=True)
             return (_Row(f"row {i}", row) for i, row in enumerate(rows))
-        if hasattr(rows, "to_batches"):  # a table of pyarrow
-            batches = rows.to_batches(_ROWS_AT_ONCE)
+        if (batches := self._batches(rows)) is not None:
             rows = (row for batch in batches for row in batch.to_pylist())
             return (_Row(f"row {i}", row) for i, row in enumerate(rows))
         if hasattr(rows, "select_columns") and isinstance(getattr(rows, "column_names", None), list):
@@ -233,10 +243,27 @@ class Problems:
             if hasattr(rows, "with_format"):  # a user may have asked for rows as frames or tensors
                 rows = rows.with_format(None)
         if iter(rows) is rows:  # a generator gives its rows once
-            if self._spent:
-                raise InputError(f"{self!r}: the generator was read already. Make a new one, or give a list or a file.")
-            self._spent = True
+            self._spend()
         return (_Row(f"row {i}", row) for i, row in enumerate(rows))
+
+    def _batches(self, rows: Any) -> Iterator[Any] | None:
+        """Return the batches of a table, a record batch, a reader or a dataset of pyarrow; None for anything else."""
+        if hasattr(rows, "read_next_batch"):  # a reader gives its batches once
+            self._spend()
+            return (part for batch in rows for part in _slices(batch))
+        if hasattr(rows, "get_fragments"):  # a dataset, which reads only selected columns
+            batches: Iterable[Any] = rows.to_batches(columns=self._columns(rows.schema.names), batch_size=_ROWS_AT_ONCE)
+            return iter(batches)
+        if hasattr(rows, "to_batches"):
+            batches = rows.to_batches(max_chunksize=_ROWS_AT_ONCE)
+            return iter(batches)
+        return _slices(rows) if hasattr(rows, "to_pylist") and hasattr(rows, "schema") else None
+
+    def _spend(self) -> None:
+        """Raise InputError if a source that gives its rows once was read already."""
+        if self._spent:
+            raise InputError(f"{self!r}: the generator was read already. Make a new one, or give a list or a file.")
+        self._spent = True
 
     def _columns(self, names: Sequence[str]) -> list[str] | None:
         """Return which of these columns to read; None for all."""
@@ -320,10 +347,10 @@ def read_problems(
     SandboxFusion, and nbrun's own. `nbrun/docs/datasets.md` describes what is read of each.
 
     Args:
-        source: one of these: a JSONL file with a problem on each line (also .gz and .zst); a JSON file with a list of
-            problems; a Parquet file (`pip install "nbrun[arrow]"`); a Kattis or ICPC problem package as a folder or as
-            a ZIP file (.zip, .kpp); a folder of such packages or of such files; or rows as mappings: a list, a
-            generator, a `datasets.Dataset`, a DataFrame, or a single mapping.
+        source: one of these: a JSONL file with a problem on each line (also .gz, .zst, .bz2 and .xz); a JSON file with
+            a list of problems; a Parquet file (`pip install "nbrun[arrow]"`); a Kattis or ICPC problem package as a
+            folder or as a ZIP file (.zip, .kpp); a folder of such packages or of such files; or rows as mappings: a
+            list, a generator, a `datasets.Dataset`, a DataFrame, a table of pyarrow, or a single mapping.
         tests: the sets of tests to take, in this order. Rows that keep all tests in `tests` or `test` don't need it.
             Packages have their samples in `public_tests` and their secret data in `private_tests`.
         limit: read at most this many problems.
@@ -363,7 +390,9 @@ def read_problems(
             splits = ", ".join(map(repr, source))
             raise InputError(f"read_problems: a dataset of several splits; give one of them: dataset[…] of {splits}.")
         source = [source]
-    elif not isinstance(source, Iterable) and not hasattr(source, "to_batches"):
+    elif hasattr(source, "collect") and not isinstance(source, Iterable):  # a LazyFrame of polars
+        raise InputError(f"read_problems: a {type(source).__name__} has no rows yet; give source.collect().")
+    elif not isinstance(source, Iterable) and not hasattr(source, "schema"):
         raise InputError(f"read_problems: a {type(source).__name__}; give a path of JSONL, or rows as mappings.")
     others = None if submissions is None else read_problems(submissions)
     return Problems(source, tests, limit, keep, adapter, on_bad, others)
@@ -379,6 +408,8 @@ def _check_path(path: Path) -> None:
             )
     elif not path.is_file():
         raise InputError(f"read_problems: there is no file {str(path)!r} (in {os.getcwd()!r}).")
+    elif how := _OTHER_FILES.get(path.suffix.lower()):
+        raise InputError(f"read_problems: {path.suffix} files aren't read, such as {str(path)!r}. Read it with {how}.")
 
 
 class _Tally:
@@ -472,9 +503,16 @@ def _files_in(folder: Path) -> list[Path]:
 
 
 def _opened(path: Path) -> IO[bytes]:
-    if path.suffix == ".gz":
+    """Open a file, decompressed if it is compressed, whatever its name."""
+    with open(path, "rb") as file:
+        begin = file.read(6)
+    if begin.startswith(b"\x1f\x8b"):
         return gzip.open(path, "rb")  # type: ignore[return-value]  # it is a stream of bytes
-    if path.suffix == ".zst":
+    if begin.startswith(b"BZh"):
+        return bz2.open(path, "rb")
+    if begin.startswith(b"\xfd7zXZ\0"):
+        return lzma.open(path, "rb")
+    if begin.startswith(b"\x28\xb5\x2f\xfd"):
         try:
             import pyarrow
         except ImportError as e:
@@ -531,8 +569,26 @@ def _rows_of_json(path: Path) -> Iterator[_Row]:
         else:
             yield from _lines(path)
         return
+    if isinstance(value, dict) and shape_of(value) is None:
+        tables = [part for part in value.values() if _are_rows(part)]
+        if len(tables) == 1:  # {"version": 1, "data": [row, …]}
+            value = tables[0]
+        elif value and _are_rows(list(value.values())):  # id -> row
+            for name, row in value.items():
+                yield _Row(f"{path}: {name!r}", row, name=name)
+            return
     for i, row in enumerate(value if isinstance(value, list) else [value]):
         yield _Row(f"{path}: row {i}", row)
+
+
+def _are_rows(value: Any) -> bool:
+    """Return whether a value is a list of rows, of which the first has a known shape."""
+    return isinstance(value, list) and value != [] and isinstance(value[0], Mapping) and shape_of(value[0]) is not None
+
+
+def _slices(batch: Any) -> Iterator[Any]:
+    """Yield a record batch in parts of few rows."""
+    return (batch.slice(begin, _ROWS_AT_ONCE) for begin in range(0, batch.num_rows, _ROWS_AT_ONCE))
 
 
 def _lines(path: Path) -> Iterator[_Row]:
@@ -541,6 +597,9 @@ def _lines(path: Path) -> Iterator[_Row]:
         with _opened(path) as file:
             for number, line in enumerate(iter(file.readline, b""), 1):
                 if number == 1:
+                    if line.startswith((b"\xff\xfe", b"\xfe\xff")):
+                        yield _Row(str(path), None, "its text is UTF-16, and JSON lines are UTF-8: convert the file")
+                        return
                     line = line.removeprefix(b"\xef\xbb\xbf")  # a byte order mark
                 if not line.strip():
                     continue
@@ -551,5 +610,5 @@ def _lines(path: Path) -> Iterator[_Row]:
                     yield _Row(where, None, f"not a line of JSON: {e}")
                 else:
                     yield _Row(where, row)
-    except (EOFError, zlib.error, OSError) as e:
+    except (EOFError, zlib.error, lzma.LZMAError, OSError) as e:
         yield _Row(f"{path}:{number + 1}", None, f"the file can't be read from here on: {e}")

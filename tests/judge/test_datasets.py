@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import bz2
 import datetime
 import gzip
 import json
+import lzma
 import os
 import pickle
 import textwrap
@@ -17,6 +19,7 @@ from typing import Any, ClassVar
 import numpy
 import pandas
 import pyarrow
+import pyarrow.dataset
 import pyarrow.parquet
 import pytest
 
@@ -27,8 +30,10 @@ from nbrun.judge.datasets import nearest
 from nbrun.judge.datasets.livecodebench import decoded, load_text_and_lists
 from nbrun.judge.datasets.values import guessed_language, megabytes, read_solutions, seconds, unfenced
 from nbrun.judge.problems import normalise
+from nbrun.samples import SampleReader
 
 ONE = [{"input": "1 2\n", "output": "3\n"}]
+TWO = [*ONE, {"input": "4 5\n", "output": "9\n"}]
 PY = "print(sum(map(int, input().split())))\n"
 
 
@@ -71,6 +76,9 @@ LIMITS = [
     ("None seconds", None),
     ("1.0 - 2.0 seconds", 2.0),
     ("2 seconds (4 in Python)", 2.0),
+    ({"seconds": None}, None),
+    ({"nanos": 15 * 10**8}, 1.5),
+    (b"2", 2.0),
 ]
 MEMORY = [
     (256, 256.0),
@@ -86,6 +94,10 @@ MEMORY = [
     (0, None),
     (pandas.NA, None),
     (numpy.int64(256 << 20), 256.0),
+    ("268,435,456 bytes", 256.0),
+    ("1 gibibyte", 1024.0),
+    ("262144 kibibytes", 256.0),
+    ("2.68435456e8", 256.0),
 ]
 
 
@@ -99,7 +111,7 @@ def test_memory_limits_have_units(value: Any, found: float | None) -> None:
     assert megabytes(value, "memory_limit") == found
 
 
-@pytest.mark.parametrize("value", ["fast", "2 fortnights", -1, float("inf"), [2]])
+@pytest.mark.parametrize("value", ["fast", "2 fortnights", -1, float("inf"), [2], True, {"value": 2}])
 def test_a_limit_that_can_not_be_read_is_an_error(value: Any) -> None:
     for limit_of in (seconds, megabytes):
         with pytest.raises(ValueError, match="'limit' is"):
@@ -298,7 +310,7 @@ BAD = {
     "a submission": ({"problem_id": "w", "source": "x", "verdict": "OK"}, "it is a submission"),
     "one side only": ({"id": "w", "tests": [{"input": "1"}]}, r"tests\[0\]"),
     "unequal lists": ({"id": "w", "tests": {"input": ["1"], "output": []}}, "1 inputs and 0 outputs"),
-    "broken JSON": ({"id": "w", "input_output": "{"}, "'tests' is text that is no JSON"),
+    "broken JSON": ({"id": "w", "input_output": "{"}, "'input_output' is text that is no JSON"),
     "mixed kinds": (
         {"id": "w", "tests": [{"type": "function_call", "fn_name": "f", "input": [], "output": 1}, *ONE]},
         "mixes tests of several kinds",
@@ -315,6 +327,28 @@ BAD = {
     ),
     "a limit": ({"id": "w", "tests": ONE, "time_limit": "fast"}, "'time_limit' is 'fast'"),
     "solutions": ({"id": "w", "tests": ONE, "solutions": 3}, "'solutions' is a int"),
+    "a test of nothing": ({"id": "w", "tests": [*ONE, None]}, r"tests\[1\] holds nothing"),
+    "an output of nothing": (
+        {"id": "w", "tests": [{"input": "1", "output": None}]},
+        r"tests\[0\]: its output holds no",
+    ),
+    "an output that is NaN": (
+        {"id": "w", "tests": [{"input": "1", "output": float("nan")}]},
+        "its output holds nothing",
+    ),
+    "an input of nothing": (
+        {"id": "w", "tests": {"input": ["1", None], "output": ["1", "2"]}},
+        r"tests\[1\]: its input",
+    ),
+    "other names of sides": ({"id": "w", "tests": [{"inp": "1", "outp": "1"}]}, r"\(it has 'inp', 'outp'\)"),
+    "null as text": ({"id": "w", "tests": "null"}, r"it has no test \(tests: 0\)"),
+    "an assertion of nothing": ({"task_id": "w", "test_list": ["assert f(1)", None]}, r"test_list\[1\] holds no code"),
+    "code without a name": ({"task_id": "w", "test": "def check(f): pass"}, "'entry_point' beside it, as in HumanEval"),
+    "a column by its name": ({"id": "w", "corner_cases": [{"input": "1"}]}, r"corner_cases\[0\] is a mapping without"),
+    "a reward's column": (
+        {"id": "w", "reward_model": {"ground_truth": "[]"}},
+        r"no test \(reward_model.ground_truth: 0",
+    ),
     "a file elsewhere": ({"id": "w", "public_tests": ONE, "input_file": "../x"}, "input file is called"),
 }
 
@@ -397,6 +431,60 @@ def test_ids_of_frames_stay_numbers() -> None:
     assert [problem["id"] for problem in read_problems(frame)] == ["a", "b"]
 
 
+# ---- neighbours of the published forms
+
+TESTS_AS_TEXT = {
+    "each test": [json.dumps(test) for test in TWO],
+    "each test as a pair": [json.dumps([test["input"], test["output"]]) for test in TWO],
+    "text in text in text": json.dumps(json.dumps(json.dumps(TWO))),
+    "both sides": {side + "s": json.dumps([test[side] for test in TWO]) for side in ("input", "output")},
+}
+
+
+@pytest.mark.parametrize("form", TESTS_AS_TEXT)
+def test_tests_of_which_parts_are_json_text_are_not_code(form: str) -> None:
+    problem = read({"id": "p", "tests": TESTS_AS_TEXT[form]})
+    assert problem["tests"] == TWO
+    assert "harness" not in problem
+
+
+@pytest.mark.parametrize("inputs", ["[1, 2]\n", "1 2\n", "[3]"])
+def test_two_texts_are_a_single_test(inputs: str) -> None:
+    assert read({"id": "p", "tests": {"inputs": inputs, "outputs": "3\n"}})["tests"] == [
+        {"input": inputs, "output": "3\n"}
+    ]
+
+
+SOLUTIONS_AS_TEXT = {
+    "each": [json.dumps({"language": "py3", "solution": PY})],
+    "text in text": json.dumps(json.dumps([{"language": "py3", "solution": PY}])),
+    "a mapping in text in text": json.dumps(json.dumps({"language": ["py3"], "solution": [PY]})),
+}
+
+
+@pytest.mark.parametrize("form", SOLUTIONS_AS_TEXT)
+def test_solutions_of_which_parts_are_json_text_are_no_programs(form: str) -> None:
+    found = read({"id": "p", "tests": ONE, "solutions": SOLUTIONS_AS_TEXT[form]})["solutions"]
+    assert SampleReader().read({"id": "p", "solutions": found}, 0).groups[0].items == [
+        {"language": "py3", "solution": PY}
+    ]
+
+
+def test_languages_with_gaps_are_numbers_and_guesses() -> None:
+    struct = {"language": [3.0, float("nan"), None, 2.0], "solution": [PY, PY, "#include <iostream>", ""]}
+    read_again = read_problems([{"id": "p", "tests": ONE, "solutions": struct}])
+    (problem,) = read_again
+    assert problem["solutions"]["language"] == [3, "PYTHON3", "CPP", 2]
+    assert sum(read_again.languages.values()) == 4
+
+
+@pytest.mark.parametrize("value", ["", "  ", None, float("nan")])
+def test_an_id_of_nothing_is_made_from_the_content(value: Any) -> None:
+    with pytest.warns(UserWarning, match="has no id"):
+        (problem,) = read_problems([{"id": value, "tests": ONE, "solutions": [PY]}])
+    assert problem["id"].startswith("row-")
+
+
 # ---- sources
 
 ROW = {"id": "p", "tests": ONE, "solutions": [{"language": "py3", "solution": PY}]}
@@ -415,6 +503,13 @@ def sources(folder: Path) -> Iterator[Any]:
     (folder / "d.json").write_text(json.dumps([ROW]))
     (folder / "e.json").write_text(json.dumps(ROW))
     (folder / "f.json").write_bytes(line + b"\n")
+    (folder / "h.jsonl.bz2").write_bytes(bz2.compress(line))
+    (folder / "i.jsonl.xz").write_bytes(lzma.compress(line))
+    (folder / "j.jsonl").write_bytes(gzip.compress(line))  # compressed, whatever its name
+    (folder / "k.jsonl.gz").write_bytes(line)
+    (folder / "l.json").write_text(json.dumps({"version": 1, "data": [ROW]}))
+    (folder / "m.json").write_text(json.dumps({"p": {key: value for key, value in ROW.items() if key != "id"}}))
+    (folder / "n.jsonl").write_bytes(line.replace(b"\n", b"\r\n") + b"\r\n")
     write_parquet(folder / "g.parquet", [ROW])
     yield from sorted(folder.iterdir())
     inner = folder / "snapshot" / "data"
@@ -427,14 +522,79 @@ def sources(folder: Path) -> Iterator[Any]:
     yield (row for row in [ROW])
     yield pandas.DataFrame([ROW])
     yield pandas.read_parquet(folder / "g.parquet")
-    yield pyarrow.Table.from_pylist([ROW])
+    table = pyarrow.Table.from_pylist([ROW])
+    yield table
+    yield table.to_batches()[0]
+    yield table.to_reader()
+    yield pyarrow.dataset.dataset(folder / "g.parquet")
+    yield pandas.DataFrame([ROW]).drop(columns="id").set_axis(["p"])
 
 
 def test_every_kind_of_source_gives_the_same(tmp_path: Path) -> None:
     found = [list(read_problems(source)) for source in sources(tmp_path)]
-    assert len(found) == 14
+    assert len(found) == 25
     assert all(problems[0]["tests"] == ONE and problems[0]["id"] == "p" for problems in found)
     assert all(len(problems) == 1 for problems in found)
+
+
+def test_a_reader_gives_its_rows_once_and_a_lazy_frame_has_none() -> None:
+    problems = read_problems(pyarrow.Table.from_pylist([ROW]).to_reader())
+    assert len(list(problems)) == 1
+    with pytest.raises(InputError, match="read already"):
+        list(problems)
+
+    class LazyFrame:  # as polars has it
+        schema: ClassVar = {}
+
+        def collect(self) -> None:
+            raise AssertionError
+
+    with pytest.raises(InputError, match=r"a LazyFrame has no rows yet; give source\.collect\(\)"):
+        read_problems(LazyFrame())  # type: ignore[arg-type]
+
+
+def test_rows_of_a_frame_with_an_index_of_several_levels_are_named_by_all() -> None:
+    frame = pandas.DataFrame([ROW]).drop(columns="id").set_axis(pandas.MultiIndex.from_tuples([("a", 1)]))
+    assert [problem["id"] for problem in read_problems(frame)] == ["a/1"]
+
+
+@pytest.mark.parametrize(("name", "words"), [("p.csv", "pandas.read_csv"), ("p.arrow", "Dataset.from_file")])
+def test_files_that_are_not_read_are_named_with_a_way(tmp_path: Path, name: str, words: str) -> None:
+    (tmp_path / name).write_bytes(b"")
+    with pytest.raises(InputError, match=words):
+        read_problems(tmp_path / name)
+
+
+def test_a_file_in_utf_16_is_named(tmp_path: Path) -> None:
+    (tmp_path / "p.jsonl").write_text(json.dumps(ROW), encoding="utf-16")
+    with pytest.raises(SampleError, match=r"p\.jsonl: its text is UTF-16"):
+        list(read_problems(tmp_path / "p.jsonl"))
+
+
+@pytest.mark.needs("datasets")
+def test_datasets_with_declared_features_give_the_same() -> None:
+    import datasets
+
+    text, large, binary = (datasets.Value(kind) for kind in ("string", "large_string", "binary"))
+    names = datasets.ClassLabel(names=["UNKNOWN_LANGUAGE", "PYTHON", "CPP", "PYTHON3", "JAVA"])
+    pairs = {"input": text, "output": text}
+    items = {"language": names, "solution": text}
+    struct = {side: [test[side] for test in TWO] for side in ("input", "output")}
+    codes = {"language": [3], "solution": [PY]}
+    as_text = json.dumps(TWO)
+    kinds = [
+        ({"tests": datasets.Sequence(pairs), "solutions": datasets.Sequence(items)}, struct, codes),
+        ({"tests": [pairs], "solutions": [items]}, TWO, [{"language": 3, "solution": PY}]),
+        ({"tests": large, "solutions": datasets.Sequence(large)}, as_text, [PY]),
+        ({"tests": binary, "solutions": large}, as_text.encode(), json.dumps([PY])),
+    ]
+    for features, tests, solutions in kinds:
+        row = {"id": "p", "tests": tests, "solutions": solutions}
+        made = datasets.Dataset.from_list([row], features=datasets.Features({"id": text, **features}))
+        for source in (made, made.to_iterable_dataset(), made.with_format("arrow"), made.with_format("numpy")):
+            (problem,) = read_problems(source)
+            assert problem["tests"] == TWO
+            assert len(SampleReader().read(problem, 0).groups[0].items) == 1
 
 
 def test_a_dataset_and_its_splits() -> None:

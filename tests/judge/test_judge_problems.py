@@ -87,9 +87,9 @@ def test_limits(limits: dict[str, Any], time_s: float | None, memory_mb: float |
     [
         ({"id": "p", "tests": "nonsense"}, "'tests' is text that is no JSON"),
         ({"id": "p", "tests": 3}, "'tests' is a int"),
-        ({"id": "p", "tests": {"input": ["1"]}}, "without 'input' and 'output'"),
+        ({"id": "p", "tests": {"input": ["1"]}}, r"'tests' is a mapping without 'output' \(it has 'input'\)"),
         ({"id": "p", "tests": {"input": ["1"], "output": []}}, "1 inputs and 0 outputs"),
-        ({"id": "p", "tests": [{"input": "1"}]}, r"tests\[0\] is no mapping"),
+        ({"id": "p", "tests": [{"input": "1"}]}, r"tests\[0\] is a mapping without 'output' \(it has 'input'\)"),
         ({"id": "p", "tests": [{"input": "1", "output": True}]}, r"tests\[0\]: its output is a bool"),
         ({"id": "p", "time_limit": "fast"}, "'time_limit' is 'fast', not a number"),
         ({"id": "p", "time_limit": -1}, "0 or more"),

@@ -31,12 +31,14 @@ def _read_plus(row: Mapping[str, Any]) -> Draft:
     }
     if has(row, "checker"):
         fields["checker"] = row["checker"]
-    return Draft({"tests": row["test_cases"]} if first(row, "test_cases") is not None else {}, fields)
+    sets = {"tests": row["test_cases"]} if first(row, "test_cases") is not None else {}
+    return Draft(sets, fields, columns={"tests": "test_cases"})
 
 
 def _read_o(row: Mapping[str, Any]) -> Draft:
     """Read generated tests in SandboxFusion's form. The solutions are in the row of CodeContests; users join them."""
-    return Draft({"tests": row["corner_cases"]}, {**solutions_of(row), **limits_of(row), **carried(row)})
+    fields = {**solutions_of(row), **limits_of(row), **carried(row)}
+    return Draft({"tests": row["corner_cases"]}, fields, columns={"tests": "corner_cases"})
 
 
 CODECONTESTS = Shape(

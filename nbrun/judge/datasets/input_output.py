@@ -21,7 +21,7 @@ def _read(row: Mapping[str, Any]) -> Draft:
         # Sets from several judges have many problems called "Sum": a digest of the statement makes the id unique.
         digest = hashlib.sha256(str(row.get("question")).encode("utf-8", "surrogatepass")).hexdigest()[:8]
         fields["id"] = f"{row['name']} {digest}"
-    return Draft({"tests": row["input_output"]}, fields)
+    return Draft({"tests": row["input_output"]}, fields, columns={"tests": "input_output"})
 
 
 INPUT_OUTPUT = Shape(

@@ -18,9 +18,9 @@ def _read(row: Mapping[str, Any]) -> Draft:
     column = next(name for name in _COLUMNS if _is_test_file(row.get(name)))
 
     def read(value: Any, where: str, _: str | None) -> Tests:
-        return test_functions(value, column)
+        return test_functions(value, where)
 
-    return Draft({"tests": first(row, column)}, fields, None, read)
+    return Draft({"tests": first(row, column)}, fields, None, read, columns={"tests": column})
 
 
 def _is_test_file(value: Any) -> bool:

@@ -34,14 +34,13 @@ def _read(row: Mapping[str, Any]) -> Draft:
     starter = starter_function(row)
     if function is None and starter is not None and any(says_call(value) for value in sets.values()):
         function = starter  # private tests are encoded, but have the same kind as the public ones
-    return Draft(sets, fields, function, _tests, starter)
+    return Draft(sets, fields, function, _tests, starter, names)
 
 
 def _tests(value: Any, where: str, function: str | None) -> Tests:
-    where = where.replace("_tests", "_test_cases")
     if isinstance(value, bytes):
         value = value.decode("latin-1")
-    if isinstance(value, str) and value.lstrip()[:1] not in ("", "[", "{"):
+    if isinstance(value, str) and value.lstrip()[:1] not in ("", "[", "{") and value.strip() != "null":
         value = decoded(value, where)
     return read_tests(value, where, function)
 

@@ -35,12 +35,13 @@ def _read_codeforces(row: Mapping[str, Any]) -> Draft:
     if has(row, "generated_checker"):
         fields["checker"] = {"type": "prints_score", "language": "PYTHON3", "source": row["generated_checker"]}
     sets = {"private_tests": first(row, "official_tests")}
+    columns = {"private_tests": "official_tests", "public_tests": "examples"}
     more = plain(row.get("generated_tests"))
     if isinstance(more, list):
         sets["generated_tests"] = more
     if not any(len(plain(tests)) for tests in sets.values() if tests is not None):
         sets = {"public_tests": first(row, "examples")}
-    return Draft({name: tests for name, tests in sets.items() if tests is not None}, fields)
+    return Draft({name: tests for name, tests in sets.items() if tests is not None}, fields, columns=columns)
 
 
 def _read_ioi(row: Mapping[str, Any]) -> Draft:
@@ -50,19 +51,19 @@ def _read_ioi(row: Mapping[str, Any]) -> Draft:
         "time_limit_s": seconds(row.get("time_limit"), "time_limit"),
         "memory_limit_mb": megabytes(row.get("memory_limit"), "memory_limit"),
     }
-    tests = next((row[name] for name in ("tests", "test_cases") if has(row, name)), None)
+    column = next((name for name in ("tests", "test_cases") if has(row, name)), None)
     task = first(row, "task_type") or "Batch"
     graders = plain(first(row, "grader_files"))
     if task != "Batch":
         fields["not_supported"] = f"IOI tasks of type {task}"
     elif graders is not None and len(graders):
         fields["not_supported"] = "IOI tasks whose solutions are linked with a grader (grader_files)"
-    elif tests is None:
+    elif column is None:
         fields["not_supported"] = "IOI subtasks whose tests lie in open-r1/ioi-test-cases: add them as `tests`"
     name = str(first(row, "id", "name"))
     subtask = row.get("subtask")
     fields["id"] = name if is_missing(subtask) else f"{name}/{subtask}"
-    return Draft({} if tests is None else {"tests": tests}, fields)
+    return Draft({}, fields) if column is None else Draft({"tests": row[column]}, fields, columns={"tests": column})
 
 
 CODEFORCES = Shape(

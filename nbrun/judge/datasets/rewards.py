@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nbrun.judge.datasets.shape import Draft, Shape, solutions_of
-from nbrun.judge.datasets.tests import read_tests
-from nbrun.judge.datasets.values import first, has, is_missing, megabytes, parsed, plain, seconds
+from nbrun.judge.datasets.values import first, has, is_missing, megabytes, parsed, seconds
 
 _COLUMNS = ("reward_model", "reward_spec", "verification_info", "ground_truth", "test_cases", "unit_tests")
 
@@ -33,7 +32,8 @@ def _read(row: Mapping[str, Any]) -> Draft:
         fields["stream_files"] = {"input": "input.txt", "output": "output.txt"}
     if (name := _id(row)) is not None:
         fields["id"] = name
-    return Draft({"tests": value}, fields, first(row, "fn_name") or first(about, "fn_name"), _tests(column))
+    function = first(row, "fn_name") or first(about, "fn_name")
+    return Draft({"tests": value}, fields, function, columns={"tests": column})
 
 
 def _parsed(row: Mapping[str, Any], value: Any, column: str) -> Any:
@@ -48,10 +48,6 @@ def _parsed(row: Mapping[str, Any], value: Any, column: str) -> Any:
         problem = f"{column!r} holds {str(value)[:40]!r}"
     kind = first(row, "ability", "data_source", "task_type") or "its kind isn't said"
     raise ValueError(f"{problem}, which is no test of a program ({kind})")
-
-
-def _tests(column: str) -> Any:
-    return lambda value, where, function: read_tests(plain(value), column, function)
 
 
 def _id(row: Mapping[str, Any]) -> Any:

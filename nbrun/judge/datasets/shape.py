@@ -42,7 +42,8 @@ class Draft:
         fields: keys of the one shape (see `nbrun.judge.problems`): groups of solutions, limits, checker and so on.
         function: the name of the function that tests call, if the row has it outside of the tests.
         starter: the name of the function in the row's starter code, for tests that call a function without naming it.
-        read: parses a set of tests: (value, name of the set, function) -> tests.
+        columns: the name of a set of tests -> the column that it comes from, where that has another name.
+        read: parses a set of tests: (value, name of its column, function) -> tests.
     """
 
     sets: dict[str, Any] = field(default_factory=dict)
@@ -50,6 +51,11 @@ class Draft:
     function: str | None = None
     read: Callable[[Any, str, str | None], Tests] = read_tests
     starter: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+    def column(self, name: str) -> str:
+        """Return the column that a set of tests comes from, for messages."""
+        return self.columns.get(name, name)
 
     def tests(self, name: str) -> Tests:
         """Return the tests of one set.
@@ -58,9 +64,10 @@ class Draft:
             ValueError: they can't be read.
         """
         value = self.sets[name]
-        if self.starter is not None and self.function is None and says_call(value):
-            return self.read(value, name, self.starter)
-        return self.read(value, name, self.function)
+        function = self.function
+        if function is None and self.starter is not None and says_call(value):
+            function = self.starter
+        return self.read(value, self.column(name), function)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,11 @@ def _read_humaneval(row: Mapping[str, Any]) -> Draft:
     own = next((name for name in ("canonical_solution", "completion") if has(row, name)), "canonical_solution")
     fields = solutions_of(row, "PYTHON3", solutions=own)
     fields = {group: _completed(items, prompt, str(entry).rpartition(".")[2]) for group, items in fields.items()}
-    return Draft({"tests": row["test"]}, fields, None, lambda code, where, _: check_of(code, entry, "test"))
+
+    def read(code: Any, where: str, _: str | None) -> Tests:
+        return check_of(code, entry, where)
+
+    return Draft({"tests": row["test"]}, fields, None, read, columns={"tests": "test"})
 
 
 def _completed(items: Any, prompt: str, name: str) -> Any:
@@ -61,9 +65,9 @@ def _read_evalplus(row: Mapping[str, Any]) -> Draft:
         names = {"entry": entry, "reference": reference, "inputs": inputs, "atol": float(first(row, "atol") or 0)}
         return code_tests([_EVALPLUS.format(**{name: repr(value) for name, value in names.items()})], where)
 
-    return Draft(
-        {"tests": row["base_input"], "private_tests": plain(first(row, "plus_input")) or None}, fields, None, read
-    )
+    columns = {"tests": "base_input", "private_tests": "plus_input"}
+    sets = {"tests": row["base_input"], "private_tests": plain(first(row, "plus_input")) or None}
+    return Draft(sets, fields, None, read, columns=columns)
 
 
 #: Compares a solution with the reference on all inputs. Both get copies, since some functions change their arguments.
@@ -97,13 +101,13 @@ def _read_mbpp(row: Mapping[str, Any]) -> Draft:
     sets = {"tests": row["test_list"], "challenge_test_list": first(row, "challenge_test_list")}
 
     def read(value: Any, where: str, _: str | None) -> Tests:
-        column = "test_list" if where == "tests" else where
-        tests = code_tests([str(code) for code in plain(parsed(value, column))], column, before)
-        if where == "tests" and isinstance(row.get("test"), str) and row["test"].strip():
+        tests = code_tests(plain(parsed(value, where)), where, before)
+        if where == "test_list" and isinstance(row.get("test"), str) and row["test"].strip():
             tests.tests.extend(code_tests([row["test"]], "test").tests)
         return tests
 
-    return Draft({name: value for name, value in sets.items() if value is not None}, fields, None, read)
+    sets = {name: value for name, value in sets.items() if value is not None}
+    return Draft(sets, fields, None, read, columns={"tests": "test_list"})
 
 
 HUMANEVAL = Shape(

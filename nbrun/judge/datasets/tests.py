@@ -72,14 +72,23 @@ def read_tests(value: Any, where: str, function: str | None = None) -> Tests:
     """
     if isinstance(value, str) and not value.strip():
         return Tests([])
-    value = parsed(value, where)
-    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
+    try:
+        value = parsed(value, where)
+    except ValueError as e:
+        is_code = isinstance(value, str) and re.search(r"^\s*(?:assert|def)\b", value, re.MULTILINE) is not None
+        hint = "; test code is a list of texts, or has an 'entry_point' beside it, as in HumanEval" if is_code else ""
+        raise ValueError(f"{e}{hint}") from None
+    while isinstance(value, str) and value.lstrip()[:1] in ("[", "{", '"'):
         value = parsed(value, where)  # JSON text inside JSON text
+    if value is None:
+        return Tests([])
     if isinstance(value, Mapping):
         return _read_mapping(value, where, function)
     if not isinstance(value, Sequence) or isinstance(value, (str, bytes)):
         raise ValueError(f"{where!r} is a {type(value).__name__}; it must be a list of tests, or a struct of lists")
     if value and all(isinstance(test, str) for test in value):
+        if all(test.lstrip()[:1] in ("[", "{") for test in value):  # each test is JSON text, which no test code is
+            return read_tests([parsed(test, f"{where}[{i}]") for i, test in enumerate(value)], where, function)
         return code_tests(list(value), where)
     if function is None and not any(isinstance(test, Mapping) and _SAYS_KIND & test.keys() for test in value):
         return Tests([_read_test(test, where, i) for i, test in enumerate(value)])
@@ -98,6 +107,8 @@ def code_tests(codes: Sequence[str], where: str, before: str = "") -> Tests:
     before = before.rstrip() + "\n" if before.strip() else ""
     tests = []
     for i, code in enumerate(codes):
+        if not isinstance(code, str) or not code.strip():
+            raise ValueError(f"{where}[{i}] holds no code")
         text = f"{before}{code.rstrip()}\n"
         _check_code(text, f"{where}[{i}]")
         tests.append({"input": text, "output": PASSED})
@@ -156,10 +167,26 @@ def _read_mapping(value: Mapping[str, Any], where: str, function: str | None) ->
     if found["input"] is None or found["output"] is None:
         if value and all(isinstance(test, Mapping) for test in value.values()):  # name -> test
             return read_tests([{"name": name, **test} for name, test in value.items()], where, function)
-        raise ValueError(f"{where!r} is a mapping without 'input' and 'output'")
+        raise ValueError(f"{where!r} is a mapping without {_lacking(value)}")
+    names = found["input"], found["output"]
+    if names == ("inputs", "outputs") and all(map(_is_list_as_text, map(value.get, names))):
+        value = {
+            **value,
+            **{name: parsed(value[name], f"{where}.{name}") for name in names},
+        }  # a JSON text for each side
     if isinstance(value[found["input"]], (str, bytes, Mapping)):
         return _read_list([value], where, function)
     return _read_columns(value, found["input"], found["output"], where, function)
+
+
+def _is_list_as_text(value: object) -> bool:
+    return isinstance(value, str) and re.match(r'\s*\[\s*"', value) is not None
+
+
+def _lacking(test: Mapping[Any, Any]) -> str:
+    """Describe which sides of a test are missing, and what is there, for an error message."""
+    lacking = [repr(side) for side, (_, keys) in _SIDES.items() if not any(key in test for key in keys)]
+    return f"{' and '.join(lacking)} (it has {', '.join(map(repr, list(test)[:8])) or 'nothing'})"
 
 
 def _read_test_code(value: Mapping[str, Any], where: str) -> Tests | None:
@@ -217,7 +244,9 @@ def _as_mapping(test: Any, where: str) -> Mapping[str, Any]:
         return {key.lower() if isinstance(key, str) else key: value for key, value in test.items()}  # "Input", "Output"
     if isinstance(test, (list, tuple)) and len(test) == 2:
         return {"input": test[0], "output": test[1]}
-    raise ValueError(f"{where} is no mapping with 'input' and 'output'")
+    if is_missing(test):
+        raise ValueError(f"{where} holds nothing")
+    raise ValueError(f"{where} is a {type(test).__name__}, not a mapping with 'input' and 'output'")
 
 
 def _read_list(rows: Sequence[Mapping[str, Any]], where: str, function: str | None) -> Tests:
@@ -337,7 +366,7 @@ def _read_side(test: Mapping[str, Any], side: str, out: dict[str, Any], where: s
     inner, keys = _SIDES[side]
     key = next((key for key in keys if key in test), None)
     if key is None:
-        raise ValueError(f"{where} is no mapping with 'input' and 'output'")
+        raise ValueError(f"{where} is a mapping without {_lacking(test)}")
     value = plain(test[key])
     if isinstance(value, Mapping):
         value = plain(value.get(inner))
@@ -365,6 +394,8 @@ def _stream(value: Any, side: str, where: str) -> str | bytes:
         return value.replace(b"\r\n", b"\n")
     if isinstance(value, (list, tuple)) and all(isinstance(line, str) for line in value):
         return _unix("".join(line if line.endswith("\n") else line + "\n" for line in value))
+    if value is None or value != value:  # None and NaN
+        raise ValueError(f"{where}: its {side} holds nothing")
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return repr(value)  # people write an answer of one number like this
     raise ValueError(f"{where}: its {side} is a {type(value).__name__}, not text")

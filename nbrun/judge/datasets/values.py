@@ -23,8 +23,8 @@ _CLOSED_IN_LINE = re.compile(r"(?<=\S)```[ \t]*\Z")
 _THOUGHTS = re.compile(r".*</think(?:ing)?>", re.DOTALL)
 _QUANTITY = re.compile(
     r"\s*(?:[\d.]+\s*(?:-|–|to)\s*)?"  # the upper end of a range counts
-    r"(?P<number>\d+(?:[.,]\d*)?|\.\d+)\s*(?P<unit>[a-zµ]*)(?:\(s\))?\.?(?: *(?:/|per) *test(?: *case)?)?"
-    r"\s*(?:\([^()]*\)\s*)?",
+    r"(?P<number>[1-9]\d{0,2}(?:,\d{3})+|\d+(?:[.,]\d*)?|\.\d+)\s*(?P<unit>[a-zµ]*)(?:\(s\))?\.?"
+    r"(?: *(?:/|per) *test(?: *case)?)?\s*(?:\([^()]*\)\s*)?",
     re.IGNORECASE,
 )
 #: Names of pandas' types of missing values, so that pandas needn't be imported.
@@ -40,6 +40,7 @@ _MEGABYTES = {
     "kb": 1 / 1024,
     "kib": 1 / 1024,
     "kilobyte": 1 / 1024,
+    "kibibyte": 1 / 1024,
     "mb": 1.0,
     "mib": 1.0,
     "m": 1.0,
@@ -49,6 +50,7 @@ _MEGABYTES = {
     "gb": 1024.0,
     "gib": 1024.0,
     "gigabyte": 1024.0,
+    "gibibyte": 1024.0,
 }
 #: A memory limit without a unit is in bytes from this value on, since no contest allows a million megabytes.
 _BYTES_FROM = 1 << 20
@@ -129,6 +131,8 @@ def number(value: Any, where: str) -> float:
         ValueError: the value isn't a number, or is negative.
     """
     try:
+        if isinstance(value, bool):
+            raise TypeError
         found = float(value)
     except (TypeError, ValueError):
         raise ValueError(f"{where!r} is {value!r}, not a number") from None
@@ -156,6 +160,8 @@ def seconds(value: Any, where: str, unit_s: float = 1.0) -> float | None:
         value = value.total_seconds()
         unit_s = 1.0
     if isinstance(value, Mapping):
+        if not {"seconds", "nanos"} & value.keys():
+            raise ValueError(f"{where!r} is {value!r}, not a number, and has no 'seconds'")
         whole, nanos = number(value.get("seconds") or 0, where), number(value.get("nanos") or 0, where)
         return whole + nanos / 1e9 or None
     return _quantity(value, where, _SECONDS, unit_s) or None  # 0 in real rows means that the limit is unknown
@@ -174,7 +180,7 @@ def megabytes(value: Any, where: str) -> float | None:
     if _is_no_limit(value):
         return None
     found = _quantity(value, where, _MEGABYTES, 1.0)
-    has_unit = isinstance(value, str) and any(letter.isalpha() for letter in value)
+    has_unit = isinstance(value, str) and re.search(r"[a-z]", value.lower().replace("e", "")) is not None
     return (found / (1 << 20) if found >= _BYTES_FROM and not has_unit else found) or None
 
 
@@ -192,7 +198,9 @@ def _quantity(value: Any, where: str, units: Mapping[str, float], bare: float) -
         factor = units.get(unit, units.get(unit.removesuffix("s")))
         if match and factor is not None:
             digits = match["number"]
-            is_thousands = re.fullmatch(r"[1-9]\d{0,2},\d{3}", digits) is not None  # "1,024 MB"; "1,5 s" is a fraction
+            is_thousands = (
+                re.fullmatch(r"[1-9]\d{0,2}(,\d{3})+", digits) is not None
+            )  # "1,024 MB"; "1,5 s" is a fraction
             return number(digits.replace(",", "" if is_thousands else "."), where) * (factor if unit else bare)
     return number(value, where) * bare
 
@@ -259,6 +267,8 @@ def read_solutions(value: Any, where: str, language: Any = None) -> Any:
     value = plain(value)
     if isinstance(value, str):
         value = _listed(value) if value.strip() else []
+        if isinstance(value, str):  # JSON text in JSON text
+            return read_solutions(value, where, language)
     if isinstance(value, Mapping):
         return _read_struct(value, where, language) if value else []
     if not isinstance(value, Sequence):
@@ -268,18 +278,26 @@ def read_solutions(value: Any, where: str, language: Any = None) -> Any:
 
 def _listed(text: str) -> Any:
     """Return the solutions in a text that is JSON or a printed Python list, or the text itself as the only solution."""
+    if text.lstrip()[:1] == '"':
+        inner = _json_or_none(text)
+        return inner if isinstance(inner, str) and inner.lstrip()[:1] in ("[", "{") else [text]
     if text.lstrip()[:1] not in ("[", "{"):
         return [text]
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        pass
+    if (value := _json_or_none(text)) is not None:
+        return value
     try:
         value = parsed(text, "solutions")
     except ValueError:
         return [text]
     items = value if isinstance(value, list) else [value]
     return value if items and all(isinstance(item, (str, Mapping)) for item in items) else [text]
+
+
+def _json_or_none(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _read_struct(struct: Mapping[str, Any], where: str, language: Any) -> Any:
@@ -300,12 +318,29 @@ def _read_struct(struct: Mapping[str, Any], where: str, language: Any) -> Any:
         raise ValueError(f"{where!r} is a struct of lists of unequal length: {counts}")
     if any(hasattr(column, "tolist") for column in struct.values()):
         struct = {key: plain(column) for key, column in struct.items()}  # numpy's numbers aren't names of languages
+    if name is not None and not {*map(type, plain(struct[name]))} <= {int, str}:
+        struct = {**struct, name: _filled(struct[name], plain(struct[code]), language)}
     if code == "solution" and name == "language":
         return struct
     renamed = {"solution" if key == code else "language" if key == name else key: v for key, v in struct.items()}
     if name is None:
         renamed["language"] = [language or guessed_language(text) for text in plain(struct[code])]
     return renamed
+
+
+def _filled(names: Any, codes: Any, language: Any) -> list[Any]:
+    """Return the languages of solutions, with a guess for those that name none.
+
+    pandas makes a column of numbers with gaps floats.
+    """
+    return [
+        (language or guessed_language(code if isinstance(code, str) else ""))
+        if is_missing(name)
+        else int(name)
+        if isinstance(name, float) and name.is_integer()
+        else name
+        for name, code in zip(plain(names), codes, strict=True)
+    ]
 
 
 def _as_list(value: Any) -> list[Any]:
@@ -315,6 +350,12 @@ def _as_list(value: Any) -> list[Any]:
 
 def _read_item(item: Any, where: str, language: Any) -> Any:
     if isinstance(item, str):
+        if (
+            item.startswith("{")
+            and isinstance(inner := _json_or_none(item), Mapping)
+            and not inner.keys().isdisjoint(_CODE)
+        ):
+            return _read_item(inner, where, language)  # each item is JSON text
         tag, text = unfenced(item)
         known = tag if tag and language_name(tag) else language
         return {"language": known or guessed_language(text), "solution": text}

@@ -20,7 +20,8 @@ def _read(row: Mapping[str, Any]) -> Draft:
     names = {"input": first(row, "input_from"), "output": first(row, "output_to")}
     if files := {side: name for side, name in names.items() if name}:
         fields["stream_files"] = files
-    return Draft({"tests": next(row[name] for name in _COLUMNS if has(row, name))}, fields)
+    column = next(name for name in _COLUMNS if has(row, name))
+    return Draft({"tests": row[column]}, fields, columns={"tests": column})
 
 
 XCODEEVAL = Shape(
