@@ -21,7 +21,7 @@ Tree
         unclean.log             the content of `running` after each unclean end
         tmp/                    files being written; what is left there has no meaning
         damaged/                what could not be read, kept aside
-        cache/, known           derived data; may be deleted at any time
+        cache/, known           derived data, such as indexes of large files; may be deleted at any time
     Nothing in .nbrun/ ends in .json. `.results.merging` beside it is a directory that `nbrun merge` has not finished.
 
 Records

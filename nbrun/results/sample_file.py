@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, BinaryIO, NamedTuple, Protocol, TypeVar
 from zlib import crc32
 
@@ -383,8 +384,11 @@ class OwnFile:
         return self.file.read(place.length)
 
 
-def read_any(file: BinaryIO) -> OwnFile | bytes:
+def read_any(file: BinaryIO, skipped: Mapping[str, int] = MappingProxyType({})) -> OwnFile | bytes:
     """Read a sample's file. Return the entries of one in nbrun's format, the bytes of one in an older format.
+
+    Args:
+        skipped: for a group, where in the file the last of the entries ends that are left out at its beginning.
 
     Raises:
         Unreadable: it was written by a newer nbrun.
@@ -395,7 +399,7 @@ def read_any(file: BinaryIO) -> OwnFile | bytes:
     if is_own:
         _check_version(head)
         file.seek(0)
-        own = _scan(file)
+        own = _scan(file, skipped)
         if not own.damaged and ends_as_own(file):
             return own
     file.seek(0)
@@ -427,8 +431,8 @@ def is_own_layout(file: BinaryIO) -> bool:
     return file.read(len(_NBRUN_HEAD)) == _NBRUN_HEAD and ends_as_own(file)
 
 
-def _scan(lines: BinaryIO) -> OwnFile:
-    """Find the entries of a file in nbrun's layout, from the position of `lines` on."""
+def _scan(lines: BinaryIO, skipped: Mapping[str, int] = MappingProxyType({})) -> OwnFile:
+    """Find the entries of a file in nbrun's layout. Arguments: see `read_any`."""
     out = OwnFile(lines, [], [], 0)
     group: str | None = None  # the group whose list the line is in
     at = 0
@@ -447,6 +451,9 @@ def _scan(lines: BinaryIO) -> OwnFile:
         elif (title := _title(line)) is not None:
             group = title
             out.groups.append(group)
+            if group in skipped:
+                at = lines.seek(skipped[group])
+                line = lines.readline()  # what follows the entry on its line
         elif line.startswith(b'{"index":'):  # an entry in no list
             out.damaged += 1
         elif out.sample_id is None and line.startswith(b'"id": '):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Container, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from nbrun.canonical import canonical
@@ -17,19 +18,25 @@ from nbrun.results.values import decode, encode, load
 from nbrun.samples import Sample
 from nbrun.texts import without_surrogates
 
+#: Group -> how many of its first items have been matched already.
+Matched = Mapping[str, int]
+NOTHING: Matched = MappingProxyType({})
 
-def positions_by_identity(sample: Sample) -> dict[Identity, int]:
-    """Return identity -> position for every task of the sample."""
+
+def positions_by_identity(sample: Sample, matched: Matched = NOTHING) -> dict[Identity, int]:
+    """Return identity -> position for every task of the sample that isn't `matched`."""
     return {
         Identity(g.name, g.key(rank), g.occurrence(rank)): g.base + rank
         for g in sample.groups
-        for rank in range(len(g.runnable))
+        for rank in range(matched.get(g.name, 0), len(g.runnable))
     }
 
 
-def match_own(sample: Sample, heads: Iterable[EntryHead]) -> tuple[dict[int, EntryHead], list[EntryHead]]:
+def match_own(
+    sample: Sample, heads: Iterable[EntryHead], matched: Matched = NOTHING
+) -> tuple[dict[int, EntryHead], list[EntryHead]]:
     """Match the entries of a file in nbrun's format: position -> entry, and the orphans (F4)."""
-    places = positions_by_identity(sample)
+    places = positions_by_identity(sample, matched)
     found: dict[int, EntryHead] = {}
     orphans: list[EntryHead] = []
     for head in heads:
@@ -55,7 +62,7 @@ NO_ITEM = object()
 
 
 def match_by_key(
-    sample: Sample, taken: Container[int], orphans: Sequence[tuple[EntryHead, Any]]
+    sample: Sample, taken: Container[int], orphans: Sequence[tuple[EntryHead, Any]], matched: Matched = NOTHING
 ) -> dict[int, EntryHead]:
     """Match entries that were saved under another key, by the keys that `key=` gives the items that they hold.
 
@@ -64,11 +71,12 @@ def match_by_key(
     Args:
         taken: positions that have an entry.
         orphans: entries that match no item, and the items that they hold. Of two for one item the newest counts.
+        matched: these items are left out.
     """
     if sample.key_of is None or not orphans:
         return {}
     free: defaultdict[tuple[str, bytes], deque[int]] = defaultdict(deque)
-    for (name, key, _), position in positions_by_identity(sample).items():
+    for (name, key, _), position in positions_by_identity(sample, matched).items():
         if position not in taken:
             free[name, key].append(position)
     found: dict[int, EntryHead] = {}

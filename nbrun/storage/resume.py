@@ -9,7 +9,7 @@ import errno
 import io
 import os
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from nbrun.results.names import temporary
 from nbrun.results.sample_file import NBRUN, EntryHead, FileInfo, Identity, OwnFile, Unreadable
 from nbrun.results.values import load
 from nbrun.samples import Sample
-from nbrun.storage import files
+from nbrun.storage import entry_index, files
 from nbrun.storage.directory import Directory
 from nbrun.storage.entry import ENTRY
 from nbrun.storage.in_flight import choose
@@ -110,25 +110,23 @@ class ResumePlan:
     retyped: Sequence[Retyped] = ()
 
 
-def plan_of(state: SampleState, c: Columns, chosen: Container[int] = ()) -> ResumePlan:
+def plan_of(state: SampleState, c: Columns, chosen: Collection[int] = ()) -> ResumePlan:
     """Return the plan of an open sample, without the results at the positions `chosen`, which will be replaced."""
     plan = ResumePlan(None, state.total, changed=len(state.orphans))
-    made = Counter([m for p, m in enumerate(c.made) if c.status[p] == DONE and p not in chosen])
+    by_maker = state.done_by_maker(c, chosen)
     counts, runs, contexts = Counter[str](), Counter[str](), Counter[str]()
-    for number, count in made.items():
+    for number, count in sum(by_maker, Counter[int]()).items():
         verdict, run_id, context = state.makers[number]
+        plan.done += count
         runs[run_id] += count
         contexts[context] += count
         if verdict is not None:
             counts[verdict] += count
-    plan.done = made.total()
     plan.verdicts, plan.runs, plan.contexts = counts, runs, contexts
     plan.accepted = sum(n for verdict, n in counts.items() if verdicts.accepts(verdict))
     plan.rejected = counts["JudgeError"] + sum(n for verdict, n in counts.items() if verdicts.rejects(verdict))
     if state.is_judged and counts:
-        verdict_of = [verdict for verdict, _, _ in state.makers]
-        done = (p for p, status in enumerate(c.status) if status == DONE and p not in chosen)
-        plan.tally = state.tally_of((p, verdict_of[c.made[p]]) for p in done)
+        plan.tally = state.tally_of(by_maker, state.makers)
         plan.unexpected = plan.tally.unexpected
     return plan
 
@@ -187,7 +185,7 @@ class ResumePlanner:
         chosen = self._choose(state, state.columns, rules)
         state.missing = chosen
         state.quarantined = self._quarantined_among(state, chosen)
-        plan = plan_of(state, state.columns, set(chosen))
+        plan = plan_of(state, state.columns, chosen)
         plan.retyped = state.retyped
         if chosen:
             if state.is_foreign:
@@ -320,23 +318,27 @@ class ResumePlanner:
         """Take over the entries of a file in nbrun's format. A damaged file is kept in `.nbrun/damaged/`."""
         with files.open_reading(path) as f:
             state.file_id = files.identity_of(os.fstat(f.fileno()))
-            own = sample_file.read_any(f)
+            index = None if info.is_damaged else entry_index.find(self.path, info.name, f)
+            known = {} if index is None else index.take(state, f)
+            matched = {group: count for group, (count, _) in known.items()}
+            own = sample_file.read_any(f, {group: end for group, (_, end) in known.items()})
             if not isinstance(own, OwnFile):
                 raise Unreadable("was replaced by another file while it was opened")
-            found, orphans = match_own(state.sample, own.heads)
+            found, orphans = match_own(state.sample, own.heads, matched)
             whole = self._take_matched(state, own, found)
             readable = [(h, entry) for h in orphans if (entry := sample_file.parse_entry(own.body(h))) is not None]
             with_items = [(h, item) for h, entry in readable if (item := stored_item(entry)) is not NO_ITEM]
-            again = match_by_key(state.sample, whole, with_items)
+            again = match_by_key(state.sample, whole, with_items, matched)
             for position, h in again.items():
                 self._take_under_new_key(state, position, h, own.body(h))
-            matched = set(again.values())
+            taken = set(again.values())
             for h, _ in readable:
-                if h not in matched:
+                if h not in taken:
                     body = own.body(h) if own.is_foreign else None
                     where = NOWHERE if own.is_foreign else IN_FILE
                     state.orphans.append(Orphan(*h.identity, h.seq, where, h.offset, h.length, body))
-        if not whole and not again:
+            crc = index.crc if index is not None else entry_index.crc_of(f)
+        if not (whole or again or matched):
             state.retyped = retyped(state.sample, whole, with_items)
         state.is_foreign, state.extra = own.is_foreign, own.extra
         damaged = len(found) - len(whole) + len(orphans) - len(readable) + own.damaged
@@ -348,6 +350,8 @@ class ResumePlanner:
             self._write_now(state)
         elif again or moved(state.sample, found, orphans):
             self._write_now(state)
+        elif not own.is_foreign:
+            state.file_crc = crc
 
     @staticmethod
     def _take_matched(state: SampleState, own: OwnFile, found: Mapping[int, EntryHead]) -> dict[int, EntryHead]:

@@ -12,8 +12,9 @@ import sys
 import threading
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from hashlib import blake2b
+from itertools import compress
 from struct import unpack_from
 from typing import Any, NamedTuple
 
@@ -34,6 +35,8 @@ KEEP_BYTES = 1 << 20
 _ONCE = bytes(4)  # the occurrence of an item that no equal one precedes
 #: This many pending entries are merged into the columns, which take a tenth of the memory.
 MAX_PENDING = 2000
+#: Of a larger group no list of keys in hexadecimal digits is kept.
+MAX_HEX_KEYS = 50_000
 #: How many levels deep a sample's size is estimated.
 ROUGH_LEVELS = 5
 _KEY = f"{KEY_BYTES}s"
@@ -135,7 +138,7 @@ class SampleState:
         self.attempts: dict[int, Attempt] = {}
         self.whose = [b"\t" + dump([sample.id, g.name]) for g in sample.groups]
         self._fingerprint_heads = [blake2b(whose, digest_size=12).digest() for whose in self.whose]
-        self.hex_keys = [g.keys.hex(" ", KEY_BYTES).encode().split() for g in sample.groups]
+        self.hex_keys = [_hex_keys(g.keys) for g in sample.groups]
         self.places = [(g.base, number, g) for number, g in enumerate(sample.groups)][::-1]  # the last group first
         self._expected = [(base, verdicts.expected(g.name)) for base, _, g in self.places]
         self.is_judged = any(expected is not None for _, expected in self._expected)
@@ -146,6 +149,9 @@ class SampleState:
         # Only the thread that writes the file: the file in which entries that are IN_FILE have their places. None where
         # there is no file, or where it isn't known which file is there now: then it is scanned before it is used.
         self.file_id: FileId | None = None
+        # The CRC-32 of that file where its entries are in the order of their positions, each with its index now: such
+        # entries are copied many at a time. Else None.
+        self.file_crc: int | None = None
         self.problem = ""  # a problem of the file, found while it was written; completes "PATH …"
         self.header_in = -1  # the segment that holds its header; the journal's thread only
         self.dirty_since = 0.0
@@ -223,17 +229,37 @@ class SampleState:
                 return expected
         raise IndexError(position)
 
-    def is_unexpected(self, position: int, verdict: str | None) -> bool:
-        """Return whether a verdict of an item is not what its group expects."""
-        return verdicts.is_unexpected(self._expects(position), verdict)
-
     def unexpected_of(self, group: str, judged: Sequence[str | None]) -> int:
         """Count the verdicts of a group's items that are not what the group says."""
         return verdicts.tally_of_group(verdicts.expected(group), verdicts.count(judged)).unexpected
 
-    def tally_of(self, outcomes: Iterable[tuple[int, str | None]]) -> verdicts.Tally:
-        """Count pairs of a position and its verdict by what their groups expect."""
-        return verdicts.tally((self._expects(position), verdict) for position, verdict in outcomes)
+    def done_by_maker(self, c: Columns, left_out: Collection[int] = ()) -> list[Counter[int]]:
+        """Return, for each group, how many results each maker has made: its number -> how many.
+
+        Args:
+            c: the columns to count, of this state.
+            left_out: positions that don't count.
+        """
+        out = []
+        for g in self.sample.groups:
+            places = slice(g.base, g.base + len(g.runnable))
+            status, made = c.status[places], c.made[places]
+            is_all_done = status.count(DONE) == len(status)
+            out.append(Counter(made if is_all_done else compress(made, map(DONE.__eq__, status))))
+        for position in left_out:
+            if c.status[position] == DONE:
+                out[self.group_number(position)][c.made[position]] -= 1
+        return [+counts for counts in out]
+
+    def tally_of(self, done: Sequence[Counter[int]], makers: Sequence[Maker]) -> verdicts.Tally:
+        """Count what `done_by_maker` returns by what the groups expect."""
+        total = verdicts.Tally()
+        for g, counts in zip(self.sample.groups, done, strict=True):
+            judged = Counter[str | None]()
+            for number, n in counts.items():
+                judged[makers[number].verdict] += n
+            total = total.plus(verdicts.tally_of_group(verdicts.expected(g.name), judged))
+        return total
 
     def forget_copies(self) -> None:
         """Release the copy of the sample that `fn` got: none of its tasks runs."""
@@ -340,6 +366,27 @@ class SampleState:
         """Return index, key and occurrence of a position as records hold them."""
         g, rank = self.sample.locate(position)
         return {"index": g.runnable[rank], "key": key_text(g.key(rank)), "occurrence": g.occurrence(rank)}
+
+
+class _HexKeys(Sequence[bytes]):
+    """The keys of a large group in hexadecimal digits, each made when it is asked for: a list takes 73 bytes a key."""
+
+    def __init__(self, keys: bytes) -> None:
+        self._keys = keys
+
+    def __len__(self) -> int:
+        return len(self._keys) // KEY_BYTES
+
+    def __getitem__(self, rank: Any) -> Any:
+        key = self._keys[KEY_BYTES * rank : KEY_BYTES * rank + KEY_BYTES]
+        if not key:
+            raise IndexError(rank)
+        return key.hex().encode()
+
+
+def _hex_keys(keys: bytes) -> Sequence[bytes]:
+    """Return the keys of a group in hexadecimal digits."""
+    return keys.hex(" ", KEY_BYTES).encode().split() if len(keys) <= MAX_HEX_KEYS * KEY_BYTES else _HexKeys(keys)
 
 
 def _keys_at(keys: bytes, ranks: list[int]) -> Sequence[bytes]:

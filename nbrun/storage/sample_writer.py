@@ -8,19 +8,33 @@ from __future__ import annotations
 import errno
 import os
 from array import array
+from bisect import bisect
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from itertools import compress
+from operator import ne
 from pathlib import Path
 from typing import BinaryIO
+from zlib import crc32
 
 from nbrun import verdicts
 from nbrun.results import sample_file
 from nbrun.results.entries import IN_FILE, IN_SEGMENT, NOWHERE
 from nbrun.results.format import BETWEEN, head_of
 from nbrun.results.legacy import OldFile, OldMatch, match_old, old_body, parse_old
-from nbrun.results.sample_file import EntryHead, Footer, Identity, OwnFile, Unreadable, in_chunks, lay_out
-from nbrun.storage import files
+from nbrun.results.sample_file import (
+    CHUNK_BYTES,
+    EntryHead,
+    Footer,
+    Identity,
+    OwnFile,
+    Unreadable,
+    in_chunks,
+    lay_out,
+)
+from nbrun.samples import Group
+from nbrun.storage import entry_index, files
 from nbrun.storage.directory import move_to_quarantine
 from nbrun.storage.match import positions_by_identity
 from nbrun.storage.sample_state import DONE, ERROR, MISSING, NO_MAKER, Columns, Maker, Orphan, SampleState, SavedEntry
@@ -167,6 +181,10 @@ class _Moved(Exception):
 class _SampleWriter:
     """Writes a sample once whose entries are in segments, in its file, or in memory.
 
+    Entries that follow one another in the old file and stay are copied as one piece, so that writing costs by the
+    file's bytes and by the entries that are new. That the file is still the one that was read, or written, is checked
+    by its CRC-32.
+
     Args:
         known: the file that the places in the state belong to.
     """
@@ -190,8 +208,9 @@ class _SampleWriter:
                     file_id = files.replace_file(self.path, in_chunks(self._parts()), beside)
                 except _Moved:
                     raise OSError(errno.ESTALE, "changes while it is being read", self.path) from None
+        entry_index.keep(Path(self.path), self.state, self.c, self.new_crc, file_id)
         freed = self._record_places()
-        self.state.file_id = file_id
+        self.state.file_id, self.state.file_crc = file_id, self.new_crc
         return freed
 
     def _open(self) -> None:
@@ -214,13 +233,16 @@ class _SampleWriter:
             self._read_segment = self._hold()
             state.freed.update(state.merge_pending())
             assert state.columns is not None
-            self.c: Columns = state.columns.copy()
+            self.c: Columns = state.columns.copy()  # becomes what the new file holds, entry by entry
             self.makers = list(state.makers)
             self.orphans = list(state.orphans)
             self.max_seq = state.max_seq
-        # position, offset and length in the new file; as columns, since a large sample has very many
-        self.placed = array("i"), array("q"), array("q")
         self.new_orphans: list[Orphan] = []
+        self.new_crc = 0
+        self._read_to = self._read_crc = 0  # up to where the old file was copied or skipped, and the CRC-32 of that
+        self._stays = b""  # by position: 1 where the entry is copied with its neighbours
+        if self._own is not None and state.file_crc is not None:
+            self._stays = bytes(map(IN_FILE.__eq__, self.c.where))
 
     def _rescan(self) -> None:
         """Find the state's entries in the file as it is, and take over entries that the state doesn't know.
@@ -234,6 +256,7 @@ class _SampleWriter:
         except (Unreadable, ValueError):
             content, old = None, None
         state = self.state
+        state.file_crc = None
         with state.lock:
             state.freed.update(state.merge_pending())
             finder = _Finder(state)
@@ -270,77 +293,137 @@ class _SampleWriter:
         return body
 
     def _parts(self) -> Iterator[bytes]:
-        """Return the file's bytes, piece by piece; each entry's new place is noted on the way."""
-        c, state = self.c, self.state
+        """Yield the file's bytes, piece by piece; each entry's new place is noted on the way."""
         orphans: dict[str, list[Orphan]] = {}
         for orphan in self.orphans:
             orphans.setdefault(orphan.group, []).append(orphan)
-        groups = {
-            g.name: [p for p in range(g.base, g.base + len(g.runnable)) if c.status[p]] for g in state.sample.groups
-        }
-        names = [*groups, *(name for name in orphans if name not in groups)]
-        entries = ((name, self._bodies(groups.get(name, []), orphans.get(name, []))) for name in names)
-        return lay_out(state.sample_id, entries, lambda: self._footer(groups), self._note_place)
+        groups: dict[str, Group | None] = {g.name: g for g in self.state.sample.groups}
+        groups |= {name: None for name in orphans if name not in groups}
+        entries = ((name, self._entries(g, orphans.get(name, []))) for name, g in groups.items())
+        for part in lay_out(self.state.sample_id, entries, self._footer, self._note_place):
+            self.new_crc = crc32(part, self.new_crc)
+            yield part
 
-    def _note_place(self, entry: int | Orphan, offset: int, length: int) -> None:
+    def _note_place(self, entry: range | Orphan, offset: int, length: int) -> None:
         if isinstance(entry, Orphan):
             self.new_orphans.append(entry._replace(where=IN_FILE, offset=offset, length=length, body=None))
             return
-        positions, offsets, lengths = self.placed
-        positions.append(entry)
-        offsets.append(offset)
-        lengths.append(length)
+        c, first = self.c, entry.start
+        if len(entry) == 1:
+            c.where[first], c.offset[first], c.length[first] = IN_FILE, offset, length
+            c.bodies.pop(first, None)
+        elif moved := offset - c.offset[first]:
+            c.offset[first : entry.stop] = array("q", map(moved.__add__, c.offset[first : entry.stop]))
 
-    def _bodies(self, positions: list[int], orphans: list[Orphan]) -> Iterator[tuple[int | Orphan, bytes]]:
-        """Yield the entries of a group: its position, or the orphan itself, and the bytes."""
-        c = self.c
-        for p in positions:
-            body = c.bodies.get(p)
-            group, rank = self.state.sample.locate(p)
-            if body is None:
-                body = self._body(c.where[p], c.offset[p], c.length[p], group.key(rank), c.seq[p])
-            right = b'{"index":%d,' % group.runnable[rank]
-            if not body.startswith(right):  # the item has another index in the dataset now
-                body = right + body[body.index(b",") + 1 :]
-            yield p, body
+    def _entries(self, g: Group | None, orphans: list[Orphan]) -> Iterator[tuple[range | Orphan, bytes]]:
+        """Yield the entries of a group: their positions, or the orphan itself, and the bytes."""
+        if g is not None:
+            yield from self._placed_entries(g)
         for orphan in orphans:
             body = orphan.body or self._body(orphan.where, orphan.offset, orphan.length, orphan.key, orphan.seq)
             yield orphan, b'{"index":null' + body[body.index(b",") :]
 
-    def _footer(self, groups: Mapping[str, list[int]]) -> Footer:
+    def _placed_entries(self, g: Group) -> Iterator[tuple[range, bytes]]:
+        at, end = g.base, g.base + len(g.runnable)
+        while at < end:
+            is_copied = at < len(self._stays) and self._stays[at]
+            found = self._stays.find(not is_copied, at, end)
+            stop = end if found < 0 else found
+            if is_copied:
+                yield from self._copied(g, at, stop)
+            else:
+                yield from ((range(p, p + 1), self._entry(g, p)) for p in range(at, stop) if self.c.status[p])
+            at = stop
+
+    def _entry(self, g: Group, position: int) -> bytes:
+        c, rank = self.c, position - g.base
+        body = c.bodies.get(position)
+        if body is None:
+            body = self._body(c.where[position], c.offset[position], c.length[position], g.key(rank), c.seq[position])
+        right = b'{"index":%d,' % g.runnable[rank]
+        if not body.startswith(right):  # the item has another index in the dataset now
+            body = right + body[body.index(b",") + 1 :]
+        return body
+
+    def _copied(self, g: Group, start: int, stop: int) -> Iterator[tuple[range, bytes]]:
+        """Yield entries that follow one another in the old file, in pieces of about CHUNK_BYTES."""
         c = self.c
-        done = {name: sum(c.status[p] == DONE for p in positions) for name, positions in groups.items()}
-        errors = {name: sum(c.status[p] == ERROR for p in positions) for name, positions in groups.items()}
+        while start < stop:
+            offset = c.offset[start]
+            end = bisect(c.offset, offset + CHUNK_BYTES, start + 1, stop)
+            length = c.offset[end - 1] + c.length[end - 1] - offset
+            if length != sum(c.length[start:end]) + len(BETWEEN) * (end - start - 1):
+                raise _Moved  # something is between them
+            self._skip_to(offset)
+            body = self._read_on(length)
+            head = head_of(body)
+            if head is None or (head.key, head.seq) != (g.key(start - g.base), c.seq[start]):
+                raise _Moved
+            yield range(start, end), body
+            start = end
+
+    def _skip_to(self, offset: int) -> None:
+        """Read on in the old file up to an offset. Raise _Moved where that was read already, or isn't there."""
+        while self._read_to < offset:
+            self._read_on(min(CHUNK_BYTES, offset - self._read_to))
+        if self._read_to > offset:
+            raise _Moved
+
+    def _read_on(self, length: int) -> bytes:
+        """Return the next bytes of the old file. Raise _Moved where there are fewer."""
+        assert self._own is not None
+        self._own.seek(self._read_to)
+        data = self._own.read(length)
+        if len(data) != length:
+            raise _Moved
+        self._read_to += length
+        self._read_crc = crc32(data, self._read_crc)
+        return data
+
+    def _check_old_file(self) -> None:
+        """Raise _Moved where the file that entries were copied from isn't the one that the state knows."""
+        if self._read_to:
+            assert self._own is not None
+            self._skip_to(os.fstat(self._own.fileno()).st_size)
+            if self._read_crc != self.state.file_crc:
+                raise _Moved
+
+    def _footer(self) -> Footer:
+        self._check_old_file()
+        c, state = self.c, self.state
+        by_maker = state.done_by_maker(c)
+        done, errors = {}, {}
+        for g, made in zip(state.sample.groups, by_maker, strict=True):
+            done[g.name] = made.total()
+            errors[g.name] = c.status.count(ERROR, g.base, g.base + len(g.runnable))
         counts, runs, contexts = Counter[str](), Counter[str](), Counter[str]()
-        for number, count in Counter([m for m, s in zip(c.made, c.status, strict=True) if s == DONE]).items():
+        for number, count in sum(by_maker, Counter[int]()).items():
             verdict, run_id, context = self.makers[number]
             runs[run_id] += count
             contexts[context] += count
             if verdict is not None:
                 counts[verdict] += count
-        unexpected = 0
-        if counts and self.state.is_judged:
-            unexpected = sum(
-                status == DONE and self.state.is_unexpected(p, self.makers[made].verdict)
-                for p, (made, status) in enumerate(zip(c.made, c.status, strict=True))
-            )
-        return _footer(self.state, self.max_seq, done, errors, counts, runs, contexts, unexpected)
+        unexpected = state.tally_of(by_maker, self.makers).unexpected if state.is_judged else 0
+        return _footer(state, self.max_seq, done, errors, counts, runs, contexts, unexpected)
 
     def _record_places(self) -> dict[int, int]:
         """Record in the state that the entries are in the file now; those saved meanwhile keep their place."""
-        state = self.state
+        state, c = self.state, self.c
         with state.lock:
             state.freed.update(state.merge_pending())
             freed, state.freed = state.freed, Counter()
             now = state.columns
             assert now is not None
-            for position, offset, length in zip(*self.placed, strict=True):
-                if now.seq[position] == self.c.seq[position]:
-                    old = now.where[position]
-                    if old >= IN_SEGMENT:
-                        freed[old - IN_SEGMENT] += 1
-                    now.where[position], now.offset[position], now.length[position] = IN_FILE, offset, length
-                    now.bodies.pop(position, None)
+            newer = [] if now.seq == c.seq else list(compress(range(state.total), map(ne, now.seq, c.seq)))
+            in_segments = Counter(now.where)
+            in_segments.subtract(now.where[position] for position in newer)
+            for where, count in in_segments.items():
+                if where >= IN_SEGMENT and count:
+                    freed[where - IN_SEGMENT] += count
+            for p in newer:
+                c.where[p], c.offset[p], c.length[p] = now.where[p], now.offset[p], now.length[p]
+            now.where, now.offset, now.length = c.where, c.offset, c.length
+            now.bodies = {p: now.bodies[p] for p in newer if p in now.bodies}
             state.kept_bytes = sum(map(len, now.bodies.values()))
             state.orphans = self.new_orphans
             state.file_seq = max(state.file_seq, self.max_seq)
@@ -371,7 +454,8 @@ class _Finder:
                 self._scan_orphan(h, file)
                 continue
             if h.seq == self._seqs[position]:
-                self._found[position] = h, None, None
+                if sample_file.parse_entry(file.body(h)) is not None:
+                    self._found[position] = h, None, None
                 continue
             is_newer = h.seq > self._seqs[position] and not (h.status == "error" and self._status[position] == DONE)
             entry = sample_file.parse_entry(file.body(h)) if is_newer else None

@@ -133,6 +133,12 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     Benchmark("million", "scale:million", (
         most("peak_mb", 300, "peak memory of 1,000,000 tasks in 10,000 samples", " MB"),
     )),
+    Benchmark("growing_sample", "scale:growing", (
+        most("one_more_over_all", 0.25, "one more item in a sample of 1,000,000: CPU time, over that of all", "×"),
+        most("one_more.peak_mb", 300, "… peak memory", " MB"),
+        most("redo.peak_mb", 600, "a tenth of them again: peak memory", " MB"),
+        most("load.over_frame", 2, "loading them: memory over the frame", "×"),
+    )),
     Benchmark("opening", "scale:opening", (
         most("directory_s", 1, "opening a finished directory of 13,610 samples", " s"),
         most("matching_us_an_item", 10, "matching it with the dataset, an item", " µs"),

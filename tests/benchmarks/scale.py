@@ -56,6 +56,51 @@ def million() -> dict[str, Any]:
     return {"peak_mb": round(peak), "tasks_per_s": round(count * each / took)}
 
 
+GROWING = """
+import json, resource, sys, time, nbrun
+folder, what, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
+
+def fn(task):
+    return {"accepted": True, "n": task.index}
+
+fn.settings = {}
+samples = [{"id": "big", "solutions": list(range(count))}]
+if what == "load":
+    nbrun.load_results
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+redo = None
+if what == "redo":
+    frame = nbrun.load_results(folder, columns=["sample_id", "group", "index", "key", "occurrence", "run_id"])
+    redo = frame[frame["index"] % 10 == 3]
+    del frame
+began, cpu_s = time.perf_counter(), time.process_time()
+if what == "load":
+    frame = nbrun.load_results(folder)
+else:
+    progress = nbrun.start(samples, fn, folder, redo=redo, view=None).wait()
+    assert progress.done == count, progress
+out = {"s": time.perf_counter() - began, "cpu_s": time.process_time() - cpu_s}
+out["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+if what == "load":
+    out["over_frame"] = (out["peak_mb"] - before / 1024) / (frame.memory_usage(deep=True).sum() / 2**20)
+print(json.dumps({name: round(value, 2) for name, value in out.items()}))
+"""
+
+
+def growing() -> dict[str, Any]:
+    """One sample of 1,000,000 tasks: all of it, one more item, a tenth of it again, loading it; each in a process."""
+    count = 1_000_000
+    with tempfile.TemporaryDirectory() as folder:
+        figures: dict[str, Any] = {}
+        steps = (("all", count), ("one_more", count + 1), ("redo", count + 1), ("load", count + 1))
+        for what, n in steps:
+            command = [sys.executable, "-c", GROWING, str(Path(folder) / "r"), what, str(n)]
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+            figures[what] = json.loads(done.stdout)
+    figures["one_more_over_all"] = round(figures["one_more"]["cpu_s"] / figures["all"]["cpu_s"], 3)
+    return figures
+
+
 def opening() -> dict[str, Any]:
     """A finished directory of 13,610 samples, warm: opening it, and matching its 136,100 items."""
     count, each = 13_610, 10

@@ -15,7 +15,7 @@ from power_cuts import Job, crash_everywhere, make_samples, run_on, saved
 from simulated_disk import SimulatedDisk
 
 import nbrun
-from nbrun.storage import compactor, journal
+from nbrun.storage import compactor, entry_index, journal, sample_writer
 
 pytestmark = pytest.mark.long
 
@@ -56,6 +56,35 @@ def test_resume_after_a_stop(tmp_path, seed):
         job.samples = whole
         return {identity: seq for identity, (seq, _, _) in saved(path).items()}
 
+    assert crash_everywhere(job, prepare, tmp_path, seed) > 15
+
+
+@pytest.mark.parametrize("is_redone", [False, True])
+def test_a_large_sample_grows(is_redone, tmp_path, seed, monkeypatch):
+    """What its file holds is copied piece by piece, by the index of the file: items are added, or some run again."""
+    monkeypatch.setattr(entry_index, "MIN_ENTRIES", 1)
+    monkeypatch.setattr(entry_index, "BLOCK", 2)
+    monkeypatch.setattr(sample_writer, "CHUNK_BYTES", 300)
+    job = Job([{**s, "solutions": list("abacdefgh"), "incorrect_solutions": list("xyz")} for s in make_samples(2)])
+    redo = []
+
+    def prepare(path):
+        whole = job.samples
+        for n in (4, 7):  # the second run writes the file from the first one, and its index
+            job.samples = [{**s, "solutions": s["solutions"][:n]} for s in whole]
+            job.start(path).wait(20)
+        assert len(list((path / ".nbrun" / "cache").glob("*.index"))) == 2
+        job.samples = whole
+        if is_redone:
+            frame = nbrun.load_results(path)
+            redo.append(frame[frame["index"].isin([1, 4])])
+        return {identity: seq for identity, (seq, _, _) in saved(path).items()}
+
+    class Again(Job):
+        def start(self, path, **options):
+            return super().start(path, redo=redo[0] if redo and re.fullmatch(r"at\d+", path.name) else None, **options)
+
+    job.__class__ = Again
     assert crash_everywhere(job, prepare, tmp_path, seed) > 15
 
 
