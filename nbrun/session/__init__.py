@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbrun.errors import InputError, ResultsExistError, hides_own_frames
@@ -17,11 +18,23 @@ from nbrun.results.listing import list_samples
 from nbrun.results.replay import list_segments
 from nbrun.results.values import check_storable
 from nbrun.samples import SampleReader
-from nbrun.session import inputs, registry
-from nbrun.session.arguments import read_metrics, read_redo
-from nbrun.session.display import VIEWS, show
-from nbrun.session.inputs import shard
-from nbrun.session.run import Launch, Run
+from nbrun.session import registry
+from nbrun.session.arguments import (
+    check_digested,
+    check_flag,
+    check_ids,
+    check_if_exists,
+    check_retry,
+    read_groups,
+    read_metrics,
+    read_path,
+    read_positive,
+    read_redo,
+    read_workers,
+)
+from nbrun.session.display import check_view, show
+from nbrun.session.run import Launch, Limits, Run
+from nbrun.session.sample_source import Samples, open_samples, shard
 from nbrun.session.settings import Arguments, check_function, is_async, settings_of
 
 if TYPE_CHECKING:
@@ -114,31 +127,26 @@ def start(
         >>> run.wait().done
         2
     """
-    if view not in VIEWS:
-        raise InputError(f"view={view!r}: give one of {', '.join(map(repr, VIEWS))}.")
-    if if_exists not in ("resume", "error"):
-        raise InputError(f'if_exists={if_exists!r}: give "resume" or "error"; nothing ever overwrites.')
-    if retry is not None and not isinstance(retry, RetryPolicy):
-        raise InputError(f"retry={retry!r}: give a nbrun.RetryPolicy, or None for one attempt.")
+    check_view(view)
+    check_if_exists(if_exists)
+    check_retry(retry)
     check_function(fn)
     if executor is not None and is_async(fn):
         raise InputError("fn is an async function, which runs in an event loop of its own: leave executor= out.")
-    wanted = inputs.read_workers(workers)
-    timeout_s, max_per_s = inputs.read_positive("timeout_s", timeout_s), inputs.read_positive("max_per_s", max_per_s)
-    measured = read_metrics(metrics)
+    check_flag("keep_items", keep_items)
+    check_flag("replace", replace)
+    check_digested("key", key, "item")
+    check_digested("context", context, "sample")
+    limits = Limits(read_workers(workers), read_positive("timeout_s", timeout_s), read_positive("max_per_s", max_per_s))
+    means_of = read_metrics(metrics)
     asked = read_redo(redo)
-    inputs.check_flag("keep_items", keep_items)
-    inputs.check_flag("replace", replace)
-    inputs.check_digested("key", key, "item")
-    inputs.check_digested("context", context, "sample")
     reader = SampleReader(None, key, context, check_storable if keep_items else None)
     judged_by = getattr(samples, "judged_by", None)  # of nbrun.judge.read_problems
-    opened = inputs.open_samples(samples if judged_by is None else judged_by(fn), reader, inputs.read_groups(groups))
-    inputs.check_ids(asked.ids, opened)
-    path = inputs.read_path(results)
-    made_under = settings_of(fn, settings)
+    opened = open_samples(samples if judged_by is None else judged_by(fn), reader, read_groups(groups))
+    check_ids(asked.ids, opened)
+    path = read_path(results)
     arguments = Arguments(
-        made_under,
+        settings_of(fn, settings),
         dict(getattr(fn, "resources", None) or {}),
         dict(reader.groups or {}),
         keep_items,
@@ -146,31 +154,44 @@ def start(
         None if key is None else settings_of(key),
         None if context is None else settings_of(context),
     )
-    running = registry.find(path)
-    if running is not None and not (replace or running._paused_by_failures):
-        registry.check_same(running, arguments)
-        if running._join(opened):
-            running.workers = wanted
-            running._limit(timeout_s, max_per_s)
-            show(running, view, running._supervisor.notify)
-            return running
-    elif running is not None:
-        registry.end_replaced(running)
-    if if_exists == "error" and _holds_results(path):
-        raise ResultsExistError(
-            f'{path} holds results and if_exists="error" was asked for. '
-            "Choose another directory, or leave it out to go on.",
-            path=str(path),
-        )
-    launch = Launch(path, fn, executor, arguments, reader, wanted, timeout_s, max_per_s, measured)
-    run = Run(launch, opened, asked)
-    registry.add(path, run)
-    run._begin()
+    run = _join_live_run(path, arguments, opened, limits, replace=replace)
+    if run is None:
+        if if_exists == "error" and _holds_results(path):
+            raise ResultsExistError(
+                f'{path} holds results and if_exists="error" was asked for. '
+                "Choose another directory, or leave it out to go on.",
+                path=str(path),
+            )
+        run = Run(Launch(path, fn, executor, arguments, reader, limits, means_of), opened, asked)
+        registry.add(path, run)
+        run._begin()
     show(run, view, run._supervisor.notify)
     return run
 
 
-def _holds_results(path: Any) -> bool:
+def _join_live_run(path: Path, arguments: Arguments, samples: Samples, limits: Limits, *, replace: bool) -> Run | None:
+    """Return the live run on this directory, with the samples added that it doesn't have yet.
+
+    Returns:
+        None if there is none any more: a run that is to be replaced is ended first.
+
+    Raises:
+        RunActiveError: its settings are other ones, or it doesn't end.
+    """
+    run = registry.find(path)
+    if run is None:
+        return None
+    if replace or run._paused_by_failures:
+        registry.end_replaced(run)
+        return None
+    registry.check_same(run, arguments)
+    if not run._join(samples):
+        return None
+    run._limit(limits)
+    return run
+
+
+def _holds_results(path: Path) -> bool:
     if not path.exists():
         return False
     listing = list_samples(path)

@@ -1,23 +1,135 @@
-"""Two arguments of start() with a meaning of their own: `redo=`, which saved results run again; `metrics=`, which keys
-of results have a live mean in views.
+"""The arguments of start(), checked before anything is written. `samples` is checked by sample_source.py.
 
-Threads: `read_redo` and `read_metrics` are called by start(). What `observer` returns is called by workers, one result
-at a time; the tracker's lock protects the sums.
+Threads: called by the thread that calls start(), except for what `observer` returns: workers call that for one result
+at a time, and the tracker's lock protects the sums.
 """
 
 from __future__ import annotations
 
+import difflib
 import math
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, SupportsFloat, SupportsIndex
 
 from nbrun.errors import InputError
-from nbrun.model import EncodedResult
+from nbrun.model import EncodedResult, RetryPolicy
 from nbrun.progress import ProgressTracker
 from nbrun.results.sample_file import Identity
 from nbrun.results.values import load
+from nbrun.session.sample_source import Samples
+from nbrun.storage.directory import check_writable
 from nbrun.texts import id_text
+
+# ---- arguments with a plain value
+
+
+def read_path(results: object) -> Path:
+    """Return the absolute path of the results directory.
+
+    Raises:
+        InputError: `results` is no path, or nothing can be written there.
+    """
+    if not isinstance(results, (str, os.PathLike)) or not str(results) or "\0" in str(results):
+        raise InputError(f"results={results!r}: give the path of a folder.")
+    path = Path(os.path.abspath(os.path.expanduser(results)))
+    check_writable(path)
+    return path
+
+
+def read_workers(workers: object) -> int:
+    """Return `workers=` as an int. Raise an InputError if it is not a whole number of at least 1."""
+    if isinstance(workers, bool) or not isinstance(workers, SupportsIndex) or workers.__index__() < 1:
+        raise InputError(f"workers={workers!r}: give a whole number of at least 1.")
+    return workers.__index__()
+
+
+def read_positive(name: str, value: object) -> float | None:
+    """Return `timeout_s=` or `max_per_s=` as a float, or None. Raise an InputError if it is not above 0."""
+    if value is None:
+        return None
+    number = math.nan
+    if isinstance(value, (SupportsFloat, SupportsIndex)) and not isinstance(value, bool):
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            pass
+    if not 0 < number < math.inf:
+        raise InputError(f"{name}={value!r}: give a number above 0, or None for no limit.")
+    return number
+
+
+def check_flag(name: str, value: object) -> None:
+    """Raise an InputError if an argument is neither True nor False."""
+    if not isinstance(value, bool):
+        raise InputError(f"{name}={value!r}: give True or False.")
+
+
+def check_if_exists(if_exists: object) -> None:
+    """Raise an InputError if `if_exists=` is not one of its two values."""
+    if if_exists not in ("resume", "error"):
+        raise InputError(f'if_exists={if_exists!r}: give "resume" or "error"; nothing ever overwrites.')
+
+
+def check_retry(retry: object) -> None:
+    """Raise an InputError if `retry=` is neither a RetryPolicy nor None."""
+    if retry is not None and not isinstance(retry, RetryPolicy):
+        raise InputError(f"retry={retry!r}: give a nbrun.RetryPolicy, or None for one attempt.")
+
+
+def check_digested(name: str, fn: object, of: str) -> None:
+    """Raise an InputError if `key=` or `context=` is no function."""
+    if fn is None or callable(fn):
+        return
+    example = f", such as {name}=lambda {of}: {of}[{fn!r}]" if isinstance(fn, str) else ""
+    raise InputError(f"{name}={fn!r}: give a function of the {of}{example}.")
+
+
+# ---- groups
+
+
+def read_groups(groups: object) -> list[str] | dict[str, str] | None:
+    """Return `groups=`: names, or a mapping of a group's name to the sample's key that holds its items.
+
+    Raises:
+        InputError: it is something else.
+    """
+    if groups is None:
+        return None
+    if isinstance(groups, str):
+        raise InputError(f"groups={groups!r} is text; give a list of names, such as groups=[{groups!r}].")
+    if isinstance(groups, Mapping):
+        found: list[str] | dict[str, str] = _keys_of_groups(groups)
+    elif isinstance(groups, Iterable):
+        found = _names_of_groups(groups)
+    else:
+        raise InputError(f"groups is a {type(groups).__name__}; give a list of names or a mapping name -> key.")
+    if not found:
+        raise InputError("groups is empty: name at least one group, or leave it out.")
+    return found
+
+
+def _keys_of_groups(groups: Mapping[Any, Any]) -> dict[str, str]:
+    keys = dict(groups)
+    for name, key in keys.items():
+        if not (_is_name(name) and _is_name(key)):
+            raise InputError(f"groups: {name!r} -> {key!r} must both be text.")
+    return keys
+
+
+def _names_of_groups(groups: Iterable[Any]) -> list[str]:
+    names = list(groups)
+    for name in names:
+        if not _is_name(name):
+            raise InputError(f"groups: {name!r} is no name; give a list of texts, or a mapping name -> key.")
+    return names
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and value != ""
+
 
 # ---- redo
 
@@ -59,8 +171,8 @@ class Redo:
         return sorted({*self.ids, *self.results} - set(seen))
 
 
-def read_redo(redo: Any) -> Redo:
-    """Check `redo=`.
+def read_redo(redo: object) -> Redo:
+    """Return what `redo=` asks for.
 
     Raises:
         TypeError: a frame without the needed columns; it names them.
@@ -72,24 +184,24 @@ def read_redo(redo: Any) -> Redo:
         if redo in (CHANGED, ERRORS, ALL):
             return Redo(redo)
         raise InputError(f"redo={redo!r}: {HOW}. Ids are given as a list, such as redo=[{redo!r}].")
-    columns = getattr(redo, "columns", None)
-    if columns is not None:
-        return Redo(results=_read_frame(redo, columns))
+    if getattr(redo, "columns", None) is not None:
+        return Redo(results=_read_frame(redo))
     if isinstance(redo, (bytes, Mapping)) or not isinstance(redo, Iterable):
         raise InputError(f"redo is a {type(redo).__name__}: {HOW}.")
-    ids = set()
-    for value in redo:
-        if isinstance(value, bool) or not (isinstance(value, str) or hasattr(value, "__index__")):
-            raise InputError(f"redo: {value!r} is no id of a sample: {HOW}.")
-        ids.add(id_text(value))
-    return Redo(ids=frozenset(ids))
+    return Redo(ids=frozenset(map(_read_id, redo)))
 
 
-def _read_frame(redo: Any, columns: Any) -> dict[str, dict[Identity, str | None]]:
-    missing = [c for c in NEEDED if c not in columns]
+def _read_id(value: object) -> str:
+    if isinstance(value, bool) or not isinstance(value, (str, SupportsIndex)):
+        raise InputError(f"redo: {value!r} is no id of a sample: {HOW}.")
+    return id_text(value)
+
+
+def _read_frame(redo: Any) -> dict[str, dict[Identity, str | None]]:
+    missing = [name for name in NEEDED if name not in redo.columns]
     if missing:
         raise TypeError(f"redo: the frame lacks the columns {', '.join(missing)}; filter one that load_results gave.")
-    runs = redo["run_id"].astype(str) if "run_id" in columns else [None] * len(redo)
+    runs = redo["run_id"].astype(str) if "run_id" in redo.columns else [None] * len(redo)
     out: dict[str, dict[Identity, str | None]] = {}
     rows = zip(
         redo["sample_id"].astype(str),
@@ -107,9 +219,21 @@ def _read_frame(redo: Any, columns: Any) -> dict[str, dict[Identity, str | None]
     return out
 
 
-def _is_known(run_id: Any) -> bool:
-    """Return whether a row names its run. Of the older program's results the column has a value that is no run."""
+def _is_known(run_id: object) -> bool:
+    """Return whether a row names its run. For results of the older program the column has a value that is no run."""
     return isinstance(run_id, str) and run_id not in ("", "nan", "None", "<NA>")
+
+
+def check_ids(ids: Iterable[str], samples: Samples) -> None:
+    """Raise an InputError if `redo=` names an id that no sample of a list has."""
+    if samples.by_id is None:
+        return
+    unknown = sorted(set(ids) - set(samples.by_id))
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], samples.by_id, 1)
+        meant = f" Did you mean {near[0]!r}?" if near else ""
+        more = f" and {len(unknown) - 1:,} more" if len(unknown) > 1 else ""
+        raise InputError(f"redo: no sample has the id {unknown[0]!r}{more}.{meant}")
 
 
 # ---- metrics
@@ -118,7 +242,7 @@ def _is_known(run_id: Any) -> bool:
 MAX_METRICS = 8
 
 
-def read_metrics(metrics: Any) -> tuple[str, ...]:
+def read_metrics(metrics: object) -> tuple[str, ...]:
     """Return the keys of results that `metrics=` names.
 
     Raises:
@@ -155,12 +279,12 @@ def observer(
     return observe
 
 
-def _number(value: Any) -> float | None:
+def _number(value: object) -> float | None:
     """Return a finite number as a float, else None. True and False count as 1 and 0, so that the mean is a share."""
     if value is None or isinstance(value, (str, bytes)):
         return None
     try:
-        number = float(value)
+        number = float(value)  # type: ignore[arg-type]  # anything may be in a result; what is no number raises
     except (TypeError, ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None

@@ -1,6 +1,6 @@
-"""Shows a run, or a watch, where it was started: the panel in a notebook, bars in a terminal, nothing elsewhere.
+"""Show a run, or a watch, where it was started: the panel in a notebook, bars in a terminal, nothing elsewhere.
 
-Called by the thread that calls start() or watch().
+Threads: called by the thread that calls start() or watch().
 """
 
 from __future__ import annotations
@@ -8,9 +8,10 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 from nbrun import panel
+from nbrun.errors import InputError
 from nbrun.model import RunControls
 
 VIEWS = ("auto", "panel", "console", None)
@@ -21,15 +22,22 @@ class Shown(Protocol):
 
     @property
     def _controls(self) -> RunControls: ...
-    def panel(self) -> Any: ...
+    def panel(self) -> object: ...
     def _show_console(self) -> None: ...
 
 
+def check_view(view: object) -> None:
+    """Raise an InputError if `view=` is none of its values."""
+    if view not in VIEWS:
+        raise InputError(f"view={view!r}: give one of {', '.join(map(repr, VIEWS))}.")
+
+
 def show(shown: Shown, view: str | None, notify: Callable[[str], object]) -> None:
-    """Show the panel in a notebook, tqdm in a terminal, nothing elsewhere. A view that fails costs only the view.
+    """Show a run in the view that was asked for. If that fails, the run goes on without a view.
 
     Args:
-        notify: gets a sentence that says why nothing is shown.
+        view: a value of `view=` that has been checked.
+        notify: called with a sentence that says why nothing is shown.
     """
     try:
         if view == "auto":
@@ -41,11 +49,11 @@ def show(shown: Shown, view: str | None, notify: Callable[[str], object]) -> Non
                 raise OSError("this process has no standard error")
             shown._show_console()
     except Exception as e:  # missing widget libraries, a front end that refuses, a closed stderr
-        notify(_explain(shown, view, e))
+        notify(_warn(shown, view, e))
 
 
-def _explain(shown: Shown, view: str | None, e: Exception) -> str:
-    """Warn once why nothing is shown; what is shown goes on."""
+def _warn(shown: Shown, view: str | None, e: Exception) -> str:
+    """Warn that a view can't be shown, and return the warning. Show the static form if the panel was wanted."""
     if isinstance(e, ImportError):
         why = "it needs anywidget and ipywidgets in this kernel's environment (pip install anywidget ipywidgets)"
     else:
@@ -55,6 +63,6 @@ def _explain(shown: Shown, view: str | None, e: Exception) -> str:
     if view == "panel":
         try:
             panel.publish_static(shown._controls)
-        except Exception:  # the warning has said what there is to say
+        except Exception:  # the warning has been shown
             pass
     return text

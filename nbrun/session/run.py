@@ -1,6 +1,7 @@
-"""A run as its user holds it: wait, await, steer, look; and what it was started with, so that it can be started again.
+"""`Run`, which `start` returns: waiting, looking, steering. `Launch` starts the parts of a run, also after its end.
 
-Threads: every method may be called from any thread (buttons come from subshell threads).
+Threads: every method of Run and Controls may be called from any thread; clicks in a panel arrive in threads of
+subshells.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from nbrun.engine import Scheduler, TaskSource, ThreadPool, WorkerPool
 from nbrun.errors import NbrunError, RunActiveError, SystematicFailureError, hides_own_frames
@@ -31,8 +32,8 @@ from nbrun.progress import ProgressTracker
 from nbrun.results import reader
 from nbrun.results.format import INTEGER_IDS, TEXT_IDS
 from nbrun.samples import SampleReader
-from nbrun.session.arguments import Redo, observer
-from nbrun.session.inputs import Samples, read_workers
+from nbrun.session.arguments import Redo, observer, read_workers
+from nbrun.session.sample_source import Samples
 from nbrun.session.settings import Arguments, is_async
 from nbrun.session.supervisor import SecondPass, Supervisor
 from nbrun.storage.entry import RemoteEncoder
@@ -43,35 +44,43 @@ if TYPE_CHECKING:
     import pandas as pd
 
 POLL_S = 0.1
-DRAIN_S = 10.0  # how long the end of a run that is being stopped is waited for
-SHOW_S = 1.0  # how long the panel is waited for at most
+#: How long to wait for a run that is being stopped, and for a panel to show the end, in seconds.
+DRAIN_S, SHOW_S = 10.0, 1.0
 
 _log = logging.getLogger(__name__)
-
 
 STOPPED_WAITING = "Stopped waiting; the run goes on (run.stop() ends it)."
 
 
 class StoppedWaiting(KeyboardInterrupt):
-    """In IPython: the stop button or Ctrl-C ended the waiting for a run; the run goes on."""
+    """In IPython, the stop button or Ctrl-C has interrupted a `wait()`. The run goes on."""
 
     def _render_traceback_(self) -> list[str]:
-        """Return what IPython shows: one line, since it was the user who interrupted."""
+        """Return what IPython shows: one line, since the user knows where the interrupt came from."""
         return [str(self)]
 
 
 def is_in_ipython() -> bool:
-    """Whether IPython, in a notebook or a terminal, shows what is raised."""
+    """Return whether IPython, in a notebook or a terminal, shows what is raised."""
     return hasattr(builtins, "get_ipython")
+
+
+class Limits(NamedTuple):
+    """Arguments of start() that a run which is already going takes over when the cell is run again."""
+
+    workers: int
+    timeout_s: float | None
+    max_per_s: float | None
 
 
 @dataclass
 class Launch:
-    """What a run was started with, checked; the same serves to start it again after its end.
+    """The checked arguments of a run. They serve again when it is restarted after its end.
 
     Attributes:
-        tracker: counts progress through every start of the run.
-        output: keeps what tasks print, likewise.
+        metrics: keys of results whose means are shown.
+        tracker: counts progress; restarts continue it.
+        output: keeps what tasks print; restarts continue it.
     """
 
     path: Path
@@ -79,9 +88,7 @@ class Launch:
     executor: Any
     arguments: Arguments
     reader: SampleReader
-    workers: int
-    timeout_s: float | None
-    max_per_s: float | None
+    limits: Limits
     metrics: tuple[str, ...] = ()
     tracker: ProgressTracker = field(default_factory=ProgressTracker)
     output: RunOutput = field(init=False)
@@ -117,14 +124,14 @@ class Launch:
         def make_scheduler(store: ResultStore) -> Scheduler:
             return Scheduler(
                 fn,
-                cast("ResultSink[SampleTasks]", store),  # it gets back only what its own `begin` has returned
+                cast("ResultSink[SampleTasks]", store),  # it is only given samples that its own `begin` has returned
                 self.tracker,
-                workers=self.workers,
+                workers=self.limits.workers,
                 retry=policy,
                 name=socket.gethostname(),
                 pool=pool,
-                timeout_s=self.timeout_s,
-                max_per_s=self.max_per_s,
+                timeout_s=self.limits.timeout_s,
+                max_per_s=self.limits.max_per_s,
                 output=self.output,
             )
 
@@ -163,7 +170,7 @@ class Launch:
         return store
 
     def _record(self) -> dict[str, Any]:
-        """Return the run record: under which settings results are made, by whom and when."""
+        """Return the run record: the settings under which results are made, and where and when."""
         now = dt.datetime.now(dt.UTC)
         return {
             "run_id": now.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(3),
@@ -174,17 +181,17 @@ class Launch:
             "python": sys.version.split()[0],
             **self.arguments.settings.record(),
             "groups": dict(self.arguments.groups),
-            "workers": self.workers,
+            "workers": self.limits.workers,
             "ids": INTEGER_IDS if self.reader.ids_are_integers else TEXT_IDS,
         }
 
 
-#: Runs live on while they are under way, whether anybody holds them or not. Single operations of a set are atomic.
+#: Keeps runs alive until they end, even if no variable refers to them. Single operations of a set are atomic.
 _under_way: set[Run] = set()
 
 
 class Run:
-    """A run in the background of this kernel. Made by `nbrun.start`.
+    """A run in the background of this kernel, as returned by `nbrun.start`.
 
     Example:
         >>> import nbrun, tempfile
@@ -199,14 +206,14 @@ class Run:
         self._supervisor = launch.supervise(samples, redo, self._on_end)
         self._path, self._tracker, self._arguments = launch.path, launch.tracker, launch.arguments
         self._controls = Controls(self)
-        self._lock = threading.RLock()  # protects what follows, and one start after the end from another
+        self._lock = threading.RLock()  # protects what follows; only one thread may restart the run
         self._callbacks: list[Callable[[Run], object]] = []
         self._saved_before = 0  # results that earlier starts of this run have saved
         self._view: Any = None  # the panel, once it was shown
         self._console: Any = None  # the bars of a terminal
-        self._late: float | None = None  # until when the end of a wait waits for it
+        self._show_until: float | None = None  # until when wait() waits for the panel to show the end
         self._is_forked = False
-        self._was_interrupted = False  # somebody has waited for it, and been interrupted
+        self._was_interrupted = False  # a wait() for it was interrupted
 
     def _begin(self) -> None:
         """Start the threads."""
@@ -227,7 +234,7 @@ class Run:
         return self._supervisor.scheduler
 
     def _forget_in_child(self) -> None:
-        """In a forked child, let nothing wait for the run's threads, which exist only in the parent."""
+        """In a forked child: make sure that nothing waits for the run's threads, which exist only in the parent."""
         self._is_forked = True
         _under_way.discard(self)
         self._supervisor.scheduler.forget_in_child()
@@ -236,7 +243,7 @@ class Run:
 
     @property
     def progress(self) -> Progress:
-        """An immutable snapshot of where the run stands."""
+        """An immutable snapshot of the run."""
         scheduler, store = self._scheduler, self._supervisor.store
         unsaved, saved = store.unsaved, self._saved_before + store.saved
         trouble = scheduler.run_state.message
@@ -255,18 +262,18 @@ class Run:
         )
 
     def results(self) -> pd.DataFrame:
-        """One row a saved entry: the same as nbrun.load_results(path)."""
+        """Return one row for each saved entry, as nbrun.load_results(path) does."""
         from nbrun.frames import load_results
 
         return load_results(self._path)
 
     def errors(self) -> pd.DataFrame:
-        """The rows whose status is error."""
+        """Return the rows whose status is error."""
         df = self.results()
         return df[df["status"] == "error"]
 
     def panel(self) -> Any:
-        """Show the live panel here."""
+        """Show the live panel in this cell."""
         from nbrun import panel
 
         self._launch.output.echoes = False  # the panel's log shows it
@@ -287,12 +294,12 @@ class Run:
 
     @hides_own_frames
     def wait(self, timeout: float | None = None) -> Progress:
-        """Waits until the run has ended, or `timeout` seconds.
+        """Wait until the run has ended, or for `timeout` seconds.
 
-        Interrupted (Ctrl-C, the notebook's stop button), it raises KeyboardInterrupt and the run goes on.
+        An interrupt (Ctrl-C, the notebook's stop button) ends the waiting with a KeyboardInterrupt; the run goes on.
 
         Raises:
-            RunHaltedError: what halted the run, or why it paused itself.
+            RunHaltedError: the run has halted or paused itself; the message says why.
         """
         try:
             return self._wait(None if timeout is None else time.monotonic() + timeout)
@@ -306,7 +313,7 @@ class Run:
             if left <= 0:
                 return self.progress
             self._supervisor.ended.wait(left)
-        while self._is_shown_late():
+        while self._must_wait_for_view():
             time.sleep(0.01)
         if self._console is not None:
             self._console.wait_for_end()
@@ -314,10 +321,10 @@ class Run:
         return self.progress
 
     def _stopped_waiting(self, interrupt: KeyboardInterrupt) -> KeyboardInterrupt:
-        """What an interrupted wait raises.
+        """Return what an interrupted wait raises.
 
-        A script gets a KeyboardInterrupt of the very class: Python then ends by SIGINT, by which a shell knows that it
-        should not go on with the next command. `live` writes one sentence in place of its traceback.
+        In a script it must be exactly a KeyboardInterrupt: then Python ends by SIGINT, and a shell does not continue
+        with the next command. registry.py prints one sentence instead of its traceback.
         """
         self._was_interrupted = True
         if is_in_ipython():
@@ -325,19 +332,19 @@ class Run:
         interrupt.nbrun_stopped_waiting = True  # type: ignore[attr-defined]
         return interrupt
 
-    def _is_shown_late(self) -> bool:
-        """A notebook may be closed right after the wait: its panel must say how the run ended before that."""
+    def _must_wait_for_view(self) -> bool:
+        """Return whether wait() should go on until the panel shows the end, since the notebook may be closed then."""
         if self._view is None or self._view.shows_end:
             return False
-        if self._late is None:
-            self._late = time.monotonic() + SHOW_S
+        if self._show_until is None:
+            self._show_until = time.monotonic() + SHOW_S
             self._view.wake()
-        return time.monotonic() < self._late
+        return time.monotonic() < self._show_until
 
     def _raise_trouble(self) -> None:
         run_state, has_ended = self._scheduler.run_state, self._supervisor.ended.is_set()
         trouble = self._supervisor.halt if has_ended else None
-        if has_ended or not run_state.is_draining:  # who has stopped a run that paused itself knows why it did
+        if has_ended or not run_state.is_draining:  # one that paused itself and was stopped raises at its end
             trouble = trouble or run_state.trouble
         if trouble is not None:
             raise trouble
@@ -346,18 +353,18 @@ class Run:
         return self._until_ended().__await__()
 
     async def _until_ended(self) -> Progress:
-        import asyncio  # slow to load; who awaits a run has it
+        import asyncio  # loads slowly; a caller that awaits a run has loaded it
 
         try:
             while not self._supervisor.ended.is_set():
                 self._raise_trouble()
-                await asyncio.sleep(POLL_S)  # the stop button ends a wait only where the loop turns
+                await asyncio.sleep(POLL_S)  # the stop button takes effect only while the loop runs
         except asyncio.CancelledError:
-            if is_in_ipython():  # there the stop button cancels the cell
+            if is_in_ipython():  # the stop button cancels the cell
                 raise StoppedWaiting(STOPPED_WAITING) from None
-            self._was_interrupted = True  # by Ctrl-C, perhaps: asyncio.run makes a KeyboardInterrupt of it
+            self._was_interrupted = True  # perhaps by Ctrl-C: asyncio.run turns that into a cancellation
             raise
-        while self._is_shown_late():
+        while self._must_wait_for_view():
             await asyncio.sleep(0.01)
         if self._console is not None:
             await asyncio.to_thread(self._console.wait_for_end)
@@ -377,21 +384,21 @@ class Run:
     # ---- steering: model.RunControls
 
     def pause(self) -> None:
-        """Begin no more tasks; running ones continue to their end."""
+        """Start no more tasks; running ones continue to their end."""
         self._scheduler.pause("")
 
     def resume(self) -> None:
-        """Go on after pause(), after the run has paused itself, and after stop()."""
+        """Continue after pause(), after the run has paused itself, or after stop()."""
         if self._supervisor.ended.is_set() and self._scheduler.run_state.state is State.STOPPED:
             self._go_on()
         else:
             self._scheduler.resume()
 
     def stop(self, drain: bool = True) -> None:
-        """Ends the run; what is missing is run by the next start.
+        """End the run. The next start runs the tasks that are missing then.
 
         Args:
-            drain: let running tasks end. False cancels them, waits 5 s at most and discards what comes later.
+            drain: let running tasks end. False cancels them, waits at most 5 s and discards what they return later.
         """
         tasks = self._scheduler.stop(drain)
         cancel = None if drain else getattr(self._supervisor.fn, "cancel", None)
@@ -399,7 +406,7 @@ class Run:
             for task in tasks:
                 self._cancel(cancel, task)
 
-    def _cancel(self, cancel: Any, task: Task) -> None:
+    def _cancel(self, cancel: Callable[[Task], object], task: Task) -> None:
         try:
             cancel(task)
         except Exception as e:  # the user's code; the task is abandoned anyway
@@ -407,7 +414,7 @@ class Run:
 
     @property
     def workers(self) -> int:
-        """How many threads run tasks; may be set while it runs."""
+        """How many threads run tasks; can be set while the run is going."""
         return self._scheduler.workers
 
     @workers.setter
@@ -418,30 +425,30 @@ class Run:
     def retry_errors(self, kind: str | None = None) -> int:
         """Queue the tasks that ended in errors again, and return how many there are.
 
-        After the end the same run is started again for them: `wait()` waits for its new end, and its panel goes on.
+        After the end this restarts the run for them: `wait()` then waits for the new end, and the panel continues.
 
         Args:
             kind: only errors of this type, such as "TimeoutError".
 
         Raises:
-            ResultsInUseError: the run had ended, and another process writes there since.
+            ResultsInUseError: the run had ended, and another process writes into its directory now.
         """
         supervisor = self._supervisor
         if (count := supervisor.retry_errors(kind)) is not None:
             return count
         self._wait_for_end(supervisor)
         with self._lock:
-            if self._supervisor is not supervisor:  # somebody else was faster
+            if self._supervisor is not supervisor:  # another thread has restarted it meanwhile
                 return self._supervisor.retry_errors(kind) or 0
             again = self._supervisor.second_pass(self._tracker, kind)
             return self._start_again(again) if again.count else 0
 
     def _wait_for_end(self, supervisor: Supervisor) -> None:
         if not supervisor.ended.wait(DRAIN_S):
-            raise NbrunError("The run has not ended yet: what has ended is being saved. Try again in a moment.")
+            raise NbrunError("The run has not ended yet: its last results are being saved. Try again in a moment.")
 
     def _go_on(self) -> None:
-        """Start the run again for whatever is missing, after it was stopped."""
+        """Restart the run, after it was stopped, for the tasks that are missing."""
         supervisor = self._supervisor
         self._wait_for_end(supervisor)
         with self._lock:
@@ -449,7 +456,10 @@ class Run:
                 self._start_again(supervisor.second_pass(self._tracker, None))
 
     def _redo_changed(self) -> int:
-        """Make results again that were made with other settings, or of samples that have changed."""
+        """Run tasks again whose results were made with other settings or of samples that have changed; return how many.
+
+        They run now, or after the end of the run.
+        """
         count = self._supervisor.changed
         if count:
             self.add_done_callback(lambda _run: self._start_redo())
@@ -461,15 +471,15 @@ class Run:
             self._start_again(dataclasses.replace(again, is_whole=True), Redo("changed"))
 
     def _start_again(self, again: SecondPass, redo: Redo | None = None) -> int:
-        """Called with the lock held, after the end."""
+        """Restart the run, and return how many tasks are retried. The caller holds the lock; the run has ended."""
         before, launch = self._supervisor, self._launch
-        launch.workers = before.scheduler.workers
+        launch.limits = launch.limits._replace(workers=before.scheduler.workers)
         new = launch.supervise(again.samples, redo or Redo(), self._on_end, again)
         new.scheduler.failure_detector.continue_from(before.scheduler.failure_detector)
         self._saved_before += before.store.saved
         again.mark(self._tracker)
         self._tracker.begin_again()
-        self._late = None
+        self._show_until = None
         self._supervisor = new
         self._begin()
         if self._view is not None:
@@ -485,9 +495,9 @@ class Run:
         self._console = console.show(self._controls, output=self._launch.output)
 
     def add_done_callback(self, fn: Callable[[Run], object]) -> None:
-        """Call `fn` with this run when it ends, in a thread of the run's; at once where it has ended.
+        """Call `fn` with this run when it ends, in one of the run's threads; immediately if it has ended.
 
-        An exception that it raises is reported in the log and stops nothing.
+        An exception that `fn` raises is logged and has no other effect.
         """
         with self._lock:
             if not self._supervisor.ended.is_set():
@@ -500,7 +510,7 @@ class Run:
             callbacks, self._callbacks = self._callbacks, []
         for fn in callbacks:
             self._call(fn)
-        if self._supervisor.ended.is_set():  # and no callback has started it again
+        if self._supervisor.ended.is_set():  # else a callback has restarted it
             _under_way.discard(self)
 
     def _call(self, fn: Callable[[Run], object]) -> None:
@@ -510,13 +520,14 @@ class Run:
             self._tracker.note_log(time.time(), "error", f"A callback raised {type(e).__name__}: {e}")
             _log.exception("a callback of a run raised")
 
-    def _limit(self, timeout_s: float | None, max_per_s: float | None) -> None:
-        """Set the limits on attempts that begin from now on."""
-        self._launch.timeout_s, self._launch.max_per_s = timeout_s, max_per_s
-        self._scheduler.limit(timeout_s, max_per_s)
+    def _limit(self, limits: Limits) -> None:
+        """Set the number of workers, and the limits on attempts that start from now on."""
+        self.workers = limits.workers
+        self._launch.limits = limits
+        self._scheduler.limit(limits.timeout_s, limits.max_per_s)
 
     def _join(self, samples: Samples) -> bool:
-        """Add the samples that this run doesn't have yet. False where it has ended meanwhile."""
+        """Add the samples that this run doesn't have yet. Return False if it has ended meanwhile."""
         if self._supervisor.add(samples):
             return True
         if self._supervisor.ended.wait(DRAIN_S):
@@ -538,12 +549,12 @@ class Run:
         return self._supervisor.ended.is_set()
 
     def _shutdown(self, timeout_s: float) -> bool:
-        """At the interpreter's exit: begins no more tasks and saves what has ended. True where that worked in time."""
+        """Start no more tasks, and save what has ended before the interpreter exits. Return whether that succeeded."""
         if self._launch.executor is not None:
-            self._supervisor.fn.drain(timeout_s / 2)  # results of calls that the executor has just waited for
+            self._supervisor.fn.drain(timeout_s / 2)  # results of calls for which the executor has just waited
         self._scheduler.stop(drain=False)
         saved = self._supervisor.store.journal.flush(timeout_s)
-        self._supervisor.store.in_flight.end()  # no task's doing
+        self._supervisor.store.in_flight.end()  # the tasks that were running are not to blame for the exit
         return saved
 
     @property
@@ -593,19 +604,19 @@ class Controls(RunControls):
         return self._run.retry_errors(kind)
 
     def go_on(self) -> None:
-        """Start the run again after its end, for whatever is missing."""
+        """Restart the run after its end, for the tasks that are missing."""
         self._run._go_on()
 
     def redo_changed(self) -> int:
-        """Make results again that were made with other settings, now or at the end; return how many there are."""
+        """Run tasks again whose results were made with other settings, now or after the end. Return how many."""
         return self._run._redo_changed()
 
     def find_unread(self, text: str, limit: int) -> tuple[Sequence[str], int]:
-        """Of samples that were not read yet, the first ids that hold the text, and how many there are."""
+        """Return the first ids, of samples that were not read yet, that contain the text; and how many do."""
         return self._run._supervisor.find_unread(text, limit)
 
     def tasks(self, sample_id: str) -> Sequence[TaskSummary]:
-        """The tasks of a sample that run now or have a saved outcome, in short."""
+        """Return the tasks of a sample that are running, waiting, or have a saved outcome."""
         scheduler, path = self._run._scheduler, self._run._path
         return [
             *scheduler.running_of(sample_id),
@@ -614,7 +625,7 @@ class Controls(RunControls):
         ]
 
     def entry(self, sample_id: str, group: str, index: int) -> Mapping[str, Any] | None:
-        """A task's whole entry as it is saved, with what it printed in this run; None where there is neither."""
+        """Return a task's saved entry, with what it printed in this run; None if there is neither."""
         entry = reader.read_entry(self._run._path, sample_id, group, index)
         printed = self._run._launch.output.of((sample_id, group, index))
         if not printed or (entry is not None and "output" in entry):
@@ -622,6 +633,6 @@ class Controls(RunControls):
         return {"status": "running", **(entry or {}), "output": printed}
 
     def health(self) -> Sequence[Mapping[str, Any]]:
-        """A row for each endpoint of the judge; empty where it has none."""
+        """Return a row for each endpoint of the judge."""
         health = getattr(self._run._supervisor.fn, "health", None)
         return list(health()) if callable(health) else []

@@ -40,7 +40,7 @@ from nbrun.results.format import TEXT_IDS
 from nbrun.results.status import SampleTotals
 from nbrun.samples import Sample, SampleReader, fresh_copy, with_ids
 from nbrun.session.arguments import ERRORS, Redo
-from nbrun.session.inputs import Samples, duplicate
+from nbrun.session.sample_source import Samples, duplicate
 from nbrun.session.settings import Settings
 from nbrun.storage.match import Retyped
 from nbrun.storage.resume import RejudgeFilter, RerunRules, ResumePlan

@@ -24,7 +24,7 @@ from nbrun.progress import ProgressTracker
 from nbrun.results import reader
 from nbrun.results.follow import Counts, Follower, complete
 from nbrun.results.format import FOLDER
-from nbrun.session.display import VIEWS, show
+from nbrun.session.display import check_view, show
 from nbrun.storage.lock import holder_of
 from nbrun.texts import shorten
 from nbrun.threads import start_daemon
@@ -75,8 +75,7 @@ def watch(
         >>> nbrun.watch([folder], view=None).wait().done
         2
     """
-    if view not in VIEWS:
-        raise InputError(f"view={view!r}: give one of {', '.join(map(repr, VIEWS))}.")
+    check_view(view)
     is_number = isinstance(every_s, (int, float)) and not isinstance(every_s, bool)
     if not is_number or not 0 < every_s < math.inf:
         raise InputError(f"every_s={every_s!r}: give a number of seconds above 0.")

@@ -1,18 +1,14 @@
-"""The arguments of start(), checked before anything is written, and samples as one lazy stream of mappings.
+"""The samples of a run: checked as far as that is possible before anything runs, then read one by one.
 
-Used by the thread that calls start(), and by the feeder, which draws the stream.
+Threads: `open_samples` is called by start(); the thread `nbrun-feed` reads the stream.
 """
 
 from __future__ import annotations
 
-import difflib
 import itertools
-import math
-import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from pathlib import Path
 from typing import Any
 
 from nbrun.errors import InputError, SampleError, hides_own_frames
@@ -27,86 +23,6 @@ from nbrun.samples import (
     resolve_groups,
     with_ids,
 )
-from nbrun.storage.directory import check_writable
-
-
-def read_groups(groups: Any) -> list[str] | dict[str, str] | None:
-    """`groups=` checked: names, or a mapping group name -> the sample's key that holds its items."""
-    if groups is None:
-        return None
-    if isinstance(groups, str):
-        raise InputError(f"groups={groups!r} is text; give a list of names, such as groups=[{groups!r}].")
-    out: list[str] | dict[str, str]
-    if isinstance(groups, Mapping):
-        out = dict(groups)
-        for name, field in out.items():
-            if not (isinstance(name, str) and name and isinstance(field, str) and field):
-                raise InputError(f"groups: {name!r} -> {field!r} must both be text.")
-    elif isinstance(groups, Iterable):
-        out = list(groups)
-        for name in out:
-            if not (isinstance(name, str) and name):
-                raise InputError(f"groups: {name!r} is no name; give a list of texts, or a mapping name -> key.")
-    else:
-        raise InputError(f"groups is a {type(groups).__name__}; give a list of names or a mapping name -> key.")
-    if not out:
-        raise InputError("groups is empty: name at least one group, or leave it out.")
-    return out
-
-
-def read_path(results: Any) -> Path:
-    """`results=` -> an absolute path, checked."""
-    if not isinstance(results, (str, os.PathLike)) or not str(results) or "\0" in str(results):
-        raise InputError(f"results={results!r}: give the path of a folder.")
-    path = Path(os.path.abspath(os.path.expanduser(results)))
-    check_writable(path)
-    return path
-
-
-def read_workers(workers: Any) -> int:
-    """`workers=` -> a number of threads."""
-    if isinstance(workers, bool) or not hasattr(workers, "__index__") or int(workers) < 1:
-        raise InputError(f"workers={workers!r}: give a whole number of at least 1.")
-    return int(workers)
-
-
-def read_positive(name: str, value: Any) -> float | None:
-    """`timeout_s=` or `max_per_s=` -> a number above 0, or None."""
-    if value is None:
-        return None
-    try:
-        number = math.nan if isinstance(value, (bool, str, bytes)) else float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if not 0 < number < math.inf:
-        raise InputError(f"{name}={value!r}: give a number above 0, or None for no limit.")
-    return number
-
-
-def check_flag(name: str, value: Any) -> None:
-    """Raise an InputError where an argument is neither True nor False."""
-    if not isinstance(value, bool):
-        raise InputError(f"{name}={value!r}: give True or False.")
-
-
-def check_digested(name: str, fn: Any, of: str) -> None:
-    """Raise an InputError where `key=` or `context=` is no function."""
-    if fn is None or callable(fn):
-        return
-    example = f", such as {name}=lambda {of}: {of}[{fn!r}]" if isinstance(fn, str) else ""
-    raise InputError(f"{name}={fn!r}: give a function of the {of}{example}.")
-
-
-def check_ids(ids: Iterable[str], samples: Samples) -> None:
-    """Raise an InputError where `redo=` names an id that no sample of a list has."""
-    if samples.by_id is None:
-        return
-    unknown = sorted(set(ids) - set(samples.by_id))
-    if unknown:
-        near = difflib.get_close_matches(unknown[0], samples.by_id, 1)
-        meant = f" Did you mean {near[0]!r}?" if near else ""
-        more = f" and {len(unknown) - 1:,} more" if len(unknown) > 1 else ""
-        raise InputError(f"redo: no sample has the id {unknown[0]!r}{more}.{meant}")
 
 
 @dataclass
