@@ -31,6 +31,9 @@ class LongTasks(NamedTuple):
         return f"{who} been running for {'up to ' if many else ''}{took}, {times:,.0f} × the median."
 
 
+NO_LONG_TASKS = LongTasks(0, 0.0, 0.0)
+
+
 def find_long(running_s: Iterable[float], durations: Iterable[float]) -> LongTasks:
     """Find them.
 
@@ -45,7 +48,7 @@ def find_long(running_s: Iterable[float], durations: Iterable[float]) -> LongTas
     old = [s for s in running_s if s >= LEAST_S]
     known = list(durations) if old else []
     if len(known) < ENOUGH:
-        return LongTasks(0, 0.0, 0.0)
+        return NO_LONG_TASKS
     middle = sorted(known)[len(known) // 2]
     long = [s for s in old if s >= TIMES * middle]
     return LongTasks(len(long), max(long, default=0.0), middle)

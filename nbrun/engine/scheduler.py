@@ -15,10 +15,10 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from nbrun.engine.completions import CompletionQueue
-from nbrun.engine.long_tasks import LongTasks, find_long
+from nbrun.engine.long_tasks import NO_LONG_TASKS, LongTasks, find_long
 from nbrun.engine.run_state import FailureDetector, Outage, RunState, trouble_of
 from nbrun.engine.start_gate import StartGate
 from nbrun.engine.task_queue import Item, SampleWork, TaskQueue, next_text, short_reason
@@ -37,6 +37,19 @@ OUTAGE_WAIT_S = 0.5
 ABANDON_AFTER_S = 5.0
 #: Up to this many quarantined tasks run one by one; more of them run in this many groups, one after another.
 ALONE_UP_TO = 32
+
+
+class Outlook(NamedTuple):
+    """What a view says of a run.
+
+    Attributes:
+        notices: sentences about its workers and tasks; some are "".
+        least_left_s: an estimate, in seconds, of the least time that running and waiting tasks will take. A task that
+            has been running for many times the median is expected to take as long again.
+    """
+
+    notices: list[str]
+    least_left_s: float
 
 
 class Scheduler:
@@ -430,28 +443,20 @@ class Scheduler:
         with self.lock:
             return {sample.work.number: n for sample, n in self.queue.delayed_by_sample.items()}
 
-    def notices(self) -> list[str]:
-        """Return the sentences that describe the run as it is now."""
-        return [self.pool.notice, self._waiting_text(), self.long_tasks.text]
-
-    @property
-    def long_tasks(self) -> LongTasks:
-        """The tasks that have been running for many times longer than most take."""
-        if not self.run_state.is_open and not self.run_state.is_draining:
-            return LongTasks(0, 0.0, 0.0)
-        begun, now = self.pool.begun(), time.perf_counter_ns()
-        if not find_long([(now - min(begun, default=now)) / 1e9], self.durations).number:
-            return LongTasks(0, 0.0, 0.0)
-        return find_long([(now - since) / 1e9 for since in begun], self.durations)
-
-    @property
-    def least_left_s(self) -> float:
-        """An estimate, in seconds, of the least time that running and waiting tasks will take.
-
-        A task that has been running for many times the median is expected to take as long again.
-        """
+    def outlook(self) -> Outlook:
+        """Return what a view says of the run as it is now."""
+        long = self._long_tasks()
         waits_s = self.queue.last_due - time.monotonic() if self.queue.delayed else 0.0
-        return max(0.0, waits_s, self.long_tasks.longest_s)
+        return Outlook([self.pool.notice, self._waiting_text(), long.text], max(0.0, waits_s, long.longest_s))
+
+    def _long_tasks(self) -> LongTasks:
+        """Return the tasks that have been running for many times longer than most take."""
+        if not self.run_state.is_open and not self.run_state.is_draining:
+            return NO_LONG_TASKS
+        begun, now = self.pool.begun(), time.perf_counter_ns()
+        if not find_long([(now - min(begun, default=now)) / 1e9], self.durations).number:  # the one that began first
+            return NO_LONG_TASKS
+        return find_long([(now - since) / 1e9 for since in begun], self.durations)
 
     def _waiting_text(self) -> str:
         """Return what tasks wait for, such as "160 waiting: HTTP 429, next in 14 s", if nothing runs or many wait."""

@@ -248,7 +248,8 @@ class Run:
         unsaved, saved = store.unsaved, self._saved_before + store.saved
         trouble = scheduler.run_state.message
         notices = [*self._supervisor.notices, *getattr(scheduler.fn, "notices", ())]
-        message = [trouble, *(n for n in notices if n != trouble), *scheduler.notices()]
+        outlook = scheduler.outlook()
+        message = [trouble, *(n for n in notices if n != trouble), *outlook.notices]
         return self._tracker.snapshot(
             scheduler.run_state.state,
             at_work=scheduler.at_work(),
@@ -258,7 +259,7 @@ class Run:
             workers=scheduler.workers,
             results=str(self._path),
             waiting_at=scheduler.waiting_at(),
-            least_left_s=scheduler.least_left_s,
+            least_left_s=outlook.least_left_s,
         )
 
     def results(self) -> pd.DataFrame:
