@@ -98,21 +98,22 @@ class ProgressTracker:
         with self._lock:
             number = len(self._ids)
             self._ids.append(sample_id)
-            by_judge = (verdicts or {}).get("JudgeError", 0)
-            seen = self._seen(verdicts or {})
+            by_judge = seen = 0
+            if verdicts:
+                by_judge, seen = verdicts.get("JudgeError", 0), self._seen(verdicts)
+                for verdict, n in verdicts.items():
+                    self._verdicts[verdict] += n
             row = (total, done, accepted, rejected - by_judge, 0, by_judge, seen, unexpected)
-            for name, value in zip(_COLUMNS, row, strict=True):
-                self._columns[name].append(value)
+            for column, value in zip(self._columns.values(), row, strict=True):
+                column.append(value)
             self._judge_errors += by_judge
             self._unexpected += unexpected
-            if tally is not None:
+            if tally:
                 self._tally = self._tally.plus(tally)
             self._fed += total
             self._done += done
             self._resumed += done
             self._skipped += skipped
-            if verdicts:
-                self._verdicts.update(verdicts)
             self._touch(number)
             return number
 

@@ -220,7 +220,7 @@ class ResumePlanner:
         """Look again at a file that may have changed since it was listed. Return None where it can't be used."""
         if info is None or info.place is not None:
             return info
-        path = os.path.join(self.path, info.name)
+        path = f"{self.path}{os.sep}{info.name}"
         stat = os.stat(path)
         if (stat.st_size, stat.st_mtime_ns) == (info.size, info.mtime_ns):
             return info
@@ -283,8 +283,8 @@ class ResumePlanner:
         """Return the plan of a finished sample from its counts alone: its entries aren't read."""
         summary = info.summary or self.directory.matches[sample.id]
         counts = summary["verdicts"]
-        accepted = sum(n for verdict, n in counts.items() if verdicts.accepts(verdict))
-        rejected = sum(n for verdict, n in counts.items() if verdicts.rejects(verdict))
+        accepted, rejected = verdicts.judged(counts)
+        sizes = _sizes(sample)
         unexpected = summary.get("unexpected")
         return ResumePlan(
             state=None,
@@ -293,8 +293,8 @@ class ResumePlanner:
             verdicts=counts,
             accepted=accepted,
             rejected=rejected + counts.get("JudgeError", 0),
-            unexpected=_least_unexpected(sample, accepted, rejected) if unexpected is None else unexpected,
-            tally=_tally_of_finished(sample, accepted, rejected, unexpected),
+            unexpected=_least_unexpected(sizes, accepted, rejected) if unexpected is None else unexpected,
+            tally=_tally_of_finished(sizes, accepted, rejected, unexpected),
             runs=summary.get("runs", {}),
             contexts=summary.get("contexts", {}),
         )
@@ -493,9 +493,8 @@ class ResumePlanner:
             state.problem = ""
 
 
-def _least_unexpected(sample: Sample, accepted: int, rejected: int) -> int:
+def _least_unexpected(sizes: Mapping[bool | None, int], accepted: int, rejected: int) -> int:
     """Return the least number of unexpected verdicts, where a file holds no more than the numbers of verdicts."""
-    sizes = _sizes(sample)
     if sizes[None]:
         return 0
     return max(0, accepted - sizes[True]) + max(0, rejected - sizes[False])
@@ -509,12 +508,11 @@ def _sizes(sample: Sample) -> dict[bool | None, int]:
     return sizes
 
 
-def _tally_of_finished(sample: Sample, accepted: int, rejected: int, unexpected: int | None) -> Tally:
+def _tally_of_finished(sizes: Mapping[bool | None, int], accepted: int, rejected: int, unexpected: int | None) -> Tally:
     """Return the tally of a finished sample from its sums; an empty one where they don't determine it.
 
     With every item judged, accepted + unexpected - positives is twice the number of accepted negatives.
     """
-    sizes = _sizes(sample)
     positives, negatives = sizes[True], sizes[False]
     if sizes[None] or accepted + rejected != positives + negatives:
         return Tally()
