@@ -111,7 +111,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Terminal]
 @pytest.mark.long
 def test_bars_move_in_a_terminal(demo: tuple[Path, list[Terminal], list[int]]) -> None:
     first = demo[1][0].text
-    assert re.search(r"\d+%\|.*\| \d+/132 ", first), "a bar for all"
+    assert re.search(r"\d+%\|.*\| \d+/126 ", first), "a bar for all"
     assert re.search(r"two-numbers +\|.*\| +\d+/10", first), "a bar for a problem"
     assert "Accepted" in first
 
@@ -123,7 +123,7 @@ def test_ctrl_c_stops_and_tells_how_to_go_on(demo: tuple[Path, list[Terminal], l
     assert terminal.child.returncode == 130
     assert "Traceback" not in terminal.text
     last = terminal.text.rpartition("Stopped after")[2]
-    assert "of 132 tasks. Start it again to go on with what is missing." in last
+    assert "of 126 tasks. Start it again to go on with what is missing." in last
 
 
 @pytest.mark.needs("g++")
@@ -137,7 +137,7 @@ def test_the_same_command_goes_on_and_says_how_much_it_kept(demo: tuple[Path, li
         assert f"{n} results of earlier runs are kept" in terminal.text
     assert f"Earlier runs had left {kept[2]} of them." in seen[2].text
     df = nbrun.load_results(folder / "nbrun-demo")
-    assert len(df) == 132
+    assert len(df) == 126
     assert df["run_id"].nunique() == 3, "each run's results are still there"
 
 
@@ -155,7 +155,7 @@ def test_at_the_end_stand_the_rates_the_place_and_the_line_that_loads(
     line = table[-1].strip()
     code = line.replace("; ", "\n") + "\nprint(len(df))"
     loaded = subprocess.run([sys.executable, "-c", code], env=ENV, capture_output=True, text=True, check=True)
-    assert loaded.stdout == "132\n"
+    assert loaded.stdout == "126\n"
     assert str(folder / "nbrun-demo") in line
 
 
@@ -173,7 +173,7 @@ def test_a_second_run_does_nothing(demo: tuple[Path, list[Terminal], list[int]])
         reading_s = time.monotonic() - began
         terminal = Terminal("demo", cwd=folder)
         assert terminal.end() == 0
-        assert "132 results of earlier runs are kept" in terminal.text
+        assert "126 results of earlier runs are kept" in terminal.text
         times.append((terminal.took_s, max(1.0, 2 * reading_s)))
         if times[-1][0] < times[-1][1]:
             break
@@ -185,7 +185,7 @@ def test_a_second_run_does_nothing(demo: tuple[Path, list[Terminal], list[int]])
 @pytest.mark.long
 def test_status_and_rates_print_text_and_json(demo: tuple[Path, list[Terminal], list[int]]) -> None:
     folder = demo[0]
-    assert re.search(r"^done +132$", command("status", "nbrun-demo", cwd=folder).stdout, re.M)
+    assert re.search(r"^done +126$", command("status", "nbrun-demo", cwd=folder).stdout, re.M)
     assert json.loads(command("status", "nbrun-demo", "--json", cwd=folder).stdout)["samples_complete"] == 14
     text = command("rates", "nbrun-demo", cwd=folder).stdout
     assert len(text.splitlines()) == 15

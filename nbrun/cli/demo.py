@@ -19,9 +19,9 @@ from nbrun.cli.command import add_parser
 _SPELLINGS = {"CPP": "C++", "JAVA": "Java", "PYTHON": "Python 2", "PYTHON3": "Python"}
 #: The Debian packages in the sentence that says how a language is installed.
 _APT = re.compile(r"`apt install ([^`]+)`")
-#: CPU seconds for each program: six times what the slowest correct one needs, and less than the problems say. Most of
+#: CPU seconds for each program: eight times what the slowest correct one needs, and less than the problems say. Much of
 #: the demo's time goes to solutions that are too slow, and each of them runs until its limit, more than once.
-_TIME_LIMIT_S = 0.4
+_TIME_LIMIT_S = 0.2
 
 
 def add_commands(commands: Any) -> None:
@@ -31,7 +31,7 @@ def add_commands(commands: Any) -> None:
         "demo",
         _demo,
         "judge the problem set that comes with nbrun",
-        about="Judge the 14 problems and 132 solutions that come with nbrun, in a sandbox on this machine, and print "
+        about="Judge the 14 problems and 126 solutions that come with nbrun, in a sandbox on this machine, and print "
         "how many correct solutions were accepted (tpr) and how many incorrect ones rejected (tnr). Solutions whose "
         "compiler isn't installed are left out; the last lines say how many, and how to install it. "
         "Interrupted or killed, the same command continues with only what is missing.",
@@ -46,7 +46,7 @@ def add_commands(commands: Any) -> None:
 
 
 def _demo(args: argparse.Namespace) -> int:
-    print("Judging 132 solutions of 14 problems on this machine ...", file=sys.stderr, flush=True)
+    print("Judging 126 solutions of 14 problems on this machine ...", file=sys.stderr, flush=True)
     from nbrun import console
     from nbrun.judge import LocalSandbox, demo_problems
     from nbrun.session import start
