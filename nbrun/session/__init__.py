@@ -165,7 +165,7 @@ def start(
         run = Run(Launch(path, fn, executor, arguments, reader, limits, means_of), opened, asked)
         registry.add(path, run)
         run._begin()
-    show(run, view, run._supervisor.notify)
+    show(run, view, run._supervisor.notices.add)
     return run
 
 

@@ -154,7 +154,7 @@ class Launch:
                 remote.close()
             raise
         if remote is not None and (end := remote.shutdown_notice()):
-            supervisor.notify(end)
+            supervisor.notices.add(end)
         return supervisor
 
     def _open_store(self, samples: Samples, on_fault: Callable[[Exception], None]) -> ResultStore:
@@ -247,7 +247,7 @@ class Run:
         scheduler, store = self._scheduler, self._supervisor.store
         unsaved, saved = store.unsaved, self._saved_before + store.saved
         trouble = scheduler.run_state.message
-        notices = [*self._supervisor.notices, *getattr(scheduler.fn, "notices", ())]
+        notices = [*self._supervisor.notices.texts, *getattr(scheduler.fn, "notices", ())]
         outlook = scheduler.outlook()
         message = [trouble, *(n for n in notices if n != trouble), *outlook.notices]
         return self._tracker.snapshot(
@@ -411,7 +411,7 @@ class Run:
         try:
             cancel(task)
         except Exception as e:  # the user's code; the task is abandoned anyway
-            self._supervisor.notify(f"fn.cancel raised {type(e).__name__}: {e}")
+            self._supervisor.notices.add(f"fn.cancel raised {type(e).__name__}: {e}")
 
     @property
     def workers(self) -> int:
@@ -461,7 +461,7 @@ class Run:
 
         They run now, or after the end of the run.
         """
-        count = self._supervisor.changed
+        count: int = self._supervisor.changed.count
         if count:
             self.add_done_callback(lambda _run: self._start_redo())
         return count

@@ -211,7 +211,7 @@ def test_settings_of_start_belong_to_results(tmp_path: Path) -> None:
     assert run(tmp_path, fn, settings={"model": "small", "temperature": 0}).message == ""
     assert run(tmp_path, fn, settings={"temperature": 0, "model": "small"}).message == ""
     message = run(tmp_path, fn, settings={"model": "large", "temperature": 0}).message
-    assert "1 saved result made under other settings (model: 'small' → 'large')" in message
+    assert "1 saved result was made with other settings (model: 'small' → 'large')" in message
     assert 'redo="changed"' in message
     assert run(tmp_path, fn, settings={"model": "large", "temperature": 0}, redo="changed").message == ""
     assert run(tmp_path, fn, settings={"model": "large", "temperature": 0}).message == ""
@@ -253,7 +253,7 @@ def test_a_change_is_reported_with_the_first_result_and_counted(tmp_path: Path) 
 
     live = nbrun.start(samples, other, tmp_path, groups=["item"], view=None)
     end = time.monotonic() + 30
-    while "100 saved results made under other settings" not in live.progress.message:
+    while "100 saved results were made with other settings" not in live.progress.message:
         assert time.monotonic() < end, live.progress
         time.sleep(0.01)
     assert live.progress.done == 100

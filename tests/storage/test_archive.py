@@ -317,7 +317,7 @@ def test_an_archive_that_cannot_be_read_is_told_and_kept(full):
     ran = []
     live = run(SAMPLES, full, judging(ran))
     assert len(ran) == 16
-    assert any("archive" in note for note in live._supervisor.notices)
+    assert any("archive" in note for note in live._supervisor.notices.texts)
     assert file.exists()
 
 

@@ -91,7 +91,7 @@ def test_a_sample_that_shrank(job, tmp_path):
     before = rows(tmp_path)
     job.samples[1]["solutions"] = ["b"]
     progress = run(job, tmp_path)
-    assert "2 saved results without an item in their sample now: kept." in progress.message
+    assert "2 saved results have no item in their sample now; they are kept." in progress.message
     assert job.ran == []
     now = rows(tmp_path)
     assert now["s/1", "solution", 0] == before["s/1", "solution", 1]

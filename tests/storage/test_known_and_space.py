@@ -29,7 +29,7 @@ def test_a_file_deleted_by_hand_runs_again_and_the_run_says_so(tmp_path):
     progress = run(tmp_path, ran=ran)
     assert set(ran) == {"p1"}
     assert len(ran) == 50
-    assert progress.message == "Deleted since the last run: p1.json; what stood in it runs again."
+    assert progress.message == "Deleted since the last run: p1.json; its tasks run again."
     assert run(tmp_path).message == "", "said once"
     for name in ("p0.json", "p2.json", "p3.json"):
         (tmp_path / name).unlink()
