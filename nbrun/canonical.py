@@ -111,7 +111,7 @@ def _canonical_other(value: Any) -> bytes:  # noqa: C901 - a flat table of types
 _TEXTS = frozenset({("decimal", "Decimal"), ("fractions", "Fraction"), ("uuid", "UUID")})
 
 
-def _typed(name: str, content: Any) -> bytes:
+def _typed(name: str, content: object) -> bytes:
     """A value of a type that JSON doesn't know: a text like it, and a number like it, are other values."""
     return b"X" + canonical(name) + canonical(content)
 
@@ -130,7 +130,7 @@ def _canonical_scalar(value: Any, name: str) -> bytes:
     return _typed("period", [value.freqstr, str(value)])
 
 
-def digest(value: Any) -> bytes:
+def digest(value: object) -> bytes:
     """16 bytes of BLAKE2b over the canonical form."""
     return blake2b(canonical(value), digest_size=KEY_BYTES).digest()
 
@@ -140,7 +140,7 @@ def key_text(key: bytes) -> str:
     return "k1:" + key.hex()
 
 
-def context_text(value: Any) -> str:
+def context_text(value: object) -> str:
     """The digest of a context as it is written: `c1:` and 16 hexadecimal digits."""
     return "c1:" + digest(value).hex()[:16]
 

@@ -19,11 +19,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from hashlib import blake2b
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
 from nbrun.canonical import EMPTY_CONTEXT, EMPTY_DIGEST, KEY_BYTES, canonical, context_text, digest
 from nbrun.errors import STORABLE_ADVICE, InputError, SampleError, UnstorableError
 from nbrun.texts import digits_of, without_surrogates
+
+T = TypeVar("T")
 
 # ---- a sample that was read
 
@@ -37,7 +39,7 @@ class Group:
     """
 
     name: str
-    items: Sequence[Any]
+    items: Sequence[object]
     runnable: Sequence[int]
     keys: bytes
     occurrences: array[int] | None
@@ -65,11 +67,11 @@ class Sample:
 
     id: str
     number: int
-    raw: Mapping[str, Any]
+    raw: Mapping[str, object]
     groups: tuple[Group, ...]
     context: str
     skipped: int
-    key_of: Callable[[Any], bytes] | None = None
+    key_of: Callable[[object], bytes] | None = None
 
     @property
     def total(self) -> int:
@@ -99,14 +101,15 @@ class Sample:
 SCALARS = frozenset({str, int, float, bool, type(None), bytes, complex})
 
 
-def fresh_copy(value: Any) -> Any:
+def fresh_copy(value: T) -> T:
     """Return a value that a user's function may change without changing the dataset, whose keys are identities.
 
     Lists, mappings and sets are copied, what they hold too; so are arrays, frames and dataclasses. Texts and numbers
     are shared, and so is what only its own library knows how to copy.
     """
     try:
-        return _fresh(value)
+        copied: T = _fresh(value)
+        return copied
     except RecursionError:  # it contains itself
         return value
 
@@ -168,7 +171,7 @@ def occurrences(keys: list[bytes]) -> array[int] | None:
 LANGUAGES = {0: "UNKNOWN_LANGUAGE", 1: "PYTHON", 2: "CPP", 3: "PYTHON3", 4: "JAVA"}
 
 
-def read_items(value: Any) -> tuple[Sequence[Any], Sequence[int], int]:
+def read_items(value: object) -> tuple[Sequence[object], Sequence[int], int]:
     """A group's value -> its items, the indices of those to run, and how many are skipped.
 
     Raises:
@@ -184,7 +187,7 @@ def read_items(value: Any) -> tuple[Sequence[Any], Sequence[int], int]:
     return items, range(len(items)), 0
 
 
-def _as_list(value: Any) -> Sequence[Any] | None:
+def _as_list(value: object) -> Sequence[object] | None:
     if isinstance(value, (list, tuple)):
         return value
     if isinstance(value, (str, bytes, bytearray, Mapping)):
@@ -196,8 +199,8 @@ def _as_list(value: Any) -> Sequence[Any] | None:
     return list(value) if isinstance(value, Iterable) and hasattr(value, "__len__") else None
 
 
-def _read_struct(value: Mapping[str, Any]) -> tuple[Sequence[Any], Sequence[int], int]:
-    columns: dict[str, Sequence[Any]] = {}
+def _read_struct(value: Mapping[str, object]) -> tuple[Sequence[object], Sequence[int], int]:
+    columns: dict[str, Sequence[object]] = {}
     for name, column in value.items():
         items = _as_list(column)
         if items is None:
@@ -249,13 +252,13 @@ _MADE_ID = re.compile(
 )
 
 
-class PlainSample(dict[str, Any]):
+class PlainSample(dict[str, object]):
     """A sample that was given as a plain value: `{"id": …, "item": value}`. Its one task has the value as its item."""
 
     __slots__ = ()
 
 
-def is_plain(value: Any) -> bool:
+def is_plain(value: object) -> bool:
     """Whether a sample is a plain value, such as a prompt or a number."""
     return isinstance(value, PLAIN) or (hasattr(value, "dtype") and getattr(value, "ndim", None) == 0)
 
@@ -318,7 +321,7 @@ DEFAULT_GROUPS: Mapping[str, str] = {"solution": "solutions", "incorrect_solutio
 ITEM_GROUP = "item"
 
 
-def resolve_groups(asked: Sequence[str] | Mapping[str, str], samples: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+def resolve_groups(asked: Sequence[str] | Mapping[str, str], samples: Iterable[Mapping[str, object]]) -> dict[str, str]:
     """Return group name -> the samples' key that holds its items.
 
     A name may be written as the group or as the key: `prompt` and `prompts` both mean the group `prompt` whose items
@@ -409,15 +412,15 @@ class SampleReader:
         self,
         groups: Mapping[str, str] | None = None,
         key: Callable[[Any], Any] | None = None,
-        context: Callable[[Mapping[str, Any]], Any] | None = None,
-        check_item: Callable[[Any], None] | None = None,
+        context: Callable[[Mapping[str, object]], Any] | None = None,
+        check_item: Callable[[object], None] | None = None,
     ) -> None:
         self.groups = groups
         self._key, self._context, self._check_item = key, context, check_item
         self._key_of = None if key is None else lambda item: digest(key(item))
         self.ids_are_integers = True  # of all samples so far
 
-    def settle_groups(self, *samples: Mapping[str, Any]) -> None:
+    def settle_groups(self, *samples: Mapping[str, object]) -> None:
         """Decide, by samples that were looked at first, whether samples have groups or are items themselves."""
         if self.groups is None:
             has_groups = any(k in sample for sample in samples for k in DEFAULT_GROUPS.values())
@@ -496,7 +499,7 @@ class SampleReader:
         return digits_of(int(value))
 
     def _group(
-        self, name: str, items: Sequence[Any], runnable: Sequence[int], base: int, where: str, number: int, sid: str
+        self, name: str, items: Sequence[object], runnable: Sequence[int], base: int, where: str, number: int, sid: str
     ) -> Group:
         get, new, form = self._key, EMPTY_DIGEST.copy, canonical
         keys: list[bytes] = []
@@ -523,7 +526,7 @@ class SampleReader:
         return Group(name, items, runnable, b"".join(keys), occurrences(keys), base, is_plain)
 
     def _check_items(
-        self, name: str, items: Sequence[Any], indices: Iterable[int], where: str, number: int, sample_id: str
+        self, name: str, items: Sequence[object], indices: Iterable[int], where: str, number: int, sample_id: str
     ) -> None:
         """Raise a SampleError for the first item that an entry can't hold: better before its task runs than after."""
         check = self._check_item
@@ -545,7 +548,7 @@ class SampleReader:
                     sample_id=sample_id,
                 ) from e
 
-    def check_items(self, samples: Sequence[Mapping[str, Any]], seconds: float) -> None:
+    def check_items(self, samples: Sequence[Mapping[str, object]], seconds: float) -> None:
         """Check the items of samples that are in memory, as many as can be checked in this much CPU time.
 
         Of the first FIRST_CHECKED samples all are checked, if that takes no second. The others are checked when they
@@ -571,7 +574,7 @@ class SampleReader:
             if time.thread_time() > (end if number >= FIRST_CHECKED else end + 1.0):
                 return
 
-    def _digest_context(self, raw: Mapping[str, Any], where: str, number: int, sample_id: str) -> str:
+    def _digest_context(self, raw: Mapping[str, object], where: str, number: int, sample_id: str) -> str:
         assert self.groups is not None
         try:
             if self._context is not None:

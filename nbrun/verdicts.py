@@ -41,7 +41,7 @@ _LONGEST = 64
 _SERVER_OUTPUT_BYTES = 131_072
 
 
-def of(result: Any) -> str | None:
+def of(result: object) -> str | None:
     """The verdict in a result; None where it is no judgement at all.
 
     A `verdict` of your own (a short text) is taken as it stands. Otherwise the verdict is that of the first failing
@@ -56,10 +56,10 @@ def of(result: Any) -> str | None:
         True
     """
     verdict = _named(result)
-    return None if verdict == REJECTED_BARE and result.get("verdict") != REJECTED_BARE else verdict
+    return None if verdict == REJECTED_BARE and _mapping(result).get("verdict") != REJECTED_BARE else verdict
 
 
-def counted(result: Any) -> str | None:
+def counted(result: object) -> str | None:
     """Return under which name a result is counted: its verdict, or "Rejected" where it says no more than that.
 
     A verdict of the user's own counts by the result's `accepted`, which its name then ends with.
@@ -77,11 +77,11 @@ def counted(result: Any) -> str | None:
     name = _named(result)
     if name is None or name in _KNOWN:
         return name
-    told = result.get("accepted")
-    return name + _FLAGS[told] if isinstance(told, bool) else name
+    is_accepted = _mapping(result).get("accepted")
+    return name + _FLAGS[is_accepted] if isinstance(is_accepted, bool) else name
 
 
-def _named(result: Any) -> str | None:
+def _named(result: object) -> str | None:
     """The same without what `accepted` says of a verdict of the user's own."""
     if type(result) is not dict and not isinstance(result, Mapping):  # the exact type first: this is the hot path
         return None
@@ -103,7 +103,7 @@ def is_verdict(text: str) -> bool:
     return 0 < len(text) <= _LONGEST
 
 
-def are_tests(tests: Any) -> bool:
+def are_tests(tests: object) -> TypeGuard[Sequence[Any]]:
     """Whether a value under `tests` is what a judge writes there; a number, say, is the user's own.
 
     Example:
@@ -120,7 +120,7 @@ def are_tests(tests: Any) -> bool:
     return True
 
 
-def accepted(result: Any) -> bool | None:
+def accepted(result: object) -> bool | None:
     """True if accepted, False if rejected, None where nothing is known of the solution.
 
     Example:
@@ -286,7 +286,7 @@ def is_unexpected(is_expected: bool | None, verdict: str | None) -> bool:
     return rejects(verdict) if is_expected else accepts(verdict)
 
 
-def tests_summary(result: Any) -> tuple[int | None, int | None, float | None]:
+def tests_summary(result: object) -> tuple[int | None, int | None, float | None]:
     """Return how many tests were run and passed, and the longest time of one in seconds; None for what isn't said.
 
     Example:
@@ -324,7 +324,7 @@ def is_syntax_error(stderr: str) -> bool:
     return last.startswith(("SyntaxError:", "IndentationError:", "TabError:"))
 
 
-def _of_rejected(result: Mapping[str, Any]) -> str | None:
+def _of_rejected(result: Mapping[str, object]) -> str | None:
     tests = result.get("tests")
     if tests is None:
         return "JudgeError" if "tests" in result else None
@@ -363,7 +363,7 @@ def _is_plainly_wrong(test: Any) -> bool:
         return False
 
 
-def _of_test(test: Mapping[str, Any]) -> str:
+def _of_test(test: Mapping[str, object]) -> str:
     if test.get("passed") is True:
         return "Accepted"
     run = test.get("exec_info")
@@ -373,7 +373,7 @@ def _of_test(test: Mapping[str, Any]) -> str:
     return _of_run(run, expected if isinstance(expected, str) else None) or "WrongAnswer"
 
 
-def _of_run(run: Mapping[str, Any], expected: str | None) -> str | None:
+def _of_run(run: Mapping[str, object], expected: str | None) -> str | None:
     """What is wrong with one execution; None if it ended well (its output may be wrong all the same)."""
     if run.get("status") == "SandboxError":
         return "JudgeError"
@@ -397,16 +397,16 @@ def _of_run(run: Mapping[str, Any], expected: str | None) -> str | None:
     return "CompileError" if is_syntax_error(_text(ran, "stderr")) else "RuntimeError"
 
 
-def _ended_well(run: Mapping[str, Any]) -> bool:
+def _ended_well(run: Mapping[str, object]) -> bool:
     return run.get("status") in ("Finished", None) and run.get("return_code") in (0, None)
 
 
-def _is_missing(run: Mapping[str, Any]) -> bool:
+def _is_missing(run: Mapping[str, object]) -> bool:
     """A shell that found no compiler or interpreter: a fault of the server."""
     return run.get("return_code") == 127 and "command not found" in _text(run, "stderr")
 
 
-def _stalled(run: Mapping[str, Any], expected: str | None) -> bool:
+def _stalled(run: Mapping[str, object], expected: str | None) -> bool:
     """Whether the server, not the program, ran out of time: it stalls on long output. Wrong output is wrong anyway."""
     stdout = _text(run, "stdout")
     if len(stdout) < _SERVER_OUTPUT_BYTES and len(stdout.encode("utf-8", "replace")) < _SERVER_OUTPUT_BYTES:
@@ -417,14 +417,14 @@ def _stalled(run: Mapping[str, Any], expected: str | None) -> bool:
     return words == expected.split()[: len(words)]
 
 
-def _is_list(value: Any) -> TypeGuard[Sequence[Any]]:
+def _is_list(value: object) -> TypeGuard[Sequence[object]]:
     return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
 
 
-def _mapping(value: Any) -> Mapping[str, Any]:
+def _mapping(value: object) -> Mapping[str, object]:
     return value if type(value) is dict or isinstance(value, Mapping) else {}
 
 
-def _text(run: Mapping[str, Any], name: str) -> str:
+def _text(run: Mapping[str, object], name: str) -> str:
     value = run.get(name)
     return value if isinstance(value, str) else ""

@@ -14,13 +14,12 @@ import mmap
 import os
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from nbrun.frames.packing import BadPack, Pack, identity, identity_in, unpack
+from nbrun.frames.packing import BadPack, FileRecord, Pack, identity, identity_in, unpack
 from nbrun.results import plain_files
 from nbrun.results.format import FOLDER
 from nbrun.results.sample_file import LEGACY, NBRUN, PROGRESS, FileInfo, Place
@@ -41,7 +40,7 @@ class Kept:
 
     part: int
     start: int
-    record: dict[str, Any]
+    record: FileRecord
 
 
 @dataclass(slots=True)
@@ -53,7 +52,7 @@ class Sizes:
     rows: int
 
 
-def _is_record(record: Mapping[str, Any]) -> bool:
+def _is_record(record: FileRecord) -> bool:
     """Return whether a record has what the cache must know. It may come from another person's directory."""
     if type(record.get("name")) is not str:
         return False
@@ -132,8 +131,9 @@ class RowCache:
         if identity(stat) != record["ident"]:
             return None
         self.hits[entry.name] = kept
-        summary = {"max_seq": record["max_seq"]}
-        return FileInfo(entry.name, record["id"], record["source"], stat.st_size, stat.st_mtime_ns, summary)
+        info = FileInfo(entry.name, record["id"] or "", record["source"] or "", stat.st_size, stat.st_mtime_ns)
+        info.seen_seq = record["max_seq"]
+        return info
 
     def know_archived(self, name: str, place: Place) -> None:
         """Look up an archived file; it counts as a hit if its rows were read from that very member."""

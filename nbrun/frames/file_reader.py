@@ -15,10 +15,10 @@ from typing import Any, BinaryIO
 
 import orjson
 
-from nbrun.frames.packing import Match, Pack, identity, identity_in, match_digest
+from nbrun.frames.packing import FileRecord, Pack, identity, identity_in, match_digest
 from nbrun.frames.rows import Listener, RowBuilder, without_doubled
 from nbrun.results import archives, plain_files, sample_file
-from nbrun.results.format import ENTRY_HEAD
+from nbrun.results.format import ENTRY_HEAD, MatchRecord
 from nbrun.results.legacy import OldFile, OldMatch, parse_old, places_in
 from nbrun.results.sample_file import LEGACY, NBRUN, PROGRESS, FileInfo, Place, Unreadable
 from nbrun.results.values import load, quick_loader
@@ -41,20 +41,20 @@ class FileReader:
     def __init__(self, listener: Listener | None = None, *, bodies: bool = False) -> None:
         self.rows = RowBuilder(listener, bodies=bodies)
         self._loads = quick_loader() if listener is None else load  # a listener sees each entry once, and all of it
-        self.files: list[dict[str, Any]] = []
+        self.files: list[FileRecord] = []
         self._archives: tuple[str, archives.Archives] | None = None  # of the folder that was asked for last
 
-    def read(self, folder: str, name: str, match: Match | None, place: Place | None = None) -> None:
+    def read(self, folder: str, name: str, match: MatchRecord | None, place: Place | None = None) -> None:
         """Add a file's rows, and to `files` what it is: identity (None while it changes), id, source, problem.
 
         Args:
             place: its place in an archive, if it is in one.
         """
         start = self.rows.n
-        record: dict[str, Any] = {"name": name, "ident": None, "id": None, "source": None, "problem": None}
+        record: FileRecord = {"name": name, "ident": None, "id": None, "source": None, "problem": None}
         try:
             if place is not None:
-                self._read_archived(folder, name, place, match, record)
+                self._read_archived(folder, place, match, record)
             else:
                 with plain_files.open_reading(os.path.join(folder, name)) as f:
                     before = identity(os.fstat(f.fileno()))
@@ -68,10 +68,11 @@ class FileReader:
             self.rows.cut(start)
         if record["problem"]:
             record["ident"] = None
-        newest = self.rows.newest(start) if record["source"] == NBRUN else 0
-        self.files.append(record | {"n": self.rows.n - start, "max_seq": newest})
+        record["n"] = self.rows.n - start
+        record["max_seq"] = self.rows.newest(start) if record["source"] == NBRUN else 0
+        self.files.append(record)
 
-    def _read_any(self, f: BinaryIO, match: Match | None, record: dict[str, Any]) -> None:
+    def _read_any(self, f: BinaryIO, match: MatchRecord | None, record: FileRecord) -> None:
         start = self.rows.n
         own = f.read(len(_OWN)) == _OWN
         damaged = 1
@@ -97,11 +98,11 @@ class FileReader:
         if damaged:
             record["problem"] = f"has {damaged} damaged entries; the others were read"
 
-    def _read_archived(self, folder: str, name: str, place: Place, match: Match | None, record: dict[str, Any]) -> None:
+    def _read_archived(self, folder: str, place: Place, match: MatchRecord | None, record: FileRecord) -> None:
         self._read_any(io.BytesIO(archives.read_member(folder, place)), match, record)
         record["ident"] = identity_in(place)
 
-    def _read_moved(self, folder: str, name: str, match: Match | None, record: dict[str, Any]) -> None:
+    def _read_moved(self, folder: str, name: str, match: MatchRecord | None, record: FileRecord) -> None:
         start = self.rows.n
         try:
             if self._archives is None or self._archives[0] != folder:
@@ -161,7 +162,7 @@ class FileReader:
         return None if old.is_own else old
 
     def _read_old(
-        self, old: OldFile, data: bytes, match: Match | None, record: dict[str, Any], *, is_exact: bool = False
+        self, old: OldFile, data: bytes, match: MatchRecord | None, record: FileRecord, *, is_exact: bool = False
     ) -> None:
         start = self.rows.n
         places = places_in(old, match, data)
@@ -187,7 +188,7 @@ class FileReader:
         return self.rows.pack(self.files)
 
 
-def read_files(folder: str | Path, files: Iterable[tuple[str, Match | None, Sequence[Any] | None]]) -> Pack:
+def read_files(folder: str | Path, files: Iterable[tuple[str, MatchRecord | None, Sequence[Any] | None]]) -> Pack:
     """Return a pack of the rows of these files, each given by name, match record and place in an archive."""
     reader = FileReader()
     for name, match, place in files:

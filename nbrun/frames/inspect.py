@@ -6,7 +6,7 @@ import difflib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 
@@ -14,13 +14,12 @@ from nbrun import verdicts
 from nbrun.entry_view import EntryView, view_entry
 from nbrun.errors import InputError
 from nbrun.frames.cache import RowCache
-from nbrun.results import values
+from nbrun.json_types import Entry
 from nbrun.results.reader import Reader
+from nbrun.results.sample_file import decode_entry
 from nbrun.results.status import SampleView
-from nbrun.results.values import load
 from nbrun.texts import escape_control_chars, id_text, without_surrogates
 
-Entry = dict[str, Any]
 Path_ = str | os.PathLike[str]
 
 
@@ -43,7 +42,7 @@ def entry_of_row(row: pd.Series[Any], results: Path_ | Sequence[Path_] | None) -
         raise TypeError(f"show: the row lacks {', '.join(missing)}; give one of a frame that load_results made.")
     sample_id, group = str(row["sample_id"]), str(row["group"])
     if isinstance(row.get("entry"), Mapping):
-        return sample_id, group, dict(row["entry"])
+        return sample_id, group, cast(Entry, dict(row["entry"]))
     paths = row.attrs.get("results") if results is None else results
     if not paths:
         raise InputError("show: this row doesn't say where it was loaded from. Say it: show(row, results=...).")
@@ -62,7 +61,7 @@ def entries_of(results: Path_, sample_id: str) -> Iterable[tuple[str, Entry]]:
         return []
     found = [(s.group, s.item_index, body) for s, body in view.entries]
     found.sort(key=lambda f: (f[0] != "solution", f[0], f[1] is None, f[1] or 0))
-    return [(group, values.decode(load(body))) for group, _, body in found]
+    return [(group, decode_entry(body)) for group, _, body in found]
 
 
 def sample_ids(results: Path_) -> list[str]:

@@ -6,12 +6,13 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Mapping
 from math import nan
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from nbrun import verdicts
+from nbrun.frames.rows import Row
+from nbrun.frames.table import Array
 
 #: Columns that hold a test's texts: only where they are asked for, since they are most of a result.
 OUTPUTS = ("stdin", "expected", "stdout", "stderr")
@@ -34,12 +35,11 @@ class TestRows:
         self._time_s, self._return_code = array("d"), array("d")
         self._outputs: dict[str, list[str | None]] = {name: [] for name in outputs}
 
-    def __call__(self, row: int, entry: Mapping[str, Any], body: bytes | None) -> None:
+    def __call__(self, row: int, entry: Row, body: bytes | None) -> None:
         """See rows.Listener."""
         result = entry.get("result")
         tests = result.get("tests") if isinstance(result, dict) else None
-        for number, test in enumerate(tests if isinstance(tests, list) else ()):
-            test = _mapping(test)
+        for number, test in enumerate(map(_mapping, tests if isinstance(tests, list) else ())):
             run = _mapping(_mapping(test.get("exec_info")).get("run_result"))
             passed = test.get("passed")
             self._rows.append(row)
@@ -60,7 +60,7 @@ class TestRows:
         for texts in self._outputs.values():
             del texts[at:]
 
-    def _add_outputs(self, test: Mapping[str, Any], run: Mapping[str, Any]) -> None:
+    def _add_outputs(self, test: Mapping[str, object], run: Mapping[str, object]) -> None:
         info = _mapping(test.get("test_info"))
         texts = {
             "stdin": _mapping(info.get("input")).get("stdin"),
@@ -69,9 +69,10 @@ class TestRows:
             "stderr": run.get("stderr"),
         }
         for name, column in self._outputs.items():
-            column.append(texts[name] if isinstance(texts[name], str) else None)
+            text = texts[name]
+            column.append(text if isinstance(text, str) else None)
 
-    def explode(self, df: pd.DataFrame, rows: np.ndarray[Any, np.dtype[Any]]) -> pd.DataFrame:
+    def explode(self, df: pd.DataFrame, rows: Array) -> pd.DataFrame:
         """`df` with one row a test. `rows`: the number that each of its rows had when it was read."""
         of = np.frombuffer(self._rows, "q") if self._rows else np.empty(0, "q")
         place = np.full(int(max(of.max(initial=-1), rows.max(initial=-1))) + 1, -1)
@@ -98,9 +99,9 @@ class TestRows:
         return out
 
 
-def _mapping(value: Any) -> Mapping[str, Any]:
+def _mapping(value: object) -> Mapping[str, object]:
     return value if isinstance(value, Mapping) else {}
 
 
-def _number(value: Any) -> float:
+def _number(value: object) -> float:
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else nan

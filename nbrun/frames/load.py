@@ -15,9 +15,9 @@ from nbrun.frames.frame import DTYPES, MAYBE_EMPTY, to_frame
 from nbrun.frames.judged_tests import COLUMNS as TEST_COLUMNS
 from nbrun.frames.judged_tests import OUTPUTS, TestRows
 from nbrun.frames.loader import Loader
-from nbrun.frames.rows import ORPHANED, ItemRows
+from nbrun.frames.rows import ORPHANED, ItemRows, Row
 from nbrun.frames.status_counts import count_samples
-from nbrun.frames.table import Table, join, sparse_column_of
+from nbrun.frames.table import Array, Table, join, sparse_column_of
 from nbrun.results.format import FOLDER
 from nbrun.results.listing import Problem
 
@@ -202,7 +202,7 @@ class _Bodies:
         self.tests = TestRows(self._options.outputs) if self._options.tests else None
         self.items = ItemRows() if self._options.items else None
 
-    def __call__(self, row: int, entry: Mapping[str, Any], body: bytes | None) -> None:
+    def __call__(self, row: int, entry: Row, body: bytes | None) -> None:
         """See rows.Listener."""
         if self._options.entries:
             self.bodies.append(body)
@@ -284,7 +284,7 @@ def _joined(parts: list[Table]) -> Table:
     return whole
 
 
-def _in_place(rows: np.ndarray[Any, np.dtype[Any]]) -> bool:
+def _in_place(rows: Array) -> bool:
     return bool((rows[1:] > rows[:-1]).all())
 
 
@@ -321,7 +321,7 @@ def samples_frame(results: Results) -> tuple[pd.DataFrame, list[str]]:
     rows = []
     groups: dict[str, None] = {}
     for v in found.samples:
-        row: dict[str, Any] = {"sample_id": v.sample_id, "path": v.path, "source": v.source}
+        row: dict[str, object] = {"sample_id": v.sample_id, "path": v.path, "source": v.source}
         for group, total in v.totals.items():
             groups[group] = None
             row[f"completed_{group}s"], row[f"total_{group}s"] = v.completed.get(group, 0), total

@@ -16,7 +16,6 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -24,14 +23,15 @@ from nbrun.formatting import bytes_text
 from nbrun.frames import parallel
 from nbrun.frames.cache import RowCache, Sizes
 from nbrun.frames.file_reader import FileReader
-from nbrun.frames.packing import Pack, SparseColumnBuilder, match_digest
+from nbrun.frames.packing import FileRecord, Pack, SparseColumnBuilder, match_digest
 from nbrun.frames.rows import Listener, RowBuilder
 from nbrun.frames.table import Array, SparseColumn, Table, in_order, join, pack_of, sparse_column_of, table_of
+from nbrun.json_types import JsonObject
 from nbrun.results.entries import Stored
-from nbrun.results.format import FOLDER, INTEGER_IDS, RUN
+from nbrun.results.format import FOLDER, INTEGER_IDS, Header, MatchRecord, RunRecord
 from nbrun.results.listing import Problem
 from nbrun.results.reader import Reader, Snapshot
-from nbrun.results.replay import read_records
+from nbrun.results.replay import read_runs
 from nbrun.results.sample_file import NBRUN, FileInfo
 from nbrun.results.values import dump, load
 
@@ -116,11 +116,11 @@ class Loader:
         self._unknown_bytes = 0  # of files that the cache doesn't have, while they are listed
         self._progress_line = ProgressLine()
         self.infos: dict[str, FileInfo] = {}  # what was listed, by sample id
-        self.headers: dict[str, dict[str, Any]] = {}
-        self.matches: dict[str, Any] = {}
+        self.headers: dict[str, Header] = {}
+        self.matches: dict[str, MatchRecord] = {}
         self.unread: set[str] = set()  # names of files that could not be read at all
         self.integer_ids = False  # every sample id was given as an integer
-        self._settings: dict[str, dict[str, Any]] = {}  # run_id -> the settings that the user gave
+        self._settings: dict[str, JsonObject] = {}  # run_id -> the settings that the user gave
 
     @property
     def problems(self) -> list[Problem]:
@@ -148,7 +148,7 @@ class Loader:
             self.infos = infos = now.listing.by_id
             self.headers, self.matches = now.journal.headers, now.matches
             ids = sorted({*infos, *now.journal.entries})
-            runs = [r for r in read_records(self._reader.path / FOLDER / "runs.log", RUN) if isinstance(r, dict)]
+            runs = list(read_runs(self._reader.path / FOLDER))
             self._settings = settings_of_runs(runs)
             self.integer_ids = are_integers(runs, ids)
             if self.integer_ids:
@@ -206,7 +206,8 @@ class Loader:
         kept = self._cache.hits.get(info.name) if self._cache is not None else None
         if kept is None:
             return False
-        if info.place is None and kept.record["ident"][:2] != [info.size, info.mtime_ns]:
+        ident = kept.record["ident"]
+        if info.place is None and (ident is None or ident[:2] != [info.size, info.mtime_ns]):
             return False  # it was listed again meanwhile, and has changed since it was found in the cache
         match = now.matches.get(info.sample_id) if info.source != NBRUN else None
         return bool(kept.record.get("match") == (None if match is None else match_digest(match)))
@@ -260,7 +261,7 @@ class Loader:
         self._note_problems(fresh.files)
         return table_of(fresh.pack()), _spans(fresh.files), fresh
 
-    def _note_problems(self, records: Iterable[dict[str, Any]]) -> None:
+    def _note_problems(self, records: Iterable[FileRecord]) -> None:
         """Add problems found while reading; a file that is already known to be damaged is reported once."""
         known = {p.path for p in self._reader.problems}
         for record in records:
@@ -301,7 +302,7 @@ class Loader:
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
 
 
-def are_integers(runs: Iterable[Mapping[str, Any]], ids: Iterable[str]) -> bool:
+def are_integers(runs: Iterable[RunRecord], ids: Iterable[str]) -> bool:
     """Return whether every id was given as an integer: some run recorded that, and none recorded texts.
 
     Runs of older versions recorded neither and are ignored; if no run recorded it, ids are texts.
@@ -315,7 +316,7 @@ def is_integer(sample_id: str) -> bool:
     return _INTEGER.fullmatch(sample_id) is not None and -(2**63) <= int(sample_id) < 2**63
 
 
-def settings_of_runs(runs: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+def settings_of_runs(runs: Iterable[RunRecord]) -> dict[str, JsonObject]:
     """Return the `settings=` of each run that had some, by run_id."""
     out = {}
     for run in runs:
@@ -325,7 +326,7 @@ def settings_of_runs(runs: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, A
     return out
 
 
-def _settings_columns(table: Table, settings: Mapping[str, Mapping[str, Any]]) -> dict[str, SparseColumn]:
+def _settings_columns(table: Table, settings: Mapping[str, JsonObject]) -> dict[str, SparseColumn]:
     """Return columns `setting_<key>`: what the run of each row was given."""
     of = table.texts["run_id"]
     out = {}
@@ -367,12 +368,13 @@ def _identities(table: Table, span: Span) -> dict[tuple[str, bytes, int], tuple[
     return {identity: (start + i, seqs[i]) for i, identity in enumerate(zip(names, keys, occurrences, strict=True))}
 
 
-def _spans(records: Sequence[dict[str, Any]]) -> dict[str, Span]:
+def _spans(records: Sequence[FileRecord]) -> dict[str, Span]:
     """Return sample id -> the range of its rows."""
     out: dict[str, Span] = {}
     at = 0
     for record in records:
-        out[record["id"]] = (at, at + record["n"])
+        if record["id"] is not None:
+            out[record["id"]] = (at, at + record["n"])
         at += record["n"]
     return out
 

@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from math import isfinite
-from typing import Any
+from typing import Any, NotRequired, TypedDict, cast
 from zlib import crc32
 
+from nbrun.results.format import MatchRecord
 from nbrun.results.sample_file import Place
 from nbrun.results.values import dump, encode, load
 
@@ -35,6 +36,25 @@ Bytes = bytes | memoryview
 LIST_CHARS = 1 << 18
 
 
+class FileRecord(TypedDict):
+    """What a file is whose rows a pack holds. A sample's rows from the journal have an id, a source and `n` alone.
+
+    Attributes:
+        n: how many rows, once they are read.
+        ident: see `identity`; None while the file changes.
+        match: of an old file the digest of its match record.
+    """
+
+    id: str | None
+    source: str | None
+    n: NotRequired[int]
+    name: NotRequired[str]
+    ident: NotRequired[list[int] | None]
+    problem: NotRequired[str | None]
+    match: NotRequired[int | None]
+    max_seq: NotRequired[int]
+
+
 class BadPack(Exception):
     """Not a pack, or one that was cut short or altered."""
 
@@ -48,8 +68,8 @@ class Settled:
     """
 
     kind: str
-    rows: bytes
-    values: bytes
+    rows: Bytes
+    values: Bytes
     texts: list[str]
 
 
@@ -78,7 +98,7 @@ class SparseColumnBuilder:
         return Settled("t" if kinds == {str} else "j", rows, codes.tobytes(), list(texts))
 
 
-def as_json(value: Any) -> str:
+def as_json(value: object) -> str:
     """Return a value of a column of kind j."""
     if type(value) is bytes:
         return value.decode()
@@ -95,7 +115,7 @@ class Pack:
     """
 
     n: int
-    files: list[dict[str, Any]]
+    files: list[FileRecord]
     arrays: dict[str, tuple[str, Bytes]]
     texts: dict[str, list[str]]
     extras: dict[str, Settled]
@@ -103,7 +123,7 @@ class Pack:
     def to_parts(self) -> Iterator[Bytes]:
         """Yield the bytes that are sent and stored, piece by piece. Neither arrays nor texts are copied as a whole."""
         parts: list[Bytes] = []
-        arrays: list[list[Any]] = []
+        arrays: list[list[object]] = []
         for name, (code, data) in self.arrays.items():
             item = data[: SIZES[code]]
             if self.n and (len(data) == len(item) or data == bytes(item) * self.n):
@@ -152,6 +172,17 @@ def _lists_of(texts: list[str]) -> Iterator[bytes]:
         yield dump(texts[start:])
 
 
+class _Header(TypedDict):
+    """A pack's first line: sizes, and what is small. `what` of an array is one item in hexadecimal, or a size."""
+
+    n: int
+    files: list[FileRecord]
+    arrays: list[tuple[str, str, str | int]]
+    texts: dict[str, list[int]]
+    extras: dict[str, tuple[str, int, int, list[int]]]
+    crc: int
+
+
 def unpack(data: bytes | memoryview, release: Callable[[int, int], None] | None = None) -> Pack:
     """Read a pack. Its arrays are views into `data` where they can be.
 
@@ -172,7 +203,7 @@ def unpack(data: bytes | memoryview, release: Callable[[int, int], None] | None 
         end = start + header_size + 1 + array_size
         if crc32(view[start:end]) != int(words[1], 16):
             raise BadPack("its checksum differs")
-        header = load(view[start : start + header_size])
+        header = cast(_Header, load(view[start : start + header_size]))  # anything else is a TypeError or KeyError
         texts = _read_texts(header, view, end, release)
         return _check(_read(header, view[start + header_size + 1 : end], texts))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
@@ -180,7 +211,7 @@ def unpack(data: bytes | memoryview, release: Callable[[int, int], None] | None 
 
 
 def _read_texts(
-    header: dict[str, Any], view: memoryview, at: int, release: Callable[[int, int], None] | None
+    header: _Header, view: memoryview, at: int, release: Callable[[int, int], None] | None
 ) -> list[list[str]]:
     """Return the texts of each column, then those of each extra."""
     out = []
@@ -192,7 +223,8 @@ def _read_texts(
                 raise BadPack("it holds something else")
             data = view[at : at + size]
             check = crc32(data, check)
-            texts += load(data)
+            some = load(data)
+            texts += cast("list[str]", some)  # checked below, with all texts
             if release is not None:
                 release(at, at + size)
             at += size
@@ -222,15 +254,15 @@ def _check(pack: Pack) -> Pack:
     return pack
 
 
-def _read(header: dict[str, Any], data: memoryview, texts: list[list[str]]) -> Pack:
+def _read(header: _Header, data: memoryview, texts: list[list[str]]) -> Pack:
     at = 0
 
-    def take(length: int) -> Any:
+    def take(length: int) -> memoryview:
         nonlocal at
         at += length
         return data[at - length : at]
 
-    arrays: dict[str, Any] = {}
+    arrays: dict[str, tuple[str, Bytes]] = {}
     for name, code, what in header["arrays"]:
         arrays[name] = (code, bytes.fromhex(what) if isinstance(what, str) else take(what))
     of_columns = dict(zip(header["texts"], texts, strict=False))
@@ -243,8 +275,6 @@ def _read(header: dict[str, Any], data: memoryview, texts: list[list[str]]) -> P
 
 # ---- which file, and which match record, rows were made of
 
-Match = Mapping[str, Any]
-
 
 def identity(stat: os.stat_result) -> list[int]:
     """Return what distinguishes a file's content from any other under the same name, earlier or later."""
@@ -256,6 +286,6 @@ def identity_in(place: Place) -> list[int]:
     return [place.size, place.crc, place.ctime_ns, place.ino]
 
 
-def match_digest(match: Match) -> int:
+def match_digest(match: MatchRecord) -> int:
     """Return a digest of a match record: a file and a dataset match in one way only."""
     return crc32(dump([match["size"], match["crc"], match["identities"]]))

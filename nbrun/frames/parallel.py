@@ -23,7 +23,8 @@ import orjson
 
 from nbrun.errors import ThreadLimitError
 from nbrun.frames.file_reader import read_files
-from nbrun.frames.packing import Match, Pack, unpack
+from nbrun.frames.packing import Pack, unpack
+from nbrun.results.format import MatchRecord
 from nbrun.results.sample_file import Place
 from nbrun.threads import start_daemon
 
@@ -41,7 +42,7 @@ class ToRead(NamedTuple):
     """A file to be read."""
 
     name: str
-    match: Match | None
+    match: MatchRecord | None
     size: int
     place: Place | None = None
 
@@ -174,7 +175,7 @@ def _serve(process: subprocess.Popen[bytes], folder: str, work: _Work) -> None:
             work.give_back(number)
 
 
-def _with_groups(match: Match | None) -> Match | None:
+def _with_groups(match: MatchRecord | None) -> MatchRecord | None:
     """Return a match record with its groups, which stay in the log until they are asked for."""
     try:
         return None if match is None else {**match, "groups": match["groups"]}

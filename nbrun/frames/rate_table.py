@@ -14,6 +14,7 @@ import pandas as pd
 from nbrun.errors import InputError, hides_own_frames
 from nbrun.frames.load import load_results
 from nbrun.frames.status_counts import count_samples
+from nbrun.frames.table import Array
 from nbrun.verdicts import Verdict, rejects
 
 NEEDED = ("group", "status", "verdict")
@@ -44,7 +45,6 @@ COUNTS = (
     "n_true_negative",
     *COUNTED.values(),
 )
-Array = np.ndarray[Any, np.dtype[Any]]
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 

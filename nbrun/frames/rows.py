@@ -7,16 +7,17 @@ RowBuilder belongs to one thread.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping
+from collections.abc import Sequence
 from hashlib import blake2b
 from math import nan
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import orjson
 
 from nbrun import verdicts
 from nbrun.canonical import KEY_BYTES
-from nbrun.frames.packing import Bytes, Pack, SparseColumnBuilder
+from nbrun.frames.packing import Bytes, FileRecord, Pack, SparseColumnBuilder
+from nbrun.json_types import Entry, JsonObject, JsonValue
 from nbrun.results import legacy
 from nbrun.results.legacy import OldFile, OldMatch, old_body
 from nbrun.results.sample_file import is_entry
@@ -59,10 +60,14 @@ def column_of(key: str) -> str:
     return f"result_{key}" if rest in RESERVED else key
 
 
+#: An entry in nbrun's form, or one of an older program's.
+Row = Entry | JsonObject
+
+
 class Listener(Protocol):
     """Receives each row as it is read."""
 
-    def __call__(self, row: int, entry: Mapping[str, Any], body: bytes | None) -> None: ...
+    def __call__(self, row: int, entry: Row, body: bytes | None) -> None: ...
 
     def cut(self, n: int) -> None:
         """Forget the rows from n on."""
@@ -90,7 +95,7 @@ class RowBuilder:
         self.is_inexact = False
         self.n = 0
 
-    def add(self, group: str, entry: Mapping[str, Any], body: bytes | None) -> None:
+    def add(self, group: str, entry: JsonValue, body: bytes | None) -> None:
         """Add an entry in nbrun's form. Raise what a wrongly shaped one raises, and add nothing then."""
         if not is_entry(entry):
             raise ValueError("no entry")
@@ -140,7 +145,7 @@ class RowBuilder:
                 raise
         self.n += 1
 
-    def add_old(self, old: OldFile, group: str, rows: list[dict[str, Any]], places: list[OldMatch] | None) -> None:
+    def add_old(self, old: OldFile, group: str, rows: list[JsonObject], places: list[OldMatch] | None) -> None:
         """Add entries of an older program's file, all of one group. Without `places` their indexes aren't known.
 
         The hot path of loading old directories: a few microseconds a row.
@@ -151,7 +156,7 @@ class RowBuilder:
         begin = self.n
         keys, occurrences, indexes = _places_of(rows, places)
         if old.is_loose:  # the keys are those of the items, lone surrogates included
-            rows = list(map(without_surrogates_in, rows))
+            rows = [cast(JsonObject, without_surrogates_in(row)) for row in rows]
         judgements = []
         languages = []
         for rank, row in enumerate(rows):
@@ -163,8 +168,11 @@ class RowBuilder:
                 self.n = begin + rank
                 self._extras(result, judged[2])
         self.n = begin + count
-        if set(map(type, languages)) != {str}:
-            languages = [x if type(x) is str else LANGUAGES.get(x) if type(x) is int else None for x in languages]
+        names: Sequence[str | None]
+        if set(map(type, languages)) == {str}:
+            names = cast("list[str]", languages)
+        else:
+            names = [x if type(x) is str else LANGUAGES.get(x) if type(x) is int else None for x in languages]
         verdict, accepted, n_tests, n_passed, max_time_s = zip(*judgements, strict=True)
         # An array is filled from an array in a quarter of the time that it takes from a list.
         for name, values in (
@@ -179,7 +187,7 @@ class RowBuilder:
         for name, value in (("seq", 0), ("attempts", 1), ("duration_s", nan), ("started_at", nan)):
             self.numbers[name] += array(NUMBERS[name], (value,)) * count
         self.keys += b"".join(keys)
-        for name, texts in (("verdict", verdict), ("language", languages)):
+        for name, texts in (("verdict", verdict), ("language", names)):
             of = self.texts[name]
             for text in dict.fromkeys(texts):
                 of.setdefault(text, len(of) - 1)
@@ -198,7 +206,7 @@ class RowBuilder:
             for rank, (row, key, index, occurrence) in enumerate(zip(rows, keys, indexes, occurrences, strict=True)):
                 self._notify_of_old(begin + rank, row, OldMatch(group, rank, None, index, key, occurrence), old)
 
-    def _notify_of_old(self, number: int, row: dict[str, Any], place: OldMatch, old: OldFile) -> None:
+    def _notify_of_old(self, number: int, row: JsonObject, place: OldMatch, old: OldFile) -> None:
         assert self._listener is not None
         if place.item_index is not None and place.item_index < 0:
             place = place._replace(item_index=None)
@@ -206,7 +214,7 @@ class RowBuilder:
 
     # ---- keys of results
 
-    def _extras(self, result: Mapping[str, Any], n_tests: int) -> None:
+    def _extras(self, result: dict[str, Any], n_tests: int) -> None:
         if n_tests >= 0 and _says_no_more(result):
             return
         row = self.n
@@ -233,7 +241,7 @@ class RowBuilder:
             extras.rows.append(row)
             extras.values.append(value)
 
-    def _nested(self, value: Any) -> bytes:
+    def _nested(self, value: JsonValue) -> bytes:
         try:
             data = orjson.dumps(value)
         except TypeError:  # it was read exactly and holds an integer beyond 64 bits
@@ -267,7 +275,7 @@ class RowBuilder:
         item = data[: column.itemsize]
         return item if self.n and data == item * self.n else data
 
-    def pack(self, files: list[dict[str, Any]]) -> Pack:
+    def pack(self, files: list[FileRecord]) -> Pack:
         """Return everything collected, from these files in their order."""
         texts = {name: [t for t in of if t is not None] for name, of in self.texts.items()}
         arrays: dict[str, tuple[str, Bytes]] = {n: (a.typecode, self._once(a)) for n, a in self.numbers.items()}
@@ -276,7 +284,7 @@ class RowBuilder:
         return Pack(self.n, files, arrays, texts, {column_of(k): e.settle() for k, e in self.extras.items()})
 
 
-def _places_of(rows: list[dict[str, Any]], places: list[OldMatch] | None) -> tuple[list[bytes], list[int], list[int]]:
+def _places_of(rows: list[JsonObject], places: list[OldMatch] | None) -> tuple[list[bytes], list[int], list[int]]:
     """Return the keys, the occurrences and the indexes of an older program's entries."""
     if places is not None:
         places = places[: len(rows)]
@@ -311,10 +319,14 @@ class ItemRows:
     def __init__(self) -> None:
         self.extras: dict[str, SparseColumnBuilder] = {}
 
-    def __call__(self, row: int, entry: Mapping[str, Any]) -> None:
+    def __call__(self, row: int, entry: Row) -> None:
         """The next row."""
         if "item" not in entry:  # an item of just these two, or none where `keep_items=False`
-            fields = {name: entry[name] for name in ("language", "solution") if name in entry}
+            fields = {}
+            if "language" in entry:
+                fields["language"] = entry["language"]
+            if "solution" in entry:
+                fields["solution"] = entry["solution"]
         else:
             item = decode(entry["item"])
             if type(item) is not dict:
@@ -324,7 +336,7 @@ class ItemRows:
         for name, value in fields.items():
             self._add(f"item_{name}", row, value)
 
-    def _add(self, column: str, row: int, value: Any) -> None:
+    def _add(self, column: str, row: int, value: JsonValue) -> None:
         extras = self.extras.setdefault(column, SparseColumnBuilder())
         if value is not None:
             extras.rows.append(row)
@@ -338,12 +350,12 @@ class ItemRows:
                 extras.values.pop()
 
 
-def _says_no_more(result: Mapping[str, Any]) -> bool:
+def _says_no_more(result: JsonObject) -> bool:
     """Return whether the fixed columns and `entry` hold all of a judge's result that has tests."""
     return _JUDGED_ONLY.issuperset(result) and type(result.get("accepted", True)) is bool
 
 
-def _is_shown(name: str, value: Any, n_tests: int) -> bool:
+def _is_shown(name: str, value: JsonValue, n_tests: int) -> bool:
     """Return whether the columns verdict, accepted, api_used or n_tests hold the value of a judge's key."""
     if name == "accepted":
         return value is None or type(value) is bool
@@ -352,7 +364,7 @@ def _is_shown(name: str, value: Any, n_tests: int) -> bool:
     return value is None or (type(value) is str and (name == "api_used" or verdicts.is_verdict(value)))
 
 
-def _has_huge(value: Any) -> bool:
+def _has_huge(value: JsonValue) -> bool:
     """Return whether a nested value holds a float that may have been an integer beyond 64 bits."""
     if type(value) is float:
         return not -_HUGE < value < _HUGE
@@ -364,7 +376,7 @@ def _has_huge(value: Any) -> bool:
 # ---- one result in a few numbers; called for every row
 
 
-def judgement(result: Any) -> tuple[str | None, int, int, int, float]:
+def judgement(result: object) -> tuple[str | None, int, int, int, float]:
     """Return verdict, accepted (1, 0, -1), n_tests, n_passed (-1: none), the longest test's time in s (NaN: none).
 
     Example:
@@ -400,7 +412,7 @@ def judgement(result: Any) -> tuple[str | None, int, int, int, float]:
     return verdict, accepted, len(tests), passed, longest if longest >= 0 else nan
 
 
-def old_key(row: Mapping[str, Any]) -> bytes:
+def old_key(row: JsonObject) -> bytes:
     """Return what legacy.old_key returns, with the canonical form (F9) written out for the usual two texts."""
     language, solution = row.get("language"), row.get("solution")
     if type(language) is str and type(solution) is str:
@@ -411,7 +423,7 @@ def old_key(row: Mapping[str, Any]) -> bytes:
     return legacy.old_key(row)
 
 
-def without_doubled(rows: list[dict[str, Any]], total: Any) -> list[dict[str, Any]]:
+def without_doubled(rows: list[JsonObject], total: object) -> list[JsonObject]:
     """Drop repeated solutions from a list that is longer than its dataset's. The first of each counts."""
     more = len(rows) - total if type(total) is int else 0
     if more <= 0:

@@ -18,12 +18,12 @@ import pandas as pd
 from nbrun.errors import InputError
 from nbrun.frames.load import load_results
 from nbrun.frames.rate_table import decided, lacking, sides
+from nbrun.frames.table import Array
 
 IDENTITY = ["sample_id", "group", "key", "occurrence"]
 NEEDED = (*IDENTITY, "status", "verdict")
 LOADED = (*NEEDED, "index", "language", "accepted")
 Results = pd.DataFrame | str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
-Array = np.ndarray[Any, np.dtype[Any]]
 #: The name in a confusion table of a task that a run doesn't hold, or has no verdict of.
 ABSENT, UNDECIDED = "(missing)", "(no verdict)"
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from nbrun.canonical import KEY_BYTES
-from nbrun.frames.packing import EXACT, Bytes, Pack, Settled, as_json
+from nbrun.frames.packing import EXACT, Bytes, FileRecord, Pack, Settled, as_json
 from nbrun.frames.rows import NUMBERS, ORPHANED, TEXTS
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -93,9 +93,9 @@ def table_of(pack: Pack) -> Table:
     numbers = {name: column(name, _CODES[code]) for name, code in NUMBERS.items()}
     texts = {name: DictionaryArray(column(name, "<i4"), pack.texts[name]) for name in TEXTS}
     counts = np.array([f["n"] for f in pack.files], "<i8")
-    for name, key in (("sample_id", "id"), ("source", "source")):
+    for name, of_files in (("sample_id", [f["id"] for f in pack.files]), ("source", [f["source"] for f in pack.files])):
         unique: dict[str, int] = {}
-        of_file = np.array([unique.setdefault(f[key] or "", len(unique)) for f in pack.files], "<i4")
+        of_file = np.array([unique.setdefault(text or "", len(unique)) for text in of_files], "<i4")
         texts[name] = DictionaryArray(np.repeat(of_file, counts), list(unique))
     keys = column("key", f"V{KEY_BYTES}")
     extras = {}
@@ -114,7 +114,7 @@ def _bytes(a: Array) -> memoryview:
     return np.ascontiguousarray(a[:1] if a.strides == (0,) else a).view("u1").data
 
 
-def pack_of(t: Table, files: list[dict[str, Any]]) -> Pack:
+def pack_of(t: Table, files: list[FileRecord]) -> Pack:
     """A table as a pack. Its rows come from these files, in their order."""
     arrays: dict[str, tuple[str, Bytes]] = {name: (code, _bytes(t.numbers[name])) for name, code in NUMBERS.items()}
     arrays |= {name: ("i", _bytes(t.texts[name].codes)) for name in TEXTS}
@@ -215,7 +215,7 @@ def in_order(t: Table, *, stale: bool) -> Array:
     ranks = []
     for name in ("sample_id", "group"):
         of = t.texts[name]
-        ranked: list[Any] = of.texts
+        ranked: list[str] | list[int] = of.texts
         if name == "sample_id" and t.integer_ids:
             ranked = list(map(int, of.texts))
         order = sorted(range(len(ranked)), key=lambda i: (name == "group" and ranked[i] != "solution", ranked[i]))

@@ -24,17 +24,17 @@ import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, TypedDict, cast
 
+from nbrun.json_types import JsonObject, JsonValue
 from nbrun.results import plain_files, sample_file
-from nbrun.results.format import ARCHIVED, FOLDER
+from nbrun.results.format import FOLDER, Summary
 from nbrun.results.names import is_sample_file_name
-from nbrun.results.replay import read_records
+from nbrun.results.replay import ARCHIVED_LOG, read_archived
 from nbrun.results.sample_file import LEGACY, NBRUN, PROGRESS, FileInfo, Place, Unreadable
 from nbrun.results.values import load
 
 INDEX, FORMAT = "index.nbrun", "nbrun-archive/1"
-LOG = "archived.log"
 _NAME = re.compile(r"archive-(\d{4,})\.zip")
 _COMMENT = re.compile(rb"nbrun-archive/1 index=(\d+)\Z")
 _TRIES = 20
@@ -52,7 +52,7 @@ def archive_numbers(folder: str | os.PathLike[str]) -> list[tuple[int, str]]:
 
 def next_number(folder: Path) -> int:
     """Return the number of the next archive. The log names those that are gone, so that no number is used again."""
-    logged = [_NAME.fullmatch(r["archive"]) for r in read_records(folder / FOLDER / LOG, ARCHIVED)]
+    logged = [_NAME.fullmatch(r["archive"]) for r in read_archived(folder / FOLDER)]
     return 1 + max([n for n, _ in archive_numbers(folder)] + [int(m[1]) for m in logged if m], default=0)
 
 
@@ -110,11 +110,11 @@ class Archives:
     def gone(self) -> set[tuple[str, str]]:
         """Return (archive, member) of all that no longer count. The log is read again only where it has changed."""
         try:
-            stat = os.lstat(self._folder / FOLDER / LOG)
+            stat = os.lstat(self._folder / FOLDER / ARCHIVED_LOG)
         except (FileNotFoundError, NotADirectoryError):
             return set()
         if self._log_state != (stat.st_ino, stat.st_size):
-            records = read_records(self._folder / FOLDER / LOG, ARCHIVED)
+            records = read_archived(self._folder / FOLDER)
             self._gone = {(r["archive"], r["name"]) for r in records}
             self._log_state = stat.st_ino, stat.st_size
         return self._gone
@@ -244,15 +244,19 @@ def _index_at(f: BinaryIO) -> bytes:
 
 def _parse_index(archive: str, stat: os.stat_result, data: bytes, bad: list[str]) -> list[FileInfo]:
     first, *lines = data.split(b"\n")
-    if load(first).get("format") != FORMAT:
-        raise _BadArchive(f"its format is {load(first).get('format')!r}; this nbrun knows {FORMAT}")
+    head = load(first)
+    if not isinstance(head, dict):
+        raise ValueError("no index there")
+    if head.get("format") != FORMAT:
+        raise _BadArchive(f"its format is {head.get('format')!r}; this nbrun knows {FORMAT}")
     out = []
     for line in lines:
         if line:
-            m = load(line)
-            if (wrong := _wrong_in(m, stat.st_size)) is not None:
+            parsed = load(line)
+            if (wrong := _wrong_in(parsed, stat.st_size)) is not None:
                 bad.append(f"{_MEMBER} that {wrong}; it is passed over")
                 continue
+            m = cast(IndexLine, parsed)
             place = Place(archive, m["offset"], m["packed"], m["size"], m["crc"], stat.st_ctime_ns, stat.st_ino)
             out.append(
                 FileInfo(
@@ -262,7 +266,22 @@ def _parse_index(archive: str, stat: os.stat_result, data: bytes, bad: list[str]
     return out
 
 
-def _wrong_in(m: Any, archive_bytes: int) -> str | None:
+class IndexLine(TypedDict):
+    """A line of an archive's index: one member."""
+
+    name: str
+    id: str
+    source: str
+    offset: int
+    packed: int
+    size: int
+    crc: int
+    mtime_ns: int
+    summary: Summary | None
+    progress: JsonObject | None
+
+
+def _wrong_in(m: JsonValue, archive_bytes: int) -> str | None:
     """Return why a line of an index can't be right; None where it can. Anybody may have written it."""
     if not isinstance(m, dict):
         return "is described by no object"
@@ -271,13 +290,14 @@ def _wrong_in(m: Any, archive_bytes: int) -> str | None:
         return f"is called {str(name)[:100]!r}, which is no name of a sample's file"
     if not isinstance(m.get("id"), str) or source not in (NBRUN, PROGRESS, LEGACY):
         return f"has no id or no format ({name})"
-    numbers = [m.get(key) for key in ("offset", "packed", "size", "crc", "mtime_ns")]
-    if not all(isinstance(n, int) and n >= 0 for n in numbers):
+    numbers = [n for key in ("offset", "packed", "size", "crc", "mtime_ns") if isinstance(n := m.get(key), int)]
+    if len(numbers) < 5 or min(numbers) < 0:
         return f"has sizes that are no numbers ({name})"
-    if m["offset"] + m["packed"] > archive_bytes or m["mtime_ns"] >= 1 << 63:
+    offset, packed, size, _, mtime_ns = numbers
+    if offset + packed > archive_bytes or mtime_ns >= 1 << 63:
         return f"is outside of the archive ({name})"
-    if is_bomb(m["packed"], m["size"]):
-        return f"would unpack {m['packed']:,} bytes to {m['size']:,} ({name})"
+    if is_bomb(packed, size):
+        return f"would unpack {packed:,} bytes to {size:,} ({name})"
     summary, progress = m.get("summary"), m.get("progress")
     if not (progress is None or isinstance(progress, dict)):
         return f"has no progress object ({name})"

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from nbrun.results import plain_files
-from nbrun.results.format import ATTEMPT, ENTRY, HEADER, Record, head_of
+from nbrun.results.format import ATTEMPT, ENTRY, HEADER, Header, MatchRecord, Record, head_of
 from nbrun.results.legacy import OldFile, OldMatch, old_body, old_key, parse_old, places_in
 from nbrun.results.listing import odd_entries
-from nbrun.results.replay import LogScan, content, list_segments, read_log, whose
+from nbrun.results.replay import LogScan, attempt_of, header_of, list_segments, read_log, whose
 from nbrun.results.sample_file import Identity, OwnFile, keep_newest
 
 #: Where an entry's bytes are: in memory only, in the sample's file, or in a segment (its number + IN_SEGMENT).
@@ -30,8 +30,8 @@ class Attempt(NamedTuple):
     """
 
     attempt: int
-    hint: Mapping[str, Any]
-    previous: Any
+    hint: Mapping[str, object]
+    previous: object
     exceptions: int = 0
     waits_since: float | None = None
 
@@ -69,7 +69,7 @@ class JournalIndex:
 
     entries: dict[str, dict[Identity, Stored]] = field(default_factory=dict)
     attempts: dict[str, dict[Identity, Attempt]] = field(default_factory=dict)
-    headers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    headers: dict[str, Header] = field(default_factory=dict)
     counts: dict[int, int] = field(default_factory=dict)  # segment -> entries in it
     max_seq: int = 0
     damaged: dict[int, LogScan] = field(default_factory=dict)
@@ -106,7 +106,7 @@ def index_journal(folder: Path, handles: dict[int, int] | None = None) -> Journa
 
 
 def _take_header(out: JournalIndex, number: int, record: Record) -> bool:
-    header = content(record)
+    header = header_of(record)
     if header is None:
         return False
     out.headers[header["id"]] = header
@@ -129,7 +129,7 @@ def _take_entry(out: JournalIndex, number: int, record: Record) -> bool:
 
 
 def _take_attempt(out: JournalIndex, number: int, record: Record) -> bool:
-    value, of = content(record), whose(record)
+    value, of = attempt_of(record), whose(record)
     if value is None or of is None:
         return False
     sample_id, group = of
@@ -142,9 +142,7 @@ def _take_attempt(out: JournalIndex, number: int, record: Record) -> bool:
 _TAKERS = {ENTRY: _take_entry, HEADER: _take_header, ATTEMPT: _take_attempt}
 
 
-def merge(
-    file: OwnFile | bytes | None, match: Mapping[str, Any] | None, journal: Mapping[Identity, Stored]
-) -> list[Stored]:
+def merge(file: OwnFile | bytes | None, match: MatchRecord | None, journal: Mapping[Identity, Stored]) -> list[Stored]:
     """Return the entries of one sample: those of its file in the file's order, then those that only the journal holds.
 
     Args:
@@ -165,7 +163,7 @@ def merge(
     return list(merged.values())
 
 
-def _of_file(file: OwnFile | bytes, match: Mapping[str, Any] | None) -> Iterator[Stored]:
+def _of_file(file: OwnFile | bytes, match: MatchRecord | None) -> Iterator[Stored]:
     if isinstance(file, OwnFile):
         for h in file.heads:
             yield Stored(h.group, h.item_index, h.key, h.occurrence, h.seq, h.status, IN_FILE, h.offset, h.length)

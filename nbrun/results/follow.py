@@ -17,16 +17,17 @@ from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from nbrun import verdicts
+from nbrun.json_types import Entry
 from nbrun.model import ErrorNote
 from nbrun.results import plain_files, sample_file
 from nbrun.results.archives import Archives, read_file
 from nbrun.results.entries import merge
-from nbrun.results.format import ENTRY, ENTRY_HEAD, FOLDER, HEADER, RUN, Record, unframe
+from nbrun.results.format import ENTRY, ENTRY_HEAD, FOLDER, HEADER, MatchRecord, Record, unframe
 from nbrun.results.listing import list_samples, refuse_link
-from nbrun.results.replay import Match, content, list_segments, read_lines, read_matches, read_records, whose
+from nbrun.results.replay import header_of, list_segments, read_lines, read_matches, read_runs, whose
 from nbrun.results.sample_file import FileInfo, Identity, OwnFile, Unreadable
 from nbrun.results.status import SAMPLES, SampleTotals, from_tail, read_totals
 
@@ -111,7 +112,7 @@ class Follower:
         self._inner = self.path / FOLDER
         self._samples: dict[str, _Sample] = {}
         self._segments: dict[int, _Segment] = {}
-        self._matches: dict[str, Match] = {}
+        self._matches: dict[str, MatchRecord] = {}
         self._archives = Archives(self.path)
         self._known: dict[str, tuple[tuple[int, int, int], FileInfo]] = {}  # file name -> what it looked like, and said
         self._signatures: dict[str, tuple[int, int]] = {}  # of logs, to read them only where they have changed
@@ -176,11 +177,11 @@ class Follower:
     def _take(self, record: Record) -> str | None:
         """Take a record of the journal in. Return the id of its sample."""
         if record.kind == HEADER:
-            header = content(record)
+            header = header_of(record)
             if header is None:
                 return None
             self._sample(header["id"]).header_total = sum(header["totals"].values())
-            return str(header["id"])
+            return header["id"]
         if record.kind != ENTRY:
             return None
         head, of, entry = ENTRY_HEAD.match(record.body), whose(record), sample_file.parse_entry(record.body)
@@ -246,14 +247,14 @@ class Follower:
         view = from_tail(self.path, info, match)
         if view is None:
             return self._by_entries(info, match)
-        summary = info.summary or match or {}
+        summary = info.summary or match
         out = _File(
             _slim(info),
             sum(view.totals.values()),
             sum(view.completed.values()),
             view.errors,
-            int(summary.get("unexpected") or 0),
-            dict(summary.get("verdicts") or {}),
+            summary.get("unexpected", 0) if summary else 0,
+            dict(summary["verdicts"]) if summary else {},
         )
         if out.errors and info.size <= MAX_ERRORS_BYTES:
             out.outcomes = self._read_outcomes(info)
@@ -273,10 +274,10 @@ class Follower:
             if head.item_index is None:
                 continue
             is_done = head.status == "done"
-            outcomes[head.identity] = None if is_done else _type_of(sample_file.parse_entry(own.body(head)) or {})
+            outcomes[head.identity] = None if is_done else _type_of(sample_file.parse_entry(own.body(head)))
         return outcomes
 
-    def _by_entries(self, info: FileInfo, match: Match | None) -> _File:
+    def _by_entries(self, info: FileInfo, match: MatchRecord | None) -> _File:
         """Count the entries of a file whose last lines don't say enough: an old one, or a damaged one."""
         out = _File(_slim(info))
         try:
@@ -295,7 +296,7 @@ class Follower:
         log, samples = self._has_changed("runs.log"), self._has_changed(SAMPLES)
         if not (log or samples):
             return set()
-        records = list(read_records(self._inner / "runs.log", RUN))
+        records = list(read_runs(self._inner))
         before = set((self.totals.by_id if self.totals is not None else None) or ())
         self.totals = read_totals(self._inner, records)
         self.host = str(records[-1].get("host") or "") if records else ""
@@ -365,21 +366,19 @@ def _slim(info: FileInfo) -> FileInfo:
     """Return what is needed of a file to recognise it; many thousands of these are kept."""
     if info.place is not None:  # the archive's index holds it anyway, and it is recognised by its identity
         return info
-    return replace(info, summary={"max_seq": info.max_seq} if info.summary else None, progress=None)
+    return replace(info, summary=None, progress=None, seen_seq=info.max_seq)
 
 
-def _type_of(entry: Mapping[str, Any]) -> str:
+def _type_of(entry: Entry | None) -> str:
+    error = entry.get("error") if entry else None
+    return error["type"] if error else "error"
+
+
+def _note(sample_id: str, group: str, index: int, entry: Entry) -> ErrorNote:
     error = entry.get("error")
-    return str(error.get("type", "error")) if isinstance(error, Mapping) else "error"
-
-
-def _note(sample_id: str, group: str, index: int, entry: Mapping[str, Any]) -> ErrorNote:
-    error = entry.get("error")
-    error = error if isinstance(error, Mapping) else {}
-    ended = entry.get("started_at"), entry.get("duration_s")
-    at = sum(float(part) for part in ended if isinstance(part, (int, float)))
-    text = {name: str(error.get(name) or "") for name in ("message", "traceback")}
-    return ErrorNote(sample_id, group, index, _type_of(entry), text["message"], text["traceback"], at)
+    message, traceback = (error["message"], str(error.get("traceback") or "")) if error else ("", "")
+    at = float(entry["started_at"] or 0) + float(entry["duration_s"] or 0)
+    return ErrorNote(sample_id, group, index, _type_of(entry), message, traceback, at)
 
 
 def complete(counts: Iterable[Counts], totals: SampleTotals | None) -> bool:

@@ -173,11 +173,13 @@ legacy      its first format: the same without `progress`; a file exists only on
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Final, NamedTuple, NotRequired, Required, TypedDict
 from zlib import crc32
 
 import orjson
 
+from nbrun.json_types import JsonObject, JsonValue
 from nbrun.texts import without_surrogates
 
 FORMAT = "nbrun/1"
@@ -220,8 +222,107 @@ def head_of(entry: bytes) -> Head | None:
 BETWEEN = b",\n"
 #: What a run record says of its samples' ids under `ids`.
 INTEGER_IDS, TEXT_IDS = "integers", "text"
-ENTRY, HEADER, ATTEMPT, MATCH, ARCHIVED, RUN, UNCLEAN = b"e", b"h", b"a", b"m", b"x", b"r", b"u"
+ENTRY: Final = b"e"
+HEADER: Final = b"h"
+ATTEMPT: Final = b"a"
+MATCH: Final = b"m"
+ARCHIVED: Final = b"x"
+RUN: Final = b"r"
+UNCLEAN: Final = b"u"
 CRC_OF_ENTRY_KIND = crc32(ENTRY + b"\t")
+
+
+# ---- what records and summaries hold, as they are once replay.py and sample_file.py have checked them
+
+
+class Summary(TypedDict):
+    """The summary of a sample's file."""
+
+    max_seq: int
+    identities: str
+    done: int
+    errors: Mapping[str, int]
+    verdicts: Mapping[str, int]
+    runs: NotRequired[Mapping[str, int]]
+    contexts: NotRequired[Mapping[str, int]]
+    unexpected: NotRequired[int]
+
+
+class Header(TypedDict, total=False):
+    """The content of a header record; {} where there is none."""
+
+    id: str
+    name: str
+    totals: dict[str, int]
+    context: str
+    identities: str
+
+
+class AttemptRecord(TypedDict):
+    """The content of an attempt record."""
+
+    key: str
+    occurrence: int
+    attempt: int
+    reason: NotRequired[str]
+    hint: JsonObject
+    previous: JsonValue
+    exceptions: NotRequired[int]
+
+
+#: An entry's place in a match record: index or None, key, occurrence. (Read from JSON it is a list of these.)
+MatchedPlace = tuple[int | None, str, int]
+
+
+class MatchRecord(TypedDict):
+    """The content of a match record. `groups` is read from the log when it is looked up: see replay.Match."""
+
+    seq: NotRequired[int]
+    id: str
+    size: int
+    mtime_ns: int
+    crc: int
+    identities: str
+    complete: bool
+    totals: dict[str, int]
+    verdicts: dict[str, int]
+    unexpected: NotRequired[int]
+    completed: NotRequired[dict[str, int]]
+    groups: NotRequired[dict[str, list[MatchedPlace]]]
+
+
+class ArchivedRecord(TypedDict):
+    """The content of an archived record."""
+
+    archive: str
+    name: str
+    id: str
+
+
+class RunRecord(TypedDict, total=False):
+    """The content of a run record. Values that are not checked are any JSON."""
+
+    run_id: Required[str]
+    seq: int
+    settings: JsonObject | None
+    given_settings: JsonObject | None
+    settings_version: JsonValue
+    started_at: JsonValue
+    host: JsonValue
+    pid: JsonValue
+    nbrun: JsonValue
+    ids: JsonValue
+    samples: JsonValue
+    tasks: JsonValue
+    samples_digest: JsonValue
+
+
+class UncleanRecord(TypedDict):
+    """The content of an unclean record."""
+
+    run_id: str
+    seq: int
+    running: list[str]
 
 
 class Record(NamedTuple):

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict, deque
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeGuard
 from zlib import crc32
 
 from nbrun.canonical import digest, key_text
+from nbrun.json_types import JsonObject, JsonValue
 from nbrun.results import sample_file, values
+from nbrun.results.format import MatchRecord
 from nbrun.results.sample_file import Unreadable
 from nbrun.results.values import load_quickly, load_strictly
 from nbrun.samples import LANGUAGES, Sample
@@ -26,10 +28,10 @@ class OldFile:
     """A file of the older program, parsed."""
 
     sample_id: str
-    groups: dict[str, list[dict[str, Any]]]
+    groups: dict[str, list[JsonObject]]
     api_used: str | None
     worker_id: str | None
-    progress: dict[str, Any] | None
+    progress: JsonObject | None
     is_own: bool = False  # a file of nbrun's that another tool has re-serialised: see sample_file.convert_foreign
     is_loose: bool = False  # no strict JSON: its texts may hold lone surrogates, which belong to their items' identity
     extra: Mapping[str, bytes] = field(default_factory=dict)  # top-level keys of other tools -> their values as JSON
@@ -52,11 +54,11 @@ def parse_old(data: bytes, *, exact: bool = True) -> OldFile:
         is_loose = True
     if not isinstance(value, dict) or "id" not in value:
         raise Unreadable("is JSON of another shape: no object with an id")
-    groups: dict[str, list[dict[str, Any]]] = {}
+    groups: dict[str, list[JsonObject]] = {}
     for name, rows in value.items():
         if not name.endswith("_result"):
             continue
-        if not isinstance(rows, list) or not set(map(type, rows)) <= {dict}:
+        if not _are_objects(rows):
             raise Unreadable(f"is JSON of another shape: {name!r} is no list of objects")
         groups[name.removesuffix("_result")] = rows
     if not groups:
@@ -74,14 +76,19 @@ def parse_old(data: bytes, *, exact: bool = True) -> OldFile:
     )
 
 
-def _text(value: Any) -> str | None:
+def _are_objects(value: JsonValue) -> TypeGuard[list[JsonObject]]:
+    return isinstance(value, list) and set(map(type, value)) <= {dict}
+
+
+def _text(value: object) -> str | None:
     return without_surrogates(value) if isinstance(value, str) else None
 
 
-def _parse_loosely(data: bytes) -> Any:
+def _parse_loosely(data: bytes) -> JsonValue:
     """Parse what Python's json writes and strict JSON doesn't allow: NaN, lone surrogates, huge integers."""
     try:
-        return json.loads(data, parse_int=integer_of)
+        value: JsonValue = json.loads(data, parse_int=integer_of)
+        return value
     except (ValueError, RecursionError) as e:
         raise Unreadable(f"is no valid JSON ({e})") from None
 
@@ -102,7 +109,7 @@ def match_old(sample: Sample, old: OldFile) -> list[OldMatch]:
     out: list[OldMatch] = []
     for name, rows in old.groups.items():
         group = next((g for g in sample.groups if g.name == name), None)
-        free: defaultdict[Any, deque[int]] = defaultdict(deque)
+        free: defaultdict[Hashable, deque[int]] = defaultdict(deque)
         counts: defaultdict[bytes, int] = defaultdict(int)
         if group is not None:
             for rank, index in enumerate(group.runnable):
@@ -124,7 +131,7 @@ def match_old(sample: Sample, old: OldFile) -> list[OldMatch]:
     return out
 
 
-def _old_identity(item: Any) -> Any:
+def _old_identity(item: object) -> Hashable:
     identity = _language_and_solution(item)
     try:
         hash(identity)
@@ -133,7 +140,7 @@ def _old_identity(item: Any) -> Any:
     return identity
 
 
-def _language_and_solution(item: Any) -> tuple[Any, Any]:
+def _language_and_solution(item: object) -> tuple[object, object]:
     if isinstance(item, Mapping):
         language = item.get("language")
         if isinstance(language, int) and not isinstance(language, bool):
@@ -142,12 +149,12 @@ def _language_and_solution(item: Any) -> tuple[Any, Any]:
     return None, item
 
 
-def old_key(row: Mapping[str, Any]) -> bytes:
+def old_key(row: JsonObject) -> bytes:
     """Return the key of an old entry, computed from what it holds."""
     return digest({"language": row.get("language"), "solution": row.get("solution")})
 
 
-def places_in(old: OldFile, match: Mapping[str, Any] | None, data: bytes) -> list[OldMatch] | None:
+def places_in(old: OldFile, match: MatchRecord | None, data: bytes) -> list[OldMatch] | None:
     """Return the places that a match record gives this content; None where the record is about another content."""
     if match is None or match["size"] != len(data) or match["crc"] != crc32(data):
         return None
@@ -164,7 +171,7 @@ def places_in(old: OldFile, match: Mapping[str, Any] | None, data: bytes) -> lis
     ]
 
 
-def old_body(row: Mapping[str, Any], place: OldMatch, old: OldFile) -> bytes:
+def old_body(row: JsonObject, place: OldMatch, old: OldFile) -> bytes:
     """Return an entry of the older program as nbrun writes entries."""
     body, _ = values.encode(
         {

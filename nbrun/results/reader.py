@@ -11,22 +11,23 @@ import io
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from nbrun import verdicts
 from nbrun.errors import InputError
+from nbrun.json_types import Entry, JsonObject, JsonValue
 from nbrun.results import plain_files, sample_file
 from nbrun.results.archives import Archives, read_file
 from nbrun.results.entries import IN_FILE, IN_SEGMENT, NOWHERE, JournalIndex, Stored, index_journal, merge
-from nbrun.results.format import ENTRY, FOLDER, RUN, head_of, unframe
+from nbrun.results.format import ENTRY, FOLDER, MatchRecord, head_of, unframe
 from nbrun.results.listing import Listing, Problem, list_samples, odd_entries, refuse_link
 from nbrun.results.names import name_of
-from nbrun.results.replay import Match, list_segments, read_lines, read_matches, read_records, whose
+from nbrun.results.replay import list_segments, read_lines, read_matches, read_runs, whose
 from nbrun.results.sample_file import FileInfo, Identity, Unreadable, keep_newest, parse_entry, peek
 from nbrun.results.status import SampleTotals, SampleView, from_tail, read_totals, summarise
 from nbrun.results.values import dump, load
@@ -47,7 +48,7 @@ class Snapshot:
 
     journal: JournalIndex
     handles: dict[int, int]
-    matches: dict[str, Match]
+    matches: dict[str, MatchRecord]
     listing: Listing
     archives: Archives
 
@@ -96,7 +97,7 @@ class Reader:
     def totals(self) -> SampleTotals | None:
         """Return how many samples and tasks the newest run was given; None where no run has recorded it."""
         inner = self.path / FOLDER
-        return read_totals(inner, read_records(inner / "runs.log", RUN))
+        return read_totals(inner, read_runs(inner))
 
     def samples(self, bodies: bool = True, by_tails: bool = False) -> Iterator[SampleView]:
         """Yield each sample with its entries.
@@ -145,7 +146,7 @@ class Reader:
         self,
         sample_id: str,
         info: FileInfo | None,
-        match: Any,
+        match: MatchRecord | None,
         journal: JournalIndex,
         handles: dict[int, int],
         bodies: bool,
@@ -195,7 +196,7 @@ def _body(s: Stored, file: sample_file.OwnFile | bytes | None, handles: dict[int
     return plain_files.pread(handles[s.where - IN_SEGMENT], s.length, s.offset)
 
 
-def parse(body: bytes) -> dict[str, Any]:
+def parse(body: bytes) -> JsonObject:
     """Return an entry's bytes as a mapping."""
     value = load(body)
     return value if isinstance(value, dict) else {}
@@ -211,32 +212,30 @@ def read_rows(path: Path, sample_id: str) -> list[TaskSummary]:
     """Return the tasks of a sample that have a saved result or error, group by group in the order of their items."""
     rows = []
     for stored, body in _entries(path, sample_id):
-        try:
-            rows.append(_row(stored, load(body)))
-        except (ValueError, AttributeError):  # damaged
-            continue
+        entry = parse_entry(body)
+        if entry is not None:
+            rows.append(_row(stored, entry))
     groups = {row.group: n for n, row in reversed(list(enumerate(rows)))}
     return sorted(rows, key=lambda row: (row.group.startswith("incorrect_"), groups[row.group], row.index))
 
 
-def read_entry(path: Path, sample_id: str, group: str, index: int) -> dict[str, Any] | None:
+def read_entry(path: Path, sample_id: str, group: str, index: int) -> Entry | None:
     """Return a task's whole entry as it is saved; None where it has none yet."""
     for stored, body in _entries(path, sample_id):
         if stored.group == group and stored.item_index == index:
-            entry = load(body)
-            return entry if isinstance(entry, dict) else None
+            return parse_entry(body)
     return None
 
 
-def _row(stored: Stored, entry: Mapping[str, Any]) -> TaskSummary:
+def _row(stored: Stored, entry: Entry) -> TaskSummary:
     from nbrun.model import TaskSummary  # slow to load, and loading results needs none of it
 
-    result = entry.get("result")
+    result = entry["result"]
     error = entry.get("error")
     verdict = verdicts.of(result)
     if stored.status != "done":
-        verdict = str(error.get("type", "error")) if isinstance(error, Mapping) else "error"
-    time_s = entry.get("duration_s")
+        verdict = error["type"] if error else "error"
+    time_s = entry["duration_s"]
     if time_s is None:
         time_s = verdicts.tests_summary(result)[2]
     language = entry.get("language")
@@ -245,8 +244,8 @@ def _row(stored: Stored, entry: Mapping[str, Any]) -> TaskSummary:
         stored.item_index or 0,
         stored.status,
         verdict,
-        float(time_s) if isinstance(time_s, (int, float)) else None,
-        int(entry.get("attempts") or 1),
+        None if time_s is None else float(time_s),
+        int(entry["attempts"] or 1),
         None if language is None else str(language),
         item=_preview(_item_of(entry)),
         result=_preview(_own_of(result)),
@@ -255,11 +254,11 @@ def _row(stored: Stored, entry: Mapping[str, Any]) -> TaskSummary:
     )
 
 
-def _item_of(entry: Mapping[str, Any]) -> Any:
+def _item_of(entry: Entry) -> JsonValue:
     return entry.get("solution", entry.get("item"))
 
 
-def _own_of(result: Any) -> Any:
+def _own_of(result: JsonValue) -> JsonValue:
     """Return what a result holds beside its verdict; of one with tests, how many were passed."""
     if not isinstance(result, dict):
         return result
@@ -270,7 +269,7 @@ def _own_of(result: Any) -> Any:
     return own["value"] if own.keys() == {"value"} else own or None
 
 
-def _preview(value: Any) -> str:
+def _preview(value: JsonValue) -> str:
     """Return the beginning of a value, on one line."""
     if value is None:
         return ""
@@ -279,7 +278,7 @@ def _preview(value: Any) -> str:
     return line if len(line) <= PREVIEW_CHARS else f"{line[:PREVIEW_CHARS]}…"
 
 
-def _shortened(value: Any, depth: int = 0) -> Any:
+def _shortened(value: JsonValue, depth: int = 0) -> JsonValue:
     """Return the beginning of a value, so that a preview of a large one doesn't cost its encoding."""
     if isinstance(value, str):
         return value[:PREVIEW_CHARS]

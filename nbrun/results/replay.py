@@ -13,14 +13,33 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO, TypeGuard, cast
 
+from nbrun.json_types import JsonObject, JsonValue
 from nbrun.results import plain_files
-from nbrun.results.format import ARCHIVED, ATTEMPT, CRC_HEX, HEADER, MATCH, RUN, SEGMENT_NAME, UNCLEAN, Record, unframe
+from nbrun.results.format import (
+    ARCHIVED,
+    ATTEMPT,
+    CRC_HEX,
+    HEADER,
+    MATCH,
+    RUN,
+    SEGMENT_NAME,
+    UNCLEAN,
+    ArchivedRecord,
+    AttemptRecord,
+    Header,
+    MatchedPlace,
+    MatchRecord,
+    Record,
+    RunRecord,
+    unframe,
+)
 from nbrun.results.sample_file import is_count, is_counts
 from nbrun.results.values import load
 
 CHUNK = 1 << 20
+ARCHIVED_LOG = "archived.log"
 #: A longer line of a log is not read: it counts as damaged.
 MAX_LINE_BYTES = plain_files.MAX_WHOLE_BYTES
 
@@ -94,17 +113,28 @@ def read_lines(f: BinaryIO | FileIO) -> Iterator[tuple[int, int, bytes | None]]:
 def whose(record: Record) -> tuple[str, str] | None:
     """Return the sample and the group that a record belongs to; None where it names none."""
     value = _json(record.whose or b"")
-    if isinstance(value, list) and len(value) == 2 and all(type(part) is str for part in value):
-        return value[0], value[1]
+    match value:
+        case [str(sample_id), str(group)]:
+            return sample_id, group
     return None
 
 
-def content(record: Record) -> dict[str, Any] | None:
+def header_of(record: Record) -> Header | None:
+    """Return the content of a header record; None where it is not what the format says."""
+    return cast("Header | None", _content(record))
+
+
+def attempt_of(record: Record) -> AttemptRecord | None:
+    """Return the content of an attempt record; None where it is not what the format says."""
+    return cast("AttemptRecord | None", _content(record))
+
+
+def _content(record: Record) -> JsonObject | None:
     """Return the content of a record of any kind but an entry; None where it is not what the format says.
 
     The groups of a match record, which are nearly all of it, are left out: see places_of.
     """
-    value = None
+    value: JsonValue = None
     if record.kind == MATCH and (at := record.body.find(b',"groups":{')) > 0:  # the last key, as nbrun writes it
         value = _json(record.body[:at] + b"}")
     if value is None:
@@ -115,31 +145,31 @@ def content(record: Record) -> dict[str, Any] | None:
     return value
 
 
-def _json(data: bytes) -> Any:
+def _json(data: bytes) -> JsonValue:
     try:
         return load(data)
     except (ValueError, RecursionError):
         return None
 
 
-def _is_text(value: Any) -> bool:
+def _is_text(value: object) -> bool:
     return type(value) is str
 
 
-def _is_key(value: Any) -> bool:
+def _is_key(value: object) -> bool:
     return type(value) is str and _KEY.fullmatch(value) is not None
 
 
-def _is_int32(value: Any) -> bool:
+def _is_int32(value: object) -> bool:
     return type(value) is int and 0 <= value < 2**31
 
 
-def _is_header(value: Mapping[str, Any]) -> bool:
+def _is_header(value: Mapping[str, object]) -> bool:
     texts = (value.get(name, "") for name in ("name", "context", "identities"))
     return _is_text(value.get("id")) and is_counts(value.get("totals")) and all(map(_is_text, texts))
 
 
-def _is_attempt(value: Mapping[str, Any]) -> bool:
+def _is_attempt(value: Mapping[str, object]) -> bool:
     return (
         _is_key(value.get("key"))
         and isinstance(value.get("hint"), dict)
@@ -149,7 +179,7 @@ def _is_attempt(value: Mapping[str, Any]) -> bool:
     )
 
 
-def _is_match(value: Mapping[str, Any]) -> bool:
+def _is_match(value: Mapping[str, object]) -> bool:
     """Check all but its groups, which are checked where they are needed."""
     return (
         all(map(_is_text, (value.get("id"), value.get("identities"))))
@@ -162,14 +192,14 @@ def _is_match(value: Mapping[str, Any]) -> bool:
     )
 
 
-def places_of(record: Record) -> dict[str, list[Any]] | None:
-    """The groups of a match record: for each a list of index or null, key, occurrence; None where they are damaged."""
+def places_of(record: Record) -> dict[str, list[MatchedPlace]] | None:
+    """Return the places of a match record's entries by group; None where they are damaged."""
     value = _json(record.body)
     groups = value.get("groups") if isinstance(value, dict) else None
     return groups if _are_places(groups) else None
 
 
-def _are_places(value: Any) -> bool:
+def _are_places(value: object) -> TypeGuard[dict[str, list[MatchedPlace]]]:
     return isinstance(value, dict) and all(
         isinstance(rows, list)
         and all(
@@ -184,11 +214,11 @@ def _are_places(value: Any) -> bool:
     )
 
 
-def _is_archived(value: Mapping[str, Any]) -> bool:
+def _is_archived(value: Mapping[str, object]) -> bool:
     return all(_is_text(value.get(name)) for name in ("archive", "name", "id"))
 
 
-def _is_run(value: Mapping[str, Any]) -> bool:
+def _is_run(value: Mapping[str, object]) -> bool:
     return (
         _is_text(value.get("run_id"))
         and is_count(value.get("seq", 0))
@@ -196,7 +226,7 @@ def _is_run(value: Mapping[str, Any]) -> bool:
     )
 
 
-def _is_unclean(value: Mapping[str, Any]) -> bool:
+def _is_unclean(value: Mapping[str, object]) -> bool:
     running = value.get("running")
     return (
         _is_text(value.get("run_id"))
@@ -207,7 +237,7 @@ def _is_unclean(value: Mapping[str, Any]) -> bool:
 
 
 _KEY, _MARK = re.compile(r"k1:[0-9a-f]{32}"), re.compile(r"[0-9a-f]{64}")
-_RIGHT: dict[bytes, Callable[[Mapping[str, Any]], bool]] = {
+_RIGHT: dict[bytes, Callable[[Mapping[str, object]], bool]] = {
     HEADER: _is_header,
     ATTEMPT: _is_attempt,
     MATCH: _is_match,
@@ -229,19 +259,29 @@ def list_segments(folder: Path) -> list[tuple[int, Path]]:
     return sorted((int(m[1]), folder / name) for m, name in found if m)
 
 
-def read_records(path: Path, kind: bytes, scan: LogScan | None = None) -> Iterator[dict[str, Any]]:
-    """Yield what the records of a log hold, oldest first; nothing where there is no log.
+def read_records(path: Path, kind: bytes) -> Iterator[JsonObject]:
+    """Yield what the records of this kind in a log hold, oldest first; nothing where there is no log."""
+    for _, value in _read(path, kind, None):
+        yield value
+
+
+def read_runs(inner: Path) -> Iterator[RunRecord]:
+    """Yield the run records in `.nbrun/`, oldest first."""
+    return cast(Iterator[RunRecord], read_records(inner / "runs.log", RUN))
+
+
+def read_archived(inner: Path) -> Iterator[ArchivedRecord]:
+    """Yield the archived records in `.nbrun/`, oldest first."""
+    return cast(Iterator[ArchivedRecord], read_records(inner / ARCHIVED_LOG, ARCHIVED))
+
+
+def whole_records(path: Path, kind: bytes, scan: LogScan | None = None) -> Iterator[Record]:
+    """Yield the records of a log as they are on the disk, with all that is in them checked.
 
     Args:
         kind: records of another kind count as damaged.
         scan: gets the places of damaged records.
     """
-    for _, value in _read(path, kind, scan):
-        yield value
-
-
-def whole_records(path: Path, kind: bytes, scan: LogScan | None = None) -> Iterator[Record]:
-    """Yield the records of a log as they are on the disk, with all that is in them checked. Arguments as above."""
     scan = LogScan() if scan is None else scan
     for record, _ in _read(path, kind, scan):
         if record.kind != MATCH or places_of(record) is not None:
@@ -250,11 +290,11 @@ def whole_records(path: Path, kind: bytes, scan: LogScan | None = None) -> Itera
             scan.damaged.append((record.offset, len(record.body)))
 
 
-def _read(path: Path, kind: bytes, scan: LogScan | None) -> Iterator[tuple[Record, dict[str, Any]]]:
+def _read(path: Path, kind: bytes, scan: LogScan | None) -> Iterator[tuple[Record, JsonObject]]:
     scan = LogScan() if scan is None else scan
     try:
         for record in read_log(path, scan):
-            value = content(record) if record.kind == kind else None
+            value = _content(record) if record.kind == kind else None
             if value is not None:
                 yield record, value
             else:
@@ -263,18 +303,18 @@ def _read(path: Path, kind: bytes, scan: LogScan | None) -> Iterator[tuple[Recor
         return
 
 
-class Match(dict[str, Any]):
-    """A match record. Its groups, which hold a place for each entry, stay in the log and are read on demand.
+class Match(dict[str, object]):
+    """A match record, a MatchRecord. Its groups, which hold a place for each entry, are read from the log on demand.
 
     Raises:
         LookupError: from ["groups"], where they are damaged or the log was replaced.
     """
 
-    def __init__(self, value: Mapping[str, Any], path: Path, start: int, length: int) -> None:
+    def __init__(self, value: Mapping[str, object], path: Path, start: int, length: int) -> None:
         super().__init__(value)
         self._path, self._start, self._length = path, start, length
 
-    def __missing__(self, key: str) -> Any:
+    def __missing__(self, key: str) -> dict[str, list[MatchedPlace]]:
         record = self.record() if key == "groups" else None
         groups = None if record is None else places_of(record)
         if groups is None:
@@ -300,13 +340,15 @@ def head_bytes(record: Record) -> int:
     return CRC_HEX + 1 + len(record.kind) + 1
 
 
-def read_matches(path: Path, scan: LogScan | None = None, ids: Iterable[str] | None = None) -> dict[str, Match]:
+def read_matches(path: Path, scan: LogScan | None = None, ids: Iterable[str] | None = None) -> dict[str, MatchRecord]:
     """Return the newest match record of each sample in matched.log (or of the samples `ids`), by its id."""
     wanted = None if ids is None else set(ids)
-    out: dict[str, Match] = {}
+    out: dict[str, MatchRecord] = {}
     for record, value in _read(path, MATCH, scan):
-        if wanted is None or value["id"] in wanted:
+        sample_id = str(value["id"])
+        if wanted is None or sample_id in wanted:
             start = record.offset - head_bytes(record)
             value.pop("groups", None)
-            out[value["id"]] = Match(value, path, start, head_bytes(record) + len(record.body) + 1)
+            match = Match(value, path, start, head_bytes(record) + len(record.body) + 1)
+            out[sample_id] = cast(MatchRecord, match)
     return out

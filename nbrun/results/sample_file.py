@@ -18,13 +18,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, BinaryIO, NamedTuple, Protocol, TypeVar
+from typing import BinaryIO, NamedTuple, Protocol, TypeGuard, TypeVar, cast
 from zlib import crc32
 
 from nbrun import verdicts
+from nbrun.json_types import Entry, JsonObject, JsonValue
 from nbrun.results import plain_files, values
-from nbrun.results.format import BETWEEN, FORMAT, head_of, progress_object
-from nbrun.results.values import dump, load
+from nbrun.results.format import BETWEEN, FORMAT, Summary, head_of, progress_object
+from nbrun.results.values import decode, dump, load
 from nbrun.texts import without_surrogates
 
 HEAD_BYTES, TAIL_BYTES, CHUNK_BYTES = 1024, 4096, 1 << 20
@@ -76,8 +77,9 @@ class Place(NamedTuple):
 class FileInfo:
     """What the head and tail of a file say. Only nbrun's own files have a `summary`.
 
-    A file of nbrun's own without its last lines `is_damaged`: its entries count as far as they can be read, and
-    `seen_seq` is the highest seq among them. The `place` of an archived file is where it is in its archive.
+    A file of nbrun's own without its last lines `is_damaged`: its entries count as far as they can be read. Without a
+    summary `seen_seq` is the highest seq that is known of. The `place` of an archived file is where it is in its
+    archive.
     """
 
     name: str
@@ -85,8 +87,8 @@ class FileInfo:
     source: str
     size: int
     mtime_ns: int
-    summary: Mapping[str, Any] | None = None
-    progress: Mapping[str, Any] | None = None
+    summary: Summary | None = None
+    progress: Mapping[str, object] | None = None
     is_damaged: bool = False
     seen_seq: int = 0
     place: Place | None = None
@@ -94,7 +96,15 @@ class FileInfo:
     @property
     def max_seq(self) -> int:
         """The highest seq in it; 0 for an old file."""
-        return int(self.summary["max_seq"]) if self.summary else self.seen_seq
+        return self.summary["max_seq"] if self.summary else self.seen_seq
+
+    def recorded(self, what: str) -> dict[str, int]:
+        """Return the numbers of its progress object by group: of "total" or "completed" tasks."""
+        return {
+            key.removeprefix(what + "_").removesuffix("s"): n
+            for key, n in (self.progress or {}).items()
+            if key.startswith(what + "_") and is_count(n)
+        }
 
     @property
     def is_complete(self) -> bool:
@@ -232,17 +242,18 @@ def _own_id(read: Callable[[int, int], bytes], size: int) -> str | None:
 def _own_info(name: str, sample_id: str, found: re.Match[bytes], size: int, mtime_ns: int) -> FileInfo:
     try:
         summary, progress = load(found[1]), load(found[2])
+    except ValueError:
+        raise Unreadable("its last lines are damaged") from None
+    if isinstance(summary, dict) and isinstance(progress, dict):
         checksum = summary.pop("check", None)
         plain = found[1][: -len(b',"check":"01234567"}')] + b"}"
-        is_right = checksum is None or int(checksum, 16) == _check(sample_id, plain)  # older files have none
-        if is_right and is_summary(summary) and isinstance(progress, dict):
+        is_right = checksum is None or checksum == f"{_check(sample_id, plain):08x}"  # older files have none
+        if is_right and is_summary(summary):
             return FileInfo(name, sample_id, NBRUN, size, mtime_ns, summary, progress)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        pass
     raise Unreadable("its last lines are damaged")
 
 
-def is_summary(value: Any) -> bool:
+def is_summary(value: object) -> TypeGuard[Summary]:
     """Return whether a value holds what a file's summary must; a checksum says nothing about its content."""
     return (
         isinstance(value, dict)
@@ -254,12 +265,12 @@ def is_summary(value: Any) -> bool:
     )
 
 
-def is_count(value: Any) -> bool:
+def is_count(value: object) -> TypeGuard[int]:
     """Return whether a value is an integer of at least 0 that fits into 64 bits."""
     return type(value) is int and 0 <= value < 2**63
 
 
-def is_counts(value: Any) -> bool:
+def is_counts(value: object) -> TypeGuard[dict[str, int]]:
     """Return whether a value is a mapping of counts."""
     return isinstance(value, dict) and all(map(is_count, value.values()))
 
@@ -276,7 +287,9 @@ def _old_info(name: str, head: bytes, tail: bytes, size: int, mtime_ns: int) -> 
         raise Unreadable("is cut short")
     found = _PROGRESS.search(tail)
     progress = load(found[1]) if found else None
-    return FileInfo(name, sample_id, PROGRESS if found else LEGACY, size, mtime_ns, None, progress)
+    info = FileInfo(name, sample_id, PROGRESS if found else LEGACY, size, mtime_ns)
+    info.progress = progress if isinstance(progress, dict) else None
+    return info
 
 
 def _read_id(head: bytes) -> str:
@@ -316,13 +329,13 @@ class Placed(Protocol):
     def length(self) -> int: ...
 
 
-def read_entry(file: BinaryIO, place: Placed) -> dict[str, Any] | None:
+def read_entry(file: BinaryIO, place: Placed) -> Entry | None:
     """Read an entry of a file in nbrun's format. Return None where it is damaged."""
     file.seek(place.offset)
     return parse_entry(file.read(place.length))
 
 
-def parse_entry(body: bytes) -> dict[str, Any] | None:
+def parse_entry(body: bytes) -> Entry | None:
     """Return an entry's bytes as a mapping that holds what every entry must; None where it is damaged."""
     try:
         value = load(body)
@@ -331,7 +344,17 @@ def parse_entry(body: bytes) -> dict[str, Any] | None:
     return value if is_entry(value) else None
 
 
-def is_entry(value: Any) -> bool:
+def load_entry(body: bytes) -> Entry:
+    """Return an entry's bytes, which were checked before, as a mapping."""
+    return cast(Entry, load(body))
+
+
+def decode_entry(body: bytes) -> Entry:
+    """Return an entry's bytes, which were checked before, as a mapping with non-finite floats put back."""
+    return cast(Entry, decode(load(body)))
+
+
+def is_entry(value: object) -> TypeGuard[Entry]:
     """Return whether a value holds what every entry must, beside the five keys of its head."""
     if not isinstance(value, dict) or "result" not in value:
         return False
@@ -478,9 +501,12 @@ def _extra_in(line: bytes) -> tuple[str, bytes] | None:
     if not line.startswith(b'"') or line.startswith(_OWN_LINES):
         return None
     try:
-        ((key, value),) = load(b"{" + line.rstrip().removesuffix(b",") + b"}").items()
-    except (ValueError, AttributeError):
+        parsed = load(b"{" + line.rstrip().removesuffix(b",") + b"}")
+    except ValueError:
         return None
+    if not isinstance(parsed, dict) or len(parsed) != 1:
+        return None
+    [(key, value)] = parsed.items()
     return None if key in KNOWN_KEYS or key.endswith("_result") else (key, dump(value))
 
 
@@ -530,8 +556,8 @@ def convert_foreign(data: bytes) -> bytes | None:
     for name, rows in _lists_in(value).items():
         group = _plain_text(name)
         groups[group] = [_line_of(row, group, counts) for row in (rows if isinstance(rows, list) else [rows])]
-        total: Any = recorded.get(f"total_{name}s")
-        totals[group] = int(total) if is_count(total) else counts.placed[group]
+        total = recorded.get(f"total_{name}s")
+        totals[group] = total if is_count(total) else counts.placed[group]
     before = value.get("summary")
     identities = before.get("identities") if isinstance(before, dict) else ""
     completed = {group: counts.done[group] for group in totals}
@@ -549,7 +575,7 @@ def convert_foreign(data: bytes) -> bytes | None:
     return b"".join(lay_out(footer.sample_id, entries, lambda: footer))
 
 
-def _own_object(data: bytes) -> dict[str, Any] | None:
+def _own_object(data: bytes) -> JsonObject | None:
     """Return the JSON object of a file of nbrun's; None where it is no such file. Raise Unreadable as above."""
     if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
         data = data.decode("utf-16", "replace").encode("utf-8", "replace")
@@ -568,12 +594,12 @@ def _own_object(data: bytes) -> dict[str, Any] | None:
     return value
 
 
-def _lists_in(value: Mapping[str, Any]) -> dict[str, Any]:
+def _lists_in(value: JsonObject) -> JsonObject:
     """Return the lists of entries in a parsed file, by group."""
     return {str(k).removesuffix("_result"): rows for k, rows in value.items() if k.endswith("_result")}
 
 
-def extra_keys(value: Mapping[str, Any]) -> dict[str, bytes]:
+def extra_keys(value: JsonObject) -> dict[str, bytes]:
     """Return the top-level keys of a parsed file that another tool has added, each with its value as JSON."""
     return {
         _plain_text(key): values.encode(part, where="")[0]
@@ -585,21 +611,22 @@ def extra_keys(value: Mapping[str, Any]) -> dict[str, bytes]:
 _HEAD_KEYS = ("index", "key", "occurrence", "seq", "status")
 
 
-def _has_own_head(row: Any) -> bool:
+def _has_own_head(row: JsonValue) -> TypeGuard[JsonObject]:
     """Return whether a value has the first five keys of an entry, in any order."""
     return isinstance(row, dict) and all(name in row for name in _HEAD_KEYS)
 
 
-def is_own(value: dict[str, Any]) -> bool:
+def is_own(value: JsonObject) -> bool:
     """Return whether a parsed file is one of nbrun's, whatever tool wrote it: by its format, or by its entries."""
-    if isinstance(value.get("format"), str) and value["format"].startswith("nbrun/"):
+    version = value.get("format")
+    if isinstance(version, str) and version.startswith("nbrun/"):
         return True
     lists = [rows for rows in _lists_in(value).values() if isinstance(rows, list)]
     # "seq" first: this is done for each row of an older program's file, and none of them has it
     return any("seq" in row and _has_own_head(row) for rows in lists for row in rows if type(row) is dict)
 
 
-def _line_of(row: Any, group: str, counts: EntryCounts) -> bytes:
+def _line_of(row: JsonValue, group: str, counts: EntryCounts) -> bytes:
     if not _has_own_head(row):
         return values.encode({"damaged": row}, where="")[0]
     entry = {name: row[name] for name in _HEAD_KEYS} | row
@@ -607,11 +634,11 @@ def _line_of(row: Any, group: str, counts: EntryCounts) -> bytes:
     if lossy and not row.get("lossy"):
         data = data[:-1] + b',"lossy":true}'
     if head_of(data) and parse_entry(data) is not None:
-        counts.add(group, entry)
+        counts.add(group, cast(Entry, entry))
     return data
 
 
-def _plain_text(value: Any) -> str:
+def _plain_text(value: object) -> str:
     return without_surrogates(str(value))
 
 
@@ -632,7 +659,7 @@ class Footer:
     totals: dict[str, int]
     completed: dict[str, int]
     is_complete: bool
-    summary: dict[str, Any]
+    summary: Summary
     api_used: str = ""
     worker_id: str = ""
     extra: Mapping[str, bytes] = field(default_factory=dict)
@@ -647,7 +674,7 @@ class EntryCounts:
         self.verdicts, self.runs, self.contexts = Counter[str](), Counter[str](), Counter[str]()
         self.unexpected = 0
 
-    def add(self, group: str, entry: Mapping[str, Any]) -> None:
+    def add(self, group: str, entry: Entry) -> None:
         """Count an entry."""
         self.max_seq = max(self.max_seq, entry["seq"])
         if entry["index"] is None:
@@ -664,7 +691,7 @@ class EntryCounts:
             self.verdicts[verdict] += 1
         self.unexpected += verdicts.is_unexpected(verdicts.expected(group), verdict)
 
-    def summary(self, groups: Iterable[str], identities: str) -> dict[str, Any]:
+    def summary(self, groups: Iterable[str], identities: str) -> Summary:
         """Return the summary. `identities`: the digest of the dataset's identities, in hexadecimal digits."""
         names = list(groups)
         return summary_of(
@@ -688,9 +715,9 @@ def summary_of(
     runs: Mapping[str, int],
     contexts: Mapping[str, int],
     unexpected: int | None,
-) -> dict[str, Any]:
+) -> Summary:
     """Return a file's summary. `unexpected` is None where no group expects a verdict."""
-    summary: dict[str, Any] = {
+    summary: Summary = {
         "max_seq": max_seq,
         "identities": identities,
         "done": done,
@@ -699,7 +726,9 @@ def summary_of(
         "runs": runs,
         "contexts": contexts,
     }
-    return summary if unexpected is None else summary | {"unexpected": unexpected}
+    if unexpected is not None:
+        summary["unexpected"] = unexpected
+    return summary
 
 
 def lay_out(

@@ -13,13 +13,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
 
 import orjson
 
 from nbrun.results import plain_files
 from nbrun.results.entries import Stored
-from nbrun.results.sample_file import NBRUN, FileInfo
+from nbrun.results.format import Header, MatchRecord, RunRecord
+from nbrun.results.sample_file import NBRUN, FileInfo, is_count, is_counts
 
 #: The file in `.nbrun/` that lists the samples of the newest run.
 SAMPLES = "samples"
@@ -50,16 +50,16 @@ class SampleTotals:
         return {} if counts is None or self.tasks is None else dict(zip(self.tasks, counts, strict=True))
 
 
-def read_totals(inner: Path, records: Iterable[Mapping[str, Any]]) -> SampleTotals | None:
+def read_totals(inner: Path, records: Iterable[RunRecord]) -> SampleTotals | None:
     """Return what the newest run was given. None where no run has recorded it: an older nbrun wrote, or none did."""
-    newest: Mapping[str, Any] = {}
+    newest: RunRecord | None = None
     for record in records:
         newest = record
-    if "samples" not in newest:
+    if newest is None or "samples" not in newest:
         return None
     samples, tasks = newest["samples"], newest.get("tasks")
-    if not isinstance(samples, int) or not isinstance(tasks, dict):
-        return SampleTotals(samples if isinstance(samples, int) else None)
+    if not is_count(samples) or not is_counts(tasks):
+        return SampleTotals(samples if is_count(samples) else None)
     by_id = None
     if (
         "samples_digest" in newest
@@ -131,7 +131,7 @@ def _not_begun(sample_id: str, totals: SampleTotals) -> SampleView:
     return SampleView(sample_id, "", NBRUN, counts, dict.fromkeys(counts, 0), 0, not any(counts.values()), None)
 
 
-def from_tail(folder: Path, info: FileInfo, match: Any) -> SampleView | None:
+def from_tail(folder: Path, info: FileInfo, match: MatchRecord | None) -> SampleView | None:
     """Return a sample's counts from the last lines of its file or its match record; None where these don't suffice."""
     if info.is_damaged:
         return None
@@ -139,7 +139,7 @@ def from_tail(folder: Path, info: FileInfo, match: Any) -> SampleView | None:
         if info.summary is None or info.progress is None:
             return None
         errors = sum(info.summary["errors"].values())
-        return summarise(info.sample_id, folder, info, {}, None, _counts("completed", info.progress), errors)
+        return summarise(info.sample_id, folder, info, {}, None, info.recorded("completed"), errors)
     if match is not None:
         if (match["size"], match["mtime_ns"]) != (info.size, info.mtime_ns):
             return None
@@ -153,16 +153,7 @@ def from_tail(folder: Path, info: FileInfo, match: Any) -> SampleView | None:
         return summarise(info.sample_id, folder, info, {}, match, done, 0)
     if info.progress is None:
         return None
-    return summarise(info.sample_id, folder, info, {}, None, _counts("completed", info.progress), 0)
-
-
-def _counts(what: str, progress: Mapping[str, Any]) -> dict[str, int]:
-    """Return a progress object's numbers of that name, by group."""
-    return {
-        k.removeprefix(what + "_").removesuffix("s"): n
-        for k, n in progress.items()
-        if k.startswith(what + "_") and isinstance(n, int)
-    }
+    return summarise(info.sample_id, folder, info, {}, None, info.recorded("completed"), 0)
 
 
 def _seconds(ns: int) -> float:
@@ -174,8 +165,8 @@ def summarise(
     sample_id: str,
     folder: Path,
     info: FileInfo | None,
-    header: Mapping[str, Any],
-    match: Any,
+    header: Header,
+    match: MatchRecord | None,
     completed: Mapping[str, int],
     errors: int,
 ) -> SampleView:
@@ -186,8 +177,8 @@ def summarise(
         completed: done tasks by group.
         errors: how many tasks ended in an error.
     """
-    totals = dict(header.get("totals") or (match or {}).get("totals") or {})
-    for group, n in _counts("total", (info.progress if info else None) or {}).items():
+    totals = dict(header.get("totals") or (match["totals"] if match else {}))
+    for group, n in (info.recorded("total") if info else {}).items():
         totals.setdefault(group, n)
     done = dict.fromkeys(totals, 0) | dict(completed)
     for group, n in done.items():

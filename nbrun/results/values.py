@@ -22,6 +22,7 @@ from typing import Any, NoReturn
 import orjson
 
 from nbrun.errors import STORABLE_ADVICE, UnstorableError
+from nbrun.json_types import JsonValue
 from nbrun.texts import digits_of, integer_of, without_surrogates
 
 _OPTIONS = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
@@ -32,7 +33,7 @@ class _SlowWay(Exception):
     """orjson met something that the table treats in its own way."""
 
 
-def _refuse(value: Any) -> Any:
+def _refuse(value: object) -> NoReturn:
     raise _SlowWay
 
 
@@ -40,7 +41,7 @@ def _refuse(value: Any) -> Any:
 NEVER_NULL = frozenset({str, int, bool})
 
 
-def encode(value: Any, where: str = "result") -> tuple[bytes, bool]:
+def encode(value: object, where: str = "result") -> tuple[bytes, bool]:
     """The value as JSON bytes, and whether something was lost (lone surrogates).
 
     Args:
@@ -64,7 +65,7 @@ def encode(value: Any, where: str = "result") -> tuple[bytes, bool]:
     return data, False
 
 
-def encode_quickly(value: dict[str, Any], doubtful: Iterable[Any]) -> bytes | None:
+def encode_quickly(value: Mapping[str, object], doubtful: Iterable[Any]) -> bytes | None:
     """Return what `encode` would, or None where that takes more than one call of orjson and a look at some types.
 
     Args:
@@ -84,7 +85,7 @@ def encode_quickly(value: dict[str, Any], doubtful: Iterable[Any]) -> bytes | No
     return data
 
 
-def _encode_slowly(value: Any, where: str) -> tuple[bytes, bool]:
+def _encode_slowly(value: object, where: str) -> tuple[bytes, bool]:
     lost: list[str] = []
     plain = _plain(value, where, lost, _DEPTH)
     return (_dump_in_pieces(plain) if _is_memory_limited else orjson.dumps(plain)), bool(lost)
@@ -130,7 +131,7 @@ def _is_large(value: Any) -> bool:
     return False
 
 
-def _dump_in_pieces(value: Any) -> bytes:
+def _dump_in_pieces(value: object) -> bytes:
     """Return the JSON of a plain value without one large buffer that has to grow."""
     pieces: list[bytes] = []
     _add_pieces(value, pieces)
@@ -176,7 +177,7 @@ def check_storable(value: Any, where: str = "item") -> None:
     encode(value, where=where)
 
 
-def dump(value: Any) -> bytes:
+def dump(value: object) -> bytes:
     """Return compact JSON of nbrun's own values: of names, reasons and settings, which hold texts of users.
 
     Lone surrogates become U+FFFD, so that no text of a user can keep a record from being written.
@@ -193,7 +194,7 @@ def dump(value: Any) -> bytes:
         return _encode_slowly(value, "value")[0]
 
 
-def load(data: bytes | bytearray | memoryview | str) -> Any:
+def load(data: bytes | bytearray | memoryview | str) -> JsonValue:
     """Return what JSON says, with integers of any size exact.
 
     orjson reads integers beyond 64 bits as floats. JSON that may hold one (a number of 19 digits or more, which is
@@ -216,25 +217,26 @@ def load(data: bytes | bytearray | memoryview | str) -> Any:
         return _load_exactly(data)  # lone surrogates, as Python's json writes them
 
 
-def load_strictly(data: bytes | bytearray | memoryview) -> Any:
+def load_strictly(data: bytes | bytearray | memoryview) -> JsonValue:
     """The same, but a lone surrogate in an escape is an error."""
     return _load_exactly(data) if _may_hold_big_integer(data) else load_quickly(data)
 
 
-def load_quickly(data: bytes | bytearray | memoryview) -> Any:
+def load_quickly(data: bytes | bytearray | memoryview) -> JsonValue:
     """Return what JSON says, with integers beyond 64 bits as floats. Raise ValueError where it is no JSON."""
     if _is_memory_limited and len(data) > _PIECE:
         return _load_exactly(data)
-    return orjson.loads(data)
+    value: JsonValue = orjson.loads(data)
+    return value
 
 
-def quick_loader() -> Callable[[bytes], Any]:
+def quick_loader() -> Callable[[bytes], JsonValue]:
     """Return the fastest function that does what `load_quickly` does in this process."""
     look_at_memory_limit()
     return load_quickly if _is_memory_limited else orjson.loads
 
 
-def pretty(value: Any) -> str:
+def pretty(value: object) -> str:
     """Return indented JSON of any value, for people to read: what JSON can't hold is shown as text.
 
     Example:
@@ -248,7 +250,7 @@ def pretty(value: Any) -> str:
     return orjson.dumps(_shown(value, _DEPTH), option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS).decode()
 
 
-def _shown(value: Any, depth: int) -> Any:
+def _shown(value: Any, depth: int) -> object:
     kind = type(value)
     if kind is str:
         return without_surrogates(value)
@@ -291,7 +293,7 @@ def _may_hold_big_integer(data: bytes | bytearray | memoryview) -> bool:
     return False
 
 
-def _load_exactly(data: bytes | bytearray | memoryview) -> Any:
+def _load_exactly(data: bytes | bytearray | memoryview) -> JsonValue:
     try:
         value = _EXACT.decode(bytes(data).decode("utf-8", "surrogatepass"))
     except RecursionError:
@@ -306,7 +308,7 @@ def _refuse_constant(name: str) -> NoReturn:
 _EXACT = json.JSONDecoder(parse_int=integer_of, parse_constant=_refuse_constant)
 
 
-def without_surrogates_in(value: Any) -> Any:
+def without_surrogates_in(value: JsonValue) -> JsonValue:
     """Return parsed JSON with U+FFFD for each lone surrogate. Changes lists and dicts in place."""
     if isinstance(value, str):
         return without_surrogates(value)
@@ -323,7 +325,7 @@ _SCALARS = frozenset({str, int, float, bool, type(None)})
 _INT_LOW, _INT_HIGH = -(2**63), 2**64  # what orjson writes by itself
 
 
-def _plain(value: Any, where: str, lost: list[str], depth: int) -> Any:
+def _plain(value: Any, where: str, lost: list[str], depth: int) -> object:
     kind = type(value)
     if kind is str:
         return value if value.isascii() else _text(value, where, lost)
@@ -336,7 +338,7 @@ def _plain(value: Any, where: str, lost: list[str], depth: int) -> Any:
     if depth <= 0:
         raise UnstorableError(f"{where} is nested deeper than {_DEPTH} levels (or contains itself)")
     if kind is dict or isinstance(value, Mapping):
-        out: dict[str, Any] = {}
+        out: dict[str, object] = {}
         for k, v in value.items():
             key = _key(k, where, lost)
             out[key] = _plain(v, f"{where}[{key!r}]" if where else key, lost, depth - 1)
@@ -355,7 +357,7 @@ def _text(value: str, where: str, lost: list[str]) -> str:
     return clean
 
 
-def _key(key: Any, where: str, lost: list[str]) -> str:
+def _key(key: object, where: str, lost: list[str]) -> str:
     if isinstance(key, str):
         return _text(str.__str__(key), where, lost)
     if key is None or isinstance(key, bool):
@@ -369,13 +371,13 @@ def _key(key: Any, where: str, lost: list[str]) -> str:
     raise UnstorableError(f"{where} has a key of type {type(key).__name__}: {key!r:.80}. Keys must be text or numbers.")
 
 
-def _is_text_like(value: Any) -> bool:
+def _is_text_like(value: object) -> bool:
     """Decimal, Fraction, UUID; known by name, since importing them takes longer than all of nbrun."""
     kind = type(value)
     return (kind.__module__, kind.__name__) in (("decimal", "Decimal"), ("fractions", "Fraction"), ("uuid", "UUID"))
 
 
-def _special(value: Any, where: str) -> Any:
+def _special(value: Any, where: str) -> object:
     """One step towards plain JSON for what isn't plain yet."""
     if isinstance(value, enum.Enum):
         return value.value
@@ -415,7 +417,7 @@ def _special(value: Any, where: str) -> Any:
 # ---- numpy and pandas, which are known by name: importing them takes longer than all of nbrun
 
 
-def _moment(value: Any) -> str | None:
+def _moment(value: object) -> str | None:
     """numpy.datetime64 of any unit -> ISO 8601; NaT -> None."""
     text = str(value)
     return None if text == "NaT" else text
@@ -443,29 +445,29 @@ _UNITS = {
 }  # fmt: skip
 
 
-def _long_float(value: Any) -> Any:
+def _long_float(value: Any) -> float | dict[str, str]:
     """numpy.longdouble -> a number where a double holds it, else its digits."""
     number = float(value)
     return number if number == value or number != number else {"$longdouble": str(value)}
 
 
-def _long_complex(value: Any) -> Any:
+def _long_complex(value: Any) -> object:
     return {"$complex": [_long_float(value.real), _long_float(value.imag)]}
 
 
-def _record(value: Any) -> Any:
+def _record(value: Any) -> object:
     """A record of a structured array -> an object of its fields."""
     names = value.dtype.names
     return {name: value[name] for name in names} if names else bytes(value)
 
 
-def _array(value: Any) -> Any:
+def _array(value: Any) -> object:
     if value.dtype.kind not in "mMVgG" and value.dtype.char not in "gG":
         return value.tolist()
     return list(value) if value.ndim else value[()]  # element by element: tolist makes bare integers of times
 
 
-def _series(value: Any) -> Any:
+def _series(value: Any) -> object:
     """A Series -> a list where its labels are 0, 1, 2 …; else an object label -> value."""
     labels, parts = value.index.tolist(), list(value)
     if labels == list(range(len(labels))):
@@ -474,7 +476,7 @@ def _series(value: Any) -> Any:
     return dict(zip(texts, parts, strict=True)) if texts else {"index": labels, "data": parts}
 
 
-def _frame(value: Any) -> Any:
+def _frame(value: Any) -> object:
     """A DataFrame -> an object column -> label -> value; with labels that occur twice, index, columns and data."""
     labels, names = value.index.tolist(), value.columns.tolist()
     columns = [list(value.iloc[:, i]) for i in range(len(names))]
@@ -484,7 +486,7 @@ def _frame(value: Any) -> Any:
     return {head: dict(zip(rows, column, strict=True)) for head, column in zip(heads, columns, strict=True)}
 
 
-def _labels(labels: list[Any]) -> list[str]:
+def _labels(labels: list[object]) -> list[str]:
     """Labels as keys of an object; none where two would be the same, or one is no text and no number."""
     try:
         texts = [_key(label, "", []) for label in labels]
@@ -493,7 +495,7 @@ def _labels(labels: list[Any]) -> list[str]:
     return texts if len(set(texts)) == len(texts) else []
 
 
-_Convert = Callable[[Any], Any]
+_Convert = Callable[[Any], object]
 _NUMPY: Mapping[str, _Convert] = {
     "datetime64": _moment, "timedelta64": _seconds, "longdouble": _long_float, "clongdouble": _long_complex,
     "void": _record, "record": _record, "ndarray": _array, "recarray": _array,
@@ -509,7 +511,7 @@ _PANDAS: Mapping[str, _Convert] = {
 _NON_FINITE = ("nan", "inf", "-inf")  # anything else under "$float" is the user's own
 
 
-def decode(value: Any) -> Any:
+def decode(value: JsonValue) -> JsonValue:
     """Parsed JSON with non-finite floats put back. Changes lists and dicts in place.
 
     Example:
@@ -517,8 +519,9 @@ def decode(value: Any) -> Any:
         {'x': -inf}
     """
     if isinstance(value, dict):
-        if len(value) == 1 and value.get("$float") in _NON_FINITE:
-            return float(value["$float"])
+        number = value.get("$float") if len(value) == 1 else None
+        if isinstance(number, str) and number in _NON_FINITE:
+            return float(number)
         for k, v in value.items():
             if isinstance(v, (dict, list)):
                 value[k] = decode(v)

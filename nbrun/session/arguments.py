@@ -272,6 +272,8 @@ def observer(
 
     def observe(result: Mapping[str, Any] | EncodedResult) -> None:
         found = load(result.data) if isinstance(result, EncodedResult) else result
+        if not isinstance(found, Mapping):
+            return
         values = {name: number for name in names if (number := _number(found.get(name))) is not None}
         if values:
             tracker.add_metrics(values)

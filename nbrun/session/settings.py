@@ -154,9 +154,11 @@ def _as_json(value: Any, name: str) -> dict[str, Any]:
     if wrong:
         raise InputError(f"{name}: the key {wrong[0]!r} is a {type(wrong[0]).__name__}; give texts as names.")
     try:
-        return dict(load(encode(dict(value), where=name)[0]))
+        parsed = load(encode(dict(value), where=name)[0])
     except (TypeError, ValueError) as e:
         raise InputError(f"{name} can't be stored as JSON: {e}") from None
+    assert isinstance(parsed, dict)
+    return parsed
 
 
 def settings_id(settings: Mapping[str, Any]) -> str:

@@ -11,14 +11,13 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from nbrun.errors import FormatError, InputError, ResultsMovedError, StorageError
 from nbrun.results import archives, plain_files, sample_file
-from nbrun.results.format import ARCHIVED, FOLDER, RUN, UNCLEAN
+from nbrun.results.format import ARCHIVED, FOLDER, RUN, UNCLEAN, ArchivedRecord, MatchRecord, RunRecord, UncleanRecord
 from nbrun.results.listing import Listing, list_samples, refuse_odd
 from nbrun.results.names import SUFFIX, derived, name_of, temporary
-from nbrun.results.replay import Match, read_matches
+from nbrun.results.replay import ARCHIVED_LOG, read_matches
 from nbrun.results.sample_file import FileInfo
 from nbrun.storage import files
 from nbrun.storage.footer_cache import FooterCache, is_small
@@ -127,12 +126,12 @@ class Directory:
         except BaseException:
             self._release_folders()
             raise
-        self.run_log = RecordLog(self.inner / "runs.log", RUN)
+        self.run_log = RecordLog[RunRecord](self.inner / "runs.log", RUN)
         self.match_log = MatchLog(self.inner / "matched.log")
-        self.unclean_log = RecordLog(self.inner / "unclean.log", UNCLEAN)
-        self.archived_log = RecordLog(self.inner / archives.LOG, ARCHIVED)
+        self.unclean_log = RecordLog[UncleanRecord](self.inner / "unclean.log", UNCLEAN)
+        self.archived_log = RecordLog[ArchivedRecord](self.inner / ARCHIVED_LOG, ARCHIVED)
         self.listing = Listing()
-        self.matches: dict[str, Match] = {}
+        self.matches: dict[str, MatchRecord] = {}
         self._has_tails = False
 
     def make_folders(self) -> None:
@@ -322,7 +321,7 @@ class Directory:
     def _quarantine(self, source: Path, put: Callable[[Path, Path], None]) -> Path:
         return move_to_quarantine(source, put, self.inner)
 
-    def runs(self) -> dict[str, dict[str, Any]]:
+    def runs(self) -> dict[str, RunRecord]:
         """Return the run records by run_id."""
         return {r["run_id"]: r for r in self.run_log.read()}
 

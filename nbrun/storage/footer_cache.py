@@ -10,12 +10,13 @@ Threads: the one that opens or closes the directory.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypeGuard
 from zlib import crc32
 
 from nbrun.results import plain_files
+from nbrun.results.format import Summary
 from nbrun.results.names import SUFFIX
 from nbrun.results.sample_file import LEGACY, NBRUN, PROGRESS, FileInfo, is_summary
 from nbrun.results.values import dump, load
@@ -29,6 +30,8 @@ MIN_FILES = 500
 FINE_NS, COARSE_NS = 50_000_000, 2_000_000_000
 
 Ident = tuple[int, int, int, int]
+#: Name, sample id, source, identity, summary and progress of a file. (Read from JSON it is a list of these.)
+Line = tuple[str, str, str, object, Summary | None, Mapping[str, object] | None]
 
 
 class FooterCache:
@@ -36,13 +39,14 @@ class FooterCache:
 
     def __init__(self, inner: Path) -> None:
         self._path, self._beside = inner / "cache" / "tails", inner / "tmp" / "tails.tmp"
-        self._lines: dict[str, list[object]] = {}
+        self._lines: dict[str, Line] = {}
         self._hits = 0
         try:
             head, _, data = plain_files.read_whole(self._path).partition(b"\n")
             if head == b"%b %08x" % (FORMAT, crc32(data)):
-                self._lines = {line[0]: line for line in load(data) if _is_line(line)}
-        except (OSError, ValueError, TypeError, RecursionError):
+                lines = load(data)
+                self._lines = {line[0]: line for line in lines if _is_line(line)} if isinstance(lines, list) else {}
+        except (OSError, ValueError, RecursionError):
             pass
 
     def known(self, entry: os.DirEntry[str]) -> FileInfo | None:
@@ -55,7 +59,7 @@ class FooterCache:
         if ident != list(_ident(stat)):
             return None
         self._hits += 1
-        return FileInfo(name, sample_id, source, stat.st_size, stat.st_mtime_ns, summary, progress)  # type: ignore[arg-type]
+        return FileInfo(name, sample_id, source, stat.st_size, stat.st_mtime_ns, summary, progress)
 
     def cover(self, infos: Iterable[FileInfo]) -> bool:
         """Return whether `known` knew nearly all of these, or there are few of them."""
@@ -85,7 +89,7 @@ def is_small(folder: Path) -> bool:
     return sum(name.endswith(SUFFIX) for name in os.listdir(folder)) < MIN_FILES
 
 
-def _is_line(line: Any) -> bool:
+def _is_line(line: object) -> TypeGuard[Line]:
     """Return whether a line holds the fields of a FileInfo; a checksum says nothing about its content."""
     if not isinstance(line, list) or len(line) != 6:
         return False
@@ -103,7 +107,7 @@ def _cacheable(infos: Iterable[FileInfo]) -> list[FileInfo]:
     return [i for i in infos if i.place is None and not i.is_damaged]
 
 
-def _line(folder: Path, info: FileInfo, now: int) -> list[object] | None:
+def _line(folder: Path, info: FileInfo, now: int) -> Line | None:
     try:
         stat = os.lstat(folder / info.name)
     except OSError:
@@ -112,7 +116,7 @@ def _line(folder: Path, info: FileInfo, now: int) -> list[object] | None:
     coarse = ident[3] % 1_000_000_000 == 0
     if (ident[1], ident[2]) != (info.size, info.mtime_ns) or now - ident[3] < (COARSE_NS if coarse else FINE_NS):
         return None
-    return [info.name, info.sample_id, info.source, list(ident), info.summary, info.progress]
+    return info.name, info.sample_id, info.source, list(ident), info.summary, info.progress
 
 
 def _ident(stat: os.stat_result) -> Ident:

@@ -11,10 +11,11 @@ Threads: `record` by workers, never two for one slot; the rest by the thread tha
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from nbrun.results import plain_files
+from nbrun.results.format import UncleanRecord
 from nbrun.storage import files
 from nbrun.storage.record_log import RecordLog
 
@@ -32,7 +33,7 @@ LAST_ENDS = 20
 class InFlightTasks:
     """The file `running` of a directory that this process holds."""
 
-    def __init__(self, folder: Path, log: RecordLog) -> None:
+    def __init__(self, folder: Path, log: RecordLog[UncleanRecord]) -> None:
         self._path = folder / "running"
         self._log = log
         self._fd = -1
@@ -100,19 +101,16 @@ class InFlightTasks:
         return data[:SLOT_BYTES].rstrip(b"\0").decode("utf-8", "replace"), left
 
 
-def quarantined_of(ends: list[dict[str, object]]) -> dict[bytes, int]:
+def quarantined_of(ends: Iterable[UncleanRecord]) -> dict[bytes, int]:
     """Return the fingerprints that are in two records or more, each with the seq of the last of these records."""
     seen: dict[bytes, int] = {}
     quarantined: dict[bytes, int] = {}
     for end in ends:
-        seq, running = end.get("seq", 0), end.get("running", [])
-        if not isinstance(seq, int) or not isinstance(running, list):
-            continue
-        for text in running:
+        for text in end["running"]:
             fingerprint = bytes.fromhex(text)
             if fingerprint in seen:
-                quarantined[fingerprint] = seq
-            seen[fingerprint] = seq
+                quarantined[fingerprint] = end["seq"]
+            seen[fingerprint] = end["seq"]
     return quarantined
 
 

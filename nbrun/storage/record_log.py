@@ -10,26 +10,28 @@ import os
 from collections.abc import Iterator, Mapping
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Generic, TypeVar, cast
 
 import orjson
 
 from nbrun.results import plain_files
-from nbrun.results.format import MATCH, frame
+from nbrun.results.format import MATCH, MatchRecord, frame
 from nbrun.results.replay import LogScan, Match, read_log, read_records
 from nbrun.results.status import SAMPLES, SampleTotals, read_samples, samples_digest
 from nbrun.results.values import dump
 from nbrun.storage import files
 
+R = TypeVar("R")
 
-class RecordLog:
-    """A log that is only appended to. A torn tail is cut before the first append (F3)."""
+
+class RecordLog(Generic[R]):
+    """A log of records of one kind that is only appended to. A torn tail is cut before the first append (F3)."""
 
     def __init__(self, path: Path, kind: bytes) -> None:
         self.path, self._kind = path, kind
         self._file: files.AppendFile | None = None
 
-    def append(self, *values: Mapping[str, Any]) -> int:
+    def append(self, *values: Mapping[str, object]) -> int:
         """Save records: fsync has returned when this does. After a failure the next append looks at the tail again.
 
         Returns:
@@ -71,32 +73,35 @@ class RecordLog:
             self._file.close()
             self._file = None
 
-    def read(self) -> Iterator[dict[str, Any]]:
+    def read(self) -> Iterator[R]:
         """Yield what its records hold, oldest first."""
-        return read_records(self.path, self._kind)
+        return cast(Iterator[R], read_records(self.path, self._kind))
 
 
-class MatchLog(RecordLog):
+class MatchLog(RecordLog[MatchRecord]):
     """matched.log: which entry of an old file belongs to which item."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, MATCH)
 
-    def add(self, value: Mapping[str, Any]) -> Match:
+    def add(self, value: MatchRecord) -> MatchRecord:
         """Save a record. Return it as `read_matches` would."""
         start = self.append(value)
         assert self._file is not None
         plain = {k: v for k, v in value.items() if k != "groups"}
-        return Match(plain, self.path, start, self._file.size - start)
+        return cast(MatchRecord, Match(plain, self.path, start, self._file.size - start))
 
 
 #: For more samples only the sums are saved.
 MAX_SAMPLES = 500_000
 
 
-def write_totals(inner: Path, totals: SampleTotals) -> dict[str, Any]:
+def write_totals(inner: Path, totals: SampleTotals) -> dict[str, object]:
     """Write the list of samples where it is known, and return what belongs into the run record."""
-    fields: dict[str, Any] = {"samples": totals.samples, "tasks": None if totals.tasks is None else dict(totals.tasks)}
+    fields: dict[str, object] = {
+        "samples": totals.samples,
+        "tasks": None if totals.tasks is None else dict(totals.tasks),
+    }
     if totals.by_id is None or totals.tasks is None or len(totals.by_id) > MAX_SAMPLES:
         return fields
     rows = ((sample_id, *counts) for sample_id, counts in totals.by_id.items())  # none of them is kept

@@ -11,17 +11,17 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
 
+from nbrun.json_types import Entry
 from nbrun.results import plain_files, sample_file
 from nbrun.results.entries import IN_FILE, IN_SEGMENT, Attempt, JournalIndex, Stored, index_journal, merge
-from nbrun.results.format import ATTEMPT, HEADER, frame, segment_name
+from nbrun.results.format import ATTEMPT, HEADER, Header, MatchRecord, frame, segment_name
 from nbrun.results.legacy import parse_old
 from nbrun.results.listing import Problem
 from nbrun.results.names import is_sample_file_name, temporary
 from nbrun.results.replay import LogScan
-from nbrun.results.sample_file import FileInfo, Identity, OwnFile, Unreadable, in_chunks
-from nbrun.results.values import dump, load
+from nbrun.results.sample_file import FileInfo, Identity, OwnFile, Unreadable, in_chunks, load_entry
+from nbrun.results.values import dump
 from nbrun.storage import files
 from nbrun.storage.directory import Directory
 
@@ -153,7 +153,7 @@ class _SampleWriter:
         return plain_files.read_at(self._segments[number], s.offset, s.length)
 
 
-def _free_name(directory: Directory, header: Mapping[str, Any], sample_id: str) -> str:
+def _free_name(directory: Directory, header: Header, sample_id: str) -> str:
     """Return the name that its header gives a new file, or another one where that name is taken."""
     name = header.get("name", "")
     if not is_sample_file_name(name) or os.path.lexists(directory.path / name):
@@ -162,13 +162,11 @@ def _free_name(directory: Directory, header: Mapping[str, Any], sample_id: str) 
     return name
 
 
-def _header_of(info: FileInfo | None) -> dict[str, Any]:
+def _header_of(info: FileInfo | None) -> Header:
     """Return what a file of nbrun's own says of its sample, for one whose header record is gone."""
     if info is None or info.summary is None:
         return {}
-    progress = dict(info.progress or {})
-    totals = {k[6:-1]: n for k, n in progress.items() if k.startswith("total_") and k.endswith("s")}
-    return {"totals": totals, "identities": info.summary.get("identities", "")}
+    return {"totals": info.recorded("total"), "identities": info.summary["identities"]}
 
 
 def _without_damaged(directory: Directory, info: FileInfo, content: OwnFile, stored: list[Stored]) -> list[Stored]:
@@ -186,9 +184,9 @@ def _without_damaged(directory: Directory, info: FileInfo, content: OwnFile, sto
 
 def file_parts(
     sample_id: str,
-    header: dict[str, Any],
+    header: Header,
     info: FileInfo | None,
-    match: Mapping[str, Any] | None,
+    match: MatchRecord | None,
     stored: list[Stored],
     body: Callable[[Stored], bytes],
     extra: Mapping[str, bytes] = MappingProxyType({}),
@@ -201,12 +199,12 @@ def file_parts(
         body: returns the bytes of an entry.
         extra: top-level keys that another tool has added, with their values as JSON.
     """
-    totals = header.get("totals") or (match or {}).get("totals")
+    totals = header.get("totals") or (match["totals"] if match else None)
     groups: dict[str, list[Stored]] = {g: [] for g in header.get("totals", {})}
     for s in stored:
         groups.setdefault(s.group, []).append(s)
     counts = sample_file.EntryCounts()
-    last: dict[str, Any] = {}
+    last: Entry | None = None
 
     def entries(group: str) -> Iterator[tuple[None, bytes]]:
         nonlocal last
@@ -214,7 +212,7 @@ def file_parts(
         for s in in_order:
             data = body(s)
             if s.item_index is not None:
-                last = load(data)
+                last = load_entry(data)
                 counts.add(group, last)
             yield None, data
 
@@ -228,8 +226,8 @@ def file_parts(
             done,
             bool(totals) and all(done[g] == n for g, n in known.items()),
             counts.summary(groups, header.get("identities", "")),
-            last.get("api_used", ""),
-            last.get("worker_id", ""),
+            last["api_used"] if last else "",
+            last["worker_id"] if last else "",
             extra,
         )
 

@@ -12,18 +12,27 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 from zlib import crc32
 
 from nbrun import verdicts
 from nbrun.canonical import key_text
-from nbrun.results import archives, legacy, sample_file, values
+from nbrun.json_types import Entry
+from nbrun.results import archives, legacy, sample_file
 from nbrun.results.entries import IN_FILE, NOWHERE
+from nbrun.results.format import MatchedPlace, MatchRecord
 from nbrun.results.legacy import OldMatch, match_old, old_body, places_in
 from nbrun.results.listing import Problem
 from nbrun.results.names import temporary
-from nbrun.results.sample_file import NBRUN, EntryHead, FileInfo, Identity, OwnFile, Unreadable
-from nbrun.results.values import load
+from nbrun.results.sample_file import (
+    NBRUN,
+    EntryHead,
+    FileInfo,
+    Identity,
+    OwnFile,
+    Unreadable,
+    decode_entry,
+    load_entry,
+)
 from nbrun.samples import Sample
 from nbrun.storage import entry_index, files
 from nbrun.storage.directory import Directory
@@ -49,7 +58,7 @@ class RejudgeFilter:
         may: called with a verdict and a run_id; returns whether there is anything to ask about such results.
     """
 
-    ask: Callable[[Mapping[str, Any], int], bool]
+    ask: Callable[[Entry, int], bool]
     may: Callable[[str | None, str], bool] = lambda verdict, run_id: True
 
     def may_any(self, plan: ResumePlan) -> bool:
@@ -247,8 +256,8 @@ class ResumePlanner:
         """Return whether a file holds a result for every item of the sample, as its last lines or its match say."""
         identities = sample.identities.hex()
         if info.source == NBRUN:
-            summary = info.summary or {}  # it carries a checksum, unlike the progress object
-            return summary.get("done") == sample.total and summary["identities"] == identities
+            summary = info.summary  # it carries a checksum, unlike the progress object
+            return bool(summary and summary["done"] == sample.total and summary["identities"] == identities)
         match = self.directory.matches.get(sample.id)
         return bool(
             match
@@ -295,8 +304,8 @@ class ResumePlanner:
             rejected=rejected + counts.get("JudgeError", 0),
             unexpected=_least_unexpected(sizes, accepted, rejected) if unexpected is None else unexpected,
             tally=_tally_of_finished(sizes, accepted, rejected, unexpected),
-            runs=summary.get("runs", {}),
-            contexts=summary.get("contexts", {}),
+            runs=info.summary.get("runs", {}) if info.summary else {},
+            contexts=info.summary.get("contexts", {}) if info.summary else {},
         )
 
     def _read_file(self, state: SampleState, info: FileInfo) -> None:
@@ -377,7 +386,7 @@ class ResumePlanner:
     @staticmethod
     def _take_under_new_key(state: SampleState, position: int, h: EntryHead, body: bytes) -> None:
         """Take over an entry that was saved under another key. It stays in memory until it is written."""
-        entry = load(body)
+        entry = load_entry(body)
         group, rank = state.sample.locate(position)
         rest = body.split(b'"seq":%d,' % h.seq, 1)[1]
         new = ENTRY % (group.runnable[rank], group.key(rank).hex().encode(), group.occurrence(rank), h.seq, rest)
@@ -408,11 +417,11 @@ class ResumePlanner:
 
     def _save_matches(self, state: SampleState, info: FileInfo, data: bytes, matches: list[OldMatch]) -> None:
         """Save which old entry belongs to which item. Readers use that record; the old file stays as it is."""
-        groups: dict[str, list[Any]] = {}
+        groups: dict[str, list[MatchedPlace]] = {}
         for m in matches:
-            groups.setdefault(m.group, []).append([m.item_index, key_text(m.key), m.occurrence])
+            groups.setdefault(m.group, []).append((m.item_index, key_text(m.key), m.occurrence))
         plan = ResumePlan(None, state.total) if state.columns is None else plan_of(state, state.columns)
-        record = {
+        record: MatchRecord = {
             "seq": self._seq_floor,
             "id": state.sample_id,
             "size": len(data),
@@ -421,7 +430,7 @@ class ResumePlanner:
             "identities": state.sample.identities.hex(),
             "complete": plan.done == plan.total,
             "totals": state.totals,
-            "verdicts": plan.verdicts,
+            "verdicts": dict(plan.verdicts),
             "unexpected": plan.unexpected,
             "completed": {group: sum(place[0] is not None for place in places) for group, places in groups.items()},
             "groups": groups,  # the last key, so that readers can leave it out
@@ -462,7 +471,7 @@ class ResumePlanner:
             return True
         if rules.rejudge is None or not rules.rejudge.may(verdict, run_id):
             return False
-        return rules.rejudge.ask(values.decode(load(self._body_of(state, c, position))), position)
+        return rules.rejudge.ask(decode_entry(self._body_of(state, c, position)), position)
 
     def _body_of(self, state: SampleState, c: Columns, position: int) -> bytes:
         """Return an entry's bytes before the sample is worked on: from its file, or converted from an old one."""
@@ -543,4 +552,4 @@ def _chooses_archived(rejudge: RejudgeFilter, folder: Path, sample: Sample, info
             }
     except Unreadable:
         return False  # that is reported when it is taken out
-    return any(rejudge.ask(values.decode(load(body)), p) for p, body in bodies.items())
+    return any(rejudge.ask(decode_entry(body), p) for p, body in bodies.items())

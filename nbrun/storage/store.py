@@ -14,9 +14,10 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from nbrun.errors import ResultsInUseError, ResultsMovedError, StorageError
+from nbrun.json_types import JsonObject
 from nbrun.model import Retry, Task
 from nbrun.results import values
 from nbrun.results.entries import Attempt
@@ -210,7 +211,9 @@ class ResultStore:
     def put_attempt(self, state: SampleState, position: int, task: Task, retry: Retry) -> None:
         """See ResultSink."""
         data, _ = values.encode({"hint": dict(retry.hint), "previous": retry.result})
-        kept = Attempt(task.attempt, **load(data))._replace(exceptions=task._exceptions, waits_since=task._waits_since)
+        saved = cast(JsonObject, load(data))  # as it will be read back
+        hint = cast(JsonObject, saved["hint"])
+        kept = Attempt(task.attempt, hint, saved["previous"], task._exceptions, task._waits_since)
         state.attempts[position] = kept._replace(previous=retry.result)
         group, rank = state.sample.locate(position)
         self.journal.put_attempt(

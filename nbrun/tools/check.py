@@ -20,7 +20,7 @@ from nbrun.results import archives, legacy, plain_files, sample_file
 from nbrun.results.entries import JournalIndex, index_journal
 from nbrun.results.format import ARCHIVED, FOLDER, MATCH, RUN, UNCLEAN, frame
 from nbrun.results.listing import Listing, list_samples, odd_entries, refuse_link
-from nbrun.results.replay import LogScan, read_log, whole_records
+from nbrun.results.replay import ARCHIVED_LOG, LogScan, read_log, whole_records
 from nbrun.results.sample_file import FileInfo, Unreadable
 from nbrun.storage import files, lock
 from nbrun.storage.directory import Directory
@@ -319,7 +319,7 @@ def _check_logs(report: Report, inner: Path) -> None:
         "unclean.log": (UNCLEAN, "It costs nothing that was saved: a task that kills its process is suspected later."),
         "runs.log": (RUN, "Settings of an earlier run aren't known, so its results can't be distinguished by them."),
         "matched.log": (MATCH, "Old files are matched with the dataset again when their samples are next run."),
-        archives.LOG: (ARCHIVED, "A sample that was taken out of an archive may come back when its file is deleted."),
+        ARCHIVED_LOG: (ARCHIVED, "A sample that was taken out of an archive may come back when its file is deleted."),
     }
     for name, (kind, cost) in costs.items():
         scan = LogScan()
@@ -372,7 +372,7 @@ def _repair(directory: Directory, finding: Finding) -> None:
 
 
 def _rewrite_log(directory: Directory, log: Path) -> None:
-    kind = {"runs.log": RUN, "matched.log": MATCH, "unclean.log": UNCLEAN, archives.LOG: ARCHIVED}[log.name]
+    kind = {"runs.log": RUN, "matched.log": MATCH, "unclean.log": UNCLEAN, ARCHIVED_LOG: ARCHIVED}[log.name]
     kept = b"".join(frame(r.kind, r.body, r.whose) for r in whole_records(log, kind))
     directory.quarantine_copy_of_log(log)
     files.replace_file(log, (kept,), directory.inner / "tmp" / (log.name + ".tmp"))

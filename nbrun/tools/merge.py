@@ -10,25 +10,25 @@ from __future__ import annotations
 import dataclasses
 import io
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from nbrun.errors import FormatError, InputError, ResultsExistError, StorageError
+from nbrun.json_types import Entry
 from nbrun.results import legacy, plain_files, sample_file
 from nbrun.results.archives import read_file
 from nbrun.results.entries import IN_FILE, Attempt, JournalIndex, Stored, merge
-from nbrun.results.format import FOLDER, RUN
+from nbrun.results.format import FOLDER, Header, MatchRecord
 from nbrun.results.legacy import parse_old, places_in
 from nbrun.results.listing import Problem
 from nbrun.results.names import temporary
 from nbrun.results.reader import Reader, Snapshot
-from nbrun.results.replay import read_records
-from nbrun.results.sample_file import NBRUN, FileInfo, Identity, Unreadable, in_chunks
+from nbrun.results.replay import read_runs
+from nbrun.results.sample_file import NBRUN, FileInfo, Identity, Unreadable, in_chunks, load_entry
 from nbrun.results.status import SampleTotals
-from nbrun.results.values import load
 from nbrun.storage import files
 from nbrun.storage.directory import Directory
 from nbrun.storage.lock import DirectoryLock, kept_quiet
@@ -173,7 +173,7 @@ class _Merging:
     def __init__(self, directory: Directory, out: Merged) -> None:
         self._directory, self._out = directory, out
         self._problems: list[Problem] = []
-        self._matches: list[dict[str, Any]] = []
+        self._matches: list[MatchRecord] = []
         self._names: set[str] = set()  # in lower case: the new directory's disk may ignore case
         self._open = JournalIndex()  # headers and attempts of tasks that are under way
 
@@ -200,9 +200,9 @@ class _Merging:
 
     def _add_runs(self, readers: list[Reader]) -> None:
         """Run records, each once: the ids that entries hold go on to say under which settings they were made."""
-        records: list[dict[str, Any]] = []
+        records: list[Mapping[str, object]] = []
         for reader in readers:
-            for record in read_records(reader.path / FOLDER / "runs.log", RUN):
+            for record in read_runs(reader.path / FOLDER):
                 if record not in records:
                     records.append(record)
         if not records:
@@ -250,7 +250,7 @@ class _Merging:
                 self._put(name, in_chunks(parts), max((i.mtime_ns for i in infos), default=0) if is_filed else 0)
             self._note_attempts(merged, header | {"id": sample_id, "name": name, "context": _context(those)})
 
-    def _note_attempts(self, merged: MergedSample, header: dict[str, Any]) -> None:
+    def _note_attempts(self, merged: MergedSample, header: Header) -> None:
         if merged.attempts:
             self._open.headers[header["id"]] = header
             self._open.attempts[header["id"]] = merged.attempts
@@ -267,7 +267,7 @@ class _Merging:
         self._directory.listing.names.add(name)
         return name
 
-    def _put(self, name: str, parts: Any, mtime_ns: int) -> None:
+    def _put(self, name: str, parts: Iterable[bytes], mtime_ns: int) -> None:
         path = self._directory.path / name
         files.replace_file(path, parts, self._directory.inner / "tmp" / temporary(name))
         if mtime_ns:
@@ -309,7 +309,7 @@ def _seq(info: FileInfo) -> int:
     return info.max_seq
 
 
-def _header(those: list[Held]) -> dict[str, Any]:
+def _header(those: list[Held]) -> Header:
     """What is known of a sample's dataset: where directories say otherwise, the larger counts, and no digest."""
     totals: dict[str, int] = {}
     digests = set()
@@ -322,7 +322,7 @@ def _header(those: list[Held]) -> dict[str, Any]:
 
 
 def _context(those: list[Held]) -> str:
-    return next((str(held.header["context"]) for held in those if "context" in held.header), "")
+    return next((held.header["context"] for held in those if "context" in held.header), "")
 
 
 # ---- one sample as several directories hold it: the entries that count, each once, and what was dropped
@@ -337,10 +337,10 @@ class Held:
     def __init__(self, folder: Path, now: Snapshot, sample_id: str) -> None:
         self.sample_id = sample_id
         self.info: FileInfo | None = now.listing.by_id.get(sample_id)
-        self.match: Mapping[str, Any] | None = now.matches.get(sample_id)
+        self.match: MatchRecord | None = now.matches.get(sample_id)
         self.in_journal = now.journal.entries.get(sample_id, {})
         self.attempts: dict[Identity, Attempt] = now.journal.attempts.get(sample_id, {})
-        self.header: Mapping[str, Any] = now.journal.headers.get(sample_id) or {}
+        self.header: Header = now.journal.headers.get(sample_id) or {}
         self.extra: Mapping[str, bytes] = {}  # keys that another tool has added to its file, once it was opened
         self._folder, self._now = folder, now
 
@@ -358,14 +358,12 @@ class Held:
     def dataset(self) -> tuple[dict[str, int], str]:
         """Return the dataset's tasks by group, and the digest of their identities ("" where that isn't known)."""
         if self.header:
-            return dict(self.header["totals"]), str(self.header.get("identities", ""))
+            return dict(self.header["totals"]), self.header.get("identities", "")
         if self.info is None:
             return {}, ""
         if self.info.source != NBRUN and self.match is not None:
-            return dict(self.match["totals"]), str(self.match["identities"])
-        progress = self.info.progress or {}
-        totals = {k[6:-1]: n for k, n in progress.items() if k.startswith("total_") and k.endswith("s")}
-        return totals, str((self.info.summary or {}).get("identities", ""))
+            return dict(self.match["totals"]), self.match["identities"]
+        return self.info.recorded("total"), self.info.summary["identities"] if self.info.summary else ""
 
     @contextmanager
     def open(self, problems: list[Problem]) -> Iterator[tuple[list[Stored], BinaryIO]]:
@@ -468,7 +466,7 @@ def _take(out: MergedSample, held: Held, file: BinaryIO, s: Stored, dropped: Dro
     if before is None:
         out._from[s.identity] = held, file, s
         return
-    old, new = load(before[0].body(before[2], before[1])), load(held.body(s, file))
+    old, new = load_entry(before[0].body(before[2], before[1])), load_entry(held.body(s, file))
     wins = _rank(new) > _rank(old)
     loser = old if wins else new
     if loser["status"] != "done":
@@ -484,12 +482,12 @@ def _take(out: MergedSample, held: Held, file: BinaryIO, s: Stored, dropped: Dro
     out._from[s.identity] = kept
 
 
-def _rank(entry: Mapping[str, Any]) -> tuple[bool, float]:
-    began = entry.get("started_at")
-    return entry["status"] == "done", float(began) if isinstance(began, (int, float)) else float("-inf")
+def _rank(entry: Entry) -> tuple[bool, float]:
+    began = entry["started_at"]
+    return entry["status"] == "done", float("-inf") if began is None else began
 
 
-def _plain(entry: Mapping[str, Any]) -> dict[str, Any]:
+def _plain(entry: Entry) -> dict[str, object]:
     """An entry without what another directory says otherwise of the same result."""
     return {k: v for k, v in entry.items() if k not in ("index", "seq")}
 

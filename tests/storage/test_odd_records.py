@@ -187,6 +187,51 @@ def test_a_newer_odd_entry_does_not_hide_the_one_before(whole, tmp_path):
     assert len(nbrun.load_results(path)) == 6
 
 
+ODD_TOTALS = [
+    {"tasks": {"solution": "3"}}, {"tasks": {"solution": None}}, {"tasks": {"solution": -3}},
+    {"tasks": {"solution": []}}, {"tasks": ["solution"]}, {"samples": "2"}, {"samples": -2}, {"samples": True},
+    {"samples": None, "tasks": {"x": {}}},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("odd", ODD_TOTALS, ids=repr)
+def test_a_run_record_whose_counts_are_none_tells_no_totals(odd, whole, tmp_path):
+    """The newest record counts alone, so each odd one is the last of its log."""
+    for action in ACTIONS:
+        path = tmp_path / action
+        shutil.copytree(whole, path)
+        log = path / ".nbrun" / "runs.log"
+        newest = load(unframe(log.read_bytes().splitlines(keepends=True)[-1]).body)
+        with log.open("ab") as f:
+            f.write(frame(b"r", dump({**newest, **odd})))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                ACTIONS[action](path)
+            except NbrunError:
+                if action in READING:
+                    raise
+
+
+@pytest.mark.parametrize("total", ["3", None, -3, [], {}, 1.5], ids=repr)
+def test_a_file_whose_progress_holds_no_counts_is_counted_by_its_entries(total, tmp_path):
+    """Its header record is gone, so its last lines are all that names totals, and no checksum covers them."""
+    ready = tmp_path / "ready"
+    nbrun.start(SAMPLES[:1], judge, ready, view=None).wait(60)
+    file = ready / "s.json"
+    data = file.read_bytes()
+    file.write_bytes(data.replace(b'"total_solutions": 3', b'"total_solutions": ' + dump(total)))
+    assert file.read_bytes() != data
+    value = json.loads(data)["solution_result"][0]
+    entry = {**value, "seq": 500}
+    (ready / ".nbrun" / "journal-00000009.log").write_bytes(frame(b"e", dump(entry), dump(["s", "solution"])))
+    for action in ACTIONS:
+        path = tmp_path / action
+        shutil.copytree(ready, path)
+        ACTIONS[action](path)
+        assert len(nbrun.load_results(path)) >= 3
+
+
 # ---- old files
 
 

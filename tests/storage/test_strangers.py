@@ -59,9 +59,9 @@ def several(tmp_path):
 # ---- names
 
 
-def an_archive(d, name, data=b"import os\n", **lies):
+def an_archive(d, name, data=b"import os\n", *, head=b'{"format":"nbrun-archive/1"}', **lies):
     """An archive whose index says what it likes."""
-    index = [orjson.dumps({"format": "nbrun-archive/1"})]
+    index = [head]
     with zipfile.ZipFile(d / "archive-0001.zip", "w", zipfile.ZIP_DEFLATED) as z:
         m = zipfile.ZipInfo("x.json")
         m.compress_type = zipfile.ZIP_DEFLATED
@@ -103,6 +103,14 @@ def test_a_line_in_an_index_may_say_anything(several):
     for _, a, found in several(lambda a, lie: an_archive(a.d, "x.json", LEGACY, **lie), lies):
         assert found["load again"] == "ok 4"
         assert "archive-0001.zip has a member" in str(nbrun.check(a.d))
+
+
+def test_an_index_may_begin_with_any_value(several):
+    """The archive is read by the ZIP file's own directory then."""
+    heads = [b"[]", b"null", b"7", b'"x"', b"{"]
+    for _, a, found in several(lambda a, head: an_archive(a.d, "x.json", LEGACY, head=head), heads):
+        assert (found["load"], found["load again"]) == ("ok 2", "ok 4")
+        assert nbrun.check(a.d).is_ok
 
 
 def test_a_member_s_own_name_is_no_path_where_the_index_is_lost(several):
