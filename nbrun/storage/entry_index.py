@@ -225,7 +225,10 @@ def _header(data: bytes) -> tuple[dict[str, Any], memoryview]:
     rest = memoryview(data)[len(first) + 1 :]
     if magic != MAGIC or crc32(rest) != int(check, 16):
         raise ValueError("no index")
-    return load(rest[: int(size)]), rest[int(size) + 1 :]
+    header = load(rest[: int(size)])
+    if not isinstance(header, dict):
+        raise ValueError("no index")
+    return header, rest[int(size) + 1 :]
 
 
 def _index(header: dict[str, Any], rest: memoryview) -> EntryIndex:
