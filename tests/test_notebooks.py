@@ -106,8 +106,11 @@ def test_programs_are_judged_here_and_on_servers(tmp_path: Path) -> None:
     texts = {cell["source"].splitlines()[-1]: text_of(cell) for cell in cells}
     verdicts = ("Accepted", "WrongAnswer", "RuntimeError", "TimeLimitExceeded")
     rechecked = next(text_of(cell) for cell in cells if "found = recheck(" in cell["source"])
-    assert "3 results, 3 rechecked, 1 changed (WrongAnswer → Accepted)" in rechecked
-    assert [texts["both"].count(verdict) for verdict in verdicts] == [4, 4, 2, 4], "the same, here and there"
+    assert "4 results, 4 rechecked, 1 changed (WrongAnswer → Accepted)" in rechecked
+    assert [texts["both"].count(verdict) for verdict in verdicts] == [4, 6, 2, 4], "the same, here and there"
+    packages = next(text_of(cell) for cell in cells if '"packages-here"' in cell["source"])
+    assert packages.count("[]") == 1, "one submission has expectations, and meets all of them"
+    assert any("('sum', 2, 1" in text for text in texts.values()), "the package as a ZIP file"
     shapes = next(cell for cell in cells if '"judged-rows"' in cell["source"])
     assert "row 3 (problem 'empty')" in text_of(shapes)
     table = text_of({"outputs": shapes["outputs"][-1:]})
