@@ -1,7 +1,7 @@
-"""Checkers decide whether an output is right: by a comparison, by a function of the user's, or by a program.
+"""Checkers decide whether an output is right: by a comparison, by a user's function, or by a program.
 
-Called by worker threads. What is in this module compares outputs itself; `nbrun.judge.validators` has the checkers that
-are programs. The flags of `KattisComparison` are those of the problem package format
+Called by worker threads. The checkers of this module compare outputs themselves; those that are programs are in
+`nbrun.judge.validators`. The flags of `KattisComparison` are those of the problem package format
 (https://www.kattis.com/problem-package-format): `case_sensitive`, `space_change_sensitive`,
 `float_absolute_tolerance E`, `float_relative_tolerance E`, and `float_tolerance E` for both.
 """
@@ -93,7 +93,7 @@ class Checker(Protocol):
 
     @property
     def settings(self) -> Any:
-        """What belongs to the settings of a run."""
+        """The checker's part of a run's settings."""
 
     def opinion(self, given: CheckerInput, runner: CheckerRunner | None) -> CheckerResult:
         """Return whether an output is right.
@@ -121,7 +121,7 @@ class CallableChecker:
 
     @property
     def settings(self) -> Any:
-        """The function's `settings` where it has some, or its name."""
+        """The function's `settings` if it has some, otherwise its name."""
         compare = self._compare
         described = getattr(compare, "settings", None)
         if described is not None:
@@ -129,7 +129,7 @@ class CallableChecker:
         return f"{getattr(compare, '__module__', '')}.{getattr(compare, '__qualname__', repr(compare))}"
 
     def opinion(self, given: CheckerInput, runner: CheckerRunner | None) -> CheckerResult:
-        """Return what the function says.
+        """Return the function's decision.
 
         Raises:
             JudgeError: the function raised an exception.
@@ -146,7 +146,7 @@ class CallableChecker:
 
 
 def _count_arguments(function: Callable[..., Any]) -> int:
-    """Return how many arguments a function needs: 3 where it wants the input too."""
+    """Return how many arguments a function needs: 3 if it takes the input too."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):

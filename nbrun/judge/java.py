@@ -1,4 +1,4 @@
-"""Which class of a Java source is its main class: the public one, or the one with `main`.
+"""Finds the main class of a Java source, which is the public one or the one with `main`, and renames it.
 
 Called by worker threads; pure functions.
 """
@@ -6,6 +6,7 @@ Called by worker threads; pure functions.
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 _SKIPPED = re.compile(rb'/\*.*?\*/|//[^\n]*|"""(?:\\.|.)*?"""|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'', re.DOTALL)
 _PACKAGE = re.compile(rb"^\s*package\s+([\w.]+)\s*;", re.MULTILINE)
@@ -14,7 +15,7 @@ _MAIN = re.compile(rb"\bstatic\s+(?:\w+\s+)*void\s+main\s*\(")
 
 
 def main_class(source: bytes) -> str:
-    """The full name of the class to be run; `Main` where nothing is found (the compiler will say what is wrong).
+    """Return the full name of the class to run; `Main` if the source has none, which the compiler reports.
 
     Example:
         >>> main_class(b"class A {} class B { public static void main(String[] a) {} }")
@@ -28,34 +29,38 @@ def main_class(source: bytes) -> str:
     return prefix + _chosen(_types(code))
 
 
-def _types(code: bytes) -> list[tuple[str, bool, bool]]:
-    """The types at the top of a file: name, whether it is public, whether `main` stands in it."""
-    found: list[tuple[str, bool, bool]] = []
+class _Type(NamedTuple):
+    name: str
+    is_public: bool
+    has_main: bool = False
+
+
+def _types(code: bytes) -> list[_Type]:
+    """Return the classes, enums, records and interfaces at the top level of a file."""
+    found: list[_Type] = []
     depth, at = 0, 0
     for brace in re.finditer(rb"[{}]", code):
         piece = code[at : brace.start()]
         if depth == 0 and brace[0] == b"{" and (match := _TYPE.search(piece)):
             name = match["name"].decode("utf-8", "replace")
-            found.append((name, b"public" in match["before"].split(), False))
+            found.append(_Type(name, b"public" in match["before"].split()))
         elif depth == 1 and found and _MAIN.search(piece):
-            found[-1] = (*found[-1][:2], True)
+            found[-1] = found[-1]._replace(has_main=True)
         depth += 1 if brace[0] == b"{" else -1
         at = brace.end()
     return found
 
 
-def _chosen(types: list[tuple[str, bool, bool]]) -> str:
-    for wanted in ((True, True), (True, False), (False, True)):
-        for name, is_public, has_main in types:
-            if (is_public or not wanted[0]) and (has_main or not wanted[1]):
-                return name
-    return types[0][0] if types else "Main"
+def _chosen(types: list[_Type]) -> str:
+    """Return the first public type with `main`, or else the first public one, or else the first one with `main`."""
+    best = max(types, key=lambda one: (one.is_public, one.has_main), default=None)
+    return "Main" if best is None else best.name
 
 
 def renamed_to_main(source: bytes) -> bytes:
-    """The same program with its main class called `Main`, in no package, for judges that put it into `Main.java`.
+    """Return a program with its main class renamed to `Main` and no package, for judges that compile `Main.java`.
 
-    Strings and comments stay as they are; another class that is called `Main` gets another name.
+    Strings and comments stay unchanged. Another class called `Main` gets another name.
 
     Example:
         >>> renamed_to_main(b'public class Solve { /* Solve */ Solve() {} static void main(String[] a) {} }')

@@ -1,6 +1,6 @@
-"""Judges saved outputs with another checker; no program runs again.
+"""Judges saved outputs with another checker, without running programs again.
 
-Called by the user's thread. Reads the results directory, writes nothing: what it finds is a list of rows.
+Called by the user's thread. It reads the results directory and writes nothing; the result is a list of rows.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from nbrun.judge.local import LocalSandbox
 from nbrun.results.reader import Reader, parse
 from nbrun.verdicts import Verdict
 
-#: From here on a SandboxFusion server loses output.
+#: A SandboxFusion server may lose output beyond this length.
 _SERVER_OUTPUT_BYTES = 131_072
 _STREAMS = {"stdout": "its output", "input": "the input", "output": "the expected output"}
 
 
 @dataclass(frozen=True)
 class Rechecked(Sequence[Mapping[str, Any]]):
-    """One row a saved result: `sample_id, group, index, key, occurrence, before, verdict, changed, reason`.
+    """One row for each saved result: `sample_id, group, index, key, occurrence, before, verdict, changed, reason`.
 
-    `verdict` is None where it can't be found without running programs again; `reason` says why.
+    `verdict` is None if it can't be determined without running programs again; `reason` gives the cause.
 
     Example:
         >>> len(Rechecked([]).changed), len(Rechecked([]).unknown)
@@ -49,12 +49,12 @@ class Rechecked(Sequence[Mapping[str, Any]]):
 
     @property
     def changed(self) -> list[Mapping[str, Any]]:
-        """Those whose verdict is another one now."""
+        """The rows whose verdict has changed."""
         return [row for row in self.rows if row["changed"]]
 
     @property
     def unknown(self) -> list[Mapping[str, Any]]:
-        """Those that can't be judged by what was saved."""
+        """The rows that can't be judged from what was saved."""
         return [row for row in self.rows if row["verdict"] is None]
 
     def __repr__(self) -> str:
@@ -71,19 +71,19 @@ def recheck(
     *,
     sandbox: LocalSandbox | None = None,
 ) -> Rechecked:
-    """What another checker says of outputs that were saved. Programs don't run again, and nothing is written.
+    """Judge saved outputs with another checker. Programs don't run again, and nothing is written.
 
-    A result keeps whole outputs only under `LocalSandbox(keep_output_bytes=None)`, or where they were short: where a
-    stream was cut the row says so. The same holds where a solution was stopped at a test that passes now: the tests
-    behind it never ran (`all_tests=True` runs them).
+    A result holds complete outputs only if they were short, or with `LocalSandbox(keep_output_bytes=None)`. A row
+    reports a truncated stream as its reason, and also a solution that was stopped at a test that passes now, since the
+    tests after it never ran (`all_tests=True` runs them).
 
     Args:
         results: a results directory, or single results as mappings.
-        checker: as LocalSandbox takes it.
-        sandbox: where a checker that is a program runs; None makes one for this call.
+        checker: as for LocalSandbox.
+        sandbox: runs a checker that is a program; None makes one for this call.
 
     Raises:
-        InputError: no such directory.
+        InputError: there is no such directory.
 
     Example:
         >>> run = {"status": "Finished", "return_code": 0, "stdout": "YES"}
@@ -152,7 +152,7 @@ def _verdict(
     total = result.get("tests_total")
     all_ran = len(tests) == total if total is not None else failed_at is None or failed_at < len(tests) - 1
     if not all_ran:
-        return None, f"test {len(tests) - 1}: the tests behind it never ran"
+        return None, f"test {len(tests) - 1}: the tests after it never ran"
     return str(Verdict.ACCEPTED), None
 
 
@@ -163,7 +163,7 @@ def _ended_well(test: Mapping[str, Any], run: Any) -> bool:
 
 
 def _not_whole(test: Mapping[str, Any], run: Any, is_ours: bool) -> str | None:
-    """Why the streams of a test are not what they were; None if they are."""
+    """Return why the saved streams of a test aren't complete; None if they are."""
     texts = _texts(test, run)
     cut = test.get("cut") or {}
     for name, words in _STREAMS.items():

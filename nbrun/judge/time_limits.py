@@ -1,18 +1,18 @@
-"""When a time limit that was exceeded is believed, and under what a program is tried again before that.
+"""Decides when an exceeded time limit is final, and how a program is tried again before that.
 
-A judge's slow machine must not reject a right solution, and a hopeless program must not be run for ever. Called by
-judges' worker threads and by any thread that asks about a saved result; pure functions.
+A judge's slow machine must not reject a right solution, and a hopeless program must not run forever. Called by judges'
+worker threads and by any thread that asks about a saved result; pure functions.
 
-    T1  Output that is wrong already is final.
-    T2  Nothing written and no sign of work: the sandbox was blocked. The same limit elsewhere, up to BLOCKED_TRIES
-        times; where there is no elsewhere, with less load.
-    T3  Else first less load: what ran beside other programs runs alone, under the same limit.
-    T4  Then more time, where what was written is a true beginning of the expected output: the limit times
-        expected / written length, at most MOST_RAISED times, at most `max_time_limit_s`.
-    T5  Nothing runs twice under the same limit and load in one place.
-    T6  A limit that isn't known is final.
+    T1  If the output is wrong already, the verdict is final.
+    T2  If the program wrote nothing and showed no sign of work, the sandbox was blocked: it is tried at other endpoints
+        with the same limit, up to BLOCKED_TRIES times; if there are no others, with less load.
+    T3  Otherwise load is reduced first: a program that ran while others did runs alone, with the same limit.
+    T4  Then the limit is raised, if the output is a beginning of the expected output: by the ratio of the lengths of
+        expected and written output, at most MOST_RAISED times, and up to `max_time_limit_s`.
+    T5  Nothing runs twice with the same limit and load at one endpoint.
+    T6  If the limit isn't known, the verdict is final.
 
-The same for compilers that ran out of time, which says nothing of the source: less load, then more time.
+A compiler that ran out of time says nothing about the source: it is tried with less load, then with more time.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from nbrun.judge.comparison import compare_tokens
 from nbrun.verdicts import Verdict
@@ -32,7 +32,7 @@ MOST_RAISED = 10.0
 
 
 class Written(StrEnum):
-    """What a program had written when its time was up."""
+    """How the output that a program had written when its time was up compares to the expected output."""
 
     NOTHING = "nothing"  # and it showed no other sign of work
     SILENT = "silent"  # nothing, but it worked: it used a CPU, or wrote to stderr
@@ -43,17 +43,17 @@ class Written(StrEnum):
 
 @dataclass(frozen=True)
 class Attempt:
-    """One try of one test that ended at a time limit, as it is kept in an entry.
+    """One attempt at one test that ended at a time limit, as an entry stores it.
 
     Attributes:
-        verdict: what came of it.
-        time_limit_s: the limit in seconds; None where it isn't known.
-        load: programs that ran at once in that place, this one included.
-        endpoint: the place.
-        test: which test, counted from 0.
-        written: see `Written`; None where something else than the program ran out of time.
-        share: how much of the expected output had been written, 0 to 1.
-        compile_limit_s: the compiler's limit, where that was exceeded.
+        verdict: the result of the attempt.
+        time_limit_s: the limit in seconds; None if it isn't known.
+        load: the number of programs that ran at that endpoint at once, this one included.
+        endpoint: where it ran.
+        test: the number of the test, counted from 0.
+        written: see `Written`; None if something other than the program ran out of time.
+        share: the written share of the expected output, 0 to 1.
+        compile_limit_s: the compiler's limit, if that was exceeded.
     """
 
     verdict: str
@@ -66,19 +66,24 @@ class Attempt:
     compile_limit_s: float | None = None
 
     def record(self) -> dict[str, Any]:
-        """As a mapping for an entry; what says nothing is left out."""
+        """Return the attempt as a mapping for an entry, without values that are the default."""
         nothing = {"written": None, "share": 0.0, "compile_limit_s": None}
         return {name: value for name, value in asdict(self).items() if name not in nothing or value != nothing[name]}
 
     @classmethod
     def read(cls, record: Mapping[str, Any]) -> Attempt:
-        """The other way round; keys that it doesn't know are left out."""
+        """Return the attempt that an entry stores; unknown keys are ignored."""
         return cls(**{name: record[name] for name in cls.__dataclass_fields__ if name in record})
 
 
 @dataclass(frozen=True)
 class Next:
-    """What to try: a limit, and whether nothing else may run there meanwhile; `avoid` lists places not to go to."""
+    """The next attempt.
+
+    Attributes:
+        alone: whether nothing else may run at its endpoint meanwhile.
+        avoid: endpoints that it must not use.
+    """
 
     reason: str
     time_limit_s: float
@@ -90,12 +95,12 @@ class Next:
 def next_attempt(
     attempts: Sequence[Attempt], max_time_limit_s: float | None = None, places: Collection[str] = (),
 ) -> Next | None:  # fmt: skip
-    """What to try after these attempts of one test, the last of which exceeded its time; None: it is final.
+    """Return what to try after these attempts at one test, the last of which exceeded its time; None if it is final.
 
     Args:
         attempts: in their order.
-        max_time_limit_s: up to where limits are raised; None raises none.
-        places: where else it could run (names of endpoints).
+        max_time_limit_s: the limit up to which limits are raised; None raises none.
+        places: the names of the endpoints at which it could run.
 
     Example:
         >>> slow = Attempt("TimeLimitExceeded", 2.0, load=1, written=Written.BEGINNING, share=0.25)
@@ -125,7 +130,7 @@ def next_attempt(
 
 
 def next_compile(attempts: Sequence[Attempt], max_compile_limit_s: float) -> Next | None:
-    """What to try after a compiler ran out of time; None: give up, and say nothing of the source.
+    """Return what to try after a compiler ran out of time; None to give up, without a verdict on the source.
 
     Example:
         >>> next_compile([Attempt("JudgeError", 2.0, load=4, compile_limit_s=10.0)], 30.0).compile_limit_s
@@ -145,18 +150,25 @@ def next_compile(attempts: Sequence[Attempt], max_compile_limit_s: float) -> Nex
     return Next(reason, time_limit_s, alone=True, compile_limit_s=raised)
 
 
+class Output(NamedTuple):
+    """How much of the expected output was written: what kind of output it is, and its share of the length, 0 to 1."""
+
+    written: Written
+    share: float
+
+
 def look_at(
     expected: str, output: str, *, worked: bool = False, exact: bool = True, ignore_case: bool = False
-) -> tuple[Written, float]:
-    """What a program had written when its time was up, and how much of the expected output that is.
+) -> Output:
+    """Compare what a program had written when its time was up with the expected output.
 
     Args:
-        worked: whether it showed a sign of work beside its output.
-        exact: False where other outputs than the expected one may be right too: then a shorter one may be a beginning.
+        worked: whether it showed a sign of work besides its output.
+        exact: False if outputs other than the expected one may be right too; then a shorter one may be a beginning.
 
     Example:
         >>> look_at("1\\n2\\n3\\n4\\n", "1\\n2\\n")
-        (<Written.BEGINNING: 'beginning'>, 0.5)
+        Output(written=<Written.BEGINNING: 'beginning'>, share=0.5)
         >>> look_at("1\\n2\\n", "1\\n3")[0], look_at("1\\n2\\n", "")[0]
         (<Written.WRONG: 'wrong'>, <Written.NOTHING: 'nothing'>)
     """
@@ -164,19 +176,19 @@ def look_at(
         expected, output = expected.lower(), output.lower()
     want, got = expected.split(), output.split()
     if not got:
-        return (Written.SILENT if worked or output else Written.NOTHING), 0.0
+        return Output(Written.SILENT if worked or output else Written.NOTHING, 0.0)
     share = len(output) / max(1, len(expected))
     if not exact:
-        return (Written.BEGINNING, share) if share < 1 else (Written.ALL, 1.0)
+        return Output(Written.BEGINNING, share) if share < 1 else Output(Written.ALL, 1.0)
     if len(got) > len(want) or not _begins(want, got, cut=not output[-1:].isspace()):
-        return Written.WRONG, 0.0
+        return Output(Written.WRONG, 0.0)
     if len(got) == len(want) and compare_tokens(want[-1], got[-1]):
-        return Written.ALL, 1.0
-    return Written.BEGINNING, min(share, 0.999)
+        return Output(Written.ALL, 1.0)
+    return Output(Written.BEGINNING, min(share, 0.999))
 
 
 def _begins(want: list[str], got: list[str], cut: bool) -> bool:
-    """Whether `got` are the first tokens of `want`; the last one may be cut off where no space follows it."""
+    """Return whether `got` are the first tokens of `want`; if `cut`, the last one may be cut off."""
     n = len(got) - 1
     if not compare_tokens(" ".join(want[:n]), " ".join(got[:n])):
         return False

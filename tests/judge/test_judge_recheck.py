@@ -64,10 +64,10 @@ def test_all_of_it_is_told_where_all_was_kept(tmp_path: Path) -> None:
 def test_what_was_cut_or_never_ran_is_said(tmp_path: Path) -> None:
     found = recheck(judged(tmp_path, checker=STRICT, keep_output_bytes=100), LOOSE)
     assert verdicts(found) == ["Accepted", None, "Accepted", "WrongAnswer", "RuntimeError", "CompileError", None]
-    assert found[1]["reason"] == "test 0: the tests behind it never ran"
+    assert found[1]["reason"] == "test 0: the tests after it never ran"
     assert found[6]["reason"] == "test 0: its output was cut"
     assert [row["index"] for row in found.unknown] == [1, 6]
-    assert "2 can't be: the tests behind it never ran, its output was cut" in repr(found)
+    assert "2 can't be: the tests after it never ran, its output was cut" in repr(found)
 
 
 @pytest.mark.needs("g++")
