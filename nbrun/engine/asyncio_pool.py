@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 from nbrun.engine.completions import (
     CompletedTasks,
@@ -143,17 +144,30 @@ class AsyncioPool(SingleThreadPool):
         try:
             while not self._is_over:  # a task may have stopped it
                 loop.run_forever()
+            self._wait_for(loop, set(self._in_flight))  # cancelled tasks close what they hold
             close = getattr(scheduler.fn, "aclose", None)
             if callable(close):
                 loop.run_until_complete(close())
+            others = asyncio.all_tasks(loop) - set(self._in_flight)  # that fn has started; a second cancellation would
+            for task in others:  # interrupt a task's clean-up
+                task.cancel()
+            self._wait_for(loop, others)
             loop.run_until_complete(loop.shutdown_asyncgens())
             # A loop that is closed with abandoned tasks in it would print complaints.
-            if not self._in_flight and not self._lost:
+            if not asyncio.all_tasks(loop):
                 loop.close()
         except BaseException as e:  # SystemExit from a user's callback, or a fault of nbrun's own
             scheduler.on_internal_error(e)
         finally:
             self._outcomes.put(None)
+
+    @staticmethod
+    def _wait_for(loop: asyncio.AbstractEventLoop, tasks: set[asyncio.Task[Any]]) -> None:
+        """Let cancelled tasks end, for at most CANCEL_S. Those that go on are abandoned, without a complaint later."""
+        if tasks:
+            _, pending = loop.run_until_complete(asyncio.wait(tasks, timeout=CANCEL_S))
+            for task in pending:
+                task._log_destroy_pending = False  # type: ignore[attr-defined]  # asyncio.gather does the same
 
     def _look(self) -> None:
         """Begin tasks, cancel them, or end the loop."""
@@ -166,6 +180,8 @@ class AsyncioPool(SingleThreadPool):
         scheduler = self.scheduler
         with scheduler.lock:
             self._asked = False
+        if self._is_over:  # the loop only waits for what was cancelled, and must not be stopped again
+            return
         if scheduler.flag.is_set and not self._has_cancelled:
             self._has_cancelled = True
             for task in list(self._in_flight):

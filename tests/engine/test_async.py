@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,43 @@ def test_a_stop_at_once_cancels_what_is_in_flight(
     until(lambda: run.progress.ended, "the run has stopped")
     assert seen == [True] * 20
     assert (run.progress.state, run.progress.saved) == ("stopped", 0)
+
+
+@pytest.mark.parametrize("timeout_s", [None, 60])
+def test_cancelled_tasks_clean_up_before_the_loop_ends_and_nothing_is_printed(
+    timeout_s: float | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cleaned, background = [], []
+
+    class Client:
+        closed_after = 0
+
+        async def __call__(self, task: nbrun.Task) -> Any:
+            background.append(asyncio.create_task(asyncio.sleep(600)))
+            try:
+                await asyncio.sleep(600)
+            finally:
+                for _ in range(20):  # as a connection that is closed politely
+                    await asyncio.sleep(0)
+                cleaned.append(task.index)
+
+        async def aclose(self) -> None:
+            for _ in range(20):
+                await asyncio.sleep(0)
+            self.closed_after = len(cleaned)
+
+    client = Client()
+    run = start(tmp_path / "r", client, 20, workers=10, timeout_s=timeout_s)
+    until(lambda: run.progress.running == 10, "all are in flight")
+    run.stop(drain=False)
+    until(lambda: run.progress.ended, "the run has stopped")
+    until(lambda: not [t for t in threading.enumerate() if t.name.startswith("nbrun-loop")], "its threads have ended")
+    assert (run.progress.state, run.progress.message) == ("stopped", "")
+    assert (len(cleaned), client.closed_after) == (10, 10)
+    assert all(task.cancelled() for task in background)
+    background.clear()
+    gc.collect()
+    assert not [record.getMessage() for record in caplog.records if record.name == "asyncio"]
 
 
 def test_the_loop_ends_with_the_run_and_closes_what_fn_holds(tmp_path: Path) -> None:
