@@ -212,7 +212,8 @@ class Judging:
         folder.mkdir()
         streams = Streams(folder)
         try:
-            run, tries = self._run(test, streams, token, limits), []
+            more = number + 1 < len(self.tests)
+            run, tries = self._run(test, streams, token, limits, more=more), []
             if _is_foreign(run.ending) or (confirm and self._is_doubtful(run)):
                 tries.append(run.record())
                 run = self._run(test, streams, token, limits, alone=True)
@@ -266,9 +267,10 @@ class Judging:
         )
 
     def _run(
-        self, test: Mapping[str, Any], streams: Streams, token: CancelToken, limits: Limits, alone: bool = False
-    ) -> _Run:
-        """Run the program once."""
+        self, test: Mapping[str, Any], streams: Streams, token: CancelToken, limits: Limits, alone: bool = False,
+        more: bool = False,
+    ) -> _Run:  # fmt: skip
+        """Run the program once. `more`: it is likely to be run again soon, on another test."""
         given = streams.path("stdin")
         given.unlink(missing_ok=True)  # a program that runs as the file's owner may have changed it
         exchange = self.options.exchange
@@ -284,7 +286,7 @@ class Judging:
                 ending = talk.ending
             else:
                 arguments = test.get("arguments", ())
-                ending = launch(self.program, bench, at, streams.paths(), limits, token, arguments)
+                ending = launch(self.program, bench, at, streams.paths(), limits, token, arguments, more=more)
             others = slot.others(ending.cpu_s)
         exchange.take_output(test, at.work, streams.path("stdout"), limits.output_bytes)
         return _Run(ending, slot.load, bench.gate.is_loaded(slot), bench.gate.is_quiet(others), talk)

@@ -118,7 +118,7 @@ class ProgramRunner:
 
             def start(limits: Limits, pipes: Mapping[str, int]) -> ProgramRun:
                 to: dict[str, Path | int] = {**streams, **pipes}
-                ending = launch(program, self.bench, at, to, limits, self.token, words, [feedback])
+                ending = launch(program, self.bench, at, to, limits, self.token, words, [feedback], more=not pipes)
                 messages = [read_safely(path, _NOTE_BYTES) for path in (feedback / "judgemessage.txt", folder / "err")]
                 note = b"\n".join(filter(None, messages)).decode("utf-8", "replace").strip()
                 score = read_safely(feedback / "score.txt", 100).decode("utf-8", "replace").strip()

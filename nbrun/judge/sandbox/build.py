@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -159,6 +159,12 @@ class Program:
     folder: Path
     compiled: Compiled | None
     build: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def readable(self) -> list[str]:
+        """The folders that it can't run without, as far as they are no part of the system."""
+        language = self.language
+        return [*readable(language.tool, language.compiler), *language.readable]
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ MARGIN = 0.05
 #: CPUs that others may use beside a program that counts as alone.
 _NOISE = 0.3
 _REFERENCE_STEPS = 30_000
+_CPUS = os.cpu_count() or 1
 _REFERENCE_TIMES = 5
 
 
@@ -34,11 +35,14 @@ def cores() -> int:
 def busy_s() -> float | None:
     """Return for how long the machine's CPUs were busy since it started, in all; None where that isn't known."""
     try:
-        with open("/proc/uptime", "rb") as file:  # cheaper than /proc/stat, which lists every interrupt
-            up_s, idle_s = map(float, file.read().split())
+        fd = os.open("/proc/uptime", os.O_RDONLY | os.O_CLOEXEC)  # /proc/stat would list every interrupt
+        try:
+            up_s, idle_s = map(float, os.read(fd, 100).split())
+        finally:
+            os.close(fd)
     except (OSError, ValueError):
         return None
-    return up_s * (os.cpu_count() or 1) - idle_s
+    return up_s * _CPUS - idle_s
 
 
 def is_busy(n_cores: int | None = None) -> bool:

@@ -5,6 +5,7 @@ Called by worker threads and by those that run tests ahead.
 
 from __future__ import annotations
 
+import os
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +18,7 @@ from nbrun.errors import ThreadLimitError
 from nbrun.judge.languages import Language
 from nbrun.judge.sandbox.build import Program, Toolchain
 from nbrun.judge.sandbox.concurrency import ConcurrencyLimiter
-from nbrun.judge.sandbox.isolation import PROGRAM, WORK, Isolation, Mounts, readable
+from nbrun.judge.sandbox.isolation import PROGRAM, WORK, Isolation, Mounts
 from nbrun.judge.sandbox.runner import CancelToken, ExitStatus, Limits, Supervisor
 from nbrun.judge.supervisor.folders import remove_tree
 from nbrun.threads import start_thread
@@ -60,26 +61,34 @@ class Place:
 
 def place(bench: Bench, around: Path) -> Place:
     """Make the folders, in the place of those of an earlier run."""
-    remove_tree(around)
-    for path in (around, around / "work", around / "tmp", around / "shm"):
-        path.mkdir()
-        path.chmod(0o755)  # whatever the kernel's mask: the program may be another user
+    try:
+        os.mkdir(around)
+    except FileExistsError:
+        remove_tree(around)
+        os.mkdir(around)
+    for path in (at := str(around), f"{at}/work", f"{at}/tmp", f"{at}/shm"):
+        if path != at:
+            os.mkdir(path)
+        os.chmod(path, 0o755)  # whatever the kernel's mask: the program may be another user
     return Place(around, around / "work", WORK if bench.isolation.is_on else str(around / "work"))
 
 
 def launch(
     program: Program, bench: Bench, at: Place, streams: Mapping[str, Path | int], limits: Limits, token: CancelToken,
-    arguments: Sequence[str] = (), owned: Sequence[Path] = (),
+    arguments: Sequence[str] = (), owned: Sequence[Path] = (), more: bool = False,
 ) -> ExitStatus:  # fmt: skip
-    """Runs it to its end. `owned` are folders in its place that it may write to, beside the place itself.
+    """Run it to its end and return how it ended.
+
+    Args:
+        owned: folders in its place that it may write to, beside the place itself.
+        more: it is likely to be run again soon, with other files.
 
     Raises:
         JudgeError: it could not be started, was cancelled, or the machinery failed.
     """
     language, box, folder = program.language, None, str(program.folder)
     if bench.isolation.is_on:
-        seen = [*readable(language.tool, language.compiler), *language.readable]
-        mounts = Mounts(at.work, at.around / "tmp", at.around / "shm", program.folder, seen)
+        mounts = Mounts(at.work, at.around / "tmp", at.around / "shm", program.folder, program.readable)
         box = bench.isolation.box(mounts)
         box["owned"] += map(str, owned)
         folder = PROGRAM
@@ -95,7 +104,7 @@ def launch(
     return bench.supervisor.run(
         [*argv, *arguments], cwd=at.work, streams=streams, env=env, limits=limits, token=token, box=box,
         address_limited=language.address_limited and not language.is_vm, watched=at.around,
-        one_of_many=True,
+        one_of_many=True, more=more,
     )  # fmt: skip
 
 

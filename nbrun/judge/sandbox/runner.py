@@ -214,7 +214,7 @@ class Supervisor:
     def run(
         self, argv: Sequence[str], *, cwd: Path, streams: Mapping[str, Path | int], env: Mapping[str, str],
         limits: Limits, token: CancelToken, box: Mapping[str, Any] | None = None, address_limited: bool = True,
-        watched: Path | None = None, one_of_many: bool = False,
+        watched: Path | None = None, one_of_many: bool = False, more: bool = False,
     ) -> ExitStatus:  # fmt: skip
         """Run a program until it ends and return how it ended.
 
@@ -226,6 +226,7 @@ class Supervisor:
             watched: the folder that must not grow beyond its limit; `cwd` if it isn't given.
             one_of_many: more programs with these limits are likely to follow in this task: its monitor waits for
                 them.
+            more: the same program is likely to be run again soon: its next box is built when this one has ended.
 
         Raises:
             JudgeError: it could not be started, was cancelled, or the machinery failed.
@@ -233,7 +234,7 @@ class Supervisor:
         fds = [stream for stream in streams.values() if isinstance(stream, int)]
         try:
             request = _request(argv, cwd, streams, env, limits, box, address_limited, watched or cwd, fds)
-            request["stays"] = one_of_many
+            request["stays"], request["more"] = one_of_many, more
             return self._run(request, limits, token, fds)
         finally:
             for fd in fds:
@@ -242,7 +243,7 @@ class Supervisor:
     def _run(self, request: Mapping[str, Any], limits: Limits, token: CancelToken, fds: list[int]) -> ExitStatus:
         token.check()
         patience_s = 3 * STARVED * limits.wall_limit_s + _ANSWER_S
-        kind = tuple(request[name] for name in _BEQUEATHED) if request["stays"] and not fds else None
+        kind = _kind_of(request) if request["stays"] and not fds else None
         report = self._ask(json.dumps(request).encode() + b"\n", patience_s, token, fds, kind)
         token.check()
         if report["failure"] is not None:
@@ -312,6 +313,11 @@ def _request(
         # Stops programs that allocate faster than they are checked. Much address space is never touched.
         "address_bytes": 2 * memory + 256 * _MB if address_limited else 0,
     } | {name: fds.index(to) if isinstance(to, int) else str(to) for name, to in streams.items()}  # fmt: skip
+
+
+def _kind_of(request: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return what a monitor gave up for good when it ran a program: it can run those for which this is the same."""
+    return (*(request[name] for name in _BEQUEATHED), request["box"] is not None and request["box"]["is_own"])
 
 
 def _end(line: socket.socket, kernel: int) -> None:

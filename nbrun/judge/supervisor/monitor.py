@@ -15,12 +15,13 @@ import select
 import signal
 import socket
 import time
+from functools import lru_cache
 from typing import Any
 
 from . import STARVED, processes
 from .bubblewrap import BubblewrapBox
 from .folders import folder_bytes, remove_tree
-from .namespaces import NamespaceBox, Template, enter_user_namespace
+from .namespaces import NamespaceBox, Template, enter_user_namespace, forgo_rights
 
 #: A program's streams, and how their files are opened for it.
 _STREAMS = {"stdin": os.O_RDONLY, "stdout": os.O_WRONLY, "stderr": os.O_WRONLY}
@@ -54,18 +55,19 @@ def run_monitor(line: socket.socket, supervisor: int) -> None:
     wake = wake_on_child()
     processes.become_subreaper()
     number, stays = 0, True
+    spare: NamespaceBox | None = None  # for the next program
     while stays and _is_asked(line, wake, supervisor):
         request, fds = _read_request(line)
-        monitor = Monitor(request, line, wake, fds, number)
+        monitor = Monitor(request, line, wake, fds, number, spare)
         report = monitor.run()
         number += 1
-        # A child that is left means that its program could not be killed in time.
-        is_clean = report["failure"] is None and report["cause"] is None and not processes.children(os.getpid())
+        is_clean = report["failure"] is None and report["cause"] is None and monitor.has_left_nothing()
         stays = request["stays"] and is_clean and time.process_time() < _OWN_CPU_S and number < _PROGRAMS_AT_MOST
         try:
             line.sendall(json.dumps(report | {"stays": stays}).encode() + b"\n")
         except OSError:
             return  # the kernel has closed the connection
+        spare = monitor.box_for_the_next() if stays else None
 
 
 def _is_asked(line: socket.socket, wake: int, supervisor: int) -> bool:
@@ -103,9 +105,15 @@ class Monitor:
     """
 
     def __init__(
-        self, request: dict[str, Any], line: socket.socket, wake: int, fds: list[int], number: int = 0
+        self,
+        request: dict[str, Any],
+        line: socket.socket,
+        wake: int,
+        fds: list[int],
+        number: int = 0,
+        spare: NamespaceBox | None = None,
     ) -> None:
-        self.request, self.line, self.wake, self.number = request, line, wake, number
+        self.request, self.line, self.wake, self.number, self.spare = request, line, wake, number, spare
         #: Our copies of the pipes that are streams of the program, by the streams' names.
         self.fds = {name: fds[at] for name in _STREAMS if isinstance(at := request[name], int)}
         self._seen_closed: set[str] = set()
@@ -134,6 +142,8 @@ class Monitor:
             ended = time.monotonic()
             self._release()
             self._kill_all()
+            if isinstance(self.box, NamespaceBox) and self.box.end is not None:
+                self.began, ended = self.box.end.began, self.box.end.ended
         else:
             self._release()
         code = None if self.status is None else os.waitstatus_to_exitcode(self.status)
@@ -161,43 +171,85 @@ class Monitor:
         """
         request = self.request
         try:
-            _become_small(request)
-            _first_to_die(True)
+            if not self.number:  # its later programs have the same limits
+                _become_small(request)
+            os.chdir(request["cwd"])
+            box = request["box"]
+            if box is not None and box["is_own"]:
+                self.box = self._own_box(box)
+                self.pid = self.box.pid
+                return None
+            processes.first_to_die(True)
             for name in ("stdout", "stderr"):
                 if name not in self.fds:
                     os.close(os.open(request[name], _NEW_FILE, 0o600))
-            box = request["box"]
             if box is None:
                 self.pid = os.posix_spawn(
                     request["argv"][0], request["argv"], request["env"], file_actions=self._file_actions(), setsid=True,
                     setsigmask=[], setsigdef=_DEFAULT,
                 )  # fmt: skip
             else:
-                self.box = self._new_box(box)
+                self.box = self._bubblewrap(box)
                 self.pid = self.box.pid
         except (OSError, ValueError) as e:
             return f"{type(e).__name__}: {e}"
         finally:
-            _first_to_die(False)
+            processes.first_to_die(False)
         return None
 
-    def _new_box(self, box: dict[str, Any]) -> BubblewrapBox | NamespaceBox:
-        uid = 0
-        if box["as_root"]:
-            uid = FIRST_UID + self.number * _MOST_PIDS + os.getpid()
+    def _bubblewrap(self, box: dict[str, Any]) -> BubblewrapBox:
+        uid = _uid(self.number) if box["as_root"] else 0
+        if uid:
             streams = [self.request[name] for name in ("stdout", "stderr") if name not in self.fds]
             for path in (*box["owned"], *streams):
                 os.chown(path, uid, uid)
-        if not box["is_own"]:
-            return BubblewrapBox(self.request, self._file_actions(), _DEFAULT, uid)
+        return BubblewrapBox(self.request, self._file_actions(), _DEFAULT, uid)
+
+    def _own_box(self, box: dict[str, Any]) -> NamespaceBox:
+        uid = _uid(self.number) if box["as_root"] else 0
+        template = _template(box["plan"])
         opened: list[int] = []
         try:
             for name, how in _STREAMS.items():
-                opened.append(os.dup(self.fds[name]) if name in self.fds else os.open(self.request[name], how))
-            return NamespaceBox(_template(box["plan"]), self.request, opened, _DEFAULT, uid)
+                if name in self.fds:
+                    opened.append(os.dup(self.fds[name]))
+                    continue
+                opened.append(os.open(self.request[name], how if name == "stdin" else _NEW_FILE, 0o600))
+                if uid and name != "stdin":
+                    os.fchown(opened[-1], uid, uid)
+            if uid:
+                for path in box["owned"]:
+                    os.chown(path, uid, uid)
+            if self.spare is not None and self.spare.uid == uid and self.spare.fits(template, self.request):
+                try:
+                    self.spare.start(self.request, opened)
+                except ConnectionError:
+                    pass  # it was killed while it waited
+                else:
+                    return self.spare
+            new = NamespaceBox(template, self.request, _DEFAULT, uid)
+            new.start(self.request, opened)
+            return new
         finally:
             for fd in opened:
                 os.close(fd)
+
+    def box_for_the_next(self) -> NamespaceBox | None:
+        """Build a box for a program like this one, if one is likely to follow; it waits there."""
+        self._close_boxes()
+        request = self.request
+        if not request["more"] or not isinstance(self.box, NamespaceBox):
+            return None
+        uid = _uid(self.number + 1) if request["box"]["as_root"] else 0
+        try:
+            return NamespaceBox(_template(request["box"]["plan"]), request, _DEFAULT, uid)
+        except OSError:
+            return None
+
+    def _close_boxes(self) -> None:
+        for box in {self.box, self.spare}:
+            if isinstance(box, NamespaceBox):
+                box.close()
 
     def _file_actions(self) -> list[tuple[Any, ...]]:
         actions: list[tuple[Any, ...]] = []
@@ -244,15 +296,38 @@ class Monitor:
         poller = select.poll()
         poller.register(self.wake, select.POLLIN)
         poller.register(self.line, select.POLLIN)
+        own = self.box.line if isinstance(self.box, NamespaceBox) else None
+        if own is not None:
+            poller.register(own, select.POLLIN)
         wait_ms = 5
         while self.cause is None:
             ready = {f for f, _ in poller.poll(wait_ms)}
+            if own is not None and own.fileno() in ready:
+                if self._is_reported():
+                    return
+                poller.unregister(own)
+                own = None
             if drain(self.wake) or self.line.fileno() in ready:
                 self.cause = "cancelled"  # cancelled, or end of file
             if self._reaped():
                 return
             self.cause = self.cause or self._exceeded()
             wait_ms = min(50, wait_ms * 2)
+
+    def _is_reported(self) -> bool:
+        """Return whether the init of the box has reported the end, after which no process is left but itself."""
+        if not isinstance(self.box, NamespaceBox) or not self.box.has_ended() or self.box.end is None:
+            return False
+        self.status = self.box.end.status
+        self.reaped_bytes = self.box.end.memory_bytes
+        self.account.reaped(self.box.end.cpu_s)
+        return True
+
+    def has_left_nothing(self) -> bool:
+        """Return whether no process of the program is left, after its end."""
+        if isinstance(self.box, NamespaceBox):
+            return self.box.end is not None
+        return not processes.children(os.getpid())  # one that is left could not be killed in time
 
     def _reaped(self) -> bool:
         """Whether the program itself has ended; orphans of its that ended are taken away with it."""
@@ -268,6 +343,8 @@ class Monitor:
 
     def _count(self, pid: int, status: int, usage: resource.struct_rusage) -> None:
         """A child was reaped: what it used, with all that it waited for. The work of the box itself is left out."""
+        if isinstance(self.box, NamespaceBox) and (pid != self.pid or self._is_reported()):
+            return  # the init of an earlier program's box, or one that has reported all of this
         used_s = usage.ru_utime + usage.ru_stime
         self.reaped_bytes = max(self.reaped_bytes, processes.maxrss_bytes(usage))
         if pid == self.pid:
@@ -278,7 +355,7 @@ class Monitor:
 
     def _exceeded(self) -> str | None:
         """The limit that the living program and its descendants have passed by now."""
-        living = processes.descendants(os.getpid())
+        living = self._living()
         if self.fds:
             self._release_closed(living)
         memory = self._look(living)
@@ -303,6 +380,12 @@ class Monitor:
             if written > request["folder_bytes"]:
                 return "files"
         return None
+
+    def _living(self) -> list[int]:
+        """Return the program's processes, and those of its box."""
+        if isinstance(self.box, NamespaceBox):  # no process leaves it
+            return [self.pid, *processes.descendants(self.pid)]
+        return processes.descendants(os.getpid())
 
     def _waited_too_long(self, living: list[int], now: float) -> str | None:
         """Whether the program's own wall time is over; what its box takes before and after is the machine's doing."""
@@ -330,6 +413,8 @@ class Monitor:
         return memory
 
     def _kill_all(self) -> None:
+        if isinstance(self.box, NamespaceBox) and self.box.end is not None:
+            return  # none is left
         try:
             os.killpg(self.pid, signal.SIGKILL)
         except OSError:
@@ -345,10 +430,17 @@ def _template(plan: list[list[str]]) -> Template:
         _templates.clear()
         enter_user_namespace()
         _templates.append(Template(plan))
+        _forgo_rights_once()
     return _templates[0]
 
 
 _templates: list[Template] = []  # at most one
+_forgo_rights_once = lru_cache(1)(forgo_rights)
+
+
+def _uid(number: int) -> int:
+    """Return the user id of this process's program of a number."""
+    return FIRST_UID + number * _MOST_PIDS + os.getpid()
 
 
 def _shared_fairly(living: list[int], resident: int) -> int:
@@ -360,7 +452,6 @@ def _shared_fairly(living: list[int], resident: int) -> int:
 
 def _become_small(request: dict[str, Any]) -> None:
     os.umask(0o022)
-    os.chdir(request["cwd"])
     cpu_s = int(request["cpu_s"]) + 2  # for each process alone; the monitor counts them together, and sooner
     _limit(resource.RLIMIT_CPU, cpu_s, cpu_s + 1)
     _limit(resource.RLIMIT_FSIZE, request["file_bytes"])
@@ -370,15 +461,6 @@ def _become_small(request: dict[str, Any]) -> None:
     _limit(resource.RLIMIT_STACK, resource.RLIM_INFINITY)
     if request["address_bytes"]:
         _limit(resource.RLIMIT_AS, request["address_bytes"])
-
-
-def _first_to_die(yes: bool) -> None:
-    """Let the system kill programs first when memory runs out, not the kernel or their monitors."""
-    try:
-        with open("/proc/self/oom_score_adj", "w") as file:
-            file.write("1000" if yes else "0")
-    except OSError:
-        pass
 
 
 def _head(path: str) -> str:

@@ -22,9 +22,12 @@ import signal
 import socket
 import struct
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
+
+from .processes import first_to_die
 
 _NEWNS, _NEWCGROUP, _NEWUTS, _NEWIPC = 0x20000, 0x2000000, 0x4000000, 0x8000000
 _NEWUSER, _NEWPID, _NEWNET = 0x10000000, 0x20000000, 0x40000000
@@ -43,6 +46,10 @@ _SIGINT, _SIGTERM, _SIGCHLD = int(signal.SIGINT), int(signal.SIGTERM), int(signa
 _INET, _DATAGRAMS = int(socket.AF_INET), int(socket.SOCK_DGRAM)
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _SET_INTERFACE_FLAGS, _UP = 0x8914, 1
+#: A program's streams, in the order of its descriptors.
+_STREAMS = ("stdin", "stdout", "stderr")
+_GO = b"g"
+_INT = struct.Struct("@i")
 _HOST_NAME, _HOST_PROC = b"box", b"/.proc"
 #: Of the folders that are a test's own.
 _OF_FOLDERS = struct.pack("=QQQQ", _NO_SUID | _NO_DEVICES, 0, 0, 0)
@@ -84,55 +91,115 @@ class Template:
 
 
 class NamespaceBox:
-    """One program in new namespaces.
+    """New namespaces for one program, whose first process (init) waits until the program is started in them.
+
+    Building a box takes longer than a small program runs, so the next one is built while the result of a test is worked
+    on. It knows then what it will run, but neither the folders nor the streams: it gets those as descriptors.
 
     Attributes:
         pid: of the box's init.
-        helpers: how many processes in the box are not the program's.
+        uid: of the program, where the user is root; else 0.
+        line: readable when init has reported the end, or has ended.
+        end: how the program ended; None before that, and where init could not report it.
     """
 
-    helpers = 1
+    helpers = 1  # processes in the box that are not the program's
 
-    def __init__(
-        self, template: Template, request: Mapping[str, Any], streams: Sequence[int], signals: Sequence[int], uid: int
-    ) -> None:
-        self._status, status_end = os.pipe()
-        self._said: list[str] | None = None
+    def __init__(self, template: Template, request: Mapping[str, Any], signals: Sequence[int], uid: int) -> None:
+        self.uid = uid
+        self.end: End | None = None
+        self._template, self._kind, self._said = template, _kind_of(request), b""
+        self.line, theirs = socket.socketpair()
         # All that can be laid out before the fork is: a child copies each page that it or this process touches.
-        init = _Init(template.fd, request, streams, signals, uid, status_end)
+        init = _Init(template.fd, request, signals, uid, theirs)
         try:
             self.pid = _clone(_NEW)
             if not self.pid:
-                _run_child(status_end, init.run)
+                _run_child(theirs.fileno(), init.run)
         except BaseException:
-            os.close(self._status)
+            self.line.close()
             raise
         finally:
-            os.close(status_end)
+            theirs.close()
 
-    def _read(self) -> list[str]:
-        """Return what init said, once it has ended: the program's status and its own CPU time, or what failed."""
-        if self._said is None:
-            with open(self._status, "rb") as file:
-                self._said = file.read().decode("utf-8", "replace").split(" ", 1)
-        return self._said
+    def fits(self, template: Template, request: Mapping[str, Any]) -> bool:
+        """Return whether the program of a request can be started in it."""
+        return self._template is template and self._kind == _kind_of(request)
 
-    @property
-    def _has_run(self) -> bool:
-        return self._read()[0].isdigit()
+    def start(self, request: Mapping[str, Any], streams: Sequence[int]) -> None:
+        """Start the program."""
+        trees: list[int] = []
+        try:
+            trees += (_tree(outside.encode()) for outside, _ in request["box"]["folders"])
+            socket.send_fds(self.line, [_GO], [*streams, *trees])
+        finally:
+            for fd in trees:
+                os.close(fd)
+
+    def has_ended(self) -> bool:
+        """Return whether init has reported the program's end: then no process is left in the box but init, which ends.
+
+        To be called when `line` is readable.
+        """
+        while self.end is None:
+            part = self.line.recv(4096)
+            if not part:
+                return False
+            self._said += part
+            self.end = End.read(self._said)
+        return True
 
     def used_s(self, usage: resource.struct_rusage) -> float:
         """Return the CPU seconds of all programs in the box, where `usage` is what was reaped with init."""
-        own_s = float(self._read()[1]) if self._has_run else 0.0
-        return max(0.0, usage.ru_utime + usage.ru_stime - own_s)
+        return self.end.cpu_s if self.end is not None else usage.ru_utime + usage.ru_stime
 
     def exit_code(self) -> int | None:
         """Return the program's exit code, or minus the signal that killed it; None where init did not see its end."""
-        return os.waitstatus_to_exitcode(int(self._read()[0])) if self._has_run else None
+        return None if self.end is None else os.waitstatus_to_exitcode(self.end.status)
 
     def why_not(self) -> str:
         """Return why no program started."""
-        return " ".join(self._read()) or "the first process of its box was killed"
+        return self._said.decode("utf-8", "replace") or "the first process of its box was killed"
+
+    def close(self) -> None:
+        """Let go of the box; one whose program was not started ends."""
+        self.line.close()
+
+
+class End(NamedTuple):
+    """How a program in a box ended, as init reports it.
+
+    Attributes:
+        status: as `waitpid` gave it.
+        began: when the program was started; `ended`: when it had ended. Both by the monotonic clock.
+        cpu_s: CPU seconds of the program and of all other processes in the box.
+        memory_bytes: the most that one of them held.
+    """
+
+    status: int
+    began: float
+    ended: float
+    cpu_s: float
+    memory_bytes: int
+
+    def text(self) -> bytes:
+        """Return a line that `read` reads."""
+        return b"end %d %.6f %.6f %.6f %d\n" % self
+
+    @classmethod
+    def read(cls, said: bytes) -> End | None:
+        """Return what a line says; None where it is another, or not complete."""
+        word, *fields = said.split()
+        if word != b"end" or not said.endswith(b"\n"):
+            return None
+        status, began, ended, cpu_s, memory_bytes = fields
+        return cls(int(status), float(began), float(ended), float(cpu_s), int(memory_bytes))
+
+
+def _kind_of(request: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return what a box is built for: a program for which this is the same can be started in it."""
+    insides = [inside for _, inside in request["box"]["folders"]]
+    return request["argv"], request["env"], request["processes"], insides
 
 
 @lru_cache(1)
@@ -238,94 +305,124 @@ def _build_devices() -> None:
 
 
 class _Init:
-    """The first process of a box: it finishes the box, starts the program, and says how that ended."""
+    """The first process of a box: it builds the box, starts the program, and reports how that ended."""
 
     def __init__(
-        self, template: int, request: Mapping[str, Any], streams: Sequence[int], signals: Sequence[int], uid: int,
-        report: int,
-    ) -> None:  # fmt: skip
-        self._request, self._streams, self._signals, self._report = request, streams, signals, report
-        folders = request["box"]["folders"]
-        self._outside = [outside.encode() for outside, _ in folders]
-        self._inside = [inside.encode() for _, inside in folders]
-        self._work = folders[0][1]
-        self._template, self._uid = template, uid
+        self, template: int, request: Mapping[str, Any], signals: Sequence[int], uid: int, line: socket.socket
+    ) -> None:
+        self._request, self._signals, self._uid, self._line = request, signals, uid, line
+        self._inside = [inside.encode() for _, inside in request["box"]["folders"]]
+        self._template = template
         self._interface = ctypes.create_string_buffer(struct.pack("16sH22x", b"lo", _UP))
-        self._filter = _filter()
         self._arguments = _arguments()
 
     def run(self) -> None:
         """Do all of it, in the new process."""
+        self._build()
+        fds = self._wait()
+        if not fds:
+            return  # no program is needed any more
+        streams, trees = fds[: len(_STREAMS)], fds[len(_STREAMS) :]
+        for fd, inside in zip(trees, self._inside, strict=True):
+            _check(_libc.syscall(_MOVE_MOUNT, fd, b"", _HERE, inside, _FROM_EMPTY_PATH), "move_mount")
+            os.close(fd)
+        os.chdir(self._inside[0])
+        began = time.monotonic()
+        pid = self._start(streams)
+        if pid:
+            for fd in streams:
+                os.close(fd)  # the program alone has its streams: it may close them to say that it has said everything
+            if self._uid:
+                os.setresuid(0, 0, 0)
+        status = self._reap(pid) if pid else self._status
+        ended = time.monotonic()
+        self._kill_all()
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        end = End(status, began, ended, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024)
+        self._line.sendall(end.text())
+
+    def _build(self) -> None:
+        """Build the box but for the folders of the test, and give up what is not needed for those."""
         _check(_libc.prctl(_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0), "prctl")
         signal.set_wakeup_fd(-1)
         for number in (_SIGINT, _SIGTERM, _SIGCHLD):
             _libc.signal(number, None)  # without handlers, no signal from inside the box reaches its first process
+        first_to_die(True)  # before this process and its monitor, programs
         start, size = self._arguments
         ctypes.memset(start, 0, size)  # any program may read /proc/1/cmdline: it holds paths of the machine
-        self._enter()
-        _check(_libc.ioctl(_socket(), _SET_INTERFACE_FLAGS, self._interface), "ioctl")
-        _check(_libc.sethostname(_HOST_NAME, len(_HOST_NAME)), "sethostname")
-        self._give_up()
-        pid = self._start()
-        if self._uid:
-            os.setresuid(0, 0, 0)
-        # The program alone has its streams: it may close them to say that it has said everything.
-        for first, last in ((3, self._report - 1), (self._report + 1, _LAST_DESCRIPTOR)):
-            if first <= last:
-                _check(_libc.syscall(_CLOSE_RANGE, first, last, 0), "close_range")
-        ended, status = 0, 0
-        while ended != pid:
-            ended, status = os.waitpid(-1, 0)
-        own = resource.getrusage(resource.RUSAGE_SELF)
-        os.write(self._report, b"%d %f" % (status, own.ru_utime + own.ru_stime))
-
-    def _enter(self) -> None:
-        """Enter a copy of the template, with folders and a /proc of this test alone."""
-        fresh = [_tree(outside) for outside in self._outside]
         _check(_libc.setns(self._template, _NEWNS), "setns")
         _check(_libc.unshare(_NEWNS), "unshare")
-        for fd, inside in zip(fresh, self._inside, strict=True):
-            _check(_libc.syscall(_MOVE_MOUNT, fd, b"", _HERE, inside, _FROM_EMPTY_PATH), "move_mount")
-            os.close(fd)
         flags = _NO_SUID | _NO_DEVICES | _NO_PROGRAMS | _READ_ONLY
         _check(_libc.mount(b"proc", b"/proc", b"proc", flags, None), "mount /proc")
         if not self._uid:
             _check(_libc.umount2(_HOST_PROC, _DETACH), "umount2")
-        os.chdir(self._work)
-
-    def _give_up(self) -> None:
-        """Give up for the program what this process itself can do without.
-
-        No program may make calls that the filter forbids, or gain rights. What is left for the program to lose when it
-        is loaded are the capabilities of a user who is not root, and root's effective user id.
-        """
-        number = 0
-        while _libc.prctl(_DROP_BOUNDING, number, 0, 0, 0) == 0:
-            number += 1
-        _libc.prctl(_AMBIENT, _CLEAR_ALL, 0, 0, 0)
+        _check(_libc.ioctl(_socket(), _SET_INTERFACE_FLAGS, self._interface), "ioctl")
+        _check(_libc.sethostname(_HOST_NAME, len(_HOST_NAME)), "sethostname")
         most = self._request["processes"] + 1  # this process counts as one of the user's
         resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
         if self._uid:
             os.setgroups([])
             os.setresgid(self._uid, 0, 0)
             os.setresuid(self._uid, 0, 0)
-        _check(_libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0), "prctl")
-        _check(_libc.prctl(_SECCOMP, _FILTER, self._filter, 0, 0), "seccomp")
+        line = self._line.fileno()
+        for first, last in ((3, line - 1), (line + 1, _LAST_DESCRIPTOR)):
+            if first <= last:
+                _check(_libc.syscall(_CLOSE_RANGE, first, last, 0), "close_range")
 
-    def _start(self) -> int:
-        """Start the program: it begins as its real user."""
+    def _wait(self) -> list[int]:
+        """Wait for the streams and the folders, as descriptors; return none where no program will be started."""
+        size = (len(_STREAMS) + len(self._inside)) * _INT.size
+        # Closed when the program is loaded; `socket.recv_fds` ignores such flags before Python 3.12.
+        _, messages, _, _ = self._line.recvmsg(len(_GO), socket.CMSG_LEN(size), socket.MSG_CMSG_CLOEXEC)
+        return [fd for _, _, data in messages for (fd,) in _INT.iter_unpack(data)]
+
+    def _start(self, streams: Sequence[int]) -> int:
+        """Start the program, which begins as its real user; return 0 where it can't be started.
+
+        It loses what is left of its rights when it is loaded: the capabilities of a user who is not root, and root's
+        effective user id (see `forgo_rights`).
+        """
         argv, env = self._request["argv"], self._request["env"]
         try:
             return os.posix_spawn(
                 _found(argv[0], env.get("PATH", "")), argv, env, setsid=True, resetids=True, setsigmask=[],
-                file_actions=[(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(self._streams)],
+                file_actions=[(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(streams)],
                 setsigdef=self._signals,
             )  # fmt: skip
         except OSError as e:
-            os.write(self._streams[2], f"nbrun: {argv[0]}: {e.strerror}\n".encode())
-            code = _NOT_FOUND if isinstance(e, FileNotFoundError) else _NOT_RUN
-            os.write(self._report, b"%d 0" % (code << 8))
-            os._exit(0)
+            os.write(streams[2], f"nbrun: {argv[0]}: {e.strerror}\n".encode())
+            self._status = (_NOT_FOUND if isinstance(e, FileNotFoundError) else _NOT_RUN) << 8
+            return 0
+
+    def _reap(self, program: int) -> int:
+        """Wait for the program's end, and for orphans that end before it; return its status."""
+        ended, status = 0, 0
+        while ended != program:
+            ended, status = os.waitpid(-1, 0)
+        return status
+
+    def _kill_all(self) -> None:
+        """End what the program has left in the box, and wait until nothing of it is there."""
+        try:
+            os.kill(-1, signal.SIGKILL)  # all at once: none of them can make another one meanwhile
+            while True:
+                os.waitpid(-1, 0)
+        except (ProcessLookupError, ChildProcessError):
+            pass
+
+
+def forgo_rights() -> None:
+    """Give up, for this process and all programs, what no program may do. It can't be undone.
+
+    The calls that the filter forbids, and gaining rights: a program that is loaded has no capabilities. This process
+    keeps those that it has: it builds boxes with them.
+    """
+    number = 0
+    while _libc.prctl(_DROP_BOUNDING, number, 0, 0, 0) == 0:
+        number += 1
+    _libc.prctl(_AMBIENT, _CLEAR_ALL, 0, 0, 0)
+    _check(_libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0), "prctl")
+    _check(_libc.prctl(_SECCOMP, _FILTER, _filter(), 0, 0), "seccomp")
 
 
 def _tree(path: bytes) -> int:
