@@ -235,8 +235,9 @@ class ProgressTracker:
                 self._judge_errors += by_judge
             if tally is not None:
                 self._tally = self._tally.plus(tally)
-                columns["unexpected"][number] += tally.unexpected
-                self._unexpected += tally.unexpected
+                if unexpected := tally.unexpected:
+                    columns["unexpected"][number] += unexpected
+                    self._unexpected += unexpected
             self._done += done
             self._errors += len(kinds)
             self._ends += done + len(kinds)
