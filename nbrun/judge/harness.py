@@ -63,10 +63,10 @@ class Exchange:
         """Return what a program gets as stdin."""
         return as_bytes(test["input"])
 
-    def place_input(self, test: Mapping[str, Any], work: Path) -> None:
+    def place_input(self, test: Mapping[str, object], work: Path) -> None:
         """Put a program's input into its folder, before it starts."""
 
-    def take_output(self, test: Mapping[str, Any], work: Path, stdout: Path, limit_bytes: int) -> None:
+    def take_output(self, test: Mapping[str, object], work: Path, stdout: Path, limit_bytes: int) -> None:
         """Write into `stdout` what counts as the program's output, after its end and before its folder goes."""
 
 
@@ -89,7 +89,7 @@ class NamedFiles(Exchange):
             path.write_bytes(as_bytes(test["input"]))
             path.chmod(0o666)  # some programs open it for writing too
 
-    def take_output(self, test: Mapping[str, Any], work: Path, stdout: Path, limit_bytes: int) -> None:
+    def take_output(self, test: Mapping[str, object], work: Path, stdout: Path, limit_bytes: int) -> None:
         if self.output:
             _rewrite(stdout, read_safely(work / self.output, limit_bytes))
 
@@ -161,7 +161,7 @@ def compare_values(expected: str | bytes, actual: str | bytes) -> bool:
         return False
 
 
-def _loaded(text: str | bytes) -> Any:
+def _loaded(text: str | bytes) -> object:
     return json.loads(text, parse_int=lambda digits: int(digits) if len(digits) <= _LONGEST_NUMBER else _Long(digits))
 
 
@@ -169,7 +169,7 @@ class _Long(str):
     """An integer that Python doesn't read unasked."""
 
 
-def _equal(want: Any, got: Any) -> bool:
+def _equal(want: object, got: object) -> bool:
     if isinstance(want, list):
         return isinstance(got, list) and len(want) == len(got) and all(map(_equal, want, got))
     if isinstance(want, dict):

@@ -101,7 +101,7 @@ def find_packages(folder: Path, suffixes: Sequence[str] = ()) -> Iterator[Path]:
             yield inside
 
 
-def read_package(folder: Path, name: str) -> dict[str, Any]:
+def read_package(folder: Path, name: str) -> dict[str, object]:
     """Return the row of one package.
 
     Args:
@@ -134,7 +134,7 @@ def read_package(folder: Path, name: str) -> dict[str, Any]:
 # ---- problem.yaml
 
 
-def _refusal(about: Mapping[str, Any], types: Sequence[str], folder: Path) -> str | None:
+def _refusal(about: Mapping[str, object], types: Sequence[str], folder: Path) -> str | None:
     """Return why a problem can't be judged here; None if it can."""
     for kind in _REFUSED_TYPES:
         if kind in types:
@@ -161,7 +161,7 @@ def _types(about: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys([*types, *(_TYPES_OF_VALIDATION[w] for w in words if w in _TYPES_OF_VALIDATION)]))
 
 
-def _limits(about: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+def _limits(about: Mapping[str, object], folder: Path) -> dict[str, object]:
     """Return the limits of problem.yaml, or of the files that some judging systems add to a package."""
     limits = about.get("limits") or {}
     if not isinstance(limits, Mapping):
@@ -179,7 +179,7 @@ def _limits(about: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     }
 
 
-def _is_legacy(about: Mapping[str, Any]) -> bool:
+def _is_legacy(about: Mapping[str, object]) -> bool:
     return "validation" in about or str(about.get("problem_format_version") or "legacy") == "legacy"
 
 
@@ -208,7 +208,7 @@ def _domjudge_time_limit(path: Path) -> str | None:
     return None if value is None else value.strip("'\" ")
 
 
-def _constants(about: Mapping[str, Any]) -> dict[str, str]:
+def _constants(about: Mapping[str, object]) -> dict[str, str]:
     """Return the constants whose names stand as `{{name}}` in submissions, validators and files of groups."""
     constants = about.get("constants") or {}
     if not isinstance(constants, Mapping):
@@ -216,7 +216,7 @@ def _constants(about: Mapping[str, Any]) -> dict[str, str]:
     return {str(name): _constant_text(value) for name, value in constants.items()}
 
 
-def _constant_text(value: Any) -> str:
+def _constant_text(value: object) -> str:
     return str(value.get("value", "")) if isinstance(value, Mapping) else str(value)
 
 
@@ -228,7 +228,7 @@ def _filled(text: str, constants: Mapping[str, str]) -> str:
 # ---- output validators
 
 
-def _checker(about: Mapping[str, Any], folder: Path, constants: Mapping[str, str]) -> dict[str, Any]:
+def _checker(about: Mapping[str, object], folder: Path, constants: Mapping[str, str]) -> dict[str, object]:
     """Return the package's own output validators, or the comparison by flags; the tests hold the flags."""
     is_custom = "custom" in str(about.get("validation") or "").split() if _is_legacy(about) else True
     validators = _validators(folder) if is_custom else ()
@@ -255,7 +255,7 @@ def _are_programs(inside: Sequence[Path]) -> bool:
     return any(path.is_dir() for path in inside) or len(sources) == len(inside)
 
 
-def _with_constants(item: dict[str, Any], constants: Mapping[str, str]) -> dict[str, Any]:
+def _with_constants(item: dict[str, Any], constants: Mapping[str, str]) -> dict[str, object]:
     """Return the item of a program with constants filled in."""
     if not constants:
         return item
@@ -265,7 +265,7 @@ def _with_constants(item: dict[str, Any], constants: Mapping[str, str]) -> dict[
     return item
 
 
-def _validator_item(path: Path, package: Path) -> dict[str, Any]:
+def _validator_item(path: Path, package: Path) -> dict[str, object]:
     """Return the item of an output validator, with the headers beside it and those that the package shares."""
     item = _program_item(path, package)
     headers: dict[str, Path] = {}
@@ -299,7 +299,7 @@ def _sets_of_tests(folder: Path, flags: Sequence[str], constants: Mapping[str, s
     """
     data = folder / "data"
     root = _inherited(data, {}, constants)
-    sets: dict[str, list[dict[str, Any]]] = {}
+    sets: dict[str, list[dict[str, object]]] = {}
     for name, key in _SETS.items():
         tests = sets[key] = []
         for path, group in _inputs(data / name, root, constants):
@@ -321,8 +321,8 @@ def _sets_of_tests(folder: Path, flags: Sequence[str], constants: Mapping[str, s
 
 
 def _inputs(
-    folder: Path, inherited: Mapping[str, Any], constants: Mapping[str, str]
-) -> Iterator[tuple[Path, Mapping[str, Any]]]:
+    folder: Path, inherited: Mapping[str, object], constants: Mapping[str, str]
+) -> Iterator[tuple[Path, Mapping[str, object]]]:
     """Yield the inputs in a folder and in the groups below it, in order of their names, with what their group says."""
     if not folder.is_dir():
         return
@@ -334,7 +334,7 @@ def _inputs(
             yield path, about
 
 
-def _inherited(folder: Path, above: Mapping[str, Any], constants: Mapping[str, str]) -> Mapping[str, Any]:
+def _inherited(folder: Path, above: Mapping[str, object], constants: Mapping[str, str]) -> Mapping[str, object]:
     """Return the arguments and flags of a group: its own, or those of the group that holds it."""
     about = _group_file(folder, constants) or {}
     own = {key: about[key] for key in ("args", *_FLAGS) if about.get(key) is not None}
@@ -343,14 +343,14 @@ def _inherited(folder: Path, above: Mapping[str, Any], constants: Mapping[str, s
     return {**above, **own}
 
 
-def _flags_in(about: Mapping[str, Any]) -> list[str]:
+def _flags_in(about: Mapping[str, object]) -> list[str]:
     return next((flags_of(about[key]) for key in _FLAGS if about.get(key) is not None), [])
 
 
-def _groups(folder: Path, constants: Mapping[str, str]) -> dict[str, Mapping[str, Any]]:
+def _groups(folder: Path, constants: Mapping[str, str]) -> dict[str, Mapping[str, object]]:
     """Return what the files of groups of tests hold, by the groups' paths below `data`."""
     data = folder / "data"
-    found: dict[str, Mapping[str, Any]] = {}
+    found: dict[str, Mapping[str, object]] = {}
     for group in (data, *sorted(path for path in data.rglob("*") if path.is_dir())):
         about = _group_file(group, constants)
         if about is not None:
@@ -358,14 +358,14 @@ def _groups(folder: Path, constants: Mapping[str, str]) -> dict[str, Mapping[str
     return found
 
 
-def _group_file(folder: Path, constants: Mapping[str, str]) -> dict[str, Any] | None:
+def _group_file(folder: Path, constants: Mapping[str, str]) -> dict[str, object] | None:
     paths = (folder / name for name in _GROUP_FILES)
     return next((_read_yaml(path, constants) for path in paths if path.is_file()), None)
 
 
-def _arguments_and_files(about: Mapping[str, Any], files: Path) -> dict[str, Any]:
+def _arguments_and_files(about: Mapping[str, object], files: Path) -> dict[str, object]:
     """Return the arguments and the files that a test gives a program besides its input."""
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     if about.get("args"):
         found["arguments"] = flags_of(about["args"])
     if files.is_dir():
@@ -380,13 +380,13 @@ def _arguments_and_files(about: Mapping[str, Any], files: Path) -> dict[str, Any
 class _Groups(NamedTuple):
     """The items of a row's two groups, and the verdicts that they should get."""
 
-    items: list[dict[str, Any]]
+    items: list[dict[str, object]]
     expected: list[str | list[str] | None]
 
 
 def _submissions(
     package: Path, expected: _Expected, constants: Mapping[str, str], tests: Sequence[str]
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Return the groups of a row, `expected_verdicts`, `expectations`, and the names that set no time limit.
 
     An expected verdict is text, a list where several would do, and None for items that can't be judged.
@@ -464,7 +464,7 @@ def _program_item(path: Path, package: Path, hints: Hints = _NO_HINTS) -> dict[s
     text, encoding = _read_sources(names, language)
     entry = scripts[0] if scripts else hints.entry
     main = entry if entry in text else _main_of(language, text)
-    item: dict[str, Any] = {"language": language, "solution": text.pop(main)}
+    item: dict[str, object] = {"language": language, "solution": text.pop(main)}
     item |= {"file": main, "files": text} if text or language == SCRIPT else {}
     return item | ({"encoding": encoding} if encoding else {})
 
@@ -554,7 +554,7 @@ def _read_text(path: Path) -> Any:
         return data
 
 
-def _read_yaml(path: Path, constants: Mapping[str, str] | None = None) -> dict[str, Any]:
+def _read_yaml(path: Path, constants: Mapping[str, str] | None = None) -> dict[str, object]:
     """Return the mapping that a YAML file holds; an empty one where the file is empty.
 
     Raises:

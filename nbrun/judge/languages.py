@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from glob import glob
-from typing import Any
 
 from nbrun.errors import NotSupportedError
 from nbrun.judge.java import main_class
@@ -84,7 +83,7 @@ class Language:
         return replace(self, tried=(standard,)) if standard in self.standards else self
 
     def command(
-        self, template: Sequence[str], sources: Sequence[str] = (), standard: Sequence[str] = (), **places: Any
+        self, template: Sequence[str], sources: Sequence[str] = (), standard: Sequence[str] = (), **places: object
     ) -> list[str]:
         """Return a command with its places filled in.
 
@@ -132,7 +131,7 @@ class Language:
             raise NotSupportedError(f"none of {', '.join(names)} is installed. {self.install}".rstrip())
         return ""
 
-    def described(self) -> dict[str, Any]:
+    def described(self) -> dict[str, object]:
         """Return the parts of this row that a run's settings record."""
         standard = self.standards[self.tried[0]] if self.tried else ()
         compiled = [word for part in self.compile for word in (standard if part == "{standard}" else (part,))]

@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 
 from nbrun.canonical import digest, key_text
 from nbrun.errors import NotSupportedError
-from nbrun.judge.datasets import SHAPES, Shape, nearest, shape_of
+from nbrun.judge.datasets import SHAPES, Draft, Shape, nearest, shape_of
 from nbrun.judge.datasets.shape import CARRIED, SOLUTIONS, STATEMENTS, limits_of
 from nbrun.judge.datasets.submissions import are_submissions
 from nbrun.judge.datasets.tests import Tests, read_tests
@@ -48,7 +48,7 @@ _FILE = re.compile(r"[\w+-][\w.+-]*", re.ASCII)
 _STANDARD = frozenset({"", "-", "stdin", "stdout", "standard input", "standard output"})
 
 #: A user's function that converts a row to any known shape, or returns None to leave it out.
-Adapter = Callable[[Mapping[str, Any]], Mapping[str, Any] | None]
+Adapter = Callable[[Mapping[str, object]], Mapping[str, object] | None]
 
 
 class Read(NamedTuple):
@@ -59,11 +59,13 @@ class Read(NamedTuple):
         has_own_id: False if the row has no id and got one from a digest of its content.
     """
 
-    problem: dict[str, Any]
+    problem: dict[str, object]
     has_own_id: bool
 
 
-def normalise(row: Mapping[str, Any], tests: Sequence[str] = TEST_SETS, keep: Sequence[str] = ()) -> dict[str, Any]:
+def normalise(
+    row: Mapping[str, object], tests: Sequence[str] = TEST_SETS, keep: Sequence[str] = ()
+) -> dict[str, object]:
     """Return a row in the one shape.
 
     Args:
@@ -81,7 +83,7 @@ def normalise(row: Mapping[str, Any], tests: Sequence[str] = TEST_SETS, keep: Se
     return read_row(row, tests, keep).problem
 
 
-def read_row(row: Mapping[str, Any], tests: Sequence[str] = TEST_SETS, keep: Sequence[str] = ()) -> Read:
+def read_row(row: Mapping[str, object], tests: Sequence[str] = TEST_SETS, keep: Sequence[str] = ()) -> Read:
     """Return a row in the one shape, as `normalise` does, and whether the row has an id of its own.
 
     Raises:
@@ -89,23 +91,44 @@ def read_row(row: Mapping[str, Any], tests: Sequence[str] = TEST_SETS, keep: Seq
     """
     if is_normal(row):
         return Read(_checked(row, tests) | {key: row[key] for key in keep if key in row}, True)
-    shape = shape_of(row)
-    if shape is None:
-        limits_of(row)  # reports a limit that can't be read before the unknown shape
-        others = [name for name in tests if name not in TEST_SETS and not is_missing(row.get(name))]
-        if not others and row.get("not_supported") is None:
-            raise ValueError(_unknown(row))
-        shape = SHAPES[-1]
+    shape = _shape_for(row, tests)
     draft = shape.read(row)
-    problem: dict[str, Any] = {"id": draft.fields.pop("id", None)}
-    has_own_id = True
-    if is_missing(problem["id"]):
-        problem["id"] = own_id(row, shape)
-        has_own_id = problem["id"] is not None
-        if not has_own_id:
-            problem["id"] = made_id(row, shape)
-    problem |= draft.fields
-    found: list[dict[str, Any]] = []
+    name = draft.fields.pop("id", None)
+    if is_missing(name):
+        name = own_id(row, shape)
+    has_own_id = name is not None
+    problem: dict[str, object] = {"id": name if has_own_id else made_id(row, shape), **draft.fields}
+    _read_sets(problem, draft, row, tests)
+    problem.setdefault("time_limit_s", None)
+    problem.setdefault("memory_limit_mb", None)
+    if "stream_files" in problem:
+        _settle_files(problem)
+    return Read(problem | {key: row[key] for key in keep if key in row}, has_own_id)
+
+
+def _shape_for(row: Mapping[str, object], tests: Sequence[str]) -> Shape:
+    """Return the shape of a row; nbrun's own if the user names its columns with tests.
+
+    Raises:
+        ValueError: the row's shape isn't known.
+    """
+    shape = shape_of(row)
+    if shape is not None:
+        return shape
+    limits_of(row)  # reports a limit that can't be read before the unknown shape
+    others = [name for name in tests if name not in TEST_SETS and not is_missing(row.get(name))]
+    if not others and row.get("not_supported") is None:
+        raise ValueError(_unknown(row))
+    return SHAPES[-1]
+
+
+def _read_sets(problem: dict[str, object], draft: Draft, row: Mapping[str, object], tests: Sequence[str]) -> None:
+    """Add the tests of these sets to a problem, and the harness that they need.
+
+    Raises:
+        ValueError: a set can't be read, or there is no test at all.
+    """
+    found: list[dict[str, object]] = []
     counts: dict[str, int] = {}
     for name in dict.fromkeys((*_ALWAYS, *tests)):
         if name in draft.sets:
@@ -119,17 +142,12 @@ def read_row(row: Mapping[str, Any], tests: Sequence[str] = TEST_SETS, keep: Seq
     problem["tests"] = found
     if not found and not problem.get("not_supported"):
         unread = [column for column in map(draft.column, draft.sets) if column not in counts]
-        told = ", ".join(f"{name}: {n}" for name, n in counts.items()) or "none of the sets that were asked for"
+        counted = ", ".join(f"{name}: {n}" for name, n in counts.items()) or "none of the sets that were asked for"
         more = f"; it has {', '.join(unread)}, which tests= leaves out" if unread else ""
-        raise ValueError(f"it has no test ({told}){more}")
-    problem.setdefault("time_limit_s", None)
-    problem.setdefault("memory_limit_mb", None)
-    if "stream_files" in problem:
-        _settle_files(problem)
-    return Read(problem | {key: row[key] for key in keep if key in row}, has_own_id)
+        raise ValueError(f"it has no test ({counted}){more}")
 
 
-def no_solutions(problem: Mapping[str, Any]) -> str | None:
+def no_solutions(problem: Mapping[str, object]) -> str | None:
     """Return an error message if a problem's row has no column of solutions at all, else None.
 
     A column that exists and is empty is not an error: the problem then has no tasks.
@@ -142,7 +160,7 @@ def no_solutions(problem: Mapping[str, Any]) -> str | None:
     )
 
 
-def is_normal(row: Mapping[str, Any]) -> bool:
+def is_normal(row: Mapping[str, object]) -> bool:
     """Return whether a row already has the one shape: only that shape has both keys of limits, even without limits."""
     return (
         "time_limit_s" in row
@@ -152,11 +170,11 @@ def is_normal(row: Mapping[str, Any]) -> bool:
     )
 
 
-def _checked(row: Mapping[str, Any], tests: Sequence[str]) -> dict[str, Any]:
+def _checked(row: Mapping[str, object], tests: Sequence[str]) -> dict[str, object]:
     """Check a row that already has the one shape, and return it with its tests unchanged byte by byte."""
-    out: dict[str, Any] = {"id": row["id"]}
+    out: dict[str, object] = {"id": row["id"]}
     out |= {key: row[key] for key in SOLUTIONS if key in row}
-    found: list[dict[str, Any]] = []
+    found: list[dict[str, object]] = []
     out["tests"] = found
     for name in dict.fromkeys((*_ALWAYS, *tests)):
         value = row.get(name)
@@ -174,7 +192,7 @@ def _checked(row: Mapping[str, Any], tests: Sequence[str]) -> dict[str, Any]:
     return out
 
 
-def _exact_test(test: Any) -> dict[str, Any] | None:
+def _exact_test(test: object) -> dict[str, object] | None:
     """Return a test unchanged; None if it must be converted by `read_tests`."""
     if not isinstance(test, Mapping):
         return None
@@ -190,7 +208,7 @@ def _exact_test(test: Any) -> dict[str, Any] | None:
     return out
 
 
-def _add(problem: dict[str, Any], found: list[dict[str, Any]], read: Tests, name: str) -> None:
+def _add(problem: dict[str, object], found: list[dict[str, object]], read: Tests, name: str) -> None:
     if not read.tests:
         return
     if found and problem.get("harness") != read.harness:
@@ -200,7 +218,7 @@ def _add(problem: dict[str, Any], found: list[dict[str, Any]], read: Tests, name
     found += read.tests
 
 
-def own_id(row: Mapping[str, Any], shape: Shape | None = None) -> Any:
+def own_id(row: Mapping[str, object], shape: Shape | None = None) -> object:
     """Return a row's id, the first text or number in the columns that its shape uses for ids; None if it has none.
 
     Example:
@@ -220,14 +238,14 @@ def own_id(row: Mapping[str, Any], shape: Shape | None = None) -> Any:
     return None
 
 
-def made_id(row: Mapping[str, Any], shape: Shape) -> str:
+def made_id(row: Mapping[str, object], shape: Shape) -> str:
     """Return an id for a row without one: a digest of its statement and its tests, independent of its position."""
     named = {name for names in shape.needs for name in names}
     about = {name: str(plain(row[name])) for name in sorted({*named, *STATEMENTS}) if not is_missing(row.get(name))}
     return "row-" + key_text(digest(about)).rpartition(":")[2][:12]
 
 
-def _unknown(row: Mapping[str, Any]) -> str:
+def _unknown(row: Mapping[str, object]) -> str:
     if are_submissions(row):
         return "it is a submission, without the tests of its problem: read_problems(problems, submissions=…) joins them"
     empty = sorted(
@@ -244,7 +262,7 @@ def _unknown(row: Mapping[str, Any]) -> str:
     )
 
 
-def _settle_files(problem: dict[str, Any]) -> None:
+def _settle_files(problem: dict[str, object]) -> None:
     files = problem["stream_files"]
     if not isinstance(files, Mapping):
         raise ValueError(f"'stream_files' is a {type(files).__name__}, not a mapping with 'input' and 'output'")
@@ -274,14 +292,14 @@ class RecentProblems:
         self,
         tests: Sequence[str],
         keep: int,
-        check: Callable[[str, Mapping[str, Any]], None] = lambda name, problem: None,
+        check: Callable[[str, Mapping[str, object]], None] = lambda name, problem: None,
     ) -> None:
         self._tests, self._keep, self._check = tuple(tests), keep, check
         self._lock = threading.Lock()  # protects _known
         # Keys are id(sample). The cache keeps the samples alive, so no other object can have the same id.
-        self._known: OrderedDict[int, tuple[Mapping[str, Any], dict[str, Any]]] = OrderedDict()
+        self._known: OrderedDict[int, tuple[Mapping[str, object], dict[str, object]]] = OrderedDict()
 
-    def of(self, sample: Mapping[str, Any], name: str) -> dict[str, Any]:
+    def of(self, sample: Mapping[str, object], name: str) -> dict[str, Any]:
         """Return a sample as a problem in the one shape.
 
         Raises:

@@ -26,7 +26,7 @@ from nbrun.judge.datasets.submissions import by_problem
 from nbrun.judge.kattis_package import find_packages, read_package
 from nbrun.judge.language_names import name_of_number
 from nbrun.judge.languages import DEFAULT_LANGUAGES, lookup
-from nbrun.judge.problems import TEST_SETS, Adapter, no_solutions, own_id, read_row
+from nbrun.judge.problems import TEST_SETS, Adapter, Read, no_solutions, own_id, read_row
 from nbrun.samples import read_items
 
 _JSONL = (".jsonl", ".ndjson", ".jsonlines")
@@ -50,7 +50,7 @@ ON_BAD = ("raise", "skip")
 
 
 #: A function that returns why a judge can't judge any solution of a problem, or None if it can.
-Refusal = Callable[[Mapping[str, Any]], str | None]
+Refusal = Callable[[Mapping[str, object]], str | None]
 
 
 class _Row(NamedTuple):
@@ -83,7 +83,7 @@ class Problems:
 
     def __init__(
         self,
-        source: str | os.PathLike[str] | Iterable[Mapping[str, Any]],
+        source: str | os.PathLike[str] | Iterable[Mapping[str, object]],
         tests: Sequence[str],
         limit: int | None,
         keep: Sequence[str],
@@ -101,7 +101,7 @@ class Problems:
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return itertools.islice(self._problems(), self._limit)
 
-    def judged_by(self, judge: Any) -> Iterable[dict[str, Any]]:
+    def judged_by(self, judge: object) -> Iterable[dict[str, Any]]:
         """Return the same problems for a run with this judge; a problem that it refuses counts as a bad row.
 
         `nbrun.start` calls this, so that such problems are reported before their tasks run. The judge's method
@@ -127,7 +127,7 @@ class Problems:
     def _path(self) -> str | None:
         return os.fspath(self._source) if isinstance(self._source, (str, os.PathLike)) else None
 
-    def _problems(self, refusal: Refusal | None = None) -> Iterator[dict[str, Any]]:
+    def _problems(self, refusal: Refusal | None = None) -> Iterator[dict[str, object]]:
         tally = _Tally()
         self.languages, self.not_supported, self.made_ids = tally.languages, tally.not_supported, 0
         if isinstance(self._source, (list, tuple)) and self._on_bad == "raise":
@@ -149,7 +149,7 @@ class Problems:
                 continue
             yield problem
 
-    def _submitted(self) -> Mapping[str, Mapping[str, list[dict[str, Any]]]]:
+    def _submitted(self) -> Mapping[str, Mapping[str, list[dict[str, object]]]]:
         """Return the submissions of each problem. They are read once and stay in memory during the iteration."""
         if self._submissions is None:
             return {}
@@ -180,49 +180,57 @@ class Problems:
 
     def _read(
         self, found: _Row, position: int, refusal: Refusal | None = None, may_be_empty: bool = False
-    ) -> dict[str, Any] | None:
+    ) -> dict[str, object] | None:
         """Return the problem of a row; None if the adapter leaves the row out.
 
         Args:
             may_be_empty: whether a row without any column of solutions is a problem without tasks, not a bad row.
         """
+        read = self._converted(found, position)
+        if read is None:
+            return None
+        problem, where = read.problem, found.where
+        if not read.has_own_id and found.name is not None:
+            is_path = isinstance(found.name, tuple)  # of a frame whose index has several levels
+            problem["id"] = "/".join(map(str, found.name)) if is_path else found.name
+        elif not read.has_own_id:
+            self._count_made_id(found, problem["id"])
+        has_groups = any(isinstance(problem.get(name), (list, Mapping)) for name in self._keep)  # a user's groups
+        may_be_empty = refusal is not None and (may_be_empty or has_groups)
+        if self._submissions is not None or (may_be_empty and no_solutions(problem)):
+            problem.setdefault("solutions", [])
+        if refusal is not None and (why := refusal(problem)):
+            sample_id = str(problem["id"])
+            raise SampleError(f"{where} (problem {sample_id!r}): {why}", position=position, sample_id=sample_id)
+        return problem
+
+    def _converted(self, found: _Row, position: int) -> Read | None:
+        """Return a row in the one shape; None if the adapter leaves it out."""
         row, where = found.row, found.where
         if found.error:
             raise SampleError(f"{where}: {found.error}.", position=position, sample_id=found.name)
         if not isinstance(row, Mapping):
             raise SampleError(f"{where}: a {type(row).__name__}, not a problem as a mapping.", position=position)
         try:
-            if self._adapter is not None:
-                adapted = _adapted(self._adapter, row)
-                if adapted is None:
-                    return None
-                row = adapted
-            problem, has_own_id = read_row(row, self._tests, self._keep)
+            if self._adapter is not None and (row := _adapted(self._adapter, row)) is None:
+                return None
+            return read_row(row, self._tests, self._keep)
         except ValueError as e:
             name = own_id(row)
             known = "" if name is None else f" (problem {name!r})"
             sample_id = None if name is None else str(name)
             raise SampleError(f"{where}{known}: {e}.", position=position, sample_id=sample_id) from e.__cause__
-        has_groups = any(isinstance(problem.get(name), (list, Mapping)) for name in self._keep)  # a user's groups
-        may_be_empty = refusal is not None and (may_be_empty or has_groups)
-        if self._submissions is not None or (may_be_empty and no_solutions(problem)):
-            problem.setdefault("solutions", [])
-        if refusal is not None and (why := refusal(problem)):
-            sample_id = str(found.name if found.name is not None and not has_own_id else problem["id"])
-            raise SampleError(f"{where} (problem {sample_id!r}): {why}", position=position, sample_id=sample_id)
-        if not has_own_id and found.name is not None:
-            is_path = isinstance(found.name, tuple)  # of a frame whose index has several levels
-            problem["id"] = "/".join(map(str, found.name)) if is_path else found.name
-        elif not has_own_id:
-            self.made_ids += 1
-            if not self._has_warned:
-                self._has_warned = True
-                warnings.warn(
-                    f"read_problems: {where} has no id (in {', '.join(map(repr, list(row)[:12]))}). It is called "
-                    f"{problem['id']!r}, by a digest of its statement and tests; so are others without one.",
-                    stacklevel=2,
-                )
-        return problem
+
+    def _count_made_id(self, found: _Row, name: object) -> None:
+        """Count a row whose id was made from its content, and warn about the first one."""
+        self.made_ids += 1
+        if not self._has_warned:
+            self._has_warned = True
+            warnings.warn(
+                f"read_problems: {found.where} has no id (in {', '.join(map(repr, list(found.row)[:12]))}). It is "
+                f"called {name!r}, by a digest of its statement and tests; so are others without one.",
+                stacklevel=2,
+            )
 
     def _rows(self) -> Iterator[_Row]:
         path = self._path
@@ -252,7 +260,9 @@ class Problems:
             self._spend()
             return (part for batch in rows for part in _slices(batch))
         if hasattr(rows, "get_fragments"):  # a dataset, which reads only selected columns
-            batches: Iterable[Any] = rows.to_batches(columns=self._columns(rows.schema.names), batch_size=_ROWS_AT_ONCE)
+            batches: Iterable[object] = rows.to_batches(
+                columns=self._columns(rows.schema.names), batch_size=_ROWS_AT_ONCE
+            )
             return iter(batches)
         if hasattr(rows, "to_batches"):
             batches = rows.to_batches(max_chunksize=_ROWS_AT_ONCE)
@@ -331,14 +341,14 @@ class _Judged:
 
 
 def read_problems(
-    source: str | os.PathLike[str] | Iterable[Mapping[str, Any]],
+    source: str | os.PathLike[str] | Iterable[Mapping[str, object]],
     *,
     tests: Sequence[str] = TEST_SETS,
     limit: int | None = None,
     keep: Sequence[str] = (),
     adapter: Adapter | None = None,
     on_bad: str = "raise",
-    submissions: str | os.PathLike[str] | Iterable[Mapping[str, Any]] | None = None,
+    submissions: str | os.PathLike[str] | Iterable[Mapping[str, object]] | None = None,
 ) -> Problems:
     """Read problems with their solutions, tests and limits, as samples for `nbrun.start`.
 
@@ -448,7 +458,7 @@ def _language_of(name: str | int, harness: str) -> tuple[str, str | None]:
     return known, None
 
 
-def _kinds(group: Any) -> Counter[tuple[Any, Any]]:
+def _kinds(group: Any) -> Counter[tuple[Any, object]]:
     """Return (language, why it can't be judged) -> the number of such solutions in a group.
 
     Solutions without a language are left out.
@@ -458,7 +468,7 @@ def _kinds(group: Any) -> Counter[tuple[Any, Any]]:
         if column is None:
             return Counter()
         try:
-            names: Counter[Any] = Counter(column)  # without a function call for each of thousands of solutions
+            names: Counter[object] = Counter(column)  # without a function call for each of thousands of solutions
         except TypeError:  # the column holds unhashable values
             names = Counter(name for name in column if isinstance(name, (str, int)))
         return Counter({(name, None): count for name, count in names.items() if isinstance(name, (str, int))})
@@ -467,13 +477,15 @@ def _kinds(group: Any) -> Counter[tuple[Any, Any]]:
     return Counter((name, reason) for name, reason in pairs if isinstance(name, (str, int)))
 
 
-def _add_submissions(problem: dict[str, Any], submitted: Mapping[str, Mapping[str, list[dict[str, Any]]]]) -> None:
+def _add_submissions(
+    problem: dict[str, object], submitted: Mapping[str, Mapping[str, list[dict[str, object]]]]
+) -> None:
     """Add a problem's submissions to its groups of solutions."""
     for group, items in submitted.get(str(problem["id"]), {}).items():
         problem[group] = [*read_items(problem.get(group))[0], *items]
 
 
-def _adapted(adapter: Adapter, row: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def _adapted(adapter: Adapter, row: Mapping[str, object]) -> Mapping[str, object] | None:
     try:
         found = adapter(row)
     except Exception as e:  # anything that the user's function raises is reported for its row
@@ -581,12 +593,12 @@ def _rows_of_json(path: Path) -> Iterator[_Row]:
         yield _Row(f"{path}: row {i}", row)
 
 
-def _are_rows(value: Any) -> bool:
+def _are_rows(value: object) -> bool:
     """Return whether a value is a list of rows, of which the first has a known shape."""
     return isinstance(value, list) and value != [] and isinstance(value[0], Mapping) and shape_of(value[0]) is not None
 
 
-def _slices(batch: Any) -> Iterator[Any]:
+def _slices(batch: Any) -> Iterator[object]:
     """Yield a record batch in parts of few rows."""
     return (batch.slice(begin, _ROWS_AT_ONCE) for begin in range(0, batch.num_rows, _ROWS_AT_ONCE))
 

@@ -70,12 +70,12 @@ class Shortener:
 def run_record(
     verdict: Verdict,
     ending: ExitStatus,
-    test: Mapping[str, Any],
+    test: Mapping[str, object],
     streams: Streams,
     output: bytes | None,
     keep: int | None,
     finished: bool,
-    more: dict[str, Any],
+    more: dict[str, object],
     hidden: str,
 ) -> dict[str, Any]:
     """Return the record of a test that was run.
@@ -100,7 +100,7 @@ def run_record(
     }
     if streams.size("stderr") > (_TAIL_BYTES if keep is None else keep):
         short.cut["stderr"] = streams.size("stderr")
-    record: dict[str, Any] = {
+    record: dict[str, object] = {
         "passed": verdict == Verdict.ACCEPTED,
         "exec_info": {"status": "Success" if finished and not ending.return_code else "Failed", "run_result": run},
         "test_info": _test_info(test, short),
@@ -108,7 +108,7 @@ def run_record(
     return record | ({"cut": short.cut} if short.cut else {}) | more
 
 
-def compile_record(compiled: Compiled, test: Mapping[str, Any], keep: int | None) -> dict[str, Any]:
+def compile_record(compiled: Compiled, test: Mapping[str, object], keep: int | None) -> dict[str, object]:
     """Return the record of the first test of a source that doesn't compile."""
     short = Shortener(keep)
     return {
@@ -118,7 +118,7 @@ def compile_record(compiled: Compiled, test: Mapping[str, Any], keep: int | None
     } | ({"cut": short.cut} if short.cut else {})
 
 
-def compiler_step(compiled: Compiled) -> dict[str, Any]:
+def compiler_step(compiled: Compiled) -> dict[str, object]:
     """Return the record of a compilation."""
     return {
         "status": "TimeLimitExceeded" if compiled.cause == "cpu" else "Finished",
@@ -129,7 +129,7 @@ def compiler_step(compiled: Compiled) -> dict[str, Any]:
     }
 
 
-def _test_info(test: Mapping[str, Any], short: Shortener) -> dict[str, Any]:
+def _test_info(test: Mapping[str, Any], short: Shortener) -> dict[str, object]:
     info = {
         "input": {"stdin": short.text("input", as_bytes(test["input"]))},
         "output": {"stdout": short.text("output", as_bytes(test["output"]))},

@@ -39,13 +39,13 @@ class _Scored(NamedTuple):
     multiplier: float | None = None
 
 
-def rules_of(groups: Groups, is_legacy: bool) -> tuple[dict[str, Any], str | None]:
+def rules_of(groups: Groups, is_legacy: bool) -> tuple[dict[str, object], str | None]:
     """Return how tests are scored, and the reason where they can't be.
 
     Raises:
         ValueError: a score is no number, or an aggregation is unknown.
     """
-    kept: dict[str, dict[str, Any]] = {}
+    kept: dict[str, dict[str, object]] = {}
     for path, about in groups.items():
         if is_legacy and str(about.get("grading") or "default") not in ("default", "{}"):
             return {}, "a scoring problem with a grader of its own"
@@ -72,7 +72,7 @@ def _is_number(value: Any) -> bool:
 
 
 def scores(
-    rules: Mapping[str, Any], tests: Sequence[Mapping[str, Any]], records: Sequence[Mapping[str, Any]]
+    rules: Mapping[str, Any], tests: Sequence[Mapping[str, object]], records: Sequence[Mapping[str, Any]]
 ) -> dict[str, float]:
     """Return the score of a solution whose tests have these records, in the tests' order, and those of its groups.
 
@@ -101,7 +101,7 @@ def scores(
 
 
 def _legacy(
-    tree: Mapping[str, Any], path: str, groups: Groups, above: Mapping[str, Any], found: dict[str, float]
+    tree: Mapping[str, Any], path: str, groups: Groups, above: Mapping[str, object], found: dict[str, float]
 ) -> _Scored:
     """Return what a group gets from the default grader of the legacy format; put its points into `found`."""
     about = {**above, **groups.get(path, {})}
@@ -146,7 +146,7 @@ class _Scorer:
         most = self._groups.get(path, {}).get("max_score", default)
         return None if most in (None, _UNBOUNDED) else float(most)
 
-    def _group(self, tree: Mapping[str, Any], path: str, most: float | None) -> _Scored:
+    def _group(self, tree: Mapping[str, object], path: str, most: float | None) -> _Scored:
         scored = self._scored(tree, path, most)
         self._found[path] = scored.points or 0.0
         return scored
@@ -170,7 +170,7 @@ class _Scorer:
         total = _aggregated(aggregation, [part.points or 0.0 for part in parts])
         return _Scored(accepted, total if most is None else min(total, most))
 
-    def _share(self, tree: Mapping[str, Any], path: str, most: float | None, aggregation: str) -> float | None:
+    def _share(self, tree: Mapping[str, object], path: str, most: float | None, aggregation: str) -> float | None:
         """Return the greatest score of each test and group that names none; None where it is unbounded."""
         if most is None or aggregation != "sum":
             return most
@@ -181,7 +181,7 @@ class _Scorer:
 
     def _is_accepted(self, path: str) -> bool:
         """Return whether a test, or every test of a group and of the groups that it requires, passed."""
-        inside: Any = self._tree
+        inside: object = self._tree
         for name in path.split("/"):
             inside = inside.get(name) if isinstance(inside, dict) else None
         if isinstance(inside, _Scored):

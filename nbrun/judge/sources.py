@@ -61,7 +61,7 @@ class Source:
         return json.dumps([[name, content.hex()] for name, content in sorted(self.files.items())]).encode()
 
 
-def read_item(item: Any) -> tuple[Any, str, Mapping[str, str], str]:
+def read_item(item: object) -> tuple[object, str, Mapping[str, str], str]:
     """Return an item's language, its source, its further files, and the name of its main file (often empty).
 
     Raises:

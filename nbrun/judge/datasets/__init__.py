@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from typing import Any
 
 from nbrun.judge.datasets.codecontests import CODECONTESTS, PLUS, O
 from nbrun.judge.datasets.input_output import INPUT_OUTPUT
@@ -43,7 +42,7 @@ SHAPES: tuple[Shape, ...] = (
 __all__ = ["SHAPES", "Draft", "Shape", "nearest", "shape_of"]
 
 
-def shape_of(row: Mapping[str, Any]) -> Shape | None:
+def shape_of(row: Mapping[str, object]) -> Shape | None:
     """Return the shape of a row; None if it has no known shape.
 
     Example:
@@ -54,7 +53,7 @@ def shape_of(row: Mapping[str, Any]) -> Shape | None:
 
 
 @lru_cache(256)
-def _candidates(columns: tuple[Any, ...]) -> tuple[Shape, ...]:
+def _candidates(columns: tuple[object, ...]) -> tuple[Shape, ...]:
     """Return the shapes that rows with these columns may have; which one depends on the columns that aren't empty."""
     return tuple(shape for shape in SHAPES if any(set(needed) <= set(columns) for needed in shape.needs))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from nbrun.judge.datasets.shape import CARRIED, LIMITS, Draft, Shape, carried, limits_of, solutions_of
 from nbrun.judge.datasets.values import first, has, megabytes, seconds
@@ -13,7 +12,7 @@ SETS = ("public_tests", "private_tests", "generated_tests")
 _ALL = ("tests", "test", *SETS)
 
 
-def _read_codecontests(row: Mapping[str, Any]) -> Draft:
+def _read_codecontests(row: Mapping[str, object]) -> Draft:
     """Read structs of lists as tests, `{"seconds", "nanos"}` as a limit, and file names (empty: standard streams)."""
     fields = {**solutions_of(row), **limits_of(row), **carried(row)}
     files = {key: row[f"{key}_file"] for key in ("input", "output") if has(row, f"{key}_file")}
@@ -22,7 +21,7 @@ def _read_codecontests(row: Mapping[str, Any]) -> Draft:
     return Draft({name: row[name] for name in _ALL if first(row, name) is not None}, fields)
 
 
-def _read_plus(row: Mapping[str, Any]) -> Draft:
+def _read_plus(row: Mapping[str, object]) -> Draft:
     """Read limits in milliseconds and megabytes, a testlib checker in C++, and submissions `{"code", "language"}`."""
     fields = {
         **solutions_of(row, solutions="correct_submissions", incorrect_solutions="incorrect_submissions"),
@@ -35,7 +34,7 @@ def _read_plus(row: Mapping[str, Any]) -> Draft:
     return Draft(sets, fields, columns={"tests": "test_cases"})
 
 
-def _read_o(row: Mapping[str, Any]) -> Draft:
+def _read_o(row: Mapping[str, object]) -> Draft:
     """Read generated tests in SandboxFusion's form. The solutions are in the row of CodeContests; users join them."""
     fields = {**solutions_of(row), **limits_of(row), **carried(row)}
     return Draft({"tests": row["corner_cases"]}, fields, columns={"tests": "corner_cases"})

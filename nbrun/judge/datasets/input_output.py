@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any
 
 from nbrun.judge.datasets.shape import Draft, Shape, solutions_of
 from nbrun.judge.datasets.values import has, is_missing, megabytes, seconds
 
 
-def _read(row: Mapping[str, Any]) -> Draft:
+def _read(row: Mapping[str, object]) -> Draft:
     """Read limits such as "2.0 seconds" and "256.0 megabytes", and the JSON text of a list of solutions in Python."""
     fields = {
         **solutions_of(row, language="PYTHON3"),

@@ -12,7 +12,7 @@ from nbrun.judge.datasets.values import first
 _COLUMNS = ("test_code", "test")
 
 
-def _read(row: Mapping[str, Any]) -> Draft:
+def _read(row: Mapping[str, object]) -> Draft:
     """Read each function of the test file as a test. Files that need pytest itself (fixtures, `raises`) are refused."""
     fields = solutions_of(row, "PYTHON3", solutions="solution")
     column = next(name for name in _COLUMNS if _is_test_file(row.get(name)))
@@ -23,7 +23,7 @@ def _read(row: Mapping[str, Any]) -> Draft:
     return Draft({"tests": first(row, column)}, fields, None, read, columns={"tests": column})
 
 
-def _is_test_file(value: Any) -> bool:
+def _is_test_file(value: object) -> bool:
     return isinstance(value, str) and "def test" in value and not value.lstrip().startswith(("[", "{"))
 
 

@@ -37,7 +37,7 @@ def _read(row: Mapping[str, Any]) -> Draft:
     return Draft(sets, fields, function, _tests, starter, names)
 
 
-def _tests(value: Any, where: str, function: str | None) -> Tests:
+def _tests(value: object, where: str, function: str | None) -> Tests:
     if isinstance(value, bytes):
         value = value.decode("latin-1")
     if isinstance(value, str) and value.lstrip()[:1] not in ("", "[", "{") and value.strip() != "null":
@@ -45,7 +45,7 @@ def _tests(value: Any, where: str, function: str | None) -> Tests:
     return read_tests(value, where, function)
 
 
-def decoded(text: str, where: str) -> Any:
+def decoded(text: str, where: str) -> object:
     """Decode tests that are base64 of zlib of a pickle of JSON text, or of JSON text.
 
     Raises:
@@ -72,7 +72,7 @@ _PUTS = {0x71: 1, 0x72: 4}  # BINPUT, LONG_BINPUT
 _GETS = {0x68: 1, 0x6A: 4}  # BINGET, LONG_BINGET
 
 
-def load_text_and_lists(data: bytes) -> Any:
+def load_text_and_lists(data: bytes) -> object:
     """Return the value of a pickle of text and lists of text.
 
     Raises:
@@ -83,9 +83,9 @@ def load_text_and_lists(data: bytes) -> Any:
         >>> load_text_and_lists(pickle.dumps(["a", ["b"]]))
         ['a', ['b']]
     """
-    stack: list[Any] = []
+    stack: list[object] = []
     marks: list[int] = []
-    memo: dict[int, Any] = {}
+    memo: dict[int, object] = {}
     at = 0
 
     def take(size: int) -> int:
@@ -131,13 +131,13 @@ def load_text_and_lists(data: bytes) -> Any:
         raise ValueError("the pickle is cut off or damaged") from None
 
 
-def _list(stack: list[Any]) -> list[Any]:
+def _list(stack: list[object]) -> list[object]:
     if not stack or not isinstance(stack[-1], list):
         raise ValueError("the pickle is damaged")
     return stack[-1]
 
 
-def _text_again(value: Any) -> str:
+def _text_again(value: object) -> str:
     """Return an earlier value if it is text.
 
     Repeated lists are refused, since a list that contains itself, or is in many others, would be endless in JSON.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from nbrun.judge.datasets.shape import Draft, Shape, solutions_of
 from nbrun.judge.datasets.values import first, has, is_missing, megabytes, plain, seconds
@@ -12,14 +11,14 @@ from nbrun.judge.datasets.values import first, has, is_missing, megabytes, plain
 FILES = {"input": "input.txt", "output": "output.txt"}
 
 
-def _read_codeforces(row: Mapping[str, Any]) -> Draft:
+def _read_codeforces(row: Mapping[str, object]) -> Draft:
     """Read limits in seconds and megabytes, and the official tests, or `examples` if there are none.
 
     The official tests include the examples. The checker is a Python program: `checker.py input.txt correct_output.txt
     solution_output.txt` prints 1 or 0. `generated_tests` is only a number: the data set has those tests in files of
     their own, one for each contest.
     """
-    fields: dict[str, Any] = {
+    fields: dict[str, object] = {
         **solutions_of(row),
         "time_limit_s": seconds(row.get("time_limit"), "time_limit"),
         "memory_limit_mb": megabytes(row.get("memory_limit"), "memory_limit"),
@@ -44,9 +43,9 @@ def _read_codeforces(row: Mapping[str, Any]) -> Draft:
     return Draft({name: tests for name, tests in sets.items() if tests is not None}, fields, columns=columns)
 
 
-def _read_ioi(row: Mapping[str, Any]) -> Draft:
+def _read_ioi(row: Mapping[str, object]) -> Draft:
     """Read a subtask; mark it as not supported if it needs a grader, a manager or another data set's tests."""
-    fields: dict[str, Any] = {
+    fields: dict[str, object] = {
         **solutions_of(row),
         "time_limit_s": seconds(row.get("time_limit"), "time_limit"),
         "memory_limit_mb": megabytes(row.get("memory_limit"), "memory_limit"),

@@ -14,12 +14,12 @@ from nbrun.judge.datasets.values import first, has, parsed, plain
 from nbrun.judge.language_names import language_name
 
 
-def _read(row: Mapping[str, Any]) -> Draft:
+def _read(row: Mapping[str, object]) -> Draft:
     labels = first(row, "labels")
     labels = parsed(labels, "labels") if isinstance(labels, (str, Mapping)) else {}
     labels = labels if isinstance(labels, Mapping) else {}
     language = first(row, "language") or labels.get("programming_language")
-    fields: dict[str, Any] = {
+    fields: dict[str, object] = {
         **solutions_of(row, language, solutions="solution" if has(row, "solution") else "canonical_solution"),
         **limits_of(row),
         **carried(row),
@@ -35,7 +35,7 @@ def _read(row: Mapping[str, Any]) -> Draft:
     return Draft(sets, fields, function, starter=starter_function(row))
 
 
-def _read_fusion(sets: dict[str, Any], labels: Mapping[str, Any], fields: dict[str, Any]) -> None:
+def _read_fusion(sets: dict[str, object], labels: Mapping[str, object], fields: dict[str, object]) -> None:
     """Mark AutoEval's test code as not supported if it isn't Python 3 or needs files of its own."""
     value = sets["test"] = parsed(sets["test"], "test") if not _is_code(sets["test"]) else sets["test"]
     if not isinstance(value, Mapping) or "code" not in value:
@@ -48,7 +48,7 @@ def _read_fusion(sets: dict[str, Any], labels: Mapping[str, Any], fields: dict[s
         fields["not_supported"] = "test code that needs files (asset)"
 
 
-def _is_code(value: Any) -> bool:
+def _is_code(value: object) -> bool:
     return isinstance(value, str) and value.lstrip()[:1] not in ("[", "{")
 
 

@@ -7,7 +7,6 @@ or `data_source`, is refused with that reason.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from nbrun.judge.datasets.shape import Draft, Shape, solutions_of
 from nbrun.judge.datasets.values import first, has, is_missing, megabytes, parsed, seconds
@@ -15,15 +14,15 @@ from nbrun.judge.datasets.values import first, has, is_missing, megabytes, parse
 _COLUMNS = ("reward_model", "reward_spec", "verification_info", "ground_truth", "test_cases", "unit_tests")
 
 
-def _read(row: Mapping[str, Any]) -> Draft:
+def _read(row: Mapping[str, object]) -> Draft:
     column = next(name for name in _COLUMNS if has(row, name))
-    value: Any = row[column] if column == "test_cases" else _parsed(row, row[column], column)
+    value: object = row[column] if column == "test_cases" else _parsed(row, row[column], column)
     about = value if isinstance(value, Mapping) else {}
     if not is_missing(about.get("ground_truth")):
         column = f"{column}.ground_truth"
         value = _parsed(row, about["ground_truth"], column)
     limits = {name: row[name] if has(row, name) else about.get(name) for name in ("time_limit", "memory_limit")}
-    fields: dict[str, Any] = {
+    fields: dict[str, object] = {
         **solutions_of(row, first(about, "language") or first(row, "language"), solutions="gold_standard_solution"),
         "time_limit_s": seconds(limits.get("time_limit"), "time_limit"),
         "memory_limit_mb": megabytes(limits.get("memory_limit"), "memory_limit"),
@@ -36,7 +35,7 @@ def _read(row: Mapping[str, Any]) -> Draft:
     return Draft({"tests": value}, fields, function, columns={"tests": column})
 
 
-def _parsed(row: Mapping[str, Any], value: Any, column: str) -> Any:
+def _parsed(row: Mapping[str, object], value: object, column: str) -> object:
     """Return the parsed value of a column; raise ValueError if it isn't tests but, say, the answer of a calculation."""
     try:
         value = parsed(value, column)
@@ -50,7 +49,7 @@ def _parsed(row: Mapping[str, Any], value: Any, column: str) -> Any:
     raise ValueError(f"{problem}, which is no test of a program ({kind})")
 
 
-def _id(row: Mapping[str, Any]) -> Any:
+def _id(row: Mapping[str, object]) -> object:
     """Return an id for a row without one: its place in the data set that it comes from."""
     extra = row.get("extra_info")
     if any(has(row, name) for name in REWARDS.ids) or not isinstance(extra, Mapping) or is_missing(extra.get("index")):

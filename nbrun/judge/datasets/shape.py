@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from nbrun.judge.datasets.tests import Tests, read_tests, says_call
 from nbrun.judge.datasets.values import has, is_missing, megabytes, number, read_solutions, seconds
@@ -46,10 +45,10 @@ class Draft:
         read: parses a set of tests: (value, name of its column, function) -> tests.
     """
 
-    sets: dict[str, Any] = field(default_factory=dict)
-    fields: dict[str, Any] = field(default_factory=dict)
+    sets: dict[str, object] = field(default_factory=dict)
+    fields: dict[str, object] = field(default_factory=dict)
     function: str | None = None
-    read: Callable[[Any, str, str | None], Tests] = read_tests
+    read: Callable[[object, str, str | None], Tests] = read_tests
     starter: str | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
 
@@ -87,12 +86,12 @@ class Shape:
     name: str
     source: str
     needs: tuple[tuple[str, ...], ...]
-    read: Callable[[Mapping[str, Any]], Draft]
+    read: Callable[[Mapping[str, object]], Draft]
     columns: tuple[str, ...] = ()
     ids: tuple[str, ...] = ("id", "name")
-    also: Callable[[Mapping[str, Any]], bool] = field(default=lambda row: True)
+    also: Callable[[Mapping[str, object]], bool] = field(default=lambda row: True)
 
-    def fits(self, row: Mapping[str, Any]) -> bool:
+    def fits(self, row: Mapping[str, object]) -> bool:
         """Return whether a row has this shape."""
         return any(has(row, *columns) for columns in self.needs) and self.also(row)
 
@@ -106,14 +105,14 @@ class Shape:
 _DEFINED = re.compile(r"^[ \t]*def\s+([A-Za-z]\w*)\s*\(", re.MULTILINE)
 
 
-def starter_function(row: Mapping[str, Any]) -> str | None:
+def starter_function(row: Mapping[str, object]) -> str | None:
     """Return the name of the function in a row's `starter_code`; None unless there is exactly one."""
     code = row.get("starter_code")
     names = set(_DEFINED.findall(code)) if isinstance(code, str) else set()
     return names.pop() if len(names) == 1 else None
 
 
-def solutions_of(row: Mapping[str, Any], language: Any = None, **others: str) -> dict[str, Any]:
+def solutions_of(row: Mapping[str, object], language: object = None, **others: str) -> dict[str, object]:
     """Return the groups of solutions of a row.
 
     Args:
@@ -123,7 +122,7 @@ def solutions_of(row: Mapping[str, Any], language: Any = None, **others: str) ->
     Raises:
         ValueError: a column can't be read.
     """
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     for group in SOLUTIONS:
         column = group if not is_missing(row.get(group)) else others.get(group, group)
         if not is_missing(row.get(column)):
@@ -133,9 +132,9 @@ def solutions_of(row: Mapping[str, Any], language: Any = None, **others: str) ->
     return found
 
 
-def limits_of(row: Mapping[str, Any]) -> dict[str, Any]:
+def limits_of(row: Mapping[str, object]) -> dict[str, object]:
     """Return the limits of a row that writes them in seconds and in megabytes or bytes."""
-    out: dict[str, Any] = {"time_limit_s": None, "memory_limit_mb": None}
+    out: dict[str, object] = {"time_limit_s": None, "memory_limit_mb": None}
     for key in ("time_limit_s", "time_limit"):
         if not is_missing(row.get(key)):
             out["time_limit_s"] = seconds(row[key], key)
@@ -150,6 +149,6 @@ def limits_of(row: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
-def carried(row: Mapping[str, Any]) -> dict[str, Any]:
+def carried(row: Mapping[str, object]) -> dict[str, object]:
     """Return the values of a row that already have the one shape."""
     return {key: row[key] for key in CARRIED if not is_missing(row.get(key))}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from nbrun.judge.datasets.values import has, is_missing, read_solutions
 
@@ -38,12 +37,12 @@ _NEITHER = frozenset(
 )
 
 
-def are_submissions(row: Mapping[str, Any]) -> bool:
+def are_submissions(row: Mapping[str, object]) -> bool:
     """Return whether a row is a submission: it names a problem, a verdict and a source, and has no tests."""
     return all(any(has(row, name) for name in names) for names in (_PROBLEM, _VERDICT, _CODE))
 
 
-def by_problem(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, list[dict[str, Any]]]]:
+def by_problem(rows: Iterable[Mapping[str, object]]) -> dict[str, dict[str, list[dict[str, object]]]]:
     """Return problem id -> group -> items. Submissions that were never judged are left out.
 
     Raises:
@@ -54,7 +53,7 @@ def by_problem(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, list[di
         >>> by_problem(rows)["1/A"]["solutions"]
         [{'language': 'Python 3', 'solution': 'print(1)'}]
     """
-    found: dict[str, dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+    found: dict[str, dict[str, list[dict[str, object]]]] = defaultdict(lambda: defaultdict(list))
     for position, row in enumerate(rows):
         if not isinstance(row, Mapping) or not are_submissions(row):
             about = ", ".join(map(str, row)) if isinstance(row, Mapping) else f"a {type(row).__name__}"
@@ -70,7 +69,7 @@ def by_problem(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, list[di
     return found
 
 
-def _problem(row: Mapping[str, Any]) -> str:
+def _problem(row: Mapping[str, object]) -> str:
     name = next(name for name in _PROBLEM if has(row, name))
     index = next((row[other] for other in _INDEX if has(row, other)), None)
     value = row[name]
@@ -78,7 +77,7 @@ def _problem(row: Mapping[str, Any]) -> str:
     return f"{value}/{index}" if name.startswith("contest") and not is_missing(index) else str(value)
 
 
-def _group(row: Mapping[str, Any]) -> str | None:
+def _group(row: Mapping[str, object]) -> str | None:
     verdict = str(next(row[name] for name in _VERDICT if has(row, name))).strip().lower()
     if verdict in _RIGHT:
         return "solutions"

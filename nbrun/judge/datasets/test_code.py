@@ -29,7 +29,7 @@ def _read_humaneval(row: Mapping[str, Any]) -> Draft:
     return Draft({"tests": row["test"]}, fields, None, read, columns={"tests": "test"})
 
 
-def _completed(items: Any, prompt: str, name: str) -> Any:
+def _completed(items: object, prompt: str, name: str) -> Any:
     """Put the prompt before each item; before an item that defines the function, only the part above the function."""
     if not isinstance(items, list):
         return items
@@ -37,7 +37,7 @@ def _completed(items: Any, prompt: str, name: str) -> Any:
     if defined and head.rpartition("\n")[2].strip():
         head = ""  # the function doesn't begin a line
 
-    def whole(item: Any) -> Any:
+    def whole(item: Any) -> object:
         code = item.get("solution") if isinstance(item, Mapping) else None
         if not isinstance(code, str):
             return item
@@ -60,7 +60,7 @@ def _read_evalplus(row: Mapping[str, Any]) -> Draft:
     fields = solutions_of(row, "PYTHON3", solutions="canonical_solution")
     fields = {group: _completed(items, prompt, entry) for group, items in fields.items()}
 
-    def read(value: Any, where: str, _: str | None) -> Tests:
+    def read(value: object, where: str, _: str | None) -> Tests:
         inputs = json.dumps(parsed(value, where), default=plain)
         names = {"entry": entry, "reference": reference, "inputs": inputs, "atol": float(first(row, "atol") or 0)}
         return code_tests([_EVALPLUS.format(**{name: repr(value) for name, value in names.items()})], where)
@@ -100,7 +100,7 @@ def _read_mbpp(row: Mapping[str, Any]) -> Draft:
     fields = solutions_of(row, "PYTHON3", solutions="code")
     sets = {"tests": row["test_list"], "challenge_test_list": first(row, "challenge_test_list")}
 
-    def read(value: Any, where: str, _: str | None) -> Tests:
+    def read(value: object, where: str, _: str | None) -> Tests:
         tests = code_tests(plain(parsed(value, where)), where, before)
         if where == "test_list" and isinstance(row.get("test"), str) and row["test"].strip():
             tests.tests.extend(code_tests([row["test"]], "test").tests)

@@ -53,10 +53,10 @@ class Tests:
     __test__ = False  # or pytest would collect this class because of its name
 
     tests: list[dict[str, Any]]
-    harness: dict[str, Any] | None = field(default=None)
+    harness: dict[str, object] | None = field(default=None)
 
 
-def read_tests(value: Any, where: str, function: str | None = None) -> Tests:
+def read_tests(value: object, where: str, function: str | None = None) -> Tests:
     """Return the tests in a value of any form above.
 
     Args:
@@ -183,7 +183,7 @@ def _is_list_as_text(value: object) -> bool:
     return isinstance(value, str) and re.match(r'\s*\[\s*"', value) is not None
 
 
-def _lacking(test: Mapping[Any, Any]) -> str:
+def _lacking(test: Mapping[Any, object]) -> str:
     """Describe which sides of a test are missing, and what is there, for an error message."""
     lacking = [repr(side) for side, (_, keys) in _SIDES.items() if not any(key in test for key in keys)]
     return f"{' and '.join(lacking)} (it has {', '.join(map(repr, list(test)[:8])) or 'nothing'})"
@@ -206,7 +206,9 @@ def _read_test_code(value: Mapping[str, Any], where: str) -> Tests | None:
     return None
 
 
-def _read_columns(value: Mapping[str, Any], input_key: str, output_key: str, where: str, function: str | None) -> Tests:
+def _read_columns(
+    value: Mapping[str, object], input_key: str, output_key: str, where: str, function: str | None
+) -> Tests:
     """Return the tests of a list of inputs and a list of outputs."""
     columns = {key: plain(column) for key, column in value.items() if isinstance(plain(column), list)}
     inputs, outputs = columns.get(input_key), columns.get(output_key)
@@ -227,7 +229,7 @@ def _read_columns(value: Mapping[str, Any], input_key: str, output_key: str, whe
     return _read_list(rows, where, function)
 
 
-def says_call(value: Any) -> bool:
+def says_call(value: object) -> bool:
     """Return whether the first test of a set is marked as the call of a function."""
     if isinstance(value, str):
         return any(f'"{kind}"' in value[:2000] for kind in _CALLS)
@@ -236,7 +238,7 @@ def says_call(value: Any) -> bool:
     return isinstance(begin, Mapping) and str(begin.get("type") or begin.get("testtype") or "").lower() in _CALLS
 
 
-def _as_mapping(test: Any, where: str) -> Mapping[str, Any]:
+def _as_mapping(test: object, where: str) -> Mapping[str, object]:
     test = plain(test)
     if isinstance(test, Mapping):
         if any(key in test for key in _SIDES["output"][1]):
@@ -249,7 +251,7 @@ def _as_mapping(test: Any, where: str) -> Mapping[str, Any]:
     raise ValueError(f"{where} is a {type(test).__name__}, not a mapping with 'input' and 'output'")
 
 
-def _read_list(rows: Sequence[Mapping[str, Any]], where: str, function: str | None) -> Tests:
+def _read_list(rows: Sequence[Mapping[str, object]], where: str, function: str | None) -> Tests:
     names = {_function_of(row, f"{where}[{i}]", function) for i, row in enumerate(rows)}
     if not names or names == {None}:
         return Tests([_read_test(row, where, i) for i, row in enumerate(rows)])
@@ -260,7 +262,7 @@ def _read_list(rows: Sequence[Mapping[str, Any]], where: str, function: str | No
     return read_calls([row.get("input") for row in rows], [row.get("output") for row in rows], str(name), where)
 
 
-def _function_of(row: Mapping[str, Any], where: str, function: str | None) -> str | None:
+def _function_of(row: Mapping[str, object], where: str, function: str | None) -> str | None:
     """Return the name of the function that a test calls; None for a test of standard input."""
     kind = str(first(row, "type", "testtype") or "").lower()
     about = first(row, "metadata")
@@ -298,14 +300,14 @@ def read_calls(inputs: Sequence[Any], outputs: Sequence[Any], name: str, where: 
     return Tests(tests, {"type": "function", "name": name})
 
 
-def _lines_of_json(text: str, where: str) -> list[Any]:
+def _lines_of_json(text: str, where: str) -> list[object]:
     try:
         return [json.loads(line) for line in text.split("\n") if line.strip()]
     except (ValueError, RecursionError) as e:
         raise ValueError(f"{where}: its input is no arguments, one a line as JSON: {e}") from None
 
 
-def _json_or_text(text: str) -> Any:
+def _json_or_text(text: str) -> object:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -320,14 +322,14 @@ def _json_or_text(text: str) -> Any:
     return value
 
 
-def _arguments(value: Any) -> Any:
+def _arguments(value: object) -> object:
     value = plain(value)
     if isinstance(value, Mapping):
         return dict(value)
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
-def _json(value: Any, where: str) -> str:
+def _json(value: object, where: str) -> str:
     try:
         return json.dumps(value, default=plain)
     except (TypeError, ValueError, RecursionError) as e:
@@ -343,9 +345,9 @@ def _check_code(text: str, where: str) -> None:
         raise ValueError(f"{where} is no Python code: {e}") from None
 
 
-def _read_test(test: Any, where: str, index: int, lines: bool = False) -> dict[str, Any]:
+def _read_test(test: object, where: str, index: int, lines: bool = False) -> dict[str, object]:
     test = _as_mapping(test, f"{where}[{index}]")
-    out: dict[str, Any] = {}
+    out: dict[str, object] = {}
     for side in _SIDES:
         value = test.get(side)
         if type(value) is str:
@@ -362,7 +364,7 @@ def _read_test(test: Any, where: str, index: int, lines: bool = False) -> dict[s
     return out
 
 
-def _read_side(test: Mapping[str, Any], side: str, out: dict[str, Any], where: str, lines: bool) -> None:
+def _read_side(test: Mapping[str, object], side: str, out: dict[str, object], where: str, lines: bool) -> None:
     inner, keys = _SIDES[side]
     key = next((key for key in keys if key in test), None)
     if key is None:
@@ -381,12 +383,12 @@ def _read_side(test: Mapping[str, Any], side: str, out: dict[str, Any], where: s
     out[side] = _stream(value, side, where)
 
 
-def _is_text(test: Mapping[str, Any]) -> bool:
+def _is_text(test: Mapping[str, object]) -> bool:
     """Return whether the input of a test is text. A list of outputs is then alternatives, as in xCodeEval."""
     return isinstance(next(test[key] for key in _SIDES["input"][1] if key in test), (str, Mapping))
 
 
-def _stream(value: Any, side: str, where: str) -> str | bytes:
+def _stream(value: object, side: str, where: str) -> str | bytes:
     value = plain(value)
     if isinstance(value, str):
         return _unix(value)

@@ -71,31 +71,31 @@ _CODE = ("solution", "code", "source_code", "source", "completion", "content")
 _LANGUAGE = ("language", "lang", "programming_language", "programmingLanguage")
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> Any:
     """Return a tuple or an array of numpy, pandas or pyarrow as a list, and any other value unchanged."""
     if isinstance(value, tuple):
         return list(value)
     return value.tolist() if hasattr(value, "tolist") and not isinstance(value, (str, bytes)) else value
 
 
-def is_missing(value: Any) -> bool:
+def is_missing(value: object) -> bool:
     """Return whether a cell holds nothing: None, NaN, NaT, pandas' NA, or empty text."""
     if isinstance(value, (str, float)):
         return value == "" or value != value  # only NaN differs from itself
     return value is None or type(value).__name__ in _NOTHING
 
 
-def has(row: Mapping[str, Any], *columns: str) -> bool:
+def has(row: Mapping[str, object], *columns: str) -> bool:
     """Return whether none of these columns is missing or empty in a row."""
     return all(not is_missing(row.get(column)) for column in columns)
 
 
-def first(row: Mapping[str, Any], *columns: str) -> Any:
+def first(row: Mapping[str, object], *columns: str) -> Any:
     """Return the value of the first of these columns that isn't empty; None if all are."""
     return next((row[column] for column in columns if not is_missing(row.get(column))), None)
 
 
-def parsed(value: Any, where: str) -> Any:
+def parsed(value: object, where: str) -> object:
     """Return the value of JSON text or of a Python literal; a value that isn't text unchanged.
 
     Raises:
@@ -115,7 +115,7 @@ def parsed(value: Any, where: str) -> Any:
             raise ValueError(f"{where!r} is text that is no JSON: {e}") from None
 
 
-def flags_of(value: Any) -> list[str]:
+def flags_of(value: object) -> list[str]:
     """Return validator flags as words; packages write them as text, as a list, or as a mapping."""
     if value is None:
         return []
@@ -141,7 +141,7 @@ def number(value: Any, where: str) -> float:
     return found
 
 
-def seconds(value: Any, where: str, unit_s: float = 1.0) -> float | None:
+def seconds(value: object, where: str, unit_s: float = 1.0) -> float | None:
     """Return a time limit in seconds: a number, "2.0 seconds", "1500 ms", or `{"seconds", "nanos"}`; None for none.
 
     Args:
@@ -167,7 +167,7 @@ def seconds(value: Any, where: str, unit_s: float = 1.0) -> float | None:
     return _quantity(value, where, _SECONDS, unit_s) or None  # 0 in real rows means that the limit is unknown
 
 
-def megabytes(value: Any, where: str) -> float | None:
+def megabytes(value: object, where: str) -> float | None:
     """Return a memory limit in MiB: a number (of bytes from 2^20 on), "256 megabytes", "262144 KB"; None for none.
 
     Raises:
@@ -184,14 +184,14 @@ def megabytes(value: Any, where: str) -> float | None:
     return (found / (1 << 20) if found >= _BYTES_FROM and not has_unit else found) or None
 
 
-def _is_no_limit(value: Any) -> bool:
+def _is_no_limit(value: object) -> bool:
     if not isinstance(value, str):
         return is_missing(value)
     text = value.strip().lower()
     return not text or text in _NO_LIMIT or text.partition(" ")[0] in ("none", "null", "nan")  # "None seconds"
 
 
-def _quantity(value: Any, where: str, units: Mapping[str, float], bare: float) -> float:
+def _quantity(value: object, where: str, units: Mapping[str, float], bare: float) -> float:
     if isinstance(value, str):
         match = _QUANTITY.fullmatch(value)
         unit = match["unit"].lower() if match else ""
@@ -247,7 +247,7 @@ def guessed_language(source: str, default: str = "PYTHON3") -> str:
     return next((language for language, sign in _SIGNS if sign.search(source)), default)
 
 
-def read_solutions(value: Any, where: str, language: Any = None) -> Any:
+def read_solutions(value: object, where: str, language: object = None) -> Any:
     """Return a column of solutions as items with `language` and `solution`, or a struct of two such lists.
 
     Items that already have this form stay unchanged, so that saved results still belong to them. Plain text, inside a
@@ -276,7 +276,7 @@ def read_solutions(value: Any, where: str, language: Any = None) -> Any:
     return [_read_item(item, f"{where}[{i}]", language) for i, item in enumerate(value)]
 
 
-def _listed(text: str) -> Any:
+def _listed(text: str) -> object:
     """Return the solutions in a text that is JSON or a printed Python list, or the text itself as the only solution."""
     if text.lstrip()[:1] == '"':
         inner = _json_or_none(text)
@@ -293,14 +293,14 @@ def _listed(text: str) -> Any:
     return value if items and all(isinstance(item, (str, Mapping)) for item in items) else [text]
 
 
-def _json_or_none(text: str) -> Any:
+def _json_or_none(text: str) -> object:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
         return None
 
 
-def _read_struct(struct: Mapping[str, Any], where: str, language: Any) -> Any:
+def _read_struct(struct: Mapping[str, Any], where: str, language: object) -> object:
     code = next((name for name in _CODE if name in struct), None)
     if code is None:
         if struct and all(language_name(name) for name in struct):  # language -> its sources
@@ -328,7 +328,7 @@ def _read_struct(struct: Mapping[str, Any], where: str, language: Any) -> Any:
     return renamed
 
 
-def _filled(names: Any, codes: Any, language: Any) -> list[Any]:
+def _filled(names: object, codes: Any, language: Any) -> list[object]:
     """Return the languages of solutions, with a guess for those that name none.
 
     pandas makes a column of numbers with gaps floats.
@@ -343,12 +343,12 @@ def _filled(names: Any, codes: Any, language: Any) -> list[Any]:
     ]
 
 
-def _as_list(value: Any) -> list[Any]:
+def _as_list(value: object) -> list[object]:
     value = plain(value)
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
-def _read_item(item: Any, where: str, language: Any) -> Any:
+def _read_item(item: object, where: str, language: object) -> Any:
     if isinstance(item, str):
         if (
             item.startswith("{")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from nbrun.judge.datasets.shape import Draft, Shape, solutions_of
 from nbrun.judge.datasets.values import first, has, megabytes, seconds
@@ -11,8 +10,8 @@ from nbrun.judge.datasets.values import first, has, megabytes, seconds
 _COLUMNS = ("hidden_unit_tests", "unit_tests", "unittests")
 
 
-def _read(row: Mapping[str, Any]) -> Draft:
-    fields: dict[str, Any] = {
+def _read(row: Mapping[str, object]) -> Draft:
+    fields: dict[str, object] = {
         **solutions_of(row, first(row, "lang"), solutions="source_code"),
         "time_limit_s": seconds(row.get("time_limit"), "time_limit"),
         "memory_limit_mb": megabytes(row.get("memory_limit"), "memory_limit"),

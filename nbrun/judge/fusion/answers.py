@@ -95,7 +95,7 @@ class JudgingRules:
     keep_output_bytes: int | None
 
 
-def read_submit(body: bytes, tests: Sequence[Mapping[str, Any]], rules: JudgingRules) -> list[TestOutcome]:
+def read_submit(body: bytes, tests: Sequence[Mapping[str, object]], rules: JudgingRules) -> list[TestOutcome]:
     """Return the outcomes in an answer of `/submit`: of all tests, or of the tests up to the first rejected one.
 
     Raises:
@@ -110,7 +110,7 @@ def read_submit(body: bytes, tests: Sequence[Mapping[str, Any]], rules: JudgingR
     return [_read_test(_mapping(a, "a test"), test, rules) for a, test in zip(answered, tests, strict=False)]
 
 
-def read_run(body: bytes, test: Mapping[str, Any], rules: JudgingRules) -> TestOutcome:
+def read_run(body: bytes, test: Mapping[str, object], rules: JudgingRules) -> TestOutcome:
     """Return the outcome in an answer of `/run_code` to one test; the service doesn't know the expected output.
 
     Raises:
@@ -122,7 +122,7 @@ def read_run(body: bytes, test: Mapping[str, Any], rules: JudgingRules) -> TestO
     return _read_test({"exec_info": run}, test, rules)
 
 
-def _read_test(answered: Mapping[str, Any], test: Mapping[str, Any], rules: JudgingRules) -> TestOutcome:
+def _read_test(answered: Mapping[str, object], test: Mapping[str, object], rules: JudgingRules) -> TestOutcome:
     run = _mapping(answered.get("exec_info"), "exec_info")
     _check(run)
     fault, detail = (None, "") if run.get("status") == "Success" else _fault(run)
@@ -143,7 +143,7 @@ def _read_test(answered: Mapping[str, Any], test: Mapping[str, Any], rules: Judg
     return outcome
 
 
-def _is_right(answered: Mapping[str, Any], test: Mapping[str, Any], output: str, rules: JudgingRules) -> bool:
+def _is_right(answered: Mapping[str, object], test: Mapping[str, Any], output: str, rules: JudgingRules) -> bool:
     """Return whether the output of a program that exited normally is right."""
     if rules.checker is None:
         return answered.get("passed") is True
@@ -188,12 +188,12 @@ def _check(run: Mapping[str, Any]) -> None:
         raise InvalidAnswer("it reports a success, but nothing that was run")
 
 
-def _verdict_of_run(run: Mapping[str, Any]) -> Verdict:
+def _verdict_of_run(run: Mapping[str, object]) -> Verdict:
     bare = {"accepted": False, "tests": [{"passed": False, "exec_info": run}]}
     return Verdict(verdicts.of(bare) or Verdict.JUDGE_ERROR)
 
 
-def _fault(run: Mapping[str, Any]) -> tuple[Fault | None, str]:
+def _fault(run: Mapping[str, object]) -> tuple[Fault | None, str]:
     if run.get("status") == "SandboxError":
         return Fault.SERVER_FAILED, f"SandboxError: {_shown(str(run.get('message', '')))}"
     compiled, ran = run.get("compile_result"), run.get("run_result")
@@ -211,10 +211,10 @@ def _fault(run: Mapping[str, Any]) -> tuple[Fault | None, str]:
     return None, ""
 
 
-def _record(run: Mapping[str, Any], test: Mapping[str, Any], passed: bool, keep: int | None) -> dict[str, Any]:
+def _record(run: Mapping[str, object], test: Mapping[str, Any], passed: bool, keep: int | None) -> dict[str, object]:
     """Return the record of a test: the server's answer, with long streams truncated, and the test that was sent."""
     short = Shortener(keep)
-    info: dict[str, Any] = {"status": run.get("status")}
+    info: dict[str, object] = {"status": run.get("status")}
     for step in ("compile_result", "run_result"):
         result = run.get(step)
         if isinstance(result, Mapping):
@@ -225,7 +225,7 @@ def _record(run: Mapping[str, Any], test: Mapping[str, Any], passed: bool, keep:
         info[step] = result
     if run.get("message"):
         info["message"] = short.text("message", as_bytes(str(run["message"])))
-    about: dict[str, Any] = {
+    about: dict[str, object] = {
         "input": {"stdin": short.text("input", as_bytes(test["input"]))},
         "output": {"stdout": short.text("output", as_bytes(test["output"]))},
     }
@@ -235,7 +235,7 @@ def _record(run: Mapping[str, Any], test: Mapping[str, Any], passed: bool, keep:
     return record | ({"cut": short.cut} if short.cut else {})
 
 
-def _parsed(body: bytes) -> Any:
+def _parsed(body: bytes) -> object:
     try:
         return orjson.loads(body)
     except ValueError:
@@ -246,13 +246,13 @@ def _parsed(body: bytes) -> Any:
         raise InvalidAnswer(f"the answer is no JSON: {_shown(body)}") from None
 
 
-def _mapping(value: Any, what: str) -> Mapping[str, Any]:
+def _mapping(value: object, what: str) -> Mapping[str, object]:
     if not isinstance(value, Mapping):
         raise InvalidAnswer(f"{what} is no JSON object: {_shown(json.dumps(value))}")
     return value
 
 
-def _text(step: Any, name: str) -> str:
+def _text(step: object, name: str) -> str:
     value = step.get(name) if isinstance(step, Mapping) else None
     return value if isinstance(value, str) else ""
 

@@ -36,7 +36,7 @@ _MAX_FAULTS = 3
 class _Continuation(NamedTuple):
     """A saved result that is tried again, and the hint for the next attempt."""
 
-    result: Mapping[str, Any]
+    result: Mapping[str, object]
     hint: Mapping[str, Any]
 
 
@@ -155,11 +155,11 @@ class SandboxFusion:
         self._calls: dict[int, Call] = {}  # id of a running task -> its call
         self._continued: dict[tuple[str, str, int], _Continuation] = {}  # saved results that run again; see again()
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         held = ("_pool", "_client", "_lock", "_calls", "_problems", "_continued")
         return {name: value for name, value in self.__dict__.items() if name not in held}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state)
         self._begin()
 
@@ -169,7 +169,7 @@ class SandboxFusion:
         return f"SandboxFusion({self._addresses[0].name}{more}, max_in_flight={self._max_in_flight})"
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, object]:
         """Return the settings on which results of this judge depend. `resources` has the endpoints."""
         limits = ("time_limit_s", "memory_limit_mb", "max_time_limit_s", "compile_limit_s", "max_compile_limit_s")
         return {
@@ -184,14 +184,14 @@ class SandboxFusion:
         }
 
     @property
-    def resources(self) -> dict[str, Any]:
+    def resources(self) -> dict[str, object]:
         """Return a short description of the endpoints. They affect a run's speed, but not its results."""
         names = [a.name for a in self._addresses]
         digest = hashlib.sha256("\n".join(sorted(names)).encode()).hexdigest()[:8]
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         return {"endpoints": f"{', '.join(names[:3])}{more} ({digest})", "max_in_flight": self._max_in_flight}
 
-    def __call__(self, task: Task) -> dict[str, Any] | Retry:
+    def __call__(self, task: Task) -> dict[str, object] | Retry:
         """Return the result of one task, in SandboxFusion's shape, or a Retry.
 
         In addition to the service's keys, a result has `verdict`, `limits`, `load` and `attempts`.
@@ -244,14 +244,14 @@ class SandboxFusion:
             with self._lock:
                 del self._calls[id(task)]
 
-    def refusal(self, problem: Mapping[str, Any]) -> str | None:
+    def refusal(self, problem: Mapping[str, object]) -> str | None:
         """Return why no solution of a problem can be judged, if the caller can change that; else None.
 
         `nbrun.start` calls this for each problem of `read_problems`, before its first task runs.
         """
         return no_solutions(problem)
 
-    def again(self, entry: Mapping[str, Any], task: Task) -> bool:
+    def again(self, entry: Mapping[str, object], task: Task) -> bool:
         """Return whether a saved TimeLimitExceeded must be tried again, by the same rules as for running tasks.
 
         A result without its limits is final; `redo=` runs it again.
@@ -311,7 +311,7 @@ class SandboxFusion:
         limited_mb = program.memory_limit_mb(memory_mb) if self._api == "run_code" else None
         return RunOptions(float(time_s), float(self._compile_limit_s), limited_mb, self._all_tests)
 
-    def _policy(self, problem: Mapping[str, Any]) -> Policy:
+    def _policy(self, problem: Mapping[str, object]) -> Policy:
         checker: Checker | None = None
         is_exact = True
         if self._comparison == "nbrun":

@@ -121,9 +121,9 @@ def _lookup(asked: object, languages: Mapping[str, str]) -> tuple[str, str]:
     raise unknown_language(asked, "SandboxFusion", languages, how)
 
 
-def submit(program: Program, tests: Sequence[Mapping[str, Any]], options: RunOptions, name: str) -> Request:
+def submit(program: Program, tests: Sequence[Mapping[str, object]], options: RunOptions, name: str) -> Request:
     """Return the request to `/submit` with these tests."""
-    config: dict[str, Any] = {
+    config: dict[str, object] = {
         "dataset_type": "CommonOJDataset",
         "language": program.language,
         "provided_data": {
@@ -143,9 +143,9 @@ def submit(program: Program, tests: Sequence[Mapping[str, Any]], options: RunOpt
     return Request("/submit", _dumped(body), weight, _bound_s(program, options, rounds))
 
 
-def run_code(program: Program, test: Mapping[str, Any], options: RunOptions) -> Request:
+def run_code(program: Program, test: Mapping[str, object], options: RunOptions) -> Request:
     """Return the request to `/run_code` with one test."""
-    body: dict[str, Any] = {
+    body: dict[str, object] = {
         "code": program.code,
         "language": program.language,
         "stdin": test["input"],
@@ -157,7 +157,7 @@ def run_code(program: Program, test: Mapping[str, Any], options: RunOptions) -> 
     return Request("/run_code", _dumped(body), 1, _bound_s(program, options, 1))
 
 
-def _dumped(body: Mapping[str, Any]) -> bytes:
+def _dumped(body: Mapping[str, object]) -> bytes:
     try:
         return orjson.dumps(body)
     except TypeError:  # the body has lone surrogates
@@ -170,7 +170,7 @@ def _bound_s(program: Program, options: RunOptions, rounds: int) -> float:
     return rounds * (each + 1.0) + _SLACK_S
 
 
-def check_sendable(name: str, problem: Mapping[str, Any], comparison: str = "") -> None:
+def check_sendable(name: str, problem: Mapping[str, object], comparison: str = "") -> None:
     """Raise NotSupportedError if a server can't judge a problem.
 
     Args:

@@ -54,14 +54,14 @@ class Solution:
         self,
         name: str,
         program: Program,
-        tests: Sequence[Mapping[str, Any]],
+        tests: Sequence[Mapping[str, object]],
         options: RunOptions,
         policy: Policy,
         client: Client,
         call: Call,
         task: object,
-        before: Mapping[str, Any] | None,
-        hint: Mapping[str, Any],
+        before: Mapping[str, object] | None,
+        hint: Mapping[str, object],
     ) -> None:
         self.name, self.program, self.tests, self.options, self.policy = name, program, tests, options, policy
         self.client, self.call, self.task = client, call, task
@@ -73,7 +73,7 @@ class Solution:
         self.attempts: list[Attempt] = []
         self.load, self.endpoint = 0, ""
         self._server_differs = False  # whether the server stopped at a test that is right here
-        self.hint: Mapping[str, Any] = {}
+        self.hint: Mapping[str, object] = {}
         if before is not None and continues(before, hint, tests, options):
             self.hint = hint
             self._continue(before)
@@ -85,7 +85,7 @@ class Solution:
         for number, record in enumerate(before["tests"]):
             self.records[number] = dict(record)
 
-    def judge(self) -> dict[str, Any] | Retry:
+    def judge(self) -> dict[str, object] | Retry:
         """Return the result, or a Retry where a test must be run again.
 
         Raises:
@@ -158,12 +158,12 @@ class Solution:
         late = {a.test for a in self.attempts if a.verdict == Verdict.TIME_LIMIT_EXCEEDED and a.load > 1}
         return any(a.test in late and a.load <= 1 and a.verdict == Verdict.ACCEPTED for a in self.attempts)
 
-    def _read_one(self, test: Mapping[str, Any], body: bytes) -> list[TestOutcome]:
+    def _read_one(self, test: Mapping[str, object], body: bytes) -> list[TestOutcome]:
         return [read_run(body, test, self.policy.rules)]
 
     # ---- the result
 
-    def _finish(self) -> dict[str, Any] | Retry:
+    def _finish(self) -> dict[str, object] | Retry:
         for number, outcome in sorted(self.outcomes.items()):
             if outcome.fault is Fault.LONG_OUTPUT:
                 raise NotSupportedError(
@@ -216,7 +216,7 @@ class Solution:
         hint = hint_of(number, wanted, self.options.time_limit_s) | {"compile_limit_s": wanted.compile_limit_s}
         return Retry(f"test {number}: {wanted.reason}", hint=hint, result=self.result(pending=number))
 
-    def result(self, pending: int | None = None) -> dict[str, Any]:
+    def result(self, pending: int | None = None) -> dict[str, object]:
         """Return the result so far, in SandboxFusion's shape.
 
         Args:
@@ -229,7 +229,7 @@ class Solution:
         failed = next((record for record in records if not record["passed"]), None)
         is_whole = failed is not None or len(records) == len(self.tests)
         verdict = verdict_of(failed) if failed is not None else (Verdict.ACCEPTED if is_whole else Verdict.JUDGE_ERROR)
-        result: dict[str, Any] = {
+        result: dict[str, object] = {
             "accepted": verdict == Verdict.ACCEPTED,
             "verdict": str(verdict),
             "tests": records,
@@ -245,7 +245,7 @@ class Solution:
         return result | ({"attempts": [a.record() for a in self.attempts]} if self.attempts else {})
 
 
-def hint_of(test: int | None, wanted: Next, base_limit_s: float | None) -> dict[str, Any]:
+def hint_of(test: int | None, wanted: Next, base_limit_s: float | None) -> dict[str, object]:
     """Return the hint that makes a later call of the judge run a test again, also after a restart."""
     return {
         "test": test,
@@ -265,7 +265,7 @@ def _was_killed(outcome: TestOutcome) -> bool:
 # ---- saved results
 
 
-def verdict_of(record: Mapping[str, Any]) -> str:
+def verdict_of(record: Mapping[str, object]) -> str:
     """Return the verdict of one test, from its record."""
     if record.get("passed") is True:
         return Verdict.ACCEPTED
@@ -275,7 +275,7 @@ def verdict_of(record: Mapping[str, Any]) -> str:
     return verdicts.of({"accepted": False, "tests": [record]}) or Verdict.JUDGE_ERROR
 
 
-def history(result: Mapping[str, Any]) -> list[Attempt]:
+def history(result: Mapping[str, object]) -> list[Attempt]:
     """Return the attempts at the test that decided a saved result, as recorded or derived from the result.
 
     The list is empty if the result doesn't record its limit, or if no time limit decided it.
@@ -310,7 +310,7 @@ def history(result: Mapping[str, Any]) -> list[Attempt]:
 
 
 def continues(
-    before: Mapping[str, Any], hint: Mapping[str, Any], tests: Sequence[Mapping[str, Any]], options: RunOptions
+    before: Mapping[str, object], hint: Mapping[str, object], tests: Sequence[Mapping[str, object]], options: RunOptions
 ) -> bool:
     """Return whether a result was made with these tests and limits, so that passed tests don't have to run again."""
     records = before.get("tests")
