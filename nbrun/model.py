@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import numbers
 import operator
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from functools import partial
@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from nbrun.errors import InputError, NbrunError
 from nbrun.formatting import count_text
+from nbrun.json_types import JsonValue
 from nbrun.texts import without_surrogates
 from nbrun.verdicts import Tally
 
@@ -302,7 +303,7 @@ class ChangeSource(Protocol):
     """Tells `Progress.since` which samples changed after a version. Any thread calls it."""
 
     def changed_since(self, version: int) -> list[SampleProgress]: ...
-    def columns_since(self, version: int) -> list[list[Any]]:
+    def columns_since(self, version: int) -> list[list[int] | list[str]]:
         """Return the same as columns, in the order of the fields of SampleProgress."""
 
 
@@ -413,7 +414,7 @@ class Progress:
             words.append(repr(self.message if len(self.message) <= _MESSAGE else f"{self.message[:_MESSAGE]}…"))
         return f"<Progress {self.state.value}: {', '.join(words)}>"
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[Callable[[], Progress], tuple[()]]:
         kept = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "_tracker"}
         return partial(Progress, **kept), ()
 
@@ -451,7 +452,7 @@ class SampleTasks(Protocol):
     def fingerprints(self, positions: list[int]) -> bytes:
         """Return the fingerprints of these tasks: 32 bytes each, unique to the task in every run."""
 
-    def item(self, position: int) -> Any:
+    def item(self, position: int) -> object:
         """Return the item at this position."""
 
     def rough_bytes(self) -> int:
@@ -490,13 +491,13 @@ class RemoteEncoder(Protocol):
     It is pickled and sent to every worker with the function. Threads: workers call it from several threads.
     """
 
-    def encode(self, result: Mapping[str, Any]) -> EncodedResult:
+    def encode(self, result: Mapping[str, object]) -> EncodedResult:
         """Return a result in the form that `ResultSink.encode` takes. Raise UnstorableError."""
 
-    def encode_value(self, value: Any) -> bytes:
+    def encode_value(self, value: object) -> bytes:
         """Return any other value as bytes, such as the hint of a Retry. Raise UnstorableError."""
 
-    def decode_value(self, data: bytes) -> Any:
+    def decode_value(self, data: bytes) -> JsonValue:
         """Return the value that `encode_value` was given."""
 
 
@@ -522,8 +523,8 @@ class ResultSink(Protocol[WorkT_contra]):
         self,
         work: WorkT_contra,
         position: int,
-        item: Any,
-        result: Mapping[str, Any] | EncodedResult | None,
+        item: object,
+        result: Mapping[str, object] | EncodedResult | None,
         attempts: int,
         started_at: float,
         duration_s: float,
@@ -643,10 +644,10 @@ class RunControls(Protocol):
     def tasks(self, sample_id: str) -> Sequence[TaskSummary]:
         """Return the tasks of a sample that are running or have a saved outcome. Reads the saved results."""
 
-    def entry(self, sample_id: str, group: str, index: int) -> Mapping[str, Any] | None:
+    def entry(self, sample_id: str, group: str, index: int) -> Mapping[str, object] | None:
         """Return a task's whole saved entry, or None. Reads the saved results of its sample."""
 
-    def health(self) -> Sequence[Mapping[str, Any]]:
+    def health(self) -> Sequence[Mapping[str, object]]:
         """Return `Judge.health()`; empty if the judge has no endpoints."""
 
 

@@ -14,7 +14,7 @@ import time
 from array import array
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from nbrun.formatting import count_text, duration_text, percent_text
 from nbrun.model import ErrorKind, ErrorNote, LogNote, Mean, Progress, SampleProgress, State
@@ -342,7 +342,7 @@ class ProgressTracker:
         """Return the samples that changed after `version`; the cost grows with their number only."""
         return list(map(SampleProgress._make, zip(*self.columns_since(version), strict=True)))
 
-    def columns_since(self, version: int) -> list[list[Any]]:
+    def columns_since(self, version: int) -> list[list[int] | list[str]]:
         """The same as columns, in the order of SampleProgress: no object a sample, which the collector would visit."""
         with self._lock:
             changed: list[int] = []

@@ -169,7 +169,7 @@ class Launch:
             store.observe_results(observe)
         return store
 
-    def _record(self) -> dict[str, Any]:
+    def _record(self) -> dict[str, object]:
         """Return the run record: the settings under which results are made, and where and when."""
         now = dt.datetime.now(dt.UTC)
         return {

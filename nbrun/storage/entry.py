@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from itertools import count, repeat
-from typing import Any
 
 from nbrun.errors import UnstorableError
+from nbrun.json_types import JsonValue
 from nbrun.model import EncodedResult
 from nbrun.results import values
 from nbrun.results.format import BETWEEN
@@ -32,18 +32,18 @@ _NEXT = BETWEEN + ENTRY_BEGIN
 class RemoteEncoder:
     """See model.RemoteEncoder. It runs in an executor's workers."""
 
-    def encode(self, result: Mapping[str, Any]) -> EncodedResult:
+    def encode(self, result: Mapping[str, object]) -> EncodedResult:
         """Return what a worker sends instead of a result."""
         data, lossy = values.encode(result)
         endpoint = result.get("api_used", "")
         api_used = without_surrogates(endpoint) if type(endpoint) is str else ""
         return EncodedResult(data, lossy, counted(result), api_used)
 
-    def encode_value(self, value: Any) -> bytes:
+    def encode_value(self, value: object) -> bytes:
         """Return any value as JSON."""
         return values.encode(value)[0]
 
-    def decode_value(self, data: bytes) -> Any:
+    def decode_value(self, data: bytes) -> JsonValue:
         """Return what was encoded by `encode_value`."""
         return values.decode(values.load(data))
 
@@ -51,8 +51,8 @@ class RemoteEncoder:
 def encode(
     state: SampleState,
     position: int,
-    item: Any,
-    result: Mapping[str, Any] | EncodedResult | None,
+    item: object,
+    result: Mapping[str, object] | EncodedResult | None,
     attempts: int,
     started_at: float,
     duration_s: float,
@@ -86,7 +86,11 @@ def encode(
         )
         if data is not None:
             return position, counted(result), DONE, data[1:]  # a copy of its own size: orjson's has slack
-    data, lossy, verdict = _encode_any(state, item, result, attempts, started_at, duration_s, worker_id, error)
+    verdict: str | None = None
+    if error is None:
+        data, lossy, verdict = _encode_any_result(state, item, result, attempts, started_at, duration_s, worker_id)
+    else:
+        data, lossy = _encode_error(state, item, attempts, started_at, duration_s, worker_id, error)
     if lossy:
         data = data[:-1] + b',"lossy":true}'
     return position, verdict, DONE if error is None else ERROR, data[1:]
@@ -135,45 +139,72 @@ def _stretch(records: list[EntryRecord], start: int, base: int, end: int) -> lis
     return records[start:stop]
 
 
-def _encode_any(
+def _encode_any_result(
     state: SampleState,
-    item: Any,
-    result: Any,
+    item: object,
+    result: Mapping[str, object] | EncodedResult | None,
     attempts: int,
     started_at: float,
     duration_s: float,
     worker_id: str,
-    error: Mapping[str, str] | None,
 ) -> tuple[bytes, bool, str | None]:
-    """Encode any result or error of any item."""
-    before: dict[str, Any] = {"status": "done" if error is None else "error"}
-    if state.keep_items:
-        if type(item) is dict and len(item) == 2 and "language" in item and "solution" in item:
-            before.update(item)
-        else:
-            before["item"] = item
+    """Return the JSON of any result of any item, whether something of it was lost, and its verdict."""
+    before = _first_keys(state, "done", item)
     after = {"attempts": attempts, "started_at": started_at, "duration_s": duration_s}
     made_by = {"run_id": state.run_id, "context": state.context, "worker_id": worker_id}
-    if error is not None:
-        shown = {name: text for name, text in error.items() if name != "output"}
-        fields = {**before, "result": None, **after, "error": shown, **made_by, "api_used": ""}
-        if "output" in error:
-            fields["output"] = error["output"]
-        try:
-            return (*values.encode(fields, where=""), None)
-        except UnstorableError:
-            for name in _ITEM_KEYS:  # an error is always saved, if need be without its item
-                fields.pop(name, None)
-            return (*values.encode(fields, where=""), None)
-    if type(result) is EncodedResult:
+    if isinstance(result, EncodedResult):
         if result.api_used:
             state.api_used = result.api_used
         head, lossy = values.encode(before, where="")
         tail, _ = values.encode({**after, **made_by, "api_used": result.api_used}, where="")
         return b'%b,"result":%b,%b' % (head[:-1], result.data, tail[1:]), lossy or result.lossy, result.verdict
+    assert result is not None
     api_used = result.get("api_used", "")
     endpoint = without_surrogates(api_used) if type(api_used) is str else ""
     if endpoint:
         state.api_used = endpoint
     fields = {**before, "result": result, **after, **made_by, "api_used": endpoint}
     return (*values.encode(fields, where=""), counted(result))
+
+
+def _encode_error(
+    state: SampleState,
+    item: object,
+    attempts: int,
+    started_at: float,
+    duration_s: float,
+    worker_id: str,
+    error: Mapping[str, str],
+) -> tuple[bytes, bool]:
+    """Return the JSON of an error of any item, and whether something of it was lost."""
+    fields = {
+        **_first_keys(state, "error", item),
+        "result": None,
+        "attempts": attempts,
+        "started_at": started_at,
+        "duration_s": duration_s,
+        "error": {name: text for name, text in error.items() if name != "output"},
+        "run_id": state.run_id,
+        "context": state.context,
+        "worker_id": worker_id,
+        "api_used": "",
+    }
+    if "output" in error:
+        fields["output"] = error["output"]
+    try:
+        return values.encode(fields, where="")
+    except UnstorableError:
+        for name in _ITEM_KEYS:  # an error is always saved, if need be without its item
+            fields.pop(name, None)
+        return values.encode(fields, where="")
+
+
+def _first_keys(state: SampleState, status: str, item: object) -> dict[str, object]:
+    """Return an entry's keys before its result: its status, and its item where items are kept."""
+    keys: dict[str, object] = {"status": status}
+    if state.keep_items:
+        if type(item) is dict and len(item) == 2 and "language" in item and "solution" in item:
+            keys.update(item)
+        else:
+            keys["item"] = item
+    return keys

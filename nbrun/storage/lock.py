@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from nbrun.errors import ResultsInUseError, StorageError
+from nbrun.json_types import JsonObject
 from nbrun.results import plain_files
 from nbrun.results.format import FOLDER
 from nbrun.results.values import dump, load
@@ -214,7 +215,7 @@ def holder_of(path: Path) -> str:
     return ""
 
 
-def in_use(path: Path, note: Mapping[str, Any]) -> ResultsInUseError:
+def in_use(path: Path, note: Mapping[str, object]) -> ResultsInUseError:
     """Return the error for a process that finds the lock at `path` held."""
     return ResultsInUseError(
         f"{path.parent.parent} is in use: {_holder_text(note)} writes there. "
@@ -244,7 +245,7 @@ def _lock_now(fd: int, *, shared: bool = False) -> None:
             time.sleep(PAUSE_S)
 
 
-def _note_of(path: Path) -> dict[str, Any]:
+def _note_of(path: Path) -> JsonObject:
     try:
         fd = plain_files.open_plain(path)
     except OSError:
@@ -255,7 +256,7 @@ def _note_of(path: Path) -> dict[str, Any]:
         os.close(fd)
 
 
-def _read_note(fd: int) -> dict[str, Any]:
+def _read_note(fd: int) -> JsonObject:
     try:
         note = load(plain_files.pread(fd, 4096, 0))
     except (OSError, ValueError):
@@ -263,7 +264,7 @@ def _read_note(fd: int) -> dict[str, Any]:
     return note if isinstance(note, dict) else {}
 
 
-def _holder_text(note: Mapping[str, Any]) -> str:
+def _holder_text(note: Mapping[str, object]) -> str:
     if not {"pid", "host", "started_at"} <= note.keys():
         return "another process"
     notebook = f"the notebook {note['notebook']} (" if note.get("notebook") else ""
@@ -278,7 +279,7 @@ def _notebook() -> str:
     return "".join(c for c in name.encode("utf-8", "replace").decode() if c.isprintable())[:500]
 
 
-def _lives(note: Mapping[str, Any]) -> bool:
+def _lives(note: Mapping[str, object]) -> bool:
     """Return whether that process is still alive: its pid may have been reused, and the machine restarted."""
     pid = note.get("pid")
     if (

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from nbrun.canonical import canonical
 from nbrun.errors import UnstorableError
+from nbrun.json_types import Entry
 from nbrun.results.sample_file import EntryHead, Identity, keep_newest
 from nbrun.results.values import decode, encode, load
 from nbrun.samples import Sample
@@ -48,12 +49,13 @@ def match_own(
     return found, orphans
 
 
-def stored_item(entry: Mapping[str, Any]) -> Any:
+def stored_item(entry: Entry) -> object:
     """Return the item that an entry holds; NO_ITEM where it was left out."""
     if "item" in entry:
         return decode(entry["item"])
     if "solution" in entry:
-        return {name: entry[name] for name in ("language", "solution") if name in entry}
+        of_two = {"solution": entry["solution"]}
+        return {"language": entry["language"], **of_two} if "language" in entry else of_two
     return NO_ITEM
 
 
@@ -62,7 +64,7 @@ NO_ITEM = object()
 
 
 def match_by_key(
-    sample: Sample, taken: Container[int], orphans: Sequence[tuple[EntryHead, Any]], matched: Matched = NOTHING
+    sample: Sample, taken: Container[int], orphans: Sequence[tuple[EntryHead, object]], matched: Matched = NOTHING
 ) -> dict[int, EntryHead]:
     """Match entries that were saved under another key, by the keys that `key=` gives the items that they hold.
 
@@ -107,7 +109,7 @@ class Retyped(NamedTuple):
     same: str
 
 
-def retyped(sample: Sample, taken: Container[int], orphans: Sequence[tuple[EntryHead, Any]]) -> list[Retyped]:
+def retyped(sample: Sample, taken: Container[int], orphans: Sequence[tuple[EntryHead, object]]) -> list[Retyped]:
     """Return items without an entry that differ so little from saved ones that they may be meant as the same.
 
     Args:
@@ -133,7 +135,7 @@ def retyped(sample: Sample, taken: Container[int], orphans: Sequence[tuple[Entry
     return out
 
 
-def _difference(saved: Any, now: Any) -> Retyped | None:
+def _difference(saved: object, now: object) -> Retyped | None:
     """Return how two items differ, where a person may mean the same by both; else None."""
     if not isinstance(saved, dict) or not isinstance(now, dict):
         return Retyped("in their type", _example(saved, now), "") if _is_alike(saved, now) else None
@@ -156,7 +158,7 @@ def _difference(saved: Any, now: Any) -> Retyped | None:
     return Retyped(" and ".join(filter(None, parts)), example, same)
 
 
-def _example(saved: Any, now: Any) -> str:
+def _example(saved: object, now: object) -> str:
     return f"{saved!r:.40} was saved, now it is {now!r:.40}"
 
 
@@ -170,7 +172,7 @@ def _names(fields: list[str]) -> str:
     return ", ".join(shown) + (f" and {len(fields) - 3} more" if len(fields) > 3 else "")
 
 
-def _is_same(a: Any, b: Any) -> bool:
+def _is_same(a: object, b: object) -> bool:
     """Return whether two values have one key: 1, 1.0 and True have different ones."""
     return a is b or (a is not NO_ITEM and b is not NO_ITEM and canonical(a) == canonical(b))
 

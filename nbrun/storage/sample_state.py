@@ -134,7 +134,7 @@ class SampleState:
         self.missing: Iterable[int] = ()
         self.quarantined: Iterable[int] = ()
         self.has_plain_items = all(g.is_plain for g in sample.groups)
-        self._shown: Mapping[str, Any] | None = None  # the sample as tasks see it: a copy, which fn may change
+        self._shown: Mapping[str, object] | None = None  # the sample as tasks see it: a copy, which fn may change
         self.attempts: dict[int, Attempt] = {}
         self.whose = [b"\t" + dump([sample.id, g.name]) for g in sample.groups]
         self._fingerprint_heads = [blake2b(whose, digest_size=12).digest() for whose in self.whose]
@@ -159,7 +159,7 @@ class SampleState:
 
     # ---- workers
 
-    def item(self, position: int) -> Any:
+    def item(self, position: int) -> object:
         """See model.SampleTasks."""
         group, rank = self.sample.locate(position)
         return group.items[group.runnable[rank]]
@@ -365,7 +365,7 @@ class SampleState:
             }
         )
 
-    def identity(self, position: int) -> dict[str, Any]:
+    def identity(self, position: int) -> dict[str, object]:
         """Return index, key and occurrence of a position as records hold them."""
         g, rank = self.sample.locate(position)
         return {"index": g.runnable[rank], "key": key_text(g.key(rank)), "occurrence": g.occurrence(rank)}

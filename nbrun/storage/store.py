@@ -14,11 +14,11 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from nbrun.errors import ResultsInUseError, ResultsMovedError, StorageError
 from nbrun.json_types import JsonObject
-from nbrun.model import Retry, Task
+from nbrun.model import EncodedResult, Retry, Task
 from nbrun.results import values
 from nbrun.results.entries import Attempt
 from nbrun.results.listing import Problem
@@ -57,7 +57,7 @@ class ResultStore:
     def __init__(
         self,
         path: Path,
-        run: Mapping[str, Any],
+        run: Mapping[str, object],
         *,
         keep_items: bool = True,
         totals: SampleTotals | None = None,
@@ -65,7 +65,7 @@ class ResultStore:
     ) -> None:
         values.look_at_memory_limit()
         self.path = path
-        self.run_id: str = run["run_id"]
+        self.run_id = str(run["run_id"])
         self._on_fault = on_fault
         self._lock = threading.Lock()  # protects `ended` of the samples' states; never held over I/O
         self._space: SpaceWatch | None = None
@@ -169,7 +169,7 @@ class ResultStore:
                 if not wait_for_resume():
                     raise
 
-    def amend_run(self, **fields: Any) -> None:
+    def amend_run(self, **fields: object) -> None:
         """Save this run's record again with these fields; the last record counts."""
         self._run_record = {**self._run_record, **fields}
         self.directory.run_log.append(self._run_record)
@@ -186,14 +186,25 @@ class ResultStore:
 
     encode = staticmethod(entry.encode)
 
-    def observe_results(self, observe: Callable[[Any], None]) -> None:
+    def observe_results(self, observe: Callable[[Mapping[str, object] | EncodedResult], None]) -> None:
         """Let workers call `observe` with each result that was encoded. Call it before the first task.
 
         It replaces `encode`, so that runs without an observer pay nothing for each result.
         """
 
-        def encode(state: SampleState, position: int, item: Any, result: Any, *rest: Any, **more: Any) -> EntryRecord:
-            record = entry.encode(state, position, item, result, *rest, **more)
+        def encode(
+            state: SampleState,
+            position: int,
+            item: object,
+            result: Mapping[str, object] | EncodedResult | None,
+            attempts: int,
+            started_at: float,
+            duration_s: float,
+            worker_id: str,
+            error: Mapping[str, str] | None = None,
+        ) -> EntryRecord:
+            made = (attempts, started_at, duration_s, worker_id, error)
+            record = entry.encode(state, position, item, result, *made)
             if result is not None:
                 observe(result)
             return record

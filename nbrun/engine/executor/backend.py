@@ -29,7 +29,7 @@ class ExecutorBackend:
 
     def __init__(
         self,
-        fn: Callable[[Task], Any],
+        fn: Callable[[Task], object],
         executor: Any,
         policy: RetryPolicy,
         encoder: RemoteEncoder,

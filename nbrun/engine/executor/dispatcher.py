@@ -26,7 +26,7 @@ from nbrun.engine.completions import CompletedTasks, add_failure, after_exceptio
 from nbrun.engine.executor.chunk_size import ChunkSizer
 from nbrun.engine.executor.handle import ExecutorHandle, takes_kernel_along
 from nbrun.engine.executor.payload import Payload
-from nbrun.engine.executor.worker import DONE, RETRY, WHOLE
+from nbrun.engine.executor.worker import DONE, RETRY, WHOLE, ErrorRow, RetryRow, Row
 from nbrun.engine.task_queue import Item, SampleWork
 from nbrun.engine.worker_pool import SingleThreadPool, TaskSource
 from nbrun.errors import JudgeError, JudgeUnavailableError, NotSupportedError, RunHaltedError, ThreadLimitError
@@ -285,7 +285,7 @@ class Dispatcher(SingleThreadPool):
             work, position = chunk.items[row]
             output.receive(work.work.task(position, self.scheduler.flag), printed)
 
-    def _came_back(self, chunk: Chunk, rows: list[tuple[Any, ...]], size: int) -> None:
+    def _came_back(self, chunk: Chunk, rows: list[Row], size: int) -> None:
         took = [row[-1] for row in rows if isinstance(row[-1], float)]
         if took:
             self.scheduler.durations.extend(took)
@@ -502,9 +502,7 @@ class WorkerLostError(RuntimeError):
     retriable = False
 
 
-def settle(
-    scheduler: TaskSource, items: list[Item], worker: str, rows: list[tuple[Any, ...]], encoder: RemoteEncoder
-) -> float:
+def settle(scheduler: TaskSource, items: list[Item], worker: str, rows: list[Row], encoder: RemoteEncoder) -> float:
     """Complete the tasks of a chunk that have a row. Return the duration of the longest, in seconds."""
     encode = scheduler.sink.encode
     completed: CompletedTasks | None = None
@@ -521,7 +519,7 @@ def settle(
             completed.records.append(encode(work.work, position, item, result, attempt, started, took, worker))
             completed.verdicts.append(verdict)
             longest = took if took > longest else longest
-        else:
+        elif row[0] != WHOLE:  # that task was given back before
             started, took = (time.time(), 0.0) if row[0] == RETRY else row[-2:]
             task = work.work.task(position, scheduler.flag)
             failure = after_exception(
@@ -546,10 +544,10 @@ def fail(scheduler: TaskSource, item: Item, e: BaseException) -> None:
         complete(scheduler, completed)
 
 
-def exception_of(row: tuple[Any, ...], encoder: RemoteEncoder) -> BaseException:
+def exception_of(row: RetryRow | ErrorRow, encoder: RemoteEncoder) -> BaseException:
     """Return what fn raised, as well as it can be described without its class."""
     if row[0] == RETRY:
-        extra = encoder.decode_value(row[3])
+        extra: Any = encoder.decode_value(row[3])  # a mapping: see worker._attempt
         return Retry(row[1], row[2], extra["hint"], extra["result"], row[4])
     _, kind, name, message, text, retriable, _, _ = row
     e: Any = _KINDS[kind](message) if kind else _error_type(name)(message)

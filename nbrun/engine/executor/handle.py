@@ -28,12 +28,12 @@ PROBE_S = 60.0
 TERM_S = 0.5
 
 
-def is_executor(value: Any) -> bool:
+def is_executor(value: object) -> bool:
     """Return whether `value` is an executor, as opposed to a class or a factory."""
     return isinstance(value, Executor) or (hasattr(value, "submit") and not isinstance(value, type))
 
 
-def make(factory: Any) -> Any:
+def make(factory: object) -> Any:
     """Call a factory and return the executor that it makes.
 
     Raises:
@@ -105,7 +105,7 @@ class ExecutorHandle:
                 "versions (the first two numbers). Install the same there."
             )
 
-    def submit(self, *arguments: Any) -> Future[Any]:
+    def submit(self, *arguments: object) -> Future[Any]:
         """Submit a chunk to a worker. Raise whatever a broken executor raises."""
         return self.executor.submit(worker.run_chunk, *arguments)  # type: ignore[no-any-return]
 
@@ -141,7 +141,7 @@ class ExecutorHandle:
             _end(self.executor, kill)
 
 
-def _refuse_fork(executor: Any) -> None:
+def _refuse_fork(executor: object) -> None:
     context = getattr(executor, "_mp_context", None)
     if context is not None and context.get_start_method() == "fork":
         raise InputError(
@@ -217,12 +217,12 @@ _lock = threading.Lock()
 _shown: set[str] = set()
 
 
-def takes_kernel_along(executor: Any) -> bool:
+def takes_kernel_along(executor: object) -> bool:
     """Return whether a task that ends its process may end the kernel too."""
     return _kind(executor) == "mpi4py" or is_thread(executor)
 
 
-def shutdown_notice(executor: Any, is_owned: bool) -> str:
+def shutdown_notice(executor: object, is_owned: bool) -> str:
     """Return the sentence for the user; "" if this process has shown it before."""
     said = _sentence(executor, is_owned)
     with _lock:
@@ -232,7 +232,7 @@ def shutdown_notice(executor: Any, is_owned: bool) -> str:
     return said
 
 
-def _sentence(executor: Any, is_owned: bool) -> str:
+def _sentence(executor: object, is_owned: bool) -> str:
     is_kernel = "ipykernel" in sys.modules
     kind = _kind(executor)
     if kind == "distributed":
@@ -249,6 +249,6 @@ def _sentence(executor: Any, is_owned: bool) -> str:
     return f"When this {what} ends, what is saved stays, what waits in the executor is cancelled, and {then}."
 
 
-def _kind(executor: Any) -> str:
+def _kind(executor: object) -> str:
     """Return the top-level package of the executor's class."""
     return type(executor).__module__.partition(".")[0]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from typing import Any
 
-from nbrun.engine.executor.worker import RemoteFunction
+from nbrun.engine.executor.worker import RemoteFunction, SamplePart, TaskPart
 from nbrun.engine.task_queue import Item, SampleWork
 from nbrun.errors import InputError
 from nbrun.model import Task
@@ -34,27 +34,27 @@ class Payload:
         self._packs = packs
         self._left_out = left_out if packs else _NOTHING
         self.encoder = function.encoder
-        self.packed: Any = function
+        self.packed: bytes | RemoteFunction = function
         self.digest = secrets.token_hex(16)
         if packs:
             self.packed = _pack_function(self.packed)
             self.digest = blake2b(self.packed, digest_size=16).hexdigest()
-        self._last: tuple[SampleWork | None, Any] = (None, None)  # the sample packed last, and its shared part's bytes
+        self._last: tuple[SampleWork | None, bytes] = (None, b"")  # the sample packed last, and its shared part's bytes
 
     def send_whole(self) -> None:
         """Send whole samples from now on, since fn looks into the groups of its sample."""
         self._left_out = _NOTHING
-        self._last = (None, None)
+        self._last = (None, b"")
 
-    def chunk(self, items: list[Item], task: Callable[[Item], Task]) -> tuple[Any, int]:
+    def chunk(self, items: list[Item], task: Callable[[Item], Task]) -> tuple[bytes | list[SamplePart], int]:
         """Return the argument `parts` of run_chunk for these tasks, and its size in bytes.
 
         Raises:
             Exception: the error of pickle: some item or sample can't be pickled.
         """
-        parts: list[tuple[str, Any, frozenset[str], list[tuple[Any, ...]]]] = []
+        parts: list[SamplePart] = []
         before: SampleWork | None = None
-        tasks: list[tuple[Any, ...]] = []
+        tasks: list[TaskPart] = []
         for item in items:
             t = task(item)
             is_item = t.item is t.sample
@@ -72,7 +72,7 @@ class Payload:
         data = _dumps([(i, shared, left if shared is not None else _NOTHING, rows) for i, shared, left, rows in parts])
         return data, len(data)
 
-    def _shared(self, work: SampleWork, sample: Mapping[str, Any]) -> Any:
+    def _shared(self, work: SampleWork, sample: Mapping[str, object]) -> bytes | Mapping[str, object]:
         if not self._packs:
             return sample
         last, part = self._last
@@ -82,10 +82,11 @@ class Payload:
         return part
 
 
-def _dumps(value: Any) -> bytes:
+def _dumps(value: object) -> bytes:
     import cloudpickle
 
-    return cloudpickle.dumps(value, protocol=5)  # type: ignore[no-any-return]
+    data: bytes = cloudpickle.dumps(value, protocol=5)
+    return data
 
 
 def _pack_function(function: RemoteFunction) -> bytes:
@@ -122,7 +123,7 @@ def _culprit(fn: Any) -> str:
     return ""
 
 
-def is_thread(executor: Any) -> bool:
+def is_thread(executor: object) -> bool:
     """Return whether its workers are threads of this process, so that nothing must be pickled."""
     from concurrent.futures import ThreadPoolExecutor
 

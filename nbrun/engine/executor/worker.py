@@ -18,7 +18,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from nbrun import output
 from nbrun.engine.completions import as_mapping, format_error, message_of, stack_of
@@ -34,10 +34,28 @@ CHUNK_S, CHUNK_BYTES = 0.2, 4 << 20
 #: How often a child checks whether its parent is alive, in seconds, if it has no sentinel to wait for.
 LOOK_S = 0.5
 #: The first element of a row: a result, a Retry, an exception, or fn needs the whole sample.
-DONE, RETRY, ERROR, WHOLE = 0, 1, 2, 3
+DONE: Final = 0
+RETRY: Final = 1
+ERROR: Final = 2
+WHOLE: Final = 3
+#: What became of one attempt, as it is sent to the kernel: plain tuples, which are pickled in a third of the time.
+#: (DONE, data, lossy, verdict, api_used, attempt, started, seconds): see EncodedResult.
+DoneRow = tuple[Literal[0], bytes, bool, str | None, str, int, float, float]
+#: (RETRY, reason, after_s, hint and result as one value, pause_all)
+RetryRow = tuple[Literal[1], str, float, bytes, bool]
+#: (ERROR, judge's error or "", exception type, message, traceback, may be retried, started, seconds)
+ErrorRow = tuple[Literal[2], str, str, str, str, bool, float, float]
+WholeRow = tuple[Literal[3]]
+Row = DoneRow | RetryRow | ErrorRow | WholeRow
+#: A task: group, index, item, then for all but a first attempt also attempt, hint and previous, and in the kernel's own
+#: process the run's CancelFlag.
+TaskPart = tuple[Any, ...]
+#: A sample's tasks in a chunk: sample id, the sample's part (pickled, itself in the kernel's own process, or None where
+#: the item is the sample), the names left out of it, and the tasks.
+SamplePart = tuple[str, bytes | Mapping[str, object] | None, frozenset[str], list[TaskPart]]
 
-_functions: OrderedDict[str, Any] = OrderedDict()
-_samples: OrderedDict[bytes, Any] = OrderedDict()
+_functions: OrderedDict[str, RemoteFunction] = OrderedDict()
+_samples: OrderedDict[bytes, Mapping[str, object]] = OrderedDict()
 _lock = threading.Lock()  # protects _functions and _samples; a Dask worker has several threads
 _is_set_up = False
 
@@ -45,12 +63,12 @@ _is_set_up = False
 class RemoteFunction(NamedTuple):
     """The user's function, and what a worker needs to run it: exception types that are not retried, and the encoder."""
 
-    fn: Callable[[Task], Any]
+    fn: Callable[[Task], object]
     never: tuple[type[BaseException], ...]
     encoder: RemoteEncoder
 
 
-def probe(digest: str, packed: Any) -> tuple[str, str, str]:
+def probe(digest: str, packed: bytes | RemoteFunction | None) -> tuple[str, str, str]:
     """Unpickle the function. Return ("ok", Python version, ""), or ("fails", exception type, message)."""
     _set_up()
     try:
@@ -60,14 +78,18 @@ def probe(digest: str, packed: Any) -> tuple[str, str, str]:
     return ("ok", platform.python_version(), "")
 
 
-def run_chunk(digest: str, packed: Any, parts: Any, timeout_s: float | None, token: str) -> Any:
+def run_chunk(
+    digest: str,
+    packed: bytes | RemoteFunction | None,
+    parts: bytes | list[SamplePart],
+    timeout_s: float | None,
+    token: str,
+) -> bytes | tuple[str, list[Row], list[tuple[int, TaskOutput]]] | None:
     """Run the tasks of a chunk one after another.
 
     Args:
         packed: the function; None if the worker is expected to have it.
-        parts: a pickled list with (sample id, part of the sample or None if the item is the sample, names left out,
-            tasks) for each sample; a task is (group, index, item, attempt, hint, previous). If the worker is a thread
-            of the kernel's process: the list itself.
+        parts: a pickled list of SampleParts. If the worker is a thread of the kernel's process: the list itself.
         timeout_s: how long each attempt may take.
         token: makes the arguments of every call different, for executors that cache equal calls.
 
@@ -76,26 +98,26 @@ def run_chunk(digest: str, packed: Any, parts: Any, timeout_s: float | None, tok
         and for each task that printed something the number of its row and a TaskOutput.
     """
     _set_up()
-    plain = isinstance(parts, bytes)
     try:
         found = _function(digest, packed)
         if found is None:
-            return pickle.dumps(None) if plain else None
+            return pickle.dumps(None) if isinstance(parts, bytes) else None
         written: list[tuple[int, TaskOutput]] = []
-        rows = _run(found, pickle.loads(parts) if plain else parts, timeout_s, output.output_of(digest), written)
+        unpacked: list[SamplePart] = pickle.loads(parts) if isinstance(parts, bytes) else parts
+        rows = _run(found, unpacked, timeout_s, output.output_of(digest), written)
         answer = (f"{socket.gethostname()}:{os.getpid()}", rows, written)
     except BaseException as e:  # nothing could be unpickled: reported as the first task's error
         answer = (f"{socket.gethostname()}:{os.getpid()}", [_error(e, (), time.time(), 0.0)], [])
-    return pickle.dumps(answer, 5) if plain else answer
+    return pickle.dumps(answer, 5) if isinstance(parts, bytes) else answer
 
 
 def _run(
     function: RemoteFunction,
-    parts: Any,
+    parts: list[SamplePart],
     timeout_s: float | None,
     printed: RunOutput,
     written: list[tuple[int, TaskOutput]],
-) -> list[tuple[Any, ...]]:
+) -> list[Row]:
     running = output.Running(printed)
     speaks = output.speak(running)
     try:
@@ -106,24 +128,25 @@ def _run(
 
 def _run_tasks(
     function: RemoteFunction,
-    parts: Any,
+    parts: list[SamplePart],
     timeout_s: float | None,
     running: output.Running,
     written: list[tuple[int, TaskOutput]],
-) -> list[tuple[Any, ...]]:
-    rows: list[tuple[Any, ...]] = []
+) -> list[Row]:
+    rows: list[Row] = []
     end = time.perf_counter() + CHUNK_S
     size = 0
-    for sample_id, sample, left_out, tasks in parts:
-        if isinstance(sample, bytes):
-            sample = PartialSample(_sample(sample), left_out) if left_out else _sample(sample)
+    for sample_id, part, left_out, tasks in parts:
+        sample = _sample(part) if isinstance(part, bytes) else part
+        if sample is not None and isinstance(part, bytes) and left_out:
+            sample = PartialSample(sample, left_out)
         for group, index, item, *before in tasks:
             if rows and (size > CHUNK_BYTES or time.perf_counter() > end):
                 return rows
             task = Task(sample_id, group, index, item, item if sample is None else sample, *before)
             running.task = task
             row = _attempt(function, task) if timeout_s is None else _attempt_within(timeout_s, function, task)
-            if left_out and sample.was_asked:
+            if isinstance(sample, PartialSample) and sample.was_asked:
                 row = (WHOLE,)
             if isinstance(running.output, WorkerOutput):
                 taken = running.output.take(task)
@@ -139,9 +162,9 @@ def _run_tasks(
     return rows
 
 
-def _attempt_within(timeout_s: float, function: RemoteFunction, task: Task) -> tuple[Any, ...]:
+def _attempt_within(timeout_s: float, function: RemoteFunction, task: Task) -> Row:
     """Run one attempt in a thread of its own, which is abandoned at the time-out, since it can't be killed."""
-    rows: list[tuple[Any, ...]] = []
+    rows: list[Row] = []
     context = contextvars.copy_context()
     thread = threading.Thread(
         target=lambda: rows.append(context.run(_attempt, function, task)), name="nbrun-attempt", daemon=True
@@ -158,7 +181,7 @@ def _attempt_within(timeout_s: float, function: RemoteFunction, task: Task) -> t
     return (ERROR, "", TaskTimeout.__name__, message, stack_of(thread, __file__), True, started, timeout_s)
 
 
-def _attempt(function: RemoteFunction, task: Task) -> tuple[Any, ...]:
+def _attempt(function: RemoteFunction, task: Task) -> Row:
     fn, never, encoder = function
     started = time.time()
     began = time.perf_counter()
@@ -180,26 +203,28 @@ def _attempt(function: RemoteFunction, task: Task) -> tuple[Any, ...]:
         return _error(e, never, started, time.perf_counter() - began)
 
 
-def _function(digest: str, packed: Any) -> RemoteFunction | None:
+def _function(digest: str, packed: bytes | RemoteFunction | None) -> RemoteFunction | None:
     with _lock:
         found = _functions.get(digest)
     if found is None:
         if packed is None:
             return None
-        found = pickle.loads(packed) if isinstance(packed, bytes) else packed
+        unpacked: RemoteFunction = pickle.loads(packed) if isinstance(packed, bytes) else packed
+        found = unpacked
         with _lock:
             _functions[digest] = found
             while len(_functions) > KEPT_FUNCTIONS:
                 _functions.popitem(last=False)
-    return found  # type: ignore[no-any-return]
+    return found
 
 
-def _sample(shared: bytes) -> Any:
+def _sample(shared: bytes) -> Mapping[str, object]:
     """Return the shared part of a sample. The most recent ones are kept, since a sample's chunks come in succession."""
     with _lock:
         found = _samples.get(shared)
     if found is None:
-        found = pickle.loads(shared)
+        unpacked: Mapping[str, object] = pickle.loads(shared)
+        found = unpacked
         with _lock:
             _samples[shared] = found
             while len(_samples) > KEPT_SAMPLES:
@@ -207,7 +232,7 @@ def _sample(shared: bytes) -> Any:
     return found
 
 
-def _error(e: BaseException, never: tuple[type[BaseException], ...], started: float, took: float) -> tuple[Any, ...]:
+def _error(e: BaseException, never: tuple[type[BaseException], ...], started: float, took: float) -> ErrorRow:
     retriable = isinstance(e, Exception) and not isinstance(e, never) and bool(getattr(e, "retriable", True))
     kinds = (JudgeUnavailableError, NotSupportedError, JudgeError)
     kind = next((k.__name__ for k in kinds if isinstance(e, k)), "")
@@ -249,10 +274,10 @@ class WholeSampleNeeded(BaseException):
     """fn asked for a part of the sample that wasn't sent. A BaseException: fn's `except Exception` lets it pass."""
 
 
-class PartialSample(dict[str, Any]):
+class PartialSample(dict[str, object]):
     """The part of a sample that is sent with a chunk. `left_out`: the names of the lists that stayed in the kernel."""
 
-    def __init__(self, part: Mapping[str, Any], left_out: frozenset[str]) -> None:
+    def __init__(self, part: Mapping[str, object], left_out: frozenset[str]) -> None:
         super().__init__(part)
         self.left_out = left_out
         self.was_asked = False  # a bare `except:` may have swallowed the exception
