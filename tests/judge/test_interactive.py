@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from judge_bench import task
+from judge_bench import processes_of, root_of, task, wait_until
 
 from nbrun.judge import KattisValidator, LocalSandbox
 
@@ -84,6 +85,25 @@ def test_many_quick_ends_at_once_get_the_verdicts_of_single_ones(sandboxes: Any)
         thread.join(120)
     assert len(found) == len(jobs)
     assert all(due == got for due, got in found), found
+
+
+def test_a_kernel_that_is_late_to_close_its_copies_of_the_pipes_changes_no_verdict(
+    sandboxes: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If one pipe of the validator stays open here beyond the end of the other, the solution seems to fail first."""
+    sandbox = sandboxes(END + REJECTS)
+    close, closed = os.close, []
+
+    def close_late(fd: int) -> None:
+        if threading.current_thread().name == "nbrun-judge-validator" and stat.S_ISFIFO(os.fstat(fd).st_mode):
+            closed.append(fd)
+            if len(closed) == 2:
+                wait_until(lambda: len(processes_of(root_of(sandbox))) == 1, 1.0)  # the supervisor alone
+        close(fd)
+
+    monkeypatch.setattr(os, "close", close_late)
+    assert verdict(sandbox, "input()\ninput()\n") == "WrongAnswer"
+    assert len(closed) >= 2
 
 
 @pytest.mark.parametrize(

@@ -261,10 +261,12 @@ class Supervisor:
         try:
             token.hold(ours)
             ours.settimeout(patience_s)
-            sent = socket.send_fds(ours, [request], fds) if fds else 0
-            ours.sendall(request[sent:])
+            sent = socket.send_fds(ours, [request[:1]], fds) if fds else 0
+            # Before the program can begin: as long as they are open here, the program that it talks to can't see its
+            # end, or would see the end of one stream long before that of the other.
             while fds:
-                os.close(fds.pop())  # here already: a program must see the end of the other one's output
+                os.close(fds.pop(0))
+            ours.sendall(request[sent:])
             answer = _read_line(ours)
         except OSError as e:
             token.check()

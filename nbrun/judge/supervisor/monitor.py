@@ -265,17 +265,22 @@ class Monitor:
 
         Until then its end is not visible: a program whose partner ends gets an end of file or a broken pipe only after
         that end was noticed here. So of two that end within a millisecond, the one that caused it is known.
+
+        Its input is closed before its output: a partner that ends because nothing more will come must find already that
+        nobody reads what it writes, which is how `_is_unheard` recognizes the cause.
         """
-        for fd in self.fds.values():
-            os.close(fd)
+        for name in _STREAMS:
+            if name in self.fds:
+                os.close(self.fds[name])
         self.fds.clear()
 
     def _release_closed(self, living: list[int]) -> None:
         """Close our copies of pipes that the program has closed while it goes on: its partner may wait for that."""
         held = processes.open_pipes(living)
         closed = {name for name, fd in self.fds.items() if held and processes.identity(fd) not in held}
-        for name in closed & self._seen_closed:  # seen twice: a process that is ending has closed all of its files
-            os.close(self.fds.pop(name))
+        for name in _STREAMS:  # its input first: see `_release`
+            if name in closed & self._seen_closed:  # seen twice: a process that is ending has closed all of its files
+                os.close(self.fds.pop(name))
         self._seen_closed = closed
 
     def _is_unheard(self) -> bool:
