@@ -1,8 +1,9 @@
 """One saved entry as a person reads it: source, verdict, the failing test, the difference, stderr, attempts.
 
-`view_entry` gathers what there is to see; `text_of` and `html_of` render it. A program's output is hostile text:
-nothing of it reaches a terminal or a notebook as anything but visible characters; HTML is escaped and has no script.
-Pure functions; any thread.
+`view_entry` collects what there is to see; `text_of` and `html_of` render it. A program's output may be hostile:
+control characters become visible ones, and HTML is escaped and has no script.
+
+Threads: pure functions.
 """
 
 from __future__ import annotations
@@ -13,21 +14,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from itertools import islice
-from typing import Any
+from typing import NamedTuple
 
 from nbrun import verdicts
 from nbrun.formatting import time_text
 from nbrun.results.values import pretty
 from nbrun.texts import escape_control_chars
 
-#: Longer texts are cut: this many lines, characters a line.
+#: Longer texts are cut to this many lines, and this many characters per line.
 MAX_LINES, MAX_CHARS = 200, 500
 #: How many lines around the first difference are compared.
 _COMPARED = 400
 
 
 def truncate(text: str, lines: int = MAX_LINES) -> list[str]:
-    """Return the text's first lines, each cut to a width, and say what was left out."""
+    """Return the text's first lines, each cut to a maximal width, and a note of what was left out."""
     rows = text.split("\n")
     if rows and not rows[-1]:
         rows.pop()
@@ -38,7 +39,7 @@ def truncate(text: str, lines: int = MAX_LINES) -> list[str]:
 
 
 def difference(expected: str, actual: str) -> list[tuple[str, str]]:
-    """Lines with a mark: "-" only expected, "+" only in the output, " " in both, "…" left out.
+    """Return lines, each with a mark: "-" only expected, "+" only in the output, " " in both, "…" left out.
 
     Example:
         >>> difference("1\\n2\\n", "1\\n3\\n")
@@ -67,7 +68,7 @@ def difference(expected: str, actual: str) -> list[tuple[str, str]]:
 
 @dataclass(frozen=True)
 class FailingTest:
-    """The first test that didn't pass. Texts are None where they weren't kept."""
+    """The first test that didn't pass. Texts are None if they weren't saved."""
 
     number: int
     verdict: str | None
@@ -75,28 +76,33 @@ class FailingTest:
     expected: str | None
     stdout: str | None
     stderr: str | None
-    facts: dict[str, Any]
+    facts: dict[str, object]
 
 
 @dataclass(frozen=True)
 class EntryView:
-    """What there is to be seen of an entry. It shows itself: HTML in a notebook, plain text in a terminal."""
+    """What there is to see in an entry. Its repr is HTML in a notebook, and plain text in a terminal.
+
+    Attributes:
+        output: what the task printed before it ended in an error.
+        item: an item that has more than a source and a language, as JSON.
+    """
 
     title: str
     status: str
     verdict: str | None
     language: str
     source: str | None
-    facts: dict[str, Any]
+    facts: dict[str, object]
     failing: FailingTest | None = None
-    error: Mapping[str, Any] | None = None
+    error: Mapping[str, object] | None = None
     stderr: str = ""
     compiler: str = ""
-    attempts: list[Mapping[str, Any]] = field(default_factory=list)
+    attempts: list[Mapping[str, object]] = field(default_factory=list)
     result: str | None = None
-    output: str = ""  # what the task printed before it ended in an error
+    output: str = ""
     n_tests: int | None = None
-    item: str | None = None  # of an item with more than source and language: all of it
+    item: str | None = None
 
     def __str__(self) -> str:
         return text_of(self)
@@ -107,112 +113,132 @@ class EntryView:
         return html_of(self)
 
 
-def view_entry(sample_id: str, group: str, entry: Mapping[str, Any]) -> EntryView:
-    """What there is to be seen of an entry."""
+def view_entry(sample_id: str, group: str, entry: Mapping[str, object]) -> EntryView:
+    """Return what there is to see in an entry. Whatever stands in it, nothing is raised."""
     result = entry.get("result")
-    tests = result.get("tests") if isinstance(result, Mapping) else None
-    tests = [t for t in tests if isinstance(t, Mapping)] if isinstance(tests, list) else None
-    index = entry.get("index")
-    where = f"[{index}]" if index is not None else f" {entry.get('key')}"
+    tests = _tests(result)
     error = entry.get("error")
-    told = _mapping(result)
-    n, passed, longest = verdicts.tests_summary(result)
-    facts: dict[str, Any] = {}
-    if n is not None:
-        facts["tests passed"] = f"{passed} of {n}"
-    if longest is not None:
-        facts["longest test"] = time_text(longest)
-    limits = told.get("limits")
-    if isinstance(limits, Mapping):
-        facts["limits"] = ", ".join(f"{k} {v}" for k, v in limits.items() if v is not None)
-    took = entry.get("duration_s")
-    if isinstance(took, (int, float)):
-        facts["took"] = time_text(took)
-    began = entry.get("started_at")
-    if isinstance(began, float):
-        facts["started"] = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(began))
-    for name in ("attempts", "api_used", "worker_id", "run_id"):
-        value = entry.get(name)
-        if value not in (None, ""):
-            facts[name] = value
-    language, source = _source(entry)
+    source = _source(entry)
     return EntryView(
-        f"{sample_id} · {group}{where}",
-        str(entry.get("status")),
-        verdicts.of(result),
-        language,
-        source,
-        facts,
-        _failing_test(tests or []),
-        error if isinstance(error, Mapping) else None,
-        _first_stderr(tests or []),
-        _compiler(tests or []),
-        _attempts(told),
-        _plain(result) if tests is None and result is not None else None,
-        _plain(entry.get("output") or ""),
-        n,
-        _whole_item(entry),
+        title=f"{sample_id} · {group}{_place(entry)}",
+        status=str(entry.get("status")),
+        verdict=verdicts.of(result),
+        language=source.language,
+        source=source.text,
+        facts=_facts(entry),
+        failing=_failing_test(tests or ()),
+        error=error if isinstance(error, Mapping) else None,
+        stderr=_first_stderr(tests or ()),
+        compiler=_compiler(tests or ()),
+        attempts=_attempts(_mapping(result)),
+        result=_plain(result) if tests is None and result is not None else None,
+        output=_plain(entry.get("output") or ""),
+        n_tests=verdicts.tests_summary(result).n,
+        item=_whole_item(entry),
     )
 
 
-def _mapping(value: Any) -> Mapping[str, Any]:
+def _place(entry: Mapping[str, object]) -> str:
+    """Return where the item is in its group; its key if that isn't known."""
+    index = entry.get("index")
+    return f" {entry.get('key')}" if index is None else f"[{index}]"
+
+
+def _tests(result: object) -> list[Mapping[str, object]] | None:
+    tests = _mapping(result).get("tests")
+    return [test for test in tests if isinstance(test, Mapping)] if isinstance(tests, list) else None
+
+
+def _facts(entry: Mapping[str, object]) -> dict[str, object]:
+    """Return short facts by name, without those that the entry doesn't have."""
+    result = entry.get("result")
+    summary = verdicts.tests_summary(result)
+    limits = _mapping(result).get("limits")
+    duration, started = entry.get("duration_s"), entry.get("started_at")
+    facts: dict[str, object] = {
+        "tests passed": None if summary.n is None else f"{summary.passed} of {summary.n}",
+        "longest test": None if summary.longest_s is None else time_text(summary.longest_s),
+        "limits": _listed(limits) if isinstance(limits, Mapping) else None,
+        "took": time_text(duration) if isinstance(duration, (int, float)) else None,
+        "started": _date(started) if isinstance(started, float) else None,
+        **{name: entry.get(name) for name in ("attempts", "api_used", "worker_id", "run_id")},
+    }
+    return {name: value for name, value in facts.items() if value not in (None, "")}
+
+
+def _listed(values: Mapping[object, object]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items() if value is not None)
+
+
+def _date(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+
+
+def _mapping(value: object) -> Mapping[str, object]:
     return value if isinstance(value, Mapping) else {}
 
 
-def _source(entry: Mapping[str, Any]) -> tuple[str, str | None]:
+class _Source(NamedTuple):
+    """An item's source code, or all of it, and the language; the text is None if the item was not stored."""
+
+    language: str
+    text: str | None
+
+
+def _source(entry: Mapping[str, object]) -> _Source:
     item = entry.get("item")
-    of = item if isinstance(item, Mapping) else entry
-    source = of.get("solution")
-    language = of.get("language")
+    has_source = item if isinstance(item, Mapping) else entry
+    source, language = has_source.get("solution"), has_source.get("language")
     if isinstance(source, str):
-        return (language if isinstance(language, str) else ""), source
+        return _Source(language if isinstance(language, str) else "", source)
     if isinstance(item, str):
-        return "", item
-    if item is None and source is None:
-        return "", None
-    return "JSON", _plain(item if item is not None else source)
+        return _Source("", item)
+    whole = source if item is None else item
+    return _Source("", None) if whole is None else _Source("JSON", _plain(whole))
 
 
-def _whole_item(entry: Mapping[str, Any]) -> str | None:
+def _whole_item(entry: Mapping[str, object]) -> str | None:
     item = entry.get("item")
     return _plain(item) if isinstance(item, Mapping) and not item.keys() <= {"solution", "language"} else None
 
 
-def _plain(value: Any) -> str:
+def _plain(value: object) -> str:
     return value if isinstance(value, str) else pretty(value)
 
 
-def _run(test: Mapping[str, Any]) -> Mapping[str, Any]:
+def _failing_test(tests: Iterable[Mapping[str, object]]) -> FailingTest | None:
+    failed = next(((n, test) for n, test in enumerate(tests) if test.get("passed") is not True), None)
+    if failed is None:
+        return None
+    number, test = failed
+    info, run = _mapping(test.get("test_info")), _run(test)
+    facts: dict[str, object]
+    facts = {k: v for k, v in run.items() if k not in ("stdout", "stderr") and isinstance(v, (str, int, float))}
+    message = _mapping(test.get("exec_info")).get("message")
+    if message:
+        facts["message"] = message
+    return FailingTest(
+        number,
+        verdicts.of({"accepted": False, "tests": [test]}),
+        _str_or_none(_mapping(info.get("input")).get("stdin")),
+        _str_or_none(_mapping(info.get("output")).get("stdout")),
+        _str_or_none(run.get("stdout")),
+        _str_or_none(run.get("stderr")),
+        facts,
+    )
+
+
+def _run(test: Mapping[str, object]) -> Mapping[str, object]:
     return _mapping(_mapping(test.get("exec_info")).get("run_result"))
 
 
-def _failing_test(tests: Sequence[Mapping[str, Any]]) -> FailingTest | None:
-    for number, test in enumerate(tests):
-        if test.get("passed") is True:
-            continue
-        info, run = _mapping(test.get("test_info")), _run(test)
-        facts = {k: v for k, v in run.items() if k not in ("stdout", "stderr") and isinstance(v, (str, int, float))}
-        message = _mapping(test.get("exec_info")).get("message")
-        if message:
-            facts["message"] = message
-        return FailingTest(
-            number,
-            verdicts.of({"accepted": False, "tests": [test]}),
-            _str_or_none(_mapping(info.get("input")).get("stdin")),
-            _str_or_none(_mapping(info.get("output")).get("stdout")),
-            _str_or_none(run.get("stdout")),
-            _str_or_none(run.get("stderr")),
-            facts,
-        )
-    return None
-
-
-def _first_stderr(tests: Sequence[Mapping[str, Any]]) -> str:
-    """Of an accepted solution: what it wrote to stderr in the first test that it did."""
+def _first_stderr(tests: Iterable[Mapping[str, object]]) -> str:
+    """Return what an accepted solution wrote to stderr, in the first test in which it wrote anything."""
     return next((text for test in tests if (text := _str_or_none(_run(test).get("stderr")))), "")
 
 
-def _compiler(tests: Sequence[Mapping[str, Any]]) -> str:
+def _compiler(tests: Iterable[Mapping[str, object]]) -> str:
+    """Return the compiler's output."""
     for test in tests:
         compiled = _mapping(_mapping(test.get("exec_info")).get("compile_result"))
         if text := _str_or_none(compiled.get("stderr")) or _str_or_none(compiled.get("stdout")):
@@ -220,50 +246,51 @@ def _compiler(tests: Sequence[Mapping[str, Any]]) -> str:
     return ""
 
 
-def _attempts(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Earlier tries that the judge has noted in its result, whatever it calls them."""
+def _attempts(result: Mapping[str, object]) -> list[Mapping[str, object]]:
+    """Return the earlier attempts that a judge has noted in its result, by whatever name."""
     for name in ("attempts", "tries", "history"):
         rows = result.get(name)
-        if isinstance(rows, list) and rows and all(isinstance(r, Mapping) for r in rows):
+        if isinstance(rows, list) and rows and all(isinstance(row, Mapping) for row in rows):
             return rows
     return []
 
 
-def _str_or_none(value: Any) -> str | None:
+def _str_or_none(value: object) -> str | None:
     return value if isinstance(value, str) else None
+
+
+def _error_text(error: Mapping[str, object]) -> str:
+    return str(error.get("traceback") or f"{error.get('type')}: {error.get('message')}")
 
 
 # ---- plain text for a terminal
 
 
-_OTHER_LINES = 20
+#: A terminal shows this many lines of an error and of a result, and of other texts beside the source.
+_LONG_LINES, _OTHER_LINES = 60, 20
 
 
 def text_of(s: EntryView) -> str:
-    """All of it, with a line feed between its parts and none at its end."""
+    """Return the entry as plain text, without a line feed at its end."""
     head = f"{s.title}   {s.language}".rstrip()
-    out = [escape_control_chars(head), escape_control_chars(f"{s.status}: {s.verdict}" if s.verdict else s.status)]
-    out += [escape_control_chars(f"  {name}: {value}") for name, value in s.facts.items()]
+    out = [head, f"{s.status}: {s.verdict}" if s.verdict else s.status]
+    out += [f"  {name}: {value}" for name, value in s.facts.items()]
+    out = [escape_control_chars(line) for line in out]
     if s.source is None:
         out += ["", "The item was not kept (keep_items=False)."]
     else:
         out += _text_block("source", (f"{i:>4} | {line}" for i, line in enumerate(truncate(s.source), 1)))
-    if s.compiler:
-        out += _text_block("compiler", truncate(s.compiler, _OTHER_LINES))
-    if s.error is not None:
-        told = s.error.get("traceback") or f"{s.error.get('type')}: {s.error.get('message')}"
-        out += _text_block("error", truncate(str(told), 60))
-    if s.output:
-        out += _text_block("output of the task", truncate(s.output, _OTHER_LINES))
+    out += _optional_block("compiler", s.compiler, _OTHER_LINES)
+    out += _optional_block("error", None if s.error is None else _error_text(s.error), _LONG_LINES)
+    out += _optional_block("output of the task", s.output, _OTHER_LINES)
     if s.failing is not None:
         out += _text_of_failing(s.failing)
-    elif s.stderr:
-        out += _text_block("stderr", truncate(s.stderr, _OTHER_LINES))
+    else:
+        out += _optional_block("stderr", s.stderr, _OTHER_LINES)
     if s.attempts:
         rows = (", ".join(f"{k} {v}" for k, v in row.items()) for row in s.attempts)
         out += _text_block("attempts", (escape_control_chars(f"{i}. {row}") for i, row in enumerate(rows, 1)))
-    if s.result is not None:
-        out += _text_block("result", truncate(s.result, 60))
+    out += _optional_block("result", s.result, _LONG_LINES)
     return "\n".join(out)
 
 
@@ -280,11 +307,14 @@ def _text_of_failing(f: FailingTest) -> list[str]:
             if f.expected.split() == f.stdout.split():
                 title += ": in white space alone"
             out += _text_block(title, (f"{mark} {line}" for mark, line in difference(f.expected, f.stdout)), "  ")
-    elif f.stdout:
-        out += _text_block("output", truncate(f.stdout, _OTHER_LINES), "  ")
-    if f.stderr:
-        out += _text_block("stderr", truncate(f.stderr, _OTHER_LINES), "  ")
+    else:
+        out += _optional_block("output", f.stdout, _OTHER_LINES, "  ")
+    out += _optional_block("stderr", f.stderr, _OTHER_LINES, "  ")
     return out
+
+
+def _optional_block(title: str, text: str | None, lines: int, indent: str = "") -> list[str]:
+    return _text_block(title, truncate(text, lines), indent) if text else []
 
 
 def _text_block(title: str, lines: Iterable[str], indent: str = "") -> list[str]:
@@ -321,9 +351,13 @@ max-height:26em;font-size:.85em;line-height:1.35;white-space:pre;tab-size:4;unic
 _CLASS = {"-": "del", "+": "ins", " ": "eq", "…": "cut"}
 
 
+_MARKS = {"Accepted": "✓ ", "JudgeError": "? ", None: ""}
+_OTHER_MARK = "✗ "
+
+
 def html_of(s: EntryView) -> str:
-    """All of it."""
-    mark = {"Accepted": "✓ ", None: ""}.get(s.verdict, "✗ ") if s.verdict != "JudgeError" else "? "
+    """Return the entry as HTML."""
+    mark = _MARKS.get(s.verdict, _OTHER_MARK)
     verdict = f'<span class="verdict">{_safe(mark + (s.verdict or s.status))}</span>'
     head = f"<strong>{_safe(s.title)}</strong> {_safe(s.language)} {verdict}"
     parts = [STYLE, f"<h4>{head}</h4>", _html_facts(s.facts)]
@@ -331,17 +365,10 @@ def html_of(s: EntryView) -> str:
         parts.append('<p class="facts">The item was not kept (<code>keep_items=False</code>).</p>')
     else:
         parts.append(f"<pre>{_highlighted(s.source, s.language)}</pre>")
-    if s.compiler:
-        parts += _html_block("Compiler", s.compiler)
-    if s.error is not None:
-        told = s.error.get("traceback") or f"{s.error.get('type')}: {s.error.get('message')}"
-        parts += _html_block("Error", str(told))
-    if s.output:
-        parts += _html_block("Output of the task", s.output)
-    if s.failing is not None:
-        parts += _html_of_failing(s.failing)
-    elif s.stderr:
-        parts += _html_block("stderr", s.stderr)
+    parts += _optional_html("Compiler", s.compiler)
+    parts += _optional_html("Error", None if s.error is None else _error_text(s.error))
+    parts += _optional_html("Output of the task", s.output)
+    parts += _optional_html("stderr", s.stderr) if s.failing is None else _html_of_failing(s.failing)
     if s.attempts:
         parts += ["<h5>Attempts</h5>", _html_table(s.attempts)]
     if s.result is not None:
@@ -349,12 +376,16 @@ def html_of(s: EntryView) -> str:
     return f'<div class="nbrun-show">{"".join(parts)}</div>'
 
 
-def _safe(value: Any) -> str:
+def _safe(value: object) -> str:
     return escape(escape_control_chars(str(value)))
 
 
-def _html_facts(facts: Mapping[str, Any]) -> str:
+def _html_facts(facts: Mapping[str, object]) -> str:
     return f'<div class="facts">{" · ".join(f"{_safe(k)}: {_safe(v)}" for k, v in facts.items())}</div>'
+
+
+def _optional_html(title: str, text: str | None) -> list[str]:
+    return _html_block(title, text) if text else []
 
 
 def _html_block(title: str, text: str) -> list[str]:
@@ -374,15 +405,12 @@ def _html_of_failing(f: FailingTest) -> list[str]:
             rows = difference(f.expected, f.stdout)
             lines = "".join(f'<span class="{_CLASS[m]}">{escape(m)} {escape(line)}</span>' for m, line in rows)
             parts += [f"<h5>{title}</h5>", f"<pre>{lines}</pre>"]
-    elif f.stdout:
-        parts += _html_block("Output", f.stdout)
-    if f.stderr:
-        parts += _html_block("stderr", f.stderr)
-    return parts
+    else:
+        parts += _optional_html("Output", f.stdout)
+    return parts + _optional_html("stderr", f.stderr)
 
 
-def _html_table(rows: Iterable[Mapping[str, Any]]) -> str:
-    rows = list(rows)
+def _html_table(rows: Sequence[Mapping[str, object]]) -> str:
     names = list(dict.fromkeys(k for row in rows for k in row))
     head = "".join(f"<th>{_safe(n)}</th>" for n in names)
     cells = ["".join(f"<td>{_safe(row.get(n, ''))}</td>" for n in names) for row in rows]
@@ -390,7 +418,7 @@ def _html_table(rows: Iterable[Mapping[str, Any]]) -> str:
 
 
 def _highlighted(source: str, language: str) -> str:
-    """With colours where Pygments is there, which comes with every notebook; escaped either way."""
+    """Return the source as HTML, with colours if Pygments is installed (every notebook has it)."""
     text = "\n".join(truncate(source, MAX_LINES))
     try:
         from pygments import highlight

@@ -292,16 +292,24 @@ def is_unexpected(is_expected: bool | None, verdict: str | None) -> bool:
     return rejects(verdict) if is_expected else accepts(verdict)
 
 
-def tests_summary(result: object) -> tuple[int | None, int | None, float | None]:
-    """Return how many tests were run and passed, and the longest time of one in seconds; None for what isn't said.
+class TestsSummary(NamedTuple):
+    """How many tests were run and passed, and the longest time of one in seconds; None if a result doesn't say."""
+
+    n: int | None
+    passed: int | None
+    longest_s: float | None
+
+
+def tests_summary(result: object) -> TestsSummary:
+    """Return the summary of a result's tests.
 
     Example:
         >>> tests_summary({"tests": [{"passed": True, "exec_info": {"run_result": {"execution_time": 0.5}}}]})
-        (1, 1, 0.5)
+        TestsSummary(n=1, passed=1, longest_s=0.5)
     """
     tests = result.get("tests") if isinstance(result, Mapping) else None
     if not _is_list(tests):
-        return None, None, None
+        return TestsSummary(None, None, None)
     passed, longest = 0, None
     for test in tests:
         if not isinstance(test, Mapping):
@@ -311,7 +319,7 @@ def tests_summary(result: object) -> tuple[int | None, int | None, float | None]
         time_s = run.get("execution_time")
         if isinstance(time_s, (int, float)) and (longest is None or time_s > longest):
             longest = float(time_s)
-    return len(tests), passed, longest
+    return TestsSummary(len(tests), passed, longest)
 
 
 tests_summary.__test__ = False  # type: ignore[attr-defined]  # pytest would take the name for a test where it is imported
