@@ -501,6 +501,11 @@ class _Warnings(types.ModuleType):
         lambda _: _get_hook("_showwarnmsg_impl"), lambda _, value: _set_hook("_showwarnmsg_impl", value)
     )
 
+    def __getattribute__(self, name: str) -> Any:
+        """Look `name` up as always. Since Python 3.14 code that ran before would look past the properties otherwise:
+        the interpreter remembers where a module's attribute is, as long as the lookup itself is a module's."""
+        return super().__getattribute__(name)
+
     def __reduce__(self) -> Any:
         return importlib.import_module, ("warnings",)
 
