@@ -46,8 +46,8 @@ _LOCAL = 30  # bytes of a member's header before its name
 
 def archive_numbers(folder: str | os.PathLike[str]) -> list[tuple[int, str]]:
     """Return the number and name of each archive in a results directory, the oldest first."""
-    with os.scandir(folder) as entries:
-        return sorted((int(m[1]), e.name) for e in entries if (m := _NAME.fullmatch(e.name)))
+    names = [name for name in os.listdir(folder) if name.startswith("archive-")]  # of many names few by far
+    return sorted((int(m[1]), name) for name in names if (m := _NAME.fullmatch(name)))
 
 
 def next_number(folder: Path) -> int:

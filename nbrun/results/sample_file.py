@@ -255,13 +255,17 @@ def _own_info(name: str, sample_id: str, found: re.Match[bytes], size: int, mtim
 
 def is_summary(value: object) -> TypeGuard[Summary]:
     """Return whether a value holds what a file's summary must; a checksum says nothing about its content."""
-    return (
-        isinstance(value, dict)
-        and is_count(value.get("max_seq"))
-        and is_count(value.get("done"))
-        and isinstance(value.get("identities"), str)
-        and all(is_counts(value.get(name)) for name in ("errors", "verdicts"))
-        and all(is_counts(value.get(name, {})) for name in ("runs", "contexts"))
+    if not isinstance(value, dict):
+        return False
+    get = value.get
+    return (  # called for each file of a directory
+        is_count(get("max_seq"))
+        and is_count(get("done"))
+        and isinstance(get("identities"), str)
+        and is_counts(get("errors"))
+        and is_counts(get("verdicts"))
+        and is_counts(get("runs", {}))
+        and is_counts(get("contexts", {}))
     )
 
 

@@ -49,6 +49,8 @@ from nbrun.threads import start_daemon, start_thread
 
 #: How long a run that is stopped waits for `nbrun-feed` if that hangs in the user's iterator, in seconds.
 LEAVE_S = 0.5
+#: Where the first AHEAD_FROM samples of a list have files already, up to MAX_AHEAD samples without one are fed first.
+AHEAD_FROM, MAX_AHEAD = 200, 64
 _END = object()
 
 
@@ -340,7 +342,10 @@ class Supervisor:
             self._tracker.set_totals(self._samples.tasks, self._samples.count)
         number = -1
         is_list_saved = self._samples.first_totals == self._samples.sample_totals
+        ahead = self._feed_ahead()
         for number, raw in enumerate(self._stream(self._samples)):
+            if number in ahead:
+                continue
             if self._second is not None and self._is_over(raw, number):
                 is_list_saved = is_list_saved or self._save_list()
                 if not self.scheduler.run_state.is_open:
@@ -357,6 +362,29 @@ class Supervisor:
         if not self._is_left and (self._second is None or self._second.only is None):
             self._all_read()
         self.notices.add_unknown_redo(self._redo.unknown(self._seen))
+
+    def _feed_ahead(self) -> set[int]:
+        """Feed some samples of a list that have no file yet, where many before them have one. Return their places.
+
+        So workers needn't wait until all finished samples are matched with their files.
+        """
+        samples, source = self._samples, self._samples.source
+        if self._second is not None or samples.by_id is None or not isinstance(source, (list, tuple)):
+            return set()
+        ahead: set[int] = set()
+        tasks = 0
+        new = (place for place, sample_id in enumerate(samples.by_id) if self.store.is_new(sample_id))
+        for place in islice(new, MAX_AHEAD):
+            if not ahead and place < AHEAD_FROM:
+                break
+            sample = self._read_sample(source[place], place)
+            self._seen[sample.id] = place
+            ahead.add(place)
+            self._feed_sample(sample)
+            tasks += sample.total
+            if tasks >= self.scheduler.target_workers:
+                break
+        return ahead
 
     def _save_list(self) -> bool:
         self._note_totals(self._samples.sample_totals)

@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import TypeGuard
 from zlib import crc32
 
+import orjson
+
 from nbrun.results import plain_files
 from nbrun.results.format import Summary
 from nbrun.results.names import SUFFIX
 from nbrun.results.sample_file import LEGACY, NBRUN, PROGRESS, FileInfo, is_summary
-from nbrun.results.values import dump, load
+from nbrun.results.values import dump
 from nbrun.storage import files
 
 FORMAT = b"nbrun-tails/1"
@@ -44,7 +46,7 @@ class FooterCache:
         try:
             head, _, data = plain_files.read_whole(self._path).partition(b"\n")
             if head == b"%b %08x" % (FORMAT, crc32(data)):
-                lines = load(data)
+                lines = orjson.loads(data)  # an integer beyond 64 bits, which it can't hold, is none of nbrun's
                 self._lines = {line[0]: line for line in lines if _is_line(line)} if isinstance(lines, list) else {}
         except (OSError, ValueError, RecursionError):
             pass

@@ -140,6 +140,10 @@ class ResultStore:
 
     # ---- feeder
 
+    def is_new(self, sample_id: str) -> bool:
+        """Return whether no file of the directory holds a sample that was not begun."""
+        return sample_id not in self.directory.listing.by_id
+
     def begin(self, sample: Sample, rules: RerunRules, wait_for_resume: Callable[[], bool]) -> ResumePlan:
         """Match a sample with what is saved of it.
 

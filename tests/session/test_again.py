@@ -251,3 +251,37 @@ def test_a_callback_may_start_the_run_again(tmp_path: Path) -> None:
     run.add_done_callback(again)
     fn.go.set()
     until(lambda: run.progress.state == "done" and run.progress.done == 4, repr(run.progress))
+
+
+def test_a_new_sample_needs_not_wait_for_those_that_are_finished(tmp_path: Path) -> None:
+    """250 samples are finished and two are new, the last of the list: workers get these first, and all are counted."""
+    samples = [{"id": f"s{i:03}", "items": [i]} for i in range(252)]
+    read: list[str] = []
+
+    def context(sample: dict[str, Any]) -> str:
+        read.append(sample["id"])
+        return "same"
+
+    ran: list[str] = []
+
+    def fn(task: nbrun.Task) -> dict[str, Any]:
+        ran.append(task.sample_id)
+        return {"v": task.item}
+
+    def start(some: Samples) -> nbrun.Progress:
+        read.clear()
+        ran.clear()
+        return nbrun.start(some, fn, tmp_path, groups=["item"], context=context, view=None).wait(60)
+
+    start(samples[:250])
+    progress = start(samples)
+    assert sorted(ran) == ["s250", "s251"]
+    assert (progress.done, progress.resumed, progress.total) == (252, 250, 252)
+    assert (progress.samples_done, progress.samples_total) == (252, 252)
+    assert read[0] == "s000", "the first one is looked at before anything is written"
+    assert read[1:3] == ["s250", "s251"]
+    assert read[3:] == [f"s{i:03}" for i in range(250)]
+    frame = nbrun.load_results(tmp_path)
+    assert list(frame["v"]) == list(range(252))
+    assert start(samples).resumed == 252
+    assert read[1:] == [f"s{i:03}" for i in range(252)]
