@@ -164,6 +164,59 @@ def test_a_killed_supervisor_is_replaced(mode: str) -> None:
     assert wait_until(lambda: not processes_of(root), 2)
 
 
+GROUP_SIGNALS = ["SIGINT", "SIGHUP", "SIGQUIT", "SIGTERM", "SIGKILL", "SIGSTOP"]
+
+
+def signal_the_group(sandbox: LocalSandbox, name: str) -> None:
+    """Send a signal to the supervisor's process group; one that was stopped goes on after a second."""
+    group = sandbox._supervisor._process.pid  # type: ignore[union-attr]
+    os.killpg(group, getattr(signal, name))
+    if name == "SIGSTOP":
+        threading.Event().wait(1)
+        os.killpg(group, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", GROUP_SIGNALS)
+def test_a_signal_to_the_supervisors_group_is_never_a_verdict(name: str, mode: str) -> None:
+    """Its processes go on, or the solution is not judged."""
+    sandbox = LocalSandbox(time_limit_s=300, isolation=mode)
+    source = "import time\nend = time.monotonic() + 1\nwhile time.monotonic() < end: time.sleep(0.01)\n" + SUM_PY
+    try:
+        assert sandbox(task("PYTHON3", SUM_PY))["accepted"]
+        root, quiet = root_of(sandbox), len(processes_of(root_of(sandbox)))
+        with ThreadPoolExecutor(1) as pool:
+            future = pool.submit(sandbox, task("PYTHON3", source))
+            assert wait_until(lambda: len(processes_of(root)) >= quiet + 2, 10)
+            signal_the_group(sandbox, name)
+            try:
+                verdict = future.result(30)["verdict"]
+            except JudgeError:
+                verdict = "JudgeError"
+        assert verdict == ("JudgeError" if name in ("SIGTERM", "SIGKILL") else "Accepted")
+        assert sandbox(task("PYTHON3", SUM_PY))["accepted"]
+    finally:
+        sandbox.close()
+
+
+@pytest.mark.parametrize("name", GROUP_SIGNALS)
+@pytest.mark.needs("g++")
+def test_a_signal_to_the_supervisors_group_is_no_compile_error(name: str) -> None:
+    sandbox = LocalSandbox()
+    source = "#include <iostream>\n#include <regex>\n" + SUM_CPP  # takes seconds
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            future = pool.submit(sandbox, task("CPP", source))
+            assert wait_until(lambda: sandbox._supervisor and any_compiler(processes_of(root_of(sandbox))), 10)
+            signal_the_group(sandbox, name)
+            try:
+                assert future.result(60)["verdict"] == "Accepted"
+            except JudgeError:
+                assert name in ("SIGTERM", "SIGKILL")
+    finally:
+        sandbox.close()
+
+
 def test_a_program_that_kills_its_monitor_is_not_judged() -> None:
     sandbox = LocalSandbox(time_limit_s=300, isolation="none")  # in a box it would not find it
     try:

@@ -248,6 +248,11 @@ class Supervisor:
         token.check()
         if report["failure"] is not None:
             raise JudgeError(f"{request['argv'][0]} could not be started: {report['failure']}")
+        if report["cause"] == "cancelled":  # and not by this token
+            raise JudgeError(
+                "the process that watches programs was told to end (SIGTERM), so it ended the program: nothing is "
+                "known of the solution."
+            )
         return ExitStatus(
             report["return_code"], report["cause"], report["cpu_s"], report["wall_s"], report["memory_bytes"] / _MB,
             report["is_unheard"],

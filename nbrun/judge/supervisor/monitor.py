@@ -488,6 +488,10 @@ def _limit(which: int, soft: int, hard: int | None = None) -> None:
 def serve(fd: int, root: str, parent: int) -> None:
     """Serve the kernel at the other end of `fd` until it closes the socket or dies; then remove `root`."""
     gc.disable()  # a collection would copy the pages that monitors share
+    # An interrupt or a hang-up of the whole process group ends no program: what ends this is the kernel's end. The
+    # monitors inherit this; programs do not.
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_IGN)
     processes.become_subreaper()
     wake = wake_on_child()
     monitors: set[int] = set()
