@@ -30,13 +30,13 @@ class Entry(TypedDict, total=False):
     seq: Required[int]
     status: Required[str]
     result: Required[JsonValue]
-    attempts: Required[float | None]
-    started_at: Required[float | None]
-    duration_s: Required[float | None]
     run_id: Required[str]
     context: Required[str]
     worker_id: Required[str]
     api_used: Required[str]
+    attempts: float | None
+    started_at: float | None
+    duration_s: float | None
     error: TaskError | None
     item: JsonValue
     language: JsonValue

@@ -1,20 +1,29 @@
-"""The column `entry`: whole entries, kept as JSON and parsed when they are looked at.
+"""What load_results shows of whole entries: the column `entry`, the items, and one row a test.
 
-So a frame with its entries takes the room of their text; to_parquet and Arrow see text. Any thread.
+A RowBuilder passes each row to an EntryParts, which collects what is wanted. The column `entry` holds JSON that is
+parsed when it is looked at: a frame with its entries takes the room of their text; to_parquet and Arrow see text. Any
+thread.
 """
 
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterable, Mapping, Sequence
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import nan
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from pandas.api.extensions import ExtensionArray, ExtensionDtype, register_extension_dtype, take
 
-from nbrun.results import values
-from nbrun.results.values import load
+from nbrun import verdicts
+from nbrun.frames.packing import SparseColumnBuilder
+from nbrun.frames.rows import Row
+from nbrun.frames.table import Array
+from nbrun.json_types import JsonValue
+from nbrun.results.values import decode, encode, load
 
 
 @register_extension_dtype
@@ -34,7 +43,7 @@ class EntryDtype(ExtensionDtype):
 class EntryArray(ExtensionArray):
     """Entries as bytes of JSON; an element is a new dict each time it is taken."""
 
-    def __init__(self, data: np.ndarray[Any, np.dtype[Any]]) -> None:
+    def __init__(self, data: Array) -> None:
         self._data = data
 
     @property
@@ -42,20 +51,20 @@ class EntryArray(ExtensionArray):
         return EntryDtype()
 
     @classmethod
-    def _from_sequence(cls, scalars: Iterable[Any], *, dtype: Any = None, copy: bool = False) -> EntryArray:
+    def _from_sequence(cls, scalars: Iterable[object], *, dtype: object = None, copy: bool = False) -> EntryArray:
         if isinstance(scalars, EntryArray):
             return scalars.copy() if copy else scalars
         rows = list(scalars)
         data = np.full(len(rows), None, object)
         for i, x in enumerate(rows):
             if isinstance(x, Mapping):
-                data[i] = values.encode(x)[0]
+                data[i] = encode(x)[0]
             elif isinstance(x, (bytes, str)):
                 data[i] = x if isinstance(x, bytes) else x.encode()
         return cls(data)
 
     @classmethod
-    def _from_factorized(cls, values: Any, original: EntryArray) -> EntryArray:
+    def _from_factorized(cls, values: object, original: EntryArray) -> EntryArray:
         return cls(np.asarray(values, object))
 
     def __len__(self) -> int:
@@ -66,14 +75,14 @@ class EntryArray(ExtensionArray):
         found = self._data[item]
         if isinstance(found, np.ndarray):
             return type(self)(found)
-        return None if found is None else values.decode(load(found))
+        return None if found is None else decode(load(found))
 
     def __setitem__(self, key: Any, value: Any) -> None:
         rows = [value] if isinstance(value, Mapping) or value is None else value
         data = type(self)._from_sequence(rows)._data
         self._data[pd.api.indexers.check_array_indexer(self, key)] = data[0] if len(data) == 1 else data
 
-    def __eq__(self, other: object) -> Any:
+    def __eq__(self, other: object) -> Array:  # type: ignore[override]
         if isinstance(other, (EntryArray, Sequence)) and len(other) == len(self):
             return np.array([a == b for a, b in zip(self, other, strict=True)], bool)
         return np.array([a == other for a in self], bool)
@@ -83,10 +92,10 @@ class EntryArray(ExtensionArray):
         """Bytes of the texts."""
         return sum(len(x) for x in self._data if x is not None) + int(self._data.nbytes)
 
-    def isna(self) -> Any:
+    def isna(self) -> Array:
         return np.array([x is None for x in self._data], bool)
 
-    def take(self, indices: Any, *, allow_fill: bool = False, fill_value: Any = None) -> EntryArray:
+    def take(self, indices: Any, *, allow_fill: bool = False, fill_value: object = None) -> EntryArray:
         found = take(self._data, indices, allow_fill=allow_fill, fill_value=None)
         return type(self)(np.asarray(found, object))
 
@@ -97,21 +106,193 @@ class EntryArray(ExtensionArray):
     def _concat_same_type(cls, to_concat: Sequence[EntryArray]) -> EntryArray:
         return cls(np.concatenate([a._data for a in to_concat]))
 
-    def _values_for_factorize(self) -> tuple[Any, Any]:
+    def _values_for_factorize(self) -> tuple[Array, None]:
         return self._data, None
 
-    def _values_for_argsort(self) -> Any:
+    def _values_for_argsort(self) -> Array:
         return self._data
 
-    def __arrow_array__(self, type: Any = None) -> Any:
+    def __arrow_array__(self, type: object = None) -> Any:
         import pyarrow as pa
 
         return pa.array([None if x is None else x.decode() for x in self._data], pa.string())
 
-    def _formatter(self, boxed: bool = False) -> Any:
-        def short(entry: Any) -> str:
+    def _formatter(self, boxed: bool = False) -> Callable[[object], str]:
+        def short(entry: object) -> str:
             if not isinstance(entry, dict):
                 return "None"
             return f"{{{entry.get('status')}, {', '.join(k for k in entry if k != 'status')}}}"[:60]
 
         return short
+
+
+# ---- collected while results are read
+
+
+class EntryParts:
+    """Collects what load_results shows of whole entries: their bytes, their items, their tests (a rows.Listener).
+
+    Args:
+        entries, items, tests: which of these are wanted.
+        outputs: which texts of the tests.
+    """
+
+    def __init__(self, *, entries: bool, items: bool, tests: bool, outputs: tuple[str, ...]) -> None:
+        self._entries, self._items, self._tests, self._outputs = entries, items, tests, outputs
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget everything: the next stride begins."""
+        self.bodies: list[bytes | None] = []
+        self.tests = TestRows(self._outputs) if self._tests else None
+        self.items = ItemRows() if self._items else None
+
+    def __call__(self, row: int, entry: Row, body: bytes | None) -> None:
+        """See rows.Listener."""
+        if self._entries:
+            self.bodies.append(body)
+        if self.items is not None:
+            self.items(row, entry)
+        if self.tests is not None:
+            self.tests(row, entry, body)
+
+    def cut(self, n: int) -> None:
+        """See rows.Listener."""
+        del self.bodies[n:]
+        for part in (self.tests, self.items):
+            if part is not None:
+                part.cut(n)
+
+
+class ItemRows:
+    """The items of the rows that a RowBuilder reads, as columns.
+
+    Attributes:
+        extras: by column.
+    """
+
+    def __init__(self) -> None:
+        self.extras: dict[str, SparseColumnBuilder] = {}
+
+    def __call__(self, row: int, entry: Row) -> None:
+        """The next row."""
+        if "item" not in entry:  # an item of just these two, or none where `keep_items=False`
+            fields = {}
+            if "language" in entry:
+                fields["language"] = entry["language"]
+            if "solution" in entry:
+                fields["solution"] = entry["solution"]
+        else:
+            item = decode(entry["item"])
+            if type(item) is not dict:
+                self._add("item", row, item)
+                return
+            fields = item
+        for name, value in fields.items():
+            self._add(f"item_{name}", row, value)
+
+    def _add(self, column: str, row: int, value: JsonValue) -> None:
+        extras = self.extras.setdefault(column, SparseColumnBuilder())
+        if value is not None:
+            extras.rows.append(row)
+            extras.values.append(encode(value)[0] if type(value) in (dict, list) else value)
+
+    def cut(self, n: int) -> None:
+        """See Listener."""
+        for extras in self.extras.values():
+            while extras.rows and extras.rows[-1] >= n:
+                extras.rows.pop()
+                extras.values.pop()
+
+
+#: Columns that hold a test's texts: only where they are asked for, since they are most of a result.
+OUTPUTS = ("stdin", "expected", "stdout", "stderr")
+TEST_COLUMNS = ("test", "passed", "test_verdict", "time_s", "return_code")
+
+
+class TestRows:
+    """The tests of the rows that a RowBuilder reads (its listener).
+
+    Args:
+        outputs: which of OUTPUTS to keep.
+    """
+
+    __test__ = False  # not for pytest
+
+    def __init__(self, outputs: tuple[str, ...] = ()) -> None:
+        self._rows, self._test, self._passed = array("q"), array("i"), array("b")
+        self._codes: array[int] = array("i")
+        self._verdicts: dict[str | None, int] = {None: -1}
+        self._time_s, self._return_code = array("d"), array("d")
+        self._outputs: dict[str, list[str | None]] = {name: [] for name in outputs}
+
+    def __call__(self, row: int, entry: Row, body: bytes | None) -> None:
+        """See rows.Listener."""
+        result = entry.get("result")
+        tests = result.get("tests") if isinstance(result, dict) else None
+        for number, test in enumerate(map(_mapping, tests if isinstance(tests, list) else ())):
+            run = _mapping(_mapping(test.get("exec_info")).get("run_result"))
+            passed = test.get("passed")
+            self._rows.append(row)
+            self._test.append(number)
+            self._passed.append(int(passed) if isinstance(passed, bool) else -1)
+            verdict = verdicts.of({"accepted": passed is True, "tests": [test]})
+            self._codes.append(self._verdicts.setdefault(verdict, len(self._verdicts) - 1))
+            self._time_s.append(_number(run.get("execution_time")))
+            self._return_code.append(_number(run.get("return_code")))
+            if self._outputs:
+                self._add_outputs(test, run)
+
+    def cut(self, n: int) -> None:
+        """See rows.Listener."""
+        at = bisect_left(self._rows, n)
+        for column in (self._rows, self._test, self._passed, self._codes, self._time_s, self._return_code):
+            del column[at:]
+        for texts in self._outputs.values():
+            del texts[at:]
+
+    def _add_outputs(self, test: Mapping[str, object], run: Mapping[str, object]) -> None:
+        info = _mapping(test.get("test_info"))
+        texts = {
+            "stdin": _mapping(info.get("input")).get("stdin"),
+            "expected": _mapping(info.get("output")).get("stdout"),
+            "stdout": run.get("stdout"),
+            "stderr": run.get("stderr"),
+        }
+        for name, column in self._outputs.items():
+            text = texts[name]
+            column.append(text if isinstance(text, str) else None)
+
+    def explode(self, df: pd.DataFrame, rows: Array) -> pd.DataFrame:
+        """`df` with one row a test. `rows`: the number that each of its rows had when it was read."""
+        of = np.frombuffer(self._rows, "q") if self._rows else np.empty(0, "q")
+        place = np.full(int(max(of.max(initial=-1), rows.max(initial=-1))) + 1, -1)
+        place[rows] = np.arange(len(rows))
+        order = np.flatnonzero(place[of] >= 0)
+        order = order[np.argsort(place[of[order]], kind="stable")]
+        out = df.take(place[of[order]]).reset_index(drop=True)
+        own = [name for name in (*TEST_COLUMNS, *self._outputs) if name in out.columns]  # keys of results
+        out = out.rename(columns={name: f"result_{name}" for name in own})
+        passed = np.array(self._passed, "b")[order]
+        numbers = np.array(self._return_code, float)[order]
+        out["test"] = pd.array(np.array(self._test, "q")[order], dtype="Int64")
+        out["passed"] = pd.arrays.BooleanArray(passed > 0, passed < 0)
+        names = [v for v in self._verdicts if v is not None]
+        out["test_verdict"] = pd.Categorical.from_codes(
+            np.array(self._codes, "i")[order], pd.Index(names, dtype=object)
+        )
+        times = np.array(self._time_s, float)[order]
+        out["time_s"] = pd.arrays.FloatingArray(times, np.isnan(times))
+        whole = np.nan_to_num(numbers).astype("q")
+        out["return_code"] = pd.arrays.IntegerArray(whole, np.isnan(numbers))
+        for name, texts in self._outputs.items():
+            out[name] = pd.Series(np.array([*texts, None], object)[:-1][order], index=out.index, dtype=object)
+        return out
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else nan

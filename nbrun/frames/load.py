@@ -11,11 +11,10 @@ import numpy as np
 import pandas as pd
 
 from nbrun.errors import InputError, hides_own_frames
+from nbrun.frames.entries import OUTPUTS, TEST_COLUMNS, EntryArray, EntryParts, ItemRows
 from nbrun.frames.frame import DTYPES, MAYBE_EMPTY, to_frame
-from nbrun.frames.judged_tests import COLUMNS as TEST_COLUMNS
-from nbrun.frames.judged_tests import OUTPUTS, TestRows
 from nbrun.frames.loader import Loader
-from nbrun.frames.rows import ORPHANED, ItemRows, Row
+from nbrun.frames.rows import ORPHANED
 from nbrun.frames.status_counts import count_samples
 from nbrun.frames.table import Array, Table, join, sparse_column_of
 from nbrun.results.format import FOLDER
@@ -189,41 +188,11 @@ def _strides(path: Results, options: _Options, problems: list[Problem]) -> Itera
     problems += loader.problems
 
 
-class _Bodies:
-    """Keeps the entries' bytes and their items, and passes on to the tests."""
-
-    def __init__(self, options: _Options) -> None:
-        self._options = options
-        self.begin()
-
-    def begin(self) -> None:
-        """Forget everything: the next stride begins."""
-        self.bodies: list[bytes | None] = []
-        self.tests = TestRows(self._options.outputs) if self._options.tests else None
-        self.items = ItemRows() if self._options.items else None
-
-    def __call__(self, row: int, entry: Row, body: bytes | None) -> None:
-        """See rows.Listener."""
-        if self._options.entries:
-            self.bodies.append(body)
-        if self.items is not None:
-            self.items(row, entry)
-        if self.tests is not None:
-            self.tests(row, entry, body)
-
-    def cut(self, n: int) -> None:
-        """See rows.Listener."""
-        del self.bodies[n:]
-        for part in (self.tests, self.items):
-            if part is not None:
-                part.cut(n)
-
-
 def _with_bodies(
     path: Results, options: _Options, problems: list[Problem], stride_bytes: int | None
 ) -> Iterator[pd.DataFrame]:
     """Yield frames with entries or tests; they are read, never cached."""
-    listener = _Bodies(options)
+    listener = EntryParts(entries=options.entries, items=options.items, tests=options.tests, outputs=options.outputs)
     loader = Loader(path, stale=options.stale, listener=listener, bodies=options.entries)
     strides = loader.strides(stride_bytes) if stride_bytes else loader.all()
     while True:
@@ -238,8 +207,6 @@ def _with_bodies(
         if options.stale:
             df["stale"] = pd.array(table.numbers["index"][rows] == ORPHANED, dtype="boolean")
         if options.entries:
-            from nbrun.frames.entries import EntryArray
-
             data = np.empty(len(listener.bodies), object)
             data[:] = listener.bodies
             df["entry"] = EntryArray(data[rows])

@@ -93,16 +93,18 @@ def rates(
     _refuse_unjudged(df)
     marks = _marks(df, positive)
     counts = _count(df, marks, names)
-    left = None if isinstance(df_or_results, pd.DataFrame) else _left(df_or_results, names)
-    if left is not None and isinstance(left.tasks, pd.Series):  # a sample without any saved result gets a row too
-        todo = left.tasks.index[left.tasks > 0]
+    remaining = None if isinstance(df_or_results, pd.DataFrame) else _remaining(df_or_results, names)
+    if remaining is not None and isinstance(
+        remaining.tasks, pd.Series
+    ):  # a sample without any saved result gets a row too
+        todo = remaining.tasks.index[remaining.tasks > 0]
         counts = counts.reindex(counts.index.union(todo), fill_value=0).rename_axis(names)
     out = pd.DataFrame(index=counts.index)
     for column, values in (_by_sample(df, marks, names, counts) if average == "macro" else _pooled(counts)).items():
         out[column] = values
     for column in COUNTS:
         out[column] = counts[column].astype("Int64")
-    out["n_missing"], out["is_partial"] = _missing(counts["failed"].to_numpy(), counts.index, left)
+    out["n_missing"], out["is_partial"] = _missing(counts["failed"].to_numpy(), counts.index, remaining)
     if names:
         out = out.reset_index()
     for name in names:
@@ -296,7 +298,7 @@ def _floats(values: Any) -> Any:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Left:
+class _Remaining:
     """What isn't done.
 
     Attributes:
@@ -308,7 +310,7 @@ class _Left:
     is_open: bool
 
 
-def _left(results: Paths, names: Sequence[str]) -> _Left:
+def _remaining(results: Paths, names: Sequence[str]) -> _Remaining:
     """Count the tasks that aren't done, those of samples that were never begun among them."""
     paths: Sequence[Any] = [results] if isinstance(results, (str, os.PathLike)) else results
     rows: list[tuple[str | None, str, int]] = []
@@ -328,11 +330,11 @@ def _left(results: Paths, names: Sequence[str]) -> _Left:
     if counts and all(found.integer_ids for found in counts):
         table["sample_id"] = pd.array([None if i is None else int(i) for i in table["sample_id"]], dtype="Int64")
     if not names or not {*names} <= {"sample_id", "group"}:
-        return _Left(int(table["left"].sum()), is_open)
-    return _Left(table.groupby(list(names))["left"].sum().astype("int64"), is_open)
+        return _Remaining(int(table["left"].sum()), is_open)
+    return _Remaining(table.groupby(list(names))["left"].sum().astype("int64"), is_open)
 
 
-def _missing(failed: Any, index: pd.Index[Any], missing_tasks: _Left | None) -> tuple[Any, Any]:
+def _missing(failed: Any, index: pd.Index[Any], missing_tasks: _Remaining | None) -> tuple[Any, Any]:
     """Columns n_missing and is_partial. An error is not missing, but the next run tries it again."""
     unknown = np.ones(len(index), bool)
     if missing_tasks is None:

@@ -29,6 +29,9 @@ NUMBERS = {
     "index": "q", "occurrence": "i", "seq": "q", "accepted": "b", "n_tests": "i", "n_passed": "i", "max_time_s": "d",
     "duration_s": "d", "attempts": "i", "started_at": "d",
 }  # fmt: skip
+#: Places in NUMBERS of the columns of 32-bit integers, and of those that a file may hold no fraction for.
+_SMALL = tuple(place for place, code in enumerate(NUMBERS.values()) if code == "i")
+_WHOLE = tuple(list(NUMBERS).index(name) for name in ("index", "occurrence", "seq", "attempts"))
 #: Columns of texts, kept as codes; -1: none.
 TEXTS = ("group", "status", "verdict", "language", "error", "api_used", "worker_id", "run_id")
 #: `index` of an entry that no dataset was matched with, and of one whose item is no longer in the dataset.
@@ -104,6 +107,7 @@ class RowBuilder:
         index = entry["index"]
         language = entry.get("language") or (item.get("language") if isinstance(item, dict) else None)
         verdict, accepted, n_tests, n_passed, max_time_s = judgement(result)
+        duration_s, attempts, started_at = entry.get("duration_s"), entry.get("attempts"), entry.get("started_at")
         numbers = (
             ORPHANED if index is None else index,
             entry["occurrence"],
@@ -112,9 +116,9 @@ class RowBuilder:
             n_tests,
             n_passed,
             max_time_s,
-            nan if entry.get("duration_s") is None else entry["duration_s"],
-            -1 if entry.get("attempts") is None else entry["attempts"],
-            nan if entry.get("started_at") is None else entry["started_at"],
+            nan if duration_s is None else duration_s,
+            -1 if attempts is None else attempts,
+            nan if started_at is None else started_at,
         )
         key = bytes.fromhex(entry["key"][3:])
         if len(key) != KEY_BYTES or not _fits(numbers):
@@ -300,54 +304,13 @@ def _places_of(rows: list[JsonObject], places: list[OldMatch] | None) -> tuple[l
     return keys, occurrences, [UNMATCHED] * len(keys)
 
 
-def _fits(numbers: tuple[Any, ...]) -> bool:
-    """Return whether the arrays can hold a row's numbers (a file may have been edited by hand)."""
+def _fits(numbers: tuple[float, ...]) -> bool:
+    """Return whether the arrays can hold these numbers, in the order of NUMBERS; a file may be edited by hand."""
     return (
         all(type(x) in (int, float) for x in numbers)
-        and all(abs(numbers[i]) <= _INT32 for i in (1, 4, 5, 8))
-        and all(type(numbers[i]) is int for i in (0, 1, 2, 8))
+        and all(abs(numbers[place]) <= _INT32 for place in _SMALL)
+        and all(type(numbers[place]) is int for place in _WHOLE)
     )
-
-
-class ItemRows:
-    """The items of the rows that a RowBuilder reads, as columns.
-
-    Attributes:
-        extras: by column.
-    """
-
-    def __init__(self) -> None:
-        self.extras: dict[str, SparseColumnBuilder] = {}
-
-    def __call__(self, row: int, entry: Row) -> None:
-        """The next row."""
-        if "item" not in entry:  # an item of just these two, or none where `keep_items=False`
-            fields = {}
-            if "language" in entry:
-                fields["language"] = entry["language"]
-            if "solution" in entry:
-                fields["solution"] = entry["solution"]
-        else:
-            item = decode(entry["item"])
-            if type(item) is not dict:
-                self._add("item", row, item)
-                return
-            fields = item
-        for name, value in fields.items():
-            self._add(f"item_{name}", row, value)
-
-    def _add(self, column: str, row: int, value: JsonValue) -> None:
-        extras = self.extras.setdefault(column, SparseColumnBuilder())
-        if value is not None:
-            extras.rows.append(row)
-            extras.values.append(encode(value)[0] if type(value) in (dict, list) else value)
-
-    def cut(self, n: int) -> None:
-        """See Listener."""
-        for extras in self.extras.values():
-            while extras.rows and extras.rows[-1] >= n:
-                extras.rows.pop()
-                extras.values.pop()
 
 
 def _says_no_more(result: JsonObject) -> bool:

@@ -377,7 +377,7 @@ def _type_of(entry: Entry | None) -> str:
 def _note(sample_id: str, group: str, index: int, entry: Entry) -> ErrorNote:
     error = entry.get("error")
     message, traceback = (error["message"], str(error.get("traceback") or "")) if error else ("", "")
-    at = float(entry["started_at"] or 0) + float(entry["duration_s"] or 0)
+    at = float(entry.get("started_at") or 0) + float(entry.get("duration_s") or 0)
     return ErrorNote(sample_id, group, index, _type_of(entry), message, traceback, at)
 
 

@@ -235,7 +235,7 @@ def _row(stored: Stored, entry: Entry) -> TaskSummary:
     verdict = verdicts.of(result)
     if stored.status != "done":
         verdict = error["type"] if error else "error"
-    time_s = entry["duration_s"]
+    time_s = entry.get("duration_s")
     if time_s is None:
         time_s = verdicts.tests_summary(result)[2]
     language = entry.get("language")
@@ -245,7 +245,7 @@ def _row(stored: Stored, entry: Entry) -> TaskSummary:
         stored.status,
         verdict,
         None if time_s is None else float(time_s),
-        int(entry["attempts"] or 1),
+        int(entry.get("attempts") or 1),
         None if language is None else str(language),
         item=_preview(_item_of(entry)),
         result=_preview(_own_of(result)),

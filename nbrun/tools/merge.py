@@ -483,7 +483,7 @@ def _take(out: MergedSample, held: Held, file: BinaryIO, s: Stored, dropped: Dro
 
 
 def _rank(entry: Entry) -> tuple[bool, float]:
-    began = entry["started_at"]
+    began = entry.get("started_at")
     return entry["status"] == "done", float("-inf") if began is None else began
 
 

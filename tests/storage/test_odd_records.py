@@ -2,6 +2,7 @@
 anything but an error of nbrun's, and what is whole is read, kept and not made again."""
 
 import json
+import re
 import shutil
 import warnings
 from pathlib import Path
@@ -16,6 +17,7 @@ from nbrun.results.format import frame, unframe
 from nbrun.results.reader import Reader, read_entry, read_rows
 from nbrun.results.values import dump, load
 from nbrun.tools.check import check
+from nbrun.tools.merge import merge_results
 
 OLD = [{"language": "PYTHON3", "solution": c, "result": {"accepted": True}} for c in "ab"]
 SAMPLES = [
@@ -110,7 +112,7 @@ ACTIONS = {
     "rows": lambda d: [read_rows(d, i) for i in ("s", "old", "x")],
     "entry": lambda d: read_entry(d, "s", "solution", 0),
     "check": lambda d: check(d),
-    "merge": lambda d: nbrun.merge(d.parent / f"merged of {d.name}", d) if hasattr(nbrun, "merge") else None,
+    "merge": lambda d: merge_results(d.parent / f"merged of {d.name}", d),
     "archive": lambda d: nbrun.archive(d),
     "unpack": lambda d: nbrun.archive(d, unpack=True),
     "start": start,
@@ -230,6 +232,24 @@ def test_a_file_whose_progress_holds_no_counts_is_counted_by_its_entries(total, 
         shutil.copytree(ready, path)
         ACTIONS[action](path)
         assert len(nbrun.load_results(path)) >= 3
+
+
+def test_entries_whose_times_another_tool_has_left_out_count_all_the_same(tmp_path):
+    ready = tmp_path / "ready"
+    nbrun.start(SAMPLES[:1], judge, ready, view=None).wait(60)
+    file = ready / "s.json"
+    kept = file.read_bytes()
+    file.write_bytes(re.sub(rb'"(attempts|started_at|duration_s)":[^,]*,', b"", kept))
+    assert file.read_bytes().count(b"started_at") == 0 < kept.count(b"started_at")
+    for action in ACTIONS:
+        path = tmp_path / action
+        shutil.copytree(ready, path)
+        ACTIONS[action](path)
+        rows = nbrun.load_results(path)
+        assert sorted(rows[rows.sample_id == "s"]["index"]) == [0, 1, 2]
+    assert [row.time_s for row in read_rows(ready, "s")] == [None] * 3
+    merged = merge_results(tmp_path / "twice", ready, tmp_path / "load")
+    assert (merged.entries, merged.dropped.same) == (3, 3)
 
 
 # ---- old files
