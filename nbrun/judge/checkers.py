@@ -160,7 +160,7 @@ def as_checker(value: Checker | Compare) -> Checker:
     return cast(Checker, value) if hasattr(value, "opinion") else CallableChecker(value)
 
 
-def opinion_of(
+def checker_result(
     checker: Checker, given: CheckerInput, runner: CheckerRunner | None, alternatives: Iterable[str | bytes] = ()
 ) -> CheckerResult:
     """Return a checker's result for the first expected output that it accepts, or else for the first one.

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from nbrun.errors import JudgeError, NotSupportedError, ThreadLimitError
-from nbrun.judge.checkers import Checker, CheckerInput, CheckerResult, opinion_of
+from nbrun.judge.checkers import Checker, CheckerInput, CheckerResult, checker_result
 from nbrun.judge.expectations import Check, Outcome, unmet
 from nbrun.judge.harness import STREAMS, Exchange
 from nbrun.judge.records import Shortener, Streams, as_bytes, compile_record, compiler_step, run_record
 from nbrun.judge.sandbox.build import Program
 from nbrun.judge.sandbox.concurrency import MARGIN, ROOM
 from nbrun.judge.sandbox.isolation import PROGRAM
-from nbrun.judge.sandbox.launcher import Bench, Place, Sweeper, launch, place
+from nbrun.judge.sandbox.launcher import JudgeContext, Place, Sweeper, launch, place
 from nbrun.judge.sandbox.runner import CancelToken, ExitStatus, Limits
 from nbrun.judge.scoring import scores
 from nbrun.judge.validators import Conversation, KattisValidator, ProgramRunner
@@ -101,11 +101,13 @@ class _Ahead:
 class Judging:
     """Judges one solution on its tests.
 
-    Threads: the worker calls `result`; the threads that run tests ahead run one test each and share only the bench.
+    Threads: the worker calls `result`; the threads that run tests ahead run one test each and share only the context.
     """
 
-    def __init__(self, program: Program, tests: Sequence[Mapping[str, Any]], options: Options, bench: Bench) -> None:
-        self.program, self.tests, self.options, self.bench = program, tests, options, bench
+    def __init__(
+        self, program: Program, tests: Sequence[Mapping[str, Any]], options: Options, context: JudgeContext
+    ) -> None:
+        self.program, self.tests, self.options, self.context = program, tests, options, context
         self._ahead: dict[int, _Ahead] = {}
         self._sweeper = Sweeper()
         self._folders = itertools.count()  # a test that runs again gets another one: the first may not be removed yet
@@ -150,7 +152,7 @@ class Judging:
             "tests": records,
             "tests_total": len(self.tests),
             "limits": asdict(self.options.limits),
-            "isolation": self.bench.isolation.name,
+            "isolation": self.context.isolation.name,
             **({"build": self.program.build} if self.program.build else {}),
             **more,
         }
@@ -162,22 +164,22 @@ class Judging:
         if ahead is None:
             if number:  # most wrong solutions fail at the first one
                 self._begin_ahead(number + 1)
-            return self._judge(number, self.bench.token, confirm)
+            return self._judge(number, self.context.token, confirm)
         ahead.thread.join()
         if ahead.error:
             raise ahead.error[0]
         found = ahead.found[0]
         if confirm and found.verdict == Verdict.TIME_LIMIT_EXCEEDED:
-            return self._judge(number, self.bench.token, confirm)
+            return self._judge(number, self.context.token, confirm)
         return found
 
     def _begin_ahead(self, number: int) -> None:
         """Run the next tests of this solution on CPUs that are free."""
-        spare = self.bench.gate.idle - 1 - len(self._ahead)
+        spare = self.context.limiter.idle - 1 - len(self._ahead)
         for at in range(number, min(number + spare, len(self.tests))):
             if at in self._ahead:
                 continue
-            token = self.bench.token.branch()
+            token = self.context.token.branch()
             ahead = _Ahead(threading.Thread(name="nbrun-judge-ahead", daemon=True), token)
             ahead.thread.run = lambda at=at, ahead=ahead: self._run_ahead(at, ahead)  # type: ignore[method-assign, misc]
             try:
@@ -208,7 +210,7 @@ class Judging:
         from outside (see `_FOREIGN`) and, if `confirm`, an exceeded time limit that other programs may have caused.
         """
         test, limits = self.tests[number], self.options.limits
-        folder = self.bench.folder / f"test{number}-{next(self._folders)}"
+        folder = self.context.folder / f"test{number}-{next(self._folders)}"
         folder.mkdir()
         streams = Streams(folder)
         try:
@@ -247,7 +249,7 @@ class Judging:
         Raises:
             JudgeError: it can't be decided whether the program exceeds its limit.
         """
-        limits, reference = self.options.limits, self.bench.gate.reference
+        limits, reference = self.options.limits, self.context.limiter.reference
         most_s = limits.time_limit_s * ROOM
         before_s = reference.measure()
         roomy = replace(limits, time_limit_s=most_s, wall_limit_s=2 * most_s + 1)
@@ -276,20 +278,20 @@ class Judging:
         exchange = self.options.exchange
         given.write_bytes(exchange.stdin(test))
         given.chmod(0o444)  # regardless of the umask: programs may reopen /dev/stdin
-        bench, at = self.bench, place(self.bench, streams.folder / "box")
+        context, at = self.context, place(self.context, streams.folder / "box")
         exchange.place_input(test, at.work)
         _place_files(test, at.work)
         talk = None
-        with bench.gate.slot(alone, token.check) as slot:
+        with context.limiter.slot(alone, token.check) as slot:
             if self.options.is_interactive:
                 talk = self._talk(test, streams, at, limits, token)
                 ending = talk.ending
             else:
                 arguments = test.get("arguments", ())
-                ending = launch(self.program, bench, at, streams.paths(), limits, token, arguments, more=more)
+                ending = launch(self.program, context, at, streams.paths(), limits, token, arguments, more=more)
             others = slot.others(ending.cpu_s)
         exchange.take_output(test, at.work, streams.path("stdout"), limits.output_bytes)
-        return _Run(ending, slot.load, bench.gate.is_loaded(slot), bench.gate.is_quiet(others), talk)
+        return _Run(ending, slot.load, context.limiter.is_loaded(slot), context.limiter.is_quiet(others), talk)
 
     def _talk(
         self, test: Mapping[str, Any], streams: Streams, at: Place, limits: Limits, token: CancelToken
@@ -302,43 +304,45 @@ class Judging:
 
         def start(stdin: int, stdout: int) -> ExitStatus:
             paths: dict[str, Path | int] = {"stdin": stdin, "stdout": stdout, "stderr": streams.path("stderr")}
-            return launch(self.program, self.bench, at, paths, limits, token, test.get("arguments", ()))
+            return launch(self.program, self.context, at, paths, limits, token, test.get("arguments", ()))
 
-        bench = ProgramRunner(self.bench, streams.folder, token)
-        return checker.talk(bench, _case(test, b""), limits.wall_limit_s, start)
+        runner = ProgramRunner(self.context, streams.folder, token)
+        return checker.talk(runner, _checker_input(test, b""), limits.wall_limit_s, start)
 
     def _found(
         self, run: _Run, test: Mapping[str, Any], streams: Streams, token: CancelToken, limits: Limits
     ) -> _Found:
         options, ending = self.options, run.ending
         verdict = _verdict_of_run(ending, limits, streams, self.program.language.is_vm)
-        output, opinion = None, CheckerResult(False)
+        output, decision = None, CheckerResult(False)
         if run.talk is not None:
-            opinion = run.talk.result
+            decision = run.talk.result
             verdict = _verdict_of_talk(run.talk, verdict)
         elif verdict is None:
             output = streams.path("stdout").read_bytes()
-            bench = ProgramRunner(self.bench, streams.folder, token)
-            opinion = opinion_of(options.checker, _case(test, output), bench, test.get("alternatives", ()))
-            verdict = Verdict.ACCEPTED if opinion.accepted else Verdict.WRONG_ANSWER
+            runner = ProgramRunner(self.context, streams.folder, token)
+            decision = checker_result(
+                options.checker, _checker_input(test, output), runner, test.get("alternatives", ())
+            )
+            verdict = Verdict.ACCEPTED if decision.accepted else Verdict.WRONG_ANSWER
         finished = (ending.cause is None and verdict not in _BY_CAUSE.values()) or verdict == Verdict.RUNTIME_ERROR
         more: dict[str, Any] = {}
-        if opinion.note:
-            more["checker"] = Shortener(options.keep_output_bytes).text("checker", opinion.note.encode())
-        if opinion.score is not None:
-            more["score"] = opinion.score
-        if opinion.multiplier is not None:
-            more["score_multiplier"] = opinion.multiplier
-        hidden = f"{PROGRAM if self.bench.isolation.is_on else self.program.folder}/"
+        if decision.note:
+            more["checker"] = Shortener(options.keep_output_bytes).text("checker", decision.note.encode())
+        if decision.score is not None:
+            more["score"] = decision.score
+        if decision.multiplier is not None:
+            more["score_multiplier"] = decision.multiplier
+        hidden = f"{PROGRAM if self.context.isolation.is_on else self.program.folder}/"
         record = run_record(verdict, ending, test, streams, output, options.keep_output_bytes, finished, more, hidden)
         if run.talk is not None:
             record.setdefault("cut", {})["stdout"] = (
                 0  # the output was not kept, so no checker can judge it again later
             )
-        return _Found(verdict, record, opinion.note)
+        return _Found(verdict, record, decision.note)
 
 
-def _case(test: Mapping[str, Any], output: bytes) -> CheckerInput:
+def _checker_input(test: Mapping[str, Any], output: bytes) -> CheckerInput:
     """Return what a checker is given to judge."""
     return CheckerInput(as_bytes(test["input"]), as_bytes(test["output"]), output, test.get("flags", ()))
 

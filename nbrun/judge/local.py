@@ -27,7 +27,7 @@ from nbrun.judge.problems import MEMORY_LIMIT_MB, TEST_SETS, TIME_LIMIT_S, Recen
 from nbrun.judge.sandbox.build import COMPILE_LIMITS, CompileCache, Toolchain
 from nbrun.judge.sandbox.concurrency import ConcurrencyLimiter
 from nbrun.judge.sandbox.isolation import MODES, Isolation
-from nbrun.judge.sandbox.launcher import Bench, temporary_folder
+from nbrun.judge.sandbox.launcher import JudgeContext, temporary_folder
 from nbrun.judge.sandbox.runner import CancelToken, Limits, Supervisor
 from nbrun.judge.sandbox.self_test import TRIAL_COMPILE_S, TRIAL_LIMITS, TRIAL_TESTS, SelfTest, probe
 from nbrun.judge.sources import read_item, source_of
@@ -151,10 +151,10 @@ class LocalSandbox:
             self._place()  # warns or raises now, in the cell that makes the sandbox
 
     def _begin(self) -> None:
-        self._lock = threading.Lock()  # protects all below but the gate and the problems, which have their own
+        self._lock = threading.Lock()  # protects all below but the limiter and the problems, which have their own
         self._timing = threading.Lock()  # held while a problem's time limit is measured: once, not by each worker
         self._starting = threading.Lock()  # held while a supervisor starts, so that only one does
-        self._gate = ConcurrencyLimiter(self._max_parallel)
+        self._limiter = ConcurrencyLimiter(self._max_parallel)
         self._problems = RecentProblems(self._tests, _PROBLEMS_KEPT)
         self._supervisor: Supervisor | None = None
         self._cache: CompileCache | None = None
@@ -167,7 +167,7 @@ class LocalSandbox:
 
     def __getstate__(self) -> dict[str, Any]:
         held = (
-            "_lock", "_timing", "_starting", "_gate", "_supervisor", "_cache", "_isolation", "_self_test", "_tokens",
+            "_lock", "_timing", "_starting", "_limiter", "_supervisor", "_cache", "_isolation", "_self_test", "_tokens",
             "_problems", "_not_judged",
         )  # fmt: skip
         return {name: value for name, value in self.__dict__.items() if name not in held}
@@ -224,8 +224,8 @@ class LocalSandbox:
         if checker is None:
             own = checker_of(problem, self._testlib, self._accepted_from)
             checker = DEFAULT if own is None else as_checker(own)
-        with self._bench(task) as bench:
-            self._settle_time_limit(problem, checker, bench)
+        with self._context(task) as context:
+            self._settle_time_limit(problem, checker, context)
             limits = self._limits(problem, language)
             grading, checks = problem.get("grading"), _checks_of(problem, task.item)
             all_tests = self._all_tests or grading is not None or bool(checks)  # each test may be worth points
@@ -233,9 +233,9 @@ class LocalSandbox:
             options = Options(
                 limits, checker, all_tests, self._keep_output_bytes, exchange, is_interactive, grading, checks
             )
-            with bench.toolchain.program(language, source, bench.folder, bench.token) as program:
-                result = Judging(program, problem["tests"], options, bench).result()
-            self._self_test.verify(name, language, task.item, result, partial(self._tried, bench))
+            with context.toolchain.program(language, source, context.folder, context.token) as program:
+                result = Judging(program, problem["tests"], options, context).result()
+            self._self_test.verify(name, language, task.item, result, partial(self._tried, context))
         return result
 
     def refusal(self, problem: Mapping[str, Any]) -> str | None:
@@ -254,24 +254,24 @@ class LocalSandbox:
             return str(e)
         return None
 
-    def _settle_time_limit(self, problem: dict[str, Any], checker: Checker, bench: Bench) -> None:
+    def _settle_time_limit(self, problem: dict[str, Any], checker: Checker, context: JudgeContext) -> None:
         """Measure the time limit of a package that derives it from its accepted submissions, once."""
         if self._numbers["time_limit_s"] is not None or problem.get("time_limit_from") is None:
             return
         with self._timing:
             if problem["time_limit_s"] is None:
                 limits = self._limits(problem, PYTHON3)
-                found_s = measured_time_limit_s(problem, checker, limits, bench)
+                found_s = measured_time_limit_s(problem, checker, limits, context)
                 problem["time_limit_s"] = found_s or TIME_LIMIT_S
 
-    def _tried(self, bench: Bench, language: Language, item: Any) -> dict[str, Any]:
+    def _tried(self, context: JudgeContext, language: Language, item: Any) -> dict[str, Any]:
         """Return the result of a trial program, which shows whether programs start here at all."""
         options = Options(TRIAL_LIMITS, DEFAULT, True, _KEPT_OF_TRIALS)
         source = source_of(item, language)
-        with temporary_folder("trial-", bench.folder) as folder:
-            bench = replace(bench, folder=folder)
-            with bench.toolchain.program(language, source, bench.folder, bench.token, TRIAL_COMPILE_S) as program:
-                return Judging(program, TRIAL_TESTS, options, bench).result()
+        with temporary_folder("trial-", context.folder) as folder:
+            context = replace(context, folder=folder)
+            with context.toolchain.program(language, source, context.folder, context.token, TRIAL_COMPILE_S) as program:
+                return Judging(program, TRIAL_TESTS, options, context).result()
 
     def cancel(self, task: Task) -> None:
         """End the programs of a task: its call raises JudgeError once all of its processes are gone."""
@@ -316,7 +316,7 @@ class LocalSandbox:
                 supervisor.close()
                 raise
             cache = CompileCache(Path(self._cache_dir or supervisor.root / "built"), _CACHE_MB)
-            self._gate.reference.measure()
+            self._limiter.reference.measure()
             with self._lock:
                 self._supervisor, self._cache, self._isolation = supervisor, cache, isolation
             return supervisor, cache, isolation
@@ -324,11 +324,11 @@ class LocalSandbox:
     @contextmanager
     def checking(self) -> Iterator[ProgramRunner]:
         """Yield a runner for checkers that are programs, without a task, as `nbrun.judge.recheck` needs it."""
-        with self._bench(object()) as bench:
-            yield ProgramRunner(bench, bench.folder, bench.token)
+        with self._context(object()) as context:
+            yield ProgramRunner(context, context.folder, context.token)
 
     @contextmanager
-    def _bench(self, task: object) -> Iterator[Bench]:
+    def _context(self, task: object) -> Iterator[JudgeContext]:
         """Yield a folder and a token for one task."""
         token = CancelToken()
         with self._lock:
@@ -337,8 +337,8 @@ class LocalSandbox:
             supervisor, cache, isolation = self._place()
             with temporary_folder("task-", supervisor.root) as folder:
                 limit_s = self._numbers["compile_limit_s"] or COMPILE_LIMITS.time_limit_s
-                yield Bench(
-                    folder, Toolchain(cache, supervisor, isolation, limit_s), token, self._gate, self._languages
+                yield JudgeContext(
+                    folder, Toolchain(cache, supervisor, isolation, limit_s), token, self._limiter, self._languages
                 )
         except OSError as e:  # a fault of the disk, or close() removed the folder
             token.check()
@@ -359,7 +359,9 @@ def _checks_of(problem: Mapping[str, Any], item: Any) -> list[Check]:
 # ---- the time limit of a package that names none
 
 
-def measured_time_limit_s(problem: Mapping[str, Any], checker: Checker, limits: Limits, bench: Bench) -> float | None:
+def measured_time_limit_s(
+    problem: Mapping[str, Any], checker: Checker, limits: Limits, context: JudgeContext
+) -> float | None:
     """Return the time limit by the rule of the package's format; None where no submission is accepted.
 
     The CPU time of the slowest accepted submission on its slowest test, times `time_limit_from["multiplier"]`, is
@@ -377,7 +379,7 @@ def measured_time_limit_s(problem: Mapping[str, Any], checker: Checker, limits: 
         if isinstance(item, Mapping) and item.get("submission") in left_out:
             continue
         options = Options(limits, checker, False, 0, is_interactive=bool(problem.get("interactive")))
-        time_s = _longest_s(item, problem, options, bench)
+        time_s = _longest_s(item, problem, options, context)
         if time_s is not None:
             slowest = max(time_s, slowest or 0.0)
     return None if slowest is None else rounded_s(slowest * rule["multiplier"], rule["resolution"])
@@ -393,11 +395,11 @@ def rounded_s(time_s: float, resolution_s: float) -> float:
     return round(float(max(1, math.ceil(time_s / resolution_s - 1e-9)) * resolution_s), 6)
 
 
-def _longest_s(item: Any, problem: Mapping[str, Any], options: Options, bench: Bench) -> float | None:
+def _longest_s(item: Any, problem: Mapping[str, Any], options: Options, context: JudgeContext) -> float | None:
     """CPU seconds on the slowest test, for a language of average speed; None where it isn't accepted."""
     try:
         asked, *_ = read_item(item)
-        _, language = lookup(asked, bench.languages)
+        _, language = lookup(asked, context.languages)
         if language.missing:
             return None
         source = source_of(item, language)
@@ -405,8 +407,8 @@ def _longest_s(item: Any, problem: Mapping[str, Any], options: Options, bench: B
         return None
     if language.missing:
         return None
-    with temporary_folder("timing-", bench.folder) as folder:
-        own = replace(bench, folder=folder)
+    with temporary_folder("timing-", context.folder) as folder:
+        own = replace(context, folder=folder)
         with own.toolchain.program(language, source, folder, own.token) as program:
             result = Judging(program, problem["tests"], options, own).result()
     if not result["accepted"]:

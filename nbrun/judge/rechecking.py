@@ -14,7 +14,7 @@ from typing import Any, overload
 
 from nbrun import verdicts
 from nbrun.errors import InputError, JudgeError
-from nbrun.judge.checkers import Checker, CheckerInput, CheckerRunner, as_checker, opinion_of
+from nbrun.judge.checkers import Checker, CheckerInput, CheckerRunner, as_checker, checker_result
 from nbrun.judge.local import LocalSandbox
 from nbrun.results.reader import Reader, parse
 from nbrun.verdicts import Verdict
@@ -95,12 +95,12 @@ def recheck(
     judge = as_checker(checker)
     rows: list[dict[str, Any]] = []
     with ExitStack() as stack:
-        bench: CheckerRunner | None = None
+        runner: CheckerRunner | None = None
         for entry in _entries(results):
-            if bench is None and hasattr(judge, "kind"):  # a program
+            if runner is None and hasattr(judge, "kind"):  # a program
                 own = sandbox or stack.enter_context(closing(LocalSandbox()))
-                bench = stack.enter_context(own.checking())
-            rows.append(_row(entry, judge, bench))
+                runner = stack.enter_context(own.checking())
+            rows.append(_row(entry, judge, runner))
     return Rechecked(rows)
 
 
@@ -116,11 +116,11 @@ def _entries(results: str | os.PathLike[str] | Iterable[Mapping[str, Any]]) -> I
             yield {"sample_id": sample.sample_id, "group": stored.group, **parse(body)}
 
 
-def _row(entry: Mapping[str, Any], checker: Checker, bench: CheckerRunner | None) -> dict[str, Any]:
+def _row(entry: Mapping[str, Any], checker: Checker, runner: CheckerRunner | None) -> dict[str, Any]:
     result = entry.get("result")
     before = verdicts.of(result)
     try:
-        verdict, reason = _verdict(result, before, checker, bench)
+        verdict, reason = _verdict(result, before, checker, runner)
     except JudgeError as e:
         verdict, reason = None, f"the checker: {e}"
     names = ("sample_id", "group", "index", "key", "occurrence")
@@ -130,7 +130,7 @@ def _row(entry: Mapping[str, Any], checker: Checker, bench: CheckerRunner | None
 
 
 def _verdict(
-    result: Any, before: str | None, checker: Checker, bench: CheckerRunner | None
+    result: Any, before: str | None, checker: Checker, runner: CheckerRunner | None
 ) -> tuple[str | None, str | None]:  # fmt: skip
     """Return the verdict of the first failing test by this checker, or why there is none."""
     tests = result.get("tests") if isinstance(result, Mapping) else None
@@ -147,7 +147,7 @@ def _verdict(
         if reason is not None:
             return None, f"test {number}: {reason}"
         others = (test.get("test_info") or {}).get("alternatives") or ()
-        if not opinion_of(checker, _case(test, run), bench, others).accepted:
+        if not checker_result(checker, _checker_input(test, run), runner, others).accepted:
             return str(Verdict.WRONG_ANSWER), None
     total = result.get("tests_total")
     all_ran = len(tests) == total if total is not None else failed_at is None or failed_at < len(tests) - 1
@@ -187,7 +187,7 @@ def _texts(test: Mapping[str, Any], run: Any) -> dict[str, str | None]:
     return {name: value if isinstance(value, str) else None for name, value in found.items()}
 
 
-def _case(test: Mapping[str, Any], run: Any) -> CheckerInput:
+def _checker_input(test: Mapping[str, Any], run: Any) -> CheckerInput:
     texts = {name: str(text).encode("utf-8", "surrogatepass") for name, text in _texts(test, run).items()}
     flags = (test.get("test_info") or {}).get("flags") or ()
     return CheckerInput(texts["input"], texts["output"], texts["stdout"], flags)

@@ -40,7 +40,7 @@ from nbrun.judge.checkers import (
 )
 from nbrun.judge.datasets.values import flags_of
 from nbrun.judge.languages import lookup
-from nbrun.judge.sandbox.launcher import Bench, launch, place, temporary_folder
+from nbrun.judge.sandbox.launcher import JudgeContext, launch, place, temporary_folder
 from nbrun.judge.sandbox.runner import CancelToken, ExitStatus, Limits
 from nbrun.judge.sources import read_item, source_of
 from nbrun.judge.supervisor.folders import read_safely
@@ -73,7 +73,7 @@ class Conversation(NamedTuple):
 class ProgramRunner:
     """Runs checkers that are programs, in a folder beside the streams of the test that they judge."""
 
-    bench: Bench
+    context: JudgeContext
     folder: Path
     token: CancelToken
 
@@ -83,7 +83,7 @@ class ProgramRunner:
         Raises:
             JudgeError: it doesn't compile, or doesn't end.
         """
-        with self.prepared(item, given, arguments) as start, self.bench.gate.slot(check=self.token.check):
+        with self.prepared(item, given, arguments) as start, self.context.limiter.slot(check=self.token.check):
             return start(LIMITS, {})
 
     @contextmanager
@@ -98,16 +98,16 @@ class ProgramRunner:
             JudgeError: it doesn't compile.
         """
         asked, *_ = read_item(item)
-        _, language = lookup(asked, self.bench.languages)
+        _, language = lookup(asked, self.context.languages)
         source = source_of(item, language)
         with (
             temporary_folder("checker-", self.folder) as folder,
-            self.bench.toolchain.program(language, source, folder, self.token) as program,
+            self.context.toolchain.program(language, source, folder, self.token) as program,
         ):
             compiled = program.compiled
             if compiled is not None and compiled.return_code != 0:
                 raise JudgeError(f"the checker{name_of(item)} does not compile: {compiled.stderr}", retriable=False)
-            at = place(self.bench, folder / "box")
+            at = place(self.context, folder / "box")
             for file, data in {"input": given.input, "answer": given.expected, "output": given.output}.items():
                 (at.work / file).write_bytes(data)
                 (at.work / file).chmod(0o644)
@@ -118,7 +118,7 @@ class ProgramRunner:
 
             def start(limits: Limits, pipes: Mapping[str, int]) -> ProgramRun:
                 to: dict[str, Path | int] = {**streams, **pipes}
-                ending = launch(program, self.bench, at, to, limits, self.token, words, [feedback], more=not pipes)
+                ending = launch(program, self.context, at, to, limits, self.token, words, [feedback], more=not pipes)
                 messages = [read_safely(path, _NOTE_BYTES) for path in (feedback / "judgemessage.txt", folder / "err")]
                 note = b"\n".join(filter(None, messages)).decode("utf-8", "replace").strip()
                 score = read_safely(feedback / "score.txt", 100).decode("utf-8", "replace").strip()

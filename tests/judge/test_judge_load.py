@@ -32,7 +32,7 @@ open(os.path.join(path, str(n)), "w").close()
 def plain(tmp_path: Path) -> Iterator[LocalSandbox]:
     """Programs can tell one another by files that they ran: they are not isolated. As on a machine with two CPUs."""
     sandbox = LocalSandbox(time_limit_s=1, isolation="none")
-    sandbox._gate = ConcurrencyLimiter(None, n_cores=2)
+    sandbox._limiter = ConcurrencyLimiter(None, n_cores=2)
     yield sandbox
     sandbox.close()
 
@@ -48,7 +48,7 @@ def test_a_time_limit_that_was_exceeded_beside_others_is_tried_again_alone(plain
     beside = f"import os, time\nwhile not os.listdir({str(runs)!r}): time.sleep(0.01)\nprint(3)"
     with ThreadPoolExecutor(2) as pool:
         other = pool.submit(plain, task("PYTHON3", beside, ONE))
-        assert wait_until(lambda: plain._gate.idle == 1, 10)
+        assert wait_until(lambda: plain._limiter.idle == 1, 10)
         result = plain(task("PYTHON3", source, ONE))
         assert other.result()["verdict"] == "Accepted"
     assert result["verdict"] == "Accepted"
@@ -59,7 +59,7 @@ def test_a_time_limit_that_was_exceeded_beside_others_is_tried_again_alone(plain
 
 
 def test_one_that_was_alone_is_final(plain: LocalSandbox, tmp_path: Path) -> None:
-    plain._gate = ConcurrencyLimiter(None, n_cores=1000)  # whatever else this machine does
+    plain._limiter = ConcurrencyLimiter(None, n_cores=1000)  # whatever else this machine does
     source = counting(tmp_path / "runs", "while True: pass\n")
     result = plain(task("PYTHON3", source, ONE))
     assert result["verdict"] == "TimeLimitExceeded"
@@ -73,7 +73,7 @@ def test_one_that_exceeds_it_alone_too_has_both_in_its_result(plain: LocalSandbo
     beside = f"import os, time\nwhile not os.listdir({str(runs)!r}): time.sleep(0.01)\nprint(3)"
     with ThreadPoolExecutor(2) as pool:
         other = pool.submit(plain, task("PYTHON3", beside, ONE))
-        assert wait_until(lambda: plain._gate.idle == 1, 10)
+        assert wait_until(lambda: plain._limiter.idle == 1, 10)
         result = plain(task("PYTHON3", source, ONE))
         other.result()
     assert result["verdict"] == "TimeLimitExceeded"
@@ -87,7 +87,7 @@ def test_one_that_ends_by_itself_a_little_late_runs_again_too(plain: LocalSandbo
     beside = f"import os, time\nwhile not os.listdir({str(runs)!r}): time.sleep(0.01)\nprint(3)"
     with ThreadPoolExecutor(2) as pool:
         other = pool.submit(plain, task("PYTHON3", beside, ONE))
-        assert wait_until(lambda: plain._gate.idle == 1, 10)
+        assert wait_until(lambda: plain._limiter.idle == 1, 10)
         result = plain(task("PYTHON3", counting(runs, late + SUM_PY), ONE))
         other.result()
     assert result["verdict"] == "Accepted"
@@ -99,8 +99,8 @@ BUSY = "import time\nwhile time.process_time() < {}: pass\n" + SUM_PY
 
 def busy(monkeypatch: pytest.MonkeyPatch, sandbox: LocalSandbox, stretch: float | None) -> None:
     """A machine on which others keep all CPUs busy, and slow programs down."""
-    monkeypatch.setattr(sandbox._gate, "is_quiet", lambda others: False)
-    monkeypatch.setattr(sandbox._gate.reference, "stretch", lambda *measured: stretch)
+    monkeypatch.setattr(sandbox._limiter, "is_quiet", lambda others: False)
+    monkeypatch.setattr(sandbox._limiter.reference, "stretch", lambda *measured: stretch)
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_a_death_by_a_signal_from_outside_is_believed_when_it_comes_again(
 
 
 def test_tests_run_ahead_where_cpus_idle_and_stay_in_order(plain: LocalSandbox, tmp_path: Path) -> None:
-    plain._gate = ConcurrencyLimiter(None, n_cores=4)
+    plain._limiter = ConcurrencyLimiter(None, n_cores=4)
     source = (
         f"import os, time\nat = {str(tmp_path)!r}\nn = int(input())\nopen(f'{{at}}/{{n}}', 'w').close()\n"
         "while n % 2 and not os.path.exists(f'{at}/{n + 1}'): time.sleep(0.01)\nprint(n)"
@@ -187,12 +187,12 @@ def test_tests_run_ahead_where_cpus_idle_and_stay_in_order(plain: LocalSandbox, 
 
 
 def test_what_ran_ahead_of_a_failing_test_is_not_in_the_result(plain: LocalSandbox) -> None:
-    plain._gate = ConcurrencyLimiter(None, n_cores=8)
+    plain._limiter = ConcurrencyLimiter(None, n_cores=8)
     problem = {"id": "p", "tests": [{"input": str(n), "output": str(min(n, 2))} for n in range(6)]}
     result = plain(task("PYTHON3", "print(input())", problem))
     assert [t["passed"] for t in result["tests"]] == [True, True, True, False]
     assert result["tests_total"] == 6
-    assert plain._gate.idle == 8, "those have ended"
+    assert plain._limiter.idle == 8, "those have ended"
 
 
 @pytest.mark.needs("g++")

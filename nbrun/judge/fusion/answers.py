@@ -23,7 +23,7 @@ from typing import Any
 import orjson
 
 from nbrun import verdicts
-from nbrun.judge.checkers import Checker, CheckerInput, opinion_of
+from nbrun.judge.checkers import Checker, CheckerInput, checker_result
 from nbrun.judge.records import Shortener, as_bytes
 from nbrun.judge.time_limits import Written, look_at
 from nbrun.verdicts import Verdict
@@ -148,7 +148,7 @@ def _is_right(answered: Mapping[str, object], test: Mapping[str, Any], output: s
     if rules.checker is None:
         return answered.get("passed") is True
     given = CheckerInput(as_bytes(test["input"]), as_bytes(test["output"]), as_bytes(output), test.get("flags", ()))
-    return opinion_of(rules.checker, given, None, test.get("alternatives", ())).accepted
+    return checker_result(rules.checker, given, None, test.get("alternatives", ())).accepted
 
 
 def _is_long(output: str) -> bool:

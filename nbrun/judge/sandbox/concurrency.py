@@ -1,6 +1,6 @@
 """How many programs run at once, how one gets the machine to itself, and how busy others keep it meanwhile.
 
-Called by worker threads and by those that run tests ahead. One gate a sandbox.
+Called by worker threads and by those that run tests ahead. There is one limiter for each sandbox.
 
 CPU time, by which programs are judged, is not the same on a busy machine: programs share caches, memory and the two
 halves of a core. So a program beyond its limit runs again without the other programs of this sandbox, and where others

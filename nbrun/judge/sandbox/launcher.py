@@ -30,13 +30,17 @@ _STACK_MB = 1024  # the most that a JVM takes
 
 
 @dataclass(frozen=True)
-class Bench:
-    """Where programs of one task run: a folder of its own, what compiles, the token that ends them."""
+class JudgeContext:
+    """What judging one task needs: a folder of its own, the toolchain, the token that cancels its programs.
+
+    Attributes:
+        limiter: limits how many programs of the sandbox run at once.
+    """
 
     folder: Path
     toolchain: Toolchain
     token: CancelToken
-    gate: ConcurrencyLimiter
+    limiter: ConcurrencyLimiter
     languages: Mapping[str, Language]
 
     @property
@@ -59,7 +63,7 @@ class Place:
     within: str
 
 
-def place(bench: Bench, around: Path) -> Place:
+def place(context: JudgeContext, around: Path) -> Place:
     """Make the folders, in the place of those of an earlier run."""
     try:
         os.mkdir(around)
@@ -70,13 +74,20 @@ def place(bench: Bench, around: Path) -> Place:
         if path != at:
             os.mkdir(path)
         os.chmod(path, 0o755)  # whatever the kernel's mask: the program may be another user
-    return Place(around, around / "work", WORK if bench.isolation.is_on else str(around / "work"))
+    return Place(around, around / "work", WORK if context.isolation.is_on else str(around / "work"))
 
 
 def launch(
-    program: Program, bench: Bench, at: Place, streams: Mapping[str, Path | int], limits: Limits, token: CancelToken,
-    arguments: Sequence[str] = (), owned: Sequence[Path] = (), more: bool = False,
-) -> ExitStatus:  # fmt: skip
+    program: Program,
+    context: JudgeContext,
+    at: Place,
+    streams: Mapping[str, Path | int],
+    limits: Limits,
+    token: CancelToken,
+    arguments: Sequence[str] = (),
+    owned: Sequence[Path] = (),
+    more: bool = False,
+) -> ExitStatus:
     """Run it to its end and return how it ended.
 
     Args:
@@ -87,9 +98,9 @@ def launch(
         JudgeError: it could not be started, was cancelled, or the machinery failed.
     """
     language, box, folder = program.language, None, str(program.folder)
-    if bench.isolation.is_on:
+    if context.isolation.is_on:
         mounts = Mounts(at.work, at.around / "tmp", at.around / "shm", program.folder, program.readable)
-        box = bench.isolation.box(mounts)
+        box = context.isolation.box(mounts)
         box["owned"] += map(str, owned)
         folder = PROGRAM
     memory_mb = max(1, int(limits.memory_limit_mb))
@@ -101,7 +112,7 @@ def launch(
         limits = replace(limits, memory_limit_mb=limits.memory_limit_mb + VM_MEMORY_MB)
     env = {"PATH": _PATH, "LANG": "C.UTF-8", "HOME": at.within, "TMPDIR": at.within, "ONLINE_JUDGE": "true"}
     env |= {name: value.replace("{folder}", folder) for name, value in {**program.source.env, **language.env}.items()}
-    return bench.supervisor.run(
+    return context.supervisor.run(
         [*argv, *arguments], cwd=at.work, streams=streams, env=env, limits=limits, token=token, box=box,
         address_limited=language.address_limited and not language.is_vm, watched=at.around,
         one_of_many=True, more=more,
