@@ -1,13 +1,16 @@
-"""What tasks print and log, by task: it is kept for their entries and views, and never lands in another cell.
+"""What tasks print and log, kept for each task: for its entry, for views, and so that it never lands in another cell.
 
-While a run lives, `sys` has properties `stdout` and `stderr`. Who is not running a task sees and sets the streams as
-always. In a task they are streams that know whose output it is, whatever others have set meanwhile
-(`redirect_stdout`, `capture_output`, a test's `capsys`); a redirection that a task makes holds for that task alone.
+While a run is active, `sys.stdout` and `sys.stderr` are properties. Outside of tasks they are the usual streams. Inside
+a task they are streams that know which task writes, no matter what other threads have set (`redirect_stdout`,
+`capture_output`, a test's `capsys`); a redirection that a task makes applies to this task only. `print` looks `stdout`
+up in `sys` without asking the property, so it finds a stream that decides at each write. What threads print that a task
+starts counts as the task's.
+
 The same holds for how warnings are shown: `warnings.catch_warnings()` replaces that for the whole process, so a block
 in another thread would otherwise take a task's warnings, and a block around `start()` would undo what the run set up.
-`print`, which asks `sys` itself, meets a stream that decides at each write. Threads that a task starts speak for it.
 
-Threads: everything here is called in any thread. `_lock` protects the count of live runs; each RunOutput has a lock.
+Threads: everything here may be called in any thread. `_lock` protects the count of active runs; each RunOutput has a
+lock of its own.
 """
 
 from __future__ import annotations
@@ -26,35 +29,35 @@ from collections.abc import Callable, Iterable
 from contextvars import ContextVar, Token
 from typing import Any, NamedTuple, Protocol, TextIO
 
-#: How much of a task's output is kept, in bytes, and of how many tasks.
+#: How many bytes of a task's output are kept, and of how many tasks: the last ones of each.
 TAIL_BYTES, TAILS = 4096, 1000
-#: How many lines of one task travel from a worker process to the kernel's log: the last ones.
+#: How many lines of one task are sent from a worker process to the kernel's log: the last ones.
 TASK_LINES = 100
 NAMES = ("stdout", "stderr")
 Key = tuple[str, str, int]
 
 
 class Task(Protocol):
-    """What is known here of model.Task."""
+    """The part of model.Task that is used here."""
 
     sample_id: str
     group: str
     index: int
 
 
-class Speaking(NamedTuple):
-    """Whose output is written: the run's, and which of its tasks writes. `task` is None for what reads its samples."""
+class Writer(NamedTuple):
+    """Who writes: a task of a run, or, if `task` is None, the thread that reads the run's samples."""
 
     output: RunOutput
     task: Task | None
 
-    def speaking(self) -> Speaking | None:
-        """Itself. A worker, which runs one task after another, answers with the present one."""
+    def writer(self) -> Writer | None:
+        """Return itself, as a WriterSource does."""
         return self
 
 
 class Running:
-    """The speaker of a thread that runs tasks one after another and says here which one it is."""
+    """A source for a thread that runs tasks one after another and sets `task` to the current one."""
 
     __slots__ = ("output", "task")
 
@@ -62,41 +65,48 @@ class Running:
         self.output = output
         self.task: Task | None = None
 
-    def speaking(self) -> Speaking | None:
-        """See Speaker."""
-        return None if self.task is None else Speaking(self.output, self.task)
+    def writer(self) -> Writer | None:
+        """Return the current task as a writer."""
+        return None if self.task is None else Writer(self.output, self.task)
 
 
-class Speaker(Protocol):
-    """Who runs in a thread or a coroutine."""
+class WriterSource(Protocol):
+    """Knows who writes in a thread or a coroutine."""
 
-    def speaking(self) -> Speaking | None:
-        """Whose output is written there now; None where no task runs."""
-
-
-_speaker: ContextVar[Speaker | None] = ContextVar("nbrun_speaker", default=None)
-#: What a task has put in the place of stdout, stderr or a hook of `warnings`: name -> (task, what).
-_redirected: ContextVar[dict[str, tuple[Task | None, Any]] | None] = ContextVar("nbrun_redirected", default=None)
+    def writer(self) -> Writer | None:
+        """Return who writes now, or None if no task is running."""
 
 
-def speak(speaker: Speaker | None) -> Token[Speaker | None]:
-    """From now on what this thread or coroutine writes is that speaker's."""
-    return _speaker.set(speaker)
+class _Replacement(NamedTuple):
+    """What a task has put in the place of a stream or of a hook of `warnings`."""
+
+    task: Task | None
+    value: Any
 
 
-def end_speaking(token: Token[Speaker | None]) -> None:
-    """Undo `speak`, in the same thread."""
-    _speaker.reset(token)
+_writer_source: ContextVar[WriterSource | None] = ContextVar("nbrun_writer_source", default=None)
+#: Replacements by the name of what is replaced.
+_redirected: ContextVar[dict[str, _Replacement] | None] = ContextVar("nbrun_redirected", default=None)
 
 
-def speaking() -> Speaking | None:
-    """Whose output is written here; None outside of tasks."""
-    speaker = _speaker.get()
-    return None if speaker is None else speaker.speaking()
+def set_writer(source: WriterSource | None) -> Token[WriterSource | None]:
+    """Set who writes in this thread or coroutine from now on. The token is for `reset_writer`."""
+    return _writer_source.set(source)
+
+
+def reset_writer(token: Token[WriterSource | None]) -> None:
+    """Undo `set_writer`, in the same thread."""
+    _writer_source.reset(token)
+
+
+def current_writer() -> Writer | None:
+    """Return who writes in this thread or coroutine, or None outside of tasks."""
+    source = _writer_source.get()
+    return None if source is None else source.writer()
 
 
 class _Tail:
-    """The end of one task's output. A line that is overwritten, such as a bar's, counts once, as it was last."""
+    """The end of one task's output. A line that is overwritten, such as a progress bar's, is kept in its last form."""
 
     __slots__ = ("_lines", "_open", "_size")
 
@@ -106,7 +116,7 @@ class _Tail:
         self._open: dict[str, str] = dict.fromkeys(NAMES, "")
 
     def add(self, stream: str, text: str) -> list[str]:
-        """Take what was written, and return the lines that are complete now."""
+        """Add what was written, and return the lines that it completes."""
         *complete, last = (self._open[stream] + text).split("\n")
         self._open[stream] = _overwritten(last)[-TAIL_BYTES:]
         lines = [_overwritten(line) for line in complete]
@@ -118,7 +128,7 @@ class _Tail:
         return lines
 
     def end_lines(self) -> list[tuple[str, str]]:
-        """The task has ended: return the name of each stream whose last line is open, and that line, which ends now."""
+        """End incomplete lines, since the task has ended. Return each with the name of its stream."""
         rest = [(name, line) for name, line in self._open.items() if line]
         for name, _ in rest:
             self.add(name, "\n")
@@ -126,18 +136,18 @@ class _Tail:
 
     @property
     def is_open(self) -> bool:
-        """Is there a line that has not ended?"""
+        """Whether there is an incomplete line."""
         return any(self._open.values())
 
     def text(self) -> str:
-        """The last TAIL_BYTES of it."""
+        """Return the last TAIL_BYTES of the output."""
         text = "".join(f"{line}\n" for line in self._lines) + "".join(self._open.values())
         data = text.encode("utf-8", "replace")
         return text if len(data) <= TAIL_BYTES else data[-TAIL_BYTES:].decode("utf-8", "ignore")
 
 
 def _overwritten(line: str) -> str:
-    """A line as a terminal shows it at the end: what follows the last carriage return."""
+    """Return a line as a terminal shows it at the end: what follows the last carriage return."""
     if "\r" not in line:
         return line
     parts = [part for part in line.split("\r") if part.strip()]
@@ -148,12 +158,12 @@ class RunOutput:
     """The output of one run's tasks.
 
     Args:
-        note: keeps a line for the views: when, "stdout", "stderr" or a log's level, the line.
+        note: keeps a line for the views: the time, "stdout", "stderr" or a log level, the line.
 
     Attributes:
-        echoes: whether it is also written to the stream that was there, as in a script, by whole lines: those of tasks
-            that run beside each other would tear one another. A notebook's would show it in whatever cell ran last.
-        sink: takes the lines instead of that stream, such as a view that draws bars: name of the stream, text.
+        echoes: whether output is also written to the usual stream, as a script expects, in whole lines, so that tasks
+            that run at the same time don't break each other's lines. A notebook would show it in the last cell.
+        sink: gets the lines instead of that stream, such as a view that draws bars: name of the stream, text.
     """
 
     def __init__(self, note: Callable[[float, str, str], None], *, echoes: bool = True) -> None:
@@ -162,22 +172,22 @@ class RunOutput:
         self.sink: Callable[[str, str], None] | None = None
         self._lock = threading.Lock()  # protects _tails and what they hold
         self._tails: OrderedDict[Key | None, _Tail] = OrderedDict()
-        self.open: dict[Key | None, None] = {}  # tasks whose last line has not ended; changed with _lock held
+        self.open: dict[Key | None, None] = {}  # tasks with an incomplete line; changed with _lock held
 
     def write(self, task: Task | None, stream: str, text: str, *, is_noted: bool = False) -> None:
-        """A task has written something.
+        """Take what a task has written.
 
         Args:
-            is_noted: views show it already, in better words.
+            is_noted: views show it already in a better form.
         """
-        self._tell(stream, self._keep(task, stream, text), is_noted)
+        self._pass_lines(stream, self._keep(task, stream, text), is_noted)
 
     def end_lines(self, task: Task) -> None:
-        """The task has ended: the line that it left open is a line. Asked only where `open` holds any."""
+        """End the incomplete line of a task that has ended. Needed only if `open` is not empty."""
         self._end_lines((task.sample_id, task.group, task.index))
 
     def end_all_lines(self) -> None:
-        """The run has ended: no line stays open."""
+        """End all incomplete lines, since the run has ended."""
         for key in list(self.open):
             self._end_lines(key)
 
@@ -188,9 +198,9 @@ class RunOutput:
             del self.open[key]
             rest = self._tails[key].end_lines() if key in self._tails else []
         for stream, line in rest:
-            self._tell(stream, [line], False)
+            self._pass_lines(stream, [line], False)
 
-    def _tell(self, stream: str, lines: Iterable[str], is_noted: bool) -> None:
+    def _pass_lines(self, stream: str, lines: Iterable[str], is_noted: bool) -> None:
         if not is_noted:
             for line in lines:
                 if line.strip():
@@ -198,7 +208,7 @@ class RunOutput:
         self._pass_on(stream, lines)
 
     def _keep(self, task: Task | None, stream: str, text: str) -> list[str]:
-        """Add to the end of a task's output; return the lines that are complete now."""
+        """Add to a task's output, and return the lines that are complete now."""
         key = None if task is None else (task.sample_id, task.group, task.index)
         with self._lock:
             tail = self._tails.get(key)
@@ -225,20 +235,20 @@ class RunOutput:
                 write_leniently(_streams[stream].target, f"{line}\n")
 
     def note(self, level: str, text: str) -> None:
-        """Tell views of a log's record or a warning."""
+        """Show a log record or a warning in the views."""
         self._note(time.time(), level, text)
 
     def log(self, task: Task | None, level: str, name: str, text: str) -> None:
-        """A task has logged something of weight: it is kept whatever handlers there are."""
+        """Keep a log record of a task, at least a warning, no matter which handlers there are."""
         self.note(level.lower(), f"{name}: {text}")
         self._keep(task, "stderr", f"{level}:{name}:{text}\n")
 
     def print(self, stream: str, text: str) -> None:
-        """Pass on what a handler makes of a record that is kept already."""
+        """Pass on what a handler prints for a record that is kept already."""
         self._pass_on(stream, text.splitlines())
 
     def receive(self, task: Task, written: TaskOutput) -> None:
-        """A task has written this in a worker process."""
+        """Take what a task has written in a worker process."""
         for at, level, text in written.notes:
             self._note(at, level, text)
             if level in NAMES:
@@ -247,7 +257,7 @@ class RunOutput:
             self._keep(task, "stdout", written.tail if written.tail.endswith("\n") else f"{written.tail}\n")
 
     def of(self, key: Key) -> str:
-        """The last 4 KB that a task has written, by its sample, group and index; "" where it wrote nothing."""
+        """Return the last 4 KB that the task with this sample, group and index has written."""
         if not self._tails:  # the usual case; a dict's truth needs no lock
             return ""
         with self._lock:
@@ -256,12 +266,12 @@ class RunOutput:
 
 
 def stream_of(name: str) -> Any:
-    """The stream named "stdout" or "stderr" that everybody sees who runs no task; None where there is none."""
+    """Return the usual "stdout" or "stderr", which code outside of tasks uses, or None if there is none."""
     return _streams[name].target if type(sys) is _Sys else sys.__dict__.get(name)
 
 
 def write_leniently(target: Any, text: str) -> None:
-    """Write what the stream can hold: a task doesn't fail because a terminal is gone or knows fewer characters."""
+    """Write to a stream. A task must not fail because a terminal is gone or can't show some characters."""
     if target is None:
         return
     try:
@@ -274,38 +284,45 @@ def write_leniently(target: Any, text: str) -> None:
 
 
 def flush_leniently(target: Any) -> None:
-    """Flush a stream that may be gone."""
+    """Flush a stream that may be closed."""
     try:
         target.flush()
     except (AttributeError, OSError, ValueError):
         pass
 
 
-class TaskOutput(NamedTuple):
-    """What a task has written in a worker process: its lines for the log, as (when, stream or level, text), and its
-    last 4 KB."""
+class LogLine(NamedTuple):
+    """A line for the log. `level` is "stdout", "stderr" or a log level; `at` is in seconds since the epoch."""
 
-    notes: list[tuple[float, str, str]]
+    at: float
+    level: str
+    text: str
+
+
+class TaskOutput(NamedTuple):
+    """What a task has written in a worker process: its lines for the log, and its last 4 KB."""
+
+    notes: list[LogLine]
     tail: str
 
 
 class WorkerOutput(RunOutput):
-    """The output of a function's tasks in an executor's worker process: kept until it is sent to the kernel."""
+    """The output of a function's tasks in an executor's worker process, which keeps it until the kernel gets it."""
 
     def __init__(self) -> None:
         super().__init__(self._collect, echoes=False)
-        self._collected: dict[Key, deque[tuple[float, str, str]]] = {}  # under _lock
+        self._collected: dict[Key, deque[LogLine]] = {}  # under _lock
 
     def _collect(self, at: float, level: str, text: str) -> None:
-        found = speaking()
+        found = current_writer()
         if found is None or found.task is None:
             return
         key = found.task.sample_id, found.task.group, found.task.index
         with self._lock:
-            self._collected.setdefault(key, deque(maxlen=TASK_LINES)).append((at, level, text))
+            self._collected.setdefault(key, deque(maxlen=TASK_LINES)).append(LogLine(at, level, text))
 
     def take(self, task: Task) -> TaskOutput | None:
-        """Return what a task that has ended has written, and forget it; None where it wrote nothing."""
+        """Remove and return what a task that has ended has written; None if it wrote nothing."""
         if not self._tails and not self._collected:  # the usual case
             return None
         self.end_lines(task)
@@ -318,16 +335,16 @@ class WorkerOutput(RunOutput):
 
 
 _of_functions: weakref.WeakValueDictionary[str, RunOutput] = weakref.WeakValueDictionary()
-_kept: OrderedDict[str, RunOutput] = OrderedDict()  # in an executor's worker there is no other reference to them
+_kept: OrderedDict[str, RunOutput] = OrderedDict()  # keeps them alive in an executor's worker
 
 
 def assign(digest: str, output: RunOutput) -> None:
-    """Tasks of the function with this digest, run in an executor's threads, write to that run's output."""
+    """Have tasks of the function with this digest write to this output, if an executor runs them in this process."""
     _of_functions[digest] = output
 
 
 def output_of(digest: str) -> RunOutput:
-    """The output of a function's tasks. In a worker process one that keeps it for the kernel."""
+    """Return the output for a function's tasks. In a worker process it keeps what they write for the kernel."""
     found = _of_functions.get(digest)
     if found is None:
         found = _of_functions[digest] = _kept[digest] = WorkerOutput()
@@ -340,10 +357,10 @@ def output_of(digest: str) -> RunOutput:
 
 
 class _Stream:
-    """Stands in `sys` for stdout or stderr and decides at each write whose it is.
+    """Replaces stdout or stderr in `sys`; decides at each write who writes.
 
     Attributes:
-        target: the stream that everybody else sees.
+        target: the usual stream, which code outside of tasks uses.
     """
 
     def __init__(self, name: str) -> None:
@@ -351,38 +368,38 @@ class _Stream:
         self.target: Any = None
 
     def write(self, text: str) -> int:
-        """Write to the stream of the calling thread's task."""
-        speaks = speaking()
-        if speaks is None:
+        """Write to the output of the current task, or outside of tasks to the usual stream."""
+        writer = current_writer()
+        if writer is None:
             return len(text) if self.target is None else self.target.write(text)
         redirected = _replaced(self._name)
         if redirected is not None:
             return redirected.write(text)  # type: ignore[no-any-return]
         if not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
-        speaks.output.write(speaks.task, self._name, text)
+        writer.output.write(writer.task, self._name, text)
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
-        """As of any stream."""
+        """Do what the method of any stream does."""
         for line in lines:
             self.write(line)
 
     def flush(self) -> None:
-        """As of any stream."""
-        target = self.target if speaking() is None else _replaced(self._name)
+        """Do what the method of any stream does."""
+        target = self.target if current_writer() is None else _replaced(self._name)
         flush = getattr(target, "flush", None)
         if callable(flush):
             flush()
 
     def isatty(self) -> bool:
-        """Return False in a task: programs must not move a cursor in captured output."""
-        return False if speaking() is not None else bool(self.target is not None and self.target.isatty())
+        """Return False in a task, since programs must not move a cursor in captured output."""
+        return False if current_writer() is not None else bool(self.target is not None and self.target.isatty())
 
     @property
     def buffer(self) -> Any:
-        """The stream of bytes below it."""
-        return self.target.buffer if speaking() is None else _Bytes(self)
+        """The binary stream."""
+        return self.target.buffer if current_writer() is None else _Bytes(self)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.target, name)
@@ -398,12 +415,12 @@ class _Bytes:
         self._stream = stream
 
     def write(self, data: bytes) -> int:
-        """Bytes become text as UTF-8."""
+        """Write bytes as UTF-8 text."""
         self._stream.write(bytes(data).decode("utf-8", "replace"))
         return len(data)
 
     def flush(self) -> None:
-        """As of any stream."""
+        """Do what the method of any stream does."""
 
 
 _streams = {name: _Stream(name) for name in NAMES}
@@ -411,7 +428,7 @@ _streams = {name: _Stream(name) for name in NAMES}
 
 def _get(name: str) -> Any:
     stream = _streams[name]
-    if speaking() is not None:
+    if current_writer() is not None:
         return _replaced(name) or stream
     found = sys.__dict__[name]
     return stream.target if found is stream else found
@@ -419,7 +436,7 @@ def _get(name: str) -> Any:
 
 def _set(name: str, value: Any) -> None:
     stream = _streams[name]
-    if speaking() is None:
+    if current_writer() is None:
         stream.target = value
         sys.__dict__[name] = stream
     else:
@@ -427,23 +444,23 @@ def _set(name: str, value: Any) -> None:
 
 
 def _replaced(name: str) -> Any:
-    """Return what the task of this thread has put in the place of a stream or a hook; None where it has not."""
-    found, speaks = (_redirected.get() or {}).get(name), speaking()
-    return found[1] if found is not None and speaks is not None and found[0] is speaks.task else None
+    """Return what the current task has put in the place of a stream or a hook, or None."""
+    found, writer = (_redirected.get() or {}).get(name), current_writer()
+    return found.value if found is not None and writer is not None and found.task is writer.task else None
 
 
 def _replace(name: str, value: Any) -> None:
-    """Replace a stream or a hook for the task of this thread; with None, undo that."""
-    speaks, replaced = speaking(), dict(_redirected.get() or {})
-    if value is None or speaks is None:
+    """Replace a stream or a hook for the current task; with None, undo that."""
+    writer, replaced = current_writer(), dict(_redirected.get() or {})
+    if value is None or writer is None:
         replaced.pop(name, None)
     else:
-        replaced[name] = (speaks.task, value)
+        replaced[name] = _Replacement(writer.task, value)
     _redirected.set(replaced)
 
 
 class _Sys(types.ModuleType):
-    """`sys` while a run lives: its streams are asked for and set through properties."""
+    """The type of `sys` while a run is active: its streams are properties."""
 
     stdout = property(lambda _: _get("stdout"), lambda _, value: _set("stdout", value))
     stderr = property(lambda _: _get("stderr"), lambda _, value: _set("stderr", value))
@@ -464,13 +481,13 @@ def _show_warning(
     line: str | None = None,
 ) -> None:
     """What a task sees as `warnings.showwarning`."""
-    speaks = speaking() if file is None else None
-    if speaks is None:  # a task that has ended left it there
+    writer = current_writer() if file is None else None
+    if writer is None:  # a task that has ended left it there
         warnings._showwarning_orig(message, category, filename, lineno, file, line)  # type: ignore[attr-defined]
         return
-    speaks.output.note("warning", f"{category.__name__}: {message}")
+    writer.output.note("warning", f"{category.__name__}: {message}")
     text = warnings.formatwarning(message, category, filename, lineno, line)
-    speaks.output.write(speaks.task, "stderr", text, is_noted=True)
+    writer.output.write(writer.task, "stderr", text, is_noted=True)
 
 
 def _show_details(shown: warnings.WarningMessage) -> None:
@@ -483,18 +500,18 @@ _HOOKS: dict[str, Callable[..., None]] = {"showwarning": _show_warning, "_showwa
 
 
 def _get_hook(name: str) -> Any:
-    return warnings.__dict__[name] if speaking() is None else _replaced(name) or _HOOKS[name]
+    return warnings.__dict__[name] if current_writer() is None else _replaced(name) or _HOOKS[name]
 
 
 def _set_hook(name: str, value: Any) -> None:
-    if speaking() is not None:
+    if current_writer() is not None:
         _replace(name, None if value is _HOOKS[name] else value)
     elif value is not _HOOKS[name]:  # a task has saved it, and a thread that outlives the task restores it
         warnings.__dict__[name] = value
 
 
 class _Warnings(types.ModuleType):
-    """`warnings` while a run lives: its hooks are asked for and set through properties."""
+    """The type of `warnings` while a run is active: its hooks are properties."""
 
     showwarning = property(lambda _: _get_hook("showwarning"), lambda _, value: _set_hook("showwarning", value))
     _showwarnmsg_impl = property(
@@ -515,7 +532,7 @@ def _dispatch_warning(shown: warnings.WarningMessage) -> None:
 
     It is the one function that `catch_warnings` leaves in its place.
     """
-    if speaking() is None:
+    if current_writer() is None:
         _before["warn"](shown)
         return
     show = _replaced("showwarning")
@@ -534,18 +551,18 @@ _before: dict[str, Any] = {"start": threading.Thread.start, "emit": logging.Stre
 
 
 def install() -> None:
-    """A run begins to live: what its tasks write is kept from now on."""
+    """Keep what tasks write from now on, since a run starts."""
     global _live
     with _lock:
         _live += 1
-        if _live > 1 or type(sys) is not types.ModuleType:  # somebody else has done something alike: leave it
+        if _live > 1 or type(sys) is not types.ModuleType:  # another library replaces `sys` too: leave it
             return
         for name in NAMES:
             _streams[name].target = sys.__dict__.get(name)
             sys.__dict__[name] = _streams[name]
         sys.__class__ = _Sys
         if threading.Thread.start is not _start:
-            _before["start"] = threading.Thread.start  # a debugger's, perhaps
+            _before["start"] = threading.Thread.start  # perhaps a debugger's
         if logging.StreamHandler.emit is not _emit:
             _before["emit"] = logging.StreamHandler.emit
         threading.Thread.start = _start  # type: ignore[assignment, method-assign]
@@ -559,7 +576,7 @@ def install() -> None:
 
 
 def uninstall() -> None:
-    """A run has ended. After the last one everything is as it was."""
+    """Undo `install` for a run that has ended; after the last run, everything is as before."""
     global _live
     with _lock:
         _live = max(0, _live - 1)
@@ -568,14 +585,14 @@ def uninstall() -> None:
 
 
 class Installed:
-    """What one run has installed; `end` may be called twice."""
+    """Calls `install`, and `uninstall` at the first call of `end`."""
 
     def __init__(self) -> None:
         self._is_over = False
         install()
 
     def end(self) -> None:
-        """Undo it."""
+        """Call `uninstall`, once."""
         if not self._is_over:
             self._is_over = True
             uninstall()
@@ -601,23 +618,23 @@ def _restore() -> None:
 
 
 def _start(thread: threading.Thread) -> None:
-    """A thread that a task starts speaks for the task."""
-    speaks = speaking()
-    if speaks is not None and not thread.name.startswith("nbrun-"):
+    """Start a thread; what it writes counts as the output of the task that starts it."""
+    writer = current_writer()
+    if writer is not None and not thread.name.startswith("nbrun-"):
         run = thread.run
 
-        def run_speaking() -> None:
-            speak(speaks)
+        def run_as_task() -> None:
+            set_writer(writer)
             run()
 
-        thread.run = run_speaking  # type: ignore[method-assign]
+        thread.run = run_as_task  # type: ignore[method-assign]
     _before["start"](thread)
 
 
 def _emit(handler: logging.StreamHandler[Any], record: logging.LogRecord) -> None:
-    """A handler that prints, such as logging.basicConfig's, prints for the task."""
-    speaks = speaking()
-    if speaks is None or not _is_console(handler):
+    """Have handlers that print, such as logging.basicConfig's, write to the task's output."""
+    writer = current_writer()
+    if writer is None or not _is_console(handler):
         _before["emit"](handler, record)
         return
     try:
@@ -626,9 +643,9 @@ def _emit(handler: logging.StreamHandler[Any], record: logging.LogRecord) -> Non
         handler.handleError(record)
         return
     if record.levelno >= logging.WARNING:  # _make_record has kept it
-        speaks.output.print("stderr", text)
+        writer.output.print("stderr", text)
     else:
-        speaks.output.write(speaks.task, "stderr", text)
+        writer.output.write(writer.task, "stderr", text)
 
 
 def _is_console(handler: logging.StreamHandler[Any]) -> bool:
@@ -639,17 +656,17 @@ def _is_console(handler: logging.StreamHandler[Any]) -> bool:
 
 def _make_record(*args: Any, **kwargs: Any) -> logging.LogRecord:
     record: logging.LogRecord = _before["factory"](*args, **kwargs)
-    if record.levelno >= logging.WARNING and (speaks := speaking()) is not None:
+    if record.levelno >= logging.WARNING and (writer := current_writer()) is not None:
         try:
             text = record.getMessage()
         except Exception:  # arguments that don't fit the message; logging itself reports that
             text = str(record.msg)
-        speaks.output.log(speaks.task, record.levelname, record.name, text)
+        writer.output.log(writer.task, record.levelname, record.name, text)
     return record
 
 
 def _after_fork_in_child() -> None:
-    """A child has no run: it prints where it always would."""
+    """In a forked child, which has no run, restore the usual streams."""
     global _live, _lock
     _lock = threading.Lock()
     _live = 0

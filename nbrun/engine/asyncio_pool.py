@@ -27,7 +27,7 @@ from nbrun.engine.task_queue import Item, SampleWork
 from nbrun.engine.worker_pool import SingleThreadPool, TaskSource
 from nbrun.errors import ThreadLimitError
 from nbrun.model import Record, SinkClosedError, Task
-from nbrun.output import Speaking, speak
+from nbrun.output import Writer, set_writer
 from nbrun.samples import SCALARS
 from nbrun.threads import start_daemon
 
@@ -249,7 +249,7 @@ class AsyncioPool(SingleThreadPool):
         started, began = time.time(), time.perf_counter()
         name = f"{scheduler.name}:loop"
         if scheduler.output is not None:
-            speak(Speaking(scheduler.output, task))
+            set_writer(Writer(scheduler.output, task))
         try:
             item = task.item
             if type(item) not in SCALARS:  # fn may modify its copy: the dataset's is saved

@@ -1,11 +1,13 @@
-"""When the next attempt may start: at most `max_per_s` in a second, and none while a service refuses all calls.
+"""When the next attempt may start: at most `max_per_s` per second, and none while a service refuses all calls.
 
-A service that limits requests answers HTTP 429 and says when to come back. `hold` keeps every attempt back until then.
-If all workers went on together after that, most of them would be refused at once, so the gate learns from each hold how
-many attempts the service takes in a second: tasks that ended, over the time from one hold's end to the next one's. It
-spaces attempts a little wider than that, and narrows the spacing until the next refusal: slowly at first, ever faster
-where none comes. A hold before which no task ended is an outage: it teaches nothing, and lasts longer the longer the
-outage has.
+A service that limits requests answers HTTP 429 and says when to try again. `hold` delays all attempts until then. If
+all workers continued at the same time after that, most of them would be refused immediately. So the gate estimates from
+each hold how many attempts the service accepts per second: the tasks that ended since the previous hold, divided by the
+time between the ends of the two holds. It spaces attempts a little wider than this rate, and then raises the rate until
+the next refusal: slowly at first, faster and faster if none comes.
+
+A hold before which no task ended is an outage. It says nothing about the rate, and the longer an outage lasts, the
+longer its holds are.
 
 Threads: every method is called with the scheduler's lock held. `is_active` may be read at any time.
 """
@@ -14,14 +16,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-#: An attempt may start this many seconds before its turn, so that a late timer doesn't lower the rate.
+#: An attempt may start this many seconds early, so that a timer that fires late doesn't lower the rate.
 EARLY_S = 0.02
-#: The share of the learned rate that is used at first, and how much of it is added in each period (the time between two
-#: holds, LONGEST_S at most). After DOUBLING periods it doubles in as many.
+#: The rate after a hold is the share CAUTION of the estimated rate. In each period (the time between two holds, at most
+#: LONGEST_S) the share GROWTH of that is added. After DOUBLING periods the rate also doubles every DOUBLING periods.
 CAUTION, GROWTH, DOUBLING, LONGEST_S = 0.9, 0.05, 6, 10.0
-#: From this rate on spacing makes no difference.
+#: Above this rate, spacing makes no difference.
 FAST_PER_S = 10_000.0
-#: A hold of an outage lasts at least this share of the outage so far, but no more seconds than this.
+#: A hold in an outage lasts at least the share SHARE of the outage so far, but this share is at most MOST_S seconds.
 SHARE, MOST_S = 0.1, 60.0
 
 
@@ -29,13 +31,13 @@ class StartGate:
     """The gate of one run. All times are seconds on one monotonic clock.
 
     Args:
-        max_per_s: how many attempts may start in a second; None for any number.
-        ends: how many tasks have ended so far.
-        on_hold_end: called once a hold is over, by whichever method notices that first.
+        max_per_s: how many attempts may start per second; None for no limit.
+        ends: returns how many tasks have ended so far.
+        on_hold_end: called when a hold is over, by the method that notices it first.
 
     Attributes:
-        is_active: False while `next_at` always returns "now"; then starts need not be counted.
-        reason: why attempts were held back the last time.
+        is_active: False while attempts may start at any time; then `started` need not be called.
+        reason: why attempts were delayed the last time.
     """
 
     def __init__(
@@ -47,23 +49,22 @@ class StartGate:
         self._max_per_s, self._count_ends, self._on_hold_end = max_per_s, ends, on_hold_end
         self.is_active = max_per_s is not None
         self.reason = ""
-        self._next = 0.0  # when the next attempt has its turn
-        self._held_until: float | None = None  # until its end was noticed
+        self._next = 0.0  # when the next attempt may start
+        self._held_until: float | None = None  # None once the end of the hold was noticed
         self._outage_began: float | None = None
-        self._teaches = False  # the hold is one of a service that limits requests
-        # since the end of the last hold that taught something, `_cycle_s` seconds after the one before
-        self._cycle_began: float | None = None
-        self._cycle_s = LONGEST_S
-        self._learned: float | None = None
-        self._ends = 0  # then
+        self._teaches = False  # the current hold is by a service that limits requests
+        self._cycle_began: float | None = None  # when the last hold ended from which a rate was estimated
+        self._cycle_s = LONGEST_S  # how long before that the previous one ended
+        self._learned: float | None = None  # the rate after that hold
+        self._ends = 0  # how many tasks had ended then
 
     def limit(self, max_per_s: float | None) -> None:
-        """Set how many attempts may start in a second."""
+        """Set how many attempts may start per second."""
         self._max_per_s = max_per_s
         self._set_active()
 
     def is_held(self, now: float) -> bool:
-        """Return whether all attempts are held back."""
+        """Return whether all attempts are delayed."""
         return self._held_until is not None and now < self._held_until
 
     def next_at(self, now: float) -> float:
@@ -75,21 +76,21 @@ class StartGate:
         return self._next - EARLY_S
 
     def started(self, now: float) -> None:
-        """Count an attempt that starts now."""
+        """Record that an attempt starts now."""
         rate = self._rate(now)
         if rate is not None:
             self._next = max(self._next, now - EARLY_S) + 1.0 / rate
 
     def hold(self, now: float, wait_s: float, reason: str, *, began: float | None = None) -> bool:
-        """Hold all attempts back for `wait_s`: one was refused. Return False where they were held back before.
+        """Delay all attempts by `wait_s`, since one was refused. Return False if they were delayed already.
 
         Args:
-            began: when the run began, for its first hold. Without it the hold teaches nothing: the service was
-                unavailable, which says nothing about a limit.
+            began: when the run began, which is where the first estimate starts. None if the service was unavailable,
+                which says nothing about its limit.
         """
         was_held = self.is_held(now)
         if not was_held:
-            self.next_at(now)  # the last hold may have ended unnoticed
+            self.next_at(now)  # notices the end of the last hold
         if began is not None and self._cycle_began is None:
             self._cycle_began = began
         self._teaches |= began is not None
@@ -116,7 +117,7 @@ class StartGate:
         self._on_hold_end()
 
     def _rate(self, now: float) -> float | None:
-        """Return how many attempts a second are allowed now; None for no limit."""
+        """Return how many attempts per second are allowed now; None for no limit."""
         if self._learned is None or self._cycle_began is None:
             return self._max_per_s
         periods = (now - self._cycle_began) / min(self._cycle_s, LONGEST_S)
@@ -129,5 +130,5 @@ class StartGate:
         return learned if self._max_per_s is None else min(learned, self._max_per_s)
 
     def _set_active(self) -> None:
-        counted = self._cycle_began is not None  # once it was refused, the run counts its attempts
+        counted = self._cycle_began is not None  # after a refusal, attempts are recorded
         self.is_active = self._max_per_s is not None or counted

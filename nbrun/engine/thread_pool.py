@@ -31,7 +31,7 @@ from nbrun.engine.worker_pool import TaskSource
 from nbrun.errors import RunHaltedError, ThreadLimitError
 from nbrun.formatting import counted
 from nbrun.model import CancelFlag, Record, ResultSink, SampleTasks, SinkClosedError, Task
-from nbrun.output import Speaking, speak
+from nbrun.output import Writer, set_writer
 from nbrun.threads import start_daemon, start_thread
 
 #: Tasks whose mean time is below TINY_S run faster on one thread than on many that compete for the GIL. One worker (the
@@ -515,7 +515,7 @@ class Worker:
     def _run(self) -> None:
         scheduler = self.pool.scheduler
         sink = scheduler.sink
-        speak(self)
+        set_writer(self)
         try:
             while self.pool.take(self):
                 if self.runs_quarantined:  # it may kill the process
@@ -537,10 +537,10 @@ class Worker:
         finally:
             self.pool.left(self)
 
-    def speaking(self) -> Speaking | None:
-        """See output.Speaker. A task that prints nothing costs nothing here."""
+    def writer(self) -> Writer | None:
+        """See output.WriterSource. A task that prints nothing costs nothing here."""
         current, output = self.current, self.pool.scheduler.output
-        return None if current is None or output is None else Speaking(output, current[1])
+        return None if current is None or output is None else Writer(output, current[1])
 
     def _work(self) -> None:
         """Run the tasks of `batch`. The hot loop: every clock read and every object counts."""

@@ -33,7 +33,7 @@ from nbrun.errors import (
     ThreadLimitError,
 )
 from nbrun.model import State
-from nbrun.output import Installed, RunOutput, Speaking, speak
+from nbrun.output import Installed, RunOutput, Writer, set_writer
 from nbrun.progress import ProgressTracker
 from nbrun.results.format import TEXT_IDS
 from nbrun.results.status import SampleTotals
@@ -297,7 +297,7 @@ class Supervisor:
         Args:
             is_first: False in a thread that was started for added samples, after all others had been read.
         """
-        speak(Speaking(self._output, None))
+        set_writer(Writer(self._output, None))
         try:
             if is_first:
                 self._feed()

@@ -119,11 +119,11 @@ def _run(
     written: list[tuple[int, TaskOutput]],
 ) -> list[Row]:
     running = output.Running(printed)
-    speaks = output.speak(running)
+    token = output.set_writer(running)
     try:
         return _run_tasks(function, parts, timeout_s, running, written)
     finally:
-        output.end_speaking(speaks)
+        output.reset_writer(token)
 
 
 def _run_tasks(

@@ -267,7 +267,7 @@ class Monitor:
         that end was noticed here. So of two that end within a millisecond, the one that caused it is known.
 
         Its input is closed before its output: a partner that ends because nothing more will come must find already that
-        nobody reads what it writes, which is how `_is_unheard` recognizes the cause.
+        no process reads what it writes, which is how `_is_unheard` recognizes the cause.
         """
         for name in _STREAMS:
             if name in self.fds:
