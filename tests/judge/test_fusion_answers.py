@@ -326,6 +326,8 @@ def test_tests_that_are_no_text_are_refused(stand: Stand) -> None:
 
 @pytest.mark.parametrize(("stderr", "is_fault"), [
     ("g++: fatal error: Killed signal terminated program cc1plus\ncompilation terminated.\n", True),
+    ("g++: fatal error: Interrupt signal terminated program cc1plus\ncompilation terminated.\n", True),
+    ("g++: internal compiler error: Segmentation fault signal terminated program cc1plus\n", False),
     ("cc1plus: out of memory allocating 65536 bytes after a total of 1 bytes\n", True),
     ("Error occurred during initialization of VM\nCould not reserve enough space\n", True),
     ("#\n# There is insufficient memory for the Java Runtime Environment to continue.\n", True),
@@ -351,6 +353,23 @@ def test_who_is_killed_beside_others_is_tried_alone(stand: Stand) -> None:
     assert isinstance(result, dict)
     assert [(a["load"], a["verdict"]) for a in result["attempts"]] == [(2, "RuntimeError"), (1, "RuntimeError")]
     assert judged(stand, scripted(return_code=-11))["verdict"] == "RuntimeError"
+
+
+@pytest.mark.parametrize("code", [-2, -15, -1, 130, 143])
+def test_who_is_ended_by_a_signal_is_tried_again_whatever_the_load(stand: Stand, code: int) -> None:
+    """A server that is interrupted interrupts its programs too: its process group gets the signal."""
+    ended = scripted(return_code=code)
+    retry = SandboxFusion(stand.urls)(task(ended))
+    assert isinstance(retry, Retry)
+    result = SandboxFusion(stand.urls)(task(ended, hint=retry.hint, previous=retry.result, attempt=2))
+    assert isinstance(result, dict)
+    assert [a["verdict"] for a in result["attempts"]] == ["RuntimeError", "RuntimeError"]
+
+
+def test_a_compiler_that_a_signal_ended_says_nothing_of_the_source() -> None:
+    step = {"status": "Finished", "execution_time": 1.0, "return_code": -2, "stdout": "", "stderr": ""}
+    run = {"status": "Failed", "message": "", "compile_result": step, "run_result": None}
+    assert read_run(json.dumps(run).encode(), TESTS[0], JudgingRules(DEFAULT, True, None)).fault is Fault.SERVER_FAILED
 
 
 def test_headers_go_along(stand: Stand) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import random
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -110,6 +111,29 @@ def test_a_request_that_every_living_endpoint_loses_is_given_up(stand: Stand) ->
     with pytest.raises(JudgeError, match="that are alive lost the request, in 3 rounds") as e:
         judge(task(scripted()))
     assert not isinstance(e.value, JudgeUnavailableError)
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGKILL", "SIGSTOP"])
+def test_a_signal_to_a_server_is_never_a_verdict(name: str) -> None:
+    """A request is in flight: a server that was stopped for a while answers late, all others never do."""
+    server = Stand(1)
+    server.tell("slow", seconds=1.0)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            future = pool.submit(SandboxFusion(server.urls), task(scripted()))
+            assert wait_until(lambda: server.saw(0)["in_flight"], 10)
+            os.kill(server.pid, getattr(signal, name))
+            if name == "SIGSTOP":
+                threading.Event().wait(2)
+                os.kill(server.pid, signal.SIGCONT)
+                result = future.result(30)
+                assert isinstance(result, dict)
+                assert result["verdict"] == "Accepted"
+            else:
+                with pytest.raises(JudgeError):
+                    future.result(30)
+    finally:
+        server.close()
 
 
 def test_422_is_the_callers_fault_and_asked_once(stand: Stand) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -34,9 +35,16 @@ LONG_OUTPUT_BYTES = 131_072
 _NO_JVM = ("Error occurred during initialization of VM", "Error: Could not create the Java Virtual Machine", "OpenJDK")
 #: A line about the compiler itself; lines about a source begin with the source's name.
 _STARVED = re.compile(
-    r"^(?:(?:g\+\+|c\+\+|gcc|cc1plus|cc1|as|collect2|/\S+/ld|ld): .*(?:Killed|out of memory|No space left)"
+    r"^(?:(?:g\+\+|c\+\+|gcc|cc1plus|cc1|as|collect2|/\S+/ld|ld): .*"
+    r"(?:Killed|(?:Terminated|Interrupt|Hangup|Quit) signal|out of memory|No space left)"
     r"|virtual memory exhausted)",
     re.MULTILINE,
+)
+#: Exit statuses, of a process and of a shell, of signals that a server's process group gets when the server is stopped.
+ENDED_FROM_OUTSIDE = frozenset(
+    status
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
+    for status in (-number, 128 + number)
 )
 _STATUSES = ("Success", "Failed", "SandboxError")
 _STEP_STATUSES = ("Finished", "Error", *map(str, verdicts.REJECTED))
@@ -208,6 +216,8 @@ def _fault(run: Mapping[str, object]) -> tuple[Fault | None, str]:
         is_jvm = stderr.startswith((*_NO_JVM, "There is insufficient memory for the Java Runtime"))
         if is_jvm or _STARVED.search(stderr):
             return Fault.SERVER_FAILED, stderr.strip()[:_SHOWN]
+        if compiled.get("return_code") in ENDED_FROM_OUTSIDE:
+            return Fault.SERVER_FAILED, f"a signal ended the compiler (return code {compiled['return_code']})"
     return None, ""
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from nbrun import verdicts
 from nbrun.errors import JudgeError, NotSupportedError
-from nbrun.judge.fusion.answers import Fault, JudgingRules, TestOutcome, read_run, read_submit
+from nbrun.judge.fusion.answers import ENDED_FROM_OUTSIDE, Fault, JudgingRules, TestOutcome, read_run, read_submit
 from nbrun.judge.fusion.client import Client, Reply
 from nbrun.judge.fusion.connection import Call
 from nbrun.judge.fusion.protocol import Program, RunOptions, run_code, submit
@@ -176,10 +176,16 @@ class Solution:
         if failed is None or failed not in self.outcomes:
             return self.result()
         outcome = self.outcomes[failed]
-        if _was_killed(outcome) and self.replies[failed].load > 1:
+        if _ended_by(outcome, _KILLED) and self.replies[failed].load > 1:
             self._add_attempt(failed, outcome)
             why = "something killed it beside other programs: tried alone"
             return self._retry(failed, Next(why, self.options.time_limit_s, alone=True))
+        if _ended_by(outcome, ENDED_FROM_OUTSIDE):
+            if not self.hint or self.hint["test"] != failed:  # else it is recorded already
+                self._add_attempt(failed, outcome)
+            if sum(a.test == failed and a.verdict == Verdict.RUNTIME_ERROR for a in self.attempts) < 2:
+                why = "a signal ended it, perhaps the server's: tried alone"
+                return self._retry(failed, Next(why, self.options.time_limit_s, alone=True))
         if outcome.verdict == Verdict.TIME_LIMIT_EXCEEDED:
             self._add_attempt(failed, outcome)
             endpoints = self.client.pool.able(self.program.language)
@@ -256,10 +262,10 @@ def hint_of(test: int | None, wanted: Next, base_limit_s: float | None) -> dict[
     }
 
 
-def _was_killed(outcome: TestOutcome) -> bool:
-    """Return whether a program died by a signal that no limit sends and programs rarely send themselves."""
+def _ended_by(outcome: TestOutcome, statuses: Collection[int]) -> bool:
+    """Return whether a program failed with one of these exit statuses, of signals that programs rarely send."""
     run = outcome.record["exec_info"].get("run_result")
-    return outcome.verdict == Verdict.RUNTIME_ERROR and isinstance(run, Mapping) and run.get("return_code") in _KILLED
+    return outcome.verdict == Verdict.RUNTIME_ERROR and isinstance(run, Mapping) and run.get("return_code") in statuses
 
 
 # ---- saved results

@@ -289,7 +289,7 @@ def _says_nothing(ending: ExitStatus, stderr: str) -> bool:
     """Whether the machine, not the source, made the compiler fail."""
     if ending.cause or ending.return_code is None or ending.return_code < 0:
         return True
-    signs = ("Killed signal", "No space left on device")
+    signs = ("Killed signal", "Terminated signal", "Interrupt signal", "No space left on device")
     return ending.return_code != 0 and any(sign in stderr for sign in signs)
 
 
