@@ -127,7 +127,7 @@ def test_the_stop_button_ends_the_waiting_and_no_worker(kind: str, tmp_path: Pat
     assert out.split()[-2:] == ["40", "0"], err
     assert "interrupted" in out
     assert "KeyboardInterrupt" not in err
-    assert "/nbrun/" not in err
+    assert str(Path(nbrun.__file__).parent) not in err
     assert "Traceback" not in err or "dask" in kind  # whose log may tell how a connection ended with its cluster
     assert len(pids(tmp_path)) == 2
 

@@ -76,6 +76,12 @@ def test_f7_readers_beside_a_writer_that_is_killed(tmp_path):
                 faults.append(e)
             reads[number] += 1
 
+    def until_both_have_read(before):
+        end = time.monotonic() + 60
+        while results.exists() and not faults and any(n <= b for n, b in zip(reads, before, strict=True)):
+            assert time.monotonic() < end, reads
+            threading.Event().wait(0.01)
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         threads = [threading.Thread(target=read_on, args=(i, f)) for i, f in enumerate((by_reader, by_frame))]
@@ -83,20 +89,24 @@ def test_f7_readers_beside_a_writer_that_is_killed(tmp_path):
             thread.start()
         try:
             for _ in range(KILLS):
+                before = list(reads)
                 writer = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
                 try:
                     writer.wait(rng.uniform(0.3, 0.9))
                 except subprocess.TimeoutExpired:
                     writer.send_signal(signal.SIGKILL)
+                until_both_have_read(before)  # on a busy machine one look takes longer than a writer lives
                 assert writer.wait() in (0, -signal.SIGKILL), writer.stderr.read()
                 writer.stderr.close()
+            before = list(reads)
             subprocess.run(command, check=True, timeout=120)
+            until_both_have_read(before)
         finally:
             over.set()
             for thread in threads:
                 thread.join()
     assert not faults, f"seed {seed}: {faults[0]}"
-    assert min(reads) > 5
+    assert min(reads) > 0
     assert len(by_frame()) == SAMPLES * TASKS
 
 

@@ -57,8 +57,10 @@ def test_a_task_that_kills_twice_runs_last_and_alone(long_s, executor, tmp_path)
     assert lines[-1] == "+ {} {}".format(*KILLER)
     others = collections.Counter(line.split()[0] for line in lines[:-1])
     assert others["+"] == others["-"], "nothing ran beside it"
-    others_left = 159 - saved - others["+"]  # tiny tasks that were taken with it, twice, are suspects too
-    assert others_left == 0 or (long_s == 0 and others_left < 40)
+    others_left = 159 - saved - others["+"]
+    # Tasks that were taken with it, twice, are suspects too: tiny ones, and those of the same chunk for an executor.
+    # How many a chunk holds depends on how fast the machine is.
+    assert others_left == 0 or ((long_s == 0 or executor != "None") and others_left < 40)
     assert len(nbrun.load_results(path)) == 159 - others_left, "all that had ended was saved before"
     log.unlink()
     fourth = child(path, log, "harmless", 0, executor)
