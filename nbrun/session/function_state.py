@@ -84,7 +84,7 @@ def state_of(fn: Any) -> FunctionState:
 
 
 def name_of(fn: Any) -> str:
-    """The qualified name of a function, or of what it is made of."""
+    """Return the qualified name of a function, or of the object or partial in its place."""
     if isinstance(fn, functools.partial):
         return f"partial of {name_of(fn.func)}"
     name = getattr(fn, "__qualname__", None) or type(fn).__qualname__
@@ -92,7 +92,7 @@ def name_of(fn: Any) -> str:
 
 
 def value_of(value: Any) -> Value | None:
-    """A simple value's digest and text; None where it isn't simple."""
+    """Return the digest and the text of a simple value; None if it isn't simple."""
     try:
         data = canonical(_simple(value, [MAX_PARTS]))
     except (_NotSimpleError, TypeError, ValueError, RecursionError):
@@ -120,7 +120,11 @@ def _is_namespace(value: object) -> bool:
 
 
 def _simple(value: Any, left: list[int]) -> Any:
-    """The value as plain data."""
+    """Return the value as plain data. Raise _NotSimpleError if it holds something else.
+
+    Args:
+        left: how many parts may still be looked at; counted down.
+    """
     left[0] -= 1
     if left[0] < 0:
         raise _NotSimpleError
@@ -160,7 +164,7 @@ def is_secret(name: str) -> bool:
 
 
 class _Walk:
-    """Collects from a function outwards. Values wait until all code is known: what it changes is no setting."""
+    """Collects code and values, starting at a function. Values are judged last: what the code changes is no setting."""
 
     def __init__(self, name: str) -> None:
         self._state = FunctionState(name)
@@ -191,7 +195,7 @@ class _Walk:
         self._direct(ROOT, fn)
 
     def _direct(self, name: str, fn: Any) -> None:
-        """What is called, or handed over by name: taken apart wherever it was written."""
+        """Take a callable apart that is called or passed by name, no matter in which module it was written."""
         while isinstance(fn, functools.partial):
             self._reach(name, f"{name} arguments", [list(fn.args), fn.keywords], direct=False)
             fn = fn.func
@@ -238,7 +242,7 @@ class _Walk:
                 self._look_at(name, code, fn.__globals__)
 
     def _look_at(self, name: str, code: types.CodeType, variables: Mapping[str, Any]) -> None:
-        """The names that code mentions: globals are followed, attributes are remembered."""
+        """Follow the globals that code mentions, and record the names of attributes."""
         previous: dis.Instruction | None = None
         for i in dis.get_instructions(code):
             if i.opname in ("LOAD_GLOBAL", "LOAD_NAME") and i.argval in variables:
@@ -254,13 +258,12 @@ class _Walk:
         self._changed |= _changed_in(code)
 
     def _reach(self, owner: str, name: str, value: Any, *, direct: bool) -> None:
-        """A value that the function called `owner` refers to."""
+        """Follow a value to which the function called `owner` refers."""
         kind = type(value)
         if kind is types.ModuleType or id(value) in self._seen:
             return
-        if isinstance(value, (types.FunctionType, types.MethodType, functools.partial)) or hasattr(
-            value, "__wrapped__"
-        ):  # fmt: skip
+        is_function = isinstance(value, (types.FunctionType, types.MethodType, functools.partial))
+        if is_function or hasattr(value, "__wrapped__"):
             inner = inspect.unwrap(value) if callable(value) else value
             module = getattr(getattr(inner, "__func__", inner), "__globals__", {}).get("__name__")
             if direct or module in self._home or isinstance(value, functools.partial):
@@ -280,7 +283,7 @@ class _Walk:
             self._found.append((owner, name, value))
 
     def _class(self, name: str, kind: type) -> None:
-        """Methods of a class are followed once all names are known."""
+        """Record a class, whose methods are followed once all names are known."""
         if id(kind) not in self._seen:
             self._seen.add(id(kind))
             self._objects.append((name, kind))
@@ -336,7 +339,7 @@ class _Walk:
 
 
 def _attributes(owner: Any, home: set[str], names: set[str]) -> Iterator[tuple[str, Any]]:
-    """Attributes of an object, or of a class, that the code mentions. All of them where code elsewhere may do so."""
+    """Yield the attributes of an object or a class that the code mentions; all of them if other code may use them."""
     if isinstance(owner, type):
         for kind in owner.__mro__:
             if kind.__module__ in home:
@@ -375,7 +378,7 @@ def _is_users(module: types.ModuleType) -> bool:
 
 
 def code_of(fn: types.FunctionType) -> Code:
-    """The digests of a function's code."""
+    """Return the digests of a function's code."""
     instructions = blake2b(canonical(_instructions(fn.__code__)), digest_size=8).hexdigest()
     node = _node_of(fn)
     if node is None:
@@ -394,7 +397,7 @@ _SKIPPED = frozenset(("CACHE", "NOP", "RESUME", "EXTENDED_ARG", "PRECALL", "NOT_
 
 
 def _instructions(code: types.CodeType) -> list[Any]:
-    """Instructions with constants by value and jumps by number: no line, no address and no docstring is in them."""
+    """Return instructions with constants by value and jumps by number, without lines, addresses and docstrings."""
     found = [i for i in dis.get_instructions(code) if i.opname not in _SKIPPED]
     offsets = sorted(i.offset for i in found)
     out: list[Any] = []
@@ -416,7 +419,7 @@ def _loads_global(i: dis.Instruction) -> bool:
 
 
 def _changed_in(code: types.CodeType) -> set[str]:
-    """Names of variables and attributes that this code changes: it assigns to them, to their parts, or appends."""
+    """Return the names of variables and attributes to which this code assigns, or whose contents it changes."""
     out: set[str] = set()
     found = [i for i in dis.get_instructions(code) if i.opname not in _SKIPPED]
     for at, i in enumerate(found):
@@ -467,7 +470,7 @@ def _parsed(filename: str, source: str) -> tuple[ast.Module, tuple[types.CodeTyp
 
 
 def _node_of(fn: types.FunctionType) -> ast.AST | None:
-    """The syntax tree of a function, where the source that is there now gives the very code that runs."""
+    """Return the syntax tree of a function, if the present source compiles to exactly the code that runs."""
     code = fn.__code__
     if code.co_filename.startswith("<"):
         lines = linecache.getlines(code.co_filename)
