@@ -29,9 +29,6 @@ NUMBERS = {
     "index": "q", "occurrence": "i", "seq": "q", "accepted": "b", "n_tests": "i", "n_passed": "i", "max_time_s": "d",
     "duration_s": "d", "attempts": "i", "started_at": "d",
 }  # fmt: skip
-#: Places in NUMBERS of the columns of 32-bit integers, and of those that a file may hold no fraction for.
-_SMALL = tuple(place for place, code in enumerate(NUMBERS.values()) if code == "i")
-_WHOLE = tuple(list(NUMBERS).index(name) for name in ("index", "occurrence", "seq", "attempts"))
 #: Columns of texts, kept as codes; -1: none.
 TEXTS = ("group", "status", "verdict", "language", "error", "api_used", "worker_id", "run_id")
 #: `index` of an entry that no dataset was matched with, and of one whose item is no longer in the dataset.
@@ -93,6 +90,9 @@ class RowBuilder:
         self.numbers: dict[str, array[Any]] = {name: array(code) for name, code in NUMBERS.items()}
         self.codes = {name: array("i") for name in TEXTS}
         self.texts: dict[str, dict[str | None, int]] = {name: {None: -1} for name in TEXTS}
+        # of these very objects, which no method replaces: a look-up for each value takes a third of a row's time
+        self._append_number = [column.append for column in self.numbers.values()]
+        self._append_text = [(self.texts[name], self.codes[name].append) for name in TEXTS]
         self.keys = bytearray()
         self.extras: dict[str, SparseColumnBuilder] = {}  # by the result's key
         self.is_inexact = False
@@ -133,11 +133,10 @@ class RowBuilder:
             entry.get("worker_id") or None,
             entry.get("run_id") or None,
         )
-        for column, number in zip(self.numbers.values(), numbers, strict=True):
-            column.append(number)
-        for name, text in zip(TEXTS, texts, strict=True):
-            of = self.texts[name]
-            self.codes[name].append(of.setdefault(text, len(of) - 1))
+        for append, number in zip(self._append_number, numbers, strict=True):
+            append(number)
+        for (of, append), text in zip(self._append_text, texts, strict=True):
+            append(of.setdefault(text, len(of) - 1))
         self.keys += key
         if type(result) is dict:
             self._extras(result, n_tests)
@@ -306,11 +305,24 @@ def _places_of(rows: list[JsonObject], places: list[OldMatch] | None) -> tuple[l
 
 def _fits(numbers: tuple[float, ...]) -> bool:
     """Return whether the arrays can hold these numbers, in the order of NUMBERS; a file may be edited by hand."""
+    index, occurrence, seq, _, n_tests, n_passed, max_time_s, duration_s, attempts, started_at = numbers
     return (
-        all(type(x) in (int, float) for x in numbers)
-        and all(abs(numbers[place]) <= _INT32 for place in _SMALL)
-        and all(type(numbers[place]) is int for place in _WHOLE)
+        type(index) is int
+        and type(occurrence) is int
+        and type(seq) is int
+        and type(attempts) is int
+        and (type(max_time_s) is float or _is_int64(max_time_s))
+        and (type(duration_s) is float or _is_int64(duration_s))
+        and (type(started_at) is float or _is_int64(started_at))
+        and -_INT32 <= occurrence <= _INT32
+        and n_tests <= _INT32
+        and n_passed <= _INT32
+        and -_INT32 <= attempts <= _INT32
     )
+
+
+def _is_int64(number: object) -> bool:
+    return type(number) is int and -(2**63) <= number < 2**63
 
 
 def _says_no_more(result: JsonObject) -> bool:
@@ -371,8 +383,18 @@ def judgement(result: object) -> tuple[str | None, int, int, int, float]:
         if not verdicts.are_tests(tests):
             return verdict, accepted, -1, -1, nan
         _, some, slow = verdicts.tests_summary(result)
-        return verdict, accepted, len(tests), some or 0, nan if slow is None else slow
-    return verdict, accepted, len(tests), passed, longest if longest >= 0 else nan
+        return verdict, accepted, len(tests), some or 0, nan if slow is None else _seconds(slow)
+    return verdict, accepted, len(tests), passed, _seconds(longest) if longest >= 0 else nan
+
+
+def _seconds(time_s: float) -> float:
+    """Return a time as a float; NaN for an integer that none can hold, which `entry` shows."""
+    if type(time_s) is float:
+        return time_s
+    try:
+        return float(time_s)
+    except OverflowError:
+        return nan
 
 
 def old_key(row: JsonObject) -> bytes:

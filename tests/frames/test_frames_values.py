@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 import warnings
 
@@ -117,6 +118,38 @@ def test_integers_of_any_size_everywhere(tmp_path):
     (file,) = path.glob("*.json")
     file.write_bytes(file.read_bytes().replace(b",\n", b", \n"))  # as another tool might
     assert nbrun.load_results(path).v.tolist() == BIG
+
+
+@pytest.mark.parametrize("key", ["duration_s", "started_at"])
+def test_a_time_that_no_float_holds_costs_its_entry_alone(tmp_path, key):
+    """Another program has written it. The other entries keep their values, each in its own row."""
+    nbrun.start([{"id": "a", "items": [0, 1, 2]}], lambda t: {"v": t.item}, tmp_path, groups=["item"], view=None).wait()
+    [file] = tmp_path.glob("*.json")
+    before = file.read_text()
+    [line] = [line for line in before.split("\n") if '"index":1,' in line]
+    changed = re.sub(rf'"{key}":[^,]*', f'"{key}":{"9" * 400}', line)
+    assert changed != line
+    file.write_text(before.replace(line, changed))
+    with pytest.warns(UserWarning, match="1 damaged"):
+        frame = nbrun.load_results(tmp_path)
+    assert list(zip(frame["index"], frame["v"], strict=True)) == [(0, 0), (2, 2)]
+
+
+def test_a_test_may_take_any_time(tmp_path):
+    """The result is kept as it is; its longest time is unknown where no float holds it."""
+
+    def fn(task):
+        test = {"passed": True, "exec_info": {"run_result": {"execution_time": task.item}}}
+        return {"accepted": True, "tests": [test]}
+
+    samples = [{"id": "a", "items": [1, 10**400, 0.5]}]
+    nbrun.start(samples, fn, tmp_path, groups=["item"], view=None).wait()
+    frame = nbrun.load_results(tmp_path, entries=True)
+    assert frame["max_time_s"].isna().tolist() == [False, True, False]
+    assert frame["max_time_s"].dropna().tolist() == [1.0, 0.5]
+    assert frame["n_passed"].tolist() == [1, 1, 1]
+    taken = frame["entry"][1]["result"]["tests"][0]["exec_info"]["run_result"]["execution_time"]
+    assert taken == 10**400
 
 
 def test_integers_of_any_size_in_files_of_the_older_program(tmp_path):
