@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, NamedTuple, Protocol, cast
+from typing import NamedTuple, Protocol, cast
 
 from nbrun.errors import JudgeError
 from nbrun.judge.comparison import compare_tokens
@@ -84,7 +84,7 @@ class ProgramRun(NamedTuple):
 class CheckerRunner(Protocol):
     """Runs checkers that are programs; see `nbrun.judge.validators.ProgramRunner`."""
 
-    def run(self, item: Mapping[str, Any], given: CheckerInput, arguments: Sequence[str]) -> ProgramRun:
+    def run(self, item: Mapping[str, object], given: CheckerInput, arguments: Sequence[str]) -> ProgramRun:
         """Run a program on an output; `{at}` in its arguments is replaced by the folder that holds the files."""
 
 
@@ -92,7 +92,7 @@ class Checker(Protocol):
     """Decides whether outputs are right."""
 
     @property
-    def settings(self) -> Any:
+    def settings(self) -> object:
         """The checker's part of a run's settings."""
 
     def opinion(self, given: CheckerInput, runner: CheckerRunner | None) -> CheckerResult:
@@ -120,7 +120,7 @@ class CallableChecker:
         self._takes_input = _count_arguments(compare) == 3
 
     @property
-    def settings(self) -> Any:
+    def settings(self) -> object:
         """The function's `settings` if it has some, otherwise its name."""
         compare = self._compare
         described = getattr(compare, "settings", None)
@@ -145,7 +145,7 @@ class CallableChecker:
             ) from e
 
 
-def _count_arguments(function: Callable[..., Any]) -> int:
+def _count_arguments(function: Callable[..., object]) -> int:
     """Return how many arguments a function needs: 3 if it takes the input too."""
     try:
         parameters = inspect.signature(function).parameters.values()
@@ -254,7 +254,7 @@ class KattisComparison:
         rules_of_flags(self._flags)  # raises here and not at the first test
 
     @property
-    def settings(self) -> Any:
+    def settings(self) -> object:
         """The comparison's name and flags."""
         return {"kattis": list(self._flags)}
 

@@ -54,7 +54,7 @@ class Options:
     keep_output_bytes: int | None
     exchange: Exchange = STREAMS
     is_interactive: bool = False
-    grading: Mapping[str, Any] | None = None
+    grading: Mapping[str, object] | None = None
     checks: Sequence[Check] = ()
 
 
@@ -74,7 +74,7 @@ class _Run:
     is_quiet: bool
     talk: Conversation | None = None  # of an interactive problem
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> dict[str, object]:
         """Return what a result records of a run that was not believed."""
         return {"cause": self.ending.cause, "cpu_s": round(self.ending.cpu_s, 6), "load": self.load}
 
@@ -105,7 +105,7 @@ class Judging:
     """
 
     def __init__(
-        self, program: Program, tests: Sequence[Mapping[str, Any]], options: Options, context: JudgeContext
+        self, program: Program, tests: Sequence[Mapping[str, object]], options: Options, context: JudgeContext
     ) -> None:
         self.program, self.tests, self.options, self.context = program, tests, options, context
         self._ahead: dict[int, _Ahead] = {}
@@ -137,11 +137,11 @@ class Judging:
         results[0].record["exec_info"]["compile_result"] = compiler_step(compiled) if compiled else None
         return self._result(verdict, results)
 
-    def _result(self, verdict: Verdict, results: Sequence[_Found]) -> dict[str, Any]:
+    def _result(self, verdict: Verdict, results: Sequence[_Found]) -> dict[str, object]:
         records = [found.record for found in results]
         grading, checks = self.options.grading, self.options.checks
         points = None if grading is None else scores(grading, self.tests, records)
-        more: dict[str, Any] = _lowest_score(records) if points is None else {"score": points[""]}
+        more: dict[str, object] = _lowest_score(records) if points is None else {"score": points[""]}
         if checks:
             names = (str(test.get("name", "")) for test in self.tests)
             outcomes = [Outcome(name, str(f.verdict), f.message) for name, f in zip(names, results, strict=False)]
@@ -240,7 +240,7 @@ class Judging:
             return True
         return _exceeds_cpu(run.ending, self.options.limits) and (run.is_loaded or not run.is_quiet)
 
-    def _run_with_room(self, test: Mapping[str, Any], streams: Streams, token: CancelToken) -> tuple[_Run, Limits]:
+    def _run_with_room(self, test: Mapping[str, object], streams: Streams, token: CancelToken) -> tuple[_Run, Limits]:
         """Run a program again, with more time, that exceeded its CPU time while other processes kept the machine busy.
 
         Return the run and the limits to judge it by. The time limit is stretched as a reference workload needs more
@@ -326,7 +326,7 @@ class Judging:
             )
             verdict = Verdict.ACCEPTED if decision.accepted else Verdict.WRONG_ANSWER
         finished = (ending.cause is None and verdict not in _BY_CAUSE.values()) or verdict == Verdict.RUNTIME_ERROR
-        more: dict[str, Any] = {}
+        more: dict[str, object] = {}
         if decision.note:
             more["checker"] = Shortener(options.keep_output_bytes).text("checker", decision.note.encode())
         if decision.score is not None:
@@ -372,7 +372,7 @@ def _verdict_of_talk(talk: Conversation, verdict: Verdict | None) -> Verdict:
     return verdict
 
 
-def _lowest_score(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _lowest_score(records: Sequence[Mapping[str, Any]]) -> dict[str, object]:
     """Return the lowest score of any test as an entry of the result, if a checker gave points to at least one.
 
     A test without points counts 1 if it passed, else 0.

@@ -165,14 +165,14 @@ class LocalSandbox:
             Counter()
         )  # language -> number of tasks, if its compiler or interpreter is missing
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         held = (
             "_lock", "_timing", "_starting", "_limiter", "_supervisor", "_cache", "_isolation", "_self_test", "_tokens",
             "_problems", "_not_judged",
         )  # fmt: skip
         return {name: value for name, value in self.__dict__.items() if name not in held}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state)
         self._begin()
 
@@ -181,7 +181,7 @@ class LocalSandbox:
         return f"LocalSandbox({limits}, languages: {', '.join(self._languages)})"
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, object]:
         """The settings under which results are made: limits, comparison, languages, isolation."""
         return {
             "name": "LocalSandbox", **self._numbers, "all_tests": self._all_tests,
@@ -212,7 +212,7 @@ class LocalSandbox:
                 the machine failed.
         """
         problem = self._problems.of(task.sample, task.sample_id)
-        asked, *_ = read_item(task.item)
+        asked = read_item(task.item).language
         name, language = lookup(asked, self._languages)
         if language.missing:
             with self._lock:
@@ -238,7 +238,7 @@ class LocalSandbox:
             self._self_test.verify(name, language, task.item, result, partial(self._tried, context))
         return result
 
-    def refusal(self, problem: Mapping[str, Any]) -> str | None:
+    def refusal(self, problem: Mapping[str, object]) -> str | None:
         """Return why no solution of a problem can be judged here, where the caller can change that; else None.
 
         `nbrun.start` asks this of what `read_problems` reads, before a problem's first task runs.
@@ -254,7 +254,7 @@ class LocalSandbox:
             return str(e)
         return None
 
-    def _settle_time_limit(self, problem: dict[str, Any], checker: Checker, context: JudgeContext) -> None:
+    def _settle_time_limit(self, problem: dict[str, object], checker: Checker, context: JudgeContext) -> None:
         """Measure the time limit of a package that derives it from its accepted submissions, once."""
         if self._numbers["time_limit_s"] is not None or problem.get("time_limit_from") is None:
             return
@@ -264,7 +264,7 @@ class LocalSandbox:
                 found_s = measured_time_limit_s(problem, checker, limits, context)
                 problem["time_limit_s"] = found_s or TIME_LIMIT_S
 
-    def _tried(self, context: JudgeContext, language: Language, item: Any) -> dict[str, Any]:
+    def _tried(self, context: JudgeContext, language: Language, item: object) -> dict[str, object]:
         """Return the result of a trial program, which shows whether programs start here at all."""
         options = Options(TRIAL_LIMITS, DEFAULT, True, _KEPT_OF_TRIALS)
         source = source_of(item, language)
@@ -349,7 +349,7 @@ class LocalSandbox:
                 self._tokens.pop(id(task), None)
 
 
-def _checks_of(problem: Mapping[str, Any], item: Any) -> list[Check]:
+def _checks_of(problem: Mapping[str, Any], item: object) -> list[Check]:
     """Return what a package's submissions.yaml expects of the tests of one submission."""
     expectations = problem.get("expectations") or {}
     submission = item.get("submission") if expectations and isinstance(item, Mapping) else None
@@ -395,10 +395,10 @@ def rounded_s(time_s: float, resolution_s: float) -> float:
     return round(float(max(1, math.ceil(time_s / resolution_s - 1e-9)) * resolution_s), 6)
 
 
-def _longest_s(item: Any, problem: Mapping[str, Any], options: Options, context: JudgeContext) -> float | None:
+def _longest_s(item: object, problem: Mapping[str, Any], options: Options, context: JudgeContext) -> float | None:
     """CPU seconds on the slowest test, for a language of average speed; None where it isn't accepted."""
     try:
-        asked, *_ = read_item(item)
+        asked = read_item(item).language
         _, language = lookup(asked, context.languages)
         if language.missing:
             return None

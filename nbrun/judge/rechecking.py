@@ -25,7 +25,7 @@ _STREAMS = {"stdout": "its output", "input": "the input", "output": "the expecte
 
 
 @dataclass(frozen=True)
-class Rechecked(Sequence[Mapping[str, Any]]):
+class Rechecked(Sequence[Mapping[str, object]]):
     """One row for each saved result: `sample_id, group, index, key, occurrence, before, verdict, changed, reason`.
 
     `verdict` is None if it can't be determined without running programs again; `reason` gives the cause.
@@ -35,20 +35,20 @@ class Rechecked(Sequence[Mapping[str, Any]]):
         (0, 0)
     """
 
-    rows: Sequence[Mapping[str, Any]]
+    rows: Sequence[Mapping[str, object]]
 
     def __len__(self) -> int:
         return len(self.rows)
 
     @overload
-    def __getitem__(self, at: int) -> Mapping[str, Any]: ...
+    def __getitem__(self, at: int) -> Mapping[str, object]: ...
     @overload
-    def __getitem__(self, at: slice) -> Sequence[Mapping[str, Any]]: ...
-    def __getitem__(self, at: int | slice) -> Mapping[str, Any] | Sequence[Mapping[str, Any]]:
+    def __getitem__(self, at: slice) -> Sequence[Mapping[str, object]]: ...
+    def __getitem__(self, at: int | slice) -> Mapping[str, object] | Sequence[Mapping[str, object]]:
         return self.rows[at]
 
     @property
-    def changed(self) -> list[Mapping[str, Any]]:
+    def changed(self) -> list[Mapping[str, object]]:
         """The rows whose verdict has changed."""
         return [row for row in self.rows if row["changed"]]
 
@@ -66,7 +66,7 @@ class Rechecked(Sequence[Mapping[str, Any]]):
 
 
 def recheck(
-    results: str | os.PathLike[str] | Iterable[Mapping[str, Any]],
+    results: str | os.PathLike[str] | Iterable[Mapping[str, object]],
     checker: Checker | Callable[..., bool],
     *,
     sandbox: LocalSandbox | None = None,
@@ -93,7 +93,7 @@ def recheck(
         1 results, 1 rechecked, 1 changed (WrongAnswer → Accepted)
     """
     judge = as_checker(checker)
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[str, object]] = []
     with ExitStack() as stack:
         runner: CheckerRunner | None = None
         for entry in _entries(results):
@@ -104,7 +104,7 @@ def recheck(
     return Rechecked(rows)
 
 
-def _entries(results: str | os.PathLike[str] | Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+def _entries(results: str | os.PathLike[str] | Iterable[Mapping[str, object]]) -> Iterator[dict[str, object]]:
     if not isinstance(results, (str, os.PathLike)):
         for i, result in enumerate(results):
             if not isinstance(result, Mapping):
@@ -116,7 +116,7 @@ def _entries(results: str | os.PathLike[str] | Iterable[Mapping[str, Any]]) -> I
             yield {"sample_id": sample.sample_id, "group": stored.group, **parse(body)}
 
 
-def _row(entry: Mapping[str, Any], checker: Checker, runner: CheckerRunner | None) -> dict[str, Any]:
+def _row(entry: Mapping[str, object], checker: Checker, runner: CheckerRunner | None) -> dict[str, object]:
     result = entry.get("result")
     before = verdicts.of(result)
     try:
@@ -156,13 +156,13 @@ def _verdict(
     return str(Verdict.ACCEPTED), None
 
 
-def _ended_well(test: Mapping[str, Any], run: Any) -> bool:
+def _ended_well(test: Mapping[str, object], run: object) -> bool:
     if test.get("passed"):
         return True
     return isinstance(run, Mapping) and run.get("status") == "Finished" and run.get("return_code") == 0
 
 
-def _not_whole(test: Mapping[str, Any], run: Any, is_ours: bool) -> str | None:
+def _not_whole(test: Mapping[str, Any], run: object, is_ours: bool) -> str | None:
     """Return why the saved streams of a test aren't complete; None if they are."""
     texts = _texts(test, run)
     cut = test.get("cut") or {}
@@ -177,7 +177,7 @@ def _not_whole(test: Mapping[str, Any], run: Any, is_ours: bool) -> str | None:
     return None
 
 
-def _texts(test: Mapping[str, Any], run: Any) -> dict[str, str | None]:
+def _texts(test: Mapping[str, Any], run: object) -> dict[str, str | None]:
     info = test.get("test_info") or {}
     found = {
         "stdout": run.get("stdout") if isinstance(run, Mapping) else None,
@@ -187,7 +187,7 @@ def _texts(test: Mapping[str, Any], run: Any) -> dict[str, str | None]:
     return {name: value if isinstance(value, str) else None for name, value in found.items()}
 
 
-def _checker_input(test: Mapping[str, Any], run: Any) -> CheckerInput:
+def _checker_input(test: Mapping[str, Any], run: object) -> CheckerInput:
     texts = {name: str(text).encode("utf-8", "surrogatepass") for name, text in _texts(test, run).items()}
     flags = (test.get("test_info") or {}).get("flags") or ()
     return CheckerInput(texts["input"], texts["output"], texts["stdout"], flags)

@@ -10,7 +10,7 @@ Pure functions. `rules_of` is called by the thread that feeds a run, `score` by 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 #: The score of the group `secret` where the package names none.
 DEFAULT_MAX_SCORE = 100.0
@@ -37,6 +37,10 @@ class _Scored(NamedTuple):
     accepted: bool
     points: float | None
     multiplier: float | None = None
+
+
+#: The tests and groups in a group, by their names.
+_Tree: TypeAlias = "dict[str, _Tree | _Scored]"
 
 
 def rules_of(groups: Groups, is_legacy: bool) -> tuple[dict[str, object], str | None]:
@@ -84,12 +88,15 @@ def scores(
         >>> scores(rules, tests, [{"passed": True}, {"passed": False}])
         {'secret/a': 50.0, 'secret/b': 0.0, 'secret': 50.0, '': 50.0}
     """
-    tree: dict[str, Any] = {}
+    tree: _Tree = {}
     for test, record in zip(tests, records, strict=False):
         *folders, name = str(test.get("name", "")).split("/")
         inside = tree
         for folder in folders:
-            inside = inside.setdefault(folder, {})
+            inner = inside.get(folder)
+            if not isinstance(inner, dict):
+                inner = inside[folder] = {}
+            inside = inner
         inside[name] = _Scored(bool(record["passed"]), record.get("score"), record.get("score_multiplier"))
     groups: Groups = rules["groups"]
     found: dict[str, float] = {}
@@ -100,9 +107,7 @@ def scores(
     return {path: round(points, 9) for path, points in found.items()}
 
 
-def _legacy(
-    tree: Mapping[str, Any], path: str, groups: Groups, above: Mapping[str, object], found: dict[str, float]
-) -> _Scored:
+def _legacy(tree: _Tree, path: str, groups: Groups, above: Mapping[str, Any], found: dict[str, float]) -> _Scored:
     """Return what a group gets from the default grader of the legacy format; put its points into `found`."""
     about = {**above, **groups.get(path, {})}
     flags = str(about.get("grader_flags") or "").split()
@@ -133,25 +138,26 @@ class _Scorer:
     It puts the points of each group into `found`.
     """
 
-    def __init__(self, tree: Mapping[str, Any], groups: Groups, found: dict[str, float]) -> None:
+    def __init__(self, tree: _Tree, groups: Groups, found: dict[str, float]) -> None:
         self._tree, self._groups, self._found = tree, groups, found
 
     def score(self) -> float:
         """Return the score of `secret`."""
         most = self._own_max("secret", DEFAULT_MAX_SCORE)
-        return self._group(self._tree.get("secret", {}), "secret", most).points or 0.0
+        secret = self._tree.get("secret")
+        return (self._group(secret, "secret", most).points or 0.0) if isinstance(secret, dict) else 0.0
 
     def _own_max(self, path: str, default: float | None) -> float | None:
         """Return the greatest score of a group; None where it is unbounded."""
         most = self._groups.get(path, {}).get("max_score", default)
         return None if most in (None, _UNBOUNDED) else float(most)
 
-    def _group(self, tree: Mapping[str, object], path: str, most: float | None) -> _Scored:
+    def _group(self, tree: _Tree, path: str, most: float | None) -> _Scored:
         scored = self._scored(tree, path, most)
         self._found[path] = scored.points or 0.0
         return scored
 
-    def _scored(self, tree: Mapping[str, Any], path: str, most: float | None) -> _Scored:
+    def _scored(self, tree: _Tree, path: str, most: float | None) -> _Scored:
         about = self._groups.get(path, {})
         if not all(self._is_accepted(name) for name in _names(about.get("require_pass"))):
             return _Scored(False, 0.0)

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from nbrun.errors import NotSupportedError
 from nbrun.judge.datasets.values import unfenced
@@ -61,8 +61,24 @@ class Source:
         return json.dumps([[name, content.hex()] for name, content in sorted(self.files.items())]).encode()
 
 
-def read_item(item: object) -> tuple[object, str, Mapping[str, str], str]:
-    """Return an item's language, its source, its further files, and the name of its main file (often empty).
+class Parts(NamedTuple):
+    """The parts of a solution's item.
+
+    Attributes:
+        language: the language as the item names it.
+        text: the source, without a code fence around it.
+        files: the further files: name -> text.
+        entry: the name of the main file; empty if the item names none.
+    """
+
+    language: object
+    text: str
+    files: Mapping[str, str]
+    entry: str
+
+
+def read_item(item: object) -> Parts:
+    """Return the parts of an item.
 
     Raises:
         NotSupportedError: it isn't a mapping with `language` and `solution`, or is marked as not supported.
@@ -84,7 +100,7 @@ def read_item(item: object) -> tuple[object, str, Mapping[str, str], str]:
     for name in (*filter(None, (entry,)), *map(str, files)):
         if not _NAME.fullmatch(name) or ".." in name.split("/"):
             raise NotSupportedError(f"a solution's file is named {name[:80]!r}: give letters, digits, . _ + - and /.")
-    return item["language"], text, files, entry
+    return Parts(item["language"], text, files, entry)
 
 
 def source_of(item: Any, language: Language) -> Source:

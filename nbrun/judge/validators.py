@@ -77,7 +77,7 @@ class ProgramRunner:
     folder: Path
     token: CancelToken
 
-    def run(self, item: Mapping[str, Any], given: CheckerInput, arguments: Sequence[str]) -> ProgramRun:
+    def run(self, item: Mapping[str, object], given: CheckerInput, arguments: Sequence[str]) -> ProgramRun:
         """Run a program on an output.
 
         Raises:
@@ -88,7 +88,7 @@ class ProgramRunner:
 
     @contextmanager
     def prepared(
-        self, item: Mapping[str, Any], given: CheckerInput, arguments: Sequence[str]
+        self, item: Mapping[str, object], given: CheckerInput, arguments: Sequence[str]
     ) -> Iterator[Callable[[Limits, Mapping[str, int]], ProgramRun]]:
         """Compile a program and write its files; yield a function that runs it.
 
@@ -97,7 +97,7 @@ class ProgramRunner:
         Raises:
             JudgeError: it doesn't compile.
         """
-        asked, *_ = read_item(item)
+        asked = read_item(item).language
         _, language = lookup(asked, self.context.languages)
         source = source_of(item, language)
         with (
@@ -129,13 +129,13 @@ class ProgramRunner:
             yield start
 
 
-def name_of(item: Mapping[str, Any]) -> str:
+def name_of(item: Mapping[str, object]) -> str:
     """Return the name of a checker for a message, with a space before it; empty where it has none."""
     name = item.get("name") or item.get("submission") or item.get("file")
     return f" {str(name)[:80]}" if name else ""
 
 
-def _failure(item: Mapping[str, Any], run: ProgramRun, limits: Limits) -> JudgeError:
+def _failure(item: Mapping[str, object], run: ProgramRun, limits: Limits) -> JudgeError:
     """Return the error for a checker that came to no conclusion: its name, and the resource that it ran out of."""
     ending = run.ending
     lacked = _RESOURCES.get(ending.cause or "")
@@ -159,7 +159,7 @@ class _ProgramChecker:
     files: tuple[str, ...] = ()
 
     def __init__(
-        self, programs: Sequence[Mapping[str, Any]], flags: str | Sequence[str] = (), accepted_from: float = 1.0
+        self, programs: Sequence[Mapping[str, object]], flags: str | Sequence[str] = (), accepted_from: float = 1.0
     ) -> None:
         if not programs:
             raise InputError(f"{type(self).__name__}: give it a program.")
@@ -168,7 +168,7 @@ class _ProgramChecker:
         self._programs, self._flags, self._accepted_from = list(programs), tuple(flags_of(flags)), accepted_from
 
     @property
-    def settings(self) -> Any:
+    def settings(self) -> object:
         """The checker's kind, its flags and a digest of its sources."""
         about = {self.kind: key_text(digest_of(self._programs)), "flags": list(self._flags)}
         return about | ({"accepted_from": self._accepted_from} if self._accepted_from != 1 else {})
@@ -202,7 +202,7 @@ class _ProgramChecker:
             shares += [] if result.multiplier is None else [result.multiplier]
         return CheckerResult(True, "\n".join(filter(None, notes)), min(scores, default=None), min(shares, default=None))
 
-    def _concluded(self, item: Mapping[str, Any], run: ProgramRun, limits: Limits) -> CheckerResult:
+    def _concluded(self, item: Mapping[str, object], run: ProgramRun, limits: Limits) -> CheckerResult:
         """Return what one program decided.
 
         Raises:

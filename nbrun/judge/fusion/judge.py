@@ -191,7 +191,7 @@ class SandboxFusion:
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         return {"endpoints": f"{', '.join(names[:3])}{more} ({digest})", "max_in_flight": self._max_in_flight}
 
-    def __call__(self, task: Task) -> dict[str, object] | Retry:
+    def __call__(self, task: Task) -> dict[str, Any] | Retry:
         """Return the result of one task, in SandboxFusion's shape, or a Retry.
 
         In addition to the service's keys, a result has `verdict`, `limits`, `load` and `attempts`.
