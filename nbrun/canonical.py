@@ -24,7 +24,7 @@ EMPTY_DIGEST = blake2b(digest_size=KEY_BYTES)
 
 
 def canonical(value: Any) -> bytes:
-    """The bytes that are digested into a key: equal values give equal bytes, whatever library wrote them.
+    """Return the bytes that are digested into a key: equal values give equal bytes, whatever library wrote them.
 
     Raises:
         TypeError: a value that has no canonical form; the message names its type.
@@ -112,12 +112,12 @@ _TEXTS = frozenset({("decimal", "Decimal"), ("fractions", "Fraction"), ("uuid", 
 
 
 def _typed(name: str, content: object) -> bytes:
-    """A value of a type that JSON doesn't know: a text like it, and a number like it, are other values."""
+    """Return the form of a value of a type that JSON doesn't know: an equal text or number has another form."""
     return b"X" + canonical(name) + canonical(content)
 
 
 def _canonical_scalar(value: Any, name: str) -> bytes:
-    """A scalar of numpy or pandas that no other rule covers."""
+    """Return the form of a scalar of numpy or pandas that no other rule covers."""
     if name == "NAType":
         return canonical(None)
     if name == "longdouble":
@@ -131,19 +131,19 @@ def _canonical_scalar(value: Any, name: str) -> bytes:
 
 
 def digest(value: object) -> bytes:
-    """16 bytes of BLAKE2b over the canonical form."""
+    """Return 16 bytes of BLAKE2b over the canonical form."""
     return blake2b(canonical(value), digest_size=KEY_BYTES).digest()
 
 
 def key_text(key: bytes) -> str:
-    """A key as it is written: `k1:` and 32 hexadecimal digits."""
+    """Return a key as it is written: `k1:` and 32 hexadecimal digits."""
     return "k1:" + key.hex()
 
 
 def context_text(value: object) -> str:
-    """The digest of a context as it is written: `c1:` and 16 hexadecimal digits."""
+    """Return the digest of a context as it is written: `c1:` and 16 hexadecimal digits."""
     return "c1:" + digest(value).hex()[:16]
 
 
-#: Of a sample that holds nothing beside its groups.
+#: The context of a sample that holds nothing but its groups.
 EMPTY_CONTEXT = context_text({})

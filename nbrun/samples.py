@@ -47,17 +47,17 @@ class Group:
     is_plain: bool = False
 
     def key(self, rank: int) -> bytes:
-        """The key of the rank-th runnable item."""
+        """Return the key of the rank-th runnable item."""
         return self.keys[rank * KEY_BYTES : (rank + 1) * KEY_BYTES]
 
     def occurrence(self, rank: int) -> int:
-        """0 for the first of equal items, 1 for the second …"""
+        """Return how many equal items come before the rank-th runnable item."""
         return 0 if self.occurrences is None else self.occurrences[rank]
 
 
 @dataclasses.dataclass
 class Sample:
-    """One sample, read: where it stands, what it holds and what it is made under.
+    """One sample as it was read: its number, its groups of items and its context.
 
     A *position* counts the runnable items of all groups, group by group.
 
@@ -75,11 +75,11 @@ class Sample:
 
     @property
     def total(self) -> int:
-        """How many tasks it holds."""
+        """The number of its tasks."""
         return sum(len(g.runnable) for g in self.groups)
 
     def locate(self, position: int) -> tuple[Group, int]:
-        """The group of a position, and its rank among that group's runnable items."""
+        """Return the group of a position, and its rank among that group's runnable items."""
         for group in reversed(self.groups):
             if position >= group.base:
                 return group, position - group.base
@@ -87,7 +87,7 @@ class Sample:
 
     @cached_property
     def identities(self) -> bytes:
-        """A digest of which items stand where: equal digests need no matching."""
+        """A digest of the items and their places: samples with equal digests need no matching."""
         h = blake2b(digest_size=KEY_BYTES)
         for g in self.groups:
             h.update(canonical([g.name, len(g.runnable)]))
@@ -172,7 +172,7 @@ LANGUAGES = {0: "UNKNOWN_LANGUAGE", 1: "PYTHON", 2: "CPP", 3: "PYTHON3", 4: "JAV
 
 
 def read_items(value: object) -> tuple[Sequence[object], Sequence[int], int]:
-    """A group's value -> its items, the indices of those to run, and how many are skipped.
+    """Return the items of a group's value, the indices of those to run, and how many are skipped.
 
     Raises:
         ValueError: neither a list nor a struct of lists of equal length.
@@ -259,12 +259,12 @@ class PlainSample(dict[str, object]):
 
 
 def is_plain(value: object) -> bool:
-    """Whether a sample is a plain value, such as a prompt or a number."""
+    """Return whether a sample is a plain value, such as a prompt or a number."""
     return isinstance(value, PLAIN) or (hasattr(value, "dtype") and getattr(value, "ndim", None) == 0)
 
 
 def plain_id(value: Any) -> str:
-    """The id of a sample that is a plain value. It depends on the value alone, so samples may be reordered.
+    """Return the id of a sample that is a plain value. It depends on the value alone, so samples may be reordered.
 
     A short text is its own id. Of longer texts and of values without a short form the id ends in a digest.
 
@@ -363,12 +363,12 @@ def resolve_groups(asked: Sequence[str] | Mapping[str, str], samples: Iterable[M
 
 
 def default_key(name: str) -> str:
-    """The samples' key that a group's name means where no sample decides it."""
+    """Return the samples' key that a group's name means if no sample decides it."""
     return name if _is_plural(name) else f"{name}s"
 
 
 def _spellings(name: str) -> list[tuple[str, str]]:
-    """(group, key) as the name may be meant, the likeliest first."""
+    """Return the pairs (group, key) that a name may mean, the likeliest first."""
     return [(name, f"{name}s"), (_singular(name), name)]
 
 
@@ -427,7 +427,7 @@ class SampleReader:
             self.groups = DEFAULT_GROUPS if has_groups else {}
 
     def read(self, raw: Any, number: int) -> Sample:
-        """The sample at place `number` (from 0).
+        """Return the sample at place `number` (from 0).
 
         Raises:
             SampleError: no id, no mapping, a group that is no list, an item without a key.
@@ -473,7 +473,7 @@ class SampleReader:
 
     @staticmethod
     def read_id(raw: Any, number: int) -> str:
-        """The id of a sample, as text."""
+        """Return the id of a sample, as text."""
         if type(raw) is not dict and not isinstance(raw, Mapping):
             raise SampleError(
                 f"sample {number} is a {type(raw).__name__}, not a mapping with an 'id'. Give each sample as a dict, "

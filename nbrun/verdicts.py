@@ -1,4 +1,4 @@
-"""A result, of any age, -> its verdict.
+"""The verdict of a result, of any age.
 
 Called by engine, storage and frames from any thread, for every result: pure functions, no I/O, no state. A result that
 carries a `verdict` costs one look-up; one in SandboxFusion's shape is read as https://github.com/bytedance/SandboxFusion
@@ -42,7 +42,7 @@ _SERVER_OUTPUT_BYTES = 131_072
 
 
 def of(result: object) -> str | None:
-    """The verdict in a result; None where it is no judgement at all.
+    """Return the verdict of a result; None if it is no judgement.
 
     A `verdict` of your own (a short text) is taken as it stands. Otherwise the verdict is that of the first failing
     test in the data's order, and JudgeError if the machinery failed any of them. `accepted: false` with an empty list
@@ -82,7 +82,7 @@ def counted(result: object) -> str | None:
 
 
 def _named(result: object) -> str | None:
-    """The same without what `accepted` says of a verdict of the user's own."""
+    """Return what `counted` does, without what `accepted` says of a verdict of the user's own."""
     if type(result) is not dict and not isinstance(result, Mapping):  # the exact type first: this is the hot path
         return None
     verdict = result.get("verdict")
@@ -99,7 +99,7 @@ def _named(result: object) -> str | None:
 
 
 def is_verdict(text: str) -> bool:
-    """Whether a text under `verdict` is one, and no prose."""
+    """Return whether a text under `verdict` is one, and no prose."""
     return 0 < len(text) <= _LONGEST
 
 
@@ -146,7 +146,7 @@ def expected(group: str) -> bool | None:
 
 
 def accepts(verdict: str | None) -> bool:
-    """Does a name of `counted` accept a solution?
+    """Return whether a name of `counted` accepts a solution.
 
     Example:
         >>> accepts("Accepted"), accepts("funny"), accepts("funny (accepted)")
@@ -156,7 +156,7 @@ def accepts(verdict: str | None) -> bool:
 
 
 def rejects(verdict: str | None) -> bool:
-    """Does a name of `counted` reject a solution? Verdicts outside the vocabulary do where their results say so.
+    """Return whether a name of `counted` rejects a solution. Those outside the vocabulary do if their results say so.
 
     Example:
         >>> rejects("WrongAnswer"), rejects("JudgeError"), rejects("funny")
@@ -229,7 +229,7 @@ class Tally(NamedTuple):
         return self.negatives_rejected / self.negatives if self.negatives else None
 
     def plus(self, other: Tally) -> Tally:
-        """The sum of both."""
+        """Return the sum of both."""
         a, b, c, d = self
         e, f, g, h = other
         return Tally(a + e, b + f, c + g, d + h)
@@ -286,7 +286,7 @@ def tally_of_group(is_expected: bool | None, counts: Mapping[str | None, int]) -
 
 
 def is_unexpected(is_expected: bool | None, verdict: str | None) -> bool:
-    """Is a verdict the opposite of what the group says (see `expected`)?"""
+    """Return whether a verdict is the opposite of what the group says (see `expected`)."""
     if is_expected is None:
         return False
     return rejects(verdict) if is_expected else accepts(verdict)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import os
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,11 +19,8 @@ from nbrun.frames.rows import Listener, RowBuilder, without_doubled
 from nbrun.results import archives, plain_files, sample_file
 from nbrun.results.format import ENTRY_HEAD, MatchRecord
 from nbrun.results.legacy import OldFile, OldMatch, parse_old, places_in
-from nbrun.results.sample_file import LEGACY, NBRUN, PROGRESS, FileInfo, Place, Unreadable
+from nbrun.results.sample_file import LEGACY, NBRUN, OWN_HEAD, PROGRESS, RESULT_LIST, FileInfo, Place, Unreadable
 from nbrun.results.values import load, quick_loader
-
-_GROUP = re.compile(rb'("(?:[^"\\]|\\.)*_result"): \[\n')
-_OWN = b'{\n"format": "nbrun/'
 
 
 class FileReader:
@@ -74,7 +70,7 @@ class FileReader:
 
     def _read_any(self, f: BinaryIO, match: MatchRecord | None, record: FileRecord) -> None:
         start = self.rows.n
-        own = f.read(len(_OWN)) == _OWN
+        own = f.read(len(OWN_HEAD)) == OWN_HEAD
         damaged = 1
         if own:
             f.seek(0)
@@ -132,7 +128,7 @@ class FileReader:
                     damaged += not self._add_exactly(group, body)
                 except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
                     damaged += 1
-            elif line.endswith(b"[\n") and (title := _GROUP.match(line)):
+            elif line.endswith(b"[\n") and (title := RESULT_LIST.match(line)):
                 group = str(loads(title[1])).removesuffix("_result")
             elif line == b"],\n":
                 group = None

@@ -20,18 +20,18 @@ from nbrun.results.sample_file import decode_entry
 from nbrun.results.status import SampleView
 from nbrun.texts import escape_control_chars, id_text, without_surrogates
 
-Path_ = str | os.PathLike[str]
+Results = str | os.PathLike[str]
 
 
-def read_sample(results: Path_, sample_id: str) -> SampleView | None:
-    """One sample with its entries' bytes; None where the directory doesn't hold it."""
+def read_sample(results: Results, sample_id: str) -> SampleView | None:
+    """Return one sample with its entries' bytes; None where the directory doesn't hold it."""
     reader = Reader(results)
     known = RowCache(Path(results).expanduser()).known
     return reader.sample(sample_id, known)
 
 
-def entry_of_row(row: pd.Series[Any], results: Path_ | Sequence[Path_] | None) -> tuple[str, str, Entry]:
-    """Sample id, group and entry of a row that load_results made.
+def entry_of_row(row: pd.Series[Any], results: Results | Sequence[Results] | None) -> tuple[str, str, Entry]:
+    """Return sample id, group and entry of a row that load_results made.
 
     Raises:
         TypeError: the row lacks the columns that identify its task.
@@ -54,8 +54,8 @@ def entry_of_row(row: pd.Series[Any], results: Path_ | Sequence[Path_] | None) -
     raise InputError(f"show: the {group} {key} of sample {sample_id!r} is not in {paths} any more.")
 
 
-def entries_of(results: Path_, sample_id: str) -> Iterable[tuple[str, Entry]]:
-    """Group and entry of all that is saved of a sample, in the order in which load_results shows them."""
+def entries_of(results: Results, sample_id: str) -> Iterable[tuple[str, Entry]]:
+    """Return group and entry of all that is saved of a sample, in the order in which load_results shows them."""
     view = read_sample(results, sample_id)
     if view is None:
         return []
@@ -64,16 +64,13 @@ def entries_of(results: Path_, sample_id: str) -> Iterable[tuple[str, Entry]]:
     return [(group, decode_entry(body)) for group, _, body in found]
 
 
-def sample_ids(results: Path_) -> list[str]:
-    """The ids of all samples."""
+def sample_ids(results: Results) -> list[str]:
+    """Return the ids of all samples."""
     with Reader(results).open(RowCache(Path(results).expanduser()).known) as now:
         return sorted({*now.listing.by_id, *now.journal.entries})
 
 
 # ---- show
-
-
-Results = str | os.PathLike[str]
 
 
 class Overview:

@@ -52,7 +52,7 @@ class Table:
     integer_ids: bool = False
 
     def slice(self, start: int, stop: int) -> Table:
-        """The rows from start to before stop, as views."""
+        """Return the rows from `start` to before `stop`, as views."""
         if start == 0 and stop == self.n:
             return self
         extras = {}
@@ -64,7 +64,7 @@ class Table:
         return Table(stop - start, numbers, texts, self.keys[start:stop], extras, self.integer_ids)
 
     def take(self, rows: Array) -> Table:
-        """The rows of these numbers, in their order."""
+        """Return the rows of these numbers, in their order."""
         place = np.full(self.n, -1, np.int64)
         place[rows] = np.arange(len(rows))
         extras = {}
@@ -84,7 +84,7 @@ class Table:
 
 
 def table_of(pack: Pack) -> Table:
-    """A pack as arrays, which are views of it where they can be."""
+    """Return a pack as arrays, which are views of it where they can be."""
 
     def column(name: str, dtype: str) -> Array:
         items = np.frombuffer(pack.arrays[name][1], dtype)
@@ -105,17 +105,17 @@ def table_of(pack: Pack) -> Table:
 
 
 def sparse_column_of(e: Settled) -> SparseColumn:
-    """A column of a pack as arrays."""
+    """Return a column of a pack as arrays."""
     return SparseColumn(e.kind, np.frombuffer(e.rows, "<i4"), np.frombuffer(e.values, _CODES[e.kind]), e.texts)
 
 
 def _bytes(a: Array) -> memoryview:
-    """An array's bytes, in place."""
+    """Return an array's bytes, in place."""
     return np.ascontiguousarray(a[:1] if a.strides == (0,) else a).view("u1").data
 
 
 def pack_of(t: Table, files: list[FileRecord]) -> Pack:
-    """A table as a pack. Its rows come from these files, in their order."""
+    """Return a table as a pack. Its rows come from these files, in their order."""
     arrays: dict[str, tuple[str, Bytes]] = {name: (code, _bytes(t.numbers[name])) for name, code in NUMBERS.items()}
     arrays |= {name: ("i", _bytes(t.texts[name].codes)) for name in TEXTS}
     arrays["key"] = ("k", _bytes(t.keys))
@@ -133,7 +133,7 @@ def pack_of(t: Table, files: list[FileRecord]) -> Pack:
 
 
 def join(tables: Sequence[Table]) -> Table:
-    """All rows, one table after the other."""
+    """Return all rows, one table after the other."""
     tables = [t for t in tables if t.n] or list(tables[:1])
     if len(tables) == 1:
         return tables[0]
@@ -162,7 +162,7 @@ def join(tables: Sequence[Table]) -> Table:
 
 
 def _concatenate(arrays: Sequence[Array]) -> Array:
-    """One after the other; where all items are one and the same, it stays one."""
+    """Join arrays; if all their items are equal, the result is still one item that is repeated."""
     first = arrays[0][:1].tobytes()
     if all(a.strides == (0,) and a[:1].tobytes() == first for a in arrays):
         return np.broadcast_to(arrays[0][:1], sum(map(len, arrays)))
@@ -170,7 +170,7 @@ def _concatenate(arrays: Sequence[Array]) -> Array:
 
 
 def _join_extras(parts: list[tuple[int, SparseColumn]]) -> SparseColumn:
-    """One column of several parts: of their kind, or of one that holds each value exactly."""
+    """Join the parts of one column: of their kind, or of one that holds each value exactly."""
     rows = np.concatenate([e.rows.astype(np.int64) + begin for begin, e in parts])
     some = [e for _, e in parts if e.kind != "n"]
     kinds = {e.kind for e in some}
@@ -200,14 +200,14 @@ def _is_exact(values: Array) -> bool:
 
 
 def _as_texts(e: SparseColumn) -> tuple[list[str], Array]:
-    """Booleans and numbers as JSON, each once, and codes into it."""
+    """Return booleans and numbers as JSON, each once, and codes into it."""
     unique, codes = np.unique(e.values, return_inverse=True)
     values = (unique != 0).tolist() if e.kind == "b" else unique.tolist()
     return [as_json(value) for value in values], codes
 
 
 def in_order(t: Table, *, stale: bool) -> Array:
-    """Row numbers by sample, group (solution first) and index; without those whose item is gone, unless `stale`."""
+    """Return row numbers by sample, group (solution first) and index; entries without an item only if `stale`."""
     index = t.numbers["index"]
     kept: Array | slice = slice(None)
     if not stale and (index == ORPHANED).any():

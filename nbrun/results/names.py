@@ -41,7 +41,7 @@ def is_sample_file_name(name: object) -> TypeGuard[str]:
 
 
 def name_of(sample_id: str) -> str:
-    """The file name for an id.
+    """Return the file name for an id.
 
     Example:
         >>> name_of("p1"), name_of("Codeforces/1/A"), name_of("中文 题")
@@ -69,7 +69,7 @@ def name_of(sample_id: str) -> str:
 
 
 def temporary(name: str) -> str:
-    """The name of a file in `.nbrun/tmp/` while it is being written.
+    """Return the name of a file in `.nbrun/tmp/` while it is being written.
 
     Example:
         >>> temporary("p1.json")
@@ -79,7 +79,7 @@ def temporary(name: str) -> str:
 
 
 def derived(name: str, suffix: str) -> str:
-    """A name made of a file's name, which may be as long as the disk allows (the older program's are), and a suffix."""
+    """Return a file's name with a suffix; the name may be as long as the disk allows (the older program's are)."""
     data = os.fsencode(name)
     room = MAX_DERIVED_BYTES - len(suffix)
     if len(data) <= room:

@@ -31,11 +31,13 @@ from nbrun.texts import without_surrogates
 HEAD_BYTES, TAIL_BYTES, CHUNK_BYTES = 1024, 4096, 1 << 20
 #: How many bytes of a damaged file are searched for its id.
 ID_BYTES = 64 << 20
-_NBRUN_HEAD = b'{\n"format": "nbrun/'
+#: How a file in nbrun's layout begins, whatever its version, and in this one.
+OWN_HEAD = b'{\n"format": "nbrun/'
+_OPENING = b'{\n"format": "%b",\n"id": %%b,\n' % FORMAT.encode()
 _ID = re.compile(rb'"id"\s*:\s*("(?:[^"\\]|\\.)*"|-?\d+)')
 _SUMMARY = re.compile(rb'\n"summary": (\{.*\}),\n"progress": (\{.*\})\n\}\n\Z')
 _PROGRESS = re.compile(rb'"progress"\s*:\s*(\{[^{}]*\})\s*\}\s*\Z')
-_RESULT_LIST = re.compile(rb'("(?:[^"\\]|\\.)*_result"): \[\n')
+RESULT_LIST = re.compile(rb'("(?:[^"\\]|\\.)*_result"): \[\n')
 _OWN_ID = re.compile(rb'\{\n"format": "nbrun/[^"\n]*",\n"id": ("[^\n]*"),\n')
 #: The head of a file as the older program writes it, up to its first entry: no other tool has touched it.
 _PLAINLY_OLD = re.compile(
@@ -200,7 +202,7 @@ def _pread(fd: int, at: int, length: int) -> bytes:
 def _info(name: str, read: Callable[[int, int], bytes], size: int, mtime_ns: int) -> FileInfo:
     head = read(0, HEAD_BYTES)
     tail = head if size <= len(head) else read(max(0, size - TAIL_BYTES), TAIL_BYTES)
-    is_own = head.startswith(_NBRUN_HEAD)
+    is_own = head.startswith(OWN_HEAD)
     if is_own:
         _check_version(head)
         found = _SUMMARY.search(tail)
@@ -222,7 +224,7 @@ def _info(name: str, read: Callable[[int, int], bytes], size: int, mtime_ns: int
 
 
 def _check_version(head: bytes) -> None:
-    version = head[len(_NBRUN_HEAD) :].split(b'"', 1)[0][:40]
+    version = head[len(OWN_HEAD) :].split(b'"', 1)[0][:40]
     if version != FORMAT.split("/")[1].encode():
         raise Unreadable(f"was written in format nbrun/{version.decode('utf-8', 'replace')}; this nbrun knows {FORMAT}")
 
@@ -309,7 +311,7 @@ def peek_damaged(path: Path) -> FileInfo | None:
         with plain_files.open_reading(path) as f:
             fd = f.fileno()
             stat = os.fstat(fd)
-            if not f.read(HEAD_BYTES).startswith(_NBRUN_HEAD + FORMAT.split("/")[1].encode() + b'"'):
+            if not f.read(HEAD_BYTES).startswith(OWN_HEAD + FORMAT.split("/")[1].encode() + b'"'):
                 return None
             sample_id = _own_id(lambda at, n: _pread(fd, at, n), stat.st_size)
             if sample_id is None:
@@ -422,7 +424,7 @@ def read_any(file: BinaryIO, skipped: Mapping[str, int] = MappingProxyType({})) 
     """
     file.seek(0)
     head = file.read(HEAD_BYTES)
-    is_own = head.startswith(_NBRUN_HEAD)
+    is_own = head.startswith(OWN_HEAD)
     if is_own:
         _check_version(head)
         file.seek(0)
@@ -455,7 +457,7 @@ def ends_as_own(file: BinaryIO) -> bool:
 def is_own_layout(file: BinaryIO) -> bool:
     """Return whether a file begins and ends as nbrun writes it."""
     file.seek(0)
-    return file.read(len(_NBRUN_HEAD)) == _NBRUN_HEAD and ends_as_own(file)
+    return file.read(len(OWN_HEAD)) == OWN_HEAD and ends_as_own(file)
 
 
 def _scan(lines: BinaryIO, skipped: Mapping[str, int] = MappingProxyType({})) -> OwnFile:
@@ -520,7 +522,7 @@ _OWN_LINES = tuple(b'"%b": ' % key.encode() for key in sorted(KNOWN_KEYS))
 
 def _title(line: bytes) -> str | None:
     """Return the group whose list a line of a file in nbrun's layout opens; None where it opens none."""
-    found = _RESULT_LIST.match(line) if line.endswith(b"[\n") else None
+    found = RESULT_LIST.match(line) if line.endswith(b"[\n") else None
     title = None if found is None else _text_of(found[1])
     return None if title is None else title.removesuffix("_result")
 
@@ -787,7 +789,7 @@ def in_chunks(parts: Iterable[bytes]) -> Iterator[bytes]:
 
 def opening(sample_id: str) -> bytes:
     """Return the first lines of a file."""
-    return b'{\n"format": "nbrun/1",\n"id": %b,\n' % dump(sample_id)
+    return _OPENING % dump(sample_id)
 
 
 def group_opening(group: str) -> bytes:
