@@ -22,17 +22,17 @@ def stopped(path: Path, samples: Any, after: int = 20, is_read: bool = False) ->
     def fn(task: nbrun.Task) -> dict[str, Any]:
         if next(count) >= after:
             reached.set()
-            go.wait(30)
+            go.wait(120)
         return {"accepted": True}
 
     run = nbrun.start(samples, fn, path, workers=2, view=None)
-    assert reached.wait(30)
-    end = time.monotonic() + 30
+    assert reached.wait(120)
+    end = time.monotonic() + 120
     while is_read and run.progress.total is None and time.monotonic() < end:
         time.sleep(0.01)
     run.stop(drain=False)
     go.set()
-    run.wait(30)
+    run.wait(120)
     return nbrun.status(path).done
 
 
