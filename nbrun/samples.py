@@ -419,6 +419,7 @@ class SampleReader:
         self._key, self._context, self._check_item = key, context, check_item
         self._key_of = None if key is None else lambda item: digest(key(item))
         self.ids_are_integers = True  # of all samples so far
+        self._first: Sample | None = None  # read ahead, see read_first
 
     def settle_groups(self, *samples: Mapping[str, object]) -> None:
         """Decide, by samples that were looked at first, whether samples have groups or are items themselves."""
@@ -426,12 +427,19 @@ class SampleReader:
             has_groups = any(k in sample for sample in samples for k in DEFAULT_GROUPS.values())
             self.groups = DEFAULT_GROUPS if has_groups else {}
 
+    def read_first(self, raw: Any) -> None:
+        """Check a run's first sample, which `read` will be asked for: its items are digested once. Raise as `read`."""
+        self._first = self.read(raw, 0)
+
     def read(self, raw: Any, number: int) -> Sample:
         """Return the sample at place `number` (from 0).
 
         Raises:
             SampleError: no id, no mapping, a group that is no list, an item without a key.
         """
+        first, self._first = self._first, None
+        if first is not None and first.raw is raw and number == 0:
+            return first
         sample_id = self.read_id(raw, number)
         if isinstance(raw["id"], str):
             self.ids_are_integers = False

@@ -188,7 +188,7 @@ def _open_list(
         reader.groups = _resolved(groups, samples, is_all=True)
     if samples:
         reader.settle_groups(*samples)
-        reader.read(samples[0], 0)
+        reader.read_first(samples[0])
         reader.check_items(samples, CHECK_S)
     counts = _count_tasks(samples, reader)
     names = group_names(reader)

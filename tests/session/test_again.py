@@ -280,8 +280,8 @@ def test_a_new_sample_needs_not_wait_for_those_that_are_finished(tmp_path: Path)
     assert (progress.samples_done, progress.samples_total) == (252, 252)
     assert read[0] == "s000", "the first one is looked at before anything is written"
     assert read[1:3] == ["s250", "s251"]
-    assert read[3:] == [f"s{i:03}" for i in range(250)]
+    assert list(dict.fromkeys(read[3:])) == [f"s{i:03}" for i in range(250)]
     frame = nbrun.load_results(tmp_path)
     assert list(frame["v"]) == list(range(252))
     assert start(samples).resumed == 252
-    assert read[1:] == [f"s{i:03}" for i in range(252)]
+    assert read == [f"s{i:03}" for i in range(252)], "the context of each is computed once"
