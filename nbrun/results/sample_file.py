@@ -454,12 +454,6 @@ def ends_as_own(file: BinaryIO) -> bool:
         taken = min(16 * taken, size)
 
 
-def is_own_layout(file: BinaryIO) -> bool:
-    """Return whether a file begins and ends as nbrun writes it."""
-    file.seek(0)
-    return file.read(len(OWN_HEAD)) == OWN_HEAD and ends_as_own(file)
-
-
 def _scan(lines: BinaryIO, skipped: Mapping[str, int] = MappingProxyType({})) -> OwnFile:
     """Find the entries of a file in nbrun's layout. Arguments: see `read_any`."""
     out = OwnFile(lines, [], [], 0)

@@ -18,6 +18,11 @@ from nbrun.tools.check import check
 COLUMNS = ["status", "attempts", "run_id", "key", "occurrence", "source"]
 
 
+def is_own_layout(file):
+    """Whether a file begins and ends as nbrun writes it."""
+    return file.read(len(sample_file.OWN_HEAD)) == sample_file.OWN_HEAD and sample_file.ends_as_own(file)
+
+
 def reordered(data):
     value = json.loads(data)
     first = ["id", "things_result", "other_result", "progress", "summary", "worker_id", "api_used", "format"]
@@ -148,7 +153,7 @@ def test_a_run_goes_on_and_writes_it_in_its_own_layout(rewritten):
     rows = told(rewritten)
     assert rows[rows.group == "things"]["status"].tolist() == ["done", "done", "error", "done"]
     with open(file_of(rewritten), "rb") as f:
-        assert sample_file.is_own_layout(f)
+        assert is_own_layout(f)
     calls.clear()
     run(rewritten, samples([*ITEMS[::-1], {"q": 5}]), lambda t: calls.append(t.item["q"]) or {"v": 1})
     assert sorted(map(str, calls)) == ["5", "ü\u2028"]
@@ -253,7 +258,7 @@ def test_keys_that_another_tool_has_added_are_kept(made, tmp_path, how):
         value = json.loads(file.read_bytes())
         assert {k: value.get(k) for k in EXTRA} == EXTRA
         with open(file, "rb") as f:
-            assert sample_file.is_own_layout(f)
+            assert is_own_layout(f)
         assert check(path).findings == []
 
 
