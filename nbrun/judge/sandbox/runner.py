@@ -250,8 +250,7 @@ class Supervisor:
             raise JudgeError(f"{request['argv'][0]} could not be started: {report['failure']}")
         if report["cause"] == "cancelled":  # and not by this token
             raise JudgeError(
-                "the process that watches programs was told to end (SIGTERM), so it ended the program: nothing is "
-                "known of the solution."
+                "the process that watches programs got SIGTERM and ended the program: nothing is known of the solution."
             )
         return ExitStatus(
             report["return_code"], report["cause"], report["cpu_s"], report["wall_s"], report["memory_bytes"] / _MB,
