@@ -19,7 +19,8 @@ TOP = {"pyproject.toml", "nbrun", "notebooks", "tests", "README.md", "LICENSE"}
 #: Files of the package that are no Python.
 DATA = {
     "py.typed", "judge/demo/problems.jsonl", "judge/demo/old_results.zip", "panel/view.css",
-    *(f"panel/{name}.js" for name in ("details", "elements", "list", "sample", "samples", "store", "view")),
+    *(f"panel/{name}.js" for name in ("controls", "elements", "list", "sample", "samples", "sections", "store")),
+    "panel/view.js",
 }  # fmt: skip
 
 
