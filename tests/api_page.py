@@ -59,7 +59,9 @@ def unformatted() -> str:
 
 def _names(module: ModuleType) -> list[str]:
     listed = getattr(module, "__all__", None)
-    return list(listed) if listed else [n for n, v in vars(module).items() if inspect.isclass(v) and v.__module__.startswith("nbrun.")]
+    if listed:
+        return list(listed)
+    return [n for n, v in vars(module).items() if inspect.isclass(v) and v.__module__.startswith("nbrun.")]
 
 
 def _summary(value: Any) -> str:
