@@ -37,7 +37,7 @@ class HalfWay:
 
         self.samples = [{"id": f"s{i}", "solutions": list(range(20))} for i in range(samples)]
         self.run = nbrun.start(self.samples, fn, path, groups=["solution"], workers=8, view=None)
-        wait_for(lambda: self.run.progress.saved == 19 * samples)
+        wait_for(lambda: self.run.progress.saved == 19 * samples and len(self.ran) == 20 * samples)
 
 
 def test_the_inner_folder_is_removed(tmp_path):
