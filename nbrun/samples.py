@@ -119,6 +119,8 @@ def _fresh(value: Any) -> Any:
     if kind is dict:
         return {k: v if type(v) in SCALARS else _fresh(v) for k, v in value.items()}
     if kind is list:
+        if SCALARS.issuperset(map(type, value)):
+            return value.copy()  # a fifth of the time
         return [v if type(v) in SCALARS else _fresh(v) for v in value]
     if kind is tuple:
         parts = [v if type(v) in SCALARS else _fresh(v) for v in value]

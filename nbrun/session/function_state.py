@@ -458,15 +458,26 @@ def _name_loaded(i: dis.Instruction | None) -> set[str]:
 # ---- source
 
 
+_FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+
+
+class _Source(NamedTuple):
+    """A file's functions, outer ones before inner ones, and all code that it gives."""
+
+    functions: tuple[_FunctionNode, ...]
+    codes: tuple[types.CodeType, ...]
+
+
 @functools.lru_cache(maxsize=64)
-def _parsed(filename: str, source: str) -> tuple[ast.Module, tuple[types.CodeType, ...]] | None:
-    """A file's syntax tree and all code that it gives."""
+def _parsed(filename: str, source: str) -> _Source | None:
+    """Return what is in a file; None where it doesn't compile."""
     try:
         tree = ast.parse(source)
         flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT  # as in a notebook's cells
-        return tree, tuple(_all_codes(compile(source, filename, "exec", flags=flags, dont_inherit=True)))
+        codes = tuple(_all_codes(compile(source, filename, "exec", flags=flags, dont_inherit=True)))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
+    return _Source(tuple(node for node in ast.walk(tree) if isinstance(node, _FunctionNode)), codes)
 
 
 def _node_of(fn: types.FunctionType) -> ast.AST | None:
@@ -481,25 +492,27 @@ def _node_of(fn: types.FunctionType) -> ast.AST | None:
     if not source or len(source) > MAX_SOURCE_CHARS:
         return None
     parsed = _parsed(code.co_filename, source)
-    if parsed is None:
+    if parsed is None or not any(_is_same(code, c) for c in parsed.codes):
         return None
-    tree, codes = parsed
-    if not any(_is_same(code, c) for c in codes):
-        return None
-    found: list[ast.AST] = []
     first, last = _lines(code)
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.name == code.co_name:
-            line = min([node.lineno, *(d.lineno for d in node.decorator_list)])
-            if line == code.co_firstlineno:
-                found.append(node)
-        elif isinstance(node, ast.Lambda) and code.co_name == "<lambda>":
-            body = node.body
-            ends = (body.end_lineno or 0, body.end_col_offset or 0)
-            if (body.lineno, body.col_offset) <= first and last <= ends:
-                found.append(node)
-    # The innermost lambda whose body holds all of the code comes last.
-    return found[-1] if found and (len(found) == 1 or code.co_name == "<lambda>") else None
+    if code.co_name == "<lambda>":
+        around = [node for node in parsed.functions if isinstance(node, ast.Lambda) and _holds(node, first, last)]
+        return around[-1] if around else None  # the innermost one
+    found = [node for node in parsed.functions if not isinstance(node, ast.Lambda) and _begins_at(node, code)]
+    return found[0] if len(found) == 1 else None
+
+
+def _holds(node: ast.Lambda, first: tuple[int, int], last: tuple[int, int]) -> bool:
+    """Return whether all of some code, from its first to its last place, is in a lambda's body."""
+    body = node.body
+    end = (body.end_lineno or 0, body.end_col_offset or 0)
+    return (body.lineno, body.col_offset) <= first and last <= end
+
+
+def _begins_at(node: ast.FunctionDef | ast.AsyncFunctionDef, code: types.CodeType) -> bool:
+    """Return whether a function has the name and the first line, with its decorators, of some code."""
+    line = min([node.lineno, *(d.lineno for d in node.decorator_list)])
+    return node.name == code.co_name and line == code.co_firstlineno
 
 
 def _lines(code: types.CodeType) -> tuple[tuple[int, int], tuple[int, int]]:

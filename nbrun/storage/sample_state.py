@@ -170,15 +170,9 @@ class SampleState:
             if position >= base:
                 break
         index = g.runnable[position - base]
-        item = given = g.items[index]
-        sample: Any = self._shown
+        item, sample = g.items[index], self._shown
         if sample is None or not self.has_plain_items:
-            if type(item) not in SCALARS:
-                item = fresh_copy(item)
-            if given is self.sample.raw:
-                sample = item
-            elif sample is None:  # two threads may both copy it: either copy will do
-                sample = self._shown = fresh_copy(self.sample.raw)
+            item, sample = self._shown_to_task(item)
         before = self.attempts.get(position) if self.attempts else None
         if before is None:
             return Task(self.sample_id, g.name, index, item, sample, 1, {}, None, flag)
@@ -195,6 +189,15 @@ class SampleState:
             before.exceptions,
             before.waits_since,
         )
+
+    def _shown_to_task(self, item: Any) -> tuple[Any, Any]:
+        """Return copies of an item and of the sample, which a task may change. All tasks share that of the sample."""
+        shown = item if type(item) in SCALARS else fresh_copy(item)
+        if item is self.sample.raw:
+            return shown, shown
+        if self._shown is None:  # two threads may both copy it: either copy will do
+            self._shown = fresh_copy(self.sample.raw)
+        return shown, self._shown
 
     def fingerprints(self, positions: list[int]) -> bytes:
         """See model.SampleTasks."""
