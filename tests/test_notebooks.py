@@ -66,7 +66,7 @@ def test_the_first_run_is_broken_off_and_goes_on(tmp_path: Path) -> None:
     kept, rest = (int(word) for word in texts[starts[1] + 1].replace(".", "").split() if word.isdigit())
     assert kept >= 8
     assert rest >= 1
-    assert kept + rest == 29
+    assert kept + rest == 27
     assert (tmp_path / "first-run-results").is_dir()
 
 
@@ -92,10 +92,11 @@ def test_five_questions_to_results_are_answered(tmp_path: Path) -> None:
     texts = {cell["source"]: text_of(cell) for cell in cells}
     (test,) = [text for source, text in texts.items() if source == "mcnemar(runs)"]
     n_compared, n_only_first, n_only_second = map(int, test.split("\n")[1].split()[3:6])
-    assert n_compared == 59
+    assert n_compared == 56
     assert n_only_first > 10 > n_only_second == 0, "one test lets wrong solutions pass that all tests catch"
-    counts = "59 of 59 tasks done, 0 errors"
-    assert "".join(texts.values()).count(counts) == 2, "the demo, and by chance the old directory"
+    all_texts = "".join(texts.values())
+    assert all_texts.count("56 of 56 tasks done, 0 errors") == 1, "the demo"
+    assert all_texts.count("59 of 59 tasks done, 0 errors") == 1, "the old directory"
     assert (tmp_path / "old-results").is_dir()
 
 

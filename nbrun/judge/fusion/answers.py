@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 import re
-import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -40,12 +39,11 @@ _STARVED = re.compile(
     r"|virtual memory exhausted)",
     re.MULTILINE,
 )
-#: Exit statuses, of a process and of a shell, of signals that a server's process group gets when the server is stopped.
-ENDED_FROM_OUTSIDE = frozenset(
-    status
-    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
-    for status in (-number, 128 + number)
-)
+#: What the process group of a server gets when the server is stopped: SIGHUP, SIGINT, SIGQUIT and SIGTERM of Linux,
+#: where servers run. The signal module of Windows has no names for all of them.
+_STOP_SIGNALS = (1, 2, 3, 15)
+#: Exit statuses, of a process and of a shell, of such signals.
+ENDED_FROM_OUTSIDE = frozenset(status for number in _STOP_SIGNALS for status in (-number, 128 + number))
 _STATUSES = ("Success", "Failed", "SandboxError")
 _STEP_STATUSES = ("Finished", "Error", *map(str, verdicts.REJECTED))
 _STEP_TYPES = {"return_code": (int, type(None)), "stdout": (str, type(None)), "stderr": (str, type(None))}
