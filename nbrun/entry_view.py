@@ -114,7 +114,7 @@ class EntryView:
 
 
 def view_entry(sample_id: str, group: str, entry: Mapping[str, object]) -> EntryView:
-    """Return what there is to see in an entry. Whatever stands in it, nothing is raised."""
+    """Return what can be shown of an entry. No content of it raises an error."""
     result = entry.get("result")
     tests = _tests(result)
     error = entry.get("error")

@@ -165,7 +165,7 @@ class SelfTest:
             return
         if not outcome["accepted"]:
             raise JudgeError(
-                f"{name} does not work in this sandbox: {_told(outcome)}. That says nothing of the solution."
+                f"{name} does not work in this sandbox: {_failure(outcome)}. That says nothing of the solution."
             )
         with self._lock:
             self._passed.add(kind)
@@ -176,8 +176,8 @@ def _return_code(test: Mapping[str, Any]) -> int | None:
     return None if run is None else run["return_code"]
 
 
-def _told(outcome: Mapping[str, Any]) -> str:
-    """Why the trial failed."""
+def _failure(outcome: Mapping[str, Any]) -> str:
+    """Return why the trial failed."""
     info = outcome["tests"][0]["exec_info"]
-    told = info.get("run_result") or info.get("compile_result") or {}
-    return f"{outcome['verdict']} (return code {told.get('return_code')}): {str(told.get('stderr')).strip()[-500:]}"
+    step = info.get("run_result") or info.get("compile_result") or {}
+    return f"{outcome['verdict']} (return code {step.get('return_code')}): {str(step.get('stderr')).strip()[-500:]}"
