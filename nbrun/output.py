@@ -569,7 +569,7 @@ def install() -> None:
         logging.StreamHandler.emit = _emit  # type: ignore[assignment, method-assign]
         _before["factory"] = logging.getLogRecordFactory()
         logging.setLogRecordFactory(_make_record)
-        if type(warnings) is types.ModuleType:
+        if type(warnings) is types.ModuleType and "_showwarnmsg" in warnings.__dict__:  # a private hook of Python
             _before["warn"] = warnings.__dict__["_showwarnmsg"]
             warnings.__dict__["_showwarnmsg"] = _dispatch_warning
             warnings.__class__ = _Warnings
