@@ -109,7 +109,7 @@ def _list_once(path: Path, known: Callable[[os.DirEntry[str]], FileInfo | None] 
         try:
             info = known(entry) if known is not None else None
             if info is None:
-                info = sample_file.peek(path / name)
+                info = sample_file.peek(entry.path)
         except (Unreadable, OSError, ValueError) as e:
             if isinstance(e, FileNotFoundError) and not os.path.lexists(path / name):
                 out.names.discard(name)

@@ -163,7 +163,7 @@ def keep_newest(entries: dict[_Key, _Entry], key: _Key, entry: _Entry, *, in_jou
         entries[key] = entry
 
 
-def peek(path: Path) -> FileInfo:
+def peek(path: str | Path) -> FileInfo:
     """Return what a file's first and last lines say. A file that another tool wrote is read whole.
 
     Raises:
@@ -173,7 +173,7 @@ def peek(path: Path) -> FileInfo:
     fd = plain_files.open_plain(path)
     try:
         stat = os.fstat(fd)
-        return _info(path.name, lambda at, n: _pread(fd, at, n), stat.st_size, stat.st_mtime_ns)
+        return _info(os.path.basename(path), lambda at, n: _pread(fd, at, n), stat.st_size, stat.st_mtime_ns)
     except (ValueError, EOFError) as e:
         raise Unreadable(f"its first or last lines are damaged ({e})") from None
     except IsADirectoryError:
@@ -200,8 +200,8 @@ def _pread(fd: int, at: int, length: int) -> bytes:
 
 
 def _info(name: str, read: Callable[[int, int], bytes], size: int, mtime_ns: int) -> FileInfo:
-    head = read(0, HEAD_BYTES)
-    tail = head if size <= len(head) else read(max(0, size - TAIL_BYTES), TAIL_BYTES)
+    head = read(0, HEAD_BYTES if size > TAIL_BYTES else size)
+    tail = head if size <= len(head) else read(size - TAIL_BYTES, TAIL_BYTES)
     is_own = head.startswith(OWN_HEAD)
     if is_own:
         _check_version(head)
@@ -210,7 +210,7 @@ def _info(name: str, read: Callable[[int, int], bytes], size: int, mtime_ns: int
         while found is None and taken < size:  # results of very many runs, or a file cut short
             taken = min(16 * taken, size)
             found = _SUMMARY.search(read(size - taken, taken))
-        if found is not None and (sample_id := _own_id(read, size)) is not None:
+        if found is not None and (sample_id := _own_id(head, read, size)) is not None:
             return _own_info(name, sample_id, found, size, mtime_ns)
     if not is_own and _PLAINLY_OLD.match(head):
         return _old_info(name, head, tail, size, mtime_ns)
@@ -229,16 +229,13 @@ def _check_version(head: bytes) -> None:
         raise Unreadable(f"was written in format nbrun/{version.decode('utf-8', 'replace')}; this nbrun knows {FORMAT}")
 
 
-def _own_id(read: Callable[[int, int], bytes], size: int) -> str | None:
+def _own_id(head: bytes, read: Callable[[int, int], bytes], size: int) -> str | None:
     """Return the id in the third line of a file in nbrun's layout, however long it is; None where it isn't there."""
-    taken = HEAD_BYTES
-    while True:
-        found = _OWN_ID.match(read(0, taken))
-        if found is not None:
-            return str(load(found[1]))
-        if taken >= size:
+    while (found := _OWN_ID.match(head)) is None:
+        if len(head) >= size:
             return None
-        taken *= 16
+        head = read(0, 16 * len(head))
+    return str(load(found[1]))
 
 
 def _own_info(name: str, sample_id: str, found: re.Match[bytes], size: int, mtime_ns: int) -> FileInfo:
@@ -260,14 +257,10 @@ def is_summary(value: object) -> TypeGuard[Summary]:
     if not isinstance(value, dict):
         return False
     get = value.get
-    return (  # called for each file of a directory
-        is_count(get("max_seq"))
-        and is_count(get("done"))
-        and isinstance(get("identities"), str)
-        and is_counts(get("errors"))
-        and is_counts(get("verdicts"))
-        and is_counts(get("runs", {}))
-        and is_counts(get("contexts", {}))
+    return (
+        isinstance(get("identities"), str)
+        and all(map(is_count, (get("max_seq"), get("done"))))
+        and all(map(is_counts, (get("errors"), get("verdicts"), get("runs", {}), get("contexts", {}))))
     )
 
 
@@ -311,9 +304,10 @@ def peek_damaged(path: Path) -> FileInfo | None:
         with plain_files.open_reading(path) as f:
             fd = f.fileno()
             stat = os.fstat(fd)
-            if not f.read(HEAD_BYTES).startswith(OWN_HEAD + FORMAT.split("/")[1].encode() + b'"'):
+            head = f.read(HEAD_BYTES)
+            if not head.startswith(OWN_HEAD + FORMAT.split("/")[1].encode() + b'"'):
                 return None
-            sample_id = _own_id(lambda at, n: _pread(fd, at, n), stat.st_size)
+            sample_id = _own_id(head, lambda at, n: _pread(fd, at, n), stat.st_size)
             if sample_id is None:
                 return None
             f.seek(0)

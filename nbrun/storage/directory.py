@@ -20,7 +20,6 @@ from nbrun.results.names import SUFFIX, derived, name_of, temporary
 from nbrun.results.replay import ARCHIVED_LOG, read_matches
 from nbrun.results.sample_file import FileInfo
 from nbrun.storage import files
-from nbrun.storage.footer_cache import FooterCache, is_small
 from nbrun.storage.record_log import MatchLog, RecordLog
 
 #: How long a new name may not be durable yet, in seconds; clocks differ.
@@ -132,7 +131,6 @@ class Directory:
         self.archived_log = RecordLog[ArchivedRecord](self.inner / ARCHIVED_LOG, ARCHIVED)
         self.listing = Listing()
         self.matches: dict[str, MatchRecord] = {}
-        self._has_tails = False
 
     def make_folders(self) -> None:
         """Make the folders that are missing, and hold all of them open.
@@ -253,20 +251,11 @@ class Directory:
 
     def scan(self) -> None:
         """Read what is there. Raise FormatError where a newer nbrun has written."""
-        tails = FooterCache(self.inner)
-        self.listing = list_samples(self.path, tails.known)
-        self._has_tails = tails.cover(self.listing.by_id.values())
+        self.listing = list_samples(self.path)
         for problem in self.listing.problems:
             if "this nbrun knows" in problem.what:
                 raise FormatError(f"{problem}. Update nbrun, or use another directory.", path=str(self.path))
         self.matches = read_matches(self.match_log.path)
-
-    def keep_tails(self, has_changed: bool) -> None:
-        """At a clean end, keep the files' last lines for the next opening."""
-        if (self._has_tails and not has_changed) or is_small(self.path):
-            return
-        tails = FooterCache(self.inner)
-        tails.keep(self.path, list_samples(self.path, tails.known).by_id.values())
 
     def is_empty(self) -> bool:
         """Return whether there are no results of any kind."""

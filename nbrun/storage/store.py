@@ -337,9 +337,8 @@ class ResultStore:
         self.compactor.close()
         if clean:
             self._delete_segments()
-            if self.directory.is_in_place:  # both reach the folder by its path
+            if self.directory.is_in_place:  # it reaches the folder by its path
                 self.manifest.save()
-                self.directory.keep_tails(has_changed=self.journal.saved > 0)
         self.journal.close(timeout_s)
         self.in_flight.end()
         self.directory.close()

@@ -152,9 +152,6 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         most("overtaken_at_2000_over_500", 8, "reading 2,000 samples that are archived meanwhile, over 500", "×"),
         most("matched_bytes_an_entry", 10, "memory that an entry of a matched old file keeps", " bytes"),
     )),
-    Benchmark("opening_cold", "trust:cold", (
-        most("over_a_pass_of_tails", 1, "the same after its pages were dropped, over reading each file's tail", "×"),
-    )),
     Benchmark("disk", "trust:disk", (
         most("most", 2.5, "a directory's room during a run, at most, over the results in it", "×"),
         most("at_the_end", 1.1, "the same at the end", "×"),

@@ -1,4 +1,4 @@
-"""What trust costs: the disk's room during a run, opening a directory that is not in memory, a thousand kills."""
+"""What trust costs: the disk's room during a run, a thousand kills."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import nbrun
-from nbrun.storage.directory import Directory
 
 
 def _size(folder: Path) -> int:
@@ -54,44 +53,6 @@ def disk() -> dict[str, Any]:
         over.set()
         watcher.join()
         return {"most": round(most, 2), "at_the_end": round(_size(results) / saved, 2)}
-
-
-def cold() -> dict[str, Any]:
-    """Opening 13,610 finished samples after their pages were dropped, beside reading a head and a tail of each file."""
-    count = 13_610
-    with tempfile.TemporaryDirectory() as folder:
-        results = Path(folder) / "r"
-        samples = ({"id": f"sample-{i:05d}", "solutions": list(range(10))} for i in range(count))
-        nbrun.start(samples, lambda task: {"n": task.index}, results, view=None).wait()
-        files = sorted(results.glob("*.json"))
-        for file in files:
-            fd = os.open(file, os.O_RDONLY)
-            os.fsync(fd)
-            os.close(fd)
-        times = {}
-        for name, read in {"directory_s": lambda: Directory(results).scan(), "pass_s": lambda: _pass(files)}.items():
-            _drop(files)
-            began = time.perf_counter()
-            read()
-            times[name] = round(time.perf_counter() - began, 2)
-        began = time.perf_counter()
-        Directory(results).scan()
-        times["warm_s"] = round(time.perf_counter() - began, 2)
-        return {**times, "over_a_pass_of_tails": round(times["directory_s"] / times["pass_s"], 2)}
-
-
-def _drop(files: list[Path]) -> None:
-    for file in files:
-        fd = os.open(file, os.O_RDONLY)
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-        os.close(fd)
-
-
-def _pass(files: list[Path]) -> None:
-    for file in files:
-        fd = os.open(file, os.O_RDONLY)
-        os.pread(fd, 4096, max(0, os.fstat(fd).st_size - 4096))
-        os.close(fd)
 
 
 def thousand_kills() -> dict[str, Any]:

@@ -149,8 +149,6 @@ def test_a_cache_with_a_right_checksum_may_hold_anything(tmp_path, files):
     folder.mkdir(exist_ok=True)
     empty = {"n": 0, "files": files, "arrays": [], "texts": {}, "extras": {}}
     (folder / f"1{cache.SUFFIX}").write_bytes(_sealed(empty))
-    lines = json.dumps([files, [files] * 6, "x", {}, ["s.json", "s", "nbrun", [], {}, {}]]).encode()
-    (folder / "tails").write_bytes(b"nbrun-tails/1 %08x\n%b" % (crc32(lines), lines))
     assert len(nbrun.load_results(path)) == 2
     assert "s" in str(nbrun.show(path, "s"))
     assert nbrun.status(path).done == 2

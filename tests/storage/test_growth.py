@@ -22,6 +22,12 @@ from nbrun.storage.record_log import MatchLog
 _opened = None
 
 
+def bytes_read():
+    """How many bytes this process has read from files so far."""
+    with open("/proc/self/io") as f:
+        return int(dict(line.split(": ") for line in f.read().splitlines())["rchar"])
+
+
 def _audit(event, args):
     if _opened is not None and event == "open" and isinstance(args[0], str):
         _opened.append(args[0])
@@ -169,3 +175,19 @@ def test_load_results_overtaken_by_an_archive_reads_the_index_a_few_times(tmp_pa
     assert sorted(frame_["v"]) == list(range(60))
     assert frame_.attrs["problems"] == 0
     assert sum(p.endswith("archive-0001.zip") for p in opened) <= 60 + 5
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts what /proc/self/io says")
+def test_opening_finished_samples_reads_none_of_their_entries(tmp_path):
+    """P12: the cost of opening depends on what is unfinished."""
+    samples = [{"id": f"s{i}", "solutions": list(range(20))} for i in range(50)]
+
+    def go(given):
+        return nbrun.start(given, lambda task: {"text": "x" * 20_000}, tmp_path, view=None).wait(60)
+
+    go(samples[:1])  # loads the modules
+    go(samples)
+    written = sum(file.stat().st_size for file in tmp_path.glob("*.json"))
+    before = bytes_read()
+    assert go(samples).resumed == 1_000
+    assert bytes_read() - before < written / 20
