@@ -20,7 +20,7 @@ from nbrun.results.names import SUFFIX, derived, name_of, temporary
 from nbrun.results.replay import ARCHIVED_LOG, read_matches
 from nbrun.results.sample_file import FileInfo
 from nbrun.storage import files
-from nbrun.storage.record_log import MatchLog, RecordLog
+from nbrun.storage.logs import MatchLog, RecordLog
 
 #: How long a new name may not be durable yet, in seconds; clocks differ.
 NEW_S = 600.0

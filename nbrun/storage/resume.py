@@ -37,8 +37,8 @@ from nbrun.samples import Sample
 from nbrun.storage import entry_index, files
 from nbrun.storage.directory import Directory
 from nbrun.storage.entry import ENTRY
-from nbrun.storage.in_flight import choose
 from nbrun.storage.journal import Journal
+from nbrun.storage.logs import choose
 from nbrun.storage.match import NO_ITEM, Retyped, match_by_key, match_own, moved, retyped, stored_item
 from nbrun.storage.recovery import Recovery, attempt_body
 from nbrun.storage.sample_state import DONE, ERROR, Columns, Maker, Orphan, SampleState
@@ -146,7 +146,7 @@ class ResumePlanner:
     Args:
         recovery: what an unclean end left.
         run_id: of the run that makes new entries.
-        quarantined: fingerprint -> seq of the last unclean end at which the task was in flight; see in_flight.py.
+        quarantined: fingerprint -> seq of the last unclean end at which the task was in flight; see logs.py.
         keep_items: store each item in its entry.
     """
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import cast
@@ -22,22 +23,23 @@ from nbrun.model import EncodedResult, Retry, Task
 from nbrun.results import values
 from nbrun.results.entries import Attempt
 from nbrun.results.listing import Problem
+from nbrun.results.sample_file import FileInfo
 from nbrun.results.status import SampleTotals
 from nbrun.results.values import load
 from nbrun.samples import Sample
 from nbrun.storage import entry, files
 from nbrun.storage.compactor import Compactor
 from nbrun.storage.directory import Directory
-from nbrun.storage.disk_space import SpaceWatch
 from nbrun.storage.entry import EntryRecord
-from nbrun.storage.in_flight import InFlightTasks
 from nbrun.storage.journal import Journal
 from nbrun.storage.lock import DirectoryLock
-from nbrun.storage.manifest import Manifest
-from nbrun.storage.record_log import write_totals
+from nbrun.storage.logs import InFlightTasks, Manifest, write_totals
 from nbrun.storage.recovery import attempt_body, recover
 from nbrun.storage.resume import RerunRules, ResumePlan, ResumePlanner
 from nbrun.storage.sample_state import DONE, SampleState
+
+#: How often a run looks at the disk's free space, in seconds; and how many results make an average.
+SPACE_LOOK_S, SPACE_MIN_RESULTS = 30.0, 100
 
 
 class ResultStore:
@@ -361,3 +363,80 @@ def _refused(path: Path, e: OSError) -> StorageError:
         "What is saved there stays. Fix the problem, then start again.",
         path=str(path),
     )
+
+
+class SpaceWatch:
+    """Estimates from the size of the results so far whether the disk has room for the rest, and warns once if not.
+
+    Threads: `look` by the journal's thread; before that, the rest by the thread that starts the run.
+
+    Args:
+        path: the results directory.
+        infos: its files as they were found.
+        warn: called with a sentence.
+        remaining: returns how many results are still to come; None while that is unknown.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        infos: Iterable[FileInfo],
+        warn: Callable[[str], None],
+        remaining: Callable[[], int | None],
+    ) -> None:
+        self._path, self._warn, self._remaining = path, warn, remaining
+        self._results = self._bytes = 0
+        for info in infos:
+            if info.summary is not None:
+                self._results += int(info.summary["done"])
+                self._bytes += info.size
+        self._looked = time.monotonic()
+        self._has_warned = False
+
+    def shortage(self, left: int | None, saved: int = 0, saved_bytes: int = 0) -> str:
+        """Return a sentence where the space won't last; "" where it will, or where that is unknown.
+
+        Args:
+            left: how many results are still to come.
+            saved, saved_bytes: results of this run, and what they took.
+        """
+        results, size = self._results + saved, self._bytes + saved_bytes
+        if results < SPACE_MIN_RESULTS or not left or left < 0:
+            return ""
+        each = size / results
+        try:
+            import shutil  # it loads two compressors, which a start would wait for
+
+            free = shutil.disk_usage(self._path).free
+        except OSError:
+            return ""
+        if each * left <= free:
+            return ""
+        return (
+            f"The disk of {self._path} has {_text(free)} left, but the {left:,} results that are still to come will "
+            f"need about {_text(each * left)}. Nothing is lost when it is full: the run pauses until there is room."
+        )
+
+    def look(self, saved: int, saved_bytes: int) -> None:
+        """Look at the disk now and then. Called after each commit."""
+        if self._has_warned or time.monotonic() - self._looked < SPACE_LOOK_S:
+            return
+        self._looked = time.monotonic()
+        text = self.shortage(self._remaining(), saved, saved_bytes)
+        if text:
+            self._has_warned = True
+            self._warn(text)
+
+    def at_start(self, total: int | None) -> str:
+        """Return the sentence before a run that will have `total` results in the end; it isn't repeated later."""
+        text = self.shortage(None if total is None else total - self._results)
+        self._has_warned = bool(text)
+        return text
+
+
+def _text(size: float) -> str:
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:,.1f} TB"

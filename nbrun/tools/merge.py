@@ -32,7 +32,7 @@ from nbrun.results.status import SampleTotals
 from nbrun.storage import files
 from nbrun.storage.directory import Directory
 from nbrun.storage.lock import DirectoryLock, kept_quiet
-from nbrun.storage.record_log import write_totals
+from nbrun.storage.logs import write_totals
 from nbrun.storage.recovery import Recovery, carry_attempts, file_parts
 
 #: How many match records are saved together.

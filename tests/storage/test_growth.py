@@ -17,7 +17,7 @@ from nbrun.results.reader import Reader
 from nbrun.results.replay import read_matches
 from nbrun.results.values import dump
 from nbrun.storage.directory import Directory
-from nbrun.storage.record_log import MatchLog
+from nbrun.storage.logs import MatchLog
 
 _opened = None
 

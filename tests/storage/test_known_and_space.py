@@ -6,7 +6,7 @@ import warnings
 import pytest
 
 import nbrun
-from nbrun.storage import disk_space
+from nbrun.storage import store
 
 SAMPLES = [{"id": f"p{i}", "solutions": list(range(50))} for i in range(4)]
 
@@ -84,7 +84,7 @@ def test_start_warns_when_the_space_will_not_last(tmp_path, small_disk):
 
 
 def test_a_new_run_tells_once_it_knows_what_a_result_takes(tmp_path, small_disk, monkeypatch):
-    monkeypatch.setattr(disk_space, "LOOK_S", 0.0)
+    monkeypatch.setattr(store, "SPACE_LOOK_S", 0.0)
     small_disk(100_000)
     samples = [{"id": f"p{i}", "solutions": list(range(100))} for i in range(60)]
     with warnings.catch_warnings():

@@ -12,7 +12,7 @@ from simulated_disk import SimulatedDisk
 from nbrun.results.entries import index_journal
 from nbrun.results.format import ENTRY, RUN
 from nbrun.results.replay import LogScan, read_log
-from nbrun.storage.record_log import RecordLog
+from nbrun.storage.logs import RecordLog
 from nbrun.storage.store import ResultStore
 
 
