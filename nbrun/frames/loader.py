@@ -27,11 +27,10 @@ from nbrun.frames.packing import FileRecord, Pack, SparseColumnBuilder, match_di
 from nbrun.frames.rows import Listener, RowBuilder
 from nbrun.frames.table import Array, SparseColumn, Table, in_order, join, pack_of, sparse_column_of, table_of
 from nbrun.json_types import JsonObject
-from nbrun.results.entries import Stored
 from nbrun.results.format import FOLDER, INTEGER_IDS, Header, MatchRecord, RunRecord
 from nbrun.results.listing import Problem
 from nbrun.results.reader import Reader, Snapshot
-from nbrun.results.replay import read_runs
+from nbrun.results.replay import Stored, read_runs
 from nbrun.results.sample_file import NBRUN, FileInfo
 from nbrun.results.values import dump, load
 

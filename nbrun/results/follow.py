@@ -24,10 +24,9 @@ from nbrun.json_types import Entry
 from nbrun.model import ErrorNote
 from nbrun.results import plain_files, sample_file
 from nbrun.results.archives import Archives, read_file
-from nbrun.results.entries import merge
 from nbrun.results.format import ENTRY, ENTRY_HEAD, FOLDER, HEADER, MatchRecord, Record, unframe
-from nbrun.results.listing import list_samples, refuse_link
-from nbrun.results.replay import header_of, list_segments, read_lines, read_matches, read_runs, whose
+from nbrun.results.listing import list_samples
+from nbrun.results.replay import header_of, list_segments, merge, read_lines, read_matches, read_runs, whose
 from nbrun.results.sample_file import FileInfo, Identity, OwnFile, Unreadable
 from nbrun.results.status import SAMPLES, SampleTotals, from_tail, read_totals
 
@@ -130,7 +129,7 @@ class Follower:
             self.is_there = False
             return set()
         self.is_there = True
-        refuse_link(self._inner)
+        plain_files.refuse_odd_folder(self._inner)
         changed = self._read_journal()
         if self._has_changed("matched.log"):
             self._matches = read_matches(self._inner / "matched.log")

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nbrun.errors import StorageError
 from nbrun.results import plain_files, sample_file
 from nbrun.results.archives import Archives
 from nbrun.results.names import SUFFIX, name_of
@@ -18,10 +17,6 @@ from nbrun.results.sample_file import NBRUN, FileInfo, Unreadable
 from nbrun.texts import escape_control_chars
 
 _TRIES = 20
-
-
-#: Names in `.nbrun` that belong to files (beside its logs), so that a folder of that name is odd.
-NAMES_OF_FILES = frozenset({"lock", "running", "known", "samples"})
 
 
 #: How often a folder is listed that changes all the time.
@@ -160,24 +155,3 @@ def _newer(a: FileInfo, b: FileInfo) -> tuple[FileInfo, FileInfo]:
         return not x.is_damaged, x.source == NBRUN, x.max_seq, x.name == name_of(x.sample_id)
 
     return (a, b) if rank(a) > rank(b) else (b, a)
-
-
-def refuse_odd(inner: Path) -> None:
-    """Raise StorageError where something in `.nbrun` is a link, a named pipe or the like, which nbrun never makes."""
-    for path, what in odd_entries(inner):
-        raise StorageError(
-            f"{path} {what}. Nothing was read or written through it. Remove it, if you trust the rest of "
-            f"{inner.parent}, then try again.",
-            path=str(inner.parent),
-        )
-
-
-def refuse_link(inner: Path) -> None:
-    """Raise StorageError where `.nbrun` itself is a link or no folder: what is saved can't be known then."""
-    if os.path.lexists(inner) and not plain_files.is_real_folder(inner):
-        refuse_odd(inner)
-
-
-def odd_entries(inner: Path) -> list[tuple[Path, str]]:
-    """Return what in `.nbrun` (or `.nbrun` itself) is of the wrong kind, each with a phrase that says what it is."""
-    return plain_files.odd_entries(inner, lambda name: name in NAMES_OF_FILES or name.endswith(".log"))

@@ -13,10 +13,11 @@ import errno
 import os
 import stat
 import threading
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
+
+from nbrun.errors import StorageError
 
 #: How many bytes a file may have that is read whole; and how large a hole may be.
 MAX_WHOLE_BYTES, HOLE_BYTES = 4 << 30, 64 << 20
@@ -130,25 +131,25 @@ def is_real_folder(path: str | os.PathLike[str]) -> bool:
         return False
 
 
-def odd_entries(folder: Path, is_files_name: Callable[[str], bool] = lambda name: False) -> list[tuple[Path, str]]:
-    """Return what in a folder is neither a regular file nor a folder, each with a phrase that says what it is.
+#: Names in `.nbrun` that belong to files (beside its logs), so that a folder of that name is odd.
+_NAMES_OF_FILES = frozenset({"lock", "running", "known", "samples"})
 
-    Args:
-        is_files_name: a folder of such a name is odd too, and a file of such a name that is full of holes.
-    """
+
+def odd_entries(inner: Path) -> list[tuple[Path, str]]:
+    """Return what in `.nbrun` (or `.nbrun` itself) is of the wrong kind, each with a phrase that says what it is."""
+    if not is_real_folder(inner):
+        return [(inner, f"is {_kind_of(inner)}")] if os.path.lexists(inner) else []
     odd = []
-    if not is_real_folder(folder):
-        return [(folder, f"is {_kind_of(folder)}")] if os.path.lexists(folder) else []
-    with os.scandir(folder) as entries:
+    with os.scandir(inner) as entries:
         for entry in entries:
             with suppress(FileNotFoundError):  # a run has removed it meanwhile
-                what = _oddness(entry, is_files_name(entry.name))
-                if what:
-                    odd.append((folder / entry.name, what))
+                if what := _oddness(entry):
+                    odd.append((inner / entry.name, what))
     return sorted(odd)
 
 
-def _oddness(entry: os.DirEntry[str], is_files_name: bool) -> str:
+def _oddness(entry: os.DirEntry[str]) -> str:
+    is_files_name = entry.name in _NAMES_OF_FILES or entry.name.endswith(".log")
     if not entry.is_file(follow_symlinks=False):
         is_odd = is_files_name or not entry.is_dir(follow_symlinks=False)
         return f"is {_kind_of(entry)}" if is_odd else ""
@@ -162,6 +163,22 @@ def _oddness(entry: os.DirEntry[str], is_files_name: bool) -> str:
 
 def _kind_of(path: str | os.PathLike[str]) -> str:
     return KINDS.get(stat.S_IFMT(os.lstat(path).st_mode), "a file, not a folder")
+
+
+def refuse_odd(inner: Path) -> None:
+    """Raise StorageError where something in `.nbrun` is a link, a named pipe or the like, which nbrun never makes."""
+    for path, what in odd_entries(inner):
+        raise StorageError(
+            f"{path} {what}. Nothing was read or written through it. Remove it, if you trust the rest of "
+            f"{inner.parent}, then try again.",
+            path=str(inner.parent),
+        )
+
+
+def refuse_odd_folder(inner: Path) -> None:
+    """Raise StorageError where `.nbrun` itself is a link or no folder: what is saved can't be known then."""
+    if os.path.lexists(inner) and not is_real_folder(inner):
+        refuse_odd(inner)
 
 
 def open_reading(path: str | os.PathLike[str], *, buffering: int = -1) -> BinaryIO:

@@ -23,11 +23,23 @@ from nbrun.errors import InputError
 from nbrun.json_types import Entry, JsonObject, JsonValue
 from nbrun.results import plain_files, sample_file
 from nbrun.results.archives import Archives, read_file
-from nbrun.results.entries import IN_FILE, IN_SEGMENT, NOWHERE, JournalIndex, Stored, index_journal, merge
 from nbrun.results.format import ENTRY, FOLDER, MatchRecord, head_of, unframe
-from nbrun.results.listing import Listing, Problem, list_samples, odd_entries, refuse_link
+from nbrun.results.listing import Listing, Problem, list_samples
 from nbrun.results.names import name_of
-from nbrun.results.replay import list_segments, read_lines, read_matches, read_runs, whose
+from nbrun.results.replay import (
+    IN_FILE,
+    IN_SEGMENT,
+    NOWHERE,
+    JournalIndex,
+    Stored,
+    index_journal,
+    list_segments,
+    merge,
+    read_lines,
+    read_matches,
+    read_runs,
+    whose,
+)
 from nbrun.results.sample_file import FileInfo, Identity, Unreadable, keep_newest, parse_entry, peek
 from nbrun.results.status import SampleTotals, SampleView, from_tail, read_totals, summarise
 from nbrun.results.values import dump, load
@@ -73,7 +85,7 @@ class Reader:
             raise InputError(
                 f"results={str(path)!r}: there is no such folder{what}. Give the folder that a run wrote into."
             )
-        refuse_link(self.path / FOLDER)
+        plain_files.refuse_odd_folder(self.path / FOLDER)
         self.problems: list[Problem] = []
         self._archives = Archives(self.path)
 
@@ -81,7 +93,7 @@ class Reader:
     def open(self, known: Callable[[os.DirEntry[str]], FileInfo | None] | None = None) -> Iterator[Snapshot]:
         """Open what is there now. `known`: see list_samples."""
         inner = self.path / FOLDER
-        self.problems += [Problem(str(path), what) for path, what in odd_entries(inner)]
+        self.problems += [Problem(str(path), what) for path, what in plain_files.odd_entries(inner)]
         journal, handles = self._open_journal(inner)
         try:
             matches = read_matches(inner / "matched.log")

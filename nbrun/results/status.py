@@ -17,8 +17,8 @@ from pathlib import Path
 import orjson
 
 from nbrun.results import plain_files
-from nbrun.results.entries import Stored
 from nbrun.results.format import Header, MatchRecord, RunRecord
+from nbrun.results.replay import Stored
 from nbrun.results.sample_file import NBRUN, FileInfo, is_count, is_counts
 
 #: The file in `.nbrun/` that lists the samples of the newest run.

@@ -15,7 +15,7 @@ from pathlib import Path
 from nbrun.errors import FormatError, InputError, ResultsMovedError, StorageError
 from nbrun.results import archives, plain_files, sample_file
 from nbrun.results.format import ARCHIVED, FOLDER, RUN, UNCLEAN, ArchivedRecord, MatchRecord, RunRecord, UncleanRecord
-from nbrun.results.listing import Listing, list_samples, refuse_odd
+from nbrun.results.listing import Listing, list_samples
 from nbrun.results.names import SUFFIX, derived, name_of, temporary
 from nbrun.results.replay import ARCHIVED_LOG, read_matches
 from nbrun.results.sample_file import FileInfo
@@ -121,7 +121,7 @@ class Directory:
         self._follows = False
         try:
             self.make_folders()
-            refuse_odd(self.inner)
+            plain_files.refuse_odd(self.inner)
         except BaseException:
             self._release_folders()
             raise
@@ -226,7 +226,7 @@ class Directory:
                 path=str(self.path),
             )
         self.make_folders()
-        refuse_odd(self.inner)
+        plain_files.refuse_odd(self.inner)
         if is_new:
             self._close_logs()  # they belong to the folder that was removed
         return is_new

@@ -14,12 +14,11 @@ from types import MappingProxyType
 
 from nbrun.json_types import Entry
 from nbrun.results import plain_files, sample_file
-from nbrun.results.entries import IN_FILE, IN_SEGMENT, Attempt, JournalIndex, Stored, index_journal, merge
 from nbrun.results.format import ATTEMPT, HEADER, Header, MatchRecord, frame, segment_name
 from nbrun.results.legacy import parse_old
 from nbrun.results.listing import Problem
 from nbrun.results.names import is_sample_file_name, temporary
-from nbrun.results.replay import LogScan
+from nbrun.results.replay import IN_FILE, IN_SEGMENT, Attempt, JournalIndex, LogScan, Stored, index_journal, merge
 from nbrun.results.sample_file import FileInfo, Identity, OwnFile, Unreadable, in_chunks, load_entry
 from nbrun.results.values import dump
 from nbrun.storage import files

@@ -18,11 +18,11 @@ from nbrun import verdicts
 from nbrun.canonical import key_text
 from nbrun.json_types import Entry
 from nbrun.results import archives, legacy, sample_file
-from nbrun.results.entries import IN_FILE, NOWHERE
 from nbrun.results.format import MatchedPlace, MatchRecord
 from nbrun.results.legacy import OldMatch, match_old, old_body, places_in
 from nbrun.results.listing import Problem
 from nbrun.results.names import temporary
+from nbrun.results.replay import IN_FILE, NOWHERE
 from nbrun.results.sample_file import (
     NBRUN,
     EntryHead,

@@ -20,9 +20,9 @@ from zlib import crc32
 
 from nbrun import verdicts
 from nbrun.results import sample_file
-from nbrun.results.entries import IN_FILE, IN_SEGMENT, NOWHERE
 from nbrun.results.format import BETWEEN, head_of
 from nbrun.results.legacy import OldFile, OldMatch, match_old, old_body, parse_old
+from nbrun.results.replay import IN_FILE, IN_SEGMENT, NOWHERE
 from nbrun.results.sample_file import (
     CHUNK_BYTES,
     EntryHead,

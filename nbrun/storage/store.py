@@ -21,8 +21,8 @@ from nbrun.errors import ResultsInUseError, ResultsMovedError, StorageError
 from nbrun.json_types import JsonObject
 from nbrun.model import EncodedResult, Retry, Task
 from nbrun.results import values
-from nbrun.results.entries import Attempt
 from nbrun.results.listing import Problem
+from nbrun.results.replay import Attempt
 from nbrun.results.sample_file import FileInfo
 from nbrun.results.status import SampleTotals
 from nbrun.results.values import load

@@ -17,10 +17,9 @@ from pathlib import Path
 
 from nbrun.errors import InputError
 from nbrun.results import archives, legacy, plain_files, sample_file
-from nbrun.results.entries import JournalIndex, index_journal
 from nbrun.results.format import ARCHIVED, FOLDER, MATCH, RUN, UNCLEAN, frame
-from nbrun.results.listing import Listing, list_samples, odd_entries, refuse_link
-from nbrun.results.replay import ARCHIVED_LOG, LogScan, read_log, whole_records
+from nbrun.results.listing import Listing, list_samples
+from nbrun.results.replay import ARCHIVED_LOG, JournalIndex, LogScan, index_journal, read_log, whole_records
 from nbrun.results.sample_file import FileInfo, Unreadable
 from nbrun.storage import files, lock
 from nbrun.storage.directory import Directory
@@ -166,7 +165,7 @@ def check(results: str | os.PathLike[str], repair: bool = False) -> Report:
     path = Path(results).expanduser()
     if not path.is_dir():
         raise InputError(f"results={str(results)!r}: there is no such folder. Give the folder that a run wrote into.")
-    refuse_link(path / FOLDER)
+    plain_files.refuse_odd_folder(path / FOLDER)
     report = inspect(path)
     if repair:
         report = repair_directory(path, report)
@@ -184,7 +183,7 @@ def inspect(path: Path) -> Report:
             continue
     else:
         raise InputError(f"{path} changes too fast to be read; try again.")
-    for odd, what in odd_entries(path / FOLDER):
+    for odd, what in plain_files.odd_entries(path / FOLDER):
         report.add(odd, "odd", what, "Nothing is read or written through it, and no run starts here.")
     listing = list_samples(path)
     _check_listing(report, listing)

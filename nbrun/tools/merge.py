@@ -20,13 +20,12 @@ from nbrun.errors import FormatError, InputError, ResultsExistError, StorageErro
 from nbrun.json_types import Entry
 from nbrun.results import legacy, plain_files, sample_file
 from nbrun.results.archives import read_file
-from nbrun.results.entries import IN_FILE, Attempt, JournalIndex, Stored, merge
 from nbrun.results.format import FOLDER, Header, MatchRecord
 from nbrun.results.legacy import parse_old, places_in
 from nbrun.results.listing import Problem
 from nbrun.results.names import temporary
 from nbrun.results.reader import Reader, Snapshot
-from nbrun.results.replay import read_runs
+from nbrun.results.replay import IN_FILE, Attempt, JournalIndex, Stored, merge, read_runs
 from nbrun.results.sample_file import NBRUN, FileInfo, Identity, Unreadable, in_chunks, load_entry
 from nbrun.results.status import SampleTotals
 from nbrun.storage import files

@@ -9,9 +9,8 @@ import pytest
 from power_cuts import Job, check_end, make_samples, run_on, saved
 from simulated_disk import SimulatedDisk
 
-from nbrun.results.entries import index_journal
 from nbrun.results.format import ENTRY, RUN
-from nbrun.results.replay import LogScan, read_log
+from nbrun.results.replay import LogScan, index_journal, read_log
 from nbrun.storage.logs import RecordLog
 from nbrun.storage.store import ResultStore
 

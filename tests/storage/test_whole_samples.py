@@ -17,8 +17,8 @@ from simulated_disk import SimulatedDisk
 
 import nbrun
 from nbrun.engine.thread_pool import Worker
-from nbrun.results.entries import Attempt
 from nbrun.results.names import name_of
+from nbrun.results.replay import Attempt
 from nbrun.samples import SampleReader
 from nbrun.storage import compactor, direct_write, entry, files, journal
 from nbrun.storage.sample_state import SampleState
