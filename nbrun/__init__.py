@@ -6,10 +6,10 @@ df = nbrun.load_results("results")
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from nbrun.session import Run, shard, start
 from nbrun.version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -26,16 +26,18 @@ if TYPE_CHECKING:
         unexpected,
     )
     from nbrun.model import Progress, Retry, RetryPolicy, Task
+    from nbrun.session import Run, shard, start
     from nbrun.session.watching import watch
     from nbrun.tools.archive import archive_results as archive
     from nbrun.tools.check import check
 
 #: Public name -> the module that defines it, and its name there; a module has none. Each is imported when it is first
-#: used: starting a run needs no pandas. What starts a run is imported above, so the first task doesn't wait for it.
+#: used: starting a run needs no pandas. What starts a run is imported below, so the first task doesn't wait for it.
 _EXPORTS = {
     "Progress": ("nbrun.model", "Progress"),
     "Retry": ("nbrun.model", "Retry"),
     "RetryPolicy": ("nbrun.model", "RetryPolicy"),
+    "Run": ("nbrun.session", "Run"),
     "Task": ("nbrun.model", "Task"),
     "archive": ("nbrun.tools.archive", "archive_results"),
     "check": ("nbrun.tools.check", "check"),
@@ -47,7 +49,9 @@ _EXPORTS = {
     "load_samples": ("nbrun.frames", "load_samples"),
     "plots": ("nbrun.plots", ""),
     "rates": ("nbrun.frames", "rates"),
+    "shard": ("nbrun.session", "shard"),
     "show": ("nbrun.frames", "show"),
+    "start": ("nbrun.session", "start"),
     "status": ("nbrun.frames", "status"),
     "unexpected": ("nbrun.frames", "unexpected"),
     "watch": ("nbrun.session.watching", "watch"),
@@ -92,3 +96,7 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+if sys.argv[:1] != ["-m"]:  # `python -m nbrun...` is a helper process or a command, which may run nothing
+    __getattr__("start")

@@ -53,6 +53,16 @@ def test_the_package_loads_what_starts_a_run_and_no_reader_of_frames() -> None:
     assert not [name for name in loaded if name.startswith(others)]
 
 
+@pytest.mark.parametrize("module", ["nbrun.frames.parallel", "nbrun status --help"])
+def test_a_process_that_runs_nothing_loads_nothing_that_runs(module: str) -> None:
+    """The loader's helper processes, above all, are as useful as they start fast."""
+    command = [sys.executable, "-X", "importtime", "-m", *module.split()]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=True)
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "nbrun.results.format" in loaded or "nbrun.cli" in loaded
+    assert not [name for name in loaded if name.startswith(("nbrun.session.", "nbrun.engine"))]
+
+
 def test_this_test_can_fail() -> None:
     assert loaded_by("import nbrun, tempfile; nbrun.load_results(tempfile.mkdtemp())") >= {"numpy", "pandas"}
 

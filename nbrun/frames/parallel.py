@@ -14,9 +14,11 @@ import gc
 import os
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 BYTES_A_HELPER = 48 << 20
 MAX_HELPERS = 7
 MIN_BATCH, MAX_BATCH = 1 << 20, 4 << 20
+#: A helper has this many batches, so that it needn't wait for the next one until this process is free to send it.
+_SENT_AHEAD = 2
 _END_S = 5.0
 
 
@@ -104,10 +108,6 @@ class _Work:
         with self._lock:
             return self._left.pop() if self._left else None
 
-    def give_back(self, number: int) -> None:
-        with self._lock:
-            self._left.append(number)
-
     def done(self, number: int, pack: Pack) -> None:
         self.packs[number] = pack
         self._on_read(sum(f.size for f in self.batches[number]))
@@ -119,7 +119,7 @@ def read_all(
     """Return packs of all files, in order. Several threads call `on_read` with the number of bytes they read."""
     total = sum(f.size for f in wanted)
     processes = helpers.processes if helpers is not None and total >= MIN_BATCH else []
-    work = _Work(_batches(wanted, total // (16 * (len(processes) + 1))), on_read)
+    work = _Work(_batches(wanted, total, len(processes) + 1), on_read)
     threads: list[threading.Thread] = []
     for process in processes:
         try:
@@ -144,35 +144,39 @@ def _read_here(folder: str, work: _Work) -> None:
         work.done(number, read_files(folder, [(f.name, f.match, f.place) for f in work.batches[number]]))
 
 
-def _batches(wanted: Sequence[ToRead], size: int) -> list[list[ToRead]]:
-    size = min(max(size, MIN_BATCH), MAX_BATCH)
+def _batches(wanted: Sequence[ToRead], total: int, readers: int) -> list[list[ToRead]]:
+    """Cut the files into batches, the last of them the smallest, so that all readers end at about the same time."""
     out: list[list[ToRead]] = []
     room = 0
     for f in wanted:
         if room <= 0:
             out.append([])
-            room = size
+            room = min(max(total // (8 * readers), MIN_BATCH), MAX_BATCH)
         out[-1].append(f)
         room -= f.size
+        total -= f.size
     return out
 
 
 def _serve(process: subprocess.Popen[bytes], folder: str, work: _Work) -> None:
     """Serve one helper process; runs in a thread of its own."""
-    number: int | None = None
+    sent: deque[int] = deque()
     assert process.stdin is not None
     assert process.stdout is not None
     try:
-        while (number := work.next()) is not None:
-            request = [folder, [[f.name, _with_groups(f.match), f.place] for f in work.batches[number]]]
-            process.stdin.write(orjson.dumps(request) + b"\n")
-            process.stdin.flush()
+        while True:
+            while len(sent) < _SENT_AHEAD and (number := work.next()) is not None:
+                sent.append(number)
+                request = [folder, [[f.name, _with_groups(f.match), f.place] for f in work.batches[number]]]
+                process.stdin.write(orjson.dumps(request) + b"\n")
+                process.stdin.flush()
+            if not sent:
+                return
             size = int.from_bytes(process.stdout.read(8), "big")
-            work.done(number, unpack(process.stdout.read(size)))
-    except Exception:  # whatever it is: the caller's thread reads that batch itself
+            work.done(sent[0], unpack(process.stdout.read(size)))
+            sent.popleft()
+    except Exception:  # whatever it is: the caller's thread reads those batches itself
         process.kill()  # its next answer would be this one's rest
-        if number is not None and work.packs[number] is None:
-            work.give_back(number)
 
 
 def _with_groups(match: MatchRecord | None) -> MatchRecord | None:
@@ -216,11 +220,20 @@ def _without_gc() -> Iterator[None]:
             gc.enable()
 
 
+def _receive(requests: SimpleQueue[bytes]) -> None:
+    """Read requests, the last of them empty. In a thread, so that none waits for the answer to the one before it."""
+    for line in sys.stdin.buffer:
+        requests.put(line)
+    requests.put(b"")
+
+
 def _help() -> None:
     """Serve one loader, in a helper process."""
     gc.disable()  # parsed JSON has no cycles
+    requests: SimpleQueue[bytes] = SimpleQueue()
+    start_daemon(_receive, "nbrun-requests", (requests,))
     out = sys.stdout.buffer
-    for line in sys.stdin.buffer:
+    while line := requests.get():
         folder, files = orjson.loads(line)
         parts = list(read_files(folder, files).to_parts())
         out.write(sum(map(len, parts)).to_bytes(8, "big"))

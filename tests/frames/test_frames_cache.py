@@ -228,9 +228,10 @@ def test_journal_and_cache_together(gate, tmp_path):
     pd.testing.assert_frame_equal(df, afresh(tmp_path))
 
 
-def test_helpers_read_what_one_process_reads(old, monkeypatch):
+def test_helpers_read_what_one_process_reads(old, monkeypatch, tmp_path):
     path = old("progress_complete")
     alone = afresh(path)
+    python = sys.executable
     monkeypatch.setattr(parallel, "BYTES_A_HELPER", 1)
     monkeypatch.setattr(parallel, "MIN_BATCH", 1)
     monkeypatch.setattr(parallel, "_cpus", lambda: 3)
@@ -243,6 +244,11 @@ def test_helpers_read_what_one_process_reads(old, monkeypatch):
     monkeypatch.setattr(sys, "executable", "/bin/false")  # helpers that die at once
     pd.testing.assert_frame_equal(afresh(path), alone)
     monkeypatch.setattr(sys, "executable", "/bin/yes")  # helpers that talk nonsense
+    pd.testing.assert_frame_equal(afresh(path), alone)
+    dying = tmp_path / "dying"
+    dying.write_text(f'#!/bin/sh\nhead -n 1 | {python} "$@"\n')
+    dying.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(dying))  # helpers that end after their first batch
     pd.testing.assert_frame_equal(afresh(path), alone)
 
 
