@@ -340,9 +340,7 @@ def resolve_groups(asked: Sequence[str] | Mapping[str, str], samples: Iterable[M
         >>> resolve_groups(["prompts"], [{"id": 1, "prompts": ["a"]}])
         {'prompt': 'prompts'}
     """
-    keys: dict[str, None] = {}
-    for names in dict.fromkeys(map(tuple, samples)):  # most samples have the same keys
-        keys.update(dict.fromkeys(k for k in names if isinstance(k, str)))
+    keys = [k for k in dict.fromkeys(chain.from_iterable(samples)) if isinstance(k, str)]
     out: dict[str, str] = {}
     missing: list[tuple[str, str]] = []
     for name in asked:

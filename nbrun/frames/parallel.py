@@ -15,8 +15,7 @@ import os
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, NamedTuple
@@ -28,6 +27,7 @@ from nbrun.frames.file_reader import read_files
 from nbrun.frames.packing import Pack, unpack
 from nbrun.results.format import MatchRecord
 from nbrun.results.sample_file import Place
+from nbrun.results.values import without_gc
 from nbrun.threads import start_daemon
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def read_all(
             threads.append(start_daemon(_serve, "nbrun-load", (process, folder, work)))
         except ThreadLimitError:  # what it would have read is read here
             break
-    with _without_gc():
+    with without_gc():
         try:
             _read_here(folder, work)
         finally:
@@ -206,18 +206,6 @@ def _cpus() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-@contextmanager
-def _without_gc() -> Iterator[None]:
-    """Pause the garbage collector: parsed JSON has no cycles, and collecting takes as long as parsing."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _receive(requests: SimpleQueue[bytes]) -> None:

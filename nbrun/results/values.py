@@ -12,11 +12,13 @@ import collections
 import dataclasses
 import datetime as dt
 import enum
+import gc
 import json
 import math
 import pathlib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import orjson
@@ -35,6 +37,18 @@ class _SlowWay(Exception):
 
 def _refuse(value: object) -> NoReturn:
     raise _SlowWay
+
+
+@contextmanager
+def without_gc() -> Iterator[None]:
+    """Pause the garbage collector: parsed JSON has no cycles, and collecting takes as long as parsing."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 #: What no orjson turns into `null`.

@@ -19,6 +19,7 @@ from nbrun.results.listing import Listing, list_samples
 from nbrun.results.names import SUFFIX, derived, name_of, temporary
 from nbrun.results.replay import ARCHIVED_LOG, read_matches
 from nbrun.results.sample_file import FileInfo
+from nbrun.results.values import without_gc
 from nbrun.storage import files
 from nbrun.storage.logs import MatchLog, RecordLog
 
@@ -141,10 +142,12 @@ class Directory:
             StorageError: one can't be made, or is a link.
         """
         held: list[files.Folder] = []
+        changed: list[Path] = []
         try:
             for folder in (self.path, self.inner, self.inner / "tmp", self.inner / "damaged"):
-                held.append(self._made(folder, held[min(len(held), 2) - 1] if held else None))
-            for folder in (*_new_parents(self.path), self.path.parent, self.path, self.inner):
+                held.append(self._made(folder, held[min(len(held), 2) - 1] if held else None, changed))
+            changed += (*_new_parents(self.path), self.path.parent, self.path, self.inner)
+            for folder in dict.fromkeys(changed):  # each once: this is most of what a new directory costs
                 with suppress(PermissionError):  # the folder around may be closed to this user
                     files.sync_folder(folder)
         except OSError as e:
@@ -157,11 +160,12 @@ class Directory:
         for old in before:
             old.release()
 
-    def _made(self, folder: Path, within: files.Folder | None) -> files.Folder:
+    def _made(self, folder: Path, within: files.Folder | None, changed: list[Path]) -> files.Folder:
+        """Make and hold a folder, and add the folders with new names in them to `changed`."""
         try:
             if within is not None and os.path.islink(folder):  # a dangling link, for example
                 return files.Folder(folder, within)
-            files.make_folder(folder)
+            changed += files.make_folder(folder)
             return files.Folder(folder, within)
         except plain_files.NotPlainError as e:
             raise StorageError(f"{folder} {e.strerror}. Nothing was written.", path=str(self.path)) from e
@@ -251,7 +255,8 @@ class Directory:
 
     def scan(self) -> None:
         """Read what is there. Raise FormatError where a newer nbrun has written."""
-        self.listing = list_samples(self.path)
+        with without_gc():
+            self.listing = list_samples(self.path)
         for problem in self.listing.problems:
             if "this nbrun knows" in problem.what:
                 raise FormatError(f"{problem}. Update nbrun, or use another directory.", path=str(self.path))

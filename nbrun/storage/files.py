@@ -270,8 +270,8 @@ def set_times(path: str | os.PathLike[str], ns: int) -> None:
 # ---- durable operations
 
 
-def make_folder(path: Path) -> None:
-    """Make a folder, and its parents, and make their names durable."""
+def make_folder(path: Path) -> list[Path]:
+    """Make a folder, and its parents. Return the folders with new names in them: pass each to `sync_folder`."""
     missing = []
     at = path
     while not at.exists():
@@ -280,7 +280,7 @@ def make_folder(path: Path) -> None:
     for folder in reversed(missing):
         _notify("mkdir", folder)
         folder.mkdir(exist_ok=True)
-        sync_folder(folder.parent)
+    return [folder.parent for folder in reversed(missing)]
 
 
 def sync_folder(path: str | os.PathLike[str]) -> None:

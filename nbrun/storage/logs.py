@@ -264,9 +264,8 @@ class Manifest:
     def __init__(self, path: Path, inner: Path, names: Iterable[str]) -> None:
         self._path, self._inner = path, inner
         now = set(names)
-        self.gone = sorted(
-            {n for n in self._read().decode("utf-8", "surrogateescape").splitlines() if is_sample_file_name(n)} - now
-        )
+        before = set(self._read().decode("utf-8", "surrogateescape").splitlines())
+        self.gone = sorted(filter(is_sample_file_name, before - now))
         self._hashes = array("q", map(hash, now))  # eight bytes a name, as there may be a million
 
     def _read(self) -> bytes:

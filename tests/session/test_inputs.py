@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -210,3 +211,41 @@ def test_a_run_that_has_halted_can_be_stopped(drain: bool, tmp_path: Path) -> No
     run.pause()
     run.resume()
     assert run.progress.state == "halted"
+
+
+class _Id(str):
+    """A text of another type, as numpy has."""
+
+
+@pytest.mark.parametrize("ids", [["a", "b"], [1, 2], ["a", 2], ["ä", "b"], [_Id("a"), "b"], [10**30, 7]])
+def test_ids_of_a_list_are_texts_and_integers_of_any_kind(ids: list[Any], tmp_path: Path) -> None:
+    samples = [{"id": i, "solutions": [1, 2][: n + 1]} for n, i in enumerate(ids)]
+    run = nbrun.start(samples, lambda task: {}, tmp_path / "r", groups=["solution"], view=None)
+    assert (run.progress.total, run.wait().done) == (3, 3)
+    assert set(nbrun.load_results(tmp_path / "r")["sample_id"].astype(str)) == set(map(str, ids))
+
+
+@pytest.mark.parametrize(
+    ("samples", "says"),
+    [
+        ([{"id": "a"}, {"id": "b"}, {"id": "a"}], "samples 0 and 2 have the same id 'a'"),
+        ([{"id": 1}, {"id": "1"}], "samples 0 and 1 have the same id '1'"),
+        ([{"id": "a"}, {"id": ""}], "sample 1 has an empty 'id'"),
+        ([{"id": 1}, {"id": True}], "sample 1: its 'id' is True"),
+        ([{"id": "a"}, {"name": "b"}], "sample 1 has no 'id'"),
+    ],
+)
+def test_an_id_of_a_list_that_can_not_be_meant_is_named(samples: list[Any], says: str, tmp_path: Path) -> None:
+    with pytest.raises(SampleError, match=re.escape(says)):
+        nbrun.start(samples, lambda task: {}, tmp_path / "r", view=None)
+    assert not (tmp_path / "r").exists()
+
+
+def test_groups_of_any_shape_are_counted(tmp_path: Path) -> None:
+    samples = [
+        {"id": "a", "solutions": [1, 2], "incorrect_solutions": (3,)},
+        {"id": "b", "solutions": {"language": [3, 0, 1], "solution": ["x", "y", "z"]}},
+        {"id": "c", "incorrect_solutions": None},
+    ]
+    run = nbrun.start(samples, lambda task: {}, tmp_path / "r", view=None)
+    assert (run.progress.total, run.wait().done) == (5, 5)

@@ -8,6 +8,7 @@ import random
 import shutil
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from power_cuts import Job, check_end, check_saved, make_samples, saved, wait_for
@@ -350,3 +351,16 @@ def test_folders_that_were_made_and_not_synced_are_synced_by_the_next_start(dept
     first_save = synced.index(next(s for s in synced if s[0] == "create" and ".nbrun" in s[1]))
     before = {at for operation, at in synced[:first_save] if operation == "fsync-folder"}
     assert {os.fspath(p) for p in [tmp_path, *path.parents] if tmp_path in [p, *p.parents]} <= before
+
+
+def test_each_folder_of_a_new_directory_is_synced_once_after_it_was_filled(tmp_path):
+    path = tmp_path / "a" / "b"
+    seen = []
+    with files.observe(lambda operation, at: seen.append((operation, Path(at)))):
+        directory.Directory(path).close()
+    made = [at for operation, at in seen if operation == "mkdir"]
+    synced = [at for operation, at in seen if operation == "fsync-folder"]
+    assert len(synced) == len(set(synced))
+    assert {at.parent for at in made} <= set(synced)
+    for at in made:
+        assert seen.index(("mkdir", at)) < seen.index(("fsync-folder", at.parent))
