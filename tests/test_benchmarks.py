@@ -1,4 +1,4 @@
-"""The benchmarks as a product: the registry, what a record says, and a table that nobody types."""
+"""The benchmarks' registry, their records, and the tables that are made from them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FIGURES = {"rate": 10.0, "delay": {"p99_ms": 7}, "peak_mb": 50}
 SAMPLE = Benchmark("sample", "x:main", (least("rate", 9, "rate"), most("delay.p99_ms", 5, "delay", " ms")))
 
 
-def test_each_name_stands_for_one_function() -> None:
+def test_each_name_belongs_to_one_function() -> None:
     assert len({b.name for b in BENCHMARKS}) == len(BENCHMARKS)
     for benchmark in BENCHMARKS:
         module, _, function = benchmark.where.partition(":")
@@ -25,7 +25,7 @@ def test_each_name_stands_for_one_function() -> None:
         find(["no such"])
 
 
-def test_a_record_says_what_was_missed_and_what_moved() -> None:
+def test_a_record_lists_missed_goals_and_changed_figures() -> None:
     assert record.missed(SAMPLE, FIGURES) == ["delay.p99_ms is 7, wanted at most 5"]
     assert record.missed(SAMPLE, {}) == ["rate is None, wanted at least 9", "delay.p99_ms is None, wanted at most 5"]
     before = {"figures": {"rate": 20.0, "delay": {"p99_ms": 7.2}, "old": 1}}

@@ -1,4 +1,4 @@
-"""The command nbrun as it is typed: in a real terminal, stopped by Ctrl-C, killed, and given nonsense."""
+"""The command nbrun as people type it: in a real terminal, stopped by Ctrl-C, killed, and with wrong arguments."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ import nbrun
 ROOT = Path(__file__).parent.parent
 COMMAND = [sys.executable, "-m", "nbrun.cli"]
 ENV = os.environ | {"PYTHONPATH": str(ROOT), "TERM": "xterm", "PYTHONUTF8": "1"}
-#: Makes stdin the controlling terminal, so that its Ctrl-C is the real one, and becomes the command. A shell's
-#: background job, which the tests may be part of, ignores Ctrl-C and hands that down.
+#: Makes stdin the controlling terminal, so that its Ctrl-C is the real one, and becomes the command. The tests may run
+#: as a shell's background job, which ignores Ctrl-C; its children would ignore it, too.
 IN_TERMINAL = """import fcntl, os, signal, sys, termios
 signal.signal(signal.SIGINT, signal.SIG_DFL)
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
@@ -33,7 +33,7 @@ DEADLINE_S = 120
 
 
 class Terminal:
-    """A terminal of 80 columns that one command runs in. A thread collects what it shows."""
+    """A terminal of 80 columns in which one command runs. A thread collects the output."""
 
     def __init__(self, *args: str, cwd: Path) -> None:
         self._master, slave = os.openpty()
@@ -52,7 +52,7 @@ class Terminal:
         while True:
             try:
                 data = os.read(self._master, 65536)
-            except OSError:  # the last one closed it
+            except OSError:  # the last process with this terminal has ended
                 break
             if not data:
                 break
@@ -90,8 +90,10 @@ def done(folder: Path) -> int:
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Terminal], list[int]]:
-    """The demo, stopped by Ctrl-C, gone on, killed, gone on to its end: the folder, what was seen, and what was saved
-    before each.
+    """Run the demo three times: stopped by Ctrl-C, killed, and to its end.
+
+    Returns:
+        The folder, the terminals, and how many results were saved before each.
     """
     folder = tmp_path_factory.mktemp("demo")
     seen, kept = [], []
@@ -118,7 +120,7 @@ def test_bars_move_in_a_terminal(demo: tuple[Path, list[Terminal], list[int]]) -
 
 @pytest.mark.needs("g++")
 @pytest.mark.long
-def test_ctrl_c_stops_and_tells_how_to_go_on(demo: tuple[Path, list[Terminal], list[int]]) -> None:
+def test_ctrl_c_stops_it_and_the_last_line_says_how_to_continue(demo: tuple[Path, list[Terminal], list[int]]) -> None:
     terminal = demo[1][0]
     assert terminal.child.returncode == 130
     assert "Traceback" not in terminal.text
@@ -128,7 +130,7 @@ def test_ctrl_c_stops_and_tells_how_to_go_on(demo: tuple[Path, list[Terminal], l
 
 @pytest.mark.needs("g++")
 @pytest.mark.long
-def test_the_same_command_goes_on_and_says_how_much_it_kept(demo: tuple[Path, list[Terminal], list[int]]) -> None:
+def test_the_same_command_continues_and_says_how_much_it_kept(demo: tuple[Path, list[Terminal], list[int]]) -> None:
     folder, seen, kept = demo
     assert kept[0] == 0
     assert 12 <= kept[1] <= kept[2] - 12
@@ -143,7 +145,7 @@ def test_the_same_command_goes_on_and_says_how_much_it_kept(demo: tuple[Path, li
 
 @pytest.mark.needs("g++")
 @pytest.mark.long
-def test_at_the_end_stand_the_rates_the_place_and_the_line_that_loads(
+def test_it_ends_with_the_rates_the_folder_and_a_line_that_loads_the_results(
     demo: tuple[Path, list[Terminal], list[int]],
 ) -> None:
     folder, seen, _ = demo
@@ -162,8 +164,7 @@ def test_at_the_end_stand_the_rates_the_place_and_the_line_that_loads(
 @pytest.mark.needs("g++")
 @pytest.mark.long
 def test_a_second_run_does_nothing(demo: tuple[Path, list[Terminal], list[int]]) -> None:
-    """In under a second; where this machine is loaded, or pandas loads pyarrow too, in what two commands that only read
-    take."""
+    """It takes less than a second, or no longer than two commands that only read, if the machine is busy."""
     folder = demo[0]
     files = {p: p.stat().st_mtime_ns for p in (folder / "nbrun-demo").glob("*.json")}
     times = []
@@ -189,23 +190,23 @@ def test_status_and_rates_print_text_and_json(demo: tuple[Path, list[Terminal], 
     assert json.loads(command("status", "nbrun-demo", "--json", cwd=folder).stdout)["samples_complete"] == 14
     text = command("rates", "nbrun-demo", cwd=folder).stdout
     assert len(text.splitlines()) == 15
-    assert "n_missing" not in text, "only where something is"
+    assert "n_missing" not in text, "the column appears only if something is missing"
     rows = json.loads(command("rates", "nbrun-demo", "--json", cwd=folder).stdout)
     assert {(row["tpr"], row["tnr"], row["n_missing"]) for row in rows} == {(1.0, 1.0, 0)}
 
 
 @pytest.mark.parametrize("name", ["status", "rates"])
 @pytest.mark.parametrize(
-    ("path", "told"),
+    ("path", "message"),
     [("nowhere", "there is no such folder"), ("file", "is a file"), ("empty", "holds no results")],
 )
-def test_an_error_is_one_plain_line(tmp_path: Path, name: str, path: str, told: str) -> None:
+def test_an_error_is_one_plain_line(tmp_path: Path, name: str, path: str, message: str) -> None:
     (tmp_path / "file").write_text("x")
     (tmp_path / "empty").mkdir()
     ended = command(name, path, cwd=tmp_path)
     assert ended.returncode == 2
     assert ended.stdout == ""
-    assert told in ended.stderr
+    assert message in ended.stderr
     assert path in ended.stderr
     assert ended.stderr.startswith("nbrun: ")
     assert ended.stderr.count("\n") == 1
@@ -223,7 +224,7 @@ sys.exit(main(["demo", "--workers", "2"]))
 
 
 def small_demo(folder: Path, path: str) -> tuple[str, str]:
-    """Run it where only the programs of `path` are installed; return what it printed, and its errors."""
+    """Run it with `path` as the PATH; return its standard output and standard error."""
     done = subprocess.run(
         [sys.executable, "-c", SMALL_DEMO], cwd=folder, env=ENV | {"PATH": path}, capture_output=True, text=True
     )
@@ -231,7 +232,7 @@ def small_demo(folder: Path, path: str) -> tuple[str, str]:
     return done.stdout, done.stderr
 
 
-def test_what_this_machine_can_not_judge_is_left_out_and_one_sentence_says_so(tmp_path: Path) -> None:
+def test_solutions_without_a_compiler_are_left_out_and_one_sentence_says_so(tmp_path: Path) -> None:
     (tmp_path / "no programs").mkdir()
     out, err = small_demo(tmp_path, str(tmp_path / "no programs"))
     assert "5 C++ solutions were not judged: no g++. apt install g++\n" in out
@@ -244,7 +245,7 @@ def test_what_this_machine_can_not_judge_is_left_out_and_one_sentence_says_so(tm
 
 
 @pytest.mark.needs("g++")
-def test_what_was_left_out_is_judged_once_its_compiler_is_installed(tmp_path: Path) -> None:
+def test_solutions_that_were_left_out_are_judged_once_their_compiler_is_installed(tmp_path: Path) -> None:
     (tmp_path / "no programs").mkdir()
     small_demo(tmp_path, str(tmp_path / "no programs"))
     out, _ = small_demo(tmp_path, os.environ["PATH"])
@@ -257,7 +258,7 @@ def test_what_was_left_out_is_judged_once_its_compiler_is_installed(tmp_path: Pa
 
 
 @pytest.mark.parametrize("args", [("--results", "file"), ("--workers", "0"), ("--workers", "many")])
-def test_the_demo_refuses_what_cannot_be_before_it_writes(tmp_path: Path, args: tuple[str, str]) -> None:
+def test_the_demo_refuses_wrong_arguments_before_it_writes(tmp_path: Path, args: tuple[str, str]) -> None:
     (tmp_path / "file").write_text("x")
     ended = command("demo", *args, cwd=tmp_path)
     assert ended.returncode == 2
@@ -266,7 +267,7 @@ def test_the_demo_refuses_what_cannot_be_before_it_writes(tmp_path: Path, args: 
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
-def test_merge_tells_what_it_made_and_what_it_dropped(tmp_path: Path) -> None:
+def test_merge_reports_what_it_made_and_what_it_dropped(tmp_path: Path) -> None:
     def fails(task: nbrun.Task) -> None:
         raise ValueError("no")
 
@@ -281,8 +282,8 @@ def test_merge_tells_what_it_made_and_what_it_dropped(tmp_path: Path) -> None:
     again = command("merge", "all", "a", "b", cwd=tmp_path)
     assert again.returncode == 2
     assert "all exists" in again.stderr
-    told = json.loads(command("merge", "all2", "b", "a", "--json", cwd=tmp_path).stdout)
-    assert (told["entries"], told["dropped"], told["problems"]) == (6, {"same": 0, "older": 0, "errors": 2}, [])
+    report = json.loads(command("merge", "all2", "b", "a", "--json", cwd=tmp_path).stdout)
+    assert (report["entries"], report["dropped"], report["problems"]) == (6, {"same": 0, "older": 0, "errors": 2}, [])
     next((tmp_path / "a").glob("*.json")).write_bytes(b"")
     damaged = command("merge", "all3", "a", "b", cwd=tmp_path)
     assert damaged.returncode == 1
@@ -295,10 +296,10 @@ def len_of(task: nbrun.Task) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("args", [("--version",), ("--help",), ("demo", "--help"), ("rates", "r"), ("status", "r")])
-def test_a_reader_that_goes_away_is_no_error(tmp_path: Path, args: tuple[str, ...]) -> None:
+def test_a_closed_pipe_is_no_error(tmp_path: Path, args: tuple[str, ...]) -> None:
     nbrun.start(["one"], lambda task: {"accepted": True}, tmp_path / "r", view=None).wait(60)
-    nobody_reads, out = os.pipe()
-    os.close(nobody_reads)
+    reader, out = os.pipe()
+    os.close(reader)
     command = [sys.executable, "-m", "nbrun", *args]
     ended = subprocess.run(command, cwd=tmp_path, env=ENV, stdout=out, stderr=subprocess.PIPE, text=True, check=False)
     os.close(out)

@@ -1,4 +1,4 @@
-"""The console's view: bars in a terminal, lines in a log, and an end of its own."""
+"""The console's view: bars in a terminal, lines in a log, and a last line about how the run ended."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from nbrun.progress import ProgressTracker
 
 
 class Run:
-    """What the console looks at: a tracker and a state. `looked` is released at each look."""
+    """A run as the console sees it: a tracker and a state. `looked` is released at each read of `progress`."""
 
     workers = 2
 
@@ -69,7 +69,7 @@ def wait_for_end(shown: console.Console) -> None:
     assert not shown._thread.is_alive()
 
 
-def test_the_end_of_the_run_ends_the_view_and_is_said() -> None:
+def test_the_view_ends_with_the_run_and_prints_how_it_ended() -> None:
     run, file = Run(), io.StringIO()
     shown = console.show(run, file)
     run.look()
@@ -102,7 +102,7 @@ def test_a_log_gets_a_line_every_ten_seconds_without_control_characters() -> Non
     assert len(file.getvalue().splitlines()) == 20, "other numbers make no new message"
 
 
-def test_a_log_that_knows_only_ascii_gets_ascii() -> None:
+def test_a_stream_that_can_only_encode_ascii_gets_ascii() -> None:
     raw = io.BytesIO()
     run = Run()
     run.message = "Sample «α»"
@@ -124,12 +124,12 @@ def test_bars_in_a_terminal(total: int | None) -> None:
     text = file.getvalue()
     assert "Accepted 1, WrongAnswer 1" in text
     assert "errors=1" in text
-    assert "\x1b[31m" not in text, "an id must not steer the terminal"
+    assert "\x1b[31m" not in text, "an id can't control the terminal"
     assert "p [31m1" in text
     assert text.endswith("loads the results.\n")
 
 
-def test_two_runs_at_a_time_have_lines_of_their_own() -> None:
+def test_two_runs_at_the_same_time_have_separate_lines() -> None:
     file = Terminal()
     runs = [Run(), Run()]
     views = [console._Bars(file) for _ in runs]
@@ -146,7 +146,7 @@ def test_two_runs_at_a_time_have_lines_of_their_own() -> None:
     assert file.getvalue().rstrip().endswith("loads the results.")
 
 
-def test_close_draws_the_last_state_of_a_run_that_goes_on() -> None:
+def test_close_draws_the_current_state_of_a_run_that_continues() -> None:
     run, file = Run(), io.StringIO()
     shown = console.show(run, file)
     run.look()
@@ -158,7 +158,7 @@ def test_close_draws_the_last_state_of_a_run_that_goes_on() -> None:
     assert len(file.getvalue().splitlines()) == 1
 
 
-def test_a_pipe_that_is_gone_costs_nothing() -> None:
+def test_a_closed_pipe_does_not_affect_the_run() -> None:
     class Gone(io.StringIO):
         def write(self, _: str) -> int:
             raise BrokenPipeError
@@ -171,7 +171,7 @@ def test_a_pipe_that_is_gone_costs_nothing() -> None:
     shown.close()
 
 
-def test_no_thread_stays_behind() -> None:
+def test_no_thread_is_left() -> None:
     before = set(threading.enumerate())
     run = Run()
     shown = console.show(run, Terminal())
@@ -203,12 +203,12 @@ if {hangs}:
     while any(r.progress.done < 5 for r in runs):
         many.wait(0.01)
 
-    def tell(main=threading.main_thread().ident):
+    def report(main=threading.main_thread().ident):
         while not any(f.name in ("_wait", "select") for f in traceback.extract_stack(sys._current_frames()[main])):
             many.wait(0.01)
         print("ready", flush=True)
 
-    threading.Thread(target=tell, daemon=True).start()
+    threading.Thread(target=report, daemon=True).start()
 {wait}
 """
 WAIT = "for run in runs: run.wait()"
@@ -222,7 +222,7 @@ asyncio.run(main())
 
 
 def in_terminal(script: str, folder: Path, *, interrupt: bool = False) -> tuple[str, int]:
-    """Run a script with a terminal for its three streams; return what it wrote, and how it ended."""
+    """Run a script with a terminal as its three streams; return its output and its exit code."""
     ours, theirs = pty.openpty()
     (folder / "script.py").write_text(script)
     env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
@@ -245,7 +245,7 @@ def in_terminal(script: str, folder: Path, *, interrupt: bool = False) -> tuple[
     return text.decode(), process.wait(60)
 
 
-def test_what_tasks_print_is_above_the_bars_of_all_runs_and_each_end_is_said(tmp_path: Path) -> None:
+def test_output_of_tasks_is_above_the_bars_of_all_runs_and_each_run_prints_its_end(tmp_path: Path) -> None:
     text, code = in_terminal(SCRIPT.format(hangs=False, wait=WAIT), tmp_path)
     assert code == 0, text
     for i in range(6):
@@ -255,7 +255,7 @@ def test_what_tasks_print_is_above_the_bars_of_all_runs_and_each_end_is_said(tmp
 
 
 @pytest.mark.parametrize("wait", [WAIT, AWAIT])
-def test_an_interrupt_of_a_script_that_waits_is_one_sentence(wait: str, tmp_path: Path) -> None:
+def test_interrupting_a_script_that_waits_prints_one_sentence(wait: str, tmp_path: Path) -> None:
     text, code = in_terminal(SCRIPT.format(hangs=True, wait=wait), tmp_path, interrupt=True)
     assert "Traceback" not in text
     assert "run.wait()" not in text
@@ -271,7 +271,7 @@ def test_other_exceptions_of_a_script_keep_their_traceback(tmp_path: Path) -> No
     assert code == 1
 
 
-def test_output_of_tasks_goes_to_a_file_where_the_script_sends_it(tmp_path: Path) -> None:
+def test_output_of_tasks_goes_to_the_file_that_the_script_has_made_its_stdout(tmp_path: Path) -> None:
     script = f"import sys\nsys.stdout = open('out.txt', 'w')\n{SCRIPT.format(hangs=False, wait=WAIT)}"
     text, code = in_terminal(script, tmp_path)
     lines = (tmp_path / "out.txt").read_text().splitlines()

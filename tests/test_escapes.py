@@ -1,4 +1,4 @@
-"""What a program or a stranger wrote steers no terminal and runs in no spreadsheet."""
+"""Text that a program or a stranger wrote can't control a terminal and isn't run by a spreadsheet."""
 
 import csv
 import subprocess
@@ -11,13 +11,13 @@ from nbrun.cli import main
 from nbrun.texts import escape_control_chars
 
 ESCAPE = "\x1b]0;title\x07\x1b[31m\u202e"
-#: What a terminal obeys.
+#: Characters that control a terminal.
 STEERING = "\x1b\x07\x9b\u202e\r\x08"
 
 
 @pytest.fixture
 def hostile(tmp_path):
-    """Ids, results, errors, verdicts and names of files that hold escape sequences and formulas."""
+    """A directory whose ids, results, errors, verdicts and file names hold escape sequences and formulas."""
 
     def fn(task):
         print(ESCAPE)
@@ -41,14 +41,14 @@ def hostile(tmp_path):
      ["check", "--repair"], ["archive"]],
     ids=" ".join,
 )  # fmt: skip
-def test_no_command_steers_the_terminal(hostile, command, capfd):
+def test_no_command_prints_control_characters(hostile, command, capfd):
     name, *rest = command
     main([name, str(hostile), *(f"=cmd(){ESCAPE}" if r == "ID" else r for r in rest)])
     out, err = capfd.readouterr()
     assert not [c for c in out + err if c in STEERING]
 
 
-def test_warnings_and_errors_don_t_either(hostile, recwarn):
+def test_no_warning_and_no_report_holds_control_characters(hostile, recwarn):
     nbrun.load_results(hostile)
     texts = [str(w.message) for w in recwarn] + [str(nbrun.check(hostile)), *map(str, nbrun.check(hostile).findings)]
     assert any("bad" in t for t in texts)
@@ -56,8 +56,8 @@ def test_warnings_and_errors_don_t_either(hostile, recwarn):
         assert not [c for c in text if c in STEERING]
 
 
-def test_the_console_does_not_either(tmp_path):
-    """A run in a process of its own, with bars off and on."""
+def test_the_console_prints_no_control_characters(tmp_path):
+    """The run is in a process of its own."""
     code = (
         "import nbrun, sys; e = sys.argv[2].encode().decode('unicode_escape')\n"
         "def fn(task):\n    raise ValueError(e)\n"
@@ -78,7 +78,7 @@ def test_csv_holds_no_formula_unless_asked(hostile, tmp_path):
     main(["export", str(hostile), str(tmp_path / "x.csv")])
     got = cells(tmp_path / "x.csv")
     assert not [c for c in got if c.startswith(("=", "+", "@", "\t", "\r")) or (c[:1] == "-" and c != "-2")]
-    assert got.count("-2") == 4, "numbers stay, in text too"
+    assert got.count("-2") == 4, "numbers are unchanged, also as text"
     assert "'=HYPERLINK(1)" in got
     assert str(2**60 + 1) in got
     main(["export", str(hostile), str(tmp_path / "raw.csv"), "--raw"])
@@ -86,14 +86,14 @@ def test_csv_holds_no_formula_unless_asked(hostile, tmp_path):
     assert [c.removeprefix("'") for c in got] == raw
 
 
-def test_other_formats_are_as_they_are(hostile, tmp_path):
+def test_other_formats_keep_the_text_unchanged(hostile, tmp_path):
     for name in ("x.json", "x.jsonl", "x.parquet"):
         if main(["export", str(hostile), str(tmp_path / name)]) == 0:
             assert b"'=HYPERLINK" not in (tmp_path / name).read_bytes()
 
 
 def test_html_is_escaped(hostile, tmp_path):
-    """The panel's static view and show: nothing of an id, a result or an error is markup."""
+    """In the panel's static view and in `show`, no part of an id, a result or an error is markup."""
     evil = "<img src=x onerror=alert(1)><script>"
 
     def fn(task):
@@ -111,6 +111,6 @@ def test_html_is_escaped(hostile, tmp_path):
         assert "<script>" not in page
 
 
-def test_what_is_escaped():
+def test_control_characters_become_visible_signs():
     assert escape_control_chars("a\x1b[31mb\x07\x9b\u202e") == "a␛[31mb␇<U+009B><U+202E>"
     assert escape_control_chars("a\n\tb") == "a\n\tb"

@@ -1,4 +1,4 @@
-"""What `import nbrun` loads, and what each first step adds to it. Each is tried in an interpreter of its own."""
+"""Which modules `import nbrun` and each first step load. Each runs in an interpreter of its own."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-#: What takes long to load, and few need.
+#: Modules that take long to load and that few users need.
 HEAVY = {
     "IPython", "anywidget", "asyncio", "concurrent.futures.process", "http", "ipywidgets", "multiprocessing", "numpy",
     "pandas", "pyarrow", "ssl", "tqdm", "traitlets", "zipfile",

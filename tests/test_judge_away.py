@@ -1,4 +1,4 @@
-"""A judge that is away: the run pauses by itself, counts no attempt, and goes on when the judge is back."""
+"""An unavailable judge: the run pauses, counts no attempt, and continues when the judge is available again."""
 
 import threading
 from pathlib import Path
@@ -14,7 +14,7 @@ SAMPLES = [{"id": "p", "solutions": [str(i) for i in range(40)]}]
 
 
 class Flaky:
-    """A judge that is away until `back` is set."""
+    """A judge that is unavailable until `back` is set."""
 
     def __init__(self) -> None:
         self.settings = {"name": "flaky"}
@@ -32,11 +32,11 @@ class Flaky:
 
 
 @pytest.fixture(autouse=True)
-def _asked_often(monkeypatch: pytest.MonkeyPatch) -> None:
+def _check_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scheduler, "ASK_EVERY_S", 0.02)
 
 
-def test_the_run_goes_on_when_the_judge_is_back(tmp_path: Path) -> None:
+def test_the_run_continues_when_the_judge_is_available_again(tmp_path: Path) -> None:
     judge = Flaky()
     run = nbrun.start(SAMPLES, judge, tmp_path / "r", workers=4, view=None)
     assert judge.asked.wait(10)
@@ -49,7 +49,7 @@ def test_the_run_goes_on_when_the_judge_is_back(tmp_path: Path) -> None:
     assert set(nbrun.load_results(tmp_path / "r")["attempts"]) == {1}
 
 
-def test_a_user_who_paused_resumes(tmp_path: Path) -> None:
+def test_a_run_that_the_user_has_paused_waits_for_the_user(tmp_path: Path) -> None:
     judge = Flaky()
     run = nbrun.start(SAMPLES, judge, tmp_path / "r", workers=4, view=None)
     assert judge.asked.wait(10)
@@ -62,7 +62,7 @@ def test_a_user_who_paused_resumes(tmp_path: Path) -> None:
     assert run.wait(20).done == 40
 
 
-def test_what_can_not_be_judged_is_tried_once_and_stops_nothing(tmp_path: Path) -> None:
+def test_an_unsupported_item_is_tried_once_and_does_not_stop_the_run(tmp_path: Path) -> None:
     def fn(task: nbrun.Task) -> dict[str, int]:
         if task.index < 30:
             raise NotSupportedError("no such language")

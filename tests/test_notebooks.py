@@ -1,4 +1,4 @@
-"""The notebooks run from the first cell to the last, and say what their texts promise."""
+"""The notebooks run from the first cell to the last, and their outputs are what their texts promise."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def code_cells(path: Path) -> list[Any]:
 
 
 def text_of(cell: Any) -> str:
-    """What a cell put out, as text."""
+    """Return a cell's output as text."""
     return "".join("".join(o.get("text") or o.get("data", {}).get("text/plain", "")) for o in cell["outputs"])
 
 
 def execute(source: Path, folder: Path) -> Path:
-    """Runs a copy by nbmake, which writes the outputs into that copy; the repository is not written to."""
+    """Run a copy of a notebook with nbmake, which writes the outputs into it, and return the copy's path."""
     path = folder / source.name
     shutil.copy(source, path)
     for module in source.parent.glob("*.py"):
@@ -51,7 +51,7 @@ def test_notebooks_are_stored_without_outputs(path: Path) -> None:
 
 
 @pytest.mark.needs("g++")
-def test_the_first_run_is_broken_off_and_goes_on(tmp_path: Path) -> None:
+def test_the_first_run_is_stopped_and_continued(tmp_path: Path) -> None:
     cells = code_cells(execute(ROOT / "notebooks" / "01_first_run.ipynb", tmp_path))
     texts = [text_of(cell) for cell in cells]
     starts = [i for i, cell in enumerate(cells) if cell["source"].startswith("run = nbrun.start(")]

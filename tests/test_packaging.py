@@ -1,4 +1,4 @@
-"""What a user's pip installs: the wheel holds the package with its demo set and its panel, and nothing else."""
+"""The wheel holds the package with its demo problems and its panel, and nothing else."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-#: All that may stand at the top of the repository, beside names that begin with a dot.
+#: All names that are allowed at the top of the repository, apart from those that begin with a dot.
 TOP = {"pyproject.toml", "nbrun", "notebooks", "tests", "README.md", "LICENSE"}
-#: Files of the package that are no Python.
+#: Files of the package that aren't Python.
 DATA = {
     "py.typed", "judge/demo/problems.jsonl", "judge/demo/old_results.zip", "panel/view.css",
     *(f"panel/{name}.js" for name in ("controls", "elements", "list", "sample", "samples", "sections", "store")),
@@ -33,7 +33,7 @@ def tracked() -> list[str]:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
-    """The wheel that pip would build, made by the same back end."""
+    """Build the wheel with the back end that pip would use."""
     folder = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=120)
@@ -102,7 +102,7 @@ def test_the_metadata_names_what_each_extra_needs(metadata: email.message.Messag
     assert metadata.get_payload(decode=True) == (ROOT / "README.md").read_bytes()
 
 
-def test_all_includes_every_extra_but_those_for_its_makers() -> None:
+def test_all_includes_every_extra_but_those_for_developers() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
     (line,) = extras["all"]
     assert set(line.removeprefix("nbrun[").removesuffix("]").split(",")) == set(extras) - {
@@ -125,7 +125,7 @@ def test_an_installed_wheel_runs_without_the_repository(wheel: zipfile.ZipFile, 
     assert ran.stdout.startswith(str(tmp_path / "nbrun"))
 
 
-def test_the_top_of_the_repository_holds_what_it_should() -> None:
+def test_the_top_of_the_repository_holds_only_these_names() -> None:
     tops = {name.partition("/")[0] for name in tracked()}
     assert {name for name in tops if not name.startswith(".")} <= TOP
     assert sum((ROOT / name).stat().st_size for name in tracked() if name.startswith("notebooks/")) < 300_000

@@ -1,4 +1,4 @@
-"""The tracker: what it counts, and how times are worded."""
+"""What the tracker counts, and how times, sizes and rates are written."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Clock:
 
 
 def after(ends: int, seconds: float, total: int) -> Progress:
-    """A run of which so many tasks ended, evenly, in that time."""
+    """Return the progress of a run whose `ends` tasks ended evenly within `seconds`."""
     clock = Clock()
     tracker = ProgressTracker(clock)
     tracker.add_sample("a", total)
@@ -44,11 +44,11 @@ def after(ends: int, seconds: float, total: int) -> Progress:
         (100, 60, 10_000_000, "about 69 d 11 h left"),
     ],
 )
-def test_no_more_is_said_of_the_time_left_than_is_known(ends: int, seconds: float, total: int, text: str) -> None:
+def test_the_time_left_is_as_precise_as_it_is_known(ends: int, seconds: float, total: int, text: str) -> None:
     assert eta_text(after(ends, seconds, total)) == text
 
 
-def test_the_judges_faults_are_no_rejections() -> None:
+def test_errors_of_the_judge_are_not_rejections() -> None:
     tracker = ProgressTracker()
     tracker.add_sample(
         "a", 10, done=3, accepted=1, rejected=2, verdicts={"Accepted": 1, "JudgeError": 1, "WrongAnswer": 1}
@@ -81,7 +81,7 @@ def test_a_samples_verdicts_are_bits_in_the_order_of_the_runs_verdicts() -> None
     assert tracker.changed_since(0)[-1].seen < 1 << 32
 
 
-def test_kinds_of_errors_are_bounded() -> None:
+def test_the_number_of_error_kinds_is_bounded() -> None:
     tracker = ProgressTracker()
     tracker.add_sample("a", 1000)
     for i in range(2 * KINDS):
@@ -93,7 +93,7 @@ def test_kinds_of_errors_are_bounded() -> None:
     assert sum(kind.n for kind in kinds) == 2 * KINDS
 
 
-def test_sizes_and_rates_are_words() -> None:
+def test_sizes_rates_and_times_have_units() -> None:
     assert [bytes_text(n) for n in (0, 999, 1000, 999_999, 12_345_678, 10**15)] == [
         "0 bytes", "999 bytes", "1.0 kB", "1.0 MB", "12 MB", "1,000 TB",
     ]  # fmt: skip
@@ -103,7 +103,7 @@ def test_sizes_and_rates_are_words() -> None:
     ]  # fmt: skip
 
 
-def test_the_time_stands_still_when_the_run_has_ended() -> None:
+def test_elapsed_time_ends_with_the_run() -> None:
     clock = Clock()
     tracker = ProgressTracker(clock)
     clock.now = 60
@@ -152,7 +152,7 @@ def test_a_snapshot_is_short_and_can_be_pickled() -> None:
     assert again.since(0) == []
 
 
-def test_the_time_stands_still_in_a_pause() -> None:
+def test_elapsed_time_excludes_pauses() -> None:
     clock = Clock()
     tracker = ProgressTracker(clock)
     tracker.add_sample("a", 100)
@@ -173,7 +173,7 @@ def test_the_time_stands_still_in_a_pause() -> None:
     assert tracker.snapshot(State.STOPPED).elapsed_s == 15
 
 
-def test_the_time_left_is_no_less_than_what_long_tasks_will_take() -> None:
+def test_the_time_left_includes_what_long_tasks_will_take() -> None:
     clock = Clock()
     tracker = ProgressTracker(clock)
     tracker.add_sample("a", 101)

@@ -1,6 +1,6 @@
-"""Every exported name with its signature: nothing of it changes unnoticed.
+"""The exported names and their signatures don't change by accident.
 
-A wanted change is written to tests/data/public_names.txt by `python -m tests.test_public_names`.
+After an intended change, `python -m tests.test_public_names` writes tests/data/public_names.txt again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A job on two machines: each sample goes to one of them, always the same."""
+"""A job on several machines: each sample always goes to the same one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nbrun.cli import main
 from nbrun.errors import InputError
 
 
-def test_each_sample_goes_to_one_part_whatever_its_place() -> None:
+def test_each_sample_belongs_to_one_part_independent_of_its_position() -> None:
     samples = [{"id": f"p{i}", "solutions": [i]} for i in range(1000)]
     parts = [[s["id"] for s in nbrun.shard(samples, i, 3)] for i in range(3)]
     assert sorted(id for part in parts for id in part) == sorted(s["id"] for s in samples)
@@ -22,7 +22,7 @@ def test_each_sample_goes_to_one_part_whatever_its_place() -> None:
     assert parts[0][:4] == ["p0", "p5", "p7", "p8"], "half a job on two machines depends on it"
 
 
-def test_it_is_lazy_and_takes_what_start_takes() -> None:
+def test_it_is_lazy_and_accepts_what_start_accepts() -> None:
     def endless():
         n = 0
         while True:

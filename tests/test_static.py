@@ -1,4 +1,4 @@
-"""What no run of the program shows: style, types, and which room imports which."""
+"""Static checks: style, types, and the import contracts."""
 
 import ast
 import shutil

@@ -1,4 +1,4 @@
-"""Verdicts of results of every age: the answers of a real SandboxFusion server, and shapes it never sent."""
+"""Verdicts of results in every shape: answers of a real SandboxFusion server, and others that it never sent."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_the_hot_path_is_cheap() -> None:
         assert min(timeit.repeat(lambda r=result: verdicts.of(r), number=10_000, repeat=5)) < 10_000 * 2e-6  # type: ignore[misc]
 
 
-def test_a_verdict_of_ones_own_counts_by_its_flag_everywhere(tmp_path: Path) -> None:
+def test_a_custom_verdict_counts_by_its_flag_everywhere(tmp_path: Path) -> None:
     flags = {1: True, 2: False, 11: True, 12: False}
     samples = [{"id": "p", "solutions": [1, 2], "incorrect_solutions": [11, 12]}]
 
@@ -167,6 +167,6 @@ def test_a_verdict_of_ones_own_counts_by_its_flag_everywhere(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("status", [[], {}, 3, ["TimeLimitExceeded"], {"a": 1}])
-def test_a_status_that_no_judge_writes_is_a_fault_of_the_judge(status: object) -> None:
+def test_an_unknown_status_is_an_error_of_the_judge(status: object) -> None:
     tests = [{"passed": False, "exec_info": {"status": "Success", "run_result": {"status": status}}}]
     assert verdicts.of({"accepted": False, "tests": tests}) == "JudgeError"

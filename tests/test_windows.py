@@ -104,7 +104,7 @@ print("ALL WELL")
     assert "ALL WELL" in said
 
 
-def test_judging_says_what_it_needs(tmp_path: Path) -> None:
+def test_judging_on_this_machine_names_wsl(tmp_path: Path) -> None:
     said = run_there(
         """
 import nbrun

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import nbrun
-from tests.engine.test_backends import until
+from tests.waiting import until
 
 
 def start(results: Path, fn: Any, n: int, **more: Any) -> nbrun.Run:

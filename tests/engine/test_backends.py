@@ -14,19 +14,13 @@ import pytest
 import nbrun
 from nbrun.errors import RunHaltedError
 from tests.engine.backends import KINDS, Backend, open_backend
+from tests.waiting import until
 
 
 @pytest.fixture(scope="module", params=KINDS)
 def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     with open_backend(request.param) as backend:
         yield backend
-
-
-def until(condition: Callable[[], Any], what: str) -> None:
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end, f"in 60 s not: {what}"
-        threading.Event().wait(0.01)
 
 
 def counted(path: Path) -> Callable[[Any], None]:

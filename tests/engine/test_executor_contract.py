@@ -19,7 +19,7 @@ from nbrun.engine.executor import dispatcher
 from nbrun.engine.executor.chunk_size import ChunkSizer
 from nbrun.errors import InputError, RunHaltedError
 from tests.engine.backends import Backend
-from tests.engine.test_backends import until
+from tests.waiting import until
 
 
 class Odd(Executor):

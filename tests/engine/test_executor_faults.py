@@ -20,7 +20,8 @@ import nbrun
 from nbrun.engine.executor import dispatcher
 from nbrun.errors import InputError, RunHaltedError
 from tests.engine.backends import FAR, SLOTS, Backend, dask_client, is_gone, pool_of, process_pool
-from tests.engine.test_backends import counted, until
+from tests.engine.test_backends import counted
+from tests.waiting import until
 
 
 @pytest.fixture(scope="module")

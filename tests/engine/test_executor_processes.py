@@ -21,8 +21,8 @@ import pytest
 import nbrun
 from nbrun.engine.executor import handle
 from tests.engine.backends import Backend, is_gone, kind_param, process_pool
-from tests.engine.test_backends import until
 from tests.storage.test_ends import Kernel
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = """

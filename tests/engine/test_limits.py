@@ -15,7 +15,7 @@ import nbrun
 from nbrun.engine import run_state
 from nbrun.errors import SystematicFailureError
 from tests.engine.backends import Backend, open_backend
-from tests.engine.test_backends import until
+from tests.waiting import until
 
 QUICK = nbrun.RetryPolicy(delay_s=0.001)
 

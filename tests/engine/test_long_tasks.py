@@ -14,7 +14,7 @@ import nbrun
 from nbrun.engine import long_tasks
 from nbrun.engine.long_tasks import find_long
 from tests.engine.backends import Backend, open_backend
-from tests.engine.test_backends import until
+from tests.waiting import until
 
 
 @pytest.fixture(scope="module", params=["threads", "async", "pool of threads"])

@@ -14,7 +14,7 @@ import pytest
 
 import nbrun
 from nbrun.engine import scheduler
-from tests.engine.test_backends import until
+from tests.waiting import until
 
 SAMPLES, BYTES = 60, 60_000
 TOTAL = SAMPLES * BYTES

@@ -13,19 +13,13 @@ import nbrun
 from nbrun.errors import NbrunError, RunHaltedError
 from nbrun.storage import compactor, files, journal
 from nbrun.storage.store import ResultStore
+from tests.waiting import until
 
 DEADLINE_S = 60
 
 
 def start(samples, fn, path, **options):
     return nbrun.start(samples, fn, path, groups=["solution"], view=None, **{"retry": None, **options})
-
-
-def wait_for(condition):
-    end = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < end, "it hangs"
-        time.sleep(0.002)
 
 
 def samples(n, m):
@@ -43,7 +37,7 @@ def test_results_do_not_wait_for_a_long_task_of_their_batch(tmp_path):
 
     run = start(samples(1, 701), fn, tmp_path / "r", workers=1)
     try:
-        wait_for(lambda: run.progress.saved == 700)
+        until(lambda: run.progress.saved == 700)
         assert run.progress.running == 1
         assert len(nbrun.load_results(tmp_path / "r")) == 700
     finally:
@@ -63,7 +57,7 @@ def test_errors_do_not_wait_either(tmp_path):
 
     run = start(samples(1, 701), fn, tmp_path / "r", workers=1)
     try:
-        wait_for(lambda: run.progress.saved == 700)
+        until(lambda: run.progress.saved == 700)
         assert run.progress.errors == 70
     finally:
         gate.set()
@@ -98,7 +92,7 @@ def test_a_fault_of_its_own_halts_the_run(broken, tmp_path, monkeypatch):
     run = start(samples(20, 20), lambda task: time.sleep(0.001) or {"n": task.index}, tmp_path / "r")
     with pytest.raises(RunHaltedError, match="a bug"):
         run.wait(DEADLINE_S)
-    wait_for(lambda: run.progress.ended)
+    until(lambda: run.progress.ended)
     assert run.progress.state == "halted"
     assert "a bug" in run.progress.message
     monkeypatch.undo()
@@ -164,9 +158,9 @@ def test_a_stop_while_workers_wait_at_the_bound_of_a_full_disk(drain, tmp_path, 
     monkeypatch.setattr(journal, "MAX_UNSAVED", 20)
     with files.observe(FullDisk(2)):
         run = start(samples(4, 200), lambda task: {"n": task.index}, tmp_path / "r", workers=4)
-        wait_for(lambda: run.progress.state == "paused")
+        until(lambda: run.progress.state == "paused")
         run.stop(drain=drain)
-        wait_for(lambda: run.progress.ended)
+        until(lambda: run.progress.ended)
         assert run.progress.state == "stopped"
         assert "could not be saved" in run.progress.message
     again = start(samples(4, 200), lambda task: {"n": task.index}, tmp_path / "r").wait(DEADLINE_S)
@@ -177,11 +171,11 @@ def test_a_stop_after_the_disk_was_mended_saves_what_waited(tmp_path):
     disk = FullDisk(1)  # 800 results take two commits at least
     with files.observe(disk):
         run = start(samples(4, 200), lambda task: {"n": task.index}, tmp_path / "r", workers=4)
-        wait_for(lambda: run.progress.state == "paused")
+        until(lambda: run.progress.state == "paused")
         disk.refuses = False
         ended = run.progress.done
         run.stop()
-        wait_for(lambda: run.progress.ended)
+        until(lambda: run.progress.ended)
     assert run.progress.unsaved == 0
     assert run.progress.saved >= ended
     assert len(nbrun.load_results(tmp_path / "r")) == run.progress.saved
@@ -196,7 +190,7 @@ def test_an_iterator_that_exits(tmp_path):
     run = start(stream(), lambda task: {"n": task.item}, tmp_path / "r")
     with pytest.raises(RunHaltedError, match="SystemExit"):
         run.wait(DEADLINE_S)
-    wait_for(lambda: run.progress.ended)
+    until(lambda: run.progress.ended)
     assert len(nbrun.load_results(tmp_path / "r")) == 2
     assert start(samples(1, 2), lambda task: {"n": 1}, tmp_path / "r").wait(DEADLINE_S).state == "done"
 

@@ -17,7 +17,7 @@ import pytest
 
 import nbrun
 from nbrun.errors import RunHaltedError, ThreadLimitError
-from tests.engine.test_backends import until
+from tests.waiting import until
 
 SAMPLES = [{"id": f"s{i}", "items": list(range(30))} for i in range(4)]
 

@@ -13,7 +13,7 @@ import nbrun
 from nbrun.engine.completions import CompletionQueue
 from nbrun.engine.thread_pool import Worker
 from nbrun.progress import ProgressTracker
-from tests.engine.test_backends import until
+from tests.waiting import until
 
 
 def start(results: Path, fn: Any, samples: Any, **more: Any) -> nbrun.Run:

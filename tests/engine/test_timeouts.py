@@ -16,7 +16,7 @@ from nbrun.engine import asyncio_pool
 from nbrun.errors import RunHaltedError
 from nbrun.storage.store import ResultStore
 from tests.engine.backends import Backend, open_backend
-from tests.engine.test_backends import until
+from tests.waiting import until
 
 
 @pytest.fixture(scope="module", params=["threads", "async", "pool of threads", "spawn"])

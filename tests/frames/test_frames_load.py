@@ -14,6 +14,7 @@ from conftest import OLD, PROBLEMS, answer, problem, run
 
 import nbrun
 from nbrun.errors import InputError
+from tests.waiting import until
 
 DTYPES = {
     "sample_id": "category", "group": "category", "index": "Int64", "status": "category", "verdict": "category",
@@ -27,13 +28,6 @@ DTYPES = {
 
 def dtypes(df):
     return {c: str(df[c].dtype) for c in DTYPES}
-
-
-def until(condition, timeout_s=30):
-    end = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.01)
 
 
 def test_columns_and_dtypes_are_fixed(judged_run, tmp_path, old):

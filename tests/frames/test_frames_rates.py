@@ -2,7 +2,6 @@
 
 import math
 import sys
-import time
 
 import pandas as pd
 import pytest
@@ -11,16 +10,10 @@ from conftest import PROBLEMS, answer, problem, run
 import nbrun
 from nbrun.errors import InputError, JudgeError
 from nbrun.frames.rate_table import wilson
+from tests.waiting import until
 
 RIGHT, WRONG = "solution", "incorrect_solution"
 NA = None
-
-
-def until(condition, timeout_s=30):
-    end = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.01)
 
 
 def frame(*rows):

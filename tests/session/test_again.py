@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,15 +11,9 @@ import pytest
 
 import nbrun
 from nbrun.errors import RunActiveError
+from tests.waiting import until
 
 Samples = list[dict[str, Any]]
-
-
-def until(condition: Callable[[], object], what: str = "") -> None:
-    end = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < end, what
-        time.sleep(0.005)
 
 
 def of(n: int, items: int = 2) -> Samples:

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,16 +25,10 @@ from nbrun.panel import static_html, static_text
 from nbrun.panel.sync import head_of
 from nbrun.results import follow, sample_file
 from nbrun.results.follow import Follower
+from tests.waiting import until
 
 OLD = Path(__file__).parent.parent / "data" / "old"
 QUICK_S = 0.02
-
-
-def until(condition: Callable[[], object], what: object = "") -> None:
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end, what() if callable(what) else what
-        time.sleep(0.01)
 
 
 def of(n: int, items: int = 3) -> list[dict[str, Any]]:

@@ -4,8 +4,6 @@ import collections
 import os
 import random
 import shutil
-import threading
-import time
 import warnings
 
 from simulated_disk import SimulatedDisk
@@ -15,6 +13,7 @@ from nbrun.canonical import digest, key_text
 from nbrun.errors import NbrunError
 from nbrun.results.reader import Reader, parse
 from nbrun.results.sample_file import OwnFile, Unreadable, peek, read_any
+from tests.waiting import until
 
 DEADLINE_S = 60.0
 GROUPS = ("solution", "incorrect_solution")
@@ -81,8 +80,8 @@ class Job:
         return nbrun.start(self.samples, self.fn(self.generation), path, **options)
 
 
-def run_on(disk, job, path, until=lambda: False, **options):
-    """Runs until the end, the disk's death, or `until` (death too). Returns the Progress of a run that ended."""
+def run_on(disk, job, path, kill_when=lambda: False, **options):
+    """Runs until the end, the disk's death, or `kill_when()`. Returns the Progress of a run that ended."""
     with disk.under():
         try:
             run = job.start(path, **options)
@@ -90,23 +89,15 @@ def run_on(disk, job, path, until=lambda: False, **options):
             if not disk.died.is_set():
                 raise
             return None
-        wait_for(lambda: run.progress.ended or disk.died.is_set() or run.progress.state == "paused" or until())
-        if until():
+        until(lambda: run.progress.ended or disk.died.is_set() or run.progress.state == "paused" or kill_when())
+        if kill_when():
             disk.die()
         progress = run.progress
         if not run.progress.ended:
             run.stop(drain=False)
-            wait_for(lambda: run.progress.ended)
+            until(lambda: run.progress.ended)
             return None
         return progress
-
-
-def wait_for(condition):
-    end = time.monotonic() + DEADLINE_S
-    tick = threading.Event()
-    while not condition():
-        assert time.monotonic() < end, "it hangs"
-        tick.wait(0.001)
 
 
 def saved(path):

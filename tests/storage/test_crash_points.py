@@ -204,7 +204,7 @@ def test_an_attempt_that_was_saved_goes_on(tmp_path, seed):
     job.failing = failing
     first, second, third = tmp_path / "first", tmp_path / "second", tmp_path / "third"
     disk = SimulatedDisk(first, random.Random(seed))
-    run_on(disk, job, first, until=lambda: disk.holds(b'"attempt":2'))
+    run_on(disk, job, first, kill_when=lambda: disk.holds(b'"attempt":2'))
     disk.power_cut(second, "lost")
     disk = SimulatedDisk(second, random.Random(seed), die_at=lambda disk: disk.trace[-1][0] == "unlink")
     run_on(disk, job, second)  # dies when it removes the old segment: only what it carried over is left

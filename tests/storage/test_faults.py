@@ -12,12 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from power_cuts import Job, check_end, check_saved, make_samples, wait_for
+from power_cuts import Job, check_end, check_saved, make_samples
 from simulated_disk import SimulatedDisk
 
 import nbrun
 from nbrun.errors import RunHaltedError, StorageError
 from nbrun.storage import compactor, direct_write, files, journal
+from tests.waiting import until
 
 FAULTS = {
     "no space to write": (errno.ENOSPC, {"write", "create", "rename", "mkdir"}),
@@ -57,7 +58,7 @@ def run_through(job, disk, path, on_pause=lambda run: None):
                 on_pause(None)
                 assert refusals < 100
         while not run.progress.ended:
-            wait_for(lambda: run.progress.ended or run.progress.state == "paused")
+            until(lambda: run.progress.ended or run.progress.state == "paused")
             progress = run.progress
             if progress.state == "paused":
                 pauses += 1
@@ -143,9 +144,9 @@ def test_a_stop_while_the_disk_is_full_says_what_is_lost(tmp_path):
     )  # fmt: skip
     with disk.under():
         run = job.start(tmp_path / "r")
-        wait_for(lambda: run.progress.state == "paused")
+        until(lambda: run.progress.state == "paused")
         run.stop()
-        wait_for(lambda: run.progress.ended)
+        until(lambda: run.progress.ended)
         progress = run.progress
     assert progress.state == "stopped"
     assert progress.unsaved > 0
@@ -181,7 +182,7 @@ def test_a_full_disk_and_a_bigger_one():
             return {"pad": "x" * 10_000}
 
         run = nbrun.start(samples, fn, folder / "r", groups=["solution"], workers=4, view=None)
-        wait_for(lambda: run.progress.state == "paused")
+        until(lambda: run.progress.state == "paused")
         progress = run.progress
         assert "No space left" in progress.message
         assert progress.saved > 20
@@ -189,7 +190,7 @@ def test_a_full_disk_and_a_bigger_one():
             run.wait()
         assert len(nbrun.load_results(folder / "r")) >= progress.saved
         run.resume()
-        wait_for(lambda: run.progress.state == "paused")
+        until(lambda: run.progress.state == "paused")
         subprocess.run(["mount", "-o", "remount,size=32m", str(folder)], check=True)
         run.resume()
         end = run.wait(30)

@@ -4,7 +4,6 @@ import decimal
 import math
 import re
 import threading
-import time
 from functools import partial
 
 import numpy as np
@@ -14,6 +13,7 @@ import pytest
 import nbrun
 from nbrun.errors import InputError, SampleError, UnstorableError
 from nbrun.results.values import check_storable
+from tests.waiting import until
 
 
 class Image:
@@ -23,13 +23,6 @@ class Image:
 def run(samples, path, fn=lambda task: {"v": 1}, **options):
     options = {"groups": {"it": "items"}, "view": None, "workers": 2, **options}
     return nbrun.start(samples, fn, path, **options).wait(30)
-
-
-def wait_until(is_so):
-    end = time.monotonic() + 30
-    while not is_so():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def pictures(n=20):
@@ -91,7 +84,7 @@ def test_the_list_of_a_long_run_is_saved_although_its_tasks_did_not_wait_for_it(
     with nbrun.start(samples, fn, tmp_path, groups={"it": "items"}, workers=1, view=None) as live:
         assert running.wait(30)
         assert live.progress.total == 1001
-        wait_until(lambda: len(nbrun.load_samples(tmp_path)) == 1001)
+        until(lambda: len(nbrun.load_samples(tmp_path)) == 1001)
         live.stop(drain=False)
         go.set()
     assert len(nbrun.load_samples(tmp_path)) == 1001

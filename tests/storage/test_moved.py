@@ -9,10 +9,11 @@ import subprocess
 import sys
 
 import pytest
-from test_while_running import HalfWay, wait_for
+from test_while_running import HalfWay
 
 import nbrun
 from nbrun.errors import ResultsMovedError
+from tests.waiting import until
 
 OTHER = """
 import sys, nbrun
@@ -31,7 +32,7 @@ def other(path):
 
 
 def paused(half):
-    wait_for(lambda: half.run.progress.state == "paused")
+    until(lambda: half.run.progress.state == "paused")
     return half.run.progress.message
 
 
@@ -71,7 +72,7 @@ def test_it_is_moved_and_the_run_is_stopped(tmp_path):
     half.gate.set()
     paused(half)
     half.run.stop()
-    wait_for(lambda: half.run.progress.ended)
+    until(lambda: half.run.progress.ended)
     assert half.run.progress.unsaved == 0
     assert not (tmp_path / "r").exists()
     assert whole(tmp_path / "elsewhere") == (60, set())
@@ -90,7 +91,7 @@ def test_another_run_begins_in_a_new_folder_of_its_name(tmp_path):
     paused(half)
     assert whole(tmp_path / "r") == (60, {-1}), "only the other's are there"
     half.run.stop()
-    wait_for(lambda: half.run.progress.ended)
+    until(lambda: half.run.progress.ended)
     assert whole(tmp_path / "r") == (60, {-1})
     assert whole(tmp_path / "elsewhere") == (60, set())
 
@@ -104,7 +105,7 @@ def test_it_is_deleted(tmp_path):
     half.run.resume()
     paused(half)
     half.run.stop(drain=False)
-    wait_for(lambda: half.run.progress.ended)
+    until(lambda: half.run.progress.ended)
     assert not (tmp_path / "r").exists()
 
 
@@ -116,10 +117,10 @@ def test_the_inner_folder_is_removed_and_another_process_starts(tmp_path):
     assert "was re" in paused(half)
     shutil.rmtree(tmp_path / "r" / ".nbrun", ignore_errors=True)  # what the other one had made there
     half.run.resume()
-    wait_for(lambda: (tmp_path / "r" / ".nbrun" / "lock").exists())
+    until(lambda: (tmp_path / "r" / ".nbrun" / "lock").exists())
     assert other(tmp_path / "r").startswith("in use")
     half.gate.set()
-    wait_for(lambda: half.run.progress.ended)
+    until(lambda: half.run.progress.ended)
     assert half.run.progress.state == "done"
     assert whole(tmp_path / "r") == (60, set())
     assert other(tmp_path / "r") == "60\n"
@@ -137,6 +138,6 @@ def test_a_backup_is_put_in_the_place_of_the_inner_folder(tmp_path):
     assert "replaced" in paused(half)
     half.gate.set()
     half.run.stop()
-    wait_for(lambda: half.run.progress.ended)
+    until(lambda: half.run.progress.ended)
     assert sorted(p.name for p in (tmp_path / "r" / ".nbrun").glob("*.log")) == before
     assert len(nbrun.load_results(tmp_path / "r")) >= 57

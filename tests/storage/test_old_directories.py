@@ -42,12 +42,17 @@ def missing_tasks(folder, dataset):
     return missing, wanted
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_exactly_the_missing_tasks_run(name, tmp_path):
+def old_directory(name, tmp_path):
+    """Return a directory's dataset, a copy of it, its missing tasks, and all of its tasks."""
     dataset = json.loads((OLD / f"{name}.dataset.json").read_text())
     results = tmp_path / "r"
     shutil.copytree(OLD / name, results)
-    missing, wanted = missing_tasks(results, dataset)
+    return dataset, results, *missing_tasks(results, dataset)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_exactly_the_missing_tasks_run(name, tmp_path):
+    dataset, results, missing, wanted = old_directory(name, tmp_path)
     ran = []
 
     def fn(task):
@@ -80,10 +85,7 @@ def with_new_samples(folder, dataset):
 @pytest.mark.parametrize("name", NAMES)
 def test_mixed_with_the_new_format(name, tmp_path):
     """Some samples were continued by nbrun, one is its own, the others are still as they were."""
-    dataset = json.loads((OLD / f"{name}.dataset.json").read_text())
-    results = tmp_path / "r"
-    shutil.copytree(OLD / name, results)
-    missing, wanted = missing_tasks(results, dataset)
+    dataset, results, missing, wanted = old_directory(name, tmp_path)
     begun = {s["id"] for s in dataset[:2]}
     ran = []
 

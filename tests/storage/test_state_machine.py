@@ -14,12 +14,13 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, note, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from power_cuts import DEADLINE_S, Job, check_end, run_on, saved, unmatched, wait_for
+from power_cuts import DEADLINE_S, Job, check_end, run_on, saved, unmatched
 from simulated_disk import SimulatedDisk
 
 import nbrun
 from nbrun.errors import ResultsInUseError, StorageError
 from nbrun.storage.store import ResultStore
+from tests.waiting import until
 
 ITEMS = st.sampled_from(["a", "b", "c", {"language": "CPP", "solution": "x"}, 7, None])
 SEEDS = NUMBERS = st.integers(0, 2**32)  # what is drawn must not hang on what the threads did, so numbers choose
@@ -120,10 +121,10 @@ class Results(RuleBasedStateMachine):
         )
         try:
             run = self.job.start(self.path)
-            wait_for(lambda: run.progress.ended or len(self.job.ran) > after)
+            until(lambda: run.progress.ended or len(self.job.ran) > after)
             run.stop(drain=drain)
             gate.set()
-            wait_for(lambda: run.progress.ended)
+            until(lambda: run.progress.ended)
         finally:
             self.job.failing = real
         self.ran_right()
@@ -162,7 +163,7 @@ class Results(RuleBasedStateMachine):
             except StorageError:
                 return  # it was refused before anything began
             while not run.progress.ended:
-                wait_for(lambda: run.progress.ended or run.progress.state == "paused")
+                until(lambda: run.progress.ended or run.progress.state == "paused")
                 run.resume()
         assert run.progress.state == "done"
         self.ran_right()
@@ -205,7 +206,7 @@ class Results(RuleBasedStateMachine):
         )
         try:
             run = self.job.start(self.path)
-            wait_for(begun.is_set)
+            until(begun.is_set)
             self.ran_right()
             with pytest.raises(ResultsInUseError, match=str(os.getpid())):
                 ResultStore(self.path, {"run_id": "other"})

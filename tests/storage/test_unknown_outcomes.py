@@ -11,13 +11,14 @@ import time
 from pathlib import Path
 
 import pytest
-from power_cuts import Job, check_end, check_saved, make_samples, saved, wait_for
+from power_cuts import Job, check_end, check_saved, make_samples, saved
 from simulated_disk import SimulatedDisk
 from test_faults import run_through
 
 import nbrun
 from nbrun.storage import compactor, directory, files, journal
 from nbrun.tools.check import check
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -102,9 +103,9 @@ class Swapped:
         return self.path / "s.json"
 
     def wait_until_filed(self):
-        wait_for(self.ready.is_set)
-        wait_for(lambda: self.file.exists() and nbrun.status(self.path).done == 7)
-        wait_for(lambda: len(json.loads(self.file.read_bytes())["g_result"]) == 7)
+        until(self.ready.is_set)
+        until(lambda: self.file.exists() and nbrun.status(self.path).done == 7)
+        until(lambda: len(json.loads(self.file.read_bytes())["g_result"]) == 7)
         return self.file.read_bytes()
 
     def end(self):
@@ -230,14 +231,14 @@ def test_an_old_file_restored_under_an_open_sample_adds_what_the_run_lacks(tmp_p
         return {"accepted": False}
 
     run = nbrun.start([{"id": "s", "solutions": items}], fn, path, workers=1, view=None)
-    wait_for(lambda: ready.is_set() and run.progress.saved == 1)
-    wait_for((path / "s.json").exists)
+    until(lambda: ready.is_set() and run.progress.saved == 1)
+    until((path / "s.json").exists)
     rows = [{**item, "result": {"accepted": True}} for item in [*items, {"language": "CPP", "solution": "gone"}]]
     put(path / "s.json", json.dumps({"id": "s", "solution_result": rows}, indent=4).encode())
     run.pause()
     go_on.set()
-    wait_for(lambda: run.progress.saved == 2)
-    wait_for(lambda: b"nbrun/1" in (path / "s.json").read_bytes())
+    until(lambda: run.progress.saved == 2)
+    until(lambda: b"nbrun/1" in (path / "s.json").read_bytes())
     entries = json.loads((path / "s.json").read_bytes())["solution_result"]
     assert sum(e["result"]["accepted"] for e in entries) >= 3  # two that the run has not made yet, and the orphan
     run.resume()

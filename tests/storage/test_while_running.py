@@ -4,22 +4,15 @@ import os
 import shutil
 import subprocess
 import threading
-import time
 
 import pytest
 from test_faults import small_disk
 
 import nbrun
 from nbrun.errors import StorageError
+from tests.waiting import until
 
 DEADLINE_S = 30
-
-
-def wait_for(condition):
-    end = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < end, "it hangs"
-        time.sleep(0.002)
 
 
 class HalfWay:
@@ -37,7 +30,7 @@ class HalfWay:
 
         self.samples = [{"id": f"s{i}", "solutions": list(range(20))} for i in range(samples)]
         self.run = nbrun.start(self.samples, fn, path, groups=["solution"], workers=8, view=None)
-        wait_for(lambda: self.run.progress.saved == 19 * samples and len(self.ran) == 20 * samples)
+        until(lambda: self.run.progress.saved == 19 * samples and len(self.ran) == 20 * samples)
 
 
 def test_the_inner_folder_is_removed(tmp_path):
@@ -45,12 +38,12 @@ def test_the_inner_folder_is_removed(tmp_path):
     half = HalfWay(tmp_path / "r")
     shutil.rmtree(tmp_path / "r" / ".nbrun")
     half.gate.set()
-    wait_for(lambda: half.run.progress.ended or half.run.progress.state == "paused")
+    until(lambda: half.run.progress.ended or half.run.progress.state == "paused")
     for _ in range(20):
         if half.run.progress.ended:
             break
         half.run.resume()
-        wait_for(lambda: half.run.progress.ended or half.run.progress.state == "paused")
+        until(lambda: half.run.progress.ended or half.run.progress.state == "paused")
     assert half.run.progress.state == "done"
     assert len(nbrun.load_results(tmp_path / "r")) == 60
 
@@ -103,7 +96,7 @@ def test_a_result_of_50_mb(tmp_path):
         return {"n": task.index, "pad": big if task.index in (1, 3) else ""}
 
     run = nbrun.start([{"id": "s", "solutions": list(range(6))}], fn, tmp_path, groups=["solution"], view=None)
-    wait_for(lambda: run.progress.saved == 5)
+    until(lambda: run.progress.saved == 5)
     copy = shutil.copytree(tmp_path, tmp_path.with_name("copy"))  # as a power cut would leave it
     gate.set()
     assert run.wait(DEADLINE_S).saved == 6

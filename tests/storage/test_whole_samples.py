@@ -12,7 +12,7 @@ from pathlib import Path
 
 import kills
 import pytest
-from power_cuts import Job, check_end, check_saved, crash_everywhere, make_samples, run_on, saved, wait_for
+from power_cuts import Job, check_end, check_saved, crash_everywhere, make_samples, run_on, saved
 from simulated_disk import SimulatedDisk
 
 import nbrun
@@ -22,6 +22,7 @@ from nbrun.results.replay import Attempt
 from nbrun.samples import SampleReader
 from nbrun.storage import compactor, direct_write, entry, files, journal
 from nbrun.storage.sample_state import SampleState
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -81,7 +82,7 @@ def test_f8_the_disk_refuses_at_every_operation(number, operations, tmp_path, at
             except nbrun.errors.StorageError:
                 continue  # it was the opening that was refused
             while not run.progress.ended:
-                wait_for(lambda run=run: run.progress.ended or run.progress.state == "paused")
+                until(lambda run=run: run.progress.ended or run.progress.state == "paused")
                 if run.progress.state == "paused":
                     paused += 1
                     run.resume()
