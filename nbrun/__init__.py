@@ -6,6 +6,7 @@ df = nbrun.load_results("results")
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -98,5 +99,6 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
-if sys.argv[:1] != ["-m"]:  # `python -m nbrun...` is a helper process or a command, which may run nothing
+# A helper process (`python -m nbrun...`) and the command `nbrun` may run no task.
+if os.path.basename(sys.argv[0] if sys.argv else "") not in ("-m", "nbrun"):
     __getattr__("start")

@@ -212,6 +212,22 @@ def test_an_error_is_one_plain_line(tmp_path: Path, name: str, path: str, messag
     assert ended.stderr.count("\n") == 1
 
 
+def test_ctrl_c_while_the_command_is_imported_is_one_sentence(tmp_path: Path) -> None:
+    """What the command imports is replaced by a module in whose import the key is pressed."""
+    script = tmp_path / "nbrun"  # as the script that pip writes
+    script.write_text(
+        "import sys; from nbrun.cli import main\n"
+        "assert 'nbrun.session' not in sys.modules\n"
+        "class Pressed:\n"
+        "    def find_spec(self, name, *rest):\n"
+        "        if name == 'nbrun.cli.parser': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Pressed())\n"
+        "sys.exit(main())\n"
+    )
+    ended = subprocess.run([sys.executable, str(script)], env=ENV, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (130, "Interrupted.\n")
+
+
 #: The demo with two of its problems: 13 solutions in Python and 5 in C++.
 SMALL_DEMO = """
 import sys
@@ -252,8 +268,10 @@ def test_solutions_that_were_left_out_are_judged_once_their_compiler_is_installe
     assert "13 results of earlier runs are kept" in out
     assert "not judged" not in out
     assert nbrun.status(tmp_path / "nbrun-demo").done == 18
-    df = nbrun.load_results(tmp_path / "nbrun-demo")
+    df = nbrun.load_results(tmp_path / "nbrun-demo", entries=True)
     assert df.groupby("language", observed=True).size().to_dict() == {"CPP": 5, "PYTHON3": 13}
+    builds = [entry["result"].get("build", {}) for entry in df["entry"]]
+    assert not any("also_tried" in build for build in builds), "what doesn't compile is compiled once"
     assert df["run_id"].nunique() == 2
 
 

@@ -9,6 +9,8 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -48,17 +50,21 @@ def add_commands(commands: Any) -> None:
 def _demo(args: argparse.Namespace) -> int:
     print("Judging 126 solutions of 14 problems on this machine ...", file=sys.stderr, flush=True)
     from nbrun import console
-    from nbrun.judge import LocalSandbox, demo_problems
+    from nbrun.judge import CPP17, LocalSandbox, demo_problems
     from nbrun.session import start
 
     problems, left_out = _judgeable(demo_problems())
     kept = _kept(args.results)
+    # One way to compile for all: otherwise a source that doesn't compile is tried in six.
+    cpp = replace(CPP17, compat_header="")
+    judge = LocalSandbox(time_limit_s=_TIME_LIMIT_S, languages={"CPP": cpp})
     with _plain_warnings():
-        run = start(problems, LocalSandbox(time_limit_s=_TIME_LIMIT_S), args.results, workers=args.workers, view=None)
+        run = start(problems, judge, args.results, workers=args.workers, view=None)
     if kept:
         print(f"{kept} results of earlier runs are kept; only what is missing is run.", flush=True)
     view = console.show(run._controls)
     try:
+        import_module("nbrun.frames.rate_table")  # for the table at the end: it loads pandas, which takes a while
         run.wait()
     except KeyboardInterrupt:
         run.stop(drain=False)
