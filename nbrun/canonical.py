@@ -12,15 +12,26 @@ import enum
 import math
 import pathlib
 import struct
+import sys
 from collections.abc import Mapping
-from hashlib import blake2b
 from typing import Any
 
 from nbrun.texts import digits_of
 
+try:
+    from _blake2 import blake2b as blake2b  # the one in hashlib, which loads OpenSSL when it is imported
+except ImportError:
+    from hashlib import blake2b as blake2b
+
 KEY_BYTES = 16
 #: What keys are digested with.
 EMPTY_DIGEST = blake2b(digest_size=KEY_BYTES)
+
+
+def is_a(value: object, module: str, name: str) -> bool:
+    """Return whether a value is of a class whose module may not be loaded, since it loads slowly; then none is."""
+    kind = getattr(sys.modules.get(module), name, None)
+    return isinstance(kind, type) and isinstance(value, kind)
 
 
 def canonical(value: Any) -> bytes:

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from functools import partial
-from html import escape
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from nbrun.errors import InputError, NbrunError
@@ -393,6 +392,8 @@ class Progress:
 
     def _repr_html_(self) -> str:
         """A small table for a notebook."""
+        from html import escape  # loads slowly
+
         total = "not known yet" if self.total is None else f"{self.total:,}"
         rows = [
             ("State", self.state.value),

@@ -8,8 +8,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import datetime as dt
-import decimal
-import difflib
 import pathlib
 import re
 import time
@@ -17,11 +15,10 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from hashlib import blake2b
 from itertools import chain
 from typing import Any, TypeVar
 
-from nbrun.canonical import EMPTY_CONTEXT, EMPTY_DIGEST, KEY_BYTES, canonical, context_text, digest
+from nbrun.canonical import EMPTY_CONTEXT, EMPTY_DIGEST, KEY_BYTES, blake2b, canonical, context_text, digest, is_a
 from nbrun.errors import STORABLE_ADVICE, InputError, SampleError, UnstorableError
 from nbrun.texts import digits_of, without_surrogates
 
@@ -231,7 +228,7 @@ def _read_struct(value: Mapping[str, object]) -> tuple[Sequence[object], Sequenc
 # ---- samples that are plain values
 
 
-#: What may be a sample without being a mapping. numpy's and pandas' scalars are known by their method `item`.
+#: What may be a sample without being a mapping, and Decimal. numpy's and pandas' scalars are known by `item`.
 PLAIN = (
     str,
     bytes,
@@ -243,7 +240,6 @@ PLAIN = (
     dt.date,
     dt.time,
     dt.timedelta,
-    decimal.Decimal,
     pathlib.PurePath,
 )
 #: A text of up to this many characters is its sample's id itself.
@@ -262,7 +258,8 @@ class PlainSample(dict[str, object]):
 
 def is_plain(value: object) -> bool:
     """Return whether a sample is a plain value, such as a prompt or a number."""
-    return isinstance(value, PLAIN) or (hasattr(value, "dtype") and getattr(value, "ndim", None) == 0)
+    is_scalar = hasattr(value, "dtype") and getattr(value, "ndim", None) == 0
+    return isinstance(value, PLAIN) or is_scalar or is_a(value, "decimal", "Decimal")
 
 
 def plain_id(value: Any) -> str:
@@ -381,6 +378,8 @@ def _singular(name: str) -> str:
 
 
 def _missing_groups(missing: Sequence[tuple[str, str]], keys: Sequence[str]) -> str:
+    import difflib  # loads slowly
+
     lines = []
     for name, key in missing:
         near = [k for k in keys if k.lower().rstrip("s") == key.lower().rstrip("s")]

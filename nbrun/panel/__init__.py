@@ -9,10 +9,9 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from nbrun.panel.static import static_html, static_text
-
 if TYPE_CHECKING:
     from nbrun.model import RunControls
+    from nbrun.panel.static import static_html, static_text
     from nbrun.panel.widget import Panel
 
 __all__ = ["Panel", "choose_view", "publish_static", "show", "static_html", "static_text"]
@@ -40,6 +39,8 @@ def publish_static(controls: RunControls) -> None:
     """Display the static form of the run in the current cell, once: for kernels without the widget libraries."""
     from IPython.display import publish_display_data
 
+    from nbrun.panel.static import static_html, static_text
+
     progress = controls.progress
     publish_display_data(  # type: ignore[no-untyped-call]  # IPython's, without annotations
         {"text/html": static_html(progress), "text/plain": static_text(progress)}
@@ -65,4 +66,8 @@ def __getattr__(name: str) -> Any:
         from nbrun.panel.widget import Panel
 
         return Panel
+    if name in ("static_html", "static_text"):
+        from nbrun.panel import static
+
+        return getattr(static, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,9 +10,9 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from base64 import b32encode
-from hashlib import blake2b
 from typing import TypeGuard
+
+from nbrun.canonical import blake2b
 
 SUFFIX = ".json"
 #: Encrypted disks allow 143 bytes, and a file has longer names than its own meanwhile: see `derived`.
@@ -54,12 +54,7 @@ def name_of(sample_id: str) -> str:
         and len(sample_id) + len(SUFFIX) <= MAX_BYTES
     ):
         return sample_id + SUFFIX
-    mark = (
-        "~"
-        + b32encode(blake2b(sample_id.encode("utf-8", "surrogatepass"), digest_size=9).digest())
-        .decode()[:_DIGEST_CHARS]
-        .lower()
-    )
+    mark = _mark(sample_id.encode("utf-8", "surrogatepass"))
     room = MAX_BYTES - len(mark) - len(SUFFIX)
     readable = "".join(c if c.isalnum() or c in "-_." else "_" for c in unicodedata.normalize("NFC", sample_id))
     readable = readable.lstrip(".-").encode("utf-8", "ignore")[: room - 1].decode("utf-8", "ignore")
@@ -84,5 +79,11 @@ def derived(name: str, suffix: str) -> str:
     room = MAX_DERIVED_BYTES - len(suffix)
     if len(data) <= room:
         return name + suffix
-    mark = "~" + b32encode(blake2b(data, digest_size=9).digest()).decode()[:_DIGEST_CHARS].lower()
+    mark = _mark(data)
     return data[: room - len(mark)].decode("utf-8", "ignore") + mark + suffix
+
+
+def _mark(data: bytes) -> str:
+    from base64 import b32encode  # few names need it
+
+    return "~" + b32encode(blake2b(data, digest_size=9).digest()).decode()[:_DIGEST_CHARS].lower()

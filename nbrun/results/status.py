@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from pathlib import Path
 
 import orjson
 
+from nbrun.canonical import blake2b
 from nbrun.results import plain_files
 from nbrun.results.format import Header, MatchRecord, RunRecord
 from nbrun.results.replay import Stored

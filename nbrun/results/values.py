@@ -7,7 +7,7 @@ floats when they are read), takes a slow path.
 
 from __future__ import annotations
 
-import base64
+import binascii
 import collections
 import dataclasses
 import datetime as dt
@@ -407,7 +407,7 @@ def _special(value: Any, where: str) -> object:
     if isinstance(value, complex):
         return {"$complex": [value.real, value.imag]}
     if isinstance(value, (bytes, bytearray, memoryview)):
-        return {"$bytes": base64.b64encode(bytes(value)).decode()}
+        return {"$bytes": binascii.b2a_base64(bytes(value), newline=False).decode()}
     if isinstance(value, (set, frozenset)):
         try:
             return sorted(value)

@@ -6,7 +6,6 @@ at a time, and the tracker's lock protects the sums.
 
 from __future__ import annotations
 
-import difflib
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -228,8 +227,10 @@ def check_ids(ids: Iterable[str], samples: Samples) -> None:
     """Raise an InputError if `redo=` names an id that no sample of a list has."""
     if samples.by_id is None:
         return
-    unknown = sorted(set(ids) - set(samples.by_id))
+    unknown = sorted({i for i in ids if i not in samples.by_id})
     if unknown:
+        import difflib  # loads slowly
+
         near = difflib.get_close_matches(unknown[0], samples.by_id, 1)
         meant = f" Did you mean {near[0]!r}?" if near else ""
         more = f" and {len(unknown) - 1:,} more" if len(unknown) > 1 else ""

@@ -13,7 +13,6 @@ from __future__ import annotations
 import ast
 import dataclasses
 import datetime as dt
-import decimal
 import dis
 import enum
 import functools
@@ -25,10 +24,9 @@ import sys
 import sysconfig
 import types
 from collections.abc import Iterable, Iterator, Mapping, Set
-from hashlib import blake2b
 from typing import Any, NamedTuple
 
-from nbrun.canonical import canonical
+from nbrun.canonical import blake2b, canonical, is_a
 
 #: How much is looked at: functions, values, parts of one value, and the size of a source that is parsed.
 MAX_FUNCTIONS, MAX_VALUES, MAX_PARTS, MAX_SOURCE_CHARS = 300, 1000, 20_000, 2_000_000
@@ -113,12 +111,6 @@ class _NotSimpleError(Exception):
     """A value that has no settings in it."""
 
 
-def _is_namespace(value: object) -> bool:
-    """Return whether this is what argparse parses into. A process that has not loaded argparse holds none."""
-    argparse = sys.modules.get("argparse")
-    return argparse is not None and isinstance(value, argparse.Namespace)
-
-
 def _simple(value: Any, left: list[int]) -> Any:
     """Return the value as plain data. Raise _NotSimpleError if it holds something else.
 
@@ -132,7 +124,7 @@ def _simple(value: Any, left: list[int]) -> Any:
         return value if value is None else [type(value).__qualname__, value.name]
     if isinstance(value, (bool, int, float, str, bytes, dt.date, dt.time, pathlib.PurePath)):
         return value
-    if isinstance(value, (complex, decimal.Decimal, dt.timedelta, range, slice)):
+    if isinstance(value, (complex, dt.timedelta, range, slice)) or is_a(value, "decimal", "Decimal"):
         return [type(value).__name__, repr(value)]
     if isinstance(value, re.Pattern):
         return ["pattern", value.pattern, value.flags]
@@ -142,7 +134,7 @@ def _simple(value: Any, left: list[int]) -> Any:
         return {canonical(_simple(v, left)) for v in value}
     if isinstance(value, Mapping):
         return [[_simple(k, left), _simple(v, left)] for k, v in sorted(value.items(), key=lambda i: repr(i[0]))]
-    if isinstance(value, types.SimpleNamespace) or _is_namespace(value):
+    if isinstance(value, types.SimpleNamespace) or is_a(value, "argparse", "Namespace"):
         return _simple(vars(value), left)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: getattr(value, f.name, None) for f in dataclasses.fields(value) if not is_secret(f.name)}

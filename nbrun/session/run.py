@@ -11,8 +11,6 @@ import dataclasses
 import datetime as dt
 import logging
 import os
-import secrets
-import socket
 import sys
 import threading
 import time
@@ -37,6 +35,7 @@ from nbrun.session.sample_source import Samples
 from nbrun.session.settings import Arguments, is_async
 from nbrun.session.supervisor import SecondPass, Supervisor
 from nbrun.storage.entry import RemoteEncoder
+from nbrun.storage.lock import host_name
 from nbrun.storage.store import ResultStore
 from nbrun.version import __version__
 
@@ -128,7 +127,7 @@ class Launch:
                 self.tracker,
                 workers=self.limits.workers,
                 retry=policy,
-                name=socket.gethostname(),
+                name=host_name(),
                 pool=pool,
                 timeout_s=self.limits.timeout_s,
                 max_per_s=self.limits.max_per_s,
@@ -173,9 +172,9 @@ class Launch:
         """Return the run record: the settings under which results are made, and where and when."""
         now = dt.datetime.now(dt.UTC)
         return {
-            "run_id": now.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(3),
+            "run_id": now.strftime("%Y%m%d-%H%M%S-") + os.urandom(3).hex(),
             "started_at": now.isoformat(timespec="seconds"),
-            "host": socket.gethostname(),
+            "host": host_name(),
             "pid": os.getpid(),
             "nbrun": __version__,
             "python": sys.version.split()[0],

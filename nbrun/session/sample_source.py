@@ -8,10 +8,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from operator import itemgetter
 from typing import Any
 
+from nbrun.canonical import blake2b
 from nbrun.errors import InputError, SampleError, hides_own_frames
 from nbrun.results.status import SampleTotals
 from nbrun.samples import (

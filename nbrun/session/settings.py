@@ -6,10 +6,9 @@ import functools
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Any
 
-from nbrun.canonical import canonical
+from nbrun.canonical import blake2b, canonical
 from nbrun.errors import FunctionError, InputError
 from nbrun.model import RetryPolicy
 from nbrun.results.values import encode, load

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import os
-import socket
 import threading
 import time
 from collections.abc import Generator, Iterable, Mapping, Sequence
@@ -25,7 +24,7 @@ from nbrun.results import reader
 from nbrun.results.follow import Counts, Follower, complete
 from nbrun.results.format import FOLDER
 from nbrun.session.display import check_view, show
-from nbrun.storage.lock import holder_of
+from nbrun.storage.lock import holder_of, host_name
 from nbrun.texts import shorten
 from nbrun.threads import start_daemon
 
@@ -260,7 +259,7 @@ class Watch:
         """Return whether a run on another host has saved something lately."""
         if changed and self._looked.is_set():
             self._changed_at[place] = time.monotonic()
-        is_far = follower.host not in ("", socket.gethostname())
+        is_far = follower.host not in ("", host_name())
         return is_far and time.monotonic() - self._changed_at[place] < RECENT_S
 
     def _take(self, place: int, follower: Follower, changed: Iterable[str]) -> None:

@@ -21,13 +21,12 @@ import sys
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
-from hashlib import blake2b
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, BinaryIO
 from zlib import crc32
 
-from nbrun.canonical import KEY_BYTES
+from nbrun.canonical import KEY_BYTES, blake2b
 from nbrun.results import plain_files
 from nbrun.results.format import BETWEEN, FOLDER, head_of
 from nbrun.results.names import SUFFIX, temporary

@@ -12,7 +12,6 @@ import datetime as dt
 import errno
 import importlib
 import os
-import socket
 import time
 import weakref
 from collections.abc import Iterator, Mapping
@@ -42,6 +41,15 @@ TRIES, PAUSE_S = 4, 0.01
 #: Which byte is locked on Windows, where no other process can read a locked byte.
 LOCKED_BYTE = 1 << 30
 _held: weakref.WeakSet[DirectoryLock] = weakref.WeakSet()
+
+
+def host_name() -> str:
+    """Return the name of this machine."""
+    if hasattr(os, "uname"):
+        return os.uname().nodename
+    import socket  # loads slowly
+
+    return socket.gethostname()
 
 
 class DirectoryLock:
@@ -115,7 +123,7 @@ class DirectoryLock:
                 return  # the file has another name elsewhere: it can be locked, and must not be written
             note = dump(
                 {
-                    "host": socket.gethostname(),
+                    "host": host_name(),
                     "pid": os.getpid(),
                     "boot": _boot(),
                     "began": _began(os.getpid()),
@@ -144,7 +152,7 @@ class DirectoryLock:
         self.lock_caveat = (
             f"The file system of {path.parent.parent} has no locks: make sure that only one process writes there."
         )
-        if note and note.get("host") != socket.gethostname():
+        if note and note.get("host") != host_name():
             self.lock_caveat += f" {_holder_text(note).capitalize()} wrote there and has not said that it ended."
 
     def release(self) -> None:
@@ -285,7 +293,7 @@ def _lives(note: Mapping[str, object]) -> bool:
     if (
         not isinstance(pid, int)
         or not 0 < pid < 2**31
-        or note.get("host") != socket.gethostname()
+        or note.get("host") != host_name()
         or note.get("boot") != _boot()
     ):
         return False

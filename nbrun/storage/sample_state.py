@@ -13,13 +13,12 @@ import threading
 from array import array
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from hashlib import blake2b
 from itertools import compress
 from struct import unpack_from
 from typing import Any, NamedTuple
 
 from nbrun import verdicts
-from nbrun.canonical import KEY_BYTES, key_text
+from nbrun.canonical import KEY_BYTES, blake2b, key_text
 from nbrun.model import CancelFlag, Record, Task
 from nbrun.results.replay import IN_SEGMENT, NOWHERE, Attempt
 from nbrun.results.sample_file import Identity
