@@ -31,10 +31,10 @@ from typing import Any, NamedTuple
 from nbrun.canonical import digest, key_text
 from nbrun.errors import NotSupportedError
 from nbrun.judge.datasets import SHAPES, Draft, Shape, nearest, shape_of
-from nbrun.judge.datasets.shape import CARRIED, SOLUTIONS, STATEMENTS, limits_of
-from nbrun.judge.datasets.submissions import are_submissions
-from nbrun.judge.datasets.tests import Tests, read_tests
-from nbrun.judge.datasets.values import flags_of, is_missing, plain
+from nbrun.judge.datasets.shape import CARRIED, SOLUTIONS, STATEMENTS
+from nbrun.judge.datasets.solutions import are_submissions
+from nbrun.judge.datasets.tests import Tests, extras_of, read_tests
+from nbrun.judge.datasets.values import is_missing, limits_of, plain
 
 #: For problems without a limit (real rows also hold null or 0).
 TIME_LIMIT_S = 2.0
@@ -46,6 +46,10 @@ _ALWAYS = ("tests", "test")
 _FILE = re.compile(r"[\w+-][\w.+-]*", re.ASCII)
 #: How rows write that a program reads or writes a standard stream.
 _STANDARD = frozenset({"", "-", "stdin", "stdout", "standard input", "standard output"})
+
+#: What reading a value of an unexpected type raises.
+_UNEXPECTED = (TypeError, AttributeError, LookupError, ArithmeticError, RecursionError)
+_SHOWN = 20  # how many columns an error lists
 
 #: A user's function that converts a row to any known shape, or returns None to leave it out.
 Adapter = Callable[[Mapping[str, object]], Mapping[str, object] | None]
@@ -91,19 +95,35 @@ def read_row(row: Mapping[str, object], tests: Sequence[str] = TEST_SETS, keep: 
     """
     if is_normal(row):
         return Read(_checked(row, tests) | {key: row[key] for key in keep if key in row}, True)
+    if bytes in map(type, row.values()):  # a file's columns may have the type binary
+        row = {name: _as_text(value) for name, value in row.items()}
     shape = _shape_for(row, tests)
+    try:
+        problem, has_own_id = _read_as(shape, row, tests)
+    except ValueError as e:
+        raise ValueError(f"{e} (read as {shape.name}; it has {_listed(row)})") from e.__cause__
+    except _UNEXPECTED as e:  # a row may hold anything, and one of them must not end the run of the others
+        raise ValueError(f"it can't be read as {shape.name}: {e}; it has {_listed(row)}") from e
+    return Read(problem | {key: row[key] for key in keep if key in row}, has_own_id)
+
+
+def _as_text(value: object) -> object:
+    try:
+        return value.decode() if isinstance(value, bytes) else value
+    except UnicodeDecodeError:
+        return value
+
+
+def _read_as(shape: Shape, row: Mapping[str, object], tests: Sequence[str]) -> Read:
     draft = shape.read(row)
     name = draft.fields.pop("id", None)
     if is_missing(name):
         name = own_id(row, shape)
-    has_own_id = name is not None
-    problem: dict[str, object] = {"id": name if has_own_id else made_id(row, shape), **draft.fields}
+    problem: dict[str, object] = {"id": made_id(row, shape) if name is None else name, **draft.fields}
     _read_sets(problem, draft, row, tests)
-    problem.setdefault("time_limit_s", None)
-    problem.setdefault("memory_limit_mb", None)
     if "stream_files" in problem:
         _settle_files(problem)
-    return Read(problem | {key: row[key] for key in keep if key in row}, has_own_id)
+    return Read(problem, name is not None)
 
 
 def _shape_for(row: Mapping[str, object], tests: Sequence[str]) -> Shape:
@@ -200,10 +220,7 @@ def _exact_test(test: object) -> dict[str, object] | None:
         return None
     out = {"input": test["input"], "output": test["output"]}
     if len(test) > 2:
-        if test.get("name") is not None:
-            out["name"] = str(test["name"])
-        if flags := flags_of(test.get("flags")):
-            out["flags"] = flags
+        out |= extras_of(test)
         out |= {key: test[key] for key in ("alternatives", "arguments", "files") if test.get(key)}
     return out
 
@@ -253,13 +270,18 @@ def _unknown(row: Mapping[str, object]) -> str:
     )
     if empty:
         return f"it has no test: its {' and '.join(map(repr, empty))} {'hold' if len(empty) > 1 else 'holds'} nothing"
-    columns = sorted(map(str, row))
-    shown = ", ".join(columns[:20]) + (f" and {len(columns) - 20} more" if len(columns) > 20 else "")
     return (
-        f"its shape isn't known: no column with tests is among {shown or 'no columns at all'}. The nearest known shape "
-        f"is that of {nearest(columns)}. For rows of your own, give read_problems(…, adapter=a function: row -> "
+        f"its shape isn't known: no column with tests is among {_listed(row)}. The nearest known shape "
+        f"is that of {nearest(map(str, row))}. For rows of your own, give read_problems(…, adapter=a function: row -> "
         "{'id', 'tests': [{'input', 'output'}, …], 'solutions': [{'language', 'solution'}, …]})"
     )
+
+
+def _listed(row: Mapping[str, object]) -> str:
+    """Return the names of a row's columns, for an error message."""
+    columns = sorted(map(str, row))
+    more = f" and {len(columns) - _SHOWN} more" if len(columns) > _SHOWN else ""
+    return ", ".join(columns[:_SHOWN]) + more if columns else "no columns at all"
 
 
 def _settle_files(problem: dict[str, object]) -> None:

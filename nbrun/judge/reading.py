@@ -22,7 +22,7 @@ from typing import IO, Any, NamedTuple
 from nbrun.errors import InputError, NotSupportedError, SampleError
 from nbrun.judge import archives
 from nbrun.judge.datasets import SHAPES, shape_of
-from nbrun.judge.datasets.submissions import by_problem
+from nbrun.judge.datasets.solutions import by_problem
 from nbrun.judge.kattis_package import find_packages, read_package
 from nbrun.judge.language_names import name_of_number
 from nbrun.judge.languages import DEFAULT_LANGUAGES, lookup
@@ -410,6 +410,9 @@ def read_problems(
 
 def _check_path(path: Path) -> None:
     if path.is_dir():
+        if any((path / mark).is_file() for mark in ("state.json", "dataset_dict.json")):
+            load = f"datasets.load_from_disk({str(path)!r})"
+            raise InputError(f"read_problems: this folder was made by save_to_disk: give {load}, or a split of it.")
         if next(find_packages(path, archives.SUFFIXES), None) is None and not _files_in(path):
             raise InputError(
                 f"read_problems: the folder {str(path)!r} holds no problem package (a folder with problem.yaml, or "

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nbrun.errors import NotSupportedError
-from nbrun.judge.datasets.values import unfenced
+from nbrun.judge.datasets.solutions import unfenced
 from nbrun.judge.languages import Language
 from nbrun.judge.python_prelude import NONE
 

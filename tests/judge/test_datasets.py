@@ -28,9 +28,11 @@ from nbrun.errors import InputError, SampleError
 from nbrun.judge import LocalSandbox, SandboxFusion, read_problems
 from nbrun.judge.datasets import nearest
 from nbrun.judge.datasets.livecodebench import decoded, load_text_and_lists
-from nbrun.judge.datasets.values import guessed_language, megabytes, read_solutions, seconds, unfenced
+from nbrun.judge.datasets.solutions import guessed_language, read_solutions, unfenced
+from nbrun.judge.datasets.values import megabytes, seconds
 from nbrun.judge.problems import normalise
 from nbrun.samples import SampleReader
+from tests.judge.test_datasets_page import ROWS
 
 ONE = [{"input": "1 2\n", "output": "3\n"}]
 TWO = [*ONE, {"input": "4 5\n", "output": "9\n"}]
@@ -121,7 +123,7 @@ def test_a_limit_that_can_not_be_read_is_an_error(value: Any) -> None:
 def test_solutions_stay_as_they_are_where_they_have_their_form() -> None:
     struct = {"language": [3], "solution": [PY], "more": [1]}
     items = [{"language": "x", "solution": "```python\ny\n```", "more": 1}]
-    assert read_solutions(struct, "solutions") is struct
+    assert read_solutions(struct, "solutions") == struct
     assert read_solutions(items, "solutions") == items
 
 
@@ -909,3 +911,105 @@ def test_rows_whose_columns_of_solutions_are_empty_have_no_task(tmp_path: Path) 
 def test_a_checker_that_is_no_program_is_an_error_before_a_judge_runs(tmp_path: Path) -> None:
     with pytest.raises(SampleError, match="the problem's checker is 'compare', which is no program"):
         nbrun.start(read_problems([{**SOLVED, "checker": "compare"}]), LocalSandbox(), tmp_path / "r", view=None)
+
+
+def test_rows_of_a_frame_and_of_bytes_are_read_as_others_are() -> None:
+    """A frame of several kinds of rows holds NaN where a row has no value; Parquet's binary columns hold bytes."""
+    row = {"id": "a", "tests": json.dumps(TWO), "solutions": [PY], "time_limit": '{"seconds": 2, "nanos": 0}'}
+    frame = pandas.DataFrame([row, {"id": "b", "test": TWO, "solutions": [PY], "time-limit": "3 seconds"}])
+    first, second = read_problems(frame)
+    assert first["tests"] == second["tests"] == TWO
+    assert (first["time_limit_s"], second["time_limit_s"]) == (2.0, 3.0)
+    as_bytes = {name: value.encode() if isinstance(value, str) else value for name, value in row.items()}
+    assert read({**as_bytes, "solutions": [PY.encode()]}) == first
+    struct = {"language": ["python3", None], "solution": [PY.encode(), PY]}
+    assert read({**row, "solutions": struct})["solutions"] == {
+        "language": ["python3", "PYTHON3"],
+        "solution": [PY, PY],
+    }
+
+
+@pytest.mark.parametrize("form", ["json texts", "lists", "one json text"])
+def test_lists_of_lists_of_tests_are_one_list(form: str) -> None:
+    asserts = ["assert f(1) == 2", "assert f(2) == 3"]
+    for tests in (asserts, TWO):
+        nested: Any = [tests[:1], tests[1:], tests]
+        if form == "json texts":
+            nested = [json.dumps(part) for part in nested]
+        elif form == "one json text":
+            nested = json.dumps(nested)
+        found = read({"id": "a", "ground_truth": nested})["tests"]
+        assert [test["input"].strip() for test in found] == [
+            t if isinstance(t, str) else t["input"].strip() for t in tests * 2
+        ]
+
+
+def test_texts_that_check_nothing_are_no_test_code() -> None:
+    """Code of constants would pass every solution."""
+    for texts in (["1", "3"], ["'a'"], ["x = 1"]):
+        with pytest.raises(SampleError, match="neither a test with input and output nor code that checks anything"):
+            read({"id": "a", "tests": texts})
+
+
+@pytest.mark.parametrize("verdict", ["FAILED", "CRASHED", "SUBMITTED", "INPUT_PREPARATION_CRASHED", "WJ", "CE"])
+def test_submissions_that_no_judge_rejected_are_in_no_group(verdict: str) -> None:
+    rows = [{"problem_id": "a", "source": PY, "verdict": verdict}, {"problem_id": "a", "source": PY, "verdict": "OK"}]
+    (problem,) = read_problems([{"id": "a", "tests": ONE}], submissions=rows)
+    assert len(problem["solutions"]) == 1
+    assert "incorrect_solutions" not in problem
+
+
+def test_a_folder_saved_to_disk_is_named_with_the_way_to_read_it(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    datasets.Dataset.from_list([{"id": "a", "tests": ONE}]).save_to_disk(tmp_path / "saved")
+    with pytest.raises(InputError, match=r"datasets\.load_from_disk"):
+        read_problems(tmp_path / "saved")
+
+
+ODD = [
+    None,
+    5,
+    True,
+    float("nan"),
+    "",
+    "[]",
+    '"a"',
+    b"\xff",
+    [],
+    [None],
+    ["1"],
+    {},
+    {"a": [1]},
+    numpy.array([1]),
+    pandas.NA,
+]
+
+
+def paths_in(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    if at:
+        yield at
+    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in pairs:
+        yield from paths_in(inner, (*at, key))
+
+
+def replaced(value: Any, at: tuple[Any, ...], new: Any) -> Any:
+    if not at:
+        return new
+    copy = dict(value) if isinstance(value, dict) else list(value)
+    copy[at[0]] = replaced(value[at[0]], at[1:], new)
+    return copy
+
+
+@pytest.mark.filterwarnings("ignore:read_problems")
+@pytest.mark.parametrize("number", range(len(ROWS)), ids=[f"{name} {i}" for i, (name, _) in enumerate(ROWS)])
+def test_whatever_a_cell_holds_the_row_is_read_or_named_as_bad(number: int) -> None:
+    """No value ends the reading of the rows after it, and none gives a problem without tests."""
+    row = ROWS[number][1]
+    for at in paths_in(row):
+        for value in ODD:
+            problems = read_problems([replaced(row, at, value), {"id": "good", "tests": ONE}], on_bad="skip")
+            *found, good = problems.judged_by(None)
+            assert good["id"] == "good"
+            assert all(problem["tests"] or problem["not_supported"] for problem in found)
+            assert len(found) == 1 or list(problems.not_supported) != []

@@ -21,18 +21,18 @@ from nbrun.judge.datasets.shape import Draft, Shape
 from nbrun.judge.datasets.test_code import EVALPLUS, HUMANEVAL, MBPP
 from nbrun.judge.datasets.xcodeeval import XCODEEVAL
 
-#: In this order: the first shape that fits a row reads it.
+#: In this order: the first shape that fits a row reads it. LeetCodeDataset's rows have `input_output` beside test code.
 SHAPES: tuple[Shape, ...] = (
     PLUS,
     O,
     IOI,
     CODEFORCES,
     LIVECODEBENCH,
+    HUMANEVAL,
     INPUT_OUTPUT,
     XCODEEVAL,
     CODECONTESTS,
     KODCODE,
-    HUMANEVAL,
     EVALPLUS,
     MBPP,
     REWARDS,

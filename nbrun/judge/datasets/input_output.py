@@ -5,18 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 
-from nbrun.judge.datasets.shape import Draft, Shape, solutions_of
-from nbrun.judge.datasets.values import has, is_missing, megabytes, seconds
+from nbrun.judge.datasets.shape import Draft, Shape, fields_of
+from nbrun.judge.datasets.values import has
+
+_IDS = ("id", "problem_id", "url")
 
 
 def _read(row: Mapping[str, object]) -> Draft:
     """Read limits such as "2.0 seconds" and "256.0 megabytes", and the JSON text of a list of solutions in Python."""
-    fields = {
-        **solutions_of(row, language="PYTHON3"),
-        "time_limit_s": seconds(row.get("time_limit"), "time_limit"),
-        "memory_limit_mb": megabytes(row.get("memory_limit"), "memory_limit"),
-    }
-    if all(is_missing(row.get(name)) for name in ("id", "problem_id", "url")) and has(row, "name"):
+    fields = fields_of(row, "PYTHON3")
+    if not any(has(row, name) for name in _IDS) and has(row, "name"):
         # Sets from several judges have many problems called "Sum": a digest of the statement makes the id unique.
         digest = hashlib.sha256(str(row.get("question")).encode("utf-8", "surrogatepass")).hexdigest()[:8]
         fields["id"] = f"{row['name']} {digest}"
@@ -27,7 +25,7 @@ INPUT_OUTPUT = Shape(
     "APPS, TACO",
     "https://huggingface.co/datasets/codeparrot/apps, https://huggingface.co/datasets/BAAI/TACO",
     needs=(("input_output",),),
-    columns=("time_limit", "memory_limit", "name", "starter_code"),
-    ids=("id", "problem_id", "url"),
+    columns=("name",),
+    ids=_IDS,
     read=_read,
 )

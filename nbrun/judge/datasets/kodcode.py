@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from nbrun.judge.datasets.shape import Draft, Shape, solutions_of
+from nbrun.judge.datasets.shape import Draft, Shape, fields_of
 from nbrun.judge.datasets.tests import Tests, test_functions
 from nbrun.judge.datasets.values import first
 
@@ -14,7 +14,7 @@ _COLUMNS = ("test_code", "test")
 
 def _read(row: Mapping[str, object]) -> Draft:
     """Read each function of the test file as a test. Files that need pytest itself (fixtures, `raises`) are refused."""
-    fields = solutions_of(row, "PYTHON3", solutions="solution")
+    fields = fields_of(row, "PYTHON3", solutions="solution")
     column = next(name for name in _COLUMNS if _is_test_file(row.get(name)))
 
     def read(value: Any, where: str, _: str | None) -> Tests:

@@ -14,9 +14,9 @@ import zlib
 from collections.abc import Mapping
 from typing import Any
 
-from nbrun.judge.datasets.shape import Draft, Shape, solutions_of, starter_function
+from nbrun.judge.datasets.shape import Draft, Shape, fields_of, starter_function
 from nbrun.judge.datasets.tests import Tests, read_tests, says_call
-from nbrun.judge.datasets.values import first, has, parsed
+from nbrun.judge.datasets.values import first, has, parsed, text_of
 
 #: The largest size of one problem's decompressed tests.
 MAX_BYTES = 1 << 29
@@ -27,8 +27,8 @@ def _read(row: Mapping[str, Any]) -> Draft:
     metadata = parsed(first(row, "metadata") or {}, "metadata")
     function = metadata.get("func_name") if isinstance(metadata, Mapping) else None
     names = {"public_tests": "public_test_cases", "private_tests": "private_test_cases"}
-    fields = solutions_of(row)
-    if has(row, "starter_code") and (found := _STRUCTURES.search(row["starter_code"])):
+    fields = fields_of(row)
+    if found := _STRUCTURES.search(text_of(row, "starter_code")):
         fields["not_supported"] = f"functions that take a {found[1]}"
     sets = {ours: row[column] for ours, column in names.items() if has(row, column)}
     starter = starter_function(row)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from nbrun.judge.datasets.shape import CARRIED, LIMITS, Draft, Shape, carried, limits_of, solutions_of, starter_function
+from nbrun.judge.datasets.shape import Draft, Shape, fields_of, starter_function
 from nbrun.judge.datasets.tests import Tests, check_of, code_tests, read_tests
 from nbrun.judge.datasets.values import first, has, parsed, plain
 from nbrun.judge.language_names import language_name
@@ -19,16 +19,12 @@ def _read(row: Mapping[str, object]) -> Draft:
     labels = parsed(labels, "labels") if isinstance(labels, (str, Mapping)) else {}
     labels = labels if isinstance(labels, Mapping) else {}
     language = first(row, "language") or labels.get("programming_language")
-    fields: dict[str, object] = {
-        **solutions_of(row, language, solutions="solution" if has(row, "solution") else "canonical_solution"),
-        **limits_of(row),
-        **carried(row),
-    }
+    fields = fields_of(row, language, solutions="solution" if has(row, "solution") else "canonical_solution")
     function = first(row, "fn_name", "func_name")
     metadata = parsed(row["metadata"], "metadata") if isinstance(row.get("metadata"), (str, Mapping)) else {}
     if function is None and isinstance(metadata, Mapping):
         function = metadata.get("func_name")
-    sets = {name: value for name, value in row.items() if name in ("tests", "test") and value is not None}
+    sets = {name: row[name] for name in row if name in ("tests", "test") and has(row, name)}
     if "test" in sets and labels:
         _read_fusion(sets, labels, fields)
         return Draft(sets, fields, function, lambda value, where, name: _fusion_tests(value, where, name, labels))
@@ -69,8 +65,6 @@ OWN = Shape(
     "https://github.com/bytedance/SandboxFusion",
     needs=(("tests",), ("test",)),
     columns=(
-        *LIMITS,
-        *CARRIED,
         "labels",
         "language",
         "metadata",

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from nbrun.judge.datasets.shape import Draft, Shape, solutions_of
-from nbrun.judge.datasets.values import first, has, is_missing, megabytes, parsed, seconds
+from nbrun.judge.datasets.shape import Draft, Shape, fields_of
+from nbrun.judge.datasets.values import first, has, is_missing, limits_of, parsed
 
 _COLUMNS = ("reward_model", "reward_spec", "verification_info", "ground_truth", "test_cases", "unit_tests")
 
@@ -21,11 +21,11 @@ def _read(row: Mapping[str, object]) -> Draft:
     if not is_missing(about.get("ground_truth")):
         column = f"{column}.ground_truth"
         value = _parsed(row, about["ground_truth"], column)
-    limits = {name: row[name] if has(row, name) else about.get(name) for name in ("time_limit", "memory_limit")}
-    fields: dict[str, object] = {
-        **solutions_of(row, first(about, "language") or first(row, "language"), solutions="gold_standard_solution"),
-        "time_limit_s": seconds(limits.get("time_limit"), "time_limit"),
-        "memory_limit_mb": megabytes(limits.get("memory_limit"), "memory_limit"),
+    language = first(about, "language") or first(row, "language")
+    fields = limits_of(about) | {
+        key: value
+        for key, value in fields_of(row, language, solutions="gold_standard_solution").items()
+        if value is not None or key not in ("time_limit_s", "memory_limit_mb")
     }
     if about.get("input_mode") == "file":
         fields["stream_files"] = {"input": "input.txt", "output": "output.txt"}
@@ -51,7 +51,7 @@ def _parsed(row: Mapping[str, object], value: object, column: str) -> object:
 
 def _id(row: Mapping[str, object]) -> object:
     """Return an id for a row without one: its place in the data set that it comes from."""
-    extra = row.get("extra_info")
+    extra = parsed(first(row, "extra_info"), "extra_info")
     if any(has(row, name) for name in REWARDS.ids) or not isinstance(extra, Mapping) or is_missing(extra.get("index")):
         return None
     parts = (row.get("data_source"), extra.get("split"), extra["index"])
@@ -64,17 +64,7 @@ REWARDS = Shape(
     "https://huggingface.co/datasets/PRIME-RL/Eurus-2-RL-Data, https://github.com/volcengine/verl, "
     "https://huggingface.co/datasets/Skywork/Skywork-OR1-RL-Data",
     needs=tuple((name,) for name in _COLUMNS),
-    columns=(
-        "gold_standard_solution",
-        "language",
-        "time_limit",
-        "memory_limit",
-        "fn_name",
-        "extra_info",
-        "data_source",
-        "ability",
-        "task_type",
-    ),
+    columns=("gold_standard_solution", "language", "fn_name", "extra_info", "data_source", "ability", "task_type"),
     ids=("id", "problem_id", "uid", "name"),
     read=_read,
 )

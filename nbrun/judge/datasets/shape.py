@@ -9,13 +9,12 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from nbrun.judge.datasets.solutions import read_solutions
 from nbrun.judge.datasets.tests import Tests, read_tests, says_call
-from nbrun.judge.datasets.values import has, is_missing, megabytes, number, read_solutions, seconds
+from nbrun.judge.datasets.values import LIMITS, has, limits_of
 
 #: Columns with a problem's statement. The id of a problem without one is a digest of these and the tests.
 STATEMENTS = ("question", "problem", "prompt", "description", "content", "text", "question_content", "statement")
-#: Columns with limits in nbrun's own rows and in CodeContests.
-LIMITS = ("time_limit_s", "time_limit", "memory_limit_mb", "memory_limit_bytes", "memory_limit", "output_limit_mb")
 #: Keys of the one shape that are copied unchanged.
 CARRIED = (
     "time_limit_from",
@@ -30,6 +29,8 @@ CARRIED = (
 )
 #: Read from rows of every shape, since users add solutions to data sets without them.
 SOLUTIONS = ("solutions", "incorrect_solutions")
+#: Columns that are read from rows of every shape.
+_OF_ALL = frozenset((*STATEMENTS, *SOLUTIONS, *LIMITS, *CARRIED, "starter_code"))
 
 
 @dataclass
@@ -77,7 +78,7 @@ class Shape:
         name: its usual name.
         source: the address where it is published.
         needs: sets of columns; a row has this shape if all columns of one of these sets aren't empty.
-        columns: further columns that are read; no other columns are loaded from Parquet files.
+        columns: further columns of this shape. Only they and those of every shape are loaded from Parquet files.
         read: returns the draft of a row. It raises ValueError if a column can't be read; the message names the column.
         ids: columns that may contain the id, best first.
         also: a further condition that a row must meet.
@@ -99,7 +100,7 @@ class Shape:
     def all_columns(self) -> frozenset[str]:
         """All columns that are needed to read such a row."""
         needed = (name for names in self.needs for name in names)
-        return frozenset((*needed, *self.columns, *self.ids, *STATEMENTS, *SOLUTIONS, "not_supported"))
+        return _OF_ALL.union(needed, self.columns, self.ids)
 
 
 _DEFINED = re.compile(r"^[ \t]*def\s+([A-Za-z]\w*)\s*\(", re.MULTILINE)
@@ -112,43 +113,24 @@ def starter_function(row: Mapping[str, object]) -> str | None:
     return names.pop() if len(names) == 1 else None
 
 
-def solutions_of(row: Mapping[str, object], language: object = None, **others: str) -> dict[str, object]:
-    """Return the groups of solutions of a row.
+def fields_of(
+    row: Mapping[str, object], language: object = None, *, unit_s: float = 1.0, **others: str
+) -> dict[str, object]:
+    """Return what rows of every shape may have: groups of solutions, limits, and keys that have the one shape already.
 
     Args:
         language: the language of solutions that don't name one.
+        unit_s: the unit in seconds of a time limit without one.
         others: group -> the shape's column for it, which is read if the row has no column with the group's name.
 
     Raises:
         ValueError: a column can't be read.
     """
-    found: dict[str, object] = {}
+    fields: dict[str, object] = {}
     for group in SOLUTIONS:
-        column = group if not is_missing(row.get(group)) else others.get(group, group)
-        if not is_missing(row.get(column)):
-            found[group] = read_solutions(row[column], column, language)
+        column = next((name for name in (group, others.get(group, group)) if has(row, name)), None)
+        if column is not None:
+            fields[group] = read_solutions(row[column], column, language)
         elif group in row:
-            found[group] = None
-    return found
-
-
-def limits_of(row: Mapping[str, object]) -> dict[str, object]:
-    """Return the limits of a row that writes them in seconds and in megabytes or bytes."""
-    out: dict[str, object] = {"time_limit_s": None, "memory_limit_mb": None}
-    for key in ("time_limit_s", "time_limit"):
-        if not is_missing(row.get(key)):
-            out["time_limit_s"] = seconds(row[key], key)
-            break
-    for key, unit in (("memory_limit_mb", 1), ("memory_limit_bytes", 1 << 20), ("memory_limit", 0)):
-        if not is_missing(row.get(key)):
-            value = row[key]
-            out["memory_limit_mb"] = megabytes(value, key) if not unit else number(value, key) / unit or None
-            break
-    if not is_missing(row.get("output_limit_mb")):
-        out["output_limit_mb"] = number(row["output_limit_mb"], "output_limit_mb") or None
-    return out
-
-
-def carried(row: Mapping[str, object]) -> dict[str, object]:
-    """Return the values of a row that already have the one shape."""
-    return {key: row[key] for key in CARRIED if not is_missing(row.get(key))}
+            fields[group] = None
+    return fields | limits_of(row, unit_s) | {key: row[key] for key in CARRIED if has(row, key)}

@@ -6,9 +6,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from nbrun.judge.datasets.shape import Draft, Shape, solutions_of
+from nbrun.judge.datasets.shape import SOLUTIONS, Draft, Shape, fields_of
 from nbrun.judge.datasets.tests import Tests, check_of, code_tests
-from nbrun.judge.datasets.values import first, has, parsed, plain
+from nbrun.judge.datasets.values import first, has, number, parsed, plain, text_of
 
 
 def _read_humaneval(row: Mapping[str, Any]) -> Draft:
@@ -16,17 +16,21 @@ def _read_humaneval(row: Mapping[str, Any]) -> Draft:
 
     `canonical_solution` continues `prompt`, and so does a solution that doesn't define the function itself.
     """
-    entry, prompt = row["entry_point"], first(row, "prompt") or ""
+    entry, prompt = row["entry_point"], text_of(row, "prompt")
     if "def check(" not in row["test"]:
         raise ValueError("'test' defines no function `check`, so nothing is known of how it is run")
     own = next((name for name in ("canonical_solution", "completion") if has(row, name)), "canonical_solution")
-    fields = solutions_of(row, "PYTHON3", solutions=own)
-    fields = {group: _completed(items, prompt, str(entry).rpartition(".")[2]) for group, items in fields.items()}
+    fields = _completed_fields(row, own, prompt, str(entry).rpartition(".")[2])
 
     def read(code: Any, where: str, _: str | None) -> Tests:
         return check_of(code, entry, where)
 
     return Draft({"tests": row["test"]}, fields, None, read, columns={"tests": "test"})
+
+
+def _completed_fields(row: Mapping[str, object], own: str, prompt: str, name: str) -> dict[str, object]:
+    fields = fields_of(row, "PYTHON3", solutions=own)
+    return fields | {group: _completed(fields[group], prompt, name) for group in SOLUTIONS if group in fields}
 
 
 def _completed(items: object, prompt: str, name: str) -> Any:
@@ -55,14 +59,14 @@ def _read_evalplus(row: Mapping[str, Any]) -> Draft:
 
     In EvalPlus's files the inputs are JSON; `atol` is the allowed error of a number. Each of the two sets is one test.
     """
-    entry, prompt = row["entry_point"], first(row, "prompt") or ""
-    reference = _completed([{"solution": row["canonical_solution"]}], prompt, entry)[0]["solution"]
-    fields = solutions_of(row, "PYTHON3", solutions="canonical_solution")
-    fields = {group: _completed(items, prompt, entry) for group, items in fields.items()}
+    entry, prompt = text_of(row, "entry_point"), text_of(row, "prompt")
+    reference = _completed([{"solution": text_of(row, "canonical_solution")}], prompt, entry)[0]["solution"]
+    atol = number(first(row, "atol") or 0, "atol")
+    fields = _completed_fields(row, "canonical_solution", prompt, entry)
 
     def read(value: object, where: str, _: str | None) -> Tests:
         inputs = json.dumps(parsed(value, where), default=plain)
-        names = {"entry": entry, "reference": reference, "inputs": inputs, "atol": float(first(row, "atol") or 0)}
+        names = {"entry": entry, "reference": reference, "inputs": inputs, "atol": atol}
         return code_tests([_EVALPLUS.format(**{name: repr(value) for name, value in names.items()})], where)
 
     columns = {"tests": "base_input", "private_tests": "plus_input"}
@@ -96,8 +100,8 @@ def _read_mbpp(row: Mapping[str, Any]) -> Draft:
     `challenge_test_list` is a set of its own. The code in EvalPlus's further column `test` is the last test.
     """
     before = "\n".join(str(line) for line in plain(first(row, "test_imports")) or ())
-    before += "\n" + (first(row, "test_setup_code") or "")
-    fields = solutions_of(row, "PYTHON3", solutions="code")
+    before += "\n" + text_of(row, "test_setup_code")
+    fields = fields_of(row, "PYTHON3", solutions="code")
     sets = {"tests": row["test_list"], "challenge_test_list": first(row, "challenge_test_list")}
 
     def read(value: object, where: str, _: str | None) -> Tests:

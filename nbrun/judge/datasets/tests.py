@@ -37,6 +37,9 @@ _SIDES = {
 _CALLS = ("function_call", "functional", "function", "call_based")
 _STREAMS = ("stdin_stdout", "stdin", "stdio", "standard_input", "standard", "")
 _SAYS_KIND = {"type", "testtype", "fn_name", "metadata"}
+#: EvalPlus writes megabytes of literals; parsing them here would take longer than judging.
+_LONGEST_PARSED = 1 << 20
+_CODE = re.compile(r"^\s*(?:assert|def|class|import|from)\b", re.MULTILINE)
 _ENTRY = re.compile(r"[A-Za-z_][\w.]*(?:\(\))?(?:\.[A-Za-z_]\w*)?")
 
 
@@ -70,48 +73,73 @@ def read_tests(value: object, where: str, function: str | None = None) -> Tests:
         >>> read_tests('[{"input": ["1 2", "3"], "output": ["4"]}]', "tests").tests
         [{'input': '1 2\\n3\\n', 'output': '4\\n'}]
     """
-    if isinstance(value, str) and not value.strip():
-        return Tests([])
-    try:
-        value = parsed(value, where)
-    except ValueError as e:
-        is_code = isinstance(value, str) and re.search(r"^\s*(?:assert|def)\b", value, re.MULTILINE) is not None
-        hint = "; test code is a list of texts, or has an 'entry_point' beside it, as in HumanEval" if is_code else ""
-        raise ValueError(f"{e}{hint}") from None
-    while isinstance(value, str) and value.lstrip()[:1] in ("[", "{", '"'):
-        value = parsed(value, where)  # JSON text inside JSON text
+    value = _opened(value, where)
     if value is None:
         return Tests([])
     if isinstance(value, Mapping):
         return _read_mapping(value, where, function)
     if not isinstance(value, Sequence) or isinstance(value, (str, bytes)):
         raise ValueError(f"{where!r} is a {type(value).__name__}; it must be a list of tests, or a struct of lists")
+    value = _flat(value, where)
     if value and all(isinstance(test, str) for test in value):
-        if all(test.lstrip()[:1] in ("[", "{") for test in value):  # each test is JSON text, which no test code is
-            return read_tests([parsed(test, f"{where}[{i}]") for i, test in enumerate(value)], where, function)
-        return code_tests(list(value), where)
+        return code_tests(value, where)
     if function is None and not any(isinstance(test, Mapping) and _SAYS_KIND & test.keys() for test in value):
         return Tests([_read_test(test, where, i) for i, test in enumerate(value)])
     return _read_list([_as_mapping(test, f"{where}[{i}]") for i, test in enumerate(value)], where, function)
 
 
-def code_tests(codes: Sequence[str], where: str, before: str = "") -> Tests:
+def _opened(value: object, where: str) -> object:
+    """Return the value of JSON text, also of JSON text in JSON text; None for empty text."""
+    if isinstance(value, str) and not value.strip():
+        return None
+    try:
+        value = parsed(value, where)
+    except ValueError as e:
+        is_code = isinstance(value, str) and _CODE.search(value) is not None
+        hint = "; test code is a list of texts, or has an 'entry_point' beside it, as in HumanEval" if is_code else ""
+        raise ValueError(f"{e}{hint}") from None
+    while isinstance(value, str) and value.lstrip()[:1] in ("[", "{", '"'):
+        value = parsed(value, where)
+    return value
+
+
+def _flat(tests: Sequence[object], where: str) -> list[object]:
+    """Return the tests in a list of tests, each of which may be JSON text, or of lists of tests."""
+    if all(isinstance(test, str) and test.lstrip()[:1] in ("[", "{") for test in tests):  # which no test code is
+        tests = [parsed(test, f"{where}[{i}]") for i, test in enumerate(tests)]
+    if tests and all(map(_are_tests, tests)):
+        return [test for inner in tests for test in plain(inner)]
+    return list(tests)
+
+
+def _are_tests(value: object) -> bool:
+    """Return whether a value is a list of tests with both sides or of test code, not a pair of input and output."""
+    value = plain(value)
+    if not isinstance(value, list) or not value:
+        return False
+    if all(isinstance(test, str) for test in value):
+        return all(_CODE.search(test) for test in value)
+    return all(isinstance(test, Mapping) and not _lacking(test) for test in value)
+
+
+def code_tests(codes: Sequence[Any], where: str, before: str = "") -> Tests:
     """Return a test for each piece of code that is run after a solution.
 
     Args:
         before: code that each of them needs, such as imports.
 
     Raises:
-        ValueError: the code isn't valid Python.
+        ValueError: the code isn't valid Python, or holds nothing that can fail.
     """
     before = before.rstrip() + "\n" if before.strip() else ""
     tests = []
     for i, code in enumerate(codes):
         if not isinstance(code, str) or not code.strip():
             raise ValueError(f"{where}[{i}] holds no code")
-        text = f"{before}{code.rstrip()}\n"
-        _check_code(text, f"{where}[{i}]")
-        tests.append({"input": text, "output": PASSED})
+        if len(code) < _LONGEST_PARSED and not any(map(_can_fail, ast.walk(_tree(code, f"{where}[{i}]")))):
+            shown = f"{where}[{i}] is {code.strip()[:40]!r}"
+            raise ValueError(f"{shown}, neither a test with input and output nor code that checks anything")
+        tests.append({"input": f"{before}{code.rstrip()}\n", "output": PASSED})
     return Tests(tests, {"type": "test_code"})
 
 
@@ -128,9 +156,8 @@ def test_functions(code: str, where: str) -> Tests:
     Raises:
         ValueError: the file isn't valid Python, has no test, or needs pytest itself.
     """
-    _check_code(code, where)
     calls: list[str] = []
-    for node in ast.parse(code).body:
+    for node in _tree(code, where).body if code.strip() else ():
         if isinstance(node, ast.FunctionDef) and node.name.startswith("test"):
             calls.append(_call_of(node, node.name, 0, where))
         elif isinstance(node, ast.ClassDef) and node.name.startswith("Test") and not node.bases:
@@ -167,13 +194,10 @@ def _read_mapping(value: Mapping[str, Any], where: str, function: str | None) ->
     if found["input"] is None or found["output"] is None:
         if value and all(isinstance(test, Mapping) for test in value.values()):  # name -> test
             return read_tests([{"name": name, **test} for name, test in value.items()], where, function)
-        raise ValueError(f"{where!r} is a mapping without {_lacking(value)}")
+        raise ValueError(f"{where!r} is a mapping without {_sides(value)}")
     names = found["input"], found["output"]
     if names == ("inputs", "outputs") and all(map(_is_list_as_text, map(value.get, names))):
-        value = {
-            **value,
-            **{name: parsed(value[name], f"{where}.{name}") for name in names},
-        }  # a JSON text for each side
+        value = {**value, **{name: parsed(value[name], f"{where}.{name}") for name in names}}  # a JSON text each
     if isinstance(value[found["input"]], (str, bytes, Mapping)):
         return _read_list([value], where, function)
     return _read_columns(value, found["input"], found["output"], where, function)
@@ -183,10 +207,14 @@ def _is_list_as_text(value: object) -> bool:
     return isinstance(value, str) and re.match(r'\s*\[\s*"', value) is not None
 
 
-def _lacking(test: Mapping[Any, object]) -> str:
+def _lacking(test: Mapping[Any, object]) -> list[str]:
+    """Return which sides of a test are missing."""
+    return [side for side, (_, keys) in _SIDES.items() if not any(key in test for key in keys)]
+
+
+def _sides(test: Mapping[Any, object]) -> str:
     """Describe which sides of a test are missing, and what is there, for an error message."""
-    lacking = [repr(side) for side, (_, keys) in _SIDES.items() if not any(key in test for key in keys)]
-    return f"{' and '.join(lacking)} (it has {', '.join(map(repr, list(test)[:8])) or 'nothing'})"
+    return f"{' and '.join(map(repr, _lacking(test)))} (it has {', '.join(map(repr, list(test)[:8])) or 'nothing'})"
 
 
 def _read_test_code(value: Mapping[str, Any], where: str) -> Tests | None:
@@ -336,13 +364,15 @@ def _json(value: object, where: str) -> str:
         raise ValueError(f"{where} holds what JSON can't: {e}") from None
 
 
-def _check_code(text: str, where: str) -> None:
-    if len(text) > 1 << 20:
-        return  # EvalPlus writes megabytes of literals; parsing them here would take longer than judging
+def _tree(code: str, where: str) -> ast.Module:
     try:
-        ast.parse(text)
+        return ast.parse(code)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as e:
         raise ValueError(f"{where} is no Python code: {e}") from None
+
+
+def _can_fail(node: ast.AST) -> bool:
+    return isinstance(node, (ast.Assert, ast.Call, ast.Raise))
 
 
 def _read_test(test: object, where: str, index: int, lines: bool = False) -> dict[str, object]:
@@ -355,20 +385,24 @@ def _read_test(test: object, where: str, index: int, lines: bool = False) -> dic
         else:
             _read_side(test, side, out, f"{where}[{index}]", lines)
     if len(test) > 2:
-        if test.get("name") is not None:
-            out["name"] = str(test["name"])
-        if flags := flags_of(test.get("flags")):
-            out["flags"] = flags
+        out |= extras_of(test)
         if not is_missing(test.get("alternatives")):
             out["alternatives"] = [_stream(other, "output", where) for other in plain(test["alternatives"])]
     return out
+
+
+def extras_of(test: Mapping[str, object]) -> dict[str, object]:
+    """Return the name and the validator flags of a test, where it has them."""
+    found: dict[str, object] = {"name": None if test.get("name") is None else str(test["name"])}
+    found["flags"] = flags_of(test.get("flags"))
+    return {key: value for key, value in found.items() if value}
 
 
 def _read_side(test: Mapping[str, object], side: str, out: dict[str, object], where: str, lines: bool) -> None:
     inner, keys = _SIDES[side]
     key = next((key for key in keys if key in test), None)
     if key is None:
-        raise ValueError(f"{where} is a mapping without {_lacking(test)}")
+        raise ValueError(f"{where} is a mapping without {_sides(test)}")
     value = plain(test[key])
     if isinstance(value, Mapping):
         value = plain(value.get(inner))
@@ -396,7 +430,7 @@ def _stream(value: object, side: str, where: str) -> str | bytes:
         return value.replace(b"\r\n", b"\n")
     if isinstance(value, (list, tuple)) and all(isinstance(line, str) for line in value):
         return _unix("".join(line if line.endswith("\n") else line + "\n" for line in value))
-    if value is None or value != value:  # None and NaN
+    if is_missing(value):
         raise ValueError(f"{where}: its {side} holds nothing")
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return repr(value)  # people write an answer of one number like this

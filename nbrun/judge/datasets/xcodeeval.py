@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from nbrun.judge.datasets.shape import Draft, Shape, solutions_of
-from nbrun.judge.datasets.values import first, has, megabytes, seconds
+from nbrun.judge.datasets.shape import Draft, Shape, fields_of
+from nbrun.judge.datasets.values import first, has
 
 _COLUMNS = ("hidden_unit_tests", "unit_tests", "unittests")
 
 
 def _read(row: Mapping[str, object]) -> Draft:
-    fields: dict[str, object] = {
-        **solutions_of(row, first(row, "lang"), solutions="source_code"),
-        "time_limit_s": seconds(row.get("time_limit"), "time_limit"),
-        "memory_limit_mb": megabytes(row.get("memory_limit"), "memory_limit"),
-    }
+    fields = fields_of(row, first(row, "lang"), solutions="source_code")
     names = {"input": first(row, "input_from"), "output": first(row, "output_to")}
     if files := {side: name for side, name in names.items() if name}:
         fields["stream_files"] = files
@@ -27,7 +23,7 @@ XCODEEVAL = Shape(
     "xCodeEval",
     "https://huggingface.co/datasets/NTU-NLP-sg/xCodeEval",
     needs=(("hidden_unit_tests",), ("src_uid", "unit_tests"), ("unittests",)),
-    columns=("time_limit", "memory_limit", "input_from", "output_to", "source_code", "lang", "unit_tests"),
+    columns=("input_from", "output_to", "source_code", "lang", "unit_tests"),
     ids=("src_uid", "prob_desc_id", "id"),
     read=_read,
 )

@@ -1,0 +1,267 @@
+"""Reads solutions in the forms in which data sets write them, and groups submissions in rows of their own by problem.
+
+Called by the thread that reads samples and by worker threads; pure functions, no I/O. Each solution becomes an item
+with `language` and `solution`. open-r1/codeforces-submissions has `problem_id`, `source`, `programmingLanguage` and
+`verdict`; CodeNet's tables have `problem_id`, `language` and `status`, and sources in files.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from nbrun.judge.datasets.values import first, has, is_missing, parsed, plain
+from nbrun.judge.language_names import language_name
+
+#: A block of code: its opening fence, its tag, its content up to the closing fence or the end of the text.
+_FENCED = re.compile(
+    r"^[ \t]*(?P<fence>```+|~~~+)[ \t]*(?P<tag>[\w+#.-]*)[^\n`]*\n(?P<code>.*?)(?:^[ \t]*(?P=fence)[ \t]*\r?$|\Z)",
+    re.DOTALL | re.MULTILINE,
+)
+_FENCE = re.compile(r"^[ \t]*(?:```|~~~)", re.MULTILINE)
+_CLOSED_IN_LINE = re.compile(r"(?<=\S)```[ \t]*\Z")
+_THOUGHTS = re.compile(r".*</think(?:ing)?>", re.DOTALL)
+#: Lines that only one language has. A source without any of them is assumed to be Python.
+_SIGNS = (
+    ("CPP", re.compile(r"^\s*#\s*include\b.*<(?:bits/stdc\+\+\.h|iostream|vector|cstdio|algorithm|string|map)>", re.M)),
+    ("CPP", re.compile(r"^\s*using namespace std\b", re.M)),
+    ("C", re.compile(r"^\s*#\s*include\s*<\w+\.h>", re.M)),
+    ("JAVA", re.compile(r"^\s*(?:import java\.|public\s+(?:final\s+)?class\s+\w+\s*\{)", re.M)),
+    ("GO", re.compile(r"^\s*package main\b", re.M)),
+    ("RUST", re.compile(r"^\s*(?:use std::|fn main\s*\(\s*\))", re.M)),
+    ("CSHARP", re.compile(r"^\s*using System\s*;", re.M)),
+)
+#: Names of the column with a solution's text, and of the one with its language.
+_CODE = ("solution", "code", "source_code", "source", "completion", "content")
+_LANGUAGE = ("language", "lang", "programming_language", "programmingLanguage")
+
+_PROBLEM = ("problem_id", "problem", "task_id", "contestId", "contest_id")
+_INDEX = ("problem_index", "index")
+_SUBMITTED = ("source", "code", "source_code", "solution", "submission")
+_SUBMITTED_IN = ("programmingLanguage", "programming_language", "original_language", "language", "lang")
+_VERDICT = ("verdict", "status", "result", "is_correct", "correct")
+_RIGHT = frozenset({"ok", "accepted", "ac", "correct", "true", "1", "passed"})
+#: Verdicts from which it doesn't follow whether a solution is right, as Codeforces, AtCoder and CodeNet write them.
+_NEITHER = re.compile(
+    "ce|ie|wj|wr|cj|compilation error|compile error|skipped|testing|submitted|rejected|partial|failed|crashed|"
+    "input preparation crashed|security violated|judge not available|internal error|waiting for judging|"
+    "judge system error"
+)
+
+
+def read_solutions(value: object, where: str, language: object = None) -> Any:
+    """Return a column of solutions as items with `language` and `solution`, or a struct of two such lists.
+
+    Items that already have this form stay unchanged, so that saved results still belong to them. Plain text, inside a
+    code fence or not, gets the fence's language, else the row's, else a guess from its content (`guessed_language`).
+
+    Args:
+        value: a list of texts or of mappings, a struct of lists, the JSON text of one, or a single text.
+        language: the language that the row gives for all of them.
+
+    Raises:
+        ValueError: it can't be read.
+
+    Example:
+        >>> read_solutions(["```python\\nprint(1)\\n```"], "solutions")
+        [{'language': 'python', 'solution': 'print(1)\\n'}]
+    """
+    value = plain(value)
+    while isinstance(value, str):  # JSON text may be in JSON text
+        value = _listed(value) if value.strip() else []
+    if isinstance(value, Mapping):
+        return _read_struct(value, where, language) if value else []
+    if not isinstance(value, Sequence):
+        raise ValueError(f"{where!r} is a {type(value).__name__}; it must be a list of solutions")
+    return [_read_item(item, language) for item in value]
+
+
+def _listed(text: str) -> object:
+    """Return the solutions in a text that is JSON or a printed Python list, or the text itself as the only solution."""
+    begin = text.lstrip()[:1]
+    if begin == '"':
+        inner = _json_or_none(text)
+        return inner if isinstance(inner, str) and inner.lstrip()[:1] in ("[", "{") else [text]
+    if begin not in ("[", "{"):
+        return [text]
+    if (value := _json_or_none(text)) is not None:
+        return value
+    try:
+        value = parsed(text, "solutions")
+    except ValueError:
+        return [text]
+    items = value if isinstance(value, list) else [value]
+    return value if items and all(isinstance(item, (str, Mapping)) for item in items) else [text]
+
+
+def _json_or_none(text: str) -> object:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _read_struct(struct: Mapping[str, Any], where: str, language: object) -> object:
+    """Return a struct of lists with `solution` and `language` in it; a mapping of languages to sources as items."""
+    columns = {key: plain(column) for key, column in struct.items()}  # numpy's numbers aren't names of languages
+    code = next((name for name in _CODE if name in columns), None)
+    if code is None:
+        if not all(map(language_name, columns)):
+            raise ValueError(f"{where!r} is a mapping without 'solution' and 'language'")
+        return [_read_item(text, name) for name, texts in columns.items() for text in _as_list(texts)]
+    if isinstance(columns[code], str):
+        return [_read_item(columns, language)]
+    name = next((name for name in _LANGUAGE if name in columns), "language")
+    codes, names = columns[code], columns.get(name)
+    if isinstance(codes, list) and (is_missing(names) or isinstance(names, str)):  # one language for all, or none
+        names = [names or None] * len(codes)
+    if not isinstance(codes, list) or not isinstance(names, list) or len(codes) != len(names):
+        counts = f"{_count(codes)} of {code!r} and {_count(names)} of {name!r}"
+        raise ValueError(f"{where!r} is a struct of lists of unequal length: {counts}")
+    if not {*map(type, names)} <= {int, str}:
+        names = [_language_of(name, code, language) for name, code in zip(names, codes, strict=True)]
+    if bytes in {*map(type, codes)}:
+        codes = [_decoded(text) for text in codes]
+    new_names = {code: "solution", name: "language"}
+    return {new_names.get(key, key): column for key, column in {**columns, code: codes, name: names}.items()}
+
+
+def _count(column: object) -> object:
+    return len(column) if isinstance(column, list) else f"a {type(column).__name__} instead"
+
+
+def _language_of(name: object, code: object, language: object) -> object:
+    """Return the language of a solution, with a guess if it names none. pandas makes numbers with gaps floats."""
+    if is_missing(name):
+        return language or guessed_language(code if isinstance(code, str) else "")
+    return int(name) if isinstance(name, float) and name.is_integer() else name
+
+
+def _decoded(text: object) -> object:
+    """Return bytes, as TensorFlow and columns of the type binary hold text, as text."""
+    return text.decode("utf-8", "replace") if isinstance(text, bytes) else text
+
+
+def _as_list(value: object) -> list[object]:
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _read_item(item: object, language: object) -> Any:
+    """Return an item with `language` and `solution`; a value that isn't a solution stays, for the judge's error."""
+    item = _decoded(item)
+    if isinstance(item, str):
+        inner = _json_or_none(item) if item.startswith("{") else None
+        if not isinstance(inner, Mapping) or inner.keys().isdisjoint(_CODE):
+            return _read_text(item, language)
+        item = inner  # each item is JSON text
+    if isinstance(item, (list, tuple)) and len(item) == 2 and language_name(item[0]) and isinstance(item[1], str):
+        return {"language": item[0], "solution": item[1]}
+    if not isinstance(item, Mapping):
+        return item
+    item = {key: plain(_decoded(value)) for key, value in item.items()}  # numpy's numbers aren't names of languages
+    name = next((name for name in _LANGUAGE if not is_missing(item.get(name))), None)
+    if "solution" in item and name == "language":
+        return item
+    code = next((name for name in _CODE if isinstance(item.get(name), str)), None)
+    if code is None:
+        return item
+    read = _read_text(item[code], language if name is None else None)
+    if name is not None:
+        read["language"] = _language_of(item[name], "", None)
+    return {key: value for key, value in item.items() if key not in (code, name, "language")} | read
+
+
+def _read_text(text: str, language: object) -> dict[str, object]:
+    tag, code = unfenced(text)
+    known = tag if tag and language_name(tag) else language
+    return {"language": known or guessed_language(code), "solution": code}
+
+
+def unfenced(text: str) -> tuple[str, str]:
+    """Return the language tag and the content of the last code fence in a text; ("", text) if it has none.
+
+    A fence whose tag is a language is preferred to later ones without, which usually hold examples. Anything before
+    `</think>` is ignored. A fence that is never closed, as in a truncated answer, ends with the text.
+
+    Example:
+        >>> unfenced("Here it is:\\n```python\\nprint(1)\\n```\\n")
+        ('python', 'print(1)\\n')
+    """
+    if "```" not in text and "~~~" not in text:
+        return "", text
+    blocks = [] if _is_source(text) else list(_FENCED.finditer(_THOUGHTS.sub("", text)))
+    if not blocks:
+        return "", text
+    tagged = [block for block in blocks if block["tag"] and language_name(block["tag"])]
+    found = (tagged or blocks)[-1]
+    return found["tag"], _CLOSED_IN_LINE.sub("\n", found["code"])
+
+
+def _is_source(text: str) -> bool:
+    """Return whether a text with fences is a program itself, with the fences in its comments or strings."""
+    begin = _FENCE.split(text, maxsplit=1)[0]
+    if any(sign.match(begin.lstrip()) for _, sign in _SIGNS):
+        return True
+    try:
+        ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True
+
+
+def guessed_language(source: str, default: str = "PYTHON3") -> str:
+    """Guess a source's language from its first statements; return `default` if nothing in them is typical.
+
+    Example:
+        >>> guessed_language("#include <bits/stdc++.h>\\nint main() {}"), guessed_language("print(1)")
+        ('CPP', 'PYTHON3')
+    """
+    return next((language for language, sign in _SIGNS if sign.search(source)), default)
+
+
+def are_submissions(row: Mapping[str, object]) -> bool:
+    """Return whether a row is a submission: it names a problem, a verdict and a source, and has no tests."""
+    return all(any(has(row, name) for name in names) for names in (_PROBLEM, _VERDICT, _SUBMITTED))
+
+
+def by_problem(rows: Iterable[Mapping[str, object]]) -> dict[str, dict[str, list[dict[str, object]]]]:
+    """Return problem id -> group -> items. Submissions that were never judged are left out.
+
+    Raises:
+        ValueError: a row isn't a submission; the message names its columns.
+
+    Example:
+        >>> rows = [{"problem_id": "1/A", "source": "print(1)", "programmingLanguage": "Python 3", "verdict": "OK"}]
+        >>> by_problem(rows)["1/A"]["solutions"]
+        [{'language': 'Python 3', 'solution': 'print(1)'}]
+    """
+    found: dict[str, dict[str, list[dict[str, object]]]] = defaultdict(lambda: defaultdict(list))
+    for position, row in enumerate(rows):
+        if not isinstance(row, Mapping) or not are_submissions(row):
+            about = ", ".join(map(str, row)) if isinstance(row, Mapping) else f"a {type(row).__name__}"
+            raise ValueError(
+                f"row {position} of submissions= is no submission ({about}): it needs problem_id, source and verdict"
+            )
+        group = _group(row)
+        if group is not None:
+            item = {"language": first(row, *_SUBMITTED_IN), "solution": first(row, *_SUBMITTED)}
+            found[_problem(row)][group] += read_solutions([item], "submissions")
+    return found
+
+
+def _problem(row: Mapping[str, object]) -> str:
+    name = next(name for name in _PROBLEM if has(row, name))
+    index, value = first(row, *_INDEX), row[name]
+    value = int(value) if isinstance(value, float) and value.is_integer() else value
+    return f"{value}/{index}" if name.startswith("contest") and index is not None else str(value)
+
+
+def _group(row: Mapping[str, object]) -> str | None:
+    verdict = str(first(row, *_VERDICT)).strip().lower().replace("_", " ")
+    if verdict in _RIGHT:
+        return "solutions"
+    return None if _NEITHER.fullmatch(verdict) else "incorrect_solutions"
