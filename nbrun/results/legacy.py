@@ -10,10 +10,12 @@ import json
 from collections import defaultdict, deque
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
+from hashlib import blake2b
 from typing import NamedTuple, TypeGuard
 from zlib import crc32
 
-from nbrun.canonical import digest, key_text
+from nbrun.canonical import EMPTY_DIGEST, canonical, digest, key_text
 from nbrun.json_types import JsonObject, JsonValue
 from nbrun.results import sample_file, values
 from nbrun.results.format import MatchRecord
@@ -150,8 +152,24 @@ def _language_and_solution(item: object) -> tuple[object, object]:
 
 
 def old_key(row: JsonObject) -> bytes:
-    """Return the key of an old entry, computed from what it holds."""
-    return digest({"language": row.get("language"), "solution": row.get("solution")})
+    """Return the key of an old entry: the digest of its language and solution.
+
+    For two texts, which they usually are, the canonical form (F9) is written out: this is done for each row of a frame.
+    """
+    language, solution = row.get("language"), row.get("solution")
+    if type(language) is not str or type(solution) is not str:
+        return digest({"language": language, "solution": solution})
+    text = solution.encode("utf-8", "surrogatepass")
+    state = _digest_up_to_solution(language).copy()
+    state.update(b"%d:%b}" % (len(text), text))
+    return state.digest()
+
+
+@lru_cache(maxsize=64)
+def _digest_up_to_solution(language: str) -> blake2b:
+    state = EMPTY_DIGEST.copy()
+    state.update(b"{%b%b%bs" % tuple(map(canonical, ("language", language, "solution"))))
+    return state
 
 
 def places_in(old: OldFile, match: MatchRecord | None, data: bytes) -> list[OldMatch] | None:
