@@ -23,17 +23,6 @@ from nbrun.verdicts import Tally
 # ---- tasks
 
 
-class Status(StrEnum):
-    """Where the work on a task stands. Says nothing of what a judge thinks of the solution (that is a verdict)."""
-
-    QUEUED = "queued"
-    RUNNING = "running"
-    WAITING = "waiting"  # for another try
-    DONE = "done"
-    ERROR = "error"
-    CANCELLED = "cancelled"
-
-
 class State(StrEnum):
     """Where a run stands (`Progress.state`)."""
 

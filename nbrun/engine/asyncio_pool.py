@@ -71,11 +71,10 @@ class AsyncioPool(SingleThreadPool):
 
     @property
     def prefetch_target(self) -> int:
-        """See WorkerPool."""
         return max(2 * self.scheduler.target_workers, 64)
 
     def wake(self, count: int) -> None:
-        """See WorkerPool. The threads are started with the first task."""
+        """Wake the loop. Its threads are started with the first task."""
         if not self._is_running:
             self._is_running, self._asked, self._is_over = True, False, False
             try:
@@ -94,7 +93,6 @@ class AsyncioPool(SingleThreadPool):
         self.scheduler.no_threads(e)
 
     def notify_all(self) -> None:
-        """See WorkerPool."""
         self._ask()
 
     def _ask(self) -> None:
@@ -107,28 +105,17 @@ class AsyncioPool(SingleThreadPool):
             except RuntimeError:  # it has just ended
                 pass
 
-    def end(self) -> None:
-        """See WorkerPool."""
-
     def forget_in_child(self) -> None:
-        """See WorkerPool. A task that forked must not continue in the child."""
         self._in_flight.clear()
 
     def at_work(self) -> list[SampleWork]:
-        """See WorkerPool."""
         return [sample for sample, _, _ in list(self._in_flight.values())]
 
     def tasks(self) -> list[tuple[Task, int]]:
-        """See WorkerPool."""
         return [(task, since) for _, task, since in list(self._in_flight.values())]
 
     def begun(self) -> list[int]:
-        """See WorkerPool."""
         return [since for _, _, since in list(self._in_flight.values())]
-
-    def works_in(self, thread: threading.Thread) -> bool:
-        """See WorkerPool."""
-        return thread is self._thread
 
     # ---- the loop's thread
 
@@ -301,7 +288,6 @@ class AsyncioPool(SingleThreadPool):
 
     @property
     def notice(self) -> str:
-        """See WorkerPool."""
         if not self._lost:
             return ""
         do = "tasks ignore their cancellation and go" if self._lost > 1 else "task ignores its cancellation and goes"

@@ -487,10 +487,6 @@ class Scheduler:
             if task.sample_id == sample_id
         ]
 
-    def works_in(self, thread: threading.Thread) -> bool:
-        """Return True if tasks run in that thread."""
-        return self.pool.works_in(thread)
-
 
 #: How many tasks, of how many samples at most, are kept ready (or the pool's prefetch target, if that is more).
 READY_TASKS, READY_SAMPLES = 2000, 32

@@ -27,7 +27,7 @@ from nbrun.engine.completions import (
     timeout_error,
 )
 from nbrun.engine.task_queue import Item, SampleWork
-from nbrun.engine.worker_pool import TaskSource
+from nbrun.engine.worker_pool import TaskSource, WorkerPool
 from nbrun.errors import RunHaltedError, ThreadLimitError
 from nbrun.formatting import counted
 from nbrun.model import CancelFlag, Record, ResultSink, SampleTasks, SinkClosedError, Task
@@ -73,7 +73,7 @@ class Window:
             self.items = []
 
 
-class ThreadPool:
+class ThreadPool(WorkerPool):
     """Daemon threads that take tasks themselves; started when there is something to do."""
 
     def __init__(self, scheduler: TaskSource) -> None:
@@ -319,7 +319,6 @@ class ThreadPool:
 
     @property
     def notice(self) -> str:
-        """See WorkerPool."""
         if self._refused_at is None or not self.scheduler.run_state.is_open:
             return self._timeouts.text
         running, target = self._staying, self.scheduler.target_workers
@@ -348,12 +347,10 @@ class ThreadPool:
 
     @property
     def prefetch_target(self) -> int:
-        """See WorkerPool."""
         return max(2 * self.scheduler.target_workers, 64)
 
     @property
     def is_empty(self) -> bool:
-        """See WorkerPool."""
         return not self._workers
 
     @property
@@ -362,7 +359,7 @@ class ThreadPool:
         return len(self._workers) - len(self._leaving)
 
     def wake(self, count: int) -> None:
-        """See WorkerPool. Starts threads where too few sleep."""
+        """Wake workers that sleep, and start threads if they are too few."""
         scheduler = self.scheduler
         if not scheduler.run_state.is_running:
             return
@@ -394,36 +391,26 @@ class ThreadPool:
                 return
 
     def notify_all(self) -> None:
-        """See WorkerPool. Surplus workers end."""
         self._tasks.notify_all()
 
     def end(self) -> None:
-        """See WorkerPool."""
         self._recorded.clear()
         self._flusher.end()
         self._timeouts.end()
 
     def forget_in_child(self) -> None:
-        """See WorkerPool."""
         self._recorded.clear()
         for worker in self._workers:
             worker.batch.clear()
 
     def at_work(self) -> list[SampleWork]:
-        """See WorkerPool."""
         return [c[0] for w in list(self._workers) if (c := w.current)]
 
     def tasks(self) -> list[tuple[Task, int]]:
-        """See WorkerPool."""
         return [(c[1], w.since) for w in list(self._workers) if (c := w.current)]
 
     def begun(self) -> list[int]:
-        """See WorkerPool."""
         return [w.since for w in list(self._workers) if w.current]
-
-    def works_in(self, thread: threading.Thread) -> bool:
-        """See WorkerPool."""
-        return any(worker.thread is thread for worker in list(self._workers))
 
 
 BATCH_S = 0.002
@@ -538,7 +525,7 @@ class Worker:
             self.pool.left(self)
 
     def writer(self) -> Writer | None:
-        """See output.WriterSource. A task that prints nothing costs nothing here."""
+        """Return who writes in this thread; a task that prints nothing costs nothing here."""
         current, output = self.current, self.pool.scheduler.output
         return None if current is None or output is None else Writer(output, current[1])
 

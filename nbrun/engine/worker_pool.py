@@ -8,7 +8,6 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from threading import Thread
 from typing import Any, Protocol
 
 from nbrun.engine.completions import CompletionTarget
@@ -79,6 +78,8 @@ class TaskSource(CompletionTarget, Protocol):
 class WorkerPool(Protocol):
     """Takes tasks from the scheduler's queue, runs them and completes them (see completions.py).
 
+    The pools inherit from it; `end`, `forget_in_child` and `notice` need not be overridden.
+
     Threads: `wake`, `notify_all`, `prefetch_target` and `is_empty` are used with the scheduler's lock held; they don't
     wait.
     """
@@ -99,9 +100,11 @@ class WorkerPool(Protocol):
 
     def end(self) -> None:
         """End the pool's threads: the run is over."""
+        return
 
     def forget_in_child(self) -> None:
         """Run nothing more in a forked child: the thread that forked may be a worker. No lock is held."""
+        return
 
     def at_work(self) -> list[SampleWork]:
         """Return the sample of each task that runs now."""
@@ -112,15 +115,13 @@ class WorkerPool(Protocol):
     def begun(self) -> list[int]:
         """Return when each task that runs now began (perf_counter_ns). Needs no lock."""
 
-    def works_in(self, thread: Thread) -> bool:
-        """Return whether tasks run in that thread."""
-
     @property
     def notice(self) -> str:
         """What the user should know about the workers: a sentence or nothing."""
+        return ""
 
 
-class SingleThreadPool:
+class SingleThreadPool(WorkerPool):
     """A worker pool whose results all pass one thread. The scheduler's lock protects `_is_running`."""
 
     def __init__(self, scheduler: TaskSource) -> None:
@@ -129,13 +130,7 @@ class SingleThreadPool:
 
     @property
     def is_empty(self) -> bool:
-        """See WorkerPool."""
         return not self._is_running
-
-    @property
-    def notice(self) -> str:
-        """See WorkerPool."""
-        return ""
 
     def _serve(self, work: Callable[[], None]) -> None:
         """Run `work` in the pool's thread; after it nothing can complete any more."""

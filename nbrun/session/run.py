@@ -575,12 +575,10 @@ class Controls(RunControls):
 
     @property
     def progress(self) -> Progress:
-        """See Run."""
         return self._run.progress
 
     @property
     def workers(self) -> int:
-        """See Run."""
         return self._run.workers
 
     @workers.setter
@@ -588,19 +586,15 @@ class Controls(RunControls):
         self._run.workers = n
 
     def pause(self) -> None:
-        """See Run."""
         self._run.pause()
 
     def resume(self) -> None:
-        """See Run."""
         self._run.resume()
 
     def stop(self, drain: bool = True) -> None:
-        """See Run."""
         self._run.stop(drain)
 
     def retry_errors(self, kind: str | None = None) -> int:
-        """See Run."""
         return self._run.retry_errors(kind)
 
     def go_on(self) -> None:

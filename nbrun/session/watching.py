@@ -120,7 +120,6 @@ class Watch:
         self._words = ["not read yet"] * len(paths)  # how each directory is, in a word or two
         self._message = ""
         self._notice = ""
-        self._totals: list[tuple[int, int] | None] = [None] * len(paths)
         self._changed_at = [-math.inf] * len(paths)  # when each was found changed, on monotonic's clock
         self._stopping = threading.Event()
         self._ended = threading.Event()

@@ -16,7 +16,7 @@ import pytest
 
 import nbrun
 from nbrun.engine.executor import dispatcher
-from nbrun.engine.executor.chunk_size import ChunkSizer
+from nbrun.engine.executor.payload import ChunkSizer
 from nbrun.errors import InputError, RunHaltedError
 from tests.engine.backends import Backend
 from tests.waiting import until

@@ -23,9 +23,8 @@ from concurrent.futures import BrokenExecutor, CancelledError, Future
 from typing import Any
 
 from nbrun.engine.completions import CompletedTasks, add_failure, after_exception, complete
-from nbrun.engine.executor.chunk_size import ChunkSizer
 from nbrun.engine.executor.handle import ExecutorHandle, takes_kernel_along
-from nbrun.engine.executor.payload import Payload
+from nbrun.engine.executor.payload import ChunkSizer, Payload
 from nbrun.engine.executor.worker import DONE, RETRY, WHOLE, ErrorRow, RetryRow, Row
 from nbrun.engine.task_queue import Item, SampleWork
 from nbrun.engine.worker_pool import SingleThreadPool, TaskSource
@@ -63,12 +62,11 @@ class Dispatcher(SingleThreadPool):
 
     @property
     def prefetch_target(self) -> int:
-        """See WorkerPool."""
         target_workers = self.scheduler.target_workers
         return max(64, 2 * target_workers * self._chunk_sizer.size(1 << 30, target_workers))
 
     def wake(self, count: int) -> None:
-        """See WorkerPool. The thread is started with the first task."""
+        """Wake the thread, which is started with the first task."""
         if not self._is_running:
             try:
                 start_daemon(self._serve, "nbrun-dispatch", (self._run,))
@@ -80,11 +78,9 @@ class Dispatcher(SingleThreadPool):
             self._events.put(None)
 
     def notify_all(self) -> None:
-        """See WorkerPool."""
         self._events.put(None)
 
     def end(self) -> None:
-        """See WorkerPool."""
         self.notify_all()
 
     def drain(self, timeout_s: float) -> None:
@@ -94,24 +90,17 @@ class Dispatcher(SingleThreadPool):
             self._events.put(done)
             done.wait(timeout_s)
 
-    def forget_in_child(self) -> None:
-        """See WorkerPool. The parent's threads don't exist in the child, so there is nothing to do."""
-
     def at_work(self) -> list[SampleWork]:
-        """See WorkerPool. An estimate: a worker reports nothing before its chunk has ended."""
+        """Return an estimate: a worker reports nothing before its chunk has ended."""
         return [chunk.items[0][0] for chunk in list(self.out.values())[: self.slots]]
 
     def tasks(self) -> list[tuple[Task, int]]:
-        """See WorkerPool. Empty: workers don't report which task they run."""
+        """Return nothing: workers don't report which task they run."""
         return []
 
     def begun(self) -> list[int]:
-        """See WorkerPool. When the chunks that can run were sent."""
+        """Return when the chunks that can run were sent."""
         return [chunk.sent_ns for chunk in list(self.out.values())[: self.slots]]
-
-    def works_in(self, thread: threading.Thread) -> bool:
-        """See WorkerPool."""
-        return False
 
     @property
     def slots(self) -> int:
@@ -395,13 +384,13 @@ class LostWorkers:
         if isinstance(e, CancelledError):
             self.refused(chunk.generation, e)
         elif is_break:
-            self._mend(chunk.generation, e)
+            self._replace(chunk.generation, e)
 
     def refused(self, generation: int, e: BaseException) -> None:
         """Replace an executor that refused a call or dropped it unrun."""
         if generation == self._dispatcher.handle.generation:
             self._fruitless += 1
-            self._mend(generation, e)
+            self._replace(generation, e)
 
     def _can_have_run(self, chunk: Chunk) -> bool:
         if self._broken != chunk.generation:
@@ -428,7 +417,7 @@ class LostWorkers:
         )
         fail(self._dispatcher.scheduler, item, e)
 
-    def _mend(self, generation: int, e: BaseException) -> None:
+    def _replace(self, generation: int, e: BaseException) -> None:
         """Make another executor, once per break. Without a factory, pause the run; the tasks stay in its queue."""
         dispatcher, handle = self._dispatcher, self._dispatcher.handle
         if generation != handle.generation or handle.is_closing:
@@ -437,16 +426,16 @@ class LostWorkers:
         if not handle.is_owned:
             dispatcher.pause(
                 f"Paused: the executor is broken or closed ({said}). What is done is saved. run.stop(), then start "
-                "again with a new executor, or with a factory of one (executor=lambda: ...), from which nbrun makes a "
-                "broken one anew.",
+                "again with a new executor, or with a factory of one (executor=lambda: ...), from which nbrun "
+                "makes another when one breaks.",
                 e,
             )
             return
         if self._fruitless > FRUITLESS:
             self._fruitless = 0
             dispatcher.pause(
-                f"Paused: {FRUITLESS} executors in a row that executor() made took no call ({said}). Mend the cause, "
-                "then run.resume(); or run.stop().",
+                f"Paused: {FRUITLESS} executors in a row that executor() made took no call ({said}). Fix the "
+                "cause, then run.resume(); or run.stop().",
                 e,
             )
             return

@@ -109,14 +109,6 @@ class ExecutorHandle:
         """Submit a chunk to a worker. Raise whatever a broken executor raises."""
         return self.executor.submit(worker.run_chunk, *arguments)  # type: ignore[no-any-return]
 
-    def still_works(self) -> bool:
-        """Return whether the executor accepts a call and returns its result."""
-        try:
-            self.executor.submit(int).result(PROBE_S)
-        except BaseException:  # even SystemExit from a future
-            return False
-        return True
-
     def replace(self) -> None:
         """Make another executor in place of a broken one. Raise whatever the factory raises."""
         old, new = self.executor, make(self._factory)
