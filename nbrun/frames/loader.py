@@ -30,8 +30,8 @@ from nbrun.json_types import JsonObject
 from nbrun.results.format import FOLDER, INTEGER_IDS, Header, MatchRecord, RunRecord
 from nbrun.results.listing import Problem
 from nbrun.results.reader import Reader, Snapshot
-from nbrun.results.replay import Stored, read_runs
-from nbrun.results.sample_file import NBRUN, FileInfo
+from nbrun.results.replay import read_runs
+from nbrun.results.sample_file import NBRUN, FileInfo, Stored
 from nbrun.results.values import dump, load
 
 AFTER_S, EVERY_S = 2.0, 0.2

@@ -26,7 +26,7 @@ from nbrun.results import plain_files, sample_file
 from nbrun.results.archives import Archives, read_file
 from nbrun.results.format import ENTRY, ENTRY_HEAD, FOLDER, HEADER, MatchRecord, Record, unframe
 from nbrun.results.listing import list_samples
-from nbrun.results.replay import header_of, list_segments, merge, read_lines, read_matches, read_runs, whose
+from nbrun.results.replay import SavedSample, header_of, list_segments, read_lines, read_matches, read_runs, whose
 from nbrun.results.sample_file import FileInfo, Identity, OwnFile, Unreadable
 from nbrun.results.status import SAMPLES, SampleTotals, from_tail, read_totals
 
@@ -281,7 +281,7 @@ class Follower:
         out = _File(_slim(info))
         try:
             data = read_file(self.path, info, self._archives)
-            stored = merge(sample_file.read_any(io.BytesIO(data)), match, {})
+            stored = SavedSample(io.BytesIO(data), match, (), lambda s: b"").entries
         except (OSError, Unreadable, ValueError):
             self.problems += 1
             return out

@@ -106,11 +106,14 @@ class OldMatch(NamedTuple):
     occurrence: int
 
 
-def match_old(sample: Sample, old: OldFile) -> list[OldMatch]:
-    """Match entries of the older program with items, in the file's order; equal items get equal entries in order."""
+def match_old(sample: Sample | None, old: OldFile) -> list[OldMatch]:
+    """Match entries of the older program with items, in the file's order; equal items get equal entries in order.
+
+    Where there is no sample, or no item left for an entry, equal entries are numbered in their order.
+    """
     out: list[OldMatch] = []
     for name, rows in old.groups.items():
-        group = next((g for g in sample.groups if g.name == name), None)
+        group = next((g for g in sample.groups if g.name == name), None) if sample is not None else None
         free: defaultdict[Hashable, deque[int]] = defaultdict(deque)
         counts: defaultdict[bytes, int] = defaultdict(int)
         if group is not None:

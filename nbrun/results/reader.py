@@ -21,26 +21,34 @@ from typing import TYPE_CHECKING, BinaryIO
 from nbrun import verdicts
 from nbrun.errors import InputError
 from nbrun.json_types import Entry, JsonObject, JsonValue
-from nbrun.results import plain_files, sample_file
+from nbrun.results import plain_files
 from nbrun.results.archives import Archives, read_file
 from nbrun.results.format import ENTRY, FOLDER, MatchRecord, head_of, unframe
 from nbrun.results.listing import Listing, Problem, list_samples
 from nbrun.results.names import name_of
 from nbrun.results.replay import (
-    IN_FILE,
-    IN_SEGMENT,
-    NOWHERE,
     JournalIndex,
-    Stored,
+    SavedSample,
     index_journal,
     list_segments,
-    merge,
     read_lines,
     read_matches,
     read_runs,
+    split_readable,
     whose,
 )
-from nbrun.results.sample_file import FileInfo, Identity, Unreadable, keep_newest, parse_entry, peek
+from nbrun.results.sample_file import (
+    IN_SEGMENT,
+    NBRUN,
+    NOWHERE,
+    FileInfo,
+    Identity,
+    Stored,
+    Unreadable,
+    keep_newest,
+    parse_entry,
+    peek,
+)
 from nbrun.results.status import SampleTotals, SampleView, from_tail, read_totals, summarise
 from nbrun.results.values import dump, load
 from nbrun.texts import digits_of
@@ -66,7 +74,20 @@ class Snapshot:
 
     def body(self, s: Stored) -> bytes:
         """Return the bytes of an entry that is in the journal."""
-        return _body(s, None, self.handles)
+        return plain_files.pread(self.handles[s.where - IN_SEGMENT], s.length, s.offset)
+
+
+def results_folder(results: str | os.PathLike[str]) -> Path:
+    """Return the path of a results directory. Raise InputError where there is no such folder."""
+    if not isinstance(results, (str, os.PathLike)):
+        raise InputError(f"results={results!r:.80}: give the path of the folder that a run wrote into.")
+    path = Path(results).expanduser()
+    if not path.is_dir():
+        what = "; it is a file" if path.exists() else ""
+        raise InputError(
+            f"results={str(results)!r}: there is no such folder{what}. Give the folder that a run wrote into."
+        )
+    return path
 
 
 class Reader:
@@ -77,14 +98,7 @@ class Reader:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        if not isinstance(path, (str, os.PathLike)):
-            raise InputError(f"results={path!r:.80}: give the path of the folder that a run wrote into.")
-        self.path = Path(path).expanduser()
-        if not self.path.is_dir():
-            what = "; it is a file" if self.path.exists() else ""
-            raise InputError(
-                f"results={str(path)!r}: there is no such folder{what}. Give the folder that a run wrote into."
-            )
+        self.path = results_folder(path)
         plain_files.refuse_odd_folder(self.path / FOLDER)
         self.problems: list[Problem] = []
         self._archives = Archives(self.path)
@@ -94,7 +108,8 @@ class Reader:
         """Open what is there now. `known`: see list_samples."""
         inner = self.path / FOLDER
         self.problems += [Problem(str(path), what) for path, what in plain_files.odd_entries(inner)]
-        journal, handles = self._open_journal(inner)
+        handles: dict[int, int] = {}
+        journal = index_journal(inner, handles)
         try:
             matches = read_matches(inner / "matched.log")
             listing = list_samples(self.path, known, self._archives)
@@ -126,8 +141,7 @@ class Reader:
                     if counted is not None:
                         yield counted
                         continue
-                match = now.matches.get(sample_id)
-                view = self._view(sample_id, infos.get(sample_id), match, now.journal, now.handles, bodies)
+                view = self._view(sample_id, now, bodies)
                 if view is not None:
                     yield view
 
@@ -136,76 +150,34 @@ class Reader:
     ) -> SampleView | None:
         """Return one sample with its entries; None where there is none."""
         with self.open(known) as now:
-            info = now.listing.by_id.get(sample_id)
-            if info is None and sample_id not in now.journal.entries:
-                return None
-            return self._view(sample_id, info, now.matches.get(sample_id), now.journal, now.handles, True)
+            return self._view(sample_id, now, bodies=True)
 
-    def _open_journal(self, inner: Path) -> tuple[JournalIndex, dict[int, int]]:
-        """Return the journal's index and its segments held open, so that none vanishes while its entries are read."""
-        for _ in range(TRIES):
-            handles: dict[int, int] = {}
-            try:
-                return index_journal(inner, handles), handles
-            except BaseException as e:
-                for fd in handles.values():
-                    os.close(fd)
-                if not isinstance(e, FileNotFoundError):
-                    raise
-        raise InputError(f"{self.path} changes too fast to be read; try again.")
-
-    def _view(
-        self,
-        sample_id: str,
-        info: FileInfo | None,
-        match: MatchRecord | None,
-        journal: JournalIndex,
-        handles: dict[int, int],
-        bodies: bool,
-    ) -> SampleView | None:
-        in_journal = journal.entries.get(sample_id, {})
-        damaged = 0
-        if bodies and in_journal:
-            whole = {
-                i: s for i, s in in_journal.items() if sample_file.parse_entry(_body(s, None, handles)) is not None
-            }
-            damaged, in_journal = len(in_journal) - len(whole), whole
-        header = journal.headers.get(sample_id, {})
+    def _view(self, sample_id: str, now: Snapshot, bodies: bool) -> SampleView | None:
+        info, match = now.listing.by_id.get(sample_id), now.matches.get(sample_id)
+        header = now.journal.headers.get(sample_id, {})
         path = self.path / (info.name if info else str(header.get("name", "")))
-        file: sample_file.OwnFile | bytes | None = None
-        stored: list[Stored] = list(in_journal.values())
+        journal = list(now.journal.entries.get(sample_id, {}).values())
+        if info is None and not journal:
+            return None
+        damaged: list[Stored] = []
+        if bodies:
+            journal, damaged = split_readable(journal, now.body)
+        saved = SavedSample(None, None, journal, now.body)
         try:
             if info is not None:  # the file may be replaced meanwhile: merge and read the same bytes
-                file = sample_file.read_any(io.BytesIO(read_file(self.path, info, self._archives)))
-                stored = merge(file, match, in_journal)
+                saved = SavedSample(io.BytesIO(read_file(self.path, info, self._archives)), match, journal, now.body)
         except (Unreadable, OSError, ValueError) as e:
             self.problems.append(Problem(str(path), str(e), sample_id))
-            if not in_journal:
+            if not journal:
                 return None
-        entries = []
-        for s in stored:
-            if s.item_index is None and s.matched:
-                continue
-            body = _body(s, file, handles) if bodies else b""
-            if bodies and s.where == IN_FILE and sample_file.parse_entry(body) is None:
-                damaged += 1
-                continue
-            entries.append((s, body))
-        if damaged:
-            self.problems.append(Problem(str(path), f"has {damaged} damaged entries", sample_id))
-        done = Counter(s.group for s, _ in entries if s.status == "done")
-        view = summarise(sample_id, self.path, info, header, match, done, len(entries) - done.total())
-        view.entries = entries
+        n_damaged = len(damaged) + (saved.drop_damaged() if bodies else 0)
+        if n_damaged:
+            self.problems.append(Problem(str(path), f"has {n_damaged} damaged entries", sample_id))
+        counting = [s for s in saved.entries if s.item_index is not None or not s.matched]
+        done = Counter(s.group for s in counting if s.status == "done")
+        view = summarise(sample_id, self.path, info, header, match, done, len(counting) - done.total())
+        view.entries = [(s, saved.body(s) if bodies else b"") for s in counting]
         return view
-
-
-def _body(s: Stored, file: sample_file.OwnFile | bytes | None, handles: dict[int, int]) -> bytes:
-    if s.body is not None:
-        return s.body
-    if s.where == IN_FILE:
-        assert isinstance(file, sample_file.OwnFile)
-        return file.body(s)
-    return plain_files.pread(handles[s.where - IN_SEGMENT], s.length, s.offset)
 
 
 def parse(body: bytes) -> JsonObject:
@@ -312,22 +284,16 @@ def _entries(path: Path, sample_id: str) -> Iterator[tuple[Stored, bytes]]:
         return
     file, info = found
     with file:  # held open: it may be replaced meanwhile
-        content = sample_file.read_any(file)
-        match = None
-        if isinstance(content, bytes):
-            matches = read_matches(path / FOLDER / "matched.log", ids=[info.sample_id])
-            match = matches.get(info.sample_id)
+        matches = {} if info.source == NBRUN else read_matches(path / FOLDER / "matched.log", ids=[info.sample_id])
         try:
-            merged = merge(content, match, journal)
+            saved = SavedSample(file, matches.get(info.sample_id), journal.values(), _no_segment)
         except Unreadable:
-            merged = list(journal.values())
-        for stored in merged:
-            if stored.item_index is None:
-                continue
-            if stored.body is not None:
-                yield stored, stored.body
-            elif isinstance(content, sample_file.OwnFile):
-                yield stored, content.body(stored)
+            saved = SavedSample(None, None, journal.values(), _no_segment)
+        yield from ((s, saved.body(s)) for s in saved.entries if s.item_index is not None)
+
+
+def _no_segment(s: Stored) -> bytes:
+    raise AssertionError(f"{s.identity} was read with its bytes")
 
 
 def _in_journal(inner: Path, sample_id: str) -> dict[Identity, Stored]:

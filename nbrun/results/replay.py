@@ -13,9 +13,11 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from io import FileIO
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, TypeGuard, cast
 
+from nbrun.errors import InputError
 from nbrun.json_types import JsonObject, JsonValue
 from nbrun.results import plain_files
 from nbrun.results.format import (
@@ -38,11 +40,25 @@ from nbrun.results.format import (
     head_of,
     unframe,
 )
-from nbrun.results.legacy import OldFile, OldMatch, old_body, old_key, parse_old, places_in
-from nbrun.results.sample_file import Identity, OwnFile, is_count, is_counts, keep_newest
+from nbrun.results.legacy import OldFile, OldMatch, match_old, old_body, parse_old, places_in
+from nbrun.results.sample_file import (
+    IN_FILE,
+    IN_SEGMENT,
+    NOWHERE,
+    Identity,
+    OwnFile,
+    Stored,
+    is_count,
+    is_counts,
+    keep_newest,
+    parse_entry,
+    read_any,
+)
 from nbrun.results.values import load
 
 CHUNK = 1 << 20
+#: How often a directory is listed again that changes while it is read.
+TRIES = 20
 ARCHIVED_LOG = "archived.log"
 #: A longer line of a log is not read: it counts as damaged.
 MAX_LINE_BYTES = plain_files.MAX_WHOLE_BYTES
@@ -361,10 +377,6 @@ def read_matches(path: Path, scan: LogScan | None = None, ids: Iterable[str] | N
 # ---- the entries of a journal, and of a sample
 
 
-#: Where an entry's bytes are: in memory only, in the sample's file, or in a segment (its number + IN_SEGMENT).
-NOWHERE, IN_FILE, IN_SEGMENT = 0, 1, 2
-
-
 class Attempt(NamedTuple):
     """What is known of a task's earlier tries.
 
@@ -378,33 +390,6 @@ class Attempt(NamedTuple):
     previous: object
     exceptions: int = 0
     waits_since: float | None = None
-
-
-class Stored(NamedTuple):
-    """One saved entry and where its bytes are.
-
-    Attributes:
-        where: NOWHERE, IN_FILE, or a segment's number + IN_SEGMENT.
-        body: the entry's bytes where they were read already, or made of an old file's entry; else None.
-        matched: False where an old file's entries were never matched with a dataset.
-    """
-
-    group: str
-    item_index: int | None
-    key: bytes
-    occurrence: int
-    seq: int
-    status: str
-    where: int
-    offset: int
-    length: int
-    body: bytes | None = None
-    matched: bool = True
-
-    @property
-    def identity(self) -> Identity:
-        """Return its group, key and occurrence."""
-        return Identity(self.group, self.key, self.occurrence)
 
 
 @dataclass
@@ -421,15 +406,29 @@ class JournalIndex:
 
 
 def index_journal(folder: Path, handles: dict[int, int] | None = None) -> JournalIndex:
-    """Read all segments.
+    """Read all segments in `.nbrun/`. Where one vanishes meanwhile, all are listed and read again (F7).
 
     Args:
         handles: filled with a descriptor of each segment, opened before any is read. So no segment vanishes, or is
             taken for one of a later run that has the same name, while its entries are read.
 
     Raises:
-        FileNotFoundError: a segment vanished meanwhile; list again (F7).
+        InputError: they change too fast.
     """
+    for _ in range(TRIES):
+        try:
+            return _index_once(folder, handles)
+        except BaseException as e:
+            for fd in (handles or {}).values():
+                os.close(fd)
+            if handles is not None:
+                handles.clear()
+            if not isinstance(e, FileNotFoundError):
+                raise
+    raise InputError(f"{folder.parent} changes too fast to be read; try again.")
+
+
+def _index_once(folder: Path, handles: dict[int, int] | None) -> JournalIndex:
     out = JournalIndex()
     odd = {path for path, _ in plain_files.odd_entries(folder)}  # the opening of the directory reports them
     listed = [(number, path) for number, path in list_segments(folder) if path not in odd]
@@ -486,51 +485,81 @@ def _take_attempt(out: JournalIndex, number: int, record: Record) -> bool:
 _TAKERS = {ENTRY: _take_entry, HEADER: _take_header, ATTEMPT: _take_attempt}
 
 
-def merge(file: OwnFile | bytes | None, match: MatchRecord | None, journal: Mapping[Identity, Stored]) -> list[Stored]:
-    """Return the entries of one sample: those of its file in the file's order, then those that only the journal holds.
+ReadBody = Callable[[Stored], bytes]
+
+
+def split_readable(stored: Iterable[Stored], body: ReadBody) -> tuple[list[Stored], list[Stored]]:
+    """Return the entries whose bytes hold what an entry must, and the damaged ones: a checksum says nothing of that."""
+    parts: tuple[list[Stored], list[Stored]] = [], []
+    for s in stored:
+        parts[parse_entry(body(s)) is None].append(s)
+    return parts
+
+
+class SavedSample:
+    """The saved entries of one sample, each once: those of its file in the file's order, then those of the journal.
 
     Args:
-        file: the sample's file as sample_file.read_any returns it; None where there is none. The places of entries that
-            are `IN_FILE` are offsets in `file.file`.
-        match: the sample's match record.
+        file: the sample's file in any format, open as long as its entries are read; None where there is none.
+        match: its match record.
         journal: its entries in the journal.
+        read_segment: returns the bytes of an entry in a segment.
+
+    Attributes:
+        entries: the newest of each identity.
+        own: the file's entries, where it is in nbrun's format.
+        extra: keys that another tool has added to the file, with their values as JSON.
 
     Raises:
-        Unreadable: an old file that can't be parsed.
+        Unreadable: the file can't be read.
     """
-    merged: dict[Identity, Stored] = {}
-    if file is not None:
-        for stored in _of_file(file, match):
-            keep_newest(merged, stored.identity, stored)
-    for identity, stored in journal.items():
-        keep_newest(merged, identity, stored)
-    return list(merged.values())
 
+    def __init__(
+        self,
+        file: BinaryIO | None,
+        match: MatchRecord | None,
+        journal: Iterable[Stored],
+        read_segment: ReadBody,
+    ) -> None:
+        self._read_segment = read_segment
+        self.own: OwnFile | None = None
+        self.extra: Mapping[str, bytes] = {}
+        newest: dict[Identity, Stored] = {}
+        for stored in chain(self._of_file(file, match), journal):
+            keep_newest(newest, stored.identity, stored)
+        self.entries = list(newest.values())
 
-def _of_file(file: OwnFile | bytes, match: MatchRecord | None) -> Iterator[Stored]:
-    if isinstance(file, OwnFile):
-        for h in file.heads:
-            yield Stored(h.group, h.item_index, h.key, h.occurrence, h.seq, h.status, IN_FILE, h.offset, h.length)
-        return
-    old = parse_old(file)
-    yield from old_entries(old, places_in(old, match, file))
+    def _of_file(self, file: BinaryIO | None, match: MatchRecord | None) -> Iterable[Stored]:
+        content = None if file is None else read_any(file)
+        if isinstance(content, OwnFile):
+            self.own, self.extra = content, content.extra
+            return content.heads
+        if content is None:
+            return ()
+        old = parse_old(content)
+        self.extra = old.extra
+        return old_entries(old, places_in(old, match, content))
+
+    def body(self, s: Stored) -> bytes:
+        """Return an entry's bytes."""
+        if s.body is not None:
+            return s.body
+        if s.where != IN_FILE:
+            return self._read_segment(s)
+        assert self.own is not None
+        return self.own.body(s)
+
+    def drop_damaged(self) -> int:
+        """Leave out the entries of the file that are damaged. Return how many these are."""
+        before = len(self.entries)
+        self.entries = [s for s in self.entries if s.where != IN_FILE or parse_entry(self.body(s)) is not None]
+        return before - len(self.entries)
 
 
 def old_entries(old: OldFile, places: list[OldMatch] | None) -> Iterator[Stored]:
     """Yield the entries of an old file in nbrun's form; without places, equal ones are numbered in their order."""
-    matched = places is not None
-    if places is None:
-        places = []
-        for group, rows in old.groups.items():
-            seen: dict[bytes, int] = {}
-            for rank, row in enumerate(rows):
-                key = old_key(row)
-                occurrence = seen.get(key, 0)
-                seen[key] = occurrence + 1
-                places.append(OldMatch(group, rank, None, None, key, occurrence))
-    for place in places:
-        row = old.groups[place.group][place.rank]
-        body = old_body(row, place, old)
-        yield Stored(
-            place.group, place.item_index, place.key, place.occurrence, 0, "done", 0, 0, len(body), body, matched
-        )
+    for place in match_old(None, old) if places is None else places:
+        body = old_body(old.groups[place.group][place.rank], place, old)
+        identity = place.key, place.occurrence
+        where = NOWHERE, 0, len(body)
+        yield Stored(place.group, place.item_index, *identity, 0, "done", *where, body, places is not None)

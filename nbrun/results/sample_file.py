@@ -127,8 +127,18 @@ class Identity(NamedTuple):
     occurrence: int
 
 
-class EntryHead(NamedTuple):
-    """An entry's first keys, and its place in its file."""
+#: Where an entry's bytes are: in memory only, in the sample's file, or in a segment (its number + IN_SEGMENT).
+NOWHERE, IN_FILE, IN_SEGMENT = 0, 1, 2
+
+
+class Stored(NamedTuple):
+    """One saved entry and where its bytes are.
+
+    Attributes:
+        where: NOWHERE, IN_FILE, or a segment's number + IN_SEGMENT.
+        body: the entry's bytes where they were read already, or made of an old file's entry; else None.
+        matched: False where an old file's entries were never matched with a dataset.
+    """
 
     group: str
     item_index: int | None
@@ -136,8 +146,11 @@ class EntryHead(NamedTuple):
     occurrence: int
     seq: int
     status: str
+    where: int
     offset: int
     length: int
+    body: bytes | None = None
+    matched: bool = True
 
     @property
     def identity(self) -> Identity:
@@ -205,11 +218,7 @@ def _info(name: str, read: Callable[[int, int], bytes], size: int, mtime_ns: int
     is_own = head.startswith(OWN_HEAD)
     if is_own:
         _check_version(head)
-        found = _SUMMARY.search(tail)
-        taken = len(tail)
-        while found is None and taken < size:  # results of very many runs, or a file cut short
-            taken = min(16 * taken, size)
-            found = _SUMMARY.search(read(size - taken, taken))
+        found = _last_lines(tail, read, size)
         if found is not None and (sample_id := _own_id(head, read, size)) is not None:
             return _own_info(name, sample_id, found, size, mtime_ns)
     if not is_own and _PLAINLY_OLD.match(head):
@@ -231,11 +240,20 @@ def _check_version(head: bytes) -> None:
 
 def _own_id(head: bytes, read: Callable[[int, int], bytes], size: int) -> str | None:
     """Return the id in the third line of a file in nbrun's layout, however long it is; None where it isn't there."""
-    while (found := _OWN_ID.match(head)) is None:
-        if len(head) >= size:
-            return None
-        head = read(0, 16 * len(head))
-    return str(load(found[1]))
+    taken = HEAD_BYTES
+    while (found := _OWN_ID.match(head)) is None and taken < size:
+        taken *= 16
+        head = read(0, taken)
+    return None if found is None else str(load(found[1]))
+
+
+def _last_lines(tail: bytes, read: Callable[[int, int], bytes], size: int) -> re.Match[bytes] | None:
+    """Find the summary and the progress object at a file's end, however long they are; None where they are missing."""
+    taken = TAIL_BYTES
+    while (found := _SUMMARY.search(tail)) is None and taken < size:  # results of very many runs, or a file cut short
+        taken = min(16 * taken, size)
+        tail = read(size - taken, taken)
+    return found
 
 
 def _own_info(name: str, sample_id: str, found: re.Match[bytes], size: int, mtime_ns: int) -> FileInfo:
@@ -320,21 +338,6 @@ def peek_damaged(path: Path) -> FileInfo | None:
 # ---- entries
 
 
-class Placed(Protocol):
-    """An entry's place in a file."""
-
-    @property
-    def offset(self) -> int: ...
-    @property
-    def length(self) -> int: ...
-
-
-def read_entry(file: BinaryIO, place: Placed) -> Entry | None:
-    """Read an entry of a file in nbrun's format. Return None where it is damaged."""
-    file.seek(place.offset)
-    return parse_entry(file.read(place.length))
-
-
 def parse_entry(body: bytes) -> Entry | None:
     """Return an entry's bytes as a mapping that holds what every entry must; None where it is damaged."""
     try:
@@ -394,14 +397,14 @@ class OwnFile:
     """
 
     file: BinaryIO
-    heads: list[EntryHead]
+    heads: list[Stored]
     groups: list[str]
     damaged: int
     is_foreign: bool = False
     sample_id: str | None = None
     extra: dict[str, bytes] = field(default_factory=dict)
 
-    def body(self, place: Placed) -> bytes:
+    def body(self, place: Stored) -> bytes:
         """Return an entry's bytes."""
         self.file.seek(place.offset)
         return self.file.read(place.length)
@@ -437,15 +440,14 @@ def read_any(file: BinaryIO, skipped: Mapping[str, int] = MappingProxyType({})) 
 
 def ends_as_own(file: BinaryIO) -> bool:
     """Return whether a file has the last lines that nbrun writes."""
+
+    def read(at: int, length: int) -> bytes:
+        file.seek(at)
+        return file.read(length)
+
     size = file.seek(0, os.SEEK_END)
-    taken = min(TAIL_BYTES, size)
-    while True:
-        file.seek(size - taken)
-        if _SUMMARY.search(file.read(taken)):
-            return True
-        if taken >= size:
-            return False
-        taken = min(16 * taken, size)
+    tail = read(max(0, size - TAIL_BYTES), TAIL_BYTES)
+    return _last_lines(tail, read, size) is not None
 
 
 def _scan(lines: BinaryIO, skipped: Mapping[str, int] = MappingProxyType({})) -> OwnFile:
@@ -481,13 +483,13 @@ def _scan(lines: BinaryIO, skipped: Mapping[str, int] = MappingProxyType({})) ->
     return out
 
 
-def _head_in(line: bytes, group: str, at: int) -> EntryHead | None:
+def _head_in(line: bytes, group: str, at: int) -> Stored | None:
     """Return the head of the entry in a line at offset `at`; None where the line is no entry."""
     # the last line of a file that is cut short has no line feed
     head = head_of(line) if line.endswith(b"\n") else None
     if head is None:
         return None
-    return EntryHead(group, *head, at, len(line.rstrip(b"\n").removesuffix(b",")))
+    return Stored(group, *head, IN_FILE, at, len(line.rstrip(b"\n").removesuffix(b",")))
 
 
 def _extra_in(line: bytes) -> tuple[str, bytes] | None:

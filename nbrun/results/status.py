@@ -18,8 +18,7 @@ import orjson
 from nbrun.canonical import blake2b
 from nbrun.results import plain_files
 from nbrun.results.format import Header, MatchRecord, RunRecord
-from nbrun.results.replay import Stored
-from nbrun.results.sample_file import NBRUN, FileInfo, is_count, is_counts
+from nbrun.results.sample_file import NBRUN, FileInfo, Stored, is_count, is_counts
 
 #: The file in `.nbrun/` that lists the samples of the newest run.
 SAMPLES = "samples"

@@ -30,8 +30,7 @@ from nbrun.canonical import KEY_BYTES, blake2b
 from nbrun.results import plain_files
 from nbrun.results.format import BETWEEN, FOLDER, head_of
 from nbrun.results.names import SUFFIX, temporary
-from nbrun.results.replay import IN_FILE
-from nbrun.results.sample_file import CHUNK_BYTES, is_count
+from nbrun.results.sample_file import CHUNK_BYTES, IN_FILE, is_count
 from nbrun.results.values import dump, load
 from nbrun.samples import Group
 from nbrun.storage import files

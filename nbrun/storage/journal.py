@@ -21,7 +21,7 @@ from zlib import crc32
 from nbrun.model import SinkClosedError
 from nbrun.results import plain_files
 from nbrun.results.format import ATTEMPT, CRC_HEX, CRC_OF_ENTRY_KIND, HEADER, frame, segment_name
-from nbrun.results.replay import IN_SEGMENT
+from nbrun.results.sample_file import IN_SEGMENT
 from nbrun.storage import files
 from nbrun.storage.direct_write import DirectFile, DirectWriter
 from nbrun.storage.entry import EntryRecord, bodies

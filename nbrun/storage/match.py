@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from nbrun.canonical import canonical
 from nbrun.errors import UnstorableError
 from nbrun.json_types import Entry
-from nbrun.results.sample_file import EntryHead, Identity, keep_newest
+from nbrun.results.sample_file import Identity, Stored, keep_newest
 from nbrun.results.values import decode, encode, load
 from nbrun.samples import Sample
 from nbrun.texts import without_surrogates
@@ -34,12 +34,12 @@ def positions_by_identity(sample: Sample, matched: Matched = NOTHING) -> dict[Id
 
 
 def match_own(
-    sample: Sample, heads: Iterable[EntryHead], matched: Matched = NOTHING
-) -> tuple[dict[int, EntryHead], list[EntryHead]]:
+    sample: Sample, heads: Iterable[Stored], matched: Matched = NOTHING
+) -> tuple[dict[int, Stored], list[Stored]]:
     """Match the entries of a file in nbrun's format: position -> entry, and the orphans (F4)."""
     places = positions_by_identity(sample, matched)
-    found: dict[int, EntryHead] = {}
-    orphans: list[EntryHead] = []
+    found: dict[int, Stored] = {}
+    orphans: list[Stored] = []
     for head in heads:
         position = places.get(head.identity)
         if position is None:
@@ -64,8 +64,8 @@ NO_ITEM = object()
 
 
 def match_by_key(
-    sample: Sample, taken: Container[int], orphans: Sequence[tuple[EntryHead, object]], matched: Matched = NOTHING
-) -> dict[int, EntryHead]:
+    sample: Sample, taken: Container[int], orphans: Sequence[tuple[Stored, object]], matched: Matched = NOTHING
+) -> dict[int, Stored]:
     """Match entries that were saved under another key, by the keys that `key=` gives the items that they hold.
 
     So results that were saved without `key=`, or with another one, are found again when one is given.
@@ -81,7 +81,7 @@ def match_by_key(
     for (name, key, _), position in positions_by_identity(sample, matched).items():
         if position not in taken:
             free[name, key].append(position)
-    found: dict[int, EntryHead] = {}
+    found: dict[int, Stored] = {}
     seen: set[Identity] = set()
     for head, item in sorted(orphans, key=lambda o: (o[0].status != "done", -o[0].seq)):
         try:
@@ -109,7 +109,7 @@ class Retyped(NamedTuple):
     same: str
 
 
-def retyped(sample: Sample, taken: Container[int], orphans: Sequence[tuple[EntryHead, object]]) -> list[Retyped]:
+def retyped(sample: Sample, taken: Container[int], orphans: Sequence[tuple[Stored, object]]) -> list[Retyped]:
     """Return items without an entry that differ so little from saved ones that they may be meant as the same.
 
     Args:
@@ -190,7 +190,7 @@ def _is_alike(a: Any, b: Any) -> bool:
         return False
 
 
-def moved(sample: Sample, found: Mapping[int, EntryHead], orphans: Iterable[EntryHead]) -> bool:
+def moved(sample: Sample, found: Mapping[int, Stored], orphans: Iterable[Stored]) -> bool:
     """Return whether a file gives an item another index than the dataset does now."""
     if any(o.item_index is not None for o in orphans):
         return True

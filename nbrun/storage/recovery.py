@@ -8,21 +8,32 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 
+from nbrun.errors import StorageError
 from nbrun.json_types import Entry
 from nbrun.results import plain_files, sample_file
 from nbrun.results.format import ATTEMPT, HEADER, Header, MatchRecord, frame, segment_name
-from nbrun.results.legacy import parse_old
 from nbrun.results.listing import Problem
 from nbrun.results.names import is_sample_file_name, temporary
-from nbrun.results.replay import IN_FILE, IN_SEGMENT, Attempt, JournalIndex, LogScan, Stored, index_journal, merge
-from nbrun.results.sample_file import FileInfo, Identity, OwnFile, Unreadable, in_chunks, load_entry
+from nbrun.results.replay import Attempt, JournalIndex, LogScan, SavedSample, index_journal, split_readable
+from nbrun.results.sample_file import (
+    IN_SEGMENT,
+    FileInfo,
+    Identity,
+    OwnFile,
+    Stored,
+    Unreadable,
+    in_chunks,
+    load_entry,
+)
 from nbrun.results.values import dump
 from nbrun.storage import files
 from nbrun.storage.directory import Directory
+from nbrun.storage.lock import DirectoryLock
 
 
 @dataclass
@@ -69,6 +80,31 @@ def recover(directory: Directory) -> Recovery:
     return out
 
 
+@contextmanager
+def recovered(path: Path) -> Iterator[Directory]:
+    """Hold a directory's lock while the block runs, with all that the journal held in the samples' files.
+
+    Raises:
+        ResultsInUseError: a run writes there.
+        StorageError: the disk refused.
+    """
+    directory = Directory(path)
+    try:
+        guard = DirectoryLock(directory.inner / "lock")
+        try:
+            directory.scan()
+            recover(directory)
+            yield directory
+        except OSError as e:
+            if isinstance(e, StorageError):
+                raise
+            raise StorageError(f"{path}: {e.strerror or e}. Nothing that was saved is lost.", path=str(path)) from e
+        finally:
+            guard.release()
+    finally:
+        directory.close()
+
+
 def rewrite_sample(directory: Directory, info: FileInfo) -> None:
     """Write a file of nbrun's own again with what can be read of it; the old file is kept in `.nbrun/damaged/`."""
     directory.quarantine_copy(info.name)
@@ -107,42 +143,27 @@ class _SampleWriter:
         path = directory.path / name
         match = directory.matches.get(sample_id)
         with ExitStack() as opened:
-            content: OwnFile | bytes | None = None
-            extra: Mapping[str, bytes] = {}
+            saved = SavedSample(None, None, whole, self._read_segment)
             try:
                 if info is not None:
-                    content = sample_file.read_any(opened.enter_context(files.open_reading(path)))
-                stored = merge(content, match, whole)
-                if content is not None:
-                    extra = content.extra if isinstance(content, OwnFile) else parse_old(content).extra
+                    file = opened.enter_context(files.open_reading(path))
+                    saved = SavedSample(file, match, whole, self._read_segment)
             except Unreadable as e:
                 directory.listing.problems.append(Problem(str(path), str(e), sample_id))
                 directory.quarantine(name)
-                info, stored = None, list(whole.values())
-            if info is not None and isinstance(content, OwnFile):
-                stored = _without_damaged(directory, info, content, stored)
-
-            def body(s: Stored) -> bytes:
-                if s.body is not None:
-                    return s.body
-                if s.where == IN_FILE:
-                    assert isinstance(content, OwnFile)
-                    return content.body(s)
-                return self._read_segment(s)
-
-            parts = file_parts(sample_id, header, info, match, stored, body, extra)
+                info = None
+            if info is not None and saved.own is not None:
+                _drop_damaged(directory, info, saved.own, saved)
+            parts = file_parts(sample_id, header, info, match, saved.entries, saved.body, saved.extra)
             files.replace_file(path, in_chunks(parts), directory.inner / "tmp" / temporary(name))
         return sample_file.peek(path)
 
-    def _readable(self, journal: dict[Identity, Stored]) -> dict[Identity, Stored]:
+    def _readable(self, journal: Mapping[Identity, Stored]) -> list[Stored]:
         """Return the entries that hold what an entry must. The segment of any other one counts as damaged."""
-        whole = {}
-        for identity, s in journal.items():
-            if sample_file.parse_entry(self._read_segment(s)) is not None:
-                whole[identity] = s
-            else:  # its checksum is right
-                scan = self._index.damaged.setdefault(s.where - IN_SEGMENT, LogScan())
-                scan.damaged.append((s.offset, s.length))
+        whole, damaged = split_readable(journal.values(), self._read_segment)
+        for s in damaged:
+            scan = self._index.damaged.setdefault(s.where - IN_SEGMENT, LogScan())
+            scan.damaged.append((s.offset, s.length))
         return whole
 
     def _read_segment(self, s: Stored) -> bytes:
@@ -168,17 +189,14 @@ def _header_of(info: FileInfo | None) -> Header:
     return {"totals": info.recorded("total"), "identities": info.summary["identities"]}
 
 
-def _without_damaged(directory: Directory, info: FileInfo, content: OwnFile, stored: list[Stored]) -> list[Stored]:
-    """Return the entries that can be read. A damaged file is kept in `.nbrun/damaged/` before it is replaced."""
-    path = directory.path / info.name
-    kept = [s for s in stored if s.where != IN_FILE or sample_file.parse_entry(content.body(s)) is not None]
-    damaged = len(stored) - len(kept) + content.damaged
+def _drop_damaged(directory: Directory, info: FileInfo, own: OwnFile, saved: SavedSample) -> None:
+    """Leave out the entries that can't be read. A damaged file is kept in `.nbrun/damaged/` before it is replaced."""
+    damaged = saved.drop_damaged() + own.damaged
     if damaged and not info.is_damaged:
         what = f"has {damaged} damaged entries; it is kept in .nbrun/damaged/"
-        directory.listing.problems.append(Problem(str(path), what, info.sample_id))
+        directory.listing.problems.append(Problem(str(directory.path / info.name), what, info.sample_id))
     if info.is_damaged or damaged:
         directory.quarantine_copy(info.name)
-    return kept
 
 
 def file_parts(

@@ -22,13 +22,14 @@ from nbrun.results.format import MatchedPlace, MatchRecord
 from nbrun.results.legacy import OldMatch, match_old, old_body, places_in
 from nbrun.results.listing import Problem
 from nbrun.results.names import temporary
-from nbrun.results.replay import IN_FILE, NOWHERE
 from nbrun.results.sample_file import (
+    IN_FILE,
     NBRUN,
-    EntryHead,
+    NOWHERE,
     FileInfo,
     Identity,
     OwnFile,
+    Stored,
     Unreadable,
     decode_entry,
     load_entry,
@@ -363,13 +364,13 @@ class ResumePlanner:
             state.file_crc = crc
 
     @staticmethod
-    def _take_matched(state: SampleState, own: OwnFile, found: Mapping[int, EntryHead]) -> dict[int, EntryHead]:
+    def _take_matched(state: SampleState, own: OwnFile, found: Mapping[int, Stored]) -> dict[int, Stored]:
         """Take over the entries that match an item. Return those that aren't damaged.
 
         The entries of a file that another tool has re-serialised are kept in memory until it is replaced.
         """
         where = NOWHERE if own.is_foreign else IN_FILE
-        whole: dict[int, EntryHead] = {}
+        whole: dict[int, Stored] = {}
         for position, h in found.items():
             body = own.body(h)
             entry = sample_file.parse_entry(body)
@@ -384,7 +385,7 @@ class ResumePlanner:
         return whole
 
     @staticmethod
-    def _take_under_new_key(state: SampleState, position: int, h: EntryHead, body: bytes) -> None:
+    def _take_under_new_key(state: SampleState, position: int, h: Stored, body: bytes) -> None:
         """Take over an entry that was saved under another key. It stays in memory until it is written."""
         entry = load_entry(body)
         group, rank = state.sample.locate(position)

@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 from nbrun import verdicts
 from nbrun.canonical import KEY_BYTES, blake2b, key_text
 from nbrun.model import CancelFlag, Record, Task
-from nbrun.results.replay import IN_SEGMENT, NOWHERE, Attempt
-from nbrun.results.sample_file import Identity
+from nbrun.results.replay import Attempt
+from nbrun.results.sample_file import IN_SEGMENT, NOWHERE, Identity
 from nbrun.results.values import dump
 from nbrun.samples import SCALARS, Sample, fresh_copy
 from nbrun.storage.files import FileId

@@ -22,13 +22,15 @@ from nbrun import verdicts
 from nbrun.results import sample_file
 from nbrun.results.format import BETWEEN, head_of
 from nbrun.results.legacy import OldFile, OldMatch, match_old, old_body, parse_old
-from nbrun.results.replay import IN_FILE, IN_SEGMENT, NOWHERE
 from nbrun.results.sample_file import (
     CHUNK_BYTES,
-    EntryHead,
+    IN_FILE,
+    IN_SEGMENT,
+    NOWHERE,
     Footer,
     Identity,
     OwnFile,
+    Stored,
     Unreadable,
     in_chunks,
     lay_out,
@@ -443,7 +445,7 @@ class _Finder:
         self._places = positions_by_identity(state.sample)
         self._orphans = {o.identity: o for o in state.orphans}
         self._seqs, self._status = state.columns.seq[:], state.columns.status[:]
-        self._found: dict[int, tuple[EntryHead | OldMatch, bytes | None, Maker | None]] = {}
+        self._found: dict[int, tuple[Stored | OldMatch, bytes | None, Maker | None]] = {}
         self._found_orphans: dict[Identity, Orphan] = {}
 
     def scan(self, file: OwnFile) -> None:
@@ -464,7 +466,7 @@ class _Finder:
                 self._found[position] = h, None, made
                 self._seqs[position] = h.seq
 
-    def _scan_orphan(self, h: EntryHead, file: OwnFile) -> None:
+    def _scan_orphan(self, h: Stored, file: OwnFile) -> None:
         identity = h.identity
         known = self._orphans.get(identity)
         if (known is not None and known.seq > h.seq) or sample_file.parse_entry(file.body(h)) is None:
@@ -498,7 +500,7 @@ class _Finder:
         state = self._state
         found, body, made = self._found.get(position, (None, None, None))
         is_lost = False
-        if c.where[position] == IN_FILE and not (isinstance(found, EntryHead) and found.seq == c.seq[position]):
+        if c.where[position] == IN_FILE and not (isinstance(found, Stored) and found.seq == c.seq[position]):
             is_lost = c.status[position] == DONE and found is None
             c.status[position], c.seq[position], c.where[position] = MISSING, 0, NOWHERE
         if isinstance(found, OldMatch):

@@ -10,21 +10,19 @@ import os
 import time
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from nbrun.errors import InputError, StorageError
 from nbrun.results import archives, legacy, plain_files
 from nbrun.results.archives import FORMAT, FREE_BYTES, INDEX, is_bomb
+from nbrun.results.reader import results_folder
 from nbrun.results.sample_file import LEGACY, NBRUN, FileInfo, Unreadable
 from nbrun.results.values import dump
 from nbrun.storage import files
 from nbrun.storage.directory import Directory
-from nbrun.storage.lock import DirectoryLock
-from nbrun.storage.recovery import recover
+from nbrun.storage.recovery import recovered
 
 
 @dataclass
@@ -81,7 +79,7 @@ def archive_results(results: str | os.PathLike[str], *, unpack: bool = False) ->
 
 def archive_finished(results: str | os.PathLike[str]) -> Archived:
     """Move the files of finished samples; see archive_results."""
-    with _held(results) as directory:
+    with recovered(results_folder(results)) as directory:
         out = Archived(str(directory.path))
         infos = [i for i in directory.listing.by_id.values() if i.place is None]
         finished = [i for i in infos if _is_finished(directory, i)]
@@ -110,7 +108,7 @@ def unpack_archives(results: str | os.PathLike[str]) -> Archived:
 
     An archive with a damaged member stays.
     """
-    with _held(results) as directory:
+    with recovered(results_folder(results)) as directory:
         out = Archived(str(directory.path))
         damaged = set()
         for info in [i for i in directory.listing.by_id.values() if i.place is not None]:
@@ -147,28 +145,6 @@ def _is_finished(directory: Directory, info: FileInfo) -> bool:
     except (Unreadable, OSError):
         return False
     return True
-
-
-@contextmanager
-def _held(results: str | os.PathLike[str]) -> Iterator[Directory]:
-    path = Path(results).expanduser()
-    if not path.is_dir():
-        raise InputError(f"results={str(results)!r}: there is no such folder. Give the folder that a run wrote into.")
-    directory = Directory(path)
-    try:
-        guard = DirectoryLock(directory.inner / "lock")
-        try:
-            directory.scan()
-            recover(directory)  # what only the journal holds goes to files first
-            yield directory
-        except OSError as e:
-            if isinstance(e, StorageError):
-                raise
-            raise StorageError(f"{path}: {e.strerror or e}. Nothing that was saved is lost.", path=str(path)) from e
-        finally:
-            guard.release()
-    finally:
-        directory.close()
 
 
 _LEVEL = 6

@@ -15,16 +15,15 @@ from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
-from nbrun.errors import InputError
 from nbrun.results import archives, legacy, plain_files, sample_file
 from nbrun.results.format import ARCHIVED, FOLDER, MATCH, RUN, UNCLEAN, frame
 from nbrun.results.listing import Listing, list_samples
+from nbrun.results.reader import results_folder
 from nbrun.results.replay import ARCHIVED_LOG, JournalIndex, LogScan, index_journal, read_log, whole_records
 from nbrun.results.sample_file import FileInfo, Unreadable
 from nbrun.storage import files, lock
 from nbrun.storage.directory import Directory
-from nbrun.storage.lock import DirectoryLock
-from nbrun.storage.recovery import recover, rewrite_sample
+from nbrun.storage.recovery import recovered, rewrite_sample
 from nbrun.texts import escape_control_chars
 
 #: What repair does, by kind of damage.
@@ -160,11 +159,7 @@ def check(results: str | os.PathLike[str], repair: bool = False) -> Report:
         >>> nbrun.check(tempfile.mkdtemp()).is_ok
         True
     """
-    if not isinstance(results, (str, os.PathLike)):
-        raise InputError(f"results={results!r:.80}: give the path of the folder that a run wrote into.")
-    path = Path(results).expanduser()
-    if not path.is_dir():
-        raise InputError(f"results={str(results)!r}: there is no such folder. Give the folder that a run wrote into.")
+    path = results_folder(results)
     plain_files.refuse_odd_folder(path / FOLDER)
     report = inspect(path)
     if repair:
@@ -175,14 +170,7 @@ def check(results: str | os.PathLike[str], repair: bool = False) -> Report:
 def inspect(path: Path) -> Report:
     """Read everything, and write nothing."""
     report = Report(str(path), holder=lock.holder_of(path / FOLDER / "lock"))
-    for _ in range(20):
-        try:
-            journal = index_journal(path / FOLDER)
-            break
-        except FileNotFoundError:  # a segment vanished meanwhile (F7)
-            continue
-    else:
-        raise InputError(f"{path} changes too fast to be read; try again.")
+    journal = index_journal(path / FOLDER)
     for odd, what in plain_files.odd_entries(path / FOLDER):
         report.add(odd, "odd", what, "Nothing is read or written through it, and no run starts here.")
     listing = list_samples(path)
@@ -342,16 +330,9 @@ def repair_directory(path: Path, report: Report) -> Report:
         ResultsInUseError: a run writes there.
         StorageError: the disk refused; what was repaired before that stays.
     """
-    directory = Directory(path)
-    guard = DirectoryLock(directory.inner / "lock")
-    try:
-        directory.scan()
-        recover(directory)  # what the journal holds goes to files; damaged segments are kept aside
+    with recovered(path) as directory:
         for finding in report.findings:
             _repair(directory, finding)
-    finally:
-        directory.close()
-        guard.release()
     after = inspect(path)
     after.findings = report.after_repair(after)
     return after

@@ -18,15 +18,15 @@ from typing import BinaryIO
 
 from nbrun.errors import FormatError, InputError, ResultsExistError, StorageError
 from nbrun.json_types import Entry
-from nbrun.results import legacy, plain_files, sample_file
+from nbrun.results import legacy, plain_files
 from nbrun.results.archives import read_file
 from nbrun.results.format import FOLDER, Header, MatchRecord
-from nbrun.results.legacy import parse_old, places_in
+from nbrun.results.legacy import places_in
 from nbrun.results.listing import Problem
 from nbrun.results.names import temporary
 from nbrun.results.reader import Reader, Snapshot
-from nbrun.results.replay import IN_FILE, Attempt, JournalIndex, Stored, merge, read_runs
-from nbrun.results.sample_file import NBRUN, FileInfo, Identity, Unreadable, in_chunks, load_entry
+from nbrun.results.replay import Attempt, JournalIndex, SavedSample, read_runs, split_readable
+from nbrun.results.sample_file import NBRUN, FileInfo, Identity, Stored, Unreadable, in_chunks, load_entry
 from nbrun.results.status import SampleTotals
 from nbrun.storage import files
 from nbrun.storage.directory import Directory
@@ -340,7 +340,6 @@ class Held:
         self.in_journal = now.journal.entries.get(sample_id, {})
         self.attempts: dict[Identity, Attempt] = now.journal.attempts.get(sample_id, {})
         self.header: Header = now.journal.headers.get(sample_id) or {}
-        self.extra: Mapping[str, bytes] = {}  # keys that another tool has added to its file, once it was opened
         self._folder, self._now = folder, now
 
     @property
@@ -365,48 +364,29 @@ class Held:
         return self.info.recorded("total"), self.info.summary["identities"] if self.info.summary else ""
 
     @contextmanager
-    def open(self, problems: list[Problem]) -> Iterator[tuple[list[Stored], BinaryIO]]:
-        """Its entries, and its file held open. What can't be read is left out and becomes a problem."""
-        file: BinaryIO = io.BytesIO()
-        whole = {i: s for i, s in self.in_journal.items() if sample_file.parse_entry(self._now.body(s)) is not None}
-        if len(whole) < len(self.in_journal):
-            what = f"has {len(self.in_journal) - len(whole)} damaged entries in the journal"
+    def open(self, problems: list[Problem]) -> Iterator[SavedSample]:
+        """Yield its entries, with its file held open. What can't be read is left out and becomes a problem."""
+        body = self._now.body
+        journal, damaged = split_readable(self.in_journal.values(), body)
+        if damaged:
+            what = f"has {len(damaged)} damaged entries in the journal"
             problems.append(Problem(str(self._folder), what, self.sample_id))
-        stored = list(whole.values())
+        saved = SavedSample(None, None, journal, body)
         with ExitStack() as opened:
             if self.info is not None:
-                path = self._folder / self.info.name
+                path = str(self._folder / self.info.name)
                 try:
                     if self.info.source != NBRUN or self.info.place is not None:
-                        file = io.BytesIO(self.file())
+                        file: BinaryIO = io.BytesIO(self.file())
                     else:
                         file = opened.enter_context(plain_files.open_reading(path))
-                    content = sample_file.read_any(file)
-                    if isinstance(content, sample_file.OwnFile):
-                        file = content.file
-                    self.extra = content.extra if isinstance(content, sample_file.OwnFile) else parse_old(content).extra
-                    found = merge(content, self.match, whole)
-                    stored = [s for s in found if s.where != IN_FILE or s.body is not None or self._is_whole(file, s)]
-                    if len(stored) < len(found):
-                        what = f"has {len(found) - len(stored)} damaged entries"
-                        problems.append(Problem(str(path), what, self.sample_id))
+                    saved = SavedSample(file, self.match, journal, body)
+                    if dropped := saved.drop_damaged():
+                        problems.append(Problem(path, f"has {dropped} damaged entries", self.sample_id))
                 except (Unreadable, OSError, ValueError) as e:
                     what = str(e) if isinstance(e, Unreadable) else f"can't be read: {e}"
-                    problems.append(Problem(str(path), what, self.sample_id))
-            yield stored, file
-
-    @staticmethod
-    def _is_whole(file: BinaryIO, s: Stored) -> bool:
-        return sample_file.read_entry(file, s) is not None
-
-    def body(self, s: Stored, file: BinaryIO) -> bytes:
-        """An entry's bytes."""
-        if s.body is not None:
-            return s.body
-        if s.where == IN_FILE:
-            file.seek(s.offset)
-            return file.read(s.length)
-        return self._now.body(s)
+                    problems.append(Problem(path, what, self.sample_id))
+            yield saved
 
 
 @dataclass
@@ -422,13 +402,13 @@ class MergedSample:
     stored: list[Stored] = field(default_factory=list)
     attempts: dict[Identity, Attempt] = field(default_factory=dict)
     extra: dict[str, bytes] = field(default_factory=dict)
-    _from: dict[Identity, tuple[Held, BinaryIO, Stored]] = field(default_factory=dict)
+    _from: dict[Identity, tuple[SavedSample, Stored]] = field(default_factory=dict)
     _indexes: dict[Identity, int] = field(default_factory=dict)  # where another directory knows the item's place
 
     def body(self, s: Stored) -> bytes:
         """The bytes of one of them."""
-        held, file, there = self._from[s.identity]
-        body = held.body(there, file)
+        saved, there = self._from[s.identity]
+        body = saved.body(there)
         if s.item_index is not None and s.item_index != there.item_index:
             body = b'{"index":%d,%b' % (s.item_index, body.split(b",", 1)[1])
         return body
@@ -440,15 +420,15 @@ def open_merged(those: list[Held], dropped: Dropped, problems: list[Problem]) ->
     out = MergedSample()
     with ExitStack() as opened:
         for held in those:
-            stored, file = opened.enter_context(held.open(problems))
-            out.extra = {**held.extra, **out.extra}
-            for s in stored:
-                _take(out, held, file, s, dropped)
+            saved = opened.enter_context(held.open(problems))
+            out.extra = {**saved.extra, **out.extra}
+            for s in saved.entries:
+                _take(out, saved, s, dropped)
         places = out._indexes
         out.stored = _placed(
             [
                 s if s.identity not in places else s._replace(item_index=places[s.identity])
-                for _, _, s in out._from.values()
+                for _, s in out._from.values()
             ]
         )
         done = {s.identity for s in out.stored if s.status == "done"}
@@ -460,12 +440,12 @@ def open_merged(those: list[Held], dropped: Dropped, problems: list[Problem]) ->
         yield out
 
 
-def _take(out: MergedSample, held: Held, file: BinaryIO, s: Stored, dropped: Dropped) -> None:
+def _take(out: MergedSample, saved: SavedSample, s: Stored, dropped: Dropped) -> None:
     before = out._from.get(s.identity)
     if before is None:
-        out._from[s.identity] = held, file, s
+        out._from[s.identity] = saved, s
         return
-    old, new = load_entry(before[0].body(before[2], before[1])), load_entry(held.body(s, file))
+    old, new = load_entry(before[0].body(before[1])), load_entry(saved.body(s))
     wins = _rank(new) > _rank(old)
     loser = old if wins else new
     if loser["status"] != "done":
@@ -474,9 +454,9 @@ def _take(out: MergedSample, held: Held, file: BinaryIO, s: Stored, dropped: Dro
         dropped.same += 1
     else:
         dropped.older += 1
-    index = s.item_index if s.item_index is not None else before[2].item_index
-    kept = (held, file, s) if wins else before
-    if kept[2].item_index is None and index is not None:  # its own directory didn't know the item any more
+    index = s.item_index if s.item_index is not None else before[1].item_index
+    kept = (saved, s) if wins else before
+    if kept[1].item_index is None and index is not None:  # its own directory didn't know the item any more
         out._indexes[s.identity] = index
     out._from[s.identity] = kept
 
