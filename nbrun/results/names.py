@@ -63,6 +63,11 @@ def name_of(sample_id: str) -> str:
     return readable + mark + SUFFIX
 
 
+def _mark(data: bytes) -> str:
+    """Return what distinguishes a shortened or changed name from others."""
+    return "~" + b32encode(blake2b(data, digest_size=9).digest()).decode()[:_DIGEST_CHARS].lower()
+
+
 def temporary(name: str) -> str:
     """Return the name of a file in `.nbrun/tmp/` while it is being written.
 

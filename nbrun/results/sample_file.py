@@ -456,40 +456,42 @@ def _scan(lines: BinaryIO, skipped: Mapping[str, int] = MappingProxyType({})) ->
     group: str | None = None  # the group whose list the line is in
     at = 0
     for line in lines:
-        if group is not None and line != _EMPTY_GROUP_END:
-            head = _head_in(line, group, at)
-            if head is not None:
-                out.heads.append(head)
-            else:
-                if title := _title(line):  # the line that ended the list before is damaged
-                    group = title
-                    out.groups.append(group)
-                out.damaged += 1
-        elif group is not None:
-            group = None
-        elif (title := _title(line)) is not None:
-            group = title
+        if group is not None:
+            group = None if line == _EMPTY_GROUP_END else _scan_entry(out, line, group, at)
+        elif (group := _title(line)) is None:
+            _scan_other(out, line)
+        else:
             out.groups.append(group)
             if group in skipped:
                 at = lines.seek(skipped[group])
                 line = lines.readline()  # what follows the entry on its line
-        elif line.startswith(b'{"index":'):  # an entry in no list
-            out.damaged += 1
-        elif out.sample_id is None and line.startswith(b'"id": '):
-            out.sample_id = _text_of(line[6:].rstrip(b"\n").removesuffix(b","))
-        elif (extra := _extra_in(line)) is not None:
-            out.extra[extra[0]] = extra[1]
         at += len(line)
     return out
 
 
-def _head_in(line: bytes, group: str, at: int) -> Stored | None:
-    """Return the head of the entry in a line at offset `at`; None where the line is no entry."""
+def _scan_entry(out: OwnFile, line: bytes, group: str, at: int) -> str:
+    """Take in a line at offset `at` inside a group's list. Return the group whose list the next line is in."""
     # the last line of a file that is cut short has no line feed
     head = head_of(line) if line.endswith(b"\n") else None
-    if head is None:
-        return None
-    return Stored(group, *head, IN_FILE, at, len(line.rstrip(b"\n").removesuffix(b",")))
+    if head is not None:
+        out.heads.append(Stored(group, *head, IN_FILE, at, len(line.rstrip(b"\n").removesuffix(b","))))
+        return group
+    out.damaged += 1
+    title = _title(line)
+    if not title:
+        return group
+    out.groups.append(title)  # the line that ended the list before is damaged
+    return title
+
+
+def _scan_other(out: OwnFile, line: bytes) -> None:
+    """Take in a line outside of the lists."""
+    if line.startswith(b'{"index":'):  # an entry in no list
+        out.damaged += 1
+    elif out.sample_id is None and line.startswith(b'"id": '):
+        out.sample_id = _text_of(line[6:].rstrip(b"\n").removesuffix(b","))
+    elif (extra := _extra_in(line)) is not None:
+        out.extra[extra[0]] = extra[1]
 
 
 def _extra_in(line: bytes) -> tuple[str, bytes] | None:

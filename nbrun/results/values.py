@@ -401,21 +401,10 @@ def _special(value: Any, where: str) -> object:
         return convert(value)
     if room == "pandas" and (convert := _PANDAS.get(kind.__name__)) is not None:
         return convert(value)
-    for base in (str, int, float):  # subclasses, such as numpy.float64 and IntEnum
+    for base, convert in _BY_BASE:
         if isinstance(value, base):
-            return base.__str__(value) if base is str else base(value)
-    if isinstance(value, complex):
-        return {"$complex": [value.real, value.imag]}
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        return {"$bytes": binascii.b2a_base64(bytes(value), newline=False).decode()}
-    if isinstance(value, (set, frozenset)):
-        try:
-            return sorted(value)
-        except TypeError:
-            return sorted(value, key=repr)
-    if isinstance(value, dt.timedelta):
-        return value.total_seconds()
-    if isinstance(value, pathlib.PurePath) or _is_text_like(value):
+            return convert(value)
+    if _is_text_like(value):
         return str(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
@@ -426,6 +415,27 @@ def _special(value: Any, where: str) -> object:
     raise UnstorableError(
         f"{where} is a {type(value).__module__}.{type(value).__qualname__}, which JSON can't hold.{STORABLE_ADVICE}"
     )
+
+
+def _sorted_set(value: Any) -> object:
+    try:
+        return sorted(value)
+    except TypeError:
+        return sorted(value, key=repr)
+
+
+_Convert = Callable[[Any], object]
+#: Types, subclasses included, that take one step to plain JSON; the first that fits counts.
+_BY_BASE: tuple[tuple[type | tuple[type, ...], _Convert], ...] = (
+    (str, str.__str__),
+    (int, int),  # IntEnum, for example
+    (float, float),  # numpy.float64, for example
+    (complex, lambda value: {"$complex": [value.real, value.imag]}),
+    ((bytes, bytearray, memoryview), lambda value: {"$bytes": binascii.b2a_base64(bytes(value), newline=False).decode()}),
+    ((set, frozenset), _sorted_set),
+    (dt.timedelta, dt.timedelta.total_seconds),
+    (pathlib.PurePath, str),
+)
 
 
 # ---- numpy and pandas, which are known by name: importing them takes longer than all of nbrun
@@ -509,7 +519,6 @@ def _labels(labels: list[object]) -> list[str]:
     return texts if len(set(texts)) == len(texts) else []
 
 
-_Convert = Callable[[Any], object]
 _NUMPY: Mapping[str, _Convert] = {
     "datetime64": _moment, "timedelta64": _seconds, "longdouble": _long_float, "clongdouble": _long_complex,
     "void": _record, "record": _record, "ndarray": _array, "recarray": _array,

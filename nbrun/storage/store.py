@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import cast
+from typing import ParamSpec, cast
 
 from nbrun.errors import ResultsInUseError, ResultsMovedError, StorageError
 from nbrun.json_types import JsonObject
@@ -197,25 +197,7 @@ class ResultStore:
 
         It replaces `encode`, so that runs without an observer pay nothing for each result.
         """
-
-        def encode(
-            state: SampleState,
-            position: int,
-            item: object,
-            result: Mapping[str, object] | EncodedResult | None,
-            attempts: int,
-            started_at: float,
-            duration_s: float,
-            worker_id: str,
-            error: Mapping[str, str] | None = None,
-        ) -> EntryRecord:
-            made = (attempts, started_at, duration_s, worker_id, error)
-            record = entry.encode(state, position, item, result, *made)
-            if result is not None:
-                observe(result)
-            return record
-
-        self.encode = encode
+        self.encode = _observed(entry.encode, observe)
 
     def put(self, state: SampleState, records: list[EntryRecord]) -> None:
         """See ResultSink. An error doesn't replace a result: where making it again failed, the result stays."""
@@ -352,6 +334,24 @@ class ResultStore:
             self.close(5.0, clean=False)
         except BaseException:  # the error may be there too; a directory that stays locked would be worse
             self._guard.release()
+
+
+_P = ParamSpec("_P")
+
+
+def _observed(
+    encode: Callable[_P, EntryRecord], observe: Callable[[Mapping[str, object] | EncodedResult], None]
+) -> Callable[_P, EntryRecord]:
+    """Return `encode`, but that it passes each result on; see model.ResultSink.encode."""
+
+    def encode_and_observe(*args: _P.args, **kwargs: _P.kwargs) -> EntryRecord:
+        record = encode(*args, **kwargs)
+        result = cast("Mapping[str, object] | EncodedResult | None", args[3])
+        if result is not None:
+            observe(result)
+        return record
+
+    return encode_and_observe
 
 
 def _refused(path: Path, e: OSError) -> StorageError:

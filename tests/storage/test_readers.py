@@ -122,7 +122,7 @@ def last_claim(claims):
 
 def test_f7_a_segment_of_a_later_run_under_the_same_name(tmp_path, monkeypatch):
     """Between listing and reading all segments go and a new run's first one comes: never the bytes of the other."""
-    from nbrun.results import entries
+    from nbrun.results import replay
 
     from_first = {"id": "a", "solutions": [1, 2, 3]}
     gate = threading.Event()
@@ -130,7 +130,7 @@ def test_f7_a_segment_of_a_later_run_under_the_same_name(tmp_path, monkeypatch):
     run = nbrun.start([from_first], fn, tmp_path, groups=["solution"], view=None)
     while run.progress.saved < 2:
         pass
-    real = entries.read_log
+    real = replay.read_log
     once = []
 
     def meanwhile(log, scan=None):
@@ -146,7 +146,7 @@ def test_f7_a_segment_of_a_later_run_under_the_same_name(tmp_path, monkeypatch):
             once.append((other, later))
         return real(log, scan)
 
-    monkeypatch.setattr(entries, "read_log", meanwhile)
+    monkeypatch.setattr(replay, "read_log", meanwhile)
     seen = [(v.sample_id, s.item_index, b) for v in Reader(tmp_path).samples() for s, b in v.entries]
     other, later = once[1]
     later.set()
