@@ -186,6 +186,8 @@ FORMAT = "nbrun/1"
 FOLDER = ".nbrun"
 CRC_HEX = 8
 SEGMENT_NAME = re.compile(r"journal-(\d{8,})\.log")
+#: The highest seq that is read, and index and occurrence. What is beyond is damage.
+MAX_SEQ, MAX_INDEX = 10**18 - 1, 10**9 - 1
 #: An entry's first five keys, in their order. Groups: index or null, key, occurrence, seq, status.
 ENTRY_HEAD = re.compile(
     rb'\{"index":(\d{1,9}|null),"key":"k1:([0-9a-f]{32})","occurrence":(\d{1,9}),"seq":(\d{1,18}),'

@@ -63,11 +63,6 @@ def name_of(sample_id: str) -> str:
     return readable + mark + SUFFIX
 
 
-def _mark(data: bytes) -> str:
-    """Return what distinguishes a shortened or changed name from others."""
-    return "~" + b32encode(blake2b(data, digest_size=9).digest()).decode()[:_DIGEST_CHARS].lower()
-
-
 def temporary(name: str) -> str:
     """Return the name of a file in `.nbrun/tmp/` while it is being written.
 
@@ -89,6 +84,7 @@ def derived(name: str, suffix: str) -> str:
 
 
 def _mark(data: bytes) -> str:
+    """Return what distinguishes a shortened or changed name from others."""
     from base64 import b32encode  # few names need it
 
     return "~" + b32encode(blake2b(data, digest_size=9).digest()).decode()[:_DIGEST_CHARS].lower()

@@ -27,6 +27,7 @@ from nbrun.results.format import (
     ENTRY,
     HEADER,
     MATCH,
+    MAX_INDEX,
     RUN,
     SEGMENT_NAME,
     UNCLEAN,
@@ -50,6 +51,7 @@ from nbrun.results.sample_file import (
     Stored,
     is_count,
     is_counts,
+    is_seq,
     keep_newest,
     parse_entry,
     read_any,
@@ -180,8 +182,8 @@ def _is_key(value: object) -> bool:
     return type(value) is str and _KEY.fullmatch(value) is not None
 
 
-def _is_int32(value: object) -> bool:
-    return type(value) is int and 0 <= value < 2**31
+def _is_index(value: object) -> bool:
+    return type(value) is int and 0 <= value <= MAX_INDEX
 
 
 def _is_header(value: Mapping[str, object]) -> bool:
@@ -194,7 +196,7 @@ def _is_attempt(value: Mapping[str, object]) -> bool:
         _is_key(value.get("key"))
         and isinstance(value.get("hint"), dict)
         and "previous" in value
-        and all(_is_int32(value.get(name)) for name in ("occurrence", "attempt"))
+        and all(_is_index(value.get(name)) for name in ("occurrence", "attempt"))
         and is_count(value.get("exceptions", 0))
     )
 
@@ -203,7 +205,8 @@ def _is_match(value: Mapping[str, object]) -> bool:
     """Check all but its groups, which are checked where they are needed."""
     return (
         all(map(_is_text, (value.get("id"), value.get("identities"))))
-        and all(is_count(value.get(name, 0)) for name in ("seq", "unexpected"))
+        and is_seq(value.get("seq", 0))
+        and is_count(value.get("unexpected", 0))
         and type(value.get("mtime_ns")) is int
         and all(is_count(value.get(name)) for name in ("size", "crc"))
         and all(is_counts(value.get(name)) for name in ("totals", "verdicts"))
@@ -225,9 +228,9 @@ def _are_places(value: object) -> TypeGuard[dict[str, list[MatchedPlace]]]:
         and all(
             isinstance(row, list)
             and len(row) == 3
-            and (row[0] is None or is_count(row[0]))
+            and (row[0] is None or _is_index(row[0]))
             and _is_key(row[1])
-            and _is_int32(row[2])
+            and _is_index(row[2])
             for row in rows
         )
         for rows in value.values()
@@ -241,7 +244,7 @@ def _is_archived(value: Mapping[str, object]) -> bool:
 def _is_run(value: Mapping[str, object]) -> bool:
     return (
         _is_text(value.get("run_id"))
-        and is_count(value.get("seq", 0))
+        and is_seq(value.get("seq", 0))
         and all(isinstance(value.get(name) or {}, dict) for name in ("settings", "given_settings"))
     )
 
@@ -250,7 +253,7 @@ def _is_unclean(value: Mapping[str, object]) -> bool:
     running = value.get("running")
     return (
         _is_text(value.get("run_id"))
-        and is_count(value.get("seq"))
+        and is_seq(value.get("seq"))
         and isinstance(running, list)
         and all(type(mark) is str and _MARK.fullmatch(mark) is not None for mark in running)
     )

@@ -24,7 +24,7 @@ from zlib import crc32
 from nbrun import verdicts
 from nbrun.json_types import Entry, JsonObject, JsonValue
 from nbrun.results import plain_files, values
-from nbrun.results.format import BETWEEN, FORMAT, Summary, head_of, progress_object
+from nbrun.results.format import BETWEEN, FORMAT, MAX_SEQ, Summary, head_of, progress_object
 from nbrun.results.values import decode, dump, load
 from nbrun.texts import without_surrogates
 
@@ -277,7 +277,8 @@ def is_summary(value: object) -> TypeGuard[Summary]:
     get = value.get
     return (
         isinstance(get("identities"), str)
-        and all(map(is_count, (get("max_seq"), get("done"))))
+        and is_seq(get("max_seq"))
+        and all(map(is_count, (get("done"), get("unexpected", 0))))
         and all(map(is_counts, (get("errors"), get("verdicts"), get("runs", {}), get("contexts", {}))))
     )
 
@@ -285,6 +286,11 @@ def is_summary(value: object) -> TypeGuard[Summary]:
 def is_count(value: object) -> TypeGuard[int]:
     """Return whether a value is an integer of at least 0 that fits into 64 bits."""
     return type(value) is int and 0 <= value < 2**63
+
+
+def is_seq(value: object) -> TypeGuard[int]:
+    """Return whether a value is a seq, which has at most 18 digits."""
+    return type(value) is int and 0 <= value <= MAX_SEQ
 
 
 def is_counts(value: object) -> TypeGuard[dict[str, int]]:

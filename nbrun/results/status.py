@@ -59,16 +59,25 @@ def read_totals(inner: Path, records: Iterable[RunRecord]) -> SampleTotals | Non
     samples, tasks = newest["samples"], newest.get("tasks")
     if not is_count(samples) or not is_counts(tasks):
         return SampleTotals(samples if is_count(samples) else None)
-    by_id = None
-    if (
-        "samples_digest" in newest
-        and (data := read_samples(inner))
-        and samples_digest(data) == newest["samples_digest"]
-    ):
-        lines = iter(data.splitlines())
-        if orjson.loads(next(lines)) == list(tasks):
-            by_id = {row[0]: row[1:] for row in map(orjson.loads, lines)}
-    return SampleTotals(samples, tasks, by_id)
+    data = read_samples(inner) if "samples_digest" in newest else b""
+    is_right = data and samples_digest(data) == newest["samples_digest"]
+    return SampleTotals(samples, tasks, _counts_by_id(data, list(tasks)) if is_right else None)
+
+
+def _counts_by_id(data: bytes, groups: list[str]) -> dict[str, list[int]] | None:
+    """Return each sample's tasks; None where the content is not what the format says: a digest is no validity."""
+    by_id: dict[str, list[int]] = {}
+    try:
+        first, *rows = map(orjson.loads, data.splitlines())
+    except ValueError:
+        return None
+    for row in rows:
+        if not isinstance(row, list) or len(row) != 1 + len(groups) or type(row[0]) is not str:
+            return None
+        if not all(map(is_count, row[1:])):
+            return None
+        by_id[row[0]] = row[1:]
+    return by_id if first == groups else None
 
 
 def read_samples(inner: Path) -> bytes:

@@ -430,8 +430,8 @@ _BY_BASE: tuple[tuple[type | tuple[type, ...], _Convert], ...] = (
     (str, str.__str__),
     (int, int),  # IntEnum, for example
     (float, float),  # numpy.float64, for example
-    (complex, lambda value: {"$complex": [value.real, value.imag]}),
-    ((bytes, bytearray, memoryview), lambda value: {"$bytes": binascii.b2a_base64(bytes(value), newline=False).decode()}),
+    (complex, lambda v: {"$complex": [v.real, v.imag]}),
+    ((bytes, bytearray, memoryview), lambda v: {"$bytes": binascii.b2a_base64(bytes(v), newline=False).decode()}),
     ((set, frozenset), _sorted_set),
     (dt.timedelta, dt.timedelta.total_seconds),
     (pathlib.PurePath, str),

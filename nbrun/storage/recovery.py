@@ -16,7 +16,7 @@ from types import MappingProxyType
 from nbrun.errors import StorageError
 from nbrun.json_types import Entry
 from nbrun.results import plain_files, sample_file
-from nbrun.results.format import ATTEMPT, HEADER, Header, MatchRecord, frame, segment_name
+from nbrun.results.format import ATTEMPT, HEADER, MAX_SEQ, Header, MatchRecord, frame, segment_name
 from nbrun.results.listing import Problem
 from nbrun.results.names import is_sample_file_name, temporary
 from nbrun.results.replay import Attempt, JournalIndex, LogScan, SavedSample, index_journal, split_readable
@@ -34,6 +34,9 @@ from nbrun.results.values import dump
 from nbrun.storage import files
 from nbrun.storage.directory import Directory
 from nbrun.storage.lock import DirectoryLock
+
+#: No run begins after this seq: it leaves room for more results than any directory gets, up to MAX_SEQ.
+LAST_SEQ = MAX_SEQ // 10
 
 
 @dataclass
@@ -61,6 +64,13 @@ def recover(directory: Directory) -> Recovery:
     infos = directory.listing.by_id
     logged = [*directory.matches.values(), *directory.runs().values()]
     out.next_seq = 1 + max([index.max_seq, *(i.max_seq for i in infos.values()), *(r.get("seq", 0) for r in logged)])
+    if out.next_seq > LAST_SEQ:
+        raise StorageError(
+            f"{directory.path} numbers its records up to {out.next_seq - 1:,}, as no run of nbrun does, so new results "
+            "can't be numbered after them. It can still be read. To go on, copy the sample files that you trust into a "
+            "new folder, without .nbrun; `nbrun check` of each copy shows what it holds.",
+            path=str(directory.path),
+        )
     out.next_segment = 1 + max(index.segments, default=0)
     writer = _SampleWriter(directory, index)
     try:

@@ -173,7 +173,7 @@ def test_a_look_reads_only_what_has_changed(tmp_path: Path, monkeypatch: pytest.
     assert sums(follower) == (50, 50, 200, 0)
     peeked, listed = [], []
     peek, list_samples = sample_file.peek, follow.list_samples
-    monkeypatch.setattr(sample_file, "peek", lambda path: peeked.append(path.name) or peek(path))
+    monkeypatch.setattr(sample_file, "peek", lambda path: peeked.append(os.path.basename(path)) or peek(path))
     monkeypatch.setattr(follow, "list_samples", lambda *args: listed.append(1) or list_samples(*args))
     monkeypatch.setattr(follow, "SETTLED_NS", -(10**18))  # the folder has changed just now
     assert follower.look() == set()

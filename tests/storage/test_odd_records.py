@@ -12,9 +12,10 @@ import pytest
 
 import nbrun
 from nbrun.canonical import digest, key_text
-from nbrun.errors import NbrunError
+from nbrun.errors import NbrunError, StorageError
 from nbrun.results.format import frame, unframe
 from nbrun.results.reader import Reader, read_entry, read_rows
+from nbrun.results.status import samples_digest
 from nbrun.results.values import dump, load
 from nbrun.tools.check import check
 from nbrun.tools.merge import merge_results
@@ -311,3 +312,93 @@ def test_old_files_with_odd_fields(field, tmp_path):
                     raise AssertionError(f"{action}, {field} = {odd!r}: {e}") from e
             assert Path(path).exists()
             shutil.rmtree(path)
+
+
+# ---- numbers and lists that a stranger has made, with the right checksum
+
+
+def with_summary(file, sample_id, **fields):
+    """Change a file's summary and seal it again."""
+    found = re.search(rb'"summary": (\{.*),"check":"[0-9a-f]{8}"\},\n', data := file.read_bytes())
+    summary = dump({**json.loads(found[1] + b"}"), **fields})
+    check = crc32(summary, crc32(dump(sample_id)))
+    line = b'"summary": %b,"check":"%08x"},\n' % (summary[:-1], check)
+    file.write_bytes(data[: found.start()] + line + data[found.end() :])
+
+
+def with_run(path, **fields):
+    """Add a run record that differs in these fields."""
+    log = path / ".nbrun" / "runs.log"
+    newest = load(unframe(log.read_bytes().splitlines(keepends=True)[-1]).body)
+    log.write_bytes(log.read_bytes() + frame(b"r", dump({**newest, **fields})))
+
+
+@pytest.mark.parametrize("seq", [10**17, 10**18 - 1, 10**18, 2**63 - 1, 10**30])
+@pytest.mark.parametrize("place", ["summary", "run", "entry"])
+def test_a_seq_that_no_run_reaches_costs_no_result(seq, place, tmp_path):
+    """New results are numbered after it, where no reader takes them for results: it is damage, or a refusal."""
+    path = tmp_path / "r"
+    nbrun.start(SAMPLES[:1], judge, path, view=None).wait(60)
+    if place == "summary":
+        with_summary(path / "s.json", "s", max_seq=seq)
+    elif place == "run":
+        with_run(path, seq=seq)
+    else:
+        entry = {**json.loads((path / "s.json").read_bytes())["solution_result"][0], "seq": seq}
+        (path / ".nbrun" / "journal-00000009.log").write_bytes(frame(b"e", dump(entry), dump(["s", "solution"])))
+    if seq < 10**18:
+        with pytest.raises(StorageError, match="can't be numbered"):
+            start(path)
+    else:
+        assert start(path).done == 6
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert len(nbrun.load_results(path)) == (3 if seq < 10**18 else 6)
+
+
+@pytest.mark.parametrize("odd", ["x", [1], {}, -1, 2**70], ids=repr)
+def test_a_summary_with_an_odd_number_of_unexpected_results(odd, tmp_path):
+    ready = tmp_path / "ready"
+    nbrun.start(SAMPLES[:1], judge, ready, view=None).wait(60)
+    for action in ACTIONS:
+        path = tmp_path / action
+        shutil.copytree(ready, path)
+        with_summary(path / "s.json", "s", unexpected=odd)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ACTIONS[action](path)
+            assert len(nbrun.load_results(path)) >= 3
+
+
+ODD_LISTS = [
+    "\n", "x", "5", "[]", '[["s"],3]', '["s"]', '["s","x"]', '["s",-3]', '["s",null]', '[5,3]', '"abc"', "[" * 2000,
+    '["s",3,4]', '{"s":3}', '["s",1.5]', '["s",36893488147419103232]',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("odd", ODD_LISTS, ids=lambda odd: odd[:20])
+def test_a_list_of_samples_with_the_right_digest_may_hold_anything(odd, tmp_path):
+    ready = tmp_path / "ready"
+    nbrun.start(SAMPLES[:1], judge, ready, view=None).wait(60)
+    data = b'["solution"]\n' + odd.encode()
+    (ready / ".nbrun" / "samples").write_bytes(data)
+    with_run(ready, samples=1, tasks={"solution": 3}, samples_digest=samples_digest(data))
+    for action in ("samples", "status", "rates", "load", "merge", "start", "check"):
+        path = tmp_path / action
+        shutil.copytree(ready, path)
+        ACTIONS[action](path)
+    assert nbrun.status(ready).done == 3
+
+
+def test_a_match_record_of_an_index_beyond_the_format_is_damage(whole, tmp_path):
+    """Merged, its entry would be written with that index, which no reader takes for one."""
+    path = tmp_path / "r"
+    shutil.copytree(whole, path)
+    log = path / ".nbrun" / "matched.log"
+    log.write_bytes(frame(b"m", log.read_bytes().split(b"\t")[2].rstrip(b"\n").replace(b"[[0,", b"[[12345678901,")))
+    target = tmp_path / "merged"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        before = len(nbrun.load_results(path))
+        merge_results(target, path)
+        assert len(nbrun.load_results(target)) == before
