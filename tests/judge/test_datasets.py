@@ -1013,3 +1013,26 @@ def test_whatever_a_cell_holds_the_row_is_read_or_named_as_bad(number: int) -> N
             assert good["id"] == "good"
             assert all(problem["tests"] or problem["not_supported"] for problem in found)
             assert len(found) == 1 or list(problems.not_supported) != []
+
+
+def test_arguments_as_one_list_of_json_or_by_their_names() -> None:
+    call = {"type": "function_call", "fn_name": "add", "input": "[1, 2]", "output": "[3]"}
+    row = {"problem_id": "a", "verification_info": {"test_cases": [call]}}
+    assert read(row)["tests"] == [{"input": "[1, 2]", "output": "3", "alternatives": ["[3]"]}]
+    starter = "class Solution:\n    def pair(self, nums, target):\n        "
+    named = {"input": "nums = [1, 2], target = 3", "output": "[0,1]"}
+    problem = read({"id": "a", "starter_code": starter, "tests": [named]})
+    assert problem["harness"] == {"type": "function", "name": "pair"}
+    assert json.loads(problem["tests"][0]["input"]) == {"nums": [1, 2], "target": 3}
+    with pytest.raises(SampleError, match="its input is no arguments"):
+        read({"id": "a", "starter_code": starter, "tests": [{**named, "input": "nums = [1, 2"}]})
+
+
+def test_a_result_printed_by_python_is_a_value_or_text() -> None:
+    row = {"id": "a", "input_output": {"fn_name": "f", "inputs": ["1"], "outputs": ["True"]}}
+    assert read(row)["tests"] == [{"input": "[1]", "output": "true", "alternatives": ['"True"']}]
+
+
+def test_a_language_as_the_text_of_a_number() -> None:
+    (item,) = read({"id": "a", "tests": ONE, "solutions": [{"language": "2", "solution": "x"}]})["solutions"]
+    assert item["language"] == 2

@@ -138,7 +138,8 @@ def _language_of(name: object, code: object, language: object) -> object:
     """Return the language of a solution, with a guess if it names none. pandas makes numbers with gaps floats."""
     if is_missing(name):
         return language or guessed_language(code if isinstance(code, str) else "")
-    return int(name) if isinstance(name, float) and name.is_integer() else name
+    is_number = (isinstance(name, float) and name.is_integer()) or (isinstance(name, str) and name.isdecimal())
+    return int(name) if is_number else name  # type: ignore[call-overload]  # it is a float or text
 
 
 def _decoded(text: object) -> object:
@@ -164,6 +165,8 @@ def _read_item(item: object, language: object) -> Any:
         return item
     item = {key: plain(_decoded(value)) for key, value in item.items()}  # numpy's numbers aren't names of languages
     name = next((name for name in _LANGUAGE if not is_missing(item.get(name))), None)
+    if name is not None:
+        item[name] = _language_of(item[name], "", None)
     if "solution" in item and name == "language":
         return item
     code = next((name for name in _CODE if isinstance(item.get(name), str)), None)
@@ -171,7 +174,7 @@ def _read_item(item: object, language: object) -> Any:
         return item
     read = _read_text(item[code], language if name is None else None)
     if name is not None:
-        read["language"] = _language_of(item[name], "", None)
+        read["language"] = item[name]
     return {key: value for key, value in item.items() if key not in (code, name, "language")} | read
 
 

@@ -35,6 +35,10 @@ _SIDES = {
     "output": ("stdout", ("output", "outputs", "stdout", "expected_output", "expected", "answer", "out")),
 }
 _CALLS = ("function_call", "functional", "function", "call_based")
+#: An argument by its name, as LeetCode writes examples: `nums = [1, 2], target = 3`.
+_NAMED = re.compile(r"\s*[A-Za-z_]\w* *=[^=]")
+_CALL_IN_JSON = re.compile(rf'"(?:{"|".join(_CALLS)})"|"input": *"{_NAMED.pattern}')
+_LITERALS = ("True", "False", "None")
 _STREAMS = ("stdin_stdout", "stdin", "stdio", "standard_input", "standard", "")
 _SAYS_KIND = {"type", "testtype", "fn_name", "metadata"}
 #: EvalPlus writes megabytes of literals; parsing them here would take longer than judging.
@@ -258,12 +262,16 @@ def _read_columns(
 
 
 def says_call(value: object) -> bool:
-    """Return whether the first test of a set is marked as the call of a function."""
+    """Return whether the first test of a set is the call of a function, by its type or by the names of arguments."""
     if isinstance(value, str):
-        return any(f'"{kind}"' in value[:2000] for kind in _CALLS)
+        return _CALL_IN_JSON.search(value, 0, 2000) is not None
     value = plain(value)
     begin = value[0] if isinstance(value, list) and value else None
-    return isinstance(begin, Mapping) and str(begin.get("type") or begin.get("testtype") or "").lower() in _CALLS
+    if not isinstance(begin, Mapping):
+        return False
+    given = begin.get("input")
+    kind = str(first(begin, "type", "testtype") or "").lower()
+    return kind in _CALLS or (kind == "" and isinstance(given, str) and _NAMED.match(given) is not None)
 
 
 def _as_mapping(test: object, where: str) -> Mapping[str, object]:
@@ -287,7 +295,19 @@ def _read_list(rows: Sequence[Mapping[str, object]], where: str, function: str |
         named = ", ".join(sorted(repr(name) if name else "standard input" for name in names))
         raise ValueError(f"{where!r} mixes tests of several kinds: {named}")
     (name,) = names
+    rows = list(map(_with_values, rows))
     return read_calls([row.get("input") for row in rows], [row.get("output") for row in rows], str(name), where)
+
+
+def _with_values(row: Mapping[str, object]) -> Mapping[str, object]:
+    """Return a call whose arguments are one list as JSON text with their values; other calls unchanged.
+
+    The type "function_call" has one list of arguments, "functional" a line for each argument.
+    """
+    given = _json_or_text(row.get("input"))
+    if str(row.get("type")).lower() != "function_call" or not isinstance(given, list):
+        return row
+    return {**row, "input": given, "output": _json_or_text(row.get("output"))}
 
 
 def _function_of(row: Mapping[str, object], where: str, function: str | None) -> str | None:
@@ -320,27 +340,45 @@ def read_calls(inputs: Sequence[Any], outputs: Sequence[Any], name: str, where: 
     tests = []
     for i, (given, output) in enumerate(zip(inputs, outputs, strict=True)):
         place = f"{where}[{i}]"
-        arguments = _lines_of_json(given, place) if as_text[i] else _arguments(given)
-        if as_text[i] and isinstance(output, str):
-            output = _json_or_text(output)
-        test = {"input": _json(arguments, place), "output": _json(output[0] if is_wrapped else output, place)}
-        tests.append(test | ({"alternatives": [_json(output, place)]} if is_wrapped else {}))
+        others = [output] if is_wrapped else []
+        result = output[0] if is_wrapped else output
+        if as_text[i]:
+            arguments = _arguments_in(given, place)
+            result = _json_or_text(output)
+            others = [output] if result != output and output in _LITERALS else []  # it may be the text "True"
+        else:
+            arguments = _arguments(given)
+        test: dict[str, object] = {"input": _json(arguments, place), "output": _json(result, place)}
+        if others:
+            test["alternatives"] = [_json(other, place) for other in others]
+        tests.append(test)
     return Tests(tests, {"type": "function", "name": name})
 
 
-def _lines_of_json(text: str, where: str) -> list[object]:
+def _arguments_in(text: str, where: str) -> object:
+    """Return the arguments in a text: a line of JSON for each, or all of them by their names."""
     try:
         return [json.loads(line) for line in text.split("\n") if line.strip()]
     except (ValueError, RecursionError) as e:
-        raise ValueError(f"{where}: its input is no arguments, one a line as JSON: {e}") from None
+        problem = e
+    try:
+        call = ast.parse(f"f({text.strip()})", mode="eval").body
+        if isinstance(call, ast.Call) and not call.args and call.keywords:
+            return {str(argument.arg): ast.literal_eval(argument.value) for argument in call.keywords}
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+        pass
+    raise ValueError(f"{where}: its input is no arguments, one a line as JSON: {problem}")
 
 
-def _json_or_text(text: str) -> object:
+def _json_or_text(text: Any) -> Any:
+    """Return the value of JSON text or of a Python literal; anything else unchanged."""
+    if not isinstance(text, str):
+        return text
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
         pass
-    if text.lstrip()[:1] not in ("[", "{", "("):
+    if text.lstrip()[:1] not in ("[", "{", "(") and text not in _LITERALS:
         return text
     try:
         value = ast.literal_eval(text.strip())  # "[True, None]"
