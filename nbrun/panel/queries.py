@@ -104,7 +104,6 @@ class SentEntry(TypedDict):
 _FACT_NAMES = {"api_used": "Endpoint", "worker_id": "Worker", "run_id": "Run"}
 _NO_ENTRY = NamedText("", "Nothing is saved of this task yet.")
 _NO_ITEM = "It was not stored (keep_items=False)."
-_NO_VERDICT = "none: it ended in an error"
 
 
 def entry_of(entry: Mapping[str, object] | None) -> SentEntry:
@@ -124,9 +123,8 @@ def _shortened(named: Iterable[NamedText], characters: int) -> list[NamedText]:
 
 
 def _facts(view: EntryView) -> list[NamedText]:
-    no_verdict = "" if view.status == "done" else _NO_VERDICT
     return [
-        NamedText("Verdict", view.verdict or no_verdict),
+        NamedText("Verdict", view.verdict or ""),
         NamedText("Language", "" if view.language == "JSON" else view.language),
         *(NamedText(_FACT_NAMES.get(name, name.capitalize()), str(value)) for name, value in view.facts.items()),
     ]

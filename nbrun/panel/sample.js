@@ -3,8 +3,8 @@
 const TASKS_SHOWN = 8;
 const ASK_AGAIN_MS = 4000;
 /** Columns of tasks: [key, name, width]. One that says nothing of any task of the sample is left out. */
-const TASK_COLUMNS = [["group", "Group", "minmax(120px, 1fr)"], ["index", "Item", "44px"], ["outcome", "Verdict", "minmax(150px, 1.5fr)"], ["time", "Time", "72px"],
-  ["attempts", "Attempts", "62px"], ["language", "Language", "minmax(74px, 0.8fr)"], ["item", "What it is", "minmax(60px, 3fr)"], ["result", "Result", "minmax(60px, 3fr)"]];
+const TASK_COLUMNS = [["group", "Group", "minmax(120px, 1fr)"], ["index", "Index", "44px"], ["outcome", "Verdict", "minmax(150px, 1.5fr)"], ["time", "Time", "72px"],
+  ["attempts", "Attempts", "62px"], ["language", "Language", "minmax(74px, 0.8fr)"], ["item", "Item", "minmax(60px, 3fr)"], ["result", "Result", "minmax(60px, 3fr)"]];
 const TASK_STATUSES = ["done", "error", "running", "waiting"];
 
 class Sample {
@@ -90,10 +90,19 @@ class Sample {
     this.verdicts.replaceChildren(...verdicts.map((name) => h("option", { value: name }, name || "All tasks")));
     this.verdicts.value = verdicts.includes(before) ? before : "";
     this.verdicts.hidden = verdicts.length < 3;
+    this.keepTask();
     this.chooseColumns();
     this.draw();
     if (this.isNew) reveal(this.element);
     this.isNew = false;
+  }
+
+  /** The task that is open stays open; where it has come further since, what is saved of it is asked for again. */
+  keepTask() {
+    const before = this.task;
+    if (!before) return;
+    this.task = this.tasks.find(({ group, index }) => group === before.group && index === before.index) ?? before;
+    if (this.task.status !== before.status || this.task.attempts !== before.attempts) this.askTask();
   }
 
   /** Leaves out columns in which nothing stands, or the same for all. */
@@ -126,9 +135,15 @@ class Sample {
   openTask(task) {
     if (!task) return;
     this.task = task;
-    this.askedTask = this.store.act("task", { sample: this.number, group: task.group, index: task.index });
+    this.isNewTask = true;
     this.entry.replaceChildren(h("div", { class: "nbrun-quiet" }, "reading…"));
+    this.askTask();
     this.list.draw();
+  }
+
+  askTask() {
+    const { group, index } = this.task;
+    this.askedTask = this.store.act("task", { sample: this.number, group, index });
   }
 
   show({ facts = [], texts = [], text, failed }) {
@@ -139,7 +154,8 @@ class Sample {
     this.entry.replaceChildren(
       h("div", { class: "nbrun-bar-of-title" }, h("b", {}, title), h("span", { class: "nbrun-quiet nbrun-facts" }, facts.map(([name, value]) => `${name}: ${value}`).join(" · "))),
       ...texts.flatMap(([heading, body]) => [h("div", { class: "nbrun-heading" }, heading), h("pre", { tabindex: "0", "aria-label": heading || "Task" }, body)]));
-    reveal(this.entry);
+    if (this.isNewTask) reveal(this.entry);
+    this.isNewTask = false;
   }
 }
 

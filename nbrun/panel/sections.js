@@ -30,7 +30,7 @@ class Chart {
     this.line.setAttribute("d", `M0 30${steps}L120 30Z`);
     const span = duration(step * rates.length);
     const most = highest >= 1 ? `${number(Number(highest.toPrecision(3)))}/s` : `${Number((60 * highest).toPrecision(2))}/min`;
-    setText(this.top, `up to ${most} in ${span}`);
+    setText(this.top, `peak ${most} in ${span}`);
     setAttribute(this.svg, "aria-label", `Throughput over ${span}: now ${rate || "nothing"}, at most ${most}`);
   }
 }

@@ -22,6 +22,7 @@ class Store {
     this.names = [];
     this.columns = Object.fromEntries(["total", ...COUNTS, "work", "wait"].map((name) => [name, new Uint32Array(64)]));
     this.sections = {};
+    this.kinds = []; // of errors: those of the section that some task ended in
     this.seq = 0;
     this.lost = ""; // why, in words, or ""
     this.views = new Set(); // called with what changed: "rows", "head", "lost", or an answer
@@ -97,6 +98,7 @@ class Store {
     if (all) {
       this.names = [];
       this.sections = {};
+      this.kinds = [];
       this.head = {};
       for (const column of Object.values(this.columns)) column.fill(0);
     }
@@ -113,6 +115,8 @@ class Store {
       for (let i = 0; i < places.length; i++) this.columns[name][places[i]] = news[name][i];
     }
     for (const name of SECTIONS) if (content[name]) this.sections[name] = content[name];
+    if (content.kind_counts) this.sections.kinds = this.sections.kinds?.map((kind, i) => ({ ...kind, n: content.kind_counts[i] }));
+    if (content.kinds || content.kind_counts) this.kinds = this.sections.kinds?.filter(({ n }) => n);
     if ("elapsed" in content.head) this.headAt = performance.now();
     Object.assign(this.head, content.head);
     this.seq = content.seq;

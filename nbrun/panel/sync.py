@@ -4,6 +4,7 @@ A message is a small mapping and one binary buffer of columns; store.js reads it
 
     content   kind: "all" or "delta"; seq: counts up by one; head: see Head (in a delta only what changed);
               sections that changed, each whole: kinds (of errors), logs, endpoints, chart;
+              kind_counts: how many tasks ended in each of these kinds, where only that has changed;
               layout: [[column, length, width], ...]
     buffer    the columns one after another, each `length` numbers of `width` bytes, little-endian
     names     bytes of a JSON list: the ids of samples that are new, in the order of their numbers
@@ -214,13 +215,26 @@ class ViewSync:
     ) -> dict[str, object]:
         self._throughput.add(now, progress.ends, progress.state in (State.RUNNING, State.DRAINING))
         is_urgent = progress.ended
+        kinds = self._kinds.change(progress.error_kinds, now, is_urgent=is_urgent)
         return _without_none(
             {
-                "kinds": self._kinds.change(progress.error_kinds, now, is_urgent=is_urgent),
+                "kinds": kinds,
+                "kind_counts": self._kind_counts(progress.error_kinds) if kinds is None else None,
                 "logs": self._logs.change(progress.logs, now, is_urgent=is_urgent),
                 "endpoints": self._endpoints.change(endpoints, now, is_urgent=is_urgent),
             }
         )
+
+    def _kind_counts(self, kinds: Sequence[ErrorKind]) -> list[int] | None:
+        """Return the counts of the kinds that were sent, or None if they were sent too: texts follow less often."""
+        sent: list[Any] = self._kinds.sent or []
+        counts = {_kind_name(kind): kind.n for kind in kinds}
+        now = [counts.get(kind["type"], 0) for kind in sent]
+        if now == [kind["n"] for kind in sent]:
+            return None
+        for kind, n in zip(sent, now, strict=True):
+            kind["n"] = n
+        return now
 
     def _chart_of(self, rates: Sequence[float]) -> list[object]:
         return [self._throughput.step_s, rates]
@@ -296,7 +310,7 @@ def _end(progress: Progress) -> str:
     if progress.state is State.DONE and progress.errors:
         texts.append(_AFTER_ERRORS)
     if progress.resumed:
-        texts.append(f"{progress.resumed:,} of the results are of earlier runs.")
+        texts.append(f"{progress.resumed:,} of the results are from earlier runs.")
     return " ".join(filter(None, [*texts, load]))
 
 
@@ -305,7 +319,7 @@ def _failing(progress: Progress) -> str:
     if progress.state not in (State.PAUSED, State.HALTED):
         return ""
     named = [k for k in progress.error_kinds if k.n and f"failed with {k.type}:" in progress.message]
-    return without_surrogates(shorten(named[0].type, 100)) if named else ""
+    return _kind_name(named[0]) if named else ""
 
 
 def _rounded(rate: float) -> float:
@@ -366,10 +380,11 @@ class Section(Generic[_Value]):
 def _kinds(kinds: Sequence[ErrorKind]) -> list[object]:
     """Return the kinds of errors that some task ended in, the most frequent first."""
     counting = sorted((kind for kind in kinds if kind.n > 0), key=lambda kind: -kind.n)
-    return [
-        {"type": without_surrogates(shorten(kind.type, 100)), "n": kind.n, **_last_error(kind.last)}
-        for kind in counting
-    ]
+    return [{"type": _kind_name(kind), "n": kind.n, **_last_error(kind.last)} for kind in counting]
+
+
+def _kind_name(kind: ErrorKind) -> str:
+    return without_surrogates(shorten(kind.type, 100))
 
 
 def _last_error(note: ErrorNote | None) -> dict[str, object]:

@@ -141,7 +141,7 @@ class View {
     if (this.rowsChanged || !this.drawn) this.samples.refresh();
     else this.samples.drawNote();
     this.sample.refresh();
-    const { kinds, endpoints, logs, chart } = this.store.sections;
+    const { kinds, sections: { endpoints, logs, chart } } = this.store;
     this.errors.draw(kinds, this.controls.allows(ACTIONS.retry_errors), this.store.head.errors);
     this.failure.draw(kinds, state === "lost" ? "" : this.store.head.failing);
     this.endpoints.draw(endpoints, !!this.store.head.watched);
@@ -211,7 +211,7 @@ class View {
     setAttribute(this.overall, "aria-valuemax", total);
     setAttribute(this.overall, "aria-valuetext", head.count);
     const of = (n) => (n === null || n === undefined ? "" : ` of ${number(n)}`);
-    setText(this.count, `${number(head.done)}${of(head.total)} tasks · ${number(head.samples_done)}${of(head.samples_total)} samples`);
+    setText(this.count, `${number(head.done)}${of(head.total)} tasks · ${number(head.samples_done)}${of(head.samples_total)} samples${this.isNarrow ? "" : " complete"}`);
     const left = Math.max(0, total - known) + head.queued;
     const said = [...SIGNS.map(([name, sign, word]) => [name, sign, word, parts[name]]), ["left", "", "left", left], ["skipped", "", "skipped", head.skipped]];
     const isWanted = ([name, , , n]) => n || (name === "left" && !ENDED.includes(head.state));
@@ -278,7 +278,7 @@ class View {
   drawRest() {
     const { head } = this.store;
     const saved = head.saved === undefined ? "" : `${plural(head.saved, "result")} saved`;
-    const rest = [saved, head.unsaved ? `${number(head.unsaved)} being saved` : "", head.resumed ? `${number(head.resumed)} left by earlier runs` : ""];
+    const rest = [saved, head.unsaved ? `${number(head.unsaved)} being saved` : "", head.resumed ? `${number(head.resumed)} from earlier runs` : ""];
     setText(this.rest, rest.filter(Boolean).join(" · "));
     this.rest.hidden = !this.notice.hidden || !this.end.hidden || !!this.answer.textContent;
   }

@@ -6,6 +6,7 @@ import os
 import re
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -156,10 +157,57 @@ def test_an_opened_sample_shows_what_is_looked_for_first_and_no_empty_columns(sh
     assert [rows.nth(n).inner_text().split()[0] for n in range(3)] == ["21", "20", "0"]
     assert "≠" in rows.nth(1).inner_text()
     heads = panel.page.locator(".nbrun-tasks [role=columnheader]:not([hidden])")
-    assert heads.all_inner_texts() == ["Item", "Verdict", "Time", "What it is"]
+    assert heads.all_inner_texts() == ["Index", "Verdict", "Time", "Item"]
     box = panel.page.locator(".nbrun-sample").bounding_box()
     assert box["y"] >= 0
     assert box["y"] + 100 < 800, "it is in view"
+
+
+def test_an_opened_task_that_goes_on_stays_chosen_and_says_what_came_of_it(show: Any) -> None:
+    run = FakeRun({"a": 2})
+    run.waiting_at = {0: 2}
+    waiting = TaskSummary("item", 0, "waiting", "", None, 1, None, item="HTTP 429, next in 3 s")
+    run.rows["a"] = [waiting, replace(waiting, index=1)]
+    panel = show(run)
+    panel.until_text("0 of 2")
+    panel.page.locator('[data-sample-id="a"]').click()
+    panel.until("document.querySelectorAll('.nbrun-tasks .nbrun-spacer [role=row]').length === 2")
+    panel.page.locator(".nbrun-tasks .nbrun-spacer [role=row]").nth(1).click()
+    panel.until_text("It waits for attempt 2: HTTP 429")
+    error = {"type": "ValueError", "message": "no number", "traceback": "Traceback ..."}
+    run.entries["a", "item", 1] = {"index": 1, "status": "error", "error": error, "attempts": 3}
+    run.rows["a"] = [waiting, TaskSummary("item", 1, "error", "ValueError", 0.1, 3, None)]
+    run.waiting_at = {0: 1}
+    run.fail(0, "a")
+    panel.until_text("ValueError: no number")
+    assert "It waits" not in panel.text()
+    assert "Verdict:" not in panel.text(), "nobody judges this work"
+    chosen = panel.page.locator(".nbrun-tasks [aria-selected=true]")
+    assert "ValueError" in chosen.inner_text()
+
+
+def test_kinds_of_errors_and_their_sum_agree_at_every_moment(show: Any) -> None:
+    run = FakeRun({"a": 40})
+    run.fail(0, "a")
+    panel = show(run)
+    panel.page.get_by_text("1 error of 1 kind").click()
+    panel.until_text("× 1")
+    for n in range(2, 5):
+        run.fail(0, "a")
+        panel.until_text(f"{n} errors of 1 kind")
+        assert f"× {n}" in panel.text()
+
+
+def test_a_long_verdict_moves_no_filter(show: Any) -> None:
+    run = FakeRun({"a": 40})
+    run.end(0, "Accepted", positives=True)
+    panel = show(run)
+    panel.until_text("1 accepted")
+    box = panel.page.get_by_role("combobox", name="Verdict in samples").bounding_box()
+    run.end(0, "MemoryLimitExceeded", positives=False)
+    panel.until_text("MemoryLimitExceeded 1")
+    panel.settle()
+    assert panel.page.get_by_role("combobox", name="Verdict in samples").bounding_box() == box
 
 
 def test_work_that_nobody_judges_has_no_columns_and_no_filters_of_verdicts(show: Any) -> None:

@@ -47,6 +47,8 @@ class Reader:
                 self.rows[number][name] = value
         self.head |= content["head"]
         self.kinds = content.get("kinds", self.kinds)
+        if counts := content.get("kind_counts"):
+            self.kinds = [{**kind, "n": n} for kind, n in zip(self.kinds, counts, strict=True)]
 
     def agrees_with(self, run: FakeRun) -> bool:
         rows = {
@@ -170,6 +172,19 @@ def test_errors_travel_by_kind_cut_and_in_bunches() -> None:
     run.tracker.error_again(0, ["TimeoutError"] * 100)
     read_all(sync, reader, run, 9 * EVERY_S)
     assert [k["type"] for k in reader.kinds] == ["ValueError"], "those that are tried again stand no more"
+
+
+def test_how_many_tasks_ended_in_a_kind_of_error_travels_at_once() -> None:
+    run, sync, reader = FakeRun(samples(3)), ViewSync(), Reader()
+    run.fail(0, "first")
+    read_all(sync, reader, run, 0)
+    for i in range(3):
+        run.fail(0, f"s{i}")
+        read_all(sync, reader, run, 0.2 * i)
+        assert [(kind["n"], kind["sample_id"]) for kind in reader.kinds] == [(i + 2, "first")]
+        assert reader.head["errors"] == i + 2, "the sum and the kinds agree"
+    reader.read(sync.whole())
+    assert [kind["n"] for kind in reader.kinds] == [4], "new views know it too"
 
 
 def test_what_a_task_logs_travels_and_repeats_are_counted() -> None:
