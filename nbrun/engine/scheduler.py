@@ -3,7 +3,7 @@
 Threads:
     feeder    `feed`, `wait_for_room`, `wait_until_idle`: called by the supervisor of the run
     pools     everything in `worker_pool.TaskSource`
-    any       `pause`, `resume`, `stop`, `workers`, `retry_errors`, `at_work`
+    any       `pause`, `resume`, `stop`, `workers`, `retry_errors`, and everything in `outlook`
     "nbrun-judge-watch"   asks a judge that is unavailable whether it is back (`AvailabilityMonitor`)
 `lock` protects the queue, the pool's lists and the state. It is never held over a user's function or over I/O.
 """
@@ -13,18 +13,18 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from nbrun.engine.completions import CompletionQueue
-from nbrun.engine.long_tasks import NO_LONG_TASKS, LongTasks, find_long
+from nbrun.engine.outlook import Outlook
 from nbrun.engine.run_state import FailureDetector, Outage, RunState, trouble_of
 from nbrun.engine.start_gate import StartGate
-from nbrun.engine.task_queue import Item, SampleWork, TaskQueue, next_text, short_reason
+from nbrun.engine.task_queue import Item, SampleWork, TaskQueue
 from nbrun.engine.worker_pool import TaskSource, WorkerPool
 from nbrun.errors import RunHaltedError, ThreadLimitError
-from nbrun.model import CancelFlag, ResultSink, Retry, RetryPolicy, SampleTasks, State, Task, TaskSummary
+from nbrun.model import CancelFlag, ResultSink, Retry, RetryPolicy, SampleTasks, State, Task
 from nbrun.output import RunOutput
 from nbrun.progress import ProgressTracker
 from nbrun.threads import start_daemon
@@ -37,19 +37,6 @@ OUTAGE_WAIT_S = 0.5
 ABANDON_AFTER_S = 5.0
 #: Up to this many quarantined tasks run one by one; more of them run in this many groups, one after another.
 ALONE_UP_TO = 32
-
-
-class Outlook(NamedTuple):
-    """What a view says of a run.
-
-    Attributes:
-        notices: sentences about its workers and tasks; some are "".
-        least_left_s: an estimate, in seconds, of the least time that running and waiting tasks will take. A task that
-            has been running for many times the median is expected to take as long again.
-    """
-
-    notices: list[str]
-    least_left_s: float
 
 
 class Scheduler:
@@ -104,6 +91,7 @@ class Scheduler:
         self.is_forked = False  # this is a child of the process that runs it
         self._availability = AvailabilityMonitor(self)
         self.pool = pool(self)
+        self.outlook = Outlook(self, self.pool)
         self._backpressure = Backpressure(self)
         self.completions = CompletionQueue(self)
 
@@ -412,80 +400,6 @@ class Scheduler:
         self.is_forked = True
         self.run_state.is_running = False
         self.pool.forget_in_child()
-
-    def at_work(self) -> dict[int, int]:
-        """Return the number of running tasks by sample number; after the end none, whatever was abandoned."""
-        if self.run_state.has_ended:
-            return {}
-        return dict(Counter(sample.work.number for sample in self.pool.at_work()))
-
-    @property
-    def delayed(self) -> int:
-        """How many tasks wait for another try."""
-        return self.queue.delayed
-
-    def waiting_of(self, sample_id: str) -> list[TaskSummary]:
-        """Return the tasks of a sample that wait for another try, and why."""
-        with self.lock:
-            waiting = [d for d in self.queue.delayed_tasks() if d.sample.work.sample_id == sample_id]
-            now = time.monotonic()
-        rows = []
-        for due, _, sample, position, reason in waiting:
-            task = sample.work.task(position, self.flag)
-            note = ", ".join(filter(None, [short_reason(reason), next_text(due - now)]))
-            rows.append(TaskSummary(task.group, task.index, "waiting", None, None, task.attempt - 1, None, note))
-        return rows
-
-    def waiting_at(self) -> dict[int, int]:
-        """Return the number of tasks that wait for another try, by sample number."""
-        if not self.queue.delayed:  # views ask often, and workers need the lock
-            return {}
-        with self.lock:
-            return {sample.work.number: n for sample, n in self.queue.delayed_by_sample.items()}
-
-    def outlook(self) -> Outlook:
-        """Return what a view says of the run as it is now."""
-        long = self._long_tasks()
-        waits_s = self.queue.last_due - time.monotonic() if self.queue.delayed else 0.0
-        return Outlook([self.pool.notice, self._waiting_text(), long.text], max(0.0, waits_s, long.longest_s))
-
-    def _long_tasks(self) -> LongTasks:
-        """Return the tasks that have been running for many times longer than most take."""
-        if not self.run_state.is_open and not self.run_state.is_draining:
-            return NO_LONG_TASKS
-        begun, now = self.pool.begun(), time.perf_counter_ns()
-        if not find_long([(now - min(begun, default=now)) / 1e9], self.durations).number:  # the one that began first
-            return NO_LONG_TASKS
-        return find_long([(now - since) / 1e9 for since in begun], self.durations)
-
-    def _waiting_text(self) -> str:
-        """Return what tasks wait for, such as "160 waiting: HTTP 429, next in 14 s", if nothing runs or many wait."""
-        if not self.queue.delayed and not self.gate.is_active:
-            return ""
-        with self.lock:
-            queue, now = self.queue, time.monotonic()
-            count, due, held = queue.delayed, queue.next_due, self.gate.is_held(now)
-            if not self.run_state.is_running or not (count or held):
-                return ""
-            if not held and count < self.target_workers and self.pool.at_work():
-                return ""
-            reason, others = (self.gate.reason, 0) if held else queue.most_frequent_reason()
-            turn = self.gate.next_at(now) if self.gate.is_active else now
-        more = f" and {others} other reason{'s' if others > 1 else ''}" if others else ""
-        left = next_text(max(due or 0.0, turn) - now)
-        text = f"{count:,} waiting" if count else "Waiting"
-        return ", ".join(filter(None, [f"{text}: {short_reason(reason) or 'no reason given'}{more}", left]))
-
-    def running_of(self, sample_id: str) -> list[TaskSummary]:
-        """Return the tasks of a sample that run now; `time_s` is how long they have been running."""
-        if self.run_state.has_ended:
-            return []
-        now = time.perf_counter_ns()
-        return [
-            TaskSummary(task.group, task.index, "running", None, max(0, now - since) / 1e9, task.attempt, None)
-            for task, since in self.pool.tasks()
-            if task.sample_id == sample_id
-        ]
 
 
 #: How many tasks, of how many samples at most, are kept ready (or the pool's prefetch target, if that is more).

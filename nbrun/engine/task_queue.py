@@ -9,12 +9,9 @@ import heapq
 from collections import Counter, deque
 from typing import NamedTuple, TypeVar
 
-from nbrun.formatting import duration_text
 from nbrun.model import SampleTasks
 
 _T = TypeVar("_T")
-#: How many characters of a reason are shown.
-_REASON = 100
 
 
 class SampleWork:
@@ -158,14 +155,3 @@ def _count_down(counter: Counter[_T], what: _T) -> None:
     counter[what] -= 1
     if not counter[what]:
         del counter[what]
-
-
-def short_reason(reason: str) -> str:
-    """Return a reason on one line."""
-    line = " ".join(str(reason).split())
-    return line if len(line) <= _REASON else f"{line[:_REASON]}…"
-
-
-def next_text(seconds: float) -> str:
-    """Return when a task's next try begins: "next in 14 s", or nothing where it may begin now."""
-    return f"next in {duration_text(seconds)}" if seconds >= 0.5 else ""

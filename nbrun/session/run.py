@@ -247,18 +247,18 @@ class Run:
         unsaved, saved = store.unsaved, self._saved_before + store.saved
         trouble = scheduler.run_state.message
         notices = [*self._supervisor.notices.texts, *getattr(scheduler.fn, "notices", ())]
-        outlook = scheduler.outlook()
-        message = [trouble, *(n for n in notices if n != trouble), *outlook.notices]
+        remarks = scheduler.outlook.remarks()
+        message = [trouble, *(n for n in notices if n != trouble), *remarks.texts]
         return self._tracker.snapshot(
             scheduler.run_state.state,
-            at_work=scheduler.at_work(),
+            at_work=scheduler.outlook.at_work(),
             saved=saved,
             unsaved=unsaved,
             message=" ".join(filter(None, message)),
             workers=scheduler.workers,
             results=str(self._path),
-            waiting_at=scheduler.waiting_at(),
-            least_left_s=outlook.least_left_s,
+            waiting_at=scheduler.outlook.waiting_at(),
+            least_left_s=remarks.least_left_s,
         )
 
     def results(self) -> pd.DataFrame:
@@ -611,12 +611,7 @@ class Controls(RunControls):
 
     def tasks(self, sample_id: str) -> Sequence[TaskSummary]:
         """Return the tasks of a sample that are running, waiting, or have a saved outcome."""
-        scheduler, path = self._run._scheduler, self._run._path
-        return [
-            *scheduler.running_of(sample_id),
-            *scheduler.waiting_of(sample_id),
-            *reader.read_rows(path, sample_id),
-        ]
+        return [*self._run._scheduler.outlook.tasks_of(sample_id), *reader.read_rows(self._run._path, sample_id)]
 
     def entry(self, sample_id: str, group: str, index: int) -> Mapping[str, Any] | None:
         """Return a task's saved entry, with what it printed in this run; None if there is neither."""

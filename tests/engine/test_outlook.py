@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 import nbrun
-from nbrun.engine import long_tasks
-from nbrun.engine.long_tasks import find_long
+from nbrun.engine import outlook
+from nbrun.engine.outlook import find_long
 from tests.engine.backends import Backend, open_backend
 from tests.waiting import until
 
@@ -34,7 +34,7 @@ def test_only_what_is_long_beside_most_is_long() -> None:
 def test_a_long_task_is_told_and_counts_for_the_time_left(
     backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(long_tasks, "LEAST_S", 0.5)
+    monkeypatch.setattr(outlook, "LEAST_S", 0.5)
     gate = threading.Event()
 
     def fn(task: nbrun.Task) -> dict[str, Any]:
