@@ -322,7 +322,7 @@ def _by_directory(archive: str, stat: os.stat_result, f: BinaryIO, bad: list[str
 
     try:
         members = zipfile.ZipFile(f).infolist()
-    except zipfile.BadZipFile as e:
+    except (zipfile.BadZipFile, NotImplementedError) as e:  # the second: it needs a newer version of ZIP
         raise _BadArchive(str(e)) from None
     for m in members:
         if not m.filename.endswith(".json") or m.compress_type != zipfile.ZIP_DEFLATED:

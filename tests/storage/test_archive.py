@@ -307,10 +307,18 @@ def test_without_its_index_the_zip_s_directory_serves(full, lost):
     pd.testing.assert_frame_equal(fresh(full), rows)
 
 
-def test_an_archive_that_cannot_be_read_is_told_and_kept(full):
+def of_a_newer_zip(data):
+    """The archive without its index's place, whose first member says that it needs version 9.9 of ZIP."""
+    data = bytearray(data.replace(b"nbrun-archive/1 index=", b"nbrun-archive/1 indxx="))
+    data[data.index(b"PK\x01\x02") + 6] = 99
+    return bytes(data)
+
+
+@pytest.mark.parametrize("spoil", [lambda data: data[:200], of_a_newer_zip], ids=["cut", "newer"])
+def test_an_archive_that_cannot_be_read_is_told_and_kept(spoil, full):
     archive_finished(full)
     file = full / "archive-0001.zip"
-    file.write_bytes(file.read_bytes()[:200])
+    file.write_bytes(spoil(file.read_bytes()))
     with pytest.warns(UserWarning, match="is an archive that can't be read"):
         df = nbrun.load_results(full)
     assert set(df.sample_id) == {"q"}
