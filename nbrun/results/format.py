@@ -28,7 +28,8 @@ Records
 -------
 A record is `CRC TAB KIND TAB BODY [TAB WHOSE] LF`. CRC is CRC-32 (zlib) of all between the first tab and the line feed,
 in 8 lower-case hexadecimal digits. BODY and WHOSE are JSON without raw control characters, so a tab or a line feed
-never occurs inside them and reading can begin again after any damaged line. A right checksum says that a record is as
+never occurs inside them and reading can begin again after any damaged line. A log whose line ends became CR LF (git on
+Windows does that) means the same. A right checksum says that a record is as
 it was written and no more: one that lacks a key, or holds another type, counts as damaged too (see replay.py).
 
     h   header   {"id","name","totals":{group:n},"context"}: precedes a sample's first record in a segment
@@ -362,7 +363,9 @@ def unframe(line: bytes, offset: int = 0) -> Record | None:
     except ValueError:
         return None
     if crc32(memoryview(line)[CRC_HEX + 1 :]) != wanted:
-        return None
+        line = line.removesuffix(b"\r")  # git has changed the line ends; no record holds a raw carriage return
+        if crc32(memoryview(line)[CRC_HEX + 1 :]) != wanted:
+            return None
     parts = line.split(b"\t")
     if len(parts) not in (3, 4):
         return None

@@ -3,8 +3,11 @@
 import io
 import json
 import shutil
+import threading
+from pathlib import Path
 
 import orjson
+import pandas as pd
 import pytest
 
 import nbrun
@@ -14,6 +17,7 @@ from nbrun.results.format import frame
 from nbrun.results.reader import Reader, parse, read_rows
 from nbrun.tools.archive import archive_finished, unpack_archives
 from nbrun.tools.check import check
+from tests.waiting import until
 
 COLUMNS = ["status", "attempts", "run_id", "key", "occurrence", "source"]
 
@@ -292,3 +296,42 @@ def test_added_keys_outlive_a_kill_and_a_merge(made, tmp_path):
         value = json.loads(file_of(one).read_bytes())
         assert value["things_result"][0]["seq"] == 900
         assert {k: value.get(k) for k in EXTRA} == EXTRA
+
+
+def test_a_directory_whose_logs_got_other_line_ends_means_the_same(tmp_path):
+    """An interrupted directory in git, checked out where it turns line ends of text files into CR LF."""
+    path, copy = tmp_path / "r", tmp_path / "copy"
+    samples = [{"id": "a", "things": list(range(30))}, {"id": "b", "things": ["x", "y"]}]
+    go_on = threading.Event()
+
+    def fn(task):
+        if task.item == 29:
+            go_on.wait(30)
+        if task.item == "y" and task.attempt == 1:
+            return nbrun.Retry("later", after_s=60, hint={"h": 1})
+        return {"n": task.item}
+
+    run = nbrun.start(samples, fn, path, groups=["thing"], view=None, workers=2)
+    until(lambda: run.progress.saved == 30 and run.progress.waiting == 1)
+    before = nbrun.load_results(path)
+    shutil.copytree(path, copy)
+    go_on.set()
+    run.stop()
+    for file in filter(Path.is_file, copy.rglob("*")):
+        data = file.read_bytes()
+        if b"\0" not in data:
+            file.write_bytes(data.replace(b"\n", b"\r\n"))
+    assert b"\r\n" in (copy / ".nbrun" / "journal-00000001.log").read_bytes()
+    assert check(copy).is_ok
+    assert len(read_rows(copy, "a")) == 29
+    pd.testing.assert_frame_equal(nbrun.load_results(copy), before)
+    ran = []
+
+    def again(task):
+        ran.append((task.item, task.attempt, task.hint))
+        return {"n": task.item}
+
+    nbrun.start(samples, again, copy, groups=["thing"], view=None).wait(30)
+    assert sorted(ran, key=str) == [("y", 2, {"h": 1}), (29, 1, {})]
+    assert len(nbrun.load_results(copy)) == 32
+    assert check(copy).is_ok
