@@ -29,6 +29,7 @@ import functools
 import sys
 import traceback
 import types
+import warnings
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
@@ -184,3 +185,12 @@ def hides_own_frames(fn: Callable[_P, _R]) -> Callable[_P, _R]:
             raise e.with_traceback(None)  # noqa: B904 - it is the very same error, with its cause
 
     return call
+
+
+def warn(text: str) -> None:
+    """Warn at the user's line that called nbrun, whichever of its functions that was."""
+    level = 1
+    frame: types.FrameType | None = sys._getframe()
+    while frame is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == "nbrun":
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, stacklevel=level)

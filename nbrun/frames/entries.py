@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from pandas.api.extensions import ExtensionArray, ExtensionDtype, register_extension_dtype, take
+from pandas.api.types import is_list_like
 
 from nbrun import verdicts
 from nbrun.frames.packing import SparseColumnBuilder
@@ -64,6 +65,10 @@ class EntryArray(ExtensionArray):
         return cls(data)
 
     @classmethod
+    def _from_scalars(cls, scalars: Iterable[object], *, dtype: object) -> EntryArray:
+        raise TypeError("what a function makes of entries are no entries")  # pandas makes a plain column of it
+
+    @classmethod
     def _from_factorized(cls, values: object, original: EntryArray) -> EntryArray:
         return cls(np.asarray(values, object))
 
@@ -78,7 +83,7 @@ class EntryArray(ExtensionArray):
         return None if found is None else decode(load(found))
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        rows = [value] if isinstance(value, Mapping) or value is None else value
+        rows = [value] if isinstance(value, Mapping) or not is_list_like(value) else value
         data = type(self)._from_sequence(rows)._data
         self._data[pd.api.indexers.check_array_indexer(self, key)] = data[0] if len(data) == 1 else data
 
@@ -98,6 +103,12 @@ class EntryArray(ExtensionArray):
     def take(self, indices: Any, *, allow_fill: bool = False, fill_value: object = None) -> EntryArray:
         found = take(self._data, indices, allow_fill=allow_fill, fill_value=None)
         return type(self)(np.asarray(found, object))
+
+    def unique(self) -> EntryArray:
+        return type(self)(pd.unique(self._data))
+
+    def value_counts(self, dropna: bool = True) -> pd.Series[int]:
+        return pd.Series(self._data, dtype=object).value_counts(dropna=dropna)
 
     def copy(self) -> EntryArray:
         return type(self)(self._data.copy())
@@ -215,6 +226,9 @@ class TestRows:
 
     Args:
         outputs: which of OUTPUTS to keep.
+
+    Attributes:
+        columns: the names of the columns that it adds.
     """
 
     __test__ = False  # not for pytest
@@ -225,6 +239,7 @@ class TestRows:
         self._verdicts: dict[str | None, int] = {None: -1}
         self._time_s, self._return_code = array("d"), array("d")
         self._outputs: dict[str, list[str | None]] = {name: [] for name in outputs}
+        self.columns = (*TEST_COLUMNS, *outputs)
 
     def __call__(self, row: int, entry: Row, body: bytes | None) -> None:
         """See rows.Listener."""
@@ -271,7 +286,7 @@ class TestRows:
         order = np.flatnonzero(place[of] >= 0)
         order = order[np.argsort(place[of[order]], kind="stable")]
         out = df.take(place[of[order]]).reset_index(drop=True)
-        own = [name for name in (*TEST_COLUMNS, *self._outputs) if name in out.columns]  # keys of results
+        own = [name for name in self.columns if name in out.columns]  # keys of results
         out = out.rename(columns={name: f"result_{name}" for name in own})
         passed = np.array(self._passed, "b")[order]
         numbers = np.array(self._return_code, float)[order]

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from nbrun.errors import InputError, hides_own_frames
+from nbrun.errors import InputError, hides_own_frames, warn
 from nbrun.frames.entries import OUTPUTS, TEST_COLUMNS, EntryArray, EntryParts, ItemRows
 from nbrun.frames.frame import DTYPES, MAYBE_EMPTY, to_frame
 from nbrun.frames.loader import Loader
@@ -66,7 +65,7 @@ def load_results(
         >>> load_results("results", where={"verdict": ["WrongAnswer", "RuntimeError"]})  # doctest: +SKIP
     """
     options = _Options(columns, items, entries, tests, where, stale)
-    paths = [results] if not isinstance(results, Iterable) or isinstance(results, str) else list(results)
+    paths = _paths(results)
     problems: list[Problem] = []
     if not options.reads_entries:
         parts = [_load_table(path, stale, problems) for path in paths]
@@ -108,13 +107,18 @@ def iter_results(
         raise InputError(f"chunksize={chunksize!r}: give at least 1 row.")
     options = _Options(columns, items, entries, tests, where, stale)
     problems: list[Problem] = []
-    for path in [results] if not isinstance(results, Iterable) or isinstance(results, str) else results:
+    for path in _paths(results):
         for df in _strides(path, options, problems):
             for at in range(0, len(df), chunksize):
                 chunk = options.select(df.iloc[at : at + chunksize].reset_index(drop=True))
                 chunk.attrs["results"] = _absolute([path])
                 yield chunk
-    _warn_of_problems(pd.DataFrame(), list(map(str, problems)), stacklevel=3)
+    _warn_of_problems(pd.DataFrame(), list(map(str, problems)))
+
+
+def _paths(results: Results | Iterable[Results]) -> list[Results]:
+    several = isinstance(results, Iterable) and not isinstance(results, (str, bytes))
+    return list(results) if several else [results]  # type: ignore[arg-type,list-item]  # the reader refuses others
 
 
 class _Options:
@@ -166,9 +170,13 @@ class _Options:
 
 def _filter(df: pd.DataFrame, where: Where) -> pd.DataFrame:
     if isinstance(where, str):
-        return df.query(where)
+        try:
+            return df.query(where)
+        except Exception as e:  # of many types, some of them pandas' own
+            raise InputError(f"where={where!r}: {e}. The columns are {', '.join(map(str, df.columns))}.") from e
     if callable(where):
-        return df[where(df)]
+        chosen: pd.DataFrame = df[_as_mask(where(df), df.index)]
+        return chosen
     keep = np.ones(len(df), bool)
     for name, wanted in where.items():
         if name not in df.columns:
@@ -176,6 +184,18 @@ def _filter(df: pd.DataFrame, where: Where) -> pd.DataFrame:
         several = isinstance(wanted, Collection) and not isinstance(wanted, (str, bytes))
         keep &= df[name].isin(list(wanted) if several else [wanted]).to_numpy(bool)
     return df[keep]
+
+
+def _as_mask(chosen: Any, index: pd.Index[Any]) -> Any:
+    """Return what a function says of each row; NA chooses none."""
+    if isinstance(chosen, pd.Series):
+        chosen = chosen.reindex(index)
+    try:
+        if isinstance(chosen, pd.DataFrame) or len(chosen) != len(index):
+            raise TypeError
+        return pd.array(np.asarray(chosen, object), dtype="boolean")
+    except (TypeError, ValueError):
+        raise InputError("where: the function must return True or False for each row, such as df.accepted.") from None
 
 
 def _strides(path: Results, options: _Options, problems: list[Problem]) -> Iterator[pd.DataFrame]:
@@ -210,10 +230,14 @@ def _with_bodies(
             data = np.empty(len(listener.bodies), object)
             data[:] = listener.bodies
             df["entry"] = EntryArray(data[rows])
-        if options.where is not None:
-            kept = _filter(df, options.where)
-            rows, df = rows[kept.index.to_numpy()], kept.reset_index(drop=True)
-        yield df if listener.tests is None else listener.tests.explode(df, rows)
+        where = options.where
+        if listener.tests is not None:
+            if isinstance(where, Mapping):  # what is not wanted need not be repeated for each test
+                of_tests = {name: where[name] for name in where if name in listener.tests.columns}
+                df = _filter(df, {name: where[name] for name in where if name not in of_tests})
+                rows, df, where = rows[df.index.to_numpy()], df.reset_index(drop=True), of_tests
+            df = listener.tests.explode(df, rows)
+        yield df if where is None else _filter(df, where).reset_index(drop=True)
     problems += loader.problems
 
 
@@ -302,18 +326,18 @@ def samples_frame(results: Results) -> tuple[pd.DataFrame, list[str]]:
     return df, [str(p) for p in found.problems]
 
 
-def _warn_of_problems(df: pd.DataFrame, problems: list[str], stacklevel: int = 4) -> None:
+def _warn_of_problems(df: pd.DataFrame, problems: list[str]) -> None:
     df.attrs["problems"] = len(problems)
     if problems:
         more = f" and {len(problems) - 1} more" if len(problems) > 1 else ""
-        warnings.warn(f"could not be read: {problems[0]}{more}", stacklevel=stacklevel)
+        warn(f"could not be read: {problems[0]}{more}")
 
 
 def _warn_of_empty(paths: Iterable[Results]) -> None:
     """Warn of folders that no run has written into: an empty frame usually means a wrong path."""
     for path in paths:
         if not os.path.isdir(os.path.join(os.path.expanduser(path), FOLDER)):
-            warnings.warn(f"{os.fspath(path)} holds no results.", stacklevel=4)
+            warn(f"{os.fspath(path)} holds no results.")
 
 
 __all__ = ["OUTPUTS", "TEST_COLUMNS", "iter_results", "load_results", "load_samples"]

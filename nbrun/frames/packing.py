@@ -26,7 +26,7 @@ from nbrun.results.values import dump, encode, load
 
 #: The version of the rules by which entries become rows, and of this layout. Raise it when either changes: a test in
 #: tests/frames/test_frames_cache.py compares what is made of golden files, and fails where that was forgotten.
-ROWS_VERSION = 3
+ROWS_VERSION = 4
 MAGIC = b"nbrun-rows/%d" % ROWS_VERSION
 SIZES = {"b": 1, "i": 4, "q": 8, "d": 8, "k": 16}
 #: Integers up to this size are floats without a loss.

@@ -243,7 +243,7 @@ class RowBuilder:
             data = orjson.dumps(value)
         except TypeError:  # it was read exactly and holds an integer beyond 64 bits
             return encode(value)[0]
-        if (b"e1" in data or b"e2" in data or b"e3" in data) and _has_huge(value):
+        if _has_huge(value):
             self.is_inexact = True
         return encode(value)[0] if b"null" in data else data  # a float NaN in it
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shutil
 import time
 import warnings
@@ -264,3 +265,44 @@ def test_an_argument_that_can_not_be_meant_is_named(more: dict[str, Any], tmp_pa
 def test_what_is_no_path_is_an_error_of_use(read: str, results: Any) -> None:
     with pytest.raises(nbrun.errors.InputError, match="results="):
         getattr(nbrun, read)(results)
+
+
+def test_tests_are_chosen_by_any_column(judged_run):
+    whole = nbrun.load_results(judged_run, tests=True)
+    assert len(whole) > whole.passed.sum() > 0
+    for where in ({"passed": False}, "passed == False", lambda df: ~df.passed):
+        df = nbrun.load_results(judged_run, tests=True, where=where)
+        pd.testing.assert_frame_equal(df, whole[~whole.passed].reset_index(drop=True))
+    both = nbrun.load_results(judged_run, tests=True, where={"passed": False, "group": "solution", "test": 1})
+    assert len(both) == len(whole[~whole.passed & (whole.group == "solution") & (whole.test == 1)]) > 0
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "",
+        "no_such_column == 1",
+        "accepted ==",
+        lambda df: [0],
+        lambda df: ["key"],
+        lambda df: df[df.accepted],
+        {"no": 1},
+    ],
+)
+def test_a_choice_of_rows_that_can_not_be_meant_is_an_error_of_use(judged_run, where):
+    for more in ({}, {"tests": True}):
+        with pytest.raises(nbrun.errors.InputError, match="where"):
+            nbrun.load_results(judged_run, where=where, **more)
+
+
+def test_the_text_of_a_path_is_asked_for_where_bytes_are_given(judged_run):
+    with pytest.raises(nbrun.errors.InputError, match="judged"):
+        nbrun.load_results(os.fsencode(judged_run))
+
+
+@pytest.mark.parametrize("read", ["load_results", "rates", "unexpected", "load_arrow", "load_samples", "compare"])
+def test_a_warning_names_the_line_that_asked(tmp_path, read):
+    (tmp_path / "broken.json").write_text('{"id": "a", "solution_result": [')
+    with pytest.warns(UserWarning, match="could not be read") as caught:
+        getattr(nbrun, read)({"a": tmp_path, "b": tmp_path} if read == "compare" else tmp_path)
+    assert {w.filename for w in caught} == {__file__}

@@ -52,6 +52,22 @@ def test_nested_values_are_objects_of_their_own(tmp_path):
         assert df.u.isna().tolist() == [False, True, True]
 
 
+def test_nested_integers_of_any_size_are_exact(tmp_path, old):
+    deep = [[2**70], {"a": {"b": [1, -(2**64)]}}, [[10**30], 0.5], [1e300, 2.0**70, 2**63 - 1], {"n": 2**64}]
+    for df in each_way(results_of(tmp_path, *({"deep": value} for value in deep))):
+        assert repr(df.deep.tolist()) == repr(deep)
+    path = old("progress_complete")
+    file = sorted(path.glob("*.json"))[0]
+    content = json.loads(file.read_text())
+    rows = [row for name, rows in content.items() if name.endswith("_result") for row in rows]
+    for row, value in zip(rows, deep, strict=False):
+        row["result"]["deep"] = value
+    file.write_text(json.dumps(content, indent=4))
+    df = nbrun.load_results(path)
+    found = df[df.sample_id == content["id"]].deep.dropna()
+    assert sorted(map(repr, found)) == sorted(map(repr, deep[: len(rows)]))
+
+
 def test_keys_that_a_judge_would_use_otherwise(tmp_path):
     results = [
         {"tests": 12, "verdict": 17, "accepted": 0.5, "api_used": 3, "error": "mine", "index": "i"},
@@ -338,6 +354,20 @@ def test_damage_in_the_middle_costs_only_itself_with_items_and_entries(tmp_path)
         warnings.simplefilter("ignore")
         df = nbrun.load_results(tmp_path / "r", items=True, entries=True)
     assert df.n.tolist() == df.item.tolist() == [e["result"]["n"] for e in df.entry] == [0, 1, 2, 4, 5]
+
+
+def test_functions_of_entries_give_their_own_values(tmp_path):
+    """What a function makes of entries are no entries."""
+    df = nbrun.load_results(results_of(tmp_path, {"n": 1}, {"n": 1}, {"n": 3}), entries=True)
+    assert df.entry.apply(lambda e: e["status"]).tolist() == ["done"] * 3
+    assert df.entry.map(lambda e: e["result"]["n"]).tolist() == [1, 1, 3]
+    assert df.entry.map(lambda e: e["result"]).tolist() == [{"n": 1}, {"n": 1}, {"n": 3}]
+    assert df.entry.map(lambda e: {e["status"]}).tolist() == [{"done"}] * 3
+    twice = pd.concat([df, df])
+    assert len(twice.entry.unique()) == twice.entry.nunique() == 3
+    assert sorted(twice.entry.value_counts()) == [2, 2, 2]
+    assert df.describe(include="all").entry["unique"] == 3
+    assert df.entry.where([True, False, True]).isna().tolist() == [False, True, False]
 
 
 # ---- onward
