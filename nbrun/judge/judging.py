@@ -5,7 +5,6 @@ Runs in worker threads, one call a task. While CPUs are idle, threads of its own
 
 from __future__ import annotations
 
-import itertools
 import signal
 import threading
 from collections.abc import Mapping, Sequence
@@ -21,7 +20,7 @@ from nbrun.judge.records import Shortener, Streams, as_bytes, compile_record, co
 from nbrun.judge.sandbox.build import Program
 from nbrun.judge.sandbox.concurrency import MARGIN, ROOM
 from nbrun.judge.sandbox.isolation import PROGRAM
-from nbrun.judge.sandbox.launcher import JudgeContext, Place, Sweeper, launch, place
+from nbrun.judge.sandbox.launcher import JudgeContext, Place, RunFolders, launch, place
 from nbrun.judge.sandbox.runner import CancelToken, ExitStatus, Limits
 from nbrun.judge.scoring import scores
 from nbrun.judge.validators import Conversation, KattisValidator, ProgramRunner
@@ -109,8 +108,7 @@ class Judging:
     ) -> None:
         self.program, self.tests, self.options, self.context = program, tests, options, context
         self._ahead: dict[int, _Ahead] = {}
-        self._sweeper = Sweeper()
-        self._folders = itertools.count()  # a test that runs again gets another one: the first may not be removed yet
+        self._folders = RunFolders(context.folder)
 
     def result(self) -> dict[str, Any]:
         """Run the tests, all or up to the first failing one, and return the result.
@@ -133,7 +131,7 @@ class Judging:
                     break
         finally:
             self._drop_ahead()
-            self._sweeper.close()
+            self._folders.close()
         results[0].record["exec_info"]["compile_result"] = compiler_step(compiled) if compiled else None
         return self._result(verdict, results)
 
@@ -210,8 +208,7 @@ class Judging:
         from outside (see `_FOREIGN`) and, if `confirm`, an exceeded time limit that other programs may have caused.
         """
         test, limits = self.tests[number], self.options.limits
-        folder = self.context.folder / f"test{number}-{next(self._folders)}"
-        folder.mkdir()
+        folder = self._folders.take()
         streams = Streams(folder)
         try:
             more = number + 1 < len(self.tests)
@@ -230,7 +227,7 @@ class Judging:
                 found.record["stretch"] = round(limits.time_limit_s / self.options.limits.time_limit_s, 3)
             return found
         finally:
-            self._sweeper.remove(folder)
+            self._folders.give_back(folder)
 
     def _is_doubtful(self, run: _Run) -> bool:
         """Return whether something other than the program may have made it exceed its time."""

@@ -38,8 +38,11 @@ class Streams:
 
     def tail(self, keep: int | None = None) -> str:
         """Return the last `keep` bytes of stderr as text (None: the last 4096)."""
+        size = self.size("stderr")
+        if not size:
+            return ""
         with open(self.path("stderr"), "rb") as file:
-            file.seek(max(0, self.size("stderr") - (_TAIL_BYTES if keep is None else keep)))
+            file.seek(max(0, size - (_TAIL_BYTES if keep is None else keep)))
             return file.read().decode("utf-8", "replace")
 
 

@@ -26,50 +26,57 @@ PROBLEM = {"id": "sum", "tests": [{"input": "1 2\n", "output": "3\n"}] * TESTS}
 
 
 def overhead() -> dict[str, Any]:
-    """Milliseconds a test, one after another, over what the bare program takes in the same run."""
+    """Milliseconds a test, one after another, over what the bare program takes in the same round.
+
+    The bare program and each sandbox take turns, since both get slower while others use the machine.
+    """
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
-        for name, own in (("cpp", _bare_cpp(folder)), ("python", [sys.executable, "-E", "-s", "-B", "main.py"])):
-            (folder / "main.py").write_text(SUM_PY)
-            item = {"language": "CPP", "solution": SUM_CPP} if name == "cpp" else {"language": "PY", "solution": SUM_PY}
-            bare_ms = _bare_ms(own, folder)
-            for mode in ("required", "none"):
-                took_ms = _judged_ms(item, mode)
-                key = f"{name}_{'isolated' if mode == 'required' else 'plain'}"
-                figures[key] = {"program_ms": round(bare_ms, 2), "over_ms": round(took_ms - bare_ms, 2)}
+        (folder / "main.py").write_text(SUM_PY)
+        (folder / "main.cpp").write_text(SUM_CPP)
+        subprocess.run(["g++", "-O2", "-o", "program", "main.cpp"], cwd=folder, check=True)
+        programs = {
+            "cpp": (["./program"], {"language": "CPP", "solution": SUM_CPP}),
+            "python": ([sys.executable, "-s", "-B", "-X", "utf8", "main.py"], {"language": "PY", "solution": SUM_PY}),
+        }
+        for name, (command, item) in programs.items():
+            turns: dict[str, list[float]] = {"bare": [], "isolated": [], "plain": []}
+            sandboxes = {
+                mode: LocalSandbox(time_limit_s=10, isolation=isolation, max_parallel=1)
+                for mode, isolation in (("isolated", "required"), ("plain", "none"))
+            }
+            task = Task("sum", "solution", 0, item, PROBLEM)
+            try:
+                for sandbox in sandboxes.values():
+                    sandbox(task)  # compiled, and warm
+                for _ in range(ROUNDS):
+                    turns["bare"].append(_bare_ms(command, folder))
+                    for mode, sandbox in sandboxes.items():
+                        turns[mode].append(_judged_ms(sandbox, task))
+            finally:
+                for sandbox in sandboxes.values():
+                    sandbox.close()
+            for mode in sandboxes:
+                over_ms = [took - bare for took, bare in zip(turns[mode], turns["bare"], strict=True)]
+                figures[f"{name}_{mode}"] = {
+                    "program_ms": round(statistics.median(turns["bare"]), 2),
+                    "over_ms": round(statistics.median(over_ms), 2),
+                }
     return figures
 
 
-def _bare_cpp(folder: Path) -> list[str]:
-    (folder / "main.cpp").write_text(SUM_CPP)
-    subprocess.run(["g++", "-O2", "-o", "program", "main.cpp"], cwd=folder, check=True)
-    return ["./program"]
-
-
 def _bare_ms(command: list[str], folder: Path) -> float:
-    times = []
-    for _ in range(ROUNDS):
-        began = time.perf_counter()
-        for _ in range(TESTS):
-            subprocess.run(command, cwd=folder, input=b"1 2\n", stdout=subprocess.DEVNULL, check=True)
-        times.append((time.perf_counter() - began) / TESTS * 1000)
-    return statistics.median(times)
+    began = time.perf_counter()
+    for _ in range(TESTS):
+        subprocess.run(command, cwd=folder, input=b"1 2\n", stdout=subprocess.DEVNULL, check=True)
+    return (time.perf_counter() - began) / TESTS * 1000
 
 
-def _judged_ms(item: dict[str, str], mode: str) -> float:
-    sandbox = LocalSandbox(time_limit_s=10, isolation=mode, max_parallel=1)
-    try:
-        task = Task("sum", "solution", 0, item, PROBLEM)
-        sandbox(task)  # compiled, and warm
-        times = []
-        for _ in range(ROUNDS):
-            began = time.perf_counter()
-            assert sandbox(task)["accepted"]
-            times.append((time.perf_counter() - began) / TESTS * 1000)
-        return statistics.median(times)
-    finally:
-        sandbox.close()
+def _judged_ms(sandbox: LocalSandbox, task: Task) -> float:
+    began = time.perf_counter()
+    assert sandbox(task)["accepted"]
+    return (time.perf_counter() - began) / TESTS * 1000
 
 
 def verdicts() -> dict[str, Any]:

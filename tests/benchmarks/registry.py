@@ -204,8 +204,8 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         most("time_a_task_tenth_over_hundredth", 1.2, "its time a task, over that in a hundredth of the job", "×"),
     )),
     Benchmark("judging_overhead", "judging:overhead", (
-        most("cpp_isolated.over_ms", 15, "judging a test of a C++ program, over the bare program, in a box", " ms"),
-        most("python_isolated.over_ms", 15, "the same of a Python program", " ms"),
+        most("cpp_isolated.over_ms", 4, "judging a test of a C++ program, over the bare program, in a box", " ms"),
+        most("python_isolated.over_ms", 6, "the same of a Python program", " ms"),
         most("cpp_plain.over_ms", 5, "the same of a C++ program, without a box", " ms"),
         most("python_plain.over_ms", 5, "the same of a Python program, without a box", " ms"),
     )),

@@ -5,9 +5,11 @@ Called by worker threads and by those that run tests ahead.
 
 from __future__ import annotations
 
+import itertools
 import os
 import tempfile
 import threading
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -26,6 +28,8 @@ from nbrun.threads import start_thread
 #: What a virtual machine may take beside its heap, in MiB.
 VM_MEMORY_MB = 512.0
 _PATH = "/usr/local/bin:/usr/bin:/bin"
+#: The folders of one run that its program may write to.
+_OWN_FOLDERS = ("work", "tmp", "shm")
 _STACK_MB = 1024  # the most that a JVM takes
 
 
@@ -65,16 +69,22 @@ class Place:
 
 def place(context: JudgeContext, around: Path) -> Place:
     """Make the folders, in the place of those of an earlier run."""
+    at = str(around)
     try:
-        os.mkdir(around)
+        _make_folders(at)
     except FileExistsError:
-        remove_tree(around)
+        remove_tree(at)
+        _make_folders(at)
+    return Place(around, around / "work", WORK if context.isolation.is_on else f"{at}/work")
+
+
+def _make_folders(around: str) -> None:
+    if not os.path.isdir(around):
         os.mkdir(around)
-    for path in (at := str(around), f"{at}/work", f"{at}/tmp", f"{at}/shm"):
-        if path != at:
-            os.mkdir(path)
-        os.chmod(path, 0o755)  # whatever the kernel's mask: the program may be another user
-    return Place(around, around / "work", WORK if context.isolation.is_on else str(around / "work"))
+    for name in _OWN_FOLDERS:
+        path = f"{around}/{name}"
+        os.mkdir(path)
+        os.chmod(path, 0o755)  # whatever the kernel's umask is
 
 
 def launch(
@@ -119,38 +129,64 @@ def launch(
     )  # fmt: skip
 
 
-class Sweeper:
-    """Removes the folders of tests while the next ones run: a file system may take milliseconds for each folder.
+class RunFolders:
+    """The folders of a solution's tests, which are emptied while the next tests run.
 
-    Threads: `remove` from any; `close` from one, after the last of them. The thread that removes holds nothing.
+    A file system may take milliseconds to make or to remove a folder, so one whose program left only its streams is
+    used again. No program can reach it: programs see only the folders in it that `place` makes, and those are new.
+
+    Threads: `take` and `give_back` from any; `close` from one, after the last of them. A thread of its own empties
+    folders; it holds nothing else.
     """
 
-    def __init__(self) -> None:
-        self._folders: SimpleQueue[Path | None] = SimpleQueue()
+    def __init__(self, within: Path) -> None:
+        self._within = within
+        self._numbers = itertools.count()
+        self._used: SimpleQueue[Path | None] = SimpleQueue()
+        self._empty: deque[Path] = deque()
         self._lock = threading.Lock()  # protects _thread
         self._thread: threading.Thread | None = None
 
-    def remove(self, folder: Path) -> None:
-        """Remove a folder soon; where no thread can be started for that, now."""
+    def take(self) -> Path:
+        """Return an empty folder."""
+        try:
+            return self._empty.pop()
+        except IndexError:
+            folder = self._within / f"test{next(self._numbers)}"
+            folder.mkdir()
+            return folder
+
+    def give_back(self, folder: Path) -> None:
+        """Empty or remove a folder soon; where no thread can be started for that, now."""
         with self._lock:
             if self._thread is None:
-                thread = threading.Thread(target=self._run, name="nbrun-judge-sweeper", daemon=True)
+                thread = threading.Thread(target=self._run, name="nbrun-judge-folders", daemon=True)
                 try:
                     start_thread(thread)
                 except ThreadLimitError:
                     remove_tree(folder)
                     return
                 self._thread = thread
-        self._folders.put(folder)
+        self._used.put(folder)
 
     def close(self) -> None:
-        """Return when all of them are removed."""
+        """Return when all of them are empty or removed."""
         if self._thread is not None:
-            self._folders.put(None)
+            self._used.put(None)
             self._thread.join()
 
     def _run(self) -> None:
-        while (folder := self._folders.get()) is not None:
+        while (folder := self._used.get()) is not None:
+            try:
+                for name in ("stdin", "stdout", "stderr"):
+                    os.unlink(f"{folder}/{name}")
+                for name in _OWN_FOLDERS:
+                    os.rmdir(f"{folder}/box/{name}")
+                if len(os.listdir(folder)) == 1:
+                    self._empty.append(folder)
+                    continue
+            except OSError:  # its program left something there
+                pass
             remove_tree(folder)
 
 

@@ -21,7 +21,7 @@ from typing import Any
 from . import STARVED, processes
 from .bubblewrap import BubblewrapBox
 from .folders import folder_bytes, remove_tree
-from .namespaces import NamespaceBox, Template, enter_user_namespace, forgo_rights
+from .namespaces import BoxBuilder, NamespaceBox, Template, enter_user_namespace, forgo_rights
 
 #: A program's streams, and how their files are opened for it.
 _STREAMS = {"stdin": os.O_RDONLY, "stdout": os.O_WRONLY, "stderr": os.O_WRONLY}
@@ -33,7 +33,10 @@ FIRST_UID = 1_900_000_000
 _MOST_PIDS = 1 << 22
 #: How many programs one monitor runs at most: then the user ids that belong to its process id are used up.
 _PROGRAMS_AT_MOST = 500
-#: It looks every 50 ms at the least; a pause that is longer was not its own.
+#: It looks at a program's processes first after this many milliseconds, then at growing intervals. Most programs of
+#: contests have ended by the first look. One that talks over pipes may close them at any time, and its partner waits.
+_FIRST_LOOK_MS, _FIRST_LOOK_BESIDE_PIPES_MS, _LOOK_EVERY_MS = 20, 5, 50
+#: A pause between two looks that is longer was not its own.
 _GAP_S = 0.5
 #: Python ignores some of these, and what is ignored stays so over exec.
 _DEFAULT = [signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT]
@@ -55,10 +58,10 @@ def run_monitor(line: socket.socket, supervisor: int) -> None:
     wake = wake_on_child()
     processes.become_subreaper()
     number, stays = 0, True
-    spare: NamespaceBox | None = None  # for the next program
+    builder = BoxBuilder()
     while stays and _is_asked(line, wake, supervisor):
         request, fds = _read_request(line)
-        monitor = Monitor(request, line, wake, fds, number, spare)
+        monitor = Monitor(request, line, wake, fds, builder, number)
         report = monitor.run()
         number += 1
         is_clean = report["failure"] is None and report["cause"] is None and monitor.has_left_nothing()
@@ -67,7 +70,7 @@ def run_monitor(line: socket.socket, supervisor: int) -> None:
             line.sendall(json.dumps(report | {"stays": stays}).encode() + b"\n")
         except OSError:
             return  # the kernel has closed the connection
-        spare = monitor.box_for_the_next() if stays else None
+        monitor.close_box()
 
 
 def _is_asked(line: socket.socket, wake: int, supervisor: int) -> bool:
@@ -110,10 +113,10 @@ class Monitor:
         line: socket.socket,
         wake: int,
         fds: list[int],
-        number: int = 0,
-        spare: NamespaceBox | None = None,
+        builder: BoxBuilder,
+        number: int,
     ) -> None:
-        self.request, self.line, self.wake, self.number, self.spare = request, line, wake, number, spare
+        self.request, self.line, self.wake, self.builder, self.number = request, line, wake, builder, number
         #: Our copies of the pipes that are streams of the program, by the streams' names.
         self.fds = {name: fds[at] for name in _STREAMS if isinstance(at := request[name], int)}
         self._seen_closed: set[str] = set()
@@ -137,6 +140,7 @@ class Monitor:
         failure = self._spawn()
         ended = time.monotonic()
         if failure is None:
+            self._order_the_next_box()
             self._watch()
             is_unheard = self._is_unheard()
             ended = time.monotonic()
@@ -164,22 +168,30 @@ class Monitor:
         }
 
     def _spawn(self) -> str | None:
-        """Starts the program -> what kept it from starting.
+        """Start the program; return what kept it from starting, or None.
 
-        Limits, folder and mask are this process's own first: a program inherits them without any Python running between
-        fork and exec, and posix_spawn copies no memory.
+        The limits and the umask are this process's own: a program inherits them without any Python running between fork
+        and exec, and posix_spawn copies no memory.
         """
-        request = self.request
+        box = self.request["box"]
         try:
             if not self.number:  # its later programs have the same limits
-                _become_small(request)
-            os.chdir(request["cwd"])
-            box = request["box"]
+                _become_small(self.request)
             if box is not None and box["is_own"]:
                 self.box = self._own_box(box)
                 self.pid = self.box.pid
-                return None
+            else:
+                self._spawn_child(box)
+        except (OSError, ValueError) as e:
+            return f"{type(e).__name__}: {e}"
+        return None
+
+    def _spawn_child(self, box: dict[str, Any] | None) -> None:
+        """Start the program in bubblewrap, or without a box."""
+        request = self.request
+        try:
             processes.first_to_die(True)
+            os.chdir(request["cwd"])
             for name in ("stdout", "stderr"):
                 if name not in self.fds:
                     os.close(os.open(request[name], _NEW_FILE, 0o600))
@@ -191,11 +203,9 @@ class Monitor:
             else:
                 self.box = self._bubblewrap(box)
                 self.pid = self.box.pid
-        except (OSError, ValueError) as e:
-            return f"{type(e).__name__}: {e}"
         finally:
+            os.chdir("/")  # the kernel removes a folder much faster when it is no process's working folder
             processes.first_to_die(False)
-        return None
 
     def _bubblewrap(self, box: dict[str, Any]) -> BubblewrapBox:
         uid = _uid(self.number) if box["as_root"] else 0
@@ -220,36 +230,31 @@ class Monitor:
             if uid:
                 for path in box["owned"]:
                     os.chown(path, uid, uid)
-            if self.spare is not None and self.spare.uid == uid and self.spare.fits(template, self.request):
-                try:
-                    self.spare.start(self.request, opened)
-                except ConnectionError:
-                    pass  # it was killed while it waited
-                else:
-                    return self.spare
-            new = NamespaceBox(template, self.request, _DEFAULT, uid)
+            ready = self.builder.take(template, self.request, uid)
+            try:
+                if ready is not None:
+                    ready.start(self.request, opened)
+                    return ready
+            except ConnectionError:  # it was killed while it waited
+                pass
+            new = NamespaceBox.build(template, self.request, _DEFAULT, uid)
             new.start(self.request, opened)
             return new
         finally:
             for fd in opened:
                 os.close(fd)
 
-    def box_for_the_next(self) -> NamespaceBox | None:
-        """Build a box for a program like this one, if one is likely to follow; it waits there."""
-        self._close_boxes()
+    def _order_the_next_box(self) -> None:
+        """Have a box built for a program like this one, if one is likely to follow."""
         request = self.request
-        if not request["more"] or not isinstance(self.box, NamespaceBox):
-            return None
-        uid = _uid(self.number + 1) if request["box"]["as_root"] else 0
-        try:
-            return NamespaceBox(_template(request["box"]["plan"]), request, _DEFAULT, uid)
-        except OSError:
-            return None
+        if request["more"] and isinstance(self.box, NamespaceBox):
+            uid = _uid(self.number + 1) if request["box"]["as_root"] else 0
+            self.builder.order(_template(request["box"]["plan"]), request, _DEFAULT, uid)
 
-    def _close_boxes(self) -> None:
-        for box in {self.box, self.spare}:
-            if isinstance(box, NamespaceBox):
-                box.close()
+    def close_box(self) -> None:
+        """Let go of the program's box, after its end."""
+        if isinstance(self.box, NamespaceBox):
+            self.box.close()
 
     def _file_actions(self) -> list[tuple[Any, ...]]:
         actions: list[tuple[Any, ...]] = []
@@ -304,7 +309,7 @@ class Monitor:
         own = self.box.line if isinstance(self.box, NamespaceBox) else None
         if own is not None:
             poller.register(own, select.POLLIN)
-        wait_ms = 5
+        wait_ms = _FIRST_LOOK_MS if not self.fds else _FIRST_LOOK_BESIDE_PIPES_MS
         while self.cause is None:
             ready = {f for f, _ in poller.poll(wait_ms)}
             if own is not None and own.fileno() in ready:
@@ -317,7 +322,7 @@ class Monitor:
             if self._reaped():
                 return
             self.cause = self.cause or self._exceeded()
-            wait_ms = min(50, wait_ms * 2)
+            wait_ms = min(_LOOK_EVERY_MS, wait_ms * 2)
 
     def _is_reported(self) -> bool:
         """Return whether the init of the box has reported the end, after which no process is left but itself."""

@@ -30,6 +30,7 @@ from typing import Any, NamedTuple, NoReturn
 from .processes import first_to_die
 
 _NEWNS, _NEWCGROUP, _NEWUTS, _NEWIPC = 0x20000, 0x2000000, 0x4000000, 0x8000000
+_PARENT = 0x8000  # the child of clone is a sibling
 _NEWUSER, _NEWPID, _NEWNET = 0x10000000, 0x20000000, 0x40000000
 #: What is new for each test. Its mount namespace is a copy of the template, made once it has entered that.
 _NEW = _NEWCGROUP | _NEWUTS | _NEWIPC | _NEWPID | _NEWNET
@@ -93,8 +94,8 @@ class Template:
 class NamespaceBox:
     """New namespaces for one program, whose first process (init) waits until the program is started in them.
 
-    Building a box takes longer than a small program runs, so the next one is built while the result of a test is worked
-    on. It knows then what it will run, but neither the folders nor the streams: it gets those as descriptors.
+    Building a box takes longer than a small program runs, so the next one is built meanwhile (see `BoxBuilder`). It
+    knows then what it will run, but neither the folders nor the streams: it gets those as descriptors.
 
     Attributes:
         pid: of the box's init.
@@ -105,26 +106,29 @@ class NamespaceBox:
 
     helpers = 1  # processes in the box that are not the program's
 
-    def __init__(self, template: Template, request: Mapping[str, Any], signals: Sequence[int], uid: int) -> None:
-        self.uid = uid
+    def __init__(self, pid: int, line: socket.socket, uid: int) -> None:
+        self.pid, self.line, self.uid = pid, line, uid
         self.end: End | None = None
-        self._template, self._kind, self._said = template, _kind_of(request), b""
-        self.line, theirs = socket.socketpair()
+        self._said = b""
+
+    @classmethod
+    def build(
+        cls, template: Template, request: Mapping[str, Any], signals: Sequence[int], uid: int, flags: int = 0
+    ) -> NamespaceBox:
+        """Return a box that begins with the mounts of `template`; `flags` are added to those of clone."""
+        line, theirs = socket.socketpair()
         # All that can be laid out before the fork is: a child copies each page that it or this process touches.
         init = _Init(template.fd, request, signals, uid, theirs)
         try:
-            self.pid = _clone(_NEW)
-            if not self.pid:
+            pid = _clone(_NEW | flags)
+            if not pid:
                 _run_child(theirs.fileno(), init.run)
         except BaseException:
-            self.line.close()
+            line.close()
             raise
         finally:
             theirs.close()
-
-    def fits(self, template: Template, request: Mapping[str, Any]) -> bool:
-        """Return whether the program of a request can be started in it."""
-        return self._template is template and self._kind == _kind_of(request)
+        return cls(pid, line, uid)
 
     def start(self, request: Mapping[str, Any], streams: Sequence[int]) -> None:
         """Start the program."""
@@ -164,6 +168,63 @@ class NamespaceBox:
     def close(self) -> None:
         """Let go of the box; one whose program was not started ends."""
         self.line.close()
+
+
+class BoxBuilder:
+    """Builds the box of the next program while the present one runs, in a process of its own.
+
+    A process whose copy goes on living must copy each page of memory that it writes to. So the monitor, which all tests
+    wait for, doesn't fork the boxes: this process does, which has nothing else to do. The first process of each box is
+    a child of the monitor all the same.
+    """
+
+    def __init__(self) -> None:
+        self._line: socket.socket | None = None
+        self._kind: tuple[Any, ...] = ()
+        self._ordered: int | None = None  # the user id of the box that is being built
+
+    def order(self, template: Template, request: Mapping[str, Any], signals: Sequence[int], uid: int) -> None:
+        """Have a box built for a program like that of `request`."""
+        if self._line is None or self._kind != (template, *_kind_of(request)):
+            self._begin(template, request, signals)
+        try:
+            if self._line is not None:
+                self._line.sendall(b"%d\n" % uid)
+                self._ordered = uid
+        except OSError:  # its process was killed
+            self.close()
+
+    def take(self, template: Template, request: Mapping[str, Any], uid: int) -> NamespaceBox | None:
+        """Return the box that was ordered; None if there is none, or none for this program."""
+        ordered, self._ordered = self._ordered, None
+        if ordered is None or self._line is None:
+            return None
+        try:
+            said, fds, _, _ = socket.recv_fds(self._line, 2000, 1)
+        except OSError:
+            said, fds = b"", []
+        if not fds:  # it could not be built, or its process was killed
+            self.close()
+            return None
+        box = NamespaceBox(int(said), socket.socket(fileno=fds[0]), ordered)
+        if ordered == uid and self._kind == (template, *_kind_of(request)):
+            return box
+        box.close()
+        return None
+
+    def close(self) -> None:
+        """End its process."""
+        if self._line is not None:
+            self._line.close()
+        self._line, self._ordered = None, None
+
+    def _begin(self, template: Template, request: Mapping[str, Any], signals: Sequence[int]) -> None:
+        self.close()
+        self._kind = (template, *_kind_of(request))
+        self._line, theirs = socket.socketpair()
+        with theirs:
+            if not os.fork():
+                _run_child(theirs.fileno(), lambda: _serve(theirs, template, request, signals))
 
 
 class End(NamedTuple):
@@ -225,6 +286,33 @@ def _run_child(report: int, work: Callable[[], None]) -> NoReturn:
         os.write(report, f"{type(e).__name__}: {e}".encode()[:2000])
     finally:
         os._exit(0)
+
+
+def _serve(line: socket.socket, template: Template, request: Mapping[str, Any], signals: Sequence[int]) -> None:
+    """Build a box for each user id that arrives on `line`, and send back its init's id and the connection to it."""
+    _leave_monitor()
+    _close_all_but(line.fileno(), template.fd)
+    while ordered := line.recv(100):
+        box = NamespaceBox.build(template, request, signals, int(ordered), _PARENT)
+        socket.send_fds(line, [b"%d" % box.pid], [box.line.fileno()])
+        box.close()
+
+
+def _leave_monitor() -> None:
+    """End with the monitor, and leave its signals to it."""
+    _check(_libc.prctl(_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0), "prctl")
+    signal.set_wakeup_fd(-1)
+    for number in (_SIGINT, _SIGTERM, _SIGCHLD):
+        _libc.signal(number, None)  # in a box, no signal from inside reaches a first process without handlers
+
+
+def _close_all_but(*kept: int) -> None:
+    """Close all descriptors but the standard streams and these."""
+    first = 3
+    for fd in (*sorted(kept), _LAST_DESCRIPTOR + 1):
+        if first < fd:
+            _check(_libc.syscall(_CLOSE_RANGE, first, fd - 1, 0), "close_range")
+        first = fd + 1
 
 
 def _build(plan: Sequence[Sequence[str]], line: socket.socket) -> None:
@@ -343,10 +431,7 @@ class _Init:
 
     def _build(self) -> None:
         """Build the box but for the folders of the test, and give up what is not needed for those."""
-        _check(_libc.prctl(_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0), "prctl")
-        signal.set_wakeup_fd(-1)
-        for number in (_SIGINT, _SIGTERM, _SIGCHLD):
-            _libc.signal(number, None)  # without handlers, no signal from inside the box reaches its first process
+        _leave_monitor()
         first_to_die(True)  # before this process and its monitor, programs
         start, size = self._arguments
         ctypes.memset(start, 0, size)  # any program may read /proc/1/cmdline: it holds paths of the machine
@@ -364,10 +449,7 @@ class _Init:
             os.setgroups([])
             os.setresgid(self._uid, 0, 0)
             os.setresuid(self._uid, 0, 0)
-        line = self._line.fileno()
-        for first, last in ((3, line - 1), (line + 1, _LAST_DESCRIPTOR)):
-            if first <= last:
-                _check(_libc.syscall(_CLOSE_RANGE, first, last, 0), "close_range")
+        _close_all_but(self._line.fileno())
 
     def _wait(self) -> list[int]:
         """Wait for the streams and the folders, as descriptors; return none where no program will be started."""
