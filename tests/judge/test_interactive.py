@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+import psutil
 import pytest
 from judge_bench import processes_of, root_of, task, wait_until
 
@@ -72,6 +73,52 @@ def test_a_solution_that_fails_by_itself_decides_though_its_end_is_noticed_late(
     """The validator reads the end of a file, since the solution has ended, and rejects it a millisecond later."""
     sandbox = sandboxes(END + READS, isolation="none")
     assert verdict(sandbox, SLEEPY + "end(1)\n") == "RuntimeError"
+
+
+def test_a_solution_that_fails_by_itself_decides_though_its_box_is_slow_to_report_it(sandboxes: Any) -> None:
+    """The first process of its box isn't run for a while, as on a busy machine."""
+    sandbox = sandboxes(END + READS)
+    if not sandbox._isolation.is_own:
+        pytest.skip("its box has no first process of its own")
+    waits = "import os, time\nwhile not os.path.exists('go'): time.sleep(0.002)\nos._exit(1)\n"
+    found: list[str] = []
+    thread = threading.Thread(target=lambda: found.append(verdict(sandbox, waits)))
+    thread.start()
+    assert wait_until(lambda: sandbox._supervisor and len(programs(sandbox)) == 2, 60)
+    solution, validator = sorted(programs(sandbox), key=lambda program: len(program.cmdline()))
+    first = solution.parent()
+    assert first is not None
+    first.suspend()
+    try:
+        for work in root_of(sandbox).glob("task-*/test*/box/work"):
+            (work / "go").touch()
+        assert wait_until(lambda: has_ended(solution), 60)
+        assert not wait_until(lambda: has_ended(validator), 0.5), "it saw the end before it was noticed"
+    finally:
+        first.resume()
+    thread.join(60)
+    assert found == ["RuntimeError"]
+
+
+def programs(sandbox: LocalSandbox) -> list[psutil.Process]:
+    """Return the solutions and validators that run now."""
+    found = []
+    for pid in processes_of(root_of(sandbox)):
+        try:
+            process = psutil.Process(pid)
+            if any(word.endswith("/main.py") for word in process.cmdline()):
+                found.append(process)
+        except psutil.NoSuchProcess:
+            pass
+    return found
+
+
+def has_ended(process: psutil.Process) -> bool:
+    """Return whether a process has ended, whether or not its parent knows."""
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def test_many_quick_ends_at_once_get_the_verdicts_of_single_ones(sandboxes: Any) -> None:

@@ -119,7 +119,7 @@ class Monitor:
         self.request, self.line, self.wake, self.builder, self.number = request, line, wake, builder, number
         #: Our copies of the pipes that are streams of the program, by the streams' names.
         self.fds = {name: fds[at] for name in _STREAMS if isinstance(at := request[name], int)}
-        self._seen_closed: set[str] = set()
+        self._main = 0  # the id of the program's first process, once it was looked for
         self.cause: str | None = None  # which limit ended it
         self.status: int | None = None  # as waitpid gave it
         self.memory_bytes = 0
@@ -245,9 +245,12 @@ class Monitor:
                 os.close(fd)
 
     def _order_the_next_box(self) -> None:
-        """Have a box built for a program like this one, if one is likely to follow."""
+        """Have a box built for a program like this one, if one is likely to follow.
+
+        Not beside the first one: most wrong solutions fail at their first test.
+        """
         request = self.request
-        if request["more"] and isinstance(self.box, NamespaceBox):
+        if request["more"] and self.number and isinstance(self.box, NamespaceBox):
             uid = _uid(self.number + 1) if request["box"]["as_root"] else 0
             self.builder.order(_template(request["box"]["plan"]), request, _DEFAULT, uid)
 
@@ -280,13 +283,25 @@ class Monitor:
         self.fds.clear()
 
     def _release_closed(self, living: list[int]) -> None:
-        """Close our copies of pipes that the program has closed while it goes on: its partner may wait for that."""
+        """Close our copies of pipes that the program has closed while it goes on: its partner may wait for that.
+
+        A program that is ending has closed all of its files too, and the process that waits for it may be slow to say
+        so: its streams stay open until its end is noticed (see `_release`).
+        """
+        self._main = self._main or self._main_process()
         held = processes.open_pipes(living)
-        closed = {name for name, fd in self.fds.items() if held and processes.identity(fd) not in held}
+        if not held or not self._main or processes.is_ending(self._main):  # in this order
+            return
         for name in _STREAMS:  # its input first: see `_release`
-            if name in closed & self._seen_closed:  # seen twice: a process that is ending has closed all of its files
+            if name in self.fds and processes.identity(self.fds[name]) not in held:
                 os.close(self.fds.pop(name))
-        self._seen_closed = closed
+
+    def _main_process(self) -> int:
+        """Return the id of the program's first process; 0 while it hasn't started."""
+        pid = self.pid
+        for _ in range(0 if self.box is None else self.box.helpers):
+            pid = next(iter(processes.children(pid)), 0)
+        return pid
 
     def _is_unheard(self) -> bool:
         """Return whether the reader of what the program writes to a pipe had closed that, or ended, before it ended.

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 _PR_SET_CHILD_SUBREAPER = 36
+_PF_EXITING = 0x4
 _libc = ctypes.CDLL(None)
 _PAGE = resource.getpagesize()
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
@@ -116,6 +117,16 @@ def usage(pid: int) -> Usage:
         (user + system) * _TICK_S, (waited_user + waited_system) * _TICK_S, int(fields[21]) * _PAGE,
         fields[0] == b"R", fields[0] in (b"Z", b"X"),
     )  # fmt: skip
+
+
+def is_ending(pid: int) -> bool:
+    """Return whether a process is ending, has ended or is gone: all of its files look closed then."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return True
+    return bool(int(fields[6]) & _PF_EXITING) or fields[0] in (b"Z", b"X")
 
 
 def run_delay_s(pid: int) -> float:
