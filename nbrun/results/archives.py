@@ -192,11 +192,8 @@ def read_file(folder: Path, info: FileInfo, archives: Archives | None = None) ->
 def verify(f: BinaryIO, name: str) -> None:
     """Read an archive back. Raise Unreadable, ValueError or EOFError where its index or a member is not right."""
     stat = os.fstat(f.fileno())
-    f.seek(max(0, stat.st_size - 256))
-    comment = _COMMENT.search(f.read())
-    if comment is None:
+    if not _seek_index(f, stat.st_size):
         raise Unreadable("has no index")
-    f.seek(int(comment[1]))
     for info in _parse_index(name, stat, _index_at(f), []):
         assert info.place is not None
         _member(f, info.place)
@@ -221,16 +218,23 @@ def _read_index(folder: Path, name: str, bad: list[str]) -> list[FileInfo]:
     """Return what an archive holds. A line that can't be right is left out, and `bad` gets a phrase that says why."""
     with plain_files.open_reading(folder / name) as f:
         stat = os.fstat(f.fileno())
-        f.seek(max(0, stat.st_size - 256))
-        comment = _COMMENT.search(f.read())
-        if comment is not None:
+        if _seek_index(f, stat.st_size):
             try:
-                f.seek(int(comment[1]))
                 return _parse_index(name, stat, _index_at(f), bad)
             except (ValueError, zlib.error, EOFError, Unreadable):
                 pass  # the ZIP's own directory names the members too
         f.seek(0)
         return list(_by_directory(name, stat, f, bad))
+
+
+def _seek_index(f: BinaryIO, size: int) -> bool:
+    """Go to the index, whose offset the ZIP's comment holds. Return False where there is no such comment."""
+    f.seek(max(0, size - 256))
+    comment = _COMMENT.search(f.read())
+    if comment is None or int(comment[1]) > size:
+        return False
+    f.seek(int(comment[1]))
+    return True
 
 
 def _index_at(f: BinaryIO) -> bytes:

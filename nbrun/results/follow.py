@@ -24,9 +24,17 @@ from nbrun.json_types import Entry
 from nbrun.model import ErrorNote
 from nbrun.results import plain_files, sample_file
 from nbrun.results.archives import Archives, read_file
-from nbrun.results.format import ENTRY, ENTRY_HEAD, FOLDER, HEADER, MatchRecord, Record, unframe
+from nbrun.results.format import ENTRY, FOLDER, HEADER, MatchRecord, Record, unframe
 from nbrun.results.listing import list_samples
-from nbrun.results.replay import SavedSample, header_of, list_segments, read_lines, read_matches, read_runs, whose
+from nbrun.results.replay import (
+    SavedSample,
+    entry_of,
+    header_of,
+    list_segments,
+    read_lines,
+    read_matches,
+    read_runs,
+)
 from nbrun.results.sample_file import FileInfo, Identity, OwnFile, Unreadable
 from nbrun.results.status import SAMPLES, SampleTotals, from_tail, read_totals
 
@@ -183,24 +191,22 @@ class Follower:
             return header["id"]
         if record.kind != ENTRY:
             return None
-        head, of, entry = ENTRY_HEAD.match(record.body), whose(record), sample_file.parse_entry(record.body)
-        if head is None or of is None or entry is None:
+        found, entry = entry_of(record), sample_file.parse_entry(record.body)
+        if found is None or entry is None:
             return None
-        sample_id, group = of
-        index, key, occurrence, seq, status = head.groups()
-        if index == b"null":  # its item is no longer in the dataset
+        sample_id, stored = found
+        if stored.item_index is None:  # its item is no longer in the dataset
             return None
-        identity = Identity(group, bytes.fromhex(key.decode()), int(occurrence))
-        is_done = status == b"done"
+        is_done = stored.status == "done"
         if is_done:
             verdict = verdicts.counted(entry.get("result"))
-            is_unexpected = verdicts.is_unexpected(verdicts.expected(group), verdict)
+            is_unexpected = verdicts.is_unexpected(verdicts.expected(stored.group), verdict)
         else:
-            note = _note(sample_id, group, int(index), entry)
+            note = _note(sample_id, stored.group, stored.item_index, entry)
             verdict, is_unexpected = note.type, False
             self.recent_errors.append(note)
-        newest = _Entry(int(seq), is_done, verdict, is_unexpected)
-        sample_file.keep_newest(self._sample(sample_id).journal, identity, newest, in_journal=True)
+        newest = _Entry(stored.seq, is_done, verdict, is_unexpected)
+        sample_file.keep_newest(self._sample(sample_id).journal, stored.identity, newest, in_journal=True)
         return sample_id
 
     def _sample(self, sample_id: str) -> _Sample:

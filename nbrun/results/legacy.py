@@ -19,7 +19,7 @@ from nbrun.canonical import EMPTY_DIGEST, canonical, digest, key_text
 from nbrun.json_types import JsonObject, JsonValue
 from nbrun.results import sample_file, values
 from nbrun.results.format import MatchRecord
-from nbrun.results.sample_file import Unreadable
+from nbrun.results.sample_file import NOWHERE, Stored, Unreadable
 from nbrun.results.values import load_quickly, load_strictly
 from nbrun.samples import LANGUAGES, Sample
 from nbrun.texts import integer_of, without_surrogates
@@ -214,3 +214,9 @@ def old_body(row: JsonObject, place: OldMatch, old: OldFile) -> bytes:
         }
     )
     return body
+
+
+def old_stored(place: OldMatch, body: bytes, *, matched: bool = True) -> Stored:
+    """Return an entry of the older program, which `old_body` has made of it, as a saved entry."""
+    identity = place.group, place.item_index, place.key, place.occurrence
+    return Stored(*identity, 0, "done", NOWHERE, 0, len(body), body, matched)

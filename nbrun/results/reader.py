@@ -23,24 +23,23 @@ from nbrun.errors import InputError
 from nbrun.json_types import Entry, JsonObject, JsonValue
 from nbrun.results import plain_files
 from nbrun.results.archives import Archives, read_file
-from nbrun.results.format import ENTRY, FOLDER, MatchRecord, head_of, unframe
+from nbrun.results.format import ENTRY, FOLDER, MatchRecord, unframe
 from nbrun.results.listing import Listing, Problem, list_samples
 from nbrun.results.names import name_of
 from nbrun.results.replay import (
     JournalIndex,
     SavedSample,
+    entry_of,
     index_journal,
     list_segments,
     read_lines,
     read_matches,
     read_runs,
     split_readable,
-    whose,
 )
 from nbrun.results.sample_file import (
     IN_SEGMENT,
     NBRUN,
-    NOWHERE,
     FileInfo,
     Identity,
     Stored,
@@ -317,13 +316,9 @@ def _in_journal(inner: Path, sample_id: str) -> dict[Identity, Stored]:
 
 def _take(out: dict[Identity, Stored], line: bytes, sample_id: str) -> None:
     record = unframe(line)
-    if record is None or record.kind != ENTRY or record.whose is None:
-        return
-    head, of = head_of(record.body), whose(record)
-    if head is None or of is None or of[0] != sample_id or parse_entry(record.body) is None:
-        return
-    stored = Stored(of[1], *head, NOWHERE, 0, 0, record.body)
-    keep_newest(out, stored.identity, stored, in_journal=True)
+    found = entry_of(record) if record is not None and record.kind == ENTRY else None
+    if record is not None and found is not None and found[0] == sample_id and parse_entry(record.body) is not None:
+        keep_newest(out, found[1].identity, found[1]._replace(body=record.body), in_journal=True)
 
 
 def _file_of(path: Path, sample_id: str) -> tuple[BinaryIO, FileInfo] | None:

@@ -41,7 +41,7 @@ from nbrun.results.format import (
     head_of,
     unframe,
 )
-from nbrun.results.legacy import OldFile, OldMatch, match_old, old_body, parse_old, places_in
+from nbrun.results.legacy import OldFile, OldMatch, match_old, old_body, old_stored, parse_old, places_in
 from nbrun.results.sample_file import (
     IN_FILE,
     IN_SEGMENT,
@@ -459,12 +459,20 @@ def _take_header(out: JournalIndex, number: int, record: Record) -> bool:
     return True
 
 
-def _take_entry(out: JournalIndex, number: int, record: Record) -> bool:
+def entry_of(record: Record, where: int = NOWHERE) -> tuple[str, Stored] | None:
+    """Return the sample of an entry record and the entry, without its bytes; None where it is damaged."""
     head, of = head_of(record.body), whose(record)
     if head is None or of is None:
-        return False
+        return None
     sample_id, group = of
-    stored = Stored(group, *head, number + IN_SEGMENT, record.offset, len(record.body))
+    return sample_id, Stored(group, *head, where, record.offset, len(record.body))
+
+
+def _take_entry(out: JournalIndex, number: int, record: Record) -> bool:
+    found = entry_of(record, number + IN_SEGMENT)
+    if found is None:
+        return False
+    sample_id, stored = found
     out.counts[number] += 1
     out.max_seq = max(out.max_seq, stored.seq)
     of_sample = out.entries.setdefault(sample_id, {})
@@ -563,6 +571,4 @@ def old_entries(old: OldFile, places: list[OldMatch] | None) -> Iterator[Stored]
     """Yield the entries of an old file in nbrun's form; without places, equal ones are numbered in their order."""
     for place in match_old(None, old) if places is None else places:
         body = old_body(old.groups[place.group][place.rank], place, old)
-        identity = place.key, place.occurrence
-        where = NOWHERE, 0, len(body)
-        yield Stored(place.group, place.item_index, *identity, 0, "done", *where, body, places is not None)
+        yield old_stored(place, body, matched=places is not None)

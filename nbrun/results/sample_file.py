@@ -698,41 +698,18 @@ class EntryCounts:
     def summary(self, groups: Iterable[str], identities: str) -> Summary:
         """Return the summary. `identities`: the digest of the dataset's identities, in hexadecimal digits."""
         names = list(groups)
-        return summary_of(
-            self.max_seq,
-            identities,
-            self.done.total(),
-            {group: self.errors[group] for group in names},
-            self.verdicts,
-            self.runs,
-            self.contexts,
-            self.unexpected if any(verdicts.expected(group) is not None for group in names) else None,
-        )
-
-
-def summary_of(
-    max_seq: int,
-    identities: str,
-    done: int,
-    errors: Mapping[str, int],
-    verdict_counts: Mapping[str, int],
-    runs: Mapping[str, int],
-    contexts: Mapping[str, int],
-    unexpected: int | None,
-) -> Summary:
-    """Return a file's summary. `unexpected` is None where no group expects a verdict."""
-    summary: Summary = {
-        "max_seq": max_seq,
-        "identities": identities,
-        "done": done,
-        "errors": errors,
-        "verdicts": verdict_counts,
-        "runs": runs,
-        "contexts": contexts,
-    }
-    if unexpected is not None:
-        summary["unexpected"] = unexpected
-    return summary
+        summary: Summary = {
+            "max_seq": self.max_seq,
+            "identities": identities,
+            "done": self.done.total(),
+            "errors": {group: self.errors[group] for group in names},
+            "verdicts": self.verdicts,
+            "runs": self.runs,
+            "contexts": self.contexts,
+        }
+        if any(verdicts.expected(group) is not None for group in names):
+            summary["unexpected"] = self.unexpected
+        return summary
 
 
 def lay_out(

@@ -2,7 +2,7 @@
 
 `Journal` queues results and saves them; `Segments` are its files; `encode_batch` makes the bytes of a commit;
 `WriteBackpressure` bounds the unsaved results; `OpenAttempts` keeps the attempts whose tasks will run again. A sample
-whose results all arrive in one `put` is written to its file without the journal (see direct_write.py).
+whose results all arrive in one `put` is written to its file without the journal (see sample_writer.py).
 
 Threads: workers call `put`, wait in it while too much is unsaved, and make the files of direct writes. The thread
 "nbrun-journal" writes, syncs and acknowledges the entries in their samples' states. The compactor's threads call
@@ -23,9 +23,9 @@ from nbrun.results import plain_files
 from nbrun.results.format import ATTEMPT, CRC_HEX, CRC_OF_ENTRY_KIND, HEADER, frame, segment_name
 from nbrun.results.sample_file import IN_SEGMENT
 from nbrun.storage import files
-from nbrun.storage.direct_write import DirectFile, DirectWriter
 from nbrun.storage.entry import EntryRecord, bodies
 from nbrun.storage.sample_state import SampleState, SavedEntry
+from nbrun.storage.sample_writer import DirectFile, DirectWriter
 from nbrun.threads import start_daemon
 
 #: Group commit: a result that arrives while the journal is idle is saved at once, unless the last commit was less than

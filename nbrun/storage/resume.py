@@ -19,7 +19,7 @@ from nbrun.canonical import key_text
 from nbrun.json_types import Entry
 from nbrun.results import archives, legacy, sample_file
 from nbrun.results.format import MatchedPlace, MatchRecord
-from nbrun.results.legacy import OldMatch, match_old, old_body, places_in
+from nbrun.results.legacy import OldMatch, match_old, old_body, old_stored, places_in
 from nbrun.results.listing import Problem
 from nbrun.results.names import temporary
 from nbrun.results.sample_file import (
@@ -42,7 +42,7 @@ from nbrun.storage.journal import Journal
 from nbrun.storage.logs import choose
 from nbrun.storage.match import NO_ITEM, Retyped, match_by_key, match_own, moved, retyped, stored_item
 from nbrun.storage.recovery import Recovery, attempt_body
-from nbrun.storage.sample_state import DONE, ERROR, Columns, Maker, Orphan, SampleState
+from nbrun.storage.sample_state import DONE, ERROR, Columns, Maker, SampleState
 from nbrun.storage.sample_writer import write_sample
 from nbrun.verdicts import Tally
 
@@ -344,9 +344,8 @@ class ResumePlanner:
             taken = set(again.values())
             for h, _ in readable:
                 if h not in taken:
-                    body = own.body(h) if own.is_foreign else None
-                    where = NOWHERE if own.is_foreign else IN_FILE
-                    state.orphans.append(Orphan(*h.identity, h.seq, where, h.offset, h.length, body))
+                    orphan = h._replace(where=NOWHERE, body=own.body(h)) if own.is_foreign else h
+                    state.orphans.append(orphan)
             crc = index.crc if index is not None else entry_index.crc_of(f)
         if not (whole or again or matched):
             state.retyped = retyped(state.sample, whole, with_items)
@@ -404,7 +403,7 @@ class ResumePlanner:
             row = old.groups[m.group][m.rank]
             body = old_body(row, m, old)
             if m.position is None:
-                state.orphans.append(Orphan(m.group, m.key, m.occurrence, 0, NOWHERE, 0, 0, body))
+                state.orphans.append(old_stored(m, body))
                 continue
             verdict = verdicts.counted(row.get("result"))
             state.place(m.position, 0, DONE, NOWHERE, 0, 0, Maker(verdict, "", ""), body)

@@ -21,7 +21,7 @@ from nbrun import verdicts
 from nbrun.canonical import KEY_BYTES, blake2b, key_text
 from nbrun.model import CancelFlag, Record, Task
 from nbrun.results.replay import Attempt
-from nbrun.results.sample_file import IN_SEGMENT, NOWHERE, Identity
+from nbrun.results.sample_file import IN_SEGMENT, NOWHERE, Stored
 from nbrun.results.values import dump
 from nbrun.samples import SCALARS, Sample, fresh_copy
 from nbrun.storage.files import FileId
@@ -56,24 +56,6 @@ class Maker(NamedTuple):
 
 #: Stands for the maker of an item without an entry, and of an old entry without a verdict.
 NO_MAKER = Maker(None, "", "")
-
-
-class Orphan(NamedTuple):
-    """An entry that matches no item of the dataset; it is kept in the file, with index null."""
-
-    group: str
-    key: bytes
-    occurrence: int
-    seq: int
-    where: int
-    offset: int
-    length: int
-    body: bytes | None  # the entry's bytes where they are not on the disk in nbrun's format
-
-    @property
-    def identity(self) -> Identity:
-        """Return its group, key and occurrence."""
-        return Identity(self.group, self.key, self.occurrence)
 
 
 class Columns:
@@ -119,7 +101,7 @@ class SampleState:
         self.columns: Columns | None = None
         self.makers: list[Maker] = [NO_MAKER]
         self._maker_of: dict[Maker, int] = {NO_MAKER: 0}
-        self.orphans: list[Orphan] = []
+        self.orphans: list[Stored] = []  # entries that match no item of the dataset; the file keeps them, index null
         self.max_seq = 0
         self.file_seq = 0
         self.freed = Counter[int]()  # segment -> entries in it that were replaced and must be reported to it

@@ -1,16 +1,24 @@
 """Writes a sample's file from its state: takes a snapshot, streams the file, replaces it, and records the new places.
 
-Threads: one of the compactor's, or the feeder; one at a time per sample (`SampleState.filing`).
+A sample whose results are all put together goes to its file without the journal (`DirectWriter`): short tasks end a
+sample at a time, and to append a hundred entries to the journal, with their checksums, only to write them once more
+into the sample's file a moment later, costs more than to run them.
+
+Threads: `write_sample` is called by one of the compactor's, or the feeder; one at a time per sample
+(`SampleState.filing`). A file that is written directly is made by the worker that puts the results, for it holds all of
+them and no other thread knows the sample's state then; the journal's thread puts the file in place, or drops it, and
+acknowledges the results.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import time
 from array import array
 from bisect import bisect
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from itertools import compress
 from operator import ne
@@ -20,13 +28,15 @@ from zlib import crc32
 
 from nbrun import verdicts
 from nbrun.results import sample_file
-from nbrun.results.format import BETWEEN, head_of
-from nbrun.results.legacy import OldFile, OldMatch, match_old, old_body, parse_old
+from nbrun.results.format import BETWEEN, FOLDER, head_of
+from nbrun.results.legacy import OldFile, OldMatch, match_old, old_body, old_stored, parse_old
+from nbrun.results.names import temporary
 from nbrun.results.sample_file import (
     CHUNK_BYTES,
     IN_FILE,
     IN_SEGMENT,
     NOWHERE,
+    EntryCounts,
     Footer,
     Identity,
     OwnFile,
@@ -38,13 +48,19 @@ from nbrun.results.sample_file import (
 from nbrun.samples import Group
 from nbrun.storage import entry_index, files
 from nbrun.storage.directory import move_to_quarantine
+from nbrun.storage.entry import EntryRecord, pieces
 from nbrun.storage.match import positions_by_identity
-from nbrun.storage.sample_state import DONE, ERROR, MISSING, NO_MAKER, Columns, Maker, Orphan, SampleState, SavedEntry
+from nbrun.storage.sample_state import DONE, ERROR, MISSING, NO_MAKER, Columns, Maker, SampleState, SavedEntry
 
 #: Reads an entry of a segment: number, offset, length.
 ReadSegment = Callable[[int, int, int], bytes]
 #: Returns such a reader, which keeps the present segments open.
 HoldSegments = Callable[[], ReadSegment]
+
+#: The least results (for fewer a file costs more than their part of the journal) and the most bytes of a direct write.
+DIRECT_FROM, DIRECT_BYTES = 50, 4 << 20
+#: Where a disk takes longer for the files of one commit, in seconds, the next PAUSE commits go through the journal.
+SLOW_S, PAUSE = 0.02, 100
 
 
 def write_sample(state: SampleState, folder: str, beside: str, hold: HoldSegments) -> dict[int, int]:
@@ -116,24 +132,21 @@ def lay_out_sample(
         judged: the verdicts of those that are done, None where one has none.
     """
     parts = [sample_file.opening(state.sample_id)]
-    done: dict[str, int] = {}
-    errors: dict[str, int] = {}
+    counts = EntryCounts()
+    counts.max_seq = max_seq
+    counts.verdicts.update({verdict: n for verdict, n in verdicts.count(judged).items() if verdict is not None})
+    at = 0
     for g, entries in zip(state.sample.groups, inside, strict=True):
-        end = g.base + len(g.runnable)
+        of_group = codes[g.base : g.base + len(g.runnable)]
         parts += [sample_file.group_opening(g.name), *entries, sample_file.group_end(not g.runnable)]
-        done[g.name] = codes[g.base : end].count(DONE)
-        errors[g.name] = codes[g.base : end].count(ERROR)
-    counts = {verdict: n for verdict, n in verdicts.count(judged).items() if verdict is not None}
-    runs = {state.run_id: len(judged)} if judged else {}
-    contexts = {state.sample.context: len(judged)} if judged else {}
-    unexpected = 0
-    if counts and state.is_judged:
-        at = 0
-        for g in state.sample.groups:  # in the order of positions, as the verdicts are
-            of_group = judged[at : at + done[g.name]]
-            at += done[g.name]
-            unexpected += state.unexpected_of(g.name, of_group)
-    parts.append(sample_file.closing(_footer(state, max_seq, done, errors, counts, runs, contexts, unexpected)))
+        done = counts.done[g.name] = of_group.count(DONE)
+        counts.errors[g.name] = of_group.count(ERROR)
+        if counts.verdicts and state.is_judged:
+            counts.unexpected += state.unexpected_of(g.name, judged[at : at + done])
+        at += done
+    if judged:
+        counts.runs[state.run_id] = counts.contexts[state.sample.context] = len(judged)
+    parts.append(sample_file.closing(_footer(state, counts)))
     return parts
 
 
@@ -149,27 +162,10 @@ def _record_places(state: SampleState, entries: list[SavedEntry]) -> None:
         at += len(sample_file.group_end(not of_group)) - (len(BETWEEN) if of_group else 0)
 
 
-def _footer(
-    state: SampleState,
-    max_seq: int,
-    done: dict[str, int],
-    errors: dict[str, int],
-    counts: Mapping[str, int],
-    runs: Mapping[str, int],
-    contexts: Mapping[str, int],
-    unexpected: int,
-) -> Footer:
+def _footer(state: SampleState, counts: EntryCounts) -> Footer:
     totals = state.totals
-    summary = sample_file.summary_of(
-        max_seq,
-        state.sample.identities.hex(),
-        sum(done.values()),
-        errors,
-        counts,
-        runs,
-        contexts,
-        unexpected if state.is_judged else None,
-    )
+    done = {group: counts.done[group] for group in totals}
+    summary = counts.summary(totals, state.sample.identities.hex())
     return Footer(state.sample_id, totals, done, done == totals, summary, state.api_used, state.worker_id, state.extra)
 
 
@@ -239,7 +235,7 @@ class _SampleWriter:
             self.makers = list(state.makers)
             self.orphans = list(state.orphans)
             self.max_seq = state.max_seq
-        self.new_orphans: list[Orphan] = []
+        self.new_orphans: list[Stored] = []
         self.new_crc = 0
         self._read_to = self._read_crc = 0  # up to where the old file was copied or skipped, and the CRC-32 of that
         self._stays = b""  # by position: 1 where the entry is copied with its neighbours
@@ -296,7 +292,7 @@ class _SampleWriter:
 
     def _parts(self) -> Iterator[bytes]:
         """Yield the file's bytes, piece by piece; each entry's new place is noted on the way."""
-        orphans: dict[str, list[Orphan]] = {}
+        orphans: dict[str, list[Stored]] = {}
         for orphan in self.orphans:
             orphans.setdefault(orphan.group, []).append(orphan)
         groups: dict[str, Group | None] = {g.name: g for g in self.state.sample.groups}
@@ -306,8 +302,8 @@ class _SampleWriter:
             self.new_crc = crc32(part, self.new_crc)
             yield part
 
-    def _note_place(self, entry: range | Orphan, offset: int, length: int) -> None:
-        if isinstance(entry, Orphan):
+    def _note_place(self, entry: range | Stored, offset: int, length: int) -> None:
+        if isinstance(entry, Stored):
             self.new_orphans.append(entry._replace(where=IN_FILE, offset=offset, length=length, body=None))
             return
         c, first = self.c, entry.start
@@ -317,7 +313,7 @@ class _SampleWriter:
         elif moved := offset - c.offset[first]:
             c.offset[first : entry.stop] = array("q", map(moved.__add__, c.offset[first : entry.stop]))
 
-    def _entries(self, g: Group | None, orphans: list[Orphan]) -> Iterator[tuple[range | Orphan, bytes]]:
+    def _entries(self, g: Group | None, orphans: list[Stored]) -> Iterator[tuple[range | Stored, bytes]]:
         """Yield the entries of a group: their positions, or the orphan itself, and the bytes."""
         if g is not None:
             yield from self._placed_entries(g)
@@ -394,19 +390,20 @@ class _SampleWriter:
         self._check_old_file()
         c, state = self.c, self.state
         by_maker = state.done_by_maker(c)
-        done, errors = {}, {}
+        counts = EntryCounts()
+        counts.max_seq = self.max_seq
         for g, made in zip(state.sample.groups, by_maker, strict=True):
-            done[g.name] = made.total()
-            errors[g.name] = c.status.count(ERROR, g.base, g.base + len(g.runnable))
-        counts, runs, contexts = Counter[str](), Counter[str](), Counter[str]()
+            counts.done[g.name] = made.total()
+            counts.errors[g.name] = c.status.count(ERROR, g.base, g.base + len(g.runnable))
         for number, count in sum(by_maker, Counter[int]()).items():
             verdict, run_id, context = self.makers[number]
-            runs[run_id] += count
-            contexts[context] += count
+            counts.runs[run_id] += count
+            counts.contexts[context] += count
             if verdict is not None:
-                counts[verdict] += count
-        unexpected = state.tally_of(by_maker, self.makers).unexpected if state.is_judged else 0
-        return _footer(state, self.max_seq, done, errors, counts, runs, contexts, unexpected)
+                counts.verdicts[verdict] += count
+        if state.is_judged:
+            counts.unexpected = state.tally_of(by_maker, self.makers).unexpected
+        return _footer(state, counts)
 
     def _record_places(self) -> dict[int, int]:
         """Record in the state that the entries are in the file now; those saved meanwhile keep their place."""
@@ -446,7 +443,7 @@ class _Finder:
         self._orphans = {o.identity: o for o in state.orphans}
         self._seqs, self._status = state.columns.seq[:], state.columns.status[:]
         self._found: dict[int, tuple[Stored | OldMatch, bytes | None, Maker | None]] = {}
-        self._found_orphans: dict[Identity, Orphan] = {}
+        self._found_orphans: dict[Identity, Stored] = {}
 
     def scan(self, file: OwnFile) -> None:
         """Find the entries of a file in nbrun's format."""
@@ -471,15 +468,15 @@ class _Finder:
         known = self._orphans.get(identity)
         if (known is not None and known.seq > h.seq) or sample_file.parse_entry(file.body(h)) is None:
             return
-        self._found_orphans[identity] = Orphan(*identity, h.seq, IN_FILE, h.offset, h.length, None)
+        self._found_orphans[identity] = h
 
     def scan_old(self, old: OldFile) -> None:
         """Find the entries of a file of the older program; those that the state has count."""
         for m in match_old(self._state.sample, old):
             row = old.groups[m.group][m.rank]
             if m.position is None:
-                identity = Identity(m.group, m.key, m.occurrence)
-                self._found_orphans.setdefault(identity, Orphan(*identity, 0, NOWHERE, 0, 0, old_body(row, m, old)))
+                orphan = old_stored(m, old_body(row, m, old))
+                self._found_orphans.setdefault(orphan.identity, orphan)
             else:
                 made = Maker(verdicts.counted(row.get("result")), "", "")
                 self._found[m.position] = m, old_body(row, m, old), made
@@ -516,3 +513,90 @@ class _Finder:
         elif found is not None and found.seq == c.seq[position] and c.where[position] == IN_FILE:
             c.offset[position], c.length[position] = found.offset, found.length
         return is_lost
+
+
+# ---- a sample whose results are put together
+
+
+def is_whole_sample(state: SampleState, records: list[EntryRecord], size: int) -> bool:
+    """Return whether these are all results that the sample's file will hold: one per task and no error."""
+    total = state.total
+    if not DIRECT_FROM <= len(records) == total or size > DIRECT_BYTES:
+        return False
+    if state.columns is not None or state.pending or state.orphans or state.attempts:
+        return False
+    return [r[2] for r in records].count(DONE) == total == len({r[0] for r in records})
+
+
+class DirectFile:
+    """The file of such a sample, written but not durable yet. It must be put, then acknowledged; or dropped.
+
+    Args:
+        folder: the results directory, with a separator at its end.
+        seq: the last one that was taken before those of its entries.
+
+    Raises:
+        OSError: the disk refused; nothing is left of the file.
+    """
+
+    def __init__(self, folder: str, state: SampleState, records: list[EntryRecord], seq: int) -> None:
+        self.state = state
+        records.sort()
+        self._max_seq = seq + len(records)
+        inside = pieces(state, records, seq)
+        parts = lay_out_sample(state, inside, bytes((DONE,)) * len(records), [r[1] for r in records], self._max_seq)
+        self._file = files.NewFile(folder + state.name, parts, f"{folder}{FOLDER}/tmp/{temporary(state.name)}")
+        self._file.begin_writeback()
+
+    def put(self) -> None:
+        """Make the file durable, under its name; the caller syncs the folder. Raise OSError."""
+        self._file.put(identify=False)  # the state of a closed sample holds no places to compare with the file
+
+    def drop(self) -> None:
+        """Remove the file; do nothing once it was put."""
+        self._file.drop()
+
+    def acknowledge(self) -> None:
+        """Record that the folder was synced: the sample's state has to hold nothing any more."""
+        with self.state.lock:
+            self.state.is_closed = True  # first: from now on no other thread writes its file
+            self.state.max_seq = self.state.file_seq = self._max_seq
+
+
+class DirectWriter:
+    """Decides which samples are written directly, and puts their files in place.
+
+    Threads: workers call `accepts` and `make`, the journal's thread `put`.
+
+    Args:
+        folder: the results directory.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self._folder, self._prefix = folder, os.path.join(folder, "")
+        self._pause = 0  # commits until the next direct write; written by the journal's thread, read by workers
+
+    def accepts(self, state: SampleState, records: list[EntryRecord], size: int) -> bool:
+        """Return whether this sample is written directly, as fast as the disk is now."""
+        return self._pause <= 0 and is_whole_sample(state, records, size)
+
+    def make(self, state: SampleState, records: list[EntryRecord], seq: int) -> DirectFile | None:
+        """Write the sample's file. Return None where the disk refuses; the journal's thread will report that."""
+        if os.path.lexists(self._prefix + state.name):
+            return None  # another program has put a file there, which is read before it is replaced
+        try:
+            return DirectFile(self._prefix, state, records, seq)
+        except OSError:
+            return None
+
+    def put(self, made: list[DirectFile]) -> None:
+        """Make the files of one commit (there may be none) durable, under their names. Raise OSError."""
+        self._pause = max(0, self._pause - 1)
+        if not made:
+            return
+        began = time.monotonic()
+        for file in made:
+            file.put()
+        files.sync_folder(self._folder)
+        if time.monotonic() - began > SLOW_S:
+            self._pause = PAUSE

@@ -17,7 +17,7 @@ from simulated_disk import SimulatedDisk
 
 import nbrun
 from nbrun.errors import RunHaltedError, StorageError
-from nbrun.storage import compactor, direct_write, files, journal
+from nbrun.storage import compactor, files, journal, sample_writer
 from tests.waiting import until
 
 FAULTS = {
@@ -108,7 +108,9 @@ def test_it_waits_while_the_disk_stays_broken(fault, tmp_path, monkeypatch, ofte
     """Workers stop at the bound, resume() before the mending pauses again, and after it everything is saved once."""
     number, operations = FAULTS[fault]
     monkeypatch.setattr(journal, "MAX_UNSAVED", 20)
-    monkeypatch.setattr(direct_write, "DIRECT_FROM", 10**9)  # samples that go straight to files take too few operations
+    monkeypatch.setattr(
+        sample_writer, "DIRECT_FROM", 10**9
+    )  # samples that go straight to files take too few operations
     job = Job([{"id": f"s{i}", "solutions": list(range(50)), "incorrect_solutions": []} for i in range(4)])
     job.options = {"workers": 4}
     broken = [False]

@@ -20,7 +20,7 @@ from nbrun.engine.thread_pool import Worker
 from nbrun.results.names import name_of
 from nbrun.results.replay import Attempt
 from nbrun.samples import SampleReader
-from nbrun.storage import compactor, direct_write, entry, files, journal
+from nbrun.storage import compactor, entry, files, journal, sample_writer
 from nbrun.storage.sample_state import SampleState
 from tests.waiting import until
 
@@ -29,15 +29,15 @@ from tests.waiting import until
 def at_once(monkeypatch):
     """Small samples are handed over whole. Returns the names of the files that were written past the journal."""
     names = []
-    settle = direct_write.DirectFile.acknowledge
+    settle = sample_writer.DirectFile.acknowledge
 
     def noted(file):
         names.append(file.state.name)
         settle(file)
 
-    monkeypatch.setattr(direct_write.DirectFile, "acknowledge", noted)
-    monkeypatch.setattr(direct_write, "DIRECT_FROM", 2)
-    monkeypatch.setattr(direct_write, "SLOW_S", 60.0)
+    monkeypatch.setattr(sample_writer.DirectFile, "acknowledge", noted)
+    monkeypatch.setattr(sample_writer, "DIRECT_FROM", 2)
+    monkeypatch.setattr(sample_writer, "SLOW_S", 60.0)
     monkeypatch.setattr(Worker, "batch_size", 100)
     return names
 
@@ -101,7 +101,7 @@ def test_what_is_told_as_saved_outlives_a_power_cut(tmp_path, at_once, monkeypat
     """At the moment when results begin to count as saved, the disk holds them, under their names."""
     disk = SimulatedDisk(tmp_path / "r", random.Random(0))
     there = {}
-    settle = direct_write.DirectFile.acknowledge
+    settle = sample_writer.DirectFile.acknowledge
 
     def settled(file):
         if not disk.died.is_set():
@@ -109,7 +109,7 @@ def test_what_is_told_as_saved_outlives_a_power_cut(tmp_path, at_once, monkeypat
             there[file.state.sample_id] = file.state.total
         settle(file)
 
-    monkeypatch.setattr(direct_write.DirectFile, "acknowledge", settled)
+    monkeypatch.setattr(sample_writer.DirectFile, "acknowledge", settled)
     assert run_on(disk, job_of(4), tmp_path / "r") is None, "the disk died under it"
     assert there
     now = collections.Counter(identity[0] for identity in saved(tmp_path / "after"))
@@ -146,16 +146,16 @@ def test_nobody_else_files_a_sample_meanwhile(tmp_path, at_once, monkeypatch):
 
 def test_a_slow_disk_is_spared(tmp_path, at_once, monkeypatch):
     """After a commit whose files took long the next ones go through the journal, where one fsync serves them all."""
-    monkeypatch.setattr(direct_write, "SLOW_S", -1.0)
+    monkeypatch.setattr(sample_writer, "SLOW_S", -1.0)
     was_slow = threading.Event()
-    put = direct_write.DirectWriter.put
+    put = sample_writer.DirectWriter.put
 
     def noted(self, made):
         put(self, made)
         if made:
             was_slow.set()
 
-    monkeypatch.setattr(direct_write.DirectWriter, "put", noted)
+    monkeypatch.setattr(sample_writer.DirectWriter, "put", noted)
     late = [{**sample, "id": f"late/{n}"} for n, sample in enumerate(make_samples(6))]
 
     def samples():
@@ -219,7 +219,7 @@ def test_which_samples_are_whole():
                          made if p in failed else None)
             for p in positions
         ]  # fmt: skip
-        return direct_write.is_whole_sample(state, records, sum(len(r[3]) for r in records))
+        return sample_writer.is_whole_sample(state, records, sum(len(r[3]) for r in records))
 
     assert is_whole(range(60))
     assert is_whole(range(59, -1, -1))
@@ -252,7 +252,7 @@ def test_the_file_is_the_one_that_would_have_been_made(tmp_path, at_once, monkey
     job = job_of(4)
     job.fn = lambda generation: lambda task: {"v": task.index, "verdict": "Accepted"}
     for name in ("straight", "journaled"):
-        monkeypatch.setattr(direct_write, "DIRECT_FROM", 2 if name == "straight" else 10**9)
+        monkeypatch.setattr(sample_writer, "DIRECT_FROM", 2 if name == "straight" else 10**9)
         assert nbrun.start(job.samples, job.fn(1), tmp_path / name, workers=1, view=None).wait(20).state == "done"
     assert at_once
     names = sorted(p.name for p in (tmp_path / "straight").glob("*.json"))
