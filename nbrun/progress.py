@@ -549,19 +549,34 @@ def load_call(progress: Progress) -> str:
     return f"nbrun.load_results({list(paths) if len(paths) > 1 else progress.results!r})"
 
 
-def end_text(progress: Progress) -> str:
-    """One or two sentences for the end of a run: what came of it and the line to type next."""
+def end_title(progress: Progress) -> str:
+    """Return what came of a run in a few words, such as "Stopped after 18 s: 18 of 27 tasks"."""
+    took = duration_text(progress.elapsed_s)
     if progress.watched:
         head = {State.DONE: "Done", State.HALTED: "The watch has failed"}.get(progress.state, "No longer watched")
-        message = f" {progress.message}" if progress.message else ""
-        return f"{head}: {count_text(progress)}.{message} {load_call(progress)} loads the results."
-    took = duration_text(progress.elapsed_s)
-    head = {
-        State.DONE: f"Done: {count_text(progress)} in {took}.",
-        State.STOPPED: f"Stopped after {took}: {count_text(progress)}. Start it again to go on with what is missing.",
-        State.HALTED: f"Halted after {took}: {count_text(progress)}. Everything that ended is saved.",
-    }.get(progress.state, f"{progress.state.value.capitalize()}: {count_text(progress)}, {took} so far.")
+        return f"{head}: {count_text(progress)}"
+    return {
+        State.DONE: f"Done: {count_text(progress)} in {took}",
+        State.STOPPED: f"Stopped after {took}: {count_text(progress)}",
+        State.HALTED: f"Halted after {took}: {count_text(progress)}",
+    }.get(progress.state, f"{progress.state.value.capitalize()}: {count_text(progress)}, {took} so far")
+
+
+def end_advice(progress: Progress) -> str:
+    """Return sentences that say what to do after the end of a run, but for the line that loads the results."""
+    if progress.watched:
+        return progress.message
+    advice = {
+        State.STOPPED: "Start it again to go on with what is missing.",
+        State.HALTED: "Everything that ended is saved.",
+    }.get(progress.state, "")
     if progress.errors and progress.state is State.DONE:
-        head += " Start it again to retry the errors."
-    kept = f" Earlier runs had left {progress.resumed:,} of them." if progress.resumed else ""
-    return f"{head}{kept} {load_call(progress)} loads the results."
+        advice = "Start it again to retry the errors."
+    kept = f"Earlier runs had finished {progress.resumed:,} of them." if progress.resumed else ""
+    return " ".join(filter(None, [advice, kept]))
+
+
+def end_text(progress: Progress) -> str:
+    """Return a few sentences for the end of a run: what came of it, and the line to type next."""
+    load = f"{load_call(progress)} loads the results."
+    return " ".join(filter(None, [f"{end_title(progress)}.", end_advice(progress), load]))

@@ -137,7 +137,7 @@ def test_the_same_command_continues_and_says_how_much_it_kept(demo: tuple[Path, 
     assert seen[1].child.returncode == -signal.SIGKILL
     for terminal, n in zip(seen[1:], kept[1:], strict=True):
         assert f"{n} results of earlier runs are kept" in terminal.text
-    assert f"Earlier runs had left {kept[2]} of them." in seen[2].text
+    assert f"Earlier runs had finished {kept[2]} of them." in seen[2].text
     df = nbrun.load_results(folder / "nbrun-demo")
     assert len(df) == 126
     assert df["run_id"].nunique() == 3, "each run's results are still there"

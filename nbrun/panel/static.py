@@ -11,9 +11,9 @@ from __future__ import annotations
 import time
 from html import escape
 
-from nbrun.formatting import count_text, counted, duration_text, percent_text, rate_text
+from nbrun.formatting import count_text, counted, percent_text, rate_text
 from nbrun.model import Progress, State
-from nbrun.progress import end_text, eta_text, quality_texts
+from nbrun.progress import end_advice, end_title, eta_text, load_call, quality_texts
 from nbrun.verdicts import judged
 
 #: accepted, rejected, done without a verdict, errors, running: distinguishable also by people who see fewer colours.
@@ -49,6 +49,7 @@ def static_html(progress: Progress, *, css_class: str = "", beside_widget: bool 
         f'<div style="font-size: 15px{amber}"><b>{escape(_title(progress))}</b></div>',
         _bar(progress),
         *(f"<div>{escape(line)}</div>" for line in _lines(progress)),
+        *([f"<div><code>{escape(load_call(progress))}</code> loads the results.</div>"] if progress.ended else []),
         *(_error(note.sample_id, note.type, note.message) for note in progress.recent_errors[-_ERRORS_SHOWN:]),
         f'<div style="opacity: 0.8"><small>{escape(_when(progress))}</small></div>',
         *([f"<div><small>{_NO_WIDGET}</small></div>"] if beside_widget and not progress.ended else []),
@@ -60,6 +61,8 @@ def static_html(progress: Progress, *, css_class: str = "", beside_widget: bool 
 def static_text(progress: Progress) -> str:
     """The same as plain text."""
     lines = [_title(progress), *_lines(progress)]
+    if progress.ended:
+        lines.append(f"{load_call(progress)} loads the results.")
     lines += [
         f"  {note.sample_id}: {note.type}: {_first_line(note.message)}"
         for note in progress.recent_errors[-_ERRORS_SHOWN:]
@@ -69,14 +72,14 @@ def static_text(progress: Progress) -> str:
 
 def _title(progress: Progress) -> str:
     if progress.ended:
-        return end_text(progress)
+        return end_title(progress)
     share = "" if not progress.total else f"{percent_text((progress.done + progress.errors) / progress.total)}"
     more = [rate_text(progress.rate_per_s), "" if progress.state is State.PAUSED else eta_text(progress)]
     return f"{progress.state.value.capitalize()}: {', '.join(filter(None, [count_text(progress), share, *more]))}"
 
 
 def _lines(progress: Progress) -> list[str]:
-    lines = [progress.message] if progress.message else []
+    lines = [progress.message] if progress.message and not (progress.ended and progress.watched) else []
     of = "" if progress.samples_total is None else f" of {progress.samples_total:,}"
     words = [f"{progress.samples_done:,}{of} samples finished"]
     words += [f"{n:,} {what}" for what, n in (("running", progress.running), ("waiting", progress.waiting)) if n]
@@ -91,18 +94,19 @@ def _lines(progress: Progress) -> list[str]:
         quality.insert(0, f"{progress.unexpected:,} unexpected")
     if quality:
         lines.append(", ".join(quality))
-    if progress.results:
+    if progress.ended:
+        lines.append(end_advice(progress))
+    elif progress.results:
         lines.append(f"Results: {progress.results}")
-    return lines
+    return list(filter(None, lines))
 
 
 def _when(progress: Progress) -> str:
     now = time.strftime("%Y-%m-%d %H:%M:%S")
     if progress.ended:
-        return f"{now}, after {duration_text(progress.elapsed_s)}"
-    if progress.watched:
-        return f"Last seen at {now}. If the kernel is gone since: run the cell again to go on watching."
-    return f"Last seen at {now}. If the kernel is gone since: run the cell again, it goes on with what is missing."
+        return now
+    again = "to go on watching" if progress.watched else "to go on with what is missing"
+    return f"Last seen at {now}. If the kernel has ended since, run the cell again {again}."
 
 
 def _bar(progress: Progress) -> str:

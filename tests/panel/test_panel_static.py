@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -57,6 +58,16 @@ def test_how_it_ended_and_what_to_type_next() -> None:
         assert "Done: 2 of 3 tasks, 1 error" in text
         assert "nbrun.load_results('out')" in text
         assert "Accepted 1" in text
+
+
+def test_only_what_came_of_the_run_is_in_bold() -> None:
+    run = FakeRun({"a": 3}, results="out")
+    run.end(0, "Accepted")
+    run.state = State.STOPPED
+    html = static_html(run.progress)
+    assert re.findall("<b>(.*?)</b>", html) == ["Stopped after 0 s: 1 of 3 tasks"]
+    assert "Start it again to go on with what is missing." in html
+    assert "<code>nbrun.load_results(&#x27;out&#x27;)</code> loads the results." in html
 
 
 def test_a_running_state_says_when_it_was_seen_and_how_to_go_on() -> None:

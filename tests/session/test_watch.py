@@ -261,7 +261,7 @@ def test_what_views_say_of_it(tmp_path: Path, watching: Callable[..., Any], caps
     until(lambda: "nbrun.load_results([" in capsys.readouterr().err)
     assert repr(watch) == "<nbrun.Watch of 2 folders: done, 24 of 24 tasks>"
     text = static_text(progress)
-    assert text.startswith("Done: 24 of 24 tasks.")
+    assert text.startswith("Done: 24 of 24 tasks\n")
     assert "Start it again" not in text
     head = head_of(progress)
     assert head["watched"] == 2
