@@ -198,6 +198,23 @@ def test_kinds_of_errors_and_their_sum_agree_at_every_moment(show: Any) -> None:
         assert f"× {n}" in panel.text()
 
 
+def test_in_a_narrow_panel_names_and_counts_share_a_line_without_touching(show: Any) -> None:
+    name = "topic/with a rather long name of its own/001"
+    run = FakeRun({name: 40})
+    for _ in range(3):
+        run.fail(0, name)
+    run.at_work, run.waiting_at = {0: 8}, {0: 12}
+    panel = show(run, width=340)
+    panel.until_text("8 running")
+    row = panel.page.locator(".nbrun-row[data-sample-id]")
+    tail, counts = row.locator(".nbrun-id-tail").bounding_box(), row.locator(".nbrun-counts").bounding_box()
+    assert tail["x"] + tail["width"] <= counts["x"]
+    assert "001" in row.inner_text()
+    panel.page.get_by_text("3 errors of 1 kind").click()
+    kind = panel.page.locator(".nbrun-kind")
+    assert kind.locator("summary").bounding_box()["width"] > 0.9 * kind.bounding_box()["width"]
+
+
 def test_a_long_verdict_moves_no_filter(show: Any) -> None:
     run = FakeRun({"a": 40})
     run.end(0, "Accepted", positives=True)
