@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 #: How often the bars and the lines are drawn, and when the first line is. A log is silent for less than 10 s.
 BARS_S, LINES_S, FIRST_LINE_S = 0.2, 9.5, 2.0
-#: How much of the tasks' output may wait, in characters, until the bars are drawn next. A task that prints more waits.
+#: How many characters of the tasks' output are kept until the bars are drawn next. A task that prints more waits.
 MOST_WAITING = 100_000
-#: How long the end of a wait lasts at most until the end of the run is drawn.
+#: How long `wait_for_end` waits at most.
 END_S = 2.0
 #: How many samples at work have a bar of their own.
 SAMPLE_BARS = 4
@@ -41,21 +41,21 @@ _SAMPLE_FORMAT = "  {desc} |{bar}| {n_fmt}/{total_fmt}"
 
 
 def show(controls: RunControls, file: TextIO | None = None, output: RunOutput | None = None) -> Console:
-    """Shows the run's progress until it ends.
+    """Show the run's progress until it ends.
 
     Args:
         controls: the run.
-        file: where to; standard error where not given. Bars are drawn only where it is a terminal.
-        output: what the run's tasks print: shown above the bars, where there are any.
+        file: where to write; standard error if it isn't given. Bars are drawn only in a terminal.
+        output: what the run's tasks print. It is shown above the bars, if there are any.
 
     Returns:
-        An object whose `close()` draws the last state and ends the showing.
+        An object whose `close()` draws the last state and ends.
     """
     return Console(controls, sys.stderr if file is None else file, output)
 
 
 class Console:
-    """Draws a run's progress from a thread of its own. See the module's note."""
+    """Draws a run's progress in a thread of its own."""
 
     def __init__(self, controls: RunControls, file: TextIO, output: RunOutput | None = None) -> None:
         self._controls = controls
@@ -71,7 +71,7 @@ class Console:
         self._thread.start()
 
     def close(self, *, says_end: bool = True) -> None:
-        """Draws the last state and ends. A second call does nothing.
+        """Draw the last state and end. A second call does nothing.
 
         Args:
             says_end: write a line of words too.
@@ -81,11 +81,11 @@ class Console:
         if threading.current_thread() is not self._thread:
             self._thread.join(timeout=5)
             if self._thread.is_alive():
-                return  # stuck in a pipe that is not read: no other thread may wait for that
+                return  # stuck in a pipe that nothing reads: don't wait for that
         self._finish()
 
     def wait_for_end(self) -> None:
-        """Wait until the end of the run, which has come, is drawn: the script may end right after."""
+        """Wait until the end of the run is drawn. The run has ended, and the script may end right after it."""
         if threading.current_thread() is not self._thread:
             self._thread.join(timeout=END_S)
 
@@ -99,7 +99,7 @@ class Console:
                 if self._closing.wait(BARS_S):
                     break
             self._finish()
-        except (OSError, ValueError):  # the terminal or the pipe is gone; the run must not care
+        except (OSError, ValueError):  # the terminal or the pipe is gone, which must not affect the run
             if self._output is not None:
                 self._output.sink = None
 
@@ -235,7 +235,7 @@ class _Bars:
 
 
 class _Lines:
-    """A line every ten seconds, for logs: nothing is silent for longer."""
+    """A line every ten seconds, for logs."""
 
     def __init__(self, file: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._file = file
@@ -245,7 +245,7 @@ class _Lines:
 
     def draw(self, progress: Progress) -> None:
         now = self._clock()
-        message = _DIGITS.sub("", progress.message)  # a duration that grows makes no new message
+        message = _DIGITS.sub("", progress.message)  # the same message with a longer duration isn't new
         if now < self._due and message == self._message:
             return
         self._due, self._message = now + LINES_S, message
@@ -280,7 +280,7 @@ def _verdicts(progress: Progress) -> str:
 
 
 def _fitting(words: str, columns: int) -> str:
-    """A list that ends with a whole word where the line does."""
+    """Cut a list so that it fits into the line and ends with a whole word."""
     if len(words) <= columns:
         return words
     return words[: columns - 2].rpartition(", ")[0] + ", …"
@@ -293,5 +293,5 @@ def _line(progress: Progress) -> str:
 
 
 def _one_line(text: str) -> str:
-    """A text without control characters: an id or a message must not steer the terminal."""
+    """Replace control characters: an id or a message must not control the terminal."""
     return "".join(c if c.isprintable() else " " for c in text)

@@ -75,7 +75,7 @@ def test_the_first_run_is_stopped_and_continued(tmp_path: Path) -> None:
 def test_tasks_on_a_cluster_come_back_and_a_lost_worker_costs_nothing(tmp_path: Path) -> None:
     cells = code_cells(execute(ROOT / "notebooks" / "04_cluster.ipynb", tmp_path))
     texts = {cell["source"].splitlines()[-1]: text_of(cell) for cell in cells}
-    assert texts["sum(client.nthreads().values())"] == "4"
+    assert texts["sum(client.nthreads().values())"] == "2"
     assert next(text for line, text in texts.items() if "9,592" in line) == "9592"
     assert next(text for line, text in texts.items() if line.startswith("len(lost)")) == "(300, 1, 0)"
     assert next(text for line, text in texts.items() if line.startswith("run.progress.resumed")).endswith("(200, 201)")

@@ -81,7 +81,7 @@ def _demo(args: argparse.Namespace) -> int:
 
 
 def _kept(results: str) -> int:
-    """How many results a directory already holds; 0 where there is none, or something that start() will refuse."""
+    """Return how many results a directory already holds; 0 for what is no directory, which start() refuses."""
     from nbrun import frames
 
     return frames.status(results).done if Path(results).is_dir() else 0
@@ -113,7 +113,7 @@ def _judgeable(problems: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]]
 
 
 def _left_out_text(left_out: Counter[str]) -> str:
-    """One sentence on what was not judged and why, and one command that installs what is missing."""
+    """Return one sentence on what was not judged and why, and one command that installs what is missing."""
     from nbrun.judge import DEFAULT_LANGUAGES
 
     rows = [DEFAULT_LANGUAGES[name] for name in left_out]

@@ -1,7 +1,7 @@
 """The notebook's view of a run: one anywidget model and one comm, however many samples.
 
-`show` displays it in the current cell; `static_html` and `static_text` are what stands where no widgets live. The
-widget libraries are loaded when the first panel is made, not before.
+`show` displays it in the current cell; `static_html` and `static_text` make the form for pages without widgets. The
+widget libraries are loaded when the first panel is made.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ def publish_static(controls: RunControls) -> None:
 
 
 def show(controls: RunControls) -> Panel:
-    """Displays the run's panel in the current cell. A run has one panel; shown again, both displays live.
+    """Display the run's panel in the current cell. A run has one panel; if it is shown again, both displays stay live.
 
     Args:
-        controls: the run to be seen and steered.
+        controls: the run to show and control.
 
     Returns:
-        The panel. Call its `wake()` when a run that had ended goes on.
+        The panel. Call its `wake()` when a run that had ended continues.
     """
     from nbrun.panel.widget import show as show_widget
 

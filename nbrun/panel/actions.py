@@ -1,7 +1,7 @@
 """What can be clicked in a panel: one table, from which the page makes its controls and by which the kernel acts.
 
-A new button is a new row of `ACTIONS`; the page needs no change. If a run can't do it yet, it also becomes a method of
-`model.RunControls` (whose body says what a watch answers) and of `Controls` in `session/run.py`.
+A new button is a new row of `ACTIONS`; the page needs no change. Something that a run can't do yet also becomes a
+method of `model.RunControls` (whose body is a watch's answer) and of `Controls` in `session/run.py`.
 
 Threads: clicks arrive in the kernel's main thread or in a subshell's thread, so `Action.do` must return soon.
 `enabled_actions` is called by the updater's thread.
@@ -56,19 +56,19 @@ class Choice:
 
 @dataclass(frozen=True)
 class Action:
-    """Something that a person can have a run do.
+    """Something that a person can do to a run.
 
     Attributes:
         name: its name in messages.
         label: the text of its button.
         do: does it. Returns a sentence for the view that asked, or None.
-        is_enabled: whether the run can do it now.
+        is_enabled: whether it is possible now.
         place: where it is: a button among the controls; a button beside the notice, hidden while it is disabled; or a
             field for a number among the controls, whose value is the head's value of the action's name.
         button: actions with the same value share one button, which shows the first that is enabled.
         hint: the button's tooltip.
         question, choices: what is asked before it is done, and the possible answers.
-        in_watch: whether the panel of a watch has it; that of a run then has it not.
+        in_watch: True for the panel of a watch only, False for that of a run only.
     """
 
     name: str

@@ -1,6 +1,6 @@
-// The controls of a run, made from ACTIONS: the table in actions.py says what there is, when it is enabled and what it does.
+// The controls of a run, made from ACTIONS: the table in actions.py defines what each does and when it is enabled.
 
-/** One button for all actions that share it. It shows the one that is enabled, and asks first where that has a question. */
+/** One button for all actions that share it. It shows the enabled one, and asks that action's question first. */
 class ActionButton {
   /** `act(element, action, more)` sends a click. */
   constructor(actions, act) {
@@ -28,7 +28,7 @@ class ActionButton {
     else this.act(this.element, this.action);
   }
 
-  /** Puts the question in the place of the button, or the button back. */
+  /** Shows the question instead of the button, or the button again. */
   ask(isAsked) {
     this.question.hidden = !isAsked;
     this.element.hidden = isAsked;
@@ -49,7 +49,7 @@ class ActionButton {
   }
 }
 
-/** A field for a number. Its value is the head's, unless somebody is about to change it. */
+/** A field for a number. It shows the head's value, except while it is being edited. */
 class ActionField {
   constructor(action, act) {
     this.action = action;

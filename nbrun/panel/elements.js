@@ -1,6 +1,6 @@
 // Small things that all parts of the page are made of. Text only ever becomes text.
 
-/** After so long a view says that it waits for the kernel. */
+/** When a view says that it waits for the kernel. */
 const ANSWER_SLOW_MS = 1500;
 
 /** An element with attributes and children. */
@@ -39,14 +39,14 @@ const duration = (seconds) => {
 /** A time as it was measured, to three digits like `time_text` in Python; times in messages are whole milliseconds. */
 const seconds = (s) => (s >= 60 ? duration(s) : s >= 1 ? `${Number(s.toPrecision(3))} s` : s >= 0.0005 ? `${Math.round(1000 * s)} ms` : "< 1 ms");
 
-/** A text cut in its middle: the ends of ids tell more than what lies between. */
+/** A text cut in its middle: ids differ mostly at their ends. */
 const cutMiddle = (text, characters) => {
   if (text.length <= characters) return text;
   const tail = Math.floor((characters - 1) / 2);
   return `${text.slice(0, characters - 1 - tail)}…${text.slice(-tail)}`;
 };
 
-/** Where the room is too small, the start gives way and these last characters stay. Scripts from right to left aren't split. */
+/** Where there is too little room, the start is cut and these last characters stay. Scripts from right to left aren't split. */
 const TAIL = 12;
 const isSplit = (text) => text.length > 2 * TAIL && !/[\u0590-\u08ff\ufb1d-\ufefc]/.test(text);
 
@@ -119,7 +119,7 @@ async function copy(text) {
   }
 }
 
-/** A button that copies what `text()` gives, and says so for a moment. */
+/** A button that copies what `text()` returns, and confirms it for a moment. */
 function copyButton(label, text) {
   const made = button("Copy", async () => {
     await copy(text());

@@ -1,4 +1,4 @@
-// A table of which as many rows are in the page as are seen, however many it has. Rows can be reached by keys.
+// A table that keeps only its visible rows in the page. Its rows can be reached by keyboard.
 
 const ROW_PX = 26;
 const NARROW_ROW_PX = 46; // two lines a row
@@ -20,7 +20,7 @@ class List {
     this.spacer = h("div", { class: "nbrun-spacer", role: "rowgroup" });
     this.header = h("div", { role: "row", class: "nbrun-row nbrun-header" }, ...columns);
     this.head = h("div", { role: "rowgroup", class: "nbrun-head" }, this.header); // it stays above the rows
-    // A grid, not a table: only that may say which of its rows is the active one.
+    // A grid, not a table: only a grid may have an active row.
     this.element = h("div", { class: "nbrun-table nbrun-scroller", role: "grid", tabindex: "0", "aria-label": label }, this.head, this.spacer);
     this.scroller = this.element;
     this.scroller.nbrunList = this;
@@ -28,7 +28,7 @@ class List {
     this.spacer.addEventListener("click", (event) => this.click(event));
   }
 
-  /** So many rows there are. */
+  /** Sets the number of rows. */
   resize(count) {
     this.count = count;
     if (this.active >= count) this.active = -1;
@@ -38,7 +38,7 @@ class List {
     this.draw();
   }
 
-  /** Rows are made anew: their columns are others. */
+  /** Makes all rows again, because the columns have changed. */
   rebuild() {
     for (const row of this.rows.splice(0)) row.element.remove();
   }
@@ -110,7 +110,7 @@ class List {
   }
 }
 
-/** Plain keys on the panel's buttons are nobody else's: in the notebook "d d" deletes cells. Tab, Escape and Shift+Enter stay the notebook's. */
+/** Keeps plain keys on the panel from the notebook, where "d d" deletes cells. Tab, Escape and Shift+Enter reach the notebook. */
 function keepKeys(event) {
   if (event.target.nbrunList) return event.target.nbrunList.key(event);
   const isForNotebook = event.ctrlKey || event.metaKey || event.altKey || ["Tab", "Escape"].includes(event.key) || (event.shiftKey && event.key === "Enter");

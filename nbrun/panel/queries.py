@@ -1,4 +1,4 @@
-"""What a view asks to read: a sample's tasks, all that is saved of a task, samples that are not read yet.
+"""Answers to what a view asks to read: a sample's tasks, all that is saved of a task, samples that are not read yet.
 
 `QUERIES` lists the queries by the names that the page uses.
 
@@ -69,12 +69,12 @@ def _rank(row: TaskSummary) -> int:
 
 
 def _milliseconds(time_s: float | None) -> int:
-    """Return a time for a column: one more than its milliseconds, since 0 says that it is not known."""
+    """Return a time for a column: one more than its milliseconds, since 0 means that it is not known."""
     return 0 if time_s is None else 1 + min(2**31, round(time_s * 1000))
 
 
 class _Numbered:
-    """A column of texts of which few differ: the different ones, and each row's number among them."""
+    """A column of texts with few different values: those values, and the number of each row's value."""
 
     def __init__(self, column: Iterable[str | None]) -> None:
         numbers: dict[str, int] = {}

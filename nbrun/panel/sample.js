@@ -1,8 +1,8 @@
-// A sample that was opened: its tasks, and of a task all that is saved. Both are asked of the kernel when they are wanted.
+// An opened sample: its tasks, and all that is saved of one task. Both are asked of the kernel when they are needed.
 
 const TASKS_SHOWN = 8;
 const ASK_AGAIN_MS = 4000;
-/** Columns of tasks: [key, name, width]. One that says nothing of any task of the sample is left out. */
+/** Columns of tasks: [key, name, width]. One that is empty for all tasks of the sample is left out. */
 const TASK_COLUMNS = [["group", "Group", "minmax(120px, 1fr)"], ["index", "Index", "44px"], ["outcome", "Verdict", "minmax(150px, 1.5fr)"], ["time", "Time", "72px"],
   ["attempts", "Attempts", "62px"], ["language", "Language", "minmax(74px, 0.8fr)"], ["item", "Item", "minmax(60px, 3fr)"], ["result", "Result", "minmax(60px, 3fr)"]];
 const TASK_STATUSES = ["done", "error", "running", "waiting"];
@@ -60,14 +60,14 @@ class Sample {
     return [done[this.number], errors[this.number], work[this.number], wait[this.number]].join();
   }
 
-  /** The store has news: those of an opened sample are asked for now and then. */
+  /** Asks for the tasks again, now and then, when their counts have changed. */
   refresh() {
     if (this.number < 0 || this.asked || this.store.lost || document.hidden) return;
     if (this.ended() !== this.askedAtCount && performance.now() - this.askedAt > ASK_AGAIN_MS) this.ask();
   }
 
-  /** An answer came from the kernel; it may be another's. */
-  hear(answer) {
+  /** Takes an answer of the kernel, if it is to a question of this object. */
+  onAnswer(answer) {
     if (answer.id === this.asked) {
       this.asked = "";
       if (answer.failed) return setText(this.count, answer.text);
@@ -97,7 +97,7 @@ class Sample {
     this.isNew = false;
   }
 
-  /** The task that is open stays open; where it has come further since, what is saved of it is asked for again. */
+  /** Keeps the opened task open; asks again for what is saved of it if its status has changed. */
   keepTask() {
     const before = this.task;
     if (!before) return;
@@ -105,7 +105,7 @@ class Sample {
     if (this.task.status !== before.status || this.task.attempts !== before.attempts) this.askTask();
   }
 
-  /** Leaves out columns in which nothing stands, or the same for all. */
+  /** Leaves out columns that are empty or the same for all tasks. */
   chooseColumns() {
     const { tasks } = this;
     const differ = (key) => tasks.some((task) => task[key] !== tasks[0][key]);
@@ -159,7 +159,7 @@ class Sample {
   }
 }
 
-/** Scrolls as little as brings an element into view, its start first. */
+/** Scrolls as little as needed to bring an element into view, its start first. */
 function reveal(element) {
   const { top, bottom } = element.getBoundingClientRect();
   element.scrollIntoView({ block: bottom - top > window.innerHeight / 2 ? "start" : "nearest" });

@@ -1,9 +1,9 @@
-// The table of all samples. Order and filters are worked out here, from the store's columns; samples that were not read
-// yet are asked of the kernel, which knows the ids of a list.
+// The table of all samples. Order and filters are computed here, from the store's columns. The kernel finds samples that
+// were not read yet, if it knows their ids.
 
 const SAMPLES_SHOWN = 10;
 const ORDER_MS = 500;
-const FIND_MS = 250; // so long after the last key unread samples are asked for
+const FIND_MS = 250; // from the last key until unread samples are asked for
 const STATES_OF_SAMPLES = { all: "All states", work: "At work", retry: "Waiting for a retry", unexpected: "Unexpected", errors: "With errors",
   begun: "Begun", waiting: "Not begun", finished: "Finished" };
 const SORTS = { id: "Sample", progress: "Progress", tasks: "Tasks", errors: "Outcomes" };
@@ -17,7 +17,7 @@ class Samples {
     this.sort = ["work", 1];
     this.order = [];
     this.unread = []; // ids that match and were not read yet; they come after those in `order`
-    this.moreUnread = 0; // and so many more
+    this.moreUnread = 0; // how many more match
     this.opened = -1;
     this.lower = [];
     this.byId = [];
@@ -35,7 +35,7 @@ class Samples {
     this.note = h("span", { class: "nbrun-quiet nbrun-found", role: "status" });
     this.element = h("div", { class: "nbrun-samples" },
       h("div", { class: "nbrun-filters" }, this.box, this.states, this.verdicts, this.note), this.list.element);
-    // While somebody points at a row, rows must not move away from under the pointer.
+    // Rows must not move away from under the pointer.
     this.list.scroller.addEventListener("pointerenter", () => (this.isHeld = true));
     this.list.scroller.addEventListener("pointerleave", () => (this.isHeld = false));
   }
@@ -51,14 +51,14 @@ class Samples {
     if (this.text && this.unreadCount) this.finding = setTimeout(() => (this.asked = this.store.act("find", { text: this.text })), FIND_MS);
   }
 
-  /** How many samples were not read yet; null where nobody knows. */
+  /** How many samples were not read yet; null if unknown. */
   get unreadCount() {
     const { samples_total: total } = this.store.head;
     return total === null || total === undefined ? null : Math.max(0, total - this.store.size);
   }
 
-  /** An answer came from the kernel; it may be another's. */
-  hear({ id, ids, more, failed }) {
+  /** Takes an answer of the kernel, if it is to a question of this object. */
+  onAnswer({ id, ids, more, failed }) {
     if (id !== this.asked || failed) return;
     this.unread = ids ?? [];
     this.moreUnread = more ?? 0;
@@ -72,7 +72,7 @@ class Samples {
     this.arrange();
   }
 
-  /** Up, down, and back to those at work first. */
+  /** Sorts up, then down, then by what is at work again. */
   sortBy(key) {
     const [now, direction] = this.sort;
     const first = key === "id" ? 1 : -1;
@@ -84,7 +84,7 @@ class Samples {
     this.choose({});
   }
 
-  /** The store has news: values at once, the order now and then. */
+  /** Shows new values at once, a new order now and then. */
   refresh() {
     const grew = this.lower.length !== this.store.size;
     const due = performance.now() - this.orderedAt > ORDER_MS;
@@ -110,7 +110,7 @@ class Samples {
     const unread = this.isFiltered ? 0 : this.unread.length;
     this.list.element.hidden = !store.size && !unread;
     this.drawNote();
-    // For work that nobody judges the outcomes say no more than the counts.
+    // Without verdicts the column of outcomes would only repeat the counts.
     this.isJudged = (store.head.verdicts ?? []).length > 0;
     this.list.element.classList.toggle("nbrun-unjudged", !this.isJudged);
     this.list.resize(this.order.length + unread);
@@ -120,7 +120,7 @@ class Samples {
     setText(this.note, this.words(this.store.size));
   }
 
-  /** Samples that were read meanwhile have a row of their own. */
+  /** Drops those that were read meanwhile: they have rows of their own. */
   forgetRead() {
     const read = new Set(this.store.names);
     this.unread = this.unread.filter((id) => !read.has(id));

@@ -1,5 +1,5 @@
-// What is shown around the tables: the chart of the throughput, the failure that paused a run, kinds of errors, the judge's
-// endpoints, the log; and the percentage in the browser's tab.
+// Parts around the tables: the throughput chart, the failure that paused a run, kinds of errors, the judge's endpoints, the
+// log, and the percentage in the browser's tab.
 
 const KINDS_SHOWN = 8;
 const ENDPOINTS_SHOWN = 6;
@@ -37,7 +37,7 @@ class Chart {
 
 const wordsOfError = (kind) => `${kind.type}: ${kind.message}\n${kind.sample_id}, ${kind.group} ${kind.index}\n\n${kind.traceback}`;
 
-/** The traceback of the error for which the run paused itself, in sight. */
+/** The traceback of the error for which the run paused itself. */
 class Failure {
   constructor() {
     this.words = h("b");
@@ -57,11 +57,11 @@ class Failure {
     setText(this.words, kind.type);
     setText(this.where, kind.sample_id === undefined ? "" : `last in ${cutMiddle(kind.sample_id, 80)}, ${kind.group} ${kind.index}`);
     setText(this.trace, kind.traceback ?? "");
-    if (isNew) this.trace.scrollTop = this.trace.scrollHeight; // the last lines say most
+    if (isNew) this.trace.scrollTop = this.trace.scrollHeight; // the last lines matter most
   }
 }
 
-/** The percentage before the title of the page, as long as a run of it is live and after its end until somebody looks. */
+/** The percentage before the page's title while a run is live, and its outcome until the page is looked at. */
 class Title {
   constructor() {
     this.shown = "";
@@ -77,7 +77,7 @@ class Title {
     this.set(words.trim());
   }
 
-  /** The front end writes the title anew when another document is shown: so it is looked at each time. */
+  /** Reads the title each time, because the front end changes it when another document is shown. */
   set(words) {
     const bare = this.shown && document.title.startsWith(this.shown) ? document.title.slice(this.shown.length) : document.title;
     // Of several runs on one page the first that is live is shown.
@@ -93,7 +93,7 @@ class Title {
   }
 }
 
-/** A part that can be opened; what is inside is made when it is. */
+/** A part that can be opened. Its content is made when it is. */
 class Fold {
   constructor(fill) {
     this.fill = fill;
@@ -124,7 +124,7 @@ class Errors {
     this.element.classList.add("nbrun-errors");
   }
 
-  /** `all`: how many errors there are now; the kinds come a little later. */
+  /** `all`: how many errors there are; a new kind comes a little later. */
   draw(kinds, live, all) {
     this.live = live;
     this.fold.draw(kinds, `${plural(all ?? 0, "error")} of ${plural((kinds ?? []).length, "kind")}`);
@@ -160,7 +160,7 @@ class Errors {
   }
 }
 
-/** Circuit breakers' words in plain ones; other states stand as the judge says them. */
+/** Plain words for a circuit breaker's states; other states are shown as the judge names them. */
 const ENDPOINT_STATES = { closed: "in use", open: "left alone", "half-open": "being tried" };
 
 const ENDPOINT_COLUMNS = ["Endpoint", "State", "In flight", "Mean time", "Last error"];
@@ -222,7 +222,7 @@ class Log {
     this.element = this.fold.element;
   }
 
-  /** What a task printed stands as it is; a warning or a log says what it is. */
+  /** What a task printed is shown as it is; a warning or a log record with its level. */
   words({ at, level, text, n }) {
     const time = new Date(1000 * at).toLocaleTimeString("en-GB");
     const kind = PRINTED.includes(level) ? "" : ` ${level}`;

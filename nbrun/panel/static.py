@@ -1,7 +1,7 @@
 """Progress -> HTML and plain text that need neither widgets nor a kernel nor a network: the last known state.
 
-They are shown beside the widget for the day after, and in its place where no widgets live (exports, viewers).
-Styles are inline and few: viewers strip what they don't trust, and the words must do without.
+It is saved beside the widget, and shown instead of it where there are no widgets (exports, viewers). Styles are inline
+and few: viewers strip what they don't trust, and the words must be enough.
 
 Threads: pure functions.
 """
@@ -16,7 +16,7 @@ from nbrun.model import Progress, State
 from nbrun.progress import end_advice, end_title, eta_text, load_call, quality_texts
 from nbrun.verdicts import judged
 
-#: accepted, rejected, done without a verdict, errors, running: distinguishable also by people who see fewer colours.
+#: Colours that people with colour-blindness can tell apart.
 _COLOURS = {
     "accepted": "#009e73",
     "rejected": "#e69f00",
@@ -26,7 +26,7 @@ _COLOURS = {
     "running": "#56b4e9",
     "waiting": "#f0e442",
 }
-#: What people see where the page can't show the widget: the kernel's own environment is not what counts there.
+#: The page needs anywidget in the server's environment, not in the kernel's.
 _NO_WIDGET = (
     "No live panel here? anywidget must be installed where the Jupyter server runs (pip install anywidget), "
     "and the page reloaded."
@@ -35,12 +35,12 @@ _ERRORS_SHOWN = 3
 
 
 def static_html(progress: Progress, *, css_class: str = "", beside_widget: bool = False) -> str:
-    """The state of a run as HTML that stands alone. Everything that comes from outside is escaped.
+    """Return the state of a run as HTML that needs nothing else. Everything that comes from outside is escaped.
 
     Args:
         progress: the state.
-        css_class: another class for the root, by which a live widget finds it and takes its place.
-        beside_widget: say what is missing where the widget isn't shown. An ended run needs none.
+        css_class: another class for the root, by which a live widget finds and hides it.
+        beside_widget: explain what is missing if the widget isn't shown; not for a run that has ended.
     """
     amber = "; color: #b35c00" if progress.state is State.DONE and progress.errors else ""
     parts = [
@@ -59,7 +59,7 @@ def static_html(progress: Progress, *, css_class: str = "", beside_widget: bool 
 
 
 def static_text(progress: Progress) -> str:
-    """The same as plain text."""
+    """Return the same as plain text."""
     lines = [_title(progress), *_lines(progress)]
     if progress.ended:
         lines.append(f"{load_call(progress)} loads the results.")

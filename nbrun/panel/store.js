@@ -1,4 +1,4 @@
-// What the browser knows of a run: reads the messages described in sync.py, asks for what is missing, and notices when
+// The browser's copy of a run's state: reads the messages described in sync.py, asks for what is missing, and notices when
 // the kernel is gone. One Store a model, however many views it has.
 
 const COUNTS = ["done", "accepted", "rejected", "errors", "judge_errors", "seen", "unexpected"];
@@ -17,7 +17,7 @@ function readLast(model) {
 class Store {
   constructor(model) {
     this.model = model;
-    this.head = readLast(model); // what was saved with the page, until the kernel says more
+    this.head = readLast(model); // as saved with the page, until the kernel's first message
     this.headAt = 0; // performance.now() when the head came
     this.names = [];
     this.columns = Object.fromEntries(["total", ...COUNTS, "work", "wait"].map((name) => [name, new Uint32Array(64)]));
@@ -26,17 +26,17 @@ class Store {
     this.seq = 0;
     this.lost = ""; // why, in words, or ""
     this.views = new Set(); // called with what changed: "rows", "head", "lost", or an answer
-    this.heardAt = performance.now();
+    this.messageAt = performance.now();
     this.askedAt = 0;
-    this.unheard = 0; // questions in a row that nobody answered
+    this.unanswered = 0; // questions in a row without an answer
     this.clicks = new Map(); // id -> [content, times sent] of those not answered yet
     this.asked = 0;
     this.page = Math.random().toString(36).slice(2);
     model.on("msg:custom", (content, buffers) => this.receive(content, buffers));
-    model.on("comm:close", () => this.lose("gone"));
+    model.on("comm:close", () => this.setLost("gone"));
     model.on("comm_live_update", () => this.ask("ping"));
-    this.kernel = model.widget_manager?.kernel; // JupyterLab and Notebook; elsewhere pings tell
-    this.onStatus = (_, status) => /restarting|dead|terminating/.test(status) && this.lose("gone");
+    this.kernel = model.widget_manager?.kernel; // in JupyterLab and Notebook; elsewhere pings show whether it lives
+    this.onStatus = (_, status) => /restarting|dead|terminating/.test(status) && this.setLost("gone");
     this.kernel?.statusChanged?.connect(this.onStatus);
     this.ask("ping"); // the first message starts the subshell in which clicks are served while a cell runs
     this.first = setTimeout(() => this.seq || this.ask("hello"), 600); // that one may wait behind a running cell
@@ -49,12 +49,12 @@ class Store {
     this.kernel?.statusChanged?.disconnect(this.onStatus);
   }
 
-  tell(what) {
+  notify(what) {
     for (const view of this.views) view(what);
   }
 
-  /** Has the kernel said anything yet? */
-  get isHeard() {
+  /** Whether anything came from the kernel yet. */
+  get hasMessages() {
     return this.seq > 0;
   }
 
@@ -73,12 +73,12 @@ class Store {
   // ---- from the kernel
 
   receive(content, buffers) {
-    this.heardAt = performance.now();
-    this.unheard = 0;
-    if (this.lost && this.lost !== "gone") this.lose("");
+    this.messageAt = performance.now();
+    this.unanswered = 0;
+    if (this.lost && this.lost !== "gone") this.setLost("");
     if (content.kind === "answer") {
       this.clicks.delete(content.id);
-      this.tell({ ...content, columns: this.unpack(content.layout ?? [], buffers?.[0]) });
+      this.notify({ ...content, columns: this.unpack(content.layout ?? [], buffers?.[0]) });
     }
     if (content.kind === "pong") this.compare(content.seq);
     else if (content.kind === "all") this.apply(content, buffers, true);
@@ -120,7 +120,7 @@ class Store {
     if ("elapsed" in content.head) this.headAt = performance.now();
     Object.assign(this.head, content.head);
     this.seq = content.seq;
-    this.tell(content.layout?.length || all ? "rows" : "head");
+    this.notify(content.layout?.length || all ? "rows" : "head");
   }
 
   add(names, totals) {
@@ -154,7 +154,7 @@ class Store {
 
   ask(kind, seq = this.seq) {
     this.askedAt = performance.now();
-    this.unheard++;
+    this.unanswered++;
     this.send({ kind, seq });
   }
 
@@ -179,7 +179,7 @@ class Store {
     try {
       this.model.send(content);
     } catch {
-      this.lose("gone"); // the comm was taken down under us
+      this.setLost("gone"); // the comm is closed
     }
   }
 
@@ -190,28 +190,28 @@ class Store {
     const now = performance.now();
     if (!this.seq) return this.retry(now);
     if (this.kernel) {
-      if (this.kernel.isDisposed) return this.lose("gone");
+      if (this.kernel.isDisposed) return this.setLost("gone");
       const connected = (this.kernel.connectionStatus ?? "connected") === "connected";
       if (connected && this.lost === "connection") this.ask("hello"); // what came meanwhile was missed
       this.offSince = connected ? 0 : this.offSince || now;
-      if (this.offSince && now - this.offSince > 6000) this.lose("connection");
+      if (this.offSince && now - this.offSince > 6000) this.setLost("connection");
     } else if (!document.hidden && !ENDED.includes(this.head.state)) {
-      if (this.unheard && now - this.heardAt > 8000) this.lose("silence");
-      if (now - this.heardAt > 4000 && now - this.askedAt > 4000) this.ask("ping");
+      if (this.unanswered && now - this.messageAt > 8000) this.setLost("silence");
+      if (now - this.messageAt > 4000 && now - this.askedAt > 4000) this.ask("ping");
     }
   }
 
-  /** Nothing came from the kernel yet. A page without one (an export) shows how the run ended, and asks in vain. */
+  /** Asks again while nothing came from the kernel. A page without one (an export) shows how the run ended. */
   retry(now) {
-    if (ENDED.includes(this.head.state) && this.unheard > 6) return;
+    if (ENDED.includes(this.head.state) && this.unanswered > 6) return;
     // The first question may wait behind a running cell; those after it take the subshell that it opened.
-    if (this.unheard > 6) this.lose("silence");
-    if (now - this.askedAt > 1200 * Math.max(1, this.unheard)) this.ask("hello");
+    if (this.unanswered > 6) this.setLost("silence");
+    if (now - this.askedAt > 1200 * Math.max(1, this.unanswered)) this.ask("hello");
   }
 
-  lose(why) {
+  setLost(why) {
     if (this.lost === why) return;
     this.lost = why;
-    this.tell("lost");
+    this.notify("lost");
   }
 }

@@ -2,7 +2,7 @@
 
 A message is a small mapping and one binary buffer of columns; store.js reads it. Layout:
 
-    content   kind: "all" or "delta"; seq: counts up by one; head: see Head (in a delta only what changed);
+    content   kind: "all" or "delta"; seq: counts up by one; head: see head_of (in a delta only what changed);
               sections that changed, each whole: kinds (of errors), logs, endpoints, chart;
               kind_counts: how many tasks ended in each of these kinds, where only that has changed;
               layout: [[column, length, width], ...]
@@ -27,7 +27,7 @@ import sys
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Generic, NamedTuple, TypedDict, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from nbrun.formatting import bytes_text, count_text, rate_text
 from nbrun.model import ErrorKind, ErrorNote, LogNote, Progress, State
@@ -50,57 +50,6 @@ class Message(NamedTuple):
     buffers: list[bytes]
 
 
-class Head(TypedDict, total=False):
-    """All that is not per sample. Texts are as people read them; numbers are tasks unless something else is noted.
-
-    Attributes:
-        total: None while it is not known.
-        samples_done, samples_total: in samples; the latter is None while it is not known.
-        quality: rates and means, a text each.
-        verdicts: pairs of a verdict and its tasks; their order is that of the bits of the column `seen`.
-        failing: the type of error for which the run has paused itself, or "".
-        can: the names of the actions that are possible now (actions.py).
-        watched: how many directories a watch looks at; 0 for a run.
-        next: the line of code that loads the results; `end` contains it.
-        end: what to do after the end; "" before.
-        disk: how much the results take.
-        elapsed: in seconds.
-    """
-
-    state: str
-    total: int | None
-    done: int
-    errors: int
-    running: int
-    waiting: int
-    queued: int
-    skipped: int
-    saved: int
-    unsaved: int
-    resumed: int
-    samples_done: int
-    samples_total: int | None
-    accepted: int
-    rejected: int
-    unexpected: int
-    judge_errors: int
-    quality: list[str]
-    verdicts: list[tuple[str, int]]
-    count: str
-    rate: str
-    eta: str
-    message: str
-    failing: str
-    can: list[str]
-    workers: int
-    results: str
-    watched: int
-    next: str
-    end: str
-    disk: str
-    elapsed: float
-
-
 class ViewSync:
     """What the views of one run know so far, and the next message that brings them up to date."""
 
@@ -111,7 +60,7 @@ class ViewSync:
         self._total = array("I")
         self._columns = {name: array("I") for name in COUNTS}
         self._now: dict[str, dict[int, int]] = {"work": {}, "wait": {}}  # sample number -> tasks running, waiting
-        self._head: Head = {}
+        self._head: Mapping[str, object] = {}
         self._head_sent_at = float("-inf")
         self._message_text = ""  # the run's message as it was sent last, without its numbers
         self._throughput = Throughput()
@@ -198,9 +147,9 @@ class ViewSync:
     def _head_changes(self, progress: Progress, now: float, disk: int | None) -> dict[str, object]:
         head = head_of(progress)
         head["disk"] = bytes_text(disk) if disk else ""
-        before: Mapping[str, object] = self._head
+        before = self._head
         changes = {key: value for key, value in head.items() if key not in before or before[key] != value}
-        message_text = _without_digits(head["message"])
+        message_text = _without_digits(progress.message)
         only_drifts = changes.keys() <= DRIFTING and not progress.ended and message_text == self._message_text
         if not changes or (only_drifts and now - self._head_sent_at < DRIFT_S):
             return {}
@@ -257,8 +206,15 @@ def _without_none(values: Mapping[str, object]) -> dict[str, object]:
 # ---- the head
 
 
-def head_of(progress: Progress) -> Head:
-    """Return all that is not per sample, except how much the results take and the time."""
+def head_of(progress: Progress) -> dict[str, object]:
+    """Return all that is not per sample, except how much the results take and the time.
+
+    Numbers are tasks unless the name says something else; texts are as people read them. `total` and `samples_total`
+    are None while they are not known. The order of `verdicts` is that of the bits of the column `seen`. `failing` is
+    the type of error for which the run has paused itself, or "". `can` are the names of the actions that are possible
+    now. `watched` is how many directories a watch looks at; 0 for a run. `end`, "" before the end, contains `next`,
+    the line of code that loads the results.
+    """
     accepted, rejected = judged(progress.verdicts)
     return {
         "state": str(progress.state),

@@ -4,8 +4,8 @@ It looks at the run five times a second, sends what changed, and has the static 
 once the end of the run was shown, and `wake` starts it again when the run goes on, or when a view wants something.
 
 Threads: `wake` and `want_whole` may be called from any thread. Every message is made and sent in the thread
-`nbrun-panel`, so that their order is that of their numbers. Nothing is printed: output of a thread lands in whatever
-cell ran last.
+`nbrun-panel`, so that their order is that of their numbers. Nothing is printed, because a thread's output appears in
+whatever cell ran last.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ _log = logging.getLogger(__name__)
 
 
 class Updater:
-    """Brings Progress to `send`, at most once in TICK_S, and to `rewrite`, at most once in REWRITE_S.
+    """Gives the run's progress to `send`, at most once in TICK_S, and to `rewrite`, at most once in REWRITE_S.
 
     Args:
         controls: the run.
         send: gives a message to all views.
-        rewrite: makes the static form say how things stand.
+        rewrite: brings the static form up to date.
         clock: monotonic seconds; tests pass their own.
     """
 
@@ -71,7 +71,7 @@ class Updater:
         return self._sync.sample_id(number)
 
     def wake(self) -> None:
-        """Something happened: look at the run now, and go on looking until its end was shown."""
+        """Look at the run now, and continue until its end was shown."""
         with self._lock:
             self._awake = True
             if self._thread is None:
@@ -79,7 +79,7 @@ class Updater:
         self._poked.set()
 
     def want_whole(self) -> None:
-        """A view is new, or missed a message: send everything next."""
+        """Send everything next, because a view is new or missed a message."""
         with self._lock:
             self._whole_wanted = True
         self.wake()
@@ -106,7 +106,7 @@ class Updater:
         return True
 
     def _look_around(self, progress: Progress, now: float) -> None:
-        """At the disk and at the judge's endpoints, now and then."""
+        """Look at the disk and at the judge's endpoints, now and then."""
         if progress.ended and self._shown[:1] != (progress.state,):
             self._disk.hurry()
             self._ask_health_at = now  # no request is in flight any more
@@ -115,7 +115,7 @@ class Updater:
             return
         try:
             self._endpoints = self._controls.health()
-        except Exception:  # the judge's own code: what it can't say is not shown
+        except Exception:  # the judge's own code may fail; then nothing is shown
             self._endpoints = ()
             _log.debug("the judge's health could not be asked", exc_info=True)
         took = self._clock() - now

@@ -1,4 +1,4 @@
-// The panel itself: builds the page's elements once, and brings them up to date when the store says that it changed.
+// The panel itself: builds its elements once, and updates them when the store has changed.
 
 const STATES = {
   running: ["▸", "Running"], paused: ["‖", "Paused"], draining: ["▸", "Stopping: running tasks still end"],
@@ -28,7 +28,7 @@ class View {
     el.classList.add("nbrun-view");
     el.append(this.root);
     this.title = new Title();
-    this.listener = (what) => this.hear(what);
+    this.listener = (what) => this.onChange(what);
     store.views.add(this.listener);
     this.clock = setInterval(() => document.hidden || this.drawTimes(), 1000);
     this.sizes = new ResizeObserver(([{ contentRect }]) => this.fit(contentRect.width));
@@ -55,7 +55,7 @@ class View {
     this.answer = h("div", { class: "nbrun-answer", role: "status", "aria-live": "polite" });
     this.end = h("div", { class: "nbrun-end" });
     this.rest = h("div", { class: "nbrun-quiet nbrun-rest" });
-    // It has room for two lines from the beginning: what it says moves nothing.
+    // It has room for two lines from the beginning, so that a notice moves nothing.
     this.strip = h("div", { class: "nbrun-strip", tabindex: "0", role: "group", "aria-label": "Notices" }, this.answer, this.notice, ...this.controls.notice, this.end, this.rest);
     this.root = h("div", { class: "nbrun-panel", role: "region", "aria-label": "nbrun", tabindex: "-1", "data-jp-suppress-context-menu": "true" },
       h("div", { class: "nbrun-top" }, this.headline, this.left, h("span", { class: "nbrun-side" }, this.state, this.times)),
@@ -78,13 +78,13 @@ class View {
 
   // ---- what people do
 
-  /** Sends what `element` stands for, which is busy until the answer comes. */
+  /** Sends an action. `element`, which was clicked, is busy until the answer comes. */
   act(element, action, more) {
     const id = this.store.act(action.name, more);
     this.pending.set(id, element);
     element.setAttribute("aria-busy", "true");
-    this.say("");
-    setTimeout(() => this.pending.has(id) && this.say("Waiting: the kernel answers when the running cell ends."), ANSWER_SLOW_MS);
+    this.showAnswer("");
+    setTimeout(() => this.pending.has(id) && this.showAnswer("Waiting: the kernel answers when the running cell ends."), ANSWER_SLOW_MS);
   }
 
   toggleUnexpected() {
@@ -99,25 +99,25 @@ class View {
     this.sample.open(sample);
   }
 
-  say(text, failed = false) {
+  showAnswer(text, failed = false) {
     setText(this.answer, text);
     this.answer.classList.toggle("nbrun-failed", failed);
-    clearTimeout(this.forgetting);
-    if (text && !failed) this.forgetting = setTimeout(() => this.say(""), ANSWER_SHOWN_MS);
+    clearTimeout(this.answerTimer);
+    if (text && !failed) this.answerTimer = setTimeout(() => this.showAnswer(""), ANSWER_SHOWN_MS);
     this.drawRest();
   }
 
-  // ---- what the store tells
+  // ---- changes of the store
 
-  hear(what) {
+  onChange(what) {
     if (what.kind === "answer") {
-      this.sample.hear(what);
-      this.samples.hear(what);
+      this.sample.onAnswer(what);
+      this.samples.onAnswer(what);
       const button = this.pending.get(what.id);
       if (!button) return; // another view's click
       this.pending.delete(what.id);
       button.removeAttribute("aria-busy");
-      this.say(what.text ?? "", what.failed);
+      this.showAnswer(what.text ?? "", what.failed);
       if (what.failed) this.drawControls();
       return;
     }
@@ -135,9 +135,9 @@ class View {
     this.drawTimes();
     this.drawOverall();
     this.drawQuality();
-    this.drawWords(state);
+    this.drawNotices(state);
     this.drawControls();
-    if (state === "lost") this.forget();
+    if (state === "lost") this.clearPending();
     if (this.rowsChanged || !this.drawn) this.samples.refresh();
     else this.samples.drawNote();
     this.sample.refresh();
@@ -147,26 +147,26 @@ class View {
     this.endpoints.draw(endpoints, !!this.store.head.watched);
     this.log.draw(logs);
     this.chart.draw(chart, this.store.head.rate);
-    this.title.draw(this.store.isHeard ? state : "", this.percent());
-    this.samples.element.hidden = !this.store.isHeard && !!this.store.head.state; // a saved page knows the sums alone
+    this.title.draw(this.store.hasMessages ? state : "", this.percent());
+    this.samples.element.hidden = !this.store.hasMessages && !!this.store.head.state; // a saved page knows the sums alone
     this.rowsChanged = false;
     this.drawn = true;
-    this.coverStatic();
+    this.hideStatic();
   }
 
-  /** Nobody will answer what was clicked. */
-  forget() {
+  /** Ends the wait for answers that will never come. */
+  clearPending() {
     for (const pressed of this.pending.values()) pressed.removeAttribute("aria-busy");
     this.pending.clear();
   }
 
-  /** What has ended needs no kernel. */
+  /** The state to show: a run that has ended is not lost with its kernel. */
   shownState() {
     const { lost, head } = this.store;
     return lost && !ENDED.includes(head.state) ? "lost" : head.state ?? "starting";
   }
 
-  /** How much has ended: "42 %"; "" while the total is unknown. 100 % is all of it. */
+  /** How much has ended: "42 %"; "" while the total is unknown. Only all of it is 100 %. */
   percent() {
     const { head } = this.store;
     if (!head.total) return "";
@@ -174,7 +174,7 @@ class View {
     return `${percent < 10 && percent > 0 ? percent.toFixed(percent < 1 ? 2 : 1) : Math.floor(percent)} %`;
   }
 
-  /** The two things that people look for, in large: how far it is, and how long it takes still. */
+  /** What people look for first, in large: how far it is, and how much time is left. */
   drawTop(state) {
     const { head } = this.store;
     const [sign, word] = (head.watched ? WATCH_STATES : STATES)[state] ?? ["", "Waiting for the kernel"];
@@ -191,7 +191,7 @@ class View {
   drawTimes() {
     const { head, headAt, lost } = this.store;
     const state = this.shownState();
-    const passed = ["running", "draining"].includes(state) && !lost && this.store.isHeard ? (performance.now() - headAt) / 1000 : 0; // a pause takes no time
+    const passed = ["running", "draining"].includes(state) && !lost && this.store.hasMessages ? (performance.now() - headAt) / 1000 : 0; // a pause takes no time
     const elapsed = (head.elapsed ?? 0) + passed;
     const ran = state === "lost" ? "last seen after" : "ran";
     const words = LIVE.includes(state) ? [head.rate, `${duration(elapsed)} so far`] : [head.elapsed === undefined ? "" : `${ran} ${duration(elapsed)}`];
@@ -215,7 +215,6 @@ class View {
     const left = Math.max(0, total - known) + head.queued;
     const said = [...SIGNS.map(([name, sign, word]) => [name, sign, word, parts[name]]), ["left", "", "left", left], ["skipped", "", "skipped", head.skipped]];
     const isWanted = ([name, , , n]) => n || (name === "left" && !ENDED.includes(head.state));
-    // "done" says no more than the count where nothing else came of the tasks
     this.drawLegend(said.filter(isWanted), head.total === null);
   }
 
@@ -230,7 +229,7 @@ class View {
     });
   }
 
-  /** What the results say: unexpected verdicts, rates, verdicts by name, means. */
+  /** Unexpected verdicts, rates, verdicts by name, means. */
   drawQuality() {
     const { head } = this.store;
     this.unexpected.hidden = !head.unexpected;
@@ -243,7 +242,7 @@ class View {
     setAttribute(this.verdicts, "title", words);
   }
 
-  drawWords(state) {
+  drawNotices(state) {
     const { head, lost } = this.store;
     const cell = this.model.get("cell");
     const where = cell ? ` (it was cell ${cell})` : "";
@@ -274,7 +273,7 @@ class View {
     this.end.replaceChildren(...(at < 0 ? [end] : [end.slice(0, at), h("code", {}, next), copyButton("Copy the line that loads the results", () => next), end.slice(at + next.length)]));
   }
 
-  /** What stands in the strip while there is nothing to say. */
+  /** Counts of saved results, while there is no notice. */
   drawRest() {
     const { head } = this.store;
     const saved = head.saved === undefined ? "" : `${plural(head.saved, "result")} saved`;
@@ -284,14 +283,14 @@ class View {
   }
 
   drawControls() {
-    const { lost, head, isHeard } = this.store;
-    this.controls.draw(head, isHeard && !lost && this.shownState() !== "lost", this.root);
+    const { lost, head, hasMessages } = this.store;
+    this.controls.draw(head, hasMessages && !lost && this.shownState() !== "lost", this.root);
   }
 
   // ---- the static form beside the widget
 
-  /** While this view lives and has something to show, the static form takes no room. */
-  coverStatic() {
+  /** Hides the static form while this view has something to show. */
+  hideStatic() {
     if (this.cover || !this.store.head.state) return;
     const name = `.nbrun-static-${this.model.get("uid")}`;
     this.cover = h("style", {}, `${name}, .jp-OutputArea-child:has(${name}) { display: none !important; }`);
@@ -300,7 +299,7 @@ class View {
 
   close() {
     clearInterval(this.clock);
-    clearTimeout(this.forgetting);
+    clearTimeout(this.answerTimer);
     cancelAnimationFrame(this.frame);
     this.sizes.disconnect();
     this.title.close();
