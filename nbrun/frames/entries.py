@@ -209,11 +209,9 @@ class ItemRows:
             extras.values.append(encode(value)[0] if type(value) in (dict, list) else value)
 
     def cut(self, n: int) -> None:
-        """See Listener."""
+        """See rows.Listener."""
         for extras in self.extras.values():
-            while extras.rows and extras.rows[-1] >= n:
-                extras.rows.pop()
-                extras.values.pop()
+            extras.cut(n)
 
 
 #: Columns that hold a test's texts: only where they are asked for, since they are most of a result.

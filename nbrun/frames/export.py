@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from nbrun.errors import InputError
-from nbrun.frames.frame import DTYPES
 from nbrun.frames.load import Results, load_results
+from nbrun.frames.table import DTYPES
 from nbrun.results import values
 from nbrun.texts import digits_of
 

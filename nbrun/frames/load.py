@@ -11,11 +11,9 @@ import pandas as pd
 
 from nbrun.errors import InputError, hides_own_frames, warn
 from nbrun.frames.entries import OUTPUTS, TEST_COLUMNS, EntryArray, EntryParts, ItemRows
-from nbrun.frames.frame import DTYPES, MAYBE_EMPTY, to_frame
-from nbrun.frames.loader import Loader
+from nbrun.frames.loader import Loader, count_samples
 from nbrun.frames.rows import ORPHANED
-from nbrun.frames.status_counts import count_samples
-from nbrun.frames.table import Array, Table, join, sparse_column_of
+from nbrun.frames.table import DTYPES, MAYBE_EMPTY, Array, Table, join, sparse_column_of, to_frame
 from nbrun.results.format import FOLDER
 from nbrun.results.listing import Problem
 
@@ -214,7 +212,7 @@ def _with_bodies(
     """Yield frames with entries or tests; they are read, never cached."""
     listener = EntryParts(entries=options.entries, items=options.items, tests=options.tests, outputs=options.outputs)
     loader = Loader(path, stale=options.stale, listener=listener, bodies=options.entries)
-    strides = loader.strides(stride_bytes) if stride_bytes else loader.all()
+    strides = loader.strides(stride_bytes)
     while True:
         listener.begin()
         found = next(strides, None)

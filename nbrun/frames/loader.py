@@ -16,23 +16,24 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from nbrun.formatting import bytes_text
 from nbrun.frames import parallel
 from nbrun.frames.cache import RowCache, Sizes
-from nbrun.frames.file_reader import FileReader
 from nbrun.frames.packing import FileRecord, Pack, SparseColumnBuilder, match_digest
-from nbrun.frames.rows import Listener, RowBuilder
+from nbrun.frames.rows import FileReader, Listener
 from nbrun.frames.table import Array, SparseColumn, Table, in_order, join, pack_of, sparse_column_of, table_of
 from nbrun.json_types import JsonObject
 from nbrun.results.format import FOLDER, INTEGER_IDS, Header, MatchRecord, RunRecord
 from nbrun.results.listing import Problem
 from nbrun.results.reader import Reader, Snapshot
 from nbrun.results.replay import read_runs
-from nbrun.results.sample_file import NBRUN, FileInfo, Stored
-from nbrun.results.values import dump, load
+from nbrun.results.sample_file import NBRUN, FileInfo
+from nbrun.results.status import SampleTotals, SampleView, summarise, with_totals
+from nbrun.results.values import dump
 
 AFTER_S, EVERY_S = 2.0, 0.2
 
@@ -128,18 +129,11 @@ class Loader:
 
     def table(self) -> tuple[Table, Array]:
         """Return all rows, and the row numbers to show, in order."""
-        [found] = self._strides(None)
+        [found] = self.strides(None)
         return found
 
-    def all(self) -> Iterator[tuple[Table, Array]]:
-        """The same as an iterator of one element."""
-        return self._strides(None)
-
-    def strides(self, stride_bytes: int = STRIDE_BYTES) -> Iterator[tuple[Table, Array]]:
-        """The same, some samples at a time, in the order of their ids."""
-        return self._strides(stride_bytes)
-
-    def _strides(self, stride_bytes: int | None) -> Iterator[tuple[Table, Array]]:
+    def strides(self, stride_bytes: int | None = STRIDE_BYTES) -> Iterator[tuple[Table, Array]]:
+        """Yield the same, some samples at a time, in the order of their ids. None: all at once."""
         known = self._known if self._cache is not None else None
         with ExitStack() as stack:
             stack.callback(self._helpers.close)
@@ -288,7 +282,7 @@ class Loader:
                 row, seq = before.get(s.identity, (None, -1))
                 if s.seq <= seq:
                     continue
-                if not _add(fresh.rows, s, now):
+                if not fresh.rows.add_exactly(s.group, now.body(s)):
                     damaged += 1
                 elif row is not None:
                     dropped.append(row)
@@ -346,16 +340,6 @@ def _settings_columns(table: Table, settings: Mapping[str, JsonObject]) -> dict[
     return out
 
 
-def _add(rows: RowBuilder, s: Stored, now: Snapshot) -> bool:
-    body = now.body(s)
-    try:
-        rows.add(s.group, load(body), body)
-        rows.is_inexact = False
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
-        return False
-    return True
-
-
 def _identities(table: Table, span: Span) -> dict[tuple[str, bytes, int], tuple[int, int]]:
     """Return identity -> row and seq, of one sample's rows."""
     start, stop = span
@@ -389,3 +373,59 @@ def _cut(ids: list[str], infos: dict[str, FileInfo], stride_bytes: int | None) -
             some, size = [], 0
     if some or stride_bytes is None:
         yield some
+
+
+# ---- each sample
+
+
+class SampleCounts(NamedTuple):
+    """What was counted.
+
+    Attributes:
+        samples: with those that were never begun, where their ids are known.
+        problems: what could not be read.
+        totals: how many samples and tasks the newest run was given; None where no run has said it.
+        integer_ids: every sample id was given as an integer.
+    """
+
+    samples: list[SampleView]
+    problems: list[Problem]
+    totals: SampleTotals | None
+    integer_ids: bool
+
+
+def count_samples(results: str | os.PathLike[str]) -> SampleCounts:
+    """Count each sample, in the order of ids.
+
+    Raises:
+        InputError: there is no such folder.
+    """
+    loader = Loader(results)
+    table, rows = loader.table()
+    samples, groups, status = (table.texts[name] for name in ("sample_id", "group", "status"))
+    of, group = samples.codes[rows].astype(np.int64), groups.codes[rows]
+    done = np.array([t == "done" for t in status.texts] + [False])[status.codes[rows]]
+    width = len(groups.texts)
+    shape = (len(samples.texts), width)
+    completed = np.bincount((of * width + group)[done], minlength=shape[0] * shape[1]).reshape(shape)
+    errors = np.bincount(of[~done], minlength=shape[0])
+    place = {sample_id: i for i, sample_id in enumerate(samples.texts)}
+    path = Path(results).expanduser()
+
+    def views() -> Iterator[SampleView]:
+        for sample_id in sorted({*loader.infos, *samples.texts} - {""}):
+            info = loader.infos.get(sample_id)
+            at = place.get(sample_id)
+            counts = {} if at is None else {g: int(n) for g, n in zip(groups.texts, completed[at], strict=True) if n}
+            failed = 0 if at is None else int(errors[at])
+            if info is not None and info.name in loader.unread and not counts and not failed:
+                continue
+            header, match = loader.headers.get(sample_id, {}), loader.matches.get(sample_id)
+            yield summarise(sample_id, path, info, header, match, counts, failed)
+
+    totals = Reader(results).totals()
+    counted = list(with_totals(views(), totals))
+    integer_ids = loader.integer_ids and all(is_integer(v.sample_id) for v in counted)
+    if integer_ids:
+        counted.sort(key=lambda v: int(v.sample_id))
+    return SampleCounts(counted, loader.problems, totals, integer_ids)

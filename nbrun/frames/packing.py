@@ -80,6 +80,12 @@ class SparseColumnBuilder:
     rows: array[int] = field(default_factory=lambda: array("i"))
     values: list[Any] = field(default_factory=list)
 
+    def cut(self, n: int) -> None:
+        """Forget the rows from n on."""
+        while self.rows and self.rows[-1] >= n:
+            self.rows.pop()
+            self.values.pop()
+
     def settle(self) -> Settled:
         """Return the column with one type for all values where one holds each of them exactly, else as JSON."""
         kinds = set(map(type, self.values))

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import orjson
 
 from nbrun.errors import ThreadLimitError
-from nbrun.frames.file_reader import read_files
 from nbrun.frames.packing import Pack, unpack
+from nbrun.frames.rows import read_files
 from nbrun.results.format import MatchRecord
 from nbrun.results.sample_file import Place
 from nbrun.results.values import without_gc

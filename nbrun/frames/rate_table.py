@@ -13,7 +13,7 @@ import pandas as pd
 
 from nbrun.errors import InputError, hides_own_frames
 from nbrun.frames.load import load_results
-from nbrun.frames.status_counts import count_samples
+from nbrun.frames.loader import count_samples
 from nbrun.frames.table import Array
 from nbrun.verdicts import Verdict, rejects
 

@@ -1,24 +1,41 @@
-"""Turns saved entries into columns of plain arrays, which load_results makes its frame of.
+"""Reads samples' files, of any format and also out of an archive, into columns of plain arrays.
 
-No pandas and no numpy here, so that the loader's helper processes start fast. No I/O: see file_reader.py. Threads: a
-RowBuilder belongs to one thread.
+`FileReader` reads files, `RowBuilder` makes rows of their entries, and table.py a frame of those. Damage costs the
+entries in it. No pandas and no numpy here, so that the loader's helper processes start fast. Threads: a FileReader and
+a RowBuilder belong to one thread.
 """
 
 from __future__ import annotations
 
+import io
+import os
 from array import array
+from collections.abc import Iterable, Sequence
 from math import nan
-from typing import Any, Protocol, cast
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol, cast
 
 import orjson
 
 from nbrun import verdicts
 from nbrun.canonical import KEY_BYTES
-from nbrun.frames.packing import Bytes, FileRecord, Pack, SparseColumnBuilder
+from nbrun.frames.packing import Bytes, FileRecord, Pack, SparseColumnBuilder, identity, identity_in, match_digest
 from nbrun.json_types import Entry, JsonObject, JsonValue
-from nbrun.results.legacy import OldFile, OldMatch, old_body, old_key
-from nbrun.results.sample_file import is_entry
-from nbrun.results.values import decode, encode, without_surrogates_in
+from nbrun.results import archives, plain_files, sample_file
+from nbrun.results.format import ENTRY_HEAD, MatchRecord
+from nbrun.results.legacy import OldFile, OldMatch, old_body, old_key, parse_old, places_in
+from nbrun.results.sample_file import (
+    LEGACY,
+    NBRUN,
+    OWN_HEAD,
+    PROGRESS,
+    RESULT_LIST,
+    FileInfo,
+    Place,
+    Unreadable,
+    is_entry,
+)
+from nbrun.results.values import decode, encode, load, quick_loader, without_surrogates_in
 from nbrun.samples import LANGUAGES
 
 #: Columns of numbers: name -> typecode. -1 (n_*, accepted) and NaN (times) mean unknown.
@@ -41,6 +58,8 @@ _JUDGED_ONLY = ECHOED | {"accepted", "tests"}
 #: From here on a float may be an integer that orjson could not hold.
 _HUGE = 2.0**63
 _INT32 = 2**31 - 1
+#: What an entry raises that was damaged or edited by hand.
+_DAMAGE = (ValueError, KeyError, TypeError, AttributeError, OverflowError)
 
 
 def column_of(key: str) -> str:
@@ -78,7 +97,7 @@ class RowBuilder:
 
     Attributes:
         is_inexact: a column has got a float that may have been an integer beyond 64 bits, which orjson can't hold:
-            the reader cuts that entry and adds it again as storage.values.load reads it.
+            the reader cuts that entry and calls `add_exactly`.
     """
 
     def __init__(self, listener: Listener | None = None, *, bodies: bool = False) -> None:
@@ -143,6 +162,15 @@ class RowBuilder:
                 self.cut(self.n)
                 raise
         self.n += 1
+
+    def add_exactly(self, group: str, body: bytes) -> bool:
+        """Add an entry in nbrun's form, with integers of any size. Return False where it is damaged."""
+        try:
+            self.add(group, load(body), body)
+        except _DAMAGE:
+            return False
+        self.is_inexact = False
+        return True
 
     def add_old(self, old: OldFile, group: str, rows: list[JsonObject], places: list[OldMatch] | None) -> None:
         """Add entries of an older program's file, all of one group. Without `places` their indexes aren't known.
@@ -260,9 +288,7 @@ class RowBuilder:
             del column[n:]
         del self.keys[n * KEY_BYTES :]
         for extras in self.extras.values():
-            while extras.rows and extras.rows[-1] >= n:
-                extras.rows.pop()
-                extras.values.pop()
+            extras.cut(n)
         if self._listener is not None:
             self._listener.cut(n)
 
@@ -401,3 +427,157 @@ def without_doubled(rows: list[JsonObject], total: object) -> list[JsonObject]:
         seen.add(key)
     dropped = set(doubled[-more:])
     return [row for rank, row in enumerate(rows) if rank not in dropped]
+
+
+# ---- whole files
+
+
+class FileReader:
+    """Reads files one after another.
+
+    Args:
+        listener, bodies: see RowBuilder.
+
+    Attributes:
+        rows: what was read.
+        files: what each file was, in the order of their rows.
+    """
+
+    def __init__(self, listener: Listener | None = None, *, bodies: bool = False) -> None:
+        self.rows = RowBuilder(listener, bodies=bodies)
+        self._loads = quick_loader() if listener is None else load  # a listener sees each entry once, and all of it
+        self.files: list[FileRecord] = []
+        self._archives: tuple[str, archives.Archives] | None = None  # of the folder that was asked for last
+
+    def read(self, folder: str, name: str, match: MatchRecord | None, place: Place | None = None) -> None:
+        """Add a file's rows, and to `files` what it is: identity (None while it changes), id, source, problem.
+
+        Args:
+            place: its place in an archive, if it is in one.
+        """
+        start = self.rows.n
+        record: FileRecord = {"name": name, "ident": None, "id": None, "source": None, "problem": None}
+        try:
+            ident = self._read_where_it_is(folder, name, place, match, record)
+            record["ident"] = None if record["problem"] else ident
+        except (Unreadable, OSError, MemoryError, *_DAMAGE) as e:
+            record["problem"] = str(e) if isinstance(e, Unreadable) else f"can't be read: {str(e) or type(e).__name__}"
+            self.rows.cut(start)
+        record["n"] = self.rows.n - start
+        record["max_seq"] = self.rows.newest(start) if record["source"] == NBRUN else 0
+        self.files.append(record)
+
+    def _read_where_it_is(
+        self, folder: str, name: str, place: Place | None, match: MatchRecord | None, record: FileRecord
+    ) -> list[int] | None:
+        """Read a file, and return its identity; None where it changed or moved meanwhile."""
+        try:
+            if place is not None:
+                self._read_any(io.BytesIO(archives.read_member(folder, place)), match, record)
+                return identity_in(place)
+            with plain_files.open_reading(os.path.join(folder, name)) as f:
+                before = identity(os.fstat(f.fileno()))
+                self._read_any(f, match, record)
+                return before if identity(os.fstat(f.fileno())) == before else None
+        except FileNotFoundError:  # archived, or unpacked, meanwhile
+            if self._archives is None or self._archives[0] != folder:
+                self._archives = folder, archives.Archives(folder)
+            data = archives.read_file(Path(folder), FileInfo(name, "", "", 0, 0), self._archives[1])
+            self._read_any(io.BytesIO(data), match, record)
+            return None
+
+    def _read_any(self, f: BinaryIO, match: MatchRecord | None, record: FileRecord) -> None:
+        start = self.rows.n
+        own = f.read(len(OWN_HEAD)) == OWN_HEAD
+        damaged = 1
+        if own:
+            f.seek(0)
+            record["id"], damaged = self._read_own(f)
+        if damaged or not sample_file.ends_as_own(f):  # another format, or a file that another tool has re-serialised
+            f.seek(0)
+            data = f.read()
+            old = None if own else self._old_of(data)
+            if old is not None:
+                self._read_old(old, data, match, record)
+                return
+            again = sample_file.convert_foreign(data)
+            if again is not None:
+                own = True
+                self.rows.cut(start)
+                record["id"], damaged = self._read_own(io.BytesIO(again))
+            elif not own:
+                parse_old(data)  # says why it can't be read
+                raise Unreadable("is no file of results")
+        record["source"] = NBRUN
+        if damaged:
+            record["problem"] = f"has {damaged} damaged entries; the others were read"
+
+    def _read_own(self, lines: Iterable[bytes]) -> tuple[str | None, int]:
+        """Read a file in nbrun's format line by line. A damaged entry costs only itself."""
+        sample_id: str | None = None
+        group: str | None = None  # inside this one's list
+        damaged = 0
+        loads, add, rows, is_head = self._loads, self.rows.add, self.rows, ENTRY_HEAD.match
+        for line in lines:
+            if group is not None and is_head(line):
+                body = line.rstrip(b"\n").removesuffix(b",")
+                try:
+                    add(group, loads(body), body)
+                except orjson.JSONDecodeError:  # damaged; or a number that orjson takes for infinite
+                    damaged += not rows.add_exactly(group, body)
+                except _DAMAGE:
+                    damaged += 1
+                else:
+                    if rows.is_inexact:
+                        rows.cut(rows.n - 1)
+                        damaged += not rows.add_exactly(group, body)
+            elif line.endswith(b"[\n") and (title := RESULT_LIST.match(line)):
+                group = str(loads(title[1])).removesuffix("_result")
+            elif line == b"],\n":
+                group = None
+            elif group is not None:
+                damaged += 1
+            elif sample_id is None and line.startswith(b'"id": '):
+                try:
+                    sample_id = str(loads(line[6:].rstrip(b"\n").removesuffix(b",")))
+                except ValueError:  # another tool has touched the line
+                    damaged += 1
+        return sample_id, damaged
+
+    def _old_of(self, data: bytes) -> OldFile | None:
+        """Return a file of the older program; None where it is something else."""
+        try:
+            old = parse_old(data, exact=self._loads is load)
+        except Unreadable:
+            return None
+        return None if old.is_own else old
+
+    def _read_old(self, old: OldFile, data: bytes, match: MatchRecord | None, record: FileRecord) -> None:
+        start = self.rows.n
+        self._add_groups(old, places_in(old, match, data))
+        if self.rows.is_inexact:
+            self.rows.cut(start)
+            old = parse_old(data)
+            self._add_groups(old, places_in(old, match, data))
+            self.rows.is_inexact = False
+        record["id"], record["source"] = old.sample_id, PROGRESS if old.progress is not None else LEGACY
+        record["match"] = None if match is None else match_digest(match)
+
+    def _add_groups(self, old: OldFile, places: list[OldMatch] | None) -> None:
+        for group, rows in old.groups.items():
+            if places is None:
+                self.rows.add_old(old, group, without_doubled(rows, (old.progress or {}).get(f"total_{group}s")), None)
+            else:
+                self.rows.add_old(old, group, rows, [place for place in places if place.group == group])
+
+    def pack(self) -> Pack:
+        """Return everything that was read."""
+        return self.rows.pack(self.files)
+
+
+def read_files(folder: str | Path, files: Iterable[tuple[str, MatchRecord | None, Sequence[Any] | None]]) -> Pack:
+    """Return a pack of the rows of these files, each given by name, match record and place in an archive."""
+    reader = FileReader()
+    for name, match, place in files:
+        reader.read(str(folder), name, match, None if place is None else Place(*place))
+    return reader.pack()

@@ -1,22 +1,14 @@
-"""How complete a results directory is: `status` counts it as a whole, `count_samples` sample by sample. Any thread.
-
-`status` needs neither pandas nor numpy; `count_samples` counts the rows that the loader gives, from the cache where it
-can.
-"""
+"""How complete a results directory is, from its journal and the last lines of its files; no pandas. Any thread."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import NamedTuple
 
 from nbrun.errors import hides_own_frames
 from nbrun.formatting import counted
-from nbrun.results.listing import Problem
 from nbrun.results.reader import Reader
-from nbrun.results.status import SampleTotals, SampleView, summarise, with_totals
+from nbrun.results.status import with_totals
 
 
 @dataclass(frozen=True)
@@ -83,63 +75,3 @@ def status(results: str | os.PathLike[str]) -> Status:
         samples = max(samples, totals.samples or 0)
         total = max(total, sum((totals.tasks or {}).values()))
     return Status(samples, complete, done, errors, total, len(reader.problems), is_known)
-
-
-# ---- each sample
-
-
-class SampleCounts(NamedTuple):
-    """What was counted.
-
-    Attributes:
-        samples: with those that were never begun, where their ids are known.
-        problems: what could not be read.
-        totals: how many samples and tasks the newest run was given; None where no run has said it.
-        integer_ids: every sample id was given as an integer.
-    """
-
-    samples: list[SampleView]
-    problems: list[Problem]
-    totals: SampleTotals | None
-    integer_ids: bool
-
-
-def count_samples(results: str | os.PathLike[str]) -> SampleCounts:
-    """Count each sample, in the order of ids.
-
-    Raises:
-        InputError: there is no such folder.
-    """
-    import numpy as np  # here, since `status` needs neither numpy nor the loader
-
-    from nbrun.frames.loader import Loader, is_integer
-
-    loader = Loader(results)
-    table, rows = loader.table()
-    samples, groups, status = (table.texts[name] for name in ("sample_id", "group", "status"))
-    of, group = samples.codes[rows].astype(np.int64), groups.codes[rows]
-    done = np.array([t == "done" for t in status.texts] + [False])[status.codes[rows]]
-    width = len(groups.texts)
-    shape = (len(samples.texts), width)
-    completed = np.bincount((of * width + group)[done], minlength=shape[0] * shape[1]).reshape(shape)
-    errors = np.bincount(of[~done], minlength=shape[0])
-    place = {sample_id: i for i, sample_id in enumerate(samples.texts)}
-    path = Path(results).expanduser()
-
-    def views() -> Iterator[SampleView]:
-        for sample_id in sorted({*loader.infos, *samples.texts} - {""}):
-            info = loader.infos.get(sample_id)
-            at = place.get(sample_id)
-            counts = {} if at is None else {g: int(n) for g, n in zip(groups.texts, completed[at], strict=True) if n}
-            failed = 0 if at is None else int(errors[at])
-            if info is not None and info.name in loader.unread and not counts and not failed:
-                continue
-            header, match = loader.headers.get(sample_id, {}), loader.matches.get(sample_id)
-            yield summarise(sample_id, path, info, header, match, counts, failed)
-
-    totals = Reader(results).totals()
-    counted = list(with_totals(views(), totals))
-    integer_ids = loader.integer_ids and all(is_integer(v.sample_id) for v in counted)
-    if integer_ids:
-        counted.sort(key=lambda v: int(v.sample_id))
-    return SampleCounts(counted, loader.problems, totals, integer_ids)

@@ -15,10 +15,10 @@ from conftest import OLD, PROBLEMS, problem, run
 
 import nbrun
 from nbrun.frames import cache, parallel
-from nbrun.frames.file_reader import FileReader
-from nbrun.frames.frame import to_frame
 from nbrun.frames.loader import Loader
 from nbrun.frames.packing import ROWS_VERSION
+from nbrun.frames.rows import FileReader
+from nbrun.frames.table import to_frame
 
 
 @pytest.fixture(autouse=True)
