@@ -228,6 +228,24 @@ def test_ctrl_c_while_the_command_is_imported_is_one_sentence(tmp_path: Path) ->
     assert (ended.returncode, ended.stderr) == (130, "Interrupted.\n")
 
 
+def test_without_a_command_the_help_is_printed(tmp_path: Path) -> None:
+    ended = command(cwd=tmp_path)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "nbrun demo" in ended.stderr
+    assert "commands:" in ended.stderr
+
+
+@pytest.mark.parametrize("args", [("rates", "r"), ("errors", "r"), ("export", "r", "r.csv")], ids=lambda args: args[0])
+def test_a_warning_is_one_plain_line(tmp_path: Path, args: tuple[str, ...]) -> None:
+    nbrun.start(["one"], lambda task: {"accepted": True}, tmp_path / "r", view=None).wait(60)
+    (tmp_path / "r" / "damaged.json").write_text("")
+    ended = command(*args, cwd=tmp_path)
+    assert ended.returncode == 0
+    assert ended.stderr.startswith("nbrun: could not be read: ")
+    assert "damaged.json" in ended.stderr
+    assert ended.stderr.count("\n") == 1, "no category and no line of nbrun's source"
+
+
 #: The demo with two of its problems: 13 solutions in Python and 5 in C++.
 SMALL_DEMO = """
 import sys

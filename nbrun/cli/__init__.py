@@ -11,8 +11,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        The exit code: 0; 1 for damage that a command found; 2 for an error that was printed; 130 after Ctrl-C; 141
-        where the reader of the output has gone away (`nbrun rates DIR | head -1`).
+        The exit code: 0; 1 for damage that a command found; 2 for an error that was printed, or where no command was
+        given; 130 after Ctrl-C; 141 where the reader of the output has gone away (`nbrun rates DIR | head -1`).
     """
     try:
         from nbrun.cli.parser import run_command

@@ -5,10 +5,8 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -58,8 +56,7 @@ def _demo(args: argparse.Namespace) -> int:
     # One way to compile for all: otherwise a source that doesn't compile is tried in six.
     cpp = replace(CPP17, compat_header="")
     judge = LocalSandbox(time_limit_s=_TIME_LIMIT_S, languages={"CPP": cpp})
-    with _plain_warnings():
-        run = start(problems, judge, args.results, workers=args.workers, view=None)
+    run = start(problems, judge, args.results, workers=args.workers, view=None)
     if kept:
         print(f"{kept} results of earlier runs are kept; only what is missing is run.", flush=True)
     view = console.show(run._controls)
@@ -123,11 +120,3 @@ def _left_out_text(left_out: Counter[str]) -> str:
     how = f" apt install {' '.join(packages)}" if len(packages) == len(rows) else " ".join(row.install for row in rows)
     noun = "solution was" if left_out.total() == 1 else "solutions were"
     return f"{counts} {noun} not judged: {programs}.{how}"
-
-
-@contextmanager
-def _plain_warnings() -> Iterator[None]:
-    """Print warnings as one line each, without a line of this file's source."""
-    with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *rest: print(message, file=sys.stderr, flush=True)
-        yield

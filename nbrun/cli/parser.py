@@ -9,6 +9,9 @@ import argparse
 import os
 import platform
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 
 import nbrun
@@ -36,8 +39,13 @@ def run_command(argv: list[str] | None = None) -> int:
     """Run one command and return its exit code; see `nbrun.cli.main`."""
     try:
         try:
-            args = _parser().parse_args(argv)  # prints what --help and --version ask for, and exits
-            return int(args.run(args))
+            parser = _parser()
+            args = parser.parse_args(argv)  # prints what --help and --version ask for, and exits
+            if args.run is None:
+                parser.print_help(sys.stderr)
+                return 2
+            with _plain_warnings():
+                return int(args.run(args))
         finally:
             sys.stdout.flush()
     except NbrunError as e:
@@ -59,10 +67,23 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--version", action=_Version, help="print the versions of nbrun and of the packages it works with"
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
+    parser.set_defaults(run=None)
+    commands = parser.add_subparsers(metavar="COMMAND", title="commands")
     for module in _MODULES:
         module.add_commands(commands)
     return parser
+
+
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Print a warning as one line, like an error, without its category and a line of nbrun's source."""
+
+    def show(message: Warning | str, *rest: object) -> None:
+        print(f"nbrun: {escape_control_chars(str(message))}", file=sys.stderr, flush=True)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
 
 
 class _Version(argparse.Action):
