@@ -29,9 +29,12 @@ open(os.path.join(path, str(n)), "w").close()
 
 
 @pytest.fixture
-def plain(tmp_path: Path) -> Iterator[LocalSandbox]:
-    """Programs can tell one another by files that they ran: they are not isolated. As on a machine with two CPUs."""
-    sandbox = LocalSandbox(time_limit_s=1, isolation="none")
+def plain(request: pytest.FixtureRequest) -> Iterator[LocalSandbox]:
+    """A sandbox on a machine with two CPUs. It isolates no program, so that programs see each other's files.
+
+    Its time limit is a second, or the fixture's parameter.
+    """
+    sandbox = LocalSandbox(time_limit_s=getattr(request, "param", 1), isolation="none")
     sandbox._limiter = ConcurrencyLimiter(None, n_cores=2)
     yield sandbox
     sandbox.close()
@@ -103,16 +106,17 @@ def busy(monkeypatch: pytest.MonkeyPatch, sandbox: LocalSandbox, stretch: float 
     monkeypatch.setattr(sandbox._limiter.reference, "stretch", lambda *measured: stretch)
 
 
+@pytest.mark.parametrize("plain", [0.5], indirect=True)
 @pytest.mark.parametrize(
     ("needs_s", "stretch", "verdict"),
     [
-        (0.8, None, "Accepted"),
-        (1.2, 1.5, "Accepted"),  # 0.8 s on a quiet machine
-        (1.2, 1.0, "TimeLimitExceeded"),
+        (0.4, None, "Accepted"),
+        (0.6, 1.5, "Accepted"),  # 0.4 s on a quiet machine
+        (0.6, 1.0, "TimeLimitExceeded"),
         (9, 1.5, "TimeLimitExceeded"),  # no machine is that busy
         (9, None, "TimeLimitExceeded"),
-        (1.2, None, "JudgeError"),  # never seen quiet: nothing can be said
-        (1.2, 1.2, "JudgeError"),
+        (0.6, None, "JudgeError"),  # never observed quiet: the verdict is open
+        (0.6, 1.2, "JudgeError"),
     ],
 )
 def test_cpu_time_is_judged_as_on_a_quiet_machine(
@@ -127,10 +131,10 @@ def test_cpu_time_is_judged_as_on_a_quiet_machine(
         return
     result = plain(job)
     assert result["verdict"] == verdict
-    assert result["limits"]["time_limit_s"] == 1
+    assert result["limits"]["time_limit_s"] == 0.5
     (record,) = result["tests"]
-    assert len(record.get("tries", ())) == (0 if needs_s < 1 else 2)
-    assert record.get("stretch") == (1.5 if (needs_s, stretch) == (1.2, 1.5) else None)
+    assert len(record.get("tries", ())) == (0 if needs_s < 0.5 else 2)
+    assert record.get("stretch") == (1.5 if (needs_s, stretch) == (0.6, 1.5) else None)
 
 
 def test_one_that_was_stopped_from_outside_runs_again(plain: LocalSandbox, tmp_path: Path) -> None:
