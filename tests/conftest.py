@@ -1,10 +1,11 @@
-"""Which tests run: by default all that this machine can run in a few minutes, with --everything all of them.
+"""Select the tests that run: by default those that this machine can run in a few minutes, with --everything all.
 
-    python -m pytest                  skips long tests, and what needs a program or a package that isn't here
+    python -m pytest                  skips long tests, and tests that need a program or package that isn't installed
     python -m pytest --everything     runs all; a test that is skipped counts as failed
 
 Marks: `needs("g++", "chromium", "distributed", ...)` names programs and packages; `long` is for kills, power cuts,
-browsers and clusters, which take minutes. One line at the end counts what was left out and says how to get it.
+browsers and clusters, which take minutes. One line at the end counts the skipped tests and says how to install what
+they need.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ PROGRAMS = {
 }
 EXTRA = "pip install -e '.[test-all]'"
 LONG = "long"
-#: Reasons for which a test may be skipped under --everything: what no package can change. Each is part of a reason.
+#: A test may be skipped under --everything if its reason contains one of these: no package can change them.
 ALLOWED_SKIPS = (
     "a tmpfs can't be mounted here",  # a container without the right to mount; the CI's machine may have it
     "this ipykernel is older than 7",  # the newest one is installed there, an old one only by hand
@@ -39,7 +40,7 @@ ALLOWED_SKIPS = (
 
 
 def is_here(name: str) -> bool:
-    """Is that program, or that package, installed?"""
+    """Return whether that program or package is installed."""
     if name == "chromium" and any(Path.home().glob(".cache/ms-playwright/chromium-*")):
         return True  # the one that `playwright install chromium` brings
     if name in PROGRAMS:
@@ -102,14 +103,18 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         if reason.startswith("needs "):
             for name in reason.removeprefix("needs ").split(", "):
                 needed[name] += n
-    parts = []
-    if n := reasons[LONG]:
-        parts.append(f"{n} are long (python -m pytest --everything)")
-    parts += [f"{n} need {name} ({_how(name)})" for name, n in needed.most_common()]
+    parts = [f"{reasons[LONG]} are long (python -m pytest --everything)"] if reasons[LONG] else []
+    programs = [name for name, _ in needed.most_common() if name in PROGRAMS]
+    packages = [name for name, _ in needed.most_common() if name not in PROGRAMS]
+    if programs:
+        debian = " ".join(sorted({PROGRAMS[name] for name in programs}))
+        parts.append(f"{_counts(programs, needed)} (apt install {debian})")
+    if packages:
+        parts.append(f"{_counts(packages, needed)} ({EXTRA})")
     if n := sum(count for reason, count in reasons.items() if reason != LONG and not reason.startswith("needs ")):
-        parts.append(f"{n} for reasons of their own (-rs lists them)")
+        parts.append(f"{n} for other reasons (-rs lists them)")
     terminalreporter.write_line(f"Not run here: {reasons.total()} tests. {'; '.join(parts)}.")
 
 
-def _how(name: str) -> str:
-    return f"apt install {PROGRAMS[name]}" if name in PROGRAMS else EXTRA
+def _counts(names: list[str], needed: Counter[str]) -> str:
+    return f"need {', '.join(f'{name} ({needed[name]})' for name in names)}"

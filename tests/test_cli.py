@@ -81,7 +81,9 @@ class Terminal:
 
 
 def command(*args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*COMMAND, *args], cwd=cwd, env=ENV, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+    return subprocess.run(
+        [*COMMAND, *args], cwd=cwd, env=ENV, capture_output=True, text=True, timeout=DEADLINE_S, check=False
+    )
 
 
 def done(folder: Path) -> int:

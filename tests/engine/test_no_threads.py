@@ -156,7 +156,7 @@ def test_a_real_limit_on_threads(allowed: int, tmp_path: Path) -> None:
     import os
 
     if os.getuid() != 0:
-        pytest.skip("needs a user of its own, whose other processes don't count")
+        pytest.skip("only root can become a user without other processes")
     os.chmod(tmp_path, 0o777)
     for parent in tmp_path.parents:
         if parent.stat().st_uid == 0 and parent != Path("/") and "pytest" in str(parent):
