@@ -78,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
 def _plain_warnings() -> Iterator[None]:
     """Print a warning as one line, like an error, without its category and a line of nbrun's source."""
 
-    def show(message: Warning | str, *rest: object) -> None:
+    def show(message: Warning | str, *rest: object, **more: object) -> None:
         print(f"nbrun: {escape_control_chars(str(message))}", file=sys.stderr, flush=True)
 
     with warnings.catch_warnings():
