@@ -67,9 +67,7 @@ class Read(NamedTuple):
     has_own_id: bool
 
 
-def normalise(
-    row: Mapping[str, object], tests: Sequence[str] = TEST_SETS, keep: Sequence[str] = ()
-) -> dict[str, object]:
+def read_row(row: Mapping[str, object], tests: Sequence[str] = TEST_SETS, keep: Sequence[str] = ()) -> Read:
     """Return a row in the one shape.
 
     Args:
@@ -81,17 +79,9 @@ def normalise(
 
     Example:
         >>> row = {"name": "p", "public_tests": {"input": ["1"], "output": ["2"]}, "time_limit": {"seconds": 1}}
-        >>> normalise(row)["tests"], normalise(row)["time_limit_s"]
-        ([{'input': '1', 'output': '2'}], 1.0)
-    """
-    return read_row(row, tests, keep).problem
-
-
-def read_row(row: Mapping[str, object], tests: Sequence[str] = TEST_SETS, keep: Sequence[str] = ()) -> Read:
-    """Return a row in the one shape, as `normalise` does, and whether the row has an id of its own.
-
-    Raises:
-        ValueError: a value of the row can't be read; the message names its key.
+        >>> problem, has_own_id = read_row(row)
+        >>> problem["tests"], problem["time_limit_s"], has_own_id
+        ([{'input': '1', 'output': '2'}], 1.0, True)
     """
     if is_normal(row):
         return Read(_checked(row, tests) | {key: row[key] for key in keep if key in row}, True)
@@ -332,7 +322,7 @@ class RecentProblems:
         if known is not None and known[0] is sample:
             return known[1]
         try:
-            problem = normalise(sample, self._tests)
+            problem = read_row(sample, self._tests).problem
         except ValueError as e:
             raise NotSupportedError(f"problem {name!r} can't be judged, nothing can be said: {e}.") from None
         if problem.get("not_supported"):

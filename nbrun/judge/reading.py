@@ -239,20 +239,22 @@ class Problems:
         rows: Any = self._source
         if hasattr(rows, "itertuples"):  # a DataFrame
             return _rows_of_frame(rows)
-        if hasattr(rows, "iter_rows") and hasattr(rows, "with_columns"):  # a DataFrame of polars
-            rows = rows.iter_rows(named=True)
-            return (_Row(f"row {i}", row) for i, row in enumerate(rows))
         if (batches := self._batches(rows)) is not None:
             rows = (row for batch in batches for row in batch.to_pylist())
-            return (_Row(f"row {i}", row) for i, row in enumerate(rows))
-        if hasattr(rows, "select_columns") and isinstance(getattr(rows, "column_names", None), list):
-            columns = self._columns(rows.column_names)  # a Dataset, which decodes only selected columns
-            rows = rows if columns is None else rows.select_columns(columns)
-            if hasattr(rows, "with_format"):  # a user may have asked for rows as frames or tensors
-                rows = rows.with_format(None)
-        if iter(rows) is rows:  # a generator gives its rows once
+        elif hasattr(rows, "iter_rows") and hasattr(rows, "with_columns"):  # a DataFrame of polars
+            rows = rows.iter_rows(named=True)
+        elif hasattr(rows, "select_columns"):
+            rows = self._with_known_columns(rows)
+        elif iter(rows) is rows:  # a generator gives its rows once
             self._spend()
         return (_Row(f"row {i}", row) for i, row in enumerate(rows))
+
+    def _with_known_columns(self, dataset: Any) -> Any:
+        """Return a `datasets.Dataset` that decodes only the columns that are read, as plain values."""
+        names = getattr(dataset, "column_names", None)
+        columns = self._columns(names) if isinstance(names, list) else None
+        dataset = dataset if columns is None else dataset.select_columns(columns)
+        return dataset.with_format(None) if hasattr(dataset, "with_format") else dataset
 
     def _batches(self, rows: Any) -> Iterator[Any] | None:
         """Return the batches of a table, a record batch, a reader or a dataset of pyarrow; None for anything else."""
@@ -393,19 +395,23 @@ def read_problems(
         raise InputError(f"read_problems: on_bad={on_bad!r}; give one of {', '.join(map(repr, ON_BAD))}.")
     if adapter is not None and not callable(adapter):
         raise InputError(f"read_problems: adapter= is a {type(adapter).__name__}; give a function: row -> row.")
+    _check_source(source)
+    rows = [source] if isinstance(source, Mapping) else source
+    others = None if submissions is None else read_problems(submissions)
+    return Problems(rows, tests, limit, keep, adapter, on_bad, others)
+
+
+def _check_source(source: Any) -> None:
+    """Raise InputError if a source can't be read, with the way to get one that can."""
     if isinstance(source, (str, os.PathLike)):
         _check_path(Path(source))
-    elif isinstance(source, Mapping):
-        if source and all(hasattr(part, "column_names") for part in source.values()):
-            splits = ", ".join(map(repr, source))
-            raise InputError(f"read_problems: a dataset of several splits; give one of them: dataset[…] of {splits}.")
-        source = [source]
+    elif isinstance(source, Mapping) and source and all(hasattr(part, "column_names") for part in source.values()):
+        splits = ", ".join(map(repr, source))
+        raise InputError(f"read_problems: a dataset of several splits; give one of them: dataset[…] of {splits}.")
     elif hasattr(source, "collect") and not isinstance(source, Iterable):  # a LazyFrame of polars
         raise InputError(f"read_problems: a {type(source).__name__} has no rows yet; give source.collect().")
     elif not isinstance(source, Iterable) and not hasattr(source, "schema"):
         raise InputError(f"read_problems: a {type(source).__name__}; give a path of JSONL, or rows as mappings.")
-    others = None if submissions is None else read_problems(submissions)
-    return Problems(source, tests, limit, keep, adapter, on_bad, others)
 
 
 def _check_path(path: Path) -> None:

@@ -30,7 +30,7 @@ from nbrun.judge.datasets import nearest
 from nbrun.judge.datasets.livecodebench import decoded, load_text_and_lists
 from nbrun.judge.datasets.solutions import guessed_language, read_solutions, unfenced
 from nbrun.judge.datasets.values import megabytes, seconds
-from nbrun.judge.problems import normalise
+from nbrun.judge.problems import read_row
 from nbrun.samples import SampleReader
 from tests.judge.test_datasets_page import ROWS
 
@@ -243,7 +243,7 @@ def test_calls_of_functions(form: str) -> None:
     problem = read({"id": "p", "tests": tests})
     assert problem["harness"] == {"type": "function", "name": "f"}
     assert problem["tests"] == [{"input": given, "output": result}]
-    assert normalise(problem) == problem, "it stays as it is when a judge reads it again"
+    assert read_row(problem).problem == problem, "it stays as it is when a judge reads it again"
 
 
 def test_starter_code_names_the_function_of_calls_that_name_none() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from nbrun.errors import InputError, SampleError
 from nbrun.judge import DEFAULT_LANGUAGES, read_problems
-from nbrun.judge.problems import normalise
+from nbrun.judge.problems import read_row
 
 ONE = [{"input": "1", "output": "2"}]
 CODE_CONTESTS = {
@@ -29,7 +29,7 @@ CODE_CONTESTS = {
 
 
 def test_a_row_of_code_contests() -> None:
-    assert normalise(CODE_CONTESTS) == {
+    assert read_row(CODE_CONTESTS).problem == {
         "id": "1575_A. Another Sorting Problem",
         "solutions": CODE_CONTESTS["solutions"],
         "incorrect_solutions": CODE_CONTESTS["incorrect_solutions"],
@@ -40,8 +40,8 @@ def test_a_row_of_code_contests() -> None:
 
 
 def test_the_one_shape_stays_as_it_is() -> None:
-    once = normalise(CODE_CONTESTS, keep=["description"])
-    assert normalise(once, keep=["description"]) == once
+    once = read_row(CODE_CONTESTS, keep=["description"]).problem
+    assert read_row(once, keep=["description"]).problem == once
 
 
 @pytest.mark.parametrize(
@@ -56,12 +56,12 @@ def test_the_one_shape_stays_as_it_is() -> None:
     ],
 )
 def test_shapes_of_tests(tests: dict[str, Any]) -> None:
-    assert normalise({"id": 1, **tests})["tests"] == ONE
+    assert read_row({"id": 1, **tests}).problem["tests"] == ONE
 
 
 def test_sets_of_tests_are_taken_as_named() -> None:
     row = {"id": "p", "a": ONE, "b": [{"input": "3", "output": "4"}], "public_tests": ONE}
-    assert [t["input"] for t in normalise(row, tests=["b", "a"])["tests"]] == ["3", "1"]
+    assert [t["input"] for t in read_row(row, tests=["b", "a"]).problem["tests"]] == ["3", "1"]
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_sets_of_tests_are_taken_as_named() -> None:
     ],
 )
 def test_limits(limits: dict[str, Any], time_s: float | None, memory_mb: float | None) -> None:
-    problem = normalise({"id": "p", "tests": ONE, **limits})
+    problem = read_row({"id": "p", "tests": ONE, **limits}).problem
     assert (problem["time_limit_s"], problem["memory_limit_mb"]) == (time_s, memory_mb)
 
 
@@ -101,7 +101,7 @@ def test_limits(limits: dict[str, Any], time_s: float | None, memory_mb: float |
 )
 def test_what_is_wrong_with_a_row_is_said(row: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        normalise(row)
+        read_row(row)
     with pytest.raises(SampleError, match="row 0"):
         list(read_problems([row]))
 
@@ -239,6 +239,6 @@ def test_languages_are_counted_and_those_without_a_judge_are_named() -> None:
 
 def test_tests_keep_their_names_flags_and_bytes() -> None:
     test = {"input": b"\xff", "output": "x", "name": "secret/1", "flags": "float_tolerance 1e-6"}
-    (found,) = normalise({"id": "p", "tests": [test]})["tests"]
+    (found,) = read_row({"id": "p", "tests": [test]}).problem["tests"]
     assert found == test | {"flags": ["float_tolerance", "1e-6"]}
-    assert normalise({"id": "p", "tests": [found]})["tests"] == [found]
+    assert read_row({"id": "p", "tests": [found]}).problem["tests"] == [found]

@@ -116,18 +116,29 @@ def _read_struct(struct: Mapping[str, Any], where: str, language: object) -> obj
     if isinstance(columns[code], str):
         return [_read_item(columns, language)]
     name = next((name for name in _LANGUAGE if name in columns), "language")
-    codes, names = columns[code], columns.get(name)
-    if isinstance(codes, list) and (is_missing(names) or isinstance(names, str)):  # one language for all, or none
-        names = [names or None] * len(codes)
-    if not isinstance(codes, list) or not isinstance(names, list) or len(codes) != len(names):
+    codes: Any = columns[code]
+    names: Any = columns.get(name)
+    if isinstance(codes, list) and not isinstance(names, list):  # one language for all of them, or none
+        names = [None if is_missing(names) else names] * len(codes)
+    if not isinstance(codes, list) or len(codes) != len(names):
         counts = f"{_count(codes)} of {code!r} and {_count(names)} of {name!r}"
         raise ValueError(f"{where!r} is a struct of lists of unequal length: {counts}")
-    if not {*map(type, names)} <= {int, str}:
-        names = [_language_of(name, code, language) for name, code in zip(names, codes, strict=True)]
-    if bytes in {*map(type, codes)}:
-        codes = [_decoded(text) for text in codes]
-    new_names = {code: "solution", name: "language"}
-    return {new_names.get(key, key): column for key, column in {**columns, code: codes, name: names}.items()}
+    return _renamed(columns, code, list(map(_decoded, codes)), name, _languages(names, codes, language))
+
+
+def _renamed(
+    columns: Mapping[str, object], code: str, codes: list[Any], name: str, names: list[Any]
+) -> dict[str, object]:
+    """Return columns with the columns `code` and `name` replaced, and called `solution` and `language`."""
+    new = {code: "solution", name: "language"}
+    return {new.get(key, key): column for key, column in {**columns, code: codes, name: names}.items()}
+
+
+def _languages(names: list[Any], codes: list[Any], language: object) -> list[Any]:
+    """Return the languages of solutions, each as text or as a number."""
+    if {*map(type, names)} <= {int, str}:
+        return names
+    return [_language_of(name, code, language) for name, code in zip(names, codes, strict=True)]
 
 
 def _count(column: object) -> object:
@@ -161,21 +172,20 @@ def _read_item(item: object, language: object) -> Any:
         item = inner  # each item is JSON text
     if isinstance(item, (list, tuple)) and len(item) == 2 and language_name(item[0]) and isinstance(item[1], str):
         return {"language": item[0], "solution": item[1]}
-    if not isinstance(item, Mapping):
-        return item
+    return _read_mapping(item, language) if isinstance(item, Mapping) else item
+
+
+def _read_mapping(item: Mapping[str, object], language: object) -> dict[str, object]:
     item = {key: plain(_decoded(value)) for key, value in item.items()}  # numpy's numbers aren't names of languages
     name = next((name for name in _LANGUAGE if not is_missing(item.get(name))), None)
     if name is not None:
         item[name] = _language_of(item[name], "", None)
-    if "solution" in item and name == "language":
-        return item
     code = next((name for name in _CODE if isinstance(item.get(name), str)), None)
-    if code is None:
+    if code is None or ("solution" in item and name == "language"):
         return item
-    read = _read_text(item[code], language if name is None else None)
-    if name is not None:
-        read["language"] = item[name]
-    return {key: value for key, value in item.items() if key not in (code, name, "language")} | read
+    read = _read_text(str(item[code]), language if name is None else None)
+    rest = {key: value for key, value in item.items() if key not in (code, name, "language")}
+    return {**rest, **read, "language": read["language"] if name is None else item[name]}
 
 
 def _read_text(text: str, language: object) -> dict[str, object]:

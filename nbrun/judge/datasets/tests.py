@@ -20,7 +20,7 @@ import ast
 import json
 import keyword
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
 from operator import contains
@@ -165,19 +165,25 @@ def test_functions(code: str, where: str) -> Tests:
         if isinstance(node, ast.FunctionDef) and node.name.startswith("test"):
             calls.append(_call_of(node, node.name, 0, where))
         elif isinstance(node, ast.ClassDef) and node.name.startswith("Test") and not node.bases:
-            methods = [part for part in node.body if isinstance(part, ast.FunctionDef)]
-            before = "".join(f"_test.{m.name}(); " for m in methods if m.name in ("setup_method", "setUp"))
-            for method in methods:
-                if method.name.startswith("test"):
-                    call = _call_of(method, f"_test.{method.name}", 1, where)
-                    calls.append(f"_test = {node.name}(); {before}{call}")
-        elif isinstance(node, (ast.Import, ast.ImportFrom)):
-            names = [getattr(node, "module", None) or "", *(alias.name for alias in node.names)]
-            if any(name.partition(".")[0] == "pytest" for name in names):
-                raise ValueError(f"{where!r} holds a test file that imports pytest, which isn't judged here")
+            calls += _calls_of_class(node, where)
+        elif isinstance(node, (ast.Import, ast.ImportFrom)) and _imports_pytest(node):
+            raise ValueError(f"{where!r} holds a test file that imports pytest, which isn't judged here")
     if not calls:
         raise ValueError(f"{where!r} holds no function `test_…` that can be called")
     return code_tests([f"{code.rstrip()}\n\n\n{call}" for call in calls], where)
+
+
+def _calls_of_class(node: ast.ClassDef, where: str) -> Iterator[str]:
+    methods = [part for part in node.body if isinstance(part, ast.FunctionDef)]
+    before = "".join(f"_test.{m.name}(); " for m in methods if m.name in ("setup_method", "setUp"))
+    for method in methods:
+        if method.name.startswith("test"):
+            yield f"_test = {node.name}(); {before}{_call_of(method, f'_test.{method.name}', 1, where)}"
+
+
+def _imports_pytest(node: ast.Import | ast.ImportFrom) -> bool:
+    names = [getattr(node, "module", None) or "", *(alias.name for alias in node.names)]
+    return any(name.partition(".")[0] == "pytest" for name in names)
 
 
 def _call_of(function: ast.FunctionDef, name: str, given: int, where: str) -> str:
@@ -194,17 +200,16 @@ def _read_mapping(value: Mapping[str, Any], where: str, function: str | None) ->
     for key in ("test_cases", "tests"):
         if key in value:
             return read_tests(value[key], f"{where}.{key}", function)
-    found = {side: next((key for key in keys if key in value), None) for side, (_, keys) in _SIDES.items()}
-    if found["input"] is None or found["output"] is None:
+    if _lacking(value):
         if value and all(isinstance(test, Mapping) for test in value.values()):  # name -> test
             return read_tests([{"name": name, **test} for name, test in value.items()], where, function)
         raise ValueError(f"{where!r} is a mapping without {_sides(value)}")
-    names = found["input"], found["output"]
-    if names == ("inputs", "outputs") and all(map(_is_list_as_text, map(value.get, names))):
+    names = [next(key for key in keys if key in value) for _, keys in _SIDES.values()]
+    if names == ["inputs", "outputs"] and all(map(_is_list_as_text, map(value.get, names))):
         value = {**value, **{name: parsed(value[name], f"{where}.{name}") for name in names}}  # a JSON text each
-    if isinstance(value[found["input"]], (str, bytes, Mapping)):
+    if isinstance(value[names[0]], (str, bytes, Mapping)):
         return _read_list([value], where, function)
-    return _read_columns(value, found["input"], found["output"], where, function)
+    return _read_columns(value, names[0], names[1], where, function)
 
 
 def _is_list_as_text(value: object) -> bool:
@@ -249,16 +254,20 @@ def _read_columns(
         raise ValueError(f"{where!r} has {counts[0]} inputs and {counts[1]} outputs")
     if function is None and len(columns) == 2:
         if not {*map(type, inputs), *map(type, outputs)} - {str}:  # the usual case, in a faster way
-            if any(map(contains, (*inputs, *outputs), repeat("\r"))):
-                inputs, outputs = [_unix(text) for text in inputs], [_unix(text) for text in outputs]
-            return Tests([{"input": i, "output": o} for i, o in zip(inputs, outputs, strict=True)])
+            return Tests(_tests_of_text(inputs, outputs))
         lines = input_key == "inputs"  # APPS, TACO: a list is lines, on both sides
-        rows = [{"input": i, "output": o} for i, o in zip(inputs, outputs, strict=True)]
-        return Tests([_read_test(row, where, i, lines) for i, row in enumerate(rows)])
+        pairs = enumerate(zip(inputs, outputs, strict=True))
+        return Tests([_read_test({"input": given, "output": due}, where, i, lines) for i, (given, due) in pairs])
     columns["input"], columns["output"] = inputs, outputs
     same = {key: column for key, column in columns.items() if len(column) == len(inputs)}
     rows = [dict(zip(same, cells, strict=True)) for cells in zip(*same.values(), strict=True)]
     return _read_list(rows, where, function)
+
+
+def _tests_of_text(inputs: Sequence[str], outputs: Sequence[str]) -> list[dict[str, Any]]:
+    if any(map(contains, (*inputs, *outputs), repeat("\r"))):
+        inputs, outputs = list(map(_unix, inputs)), list(map(_unix, outputs))
+    return [{"input": given, "output": due} for given, due in zip(inputs, outputs, strict=True)]
 
 
 def says_call(value: object) -> bool:
@@ -335,22 +344,18 @@ def read_calls(inputs: Sequence[Any], outputs: Sequence[Any], name: str, where: 
     if not name.isidentifier() or keyword.iskeyword(name):
         raise ValueError(f"{where!r} calls {name!r}, which is no name of a function")
     outputs = [plain(output) for output in outputs]
-    as_text = [isinstance(given, str) for given in inputs]
-    is_wrapped = not any(as_text) and all(isinstance(output, list) and len(output) == 1 for output in outputs)
+    is_wrapped = not any(isinstance(given, str) for given in inputs) and all(
+        isinstance(output, list) and len(output) == 1 for output in outputs
+    )
     tests = []
     for i, (given, output) in enumerate(zip(inputs, outputs, strict=True)):
         place = f"{where}[{i}]"
-        others = [output] if is_wrapped else []
-        result = output[0] if is_wrapped else output
-        if as_text[i]:
-            arguments = _arguments_in(given, place)
-            result = _json_or_text(output)
-            others = [output] if result != output and output in _LITERALS else []  # it may be the text "True"
-        else:
-            arguments = _arguments(given)
+        is_text = isinstance(given, str)
+        arguments = _arguments_in(given, place) if is_text else _arguments(given)
+        result = output[0] if is_wrapped else _json_or_text(output) if is_text else output
         test: dict[str, object] = {"input": _json(arguments, place), "output": _json(result, place)}
-        if others:
-            test["alternatives"] = [_json(other, place) for other in others]
+        if is_wrapped or (is_text and output in _LITERALS):  # it may be a list, or the text "True"
+            test["alternatives"] = [_json(output, place)]
         tests.append(test)
     return Tests(tests, {"type": "function", "name": name})
 
