@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import NamedTuple
 
@@ -224,21 +224,13 @@ def expectations_of(rules: Rules, name: str, tests: Sequence[str], default: Sequ
     Raises:
         ValueError: the patterns permit no verdict together, of the whole or of a test.
     """
-    folder = name.partition("/")[0]
-    matching = [(pattern, about) for pattern, about in rules.items() if matches(pattern, name)]
+    matching, is_overridden = _matching(rules, name)
     verdicts: list[str] | None = None
-    checks: list[Check] = []
-    is_overridden = False
-    for pattern, about in matching:
-        if pattern == folder and ("permitted" in about or "required" in about):
-            is_overridden = True
-            about = {**_FOLDER_RULES.get(folder, {}), **about}
-        found = _verdicts_of(about)
-        if found:
-            verdicts = found if verdicts is None else [verdict for verdict in verdicts if verdict in found]
+    for found in filter(None, map(_verdicts_of, matching)):
+        verdicts = found if verdicts is None else [verdict for verdict in verdicts if verdict in found]
+    checks = [] if is_overridden else [_check_of("", _FOLDER_RULES.get(name.partition("/")[0], {}))]
+    for about in matching:
         checks += [_check_of("", about), *(_check_of(at, inner) for at, inner in _of_tests(about).items())]
-    if folder in _FOLDER_RULES and not is_overridden:
-        checks.insert(0, _check_of("", _FOLDER_RULES[folder]))
     if not any(check.tests or check.score is not None or check.message for check in checks):
         checks = []
     elif tests:
@@ -248,15 +240,29 @@ def expectations_of(rules: Rules, name: str, tests: Sequence[str], default: Sequ
     return Expectations(verdicts or [], tuple(check for check in checks if check != Check(check.tests)))
 
 
+def _matching(rules: Rules, name: str) -> tuple[list[Mapping[str, object]], bool]:
+    """Return the rules whose patterns match a submission, and whether one of them replaces its folder's own rule."""
+    folder = name.partition("/")[0]
+    matching: list[Mapping[str, object]] = []
+    is_overridden = False
+    for pattern, about in rules.items():
+        if pattern == folder and ("permitted" in about or "required" in about):
+            is_overridden = True
+            about = {**_FOLDER_RULES.get(folder, {}), **about}
+        if matches(pattern, name):
+            matching.append(about)
+    return matching, is_overridden
+
+
 def _contradiction(name: str, test: str = "") -> ValueError:
     at = f" on the test {test}" if test else ""
     return ValueError(f"{FILE}: the patterns that match {name} permit no verdict together{at}")
 
 
 def _check_of(tests: str, about: Mapping[str, object]) -> Check:
-    permitted, required = (_flat(map(_meanings, _words(about.get(key)))) or None for key in ("permitted", "required"))
+    permitted, required = (flat(map(_meanings, _words(about.get(key)))) or None for key in ("permitted", "required"))
     if permitted is None:
-        permitted = _flat(map(_meanings, _words(about.get("expectation")))) or None
+        permitted = flat(map(_meanings, _words(about.get("expectation")))) or None
     score = None if about.get("score") is None else _score_range(about["score"], tests)
     message = str(about["message"]) if about.get("message") else None
     return Check(tests, permitted, required, score, message)
@@ -269,7 +275,7 @@ def _possible(checks: Sequence[Check], tests: Sequence[str], whole: Sequence[str
         ValueError: no verdict is permitted of a test.
     """
     accepted = str(Verdict.ACCEPTED)
-    every = _flat(map(_meanings, _ALL))
+    every = flat(map(_meanings, _ALL))
     found: set[str] = set()
     is_accepted = all(
         check.required is None or accepted in check.required or not any(map(check.matches, tests)) for check in checks
@@ -297,12 +303,12 @@ def _verdicts_of(rule: Mapping[str, object]) -> list[str]:
     required = _words(rule.get("required"))
     permitted = _words(rule.get("permitted") or rule.get("expectation"))
     if not required:
-        return _flat(map(_meanings, permitted))
+        return flat(map(_meanings, permitted))
     if not permitted:
-        return _flat(map(_meanings, required))
+        return flat(map(_meanings, required))
     if not any(map(_means_accepted, required)):
         permitted = [word for word in permitted if not _means_accepted(word)]
-    return _flat(map(_meanings, permitted))
+    return flat(map(_meanings, permitted))
 
 
 def _words(value: object) -> list[str]:
@@ -319,7 +325,7 @@ def _means_accepted(word: str) -> bool:
     return word.upper() in ("AC", "PAC") or word.lower() == "accepted"
 
 
-def _flat(lists: Iterable[Iterable[Verdict]]) -> list[str]:
+def flat(lists: Iterable[Iterable[Verdict]]) -> list[str]:
     """Return each verdict once, in order."""
     return list(dict.fromkeys(str(verdict) for verdicts in lists for verdict in verdicts))
 
@@ -367,33 +373,34 @@ def unmet(checks: Iterable[Check], outcomes: Sequence[Outcome], scores: Mapping[
         >>> unmet([Check("secret", required=["TimeLimitExceeded"])], outcomes, None)
         ['no test of secret is TimeLimitExceeded']
     """
-    return [sentence for check in checks for sentence in _unmet(check, outcomes, scores)]
+    return [sentence for check in checks for sentence in (*_unmet(check, outcomes), *_unmet_score(check, scores))]
 
 
-def _unmet(check: Check, outcomes: Sequence[Outcome], scores: Mapping[str, float] | None) -> Iterable[str]:
+def _unmet(check: Check, outcomes: Sequence[Outcome]) -> Iterator[str]:
     of = f" of {check.tests}" if check.tests else ""
     found = [outcome for outcome in outcomes if check.matches(outcome.test)]
-    if found and check.permitted is not None:
-        others = [outcome for outcome in found if outcome.verdict not in check.permitted]
-        if others:
-            more = f" (and {len(others) - 1} more tests)" if len(others) > 1 else ""
-            yield f"{others[0].test} is {others[0].verdict}, not {' or '.join(check.permitted)}{more}"
-    if found and check.required is not None and not any(outcome.verdict in check.required for outcome in found):
+    if not found:
+        return
+    others = [] if check.permitted is None else [one for one in found if one.verdict not in check.permitted]
+    if others and check.permitted is not None:
+        more = f" (and {len(others) - 1} more tests)" if len(others) > 1 else ""
+        yield f"{others[0].test} is {others[0].verdict}, not {' or '.join(check.permitted)}{more}"
+    if check.required is not None and not any(one.verdict in check.required for one in found):
         yield f"no test{of} is {' or '.join(check.required)}"
-    if found and check.message is not None and not any(check.message in outcome.message for outcome in found):
+    if check.message is not None and not any(check.message in one.message for one in found):
         yield f"no message of the validator{of} contains {check.message!r}"
-    if check.score is not None:
-        yield from _unmet_score(check.tests, check.score, scores)
 
 
-def _unmet_score(pattern: str, wanted: tuple[float, float], scores: Mapping[str, float] | None) -> Iterable[str]:
+def _unmet_score(check: Check, scores: Mapping[str, float] | None) -> Iterator[str]:
+    if check.score is None:
+        return
     if scores is None:
         yield "there is no score: the problem isn't a scoring problem"
         return
-    low, high = wanted
+    low, high = check.score
     due = f"{low:g}" if low == high else f"{low:g} to {high:g}"
     for path, points in scores.items():
-        is_meant = not path if not pattern else _is_group(pattern, path)
+        is_meant = _is_group(check.tests, path) if check.tests else not path
         if is_meant and not low - _SAME_SCORE <= points <= high + _SAME_SCORE:
             yield f"the score{f' of {path}' if path else ''} is {points:g}, not {due}"
 

@@ -18,13 +18,13 @@ from __future__ import annotations
 import configparser
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from nbrun.judge import archives, expectations
 from nbrun.judge.datasets.values import flags_of
-from nbrun.judge.expectations import PARTIALLY_ACCEPTED, VERDICTS_OF_FOLDERS, Hints, expectations_of, hints_of
+from nbrun.judge.expectations import PARTIALLY_ACCEPTED, VERDICTS_OF_FOLDERS, Hints, expectations_of, flat, hints_of
 from nbrun.judge.language_names import language_name
 from nbrun.judge.scoring import rules_of
 from nbrun.verdicts import Verdict
@@ -136,18 +136,17 @@ def read_package(folder: Path, name: str) -> dict[str, object]:
 
 def _refusal(about: Mapping[str, object], types: Sequence[str], folder: Path) -> str | None:
     """Return why a problem can't be judged here; None if it can."""
-    for kind in _REFUSED_TYPES:
-        if kind in types:
+    for kind in types:
+        if kind in _REFUSED_TYPES:
             return f"a {kind} problem"
-    unknown = [kind for kind in types if kind not in _SUPPORTED_TYPES]
-    if unknown:
-        return f"a problem of the unknown type {unknown[0]!r}"
-    needs_validator = "interactive" in types or "custom" in str(about.get("validation") or "").split()
-    validators = list(_validators(folder)) if needs_validator else []
-    if needs_validator and not validators:
-        return "its output validator is missing"
-    if "interactive" in types and len(validators) > 1:
-        return "an interactive problem with several validators"
+        if kind not in _SUPPORTED_TYPES:
+            return f"a problem of the unknown type {kind!r}"
+    if "interactive" in types or "custom" in str(about.get("validation") or "").split():
+        validators = list(_validators(folder))
+        if not validators:
+            return "its output validator is missing"
+        if "interactive" in types and len(validators) > 1:
+            return "an interactive problem with several validators"
     grading = about.get("grading")
     has_grader = isinstance(grading, Mapping) and grading.get("custom_scoring") and (folder / "graders").is_dir()
     return "a scoring problem with a grader of its own" if "scoring" in types and has_grader else None
@@ -377,52 +376,66 @@ def _arguments_and_files(about: Mapping[str, object], files: Path) -> dict[str, 
 # ---- submissions
 
 
-class _Groups(NamedTuple):
-    """The items of a row's two groups, and the verdicts that they should get."""
+class _Submission(NamedTuple):
+    """A submission of a package.
 
-    items: list[dict[str, object]]
-    expected: list[str | list[str] | None]
+    Attributes:
+        group: the row's group of solutions that it belongs to.
+        expected: the verdict that it should get, a list where several would do, None if it can't be judged.
+    """
+
+    name: str
+    item: Mapping[str, object]
+    group: str
+    expected: str | list[str] | None
+    checks: Sequence[expectations.Check]
+    sets_time_limit: bool
 
 
 def _submissions(
     package: Path, expected: _Expected, constants: Mapping[str, str], tests: Sequence[str]
 ) -> dict[str, object]:
-    """Return the groups of a row, `expected_verdicts`, `expectations`, and the names that set no time limit.
-
-    An expected verdict is text, a list where several would do, and None for items that can't be judged.
-    """
-    right, wrong = _Groups([], []), _Groups([], [])
+    """Return the groups of a row, `expected_verdicts`, `expectations`, and the names that set no time limit."""
     rules = _read_rules(package)
-    checks: dict[str, list[dict[str, object]]] = {}
-    sets_no_time_limit: list[str] = []
-    for folder in _inside(package / "submissions"):
-        if not folder.is_dir():
-            continue
-        for path in _inside(folder):
-            name = f"{folder.name}/{path.name}"
-            hints = hints_of(rules, name)
-            item = _with_constants(_program_item(path, package, hints), constants) | {"submission": name}
-            default = _tagged_verdicts(item, expected) or _flat([expected.get(folder.name, ())])
-            said = expectations_of(rules, name, tests, default)
-            verdicts = said.verdicts or default
-            is_right = verdicts == [Verdict.ACCEPTED] if said.verdicts else folder.name == "accepted"
-            if not verdicts:
-                item["not_supported"] = f"submissions in {folder.name}/ have no verdict of their own in this judge"
-            group = right if is_right else wrong
-            group.items.append(item)
-            is_judged = verdicts and "not_supported" not in item
-            group.expected.append((verdicts[0] if len(verdicts) == 1 else verdicts) if is_judged else None)
-            if said.checks:
-                checks[name] = [check.record() for check in said.checks]
-            if not hints.sets_time_limit:
-                sets_no_time_limit.append(name)
+    folders = [folder for folder in _inside(package / "submissions") if folder.is_dir()]
+    found = [
+        _submission(path, package, rules, expected, constants, tests) for folder in folders for path in _inside(folder)
+    ]
+    right, wrong = ([s for s in found if s.group == group] for group in ("solution", "incorrect_solution"))
+    checks = {s.name: [check.record() for check in s.checks] for s in found if s.checks}
     return {
-        "solutions": right.items,
-        "incorrect_solutions": wrong.items,
-        "expected_verdicts": {"solution": right.expected, "incorrect_solution": wrong.expected},
-        "sets_no_time_limit": sets_no_time_limit,
+        "solutions": [s.item for s in right],
+        "incorrect_solutions": [s.item for s in wrong],
+        "expected_verdicts": {
+            "solution": [s.expected for s in right],
+            "incorrect_solution": [s.expected for s in wrong],
+        },
+        "sets_no_time_limit": [s.name for s in found if not s.sets_time_limit],
         **({"expectations": checks} if checks else {}),
     }
+
+
+def _submission(
+    path: Path,
+    package: Path,
+    rules: expectations.Rules,
+    expected: _Expected,
+    constants: Mapping[str, str],
+    tests: Sequence[str],
+) -> _Submission:
+    folder = path.parent.name
+    name = f"{folder}/{path.name}"
+    hints = hints_of(rules, name)
+    item = _with_constants(_program_item(path, package, hints), constants) | {"submission": name}
+    default = _tagged_verdicts(item, expected) or flat([expected.get(folder, ())])
+    said = expectations_of(rules, name, tests, default)
+    verdicts = said.verdicts or default
+    is_right = verdicts == [Verdict.ACCEPTED] if said.verdicts else folder == "accepted"
+    if not verdicts:
+        item["not_supported"] = f"submissions in {folder}/ have no verdict of their own in this judge"
+    due = None if "not_supported" in item else verdicts[0] if len(verdicts) == 1 else verdicts
+    group = "solution" if is_right else "incorrect_solution"
+    return _Submission(name, item, group, due, said.checks, hints.sets_time_limit)
 
 
 def _read_rules(package: Path) -> expectations.Rules:
@@ -434,12 +447,7 @@ def _tagged_verdicts(item: Mapping[str, Any], expected: _Expected) -> list[str]:
     """Return the verdicts that a source's own tag expects, which come before those of its folder."""
     tag = _TAG.search("\n".join([item["solution"], *item.get("files", {}).values()]))
     words = tag[1].split(",") if tag else ()
-    return _flat(expected.get(_TAGS.get(word.strip().upper().replace("-", "_"), ""), ()) for word in words)
-
-
-def _flat(lists: Iterable[Sequence[Verdict]]) -> list[str]:
-    """Return each verdict once, in order."""
-    return list(dict.fromkeys(str(verdict) for verdicts in lists for verdict in verdicts))
+    return flat(expected.get(_TAGS.get(word.strip().upper().replace("-", "_"), ""), ()) for word in words)
 
 
 # ---- programs
@@ -528,25 +536,17 @@ def _counts(path: Path) -> bool:
 
 def _read_sources(names: Mapping[str, Path], language: str) -> tuple[dict[str, str], str]:
     """Return the texts of files, and the encoding that gives their bytes again; empty where that is UTF-8."""
-    data = {name: file.read_bytes() for name, file in names.items()}
-    try:
-        return {name: content.decode("utf-8") for name, content in data.items()}, ""
-    except UnicodeDecodeError:
-        text = {name: content.decode("latin-1") for name, content in data.items()}
+    contents = {name: _read_text(file) for name, file in names.items()}
+    if all(isinstance(content, str) for content in contents.values()):
+        return contents, ""
+    text = {name: file.read_bytes().decode("latin-1") for name, file in names.items()}
     if language in _BYTE_LANGUAGES or (language == "PYTHON3" and any(map(_CODING.search, text.values()))):
         return text, "latin-1"
-    return {name: _decoded(content) for name, content in data.items()}, ""
-
-
-def _decoded(data: bytes) -> str:
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError:
-        return data.decode("latin-1")
+    return {name: content if isinstance(content, str) else text[name] for name, content in contents.items()}, ""
 
 
 def _read_text(path: Path) -> Any:
-    """Return a file as text with its line ends untouched; as bytes where it is no UTF-8."""
+    """Return a file as text with its line ends unchanged; as bytes if it isn't UTF-8."""
     data = path.read_bytes()
     try:
         return data.decode("utf-8")

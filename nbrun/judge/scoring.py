@@ -56,15 +56,19 @@ def rules_of(groups: Groups, is_legacy: bool) -> tuple[dict[str, object], str | 
         draft = about.get("scoring")
         if isinstance(draft, Mapping):
             about = {**about, **{_OF_DRAFTS[key]: value for key, value in draft.items() if key in _OF_DRAFTS}}
-        for name in ("accept_score", "reject_score", "max_score"):
-            value = about.get(name)
-            if value is not None and value != _UNBOUNDED and not _is_number(value):
-                raise ValueError(f"{path or 'data'}: {name} is {value!r}, not a number")
-        if about.get("score_aggregation") not in (None, *_AGGREGATIONS):
-            raise ValueError(f"{path or 'data'}: score_aggregation is {about['score_aggregation']!r}")
-        if own := {name: about[name] for name in (*_INHERITED, *_OWN) if about.get(name) is not None}:
+        own = {name: about[name] for name in (*_INHERITED, *_OWN) if about.get(name) is not None}
+        _check_rules(own, path or "data")
+        if own:
             kept[path] = own
     return {"is_legacy": is_legacy, "groups": kept}, None
+
+
+def _check_rules(own: Mapping[str, Any], where: str) -> None:
+    for name in ("accept_score", "reject_score", "max_score"):
+        if own.get(name) not in (None, _UNBOUNDED) and not _is_number(own[name]):
+            raise ValueError(f"{where}: {name} is {own[name]!r}, not a number")
+    if own.get("score_aggregation") not in (None, *_AGGREGATIONS):
+        raise ValueError(f"{where}: score_aggregation is {own['score_aggregation']!r}")
 
 
 def _is_number(value: Any) -> bool:
@@ -111,25 +115,27 @@ def _legacy(tree: _Tree, path: str, groups: Groups, above: Mapping[str, Any], fo
     """Return what a group gets from the default grader of the legacy format; put its points into `found`."""
     about = {**above, **groups.get(path, {})}
     flags = str(about.get("grader_flags") or "").split()
-    scores: list[float] = []
-    accepted = True
+    parts: list[_Scored] = []
     for name, inside in tree.items():
         if not path and name == "sample" and "ignore_sample" in flags:
             continue
         if isinstance(inside, dict):
             part = _legacy(inside, f"{path}/{name}".strip("/"), groups, about, found)
-            points = part.points or 0.0
         else:
-            part = inside
-            default = about.get("accept_score", 1) if part.accepted else about.get("reject_score", 0)
-            points = float(default if part.points is None or not part.accepted else part.points)
-        scores.append(points)
-        accepted = accepted and part.accepted
+            part = _legacy_test(inside, about)
+        parts.append(part)
         if not part.accepted and path and about.get("on_reject", "break") == "break":
             break
     mode = next((flag for flag in flags if flag in _MODES), "sum")
-    found[path] = _aggregated(mode, scores)
-    return _Scored(accepted or "always_accept" in flags, found[path])
+    found[path] = _aggregated(mode, [part.points or 0.0 for part in parts])
+    return _Scored("always_accept" in flags or all(part.accepted for part in parts), found[path])
+
+
+def _legacy_test(test: _Scored, about: Mapping[str, Any]) -> _Scored:
+    """Return a test with its points: those that its validator gave, or those of its group."""
+    if not test.accepted:
+        return _Scored(False, float(about.get("reject_score", 0)))
+    return _Scored(True, float(about.get("accept_score", 1) if test.points is None else test.points))
 
 
 class _Scorer:

@@ -389,24 +389,25 @@ def checker_of(
         NotSupportedError: it is of no known kind, or needs a testlib.h that wasn't given.
     """
     own = problem.get("checker")
-    if accepted_from is None:
-        said = own.get("accepted_from") if isinstance(own, Mapping) else None
-        accepted_from = 1.0 if said is None else float(said)
     if own is None or hasattr(own, "opinion") or callable(own):
         return own
     if isinstance(own, str):
         if "main" not in own:
             raise NotSupportedError(f"the problem's checker is {own[:80]!r}, which is no program in C++.")
-        return TestlibChecker(own, testlib, accepted_from=accepted_from)
-    kind = own.get("type") if isinstance(own, Mapping) else None
-    if kind == "kattis":
-        return KattisComparison(own.get("flags") or ())
-    if kind == "validator":
-        return KattisValidator(own["programs"], own.get("flags") or ())
-    if kind == "prints_score":
-        program = {"language": own.get("language") or "PYTHON3", "solution": own["source"]}
-        return PrintedScore([program], accepted_from=accepted_from)
-    if kind == "testlib":
-        files, flags = own.get("files"), own.get("flags") or ()
-        return TestlibChecker(own["source"], testlib, files=files, flags=flags, accepted_from=accepted_from)
+        own = {"type": "testlib", "source": own}
+    about: Mapping[str, Any] = own if isinstance(own, Mapping) else {}
+    flags = about.get("flags") or ()
+    if accepted_from is None:
+        accepted_from = 1.0 if about.get("accepted_from") is None else float(about["accepted_from"])
+    match about.get("type"):
+        case "kattis":
+            return KattisComparison(flags)
+        case "validator":
+            return KattisValidator(about["programs"], flags)
+        case "prints_score":
+            program = {"language": about.get("language") or "PYTHON3", "solution": about["source"]}
+            return PrintedScore([program], accepted_from=accepted_from)
+        case "testlib":
+            files = about.get("files")
+            return TestlibChecker(about["source"], testlib, files=files, flags=flags, accepted_from=accepted_from)
     raise NotSupportedError(f"the problem's checker is {str(own)[:80]!r}, of no kind that is known here.")

@@ -304,27 +304,30 @@ class Pool:
             NoEndpoint: see `acquire`.
         """
         now = time.monotonic()
-        if waiter.lease is not None:
-            return now
-        for endpoint in self._open:
-            if endpoint.state == OPEN and endpoint.open_until <= now and self._probe(waiter, endpoint, now):
-                return now
-        free = next((e for e in self._free.least_busy_first(waiter.alone) if waiter.may_enter(e, now)), None)
-        if free is not None:
-            self._grant(free, waiter, is_probe=False)
+        if waiter.lease is not None or self._assign_now(waiter, now):
             return now
         usable = [e for e in self.endpoints.values() if waiter.may_use(e, now)]
         busy = [e for e in usable if e.state == CLOSED]
         if not busy and not any(e.state == HALF_OPEN for e in usable):
-            for endpoint in usable:  # an endpoint with bad answers is better than none
-                if not endpoint.is_unreachable and self._probe(waiter, endpoint, now):
-                    return now
+            # An endpoint with bad answers is better than none.
+            if any(self._probe(waiter, endpoint, now) for endpoint in usable if not endpoint.is_unreachable):
+                return now
             if all(e.is_unreachable for e in usable):
                 raise NoEndpoint(is_unreachable=bool(usable))
         if waiter.alone:
             self._reserve(waiter, busy)
         self._waiting.setdefault(waiter)
         return min((e.open_until for e in usable if e.state == OPEN), default=now + _CHECK_EVERY_S)
+
+    def _assign_now(self, waiter: Waiter, now: float) -> bool:
+        """Give the waiter an open endpoint whose cooldown is over, or a free place; return whether it got one."""
+        due = (e for e in self._open if e.state == OPEN and e.open_until <= now)
+        if any(self._probe(waiter, endpoint, now) for endpoint in due):
+            return True
+        free = next((e for e in self._free.least_busy_first(waiter.alone) if waiter.may_enter(e, now)), None)
+        if free is not None:
+            self._grant(free, waiter, is_probe=False)
+        return free is not None
 
     def _reserve(self, waiter: Waiter, busy: Sequence[Endpoint]) -> None:
         """Reserve the least busy endpoint for a waiter that must be alone: it gets no other request meanwhile."""

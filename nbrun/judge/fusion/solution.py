@@ -173,27 +173,25 @@ class Solution:
             if outcome.fault is Fault.COMPILE_TIME:
                 return self._compile_again(number)
         failed = self._first_failed()
-        if failed is None or failed not in self.outcomes:
-            return self.result()
-        outcome = self.outcomes[failed]
+        wanted = None if failed is None or failed not in self.outcomes else self._next(failed, self.outcomes[failed])
+        return self.result() if failed is None or wanted is None else self._retry(failed, wanted)
+
+    def _next(self, failed: int, outcome: TestOutcome) -> Next | None:
+        """Return how the first failed test must be run again; None if its verdict is final. Record the attempt."""
+        alone = partial(Next, time_limit_s=self.options.time_limit_s, alone=True)
         if _ended_by(outcome, _KILLED) and self.replies[failed].load > 1:
             self._add_attempt(failed, outcome)
-            why = "something killed it beside other programs: tried alone"
-            return self._retry(failed, Next(why, self.options.time_limit_s, alone=True))
+            return alone("something killed it beside other programs: tried alone")
         if _ended_by(outcome, ENDED_FROM_OUTSIDE):
             if not self.hint or self.hint["test"] != failed:  # else it is recorded already
                 self._add_attempt(failed, outcome)
             if sum(a.test == failed and a.verdict == Verdict.RUNTIME_ERROR for a in self.attempts) < 2:
-                why = "a signal ended it, perhaps the server's: tried alone"
-                return self._retry(failed, Next(why, self.options.time_limit_s, alone=True))
-        if outcome.verdict == Verdict.TIME_LIMIT_EXCEEDED:
-            self._add_attempt(failed, outcome)
-            endpoints = self.client.pool.able(self.program.language)
-            attempts = [a for a in self.attempts if a.test == failed and a.compile_limit_s is None]
-            wanted = next_attempt(attempts, self.policy.max_time_limit_s, endpoints)
-            if wanted is not None:
-                return self._retry(failed, wanted)
-        return self.result()
+                return alone("a signal ended it, perhaps the server's: tried alone")
+        if outcome.verdict != Verdict.TIME_LIMIT_EXCEEDED:
+            return None
+        self._add_attempt(failed, outcome)
+        attempts = [a for a in self.attempts if a.test == failed and a.compile_limit_s is None]
+        return next_attempt(attempts, self.policy.max_time_limit_s, self.client.pool.able(self.program.language))
 
     def _add_attempt(self, number: int, outcome: TestOutcome, compile_limit_s: float | None = None) -> None:
         reply, options = self.replies[number], self.options_used[number]
@@ -300,19 +298,23 @@ def history(result: Mapping[str, object]) -> list[Attempt]:
     if isinstance(recorded, list) and recorded:
         attempts = [Attempt.read(a) for a in recorded if isinstance(a, Mapping)]
         return [a for a in attempts if a.test == deciding and a.compile_limit_s is None]
-    record, limits = records[deciding], result.get("limits")
+    derived = _derived(result, records[deciding], deciding)
+    return [] if derived is None else [derived]
+
+
+def _derived(result: Mapping[str, Any], record: Mapping[str, Any], test: int) -> Attempt | None:
+    """Return the attempt that a record of a test describes; None if the record doesn't have enough."""
+    limits = result.get("limits")
     limit = limits.get("time_limit_s") if isinstance(limits, Mapping) else None
-    if not isinstance(limit, (int, float)) or record.get("cut"):
-        return []
-    run = (record.get("exec_info") or {}).get("run_result") or {}
     expected = ((record.get("test_info") or {}).get("output") or {}).get("stdout")
-    if not isinstance(expected, str):
-        return []
+    if not isinstance(limit, (int, float)) or record.get("cut") or not isinstance(expected, str):
+        return None
+    run = (record.get("exec_info") or {}).get("run_result") or {}
     worked = bool(run.get("stderr")) or (float(run.get("execution_time") or 0) > limit / 2 and "wall_time" in run)
     written, share = look_at(expected, run.get("stdout") or "", worked=worked)
     load = record.get("load", result.get("load", 1))
     endpoint = str(result.get("api_used") or "").removesuffix("/submit").removesuffix("/run_code")
-    return [Attempt(Verdict.TIME_LIMIT_EXCEEDED, float(limit), int(load), endpoint, deciding, str(written), share)]
+    return Attempt(Verdict.TIME_LIMIT_EXCEEDED, float(limit), int(load), endpoint, test, str(written), share)
 
 
 def continues(
