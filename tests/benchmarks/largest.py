@@ -12,6 +12,7 @@ import math
 import os
 import random
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,7 @@ from typing import Any
 import nbrun
 
 SAMPLES, TASKS, WORKERS, MEAN_S = 13_610, 11_600_000, 768, 0.017
+ROUNDS = 5  # of `bookkeeping`
 SPREAD = 1.0  # of the logarithm of a sample's size, and of a task's time
 
 
@@ -151,6 +153,20 @@ def parts() -> dict[str, Any]:
     """A hundredth and a tenth of the job."""
     small, large = one(100), one(10)
     return {"hundredth": small, "tenth": large, "time_a_task_tenth_over_hundredth": _growth(small, large)}
+
+
+def bookkeeping() -> dict[str, Any]:
+    """A hundredth of the job in a run, and in plain threads that save nothing, in turn: CPU a task."""
+    ours, plain = [], []
+    for _ in range(ROUNDS):
+        with tempfile.TemporaryDirectory() as folder:
+            ours.append(json.loads(_launch(str(Path(folder) / "r"), "100", "0").stdout)["cpu_us_per_task"])
+        plain.append(json.loads(_launch("bare", "100").stdout)["cpu_us_per_task"])
+    return {
+        "cpu_us_per_task": round(statistics.median(ours), 1),
+        "bare_cpu_us_per_task": round(statistics.median(plain), 1),
+        "above_us_per_task": round(statistics.median(a - b for a, b in zip(ours, plain, strict=True)), 1),
+    }
 
 
 def whole() -> dict[str, Any]:

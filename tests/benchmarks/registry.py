@@ -203,6 +203,11 @@ BENCHMARKS: tuple[Benchmark, ...] = (
              " µs"),
         most("time_a_task_tenth_over_hundredth", 1.2, "its time a task, over that in a hundredth of the job", "×"),
     )),
+    Benchmark("many_workers", "largest:bookkeeping", (
+        most("above_us_per_task", 40, "CPU a task with 768 workers, less that of 768 plain threads that save nothing",
+             " µs"),
+        peer("bare_cpu_us_per_task", "CPU a task of 768 plain threads", " µs"),
+    )),
     Benchmark("judging_overhead", "judging:overhead", (
         most("cpp_isolated.over_ms", 4, "judging a test of a C++ program, over the bare program, in a box", " ms"),
         most("python_isolated.over_ms", 6, "the same of a Python program", " ms"),
