@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import chain
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from nbrun.canonical import EMPTY_CONTEXT, EMPTY_DIGEST, KEY_BYTES, blake2b, canonical, context_text, digest, is_a
 from nbrun.errors import STORABLE_ADVICE, InputError, SampleError, UnstorableError
@@ -210,19 +210,18 @@ def _read_struct(value: Mapping[str, object]) -> tuple[Sequence[object], Sequenc
     lengths = {name: len(c) for name, c in columns.items()}
     if len(set(lengths.values())) > 1:
         raise ValueError(f"is a struct of lists of unequal length: {lengths}.")
-    count = next(iter(lengths.values()), 0)
-    skipped: set[int] = set()
-    languages = columns.get("language")
-    if languages is not None:
+    runnable: Sequence[int] = range(next(iter(lengths.values()), 0))
+    if "language" in columns:
+        languages = columns["language"]
         numbers = [x if isinstance(x, int) and not isinstance(x, bool) else None for x in languages]
-        skipped = {i for i, x in enumerate(numbers) if x == 0}
         columns["language"] = [
             old if n is None else LANGUAGES.get(n, str(n)) for old, n in zip(languages, numbers, strict=True)
         ]
+        if 0 in numbers:
+            runnable = [i for i, n in enumerate(numbers) if n != 0]
     names = list(columns)
     rows = [dict(zip(names, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-    runnable = [i for i in range(count) if i not in skipped] if skipped else range(count)
-    return rows, runnable, len(skipped)
+    return rows, runnable, len(rows) - len(runnable)
 
 
 # ---- samples that are plain values
@@ -395,6 +394,18 @@ def _missing_groups(missing: Sequence[tuple[str, str]], keys: Sequence[str]) -> 
 FIRST_CHECKED = 100
 
 
+class _Place(NamedTuple):
+    """Which sample is being read, for errors."""
+
+    number: int
+    sample_id: str
+
+    def error(self, text: str) -> SampleError:
+        """Return the error whose message goes on with this text after the number and the id."""
+        where = f"sample {self.number} ({self.sample_id!r})"
+        return SampleError(where + text, position=self.number, sample_id=self.sample_id)
+
+
 class SampleReader:
     """Reads samples one after another and checks each.
 
@@ -439,44 +450,38 @@ class SampleReader:
         first, self._first = self._first, None
         if first is not None and first.raw is raw and number == 0:
             return first
-        sample_id = self.read_id(raw, number)
+        where = _Place(number, self.read_id(raw, number))
         if isinstance(raw["id"], str):
             self.ids_are_integers = False
         self.settle_groups(raw)
-        where = f"sample {number} ({sample_id!r})"
+        if not self.groups:
+            return self._read_item(raw, where)
+        if type(raw) is PlainSample:
+            raise where.error(
+                " is a plain value, but groups were named or found in the first sample: give each sample as a dict, "
+                "such as {'id': 'p1', 'solutions': [...]}, or leave groups= out."
+            )
         groups: list[Group] = []
         skipped = base = 0
-        assert self.groups is not None
-        if not self.groups:
-            if any(k in raw for k in DEFAULT_GROUPS.values()):
-                raise SampleError(
-                    f"{where} has groups, but the first sample has none: give groups= to say what the items are.",
-                    position=number,
-                    sample_id=sample_id,
-                )
-            item = raw["item"] if type(raw) is PlainSample else raw
-            groups.append(self._group(ITEM_GROUP, [item], range(1), 0, where, number, sample_id))
-            context = EMPTY_CONTEXT if self._context is None else self._digest_context(raw, where, number, sample_id)
-            return Sample(sample_id, number, raw, tuple(groups), context, 0, self._key_of)
-        if type(raw) is PlainSample:
-            raise SampleError(
-                f"{where} is a plain value, but groups were named or found in the first sample: give each sample as a "
-                "dict, such as {'id': 'p1', 'solutions': [...]}, or leave groups= out.",
-                position=number,
-                sample_id=sample_id,
-            )
         for name, field in self.groups.items():
-            value = raw.get(field)
             try:
-                items, runnable, n = read_items(value)
+                items, runnable, n = read_items(raw.get(field))
             except ValueError as e:
-                raise SampleError(f"{where}: {field!r} {e}", position=number, sample_id=sample_id) from None
-            group = self._group(name, items, runnable, base, where, number, sample_id)
-            groups.append(group)
-            base += len(group.runnable)
+                raise where.error(f": {field!r} {e}") from None
+            groups.append(self._group(name, items, runnable, base, where))
+            base += len(runnable)
             skipped += n
-        context = self._digest_context(raw, where, number, sample_id)
-        return Sample(sample_id, number, raw, tuple(groups), context, skipped, self._key_of)
+        context = self._digest_context(raw, where)
+        return Sample(where.sample_id, number, raw, tuple(groups), context, skipped, self._key_of)
+
+    def _read_item(self, raw: Any, where: _Place) -> Sample:
+        """Return a sample without groups, which is an item itself."""
+        if any(k in raw for k in DEFAULT_GROUPS.values()):
+            raise where.error(" has groups, but the first sample has none: give groups= to say what the items are.")
+        item = raw["item"] if type(raw) is PlainSample else raw
+        group = self._group(ITEM_GROUP, [item], range(1), 0, where)
+        context = EMPTY_CONTEXT if self._context is None else self._digest_context(raw, where)
+        return Sample(where.sample_id, where.number, raw, (group,), context, 0, self._key_of)
 
     @staticmethod
     def read_id(raw: Any, number: int) -> str:
@@ -505,9 +510,7 @@ class SampleReader:
             )
         return digits_of(int(value))
 
-    def _group(
-        self, name: str, items: Sequence[object], runnable: Sequence[int], base: int, where: str, number: int, sid: str
-    ) -> Group:
+    def _group(self, name: str, items: Sequence[object], runnable: Sequence[int], base: int, where: _Place) -> Group:
         get, new, form = self._key, EMPTY_DIGEST.copy, canonical
         keys: list[bytes] = []
         add = keys.append
@@ -520,21 +523,17 @@ class SampleReader:
         except Exception as e:  # the user's key function may raise anything
             i = runnable[len(keys)]
             if get is None:
-                self._check_items(name, items, (i,), where, number, sid)  # the better error, where it is one
-            raise SampleError(
-                f"{where}: item {i} of group {name!r} can't be hashed into a key: {e}. "
-                "Give key=, a function of the item that returns text, numbers, lists or mappings.",
-                position=number,
-                sample_id=sid,
+                self._check_items(name, items, (i,), where)  # the better error, where it is one
+            raise where.error(
+                f": item {i} of group {name!r} can't be hashed into a key: {e}. "
+                "Give key=, a function of the item that returns text, numbers, lists or mappings."
             ) from e
         is_plain = SCALARS.issuperset(map(type, items))
         if not is_plain:
-            self._check_items(name, items, runnable, where, number, sid)
+            self._check_items(name, items, runnable, where)
         return Group(name, items, runnable, b"".join(keys), occurrences(keys), base, is_plain)
 
-    def _check_items(
-        self, name: str, items: Sequence[object], indices: Iterable[int], where: str, number: int, sample_id: str
-    ) -> None:
+    def _check_items(self, name: str, items: Sequence[object], indices: Iterable[int], where: _Place) -> None:
         """Raise a SampleError for the first item that an entry can't hold: better before its task runs than after."""
         check = self._check_item
         if check is None or _are_flat(items):
@@ -547,12 +546,10 @@ class SampleReader:
                 check(item)
             except UnstorableError as e:
                 also = "" if self._key is not None else ", with key=, a function of the item that tells it from others"
-                raise SampleError(
-                    f"{where}: item {i} of group {name!r} can't be stored beside its result: "
+                raise where.error(
+                    f": item {i} of group {name!r} can't be stored beside its result: "
                     f"{str(e).removesuffix(STORABLE_ADVICE)} Give keep_items=False, which leaves items out of the "
-                    f"results{also}.",
-                    position=number,
-                    sample_id=sample_id,
+                    f"results{also}."
                 ) from e
 
     def check_items(self, samples: Sequence[Mapping[str, object]], seconds: float) -> None:
@@ -568,20 +565,19 @@ class SampleReader:
             return
         end = time.thread_time() + seconds
         for number, raw in enumerate(samples):
-            sample_id = self.read_id(raw, number)
-            where = f"sample {number} ({sample_id!r})"
+            where = _Place(number, self.read_id(raw, number))
             if not self.groups:
-                self._check_items(ITEM_GROUP, [raw], (0,), where, number, sample_id)
+                self._check_items(ITEM_GROUP, [raw], (0,), where)
             for name, field in (self.groups or {}).items():
                 try:
                     items, runnable, _ = read_items(raw.get(field))
                 except ValueError:  # reported when it is read
                     continue
-                self._check_items(name, items, runnable, where, number, sample_id)
+                self._check_items(name, items, runnable, where)
             if time.thread_time() > (end if number >= FIRST_CHECKED else end + 1.0):
                 return
 
-    def _digest_context(self, raw: Mapping[str, object], where: str, number: int, sample_id: str) -> str:
+    def _digest_context(self, raw: Mapping[str, object], where: _Place) -> str:
         assert self.groups is not None
         try:
             if self._context is not None:
@@ -590,9 +586,7 @@ class SampleReader:
             rest = {k: v for k, v in raw.items() if k != "id" and k not in fields}
             return context_text(rest) if rest else EMPTY_CONTEXT
         except Exception as e:  # the user's context function may raise anything
-            raise SampleError(
-                f"{where}: what it holds beside its groups can't be hashed: {e}. "
-                "Give context=, a function of the sample that returns text, numbers, lists or mappings.",
-                position=number,
-                sample_id=sample_id,
+            raise where.error(
+                f": what it holds beside its groups can't be hashed: {e}. "
+                "Give context=, a function of the sample that returns text, numbers, lists or mappings."
             ) from e

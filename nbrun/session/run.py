@@ -42,6 +42,8 @@ from nbrun.version import __version__
 if TYPE_CHECKING:
     import pandas as pd
 
+    from nbrun.engine.executor import ExecutorBackend
+
 POLL_S = 0.1
 #: How long to wait for a run that is being stopped, and for a panel to show the end, in seconds.
 DRAIN_S, SHOW_S = 10.0, 1.0
@@ -104,36 +106,8 @@ class Launch:
             InputError: fn can't be sent to the executor.
             ResultsInUseError, StorageError, FormatError: the directory can't be opened.
         """
-        fn, retry = self.fn, self.arguments.retry
-        policy = RetryPolicy(attempts=1) if retry is None else retry
-        pool: Callable[[TaskSource], WorkerPool] = ThreadPool
-        remote: ExecutorBackend | None = None
-        if is_async(fn):
-            from nbrun.engine.asyncio_pool import AsyncioPool  # asyncio loads slowly, and few runs need it
-
-            pool = AsyncioPool
-        if self.executor is not None:
-            left_out = (self.reader.groups or {}).values()
-            from nbrun.engine.executor import ExecutorBackend  # few runs have an executor
-
-            fn = remote = ExecutorBackend(fn, self.executor, policy, RemoteEncoder(), left_out)
-            pool = remote.pool
-            assign(remote.digest, self.output)
-
-        def make_scheduler(store: ResultStore) -> Scheduler:
-            return Scheduler(
-                fn,
-                cast("ResultSink[SampleTasks]", store),  # it is only given samples that its own `begin` has returned
-                self.tracker,
-                workers=self.limits.workers,
-                retry=policy,
-                name=host_name(),
-                pool=pool,
-                timeout_s=self.limits.timeout_s,
-                max_per_s=self.limits.max_per_s,
-                output=self.output,
-            )
-
+        backend = self._backend()
+        fn = self.fn if backend is None else backend
         try:
             supervisor = Supervisor(
                 samples,
@@ -145,16 +119,55 @@ class Launch:
                 self.output,
                 again=again,
                 open_store=partial(self._open_store, samples),
-                make_scheduler=make_scheduler,
+                make_scheduler=partial(self._make_scheduler, fn, self._pool(backend)),
                 on_end=on_end,
             )
         except BaseException:
-            if remote is not None:
-                remote.close()
+            if backend is not None:
+                backend.close()
             raise
-        if remote is not None and (end := remote.shutdown_notice()):
+        if backend is not None and (end := backend.shutdown_notice()):
             supervisor.notices.add(end)
         return supervisor
+
+    @property
+    def _policy(self) -> RetryPolicy:
+        return RetryPolicy(attempts=1) if self.arguments.retry is None else self.arguments.retry
+
+    def _backend(self) -> ExecutorBackend | None:
+        """Return what takes fn's place if there is an executor."""
+        if self.executor is None:
+            return None
+        from nbrun.engine.executor import ExecutorBackend  # few runs have an executor
+
+        left_out = (self.reader.groups or {}).values()
+        backend = ExecutorBackend(self.fn, self.executor, self._policy, RemoteEncoder(), left_out)
+        assign(backend.digest, self.output)
+        return backend
+
+    def _pool(self, backend: ExecutorBackend | None) -> Callable[[TaskSource], WorkerPool]:
+        """Return what makes the worker pool."""
+        if backend is not None:
+            return backend.pool
+        if not is_async(self.fn):
+            return ThreadPool
+        from nbrun.engine.asyncio_pool import AsyncioPool  # asyncio loads slowly, and few runs need it
+
+        return AsyncioPool
+
+    def _make_scheduler(self, fn: Any, pool: Callable[[TaskSource], WorkerPool], store: ResultStore) -> Scheduler:
+        return Scheduler(
+            fn,
+            cast("ResultSink[SampleTasks]", store),  # it is only given samples that its own `begin` has returned
+            self.tracker,
+            workers=self.limits.workers,
+            retry=self._policy,
+            name=host_name(),
+            pool=pool,
+            timeout_s=self.limits.timeout_s,
+            max_per_s=self.limits.max_per_s,
+            output=self.output,
+        )
 
     def _open_store(self, samples: Samples, on_fault: Callable[[Exception], None]) -> ResultStore:
         store = ResultStore(

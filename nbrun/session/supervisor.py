@@ -42,7 +42,7 @@ from nbrun.session.arguments import ERRORS, Redo
 from nbrun.session.notices import ChangedResults, Notices
 from nbrun.session.sample_source import Samples, duplicate
 from nbrun.session.settings import Settings
-from nbrun.storage.resume import RejudgeFilter, RerunRules
+from nbrun.storage.resume import RejudgeFilter, RerunRules, ResumePlan
 from nbrun.storage.sample_state import SampleState
 from nbrun.storage.store import ResultStore
 from nbrun.threads import start_daemon, start_thread
@@ -534,22 +534,11 @@ class Supervisor:
         )
         plan = self.store.begin(sample, rules, self.scheduler.wait_for_resume)
         self.changed.add(sample, plan)
-        number = None if self._second is None else self._second.numbers.get(sample.id)
-        failed = None if self._second is None or self._second.only is None else self._second.only[sample.id]
+        second = self._second
+        number = None if second is None else second.numbers.get(sample.id)
+        failed = None if second is None or second.only is None else second.only[sample.id]
         if number is None:
-            for group in sample.groups:
-                self._tasks[group.name] += len(group.runnable)
-            number = self._tracker.add_sample(
-                sample.id,
-                plan.total,
-                done=plan.done,
-                skipped=sample.skipped,
-                accepted=plan.accepted,
-                rejected=plan.rejected,
-                verdicts=plan.verdicts,
-                unexpected=plan.unexpected,
-                tally=plan.tally,
-            )
+            number = self._count_sample(sample, plan)
         elif failed is None:
             if self._tracker.is_complete(number):
                 self._tracker.sample_done(-1)
@@ -558,12 +547,26 @@ class Supervisor:
             self._tracker.sample_done()
             return
         plan.state.number = number
-        if failed is None:
-            self.scheduler.feed(plan.state)
-            return
-        plan.state.missing = [p for p in plan.state.missing if p in failed.positions]
-        plan.state.quarantined = [p for p in plan.state.quarantined if p in failed.positions]
-        self.scheduler.feed(plan.state, failed.others)
+        if failed is not None:
+            plan.state.missing = [p for p in plan.state.missing if p in failed.positions]
+            plan.state.quarantined = [p for p in plan.state.quarantined if p in failed.positions]
+        self.scheduler.feed(plan.state, () if failed is None else failed.others)
+
+    def _count_sample(self, sample: Sample, plan: ResumePlan) -> int:
+        """Add a sample that was not read before to the counts. Return its number on the tracker."""
+        for group in sample.groups:
+            self._tasks[group.name] += len(group.runnable)
+        return self._tracker.add_sample(
+            sample.id,
+            plan.total,
+            done=plan.done,
+            skipped=sample.skipped,
+            accepted=plan.accepted,
+            rejected=plan.rejected,
+            verdicts=plan.verdicts,
+            unexpected=plan.unexpected,
+            tally=plan.tally,
+        )
 
     def _again(self, sample: Sample) -> RejudgeFilter | None:
         """Return a filter for saved results that `redo="errors"` or `fn.again` makes again, or None."""
@@ -598,14 +601,7 @@ class Supervisor:
         if stopped and scheduler.flag.is_set:
             scheduler.wait_for_workers(ABANDON_AFTER_S)
             store.journal.close_intake()
-        clean = store.finish()
-        while not clean and scheduler.wait_for_resume():
-            clean = store.finish()
-        if not clean and scheduler.run_state.broken is None:  # stopped after a fault, which may be fixed by now
-            store.retry_after_fault(wherever_it_is=True)
-            clean = store.finish()
-        if not clean and scheduler.run_state.broken is None and (lost := store.unsaved):
-            self.notices.add(f"{lost:,} results that had ended could not be saved; their tasks count as missing.")
+        clean = self._finish_store()
         store.close(5.0, clean=clean)
         self.notices.add_problems(store.problems)
         self._close_fn()
@@ -613,6 +609,21 @@ class Supervisor:
         if self.halt is not None:
             return State.HALTED
         return State.STOPPED if stopped or scheduler.run_state.is_draining or not clean else State.DONE
+
+    def _finish_store(self) -> bool:
+        """Save everything. Return False if the disk refuses, and the run was stopped instead of resumed."""
+        scheduler, store = self.scheduler, self.store
+        while not store.finish():
+            if scheduler.wait_for_resume():
+                continue
+            if scheduler.run_state.broken is not None:
+                return False
+            store.retry_after_fault(wherever_it_is=True)  # the fault may be fixed by now
+            clean = store.finish()
+            if not clean and (lost := store.unsaved):
+                self.notices.add(f"{lost:,} results that had ended could not be saved; their tasks count as missing.")
+            return clean
+        return True
 
     def _close_fn(self) -> None:
         close = getattr(self.fn, "close", None)
