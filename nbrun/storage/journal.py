@@ -284,12 +284,13 @@ class Journal:
     def _commit(self, batches: list[Batch], attempts: list[OpenAttempt]) -> None:
         """Save these batches and attempts. After an error the files of direct writes are dropped; a retry appends their
         results to the journal instead."""
-        direct = [batch.file for batch in batches if batch.file is not None]
-        others = [batch for batch in batches if batch.file is None] if direct else batches
+        made = [batch.file for batch in batches if batch.file is not None]
         segment: Segment | None = None
         placed: list[PlacedBatch] = []
         try:
             self._check_place()
+            direct = self._direct.begin(made)
+            others = [batch for batch in batches if batch.file not in direct] if direct else batches
             if others or attempts:
                 segment = self.segments.current()
                 with self._lock:
@@ -302,7 +303,7 @@ class Journal:
                 self.segments.sync(segment)
             self._direct.put(direct)
         except BaseException:
-            for file in direct:
+            for file in made:
                 file.drop()
             batches[:] = [batch._replace(file=None) for batch in batches]
             raise

@@ -546,6 +546,9 @@ class DirectFile:
         inside = pieces(state, records, seq)
         parts = lay_out_sample(state, inside, bytes((DONE,)) * len(records), [r[1] for r in records], self._max_seq)
         self._file = files.NewFile(folder + state.name, parts, f"{folder}{FOLDER}/tmp/{temporary(state.name)}")
+
+    def begin_writeback(self) -> None:
+        """Let the disk begin to write the content, without waiting for it."""
         self._file.begin_writeback()
 
     def put(self) -> None:
@@ -566,7 +569,8 @@ class DirectFile:
 class DirectWriter:
     """Decides which samples are written directly, and puts their files in place.
 
-    Threads: workers call `accepts` and `make`, the journal's thread `put`.
+    Threads: workers call `accepts` and `make`, the journal's thread the rest. Workers make few system calls: each gives
+    the interpreter lock to another thread, and to get it back takes longer than the call.
 
     Args:
         folder: the results directory.
@@ -582,12 +586,25 @@ class DirectWriter:
 
     def make(self, state: SampleState, records: list[EntryRecord], seq: int) -> DirectFile | None:
         """Write the sample's file. Return None where the disk refuses; the journal's thread will report that."""
-        if os.path.lexists(self._prefix + state.name):
-            return None  # another program has put a file there, which is read before it is replaced
         try:
             return DirectFile(self._prefix, state, records, seq)
         except OSError:
             return None
+
+    def begin(self, made: list[DirectFile]) -> list[DirectFile]:
+        """Let the disk begin to write the files of one commit. Return those to be put.
+
+        A file is dropped if its name is taken: another program has put a file there, which is read before it is
+        replaced, so these results go to the journal.
+        """
+        accepted = []
+        for file in made:
+            if os.path.lexists(self._prefix + file.state.name):
+                file.drop()
+            else:
+                file.begin_writeback()
+                accepted.append(file)
+        return accepted
 
     def put(self, made: list[DirectFile]) -> None:
         """Make the files of one commit (there may be none) durable, under their names. Raise OSError."""
