@@ -320,7 +320,7 @@ def samples_frame(results: Results) -> tuple[pd.DataFrame, list[str]]:
     df = df.astype(dict.fromkeys([*counted, "errors"], "Int64") | {"is_complete": "boolean"})
     if found.integer_ids:
         df["sample_id"] = df["sample_id"].map(int).astype("Int64")
-    df["updated_at"] = pd.to_datetime(df["updated_at"].astype("float64"), unit="s", utc=True)
+    df["updated_at"] = pd.to_datetime(df["updated_at"].astype("float64"), unit="s", utc=True, errors="coerce")
     return df, [str(p) for p in found.problems]
 
 

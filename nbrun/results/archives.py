@@ -40,6 +40,8 @@ _COMMENT = re.compile(rb"nbrun-archive/1 index=(\d+)\Z")
 _TRIES = 20
 #: A member of more than FREE_BYTES may be this many times larger than it is packed (JSON comes to 200).
 MAX_RATIO, FREE_BYTES = 400, 64 << 20
+#: The year 2554: some file systems hold later times, which come from a wrong clock.
+MAX_MTIME_NS = (1 << 64) - 1
 _MEMBER = "has a member"
 _LOCAL = 30  # bytes of a member's header before its name
 
@@ -189,12 +191,16 @@ def read_file(folder: Path, info: FileInfo, archives: Archives | None = None) ->
 # ---- reading
 
 
-def verify(f: BinaryIO, name: str) -> None:
-    """Read an archive back. Raise Unreadable, ValueError or EOFError where its index or a member is not right."""
+def verify(f: BinaryIO, name: str, members: int) -> None:
+    """Read an archive back. Raise Unreadable, ValueError or EOFError where readers would not find all its members."""
     stat = os.fstat(f.fileno())
     if not _seek_index(f, stat.st_size):
         raise Unreadable("has no index")
-    for info in _parse_index(name, stat, _index_at(f), []):
+    bad: list[str] = []
+    infos = _parse_index(name, stat, _index_at(f), bad)
+    if bad or len(infos) != members:
+        raise Unreadable("; ".join([f"holds {len(infos)} of {members} files", *bad]))
+    for info in infos:
         assert info.place is not None
         _member(f, info.place)
 
@@ -295,10 +301,10 @@ def _wrong_in(m: JsonValue, archive_bytes: int) -> str | None:
     if not isinstance(m.get("id"), str) or source not in (NBRUN, PROGRESS, LEGACY):
         return f"has no id or no format ({name})"
     numbers = [n for key in ("offset", "packed", "size", "crc", "mtime_ns") if isinstance(n := m.get(key), int)]
-    if len(numbers) < 5 or min(numbers) < 0:
+    if len(numbers) < 5 or min(numbers[:4]) < 0:
         return f"has sizes that are no numbers ({name})"
     offset, packed, size, _, mtime_ns = numbers
-    if offset + packed > archive_bytes or mtime_ns >= 1 << 63:
+    if offset + packed > archive_bytes or abs(mtime_ns) > MAX_MTIME_NS:
         return f"is outside of the archive ({name})"
     if is_bomb(packed, size):
         return f"would unpack {packed:,} bytes to {size:,} ({name})"

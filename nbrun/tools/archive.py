@@ -6,6 +6,7 @@ See results/archives.py for what an archive holds. One thread, which holds the d
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import time
 import zipfile
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from nbrun.results import archives, legacy, plain_files
-from nbrun.results.archives import FORMAT, FREE_BYTES, INDEX, is_bomb
+from nbrun.results.archives import FORMAT, FREE_BYTES, INDEX, MAX_MTIME_NS, is_bomb
 from nbrun.results.reader import results_folder
 from nbrun.results.sample_file import LEGACY, NBRUN, FileInfo, Unreadable
 from nbrun.results.values import dump
@@ -179,7 +180,10 @@ def write_archive(folder: Path, name: str, infos: Iterable[FileInfo], beside: Pa
             z.comment = b"%b index=%d" % (FORMAT.encode(), start)
 
     def read_back(f: BinaryIO) -> None:
-        archives.verify(f, name)
+        try:
+            archives.verify(f, name, len(written))
+        except (Unreadable, ValueError, EOFError, zlib.error) as e:
+            raise OSError(errno.EIO, f"reads back as something else ({e})", name) from e
 
     files.write_and_check(folder / name, write, read_back, beside)
     files.sync_folder(folder)
@@ -191,7 +195,7 @@ def _index_line(info: FileInfo, m: zipfile.ZipInfo, mtime_ns: int) -> dict[str, 
         "name": info.name,
         "id": info.sample_id,
         "source": info.source,
-        "mtime_ns": mtime_ns,
+        "mtime_ns": min(mtime_ns, MAX_MTIME_NS),
         "size": m.file_size,
         "packed": m.compress_size,
         "crc": m.CRC,
@@ -202,5 +206,5 @@ def _index_line(info: FileInfo, m: zipfile.ZipInfo, mtime_ns: int) -> dict[str, 
 
 
 def _date(seconds: float) -> tuple[int, int, int, int, int, int]:
-    t = time.localtime(max(seconds, 315_619_200))  # ZIP knows no time before 1980
+    t = time.localtime(min(max(seconds, 315_619_200), 4_354_732_800))  # ZIP knows no time before 1980 or after 2107
     return t.tm_year, t.tm_mon, t.tm_mday, t.tm_hour, t.tm_min, t.tm_sec

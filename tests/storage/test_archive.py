@@ -1,7 +1,9 @@
 """Archives (F12): finished samples in one compressed file count, load and return, whatever happens in between."""
 
+import datetime as dt
 import itertools
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -16,10 +18,11 @@ import pandas as pd
 import pytest
 
 import nbrun
-from nbrun.errors import InputError, ResultsInUseError
+from nbrun.errors import InputError, ResultsInUseError, StorageError
 from nbrun.results import archives
 from nbrun.results.listing import list_samples
 from nbrun.storage import files
+from nbrun.tools import archive
 from nbrun.tools.archive import archive_finished, unpack_archives
 from nbrun.tools.check import check
 
@@ -98,6 +101,38 @@ def test_f12_archived_samples_count_and_load_as_before(full):
     assert undone.samples == 6
     after = content(full)
     assert {k: v for k, v in after.items() if k != "q.json"} == {k: v for k, v in before.items() if k != "q.json"}
+    assert not list(full.glob("archive-*"))
+
+
+@pytest.mark.parametrize("year", [1938, 1969, 1970, 1979, 2107, 2200, 2400])
+def test_a_file_of_any_time_is_archived_and_found(year, full):
+    """Copied without its time, or made while a clock was wrong: ZIP itself holds no time before 1980 or after 2107."""
+    ns = int(dt.datetime(year, 6, 1, tzinfo=dt.UTC).timestamp()) * 10**9
+    os.utime(full / "p1.json", ns=(ns, ns))
+    if os.stat(full / "p1.json").st_mtime_ns != ns:
+        pytest.skip("this disk holds no such time")
+    before, rows, samples = content(full), load(full), nbrun.load_samples(full)
+    assert nbrun.archive(full).samples == 6
+    pd.testing.assert_frame_equal(load(full), rows)
+    pd.testing.assert_frame_equal(nbrun.load_samples(full), samples)
+    assert check(full).is_ok
+    assert nbrun.archive(full, unpack=True).samples == 6
+    assert content(full) == before
+    assert os.stat(full / "p1.json").st_mtime_ns == ns
+
+
+@pytest.mark.parametrize("what", ["a line", "a member"])
+def test_nothing_is_removed_for_an_archive_that_readers_would_not_take(what, full, monkeypatch):
+    before = content(full)
+    real = archive._index_line
+
+    def line(info, *rest):
+        return {**real(info, *rest), **({"mtime_ns": "?"} if what == "a line" else {"crc": 1})}
+
+    monkeypatch.setattr(archive, "_index_line", line)
+    with pytest.raises(StorageError, match="reads back as something else"):
+        nbrun.archive(full)
+    assert content(full) == before
     assert not list(full.glob("archive-*"))
 
 
