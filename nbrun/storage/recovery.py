@@ -12,9 +12,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
+from typing import cast
 
 from nbrun.errors import StorageError
-from nbrun.json_types import Entry
+from nbrun.json_types import Entry, JsonValue
 from nbrun.results import plain_files, sample_file
 from nbrun.results.format import ATTEMPT, HEADER, MAX_SEQ, Header, MatchRecord, frame, segment_name
 from nbrun.results.listing import Problem
@@ -30,13 +31,15 @@ from nbrun.results.sample_file import (
     in_chunks,
     load_entry,
 )
-from nbrun.results.values import dump
+from nbrun.results.values import decode, dump
 from nbrun.storage import files
 from nbrun.storage.directory import Directory
 from nbrun.storage.lock import DirectoryLock
 
 #: No run begins after this seq: it leaves room for more results than any directory gets, up to MAX_SEQ.
 LAST_SEQ = MAX_SEQ // 10
+#: A segment with a higher number is not of nbrun. It is deleted as others are, once its entries are in files.
+MAX_SEGMENT = 10**9
 
 
 @dataclass
@@ -71,7 +74,7 @@ def recover(directory: Directory) -> Recovery:
             "new folder, without .nbrun; `nbrun check` of each copy shows what it holds.",
             path=str(directory.path),
         )
-    out.next_segment = 1 + max(index.segments, default=0)
+    out.next_segment = 1 + max((number for number in index.segments if number < MAX_SEGMENT), default=0)
     writer = _SampleWriter(directory, index)
     try:
         for sample_id, journal in index.entries.items():
@@ -293,6 +296,11 @@ def carry_attempts(directory: Directory, index: JournalIndex, out: Recovery) -> 
         files.sync_folder(directory.inner)
     finally:
         segment.close()
+
+
+def decode_hint(hint: Mapping[str, object]) -> dict[str, object]:
+    """Return a hint as the record of its attempt holds it, with non-finite floats put back. May change its values."""
+    return {name: decode(cast(JsonValue, value)) for name, value in hint.items()}
 
 
 def attempt_body(key: bytes, occurrence: int, attempt: Attempt, reason: str = "") -> bytes:

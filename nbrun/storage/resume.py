@@ -12,11 +12,12 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import cast
 from zlib import crc32
 
 from nbrun import verdicts
 from nbrun.canonical import key_text
-from nbrun.json_types import Entry
+from nbrun.json_types import Entry, JsonValue
 from nbrun.results import archives, legacy, sample_file
 from nbrun.results.format import MatchedPlace, MatchRecord
 from nbrun.results.legacy import OldMatch, match_old, old_body, old_stored, places_in
@@ -34,6 +35,7 @@ from nbrun.results.sample_file import (
     decode_entry,
     load_entry,
 )
+from nbrun.results.values import decode
 from nbrun.samples import Sample
 from nbrun.storage import entry_index, files
 from nbrun.storage.directory import Directory
@@ -41,7 +43,7 @@ from nbrun.storage.entry import ENTRY
 from nbrun.storage.journal import Journal
 from nbrun.storage.logs import choose
 from nbrun.storage.match import NO_ITEM, Retyped, match_by_key, match_own, moved, retyped, stored_item
-from nbrun.storage.recovery import Recovery, attempt_body
+from nbrun.storage.recovery import Recovery, attempt_body, decode_hint
 from nbrun.storage.sample_state import DONE, ERROR, Columns, Maker, SampleState
 from nbrun.storage.sample_writer import write_sample
 from nbrun.verdicts import Tally
@@ -448,8 +450,10 @@ class ResumePlanner:
                 position = g.base + rank
                 is_done = state.columns is not None and state.columns.status[position] == DONE
                 if attempt is not None and not is_done:
-                    state.attempts[position] = attempt
-                    self.journal.put_attempt(state, position, attempt_body(g.key(rank), g.occurrence(rank), attempt))
+                    body = attempt_body(g.key(rank), g.occurrence(rank), attempt)
+                    previous = decode(cast(JsonValue, attempt.previous))
+                    state.attempts[position] = attempt._replace(hint=decode_hint(attempt.hint), previous=previous)
+                    self.journal.put_attempt(state, position, body)
 
     def _choose(self, state: SampleState, c: Columns, rules: RerunRules) -> list[int]:
         """Return the positions to run: those without a result, and those whose result runs again."""

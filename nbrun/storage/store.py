@@ -34,7 +34,7 @@ from nbrun.storage.entry import EntryRecord
 from nbrun.storage.journal import Journal
 from nbrun.storage.lock import DirectoryLock
 from nbrun.storage.logs import InFlightTasks, Manifest, write_totals
-from nbrun.storage.recovery import attempt_body, recover
+from nbrun.storage.recovery import attempt_body, decode_hint, recover
 from nbrun.storage.resume import RerunRules, ResumePlan, ResumePlanner
 from nbrun.storage.sample_state import DONE, SampleState
 
@@ -213,11 +213,10 @@ class ResultStore:
         saved = cast(JsonObject, load(data))  # as it will be read back
         hint = cast(JsonObject, saved["hint"])
         kept = Attempt(task.attempt, hint, saved["previous"], task._exceptions, task._waits_since)
-        state.attempts[position] = kept._replace(previous=retry.result)
         group, rank = state.sample.locate(position)
-        self.journal.put_attempt(
-            state, position, attempt_body(group.key(rank), group.occurrence(rank), kept, retry.reason)
-        )
+        body = attempt_body(group.key(rank), group.occurrence(rank), kept, retry.reason)
+        state.attempts[position] = kept._replace(hint=decode_hint(hint), previous=retry.result)
+        self.journal.put_attempt(state, position, body)
 
     @property
     def is_filling(self) -> bool:

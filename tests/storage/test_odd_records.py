@@ -402,3 +402,24 @@ def test_a_match_record_of_an_index_beyond_the_format_is_damage(whole, tmp_path)
         before = len(nbrun.load_results(path))
         merge_results(target, path)
         assert len(nbrun.load_results(target)) == before
+
+
+@pytest.mark.parametrize("number", ["2147483647", "4000000000", "9" * 18, "9" * 30, "9" * 230], ids=len)
+def test_a_segment_of_any_number_is_read_and_followed(number, tmp_path):
+    path = tmp_path / "r"
+    three = [{"id": "n", "solutions": ["p", "e", "q"]}]
+
+    def fn(task):
+        if task.item == "e":
+            raise ValueError("no")
+        return {"n": 1}
+
+    nbrun.start(three, fn, path, view=None, retry=None).wait(60)
+    entry = {**json.loads((path / "n.json").read_bytes())["solution_result"][2], "seq": 50, "result": {"n": 2}}
+    line = frame(b"e", dump(entry), dump(["n", "solution"]))
+    (path / ".nbrun" / f"journal-{number}.log").write_bytes(line)
+    four = [{"id": "n", "solutions": ["p", "e", "q", "r"]}]
+    progress = nbrun.start(four, fn, path, view=None, retry=None).wait(60)
+    assert (progress.done, progress.errors) == (3, 1)
+    assert sorted(nbrun.load_results(path)["n"].dropna()) == [1, 1, 2]
+    assert check(path).is_ok

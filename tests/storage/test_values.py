@@ -9,6 +9,7 @@ import fractions
 import json
 import math
 import pathlib
+import shutil
 import subprocess
 import sys
 import uuid
@@ -276,3 +277,25 @@ def test_a_process_with_little_memory_gets_an_error_for_what_is_too_large(tmp_pa
     counts, errors = ran.stdout.splitlines()
     assert counts == f"2 1 [({2 << 19}, {10**30}), ({2 << 22}, {10**30})]"
     assert "MemoryError" in errors
+
+
+def test_hints_and_results_of_attempts_come_back_as_they_were_given(tmp_path):
+    """In the same run, and in the next one after an interruption."""
+    given = {"inf": -math.inf, "big": 2**70, "list": [1.5, {"nan": math.nan}], "text": "x"}
+    seen = []
+
+    def fn(task):
+        if task.attempt == 1:
+            return nbrun.Retry("later", hint=given, result={"value": math.inf})
+        if task.attempt == 2 and not seen:
+            shutil.copytree(tmp_path / "r", tmp_path / "copy")
+        seen.append((task.attempt, task.hint, task.previous))
+        return {"n": 1}
+
+    samples = [{"id": "a", "items": ["x"]}]
+    nbrun.start(samples, fn, tmp_path / "r", groups=["item"], view=None).wait(60)
+    nbrun.start(samples, fn, tmp_path / "copy", groups=["item"], view=None).wait(60)
+    assert [attempt for attempt, _, _ in seen] == [2, 2]
+    for _, hint, previous in seen:
+        assert repr(hint) == repr(given)
+        assert previous == {"value": math.inf}
