@@ -319,7 +319,7 @@ DEFAULT_GROUPS: Mapping[str, str] = {"solution": "solutions", "incorrect_solutio
 ITEM_GROUP = "item"
 
 
-def resolve_groups(asked: Sequence[str] | Mapping[str, str], samples: Iterable[Mapping[str, object]]) -> dict[str, str]:
+def resolve_groups(asked: Sequence[str] | Mapping[str, str], samples: Sequence[Mapping[str, object]]) -> dict[str, str]:
     """Return group name -> the samples' key that holds its items.
 
     A name may be written as the group or as the key: `prompt` and `prompts` both mean the group `prompt` whose items
@@ -336,7 +336,10 @@ def resolve_groups(asked: Sequence[str] | Mapping[str, str], samples: Iterable[M
         >>> resolve_groups(["prompts"], [{"id": 1, "prompts": ["a"]}])
         {'prompt': 'prompts'}
     """
-    keys = [k for k in dict.fromkeys(chain.from_iterable(samples)) if isinstance(k, str)]
+    first = next(iter(samples), {})
+    likeliest = asked.values() if isinstance(asked, Mapping) else [_spellings(name)[0][1] for name in asked]
+    looked_at = [first] if all(key in first for key in likeliest) else samples  # what others have changes nothing then
+    keys = [k for k in dict.fromkeys(chain.from_iterable(looked_at)) if isinstance(k, str)]
     out: dict[str, str] = {}
     missing: list[tuple[str, str]] = []
     for name in asked:

@@ -91,9 +91,9 @@ class _Chain:
                     yield raw
 
 
-#: The items of a list are checked before anything runs, for at most this many seconds of CPU time: those of
-#: thousands of samples. The others are checked when they are read, before their tasks run.
-CHECK_S = 0.003
+#: Items of a list are checked before anything runs, for at most this many seconds of CPU time but those of a hundred
+#: samples anyway. The others are checked when they are read, before their tasks run.
+CHECK_S = 0.001
 #: A longer list of samples is saved once the first of them is on its way.
 LONG_LIST = 1000
 #: How many samples of a stream are looked at, at most, to find the key of a group before anything runs.
