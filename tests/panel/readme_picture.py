@@ -1,7 +1,7 @@
-"""Makes the README's picture, notebooks/panel.png: the panel of the first notebook's run, half-way, a sample opened.
+"""Make the README's picture, notebooks/panel.png: the panel of the first notebook's run, half-way, with an open sample.
 
-Run as `python tests/panel/readme_picture.py FOLDER`. JupyterLab works in FOLDER, which must be empty and whose path is
-seen in the picture.
+Run as `python tests/panel/readme_picture.py FOLDER`. JupyterLab works in FOLDER, which must be empty. Its path is
+visible in the picture.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from lab import ROOT, running_lab
 
 CELLS = [
     "import nbrun\nfrom nbrun.judge import LocalSandbox, demo_problems\nproblems = demo_problems(limit=3)",
-    'run = nbrun.start(problems, LocalSandbox(time_limit_s=2), "results", workers=2)',
+    'run = nbrun.start(problems, LocalSandbox(time_limit_s=0.5), "results", workers=2)',
 ]
-ENOUGH = 16  # of 29 tasks, so that each state is seen
+ENOUGH = 15  # of 27 tasks, so that each state is seen
 
 
 def main(folder: Path) -> None:
-    """Runs the cells in JupyterLab and takes the picture."""
+    """Run the cells in JupyterLab and take the picture."""
     with running_lab(folder) as lab:
         book = lab.open(CELLS, name="picture")
         page, panel = book.page, book.panel()
