@@ -139,7 +139,7 @@ def test_the_loop_ends_with_the_run_and_closes_what_fn_holds(tmp_path: Path) -> 
     until(lambda: not [t for t in threading.enumerate() if t.name.startswith("nbrun-loop")], "its threads have ended")
 
 
-def test_a_coroutine_by_mistake_is_told(tmp_path: Path) -> None:
+def test_a_coroutine_by_mistake_is_reported(tmp_path: Path) -> None:
     async def fn(task: nbrun.Task) -> Any:
         return {}
 

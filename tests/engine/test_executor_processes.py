@@ -195,7 +195,7 @@ def test_what_has_come_back_is_saved_before_the_end(tmp_path: Path) -> None:
         until(lambda: run.progress.ended, "the run has stopped")
 
 
-def test_what_the_end_means_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_end_means_is_reported_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(handle, "_shown", set())
     with ThreadPoolExecutor(1) as pool:
         messages = [Backend("pool", pool).run(tmp_path / "r", str, list(range(n))).progress.message for n in (1, 2)]

@@ -77,7 +77,7 @@ def test_a_run_that_is_complete_keeps_no_samples(fn: Any, kind: Any, tmp_path: P
     assert len(runs[0].results()) == 10 * SAMPLES
 
 
-def test_runs_that_nobody_holds_are_gone(tmp_path: Path, kept: Callable[[], int]) -> None:
+def test_runs_without_references_are_gone(tmp_path: Path, kept: Callable[[], int]) -> None:
     gone = []
     for number in range(3):
         run = start(tmp_path / f"r{number}", good, list(make(number)))
@@ -89,7 +89,7 @@ def test_runs_that_nobody_holds_are_gone(tmp_path: Path, kept: Callable[[], int]
     assert [ref() for ref in gone] == [None] * 3
 
 
-def test_a_run_that_goes_on_is_held_though_nobody_holds_it(tmp_path: Path) -> None:
+def test_a_run_in_progress_is_kept_without_references(tmp_path: Path) -> None:
     start(tmp_path / "r", good, list(make(0)), max_per_s=200)
     gc.collect()
     assert start(tmp_path / "r", good, list(make(0))).wait(30).done == 10 * SAMPLES

@@ -167,7 +167,7 @@ def test_a_stop_while_workers_wait_at_the_bound_of_a_full_disk(drain, tmp_path, 
     assert again.saved == 800
 
 
-def test_a_stop_after_the_disk_was_mended_saves_what_waited(tmp_path):
+def test_a_stop_after_the_disk_was_repaired_saves_what_waited(tmp_path):
     disk = FullDisk(1)  # 800 results take two commits at least
     with files.observe(disk):
         run = start(samples(4, 200), lambda task: {"n": task.index}, tmp_path / "r", workers=4)

@@ -31,7 +31,7 @@ def test_only_what_is_long_beside_most_is_long() -> None:
     assert find_long([2.0], [0.001] * 50).text == "", "nobody has waited yet"
 
 
-def test_a_long_task_is_told_and_counts_for_the_time_left(
+def test_a_long_task_is_reported_and_counts_for_the_time_left(
     backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outlook, "LEAST_S", 0.5)

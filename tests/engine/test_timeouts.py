@@ -187,7 +187,7 @@ def test_a_stop_with_a_lost_thread_ends_at_once(tmp_path: Path) -> None:
     stop.set()
 
 
-def test_a_coroutine_that_ignores_its_cancellation_keeps_nobody_waiting(
+def test_a_coroutine_that_ignores_its_cancellation_delays_no_other_task(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(asyncio_pool, "CANCEL_S", 0.1)

@@ -117,7 +117,7 @@ def test_formats_mix_in_one_directory(old, tmp_path):
     assert (df[df.source == "nbrun"].sample_id == "new").all()
 
 
-def test_a_matched_old_directory_tells_its_indices(old):
+def test_a_matched_old_directory_has_indices(old):
     path = old("progress_killed_resumed")
     dataset = json.loads((OLD / "progress_killed_resumed.dataset.json").read_text())
     run(dataset, path, lambda task: {"accepted": True, "tests": []})
@@ -188,7 +188,7 @@ def test_plain_results_give_a_column_a_key(tmp_path):
     assert df.verdict.isna().all()
 
 
-def test_problems_are_told_and_cost_only_themselves(judged_run, tmp_path):
+def test_problems_are_reported_and_affect_only_themselves(judged_run, tmp_path):
     path = tmp_path / "r"
     shutil.copytree(judged_run, path)
     whole = (path / "p1.json").read_bytes()

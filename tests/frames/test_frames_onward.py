@@ -123,7 +123,7 @@ def test_redo_from_any_frame_runs_just_its_rows(tmp_path, way):
     assert int(renewed.sum()) == len(ran)
 
 
-def test_an_old_result_stands_until_the_new_one_does(tmp_path):
+def test_an_old_result_counts_until_the_new_one_is_saved(tmp_path):
     run(PROBLEMS, tmp_path / "r")
     df = nbrun.load_results(tmp_path / "r")
 
@@ -172,7 +172,7 @@ def test_redo_refuses_what_it_cannot_read(tmp_path):
 # ---- bad input, and waiting
 
 
-def test_an_empty_folder_is_told(tmp_path):
+def test_an_empty_folder_is_reported(tmp_path):
     with pytest.warns(UserWarning, match="holds no results"):
         df = nbrun.load_results(tmp_path)
     assert df.attrs["problems"] == 0

@@ -141,7 +141,7 @@ def test_counts_of_each_verdict(judged_run):
     assert (row["n_errors"], row["n_judge_errors"], row["n_missing"], row["is_partial"]) == (1, 1, 0, True)
 
 
-def test_of_a_directory_it_tells_what_is_missing(gate, tmp_path):
+def test_of_a_directory_it_counts_missing_tasks(gate, tmp_path):
     """Of a sample that nobody has begun too, as soon as it is known."""
     samples = [problem("p1", ["Accepted"] * 3, ["Accepted"]), problem("p2", ["Accepted"], ["WrongAnswer"] * 2)]
     live = nbrun.start(samples, gate, tmp_path / "r", workers=1, retry=None, view=None)
@@ -165,7 +165,7 @@ def test_of_a_directory_it_tells_what_is_missing(gate, tmp_path):
     assert done.is_partial.eq(False).all()
 
 
-def test_errors_of_the_judge_are_told_from_others(tmp_path):
+def test_errors_of_the_judge_are_distinguished_from_others(tmp_path):
     def fn(task):
         if "WrongAnswer" in task.item["solution"]:
             raise JudgeError("the server is down")

@@ -328,7 +328,7 @@ def test_as_expected(judged_run):
         nbrun.unexpected(df[["group", "status"]])
 
 
-def test_rates_of_what_nobody_judged_is_an_error(tmp_path):
+def test_rates_without_a_judged_result_are_an_error(tmp_path):
     path = results_of(tmp_path, {"score": 1}, {"score": 2})
     with pytest.raises(InputError, match=r"none of 2 results .*accepted"):
         nbrun.rates(path)

@@ -98,7 +98,7 @@ def test_the_heat_map_holds_every_verdict(large):
     assert not (grid == 0).any()
 
 
-def test_colours_are_told_apart_in_grey():
+def test_colours_differ_in_grey():
     """CIE lightness of any two verdicts differs by 8 or more: so they do for every kind of colour-blindness too."""
 
     def lightness(color):

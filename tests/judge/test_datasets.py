@@ -374,7 +374,7 @@ def test_a_bad_row_is_an_error_that_names_it(what: str) -> None:
     assert "not supported: 1 × row 1" in repr(left)
 
 
-def test_several_bad_rows_of_a_list_are_told_at_once() -> None:
+def test_several_bad_rows_of_a_list_are_reported_together() -> None:
     with pytest.raises(SampleError, match=r"7 rows can't be judged(.|\n)*row 4(.|\n)*and 2 more"):
         list(read_problems([{"id": i, "tests": []} for i in range(7)]))
 
@@ -400,7 +400,7 @@ def test_nothing_is_written_where_a_list_holds_a_bad_row(tmp_path: Path) -> None
     assert not (tmp_path / "r").exists() or not list((tmp_path / "r").glob("*.json"))
 
 
-def test_the_nearest_shape_is_told_by_its_columns() -> None:
+def test_the_nearest_shape_is_found_by_its_columns() -> None:
     assert nearest(["question_id", "question_title", "starter_code"]).startswith("LiveCodeBench")
     assert nearest(["id", "corner_case", "commands"]).startswith("CodeContests-O")
     assert nearest(["id", "solutions"]).startswith("nbrun's own")

@@ -248,7 +248,7 @@ def test_a_program_that_claims_that_python_is_missing(stand: Stand) -> None:
     ("h o:80", "holds a space"), ("http://größe:80", "beyond ASCII"),
     (None, "give a list of URLs"), ({"a": 1}, "give a list of URLs"),
 ])  # fmt: skip
-def test_wrong_endpoints_are_told_at_once(endpoints: Any, says: str) -> None:
+def test_wrong_endpoints_are_an_error_at_once(endpoints: Any, says: str) -> None:
     with pytest.raises(InputError, match=says):
         SandboxFusion(endpoints)
 
@@ -265,7 +265,7 @@ def test_endpoints_in_any_usual_spelling() -> None:
     ({"headers": {"a": "b\r\nc: d"}}, "headers"), ({"headers": {"a b": "c"}}, "headers"),
     ({"time_factor": {"CPP": -1}}, "time_factor"), ({"comparison": "server", "api": "run_code"}, "goes with"),
 ])  # fmt: skip
-def test_wrong_arguments_are_told_at_once(options: dict[str, Any], says: str) -> None:
+def test_wrong_arguments_are_an_error_at_once(options: dict[str, Any], says: str) -> None:
     with pytest.raises(InputError, match=says):
         SandboxFusion("http://a", **options)
 

@@ -290,7 +290,7 @@ def test_in_flight_is_bounded_and_places_come_back(stand: Stand) -> None:
 # ---- connections
 
 
-def test_connections_are_kept_and_made_anew_where_they_were_dropped(stand: Stand) -> None:
+def test_connections_are_kept_and_opened_again_after_they_were_dropped(stand: Stand) -> None:
     judge = SandboxFusion(stand.urls[:1])
     before = stand.saw(0)["connections"]
     for _ in range(5):

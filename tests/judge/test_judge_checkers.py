@@ -57,7 +57,7 @@ def test_flags_of_the_package_format(flags: str, expected: str, actual: str, acc
 
 
 @pytest.mark.parametrize("flags", ["float_tolerance", "float_tolerance x", "float_tolerance -1", "exact"])
-def test_flags_that_nobody_knows_are_no_rejection(flags: str) -> None:
+def test_unknown_flags_are_no_rejection(flags: str) -> None:
     with pytest.raises(JudgeError, match="flags of the output comparison"):
         KattisComparison(flags)
 
@@ -330,7 +330,7 @@ def test_functions() -> None:
         sandbox.close()
 
 
-def test_settings_tell_checkers_apart() -> None:
+def test_settings_distinguish_checkers() -> None:
     checkers = [
         KattisComparison(), KattisComparison("case_sensitive"), TestlibChecker(TESTLIB), TestlibChecker(TESTLIB + " "),
         KattisValidator([{"language": "CPP", "solution": VALIDATOR}]),

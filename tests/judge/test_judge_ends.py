@@ -136,7 +136,7 @@ def any_compiler(pids: list[int]) -> bool:
     return any("cc1plus" in name or "clang" in name for name in names)
 
 
-def test_close_ends_what_runs_and_a_later_call_begins_anew() -> None:
+def test_close_ends_running_programs_and_a_later_call_starts_again() -> None:
     sandbox = LocalSandbox(time_limit_s=300)
     sandbox.close()  # nothing to close
     thread, raised = judging(sandbox, task("PYTHON3", FAMILY))

@@ -201,7 +201,7 @@ def test_cpu_time_of_few_children_is_counted_once() -> None:
 
 @pytest.mark.parametrize("name", ["compiled.json", "compiler.out"])
 @pytest.mark.needs("bwrap", "g++")
-def test_a_build_that_leaves_a_link_writes_and_tells_nothing(boxed: LocalSandbox, tmp_path: Path, name: str) -> None:
+def test_a_build_that_leaves_a_link_writes_and_reveals_nothing(boxed: LocalSandbox, tmp_path: Path, name: str) -> None:
     secret = tmp_path / "secret"
     secret.write_text("kept")
     build = Language(

@@ -145,7 +145,7 @@ def test_one_that_was_stopped_from_outside_runs_again(plain: LocalSandbox, tmp_p
     assert [t["cause"] for t in result["tests"][0]["tries"]] == ["wall"]
 
 
-def test_a_machine_that_stood_still_costs_no_program_its_wall_time(plain: LocalSandbox) -> None:
+def test_time_in_which_the_machine_was_frozen_does_not_count(plain: LocalSandbox) -> None:
     """The monitor and the program are stopped together, as when a container is frozen or a laptop sleeps."""
     source = "import sys, time\nfor _ in range(30): time.sleep(0.02)\n" + SUM_PY
     with ThreadPoolExecutor(1) as pool:

@@ -44,7 +44,7 @@ def verdicts(found: Any) -> list[Any]:
     return [row["verdict"] for row in found]
 
 
-def test_all_of_it_is_told_where_all_was_kept(tmp_path: Path) -> None:
+def test_the_whole_output_is_shown_where_all_was_kept(tmp_path: Path) -> None:
     results = judged(tmp_path, checker=STRICT, all_tests=True, keep_output_bytes=None)
     before = sorted((path, path.read_bytes()) for path in results.glob("*.json"))
     found = recheck(results, LOOSE)

@@ -56,7 +56,7 @@ def test_a_standard_that_is_named_is_the_only_one_that_is_tried(box: LocalSandbo
 
 
 @pytest.mark.needs("g++")
-def test_what_no_standard_compiles_is_told_by_the_first_one(box: LocalSandbox) -> None:
+def test_what_no_standard_compiles_is_reported_by_the_first_one(box: LocalSandbox) -> None:
     result = box(task("CPP", "int main() { return data_that_is_nowhere; }"))
     assert result["verdict"] == "CompileError"
     assert result["build"] == {

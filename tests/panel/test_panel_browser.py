@@ -321,7 +321,7 @@ def test_the_end_is_unmistakable_in_the_dark_and_at_600_pixels(opened: Any) -> N
     assert book.panel().evaluate("e => e.scrollWidth <= e.clientWidth")
 
 
-def test_a_restarted_kernel_is_a_lost_run_and_the_day_after_shows_how_it_stood(opened: Any, lab: Lab) -> None:
+def test_a_restarted_kernel_is_a_lost_run_and_a_reopened_notebook_shows_its_last_state(opened: Any, lab: Lab) -> None:
     book = opened("run = FakeRun(samples(40)); run.end(39, 'Accepted', 'WrongAnswer')")
     book.save()
     book.restart()

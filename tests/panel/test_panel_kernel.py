@@ -233,7 +233,7 @@ def test_what_the_run_refuses_is_said_to_the_view_and_printed_nowhere(kernel: Ke
     assert [m for m in kernel.seen if m["msg_type"] in ("stream", "error")] == []
 
 
-def test_the_static_form_stands_beside_and_tells_the_end(kernel: Kernel) -> None:
+def test_the_static_form_is_beside_the_widget_and_shows_the_end(kernel: Kernel) -> None:
     show(kernel)
     (beside,) = [m["content"] for m in kernel.seen if "text/html" in m["content"].get("data", {})]
     display_id = beside["transient"]["display_id"]

@@ -141,7 +141,7 @@ def failing_result() -> dict[str, Any]:
     }
 
 
-def test_a_tasks_entry_tells_item_failing_test_stderr_and_traceback() -> None:
+def test_a_tasks_entry_shows_item_failing_test_stderr_and_traceback() -> None:
     told = entry_of(
         {
             "status": "done",
@@ -179,7 +179,7 @@ def test_a_tasks_entry_tells_item_failing_test_stderr_and_traceback() -> None:
         {"error": "x", "item": "\ud800" + "y" * 10**6},
     ],
 )
-def test_whatever_stands_in_an_entry_can_travel(entry: Any) -> None:
+def test_any_entry_can_be_sent(entry: Any) -> None:
     told = entry_of(entry)
     assert len(json.dumps(told, ensure_ascii=False).encode()) < 3 * TEXT_CHARS
 

@@ -78,7 +78,7 @@ def test_a_running_state_says_when_it_was_seen_and_how_to_go_on() -> None:
     assert "run the cell again" in text
 
 
-def test_it_tells_what_the_panel_tells() -> None:
+def test_it_shows_what_the_panel_shows() -> None:
     run = FakeRun({"a": 30, "b": 10})
     run.end(0, "Accepted", "Accepted", "WrongAnswer", positives=True)
     run.end(0, "funny")

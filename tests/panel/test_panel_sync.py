@@ -131,7 +131,7 @@ operations = st.lists(
 
 @settings(max_examples=150, deadline=None)
 @given(operations)
-def test_any_sequence_of_messages_tells_what_the_board_holds(steps: list[tuple[str, object, int]]) -> None:
+def test_any_sequence_of_messages_gives_the_tracker_s_counts(steps: list[tuple[str, object, int]]) -> None:
     run, sync, reader, now, known = FakeRun(), ViewSync(), Reader(), 0.0, 0
     for what, which, n in steps:
         now += LATER

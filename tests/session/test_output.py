@@ -97,7 +97,7 @@ def test_every_way_to_print_is_kept_with_the_error_entry(way: Callable[[nbrun.Ta
         assert all(f"line of {other}" not in text for other in {1, 2, 3} - {item})
 
 
-def test_coroutines_are_told_apart(tmp_path: Path) -> None:
+def test_the_output_of_coroutines_is_kept_apart(tmp_path: Path) -> None:
     async def fn(task: nbrun.Task) -> None:
         for _ in range(20):
             print("line of", task.item)
@@ -267,7 +267,7 @@ def test_a_warnings_block_around_the_start_ends_before_the_tasks_warn(
     assert levels.count("warning") == 3
 
 
-def test_a_task_catches_its_own_warnings_and_nobody_elses(tmp_path: Path) -> None:
+def test_a_task_catches_only_its_own_warnings(tmp_path: Path) -> None:
     both_catch = threading.Barrier(2)
 
     def fn(task: nbrun.Task) -> list[str]:
@@ -451,7 +451,7 @@ async def opens_async(task: nbrun.Task) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("fn", [opens, opens_async])
-def test_a_line_that_a_task_leaves_open_is_told_when_it_ends(
+def test_a_line_that_a_task_leaves_open_is_shown_when_it_ends(
     fn: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made = run(tmp_path, fn)

@@ -223,7 +223,7 @@ def test_a_sample_of_two_folders_has_two_rows(tmp_path: Path, watching: Callable
     assert watch._controls.tasks("unknown") == []
 
 
-def test_it_ends_when_it_is_told_and_steers_nothing(tmp_path: Path, watching: Callable[..., Any]) -> None:
+def test_it_ends_by_stop_and_controls_no_run(tmp_path: Path, watching: Callable[..., Any]) -> None:
     watch = watching([tmp_path / "a", tmp_path / "b"])
     for steer in (watch._controls.pause, watch._controls.resume, watch._controls.retry_errors, watch._controls.go_on):
         with pytest.raises(NbrunError, match="only watches"):

@@ -350,7 +350,7 @@ def of_a_newer_zip(data):
 
 
 @pytest.mark.parametrize("spoil", [lambda data: data[:200], of_a_newer_zip], ids=["cut", "newer"])
-def test_an_archive_that_cannot_be_read_is_told_and_kept(spoil, full):
+def test_an_archive_that_cannot_be_read_is_reported_and_kept(spoil, full):
     archive_finished(full)
     file = full / "archive-0001.zip"
     file.write_bytes(spoil(file.read_bytes()))

@@ -338,7 +338,7 @@ def test_the_log_of_unclean_ends(job, tmp_path):
 
 
 @pytest.mark.parametrize("what", ["another sample", "a folder", "a dangling link", "garbage"])
-def test_something_stands_where_the_journal_s_results_should_go(what, tmp_path):
+def test_the_place_of_the_journal_s_results_is_taken(what, tmp_path):
     """A run died with results in the journal only; the name of their file was taken since. Nothing is overwritten."""
     work, results = tmp_path / "work", tmp_path / "r"
     job = Job([{"id": "one", "solutions": ["a", "b", "c"], "incorrect_solutions": []}])

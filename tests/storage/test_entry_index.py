@@ -210,7 +210,7 @@ def test_an_index_that_is_wrong_is_not_used(tmp_path, how):
 
 
 @pytest.mark.parametrize("change", ["status", "length", "offset", "makers"])
-def test_an_index_that_lies_costs_no_result(tmp_path, change):
+def test_a_wrong_index_costs_no_result(tmp_path, change):
     """Its checksum is right: a directory may come from anybody."""
     job = Job(tmp_path / "r")
     items = [f"s{i}" for i in range(32)]

@@ -117,7 +117,7 @@ def test_match_records_cost_no_memory_by_their_entries(reader, tmp_path):
     assert kept(40_000) - kept(1_000) < 100_000  # 225 bytes an entry were 9 MB
 
 
-def test_a_match_record_is_looked_up_where_it_stands(tmp_path):
+def test_a_match_record_is_read_where_it_is_stored(tmp_path):
     """Its groups are read from the log; one that was written anew meanwhile is no wrong answer."""
     log = MatchLog(tmp_path / "matched.log")
     value = {

@@ -83,7 +83,7 @@ def test_start_warns_when_the_space_will_not_last(tmp_path, small_disk):
         run(tmp_path, [*grown, {"id": "new", "solutions": list(range(100))}])
 
 
-def test_a_new_run_tells_once_it_knows_what_a_result_takes(tmp_path, small_disk, monkeypatch):
+def test_a_new_run_warns_once_the_size_of_a_result_is_known(tmp_path, small_disk, monkeypatch):
     monkeypatch.setattr(store, "SPACE_LOOK_S", 0.0)
     small_disk(100_000)
     samples = [{"id": f"p{i}", "solutions": list(range(100))} for i in range(60)]

@@ -59,7 +59,7 @@ def test_two_processes(holder, tmp_path):
     [b"", b"garbage", b'{"pid":1}', b'{"host":"h","pid":%d,"started_at":"t"}' % os.getpid(), b"[]"],
     ids=["empty", "garbage", "process 1", "this process", "list"],
 )
-def test_what_an_old_lock_says_blocks_nobody(note, tmp_path):
+def test_an_old_lock_file_blocks_no_run(note, tmp_path):
     """Its pid may be that of a living process now; the lock itself has gone with its holder."""
     (tmp_path / ".nbrun").mkdir()
     (tmp_path / ".nbrun" / "lock").write_bytes(note)

@@ -147,7 +147,7 @@ def test_halves_of_an_old_sample_come_together(tmp_path: Path) -> None:
     assert not [item for item in ran if item["solution"] in known]
 
 
-def test_what_stands_in_the_journal_and_attempts_under_way_come_along(tmp_path: Path) -> None:
+def test_results_in_the_journal_and_open_attempts_are_merged(tmp_path: Path) -> None:
     job = Job(make_samples(3))
     for name, n in (("a", 7), ("b", 4)):
         source = tmp_path / f"{name}-alive"
@@ -193,7 +193,7 @@ def test_attempts_go_on_in_the_merged_directory(tmp_path: Path) -> None:
     assert got == [(1, 2, {"limit": 4})]
 
 
-def test_damaged_files_are_told_and_the_rest_is_merged(tmp_path: Path) -> None:
+def test_damaged_files_are_reported_and_the_rest_is_merged(tmp_path: Path) -> None:
     run(tmp_path / "r", numbers(4)).wait(60)
     damaged = sorted((tmp_path / "r").glob("*.json"))
     damaged[0].write_bytes(b"\0" * 99)

@@ -203,7 +203,7 @@ ODD_TOTALS = [
 
 
 @pytest.mark.parametrize("odd", ODD_TOTALS, ids=repr)
-def test_a_run_record_whose_counts_are_none_tells_no_totals(odd, whole, tmp_path):
+def test_a_run_record_with_invalid_counts_gives_no_totals(odd, whole, tmp_path):
     """The newest record counts alone, so each odd one is the last of its log."""
     for action in ACTIONS:
         path = tmp_path / action

@@ -128,7 +128,7 @@ nbrun.start(samples, fn, sys.argv[1], groups=["solution"], workers=n + 1, view=N
     assert all(index < count for index in order[-count:])
 
 
-def test_marks_tell_tasks_apart_and_stay(tmp_path):
+def test_fingerprints_distinguish_tasks_and_stay_the_same(tmp_path):
     """They don't hang on the order of samples or items; of equal items each has its own."""
     from nbrun.samples import SampleReader
     from nbrun.storage.sample_state import SampleState

@@ -97,7 +97,7 @@ def test_f8_the_disk_refuses_at_every_operation(number, operations, tmp_path, at
     assert at_once
 
 
-def test_what_is_told_as_saved_outlives_a_power_cut(tmp_path, at_once, monkeypatch):
+def test_what_is_reported_as_saved_survives_a_power_cut(tmp_path, at_once, monkeypatch):
     """At the moment when results begin to count as saved, the disk holds them, under their names."""
     disk = SimulatedDisk(tmp_path / "r", random.Random(0))
     there = {}
@@ -116,7 +116,7 @@ def test_what_is_told_as_saved_outlives_a_power_cut(tmp_path, at_once, monkeypat
     assert there.items() <= now.items()
 
 
-def test_nobody_else_files_a_sample_meanwhile(tmp_path, at_once, monkeypatch):
+def test_no_other_thread_writes_a_sample_meanwhile(tmp_path, at_once, monkeypatch):
     """A sample ended and its results are not saved yet: whoever looks for files to rewrite must leave it alone."""
     monkeypatch.setattr(compactor, "STALE_S", 0.0)
     monkeypatch.setattr(compactor, "COST_RATIO", 0.0)
