@@ -23,6 +23,7 @@ from nbrun.errors import InputError, NotSupportedError, SampleError
 from nbrun.judge import archives
 from nbrun.judge.datasets import SHAPES, shape_of
 from nbrun.judge.datasets.solutions import by_problem
+from nbrun.judge.datasets.values import plain
 from nbrun.judge.kattis_package import find_packages, read_package
 from nbrun.judge.language_names import name_of_number
 from nbrun.judge.languages import DEFAULT_LANGUAGES, lookup
@@ -134,13 +135,17 @@ class Problems:
             self._check_all(refusal)
         submitted = self._submitted()
         has_solutions = False  # whether any row so far has a column of solutions
+        unjoined: list[str] = []  # the ids of the first problems, until a submission belongs to one of them
+        is_joined = not submitted
         for position, row in enumerate(self._rows()):
             try:
                 problem = self._read(row, position, refusal, may_be_empty=has_solutions)
                 if problem is None:
                     continue
                 has_solutions = has_solutions or no_solutions(problem) is None
-                _add_submissions(problem, submitted)
+                if not is_joined:
+                    unjoined.append(str(problem["id"]))
+                is_joined = _add_submissions(problem, found=row, submitted=submitted) or is_joined
                 tally.add(problem)
             except SampleError as e:
                 if self._on_bad == "raise":
@@ -148,6 +153,11 @@ class Problems:
                 tally.not_supported[str(e)] += 1
                 continue
             yield problem
+        if unjoined and not is_joined:
+            raise SampleError(
+                f"read_problems: no submission is of a problem that was read: submissions are of "
+                f"{_first_of(submitted)}, problems are called {_first_of(unjoined)}. Change the ids by adapter=."
+            )
 
     def _submitted(self) -> Mapping[str, Mapping[str, list[dict[str, object]]]]:
         """Return the submissions of each problem. They are read once and stay in memory during the iteration."""
@@ -487,11 +497,22 @@ def _kinds(group: Any) -> Counter[tuple[Any, object]]:
 
 
 def _add_submissions(
-    problem: dict[str, object], submitted: Mapping[str, Mapping[str, list[dict[str, object]]]]
-) -> None:
-    """Add a problem's submissions to its groups of solutions."""
-    for group, items in submitted.get(str(problem["id"]), {}).items():
+    problem: dict[str, object], found: _Row, submitted: Mapping[str, Mapping[str, list[dict[str, object]]]]
+) -> bool:
+    """Add a problem's submissions to its groups of solutions; return whether it has any.
+
+    A problem of Codeforces that is in two contests has its other ids in `aliases`.
+    """
+    aliases = plain(found.row.get("aliases"))
+    ids = dict.fromkeys(map(str, [problem["id"], *(aliases if isinstance(aliases, list) else [])]))
+    groups = [submitted[name] for name in ids if name in submitted]
+    for group, items in (pair for one in groups for pair in one.items()):
         problem[group] = [*read_items(problem.get(group))[0], *items]
+    return bool(groups)
+
+
+def _first_of(names: Iterable[str]) -> str:
+    return ", ".join(map(repr, itertools.islice(names, _SHOWN)))
 
 
 def _adapted(adapter: Adapter, row: Mapping[str, object]) -> Mapping[str, object] | None:

@@ -1036,3 +1036,20 @@ def test_a_result_printed_by_python_is_a_value_or_text() -> None:
 def test_a_language_as_the_text_of_a_number() -> None:
     (item,) = read({"id": "a", "tests": ONE, "solutions": [{"language": "2", "solution": "x"}]})["solutions"]
     assert item["language"] == 2
+
+
+def test_submissions_belong_to_a_problem_by_its_aliases_too() -> None:
+    row = {"id": "1/A", "aliases": ["2/C"], "contest_id": "1", "examples": ONE}
+    sent = [
+        {"problem_id": name, "source": PY, "programmingLanguage": "Python 3", "verdict": "OK"}
+        for name in ("2/C", "9/Z")
+    ]
+    (problem,) = read_problems([row], submissions=sent)
+    assert problem["solutions"] == [{"language": "Python 3", "solution": PY}]
+
+
+def test_submissions_of_no_problem_are_an_error_that_shows_both_ids() -> None:
+    """Else a run would end at once, without a task."""
+    sent = [{"problem_id": "1A", "source": PY, "verdict": "OK"}]
+    with pytest.raises(SampleError, match=r"submissions are of '1A', problems are called '1/A', '1/B'"):
+        list(read_problems([{"id": f"1/{name}", "tests": ONE} for name in "AB"], submissions=sent))

@@ -62,7 +62,7 @@ CODEFORCES = Shape(
     "https://huggingface.co/datasets/open-r1/codeforces",
     needs=(("official_tests",), ("examples", "input_mode"), ("examples", "contest_id")),
     columns=(
-        *("examples", "input_mode", "interaction_format", "generated_checker"),
+        *("aliases", "examples", "input_mode", "interaction_format", "generated_checker"),
         *(*SETS, "accepted_solutions", "failed_solutions"),
     ),
     read=_read_codeforces,
