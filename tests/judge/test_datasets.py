@@ -100,6 +100,11 @@ MEMORY = [
     ("1 gibibyte", 1024.0),
     ("262144 kibibytes", 256.0),
     ("2.68435456e8", 256.0),
+    (262144, 256.0),
+    ("65536", 64.0),
+    (1 << 20, 1024.0),
+    (4096, 4096.0),
+    ("65536 MB", 65536.0),
 ]
 
 
@@ -1053,3 +1058,21 @@ def test_submissions_of_no_problem_are_an_error_that_shows_both_ids() -> None:
     sent = [{"problem_id": "1A", "source": PY, "verdict": "OK"}]
     with pytest.raises(SampleError, match=r"submissions are of '1A', problems are called '1/A', '1/B'"):
         list(read_problems([{"id": f"1/{name}", "tests": ONE} for name in "AB"], submissions=sent))
+
+
+@pytest.mark.parametrize(
+    ("limits", "found"),
+    [
+        ({"time_limit": 2000}, 2.0),
+        ({"time_limit": "1500"}, 1.5),
+        ({"time_limit": 300}, 300.0),
+        ({"time_limit": "600 s"}, 600.0),
+        ({"time_limit_s": 1000}, 1000.0),
+        ({"time_limit_ms": 250}, 0.25),
+        ({"time_limit": {"seconds": 600}}, 600.0),
+    ],
+)
+def test_a_time_limit_without_a_unit_is_milliseconds_if_no_contest_allows_so_many_seconds(
+    limits: dict[str, Any], found: float
+) -> None:
+    assert read({"id": "a", "tests": ONE, **limits})["time_limit_s"] == found

@@ -114,13 +114,13 @@ def starter_function(row: Mapping[str, object]) -> str | None:
 
 
 def fields_of(
-    row: Mapping[str, object], language: object = None, *, unit_s: float = 1.0, **others: str
+    row: Mapping[str, object], language: object = None, *, unit_s: float | None = None, **others: str
 ) -> dict[str, object]:
     """Return what rows of every shape may have: groups of solutions, limits, and keys that have the one shape already.
 
     Args:
         language: the language of solutions that don't name one.
-        unit_s: the unit in seconds of a time limit without one.
+        unit_s: the unit in seconds of a time limit without one; see `limits_of`.
         others: group -> the shape's column for it, which is read if the row has no column with the group's name.
 
     Raises:

@@ -44,8 +44,8 @@ _MEGABYTES = {
     "gigabyte": 1024.0,
     "gibibyte": 1024.0,
 }
-#: A memory limit without a unit is in bytes from this value on, since no contest allows a million megabytes.
-_BYTES_FROM = 1 << 20
+#: Units of numbers without one, by their size: no contest allows 500 seconds, or 32 GiB, or less than 4 MiB.
+_MILLISECONDS_FROM, _KILOBYTES_FROM, _BYTES_FROM = 500, 1 << 15, 1 << 22
 #: The longest Python literal to parse, since the parser needs a hundred times the text's memory. JSON has no limit.
 _LONGEST_LITERAL = 1 << 24
 #: Columns with limits, and the factor of a number without a unit; None for the data set's own unit.
@@ -166,7 +166,7 @@ def seconds(value: object, where: str, unit_s: float = 1.0) -> float | None:
 
 
 def megabytes(value: object, where: str) -> float | None:
-    """Return a memory limit in MiB: a number (of bytes from 2^20 on), "256 megabytes", "262144 KB"; None for none.
+    """Return a memory limit in MiB: a number (KiB from 2^15, bytes from 2^22 on), or "256 megabytes"; None for none.
 
     Raises:
         ValueError: it can't be read.
@@ -178,8 +178,17 @@ def megabytes(value: object, where: str) -> float | None:
     if _is_no_limit(value):
         return None
     found = _quantity(value, where, _MEGABYTES, 1.0)
-    has_unit = isinstance(value, str) and re.search(r"[a-z]", value.lower().replace("e", "")) is not None
-    return (found / (1 << 20) if found >= _BYTES_FROM and not has_unit else found) or None
+    if _is_bare(value):
+        found *= _BYTE if found >= _BYTES_FROM else 1 / 1024 if found >= _KILOBYTES_FROM else 1.0
+    return found or None
+
+
+def _is_bare(value: object) -> bool:
+    """Return whether a limit has no unit: neither as text nor as a mapping or a timedelta."""
+    if isinstance(value, (str, bytes)):
+        text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+        return re.search(r"[a-df-zµ]", text.lower()) is None
+    return not isinstance(value, Mapping) and not hasattr(value, "total_seconds")
 
 
 def _is_no_limit(value: object) -> bool:
@@ -203,11 +212,11 @@ def _quantity(value: object, where: str, units: Mapping[str, float], bare: float
     return number(value, where) * bare
 
 
-def limits_of(row: Mapping[str, object], unit_s: float = 1.0) -> dict[str, object]:
+def limits_of(row: Mapping[str, object], unit_s: float | None = None) -> dict[str, object]:
     """Return the limits of a row as `time_limit_s` and `memory_limit_mb` (None if it has none).
 
     Args:
-        unit_s: the unit in seconds of a time limit without one.
+        unit_s: the unit in seconds of a `time_limit` without one; None takes seconds, and milliseconds from 500 on.
 
     Raises:
         ValueError: a limit can't be read.
@@ -216,8 +225,11 @@ def limits_of(row: Mapping[str, object], unit_s: float = 1.0) -> dict[str, objec
     memory = next((name for name in _MEMORY_COLUMNS if has(row, name)), "memory_limit")
     factor = _MEMORY_COLUMNS[memory]
     value = row.get(memory)
+    time_s = seconds(row.get(time), time, _TIME_COLUMNS[time] or unit_s or 1.0)
+    if (_TIME_COLUMNS[time] or unit_s) is None and time_s and time_s >= _MILLISECONDS_FROM and _is_bare(row[time]):
+        time_s /= 1000
     limits: dict[str, object] = {
-        "time_limit_s": seconds(row.get(time), time, _TIME_COLUMNS[time] or unit_s),
+        "time_limit_s": time_s,
         "memory_limit_mb": megabytes(value, memory) if factor is None else number(value, memory) * factor or None,
     }
     if has(row, "output_limit_mb"):
