@@ -39,7 +39,7 @@ def run_command(argv: list[str] | None = None) -> int:
     """Run one command and return its exit code; see `nbrun.cli.main`."""
     try:
         try:
-            parser = _parser()
+            parser = make_parser()
             args = parser.parse_args(argv)  # prints what --help and --version ask for, and exits
             if args.run is None:
                 parser.print_help(sys.stderr)
@@ -56,7 +56,8 @@ def run_command(argv: list[str] | None = None) -> int:
         return 141
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands. A parsed command has its function as `run`, or None where none was given."""
     parser = argparse.ArgumentParser(
         prog="nbrun",
         description="Look at, export and repair the results that nbrun saved. Runs are started in Python, by "

@@ -622,7 +622,7 @@ class BatchFlusher:
         if not self._needed.is_set():
             if self._thread is None:
                 try:
-                    self._thread = start_daemon(self._run, "nbrun-watch")
+                    self._thread = start_daemon(self._run, "nbrun-flush")
                 except ThreadLimitError:
                     return False
             self._needed.set()

@@ -183,7 +183,7 @@ def test_what_another_carries_is_saved_before_a_stop_ends_the_run(
     record = ProgressTracker.record
 
     def slowly(tracker: ProgressTracker, *args: Any) -> None:
-        if threading.current_thread().name == "nbrun-watch":
+        if threading.current_thread().name == "nbrun-flush":
             held.set()
             assert go.wait(30)
         record(tracker, *args)

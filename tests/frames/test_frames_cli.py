@@ -9,8 +9,8 @@ import pytest
 from conftest import PROBLEMS, problem, run
 
 import nbrun
-from nbrun import cli
 from nbrun.cli import main
+from nbrun.cli.parser import make_parser
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_errors_lists_kinds_then_tasks(typed, judged_run, tmp_path):
 
 
 def test_every_command_has_a_help_page_with_examples_that_parse(typed, capsys):
-    parser = cli._parser()
+    parser = make_parser()
     names = parser._subparsers._group_actions[0].choices
     assert {"demo", "status", "errors", "rates", "compare", "show", "archive", "merge", "export", "check"} <= set(names)
     for name, command in names.items():
