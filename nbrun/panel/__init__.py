@@ -7,14 +7,14 @@ widget libraries are loaded when the first panel is made.
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from nbrun.model import RunControls
     from nbrun.panel.static import static_html, static_text
     from nbrun.panel.widget import Panel
 
-__all__ = ["Panel", "choose_view", "publish_static", "show", "static_html", "static_text"]
+__all__ = ["choose_view", "publish_static", "show", "static_html", "static_text"]
 
 
 def choose_view() -> str | None:
@@ -59,15 +59,3 @@ def show(controls: RunControls) -> Panel:
     from nbrun.panel.widget import show as show_widget
 
     return show_widget(controls)
-
-
-def __getattr__(name: str) -> Any:
-    if name == "Panel":
-        from nbrun.panel.widget import Panel
-
-        return Panel
-    if name in ("static_html", "static_text"):
-        from nbrun.panel import static
-
-        return getattr(static, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

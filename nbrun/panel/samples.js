@@ -229,7 +229,7 @@ class SampleRow {
   }
 
   showCounts(sample) {
-    const { store, isJudged } = this.samples;
+    const { store, isJudged, list } = this.samples;
     const { total, done, errors, work, wait, unexpected } = store.columns;
     const ended = done[sample] + errors[sample];
     const parts = store.segmentsOf(sample);
@@ -238,8 +238,9 @@ class SampleRow {
     setAttribute(this.bar, "aria-valuenow", ended);
     setAttribute(this.bar, "aria-valuemax", total[sample]);
     paint(this.bar, parts, total[sample], unexpected[sample]);
+    const hasRoom = !isJudged && list.rowPx === ROW_PX; // elsewhere the bar or another column shows it
     const counts = [`${number(done[sample])} of ${number(total[sample])}`, errors[sample] && plural(errors[sample], "error"),
-      !isJudged && work[sample] && `${number(work[sample])} running`, !isJudged && wait[sample] && `${number(wait[sample])} waiting`];
+      hasRoom && work[sample] && `${number(work[sample])} running`, hasRoom && wait[sample] && `${number(wait[sample])} waiting`];
     setText(this.counts, counts.filter(Boolean).join(", "));
     this.counts.classList.toggle("nbrun-with-errors", errors[sample] > 0);
     const marks = said.map(([name, mark, word]) => [mark, parts[name], word]);

@@ -210,6 +210,7 @@ def test_in_a_narrow_panel_names_and_counts_share_a_line_without_touching(show: 
     tail, counts = row.locator(".nbrun-id-tail").bounding_box(), row.locator(".nbrun-counts").bounding_box()
     assert tail["x"] + tail["width"] <= counts["x"]
     assert "001" in row.inner_text()
+    assert row.locator(".nbrun-counts").inner_text() == "0 of 40, 3 errors", "nothing is cut off"
     panel.page.get_by_text("3 errors of 1 kind").click()
     kind = panel.page.locator(".nbrun-kind")
     assert kind.locator("summary").bounding_box()["width"] > 0.9 * kind.bounding_box()["width"]
