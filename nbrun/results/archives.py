@@ -3,15 +3,12 @@
     archive-0001.zip          a ZIP file: the samples' files as they were, and last a member "index.nbrun"
     .nbrun/archived.log       members that no longer count: their sample has a file of its own again
 
-tools/archive.py makes each archive with one call: written beside, fsynced, read back and renamed before any sample's
-file is removed. An archive is never written again, nor is its number used again. So wherever the process is killed, a
-sample is in its file, in an archive, or in both, and then the file counts. Of two archives the one with the higher
-number counts. A member's CRC-32 is checked whenever it is read. The index holds what the last lines of each file say,
-so opening a directory unpacks nothing; the ZIP's comment holds the index's offset, and where that is lost, the ZIP's
-own directory names the members.
-
-A sample that must be written to (an item was added, `redo`) first returns to a file of its own. The log records that,
-so that the old member doesn't come back when the file is deleted by hand. Any ZIP program unpacks an archive too.
+tools/archive.py writes each archive beside, reads it back and renames it before any sample's file is removed. It
+is never written again, nor is its number used again. So wherever the process is killed, a sample is in its file (which
+counts), in an archive (the one with the highest number counts), or in both. The index holds what the last lines of each
+file say, so opening a directory unpacks nothing; the ZIP's comment holds its offset, and where that is lost, the ZIP's
+own directory names the members. A sample that must be written to again first returns to a file of its own; the log
+records that, so that the old member doesn't come back when the file is deleted by hand.
 
 Threads: any, without a lock.
 """

@@ -402,7 +402,6 @@ class JournalIndex:
     entries: dict[str, dict[Identity, Stored]] = field(default_factory=dict)
     attempts: dict[str, dict[Identity, Attempt]] = field(default_factory=dict)
     headers: dict[str, Header] = field(default_factory=dict)
-    counts: dict[int, int] = field(default_factory=dict)  # segment -> entries in it
     max_seq: int = 0
     damaged: dict[int, LogScan] = field(default_factory=dict)
     segments: dict[int, Path] = field(default_factory=dict)
@@ -441,7 +440,6 @@ def _index_once(folder: Path, handles: dict[int, int] | None) -> JournalIndex:
     for number, path in listed:
         scan = LogScan()
         out.segments[number] = path
-        out.counts[number] = 0
         for record in read_log(path if handles is None else handles[number], scan):
             take = _TAKERS.get(record.kind)
             if take is None or not take(out, number, record):  # the checksum is right, the content is not
@@ -473,7 +471,6 @@ def _take_entry(out: JournalIndex, number: int, record: Record) -> bool:
     if found is None:
         return False
     sample_id, stored = found
-    out.counts[number] += 1
     out.max_seq = max(out.max_seq, stored.seq)
     of_sample = out.entries.setdefault(sample_id, {})
     keep_newest(of_sample, stored.identity, stored, in_journal=True)

@@ -177,7 +177,7 @@ class _Merging:
         self._open = JournalIndex()  # headers and attempts of tasks that are under way
 
     def run(self, readers: list[Reader], views: list[Snapshot]) -> None:
-        """Raises FormatError where a newer nbrun has written."""
+        """Merge. Raise FormatError where a newer nbrun has written."""
         self._problems = [problem for reader in readers for problem in reader.problems]
         for problem in self._problems:
             if "this nbrun knows" in problem.what:
@@ -198,7 +198,7 @@ class _Merging:
         self._out.problems = [str(problem) for problem in self._problems]
 
     def _add_runs(self, readers: list[Reader]) -> None:
-        """Run records, each once: the ids that entries hold go on to say under which settings they were made."""
+        """Save the run records, each once: they say under which settings entries were made."""
         records: list[Mapping[str, object]] = []
         for reader in readers:
             for record in read_runs(reader.path / FOLDER):
@@ -212,7 +212,7 @@ class _Merging:
         self._directory.run_log.append(*records)
 
     def _add_copy(self, those: list[Held]) -> bool:
-        """A file of the older program, and equal ones in other directories, goes on as it is; False where it can't."""
+        """Copy a file of the older program that all directories hold alike. Return False where that can't be done."""
         if not all(held.is_old for held in those):
             return False
         first = next((held for held in those if held.match is not None), those[0])
@@ -243,23 +243,21 @@ class _Merging:
             name = self._name(infos[0].name if len(those) == 1 and infos else "", sample_id)
             if merged.stored:
                 self._count(len(merged.stored))
-                newest = max(infos, key=_seq, default=None)
+                newest = max(infos, key=lambda info: info.max_seq, default=None)
                 parts = file_parts(sample_id, header, newest, None, merged.stored, merged.body, merged.extra)
                 is_filed = not any(held.in_journal for held in those)
                 self._put(name, in_chunks(parts), max((i.mtime_ns for i in infos), default=0) if is_filed else 0)
-            self._note_attempts(merged, header | {"id": sample_id, "name": name, "context": _context(those)})
-
-    def _note_attempts(self, merged: MergedSample, header: Header) -> None:
-        if merged.attempts:
-            self._open.headers[header["id"]] = header
-            self._open.attempts[header["id"]] = merged.attempts
+            if merged.attempts:
+                context = next((held.header["context"] for held in those if "context" in held.header), "")
+                self._open.headers[sample_id] = header | {"id": sample_id, "name": name, "context": context}
+                self._open.attempts[sample_id] = merged.attempts
 
     def _count(self, entries: int) -> None:
         self._out.samples += 1
         self._out.entries += entries
 
     def _name(self, wanted: str, sample_id: str) -> str:
-        """A name for a sample's file that no other has: the one it had, if it may."""
+        """Return a name for a sample's file that no other has: the one it had, if that is free."""
         taken = not wanted or wanted.lower() in self._names
         name = self._directory.name_for(sample_id) if taken else wanted
         self._names.add(name.lower())
@@ -304,12 +302,8 @@ def _holds(view: Snapshot, sample_id: str) -> bool:
     return sample_id in view.listing.by_id or sample_id in journal.entries or sample_id in journal.attempts
 
 
-def _seq(info: FileInfo) -> int:
-    return info.max_seq
-
-
 def _header(those: list[Held]) -> Header:
-    """What is known of a sample's dataset: where directories say otherwise, the larger counts, and no digest."""
+    """Return what is known of a sample's dataset: of totals that differ the larger, of digests that differ none."""
     totals: dict[str, int] = {}
     digests = set()
     for held in those:
@@ -318,10 +312,6 @@ def _header(those: list[Held]) -> Header:
         for group, n in known.items():
             totals[group] = max(n, totals.get(group, 0))
     return {"totals": totals, "identities": digests.pop() if len(digests) == 1 else ""}
-
-
-def _context(those: list[Held]) -> str:
-    return next((held.header["context"] for held in those if "context" in held.header), "")
 
 
 # ---- one sample as several directories hold it: the entries that count, each once, and what was dropped
@@ -344,11 +334,11 @@ class Held:
 
     @property
     def is_old(self) -> bool:
-        """Is it a file of the older program alone?"""
+        """True for a file of the older program without entries in the journal."""
         return self.info is not None and self.info.source != NBRUN and not self.in_journal
 
     def file(self) -> bytes:
-        """The bytes of its file. Raises FileNotFoundError where there is none."""
+        """Return the bytes of its file. Raise FileNotFoundError where there is none."""
         if self.info is None:
             raise FileNotFoundError(self.sample_id)
         return read_file(self._folder, self.info, self._now.archives)
@@ -406,7 +396,7 @@ class MergedSample:
     _indexes: dict[Identity, int] = field(default_factory=dict)  # where another directory knows the item's place
 
     def body(self, s: Stored) -> bytes:
-        """The bytes of one of them."""
+        """Return the bytes of one of them."""
         saved, there = self._from[s.identity]
         body = saved.body(there)
         if s.item_index is not None and s.item_index != there.item_index:
@@ -416,7 +406,7 @@ class MergedSample:
 
 @contextmanager
 def open_merged(those: list[Held], dropped: Dropped, problems: list[Problem]) -> Iterator[MergedSample]:
-    """Merges a sample's entries."""
+    """Yield a sample's entries in all directories, merged, while their files are open."""
     out = MergedSample()
     with ExitStack() as opened:
         for held in those:
@@ -467,7 +457,7 @@ def _rank(entry: Entry) -> tuple[bool, float]:
 
 
 def _plain(entry: Entry) -> dict[str, object]:
-    """An entry without what another directory says otherwise of the same result."""
+    """Return an entry without the keys that differ between directories for the same result."""
     return {k: v for k, v in entry.items() if k not in ("index", "seq")}
 
 
