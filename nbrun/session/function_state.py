@@ -23,7 +23,7 @@ import re
 import sys
 import sysconfig
 import types
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from typing import Any, NamedTuple
 
 from nbrun.canonical import blake2b, canonical, is_a
@@ -117,34 +117,47 @@ def _simple(value: Any, left: list[int]) -> Any:
     Args:
         left: how many parts may still be looked at; counted down.
     """
-    left[0] -= 1
-    if left[0] < 0:
-        raise _NotSimpleError
-    if value is None or isinstance(value, enum.Enum):
-        return value if value is None else [type(value).__qualname__, value.name]
-    if isinstance(value, (bool, int, float, str, bytes, dt.date, dt.time, pathlib.PurePath)):
+    _count_down(left, 1)
+    if value is None or (isinstance(value, _PLAIN) and not isinstance(value, enum.Enum)):
         return value
-    if isinstance(value, (complex, dt.timedelta, range, slice)) or is_a(value, "decimal", "Decimal"):
+    for kinds, form in _FORMS:
+        if isinstance(value, kinds):
+            return form(value, left)
+    if is_a(value, "decimal", "Decimal"):
         return [type(value).__name__, repr(value)]
-    if isinstance(value, re.Pattern):
-        return ["pattern", value.pattern, value.flags]
-    if isinstance(value, (list, tuple)):
-        return [_simple(v, left) for v in value]
-    if isinstance(value, Set):
-        return {canonical(_simple(v, left)) for v in value}
-    if isinstance(value, Mapping):
-        return [[_simple(k, left), _simple(v, left)] for k, v in sorted(value.items(), key=lambda i: repr(i[0]))]
-    if isinstance(value, types.SimpleNamespace) or is_a(value, "argparse", "Namespace"):
+    if is_a(value, "argparse", "Namespace"):
         return _simple(vars(value), left)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: getattr(value, f.name, None) for f in dataclasses.fields(value) if not is_secret(f.name)}
         return [type(value).__qualname__, _simple(fields, left)]
     if hasattr(value, "dtype") and hasattr(value, "tolist") and type(value).__module__ == "numpy":
-        left[0] -= getattr(value, "size", 1)
-        if left[0] < 0:
-            raise _NotSimpleError
+        _count_down(left, getattr(value, "size", 1))
         return [str(value.dtype), list(getattr(value, "shape", ())), _simple(value.tolist(), left)]
     raise _NotSimpleError
+
+
+def _count_down(left: list[int], parts: int) -> None:
+    left[0] -= parts
+    if left[0] < 0:
+        raise _NotSimpleError
+
+
+_PLAIN = (bool, int, float, str, bytes, dt.date, dt.time, pathlib.PurePath)
+#: Kinds of values -> their plain data; the first that fits counts.
+_FORMS: tuple[tuple[Any, Callable[[Any, list[int]], Any]], ...] = (
+    (enum.Enum, lambda value, left: [type(value).__qualname__, value.name]),
+    ((complex, dt.timedelta, range, slice), lambda value, left: [type(value).__name__, repr(value)]),
+    (re.Pattern, lambda value, left: ["pattern", value.pattern, value.flags]),
+    ((list, tuple), lambda value, left: [_simple(v, left) for v in value]),
+    (Set, lambda value, left: {canonical(_simple(v, left)) for v in value}),
+    (
+        Mapping,
+        lambda value, left: [
+            [_simple(k, left), _simple(v, left)] for k, v in sorted(value.items(), key=lambda i: repr(i[0]))
+        ],
+    ),
+    (types.SimpleNamespace, lambda value, left: _simple(vars(value), left)),
+)
 
 
 def is_secret(name: str) -> bool:

@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, Literal, NamedTuple
 
 from nbrun import output
@@ -120,46 +120,49 @@ def _run(
 ) -> list[Row]:
     running = output.Running(printed)
     token = output.set_writer(running)
-    try:
-        return _run_tasks(function, parts, timeout_s, running, written)
-    finally:
-        output.reset_writer(token)
-
-
-def _run_tasks(
-    function: RemoteFunction,
-    parts: list[SamplePart],
-    timeout_s: float | None,
-    running: output.Running,
-    written: list[tuple[int, TaskOutput]],
-) -> list[Row]:
     rows: list[Row] = []
     end = time.perf_counter() + CHUNK_S
     size = 0
-    for sample_id, part, left_out, tasks in parts:
-        sample = _sample(part) if isinstance(part, bytes) else part
-        if sample is not None and isinstance(part, bytes) and left_out:
-            sample = PartialSample(sample, left_out)
-        for group, index, item, *before in tasks:
+    try:
+        for task, partial in _tasks(parts):
             if rows and (size > CHUNK_BYTES or time.perf_counter() > end):
-                return rows
-            task = Task(sample_id, group, index, item, item if sample is None else sample, *before)
+                break
             running.task = task
             row = _attempt(function, task) if timeout_s is None else _attempt_within(timeout_s, function, task)
-            if isinstance(sample, PartialSample) and sample.was_asked:
+            if partial is not None and partial.was_asked:
                 row = (WHOLE,)
-            if isinstance(running.output, WorkerOutput):
-                taken = running.output.take(task)
-                if taken is not None and row[0] != WHOLE:  # that task runs again and prints it again
-                    written.append((len(rows), taken))
-            elif running.output.open:
-                running.output.end_lines(task)
+            taken = _take_output(printed, task)
+            if taken is not None and row[0] != WHOLE:  # that task runs again and prints it again
+                written.append((len(rows), taken))
             rows.append(row)
             if row[0] == WHOLE:
-                return rows
+                break
             if row[0] == DONE:
                 size += len(row[1])
+    finally:
+        output.reset_writer(token)
     return rows
+
+
+def _tasks(parts: list[SamplePart]) -> Iterator[tuple[Task, PartialSample | None]]:
+    """Yield each task of a chunk, with its sample where that lacks parts that stayed in the kernel."""
+    for sample_id, part, left_out, tasks in parts:
+        sample = _sample(part) if isinstance(part, bytes) else part
+        partial = (
+            PartialSample(sample, left_out) if sample is not None and isinstance(part, bytes) and left_out else None
+        )
+        shown = sample if partial is None else partial
+        for group, index, item, *before in tasks:
+            yield Task(sample_id, group, index, item, item if shown is None else shown, *before), partial
+
+
+def _take_output(printed: RunOutput, task: Task) -> TaskOutput | None:
+    """Return what a task that has ended has printed, unless the kernel has it already."""
+    if isinstance(printed, WorkerOutput):
+        return printed.take(task)
+    if printed.open:
+        printed.end_lines(task)
+    return None
 
 
 def _attempt_within(timeout_s: float, function: RemoteFunction, task: Task) -> Row:
