@@ -12,6 +12,9 @@ A scripted program is a source whose first line is `#script` and a JSON object:
     stderr, return_code
     compile_s     what its compiler takes
     wait_s        for so long it really waits
+
+With `--real` it runs Python programs that are no scripts, as processes of its own group. When it is asked to end by
+SIGINT or SIGTERM it takes no more connections, answers the requests that it has, and ends, as a real server does.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ import asyncio
 import json
 import os
 import re
+import signal
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,7 +57,8 @@ class Port:
 class Stand:
     """All ports."""
 
-    def __init__(self, replies: list[dict[str, Any]], keeps: bool) -> None:
+    def __init__(self, replies: list[dict[str, Any]], keeps: bool, real: bool = False) -> None:
+        self.real, self.is_ending = real, False
         self.ports: dict[int, Port] = {}
         self.tell = 0  # the port that only takes orders
         self.canned = b""  # the answer of mode "canned": the first one, for all
@@ -106,7 +111,7 @@ class Stand:
         port.in_flight += 1
         port.peak = max(port.peak, port.in_flight)
         try:
-            return await self._judge(port, path, body, reader, writer)
+            return await self._judge(port, path, body, reader, writer) and not self.is_ending
         finally:
             port.in_flight -= 1
 
@@ -254,6 +259,8 @@ class Stand:
             if language in ("python", "bash"):
                 return _run_record("Failed", None, missing)
             return _run_record("Failed", missing, None)
+        if self.real and language == "python" and not code.startswith("#script"):
+            return await _run_really(code, stdin)
         line, _, rest = code.partition("\n")
         script = json.loads(line.removeprefix("#script")) if line.startswith("#script") else {}
         port.running += 1
@@ -338,13 +345,36 @@ async def _send(
     return send is None
 
 
-async def main(count: int, first: int, keeps: bool) -> None:
+async def _run_really(code: str, stdin: str) -> dict[str, Any]:
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdin=pipe, stdout=pipe, stderr=pipe)
+    out, err = await process.communicate(stdin.encode())
+    step = _step("Finished", 0.1, process.returncode, out.decode(), err.decode())
+    return _run_record("Failed" if process.returncode else "Success", None, step)
+
+
+async def _end_gracefully(stand: Stand) -> None:
+    stand.is_ending = True
+    ports = stand.ports.values()
+    for port in ports:
+        if port.server is not None:
+            port.server.close()
+    while any(port.in_flight for port in ports):
+        await asyncio.sleep(0.01)
+    os._exit(0)
+
+
+async def main(count: int, first: int, keeps: bool, real: bool) -> None:
     """Serves until standard input ends."""
     answers = read_answers()
     requests = json.loads((DATA / "sandboxfusion_requests.json").read_text())
-    stand = Stand([{"answer": answers.get(r["name"]), **r} for r in requests], keeps)
+    stand = Stand([{"answer": answers.get(r["name"]), **r} for r in requests], keeps, real)
     ports = [(await stand.listen(first + n if first else 0)).number for n in range(count)]
     stand.tell = (await stand.listen(0)).number
+    if real:
+        loop, ends = asyncio.get_running_loop(), []
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, lambda: ends.append(loop.create_task(_end_gracefully(stand))))
     print(json.dumps({"ports": ports, "tell": stand.tell}), flush=True)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
     os._exit(0)  # whatever still hangs
@@ -352,7 +382,8 @@ async def main(count: int, first: int, keeps: bool) -> None:
 
 if __name__ == "__main__":
     arguments = [int(a) for a in sys.argv[1:] if not a.startswith("-")]
+    first = arguments[1] if len(arguments) > 1 else 0
     try:
-        asyncio.run(main(arguments[0], arguments[1] if len(arguments) > 1 else 0, "--forget" not in sys.argv))
+        asyncio.run(main(arguments[0], first, "--forget" not in sys.argv, "--real" in sys.argv))
     except KeyboardInterrupt:
         pass

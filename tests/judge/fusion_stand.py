@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import urllib.request
@@ -26,7 +27,9 @@ class Stand:
 
     def __init__(self, count: int, *options: str) -> None:
         command = [sys.executable, str(Path(__file__).parent / "fusion_server.py"), str(count), *options]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+        )
         assert self._process.stdout is not None
         told = json.loads(self._process.stdout.readline())
         self.ports: list[int] = told["ports"]
@@ -55,6 +58,11 @@ class Stand:
         return [
             seen["body"] for told in self._ask({"tell": True, "ports": self.ports}).values() for seen in told["seen"]
         ]
+
+    def signal_group(self, number: int) -> None:
+        """Send a signal to the server and to the programs that it runs; return when the server has ended."""
+        os.killpg(self.pid, number)
+        self._process.wait(30)
 
     def close(self) -> None:
         """Ends the process."""

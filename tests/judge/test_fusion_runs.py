@@ -257,6 +257,38 @@ def _limits(stand: Stand, port: int) -> list[float]:
     return [seen["body"]["config"]["run_timeout"] for seen in stand.saw(port)["seen"]]
 
 
+ADDS = "a, b = map(int, input().split())\nfor _ in range(2_000_000): pass\nprint(a + b)\n"
+SOLUTIONS = {
+    "Accepted": ADDS,
+    "WrongAnswer": ADDS.replace("a + b", "a - b"),
+    "RuntimeError": ADDS.replace("print(a + b)", "raise SystemExit(3)"),
+}
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGKILL"])
+def test_a_server_that_is_restarted_in_the_midst_changes_no_verdict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """The programs that it runs get the signal too. One that can still answer says how they ended."""
+    monkeypatch.setattr(scheduler, "ASK_EVERY_S", 0.05)
+    items = [{"language": "PYTHON3", "solution": source} for source in SOLUTIONS.values()]
+    server = Stand(1, "--real")
+    port = str(server.ports[0])
+    try:
+        samples = [problem(f"p{number}", *items) for number in range(6)]
+        run = nbrun.start(samples, SandboxFusion(server.urls), tmp_path, workers=3, view=None)
+        for _ in range(2):
+            assert wait_until(lambda server=server: server.saw(0)["in_flight"], 60)
+            server.signal_group(getattr(signal, name))
+            server = Stand(1, port, "--real")
+        assert run.wait(120).errors == 0
+    finally:
+        server.close()
+    table = nbrun.load_results(tmp_path)
+    assert len(table) == len(samples) * len(items)
+    assert [*table.sort_values(["sample_id", "index"])["verdict"]] == [*SOLUTIONS] * len(samples)
+
+
 def test_more_endpoints_are_another_run_and_the_same_results(tmp_path: Path, stand: Stand) -> None:
     stand.tell("hang")
     one = SandboxFusion(stand.urls[:1])
