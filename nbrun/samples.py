@@ -170,6 +170,16 @@ def occurrences(keys: list[bytes]) -> array[int] | None:
 LANGUAGES = {0: "UNKNOWN_LANGUAGE", 1: "PYTHON", 2: "CPP", 3: "PYTHON3", 4: "JAVA"}
 
 
+def language_of_number(number: int) -> str:
+    """Return the language of one of CodeContests' numbers; for any other number, the number as text.
+
+    Example:
+        >>> language_of_number(3), language_of_number(9)
+        ('PYTHON3', '9')
+    """
+    return LANGUAGES.get(number, str(number))
+
+
 def read_items(value: object) -> tuple[Sequence[object], Sequence[int], int]:
     """Return the items of a group's value, the indices of those to run, and how many are skipped.
 
@@ -215,7 +225,7 @@ def _read_struct(value: Mapping[str, object]) -> tuple[Sequence[object], Sequenc
         languages = columns["language"]
         numbers = [x if isinstance(x, int) and not isinstance(x, bool) else None for x in languages]
         columns["language"] = [
-            old if n is None else LANGUAGES.get(n, str(n)) for old, n in zip(languages, numbers, strict=True)
+            old if n is None else language_of_number(n) for old, n in zip(languages, numbers, strict=True)
         ]
         if 0 in numbers:
             runnable = [i for i, n in enumerate(numbers) if n != 0]

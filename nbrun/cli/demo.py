@@ -93,7 +93,7 @@ def _judgeable(problems: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]]
         tasks like any others, and the next `nbrun demo` judges them.
     """
     from nbrun.judge import DEFAULT_LANGUAGES
-    from nbrun.samples import LANGUAGES
+    from nbrun.samples import language_of_number
 
     missing = {name for name, language in DEFAULT_LANGUAGES.items() if language.missing}
     left_out: Counter[str] = Counter()
@@ -101,7 +101,7 @@ def _judgeable(problems: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]]
     for problem in problems:
         groups = {}
         for key in ("solutions", "incorrect_solutions"):
-            names = [LANGUAGES[number] for number in problem[key]["language"]]
+            names = [language_of_number(number) for number in problem[key]["language"]]
             left_out.update(name for name in names if name in missing)
             numbers = [0 if name in missing else n for n, name in zip(problem[key]["language"], names, strict=True)]
             groups[key] = {**problem[key], "language": numbers}

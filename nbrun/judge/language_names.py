@@ -12,7 +12,7 @@ import re
 from functools import lru_cache
 from typing import NamedTuple
 
-from nbrun.samples import LANGUAGES as NUMBERED
+from nbrun.samples import language_of_number
 
 
 class LanguageName(NamedTuple):
@@ -114,7 +114,7 @@ def parse_language(name: str | int) -> LanguageName | None:
         (LanguageName(language='PYTHON', standard='2'), LanguageName(language='PYPY3', standard=''), None)
     """
     if isinstance(name, int):
-        name = NUMBERED.get(name, "")
+        name = language_of_number(name)
     if name == "PYTHON":
         return LanguageName("PYTHON", "2")
     text = re.sub(r"[\s_]+", " ", name).strip().lower().removeprefix(".")
@@ -124,16 +124,6 @@ def parse_language(name: str | int) -> LanguageName | None:
         if match := pattern.fullmatch(text):
             return _with_standard(row_name, match["version"] or "", match["rest"] or "", text)
     return None
-
-
-def name_of_number(number: int) -> str:
-    """Return the language of one of CodeContests' numbers; for any other number, the number as text.
-
-    Example:
-        >>> name_of_number(3), name_of_number(9)
-        ('PYTHON3', '9')
-    """
-    return NUMBERED.get(number, str(number))
 
 
 def language_name(name: object) -> LanguageName | None:

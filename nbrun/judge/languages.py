@@ -12,11 +12,13 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from glob import glob
+from typing import NamedTuple
 
 from nbrun.errors import NotSupportedError
 from nbrun.judge.java import main_class
-from nbrun.judge.language_names import language_name, name_of_number
+from nbrun.judge.language_names import language_name
 from nbrun.judge.python_prelude import Prelude, prelude_of
+from nbrun.samples import language_of_number
 
 
 @dataclass(frozen=True)
@@ -381,8 +383,15 @@ DEFAULT_LANGUAGES: Mapping[str, Language] = {
 }  # fmt: skip
 
 
-def lookup(name: object, table: Mapping[str, Language]) -> tuple[str, Language]:
-    """Return the name and the row of a solution's language, for the standard in that language's name.
+class Row(NamedTuple):
+    """One row of a table of languages: its name, and how solutions in it are compiled and run."""
+
+    name: str
+    language: Language
+
+
+def lookup(name: object, table: Mapping[str, Language]) -> Row:
+    """Return the row of a solution's language, for the standard in that language's name.
 
     A name is first looked up in the table unchanged, then without regard to case and spaces, then as
     `nbrun.judge.language_names` parses it.
@@ -391,12 +400,12 @@ def lookup(name: object, table: Mapping[str, Language]) -> tuple[str, Language]:
         NotSupportedError: the table has no such language; the message lists the languages that it has.
 
     Example:
-        >>> lookup("C++17", DEFAULT_LANGUAGES)[0], lookup(3, DEFAULT_LANGUAGES)[0]
+        >>> lookup("C++17", DEFAULT_LANGUAGES).name, lookup(3, DEFAULT_LANGUAGES).name
         ('CPP', 'PYTHON3')
     """
     if (known := find_row(name, table)) is not None:
         meant = language_name(name)
-        return known, table[known].of_standard(meant.standard if meant is not None else "")
+        return Row(known, table[known].of_standard(meant.standard if meant is not None else ""))
     how = "Add it with LocalSandbox(languages={{{name}: nbrun.judge.Language(...)}})."
     raise unknown_language(name, "this sandbox", table, how)
 
@@ -410,7 +419,7 @@ def unknown_language(name: object, who: str, rows: Iterable[str], how: str) -> N
         how: a sentence that explains how to add one; `{name}` in it is replaced by the language.
     """
     if isinstance(name, int):
-        name = name_of_number(name)
+        name = language_of_number(name)
     hint = " CodeContests' PYTHON is Python 2." if name == "PYTHON" else ""
     return NotSupportedError(
         f"{who} has no language {name!r}: it has {', '.join(rows)}.{hint} {how.format(name=repr(name))}"

@@ -25,10 +25,9 @@ from nbrun.judge.datasets import SHAPES, shape_of
 from nbrun.judge.datasets.solutions import by_problem
 from nbrun.judge.datasets.values import plain
 from nbrun.judge.kattis_package import find_packages, read_package
-from nbrun.judge.language_names import name_of_number
 from nbrun.judge.languages import DEFAULT_LANGUAGES, lookup
 from nbrun.judge.problems import TEST_SETS, Adapter, Read, no_solutions, own_id, read_row
-from nbrun.samples import read_items
+from nbrun.samples import language_of_number, read_items
 
 _JSONL = (".jsonl", ".ndjson", ".jsonlines")
 _JSON = (".json",)
@@ -468,7 +467,7 @@ def _language_of(name: str | int, harness: str) -> tuple[str, str | None]:
     try:
         known, row = lookup(name, DEFAULT_LANGUAGES)
     except NotSupportedError:
-        known = name_of_number(name) if isinstance(name, int) else str(name)
+        known = language_of_number(name) if isinstance(name, int) else str(name)
         return known, f"language {known}"
     if row.missing:
         return known, f"language {known}"

@@ -98,7 +98,7 @@ class ProgramRunner:
             JudgeError: it doesn't compile.
         """
         asked = read_item(item).language
-        _, language = lookup(asked, self.context.languages)
+        language = lookup(asked, self.context.languages).language
         source = source_of(item, language)
         with (
             temporary_folder("checker-", self.folder) as folder,

@@ -21,7 +21,7 @@ from nbrun.results import sample_file, values
 from nbrun.results.format import MatchRecord
 from nbrun.results.sample_file import NOWHERE, Stored, Unreadable
 from nbrun.results.values import load_quickly, load_strictly
-from nbrun.samples import LANGUAGES, Sample
+from nbrun.samples import Sample, language_of_number
 from nbrun.texts import integer_of, without_surrogates
 
 
@@ -149,7 +149,7 @@ def _language_and_solution(item: object) -> tuple[object, object]:
     if isinstance(item, Mapping):
         language = item.get("language")
         if isinstance(language, int) and not isinstance(language, bool):
-            language = LANGUAGES.get(language, str(language))
+            language = language_of_number(language)
         return language, item.get("solution")
     return None, item
 
