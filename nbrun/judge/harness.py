@@ -175,10 +175,14 @@ def _equal(want: object, got: object) -> bool:
     if isinstance(want, dict):
         return isinstance(got, dict) and want.keys() == got.keys() and all(_equal(want[key], got[key]) for key in want)
     if isinstance(want, float) and isinstance(got, (int, float)):
-        if want == got or (math.isnan(want) and math.isnan(float(got))):
-            return True
-        return math.isfinite(want) and abs(want - got) <= TOLERANCE * max(1.0, abs(want))
+        return _is_close(want, got)
     return type(want) is type(got) and want == got if isinstance(want, _Long) else bool(want == got)
+
+
+def _is_close(want: float, got: float) -> bool:
+    if want == got or (math.isnan(want) and math.isnan(float(got))):
+        return True
+    return math.isfinite(want) and abs(want - got) <= TOLERANCE * max(1.0, abs(want))
 
 
 _VALUES = CallableChecker(compare_values)

@@ -231,9 +231,7 @@ class Judging:
 
     def _is_doubtful(self, run: _Run) -> bool:
         """Return whether something other than the program may have made it exceed its time."""
-        if (
-            run.ending.cause == "wall"
-        ):  # it slept or deadlocked, or was suspended from outside: that can't be distinguished
+        if run.ending.cause == "wall":  # it slept, deadlocked, or was suspended from outside: they look alike
             return True
         return _exceeds_cpu(run.ending, self.options.limits) and (run.is_loaded or not run.is_quiet)
 

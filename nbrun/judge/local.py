@@ -122,20 +122,8 @@ class LocalSandbox:
             "time_limit_s": time_limit_s, "memory_limit_mb": memory_limit_mb, "output_limit_mb": output_limit_mb,
             "compile_limit_s": compile_limit_s,
         }  # fmt: skip
-        for name, value in numbers.items():
-            if value is not None and not 0 < value < float("inf"):
-                raise InputError(f"LocalSandbox: {name}={value!r}; give a number above 0, or None.")
-        if keep_output_bytes is not None and keep_output_bytes < 0:
-            raise InputError(
-                f"LocalSandbox: keep_output_bytes={keep_output_bytes}; give a number of bytes, or None to keep all."
-            )
-        if accepted_from is not None and not -float("inf") < accepted_from < float("inf"):
-            raise InputError(f"LocalSandbox: accepted_from={accepted_from!r}; give a number of points, or None.")
-        if isolation not in MODES:
-            raise InputError(f"LocalSandbox: isolation={isolation!r}; give one of {', '.join(map(repr, MODES))}.")
-        for name, count in (("max_parallel", max_parallel), ("process_limit", process_limit)):
-            if count is not None and count < 1:
-                raise InputError(f"LocalSandbox: {name}={count}; give 1 or more.")
+        counts = {"max_parallel": max_parallel, "process_limit": process_limit}
+        _check_settings(numbers, counts, keep_output_bytes, accepted_from, isolation)
         self._numbers = numbers
         self._all_tests, self._keep_output_bytes, self._tests = all_tests, keep_output_bytes, tuple(tests)
         self._checker, self._cache_dir = None if checker is None else as_checker(checker), cache_dir
@@ -161,9 +149,8 @@ class LocalSandbox:
         self._isolation = Isolation("none")
         self._self_test = SelfTest()
         self._tokens: dict[int, CancelToken] = {}  # by the id of the task that runs
-        self._not_judged: Counter[str] = (
-            Counter()
-        )  # language -> number of tasks, if its compiler or interpreter is missing
+        #: Language -> number of tasks, where its compiler or interpreter is missing.
+        self._not_judged: Counter[str] = Counter()
 
     def __getstate__(self) -> dict[str, object]:
         held = (
@@ -349,6 +336,30 @@ class LocalSandbox:
                 self._tokens.pop(id(task), None)
 
 
+def _check_settings(
+    numbers: Mapping[str, float | None],
+    counts: Mapping[str, int | None],
+    keep_output_bytes: int | None,
+    accepted_from: float | None,
+    isolation: str,
+) -> None:
+    """Raise InputError if one of a sandbox's settings can't be right."""
+    for name, value in numbers.items():
+        if value is not None and not 0 < value < math.inf:
+            raise InputError(f"LocalSandbox: {name}={value!r}; give a number above 0, or None.")
+    for name, count in counts.items():
+        if count is not None and count < 1:
+            raise InputError(f"LocalSandbox: {name}={count}; give 1 or more.")
+    if keep_output_bytes is not None and keep_output_bytes < 0:
+        raise InputError(
+            f"LocalSandbox: keep_output_bytes={keep_output_bytes}; give a number of bytes, or None to keep all."
+        )
+    if accepted_from is not None and not math.isfinite(accepted_from):
+        raise InputError(f"LocalSandbox: accepted_from={accepted_from!r}; give a number of points, or None.")
+    if isolation not in MODES:
+        raise InputError(f"LocalSandbox: isolation={isolation!r}; give one of {', '.join(map(repr, MODES))}.")
+
+
 def _checks_of(problem: Mapping[str, Any], item: object) -> list[Check]:
     """Return what a package's submissions.yaml expects of the tests of one submission."""
     expectations = problem.get("expectations") or {}
@@ -398,10 +409,7 @@ def rounded_s(time_s: float, resolution_s: float) -> float:
 def _longest_s(item: object, problem: Mapping[str, Any], options: Options, context: JudgeContext) -> float | None:
     """CPU seconds on the slowest test, for a language of average speed; None where it isn't accepted."""
     try:
-        asked = read_item(item).language
-        _, language = lookup(asked, context.languages)
-        if language.missing:
-            return None
+        language = lookup(read_item(item).language, context.languages).language
         source = source_of(item, language)
     except NotSupportedError:
         return None

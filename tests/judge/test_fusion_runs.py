@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -265,6 +266,10 @@ SOLUTIONS = {
 }
 
 
+def _is_judging(server: Stand) -> bool:
+    return bool(server.saw(0)["in_flight"])
+
+
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGKILL"])
 def test_a_server_that_is_restarted_in_the_midst_changes_no_verdict(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
@@ -278,7 +283,7 @@ def test_a_server_that_is_restarted_in_the_midst_changes_no_verdict(
         samples = [problem(f"p{number}", *items) for number in range(6)]
         run = nbrun.start(samples, SandboxFusion(server.urls), tmp_path, workers=3, view=None)
         for _ in range(2):
-            assert wait_until(lambda server=server: server.saw(0)["in_flight"], 60)
+            assert wait_until(partial(_is_judging, server), 60)
             server.signal_group(getattr(signal, name))
             server = Stand(1, port, "--real")
         assert run.wait(120).errors == 0

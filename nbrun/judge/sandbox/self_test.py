@@ -29,7 +29,7 @@ _SCRIPT = f': > file && test ! -e "$1" && test -n "$(ls file)" && echo {_SAYS}'
 
 
 def probe(supervisor: Supervisor, mode: str, languages: Mapping[str, Language]) -> Isolation:
-    """How programs of this supervisor are kept apart, by what `isolation=` asks for.
+    """Return how programs of this supervisor are kept apart, by what `isolation=` asks for.
 
     Args:
         languages: those that are interpreted must run in the box, if they run at all.
@@ -48,7 +48,7 @@ def probe(supervisor: Supervisor, mode: str, languages: Mapping[str, Language]) 
     if not isolation.is_on:
         if mode == "required":
             raise InputError(
-                f"LocalSandbox: isolation='required', but it does not work here: {isolation.reason}. Mend that, or "
+                f"LocalSandbox: isolation='required', but it does not work here: {isolation.reason}. Fix that, or "
                 "judge sources that you would run yourself with isolation='auto'."
             )
         warnings.warn(
@@ -61,13 +61,13 @@ def probe(supervisor: Supervisor, mode: str, languages: Mapping[str, Language]) 
 
 def _tried(supervisor: Supervisor, isolation: Isolation, languages: Mapping[str, Language]) -> Isolation:
     command = ["/bin/sh", "-c", _SCRIPT, "sh", str(supervisor.root)]
-    heard = _heard(supervisor, isolation, command)
-    if heard != _SAYS:
-        return Isolation("none", f"bubblewrap is installed, but does not work here ({heard})")
+    output = _output_of(supervisor, isolation, command)
+    if output != _SAYS:
+        return Isolation("none", f"bubblewrap is installed, but does not work here ({output})")
     from nbrun.judge.supervisor.namespaces import is_supported  # on Linux only: Windows lacks what it imports
 
     own = replace(isolation, is_own=True)
-    if is_supported() and _heard(supervisor, own, command) == _SAYS:
+    if is_supported() and _output_of(supervisor, own, command) == _SAYS:
         isolation = own
     for name, language in languages.items():
         if language.compile or language.trial is None:
@@ -76,29 +76,31 @@ def _tried(supervisor: Supervisor, isolation: Isolation, languages: Mapping[str,
             tool = language.tool
         except JudgeError:
             continue  # one that isn't installed is no fault of the box
-        heard = _heard_of_trial(supervisor, isolation, name, language, language.trial)
-        if heard:
+        fault = _fault_of_trial(supervisor, isolation, name, language, language.trial)
+        if fault:
             return Isolation(
                 "none",
-                f"{name}'s interpreter {tool} does not run in bubblewrap's box ({heard}). Where you are root, others "
+                f"{name}'s interpreter {tool} does not run in bubblewrap's box ({fault}). Where you are root, others "
                 f"must be able to read it: chmod -R go+rX {' '.join(readable(tool)) or tool}",
             )
     return isolation
 
 
-def _heard_of_trial(supervisor: Supervisor, isolation: Isolation, name: str, language: Language, trial: str) -> str:
-    """What was wrong with the trial of a language; empty if nothing was."""
+def _fault_of_trial(supervisor: Supervisor, isolation: Isolation, name: str, language: Language, trial: str) -> str:
+    """Return what was wrong with the trial of a language; empty if nothing was."""
     source = source_of({"language": name, "solution": trial}, language)
     folder = supervisor.root / "probe" / "program"
     source.write(folder)
     argv = language.command(
         language.run, folder=PROGRAM, entry=source.entry, main=source.main, memory_mb=512, stack_mb=64
     )
-    return _heard(supervisor, isolation, argv, program=folder, readable=[*readable(language.tool), *language.readable])
+    return _output_of(
+        supervisor, isolation, argv, program=folder, readable=[*readable(language.tool), *language.readable]
+    )
 
 
-def _heard(supervisor: Supervisor, isolation: Isolation, argv: list[str], **mounts: Any) -> str:
-    """What a program in a box wrote to stdout; if it did not end well, what it wrote to stderr, and how it ended."""
+def _output_of(supervisor: Supervisor, isolation: Isolation, argv: list[str], **mounts: Any) -> str:
+    """Return what a program in a box wrote to stdout; if it failed, also what it wrote to stderr and how it ended."""
     at = supervisor.root / "probe"
     place = Mounts(work=at / "work", tmp=at / "tmp", shm=at / "shm", **mounts)
     remove_tree(place.work)  # another user's, perhaps
@@ -110,13 +112,13 @@ def _heard(supervisor: Supervisor, isolation: Isolation, argv: list[str], **moun
             argv, cwd=place.work, streams={name: at / name for name in ("stdin", "stdout", "stderr")},
             env={"PATH": "/usr/bin:/bin"}, limits=_LIMITS, token=CancelToken(), box=isolation.box(place),
         )  # fmt: skip
-        said, complained = (at / "stdout").read_text(errors="replace"), (at / "stderr").read_text(errors="replace")
+        output, complaint = (at / "stdout").read_text(errors="replace"), (at / "stderr").read_text(errors="replace")
     except (JudgeError, OSError) as e:
         return f"{type(e).__name__}: {e}"
     if ending.return_code == 0:
-        return said.strip()
+        return output.strip()
     ended = f"return code {ending.return_code}" if ending.cause is None else f"ended by its {ending.cause} limit"
-    return ", ".join(filter(None, (said.strip(), complained.strip()[-300:], ended)))
+    return ", ".join(filter(None, (output.strip(), complaint.strip()[-300:], ended)))
 
 
 # ---- trials of a language
@@ -145,7 +147,7 @@ class SelfTest:
         self._passed: set[str] = set()
 
     def verify(self, name: str, language: Language, item: Any, result: Mapping[str, Any], judge: Judge) -> None:
-        """Returns if a result may be believed.
+        """Return if a result may be believed.
 
         Raises:
             JudgeError: programs in this language don't start here, whatever they are.

@@ -122,20 +122,21 @@ class Monitor:
         self._main = 0  # the id of the program's first process, once it was looked for
         self.cause: str | None = None  # which limit ended it
         self.status: int | None = None  # as waitpid gave it
+        self._return_code: int | None = None
         self.memory_bytes = 0
         self.reaped_bytes = 0  # the most that one process held of those that have ended
         self.box: BubblewrapBox | NamespaceBox | None = None
         self.account = processes.Account()
         self.started = time.monotonic()
-        self.began: float | None = (
-            None  # when the program itself was there: to build a box may take a busy machine long
-        )
+        #: When the program itself was there: to build a box may take a busy machine long.
+        self.began: float | None = None
         self._is_there = False
         self._looked_at = self.started
         self._stopped_s = 0.0  # in which this process itself didn't run, though it wanted to
         self._folder_at = self.started + _FOLDER_EVERY_S
 
     def run(self) -> dict[str, Any]:
+        """Run the program and return the report on how it ended."""
         is_unheard = False
         failure = self._spawn()
         ended = time.monotonic()
@@ -144,21 +145,14 @@ class Monitor:
             self._watch()
             is_unheard = self._is_unheard()
             ended = time.monotonic()
-            self._release()
+        self._release()
+        if failure is None:
             self._kill_all()
+            failure = self._failure_of_box()
             if isinstance(self.box, NamespaceBox) and self.box.end is not None:
                 self.began, ended = self.box.end.began, self.box.end.ended
-        else:
-            self._release()
-        code = None if self.status is None else os.waitstatus_to_exitcode(self.status)
-        if self.box is not None and failure is None:
-            code = self.box.exit_code()
-            if code is None and self.cause is None:
-                failure = f"its box was not built: {self.box.why_not() or _head(self.request['stderr'])}"
-        if self.cause == "box":
-            failure = "the machine took too long to build or to remove its box"
         return {
-            "return_code": code,
+            "return_code": self._return_code,
             "cause": self.cause,
             "failure": failure,
             "cpu_s": self.account.cpu_s,
@@ -166,6 +160,18 @@ class Monitor:
             "is_unheard": is_unheard,
             "memory_bytes": max(self.memory_bytes, self.reaped_bytes),
         }
+
+    def _failure_of_box(self) -> str | None:
+        """Return what was wrong with the box of a program that has ended, and set its return code."""
+        if self.box is not None:
+            self._return_code = self.box.exit_code()
+        elif self.status is not None:
+            self._return_code = os.waitstatus_to_exitcode(self.status)
+        if self.cause == "box":
+            return "the machine took too long to build or to remove its box"
+        if self.box is not None and self._return_code is None and self.cause is None:
+            return f"its box was not built: {self.box.why_not() or _head(self.request['stderr'])}"
+        return None
 
     def _spawn(self) -> str | None:
         """Start the program; return what kept it from starting, or None.
@@ -553,9 +559,8 @@ def _reap(monitors: set[int]) -> None:
             monitors.discard(pid)
     except ChildProcessError:
         monitors.clear()
-    for pid in (
-        set(processes.children(os.getpid())) - monitors
-    ):  # orphans: their monitor was killed, perhaps by the program
+    orphans = set(processes.children(os.getpid())) - monitors  # their monitor was killed, perhaps by the program
+    for pid in orphans:
         processes.kill(pid)
 
 
