@@ -99,6 +99,8 @@ def test_the_metadata_names_what_each_extra_needs(metadata: email.message.Messag
     versions = {c.rpartition(":: ")[2] for c in metadata.get_all("Classifier", []) if "Python :: 3." in c}
     assert versions == {"3.11", "3.12", "3.13", "3.14"}
     assert metadata["License-Expression"] == "MIT"
+    assert metadata["Author"] == "The nbrun authors"
+    assert metadata["Summary"]
     assert metadata.get_payload(decode=True) == (ROOT / "README.md").read_bytes()
 
 
