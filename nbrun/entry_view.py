@@ -81,7 +81,7 @@ class FailingTest:
 
 @dataclass(frozen=True)
 class EntryView:
-    """What there is to see in an entry. Its repr is HTML in a notebook, and plain text in a terminal.
+    """The visible content of an entry. Its repr is HTML in a notebook, and plain text in a terminal.
 
     Attributes:
         output: what the task printed before it ended in an error.
@@ -335,7 +335,7 @@ _LEXERS = {
     "GO": "go",
     "RUST": "rust",
 }
-#: Code stands dark on light in every theme, so that its colours are readable.
+#: Code is dark on light in every theme, so that its colours are readable.
 STYLE = """<style>
 .nbrun-show{max-width:70em;line-height:1.4}
 .nbrun-show h4,.nbrun-show h5{margin:.8em 0 .2em;font-size:1em;font-weight:600}

@@ -10,7 +10,7 @@ _UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 
 
 def duration_text(seconds: float) -> str:
-    """Seconds as people say them.
+    """Return a duration in its two largest units.
 
     Example:
         >>> duration_text(7842), duration_text(75), duration_text(3.2)
@@ -26,7 +26,7 @@ def duration_text(seconds: float) -> str:
 
 
 def time_text(seconds: float) -> str:
-    """A time as it was measured, to three digits: what a task or a test took.
+    """Return a measured time to three digits.
 
     Example:
         >>> time_text(1.79e-06), time_text(0.25), time_text(1.2345), time_text(75)
@@ -42,7 +42,7 @@ def time_text(seconds: float) -> str:
 
 
 def rate_text(rate_per_s: float | None) -> str:
-    """A rate in the unit that reads best.
+    """Return a rate in the unit that reads best; "" for None.
 
     Example:
         >>> rate_text(1234.5), rate_text(0.05), rate_text(None)
@@ -73,10 +73,7 @@ class TaskCounts(Protocol):
 
 
 def count_text(progress: TaskCounts) -> str:
-    """How far the run is: "1,204 of 5,000 tasks, 3 errors".
-
-    Where the total is not known yet, only what is done is given.
-    """
+    """Return how far a run is: "1,204 of 5,000 tasks, 3 errors", or "1,204 tasks" while the total is not known."""
     of = "" if progress.total is None else f" of {progress.total:,}"
     text = f"{progress.done:,}{of} tasks"
     if progress.errors:
@@ -87,7 +84,7 @@ def count_text(progress: TaskCounts) -> str:
 
 
 def percent_text(share: float) -> str:
-    """A share in percent; 100 % only where it is all, 0 % only where it is none.
+    """Return a share in percent: 100 % only for all, 0 % only for none.
 
     Example:
         >>> percent_text(0.9999), percent_text(1.0), percent_text(0.125)
@@ -99,7 +96,7 @@ def percent_text(share: float) -> str:
 
 
 def counted(count: int, noun: str) -> str:
-    """A number and what it counts.
+    """Return a number and what it counts.
 
     Example:
         >>> counted(1, "saved result"), counted(1200, "error")
@@ -109,7 +106,7 @@ def counted(count: int, noun: str) -> str:
 
 
 def bytes_text(n: int) -> str:
-    """A size as people say it.
+    """Return a size in bytes in the unit that reads best.
 
     Example:
         >>> bytes_text(900), bytes_text(1_234_567), bytes_text(56_000_000_000)

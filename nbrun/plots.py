@@ -37,12 +37,14 @@ INKS = ("#1f2f73", "#c26a00", "#3d8a63", "#7a2f4b")
 
 
 def need(df: pd.DataFrame, names: Iterable[str], who: str) -> None:
+    """Raise TypeError where the frame lacks a column."""
     missing = [n for n in names if n not in df.columns]
     if missing:
         raise TypeError(f"plots.{who}: the frame lacks {', '.join(missing)}; give one that load_results or rates made.")
 
 
 def axes(ax: Axes | None, size: tuple[float, float] = (8, 4)) -> Axes:
+    """Return the given Axes, or new ones of this size in inches."""
     if ax is not None:
         return ax
     try:
@@ -54,14 +56,14 @@ def axes(ax: Axes | None, size: tuple[float, float] = (8, 4)) -> Axes:
 
 
 def short(text: Any, chars: int = LABEL_CHARS) -> str:
-    """A label; `$` would start a formula."""
+    """Return a label of at most `chars` characters, in which `$` starts no formula."""
     text = str(text)
     kept = text if len(text) <= chars else f"{text[: chars // 2]}…{text[-(chars - chars // 2 - 1) :]}"
     return kept.replace("$", r"\$").replace("\n", " ")
 
 
 def whole(ax: Axes) -> None:
-    """Counts on the y axis: whole numbers, from 0, with thousands set apart."""
+    """Show whole numbers from 0 on the y axis."""
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     ax.yaxis.set_major_locator(MaxNLocator(6, integer=True))
@@ -76,10 +78,10 @@ MAX_LABELS = 30
 
 
 def verdicts(df: pd.DataFrame, ax: Axes | None = None, *, sort: bool = True) -> Axes:
-    """The heat map: a column a sample, a cell a solution, coloured by verdict; right solutions above, wrong ones below.
+    """Draw a heat map: a column a sample, a cell a solution, in its verdict's colour; right solutions above.
 
     Args:
-        sort: samples by the share that was accepted; otherwise as they stand in the frame.
+        sort: samples by the share that was accepted; otherwise in the frame's order.
     """
     need(df, ("sample_id", "group", "status", "verdict"), "verdicts")
     from matplotlib.colors import ListedColormap
@@ -122,7 +124,7 @@ def verdicts(df: pd.DataFrame, ax: Axes | None = None, *, sort: bool = True) -> 
 
 
 def tpr_tnr(rates: pd.DataFrame, ax: Axes | None = None, *, labels: int = 5) -> Axes:
-    """TPR against TNR by sample. A circle's area says how many samples have that pair of rates.
+    """Draw TPR against TNR by sample. A circle's area shows how many samples have that pair of rates.
 
     Args:
         rates: what nbrun.rates made.
@@ -159,7 +161,7 @@ def tpr_tnr(rates: pd.DataFrame, ax: Axes | None = None, *, labels: int = 5) -> 
 
 
 def _write_counts(ax: Axes, cells: pd.DataFrame) -> None:
-    """In the largest circles, where they don't lie on one another."""
+    """Write the counts into the largest circles, where they don't overlap."""
     written: list[tuple[float, float]] = []
     for cx, cy, count in cells.nlargest(12, "count").itertuples(index=False):
         if count > 1 and all(abs(cx - a) > 0.09 or abs(cy - b) > 0.04 for a, b in written):
@@ -168,7 +170,7 @@ def _write_counts(ax: Axes, cells: pd.DataFrame) -> None:
 
 
 def _name_worst(ax: Axes, worst: pd.DataFrame) -> None:
-    """A list beside the picture, and rings around them: leader lines would cross."""
+    """List the worst samples beside the chart, and ring them: leader lines would cross."""
     worst = worst[worst["_sum"] < 2]
     if not len(worst):
         return
@@ -179,7 +181,7 @@ def _name_worst(ax: Axes, worst: pd.DataFrame) -> None:
 
 
 def confusion(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """The confusion of two runs: what nbrun.frames.confusion counted. Tasks that flipped are off the diagonal."""
+    """Draw what nbrun.frames.confusion counted of two runs. Tasks whose verdicts differ are off the diagonal."""
     from matplotlib.colors import LogNorm
     from matplotlib.patches import Rectangle
 
@@ -208,7 +210,7 @@ def confusion(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
 
 
 def _verdict_codes(df: pd.DataFrame) -> tuple[Any, list[str], list[str]]:
-    """A number a row, and what the numbers mean: names and colours of those that occur."""
+    """Return a number for each row, and the names and colours that the numbers mean."""
     verdict = df["verdict"].astype("object")
     names = np.where(verdict.isin(COLORS).to_numpy(bool), verdict, "other verdict")
     names = np.where(verdict.isna().to_numpy(bool), "no verdict", names)
@@ -229,7 +231,7 @@ def _sample_order(df: pd.DataFrame, sort: bool) -> list[Any]:
 
 
 def _sample_ticks(ax: Axes, samples: Sequence[Any]) -> None:
-    """Names while they can be read, else numbers of samples."""
+    """Name the samples on the x axis while they can be read, else number them."""
     if len(samples) <= MAX_LABELS:
         ax.set_xticks(range(len(samples)), [short(s) for s in samples], rotation=45, ha="right", fontsize=8)
         return
@@ -247,7 +249,7 @@ MAX_ENDPOINTS = 30
 
 
 def progress(df: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """How many tasks had ended by when: those that were done, and errors where there are some."""
+    """Draw how many tasks had ended by each moment: done, and errors where there are some."""
     need(df, ("started_at", "duration_s", "status"), "progress")
     ax, when = axes(ax), _ended(df)
     status = df["status"].astype("object")
@@ -265,7 +267,7 @@ def progress(df: pd.DataFrame, ax: Axes | None = None) -> Axes:
 
 
 def throughput(df: pd.DataFrame, ax: Axes | None = None, *, bins: int = 100) -> Axes:
-    """How many tasks ended per second (minute, hour) over the time; pauses and breaks are gaps."""
+    """Draw how many tasks ended per second (minute, hour) over time; pauses and breaks are gaps."""
     need(df, ("started_at", "duration_s"), "throughput")
     ax, when = axes(ax), _ended(df)
     times = when[~np.isnat(when)].astype("M8[us]").astype("int64") / 1e6
@@ -281,7 +283,7 @@ def throughput(df: pd.DataFrame, ax: Axes | None = None, *, bins: int = 100) -> 
 
 
 def times(df: pd.DataFrame, ax: Axes | None = None, *, limit_s: float | str | None = None) -> Axes:
-    """How long the longest test of each solution took, against the limit.
+    """Draw how long the longest test of each solution took, against the limit.
 
     Args:
         limit_s: the time limit in seconds, drawn as a line; or the column that holds each row's, and then times are
@@ -331,7 +333,7 @@ def times(df: pd.DataFrame, ax: Axes | None = None, *, limit_s: float | str | No
 
 
 def endpoints(df: pd.DataFrame, ax: Axes | None = None, *, by: str | None = None) -> Axes:
-    """The health of endpoints: how their tasks ended, and how long one took. The least healthy stand first.
+    """Draw how each endpoint's tasks ended and how long one took, the least healthy endpoint first.
 
     Args:
         by: the column that names them; `api_used` where nothing is said, `worker_id` where that is empty.
@@ -382,7 +384,7 @@ def endpoints(df: pd.DataFrame, ax: Axes | None = None, *, by: str | None = None
 
 
 def _ended(df: pd.DataFrame) -> Any:
-    """When each task ended; not-a-time for results of the older program."""
+    """Return when each task ended; not-a-time for results of the older program."""
     seconds = pd.to_timedelta(df["duration_s"].astype("float64").fillna(0), unit="s")
     return (df["started_at"] + seconds).dt.tz_localize(None).to_numpy("M8[us]")
 

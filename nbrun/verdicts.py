@@ -16,7 +16,7 @@ from nbrun.texts import without_surrogates
 
 
 class Verdict(StrEnum):
-    """What a judge says of a solution. `JudgeError` is a fault of the machinery and says nothing of the solution."""
+    """What a judge says of a solution. `JudgeError` is a failure of the machinery and says nothing of the solution."""
 
     ACCEPTED = "Accepted"
     WRONG_ANSWER = "WrongAnswer"
@@ -44,7 +44,7 @@ _SERVER_OUTPUT_BYTES = 131_072
 def of(result: object) -> str | None:
     """Return the verdict of a result; None if it is no judgement.
 
-    A `verdict` of your own (a short text) is taken as it stands. Otherwise the verdict is that of the first failing
+    A `verdict` of your own (a short text) is returned unchanged. Otherwise the verdict is that of the first failing
     test in the data's order, and JudgeError if the machinery failed any of them. `accepted: false` with an empty list
     of tests is what SandboxFusion's client says when the server fails: JudgeError. Without `tests` it rejects, and has
     no verdict.
@@ -104,7 +104,7 @@ def is_verdict(text: str) -> bool:
 
 
 def are_tests(tests: object) -> TypeGuard[Sequence[Any]]:
-    """Whether a value under `tests` is what a judge writes there; a number, say, is the user's own.
+    """Return whether a value under `tests` is what a judge writes there; a number, say, is the user's own.
 
     Example:
         >>> are_tests([{"passed": True, "exec_info": {}}]), are_tests([]), are_tests(12), are_tests(["a"])
@@ -121,7 +121,7 @@ def are_tests(tests: object) -> TypeGuard[Sequence[Any]]:
 
 
 def accepted(result: object) -> bool | None:
-    """True if accepted, False if rejected, None where nothing is known of the solution.
+    """Return True if accepted, False if rejected, None where nothing is known of the solution.
 
     Example:
         >>> accepted({"verdict": "CompileError"}), accepted({"verdict": "JudgeError"}), accepted({"n": 1})
@@ -134,7 +134,7 @@ def accepted(result: object) -> bool | None:
 
 
 def expected(group: str) -> bool | None:
-    """True for a group whose items should be accepted, False for one whose items should be rejected, None for others.
+    """Return whether a group's items should be accepted (True) or rejected (False); None for other groups.
 
     Example:
         >>> expected("solution"), expected("incorrect_solution"), expected("prompt")
@@ -326,7 +326,7 @@ tests_summary.__test__ = False  # type: ignore[attr-defined]  # pytest would tak
 
 
 def is_syntax_error(stderr: str) -> bool:
-    """Whether Python refused the source itself: such a report has no traceback above it, one of `eval` has.
+    """Return whether Python refused the source itself: a report of that has no traceback above it, one of `eval` has.
 
     Example:
         >>> is_syntax_error('  File "main.py", line 1\\n    def f(:\\n          ^\\nSyntaxError: invalid syntax\\n')
@@ -401,7 +401,7 @@ def _of_test(test: Mapping[str, object]) -> str:
 
 
 def _of_run(run: Mapping[str, object], expected: str | None) -> str | None:
-    """What is wrong with one execution; None if it ended well (its output may be wrong all the same)."""
+    """Return what is wrong with one execution; None if it ended well, whatever its output was."""
     if run.get("status") == "SandboxError":
         return "JudgeError"
     compiled, ran = run.get("compile_result"), run.get("run_result")
@@ -429,12 +429,12 @@ def _ended_well(run: Mapping[str, object]) -> bool:
 
 
 def _is_missing(run: Mapping[str, object]) -> bool:
-    """A shell that found no compiler or interpreter: a fault of the server."""
+    """Return whether a shell found no compiler or interpreter, which is a fault of the server."""
     return run.get("return_code") == 127 and "command not found" in _text(run, "stderr")
 
 
 def _stalled(run: Mapping[str, object], expected: str | None) -> bool:
-    """Whether the server, not the program, ran out of time: it stalls on long output. Wrong output is wrong anyway."""
+    """Return whether the server, which stalls on long output, ran out of time and not the program."""
     stdout = _text(run, "stdout")
     if len(stdout) < _SERVER_OUTPUT_BYTES and len(stdout.encode("utf-8", "replace")) < _SERVER_OUTPUT_BYTES:
         return False

@@ -12,13 +12,14 @@ import os
 import secrets
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbrun.cli.command import add_directory, add_parser, counts_of
 from nbrun.errors import InputError
 from nbrun.formatting import bytes_text, counted
-from nbrun.texts import escape_control_chars
+from nbrun.texts import escape_control_chars, shorten
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -135,8 +136,8 @@ def _errors(args: argparse.Namespace) -> int:
     from nbrun.frames import load_results
 
     counts_of(args.results)
-    df = load_results(args.results, columns=["sample_id", "group", "index", "status", "attempts", "error"])
-    df = df[df["status"] == "error"]
+    columns = ["sample_id", "group", "index", "status", "attempts", "error"]
+    df = load_results(args.results, columns=columns, where={"status": "error"})
     if df.empty:
         print("[]" if args.json else "No task ended in an error.")
         return 0
@@ -152,20 +153,12 @@ def _errors(args: argparse.Namespace) -> int:
             raise InputError(f"errors: no task ended with {args.kind}. Kinds there: {', '.join(known) or 'none'}.")
         rows = df[["sample_id", "group", "index", "attempts", "message"]]
     else:
-        by = df.groupby(["type", "message"], sort=False, observed=True)
-        rows = by.agg(
-            n=("index", "size"),
-            samples=("sample_id", "nunique"),
-            sample_id=("sample_id", "first"),
-            group=("group", "first"),
-            index=("index", "first"),
-        )
-        rows = rows.reset_index().sort_values("n", ascending=False, kind="stable")
+        rows = _by_message(df)
     if args.json:
         print(rows.to_json(orient="records"))
         return 0
     shown = rows.assign(
-        message=[m if len(m) <= _MESSAGE_CHARS else f"{m[: _MESSAGE_CHARS - 1]}…" for m in rows["message"]],
+        message=[shorten(message, _MESSAGE_CHARS) for message in rows["message"]],
         sample_id=[escape_control_chars(str(id)) for id in rows["sample_id"]],
     )
     print(shown.to_string(index=False, na_rep="-", max_colwidth=_MESSAGE_CHARS))
@@ -178,6 +171,18 @@ def _errors(args: argparse.Namespace) -> int:
         f" --group {shlex.quote(str(first['group']))}"
     )
     return 0
+
+
+def _by_message(df: pd.DataFrame) -> pd.DataFrame:
+    """Return one row for each type and message, the most frequent first, with the place of an example."""
+    rows = df.groupby(["type", "message"], sort=False, observed=True).agg(
+        n=("index", "size"),
+        samples=("sample_id", "nunique"),
+        sample_id=("sample_id", "first"),
+        group=("group", "first"),
+        index=("index", "first"),
+    )
+    return rows.reset_index().sort_values("n", ascending=False, kind="stable")
 
 
 def _check(args: argparse.Namespace) -> int:
@@ -194,8 +199,7 @@ def _archive(args: argparse.Namespace) -> int:
     done = archive_results(args.results, unpack=args.unpack)
     if args.json:
         print(json.dumps(done.to_dict()))
-        return int(bool(done.problems))
-    if args.unpack:
+    elif args.unpack:
         print(f"{done.samples:,} samples are in files of their own again.")
     elif not done.samples:
         print("There is no finished sample's file to archive.")
@@ -204,11 +208,9 @@ def _archive(args: argparse.Namespace) -> int:
             f"{done.samples:,} samples moved to {Path(done.path) / done.archive}: "
             f"{bytes_text(done.before_bytes)} became {bytes_text(done.after_bytes)}."
         )
-    if done.left:
+    if done.left and not args.json:
         print(f"{done.left:,} samples are not finished and stay in their files.")
-    for problem in done.problems:
-        print(f"nbrun: {escape_control_chars(problem)}", file=sys.stderr)
-    return int(bool(done.problems))
+    return _exit_code(done.problems, args.json)
 
 
 def _merge(args: argparse.Namespace) -> int:
@@ -219,16 +221,21 @@ def _merge(args: argparse.Namespace) -> int:
     done = merge_results(args.target, *args.results)
     if args.json:
         print(json.dumps(done.to_dict()))
-        return int(bool(done.problems))
+        return _exit_code(done.problems, True)
     print(f"{done.path}: {done.entries:,} results of {done.samples:,} samples, from {done.directories:,} directories.")
     if done.in_several:
         gone = dataclasses.asdict(done.dropped)
         dropped = ", ".join(f"{n:,} {name}" for name, n in gone.items() if n) or "nothing"
         both = counted(done.in_several, "sample")
         print(f"{both} in several directories. Dropped, as another result counts: {dropped}.")
-    for problem in done.problems:
+    return _exit_code(done.problems, False)
+
+
+def _exit_code(problems: Sequence[str], as_json: bool) -> int:
+    """Print problems, unless they are in the JSON; return 1 where there are some."""
+    for problem in () if as_json else problems:
         print(f"nbrun: {escape_control_chars(problem)}", file=sys.stderr)
-    return int(bool(done.problems))
+    return int(bool(problems))
 
 
 def without_formulas(df: pd.DataFrame) -> pd.DataFrame:
@@ -281,9 +288,8 @@ def _export(args: argparse.Namespace) -> int:
     df = load_results(args.results)
     if target.suffix == ".csv" and not args.raw:
         df = without_formulas(df)
-    beside = target.with_name(
-        f".{target.name}.{secrets.token_hex(8)}.tmp"
-    )  # a name that can't be guessed, so that no link can wait there
+    # a name that can't be guessed, so that no link can wait there
+    beside = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
     try:
         write_frame(df, beside, target.suffix)
         os.replace(beside, target)
