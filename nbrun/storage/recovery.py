@@ -108,12 +108,12 @@ def recovered(path: Path) -> Iterator[Directory]:
             directory.scan()
             recover(directory)
             yield directory
-        except OSError as e:
-            if isinstance(e, StorageError):
-                raise
-            raise StorageError(f"{path}: {e.strerror or e}. Nothing that was saved is lost.", path=str(path)) from e
         finally:
             guard.release()
+    except StorageError:
+        raise
+    except OSError as e:
+        raise StorageError(f"{path}: {e.strerror or e}. Nothing that was saved is lost.", path=str(path)) from e
     finally:
         directory.close()
 

@@ -79,6 +79,13 @@ def test_a_disk_that_is_read_only():
             nbrun.start(samples, lambda task: {"n": 1}, folder / "r", groups=["solution"], view=None)
         assert len(nbrun.load_results(folder / "r")) == 2
         assert nbrun.check(folder / "r").is_ok
+        for write in (
+            lambda: nbrun.archive(folder / "r"),
+            lambda: nbrun.archive(folder / "r", unpack=True),
+            lambda: nbrun.check(folder / "r", repair=True),
+        ):
+            with pytest.raises(StorageError, match="Read-only file system"):
+                write()
         subprocess.run(["mount", "-o", "remount,rw", str(folder)], check=True)
         run = nbrun.start(samples, lambda task: {"n": 1}, folder / "r", groups=["solution"], view=None)
         progress = run.wait(DEADLINE_S)
