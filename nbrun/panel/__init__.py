@@ -1,7 +1,7 @@
 """The notebook's view of a run: one anywidget model and one comm, however many samples.
 
-`show` displays it in the current cell; `static_html` and `static_text` make the form for pages without widgets. The
-widget libraries are loaded when the first panel is made.
+`show` displays it in the current cell; static.py makes the form for pages without widgets. Both that and the widget
+libraries are loaded when they are first needed.
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from nbrun.model import RunControls
-    from nbrun.panel.static import static_html, static_text
     from nbrun.panel.widget import Panel
 
-__all__ = ["choose_view", "publish_static", "show", "static_html", "static_text"]
+__all__ = ["choose_view", "publish_static", "show"]
 
 
 def choose_view() -> str | None:
