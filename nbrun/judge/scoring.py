@@ -43,8 +43,20 @@ class _Scored(NamedTuple):
 _Tree: TypeAlias = "dict[str, _Tree | _Scored]"
 
 
-def rules_of(groups: Groups, is_legacy: bool) -> tuple[dict[str, object], str | None]:
-    """Return how tests are scored, and the reason where they can't be.
+class Rules(NamedTuple):
+    """How a package's tests are scored, as its problem keeps it.
+
+    Attributes:
+        grading: the value for `scores`; empty if tests can't be scored here.
+        refusal: why they can't; None if they can.
+    """
+
+    grading: Mapping[str, object]
+    refusal: str | None = None
+
+
+def rules_of(groups: Groups, is_legacy: bool) -> Rules:
+    """Return how tests are scored.
 
     Raises:
         ValueError: a score is no number, or an aggregation is unknown.
@@ -52,7 +64,7 @@ def rules_of(groups: Groups, is_legacy: bool) -> tuple[dict[str, object], str | 
     kept: dict[str, dict[str, object]] = {}
     for path, about in groups.items():
         if is_legacy and str(about.get("grading") or "default") not in ("default", "{}"):
-            return {}, "a scoring problem with a grader of its own"
+            return Rules({}, "a scoring problem with a grader of its own")
         draft = about.get("scoring")
         if isinstance(draft, Mapping):
             about = {**about, **{_OF_DRAFTS[key]: value for key, value in draft.items() if key in _OF_DRAFTS}}
@@ -60,7 +72,7 @@ def rules_of(groups: Groups, is_legacy: bool) -> tuple[dict[str, object], str | 
         _check_rules(own, path or "data")
         if own:
             kept[path] = own
-    return {"is_legacy": is_legacy, "groups": kept}, None
+    return Rules({"is_legacy": is_legacy, "groups": kept})
 
 
 def _check_rules(own: Mapping[str, Any], where: str) -> None:

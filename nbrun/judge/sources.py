@@ -92,7 +92,7 @@ def read_item(item: object) -> Parts:
         )
     text = item["solution"]
     if text.lstrip().startswith("```"):  # a model's complete answer; no program begins like this
-        _, text = unfenced(text)
+        text = unfenced(text).code
     files = item.get("files") or {}
     if not isinstance(files, Mapping) or not all(isinstance(text, str) for text in files.values()):
         raise NotSupportedError("a solution's `files` is a mapping: name -> text.")

@@ -12,7 +12,7 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from nbrun.judge.datasets.values import first, has, is_missing, parsed, plain
 from nbrun.judge.language_names import language_name
@@ -164,6 +164,8 @@ def _as_list(value: object) -> list[object]:
 
 def _read_item(item: object, language: object) -> Any:
     """Return an item with `language` and `solution`; a value that isn't a solution stays, for the judge's error."""
+    if type(item) is dict and len(item) == 2 and _is_text(item.get("solution")) and _is_text(item.get("language")):
+        return item  # the usual case, in a faster way
     item = _decoded(item)
     if isinstance(item, str):
         inner = _json_or_none(item) if item.startswith("{") else None
@@ -173,6 +175,10 @@ def _read_item(item: object, language: object) -> Any:
     if isinstance(item, (list, tuple)) and len(item) == 2 and language_name(item[0]) and isinstance(item[1], str):
         return {"language": item[0], "solution": item[1]}
     return _read_mapping(item, language) if isinstance(item, Mapping) else item
+
+
+def _is_text(value: object) -> bool:
+    return type(value) is str and value != "" and not value.isdecimal()
 
 
 def _read_mapping(item: Mapping[str, object], language: object) -> dict[str, object]:
@@ -194,24 +200,31 @@ def _read_text(text: str, language: object) -> dict[str, object]:
     return {"language": known or guessed_language(code), "solution": code}
 
 
-def unfenced(text: str) -> tuple[str, str]:
-    """Return the language tag and the content of the last code fence in a text; ("", text) if it has none.
+class Fenced(NamedTuple):
+    """The content of a code fence, and its language tag; the tag is empty for a text without a fence."""
+
+    tag: str
+    code: str
+
+
+def unfenced(text: str) -> Fenced:
+    """Return the last code fence in a text; the text itself if it has none.
 
     A fence whose tag is a language is preferred to later ones without, which usually hold examples. Anything before
     `</think>` is ignored. A fence that is never closed, as in a truncated answer, ends with the text.
 
     Example:
         >>> unfenced("Here it is:\\n```python\\nprint(1)\\n```\\n")
-        ('python', 'print(1)\\n')
+        Fenced(tag='python', code='print(1)\\n')
     """
     if "```" not in text and "~~~" not in text:
-        return "", text
+        return Fenced("", text)
     blocks = [] if _is_source(text) else list(_FENCED.finditer(_THOUGHTS.sub("", text)))
     if not blocks:
-        return "", text
+        return Fenced("", text)
     tagged = [block for block in blocks if block["tag"] and language_name(block["tag"])]
     found = (tagged or blocks)[-1]
-    return found["tag"], _CLOSED_IN_LINE.sub("\n", found["code"])
+    return Fenced(found["tag"], _CLOSED_IN_LINE.sub("\n", found["code"]))
 
 
 def _is_source(text: str) -> bool:
