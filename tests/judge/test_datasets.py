@@ -1076,3 +1076,8 @@ def test_a_time_limit_without_a_unit_is_milliseconds_if_no_contest_allows_so_man
     limits: dict[str, Any], found: float
 ) -> None:
     assert read({"id": "a", "tests": ONE, **limits})["time_limit_s"] == found
+
+
+def test_solutions_without_a_text_are_an_error_before_anything_runs() -> None:
+    with pytest.raises(SampleError, match=r"'solutions' holds mappings without 'solution' \(they have 'text', 'n'\)"):
+        read({"id": "a", "tests": ONE, "solutions": [{"text": PY, "n": 1}]})

@@ -37,6 +37,8 @@ _SIGNS = (
 )
 #: Names of the column with a solution's text, and of the one with its language.
 _CODE = ("solution", "code", "source_code", "source", "completion", "content")
+#: Keys of items of which one at least is there.
+_OF_ITEMS = ("solution", "not_supported")
 _LANGUAGE = ("language", "lang", "programming_language", "programmingLanguage")
 
 _PROBLEM = ("problem_id", "problem", "task_id", "contestId", "contest_id")
@@ -77,7 +79,11 @@ def read_solutions(value: object, where: str, language: object = None) -> Any:
         return _read_struct(value, where, language) if value else []
     if not isinstance(value, Sequence):
         raise ValueError(f"{where!r} is a {type(value).__name__}; it must be a list of solutions")
-    return [_read_item(item, language) for item in value]
+    items = [_read_item(item, language) for item in value]
+    if items and all(isinstance(item, Mapping) and item.keys().isdisjoint(_OF_ITEMS) for item in items):
+        found = ", ".join(map(repr, [*items[0]][:8])) or "nothing"
+        raise ValueError(f"{where!r} holds mappings without 'solution' (they have {found})")
+    return items
 
 
 def _listed(text: str) -> object:
