@@ -27,14 +27,13 @@ from nbrun.json_types import JsonObject, JsonValue
 from nbrun.results import plain_files, sample_file
 from nbrun.results.format import FOLDER, Summary
 from nbrun.results.names import is_sample_file_name
-from nbrun.results.replay import ARCHIVED_LOG, read_archived
+from nbrun.results.replay import ARCHIVED_LOG, TRIES, read_archived
 from nbrun.results.sample_file import LEGACY, NBRUN, PROGRESS, FileInfo, Place, Unreadable
 from nbrun.results.values import load
 
 INDEX, FORMAT = "index.nbrun", "nbrun-archive/1"
 _NAME = re.compile(r"archive-(\d{4,})\.zip")
 _COMMENT = re.compile(rb"nbrun-archive/1 index=(\d+)\Z")
-_TRIES = 20
 #: A member of more than FREE_BYTES may be this many times larger than it is packed (JSON comes to 200).
 MAX_RATIO, FREE_BYTES = 400, 64 << 20
 #: The year 2554: some file systems hold later times, which come from a wrong clock.
@@ -169,7 +168,7 @@ def read_file(folder: Path, info: FileInfo, archives: Archives | None = None) ->
     archives = Archives(folder) if archives is None else archives
     plain = FileInfo(info.name, info.sample_id, info.source, 0, 0)
     names: set[str] | None = None  # of the archives that were there when the file was last found missing
-    for attempt in range(_TRIES):
+    for attempt in range(TRIES):
         try:
             if info.place is not None:
                 return read_member(folder, info.place)

@@ -13,11 +13,9 @@ from pathlib import Path
 from nbrun.results import plain_files, sample_file
 from nbrun.results.archives import Archives
 from nbrun.results.names import SUFFIX, name_of
+from nbrun.results.replay import TRIES
 from nbrun.results.sample_file import NBRUN, FileInfo, Unreadable
 from nbrun.texts import escape_control_chars
-
-_TRIES = 20
-
 
 #: How often a folder is listed that changes all the time.
 LISTINGS = 3
@@ -61,7 +59,7 @@ def list_samples(
         of_folder: the directory's archives, where the caller goes on to read from them.
     """
     of_folder = Archives(path) if of_folder is None else of_folder
-    for _ in range(_TRIES):
+    for _ in range(TRIES):
         names = of_folder.names()
         before, _ = of_folder.list()
         out = _list_once(path, known)

@@ -27,6 +27,7 @@ from nbrun.results.format import ENTRY, FOLDER, MatchRecord, unframe
 from nbrun.results.listing import Listing, Problem, list_samples
 from nbrun.results.names import name_of
 from nbrun.results.replay import (
+    TRIES,
     JournalIndex,
     SavedSample,
     entry_of,
@@ -54,8 +55,6 @@ from nbrun.texts import digits_of
 
 if TYPE_CHECKING:
     from nbrun.model import TaskSummary
-
-TRIES = 20
 
 
 @dataclass
@@ -335,17 +334,8 @@ def _file_of(path: Path, sample_id: str) -> tuple[BinaryIO, FileInfo] | None:
             return None
         try:
             if info.place is not None:
-                return _unpacked(read_file(path, info)), info
+                return io.BytesIO(read_file(path, info)), info
             return plain_files.open_reading(path / info.name), info
         except FileNotFoundError:
             continue
     return None
-
-
-def _unpacked(data: bytes) -> BinaryIO:
-    import tempfile  # slow to load, and needed for this one only
-
-    file = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
-    file.write(data)
-    file.seek(0)
-    return file
