@@ -145,9 +145,7 @@ def test_reading_overtaken_by_an_archive_opens_each_archive_a_few_times(tmp_path
         nbrun.archive(path)
         del opened[:]
         reader = Reader(path)
-        views = [
-            reader._view(i, info, None, now.journal, now.handles, True) for i, info in now.listing.by_id.items()
-        ]  # fmt: skip
+        views = [reader._view(sample_id, now, bodies=True) for sample_id in now.listing.by_id]
         assert [len(v.entries) for v in views] == [1] * 60
         assert not reader.problems
     indexes = [p for p in opened if p.endswith("archive-0001.zip")]
