@@ -147,19 +147,24 @@ def _with_standard(row: str, version: str, rest: str, text: str) -> LanguageName
         standard = _DRAFTS.get(version, version).removeprefix("20" if len(version) == 4 else "\0")
         return LanguageName(row, standard if standard in _YEARS[row] else "")
     inner = _IN_REST.search(rest)
-    given = version or ""
+    in_rest = inner[1] if inner else ""
     if row in ("PYTHON", "PYPY"):
-        if given in ("", "2", "3") and inner and inner[1].startswith(given) and inner[1][:1] in "23":
-            given = inner[1]  # "python (3.8.2)", "python3 (3.4.3)"
-        if re.fullmatch(r"[23]\d+", given):  # "python38", "py311"
-            given = f"{given[0]}.{given[1:]}"
-        major = "2" if given.split(".")[0] == "2" else "3"
-        if row == "PYPY":  # a version in parentheses is PyPy's own, not the language's
-            return LanguageName("PYPY" + ("2" if re.match(r"(?:pypy|python)[ -]*2", text) else "3"))
-        standard = "" if given in ("", "3") else given
-        return LanguageName("PYTHON" if major == "2" else "PYTHON3", standard)
-    if not given and inner:
-        given = inner[1]
+        return _python(row, version, in_rest, text)
+    given = version or in_rest
     if row == "JAVA":
         given = given.removeprefix("1.").split(".")[0]  # 1.8.0 and 11.0.6 are Java 8 and Java 11
     return LanguageName(row, given)
+
+
+def _python(row: str, version: str, in_rest: str, text: str) -> LanguageName:
+    """Return the row of Python or PyPy, where a name has one version behind the word and perhaps another after that."""
+    if row == "PYPY":  # a version in parentheses is PyPy's own, not the language's
+        return LanguageName("PYPY2" if re.match(r"(?:pypy|python)[ -]*2", text) else "PYPY3")
+    given = version
+    if given in ("", "2", "3") and in_rest.startswith(given) and in_rest[:1] in ("2", "3"):
+        given = in_rest  # "python (3.8.2)", "python3 (3.4.3)"
+    if re.fullmatch(r"[23]\d+", given):  # "python38", "py311"
+        given = f"{given[0]}.{given[1:]}"
+    if given.split(".")[0] == "2":
+        return LanguageName("PYTHON", given)
+    return LanguageName("PYTHON3", "" if given == "3" else given)
