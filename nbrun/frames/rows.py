@@ -366,6 +366,11 @@ def _has_huge(value: JsonValue) -> bool:
 # ---- one result in a few numbers; called for every row
 
 
+#: verdict -> 1 where it accepts, 0 where it rejects, -1 where it does neither.
+_ACCEPTED: dict[str | None, int]
+_ACCEPTED = {"Accepted": 1, "JudgeError": -1, **dict.fromkeys(map(str, verdicts.REJECTED), 0)}
+
+
 def judgement(result: object) -> tuple[str | None, int, int, int, float]:
     """Return verdict, accepted (1, 0, -1), n_tests, n_passed (-1: none), the longest test's time in s (NaN: none).
 
@@ -375,20 +380,19 @@ def judgement(result: object) -> tuple[str | None, int, int, int, float]:
     """
     if type(result) is not dict:
         return None, -1, -1, -1, nan
-    flag, tests = result.get("accepted"), result.get("tests")
+    verdict, flag, tests = result.get("verdict"), result.get("accepted"), result.get("tests")
     plain = verdicts.plain_tests(tests)
-    if type(flag) is not bool or "verdict" in result:
-        verdict = verdicts.of(result)
-    elif flag:
-        verdict = "Accepted"
-    else:
-        verdict = "WrongAnswer" if plain is not None and plain[2] else verdicts.of(result)
-    if verdict == "Accepted":
-        accepted = 1
-    elif verdicts.rejects(verdict):
-        accepted = 0
-    else:
-        accepted = int(flag) if verdict != "JudgeError" and isinstance(flag, bool) else -1
+    accepted = _ACCEPTED.get(verdict) if type(verdict) is str else None
+    if accepted is None:
+        if type(flag) is not bool or "verdict" in result:
+            verdict = verdicts.of(result)
+        elif flag:
+            verdict = "Accepted"
+        else:
+            verdict = "WrongAnswer" if plain is not None and plain[2] else verdicts.of(result)
+        accepted = _ACCEPTED.get(verdict)
+        if accepted is None:
+            accepted = 0 if verdicts.rejects(verdict) else int(flag) if type(flag) is bool else -1
     if plain is not None:
         n, passed, _, longest = plain
         return verdict, accepted, n, passed, _seconds(longest) if longest >= 0 else nan
