@@ -7,7 +7,7 @@ libraries are loaded when they are first needed.
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nbrun.model import RunControls
@@ -58,3 +58,12 @@ def show(controls: RunControls) -> Panel:
     from nbrun.panel.widget import show as show_widget
 
     return show_widget(controls)
+
+
+def __getattr__(name: str) -> Any:
+    """Import the static form when it is first used: few runs need it."""
+    if name in ("static_html", "static_text"):
+        from nbrun.panel import static
+
+        return getattr(static, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
