@@ -26,7 +26,7 @@ def code_cells(path: Path) -> list[Any]:
 
 def text_of(cell: Any) -> str:
     """Return a cell's output as text."""
-    return "".join("".join(o.get("text") or o.get("data", {}).get("text/plain", "")) for o in cell["outputs"])
+    return "\n".join("".join(o.get("text") or o.get("data", {}).get("text/plain", "")) for o in cell["outputs"])
 
 
 def execute(source: Path, folder: Path) -> Path:
