@@ -62,6 +62,9 @@ class Archives:
     """What the archives of a directory hold. Each index is read once, since archives are never written again.
 
     Threads: one at a time.
+
+    Attributes:
+        listed: the names of the archives that `list` last found, and of those that the log mentioned then.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
@@ -70,6 +73,7 @@ class Archives:
         self._found: dict[str, FileInfo] | None = None  # by file name, as they were listed last
         self._log_state: tuple[int, int] | None = None
         self._gone: set[tuple[str, str]] = set()  # archive and member, as the log says
+        self.listed: set[str] = set()
 
     def list(self) -> tuple[dict[str, FileInfo], list[tuple[str, str]]]:
         """Return sample id -> what its file would say; and the archives that can't be read, each with the reason."""
@@ -77,7 +81,8 @@ class Archives:
         problems: list[tuple[str, str]] = []
         numbers = archive_numbers(self._folder)
         self._indexes = {name: self._indexes[name] for _, name in numbers if name in self._indexes}
-        gone = self.gone() if numbers else set()
+        gone = self.gone()
+        self.listed = {name for _, name in numbers} | {archive for archive, _ in gone}
         for _, name in numbers:
             try:
                 index = self._index(name)

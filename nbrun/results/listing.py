@@ -60,8 +60,8 @@ def list_samples(
     """
     of_folder = Archives(path) if of_folder is None else of_folder
     for _ in range(TRIES):
-        names = of_folder.names()
         before, _ = of_folder.list()
+        names = of_folder.listed
         out = _list_once(path, known)
         after, problems = of_folder.list()
         for sample_id, info in before.items():
@@ -102,7 +102,7 @@ def _list_once(path: Path, known: Callable[[os.DirEntry[str]], FileInfo | None] 
         try:
             info = known(entry) if known is not None else None
             if info is None:
-                info = sample_file.peek(entry.path)
+                info = sample_file.peek(entry)
         except (Unreadable, OSError, ValueError) as e:
             if isinstance(e, FileNotFoundError) and not os.path.lexists(path / name):
                 out.names.discard(name)

@@ -50,6 +50,11 @@ def open_plain(path: str | os.PathLike[str]) -> int:
     return open_at(path, os.O_RDONLY, os.fspath(path), None)
 
 
+def open_and_stat(path: str | os.PathLike[str]) -> tuple[int, os.stat_result]:
+    """Do what `open_plain` does. Return what the system says of the file, too."""
+    return _open(path, os.O_RDONLY, os.fspath(path), None)
+
+
 def open_at(path: str | os.PathLike[str], flags: int, name: str, dir_fd: int | None) -> int:
     """Do what `open_plain` does with these flags, reaching the file by a name in an open folder.
 
@@ -57,17 +62,20 @@ def open_at(path: str | os.PathLike[str], flags: int, name: str, dir_fd: int | N
         path: its path, for messages.
         name, dir_fd: as os.open takes them.
     """
+    return _open(path, flags, name, dir_fd)[0]
+
+
+def _open(path: str | os.PathLike[str], flags: int, name: str, dir_fd: int | None) -> tuple[int, os.stat_result]:
     refuse_link(path)
     try:
         fd = os.open(name, flags | SAFE_FLAGS, 0o666, dir_fd=dir_fd)
     except OSError as e:
         raise not_plain(path, name, dir_fd) or e from None
     try:
-        check_plain(path, fd)
+        return fd, check_plain(path, fd)
     except BaseException:
         os.close(fd)
         raise
-    return fd
 
 
 def refuse_link(path: str | os.PathLike[str]) -> None:
@@ -76,8 +84,12 @@ def refuse_link(path: str | os.PathLike[str]) -> None:
         raise NotPlainError(errno.EINVAL, f"is {KINDS[stat.S_IFLNK]}", os.fspath(path))
 
 
-def check_plain(path: str | os.PathLike[str], fd: int) -> None:
-    """Raise NotPlainError where a descriptor is no regular file, or one with holes as no file of nbrun's has."""
+def check_plain(path: str | os.PathLike[str], fd: int) -> os.stat_result:
+    """Return what the system says of an open file.
+
+    Raises:
+        NotPlainError: it is no regular file, or has holes as no file of nbrun's has.
+    """
     found = os.fstat(fd)
     kind = stat.S_IFMT(found.st_mode)
     if kind != stat.S_IFREG:
@@ -86,6 +98,7 @@ def check_plain(path: str | os.PathLike[str], fd: int) -> None:
         raise NotPlainError(
             errno.EINVAL, f"has holes: most of its {found.st_size:,} bytes were never written", os.fspath(path)
         )
+    return found
 
 
 def _has_large_hole(fd: int, size: int) -> bool:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, BinaryIO, NamedTuple, Protocol, TypeGuard, TypeVar, cast
+from typing import BinaryIO, NamedTuple, Protocol, TypeGuard, TypeVar, cast
 from zlib import crc32
 
 from nbrun import verdicts
@@ -33,6 +33,7 @@ HEAD_BYTES, TAIL_BYTES, CHUNK_BYTES = 1024, 4096, 1 << 20
 ID_BYTES = 64 << 20
 #: How a file in nbrun's layout begins, whatever its version, and in this one.
 OWN_HEAD = b'{\n"format": "nbrun/'
+_THIS_VERSION = b'{\n"format": "%b"' % FORMAT.encode()
 _OPENING = b'{\n"format": "%b",\n"id": %%b,\n' % FORMAT.encode()
 _ID = re.compile(rb'"id"\s*:\s*("(?:[^"\\]|\\.)*"|-?\d+)')
 _SUMMARY = re.compile(rb'\n"summary": (\{.*\}),\n"progress": (\{.*\})\n\}\n\Z')
@@ -176,17 +177,16 @@ def keep_newest(entries: dict[_Key, _Entry], key: _Key, entry: _Entry, *, in_jou
         entries[key] = entry
 
 
-def peek(path: str | Path) -> FileInfo:
+def peek(path: Path | os.DirEntry[str]) -> FileInfo:
     """Return what a file's first and last lines say. A file that another tool wrote is read whole.
 
     Raises:
         Unreadable: no sample's file, or one that is cut short.
         OSError: it can't be opened.
     """
-    fd = plain_files.open_plain(path)
+    fd, stat = plain_files.open_and_stat(path)
     try:
-        stat = os.fstat(fd)
-        return _info(os.path.basename(path), lambda at, n: _pread(fd, at, n), stat.st_size, stat.st_mtime_ns)
+        return _info(path.name, lambda at, n: _pread(fd, at, n), stat.st_size, stat.st_mtime_ns)
     except (ValueError, EOFError) as e:
         raise Unreadable(f"its first or last lines are damaged ({e})") from None
     except IsADirectoryError:
@@ -233,9 +233,10 @@ def _info(name: str, read: Callable[[int, int], bytes], size: int, mtime_ns: int
 
 
 def _check_version(head: bytes) -> None:
+    if head.startswith(_THIS_VERSION):
+        return
     version = head[len(OWN_HEAD) :].split(b'"', 1)[0][:40]
-    if version != FORMAT.split("/")[1].encode():
-        raise Unreadable(f"was written in format nbrun/{version.decode('utf-8', 'replace')}; this nbrun knows {FORMAT}")
+    raise Unreadable(f"was written in format nbrun/{version.decode('utf-8', 'replace')}; this nbrun knows {FORMAT}")
 
 
 def _own_id(head: bytes, read: Callable[[int, int], bytes], size: int) -> bytes | None:
@@ -264,7 +265,11 @@ def _own_info(name: str, own_id: bytes, found: re.Match[bytes], size: int, mtime
     if isinstance(sample_id, str) and isinstance(summary, dict) and isinstance(progress, dict):
         checksum = summary.pop("check", None)
         plain = found[1][: -len(b',"check":"01234567"}')] + b"}"
-        is_right = checksum is None or checksum == f"{_check(sample_id, plain):08x}"  # older files have none
+        is_right = (
+            checksum is None  # in older files
+            or checksum == _check(own_id, plain)
+            or checksum == _check(dump(sample_id), plain)  # another tool may have spelled the id in its own way
+        )
         if is_right and is_summary(summary):
             return FileInfo(name, sample_id, NBRUN, size, mtime_ns, summary, progress)
     raise Unreadable("its first or last lines are damaged")
@@ -275,11 +280,11 @@ def is_summary(value: object) -> TypeGuard[Summary]:
     if not isinstance(value, dict):
         return False
     get = value.get
-    counts: list[Any] = [get("done"), get("unexpected", 0)]
-    for mapping in (get("errors"), get("verdicts"), get("runs", {}), get("contexts", {})):
-        if not isinstance(mapping, dict):
-            return False
-        counts += mapping.values()
+    errors, by_verdict, runs, contexts = get("errors"), get("verdicts"), get("runs", {}), get("contexts", {})
+    if not (type(errors) is type(by_verdict) is type(runs) is type(contexts) is dict):
+        return False
+    counts = [get("done"), get("unexpected", 0)]
+    counts += [*errors.values(), *by_verdict.values(), *runs.values(), *contexts.values()]
     are_counts = set(map(type, counts)) == {int} and min(counts) >= 0 and max(counts) < 2**63
     return are_counts and isinstance(get("identities"), str) and is_seq(get("max_seq"))
 
@@ -783,16 +788,16 @@ def closing(footer: Footer) -> bytes:
     """Return the last lines of a file."""
     extra = b"".join([b"%b: %b,\n" % (dump(key), value) for key, value in footer.extra.items()])
     summary = dump(footer.summary)
-    return b'"api_used": %b,\n"worker_id": %b,\n%b"summary": %b,"check":"%08x"},\n"progress": %b\n}\n' % (
+    return b'"api_used": %b,\n"worker_id": %b,\n%b"summary": %b,"check":"%b"},\n"progress": %b\n}\n' % (
         dump(footer.api_used),
         dump(footer.worker_id),
         extra,
         summary[:-1],
-        _check(footer.sample_id, summary),
+        _check(dump(footer.sample_id), summary).encode(),
         progress_object(footer.totals, footer.completed, footer.is_complete),
     )
 
 
-def _check(sample_id: str, summary: bytes) -> int:
+def _check(own_id: bytes, summary: bytes) -> str:
     """Return the summary's checksum, over the id too: a reader trusts the summary without looking at the entries."""
-    return crc32(summary, crc32(dump(sample_id)))
+    return f"{crc32(summary, crc32(own_id)):08x}"
