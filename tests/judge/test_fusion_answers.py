@@ -361,15 +361,28 @@ def test_who_is_ended_by_a_signal_is_tried_again_whatever_the_load(stand: Stand,
     ended = scripted(return_code=code)
     retry = SandboxFusion(stand.urls)(task(ended))
     assert isinstance(retry, Retry)
-    result = SandboxFusion(stand.urls)(task(ended, hint=retry.hint, previous=retry.result, attempt=2))
+    retry = SandboxFusion(stand.urls)(task(ended, hint=retry.hint, previous=retry.result, attempt=2))
+    assert isinstance(retry, Retry), "the server may have been restarted twice"
+    result = SandboxFusion(stand.urls)(task(ended, hint=retry.hint, previous=retry.result, attempt=3))
     assert isinstance(result, dict)
-    assert [a["verdict"] for a in result["attempts"]] == ["RuntimeError", "RuntimeError"]
+    assert [a["verdict"] for a in result["attempts"]] == ["RuntimeError"] * 3
 
 
 def test_a_compiler_that_a_signal_ended_says_nothing_of_the_source() -> None:
     step = {"status": "Finished", "execution_time": 1.0, "return_code": -2, "stdout": "", "stderr": ""}
     run = {"status": "Failed", "message": "", "compile_result": step, "run_result": None}
     assert read_run(json.dumps(run).encode(), TESTS[0], JudgingRules(DEFAULT, True, None)).fault is Fault.SERVER_FAILED
+
+
+@pytest.mark.parametrize(("stdout", "fault"), [("", Fault.SERVER_FAILED), ("3\n", None)])
+def test_an_interpreter_that_is_interrupted_before_it_runs_the_program_says_nothing(
+    stdout: str, fault: Fault | None
+) -> None:
+    """Python ends with status 1 then, as after an exception of the program."""
+    stderr = "Fatal Python error: init_import_site: Failed to import the site module\nKeyboardInterrupt\n"
+    step = {"status": "Finished", "execution_time": 0.1, "return_code": 1, "stdout": stdout, "stderr": stderr}
+    run = {"status": "Failed", "message": "", "compile_result": None, "run_result": step}
+    assert read_run(json.dumps(run).encode(), TESTS[0], JudgingRules(DEFAULT, True, None)).fault is fault
 
 
 def test_headers_go_along(stand: Stand) -> None:

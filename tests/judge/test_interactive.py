@@ -77,7 +77,7 @@ def test_a_solution_that_fails_by_itself_decides_though_its_end_is_noticed_late(
 
 def test_a_solution_that_fails_by_itself_decides_though_its_box_is_slow_to_report_it(sandboxes: Any) -> None:
     """The first process of its box isn't run for a while, as on a busy machine."""
-    sandbox = sandboxes(END + READS)
+    sandbox = sandboxes(END + READS, isolation="auto")
     if not sandbox._isolation.is_own:
         pytest.skip("its box has no first process of its own")
     waits = "import os, time\nwhile not os.path.exists('go'): time.sleep(0.002)\nos._exit(1)\n"

@@ -32,6 +32,8 @@ from nbrun.verdicts import Verdict
 LONG_OUTPUT_BYTES = 131_072
 #: The beginnings of javac's messages about errors that the source didn't cause.
 _NO_JVM = ("Error occurred during initialization of VM", "Error: Could not create the Java Virtual Machine", "OpenJDK")
+#: The beginning of what Python reports if it can't start: no line of the program has run then.
+_NO_PYTHON = "Fatal Python error: init_"
 #: A line about the compiler itself; lines about a source begin with the source's name.
 _STARVED = re.compile(
     r"^(?:(?:g\+\+|c\+\+|gcc|cc1plus|cc1|as|collect2|/\S+/ld|ld): .*"
@@ -209,6 +211,8 @@ def _fault(run: Mapping[str, object]) -> tuple[Fault | None, str]:
         stderr = _text(step, "stderr")
         if isinstance(step, Mapping) and step.get("return_code") == 127 and "command not found" in stderr:
             return Fault.NO_RUNTIME, stderr.strip()[:_SHOWN]
+    if _text(ran, "stderr").startswith(_NO_PYTHON) and not _text(ran, "stdout"):
+        return Fault.SERVER_FAILED, _text(ran, "stderr").strip()[:_SHOWN]
     if isinstance(compiled, Mapping) and compiled.get("return_code"):
         stderr = _text(compiled, "stderr").lstrip("# \n")
         is_jvm = stderr.startswith((*_NO_JVM, "There is insufficient memory for the Java Runtime"))

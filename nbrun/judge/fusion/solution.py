@@ -24,6 +24,9 @@ from nbrun.verdicts import Verdict
 
 #: The exit status of SIGKILL, from a process and from a shell: a sign that the machine ran out of memory.
 _KILLED = (-9, 137)
+#: A program that a stopping server's signal may have ended is wrong once that has happened in this many attempts: a
+#: server may be restarted while the second one runs, too.
+_SIGNALLED_ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
@@ -185,7 +188,8 @@ class Solution:
         if _ended_by(outcome, ENDED_FROM_OUTSIDE):
             if not self.hint or self.hint["test"] != failed:  # else it is recorded already
                 self._add_attempt(failed, outcome)
-            if sum(a.test == failed and a.verdict == Verdict.RUNTIME_ERROR for a in self.attempts) < 2:
+            ended_so = [a for a in self.attempts if a.test == failed and a.verdict == Verdict.RUNTIME_ERROR]
+            if len(ended_so) < _SIGNALLED_ATTEMPTS:
                 return alone("a signal ended it, perhaps the server's: tried alone")
         if outcome.verdict != Verdict.TIME_LIMIT_EXCEEDED:
             return None
