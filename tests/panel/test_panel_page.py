@@ -181,7 +181,7 @@ def test_an_opened_task_that_goes_on_stays_chosen_and_says_what_came_of_it(show:
     run.fail(0, "a")
     panel.until_text("ValueError: no number")
     assert "It waits" not in panel.text()
-    assert "Verdict:" not in panel.text(), "nobody judges this work"
+    assert "Verdict:" not in panel.text(), "the results of this work have no verdict"
     chosen = panel.page.locator(".nbrun-tasks [aria-selected=true]")
     assert "ValueError" in chosen.inner_text()
 

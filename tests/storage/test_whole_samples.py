@@ -116,6 +116,31 @@ def test_what_is_reported_as_saved_survives_a_power_cut(tmp_path, at_once, monke
     assert there.items() <= now.items()
 
 
+def test_a_file_that_another_program_puts_there_meanwhile_is_read_before_it_is_replaced(tmp_path, at_once):
+    """It appears after the sample's own file was written, and before that file gets its name."""
+
+    def run(path, items):
+        samples = [{"id": "s", "solutions": items}]
+        return nbrun.start(samples, lambda task: {"of": str(path)}, path, workers=1, view=None).wait(20)
+
+    run(tmp_path / "other", ["a", "b", "gone"])
+    other = (tmp_path / "other" / name_of("s")).read_bytes()
+    put = []
+
+    def hook(operation, path):
+        if operation == "write" and Path(path).parent.name == "tmp" and not put:
+            put.append((tmp_path / "r" / name_of("s")).write_bytes(other))
+
+    del at_once[:]
+    with files.observe(hook):
+        assert run(tmp_path / "r", ["a", "b"]).saved == 2
+    assert put
+    assert not at_once, "it would have replaced that file"
+    text = (tmp_path / "r" / name_of("s")).read_text()
+    assert all(text.count(f'"item":"{item}"') == 1 for item in ("a", "b", "gone"))
+    assert str(tmp_path / "other") in text
+
+
 def test_no_other_thread_writes_a_sample_meanwhile(tmp_path, at_once, monkeypatch):
     """A sample ended and its results are not saved yet: whoever looks for files to rewrite must leave it alone."""
     monkeypatch.setattr(compactor, "STALE_S", 0.0)
