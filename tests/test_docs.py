@@ -85,6 +85,21 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert (page.parent / target.partition("#")[0]).exists(), f"{page.name}: {target}"
 
 
+def test_the_page_of_the_architecture_names_files_and_names_that_exist() -> None:
+    text = _BLOCK.sub("", (DOCS / "architecture.md").read_text(encoding="utf-8"))
+    named = set(re.findall(r"`([^`\s]+)`", text))
+    paths = [*ROOT.glob("nbrun/**/*"), *ROOT.glob("tests/**/*"), ROOT / "pyproject.toml"]
+    files = [f"/{path.relative_to(ROOT)}" for path in paths if "__pycache__" not in path.parts]
+    gone = [
+        name for name in named if re.search(r"/|\.(?:py|md)$", name) and not any(f.endswith(f"/{name}") for f in files)
+    ]
+    assert not gone
+    code = "".join(path.read_text(encoding="utf-8") for path in paths if path.suffix == ".py")
+    names = [name.rpartition(".")[2] for name in named if re.fullmatch(r"[A-Za-z_]+(\.[A-Za-z_]+)?", name)]
+    missing = [name for name in names if not re.search(rf"\b{name}\b", code)]
+    assert not missing, "names of code that is gone"
+
+
 def test_the_page_of_the_api_is_what_the_docstrings_say() -> None:
     pytest.importorskip("ruff", reason="the page is laid out by ruff")
     from tests import api_page

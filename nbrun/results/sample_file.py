@@ -335,7 +335,7 @@ def peek_damaged(path: Path) -> FileInfo | None:
             fd = f.fileno()
             stat = os.fstat(fd)
             head = f.read(HEAD_BYTES)
-            if not head.startswith(OWN_HEAD + FORMAT.split("/")[1].encode() + b'"'):
+            if not head.startswith(_THIS_VERSION):
                 return None
             own_id = _own_id(head, lambda at, n: _pread(fd, at, n), stat.st_size)
             if own_id is None:

@@ -89,6 +89,12 @@ def test_a_budget_that_can_not_be_right(retries: int) -> None:
         nbrun.RetryPolicy(retries=retries)
 
 
+def test_waits_after_exceptions_double_up_to_the_longest_one() -> None:
+    policy = nbrun.RetryPolicy(delay_s=0.5, max_delay_s=60, jitter=0.5)
+    assert [policy.wait_s(n, 0.0) for n in (1, 2, 3, 8, 1000)] == [0.5, 1.0, 2.0, 60.0, 60.0]
+    assert [policy.wait_s(n, 1.0) for n in (1, 2)] == [0.25, 0.5], "the jitter shortens a wait"
+
+
 def test_waits_grow_with_the_time_that_was_waited() -> None:
     policy = nbrun.RetryPolicy(jitter=0)
     assert policy.retry_wait_s(0.0, 0.0, 0.5) == 0.0

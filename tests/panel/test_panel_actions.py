@@ -12,7 +12,7 @@ from nbrun.errors import NbrunError
 from nbrun.model import Progress, RunControls, State
 from nbrun.panel.actions import ACTIONS, REDO_CALL, ViewMessage, actions_script, enabled_actions
 
-CLICKS: dict[str, tuple[ViewMessage, object]] = {
+CLICKS: dict[str, tuple[ViewMessage, str | tuple[str, object]]] = {
     "pause": ({"kind": "pause"}, "pause"),
     "resume": ({"kind": "resume"}, "resume"),
     "go_on": ({"kind": "go_on"}, "go_on"),
@@ -67,7 +67,7 @@ def test_controls_refuse_what_they_do_not_override() -> None:
             return FakeRun().progress
 
     watched = Watched()  # type: ignore[abstract]  # nothing is read here
-    for name, (click, _) in CLICKS.items():
-        if name not in ("stop", "stop_watching"):
+    for name, (click, call) in CLICKS.items():
+        if "stop" not in call:
             with pytest.raises(NbrunError, match="only watches"):
                 ACTIONS[name].do(watched, click)
