@@ -9,7 +9,10 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
+
 import nbrun
+from nbrun.storage import compactor
 
 SAMPLES, TASKS, HELD = 6, 5, 2
 UNFINISHED = """find results -name "*.json" | xargs grep -l '"is_complete": false' | wc -l"""
@@ -36,8 +39,17 @@ def progress_of_files(folder: Path) -> dict[str, tuple[int, int, bool]]:
     return out
 
 
-def test_both_commands_are_at_most_30_s_late_and_correct_at_the_end(tmp_path: Path) -> None:
+def test_a_file_is_written_in_time() -> None:
+    """Time is left for the writing itself."""
+    assert compactor.STALE_S + compactor.LOOK_S < LATE_S - 5
+
+
+@pytest.mark.parametrize("stale_s", [1.0, pytest.param(compactor.STALE_S, marks=pytest.mark.long)])
+def test_both_commands_are_at_most_30_s_late_and_correct_at_the_end(
+    stale_s: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two tasks of each sample but the first wait for an event. Then one of them fails."""
+    monkeypatch.setattr(compactor, "STALE_S", stale_s)
     may_end = threading.Event()
 
     def fn(task: nbrun.Task) -> dict[str, int]:

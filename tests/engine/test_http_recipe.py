@@ -80,7 +80,12 @@ def recipe() -> dict[str, Any]:
     return names
 
 
-@pytest.fixture(params=[False, True], ids=["seconds", "a date"])
+@pytest.fixture(
+    params=[
+        pytest.param(False, id="seconds", marks=pytest.mark.long),  # test_start_gate.py has a quicker one for threads
+        pytest.param(True, id="a date"),
+    ]
+)
 def server(request: pytest.FixtureRequest) -> Iterator[Server]:
     server = Server(request.param)
     yield server

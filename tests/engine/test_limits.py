@@ -110,7 +110,7 @@ def test_waits_grow_with_the_time_that_was_waited() -> None:
 
 def test_many_quick_retries_take_little_longer_than_was_asked(tmp_path: Path) -> None:
     began = time.monotonic()
-    fn = lambda t: nbrun.Retry("again", after_s=0.01) if t.attempt <= 50 else {}  # noqa: E731
+    fn = lambda t: nbrun.Retry("again", after_s=0.01) if t.attempt <= 20 else {}  # noqa: E731
     run = nbrun.start([{"id": "s", "items": [1]}], fn, tmp_path / "r", groups=["item"], view=None)
     assert run.wait(30).done == 1
     assert time.monotonic() - began < 5
@@ -155,11 +155,11 @@ def test_a_pause_and_a_stop_end_a_hold(near: Backend, tmp_path: Path) -> None:
 
 
 def test_starts_per_second(backend: Backend, tmp_path: Path) -> None:
-    run = backend.run(tmp_path / "r", lambda t: {"at": time.time()}, list(range(30)), workers=8, max_per_s=20)
-    assert run.progress.done == 30
+    run = backend.run(tmp_path / "r", lambda t: {"at": time.time()}, list(range(24)), workers=8, max_per_s=40)
+    assert run.progress.done == 24
     at = sorted(nbrun.load_results(tmp_path / "r")["at"])
-    assert 1.2 < at[-1] - at[0] < 4
-    assert max(sum(1 for b in at if a <= b < a + 1) for a in at) <= 24, at
+    assert 0.5 < at[-1] - at[0] < 4
+    assert max(sum(1 for b in at if a <= b < a + 0.25) for a in at) <= 14, at
 
 
 def test_a_limit_can_be_changed_by_the_cell_run_again(tmp_path: Path) -> None:
@@ -205,21 +205,22 @@ def test_a_waiting_task_is_a_row_with_its_reason(tmp_path: Path) -> None:
 
 
 def test_a_short_outage_costs_no_attempt(backend: Backend, tmp_path: Path) -> None:
-    """All connections fail for two seconds: all tasks wait, none ends in an error, and the run doesn't pause."""
-    until_s = time.time() + 2
+    """All connections fail for longer than three attempts take: no task ends in an error, and the run doesn't pause."""
+    until_s = time.time() + 0.8
 
     def fn(task: nbrun.Task) -> Any:
         if time.time() < until_s:
             raise ConnectionRefusedError("nobody listens")
         return {}
 
-    run = backend.run(tmp_path / "r", fn, list(range(100)), workers=8)
+    retry = nbrun.RetryPolicy(delay_s=0.1)
+    run = backend.run(tmp_path / "r", fn, list(range(100)), workers=8, retry=retry)
     assert (run.progress.state, run.progress.done, run.progress.errors) == ("done", 100, 0)
 
 
 def test_waiting_for_a_service_costs_no_cpu_time(tmp_path: Path) -> None:
-    """All workers have had tiny tasks when the service goes away for three seconds."""
-    until_s = time.time() + 3
+    """All workers have had tiny tasks when the service goes away."""
+    until_s = time.time() + 1.5
 
     def fn(task: nbrun.Task) -> Any:
         if time.time() < until_s:
@@ -231,7 +232,7 @@ def test_waiting_for_a_service_costs_no_cpu_time(tmp_path: Path) -> None:
         [{"id": "s", "items": list(range(100))}], fn, tmp_path / "r", groups=["item"], view=None, workers=8
     )
     assert run.wait(60).done == 100
-    assert time.process_time() - before_s < 1.0
+    assert time.process_time() - before_s < 0.6
 
 
 def test_a_long_outage_pauses_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

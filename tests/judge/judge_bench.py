@@ -19,6 +19,8 @@ SUM = {"id": "sum", "tests": [{"input": "1 2\n", "output": "3\n"}, {"input": "10
 SUM_PY = "print(sum(map(int, input().split())))\n"
 SUM_CPP = '#include <cstdio>\nint main() { int a, b; std::scanf("%d %d", &a, &b); std::printf("%d\\n", a + b); }\n'
 
+#: How programs are isolated. Without bubblewrap "auto" is "none".
+MODES = [pytest.param("auto", marks=pytest.mark.needs("bwrap")), "none"]
 #: What a test whose programs are in this language needs; other languages need nothing, or are optional.
 COMPILERS = {"CPP": "g++", "C": "gcc", "JAVA": "javac"}
 

@@ -124,7 +124,7 @@ def test_a_signal_to_a_server_is_never_a_verdict(name: str) -> None:
             assert wait_until(lambda: server.saw(0)["in_flight"], 10)
             os.kill(server.pid, getattr(signal, name))
             if name == "SIGSTOP":
-                threading.Event().wait(2)
+                threading.Event().wait(1.2)
                 os.kill(server.pid, signal.SIGCONT)
                 result = future.result(30)
                 assert isinstance(result, dict)

@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 import pytest
-from judge_bench import processes_of, root_of, task, wait_until
+from judge_bench import MODES, processes_of, root_of, task, wait_until
 
 from nbrun.judge import KattisValidator, LocalSandbox
 
@@ -35,7 +35,7 @@ READS = "import sys\nwhile sys.stdin.readline(): pass\nend(43)\n"
 END = "import os\nend = os._exit\n"
 
 
-@pytest.fixture(scope="module", params=["none", "auto"])
+@pytest.fixture(scope="module", params=MODES)
 def mode(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from judge_bench import SUM, SUM_PY, task
+from judge_bench import MODES, SUM, SUM_PY, task
 
 from nbrun.errors import InputError, JudgeError, NotSupportedError
 from nbrun.judge import KattisComparison, KattisValidator, LocalSandbox, TestlibChecker
@@ -105,7 +105,7 @@ int main(int argc, char **argv) {
 """
 
 
-@pytest.fixture(scope="module", params=["auto", "none"])
+@pytest.fixture(scope="module", params=MODES)
 def sandboxes(request: Any) -> Any:
     made = {
         "validator": LocalSandbox(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from judge_bench import SUM, SUM_CPP, SUM_PY, processes_of, root_of, task, wait_until
+from judge_bench import MODES, SUM, SUM_CPP, SUM_PY, processes_of, root_of, task, wait_until
 
 from nbrun.errors import JudgeError
 from nbrun.judge import LocalSandbox
@@ -31,7 +31,6 @@ os.fork()
 time.sleep(600)
 """
 
-MODES = ["auto", "none"]
 KERNEL = """
 import sys, threading
 from nbrun.judge import LocalSandbox

@@ -11,7 +11,7 @@ import warnings
 from pathlib import Path
 
 import pytest
-from judge_bench import SUM_CPP, SUM_PY, task
+from judge_bench import MODES, SUM_CPP, SUM_PY, task
 
 from nbrun.errors import InputError, JudgeError
 from nbrun.judge import CPP17, PYTHON3, Language, LocalSandbox
@@ -110,7 +110,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-@pytest.mark.parametrize("mode", ["auto", "none"])
+@pytest.mark.parametrize("mode", MODES)
 def test_what_does_not_start_is_no_verdict(name: str, mode: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that one of these does not run in the box

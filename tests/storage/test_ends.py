@@ -13,8 +13,10 @@ import pytest
 from jupyter_client.manager import KernelManager
 
 import nbrun
+from nbrun.engine.scheduler import ABANDON_AFTER_S
 
 ENDS_S = 5.0
+ABANDON_QUICKLY = "import nbrun.session.supervisor as s; s.ABANDON_AFTER_S = 0.5\n"
 QUICK, LONG = 40, 8
 JOB = """
 import os, signal, sys, threading, time, nbrun
@@ -50,8 +52,12 @@ SCRIPT_ENDS = {
         "def in_flight(task):\n    while not os.path.exists({path!r} + '.go'): time.sleep(0.005)\n    os._exit(5)\n"
         "run = start(); ready(run); run.wait()"
     ),
-    "stop at once": "run = start(); ready(run); run.stop(drain=False); run.wait(); print(run.progress.state)",
-    "a context manager and an exception": "with start() as run:\n    ready(run)\n    raise ValueError('a mistake')",
+    "stop at once": (
+        f"{ABANDON_QUICKLY}run = start(); ready(run); run.stop(drain=False); run.wait(); print(run.progress.state)"
+    ),
+    "a context manager and an exception": (
+        f"{ABANDON_QUICKLY}with start() as run:\n    ready(run)\n    raise ValueError('a mistake')"
+    ),
 }
 
 
@@ -94,8 +100,7 @@ def test_a_script(name, tmp_path):
         process.send_signal(getattr(signal, name.split()[0]))
     out, told = process.communicate(timeout=60)
     took = time.monotonic() - began
-    limit = ENDS_S + 5.5 if name in ("stop at once", "a context manager and an exception") else ENDS_S
-    assert took < limit, f"it took {took:.1f} s to end"  # a stop at once waits 5 s for tasks to notice
+    assert took < ENDS_S, f"it took {took:.1f} s to end"
     if name in ("the script ends", "sys.exit", "an exception"):
         assert "run.wait()" in told, "a forgotten wait() is told"
     if name.startswith("os._exit"):
@@ -103,6 +108,10 @@ def test_a_script(name, tmp_path):
     if name == "stop at once":
         assert out.strip() == "stopped"
     check_resume(tmp_path)
+
+
+def test_a_stop_at_once_waits_five_seconds_for_tasks_to_notice():
+    assert ABANDON_AFTER_S == 5.0
 
 
 def test_an_iterator_that_raises(tmp_path):
