@@ -187,10 +187,10 @@ def hides_own_frames(fn: Callable[_P, _R]) -> Callable[_P, _R]:
     return call
 
 
-def warn(text: str) -> None:
+def warn(text: str, category: type[Warning] = UserWarning) -> None:
     """Warn at the user's line that called nbrun, whichever of its functions that was."""
     level = 1
     frame: types.FrameType | None = sys._getframe()
     while frame is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == "nbrun":
         frame, level = frame.f_back, level + 1
-    warnings.warn(text, stacklevel=level)
+    warnings.warn(text, category, stacklevel=level)

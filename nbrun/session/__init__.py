@@ -1,30 +1,38 @@
-"""start(): wires samples, engine, storage and views together.
+"""start(), which wires samples, engine, storage and views together, and the runs of this process, by directory.
 
 samples ─► supervisor (thread nbrun-feed) ─► engine (threads nbrun-worker-N) ─► store (nbrun-journal, nbrun-files)
                                └──────────► tracker ◄───────┘            views read Run.progress
+
+Threads: `_lock` protects the table of runs, which start() and the exit hook use.
 """
 
 from __future__ import annotations
 
+import atexit
 import os
+import sys
+import threading
+import types
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nbrun.errors import InputError, ResultsExistError, hides_own_frames
+from nbrun.errors import InputError, ResultsExistError, RunActiveError, hides_own_frames
+from nbrun.formatting import count_text
 from nbrun.model import RetryPolicy, Task
 from nbrun.results.format import FOLDER
 from nbrun.results.listing import list_samples
 from nbrun.results.replay import list_segments
 from nbrun.results.values import check_storable
 from nbrun.samples import SampleReader
-from nbrun.session import registry
 from nbrun.session.arguments import (
+    Arguments,
+    Launch,
+    Limits,
     check_digested,
-    check_flag,
     check_ids,
-    check_if_exists,
-    check_retry,
+    check_plain,
     read_groups,
     read_metrics,
     read_path,
@@ -32,10 +40,9 @@ from nbrun.session.arguments import (
     read_redo,
     read_workers,
 )
-from nbrun.session.display import check_view, show
-from nbrun.session.run import Launch, Limits, Run
+from nbrun.session.run import STOPPED_WAITING, Run, show
 from nbrun.session.sample_source import Samples, open_samples, shard
-from nbrun.session.settings import Arguments, check_function, is_async, settings_of
+from nbrun.session.settings import check_function, is_async, settings_of
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -43,6 +50,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["Run", "shard", "start"]
+
+REPLACE_S = 60.0  # how long the end of a run is waited for that another one replaces
+EXIT_S = 0.7  # how long the interpreter's end may wait for the last group commit
+
+_lock = threading.RLock()
+_runs: weakref.WeakValueDictionary[str, Run] = weakref.WeakValueDictionary()  # one that ended is kept by its user only
 
 
 @hides_own_frames
@@ -127,14 +140,10 @@ def start(
         >>> run.wait().done
         2
     """
-    check_view(view)
-    check_if_exists(if_exists)
-    check_retry(retry)
+    check_plain(view=view, if_exists=if_exists, retry=retry, keep_items=keep_items, replace=replace)
     check_function(fn)
     if executor is not None and is_async(fn):
         raise InputError("fn is an async function, which runs in an event loop of its own: leave executor= out.")
-    check_flag("keep_items", keep_items)
-    check_flag("replace", replace)
     check_digested("key", key, "item")
     check_digested("context", context, "sample")
     limits = Limits(read_workers(workers), read_positive("timeout_s", timeout_s), read_positive("max_per_s", max_per_s))
@@ -163,7 +172,8 @@ def start(
                 path=str(path),
             )
         run = Run(Launch(path, fn, executor, arguments, reader, limits, means_of), opened, asked)
-        registry.add(path, run)
+        with _lock:
+            _runs[os.path.realpath(path)] = run  # in the place of an ended one
         run._begin()
     show(run, view, run._supervisor.notices.add)
     return run
@@ -178,17 +188,34 @@ def _join_live_run(path: Path, arguments: Arguments, samples: Samples, limits: L
     Raises:
         RunActiveError: its settings are other ones, or it doesn't end.
     """
-    run = registry.find(path)
-    if run is None:
+    with _lock:
+        run = _runs.get(os.path.realpath(path))
+    if run is None or not run._is_live:
         return None
     if replace or run._paused_by_failures:
-        registry.end_replaced(run)
+        _end_replaced(run)
         return None
-    registry.check_same(run, arguments)
+    if lines := arguments.changes_in_words(run._arguments):
+        listed = "\n".join(f"  {line}" for line in lines)
+        raise RunActiveError(
+            f"This kernel already runs on {run._path}, with other settings:\n{listed}\n"
+            "Either call run.stop() and run this cell again, or give replace=True, which stops that run and goes on "
+            "with the new settings. What is saved stays in both cases."
+        )
     if not run._join(samples):
         return None
     run._limit(limits)
     return run
+
+
+def _end_replaced(run: Run) -> None:
+    """Stop a run that another one replaces, and wait for its end."""
+    run.stop(drain=False)
+    if not run._supervisor.ended.wait(REPLACE_S):
+        raise RunActiveError(
+            f"The run on {run._path} was stopped and has not ended within {REPLACE_S:.0f} s: "
+            f"{run.progress.message} Run this cell again later."
+        )
 
 
 def _holds_results(path: Path) -> bool:
@@ -196,3 +223,69 @@ def _holds_results(path: Path) -> bool:
         return False
     listing = list_samples(path)
     return bool(listing.by_id or listing.damaged or list_segments(path / FOLDER))
+
+
+# ---- the end of the interpreter, and forks
+
+
+@atexit.register
+def _at_exit() -> None:
+    """At the interpreter's end: save the last results, and report a forgotten wait(). Daemon threads still run."""
+    with _lock:
+        live = [r for r in list(_runs.values()) if r._is_live]
+    is_interrupted = any(r._was_interrupted for r in live)
+    for run in live:
+        if run._console is not None:
+            run._console.close(says_end=False)  # bars that are still drawn would tear the sentences below
+    for run in live:
+        progress = run.progress
+        saved = run._shutdown(EXIT_S)
+        lost = "" if saved else " The last results could not be saved in time."
+        if is_interrupted:  # no wait() was forgotten
+            print(
+                f"nbrun: interrupted; the run on {run._path} ends with {count_text(progress)}, and the same command "
+                f"goes on with what is missing.{lost}",
+                file=sys.stderr,
+            )
+            continue
+        print(
+            f"nbrun: the interpreter ends while the run on {run._path} is "
+            f"{progress.state.value} ({count_text(progress)}).{lost} "
+            "Start it again to go on with what is missing; call run.wait() at a script's end or in the last cell.",
+            # A kernel's sys.stderr goes to a front end that has gone. Its own standard error is that of the program
+            # which started it: the terminal of `jupyter execute` or papermill, both of which end with success.
+            file=sys.__stderr__ if "ipykernel" in sys.modules else sys.stderr,
+        )
+
+
+_hook_before = sys.excepthook
+
+
+def _show_exception(kind: type[BaseException], error: BaseException, trace: types.TracebackType | None) -> None:
+    """Show one sentence, and no traceback, where Ctrl-C has ended the waiting for a run."""
+    if not _ended_a_wait(error):
+        _hook_before(kind, error, trace)
+    elif sys.flags.interactive or hasattr(sys, "ps1") or not any(r._is_live for r in list(_runs.values())):
+        print(STOPPED_WAITING, file=sys.stderr)  # else _at_exit says it, with the counts
+
+
+def _ended_a_wait(error: BaseException) -> bool:
+    if getattr(error, "nbrun_stopped_waiting", False):
+        return True
+    is_asyncios = isinstance(error, KeyboardInterrupt) and type(error.__context__).__name__ == "CancelledError"
+    return is_asyncios and any(r._was_interrupted for r in list(_runs.values()))
+
+
+sys.excepthook = _show_exception
+
+
+def _after_fork_in_child() -> None:
+    global _lock
+    _lock = threading.RLock()
+    for run in list(_runs.values()):
+        run._forget_in_child()
+    _runs.clear()  # their threads live in the parent
+
+
+if hasattr(os, "register_at_fork"):  # Windows has no fork
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,26 +1,43 @@
-"""The arguments of start(), checked before anything is written. `samples` is checked by sample_source.py.
+"""The arguments of start(), checked before anything is written, and what a run makes of them.
 
-Threads: called by the thread that calls start(), except for what `observer` returns: workers call that for one result
-at a time, and the tracker's lock protects the sums.
+`samples` is checked by sample_source.py, and what determines results by settings.py.
+
+Threads: everything here is called by the thread that starts a run, or starts it again, except for what `_observer`
+returns: workers call that for one result at a time, and the tracker's lock protects the sums.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 import math
 import os
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, SupportsFloat, SupportsIndex
+from typing import TYPE_CHECKING, Any, NamedTuple, SupportsFloat, SupportsIndex, cast
 
+from nbrun.engine import Scheduler, TaskSource, ThreadPool, WorkerPool
 from nbrun.errors import InputError
-from nbrun.model import EncodedResult, RetryPolicy
+from nbrun.model import EncodedResult, ResultSink, RetryPolicy, SampleTasks
+from nbrun.output import RunOutput, assign
+from nbrun.panel import choose_view
 from nbrun.progress import ProgressTracker
+from nbrun.results.format import INTEGER_IDS, TEXT_IDS
 from nbrun.results.sample_file import Identity
 from nbrun.results.values import load
+from nbrun.samples import SampleReader
 from nbrun.session.sample_source import Samples
+from nbrun.session.settings import Settings, changed_values, is_async
 from nbrun.storage.directory import check_writable
+from nbrun.storage.entry import RemoteEncoder
+from nbrun.storage.lock import host_name
+from nbrun.storage.store import ResultStore
 from nbrun.texts import id_text
+from nbrun.version import __version__
+
+if TYPE_CHECKING:
+    from nbrun.engine.executor import ExecutorBackend
 
 # ---- arguments with a plain value
 
@@ -60,22 +77,22 @@ def read_positive(name: str, value: object) -> float | None:
     return number
 
 
-def check_flag(name: str, value: object) -> None:
-    """Raise an InputError if an argument is neither True nor False."""
-    if not isinstance(value, bool):
-        raise InputError(f"{name}={value!r}: give True or False.")
-
-
-def check_if_exists(if_exists: object) -> None:
-    """Raise an InputError if `if_exists=` is not one of its two values."""
+def check_plain(*, keep_items: object, replace: object, if_exists: object, retry: object, view: object) -> None:
+    """Raise an InputError if one of these arguments is none of its values."""
+    for name, flag in (("keep_items", keep_items), ("replace", replace)):
+        if not isinstance(flag, bool):
+            raise InputError(f"{name}={flag!r}: give True or False.")
     if if_exists not in ("resume", "error"):
         raise InputError(f'if_exists={if_exists!r}: give "resume" or "error"; nothing ever overwrites.')
-
-
-def check_retry(retry: object) -> None:
-    """Raise an InputError if `retry=` is neither a RetryPolicy nor None."""
     if retry is not None and not isinstance(retry, RetryPolicy):
         raise InputError(f"retry={retry!r}: give a nbrun.RetryPolicy, or None for one attempt.")
+    check_view(view)
+
+
+def check_view(view: object) -> None:
+    """Raise an InputError if `view=` is none of its values."""
+    if view not in (views := ("auto", "panel", "console", None)):
+        raise InputError(f"view={view!r}: give one of {', '.join(map(repr, views))}.")
 
 
 def check_digested(name: str, fn: object, of: str) -> None:
@@ -99,31 +116,22 @@ def read_groups(groups: object) -> list[str] | dict[str, str] | None:
         return None
     if isinstance(groups, str):
         raise InputError(f"groups={groups!r} is text; give a list of names, such as groups=[{groups!r}].")
+    found: list[str] | dict[str, str]
     if isinstance(groups, Mapping):
-        found: list[str] | dict[str, str] = _keys_of_groups(groups)
+        found = dict(groups)
+        for name, key in found.items():
+            if not (_is_name(name) and _is_name(key)):
+                raise InputError(f"groups: {name!r} -> {key!r} must both be text.")
     elif isinstance(groups, Iterable):
-        found = _names_of_groups(groups)
+        found = list(groups)
+        for name in found:
+            if not _is_name(name):
+                raise InputError(f"groups: {name!r} is no name; give a list of texts, or a mapping name -> key.")
     else:
         raise InputError(f"groups is a {type(groups).__name__}; give a list of names or a mapping name -> key.")
     if not found:
         raise InputError("groups is empty: name at least one group, or leave it out.")
     return found
-
-
-def _keys_of_groups(groups: Mapping[Any, Any]) -> dict[str, str]:
-    keys = dict(groups)
-    for name, key in keys.items():
-        if not (_is_name(name) and _is_name(key)):
-            raise InputError(f"groups: {name!r} -> {key!r} must both be text.")
-    return keys
-
-
-def _names_of_groups(groups: Iterable[Any]) -> list[str]:
-    names = list(groups)
-    for name in names:
-        if not _is_name(name):
-            raise InputError(f"groups: {name!r} is no name; give a list of texts, or a mapping name -> key.")
-    return names
 
 
 def _is_name(value: object) -> bool:
@@ -151,10 +159,6 @@ class Redo:
     ids: frozenset[str] = frozenset()
     results: Mapping[str, Mapping[Identity, str | None]] = field(default_factory=dict)
 
-    def results_of(self, sample_id: str) -> Mapping[Identity, str | None] | None:
-        """Return the single results of a sample that run again, or None."""
-        return self.results.get(sample_id)
-
     def runs_again(self, sample_id: str, is_current: Callable[[str, str], bool]) -> Callable[[str, str], bool] | None:
         """Return a test of a saved result's run_id and context that is True for results to keep; None if all are kept.
 
@@ -167,7 +171,7 @@ class Redo:
 
     def unknown(self, seen: Iterable[str]) -> list[str]:
         """Return the ids that were asked for and that no sample has, sorted."""
-        return sorted({*self.ids, *self.results} - set(seen))
+        return sorted({*self.ids, *self.results}.difference(seen))
 
 
 def read_redo(redo: object) -> Redo:
@@ -187,47 +191,35 @@ def read_redo(redo: object) -> Redo:
         return Redo(results=_read_frame(redo))
     if isinstance(redo, (bytes, Mapping)) or not isinstance(redo, Iterable):
         raise InputError(f"redo is a {type(redo).__name__}: {HOW}.")
-    return Redo(ids=frozenset(map(_read_id, redo)))
-
-
-def _read_id(value: object) -> str:
-    if isinstance(value, bool) or not isinstance(value, (str, SupportsIndex)):
-        raise InputError(f"redo: {value!r} is no id of a sample: {HOW}.")
-    return id_text(value)
+    ids = []
+    for value in redo:
+        if isinstance(value, bool) or not isinstance(value, (str, SupportsIndex)):
+            raise InputError(f"redo: {value!r} is no id of a sample: {HOW}.")
+        ids.append(id_text(value))
+    return Redo(ids=frozenset(ids))
 
 
 def _read_frame(redo: Any) -> dict[str, dict[Identity, str | None]]:
     missing = [name for name in NEEDED if name not in redo.columns]
     if missing:
         raise TypeError(f"redo: the frame lacks the columns {', '.join(missing)}; filter one that load_results gave.")
-    runs = redo["run_id"].astype(str) if "run_id" in redo.columns else [None] * len(redo)
+    runs = redo["run_id"].astype(str) if "run_id" in redo.columns else [""] * len(redo)
+    texts = (redo[name].astype(str) for name in ("sample_id", "group", "key"))
     out: dict[str, dict[Identity, str | None]] = {}
-    rows = zip(
-        redo["sample_id"].astype(str),
-        redo["group"].astype(str),
-        redo["key"].astype(str),
-        redo["occurrence"],
-        runs,
-        strict=True,
-    )
-    for sample_id, group, key, occurrence, run_id in rows:
+    for sample_id, group, key, occurrence, run_id in zip(*texts, redo["occurrence"], runs, strict=True):
         if not key.startswith("k1:"):
             raise InputError(f"redo: {key!r} in column key is no key; filter a frame that load_results gave.")
+        is_known = isinstance(run_id, str) and run_id not in ("", "nan", "None", "<NA>")  # not by the older program
         identity = Identity(group, bytes.fromhex(key[3:]), int(occurrence))
-        out.setdefault(sample_id, {})[identity] = run_id if _is_known(run_id) else None
+        out.setdefault(sample_id, {})[identity] = run_id if is_known else None
     return out
-
-
-def _is_known(run_id: object) -> bool:
-    """Return whether a row names its run. For results of the older program the column has a value that is no run."""
-    return isinstance(run_id, str) and run_id not in ("", "nan", "None", "<NA>")
 
 
 def check_ids(ids: Iterable[str], samples: Samples) -> None:
     """Raise an InputError if `redo=` names an id that no sample of a list has."""
     if samples.by_id is None:
         return
-    unknown = sorted({i for i in ids if i not in samples.by_id})
+    unknown = sorted(set(ids).difference(samples.by_id))
     if unknown:
         import difflib  # loads slowly
 
@@ -263,7 +255,7 @@ def read_metrics(metrics: object) -> tuple[str, ...]:
     return names
 
 
-def observer(
+def _observer(
     names: tuple[str, ...], tracker: ProgressTracker
 ) -> Callable[[Mapping[str, Any] | EncodedResult], None] | None:
     """Return a function that adds the numbers of one result to the means; None if no metric was asked for."""
@@ -291,3 +283,141 @@ def _number(value: object) -> float | None:
     except (TypeError, ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None
+
+
+# ---- all of them together
+
+
+class Limits(NamedTuple):
+    """Arguments of start() that a run which is already going takes over when the cell is run again."""
+
+    workers: int
+    timeout_s: float | None
+    max_per_s: float | None
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What two starts of the same cell are compared by."""
+
+    settings: Settings
+    resources: Mapping[str, Any]
+    groups: Mapping[str, str]
+    keep_items: bool
+    retry: RetryPolicy | None
+    key: Settings | None
+    context: Settings | None
+
+    def changes_in_words(self, earlier: Arguments) -> list[str]:
+        """Return what differs from those of a live run, a line each."""
+        lines = self.settings.changes_in_words(earlier.settings)
+        lines += [f"resources.{line}" for line in changed_values(earlier.resources, self.resources)]
+        lines += [f"groups.{line}" for line in changed_values(earlier.groups, self.groups)]
+        lines += changed_values(
+            {"keep_items": earlier.keep_items, "retry": earlier.retry},
+            {"keep_items": self.keep_items, "retry": self.retry},
+        )
+        for name, a, b in (("key", earlier.key, self.key), ("context", earlier.context, self.context)):
+            if a is not None and b is not None:
+                lines += [f"{name}=: {line}" for line in b.changes_in_words(a)]
+            elif a is not b:
+                lines.append(f"{name}: {'a function' if a else None} → {'a function' if b else None}")
+        return lines
+
+
+@dataclass
+class Launch:
+    """The checked arguments of a run, and what it makes of them; once more when it is restarted after its end.
+
+    Attributes:
+        metrics: keys of results whose means are shown.
+        tracker: counts progress; restarts continue it.
+        output: keeps what tasks print; restarts continue it.
+    """
+
+    path: Path
+    fn: Any
+    executor: Any
+    arguments: Arguments
+    reader: SampleReader
+    limits: Limits
+    metrics: tuple[str, ...] = ()
+    tracker: ProgressTracker = field(default_factory=ProgressTracker)
+    output: RunOutput = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.output = RunOutput(self.tracker.note_log, echoes=choose_view() != "panel")
+
+    @property
+    def _policy(self) -> RetryPolicy:
+        return RetryPolicy(attempts=1) if self.arguments.retry is None else self.arguments.retry
+
+    def open_backend(self) -> ExecutorBackend | None:
+        """Return what takes fn's place if there is an executor.
+
+        Raises:
+            InputError: fn can't be sent to the executor.
+        """
+        if self.executor is None:
+            return None
+        from nbrun.engine.executor import ExecutorBackend  # few runs have an executor
+
+        left_out = (self.reader.groups or {}).values()
+        backend = ExecutorBackend(self.fn, self.executor, self._policy, RemoteEncoder(), left_out)
+        assign(backend.digest, self.output)
+        return backend
+
+    def open_store(self, samples: Samples, on_fault: Callable[[Exception], None]) -> ResultStore:
+        """Open the results directory for writing.
+
+        Raises:
+            ResultsInUseError, StorageError, FormatError: it can't be opened.
+        """
+        store = ResultStore(
+            self.path,
+            self._record(),
+            keep_items=self.arguments.keep_items,
+            totals=samples.first_totals,
+            on_fault=on_fault,
+        )
+        if observe := _observer(self.metrics, self.tracker):
+            store.observe_results(observe)
+        return store
+
+    def _record(self) -> dict[str, object]:
+        """Return the run record: the settings under which results are made, and where and when."""
+        now = dt.datetime.now(dt.UTC)
+        return {
+            "run_id": now.strftime("%Y%m%d-%H%M%S-") + os.urandom(3).hex(),
+            "started_at": now.isoformat(timespec="seconds"),
+            "host": host_name(),
+            "pid": os.getpid(),
+            "nbrun": __version__,
+            "python": sys.version.split()[0],
+            **self.arguments.settings.record(),
+            "groups": dict(self.arguments.groups),
+            "workers": self.limits.workers,
+            "ids": INTEGER_IDS if self.reader.ids_are_integers else TEXT_IDS,
+        }
+
+    def make_scheduler(self, backend: ExecutorBackend | None, store: ResultStore) -> Scheduler:
+        """Make the scheduler, which saves to that store."""
+        pool: Callable[[TaskSource], WorkerPool] = ThreadPool
+        if backend is not None:
+            pool = backend.pool
+        elif is_async(self.fn):
+            from nbrun.engine.asyncio_pool import AsyncioPool  # asyncio loads slowly, and few runs need it
+
+            pool = AsyncioPool
+        return Scheduler(
+            self.fn if backend is None else backend,
+            cast("ResultSink[SampleTasks]", store),  # it is only given samples that its own `begin` has returned
+            self.tracker,
+            workers=self.limits.workers,
+            retry=self._policy,
+            name=host_name(),
+            pool=pool,
+            timeout_s=self.limits.timeout_s,
+            max_per_s=self.limits.max_per_s,
+            output=self.output,
+        )

@@ -1,48 +1,32 @@
-"""`Run`, which `start` returns: waiting, looking, steering. `Launch` starts the parts of a run, also after its end.
+"""`Run`, which `start` returns: waiting, looking, steering; and where a run or a watch is shown.
 
 Threads: every method of Run and Controls may be called from any thread; clicks in a panel arrive in threads of
-subshells.
+subshells. `show` is called by the thread that calls start() or watch().
 """
 
 from __future__ import annotations
 
 import builtins
 import dataclasses
-import datetime as dt
 import logging
-import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Protocol
 
-from nbrun.engine import Scheduler, TaskSource, ThreadPool, WorkerPool
-from nbrun.errors import NbrunError, RunActiveError, SystematicFailureError, hides_own_frames
+from nbrun import panel
+from nbrun.engine import Scheduler
+from nbrun.errors import NbrunError, RunActiveError, SystematicFailureError, hides_own_frames, warn
 from nbrun.formatting import count_text, counted
-from nbrun.model import Progress, ResultSink, RetryPolicy, RunControls, SampleTasks, State, Task, TaskSummary
-from nbrun.output import RunOutput, assign
-from nbrun.panel import choose_view
-from nbrun.progress import ProgressTracker
+from nbrun.model import Progress, RunControls, State, Task, TaskSummary
 from nbrun.results import reader
-from nbrun.results.format import INTEGER_IDS, TEXT_IDS
-from nbrun.samples import SampleReader
-from nbrun.session.arguments import Redo, observer, read_workers
+from nbrun.session.arguments import Launch, Limits, Redo, read_workers
 from nbrun.session.sample_source import Samples
-from nbrun.session.settings import Arguments, is_async
 from nbrun.session.supervisor import SecondPass, Supervisor
-from nbrun.storage.entry import RemoteEncoder
-from nbrun.storage.lock import host_name
-from nbrun.storage.store import ResultStore
-from nbrun.version import __version__
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from nbrun.engine.executor import ExecutorBackend
 
 POLL_S = 0.1
 #: How long to wait for a run that is being stopped, and for a panel to show the end, in seconds.
@@ -66,138 +50,6 @@ def is_in_ipython() -> bool:
     return hasattr(builtins, "get_ipython")
 
 
-class Limits(NamedTuple):
-    """Arguments of start() that a run which is already going takes over when the cell is run again."""
-
-    workers: int
-    timeout_s: float | None
-    max_per_s: float | None
-
-
-@dataclass
-class Launch:
-    """The checked arguments of a run. They serve again when it is restarted after its end.
-
-    Attributes:
-        metrics: keys of results whose means are shown.
-        tracker: counts progress; restarts continue it.
-        output: keeps what tasks print; restarts continue it.
-    """
-
-    path: Path
-    fn: Any
-    executor: Any
-    arguments: Arguments
-    reader: SampleReader
-    limits: Limits
-    metrics: tuple[str, ...] = ()
-    tracker: ProgressTracker = field(default_factory=ProgressTracker)
-    output: RunOutput = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.output = RunOutput(self.tracker.note_log, echoes=choose_view() != "panel")
-
-    def supervise(
-        self, samples: Samples, redo: Redo, on_end: Callable[[], object], again: SecondPass | None = None
-    ) -> Supervisor:
-        """Open the results directory and make the parts of the run; `Supervisor.begin` starts them.
-
-        Raises:
-            InputError: fn can't be sent to the executor.
-            ResultsInUseError, StorageError, FormatError: the directory can't be opened.
-        """
-        backend = self._backend()
-        fn = self.fn if backend is None else backend
-        try:
-            supervisor = Supervisor(
-                samples,
-                self.reader,
-                self.tracker,
-                fn,
-                self.arguments.settings,
-                redo,
-                self.output,
-                again=again,
-                open_store=partial(self._open_store, samples),
-                make_scheduler=partial(self._make_scheduler, fn, self._pool(backend)),
-                on_end=on_end,
-            )
-        except BaseException:
-            if backend is not None:
-                backend.close()
-            raise
-        if backend is not None and (end := backend.shutdown_notice()):
-            supervisor.notices.add(end)
-        return supervisor
-
-    @property
-    def _policy(self) -> RetryPolicy:
-        return RetryPolicy(attempts=1) if self.arguments.retry is None else self.arguments.retry
-
-    def _backend(self) -> ExecutorBackend | None:
-        """Return what takes fn's place if there is an executor."""
-        if self.executor is None:
-            return None
-        from nbrun.engine.executor import ExecutorBackend  # few runs have an executor
-
-        left_out = (self.reader.groups or {}).values()
-        backend = ExecutorBackend(self.fn, self.executor, self._policy, RemoteEncoder(), left_out)
-        assign(backend.digest, self.output)
-        return backend
-
-    def _pool(self, backend: ExecutorBackend | None) -> Callable[[TaskSource], WorkerPool]:
-        """Return what makes the worker pool."""
-        if backend is not None:
-            return backend.pool
-        if not is_async(self.fn):
-            return ThreadPool
-        from nbrun.engine.asyncio_pool import AsyncioPool  # asyncio loads slowly, and few runs need it
-
-        return AsyncioPool
-
-    def _make_scheduler(self, fn: Any, pool: Callable[[TaskSource], WorkerPool], store: ResultStore) -> Scheduler:
-        return Scheduler(
-            fn,
-            cast("ResultSink[SampleTasks]", store),  # it is only given samples that its own `begin` has returned
-            self.tracker,
-            workers=self.limits.workers,
-            retry=self._policy,
-            name=host_name(),
-            pool=pool,
-            timeout_s=self.limits.timeout_s,
-            max_per_s=self.limits.max_per_s,
-            output=self.output,
-        )
-
-    def _open_store(self, samples: Samples, on_fault: Callable[[Exception], None]) -> ResultStore:
-        store = ResultStore(
-            self.path,
-            self._record(),
-            keep_items=self.arguments.keep_items,
-            totals=samples.first_totals,
-            on_fault=on_fault,
-        )
-        if observe := observer(self.metrics, self.tracker):
-            store.observe_results(observe)
-        return store
-
-    def _record(self) -> dict[str, object]:
-        """Return the run record: the settings under which results are made, and where and when."""
-        now = dt.datetime.now(dt.UTC)
-        return {
-            "run_id": now.strftime("%Y%m%d-%H%M%S-") + os.urandom(3).hex(),
-            "started_at": now.isoformat(timespec="seconds"),
-            "host": host_name(),
-            "pid": os.getpid(),
-            "nbrun": __version__,
-            "python": sys.version.split()[0],
-            **self.arguments.settings.record(),
-            "groups": dict(self.arguments.groups),
-            "workers": self.limits.workers,
-            "ids": INTEGER_IDS if self.reader.ids_are_integers else TEXT_IDS,
-        }
-
-
 #: Keeps runs alive until they end, even if no variable refers to them. Single operations of a set are atomic.
 _under_way: set[Run] = set()
 
@@ -215,7 +67,7 @@ class Run:
 
     def __init__(self, launch: Launch, samples: Samples, redo: Redo) -> None:
         self._launch = launch
-        self._supervisor = launch.supervise(samples, redo, self._on_end)
+        self._supervisor = Supervisor(launch, samples, redo, self._on_end)
         self._path, self._tracker, self._arguments = launch.path, launch.tracker, launch.arguments
         self._controls = Controls(self)
         self._lock = threading.RLock()  # protects what follows; only one thread may restart the run
@@ -287,8 +139,6 @@ class Run:
 
     def panel(self) -> Any:
         """Show the live panel in this cell."""
-        from nbrun import panel
-
         self._launch.output.echoes = False  # the panel's log shows it
         self._view = panel.show(self._controls)
         return self._view
@@ -337,7 +187,7 @@ class Run:
         """Return what an interrupted wait raises.
 
         In a script it must be exactly a KeyboardInterrupt: then Python ends by SIGINT, and a shell does not continue
-        with the next command. registry.py prints one sentence instead of its traceback.
+        with the next command. session/__init__.py prints one sentence instead of its traceback.
         """
         self._was_interrupted = True
         if is_in_ipython():
@@ -487,7 +337,7 @@ class Run:
         """Restart the run, and return how many tasks are retried. The caller holds the lock; the run has ended."""
         before, launch = self._supervisor, self._launch
         launch.limits = launch.limits._replace(workers=before.scheduler.workers)
-        new = launch.supervise(again.samples, redo or Redo(), self._on_end, again)
+        new = Supervisor(launch, again.samples, redo or Redo(), self._on_end, again)
         new.scheduler.failure_detector.continue_from(before.scheduler.failure_detector)
         self._saved_before += before.store.saved
         again.mark(self._tracker)
@@ -638,3 +488,43 @@ class Controls(RunControls):
         """Return a row for each endpoint of the judge."""
         health = getattr(self._run._supervisor.fn, "health", None)
         return list(health()) if callable(health) else []
+
+
+class Shown(Protocol):
+    """A run or a watch."""
+
+    @property
+    def _controls(self) -> RunControls: ...
+    def panel(self) -> object: ...
+    def _show_console(self) -> None: ...
+
+
+def show(shown: Shown, view: str | None, notify: Callable[[str], object]) -> None:
+    """Show a run in the view that was asked for: "auto" is the panel in a notebook, bars in a terminal, else nothing.
+
+    If that fails, warn, and show the static form instead of the panel; the run goes on.
+
+    Args:
+        notify: called with a sentence that says why nothing is shown.
+    """
+    try:
+        if view == "auto":
+            view = panel.choose_view()
+        if view == "panel":
+            shown.panel()
+        elif view == "console":
+            if sys.stderr is None:  # pythonw, some services
+                raise OSError("this process has no standard error")
+            shown._show_console()
+    except Exception as e:  # missing widget libraries, a front end that refuses, a closed stderr
+        why = f"{type(e).__name__}: {e}"
+        if isinstance(e, ImportError):
+            why = "it needs anywidget and ipywidgets in this kernel's environment (pip install anywidget ipywidgets)"
+        text = f"The {view or 'view'} can't be shown: {why}. The run goes on; run.progress says how far it is."
+        warn(text, RuntimeWarning)
+        notify(text)
+        if view == "panel":
+            try:
+                panel.publish_static(shown._controls)
+            except Exception:  # the warning has been shown
+                pass

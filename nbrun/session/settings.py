@@ -10,7 +10,6 @@ from typing import Any
 
 from nbrun.canonical import blake2b, canonical
 from nbrun.errors import FunctionError, InputError
-from nbrun.model import RetryPolicy
 from nbrun.results.values import encode, load
 from nbrun.session.function_state import ROOT, Code, FunctionState, is_secret, name_of, state_of
 
@@ -49,12 +48,12 @@ class Settings:
 
     def changes(self, record: Mapping[str, Any]) -> list[str]:
         """Return in words what differs from the settings of an earlier run; [] where nothing is known to differ."""
-        lines = _given_changes(record.get("given_settings") or {}, self.given)
+        lines = changed_values(record.get("given_settings") or {}, self.given)
         before = record.get("settings")
         if not isinstance(before, Mapping):
             return lines
         if self.function is None:
-            return lines + _given_changes(before, self.own or {})
+            return lines + changed_values(before, self.own or {})
         if record.get("settings_version") != VERSION:
             return lines + self._changes_since_old(before)
         code = before.get("code")
@@ -77,48 +76,17 @@ class Settings:
 
     def changes_in_words(self, earlier: Settings) -> list[str]:
         """The same for two that this process knows: values are named too, "model: 'small' → 'large'"."""
-        lines = _given_changes(earlier.given, self.given)
+        lines = changed_values(earlier.given, self.given)
         if self.function is None or earlier.function is None:
             if (self.function is None) != (earlier.function is None):
                 return [*lines, "fn: another function"]
-            return lines + _given_changes(earlier.own or {}, self.own or {})
+            return lines + changed_values(earlier.own or {}, self.own or {})
         lines += _code_changes(earlier.function.code, self.function.code)
         a, b = earlier.function.values, self.function.values
         for name in dict.fromkeys([*a, *b]):
             before, now = a.get(name), b.get(name)
             if (before and before.digest) != (now and now.digest):
                 lines.append(f"{name}: {before.text if before else 'not used'} → {now.text if now else 'not used'}")
-        return lines
-
-
-@dataclass(frozen=True)
-class Arguments:
-    """What two starts of the same cell are compared by."""
-
-    settings: Settings
-    resources: Mapping[str, Any]
-    groups: Mapping[str, str]
-    keep_items: bool
-    retry: RetryPolicy | None
-    key: Settings | None
-    context: Settings | None
-
-    def changes_in_words(self, earlier: Arguments) -> list[str]:
-        """What differs from those of a run that lives, a line each."""
-        lines = self.settings.changes_in_words(earlier.settings)
-        lines += [f"resources.{line}" for line in _given_changes(earlier.resources, self.resources)]
-        lines += [f"groups.{line}" for line in _given_changes(earlier.groups, self.groups)]
-        lines += _given_changes(
-            {"keep_items": earlier.keep_items, "retry": earlier.retry},
-            {"keep_items": self.keep_items, "retry": self.retry},
-        )
-        for name, a, b in (("key", earlier.key, self.key), ("context", earlier.context, self.context)):
-            if a is None or b is None:
-                lines += (
-                    [f"{name}: {'a function' if a else None} → {'a function' if b else None}"] if a is not b else []
-                )
-            else:
-                lines += [f"{name}=: {line}" for line in b.changes_in_words(a)]
         return lines
 
 
@@ -177,13 +145,13 @@ def _code_changes(before: Mapping[str, Code], now: Mapping[str, Code]) -> list[s
     return lines
 
 
-def _given_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def changed_values(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What differs between two mappings, a line each: "model: 'small' → 'large'"."""
     out = []
     for name in dict.fromkeys([*before, *now]):
         a, b = before.get(name), now.get(name)
         if isinstance(a, Mapping) and isinstance(b, Mapping):
-            out += [f"{name}.{line}" for line in _given_changes(a, b)]
+            out += [f"{name}.{line}" for line in changed_values(a, b)]
         elif a != b:
             out.append(f"{name}: {_shown(before, name)} → {_shown(now, name)}")
     return out

@@ -1,11 +1,12 @@
-"""One run from its first sample to its end.
+"""One run from its first sample to its end, and what it reports to its user besides counts.
 
 The thread `nbrun-feed` reads samples, matches them with saved results and feeds the missing tasks to the scheduler. The
 thread `nbrun-run` waits until everything has ended, and ends the run. The user's iterator may never return, so a run
 that is stopped doesn't wait for it: `nbrun-feed` is left behind, and what it reads later is dropped.
 
 Threads: `_read` and `_conduct` are the main functions of the two threads. `fault` is called by threads of the store,
-the other public methods by any thread. The scheduler's lock and `_lock` protect what the comments in `__init__` say.
+the other public methods by any thread. The scheduler's lock protects what the comments in `__init__` say. Any thread
+may use `Notices`; only `nbrun-feed` uses ChangedResults, except for `count`, which any thread may read.
 """
 
 from __future__ import annotations
@@ -13,14 +14,13 @@ from __future__ import annotations
 import errno
 import itertools
 import threading
-import warnings
+import time
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, NamedTuple
 
-from nbrun.engine import Scheduler
 from nbrun.engine.scheduler import ABANDON_AFTER_S
 from nbrun.engine.task_queue import SampleWork
 from nbrun.errors import (
@@ -31,20 +31,21 @@ from nbrun.errors import (
     SampleError,
     StorageError,
     ThreadLimitError,
+    warn,
 )
-from nbrun.model import State
-from nbrun.output import Installed, RunOutput, Writer, set_writer
+from nbrun.formatting import counted
+from nbrun.model import State, Task
+from nbrun.output import Installed, Writer, set_writer
 from nbrun.progress import ProgressTracker
 from nbrun.results.format import TEXT_IDS
-from nbrun.results.status import SampleTotals
-from nbrun.samples import Sample, SampleReader, fresh_copy, with_ids
-from nbrun.session.arguments import ERRORS, Redo
-from nbrun.session.notices import ChangedResults, Notices
+from nbrun.results.listing import Problem
+from nbrun.samples import Sample, fresh_copy, with_ids
+from nbrun.session.arguments import ERRORS, Launch, Redo
 from nbrun.session.sample_source import Samples, duplicate
 from nbrun.session.settings import Settings
+from nbrun.storage.match import Retyped
 from nbrun.storage.resume import RejudgeFilter, RerunRules, ResumePlan
 from nbrun.storage.sample_state import SampleState
-from nbrun.storage.store import ResultStore
 from nbrun.threads import start_daemon, start_thread
 
 #: How long a run that is stopped waits for `nbrun-feed` if that hangs in the user's iterator, in seconds.
@@ -52,6 +53,122 @@ LEAVE_S = 0.5
 #: Where the first AHEAD_FROM samples of a list have files already, up to MAX_AHEAD samples without one are fed first.
 AHEAD_FROM, MAX_AHEAD = 200, 64
 _END = object()
+
+
+class Notices:
+    """The sentences that views show as the run's message, in the order in which their subjects came up."""
+
+    def __init__(self, tracker: ProgressTracker) -> None:
+        self._tracker = tracker
+        self._added: list[str] = []
+        self._current: dict[str, str] = {}  # subject -> a sentence whose numbers grow while samples are read
+        self._problems_seen = 0
+
+    @property
+    def texts(self) -> list[str]:
+        """All sentences."""
+        return [*self._current.values(), *self._added]
+
+    def add(self, text: str) -> None:
+        """Add a sentence."""
+        self._added.append(text)
+
+    def set(self, subject: str, text: str, *, is_logged: bool = False) -> None:
+        """Set the sentence on a subject. With `is_logged`, the first one is also a line of the log."""
+        if is_logged and subject not in self._current:
+            self._tracker.note_log(time.time(), "notice", text)
+        self._current[subject] = text
+
+    def add_problems(self, problems: Sequence[Problem]) -> None:
+        """Report those of all unreadable things so far that were not reported yet."""
+        new = problems[self._problems_seen :]
+        self._problems_seen += len(new)
+        if new:
+            self.add(f"Could not be read: {_first_of(new)}; nbrun.check lists the details.")
+
+
+def _first_of(things: Sequence[object]) -> str:
+    return str(things[0]) if len(things) == 1 else f"{things[0]} and {len(things) - 1:,} more"
+
+
+class ChangedResults:
+    """Saved results that were made with other settings, or of samples or items that have changed since.
+
+    They are kept, counted, and reported with the first of them.
+
+    Args:
+        settings: those of this run.
+        earlier_runs: run_id -> run record.
+        notices: where to report.
+    """
+
+    def __init__(self, settings: Settings, earlier_runs: Mapping[str, Mapping[str, object]], notices: Notices) -> None:
+        self._settings, self._earlier_runs, self._notices = settings, earlier_runs, notices
+        self._changes: dict[str, list[str]] = {}  # run_id -> what differs from that run's settings
+        self._other_settings = self._other_contexts = self._unmatched = self._tasks = 0
+        self._retyped = Counter[str]()  # how items differ from saved ones -> how many do so
+        self._first_retyped: Retyped | None = None
+
+    @property
+    def count(self) -> int:
+        """How many results `redo="changed"` would make again."""
+        return self._other_settings + self._other_contexts
+
+    def is_current(self, sample: Sample, run_id: str, context: str) -> bool:
+        """Return whether a result was made under this run's settings, of the sample as it is now."""
+        return not self.changes_since(run_id) and context in ("", sample.context)
+
+    def changes_since(self, run_id: str) -> list[str]:
+        """Return what differs from the settings of an earlier run; [] if nothing is known to differ."""
+        if run_id not in self._changes:
+            run = self._earlier_runs.get(run_id)
+            self._changes[run_id] = [] if run is None else self._settings.changes(run)
+        return self._changes[run_id]
+
+    def add(self, sample: Sample, plan: ResumePlan) -> None:
+        """Count and report the changed results of a sample."""
+        self._tasks += plan.total
+        if others := {run_id: n for run_id, n in plan.runs.items() if self.changes_since(run_id)}:
+            n = self._other_settings = self._other_settings + sum(others.values())
+            lines = self.changes_since(max(others, key=lambda run_id: others[run_id]))
+            more = f" and {len(lines) - 2:,} more" if len(lines) > 2 else ""
+            were = "was" if n == 1 else "were"
+            what = f"{counted(n, 'saved result')} {were} made with other settings ({'; '.join(lines[:2])}{more})."
+            self._report("settings", what)
+        if other_contexts := sum(n for context, n in plan.contexts.items() if context not in ("", sample.context)):
+            n = self._other_contexts = self._other_contexts + other_contexts
+            are = "is of a sample" if n == 1 else "are of samples"
+            self._report("contexts", f"{counted(n, 'saved result')} {are} whose tests or limits have changed since.")
+        if plan.retyped:
+            self._add_retyped(plan.retyped)
+        if plan.changed:
+            n = self._unmatched = self._unmatched + plan.changed
+            have = "has" if n == 1 else "have"
+            what = f"{counted(n, 'saved result')} {have} no item in their sample now; they are kept."
+            self._notices.set("unmatched", what)
+
+    def _report(self, subject: str, text: str) -> None:
+        """Report results that `redo="changed"` would make again."""
+        advice = 'They are kept; start with redo="changed" to make them again.'
+        self._notices.set(subject, f"{text} {advice}", is_logged=True)
+
+    def _add_retyped(self, found: Sequence[Retyped]) -> None:
+        """Report items that hardly differ from saved ones: all of them may run again although that is not meant."""
+        first = self._first_retyped = self._first_retyped or found[0]
+        self._retyped.update(one.how for one in found)
+        how, n = self._retyped.most_common(1)[0]
+        all_ = "all " if n == self._tasks > 1 else ""
+        example = f" ({first.example})" if first.example and first.how == how else ""
+        key = f"such as key=lambda item: item[{first.same!r}]" if first.same else "a function that is equal for both"
+        verbs = ("differs", "it is", "runs", "item is") if n == 1 else ("differ", "they are", "run", "items are")
+        differ, they_are, run, items_are = verbs
+        self._notices.set(
+            "retyped",
+            f"{all_}{counted(n, 'item')} {differ} from the saved ones {how}{example}, so {they_are} new and {run} "
+            f"again. If the same {items_are} meant, stop the run and start with key=, {key}, "
+            "which finds what was saved without it.",
+            is_logged=True,
+        )
 
 
 @dataclass(frozen=True)
@@ -106,56 +223,55 @@ class Supervisor:
         halt: the error that halted the run; wait() raises it.
 
     Args:
-        samples: what the run works on.
-        reader: turns raw samples into samples with keys.
-        tracker: counts progress; a restart of the run continues it.
-        settings: the settings of this run.
+        launch: the arguments of the run.
+        samples: what it works on.
         redo: saved results to be made again.
-        output: keeps what tasks, the user's iterator and the functions `key` and `context` print.
-        again: what runs after a restart; None at the first start.
-        open_store: opens the results directory. Its argument is called with faults of the disk.
-        make_scheduler: makes the scheduler, which saves to that store.
         on_end: called once the run has ended, in a thread of this object.
+        again: what runs after a restart; None at the first start.
+
+    Raises:
+        InputError: fn can't be sent to the executor.
+        ResultsInUseError, StorageError, FormatError: the directory can't be opened.
     """
 
     def __init__(
         self,
+        launch: Launch,
         samples: Samples,
-        reader: SampleReader,
-        tracker: ProgressTracker,
-        fn: Any,
-        settings: Settings,
         redo: Redo,
-        output: RunOutput,
-        *,
-        again: SecondPass | None,
-        open_store: Callable[[Callable[[Exception], None]], ResultStore],
-        make_scheduler: Callable[[ResultStore], Scheduler],
         on_end: Callable[[], object],
+        again: SecondPass | None = None,
     ) -> None:
-        self._samples, self._reader, self._tracker, self.fn = samples, reader, tracker, fn
-        self._redo, self._second = redo, again
-        self._on_end = on_end
-        self._output = output
+        self._samples, self._redo, self._on_end, self._second = samples, redo, on_end, again
+        self._reader, self._tracker, self._output = launch.reader, launch.tracker, launch.output
         self.ended = threading.Event()
         self.halt: RunHaltedError | None = None
-        self.notices = Notices(tracker)
+        self.notices = Notices(launch.tracker)
         # used by nbrun-feed, and by other threads only after the end
         self._seen: dict[str, int] = {}  # the ids of samples read so far, with their positions
         self._tasks = Counter[str]() if again is None else Counter(again.tasks)  # read so far, by group
+        self._is_list_saved = samples.first_totals == samples.sample_totals
         # protected by the scheduler's lock
         self._more: deque[Samples] = deque()  # samples that were added and not read yet
         self._is_fed = False  # no sample follows
         self._read_error: BaseException | None = None
+        self._is_asking = False  # nbrun-feed is in the user's iterator
+        self._is_left = False  # it hangs there, and the run doesn't wait for it
         self._is_closing = False  # nothing can be added any more
         self._holds = 0  # how many threads are queueing tasks again; the run must not close meanwhile
         self._rest: list[Sample] = []  # of a stream: samples that a stop left unfinished
-        self._lock = threading.Lock()  # protects what follows
-        self._is_asking = False  # nbrun-feed is in the user's iterator
-        self._is_left = False  # it hangs there, and the run doesn't wait for it
-        self.store = open_store(self.fault)
-        self.scheduler = make_scheduler(self.store)
-        self.changed = ChangedResults(settings, self.store.earlier_runs, self.notices)
+        backend = launch.open_backend()
+        self.fn = launch.fn if backend is None else backend
+        try:
+            self.store = launch.open_store(samples, self.fault)
+            self.scheduler = launch.make_scheduler(backend, self.store)
+        except BaseException:
+            if backend is not None:
+                backend.close()
+            raise
+        self.changed = ChangedResults(launch.arguments.settings, self.store.earlier_runs, self.notices)
+        if backend is not None and (end := backend.shutdown_notice()):
+            self.notices.add(end)
 
     def begin(self) -> None:
         """Start the threads.
@@ -165,13 +281,15 @@ class Supervisor:
         """
         store = self.store
         self.notices.add_problems(store.problems)
-        self.notices.add_deleted(store.manifest.gone)
+        if gone := store.manifest.gone:
+            tasks = "its tasks run" if len(gone) == 1 else "their tasks run"
+            self.notices.add(f"Deleted since the last run: {_first_of(gone)}; {tasks} again.")
         if store.lock_caveat:
             self.notices.add(store.lock_caveat)
         space = store.watch_space(self.notices.add, self._remaining)
         if short := space.at_start(self._samples.tasks):
             self.notices.add(short)
-            warnings.warn(short, stacklevel=5)
+            warn(short)
         self.thread = threading.Thread(target=self._read, name="nbrun-feed", daemon=True)
         capture = Installed()
         try:
@@ -242,7 +360,9 @@ class Supervisor:
             self._wait_until_fed()
             if self._read_error is not None:
                 self._halt_feed(self._read_error)
-            self.notices.add_quarantined(self.scheduler.all_fed())
+            if count := self.scheduler.all_fed():
+                were, how = ("was", "it runs last and alone") if count == 1 else ("were", "they run last, one by one")
+                self.notices.add(f"{counted(count, 'task')} {were} running when an earlier run died, twice; {how}.")
             self.scheduler.wait_until_idle()
             while not self._closes():
                 self._wait_until_fed()
@@ -284,10 +404,9 @@ class Supervisor:
         with scheduler.lock:
             scheduler.idle.wait_for(lambda: self._is_fed or not scheduler.run_state.is_open)
             while not scheduler.idle.wait_for(lambda: self._is_fed, LEAVE_S):
-                with self._lock:
-                    self._is_left = self._is_asking
-                    if self._is_left:
-                        return
+                self._is_left = self._is_asking
+                if self._is_left:
+                    return
 
     # ---- the thread that reads
 
@@ -325,12 +444,12 @@ class Supervisor:
         """Yield the user's samples until the run is stopped."""
         stream = iter(samples.stream)
         while True:
-            with self._lock:
+            with self.scheduler.lock:
                 self._is_asking = True
             try:
                 raw = next(stream, _END)
             finally:
-                with self._lock:
+                with self.scheduler.lock:
                     self._is_asking = False
                     is_left = self._is_left
             if raw is _END or is_left:
@@ -340,28 +459,26 @@ class Supervisor:
     def _feed(self) -> None:
         if self._second is None:
             self._tracker.set_totals(self._samples.tasks, self._samples.count)
-        number = -1
-        is_list_saved = self._samples.first_totals == self._samples.sample_totals
         ahead = self._feed_ahead()
         for number, raw in enumerate(self._stream(self._samples)):
             if number in ahead:
                 continue
-            if self._second is not None and self._is_over(raw, number):
-                is_list_saved = is_list_saved or self._save_list()
-                if not self.scheduler.run_state.is_open:
-                    return
-                continue
-            sample = self._read_sample(raw, number)
-            if sample.id in self._seen:
-                raise duplicate(sample.id, self._seen[sample.id], number)
-            self._seen[sample.id] = number
-            self._feed_sample(sample)
-            is_list_saved = is_list_saved or self._save_list()  # only now: the first tasks needn't wait for it
+            if self._second is None or not self._is_over(raw, number):
+                sample = self._read_sample(raw, number)
+                if sample.id in self._seen:
+                    raise duplicate(sample.id, self._seen[sample.id], number)
+                self._seen[sample.id] = number
+                self._feed_sample(sample)
+            if not self._is_list_saved:  # only now: the first tasks needn't wait for it
+                self._is_list_saved = True
+                self._note_totals()
             if not self.scheduler.wait_for_room():
                 return
         if not self._is_left and (self._second is None or self._second.only is None):
             self._all_read()
-        self.notices.add_unknown_redo(self._redo.unknown(self._seen))
+        if unknown := self._redo.unknown(self._seen):
+            more = f" and {len(unknown) - 1:,} more" if len(unknown) > 1 else ""
+            self.notices.add(f"redo: no sample has the id {unknown[0]!r}{more}.")
 
     def _feed_ahead(self) -> set[int]:
         """Feed some samples of a list that have no file yet, where many before them have one. Return their places.
@@ -386,15 +503,11 @@ class Supervisor:
                 break
         return ahead
 
-    def _save_list(self) -> bool:
-        self._note_totals(self._samples.sample_totals)
-        return True
-
     def _feed_more(self, more: Samples) -> None:
         """Feed those of the added samples that were not read yet."""
         if self._samples.sample_totals.is_known:
             self._tracker.set_totals(self._samples.tasks, self._samples.count)
-            self._note_totals(self._samples.sample_totals)
+            self._note_totals()
         is_new = False
         for raw in self._stream(more):
             sample_id = self._reader.read_id(raw, len(self._seen))
@@ -418,7 +531,7 @@ class Supervisor:
         if self._samples.sample_totals.is_known:
             return
         self._samples = replace(self._samples, count=count, totals=dict(self._tasks))
-        self._note_totals(self._samples.sample_totals)
+        self._note_totals()
         for group, key in (self._reader.groups or {}).items():
             if count and not self._tasks[group]:
                 self.notices.add(f"No sample has items of the group {group!r}, under the key {key!r}.")
@@ -502,9 +615,10 @@ class Supervisor:
         count = sum(tracker.errors_of(numbers[sample_id]) for sample_id in ids)
         return SecondPass(samples, numbers, count, ids, self._tasks)
 
-    def _note_totals(self, totals: SampleTotals) -> None:
+    def _note_totals(self) -> None:
+        """Save how many samples and tasks there are, as far as it is known."""
         try:
-            self.store.note_totals(totals)
+            self.store.note_totals(self._samples.sample_totals)
         except OSError:  # a full disk, which saving results meets too and reports; readers then say "at least"
             pass
 
@@ -528,7 +642,7 @@ class Supervisor:
 
     def _feed_sample(self, sample: Sample) -> None:
         rules = RerunRules(
-            self._redo.results_of(sample.id) or {},
+            self._redo.results.get(sample.id, {}),
             self._redo.runs_again(sample.id, lambda run_id, context: self.changed.is_current(sample, run_id, context)),
             self._again(sample),
         )
@@ -579,7 +693,9 @@ class Supervisor:
         ask = RejudgeFilter(lambda entry, position: bool(again(entry, _task_of(sample, position))))
         if verdicts is None:
             return ask
-        return replace(ask, may=lambda verdict, run_id: verdict in verdicts and self.changed.has_other_settings(run_id))
+        return replace(
+            ask, may=lambda verdict, run_id: verdict in verdicts and bool(self.changed.changes_since(run_id))
+        )
 
     def _halt_feed(self, e: BaseException) -> None:
         if isinstance(e, SampleError):
@@ -596,8 +712,9 @@ class Supervisor:
         scheduler, store = self.scheduler, self.store
         self.notices.add_problems(store.problems)
         stopped = scheduler.run_state.is_draining
-        if not stopped and self.halt is None and self._second is None:
-            self.notices.add_unvisited(store.unvisited)
+        if not stopped and self.halt is None and self._second is None and (n := store.unvisited):
+            are = "samples in the directory are" if n > 1 else "sample in the directory is"
+            self.notices.add(f"{n:,} {are} not among the samples of this run; the results are kept and are loaded.")
         if stopped and scheduler.flag.is_set:
             scheduler.wait_for_workers(ABANDON_AFTER_S)
             store.journal.close_intake()
@@ -656,9 +773,7 @@ def _halted(message: str, cause: BaseException) -> RunHaltedError:
     return error
 
 
-def _task_of(sample: Sample, position: int) -> Any:
-    from nbrun.model import Task
-
+def _task_of(sample: Sample, position: int) -> Task:
     group, rank = sample.locate(position)
     index = group.runnable[rank]
     return Task(sample.id, group.name, index, fresh_copy(group.items[index]), sample.raw)

@@ -23,7 +23,8 @@ from nbrun.progress import ProgressTracker
 from nbrun.results import reader
 from nbrun.results.follow import Counts, Follower, complete
 from nbrun.results.format import FOLDER
-from nbrun.session.display import check_view, show
+from nbrun.session.arguments import check_view
+from nbrun.session.run import show
 from nbrun.storage.lock import holder_of, host_name
 from nbrun.texts import shorten
 from nbrun.threads import start_daemon
