@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 #: A helper pays when it saves more than its start takes (about 0.1 s).
 BYTES_A_HELPER = 48 << 20
 MAX_HELPERS = 7
-MIN_BATCH, MAX_BATCH = 1 << 20, 4 << 20
+MIN_BATCH, MAX_BATCH = 1 << 19, 16 << 20
 #: A helper has this many batches, so that it needn't wait for the next one until this process is free to send it.
 _SENT_AHEAD = 2
 _END_S = 5.0
@@ -151,7 +151,7 @@ def _batches(wanted: Sequence[ToRead], total: int, readers: int) -> list[list[To
     for f in wanted:
         if room <= 0:
             out.append([])
-            room = min(max(total // (8 * readers), MIN_BATCH), MAX_BATCH)
+            room = min(max(total // (4 * readers), MIN_BATCH), MAX_BATCH)
         out[-1].append(f)
         room -= f.size
         total -= f.size

@@ -13,7 +13,7 @@ from array import array
 from collections.abc import Iterable, Sequence
 from math import nan
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, cast
 
 import orjson
 
@@ -21,9 +21,9 @@ from nbrun import verdicts
 from nbrun.canonical import KEY_BYTES
 from nbrun.frames.packing import Bytes, FileRecord, Pack, SparseColumnBuilder, identity, identity_in, match_digest
 from nbrun.json_types import Entry, JsonObject, JsonValue
-from nbrun.results import archives, plain_files, sample_file
+from nbrun.results import plain_files, sample_file
 from nbrun.results.format import ENTRY_HEAD, MatchRecord
-from nbrun.results.legacy import OldFile, OldMatch, old_body, old_key, parse_old, places_in
+from nbrun.results.legacy import OldFile, OldMatch, old_body, old_keys, parse_old, places_in
 from nbrun.results.sample_file import (
     LEGACY,
     NBRUN,
@@ -36,7 +36,9 @@ from nbrun.results.sample_file import (
     is_entry,
 )
 from nbrun.results.values import decode, encode, load, quick_loader, without_surrogates_in
-from nbrun.samples import LANGUAGES
+
+if TYPE_CHECKING:
+    from nbrun.results.archives import Archives
 
 #: Columns of numbers: name -> typecode. -1 (n_*, accepted) and NaN (times) mean unknown.
 NUMBERS = {
@@ -184,21 +186,19 @@ class RowBuilder:
         keys, occurrences, indexes = _places_of(rows, places)
         if old.is_loose:  # the keys are those of the items, lone surrogates included
             rows = [cast(JsonObject, without_surrogates_in(row)) for row in rows]
-        judgements = []
-        languages = []
-        for rank, row in enumerate(rows, begin):
-            result = row.get("result")
-            judged = judgement(result)
-            judgements.append(judged)
-            languages.append(row.get("language"))
-            if type(result) is dict and (judged[2] < 0 or not _JUDGED_ONLY.issuperset(result) or judged[1] < 0):
-                self.n = rank
-                self._extras(result, judged[2])
-        self.n = begin + count
-        names = cast("list[str | None]", languages)
-        if {*map(type, languages)} != {str}:
-            names = [x if type(x) is str else LANGUAGES.get(x) if type(x) is int else None for x in languages]
+        results = [row.get("result") for row in rows]
+        judgements = list(map(judgement, results))
         verdict, accepted, n_tests, n_passed, max_time_s = zip(*judgements, strict=True)
+        if min(accepted) < 0 or min(n_tests) < 0 or not _say_no_more(results):
+            for self.n, result in enumerate(results, begin):
+                if type(result) is dict:
+                    self._extras(result, n_tests[self.n - begin])
+        self.n = begin + count
+        languages: Any = [row.get("language") for row in rows]
+        if {*map(type, languages)} != {str}:
+            from nbrun.samples import LANGUAGES  # slow to load, and few old files have numbers for languages
+
+            languages = [x if type(x) is str else LANGUAGES.get(x) if type(x) is int else None for x in languages]
         same = {"seq": 0, "attempts": 1, "duration_s": nan, "started_at": nan}
         differ = {
             "index": indexes, "occurrence": occurrences, "accepted": accepted, "n_tests": n_tests,
@@ -209,7 +209,7 @@ class RowBuilder:
             self.numbers[name] += array(code, (same[name],)) * count if name in same else array(code, differ[name])
         self.keys += b"".join(keys)
         self._extend_texts("verdict", verdict)
-        self._extend_texts("language", names)
+        self._extend_texts("language", languages)
         self._repeat_text("group", group, count)
         self._repeat_text("status", "done", count)
         self._repeat_text("api_used", old.api_used or None, count)
@@ -308,7 +308,7 @@ def _places_of(rows: list[JsonObject], places: list[OldMatch] | None) -> tuple[l
         places = places[: len(rows)]
         indexes = [ORPHANED if place.item_index is None else place.item_index for place in places]
         return [place.key for place in places], [place.occurrence for place in places], indexes
-    keys = list(map(old_key, rows))
+    keys = old_keys(rows)
     occurrences = [0] * len(keys)
     if len(set(keys)) < len(keys):
         seen: dict[bytes, int] = {}
@@ -343,6 +343,11 @@ def _is_int64(number: object) -> bool:
 def _says_no_more(result: JsonObject) -> bool:
     """Return whether the fixed columns and `entry` hold all of a judge's result that has tests."""
     return _JUDGED_ONLY.issuperset(result) and type(result.get("accepted", True)) is bool
+
+
+def _say_no_more(judged: Iterable[Any]) -> bool:
+    """Return the same of many results with tests and with a verdict that accepts or rejects."""
+    return all(map(_JUDGED_ONLY.issuperset, {*map(tuple, judged)}))
 
 
 def _is_shown(name: str, value: JsonValue, n_tests: int) -> bool:
@@ -380,19 +385,9 @@ def judgement(result: object) -> tuple[str | None, int, int, int, float]:
     """
     if type(result) is not dict:
         return None, -1, -1, -1, nan
-    verdict, flag, tests = result.get("verdict"), result.get("accepted"), result.get("tests")
+    tests = result.get("tests")
     plain = verdicts.plain_tests(tests)
-    accepted = _ACCEPTED.get(verdict) if type(verdict) is str else None
-    if accepted is None:
-        if type(flag) is not bool or "verdict" in result:
-            verdict = verdicts.of(result)
-        elif flag:
-            verdict = "Accepted"
-        else:
-            verdict = "WrongAnswer" if plain is not None and plain[2] else verdicts.of(result)
-        accepted = _ACCEPTED.get(verdict)
-        if accepted is None:
-            accepted = 0 if verdicts.rejects(verdict) else int(flag) if type(flag) is bool else -1
+    verdict, accepted = _verdict_of(result, are_wrong=plain is not None and plain[2])
     if plain is not None:
         n, passed, _, longest = plain
         return verdict, accepted, n, passed, _seconds(longest) if longest >= 0 else nan
@@ -400,6 +395,24 @@ def judgement(result: object) -> tuple[str | None, int, int, int, float]:
         return verdict, accepted, -1, -1, nan
     _, some, slow = verdicts.tests_summary(result)  # a test that wasn't run to its end
     return verdict, accepted, len(tests), some or 0, nan if slow is None else _seconds(slow)
+
+
+def _verdict_of(result: JsonObject, *, are_wrong: bool) -> tuple[str | None, int]:
+    """Return the verdict, and whether it accepts (1, 0, -1). `are_wrong`: each failed test had a wrong output."""
+    verdict, flag = result.get("verdict"), result.get("accepted")
+    if type(verdict) is str:
+        accepted = _ACCEPTED.get(verdict)
+        if accepted is not None:
+            return verdict, accepted
+    elif flag is True:
+        return "Accepted", 1
+    elif flag is False and are_wrong:
+        return "WrongAnswer", 0
+    name = verdicts.of(result)
+    accepted = _ACCEPTED.get(name)
+    if accepted is None:
+        accepted = 0 if verdicts.rejects(name) else int(flag) if type(flag) is bool else -1
+    return name, accepted
 
 
 def _seconds(time_s: float) -> float:
@@ -419,8 +432,7 @@ def without_doubled(rows: list[JsonObject], total: object) -> list[JsonObject]:
         return rows
     seen: set[bytes] = set()
     doubled = []
-    for rank, row in enumerate(rows):
-        key = old_key(row)
+    for rank, key in enumerate(old_keys(rows)):
         if key in seen:
             doubled.append(rank)
         seen.add(key)
@@ -446,7 +458,7 @@ class FileReader:
         self.rows = RowBuilder(listener, bodies=bodies)
         self._loads = quick_loader() if listener is None else load  # a listener sees each entry once, and all of it
         self.files: list[FileRecord] = []
-        self._archives: tuple[str, archives.Archives] | None = None  # of the folder that was asked for last
+        self._archives: tuple[str, Archives] | None = None  # of the folder that was asked for last
 
     def read(self, folder: str, name: str, match: MatchRecord | None, place: Place | None = None) -> None:
         """Add a file's rows, and to `files` what it is: identity (None while it changes), id, source, problem.
@@ -470,20 +482,33 @@ class FileReader:
         self, folder: str, name: str, place: Place | None, match: MatchRecord | None, record: FileRecord
     ) -> list[int] | None:
         """Read a file, and return its identity; None where it changed or moved meanwhile."""
-        try:
-            if place is not None:
+        if place is None:
+            try:
+                with plain_files.open_reading(os.path.join(folder, name)) as f:
+                    before = identity(os.fstat(f.fileno()))
+                    self._read_any(f, match, record)
+                    return before if identity(os.fstat(f.fileno())) == before else None
+            except FileNotFoundError:  # archived meanwhile
+                pass
+        return self._read_archived(folder, name, place, match, record)
+
+    def _read_archived(
+        self, folder: str, name: str, place: Place | None, match: MatchRecord | None, record: FileRecord
+    ) -> list[int] | None:
+        """Read a file of an archive, wherever it is by now; see `_read_where_it_is`."""
+        from nbrun.results import archives  # slow to load, and needed here only
+
+        if place is not None:
+            try:
                 self._read_any(io.BytesIO(archives.read_member(folder, place)), match, record)
                 return identity_in(place)
-            with plain_files.open_reading(os.path.join(folder, name)) as f:
-                before = identity(os.fstat(f.fileno()))
-                self._read_any(f, match, record)
-                return before if identity(os.fstat(f.fileno())) == before else None
-        except FileNotFoundError:  # archived, or unpacked, meanwhile
-            if self._archives is None or self._archives[0] != folder:
-                self._archives = folder, archives.Archives(folder)
-            data = archives.read_file(Path(folder), FileInfo(name, "", "", 0, 0), self._archives[1])
-            self._read_any(io.BytesIO(data), match, record)
-            return None
+            except FileNotFoundError:  # unpacked meanwhile
+                pass
+        if self._archives is None or self._archives[0] != folder:
+            self._archives = folder, archives.Archives(folder)
+        data = archives.read_file(Path(folder), FileInfo(name, "", "", 0, 0), self._archives[1])
+        self._read_any(io.BytesIO(data), match, record)
+        return None
 
     def _read_any(self, f: BinaryIO, match: MatchRecord | None, record: FileRecord) -> None:
         start = self.rows.n
@@ -493,6 +518,7 @@ class FileReader:
             f.seek(0)
             record["id"], damaged = self._read_own(f)
         if damaged or not sample_file.ends_as_own(f):  # another format, or a file that another tool has re-serialised
+            f.seek(0, os.SEEK_END)  # empties the buffer: what is in it would be joined with the rest, in a copy of both
             f.seek(0)
             data = f.read()
             old = None if own else self._old_of(data)

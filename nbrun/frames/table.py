@@ -90,8 +90,9 @@ def table_of(pack: Pack) -> Table:
     """Return a pack as arrays, which are views of it where they can be."""
 
     def column(name: str, dtype: str) -> Array:
-        items = np.frombuffer(pack.arrays[name][1], dtype)
-        return np.broadcast_to(items, pack.n) if len(items) == 1 else items
+        data = pack.arrays[name][1]
+        is_repeated = len(data) == np.dtype(dtype).itemsize
+        return np.ndarray(pack.n, dtype, data, strides=(0,)) if is_repeated else np.frombuffer(data, dtype)
 
     numbers = {name: column(name, _CODES[code]) for name, code in NUMBERS.items()}
     texts = {name: DictionaryArray(column(name, "<i4"), pack.texts[name]) for name in TEXTS}

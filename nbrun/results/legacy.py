@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict, deque
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from hashlib import blake2b
-from typing import NamedTuple, TypeGuard
+from typing import TYPE_CHECKING, NamedTuple, TypeGuard
 from zlib import crc32
 
-from nbrun.canonical import EMPTY_DIGEST, canonical, digest, key_text
+from nbrun.canonical import EMPTY_DIGEST, blake2b, canonical, digest, key_text
 from nbrun.json_types import JsonObject, JsonValue
 from nbrun.results import sample_file, values
 from nbrun.results.format import MatchRecord
 from nbrun.results.sample_file import NOWHERE, Stored, Unreadable
 from nbrun.results.values import load_quickly, load_strictly
-from nbrun.samples import Sample, language_of_number
 from nbrun.texts import integer_of, without_surrogates
+
+if TYPE_CHECKING:
+    from nbrun.samples import Sample
 
 
 @dataclass(slots=True)
@@ -130,7 +131,7 @@ def match_old(sample: Sample | None, old: OldFile) -> list[OldMatch]:
                     )
                 )
             else:
-                key = old_key(row)
+                [key] = old_keys([row])
                 out.append(OldMatch(name, place, None, None, key, counts[key]))
                 counts[key] += 1
     return out
@@ -149,23 +150,32 @@ def _language_and_solution(item: object) -> tuple[object, object]:
     if isinstance(item, Mapping):
         language = item.get("language")
         if isinstance(language, int) and not isinstance(language, bool):
+            from nbrun.samples import language_of_number  # a helper process that reads files has no other use for it
+
             language = language_of_number(language)
         return language, item.get("solution")
     return None, item
 
 
-def old_key(row: JsonObject) -> bytes:
-    """Return the key of an old entry: the digest of its language and solution.
+def old_keys(rows: Iterable[JsonObject]) -> list[bytes]:
+    """Return the keys of old entries: the digests of their languages and solutions.
 
     For two texts, which they usually are, the canonical form (F9) is written out: this is done for each row of a frame.
     """
-    language, solution = row.get("language"), row.get("solution")
-    if type(language) is not str or type(solution) is not str:
-        return digest({"language": language, "solution": solution})
-    text = solution.encode("utf-8", "surrogatepass")
-    state = _digest_up_to_solution(language).copy()
-    state.update(b"%d:%b}" % (len(text), text))
-    return state.digest()
+    keys = []
+    of_state = state = None  # the language, and the digest of what comes before the solution in its canonical form
+    for row in rows:
+        language, solution = row.get("language"), row.get("solution")
+        if type(language) is not str or type(solution) is not str:
+            keys.append(digest({"language": language, "solution": solution}))
+            continue
+        if state is None or language != of_state:
+            of_state, state = language, _digest_up_to_solution(language)
+        text = solution.encode("utf-8", "surrogatepass")
+        whole = state.copy()
+        whole.update(b"%d:%b}" % (len(text), text))
+        keys.append(whole.digest())
+    return keys
 
 
 @lru_cache(maxsize=64)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import nbrun
 from nbrun import verdicts
 from nbrun.canonical import key_text
-from nbrun.results.legacy import old_key
+from nbrun.results.legacy import old_keys
 
 ODD: st.SearchStrategy[Any] = st.sampled_from(
     [None, True, False, 0, 1, -1, 2.5, "", "Success", "x", [], {}, ["a"], 2**70]
@@ -105,7 +105,7 @@ def expected(row: dict[str, Any]) -> dict[str, Any]:
         "n_passed": n_passed,
         "max_time_s": slowest,
         "language": language if isinstance(language, str) else None,
-        "key": key_text(old_key(row)),
+        "key": key_text(*old_keys([row])),
     }
 
 
