@@ -7,7 +7,8 @@ A problem says by two keys what it takes; most have none of them and use the sta
     stream_files   {"input": "input.txt", "output": "output.txt"}: a program reads one file and writes another; where
                    only one is named, the other side is the standard stream
     harness        {"type": "function", "name"}: a test's input is the JSON of arguments, its output that of the result
-                   {"type": "test_code"}: a test's input is code that is run after the solution, in the same process
+                   {"type": "test_code"}: a test's input is code that is run after the solution, in the same process;
+                   `needs` lists the libraries that must be installed for it
 
 What a function returns leaves the box as JSON and is compared outside it, where alone the expected result is: nothing
 that a solution prints, and no early exit, passes a test. Test code runs together with the solution: to say that it ran
@@ -21,6 +22,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
@@ -100,11 +102,17 @@ class Harness(Exchange):
 
     kind: str
     name: str = ""
+    needs: tuple[str, ...] = ()
 
     def program(self, source: Source, name: str, language: Language) -> Source:
         if ".py" not in language.extensions or name in _NOT_PYTHON_3:
             what = f"calls of its function {self.name!r}" if self.kind == "function" else "code that is run after it"
             raise NotSupportedError(f"the problem tests a solution by {what}: that is done in Python 3, not in {name}.")
+        if lacking := _lacking(language.tool, self.needs):
+            raise NotSupportedError(
+                f"the problem's tests need {', '.join(lacking)}, which {language.tool} doesn't have. Install what "
+                "provides it, for example by pip: nothing can be said of its solutions before."
+            )
         start = f"\n\nmain({self.kind!r}, {self.name!r}, {source.entry!r})\n"
         return replace(source, files={**source.files, _MAIN: _program() + start.encode()}, entry=_MAIN)
 
@@ -136,7 +144,7 @@ def exchange_of(problem: Mapping[str, Any]) -> Exchange:
         if kind == "function" and isinstance(harness.get("name"), str):
             return Harness(kind, harness["name"])
         if kind == "test_code":
-            return Harness(kind)
+            return Harness(kind, needs=tuple(harness.get("needs") or ()))
         raise NotSupportedError(f"the problem's harness is {str(harness)[:80]!r}, of no kind that is known here.")
     files = problem.get("stream_files")
     return NamedFiles(**files) if files else STREAMS
@@ -191,6 +199,17 @@ _VALUES = CallableChecker(compare_values)
 def _secret(code: bytes) -> bytes:
     """What the harness gives back once this code has run to its end."""
     return blake2b(code, key=_KEY, digest_size=16).hexdigest().encode()
+
+
+@cache
+def _lacking(python: str, libraries: tuple[str, ...]) -> list[str]:
+    """Return which of these top-level modules an interpreter doesn't find. They are looked for, not imported."""
+    if not libraries:
+        return []
+    find = "import importlib.util, sys; print(*(n for n in sys.argv[1:] if importlib.util.find_spec(n) is None))"
+    names = [name for name in libraries if name.isidentifier()]
+    done = subprocess.run([python, "-s", "-c", find, *names], capture_output=True, text=True, timeout=60, check=True)
+    return done.stdout.split()
 
 
 @cache

@@ -83,8 +83,9 @@ def read_row(row: Mapping[str, object], tests: Sequence[str] = TEST_SETS, keep: 
         >>> problem["tests"], problem["time_limit_s"], has_own_id
         ([{'input': '1', 'output': '2'}], 1.0, True)
     """
+    kept = {key: row[key] for key in keep if key in row}
     if is_normal(row):
-        return Read(_checked(row, tests) | {key: row[key] for key in keep if key in row}, True)
+        return Read(_checked(row, tests) | kept, True)
     if bytes in map(type, row.values()):  # a file's columns may have the type binary
         row = {name: _as_text(value) for name, value in row.items()}
     shape = _shape_for(row, tests)
@@ -94,7 +95,7 @@ def read_row(row: Mapping[str, object], tests: Sequence[str] = TEST_SETS, keep: 
         raise ValueError(f"{e} (read as {shape.name}; it has {_listed(row)})") from e.__cause__
     except _UNEXPECTED as e:  # a row may hold anything, and one of them must not end the run of the others
         raise ValueError(f"it can't be read as {shape.name}: {e}; it has {_listed(row)}") from e
-    return Read(problem | {key: row[key] for key in keep if key in row}, has_own_id)
+    return Read(problem | kept, has_own_id)
 
 
 def _as_text(value: object) -> object:
@@ -110,7 +111,7 @@ def _read_as(shape: Shape, row: Mapping[str, object], tests: Sequence[str]) -> R
     if is_missing(name):
         name = own_id(row, shape)
     problem: dict[str, object] = {"id": made_id(row, shape) if name is None else name, **draft.fields}
-    _read_sets(problem, draft, row, tests)
+    _read_sets(problem, draft, tests)
     if "stream_files" in problem:
         _settle_files(problem)
     return Read(problem, name is not None)
@@ -132,7 +133,10 @@ def _shape_for(row: Mapping[str, object], tests: Sequence[str]) -> Shape:
     return SHAPES[-1]
 
 
-def _read_sets(problem: dict[str, object], draft: Draft, row: Mapping[str, object], tests: Sequence[str]) -> None:
+# ---- tests
+
+
+def _read_sets(problem: dict[str, object], draft: Draft, tests: Sequence[str]) -> None:
     """Add the tests of these sets to a problem, and the harness that they need.
 
     Raises:
@@ -140,21 +144,84 @@ def _read_sets(problem: dict[str, object], draft: Draft, row: Mapping[str, objec
     """
     found: list[dict[str, object]] = []
     counts: dict[str, int] = {}
+    of_users = [name for name in tests if name not in (*TEST_SETS, *_ALWAYS) and not is_missing(draft.row.get(name))]
     for name in dict.fromkeys((*_ALWAYS, *tests)):
-        if name in draft.sets:
-            read = draft.tests(name)
-        elif name not in TEST_SETS and name not in _ALWAYS and not is_missing(row.get(name)):
-            read = read_tests(row[name], name, draft.function)
-        else:
+        if name not in draft.sets and name not in of_users:
             continue
-        _add(problem, found, read, draft.column(name))
-        counts[draft.column(name)] = len(read.tests)
+        read = draft.tests(name) if name in draft.sets else read_tests(draft.row[name], name, draft.function)
+        column = draft.columns.get(name, name)
+        _add(problem, found, read, column)
+        counts[column] = len(read.tests)
     problem["tests"] = found
     if not found and not problem.get("not_supported"):
-        unread = [column for column in map(draft.column, draft.sets) if column not in counts]
+        columns = [draft.columns.get(name, name) for name in draft.sets]
+        unread = ", ".join(column for column in columns if column not in counts)
         counted = ", ".join(f"{name}: {n}" for name, n in counts.items()) or "none of the sets that were asked for"
-        more = f"; it has {', '.join(unread)}, which tests= leaves out" if unread else ""
+        more = f"; it has {unread}, which tests= leaves out" if unread else ""
         raise ValueError(f"it has no test ({counted}){more}")
+
+
+def _add(problem: dict[str, object], found: list[dict[str, object]], read: Tests, name: str) -> None:
+    if not read.tests:
+        return
+    if found and problem.get("harness") != read.harness:
+        raise ValueError(f"{name!r} holds tests of another kind than the sets before it")
+    if read.harness is not None:
+        problem["harness"] = read.harness
+    found += read.tests
+
+
+def is_normal(row: Mapping[str, object]) -> bool:
+    """Return whether a row already has the one shape: only that shape has both keys of limits, even without limits."""
+    has_limits = "time_limit_s" in row and "memory_limit_mb" in row
+    return has_limits and not is_missing(row.get("id")) and not row.keys().isdisjoint((*_ALWAYS, *TEST_SETS))
+
+
+def _checked(row: Mapping[str, object], tests: Sequence[str]) -> dict[str, object]:
+    """Check a row that already has the one shape, and return it with its tests unchanged byte by byte."""
+    problem: dict[str, object] = {"id": row["id"]} | {key: row[key] for key in SOLUTIONS if key in row}
+    found: list[dict[str, object]] = []
+    problem["tests"] = found
+    for name in dict.fromkeys((*_ALWAYS, *tests)):
+        if row.get(name) is not None:
+            _add(problem, found, _exact_tests(row[name], name), name)
+    problem |= limits_of(row)
+    problem |= {key: row[key] for key in CARRIED if row.get(key) is not None}
+    if not found and not problem.get("not_supported"):
+        raise ValueError("it has no test")
+    return problem
+
+
+def _exact_tests(value: object, name: str) -> Tests:
+    """Return tests unchanged if all of them have the one form."""
+    if not isinstance(value, (list, tuple)) or not all(map(_is_exact, value)):
+        return read_tests(value, name)
+    return Tests([test if len(test) == 2 else _exact_test(test) for test in value])
+
+
+def _is_exact(test: object) -> bool:
+    if not isinstance(test, Mapping):
+        return False
+    return type(test.get("input")) in (str, bytes) and type(test.get("output")) in (str, bytes)
+
+
+def _exact_test(test: Mapping[str, Any]) -> dict[str, Any]:
+    more = {key: test[key] for key in ("alternatives", "arguments", "files") if test.get(key)}
+    return {"input": test["input"], "output": test["output"], **extras_of(test), **more}
+
+
+def _settle_files(problem: dict[str, object]) -> None:
+    files = problem["stream_files"]
+    if not isinstance(files, Mapping):
+        raise ValueError(f"'stream_files' is a {type(files).__name__}, not a mapping with 'input' and 'output'")
+    names = {key: str(files[key]).strip() for key in ("input", "output") if not is_missing(files.get(key))}
+    names = {key: name for key, name in names.items() if name.lower() not in _STANDARD}
+    for key, name in names.items():
+        if not _FILE.fullmatch(name):
+            raise ValueError(f"its {key} file is called {name[:40]!r}: give a plain name of letters, digits, . _ + -")
+    problem["stream_files"] = names
+    if not names:
+        del problem["stream_files"]
 
 
 def no_solutions(problem: Mapping[str, object]) -> str | None:
@@ -170,59 +237,7 @@ def no_solutions(problem: Mapping[str, object]) -> str | None:
     )
 
 
-def is_normal(row: Mapping[str, object]) -> bool:
-    """Return whether a row already has the one shape: only that shape has both keys of limits, even without limits."""
-    return (
-        "time_limit_s" in row
-        and "memory_limit_mb" in row
-        and not is_missing(row.get("id"))
-        and any(name in row for name in (*_ALWAYS, *TEST_SETS))
-    )
-
-
-def _checked(row: Mapping[str, object], tests: Sequence[str]) -> dict[str, object]:
-    """Check a row that already has the one shape, and return it with its tests unchanged byte by byte."""
-    out: dict[str, object] = {"id": row["id"]}
-    out |= {key: row[key] for key in SOLUTIONS if key in row}
-    found: list[dict[str, object]] = []
-    out["tests"] = found
-    for name in dict.fromkeys((*_ALWAYS, *tests)):
-        value = row.get(name)
-        if value is None:
-            continue
-        exact = [_exact_test(test) for test in value] if isinstance(value, (list, tuple)) else [None]
-        if None in exact:
-            _add(out, found, read_tests(value, name), name)
-        else:
-            found += exact  # type: ignore[arg-type]  # none of them is None
-    out |= limits_of(row)
-    out |= {key: row[key] for key in CARRIED if row.get(key) is not None}
-    if not found and not out.get("not_supported"):
-        raise ValueError("it has no test")
-    return out
-
-
-def _exact_test(test: object) -> dict[str, object] | None:
-    """Return a test unchanged; None if it must be converted by `read_tests`."""
-    if not isinstance(test, Mapping):
-        return None
-    if type(test.get("input")) not in (str, bytes) or type(test.get("output")) not in (str, bytes):
-        return None
-    out = {"input": test["input"], "output": test["output"]}
-    if len(test) > 2:
-        out |= extras_of(test)
-        out |= {key: test[key] for key in ("alternatives", "arguments", "files") if test.get(key)}
-    return out
-
-
-def _add(problem: dict[str, object], found: list[dict[str, object]], read: Tests, name: str) -> None:
-    if not read.tests:
-        return
-    if found and problem.get("harness") != read.harness:
-        raise ValueError(f"{name!r} holds tests of another kind than the sets before it")
-    if read.harness is not None:
-        problem["harness"] = read.harness
-    found += read.tests
+# ---- ids
 
 
 def own_id(row: Mapping[str, object], shape: Shape | None = None) -> object:
@@ -232,32 +247,36 @@ def own_id(row: Mapping[str, object], shape: Shape | None = None) -> object:
         >>> own_id({"id": float("nan"), "name": "A"}), own_id({"question": "?"})
         ('A', None)
     """
-    for name in shape.ids if shape is not None else ("id", "name", *(i for s in SHAPES for i in s.ids)):
-        value = row.get(name)
-        if is_missing(value) or isinstance(value, (bool, Mapping, list, tuple)):
-            continue
-        if isinstance(value, str) and not value.strip():
-            continue
-        if isinstance(value, float) and value.is_integer():
-            return int(value)  # pandas makes a column of integers with gaps floats
-        value = plain(value)  # numpy's numbers
-        return value if isinstance(value, (str, int)) else str(value)
-    return None
+    names = ("id", "name", *(i for s in SHAPES for i in s.ids)) if shape is None else shape.ids
+    return next((found for name in names if (found := _as_id(row.get(name))) is not None), None)
+
+
+def _as_id(value: object) -> object:
+    if is_missing(value) or isinstance(value, (bool, Mapping, list, tuple)):
+        return None
+    if isinstance(value, float) and value.is_integer():
+        return int(value)  # pandas makes a column of integers with gaps floats
+    value = plain(value)  # numpy's numbers
+    if isinstance(value, str) and not value.strip():
+        return None
+    return value if isinstance(value, (str, int)) else str(value)
 
 
 def made_id(row: Mapping[str, object], shape: Shape) -> str:
     """Return an id for a row without one: a digest of its statement and its tests, independent of its position."""
-    named = {name for names in shape.needs for name in names}
+    named = {name for names in shape.needed for name in names}
     about = {name: str(plain(row[name])) for name in sorted({*named, *STATEMENTS}) if not is_missing(row.get(name))}
     return "row-" + key_text(digest(about)).rpartition(":")[2][:12]
+
+
+# ---- error messages
 
 
 def _unknown(row: Mapping[str, object]) -> str:
     if are_submissions(row):
         return "it is a submission, without the tests of its problem: read_problems(problems, submissions=…) joins them"
-    empty = sorted(
-        {name for shape in SHAPES for names in shape.needs for name in names if name in row and is_missing(row[name])}
-    )
+    needed = {name for shape in SHAPES for names in shape.needed for name in names}
+    empty = sorted(name for name in needed if name in row and is_missing(row[name]))
     if empty:
         return f"it has no test: its {' and '.join(map(repr, empty))} {'hold' if len(empty) > 1 else 'holds'} nothing"
     return (
@@ -272,21 +291,6 @@ def _listed(row: Mapping[str, object]) -> str:
     columns = sorted(map(str, row))
     more = f" and {len(columns) - _SHOWN} more" if len(columns) > _SHOWN else ""
     return ", ".join(columns[:_SHOWN]) + more if columns else "no columns at all"
-
-
-def _settle_files(problem: dict[str, object]) -> None:
-    files = problem["stream_files"]
-    if not isinstance(files, Mapping):
-        raise ValueError(f"'stream_files' is a {type(files).__name__}, not a mapping with 'input' and 'output'")
-    names = {key: str(files[key]).strip() for key in ("input", "output") if not is_missing(files.get(key))}
-    names = {key: name for key, name in names.items() if name.lower() not in _STANDARD}
-    for key, name in names.items():
-        if not _FILE.fullmatch(name):
-            raise ValueError(f"its {key} file is called {name[:40]!r}: give a plain name of letters, digits, . _ + -")
-    if names:
-        problem["stream_files"] = names
-    else:
-        del problem["stream_files"]
 
 
 class RecentProblems:

@@ -288,7 +288,7 @@ class Problems:
 
     def _columns(self, names: Sequence[str]) -> list[str] | None:
         """Return which of these columns to read; None for all."""
-        shapes = [s for s in SHAPES if any(set(needed) <= set(names) for needed in s.needs)]
+        shapes = [s for s in SHAPES if any(set(needed) <= set(names) for needed in s.needed)]
         if self._adapter is not None or not shapes:
             return None
         wanted = set(self._tests) | set(self._keep)
@@ -364,8 +364,9 @@ def read_problems(
     """Read problems with their solutions, tests and limits, as samples for `nbrun.start`.
 
     It recognises rows in the published shapes of CodeContests, CodeContests+ and -O, Open R1's Codeforces and IOI,
-    LiveCodeBench, APPS, TACO, DeepCoder, SYNTHETIC-1, Eurus-2, verl, Skywork-OR1, HumanEval, EvalPlus, MBPP and
-    SandboxFusion, and nbrun's own. `nbrun/docs/datasets.md` describes what is read of each.
+    LiveCodeBench, APPS, TACO, xCodeEval, DeepCoder, SYNTHETIC-1, Eurus-2, verl, Skywork-OR1, HumanEval, EvalPlus,
+    BigCodeBench, KodCode, MBPP and SandboxFusion, and nbrun's own. `nbrun/docs/datasets.md` describes what is read of
+    each.
 
     Args:
         source: one of these: a JSONL file with a problem on each line (also .gz, .zst, .bz2 and .xz); a JSON file with

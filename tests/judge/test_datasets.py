@@ -24,13 +24,14 @@ import pyarrow.parquet
 import pytest
 
 import nbrun
-from nbrun.errors import InputError, SampleError
+from nbrun.errors import InputError, NotSupportedError, SampleError
 from nbrun.judge import LocalSandbox, SandboxFusion, read_problems
 from nbrun.judge.datasets import nearest
 from nbrun.judge.datasets.livecodebench import decoded, load_text_and_lists
 from nbrun.judge.datasets.solutions import guessed_language, read_solutions, unfenced
 from nbrun.judge.datasets.values import megabytes, seconds
 from nbrun.judge.problems import read_row
+from nbrun.model import Task
 from nbrun.samples import SampleReader
 from tests.judge.test_datasets_page import ROWS
 
@@ -784,6 +785,118 @@ def test_private_calls_without_a_name_are_those_of_the_starter_code() -> None:
     problem = read({**row, "public_test_cases": json.dumps(tests), "private_test_cases": packed(json.dumps(tests))})
     assert problem["harness"] == {"type": "function", "name": "add"}
     assert [test["output"] for test in problem["tests"]] == ["[true, null]"] * 2
+
+
+UNITTEST = """
+import unittest
+
+class TestCases(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.first = 1
+
+    def setUp(self):
+        self.second = 2
+
+    def test_fixtures(self):
+        self.assertEqual(task_func(self.first, self.second), 3)
+
+    @unittest.skip("of no use here")
+    def test_skipped(self):
+        raise RuntimeError
+
+    def test_cases(self):
+        for value in range(3):
+            with self.subTest(value):
+                self.assertEqual(task_func(value, 0), value)
+
+    def helper(self):
+        raise RuntimeError
+"""
+BIGCODEBENCH = {
+    "task_id": "BigCodeBench/1",
+    "code_prompt": "import math\ndef task_func(a, b):\n",
+    "entry_point": "task_func",
+    "test": UNITTEST,
+    "libs": "['math']",
+    "canonical_solution": "    return math.fsum([a, b])\n",
+}
+
+
+def verdicts_of(problem: dict[str, Any], sandbox: LocalSandbox) -> dict[str, list[str]]:
+    return {
+        group: [sandbox(Task(str(problem["id"]), group, i, item, problem))["verdict"] for i, item in enumerate(items)]
+        for group in ("solutions", "incorrect_solutions")
+        if (items := problem.get(group))
+    }
+
+
+def test_methods_of_unittest_are_tests_with_their_fixtures(sandbox: LocalSandbox) -> None:
+    whole = "```python\ndef task_func(a, b):\n    return math.fsum([a, b])\n```"
+    wrong = ["    return a\n", "def task_func(a, b):\n    return 3\n"]
+    problem = read({**BIGCODEBENCH, "solutions": ["    return a + b\n", whole], "incorrect_solutions": wrong})
+    assert len(problem["tests"]) == 3
+    assert problem["time_limit_s"] == 20
+    assert verdicts_of(problem, sandbox) == {
+        "solutions": ["Accepted", "Accepted"],
+        "incorrect_solutions": ["WrongAnswer", "WrongAnswer"],
+    }
+
+
+def test_a_library_that_tests_need_is_named_before_a_solution_is_rejected(sandbox: LocalSandbox) -> None:
+    row = {**BIGCODEBENCH, "libs": "['math', 'a_library_of_nobody', 'numpy']"}
+    problem = read(row)
+    assert problem["harness"] == {"type": "test_code", "needs": ["a_library_of_nobody", "numpy"]}
+    with pytest.raises(NotSupportedError, match=r"tests need a_library_of_nobody, which .*python.* doesn't have"):
+        verdicts_of(problem, sandbox)
+    assert verdicts_of(read({**row, "libs": ["numpy"]}), sandbox) == {"solutions": ["Accepted"]}
+
+
+@pytest.mark.parametrize(
+    ("row", "language"),
+    [
+        ({"task_id": "CPP/0", "declaration": "int add(int a, int b) {", "test": "int main() {}"}, "CPP"),
+        ({"task_id": "java/3", "entry_point": "add", "language": "java", "test": "class Main {}"}, "java"),
+        ({"name": "HumanEval_0", "language": "rs", "tests": "fn main() {}", "stop_tokens": ["\n}"]}, "rs"),
+    ],
+)
+def test_test_code_in_other_languages_is_refused_by_name(row: dict[str, Any], language: str) -> None:
+    problem = read({**row, "prompt": "…", "solutions": ["x"]})
+    assert problem["not_supported"] == f"test code in {language}"
+    assert problem["solutions"] == [{"language": language, "solution": "x"}]
+
+
+def test_python_rows_of_translated_sets_are_read() -> None:
+    row = {"task_id": "python/3", "entry_point": "add", "language": "python", "prompt": "def add(a, b):\n"}
+    problem = read({**row, "test": "def check(f):\n    assert f(1, 2) == 3\n", "solutions": ["    return a + b\n"]})
+    assert problem["solutions"][0]["solution"] == "def add(a, b):\n    return a + b\n"
+    assert problem["tests"][0]["input"].endswith("check(add)\n")
+
+
+@pytest.mark.parametrize(
+    ("columns", "right", "wrong"),
+    [
+        ({"source_code": "a", "exec_outcome": "PASSED"}, ["a"], None),
+        ({"source_code": "a"}, ["a"], None),
+        ({"source_code": "a", "exec_outcome": "WRONG_ANSWER"}, None, ["a"]),
+        ({"source_code": "a", "exec_outcome": "COMPILATION_ERROR"}, None, []),
+        ({"fix_source_code": "a", "bug_source_code": "b", "bug_exec_outcome": "RUNTIME_ERROR"}, ["a"], ["b"]),
+        ({"fix_source_code": "a", "bug_source_code": "b", "bug_exec_outcome": "COMPILATION_ERROR"}, ["a"], []),
+        ({"source_code": "a", "exec_outcome": "WRONG_ANSWER", "solutions": ["c"]}, ["c"], None),
+    ],
+)
+def test_a_source_of_xcodeeval_is_in_the_group_of_its_outcome(
+    columns: dict[str, Any], right: list[str] | None, wrong: list[str] | None
+) -> None:
+    problem = read({"src_uid": "u", "lang": "GNU C++17", "hidden_unit_tests": json.dumps(ONE), **columns})
+    for group, expected in (("solutions", right), ("incorrect_solutions", wrong)):
+        found = problem.get(group)
+        assert (found and [item["solution"] for item in found]) == (expected and list(expected))
+
+
+def test_tests_of_the_ioi_set_keep_the_names_of_their_sides() -> None:
+    row = {"id": "sum", "subtask": "1", "test_names": ["a"], "tests": [{"test_input": "1 2\n", "test_output": "3\n"}]}
+    assert read({**row, "solutions": []})["tests"] == ONE
 
 
 def test_functions_of_a_test_file_are_tests() -> None:

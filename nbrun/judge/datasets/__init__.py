@@ -1,6 +1,6 @@
 """The shapes in which published data sets write problems, with a module for each shape or family of shapes.
 
-A shape is a `Shape`; to add one, write a module with its function `read` and add the shape to `SHAPES`.
+A shape is a table (`Shape`); to add one, write it into a module of its own or of its family, and add it to `SHAPES`.
 `nbrun/docs/datasets.md` shows a row of each, and a test judges these rows. Called by the thread that reads samples and
 by worker threads; pure functions.
 """
@@ -11,15 +11,13 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
 from nbrun.judge.datasets.codecontests import CODECONTESTS, PLUS, O
-from nbrun.judge.datasets.input_output import INPUT_OUTPUT
-from nbrun.judge.datasets.kodcode import KODCODE
+from nbrun.judge.datasets.contests import INPUT_OUTPUT, XCODEEVAL
 from nbrun.judge.datasets.livecodebench import LIVECODEBENCH
 from nbrun.judge.datasets.open_r1 import CODEFORCES, IOI
 from nbrun.judge.datasets.own import OWN
 from nbrun.judge.datasets.rewards import REWARDS
 from nbrun.judge.datasets.shape import Draft, Shape
-from nbrun.judge.datasets.test_code import EVALPLUS, HUMANEVAL, MBPP
-from nbrun.judge.datasets.xcodeeval import XCODEEVAL
+from nbrun.judge.datasets.test_code import BIGCODEBENCH, EVALPLUS, HUMANEVAL, KODCODE, MBPP, TRANSLATED
 
 #: In this order: the first shape that fits a row reads it. LeetCodeDataset's rows have `input_output` beside test code.
 SHAPES: tuple[Shape, ...] = (
@@ -28,6 +26,8 @@ SHAPES: tuple[Shape, ...] = (
     IOI,
     CODEFORCES,
     LIVECODEBENCH,
+    BIGCODEBENCH,
+    TRANSLATED,
     HUMANEVAL,
     INPUT_OUTPUT,
     XCODEEVAL,
@@ -55,7 +55,7 @@ def shape_of(row: Mapping[str, object]) -> Shape | None:
 @lru_cache(256)
 def _candidates(columns: tuple[object, ...]) -> tuple[Shape, ...]:
     """Return the shapes that rows with these columns may have; which one depends on the columns that aren't empty."""
-    return tuple(shape for shape in SHAPES if any(set(needed) <= set(columns) for needed in shape.needs))
+    return tuple(shape for shape in SHAPES if any(set(needed) <= set(columns) for needed in shape.needed))
 
 
 def nearest(columns: Iterable[str]) -> str:
@@ -76,5 +76,5 @@ def nearest(columns: Iterable[str]) -> str:
         return len(found & telling) + close / 2, shape is OWN
 
     shape = max(SHAPES, key=score)
-    needs = " or ".join(" and ".join(names) for names in shape.needs[:3])
+    needs = " or ".join(" and ".join(names) for names in shape.needed[:3])
     return f"{shape.name}, which has its tests in {needs}"

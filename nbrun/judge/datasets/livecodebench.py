@@ -11,30 +11,24 @@ import binascii
 import json
 import re
 import zlib
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable
 
-from nbrun.judge.datasets.shape import Draft, Shape, fields_of, starter_function
+from nbrun.judge.datasets.shape import Draft, Shape
 from nbrun.judge.datasets.tests import Tests, read_tests, says_call
-from nbrun.judge.datasets.values import first, has, parsed, text_of
+from nbrun.judge.datasets.values import first, mapping_in, text_of
 
 #: The largest size of one problem's decompressed tests.
 MAX_BYTES = 1 << 29
 _STRUCTURES = re.compile(r"^(?!\s*#).*\b(ListNode|TreeNode)\b", re.MULTILINE)
 
 
-def _read(row: Mapping[str, Any]) -> Draft:
-    metadata = parsed(first(row, "metadata") or {}, "metadata")
-    function = metadata.get("func_name") if isinstance(metadata, Mapping) else None
-    names = {"public_tests": "public_test_cases", "private_tests": "private_test_cases"}
-    fields = fields_of(row)
-    if found := _STRUCTURES.search(text_of(row, "starter_code")):
-        fields["not_supported"] = f"functions that take a {found[1]}"
-    sets = {ours: row[column] for ours, column in names.items() if has(row, column)}
-    starter = starter_function(row)
-    if function is None and starter is not None and any(says_call(value) for value in sets.values()):
-        function = starter  # private tests are encoded, but have the same kind as the public ones
-    return Draft(sets, fields, function, _tests, starter, names)
+def _finish(draft: Draft) -> None:
+    draft.read = _tests
+    draft.function = mapping_in(first(draft.row, "metadata"), "metadata").get("func_name")
+    if found := _STRUCTURES.search(text_of(draft.row, "starter_code")):
+        draft.fields["not_supported"] = f"functions that take a {found[1]}"
+    if draft.function is None and any(map(says_call, draft.sets.values())):
+        draft.function = draft.starter  # private tests are encoded, but have the same kind as the public ones
 
 
 def _tests(value: object, where: str, function: str | None) -> Tests:
@@ -66,12 +60,6 @@ def decoded(text: str, where: str) -> object:
         raise ValueError(f"{where!r} can't be decoded: {e}") from None
 
 
-_TEXTS = {0x8C: 1, 0x58: 4, 0x8D: 8}  # opcodes of text -> the number of bytes of its length
-_SKIPPED = {0x80: 1, 0x95: 8}  # protocol and frame -> the number of bytes that follow
-_PUTS = {0x71: 1, 0x72: 4}  # BINPUT, LONG_BINPUT
-_GETS = {0x68: 1, 0x6A: 4}  # BINGET, LONG_BINGET
-
-
 def load_text_and_lists(data: bytes) -> object:
     """Return the value of a pickle of text and lists of text.
 
@@ -83,75 +71,90 @@ def load_text_and_lists(data: bytes) -> object:
         >>> load_text_and_lists(pickle.dumps(["a", ["b"]]))
         ['a', ['b']]
     """
-    stack: list[object] = []
-    marks: list[int] = []
-    memo: dict[int, object] = {}
-    at = 0
-
-    def take(size: int) -> int:
-        nonlocal at
-        at += size
-        return int.from_bytes(data[at - size : at], "little")
-
+    reader = _Unpickler(data)
     try:
-        while True:
-            code = data[at]
-            at += 1
-            if code in _SKIPPED:
-                at += _SKIPPED[code]
-            elif code == 0x94:  # MEMOIZE
-                memo[len(memo)] = stack[-1]
-            elif code in _PUTS:
-                memo[take(_PUTS[code])] = stack[-1]
-            elif code in _GETS:  # a reference to an earlier text
-                stack.append(_text_again(memo[take(_GETS[code])]))
-            elif code in _TEXTS:
-                size = take(_TEXTS[code])
-                begin, at = at, at + size
-                if at > len(data):
-                    raise ValueError("the pickle is cut off")
-                stack.append(data[begin:at].decode("utf-8", "surrogatepass"))
-            elif code == 0x5D:  # EMPTY_LIST
-                stack.append([])
-            elif code == 0x28:  # MARK
-                marks.append(len(stack))
-            elif code == 0x61:  # APPEND
-                value = stack.pop()
-                _list(stack).append(value)
-            elif code == 0x65:  # APPENDS
-                begin = marks.pop()
-                values = stack[begin:]
-                del stack[begin:]
-                _list(stack).extend(values)
-            elif code == 0x2E and len(stack) == 1:  # STOP
-                return stack.pop()
-            else:
-                raise ValueError(f"the pickle holds more than text and lists (opcode {code:#04x} at {at - 1})")
+        while (code := reader.take(1)) != _STOP:
+            step = _STEPS.get(code)
+            if step is None:
+                raise ValueError(f"the pickle holds more than text and lists (opcode {code:#04x} at {reader.at - 1})")
+            step(reader)
     except (IndexError, KeyError):
         raise ValueError("the pickle is cut off or damaged") from None
-
-
-def _list(stack: list[object]) -> list[object]:
-    if not stack or not isinstance(stack[-1], list):
+    if len(reader.stack) != 1:
         raise ValueError("the pickle is damaged")
-    return stack[-1]
+    return reader.stack[0]
 
 
-def _text_again(value: object) -> str:
-    """Return an earlier value if it is text.
+class _Unpickler:
+    """The state of reading a pickle: what is left on its stack, and what it may refer to again."""
 
-    Repeated lists are refused, since a list that contains itself, or is in many others, would be endless in JSON.
-    """
-    if not isinstance(value, str):
-        raise ValueError("the pickle holds a list twice")
-    return value
+    def __init__(self, data: bytes) -> None:
+        self.data, self.at = data, 0
+        self.stack: list[object] = []
+        self.marks: list[int] = []
+        self.memo: dict[int, object] = {}
 
+    def take(self, size: int) -> int:
+        """Return the number in the next `size` bytes."""
+        return int.from_bytes(self.bytes(size), "little")
+
+    def bytes(self, size: int) -> bytes:
+        """Return the next bytes."""
+        self.at += size
+        if self.at > len(self.data):
+            raise IndexError
+        return self.data[self.at - size : self.at]
+
+    def text(self, size: int) -> None:
+        """Read a text; the number in the next `size` bytes is its length."""
+        self.stack.append(self.bytes(self.take(size)).decode("utf-8", "surrogatepass"))
+
+    def put(self, number: int) -> None:
+        """Remember the last value under a number."""
+        self.memo[number] = self.stack[-1]
+
+    def get(self, number: int) -> None:
+        """Repeat an earlier text.
+
+        Repeated lists are refused, since a list that contains itself, or is in many others, would be endless in JSON.
+        """
+        if not isinstance(value := self.memo[number], str):
+            raise ValueError("the pickle holds a list twice")
+        self.stack.append(value)
+
+    def append(self, begin: int) -> None:
+        """Move the values from a place of the stack on into the list before them."""
+        values = self.stack[begin:]
+        del self.stack[begin:]
+        if not self.stack or not isinstance(self.stack[-1], list):
+            raise ValueError("the pickle is damaged")
+        self.stack[-1].extend(values)
+
+
+_STOP = 0x2E
+#: Opcodes of pickle -> what they do.
+_STEPS: dict[int, Callable[[_Unpickler], object]] = {
+    0x80: lambda r: r.bytes(1),  # PROTO
+    0x95: lambda r: r.bytes(8),  # FRAME
+    0x8C: lambda r: r.text(1),  # SHORT_BINUNICODE
+    0x58: lambda r: r.text(4),  # BINUNICODE
+    0x8D: lambda r: r.text(8),  # BINUNICODE8
+    0x94: lambda r: r.put(len(r.memo)),  # MEMOIZE
+    0x71: lambda r: r.put(r.take(1)),  # BINPUT
+    0x72: lambda r: r.put(r.take(4)),  # LONG_BINPUT
+    0x68: lambda r: r.get(r.take(1)),  # BINGET
+    0x6A: lambda r: r.get(r.take(4)),  # LONG_BINGET
+    0x5D: lambda r: r.stack.append([]),  # EMPTY_LIST
+    0x28: lambda r: r.marks.append(len(r.stack)),  # MARK
+    0x61: lambda r: r.append(len(r.stack) - 1),  # APPEND
+    0x65: lambda r: r.append(r.marks.pop()),  # APPENDS
+}
 
 LIVECODEBENCH = Shape(
     "LiveCodeBench",
-    "https://huggingface.co/datasets/livecodebench/code_generation_lite",
-    needs=(("public_test_cases",), ("private_test_cases",)),
-    columns=("metadata", "starter_code", "question_title"),
+    "https://huggingface.co/datasets/livecodebench/code_generation_lite, https://github.com/LiveCodeBench/LiveCodeBench",
+    sets={"public_tests": ("public_test_cases",), "private_tests": ("private_test_cases",)},
     ids=("question_id", "id", "question_title"),
-    read=_read,
+    columns=("metadata",),
+    finish=_finish,
 )

@@ -1,6 +1,6 @@
-"""The types that describe a published shape of rows: how its rows are recognised, and the function that reads them.
+"""The type that describes a published shape of rows as a table: which columns its tests, solutions and limits are in.
 
-Called by the thread that reads samples and by worker threads; the objects are immutable.
+Called by the thread that reads samples and by worker threads; a `Shape` is immutable.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 
 from nbrun.judge.datasets.solutions import read_solutions
 from nbrun.judge.datasets.tests import Tests, read_tests, says_call
-from nbrun.judge.datasets.values import LIMITS, has, limits_of
+from nbrun.judge.datasets.values import LIMITS, column_of, has, limits_of
+
+Row = Mapping[str, object]
 
 #: Columns with a problem's statement. The id of a problem without one is a digest of these and the tests.
 STATEMENTS = ("question", "problem", "prompt", "description", "content", "text", "question_content", "statement")
@@ -31,43 +33,44 @@ CARRIED = (
 SOLUTIONS = ("solutions", "incorrect_solutions")
 #: Columns that are read from rows of every shape.
 _OF_ALL = frozenset((*STATEMENTS, *SOLUTIONS, *LIMITS, *CARRIED, "starter_code"))
+_DEFINED = re.compile(r"^[ \t]*def\s+([A-Za-z]\w*)\s*\(", re.MULTILINE)
 
 
 @dataclass
 class Draft:
-    """A row after its shape's module has read it, with tests that are not parsed yet.
+    """A row of a known shape, with tests that are not parsed yet.
 
     Attributes:
         sets: the name of a set of tests -> its raw value.
+        columns: the name of a set of tests -> the column that it comes from, for messages.
         fields: keys of the one shape (see `nbrun.judge.problems`): groups of solutions, limits, checker and so on.
         function: the name of the function that tests call, if the row has it outside of the tests.
-        starter: the name of the function in the row's starter code, for tests that call a function without naming it.
-        columns: the name of a set of tests -> the column that it comes from, where that has another name.
         read: parses a set of tests: (value, name of its column, function) -> tests.
     """
 
-    sets: dict[str, object] = field(default_factory=dict)
-    fields: dict[str, object] = field(default_factory=dict)
+    row: Row
+    sets: dict[str, object]
+    columns: dict[str, str]
+    fields: dict[str, object]
     function: str | None = None
     read: Callable[[object, str, str | None], Tests] = read_tests
-    starter: str | None = None
-    columns: Mapping[str, str] = field(default_factory=dict)
 
-    def column(self, name: str) -> str:
-        """Return the column that a set of tests comes from, for messages."""
-        return self.columns.get(name, name)
+    @property
+    def starter(self) -> str | None:
+        """The name of the function in the row's `starter_code`; None unless there is exactly one."""
+        code = self.row.get("starter_code")
+        names = set(_DEFINED.findall(code)) if isinstance(code, str) else set()
+        return names.pop() if len(names) == 1 else None
 
     def tests(self, name: str) -> Tests:
-        """Return the tests of one set.
+        """Return the tests of one set. Calls of a function that isn't named are calls of the one in the starter code.
 
         Raises:
             ValueError: they can't be read.
         """
         value = self.sets[name]
-        function = self.function
-        if function is None and self.starter is not None and says_call(value):
-            function = self.starter
-        return self.read(value, self.column(name), function)
+        function = self.function or (self.starter if says_call(value) else None)
+        return self.read(value, self.columns.get(name, name), function)
 
 
 @dataclass(frozen=True)
@@ -76,61 +79,83 @@ class Shape:
 
     Attributes:
         name: its usual name.
-        source: the address where it is published.
-        needs: sets of columns; a row has this shape if all columns of one of these sets aren't empty.
-        columns: further columns of this shape. Only they and those of every shape are loaded from Parquet files.
-        read: returns the draft of a row. It raises ValueError if a column can't be read; the message names the column.
-        ids: columns that may contain the id, best first.
+        source: the addresses where it is published.
+        sets: the name of a set of tests -> the columns that may hold it, best first.
+        needs: sets of columns; a row has this shape if all columns of one of these sets aren't empty. If there are
+            none, any column in `sets` is enough.
         also: a further condition that a row must meet.
+        prepare: returns a row with parsed columns where the rest of this table must look into them.
+        solutions, incorrect_solutions: columns with a group of solutions, which are read if the row has no column with
+            the group's name.
+        language: returns the language of solutions that don't name one.
+        unit_s: the unit in seconds of a time limit without one; see `limits_of`.
+        files: the side "input" or "output" -> columns with the name of the file that programs use for it.
+        ids: columns that may contain the id, best first.
+        columns: further columns. Only columns of a shape and those of every shape are loaded from Parquet files.
+        finish: completes the draft of a row in what a table can't say. It raises ValueError if a column can't be read;
+            the message names the column.
     """
 
     name: str
     source: str
-    needs: tuple[tuple[str, ...], ...]
-    read: Callable[[Mapping[str, object]], Draft]
-    columns: tuple[str, ...] = ()
+    sets: Mapping[str, tuple[str, ...]]
+    needs: tuple[tuple[str, ...], ...] = ()
+    also: Callable[[Row], bool] = lambda row: True
+    prepare: Callable[[Row], Row] = lambda row: row
+    solutions: tuple[str, ...] = ()
+    incorrect_solutions: tuple[str, ...] = ()
+    language: Callable[[Row], object] = lambda row: None
+    unit_s: float | None = None
+    files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     ids: tuple[str, ...] = ("id", "name")
-    also: Callable[[Mapping[str, object]], bool] = field(default=lambda row: True)
+    columns: tuple[str, ...] = ()
+    finish: Callable[[Draft], None] = lambda draft: None
 
-    def fits(self, row: Mapping[str, object]) -> bool:
-        """Return whether a row has this shape."""
-        return any(has(row, *columns) for columns in self.needs) and self.also(row)
+    @property
+    def needed(self) -> tuple[tuple[str, ...], ...]:
+        """Sets of columns, one of which a row of this shape has."""
+        return self.needs or tuple((column,) for columns in self.sets.values() for column in columns)
 
     @property
     def all_columns(self) -> frozenset[str]:
         """All columns that are needed to read such a row."""
-        needed = (name for names in self.needs for name in names)
-        return _OF_ALL.union(needed, self.columns, self.ids)
+        lists = (*self.needed, *self.sets.values(), *self.files.values())
+        named = (*self.solutions, *self.incorrect_solutions, *self.ids, *self.columns)
+        return _OF_ALL.union(named, *lists)
 
+    def fits(self, row: Row) -> bool:
+        """Return whether a row has this shape."""
+        return any(has(row, *columns) for columns in self.needed) and self.also(row)
 
-_DEFINED = re.compile(r"^[ \t]*def\s+([A-Za-z]\w*)\s*\(", re.MULTILINE)
+    def read(self, row: Row) -> Draft:
+        """Return the draft of a row of this shape.
 
+        Raises:
+            ValueError: a column can't be read; the message names it.
+        """
+        row = self.prepare(row)
+        columns = _found(row, self.sets)
+        draft = Draft(row, {name: row[column] for name, column in columns.items()}, columns, self._fields(row))
+        self.finish(draft)
+        return draft
 
-def starter_function(row: Mapping[str, object]) -> str | None:
-    """Return the name of the function in a row's `starter_code`; None unless there is exactly one."""
-    code = row.get("starter_code")
-    names = set(_DEFINED.findall(code)) if isinstance(code, str) else set()
-    return names.pop() if len(names) == 1 else None
-
-
-def fields_of(
-    row: Mapping[str, object], language: object = None, *, unit_s: float | None = None, **others: str
-) -> dict[str, object]:
-    """Return what rows of every shape may have: groups of solutions, limits, and keys that have the one shape already.
-
-    Args:
-        language: the language of solutions that don't name one.
-        unit_s: the unit in seconds of a time limit without one; see `limits_of`.
-        others: group -> the shape's column for it, which is read if the row has no column with the group's name.
-
-    Raises:
-        ValueError: a column can't be read.
-    """
-    fields: dict[str, object] = {}
-    for group in SOLUTIONS:
-        column = next((name for name in (group, others.get(group, group)) if has(row, name)), None)
-        if column is not None:
+    def _fields(self, row: Row) -> dict[str, object]:
+        fields: dict[str, object] = dict.fromkeys(group for group in SOLUTIONS if group in row)
+        groups = {"solutions": self.solutions, "incorrect_solutions": self.incorrect_solutions}
+        language = self.language(row)
+        for group, column in _found(row, {group: (group, *others) for group, others in groups.items()}).items():
             fields[group] = read_solutions(row[column], column, language)
-        elif group in row:
-            fields[group] = None
-    return fields | limits_of(row, unit_s) | {key: row[key] for key in CARRIED if has(row, key)}
+        fields |= limits_of(row, self.unit_s) | {key: row[key] for key in CARRIED if has(row, key)}
+        files = {side: row[column] for side, column in _found(row, self.files).items()}
+        return fields | ({"stream_files": files} if files else {})
+
+
+def _found(row: Row, columns: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
+    """Return the first column of each that isn't empty in a row."""
+    found = {name: column_of(row, *names) for name, names in columns.items()}
+    return {name: column for name, column in found.items() if column is not None}
+
+
+def in_python(row: Row) -> str:
+    """Return the language of solutions in data sets that are all in Python."""
+    return "PYTHON3"

@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from nbrun.judge.datasets.values import first, has, is_missing, parsed, plain
+from nbrun.judge.datasets.values import NOT_PARSED, column_of, first, is_missing, parsed, plain
 from nbrun.judge.language_names import language_name
 
 #: A block of code: its opening fence, its tag, its content up to the closing fence or the end of the text.
@@ -39,6 +39,8 @@ _SIGNS = (
 _CODE = ("solution", "code", "source_code", "source", "completion", "content")
 #: Keys of items of which one at least is there.
 _OF_ITEMS = ("solution", "not_supported")
+#: How JSON text begins that may hold solutions.
+_OPENING = ("[", "{", '"')
 _LANGUAGE = ("language", "lang", "programming_language", "programmingLanguage")
 
 _PROBLEM = ("problem_id", "problem", "task_id", "contestId", "contest_id")
@@ -80,28 +82,25 @@ def read_solutions(value: object, where: str, language: object = None) -> Any:
     if not isinstance(value, Sequence):
         raise ValueError(f"{where!r} is a {type(value).__name__}; it must be a list of solutions")
     items = [_read_item(item, language) for item in value]
-    if items and all(isinstance(item, Mapping) and item.keys().isdisjoint(_OF_ITEMS) for item in items):
+    if items and not any(map(_may_be_solution, items)):
         found = ", ".join(map(repr, [*items[0]][:8])) or "nothing"
         raise ValueError(f"{where!r} holds mappings without 'solution' (they have {found})")
     return items
 
 
+def _may_be_solution(item: object) -> bool:
+    return not isinstance(item, Mapping) or not item.keys().isdisjoint(_OF_ITEMS)
+
+
 def _listed(text: str) -> object:
     """Return the solutions in a text that is JSON or a printed Python list, or the text itself as the only solution."""
     begin = text.lstrip()[:1]
+    value = _json_or_none(text) if begin in _OPENING else None
     if begin == '"':
-        inner = _json_or_none(text)
-        return inner if isinstance(inner, str) and inner.lstrip()[:1] in ("[", "{") else [text]
-    if begin not in ("[", "{"):
-        return [text]
-    if (value := _json_or_none(text)) is not None:
-        return value
-    try:
-        value = parsed(text, "solutions")
-    except ValueError:
-        return [text]
-    items = value if isinstance(value, list) else [value]
-    return value if items and all(isinstance(item, (str, Mapping)) for item in items) else [text]
+        return value if isinstance(value, str) and value.lstrip()[:1] in ("[", "{") else [text]
+    if value is None and begin in _OPENING:
+        value = _printed(text)
+    return [text] if value is None else value
 
 
 def _json_or_none(text: str) -> object:
@@ -111,14 +110,25 @@ def _json_or_none(text: str) -> object:
         return None
 
 
+def _printed(text: str) -> object:
+    """Return the solutions in a list or a mapping as Python prints it; None if a text is anything else."""
+    try:
+        value = parsed(text, "solutions")
+    except ValueError:
+        return None
+    items = value if isinstance(value, list) else [value]
+    return value if items and all(isinstance(item, (str, Mapping)) for item in items) else None
+
+
+# ---- structs of lists
+
+
 def _read_struct(struct: Mapping[str, Any], where: str, language: object) -> object:
     """Return a struct of lists with `solution` and `language` in it; a mapping of languages to sources as items."""
     columns = {key: plain(column) for key, column in struct.items()}  # numpy's numbers aren't names of languages
     code = next((name for name in _CODE if name in columns), None)
     if code is None:
-        if not all(map(language_name, columns)):
-            raise ValueError(f"{where!r} is a mapping without 'solution' and 'language'")
-        return [_read_item(text, name) for name, texts in columns.items() for text in _as_list(texts)]
+        return _read_by_language(columns, where)
     if isinstance(columns[code], str):
         return [_read_item(columns, language)]
     name = next((name for name in _LANGUAGE if name in columns), "language")
@@ -129,22 +139,18 @@ def _read_struct(struct: Mapping[str, Any], where: str, language: object) -> obj
     if not isinstance(codes, list) or len(codes) != len(names):
         counts = f"{_count(codes)} of {code!r} and {_count(names)} of {name!r}"
         raise ValueError(f"{where!r} is a struct of lists of unequal length: {counts}")
-    return _renamed(columns, code, list(map(_decoded, codes)), name, _languages(names, codes, language))
+    if not {*map(type, names)} <= {int, str}:
+        names = [_language_of(name, code, language) for name, code in zip(names, codes, strict=True)]
+    columns |= {code: list(map(_decoded, codes)), name: names}
+    renamed = {code: "solution", name: "language"}
+    return {renamed.get(key, key): column for key, column in columns.items()}
 
 
-def _renamed(
-    columns: Mapping[str, object], code: str, codes: list[Any], name: str, names: list[Any]
-) -> dict[str, object]:
-    """Return columns with the columns `code` and `name` replaced, and called `solution` and `language`."""
-    new = {code: "solution", name: "language"}
-    return {new.get(key, key): column for key, column in {**columns, code: codes, name: names}.items()}
-
-
-def _languages(names: list[Any], codes: list[Any], language: object) -> list[Any]:
-    """Return the languages of solutions, each as text or as a number."""
-    if {*map(type, names)} <= {int, str}:
-        return names
-    return [_language_of(name, code, language) for name, code in zip(names, codes, strict=True)]
+def _read_by_language(columns: Mapping[str, Any], where: str) -> list[Any]:
+    if not all(map(language_name, columns)):
+        raise ValueError(f"{where!r} is a mapping without 'solution' and 'language'")
+    lists = {name: texts if isinstance(texts, (list, tuple)) else [texts] for name, texts in columns.items()}
+    return [_read_item(text, name) for name, texts in lists.items() for text in texts]
 
 
 def _count(column: object) -> object:
@@ -164,8 +170,7 @@ def _decoded(text: object) -> object:
     return text.decode("utf-8", "replace") if isinstance(text, bytes) else text
 
 
-def _as_list(value: object) -> list[object]:
-    return list(value) if isinstance(value, (list, tuple)) else [value]
+# ---- items
 
 
 def _read_item(item: object, language: object) -> Any:
@@ -178,9 +183,11 @@ def _read_item(item: object, language: object) -> Any:
         if not isinstance(inner, Mapping) or inner.keys().isdisjoint(_CODE):
             return _read_text(item, language)
         item = inner  # each item is JSON text
+    if isinstance(item, Mapping):
+        return _read_mapping(item, language)
     if isinstance(item, (list, tuple)) and len(item) == 2 and language_name(item[0]) and isinstance(item[1], str):
         return {"language": item[0], "solution": item[1]}
-    return _read_mapping(item, language) if isinstance(item, Mapping) else item
+    return item
 
 
 def _is_text(value: object) -> bool:
@@ -189,21 +196,24 @@ def _is_text(value: object) -> bool:
 
 def _read_mapping(item: Mapping[str, object], language: object) -> dict[str, object]:
     item = {key: plain(_decoded(value)) for key, value in item.items()}  # numpy's numbers aren't names of languages
-    name = next((name for name in _LANGUAGE if not is_missing(item.get(name))), None)
+    name = column_of(item, *_LANGUAGE)
     if name is not None:
         item[name] = _language_of(item[name], "", None)
     code = next((name for name in _CODE if isinstance(item.get(name), str)), None)
     if code is None or ("solution" in item and name == "language"):
         return item
-    read = _read_text(str(item[code]), language if name is None else None)
+    read = _read_text(str(item[code]), language)
     rest = {key: value for key, value in item.items() if key not in (code, name, "language")}
-    return {**rest, **read, "language": read["language"] if name is None else item[name]}
+    return {**rest, **read} if name is None else {**rest, **read, "language": item[name]}
 
 
 def _read_text(text: str, language: object) -> dict[str, object]:
     tag, code = unfenced(text)
     known = tag if tag and language_name(tag) else language
     return {"language": known or guessed_language(code), "solution": code}
+
+
+# ---- fences, and languages by their signs
 
 
 class Fenced(NamedTuple):
@@ -240,7 +250,7 @@ def _is_source(text: str) -> bool:
         return True
     try:
         ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    except NOT_PARSED:
         return False
     return True
 
@@ -255,9 +265,12 @@ def guessed_language(source: str, default: str = "PYTHON3") -> str:
     return next((language for language, sign in _SIGNS if sign.search(source)), default)
 
 
+# ---- submissions
+
+
 def are_submissions(row: Mapping[str, object]) -> bool:
     """Return whether a row is a submission: it names a problem, a verdict and a source, and has no tests."""
-    return all(any(has(row, name) for name in names) for names in (_PROBLEM, _VERDICT, _SUBMITTED))
+    return all(column_of(row, *names) for names in (_PROBLEM, _VERDICT, _SUBMITTED))
 
 
 def by_problem(rows: Iterable[Mapping[str, object]]) -> dict[str, dict[str, list[dict[str, object]]]]:
@@ -286,8 +299,8 @@ def by_problem(rows: Iterable[Mapping[str, object]]) -> dict[str, dict[str, list
 
 
 def _problem(row: Mapping[str, object]) -> str:
-    name = next(name for name in _PROBLEM if has(row, name))
-    index, value = first(row, *_INDEX), row[name]
+    name, index = column_of(row, *_PROBLEM) or "", first(row, *_INDEX)
+    value = row[name]
     value = int(value) if isinstance(value, float) and value.is_integer() else value
     return f"{value}/{index}" if name.startswith("contest") and index is not None else str(value)
 

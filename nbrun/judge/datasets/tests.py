@@ -12,6 +12,7 @@ Called by the thread that reads samples and by worker threads; pure functions, n
                                                   (LiveCodeBench) writes each argument as a line of JSON
     ["assert f(1) == 2", …], {"assert_case"}      code that is run after the solution; each text is a test
     {"code"}, {"functional"}, {"test_code"}       the same as one text
+    {"pytest"}                                    a file of test functions, and of test methods in classes
 """
 
 from __future__ import annotations
@@ -26,13 +27,17 @@ from itertools import repeat
 from operator import contains
 from typing import Any
 
-from nbrun.judge.datasets.values import first, flags_of, is_missing, parsed, plain
+from nbrun.judge.datasets.values import NOT_PARSED, column_of, first, flags_of, is_missing, mapping_in, parsed, plain
 
 #: The expected output of a test that is code: the harness prints this if the code ran to its end.
 PASSED = "passed\n"
+#: Side of a test -> its names in tests, and the key of a mapping that holds it.
 _SIDES = {
-    "input": ("stdin", ("input", "inputs", "stdin", "in")),
-    "output": ("stdout", ("output", "outputs", "stdout", "expected_output", "expected", "answer", "out")),
+    "input": (("input", "inputs", "stdin", "in", "test_input"), "stdin"),
+    "output": (
+        ("output", "outputs", "stdout", "expected_output", "expected", "answer", "out", "test_output"),
+        "stdout",
+    ),
 }
 _CALLS = ("function_call", "functional", "function", "call_based")
 #: An argument by its name, as LeetCode writes examples: `nums = [1, 2], target = 3`.
@@ -45,6 +50,7 @@ _SAYS_KIND = {"type", "testtype", "fn_name", "metadata"}
 _LONGEST_PARSED = 1 << 20
 _CODE = re.compile(r"^\s*(?:assert|def|class|import|from)\b", re.MULTILINE)
 _ENTRY = re.compile(r"[A-Za-z_][\w.]*(?:\(\))?(?:\.[A-Za-z_]\w*)?")
+_LIST_OF_TEXT = re.compile(r'\s*\[\s*"')
 
 
 @dataclass(frozen=True)
@@ -84,12 +90,10 @@ def read_tests(value: object, where: str, function: str | None = None) -> Tests:
         return _read_mapping(value, where, function)
     if not isinstance(value, Sequence) or isinstance(value, (str, bytes)):
         raise ValueError(f"{where!r} is a {type(value).__name__}; it must be a list of tests, or a struct of lists")
-    value = _flat(value, where)
-    if value and all(isinstance(test, str) for test in value):
-        return code_tests(value, where)
-    if function is None and not any(isinstance(test, Mapping) and _SAYS_KIND & test.keys() for test in value):
-        return Tests([_read_test(test, where, i) for i, test in enumerate(value)])
-    return _read_list([_as_mapping(test, f"{where}[{i}]") for i, test in enumerate(value)], where, function)
+    tests = _flat(value, where)
+    if tests and _all(str, tests):
+        return code_tests(tests, where)
+    return _read_list([_as_mapping(test, f"{where}[{i}]") for i, test in enumerate(tests)], where, function)
 
 
 def _opened(value: object, where: str) -> object:
@@ -98,18 +102,23 @@ def _opened(value: object, where: str) -> object:
         return None
     try:
         value = parsed(value, where)
+        while isinstance(value, str) and value.lstrip()[:1] in ("[", "{", '"'):
+            value = parsed(value, where)
     except ValueError as e:
-        is_code = isinstance(value, str) and _CODE.search(value) is not None
-        hint = "; test code is a list of texts, or has an 'entry_point' beside it, as in HumanEval" if is_code else ""
-        raise ValueError(f"{e}{hint}") from None
-    while isinstance(value, str) and value.lstrip()[:1] in ("[", "{", '"'):
-        value = parsed(value, where)
+        if not isinstance(value, str) or _CODE.search(value) is None:
+            raise
+        hint = "test code is a list of texts, or has an 'entry_point' beside it, as in HumanEval"
+        raise ValueError(f"{e}; {hint}") from None
     return value
 
 
-def _flat(tests: Sequence[object], where: str) -> list[object]:
+def _all(kind: type, values: Sequence[object]) -> bool:
+    return all(isinstance(value, kind) for value in values)
+
+
+def _flat(tests: Sequence[Any], where: str) -> list[Any]:
     """Return the tests in a list of tests, each of which may be JSON text, or of lists of tests."""
-    if all(isinstance(test, str) and test.lstrip()[:1] in ("[", "{") for test in tests):  # which no test code is
+    if _all(str, tests) and all(test.lstrip()[:1] in ("[", "{") for test in tests):  # which no test code is
         tests = [parsed(test, f"{where}[{i}]") for i, test in enumerate(tests)]
     if tests and all(map(_are_tests, tests)):
         return [test for inner in tests for test in plain(inner)]
@@ -121,75 +130,12 @@ def _are_tests(value: object) -> bool:
     value = plain(value)
     if not isinstance(value, list) or not value:
         return False
-    if all(isinstance(test, str) for test in value):
-        return all(_CODE.search(test) for test in value)
-    return all(isinstance(test, Mapping) and not _lacking(test) for test in value)
+    if _all(str, value):
+        return all(map(_CODE.search, value))
+    return _all(Mapping, value) and not any(map(_lacking, value))
 
 
-def code_tests(codes: Sequence[Any], where: str, before: str = "") -> Tests:
-    """Return a test for each piece of code that is run after a solution.
-
-    Args:
-        before: code that each of them needs, such as imports.
-
-    Raises:
-        ValueError: the code isn't valid Python, or holds nothing that can fail.
-    """
-    before = before.rstrip() + "\n" if before.strip() else ""
-    tests = []
-    for i, code in enumerate(codes):
-        if not isinstance(code, str) or not code.strip():
-            raise ValueError(f"{where}[{i}] holds no code")
-        if len(code) < _LONGEST_PARSED and not any(map(_can_fail, ast.walk(_tree(code, f"{where}[{i}]")))):
-            shown = f"{where}[{i}] is {code.strip()[:40]!r}"
-            raise ValueError(f"{shown}, neither a test with input and output nor code that checks anything")
-        tests.append({"input": f"{before}{code.rstrip()}\n", "output": PASSED})
-    return Tests(tests, {"type": "test_code"})
-
-
-def check_of(code: str, entry_point: str, where: str, before: str = "") -> Tests:
-    """Return a test in HumanEval's form: code that defines `check` and calls it with the solution's function."""
-    if not isinstance(entry_point, str) or not _ENTRY.fullmatch(entry_point):
-        raise ValueError(f"'entry_point' is {entry_point!r}, not the name of a function")
-    return code_tests([f"{code.rstrip()}\n\ncheck({entry_point})"], where, before)
-
-
-def test_functions(code: str, where: str) -> Tests:
-    """Return a test for each test function and test method of a test file.
-
-    Raises:
-        ValueError: the file isn't valid Python, has no test, or needs pytest itself.
-    """
-    calls: list[str] = []
-    for node in _tree(code, where).body if code.strip() else ():
-        if isinstance(node, ast.FunctionDef) and node.name.startswith("test"):
-            calls.append(_call_of(node, node.name, 0, where))
-        elif isinstance(node, ast.ClassDef) and node.name.startswith("Test") and not node.bases:
-            calls += _calls_of_class(node, where)
-        elif isinstance(node, (ast.Import, ast.ImportFrom)) and _imports_pytest(node):
-            raise ValueError(f"{where!r} holds a test file that imports pytest, which isn't judged here")
-    if not calls:
-        raise ValueError(f"{where!r} holds no function `test_…` that can be called")
-    return code_tests([f"{code.rstrip()}\n\n\n{call}" for call in calls], where)
-
-
-def _calls_of_class(node: ast.ClassDef, where: str) -> Iterator[str]:
-    methods = [part for part in node.body if isinstance(part, ast.FunctionDef)]
-    before = "".join(f"_test.{m.name}(); " for m in methods if m.name in ("setup_method", "setUp"))
-    for method in methods:
-        if method.name.startswith("test"):
-            yield f"_test = {node.name}(); {before}{_call_of(method, f'_test.{method.name}', 1, where)}"
-
-
-def _imports_pytest(node: ast.Import | ast.ImportFrom) -> bool:
-    names = [getattr(node, "module", None) or "", *(alias.name for alias in node.names)]
-    return any(name.partition(".")[0] == "pytest" for name in names)
-
-
-def _call_of(function: ast.FunctionDef, name: str, given: int, where: str) -> str:
-    if function.decorator_list or len(function.args.args) > given + len(function.args.defaults):
-        raise ValueError(f"{where!r} holds a test that needs pytest ({function.name} has fixtures or decorators)")
-    return f"{name}()"
+# ---- mappings
 
 
 def _read_mapping(value: Mapping[str, Any], where: str, function: str | None) -> Tests:
@@ -197,28 +143,38 @@ def _read_mapping(value: Mapping[str, Any], where: str, function: str | None) ->
     code = _read_test_code(value, where)
     if code is not None:
         return code
-    for key in ("test_cases", "tests"):
-        if key in value:
-            return read_tests(value[key], f"{where}.{key}", function)
-    if _lacking(value):
-        if value and all(isinstance(test, Mapping) for test in value.values()):  # name -> test
-            return read_tests([{"name": name, **test} for name, test in value.items()], where, function)
-        raise ValueError(f"{where!r} is a mapping without {_sides(value)}")
-    names = [next(key for key in keys if key in value) for _, keys in _SIDES.values()]
-    if names == ["inputs", "outputs"] and all(map(_is_list_as_text, map(value.get, names))):
-        value = {**value, **{name: parsed(value[name], f"{where}.{name}") for name in names}}  # a JSON text each
+    inner = next((key for key in ("test_cases", "tests") if key in value), None)
+    if inner is not None:
+        return read_tests(value[inner], f"{where}.{inner}", function)
+    if not _lacking(value):
+        return _read_sides(value, where, function)
+    if value and _all(Mapping, [*value.values()]):  # name -> test
+        return read_tests([{"name": name, **test} for name, test in value.items()], where, function)
+    raise ValueError(f"{where!r} is a mapping without {_sides(value)}")
+
+
+def _read_sides(value: Mapping[str, Any], where: str, function: str | None) -> Tests:
+    """Return the tests of a mapping with both sides: a struct of lists, or a single test."""
+    names = [_name_of(value, side) for side in _SIDES]
+    if names == ["inputs", "outputs"] and all(_is_list_as_text(value[name]) for name in names):
+        value = {**value, **{name: parsed(value[name], f"{where}.{name}") for name in names}}
     if isinstance(value[names[0]], (str, bytes, Mapping)):
         return _read_list([value], where, function)
-    return _read_columns(value, names[0], names[1], where, function)
+    return _read_columns(value, names, where, function)
 
 
 def _is_list_as_text(value: object) -> bool:
-    return isinstance(value, str) and re.match(r'\s*\[\s*"', value) is not None
+    return isinstance(value, str) and _LIST_OF_TEXT.match(value) is not None
+
+
+def _name_of(test: Mapping[Any, object], side: str) -> str:
+    """Return the key of a side of a test; empty if it has none."""
+    return next((key for key in _SIDES[side][0] if key in test), "")
 
 
 def _lacking(test: Mapping[Any, object]) -> list[str]:
     """Return which sides of a test are missing."""
-    return [side for side, (_, keys) in _SIDES.items() if not any(key in test for key in keys)]
+    return [side for side in _SIDES if not _name_of(test, side)]
 
 
 def _sides(test: Mapping[Any, object]) -> str:
@@ -226,48 +182,146 @@ def _sides(test: Mapping[Any, object]) -> str:
     return f"{' and '.join(map(repr, _lacking(test)))} (it has {', '.join(map(repr, list(test)[:8])) or 'nothing'})"
 
 
-def _read_test_code(value: Mapping[str, Any], where: str) -> Tests | None:
-    """Return the tests of a mapping with code that is run after the solution; None if it has no such code."""
-    if not is_missing(value.get("assert_case")):
-        return code_tests(list(plain(value["assert_case"])), f"{where}.assert_case")
-    if not is_missing(value.get("test_code")):
-        before = value.get("import_prefix") or ""
-        if is_missing(value.get("entry_point")):
-            return code_tests([value["test_code"]], f"{where}.test_code", before)
-        return check_of(value["test_code"], value["entry_point"], f"{where}.test_code", before)
-    for key in ("code", "functional"):
-        if isinstance(value.get(key), str):
-            return code_tests([value[key]], f"{where}.{key}")
-    if isinstance(value.get("pytest"), str):
-        return test_functions(value["pytest"], f"{where}.pytest")
-    return None
-
-
-def _read_columns(
-    value: Mapping[str, object], input_key: str, output_key: str, where: str, function: str | None
-) -> Tests:
-    """Return the tests of a list of inputs and a list of outputs."""
-    columns = {key: plain(column) for key, column in value.items() if isinstance(plain(column), list)}
-    inputs, outputs = columns.get(input_key), columns.get(output_key)
+def _read_columns(value: Mapping[str, object], names: Sequence[str], where: str, function: str | None) -> Tests:
+    """Return the tests of a list of inputs and a list of outputs, which have these names."""
+    columns = {key: column for key, cell in value.items() if isinstance(column := plain(cell), list)}
+    inputs, outputs = (columns.get(name) for name in names)
     if inputs is None or outputs is None or len(inputs) != len(outputs):
-        counts = [len(c) if c is not None else "no" for c in (inputs, outputs)]
+        counts = ["no" if column is None else len(column) for column in (inputs, outputs)]
         raise ValueError(f"{where!r} has {counts[0]} inputs and {counts[1]} outputs")
-    if function is None and len(columns) == 2:
-        if not {*map(type, inputs), *map(type, outputs)} - {str}:  # the usual case, in a faster way
-            return Tests(_tests_of_text(inputs, outputs))
-        lines = input_key == "inputs"  # APPS, TACO: a list is lines, on both sides
-        pairs = enumerate(zip(inputs, outputs, strict=True))
-        return Tests([_read_test({"input": given, "output": due}, where, i, lines) for i, (given, due) in pairs])
-    columns["input"], columns["output"] = inputs, outputs
-    same = {key: column for key, column in columns.items() if len(column) == len(inputs)}
-    rows = [dict(zip(same, cells, strict=True)) for cells in zip(*same.values(), strict=True)]
-    return _read_list(rows, where, function)
+    if function is not None or len(columns) > 2:
+        columns |= {"input": inputs, "output": outputs}
+        same = {key: column for key, column in columns.items() if len(column) == len(inputs)}
+        rows = [dict(zip(same, cells, strict=True)) for cells in zip(*same.values(), strict=True)]
+        return _read_list(rows, where, function)
+    if {*map(type, inputs), *map(type, outputs)} <= {str}:  # the usual case, in a faster way
+        return Tests(_tests_of_text(inputs, outputs))
+    lines = names[0] == "inputs"  # APPS, TACO: a list is lines, on both sides
+    pairs = enumerate(zip(inputs, outputs, strict=True))
+    return Tests([_read_test({"input": given, "output": due}, f"{where}[{i}]", lines) for i, (given, due) in pairs])
 
 
 def _tests_of_text(inputs: Sequence[str], outputs: Sequence[str]) -> list[dict[str, Any]]:
     if any(map(contains, (*inputs, *outputs), repeat("\r"))):
         inputs, outputs = list(map(_unix, inputs)), list(map(_unix, outputs))
     return [{"input": given, "output": due} for given, due in zip(inputs, outputs, strict=True)]
+
+
+# ---- lists
+
+
+def _as_mapping(test: object, where: str) -> Mapping[str, object]:
+    test = plain(test)
+    if isinstance(test, Mapping):
+        if _name_of(test, "output"):
+            return test
+        return {key.lower() if isinstance(key, str) else key: value for key, value in test.items()}  # "Input", "Output"
+    if isinstance(test, list) and len(test) == 2:
+        return {"input": test[0], "output": test[1]}
+    if is_missing(test):
+        raise ValueError(f"{where} holds nothing")
+    raise ValueError(f"{where} is a {type(test).__name__}, not a mapping with 'input' and 'output'")
+
+
+def _read_list(rows: Sequence[Mapping[str, Any]], where: str, function: str | None) -> Tests:
+    names: set[str | None] = {None}
+    if function is not None or any(_SAYS_KIND & row.keys() for row in rows):
+        names = {_function_of(row, f"{where}[{i}]", function) for i, row in enumerate(rows)}
+    if names <= {None}:
+        return Tests([_read_test(row, f"{where}[{i}]") for i, row in enumerate(rows)])
+    if len(names) > 1:
+        named = ", ".join(sorted(repr(name) if name else "standard input" for name in names))
+        raise ValueError(f"{where!r} mixes tests of several kinds: {named}")
+    return read_calls([_values_of(row) for row in rows], str(names.pop()), where)
+
+
+def _function_of(row: Mapping[str, object], where: str, function: str | None) -> str | None:
+    """Return the name of the function that a test calls; None for a test of standard input."""
+    kind = _kind_of(row)
+    about = mapping_in(first(row, "metadata"), f"{where}.metadata")
+    name = first(row, "fn_name") or about.get("func_name") or function
+    if kind in _CALLS and not name:
+        raise ValueError(f"{where} is the call of a function whose name isn't said (fn_name)")
+    if kind in _CALLS or (kind == "" and name):
+        return str(name)
+    if kind not in _STREAMS:
+        raise ValueError(f"{where} has type {kind!r}, which isn't known here")
+    return None
+
+
+def _kind_of(row: Mapping[str, object]) -> str:
+    return str(first(row, "type", "testtype") or "").lower()
+
+
+def _read_test(test: Mapping[str, Any], where: str, lines: bool = False) -> dict[str, Any]:
+    """Return a test in the one form.
+
+    Args:
+        lines: whether a list of outputs is always lines, never alternatives.
+    """
+    given, due = test.get("input"), test.get("output")
+    alternatives: list[Any] = []
+    if type(given) is not str or type(due) is not str:
+        given, due = (_side(test, side, where) for side in _SIDES)
+        if _are_alternatives(due, isinstance(given, str) and not lines):
+            due, *alternatives = due
+    out: dict[str, Any] = {"input": _stream(given, "input", where), "output": _stream(due, "output", where)}
+    if len(test) > 2:
+        out |= extras_of(test)
+        alternatives = alternatives if is_missing(test.get("alternatives")) else plain(test["alternatives"])
+    if alternatives:
+        out["alternatives"] = [_stream(other, "output", where) for other in alternatives]
+    return out
+
+
+def _side(test: Mapping[str, object], side: str, where: str) -> Any:
+    """Return the input or the output of a test."""
+    key = _name_of(test, side)
+    if not key:
+        raise ValueError(f"{where} is a mapping without {_sides(test)}")
+    value = plain(test[key])
+    return plain(value.get(_SIDES[side][1])) if isinstance(value, Mapping) else value
+
+
+def _are_alternatives(due: object, may_be: bool) -> bool:
+    """Return whether a list of outputs is alternatives, as in xCodeEval, not the lines of one output.
+
+    Args:
+        may_be: whether a list of several texts is alternatives, because the input is text.
+    """
+    if not isinstance(due, (list, tuple)) or not due:
+        return False
+    return (may_be and len(due) > 1) or any(isinstance(plain(other), list) for other in due)
+
+
+def extras_of(test: Mapping[str, object]) -> dict[str, object]:
+    """Return the name and the validator flags of a test, where it has them."""
+    found: dict[str, object] = {"name": None if test.get("name") is None else str(test["name"])}
+    found["flags"] = flags_of(test.get("flags"))
+    return {key: value for key, value in found.items() if value}
+
+
+def _stream(value: object, side: str, where: str) -> str | bytes:
+    value = plain(value)
+    if isinstance(value, str):
+        return _unix(value)
+    if isinstance(value, bytes):
+        return value.replace(b"\r\n", b"\n")
+    if isinstance(value, list) and _all(str, value):
+        return _unix("".join(line if line.endswith("\n") else line + "\n" for line in value))
+    if is_missing(value):
+        raise ValueError(f"{where}: its {side} holds nothing")
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError(f"{where}: its {side} is a {type(value).__name__}, not text")
+    return repr(value)  # people write an answer of one number like this
+
+
+def _unix(text: str) -> str:
+    """Replace CRLF by LF: it comes from the way a data set was collected, and no judge gives it to programs."""
+    return text.replace("\r\n", "\n") if "\r" in text else text
+
+
+# ---- calls of a function
 
 
 def says_call(value: object) -> bool:
@@ -278,64 +332,24 @@ def says_call(value: object) -> bool:
     begin = value[0] if isinstance(value, list) and value else None
     if not isinstance(begin, Mapping):
         return False
-    given = begin.get("input")
-    kind = str(first(begin, "type", "testtype") or "").lower()
+    given, kind = begin.get("input"), _kind_of(begin)
     return kind in _CALLS or (kind == "" and isinstance(given, str) and _NAMED.match(given) is not None)
 
 
-def _as_mapping(test: object, where: str) -> Mapping[str, object]:
-    test = plain(test)
-    if isinstance(test, Mapping):
-        if any(key in test for key in _SIDES["output"][1]):
-            return test
-        return {key.lower() if isinstance(key, str) else key: value for key, value in test.items()}  # "Input", "Output"
-    if isinstance(test, (list, tuple)) and len(test) == 2:
-        return {"input": test[0], "output": test[1]}
-    if is_missing(test):
-        raise ValueError(f"{where} holds nothing")
-    raise ValueError(f"{where} is a {type(test).__name__}, not a mapping with 'input' and 'output'")
+def _values_of(row: Mapping[str, object]) -> tuple[Any, Any]:
+    """Return the arguments and the result of a call.
 
-
-def _read_list(rows: Sequence[Mapping[str, object]], where: str, function: str | None) -> Tests:
-    names = {_function_of(row, f"{where}[{i}]", function) for i, row in enumerate(rows)}
-    if not names or names == {None}:
-        return Tests([_read_test(row, where, i) for i, row in enumerate(rows)])
-    if len(names) > 1:
-        named = ", ".join(sorted(repr(name) if name else "standard input" for name in names))
-        raise ValueError(f"{where!r} mixes tests of several kinds: {named}")
-    (name,) = names
-    rows = list(map(_with_values, rows))
-    return read_calls([row.get("input") for row in rows], [row.get("output") for row in rows], str(name), where)
-
-
-def _with_values(row: Mapping[str, object]) -> Mapping[str, object]:
-    """Return a call whose arguments are one list as JSON text with their values; other calls unchanged.
-
-    The type "function_call" has one list of arguments, "functional" a line for each argument.
+    The type "function_call" has one list of arguments, which may be JSON text; "functional" has a line for each.
     """
-    given = _json_or_text(row.get("input"))
-    if str(row.get("type")).lower() != "function_call" or not isinstance(given, list):
-        return row
-    return {**row, "input": given, "output": _json_or_text(row.get("output"))}
+    given, due = row.get("input"), plain(row.get("output"))
+    values = _json_or_text(given)
+    if str(row.get("type")).lower() == "function_call" and isinstance(values, list):
+        return values, _json_or_text(due)
+    return given, due
 
 
-def _function_of(row: Mapping[str, object], where: str, function: str | None) -> str | None:
-    """Return the name of the function that a test calls; None for a test of standard input."""
-    kind = str(first(row, "type", "testtype") or "").lower()
-    about = first(row, "metadata")
-    about = parsed(about, f"{where}.metadata") if isinstance(about, (str, Mapping)) else {}
-    name = first(row, "fn_name") or (about.get("func_name") if isinstance(about, Mapping) else None) or function
-    if kind in _CALLS or (kind == "" and name):
-        if not name:
-            raise ValueError(f"{where} is the call of a function whose name isn't said (fn_name)")
-        return str(name)
-    if kind not in _STREAMS:
-        raise ValueError(f"{where} has type {kind!r}, which isn't known here")
-    return None
-
-
-def read_calls(inputs: Sequence[Any], outputs: Sequence[Any], name: str, where: str) -> Tests:
-    """Return tests that call a function.
+def read_calls(calls: Sequence[tuple[Any, Any]], name: str, where: str) -> Tests:
+    """Return tests that call a function, from pairs of arguments and result.
 
     Arguments that are text are lines of JSON, one line for each argument, and the result is JSON too. A list has the
     arguments' values, a mapping has arguments by name. If each result is a list of one value, the value itself is right
@@ -343,34 +357,34 @@ def read_calls(inputs: Sequence[Any], outputs: Sequence[Any], name: str, where: 
     """
     if not name.isidentifier() or keyword.iskeyword(name):
         raise ValueError(f"{where!r} calls {name!r}, which is no name of a function")
-    outputs = [plain(output) for output in outputs]
-    is_wrapped = not any(isinstance(given, str) for given in inputs) and all(
-        isinstance(output, list) and len(output) == 1 for output in outputs
-    )
-    tests = []
-    for i, (given, output) in enumerate(zip(inputs, outputs, strict=True)):
-        place = f"{where}[{i}]"
-        is_text = isinstance(given, str)
-        arguments = _arguments_in(given, place) if is_text else _arguments(given)
-        result = output[0] if is_wrapped else _json_or_text(output) if is_text else output
-        test: dict[str, object] = {"input": _json(arguments, place), "output": _json(result, place)}
-        if is_wrapped or (is_text and output in _LITERALS):  # it may be a list, or the text "True"
-            test["alternatives"] = [_json(output, place)]
-        tests.append(test)
+    is_wrapped = all(not isinstance(given, str) and isinstance(due, list) and len(due) == 1 for given, due in calls)
+    tests = [_read_call(given, due, is_wrapped, f"{where}[{i}]") for i, (given, due) in enumerate(calls)]
     return Tests(tests, {"type": "function", "name": name})
 
 
-def _arguments_in(text: str, where: str) -> object:
-    """Return the arguments in a text: a line of JSON for each, or all of them by their names."""
+def _read_call(given: object, due: Any, is_wrapped: bool, where: str) -> dict[str, Any]:
+    is_text = isinstance(given, str)
+    result = due[0] if is_wrapped else _json_or_text(due) if is_text else due
+    test: dict[str, Any] = {"input": _json(_arguments(given, where), where), "output": _json(result, where)}
+    if is_wrapped or (is_text and due in _LITERALS):  # it may be a list, or the text "True"
+        test["alternatives"] = [_json(due, where)]
+    return test
+
+
+def _arguments(given: object, where: str) -> object:
+    """Return the values of arguments; text has a line of JSON for each, or all of them by their names."""
+    given = plain(given)
+    if not isinstance(given, str):
+        return given if isinstance(given, (list, Mapping)) else [given]
     try:
-        return [json.loads(line) for line in text.split("\n") if line.strip()]
+        return [json.loads(line) for line in given.split("\n") if line.strip()]
     except (ValueError, RecursionError) as e:
         problem = e
     try:
-        call = ast.parse(f"f({text.strip()})", mode="eval").body
+        call = ast.parse(f"f({given.strip()})", mode="eval").body
         if isinstance(call, ast.Call) and not call.args and call.keywords:
             return {str(argument.arg): ast.literal_eval(argument.value) for argument in call.keywords}
-    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+    except (*NOT_PARSED, TypeError):
         pass
     raise ValueError(f"{where}: its input is no arguments, one a line as JSON: {problem}")
 
@@ -388,98 +402,124 @@ def _json_or_text(text: Any) -> Any:
     try:
         value = ast.literal_eval(text.strip())  # "[True, None]"
         json.dumps(value)
-    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+    except (*NOT_PARSED, TypeError):
         return text
     return value
 
 
-def _arguments(value: object) -> object:
-    value = plain(value)
-    if isinstance(value, Mapping):
-        return dict(value)
-    return list(value) if isinstance(value, (list, tuple)) else [value]
-
-
 def _json(value: object, where: str) -> str:
     try:
-        return json.dumps(value, default=plain)
+        return json.dumps(dict(value) if isinstance(value, Mapping) else value, default=plain)
     except (TypeError, ValueError, RecursionError) as e:
         raise ValueError(f"{where} holds what JSON can't: {e}") from None
+
+
+# ---- code
+
+
+def code_tests(codes: Sequence[Any], where: str, before: str = "") -> Tests:
+    """Return a test for each piece of code that is run after a solution.
+
+    Args:
+        before: code that each of them needs, such as imports.
+
+    Raises:
+        ValueError: the code isn't valid Python, or holds nothing that can fail.
+    """
+    before = before.rstrip() + "\n" if before.strip() else ""
+    for i, code in enumerate(codes):
+        _check_code(code, f"{where}[{i}]")
+    tests = [{"input": f"{before}{code.rstrip()}\n", "output": PASSED} for code in codes]
+    return Tests(tests, {"type": "test_code"})
+
+
+def _check_code(code: object, where: str) -> None:
+    if not isinstance(code, str) or not code.strip():
+        raise ValueError(f"{where} holds no code")
+    if len(code) >= _LONGEST_PARSED:
+        return
+    if not any(isinstance(node, (ast.Assert, ast.Call, ast.Raise)) for node in ast.walk(_tree(code, where))):
+        shown = f"{where} is {code.strip()[:40]!r}"
+        raise ValueError(f"{shown}, neither a test with input and output nor code that checks anything")
 
 
 def _tree(code: str, where: str) -> ast.Module:
     try:
         return ast.parse(code)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as e:
+    except NOT_PARSED as e:
         raise ValueError(f"{where} is no Python code: {e}") from None
 
 
-def _can_fail(node: ast.AST) -> bool:
-    return isinstance(node, (ast.Assert, ast.Call, ast.Raise))
+def _read_test_code(value: Mapping[str, Any], where: str) -> Tests | None:
+    """Return the tests of a mapping with code that is run after the solution; None if it has no such code."""
+    key = column_of(value, "assert_case", "test_code", "code", "functional", "pytest")
+    code: Any = None if key is None else plain(value[key])
+    place = f"{where}.{key}"
+    if key == "assert_case":
+        return code_tests(list(code), place)
+    if key == "test_code" and not is_missing(value.get("entry_point")):
+        return check_of(code, value["entry_point"], place, value.get("import_prefix") or "")
+    if key == "test_code":
+        return code_tests([code], place, value.get("import_prefix") or "")
+    if not isinstance(code, str):
+        return None
+    return test_functions(code, place) if key == "pytest" else code_tests([code], place)
 
 
-def _read_test(test: object, where: str, index: int, lines: bool = False) -> dict[str, object]:
-    test = _as_mapping(test, f"{where}[{index}]")
-    out: dict[str, object] = {}
-    for side in _SIDES:
-        value = test.get(side)
-        if type(value) is str:
-            out[side] = _unix(value)
+def check_of(code: str, entry_point: object, where: str, before: str = "") -> Tests:
+    """Return a test in HumanEval's form: code that defines `check` and calls it with the solution's function."""
+    if not isinstance(entry_point, str) or not _ENTRY.fullmatch(entry_point):
+        raise ValueError(f"'entry_point' is {entry_point!r}, not the name of a function")
+    return code_tests([f"{code.rstrip()}\n\ncheck({entry_point})"], where, before)
+
+
+def test_functions(code: str, where: str) -> Tests:
+    """Return a test for each test function and test method of a test file.
+
+    Raises:
+        ValueError: the file isn't valid Python, has no test, or needs pytest itself.
+    """
+    calls = [call for node in _tree(code, where).body for call in _calls_of(node, where)]
+    if not calls:
+        raise ValueError(f"{where!r} holds no function `test_…` that can be called")
+    return code_tests([f"{code.rstrip()}\n\n\n{call}" for call in calls], where)
+
+
+def _calls_of(node: ast.stmt, where: str) -> Iterator[str]:
+    """Yield the code that runs each test that a statement of a test file defines."""
+    if isinstance(node, (ast.Import, ast.ImportFrom)):
+        names = [getattr(node, "module", None) or "", *(alias.name for alias in node.names)]
+        if any(name.partition(".")[0] == "pytest" for name in names):
+            raise ValueError(f"{where!r} holds a test file that imports pytest, which isn't judged here")
+    elif isinstance(node, ast.FunctionDef) and node.name.startswith("test"):
+        yield _call_of(node, node.name, 0, where)
+    elif isinstance(node, ast.ClassDef):
+        yield from _calls_of_class(node, where)
+
+
+def _calls_of_class(node: ast.ClassDef, where: str) -> Iterator[str]:
+    """Yield the code that runs each test method: of a class of `unittest`, or of a plain class as pytest runs them."""
+    is_case = any(ast.unparse(base).endswith("TestCase") for base in node.bases)
+    methods = [part for part in node.body if isinstance(part, (ast.FunctionDef, ast.AsyncFunctionDef))]
+    before = "".join(f"_test.{m.name}(); " for m in methods if m.name in ("setup_method", "setUp"))
+    for method in methods if is_case or (node.name.startswith("Test") and not node.bases) else ():
+        if not method.name.startswith("test"):
+            continue
+        if is_case:
+            yield _UNITTEST.format(case=node.name, method=method.name)
         else:
-            _read_side(test, side, out, f"{where}[{index}]", lines)
-    if len(test) > 2:
-        out |= extras_of(test)
-        if not is_missing(test.get("alternatives")):
-            out["alternatives"] = [_stream(other, "output", where) for other in plain(test["alternatives"])]
-    return out
+            yield f"_test = {node.name}(); {before}{_call_of(method, f'_test.{method.name}', 1, where)}"
 
 
-def extras_of(test: Mapping[str, object]) -> dict[str, object]:
-    """Return the name and the validator flags of a test, where it has them."""
-    found: dict[str, object] = {"name": None if test.get("name") is None else str(test["name"])}
-    found["flags"] = flags_of(test.get("flags"))
-    return {key: value for key, value in found.items() if value}
+#: Runs a method with the fixtures of its class; a failure is raised, and a method that skips itself has passed.
+_UNITTEST = """import unittest as _unittest
+try:
+    _unittest.TestSuite([{case}({method!r})]).debug()
+except _unittest.SkipTest:
+    pass"""
 
 
-def _read_side(test: Mapping[str, object], side: str, out: dict[str, object], where: str, lines: bool) -> None:
-    inner, keys = _SIDES[side]
-    key = next((key for key in keys if key in test), None)
-    if key is None:
-        raise ValueError(f"{where} is a mapping without {_sides(test)}")
-    value = plain(test[key])
-    if isinstance(value, Mapping):
-        value = plain(value.get(inner))
-    if isinstance(value, (list, tuple)) and value and side == "output":
-        if any(isinstance(plain(other), (list, tuple)) for other in value):
-            several = True  # each alternative is a list of lines
-        else:
-            several = len(value) > 1 and not lines and isinstance(out.get("input"), str) and _is_text(test)
-        if several:
-            out[side], *out["alternatives"] = [_stream(other, side, where) for other in value]
-            return
-    out[side] = _stream(value, side, where)
-
-
-def _is_text(test: Mapping[str, object]) -> bool:
-    """Return whether the input of a test is text. A list of outputs is then alternatives, as in xCodeEval."""
-    return isinstance(next(test[key] for key in _SIDES["input"][1] if key in test), (str, Mapping))
-
-
-def _stream(value: object, side: str, where: str) -> str | bytes:
-    value = plain(value)
-    if isinstance(value, str):
-        return _unix(value)
-    if isinstance(value, bytes):
-        return value.replace(b"\r\n", b"\n")
-    if isinstance(value, (list, tuple)) and all(isinstance(line, str) for line in value):
-        return _unix("".join(line if line.endswith("\n") else line + "\n" for line in value))
-    if is_missing(value):
-        raise ValueError(f"{where}: its {side} holds nothing")
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return repr(value)  # people write an answer of one number like this
-    raise ValueError(f"{where}: its {side} is a {type(value).__name__}, not text")
-
-
-def _unix(text: str) -> str:
-    """Replace CRLF by LF: it comes from the way a data set was collected, and no judge gives it to programs."""
-    return text.replace("\r\n", "\n") if "\r" in text else text
+def _call_of(function: ast.FunctionDef | ast.AsyncFunctionDef, name: str, given: int, where: str) -> str:
+    if function.decorator_list or len(function.args.args) > given + len(function.args.defaults):
+        raise ValueError(f"{where!r} holds a test that needs pytest ({function.name} has fixtures or decorators)")
+    return f"{name}()"
