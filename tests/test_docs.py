@@ -85,21 +85,6 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert (page.parent / target.partition("#")[0]).exists(), f"{page.name}: {target}"
 
 
-def test_the_page_of_the_architecture_names_files_and_names_that_exist() -> None:
-    text = _BLOCK.sub("", (DOCS / "architecture.md").read_text(encoding="utf-8"))
-    named = set(re.findall(r"`([^`\s]+)`", text))
-    paths = [*ROOT.glob("nbrun/**/*"), *ROOT.glob("tests/**/*"), ROOT / "pyproject.toml"]
-    files = [f"/{path.relative_to(ROOT)}" for path in paths if "__pycache__" not in path.parts]
-    gone = [
-        name for name in named if re.search(r"/|\.(?:py|md)$", name) and not any(f.endswith(f"/{name}") for f in files)
-    ]
-    assert not gone
-    code = "".join(path.read_text(encoding="utf-8") for path in paths if path.suffix == ".py")
-    names = [name.rpartition(".")[2] for name in named if re.fullmatch(r"[A-Za-z_]+(\.[A-Za-z_]+)?", name)]
-    missing = [name for name in names if not re.search(rf"\b{name}\b", code)]
-    assert not missing, "names of code that is gone"
-
-
 def test_the_page_of_the_api_is_what_the_docstrings_say() -> None:
     pytest.importorskip("ruff", reason="the page is laid out by ruff")
     from tests import api_page
@@ -143,13 +128,13 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
 def test_what_the_page_of_the_architecture_names_exists() -> None:
     """Files, threads, classes and constants: a newcomer who follows the page finds each of them."""
     page = (DOCS / "architecture.md").read_text(encoding="utf-8")
-    files = [p for p in (ROOT / "nbrun").rglob("*") if p.suffix in (".py", ".js")]
-    code = "\n".join(p.read_text(encoding="utf-8") for p in files)
+    files = [p for room in ("nbrun", "tests") for p in (ROOT / room).rglob("*") if p.suffix in (".py", ".js", ".md")]
+    code_files = [p for p in files if p.suffix != ".md" and not p.name.startswith("test_")]
+    code = "\n".join(p.read_text(encoding="utf-8") for p in code_files)
     names = set(re.findall(r"`([^`\n]+)`", page.replace("```", "")))
-    paths = {n for n in names if re.fullmatch(r"[\w/]+\.(py|js)", n)}
-    known = {str(p) for p in (*files, *(ROOT / "tests").rglob("*.py"))}
+    paths = {n for n in names if re.fullmatch(r"[\w/]+\.(py|js|md)", n)}
     assert len(paths) > 20
-    assert sorted(n for n in paths if not any(k.endswith("/" + n) for k in known)) == []
+    assert sorted(n for n in paths if not any(str(p).endswith("/" + n) for p in files)) == []
     words = {n for n in names if re.fullmatch(r"nbrun-[a-z-]+|[A-Z]\w+(\.\w+)?|[A-Z][A-Z_]+", n)}
     assert len(words) > 15
     assert sorted(n for n in words if not all(re.search(rf"\b{part}\b", code) for part in n.split("."))) == []
