@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import nbrun
+from tests.benchmarks.registry import benchmark, least, most
 from tests.benchmarks.throughput import body
 
 WIDTH, TASKS, PER_SAMPLE, ROUNDS = 8, 40_000, 100, 3
@@ -62,6 +63,14 @@ def bodies(indices: range) -> list[dict[str, Any]]:
     return [body(i) for i in indices]
 
 
+@benchmark(
+    "pools",
+    least("spawn.saved_per_s", 30_000, "results saved a second, no-op tasks of 1 KB, 8 spawned processes"),
+    least("loky.saved_per_s", 20_000, "the same over loky"),
+    least("dask.saved_per_s", 12_000, "the same over a Dask cluster, its scheduler in the kernel"),
+    most("spawn.kernel_cpu_us_per_task", 40, "the kernel's CPU a task, over spawned processes", " µs"),
+    most("loky.kernel_cpu_us_per_task", 40, "the same over loky", " µs"),
+)
 def pools() -> dict[str, Any]:
     """Results saved a second over each executor, no-op tasks of 1 KB; beside it the bare executor in chunks of 100,
     which saves nothing, and the kernel's CPU a task."""
@@ -83,6 +92,11 @@ def pools() -> dict[str, Any]:
     return out
 
 
+@benchmark(
+    "short_tasks",
+    least("of_ideal.spawn", 0.97, "tasks of 20 ms in 8 processes, of the ideal rate"),
+    least("of_ideal.dask", 0.90, "the same over Dask"),
+)
 def short_tasks() -> dict[str, Any]:
     """The share of the ideal rate with tasks of 20 ms on 8 slots."""
     out = {}
@@ -94,6 +108,11 @@ def short_tasks() -> dict[str, Any]:
     return {"of_ideal": out}
 
 
+@benchmark(
+    "kills",
+    most("missing_or_twice", 0, "tasks lost or doubled while a worker a second is killed"),
+    most("attempts_lost", 0, "attempts of fn that these kills cost"),
+)
 def kills() -> dict[str, Any]:
     """One SIGKILL of a worker a second while 3,000 tasks of 5 ms run in 2 workers: all are there, each once."""
     n, killed = 3_000, 0

@@ -22,6 +22,8 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
+from tests.benchmarks.registry import benchmark, least, most, peer
+
 ENDPOINTS, SECONDS = 768, 1.0
 #: Requests one after the other at each endpoint: in the run, start and end included, and of a client alone.
 ROUNDS_OF_THE_RUN, ROUNDS = 30, 10
@@ -30,6 +32,16 @@ _SOURCE = "#script {}\n" + "# a line of some source\n" * 40
 CLIENTS = ("http_client", "urllib3", "httpx", "requests")
 
 
+@benchmark(
+    "fusion",
+    least("run.of_ideal_rate", 0.95, "768 SandboxFusion endpoints, 1 s a request, of the ideal rate"),
+    most("run.cores", 1, "CPU time of the kernel meanwhile", " cores"),
+    most("run.peak_mb", 400, "memory of the kernel meanwhile", " MB"),
+    peer("http_client.cpu_us_a_request", "CPU a request, http.client alone", " µs"),
+    peer("urllib3.cpu_us_a_request", "CPU a request, urllib3 alone", " µs"),
+    peer("httpx.cpu_us_a_request", "CPU a request, httpx alone", " µs"),
+    peer("requests.cpu_us_a_request", "CPU a request, requests alone", " µs"),
+)
 def main() -> dict[str, Any]:
     """The figures."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "judge"))

@@ -17,6 +17,7 @@ from nbrun import Task
 from nbrun.errors import NotSupportedError
 from nbrun.judge import LocalSandbox, demo_problems, read_problems
 from nbrun.samples import SampleReader
+from tests.benchmarks.registry import benchmark, least, most
 
 PACKAGES = Path(__file__).parents[1] / "judge" / "packages"
 TESTS, ROUNDS = 100, 5
@@ -25,6 +26,13 @@ SUM_CPP = '#include <cstdio>\nint main() { int a, b; std::scanf("%d %d", &a, &b)
 PROBLEM = {"id": "sum", "tests": [{"input": "1 2\n", "output": "3\n"}] * TESTS}
 
 
+@benchmark(
+    "judging_overhead",
+    most("cpp_isolated.over_ms", 4, "judging a test of a C++ program, over the bare program, in a box", " ms"),
+    most("python_isolated.over_ms", 6, "the same of a Python program", " ms"),
+    most("cpp_plain.over_ms", 5, "the same of a C++ program, without a box", " ms"),
+    most("python_plain.over_ms", 5, "the same of a Python program, without a box", " ms"),
+)
 def overhead() -> dict[str, Any]:
     """Milliseconds a test, one after another, over what the bare program takes in the same round.
 
@@ -79,6 +87,12 @@ def _judged_ms(sandbox: LocalSandbox, task: Task) -> float:
     return (time.perf_counter() - began) / TESTS * 1000
 
 
+@benchmark(
+    "judging_verdicts",
+    least("1_workers.share", 1, "verdicts as declared, demo set and 9 problem packages, 1 worker"),
+    least("2_workers.share", 1, "the same, 2 workers"),
+    least("16_workers.share", 1, "the same, 16 workers on 2 CPUs"),
+)
 def verdicts() -> dict[str, Any]:
     """Every submission of the demo set and of the tests' packages, at 1, 2 and 16 workers: how many verdicts hold."""
     due = [*_due(demo_problems()), *_due(read_problems(PACKAGES))]
@@ -122,6 +136,12 @@ def _verdict(sandbox: LocalSandbox, task: Task) -> str | None:
 ROWS = 1000
 
 
+@benchmark(
+    "reading_rows",
+    most("over_datasets_streamed", 1, "1,000 CodeContests-like rows of Parquet, over a stream of datasets", "×"),
+    most("over_datasets_converted", 1, "the same over datasets that convert the file first", "×"),
+    most("over_a_mapped_dataset", 2.5, "rows of a converted dataset, over iterating it alone", "×"),
+)
 def reading() -> dict[str, Any]:
     """CPU seconds for 1,000 rows in CodeContests' shape, each reader in turn: what it takes over `datasets`.
 
@@ -244,6 +264,10 @@ _SUBMISSIONS = {
 CASES = 60
 
 
+@benchmark(
+    "judging_package",
+    most("over_the_faster_one", 1, "a package, over the faster of problemtools and BAPCtools, at worst", "×"),
+)
 def package() -> dict[str, Any]:
     """Seconds for a package of C++ submissions, one of Python's and one with a validator, one and two programs at once.
 

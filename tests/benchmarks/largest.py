@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import nbrun
+from tests.benchmarks.registry import benchmark, most, peer
 
 SAMPLES, TASKS, WORKERS, MEAN_S = 13_610, 11_600_000, 768, 0.017
 ROUNDS = 5  # of `bookkeeping`
@@ -149,12 +150,29 @@ def _growth(small: dict[str, Any], large: dict[str, Any]) -> float:
     return round((1 / large["tasks_per_s"]) / (1 / small["tasks_per_s"]), 2)
 
 
+@benchmark(
+    "largest_job",
+    most(
+        "tenth.ready_again_s",
+        15,
+        "a tenth of the largest job (1.2 million tasks, 768 workers): ready again after a kill",
+        " s",
+    ),
+    most("tenth.peak_mb", 1000, "its peak memory", " MB"),
+    most("tenth.bookkeeping_us_per_task", 40, "its CPU a task above that of 768 plain threads", " µs"),
+    most("time_a_task_tenth_over_hundredth", 1.2, "its time a task, over that in a hundredth of the job", "×"),
+)
 def parts() -> dict[str, Any]:
     """A hundredth and a tenth of the job."""
     small, large = one(100), one(10)
     return {"hundredth": small, "tenth": large, "time_a_task_tenth_over_hundredth": _growth(small, large)}
 
 
+@benchmark(
+    "many_workers",
+    most("above_us_per_task", 40, "CPU a task with 768 workers, above that of 768 plain threads", " µs"),
+    peer("bare_cpu_us_per_task", "CPU a task of 768 plain threads that save nothing", " µs"),
+)
 def bookkeeping() -> dict[str, Any]:
     """A hundredth of the job in a run, and in plain threads that save nothing, in turn: CPU a task."""
     ours, plain = [], []
@@ -169,6 +187,12 @@ def bookkeeping() -> dict[str, Any]:
     }
 
 
+@benchmark(
+    "largest_job_whole",
+    most("ready_again_s", 15, "all of it (11.6 million tasks): ready again after a kill", " s"),
+    most("peak_mb", 1000, "its peak memory", " MB"),
+    is_long=True,
+)
 def whole() -> dict[str, Any]:
     """All of it: a quarter of an hour and some GB of disk."""
     return one(1)

@@ -22,6 +22,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from tests.benchmarks.registry import benchmark, least, most, peer
+
 FILES, ROWS, ROUNDS = 1_000, 100, 5
 #: Groups of one file, and what is made of an entry.
 COMMON = """
@@ -104,6 +106,18 @@ print(peak() - before, df.memory_usage(deep=True).sum())
 """
 
 
+@benchmark(
+    "loading",
+    least("duckdb_over_nbrun", 2, "DuckDB's read_json of 1,000 files of the older program, over load_results", "×"),
+    least("duckdb_over_nbrun_again", 20, "the same over load_results of an unchanged directory", "×"),
+    peer("polars_over_nbrun", "polars, over load_results", "×"),
+    peer("orjson_over_nbrun", "a loop with orjson, over load_results", "×"),
+    peer("pandas_read_json_over_nbrun", "pandas.read_json, over load_results", "×"),
+    peer("json_over_nbrun", "a loop with json, over load_results", "×"),
+    most("memory_over_frame.cold", 1.5, "memory that load_results takes, over its frame", "×"),
+    most("memory_over_frame.again", 1.5, "the same for an unchanged directory", "×"),
+    most("archived.size", 0.25, "an archive, over the files in it", "×"),
+)
 def main() -> dict[str, Any]:
     """Seconds by reader, and ratios to DuckDB."""
     with tempfile.TemporaryDirectory() as top:
@@ -134,6 +148,14 @@ def main() -> dict[str, Any]:
         return figures
 
 
+@benchmark(
+    "importing",
+    most("nbrun_ms", 100, "`import nbrun`, over a bare interpreter", " ms"),
+    peer("nbrun_start_ms", "with all that starts a run", " ms"),
+    peer("tqdm_ms", "`import tqdm`", " ms"),
+    peer("joblib_ms", "`import joblib`", " ms"),
+    peer("pandas_ms", "`import pandas`", " ms"),
+)
 def importing() -> dict[str, float]:
     """Milliseconds that an import takes over a bare interpreter, with its bytecode on the disk; the least of many."""
     steps = {

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.benchmarks.registry import benchmark, least, most
+
 PANEL_TESTS = Path(__file__).parents[1] / "panel"
 sys.path.insert(0, str(PANEL_TESTS))
 from lab import Lab, Notebook, running_lab  # noqa: E402 - beside the tests that share it
@@ -53,6 +55,29 @@ DRIVE = "driver = threading.Thread(target=drive, args=(run, {spread}), daemon=Tr
 PANEL_ELEMENTS = "document.querySelectorAll('.nbrun-panel, .nbrun-panel *').length"
 
 
+@benchmark(
+    "panel",
+    most("busy.messages_per_s", 12, "panel, 10,000 samples, 5,000 ends a second: messages a second"),
+    most("busy.kb_per_s", 20, "… kilobytes a second"),
+    most("spread.kb_per_s", 50, "… where ends are spread over all samples"),
+    most("busy.messages_per_s_paused", 0, "… messages when nothing changes"),
+    most("creation.messages", 60, "… messages until it is there"),
+    most("creation.kb", 400, "… kilobytes until it is there"),
+    most("creation.seen_s", 1.5, "… from Run All to seen", " s"),
+    most("reload_s", 2, "… from a reloaded page's notebook to a live panel", " s"),
+    most("dom_100", 300, "elements of the panel at 100 samples"),
+    most("dom_13610", 300, "… at 13,610 samples"),
+    most("busy.updater_share_pct", 2, "panel's thread, of a core", " %"),
+    most("busy.tick_p99_ms", 20, "… a tick's p99", " ms"),
+    most("spread.tick_p99_ms", 20, "… where ends are spread over all samples", " ms"),
+    most("busy.page_busy_pct", 20, "page busy", " %"),
+    most("busy.long_tasks", 0, "tasks of the page over 50 ms"),
+    least("busy.frames_per_s", 55, "frames a second"),
+    least("busy.scroll_frames_per_s", 55, "… while 10,000 rows are scrolled"),
+    most("busy.filter_ms", 200, "from typing a filter to its rows", " ms"),
+    most("busy.twice_over_once", 1.1, "messages when shown twice, over once", "×"),
+    most("busy.cell_again_over_once", 1.1, "… when the cell is run again", "×"),
+)
 def main() -> dict[str, Any]:
     """Figures by name; see registry.py for what is wanted of them."""
     with tempfile.TemporaryDirectory() as folder, running_lab(Path(folder)) as lab:
@@ -63,6 +88,13 @@ def main() -> dict[str, Any]:
         return figures
 
 
+@benchmark(
+    "panel_steering",
+    most("clicks.first_click_s", 0.5, "the first click while a cell runs", " s"),
+    most("clicks.second_click_s", 0.5, "… the next", " s"),
+    most("clicks.stop_button_s", 2, "stop button during await run; the run goes on", " s"),
+    least("engine_with_over_without", 0.95, "the engine's rate with the panel open, over without", "×"),
+)
 def steering() -> dict[str, Any]:
     """The engine's rate beside the panel, and how soon buttons are obeyed."""
     with tempfile.TemporaryDirectory() as folder, running_lab(Path(folder)) as lab:

@@ -22,6 +22,7 @@ from typing import Any
 import orjson
 
 import nbrun
+from tests.benchmarks.registry import benchmark, peer
 
 TASKS, SAMPLES, WORKERS, ROUNDS = 20_000, 200, 8, 5
 #: So many results are in one transaction at most: the bound on what is unsaved that nbrun keeps, too.
@@ -172,6 +173,15 @@ def slow_ones(bare_per_s: float) -> dict[str, float]:
     return out
 
 
+@benchmark(
+    "rivals",
+    peer("sqlite.median", "SQLite WAL, synchronous=FULL, in groups, over the bare pool", "×"),
+    peer("fsync_a_result", "an fsync a result", "×"),
+    peer("diskcache", "diskcache", "×"),
+    peer("joblib_memory", "joblib.Memory", "×"),
+    peer("optuna_journal", "Optuna's journal", "×"),
+    peer("parsl_task_exit", "Parsl's checkpoints at each task's exit", "×"),
+)
 def main() -> dict[str, Any]:
     """Durable results a second as a multiple of the bare pool's, which saves nothing: the median, least and most."""
     ratios: dict[str, list[float]] = {"sqlite": [], "journal": []}

@@ -19,6 +19,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from tests.benchmarks.registry import benchmark, peer
+
 TASKS, WORKERS = 10_000, 8
 #: Parsl writes a checkpoint file of its own with each task: so many show its time a task.
 PARSL_TASKS = 2_000
@@ -117,6 +119,23 @@ TOOLS: dict[str, tuple[str, Callable[[str], int], Callable[[str], int] | None]] 
 }
 
 
+@benchmark(
+    "runners",
+    peer("nbrun.seconds", "10,000 samples of one no-op task, each result saved: nbrun, from import to end", " s"),
+    peer("nbrun.disk_mb", "… on the disk", " MB"),
+    peer("nbrun.peak_mb", "… peak memory", " MB"),
+    peer("nbrun.read_s", "… reading all results, in a new process", " s"),
+    peer("inspect_ai.seconds", "the same in Inspect AI's eval", " s"),
+    peer("inspect_ai.disk_mb", "… its log on the disk", " MB"),
+    peer("inspect_ai.peak_mb", "… peak memory", " MB"),
+    peer("inspect_ai.read_s", "… reading its log, in a new process", " s"),
+    peer("joblib_memory.seconds", "the same in joblib's Parallel and Memory, nothing made durable", " s"),
+    peer("joblib_memory.disk_mb", "… on the disk", " MB"),
+    peer("joblib_memory.read_s", "… reading all results, in a new process", " s"),
+    peer("parsl.seconds", "the same in Parsl with task_exit checkpoints, threads", " s"),
+    peer("dask.seconds", "the same in Dask, threads, nothing saved", " s"),
+    peer("ray.seconds", "the same in Ray, processes, nothing saved", " s"),
+)
 def main() -> dict[str, Any]:
     """Seconds for 10,000 tasks, peak memory, room on disk and seconds to read all again, by tool."""
     figures: dict[str, Any] = {}

@@ -20,12 +20,17 @@ from nbrun.results import replay
 from nbrun.results.format import frame
 from nbrun.results.reader import Reader
 from nbrun.storage.directory import Directory
+from tests.benchmarks.registry import benchmark, most
 
 
 def _rss_mb() -> float:
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
 
 
+@benchmark(
+    "one_large_sample",
+    most("mb_more_than_at_its_start", 64, "memory as one sample collects 1 GB of results, over its start", " MB"),
+)
 def one_sample() -> dict[str, Any]:
     """Memory while one sample collects 1 GB of results, over that at its start."""
     n, most = 100_000, 0.0
@@ -43,6 +48,10 @@ def one_sample() -> dict[str, Any]:
     return {"mb_more_than_at_its_start": round(most - before, 1)}
 
 
+@benchmark(
+    "million",
+    most("peak_mb", 300, "peak memory of 1,000,000 tasks in 10,000 samples", " MB"),
+)
 def million() -> dict[str, Any]:
     """1,000,000 tasks in 10,000 samples, one run, in this process alone."""
     count, each = 10_000, 100
@@ -87,6 +96,13 @@ print(json.dumps({name: round(value, 2) for name, value in out.items()}))
 """
 
 
+@benchmark(
+    "growing_sample",
+    most("one_more_over_all", 0.25, "one more item in a sample of 1,000,000: CPU time, over that of all", "×"),
+    most("one_more.peak_mb", 300, "… peak memory", " MB"),
+    most("redo.peak_mb", 600, "a tenth of them again: peak memory", " MB"),
+    most("load.over_frame", 2, "loading them: memory over the frame", "×"),
+)
 def growing() -> dict[str, Any]:
     """One sample of 1,000,000 tasks: all of it, one more item, a tenth of it again, loading it; each in a process."""
     count = 1_000_000
@@ -101,6 +117,11 @@ def growing() -> dict[str, Any]:
     return figures
 
 
+@benchmark(
+    "opening",
+    most("directory_s", 1, "opening a finished directory of 13,610 samples", " s"),
+    most("matching_us_an_item", 10, "matching it with the dataset, an item", " µs"),
+)
 def opening() -> dict[str, Any]:
     """A finished directory of 13,610 samples, warm: opening it, and matching its 136,100 items."""
     count, each = 13_610, 10
@@ -125,6 +146,11 @@ def opening() -> dict[str, Any]:
     }
 
 
+@benchmark(
+    "first_task",
+    most("new_directory_ms", 50, "from start() to the first task, a list of 13,610 samples", " ms"),
+    most("finished_directory_ms", 300, "the same where all but the last sample are finished", " ms"),
+)
 def first_task() -> dict[str, Any]:
     """From `nbrun.start()` to the first task: a list of 13,610 samples, in a new directory and in a finished one."""
     count, each = 13_610, 20
@@ -173,6 +199,11 @@ print(run.progress.done, time.time(), flush=True)
 """
 
 
+@benchmark(
+    "ending",
+    most("seconds", 1, "the end of a process with 768 requests of 1000 s in flight", " s"),
+    most("done_and_not_saved", 0, "results lost by that"),
+)
 def ending() -> dict[str, Any]:
     """The end of a process with 768 requests of 1000 s in flight; what was done is saved."""
     with tempfile.TemporaryDirectory() as folder:
@@ -184,6 +215,10 @@ def ending() -> dict[str, Any]:
     return {"seconds": round(over - float(at), 2), "done_and_not_saved": lost}
 
 
+@benchmark(
+    "beside_a_cell",
+    most("p99_ms", 150, "from a task's end to its being saved, p99 beside a cell that computes", " ms"),
+)
 def beside_a_cell() -> dict[str, Any]:
     """From a task's end to its being saved at 1,000 results a second, while a cell computes."""
     from tests.benchmarks.throughput import delay
@@ -201,6 +236,12 @@ def beside_a_cell() -> dict[str, Any]:
         over.set()
 
 
+@benchmark(
+    "growth",
+    most("record_of_64_over_16_mb", 8, "reading one record of 64 MB, over one of 16 MB", "×"),
+    most("overtaken_at_2000_over_500", 8, "reading 2,000 samples that are archived meanwhile, over 500", "×"),
+    most("matched_bytes_an_entry", 10, "memory that an entry of a matched old file keeps", " bytes"),
+)
 def growth() -> dict[str, Any]:
     """What once grew with the square of its input, or by every entry: each measured at two sizes."""
     with tempfile.TemporaryDirectory() as folder:

@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.registry import BENCHMARKS, Goal, look_up
+from tests.benchmarks.registry import Benchmark, Goal, benchmarks, look_up
 
 ROOT = Path(__file__).parents[2]
 README, FIGURES = ROOT / "README.md", ROOT / "nbrun" / "docs" / "figures.md"
@@ -25,20 +25,25 @@ HEADLINES = {
 BEGIN, END = "<!-- figures: python -m tests.benchmarks --table -->", "<!-- end of figures -->"
 
 
-def render(records: dict[str, dict[str, Any]], only: Mapping[tuple[str, str], str] | None = None) -> str:
+def render(
+    records: dict[str, dict[str, Any]],
+    only: Mapping[tuple[str, str], str] | None = None,
+    rows_of: Sequence[Benchmark] | None = None,
+) -> str:
     """Return a row for each goal that was measured; misses are marked.
 
     Args:
+        rows_of: the benchmarks; by default all.
         only: benchmarks and figures to show, with their descriptions; None shows all, and where they were measured.
     """
     rows = ["| what | wanted | measured |", "|---|---|---|"]
-    for benchmark in BENCHMARKS:
+    for benchmark in benchmarks() if rows_of is None else rows_of:
         figures = records.get(benchmark.name, {}).get("figures", {})
         for goal in benchmark.goals:
             value = look_up(figures, goal.figure)
             if value is not None and (only is None or (benchmark.name, goal.figure) in only):
-                says = goal.says if only is None else only[benchmark.name, goal.figure]
-                rows.append(f"| {says} | {_wanted(goal)} | {_measured(goal, value)} |")
+                text = goal.description if only is None else only[benchmark.name, goal.figure]
+                rows.append(f"| {text} | {_wanted(goal)} | {_measured(goal, value)} |")
     return "\n".join(rows if only is not None else [*rows, "", _where(records)])
 
 

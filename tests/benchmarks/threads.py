@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import nbrun
+from tests.benchmarks.registry import benchmark, least, most, peer
 from tests.benchmarks.throughput import body
 
 
@@ -26,6 +27,10 @@ def _run(samples: Iterable[dict[str, Any]], fn: Any, workers: int) -> tuple[floa
     return took, used
 
 
+@benchmark(
+    "sixteen_threads",
+    most("over_ideal_percent", 2, "10,000 tasks of 50 ms on 16 threads, over the ideal time", " %"),
+)
 def sixteen() -> dict[str, Any]:
     """10,000 tasks of 50 ms on 16 threads, over the ideal time."""
     samples = [{"id": f"s{i}", "solutions": list(range(100))} for i in range(100)]
@@ -37,6 +42,12 @@ def _duration(index: int) -> float:
     return 0.05 + 0.1 * ((index * 37) % 101) / 100
 
 
+@benchmark(
+    "many_threads",
+    least("768_threads.of_ideal", 0.92, "768 threads, tasks of 50–150 ms, of the ideal rate"),
+    most("768_threads.cores", 1, "CPU cores that this takes"),
+    peer("2000_coroutines.of_ideal", "2,000 coroutines with the same tasks, of the ideal rate"),
+)
 def many() -> dict[str, Any]:
     """768 threads with tasks of 50 to 150 ms, and 2,000 coroutines with the same: of the ideal rate; cores used."""
 
@@ -58,6 +69,7 @@ def many() -> dict[str, Any]:
     return out
 
 
+@benchmark("more_threads")
 def more_threads_than_useful() -> dict[str, Any]:
     """Tasks of 2 ms: results a second by the number of threads."""
 
@@ -69,6 +81,12 @@ def more_threads_than_useful() -> dict[str, Any]:
     return {f"{workers}_threads_per_s": rate(workers) for workers in (16, 64, 128, 256, 768)}
 
 
+@benchmark(
+    "bookkeeping",
+    most("bytes_per_finished_sample", 300, "memory a finished sample keeps", " bytes"),
+    most("bytes_per_task", 20, "the same by task", " bytes"),
+    most("cpu_us_per_task", 40, "CPU a task, no-op tasks in threads", " µs"),
+)
 def bookkeeping() -> dict[str, Any]:
     """What a finished sample and a task keep in memory (as tracemalloc counts, from a tenth of a run to its end), and
     what a task costs in CPU (of a run that isn't traced)."""

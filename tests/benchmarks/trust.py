@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import nbrun
+from tests.benchmarks.registry import benchmark, least, most
 
 
 def _size(folder: Path) -> int:
@@ -24,6 +25,11 @@ def _size(folder: Path) -> int:
     return total
 
 
+@benchmark(
+    "disk",
+    most("most", 2.5, "a directory's room during a run, at most, over the results in it", "×"),
+    most("at_the_end", 1.1, "the same at the end", "×"),
+)
 def disk() -> dict[str, Any]:
     """What a directory takes, over the bytes of the results saved so far: the most at any moment, and at the end.
 
@@ -55,6 +61,14 @@ def disk() -> dict[str, Any]:
         return {"most": round(most, 2), "at_the_end": round(_size(results) / saved, 2)}
 
 
+@benchmark(
+    "thousand_kills",
+    least("kills", 1000, "SIGKILLs at random moments, half of them with a power cut"),
+    most("lost", 0, "results lost by them"),
+    most("doubled", 0, "doubled"),
+    most("ran_again_a_kill", 40, "tasks that ran again, a kill"),
+    is_long=True,
+)
 def thousand_kills() -> dict[str, Any]:
     """tests/storage/kills.py, 1,000 times."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "storage"))
