@@ -38,7 +38,7 @@ from nbrun.results.sample_file import (
 from nbrun.results.values import decode, encode, load, quick_loader, without_surrogates_in
 
 if TYPE_CHECKING:
-    from nbrun.results.archives import Archives
+    from nbrun.results.listing import Archives
 
 #: Columns of numbers: name -> typecode. -1 (n_*, accepted) and NaN (times) mean unknown.
 NUMBERS = {
@@ -496,18 +496,18 @@ class FileReader:
         self, folder: str, name: str, place: Place | None, match: MatchRecord | None, record: FileRecord
     ) -> list[int] | None:
         """Read a file of an archive, wherever it is by now; see `_read_where_it_is`."""
-        from nbrun.results import archives  # slow to load, and needed here only
+        from nbrun.results import listing  # slow to load, and needed here only
 
         if place is not None:
             try:
-                self._read_any(io.BytesIO(archives.read_member(folder, place)), match, record)
+                self._read_any(io.BytesIO(listing.read_member(folder, place)), match, record)
                 return identity_in(place)
             except FileNotFoundError:  # unpacked meanwhile
                 pass
         if self._archives is None or self._archives[0] != folder:
-            self._archives = folder, archives.Archives(folder)
-        data = archives.read_file(Path(folder), FileInfo(name, "", "", 0, 0), self._archives[1])
-        self._read_any(io.BytesIO(data), match, record)
+            self._archives = folder, listing.Archives(folder)
+        with listing.open_file(Path(folder), FileInfo(name, "", "", 0, 0), self._archives[1]) as f:
+            self._read_any(f, match, record)
         return None
 
     def _read_any(self, f: BinaryIO, match: MatchRecord | None, record: FileRecord) -> None:
@@ -517,10 +517,9 @@ class FileReader:
         if own:
             f.seek(0)
             record["id"], damaged = self._read_own(f)
-        if damaged or not sample_file.ends_as_own(f):  # another format, or a file that another tool has re-serialised
-            f.seek(0, os.SEEK_END)  # empties the buffer: what is in it would be joined with the rest, in a copy of both
-            f.seek(0)
-            data = f.read()
+        is_as_written = own and not damaged and sample_file.ends_as_own(f)
+        if not (is_as_written or (own and not sample_file.may_be_parsed(f))):  # another tool may have re-serialised it
+            data = sample_file.read_whole(f)
             old = None if own else self._old_of(data)
             if old is not None:
                 self._read_old(old, data, match, record)

@@ -10,7 +10,6 @@ Threads: a Follower belongs to one thread at a time.
 
 from __future__ import annotations
 
-import io
 import os
 import time
 from collections import Counter, deque
@@ -23,9 +22,8 @@ from nbrun import verdicts
 from nbrun.json_types import Entry
 from nbrun.model import ErrorNote
 from nbrun.results import plain_files, sample_file
-from nbrun.results.archives import Archives, read_file
 from nbrun.results.format import ENTRY, FOLDER, HEADER, MatchRecord, Record, unframe
-from nbrun.results.listing import list_samples
+from nbrun.results.listing import Archives, list_samples, open_file
 from nbrun.results.replay import (
     SavedSample,
     entry_of,
@@ -35,7 +33,7 @@ from nbrun.results.replay import (
     read_matches,
     read_runs,
 )
-from nbrun.results.sample_file import FileInfo, Identity, OwnFile, Unreadable
+from nbrun.results.sample_file import FileInfo, Identity, Unreadable
 from nbrun.results.status import SAMPLES, SampleTotals, from_tail, read_totals
 
 #: A folder whose time of change is younger than this may change again without showing it; it is listed again.
@@ -270,24 +268,22 @@ class Follower:
         """Return the type of the error of each entry of a file in nbrun's format, None for a result."""
         outcomes: dict[Identity, str | None] = {}
         try:
-            own = sample_file.read_any(io.BytesIO(read_file(self.path, info, self._archives)))
+            with open_file(self.path, info, self._archives) as f:
+                saved = SavedSample(f, None, (), lambda s: b"")
+                for s in saved.entries:
+                    if s.item_index is not None:
+                        is_done = s.status == "done"
+                        outcomes[s.identity] = None if is_done else _type_of(sample_file.parse_entry(saved.body(s)))
         except (OSError, Unreadable, ValueError):  # replaced or archived meanwhile: the next look finds it
             return {}
-        if not isinstance(own, OwnFile):
-            return {}
-        for head in own.heads:
-            if head.item_index is None:
-                continue
-            is_done = head.status == "done"
-            outcomes[head.identity] = None if is_done else _type_of(sample_file.parse_entry(own.body(head)))
         return outcomes
 
     def _by_entries(self, info: FileInfo, match: MatchRecord | None) -> _File:
         """Count the entries of a file whose last lines don't say enough: an old one, or a damaged one."""
         out = _File(_slim(info))
         try:
-            data = read_file(self.path, info, self._archives)
-            stored = SavedSample(io.BytesIO(data), match, (), lambda s: b"").entries
+            with open_file(self.path, info, self._archives) as f:
+                stored = SavedSample(f, match, (), lambda s: b"").entries
         except (OSError, Unreadable, ValueError):
             self.problems += 1
             return out

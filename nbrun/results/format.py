@@ -9,7 +9,7 @@ Tree
 ----
     results/
       <name>.json               one a sample; its layout is below
-      archive-0001.zip          finished samples' files, compressed; see archives.py
+      archive-0001.zip          finished samples' files, compressed; see listing.py
       .nbrun/
         journal-00000007.log    segments, in the order of their numbers
         matched.log             match records: which entry of an old file is which item

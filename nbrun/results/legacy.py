@@ -11,11 +11,11 @@ from collections import defaultdict, deque
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple, TypeGuard
+from typing import TYPE_CHECKING, NamedTuple, TypeGuard, cast
 from zlib import crc32
 
 from nbrun.canonical import EMPTY_DIGEST, blake2b, canonical, digest, key_text
-from nbrun.json_types import JsonObject, JsonValue
+from nbrun.json_types import Entry, JsonObject, JsonValue
 from nbrun.results import sample_file, values
 from nbrun.results.format import MatchRecord
 from nbrun.results.sample_file import NOWHERE, Stored, Unreadable
@@ -202,31 +202,35 @@ def places_in(old: OldFile, match: MatchRecord | None, data: bytes) -> list[OldM
     ]
 
 
+def old_entry(row: JsonObject, place: OldMatch, old: OldFile) -> Entry:
+    """Return an entry of the older program as nbrun's entries are."""
+    entry = {
+        "index": place.item_index,
+        "key": key_text(place.key),
+        "occurrence": place.occurrence,
+        "seq": 0,
+        "status": "done",
+        "language": row.get("language"),
+        "solution": row.get("solution"),
+        "result": row.get("result"),
+        "attempts": 1,
+        "started_at": None,
+        "duration_s": None,
+        "run_id": "",
+        "context": "",
+        "worker_id": old.worker_id or "",
+        "api_used": old.api_used or "",
+    }
+    return cast(Entry, entry)
+
+
 def old_body(row: JsonObject, place: OldMatch, old: OldFile) -> bytes:
     """Return an entry of the older program as nbrun writes entries."""
-    body, _ = values.encode(
-        {
-            "index": place.item_index,
-            "key": key_text(place.key),
-            "occurrence": place.occurrence,
-            "seq": 0,
-            "status": "done",
-            "language": row.get("language"),
-            "solution": row.get("solution"),
-            "result": row.get("result"),
-            "attempts": 1,
-            "started_at": None,
-            "duration_s": None,
-            "run_id": "",
-            "context": "",
-            "worker_id": old.worker_id or "",
-            "api_used": old.api_used or "",
-        }
-    )
-    return body
+    return values.encode(old_entry(row, place, old))[0]
 
 
-def old_stored(place: OldMatch, body: bytes, *, matched: bool = True) -> Stored:
-    """Return an entry of the older program, which `old_body` has made of it, as a saved entry."""
+def old_stored(place: OldMatch, old: OldFile, *, matched: bool = True) -> Stored:
+    """Return an entry of the older program as a saved entry, with its bytes."""
+    body = old_body(old.groups[place.group][place.rank], place, old)
     identity = place.group, place.item_index, place.key, place.occurrence
     return Stored(*identity, 0, "done", NOWHERE, 0, len(body), body, matched)

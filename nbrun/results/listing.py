@@ -1,24 +1,56 @@
-"""Lists the sample files of a results directory by their heads and tails: sample id -> file, and what can't be read.
+"""Lists the sample files of a results directory by their heads and tails, and opens them, archived ones too.
 
-Pure reading, without a lock; any thread.
+    archive-0001.zip          a ZIP file: the samples' files as they were, and last a member "index.nbrun"
+    .nbrun/archived.log       members that no longer count: their sample has a file of its own again
+
+tools/archive.py writes each archive beside, reads it back and renames it before any sample's file is removed. It
+is never written again, nor is its number used again. So wherever the process is killed, a sample is in its file (which
+counts), in an archive (the one with the highest number counts), or in both. The index holds what the last lines of each
+file say, so opening a directory unpacks nothing; the ZIP's comment holds its offset, and where that is lost, the ZIP's
+own directory names the members. A sample that must be written to again first returns to a file of its own; the log
+records that, so that the old member doesn't come back when the file is deleted by hand.
+
+Pure reading, without a lock; any thread. Of a slow disk, threads of its own read ahead what a listing looks at next.
 """
 
 from __future__ import annotations
 
+import io
 import os
-from collections.abc import Callable
+import re
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO, NamedTuple, TypedDict, cast
 
+from nbrun.errors import ThreadLimitError
+from nbrun.json_types import JsonObject, JsonValue
 from nbrun.results import plain_files, sample_file
-from nbrun.results.archives import Archives
-from nbrun.results.names import SUFFIX, name_of
-from nbrun.results.replay import TRIES
-from nbrun.results.sample_file import NBRUN, FileInfo, Unreadable
+from nbrun.results.format import FOLDER, Summary
+from nbrun.results.names import SUFFIX, is_sample_file_name, name_of
+from nbrun.results.replay import ARCHIVED_LOG, TRIES, read_archived
+from nbrun.results.sample_file import LEGACY, NBRUN, PROGRESS, FileInfo, Place, Unreadable
+from nbrun.results.values import load
 from nbrun.texts import escape_control_chars
+from nbrun.threads import start_daemon
 
 #: How often a folder is listed that changes all the time.
 LISTINGS = 3
+#: Where LOOK files take twice the time that the processor works on them, and SLOW_S seconds, HELPERS threads read the
+#: others ahead.
+LOOK, SLOW_S, HELPERS = 100, 0.005, 16
+INDEX, ARCHIVE_FORMAT = "index.nbrun", "nbrun-archive/1"
+_NAME = re.compile(r"archive-(\d{4,})\.zip")
+_COMMENT = re.compile(rb"nbrun-archive/1 index=(\d+)\Z")
+#: A member of more than FREE_BYTES may be this many times larger than it is packed (JSON comes to 200).
+MAX_RATIO, FREE_BYTES = 400, 64 << 20
+#: The year 2554: some file systems hold later times, which come from a wrong clock.
+MAX_MTIME_NS = (1 << 64) - 1
+_MEMBER = "has a member"
+_LOCAL = 30  # bytes of a member's header before its name
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +63,13 @@ class Problem:
 
     def __str__(self) -> str:
         return escape_control_chars(f"{self.path} {self.what}").replace("\n", "␊")
+
+
+def reason(e: Exception) -> str:
+    """Return why a file can't be read, as a phrase that completes the sentence "PATH …"."""
+    if isinstance(e, plain_files.NotPlainError):
+        return str(e.strerror)
+    return str(e) if isinstance(e, Unreadable) else f"can't be read: {getattr(e, 'strerror', None) or e}"
 
 
 @dataclass
@@ -96,7 +135,7 @@ def _add_unpacked(out: Listing, path: Path, info: FileInfo) -> None:
 
 def _list_once(path: Path, known: Callable[[os.DirEntry[str]], FileInfo | None] | None) -> Listing:
     out = Listing()
-    for entry in _all_of(path):
+    for entry in _reading_ahead(_all_of(path)):
         name = entry.name
         out.names.add(name)
         try:
@@ -107,12 +146,9 @@ def _list_once(path: Path, known: Callable[[os.DirEntry[str]], FileInfo | None] 
             if isinstance(e, FileNotFoundError) and not os.path.lexists(path / name):
                 out.names.discard(name)
                 continue  # it was moved into an archive or deleted meanwhile
-            what = str(e) if isinstance(e, Unreadable) else f"can't be read: {getattr(e, 'strerror', None) or e}"
-            if isinstance(e, plain_files.NotPlainError):
-                what = str(e.strerror)
             left = sample_file.peek_damaged(path / name)
             sample_id = left.sample_id if left else sample_file.claimed_id(path / name)
-            out.problems.append(Problem(str(path / name), what, sample_id))
+            out.problems.append(Problem(str(path / name), reason(e), sample_id))
             if left is None:
                 if sample_id is not None:
                     out.damaged.setdefault(sample_id, name)
@@ -146,6 +182,41 @@ def _all_of(path: Path) -> list[os.DirEntry[str]]:
     return sorted(found.values(), key=lambda e: e.name)
 
 
+def _reading_ahead(entries: list[os.DirEntry[str]]) -> Iterator[os.DirEntry[str]]:
+    """Yield entries, each to be looked at before the next is asked for. Of a slow disk helpers read some ahead.
+
+    Many files are read at a time then: a cold disk or a network takes hardly longer for sixteen than for one.
+    """
+    ahead: Iterator[os.DirEntry[str]] | None = None  # its single steps are atomic
+    for stop in range(LOOK, len(entries) + LOOK, LOOK):
+        began, worked = time.monotonic(), time.thread_time()
+        yield from entries[stop - LOOK : stop]
+        is_slow = time.monotonic() - began > 2 * (time.thread_time() - worked) + SLOW_S
+        if is_slow and ahead is None and stop + LOOK < len(entries):
+            ahead = iter(entries[stop:])
+            with suppress(ThreadLimitError):
+                for _ in range(HELPERS):
+                    start_daemon(_read_ahead, "nbrun-read-ahead", (ahead,))
+    for _ in ahead or ():  # the helpers end
+        pass
+
+
+def _read_ahead(entries: Iterator[os.DirEntry[str]]) -> None:
+    """Let the system load what will be read of these files."""
+    for entry in entries:
+        try:
+            fd, stat = plain_files.open_and_stat(entry)
+        except OSError:
+            continue  # it is reported when it is looked at
+        try:
+            plain_files.pread(fd, sample_file.HEAD_BYTES, 0)
+            plain_files.pread(fd, sample_file.TAIL_BYTES, max(0, stat.st_size - sample_file.TAIL_BYTES))
+        except OSError:
+            continue
+        finally:
+            os.close(fd)
+
+
 def _newer(a: FileInfo, b: FileInfo) -> tuple[FileInfo, FileInfo]:
     """Return two files of one sample, the one that counts first: whole, nbrun's own, the higher seq, the usual name."""
 
@@ -153,3 +224,317 @@ def _newer(a: FileInfo, b: FileInfo) -> tuple[FileInfo, FileInfo]:
         return not x.is_damaged, x.source == NBRUN, x.max_seq, x.name == name_of(x.sample_id)
 
     return (a, b) if rank(a) > rank(b) else (b, a)
+
+
+# ---- archives
+
+
+def archive_numbers(folder: str | os.PathLike[str]) -> list[tuple[int, str]]:
+    """Return the number and name of each archive in a results directory, the oldest first."""
+    names = [name for name in os.listdir(folder) if name.startswith("archive-")]  # of many names few by far
+    return sorted((int(m[1]), name) for name in names if (m := _NAME.fullmatch(name)))
+
+
+def next_number(folder: Path) -> int:
+    """Return the number of the next archive. The log names those that are gone, so that no number is used again."""
+    logged = [_NAME.fullmatch(r["archive"]) for r in read_archived(folder / FOLDER)]
+    return 1 + max([n for n, _ in archive_numbers(folder)] + [int(m[1]) for m in logged if m], default=0)
+
+
+class _BadArchive(Exception):
+    """The archive can't be read at all, or was written by a newer nbrun."""
+
+
+class Archives:
+    """What the archives of a directory hold. Each index is read once, since archives are never written again.
+
+    Threads: one at a time.
+
+    Attributes:
+        listed: the names of the archives that `list` last found, and of those that the log mentioned then.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self._folder = Path(folder)
+        self._indexes: dict[str, _Index] = {}
+        self._found: dict[str, FileInfo] | None = None  # by file name, as they were listed last
+        self._log_state: tuple[int, int] | None = None
+        self._gone: set[tuple[str, str]] = set()  # archive and member, as the log says
+        self.listed: set[str] = set()
+
+    def list(self) -> tuple[dict[str, FileInfo], list[tuple[str, str]]]:
+        """Return sample id -> what its file would say; and the archives that can't be read, each with the reason."""
+        found: dict[str, FileInfo] = {}
+        problems: list[tuple[str, str]] = []
+        numbers = archive_numbers(self._folder)
+        self._indexes = {name: self._indexes[name] for _, name in numbers if name in self._indexes}
+        gone = self.gone()
+        self.listed = {name for _, name in numbers} | {archive for archive, _ in gone}
+        for _, name in numbers:
+            try:
+                index = self._index(name)
+            except FileNotFoundError:  # unpacked meanwhile: its samples are in files again
+                continue
+            except plain_files.NotPlainError as e:
+                problems.append((str(self._folder / name), str(e.strerror)))
+                continue
+            except (OSError, ValueError, KeyError, TypeError, _BadArchive, zlib.error) as e:
+                problems.append((str(self._folder / name), f"is an archive that can't be read: {e}"))
+                continue
+            problems += [(str(self._folder / name), what) for what in index.bad]
+            for info in index.infos:
+                if (name, info.name) not in gone:
+                    found[info.sample_id] = info
+        self._found = {info.name: info for info in found.values()}
+        return found, problems
+
+    def _index(self, name: str) -> _Index:
+        stat = os.lstat(self._folder / name)
+        known = self._indexes.get(name)
+        if known is None or known.state != (stat.st_ino, stat.st_ctime_ns, stat.st_size):
+            bad: list[str] = []
+            infos = _read_index(self._folder, name, bad)
+            known = self._indexes[name] = _Index((stat.st_ino, stat.st_ctime_ns, stat.st_size), infos, bad)
+        return known
+
+    def gone(self) -> set[tuple[str, str]]:
+        """Return (archive, member) of all that no longer count. The log is read again only where it has changed."""
+        try:
+            stat = os.lstat(self._folder / FOLDER / ARCHIVED_LOG)
+        except (FileNotFoundError, NotADirectoryError):
+            return set()
+        if self._log_state != (stat.st_ino, stat.st_size):
+            records = read_archived(self._folder / FOLDER)
+            self._gone = {(r["archive"], r["name"]) for r in records}
+            self._log_state = stat.st_ino, stat.st_size
+        return self._gone
+
+    def names(self) -> set[str]:
+        """Return the names of the archives that are there and of those that the log mentions."""
+        return {name for _, name in archive_numbers(self._folder)} | {archive for archive, _ in self.gone()}
+
+    def find(self, name: str, *, refresh: bool) -> FileInfo | None:
+        """Find an archived file by its name. Unless `refresh`, a file that was listed before isn't listed again."""
+        found = None if refresh or self._found is None else self._found.get(name)
+        if found is None:
+            self.list()
+            assert self._found is not None
+            found = self._found.get(name)
+        return found
+
+
+class _Index(NamedTuple):
+    """An archive's index.
+
+    Attributes:
+        state: inode, ctime and size of the archive.
+        infos: the files in it.
+        bad: a phrase for each line that can't be right.
+    """
+
+    state: tuple[int, int, int]
+    infos: list[FileInfo]
+    bad: list[str]
+
+
+def read_member(folder: str | os.PathLike[str], place: Place) -> bytes:
+    """Return the bytes of an archived file.
+
+    Raises:
+        Unreadable: its checksum differs.
+        FileNotFoundError: the archive was unpacked meanwhile.
+    """
+    with plain_files.open_reading(os.path.join(folder, place.name)) as f:
+        stat = os.fstat(f.fileno())
+        if (stat.st_ino, stat.st_ctime_ns) != (place.ino, place.ctime_ns):
+            raise FileNotFoundError(f"{place.name} is another archive now")
+        return _member(f, place)
+
+
+def open_file(folder: Path, info: FileInfo, archives: Archives | None = None) -> BinaryIO:
+    """Open a sample's file, although it may be archived or unpacked meanwhile. An archived one is unpacked in memory.
+
+    Args:
+        archives: those of the directory, where the caller reads many files.
+
+    Raises:
+        Unreadable: it is damaged in its archive.
+        OSError: it can't be opened.
+    """
+    archives = Archives(folder) if archives is None else archives
+    plain = FileInfo(info.name, info.sample_id, info.source, 0, 0)
+    names: set[str] | None = None  # of the archives that were there when the file was last found missing
+    for attempt in range(TRIES):
+        try:
+            if info.place is not None:
+                return io.BytesIO(read_member(folder, info.place))
+            return plain_files.open_reading(folder / info.name)
+        except FileNotFoundError:
+            if info.place is not None:
+                info = plain  # unpacked
+                continue
+            before, names = names, archives.names()
+            info = archives.find(info.name, refresh=attempt > 1) or plain
+            if info is plain and names == before and not os.path.lexists(folder / info.name):
+                raise  # it is in no file and no archive, and wasn't moved between them
+    raise FileNotFoundError(f"{folder / info.name} is moved too often to be read")
+
+
+def verify(f: BinaryIO, name: str, members: int) -> None:
+    """Read an archive back. Raise Unreadable, ValueError or EOFError where readers would not find all its members."""
+    stat = os.fstat(f.fileno())
+    if not _seek_index(f, stat.st_size):
+        raise Unreadable("has no index")
+    bad: list[str] = []
+    infos = _parse_index(name, stat, _index_at(f), bad)
+    if bad or len(infos) != members:
+        raise Unreadable("; ".join([f"holds {len(infos)} of {members} files", *bad]))
+    for info in infos:
+        assert info.place is not None
+        _member(f, info.place)
+
+
+def _member(f: BinaryIO, place: Place) -> bytes:
+    header = plain_files.read_at(f.fileno(), place.offset, _LOCAL)
+    skip = _LOCAL + int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
+    try:
+        if is_bomb(place.packed, place.size):
+            raise Unreadable(f"would unpack {place.packed:,} bytes of {place.name} to {place.size:,}")
+        packed = plain_files.read_at(f.fileno(), place.offset + skip, place.packed)
+        data = zlib.decompressobj(-15).decompress(packed, place.size + 1)
+    except (zlib.error, EOFError) as e:
+        raise Unreadable(f"is damaged in {place.name} ({e})") from None
+    if len(data) != place.size or zlib.crc32(data) != place.crc:
+        raise Unreadable(f"is damaged in {place.name} (its checksum differs)")
+    return data
+
+
+def _read_index(folder: Path, name: str, bad: list[str]) -> list[FileInfo]:
+    """Return what an archive holds. A line that can't be right is left out, and `bad` gets a phrase that says why."""
+    with plain_files.open_reading(folder / name) as f:
+        stat = os.fstat(f.fileno())
+        if _seek_index(f, stat.st_size):
+            try:
+                return _parse_index(name, stat, _index_at(f), bad)
+            except (ValueError, zlib.error, EOFError, Unreadable):
+                pass  # the ZIP's own directory names the members too
+        f.seek(0)
+        return list(_by_directory(name, stat, f, bad))
+
+
+def _seek_index(f: BinaryIO, size: int) -> bool:
+    """Go to the index, whose offset the ZIP's comment holds. Return False where there is no such comment."""
+    f.seek(max(0, size - 256))
+    comment = _COMMENT.search(f.read())
+    if comment is None or int(comment[1]) > size:
+        return False
+    f.seek(int(comment[1]))
+    return True
+
+
+def _index_at(f: BinaryIO) -> bytes:
+    start = f.tell()
+    header = f.read(_LOCAL)
+    if header[:4] != b"PK\x03\x04":
+        raise ValueError("no index there")
+    crc, packed, size = (int.from_bytes(header[a : a + 4], "little") for a in (14, 18, 22))
+    return _member(f, Place("", start, packed, size, crc, 0, 0))
+
+
+def _parse_index(archive: str, stat: os.stat_result, data: bytes, bad: list[str]) -> list[FileInfo]:
+    first, *lines = data.split(b"\n")
+    head = load(first)
+    if not isinstance(head, dict):
+        raise ValueError("no index there")
+    if head.get("format") != ARCHIVE_FORMAT:
+        raise _BadArchive(f"its format is {head.get('format')!r}; this nbrun knows {ARCHIVE_FORMAT}")
+    out = []
+    for line in lines:
+        if line:
+            parsed = load(line)
+            if (wrong := _wrong_in(parsed, stat.st_size)) is not None:
+                bad.append(f"{_MEMBER} that {wrong}; it is passed over")
+                continue
+            m = cast(IndexLine, parsed)
+            place = Place(archive, m["offset"], m["packed"], m["size"], m["crc"], stat.st_ctime_ns, stat.st_ino)
+            out.append(
+                FileInfo(
+                    m["name"], m["id"], m["source"], m["size"], m["mtime_ns"], m["summary"], m["progress"], place=place
+                )
+            )
+    return out
+
+
+class IndexLine(TypedDict):
+    """A line of an archive's index: one member."""
+
+    name: str
+    id: str
+    source: str
+    offset: int
+    packed: int
+    size: int
+    crc: int
+    mtime_ns: int
+    summary: Summary | None
+    progress: JsonObject | None
+
+
+def _wrong_in(m: JsonValue, archive_bytes: int) -> str | None:
+    """Return why a line of an index can't be right; None where it can. Anybody may have written it."""
+    if not isinstance(m, dict):
+        return "is described by no object"
+    name, source = m.get("name"), m.get("source")
+    if not is_sample_file_name(name):
+        return f"is called {str(name)[:100]!r}, which is no name of a sample's file"
+    if not isinstance(m.get("id"), str) or source not in (NBRUN, PROGRESS, LEGACY):
+        return f"has no id or no format ({name})"
+    numbers = [n for key in ("offset", "packed", "size", "crc", "mtime_ns") if isinstance(n := m.get(key), int)]
+    if len(numbers) < 5 or min(numbers[:4]) < 0:
+        return f"has sizes that are no numbers ({name})"
+    offset, packed, size, _, mtime_ns = numbers
+    if offset + packed > archive_bytes or abs(mtime_ns) > MAX_MTIME_NS:
+        return f"is outside of the archive ({name})"
+    if is_bomb(packed, size):
+        return f"would unpack {packed:,} bytes to {size:,} ({name})"
+    summary, progress = m.get("summary"), m.get("progress")
+    if not (progress is None or isinstance(progress, dict)):
+        return f"has no progress object ({name})"
+    if not (summary is None if source != NBRUN else sample_file.is_summary(summary)):
+        return f"has no summary ({name})"
+    return None
+
+
+def is_of_member(what: str) -> bool:
+    """Return whether a problem of an archive is one of a single member."""
+    return what.startswith(_MEMBER)
+
+
+def is_bomb(packed: int, size: int) -> bool:
+    """Return whether a member would unpack to more than any result takes, so that a few bytes would fill the memory."""
+    return size > plain_files.MAX_WHOLE_BYTES or (size > FREE_BYTES and size > packed * MAX_RATIO)
+
+
+def _by_directory(archive: str, stat: os.stat_result, f: BinaryIO, bad: list[str]) -> Iterator[FileInfo]:
+    """Look at each member, where the index is lost (the ZIP was repacked, say). Damaged members are left out."""
+    import zipfile  # slow to load, and needed for an archive without its index only
+
+    try:
+        members = zipfile.ZipFile(f).infolist()
+    except (zipfile.BadZipFile, NotImplementedError) as e:  # the second: it needs a newer version of ZIP
+        raise _BadArchive(str(e)) from None
+    for m in members:
+        if not m.filename.endswith(".json") or m.compress_type != zipfile.ZIP_DEFLATED:
+            continue
+        if not is_sample_file_name(m.filename) or is_bomb(m.compress_size, m.file_size):
+            bad.append(f"{_MEMBER} {m.filename[:100]!r} that is no sample's file; it is passed over")
+            continue
+        place = Place(archive, m.header_offset, m.compress_size, m.file_size, m.CRC, stat.st_ctime_ns, stat.st_ino)
+        try:
+            info = sample_file.info_of(
+                m.filename, _member(f, place), int(time.mktime((*m.date_time, 0, 0, -1))) * 10**9
+            )
+        except (Unreadable, ValueError):
+            continue
+        info.place = place
+        yield info

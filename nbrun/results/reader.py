@@ -7,12 +7,11 @@ meanwhile, everything is listed again. Nothing is written. Any thread.
 
 from __future__ import annotations
 
-import io
 import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -22,9 +21,8 @@ from nbrun import verdicts
 from nbrun.errors import InputError
 from nbrun.json_types import Entry, JsonObject, JsonValue
 from nbrun.results import plain_files
-from nbrun.results.archives import Archives, read_file
 from nbrun.results.format import ENTRY, FOLDER, MatchRecord, unframe
-from nbrun.results.listing import Listing, Problem, list_samples
+from nbrun.results.listing import Archives, Listing, Problem, list_samples, open_file, reason
 from nbrun.results.names import name_of
 from nbrun.results.replay import (
     TRIES,
@@ -64,6 +62,7 @@ class Snapshot:
     `handles` holds each segment open, so that its entries can be read although it vanishes.
     """
 
+    path: Path
     journal: JournalIndex
     handles: dict[int, int]
     matches: dict[str, MatchRecord]
@@ -73,6 +72,35 @@ class Snapshot:
     def body(self, s: Stored) -> bytes:
         """Return the bytes of an entry that is in the journal."""
         return plain_files.pread(self.handles[s.where - IN_SEGMENT], s.length, s.offset)
+
+    @contextmanager
+    def open_sample(
+        self, sample_id: str, problems: list[Problem], *, is_checked: bool = True
+    ) -> Iterator[SavedSample | None]:
+        """Yield the saved entries of a sample, its file held open; None where there are none that can be read.
+
+        Args:
+            problems: gets what can't be read.
+            is_checked: leave out the entries that are damaged.
+        """
+        info, journal = self.listing.by_id.get(sample_id), list(self.journal.entries.get(sample_id, {}).values())
+        path = str(self.path / (info.name if info else self.journal.headers.get(sample_id, {}).get("name", "")))
+        damaged = 0
+        if is_checked:
+            journal, unusable = split_readable(journal, self.body)
+            damaged = len(unusable)
+        saved = SavedSample(None, None, journal, self.body) if journal else None
+        with ExitStack() as opened:
+            if info is not None:
+                try:
+                    file = opened.enter_context(open_file(self.path, info, self.archives))
+                    saved = SavedSample(file, self.matches.get(sample_id), journal, self.body)
+                    damaged += saved.drop_damaged() if is_checked else 0
+                except (Unreadable, OSError, ValueError) as e:
+                    problems.append(Problem(path, reason(e), sample_id))
+            if damaged:
+                problems.append(Problem(path, f"has {damaged} damaged entries", sample_id))
+            yield saved
 
 
 def results_folder(results: str | os.PathLike[str]) -> Path:
@@ -114,7 +142,7 @@ class Reader:
             self.problems += listing.problems
             for number, scan in journal.damaged.items():
                 self.problems.append(Problem(str(journal.segments[number]), str(scan)))
-            yield Snapshot(journal, handles, matches, listing, self._archives)
+            yield Snapshot(self.path, journal, handles, matches, listing, self._archives)
         finally:
             for fd in handles.values():
                 os.close(fd)
@@ -151,30 +179,16 @@ class Reader:
             return self._view(sample_id, now, bodies=True)
 
     def _view(self, sample_id: str, now: Snapshot, bodies: bool) -> SampleView | None:
+        with now.open_sample(sample_id, self.problems, is_checked=bodies) as saved:
+            if saved is None:
+                return None
+            counting = [s for s in saved.entries if s.item_index is not None or not s.matched]
+            entries = [(s, saved.body(s) if bodies else b"") for s in counting]
+        done = Counter(s.group for s in counting if s.status == "done")
         info, match = now.listing.by_id.get(sample_id), now.matches.get(sample_id)
         header = now.journal.headers.get(sample_id, {})
-        path = self.path / (info.name if info else str(header.get("name", "")))
-        journal = list(now.journal.entries.get(sample_id, {}).values())
-        if info is None and not journal:
-            return None
-        damaged: list[Stored] = []
-        if bodies:
-            journal, damaged = split_readable(journal, now.body)
-        saved = SavedSample(None, None, journal, now.body)
-        try:
-            if info is not None:  # the file may be replaced meanwhile: merge and read the same bytes
-                saved = SavedSample(io.BytesIO(read_file(self.path, info, self._archives)), match, journal, now.body)
-        except (Unreadable, OSError, ValueError) as e:
-            self.problems.append(Problem(str(path), str(e), sample_id))
-            if not journal:
-                return None
-        n_damaged = len(damaged) + (saved.drop_damaged() if bodies else 0)
-        if n_damaged:
-            self.problems.append(Problem(str(path), f"has {n_damaged} damaged entries", sample_id))
-        counting = [s for s in saved.entries if s.item_index is not None or not s.matched]
-        done = Counter(s.group for s in counting if s.status == "done")
         view = summarise(sample_id, self.path, info, header, match, done, len(counting) - done.total())
-        view.entries = [(s, saved.body(s) if bodies else b"") for s in counting]
+        view.entries = entries
         return view
 
 
@@ -333,9 +347,7 @@ def _file_of(path: Path, sample_id: str) -> tuple[BinaryIO, FileInfo] | None:
         if info is None:
             return None
         try:
-            if info.place is not None:
-                return io.BytesIO(read_file(path, info)), info
-            return plain_files.open_reading(path / info.name), info
+            return open_file(path, info), info
         except FileNotFoundError:
             continue
     return None

@@ -41,7 +41,7 @@ from nbrun.results.format import (
     head_of,
     unframe,
 )
-from nbrun.results.legacy import OldFile, OldMatch, match_old, old_body, old_stored, parse_old, places_in
+from nbrun.results.legacy import OldFile, OldMatch, match_old, old_stored, parse_old, places_in
 from nbrun.results.sample_file import (
     IN_FILE,
     IN_SEGMENT,
@@ -161,10 +161,7 @@ def _content(record: Record) -> JsonObject | None:
         value = _json(record.body[:at] + b"}")
     if value is None:
         value = _json(record.body)
-    is_right = _RIGHT.get(record.kind)
-    if not isinstance(value, dict) or is_right is None or not is_right(value):
-        return None
-    return value
+    return value if isinstance(value, dict) and _is_right(record.kind, value) else None
 
 
 def _json(data: bytes) -> JsonValue:
@@ -186,32 +183,77 @@ def _is_index(value: object) -> bool:
     return type(value) is int and 0 <= value <= MAX_INDEX
 
 
-def _is_header(value: Mapping[str, object]) -> bool:
-    texts = (value.get(name, "") for name in ("name", "context", "identities"))
-    return _is_text(value.get("id")) and is_counts(value.get("totals")) and all(map(_is_text, texts))
+def _is_object(value: object) -> bool:
+    return isinstance(value, dict)
 
 
-def _is_attempt(value: Mapping[str, object]) -> bool:
+def _may_be_object(value: object) -> bool:
+    return not value or isinstance(value, dict)
+
+
+def _are_fingerprints(value: object) -> bool:
+    return isinstance(value, list) and all(type(mark) is str and _MARK.fullmatch(mark) is not None for mark in value)
+
+
+def _is_place(row: object) -> bool:
+    """Return whether a value is an entry's place in a match record: index, key, occurrence."""
     return (
-        _is_key(value.get("key"))
-        and isinstance(value.get("hint"), dict)
-        and "previous" in value
-        and all(_is_index(value.get(name)) for name in ("occurrence", "attempt"))
-        and is_count(value.get("exceptions", 0))
+        isinstance(row, list)
+        and len(row) == 3
+        and (row[0] is None or _is_index(row[0]))
+        and _is_key(row[1])
+        and _is_index(row[2])
     )
 
 
-def _is_match(value: Mapping[str, object]) -> bool:
-    """Check all but its groups, which are checked where they are needed."""
-    return (
-        all(map(_is_text, (value.get("id"), value.get("identities"))))
-        and is_seq(value.get("seq", 0))
-        and is_count(value.get("unexpected", 0))
-        and type(value.get("mtime_ns")) is int
-        and all(is_count(value.get(name)) for name in ("size", "crc"))
-        and all(is_counts(value.get(name)) for name in ("totals", "verdicts"))
-        and is_counts(value.get("completed", {}))
-        and isinstance(value.get("complete"), bool)
+def _are_places(value: object) -> TypeGuard[dict[str, list[MatchedPlace]]]:
+    return isinstance(value, dict) and all(
+        isinstance(rows, list) and all(map(_is_place, rows)) for rows in value.values()
+    )
+
+
+_KEY, _MARK = re.compile(r"k1:[0-9a-f]{32}"), re.compile(r"[0-9a-f]{64}")
+#: What a record of each kind must hold, and with "?" what it may leave out. It may hold more. The groups of a match
+#: record are checked where they are needed.
+_SHAPES: dict[bytes, dict[str, Callable[[object], bool]]] = {
+    HEADER: {"id": _is_text, "totals": is_counts, "name?": _is_text, "context?": _is_text, "identities?": _is_text},
+    ATTEMPT: {
+        "key": _is_key,
+        "occurrence": _is_index,
+        "attempt": _is_index,
+        "hint": _is_object,
+        "previous": lambda value: True,
+        "exceptions?": is_count,
+    },
+    MATCH: {
+        "seq?": is_seq,
+        "id": _is_text,
+        "size": is_count,
+        "mtime_ns": lambda value: type(value) is int,
+        "crc": is_count,
+        "identities": _is_text,
+        "complete": lambda value: isinstance(value, bool),
+        "totals": is_counts,
+        "verdicts": is_counts,
+        "unexpected?": is_count,
+        "completed?": is_counts,
+    },
+    ARCHIVED: {"archive": _is_text, "name": _is_text, "id": _is_text},
+    RUN: {"run_id": _is_text, "seq?": is_seq, "settings?": _may_be_object, "given_settings?": _may_be_object},
+    UNCLEAN: {"run_id": _is_text, "seq": is_seq, "running": _are_fingerprints},
+}
+
+
+_CHECKS = {
+    kind: [(name.removesuffix("?"), name.endswith("?"), is_right) for name, is_right in shape.items()]
+    for kind, shape in _SHAPES.items()
+}
+
+
+def _is_right(kind: bytes, value: JsonObject) -> bool:
+    """Return whether a record's content is what the format says of its kind."""
+    return kind in _CHECKS and all(
+        is_right(value[key]) if key in value else is_optional for key, is_optional, is_right in _CHECKS[kind]
     )
 
 
@@ -220,54 +262,6 @@ def places_of(record: Record) -> dict[str, list[MatchedPlace]] | None:
     value = _json(record.body)
     groups = value.get("groups") if isinstance(value, dict) else None
     return groups if _are_places(groups) else None
-
-
-def _are_places(value: object) -> TypeGuard[dict[str, list[MatchedPlace]]]:
-    return isinstance(value, dict) and all(
-        isinstance(rows, list)
-        and all(
-            isinstance(row, list)
-            and len(row) == 3
-            and (row[0] is None or _is_index(row[0]))
-            and _is_key(row[1])
-            and _is_index(row[2])
-            for row in rows
-        )
-        for rows in value.values()
-    )
-
-
-def _is_archived(value: Mapping[str, object]) -> bool:
-    return all(_is_text(value.get(name)) for name in ("archive", "name", "id"))
-
-
-def _is_run(value: Mapping[str, object]) -> bool:
-    return (
-        _is_text(value.get("run_id"))
-        and is_seq(value.get("seq", 0))
-        and all(isinstance(value.get(name) or {}, dict) for name in ("settings", "given_settings"))
-    )
-
-
-def _is_unclean(value: Mapping[str, object]) -> bool:
-    running = value.get("running")
-    return (
-        _is_text(value.get("run_id"))
-        and is_seq(value.get("seq"))
-        and isinstance(running, list)
-        and all(type(mark) is str and _MARK.fullmatch(mark) is not None for mark in running)
-    )
-
-
-_KEY, _MARK = re.compile(r"k1:[0-9a-f]{32}"), re.compile(r"[0-9a-f]{64}")
-_RIGHT: dict[bytes, Callable[[Mapping[str, object]], bool]] = {
-    HEADER: _is_header,
-    ATTEMPT: _is_attempt,
-    MATCH: _is_match,
-    ARCHIVED: _is_archived,
-    RUN: _is_run,
-    UNCLEAN: _is_unclean,
-}
 
 
 def list_segments(folder: Path) -> list[tuple[int, Path]]:
@@ -567,5 +561,4 @@ class SavedSample:
 def old_entries(old: OldFile, places: list[OldMatch] | None) -> Iterator[Stored]:
     """Yield the entries of an old file in nbrun's form; without places, equal ones are numbered in their order."""
     for place in match_old(None, old) if places is None else places:
-        body = old_body(old.groups[place.group][place.rank], place, old)
-        yield old_stored(place, body, matched=places is not None)
+        yield old_stored(place, old, matched=places is not None)

@@ -223,6 +223,7 @@ def _info(name: str, read: Callable[[int, int], bytes], size: int, mtime_ns: int
             return _own_info(name, own_id, found, size, mtime_ns)
     if not is_own and _PLAINLY_OLD.match(head):
         return _old_info(name, head, tail, size, mtime_ns)
+    _refuse_to_parse(size)
     data = read(0, size)
     converted = convert_foreign(data)
     if converted is not None:
@@ -230,6 +231,25 @@ def _info(name: str, read: Callable[[int, int], bytes], size: int, mtime_ns: int
     if is_own:
         raise Unreadable("is cut short or was changed by hand: its last lines are missing")
     return _old_info(name, data, tail, size, mtime_ns)
+
+
+def may_be_parsed(file: BinaryIO) -> bool:
+    """Return whether a file is small enough to be parsed at once."""
+    return file.seek(0, os.SEEK_END) <= plain_files.MAX_WHOLE_BYTES
+
+
+def read_whole(file: BinaryIO) -> bytes:
+    """Return the bytes of a file that must be parsed at once. Raise Unreadable where it is too large for that."""
+    _refuse_to_parse(file.seek(0, os.SEEK_END))  # this empties the buffer, too, which would be joined with the rest
+    file.seek(0)
+    return file.read()
+
+
+def _refuse_to_parse(size: int) -> None:
+    """Raise Unreadable where a file of this size is too large to be parsed at once."""
+    most = plain_files.MAX_WHOLE_BYTES
+    if size > most:
+        raise Unreadable(f"has {size:,} bytes; a file that nbrun has not laid out itself is read only up to {most:,}")
 
 
 def _check_version(head: bytes) -> None:
@@ -430,7 +450,7 @@ def read_any(file: BinaryIO, skipped: Mapping[str, int] = MappingProxyType({})) 
         skipped: for a group, where in the file the last of the entries ends that are left out at its beginning.
 
     Raises:
-        Unreadable: it was written by a newer nbrun.
+        Unreadable: it was written by a newer nbrun, or is too large to be parsed at once.
     """
     file.seek(0)
     head = file.read(HEAD_BYTES)
@@ -439,10 +459,9 @@ def read_any(file: BinaryIO, skipped: Mapping[str, int] = MappingProxyType({})) 
         _check_version(head)
         file.seek(0)
         own = _scan(file, skipped)
-        if not own.damaged and ends_as_own(file):
+        if (not own.damaged and ends_as_own(file)) or not may_be_parsed(file):
             return own
-    file.seek(0)
-    data = file.read()
+    data = read_whole(file)
     converted = None if not is_own and _PLAINLY_OLD.match(head) else convert_foreign(data)
     if converted is not None:
         found = _scan(io.BytesIO(converted))
@@ -676,6 +695,19 @@ class Footer:
     extra: Mapping[str, bytes] = field(default_factory=dict)
 
 
+class Maker(NamedTuple):
+    """What a file's summary needs of a result."""
+
+    verdict: str | None
+    run_id: str
+    context: str
+
+
+def maker_of(entry: Entry) -> Maker:
+    """Return what a file's summary needs of an entry."""
+    return Maker(verdicts.counted(entry["result"]), entry["run_id"], entry["context"])
+
+
 class EntryCounts:
     """Counts what a file's summary says of its entries, one entry after the other."""
 
@@ -694,13 +726,16 @@ class EntryCounts:
         if entry["status"] != "done":
             self.errors[group] += 1
             return
-        self.done[group] += 1
-        self.runs[entry["run_id"]] += 1
-        self.contexts[entry["context"]] += 1
-        verdict = verdicts.counted(entry["result"])
-        if verdict is not None:
-            self.verdicts[verdict] += 1
-        self.unexpected += verdicts.is_unexpected(verdicts.expected(group), verdict)
+        self.add_results(group, maker_of(entry), 1)
+
+    def add_results(self, group: str, made: Maker, count: int) -> None:
+        """Count results of a group that are alike."""
+        self.done[group] += count
+        self.runs[made.run_id] += count
+        self.contexts[made.context] += count
+        if made.verdict is not None:
+            self.verdicts[made.verdict] += count
+        self.unexpected += count * verdicts.is_unexpected(verdicts.expected(group), made.verdict)
 
     def summary(self, groups: Iterable[str], identities: str) -> Summary:
         """Return the summary. `identities`: the digest of the dataset's identities, in hexadecimal digits."""

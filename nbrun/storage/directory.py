@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from nbrun.errors import FormatError, InputError, ResultsMovedError, StorageError
-from nbrun.results import archives, plain_files, sample_file
+from nbrun.results import listing, plain_files, sample_file
 from nbrun.results.format import ARCHIVED, FOLDER, RUN, UNCLEAN, ArchivedRecord, MatchRecord, RunRecord, UncleanRecord
 from nbrun.results.listing import Listing, list_samples
 from nbrun.results.names import SUFFIX, derived, name_of, temporary
@@ -249,7 +249,7 @@ class Directory:
         tmp = self.inner / "tmp"
         for name in os.listdir(tmp):
             if plain_files.is_real_folder(tmp / name):
-                self._quarantine(tmp / name, files.move)
+                self.quarantine(tmp / name)
             else:
                 files.remove(tmp / name)
 
@@ -282,10 +282,10 @@ class Directory:
             Unreadable: it is damaged in the archive.
         """
         assert info.place is not None
-        data = archives.read_member(self.path, info.place)
+        data = listing.read_member(self.path, info.place)
         target = self.path / info.name
         if os.path.lexists(target):
-            self.quarantine(info.name)  # a damaged file; the archived one counted instead
+            self.quarantine(target)  # a damaged file; the archived one counted instead
         files.replace_file(target, (data,), self.inner / "tmp" / temporary(info.name))
         files.set_times(target, info.mtime_ns)  # an old file is identified by its time
         files.sync_folder(self.path)
@@ -294,26 +294,16 @@ class Directory:
         self.listing.damaged.pop(info.sample_id, None)
         return sample_file.peek(target)
 
-    def quarantine(self, name: str) -> Path:
-        """Move a sample's file that can't be read to `.nbrun/damaged/` (F10)."""
-        target = self._quarantine(self.path / name, files.move)
-        self.listing.names.discard(name)
+    def quarantine(self, path: Path, *, is_copy: bool = False) -> Path:
+        """Put a file that is damaged into `.nbrun/damaged/` (F10).
+
+        Args:
+            is_copy: the file stays, until what could be read of it replaces it.
+        """
+        target = move_to_quarantine(path, files.link_or_copy if is_copy else files.move, self.inner)
+        if not is_copy:
+            self.listing.names.discard(path.name)
         return target
-
-    def quarantine_segment(self, path: Path) -> Path:
-        """Move a segment with damaged records there; its other entries are in files."""
-        return self._quarantine(path, files.move)
-
-    def quarantine_copy_of_log(self, path: Path) -> Path:
-        """Put a copy of a damaged log there; the log stays until what could be read of it replaces it."""
-        return self._quarantine(path, files.link_or_copy)
-
-    def quarantine_copy(self, name: str) -> Path:
-        """Put a copy of a damaged file there; the file stays until what could be read of it replaces it."""
-        return self._quarantine(self.path / name, files.link_or_copy)
-
-    def _quarantine(self, source: Path, put: Callable[[Path, Path], None]) -> Path:
-        return move_to_quarantine(source, put, self.inner)
 
     def runs(self) -> dict[str, RunRecord]:
         """Return the run records by run_id."""

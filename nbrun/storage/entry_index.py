@@ -30,11 +30,11 @@ from nbrun.canonical import KEY_BYTES, blake2b
 from nbrun.results import plain_files
 from nbrun.results.format import BETWEEN, FOLDER, head_of
 from nbrun.results.names import SUFFIX, temporary
-from nbrun.results.sample_file import CHUNK_BYTES, IN_FILE, is_count
+from nbrun.results.sample_file import CHUNK_BYTES, IN_FILE, Maker, is_count
 from nbrun.results.values import dump, load
 from nbrun.samples import Group
 from nbrun.storage import files
-from nbrun.storage.sample_state import DONE, ERROR, MISSING, Columns, Maker, SampleState
+from nbrun.storage.sample_state import DONE, ERROR, MISSING, Columns, SampleState
 
 MAGIC = b"nbrun-index/1"
 #: Opening a file with fewer entries takes less than 40 ms without an index.

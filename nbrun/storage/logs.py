@@ -19,7 +19,7 @@ from typing import Generic, TypeVar, cast
 
 import orjson
 
-from nbrun.results import archives, plain_files
+from nbrun.results import listing, plain_files
 from nbrun.results.format import MATCH, MatchRecord, UncleanRecord, frame
 from nbrun.results.names import is_sample_file_name
 from nbrun.results.replay import LogScan, Match, read_log, read_records
@@ -282,7 +282,7 @@ class Manifest:
         """Write the manifest of what is there now. Where the disk refuses, the next start only lacks a sentence."""
         try:
             now = set(os.listdir(self._path))
-            now |= {info.name for info in archives.Archives(self._path).list()[0].values()}
+            now |= {info.name for info in listing.Archives(self._path).list()[0].values()}
             ours = set(self._hashes)
             lines = [f"{name}\n" for name in sorted(now) if hash(name) in ours]
             data = "".join(lines).encode("utf-8", "surrogateescape")

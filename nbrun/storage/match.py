@@ -1,30 +1,31 @@
-"""Matches the entries of a file in nbrun's format with the items of a sample: by identity, never by place.
+"""Matches the entries of a sample's file with the items of the sample: by identity, never by place.
 
-Pure functions, called by the feeder. Each entry is used once; what matches no item is an orphan and is kept. Entries of
-the older program are matched in results/legacy.py.
+Pure functions, called by the thread that opens the sample or writes its file. Each entry is used once; what matches no
+item is an orphan and is kept. Which item an entry of the older program belongs to is decided in results/legacy.py.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from nbrun.canonical import canonical
 from nbrun.errors import UnstorableError
 from nbrun.json_types import Entry
-from nbrun.results.sample_file import Identity, Stored, keep_newest
+from nbrun.results.legacy import OldFile, OldMatch, old_entry, old_stored
+from nbrun.results.sample_file import NOWHERE, Identity, OwnFile, Stored, keep_newest, parse_entry
 from nbrun.results.values import decode, encode, load
 from nbrun.samples import Sample
 from nbrun.texts import without_surrogates
 
-#: Group -> how many of its first items have been matched already.
-Matched = Mapping[str, int]
-NOTHING: Matched = MappingProxyType({})
+#: No item of any group has been matched already.
+NOTHING: Mapping[str, int] = MappingProxyType({})
 
 
-def positions_by_identity(sample: Sample, matched: Matched = NOTHING) -> dict[Identity, int]:
+def positions_by_identity(sample: Sample, matched: Mapping[str, int] = NOTHING) -> dict[Identity, int]:
     """Return identity -> position for every task of the sample that isn't `matched`."""
     return {
         Identity(g.name, g.key(rank), g.occurrence(rank)): g.base + rank
@@ -33,20 +34,53 @@ def positions_by_identity(sample: Sample, matched: Matched = NOTHING) -> dict[Id
     }
 
 
+class Matched(NamedTuple):
+    """An entry of a file.
+
+    Attributes:
+        position: of its item; None for an orphan.
+        stored: with the entry's bytes, unless they are in the file as it is.
+        entry: what it holds.
+    """
+
+    position: int | None
+    stored: Stored
+    entry: Entry
+
+
 def match_own(
-    sample: Sample, heads: Iterable[Stored], matched: Matched = NOTHING
-) -> tuple[dict[int, Stored], list[Stored]]:
-    """Match the entries of a file in nbrun's format: position -> entry, and the orphans (F4)."""
+    sample: Sample, own: OwnFile, matched: Mapping[str, int] = NOTHING, *, with_bodies: bool = False
+) -> Iterator[Matched]:
+    """Match the entries of a file in nbrun's format (F4). A damaged entry is left out, and counted in `own.damaged`.
+
+    Args:
+        matched: group -> how many of its first items have been matched already.
+        with_bodies: read the bytes too, as is done for a file that another tool has re-serialised.
+    """
     places = positions_by_identity(sample, matched)
     found: dict[int, Stored] = {}
     orphans: list[Stored] = []
-    for head in heads:
+    for head in own.heads:
         position = places.get(head.identity)
         if position is None:
             orphans.append(head)
         else:
             keep_newest(found, position, head)
-    return found, orphans
+    for position, head in chain(found.items(), ((None, orphan) for orphan in orphans)):
+        body = own.body(head)
+        entry = parse_entry(body)
+        if entry is None:
+            own.damaged += 1
+            continue
+        if with_bodies or own.is_foreign:
+            head = head._replace(where=NOWHERE, body=body)
+        yield Matched(position, head, entry)
+
+
+def match_rows(old: OldFile, matches: Iterable[OldMatch]) -> Iterator[Matched]:
+    """Return the entries of a file of the older program, which `match_old` has matched."""
+    for m in matches:
+        yield Matched(m.position, old_stored(m, old), old_entry(old.groups[m.group][m.rank], m, old))
 
 
 def stored_item(entry: Entry) -> object:
@@ -64,7 +98,10 @@ NO_ITEM = object()
 
 
 def match_by_key(
-    sample: Sample, taken: Container[int], orphans: Sequence[tuple[Stored, object]], matched: Matched = NOTHING
+    sample: Sample,
+    taken: Container[int],
+    orphans: Sequence[tuple[Stored, object]],
+    matched: Mapping[str, int] = NOTHING,
 ) -> dict[int, Stored]:
     """Match entries that were saved under another key, by the keys that `key=` gives the items that they hold.
 
@@ -190,12 +227,9 @@ def _is_alike(a: Any, b: Any) -> bool:
         return False
 
 
-def moved(sample: Sample, found: Mapping[int, Stored], orphans: Iterable[Stored]) -> bool:
-    """Return whether a file gives an item another index than the dataset does now."""
-    if any(o.item_index is not None for o in orphans):
-        return True
-    for position, head in found.items():
-        group, rank = sample.locate(position)
-        if head.item_index != group.runnable[rank]:
-            return True
-    return False
+def is_moved(sample: Sample, position: int | None, stored: Stored) -> bool:
+    """Return whether a file gives an entry another index than the dataset does now."""
+    if position is None:
+        return stored.item_index is not None
+    group, rank = sample.locate(position)
+    return stored.item_index != group.runnable[rank]

@@ -120,7 +120,7 @@ def recovered(path: Path) -> Iterator[Directory]:
 
 def rewrite_sample(directory: Directory, info: FileInfo) -> None:
     """Write a file of nbrun's own again with what can be read of it; the old file is kept in `.nbrun/damaged/`."""
-    directory.quarantine_copy(info.name)
+    directory.quarantine(directory.path / info.name, is_copy=True)
     new = _SampleWriter(directory, JournalIndex()).write(info.sample_id, info, {})
     if new is not None:
         directory.listing.by_id[info.sample_id] = new
@@ -151,7 +151,7 @@ class _SampleWriter:
             info = directory.take_out(info)
         header = self._index.headers.get(sample_id) or _header_of(info)
         if info is None and (damaged := directory.listing.damaged.pop(sample_id, None)):
-            directory.quarantine(damaged)
+            directory.quarantine(directory.path / damaged)
         name = info.name if info else _free_name(directory, header, sample_id)
         path = directory.path / name
         match = directory.matches.get(sample_id)
@@ -163,7 +163,7 @@ class _SampleWriter:
                     saved = SavedSample(file, match, whole, self._read_segment)
             except Unreadable as e:
                 directory.listing.problems.append(Problem(str(path), str(e), sample_id))
-                directory.quarantine(name)
+                directory.quarantine(path)
                 info = None
             if info is not None and saved.own is not None:
                 _drop_damaged(directory, info, saved.own, saved)
@@ -209,7 +209,7 @@ def _drop_damaged(directory: Directory, info: FileInfo, own: OwnFile, saved: Sav
         what = f"has {damaged} damaged entries; it is kept in .nbrun/damaged/"
         directory.listing.problems.append(Problem(str(directory.path / info.name), what, info.sample_id))
     if info.is_damaged or damaged:
-        directory.quarantine_copy(info.name)
+        directory.quarantine(directory.path / info.name, is_copy=True)
 
 
 def file_parts(
@@ -276,7 +276,7 @@ def _delete_segments(directory: Directory, index: JournalIndex, out: Recovery) -
             files.remove(path)
             continue
         directory.listing.problems.append(Problem(str(path), f"{scan}; it is kept in .nbrun/damaged/"))
-        directory.quarantine_segment(path)
+        directory.quarantine(path)
 
 
 def carry_attempts(directory: Directory, index: JournalIndex, out: Recovery) -> None:

@@ -6,11 +6,9 @@ Threads: the feeder only, one sample after another; `note_problem` by the compac
 from __future__ import annotations
 
 import errno
-import io
 import os
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 from zlib import crc32
@@ -18,13 +16,12 @@ from zlib import crc32
 from nbrun import verdicts
 from nbrun.canonical import key_text
 from nbrun.json_types import Entry, JsonValue
-from nbrun.results import archives, legacy, sample_file
+from nbrun.results import legacy, listing, sample_file
 from nbrun.results.format import MatchedPlace, MatchRecord
-from nbrun.results.legacy import OldMatch, match_old, old_body, old_stored, places_in
+from nbrun.results.legacy import OldMatch, match_old, places_in
 from nbrun.results.listing import Problem
 from nbrun.results.names import temporary
 from nbrun.results.sample_file import (
-    IN_FILE,
     NBRUN,
     NOWHERE,
     FileInfo,
@@ -34,6 +31,7 @@ from nbrun.results.sample_file import (
     Unreadable,
     decode_entry,
     load_entry,
+    maker_of,
 )
 from nbrun.results.values import decode
 from nbrun.samples import Sample
@@ -42,9 +40,9 @@ from nbrun.storage.directory import Directory
 from nbrun.storage.entry import ENTRY
 from nbrun.storage.journal import Journal
 from nbrun.storage.logs import choose
-from nbrun.storage.match import NO_ITEM, Retyped, match_by_key, match_own, moved, retyped, stored_item
+from nbrun.storage.match import NO_ITEM, Retyped, is_moved, match_by_key, match_own, match_rows, retyped, stored_item
 from nbrun.storage.recovery import Recovery, attempt_body, decode_hint
-from nbrun.storage.sample_state import DONE, ERROR, Columns, Maker, SampleState
+from nbrun.storage.sample_state import DONE, Columns, SampleState
 from nbrun.storage.sample_writer import write_sample
 from nbrun.verdicts import Tally
 
@@ -90,7 +88,7 @@ class RerunRules:
 
     def keep_finished(self, plan: ResumePlan) -> bool:
         """Return whether nothing of a finished sample runs again, as far as its counts say so."""
-        if self.redo or self.rejudge is not None:
+        if self.redo or (self.rejudge is not None and self.rejudge.may_any(plan)):
             return False
         is_current = self.is_current
         return is_current is None or all(
@@ -124,23 +122,23 @@ class ResumePlan:
 
 def plan_of(state: SampleState, c: Columns, chosen: Collection[int] = ()) -> ResumePlan:
     """Return the plan of an open sample, without the results at the positions `chosen`, which will be replaced."""
-    plan = ResumePlan(None, state.total, changed=len(state.orphans))
     by_maker = state.done_by_maker(c, chosen)
-    counts, runs, contexts = Counter[str](), Counter[str](), Counter[str]()
-    for number, count in sum(by_maker, Counter[int]()).items():
-        verdict, run_id, context = state.makers[number]
-        plan.done += count
-        runs[run_id] += count
-        contexts[context] += count
-        if verdict is not None:
-            counts[verdict] += count
-    plan.verdicts, plan.runs, plan.contexts = counts, runs, contexts
-    plan.accepted = sum(n for verdict, n in counts.items() if verdicts.accepts(verdict))
-    plan.rejected = counts["JudgeError"] + sum(n for verdict, n in counts.items() if verdicts.rejects(verdict))
-    if state.is_judged and counts:
-        plan.tally = state.tally_of(by_maker, state.makers)
-        plan.unexpected = plan.tally.unexpected
-    return plan
+    counts = state.counts_of(by_maker)
+    accepted, rejected = verdicts.judged(counts.verdicts)
+    tally = state.tally_of(by_maker) if state.is_judged and counts.verdicts else Tally()
+    return ResumePlan(
+        None,
+        state.total,
+        counts.done.total(),
+        counts.verdicts,
+        accepted,
+        rejected + counts.verdicts["JudgeError"],
+        tally.unexpected,
+        tally,
+        counts.runs,
+        counts.contexts,
+        len(state.orphans),
+    )
 
 
 class ResumePlanner:
@@ -175,7 +173,6 @@ class ResumePlanner:
         """
         info = self._as_it_is(info)
         if info is not None:
-            rules = self._without_needless_questions(sample, info, rules)
             if self._is_finished(sample, info):
                 plan = self._finished(sample, info)
                 if rules.keep_finished(plan):
@@ -188,33 +185,16 @@ class ResumePlanner:
                 info = self._take_out(info)
         state = self._open(sample, info)
         self._take_attempts(state)
-        if state.columns is None:
-            state.missing = range(state.total)
-            state.quarantined = self._quarantined_among(state, state.missing)
-            plan = ResumePlan(state if state.total else None, state.total, retyped=state.retyped)
-            plan.changed = len(state.orphans)
-            return plan
-        chosen = self._choose(state, state.columns, rules)
-        state.missing = chosen
+        c = state.columns
+        state.missing = chosen = range(state.total) if c is None else self._choose(state, c, rules)
         state.quarantined = self._quarantined_among(state, chosen)
-        plan = plan_of(state, state.columns, chosen)
+        plan = ResumePlan(None, state.total, changed=len(state.orphans)) if c is None else plan_of(state, c, chosen)
         plan.retyped = state.retyped
         if chosen:
-            if state.is_foreign:
+            if state.is_foreign and c is not None:
                 self._write_now(state)
             plan.state = state
         return plan
-
-    def _without_needless_questions(self, sample: Sample, info: FileInfo, rules: RerunRules) -> RerunRules:
-        """Drop the rejudge filter where it would choose nothing, so that the file needn't be read or unpacked."""
-        rejudge = rules.rejudge
-        if rejudge is None:
-            return rules
-        if self._is_finished(sample, info) and not rejudge.may_any(self._finished(sample, info)):
-            return replace(rules, rejudge=None)
-        if info.place is not None and not _chooses_archived(rejudge, self.path, sample, info):
-            return replace(rules, rejudge=None)
-        return rules
 
     def _open(self, sample: Sample, info: FileInfo | None) -> SampleState:
         """Return the state of a sample with the entries of its file."""
@@ -224,7 +204,7 @@ class ResumePlanner:
             return state
         damaged = self.directory.listing.damaged.pop(state.sample_id, None)
         if damaged is not None:
-            self.directory.quarantine(damaged)
+            self.directory.quarantine(self.path / damaged)
         state.name = self.directory.name_for(state.sample_id)
         return state
 
@@ -244,7 +224,7 @@ class ResumePlanner:
             self.directory.listing.problems.append(Problem(path, str(e), info.sample_id))
             now = sample_file.peek_damaged(Path(path))
             if now is None or now.sample_id != info.sample_id:
-                self.directory.quarantine(info.name)
+                self.directory.quarantine(self.path / info.name)
                 return None
         return now
 
@@ -271,12 +251,19 @@ class ResumePlanner:
         )
 
     def _matched_in_archive(self, sample: Sample, info: FileInfo, rules: RerunRules) -> ResumePlan | None:
-        """Match an archived file of the older program. Return None where it must be taken out of its archive."""
-        if info.source == NBRUN or sample.id in self.attempts:
+        """Match an archived file. Return None where it must be taken out of its archive."""
+        if sample.id in self.attempts or (info.source == NBRUN and not self._is_finished(sample, info)):
             return None
         state = SampleState(sample, info.name, self._run_id, self._keep_items)
         try:
-            self._read_old(state, self.path / info.name, info)
+            with listing.open_file(self.path, info) as f:
+                content = sample_file.read_any(f)
+                if isinstance(content, OwnFile):
+                    for m in match_own(sample, content, with_bodies=True):
+                        if m.position is not None:
+                            state.place(m.position, m.stored, maker_of(m.entry))
+                else:
+                    self._take_rows(state, info, content)
         except Unreadable:
             return None  # that is reported when it is taken out
         if state.columns is None or self._choose(state, state.columns, rules):
@@ -323,7 +310,7 @@ class ResumePlanner:
             self._read_old(state, path, info)
         except Unreadable as e:
             self.directory.listing.problems.append(Problem(str(path), str(e), state.sample_id))
-            self.directory.quarantine(info.name)
+            self.directory.quarantine(self.path / info.name)
             state.name = self.directory.name_for(state.sample_id)
 
     def _read_own(self, state: SampleState, path: Path, info: FileInfo) -> None:
@@ -336,79 +323,69 @@ class ResumePlanner:
             own = sample_file.read_any(f, {group: end for group, (_, end) in known.items()})
             if not isinstance(own, OwnFile):
                 raise Unreadable("was replaced by another file while it was opened")
-            found, orphans = match_own(state.sample, own.heads, matched)
-            whole = self._take_matched(state, own, found)
-            readable = [(h, entry) for h in orphans if (entry := sample_file.parse_entry(own.body(h))) is not None]
-            with_items = [(h, item) for h, entry in readable if (item := stored_item(entry)) is not NO_ITEM]
-            again = match_by_key(state.sample, whole, with_items, matched)
-            for position, h in again.items():
-                self._take_under_new_key(state, position, h, own.body(h))
-            taken = set(again.values())
-            for h, _ in readable:
-                if h not in taken:
-                    orphan = h._replace(where=NOWHERE, body=own.body(h)) if own.is_foreign else h
-                    state.orphans.append(orphan)
+            again = self._take_entries(state, own, matched)
             crc = index.crc if index is not None else entry_index.crc_of(f)
-        if not (whole or again or matched):
-            state.retyped = retyped(state.sample, whole, with_items)
-        state.is_foreign, state.extra = own.is_foreign, own.extra
-        damaged = len(found) - len(whole) + len(orphans) - len(readable) + own.damaged
-        if damaged and not info.is_damaged:
-            what = f"has {damaged} damaged entries; it is kept in .nbrun/damaged/"
+        if own.damaged and not info.is_damaged:
+            what = f"has {own.damaged} damaged entries; it is kept in .nbrun/damaged/"
             self.directory.listing.problems.append(Problem(str(path), what, state.sample_id))
-        if damaged or info.is_damaged:
-            self.directory.quarantine_copy(info.name)
+        if own.damaged or info.is_damaged:
+            self.directory.quarantine(self.path / info.name, is_copy=True)
             self._write_now(state)
-        elif again or moved(state.sample, found, orphans):
+        elif again:
             self._write_now(state)
         elif not own.is_foreign:
             state.file_crc = crc
 
-    @staticmethod
-    def _take_matched(state: SampleState, own: OwnFile, found: Mapping[int, Stored]) -> dict[int, Stored]:
-        """Take over the entries that match an item. Return those that aren't damaged.
+    def _take_entries(self, state: SampleState, own: OwnFile, matched: Mapping[str, int]) -> bool:
+        """Take over the entries of an open file. Return whether it must be written again: an entry has changed.
 
-        The entries of a file that another tool has re-serialised are kept in memory until it is replaced.
+        Those of a file that another tool has re-serialised are kept in memory until it is replaced.
         """
-        where = NOWHERE if own.is_foreign else IN_FILE
-        whole: dict[int, Stored] = {}
-        for position, h in found.items():
-            body = own.body(h)
-            entry = sample_file.parse_entry(body)
-            if entry is None:
+        taken: set[int] = set()
+        orphans: list[Stored] = []
+        with_items: list[tuple[Stored, object]] = []
+        is_changed = False
+        for position, stored, entry in match_own(state.sample, own, matched):
+            is_changed = is_changed or is_moved(state.sample, position, stored)
+            if position is None:
+                orphans.append(stored)
+                if (item := stored_item(entry)) is not NO_ITEM:
+                    with_items.append((stored, item))
                 continue
-            whole[position] = h
-            made = Maker(verdicts.counted(entry["result"]), entry["run_id"], entry["context"])
-            code = DONE if h.status == "done" else ERROR
-            state.place(position, h.seq, code, where, h.offset, h.length, made, body if own.is_foreign else None)
+            taken.add(position)
+            state.place(position, stored, maker_of(entry))
             state.api_used = entry["api_used"] or state.api_used
             state.worker_id = entry["worker_id"] or state.worker_id
-        return whole
-
-    @staticmethod
-    def _take_under_new_key(state: SampleState, position: int, h: Stored, body: bytes) -> None:
-        """Take over an entry that was saved under another key. It stays in memory until it is written."""
-        entry = load_entry(body)
-        group, rank = state.sample.locate(position)
-        rest = body.split(b'"seq":%d,' % h.seq, 1)[1]
-        new = ENTRY % (group.runnable[rank], group.key(rank).hex().encode(), group.occurrence(rank), h.seq, rest)
-        made = Maker(verdicts.counted(entry["result"]), entry["run_id"], entry["context"])
-        state.place(position, h.seq, DONE if h.status == "done" else ERROR, NOWHERE, 0, 0, made, new)
+        again = match_by_key(state.sample, taken, with_items, matched)
+        for position, stored in again.items():  # they were saved under another key
+            body = own.body(stored) if stored.body is None else stored.body
+            group, rank = state.sample.locate(position)
+            rest = body.split(b'"seq":%d,' % stored.seq, 1)[1]
+            key = group.key(rank).hex().encode()
+            new = ENTRY % (group.runnable[rank], key, group.occurrence(rank), stored.seq, rest)
+            state.place(position, stored._replace(where=NOWHERE, body=new), maker_of(load_entry(body)))
+        moved = set(again.values())
+        state.orphans += [stored for stored in orphans if stored not in moved]
+        if not (taken or again or matched):
+            state.retyped = retyped(state.sample, taken, with_items)
+        state.is_foreign, state.extra = own.is_foreign, own.extra
+        return is_changed or bool(again)
 
     def _read_old(self, state: SampleState, path: Path, info: FileInfo) -> None:
         """Take over the entries of a file of the older program. Raise Unreadable."""
         state.file_id = files.identity_at(path)
-        data = archives.read_file(self.path, info)
+        with files.open_reading(path) as f:
+            self._take_rows(state, info, sample_file.read_whole(f))
+
+    def _take_rows(self, state: SampleState, info: FileInfo, data: bytes) -> None:
+        """Take over the entries of a file of the older program, and save which item each belongs to."""
         old = legacy.parse_old(data)
         matches = match_old(state.sample, old)
-        for m in matches:
-            row = old.groups[m.group][m.rank]
-            body = old_body(row, m, old)
-            if m.position is None:
-                state.orphans.append(old_stored(m, body))
-                continue
-            verdict = verdicts.counted(row.get("result"))
-            state.place(m.position, 0, DONE, NOWHERE, 0, 0, Maker(verdict, "", ""), body)
+        for position, stored, entry in match_rows(old, matches):
+            if position is None:
+                state.orphans.append(stored)
+            else:
+                state.place(position, stored, maker_of(entry))
         state.api_used, state.worker_id, state.extra = old.api_used or "", old.worker_id or "", old.extra
         known = self.directory.matches.get(state.sample_id)
         places = places_in(old, known, data)
@@ -537,23 +514,3 @@ def _tally_of_finished(sizes: Mapping[bool | None, int], accepted: int, rejected
     if odd or not 0 <= wrong <= min(accepted, negatives):
         return Tally()
     return Tally(accepted - wrong, positives - accepted + wrong, wrong, negatives - wrong)
-
-
-def _chooses_archived(rejudge: RejudgeFilter, folder: Path, sample: Sample, info: FileInfo) -> bool:
-    """Return whether a filter chooses any result of an archived file. The file stays in its archive."""
-    assert info.place is not None
-    try:
-        content = sample_file.read_any(io.BytesIO(archives.read_member(folder, info.place)))
-        if isinstance(content, OwnFile):
-            found, _ = match_own(sample, content.heads)
-            bodies = {p: content.body(h) for p, h in found.items() if h.status == "done"}
-        else:
-            old = legacy.parse_old(content)
-            bodies = {
-                m.position: old_body(old.groups[m.group][m.rank], m, old)
-                for m in match_old(sample, old)
-                if m.position is not None
-            }
-    except Unreadable:
-        return False  # that is reported when it is taken out
-    return any(rejudge.ask(decode_entry(body), p) for p, body in bodies.items())

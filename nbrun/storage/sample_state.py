@@ -15,13 +15,13 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import compress
 from struct import unpack_from
-from typing import Any, NamedTuple
+from typing import Any
 
 from nbrun import verdicts
 from nbrun.canonical import KEY_BYTES, blake2b, key_text
 from nbrun.model import CancelFlag, Record, Task
 from nbrun.results.replay import Attempt
-from nbrun.results.sample_file import IN_SEGMENT, NOWHERE, Stored
+from nbrun.results.sample_file import IN_SEGMENT, NOWHERE, EntryCounts, Maker, Stored
 from nbrun.results.values import dump
 from nbrun.samples import SCALARS, Sample, fresh_copy
 from nbrun.storage.files import FileId
@@ -44,14 +44,6 @@ _KEY = f"{KEY_BYTES}s"
 #: An entry as it was saved: position, seq, status code, where, offset, length, verdict, and its bytes (None where they
 #: must be read back). A plain tuple, since one is made for every result: a NamedTuple takes three times as long.
 SavedEntry = tuple[int, int, int, int, int, int, str | None, bytes | None]
-
-
-class Maker(NamedTuple):
-    """What a file's summary needs of an entry."""
-
-    verdict: str | None
-    run_id: str
-    context: str
 
 
 #: Stands for the maker of an item without an entry, and of an old entry without a verdict.
@@ -235,13 +227,21 @@ class SampleState:
                 out[self.group_number(position)][c.made[position]] -= 1
         return [+counts for counts in out]
 
-    def tally_of(self, done: Sequence[Counter[int]], makers: Sequence[Maker]) -> verdicts.Tally:
+    def counts_of(self, done: Sequence[Counter[int]]) -> EntryCounts:
+        """Count what `done_by_maker` returns as a file's summary does."""
+        counts = EntryCounts()
+        for g, of_group in zip(self.sample.groups, done, strict=True):
+            for number, n in of_group.items():
+                counts.add_results(g.name, self.makers[number], n)
+        return counts
+
+    def tally_of(self, done: Sequence[Counter[int]]) -> verdicts.Tally:
         """Count what `done_by_maker` returns by what the groups expect."""
         total = verdicts.Tally()
-        for g, counts in zip(self.sample.groups, done, strict=True):
+        for g, of_group in zip(self.sample.groups, done, strict=True):
             judged = Counter[str | None]()
-            for number, n in counts.items():
-                judged[makers[number].verdict] += n
+            for number, n in of_group.items():
+                judged[self.makers[number].verdict] += n
             total = total.plus(verdicts.tally_of_group(verdicts.expected(g.name), judged))
         return total
 
@@ -294,25 +294,16 @@ class SampleState:
             self.kept_bytes = 0
         return freed
 
-    def place(
-        self,
-        position: int,
-        seq: int,
-        code: int,
-        where: int,
-        offset: int,
-        length: int,
-        made: Maker,
-        body: bytes | None = None,
-    ) -> None:
-        """Record an entry of an earlier run at a position."""
+    def place(self, position: int, s: Stored, made: Maker) -> None:
+        """Record a saved entry of an item; its bytes are kept here if `s` holds them."""
         if self.columns is None:
             self.columns = Columns(self.total)
         c = self.columns
-        c.status[position], c.seq[position], c.where[position] = code, seq, where
-        c.offset[position], c.length[position], c.made[position] = offset, length, self.maker(*made)
-        if body is not None:
-            c.bodies[position] = body
+        c.status[position], c.seq[position] = DONE if s.status == "done" else ERROR, s.seq
+        c.where[position], c.offset[position], c.length[position] = s.where, s.offset, s.length
+        c.made[position] = self.maker(*made)
+        if s.body is not None:
+            c.bodies[position] = s.body
 
     def maker(self, verdict: str | None, run_id: str, context: str) -> int:
         """Return the number for a verdict, run and context, which is what the summary needs of an entry."""

@@ -29,7 +29,7 @@ from zlib import crc32
 from nbrun import verdicts
 from nbrun.results import sample_file
 from nbrun.results.format import BETWEEN, FOLDER, head_of
-from nbrun.results.legacy import OldFile, OldMatch, match_old, old_body, old_stored, parse_old
+from nbrun.results.legacy import match_old, parse_old
 from nbrun.results.names import temporary
 from nbrun.results.sample_file import (
     CHUNK_BYTES,
@@ -39,18 +39,20 @@ from nbrun.results.sample_file import (
     EntryCounts,
     Footer,
     Identity,
+    Maker,
     OwnFile,
     Stored,
     Unreadable,
     in_chunks,
     lay_out,
+    maker_of,
 )
 from nbrun.samples import Group
 from nbrun.storage import entry_index, files
 from nbrun.storage.directory import move_to_quarantine
 from nbrun.storage.entry import EntryRecord, pieces
-from nbrun.storage.match import positions_by_identity
-from nbrun.storage.sample_state import DONE, ERROR, MISSING, NO_MAKER, Columns, Maker, SampleState, SavedEntry
+from nbrun.storage.match import Matched, match_own, match_rows
+from nbrun.storage.sample_state import DONE, ERROR, MISSING, NO_MAKER, Columns, SampleState, SavedEntry
 
 #: Reads an entry of a segment: number, offset, length.
 ReadSegment = Callable[[int, int, int], bytes]
@@ -85,81 +87,52 @@ def write_sample(state: SampleState, folder: str, beside: str, hold: HoldSegment
 
 
 def _all_in_memory(state: SampleState) -> list[SavedEntry] | None:
-    """Return one entry for each task, in the order of their positions; None where not all are in memory."""
+    """Return a result of each task, in the order of their positions; None where not all are in memory."""
     with state.lock:
         if state.columns is not None or state.orphans or len(state.pending) != state.total:
             return None
         entries = sorted(state.pending)
-    if [entry[0] for entry in entries] != list(range(state.total)):
-        return None  # one was saved twice, another is missing
+    if [entry[0] for entry in entries] != list(range(state.total)) or [e[2] for e in entries].count(DONE) < state.total:
+        return None  # one was saved twice, another is missing, or one is an error
     return entries
 
 
 def _write_from_memory(state: SampleState, entries: list[SavedEntry], path: str, beside: str) -> dict[int, int]:
-    _, seqs, codes, wheres, _, _, all_verdicts, bodies = zip(*entries, strict=True) if entries else ((),) * 8
+    _, seqs, _, wheres, _, _, judged, bodies = zip(*entries, strict=True) if entries else ((),) * 8
     max_seq = max(seqs, default=0)
-    has_errors = codes.count(DONE) < len(codes)
-    judged = [entry[6] for entry in entries if entry[2] == DONE] if has_errors else all_verdicts
     inside = [(BETWEEN.join(bodies[g.base : g.base + len(g.runnable)]),) for g in state.sample.groups]
-    parts = lay_out_sample(state, inside, codes, judged, max_seq)
-    file_id = files.replace_file(path, (b"".join(parts),), beside)
+    file_id = files.replace_file(path, (b"".join(lay_out_results(state, inside, judged, max_seq)),), beside)
     with state.lock:
-        state.file_id = file_id
         state.file_seq = max(state.file_seq, max_seq)
-        later = state.pending[len(entries) :]
-        state.pending = []
-        if later or has_errors:  # more entries have come or may come
-            _record_places(state, entries)
-            state.pending = later
-        else:
-            state.is_closed = True
-        state.kept_bytes = sum([entry[5] for entry in later])
+        if len(state.pending) > len(entries):  # more have come: the next writing reads this file
+            return {}
+        state.file_id, state.is_closed = file_id, True
+        state.pending, state.kept_bytes = [], 0
     return {where - IN_SEGMENT: n for where, n in Counter(wheres).items()}
 
 
-def lay_out_sample(
-    state: SampleState,
-    inside: Sequence[Iterable[bytes]],
-    codes: Sequence[int],
-    judged: Sequence[str | None],
-    max_seq: int,
+def lay_out_results(
+    state: SampleState, inside: Sequence[Iterable[bytes]], judged: Sequence[str | None], max_seq: int
 ) -> list[bytes]:
-    """Return, in pieces, the file of a sample that has one entry for each of its tasks.
+    """Return, in pieces, the file of a sample that has a result for each of its tasks.
 
     Args:
         inside: for each group its entries and what is between them, in pieces.
-        codes: the entries' statuses, in the order of their positions.
-        judged: the verdicts of those that are done, None where one has none.
+        judged: the verdicts, in the order of the positions; None where a result has none.
     """
     parts = [sample_file.opening(state.sample_id)]
     counts = EntryCounts()
     counts.max_seq = max_seq
     counts.verdicts.update({verdict: n for verdict, n in verdicts.count(judged).items() if verdict is not None})
-    at = 0
     for g, entries in zip(state.sample.groups, inside, strict=True):
-        of_group = codes[g.base : g.base + len(g.runnable)]
         parts += [sample_file.group_opening(g.name), *entries, sample_file.group_end(not g.runnable)]
-        done = counts.done[g.name] = of_group.count(DONE)
-        counts.errors[g.name] = of_group.count(ERROR)
+        done = counts.done[g.name] = len(g.runnable)
         if counts.verdicts and state.is_judged:
-            counts.unexpected += state.unexpected_of(g.name, judged[at : at + done])
-        at += done
+            counts.unexpected += state.unexpected_of(g.name, judged[g.base : g.base + done])
     if judged:
         counts.runs[state.run_id] = counts.contexts[state.sample.context] = len(judged)
     parts.append(sample_file.closing(_footer(state, counts)))
     return parts
-
-
-def _record_places(state: SampleState, entries: list[SavedEntry]) -> None:
-    """Record in the columns where the entries are in the new file. The caller holds the state's lock."""
-    at = len(sample_file.opening(state.sample_id))
-    for g in state.sample.groups:
-        at += len(sample_file.group_opening(g.name))
-        of_group = entries[g.base : g.base + len(g.runnable)]
-        for position, seq, code, _, _, length, verdict, _ in of_group:
-            state.place(position, seq, code, IN_FILE, at, length, Maker(verdict, state.run_id, state.context))
-            at += length + len(BETWEEN)
-        at += len(sample_file.group_end(not of_group)) - (len(BETWEEN) if of_group else 0)
 
 
 def _footer(state: SampleState, counts: EntryCounts) -> Footer:
@@ -232,7 +205,6 @@ class _SampleWriter:
             state.freed.update(state.merge_pending())
             assert state.columns is not None
             self.c: Columns = state.columns.copy()  # becomes what the new file holds, entry by entry
-            self.makers = list(state.makers)
             self.orphans = list(state.orphans)
             self.max_seq = state.max_seq
         self.new_orphans: list[Stored] = []
@@ -262,11 +234,11 @@ class _SampleWriter:
         if isinstance(content, OwnFile) and content.sample_id in (state.sample_id, None):
             self._own = content.file
             state.extra = content.extra
-            finder.scan(content)
+            finder.scan(match_own(state.sample, content))
             is_whole = not content.damaged
         elif old is not None and old.sample_id == state.sample_id:
             state.extra = old.extra
-            finder.scan_old(old)
+            finder.scan(match_rows(old, match_old(state.sample, old)), is_old=True)
             is_whole = True
         with state.lock:
             lost = finder.update()
@@ -389,20 +361,10 @@ class _SampleWriter:
     def _footer(self) -> Footer:
         self._check_old_file()
         c, state = self.c, self.state
-        by_maker = state.done_by_maker(c)
-        counts = EntryCounts()
+        counts = state.counts_of(state.done_by_maker(c))
         counts.max_seq = self.max_seq
-        for g, made in zip(state.sample.groups, by_maker, strict=True):
-            counts.done[g.name] = made.total()
+        for g in state.sample.groups:
             counts.errors[g.name] = c.status.count(ERROR, g.base, g.base + len(g.runnable))
-        for number, count in sum(by_maker, Counter[int]()).items():
-            verdict, run_id, context = self.makers[number]
-            counts.runs[run_id] += count
-            counts.contexts[context] += count
-            if verdict is not None:
-                counts.verdicts[verdict] += count
-        if state.is_judged:
-            counts.unexpected = state.tally_of(by_maker, self.makers).unexpected
         return _footer(state, counts)
 
     def _record_places(self) -> dict[int, int]:
@@ -432,54 +394,32 @@ class _SampleWriter:
 class _Finder:
     """Finds a sample's entries in a file that isn't the one that the sample's state knows.
 
-    It is made, and `update` is called, with the state's lock held; the scans read the file, without it. The journal's
+    It is made, and `update` is called, with the state's lock held; `scan` reads the file, without it. The journal's
     thread may add newer entries to the state meanwhile.
     """
 
     def __init__(self, state: SampleState) -> None:
         self._state = state
         assert state.columns is not None
-        self._places = positions_by_identity(state.sample)
         self._orphans = {o.identity: o for o in state.orphans}
         self._seqs, self._status = state.columns.seq[:], state.columns.status[:]
-        self._found: dict[int, tuple[Stored | OldMatch, bytes | None, Maker | None]] = {}
+        self._found: dict[int, tuple[Stored, Maker]] = {}
         self._found_orphans: dict[Identity, Stored] = {}
 
-    def scan(self, file: OwnFile) -> None:
-        """Find the entries of a file in nbrun's format."""
-        for h in file.heads:
-            position = self._places.get(h.identity)
+    def scan(self, entries: Iterable[Matched], *, is_old: bool = False) -> None:
+        """Find the entries of a file. Those of the older program count where the state has none."""
+        for position, s, entry in entries:
             if position is None:
-                self._scan_orphan(h, file)
+                known = self._orphans.get(s.identity)
+                if is_old:
+                    self._found_orphans.setdefault(s.identity, s)
+                elif known is None or known.seq <= s.seq:
+                    self._found_orphans[s.identity] = s
                 continue
-            if h.seq == self._seqs[position]:
-                if sample_file.parse_entry(file.body(h)) is not None:
-                    self._found[position] = h, None, None
-                continue
-            is_newer = h.seq > self._seqs[position] and not (h.status == "error" and self._status[position] == DONE)
-            entry = sample_file.parse_entry(file.body(h)) if is_newer else None
-            if entry is not None:
-                made = Maker(verdicts.counted(entry["result"]), entry["run_id"], entry["context"])
-                self._found[position] = h, None, made
-                self._seqs[position] = h.seq
-
-    def _scan_orphan(self, h: Stored, file: OwnFile) -> None:
-        identity = h.identity
-        known = self._orphans.get(identity)
-        if (known is not None and known.seq > h.seq) or sample_file.parse_entry(file.body(h)) is None:
-            return
-        self._found_orphans[identity] = h
-
-    def scan_old(self, old: OldFile) -> None:
-        """Find the entries of a file of the older program; those that the state has count."""
-        for m in match_old(self._state.sample, old):
-            row = old.groups[m.group][m.rank]
-            if m.position is None:
-                orphan = old_stored(m, old_body(row, m, old))
-                self._found_orphans.setdefault(orphan.identity, orphan)
-            else:
-                made = Maker(verdicts.counted(row.get("result")), "", "")
-                self._found[m.position] = m, old_body(row, m, old), made
+            is_newer = s.seq > self._seqs[position] and not (s.status == "error" and self._status[position] == DONE)
+            if is_old or is_newer or s.seq == self._seqs[position]:
+                self._found[position] = s, maker_of(entry)
+                self._seqs[position] = s.seq
 
     def update(self) -> int:
         """Record in the state what was found. Return how many of its results are nowhere any more."""
@@ -495,23 +435,20 @@ class _Finder:
     def _update_item(self, c: Columns, position: int) -> bool:
         """Record what was found of one item. Return whether its result is nowhere any more."""
         state = self._state
-        found, body, made = self._found.get(position, (None, None, None))
+        found, made = self._found.get(position, (None, NO_MAKER))
         is_lost = False
-        if c.where[position] == IN_FILE and not (isinstance(found, Stored) and found.seq == c.seq[position]):
+        if c.where[position] == IN_FILE:
+            if found is not None and found.where == IN_FILE and found.seq == c.seq[position]:
+                c.offset[position], c.length[position] = found.offset, found.length
+                return False
             is_lost = c.status[position] == DONE and found is None
             c.status[position], c.seq[position], c.where[position] = MISSING, 0, NOWHERE
-        if isinstance(found, OldMatch):
-            if c.status[position] == MISSING:
-                state.place(position, 0, DONE, NOWHERE, 0, 0, made or NO_MAKER, body)
-        elif found is not None and found.seq > c.seq[position]:  # the higher seq wins (F4)
+        if found is not None and (found.seq > c.seq[position] or c.status[position] == MISSING):  # F4
             if c.where[position] >= IN_SEGMENT:
                 state.freed[c.where[position] - IN_SEGMENT] += 1
-            code = DONE if found.status == "done" else ERROR
             c.bodies.pop(position, None)
-            state.place(position, found.seq, code, IN_FILE, found.offset, found.length, made or NO_MAKER)
+            state.place(position, found, made)
             state.max_seq = max(state.max_seq, found.seq)
-        elif found is not None and found.seq == c.seq[position] and c.where[position] == IN_FILE:
-            c.offset[position], c.length[position] = found.offset, found.length
         return is_lost
 
 
@@ -544,7 +481,7 @@ class DirectFile:
         records.sort()
         self._max_seq = seq + len(records)
         inside = pieces(state, records, seq)
-        parts = lay_out_sample(state, inside, bytes((DONE,)) * len(records), [r[1] for r in records], self._max_seq)
+        parts = lay_out_results(state, inside, [r[1] for r in records], self._max_seq)
         self._file = files.NewFile(folder + state.name, parts, f"{folder}{FOLDER}/tmp/{temporary(state.name)}")
 
     def begin_writeback(self) -> None:

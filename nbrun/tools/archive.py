@@ -1,6 +1,6 @@
 """nbrun archive DIR: moves finished samples' files into an archive, and back.
 
-See results/archives.py for what an archive holds. One thread, which holds the directory's lock.
+See results/listing.py for what an archive holds. One thread, which holds the directory's lock.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from nbrun.results import archives, legacy, plain_files
-from nbrun.results.archives import FORMAT, FREE_BYTES, INDEX, MAX_MTIME_NS, is_bomb
+from nbrun.results import legacy, listing, plain_files
+from nbrun.results.listing import ARCHIVE_FORMAT, FREE_BYTES, INDEX, MAX_MTIME_NS, is_bomb
 from nbrun.results.reader import results_folder
 from nbrun.results.sample_file import LEGACY, NBRUN, FileInfo, Unreadable
 from nbrun.results.values import dump
@@ -87,7 +87,7 @@ def archive_finished(results: str | os.PathLike[str]) -> Archived:
         out.left = len(infos) - len(finished)
         if not finished:
             return out
-        out.archive = f"archive-{archives.next_number(directory.path):04d}.zip"
+        out.archive = f"archive-{listing.next_number(directory.path):04d}.zip"
         beside = directory.inner / "tmp" / out.archive
         moved = write_archive(directory.path, out.archive, finished, beside)
         out.samples = len(moved)
@@ -123,8 +123,8 @@ def unpack_archives(results: str | os.PathLike[str]) -> Archived:
             out.samples += 1
             out.before_bytes += info.place.packed
             out.after_bytes += info.size
-        unread = {Path(path).name for path, _ in archives.Archives(directory.path).list()[1]}
-        for _, name in archives.archive_numbers(directory.path):
+        unread = {Path(path).name for path, _ in listing.Archives(directory.path).list()[1]}
+        for _, name in listing.archive_numbers(directory.path):
             if name not in damaged | unread:
                 files.remove(directory.path / name)
         files.sync_folder(directory.path)
@@ -161,7 +161,7 @@ def write_archive(folder: Path, name: str, infos: Iterable[FileInfo], beside: Pa
         OSError: the disk refused, or what was read back is not what was written; nothing was put in place then.
     """
     written: list[tuple[FileInfo, int]] = []
-    index: list[bytes] = [dump({"format": FORMAT})]
+    index: list[bytes] = [dump({"format": ARCHIVE_FORMAT})]
 
     def write(f: BinaryIO) -> None:
         with zipfile.ZipFile(f, "w", zipfile.ZIP_DEFLATED, compresslevel=_LEVEL) as z:
@@ -177,11 +177,11 @@ def write_archive(folder: Path, name: str, infos: Iterable[FileInfo], beside: Pa
                 written.append((info, stat.st_mtime_ns))
             start = f.tell()
             z.writestr(INDEX, b"\n".join(index) + b"\n")
-            z.comment = b"%b index=%d" % (FORMAT.encode(), start)
+            z.comment = b"%b index=%d" % (ARCHIVE_FORMAT.encode(), start)
 
     def read_back(f: BinaryIO) -> None:
         try:
-            archives.verify(f, name, len(written))
+            listing.verify(f, name, len(written))
         except (Unreadable, ValueError, EOFError, zlib.error) as e:
             raise OSError(errno.EIO, f"reads back as something else ({e})", name) from e
 

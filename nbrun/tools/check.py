@@ -7,7 +7,6 @@ lock, makes the directory whole with what can be read and deletes nothing (F10).
 from __future__ import annotations
 
 import dataclasses
-import io
 import os
 from collections import Counter
 from collections.abc import Mapping
@@ -15,9 +14,9 @@ from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
-from nbrun.results import archives, legacy, plain_files, sample_file
+from nbrun.results import legacy, plain_files, sample_file
 from nbrun.results.format import ARCHIVED, FOLDER, MATCH, RUN, UNCLEAN, frame
-from nbrun.results.listing import Listing, list_samples
+from nbrun.results.listing import Listing, is_of_member, list_samples, open_file, reason
 from nbrun.results.reader import results_folder
 from nbrun.results.replay import ARCHIVED_LOG, JournalIndex, LogScan, index_journal, read_log, whole_records
 from nbrun.results.sample_file import FileInfo, Unreadable
@@ -194,7 +193,7 @@ def _check_listing(report: Report, listing: Listing) -> None:
         elif info is not None and info.is_damaged and problem.path.endswith(info.name):
             cost = f"What its missing part held is lost. {AGAIN}"
             report.add(problem.path, "entries", problem.what, cost, info.sample_id)
-        elif archives.is_of_member(problem.what):  # the archive's other members count, so it must not be moved
+        elif is_of_member(problem.what):  # the archive's other members count, so it must not be moved
             report.add(problem.path, "archived", problem.what, f"If it held results, they can't be read. {AGAIN}")
         elif problem.sample_id is not None or _may_be_a_sample(problem.path):
             cost = f"If it held results, they can't be read. {AGAIN}"
@@ -218,7 +217,7 @@ def _check_sample(report: Report, path: Path, info: FileInfo) -> set[tuple[str, 
     file = path / info.name
     found: set[tuple[str, bytes, int]] = set()
     try:
-        with io.BytesIO(archives.read_member(path, info.place)) if info.place else plain_files.open_reading(file) as f:
+        with open_file(path, info) as f:
             content = sample_file.read_any(f)
             if isinstance(content, bytes):
                 old = legacy.parse_old(content)
@@ -230,8 +229,7 @@ def _check_sample(report: Report, path: Path, info: FileInfo) -> set[tuple[str, 
         return found  # a run replaces it
     except (Unreadable, OSError, ValueError) as e:
         cost = f"Its results can't be read. {AGAIN}"
-        what = str(e) if isinstance(e, Unreadable) else f"can't be read: {getattr(e, 'strerror', None) or e}"
-        report.add(file, "archived" if info.place else "unreadable", what, cost, info.sample_id)
+        report.add(file, "archived" if info.place else "unreadable", reason(e), cost, info.sample_id)
         return found
     report.samples += 1
     report.entries += len(found)
@@ -301,14 +299,17 @@ def _torn_bytes(path: Path) -> int:
         return 0
 
 
+#: Each log beside the journal: the kind of its records, and what a damaged one costs.
+_LOGS = {
+    "unclean.log": (UNCLEAN, "It costs nothing that was saved: a task that kills its process is suspected later."),
+    "runs.log": (RUN, "Settings of an earlier run aren't known, so its results can't be distinguished by them."),
+    "matched.log": (MATCH, "Old files are matched with the dataset again when their samples are next run."),
+    ARCHIVED_LOG: (ARCHIVED, "A sample that was taken out of an archive may come back when its file is deleted."),
+}
+
+
 def _check_logs(report: Report, inner: Path) -> None:
-    costs = {
-        "unclean.log": (UNCLEAN, "It costs nothing that was saved: a task that kills its process is suspected later."),
-        "runs.log": (RUN, "Settings of an earlier run aren't known, so its results can't be distinguished by them."),
-        "matched.log": (MATCH, "Old files are matched with the dataset again when their samples are next run."),
-        ARCHIVED_LOG: (ARCHIVED, "A sample that was taken out of an archive may come back when its file is deleted."),
-    }
-    for name, (kind, cost) in costs.items():
+    for name, (kind, cost) in _LOGS.items():
         scan = LogScan()
         try:
             for _ in whole_records(inner / name, kind, scan):
@@ -346,14 +347,14 @@ def _repair(directory: Directory, finding: Finding) -> None:
             rewrite_sample(directory, info)
             files.sync_folder(directory.path)
     elif finding.kind in ("unreadable", "double") and file.is_file():
-        directory.quarantine(file.name)
+        directory.quarantine(file)
     elif finding.kind == "log":
         _rewrite_log(directory, file)
 
 
 def _rewrite_log(directory: Directory, log: Path) -> None:
-    kind = {"runs.log": RUN, "matched.log": MATCH, "unclean.log": UNCLEAN, ARCHIVED_LOG: ARCHIVED}[log.name]
+    kind, _ = _LOGS[log.name]
     kept = b"".join(frame(r.kind, r.body, r.whose) for r in whole_records(log, kind))
-    directory.quarantine_copy_of_log(log)
+    directory.quarantine(log, is_copy=True)
     files.replace_file(log, (kept,), directory.inner / "tmp" / (log.name + ".tmp"))
     files.sync_folder(directory.inner)

@@ -8,25 +8,22 @@ kept out of the directories meanwhile. One sample at a time is in memory, and th
 from __future__ import annotations
 
 import dataclasses
-import io
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
 
 from nbrun.errors import FormatError, InputError, ResultsExistError, StorageError
 from nbrun.json_types import Entry
-from nbrun.results import legacy, plain_files
-from nbrun.results.archives import read_file
+from nbrun.results import legacy
 from nbrun.results.format import FOLDER, Header, MatchRecord
 from nbrun.results.legacy import places_in
-from nbrun.results.listing import Problem
+from nbrun.results.listing import Problem, open_file
 from nbrun.results.names import temporary
 from nbrun.results.reader import Reader, Snapshot
-from nbrun.results.replay import Attempt, JournalIndex, SavedSample, read_runs, split_readable
-from nbrun.results.sample_file import NBRUN, FileInfo, Identity, Stored, Unreadable, in_chunks, load_entry
+from nbrun.results.replay import Attempt, JournalIndex, SavedSample, read_runs
+from nbrun.results.sample_file import NBRUN, FileInfo, Identity, Stored, Unreadable, in_chunks, load_entry, read_whole
 from nbrun.results.status import SampleTotals
 from nbrun.storage import files
 from nbrun.storage.directory import Directory
@@ -185,7 +182,7 @@ class _Merging:
         self._add_runs(readers)
         ids = {i for v in views for part in (v.listing.by_id, v.journal.entries, v.journal.attempts) for i in part}
         for sample_id in sorted(ids):
-            those = [Held(r.path, v, sample_id) for r, v in zip(readers, views, strict=True) if _holds(v, sample_id)]
+            those = [Held(view, sample_id) for view in views if _holds(view, sample_id)]
             self._out.in_several += len(those) > 1
             if not self._add_copy(those):
                 self._add(sample_id, those)
@@ -323,14 +320,14 @@ def _header(those: list[Held]) -> Header:
 class Held:
     """A sample in one directory."""
 
-    def __init__(self, folder: Path, now: Snapshot, sample_id: str) -> None:
+    def __init__(self, now: Snapshot, sample_id: str) -> None:
         self.sample_id = sample_id
         self.info: FileInfo | None = now.listing.by_id.get(sample_id)
         self.match: MatchRecord | None = now.matches.get(sample_id)
         self.in_journal = now.journal.entries.get(sample_id, {})
         self.attempts: dict[Identity, Attempt] = now.journal.attempts.get(sample_id, {})
         self.header: Header = now.journal.headers.get(sample_id) or {}
-        self._folder, self._now = folder, now
+        self._now = now
 
     @property
     def is_old(self) -> bool:
@@ -341,7 +338,8 @@ class Held:
         """Return the bytes of its file. Raise FileNotFoundError where there is none."""
         if self.info is None:
             raise FileNotFoundError(self.sample_id)
-        return read_file(self._folder, self.info, self._now.archives)
+        with open_file(self._now.path, self.info, self._now.archives) as f:
+            return read_whole(f)
 
     def dataset(self) -> tuple[dict[str, int], str]:
         """Return the dataset's tasks by group, and the digest of their identities ("" where that isn't known)."""
@@ -353,30 +351,9 @@ class Held:
             return dict(self.match["totals"]), self.match["identities"]
         return self.info.recorded("total"), self.info.summary["identities"] if self.info.summary else ""
 
-    @contextmanager
-    def open(self, problems: list[Problem]) -> Iterator[SavedSample]:
-        """Yield its entries, with its file held open. What can't be read is left out and becomes a problem."""
-        body = self._now.body
-        journal, damaged = split_readable(self.in_journal.values(), body)
-        if damaged:
-            what = f"has {len(damaged)} damaged entries in the journal"
-            problems.append(Problem(str(self._folder), what, self.sample_id))
-        saved = SavedSample(None, None, journal, body)
-        with ExitStack() as opened:
-            if self.info is not None:
-                path = str(self._folder / self.info.name)
-                try:
-                    if self.info.source != NBRUN or self.info.place is not None:
-                        file: BinaryIO = io.BytesIO(self.file())
-                    else:
-                        file = opened.enter_context(plain_files.open_reading(path))
-                    saved = SavedSample(file, self.match, journal, body)
-                    if dropped := saved.drop_damaged():
-                        problems.append(Problem(path, f"has {dropped} damaged entries", self.sample_id))
-                except (Unreadable, OSError, ValueError) as e:
-                    what = str(e) if isinstance(e, Unreadable) else f"can't be read: {e}"
-                    problems.append(Problem(path, what, self.sample_id))
-            yield saved
+    def open(self, problems: list[Problem]) -> AbstractContextManager[SavedSample | None]:
+        """See Snapshot.open_sample."""
+        return self._now.open_sample(self.sample_id, problems)
 
 
 @dataclass
@@ -411,6 +388,8 @@ def open_merged(those: list[Held], dropped: Dropped, problems: list[Problem]) ->
     with ExitStack() as opened:
         for held in those:
             saved = opened.enter_context(held.open(problems))
+            if saved is None:
+                continue
             out.extra = {**saved.extra, **out.extra}
             for s in saved.entries:
                 _take(out, saved, s, dropped)

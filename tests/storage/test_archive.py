@@ -19,7 +19,7 @@ import pytest
 
 import nbrun
 from nbrun.errors import InputError, ResultsInUseError, StorageError
-from nbrun.results import archives
+from nbrun.results import listing
 from nbrun.results.listing import list_samples
 from nbrun.storage import files
 from nbrun.tools import archive
@@ -404,7 +404,7 @@ def taken_out(path):
         unpack_archives(path)
 
 
-class Watched(archives.Archives):
+class Watched(listing.Archives):
     """Makes the next moves before and after each listing of archives."""
 
     def __init__(self, folder, moves):
@@ -445,7 +445,7 @@ def test_a_listing_beside_any_moves_holds_every_sample_once(small, tmp_path, beg
         moves = [list(itertools.islice(rest, count)) for count in counts]
         found = list_samples(path, None, Watched(path, moves))
         assert (set(found.by_id), found.problems) == (wanted, []), [[m.__name__ for m in ms] for ms in moves]
-        assert all(archives.read_file(path, info) for info in found.by_id.values())
+        assert all(listing.open_file(path, info).read() for info in found.by_id.values())
         shutil.rmtree(path)
 
 
@@ -458,7 +458,8 @@ def test_a_file_is_read_beside_any_moves(small, tmp_path):
         path = shutil.copytree(small, tmp_path / f"n{n}")
         rest = iter(steps)
         moves = [list(itertools.islice(rest, count)) for count in counts]
-        found = archives.read_file(path, info, Watched(path, moves))
+        with listing.open_file(path, info, Watched(path, moves)) as f:
+            found = f.read()
         assert found == wanted, [[m.__name__ for m in ms] for ms in moves]
         shutil.rmtree(path)
 
@@ -506,7 +507,7 @@ def test_loading_an_archive_uses_cache_and_helpers(full, monkeypatch):
     archive_finished(full)
     pd.testing.assert_frame_equal(load(full), rows)
     read = []
-    monkeypatch.setattr(archives, "read_member", lambda *a: read.append(a) or 1 / 0)
+    monkeypatch.setattr(listing, "read_member", lambda *a: read.append(a) or 1 / 0)
     pd.testing.assert_frame_equal(load(full), rows)
     assert read == [], "all comes from the cache"
     monkeypatch.undo()

@@ -12,11 +12,12 @@ import pytest
 
 import nbrun
 from nbrun import cli
-from nbrun.results import sample_file
+from nbrun.results import plain_files, sample_file
 from nbrun.results.format import frame
 from nbrun.results.reader import Reader, parse, read_rows
 from nbrun.tools.archive import archive_finished, unpack_archives
 from nbrun.tools.check import check
+from nbrun.tools.merge import merge_results
 from tests.waiting import until
 
 COLUMNS = ["status", "attempts", "run_id", "key", "occurrence", "source"]
@@ -335,3 +336,32 @@ def test_a_directory_whose_logs_got_other_line_ends_means_the_same(tmp_path):
     assert sorted(ran, key=str) == [("y", 2, {"h": 1}), (29, 1, {})]
     assert len(nbrun.load_results(copy)) == 32
     assert check(copy).is_ok
+
+
+def test_readers_agree_on_files_that_are_too_large_to_be_parsed_at_once(tmp_path, monkeypatch):
+    """A file as nbrun writes it is read whatever its size; of any other too large one every reader says the same."""
+    samples = [{"id": name, "things": list(range(40))} for name in ("own", "damaged", "other")]
+    results = tmp_path / "results"
+    nbrun.start(samples, lambda task: {"n": task.index}, results, groups=["things"], view=None).wait(30)
+    data = (results / "damaged.json").read_bytes()
+    (results / "damaged.json").write_bytes(data.replace(b'"seq"', b'"sex"', 1))
+    other = REWRITTEN["indented"]((results / "other.json").read_bytes())
+    (results / "other.json").write_bytes(other)
+    monkeypatch.setattr(plain_files, "MAX_WHOLE_BYTES", 3000)
+    sentence = f"has {len(other):,} bytes; a file that nbrun has not laid out itself is read only up to 3,000"
+    with pytest.warns(UserWarning, match="and 1 more"):
+        rows = nbrun.load_results(results)
+    assert rows.sample_id.value_counts().to_dict() == {"own": 40, "damaged": 39}
+    reader = Reader(results)
+    assert {view.sample_id: len(view.entries) for view in reader.samples()} == {"own": 40, "damaged": 39}
+    assert sum(sentence in str(problem) for problem in reader.problems) == 1
+    assert [len(read_rows(results, name)) for name in ("own", "damaged", "other")] == [40, 39, 0]
+    found = {Path(f.path).name: f.what for f in check(results).findings}
+    assert found == {"damaged.json": "has 1 damaged entry", "other.json": sentence}
+    merged = merge_results(tmp_path / "merged", results)
+    assert merged.entries == 79
+    assert any(sentence in problem for problem in merged.problems)
+    again = []
+    nbrun.start(samples, lambda t: again.append(t.sample_id) or {}, results, groups=["things"], view=None).wait(60)
+    assert again == ["other"] * 40
+    assert (results / ".nbrun" / "damaged" / "other.json.0").read_bytes() == other

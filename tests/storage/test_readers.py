@@ -186,6 +186,29 @@ def test_f7_a_folder_that_changes_while_it_is_listed(tmp_path, monkeypatch):
     assert len(listed) >= 2
 
 
+def test_of_a_slow_disk_files_are_read_ahead(tmp_path, monkeypatch):
+    """The listing is the same, whatever the helpers meet, and they end with it."""
+    samples = [{"id": f"s{i:03}", "solutions": [1]} for i in range(60)]
+    nbrun.start(samples, lambda task: {}, tmp_path, groups=["solution"], view=None).wait(20)
+    (tmp_path / "s030.json").write_bytes(b"")
+    os.mkfifo(tmp_path / "s031a.json")
+    (tmp_path / "s032a.json").symlink_to(tmp_path / "s001.json")
+    wanted = listing.list_samples(tmp_path)
+    started = []
+    real = listing.start_daemon
+    monkeypatch.setattr(listing, "start_daemon", lambda *args: started.append(real(*args)))
+    monkeypatch.setattr(listing, "LOOK", 10)
+    monkeypatch.setattr(listing, "SLOW_S", -1e9)
+    found = listing.list_samples(tmp_path)
+    assert found == wanted
+    assert len(found.by_id) == 59
+    assert len(found.problems) == 3
+    assert len(started) == listing.HELPERS
+    for thread in started:
+        thread.join(20)
+        assert not thread.is_alive()
+
+
 @pytest.mark.parametrize("times", [1, 3])
 def test_a_run_that_ends_between_journal_and_files(times, tmp_path, monkeypatch):
     """What stood in the journal when it was read stands in files when they are read: seen once."""

@@ -17,7 +17,7 @@ from strangers import do
 
 import nbrun
 from nbrun.errors import InputError, ResultsError
-from nbrun.results import archives, plain_files
+from nbrun.results import listing, plain_files
 from nbrun.results.format import HEADER, frame
 from nbrun.storage import files
 from nbrun.tools.merge import merge_results
@@ -273,7 +273,7 @@ def test_what_would_be_taken_for_a_bomb_is_not_archived(tmp_path):
     d = tmp_path / "r"
     fn = lambda task: {"pad": "x" * (80 << 20)}  # noqa: E731
     nbrun.start([{"id": "a", "solutions": ["x"]}], fn, d, groups=["solution"], view=None).wait(60)
-    assert archives.is_bomb(len(zlib.compress((d / "a.json").read_bytes(), 6)), (d / "a.json").stat().st_size)
+    assert listing.is_bomb(len(zlib.compress((d / "a.json").read_bytes(), 6)), (d / "a.json").stat().st_size)
     nbrun.archive(d)
     assert (d / "a.json").exists()
     assert len(nbrun.load_results(d)) == 1
