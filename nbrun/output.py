@@ -45,6 +45,10 @@ class Task(Protocol):
     index: int
 
 
+def _key(task: Task) -> Key:
+    return task.sample_id, task.group, task.index
+
+
 class Writer(NamedTuple):
     """Who writes: a task of a run, or, if `task` is None, the thread that reads the run's samples."""
 
@@ -54,20 +58,6 @@ class Writer(NamedTuple):
     def writer(self) -> Writer | None:
         """Return itself, as a WriterSource does."""
         return self
-
-
-class Running:
-    """A source for a thread that runs tasks one after another and sets `task` to the current one."""
-
-    __slots__ = ("output", "task")
-
-    def __init__(self, output: RunOutput) -> None:
-        self.output = output
-        self.task: Task | None = None
-
-    def writer(self) -> Writer | None:
-        """Return the current task as a writer."""
-        return None if self.task is None else Writer(self.output, self.task)
 
 
 class WriterSource(Protocol):
@@ -180,11 +170,14 @@ class RunOutput:
         Args:
             is_noted: views show it already in a better form.
         """
-        self._pass_lines(stream, self._keep(task, stream, text), is_noted)
+        lines = self._keep(task, stream, text)
+        if not is_noted:
+            self._note_lines(stream, lines)
+        self._pass_on(stream, lines)
 
     def end_lines(self, task: Task) -> None:
         """End the incomplete line of a task that has ended. Needed only if `open` is not empty."""
-        self._end_lines((task.sample_id, task.group, task.index))
+        self._end_lines(_key(task))
 
     def end_all_lines(self) -> None:
         """End all incomplete lines, since the run has ended."""
@@ -198,18 +191,17 @@ class RunOutput:
             del self.open[key]
             rest = self._tails[key].end_lines() if key in self._tails else []
         for stream, line in rest:
-            self._pass_lines(stream, [line], False)
+            self._note_lines(stream, [line])
+            self._pass_on(stream, [line])
 
-    def _pass_lines(self, stream: str, lines: Iterable[str], is_noted: bool) -> None:
-        if not is_noted:
-            for line in lines:
-                if line.strip():
-                    self._note(time.time(), stream, line[:TAIL_BYTES])
-        self._pass_on(stream, lines)
+    def _note_lines(self, stream: str, lines: Iterable[str]) -> None:
+        for line in lines:
+            if line.strip():
+                self._note(time.time(), stream, line[:TAIL_BYTES])
 
     def _keep(self, task: Task | None, stream: str, text: str) -> list[str]:
         """Add to a task's output, and return the lines that are complete now."""
-        key = None if task is None else (task.sample_id, task.group, task.index)
+        key = None if task is None else _key(task)
         with self._lock:
             tail = self._tails.get(key)
             if tail is None:
@@ -317,16 +309,15 @@ class WorkerOutput(RunOutput):
         found = current_writer()
         if found is None or found.task is None:
             return
-        key = found.task.sample_id, found.task.group, found.task.index
         with self._lock:
-            self._collected.setdefault(key, deque(maxlen=TASK_LINES)).append(LogLine(at, level, text))
+            self._collected.setdefault(_key(found.task), deque(maxlen=TASK_LINES)).append(LogLine(at, level, text))
 
     def take(self, task: Task) -> TaskOutput | None:
         """Remove and return what a task that has ended has written; None if it wrote nothing."""
         if not self._tails and not self._collected:  # the usual case
             return None
         self.end_lines(task)
-        key = task.sample_id, task.group, task.index
+        key = _key(task)
         with self._lock:
             notes, tail = self._collected.pop(key, None), self._tails.pop(key, None)
         if notes is None and tail is None:
@@ -576,26 +567,12 @@ def install() -> None:
 
 
 def uninstall() -> None:
-    """Undo `install` for a run that has ended; after the last run, everything is as before."""
+    """Undo one `install`, since a run has ended; after the last run, everything is as before."""
     global _live
     with _lock:
-        _live = max(0, _live - 1)
+        _live = max(0, _live - 1)  # in a forked child it is 0 already
         if not _live:
             _restore()
-
-
-class Installed:
-    """Calls `install`, and `uninstall` at the first call of `end`."""
-
-    def __init__(self) -> None:
-        self._is_over = False
-        install()
-
-    def end(self) -> None:
-        """Call `uninstall`, once."""
-        if not self._is_over:
-            self._is_over = True
-            uninstall()
 
 
 def _restore() -> None:

@@ -35,7 +35,7 @@ from nbrun.errors import (
 )
 from nbrun.formatting import counted
 from nbrun.model import State, Task
-from nbrun.output import Installed, Writer, set_writer
+from nbrun.output import Writer, install, set_writer, uninstall
 from nbrun.progress import ProgressTracker
 from nbrun.results.format import TEXT_IDS
 from nbrun.results.listing import Problem
@@ -291,11 +291,11 @@ class Supervisor:
             self.notices.add(short)
             warn(short)
         self.thread = threading.Thread(target=self._read, name="nbrun-feed", daemon=True)
-        capture = Installed()
+        install()
         try:
-            start_daemon(self._conduct, "nbrun-run", (capture,))
+            start_daemon(self._conduct, "nbrun-run")
         except ThreadLimitError as e:
-            capture.end()
+            uninstall()
             self._abort(e)
             raise
         try:
@@ -354,7 +354,7 @@ class Supervisor:
 
     # ---- the thread that ends the run
 
-    def _conduct(self, capture: Installed) -> None:
+    def _conduct(self) -> None:
         state = State.HALTED
         try:
             self._wait_until_fed()
@@ -377,7 +377,7 @@ class Supervisor:
             if state is State.DONE and not self._tracker.errors and not self.changed.count:
                 self._release()
             self._output.end_all_lines()
-            capture.end()
+            uninstall()
             self.ended.set()
             self._on_end()
 

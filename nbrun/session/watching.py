@@ -1,7 +1,7 @@
 """watch(): one view of several results directories that other kernels or processes fill. It only reads.
 
-Threads: the thread "nbrun-watch" looks at the directories one after another; views ask `Watch` from any thread. `_lock`
-protects what a look found; it is never held while a directory is read.
+Threads: the thread "nbrun-watch" looks at the directories one after another; views ask `Watch` from any thread. They
+see what the last look found: it is published by single assignments of objects that don't change afterwards.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nbrun import panel
 from nbrun.errors import InputError, NbrunError, hides_own_frames
@@ -76,8 +76,7 @@ def watch(
         2
     """
     check_view(view)
-    is_number = isinstance(every_s, (int, float)) and not isinstance(every_s, bool)
-    if not is_number or not 0 < every_s < math.inf:
+    if isinstance(every_s, bool) or not isinstance(every_s, (int, float)) or not 0 < every_s < math.inf:
         raise InputError(f"every_s={every_s!r}: give a number of seconds above 0.")
     watching = Watch(_read_paths(results), float(every_s))
     show(watching, view, watching._notify)
@@ -111,17 +110,11 @@ class Watch:
     def __init__(self, paths: Sequence[Path], every_s: float) -> None:
         self.directories = tuple(map(str, paths))
         self._every_s = every_s
-        self._followers = [Follower(path) for path in paths]
         self._tracker = ProgressTracker()
-        self._lock = threading.Lock()  # protects what follows
-        self._numbers: dict[tuple[int, str], int] = {}  # place of the directory, sample id -> number on the tracker
-        self._labels: dict[str, tuple[int, str]] = {}  # what a row is called -> place of the directory, sample id
-        self._counted: list[Counts] = []  # by that number
-        self._state = State.PAUSED
-        self._words = ["not read yet"] * len(paths)  # how each directory is, in a word or two
-        self._message = ""
+        self._watched = [_Directory(path) for path in paths]  # used by the thread that looks
+        self._samples: dict[str, _SampleOf] = {}  # by what their rows are called; each operation is atomic
+        self._seen = _Seen(State.PAUSED, "", [directory.row() for directory in self._watched])
         self._notice = ""
-        self._changed_at = [-math.inf] * len(paths)  # when each was found changed, on monotonic's clock
         self._stopping = threading.Event()
         self._ended = threading.Event()
         self._looked = threading.Event()
@@ -134,9 +127,12 @@ class Watch:
     @property
     def progress(self) -> Progress:
         """An immutable snapshot of all directories together, as of the last look."""
-        with self._lock:
-            state, message = self._state, " ".join(filter(None, [self._message, self._notice]))
-        now = self._tracker.snapshot(state, message=message, results=_common(self.directories))
+        seen = self._seen
+        message = " ".join(filter(None, [seen.message, self._notice]))
+        where = self.directories[0]
+        if len(self.directories) > 1:
+            where = f"{os.path.commonpath(self.directories)} ({len(self.directories)} folders)"
+        now = self._tracker.snapshot(seen.state, message=message, results=where)
         return replace(now, saved=now.done, watched=self.directories)
 
     def wait(self, timeout: float | None = None) -> Progress:
@@ -197,19 +193,16 @@ class Watch:
         self._console = console.show(self._controls)
 
     def _notify(self, text: str) -> None:
-        with self._lock:
-            self._notice = text
+        self._notice = text
 
     # ---- the thread that looks
 
     def _run(self) -> None:
         state = State.STOPPED
         try:
-            is_first = True
             while not self._stopping.is_set():
                 began = time.thread_time()
-                is_done = self._look(is_first)
-                is_first = False
+                is_done = self._look()
                 self._looked.set()
                 if is_done:
                     state = State.DONE
@@ -220,130 +213,155 @@ class Watch:
             self._notify(f"The watch ended: {type(e).__name__}: {e}")
         finally:
             self._tracker.finish()
-            with self._lock:
-                self._state = state
+            self._seen = self._seen._replace(state=state)
             self._looked.set()
             self._ended.set()
 
-    def _look(self, is_first: bool) -> bool:
+    def _look(self) -> bool:
         """Look at each directory once. Return whether everything is done."""
-        words, sentences, are_done, are_written = [], [], [], []
-        for place, follower in enumerate(self._followers):
-            # asked before looking: what a run writes until it ends is then read, and nothing comes after that
-            is_held, trouble = bool(holder_of(follower.path / FOLDER / "lock")), ""
-            try:
-                changed = follower.look()
-            except (OSError, NbrunError, ValueError) as e:
-                changed, trouble = set(), f"can't be read: {e}"
-            self._take(place, follower, changed)
-            is_done = follower.is_there and complete(follower.counts.values(), follower.totals)
-            is_written = is_held or (not is_done and self._changes_from_afar(place, follower, changed))
-            words.append("unreadable" if trouble else _word(follower, is_written, is_done))
-            sentences.append(trouble or _what_is_left(follower))
-            are_done.append(is_done and not is_written and not trouble)
-            are_written.append(is_written)
+        is_first = not self._looked.is_set()
+        for directory in self._watched:
+            self._take(directory, directory.look(is_first))
             if self._stopping.is_set():
                 return False
         self._set_totals()
         if is_first:
             self._tracker.begin_watching()
-        if any(are_written):
+        is_running = any(directory.is_written for directory in self._watched)
+        if is_running:
             self._tracker.resume()
         else:
             self._tracker.pause()
-        with self._lock:
-            self._state = State.RUNNING if any(are_written) else State.PAUSED
-            self._words = words
-            self._message = self._sentence(sentences, are_written, are_done)
-        return all(are_done)
+        odd = [f"{directory.name} {directory.what_is_left()}" for directory in self._watched if directory.is_odd]
+        more = f"; and {counted(len(odd) - NAMED, 'more folder')}" if len(odd) > NAMED else ""
+        message = f"{'; '.join(odd[:NAMED])}{more}." if odd else ""
+        rows = [directory.row() for directory in self._watched]
+        self._seen = _Seen(State.RUNNING if is_running else State.PAUSED, message, rows)
+        return all(directory.is_done for directory in self._watched)
 
-    def _changes_from_afar(self, place: int, follower: Follower, changed: Iterable[str]) -> bool:
-        """Return whether a run on another host has saved something lately."""
-        if changed and self._looked.is_set():
-            self._changed_at[place] = time.monotonic()
-        is_far = follower.host not in ("", host_name())
-        return is_far and time.monotonic() - self._changed_at[place] < RECENT_S
-
-    def _take(self, place: int, follower: Follower, changed: Iterable[str]) -> None:
+    def _take(self, directory: _Directory, changed: Iterable[str]) -> None:
         """Bring the tracker up to date with a directory's samples, those that are new in the order of their ids."""
         for sample_id in sorted(changed):
-            now = follower.counts.get(sample_id, Counts())
-            with self._lock:
-                number = self._numbers.get((place, sample_id))
-                if number is None:
-                    label = self._label(place, sample_id)
-                    number = self._numbers[place, sample_id] = self._tracker.add_sample(label, 0)
-                    self._counted.append(Counts())
-                before, self._counted[number] = self._counted[number], now
+            now = directory.follower.counts.get(sample_id, Counts())
+            if sample_id in directory.taken:
+                number, before = directory.taken[sample_id]
+            else:
+                number, before = self._tracker.add_sample(self._label(directory, sample_id), 0), Counts()
+            directory.taken[sample_id] = _Taken(number, now)
             self._tracker.replace_counts(number, before, now)
-        for note in follower.recent_errors:
+        for note in directory.follower.recent_errors:
             self._tracker.note_error(note)
-        follower.recent_errors.clear()
+        directory.follower.recent_errors.clear()
 
-    def _label(self, place: int, sample_id: str) -> str:
+    def _label(self, directory: _Directory, sample_id: str) -> str:
         """Return what a sample's row is called: its id, and its folder too if another one has a sample of that id."""
         label = sample_id
-        if label in self._labels:
-            label = f"{sample_id} ({_name(self.directories[place])})"
-        if label in self._labels:
-            label = f"{sample_id} ({self.directories[place]})"
-        self._labels[label] = (place, sample_id)
+        if label in self._samples:
+            label = f"{sample_id} ({directory.name})"
+        if label in self._samples:
+            label = f"{sample_id} ({directory.path})"
+        self._samples[label] = _SampleOf(directory.path, sample_id)
         return label
 
     def _set_totals(self) -> None:
         """Set the totals of all directories, which are known once each of them has been counted by its run."""
         tasks = samples = 0
-        for follower in self._followers:
-            totals = follower.totals
+        for directory in self._watched:
+            totals = directory.follower.totals
             if totals is None or not totals.is_known:
                 self._tracker.set_totals(None, None)
                 return
-            here = follower.counts.values()
-            tasks += max(sum((totals.tasks or {}).values()), sum(c.total for c in here))
-            samples += max(totals.samples or 0, len(here))
+            tasks += max(sum((totals.tasks or {}).values()), directory.total)
+            samples += max(totals.samples or 0, len(directory.follower.counts))
         self._tracker.set_totals(tasks, samples)
 
-    def _sentence(self, ends: Sequence[str], are_written: Sequence[bool], are_done: Sequence[bool]) -> str:
-        """What needs saying of directories that are neither written nor done."""
-        odd = [
-            f"{_name(path)} {end}"
-            for path, end, written, done in zip(self.directories, ends, are_written, are_done, strict=True)
-            if not (written or done)
-        ]
-        if not odd:
-            return ""
-        more = f"; and {counted(len(odd) - NAMED, 'more folder')}" if len(odd) > NAMED else ""
-        return f"{'; '.join(odd[:NAMED])}{more}."
+
+class _Seen(NamedTuple):
+    """What a look found: how the watch is, what needs saying, and a row for each directory."""
+
+    state: State
+    message: str
+    rows: list[dict[str, Any]]
 
 
-def _word(follower: Follower, is_written: bool, is_done: bool) -> str:
-    """How a directory is, for a column of a table."""
-    if not follower.is_there:
-        return "missing"
-    return "running" if is_written else "done" if is_done else "no run"
+class _SampleOf(NamedTuple):
+    """A sample, and the directory that it is in."""
+
+    path: Path
+    sample_id: str
 
 
-def _what_is_left(follower: Follower) -> str:
-    """Complete the sentence "FOLDER …" for a directory in which no run writes."""
-    if not follower.is_there:
-        return "is not there yet"
-    left = sum(c.total - c.done - c.errors for c in follower.counts.values())
-    if follower.totals is not None and follower.totals.is_known:
-        ended = sum(c.done + c.errors for c in follower.counts.values())
-        left = max(left, sum((follower.totals.tasks or {}).values()) - ended)
-        return f"has {counted(left, 'task')} left and no run"
-    return f"has at least {counted(left, 'task')} left and no run" if left else "has no run"
+class _Taken(NamedTuple):
+    """What the tracker has of a sample: under which number, and its counts."""
+
+    number: int
+    counts: Counts
 
 
-def _name(path: str) -> str:
-    return shorten(os.path.basename(path) or path, 60, keep="end")
+class _Directory:
+    """A directory as of the last look.
 
+    Attributes:
+        taken: sample id -> what the tracker has of it.
+        is_written: a run writes there.
+        is_done: everything is done, and no run writes there.
+    """
 
-def _common(directories: Sequence[str]) -> str:
-    """A short text for the directories: the path of one, the common folder of several."""
-    if len(directories) == 1:
-        return directories[0]
-    return f"{os.path.commonpath(directories)} ({len(directories)} folders)"
+    def __init__(self, path: Path) -> None:
+        self.path, self.name = path, shorten(os.path.basename(path) or str(path), 60, keep="end")
+        self.follower = Follower(path)
+        self.taken: dict[str, _Taken] = {}
+        self.is_written = self.is_done = False
+        self.total = self._done = self._errors = 0
+        self._trouble = ""
+        self._state = "not read yet"
+        self._changed_at = -math.inf  # on monotonic's clock
+
+    def look(self, is_first: bool) -> set[str]:
+        """Look what is there now. Return the ids of the samples that have changed."""
+        follower, changed = self.follower, set[str]()
+        # asked before looking: what a run writes until it ends is then read, and nothing comes after that
+        is_held, self._trouble = bool(holder_of(self.path / FOLDER / "lock")), ""
+        try:
+            changed = follower.look()
+        except (OSError, NbrunError, ValueError) as e:
+            self._trouble = f"can't be read: {e}"
+        counts = follower.counts.values()
+        self.total, self._done = sum(c.total for c in counts), sum(c.done for c in counts)
+        self._errors = sum(c.errors for c in counts)
+        is_complete = follower.is_there and complete(counts, follower.totals)
+        if not (is_held or is_complete or is_first) and changed:
+            self._changed_at = time.monotonic()
+        is_far = follower.host not in ("", host_name())
+        is_recent = time.monotonic() - self._changed_at < RECENT_S
+        self.is_written = is_held or (not is_complete and is_far and is_recent)
+        self.is_done = is_complete and not self.is_written and not self._trouble
+        self._state = "running" if self.is_written else "done" if is_complete else "no run"
+        if self._trouble or not follower.is_there:
+            self._state = "unreadable" if self._trouble else "missing"
+        return changed
+
+    @property
+    def is_odd(self) -> bool:
+        """Whether it is neither written nor done, which needs saying."""
+        return not (self.is_written or self.is_done)
+
+    def what_is_left(self) -> str:
+        """Complete the sentence "FOLDER …" for a directory in which no run writes."""
+        if self._trouble:
+            return self._trouble
+        if not self.follower.is_there:
+            return "is not there yet"
+        left, totals = self.total - self._done - self._errors, self.follower.totals
+        if totals is not None and totals.is_known:
+            left = max(left, sum((totals.tasks or {}).values()) - self._done - self._errors)
+            return f"has {counted(left, 'task')} left and no run"
+        return f"has at least {counted(left, 'task')} left and no run" if left else "has no run"
+
+    def row(self) -> dict[str, Any]:
+        """Return a row for a table of endpoints: its name, how it is in a word or two, and what is saved there."""
+        saved = f"{self._done:,} of {self.total:,} tasks"
+        return {"name": self.name, "state": self._state, "in_flight": self._errors, "last_error": saved}
 
 
 class WatchControls(RunControls):
@@ -370,40 +388,19 @@ class WatchControls(RunControls):
 
     def tasks(self, sample_id: str) -> Sequence[TaskSummary]:
         """Return the saved tasks of a sample."""
-        found = self._place_of(sample_id)
+        found = self._sample_of(sample_id)
         return [] if found is None else reader.read_rows(*found)
 
     def entry(self, sample_id: str, group: str, index: int) -> Mapping[str, Any] | None:
         """Return a task's saved entry, or None."""
-        found = self._place_of(sample_id)
+        found = self._sample_of(sample_id)
         return None if found is None else reader.read_entry(*found, group, index)
 
-    def _place_of(self, label: str) -> tuple[Path, str] | None:
-        """Return the directory and the id of the sample whose row has this label; None if the directory is gone."""
-        with self._watch._lock:
-            found = self._watch._labels.get(label)
-        if found is None:
-            return None
-        path = self._watch._followers[found[0]].path
-        return (path, found[1]) if path.is_dir() else None
+    def _sample_of(self, label: str) -> _SampleOf | None:
+        """Return the sample whose row has this label; None if its directory is gone."""
+        found = self._watch._samples.get(label)
+        return found if found is not None and found.path.is_dir() else None
 
     def health(self) -> Sequence[Mapping[str, Any]]:
         """Return a row for each directory: its name, how it is, and what is saved there."""
-        watching = self._watch
-        with watching._lock:
-            words = list(watching._words)
-            sums = [[0, 0, 0] for _ in words]
-            for (place, _), number in watching._numbers.items():
-                one = watching._counted[number]
-                for i, n in enumerate((one.done, one.total, one.errors)):
-                    sums[place][i] += n
-        rows = zip(watching.directories, words, sums, strict=True)
-        return [
-            {
-                "name": _name(path),
-                "state": word,
-                "in_flight": errors,
-                "last_error": f"{done:,} of {total:,} tasks",
-            }
-            for path, word, (done, total, errors) in rows
-        ]
+        return self._watch._seen.rows

@@ -118,8 +118,7 @@ def _run(
     printed: RunOutput,
     written: list[tuple[int, TaskOutput]],
 ) -> list[Row]:
-    running = output.Running(printed)
-    token = output.set_writer(running)
+    token = output.set_writer(None)
     rows: list[Row] = []
     end = time.perf_counter() + CHUNK_S
     size = 0
@@ -127,7 +126,7 @@ def _run(
         for task, partial in _tasks(parts):
             if rows and (size > CHUNK_BYTES or time.perf_counter() > end):
                 break
-            running.task = task
+            output.set_writer(output.Writer(printed, task))
             row = _attempt(function, task) if timeout_s is None else _attempt_within(timeout_s, function, task)
             if partial is not None and partial.was_asked:
                 row = (WHOLE,)
