@@ -1,20 +1,53 @@
-"""The settings that results are made under: what a run record keeps of them, and how two differ. Pure functions."""
+"""The settings that results are made under: what a run record keeps of them, and how two differ.
+
+Where a function has no settings of its own, they are its code and the simple values that it refers to. The code is
+known by two digests. One is of its syntax tree without comments, layout, docstrings and annotations; it is taken only
+where the source is proven to be that of the running code. The other is of its instructions, which only the same version
+of Python can compare. Values are known by name and digest: the run record holds no value, since one of them may be a
+password.
+
+Pure functions, called by the thread that starts a run. Of the user's code, only `fn.settings()` is called.
+"""
 
 from __future__ import annotations
 
+import ast
+import dataclasses
+import datetime as dt
+import dis
+import enum
 import functools
 import inspect
-from collections.abc import Mapping
+import linecache
+import pathlib
+import re
+import sys
+import sysconfig
+import types
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from nbrun.canonical import blake2b, canonical
+from nbrun.canonical import blake2b, canonical, is_a
 from nbrun.errors import FunctionError, InputError
 from nbrun.results.values import encode, load
-from nbrun.session.function_state import ROOT, Code, FunctionState, is_secret, name_of, state_of
 
 #: The version of what a run record says of a function. Without one it is by an older nbrun: see `_source_digest`.
 VERSION = 2
+#: How much is looked at: functions, values, parts of one value, and the size of a source that is parsed.
+MAX_FUNCTIONS, MAX_VALUES, MAX_PARTS, MAX_SOURCE_CHARS = 300, 1000, 20_000, 2_000_000
+#: Methods that change a container. One that the function itself changes is no setting but a memory of its own.
+_MUTATORS = frozenset((
+    "add", "append", "appendleft", "clear", "discard", "extend", "insert", "pop", "popitem", "popleft", "put", "remove",
+    "setdefault", "update",
+))  # fmt: skip
+#: Names of values that open doors and don't determine results.
+_SECRET = re.compile(
+    r"(?i)(.*_)?(api_?key|secret(_key)?|password|passwd|credentials?|(api|auth|access|hf|bearer|github)_token)|token"
+)
+_PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
+#: The name under which the function itself is listed, whatever it is called.
+ROOT = "fn"
 
 
 @dataclass(frozen=True)
@@ -33,7 +66,7 @@ class Settings:
     _old_digest: str = ""
 
     def record(self) -> dict[str, Any]:
-        """The part of a run record that says it. Of a function's values it holds digests only."""
+        """Return these settings as a run record holds them: of a function's values only digests."""
         settings: dict[str, Any] = dict(self.own or {})
         if self.function is not None:
             settings = {
@@ -44,7 +77,8 @@ class Settings:
         out: dict[str, Any] = {"settings": settings, "settings_version": VERSION}
         if self.given:
             out["given_settings"] = dict(self.given)
-        return out | {"settings_id": settings_id(settings | ({"given": dict(self.given)} if self.given else {}))}
+        identity = settings | ({"given": dict(self.given)} if self.given else {})
+        return out | {"settings_id": digest_text(canonical(identity))}
 
     def changes(self, record: Mapping[str, Any]) -> list[str]:
         """Return in words what differs from the settings of an earlier run; [] where nothing is known to differ."""
@@ -68,14 +102,14 @@ class Settings:
         return lines
 
     def _changes_since_old(self, before: Mapping[str, Any]) -> list[str]:
-        """Of a record that knows the function by a digest of its source, in which comments count."""
+        """The same for a record that knows the function by a digest of its source, in which comments count."""
         assert self.function is not None
         if "source" not in before or before["source"] == self._old_digest:
             return []
         return [f"the code of {self.function.name}"]
 
     def changes_in_words(self, earlier: Settings) -> list[str]:
-        """The same for two that this process knows: values are named too, "model: 'small' → 'large'"."""
+        """The same for settings that this process knows: values are shown too, "model: 'small' → 'large'"."""
         lines = changed_values(earlier.given, self.given)
         if self.function is None or earlier.function is None:
             if (self.function is None) != (earlier.function is None):
@@ -91,27 +125,15 @@ class Settings:
 
 
 def settings_of(fn: Any, given: Mapping[str, Any] | None = None) -> Settings:
-    """What `fn` and `settings=` say.
+    """Return the settings that `fn` and `settings=` make.
 
     Raises:
         InputError: fn.settings or `settings=` is no mapping that JSON can hold.
     """
-    own = getattr(fn, "settings", None)
+    own, extra = getattr(fn, "settings", None), {} if given is None else _as_json(given, "settings")
     if own is None:
-        state = state_of(fn)
-        return Settings(None, read_settings(given), state, _source_digest(fn))
-    if callable(own):
-        own = own()
-    return Settings(_as_json(own, "fn.settings"), read_settings(given), None)
-
-
-def read_settings(given: Any) -> dict[str, Any]:
-    """`settings=` -> a mapping as JSON holds it.
-
-    Raises:
-        InputError: it is none.
-    """
-    return {} if given is None else _as_json(given, "settings")
+        return Settings(None, extra, state_of(fn), _source_digest(fn))
+    return Settings(_as_json(own() if callable(own) else own, "fn.settings"), extra, None)
 
 
 def _as_json(value: Any, name: str) -> dict[str, Any]:
@@ -128,11 +150,6 @@ def _as_json(value: Any, name: str) -> dict[str, Any]:
     return parsed
 
 
-def settings_id(settings: Mapping[str, Any]) -> str:
-    """A digest of settings: equal ones have equal digests."""
-    return blake2b(canonical(dict(settings)), digest_size=8).hexdigest()
-
-
 def _code_changes(before: Mapping[str, Code], now: Mapping[str, Code]) -> list[str]:
     lines = []
     for name in dict.fromkeys([*before, *now]):
@@ -146,7 +163,7 @@ def _code_changes(before: Mapping[str, Code], now: Mapping[str, Code]) -> list[s
 
 
 def changed_values(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What differs between two mappings, a line each: "model: 'small' → 'large'"."""
+    """Return what differs between two mappings, a line each: "model: 'small' → 'large'"."""
     out = []
     for name in dict.fromkeys([*before, *now]):
         a, b = before.get(name), now.get(name)
@@ -160,14 +177,11 @@ def changed_values(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[st
 def _shown(values: Mapping[str, Any], name: str) -> str:
     if name not in values:
         return "not given"
-    if is_secret(name):
-        return "…"
-    text = " ".join(repr(values[name]).split())
-    return text if len(text) <= 80 else f"{text[:60]}… ({len(text):,} characters)"
+    return "…" if is_secret(name) else value_text(values[name])
 
 
 def _source_digest(fn: Any) -> str:
-    """The digest by which older versions of nbrun knew a function: of its source, comments included."""
+    """Return the digest by which older versions of nbrun knew a function: of its source, comments included."""
     parts: list[Any] = []
     try:
         while isinstance(fn, functools.partial):
@@ -180,22 +194,18 @@ def _source_digest(fn: Any) -> str:
         except (OSError, TypeError):
             code = getattr(fn, "__code__", None)
             parts.append([code.co_code, repr(code.co_consts), code.co_names] if code else repr(type(fn)))
-        return blake2b(canonical(parts), digest_size=8).hexdigest()
+        return digest_text(canonical(parts))
     except Exception:  # a user's __repr__; then it differs, as it did for older versions
         return ""
 
 
 def is_async(fn: Any) -> bool:
-    """Is it an async function, or an object whose call is one?"""
+    """Return whether it is an async function, or an object whose call is one."""
     return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(getattr(fn, "__call__", None))  # noqa: B004
 
 
 def check_function(fn: Any) -> None:
-    """Can fn be called with one task?
-
-    Raises:
-        FunctionError: says what to write instead.
-    """
+    """Raise a FunctionError, which says what to write instead, if fn can't be called with one task."""
     if not callable(fn):
         raise FunctionError(
             f"fn is a {type(fn).__name__}, which can't be called. Give a function of one argument, the task."
@@ -211,3 +221,540 @@ def check_function(fn: Any) -> None:
             f"{name_of(fn)}{signature} can't be called with one argument, the task ({e}). "
             "Write it as: def fn(task): ... ; task.item is the item."
         ) from None
+
+
+# ---- the code and the values of a function
+
+
+class Code(NamedTuple):
+    """Digests of one function's code. `tree` is "" where no source is known to be that of the code."""
+
+    tree: str
+    instructions: str
+    python: str
+
+    def differs(self, other: Code) -> bool:
+        """Whether the two are known to differ; False where nothing can be compared."""
+        if self.tree and other.tree:
+            return self.tree != other.tree
+        return self.python == other.python and self.instructions != other.instructions
+
+
+class Value(NamedTuple):
+    """A simple value: its digest, and how a message shows it."""
+
+    digest: str
+    text: str
+
+
+@dataclass
+class FunctionState:
+    """The code and the values of one function, and of those of its module that it uses."""
+
+    name: str
+    code: dict[str, Code] = dataclasses.field(default_factory=dict)
+    values: dict[str, Value] = dataclasses.field(default_factory=dict)
+
+
+def state_of(fn: Any) -> FunctionState:
+    """Return what determines the results of a function, a bound method, a partial or a callable object."""
+    walk = _Walk(name_of(fn))
+    walk.visit_root(fn)
+    return walk.finish()
+
+
+def name_of(fn: Any) -> str:
+    """Return the qualified name of a function, or of the object or partial in its place."""
+    if isinstance(fn, functools.partial):
+        return f"partial of {name_of(fn.func)}"
+    name = getattr(fn, "__qualname__", None) or type(fn).__qualname__
+    return f"{getattr(fn, '__module__', None) or type(fn).__module__}.{name}"
+
+
+def value_of(value: Any) -> Value | None:
+    """Return the digest and the text of a simple value; None if it isn't simple."""
+    try:
+        data = canonical(_simple(value, [MAX_PARTS]))
+    except (_NotSimpleError, TypeError, ValueError, RecursionError):
+        return None
+    return Value(digest_text(data), value_text(value))
+
+
+def digest_text(data: bytes) -> str:
+    """Return 16 hexadecimal digits, as run records hold them."""
+    return blake2b(data, digest_size=8).hexdigest()
+
+
+def value_text(value: Any) -> str:
+    """Return a value as a message shows it."""
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # a user's __repr__
+        return f"a {type(value).__name__}"
+    return text if len(text) <= 80 else f"{text[:60]}… ({len(text):,} characters)"
+
+
+class _NotSimpleError(Exception):
+    """A value that has no settings in it."""
+
+
+def _simple(value: Any, left: list[int]) -> Any:
+    """Return the value as plain data. Raise _NotSimpleError if it holds something else.
+
+    Args:
+        left: how many parts may still be looked at; counted down.
+    """
+    _count_down(left, 1)
+    if value is None or (isinstance(value, _PLAIN) and not isinstance(value, enum.Enum)):
+        return value
+    for kinds, form in _FORMS:
+        if isinstance(value, kinds):
+            return form(value, left)
+    if is_a(value, "decimal", "Decimal"):
+        return [type(value).__name__, repr(value)]
+    if is_a(value, "argparse", "Namespace"):
+        return _simple(vars(value), left)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: getattr(value, f.name, None) for f in dataclasses.fields(value) if not is_secret(f.name)}
+        return [type(value).__qualname__, _simple(fields, left)]
+    if hasattr(value, "dtype") and hasattr(value, "tolist") and type(value).__module__ == "numpy":
+        _count_down(left, getattr(value, "size", 1))
+        return [str(value.dtype), list(getattr(value, "shape", ())), _simple(value.tolist(), left)]
+    raise _NotSimpleError
+
+
+def _count_down(left: list[int], parts: int) -> None:
+    left[0] -= parts
+    if left[0] < 0:
+        raise _NotSimpleError
+
+
+_PLAIN = (bool, int, float, str, bytes, dt.date, dt.time, pathlib.PurePath)
+#: Kinds of values -> their plain data; the first that fits counts.
+_FORMS: tuple[tuple[Any, Callable[[Any, list[int]], Any]], ...] = (
+    (enum.Enum, lambda value, left: [type(value).__qualname__, value.name]),
+    ((complex, dt.timedelta, range, slice), lambda value, left: [type(value).__name__, repr(value)]),
+    (re.Pattern, lambda value, left: ["pattern", value.pattern, value.flags]),
+    ((list, tuple), lambda value, left: [_simple(v, left) for v in value]),
+    (Set, lambda value, left: {canonical(_simple(v, left)) for v in value}),
+    (
+        Mapping,
+        lambda value, left: [
+            [_simple(k, left), _simple(v, left)] for k, v in sorted(value.items(), key=lambda i: repr(i[0]))
+        ],
+    ),
+    (types.SimpleNamespace, lambda value, left: _simple(vars(value), left)),
+)
+
+
+def is_secret(name: str) -> bool:
+    """Whether a value of that name is a key or a password."""
+    return _SECRET.fullmatch(name) is not None
+
+
+# ---- the walk
+
+
+class _Walk:
+    """Collects code and values, starting at a function. Values are judged last: what the code changes is no setting."""
+
+    def __init__(self, name: str) -> None:
+        self._state = FunctionState(name)
+        self._home: set[str] = set()  # the modules whose functions are followed
+        self._seen: dict[int, Any] = {}  # by id; what is kept alive leaves its id to no other object
+        self._names: set[str] = set()  # attributes that any of the code mentions
+        self._changed: set[str] = set()  # names of attributes and variables that the code itself changes
+        self._found: list[tuple[str, str, Any]] = []  # owner, name, value
+        self._objects: list[tuple[str, Any]] = []  # objects and classes whose attributes are followed
+
+    def _is_new(self, thing: Any) -> bool:
+        if id(thing) in self._seen:
+            return False
+        self._seen[id(thing)] = thing
+        return True
+
+    def visit_root(self, fn: Any) -> None:
+        """Take the function apart into code and values."""
+        depth = 0
+        while isinstance(fn, functools.partial) and depth < 20:
+            depth += 1
+            for number, value in enumerate(fn.args, 1):
+                self._reach(ROOT, f"argument {number}", value, direct=True)
+            for name, value in fn.keywords.items():
+                self._reach(ROOT, name, value, direct=True)
+            fn = fn.func
+        for each in {id(f): f for f in (fn, inspect.unwrap(fn) if callable(fn) else fn)}.values():
+            function = getattr(each, "__func__", each)
+            module = getattr(function, "__globals__", {}).get("__name__") or getattr(type(each), "__module__", None)
+            if module and module not in ("builtins", "functools"):
+                self._home.add(module)
+        self._direct(ROOT, fn)
+
+    def _direct(self, name: str, fn: Any) -> None:
+        """Take a callable apart that is called or passed by name, no matter in which module it was written."""
+        while isinstance(fn, functools.partial):
+            self._reach(name, f"{name} arguments", [list(fn.args), fn.keywords], direct=False)
+            fn = fn.func
+        if isinstance(fn, types.MethodType):
+            self._object(name, fn.__self__)
+            fn = fn.__func__
+        if isinstance(fn, types.FunctionType):
+            self._function(name, fn)
+            wrapped = getattr(fn, "__wrapped__", None)
+            if wrapped is not None:
+                self._direct(f"{name} (decorated)", wrapped)
+        elif callable(wrapped := getattr(fn, "__wrapped__", None)):  # a cache around it, for example
+            self._direct(name, wrapped)
+        elif not isinstance(fn, (type, types.BuiltinFunctionType)):
+            self._object(name, fn)
+            self._call(name, fn)
+
+    def _call(self, name: str, value: Any) -> None:
+        """Follow what runs when an object is called."""
+        call = getattr(type(value), "__call__", None)  # noqa: B004 - the function is wanted, not whether there is one
+        if isinstance(call, types.FunctionType):
+            self._function(name, call)
+
+    def _function(self, name: str, fn: types.FunctionType) -> None:
+        if len(self._state.code) >= MAX_FUNCTIONS or not self._is_new(fn.__code__):
+            return
+        is_followed = fn.__globals__.get("__name__") in self._home or name == ROOT
+        if is_followed:
+            while name in self._state.code:
+                name += "'"
+            self._state.code[name] = code_of(fn)
+        for variable, value in _bound_values(fn):
+            self._reach(name, variable, value, direct=True)
+        if is_followed:
+            for code in _all_codes(fn.__code__):
+                self._look_at(name, code, fn.__globals__)
+
+    def _look_at(self, name: str, code: types.CodeType, variables: Mapping[str, Any]) -> None:
+        """Follow the globals that code mentions, and record the names of attributes."""
+        previous: dis.Instruction | None = None
+        for i in dis.get_instructions(code):
+            if i.opname in ("LOAD_GLOBAL", "LOAD_NAME") and i.argval in variables:
+                self._reach(name, i.argval, variables[i.argval], direct=False)
+            elif i.opname in ("LOAD_ATTR", "LOAD_METHOD", "STORE_ATTR", "LOAD_SUPER_ATTR"):
+                self._names.add(i.argval)
+                owner = variables.get(previous.argval) if previous is not None and _loads_global(previous) else None
+                if isinstance(owner, types.ModuleType) and _is_users(owner):
+                    value = vars(owner).get(i.argval)
+                    if not isinstance(value, types.ModuleType):
+                        self._reach(name, f"{previous.argval if previous else ''}.{i.argval}", value, direct=False)
+            previous = i
+        self._changed |= _changed_in(code)
+
+    def _reach(self, owner: str, name: str, value: Any, *, direct: bool) -> None:
+        """Follow a value to which the function called `owner` refers."""
+        kind = type(value)
+        if kind is types.ModuleType or id(value) in self._seen:
+            return
+        is_function = isinstance(value, (types.FunctionType, types.MethodType, functools.partial))
+        if is_function or hasattr(value, "__wrapped__"):
+            inner = inspect.unwrap(value) if callable(value) else value
+            module = getattr(getattr(inner, "__func__", inner), "__globals__", {}).get("__name__")
+            if direct or module in self._home or isinstance(value, functools.partial):
+                self._direct(name, value)
+        elif isinstance(value, type):
+            if value.__module__ in self._home:
+                self._class(name, value)
+        elif kind.__module__ in self._home and not isinstance(value, enum.Enum):
+            if value_of(value) is not None:
+                self._found.append((owner, name, value))
+            else:
+                self._object(name, value)
+                self._call(f"{name}()", value)
+        elif len(self._found) < MAX_VALUES:
+            self._found.append((owner, name, value))
+
+    def _class(self, name: str, kind: type) -> None:
+        """Record a class, whose methods are followed once all names are known."""
+        if self._is_new(kind):
+            self._objects.append((name, kind))
+
+    def _object(self, name: str, value: Any) -> None:
+        """Record an object, whose attributes are followed once all names are known, and its class."""
+        if isinstance(value, type):
+            if value.__module__ in self._home:
+                self._class(name, value)
+        elif not isinstance(value, types.ModuleType) and self._is_new(value):
+            self._objects.append((name, value))
+            self._class(type(value).__qualname__, type(value))
+
+    def finish(self) -> FunctionState:
+        """Follow methods and attributes of objects until nothing new turns up, then sort the values."""
+        done: set[tuple[int, str]] = set()
+        before = -1
+        while before != len(done):
+            before = len(done)
+            for name, owner in list(self._objects):
+                for attribute, value in list(_attributes(owner, self._home, self._names)):
+                    if (id(owner), attribute) in done or len(done) > 10 * MAX_VALUES:
+                        continue
+                    done.add((id(owner), attribute))
+                    if isinstance(owner, type):
+                        self._method(f"{name}.{attribute}", value)
+                    else:
+                        self._reach(name, attribute, value, direct=False)
+        for owner, name, value in self._found:
+            short = name.rpartition(".")[2]
+            if is_secret(short) or (short in self._changed and not isinstance(value, (str, bytes))):
+                continue
+            found = value_of(value)
+            if found is not None:
+                key = name
+                while self._state.values.get(key, found).digest != found.digest:
+                    key = f"{owner}.{key}" if key == name else f"{key}'"
+                self._state.values[key] = found
+        return self._state
+
+    def _method(self, name: str, value: Any) -> None:
+        if isinstance(value, (staticmethod, classmethod)):
+            value = value.__func__
+        if isinstance(value, property):
+            value = value.fget
+        if isinstance(value, functools.cached_property):
+            value = value.func
+        if isinstance(value, types.FunctionType):
+            self._function(name, value)
+        elif not callable(value):
+            self._reach(name.rpartition(".")[0], name.rpartition(".")[2], value, direct=False)
+
+
+def _bound_values(fn: types.FunctionType) -> Iterator[tuple[str, Any]]:
+    """Yield the values that a function carries along: of its closure, and the defaults of its parameters."""
+    for name, cell in zip(fn.__code__.co_freevars, fn.__closure__ or (), strict=False):
+        try:
+            yield name, cell.cell_contents
+        except ValueError:  # not bound yet
+            continue
+    positional, defaults = fn.__code__.co_varnames[: fn.__code__.co_argcount], fn.__defaults__ or ()
+    yield from zip(positional[len(positional) - len(defaults) :], defaults, strict=True)
+    yield from (fn.__kwdefaults__ or {}).items()
+
+
+def _attributes(owner: Any, home: set[str], names: set[str]) -> Iterator[tuple[str, Any]]:
+    """Yield the attributes of an object or a class that the code mentions; all of them if other code may use them."""
+    if isinstance(owner, type):
+        called = names | {"__init__", "__call__", "__post_init__", "__getattr__"}
+        for kind in owner.__mro__:
+            if kind.__module__ in home:
+                yield from ((name, value) for name, value in vars(kind).items() if name in called)
+        return
+    is_all = any(k is not object and k.__module__ not in home for k in type(owner).__mro__)
+    slots = [s for k in type(owner).__mro__ for s in _slots(k)]
+    found = {name: getattr(owner, name) for name in slots if hasattr(owner, name)} | dict(
+        getattr(owner, "__dict__", {})
+    )
+    yield from ((name, v) for name, v in found.items() if isinstance(name, str) and (is_all or name in names))
+
+
+def _slots(kind: type) -> Iterable[str]:
+    slots = vars(kind).get("__slots__", ())
+    return (s for s in ((slots,) if isinstance(slots, str) else slots) if s not in ("__dict__", "__weakref__"))
+
+
+@functools.cache
+def _library_folders() -> tuple[str, ...]:
+    paths = sysconfig.get_paths()
+    return tuple(paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib") if name in paths)
+
+
+def _is_users(module: types.ModuleType) -> bool:
+    """Whether a module is the user's own, not Python's and not installed."""
+    file = getattr(module, "__file__", None)
+    return isinstance(file, str) and not file.startswith(_library_folders())
+
+
+# ---- code
+
+
+def code_of(fn: types.FunctionType) -> Code:
+    """Return the digests of a function's code."""
+    instructions = digest_text(canonical(_instructions(fn.__code__)))
+    node = _node_of(fn)
+    tree = "" if node is None else digest_text(_dump(node).encode("utf-8", "surrogatepass"))
+    return Code(tree, instructions, _PYTHON)
+
+
+def _all_codes(code: types.CodeType) -> Iterator[types.CodeType]:
+    yield code
+    for const in code.co_consts:
+        if isinstance(const, types.CodeType):
+            yield from _all_codes(const)
+
+
+_SKIPPED = frozenset(("CACHE", "NOP", "RESUME", "EXTENDED_ARG", "PRECALL", "NOT_TAKEN"))
+
+
+def _instructions(code: types.CodeType) -> list[Any]:
+    """Return instructions with constants by value and jumps by number, without lines, addresses and docstrings."""
+    found = [i for i in dis.get_instructions(code) if i.opname not in _SKIPPED]
+    offsets = sorted(i.offset for i in found)
+    out: list[Any] = []
+    for i in found:
+        if isinstance(i.argval, types.CodeType):
+            value: Any = _instructions(i.argval)
+        elif i.opcode in dis.hasjabs or i.opcode in dis.hasjrel:
+            value = sum(1 for o in offsets if o < i.argval)
+        elif isinstance(i.argval, (set, frozenset)):
+            value = sorted(map(repr, i.argval))
+        else:
+            value = i.argval if isinstance(i.argval, (str, int, float, bytes, type(None))) else repr(i.argval)
+        out.append([i.opname, value])
+    return out
+
+
+def _loads_global(i: dis.Instruction) -> bool:
+    return i.opname in ("LOAD_GLOBAL", "LOAD_NAME")
+
+
+def _changed_in(code: types.CodeType) -> set[str]:
+    """Return the names of variables and attributes to which this code assigns, or whose contents it changes."""
+    out: set[str] = set()
+    found = [i for i in dis.get_instructions(code) if i.opname not in _SKIPPED]
+    for at, i in enumerate(found):
+        is_attribute = i.opname == "STORE_ATTR" and code.co_name not in ("__init__", "__post_init__", "__new__")
+        is_free = i.opname == "STORE_DEREF" and i.argval in code.co_freevars
+        if is_attribute or is_free or i.opname in ("STORE_GLOBAL", "DELETE_GLOBAL", "DELETE_ATTR"):
+            out.add(i.argval)
+        elif i.opname in ("LOAD_ATTR", "LOAD_METHOD") and i.argval in _MUTATORS and at:
+            out |= _name_loaded(found[at - 1])
+        elif i.opname in ("STORE_SUBSCR", "DELETE_SUBSCR"):
+            out |= _name_loaded(_container(found, at))
+    return out
+
+
+def _container(found: list[dis.Instruction], at: int) -> dis.Instruction | None:
+    """The instruction that loads the container of the subscript that `found[at]` assigns to: below the key."""
+    wanted = 1
+    for k in range(at - 1, -1, -1):
+        i = found[k]
+        try:
+            wanted -= dis.stack_effect(i.opcode, i.arg if i.opcode >= dis.HAVE_ARGUMENT else None, jump=False)
+        except ValueError:
+            return None
+        if wanted <= 0:
+            while k > 0 and found[k - 1].opname in ("COPY", "SWAP"):
+                k -= 1
+            return found[k - 1] if k > 0 else None
+    return None
+
+
+def _name_loaded(i: dis.Instruction | None) -> set[str]:
+    loads = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_ATTR")
+    return {i.argval} if i is not None and i.opname in loads else set()
+
+
+# ---- source
+
+
+_FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+
+
+class _Source(NamedTuple):
+    """A file's functions, outer ones before inner ones, and all code that it gives."""
+
+    functions: tuple[_FunctionNode, ...]
+    codes: tuple[types.CodeType, ...]
+
+
+@functools.lru_cache(maxsize=64)
+def _parsed(filename: str, source: str) -> _Source | None:
+    """Return what is in a file; None where it doesn't compile."""
+    try:
+        tree = ast.parse(source)
+        flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT  # as in a notebook's cells
+        codes = tuple(_all_codes(compile(source, filename, "exec", flags=flags, dont_inherit=True)))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+    return _Source(tuple(node for node in ast.walk(tree) if isinstance(node, _FunctionNode)), codes)
+
+
+def _node_of(fn: types.FunctionType) -> ast.AST | None:
+    """Return the syntax tree of a function, if the present source compiles to exactly the code that runs."""
+    code = fn.__code__
+    if code.co_filename.startswith("<"):
+        lines = linecache.getlines(code.co_filename)
+    else:
+        linecache.checkcache(code.co_filename)
+        lines = linecache.getlines(code.co_filename, fn.__globals__)
+    source = "".join(lines)
+    if not source or len(source) > MAX_SOURCE_CHARS:
+        return None
+    parsed = _parsed(code.co_filename, source)
+    if parsed is None or not any(_is_same(code, c) for c in parsed.codes):
+        return None
+    first, last = _lines(code)
+    if code.co_name == "<lambda>":
+        around = [node for node in parsed.functions if isinstance(node, ast.Lambda) and _holds(node, first, last)]
+        return around[-1] if around else None  # the innermost one
+    found = [node for node in parsed.functions if not isinstance(node, ast.Lambda) and _begins_at(node, code)]
+    return found[0] if len(found) == 1 else None
+
+
+def _holds(node: ast.Lambda, first: tuple[int, int], last: tuple[int, int]) -> bool:
+    """Return whether all of some code, from its first to its last place, is in a lambda's body."""
+    body = node.body
+    end = (body.end_lineno or 0, body.end_col_offset or 0)
+    return (body.lineno, body.col_offset) <= first and last <= end
+
+
+def _begins_at(node: ast.FunctionDef | ast.AsyncFunctionDef, code: types.CodeType) -> bool:
+    """Return whether a function has the name and the first line, with its decorators, of some code."""
+    line = min([node.lineno, *(d.lineno for d in node.decorator_list)])
+    return node.name == code.co_name and line == code.co_firstlineno
+
+
+def _lines(code: types.CodeType) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Where the code begins and ends in its file: (line, column in bytes)."""
+    places = [p for p in code.co_positions() if None not in p and p[3] != 0]  # the first instruction has no width
+    if not places:
+        return (code.co_firstlineno, 0), (code.co_firstlineno, 0)
+    return min((p[0] or 0, p[2] or 0) for p in places), max((p[1] or 0, p[3] or 0) for p in places)
+
+
+def _is_same(a: types.CodeType, b: types.CodeType) -> bool:
+    return (
+        a.co_name == b.co_name
+        and a.co_firstlineno == b.co_firstlineno
+        and a.co_code == b.co_code
+        and a.co_names == b.co_names
+        and list(map(_const, a.co_consts)) == list(map(_const, b.co_consts))
+    )
+
+
+def _const(value: Any) -> str:
+    if isinstance(value, types.CodeType):
+        return value.co_name
+    return repr(sorted(map(repr, value))) if isinstance(value, frozenset) else repr(value)
+
+
+#: What a syntax tree holds that determines no result.
+_LEFT_OUT = frozenset(("ctx", "kind", "type_comment", "annotation", "returns", "type_params", "simple"))
+
+
+def _dump(node: Any, *, is_root: bool = True) -> str:
+    """A syntax tree as text: the same in every version of Python that has the same syntax."""
+    if isinstance(node, list):
+        return "[" + ",".join(_dump(n, is_root=False) for n in node) + "]"
+    if not isinstance(node, ast.AST):
+        return f"{type(node).__name__}:{node!r}"
+    parts = []
+    for name, value in ast.iter_fields(node):
+        if name in _LEFT_OUT or value is None or value == [] or (is_root and name == "name"):
+            continue
+        if name == "body" and isinstance(value, list) and isinstance(node, _WITH_DOCSTRING):
+            value = value[1:] if _is_docstring(value[0]) else value
+        parts.append(f"{name}={_dump(value, is_root=False)}")
+    if isinstance(node, ast.Constant) and node.value is None:
+        parts.append("None")
+    return f"{type(node).__name__}({','.join(parts)})"
+
+
+_WITH_DOCSTRING = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Module)
+
+
+def _is_docstring(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
