@@ -32,31 +32,17 @@ if TYPE_CHECKING:
     from nbrun.tools.archive import archive_results as archive
     from nbrun.tools.check import check
 
-#: Public name -> the module that defines it, and its name there; a module has none. Each is imported when it is first
-#: used: starting a run needs no pandas. What starts a run is imported below, so the first task doesn't wait for it.
+#: Module -> the public names that are imported from it when they are first used: starting a run needs no pandas. What
+#: starts a run is imported below, so that the first task doesn't wait for it.
 _EXPORTS = {
-    "Progress": ("nbrun.model", "Progress"),
-    "Retry": ("nbrun.model", "Retry"),
-    "RetryPolicy": ("nbrun.model", "RetryPolicy"),
-    "Run": ("nbrun.session", "Run"),
-    "Task": ("nbrun.model", "Task"),
-    "archive": ("nbrun.tools.archive", "archive_results"),
-    "check": ("nbrun.tools.check", "check"),
-    "compare": ("nbrun.frames", "compare"),
-    "errors": ("nbrun.errors", ""),
-    "iter_results": ("nbrun.frames", "iter_results"),
-    "load_arrow": ("nbrun.frames", "load_arrow"),
-    "load_results": ("nbrun.frames", "load_results"),
-    "load_samples": ("nbrun.frames", "load_samples"),
-    "plots": ("nbrun.plots", ""),
-    "rates": ("nbrun.frames", "rates"),
-    "shard": ("nbrun.session", "shard"),
-    "show": ("nbrun.frames", "show"),
-    "start": ("nbrun.session", "start"),
-    "status": ("nbrun.frames", "status"),
-    "unexpected": ("nbrun.frames", "unexpected"),
-    "watch": ("nbrun.session.watching", "watch"),
+    "nbrun.frames": "compare iter_results load_arrow load_results load_samples rates show status unexpected",
+    "nbrun.model": "Progress Retry RetryPolicy Task",
+    "nbrun.session": "Run shard start",
+    "nbrun.session.watching": "watch",
+    "nbrun.tools.archive": "archive",
+    "nbrun.tools.check": "check",
 }
+_MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names.split()}
 
 __all__ = [
     "Progress",
@@ -85,12 +71,13 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used."""
-    if name not in _EXPORTS:
+    value: Any
+    if name in ("errors", "plots"):
+        value = import_module(f"nbrun.{name}")
+    elif name in _MODULE_OF:
+        value = getattr(import_module(_MODULE_OF[name]), "archive_results" if name == "archive" else name)
+    else:
         raise AttributeError(f"module 'nbrun' has no attribute {name!r}")
-    module, inner = _EXPORTS[name]
-    value = import_module(module)
-    if inner:
-        value = getattr(value, inner)
     globals()[name] = value
     return value
 

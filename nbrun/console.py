@@ -4,8 +4,8 @@ In a terminal there is one bar for all tasks and one for each of a few samples a
 What tasks print appears above the bars. Anywhere else there are no control characters: a line every ten seconds, and
 one at the end.
 
-Threads: `show` starts one daemon thread that draws; it ends with the run. `close` and a task's output may come from any
-thread.
+Threads: a Console starts one daemon thread that draws; it ends with the run. `close` and a task's output may come from
+any thread.
 """
 
 from __future__ import annotations
@@ -40,25 +40,17 @@ COLUMNS = 80
 _SAMPLE_FORMAT = "  {desc} |{bar}| {n_fmt}/{total_fmt}"
 
 
-def show(controls: RunControls, file: TextIO | None = None, output: RunOutput | None = None) -> Console:
-    """Show the run's progress until it ends.
+class Console:
+    """Draws a run's progress in a thread of its own, until the run ends.
 
     Args:
         controls: the run.
         file: where to write; standard error if it isn't given. Bars are drawn only in a terminal.
         output: what the run's tasks print. It is shown above the bars, if there are any.
-
-    Returns:
-        An object whose `close()` draws the last state and ends.
     """
-    return Console(controls, sys.stderr if file is None else file, output)
 
-
-class Console:
-    """Draws a run's progress in a thread of its own."""
-
-    def __init__(self, controls: RunControls, file: TextIO, output: RunOutput | None = None) -> None:
-        self._controls = controls
+    def __init__(self, controls: RunControls, file: TextIO | None = None, output: RunOutput | None = None) -> None:
+        self._controls, file = controls, sys.stderr if file is None else file
         self._view = _Bars(file) if _is_terminal(file) else _Lines(file)
         self._output = output
         if output is not None and isinstance(self._view, _Bars):

@@ -71,7 +71,7 @@ def wait_for_end(shown: console.Console) -> None:
 
 def test_the_view_ends_with_the_run_and_prints_how_it_ended() -> None:
     run, file = Run(), io.StringIO()
-    shown = console.show(run, file)
+    shown = console.Console(run, file)
     run.look()
     run.end(*["Accepted"] * 9, None)
     run.state = State.DONE
@@ -114,7 +114,7 @@ def test_a_stream_that_can_only_encode_ascii_gets_ascii() -> None:
 @pytest.mark.parametrize("total", [10, None])
 def test_bars_in_a_terminal(total: int | None) -> None:
     run, file = Run(total), Terminal()
-    shown = console.show(run, file)
+    shown = console.Console(run, file)
     run.look()
     run.end("Accepted", "WrongAnswer", None)
     run.look()
@@ -148,7 +148,7 @@ def test_two_runs_at_the_same_time_have_separate_lines() -> None:
 
 def test_close_draws_the_current_state_of_a_run_that_continues() -> None:
     run, file = Run(), io.StringIO()
-    shown = console.show(run, file)
+    shown = console.Console(run, file)
     run.look()
     run.end("Accepted")
     shown.close()
@@ -164,7 +164,7 @@ def test_a_closed_pipe_does_not_affect_the_run() -> None:
             raise BrokenPipeError
 
     run = Run()
-    shown = console.show(run, Gone())
+    shown = console.Console(run, Gone())
     run.look()
     run.state = State.DONE
     wait_for_end(shown)
@@ -174,7 +174,7 @@ def test_a_closed_pipe_does_not_affect_the_run() -> None:
 def test_no_thread_is_left() -> None:
     before = set(threading.enumerate())
     run = Run()
-    shown = console.show(run, Terminal())
+    shown = console.Console(run, Terminal())
     run.look()
     run.state = State.DONE
     wait_for_end(shown)

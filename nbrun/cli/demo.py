@@ -59,7 +59,7 @@ def _demo(args: argparse.Namespace) -> int:
     run = start(problems, judge, args.results, workers=args.workers, view=None)
     if kept:
         print(f"{kept} results of earlier runs are kept; only what is missing is run.", flush=True)
-    view = console.show(run._controls)
+    view = console.Console(run._controls)
     try:
         import_module("nbrun.frames.rate_table")  # for the table at the end: it loads pandas, which takes a while
         run.wait()

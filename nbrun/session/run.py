@@ -355,7 +355,7 @@ class Run:
         """Show bars in a terminal, lines elsewhere."""
         from nbrun import console
 
-        self._console = console.show(self._controls, output=self._launch.output)
+        self._console = console.Console(self._controls, output=self._launch.output)
 
     def add_done_callback(self, fn: Callable[[Run], object]) -> None:
         """Call `fn` with this run when it ends, in one of the run's threads; immediately if it has ended.

@@ -19,7 +19,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from nbrun.engine.scheduler import ABANDON_AFTER_S
 from nbrun.engine.task_queue import SampleWork
@@ -46,7 +46,7 @@ from nbrun.session.settings import Settings
 from nbrun.storage.match import Retyped
 from nbrun.storage.resume import RejudgeFilter, RerunRules, ResumePlan
 from nbrun.storage.sample_state import SampleState
-from nbrun.threads import start_daemon, start_thread
+from nbrun.threads import start_daemon
 
 #: How long a run that is stopped waits for `nbrun-feed` if that hangs in the user's iterator, in seconds.
 LEAVE_S = 0.5
@@ -290,28 +290,23 @@ class Supervisor:
         if short := space.at_start(self._samples.tasks):
             self.notices.add(short)
             warn(short)
-        self.thread = threading.Thread(target=self._read, name="nbrun-feed", daemon=True)
         install()
         try:
             start_daemon(self._conduct, "nbrun-run")
-        except ThreadLimitError as e:
+        except ThreadLimitError as e:  # this thread ends the run, since no other can
             uninstall()
-            self._abort(e)
+            self.halt = _halted(str(e), e)
+            self.store.abandon()
+            self._close_fn()
+            self.scheduler.finish(State.HALTED, str(e), self.halt)
+            self.ended.set()
             raise
         try:
-            start_thread(self.thread)
+            self.thread = start_daemon(self._read, "nbrun-feed", (True,))
         except ThreadLimitError as e:
             self._fed(e)
             self.ended.wait()
             raise
-
-    def _abort(self, e: ThreadLimitError) -> None:
-        """End the run in this thread, since no thread can be started that would."""
-        self.halt = _halted(str(e), e)
-        self.store.abandon()
-        self._close_fn()
-        self.scheduler.finish(State.HALTED, str(e), self.halt)
-        self.ended.set()
 
     def find_unread(self, text: str, limit: int) -> tuple[list[str], int]:
         """Find samples that were not read yet: see model.RunControls."""
@@ -333,23 +328,20 @@ class Supervisor:
             self.scheduler.on_internal_error(e)
             return
         if isinstance(e, ResultsMovedError):
-            self._pause(f"Paused: {e}", e)
-            return
-        what = e.strerror or str(e)
-        where = f" ({e.filename})" if e.filename else ""
-        message = (
-            f"Paused: results can't be saved, {what}{where}. Nothing that was saved is lost, and newer results wait in "
-            "memory. Fix the problem, then call run.resume()."
-        )
-        error = StorageError(message, path=str(self.store.path))
-        error.__cause__ = e
-        self._pause(message, error)
-
-    def _pause(self, message: str, error: StorageError) -> None:
-        self.scheduler.pause(message, _halted(message, error))
+            message, cause = f"Paused: {e}", cast("StorageError", e)
+        else:
+            where = f" ({e.filename})" if e.filename else ""
+            message = (
+                f"Paused: results can't be saved, {e.strerror or e}{where}. Nothing that was saved is lost, and newer "
+                "results wait in memory. Fix the problem, then call run.resume()."
+            )
+            cause = StorageError(message, path=str(self.store.path))
+            cause.__cause__ = e
+        trouble = _halted(message, cause)
+        self.scheduler.pause(message, trouble)
         run_state = self.scheduler.run_state
         if run_state.is_draining:
-            run_state.trouble = run_state.trouble or _halted(message, error)
+            run_state.trouble = run_state.trouble or trouble
             self.store.journal.close_intake()  # otherwise workers that wait at the bound would never end
 
     # ---- the thread that ends the run
@@ -410,7 +402,7 @@ class Supervisor:
 
     # ---- the thread that reads
 
-    def _read(self, *, is_first: bool = True) -> None:
+    def _read(self, is_first: bool) -> None:
         """Feed the samples of the run and those that are added meanwhile.
 
         Args:
@@ -543,27 +535,19 @@ class Supervisor:
                 return False
             ours, theirs = self._samples.by_id, samples.by_id
             if ours is not None and theirs is not None:
-                new = {sample_id: counts for sample_id, counts in theirs.items() if sample_id not in ours}
-                changed = sum(1 for sample_id, counts in theirs.items() if ours.get(sample_id, counts) != counts)
-                if changed:
-                    have = "sample has" if changed == 1 else "samples have"
-                    self.notices.set(
-                        "grown",
-                        f"{changed:,} {have} more or fewer items than this run has read: run this cell again after its "
-                        "end.",
-                    )
-                if not new:
+                if n := sum(ours.get(sample_id, counts) != counts for sample_id, counts in theirs.items()):
+                    have = f"{n:,} {'sample has' if n == 1 else 'samples have'} more or fewer items"
+                    what = f"{have} than this run has read: run this cell again after its end."
+                    self.notices.set("grown", what)
+                if theirs.keys() <= ours.keys():
                     return True
             self._samples = self._samples.with_more(samples)
             self._more.append(samples)
             if self._is_fed:
                 self._is_fed = False
                 self.scheduler.more_to_feed()
-                self.thread = threading.Thread(
-                    target=self._read, name="nbrun-feed", kwargs={"is_first": False}, daemon=True
-                )
                 try:
-                    start_thread(self.thread)
+                    self.thread = start_daemon(self._read, "nbrun-feed", (False,))
                 except BaseException:
                     self._is_fed = True
                     raise
@@ -623,22 +607,18 @@ class Supervisor:
             pass
 
     def _read_sample(self, raw: Any, number: int) -> Sample:
-        integers = self._reader.ids_are_integers
+        """Read a sample. If its id is the first text, save that: frames must not turn ids before it into integers."""
+        were_integers = self._reader.ids_are_integers
         sample = self._reader.read(raw, number)
-        if integers and not self._reader.ids_are_integers and number:
-            self._note_text_id()
-        return sample
-
-    def _note_text_id(self) -> None:
-        """Save that ids are texts: frames must not turn the ids of earlier samples of the stream into integers."""
-        while True:
+        is_to_be_saved = were_integers and not self._reader.ids_are_integers and number > 0
+        while is_to_be_saved:
             try:
                 self.store.amend_run(ids=TEXT_IDS)
-                return
+                break
             except OSError as e:
                 self.fault(e)
-                if not self.scheduler.wait_for_resume():
-                    return
+                is_to_be_saved = self.scheduler.wait_for_resume()
+        return sample
 
     def _feed_sample(self, sample: Sample) -> None:
         rules = RerunRules(

@@ -190,7 +190,7 @@ class Watch:
         from nbrun import console
 
         self._looked.wait(2.0)  # so that the first line has numbers
-        self._console = console.show(self._controls)
+        self._console = console.Console(self._controls)
 
     def _notify(self, text: str) -> None:
         self._notice = text
