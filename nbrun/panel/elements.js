@@ -119,6 +119,9 @@ async function copy(text) {
   }
 }
 
+/** A text with its own scroll bar. It takes the focus, so that it can be scrolled by keyboard. */
+const textBox = (label, text = "") => h("pre", { tabindex: "0", role: "group", "aria-label": label }, text);
+
 /** A button that copies what `text()` returns, and confirms it for a moment. */
 function copyButton(label, text) {
   const made = button("Copy", async () => {

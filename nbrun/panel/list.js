@@ -32,6 +32,7 @@ class List {
   resize(count) {
     this.count = count;
     if (this.active >= count) this.active = -1;
+    this.spacer.hidden = !count; // a row group without rows is an error to assistive technology
     this.spacer.style.height = `${count * this.rowPx}px`;
     this.scroller.style.height = `${Math.min(this.shown, Math.max(1, count)) * this.rowPx + HEADER_PX}px`;
     setAttribute(this.element, "aria-rowcount", count);
@@ -45,7 +46,9 @@ class List {
 
   /** In a narrow panel a row has two lines. */
   setNarrow(isNarrow) {
+    if (isNarrow === (this.rowPx === NARROW_ROW_PX)) return;
     this.rowPx = isNarrow ? NARROW_ROW_PX : ROW_PX;
+    this.element.classList.toggle("nbrun-two-lines", isNarrow);
     this.resize(this.count);
   }
 

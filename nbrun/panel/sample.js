@@ -3,8 +3,8 @@
 const TASKS_SHOWN = 8;
 const ASK_AGAIN_MS = 4000;
 /** Columns of tasks: [key, name, width]. One that is empty for all tasks of the sample is left out. */
-const TASK_COLUMNS = [["group", "Group", "minmax(120px, 1fr)"], ["index", "Index", "44px"], ["outcome", "Verdict", "minmax(150px, 1.5fr)"], ["time", "Time", "72px"],
-  ["attempts", "Attempts", "62px"], ["language", "Language", "minmax(74px, 0.8fr)"], ["item", "Item", "minmax(60px, 3fr)"], ["result", "Result", "minmax(60px, 3fr)"]];
+const TASK_COLUMNS = [["group", "Group", "minmax(min(120px, 14%), 1fr)"], ["index", "Index", "44px"], ["outcome", "Verdict", "minmax(205px, 1.5fr)"], ["time", "Time", "72px"],
+  ["attempts", "Attempts", "62px"], ["language", "Language", "minmax(min(74px, 9%), 0.8fr)"], ["item", "Item", "minmax(0, 3fr)"], ["result", "Result", "minmax(0, 3fr)"]];
 const TASK_STATUSES = ["done", "error", "running", "waiting"];
 
 class Sample {
@@ -153,7 +153,7 @@ class Sample {
     const title = task ? `${task.group} ${task.index}` : "";
     this.entry.replaceChildren(
       h("div", { class: "nbrun-bar-of-title" }, h("b", {}, title), h("span", { class: "nbrun-quiet nbrun-facts" }, facts.map(([name, value]) => `${name}: ${value}`).join(" · "))),
-      ...texts.flatMap(([heading, body]) => [h("div", { class: "nbrun-heading" }, heading), h("pre", { tabindex: "0", "aria-label": heading || "Task" }, body)]));
+      ...texts.flatMap(([heading, body]) => [h("div", { class: "nbrun-heading" }, heading), textBox(heading || "Task", body)]));
     if (this.isNewTask) reveal(this.entry);
     this.isNewTask = false;
   }

@@ -42,7 +42,7 @@ class Failure {
   constructor() {
     this.words = h("b");
     this.where = h("span", { class: "nbrun-quiet" });
-    this.trace = h("pre", { tabindex: "0", "aria-label": "Traceback" });
+    this.trace = textBox("Traceback");
     this.element = h("section", { class: "nbrun-failure", "aria-label": "Why the run paused", hidden: "" },
       h("div", { class: "nbrun-bar-of-title" }, this.words, this.where, copyButton("Copy the traceback", () => wordsOfError(this.kind))), this.trace);
   }
@@ -149,8 +149,8 @@ class Errors {
   }
 
   make(type) {
-    const one = { count: h("span"), message: h("bdi", {}), where: h("bdi", {}), trace: h("pre", { tabindex: "0" }) };
-    one.retry = button("Try these again", (pressed) => this.act(pressed, ACTIONS.retry_errors, { type }), { "aria-label": `Try ${type} again` });
+    const one = { count: h("span"), message: h("bdi", {}), where: h("bdi", {}), trace: textBox(`Traceback of ${type}`) };
+    one.retry = button("Try these again", (pressed) => this.act(pressed, ACTIONS.retry_errors, { type }), { "aria-label": `Try these again: ${type}` });
     const copied = copyButton(`Copy ${type}`, () => wordsOfError(one.kind));
     const open = button("Open the sample", () => this.openSample(one.kind.sample_id));
     const details = h("details", {}, h("summary", {}, h("b", {}, type), " ", one.count, " · ", one.message),
@@ -212,7 +212,7 @@ class Endpoints {
 
 class Log {
   constructor() {
-    this.lines = h("pre", { tabindex: "0", "aria-label": "Log" });
+    this.lines = textBox("Log");
     this.fold = new Fold((inside, logs) => {
       if (!inside.firstChild) inside.append(this.lines);
       const atEnd = this.lines.scrollHeight - this.lines.scrollTop - this.lines.clientHeight < 30;

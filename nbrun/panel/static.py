@@ -32,6 +32,9 @@ _NO_WIDGET = (
     "and the page reloaded."
 )
 _ERRORS_SHOWN = 3
+#: Text keeps the page's colour: no other can be read on light and on dark pages. A line before it has the colour.
+_MARKED = "border-left: 4px solid {}; padding-left: 8px"
+_AMBER = "#b35c00"
 
 
 def static_html(progress: Progress, *, css_class: str = "", beside_widget: bool = False) -> str:
@@ -42,7 +45,7 @@ def static_html(progress: Progress, *, css_class: str = "", beside_widget: bool 
         css_class: another class for the root, by which a live widget finds and hides it.
         beside_widget: explain what is missing if the widget isn't shown; not for a run that has ended.
     """
-    amber = "; color: #b35c00" if progress.state is State.DONE and progress.errors else ""
+    amber = f"; {_MARKED.format(_AMBER)}" if progress.state is State.DONE and progress.errors else ""
     parts = [
         f'<div class="nbrun-static {escape(css_class)}" style="font-family: sans-serif; font-size: 13px; '
         f'line-height: 1.5; border: 1px solid #9994; border-radius: 4px; padding: 8px 12px; margin: 4px 0">',
@@ -130,13 +133,14 @@ def _bar(progress: Progress) -> str:
     )
     return (
         f'<div role="img" aria-label="{escape(count_text(progress))}" style="height: 12px; margin: 4px 0; '
-        f'overflow: hidden; border-radius: 3px; white-space: nowrap; font-size: 0; background: #9994">{spans}</div>'
+        f"overflow: hidden; border-radius: 3px; white-space: nowrap; font-size: 0; background: #9994; "
+        f'forced-color-adjust: none">{spans}</div>'
     )
 
 
 def _error(sample_id: str, kind: str, message: str) -> str:
     text = f"{sample_id[:120]}: {kind}: {_first_line(message)}"
-    return f'<div style="color: #c8442c"><code style="white-space: pre-wrap">{escape(text)}</code></div>'
+    return f'<div style="{_MARKED.format(_COLOURS["errors"])}"><code style="white-space: pre-wrap">{escape(text)}</code></div>'
 
 
 def _first_line(message: str) -> str:

@@ -9,6 +9,7 @@ const WATCH_STATES = { ...STATES, paused: ["‖", "No run at work"], stopped: ["
 const LIVE = ["running", "paused", "draining"];
 const ANSWER_SHOWN_MS = 10_000;
 const NARROW_PX = 560; // below it a row of a table has two lines
+const NARROW_TASKS_PX = 760; // tasks have more columns than samples
 
 class View {
   constructor(model, store, el) {
@@ -68,12 +69,10 @@ class View {
   }
 
   fit(width) {
-    const isNarrow = width < NARROW_PX;
-    if (isNarrow === this.isNarrow) return;
-    this.isNarrow = isNarrow;
-    this.root.classList.toggle("nbrun-narrow", isNarrow);
-    this.samples.list.setNarrow(isNarrow);
-    this.sample.list.setNarrow(isNarrow);
+    this.isNarrow = width < NARROW_PX;
+    this.root.classList.toggle("nbrun-narrow", this.isNarrow);
+    this.samples.list.setNarrow(this.isNarrow);
+    this.sample.list.setNarrow(width < NARROW_TASKS_PX);
   }
 
   // ---- what people do

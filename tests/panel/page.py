@@ -29,7 +29,7 @@ THEMES = {
     "light": "--jp-ui-font-color1: rgba(0,0,0,.87); --jp-ui-font-color2: rgba(0,0,0,.54); --jp-border-color2: #e0e0e0; "
     "--jp-layout-color1: #fff; --jp-layout-color2: #eee; background: #fff",
     "dark": "--jp-ui-font-color1: #fff; --jp-ui-font-color2: rgba(255,255,255,.7); --jp-border-color2: #616161; "
-    "--jp-layout-color1: #111; --jp-layout-color2: #424242; background: #111",
+    "--jp-layout-color1: #212121; --jp-layout-color2: #424242; background: #212121",
 }
 HOST = """
 window.outbox = [];

@@ -243,7 +243,7 @@ def test_a_sample_is_opened_and_shows_its_tasks_and_of_a_task_what_is_saved(lab:
     assert "endpoint 2 rests" not in book.outputs(0).split("Log: 1 line")[0], "it is not printed into the cell"
     panel.locator(".nbrun-errors").scroll_into_view_if_needed()
     picture(book, "errors_endpoints_log")
-    panel.get_by_role("button", name="Try TimeoutError again").click()
+    panel.get_by_role("button", name="Try these again: TimeoutError").click()
     page.get_by_text("39 tasks queued again").wait_for()
     assert page.evaluate("document.querySelectorAll('.nbrun-panel, .nbrun-panel *').length") <= 400
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from fake_run import Driver, FakeRun, samples
-from page import Shown, running_browser
+from page import Shown, running_browser, static_html
 
 import nbrun
 from nbrun.model import State, TaskSummary
@@ -216,6 +216,28 @@ def test_in_a_narrow_panel_names_and_counts_share_a_line_without_touching(show: 
     assert kind.locator("summary").bounding_box()["width"] > 0.9 * kind.bounding_box()["width"]
 
 
+@pytest.mark.parametrize("width", [980, 600, 340])
+def test_the_longest_verdict_of_a_task_is_not_cut_off(width: int, show: Any) -> None:
+    run = FakeRun({"a": 1, "b": 1})
+    verdict = "MemoryLimitExceeded"
+    tasks = [("solution", verdict, True), ("incorrect_solution", "Accepted", False)]
+    run.rows["a"] = [
+        TaskSummary(
+            group, 0, "done", verdict, 0.1, 2, "CPP", item="x" * 90, result="y" * 90, is_unexpected=is_unexpected
+        )
+        for group, verdict, is_unexpected in tasks
+    ]
+    panel = show(run, width=width)
+    panel.until_text("0 of 1")
+    panel.page.locator('[data-sample-id="a"]').click()
+    panel.until_text(f"{verdict} ≠")
+    is_cut = "e => e.scrollWidth > e.clientWidth"
+    for cell in panel.page.locator(".nbrun-tasks .nbrun-task-outcome, .nbrun-tasks .nbrun-task-time").all():
+        assert not cell.evaluate(is_cut), cell.inner_text()
+    rows = panel.page.locator(".nbrun-tasks .nbrun-row")
+    assert all(not row.evaluate(is_cut) for row in rows.all()), "every column is inside the table"
+
+
 def test_a_long_verdict_moves_no_filter(show: Any) -> None:
     run = FakeRun({"a": 40})
     run.end(0, "Accepted", positives=True)
@@ -332,7 +354,7 @@ def test_errors_are_tried_again_after_the_end(show: Any) -> None:
     panel.button("Retry errors").click()
     panel.until_text("queued again")
     panel.page.get_by_text(re.compile(r"errors? of \d kinds?")).click()
-    panel.button("Try TimeoutError again").click()
+    panel.button("Try these again: TimeoutError").click()
     panel.until_text("queued again")
     assert run.calls == ["retry_errors", ("retry_errors", "TimeoutError")]
 
@@ -444,15 +466,70 @@ def test_forced_colours_leave_the_bars(show: Any) -> None:
     assert panel.page.evaluate(f"{style}.forcedColorAdjust") == "none"
 
 
+def show_static(page: Any, html: str) -> None:
+    """Replace what a page shows by this, in the theme's colour of text."""
+    page.evaluate("html => { document.querySelector('main').innerHTML = html; }", html)
+    page.evaluate("() => { document.body.style.color = 'var(--jp-ui-font-color1)'; }")
+
+
+CONTRAST = """(element, ground) => {
+  const luminance = (rgb) => rgb.map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+  const parse = (text) => {
+    const numbers = text.match(/[\\d.]+/g).slice(0, 3).map(Number);
+    return text.startsWith("rgb") ? numbers.map((c) => c / 255) : numbers;
+  };
+  const [low, high] = [element, ground].map((e) => luminance(parse(getComputedStyle(e)[e === ground ? "backgroundColor"
+    : "color"]))).sort((a, b) => a - b);
+  return (high + 0.05) / (low + 0.05);
+}"""
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_static_form_can_be_read_on_light_and_on_dark_pages(theme: str, show: Any) -> None:
+    page = show(judged(), theme=theme).page
+    run = finished(judged(), errors=2)
+    show_static(page, static_html(run.progress))
+    ground = page.locator("body").element_handle()
+    texts = page.locator(".nbrun-static, .nbrun-static :is(b, code, small)").all()
+    assert len(texts) >= 4
+    for text in texts:
+        assert text.evaluate(CONTRAST, ground) >= 4.5, text.inner_text()
+
+
+def test_forced_colours_leave_the_bar_of_the_static_form(show: Any) -> None:
+    page = show(judged(), forced=True).page
+    show_static(page, static_html(judged().progress))
+    part = page.locator(".nbrun-static [title^=accepted]")
+    assert part.evaluate("e => getComputedStyle(e).backgroundColor") == "rgb(0, 158, 115)"
+
+
+def test_a_table_without_rows_has_no_empty_row_group(show: Any) -> None:
+    panel = show(judged())
+    panel.settle()
+    panel.page.get_by_role("searchbox").fill("no such sample")
+    panel.until_text("0 of 40 samples match")
+    groups = panel.page.locator(".nbrun-samples [role=rowgroup]:visible").all()
+    assert [group.locator("[role=row]").count() for group in groups] == [1], "the header alone"
+
+
 @pytest.mark.parametrize("width", [980, 480, 320])
 def test_roles_and_names_are_what_assistive_technology_allows(width: int, show: Any) -> None:
     run = judged()
     sample_id = next(s.sample_id for s in run.tracker.changed_since(0) if s.number in run.at_work)
     run.rows[sample_id] = [TaskSummary("solution", 0, "done", "Accepted", 0.1, 1, "CPP", item="print(1)")]
+    run.fail(0, sample_id, "no", TRACE, "KeyError")
+    run.entries[sample_id, "solution", 0] = {"status": "done", "item": "print(1)", "result": {"verdict": "Accepted"}}
     panel = show(run, width=width)
     panel.settle()
     panel.page.locator(f'[data-sample-id="{sample_id}"]').click()
     panel.until_text("print(1)")
+    panel.page.locator(".nbrun-tasks .nbrun-spacer [role=row]").click()
+    panel.until("!!document.querySelector('.nbrun-entry pre')")
+    panel.page.locator("summary", has_text="1 error of 1 kind").click()
+    boxes = panel.page.evaluate("[...document.querySelectorAll('pre')].map((e) => [e.role, !!e.ariaLabel])")
+    assert len(boxes) >= 3
+    assert all(box == ["group", True] for box in boxes), "texts that take the focus have a role that may have a name"
     grid = panel.page.get_by_role("grid", name="Samples")
     grid.focus()
     panel.page.keyboard.press("ArrowDown")
@@ -534,10 +611,12 @@ def test_results_of_a_changed_function_are_made_again_in_a_real_run(show: Any, t
 
 
 @pytest.mark.skipif("NBRUN_AXE" not in os.environ, reason="NBRUN_AXE names no axe.min.js (npm pack axe-core)")
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("width", [980, 480, 320])
+@pytest.mark.parametrize(
+    ("width", "theme", "forced"),
+    [*((width, theme, False) for width in (980, 480, 320) for theme in ("light", "dark")), (980, "light", True)],
+)
 @pytest.mark.parametrize("state", list(State))
-def test_axe_finds_nothing(state: State, width: int, theme: str, show: Any) -> None:
+def test_axe_finds_nothing(state: State, width: int, theme: str, forced: bool, show: Any) -> None:
     run = judged()
     sample_id = next(s.sample_id for s in run.tracker.changed_since(0) if s.number in run.at_work)
     run.rows[sample_id] = [
@@ -545,20 +624,26 @@ def test_axe_finds_nothing(state: State, width: int, theme: str, show: Any) -> N
     ]
     run.fail(0, sample_id, "no", TRACE, "KeyError")
     run.message = "Paused: the first 10 tasks failed with KeyError: no. Fix `fn` and run this cell again."
+    run.entries[sample_id, "solution", 0] = {"status": "done", "item": "1", "result": {"verdict": "WrongAnswer"}}
     run.state = state
-    panel = show(run, width=width, theme=theme)
+    panel = show(run, width=width, theme=theme, forced=forced)
     panel.settle()
     panel.page.locator(f'[data-sample-id="{sample_id}"]').click()
     panel.until_text("WrongAnswer ≠")
+    panel.page.locator(".nbrun-tasks .nbrun-spacer [role=row]").click()
+    panel.until("!!document.querySelector('.nbrun-entry pre')")
     for summary in panel.page.locator("summary:visible").all():
         summary.click()
     panel.page.get_by_role("grid", name="Samples").focus()
     panel.page.keyboard.press("ArrowDown")
     panel.page.add_script_tag(path=os.environ["NBRUN_AXE"])
-    found = panel.page.evaluate(
-        "axe.run().then((r) => r.violations.map((v) => [v.id, v.nodes.map((n) => n.html.slice(0, 120))]))"
-    )
-    assert found == []
+    violations = "axe.run().then((r) => r.violations.map((v) => [v.id, v.nodes.map((n) => n.html.slice(0, 120))]))"
+    assert panel.page.evaluate(violations) == []
+    panel.page.get_by_role("searchbox").fill("no such sample")
+    panel.until_text("0 of 40 samples match")
+    assert panel.page.evaluate(violations) == []
+    show_static(panel.page, f"<h1>A page</h1>{static_html(run.progress, beside_widget=True)}")
+    assert panel.page.evaluate(violations) == []
 
 
 def test_a_watch_has_no_controls_but_its_end(show: Any, tmp_path: Path) -> None:
