@@ -38,12 +38,9 @@ def publish_static(controls: RunControls) -> None:
     """Display the static form of the run in the current cell, once: for kernels without the widget libraries."""
     from IPython.display import publish_display_data
 
-    from nbrun.panel.static import static_html, static_text
+    from nbrun.panel.static import mime_bundle
 
-    progress = controls.progress
-    publish_display_data(  # type: ignore[no-untyped-call]  # IPython's, without annotations
-        {"text/html": static_html(progress), "text/plain": static_text(progress)}
-    )
+    publish_display_data(mime_bundle(controls.progress))  # type: ignore[no-untyped-call]  # IPython's, without annotations
 
 
 def show(controls: RunControls) -> Panel:

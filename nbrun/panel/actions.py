@@ -25,7 +25,7 @@ class ViewMessage(TypedDict, total=False):
     """A message from a view.
 
     Attributes:
-        kind: the name of an action, of a query (queries.py), "hello" (a new view), or "ping".
+        kind: the name of an action, of a query (widget.py), "hello" (a new view), or "ping".
         id: of an action or a query: the answer carries it too.
         seq: of hello and ping: the number of the newest message that the view has.
         drain: of stop.

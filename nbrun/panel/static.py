@@ -37,6 +37,12 @@ _MARKED = "border-left: 4px solid {}; padding-left: 8px"
 _AMBER = "#b35c00"
 
 
+def mime_bundle(progress: Progress, *, css_class: str = "", beside_widget: bool = False) -> dict[str, str]:
+    """Return both forms by their MIME types, as IPython displays them."""
+    html = static_html(progress, css_class=css_class, beside_widget=beside_widget)
+    return {"text/html": html, "text/plain": static_text(progress)}
+
+
 def static_html(progress: Progress, *, css_class: str = "", beside_widget: bool = False) -> str:
     """Return the state of a run as HTML that needs nothing else. Everything that comes from outside is escaped.
 
@@ -139,8 +145,9 @@ def _bar(progress: Progress) -> str:
 
 
 def _error(sample_id: str, kind: str, message: str) -> str:
-    text = f"{sample_id[:120]}: {kind}: {_first_line(message)}"
-    return f'<div style="{_MARKED.format(_COLOURS["errors"])}"><code style="white-space: pre-wrap">{escape(text)}</code></div>'
+    text = escape(f"{sample_id[:120]}: {kind}: {_first_line(message)}")
+    mark = _MARKED.format(_COLOURS["errors"])
+    return f'<div style="{mark}"><code style="white-space: pre-wrap">{text}</code></div>'
 
 
 def _first_line(message: str) -> str:

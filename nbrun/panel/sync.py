@@ -1,5 +1,6 @@
-"""The messages that keep a view up to date with a run's Progress: everything once, then only what changed.
+"""Keeps a run's views up to date: a view is sent everything once, then only what changed.
 
+`Updater` is the one thread that looks at a run, whatever is displayed and however often; `ViewSync` makes its messages.
 A message is a small mapping and one binary buffer of columns; store.js reads it. Layout:
 
     content   kind: "all" or "delta"; seq: counts up by one; head: see head_of (in a delta only what changed);
@@ -17,23 +18,30 @@ A message is a small mapping and one binary buffer of columns; store.js reads it
 Counts are absolute, so applying a message twice does no harm. A view that misses a message notices it by `seq` and
 asks for everything. A section is sent whole when it has changed; the larger it is, the less often.
 
-Threads: only the updater's thread uses a ViewSync; `sample_id` may be called from any thread.
+Threads: `Updater.wake`, `want_whole`, `seq` and `sample_id` may be used from any thread. Everything else happens in
+the thread `nbrun-panel`: it makes and sends every message, so that their order is that of their numbers. Nothing is
+printed, because a thread's output appears in whatever cell ran last.
 """
 
 from __future__ import annotations
 
 import json
+import logging
+import os
 import sys
+import threading
+import time
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from nbrun.formatting import bytes_text, count_text, rate_text
-from nbrun.model import ErrorKind, ErrorNote, LogNote, Progress, State
+from nbrun.model import ErrorKind, ErrorNote, LogNote, Progress, RunControls, State
 from nbrun.panel.actions import enabled_actions
 from nbrun.progress import eta_text, load_call, quality_texts
 from nbrun.texts import shorten, without_surrogates
+from nbrun.threads import start_daemon
 from nbrun.verdicts import judged
 
 #: The counts of a sample that change, in the order in which they are sent.
@@ -41,6 +49,14 @@ COUNTS = ("done", "accepted", "rejected", "errors", "judge_errors", "seen", "une
 #: Keys of the head that change all the time: if nothing else changes, they are sent only this often, in seconds.
 DRIFTING = frozenset({"rate", "eta", "saved", "unsaved", "disk", "quality", "message"})
 DRIFT_S = 2.0
+#: Without digits a message with a countdown stays the same.
+_NO_DIGITS = str.maketrans("", "", "0123456789,.")
+
+_log = logging.getLogger(__name__)
+
+
+#: Columns of a message by their names.
+Columns = dict[str, Sequence[int]]
 
 
 class Message(NamedTuple):
@@ -87,8 +103,7 @@ class ViewSync:
         self._version = progress.version
         known = len(self._names)
         columns = self._count_columns(changed, known)
-        columns += self._now_columns("work", progress.at_work)
-        columns += self._now_columns("wait", progress.waiting_at)
+        columns |= self._now_columns("work", progress.at_work) | self._now_columns("wait", progress.waiting_at)
         head = self._head_changes(progress, now, disk)
         sections = self._section_changes(progress, now, endpoints)
         if not (head or columns or sections):
@@ -97,59 +112,59 @@ class ViewSync:
         if chart is not None:  # it changes with time; alone it is not worth a message
             sections["chart"] = chart
         self.seq += 1
-        return self._message({"kind": "delta", "head": head, **sections}, self._names[known:], columns)
+        content = {"kind": "delta", "seq": self.seq, "head": head, **sections}
+        return make_message(content, columns, self._names[known:])
 
     def whole(self) -> Message:
         """Return everything that was sent so far, for views that are new."""
-        columns = [Column("total", self._total), *(Column(name, values) for name, values in self._columns.items())]
+        columns: Columns = {"total": self._total, **self._columns}
         for name, now in self._now.items():
-            columns += [Column(f"{name}_at", list(now)), Column(name, list(now.values()))]
+            columns |= {f"{name}_at": list(now), name: list(now.values())}
         sections = {
             "kinds": self._kinds.sent,
             "logs": self._logs.sent,
             "endpoints": self._endpoints.sent,
             "chart": self._chart.sent,
         }
-        return self._message({"kind": "all", "head": self._head, **_without_none(sections)}, self._names, columns)
+        sent = {name: values for name, values in sections.items() if values is not None}
+        return make_message({"kind": "all", "seq": self.seq, "head": self._head, **sent}, columns, self._names)
 
     # ---- parts of a delta; each updates what was sent last
 
-    def _count_columns(self, changed: Mapping[str, list[Any]], known: int) -> list[Column]:
+    def _count_columns(self, changed: Mapping[str, list[Any]], known: int) -> Columns:
         """Return the columns of samples that are new or whose counts changed. Those below `known` were sent before."""
         numbers = changed["number"]
         if not numbers:
-            return []
+            return {}
         first = bisect_left(numbers, known)  # from here on samples are new
         self._names += changed["sample_id"][first:]
         self._total.extend(changed["total"][first:])
         for column in self._columns.values():
             column.frombytes(bytes(column.itemsize * (len(numbers) - first)))
-        new_totals = self._total[known:]
-        columns = [Column("total", new_totals)] if new_totals else []
-        columns.append(Column("at", numbers))
+        columns: Columns = {"total": self._total[known:], "at": numbers}
         for name in COUNTS:
             column, values = self._columns[name], changed[name]
             if list(map(column.__getitem__, numbers)) != values:
-                columns.append(Column(name, values))
+                columns[name] = values
                 for number, value in zip(numbers, values, strict=True):
                     column[number] = value
         return columns
 
-    def _now_columns(self, name: str, tasks: Mapping[int, int]) -> list[Column]:
+    def _now_columns(self, name: str, tasks: Mapping[int, int]) -> Columns:
         """Return the samples whose number of running or waiting tasks has changed, and that number."""
         known = len(self._names)
         now = {number: n for number, n in tasks.items() if n and number < known}
         before = self._now[name]
         at = [number for number in sorted({*now, *before}) if now.get(number, 0) != before.get(number, 0)]
         self._now[name] = now
-        return [Column(f"{name}_at", at), Column(name, [now.get(number, 0) for number in at])] if at else []
+        return {f"{name}_at": at, name: [now.get(number, 0) for number in at]} if at else {}
 
     def _head_changes(self, progress: Progress, now: float, disk: int | None) -> dict[str, object]:
         head = head_of(progress)
         head["disk"] = bytes_text(disk) if disk else ""
         before = self._head
         changes = {key: value for key, value in head.items() if key not in before or before[key] != value}
-        message_text = _without_digits(progress.message)
+        message_text = progress.message.translate(_NO_DIGITS)
         only_drifts = changes.keys() <= DRIFTING and not progress.ended and message_text == self._message_text
         if not changes or (only_drifts and now - self._head_sent_at < DRIFT_S):
             return {}
@@ -165,14 +180,13 @@ class ViewSync:
         self._throughput.add(now, progress.ends, progress.state in (State.RUNNING, State.DRAINING))
         is_urgent = progress.ended
         kinds = self._kinds.change(progress.error_kinds, now, is_urgent=is_urgent)
-        return _without_none(
-            {
-                "kinds": kinds,
-                "kind_counts": self._kind_counts(progress.error_kinds) if kinds is None else None,
-                "logs": self._logs.change(progress.logs, now, is_urgent=is_urgent),
-                "endpoints": self._endpoints.change(endpoints, now, is_urgent=is_urgent),
-            }
-        )
+        changes = {
+            "kinds": kinds,
+            "kind_counts": self._kind_counts(progress.error_kinds) if kinds is None else None,
+            "logs": self._logs.change(progress.logs, now, is_urgent=is_urgent),
+            "endpoints": self._endpoints.change(endpoints, now, is_urgent=is_urgent),
+        }
+        return {name: value for name, value in changes.items() if value is not None}
 
     def _kind_counts(self, kinds: Sequence[ErrorKind]) -> list[int] | None:
         """Return the counts of the kinds that were sent, or None if they were sent too: texts follow less often."""
@@ -188,22 +202,14 @@ class ViewSync:
     def _chart_of(self, rates: Sequence[float]) -> list[object]:
         return [self._throughput.step_s, rates]
 
-    def _message(self, content: dict[str, object], names: Sequence[str], columns: Iterable[Column]) -> Message:
-        ids = json.dumps(names, ensure_ascii=False).encode("utf-8", "replace") if names else b""
-        packed = pack_columns(columns)
-        layout = [Placed("names", len(ids), 1), *packed.layout] if ids else packed.layout
-        content = {**content, "seq": self.seq}
-        if layout:
-            content["layout"] = layout
-        buffer = ids + packed.data
-        return Message(content, [buffer] if buffer else [])
-
-
-def _without_none(values: Mapping[str, object]) -> dict[str, object]:
-    return {name: value for name, value in values.items() if value is not None}
-
 
 # ---- the head
+
+#: Numbers of the progress that the head repeats.
+HEAD_NUMBERS = (
+    *("total", "done", "errors", "running", "waiting", "queued", "skipped", "saved", "unsaved", "resumed"),
+    *("samples_done", "samples_total", "unexpected", "judge_errors", "workers"),
+)
 
 
 def head_of(progress: Progress) -> dict[str, object]:
@@ -217,23 +223,10 @@ def head_of(progress: Progress) -> dict[str, object]:
     """
     accepted, rejected = judged(progress.verdicts)
     return {
+        **{name: getattr(progress, name) for name in HEAD_NUMBERS},
         "state": str(progress.state),
-        "total": progress.total,
-        "done": progress.done,
-        "errors": progress.errors,
-        "running": progress.running,
-        "waiting": progress.waiting,
-        "queued": progress.queued,
-        "skipped": progress.skipped,
-        "saved": progress.saved,
-        "unsaved": progress.unsaved,
-        "resumed": progress.resumed,
-        "samples_done": progress.samples_done,
-        "samples_total": progress.samples_total,
         "accepted": accepted,
         "rejected": rejected,
-        "unexpected": progress.unexpected,
-        "judge_errors": progress.judge_errors,
         "quality": quality_texts(progress),
         "verdicts": list(progress.verdicts.items()),
         "count": count_text(progress),
@@ -242,7 +235,6 @@ def head_of(progress: Progress) -> dict[str, object]:
         "message": without_surrogates(progress.message),
         "failing": _failing(progress),
         "can": enabled_actions(progress),
-        "workers": progress.workers,
         "results": without_surrogates(progress.results),
         "watched": len(progress.watched),
         "next": without_surrogates(load_call(progress)),
@@ -281,14 +273,6 @@ def _failing(progress: Progress) -> str:
 def _rounded(rate: float) -> float:
     """Round a rate to as many digits as people read, so that it changes only if the speed does."""
     return float(f"{rate:.2g}") if rate >= 1000 else float(f"{rate:.3g}")
-
-
-_NO_DIGITS = str.maketrans("", "", "0123456789,.")
-
-
-def _without_digits(text: str) -> str:
-    """Return a text in which a countdown changes nothing."""
-    return text.translate(_NO_DIGITS)
 
 
 # ---- sections: kinds of errors, the log, the judge's endpoints, the throughput
@@ -340,17 +324,17 @@ def _kinds(kinds: Sequence[ErrorKind]) -> list[object]:
 
 
 def _kind_name(kind: ErrorKind) -> str:
-    return without_surrogates(shorten(kind.type, 100))
+    return sendable(kind.type, 100)
 
 
 def _last_error(note: ErrorNote | None) -> dict[str, object]:
     if note is None:
         return {}
     return {
-        "sample_id": without_surrogates(shorten(note.sample_id, 300)),
+        "sample_id": sendable(note.sample_id, 300),
         "group": without_surrogates(note.group),
         "index": note.index,
-        "message": without_surrogates(shorten(note.message, MESSAGE_CHARS)),
+        "message": sendable(note.message, MESSAGE_CHARS),
         "traceback": without_surrogates(shorten(note.traceback, TRACEBACK_CHARS, keep="end")),
         "at": note.at,
     }
@@ -359,7 +343,7 @@ def _last_error(note: ErrorNote | None) -> dict[str, object]:
 def _logs(notes: Sequence[LogNote]) -> list[object]:
     """Return the newest lines of the log."""
     return [
-        {"at": note.at, "level": note.level, "text": without_surrogates(shorten(note.text, LOG_CHARS)), "n": note.n}
+        {"at": note.at, "level": note.level, "text": sendable(note.text, LOG_CHARS), "n": note.n}
         for note in notes[-LOGS:]
     ]
 
@@ -368,18 +352,14 @@ def _endpoints(rows: Sequence[Mapping[str, object]]) -> list[object]:
     """Return rows of name, state, requests in flight, mean time in seconds, last error."""
     return [
         [
-            _text(row.get("name", "")),
-            _text(row.get("state", "")),
+            sendable(str(row.get("name", "")), ENDPOINT_CHARS),
+            sendable(str(row.get("state", "")), ENDPOINT_CHARS),
             _number(row.get("in_flight")),
             _number(row.get("mean_s")),
-            _text(row.get("last_error") or ""),
+            sendable(str(row.get("last_error") or ""), ENDPOINT_CHARS),
         ]
         for row in rows[:ENDPOINTS]
     ]
-
-
-def _text(value: object) -> str:
-    return without_surrogates(shorten(str(value), ENDPOINT_CHARS))
 
 
 def _number(value: object) -> float | None:
@@ -443,37 +423,22 @@ class Throughput:
 _CODES = {1: "B", 2: "H", 4: "I"}
 
 
-class Column(NamedTuple):
-    """A column of a message."""
-
-    name: str
-    values: Sequence[int]
-
-
-class Placed(NamedTuple):
-    """Where a column is in the buffer: after those before it, `length` numbers of `width` bytes."""
-
-    column: str
-    length: int
-    width: int
-
-
-class Packed(NamedTuple):
-    """Columns as bytes."""
-
-    layout: list[Placed]
-    data: bytes
-
-
-def pack_columns(columns: Iterable[tuple[str, Sequence[int]]]) -> Packed:
-    """Return columns as bytes one after another; empty ones are left out."""
-    layout, parts = [], []
-    for name, values in columns:
+def make_message(content: Mapping[str, object], columns: Columns, names: Sequence[str] = ()) -> Message:
+    """Return a message with these columns, and the names before them, in its buffer; empty ones are left out."""
+    ids = json.dumps(names, ensure_ascii=False).encode("utf-8", "replace") if names else b""
+    layout, parts = [["names", len(ids), 1]] if ids else [], [ids]
+    for name, values in columns.items():
         if values:
             width, data = pack(values)
-            layout.append(Placed(name, len(values), width))
+            layout.append([name, len(values), width])
             parts.append(data)
-    return Packed(layout, b"".join(parts))
+    buffer = b"".join(parts)
+    return Message({**content, "layout": layout} if layout else {**content}, [buffer] if buffer else [])
+
+
+def sendable(text: str, characters: int) -> str:
+    """Return a text, shortened, in a form that JSON can hold."""
+    return without_surrogates(shorten(text, characters))
 
 
 def pack(values: Sequence[int]) -> tuple[int, bytes]:
@@ -489,3 +454,164 @@ def pack(values: Sequence[int]) -> tuple[int, bytes]:
     if sys.byteorder == "big":
         numbers.byteswap()
     return width, numbers.tobytes()
+
+
+# ---- the thread
+
+TICK_S = 0.2
+#: The static form is for readers without a kernel: it is rewritten every this many seconds, and at the end.
+REWRITE_S = 10.0
+#: How often the judge is asked for its endpoints; more seldom where it takes long.
+HEALTH_S = 2.0
+
+
+class Updater:
+    """Gives the run's progress to `send`, at most once in TICK_S, and to `rewrite`, at most once in REWRITE_S.
+
+    Args:
+        controls: the run.
+        send: gives a message to all views.
+        rewrite: brings the static form up to date.
+        clock: monotonic seconds; tests pass their own.
+    """
+
+    def __init__(
+        self,
+        controls: RunControls,
+        send: Callable[[Message], None],
+        rewrite: Callable[[Progress], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._controls, self._send, self._rewrite, self._clock = controls, send, rewrite, clock
+        self._sync = ViewSync()
+        self._disk = DiskUse()
+        self._endpoints: Sequence[Mapping[str, Any]] = ()
+        self._ask_health_at = float("-inf")
+        self._lock = threading.Lock()  # protects the three below
+        self._thread: threading.Thread | None = None
+        self._woken = threading.Event()  # set under the lock, so that no wake is lost while the thread ends
+        self._whole_wanted = False
+        self._rewritten_at = clock()
+        self._shown: tuple[object, ...] = ()
+        self.shows_end = False  # whether the end of the run has reached the views and the static form
+
+    @property
+    def seq(self) -> int:
+        """The number of the newest message, 0 before the first. Any thread."""
+        return self._sync.seq
+
+    def sample_id(self, number: int) -> str:
+        """The id behind a number in the messages. Any thread."""
+        return self._sync.sample_id(number)
+
+    def wake(self) -> None:
+        """Look at the run now, and continue until its end was shown."""
+        with self._lock:
+            self._woken.set()
+            if self._thread is None:
+                self._thread = start_daemon(self._run, "nbrun-panel")
+
+    def want_whole(self) -> None:
+        """Send everything next, because a view is new or missed a message."""
+        with self._lock:
+            self._whole_wanted = True
+        self.wake()
+
+    def tick(self) -> bool:
+        """Look at the run once. Return False once its end was shown and no view asks for more."""
+        self._woken.clear()
+        progress, now = self._controls.progress, self._clock()
+        self._look_around(progress, now)
+        message = self._sync.delta(progress, now, endpoints=self._endpoints, disk=self._disk.bytes)
+        with self._lock:
+            whole, self._whole_wanted = self._whole_wanted, False
+        if whole:
+            self._send(self._sync.whole())
+        elif message is not None:
+            self._send(message)
+        self._rewrite_if_due(progress)
+        self.shows_end = progress.ended
+        with self._lock:
+            if progress.ended and message is None and not self._woken.is_set():
+                self._thread = None
+                return False
+        return True
+
+    def _look_around(self, progress: Progress, now: float) -> None:
+        """Look at the disk and at the judge's endpoints, now and then."""
+        if progress.ended and self._shown[:1] != (progress.state,):
+            self._disk.hurry()
+            self._ask_health_at = now  # no request is in flight any more
+        self._disk.step(progress.results, now)
+        if now < self._ask_health_at:
+            return
+        try:
+            self._endpoints = self._controls.health()
+        except Exception:  # the judge's own code may fail; then nothing is shown
+            self._endpoints = ()
+            _log.debug("the judge's health could not be asked", exc_info=True)
+        took = self._clock() - now
+        self._ask_health_at = now + max(HEALTH_S, 100 * took)
+
+    def _rewrite_if_due(self, progress: Progress) -> None:
+        now = self._clock()
+        shown = (progress.state, progress.message, progress.version, progress.workers)
+        if shown != self._shown and (progress.ended or now - self._rewritten_at >= REWRITE_S):
+            self._shown, self._rewritten_at = shown, now
+            self._rewrite(progress)
+
+    def _run(self) -> None:
+        while True:
+            try:
+                if not self.tick():
+                    return
+            except Exception:
+                # A view must never cost the run anything. The next tick tries again: after an error while sending,
+                # views see the gap in `seq` and ask for everything.
+                _log.debug("the panel could not be brought up to date", exc_info=True)
+            self._woken.wait(TICK_S)
+
+
+#: How many files one step looks at, and how long a finished count is used, in seconds.
+FILES, ROUND_S = 300, 20.0
+
+
+class DiskUse:
+    """The size of a directory, counted in small steps: one of many thousand files takes a while. Only sizes are read.
+
+    Attributes:
+        bytes: None until the first count has ended.
+    """
+
+    def __init__(self) -> None:
+        self.bytes: int | None = None
+        self._round: Iterator[int] | None = None
+        self._sum = 0
+        self._next_at = float("-inf")
+
+    def step(self, path: str, now: float) -> None:
+        """Continue the current count, or begin one when it is due."""
+        if self._round is None:
+            if now < self._next_at or not path:
+                return
+            self._round, self._sum = _sizes(path), 0
+        for _ in range(FILES):
+            size = next(self._round, None)
+            if size is None:
+                self.bytes, self._round, self._next_at = self._sum, None, now + ROUND_S
+                return
+            self._sum += size
+
+    def hurry(self) -> None:
+        """Begin a last count with the next step, since the run has ended."""
+        self._next_at = float("-inf")
+
+
+def _sizes(path: str) -> Iterator[int]:
+    for folder, _, names in os.walk(path):
+        for name in names:
+            try:
+                stat = os.lstat(os.path.join(folder, name))
+            except OSError:
+                continue  # gone meanwhile
+            yield getattr(stat, "st_blocks", 0) * 512 or stat.st_size

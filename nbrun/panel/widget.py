@@ -1,8 +1,8 @@
-"""The panel as a Jupyter widget: carries messages from the updater to the views, and from the views to the run.
+"""The panel as a Jupyter widget: carries messages between the run and its views, and answers what views ask to read.
 
 Threads: messages from views arrive in the kernel's main thread or, while a cell runs, in a subshell's thread; the
-updater sends from its own thread, and queries are answered in threads of their own. Locks are held only briefly, except
-`_reading`, for which only the threads that answer queries wait.
+updater sends from its own thread, and queries are answered in threads of their own, since reading may take long. Locks
+are held only briefly, except `_reading`, for which only the threads that answer queries wait.
 """
 
 from __future__ import annotations
@@ -12,23 +12,29 @@ import threading
 import uuid
 import weakref
 from collections import deque
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypedDict
 
 import anywidget
 import traitlets
 from IPython import get_ipython
 from IPython.display import display, publish_display_data
 
+from nbrun.entry_view import EntryView, FailingTest, view_entry
 from nbrun.errors import ThreadLimitError
-from nbrun.model import Progress, RunControls
+from nbrun.formatting import time_text
+from nbrun.model import Progress, RunControls, TaskSummary
 from nbrun.panel.actions import ACTIONS, ViewMessage, actions_script
-from nbrun.panel.queries import QUERIES, Query
-from nbrun.panel.static import static_html, static_text
-from nbrun.panel.sync import Message, head_of
-from nbrun.panel.updater import Updater
+from nbrun.panel.static import mime_bundle
+from nbrun.panel.sync import Columns, Message, Updater, head_of, make_message, sendable
+from nbrun.texts import without_surrogates
 from nbrun.threads import start_daemon
+
+#: What a view may ask to read: a sample's tasks, all that is saved of a task, samples that were not read yet.
+QUERIES = frozenset({"sample", "task", "find"})
+#: How many unread samples a search lists at most, and how many characters of each id.
+FOUND, ID_CHARS = 50, 500
 
 _HERE = Path(__file__).parent
 #: Joined into one module, since the browser can't fetch files of the package. Each uses what those before it define.
@@ -84,8 +90,7 @@ class Panel(anywidget.AnyWidget):
         self._publish(self._controls.progress, update=False)
 
     def _publish(self, progress: Progress, *, update: bool) -> None:
-        html = static_html(progress, css_class=f"nbrun-static-{self.uid}", beside_widget=True)
-        data = {"text/html": html, "text/plain": static_text(progress)}
+        data = mime_bundle(progress, css_class=f"nbrun-static-{self.uid}", beside_widget=True)
         publish_display_data(  # type: ignore[no-untyped-call]  # IPython's, without annotations
             data, transient={"display_id": self.uid}, update=update
         )
@@ -109,11 +114,12 @@ class Panel(anywidget.AnyWidget):
         elif kind in QUERIES:
             # Reading may take long and must not block the thread that serves clicks, perhaps the kernel's main one.
             try:
-                start_daemon(self._answer, "nbrun-panel-reader", (QUERIES[kind], message))
+                start_daemon(self._answer, "nbrun-panel-reader", (message, self._read))
             except ThreadLimitError:  # a slow answer is better than none
-                self._answer(QUERIES[kind], message)
+                self._answer(message, self._read)
         else:
-            self._act(kind, message)
+            self._answer(message, self._act)
+            self._updater.wake()
 
     def _greet(self, message: ViewMessage) -> None:
         """Send everything to a view that is new, and to others the number of the newest message."""
@@ -123,16 +129,26 @@ class Panel(anywidget.AnyWidget):
         else:
             self.send({"kind": "pong", "seq": seq})
 
-    def _answer(self, query: Query, asked: ViewMessage) -> None:
-        """Send what a view asks to read, or why it can't be read."""
-        head = {"kind": "answer", "id": asked.get("id")}
+    def _answer(self, asked: ViewMessage, find: Callable[[ViewMessage], Message]) -> None:
+        """Send what `find` returns, or why it failed, to the view that asked."""
         try:
-            with self._reading if query.reads_results else nullcontext():
-                found = query.answer(self._controls, asked, self._updater.sample_id)
-        except Exception as error:  # whatever it is, the person who clicked must see it
-            self.send({**head, "text": f"It can't be read: {type(error).__name__}: {error}", "failed": True})
-        else:
-            self.send({**head, **found.content}, found.buffers or None)
+            content, buffers = find(asked)
+        except Exception as error:  # whatever it is, the person who clicked must see it, and a log would not be seen
+            what = "It can't be read: " if asked.get("kind") in QUERIES else ""
+            content, buffers = {"text": f"{what}{type(error).__name__}: {error}", "failed": True}, []
+        self.send({"kind": "answer", "id": asked.get("id"), **content}, buffers or None)
+
+    def _read(self, asked: ViewMessage) -> Message:
+        """Return the answer to one of QUERIES."""
+        if asked["kind"] == "find":
+            ids, count = self._controls.find_unread(str(asked["text"]), FOUND)
+            return Message({"ids": [sendable(found, ID_CHARS) for found in ids], "more": count - len(ids)}, [])
+        sample_id = self._updater.sample_id(int(asked["sample"]))
+        with self._reading:
+            if asked["kind"] == "sample":
+                return tasks_of(self._controls.tasks(sample_id))
+            entry = self._controls.entry(sample_id, str(asked["group"]), int(asked["index"]))
+            return Message({**entry_of(entry)}, [])
 
     def _is_new(self, click: str | None) -> bool:
         """Return whether a click was not handled yet.
@@ -146,19 +162,14 @@ class Panel(anywidget.AnyWidget):
             self._clicks.append(click)
             return True
 
-    def _act(self, name: str, click: ViewMessage) -> None:
-        """Do what was clicked. What the run answers, or why it refuses, is sent to the view that asked."""
-        answer: dict[str, object] = {"kind": "answer", "id": click.get("id")}
+    def _act(self, click: ViewMessage) -> Message:
+        """Do what was clicked, and return what the run answers."""
+        name = click.get("kind", "")
         action = ACTIONS.get(name)
-        try:
-            if action is None:
-                answer |= {"text": f"This nbrun knows no {name!r}: reload the page.", "failed": True}
-            elif text := action.do(self._controls, click):
-                answer["text"] = text
-        except Exception as error:  # whatever it is, the person who clicked must see it, and a log would not be seen
-            answer |= {"text": f"{type(error).__name__}: {error}", "failed": True}
-        self.send(answer)
-        self._updater.wake()
+        if action is None:
+            return Message({"text": f"This nbrun knows no {name!r}: reload the page.", "failed": True}, [])
+        text = action.do(self._controls, click)
+        return Message({"text": text} if text else {}, [])
 
 
 def _serve_where_asked(comm: Any) -> None:
@@ -192,3 +203,145 @@ def show(controls: RunControls) -> Panel:
     panel.wake()
     panel.show()
     return panel
+
+
+# ---- a sample's tasks
+
+#: How many tasks of a sample are sent, and how many characters of a task's texts and facts.
+TASKS, TEXT_CHARS, FACT_CHARS = 100_000, 20_000, 300
+#: How many characters of a group, a verdict or a language are sent.
+NAME_CHARS = 100
+#: Previews of items and results are sent for this many tasks: the first ones in the order in which they are shown.
+PREVIEWS = 2000
+STATUSES = ("done", "error", "running", "waiting")
+#: The order of tasks: those for which a sample is usually opened come first.
+_RANKS = {"error": 0, "unexpected": 1, "waiting": 2, "running": 3, "done": 4}
+
+
+def tasks_of(rows: Iterable[TaskSummary]) -> Message:
+    """Return the columns of a sample's tasks; texts that repeat are numbered in `names`."""
+    rows = sorted(rows, key=_rank)[:TASKS]
+    names = {
+        "group": _Numbered(row.group for row in rows),
+        "verdict": _Numbered(row.verdict for row in rows),
+        "language": _Numbered(row.language for row in rows),
+    }
+    columns: Columns = {
+        "index": [row.index for row in rows],
+        "status": [STATUSES.index(row.status) if row.status in STATUSES else 0 for row in rows],
+        "time_ms": [_milliseconds(row.time_s) for row in rows],
+        "attempts": [row.attempts for row in rows],
+        "unexpected": [int(row.is_unexpected) for row in rows],
+        **{name: column.numbers for name, column in names.items()},
+    }
+    previews = {
+        "item": [without_surrogates(row.note or row.item) for row in rows[:PREVIEWS]],
+        "result": [without_surrogates(row.result) for row in rows[:PREVIEWS]],
+    }
+    content = {
+        "tasks": len(rows),
+        "names": {name: column.texts for name, column in names.items()},
+        "previews": {name: texts for name, texts in previews.items() if any(texts)},
+    }
+    return make_message(content, columns)
+
+
+def _rank(row: TaskSummary) -> int:
+    is_marked = row.is_unexpected and row.status not in ("error", "waiting", "running")
+    return _RANKS.get("unexpected" if is_marked else row.status, _RANKS["done"])
+
+
+def _milliseconds(time_s: float | None) -> int:
+    """Return a time for a column: one more than its milliseconds, since 0 means that it is not known."""
+    return 0 if time_s is None else 1 + min(2**31, round(time_s * 1000))
+
+
+class _Numbered:
+    """A column of texts with few different values: those values, and the number of each row's value."""
+
+    def __init__(self, column: Iterable[str | None]) -> None:
+        numbers: dict[str, int] = {}
+        texts = [sendable(text or "", NAME_CHARS) for text in column]
+        self.numbers = [numbers.setdefault(text, len(numbers)) for text in texts]
+        self.texts = list(numbers)
+
+
+# ---- what is saved of a task
+
+
+class NamedText(NamedTuple):
+    """A text with its heading, or a fact with its name."""
+
+    name: str
+    text: str
+
+
+class SentEntry(TypedDict):
+    """What is sent of a task's entry: short facts, and texts."""
+
+    facts: list[NamedText]
+    texts: list[NamedText]
+
+
+#: What the panel calls facts of `EntryView`, where that is not the fact's own name.
+_FACT_NAMES = {"api_used": "Endpoint", "worker_id": "Worker", "run_id": "Run"}
+_NO_ENTRY = NamedText("", "Nothing is saved of this task yet.")
+_NO_ITEM = "It was not stored (keep_items=False)."
+
+
+def entry_of(entry: Mapping[str, object] | None) -> SentEntry:
+    """Return what is saved of a task as facts and texts."""
+    if entry is None:
+        return {"facts": [], "texts": [_NO_ENTRY]}
+    view = view_entry("", "", entry)
+    if view.status == "running":
+        printed = [NamedText("What it has printed so far", view.output)]
+        return {"facts": [], "texts": _shortened(printed, TEXT_CHARS)}
+    return {"facts": _shortened(_facts(view), FACT_CHARS), "texts": _shortened(_texts(view), TEXT_CHARS)}
+
+
+def _shortened(named: Iterable[NamedText], characters: int) -> list[NamedText]:
+    """Return those that are not empty, in a form that can be sent."""
+    return [NamedText(name, sendable(text, characters)) for name, text in named if text]
+
+
+def _facts(view: EntryView) -> list[NamedText]:
+    return [
+        NamedText("Verdict", view.verdict or ""),
+        NamedText("Language", "" if view.language == "JSON" else view.language),
+        *(NamedText(_FACT_NAMES.get(name, name.capitalize()), str(value)) for name, value in view.facts.items()),
+    ]
+
+
+def _texts(view: EntryView) -> list[NamedText]:
+    return [
+        *_error_texts(view.error),
+        NamedText("What it printed", view.output),
+        *(_failing_texts(view.failing, view.n_tests) if view.failing else ()),
+        NamedText("stderr", (view.failing.stderr or "") if view.failing else view.stderr),
+        NamedText("The compiler's output", view.compiler),
+        NamedText("Item", view.item or view.source or _NO_ITEM),
+        NamedText("Result", view.result or ""),
+    ]
+
+
+def _error_texts(error: Mapping[str, object] | None) -> list[NamedText]:
+    if error is None:
+        return []
+    head = f"{error.get('type', 'error')}: {error.get('message', '')}"
+    return [NamedText("Error", head), NamedText("Traceback", str(error.get("traceback") or ""))]
+
+
+def _failing_texts(test: FailingTest, n_tests: int | None) -> list[NamedText]:
+    time_s, code = test.facts.get("execution_time"), test.facts.get("return_code")
+    words = [
+        test.verdict or "failed",
+        time_text(time_s) if isinstance(time_s, (int, float)) else "",
+        f"return code {code}" if code else "",
+    ]
+    return [
+        NamedText(f"Failing test: number {test.number + 1} of {n_tests}", ", ".join(filter(None, words))),
+        NamedText("Its input", test.stdin or ""),
+        NamedText("Expected output", test.expected or ""),
+        NamedText("Output", test.stdout or ""),
+    ]

@@ -148,10 +148,9 @@ class Run:
         return f"<nbrun.Run {p.state.value}: {count_text(p)}, results in {str(self._path)!r}>"
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        from nbrun.panel.static import static_html, static_text
+        from nbrun.panel.static import mime_bundle
 
-        progress = self.progress
-        return {"text/html": static_html(progress), "text/plain": static_text(progress)}
+        return mime_bundle(self.progress)
 
     # ---- waiting
 

@@ -181,10 +181,9 @@ class Watch:
         return f"<nbrun.Watch of {counted(len(self.directories), 'folder')}: {p.state.value}, {count_text(p)}>"
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        from nbrun.panel.static import static_html, static_text  # few watches need it
+        from nbrun.panel.static import mime_bundle  # few watches need it
 
-        progress = self.progress
-        return {"text/html": static_html(progress), "text/plain": static_text(progress)}
+        return mime_bundle(self.progress)
 
     def _show_console(self) -> None:
         from nbrun import console

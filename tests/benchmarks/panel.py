@@ -30,7 +30,7 @@ SETUP = """import threading, time
 import nbrun.panel
 from fake_run import FakeRun, samples
 from nbrun.model import State
-from nbrun.panel.updater import Updater
+from nbrun.panel.sync import Updater
 ticks, look = [], Updater.tick
 def timed(self):
     global updater

@@ -19,9 +19,8 @@ from messages import unpack
 import nbrun
 from nbrun.errors import JudgeError
 from nbrun.model import TaskSummary
-from nbrun.panel.queries import TEXT_CHARS, entry_of, tasks_of
-from nbrun.panel.sync import POINTS, Throughput
-from nbrun.panel.updater import FILES, DiskUse
+from nbrun.panel.sync import FILES, POINTS, DiskUse, Throughput
+from nbrun.panel.widget import TEXT_CHARS, entry_of, tasks_of
 
 
 @given(st.lists(st.tuples(st.floats(0.01, 500), st.integers(0, 5000)), max_size=60))

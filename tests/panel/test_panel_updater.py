@@ -7,8 +7,7 @@ import threading
 from fake_run import FakeRun, samples
 
 from nbrun.model import Progress, State
-from nbrun.panel.sync import Message
-from nbrun.panel.updater import REWRITE_S, Updater
+from nbrun.panel.sync import REWRITE_S, Message, Updater
 
 
 class Views:
