@@ -183,9 +183,8 @@ def test_half_open_lets_one_try_and_a_failure_doubles_the_rest() -> None:
     pool = pool_of(1)
     lease = pool.acquire(Call(), 1, "python")
     pool.fail(lease, "gone", is_unreachable=True)
-    with pytest.raises(NoEndpoint) as e:
+    with pytest.raises(NoEndpoint):
         pool.acquire(Call(), 1, "python")
-    assert e.value.is_unreachable
     endpoint = next(iter(pool.endpoints.values()))
     rest_s = endpoint.cooldown_s
     pool.mark_alive(endpoint)

@@ -31,7 +31,12 @@ from nbrun.verdicts import Verdict
 #: The server truncates output beyond this length, or stalls until the time limit.
 LONG_OUTPUT_BYTES = 131_072
 #: The beginnings of javac's messages about errors that the source didn't cause.
-_NO_JVM = ("Error occurred during initialization of VM", "Error: Could not create the Java Virtual Machine", "OpenJDK")
+_NO_JVM = (
+    "Error occurred during initialization of VM",
+    "Error: Could not create the Java Virtual Machine",
+    "OpenJDK",
+    "There is insufficient memory for the Java Runtime",
+)
 #: The beginning of what Python reports if it can't start: no line of the program has run then.
 _NO_PYTHON = "Fatal Python error: init_"
 #: A line about the compiler itself; lines about a source begin with the source's name.
@@ -47,6 +52,7 @@ _STOP_SIGNALS = (1, 2, 3, 15)
 #: Exit statuses, of a process and of a shell, of such signals.
 ENDED_FROM_OUTSIDE = frozenset(status for number in _STOP_SIGNALS for status in (-number, 128 + number))
 _STATUSES = ("Success", "Failed", "SandboxError")
+_STEPS = ("compile_result", "run_result")
 _STEP_STATUSES = ("Finished", "Error", *map(str, verdicts.REJECTED))
 _STEP_TYPES = {"return_code": (int, type(None)), "stdout": (str, type(None)), "stderr": (str, type(None))}
 _SHOWN = 300
@@ -133,19 +139,19 @@ def read_run(body: bytes, test: Mapping[str, object], rules: JudgingRules) -> Te
 def _read_test(answered: Mapping[str, object], test: Mapping[str, object], rules: JudgingRules) -> TestOutcome:
     run = _mapping(answered.get("exec_info"), "exec_info")
     _check(run)
-    fault, detail = (None, "") if run.get("status") == "Success" else _fault(run)
+    is_success = run["status"] == "Success"
+    fault, detail = (None, "") if is_success else _fault(run)
     if fault is not None:
         return TestOutcome(Verdict.JUDGE_ERROR, _record(run, test, False, rules.keep_output_bytes), fault, detail)
-    ran = run.get("run_result")
-    ended = run.get("status") == "Success" and isinstance(ran, Mapping) and ran.get("return_code") == 0
-    output = _text(ran, "stdout")
-    verdict = Verdict.WRONG_ANSWER if ended else _verdict_of_run(run)
+    output = _text(run, "run_result", "stdout")
+    has_ended = is_success and inner(run, "run_result", "return_code") == 0
+    verdict = Verdict.WRONG_ANSWER if has_ended else _verdict_of_run(run)
     if verdict == Verdict.WRONG_ANSWER and _is_right(answered, test, output, rules):
         verdict = Verdict.ACCEPTED
     outcome = TestOutcome(verdict, _record(run, test, verdict == Verdict.ACCEPTED, rules.keep_output_bytes))
-    is_late = isinstance(ran, Mapping) and ran.get("status") == "TimeLimitExceeded"
+    is_late = inner(run, "run_result", "status") == "TimeLimitExceeded"
     if is_late or (verdict == Verdict.WRONG_ANSWER and _is_long(output)):
-        return _incomplete(outcome, test, output, rules, is_late, worked=bool(_text(ran, "stderr")))
+        return _incomplete(outcome, test, output, rules, is_late, worked=bool(_text(run, "run_result", "stderr")))
     if verdict == Verdict.JUDGE_ERROR:
         return TestOutcome(verdict, outcome.record, Fault.SERVER_FAILED, _shown(json.dumps(run)))
     return outcome
@@ -183,17 +189,19 @@ def _check(run: Mapping[str, Any]) -> None:
     """Raise InvalidAnswer unless a mapping describes an execution, so that no other mapping rejects a solution."""
     if run.get("status") not in _STATUSES:
         raise InvalidAnswer(f"it describes no execution: {_shown(json.dumps(run))}")
-    for name in ("compile_result", "run_result"):
-        step = run.get(name)
-        if step is None:
-            continue
-        is_step = isinstance(step, Mapping) and step.get("status") in _STEP_STATUSES
-        if not is_step or not all(isinstance(step.get(key), kind) for key, kind in _STEP_TYPES.items()):
-            raise InvalidAnswer(f"its {name} is none: {_shown(json.dumps(step))}")
-        if isinstance(step.get("return_code"), bool) or (step["status"] == "Finished" and step.get("stdout") is None):
-            raise InvalidAnswer(f"its {name} is not whole: {_shown(json.dumps(step))}")
+    for name in _STEPS:
+        if run.get(name) is not None:
+            _check_step(run[name], name)
     if run["status"] == "Success" and run.get("run_result") is None:
         raise InvalidAnswer("it reports a success, but nothing that was run")
+
+
+def _check_step(step: Any, name: str) -> None:
+    is_step = isinstance(step, Mapping) and step.get("status") in _STEP_STATUSES
+    if not is_step or not all(isinstance(step.get(key), kind) for key, kind in _STEP_TYPES.items()):
+        raise InvalidAnswer(f"its {name} is none: {_shown(json.dumps(step))}")
+    if isinstance(step.get("return_code"), bool) or (step["status"] == "Finished" and step.get("stdout") is None):
+        raise InvalidAnswer(f"its {name} is not whole: {_shown(json.dumps(step))}")
 
 
 def _verdict_of_run(run: Mapping[str, object]) -> Verdict:
@@ -204,22 +212,20 @@ def _verdict_of_run(run: Mapping[str, object]) -> Verdict:
 def _fault(run: Mapping[str, object]) -> tuple[Fault | None, str]:
     if run.get("status") == "SandboxError":
         return Fault.SERVER_FAILED, f"SandboxError: {_shown(str(run.get('message', '')))}"
-    compiled, ran = run.get("compile_result"), run.get("run_result")
-    if isinstance(compiled, Mapping) and compiled.get("status") == "TimeLimitExceeded":
+    if inner(run, "compile_result", "status") == "TimeLimitExceeded":
         return Fault.COMPILE_TIME, ""
-    for step in (compiled, ran):
-        stderr = _text(step, "stderr")
-        if isinstance(step, Mapping) and step.get("return_code") == 127 and "command not found" in stderr:
+    for step in _STEPS:
+        stderr = _text(run, step, "stderr")
+        if inner(run, step, "return_code") == 127 and "command not found" in stderr:
             return Fault.NO_RUNTIME, stderr.strip()[:_SHOWN]
-    if _text(ran, "stderr").startswith(_NO_PYTHON) and not _text(ran, "stdout"):
-        return Fault.SERVER_FAILED, _text(ran, "stderr").strip()[:_SHOWN]
-    if isinstance(compiled, Mapping) and compiled.get("return_code"):
-        stderr = _text(compiled, "stderr").lstrip("# \n")
-        is_jvm = stderr.startswith((*_NO_JVM, "There is insufficient memory for the Java Runtime"))
-        if is_jvm or _STARVED.search(stderr):
-            return Fault.SERVER_FAILED, stderr.strip()[:_SHOWN]
-        if compiled.get("return_code") in ENDED_FROM_OUTSIDE:
-            return Fault.SERVER_FAILED, f"a signal ended the compiler (return code {compiled['return_code']})"
+    stderr = _text(run, "run_result", "stderr")
+    if stderr.startswith(_NO_PYTHON) and not _text(run, "run_result", "stdout"):
+        return Fault.SERVER_FAILED, stderr.strip()[:_SHOWN]
+    code, stderr = inner(run, "compile_result", "return_code"), _text(run, "compile_result", "stderr").lstrip("# \n")
+    if code and (stderr.startswith(_NO_JVM) or _STARVED.search(stderr)):
+        return Fault.SERVER_FAILED, stderr.strip()[:_SHOWN]
+    if code in ENDED_FROM_OUTSIDE:
+        return Fault.SERVER_FAILED, f"a signal ended the compiler (return code {code})"
     return None, ""
 
 
@@ -227,7 +233,7 @@ def _record(run: Mapping[str, object], test: Mapping[str, Any], passed: bool, ke
     """Return the record of a test: the server's answer, with long streams truncated, and the test that was sent."""
     short = Shortener(keep)
     info: dict[str, object] = {"status": run.get("status")}
-    for step in ("compile_result", "run_result"):
+    for step in _STEPS:
         result = run.get(step)
         if isinstance(result, Mapping):
             result = dict(result)
@@ -264,8 +270,19 @@ def _mapping(value: object, what: str) -> Mapping[str, object]:
     return value
 
 
-def _text(step: object, name: str) -> str:
-    value = step.get(name) if isinstance(step, Mapping) else None
+def inner(record: object, *keys: str) -> Any:
+    """Return what mappings in mappings hold under these keys; None where one of them is no mapping.
+
+    Example:
+        >>> inner({"exec_info": {"run_result": None}}, "exec_info", "run_result", "stdout")
+    """
+    for key in keys:
+        record = record.get(key) if isinstance(record, Mapping) else None
+    return record
+
+
+def _text(run: object, *keys: str) -> str:
+    value = inner(run, *keys)
     return value if isinstance(value, str) else ""
 
 

@@ -232,15 +232,20 @@ class Client:
             ) from None
         if any(f.kind in (EndpointFault, MissingRuntime) for f in failures):
             raise JudgeError(f"every endpoint that could be asked failed: {_summary(failures)}") from None
-        if any(f.kind is RequestLost for f in failures):
-            with self._lock:
-                lost = self._lost[task] = self._lost.get(task, 0) + 1
-                if lost >= MAX_LOST_CALLS:
-                    del self._lost[task]
-            if lost >= MAX_LOST_CALLS:
-                summary = _summary(failures)
-                raise JudgeError(f"endpoints that are alive lost the request, in {lost} rounds: {summary}") from None
+        if any(f.kind is RequestLost for f in failures) and self._count_lost(task) >= MAX_LOST_CALLS:
+            summary = _summary(failures)
+            raise JudgeError(
+                f"endpoints that are alive lost the request, in {MAX_LOST_CALLS} rounds: {summary}"
+            ) from None
         raise JudgeUnavailableError(self._unavailable()) from None
+
+    def _count_lost(self, task: object) -> int:
+        """Count a lost call of a task, and return how many were lost; after `MAX_LOST_CALLS` the count begins again."""
+        with self._lock:
+            lost = self._lost.pop(task, 0) + 1
+            if lost < MAX_LOST_CALLS:
+                self._lost[task] = lost
+            return lost
 
     def _unavailable(self) -> str:
         errors = self.pool.errors()

@@ -38,6 +38,15 @@ _CLOCK_S = 0.02  # the kernel's time-out may appear to come this much too early
 _PROBE_AFTER_S, _PROBE_EVERY_S, _PROBES = 20, 10, 3  # TCP keep-alive, which notices machines that have vanished
 
 
+#: Kind of exception -> what is said of it; the first that fits counts.
+_WORDS: tuple[tuple[type[Exception], str], ...] = (
+    (ConnectionRefusedError, "connection refused"),
+    (http.client.IncompleteRead, "the answer was cut"),
+    (ConnectionError, "it closed the connection without an answer"),  # http.client.RemoteDisconnected too
+    (http.client.HTTPException, "what it answers is no HTTP ({kind})"),
+)
+
+
 class Unreachable(Exception):
     """The endpoint never received the request."""
 
@@ -101,14 +110,16 @@ def _address(url: object) -> Address:
         port, host = parts.port, parts.hostname
     except ValueError as e:
         raise _not_a_url(url, str(e)) from None
-    if parts.scheme not in ("http", "https"):
-        raise _not_a_url(url, f"the scheme {parts.scheme}:// is not supported")
-    if not host or any(c.isspace() for c in text):
-        raise _not_a_url(url, "it names no host" if not host else "it holds a space")
-    if not text.isascii():
-        raise _not_a_url(url, "it holds letters beyond ASCII; write the host as xn--…, the path with %xx")
-    if parts.username is not None or parts.query or parts.fragment:
-        raise _not_a_url(url, "it holds more than a host, a port and a path; give names and passwords in headers=")
+    has_more = parts.username is not None or parts.query or parts.fragment
+    problems = (
+        (parts.scheme not in ("http", "https"), f"the scheme {parts.scheme}:// is not supported"),
+        (not host, "it names no host"),
+        (len(text.split()) > 1, "it holds a space"),
+        (not text.isascii(), "it holds letters beyond ASCII; write the host as xn--…, the path with %xx"),
+        (has_more, "it holds more than a host, a port and a path; give names and passwords in headers="),
+    )
+    if (why := next((why for applies, why in problems if applies), "")) or host is None:
+        raise _not_a_url(url, why)
     path = parts.path.rstrip("/")
     for own in _SERVICE_PATHS:
         path = path.removesuffix(own)
@@ -327,15 +338,8 @@ def _in_words(e: Exception, timeout_s: float) -> str:
     """Describe an exception for a message."""
     if isinstance(e, TimeoutError):
         return f"no answer within {timeout_s:g} s"
-    if isinstance(e, ConnectionRefusedError):
-        return "connection refused"
-    if isinstance(e, http.client.IncompleteRead):
-        return "the answer was cut"
-    if isinstance(e, (http.client.RemoteDisconnected, ConnectionError)):
-        return "it closed the connection without an answer"
-    if isinstance(e, http.client.HTTPException):
-        return f"what it answers is no HTTP ({type(e).__name__})"
-    return f"{e.strerror or e}" if isinstance(e, OSError) else str(e)
+    words = next((words for kind, words in _WORDS if isinstance(e, kind)), "")
+    return words.format(kind=type(e).__name__) or str(getattr(e, "strerror", None) or e)
 
 
 def _is_readable(sock: socket.socket) -> bool:

@@ -38,15 +38,7 @@ class Health(TypedDict):
 
 
 class NoEndpoint(Exception):
-    """No endpoint can take the request now.
-
-    Attributes:
-        is_unreachable: whether there are endpoints that might take it, but none of them can be reached.
-    """
-
-    def __init__(self, is_unreachable: bool) -> None:
-        super().__init__()
-        self.is_unreachable = is_unreachable
+    """No endpoint can take the request now."""
 
 
 class Endpoint:
@@ -308,12 +300,8 @@ class Pool:
             return now
         usable = [e for e in self.endpoints.values() if waiter.may_use(e, now)]
         busy = [e for e in usable if e.state == CLOSED]
-        if not busy and not any(e.state == HALF_OPEN for e in usable):
-            # An endpoint with bad answers is better than none.
-            if any(self._probe(waiter, endpoint, now) for endpoint in usable if not endpoint.is_unreachable):
-                return now
-            if all(e.is_unreachable for e in usable):
-                raise NoEndpoint(is_unreachable=bool(usable))
+        if not busy and self._assign_unhealthy(waiter, usable, now):
+            return now
         if waiter.alone:
             self._reserve(waiter, busy)
         self._waiting.setdefault(waiter)
@@ -328,6 +316,20 @@ class Pool:
         if free is not None:
             self._grant(free, waiter, is_probe=False)
         return free is not None
+
+    def _assign_unhealthy(self, waiter: Waiter, usable: Sequence[Endpoint], now: float) -> bool:
+        """Give the waiter an open endpoint with bad answers, which is better than none; return whether it got one.
+
+        Raises:
+            NoEndpoint: no endpoint can be reached.
+        """
+        if any(e.state == HALF_OPEN for e in usable):
+            return False
+        if any(self._probe(waiter, endpoint, now) for endpoint in usable if not endpoint.is_unreachable):
+            return True
+        if all(e.is_unreachable for e in usable):
+            raise NoEndpoint
+        return False
 
     def _reserve(self, waiter: Waiter, busy: Sequence[Endpoint]) -> None:
         """Reserve the least busy endpoint for a waiter that must be alone: it gets no other request meanwhile."""

@@ -1,27 +1,47 @@
 """SandboxFusion: a function for `nbrun.start` that judges solutions on a pool of SandboxFusion servers.
 
 Many worker threads call it at once; other threads may cancel calls and close it. Its only resources are connections.
+Each call makes a `Solution`, which sends requests in order and builds the result from the answers. A test that passed
+isn't run again. A test that exceeded its time limit is run again in a later call (`nbrun.Retry`), so that no worker
+waits, and earlier attempts are known after a restart.
 """
 
 from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 from nbrun import verdicts
-from nbrun.errors import InputError, JudgeError, JudgeUnavailableError
+from nbrun.errors import InputError, JudgeError, JudgeUnavailableError, NotSupportedError
 from nbrun.judge.checkers import DEFAULT, Checker, as_checker
-from nbrun.judge.fusion.answers import JudgingRules
-from nbrun.judge.fusion.client import Client, NoOtherEndpoint
+from nbrun.judge.fusion.answers import (
+    ENDED_FROM_OUTSIDE,
+    Fault,
+    JudgingRules,
+    TestOutcome,
+    inner,
+    read_run,
+    read_submit,
+)
+from nbrun.judge.fusion.client import Client, NoOtherEndpoint, Reply
 from nbrun.judge.fusion.connection import Call, read_endpoints, read_headers
 from nbrun.judge.fusion.endpoints import Health, Pool
-from nbrun.judge.fusion.protocol import LANGUAGES, Program, RunOptions, check_sendable, read_program
-from nbrun.judge.fusion.solution import Policy, Solution, hint_of, history
+from nbrun.judge.fusion.protocol import (
+    LANGUAGES,
+    Program,
+    RunOptions,
+    check_sendable,
+    read_program,
+    run_code,
+    submit,
+)
 from nbrun.judge.problems import MEMORY_LIMIT_MB, TEST_SETS, TIME_LIMIT_S, RecentProblems, no_solutions
-from nbrun.judge.time_limits import next_attempt
+from nbrun.judge.time_limits import Attempt, Next, look_at, next_attempt, next_compile
 from nbrun.judge.validators import checker_of
 from nbrun.model import Retry, Task
 from nbrun.verdicts import Verdict
@@ -31,6 +51,13 @@ COMPARISONS = ("nbrun", "server")
 _PROBLEMS_KEPT = 64
 #: How many times a fault of the servers is retried while a time limit is tried again.
 _MAX_FAULTS = 3
+#: The exit status of SIGKILL, from a process and from a shell: a sign that the machine ran out of memory.
+_KILLED = (-9, 137)
+#: A program that a stopping server's signal may have ended is wrong once that has happened in this many attempts: a
+#: server may be restarted while the second one runs, too.
+_SIGNALLED_ATTEMPTS = 3
+#: Side of a test -> the stream that a record keeps it as.
+_STREAMS = {"input": "stdin", "output": "stdout"}
 
 
 class _Continuation(NamedTuple):
@@ -38,6 +65,21 @@ class _Continuation(NamedTuple):
 
     result: Mapping[str, object]
     hint: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Which of the service's two paths a judge uses, and how far it raises limits.
+
+    Attributes:
+        api: "submit" or "run_code".
+        max_time_limit_s: None if time limits are never raised.
+    """
+
+    api: str
+    rules: JudgingRules
+    max_time_limit_s: float | None
+    max_compile_limit_s: float
 
 
 class SandboxFusion:
@@ -123,18 +165,15 @@ class SandboxFusion:
             "read_timeout_s": read_timeout_s,
         }
         self._factors = dict(time_factor or {})
-        for name, value in {**self._numbers, **{f"time_factor[{k!r}]": v for k, v in self._factors.items()}}.items():
-            if value is not None and not 0 < value < float("inf"):
-                raise InputError(f"SandboxFusion: {name}={value!r}; give a number above 0, or None.")
+        _check_numbers({**self._numbers, **{f"time_factor[{name!r}]": n for name, n in self._factors.items()}})
         if max_in_flight < 1:
             raise InputError(f"SandboxFusion: max_in_flight={max_in_flight}; give 1 or more.")
         if keep_output_bytes is not None and keep_output_bytes < 0:
             raise InputError(
                 f"SandboxFusion: keep_output_bytes={keep_output_bytes}; give a number of bytes, or None to keep all."
             )
-        for name, choice, choices in (("api", api, APIS), ("comparison", comparison, COMPARISONS)):
-            if choice not in choices:
-                raise InputError(f"SandboxFusion: {name}={choice!r}; give one of {', '.join(map(repr, choices))}.")
+        _check_choice("api", api, APIS)
+        _check_choice("comparison", comparison, COMPARISONS)
         if comparison == "server" and (api == "run_code" or checker is not None):
             raise InputError('SandboxFusion: comparison="server" goes with api="submit" and without a checker.')
         self._max_in_flight, self._all_tests, self._keep_output_bytes = max_in_flight, all_tests, keep_output_bytes
@@ -202,36 +241,22 @@ class SandboxFusion:
         """
         problem = self._problems.of(task.sample, task.sample_id)
         program = read_program(task.item, self._languages)
-        before, hint = task.previous, task.hint
-        if not hint:
-            with self._lock:
-                continued = self._continued.get(_key(task))
-            if continued is not None:
-                before, hint = continued
+        before, hint = self._continuation(task)
         call = Call()
         with self._lock:
             self._calls[id(task)] = call
         if task.cancelled():
             call.cancel()
         try:
-            solution = Solution(
-                task.sample_id,
-                program,
-                problem["tests"],
-                self._options(problem, program),
-                self._policy(problem),
-                self._client,
-                call,
-                _key(task),
-                before if isinstance(before, Mapping) else None,
-                hint,
-            )
+            options, policy = self._options(problem, program), self._policy(problem)
+            key, tests = _key(task), problem["tests"]
+            solution = Solution(task.sample_id, program, tests, options, policy, self._client, call, key, before, hint)
             result = solution.judge()
             with self._lock:
-                self._continued.pop(_key(task), None)
+                self._continued.pop(key, None)
             return result
         except NoOtherEndpoint:  # the rules need another endpoint and there is none: the last result is final
-            assert isinstance(before, Mapping)
+            assert before is not None
             return dict(before)
         except JudgeError as e:
             faults = int(hint.get("faults", 0))
@@ -243,6 +268,14 @@ class SandboxFusion:
         finally:
             with self._lock:
                 del self._calls[id(task)]
+
+    def _continuation(self, task: Task) -> tuple[Mapping[str, Any] | None, Mapping[str, Any]]:
+        """Return the result of a task's last attempt, None on the first one, and the hint for the next attempt."""
+        before, hint = task.previous, task.hint
+        if not hint:
+            with self._lock:
+                before, hint = self._continued.get(_key(task), (before, hint))
+        return before if isinstance(before, Mapping) else None, hint
 
     def refusal(self, problem: Mapping[str, object]) -> str | None:
         """Return why no solution of a problem can be judged, if the caller can change that; else None.
@@ -260,13 +293,10 @@ class SandboxFusion:
         if verdicts.of(result) != Verdict.TIME_LIMIT_EXCEEDED or not isinstance(result, Mapping):
             return False
         attempts = history(result)
-        if not attempts:
+        wanted = attempts and next_attempt(attempts, self._numbers["max_time_limit_s"], self._pool.endpoints)
+        if not wanted:
             return False
-        wanted = next_attempt(attempts, self._numbers["max_time_limit_s"], self._pool.endpoints)
-        if wanted is None:
-            return False
-        first_limit_s = attempts[0].time_limit_s
-        hint = hint_of(attempts[-1].test, wanted, first_limit_s)
+        hint = hint_of(attempts[-1].test, wanted, attempts[0].time_limit_s)
         with self._lock:
             self._continued[_key(task)] = _Continuation({**result, "attempts": [a.record() for a in attempts]}, hint)
         return True
@@ -322,5 +352,315 @@ class SandboxFusion:
         return Policy(self._api, rules, self._numbers["max_time_limit_s"], self._max_compile_limit_s)
 
 
+def _check_numbers(numbers: Mapping[str, float | None]) -> None:
+    for name, value in numbers.items():
+        if value is not None and not 0 < value < float("inf"):
+            raise InputError(f"SandboxFusion: {name}={value!r}; give a number above 0, or None.")
+
+
+def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise InputError(f"SandboxFusion: {name}={value!r}; give one of {', '.join(map(repr, choices))}.")
+
+
 def _key(task: Task) -> tuple[str, str, int]:
     return task.sample_id, task.group, task.index
+
+
+# ---- one solution
+
+
+@dataclass
+class Solution:
+    """One solution that is being judged.
+
+    Args:
+        task: identifies the task; the client counts lost requests under it.
+        before: the result of the last attempt; None on the first one.
+        hint: the hint of the last attempt's Retry; empty on the first one.
+    """
+
+    name: str
+    program: Program
+    tests: Sequence[Mapping[str, object]]
+    options: RunOptions
+    policy: Policy
+    client: Client
+    call: Call
+    task: object
+    before: Mapping[str, Any] | None
+    hint: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        self.records: list[dict[str, Any] | None] = [None] * len(self.tests)
+        # Number of a test -> its outcome, for the tests that were run in this call:
+        self.outcomes: dict[int, TestOutcome] = {}
+        self.replies: dict[int, Reply] = {}
+        self.options_used: dict[int, RunOptions] = {}
+        self.attempts: list[Attempt] = []
+        self.load, self.endpoint = 0, ""
+        self._server_differs = False  # whether the server stopped at a test that is right here
+        if self.before is None or not self._continues(self.before):
+            self.hint = {}
+            return
+        self.attempts = [Attempt.read(a) for a in self.before.get("attempts", ())]
+        self.load, self.endpoint = self.before.get("load", 0), self.before.get("api_used", "")
+        for number, record in enumerate(self.before["tests"]):
+            self.records[number] = dict(record)
+
+    def _continues(self, before: Mapping[str, Any]) -> bool:
+        """Return whether a result was made with these tests and limits, so that passed tests don't run again."""
+        records, number = before.get("tests"), self.hint.get("test")
+        if not isinstance(records, list) or not isinstance(number, int):
+            return False
+        if before.get("tests_total") != len(self.tests) or max(number + 1, len(records)) > len(self.tests):
+            return False
+        if self.hint.get("base_limit_s") != self.options.time_limit_s:
+            return False
+        return all(_describes(record, test) for record, test in zip(records, self.tests, strict=False))
+
+    def judge(self) -> dict[str, object] | Retry:
+        """Return the result, or a Retry where a test must be run again.
+
+        Raises:
+            JudgeError: the servers failed.
+            JudgeUnavailableError: no endpoint can be reached now.
+            NoOtherEndpoint: a test must be run again at another endpoint, but no other one is in use.
+        """
+        if self.hint:
+            self._run_again(self.hint)
+        while missing := self._missing():
+            self._run(missing, self.options, alone=False, avoid=())
+        return self._finish()
+
+    # ---- requests
+
+    def _run_again(self, hint: Mapping[str, Any]) -> None:
+        """Run the test whose outcome the last attempt left open."""
+        number = int(hint["test"])
+        options = self.options._replace(
+            time_limit_s=float(hint["time_limit_s"]),
+            compile_limit_s=float(hint.get("compile_limit_s") or self.options.compile_limit_s),
+        )
+        self.records[number] = None
+        self._run([number], options, alone=bool(hint.get("alone")), avoid=tuple(hint.get("avoid", ())))
+        outcome, reply = self.outcomes[number], self.replies[number]
+        if outcome.verdict != Verdict.TIME_LIMIT_EXCEEDED and outcome.fault is not Fault.COMPILE_TIME:
+            self.attempts.append(
+                Attempt(str(outcome.verdict), options.time_limit_s, reply.load, reply.endpoint, number)
+            )
+
+    def _missing(self) -> list[int]:
+        """Return the numbers of the tests that must still be run."""
+        missing = [n for n, record in enumerate(self.records) if record is None]
+        if self.options.all_tests or not missing:
+            return missing
+        failed = self._first_failed()
+        return missing if failed is None or failed > missing[0] else []
+
+    def _first_failed(self) -> int | None:
+        return next((n for n, record in enumerate(self.records) if record is not None and not record["passed"]), None)
+
+    def _run(self, numbers: list[int], options: RunOptions, alone: bool, avoid: Collection[str]) -> None:
+        """Send one request, for all of these tests or only the first one, and record the outcomes."""
+        if self.policy.api == "run_code" or self._is_slowed():
+            numbers = numbers[:1]
+        if self.policy.api == "run_code":
+            test = self.tests[numbers[0]]
+            request = run_code(self.program, test, options)
+            read = partial(self._read_one, test)
+        else:
+            sent_options = options._replace(all_tests=options.all_tests or self._server_differs)
+            tests = [self.tests[n] for n in numbers]
+            request = submit(self.program, tests, sent_options, self.name)
+            read = partial(read_submit, tests=tests, rules=self.policy.rules)
+        language = self.program.language
+        reply = self.client.send(request, read, self.call, language, self.task, alone=alone, avoid=avoid)
+        self.load, self.endpoint = max(self.load, reply.load), reply.endpoint + request.path
+        for number, outcome in zip(numbers, reply.outcomes, strict=False):
+            self.outcomes[number], self.replies[number], self.options_used[number] = outcome, reply, options
+            outcome.record["load"] = reply.load
+            if options.time_limit_s != self.options.time_limit_s:
+                outcome.record["time_limit_s"] = options.time_limit_s
+            self.records[number] = outcome.record
+            if not self.options.all_tests and not outcome.record["passed"]:
+                return
+        self._server_differs = len(reply.outcomes) < len(numbers)
+
+    def _is_slowed(self) -> bool:
+        """Return whether a test was too slow in parallel but fast enough alone; then the remaining tests run alone."""
+        late = {a.test for a in self.attempts if a.verdict == Verdict.TIME_LIMIT_EXCEEDED and a.load > 1}
+        return any(a.test in late and a.load <= 1 and a.verdict == Verdict.ACCEPTED for a in self.attempts)
+
+    def _read_one(self, test: Mapping[str, object], body: bytes) -> list[TestOutcome]:
+        return [read_run(body, test, self.policy.rules)]
+
+    # ---- the result
+
+    def _finish(self) -> dict[str, object] | Retry:
+        for number, outcome in sorted(self.outcomes.items()):
+            if outcome.fault is Fault.LONG_OUTPUT:
+                raise NotSupportedError(
+                    f"test {number} wrote {outcome.detail}: a SandboxFusion server cuts or stalls what is longer than "
+                    "128 KiB, and a longer limit doesn't help. Judge this problem with LocalSandbox."
+                )
+            if outcome.fault is Fault.COMPILE_TIME:
+                return self._compile_again(number)
+        failed = self._first_failed()
+        wanted = None if failed is None or failed not in self.outcomes else self._next(failed, self.outcomes[failed])
+        return self.result() if failed is None or wanted is None else self._retry(failed, wanted)
+
+    def _next(self, failed: int, outcome: TestOutcome) -> Next | None:
+        """Return how the first failed test must be run again; None if its verdict is final. Record the attempt."""
+        alone = partial(Next, time_limit_s=self.options.time_limit_s, alone=True)
+        if _ended_by(outcome, _KILLED) and self.replies[failed].load > 1:
+            self._add_attempt(failed, outcome)
+            return alone("something killed it beside other programs: tried alone")
+        if _ended_by(outcome, ENDED_FROM_OUTSIDE):
+            if not self.hint or self.hint["test"] != failed:  # else it is recorded already
+                self._add_attempt(failed, outcome)
+            ended_so = [a for a in self.attempts if a.test == failed and a.verdict == Verdict.RUNTIME_ERROR]
+            if len(ended_so) < _SIGNALLED_ATTEMPTS:
+                return alone("a signal ended it, perhaps the server's: tried alone")
+        if outcome.verdict != Verdict.TIME_LIMIT_EXCEEDED:
+            return None
+        self._add_attempt(failed, outcome)
+        return next_attempt(
+            _at(self.attempts, failed), self.policy.max_time_limit_s, self.client.pool.able(self.program.language)
+        )
+
+    def _add_attempt(self, number: int, outcome: TestOutcome, compile_limit_s: float | None = None) -> None:
+        reply, options = self.replies[number], self.options_used[number]
+        written = None if outcome.written is None else str(outcome.written)
+        verdict, share = str(outcome.verdict), round(outcome.share, 4)
+        self.attempts.append(
+            Attempt(verdict, options.time_limit_s, reply.load, reply.endpoint, number, written, share, compile_limit_s)
+        )
+
+    def _compile_again(self, number: int) -> Retry:
+        limit = self.options_used[number].compile_limit_s
+        self._add_attempt(number, self.outcomes[number], limit)
+        attempts = [a for a in self.attempts if a.compile_limit_s is not None]
+        wanted = next_compile(attempts, self.policy.max_compile_limit_s)
+        if wanted is None:
+            tried = ", ".join(f"{a.compile_limit_s:g} s at a load of {a.load}" for a in attempts)
+            raise JudgeError(
+                f"the compiler did not end in time ({tried}), which says nothing of the source. "
+                "Give it more with max_compile_limit_s=.",
+                retriable=False,
+            )
+        self.records[number] = None
+        return self._retry(number, wanted)
+
+    def _retry(self, number: int, wanted: Next) -> Retry:
+        hint = hint_of(number, wanted, self.options.time_limit_s) | {"compile_limit_s": wanted.compile_limit_s}
+        return Retry(f"test {number}: {wanted.reason}", hint=hint, result=self.result(pending=number))
+
+    def result(self, pending: int | None = None) -> dict[str, object]:
+        """Return the result so far, in SandboxFusion's shape.
+
+        Args:
+            pending: the number of the test that will be run again, if any.
+        """
+        records = list(takewhile(bool, self.records))
+        if pending is not None and not self.options.all_tests:
+            records = records[: pending + 1]
+        known = [record for record in records if record is not None]
+        failed = next((record for record in known if not record["passed"]), None)
+        verdict = Verdict.ACCEPTED if len(known) == len(self.tests) else Verdict.JUDGE_ERROR
+        if failed is not None:
+            verdict = Verdict(verdict_of(failed))
+        result: dict[str, object] = {
+            "accepted": verdict == Verdict.ACCEPTED,
+            "verdict": str(verdict),
+            "tests": known,
+            "tests_total": len(self.tests),
+            "limits": {
+                "time_limit_s": max([self.options.time_limit_s, *(r.get("time_limit_s", 0.0) for r in known)]),
+                "compile_limit_s": self.options.compile_limit_s,
+                "memory_limit_mb": self.options.memory_limit_mb,
+            },
+            "load": self.load,
+            "api_used": self.endpoint,
+        }
+        return result | ({"attempts": [a.record() for a in self.attempts]} if self.attempts else {})
+
+
+def hint_of(test: int | None, wanted: Next, base_limit_s: float | None) -> dict[str, object]:
+    """Return the hint that makes a later call of the judge run a test again, also after a restart."""
+    return {
+        "test": test,
+        "time_limit_s": wanted.time_limit_s,
+        "alone": wanted.alone,
+        "avoid": list(wanted.avoid),
+        "base_limit_s": base_limit_s,
+    }
+
+
+def _ended_by(outcome: TestOutcome, statuses: Collection[int]) -> bool:
+    """Return whether a program failed with one of these exit statuses, of signals that programs rarely send."""
+    is_error = outcome.verdict == Verdict.RUNTIME_ERROR
+    return is_error and inner(outcome.record, "exec_info", "run_result", "return_code") in statuses
+
+
+# ---- saved results
+
+
+def verdict_of(record: Mapping[str, object]) -> str:
+    """Return the verdict of one test, from its record."""
+    if record.get("passed") is True:
+        return Verdict.ACCEPTED
+    saved = record.get("verdict")
+    if isinstance(saved, str):
+        return saved
+    return verdicts.of({"accepted": False, "tests": [record]}) or Verdict.JUDGE_ERROR
+
+
+def history(result: Mapping[str, object]) -> list[Attempt]:
+    """Return the attempts at the test that decided a saved result, as recorded or derived from the result.
+
+    The list is empty if the result doesn't record its limit, or if no time limit decided it.
+
+    Example:
+        >>> history({"verdict": "TimeLimitExceeded", "tests": []})
+        []
+    """
+    records, recorded = (found if isinstance(found := result.get(key), list) else [] for key in ("tests", "attempts"))
+    failed = ((n, r) for n, r in enumerate(records) if isinstance(r, Mapping) and r.get("passed") is not True)
+    deciding, record = next(failed, (0, {"passed": True}))
+    if verdict_of(record) != Verdict.TIME_LIMIT_EXCEEDED:
+        return []
+    if recorded:
+        return _at([Attempt.read(a) for a in recorded if isinstance(a, Mapping)], deciding)
+    derived = _derived(result, record, deciding)
+    return [] if derived is None else [derived]
+
+
+def _at(attempts: Iterable[Attempt], test: int) -> list[Attempt]:
+    """Return the attempts at one test that weren't ended by the compiler's limit."""
+    return [a for a in attempts if a.test == test and a.compile_limit_s is None]
+
+
+def _derived(result: Mapping[str, Any], record: Mapping[str, Any], test: int) -> Attempt | None:
+    """Return the attempt that a record of a test describes; None if the record doesn't have enough."""
+    limit, expected = inner(result, "limits", "time_limit_s"), inner(record, "test_info", "output", "stdout")
+    if not isinstance(limit, (int, float)) or record.get("cut") or not isinstance(expected, str):
+        return None
+    run = inner(record, "exec_info", "run_result") or {}
+    worked = bool(run.get("stderr")) or (float(run.get("execution_time") or 0) > limit / 2 and "wall_time" in run)
+    written, share = look_at(expected, run.get("stdout") or "", worked=worked)
+    load = record.get("load", result.get("load", 1))
+    endpoint = str(result.get("api_used") or "").removesuffix("/submit").removesuffix("/run_code")
+    return Attempt(Verdict.TIME_LIMIT_EXCEEDED, float(limit), int(load), endpoint, test, str(written), share)
+
+
+def _describes(record: object, test: Mapping[str, Any]) -> bool:
+    """Return whether a record belongs to a test; its copies of the test's input and output may be truncated."""
+    cut = inner(record, "cut") or {}
+    saved = {key: inner(record, "test_info", key, stream) for key, stream in _STREAMS.items()}
+    return all(text == test[key] or (key in cut and _begins(test[key], text)) for key, text in saved.items())
+
+
+def _begins(whole: str, text: object) -> bool:
+    """Return whether a text begins with another that was truncated, perhaps inside a character."""
+    return isinstance(text, str) and whole.startswith(text.rstrip("\ufffd"))

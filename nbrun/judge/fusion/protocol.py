@@ -187,21 +187,18 @@ def check_sendable(name: str, problem: Mapping[str, object], comparison: str = "
 def _unsendable(problem: Mapping[str, Any], comparison: str) -> str:
     """Name the part of a problem that a server can't judge; return an empty text if there is none."""
     harness, checker, tests = problem.get("harness"), problem.get("checker"), problem["tests"]
-    is_function = isinstance(harness, Mapping) and harness.get("type") == "function"
+    function = harness.get("name") if isinstance(harness, Mapping) and harness.get("type") == "function" else None
+    files = problem.get("stream_files") or {}
     is_program = isinstance(checker, str) or (isinstance(checker, Mapping) and checker.get("type") != "kattis")
     reasons = (
         (any(not isinstance(t[key], str) for t in tests for key in ("input", "output")), "tests that are no text"),
         (problem.get("interactive"), "a validator that talks to its solutions"),
         (problem.get("grading") is not None, "groups of tests that are worth points"),
         (any(t.get("arguments") or t.get("files") for t in tests), "tests that give programs arguments or files"),
-        (problem.get("stream_files"), f"programs that use files by name ({_file_names(problem)})"),
-        (is_function, f"tests that call a function ({harness.get('name') if isinstance(harness, Mapping) else ''})"),
+        (files, f"programs that use files by name ({', '.join(files.values())})"),
+        (function is not None, f"tests that call a function ({function})"),
         (harness is not None, "tests that are code, run after a solution"),
         (comparison == "server" and any(t.get("alternatives") for t in tests), "tests with several right outputs"),
         (not comparison and is_program, "a checker that is a program"),
     )
     return next((what for applies, what in reasons if applies), "")
-
-
-def _file_names(problem: Mapping[str, Any]) -> str:
-    return ", ".join((problem.get("stream_files") or {}).values())
