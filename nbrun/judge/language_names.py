@@ -91,8 +91,9 @@ _NAMES: tuple[tuple[str, str], ...] = (
 #: What may follow a name and its version: a parenthesis, a compiler, its version. Names of one letter are stricter.
 _REST = r"$|[^a-z0-9+#.].*|\.$"
 _REST_OF_LETTER = r"$|[ _]*[(/:;,-].*|[ _]+(?:gcc|clang|gnu|dmd|ldc|lang|ut|\d).*"
+#: As text: the few that are needed are compiled when they are, by `re`, which keeps them.
 _PATTERNS = tuple(
-    (row, re.compile(rf"(?:{_VENDORS} +)*(?:{names}){_VERSION}(?P<rest>{_REST_OF_LETTER if len(row) == 1 else _REST})"))
+    (row, rf"(?:{_VENDORS} +)*(?:{names}){_VERSION}(?P<rest>{_REST_OF_LETTER if len(row) == 1 else _REST})")
     for row, names in _NAMES
 )
 #: Names of C and C++ standards in drafts and compiler options -> the standard's year.
@@ -121,7 +122,7 @@ def parse_language(name: str | int) -> LanguageName | None:
     if row := _row_of_gnu(text):
         return row
     for row_name, pattern in _PATTERNS:
-        if match := pattern.fullmatch(text):
+        if match := re.fullmatch(pattern, text):
             return _with_standard(row_name, match["version"] or "", match["rest"] or "", text)
     return None
 

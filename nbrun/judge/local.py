@@ -31,7 +31,7 @@ from nbrun.judge.sandbox.launcher import JudgeContext, temporary_folder
 from nbrun.judge.sandbox.runner import CancelToken, Limits, Supervisor
 from nbrun.judge.sandbox.self_test import TRIAL_COMPILE_S, TRIAL_LIMITS, TRIAL_TESTS, SelfTest, probe
 from nbrun.judge.sources import read_item, source_of
-from nbrun.judge.validators import ProgramRunner, checker_of
+from nbrun.judge.validators import ProgramRunner, checker_of, compiled_beside
 from nbrun.model import Task
 from nbrun.samples import read_items
 
@@ -211,7 +211,7 @@ class LocalSandbox:
         if checker is None:
             own = checker_of(problem, self._testlib, self._accepted_from)
             checker = DEFAULT if own is None else as_checker(own)
-        with self._context(task) as context:
+        with self._context(task) as context, compiled_beside(checker, context):
             self._settle_time_limit(problem, checker, context)
             limits = self._limits(problem, language)
             grading, checks = problem.get("grading"), _checks_of(problem, task.item)

@@ -40,12 +40,12 @@ class _Patch(NamedTuple):
     """Something that is gone: how a source mentions it, and the code that puts it back."""
 
     name: str
-    mentioned: tuple[re.Pattern[bytes], ...]
+    mentioned: tuple[bytes, ...]
     code: str
 
     def is_mentioned(self, source: bytes) -> bool:
         """Return whether all patterns occur, each anywhere: one pattern for all could take the square of the length."""
-        return all(pattern.search(source) for pattern in self.mentioned)
+        return all(re.search(pattern, source) for pattern in self.mentioned)
 
 
 _ABCS = (
@@ -60,9 +60,9 @@ def _put(module, name, value):
 """
 
 
-def _both(module: str, names: str) -> tuple[re.Pattern[bytes], ...]:
+def _both(module: str, names: str) -> tuple[bytes, ...]:
     """Return patterns of a source that mentions a module and one of these names."""
-    return re.compile(rf"\b{module}\b".encode()), re.compile(rf"\b(?:{names})\b".encode())
+    return rf"\b{module}\b".encode(), rf"\b(?:{names})\b".encode()
 
 
 _PATCHES = (

@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 
 from nbrun.canonical import digest as digest_of
 from nbrun.canonical import key_text
-from nbrun.errors import InputError, JudgeError, NotSupportedError
+from nbrun.errors import InputError, JudgeError, NbrunError, NotSupportedError, ThreadLimitError
 from nbrun.judge.checkers import (
     Checker,
     CheckerInput,
@@ -39,11 +39,13 @@ from nbrun.judge.checkers import (
     ProgramRun,
 )
 from nbrun.judge.datasets.values import flags_of
-from nbrun.judge.languages import lookup
+from nbrun.judge.languages import Language, lookup
+from nbrun.judge.sandbox.concurrency import cores
 from nbrun.judge.sandbox.launcher import JudgeContext, launch, place, temporary_folder
 from nbrun.judge.sandbox.runner import CancelToken, ExitStatus, Limits
-from nbrun.judge.sources import read_item, source_of
+from nbrun.judge.sources import Source, read_item, source_of
 from nbrun.judge.supervisor.folders import read_safely
+from nbrun.threads import start_thread
 
 LIMITS = Limits(time_limit_s=60.0, wall_limit_s=121.0, memory_limit_mb=2048.0, output_limit_mb=64.0)
 _NOTE_BYTES = 2000
@@ -83,8 +85,28 @@ class ProgramRunner:
         Raises:
             JudgeError: it doesn't compile, or doesn't end.
         """
-        with self.prepared(item, given, arguments) as start, self.context.limiter.slot(check=self.token.check):
+        slot = self.context.limiter.slot(check=self.token.check, owner=self.context)
+        with self.prepared(item, given, arguments) as start, slot:
             return start(LIMITS, {})
+
+    def _source(self, item: Mapping[str, object]) -> tuple[Language, Source]:
+        language = lookup(read_item(item).language, self.context.languages).language
+        return language, source_of(item, language)
+
+    def compile(self, item: Mapping[str, object]) -> None:
+        """Compile a program. What fails is ignored: it fails again, and is reported, when the program is first run."""
+        try:
+            with self.context.toolchain.program(*self._source(item), self.folder, self.token):
+                pass
+        except (NbrunError, OSError):
+            pass
+
+    def is_missing(self, item: Mapping[str, object]) -> bool:
+        """Return whether a program still has to be compiled, and can be."""
+        try:
+            return not self.context.toolchain.has_begun(*self._source(item))
+        except NbrunError:
+            return False
 
     @contextmanager
     def prepared(
@@ -97,9 +119,7 @@ class ProgramRunner:
         Raises:
             JudgeError: it doesn't compile.
         """
-        asked = read_item(item).language
-        language = lookup(asked, self.context.languages).language
-        source = source_of(item, language)
+        language, source = self._source(item)
         with (
             temporary_folder("checker-", self.folder) as folder,
             self.context.toolchain.program(language, source, folder, self.token) as program,
@@ -127,6 +147,26 @@ class ProgramRunner:
                 return ProgramRun(ending, note, score, output, multiplier)
 
             yield start
+
+
+@contextmanager
+def compiled_beside(checker: Checker, context: JudgeContext) -> Iterator[None]:
+    """Compile a checker's programs in threads while the block compiles a solution, unless that was begun before."""
+    runner = ProgramRunner(context, context.folder, context.token)
+    programs = checker.programs if isinstance(checker, _ProgramChecker) and cores() > 1 else ()
+    threads = []
+    try:
+        for item in filter(runner.is_missing, programs):
+            thread = threading.Thread(target=runner.compile, args=(item,), name="nbrun-judge-checker", daemon=True)
+            start_thread(thread)
+            threads.append(thread)
+    except ThreadLimitError:
+        pass  # they are compiled when they are first run
+    try:
+        yield
+    finally:
+        for thread in threads:
+            thread.join()
 
 
 def name_of(item: Mapping[str, object]) -> str:
@@ -165,12 +205,12 @@ class _ProgramChecker:
             raise InputError(f"{type(self).__name__}: give it a program.")
         if not math.isfinite(accepted_from):
             raise InputError(f"{type(self).__name__}: accepted_from={accepted_from!r}; give a number of points.")
-        self._programs, self._flags, self._accepted_from = list(programs), tuple(flags_of(flags)), accepted_from
+        self.programs, self._flags, self._accepted_from = list(programs), tuple(flags_of(flags)), accepted_from
 
     @property
     def settings(self) -> object:
         """The checker's kind, its flags and a digest of its sources."""
-        about = {self.kind: key_text(digest_of(self._programs)), "flags": list(self._flags)}
+        about = {self.kind: key_text(digest_of(self.programs)), "flags": list(self._flags)}
         return about | ({"accepted_from": self._accepted_from} if self._accepted_from != 1 else {})
 
     def _arguments(self, given: CheckerInput) -> list[str]:
@@ -192,7 +232,7 @@ class _ProgramChecker:
         notes: list[str] = []
         scores: list[float] = []
         shares: list[float] = []
-        for item in self._programs:
+        for item in self.programs:
             run = runner.run(item, given, self._arguments(given))
             result = self._concluded(item, run, LIMITS)
             if not result.accepted:
@@ -238,10 +278,10 @@ class KattisValidator(_ProgramChecker):
         Raises:
             JudgeError: the validator came to no conclusion, or the machinery failed.
         """
-        if len(self._programs) > 1:
+        if len(self.programs) > 1:
             raise NotSupportedError("an interactive problem with several validators is not supported.")
         limits = replace(LIMITS, wall_limit_s=max(LIMITS.wall_limit_s, wall_limit_s + LIMITS.time_limit_s))
-        program = self._programs[0]
+        program = self.programs[0]
         with runner.prepared(program, given, self._arguments(given)) as start:
             to_solution_read, to_solution_write = os.pipe()
             to_validator_read, to_validator_write = os.pipe()

@@ -1,13 +1,17 @@
 """Judging: what it costs a test, whether every verdict holds, and a package against the tools that verify packages."""
 
+import json
 import os
+import re
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +20,7 @@ from typing import Any
 from nbrun import Task
 from nbrun.errors import NotSupportedError
 from nbrun.judge import LocalSandbox, demo_problems, read_problems
+from nbrun.judge.languages import PYPY3
 from nbrun.samples import SampleReader
 from tests.benchmarks.registry import benchmark, least, most
 
@@ -224,10 +229,15 @@ def _write_rows(path: Path) -> None:
 
 
 # ---- packages, against problemtools and BAPCtools
+#
+# All three do the same work: they compile the submissions with -O2, run each of them test by test until one fails, with
+# one time limit, and compare the outputs; C++ validators of outputs are compiled and run by all. Python runs in PyPy,
+# as in both tools' tables of languages. Checks of statements, inputs and answers, which nbrun has none of, are off.
+# nbrun alone puts each program into a box and saves each result.
 
 _YAML = {
     "legacy": "name: Own\n{legacy}",
-    "2025-09": "problem_format_version: 2025-09\nname: Own\nuuid: 7d0a1f0e-35f4-4d66-9d0e-c0c52b44b0b4\n",
+    "2025-09": "problem_format_version: 2025-09\nname: Own\nuuid: {uuid}\n",
 }
 _CPP = "#include <iostream>\nint main() {{ long long a, b; std::cin >> a >> b; std::cout << {} << std::endl; }}\n"
 _PYTHON = "a, b = map(int, input().split())\nprint({})\n"
@@ -240,28 +250,88 @@ int main(int, char **v) {
   return std::cin >> got && got == want ? 42 : 43;
 }
 """
+_TURNS, _PACKAGES_IN_SET = 5, 20
+_VERDICTS = {"accepted": "Accepted", "wrong_answer": "WrongAnswer", "run_time_error": "RuntimeError"}
 
 
 @dataclass(frozen=True)
 class OwnPackage:
-    """A package of the benchmark's own: the form of its submissions, and whether it brings an output validator."""
+    """A package of the benchmark's own.
 
-    form: str
-    suffix: str
-    crash: str
+    Attributes:
+        submissions: folder -> file name -> what the program computes of the numbers `a` and `b`; their sum is right.
+    """
+
+    submissions: Mapping[str, Mapping[str, str]]
+    n_tests: int
     has_validator: bool = False
 
+    def verdicts(self) -> Counter[str]:
+        """Return how often each verdict is right."""
+        return Counter({_VERDICTS[folder]: len(files) for folder, files in self.submissions.items()})
 
+    def write(self, folder: Path, layout: str) -> None:
+        """Write the package in one of the format's two layouts."""
+        data = folder / "data"
+        for name in ("sample", "secret"):
+            (data / name).mkdir(parents=True)
+        legacy = "validation: custom\n" if self.has_validator else ""
+        (folder / "problem.yaml").write_text(_YAML[layout].format(legacy=legacy, uuid=uuid.uuid4()))
+        for i in range(self.n_tests):
+            at = data / ("secret" if i else "sample")
+            (at / f"{i:02}.in").write_text(f"{i + 1} 2\n")
+            (at / f"{i:02}.ans").write_text(f"{i + 3}\n")
+        for name, files in self.submissions.items():
+            at = folder / "submissions" / name
+            at.mkdir(parents=True)
+            for file, text in files.items():
+                form, comment = (_CPP, "//") if file.endswith("cpp") else (_PYTHON, "#")
+                # No two packages share a source: nbrun would compile it once.
+                (at / file).write_text(f"{comment} {folder.name}\n{form.format(text)}")
+        if self.has_validator:
+            at = folder / ("output_validators" if layout == "legacy" else "output_validator")
+            at.mkdir()
+            (at / "check.cpp").write_text(_VALIDATOR)
+
+
+_CPP_CRASH, _PYTHON_CRASH = "(a == 1 ? 3 : throw 1)", "3 if a == 1 else 1 // 0"
+#: The package that is judged alone, with and without a validator of its own.
 OWN_PACKAGES = {
-    "cpp": OwnPackage(_CPP, "cpp", "(a == 1 ? 3 : throw 1)"),
-    "python": OwnPackage(_PYTHON, "py", "3 if a == 1 else 1 // 0"),
-    "validator": OwnPackage(_CPP, "cpp", "(a == 1 ? 3 : throw 1)", has_validator=True),
+    "two_languages": OwnPackage(
+        {
+            "accepted": {"1.cpp": "a + b", "2.cpp": "b + a", "3.py": "a + b", "4.py": "b - (-a)"},
+            "wrong_answer": {"5.cpp": "a - b", "6.py": "a * b"},
+            "run_time_error": {"7.cpp": _CPP_CRASH, "8.py": _PYTHON_CRASH},
+        },
+        n_tests=20,
+    ),
+    "validator": OwnPackage(
+        {
+            "accepted": {"1.cpp": "a + b", "2.cpp": "b + a", "3.cpp": "a - (-b)"},
+            "wrong_answer": {"4.cpp": "a - b"},
+            "run_time_error": {"5.cpp": _CPP_CRASH},
+        },
+        n_tests=30,
+        has_validator=True,
+    ),
 }
-_SUBMISSIONS = {
-    "accepted": ["a + b", "b + a", "a - (-b)", "2 * a - a + b", "b - (-a)", "(a + b) * 1"],
-    "wrong_answer": ["a - b", "a * b"],
-}
-CASES = 60
+_IN_SET = OwnPackage(
+    {"accepted": {"1.cpp": "a + b", "2.py": "a + b"}, "wrong_answer": {"3.py": "a - b"}, "run_time_error": {}},
+    n_tests=5,
+)
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A tool that judges packages.
+
+    Attributes:
+        layout: the layout that it reads.
+        command: judges all packages of the folder that it runs in.
+    """
+
+    layout: str
+    command: Sequence[str]
 
 
 @benchmark(
@@ -269,44 +339,70 @@ CASES = 60
     most("over_the_faster_one", 1, "a package, over the faster of problemtools and BAPCtools, at worst", "×"),
 )
 def package() -> dict[str, Any]:
-    """Seconds for a package of C++ submissions, one of Python's and one with a validator, one and two programs at once.
+    """Seconds for a package, with one and two programs at once, and for a set of 20 small ones with two.
 
-    Each tool runs in a new process; the tools take turns.
+    Each tool runs in a new process, in a new folder; the tools take turns. Medians of 5; the set is judged once.
     """
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as made:
-        for kind in OWN_PACKAGES:
+        for kind, own in OWN_PACKAGES.items():
             for jobs in (1, 2):
-                found = _package(Path(made), kind, jobs)
-                others = [found[tool] for tool in ("problemtools", "bapctools") if tool in found]
-                over = {"over_the_faster_one": round(found["nbrun"] / min(others), 2)} if others else {}
-                figures[f"{kind}_j{jobs}"] = {**found, **over}
-    ratios = [found["over_the_faster_one"] for found in figures.values() if "over_the_faster_one" in found]
-    figures |= {f"{tool}_version": _version(tool, Path(command[0])) for tool, (_, command) in _tools(1).items()}
-    return figures | ({"over_the_faster_one": max(ratios)} if ratios else {})
+                figures[f"{kind}_j{jobs}"] = _compared(Path(made) / f"{kind}{jobs}", {"own": own}, jobs, _TURNS)
+        small = {f"own{number}": _IN_SET for number in range(_PACKAGES_IN_SET)}
+        figures["set_of_20_j2"] = in_set = _compared(Path(made) / "set", small, 2, 1)
+    ratios = [found["over_the_faster_one"] for name, found in figures.items() if "over_the_faster_one" in found]
+    if ratios:
+        figures["over_the_faster_one"] = max(ratios)
+        figures["set_of_20_speed"] = round(1 / in_set["over_the_faster_one"], 2)
+    return figures | {f"{name}_version": _version(name, Path(tool.command[0])) for name, tool in _tools(1, []).items()}
 
 
-def _package(made: Path, kind: str, jobs: int) -> dict[str, float]:
+def _compared(made: Path, packages: Mapping[str, OwnPackage], jobs: int, turns: int) -> dict[str, float]:
+    """Return each tool's median of the seconds that it takes for these packages, all in one call."""
     times: dict[str, list[float]] = {}
-    for turn in range(3):
-        for tool, (layout, command) in _tools(jobs).items():
-            at = _write(made / f"{kind}{jobs}{tool}{turn}" / "own", layout, OWN_PACKAGES[kind])
+    tools = list(_tools(jobs, list(packages)).items())
+    for turn in range(turns):
+        for name, tool in (*tools[turn % len(tools) :], *tools[: turn % len(tools)]):
+            at = made / f"{name}{turn}"
+            for package_name, own in packages.items():
+                own.write(at / package_name, tool.layout)
             began = time.perf_counter()
-            done = subprocess.run([*command, "own"], cwd=at.parent, capture_output=True, text=True, check=False)
-            times.setdefault(tool, []).append(time.perf_counter() - began)
-            output = done.stdout + done.stderr
-            if done.returncode != 0 and "WA" not in output:  # BAPCtools complains that the statement is missing
-                raise RuntimeError(f"{tool}: {output[-4000:]}")
-    return {tool: round(statistics.median(found), 2) for tool, found in times.items()}
+            done = subprocess.run(tool.command, cwd=at, capture_output=True, text=True, check=False)
+            times.setdefault(name, []).append(time.perf_counter() - began)
+            _check(name, done.returncode, done.stdout + done.stderr, packages.values())
+            shutil.rmtree(at)
+    took = {name: statistics.median(found) for name, found in times.items()}
+    others = [seconds for name, seconds in took.items() if name != "nbrun"]
+    over = {"over_the_faster_one": round(took["nbrun"] / min(others), 2)} if others else {}
+    return {name: round(seconds, 2) for name, seconds in took.items()} | over
 
 
-def _tools(jobs: int) -> dict[str, tuple[str, list[str]]]:
+def _check(name: str, return_code: int, output: str, packages: Iterable[OwnPackage]) -> None:
+    """Raise RuntimeError unless a tool's output has the right verdicts."""
+    expected: Counter[str] = Counter()
+    for own in packages:
+        expected += own.verdicts()
+    if name == "nbrun":
+        found = Counter(json.loads(output)) if not return_code else Counter()
+    else:
+        found = Counter(_WORDS[word] for word in _VERDICT_LINE.findall(output))
+    if found != expected or (return_code and name != "bapctools"):  # BAPCtools complains that the statement is missing
+        raise RuntimeError(f"{name} returned {return_code}, {dict(found)} and not {dict(expected)}: {output[-4000:]}")
+
+
+_WORDS = {"AC": "Accepted", "WA": "WrongAnswer", "RTE": "RuntimeError"}
+_VERDICT_LINE = re.compile(rf"^\s*(?:{'|'.join(_VERDICTS)})/\d\.\w+\b.*?:\s+({'|'.join(_WORDS)})\b", re.MULTILINE)
+
+
+def _tools(jobs: int, packages: Sequence[str]) -> dict[str, Tool]:
+    """Return the tools that are installed here, nbrun among them."""
     count = str(jobs)
-    tools = {"nbrun": ("legacy", [sys.executable, "-m", "tests.benchmarks.judging", count])}
+    tools = {"nbrun": Tool("legacy", [sys.executable, "-m", "tests.benchmarks.judging", count])}
     if found := shutil.which("verifyproblem"):
-        tools["problemtools"] = ("legacy", [found, "-t", "2", "-j", count, "-p", "submissions", "--"])
+        command = [found, "-t", "2", "-j", count, "-p", "submissions", "--", *packages]
+        tools["problemtools"] = Tool("legacy", command)
     if found := shutil.which("bt"):
-        tools["bapctools"] = ("2025-09", [found, "run", "-B", "-j", count, "-G", "-S", "-t", "2", "--problem"])
+        tools["bapctools"] = Tool("2025-09", [found, "run", "-B", "-j", count, "-G", "-S", "-t", "2"])
     return tools
 
 
@@ -316,42 +412,16 @@ def _version(name: str, command: Path) -> str:
     return next((path.name.removesuffix(".dist-info").rpartition("-")[2] for path in found), "unknown")
 
 
-def _write(folder: Path, layout: str, own: OwnPackage) -> Path:
-    data = folder / "data" / "secret"
-    data.mkdir(parents=True)
-    (folder / "data" / "sample").mkdir()
-    (folder / "problem.yaml").write_text(
-        _YAML[layout].format(legacy="validation: custom\n" if own.has_validator else "")
-    )
-    for i in range(CASES):
-        at = data if i else folder / "data" / "sample"
-        (at / f"{i:02}.in").write_text(f"{i + 1} 2\n")
-        (at / f"{i:02}.ans").write_text(f"{i + 3}\n")
-    for name, sums in {**_SUBMISSIONS, "run_time_error": [own.crash]}.items():
-        at = folder / "submissions" / name
-        at.mkdir(parents=True)
-        for i, text in enumerate(sums):
-            (at / f"{i}.{own.suffix}").write_text(own.form.format(text))
-    if own.has_validator:
-        at = folder / ("output_validators" if layout == "legacy" else "output_validator")
-        at.mkdir()
-        (at / "check.cpp").write_text(_VALIDATOR)
-    return folder
-
-
-def judge_package(jobs: int, folder: str) -> None:
-    """Judge a package as a script with nbrun does: with a run that saves each result."""
+def judge_packages(jobs: int) -> None:
+    """Judge the packages of this folder as a script with nbrun does, saving each result; print the verdicts."""
     import nbrun
 
     with tempfile.TemporaryDirectory() as results:
-        run = nbrun.start(
-            read_problems(folder), LocalSandbox(time_limit_s=2), Path(results) / "r", workers=jobs, view=None
-        )
+        sandbox = LocalSandbox(time_limit_s=2, languages={"PYTHON3": PYPY3} if not PYPY3.missing else None)
+        run = nbrun.start(read_problems("."), sandbox, Path(results) / "r", workers=jobs, view=None)
         run.wait()
-        verdicts = run.progress.verdicts
-    wanted = {"Accepted": 6, "WrongAnswer": 2, "RuntimeError": 1}
-    assert dict(verdicts) == wanted, verdicts
+        print(json.dumps(dict(run.progress.verdicts)))
 
 
 if __name__ == "__main__":
-    judge_package(int(sys.argv[1]), sys.argv[2])
+    judge_packages(int(sys.argv[1]))

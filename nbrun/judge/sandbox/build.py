@@ -118,6 +118,11 @@ class CompileCache:
             for name in unused:
                 remove_tree(self._folder / name)
 
+    def holds(self, language: Language, source: Source, limits: Limits, way: Way) -> bool:
+        """Return whether this program is built, or is being built."""
+        with self._lock:
+            return _key(language, source, way, limits) in self._entries
+
     def _build(self, folder: Path, source: Source, build: Callable[[Path], Compiled], entry: _Entry) -> Compiled:
         at = folder.with_name(f"{folder.name}.{os.getpid()}-{threading.get_ident()}.new")
         try:
@@ -179,6 +184,12 @@ class Toolchain:
     isolation: Isolation
     limit_s: float
 
+    def has_begun(self, language: Language, source: Source) -> bool:
+        """Return whether nothing of a source has to be compiled that isn't being compiled already."""
+        return not language.compile or self.cache.holds(
+            language, source, _compile_limits(self.limit_s), ways(language, source)[0]
+        )
+
     @contextmanager
     def program(
         self, language: Language, source: Source, folder: Path, token: CancelToken, limit_s: float | None = None
@@ -199,7 +210,7 @@ class Toolchain:
         failed: list[tuple[Way, Path, Compiled]] = []
         for way in ways(language, source):
             for most_s in (time_s, 2 * time_s):
-                limits = replace(COMPILE_LIMITS, time_limit_s=most_s, wall_limit_s=2 * most_s + 1)
+                limits = _compile_limits(most_s)
                 build = partial(compile_with, self, limits, language, source, way, token=token)
                 with self.cache.program(language, source, limits, build, way) as (at, compiled):
                     if compiled.return_code == 0:
@@ -212,6 +223,10 @@ class Toolchain:
                 break  # a source that exhausts the compiler does so under the next standard too
         way, at, compiled = failed[0]
         yield Program(language, source, at, compiled, _said_of(way, failed[1:]))
+
+
+def _compile_limits(time_s: float) -> Limits:
+    return replace(COMPILE_LIMITS, time_limit_s=time_s, wall_limit_s=2 * time_s + 1)
 
 
 def _said_of(way: Way, failed: list[tuple[Way, Path, Compiled]]) -> dict[str, Any]:

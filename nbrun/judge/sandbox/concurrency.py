@@ -85,12 +85,17 @@ class Reference:
 
 
 class Slot:
-    """One program's stay. `load`: the most programs that ran at once meanwhile, itself included."""
+    """One program's stay.
 
-    __slots__ = ("_began", "_busy_s", "load")
+    Attributes:
+        load: the most programs that ran at once meanwhile, itself included.
+        owner: the task that the program belongs to, if it was named.
+    """
 
-    def __init__(self) -> None:
-        self.load = 1
+    __slots__ = ("_began", "_busy_s", "load", "owner")
+
+    def __init__(self, owner: object = None) -> None:
+        self.load, self.owner = 1, owner
         self._began, self._busy_s = time.monotonic(), busy_s()
 
     def others(self, own_s: float) -> float | None:
@@ -124,6 +129,12 @@ class ConcurrencyLimiter:
         """CPUs without a program of this sandbox."""
         return max(0, min(self._cores, self._max_parallel or self._cores) - len(self._slots))
 
+    def free_for(self, owner: object) -> int:
+        """Return the CPUs without a program of other tasks of this sandbox."""
+        with self._lock:
+            others = sum(slot.owner is not owner for slot in self._slots)
+        return max(0, min(self._cores, self._max_parallel or self._cores) - others)
+
     def is_quiet(self, others: float | None) -> bool:
         """Return whether so few others ran beside a program that they can't have slowed it down."""
         return others is not None and others <= max(0.0, self._cores / 2 - 1) + _NOISE
@@ -133,7 +144,9 @@ class ConcurrencyLimiter:
         return slot.load > self._quiet
 
     @contextmanager
-    def slot(self, alone: bool = False, check: Callable[[], None] = lambda: None) -> Iterator[Slot]:
+    def slot(
+        self, alone: bool = False, check: Callable[[], None] = lambda: None, owner: object = None
+    ) -> Iterator[Slot]:
         """Waits to be let in; `check` is called meanwhile and may raise."""
         with self._lock:
             self._alone += alone
@@ -145,7 +158,7 @@ class ConcurrencyLimiter:
                 self._alone -= alone
                 self._lock.notify_all()
                 raise
-            slot = Slot()
+            slot = Slot(owner)
             self._slots.add(slot)
             for other in self._slots:
                 other.load = max(other.load, len(self._slots))

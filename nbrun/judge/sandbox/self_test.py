@@ -60,15 +60,14 @@ def probe(supervisor: Supervisor, mode: str, languages: Mapping[str, Language]) 
 
 
 def _tried(supervisor: Supervisor, isolation: Isolation, languages: Mapping[str, Language]) -> Isolation:
-    command = ["/bin/sh", "-c", _SCRIPT, "sh", str(supervisor.root)]
-    output = _output_of(supervisor, isolation, command)
-    if output != _SAYS:
-        return Isolation("none", f"bubblewrap is installed, but does not work here ({output})")
     from nbrun.judge.supervisor.namespaces import is_supported  # on Linux only: Windows lacks what it imports
 
+    command = ["/bin/sh", "-c", _SCRIPT, "sh", str(supervisor.root)]
     own = replace(isolation, is_own=True)
     if is_supported() and _output_of(supervisor, own, command) == _SAYS:
         isolation = own
+    elif (output := _output_of(supervisor, isolation, command)) != _SAYS:
+        return Isolation("none", f"bubblewrap is installed, but does not work here ({output})")
     for name, language in languages.items():
         if language.compile or language.trial is None:
             continue
@@ -152,12 +151,13 @@ class SelfTest:
         Raises:
             JudgeError: programs in this language don't start here, whatever they are.
         """
-        if result["verdict"] not in _BLAMED:
-            return
-        suspicious = any(_return_code(test) in _NOT_STARTED for test in result["tests"])
+        codes = {_return_code(test) for test in result["tests"]}
+        suspicious = not codes.isdisjoint(_NOT_STARTED)
         kind = " ".join((name, *language.tried))
         with self._lock:
-            if kind in self._passed and not suspicious:
+            if 0 in codes and not suspicious:
+                self._passed.add(kind)  # a program that ended well shows that the language works
+            if result["verdict"] not in _BLAMED or (kind in self._passed and not suspicious):
                 return
         if language.trial is not None:
             outcome = judge(language, {"language": name, "solution": language.trial})
