@@ -22,7 +22,7 @@ from nbrun.judge.sandbox.concurrency import MARGIN, ROOM
 from nbrun.judge.sandbox.isolation import PROGRAM
 from nbrun.judge.sandbox.launcher import JudgeContext, Place, RunFolders, launch, place
 from nbrun.judge.sandbox.runner import CancelToken, ExitStatus, Limits
-from nbrun.judge.scoring import scores
+from nbrun.judge.scoring import grade
 from nbrun.judge.validators import Conversation, KattisValidator, ProgramRunner
 from nbrun.threads import start_thread
 from nbrun.verdicts import Verdict, is_syntax_error
@@ -138,8 +138,12 @@ class Judging:
     def _result(self, verdict: Verdict, results: Sequence[_Found]) -> dict[str, object]:
         records = [found.record for found in results]
         grading, checks = self.options.grading, self.options.checks
-        points = None if grading is None else scores(grading, self.tests, records)
-        more: dict[str, object] = _lowest_score(records) if points is None else {"score": points[""]}
+        points, more = None, _lowest_score(records)
+        if grading is not None:
+            points, accepted = grade(grading, self.tests, records)
+            more = {"score": points[""]}
+            if accepted and verdict != Verdict.COMPILE_ERROR:
+                verdict = Verdict.ACCEPTED  # the package's grader decides, whichever tests failed
         if checks:
             names = (str(test.get("name", "")) for test in self.tests)
             outcomes = [Outcome(name, str(f.verdict), f.message) for name, f in zip(names, results, strict=False)]
@@ -159,9 +163,9 @@ class Judging:
 
     def _next(self, number: int, confirm: bool) -> _Found:
         ahead = self._ahead.pop(number, None)
+        if number:  # most wrong solutions fail at the first one
+            self._begin_ahead(number + 1)
         if ahead is None:
-            if number:  # most wrong solutions fail at the first one
-                self._begin_ahead(number + 1)
             return self._judge(number, self.context.token, confirm)
         ahead.thread.join()
         if ahead.error:
@@ -172,9 +176,9 @@ class Judging:
         return found
 
     def _begin_ahead(self, number: int) -> None:
-        """Run the next tests of this solution on CPUs that are free."""
-        spare = self.context.limiter.idle - 1 - len(self._ahead)
-        for at in range(number, min(number + spare, len(self.tests))):
+        """Run the next tests of this solution on CPUs that are free, beside the test whose turn it is."""
+        most = self.context.limiter.free_for(self.context) - 1
+        for at in range(number, min(number + most, len(self.tests))):
             if at in self._ahead:
                 continue
             token = self.context.token.branch()
@@ -277,7 +281,7 @@ class Judging:
         exchange.place_input(test, at.work)
         _place_files(test, at.work)
         talk = None
-        with context.limiter.slot(alone, token.check) as slot:
+        with context.limiter.slot(alone, token.check, owner=context) as slot:
             if self.options.is_interactive:
                 talk = self._talk(test, streams, at, limits, token)
                 ending = talk.ending

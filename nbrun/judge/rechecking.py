@@ -136,6 +136,8 @@ def _verdict(
     tests = result.get("tests") if isinstance(result, Mapping) else None
     if not tests or before in (None, Verdict.JUDGE_ERROR):
         return None, "no tests were judged"
+    if before == Verdict.ACCEPTED and not all(test.get("passed") for test in tests):
+        return None, "a grader of its package accepted it, whichever tests failed"
     failed_at: int | None = None
     for number, test in enumerate(tests):
         if failed_at is None and not test.get("passed"):

@@ -1,8 +1,9 @@
 """The score of a solution on a package's groups of tests, by the rules of the problem package format.
 
-Pure functions. `rules_of` is called by the thread that feeds a run, `score` by worker threads.
+Pure functions. `rules_of` is called by the thread that feeds a run, `grade` by worker threads.
 
-    legacy     testdata.yaml: accept_score, reject_score, on_reject, grader_flags (sum, min, max, avg, ignore_sample)
+    legacy     testdata.yaml: accept_score, reject_score, on_reject, grader_flags (sum, min, max, avg, ignore_sample,
+               always_accept, accept_if_any_accepted)
     2025-09    test_group.yaml: max_score, score_aggregation (pass-fail, sum, min), require_pass; drafts write the same
                as `scoring: {score, aggregation, require_pass}`
 """
@@ -91,18 +92,28 @@ def _is_number(value: Any) -> bool:
     return True
 
 
-def scores(
-    rules: Mapping[str, Any], tests: Sequence[Mapping[str, object]], records: Sequence[Mapping[str, Any]]
-) -> dict[str, float]:
-    """Return the score of a solution whose tests have these records, in the tests' order, and those of its groups.
+class Grade(NamedTuple):
+    """What a solution gets for its tests.
 
-    Groups are named by their paths below `data`; the whole score has the empty path.
+    Attributes:
+        scores: by the paths of groups below `data`; the whole score has the empty path.
+        accepted: whether the package's grader accepts the solution: it may do so although tests failed.
+    """
+
+    scores: Mapping[str, float]
+    accepted: bool
+
+
+def grade(
+    rules: Mapping[str, Any], tests: Sequence[Mapping[str, object]], records: Sequence[Mapping[str, Any]]
+) -> Grade:
+    """Return the grade of a solution whose tests have these records, in the tests' order.
 
     Example:
         >>> rules = {"is_legacy": True, "groups": {"": {"accept_score": 50}}}
         >>> tests = [{"name": "secret/a/1"}, {"name": "secret/b/1"}]
-        >>> scores(rules, tests, [{"passed": True}, {"passed": False}])
-        {'secret/a': 50.0, 'secret/b': 0.0, 'secret': 50.0, '': 50.0}
+        >>> grade(rules, tests, [{"passed": True}, {"passed": False}])
+        Grade(scores={'secret/a': 50.0, 'secret/b': 0.0, 'secret': 50.0, '': 50.0}, accepted=False)
     """
     tree: _Tree = {}
     for test, record in zip(tests, records, strict=False):
@@ -117,10 +128,11 @@ def scores(
     groups: Groups = rules["groups"]
     found: dict[str, float] = {}
     if rules["is_legacy"]:
-        _legacy(tree, "", groups, {}, found)
+        accepted = _legacy(tree, "", groups, {}, found).accepted
     else:
         found[""] = _Scorer(tree, groups, found).score()
-    return {path: round(points, 9) for path, points in found.items()}
+        accepted = all(record["passed"] for record in records)
+    return Grade({path: round(points, 9) for path, points in found.items()}, accepted)
 
 
 def _legacy(tree: _Tree, path: str, groups: Groups, above: Mapping[str, Any], found: dict[str, float]) -> _Scored:
@@ -140,7 +152,8 @@ def _legacy(tree: _Tree, path: str, groups: Groups, above: Mapping[str, Any], fo
             break
     mode = next((flag for flag in flags if flag in _MODES), "sum")
     found[path] = _aggregated(mode, [part.points or 0.0 for part in parts])
-    return _Scored("always_accept" in flags or all(part.accepted for part in parts), found[path])
+    enough = any if "accept_if_any_accepted" in flags else all
+    return _Scored("always_accept" in flags or enough(part.accepted for part in parts), found[path])
 
 
 def _legacy_test(test: _Scored, about: Mapping[str, Any]) -> _Scored:

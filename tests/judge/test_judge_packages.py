@@ -15,9 +15,9 @@ import pytest
 
 import nbrun
 from nbrun.errors import InputError, JudgeError, NotSupportedError, SampleError
-from nbrun.judge import DEFAULT_LANGUAGES, LocalSandbox, archives, read_problems
+from nbrun.judge import DEFAULT_LANGUAGES, LocalSandbox, archives, read_problems, recheck
 from nbrun.judge.fusion.protocol import check_sendable
-from nbrun.judge.scoring import rules_of, scores
+from nbrun.judge.scoring import grade, rules_of
 from nbrun.model import Task
 from nbrun.samples import SampleReader
 
@@ -769,7 +769,38 @@ def test_points_by_the_legacy_rules(name: str) -> None:
     assert reason is None
     names = ("sample/1", "secret/a/1", "secret/a/2")
     records = [{"passed": True}, {"passed": True}, {"passed": False}]
-    assert scores(rules, [{"name": n} for n in names], records)[""] == due
+    assert grade(rules, [{"name": n} for n in names], records).scores[""] == due
+
+
+@pytest.mark.parametrize(
+    ("flags", "accepted"),
+    [("", False), ("first_error", False), ("accept_if_any_accepted", True), ("min always_accept", True)],
+)
+def test_a_legacy_grader_may_accept_what_failed_tests(flags: str, accepted: bool) -> None:
+    rules, _ = rules_of({"": {"grader_flags": "ignore_sample"}, "secret": {"grader_flags": flags}}, True)
+    tests = [{"name": name} for name in ("sample/1", "secret/a/1", "secret/b/1")]
+    assert grade(rules, tests, [{"passed": passed} for passed in (False, True, False)]).accepted is accepted
+    none_passed = grade(rules, tests, [{"passed": name == "sample/1"} for name in ("sample/1", "a", "b")])
+    assert none_passed.accepted is ("always" in flags), "the sample doesn't count"
+
+
+def test_a_solution_that_a_grader_accepts_is_accepted_with_its_score(tmp_path: Path) -> None:
+    found = verdicts_of(package(tmp_path, {
+        "problem.yaml": "name: own\ntype: scoring\nlimits: {time_limit: 2}\n",
+        "data/testdata.yaml": "on_reject: continue\naccept_score: 30\n",
+        "data/secret/testdata.yaml": "grader_flags: accept_if_any_accepted\n",
+        **{f"data/secret/{name}/1.{end}": "1\n" * (name == "b") for name in "ab" for end in ("in", "ans")},
+        "submissions/accepted/a.py": "print(1)\n", "submissions/wrong_answer/b.py": "print(2)\n",
+        "submissions/accepted/whole.py": "import sys\nprint(sys.stdin.read())\n",
+    }))  # fmt: skip
+    outcomes = {name: (result["verdict"], result["accepted"], result["score"]) for name, result in found.items()}
+    assert outcomes == {
+        "accepted/a.py": ("Accepted", True, 30.0),
+        "accepted/whole.py": ("Accepted", True, 60.0),
+        "wrong_answer/b.py": ("WrongAnswer", False, 0.0),
+    }
+    (row,) = recheck([found["accepted/a.py"]], lambda expected, actual: expected == actual)
+    assert (row["verdict"], row["reason"]) == (None, "a grader of its package accepted it, whichever tests failed")
 
 
 TESTS = ("sample/1", "secret/1", "secret/2", "secret/a/1", "secret/a/2", "secret/b/1")
@@ -797,7 +828,7 @@ def test_points_by_the_rules_from_2023_on(name: str) -> None:
     rules, reason = rules_of(groups, False)
     assert reason is None
     passed = [{"passed": test != "secret/b/1", **records.get(test, {})} for test in TESTS]
-    assert scores(rules, [{"name": test} for test in TESTS], passed)[""] == wanted
+    assert grade(rules, [{"name": test} for test in TESTS], passed).scores[""] == wanted
 
 
 def test_a_validator_gives_a_share_of_a_tests_points(tmp_path: Path) -> None:
