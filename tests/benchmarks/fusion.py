@@ -45,21 +45,23 @@ CLIENTS = ("http_client", "urllib3", "httpx", "requests")
 def main() -> dict[str, Any]:
     """The figures."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "judge"))
-    from fusion_stand import Stand
+    from fusion_helpers import Service
 
     figures: dict[str, Any] = {"endpoints": ENDPOINTS, "seconds_a_request": SECONDS, "rounds": ROUNDS_OF_THE_RUN}
     figures["load_average"] = round(os.getloadavg()[0], 1)  # of the machine, before
     for name in ("run", *CLIENTS):
         if name in CLIENTS[1:] and importlib.util.find_spec(name) is None:
             continue
-        stand = Stand(ENDPOINTS)
+        service = Service(ENDPOINTS)
         try:
-            stand.tell("canned", seconds=SECONDS)
+            service.behave("canned", seconds=SECONDS)
             command = [sys.executable, "-m", "tests.benchmarks.fusion", name]
-            told = subprocess.run(command, input=json.dumps(stand.urls), text=True, stdout=subprocess.PIPE, check=True)
+            done = subprocess.run(
+                command, input=json.dumps(service.urls), text=True, stdout=subprocess.PIPE, check=True
+            )
         finally:
-            stand.close()
-        figures[name] = json.loads(told.stdout)
+            service.close()
+        figures[name] = json.loads(done.stdout)
     return figures
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from judge_bench import processes_of, root_of
+from judge_helpers import processes_of, root_of
 
 from nbrun.judge import LocalSandbox
 

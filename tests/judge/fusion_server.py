@@ -1,8 +1,8 @@
 """A server process that speaks SandboxFusion's protocol on loopback, for tests and benchmarks: many ports, one process.
 
 It replays the answers of a real server (`data/`) to the requests that got them, plays scripted programs, and misbehaves
-when it is told to. `python fusion_server.py COUNT [FIRST_PORT]` prints a line of JSON: the ports, and the port where it
-is told what to do. It ends with its standard input.
+on demand. `python fusion_server.py COUNT [FIRST_PORT]` prints a line of JSON: the ports, and the port that takes
+orders. It ends with its standard input.
 
 A scripted program is a source whose first line is `#script` and a JSON object:
 
@@ -11,7 +11,7 @@ A scripted program is a source whose first line is `#script` and a JSON object:
     early         what it had written, as a share of its output, when its time was up
     stderr, return_code
     compile_s     what its compiler takes
-    wait_s        for so long it really waits
+    wait_s        how long it really waits
 
 With `--real` it runs Python programs that are no scripts, as processes of its own group. When it is asked to end by
 SIGINT or SIGTERM it takes no more connections, answers the requests that it has, and ends, as a real server does.
@@ -54,13 +54,13 @@ class Port:
     open: set[asyncio.StreamWriter] = field(default_factory=set)
 
 
-class Stand:
-    """All ports."""
+class FakeService:
+    """All ports of the process."""
 
     def __init__(self, replies: list[dict[str, Any]], keeps: bool, real: bool = False) -> None:
         self.real, self.is_ending = real, False
         self.ports: dict[int, Port] = {}
-        self.tell = 0  # the port that only takes orders
+        self.control_port = 0  # takes orders, and no requests
         self.canned = b""  # the answer of mode "canned": the first one, for all
         self._replies = {_key(r["path"], r["body"]): r for r in replies}
         self._keeps = keeps
@@ -106,8 +106,8 @@ class Stand:
             if port.mode == "hang":
                 await asyncio.sleep(3600)
             return await _send(writer, 404 if port.mode == "foreign" else 200, "pong")
-        if path == "/_tell":
-            return await _send(writer, 200, await self._told(json.loads(body)))
+        if path == "/_control":
+            return await _send(writer, 200, await self._control(json.loads(body)))
         port.in_flight += 1
         port.peak = max(port.peak, port.in_flight)
         try:
@@ -115,13 +115,13 @@ class Stand:
         finally:
             port.in_flight -= 1
 
-    async def _told(self, wish: dict[str, Any]) -> Any:
-        """What the test wants: a mode for a port, or what the ports saw."""
-        chosen = [self.ports[n] for n in wish.get("ports", self.ports) if n != self.tell]
+    async def _control(self, order: dict[str, Any]) -> Any:
+        """Carry out an order of the test: set the mode of ports, or report what they saw."""
+        chosen = [self.ports[n] for n in order.get("ports", self.ports) if n != self.control_port]
         for port in chosen:
-            if "mode" in wish:
-                port.mode, port.seconds = wish["mode"], wish.get("seconds", 0.0)
-                port.count, port.cores = wish.get("count", 0), wish.get("cores", port.cores)
+            if "mode" in order:
+                port.mode, port.seconds = order["mode"], order.get("seconds", 0.0)
+                port.count, port.cores = order.get("count", 0), order.get("cores", port.cores)
                 is_up = port.server is not None
                 if port.mode == "refuse" and is_up:
                     assert port.server is not None
@@ -131,10 +131,10 @@ class Stand:
                         writer.transport.abort()
                 elif port.mode != "refuse" and not is_up:
                     await self.listen(port.number)
-            if wish.get("drop"):
+            if order.get("drop"):
                 for writer in list(port.open):
                     writer.transport.abort()
-        if not wish.get("tell"):
+        if not order.get("report"):
             return None
         return {
             p.number: {"seen": p.seen, "cut_by_client": p.cut_by_client, "peak": p.peak, "connections": p.connections,
@@ -155,7 +155,7 @@ class Stand:
         if self._keeps:
             port.seen.append({"path": path, "body": json.loads(body), "headers": port.headers})
         mode = port.mode
-        if mode == "hang after":  # so many are served
+        if mode == "hang after":  # only the first `count` requests are served
             mode = "ok" if port.count else "hang"
             port.count -= port.count > 0
         if mode == "hang":
@@ -353,9 +353,9 @@ async def _run_really(code: str, stdin: str) -> dict[str, Any]:
     return _run_record("Failed" if process.returncode else "Success", None, step)
 
 
-async def _end_gracefully(stand: Stand) -> None:
-    stand.is_ending = True
-    ports = stand.ports.values()
+async def _end_gracefully(service: FakeService) -> None:
+    service.is_ending = True
+    ports = service.ports.values()
     for port in ports:
         if port.server is not None:
             port.server.close()
@@ -368,14 +368,14 @@ async def main(count: int, first: int, keeps: bool, real: bool) -> None:
     """Serves until standard input ends."""
     answers = read_answers()
     requests = json.loads((DATA / "sandboxfusion_requests.json").read_text())
-    stand = Stand([{"answer": answers.get(r["name"]), **r} for r in requests], keeps, real)
-    ports = [(await stand.listen(first + n if first else 0)).number for n in range(count)]
-    stand.tell = (await stand.listen(0)).number
+    service = FakeService([{"answer": answers.get(r["name"]), **r} for r in requests], keeps, real)
+    ports = [(await service.listen(first + n if first else 0)).number for n in range(count)]
+    service.control_port = (await service.listen(0)).number
     if real:
         loop, ends = asyncio.get_running_loop(), []
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, lambda: ends.append(loop.create_task(_end_gracefully(stand))))
-    print(json.dumps({"ports": ports, "tell": stand.tell}), flush=True)
+            loop.add_signal_handler(number, lambda: ends.append(loop.create_task(_end_gracefully(service))))
+    print(json.dumps({"ports": ports, "control_port": service.control_port}), flush=True)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
     os._exit(0)  # whatever still hangs
 

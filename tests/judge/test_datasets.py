@@ -844,10 +844,10 @@ def test_methods_of_unittest_are_tests_with_their_fixtures(sandbox: LocalSandbox
 
 
 def test_a_library_that_tests_need_is_named_before_a_solution_is_rejected(sandbox: LocalSandbox) -> None:
-    row = {**BIGCODEBENCH, "libs": "['math', 'a_library_of_nobody', 'numpy']"}
+    row = {**BIGCODEBENCH, "libs": "['math', 'no_such_library', 'numpy']"}
     problem = read(row)
-    assert problem["harness"] == {"type": "test_code", "needs": ["a_library_of_nobody", "numpy"]}
-    with pytest.raises(NotSupportedError, match=r"tests need a_library_of_nobody, which .*python.* doesn't have"):
+    assert problem["harness"] == {"type": "test_code", "needs": ["no_such_library", "numpy"]}
+    with pytest.raises(NotSupportedError, match=r"tests need no_such_library, which .*python.* doesn't have"):
         verdicts_of(problem, sandbox)
     assert verdicts_of(read({**row, "libs": ["numpy"]}), sandbox) == {"solutions": ["Accepted"]}
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from fusion_stand import ANSWERS, REQUESTS, SUM, TESTS, Stand, replayed, scripted, task
+from fusion_helpers import ANSWERS, REQUESTS, SUM, TESTS, Service, replayed, scripted, task
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,21 +24,21 @@ from nbrun.verdicts import Verdict
 
 
 @pytest.fixture(scope="module")
-def stand() -> Iterator[Stand]:
-    stand = Stand(1)
-    yield stand
-    stand.close()
+def service() -> Iterator[Service]:
+    service = Service(1)
+    yield service
+    service.close()
 
 
-def judged(stand: Stand, item: Any, problem: Any = SUM, **options: Any) -> dict[str, Any]:
-    result = SandboxFusion(stand.urls, **options)(task(item, problem))
+def judged(service: Service, item: Any, problem: Any = SUM, **options: Any) -> dict[str, Any]:
+    result = SandboxFusion(service.urls, **options)(task(item, problem))
     assert isinstance(result, dict), result
     return result
 
 
-def sent(stand: Stand) -> dict[str, Any]:
+def sent(service: Service) -> dict[str, Any]:
     """The last request."""
-    body: dict[str, Any] = stand.saw(0)["seen"][-1]["body"]
+    body: dict[str, Any] = service.saw(0)["seen"][-1]["body"]
     return body
 
 
@@ -59,12 +59,12 @@ REPLAYED = {
 
 
 @pytest.mark.parametrize(("name", "verdict"), REPLAYED.items())
-def test_answers_of_a_real_server(stand: Stand, name: str, verdict: str) -> None:
+def test_answers_of_a_real_server(service: Service, name: str, verdict: str) -> None:
     item, problem = replayed(name)
-    result = judged(stand, item, problem, time_limit_s=5)
+    result = judged(service, item, problem, time_limit_s=5)
     assert (result["verdict"], result["accepted"]) == (verdict, verdict == "Accepted")
     assert result["limits"]["time_limit_s"] == 5
-    assert result["api_used"] == stand.urls[0] + "/submit"
+    assert result["api_used"] == service.urls[0] + "/submit"
     assert result["load"] == min(3, len(problem["tests"]))
     shown = [(t["test_info"]["input"]["stdin"], t["test_info"]["output"]["stdout"]) for t in result["tests"]]
     asked = [(t["input"][:512], t["output"][:512]) for t in problem["tests"]]
@@ -74,8 +74,8 @@ def test_answers_of_a_real_server(stand: Stand, name: str, verdict: str) -> None
 @pytest.mark.parametrize(
     ("name", "verdict"), [("submit-case-insensitive", "Accepted"), ("submit-multi-float-line", "WrongAnswer")]
 )
-def test_the_servers_own_comparison_counts_where_it_is_asked_for(stand: Stand, name: str, verdict: str) -> None:
-    assert judged(stand, *replayed(name), comparison="server")["verdict"] == verdict
+def test_the_servers_own_comparison_counts_where_it_is_asked_for(service: Service, name: str, verdict: str) -> None:
+    assert judged(service, *replayed(name), comparison="server")["verdict"] == verdict
 
 
 @pytest.mark.parametrize(("name", "verdict"), [
@@ -83,64 +83,66 @@ def test_the_servers_own_comparison_counts_where_it_is_asked_for(stand: Stand, n
     ("run_code-python-exit3", "RuntimeError"), ("run_code-python-syntax-error", "CompileError"),
     ("run_code-python-mem-limit", "RuntimeError"), ("run_code-python-non-utf8", "WrongAnswer"),
 ])  # fmt: skip
-def test_answers_to_run_code(stand: Stand, name: str, verdict: str) -> None:
-    result = judged(stand, *replayed(name), api="run_code")
+def test_answers_to_run_code(service: Service, name: str, verdict: str) -> None:
+    result = judged(service, *replayed(name), api="run_code")
     assert result["verdict"] == verdict
-    assert result["api_used"] == stand.urls[0] + "/run_code"
+    assert result["api_used"] == service.urls[0] + "/run_code"
     assert result["load"] == 1
 
 
-def test_a_compile_timeout_is_no_compile_error(stand: Stand) -> None:
+def test_a_compile_timeout_is_no_compile_error(service: Service) -> None:
     item, problem = replayed("run_code-cpp-compile-timeout")
-    retry = SandboxFusion(stand.urls, api="run_code", compile_limit_s=0.05)(task(item, problem))
+    retry = SandboxFusion(service.urls, api="run_code", compile_limit_s=0.05)(task(item, problem))
     assert isinstance(retry, Retry)
     assert retry.hint["compile_limit_s"] == pytest.approx(0.15)  # it was alone already
     with pytest.raises(JudgeError, match="says nothing of the source"):
-        SandboxFusion(stand.urls, api="run_code", compile_limit_s=0.05, max_compile_limit_s=0.05)(task(item, problem))
+        SandboxFusion(service.urls, api="run_code", compile_limit_s=0.05, max_compile_limit_s=0.05)(task(item, problem))
 
 
 @pytest.mark.parametrize(
     "name", ["run_code-missing-runtime-go", "run_code-sandboxerror-unsupported-sql", "run_code-unknown-language"]
 )
-def test_a_fault_of_the_server_is_a_judge_error(stand: Stand, name: str) -> None:
+def test_a_fault_of_the_server_is_a_judge_error(service: Service, name: str) -> None:
     languages = {"SQL": "sql", "COBOL": "cobol"}
     body = REQUESTS[name]["body"]
     problem = {"id": "p", "tests": [{"input": body.get("stdin", ""), "output": "?"}]}
-    judge = SandboxFusion(stand.urls, api="run_code", languages=languages)
+    judge = SandboxFusion(service.urls, api="run_code", languages=languages)
     with pytest.raises(JudgeError) as e:
         judge(task({"language": body["language"], "solution": body["code"]}, problem))
     assert not isinstance(e.value, NotSupportedError)
 
 
-def test_what_is_sent(stand: Stand) -> None:
-    judged(stand, scripted(), time_limit_s=3, compile_limit_s=7)
-    body = sent(stand)
+def test_what_is_sent(service: Service) -> None:
+    judged(service, scripted(), time_limit_s=3, compile_limit_s=7)
+    body = sent(service)
     assert body["completion"] == "```python\n#script {}\n\n```"
     assert body["config"] == {
         "dataset_type": "CommonOJDataset", "language": "python", "run_timeout": 3, "compile_timeout": 7,
         "provided_data": {"test": [{"input": {"stdin": t["input"]}, "output": {"stdout": t["output"]}} for t in TESTS]},
         "extra": {"run_all_cases": False},
     }  # fmt: skip
-    judged(stand, scripted(), all_tests=True)
-    assert sent(stand)["config"]["extra"] == {"run_all_cases": True}
-    judged(stand, scripted(), api="run_code", memory_limit_mb=100, checker=lambda e, o: True)
-    body = sent(stand)
+    judged(service, scripted(), all_tests=True)
+    assert sent(service)["config"]["extra"] == {"run_all_cases": True}
+    judged(service, scripted(), api="run_code", memory_limit_mb=100, checker=lambda e, o: True)
+    body = sent(service)
     assert (body["memory_limit_MB"], body["stdin"], body["run_timeout"]) == (100, TESTS[1]["input"], 2)
 
 
 @pytest.mark.parametrize(("language", "limit"), [("PYTHON3", 100), ("CPP", 1024), ("JAVA", None), ("NODEJS", None)])
-def test_memory_limits_let_compilers_and_virtual_machines_start(stand: Stand, language: str, limit: int | None) -> None:
+def test_memory_limits_let_compilers_and_virtual_machines_start(
+    service: Service, language: str, limit: int | None
+) -> None:
     options = {"memory_limit_mb": 100, "checker": lambda expected, output: True}
-    result = judged(stand, scripted(language), api="run_code", **options)
-    assert sent(stand).get("memory_limit_MB") == limit
+    result = judged(service, scripted(language), api="run_code", **options)
+    assert sent(service).get("memory_limit_MB") == limit
     assert result["limits"]["memory_limit_mb"] == limit
-    assert judged(stand, scripted(language), **options)["limits"]["memory_limit_mb"] is None  # /submit has none
+    assert judged(service, scripted(language), **options)["limits"]["memory_limit_mb"] is None  # /submit has none
 
 
-def test_a_source_with_backticks_arrives_whole(stand: Stand) -> None:
+def test_a_source_with_backticks_arrives_whole(service: Service) -> None:
     source = 'x = """\n```\nprint(0)\n```\n"""\n'
-    judged(stand, {"language": "PYTHON3", "solution": source})
-    body = sent(stand)
+    judged(service, {"language": "PYTHON3", "solution": source})
+    body = sent(service)
     taken: list[dict[str, Any]] = []
     exec(
         body["config"]["custom_extract_logic"],
@@ -149,97 +151,97 @@ def test_a_source_with_backticks_arrives_whole(stand: Stand) -> None:
     assert taken == [{"priority": 40, "code": source, "language": "python"}]
 
 
-def test_javas_class_is_called_main(stand: Stand) -> None:
+def test_javas_class_is_called_main(service: Service) -> None:
     source = (
         'package a.b;\npublic class Solve { String s = "Solve"; public static void main(String[] a) {} }\nclass Main {}'
     )
-    judged(stand, {"language": "JAVA", "solution": source})
-    code = sent(stand)["completion"]
+    judged(service, {"language": "JAVA", "solution": source})
+    code = sent(service)["completion"]
     assert 'public class Main { String s = "Solve";' in code
     assert "class Main_ {}" in code
     assert "package" not in code
 
 
-def test_limits_come_from_the_user_the_problem_or_two_seconds(stand: Stand) -> None:
+def test_limits_come_from_the_user_the_problem_or_two_seconds(service: Service) -> None:
     for problem_s, user_s, factor, limit in ((3, None, {}, 3), (3, 5, {}, 5), (None, None, {}, 2), (0, None, {}, 2),
                                              (3, None, {"PYTHON3": 2.5}, 7.5)):  # fmt: skip
         problem = {**SUM, "time_limit": problem_s}
-        result = judged(stand, scripted(), problem, time_limit_s=user_s, time_factor=factor)
-        assert sent(stand)["config"]["run_timeout"] == result["limits"]["time_limit_s"] == limit
+        result = judged(service, scripted(), problem, time_limit_s=user_s, time_factor=factor)
+        assert sent(service)["config"]["run_timeout"] == result["limits"]["time_limit_s"] == limit
 
 
-def test_an_empty_list_of_tests_is_refused(stand: Stand) -> None:
-    before = len(stand.saw(0)["seen"])
+def test_an_empty_list_of_tests_is_refused(service: Service) -> None:
+    before = len(service.saw(0)["seen"])
     with pytest.raises(NotSupportedError, match="no test"):
-        judged(stand, scripted(), {"id": "p", "tests": []})
-    assert len(stand.saw(0)["seen"]) == before
+        judged(service, scripted(), {"id": "p", "tests": []})
+    assert len(service.saw(0)["seen"]) == before
 
 
 @pytest.mark.parametrize("language", ["PYTHON", "C", "COBOL", 1, None])
-def test_languages_that_the_service_lacks(stand: Stand, language: Any) -> None:
+def test_languages_that_the_service_lacks(service: Service, language: Any) -> None:
     with pytest.raises(NotSupportedError, match="no language"):
-        judged(stand, {"language": language, "solution": ""})
+        judged(service, {"language": language, "solution": ""})
 
 
-def test_output_over_128_kib_is_no_time_limit(stand: Stand) -> None:
+def test_output_over_128_kib_is_no_time_limit(service: Service) -> None:
     expected = "1234567 " * 40_000
     problem = {"id": "long", "tests": [{"input": "", "output": expected}]}
     with pytest.raises(NotSupportedError, match="128 KiB"):
-        judged(stand, scripted(needs_s=9, early=0.7), problem)
+        judged(service, scripted(needs_s=9, early=0.7), problem)
     with pytest.raises(NotSupportedError, match="128 KiB"):  # cut, and ended in time
-        judged(stand, scripted(output={"": expected[:200_000]}), problem)
-    wrong = judged(stand, scripted(output={"": "9" * 200_000}, needs_s=9, early=0.9), problem)
+        judged(service, scripted(output={"": expected[:200_000]}), problem)
+    wrong = judged(service, scripted(output={"": "9" * 200_000}, needs_s=9, early=0.9), problem)
     assert wrong["verdict"] == "TimeLimitExceeded"  # wrong already, whatever was cut
-    assert judged(stand, scripted(output={"": expected}), problem)["verdict"] == "Accepted"
+    assert judged(service, scripted(output={"": expected}), problem)["verdict"] == "Accepted"
 
 
-def test_a_test_that_the_server_alone_rejects_stops_nothing(stand: Stand) -> None:
+def test_a_test_that_the_server_alone_rejects_stops_nothing(service: Service) -> None:
     tests = [{"input": f"{i}\n", "output": "0.333333 1\n"} for i in range(5)]
     item = scripted(output={"": "0.3333330001 1\n"})
-    before = len(stand.saw(0)["seen"])
-    result = judged(stand, item, {"id": "floats", "tests": tests})
+    before = len(service.saw(0)["seen"])
+    result = judged(service, item, {"id": "floats", "tests": tests})
     assert (result["verdict"], len(result["tests"])) == ("Accepted", 5)
-    assert len(stand.saw(0)["seen"]) - before == 2  # the first stopped at once; then all the rest
+    assert len(service.saw(0)["seen"]) - before == 2  # the first stopped at once; then all the rest
     item = scripted(output={"": "0.3333330001 1\n", "3\n": "7 7\n"})
-    result = judged(stand, item, {"id": "floats", "tests": tests})
+    result = judged(service, item, {"id": "floats", "tests": tests})
     assert (result["verdict"], len(result["tests"])) == ("WrongAnswer", 4)
 
 
-def test_all_tests_run_where_that_is_asked_for(stand: Stand) -> None:
+def test_all_tests_run_where_that_is_asked_for(service: Service) -> None:
     tests = [{"input": f"{i}\n", "output": f"{i}\n"} for i in range(5)]
     item = scripted(output={"1\n": "9\n", **{f"{i}\n": f"{i}\n" for i in (0, 2, 3, 4)}})
     for api in ("submit", "run_code"):
-        result = judged(stand, item, {"id": "p", "tests": tests}, all_tests=True, api=api)
+        result = judged(service, item, {"id": "p", "tests": tests}, all_tests=True, api=api)
         assert [t["passed"] for t in result["tests"]] == [True, False, True, True, True]
-        result = judged(stand, item, {"id": "p", "tests": tests}, api=api)
+        result = judged(service, item, {"id": "p", "tests": tests}, api=api)
         assert [t["passed"] for t in result["tests"]] == [True, False]
 
 
-def test_streams_are_cut_and_say_so(stand: Stand) -> None:
+def test_streams_are_cut_and_say_so(service: Service) -> None:
     problem = {"id": "p", "tests": [{"input": "i" * 900, "output": "o" * 900}]}
-    record = judged(stand, scripted(), problem, keep_output_bytes=100)["tests"][0]
+    record = judged(service, scripted(), problem, keep_output_bytes=100)["tests"][0]
     assert record["cut"] == {"stdout": 900, "input": 900, "output": 900}
     assert record["exec_info"]["run_result"]["stdout"] == "o" * 100
-    assert "cut" not in judged(stand, scripted(), problem, keep_output_bytes=None)["tests"][0]
+    assert "cut" not in judged(service, scripted(), problem, keep_output_bytes=None)["tests"][0]
 
 
-def test_a_problems_own_checker_counts(stand: Stand) -> None:
+def test_a_problems_own_checker_counts(service: Service) -> None:
     problem = {**SUM, "checker": {"type": "kattis", "flags": "case_sensitive float_tolerance 1e-1"}}
     item = scripted(output={t["input"]: t["output"].strip() + ".05" for t in TESTS})
-    assert judged(stand, item, problem)["verdict"] == "Accepted"
+    assert judged(service, item, problem)["verdict"] == "Accepted"
     with pytest.raises(NotSupportedError, match="LocalSandbox"):
-        judged(stand, item, {**SUM, "checker": {"type": "validator", "programs": [scripted()]}})
+        judged(service, item, {**SUM, "checker": {"type": "validator", "programs": [scripted()]}})
 
 
-def test_a_program_that_claims_that_python_is_missing(stand: Stand) -> None:
+def test_a_program_that_claims_that_python_is_missing(service: Service) -> None:
     liar = scripted(return_code=127, stderr="/bin/bash: line 1: python: command not found\n")
-    assert judged(stand, liar)["verdict"] == "RuntimeError"
-    stand.tell("no runtime")
+    assert judged(service, liar)["verdict"] == "RuntimeError"
+    service.behave("no runtime")
     try:
         with pytest.raises(JudgeError, match="none of the 1 endpoints can run python"):
-            judged(stand, scripted())
+            judged(service, scripted())
     finally:
-        stand.tell()
+        service.behave()
 
 
 @pytest.mark.parametrize(("endpoints", "says"), [
@@ -270,10 +272,10 @@ def test_wrong_arguments_are_an_error_at_once(options: dict[str, Any], says: str
         SandboxFusion("http://a", **options)
 
 
-def test_it_travels(stand: Stand) -> None:
-    judge = pickle.loads(pickle.dumps(SandboxFusion(stand.urls, time_limit_s=3)))
+def test_it_travels(service: Service) -> None:
+    judge = pickle.loads(pickle.dumps(SandboxFusion(service.urls, time_limit_s=3)))
     assert judge(task(scripted()))["verdict"] == "Accepted"
-    assert judge.settings == SandboxFusion(stand.urls, time_limit_s=3).settings
+    assert judge.settings == SandboxFusion(service.urls, time_limit_s=3).settings
     judge.close()
     assert judge(task(scripted()))["verdict"] == "Accepted"
 
@@ -291,7 +293,7 @@ def test_garbage_is_never_a_rejection(data: st.DataObject) -> None:
     for step in path:
         inner = inner[step]
     alien = data.draw(st.sampled_from([None, 0.5, "alien", [], [1], {}, {"a": 1}, True]))
-    is_expected_output = len(path) > 2 and path[2] == "test_info"  # nobody looks at it
+    is_expected_output = len(path) > 2 and path[2] == "test_info"  # no code reads it
     if type(alien) is type(inner[last]) or is_expected_output:
         return
     inner[last] = alien
@@ -319,9 +321,9 @@ def test_an_answer_that_is_none(body: bytes) -> None:
         read_run(body, TESTS[0], JudgingRules(DEFAULT, True, None))
 
 
-def test_tests_that_are_no_text_are_refused(stand: Stand) -> None:
+def test_tests_that_are_no_text_are_refused(service: Service) -> None:
     with pytest.raises(NotSupportedError, match="no text"):
-        judged(stand, scripted(), {"id": "p", "tests": [{"input": b"\xff", "output": "1"}]})
+        judged(service, scripted(), {"id": "p", "tests": [{"input": b"\xff", "output": "1"}]})
 
 
 @pytest.mark.parametrize(("stderr", "is_fault"), [
@@ -344,26 +346,26 @@ def test_a_compiler_that_the_machine_starved_says_nothing_of_the_source(stderr: 
     )
 
 
-def test_who_is_killed_beside_others_is_tried_alone(stand: Stand) -> None:
+def test_who_is_killed_beside_others_is_tried_alone(service: Service) -> None:
     killed = scripted(return_code=-9)
-    retry = SandboxFusion(stand.urls)(task(killed))
+    retry = SandboxFusion(service.urls)(task(killed))
     assert isinstance(retry, Retry)
     assert retry.hint["alone"]
-    result = SandboxFusion(stand.urls)(task(killed, hint=retry.hint, previous=retry.result, attempt=2))
+    result = SandboxFusion(service.urls)(task(killed, hint=retry.hint, previous=retry.result, attempt=2))
     assert isinstance(result, dict)
     assert [(a["load"], a["verdict"]) for a in result["attempts"]] == [(2, "RuntimeError"), (1, "RuntimeError")]
-    assert judged(stand, scripted(return_code=-11))["verdict"] == "RuntimeError"
+    assert judged(service, scripted(return_code=-11))["verdict"] == "RuntimeError"
 
 
 @pytest.mark.parametrize("code", [-2, -15, -1, 130, 143])
-def test_who_is_ended_by_a_signal_is_tried_again_whatever_the_load(stand: Stand, code: int) -> None:
+def test_who_is_ended_by_a_signal_is_tried_again_whatever_the_load(service: Service, code: int) -> None:
     """A server that is interrupted interrupts its programs too: its process group gets the signal."""
     ended = scripted(return_code=code)
-    retry = SandboxFusion(stand.urls)(task(ended))
+    retry = SandboxFusion(service.urls)(task(ended))
     assert isinstance(retry, Retry)
-    retry = SandboxFusion(stand.urls)(task(ended, hint=retry.hint, previous=retry.result, attempt=2))
+    retry = SandboxFusion(service.urls)(task(ended, hint=retry.hint, previous=retry.result, attempt=2))
     assert isinstance(retry, Retry), "the server may have been restarted twice"
-    result = SandboxFusion(stand.urls)(task(ended, hint=retry.hint, previous=retry.result, attempt=3))
+    result = SandboxFusion(service.urls)(task(ended, hint=retry.hint, previous=retry.result, attempt=3))
     assert isinstance(result, dict)
     assert [a["verdict"] for a in result["attempts"]] == ["RuntimeError"] * 3
 
@@ -385,10 +387,10 @@ def test_an_interpreter_that_is_interrupted_before_it_runs_the_program_says_noth
     assert read_run(json.dumps(run).encode(), TESTS[0], JudgingRules(DEFAULT, True, None)).fault is fault
 
 
-def test_headers_go_along(stand: Stand) -> None:
-    assert judged(stand, scripted(), headers={"Authorization": "Bearer x"})["verdict"] == "Accepted"
-    assert stand.saw(0)["seen"][-1]["headers"]["authorization"] == "Bearer x"
-    assert "Bearer" not in json.dumps(SandboxFusion(stand.urls, headers={"Authorization": "Bearer x"}).settings)
+def test_headers_go_along(service: Service) -> None:
+    assert judged(service, scripted(), headers={"Authorization": "Bearer x"})["verdict"] == "Accepted"
+    assert service.saw(0)["seen"][-1]["headers"]["authorization"] == "Bearer x"
+    assert "Bearer" not in json.dumps(SandboxFusion(service.urls, headers={"Authorization": "Bearer x"}).settings)
 
 
 # ---- the local sandbox on what a real server judged

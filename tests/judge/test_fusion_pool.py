@@ -13,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from fusion_stand import SUM, Stand, scripted, task
-from judge_bench import wait_until
+from fusion_helpers import SUM, Service, scripted, task
+from judge_helpers import wait_until
 
 from nbrun.errors import JudgeError, JudgeUnavailableError
 from nbrun.judge import SandboxFusion
@@ -27,16 +27,16 @@ BAD = ("refuse", "500", "hang", "cut", "garbage", "empty", "foreign", "no http",
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Stand]:
-    stand = Stand(4)
-    yield stand
-    stand.close()
+def server() -> Iterator[Service]:
+    service = Service(4)
+    yield service
+    service.close()
 
 
 @pytest.fixture
-def stand(server: Stand) -> Iterator[Stand]:
+def service(server: Service) -> Iterator[Service]:
     yield server
-    server.tell()
+    server.behave()
 
 
 def states(judge: SandboxFusion) -> list[str]:
@@ -51,25 +51,25 @@ def pool_of(count: int, max_in_flight: int = 2) -> Pool:
 
 
 @pytest.mark.parametrize("mode", BAD)
-def test_another_endpoint_is_asked(stand: Stand, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_endpoint_is_asked(service: Service, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "PING_S", 0.5)
-    stand.tell(mode, 0, 1, 2)
-    judge = SandboxFusion(stand.urls, read_timeout_s=0.5)
+    service.behave(mode, 0, 1, 2)
+    judge = SandboxFusion(service.urls, read_timeout_s=0.5)
     result = judge(task(scripted()))
     assert isinstance(result, dict)
     assert result["verdict"] == "Accepted"
-    assert result["api_used"] == stand.urls[3] + "/submit"
+    assert result["api_used"] == service.urls[3] + "/submit"
     rows = judge.health()
     assert all(row["last_error"] for row in rows[:3])
-    assert rows[3] == {"name": stand.urls[3], "state": CLOSED, "in_flight": 0, "mean_s": rows[3]["mean_s"],
+    assert rows[3] == {"name": service.urls[3], "state": CLOSED, "in_flight": 0, "mean_s": rows[3]["mean_s"],
                        "last_error": ""}  # fmt: skip
     assert rows[3]["mean_s"] > 0
 
 
-def test_a_mixed_pool_judges_everything(stand: Stand) -> None:
+def test_a_mixed_pool_judges_everything(service: Service) -> None:
     for place, mode in enumerate(("refuse", "garbage", "500")):
-        stand.tell(mode, place)
-    judge = SandboxFusion(stand.urls, max_in_flight=4)
+        service.behave(mode, place)
+    judge = SandboxFusion(service.urls, max_in_flight=4)
     wrong = scripted(output={"": "no"})
     with ThreadPoolExecutor(8) as threads:
         results = list(threads.map(judge, [task(item) for item in (scripted(), wrong) * 30]))
@@ -78,32 +78,32 @@ def test_a_mixed_pool_judges_everything(stand: Stand) -> None:
 
 
 @pytest.mark.parametrize("mode", ["500", "garbage", "empty", "foreign", "no runtime"])
-def test_where_all_fail_it_is_a_judge_error_that_says_why(stand: Stand, mode: str) -> None:
-    stand.tell(mode)
+def test_where_all_fail_it_is_a_judge_error_that_says_why(service: Service, mode: str) -> None:
+    service.behave(mode)
     with pytest.raises(JudgeError) as e:
-        SandboxFusion(stand.urls)(task(scripted()))
+        SandboxFusion(service.urls)(task(scripted()))
     assert not isinstance(e.value, JudgeUnavailableError)
-    assert stand.urls[0] in str(e.value) or stand.urls[1] in str(e.value)
+    assert service.urls[0] in str(e.value) or service.urls[1] in str(e.value)
 
 
-def test_where_none_can_be_reached_the_run_shall_wait(stand: Stand) -> None:
-    stand.tell("refuse")
-    judge = SandboxFusion(stand.urls)
+def test_where_no_endpoint_can_be_reached_the_run_waits(service: Service) -> None:
+    service.behave("refuse")
+    judge = SandboxFusion(service.urls)
     with pytest.raises(JudgeUnavailableError, match=r"None of the 4 .*connection refused.*goes on by itself"):
         judge(task(scripted()))
     assert states(judge) == [OPEN] * 4
     assert not judge.is_available()
-    stand.tell("ok", 2)
+    service.behave("ok", 2)
     assert judge.is_available()
     result = judge(task(scripted()))
     assert isinstance(result, dict)
-    assert result["api_used"] == stand.urls[2] + "/submit"
+    assert result["api_used"] == service.urls[2] + "/submit"
     assert states(judge) == [OPEN, OPEN, CLOSED, OPEN]
 
 
-def test_a_request_that_every_living_endpoint_loses_is_given_up(stand: Stand) -> None:
-    stand.tell("reset")
-    judge = SandboxFusion(stand.urls)
+def test_a_request_that_every_living_endpoint_loses_is_given_up(service: Service) -> None:
+    service.behave("reset")
+    judge = SandboxFusion(service.urls)
     for _ in range(2):  # it may have been the endpoints' fault
         with pytest.raises(JudgeUnavailableError):
             judge(task(scripted()))
@@ -116,8 +116,8 @@ def test_a_request_that_every_living_endpoint_loses_is_given_up(stand: Stand) ->
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGKILL", "SIGSTOP"])
 def test_a_signal_to_a_server_is_never_a_verdict(name: str) -> None:
     """A request is in flight: a server that was stopped for a while answers late, all others never do."""
-    server = Stand(1)
-    server.tell("slow", seconds=1.0)
+    server = Service(1)
+    server.behave("slow", seconds=1.0)
     try:
         with ThreadPoolExecutor(1) as pool:
             future = pool.submit(SandboxFusion(server.urls), task(scripted()))
@@ -136,46 +136,46 @@ def test_a_signal_to_a_server_is_never_a_verdict(name: str) -> None:
         server.close()
 
 
-def test_422_is_the_callers_fault_and_asked_once(stand: Stand) -> None:
-    stand.tell("422")
-    before = sum(len(stand.saw(p)["seen"]) for p in range(4))
-    judge = SandboxFusion(stand.urls)
+def test_422_is_the_callers_fault_and_asked_once(service: Service) -> None:
+    service.behave("422")
+    before = sum(len(service.saw(p)["seen"]) for p in range(4))
+    judge = SandboxFusion(service.urls)
     with pytest.raises(JudgeError, match=r"422.*body\.code: Field required") as e:
         judge(task(scripted()))
     assert not e.value.retriable
-    assert sum(len(stand.saw(p)["seen"]) for p in range(4)) == before + 1
+    assert sum(len(service.saw(p)["seen"]) for p in range(4)) == before + 1
     assert states(judge) == [CLOSED] * 4
 
 
-def test_an_endpoint_without_a_runtime_serves_other_languages(stand: Stand) -> None:
-    stand.tell("no runtime", 0)
-    judge = SandboxFusion(stand.urls[:2])
+def test_an_endpoint_without_a_runtime_serves_other_languages(service: Service) -> None:
+    service.behave("no runtime", 0)
+    judge = SandboxFusion(service.urls[:2])
     for _ in range(3):
         result = judge(task(scripted("GO")))
         assert isinstance(result, dict)
-        assert result["api_used"] == stand.urls[1] + "/submit"
+        assert result["api_used"] == service.urls[1] + "/submit"
     assert states(judge) == [CLOSED, CLOSED]
-    stand.tell()
+    service.behave()
     used = {judge(task(scripted("CPP")))["api_used"] for _ in range(4)}  # type: ignore[index]
-    assert used == {f"{url}/submit" for url in stand.urls[:2]}
+    assert used == {f"{url}/submit" for url in service.urls[:2]}
 
 
 # ---- health
 
 
 def test_three_bad_answers_open_the_breaker_and_a_sign_of_life_closes_it(
-    stand: Stand, monkeypatch: pytest.MonkeyPatch
+    service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(health, "COOLDOWN_S", 0.2)
-    stand.tell("500", 0)
-    judge = SandboxFusion(stand.urls[:2])
+    service.behave("500", 0)
+    judge = SandboxFusion(service.urls[:2])
     seen = []
     for _ in range(2 * THRESHOLD):
         judge(task(scripted()))
         seen.append(states(judge)[0])
     assert seen[-1] == OPEN
-    assert len(stand.saw(0)["seen"]) >= THRESHOLD
-    stand.tell("ok", 0)
+    assert len(service.saw(0)["seen"]) >= THRESHOLD
+    service.behave("ok", 0)
     assert wait_until(lambda: judge(task(scripted())) and states(judge)[0] == CLOSED, 20)
 
 
@@ -276,36 +276,36 @@ def test_alone_is_alone() -> None:
     assert got == ["other", "alone 1", "other after it"]
 
 
-def test_in_flight_is_bounded_and_places_come_back(stand: Stand) -> None:
-    judge = SandboxFusion(stand.urls, max_in_flight=2)
-    before = [stand.saw(p)["peak"] for p in range(4)]
+def test_in_flight_is_bounded_and_places_come_back(service: Service) -> None:
+    judge = SandboxFusion(service.urls, max_in_flight=2)
+    before = [service.saw(p)["peak"] for p in range(4)]
     tasks = [task(scripted(wait_s=0.02), {**SUM, "id": f"p{i}"}) for i in range(80)]
     with ThreadPoolExecutor(24) as threads:
         assert all(r["accepted"] for r in threads.map(judge, tasks))  # type: ignore[index]
-    assert [max(2, b) for b in before] == [stand.saw(p)["peak"] for p in range(4)]
+    assert [max(2, b) for b in before] == [service.saw(p)["peak"] for p in range(4)]
     assert all(row["in_flight"] == 0 for row in judge.health())
 
 
 # ---- connections
 
 
-def test_connections_are_kept_and_opened_again_after_they_were_dropped(stand: Stand) -> None:
-    judge = SandboxFusion(stand.urls[:1])
-    before = stand.saw(0)["connections"]
+def test_connections_are_kept_and_opened_again_after_they_were_dropped(service: Service) -> None:
+    judge = SandboxFusion(service.urls[:1])
+    before = service.saw(0)["connections"]
     for _ in range(5):
         judge(task(scripted()))
-    assert stand.saw(0)["connections"] == before + 1
-    stand.drop()
+    assert service.saw(0)["connections"] == before + 1
+    service.drop()
     assert isinstance(judge(task(scripted())), dict)
     assert judge.health()[0]["last_error"] == ""
-    stand.tell("chunked", 0)
+    service.behave("chunked", 0)
     assert isinstance(judge(task(scripted())), dict)
 
 
 @pytest.mark.parametrize("mode", ["hang", "drip"])
-def test_cancel_aborts_the_request_at_once(stand: Stand, mode: str) -> None:
-    stand.tell(mode)
-    judge = SandboxFusion(stand.urls, time_limit_s=1000)
+def test_cancel_aborts_the_request_at_once(service: Service, mode: str) -> None:
+    service.behave(mode)
+    judge = SandboxFusion(service.urls, time_limit_s=1000)
     running = task(scripted())
     error: list[BaseException] = []
 
@@ -319,19 +319,19 @@ def test_cancel_aborts_the_request_at_once(stand: Stand, mode: str) -> None:
     thread.start()
     assert wait_until(lambda: any(r["in_flight"] for r in judge.health()), 10)
     place = next(n for n, r in enumerate(judge.health()) if r["in_flight"])
-    assert wait_until(lambda: stand.saw(place)["in_flight"], 10)
+    assert wait_until(lambda: service.saw(place)["in_flight"], 10)
     judge.cancel(running)
     thread.join(10)
     assert not thread.is_alive()
     assert isinstance(error[0], JudgeError)
     assert "cancelled" in str(error[0])
-    assert wait_until(lambda: stand.saw(place)["in_flight"] == 0, 10)  # the server knows
+    assert wait_until(lambda: service.saw(place)["in_flight"] == 0, 10)  # the server knows
     assert states(judge) == [CLOSED] * 4
 
 
-def test_cancel_reaches_one_that_waits_for_a_place(stand: Stand) -> None:
-    stand.tell("hang")
-    judge = SandboxFusion(stand.urls[:1], time_limit_s=1000)
+def test_cancel_reaches_one_that_waits_for_a_place(service: Service) -> None:
+    service.behave("hang")
+    judge = SandboxFusion(service.urls[:1], time_limit_s=1000)
     tasks = [task(scripted()) for _ in range(2)]
     with ThreadPoolExecutor(2) as threads:
         calls = [threads.submit(judge, t) for t in tasks]
@@ -345,17 +345,17 @@ def test_cancel_reaches_one_that_waits_for_a_place(stand: Stand) -> None:
         assert time.monotonic() - began < 5
 
 
-def test_nothing_is_left_open(stand: Stand) -> None:
+def test_nothing_is_left_open(service: Service) -> None:
     gc.collect()
     before = len(os.listdir("/proc/self/fd"))
-    stand.tell("cut", 0)
-    stand.tell("refuse", 1)
-    judge = SandboxFusion(stand.urls, max_in_flight=3)
+    service.behave("cut", 0)
+    service.behave("refuse", 1)
+    judge = SandboxFusion(service.urls, max_in_flight=3)
     with ThreadPoolExecutor(12) as threads:
         list(threads.map(judge, [task(scripted()) for _ in range(60)]))
     judge.close()
     assert len(os.listdir("/proc/self/fd")) <= before
-    assert isinstance(judge(task(scripted())), dict)  # it begins anew
+    assert isinstance(judge(task(scripted())), dict)  # it starts again
     judge.close()
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 import pytest
-from judge_bench import MODES, processes_of, root_of, task, wait_until
+from judge_helpers import MODES, processes_of, root_of, task, wait_until
 
 from nbrun.judge import KattisValidator, LocalSandbox
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from judge_bench import MODES, SUM, SUM_PY, task
+from judge_helpers import MODES, SUM, SUM_PY, task
 
 from nbrun.errors import InputError, JudgeError, NotSupportedError
 from nbrun.judge import KattisComparison, KattisValidator, LocalSandbox, TestlibChecker
@@ -336,5 +336,5 @@ def test_settings_distinguish_checkers() -> None:
         KattisValidator([{"language": "CPP", "solution": VALIDATOR}]),
         KattisValidator([{"language": "CPP", "solution": VALIDATOR}], "x"), raising,
     ]  # fmt: skip
-    told = [json.dumps(LocalSandbox(checker=c, isolation="none").settings["comparison"]) for c in checkers]
-    assert len(set(told)) == len(told)
+    described = [json.dumps(LocalSandbox(checker=c, isolation="none").settings["comparison"]) for c in checkers]
+    assert len(set(described)) == len(described)

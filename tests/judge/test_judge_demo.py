@@ -6,7 +6,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import pack_demo
+import build_demo_data
 import pytest
 
 import nbrun
@@ -49,7 +49,7 @@ def test_every_declared_verdict_holds() -> None:
 
 def test_old_results_are_written_once_and_never_over_others(tmp_path: Path) -> None:
     folder = demo_old_results(tmp_path / "old")
-    files = {path.name: path.read_bytes() for path in pack_demo.OLD.glob("*.json")}
+    files = {path.name: path.read_bytes() for path in build_demo_data.OLD.glob("*.json")}
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == files
     counts = nbrun.status(folder)
     assert (counts.done, counts.errors, counts.problems) == (59, 0, 0)
@@ -77,4 +77,4 @@ def test_each_problem_has_enough_of_each_kind() -> None:
 
 
 def test_the_package_holds_what_the_sources_say() -> None:
-    assert pack_demo.PACKED.read_text() == pack_demo.packed(), "run: python -m tests.judge.pack_demo"
+    assert build_demo_data.PACKED.read_text() == build_demo_data.packed(), "run: python -m tests.judge.build_demo_data"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from judge_bench import MODES, SUM, SUM_CPP, SUM_PY, processes_of, root_of, task, wait_until
+from judge_helpers import MODES, SUM, SUM_CPP, SUM_PY, processes_of, root_of, task, wait_until
 
 from nbrun.errors import JudgeError
 from nbrun.judge import LocalSandbox

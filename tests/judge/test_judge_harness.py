@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from judge_bench import task
+from judge_helpers import task
 
 from nbrun.errors import NotSupportedError
 from nbrun.judge import LocalSandbox, SandboxFusion
@@ -141,7 +141,7 @@ def test_code_that_runs_after_a_solution_must_run_to_its_end(sandbox: LocalSandb
     result = sandbox(task("PYTHON3", source, code(CHECK)))
     assert result["verdict"] == verdict, result["tests"][-1]
     shown = result["tests"][0]["exec_info"]["run_result"]["stdout"]
-    assert shown == ("passed\n" if verdict == "Accepted" else ""), "no secret is told"
+    assert shown == ("passed\n" if verdict == "Accepted" else ""), "no secret is shown"
 
 
 def test_each_assertion_is_a_test_of_its_own(sandbox: LocalSandbox) -> None:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from judge_bench import SUM_CPP, SUM_PY, processes_of, root_of, task, wait_until
-from judge_hostile import HOSTILE
+from hostile_programs import HOSTILE
+from judge_helpers import SUM_CPP, SUM_PY, processes_of, root_of, task, wait_until
 
 from nbrun.judge import Language, LocalSandbox
 from nbrun.judge.checkers import rules_of_flags

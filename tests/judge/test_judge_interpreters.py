@@ -11,7 +11,7 @@ import warnings
 from pathlib import Path
 
 import pytest
-from judge_bench import MODES, SUM_CPP, SUM_PY, task
+from judge_helpers import MODES, SUM_CPP, SUM_PY, task
 
 from nbrun.errors import InputError, JudgeError
 from nbrun.judge import CPP17, PYTHON3, Language, LocalSandbox

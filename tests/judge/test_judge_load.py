@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from judge_bench import SUM_CPP, SUM_PY, task, wait_until
+from judge_helpers import SUM_CPP, SUM_PY, task, wait_until
 
 from nbrun.errors import JudgeError
 from nbrun.judge import LocalSandbox

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from judge_bench import SUM, SUM_CPP, SUM_PY, judged_as, task
-from judge_programs import PROGRAMS
+from judge_helpers import SUM, SUM_CPP, SUM_PY, judged_as, task
+from programs import PROGRAMS
 
 from nbrun import verdicts
 from nbrun.errors import InputError, JudgeError
@@ -27,8 +27,8 @@ def test_verdict(name: str, sandbox: LocalSandbox) -> None:
     assert result["verdict"] == verdict, json.dumps(result)[:2000]
     assert result["accepted"] is (verdict == "Accepted")
     assert result["isolation"] == sandbox._isolation.name
-    told = {key: value for key, value in result.items() if key != "verdict"}
-    assert verdicts.of(told) == verdict, "readers of the tests alone come to the same verdict"
+    tests_alone = {key: value for key, value in result.items() if key != "verdict"}
+    assert verdicts.of(tests_alone) == verdict, "readers of the tests alone come to the same verdict"
     assert len(json.dumps(result)) < 8000
 
 

@@ -152,10 +152,10 @@ def test_a_source_may_say_itself_what_is_due(tmp_path: Path) -> None:
     (folder / "c.py").write_text("print(1)\n")
     (problem,) = read_problems(tmp_path)
     items, due = problem["incorrect_solutions"], problem["expected_verdicts"]["incorrect_solution"]
-    told = {item["submission"]: verdicts for item, verdicts in zip(items, due, strict=True)}
-    assert told["mixed/a.py"] == ["TimeLimitExceeded", "WrongAnswer", "OutputLimitExceeded"]
-    assert told["mixed/b.cpp"] == "Accepted"
-    assert told["mixed/c.py"] is None
+    due_of = {item["submission"]: verdicts for item, verdicts in zip(items, due, strict=True)}
+    assert due_of["mixed/a.py"] == ["TimeLimitExceeded", "WrongAnswer", "OutputLimitExceeded"]
+    assert due_of["mixed/b.cpp"] == "Accepted"
+    assert due_of["mixed/c.py"] is None
 
 
 def test_the_main_file_of_python_is_the_one_that_no_other_imports(tmp_path: Path) -> None:

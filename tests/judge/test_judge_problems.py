@@ -202,7 +202,7 @@ def test_a_folder_of_files_is_read_in_order_of_their_names(tmp_path: Path) -> No
 
 
 class Dataset:
-    """Rows as `datasets.Dataset` gives them: a sequence that makes each row anew."""
+    """Rows as `datasets.Dataset` gives them: a sequence that makes each row when it is asked for."""
 
     def __len__(self) -> int:
         return len(ROWS)

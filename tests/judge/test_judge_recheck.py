@@ -1,4 +1,4 @@
-"""Saved outputs are judged by another checker; what can't be told without running programs again is said."""
+"""Saved outputs are judged by another checker; what needs the programs to run again is reported."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from judge_bench import SUM_CPP, SUM_PY, judged_as, task
+from judge_helpers import SUM_CPP, SUM_PY, judged_as, task
 
 import nbrun
 from nbrun.errors import NotSupportedError

@@ -22,7 +22,7 @@ TESTS = [{"input": "1 2\n", "output": "3\n"}, {"input": "3 4\n", "output": "7\n"
 SUM = {"id": "sum", "tests": TESTS}
 
 
-class Stand:
+class Service:
     """A running server process with `count` ports."""
 
     def __init__(self, count: int, *options: str) -> None:
@@ -31,32 +31,34 @@ class Stand:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
         )
         assert self._process.stdout is not None
-        told = json.loads(self._process.stdout.readline())
-        self.ports: list[int] = told["ports"]
+        started = json.loads(self._process.stdout.readline())
+        self.ports: list[int] = started["ports"]
         self.urls = [f"http://127.0.0.1:{port}" for port in self.ports]
-        self._tell = told["tell"]
+        self._control_port = started["control_port"]
 
     @property
     def pid(self) -> int:
         return self._process.pid
 
-    def tell(self, mode: str = "ok", *ports: int, **more: Any) -> None:
-        """All of the ports, or these (by their place), shall behave like that from now on."""
-        self._ask({"mode": mode, "ports": [self.ports[p] for p in ports] if ports else self.ports, **more})
+    def behave(self, mode: str = "ok", *ports: int, **more: Any) -> None:
+        """Set how all ports behave from now on, or those at these places."""
+        self._order({"mode": mode, "ports": [self.ports[p] for p in ports] if ports else self.ports, **more})
 
     def drop(self) -> None:
-        """Closes every connection, as a server does whose keep-alive time is over."""
-        self._ask({"drop": True, "ports": self.ports})
+        """Close every connection, as a server does when its keep-alive time is over."""
+        self._order({"drop": True, "ports": self.ports})
 
     def saw(self, port: int) -> dict[str, Any]:
-        """What the port saw: requests, the most at once, cut ones."""
-        seen: dict[str, Any] = self._ask({"tell": True, "ports": [self.ports[port]]})[str(self.ports[port])]
+        """Return what a port saw: its requests, the most at once, those that were cut."""
+        seen: dict[str, Any] = self._order({"report": True, "ports": [self.ports[port]]})[str(self.ports[port])]
         return seen
 
     def requests(self) -> list[dict[str, Any]]:
-        """The bodies of all requests for judging that any port saw."""
+        """Return the bodies of all requests for judging, of all ports."""
         return [
-            seen["body"] for told in self._ask({"tell": True, "ports": self.ports}).values() for seen in told["seen"]
+            seen["body"]
+            for port in self._order({"report": True, "ports": self.ports}).values()
+            for seen in port["seen"]
         ]
 
     def signal_group(self, number: int) -> None:
@@ -65,27 +67,27 @@ class Stand:
         self._process.wait(30)
 
     def close(self) -> None:
-        """Ends the process."""
+        """End the process."""
         self._process.communicate("")
 
-    def _ask(self, wish: dict[str, Any]) -> Any:
-        url = f"http://127.0.0.1:{self._tell}/_tell"
-        with urllib.request.urlopen(urllib.request.Request(url, json.dumps(wish).encode()), timeout=30) as answer:
+    def _order(self, order: dict[str, Any]) -> Any:
+        url = f"http://127.0.0.1:{self._control_port}/_control"
+        with urllib.request.urlopen(urllib.request.Request(url, json.dumps(order).encode()), timeout=30) as answer:
             return json.loads(answer.read())
 
 
 def scripted(language: str = "PYTHON3", **script: Any) -> dict[str, str]:
-    """A solution that the server plays (see fusion_server.py)."""
+    """Return a solution that the server plays (see fusion_server.py)."""
     return {"language": language, "solution": f"#script {json.dumps(script)}\n"}
 
 
 def task(item: Any, problem: Any = SUM, **more: Any) -> Task:
-    """A task as the engine would hand it over."""
+    """Return a task as a worker gets it."""
     return Task(str(problem["id"]), "solution", 0, item, problem, **more)
 
 
 def replayed(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A request of a real server's fixtures -> the item and the problem that make it."""
+    """Return the item and the problem that make a request of the real server's fixtures."""
     body = REQUESTS[name]["body"]
     names = {"python": "PYTHON3", "cpp": "CPP", "java": "JAVA", "go": "GO"}
     if REQUESTS[name]["path"] == "/run_code":

@@ -1,7 +1,7 @@
 """Programs that mean harm, of the folder `hostile`: name -> language, source, and the verdicts of a sound judge.
 
-The problem is `judge_bench.SUM`; the limits are 0.5 s, 192 MiB, and 1 MiB of output. They run only where isolation was
-probed to work. Each is bounded: in a broken sandbox too it ends within a minute, starts some hundred processes and
+The problem is `judge_helpers.SUM`; the limits are 0.5 s, 192 MiB, and 1 MiB of output. They run only where isolation
+works. Each is bounded: in a broken sandbox too it ends within a minute, starts some hundred processes and
 writes some hundred megabytes at most. What prints the sum only if it could do no harm, and see nothing that it must not
 see, is due to be accepted.
 """

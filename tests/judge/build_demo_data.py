@@ -1,6 +1,6 @@
-"""Packs what the package shows: tests/judge/demo/*.txt, a problem a file, and an older program's results.
+"""Build the data of `nbrun demo` from tests/judge/demo/*.txt, one problem a file, and results of an older program.
 
-    python -m tests.judge.pack_demo
+    python -m tests.judge.build_demo_data
 
 A file begins with the statement; then come `=== test` (input, a line `--- output`, output), `=== right LANGUAGE` and
 `=== wrong LANGUAGE VERDICT`, each up to the next `===`. The first test is public, the others are private.

@@ -1,6 +1,6 @@
-"""Small programs of every kind, well-behaved and not: name -> language, source, and the verdict that is due.
+"""Small programs of every kind, well-behaved and not: name -> language, source, and the right verdict.
 
-The problem is `judge_bench.SUM`; the limits are 0.5 s, 192 MiB, and 1 MiB of output. All of them end by themselves
+The problem is `judge_helpers.SUM`; the limits are 0.5 s, 192 MiB, and 1 MiB of output. All of them end by themselves
 within minutes.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-from judge_bench import SUM_CPP, SUM_PY
+from judge_helpers import SUM_CPP, SUM_PY
 
 PROGRAMS = {
     "right": ("PYTHON3", SUM_PY, "Accepted"),

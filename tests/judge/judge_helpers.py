@@ -1,4 +1,4 @@
-"""What the tests of the judge share: a small problem, tasks, and eyes for what a sandbox leaves behind."""
+"""What the tests of the judge share: a small problem, tasks, and what finds processes that a sandbox left behind."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def judged_as(language: str, *values: Any) -> Any:
 
 
 def task(language: Any, solution: Any, problem: Any = SUM) -> Task:
-    """A task as the engine would hand it over."""
+    """Return a task as a worker gets it."""
     return Task(problem["id"], "solution", 0, {"language": language, "solution": solution}, problem)
 
 
 def wait_until(true: Callable[[], Any], within_s: float) -> bool:
-    """Polls until it is true; False if it isn't in time."""
+    """Poll until it is true; return False if it isn't in time."""
     deadline, pause = time.monotonic() + within_s, threading.Event()
     while not true():
         if time.monotonic() > deadline:
@@ -47,8 +47,7 @@ def wait_until(true: Callable[[], Any], within_s: float) -> bool:
 
 
 def processes_of(root: Path | str) -> list[int]:
-    """The living processes that were started for a sandbox: its folder stands in their arguments, their environment, or
-    among what is mounted in their box."""
+    """Return the living processes of a sandbox: those whose arguments, environment or mounts name its folder."""
     found = []
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
