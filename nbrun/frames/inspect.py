@@ -15,9 +15,8 @@ from nbrun.entry_view import EntryView, view_entry
 from nbrun.errors import InputError
 from nbrun.frames.cache import RowCache
 from nbrun.json_types import Entry
-from nbrun.results.reader import Reader
+from nbrun.results.reader import Reader, SampleView
 from nbrun.results.sample_file import decode_entry
-from nbrun.results.status import SampleView
 from nbrun.texts import escape_control_chars, id_text, without_surrogates
 
 Results = str | os.PathLike[str]

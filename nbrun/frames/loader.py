@@ -29,10 +29,9 @@ from nbrun.frames.table import Array, SparseColumn, Table, in_order, join, pack_
 from nbrun.json_types import JsonObject
 from nbrun.results.format import FOLDER, INTEGER_IDS, Header, MatchRecord, RunRecord
 from nbrun.results.listing import Problem
-from nbrun.results.reader import Reader, Snapshot
+from nbrun.results.reader import Reader, SampleTotals, SampleView, Snapshot, summarise, with_totals
 from nbrun.results.replay import read_runs
 from nbrun.results.sample_file import NBRUN, FileInfo
-from nbrun.results.status import SampleTotals, SampleView, summarise, with_totals
 from nbrun.results.values import dump
 
 AFTER_S, EVERY_S = 2.0, 0.2

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from nbrun.errors import hides_own_frames
 from nbrun.formatting import counted
-from nbrun.results.reader import Reader
-from nbrun.results.status import with_totals
+from nbrun.results.reader import Reader, with_totals
 
 
 @dataclass(frozen=True)

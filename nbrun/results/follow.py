@@ -24,6 +24,7 @@ from nbrun.model import ErrorNote
 from nbrun.results import plain_files, sample_file
 from nbrun.results.format import ENTRY, FOLDER, HEADER, MatchRecord, Record, unframe
 from nbrun.results.listing import Archives, list_samples, open_file
+from nbrun.results.reader import SAMPLES, SampleTotals, from_tail, read_totals
 from nbrun.results.replay import (
     SavedSample,
     entry_of,
@@ -34,7 +35,6 @@ from nbrun.results.replay import (
     read_runs,
 )
 from nbrun.results.sample_file import FileInfo, Identity, Unreadable
-from nbrun.results.status import SAMPLES, SampleTotals, from_tail, read_totals
 
 #: A folder whose time of change is younger than this may change again without showing it; it is listed again.
 SETTLED_NS = 2_000_000_000

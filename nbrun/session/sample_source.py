@@ -13,7 +13,7 @@ from typing import Any
 
 from nbrun.canonical import blake2b
 from nbrun.errors import InputError, SampleError, hides_own_frames
-from nbrun.results.status import SampleTotals
+from nbrun.results.reader import SampleTotals
 from nbrun.samples import (
     ITEM_GROUP,
     PlainSample,

@@ -14,8 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nbrun.errors import ThreadLimitError
-from nbrun.results.format import FOLDER, segment_name
-from nbrun.results.names import temporary
+from nbrun.results.format import FOLDER, segment_name, temporary
 from nbrun.storage import files
 from nbrun.storage.journal import Journal, Segment
 from nbrun.storage.sample_state import SampleState

@@ -28,8 +28,7 @@ from zlib import crc32
 
 from nbrun.canonical import KEY_BYTES, blake2b
 from nbrun.results import plain_files
-from nbrun.results.format import BETWEEN, FOLDER, head_of
-from nbrun.results.names import SUFFIX, temporary
+from nbrun.results.format import BETWEEN, FOLDER, SUFFIX, head_of, temporary
 from nbrun.results.sample_file import CHUNK_BYTES, IN_FILE, Maker, is_count
 from nbrun.results.values import dump, load
 from nbrun.samples import Group

@@ -17,9 +17,18 @@ from typing import cast
 from nbrun.errors import StorageError
 from nbrun.json_types import Entry, JsonValue
 from nbrun.results import plain_files, sample_file
-from nbrun.results.format import ATTEMPT, HEADER, MAX_SEQ, Header, MatchRecord, frame, segment_name
+from nbrun.results.format import (
+    ATTEMPT,
+    HEADER,
+    MAX_SEQ,
+    Header,
+    MatchRecord,
+    frame,
+    is_sample_file_name,
+    segment_name,
+    temporary,
+)
 from nbrun.results.listing import Problem
-from nbrun.results.names import is_sample_file_name, temporary
 from nbrun.results.replay import Attempt, JournalIndex, LogScan, SavedSample, index_journal, split_readable
 from nbrun.results.sample_file import (
     IN_SEGMENT,

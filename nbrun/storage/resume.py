@@ -17,10 +17,9 @@ from nbrun import verdicts
 from nbrun.canonical import key_text
 from nbrun.json_types import Entry, JsonValue
 from nbrun.results import legacy, listing, sample_file
-from nbrun.results.format import MatchedPlace, MatchRecord
+from nbrun.results.format import MatchedPlace, MatchRecord, temporary
 from nbrun.results.legacy import OldMatch, match_old, places_in
 from nbrun.results.listing import Problem
-from nbrun.results.names import temporary
 from nbrun.results.sample_file import (
     NBRUN,
     NOWHERE,
@@ -36,10 +35,9 @@ from nbrun.results.sample_file import (
 from nbrun.results.values import decode
 from nbrun.samples import Sample
 from nbrun.storage import entry_index, files
-from nbrun.storage.directory import Directory
+from nbrun.storage.directory import Directory, choose
 from nbrun.storage.entry import ENTRY
 from nbrun.storage.journal import Journal
-from nbrun.storage.logs import choose
 from nbrun.storage.match import NO_ITEM, Retyped, is_moved, match_by_key, match_own, match_rows, retyped, stored_item
 from nbrun.storage.recovery import Recovery, attempt_body, decode_hint
 from nbrun.storage.sample_state import DONE, Columns, SampleState
@@ -147,7 +145,7 @@ class ResumePlanner:
     Args:
         recovery: what an unclean end left.
         run_id: of the run that makes new entries.
-        quarantined: fingerprint -> seq of the last unclean end at which the task was in flight; see logs.py.
+        quarantined: fingerprint -> seq of the last unclean end at which the task was in flight; see InFlightTasks.
         keep_items: store each item in its entry.
     """
 

@@ -28,9 +28,8 @@ from zlib import crc32
 
 from nbrun import verdicts
 from nbrun.results import sample_file
-from nbrun.results.format import BETWEEN, FOLDER, head_of
+from nbrun.results.format import BETWEEN, FOLDER, head_of, temporary
 from nbrun.results.legacy import match_old, parse_old
-from nbrun.results.names import temporary
 from nbrun.results.sample_file import (
     CHUNK_BYTES,
     IN_FILE,

@@ -22,18 +22,17 @@ from nbrun.json_types import JsonObject
 from nbrun.model import EncodedResult, Retry, Task
 from nbrun.results import values
 from nbrun.results.listing import Problem
+from nbrun.results.reader import SampleTotals
 from nbrun.results.replay import Attempt
 from nbrun.results.sample_file import FileInfo
-from nbrun.results.status import SampleTotals
 from nbrun.results.values import load
 from nbrun.samples import Sample
 from nbrun.storage import entry, files
 from nbrun.storage.compactor import Compactor
-from nbrun.storage.directory import Directory
+from nbrun.storage.directory import Directory, InFlightTasks, Manifest, write_totals
 from nbrun.storage.entry import EntryRecord
 from nbrun.storage.journal import Journal
 from nbrun.storage.lock import DirectoryLock
-from nbrun.storage.logs import InFlightTasks, Manifest, write_totals
 from nbrun.storage.recovery import attempt_body, decode_hint, recover
 from nbrun.storage.resume import RerunRules, ResumePlan, ResumePlanner
 from nbrun.storage.sample_state import DONE, SampleState

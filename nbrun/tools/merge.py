@@ -17,18 +17,15 @@ from pathlib import Path
 from nbrun.errors import FormatError, InputError, ResultsExistError, StorageError
 from nbrun.json_types import Entry
 from nbrun.results import legacy
-from nbrun.results.format import FOLDER, Header, MatchRecord
+from nbrun.results.format import FOLDER, Header, MatchRecord, temporary
 from nbrun.results.legacy import places_in
 from nbrun.results.listing import Problem, open_file
-from nbrun.results.names import temporary
-from nbrun.results.reader import Reader, Snapshot
+from nbrun.results.reader import Reader, SampleTotals, Snapshot
 from nbrun.results.replay import Attempt, JournalIndex, SavedSample, read_runs
 from nbrun.results.sample_file import NBRUN, FileInfo, Identity, Stored, Unreadable, in_chunks, load_entry, read_whole
-from nbrun.results.status import SampleTotals
 from nbrun.storage import files
-from nbrun.storage.directory import Directory
+from nbrun.storage.directory import Directory, write_totals
 from nbrun.storage.lock import DirectoryLock, kept_quiet
-from nbrun.storage.logs import write_totals
 from nbrun.storage.recovery import Recovery, carry_attempts, file_parts
 
 #: How many match records are saved together.

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import nbrun
-from nbrun.storage.logs import FINGERPRINT_BYTES, InFlightTasks
+from nbrun.storage.directory import FINGERPRINT_BYTES, InFlightTasks
 
 WORKERS, LONG = 16, 64
 

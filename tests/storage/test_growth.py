@@ -16,8 +16,7 @@ from nbrun.results.format import frame
 from nbrun.results.reader import Reader
 from nbrun.results.replay import read_matches
 from nbrun.results.values import dump
-from nbrun.storage.directory import Directory
-from nbrun.storage.logs import MatchLog
+from nbrun.storage.directory import Directory, MatchLog
 
 _opened = None
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import nbrun
 from nbrun.canonical import canonical, digest, key_text
-from nbrun.results.names import name_of
+from nbrun.results.format import name_of
 
 GOLDEN_FORMS = [
     (None, b"n"),

@@ -11,7 +11,7 @@ import pytest
 
 import nbrun
 from nbrun import cli
-from nbrun.results import names
+from nbrun.results.format import derived, temporary
 from nbrun.results.reader import read_entry, read_rows
 from nbrun.results.sample_file import HEAD_BYTES
 from nbrun.storage import files
@@ -136,9 +136,9 @@ def test_an_old_file_with_a_name_as_long_as_disks_allow_is_continued(size, tmp_p
 
 def test_derived_names_fit_and_differ():
     long = ["n" * n + c + ".json" for n in (120, 140, 250) for c in "ab"]
-    derived = [names.temporary(name) for name in long] + [names.derived(name, ".0") for name in long]
-    assert len(set(derived)) == len(derived)
-    assert max(map(len, derived)) <= 139
+    made = [temporary(name) for name in long] + [derived(name, ".0") for name in long]
+    assert len(set(made)) == len(made)
+    assert max(map(len, made)) <= 139
 
 
 @pytest.mark.parametrize("group", GROUPS, ids=lambda g: ascii(g)[:20])

@@ -14,8 +14,7 @@ import nbrun
 from nbrun.canonical import digest, key_text
 from nbrun.errors import NbrunError, StorageError
 from nbrun.results.format import frame, unframe
-from nbrun.results.reader import Reader, read_entry, read_rows
-from nbrun.results.status import samples_digest
+from nbrun.results.reader import Reader, read_entry, read_rows, samples_digest
 from nbrun.results.values import dump, load
 from nbrun.tools.check import check
 from nbrun.tools.merge import merge_results

@@ -13,7 +13,7 @@ import pytest
 import nbrun
 from nbrun.canonical import digest
 from nbrun.results.values import dump
-from nbrun.storage.logs import FINGERPRINT_BYTES, InFlightTasks, choose, quarantined_of
+from nbrun.storage.directory import FINGERPRINT_BYTES, InFlightTasks, choose, quarantined_of
 from nbrun.storage.sample_state import SampleState
 from nbrun.storage.store import ResultStore
 
@@ -158,7 +158,7 @@ def test_only_two_different_ends_make_a_suspect(tmp_path):
     assert choose({a: 9, b: 7}, {0: a, 1: b}, {}) == [1, 0], "the one that was running at the last end comes last"
     assert choose({a: 9}, {0: a}, {0: 10}) == [], "it has ended since"
     from nbrun.results.format import UNCLEAN
-    from nbrun.storage.logs import RecordLog
+    from nbrun.storage.directory import RecordLog
 
     log = RecordLog(tmp_path / "unclean.log", UNCLEAN)
     running = InFlightTasks(tmp_path, log)

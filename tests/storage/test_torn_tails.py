@@ -11,7 +11,7 @@ from simulated_disk import SimulatedDisk
 
 from nbrun.results.format import ENTRY, RUN
 from nbrun.results.replay import LogScan, index_journal, read_log
-from nbrun.storage.logs import RecordLog
+from nbrun.storage.directory import RecordLog
 from nbrun.storage.store import ResultStore
 
 

@@ -17,7 +17,7 @@ from simulated_disk import SimulatedDisk
 
 import nbrun
 from nbrun.engine.thread_pool import Worker
-from nbrun.results.names import name_of
+from nbrun.results.format import name_of
 from nbrun.results.replay import Attempt
 from nbrun.samples import SampleReader
 from nbrun.storage import compactor, entry, files, journal, sample_writer
