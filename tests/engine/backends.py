@@ -34,6 +34,8 @@ def kind_param(kind: str, *more: Any, package: str | None = None) -> Any:
 
 #: Kinds of backends whose tasks run in other processes.
 FAR = ("mpi",) if IS_MPI else ("spawn", "forkserver", *map(kind_param, ("loky", "dask")))
+#: The same for tests that start many processes: nbrun treats a pool that spawns them as one with a fork server.
+FAR_QUICK = ("mpi",) if IS_MPI else (pytest.param("spawn", marks=pytest.mark.long), *FAR[1:])
 KINDS = FAR if IS_MPI else ("threads", "async", "pool of threads", *FAR)
 
 

@@ -19,7 +19,7 @@ import pytest
 import nbrun
 from nbrun.engine.executor import dispatcher
 from nbrun.errors import InputError, RunHaltedError
-from tests.engine.backends import FAR, SLOTS, Backend, dask_client, is_gone, pool_of, process_pool
+from tests.engine.backends import FAR, FAR_QUICK, SLOTS, Backend, dask_client, is_gone, pool_of, process_pool
 from tests.engine.test_backends import counted
 from tests.waiting import until
 
@@ -64,6 +64,7 @@ def test_killed_workers_cost_no_attempt(backend: Backend, tmp_path: Path) -> Non
     assert set(frame["attempt"]) == {1}
 
 
+@pytest.mark.parametrize("backend", FAR_QUICK, indirect=True)
 def test_a_task_that_kills_every_worker_is_the_only_error(backend: Backend, tmp_path: Path) -> None:
     def fn(task: nbrun.Task) -> Any:
         if task.item == 1:
@@ -77,6 +78,7 @@ def test_a_task_that_kills_every_worker_is_the_only_error(backend: Backend, tmp_
     assert sorted(frame["n"].dropna()) == [0, *range(2, 30)]
 
 
+@pytest.mark.parametrize("backend", FAR_QUICK, indirect=True)
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
 def test_an_interrupt_beside_fn_is_a_loss_and_no_attempt(
     kind: type[BaseException], backend: Backend, tmp_path: Path
@@ -150,6 +152,7 @@ def test_workers_that_say_nothing(
     assert sorted(nbrun.load_results(tmp_path / "r")["n"]) == list(range(60))
 
 
+@pytest.mark.parametrize("backend", FAR_QUICK, indirect=True)
 def test_an_executor_that_is_closed_pauses_the_run(backend: Backend, tmp_path: Path) -> None:
     """The user's own, in the middle of a run."""
     note = counted(tmp_path / "calls")
@@ -173,6 +176,7 @@ def test_an_executor_that_is_closed_pauses_the_run(backend: Backend, tmp_path: P
     assert sorted(nbrun.load_results(tmp_path / "r")["n"]) == list(range(60))
 
 
+@pytest.mark.parametrize("backend", FAR_QUICK, indirect=True)
 def test_a_result_of_50_mb(backend: Backend, tmp_path: Path) -> None:
     backend.run(tmp_path / "r", lambda task: {"text": "x" * 50_000_000 * task.item}, [0, 1])
     assert sorted(nbrun.load_results(tmp_path / "r")["text"].str.len()) == [0, 50_000_000]

@@ -20,7 +20,15 @@ from nbrun.judge.sandbox.build import COMPILE_LIMITS, CompileCache, Compiled
 from nbrun.judge.sources import Source
 
 
-@pytest.mark.parametrize("name", [judged_as(row[0], name) for name, row in PROGRAMS.items()])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.long)  # two wall times, as for one that sleeps
+        if name == "stops itself"
+        else judged_as(row[0], name)
+        for name, row in PROGRAMS.items()
+    ],
+)
 def test_verdict(name: str, sandbox: LocalSandbox) -> None:
     language, source, verdict = PROGRAMS[name]
     result = sandbox(task(language, source))
