@@ -372,12 +372,10 @@ class _Stream:
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
-        """Do what the method of any stream does."""
         for line in lines:
             self.write(line)
 
     def flush(self) -> None:
-        """Do what the method of any stream does."""
         target = self.target if current_writer() is None else _replaced(self._name)
         flush = getattr(target, "flush", None)
         if callable(flush):
@@ -400,18 +398,17 @@ class _Stream:
 
 
 class _Bytes:
-    """`sys.stdout.buffer` in a task."""
+    """`sys.stdout.buffer` in a task: what is written there is UTF-8 text."""
 
     def __init__(self, stream: _Stream) -> None:
         self._stream = stream
 
     def write(self, data: bytes) -> int:
-        """Write bytes as UTF-8 text."""
         self._stream.write(bytes(data).decode("utf-8", "replace"))
         return len(data)
 
     def flush(self) -> None:
-        """Do what the method of any stream does."""
+        pass
 
 
 _streams = {name: _Stream(name) for name in NAMES}
@@ -483,7 +480,11 @@ def _show_warning(
 
 def _show_details(shown: warnings.WarningMessage) -> None:
     """What a task sees as the hook that `catch_warnings(record=True)` replaces."""
-    _show_warning(shown.message, shown.category, shown.filename, shown.lineno, shown.file, shown.line)
+    _show_warning(*_details(shown))
+
+
+def _details(shown: warnings.WarningMessage) -> tuple[Any, ...]:
+    return shown.message, shown.category, shown.filename, shown.lineno, shown.file, shown.line
 
 
 #: The hooks that `catch_warnings` and users replace -> what is there in a task that has replaced none.
@@ -530,7 +531,7 @@ def _dispatch_warning(shown: warnings.WarningMessage) -> None:
     if show is None or show is warnings._showwarning_orig:  # type: ignore[attr-defined]
         (_replaced("_showwarnmsg_impl") or _show_details)(shown)
     else:
-        show(shown.message, shown.category, shown.filename, shown.lineno, shown.file, shown.line)
+        show(*_details(shown))
 
 
 # ---- setting up

@@ -7,7 +7,6 @@ subshells. `show` is called by the thread that calls start() or watch().
 from __future__ import annotations
 
 import builtins
-import dataclasses
 import logging
 import sys
 import threading
@@ -19,9 +18,9 @@ from nbrun import panel
 from nbrun.engine import Scheduler
 from nbrun.errors import NbrunError, RunActiveError, SystematicFailureError, hides_own_frames, warn
 from nbrun.formatting import count_text, counted
-from nbrun.model import Progress, RunControls, State, Task, TaskSummary
+from nbrun.model import Progress, RunControls, State, TaskSummary
 from nbrun.results import reader
-from nbrun.session.arguments import Launch, Limits, Redo, read_workers
+from nbrun.session.arguments import CHANGED, Launch, Limits, Redo, read_workers
 from nbrun.session.sample_source import Samples
 from nbrun.session.supervisor import SecondPass, Supervisor
 
@@ -266,13 +265,10 @@ class Run:
         cancel = None if drain else getattr(self._supervisor.fn, "cancel", None)
         if callable(cancel):
             for task in tasks:
-                self._cancel(cancel, task)
-
-    def _cancel(self, cancel: Callable[[Task], object], task: Task) -> None:
-        try:
-            cancel(task)
-        except Exception as e:  # the user's code; the task is abandoned anyway
-            self._supervisor.notices.add(f"fn.cancel raised {type(e).__name__}: {e}")
+                try:
+                    cancel(task)
+                except Exception as e:  # the user's code; the task is abandoned anyway
+                    self._supervisor.notices.add(f"fn.cancel raised {type(e).__name__}: {e}")
 
     @property
     def workers(self) -> int:
@@ -302,8 +298,10 @@ class Run:
         with self._lock:
             if self._supervisor is not supervisor:  # another thread has restarted it meanwhile
                 return self._supervisor.retry_errors(kind) or 0
-            again = self._supervisor.second_pass(self._tracker, kind)
-            return self._start_again(again) if again.count else 0
+            again = supervisor.second_pass(kind)
+            if again.count:
+                self._start_again(again)
+            return again.count
 
     def _wait_for_end(self, supervisor: Supervisor) -> None:
         if not supervisor.ended.wait(DRAIN_S):
@@ -315,32 +313,29 @@ class Run:
         self._wait_for_end(supervisor)
         with self._lock:
             if self._supervisor is supervisor:
-                self._start_again(supervisor.second_pass(self._tracker, None))
+                self._start_again(supervisor.second_pass())
 
     def _redo_changed(self) -> int:
         """Run tasks again whose results were made with other settings or of samples that have changed; return how many.
 
         They run now, or after the end of the run.
         """
-        count: int = self._supervisor.changed.count
-        if count:
-            self.add_done_callback(lambda _run: self._start_redo())
+
+        def start(run: Run) -> None:
+            with run._lock:
+                run._start_again(run._supervisor.second_pass(), Redo(CHANGED))
+
+        if count := self._supervisor.changed.count:
+            self.add_done_callback(start)
         return count
 
-    def _start_redo(self) -> None:
-        with self._lock:
-            again = self._supervisor.second_pass(self._tracker, None)
-            self._start_again(dataclasses.replace(again, is_whole=True), Redo("changed"))
-
-    def _start_again(self, again: SecondPass, redo: Redo | None = None) -> int:
-        """Restart the run, and return how many tasks are retried. The caller holds the lock; the run has ended."""
+    def _start_again(self, again: SecondPass, redo: Redo = Redo()) -> None:  # noqa: B008 - frozen
+        """Restart the run. The caller holds the lock; the run has ended."""
         before, launch = self._supervisor, self._launch
         launch.limits = launch.limits._replace(workers=before.scheduler.workers)
-        new = Supervisor(launch, again.samples, redo or Redo(), self._on_end, again)
+        new = Supervisor(launch, again.samples, redo, self._on_end, again)
         new.scheduler.failure_detector.continue_from(before.scheduler.failure_detector)
         self._saved_before += before.store.saved
-        again.mark(self._tracker)
-        self._tracker.begin_again()
         self._show_until = None
         self._supervisor = new
         self._begin()
@@ -348,7 +343,6 @@ class Run:
             self._view.wake()
         if self._console is not None:
             self._show_console()
-        return again.count
 
     def _show_console(self) -> None:
         """Show bars in a terminal, lines elsewhere."""
@@ -405,11 +399,6 @@ class Run:
         run_state = self._scheduler.run_state
         return run_state.state is State.PAUSED and isinstance(run_state.trouble, SystematicFailureError)
 
-    @property
-    def _has_ended(self) -> bool:
-        """Whether the run is over: nothing more will happen."""
-        return self._supervisor.ended.is_set()
-
     def _shutdown(self, timeout_s: float) -> bool:
         """Start no more tasks, and save what has ended before the interpreter exits. Return whether that succeeded."""
         if self._launch.executor is not None:
@@ -423,7 +412,7 @@ class Run:
     def _is_live(self) -> bool:
         """Running, paused or draining."""
         run_state = self._scheduler.run_state
-        return not self._has_ended and (run_state.is_open or run_state.is_draining)
+        return not self._supervisor.ended.is_set() and (run_state.is_open or run_state.is_draining)
 
 
 class Controls(RunControls):

@@ -6,7 +6,7 @@ Threads: `open_samples` is called by start(); the thread `nbrun-feed` reads the 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
@@ -45,11 +45,10 @@ class Samples:
     source: Iterable[Any] | None
 
     def with_more(self, more: Samples) -> Samples:
-        """These samples and those of `more` that have other ids; the stream stays this one's."""
+        """Return these samples and those of `more` that have other ids; the stream stays this one's."""
         count, totals, by_id = None, None, None
         if self.by_id is not None and more.by_id is not None and self.totals is not None:
-            by_id = more.by_id | self.by_id
-            by_id = {i: by_id[i] for i in (*self.by_id, *more.by_id)}
+            by_id = self.by_id | {i: counts for i, counts in more.by_id.items() if i not in self.by_id}
             sums = map(sum, zip(*by_id.values(), strict=True)) if by_id else ()
             totals = dict(zip(more.totals or self.totals, sums, strict=True))
             count = len(by_id)
@@ -60,7 +59,7 @@ class Samples:
 
     @property
     def sample_totals(self) -> SampleTotals:
-        """The same as storage keeps it."""
+        """What storage keeps of it."""
         return SampleTotals(self.count, self.totals, self.by_id)
 
     @property
@@ -120,13 +119,12 @@ def open_samples(samples: Any, reader: SampleReader, groups: list[str] | dict[st
         return Samples(iter(()), 0, {}, {}, ())
     if groups is not None:
         reader.read_id(head[0], 0)
-        wanted = {g for name in groups for g in ([groups[name]] if isinstance(groups, dict) else [name, f"{name}s"])}
-        while len(head) < LOOK_AHEAD and not any(w in sample for w in wanted for sample in head):
-            more = list(itertools.islice(stream, 1))
-            if not more:
+        wanted = _possible_keys(groups)
+        while (drawn := len(head)) < LOOK_AHEAD and all(wanted.isdisjoint(sample) for sample in head):
+            head += itertools.islice(stream, 1)
+            if len(head) == drawn:
                 break
-            reader.read_id(more[0], len(head))
-            head += more
+            reader.read_id(head[-1], drawn)
         reader.groups = _resolved(groups, head, is_all=False)
     reader.read(head[0], 0)
     return Samples(itertools.chain(head, stream), count, None, None, None if once else samples)
@@ -144,25 +142,23 @@ def _resolved(groups: list[str] | dict[str, str], head: Sequence[Mapping[str, An
         return resolve_groups(groups, head)
     except InputError:
         keys = {k for sample in head for k in sample}
-        names = [name for name in groups if _has_key(groups, name, keys)]
-        if is_all or not names:
+        if is_all or keys.isdisjoint(_possible_keys(groups)):
             raise
         asked = groups.values() if isinstance(groups, dict) else map(default_key, groups)
-        known = dict.fromkeys([*keys, *asked])
-        return resolve_groups(groups, [known])
+        return resolve_groups(groups, [dict.fromkeys([*keys, *asked])])
 
 
-def _has_key(groups: list[str] | dict[str, str], name: str, keys: Collection[str]) -> bool:
-    return groups[name] in keys if isinstance(groups, dict) else name in keys or f"{name}s" in keys
+def _possible_keys(groups: list[str] | dict[str, str]) -> set[str]:
+    return set(groups.values()) if isinstance(groups, dict) else {key for name in groups for key in (name, f"{name}s")}
 
 
 def as_stream(samples: Any) -> Any:
-    """What can be iterated over for samples: itself, or a DataFrame's rows.
+    """Return what can be iterated over for samples: itself, or a DataFrame's rows.
 
     Raises:
         InputError: it is something else.
     """
-    if _is_frame(samples):
+    if type(samples).__module__.partition(".")[0] == "pandas" and hasattr(samples, "itertuples"):
         return _rows(samples)
     is_one = isinstance(samples, (str, bytes, Mapping))
     if is_one or not (isinstance(samples, Iterable) or hasattr(samples, "__getitem__")):
@@ -188,7 +184,8 @@ def _open_list(
     counts = _count_tasks(samples, reader)
     if counts is None:
         return Samples(iter(samples), len(samples), None if samples else {}, None, samples)
-    totals = dict(zip(group_names(reader), map(sum, counts), strict=True)) if samples else {}
+    names = list(reader.groups or {}) or [ITEM_GROUP]
+    totals = dict(zip(names, map(sum, counts), strict=True)) if samples else {}
     return Samples(iter(samples), len(samples), totals, dict(zip(ids, zip(*counts, strict=True), strict=True)), samples)
 
 
@@ -240,7 +237,7 @@ def _counts(values: Sequence[Any]) -> list[int]:
 
 
 def duplicate(sample_id: str, first: int, again: int) -> SampleError:
-    """The error of an id that stands twice."""
+    """Return the error of an id that two samples have."""
     return SampleError(
         f"samples {first} and {again} have the same id {sample_id!r}. Results are saved under it: make the ids unique.",
         position=again,
@@ -248,12 +245,8 @@ def duplicate(sample_id: str, first: int, again: int) -> SampleError:
     )
 
 
-def _is_frame(value: Any) -> bool:
-    return type(value).__module__.partition(".")[0] == "pandas" and hasattr(value, "itertuples")
-
-
 def _rows(frame: Any) -> list[dict[str, Any]]:
-    """A DataFrame's rows as mappings; its index is the id where it has no column of that name."""
+    """Return a DataFrame's rows as mappings; its index is the id where it has no column of that name."""
     names = [str(c) for c in frame.columns]
     if len(set(names)) < len(names):
         twice = next(n for i, n in enumerate(names) if n in names[:i])
@@ -263,11 +256,6 @@ def _rows(frame: Any) -> list[dict[str, Any]]:
         for row, label in zip(rows, frame.index, strict=True):
             row["id"] = label if isinstance(label, str) or hasattr(label, "__index__") else str(label)
     return rows
-
-
-def group_names(reader: SampleReader) -> list[str]:
-    """The groups as they are settled."""
-    return list(reader.groups or {}) or [ITEM_GROUP]
 
 
 # ---- one job on several machines: each takes the samples whose ids fall to it
@@ -309,5 +297,5 @@ def _shard(samples: Iterable[Mapping[str, Any]], i: int, n: int) -> Iterator[Map
 
 
 def part_of(sample_id: str, n: int) -> int:
-    """The part of n that an id belongs to. Never to be changed: half a job on two machines depends on it."""
+    """Return the part of n that an id belongs to. Never to be changed: a job that is half done depends on it."""
     return int.from_bytes(blake2b(sample_id.encode("utf-8", "replace"), digest_size=8).digest()) % n

@@ -40,7 +40,7 @@ from nbrun.progress import ProgressTracker
 from nbrun.results.format import TEXT_IDS
 from nbrun.results.listing import Problem
 from nbrun.samples import Sample, fresh_copy, with_ids
-from nbrun.session.arguments import ERRORS, Launch, Redo
+from nbrun.session.arguments import CHANGED, ERRORS, Launch, Redo
 from nbrun.session.sample_source import Samples, duplicate
 from nbrun.session.settings import Settings
 from nbrun.storage.match import Retyped
@@ -182,7 +182,6 @@ class SecondPass:
         failed: ids of samples with such tasks.
         tasks: group -> how many tasks the samples have that were read before.
         only: sample id -> its tasks to run; None to run all that are missing.
-        is_whole: complete samples are matched again too, since some of their results may be made again.
     """
 
     samples: Samples
@@ -191,7 +190,6 @@ class SecondPass:
     failed: Collection[str]
     tasks: Mapping[str, int]
     only: Mapping[str, Failed] | None = None
-    is_whole: bool = False
 
     def mark(self, tracker: ProgressTracker) -> None:
         """Remove the errors that are retried from the tracker's counts."""
@@ -280,6 +278,9 @@ class Supervisor:
             ThreadLimitError: the system starts no more threads; the run has ended.
         """
         store = self.store
+        if self._second is not None:
+            self._second.mark(self._tracker)
+            self._tracker.begin_again()
         self.notices.add_problems(store.problems)
         if gone := store.manifest.gone:
             tasks = "its tasks run" if len(gone) == 1 else "their tasks run"
@@ -455,7 +456,7 @@ class Supervisor:
         for number, raw in enumerate(self._stream(self._samples)):
             if number in ahead:
                 continue
-            if self._second is None or not self._is_over(raw, number):
+            if not self._is_over(raw, number):
                 sample = self._read_sample(raw, number)
                 if sample.id in self._seen:
                     raise duplicate(sample.id, self._seen[sample.id], number)
@@ -557,12 +558,14 @@ class Supervisor:
 
     def _is_over(self, raw: Any, number: int) -> bool:
         """Return whether nothing of a sample runs again."""
-        assert self._second is not None
+        second = self._second
+        if second is None or self._redo.word == CHANGED:
+            return False
         sample_id = self._reader.read_id(raw, number)
-        known = self._second.numbers.get(sample_id)
-        if self._second.only is not None:
-            return sample_id not in self._second.only
-        return known is not None and not self._second.is_whole and self._tracker.is_complete(known)
+        if second.only is not None:
+            return sample_id not in second.only
+        known = second.numbers.get(sample_id)
+        return known is not None and self._tracker.is_complete(known)
 
     def retry_errors(self, kind: str | None) -> int | None:
         """Queue the tasks that ended in errors again. Return how many, or None if the run is ending or has ended."""
@@ -579,9 +582,9 @@ class Supervisor:
                 self._holds -= 1
                 self.scheduler.idle.notify_all()
 
-    def second_pass(self, tracker: ProgressTracker, kind: str | None) -> SecondPass:
+    def second_pass(self, kind: str | None = None) -> SecondPass:
         """Return what a restart runs: all that is missing, or only errors of one kind. Called after the end."""
-        numbers = tracker.numbers()
+        tracker, numbers = self._tracker, self._tracker.numbers()
         failed = self.scheduler.failed_samples()
         only = None if kind is None else _failed_with(kind, failed)
         source = self._samples.source
