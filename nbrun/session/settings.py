@@ -234,7 +234,7 @@ class Code(NamedTuple):
     python: str
 
     def differs(self, other: Code) -> bool:
-        """Whether the two are known to differ; False where nothing can be compared."""
+        """Return whether the two are known to differ; False where nothing can be compared."""
         if self.tree and other.tree:
             return self.tree != other.tree
         return self.python == other.python and self.instructions != other.instructions
@@ -348,7 +348,7 @@ _FORMS: tuple[tuple[Any, Callable[[Any, list[int]], Any]], ...] = (
 
 
 def is_secret(name: str) -> bool:
-    """Whether a value of that name is a key or a password."""
+    """Return whether a value of that name is a key or a password."""
     return _SECRET.fullmatch(name) is not None
 
 
@@ -431,18 +431,19 @@ class _Walk:
 
     def _look_at(self, name: str, code: types.CodeType, variables: Mapping[str, Any]) -> None:
         """Follow the globals that code mentions, and record the names of attributes."""
-        previous: dis.Instruction | None = None
+        loaded = ""  # the global that the instruction before loads
         for i in dis.get_instructions(code):
-            if i.opname in ("LOAD_GLOBAL", "LOAD_NAME") and i.argval in variables:
+            is_global = i.opname in ("LOAD_GLOBAL", "LOAD_NAME")
+            if is_global and i.argval in variables:
                 self._reach(name, i.argval, variables[i.argval], direct=False)
             elif i.opname in ("LOAD_ATTR", "LOAD_METHOD", "STORE_ATTR", "LOAD_SUPER_ATTR"):
                 self._names.add(i.argval)
-                owner = variables.get(previous.argval) if previous is not None and _loads_global(previous) else None
+                owner = variables.get(loaded)
                 if isinstance(owner, types.ModuleType) and _is_users(owner):
                     value = vars(owner).get(i.argval)
                     if not isinstance(value, types.ModuleType):
-                        self._reach(name, f"{previous.argval if previous else ''}.{i.argval}", value, direct=False)
-            previous = i
+                        self._reach(name, f"{loaded}.{i.argval}", value, direct=False)
+            loaded = i.argval if is_global else ""
         self._changed |= _changed_in(code)
 
     def _reach(self, owner: str, name: str, value: Any, *, direct: bool) -> None:
@@ -483,7 +484,7 @@ class _Walk:
             self._class(type(value).__qualname__, type(value))
 
     def finish(self) -> FunctionState:
-        """Follow methods and attributes of objects until nothing new turns up, then sort the values."""
+        """Follow methods and attributes of objects until nothing new turns up, then name the values."""
         done: set[tuple[int, str]] = set()
         before = -1
         while before != len(done):
@@ -498,16 +499,19 @@ class _Walk:
                     else:
                         self._reach(name, attribute, value, direct=False)
         for owner, name, value in self._found:
-            short = name.rpartition(".")[2]
-            if is_secret(short) or (short in self._changed and not isinstance(value, (str, bytes))):
-                continue
-            found = value_of(value)
-            if found is not None:
-                key = name
-                while self._state.values.get(key, found).digest != found.digest:
-                    key = f"{owner}.{key}" if key == name else f"{key}'"
-                self._state.values[key] = found
+            self._name_value(owner, name, value)
         return self._state
+
+    def _name_value(self, owner: str, name: str, value: Any) -> None:
+        """Add a value, unless it is secret, changed by the code or not simple, under a name that no other has."""
+        short = name.rpartition(".")[2]
+        is_changed = short in self._changed and not isinstance(value, (str, bytes))
+        if is_secret(short) or is_changed or (found := value_of(value)) is None:
+            return
+        key = name
+        while self._state.values.get(key, found).digest != found.digest:
+            key = f"{owner}.{key}" if key == name else f"{key}'"
+        self._state.values[key] = found
 
     def _method(self, name: str, value: Any) -> None:
         if isinstance(value, (staticmethod, classmethod)):
@@ -562,7 +566,7 @@ def _library_folders() -> tuple[str, ...]:
 
 
 def _is_users(module: types.ModuleType) -> bool:
-    """Whether a module is the user's own, not Python's and not installed."""
+    """Return whether a module is the user's own, not Python's and not installed."""
     file = getattr(module, "__file__", None)
     return isinstance(file, str) and not file.startswith(_library_folders())
 
@@ -606,10 +610,6 @@ def _instructions(code: types.CodeType) -> list[Any]:
     return out
 
 
-def _loads_global(i: dis.Instruction) -> bool:
-    return i.opname in ("LOAD_GLOBAL", "LOAD_NAME")
-
-
 def _changed_in(code: types.CodeType) -> set[str]:
     """Return the names of variables and attributes to which this code assigns, or whose contents it changes."""
     out: set[str] = set()
@@ -627,7 +627,7 @@ def _changed_in(code: types.CodeType) -> set[str]:
 
 
 def _container(found: list[dis.Instruction], at: int) -> dis.Instruction | None:
-    """The instruction that loads the container of the subscript that `found[at]` assigns to: below the key."""
+    """Return the instruction that loads the container of the subscript that `found[at]` assigns to: below the key."""
     wanted = 1
     for k in range(at - 1, -1, -1):
         i = found[k]
@@ -708,7 +708,7 @@ def _begins_at(node: ast.FunctionDef | ast.AsyncFunctionDef, code: types.CodeTyp
 
 
 def _lines(code: types.CodeType) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Where the code begins and ends in its file: (line, column in bytes)."""
+    """Return where the code begins and ends in its file: (line, column in bytes)."""
     places = [p for p in code.co_positions() if None not in p and p[3] != 0]  # the first instruction has no width
     if not places:
         return (code.co_firstlineno, 0), (code.co_firstlineno, 0)
@@ -736,7 +736,7 @@ _LEFT_OUT = frozenset(("ctx", "kind", "type_comment", "annotation", "returns", "
 
 
 def _dump(node: Any, *, is_root: bool = True) -> str:
-    """A syntax tree as text: the same in every version of Python that has the same syntax."""
+    """Return a syntax tree as text: the same in every version of Python that has the same syntax."""
     if isinstance(node, list):
         return "[" + ",".join(_dump(n, is_root=False) for n in node) + "]"
     if not isinstance(node, ast.AST):
