@@ -86,6 +86,31 @@ class Task:
         return self._flag.is_set
 
 
+def first_attempt(
+    sample_id: str,
+    group: str,
+    index: int,
+    item: Any,
+    sample: Mapping[str, Any],
+    flag: CancelFlag,
+    _new: Callable[[type[Task]], Task] = object.__new__,
+) -> Task:
+    """Return the Task of a first attempt. Called for every task: it takes two thirds of the time of `Task(…)`."""
+    task = _new(Task)
+    task.sample_id = sample_id
+    task.group = group
+    task.index = index
+    task.item = item
+    task.sample = sample
+    task.attempt = 1
+    task.hint = {}
+    task.previous = None
+    task._flag = flag
+    task._exceptions = 0
+    task._waits_since = None
+    return task
+
+
 # ---- retries
 
 

@@ -34,7 +34,8 @@ REJECTED = frozenset(Verdict) - {Verdict.ACCEPTED, Verdict.JUDGE_ERROR}
 REJECTED_BARE = "Rejected"
 #: How the names of verdicts outside the vocabulary end, under which results are counted that say `accepted` too.
 _FLAGS = {True: " (accepted)", False: " (rejected)"}
-_KNOWN = frozenset((*map(str, Verdict), REJECTED_BARE))
+#: Verdicts that are counted under their own names, whatever else a result says.
+KNOWN = frozenset((*map(str, Verdict), REJECTED_BARE))
 #: A longer text under `verdict` is prose (a language model's, say), not a verdict: it would be counted one by one.
 _LONGEST = 64
 #: From here on the server loses output, or stalls until the time is up.
@@ -72,10 +73,10 @@ def counted(result: object) -> str | None:
     """
     if type(result) is dict:  # the hot path: one look-up decides
         verdict = result.get("verdict")
-        if type(verdict) is str and verdict in _KNOWN:
+        if type(verdict) is str and verdict in KNOWN:
             return verdict
     name = _named(result)
-    if name is None or name in _KNOWN:
+    if name is None or name in KNOWN:
         return name
     is_accepted = _mapping(result).get("accepted")
     return name + _FLAGS[is_accepted] if isinstance(is_accepted, bool) else name

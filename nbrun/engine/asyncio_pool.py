@@ -23,7 +23,7 @@ from nbrun.engine.completions import (
     complete,
     timeout_error,
 )
-from nbrun.engine.task_queue import Item, SampleWork
+from nbrun.engine.task_queue import SampleWork
 from nbrun.engine.worker_pool import SingleThreadPool, TaskSource
 from nbrun.errors import ThreadLimitError
 from nbrun.model import Record, SinkClosedError, Task
@@ -193,17 +193,17 @@ class AsyncioPool(SingleThreadPool):
             if room <= 0 or self._quarantined_running:
                 return
             with scheduler.lock:
-                items = scheduler.take(min(room, MOST_TOGETHER))
+                taken = scheduler.take(min(room, MOST_TOGETHER))
                 is_quarantined = False
-                if not items and scheduler.is_all_fed and not self._in_flight:
-                    items = scheduler.take_quarantined()
-                    is_quarantined = bool(items)
+                if taken is None and scheduler.is_all_fed and not self._in_flight:
+                    taken = scheduler.take_quarantined()
+                    is_quarantined = taken is not None
                 due = scheduler.next_due
-            if not items:
+            if taken is None:
                 self._look_at(due)
                 return
             self._quarantined_running += is_quarantined
-            self._begin(items, is_quarantined)
+            self._begin(*taken, is_quarantined)
 
     def _look_at(self, due: float | None) -> None:
         """Schedule the next look for when a delayed task is due."""
@@ -213,18 +213,18 @@ class AsyncioPool(SingleThreadPool):
         if due is not None and self._loop is not None:
             self._timer = self._loop.call_later(max(0.0, due - time.monotonic()), self._look)
 
-    def _begin(self, items: list[Item], is_quarantined: bool) -> None:
+    def _begin(self, sample: SampleWork, positions: list[int], is_quarantined: bool) -> None:
         """Begin tasks of one sample. They share a slot of the in-flight record, since each write releases the GIL."""
-        scheduler, loop, sample = self.scheduler, self._loop, items[0][0]
+        scheduler, loop = self.scheduler, self._loop
         assert loop is not None
         if is_quarantined:
             scheduler.sink.flush()  # it may kill the process
         if not self._slots:
             self._slots.append(self._slot_count)
             self._slot_count += 1
-        slot = Slot(self._slots.pop(), len(items))
-        scheduler.sink.begin_tasks(slot.number, sample.work.fingerprints([position for _, position in items]))
-        for _, position in items:
+        slot = Slot(self._slots.pop(), len(positions))
+        scheduler.sink.begin_tasks(slot.number, sample.work.fingerprints(positions))
+        for position in positions:
             task = sample.work.task(position, scheduler.flag)
             running = loop.create_task(self._one(sample, position, task))
             self._in_flight[running] = (sample, task, time.perf_counter_ns())

@@ -14,7 +14,7 @@ import sys
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from nbrun.engine.run_state import FailureDetector, Outage
@@ -34,10 +34,10 @@ class CompletedTasks:
 
     __slots__ = ("failed", "judged_at_failure", "records", "sample", "verdicts")
 
-    def __init__(self, sample: SampleWork) -> None:
+    def __init__(self, sample: SampleWork, results: Sequence[Record] = ()) -> None:
         self.sample = sample
-        self.records: list[Record] = []
-        self.verdicts: list[str | None] = []  # of the tasks that have a result
+        self.records: list[Record] = list(results)
+        self.verdicts: list[str | None] = [record[1] for record in results]  # of the tasks that have a result
         self.failed: list[tuple[int, str]] = []  # positions that ended in an error, and its kind
         self.judged_at_failure = 0  # how many had a result when the last one failed
 

@@ -21,7 +21,7 @@ from nbrun.engine.completions import CompletionQueue
 from nbrun.engine.outlook import Outlook
 from nbrun.engine.run_state import FailureDetector, Outage, RunState, trouble_of
 from nbrun.engine.start_gate import StartGate
-from nbrun.engine.task_queue import Item, SampleWork, TaskQueue
+from nbrun.engine.task_queue import Item, SampleWork, Taken, TaskQueue
 from nbrun.engine.worker_pool import TaskSource, WorkerPool
 from nbrun.errors import RunHaltedError, ThreadLimitError
 from nbrun.model import CancelFlag, ResultSink, Retry, RetryPolicy, SampleTasks, State, Task
@@ -144,29 +144,29 @@ class Scheduler:
 
     # ---- pools
 
-    def take(self, most: int) -> list[Item]:
-        """Return up to `most` tasks of one sample that may start now. The caller holds the lock."""
+    def take(self, most: int) -> Taken | None:
+        """Return up to `most` tasks of one sample that may start now, or None. The caller holds the lock."""
         now = time.monotonic()
         gate = self.gate
         if gate.is_active:
             if gate.next_at(now) > now:
-                return []
+                return None
             most = 1  # each attempt has its own turn
-        items = self.queue.take(most, now)
-        if items and gate.is_active:
+        taken = self.queue.take(most, now)
+        if gate.is_active and taken is not None:
             gate.started(now)
         self._backpressure.look()
-        return items
+        return taken
 
-    def take_quarantined(self) -> list[Item]:
-        """Return one quarantined task (see TaskQueue) that may start now. The caller holds the lock."""
+    def take_quarantined(self) -> Taken | None:
+        """Return one quarantined task (see TaskQueue) that may start now, or None. The caller holds the lock."""
         now = time.monotonic()
         if self.gate.is_active and self.gate.next_at(now) > now:
-            return []
-        items = self.queue.take_quarantined()
-        if items:
+            return None
+        taken = self.queue.take_quarantined()
+        if taken is not None:
             self.gate.started(now)
-        return items
+        return taken
 
     @property
     def next_due(self) -> float | None:

@@ -32,7 +32,11 @@ class SampleWork:
         self.errors: list[tuple[int, str]] = []
 
 
+#: A task: its sample and its position there.
 Item = tuple[SampleWork, int]
+#: Tasks of one sample that were taken together: the sample and their positions, at least one. A plain tuple, since
+#: where tasks take long one is made for each.
+Taken = tuple[SampleWork, list[int]]
 
 
 class Delayed(NamedTuple):
@@ -109,18 +113,19 @@ class TaskQueue:
             return "", 0
         return self._reasons.most_common(1)[0][0], len(self._reasons) - 1
 
-    def take(self, most: int, now: float) -> list[Item]:
-        """Return up to `most` tasks of one sample; nothing if none may run now."""
+    def take(self, most: int, now: float) -> Taken | None:
+        """Return up to `most` tasks of one sample; None if none may run now."""
         if self._delayed and self._delayed[0][0] <= now:
             _, _, sample, position, reason = heapq.heappop(self._delayed)
             _count_down(self._reasons, reason)
             _count_down(self.delayed_by_sample, sample)
-            return [(sample, position)]
+            return sample, [position]
         if self._returned:
             self.ready -= 1
-            return [self._returned.popleft()]
+            sample, position = self._returned.popleft()
+            return sample, [position]
         if not self._samples:
-            return []
+            return None
         sample = self._samples[0]
         start = sample.next
         end = min(start + most, len(sample.positions))
@@ -129,16 +134,19 @@ class TaskQueue:
             self._samples.popleft()
             self.samples_waiting -= 1
         self.ready -= end - start
-        return [(sample, position) for position in sample.positions[start:end]]
+        return sample, sample.positions[start:end]
 
     @property
     def quarantined(self) -> int:
         """How many tasks wait for all others to end."""
         return len(self._last)
 
-    def take_quarantined(self) -> list[Item]:
-        """Return one quarantined task; nothing while any other task waits, delayed ones included."""
-        return [self._last.popleft()] if self._last and not (self.ready or self._delayed) else []
+    def take_quarantined(self) -> Taken | None:
+        """Return one quarantined task; None while any other task waits, delayed ones included."""
+        if not self._last or self.ready or self._delayed:
+            return None
+        sample, position = self._last.popleft()
+        return sample, [position]
 
     def clear(self) -> None:
         """Drop all tasks, at the end of a run."""

@@ -48,29 +48,29 @@ MAX_WINDOW, WORKERS_PER_TASK_AHEAD = 32, 16
 
 
 class Window:
-    """A group of tasks marked as running by one record, in one slot of the in-flight file.
+    """Tasks of one sample that one record marks as running, in one slot of the in-flight file.
 
     Some of them may be running already, while others wait for a worker.
 
     Threads: the scheduler's lock protects `holders`.
 
     Attributes:
-        items: all tasks of the window; empty once they are recorded.
+        positions: of all its tasks; empty once they are recorded.
         slot: the slot of the record; another window may use it once `holders` is 0.
         holders: the number of workers that run its tasks, plus the number of its tasks that wait to be taken.
     """
 
-    __slots__ = ("holders", "items", "slot")
+    __slots__ = ("holders", "positions", "sample", "slot")
 
-    def __init__(self, items: list[Item], slot: int) -> None:
-        self.items, self.slot = items, slot
+    def __init__(self, sample: SampleWork, positions: list[int], slot: int) -> None:
+        self.sample, self.positions, self.slot = sample, positions, slot
         self.holders = 1
 
     def record(self, sink: ResultSink[SampleTasks]) -> None:
-        """Write the in-flight record of these tasks, all of one sample. Called by the worker that took them."""
-        if self.items:
-            sink.begin_tasks(self.slot, self.items[0][0].work.fingerprints([position for _, position in self.items]))
-            self.items = []
+        """Write the in-flight record of these tasks. Called by the worker that took them."""
+        if self.positions:
+            sink.begin_tasks(self.slot, self.sample.work.fingerprints(self.positions))
+            self.positions = []
 
 
 class ThreadPool(WorkerPool):
@@ -91,84 +91,91 @@ class ThreadPool(WorkerPool):
         self._free_slots: list[int] = []  # of the in-flight record
         self._slot_count = 0
         self.wants_to_steal = False  # a worker has looked for tasks to steal: the next `publish` wakes all
-        self._recorded: deque[tuple[Item, Window]] = deque()  # tasks that are recorded as running, to be taken next
+        self._recorded: deque[tuple[int, Window]] = deque()  # tasks that are recorded as running, to be taken next
         self._quarantined_running = 0  # how many quarantined tasks run now
         self._flusher = BatchFlusher(self)
         self._timeouts = TimeoutMonitor(self)
 
     # ---- workers
 
-    def take(self, worker: Worker) -> bool:
-        """Fill the worker's batch, waiting for tasks. Return False if its thread is to end."""
-        scheduler, queue = self.scheduler, self.scheduler.queue
+    def take(self, worker: Worker) -> Window | None:
+        """Fill the worker's batch, waiting for tasks. Return their window, or None if its thread is to end."""
+        scheduler = self.scheduler
         with self._lock:
             self._rests(worker)
-            while True:
-                if not scheduler.run_state.is_open:
-                    return False
-                if self._staying > scheduler.target_workers:
-                    self._leaving.add(
-                        worker
-                    )  # else the next one counts this one as staying and ends too, until none is left
-                    return False
+            while scheduler.run_state.is_open and not self._is_surplus(worker):
                 due = None
-                if (
-                    scheduler.run_state.is_running
-                    and not self._quarantined_running
-                    and not self._leaves_it_to_another(worker)
-                ):
-                    sharing = 1 if self._solo is worker else 2 * scheduler.target_workers
-                    most = min(worker.batch_size, 1 + queue.ready // sharing)
-                    items = self._take_recorded(worker) or self._take_new(worker, most) or self._steal(worker)
-                    if items:
-                        worker.batch.extend(items)
-                        worker.is_busy = True
-                        if scheduler.timeout_s is not None:
-                            self._timeouts.need()
-                        if len(items) > 1 and not self._flusher.wake():
-                            self.takes_single = True
-                        if (queue.delayed or scheduler.gate.is_active) and not self._timekeeper and queue.waiting:
-                            self.wake(1)  # this worker was the timekeeper of the delayed tasks
-                        return True
-                    due = scheduler.next_due
-                if scheduler.run_state.is_running and scheduler.is_all_fed and self._takes_quarantined(worker):
-                    return True
+                if scheduler.run_state.is_running:
+                    if not self._quarantined_running and not self._leaves_it_to_another(worker):
+                        if self._fill_batch(worker):
+                            return worker.window
+                        due = scheduler.next_due
+                    if scheduler.is_all_fed and self._takes_quarantined(worker):
+                        return worker.window
                 if self._solo is worker:  # it is about to sleep, perhaps in a pause: others must not leave tasks to it
                     self._solo = None
                 self._wait_for_tasks(due)
+            return None
 
-    def _take_recorded(self, worker: Worker) -> list[Item]:
-        """Return a task of a window that another worker has recorded. The caller holds the lock."""
+    def _is_surplus(self, worker: Worker) -> bool:
+        """Return whether the worker is to end, since there are more than are wanted."""
+        if self._staying <= self.scheduler.target_workers:
+            return False
+        self._leaving.add(worker)  # else the next one counts this one as staying and ends too, until none is left
+        return True
+
+    def _fill_batch(self, worker: Worker) -> bool:
+        """Give the worker tasks that may start now. Return False if there are none."""
+        scheduler, queue = self.scheduler, self.scheduler.queue
+        if not (self._take_recorded(worker) or self._take_new(worker) or self._steal(worker)):
+            return False
+        worker.is_busy = True
+        if scheduler.timeout_s is not None:
+            self._timeouts.need()
+        if len(worker.batch) > 1 and not self._flusher.wake():
+            self.takes_single = True
+        if (queue.delayed or scheduler.gate.is_active) and not self._timekeeper and queue.waiting:
+            self.wake(1)  # this worker was the timekeeper of the delayed tasks
+        return True
+
+    def _take_recorded(self, worker: Worker) -> bool:
+        """Take a task of a window that another worker has recorded. Return whether there was one."""
         recorded = self._recorded
         if not recorded:
-            return []
+            return False
         if self.scheduler.gate.is_active:  # the start gate now decides for each attempt when it starts
-            for item, window in recorded:
-                self.scheduler.queue.give_back([item])
+            for position, window in recorded:
+                self.scheduler.queue.give_back([(window.sample, position)])
                 self._release(window)
             recorded.clear()
-            return []
-        item, worker.window = recorded.popleft()  # `holders` stays the same: the worker replaces the waiting task
-        return [item]
+            return False
+        position, worker.window = recorded.popleft()  # `holders` stays the same: the worker replaces the waiting task
+        worker.batch.append(position)
+        return True
 
-    def _take_new(self, worker: Worker, most: int) -> list[Item]:
-        """Take tasks from the queue. Return up to `most` for this worker; it records a few more for other workers."""
+    def _take_new(self, worker: Worker) -> bool:
+        """Take tasks from the queue: those of the worker's batch, and a few more that it records for other workers."""
         scheduler = self.scheduler
-        items = scheduler.take(max(most, min(MAX_WINDOW, scheduler.target_workers // WORKERS_PER_TASK_AHEAD)))
-        if items:
-            worker.window = Window(items, self._new_slot())
-            worker.ahead = items[most:]
-        return items[:most]
+        target = scheduler.target_workers
+        most = min(worker.batch_size, 1 + scheduler.queue.ready // (1 if self._solo is worker else 2 * target))
+        taken = scheduler.take(max(most, min(MAX_WINDOW, target // WORKERS_PER_TASK_AHEAD)))
+        if taken is None:
+            return False
+        sample, positions = taken
+        worker.window = Window(sample, positions, self._new_slot())
+        worker.batch.extend(positions[:most])
+        worker.ahead = positions[most:]
+        return True
 
-    def publish(self, items: list[Item], window: Window) -> None:
-        """Offer `items` of a recorded window to other workers, which may steal from its owner's batch from now on."""
+    def publish(self, positions: list[int], window: Window) -> None:
+        """Offer tasks of a recorded window to other workers, which may steal from its owner's batch from now on."""
         with self._lock:
             if self.wants_to_steal:
                 self.wants_to_steal = False
                 self.wake(self._waiting)
-            window.holders += len(items)
-            self._recorded.extend([(item, window) for item in items])
-            self.wake(len(items))
+            window.holders += len(positions)
+            self._recorded.extend([(position, window) for position in positions])
+            self.wake(len(positions))
 
     def _new_slot(self) -> int:
         if self._free_slots:
@@ -192,17 +199,17 @@ class ThreadPool(WorkerPool):
             return False
         if any(w.is_busy and not w.runs_quarantined for w in self._workers):
             return False  # the last busy worker takes the quarantined task when it is done
-        items = self.scheduler.take_quarantined()
-        worker.batch.extend(items)
-        worker.is_busy = worker.runs_quarantined = bool(items)
-        if items:
-            worker.window = Window(items, self._new_slot())
-        if items and self.scheduler.timeout_s is not None:
-            self._timeouts.need()
-        self._quarantined_running += worker.runs_quarantined
+        taken = self.scheduler.take_quarantined()
+        if taken is not None:
+            worker.is_busy = worker.runs_quarantined = True
+            worker.window = Window(*taken, self._new_slot())
+            worker.batch.extend(taken[1])
+            if self.scheduler.timeout_s is not None:
+                self._timeouts.need()
+            self._quarantined_running += 1
         if self._quarantined_running < width:
             self.wake(min(queue.quarantined, width - self._quarantined_running))
-        return worker.runs_quarantined
+        return taken is not None
 
     def _rests(self, worker: Worker) -> None:
         """Note that the worker has ended what it took. The caller holds the lock."""
@@ -264,22 +271,23 @@ class ThreadPool(WorkerPool):
         queue = self.scheduler.queue
         self.wake(queue.ready + queue.delayed + len(self._recorded) + (len(alone.batch) if alone else 0))
 
-    def _steal(self, worker: Worker) -> list[Item]:
+    def _steal(self, worker: Worker) -> bool:
+        """Take a task that another worker has taken and not begun. Return whether there was one."""
         for other in self._workers:
             if other.batch and other.window is not None:
-                self.wants_to_steal = (
-                    True  # before the check: who records reads this afterwards, so no wake-up is missed
-                )
-                if other.window.items:  # not recorded yet
+                # Before the check: who records reads this afterwards, so no wake-up is missed.
+                self.wants_to_steal = True
+                if other.window.positions:  # not recorded yet
                     continue
                 try:
-                    item = other.batch.pop()
+                    position = other.batch.pop()
                 except IndexError:  # its owner was faster
                     continue
                 worker.window = other.window
                 worker.window.holders += 1
-                return [item]
-        return []
+                worker.batch.append(position)
+                return True
+        return False
 
     def left(self, worker: Worker) -> None:
         """Remove a worker whose thread ends."""
@@ -309,9 +317,7 @@ class ThreadPool(WorkerPool):
         self._rests(worker)
         if worker in self._workers:
             self._workers.remove(worker)
-        items = list(worker.batch)
-        worker.batch.clear()
-        self.scheduler.queue.give_back(items)
+        self.scheduler.queue.give_back(worker.not_begun())
         if self._solo is worker:
             self._all_work()
         self.wake(self.scheduler.queue.waiting)
@@ -324,12 +330,6 @@ class ThreadPool(WorkerPool):
         running, target = self._staying, self.scheduler.target_workers
         only = f"Only {running:,} of {target:,} threads run: the system starts no more of them."
         return f"{only} {self._timeouts.text}".rstrip()
-
-    def give_back(self, worker: Worker) -> None:
-        """Return to the queue what a worker has taken but not begun when the run was paused or stopped."""
-        items = list(worker.batch)
-        worker.batch.clear()
-        self.scheduler.give_back(items)
 
     # ---- the BatchFlusher
 
@@ -404,69 +404,44 @@ class ThreadPool(WorkerPool):
             worker.batch.clear()
 
     def at_work(self) -> list[SampleWork]:
-        return [c[0] for w in list(self._workers) if (c := w.current)]
+        return [w.sample for w in list(self._workers) if w.current and w.sample]
 
     def tasks(self) -> list[tuple[Task, int]]:
-        return [(c[1], w.since) for w in list(self._workers) if (c := w.current)]
+        return [(task, w.since) for w in list(self._workers) if (task := w.current)]
 
     def begun(self) -> list[int]:
         return [w.since for w in list(self._workers) if w.current]
 
 
-BATCH_S = 0.002
-BATCH_NS = 2_000_000
-MAX_BATCH = 128
+#: A worker takes tasks for about BATCH_S together, at most MAX_BATCH of them. In a batch that takes longer, the results
+#: are completed after each task from then on.
+BATCH_S, BATCH_NS, MAX_BATCH = 0.002, 2_000_000, 128
 #: What a task costs in addition to `fn`, roughly.
 OVERHEAD_S = 5e-6
-
-
-class ResultBuffer:
-    """Results of one batch that were not completed yet.
-
-    Threads: `records` is a deque whose single operations are atomic: its worker appends, and the worker that pops
-    a record completes it.
-    """
-
-    __slots__ = ("records", "sample")
-
-    def __init__(self, sample: SampleWork) -> None:
-        self.sample = sample
-        self.records: deque[Record] = deque()
-
-    def take(self) -> CompletedTasks | None:
-        """Take out all that is in it."""
-        if not self.records:
-            return None
-        completed = CompletedTasks(self.sample)
-        pop, add = self.records.popleft, completed.records.append
-        try:
-            while True:
-                add(pop())
-        except IndexError:
-            pass
-        completed.verdicts = [record[1] for record in completed.records]
-        return completed
 
 
 class Worker:
     """One thread.
 
     Threads: `batch` is a deque whose single operations are atomic: the worker takes from the left, others steal from
-    the right, and the worker that gets a task runs it. A new `_buffer` is made for each batch; the worker completes
-    what is in it, and so does the BatchFlusher while a task takes long. `current` is written by the worker and read by
-    views and by `stop`; the scheduler's lock protects `window`, `is_busy` and `runs_quarantined`.
+    the right, and the worker that gets a task runs it. `_results` are completed by the worker at the end of its batch,
+    and by the BatchFlusher while a task takes long: `_completing` protects taking them out, which may happen while the
+    worker appends. `current` and `sample` are written by the worker and read by views and by `stop`; the scheduler's
+    lock protects `window`, `is_busy` and `runs_quarantined`.
     """
 
     def __init__(self, pool: ThreadPool, number: int, name: str) -> None:
         self.pool, self.name = pool, name
-        self.batch: deque[Item] = deque()
-        self._buffer: ResultBuffer | None = None
+        self.batch: deque[int] = deque()  # positions in `sample` of the tasks that it has taken and not begun
+        self.sample: SampleWork | None = None
         self.window: Window | None = None  # the window of its tasks
-        self.ahead: list[Item] = []  # more tasks of that window, to be offered to others once they are recorded
+        self.ahead: list[int] = []  # more tasks of that window, to be offered to others once they are recorded
         self.is_busy = self.runs_quarantined = False
-        self.current: tuple[SampleWork, Task] | None = None
+        self.current: Task | None = None
         self.claim: Claim | None = None  # `current`, where it has a time-out
         self.since = 0  # when `current` began, on perf_counter_ns's clock
+        self._results: list[Record] = []  # of tasks of `sample`, not completed yet
+        self._completing = threading.Lock()
         self.mean_s = BATCH_S  # the mean duration of its recent tasks, a guess at first
         self._weight = 1.0  # of the next measured mean
         self.thread = threading.Thread(target=self._run, name=f"nbrun-worker-{number}", daemon=True)
@@ -485,14 +460,30 @@ class Worker:
     @property
     def has_more(self) -> bool:
         """Whether finished results are held back until the rest of the batch ends, or soon may be."""
-        return bool(self.batch or (self._buffer and self._buffer.records))
+        return bool(self.batch or self._results)
+
+    def not_begun(self) -> list[Item]:
+        """Take out of the batch, and return, the tasks that the worker has not begun."""
+        items: list[Item] = []
+        while self.sample is not None:
+            try:
+                items.append((self.sample, self.batch.popleft()))
+            except IndexError:
+                break
+        return items
 
     def flush_results(self) -> None:
         """Complete the buffered results now instead of after the running task. The BatchFlusher calls it too."""
-        completed = self._buffer.take() if self._buffer else None
+        completed = self._take_results()
         if completed is not None:
-            self._refuse_in_child()
             complete(self.pool.scheduler, completed)
+
+    def _take_results(self) -> CompletedTasks | None:
+        self._refuse_in_child()
+        with self._completing:
+            results = self._results[:]
+            del self._results[: len(results)]
+            return CompletedTasks(self.sample, results) if results and self.sample else None
 
     def _refuse_in_child(self) -> None:
         """Raise SinkClosedError in a forked child: only the parent may save the result of a task that forked."""
@@ -500,73 +491,67 @@ class Worker:
             raise SinkClosedError("this process is a child of the one that runs the task")
 
     def _run(self) -> None:
-        scheduler = self.pool.scheduler
+        pool, scheduler = self.pool, self.pool.scheduler
         sink = scheduler.sink
         set_writer(self)
         try:
-            while self.pool.take(self):
+            while (window := pool.take(self)) is not None:
                 if self.runs_quarantined:  # it may kill the process
                     scheduler.completions.clear()
                     sink.flush()
-                if self.window is not None:
-                    self.window.record(sink)
-                    if self.ahead or self.pool.wants_to_steal:
-                        self.pool.publish(self.ahead, self.window)
-                        self.ahead = []
-                self._work()
+                window.record(sink)
+                if self.ahead or pool.wants_to_steal:
+                    pool.publish(self.ahead, window)
+                    self.ahead = []
+                self._work(window.sample)
             if not scheduler.is_forked:
                 # Otherwise the run could end while another worker still forwards this worker's last results.
                 scheduler.completions.clear()
         except (SinkClosedError, TooLate):  # the run was stopped, or the attempt given up: late results are discarded
             pass
         except BaseException as e:  # a fault of nbrun's own must halt the run, not hang it
-            self.pool.scheduler.on_internal_error(e)
+            scheduler.on_internal_error(e)
         finally:
-            self.pool.left(self)
+            pool.left(self)
 
     def writer(self) -> Writer | None:
         """Return who writes in this thread; a task that prints nothing costs nothing here."""
         current, output = self.current, self.pool.scheduler.output
-        return None if current is None or output is None else Writer(output, current[1])
+        return None if current is None or output is None else Writer(output, current)
 
-    def _work(self) -> None:
+    def _work(self, sample: SampleWork) -> None:
         """Run the tasks of `batch`. The hot loop: every clock read and every object counts."""
         scheduler, batch = self.pool.scheduler, self.batch
         fn, encode, flag, name = scheduler.fn, scheduler.sink.encode, scheduler.flag, self.name
-        run_state = scheduler.run_state
-        perf, now = time.perf_counter_ns, time.time
-        try:
-            sample, position = batch.popleft()
-        except IndexError:  # other workers have stolen all of it
-            return
-        self._buffer = buffer = ResultBuffer(sample)
-        work, keep = sample.work, buffer.records.append
-        make_task, is_plain = work.task, work.has_plain_items
-        count = busy = 0  # the latter in nanoseconds of fn
-        late = perf() + BATCH_NS
-        has_timeout = scheduler.timeout_s is not None
+        run_state, has_timeout = scheduler.run_state, scheduler.timeout_s is not None
         open_lines = {} if scheduler.output is None else scheduler.output.open
+        perf, now = time.perf_counter_ns, time.time
+        self.sample, work, keep = sample, sample.work, self._results.append
+        make_task, is_plain, next_position = work.task, work.has_plain_items, batch.popleft
+        count = busy = took = 0  # the last two in nanoseconds of fn
         claim: Claim | None = None
         while run_state.may_begin:
+            try:
+                position = next_position()
+            except IndexError:  # all are done, or others have stolen the rest
+                break
             task = make_task(position, flag)
             item = task.item if is_plain else work.item(position)  # fn may modify its copy: the dataset's is saved
             started = now()
             self.since = start = perf()
-            self.current = (sample, task)
+            self.current = task
             if has_timeout:
                 self.claim = claim = Claim(sample, position, task, started, start)
             try:
                 result = fn(task)
-                end = perf()
-                took = end - start
+                took = perf() - start
                 if claim is not None:
                     claim.keep()
                 if type(result) is not dict and not isinstance(result, Mapping):
                     result = as_mapping(result)
                 keep(encode(work, position, item, result, task.attempt, started, took / 1e9, name))
             except BaseException as e:  # anything a task raises becomes its own error, even SystemExit
-                end = perf()
-                took = end - start
+                took = perf() - start
                 if claim is not None:
                     claim.keep()
                 self._after_exception(sample, position, task, e, started, took / 1e9)
@@ -574,15 +559,10 @@ class Worker:
                 scheduler.output.end_lines(task)
             count += 1
             busy += took
-            if end > late and batch:
+            if busy > BATCH_NS and batch:
                 self.flush_results()
-            try:
-                position = batch.popleft()[1]
-            except IndexError:
-                break
         else:
-            batch.appendleft((sample, position))
-            self.pool.give_back(self)
+            scheduler.give_back(self.not_begun())
         self.current = self.claim = None
         self.flush_results()
         if count:
@@ -598,7 +578,7 @@ class Worker:
         scheduler = self.pool.scheduler
         failure = after_exception(scheduler, sample, position, task, e, started, duration_s, self.name)
         if failure is not None:
-            completed = (self._buffer and self._buffer.take()) or CompletedTasks(sample)
+            completed = self._take_results() or CompletedTasks(sample)
             add_failure(scheduler, completed, position, failure)
             complete(scheduler, completed)
 

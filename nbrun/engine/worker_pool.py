@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from nbrun.engine.completions import CompletionTarget
 from nbrun.engine.run_state import RunState
 from nbrun.engine.start_gate import StartGate
-from nbrun.engine.task_queue import Item, SampleWork, TaskQueue
+from nbrun.engine.task_queue import Item, SampleWork, Taken, TaskQueue
 from nbrun.errors import RunHaltedError, ThreadLimitError
 from nbrun.model import SinkClosedError, Task
 
@@ -49,11 +49,11 @@ class TaskSource(CompletionTarget, Protocol):
     quarantine_width: int
     is_forked: bool
 
-    def take(self, most: int) -> list[Item]:
-        """Return up to `most` tasks of one sample that may start now. The caller holds the lock."""
+    def take(self, most: int) -> Taken | None:
+        """Return up to `most` tasks of one sample that may start now, or None. The caller holds the lock."""
 
-    def take_quarantined(self) -> list[Item]:
-        """Return one quarantined task that may start now, or nothing. The caller holds the lock."""
+    def take_quarantined(self) -> Taken | None:
+        """Return one quarantined task that may start now, or None. The caller holds the lock."""
 
     @property
     def next_due(self) -> float | None:

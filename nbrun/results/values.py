@@ -94,8 +94,9 @@ def encode_quickly(value: Mapping[str, object], doubtful: Iterable[Any]) -> byte
         return None
     for part in doubtful:
         kind = type(part)
-        if kind not in NEVER_NULL and not (kind is float and part - part == 0.0):
-            return None if b"null" in data else data
+        if kind is str or kind is int or (kind is float and part - part == 0.0) or kind is bool:
+            continue
+        return None if b"null" in data else data
     return data
 
 

@@ -17,7 +17,7 @@ from nbrun.results.format import BETWEEN
 from nbrun.results.values import NEVER_NULL, encode_quickly
 from nbrun.storage.sample_state import DONE, ERROR, SampleState
 from nbrun.texts import without_surrogates
-from nbrun.verdicts import counted
+from nbrun.verdicts import KNOWN, counted
 
 #: position, verdict, status code, the entry's bytes after its seq
 EntryRecord = tuple[int, str | None, int, bytes]
@@ -85,11 +85,14 @@ def encode(
             result.values(),
         )
         if data is not None:
-            return position, counted(result), DONE, data[1:]  # a copy of its own size: orjson's has slack
-    verdict: str | None = None
+            verdict = result.get("verdict")
+            if type(verdict) is not str or verdict not in KNOWN:
+                verdict = counted(result)
+            return position, verdict, DONE, data[1:]  # a copy of its own size: orjson's has slack
     if error is None:
         data, lossy, verdict = _encode_any_result(state, item, result, attempts, started_at, duration_s, worker_id)
     else:
+        verdict = None
         data, lossy = _encode_error(state, item, attempts, started_at, duration_s, worker_id, error)
     if lossy:
         data = data[:-1] + b',"lossy":true}'

@@ -19,7 +19,7 @@ from typing import Any
 
 from nbrun import verdicts
 from nbrun.canonical import KEY_BYTES, blake2b, key_text
-from nbrun.model import CancelFlag, Record, Task
+from nbrun.model import CancelFlag, Record, Task, first_attempt
 from nbrun.results.replay import Attempt
 from nbrun.results.sample_file import IN_SEGMENT, NOWHERE, EntryCounts, Maker, Stored
 from nbrun.results.values import dump
@@ -148,7 +148,7 @@ class SampleState:
             item, sample = self._shown_to_task(item)
         before = self.attempts.get(position) if self.attempts else None
         if before is None:
-            return Task(self.sample_id, g.name, index, item, sample, 1, {}, None, flag)
+            return first_attempt(self.sample_id, g.name, index, item, sample, flag)
         return Task(
             self.sample_id,
             g.name,
@@ -176,7 +176,7 @@ class SampleState:
         """See model.SampleTasks."""
         out = []
         for base, number, g in self.places:
-            here = [p - base for p in positions if p >= base]
+            here = [p - base for p in positions if p >= base] if base else positions
             if not here:
                 continue
             keys, prefix = g.keys, self._fingerprint_heads[number]

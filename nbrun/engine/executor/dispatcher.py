@@ -185,13 +185,15 @@ class Dispatcher(SingleThreadPool):
                 MOST_NOTED if self._notes else 1 << 30,
             )
             while len(items) < most:
-                got = scheduler.take(most - len(items))
-                if not got:
+                taken = scheduler.take(most - len(items))
+                if taken is None:
                     break
-                items += got
+                sample, positions = taken
+                items += [(sample, position) for position in positions]
             if not items and scheduler.is_all_fed and len(self.out) < scheduler.quarantine_width:
                 is_quarantined = not self._is_settling and all(chunk.is_quarantined for chunk in self.out.values())
-                items = scheduler.take_quarantined() if is_quarantined else []
+                taken = scheduler.take_quarantined() if is_quarantined else None
+                items = [(taken[0], taken[1][0])] if taken else []
         return Chunk(items, next(self._numbers), is_quarantined=is_quarantined) if items else None
 
     def _send_chunk(self, chunk: Chunk, with_function: bool = False) -> bool:
