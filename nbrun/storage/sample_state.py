@@ -82,6 +82,14 @@ class SampleState:
         missing: positions to run.
     """
 
+    # Slots: a dictionary of more than 30 attributes takes several times as long for each look-up.
+    __slots__ = (  # noqa: SIM905 - a list would take a line for each
+        "_expected _fingerprint_heads _maker_of _shown api_used attempts columns context dirty_since ended "
+        "extra file_cost_s file_crc file_id file_seq filing freed has_plain_items header_in hex_keys "
+        "is_closed is_foreign is_judged keep_items kept_bytes lock makers max_seq missing name number orphans "
+        "pending places problem quarantined retyped run_id sample sample_id total unsaved whose worker_id"
+    ).split()
+
     def __init__(self, sample: Sample, name: str, run_id: str = "", keep_items: bool = True) -> None:
         self.sample, self.name, self.run_id, self.keep_items = sample, name, run_id, keep_items
         self.sample_id = sample.id
