@@ -70,7 +70,7 @@ def read_positive(name: str, value: object) -> float | None:
     if isinstance(value, (SupportsFloat, SupportsIndex)) and not isinstance(value, bool):
         try:
             number = float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             pass
     if not 0 < number < math.inf:
         raise InputError(f"{name}={value!r}: give a number above 0, or None for no limit.")
@@ -246,10 +246,11 @@ def read_metrics(metrics: object) -> tuple[str, ...]:
     if isinstance(metrics, (str, bytes)) or not isinstance(metrics, Iterable):
         example = metrics if isinstance(metrics, str) and metrics else "score"
         raise InputError(f"metrics={metrics!r}: give a list of keys of your results, such as metrics=[{example!r}].")
-    names = tuple(dict.fromkeys(metrics))
+    names = tuple(metrics)
     for name in names:
-        if not isinstance(name, str) or not name:
+        if not _is_name(name):
             raise InputError(f"metrics: {name!r} is no key; give a list of texts, such as metrics=['score'].")
+    names = tuple(dict.fromkeys(names))
     if len(names) > MAX_METRICS:
         raise InputError(f"metrics names {len(names)} keys; the panel shows at most {MAX_METRICS}.")
     return names

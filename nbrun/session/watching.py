@@ -76,7 +76,7 @@ def watch(
         2
     """
     check_view(view)
-    if isinstance(every_s, bool) or not isinstance(every_s, (int, float)) or not 0 < every_s < math.inf:
+    if isinstance(every_s, bool) or not isinstance(every_s, (int, float)) or not 0 < every_s < 1e9:
         raise InputError(f"every_s={every_s!r}: give a number of seconds above 0.")
     watching = Watch(_read_paths(results), float(every_s))
     show(watching, view, watching._notify)

@@ -249,3 +249,21 @@ def test_groups_of_any_shape_are_counted(tmp_path: Path) -> None:
     ]
     run = nbrun.start(samples, lambda task: {}, tmp_path / "r", view=None)
     assert (run.progress.total, run.wait().done) == (5, 5)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *[(name, value) for name in ("timeout_s", "max_per_s") for value in (0, -1, "x", float("nan"), 10**400, True)],
+        *[("metrics", value) for value in ("score", [["score"]], [{}], [""], [5], 5)],
+        *[("groups", value) for value in ("prompt", [["prompt"]], {"prompt": ["prompts"]}, [], 5)],
+        *[("view", value) for value in ("panels", ["panel"], 5)],
+        *[("workers", value) for value in (0, 2.5, True, "8")],
+    ],
+)
+def test_an_argument_that_can_not_be_right_is_named_before_anything_is_written(
+    name: str, value: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=name):
+        nbrun.start(PROMPTS, lambda task: {}, tmp_path / "r", **({"view": None} | {name: value}))
+    assert not (tmp_path / "r").exists()

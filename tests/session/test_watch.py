@@ -280,7 +280,7 @@ def test_bad_input_is_a_clear_error(tmp_path: Path) -> None:
     for results in ([], 5, [None], b"x", {"a": 1}, file, ["a\0"]):
         with pytest.raises(InputError):
             nbrun.watch(results, view=None)
-    for every_s in (0, -1, float("nan"), "1", True):
+    for every_s in (0, -1, float("nan"), "1", True, 10**400):
         with pytest.raises(InputError):
             nbrun.watch(tmp_path, every_s=every_s, view=None)
     with pytest.raises(InputError):
