@@ -24,6 +24,7 @@ import re
 import sys
 import sysconfig
 import types
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -548,9 +549,8 @@ def _attributes(owner: Any, home: set[str], names: set[str]) -> Iterator[tuple[s
         return
     is_all = any(k is not object and k.__module__ not in home for k in type(owner).__mro__)
     slots = [s for k in type(owner).__mro__ for s in _slots(k)]
-    found = {name: getattr(owner, name) for name in slots if hasattr(owner, name)} | dict(
-        getattr(owner, "__dict__", {})
-    )
+    found = {name: getattr(owner, name) for name in slots if hasattr(owner, name)}
+    found |= getattr(owner, "__dict__", {})
     yield from ((name, v) for name, v in found.items() if isinstance(name, str) and (is_all or name in names))
 
 
@@ -601,7 +601,7 @@ def _instructions(code: types.CodeType) -> list[Any]:
         if isinstance(i.argval, types.CodeType):
             value: Any = _instructions(i.argval)
         elif i.opcode in dis.hasjabs or i.opcode in dis.hasjrel:
-            value = sum(1 for o in offsets if o < i.argval)
+            value = bisect_left(offsets, i.argval)
         elif isinstance(i.argval, (set, frozenset)):
             value = sorted(map(repr, i.argval))
         else:
