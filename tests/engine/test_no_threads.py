@@ -212,8 +212,11 @@ def test_a_loop_that_a_task_stopped_can_be_stopped_and_replaced(tmp_path: Path) 
 
 @pytest.mark.parametrize("drain", [True, False])
 @pytest.mark.parametrize("kind", ["threads", "a loop"])
-def test_an_iterator_that_never_returns(kind: str, drain: bool, tmp_path: Path) -> None:
+def test_an_iterator_that_never_returns(
+    kind: str, drain: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """stop() and start(replace=True) don't wait for it, and what it yields later is dropped."""
+    monkeypatch.setattr("nbrun.session.supervisor.LEAVE_S", 0.1)
     fn, options = KINDS[kind]()
     gate, closed = threading.Event(), threading.Event()
 
