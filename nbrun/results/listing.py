@@ -54,14 +54,23 @@ _LOCAL = 30  # bytes of a member's header before its name
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something in the directory that could not be read. `what` completes the sentence "PATH …"."""
+    """Something in the directory that could not be read. `what` completes the sentence "PATH …".
+
+    Where single entries are damaged, `entries` is their number; the others count.
+    """
 
     path: str
     what: str
     sample_id: str | None = None
+    entries: int = 0
 
     def __str__(self) -> str:
         return escape_control_chars(f"{self.path} {self.what}").replace("\n", "␊")
+
+
+def damaged_entries(path: Path, count: int, sample_id: str, more: str = "") -> Problem:
+    """Return the problem of a file, or of a directory's journal, with `count` damaged entries of a sample."""
+    return Problem(str(path), f"has {count} damaged entr{'y' if count == 1 else 'ies'}{more}", sample_id, count)
 
 
 def reason(e: Exception) -> str:

@@ -29,7 +29,7 @@ from nbrun.errors import InputError
 from nbrun.json_types import Entry, JsonObject, JsonValue
 from nbrun.results import plain_files
 from nbrun.results.format import ENTRY, FOLDER, Header, MatchRecord, RunRecord, name_of, unframe
-from nbrun.results.listing import Archives, Listing, Problem, list_samples, open_file, reason
+from nbrun.results.listing import Archives, Listing, Problem, damaged_entries, list_samples, open_file, reason
 from nbrun.results.replay import (
     TRIES,
     JournalIndex,
@@ -280,22 +280,23 @@ class Snapshot:
             is_checked: leave out the entries that are damaged.
         """
         info, journal = self.listing.by_id.get(sample_id), list(self.journal.entries.get(sample_id, {}).values())
-        path = str(self.path / (info.name if info else self.journal.headers.get(sample_id, {}).get("name", "")))
-        damaged = 0
         if is_checked:
-            journal, unusable = split_readable(journal, self.body)
-            damaged = len(unusable)
+            journal, damaged = split_readable(journal, self.body)
+            if damaged:
+                problems.append(damaged_entries(self.path, len(damaged), sample_id, " in the journal"))
         saved = SavedSample(None, None, journal, self.body) if journal else None
         with ExitStack() as opened:
             if info is not None:
+                path = self.path / info.name
                 try:
                     file = opened.enter_context(open_file(self.path, info, self.archives))
                     saved = SavedSample(file, self.matches.get(sample_id), journal, self.body)
-                    damaged += saved.drop_damaged() if is_checked else 0
+                    if is_checked:
+                        saved.drop_damaged()
+                        if saved.damaged and not info.is_damaged:  # else the listing names it
+                            problems.append(damaged_entries(path, saved.damaged, sample_id))
                 except (Unreadable, OSError, ValueError) as e:
-                    problems.append(Problem(path, reason(e), sample_id))
-            if damaged:
-                problems.append(Problem(path, f"has {damaged} damaged entries", sample_id))
+                    problems.append(Problem(str(path), reason(e), sample_id))
             yield saved
 
 

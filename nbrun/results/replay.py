@@ -511,6 +511,7 @@ class SavedSample:
         entries: the newest of each identity.
         own: the file's entries, where it is in nbrun's format.
         extra: keys that another tool has added to the file, with their values as JSON.
+        damaged: how many entries of the file were left out, as far as that is known.
 
     Raises:
         Unreadable: the file can't be read.
@@ -524,6 +525,7 @@ class SavedSample:
         read_segment: ReadBody,
     ) -> None:
         self._read_segment = read_segment
+        self.damaged = 0
         self.own: OwnFile | None = None
         self.extra: Mapping[str, bytes] = {}
         newest: dict[Identity, Stored] = {}
@@ -534,7 +536,7 @@ class SavedSample:
     def _of_file(self, file: BinaryIO | None, match: MatchRecord | None) -> Iterable[Stored]:
         content = None if file is None else read_any(file)
         if isinstance(content, OwnFile):
-            self.own, self.extra = content, content.extra
+            self.own, self.extra, self.damaged = content, content.extra, content.damaged
             return content.heads
         if content is None:
             return ()
@@ -551,11 +553,11 @@ class SavedSample:
         assert self.own is not None
         return self.own.body(s)
 
-    def drop_damaged(self) -> int:
-        """Leave out the entries of the file that are damaged. Return how many these are."""
+    def drop_damaged(self) -> None:
+        """Leave out the entries of the file that are damaged."""
         before = len(self.entries)
         self.entries = [s for s in self.entries if s.where != IN_FILE or parse_entry(self.body(s)) is not None]
-        return before - len(self.entries)
+        self.damaged += before - len(self.entries)
 
 
 def old_entries(old: OldFile, places: list[OldMatch] | None) -> Iterator[Stored]:

@@ -28,13 +28,12 @@ from nbrun.results.format import (
     segment_name,
     temporary,
 )
-from nbrun.results.listing import Problem
+from nbrun.results.listing import Problem, damaged_entries
 from nbrun.results.replay import Attempt, JournalIndex, LogScan, SavedSample, index_journal, split_readable
 from nbrun.results.sample_file import (
     IN_SEGMENT,
     FileInfo,
     Identity,
-    OwnFile,
     Stored,
     Unreadable,
     in_chunks,
@@ -47,6 +46,8 @@ from nbrun.storage.lock import DirectoryLock
 
 #: No run begins after this seq: it leaves room for more results than any directory gets, up to MAX_SEQ.
 LAST_SEQ = MAX_SEQ // 10
+#: Completes a problem of a file that is replaced.
+KEPT = "; it is kept in .nbrun/damaged/"
 #: A segment with a higher number is not of nbrun. It is deleted as others are, once its entries are in files.
 MAX_SEGMENT = 10**9
 
@@ -175,7 +176,11 @@ class _SampleWriter:
                 directory.quarantine(path)
                 info = None
             if info is not None and saved.own is not None:
-                _drop_damaged(directory, info, saved.own, saved)
+                saved.drop_damaged()
+                if saved.damaged and not info.is_damaged:
+                    directory.listing.problems.append(damaged_entries(path, saved.damaged, sample_id, KEPT))
+                if saved.damaged or info.is_damaged:
+                    directory.quarantine(path, is_copy=True)  # before it is replaced
             parts = file_parts(sample_id, header, info, match, saved.entries, saved.body, saved.extra)
             files.replace_file(path, in_chunks(parts), directory.inner / "tmp" / temporary(name))
         return sample_file.peek(path)
@@ -209,16 +214,6 @@ def _header_of(info: FileInfo | None) -> Header:
     if info is None or info.summary is None:
         return {}
     return {"totals": info.recorded("total"), "identities": info.summary["identities"]}
-
-
-def _drop_damaged(directory: Directory, info: FileInfo, own: OwnFile, saved: SavedSample) -> None:
-    """Leave out the entries that can't be read. A damaged file is kept in `.nbrun/damaged/` before it is replaced."""
-    damaged = saved.drop_damaged() + own.damaged
-    if damaged and not info.is_damaged:
-        what = f"has {damaged} damaged entries; it is kept in .nbrun/damaged/"
-        directory.listing.problems.append(Problem(str(directory.path / info.name), what, info.sample_id))
-    if info.is_damaged or damaged:
-        directory.quarantine(directory.path / info.name, is_copy=True)
 
 
 def file_parts(
@@ -284,7 +279,7 @@ def _delete_segments(directory: Directory, index: JournalIndex, out: Recovery) -
         if scan is None:
             files.remove(path)
             continue
-        directory.listing.problems.append(Problem(str(path), f"{scan}; it is kept in .nbrun/damaged/"))
+        directory.listing.problems.append(Problem(str(path), f"{scan}{KEPT}"))
         directory.quarantine(path)
 
 

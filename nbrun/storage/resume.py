@@ -19,7 +19,7 @@ from nbrun.json_types import Entry, JsonValue
 from nbrun.results import legacy, listing, sample_file
 from nbrun.results.format import MatchedPlace, MatchRecord, temporary
 from nbrun.results.legacy import OldMatch, match_old, places_in
-from nbrun.results.listing import Problem
+from nbrun.results.listing import Problem, damaged_entries
 from nbrun.results.sample_file import (
     NBRUN,
     NOWHERE,
@@ -39,7 +39,7 @@ from nbrun.storage.directory import Directory, choose
 from nbrun.storage.entry import ENTRY
 from nbrun.storage.journal import Journal
 from nbrun.storage.match import NO_ITEM, Retyped, is_moved, match_by_key, match_own, match_rows, retyped, stored_item
-from nbrun.storage.recovery import Recovery, attempt_body, decode_hint
+from nbrun.storage.recovery import KEPT, Recovery, attempt_body, decode_hint
 from nbrun.storage.sample_state import DONE, Columns, SampleState
 from nbrun.storage.sample_writer import write_sample
 from nbrun.verdicts import Tally
@@ -324,8 +324,7 @@ class ResumePlanner:
             again = self._take_entries(state, own, matched)
             crc = index.crc if index is not None else entry_index.crc_of(f)
         if own.damaged and not info.is_damaged:
-            what = f"has {own.damaged} damaged entries; it is kept in .nbrun/damaged/"
-            self.directory.listing.problems.append(Problem(str(path), what, state.sample_id))
+            self.directory.listing.problems.append(damaged_entries(path, own.damaged, state.sample_id, KEPT))
         if own.damaged or info.is_damaged:
             self.directory.quarantine(self.path / info.name, is_copy=True)
             self._write_now(state)

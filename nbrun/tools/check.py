@@ -9,17 +9,16 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
-from nbrun.results import legacy, plain_files, sample_file
+from nbrun.results import plain_files
 from nbrun.results.format import ARCHIVED, FOLDER, MATCH, RUN, UNCLEAN, frame
-from nbrun.results.listing import Listing, is_of_member, list_samples, open_file, reason
-from nbrun.results.reader import results_folder
-from nbrun.results.replay import ARCHIVED_LOG, JournalIndex, LogScan, index_journal, read_log, whole_records
-from nbrun.results.sample_file import FileInfo, Unreadable
+from nbrun.results.listing import Listing, Problem, is_of_member
+from nbrun.results.reader import Reader, Snapshot, results_folder
+from nbrun.results.replay import ARCHIVED_LOG, JournalIndex, LogScan, read_log, whole_records
+from nbrun.results.sample_file import IN_SEGMENT, FileInfo, OwnFile
 from nbrun.storage import files, lock
 from nbrun.storage.directory import Directory
 from nbrun.storage.recovery import recovered, rewrite_sample
@@ -169,16 +168,13 @@ def check(results: str | os.PathLike[str], repair: bool = False) -> Report:
 def inspect(path: Path) -> Report:
     """Read everything, and write nothing."""
     report = Report(str(path), holder=lock.holder_of(path / FOLDER / "lock"))
-    journal = index_journal(path / FOLDER)
     for odd, what in plain_files.odd_entries(path / FOLDER):
         report.add(odd, "odd", what, "Nothing is read or written through it, and no run starts here.")
-    listing = list_samples(path)
-    _check_listing(report, listing)
-    seen: dict[str, set[tuple[str, bytes, int]]] = {}
-    for info in listing.by_id.values():
-        seen[info.sample_id] = _check_sample(report, path, info)
-    _count(report, journal, seen)
-    _check_segments(report, journal)
+    with Reader(path).open() as now:
+        _check_listing(report, now.listing)
+        for sample_id in {**now.listing.by_id, **now.journal.entries}:
+            _check_sample(report, now, sample_id)
+        _check_segments(report, now.journal)
     _check_logs(report, path / FOLDER)
     kept = path / FOLDER / "damaged"
     report.kept = sorted(os.listdir(kept)) if plain_files.is_real_folder(kept) else []
@@ -213,70 +209,35 @@ def _may_be_a_sample(path: str) -> bool:
     return not head.startswith((b"{", b"[")) or head[:1] == b""
 
 
-def _check_sample(report: Report, path: Path, info: FileInfo) -> set[tuple[str, bytes, int]]:
-    file = path / info.name
-    found: set[tuple[str, bytes, int]] = set()
-    try:
-        with open_file(path, info) as f:
-            content = sample_file.read_any(f)
-            if isinstance(content, bytes):
-                old = legacy.parse_old(content)
-                report.samples += 1
-                report.entries += sum(len(rows) for rows in old.groups.values())
-                return found
-            counts, damaged = _read_own(content, found)
-    except FileNotFoundError:
-        return found  # a run replaces it
-    except (Unreadable, OSError, ValueError) as e:
-        cost = f"Its results can't be read. {AGAIN}"
-        report.add(file, "archived" if info.place else "unreadable", reason(e), cost, info.sample_id)
-        return found
-    report.samples += 1
-    report.entries += len(found)
-    if damaged and not info.is_damaged:
-        what = f"has {damaged} damaged entr{'ies' if damaged > 1 else 'y'}"
-        report.add(
-            file,
-            "entries",
-            what,
-            f"{damaged} result{'s' if damaged > 1 else ''} can't be read. {AGAIN}",
-            info.sample_id,
-        )
-    elif not info.is_damaged and info.progress is not None:
-        _check_counts(report, file, info, counts)
-    return found
+def _check_sample(report: Report, now: Snapshot, sample_id: str) -> None:
+    info = now.listing.by_id.get(sample_id)
+    problems: list[Problem] = []
+    with now.open_sample(sample_id, problems) as saved:
+        if saved is not None:
+            report.samples += 1
+            report.entries += len(saved.entries)
+            report.waiting += sum(s.where >= IN_SEGMENT for s in saved.entries)
+            if info is not None and saved.own is not None and not saved.damaged:
+                _check_counts(report, now.path / info.name, info, saved.own)
+    for problem in problems:
+        if problem.entries:
+            kind = "segment" if problem.path == str(now.path) else "entries"
+            cost = f"{problem.entries} result{'s' if problem.entries > 1 else ''} can't be read. {AGAIN}"
+            report.add(problem.path, kind, problem.what, cost, sample_id)
+        elif info is not None and (info.place is not None or os.path.lexists(problem.path)):  # else it was deleted
+            kind = "archived" if info.place else "unreadable"
+            report.add(problem.path, kind, problem.what, f"Its results can't be read. {AGAIN}", sample_id)
 
 
-def _check_counts(report: Report, file: Path, info: FileInfo, counts: Mapping[str, int]) -> None:
+def _check_counts(report: Report, file: Path, info: FileInfo, own: OwnFile) -> None:
     """Compare what a file's progress object says with the entries that it holds."""
-    assert info.progress is not None
-    recorded = {g: info.progress.get(f"completed_{g}s") for g in counts}
+    counts = Counter(dict.fromkeys(own.groups, 0))
+    counts.update(head.group for head in own.heads if head.status == "done" and head.item_index is not None)
+    recorded = {g: (info.progress or {}).get(f"completed_{g}s") for g in counts}
     wrong = {g: (n, counts[g]) for g, n in recorded.items() if n is not None and n != counts[g]}
     if wrong:
         what = "; ".join(f"says completed_{g}s {a}, but holds {b}" for g, (a, b) in wrong.items())
         report.add(file, "counts", what, "Counts that are read from its last line are wrong.", info.sample_id)
-
-
-def _read_own(file: sample_file.OwnFile, found: set[tuple[str, bytes, int]]) -> tuple[Counter[str], int]:
-    """Return the number of done entries by group, and of damaged entries. Adds each entry's identity to `found`."""
-    counts: Counter[str] = Counter(dict.fromkeys(file.groups, 0))
-    damaged = file.damaged
-    for head in file.heads:
-        if sample_file.parse_entry(file.body(head)) is None:
-            damaged += 1
-            continue
-        found.add((head.group, head.key, head.occurrence))
-        counts[head.group] += head.status == "done" and head.item_index is not None
-    return counts, damaged
-
-
-def _count(report: Report, journal: JournalIndex, seen: dict[str, set[tuple[str, bytes, int]]]) -> None:
-    for sample_id, entries in journal.entries.items():
-        if sample_id not in seen:
-            report.samples += 1
-        new = entries.keys() - seen.get(sample_id, set())
-        report.waiting += len(new)
-        report.entries += len(new)
 
 
 def _check_segments(report: Report, journal: JournalIndex) -> None:
