@@ -47,26 +47,19 @@ def open_plain(path: str | os.PathLike[str]) -> int:
         NotPlainError: it is something else, or has holes as no file of nbrun's has.
         OSError: it can't be opened.
     """
-    return open_at(path, os.O_RDONLY, os.fspath(path), None)
+    return open_and_stat(path)[0]
 
 
-def open_and_stat(path: str | os.PathLike[str]) -> tuple[int, os.stat_result]:
-    """Do what `open_plain` does. Return what the system says of the file, too."""
-    return _open(path, os.O_RDONLY, os.fspath(path), None)
-
-
-def open_at(path: str | os.PathLike[str], flags: int, name: str, dir_fd: int | None) -> int:
-    """Do what `open_plain` does with these flags, reaching the file by a name in an open folder.
+def open_and_stat(
+    path: str | os.PathLike[str], flags: int = os.O_RDONLY, name: str | None = None, dir_fd: int | None = None
+) -> tuple[int, os.stat_result]:
+    """Do what `open_plain` does. Return what the system says of the file, too.
 
     Args:
-        path: its path, for messages.
-        name, dir_fd: as os.open takes them.
+        name, dir_fd: its name in an open folder, to be reached by these; `path` is for messages then.
     """
-    return _open(path, flags, name, dir_fd)[0]
-
-
-def _open(path: str | os.PathLike[str], flags: int, name: str, dir_fd: int | None) -> tuple[int, os.stat_result]:
     refuse_link(path)
+    name = os.fspath(path) if name is None else name
     try:
         fd = os.open(name, flags | SAFE_FLAGS, 0o666, dir_fd=dir_fd)
     except OSError as e:

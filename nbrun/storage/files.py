@@ -36,7 +36,7 @@ from nbrun.results.plain_files import (
     NotPlainError,
     check_plain,
     not_plain,
-    open_at,
+    open_and_stat,
     read_whole,
     refuse_link,
 )
@@ -246,7 +246,7 @@ def open_plain(path: str | os.PathLike[str], flags: int = os.O_RDONLY) -> int:
         OSError: it can't be opened.
     """
     at = _Place(path)
-    return open_at(path, flags, at.name, at.dir_fd)
+    return open_and_stat(path, flags, at.name, at.dir_fd)[0]
 
 
 def open_reading(path: str | os.PathLike[str]) -> BinaryIO:

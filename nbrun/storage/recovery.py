@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -111,21 +111,16 @@ def recovered(path: Path) -> Iterator[Directory]:
         ResultsInUseError: a run writes there.
         StorageError: the disk refused.
     """
-    directory = Directory(path)
     try:
-        guard = DirectoryLock(directory.inner / "lock")
-        try:
+        with closing(Directory(path)) as directory, ExitStack() as held:
+            held.callback(DirectoryLock(directory.inner / "lock").release)
             directory.scan()
             recover(directory)
             yield directory
-        finally:
-            guard.release()
     except StorageError:
         raise
     except OSError as e:
         raise StorageError(f"{path}: {e.strerror or e}. Nothing that was saved is lost.", path=str(path)) from e
-    finally:
-        directory.close()
 
 
 def rewrite_sample(directory: Directory, info: FileInfo) -> None:

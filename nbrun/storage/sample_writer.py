@@ -168,14 +168,12 @@ class _SampleWriter:
         """See write_sample."""
         with self._opened:
             self._open()
-            self._begin()
             try:
-                file_id = files.replace_file(self.path, in_chunks(self._parts()), beside)
+                file_id = self._replace(beside)
             except _Moved:  # another program wrote into the file; its inode, size and time may be the same all the same
                 self._rescan()
-                self._begin()
                 try:
-                    file_id = files.replace_file(self.path, in_chunks(self._parts()), beside)
+                    file_id = self._replace(beside)
                 except _Moved:
                     raise OSError(errno.ESTALE, "changes while it is being read", self.path) from None
         entry_index.keep(Path(self.path), self.state, self.c, self.new_crc, file_id)
@@ -196,8 +194,8 @@ class _SampleWriter:
         if files.identity_of(os.fstat(file.fileno())) != self._known:
             self._rescan()
 
-    def _begin(self) -> None:
-        """Take a snapshot of what the state holds now."""
+    def _replace(self, beside: str) -> files.FileId:
+        """Write what the state holds now."""
         state = self.state
         with state.lock:
             self._read_segment = self._hold()
@@ -212,6 +210,7 @@ class _SampleWriter:
         self._stays = b""  # by position: 1 where the entry is copied with its neighbours
         if self._own is not None and state.file_crc is not None:
             self._stays = bytes(map(IN_FILE.__eq__, self.c.where))
+        return files.replace_file(self.path, in_chunks(self._parts()), beside)
 
     def _rescan(self) -> None:
         """Find the state's entries in the file as it is, and take over entries that the state doesn't know.

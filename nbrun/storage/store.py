@@ -14,6 +14,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import ParamSpec, cast
 
@@ -73,47 +74,42 @@ class ResultStore:
         self._fault_lock = threading.Lock()  # one thread at a time makes folders again: held over I/O on purpose
         self._is_closed = False  # changed with _fault_lock held
         self._is_new = False  # the inner folder was made again, but doesn't hold all it needs yet
-        self.directory = Directory(path)
         try:
-            self._guard = DirectoryLock(self.directory.inner / "lock")
-        except BaseException as e:
-            self.directory.close()
-            if isinstance(e, OSError):
-                raise _refused(path, e) from e
-            raise
-        try:
-            self.directory.scan()
-            self.earlier_runs = self.directory.runs()
-            recovery = recover(self.directory)
-            self.recovered = recovery.recovered
-            self._carried = recovery.next_segment - 1 if recovery.attempts else 0
-            self.in_flight = InFlightTasks(self.directory.inner, self.directory.unclean_log)
-            quarantined = self.in_flight.take_over(recovery.next_seq - 1)
-            self._run_record = {**run, "seq": recovery.next_seq - 1}
-            self.note_totals(totals or SampleTotals())
-            self.journal = Journal(
-                self.directory.inner,
-                recovery.next_segment,
-                recovery.next_seq,
-                self._saved,
-                on_fault,
-                self.directory.check_place,
-            )
-            self._planner = ResumePlanner(self.directory, self.journal, recovery, self.run_id, quarantined, keep_items)
-            self.compactor = Compactor(
-                path, self.journal, on_fault, self._planner.note_problem, self.directory.check_place
-            )
-            infos = self.directory.listing.by_id.values()
-            self.manifest = Manifest(path, self.directory.inner, [i.name for i in infos])
-            self.in_flight.begin(self.run_id)
-        except BaseException as e:
-            if hasattr(self, "journal"):  # its thread is running already
-                self.journal.close(1.0)
-            self.directory.close()
-            self._guard.release()
-            if isinstance(e, OSError):
-                raise _refused(path, e) from e
-            raise
+            with ExitStack() as opened:  # what was opened is closed again where the rest can't be
+                self._open(run, keep_items, totals or SampleTotals(), opened)
+                opened.pop_all()
+        except OSError as e:
+            raise _refused(path, e) from e
+
+    def _open(self, run: Mapping[str, object], keep_items: bool, totals: SampleTotals, opened: ExitStack) -> None:
+        self.directory = directory = Directory(self.path)
+        opened.callback(directory.close)
+        self._guard = DirectoryLock(directory.inner / "lock")
+        opened.callback(self._guard.release)
+        directory.scan()
+        self.earlier_runs = directory.runs()
+        recovery = recover(directory)
+        self.recovered = recovery.recovered
+        self._carried = recovery.next_segment - 1 if recovery.attempts else 0
+        self.in_flight = InFlightTasks(directory.inner, directory.unclean_log)
+        quarantined = self.in_flight.take_over(recovery.next_seq - 1)
+        self._run_record = {**run, "seq": recovery.next_seq - 1}
+        self.note_totals(totals)
+        self.journal = Journal(
+            directory.inner,
+            recovery.next_segment,
+            recovery.next_seq,
+            self._saved,
+            self._on_fault,
+            directory.check_place,
+        )
+        opened.callback(self.journal.close, 1.0)
+        self._planner = ResumePlanner(directory, self.journal, recovery, self.run_id, quarantined, keep_items)
+        self.compactor = Compactor(
+            self.path, self.journal, self._on_fault, self._planner.note_problem, directory.check_place
+        )
+        self.manifest = Manifest(self.path, directory.inner, [i.name for i in directory.listing.by_id.values()])
+        self.in_flight.begin(self.run_id)
 
     def watch_space(self, warn: Callable[[str], None], remaining: Callable[[], int | None]) -> SpaceWatch:
         """Watch the disk's free space from now on. Arguments: see SpaceWatch. Call it before the first sample."""
