@@ -8,19 +8,28 @@ class ActionButton {
     this.act = act;
     this.action = actions[0];
     const isSmall = this.action.place === "notice";
-    this.element = button(this.action.label, () => this.press(), { class: isSmall ? "nbrun-small" : `nbrun-${this.action.button}` });
+    this.element = button(this.action.label, () => this.press(), {
+      class: isSmall ? "nbrun-small" : `nbrun-${this.action.button}`,
+    });
     this.question = this.makeQuestion(actions.find(({ choices }) => choices.length));
     this.elements = this.question ? [this.element, this.question] : [this.element];
   }
 
   makeQuestion(action) {
     if (!action) return null;
-    const choices = action.choices.map(({ label, ...more }) => button(label, () => {
-      this.act(this.element, action, more);
-      this.ask(false);
-    }));
-    return h("span", { class: "nbrun-question", role: "group", "aria-label": action.question, hidden: "" },
-      `${action.label}: `, ...choices, button("Cancel", () => this.ask(false)));
+    const choices = action.choices.map(({ label, ...more }) =>
+      button(label, () => {
+        this.act(this.element, action, more);
+        this.ask(false);
+      }),
+    );
+    return h(
+      "span",
+      { class: "nbrun-question", role: "group", "aria-label": action.question, hidden: "" },
+      `${action.label}: `,
+      ...choices,
+      button("Cancel", () => this.ask(false)),
+    );
   }
 
   press() {
@@ -54,8 +63,16 @@ class ActionField {
   constructor(action, act) {
     this.action = action;
     this.act = act;
-    this.input = h("input", { type: "number", min: "1", max: "100000", step: "1", "aria-label": action.label, "data-lm-suppress-shortcuts": "true",
-      onchange: () => this.change(), onkeydown: (event) => event.stopPropagation() });
+    this.input = h("input", {
+      type: "number",
+      min: "1",
+      max: "100000",
+      step: "1",
+      "aria-label": action.label,
+      "data-lm-suppress-shortcuts": "true",
+      onchange: () => this.change(),
+      onkeydown: (event) => event.stopPropagation(),
+    });
     this.label = h("label", { class: `nbrun-${action.name}` }, `${action.label} `, this.input);
     this.elements = [this.label];
   }
@@ -86,16 +103,19 @@ class Controls {
     const byButton = {};
     for (const action of Object.values(ACTIONS)) (byButton[action.button] ??= []).push(action);
     this.controls = Object.values(byButton).map((actions) =>
-      actions[0].place === "number" ? new ActionField(actions[0], act) : new ActionButton(actions, act));
+      actions[0].place === "number" ? new ActionField(actions[0], act) : new ActionButton(actions, act),
+    );
     const elementsAt = (isInNotice) =>
-      this.controls.filter(({ action }) => (action.place === "notice") === isInNotice).flatMap(({ elements }) => elements);
+      this.controls
+        .filter(({ action }) => (action.place === "notice") === isInNotice)
+        .flatMap(({ elements }) => elements);
     this.row = elementsAt(false);
     this.notice = elementsAt(true);
   }
 
   /** `isLive`: the kernel answers. `root` is focused where no control can be. */
   draw(head, isLive, root) {
-    this.can = isLive ? head.can ?? [] : [];
+    this.can = isLive ? (head.can ?? []) : [];
     const focused = root.getRootNode().activeElement;
     const hasFocus = !!focused && [...this.row, ...this.notice].some((element) => element.contains(focused));
     for (const control of this.controls) control.draw(head, isLive);

@@ -14,6 +14,13 @@ function h(tag, attributes = {}, ...children) {
   return element;
 }
 
+const div = (className, ...children) => h("div", { class: className }, ...children);
+const span = (className, ...children) => h("span", { class: className }, ...children);
+
+/** A list of choices. options: [value, text]; `act()` is called when another one is chosen. */
+const select = (label, act, options = []) =>
+  h("select", { "aria-label": label, onchange: act }, ...options.map(([value, text]) => h("option", { value }, text)));
+
 const button = (name, act, more = {}) =>
   h("button", { type: "button", ...more, onclick: (event) => act(event.currentTarget) }, name);
 
@@ -31,13 +38,30 @@ const clip = (text, characters = 300) => (text.length > characters ? `${text.sli
 
 const duration = (seconds) => {
   const s = Math.round(seconds);
-  const parts = [[Math.floor(s / 86400), "d"], [Math.floor(s / 3600) % 24, "h"], [Math.floor(s / 60) % 60, "min"], [s % 60, "s"]];
-  const first = Math.max(0, parts.findIndex(([n]) => n));
-  return (s ? parts.slice(first, first + 2).filter(([n], i) => n || !i) : [[0, "s"]]).map(([n, unit]) => `${n} ${unit}`).join(" ");
+  const parts = [
+    [Math.floor(s / 86400), "d"],
+    [Math.floor(s / 3600) % 24, "h"],
+    [Math.floor(s / 60) % 60, "min"],
+    [s % 60, "s"],
+  ];
+  const first = Math.max(
+    0,
+    parts.findIndex(([n]) => n),
+  );
+  return (s ? parts.slice(first, first + 2).filter(([n], i) => n || !i) : [[0, "s"]])
+    .map(([n, unit]) => `${n} ${unit}`)
+    .join(" ");
 };
 
 /** A time as it was measured, to three digits like `time_text` in Python; times in messages are whole milliseconds. */
-const seconds = (s) => (s >= 60 ? duration(s) : s >= 1 ? `${Number(s.toPrecision(3))} s` : s >= 0.0005 ? `${Math.round(1000 * s)} ms` : "< 1 ms");
+const seconds = (s) =>
+  s >= 60
+    ? duration(s)
+    : s >= 1
+      ? `${Number(s.toPrecision(3))} s`
+      : s >= 0.0005
+        ? `${Math.round(1000 * s)} ms`
+        : "< 1 ms";
 
 /** A text cut in its middle: ids differ mostly at their ends. */
 const cutMiddle = (text, characters) => {
@@ -46,15 +70,16 @@ const cutMiddle = (text, characters) => {
   return `${text.slice(0, characters - 1 - tail)}…${text.slice(-tail)}`;
 };
 
-/** Where there is too little room, the start is cut and these last characters stay. Scripts from right to left aren't split. */
+/** Where there is too little room, the start is cut and these last characters stay. */
 const TAIL = 12;
+// Scripts from right to left aren't split.
 const isSplit = (text) => text.length > 2 * TAIL && !/[\u0590-\u08ff\ufb1d-\ufefc]/.test(text);
 
 /** An element that shows an id: cut in the middle where it is longer than the room. */
 class Id {
   constructor(attributes = {}) {
-    this.head = h("span", { class: "nbrun-id-head" });
-    this.tail = h("span", { class: "nbrun-id-tail" });
+    this.head = span("nbrun-id-head");
+    this.tail = span("nbrun-id-tail");
     this.element = h("bdi", { ...attributes, class: `nbrun-id ${attributes.class ?? ""}` }, this.head, this.tail);
   }
 
@@ -70,27 +95,47 @@ class Id {
 }
 
 /** The signs beside the colours: [key, sign, word]. */
-const SIGNS = [["accepted", "✓", "accepted"], ["rejected", "✗", "rejected"], ["done", "•", "done"],
-  ["judge", "?", "judge errors"], ["errors", "!", "errors"], ["running", "▸", "running"], ["waiting", "…", "waiting"]];
+const SIGNS = [
+  ["accepted", "✓", "accepted"],
+  ["rejected", "✗", "rejected"],
+  ["done", "•", "done"],
+  ["judge", "?", "judge errors"],
+  ["errors", "!", "errors"],
+  ["running", "▸", "running"],
+  ["waiting", "…", "waiting"],
+];
 const UNEXPECTED = "≠";
-/** Verdicts that reject, as verdicts.py lists them. All others but Accepted and JudgeError are a judge's own words: neutral. */
-const REJECTING = new Set(["WrongAnswer", "TimeLimitExceeded", "MemoryLimitExceeded", "OutputLimitExceeded", "RuntimeError", "CompileError", "Rejected"]);
+/** Verdicts that reject, as verdicts.py lists them. All others but Accepted and JudgeError are a judge's own: neutral. */
+const REJECTING = new Set([
+  "WrongAnswer",
+  "TimeLimitExceeded",
+  "MemoryLimitExceeded",
+  "OutputLimitExceeded",
+  "RuntimeError",
+  "CompileError",
+  "Rejected",
+]);
 
 /** No part of a bar is narrower than this share of it, or one error in 10,000 tasks could not be seen. */
 const LEAST_PERCENT = 0.6;
 
-/** A bar in segments as one background: no element a segment. parts: {key: count}. `unexpected` is a line at its foot. */
+/** Paints a bar's segments as one background, without elements. parts: {key: count}; `unexpected` is a line at its foot. */
 function paint(element, parts, total, unexpected = 0) {
-  const widths = SIGNS.filter(([name]) => parts[name]).map(([name]) => [name, Math.max(LEAST_PERCENT, (100 * parts[name]) / Math.max(1, total))]);
+  const widths = SIGNS.filter(([name]) => parts[name]).map(([name]) => [
+    name,
+    Math.max(LEAST_PERCENT, (100 * parts[name]) / Math.max(1, total)),
+  ]);
   const surplus = widths.reduce((sum, [, width]) => sum + width, 0) - 100;
   if (surplus > 0) widths.sort((a, b) => b[1] - a[1])[0][1] -= surplus;
   const order = SIGNS.map(([name]) => name);
   let from = 0;
-  const stops = widths.sort((a, b) => order.indexOf(a[0]) - order.indexOf(b[0])).map(([name, width]) => {
-    const stop = `var(--nbrun-${name}) ${from.toFixed(2)}% ${(from + width).toFixed(2)}%`;
-    from += width;
-    return stop;
-  });
+  const stops = widths
+    .sort((a, b) => order.indexOf(a[0]) - order.indexOf(b[0]))
+    .map(([name, width]) => {
+      const stop = `var(--nbrun-${name}) ${from.toFixed(2)}% ${(from + width).toFixed(2)}%`;
+      from += width;
+      return stop;
+    });
   stops.push(`transparent ${from.toFixed(2)}%`);
   const line = unexpected ? Math.max(1, (100 * unexpected) / Math.max(1, total)).toFixed(2) : 0;
   const mark = line ? `linear-gradient(90deg, var(--nbrun-unexpected) ${line}%, transparent ${line}%), ` : "";
@@ -100,10 +145,17 @@ function paint(element, parts, total, unexpected = 0) {
   element.style.backgroundSize = mark ? "100% 3px, 100% 100%" : "";
 }
 
-/** Splits counts into what a bar shows. Of the judge's errors some are results, some errors; `judgeDone` are results. */
+/** Splits counts into what a bar shows. `judgeDone` of the judge's errors are results, the others are errors. */
 function segments({ done, accepted, rejected, errors, judge, running, waiting }, judgeDone) {
-  return { accepted, rejected, done: Math.max(0, done - accepted - rejected - judgeDone), judge,
-    errors: Math.max(0, errors - (judge - judgeDone)), running, waiting };
+  return {
+    accepted,
+    rejected,
+    done: Math.max(0, done - accepted - rejected - judgeDone),
+    judge,
+    errors: Math.max(0, errors - (judge - judgeDone)),
+    running,
+    waiting,
+  };
 }
 
 /** Puts a text on the clipboard, also where the page may not use the modern way (no https). */
@@ -124,10 +176,14 @@ const textBox = (label, text = "") => h("pre", { tabindex: "0", role: "group", "
 
 /** A button that copies what `text()` returns, and confirms it for a moment. */
 function copyButton(label, text) {
-  const made = button("Copy", async () => {
-    await copy(text());
-    setText(made, "Copied");
-    setTimeout(() => setText(made, "Copy"), 1500);
-  }, { "aria-label": label, class: "nbrun-small" });
+  const made = button(
+    "Copy",
+    async () => {
+      await copy(text());
+      setText(made, "Copied");
+      setTimeout(() => setText(made, "Copy"), 1500);
+    },
+    { "aria-label": label, class: "nbrun-small" },
+  );
   return made;
 }

@@ -4,6 +4,8 @@ const ROW_PX = 26;
 const NARROW_ROW_PX = 46; // two lines a row
 const HEADER_PX = 26;
 
+const columnHeader = (content, attributes = {}) => h("div", { role: "columnheader", ...attributes }, content);
+
 class List {
   /**
    * makeRow() gives {element, show(place)}; open(place) is called for a click or Enter. columns: header cells.
@@ -21,10 +23,17 @@ class List {
     this.header = h("div", { role: "row", class: "nbrun-row nbrun-header" }, ...columns);
     this.head = h("div", { role: "rowgroup", class: "nbrun-head" }, this.header); // it stays above the rows
     // A grid, not a table: only a grid may have an active row.
-    this.element = h("div", { class: "nbrun-table nbrun-scroller", role: "grid", tabindex: "0", "aria-label": label }, this.head, this.spacer);
+    this.element = h(
+      "div",
+      { class: "nbrun-table nbrun-scroller", role: "grid", tabindex: "0", "aria-label": label },
+      this.head,
+      this.spacer,
+    );
     this.scroller = this.element;
     this.scroller.nbrunList = this;
-    this.scroller.addEventListener("scroll", () => (this.frame ||= requestAnimationFrame(() => this.draw())), { passive: true });
+    this.scroller.addEventListener("scroll", () => (this.frame ||= requestAnimationFrame(() => this.draw())), {
+      passive: true,
+    });
     this.spacer.addEventListener("click", (event) => this.click(event));
   }
 
@@ -95,7 +104,10 @@ class List {
     const page = this.shown - 1;
     const steps = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -Infinity, End: Infinity };
     if (event.key in steps && this.count) {
-      const to = this.active < 0 && steps[event.key] > 0 && Number.isFinite(steps[event.key]) ? 0 : this.active + steps[event.key];
+      const to =
+        this.active < 0 && steps[event.key] > 0 && Number.isFinite(steps[event.key])
+          ? 0
+          : this.active + steps[event.key];
       this.active = Math.max(0, Math.min(this.count - 1, to));
       this.reveal(this.active);
     } else if (event.key === "Enter" && this.active >= 0) this.open(this.active);
@@ -113,10 +125,15 @@ class List {
   }
 }
 
-/** Keeps plain keys on the panel from the notebook, where "d d" deletes cells. Tab, Escape and Shift+Enter reach the notebook. */
+/** Keeps plain keys on the panel from the notebook, where "d d" deletes cells; Tab, Escape and Shift+Enter reach it. */
 function keepKeys(event) {
   if (event.target.nbrunList) return event.target.nbrunList.key(event);
-  const isForNotebook = event.ctrlKey || event.metaKey || event.altKey || ["Tab", "Escape"].includes(event.key) || (event.shiftKey && event.key === "Enter");
+  const isForNotebook =
+    event.ctrlKey ||
+    event.metaKey ||
+    event.altKey ||
+    ["Tab", "Escape"].includes(event.key) ||
+    (event.shiftKey && event.key === "Enter");
   if (!isForNotebook && event.target.closest?.(".nbrun-panel")) event.stopImmediatePropagation();
 }
 

@@ -3,8 +3,16 @@
 const TASKS_SHOWN = 8;
 const ASK_AGAIN_MS = 4000;
 /** Columns of tasks: [key, name, width]. One that is empty for all tasks of the sample is left out. */
-const TASK_COLUMNS = [["group", "Group", "minmax(min(120px, 14%), 1fr)"], ["index", "Index", "44px"], ["outcome", "Verdict", "minmax(205px, 1.5fr)"], ["time", "Time", "72px"],
-  ["attempts", "Attempts", "62px"], ["language", "Language", "minmax(min(74px, 9%), 0.8fr)"], ["item", "Item", "minmax(0, 3fr)"], ["result", "Result", "minmax(0, 3fr)"]];
+const TASK_COLUMNS = [
+  ["group", "Group", "minmax(min(120px, 14%), 1fr)"],
+  ["index", "Index", "44px"],
+  ["outcome", "Verdict", "minmax(205px, 1.5fr)"],
+  ["time", "Time", "72px"],
+  ["attempts", "Attempts", "62px"],
+  ["language", "Language", "minmax(min(74px, 9%), 0.8fr)"],
+  ["item", "Item", "minmax(0, 3fr)"],
+  ["result", "Result", "minmax(0, 3fr)"],
+];
 const TASK_STATUSES = ["done", "error", "running", "waiting"];
 
 class Sample {
@@ -14,16 +22,31 @@ class Sample {
     this.tasks = [];
     this.columns = []; // of TASK_COLUMNS those that are shown
     this.title = new Id();
-    this.count = h("span", { class: "nbrun-quiet" });
-    this.verdicts = h("select", { "aria-label": "Verdict of tasks", onchange: () => this.draw() });
-    this.heads = TASK_COLUMNS.map(([key, name]) => h("div", { role: "columnheader", class: `nbrun-task-${key}` }, name));
-    this.list = new List({ label: "Tasks of the sample", shown: TASKS_SHOWN, makeRow: () => new TaskRow(this), open: (place) => this.openTask(this.chosen[place]),
-      columns: this.heads });
+    this.count = span("nbrun-quiet");
+    this.verdicts = select("Verdict of tasks", () => this.draw());
+    this.heads = TASK_COLUMNS.map(([key, name]) => columnHeader(name, { class: `nbrun-task-${key}` }));
+    this.list = new List({
+      label: "Tasks of the sample",
+      shown: TASKS_SHOWN,
+      makeRow: () => new TaskRow(this),
+      open: (place) => this.openTask(this.chosen[place]),
+      columns: this.heads,
+    });
     this.list.element.classList.add("nbrun-tasks");
-    this.entry = h("div", { class: "nbrun-entry" });
-    this.element = h("section", { class: "nbrun-sample", "aria-label": "Opened sample", hidden: "" },
-      h("div", { class: "nbrun-bar-of-title" }, h("b", {}, this.title.element), this.count, this.verdicts, button("Close", () => this.close(closed))),
-      this.list.element, this.entry);
+    this.entry = div("nbrun-entry");
+    this.element = h(
+      "section",
+      { class: "nbrun-sample", "aria-label": "Opened sample", hidden: "" },
+      div(
+        "nbrun-bar-of-title",
+        h("b", {}, this.title.element),
+        this.count,
+        this.verdicts,
+        button("Close", () => this.close(closed)),
+      ),
+      this.list.element,
+      this.entry,
+    );
   }
 
   open(number) {
@@ -52,7 +75,10 @@ class Sample {
     this.askedAt = performance.now();
     this.askedAtCount = this.ended();
     const asked = (this.asked = this.store.act("sample", { sample: this.number }));
-    setTimeout(() => this.asked === asked && setText(this.count, "waiting: the kernel answers when the running cell ends"), ANSWER_SLOW_MS);
+    setTimeout(
+      () => this.asked === asked && setText(this.count, "waiting: the kernel answers when the running cell ends"),
+      ANSWER_SLOW_MS,
+    );
   }
 
   ended() {
@@ -80,9 +106,16 @@ class Sample {
 
   take({ columns, names, previews = {} }) {
     this.tasks = Array.from(columns.index ?? [], (index, i) => ({
-      index, group: names.group[columns.group[i]], verdict: names.verdict[columns.verdict[i]], language: names.language[columns.language[i]],
-      status: TASK_STATUSES[columns.status[i]], time: columns.time_ms[i] ? (columns.time_ms[i] - 1) / 1000 : null, attempts: columns.attempts[i],
-      isUnexpected: !!columns.unexpected[i], item: previews.item?.[i] ?? "", result: previews.result?.[i] ?? "",
+      index,
+      group: names.group[columns.group[i]],
+      verdict: names.verdict[columns.verdict[i]],
+      language: names.language[columns.language[i]],
+      status: TASK_STATUSES[columns.status[i]],
+      time: columns.time_ms[i] ? (columns.time_ms[i] - 1) / 1000 : null,
+      attempts: columns.attempts[i],
+      isUnexpected: !!columns.unexpected[i],
+      item: previews.item?.[i] ?? "",
+      result: previews.result?.[i] ?? "",
     }));
     const verdicts = ["", ...new Set(this.tasks.map(wordOf))];
     if (this.tasks.some((task) => task.isUnexpected)) verdicts.splice(1, 0, "unexpected");
@@ -109,8 +142,16 @@ class Sample {
   chooseColumns() {
     const { tasks } = this;
     const differ = (key) => tasks.some((task) => task[key] !== tasks[0][key]);
-    const shown = { group: differ("group"), index: true, outcome: true, time: tasks.some((task) => task.time !== null), attempts: tasks.some((task) => task.attempts > 1),
-      language: tasks.some((task) => task.language), item: tasks.some((task) => task.item), result: tasks.some((task) => task.result) };
+    const shown = {
+      group: differ("group"),
+      index: true,
+      outcome: true,
+      time: tasks.some((task) => task.time !== null),
+      attempts: tasks.some((task) => task.attempts > 1),
+      language: tasks.some((task) => task.language),
+      item: tasks.some((task) => task.item),
+      result: tasks.some((task) => task.result),
+    };
     const columns = TASK_COLUMNS.filter(([key]) => shown[key]);
     this.heads.forEach((head, i) => (head.hidden = !shown[TASK_COLUMNS[i][0]]));
     setText(this.heads[2], tasks.some((task) => task.status === "done" && task.verdict) ? "Verdict" : "Status");
@@ -125,7 +166,8 @@ class Sample {
     const matches = (task) => wordOf(task) === wanted || (wanted === "unexpected" && task.isUnexpected);
     this.chosen = wanted ? this.tasks.filter(matches) : this.tasks;
     const { total, done, errors, work, wait } = this.store.columns;
-    const [all, begun] = [total[this.number], done[this.number] + errors[this.number] + work[this.number] + wait[this.number]];
+    const begun = [done, errors, work, wait].reduce((sum, column) => sum + column[this.number], 0);
+    const all = total[this.number];
     const left = Math.max(0, all - begun);
     setText(this.count, `${plural(all, "task")}${left ? `, ${number(left)} not begun` : ""}`);
     this.list.element.hidden = !this.tasks.length;
@@ -136,7 +178,7 @@ class Sample {
     if (!task) return;
     this.task = task;
     this.isNewTask = true;
-    this.entry.replaceChildren(h("div", { class: "nbrun-quiet" }, "reading…"));
+    this.entry.replaceChildren(div("nbrun-quiet", "reading…"));
     this.askTask();
     this.list.draw();
   }
@@ -149,11 +191,17 @@ class Sample {
   show({ facts = [], texts = [], text, failed }) {
     if (failed) texts = [["", text]];
     const { task } = this;
-    if (task && (task.status === "running" || task.status === "waiting")) texts = [["", aboutUnfinished(task)], ...texts.filter(([heading]) => heading)];
+    if (task && (task.status === "running" || task.status === "waiting"))
+      texts = [["", aboutUnfinished(task)], ...texts.filter(([heading]) => heading)];
     const title = task ? `${task.group} ${task.index}` : "";
     this.entry.replaceChildren(
-      h("div", { class: "nbrun-bar-of-title" }, h("b", {}, title), h("span", { class: "nbrun-quiet nbrun-facts" }, facts.map(([name, value]) => `${name}: ${value}`).join(" · "))),
-      ...texts.flatMap(([heading, body]) => [h("div", { class: "nbrun-heading" }, heading), textBox(heading || "Task", body)]));
+      div(
+        "nbrun-bar-of-title",
+        h("b", {}, title),
+        span("nbrun-quiet nbrun-facts", facts.map(([name, value]) => `${name}: ${value}`).join(" · ")),
+      ),
+      ...texts.flatMap(([heading, body]) => [div("nbrun-heading", heading), textBox(heading || "Task", body)]),
+    );
     if (this.isNewTask) reveal(this.entry);
     this.isNewTask = false;
   }
@@ -165,10 +213,14 @@ function reveal(element) {
   element.scrollIntoView({ block: bottom - top > window.innerHeight / 2 ? "start" : "nearest" });
 }
 
-const aboutUnfinished = (task) => task.status === "running"
-  ? `It has been running for ${seconds(task.time ?? 0)}${task.attempts > 1 ? `, attempt ${task.attempts}` : ""}.`
-  : `It waits for attempt ${task.attempts + 1}: ${task.item || "it asked to be tried again"}.`;
-const wordOf = (task) => (task.status === "running" || task.status === "waiting" ? task.status : task.verdict || (task.status === "error" ? "error" : "done"));
+const aboutUnfinished = (task) =>
+  task.status === "running"
+    ? `It has been running for ${seconds(task.time ?? 0)}${task.attempts > 1 ? `, attempt ${task.attempts}` : ""}.`
+    : `It waits for attempt ${task.attempts + 1}: ${task.item || "it asked to be tried again"}.`;
+const wordOf = (task) =>
+  task.status === "running" || task.status === "waiting"
+    ? task.status
+    : task.verdict || (task.status === "error" ? "error" : "done");
 const TASK_SIGNS = { Accepted: "✓", JudgeError: "?" };
 const signOf = (task) => {
   if (task.status === "running") return "▸";
@@ -187,10 +239,20 @@ class TaskRow {
   show(place) {
     const task = this.sample.chosen[place];
     const outcome = `${signOf(task)} ${wordOf(task)}${task.isUnexpected ? ` ${UNEXPECTED}` : ""}`;
-    const texts = { ...task, index: number(task.index), outcome, time: task.time === null ? "" : seconds(task.time), attempts: number(task.attempts) };
+    const texts = {
+      ...task,
+      index: number(task.index),
+      outcome,
+      time: task.time === null ? "" : seconds(task.time),
+      attempts: number(task.attempts),
+    };
     this.sample.columns.forEach(([key], i) => {
       setText(this.cells[i], texts[key]);
-      setAttribute(this.cells[i], "title", key === "outcome" && task.isUnexpected ? `${wordOf(task)}: unexpected for this group` : texts[key]);
+      setAttribute(
+        this.cells[i],
+        "title",
+        key === "outcome" && task.isUnexpected ? `${wordOf(task)}: unexpected for this group` : texts[key],
+      );
     });
     this.element.classList.toggle("nbrun-is-unexpected", task.isUnexpected);
     setAttribute(this.element, "aria-selected", task === this.sample.task);

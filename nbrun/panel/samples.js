@@ -1,11 +1,19 @@
-// The table of all samples. Order and filters are computed here, from the store's columns. The kernel finds samples that
-// were not read yet, if it knows their ids.
+// The table of all samples. Order and filters are computed here, from the store's columns. The kernel finds samples
+// that were not read yet, if it knows their ids.
 
 const SAMPLES_SHOWN = 10;
 const ORDER_MS = 500;
 const FIND_MS = 250; // from the last key until unread samples are asked for
-const STATES_OF_SAMPLES = { all: "All states", work: "At work", retry: "Waiting for a retry", unexpected: "Unexpected", errors: "With errors",
-  begun: "Begun", waiting: "Not begun", finished: "Finished" };
+const STATES_OF_SAMPLES = {
+  all: "All states",
+  work: "At work",
+  retry: "Waiting for a retry",
+  unexpected: "Unexpected",
+  errors: "With errors",
+  begun: "Begun",
+  waiting: "Not begun",
+  finished: "Finished",
+};
 const SORTS = { id: "Sample", progress: "Progress", tasks: "Tasks", errors: "Outcomes" };
 
 class Samples {
@@ -19,22 +27,45 @@ class Samples {
     this.unread = []; // ids that match and were not read yet; they come after those in `order`
     this.moreUnread = 0; // how many more match
     this.opened = -1;
-    this.lower = [];
-    this.byId = [];
+    this.lower = []; // ids in lower case, by the samples' numbers
+    this.byId = []; // see placesById; empty until it is needed
     this.orderedAt = -Infinity;
+    this.build(open);
+  }
+
+  build(open) {
     this.heads = Object.entries(SORTS).map(([key, name]) =>
-      h("div", { role: "columnheader", "aria-sort": "none" }, button(name, () => this.sortBy(key), { class: "nbrun-sort", title: `Sort by ${name.toLowerCase()}` })));
-    this.list = new List({ label: "Samples", shown: SAMPLES_SHOWN, columns: this.heads,
-      makeRow: () => new SampleRow(this), open: (place) => place < this.order.length && open(this.order[place]) });
-    this.box = h("input", { type: "search", role: "searchbox", placeholder: "Find a sample", "aria-label": "Find a sample by its id", "data-lm-suppress-shortcuts": "true",
-      oninput: () => this.search(this.box.value), onkeydown: (event) => event.stopPropagation() });
-    const options = Object.entries(STATES_OF_SAMPLES).map(([value, name]) => h("option", { value }, name));
-    this.states = h("select", { "aria-label": "State of samples", onchange: () => this.choose({ state: this.states.value }) }, ...options);
-    this.verdicts = h("select", { "aria-label": "Verdict in samples", onchange: () => this.choose({ verdict: this.verdicts.value }) },
-      h("option", { value: "" }, "All verdicts"));
+      columnHeader(
+        button(name, () => this.sortBy(key), { class: "nbrun-sort", title: `Sort by ${name.toLowerCase()}` }),
+        { "aria-sort": "none" },
+      ),
+    );
+    this.list = new List({
+      label: "Samples",
+      shown: SAMPLES_SHOWN,
+      columns: this.heads,
+      makeRow: () => new SampleRow(this),
+      open: (place) => place < this.order.length && open(this.order[place]),
+    });
+    this.box = h("input", {
+      type: "search",
+      role: "searchbox",
+      placeholder: "Find a sample",
+      "aria-label": "Find a sample by its id",
+      "data-lm-suppress-shortcuts": "true",
+      oninput: () => this.search(this.box.value),
+      onkeydown: (event) => event.stopPropagation(),
+    });
+    const chooseState = () => this.choose({ state: this.states.value });
+    this.states = select("State of samples", chooseState, Object.entries(STATES_OF_SAMPLES));
+    const chooseVerdict = () => this.choose({ verdict: this.verdicts.value });
+    this.verdicts = select("Verdict in samples", chooseVerdict, [["", "All verdicts"]]);
     this.note = h("span", { class: "nbrun-quiet nbrun-found", role: "status" });
-    this.element = h("div", { class: "nbrun-samples" },
-      h("div", { class: "nbrun-filters" }, this.box, this.states, this.verdicts, this.note), this.list.element);
+    this.element = div(
+      "nbrun-samples",
+      div("nbrun-filters", this.box, this.states, this.verdicts, this.note),
+      this.list.element,
+    );
     // Rows must not move away from under the pointer.
     this.list.scroller.addEventListener("pointerenter", () => (this.isHeld = true));
     this.list.scroller.addEventListener("pointerleave", () => (this.isHeld = false));
@@ -48,7 +79,8 @@ class Samples {
     this.arrange();
     clearTimeout(this.finding);
     this.asked = "";
-    if (this.text && this.unreadCount) this.finding = setTimeout(() => (this.asked = this.store.act("find", { text: this.text })), FIND_MS);
+    if (this.text && this.unreadCount)
+      this.finding = setTimeout(() => (this.asked = this.store.act("find", { text: this.text })), FIND_MS);
   }
 
   /** How many samples were not read yet; null if unknown. */
@@ -130,45 +162,62 @@ class Samples {
     return this.verdict !== "" || this.state !== "all";
   }
 
+  /** The numbers of the samples that the text and both filters leave. */
   chosen() {
-    const { size, columns: { total, done, errors, work, wait, seen, unexpected } } = this.store;
+    const { seen } = this.store.columns;
     const bit = this.verdict === "" ? 0 : 1 << Math.min(31, Number(this.verdict));
-    const out = [];
-    for (let i = 0; i < size; i++) {
-      if (this.text && !this.lower[i].includes(this.text)) continue;
-      if (bit && !(seen[i] & bit)) continue;
-      if (this.state !== "all") {
-        const ended = done[i] + errors[i];
-        const states = { work: work[i], retry: wait[i], waiting: !ended && !work[i] && !wait[i] && total[i], begun: (ended || work[i]) && ended < total[i],
-          finished: done[i] >= total[i], errors: errors[i], unexpected: unexpected[i] };
-        if (!states[this.state]) continue;
-      }
-      out.push(i);
-    }
-    return out;
+    const matches = (i) =>
+      (!this.text || this.lower[i].includes(this.text)) &&
+      (!bit || seen[i] & bit) &&
+      (this.state === "all" || this.isInState(i));
+    const found = [];
+    for (let i = 0; i < this.store.size; i++) if (matches(i)) found.push(i);
+    return found;
+  }
+
+  /** Whether a sample is in the state that is chosen in the filter. */
+  isInState(i) {
+    const { total, done, errors, work, wait, unexpected } = this.store.columns;
+    const ended = done[i] + errors[i];
+    return {
+      work: work[i],
+      retry: wait[i],
+      waiting: !ended && !work[i] && !wait[i] && total[i],
+      begun: (ended || work[i]) && ended < total[i],
+      finished: done[i] >= total[i],
+      errors: errors[i],
+      unexpected: unexpected[i],
+    }[this.state];
   }
 
   sorted(chosen) {
     const { total, done, errors, work, judge_errors: judge, unexpected } = this.store.columns;
     const [key, direction] = this.sort;
-    if (key === "work") { // at work, with errors, begun, waiting, finished; each by its number
+    if (key === "work") {
+      // at work, with errors, begun, waiting, finished; each by its number
       const ranks = [[], [], [], [], []];
       for (const i of chosen) ranks[work[i] ? 0 : errors[i] ? 1 : total[i] <= done[i] ? 4 : done[i] ? 2 : 3].push(i);
       return ranks.flat();
     }
     if (key === "id") {
-      if (!this.byId.length) {
-        const places = Array.from(this.lower, (_, i) => i);
-        const compare = new Intl.Collator("en", { numeric: true }).compare;
-        places.sort((a, b) => compare(this.lower[a], this.lower[b]));
-        this.byId = new Uint32Array(places.length);
-        places.forEach((i, place) => (this.byId[i] = place));
-      }
+      if (!this.byId.length) this.byId = this.placesById();
       return chosen.sort((a, b) => direction * (this.byId[a] - this.byId[b]));
     }
-    const values = { progress: (i) => (done[i] + errors[i]) / total[i] || 0, tasks: (i) => total[i],
-      errors: (i) => errors[i] + judge[i] + unexpected[i] }[key];
+    const values = {
+      progress: (i) => (done[i] + errors[i]) / total[i] || 0,
+      tasks: (i) => total[i],
+      errors: (i) => errors[i] + judge[i] + unexpected[i],
+    }[key];
     return chosen.sort((a, b) => direction * (values(a) - values(b)) || a - b);
+  }
+
+  /** Each sample's place in the order of ids, in which numbers count as numbers. */
+  placesById() {
+    const { compare } = new Intl.Collator("en", { numeric: true });
+    const order = Array.from(this.lower, (_, i) => i).sort((a, b) => compare(this.lower[a], this.lower[b]));
+    const places = new Uint32Array(order.length);
+    order.forEach((i, place) => (places[i] = place));
+    return places;
   }
 
   words(size) {
@@ -180,7 +229,8 @@ class Samples {
       const more = found && !this.isFiltered ? `, ${number(found)} of ${number(unread ?? found)} not read yet` : later;
       return `${number(this.order.length)} of ${plural(size, "sample")} match${more}`;
     }
-    return `${plural(size, "sample")}${later || (this.sort[0] === "work" && !ENDED.includes(this.store.head.state) ? ", those at work first" : "")}`;
+    const isByWork = this.sort[0] === "work" && !ENDED.includes(this.store.head.state);
+    return `${plural(size, "sample")}${later || (isByWork ? ", those at work first" : "")}`;
   }
 
   drawVerdicts() {
@@ -199,15 +249,21 @@ class SampleRow {
     this.bar = h("div", { class: "nbrun-bar", role: "progressbar", "aria-valuemin": "0" });
     this.counts = h("div", { role: "gridcell", class: "nbrun-counts" });
     this.marks = h("div", { role: "gridcell", class: "nbrun-marks" });
-    this.element = h("div", { role: "row", class: "nbrun-row" },
-      this.id.element, h("div", { role: "gridcell", class: "nbrun-bar-cell" }, this.bar), this.counts, this.marks);
+    this.element = h(
+      "div",
+      { role: "row", class: "nbrun-row" },
+      this.id.element,
+      h("div", { role: "gridcell", class: "nbrun-bar-cell" }, this.bar),
+      this.counts,
+      this.marks,
+    );
   }
 
   show(place) {
     const { store, order, opened, unread } = this.samples;
     const isRead = place < order.length;
     const sample = isRead ? order[place] : -1;
-    const id = isRead ? store.names[sample] : unread[place - order.length] ?? "";
+    const id = isRead ? store.names[sample] : (unread[place - order.length] ?? "");
     setAttribute(this.element, "data-sample-id", id);
     setAttribute(this.element, "aria-selected", isRead && sample === opened);
     this.element.classList.toggle("nbrun-unread", !isRead);
@@ -239,8 +295,12 @@ class SampleRow {
     setAttribute(this.bar, "aria-valuemax", total[sample]);
     paint(this.bar, parts, total[sample], unexpected[sample]);
     const hasRoom = !isJudged && list.rowPx === ROW_PX; // elsewhere the bar or another column shows it
-    const counts = [`${number(done[sample])} of ${number(total[sample])}`, errors[sample] && plural(errors[sample], "error"),
-      hasRoom && work[sample] && `${number(work[sample])} running`, hasRoom && wait[sample] && `${number(wait[sample])} waiting`];
+    const counts = [
+      `${number(done[sample])} of ${number(total[sample])}`,
+      errors[sample] && plural(errors[sample], "error"),
+      hasRoom && work[sample] && `${number(work[sample])} running`,
+      hasRoom && wait[sample] && `${number(wait[sample])} waiting`,
+    ];
     setText(this.counts, counts.filter(Boolean).join(", "));
     this.counts.classList.toggle("nbrun-with-errors", errors[sample] > 0);
     const marks = said.map(([name, mark, word]) => [mark, parts[name], word]);
@@ -248,6 +308,10 @@ class SampleRow {
     setText(this.marks, marks.map(([mark, n]) => `${mark} ${number(n)}`).join("  "));
     const words = marks.map(([, n, word]) => `${word}: ${number(n)}`).join(", ");
     setAttribute(this.marks, "title", words);
-    setAttribute(this.bar, "aria-valuetext", `${number(ended)} of ${number(total[sample])}${words ? `; ${words}` : ""}`);
+    setAttribute(
+      this.bar,
+      "aria-valuetext",
+      `${number(ended)} of ${number(total[sample])}${words ? `; ${words}` : ""}`,
+    );
   }
 }

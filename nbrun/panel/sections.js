@@ -1,6 +1,7 @@
-// Parts around the tables: the throughput chart, the failure that paused a run, kinds of errors, the judge's endpoints, the
-// log, and the percentage in the browser's tab.
+// Parts around the tables: the throughput chart, the failure that paused a run, kinds of errors, the judge's endpoints,
+// the log, and the percentage in the browser's tab.
 
+const TITLE_SIGNS = { paused: "‖", done: "✓", stopped: "■", halted: "!" };
 const KINDS_SHOWN = 8;
 const ENDPOINTS_SHOWN = 6;
 const LOGS_SENT = 50; // lines of the log that travel
@@ -14,8 +15,8 @@ class Chart {
     this.svg.setAttribute("preserveAspectRatio", "none");
     this.svg.setAttribute("role", "img");
     this.svg.append(this.line);
-    this.top = h("span", { class: "nbrun-quiet" });
-    this.element = h("div", { class: "nbrun-chart" }, this.svg, this.top);
+    this.top = span("nbrun-quiet");
+    this.element = div("nbrun-chart", this.svg, this.top);
   }
 
   draw(chart, rate) {
@@ -29,22 +30,33 @@ class Chart {
     const steps = rates.map((value, i) => `L${x(i)} ${y(value)}L${x(i + 1)} ${y(value)}`).join("");
     this.line.setAttribute("d", `M0 30${steps}L120 30Z`);
     const span = duration(step * rates.length);
-    const most = highest >= 1 ? `${number(Number(highest.toPrecision(3)))}/s` : `${Number((60 * highest).toPrecision(2))}/min`;
+    const most =
+      highest >= 1 ? `${number(Number(highest.toPrecision(3)))}/s` : `${Number((60 * highest).toPrecision(2))}/min`;
     setText(this.top, `peak ${most} in ${span}`);
     setAttribute(this.svg, "aria-label", `Throughput over ${span}: now ${rate || "nothing"}, at most ${most}`);
   }
 }
 
-const wordsOfError = (kind) => `${kind.type}: ${kind.message}\n${kind.sample_id}, ${kind.group} ${kind.index}\n\n${kind.traceback}`;
+const wordsOfError = (kind) =>
+  `${kind.type}: ${kind.message}\n${kind.sample_id}, ${kind.group} ${kind.index}\n\n${kind.traceback}`;
 
 /** The traceback of the error for which the run paused itself. */
 class Failure {
   constructor() {
     this.words = h("b");
-    this.where = h("span", { class: "nbrun-quiet" });
+    this.where = span("nbrun-quiet");
     this.trace = textBox("Traceback");
-    this.element = h("section", { class: "nbrun-failure", "aria-label": "Why the run paused", hidden: "" },
-      h("div", { class: "nbrun-bar-of-title" }, this.words, this.where, copyButton("Copy the traceback", () => wordsOfError(this.kind))), this.trace);
+    this.element = h(
+      "section",
+      { class: "nbrun-failure", "aria-label": "Why the run paused", hidden: "" },
+      div(
+        "nbrun-bar-of-title",
+        this.words,
+        this.where,
+        copyButton("Copy the traceback", () => wordsOfError(this.kind)),
+      ),
+      this.trace,
+    );
   }
 
   /** `failing`: the type of that error, or "". */
@@ -55,7 +67,10 @@ class Failure {
     if (!kind) return;
     this.kind = kind;
     setText(this.words, kind.type);
-    setText(this.where, kind.sample_id === undefined ? "" : `last in ${cutMiddle(kind.sample_id, 80)}, ${kind.group} ${kind.index}`);
+    setText(
+      this.where,
+      kind.sample_id === undefined ? "" : `last in ${cutMiddle(kind.sample_id, 80)}, ${kind.group} ${kind.index}`,
+    );
     setText(this.trace, kind.traceback ?? "");
     if (isNew) this.trace.scrollTop = this.trace.scrollHeight; // the last lines matter most
   }
@@ -70,16 +85,17 @@ class Title {
   }
 
   draw(state, percent) {
-    const words = { running: percent, draining: percent, paused: `‖ ${percent}`, done: "✓", stopped: "■", halted: "!", lost: "" }[state] ?? "";
+    const words = TITLE_SIGNS[state] ?? (["running", "draining"].includes(state) ? percent : "");
     this.isOver = ENDED.includes(state);
     // A run that had ended when the page was opened is no news.
     if (this.isOver && (!this.shown || document.visibilityState === "visible")) return this.set("");
-    this.set(words.trim());
+    this.set(state === "paused" ? `${words} ${percent}`.trim() : words);
   }
 
   /** Reads the title each time, because the front end changes it when another document is shown. */
   set(words) {
-    const bare = this.shown && document.title.startsWith(this.shown) ? document.title.slice(this.shown.length) : document.title;
+    const bare =
+      this.shown && document.title.startsWith(this.shown) ? document.title.slice(this.shown.length) : document.title;
     // Of several runs on one page the first that is live is shown.
     if (words && window.nbrunTitle && window.nbrunTitle !== this) return;
     window.nbrunTitle = words ? this : window.nbrunTitle === this ? null : window.nbrunTitle;
@@ -118,7 +134,7 @@ class Errors {
     this.act = act;
     this.openSample = openSample;
     this.kinds = new Map();
-    this.more = h("div", { class: "nbrun-quiet" });
+    this.more = div("nbrun-quiet");
     this.fold = new Fold((inside, kinds) => this.fill(inside, kinds));
     this.element = this.fold.element;
     this.element.classList.add("nbrun-errors");
@@ -138,24 +154,40 @@ class Errors {
       one.kind = kind;
       setText(one.count, `× ${number(kind.n)}`);
       setText(one.message, clip(kind.message ?? "", 200));
-      setText(one.where, kind.sample_id === undefined ? "" : `last in ${clip(kind.sample_id, 80)}, ${kind.group} ${kind.index}`);
+      setText(
+        one.where,
+        kind.sample_id === undefined ? "" : `last in ${clip(kind.sample_id, 80)}, ${kind.group} ${kind.index}`,
+      );
       setText(one.trace, kind.traceback || kind.message || "");
       one.retry.disabled = !this.live;
       return one.element;
     });
     setText(this.more, kinds.length > KINDS_SHOWN ? `and ${plural(kinds.length - KINDS_SHOWN, "more kind")}` : "");
     const now = [...inside.children];
-    if (now.length !== shown.length + 1 || shown.some((element, i) => element !== now[i])) inside.replaceChildren(...shown, this.more);
+    if (now.length !== shown.length + 1 || shown.some((element, i) => element !== now[i]))
+      inside.replaceChildren(...shown, this.more);
   }
 
   make(type) {
-    const one = { count: h("span"), message: h("bdi", {}), where: h("bdi", {}), trace: textBox(`Traceback of ${type}`) };
-    one.retry = button("Try these again", (pressed) => this.act(pressed, ACTIONS.retry_errors, { type }), { "aria-label": `Try these again: ${type}` });
+    const one = {
+      count: h("span"),
+      message: h("bdi", {}),
+      where: h("bdi", {}),
+      trace: textBox(`Traceback of ${type}`),
+    };
+    one.retry = button("Try these again", (pressed) => this.act(pressed, ACTIONS.retry_errors, { type }), {
+      "aria-label": `Try these again: ${type}`,
+    });
     const copied = copyButton(`Copy ${type}`, () => wordsOfError(one.kind));
     const open = button("Open the sample", () => this.openSample(one.kind.sample_id));
-    const details = h("details", {}, h("summary", {}, h("b", {}, type), " ", one.count, " · ", one.message),
-      h("div", { class: "nbrun-buttons" }, copied, open, h("span", { class: "nbrun-quiet" }, one.where)), one.trace);
-    one.element = h("div", { class: "nbrun-kind" }, details, one.retry);
+    const details = h(
+      "details",
+      {},
+      h("summary", {}, h("b", {}, type), " ", one.count, " · ", one.message),
+      div("nbrun-buttons", copied, open, span("nbrun-quiet", one.where)),
+      one.trace,
+    );
+    one.element = div("nbrun-kind", details, one.retry);
     return one;
   }
 }
@@ -170,9 +202,15 @@ const FOLDER_COLUMNS = ["Folder", "State", "Errors", "Mean time", "Saved"]; // t
 class Endpoints {
   constructor() {
     this.rows = [];
-    this.headers = ENDPOINT_COLUMNS.map((name) => h("div", { role: "columnheader" }, name));
+    this.headers = ENDPOINT_COLUMNS.map((name) => columnHeader(name));
     const columns = this.headers;
-    this.list = new List({ label: "Endpoints of the judge", shown: ENDPOINTS_SHOWN, columns, open: () => {}, makeRow: () => this.row() });
+    this.list = new List({
+      label: "Endpoints of the judge",
+      shown: ENDPOINTS_SHOWN,
+      columns,
+      open: () => {},
+      makeRow: () => this.row(),
+    });
     this.list.element.classList.add("nbrun-endpoints");
     this.fold = new Fold((inside, rows) => {
       this.rows = rows;
@@ -201,7 +239,13 @@ class Endpoints {
     const element = h("div", { role: "row", class: "nbrun-row" }, ...cells);
     const show = (place) => {
       const [name, state, flying, mean, error] = this.rows[place];
-      [name, ENDPOINT_STATES[state] ?? state, flying === null ? "" : number(flying), mean === null ? "" : seconds(mean), error].forEach((text, i) => {
+      [
+        name,
+        ENDPOINT_STATES[state] ?? state,
+        flying === null ? "" : number(flying),
+        mean === null ? "" : seconds(mean),
+        error,
+      ].forEach((text, i) => {
         setText(cells[i], text);
         setAttribute(cells[i], "title", text);
       });
@@ -230,6 +274,8 @@ class Log {
   }
 
   draw(logs) {
-    this.fold.draw(logs, `Log: ${(logs ?? []).length >= LOGS_SENT ? "the last " : ""}${plural((logs ?? []).length, "line")} of what tasks print, warn of and log`);
+    const count = logs?.length ?? 0;
+    const lines = `${count >= LOGS_SENT ? "the last " : ""}${plural(count, "line")}`;
+    this.fold.draw(logs, `Log: ${lines} of what tasks print, warn of and log`);
   }
 }

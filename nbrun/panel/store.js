@@ -1,5 +1,5 @@
-// The browser's copy of a run's state: reads the messages described in sync.py, asks for what is missing, and notices when
-// the kernel is gone. One Store a model, however many views it has.
+// The browser's copy of a run's state: reads the messages described in sync.py, asks for what is missing, and notices
+// when the kernel is gone. One Store a model, however many views it has.
 
 const COUNTS = ["done", "accepted", "rejected", "errors", "judge_errors", "seen", "unexpected"];
 const SECTIONS = ["kinds", "logs", "endpoints", "chart"];
@@ -66,8 +66,20 @@ class Store {
   segmentsOf(i) {
     const { done, accepted, rejected, errors, judge_errors: judge, work, wait, seen } = this.columns;
     const bit = this.head.verdicts?.findIndex(([name]) => name === "JudgeError") ?? -1;
-    const judgeDone = bit >= 0 && seen[i] & (1 << Math.min(31, bit)) ? Math.max(0, done[i] - accepted[i] - rejected[i]) : 0;
-    return segments({ done: done[i], accepted: accepted[i], rejected: rejected[i], errors: errors[i], judge: judge[i], running: work[i], waiting: wait[i] }, judgeDone);
+    const judgeDone =
+      bit >= 0 && seen[i] & (1 << Math.min(31, bit)) ? Math.max(0, done[i] - accepted[i] - rejected[i]) : 0;
+    return segments(
+      {
+        done: done[i],
+        accepted: accepted[i],
+        rejected: rejected[i],
+        errors: errors[i],
+        judge: judge[i],
+        running: work[i],
+        waiting: wait[i],
+      },
+      judgeDone,
+    );
   }
 
   // ---- from the kernel
@@ -115,7 +127,8 @@ class Store {
       for (let i = 0; i < places.length; i++) this.columns[name][places[i]] = news[name][i];
     }
     for (const name of SECTIONS) if (content[name]) this.sections[name] = content[name];
-    if (content.kind_counts) this.sections.kinds = this.sections.kinds?.map((kind, i) => ({ ...kind, n: content.kind_counts[i] }));
+    if (content.kind_counts)
+      this.sections.kinds = this.sections.kinds?.map((kind, i) => ({ ...kind, n: content.kind_counts[i] }));
     if (content.kinds || content.kind_counts) this.kinds = this.sections.kinds?.filter(({ n }) => n);
     if ("elapsed" in content.head) this.headAt = performance.now();
     Object.assign(this.head, content.head);

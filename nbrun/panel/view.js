@@ -1,8 +1,13 @@
 // The panel itself: builds its elements once, and updates them when the store has changed.
 
 const STATES = {
-  running: ["▸", "Running"], paused: ["‖", "Paused"], draining: ["▸", "Stopping: running tasks still end"],
-  stopped: ["■", "Stopped"], done: ["✓", "Done"], halted: ["!", "Halted"], lost: ["?", "Lost"],
+  running: ["▸", "Running"],
+  paused: ["‖", "Paused"],
+  draining: ["▸", "Stopping: running tasks still end"],
+  stopped: ["■", "Stopped"],
+  done: ["✓", "Done"],
+  halted: ["!", "Halted"],
+  lost: ["?", "Lost"],
 };
 // of a watch, which only reads: its runs are steered elsewhere
 const WATCH_STATES = { ...STATES, paused: ["‖", "No run at work"], stopped: ["■", "No longer watched"] };
@@ -38,34 +43,73 @@ class View {
   }
 
   build() {
-    this.headline = h("span", { class: "nbrun-headline" });
-    this.left = h("span", { class: "nbrun-left" });
-    this.state = h("span", { class: "nbrun-state" });
-    this.times = h("span", { class: "nbrun-times" });
-    this.overall = h("div", { class: "nbrun-bar nbrun-overall", role: "progressbar", "aria-label": "All tasks", "aria-valuemin": "0" });
-    this.count = h("div", { class: "nbrun-count" });
-    this.legend = h("div", { class: "nbrun-legend" });
-    this.unexpected = button("", () => this.toggleUnexpected(), { class: "nbrun-chip", "aria-pressed": "false", title: "Show the samples with unexpected verdicts" });
-    this.rates = h("span", { class: "nbrun-rates" });
-    this.verdicts = h("span", { class: "nbrun-quiet" });
-    this.quality = h("div", { class: "nbrun-quality" }, this.unexpected, this.rates, this.verdicts);
+    this.overall = h("div", {
+      class: "nbrun-bar nbrun-overall",
+      role: "progressbar",
+      "aria-label": "All tasks",
+      "aria-valuemin": "0",
+    });
+    this.count = div("nbrun-count");
+    this.legend = div("nbrun-legend");
+    const words = div("nbrun-words", this.count, this.legend);
+    this.root = h(
+      "div",
+      {
+        class: "nbrun-panel",
+        role: "region",
+        "aria-label": "nbrun",
+        tabindex: "-1",
+        "data-jp-suppress-context-menu": "true",
+      },
+      this.makeTop(),
+      this.overall,
+      div("nbrun-middle", words, this.chart.element),
+      this.makeQuality(),
+      div("nbrun-controls", ...this.controls.row, this.makeResults()),
+      this.makeStrip(),
+      ...[this.failure, this.samples, this.sample, this.errors, this.endpoints, this.log].map(({ element }) => element),
+    );
+  }
+
+  makeTop() {
+    this.headline = span("nbrun-headline");
+    this.left = span("nbrun-left");
+    this.state = span("nbrun-state");
+    this.times = span("nbrun-times");
+    return div("nbrun-top", this.headline, this.left, span("nbrun-side", this.state, this.times));
+  }
+
+  makeQuality() {
+    this.unexpected = button("", () => this.toggleUnexpected(), {
+      class: "nbrun-chip",
+      "aria-pressed": "false",
+      title: "Show the samples with unexpected verdicts",
+    });
+    this.rates = span("nbrun-rates");
+    this.verdicts = span("nbrun-quiet");
+    return div("nbrun-quality", this.unexpected, this.rates, this.verdicts);
+  }
+
+  makeResults() {
     this.path = new Id();
     this.size = h("span");
-    this.results = h("span", { class: "nbrun-results" }, this.path.element, this.size, copyButton("Copy the path of the results", () => this.store.head.results ?? ""));
+    const copyPath = copyButton("Copy the path of the results", () => this.store.head.results ?? "");
+    this.results = span("nbrun-results", this.path.element, this.size, copyPath);
+    return this.results;
+  }
+
+  /** Notices, answers and the end. It has room for two lines from the beginning, so that a notice moves nothing. */
+  makeStrip() {
     this.notice = h("div", { class: "nbrun-notice", role: "status", "aria-live": "polite" });
     this.answer = h("div", { class: "nbrun-answer", role: "status", "aria-live": "polite" });
-    this.end = h("div", { class: "nbrun-end" });
-    this.rest = h("div", { class: "nbrun-quiet nbrun-rest" });
-    // It has room for two lines from the beginning, so that a notice moves nothing.
-    this.strip = h("div", { class: "nbrun-strip", tabindex: "0", role: "group", "aria-label": "Notices" }, this.answer, this.notice, ...this.controls.notice, this.end, this.rest);
-    this.root = h("div", { class: "nbrun-panel", role: "region", "aria-label": "nbrun", tabindex: "-1", "data-jp-suppress-context-menu": "true" },
-      h("div", { class: "nbrun-top" }, this.headline, this.left, h("span", { class: "nbrun-side" }, this.state, this.times)),
-      this.overall,
-      h("div", { class: "nbrun-middle" }, h("div", { class: "nbrun-words" }, this.count, this.legend), this.chart.element),
-      this.quality,
-      h("div", { class: "nbrun-controls" }, ...this.controls.row, this.results),
-      this.strip, this.failure.element,
-      this.samples.element, this.sample.element, this.errors.element, this.endpoints.element, this.log.element);
+    this.end = div("nbrun-end");
+    this.rest = div("nbrun-quiet nbrun-rest");
+    this.strip = h(
+      "div",
+      { class: "nbrun-strip", tabindex: "0", role: "group", "aria-label": "Notices" },
+      ...[this.answer, this.notice, ...this.controls.notice, this.end, this.rest],
+    );
+    return this.strip;
   }
 
   fit(width) {
@@ -83,7 +127,10 @@ class View {
     this.pending.set(id, element);
     element.setAttribute("aria-busy", "true");
     this.showAnswer("");
-    setTimeout(() => this.pending.has(id) && this.showAnswer("Waiting: the kernel answers when the running cell ends."), ANSWER_SLOW_MS);
+    setTimeout(
+      () => this.pending.has(id) && this.showAnswer("Waiting: the kernel answers when the running cell ends."),
+      ANSWER_SLOW_MS,
+    );
   }
 
   toggleUnexpected() {
@@ -140,7 +187,8 @@ class View {
     if (this.rowsChanged || !this.drawn) this.samples.refresh();
     else this.samples.drawNote();
     this.sample.refresh();
-    const { kinds, sections: { endpoints, logs, chart } } = this.store;
+    const { kinds, sections } = this.store;
+    const { endpoints, logs, chart } = sections;
     this.errors.draw(kinds, this.controls.allows(ACTIONS.retry_errors), this.store.head.errors);
     this.failure.draw(kinds, state === "lost" ? "" : this.store.head.failing);
     this.endpoints.draw(endpoints, !!this.store.head.watched);
@@ -162,7 +210,7 @@ class View {
   /** The state to show: a run that has ended is not lost with its kernel. */
   shownState() {
     const { lost, head } = this.store;
-    return lost && !ENDED.includes(head.state) ? "lost" : head.state ?? "starting";
+    return lost && !ENDED.includes(head.state) ? "lost" : (head.state ?? "starting");
   }
 
   /** How much has ended: "42 %"; "" while the total is unknown. Only all of it is 100 %. */
@@ -190,10 +238,12 @@ class View {
   drawTimes() {
     const { head, headAt, lost } = this.store;
     const state = this.shownState();
-    const passed = ["running", "draining"].includes(state) && !lost && this.store.hasMessages ? (performance.now() - headAt) / 1000 : 0; // a pause takes no time
-    const elapsed = (head.elapsed ?? 0) + passed;
+    const isClockOn = ["running", "draining"].includes(state) && !lost && this.store.hasMessages; // a pause takes no time
+    const elapsed = (head.elapsed ?? 0) + (isClockOn ? (performance.now() - headAt) / 1000 : 0);
     const ran = state === "lost" ? "last seen after" : "ran";
-    const words = LIVE.includes(state) ? [head.rate, `${duration(elapsed)} so far`] : [head.elapsed === undefined ? "" : `${ran} ${duration(elapsed)}`];
+    const words = LIVE.includes(state)
+      ? [head.rate, `${duration(elapsed)} so far`]
+      : [head.elapsed === undefined ? "" : `${ran} ${duration(elapsed)}`];
     setText(this.times, words.filter(Boolean).join(" · "));
   }
 
@@ -210,9 +260,14 @@ class View {
     setAttribute(this.overall, "aria-valuemax", total);
     setAttribute(this.overall, "aria-valuetext", head.count);
     const of = (n) => (n === null || n === undefined ? "" : ` of ${number(n)}`);
-    setText(this.count, `${number(head.done)}${of(head.total)} tasks · ${number(head.samples_done)}${of(head.samples_total)} samples${this.isNarrow ? "" : " complete"}`);
+    const samples = `${number(head.samples_done)}${of(head.samples_total)} samples${this.isNarrow ? "" : " complete"}`;
+    setText(this.count, `${number(head.done)}${of(head.total)} tasks · ${samples}`);
     const left = Math.max(0, total - known) + head.queued;
-    const said = [...SIGNS.map(([name, sign, word]) => [name, sign, word, parts[name]]), ["left", "", "left", left], ["skipped", "", "skipped", head.skipped]];
+    const said = [
+      ...SIGNS.map(([name, sign, word]) => [name, sign, word, parts[name]]),
+      ["left", "", "left", left],
+      ["skipped", "", "skipped", head.skipped],
+    ];
     const isWanted = ([name, , , n]) => n || (name === "left" && !ENDED.includes(head.state));
     this.drawLegend(said.filter(isWanted), head.total === null);
   }
@@ -220,11 +275,15 @@ class View {
   drawLegend(parts, open) {
     while (this.legend.children.length > parts.length) this.legend.lastChild.remove();
     parts.forEach(([name, sign, word, n], i) => {
-      const item = this.legend.children[i] ?? this.legend.appendChild(h("span", {}, h("i", { "aria-hidden": "true" }), h("span")));
+      const item =
+        this.legend.children[i] ?? this.legend.appendChild(h("span", {}, h("i", { "aria-hidden": "true" }), h("span")));
       setAttribute(item.firstChild, "class", `nbrun-swatch nbrun-is-${name}`);
       setText(item.firstChild, sign);
       const one = n === 1 && word.endsWith("errors");
-      setText(item.lastChild, name === "left" && open ? `${number(n)} left, more may come` : `${number(n)} ${one ? word.slice(0, -1) : word}`);
+      setText(
+        item.lastChild,
+        name === "left" && open ? `${number(n)} left, more may come` : `${number(n)} ${one ? word.slice(0, -1) : word}`,
+      );
     });
   }
 
@@ -236,32 +295,40 @@ class View {
     setAttribute(this.unexpected, "aria-pressed", this.samples.state === "unexpected");
     setText(this.rates, (head.quality ?? []).join(" · "));
     const verdicts = (head.verdicts ?? []).filter(([name]) => name !== "Accepted").sort((a, b) => b[1] - a[1]);
-    const words = verdicts.slice(0, 12).map(([name, n]) => `${clip(name, 40)} ${number(n)}`).join(" · ");
+    const shown = verdicts.slice(0, 12).map(([name, n]) => `${clip(name, 40)} ${number(n)}`);
+    const words = shown.join(" · ");
     setText(this.verdicts, words);
     setAttribute(this.verdicts, "title", words);
   }
 
   drawNotices(state) {
     const { head, lost } = this.store;
-    const cell = this.model.get("cell");
-    const where = cell ? ` (it was cell ${cell})` : "";
-    const again = head.watched
-      ? `Run the cell with nbrun.watch${where} again to go on watching.`
-      : `Run the cell with nbrun.start${where} again: it goes on with what is missing.`;
-    const words = {
-      gone: `The kernel of this run is gone. What was saved stays saved. ${again}`,
-      silence: `The kernel does not answer: it is gone, or too busy. What was saved stays saved. If it is gone: ${again.charAt(0).toLowerCase()}${again.slice(1)}`,
-      connection: "This page has lost its connection to the kernel; the run itself may go on. It is shown again when the connection is back.",
-    };
-    const notice = state === "lost" ? words[lost] : head.message ?? "";
+    const notice = state === "lost" ? this.lostNotice(lost) : (head.message ?? "");
     setText(this.notice, notice);
     this.notice.hidden = !notice;
     this.strip.classList.toggle("nbrun-says", !!notice);
     this.results.hidden = !head.results;
     this.path.show(head.results ?? "");
     setText(this.size, head.disk ? ` ${head.disk}` : "");
-    this.drawEnd(state === "lost" ? "" : head.end ?? "", head.next ?? "");
+    this.drawEnd(state === "lost" ? "" : (head.end ?? ""), head.next ?? "");
     this.drawRest();
+  }
+
+  /** Says why the kernel is lost, and what to do. */
+  lostNotice(why) {
+    if (why === "connection")
+      return (
+        "This page has lost its connection to the kernel; the run itself may go on. " +
+        "It is shown again when the connection is back."
+      );
+    const cell = this.model.get("cell");
+    const where = cell ? ` (it was cell ${cell})` : "";
+    const again = this.store.head.watched
+      ? `run the cell with nbrun.watch${where} again to go on watching.`
+      : `run the cell with nbrun.start${where} again: it goes on with what is missing.`;
+    const saved = "What was saved stays saved.";
+    if (why === "gone") return `The kernel of this run is gone. ${saved} ${again.replace("run", "Run")}`;
+    return `The kernel does not answer: it is gone, or too busy. ${saved} If it is gone: ${again}`;
   }
 
   drawEnd(end, next) {
@@ -269,14 +336,20 @@ class View {
     if (this.endShown === end) return;
     this.endShown = end;
     const at = next ? end.indexOf(next) : -1;
-    this.end.replaceChildren(...(at < 0 ? [end] : [end.slice(0, at), h("code", {}, next), copyButton("Copy the line that loads the results", () => next), end.slice(at + next.length)]));
+    if (at < 0) return this.end.replaceChildren(end);
+    const copyNext = copyButton("Copy the line that loads the results", () => next);
+    this.end.replaceChildren(end.slice(0, at), h("code", {}, next), copyNext, end.slice(at + next.length));
   }
 
   /** Counts of saved results, while there is no notice. */
   drawRest() {
     const { head } = this.store;
     const saved = head.saved === undefined ? "" : `${plural(head.saved, "result")} saved`;
-    const rest = [saved, head.unsaved ? `${number(head.unsaved)} being saved` : "", head.resumed ? `${number(head.resumed)} from earlier runs` : ""];
+    const rest = [
+      saved,
+      head.unsaved ? `${number(head.unsaved)} being saved` : "",
+      head.resumed ? `${number(head.resumed)} from earlier runs` : "",
+    ];
     setText(this.rest, rest.filter(Boolean).join(" · "));
     this.rest.hidden = !this.notice.hidden || !this.end.hidden || !!this.answer.textContent;
   }
