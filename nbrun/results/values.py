@@ -325,15 +325,27 @@ _EXACT = json.JSONDecoder(parse_int=integer_of, parse_constant=_refuse_constant)
 
 def without_surrogates_in(value: JsonValue) -> JsonValue:
     """Return parsed JSON with U+FFFD for each lone surrogate. Changes lists and dicts in place."""
-    if isinstance(value, str):
-        return without_surrogates(value)
-    if isinstance(value, list):
-        for i, part in enumerate(value):
-            value[i] = without_surrogates_in(part)
-    elif isinstance(value, dict):
-        for key in list(value):
-            value[without_surrogates(key)] = without_surrogates_in(value.pop(key))
-    return value
+    # Not recursive: since Python 3.12 the parser accepts JSON that is nested deeper than functions may be.
+    whole = [value]
+    left: list[list[JsonValue] | dict[str, JsonValue]] = [whole]
+    while left:
+        parent = left.pop()
+        if isinstance(parent, dict):
+            items = list(parent.items())
+            parent.clear()
+            parent.update((without_surrogates(key), _clean(part, left)) for key, part in items)
+        else:
+            parent[:] = [_clean(part, left) for part in parent]
+    return whole[0]
+
+
+def _clean(part: JsonValue, left: list[list[JsonValue] | dict[str, JsonValue]]) -> JsonValue:
+    """Return a text without lone surrogates; a list or a dict is added to those that are left to do."""
+    if isinstance(part, str):
+        return without_surrogates(part)
+    if isinstance(part, (list, dict)):
+        left.append(part)
+    return part
 
 
 _SCALARS = frozenset({str, int, float, bool, type(None)})

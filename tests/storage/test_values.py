@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 import nbrun
 from nbrun.errors import UnstorableError
 from nbrun.results import values
-from nbrun.results.values import decode, dump, encode, load, pretty
+from nbrun.results.values import decode, dump, encode, load, pretty, without_surrogates_in
 
 
 def strict(data):
@@ -299,3 +299,13 @@ def test_hints_and_results_of_attempts_come_back_as_they_were_given(tmp_path):
     for _, hint, previous in seen:
         assert repr(hint) == repr(given)
         assert previous == {"value": math.inf}
+
+
+def test_json_that_is_nested_deeper_than_functions_may_be_is_read_without_lone_surrogates():
+    deep = {"cut \ud83d": ["cut \ud83d"]}
+    for _ in range(5000):  # since Python 3.12 the parser accepts that
+        deep = [deep]
+    found = without_surrogates_in(deep)
+    for _ in range(5000):
+        (found,) = found
+    assert found == {"cut \ufffd": ["cut \ufffd"]}
