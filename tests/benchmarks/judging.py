@@ -407,7 +407,7 @@ def _tools(jobs: int, packages: Sequence[str]) -> dict[str, Tool]:
 
 
 def _version(name: str, command: Path) -> str:
-    """The version of a tool that lies in an environment of its own."""
+    """The version of a tool that is installed in an environment of its own."""
     found = command.parent.parent.glob(f"lib/python*/site-packages/{name}-*.dist-info")
     return next((path.name.removesuffix(".dist-info").rpartition("-")[2] for path in found), "unknown")
 

@@ -2,7 +2,7 @@
 
 Sizes and times are drawn from heavy-tailed distributions with the real job's means (852 tasks a sample, 17 s a task),
 by the sample's number, so that each process draws the same. A part of the job (1/100, 1/10) is killed at half, run
-again to its end, and loaded; growth from one part to the next tells whether the whole would grow linearly.
+again to its end, and loaded; growth from one part to the next shows whether the whole would grow linearly.
 """
 
 from __future__ import annotations

@@ -131,7 +131,7 @@ def main() -> dict[str, Any]:
         for turn in range(ROUNDS):
             for name in READERS:
                 if turn and name in ("pandas_read_json", "json"):
-                    continue  # they take long, and once tells enough
+                    continue  # they take long, and one round is enough
                 forget(folder)
                 took = run(READERS[name] + TIME, folder)
                 if took is not None:

@@ -97,7 +97,7 @@ def keep(name: str, record: dict[str, Any]) -> None:
 
 
 def machine() -> dict[str, Any]:
-    """Its shape: what figures depend on. `load` tells whether it was busy with other things."""
+    """Return what figures depend on. `load` shows whether the machine was busy with other things."""
     return {
         "cpus": len(os.sched_getaffinity(0)),
         "model": _cpu_model(),

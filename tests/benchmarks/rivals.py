@@ -25,7 +25,7 @@ import nbrun
 from tests.benchmarks.registry import benchmark, peer
 
 TASKS, SAMPLES, WORKERS, ROUNDS = 20_000, 200, 8, 5
-#: So many results are in one transaction at most: the bound on what is unsaved that nbrun keeps, too.
+#: The most results in one transaction: the same bound on unsaved results that nbrun has.
 GROUP = 1000
 
 
@@ -149,7 +149,7 @@ def _pooled(save: Callable[[int], Any], n: int) -> None:
             pass
 
 
-#: The slow ones, with so many tasks each; those that aren't installed are left out.
+#: The slow ones, with the number of tasks for each; those that aren't installed are left out.
 SLOW = {
     "fsync_a_result": (fsync_each, 2_000),
     "diskcache": (disk_cache, 2_000),

@@ -22,7 +22,7 @@ from typing import Any
 from tests.benchmarks.registry import benchmark, peer
 
 TASKS, WORKERS = 10_000, 8
-#: Parsl writes a checkpoint file of its own with each task: so many show its time a task.
+#: Fewer tasks for Parsl, which writes a checkpoint file for each: these are enough to show its time a task.
 PARSL_TASKS = 2_000
 
 

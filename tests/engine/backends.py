@@ -92,7 +92,7 @@ def parsl_pool(folder: Path) -> Iterator[Executor]:
     workers = HighThroughputExecutor(
         address="127.0.0.1",
         max_workers_per_node=SLOTS,
-        heartbeat_period=1,  # so often it looks for lost workers
+        heartbeat_period=1,  # seconds between two looks for lost workers
         interchange_launch_cmd=["setsid", str(programs / "interchange.py")],
         provider=LocalProvider(max_blocks=1, worker_init=f'export PATH="{programs}:$PATH"'),
     )

@@ -1,4 +1,4 @@
-"""The same promises whoever runs the tasks: saved, resumed, retried, hinted, paused, stopped, made again."""
+"""The same promises on every kind of worker: saved, resumed, retried, hinted, paused, stopped, made again."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def test_a_pause_begins_nothing_and_a_stop_leaves_the_rest_missing(backend: Back
 
 
 def test_a_stop_at_once_discards_what_runs(backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if backend.is_far:  # there no task can be told to end
+    if backend.is_far:  # a task there doesn't learn that it should end
         monkeypatch.setattr("nbrun.session.supervisor.ABANDON_AFTER_S", 0.5)
 
     note, ended, go = counted(tmp_path / "calls"), counted(tmp_path / "ended"), tmp_path / "go"

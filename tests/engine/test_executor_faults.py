@@ -26,7 +26,7 @@ from tests.waiting import until
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[Any]:
-    """A cluster that tells of a lost worker at once, instead of trying the call on four.
+    """A cluster that reports a lost worker at once, instead of trying the call on four.
 
     A LocalCluster looks 15 s after a loss whether the worker is back, and gives its place up if it has just been lost
     again; these tests lose workers all the time.
@@ -40,7 +40,7 @@ def client() -> Iterator[Any]:
 
 @pytest.fixture(params=FAR)
 def backend(request: pytest.FixtureRequest) -> Backend:
-    """With a factory, so that a broken pool is made anew."""
+    """With a factory, so that a broken pool is replaced."""
     if request.param == "dask":
         return Backend("dask", request.getfixturevalue("client").get_executor)
     return Backend(request.param, pool_of(request.param))

@@ -210,7 +210,7 @@ def test_a_short_outage_costs_no_attempt(backend: Backend, tmp_path: Path) -> No
 
     def fn(task: nbrun.Task) -> Any:
         if time.time() < until_s:
-            raise ConnectionRefusedError("nobody listens")
+            raise ConnectionRefusedError("no server listens")
         return {}
 
     retry = nbrun.RetryPolicy(delay_s=0.1)
@@ -239,11 +239,11 @@ def test_a_long_outage_pauses_the_run(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(run_state, "OUTAGE_S", 0.5)
 
     def fn(task: nbrun.Task) -> Any:
-        raise ConnectionRefusedError("nobody listens")
+        raise ConnectionRefusedError("no server listens")
 
     run = nbrun.start([{"id": "s", "items": list(range(100))}], fn, tmp_path / "r", groups=["item"], view=None,
                       retry=QUICK)  # fmt: skip
-    with pytest.raises(SystematicFailureError, match="nobody listens"):
+    with pytest.raises(SystematicFailureError, match="no server listens"):
         run.wait(30)
     assert "Fix `fn` and run this cell again" in run.progress.message
     run.stop(drain=False)

@@ -21,7 +21,7 @@ TOTAL = SAMPLES * BYTES
 
 
 def make(run: int) -> Iterator[dict[str, Any]]:
-    """About 3.6 MB of samples, which nobody but the run holds."""
+    """About 3.6 MB of samples, which only the run refers to."""
     for i in range(SAMPLES):
         yield {
             "id": f"{run}-{i}",

@@ -243,7 +243,7 @@ print(run.wait().saved)
 
 
 def test_forks_in_tasks_and_beside_them(tmp_path):
-    """A child that was forked in a task runs nothing and ends; one that waits for the run is told whose it is."""
+    """A child that was forked in a task runs nothing and ends; waiting for the run there raises an error."""
     log = tmp_path / "log"
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", FORKS, str(tmp_path / "r"), str(log)],

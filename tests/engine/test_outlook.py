@@ -28,7 +28,7 @@ def test_only_what_is_long_beside_most_is_long() -> None:
     assert find_long([90.0, 50.0], most).text == ""
     assert find_long([300.0, 100.0, 50.0], most).text == "2 tasks have been running for up to 5 min, 30 × the median."
     assert find_long([300.0], [10.0] * 5).text == "", "too little is known"
-    assert find_long([2.0], [0.001] * 50).text == "", "nobody has waited yet"
+    assert find_long([2.0], [0.001] * 50).text == "", "no task has waited yet"
 
 
 def test_a_long_task_is_reported_and_counts_for_the_time_left(
@@ -45,7 +45,7 @@ def test_a_long_task_is_reported_and_counts_for_the_time_left(
 
     run = backend.start(tmp_path / "r", fn, list(range(51)))
     try:
-        until(lambda: "1 task has been running for" in run.progress.message, "it is told")
+        until(lambda: "1 task has been running for" in run.progress.message, "the message says so")
         progress = run.progress
         assert "× the median" in progress.message
         assert progress.eta_s is not None

@@ -156,7 +156,7 @@ def test_more_lost_threads_than_workers_pause_the_run(tmp_path: Path) -> None:
 def test_a_run_that_paused_itself_and_was_stopped_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever stops it knows why it had paused: the wait goes on to the end of the run, and raises the reason there."""
+    """After a stop of a paused run the wait goes on to the run's end, and then raises the reason of the pause."""
     gate, drained = threading.Event(), threading.Event()
     finish = ResultStore.finish
 

@@ -42,7 +42,7 @@ def answer(task):
 
 
 def problem(sample_id, right, wrong):
-    """A sample whose solutions name their verdicts; equal names are told apart by a number."""
+    """A sample whose solutions name their verdicts; a number distinguishes equal names."""
     items = lambda words: [  # noqa: E731
         {"language": ("PYTHON3", "CPP")[i % 2], "solution": f"{w} {i}"} for i, w in enumerate(words)
     ]

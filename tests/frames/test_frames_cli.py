@@ -15,7 +15,7 @@ from nbrun.cli.parser import make_parser
 
 @pytest.fixture
 def typed(capsys):
-    """Runs a command: exit code, what it printed, what it told on stderr."""
+    """Run a command; return its exit code, its stdout and its stderr."""
 
     def typed(*args):
         code = main([str(a) for a in args])
@@ -108,14 +108,14 @@ def test_compare(typed, judged_run, tmp_path):
     assert code == 0
     assert "n_compared" in out
     assert "McNemar" in out
-    told = json.loads(typed("compare", judged_run, other, "--by", "sample_id", "--json")[1])
-    assert [r["n_compared"] for r in told["rates"]] == [5, 0]
-    assert sum(r["n"] for r in told["confusion"]) == 11
-    assert told["mcnemar"][0]["n_compared"] == 5
+    printed = json.loads(typed("compare", judged_run, other, "--by", "sample_id", "--json")[1])
+    assert [r["n_compared"] for r in printed["rates"]] == [5, 0]
+    assert sum(r["n"] for r in printed["confusion"]) == 11
+    assert printed["mcnemar"][0]["n_compared"] == 5
     third = shutil.copytree(judged_run, tmp_path / "third")
-    told = json.loads(typed("compare", judged_run, other, third, "--json")[1])
-    assert len(told["mcnemar"]) == 2
-    assert "confusion" not in told
+    printed = json.loads(typed("compare", judged_run, other, third, "--json")[1])
+    assert len(printed["mcnemar"]) == 2
+    assert "confusion" not in printed
     assert typed("compare", judged_run)[0] == 2
     assert "given twice" in typed("compare", judged_run, judged_run)[2]
 
@@ -164,8 +164,8 @@ def test_what_is_no_results_directory(typed, tmp_path, name):
     (tmp_path / "file").touch()
     (tmp_path / "empty").mkdir()
     more = {"compare": ["file"], "show": ["p1"], "errors": [], "export": ["x.csv"]}[name]
-    for path, told in (("nowhere", "no such folder"), ("file", "is a file"), ("empty", "holds no results")):
+    for path, reason in (("nowhere", "no such folder"), ("file", "is a file"), ("empty", "holds no results")):
         code, out, err = typed(name, tmp_path / path, *more)
         assert (code, out) == (2, "")
-        assert told in err
+        assert reason in err
         assert err.count("\n") == 1

@@ -89,10 +89,10 @@ def expected(row: dict[str, Any]) -> dict[str, Any]:
     """The fixed columns of one entry, from the functions that read a single result."""
     result = row["result"]
     verdict = verdicts.of(result) if isinstance(result, dict) else None
-    told = result.get("accepted") if isinstance(result, dict) else None
+    given = result.get("accepted") if isinstance(result, dict) else None
     accepted = True if verdict == "Accepted" else False if verdicts.rejects(verdict) else None
-    if accepted is None and verdict != "JudgeError" and isinstance(told, bool):
-        accepted = told
+    if accepted is None and verdict != "JudgeError" and isinstance(given, bool):
+        accepted = given
     tests = result.get("tests") if isinstance(result, dict) else None
     n_tests, n_passed, slowest = verdicts.tests_summary(result) if verdicts.are_tests(tests) else (None, None, None)
     language = row.get("language")

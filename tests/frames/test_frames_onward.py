@@ -188,14 +188,14 @@ def test_one_warning_for_all_problems(judged_run, tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / "notes.json").write_text("[]")
         (tmp_path / name / "cut.json").write_text('{"id": "x", "solution_result": [')
-    with pytest.warns(UserWarning, match="could not be read") as told:
+    with pytest.warns(UserWarning, match="could not be read") as caught:
         df = nbrun.load_results([judged_run, tmp_path / "a", tmp_path / "b"])
-    assert len(told) == 1
-    assert "and 3 more" in str(told[0].message)
+    assert len(caught) == 1
+    assert "and 3 more" in str(caught[0].message)
     assert df.attrs["problems"] == 4
-    with pytest.warns(UserWarning, match="could not be read") as told:
+    with pytest.warns(UserWarning, match="could not be read") as caught:
         nbrun.rates([judged_run, tmp_path / "a", tmp_path / "b"])
-    assert len(told) == 1
+    assert len(caught) == 1
 
 
 class Terminal(io.StringIO):

@@ -108,7 +108,7 @@ def test_weighted_by_solution_or_by_sample(two):
     assert meant["tpr_low"] == pytest.approx(0.625 - half)
     assert meant["tpr_high"] == pytest.approx(0.625 + half)
     assert pooled["tnr"] == meant["tnr"] == 1.0
-    assert pd.isna(meant["tnr_low"]), "one sample tells nothing of others"
+    assert pd.isna(meant["tnr_low"]), "one sample says nothing about others"
     with pytest.raises(InputError, match="average"):
         nbrun.rates(two, average="task")
 
@@ -142,7 +142,7 @@ def test_counts_of_each_verdict(judged_run):
 
 
 def test_of_a_directory_it_counts_missing_tasks(gate, tmp_path):
-    """Of a sample that nobody has begun too, as soon as it is known."""
+    """Tasks of samples that were not begun count too, as soon as they are known."""
     samples = [problem("p1", ["Accepted"] * 3, ["Accepted"]), problem("p2", ["Accepted"], ["WrongAnswer"] * 2)]
     live = nbrun.start(samples, gate, tmp_path / "r", workers=1, retry=None, view=None)
     gate.passes.release(3)
@@ -156,7 +156,7 @@ def test_of_a_directory_it_counts_missing_tasks(gate, tmp_path):
         ("p2", "solution"): 1, ("p2", "incorrect_solution"): 2,
     }  # fmt: skip
     languages = nbrun.rates(tmp_path / "r", by="language")
-    assert languages.n_missing.isna().all(), "nobody knows the language of what is missing"
+    assert languages.n_missing.isna().all(), "the language of missing tasks is unknown"
     assert not languages.is_partial.eq(False).any()
     gate.passes.release(100)
     live.wait(30)

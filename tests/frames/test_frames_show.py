@@ -122,7 +122,7 @@ def test_without_index_it_lists_the_sample(judged_run):
 
 
 def test_hostile_text_is_only_text(hostile_run):
-    """No element, attribute or control character of a program's output gets through, wherever it stands."""
+    """No element, attribute or control character of a program's output gets through, wherever it is."""
     for shown in (nbrun.show(hostile_run, HOSTILE, "solution", 0), nbrun.show(hostile_run, HOSTILE)):
         html, text = shown._repr_html_(), str(shown)
         found = Elements(html)

@@ -23,7 +23,7 @@ def _closed():
 
 
 def frame(samples, solutions, seed=1):
-    """A frame as load_results makes it, of so many samples with so many right and wrong solutions each."""
+    """A frame as load_results makes it, with the same numbers of right and wrong solutions in each sample."""
     rng = np.random.default_rng(seed)
     n = samples * 2 * solutions
     verdict = VERDICTS[rng.choice(6, n, p=[0.6, 0.2, 0.1, 0.05, 0.03, 0.02])]

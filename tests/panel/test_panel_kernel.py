@@ -23,7 +23,7 @@ class Kernel:
     def __init__(self, client: BlockingKernelClient) -> None:
         self.client = client
         self.seen: list[dict[str, Any]] = []
-        self.looked_at = 0  # `until` has looked at so many of them
+        self.looked_at = 0  # how many of them `until` has looked at
 
     def run(self, code: str) -> str:
         """Runs a cell; what it printed."""
@@ -56,7 +56,7 @@ class Kernel:
                 return self.seen[self.looked_at - 1]
 
     def quiet_for(self, seconds: float) -> list[dict[str, Any]]:
-        """All that comes in so many seconds: the time is what is tested."""
+        """Return the messages of the next `seconds` seconds: the time is what is tested."""
         end, came = time.monotonic() + seconds, []
         while (left := end - time.monotonic()) > 0:
             try:
@@ -80,7 +80,7 @@ class Kernel:
 
 
 def custom(message: dict[str, Any]) -> dict[str, Any]:
-    """What a comm message tells the view, or nothing."""
+    """Return the content of a comm message for the view; {} if it is for something else."""
     if message["msg_type"] != "comm_msg" or message["content"]["data"].get("method") != "custom":
         return {}
     content: dict[str, Any] = message["content"]["data"]["content"]
@@ -290,7 +290,7 @@ def test_an_opened_sample_is_read_beside_the_kernels_main_thread(kernel: Kernel)
 
 
 def test_a_kernel_that_ends_before_its_run_says_so_where_it_was_started(tmp_path: Path) -> None:
-    """`jupyter execute`, papermill and nbmake end with success then; what the kernel writes there is all that tells."""
+    """`jupyter execute`, papermill and nbmake end with success then; only what the kernel writes there shows it."""
     with open(tmp_path / "stderr", "w+") as stderr:
         manager, client = start_new_kernel(stderr=stderr, cwd=str(tmp_path))
         try:

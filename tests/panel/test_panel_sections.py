@@ -1,4 +1,4 @@
-"""What stands beside the counts: throughput, size on disk, an opened sample, what tasks warn of."""
+"""What is shown beside the counts: throughput, size on disk, an opened sample, what tasks warn of."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_what_is_looked_for_comes_first_with_a_preview() -> None:
     assert columns["unexpected"] == [0, 1, 0, 0, 0]
     assert content["previews"]["item"] == ["", "", "HTTP 429, next in 14 s", "", "print(42)"]
     assert content["previews"]["result"][-1] == '{"score": 1}'
-    assert tasks_of(rows[1:3])[0]["previews"] == {}, "what nobody has is no column"
+    assert tasks_of(rows[1:3])[0]["previews"] == {}, "what no task has is no column"
 
 
 def test_previews_are_short_whatever_the_items_and_results_are(tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def failing_result() -> dict[str, Any]:
 
 
 def test_a_tasks_entry_shows_item_failing_test_stderr_and_traceback() -> None:
-    told = entry_of(
+    shown = entry_of(
         {
             "status": "done",
             "solution": "print(41)",
@@ -151,7 +151,7 @@ def test_a_tasks_entry_shows_item_failing_test_stderr_and_traceback() -> None:
             "duration_s": 1.79e-06,
         }
     )
-    texts = dict(told["texts"])
+    texts = dict(shown["texts"])
     assert texts["Item"] == "print(41)"
     assert texts["Failing test: number 2 of 2"].startswith("RuntimeError, 250 ms")
     assert (texts["Its input"], texts["Expected output"], texts["Output"], texts["stderr"]) == (
@@ -160,7 +160,7 @@ def test_a_tasks_entry_shows_item_failing_test_stderr_and_traceback() -> None:
         "41",
         "Traceback: boom",
     )
-    assert {("Tests passed", "1 of 2"), ("Longest test", "250 ms"), ("Took", "1.79 µs")} <= {*told["facts"]}
+    assert {("Tests passed", "1 of 2"), ("Longest test", "250 ms"), ("Took", "1.79 µs")} <= {*shown["facts"]}
     error = {"type": "ValueError", "message": "bad", "traceback": "Traceback …"}
     texts = dict(entry_of({"status": "error", "item": {"a": 1}, "result": None, "error": error})["texts"])
     assert texts["Error"] == "ValueError: bad"
@@ -179,8 +179,8 @@ def test_a_tasks_entry_shows_item_failing_test_stderr_and_traceback() -> None:
     ],
 )
 def test_any_entry_can_be_sent(entry: Any) -> None:
-    told = entry_of(entry)
-    assert len(json.dumps(told, ensure_ascii=False).encode()) < 3 * TEXT_CHARS
+    shown = entry_of(entry)
+    assert len(json.dumps(shown, ensure_ascii=False).encode()) < 3 * TEXT_CHARS
 
 
 def test_a_runs_tasks_are_read_from_the_journal_and_from_files(tmp_path: Path) -> None:
@@ -255,7 +255,7 @@ def test_errors_of_one_kind_are_tried_again_and_the_others_stand(tmp_path: Path)
 def test_what_tasks_warn_of_and_log_reaches_the_panel_and_is_not_printed(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # as in a kernel where nobody has set up any
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # as in a kernel where none was set up
     heard = threading.Event()
 
     def work(task: nbrun.Task) -> int:

@@ -102,7 +102,7 @@ def test_a_view_that_fails_costs_the_run_nothing() -> None:
     views.wait()  # the failure
     run.end(0, "Accepted")
     views.wait()
-    assert views.messages[0].content["seq"] == 2, "the gap tells the view to ask for everything"
+    assert views.messages[0].content["seq"] == 2, "after the gap the view asks for everything"
     run.state = State.DONE
     views.wait_for_end()
 

@@ -456,8 +456,8 @@ def test_a_line_that_a_task_leaves_open_is_shown_when_it_ends(
 ) -> None:
     made = run(tmp_path, fn)
     made.wait(60)
-    told = sorted(n.text for n in made.progress.logs)
-    assert told == [f"a part of {n}" for n in (1, 2, 3)] + ["and an error's"] * 3
+    logged = sorted(n.text for n in made.progress.logs)
+    assert logged == [f"a part of {n}" for n in (1, 2, 3)] + ["and an error's"] * 3
     assert sorted(capsys.readouterr().out.splitlines()) == [f"a part of {n}" for n in (1, 2, 3)]
 
 

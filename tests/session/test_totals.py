@@ -1,4 +1,4 @@
-"""What was never begun is missing, in every count; where nobody knows the total, it says "at least"."""
+"""What was never begun is missing, in every count; where the total isn't known, they say "at least"."""
 
 from __future__ import annotations
 

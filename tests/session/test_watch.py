@@ -57,7 +57,7 @@ Counts_ = tuple[int, int, int, int]
 
 
 def settled(folder: Path) -> Counts_:
-    """What a Follower counts now, made anew."""
+    """Return what a new Follower counts now."""
     follower = Follower(folder)
     follower.look()
     return sums(follower)

@@ -2,7 +2,7 @@
 
     python any_values.py FIRST LAST       tries these seeds; prints those that fail
 
-Between two runs the dataset is reordered and changed, files are written anew as other tools do, archived, unpacked,
+Between two runs the dataset is reordered and changed, files are rewritten as other tools do, archived, unpacked,
 merged or repaired. After each step all views say the same as the model: nothing is lost, changed, doubled or run again.
 """
 
@@ -402,7 +402,7 @@ class World:
         return value
 
     def text_of(self, item):
-        """What tells an item: what it comes back as."""
+        """What distinguishes an item: the value that is read back."""
         return self.texts[id(item)]
 
     def outcome(self, identity):

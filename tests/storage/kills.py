@@ -1,7 +1,7 @@
 """SIGKILL at random moments, as often as you like: `python tests/storage/kills.py [KILLS] [SEED]`.
 
 After half of the kills the power is cut too: each file is cut to what it held at its last fsync. Then all is loaded and
-compared with what the run had told as saved and with what its function had returned. Prints its seed first and its
+compared with what the run had reported as saved and with what its function had returned. Prints its seed first and its
 figures last; exit code 0 where nothing was lost, doubled, altered or unreadable.
 """
 
@@ -19,7 +19,7 @@ from pathlib import Path
 import nbrun
 
 TASKS, LONGEST_S = 40, 0.008
-#: So many tasks may run again after a kill: those in flight, and what one group commit held.
+#: How many tasks may run again after a kill: those in flight, and what one group commit held.
 AGAIN = 40
 CHILD = r"""
 import os, random, sys, threading, time
@@ -108,8 +108,8 @@ def main(kills, seed, samples=None, say=print, longest_s=LONGEST_S, again_a_kill
     """Returns the figures.
 
     Args:
-        longest_s: tasks take up to so long.
-        again_a_kill: so many may run again after a kill.
+        longest_s: the longest time that a task takes.
+        again_a_kill: how many tasks may run again after a kill.
     """
     say(f"seed {seed}")
     rng = random.Random(seed)
@@ -141,7 +141,7 @@ def main(kills, seed, samples=None, say=print, longest_s=LONGEST_S, again_a_kill
                 lost = before.keys() - now.keys()
                 assert not lost, f"{len(lost)} are lost"
                 assert all(now[k] == v for k, v in before.items()), "an older result came back"
-                assert len(now) >= truth.claimed, f"{truth.claimed} were told as saved, {len(now)} are there"
+                assert len(now) >= truth.claimed, f"{truth.claimed} were reported as saved, {len(now)} are there"
                 before = now
             if done % 50 == 0:
                 say(f"{done} kills, {len(before)} saved, {time.monotonic() - began:.0f} s")

@@ -12,7 +12,7 @@ IDENTITY = ["sample_id", "group", "key", "occurrence"]
 
 
 def rows(*paths: Any, drop: tuple[str, ...] = ()) -> Any:
-    """What load_results tells, in one order and in plain types."""
+    """Return what load_results loads, in one order and in plain types."""
     frame = nbrun.load_results(list(paths)).drop(columns=list(drop))
     return frame.astype(dict.fromkeys(frame.columns, object)).sort_values(IDENTITY).reset_index(drop=True)
 

@@ -101,14 +101,14 @@ def run_on(disk, job, path, kill_when=lambda: False, **options):
 
 
 def saved(path):
-    """identity -> (seq, value, status); what stands twice fails the test."""
+    """identity -> (seq, value, status); what occurs twice fails the test."""
     out = {}
     if not os.path.isdir(path):
         return out
     for view in Reader(path).samples():
         for stored, body in view.entries:
             identity = (view.sample_id, stored.group, stored.key.hex(), stored.occurrence)
-            assert identity not in out, f"{identity} stands twice"
+            assert identity not in out, f"{identity} occurs twice"
             entry = parse(body)
             result = entry["result"]
             out[identity] = (stored.seq, result.get("v") if isinstance(result, dict) else None, stored.status)

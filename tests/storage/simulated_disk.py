@@ -1,6 +1,6 @@
 """A disk that forgets: what a results directory may look like after a power cut, and a disk that refuses.
 
-It stands under `nbrun.storage.files` in place of the module `os`. The real folder plays the page cache; beside it the
+`nbrun.storage.files` uses it in place of the module `os`. The real folder plays the page cache; beside it the
 model keeps what each file held at its last fsync and which names of each folder are durable. At the k-th operation
 it dies (all that follows raises Died) or answers with an error. Afterwards `power_cut` lays out one of the states that
 a file system may show then:
@@ -59,12 +59,12 @@ class SimulatedDisk:
         rng: decides how torn things are.
         die_at: the operation during which the process dies, or a function of the disk that says so.
         refuse: (number, operation, path) -> an errno, or None.
-        lies: what is refused is done all the same, as a rename may be over FUSE or NFS. Closing a file may be refused
-            too then.
+        false_refusals: what is refused is done all the same, as a rename may be over FUSE or NFS. Closing a
+            file may be refused too then.
     """
 
-    def __init__(self, root, rng, die_at=None, refuse=lambda number, operation, path: None, lies=False):
-        self.lies = lies
+    def __init__(self, root, rng, die_at=None, refuse=lambda number, operation, path: None, false_refusals=False):
+        self.false_refusals = false_refusals
         self.root, self.rng, self.die_at, self.refuse = str(root), rng, die_at, refuse
         self.count = 0
         self.trace = []
@@ -197,7 +197,7 @@ class SimulatedDisk:
     def close(self, fd):
         with self._lock:
             of = self._fds.pop(fd, None)
-            half = self._begin("close", of.path) if self.lies and isinstance(of, Inode) and of.path else None
+            half = self._begin("close", of.path) if self.false_refusals and isinstance(of, Inode) and of.path else None
             os.close(fd)
             self._end(half)
 
@@ -210,7 +210,7 @@ class SimulatedDisk:
         self.count += 1
         self.trace.append((operation, os.path.relpath(path, self.root)))
         number = self.refuse(self.count, operation, path)
-        if number is not None and self.lies:
+        if number is not None and self.false_refusals:
             return OSError(number, os.strerror(number), path)
         if number is not None:
             if torn is not None:
@@ -250,7 +250,7 @@ class SimulatedDisk:
         self._acknowledge(inode)
 
     def _acknowledge(self, inode):
-        """What stands in a segment whose name is durable too is saved."""
+        """What is in a segment whose name is durable too is saved."""
         if not os.path.basename(inode.path or "").startswith("journal-"):
             return
         if self._durable_names.get(inode.path) is not inode:

@@ -195,7 +195,7 @@ def test_a_file_that_returned_and_is_deleted_runs_again(full):
 
 
 def test_a_judge_that_asks_again_gets_archived_entries(full):
-    """Only a sample with an entry that shall run again is taken out."""
+    """Only a sample with an entry that is to run again is taken out."""
 
     class Asking:
         settings = {"name": "judge"}  # noqa: RUF012
@@ -319,7 +319,7 @@ def test_damage_costs_its_sample_alone(full):
     run(grown_by_one(), full, judging(ran))
     assert {s for s, _ in ran} == {"p3"}
     assert set(load(full).sample_id) == set(rows.sample_id)
-    assert unpack_archives(full).problems == []  # a file stands for it now
+    assert unpack_archives(full).problems == []  # its file counts now
 
 
 def grown_by_one():
@@ -489,9 +489,9 @@ def test_the_command(full, capsys):
     from nbrun.cli import main
 
     assert main(["archive", str(full)]) == 0
-    told = capsys.readouterr().out
-    assert "6 samples moved to" in told
-    assert re.search(r": [1-9][\d.]* kB became [1-9][\d.]* (kB|bytes)\.$", told, re.MULTILINE), told
+    printed = capsys.readouterr().out
+    assert "6 samples moved to" in printed
+    assert re.search(r": [1-9][\d.]* kB became [1-9][\d.]* (kB|bytes)\.$", printed, re.MULTILINE), printed
     assert main(["archive", str(full)]) == 0
     assert "no finished sample" in capsys.readouterr().out
     assert main(["archive", str(full), "--unpack", "--json"]) == 0

@@ -28,7 +28,7 @@ def seed():
 
 
 def half_done(job, path, seed, count, mode):
-    """A directory that an earlier run left when it died with so many results saved."""
+    """A directory that an earlier run left when it died with some results saved."""
     work = path.with_name("work")
     disk = SimulatedDisk(work, random.Random(seed), die_at=lambda disk: len(disk.acknowledged) >= count)
     run_on(disk, job, work)

@@ -68,7 +68,7 @@ def test_the_power_is_cut_at_every_operation(tool, tmp_path):
         prepare(job, pristine)
         try:
             before = saved(pristine)
-        except ValueError:  # the broken entry: it is told as damaged, and repair leaves it out
+        except ValueError:  # the broken entry: it is reported as damaged, and repair leaves it out
             job_of = shutil.copytree(pristine, tmp_path / "repaired")
             nbrun.check(job_of, repair=True)
             before = saved(job_of)

@@ -1,4 +1,4 @@
-"""Damaged files: a run and a load survive each and name it, nothing is deleted; check tells what repair then does."""
+"""Damaged files: a run and a load survive each and name it, nothing is deleted; check says what repair then does."""
 
 import errno
 import json
@@ -98,14 +98,14 @@ def test_a_damaged_file(damage, job, tmp_path):
     file = finished(job, tmp_path)
     damage(file)
     broken = None if file.is_dir() or file.is_symlink() else file.read_bytes()
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         df = nbrun.load_results(tmp_path)
         samples = nbrun.load_samples(tmp_path)
     lost = 12 - len(df)
     assert lost in LOSSES.get(damage.__name__, [4])
-    if damage is not one_entry_unknown:  # a line that isn't known for an entry: check tells it, the run makes it again
-        assert file.name in str(told[0].message)
+    if damage is not one_entry_unknown:  # a line that isn't known for an entry: check reports it
+        assert file.name in str(caught[0].message)
         assert df.attrs["problems"] >= 1
     if damage is not one_entry_broken:  # counts are taken from what entries begin with
         assert samples.is_complete.sum() == 2

@@ -98,11 +98,11 @@ def test_a_script(name, tmp_path):
     (tmp_path / "r.go").touch()
     if name.startswith("SIG"):
         process.send_signal(getattr(signal, name.split()[0]))
-    out, told = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=60)
     took = time.monotonic() - began
     assert took < ENDS_S, f"it took {took:.1f} s to end"
     if name in ("the script ends", "sys.exit", "an exception"):
-        assert "run.wait()" in told, "a forgotten wait() is told"
+        assert "run.wait()" in err, "a forgotten wait() is reported"
     if name.startswith("os._exit"):
         assert process.returncode == 5
     if name == "stop at once":

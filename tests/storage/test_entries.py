@@ -1,4 +1,4 @@
-"""Records -> entries: each tells its own item, whatever was handed over together, and stands where it is said to."""
+"""Records -> entries: each names its own item, whatever was encoded together, and is where its place says."""
 
 import json
 import random

@@ -1,4 +1,4 @@
-"""A disk that refuses while a run writes: the run pauses and says so, drops nothing, and goes on once it is mended."""
+"""A disk that refuses writes: the run pauses and says so, drops nothing, and goes on once the disk is repaired."""
 
 import errno
 import os
@@ -105,7 +105,7 @@ def test_f8_one_refusal_at_every_operation(fault, tmp_path, often):
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_it_waits_while_the_disk_stays_broken(fault, tmp_path, monkeypatch, often):
-    """Workers stop at the bound, resume() before the mending pauses again, and after it everything is saved once."""
+    """Workers stop at the bound, resume() before the repair pauses again, and after it everything is saved once."""
     number, operations = FAULTS[fault]
     monkeypatch.setattr(journal, "MAX_UNSAVED", 20)
     monkeypatch.setattr(

@@ -1,4 +1,4 @@
-"""A file that another tool has written anew means the same: its `format` field says what it is, its layout does not."""
+"""A file that another tool has rewritten means the same: its `format` field says what it is, its layout does not."""
 
 import io
 import json
@@ -89,7 +89,7 @@ def run(path, given, fn=judge, **more):
     return live
 
 
-def told(path):
+def loaded(path):
     frame = nbrun.load_results(path, entries=True)
     return frame.sort_values(["group", "index"]).reset_index(drop=True)
 
@@ -108,7 +108,7 @@ def made(tmp_path_factory):
 
 @pytest.fixture(params=REWRITTEN)
 def rewritten(made, tmp_path, request):
-    """A results directory, and the same with a file that was written anew."""
+    """A results directory, and the same with a file that was rewritten."""
     path = tmp_path / "results"
     shutil.copytree(made, path)
     file = file_of(path)
@@ -117,7 +117,7 @@ def rewritten(made, tmp_path, request):
 
 
 def test_every_view_shows_the_same(made, rewritten):
-    before, after = told(made), told(rewritten)
+    before, after = loaded(made), loaded(rewritten)
     assert before[COLUMNS].astype(str).equals(after[COLUMNS].astype(str))
     assert before["entry"].tolist() == after["entry"].tolist()
     assert not after.attrs["problems"]
@@ -155,7 +155,7 @@ def test_a_run_goes_on_and_writes_it_in_its_own_layout(rewritten):
     calls = []
     run(rewritten, samples(ITEMS[::-1]), lambda t: calls.append(t.item) or judge(t))
     assert calls == [ITEMS[1]]  # the error alone, although all items stand elsewhere
-    rows = told(rewritten)
+    rows = loaded(rewritten)
     assert rows[rows.group == "things"]["status"].tolist() == ["done", "done", "error", "done"]
     with open(file_of(rewritten), "rb") as f:
         assert is_own_layout(f)
@@ -178,18 +178,18 @@ def test_a_finished_one_stays_as_it_is(made, rewritten):
 
 
 def test_it_is_archived_merged_and_repaired_as_any_other(rewritten, tmp_path):
-    before = told(rewritten)
+    before = loaded(rewritten)
     check(rewritten, repair=True)
     assert cli.main(["merge", str(tmp_path / "merged"), str(rewritten)]) == 0
     run(rewritten, samples(), lambda t: {"v": 1})
-    full = told(rewritten)
+    full = loaded(rewritten)
     file = file_of(rewritten)
     file.write_bytes(REWRITTEN["sorted keys"](file.read_bytes()))
     assert archive_finished(rewritten).samples == 1
-    assert told(rewritten)["entry"].tolist() == full["entry"].tolist()
+    assert loaded(rewritten)["entry"].tolist() == full["entry"].tolist()
     assert unpack_archives(rewritten).samples == 1
-    assert told(rewritten)["entry"].tolist() == full["entry"].tolist()
-    assert told(tmp_path / "merged")["entry"].tolist() == before["entry"].tolist()
+    assert loaded(rewritten)["entry"].tolist() == full["entry"].tolist()
+    assert loaded(tmp_path / "merged")["entry"].tolist() == before["entry"].tolist()
 
 
 def test_what_is_no_entry_costs_itself_alone(made, tmp_path):
@@ -201,8 +201,8 @@ def test_what_is_no_entry_costs_itself_alone(made, tmp_path):
     file.write_bytes(json.dumps(value, indent=1).encode())
     [finding] = check(tmp_path / "r").findings
     assert "2 damaged" in finding.what
-    assert len(told(tmp_path / "r")) == 4
-    assert told(tmp_path / "r").attrs["problems"] == 1
+    assert len(loaded(tmp_path / "r")) == 4
+    assert loaded(tmp_path / "r").attrs["problems"] == 1
     calls = []
     run(tmp_path / "r", samples(), lambda t: calls.append(t.item) or judge(t))
     assert len(calls) == 2
@@ -222,7 +222,7 @@ def test_entries_of_nbruns_without_the_field_are_no_old_ones(made, tmp_path):
     shutil.copytree(made, tmp_path / "r")
     file = file_of(tmp_path / "r")
     file.write_bytes(file.read_bytes().replace(b'"format"', b'"formXt"'))
-    assert told(tmp_path / "r")[COLUMNS].equals(told(made)[COLUMNS])
+    assert loaded(tmp_path / "r")[COLUMNS].equals(loaded(made)[COLUMNS])
 
 
 def test_numbers_beyond_64_bits_stay_what_they_are(made):

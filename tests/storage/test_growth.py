@@ -117,7 +117,7 @@ def test_match_records_cost_no_memory_by_their_entries(reader, tmp_path):
 
 
 def test_a_match_record_is_read_where_it_is_stored(tmp_path):
-    """Its groups are read from the log; one that was written anew meanwhile is no wrong answer."""
+    """Its groups are read from the log; a log that was rewritten meanwhile gives no wrong answer."""
     log = MatchLog(tmp_path / "matched.log")
     value = {
         "seq": 1, "id": "s", "size": 5, "mtime_ns": 1, "crc": crc32(b""), "identities": "", "complete": True,

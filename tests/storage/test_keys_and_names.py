@@ -70,7 +70,7 @@ plain = st.recursive(
 
 
 def same(a, b):
-    """Equality that tells 1 from True and from 1.0, as JSON's readers do; lists and tuples are one thing."""
+    """Equality that distinguishes 1 from True and from 1.0, as JSON's readers do; lists and tuples are one thing."""
     if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
         return len(a) == len(b) and all(map(same, a, b))
     if isinstance(a, dict) and isinstance(b, dict):

@@ -1,4 +1,4 @@
-"""A file deleted by hand runs again, and the run says so; a disk that won't hold what is to come is told of at once."""
+"""A file deleted by hand runs again, and the run says so; a disk that is too small is reported at once."""
 
 import os
 import warnings
@@ -41,7 +41,7 @@ def test_what_was_never_finished_is_not_taken_for_deleted(tmp_path):
     assert run(tmp_path).message == ""
     (tmp_path / ".nbrun" / "known").unlink()
     (tmp_path / "p1.json").unlink()
-    assert run(tmp_path).message == "", "nobody knows"
+    assert run(tmp_path).message == "", "the size to come is unknown"
     (tmp_path / ".nbrun" / "known").write_bytes(b"\xff\x00 nonsense")
     assert run(tmp_path).message == "", "a damaged list names no file"
 
@@ -55,7 +55,7 @@ def test_a_finished_directory_is_not_written_to(tmp_path):
 
 @pytest.fixture
 def small_disk(monkeypatch):
-    """Disks have so many bytes left."""
+    """Set how many bytes disks have left."""
     real = os.statvfs
 
     def leave(free):

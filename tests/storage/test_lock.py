@@ -41,11 +41,11 @@ def holder(tmp_path):
 
 
 def test_two_processes(holder, tmp_path):
-    """The second is told host, process and time; reading goes on; once the first is killed, nothing blocks."""
-    with pytest.raises(ResultsInUseError) as told:
+    """The second gets an error with host, process and time; reading goes on; a kill of the first frees it."""
+    with pytest.raises(ResultsInUseError) as caught:
         start(tmp_path / "r")
     for word in (str(holder.pid), socket.gethostname(), "since 20", str(tmp_path / "r"), "load_results works"):
-        assert word in str(told.value)
+        assert word in str(caught.value)
     assert len(nbrun.load_results(tmp_path / "r")) == 0
     assert str(holder.pid) in nbrun.check(tmp_path / "r").holder
     holder.send_signal(signal.SIGKILL)
@@ -117,7 +117,7 @@ def test_without_flock(no_flock, tmp_path):
         ({}, True),
         ({"pid": 2**22 + 1}, False),  # dead
         ({"began": "1"}, False),  # its number was given to another process
-        ({"boot": "another"}, False),  # the machine was started anew
+        ({"boot": "another"}, False),  # the machine was restarted
         ({"host": "elsewhere"}, False),  # can't be looked at: said aloud
     ],
 )

@@ -44,7 +44,7 @@ def test_two_halves_become_one_that_goes_on(tmp_path: Path) -> None:
     progress = run(tmp_path / "all", [*samples, {"id": "new", "items": [5]}], fn).wait(60)
     assert (progress.resumed, progress.done, ran) == (60, 61, ["new"])
     after = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "all").glob("*.json")}
-    assert after.items() >= files_before.items(), "nothing was matched or written anew"
+    assert after.items() >= files_before.items(), "nothing was matched or written again"
 
 
 def test_of_one_task_in_two_directories_done_beats_error_and_then_the_later(tmp_path: Path) -> None:

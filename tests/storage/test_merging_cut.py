@@ -54,7 +54,7 @@ def test_the_disk_refuses_or_the_power_is_cut_at_every_operation(kind: str, tmp_
         if not failed:
             assert saved(at / "all") == whole
             disk.power_cut(tmp_path / "end", "lost")
-            assert saved(tmp_path / "end" / "all") == whole, "it was told as merged"
+            assert saved(tmp_path / "end" / "all") == whole, "it was reported as merged"
             break
         afters = [at]
         if kind == "dies":

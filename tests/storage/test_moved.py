@@ -51,9 +51,9 @@ def test_it_is_moved_and_moved_back(tmp_path, is_idle):
     assert str(tmp_path / "elsewhere") in message
     assert not (tmp_path / "r").exists()
     assert len(nbrun.load_results(tmp_path / "elsewhere")) >= 57, "what was reported as saved is there"
-    with pytest.raises(nbrun.errors.RunHaltedError) as told:
+    with pytest.raises(nbrun.errors.RunHaltedError) as caught:
         half.run.wait(1)
-    assert isinstance(told.value.__cause__, ResultsMovedError)
+    assert isinstance(caught.value.__cause__, ResultsMovedError)
     assert "in use" in other(tmp_path / "elsewhere"), "its lock went along"
     half.run.resume()
     assert str(tmp_path / "elsewhere") in paused(half), "resume alone changes nothing"
@@ -128,7 +128,7 @@ def test_the_inner_folder_is_removed_and_another_process_starts(tmp_path):
 
 
 def test_a_backup_is_put_in_the_place_of_the_inner_folder(tmp_path):
-    """Another run's journal stands there: the run doesn't write into it."""
+    """Another run's journal is there: the run doesn't write into it."""
     half = HalfWay(tmp_path / "r")
     shutil.copytree(tmp_path / "r" / ".nbrun", tmp_path / "copy")
     shutil.rmtree(tmp_path / "r" / ".nbrun")

@@ -40,7 +40,7 @@ def start(path):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A directory in which each kind of record stands once, as after an unclean end."""
+    """A directory with one record of each kind, as after an unclean end."""
     path = tmp_path_factory.mktemp("whole") / "results"
     path.mkdir()
     old = json.dumps({"id": "old", "solution_result": OLD}, indent=4).encode()

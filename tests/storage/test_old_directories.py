@@ -16,7 +16,7 @@ NAMES = sorted(p.name for p in OLD.iterdir() if p.is_dir())
 
 
 def missing_tasks(folder, dataset):
-    """The truth, worked out without nbrun: what no entry of the old files stands for."""
+    """The truth, worked out without nbrun: the tasks that no entry of the old files is of."""
     have = collections.Counter()
     for file in folder.glob("*.json"):
         try:

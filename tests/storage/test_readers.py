@@ -38,7 +38,7 @@ run.wait()
 
 
 def test_f7_readers_beside_a_writer_that_is_killed(tmp_path):
-    """Two kinds of readers read on and on; what one has seen, all later ones see, and what was told as saved too."""
+    """Two kinds of readers go on reading: what one has seen, and what was reported as saved, all later ones see."""
     seed = int(os.environ.get("NBRUN_SEED", time.time_ns() % 10**6))
     print("seed", seed)
     rng = random.Random(seed)
@@ -111,7 +111,7 @@ def test_f7_readers_beside_a_writer_that_is_killed(tmp_path):
 
 
 def last_claim(claims):
-    """How many results the writer has told of as saved; a restarted one begins again."""
+    """How many results the writer has reported as saved; a restarted one begins again."""
     try:
         text = claims.read_bytes()
     except FileNotFoundError:
@@ -156,7 +156,7 @@ def test_f7_a_segment_of_a_later_run_under_the_same_name(tmp_path, monkeypatch):
 
 
 def test_f7_a_folder_that_changes_while_it_is_listed(tmp_path, monkeypatch):
-    """btrfs leaves a file out that is replaced meanwhile: the folder's time tells, and it is listed again."""
+    """btrfs leaves a file out that is replaced meanwhile: the folder's time has changed, so it is listed again."""
     samples = [{"id": f"s{i}", "solutions": [1]} for i in range(5)]
     nbrun.start(samples, lambda task: {}, tmp_path, groups=["solution"], view=None).wait(20)
     real = os.scandir
@@ -211,7 +211,7 @@ def test_of_a_slow_disk_files_are_read_ahead(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("times", [1, 3])
 def test_a_run_that_ends_between_journal_and_files(times, tmp_path, monkeypatch):
-    """What stood in the journal when it was read stands in files when they are read: seen once."""
+    """What was in the journal when it was read is in files when these are read: it is seen once."""
     gate = threading.Event()
     run = nbrun.start(
         [{"id": f"s{i}", "solutions": list(range(4))} for i in range(3)],

@@ -71,7 +71,7 @@ def test_a_task_that_kills_twice_runs_last_and_alone(long_s, executor, tmp_path)
     assert signs == ["+", "-"] * (others_left + 1), "one by one"
     fifth = child(path, log, "harmless", 0, executor)
     assert fifth.stdout.startswith("done")
-    assert "died" not in fifth.stdout, "it is told of no more"
+    assert "died" not in fifth.stdout, "it is reported no more"
 
 
 def test_ends_that_no_task_caused_make_no_suspects(tmp_path):
@@ -89,7 +89,7 @@ def test_ends_that_no_task_caused_make_no_suspects(tmp_path):
 
 
 def test_many_suspects_run_in_groups(tmp_path):
-    """Of a cluster's worth of requests nobody can say which one it was: a few at a time, after all others."""
+    """Of many requests in flight it isn't known which one it was: they run a few at a time, after all others."""
     from nbrun.engine.scheduler import ALONE_UP_TO
 
     path = tmp_path / "r"

@@ -88,7 +88,7 @@ class Results(RuleBasedStateMachine):
     def learn(self, died=False):
         """What is on the disk now is known from now on; what was known is still there, and not older.
 
-        A run that died may not have come to an item that is back in the dataset: its result still stands aside.
+        A run that died may not have come to an item that is back in the dataset: its result is still kept aside.
         """
         wanted = set(self.job.identities().values())
         now = saved(self.path)
@@ -113,7 +113,7 @@ class Results(RuleBasedStateMachine):
 
     @rule(after=st.integers(0, 6), drain=st.booleans())
     def run_and_stop(self, after, drain):
-        """The task after so many waits until the stop."""
+        """A task that begins after `after` others waits until the stop."""
         gate = threading.Event()
         real = self.job.failing
         self.job.failing = lambda task, generation: (

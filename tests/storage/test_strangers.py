@@ -262,14 +262,14 @@ def test_json_that_is_nested_too_deep_is_refused(several):
 
 
 def test_a_zip_bomb_is_refused(several):
-    """600 MB of zeros in 600 KB, under a true index and under one that lies about the size."""
+    """600 MB of zeros in 600 KB, under a true index and under one with a false size."""
     data = b'{"id": "x", "solution_result": []' + bytes(600 << 20) + b"}"
     for _, _, found in several(lambda a, lies: an_archive(a.d, "x.json", data, **lies), [{}, {"size": 100}]):
         assert found["load"] == "ok 1"
 
 
 def test_what_would_be_taken_for_a_bomb_is_not_archived(tmp_path):
-    """What nobody would unpack again stays in its file."""
+    """What could not be unpacked again stays in its file."""
     d = tmp_path / "r"
     fn = lambda task: {"pad": "x" * (80 << 20)}  # noqa: E731
     nbrun.start([{"id": "a", "solutions": ["x"]}], fn, d, groups=["solution"], view=None).wait(60)

@@ -59,7 +59,7 @@ def test_each_operation_succeeds_and_reports_an_error(operations, tmp_path, ofte
                 seen.append(count)
             return errno.EIO if len(seen) == k and seen[-1] == count else None
 
-        disk = SimulatedDisk(at, random.Random(k), refuse=refuse, lies=True)
+        disk = SimulatedDisk(at, random.Random(k), refuse=refuse, false_refusals=True)
         try:
             run_through(job, disk, at)
             check_end(job, at)

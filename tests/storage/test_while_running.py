@@ -34,7 +34,7 @@ class HalfWay:
 
 
 def test_the_inner_folder_is_removed(tmp_path):
-    """It pauses and says so; resumed, it makes the folder anew, and all that it holds in memory is saved."""
+    """It pauses and says so; resumed, it makes the folder again, and all that it holds in memory is saved."""
     half = HalfWay(tmp_path / "r")
     shutil.rmtree(tmp_path / "r" / ".nbrun")
     half.gate.set()

@@ -142,7 +142,7 @@ def test_a_file_that_another_program_puts_there_meanwhile_is_read_before_it_is_r
 
 
 def test_no_other_thread_writes_a_sample_meanwhile(tmp_path, at_once, monkeypatch):
-    """A sample ended and its results are not saved yet: whoever looks for files to rewrite must leave it alone."""
+    """A sample ended and its results are not saved yet: the search for files to rewrite leaves it alone."""
     monkeypatch.setattr(compactor, "STALE_S", 0.0)
     monkeypatch.setattr(compactor, "COST_RATIO", 0.0)
     monkeypatch.setattr(compactor, "LOOK_S", 0.001)
@@ -198,7 +198,7 @@ def test_a_slow_disk_is_spared(tmp_path, at_once, monkeypatch):
 
 
 def test_a_file_that_cannot_be_made_goes_through_the_journal(tmp_path, at_once):
-    """The worker that makes it can't: nothing is told before the journal's thread meets the same disk, if it does."""
+    """Nothing is reported unless the journal's thread fails on the same disk, too."""
     refused = []
 
     def refuse(operation, path):
