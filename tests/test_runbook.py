@@ -50,6 +50,7 @@ def test_both_commands_are_at_most_30_s_late_and_correct_at_the_end(
 ) -> None:
     """Two tasks of each sample but the first wait for an event. Then one of them fails."""
     monkeypatch.setattr(compactor, "STALE_S", stale_s)
+    monkeypatch.setattr(compactor, "LOOK_S", stale_s / 10)
     may_end = threading.Event()
 
     def fn(task: nbrun.Task) -> dict[str, int]:

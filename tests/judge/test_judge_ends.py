@@ -174,11 +174,11 @@ GROUP_SIGNALS = ["SIGINT", "SIGHUP", "SIGQUIT", "SIGTERM", "SIGKILL", "SIGSTOP"]
 
 
 def signal_the_group(sandbox: LocalSandbox, name: str) -> None:
-    """Send a signal to the supervisor's process group; one that was stopped goes on after a second."""
+    """Send a signal to the supervisor's process group; one that was stopped goes on after half a second."""
     group = sandbox._supervisor._process.pid  # type: ignore[union-attr]
     os.killpg(group, getattr(signal, name))
     if name == "SIGSTOP":
-        threading.Event().wait(1)
+        threading.Event().wait(0.5)
         os.killpg(group, signal.SIGCONT)
 
 
@@ -187,7 +187,10 @@ def signal_the_group(sandbox: LocalSandbox, name: str) -> None:
 def test_a_signal_to_the_supervisors_group_is_never_a_verdict(name: str, mode: str) -> None:
     """Its processes go on, or the solution is not judged."""
     sandbox = LocalSandbox(time_limit_s=300, isolation=mode)
-    source = "import time\nend = time.monotonic() + 1\nwhile time.monotonic() < end: time.sleep(0.01)\n" + SUM_PY
+    seconds = 2 if name in ("SIGTERM", "SIGKILL") else 0.5  # the two end it
+    source = (
+        f"import time\nend = time.monotonic() + {seconds}\nwhile time.monotonic() < end: time.sleep(0.01)\n" + SUM_PY
+    )
     try:
         assert sandbox(task("PYTHON3", SUM_PY))["accepted"]
         root = idle_root(sandbox)

@@ -13,6 +13,7 @@ from test_while_running import HalfWay
 
 import nbrun
 from nbrun.errors import ResultsMovedError
+from nbrun.storage import compactor
 from tests.waiting import until
 
 OTHER = """
@@ -24,6 +25,12 @@ try:
 except nbrun.errors.ResultsInUseError as e:
     print("in use:", e)
 """
+
+
+@pytest.fixture(autouse=True)
+def looks_often(monkeypatch):
+    """Whether the directory is still in its place is asked ten times a second."""
+    monkeypatch.setattr(compactor, "LOOK_S", 0.1)
 
 
 def other(path):
