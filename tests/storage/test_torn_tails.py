@@ -43,15 +43,21 @@ def test_f3_every_length_gives_a_prefix(tmp_path):
         assert scan.damaged == []
 
 
-def test_f3_a_torn_tail_is_cut_before_append(tmp_path):
-    """For every length: open, append, die, load, open again: the prefix and what was appended."""
+@pytest.mark.parametrize("step", [7, pytest.param(1, marks=pytest.mark.long)])
+def test_f3_a_torn_tail_is_cut_before_append(tmp_path, step):
+    """For every length: open, append, die, load, open again: the prefix and what was appended.
+
+    By default for every seventh, and for those around the ends of records.
+    """
     job = Job([{"id": "s", "solutions": ["a"], "incorrect_solutions": []}])
     job.options = {"keep_items": False, "workers": 1}
     whole, segment = only_a_journal(job, tmp_path)
     data = segment.read_bytes()
     ends = [i + 1 for i, byte in enumerate(data) if byte == 10]
     assert len(ends) == 2  # a header and an entry
-    for n in range(len(data) + 1):
+    for n in sorted({*range(0, len(data), step), *(n for end in (0, *ends) for n in (end - 1, end, end + 1))}):
+        if not 0 <= n <= len(data):
+            continue
         at, after = tmp_path / f"at{n}", tmp_path / f"after{n}"
         shutil.copytree(whole, at)
         (at / ".nbrun" / segment.name).write_bytes(data[:n])
