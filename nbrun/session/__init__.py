@@ -80,7 +80,7 @@ def start(
     executor: Executor | Callable[[], Executor] | None = None,
     view: str | None = "auto",
 ) -> Run:
-    """Runs `fn` on every task of the samples, in the background; saves each result the moment it ends.
+    """Run `fn` on every task of the samples, in the background, and save each result the moment it ends.
 
     What earlier runs left in `results` is kept and not run again. Started again on a directory that this kernel runs on
     already, with equal settings, the live run is returned, and samples that it doesn't have yet are added to it.

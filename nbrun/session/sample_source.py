@@ -263,7 +263,7 @@ def _rows(frame: Any) -> list[dict[str, Any]]:
 
 @hides_own_frames
 def shard(samples: Iterable[Mapping[str, Any]], i: int, n: int) -> Iterator[Mapping[str, Any]]:
-    """The i-th of n parts of the samples, for the i-th of n kernels; read lazily.
+    """Yield the i-th of n parts of the samples, for the i-th of n kernels; they are read lazily.
 
     Which part a sample belongs to depends on its id alone: the order may change and samples may come and go, and each
     still goes to the same kernel. Give each kernel a results directory of its own; `load_results([a, b])` loads them as

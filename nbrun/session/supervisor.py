@@ -348,19 +348,20 @@ class Supervisor:
     # ---- the thread that ends the run
 
     def _conduct(self) -> None:
-        state = State.HALTED
+        state, is_over = State.HALTED, False
         try:
-            self._wait_until_fed()
-            if self._read_error is not None:
-                self._halt_feed(self._read_error)
-            if count := self.scheduler.all_fed():
-                were, how = ("was", "it runs last and alone") if count == 1 else ("were", "they run last, one by one")
-                self.notices.add(f"{counted(count, 'task')} {were} running when an earlier run died, twice; {how}.")
-            self.scheduler.wait_until_idle()
-            while not self._closes():
+            while not is_over:
                 self._wait_until_fed()
-                self.scheduler.all_fed()
+                self._report_read_error()
+                if count := self.scheduler.all_fed():
+                    were, how = "were", "they run last, one by one"
+                    if count == 1:
+                        were, how = "was", "it runs last and alone"
+                    what = f"{counted(count, 'task')} {were} running when an earlier run died, twice"
+                    self.notices.add(f"{what}; {how}.")
                 self.scheduler.wait_until_idle()
+                is_over = self._closes()
+            self._report_read_error()  # of samples that were added while the last tasks ran
             state = self._end()
         except BaseException as e:  # a fault of nbrun's own must end the run, not hang it
             self.halt = _halted(f"The run halted: {type(e).__name__}: {e}", e)
@@ -680,7 +681,11 @@ class Supervisor:
             ask, may=lambda verdict, run_id: verdict in verdicts and bool(self.changed.changes_since(run_id))
         )
 
-    def _halt_feed(self, e: BaseException) -> None:
+    def _report_read_error(self) -> None:
+        """If no sample follows because of an error, say so; the run halts at its end."""
+        e = self._read_error
+        if e is None or self.halt is not None:
+            return
         if isinstance(e, SampleError):
             what = f"The samples can't be read any further: {e}"
         elif isinstance(e, (InputError, OSError)):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import nbrun
-from nbrun.errors import RunActiveError
+from nbrun.errors import RunActiveError, RunHaltedError
 from tests.waiting import until
 
 Samples = list[dict[str, Any]]
@@ -278,3 +278,21 @@ def test_a_new_sample_needs_not_wait_for_those_that_are_finished(tmp_path: Path)
     assert list(frame["v"]) == list(range(252))
     assert start(samples).resumed == 252
     assert read == [f"s{i:03}" for i in range(252)], "the context of each is computed once"
+
+
+def test_added_samples_that_cannot_be_read_halt_the_run_at_its_end(tmp_path: Path) -> None:
+    """All samples had been read before they were added, and a task still runs."""
+    fn = Service()
+    run = start(of(1), fn, tmp_path)
+    until(lambda: run._supervisor._is_fed, "all are read")
+
+    def more() -> Iterator[dict[str, Any]]:
+        yield from of(2)
+        raise OSError("the dataset is gone")
+
+    assert start(more(), fn, tmp_path) is run
+    fn.go.set()
+    with pytest.raises(RunHaltedError, match="the dataset is gone"):
+        run.wait(60)
+    assert run.progress.state == "halted"
+    assert run.progress.done == sum(len(sample["items"]) for sample in of(2))
