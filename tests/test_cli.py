@@ -237,6 +237,27 @@ def test_without_a_command_the_help_is_printed(tmp_path: Path) -> None:
     assert "commands:" in ended.stderr
 
 
+@pytest.mark.needs("argcomplete")
+def test_tab_completes_commands_and_options_in_bash(tmp_path: Path) -> None:
+    """Bash asks as it does when Tab is pressed: by the function that the documented line defines."""
+    (tmp_path / "nbrun").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m nbrun.cli "$@"\n')
+    (tmp_path / "nbrun").chmod(0o755)
+    script = """eval "$(register-python-argcomplete nbrun)"
+function=$(complete -p nbrun | sed 's/.*-F \\([^ ]*\\).*/\\1/')
+complete_line() {
+    COMP_LINE=$1 COMP_POINT=${#1} COMP_TYPE=9 COMP_WORDS=($1) COMP_CWORD=1 COMPREPLY=()
+    "$function" nbrun
+    echo "${COMPREPLY[@]}"
+}
+complete_line "nbrun comp"
+complete_line "nbrun rates results --av"
+complete_line "nbrun rates results --average m"
+"""
+    path = os.pathsep.join([str(tmp_path), str(Path(sys.executable).parent), os.environ["PATH"]])
+    ended = subprocess.run(["bash", "-c", script], env=ENV | {"PATH": path}, capture_output=True, text=True, check=True)
+    assert [line.split() for line in ended.stdout.splitlines()] == [["compare"], ["--average"], ["micro", "macro"]]
+
+
 @pytest.mark.parametrize("args", [("rates", "r"), ("errors", "r"), ("export", "r", "r.csv")], ids=lambda args: args[0])
 def test_a_warning_is_one_plain_line(tmp_path: Path, args: tuple[str, ...]) -> None:
     nbrun.start(["one"], lambda task: {"accepted": True}, tmp_path / "r", view=None).wait(60)

@@ -1,7 +1,7 @@
 """The command nbrun: parses the arguments, runs one command, and returns its exit code.
 
-Every command runs in the main thread. `parser.py` lists the modules beside it that hold the commands. It is imported
-inside `main`, so that Ctrl-C meanwhile ends in one sentence.
+Every command runs in the main thread. `parser.py`, which lists them, is imported inside `main`, so that Ctrl-C
+meanwhile ends in one sentence.
 """
 
 import sys

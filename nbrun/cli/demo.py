@@ -12,8 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from nbrun.cli import tables
-from nbrun.cli.command import add_parser
+from nbrun.cli.commands import print_rates
 
 #: How languages are written in sentences, where that isn't the name of their row.
 _SPELLINGS = {"CPP": "C++", "JAVA": "Java", "PYTHON": "Python 2", "PYTHON3": "Python"}
@@ -24,28 +23,8 @@ _APT = re.compile(r"`apt install ([^`]+)`")
 _TIME_LIMIT_S = 0.2
 
 
-def add_commands(commands: Any) -> None:
-    """Add the command to a parser's subcommands."""
-    demo = add_parser(
-        commands,
-        "demo",
-        _demo,
-        "judge the problem set that comes with nbrun",
-        about="Judge the 14 problems and 126 solutions that come with nbrun, in a sandbox on this machine, and print "
-        "how many correct solutions were accepted (tpr) and how many incorrect ones rejected (tnr). Solutions whose "
-        "compiler isn't installed are left out; the last lines say how many, and how to install it. "
-        "Interrupted or killed, the same command continues with only what is missing.",
-        examples=("nbrun demo", "nbrun demo --workers 2 --results /tmp/demo"),
-    )
-    demo.add_argument(
-        "--results", metavar="DIR", default="nbrun-demo", help="where to save the results (default: ./nbrun-demo)"
-    )
-    demo.add_argument(
-        "--workers", metavar="N", type=int, default=4, help="how many programs run at a time (default: 4)"
-    )
-
-
-def _demo(args: argparse.Namespace) -> int:
+def demo(args: argparse.Namespace) -> int:
+    """Judge the problem set, or what is missing of it, and print the rates."""
     print("Judging 126 solutions of 14 problems on this machine ...", file=sys.stderr, flush=True)
     from nbrun import console
     from nbrun.judge import CPP17, LocalSandbox, demo_problems
@@ -61,7 +40,7 @@ def _demo(args: argparse.Namespace) -> int:
         print(f"{kept} results of earlier runs are kept; only what is missing is run.", flush=True)
     view = console.Console(run._controls)
     try:
-        import_module("nbrun.frames.rate_table")  # for the table at the end: it loads pandas, which takes a while
+        import_module("nbrun.frames.rate_tables")  # for the table at the end: it loads pandas, which takes a while
         run.wait()
     except KeyboardInterrupt:
         run.stop(drain=False)
@@ -69,7 +48,7 @@ def _demo(args: argparse.Namespace) -> int:
         return 130
     finally:
         view.close()  # prints what came of the run, and how to continue
-    tables.print_rates(args.results)
+    print_rates(args.results)
     if left_out:
         print(f"\n{_left_out_text(left_out)}")
     where = run.progress.results

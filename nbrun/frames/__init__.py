@@ -9,29 +9,26 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nbrun.frames.export import load_arrow
-    from nbrun.frames.inspect import show
-    from nbrun.frames.load import iter_results, load_results, load_samples
-    from nbrun.frames.rate_table import rates, unexpected
-    from nbrun.frames.run_comparison import align, compare, confusion, mcnemar
-    from nbrun.frames.status_counts import Status, status
+    from nbrun.frames.inspect import Status, show, status
+    from nbrun.frames.load import iter_results, load_arrow, load_results, load_samples
+    from nbrun.frames.rate_tables import align, compare, confusion, mcnemar, rates, unexpected
 
 #: Public name -> the module that defines it. No module may have the name of one of its public functions: importing it
 #: would put the module in the function's place, as an attribute of this package.
 _MODULES = {
-    "Status": "status_counts",
-    "align": "run_comparison",
-    "compare": "run_comparison",
-    "confusion": "run_comparison",
+    "Status": "inspect",
+    "align": "rate_tables",
+    "compare": "rate_tables",
+    "confusion": "rate_tables",
     "iter_results": "load",
-    "load_arrow": "export",
+    "load_arrow": "load",
     "load_results": "load",
     "load_samples": "load",
-    "mcnemar": "run_comparison",
-    "rates": "rate_table",
+    "mcnemar": "rate_tables",
+    "rates": "rate_tables",
     "show": "inspect",
-    "status": "status_counts",
-    "unexpected": "rate_table",
+    "status": "inspect",
+    "unexpected": "rate_tables",
 }
 
 __all__ = [

@@ -1,32 +1,107 @@
-"""show(): inspect one saved entry, or list all entries of one sample, without reading the other samples. Any thread."""
+"""Look at a directory without loading it: status() counts, show() shows one saved entry or lists those of a sample.
+
+Nothing here needs pandas but `show`, which loads it. Any thread.
+"""
 
 from __future__ import annotations
 
 import difflib
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, cast
 
 from nbrun import verdicts
 from nbrun.entry_view import EntryView, view_entry
-from nbrun.errors import InputError
-from nbrun.frames.cache import RowCache
+from nbrun.errors import InputError, hides_own_frames
+from nbrun.formatting import counted
 from nbrun.json_types import Entry
-from nbrun.results.reader import Reader, SampleView
+from nbrun.results.reader import Reader, SampleView, with_totals
 from nbrun.results.sample_file import decode_entry
 from nbrun.texts import escape_control_chars, id_text, without_surrogates
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Status:
+    """How far the samples of a directory are. Counts are tasks where nothing else is said.
+
+    Attributes:
+        samples, total: with what was never begun, once a run has counted it.
+        problems: files and records that can't be read.
+        is_total_known: False where no run has counted its samples to their end, so that there may be more.
+    """
+
+    samples: int
+    samples_complete: int
+    done: int
+    errors: int
+    total: int
+    problems: int
+    is_total_known: bool = True
+
+    def __repr__(self) -> str:
+        at_least = "" if self.is_total_known else "at least "
+        words = [f"{self.done:,} of {at_least}{self.total:,} tasks done", counted(self.errors, "error")]
+        words.append(f"{self.samples_complete:,} of {at_least}{self.samples:,} samples complete")
+        if self.problems:
+            words.append(f"{counted(self.problems, 'problem')}: see nbrun.check")
+        return f"<nbrun.Status: {', '.join(words)}>"
+
+    def _repr_html_(self) -> str:
+        """A small table for a notebook."""
+        at_least = "" if self.is_total_known else "at least "
+        share = f"{self.done / self.total:.1%}" if self.total else "–"
+        rows = [
+            ("Tasks done", f"{self.done:,} of {at_least}{self.total:,} ({share})"),
+            ("Errors", f"{self.errors:,}"),
+            ("Samples complete", f"{self.samples_complete:,} of {at_least}{self.samples:,}"),
+            ("Unreadable files", f"{self.problems:,}"),
+        ]
+        cells = "".join(
+            f'<tr><th scope="row" style="text-align:left">{name}</th><td style="text-align:left">{text}</td></tr>'
+            for name, text in rows
+        )
+        return f"<table>{cells}</table>"
+
+
+@hides_own_frames
+def status(results: str | os.PathLike[str]) -> Status:
+    """Count what is saved and what is missing, during a run or after it.
+
+    Raises:
+        InputError: there is no such folder.
+    """
+    reader = Reader(results)
+    totals = reader.totals()
+    samples = complete = done = errors = total = 0
+    for view in with_totals(reader.samples(bodies=False, by_tails=True), totals):
+        samples += 1
+        complete += view.is_complete
+        done += sum(view.completed.values())
+        errors += view.errors
+        total += sum(view.totals.values())
+    is_known = totals is None or totals.is_known
+    if totals is not None:
+        samples = max(samples, totals.samples or 0)
+        total = max(total, sum((totals.tasks or {}).values()))
+    return Status(samples, complete, done, errors, total, len(reader.problems), is_known)
+
+
+# ---- show
+
 
 Results = str | os.PathLike[str]
 
 
 def read_sample(results: Results, sample_id: str) -> SampleView | None:
     """Return one sample with its entries' bytes; None where the directory doesn't hold it."""
-    reader = Reader(results)
-    known = RowCache(Path(results).expanduser()).known
-    return reader.sample(sample_id, known)
+    from nbrun.frames.loader import RowCache
+
+    return Reader(results).sample(sample_id, RowCache(Path(results).expanduser()).known)
 
 
 def entry_of_row(row: pd.Series[Any], results: Results | Sequence[Results] | None) -> tuple[str, str, Entry]:
@@ -65,11 +140,10 @@ def entries_of(results: Results, sample_id: str) -> Iterable[tuple[str, Entry]]:
 
 def sample_ids(results: Results) -> list[str]:
     """Return the ids of all samples."""
+    from nbrun.frames.loader import RowCache
+
     with Reader(results).open(RowCache(Path(results).expanduser()).known) as now:
         return sorted({*now.listing.by_id, *now.journal.entries})
-
-
-# ---- show
 
 
 class Overview:
@@ -118,6 +192,8 @@ def show(
         >>> nbrun.show(df[df.verdict == "WrongAnswer"].iloc[0])  # doctest: +SKIP
         >>> nbrun.show("results", "two-numbers", "solution", 3)  # doctest: +SKIP
     """
+    import pandas as pd  # slow to load, and `status` needs none of it
+
     if isinstance(what, pd.DataFrame):
         if len(what) != 1:
             raise InputError(f"show: the frame has {len(what)} rows; give one of them, such as df.iloc[0].")
@@ -153,6 +229,8 @@ def _of_directory(results: Results, sample_id: str, group: str | None, index: in
 
 
 def _overview(sample_id: str, entries: list[tuple[str, Entry]]) -> Overview:
+    import pandas as pd
+
     rows = []
     at: dict[str, int] = {}
     for group, entry in entries:

@@ -1,20 +1,30 @@
 """Read one results directory into a table of its rows: unchanged files from the cache, the others from the disk.
 
 The journal is read first and the files after it (storage F7); of two entries of one identity the higher seq wins (F4).
-A line on stderr shows the progress of reading once it takes longer than 2 s, in a terminal or a notebook.
 
-Threads: the caller's, and those of parallel.py, which call `ProgressLine.read`.
+Rows of files are kept in `.nbrun/cache/`, in packs (see packing.py) with checksums: data only, since folders are passed
+between people. A file's rows count while its size, its times of change (mtime and ctime, in ns) and its inode are those
+that were read, and for an old file the match record too. A file that changed so shortly before it was read that it
+could change again with the same times is not kept. Deleting the cache costs time and nothing else; where it can't be
+written, none is.
+
+Threads: the caller's, and those of parallel.py, which call `ProgressLine.read`. Processes: any number; parts of the
+cache are put in place whole, and a part that vanishes counts as missing.
 """
 
 from __future__ import annotations
 
+import mmap
 import os
 import re
+import secrets
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,63 +32,27 @@ import numpy as np
 
 from nbrun.formatting import bytes_text
 from nbrun.frames import parallel
-from nbrun.frames.cache import RowCache, Sizes
-from nbrun.frames.packing import FileRecord, Pack, SparseColumnBuilder, match_digest
+from nbrun.frames.packing import (
+    BadPack,
+    FileRecord,
+    Pack,
+    SparseColumnBuilder,
+    identity,
+    identity_in,
+    match_digest,
+    unpack,
+)
 from nbrun.frames.rows import FileReader, Listener
 from nbrun.frames.table import Array, SparseColumn, Table, in_order, join, pack_of, sparse_column_of, table_of
 from nbrun.json_types import JsonObject
+from nbrun.results import plain_files
 from nbrun.results.format import FOLDER, INTEGER_IDS, Header, MatchRecord, RunRecord
 from nbrun.results.listing import Problem
 from nbrun.results.reader import Reader, SampleTotals, SampleView, Snapshot, summarise, with_totals
 from nbrun.results.replay import read_runs
-from nbrun.results.sample_file import NBRUN, FileInfo
+from nbrun.results.sample_file import LEGACY, NBRUN, PROGRESS, FileInfo, Place
 from nbrun.results.values import dump
-
-AFTER_S, EVERY_S = 2.0, 0.2
-
-
-class ProgressLine:
-    """A line on stderr that shows the progress of reading, in a terminal or a notebook.
-
-    Threads: `read` from any; `_lock` protects the counter and the time of the last line.
-    """
-
-    def __init__(self) -> None:
-        self.total = 0
-        self._read = 0
-        self._began = time.monotonic()
-        self._printed_at = 0.0
-        self._lock = threading.Lock()
-
-    def read(self, count: int) -> None:
-        """Count `count` more bytes, and print the line when it is due."""
-        now = time.monotonic()
-        with self._lock:
-            self._read += count
-            due = now - self._began > AFTER_S and now - self._printed_at > EVERY_S and self._is_visible()
-            if due:
-                self._printed_at = now
-            done, total = self._read, max(self.total, 1)
-        if due:
-            share = min(1.0, done / total)
-            bar = "█" * int(share * 20) + "░" * (20 - int(share * 20))
-            print(
-                f"\rnbrun reads results {bar} {share:4.0%} of {bytes_text(total)}",
-                end="",
-                file=sys.stderr,
-                flush=True,
-            )
-
-    def end(self) -> None:
-        """Erase the line."""
-        if self._printed_at:
-            print("\r" + " " * 70 + "\r", end="", file=sys.stderr, flush=True)
-            self._printed_at = 0.0
-
-    @staticmethod
-    def _is_visible() -> bool:
-        return "ipykernel" in sys.modules or bool(getattr(sys.stderr, "isatty", lambda: False)())
-
+from nbrun.storage import files
 
 #: iter_results reads this many bytes of files at a time.
 STRIDE_BYTES = 64 << 20
@@ -372,6 +346,219 @@ def _cut(ids: list[str], infos: dict[str, FileInfo], stride_bytes: int | None) -
             some, size = [], 0
     if some or stride_bytes is None:
         yield some
+
+
+# ---- the cache
+
+
+SUFFIX = ".rows"
+#: Reading less than this again is as fast as caching it.
+MIN_BYTES = 1 << 20
+#: With more parts, or more outdated rows than current ones, the whole cache is rewritten.
+MAX_PARTS = 12
+#: How coarse a file system's clock may be, in ns: one without fractions counts in seconds (NFS: some of them).
+FINE_NS, COARSE_NS = 50_000_000, 2_000_000_000
+
+
+@dataclass(slots=True)
+class Kept:
+    """A file's rows in the cache."""
+
+    part: int
+    start: int
+    record: FileRecord
+
+
+@dataclass(slots=True)
+class Sizes:
+    """How much a load has met: bytes and rows that were read from files now, rows of all files."""
+
+    fresh_bytes: int
+    fresh_rows: int
+    rows: int
+
+
+def _is_record(record: FileRecord) -> bool:
+    """Return whether a record has what the cache must know. It may come from another person's directory."""
+    if type(record.get("name")) is not str:
+        return False
+    return record.get("ident") is None or (  # without an identity nothing is taken from it
+        type(record.get("id")) is str
+        and type(record.get("max_seq")) is int
+        and record.get("source") in (NBRUN, PROGRESS, LEGACY)
+    )
+
+
+def _release(data: mmap.mmap, start: int, end: int) -> None:
+    """Give a part of a mapped file back to the system, whole pages of it: texts would be in memory twice."""
+    if hasattr(mmap, "MADV_DONTNEED"):
+        first, last = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE, end // mmap.PAGESIZE * mmap.PAGESIZE
+        if last > first:
+            data.madvise(mmap.MADV_DONTNEED, first, last - first)
+
+
+class RowCache:
+    """The cache of one results directory."""
+
+    def __init__(self, results: Path) -> None:
+        self._results = results
+        self.folder = results / FOLDER / "cache"
+        self.packs: list[Pack] = []
+        self._paths: list[str] = []
+        self._unusable: list[str] = []
+        self._by_name: dict[str, Kept] = {}
+        self.hits: dict[str, Kept] = {}  # what `known` has found unchanged
+        self._open()
+
+    def _is_ours(self) -> bool:
+        """Return whether the folder is, or may be created, inside the results directory and not behind a link."""
+        inner = self.folder.parent
+        is_absent = not os.path.lexists(self.folder) and (
+            not os.path.lexists(inner) or plain_files.is_real_folder(inner)
+        )
+        return is_absent or (plain_files.is_real_folder(inner) and plain_files.is_real_folder(self.folder))
+
+    def _open(self) -> None:
+        if not self._is_ours():
+            return
+        try:
+            names = sorted(n for n in os.listdir(self.folder) if n.endswith(SUFFIX))
+        except OSError:
+            return
+        for name in names:
+            path = os.path.join(self.folder, name)
+            try:
+                with plain_files.open_reading(path) as f:
+                    data = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)
+                pack = unpack(memoryview(data), partial(_release, data))
+            except BadPack:  # damaged, or by another version of nbrun
+                self._unusable.append(path)
+                continue
+            except (OSError, ValueError):  # ValueError: an empty file can't be mapped
+                continue
+            if not all(map(_is_record, pack.files)):
+                continue
+            number = len(self.packs)
+            self.packs.append(pack)
+            self._paths.append(path)
+            start = 0
+            for record in pack.files:
+                self._by_name[record["name"]] = Kept(number, start, record)
+                start += record["n"]
+
+    def known(self, entry: os.DirEntry[str]) -> FileInfo | None:
+        """Return the listing of a file from the cache if the file is unchanged, else None (for list_samples)."""
+        self.hits.pop(entry.name, None)  # files may be listed several times, and this one have changed since
+        kept = self._by_name.get(entry.name)
+        if kept is None:
+            return None
+        stat = entry.stat(follow_symlinks=False)
+        record = kept.record
+        if identity(stat) != record["ident"]:
+            return None
+        self.hits[entry.name] = kept
+        info = FileInfo(entry.name, record["id"] or "", record["source"] or "", stat.st_size, stat.st_mtime_ns)
+        info.seen_seq = record["max_seq"]
+        return info
+
+    def know_archived(self, name: str, place: Place) -> None:
+        """Look up an archived file; it counts as a hit if its rows were read from that very member."""
+        self.hits.pop(name, None)  # of the file, where it was listed before it was archived
+        kept = self._by_name.get(name)
+        if kept is not None and kept.record["ident"] == identity_in(place):
+            self.hits[name] = kept
+
+    def keep(self, fresh: Callable[[], Pack], all_of_it: Callable[[], Pack], sizes: Sizes, read_at: float) -> None:
+        """Store the rows that were read now.
+
+        Args:
+            fresh: makes a pack of the files that were read now.
+            all_of_it: makes a pack of all files, should the parts be put together.
+            sizes: what there is.
+            read_at: the time.time() at which reading began.
+        """
+        if sizes.fresh_bytes < MIN_BYTES or not self._is_ours():
+            return
+        dead = sum(p.n for p in self.packs) + sizes.fresh_rows - sizes.rows
+        try:
+            outdated = self._unusable
+            if len(self.packs) < MAX_PARTS and dead <= sizes.rows:
+                self._write(fresh(), read_at)
+            else:
+                self._write(all_of_it(), read_at)
+                outdated = outdated + self._paths
+            for path in outdated:
+                files.remove(Path(path))
+        except (OSError, MemoryError):
+            return  # a full or read-only disk, or a process with little memory: a missing cache only costs time
+
+    def _write(self, pack: Pack, read_at: float) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        name = f"{time.time_ns():020d}-{secrets.token_hex(4)}"
+        beside = self.folder / f"{name}.tmp"
+        beside.touch()
+        try:
+            now = beside.stat().st_ctime_ns - int(
+                (time.time() - read_at) * 1e9
+            )  # when reading began, by the disk's clock
+            for record in pack.files:
+                ident = record["ident"]
+                if ident and now - ident[2] < (COARSE_NS if ident[2] % 1_000_000_000 == 0 else FINE_NS):
+                    record["ident"] = None
+            files.put_derived(self.folder / (name + SUFFIX), pack.to_parts(), beside)
+        except (OSError, MemoryError):
+            beside.unlink(missing_ok=True)
+            raise
+
+
+# ---- how far reading is
+
+
+#: The line appears after this many seconds, and changes as often.
+AFTER_S, EVERY_S = 2.0, 0.2
+
+
+class ProgressLine:
+    """A line on stderr that shows the progress of reading, in a terminal or a notebook.
+
+    Threads: `read` from any; `_lock` protects the counter and the time of the last line.
+    """
+
+    def __init__(self) -> None:
+        self.total = 0
+        self._read = 0
+        self._began = time.monotonic()
+        self._printed_at = 0.0
+        self._lock = threading.Lock()
+
+    def read(self, count: int) -> None:
+        """Count `count` more bytes, and print the line when it is due."""
+        now = time.monotonic()
+        with self._lock:
+            self._read += count
+            due = now - self._began > AFTER_S and now - self._printed_at > EVERY_S and self._is_visible()
+            if due:
+                self._printed_at = now
+            done, total = self._read, max(self.total, 1)
+        if due:
+            share = min(1.0, done / total)
+            bar = "█" * int(share * 20) + "░" * (20 - int(share * 20))
+            print(
+                f"\rnbrun reads results {bar} {share:4.0%} of {bytes_text(total)}",
+                end="",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def end(self) -> None:
+        """Erase the line."""
+        if self._printed_at:
+            print("\r" + " " * 70 + "\r", end="", file=sys.stderr, flush=True)
+            self._printed_at = 0.0
+
+    @staticmethod
+    def _is_visible() -> bool:
+        return "ipykernel" in sys.modules or bool(getattr(sys.stderr, "isatty", lambda: False)())
 
 
 # ---- each sample

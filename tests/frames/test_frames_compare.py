@@ -9,7 +9,7 @@ from conftest import PROBLEMS, answer, judged, problem, run
 import nbrun
 from nbrun.errors import InputError
 from nbrun.frames import align, confusion, mcnemar
-from nbrun.frames.run_comparison import sign_test
+from nbrun.frames.rate_tables import sign_test
 
 SAMPLES = [
     problem("p1", ["Accepted", "Accepted", "WrongAnswer"], ["WrongAnswer", "Accepted"]),

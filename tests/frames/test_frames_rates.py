@@ -9,7 +9,7 @@ from conftest import PROBLEMS, answer, problem, run
 
 import nbrun
 from nbrun.errors import InputError, JudgeError
-from nbrun.frames.rate_table import wilson
+from nbrun.frames.rate_tables import wilson
 from tests.waiting import until
 
 RIGHT, WRONG = "solution", "incorrect_solution"

@@ -14,7 +14,7 @@ from conftest import PROBLEMS, run
 import nbrun
 from nbrun.errors import InputError
 from nbrun.frames import cache
-from nbrun.frames.export import write_frame
+from nbrun.frames.load import write_frame
 from nbrun.frames.rows import column_of
 from nbrun.results.values import load
 from nbrun.texts import digits_of
