@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,14 +77,11 @@ def load_results(
     options = _Options(columns, items, entries, tests, where, stale)
     paths = _paths(results)
     problems: list[Problem] = []
-    if not options.reads_entries:
-        parts = [_load_table(path, stale, problems) for path in paths]
-        df = options.frame(_joined(parts)) if parts else _empty()
+    if options.reads_entries:
+        df = _concatenated([df for path in paths for df in _with_bodies(path, options, problems, None)])
     else:
-        frames = _with_same_ids([df for path in paths for df in _with_bodies(path, options, problems, None)])
-        df = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0] if frames else _empty()
-        df = _same_categories(df, frames)
-    _warn_of_problems(df, list(map(str, problems)))
+        df = options.frame(join([_load_table(path, stale, problems) for path in paths])) if paths else _concatenated([])
+    _warn_of_problems(df, problems)
     if not len(df) and not problems:
         _warn_of_empty(paths)
     df.attrs["results"] = _absolute(paths)
@@ -123,7 +120,7 @@ def iter_results(
                 chunk = options.select(df.iloc[at : at + chunksize].reset_index(drop=True))
                 chunk.attrs["results"] = _absolute([path])
                 yield chunk
-    _warn_of_problems(pd.DataFrame(), list(map(str, problems)))
+    _warn_of_problems(pd.DataFrame(), problems)
 
 
 def _paths(results: Results | Iterable[Results]) -> list[Results]:
@@ -138,19 +135,15 @@ class _Options:
         self, columns: Collection[str] | None, items: bool, entries: bool, tests: bool, where: Where | None, stale: bool
     ) -> None:
         self._hides_empty = isinstance(columns, str) and columns == AUTO
-        if isinstance(columns, str) and not self._hides_empty:
-            raise InputError(f'columns={columns!r}: give a list of names, such as [{columns!r}], or "auto".')
-        if not (columns is None or isinstance(columns, Collection)):
-            raise InputError(f'columns={columns!r}: give a list of names, such as ["sample_id"], or "auto".')
+        self.columns = None if columns is None or self._hides_empty else _names(columns)
         if not (where is None or isinstance(where, (str, Mapping)) or callable(where)):
             raise InputError(f"where={where!r}: give a mapping such as {{'status': 'error'}}, a query or a function.")
-        for name, value in (("items", items), ("entries", entries), ("tests", tests), ("stale", stale)):
+        for name, value in {"items": items, "entries": entries, "tests": tests, "stale": stale}.items():
             if not isinstance(value, bool):
                 raise InputError(f"{name}={value!r}: give True or False.")
-        self.columns = None if columns is None or self._hides_empty else list(columns)
         self.items, self.entries, self.tests, self.where, self.stale = items, entries, tests, where, stale
         self.reads_entries = items or entries or tests  # entries are read, nothing comes from the cache
-        self.outputs = tuple(n for n in OUTPUTS if n in (columns or ())) if tests else ()
+        self.outputs = tuple(name for name in OUTPUTS if tests and name in (self.columns or ()))
 
     def frame(self, table: Table) -> pd.DataFrame:
         """Return the wanted rows of a table, with at least the wanted columns."""
@@ -176,6 +169,13 @@ class _Options:
                 f"{', '.join(dict.fromkeys(map(str, (*DTYPES, *df.columns))))}."
             )
         return df[self.columns]
+
+
+def _names(columns: Collection[str]) -> list[str]:
+    if isinstance(columns, Collection) and not isinstance(columns, str):
+        return list(columns)
+    example = columns if isinstance(columns, str) else "sample_id"
+    raise InputError(f'columns={columns!r}: give a list of names, such as [{example!r}], or "auto".')
 
 
 def _filter(df: pd.DataFrame, where: Where) -> pd.DataFrame:
@@ -225,30 +225,31 @@ def _with_bodies(
     listener = EntryParts(entries=options.entries, items=options.items, tests=options.tests, outputs=options.outputs)
     loader = Loader(path, stale=options.stale, listener=listener, bodies=options.entries)
     strides = loader.strides(stride_bytes)
-    while True:
+    listener.begin()
+    while (found := next(strides, None)) is not None:
+        yield _frame_with_bodies(*found, listener, options)
         listener.begin()
-        found = next(strides, None)
-        if found is None:
-            break
-        table, rows = found
-        if listener.items is not None:
-            _add_items(table, listener.items)
-        df = to_frame(table.take(rows))
-        if options.stale:
-            df["stale"] = pd.array(table.numbers["index"][rows] == ORPHANED, dtype="boolean")
-        if options.entries:
-            data = np.empty(len(listener.bodies), object)
-            data[:] = listener.bodies
-            df["entry"] = EntryArray(data[rows])
-        where = options.where
-        if listener.tests is not None:
-            if isinstance(where, Mapping):  # what is not wanted need not be repeated for each test
-                of_tests = {name: where[name] for name in where if name in listener.tests.columns}
-                df = _filter(df, {name: where[name] for name in where if name not in of_tests})
-                rows, df, where = rows[df.index.to_numpy()], df.reset_index(drop=True), of_tests
-            df = listener.tests.explode(df, rows)
-        yield df if where is None else _filter(df, where).reset_index(drop=True)
     problems += loader.problems
+
+
+def _frame_with_bodies(table: Table, rows: Array, listener: EntryParts, options: _Options) -> pd.DataFrame:
+    if listener.items is not None:
+        _add_items(table, listener.items)
+    df = to_frame(table.take(rows))
+    if options.stale:
+        df["stale"] = pd.array(table.numbers["index"][rows] == ORPHANED, dtype="boolean")
+    if options.entries:
+        data = np.empty(len(listener.bodies), object)
+        data[:] = listener.bodies
+        df["entry"] = EntryArray(data[rows])
+    where = options.where
+    if listener.tests is not None:
+        if isinstance(where, Mapping):  # what is not wanted need not be repeated for each test
+            of_tests = {name: where[name] for name in where if name in listener.tests.columns}
+            df = _filter(df, {name: where[name] for name in where if name not in of_tests})
+            rows, df, where = rows[df.index.to_numpy()], df.reset_index(drop=True), of_tests
+        df = listener.tests.explode(df, rows)
+    return df if where is None else _filter(df, where).reset_index(drop=True)
 
 
 def _add_items(table: Table, items: ItemRows) -> None:
@@ -259,11 +260,19 @@ def _add_items(table: Table, items: ItemRows) -> None:
     table.extras |= columns
 
 
-def _with_same_ids(frames: list[pd.DataFrame]) -> list[pd.DataFrame]:
-    """Ids are integers where they are so in every directory, else text."""
-    if len({str(df["sample_id"].dtype) for df in frames if "sample_id" in df}) <= 1:
-        return frames
-    return [df.assign(sample_id=df["sample_id"].astype(str).astype(object).astype("category")) for df in frames]
+def _concatenated(frames: list[pd.DataFrame]) -> pd.DataFrame:
+    """Return all rows. Ids are integers where they are so in every frame, else text; categories stay categories."""
+    if not frames:
+        return pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in DTYPES.items()})
+    if len(frames) == 1:
+        return frames[0]
+    if len({str(df["sample_id"].dtype) for df in frames}) > 1:
+        frames = [df.assign(sample_id=df["sample_id"].astype(str).astype(object).astype("category")) for df in frames]
+    out = pd.concat(frames, ignore_index=True)
+    for name in out.columns:  # joining different categories makes plain texts of them
+        if all(name not in f or isinstance(f[name].dtype, pd.CategoricalDtype) for f in frames):
+            out[name] = out[name].astype("object").astype("category")
+    return out
 
 
 def _absolute(paths: Iterable[Results]) -> list[str]:
@@ -275,31 +284,8 @@ def _load_table(path: Results, stale: bool, problems: list[Problem]) -> Table:
     loader = Loader(path, stale=stale)
     table, rows = loader.table()
     problems += loader.problems
-    return table if len(rows) == table.n and _in_place(rows) else table.take(rows)
-
-
-def _joined(parts: list[Table]) -> Table:
-    """Return all rows, and empty the list, so that columns are freed as they are converted."""
-    whole = join(parts)
-    parts.clear()
-    return whole
-
-
-def _in_place(rows: Array) -> bool:
-    return bool((rows[1:] > rows[:-1]).all())
-
-
-def _empty() -> pd.DataFrame:
-    return pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in DTYPES.items()})
-
-
-def _same_categories(df: pd.DataFrame, frames: list[pd.DataFrame]) -> pd.DataFrame:
-    """Make categories again of what joining frames with different categories made plain texts."""
-    if len(frames) > 1:
-        for name in df.columns:
-            if all(name not in f or isinstance(f[name].dtype, pd.CategoricalDtype) for f in frames):
-                df[name] = df[name].astype("object").astype("category")
-    return df
+    is_in_place = len(rows) == table.n and bool((rows[1:] > rows[:-1]).all())
+    return table if is_in_place else table.take(rows)
 
 
 @hides_own_frames
@@ -311,13 +297,6 @@ def load_samples(results: Results) -> pd.DataFrame:
     Raises:
         InputError: there is no such folder.
     """
-    df, problems = samples_frame(results)
-    _warn_of_problems(df, problems)
-    return df
-
-
-def samples_frame(results: Results) -> tuple[pd.DataFrame, list[str]]:
-    """Return the frame of load_samples, and what could not be read."""
     found = count_samples(results)
     rows = []
     groups: dict[str, None] = {}
@@ -333,10 +312,11 @@ def samples_frame(results: Results) -> tuple[pd.DataFrame, list[str]]:
     if found.integer_ids:
         df["sample_id"] = df["sample_id"].map(int).astype("Int64")
     df["updated_at"] = pd.to_datetime(df["updated_at"].astype("float64"), unit="s", utc=True, errors="coerce")
-    return df, [str(p) for p in found.problems]
+    _warn_of_problems(df, found.problems)
+    return df
 
 
-def _warn_of_problems(df: pd.DataFrame, problems: list[str]) -> None:
+def _warn_of_problems(df: pd.DataFrame, problems: Sequence[Problem]) -> None:
     df.attrs["problems"] = len(problems)
     if problems:
         more = f" and {len(problems) - 1} more" if len(problems) > 1 else ""

@@ -23,8 +23,9 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
@@ -83,7 +84,7 @@ class Loader:
         self._reader = Reader(results)
         self._stale, self._listener, self._bodies = stale, listener, bodies
         self._folder = str(self._reader.path)
-        self._cache = RowCache(Path(self._folder)) if listener is None else None
+        self._cache = RowCache(Path(self._folder), is_used=listener is None)
         self._tables: dict[int, Table] = {}  # of the cache's parts
         self._helpers = parallel.Helpers()
         self._unknown_bytes = 0  # of files that the cache doesn't have, while they are listed
@@ -107,10 +108,9 @@ class Loader:
 
     def strides(self, stride_bytes: int | None = STRIDE_BYTES) -> Iterator[tuple[Table, Array]]:
         """Yield the same, some samples at a time, in the order of their ids. None: all at once."""
-        known = self._known if self._cache is not None else None
         with ExitStack() as stack:
             stack.callback(self._helpers.close)
-            now = stack.enter_context(self._reader.open(known))
+            now = stack.enter_context(self._reader.open(self._known))
             self.infos = infos = now.listing.by_id
             self.headers, self.matches = now.journal.headers, now.matches
             ids = sorted({*infos, *now.journal.entries})
@@ -120,8 +120,7 @@ class Loader:
             if self.integer_ids:
                 ids.sort(key=int)
             self._progress_line.total = sum(i.size for i in infos.values() if not self._is_kept(i, now))
-            if self._cache is not None:
-                self._helpers.start_for(self._progress_line.total)
+            self._start_helpers_for(self._progress_line.total)
             try:
                 for some in _cut(ids, infos, stride_bytes):
                     found = self._load(some, now)
@@ -132,44 +131,43 @@ class Loader:
 
     def _known(self, entry: os.DirEntry[str]) -> FileInfo | None:
         """See list_samples. Helpers start while the files are still being listed."""
-        assert self._cache is not None
         info = self._cache.known(entry)
         if info is None and entry.name.endswith(".json"):
             try:
                 self._unknown_bytes += entry.stat(follow_symlinks=False).st_size
             except OSError:  # it has gone
                 return None
-            self._helpers.start_for(self._unknown_bytes)
+            self._start_helpers_for(self._unknown_bytes)
         return info
+
+    def _start_helpers_for(self, size: int) -> None:
+        if self._listener is None:  # a listener sees every entry, in this process
+            self._helpers.start_for(size)
 
     def _load(self, ids: Sequence[str], now: Snapshot) -> tuple[Table, Array]:
         infos = [now.listing.by_id[i] for i in ids if i in now.listing.by_id]
-        read_at = time.time()
-        if self._listener is not None:
-            table, spans, fresh = self._read_slowly(infos, now)
-        else:
-            table, spans = self._read(infos, now, read_at)
-            fresh = FileReader()
-        dropped = self._add_from_journal(ids, now, table, spans, fresh)
-        if self._listener is not None:
-            table = table_of(fresh.pack())
-        elif fresh.rows.n:
+        fresh = FileReader(self._folder, self._listener, bodies=self._bodies)
+        if self._listener is None:
+            table, spans = self._read(infos, now)
+            dropped = self._add_from_journal(ids, now, table, spans, fresh)
             table = join([table, table_of(fresh.pack())])
+        else:
+            self._read_slowly(infos, now, fresh)
+            dropped = self._add_from_journal(ids, now, table_of(fresh.pack()), _spans(fresh.files), fresh)
+            table = table_of(fresh.pack())
         table.integer_ids = self.integer_ids
         if self._settings:
             table.extras |= _settings_columns(table, self._settings)
         rows = in_order(table, stale=self._stale)
-        if dropped:
-            rows = rows[~np.isin(rows, dropped)]
-        return table, rows
+        return table, rows[~np.isin(rows, dropped)] if dropped else rows
 
     # ---- files
 
     def _is_kept(self, info: FileInfo, now: Snapshot) -> bool:
         """Return whether the cache has the current rows of a file."""
-        if self._cache is not None and info.place is not None:
+        if info.place is not None:
             self._cache.know_archived(info.name, info.place)
-        kept = self._cache.hits.get(info.name) if self._cache is not None else None
+        kept = self._cache.hits.get(info.name)
         if kept is None:
             return False
         ident = kept.record["ident"]
@@ -178,54 +176,45 @@ class Loader:
         match = now.matches.get(info.sample_id) if info.source != NBRUN else None
         return bool(kept.record.get("match") == (None if match is None else match_digest(match)))
 
-    def _read(self, infos: Sequence[FileInfo], now: Snapshot, read_at: float) -> tuple[Table, dict[str, Span]]:
-        assert self._cache is not None
-        cache = self._cache
-        kept = [info for info in infos if self._is_kept(info, now)]
-        names = {info.name for info in kept}
-        packs = self._read_files([i for i in infos if i.name not in names], now)
-        old = self._kept_runs([info.name for info in kept])
-        new = [table_of(p) for p in packs]
-        fresh = [r for p in packs for r in p.files]
-        records = [cache.hits[i.name].record for i in kept] + fresh
+    def _read(self, infos: Sequence[FileInfo], now: Snapshot) -> tuple[Table, dict[str, Span]]:
+        """Return all rows of files, and where each sample's are. What was not in the cache is put there."""
+        began_at = time.time()
+        kept = {info.name: self._cache.hits[info.name] for info in infos if self._is_kept(info, now)}
+        wanted = [
+            parallel.ToRead(i.name, now.matches.get(i.sample_id), i.size, i.place) for i in infos if i.name not in kept
+        ]
+        packs = parallel.read_all(self._folder, wanted, self._progress_line.read, self._helpers) if wanted else []
+        fresh = [record for pack in packs for record in pack.files]
         self._note_problems(fresh)
-        table = join([*old, *new]) if old or new else table_of(FileReader().pack())
+        old, new = self._kept_runs(kept.values()), list(map(table_of, packs))
+        table = join([*old, *new, table_of(FileReader(self._folder).pack())])
+        records = [*(k.record for k in kept.values()), *fresh]
         if packs:
-            size = sum(r["ident"][0] for r in fresh if r["ident"])
-            sizes = Sizes(size, sum(p.n for p in packs), table.n)
+            size = sum(record["ident"][0] for record in fresh if record["ident"])
+            sizes = Sizes(size, sum(pack.n for pack in packs), table.n)
             if not old:
                 packs, new = [], [table]  # memory: the joined rows are the same
-            cache.keep(lambda: pack_of(join(new), fresh), lambda: pack_of(table, records), sizes, read_at)
+            self._cache.keep(lambda: pack_of(join(new), fresh), lambda: pack_of(table, records), sizes, began_at)
         return table, _spans(records)
 
-    def _read_files(self, infos: Sequence[FileInfo], now: Snapshot) -> list[Pack]:
-        if not infos:
-            return []
-        wanted = [parallel.ToRead(i.name, now.matches.get(i.sample_id), i.size, i.place) for i in infos]
-        return parallel.read_all(self._folder, wanted, self._progress_line.read, self._helpers)
-
-    def _kept_runs(self, names: Sequence[str]) -> list[Table]:
+    def _kept_runs(self, files: Iterable[Kept]) -> list[Table]:
         """Return the cached rows of these files; files that are adjacent in a part become one slice."""
-        assert self._cache is not None
-        runs: list[tuple[int, int, int]] = []
-        for name in names:
-            kept = self._cache.hits[name]
-            stop = kept.start + kept.record["n"]
-            if runs and runs[-1][0] == kept.part and runs[-1][2] == kept.start:
-                runs[-1] = (kept.part, runs[-1][1], stop)
+        runs: list[Kept] = []
+        for kept in files:
+            if runs and (runs[-1].part, runs[-1].stop) == (kept.part, kept.start):
+                runs[-1] = replace(runs[-1], stop=kept.stop)
             else:
-                runs.append((kept.part, kept.start, stop))
-        for part in {r[0] for r in runs} - set(self._tables):
+                runs.append(kept)
+        for part in {run.part for run in runs} - set(self._tables):
             self._tables[part] = table_of(self._cache.packs[part])
-        return [self._tables[part].slice(start, stop) for part, start, stop in runs]
+        return [self._tables[run.part].slice(run.start, run.stop) for run in runs]
 
-    def _read_slowly(self, infos: Sequence[FileInfo], now: Snapshot) -> tuple[Table, dict[str, Span], FileReader]:
-        fresh = FileReader(self._listener, bodies=self._bodies)
+    def _read_slowly(self, infos: Sequence[FileInfo], now: Snapshot, fresh: FileReader) -> None:
+        """Read files here, one after another, for a listener."""
         for info in infos:
-            fresh.read(self._folder, info.name, now.matches.get(info.sample_id), info.place)
+            fresh.read(info.name, now.matches.get(info.sample_id), info.place)
             self._progress_line.read(info.size)
         self._note_problems(fresh.files)
-        return table_of(fresh.pack()), _spans(fresh.files), fresh
 
     def _note_problems(self, records: Iterable[FileRecord]) -> None:
         """Add problems found while reading; a file that is already known to be damaged is reported once."""
@@ -249,15 +238,14 @@ class Loader:
             if not stored:
                 continue
             before = _identities(table, spans.get(sample_id, (0, 0)))
-            start = fresh.rows.n
-            damaged = 0
+            start, damaged = fresh.rows.n, 0
             for s in stored.values():
                 row, seq = before.get(s.identity, (None, -1))
                 if s.seq <= seq:
                     continue
-                if not fresh.rows.add_exactly(s.group, now.body(s)):
-                    damaged += 1
-                elif row is not None:
+                is_added = fresh.rows.add_exactly(s.group, now.body(s))
+                damaged += not is_added
+                if is_added and row is not None:
                     dropped.append(row)
             if damaged:
                 self._reader.problems.append(Problem(self._folder, f"has {damaged} damaged entries", sample_id))
@@ -362,10 +350,11 @@ FINE_NS, COARSE_NS = 50_000_000, 2_000_000_000
 
 @dataclass(slots=True)
 class Kept:
-    """A file's rows in the cache."""
+    """A file's rows in the cache: the part, and the range of rows in it."""
 
     part: int
     start: int
+    stop: int
     record: FileRecord
 
 
@@ -400,7 +389,7 @@ def _release(data: mmap.mmap, start: int, end: int) -> None:
 class RowCache:
     """The cache of one results directory."""
 
-    def __init__(self, results: Path) -> None:
+    def __init__(self, results: Path, *, is_used: bool = True) -> None:
         self._results = results
         self.folder = results / FOLDER / "cache"
         self.packs: list[Pack] = []
@@ -408,7 +397,8 @@ class RowCache:
         self._unusable: list[str] = []
         self._by_name: dict[str, Kept] = {}
         self.hits: dict[str, Kept] = {}  # what `known` has found unchanged
-        self._open()
+        if is_used and self._is_ours():
+            self._open()
 
     def _is_ours(self) -> bool:
         """Return whether the folder is, or may be created, inside the results directory and not behind a link."""
@@ -419,8 +409,6 @@ class RowCache:
         return is_absent or (plain_files.is_real_folder(inner) and plain_files.is_real_folder(self.folder))
 
     def _open(self) -> None:
-        if not self._is_ours():
-            return
         try:
             names = sorted(n for n in os.listdir(self.folder) if n.endswith(SUFFIX))
         except OSError:
@@ -430,21 +418,21 @@ class RowCache:
             try:
                 with plain_files.open_reading(path) as f:
                     data = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)
-                pack = unpack(memoryview(data), partial(_release, data))
+                self._add(unpack(memoryview(data), partial(_release, data)), path)
             except BadPack:  # damaged, or by another version of nbrun
                 self._unusable.append(path)
-                continue
             except (OSError, ValueError):  # ValueError: an empty file can't be mapped
-                continue
-            if not all(map(_is_record, pack.files)):
-                continue
-            number = len(self.packs)
-            self.packs.append(pack)
-            self._paths.append(path)
-            start = 0
-            for record in pack.files:
-                self._by_name[record["name"]] = Kept(number, start, record)
-                start += record["n"]
+                pass
+
+    def _add(self, pack: Pack, path: str) -> None:
+        """Add a part, unless another person has made it of something else."""
+        if not all(map(_is_record, pack.files)):
+            return
+        stops = accumulate(record["n"] for record in pack.files)
+        for record, stop in zip(pack.files, stops, strict=True):
+            self._by_name[record["name"]] = Kept(len(self.packs), stop - record["n"], stop, record)
+        self.packs.append(pack)
+        self._paths.append(path)
 
     def known(self, entry: os.DirEntry[str]) -> FileInfo | None:
         """Return the listing of a file from the cache if the file is unchanged, else None (for list_samples)."""
@@ -587,31 +575,38 @@ def count_samples(results: str | os.PathLike[str]) -> SampleCounts:
         InputError: there is no such folder.
     """
     loader = Loader(results)
-    table, rows = loader.table()
-    samples, groups, status = (table.texts[name] for name in ("sample_id", "group", "status"))
-    of, group = samples.codes[rows].astype(np.int64), groups.codes[rows]
-    done = np.array([t == "done" for t in status.texts] + [False])[status.codes[rows]]
-    width = len(groups.texts)
-    shape = (len(samples.texts), width)
-    completed = np.bincount((of * width + group)[done], minlength=shape[0] * shape[1]).reshape(shape)
-    errors = np.bincount(of[~done], minlength=shape[0])
-    place = {sample_id: i for i, sample_id in enumerate(samples.texts)}
-    path = Path(results).expanduser()
-
-    def views() -> Iterator[SampleView]:
-        for sample_id in sorted({*loader.infos, *samples.texts} - {""}):
-            info = loader.infos.get(sample_id)
-            at = place.get(sample_id)
-            counts = {} if at is None else {g: int(n) for g, n in zip(groups.texts, completed[at], strict=True) if n}
-            failed = 0 if at is None else int(errors[at])
-            if info is not None and info.name in loader.unread and not counts and not failed:
-                continue
-            header, match = loader.headers.get(sample_id, {}), loader.matches.get(sample_id)
-            yield summarise(sample_id, path, info, header, match, counts, failed)
-
+    done, errors = _counted(*loader.table())
     totals = Reader(results).totals()
-    counted = list(with_totals(views(), totals))
+    counted = list(with_totals(_views(loader, Path(results).expanduser(), done, errors), totals))
     integer_ids = loader.integer_ids and all(is_integer(v.sample_id) for v in counted)
     if integer_ids:
         counted.sort(key=lambda v: int(v.sample_id))
     return SampleCounts(counted, loader.problems, totals, integer_ids)
+
+
+def _counted(table: Table, rows: Array) -> tuple[dict[str, dict[str, int]], dict[str, int]]:
+    """Return of each sample how many tasks of each group are done, and how many tasks ended in errors."""
+    samples, groups, status = (table.texts[name] for name in ("sample_id", "group", "status"))
+    is_done = np.array([*(text == "done" for text in status.texts), False])[status.codes[rows]]
+    of, width = samples.codes[rows].astype(np.int64), max(len(groups.texts), 1)
+    cells = (of * width + groups.codes[rows])[is_done]
+    counts = np.bincount(cells, minlength=len(samples.texts) * width).reshape(-1, width).tolist()
+    done = {
+        sample_id: {group: n for group, n in zip(groups.texts, of_sample, strict=False) if n}
+        for sample_id, of_sample in zip(samples.texts, counts, strict=True)
+    }
+    errors = np.bincount(of[~is_done], minlength=len(samples.texts)).tolist()
+    return done, dict(zip(samples.texts, errors, strict=True))
+
+
+def _views(
+    loader: Loader, path: Path, done: Mapping[str, dict[str, int]], errors: Mapping[str, int]
+) -> Iterator[SampleView]:
+    """Yield each sample that has a file that could be read, or any entry."""
+    for sample_id in sorted({*loader.infos, *done} - {""}):
+        info = loader.infos.get(sample_id)
+        counts, failed = done.get(sample_id, {}), errors.get(sample_id, 0)
+        if info is not None and info.name in loader.unread and not counts and not failed:
+            continue
+        header, match = loader.headers.get(sample_id, {}), loader.matches.get(sample_id)
+        yield summarise(sample_id, path, info, header, match, counts, failed)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections import Counter
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import comb
 from typing import Any
@@ -19,7 +19,7 @@ import pandas as pd
 
 from nbrun.errors import InputError, hides_own_frames
 from nbrun.frames.load import load_results
-from nbrun.frames.loader import count_samples
+from nbrun.frames.loader import SampleCounts, count_samples
 from nbrun.frames.table import Array
 from nbrun.verdicts import Verdict, rejects
 
@@ -93,30 +93,24 @@ def rates(
         raise InputError(
             f'average={average!r}: give "micro", which counts each solution alike, or "macro", the mean over samples.'
         )
-    names = _read_by(by, df_or_results.columns if isinstance(df_or_results, pd.DataFrame) else ())
-    df = df_or_results if isinstance(df_or_results, pd.DataFrame) else load_results(df_or_results)
+    paths: Paths | None = None
+    if isinstance(df_or_results, pd.DataFrame):
+        df, names = df_or_results, _read_by(by, df_or_results.columns)
+    else:
+        names = _read_by(by, ())
+        df, paths = load_results(df_or_results), df_or_results
     lacking(df, (*names, *NEEDED, *(("sample_id",) if average == "macro" else ())), "rates")
     _refuse_unjudged(df)
     marks = _marks(df, positive)
     counts = _count(df, marks, names)
-    remaining = None if isinstance(df_or_results, pd.DataFrame) else _remaining(df_or_results, names)
-    if remaining is not None and isinstance(
-        remaining.tasks, pd.Series
-    ):  # a sample without any saved result gets a row too
+    remaining = None if paths is None else _remaining(paths, names)
+    if remaining is not None and isinstance(remaining.tasks, pd.Series):  # samples without any result get rows, too
         todo = remaining.tasks.index[remaining.tasks > 0]
         counts = counts.reindex(counts.index.union(todo), fill_value=0).rename_axis(names)
-    out = pd.DataFrame(index=counts.index)
-    for column, values in (_by_sample(df, marks, names, counts) if average == "macro" else _pooled(counts)).items():
-        out[column] = values
-    for column in COUNTS:
-        out[column] = counts[column].astype("Int64")
-    out["n_missing"], out["is_partial"] = _missing(counts["failed"].to_numpy(), counts.index, remaining)
-    if names:
-        out = out.reset_index()
-    for name in names:
-        if isinstance(df[name].dtype, pd.CategoricalDtype):
-            out[name] = out[name].astype("category")
-    return out
+    columns = _by_sample(df, marks, names, counts) if average == "macro" else _pooled(counts)
+    columns |= {column: counts[column].astype("Int64") for column in COUNTS}
+    columns["n_missing"], columns["is_partial"] = _missing(counts["failed"].to_numpy(), counts.index, remaining)
+    return _in_rows(pd.DataFrame(columns, index=counts.index), df, names)
 
 
 def unexpected(df_or_results: pd.DataFrame | Paths, *, positive: str = "solution") -> pd.DataFrame:
@@ -253,6 +247,14 @@ def _count(df: pd.DataFrame, marks: Mapping[str, Array], names: Sequence[str]) -
     return pd.DataFrame(sums, index=index)
 
 
+def _in_rows(table: pd.DataFrame, df: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """Return a table with what it is grouped by as columns, which are categorical where they are so in `df`."""
+    if not names:
+        return table
+    categories = [name for name in names if isinstance(df[name].dtype, pd.CategoricalDtype)]
+    return table.reset_index().astype(dict.fromkeys(categories, "category"))
+
+
 def _pooled(counts: pd.DataFrame) -> dict[str, Any]:
     tpr, tpr_low, tpr_high = wilson(counts["n_true_positive"], counts["n_positive"])
     tnr, tnr_low, tnr_high = wilson(counts["n_true_negative"], counts["n_negative"])
@@ -319,25 +321,28 @@ class _Remaining:
 def _remaining(results: Paths, names: Sequence[str]) -> _Remaining:
     """Count the tasks that aren't done, those of samples that were never begun among them."""
     paths: Sequence[Any] = [results] if isinstance(results, (str, os.PathLike)) else results
-    rows: list[tuple[str | None, str, int]] = []
-    is_open = False
     counts = [count_samples(path) for path in paths]  # what can't be read, load_results has reported
-    for found in counts:
-        known = Counter[str]()
-        for view in found.samples:
-            for group, total in view.totals.items():
-                known[group] += total
-                rows.append((view.sample_id, group, max(0, total - view.completed.get(group, 0))))
-        if found.totals is not None:
-            is_open |= not found.totals.is_known
-            tasks = found.totals.tasks or {}
-            rows += [(None, group, n - known[group]) for group, n in tasks.items() if n > known[group]]
+    rows = [row for found in counts for row in _left(found)]
+    is_open = any(found.totals is not None and not found.totals.is_known for found in counts)
     table = pd.DataFrame(rows, columns=["sample_id", "group", "left"]).astype({"left": "int64"})
     if counts and all(found.integer_ids for found in counts):
         table["sample_id"] = pd.array([None if i is None else int(i) for i in table["sample_id"]], dtype="Int64")
     if not names or not {*names} <= {"sample_id", "group"}:
         return _Remaining(int(table["left"].sum()), is_open)
     return _Remaining(table.groupby(list(names))["left"].sum().astype("int64"), is_open)
+
+
+def _left(found: SampleCounts) -> Iterator[tuple[str | None, str, int]]:
+    """Yield sample, group and number of the tasks that aren't done; None for samples whose ids no run has recorded."""
+    known = Counter[str]()
+    for view in found.samples:
+        for group, total in view.totals.items():
+            known[group] += total
+            yield view.sample_id, group, max(0, total - view.completed.get(group, 0))
+    tasks = None if found.totals is None else found.totals.tasks
+    for group, n in (tasks or {}).items():
+        if n > known[group]:
+            yield None, group, n - known[group]
 
 
 def _missing(failed: Any, index: pd.Index[Any], missing_tasks: _Remaining | None) -> tuple[Any, Any]:
@@ -397,28 +402,23 @@ def compare(
         >>> nbrun.compare({"old": "results-1", "new": "results-2"}, by=None)  # doctest: +SKIP
     """
     a = _align(runs)
-    names = [] if by is None else [by] if isinstance(by, str) else list(by)
+    names = _read_by(by, a.tasks.columns)
     lacking(a.tasks, names, "compare")
     common = a.decided.all(axis=1)
     right, wrong = (side & common for side in sides(a.tasks, positive))
     flipped = common & (a.codes != a.codes[:, :1]).any(axis=1)
     marks = {"n_compared": common, "n_left_out": ~common, "n_flipped": flipped, "right": right, "wrong": wrong}
     for i in range(len(a.names)):
-        marks[f"tp{i}"], marks[f"tn{i}"] = right & a.accepted[:, i], wrong & ~a.accepted[:, i]
-    table = pd.DataFrame(marks, index=a.tasks.index).astype("int64")
-    if names:
-        keys = [a.tasks[n] for n in names]
-        sums = table.groupby(keys, observed=True, sort=True, dropna=False).sum().reset_index()
-    else:
-        sums = table.sum().to_frame().T
-    out = sums[[*names, "n_compared", "n_left_out", "n_flipped"]].copy()
-    for kind, hits, n in (("tpr", "tp", "right"), ("tnr", "tn", "wrong")):
+        marks[f"tpr{i}"], marks[f"tnr{i}"] = right & a.accepted[:, i], wrong & ~a.accepted[:, i]
+    sums = _count(a.tasks, marks, names)
+    out = sums[["n_compared", "n_left_out", "n_flipped"]].astype("int64")
+    for rate, n in (("tpr", "right"), ("tnr", "wrong")):
         for i, name in enumerate(a.names):
-            out[f"{kind}_{name}"] = (sums[f"{hits}{i}"] / sums[n].where(sums[n] > 0)).astype("Float64")
-    for kind in ("tpr", "tnr"):
+            out[f"{rate}_{name}"] = (sums[f"{rate}{i}"] / sums[n].where(sums[n] > 0)).astype("Float64")
+    for rate in ("tpr", "tnr"):
         for name in a.names[1:]:
-            out[f"{kind}_diff_{name}"] = out[f"{kind}_{name}"] - out[f"{kind}_{a.names[0]}"]
-    return out
+            out[f"{rate}_diff_{name}"] = out[f"{rate}_{name}"] - out[f"{rate}_{a.names[0]}"]
+    return _in_rows(out, a.tasks, names)
 
 
 def align(runs: Mapping[str, Results]) -> pd.DataFrame:
@@ -485,30 +485,19 @@ def mcnemar(runs: Mapping[str, Results], *, positive: str = "solution") -> pd.Da
         of_sample = lead.groupby(a.tasks["sample_id"], observed=True).sum()
         ahead, behind = int((of_sample > 0).sum()), int((of_sample < 0).sum())
         rows.append(
-            (
-                a.names[0],
-                name,
-                int(both.sum()),
-                n_first,
-                n_this,
-                sign_test(n_first, n_this),
-                behind,
-                ahead,
-                sign_test(behind, ahead),
-            )
+            {
+                "first": a.names[0],
+                "run": name,
+                "n_compared": int(both.sum()),
+                "n_only_first_right": n_first,
+                "n_only_right": n_this,
+                "p_value": sign_test(n_first, n_this),
+                "n_samples_first_better": behind,
+                "n_samples_better": ahead,
+                "p_value_samples": sign_test(behind, ahead),
+            }
         )
-    columns = [
-        "first",
-        "run",
-        "n_compared",
-        "n_only_first_right",
-        "n_only_right",
-        "p_value",
-        "n_samples_first_better",
-        "n_samples_better",
-        "p_value_samples",
-    ]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows)
 
 
 def sign_test(a: int, b: int) -> float:
@@ -544,6 +533,29 @@ class _Aligned:
 
 
 def _align(runs: Mapping[str, Results]) -> _Aligned:
+    frames, names = _frames(runs), list(map(str, runs))
+    rows = pd.DataFrame({c: _joined(frames, c) for c in LOADED if any(c in f for f in frames)})
+    number = np.asarray(rows.groupby(IDENTITY, observed=True, sort=True).ngroup(), dtype="int64")  # of its task
+    which = np.repeat(np.arange(len(frames)), [len(f) for f in frames])
+    _refuse_doubled(rows, number, which, names)
+    n_tasks = int(number.max(initial=-1)) + 1
+
+    def by_run(values: Any, not_held: Any) -> Array:
+        out = np.full((n_tasks, len(frames)), not_held, values.dtype)
+        out[number, which] = values
+        return out
+
+    first = np.unique(number, return_index=True)[1]
+    tasks = rows.iloc[first][[c for c in (*IDENTITY, "index", "language") if c in rows]].reset_index(drop=True)
+    accepted, rejected = decided(rows)
+    verdict = pd.Categorical(rows["verdict"])
+    codes = by_run(verdict.codes.astype(np.int16), -2)
+    texts = list(map(str, verdict.categories))
+    return _Aligned(names, tasks, texts, codes, by_run(accepted | rejected, False), by_run(accepted, False))
+
+
+def _frames(runs: Mapping[str, Results]) -> list[pd.DataFrame]:
+    """Return the results of each run, with sample ids of one type in all."""
     if not isinstance(runs, Mapping):
         raise InputError(
             f'compare takes a mapping of names, such as {{"old": ..., "new": ...}}, not {type(runs).__name__}.'
@@ -553,24 +565,7 @@ def _align(runs: Mapping[str, Results]) -> _Aligned:
     frames = [_frame(str(name), results) for name, results in runs.items()]
     if len({pd.api.types.is_numeric_dtype(f["sample_id"].dtype) for f in frames}) > 1:  # integers here, text there
         frames = [f.assign(sample_id=f["sample_id"].astype(str).astype(object)) for f in frames]
-    sizes = [len(f) for f in frames]
-    columns = [c for c in LOADED if any(c in f for f in frames)]
-    rows = pd.DataFrame({c: _joined([f.get(c) for f in frames], sizes) for c in columns})
-    number = np.asarray(rows.groupby(IDENTITY, observed=True, sort=True).ngroup(), dtype="int64")
-    which = np.repeat(np.arange(len(frames)), sizes)
-    _refuse_doubled(rows, number, which, [str(n) for n in runs])
-    n = int(number.max()) + 1 if len(number) else 0
-    first = np.full(n, -1)
-    first[number[::-1]] = np.arange(len(rows))[::-1]
-    tasks = rows.iloc[first][[c for c in (*IDENTITY, "index", "language") if c in rows]].reset_index(drop=True)
-    accepted, rejected = decided(rows)
-    verdict = pd.Categorical(rows["verdict"])
-    codes = np.full((n, len(frames)), -2, np.int16)
-    codes[number, which] = verdict.codes
-    is_decided, is_accepted = np.zeros((n, len(frames)), bool), np.zeros((n, len(frames)), bool)
-    is_decided[number, which] = accepted | rejected
-    is_accepted[number, which] = accepted
-    return _Aligned([str(n) for n in runs], tasks, [str(v) for v in verdict.categories], codes, is_decided, is_accepted)
+    return frames
 
 
 def _frame(name: str, results: Results) -> pd.DataFrame:
@@ -580,12 +575,12 @@ def _frame(name: str, results: Results) -> pd.DataFrame:
     return load_results(results, columns=LOADED)
 
 
-def _joined(parts: list[pd.Series[Any] | None], sizes: list[int]) -> Any:
-    """The column of all runs, categorical where it is so anywhere."""
-    filled = [pd.Series([None] * n, dtype="object") if p is None else p for p, n in zip(parts, sizes, strict=True)]
-    if any(isinstance(p.dtype, pd.CategoricalDtype) for p in filled):
-        return pd.api.types.union_categoricals([pd.Categorical(p) for p in filled], sort_categories=True)
-    return pd.concat(filled, ignore_index=True)
+def _joined(frames: Sequence[pd.DataFrame], name: str) -> Any:
+    """Return a column of all frames, categorical where it is so in one of them, and empty where a frame lacks it."""
+    parts = [f[name] if name in f else pd.Series([None] * len(f), dtype="object") for f in frames]
+    if any(isinstance(p.dtype, pd.CategoricalDtype) for p in parts):
+        return pd.api.types.union_categoricals([pd.Categorical(p) for p in parts], sort_categories=True)
+    return pd.concat(parts, ignore_index=True)
 
 
 def _refuse_doubled(rows: pd.DataFrame, number: Array, which: Array, names: list[str]) -> None:

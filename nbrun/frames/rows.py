@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import os
 from array import array
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from math import nan
 from pathlib import Path
@@ -59,7 +60,6 @@ ECHOED = frozenset(("id", "extracted_code", "full_code", "test_code", "extracted
 _JUDGED_ONLY = ECHOED | {"accepted", "tests"}
 #: From here on a float may be an integer that orjson could not hold.
 _HUGE = 2.0**63
-_INT32 = 2**31 - 1
 #: What an entry raises that was damaged or edited by hand.
 _DAMAGE = (ValueError, KeyError, TypeError, AttributeError, OverflowError)
 
@@ -111,58 +111,32 @@ class RowBuilder:
         self._append_number = [column.append for column in self.numbers.values()]
         self._append_text = [(self.texts[name], self.codes[name].append) for name in TEXTS]
         self.keys = bytearray()
-        self.extras: dict[str, SparseColumnBuilder] = {}  # by the result's key
+        self.extras: defaultdict[str, SparseColumnBuilder] = defaultdict(SparseColumnBuilder)  # by the result's key
         self.is_inexact = False
         self.n = 0
 
     def add(self, group: str, entry: JsonValue, body: bytes | None) -> None:
-        """Add an entry in nbrun's form. Raise what a wrongly shaped one raises, and add nothing then."""
+        """Add an entry in nbrun's form. Raise what a wrongly shaped one raises (_DAMAGE), and add nothing then."""
         if not is_entry(entry):
             raise ValueError("no entry")
-        result, item, error = entry["result"], entry.get("item"), entry.get("error")
-        done = entry["status"] == "done"
-        index = entry["index"]
-        language = entry.get("language") or (item.get("language") if isinstance(item, dict) else None)
-        verdict, accepted, n_tests, n_passed, max_time_s = judgement(result)
-        duration_s, attempts, started_at = entry.get("duration_s"), entry.get("attempts"), entry.get("started_at")
-        numbers = (
-            ORPHANED if index is None else index,
-            entry["occurrence"],
-            entry["seq"],
-            accepted if done else -1,
-            n_tests,
-            n_passed,
-            max_time_s,
-            nan if duration_s is None else duration_s,
-            -1 if attempts is None else attempts,
-            nan if started_at is None else started_at,
-        )
+        result = entry["result"]
+        judged = judgement(result)
         key = bytes.fromhex(entry["key"][3:])
-        if len(key) != KEY_BYTES or not _fits(numbers):
-            raise ValueError("no entry")
-        texts = (
-            group,
-            entry["status"],
-            verdict if done else None,
-            language if isinstance(language, str) else None,
-            f"{error['type']}: {error['message']}" if error else None,
-            entry.get("api_used") or None,
-            entry.get("worker_id") or None,
-            entry.get("run_id") or None,
-        )
-        for append, number in zip(self._append_number, numbers, strict=True):
-            append(number)
-        for (of, append), text in zip(self._append_text, texts, strict=True):
-            append(of.setdefault(text, len(of) - 1))
-        self.keys += key
-        if type(result) is dict:
-            self._extras(result, n_tests)
-        if self._listener is not None:
-            try:
+        if len(key) != KEY_BYTES:
+            raise ValueError("no key")
+        try:
+            for append, number in zip(self._append_number, _numbers_of(entry, judged), strict=True):
+                append(number)
+            for (of, append), text in zip(self._append_text, _texts_of(group, entry, judged), strict=True):
+                append(of.setdefault(text, len(of) - 1))
+            self.keys += key
+            if type(result) is dict:
+                self._extras(result, judged[2])
+            if self._listener is not None:
                 self._listener(self.n, entry, body)
-            except BaseException:
-                self.cut(self.n)
-                raise
+        except BaseException:  # a number that its array can't hold, say
+            self.cut(self.n)
+            raise
         self.n += 1
 
     def add_exactly(self, group: str, body: bytes) -> bool:
@@ -235,31 +209,26 @@ class RowBuilder:
     # ---- keys of results
 
     def _extras(self, result: dict[str, Any], n_tests: int) -> None:
+        """Add to the next row the keys of its result that no fixed column shows."""
         if n_tests >= 0 and _says_no_more(result):
             return
-        row = self.n
         for name, value in result.items():
-            if name in _JUDGED and _is_shown(name, value, n_tests):
+            if (name in _JUDGED and _is_shown(name, value, n_tests)) or (n_tests >= 0 and name in ECHOED):
                 continue
-            if n_tests >= 0 and name in ECHOED:
-                continue
-            extras = self.extras.get(name)
-            if extras is None:
-                extras = self.extras[name] = SparseColumnBuilder()
-            kind = type(value)
-            if kind is str:
-                pass
-            elif value is None:
-                continue
-            elif kind is float:
-                if not -_HUGE < value < _HUGE:
-                    self.is_inexact = True
-            elif kind is dict or kind is list:
-                value = decode(value) if kind is dict and len(value) == 1 else value
-                if type(value) is not float:
-                    value = self._nested(value)
-            extras.rows.append(row)
-            extras.values.append(value)
+            extras = self.extras[name]  # the column is there, even where no row has a value
+            if value is not None:
+                extras.rows.append(self.n)
+                extras.values.append(value if type(value) is str else self._value(value))
+
+    def _value(self, value: Any) -> object:
+        """Return a value as a column holds it: nested ones as bytes of JSON. Notice numbers that may be inexact."""
+        kind = type(value)
+        if kind is dict or kind is list:
+            value = decode(value) if kind is dict and len(value) == 1 else value
+            return value if type(value) is float else self._nested(value)
+        if kind is float and not -_HUGE < value < _HUGE:
+            self.is_inexact = True
+        return value
 
     def _nested(self, value: JsonValue) -> bytes:
         try:
@@ -318,26 +287,41 @@ def _places_of(rows: list[JsonObject], places: list[OldMatch] | None) -> tuple[l
     return keys, occurrences, [UNMATCHED] * len(keys)
 
 
-def _fits(numbers: tuple[float, ...]) -> bool:
-    """Return whether the arrays can hold these numbers, in the order of NUMBERS; a file may be edited by hand."""
-    index, occurrence, seq, _, n_tests, n_passed, max_time_s, duration_s, attempts, started_at = numbers
+def _numbers_of(entry: Entry, judged: Judgement) -> tuple[float, ...]:
+    """Return the numbers of a row, in the order of NUMBERS. Raise TypeError where one is no integer and must be."""
+    index, occurrence, seq = entry["index"], entry["occurrence"], entry["seq"]
+    if not (type(occurrence) is type(seq) is int and (index is None or type(index) is int)):
+        raise TypeError("no integer")
+    _, accepted, n_tests, n_passed, max_time_s = judged
+    duration_s, attempts, started_at = entry.get("duration_s"), entry.get("attempts"), entry.get("started_at")
     return (
-        type(index) is int
-        and type(occurrence) is int
-        and type(seq) is int
-        and type(attempts) is int
-        and (type(max_time_s) is float or _is_int64(max_time_s))
-        and (type(duration_s) is float or _is_int64(duration_s))
-        and (type(started_at) is float or _is_int64(started_at))
-        and -_INT32 <= occurrence <= _INT32
-        and n_tests <= _INT32
-        and n_passed <= _INT32
-        and -_INT32 <= attempts <= _INT32
+        ORPHANED if index is None else index,
+        occurrence,
+        seq,
+        accepted if entry["status"] == "done" else -1,
+        n_tests,
+        n_passed,
+        max_time_s,
+        nan if duration_s is None else duration_s,
+        -1 if attempts is None else attempts,
+        nan if started_at is None else started_at,
     )
 
 
-def _is_int64(number: object) -> bool:
-    return type(number) is int and -(2**63) <= number < 2**63
+def _texts_of(group: str, entry: Entry, judged: Judgement) -> tuple[str | None, ...]:
+    """Return the texts of a row, in the order of TEXTS."""
+    item, error = entry.get("item"), entry.get("error")
+    language = entry.get("language") or (item.get("language") if isinstance(item, dict) else None)
+    return (
+        group,
+        entry["status"],
+        judged[0] if entry["status"] == "done" else None,
+        language if isinstance(language, str) else None,
+        f"{error['type']}: {error['message']}" if error else None,
+        entry.get("api_used") or None,
+        entry.get("worker_id") or None,
+        entry.get("run_id") or None,
+    )
 
 
 def _says_no_more(result: JsonObject) -> bool:
@@ -376,7 +360,11 @@ _ACCEPTED: dict[str | None, int]
 _ACCEPTED = {"Accepted": 1, "JudgeError": -1, **dict.fromkeys(map(str, verdicts.REJECTED), 0)}
 
 
-def judgement(result: object) -> tuple[str | None, int, int, int, float]:
+#: A tuple, since one is made for each row: verdict, accepted, n_tests, n_passed, max_time_s; see `judgement`.
+Judgement = tuple[str | None, int, int, int, float]
+
+
+def judgement(result: object) -> Judgement:
     """Return verdict, accepted (1, 0, -1), n_tests, n_passed (-1: none), the longest test's time in s (NaN: none).
 
     Example:
@@ -447,6 +435,7 @@ class FileReader:
     """Reads files one after another.
 
     Args:
+        folder: the results directory.
         listener, bodies: see RowBuilder.
 
     Attributes:
@@ -454,13 +443,14 @@ class FileReader:
         files: what each file was, in the order of their rows.
     """
 
-    def __init__(self, listener: Listener | None = None, *, bodies: bool = False) -> None:
+    def __init__(self, folder: str, listener: Listener | None = None, *, bodies: bool = False) -> None:
+        self._folder = folder
         self.rows = RowBuilder(listener, bodies=bodies)
         self._loads = quick_loader() if listener is None else load  # a listener sees each entry once, and all of it
         self.files: list[FileRecord] = []
-        self._archives: tuple[str, Archives] | None = None  # of the folder that was asked for last
+        self._archives: Archives | None = None
 
-    def read(self, folder: str, name: str, match: MatchRecord | None, place: Place | None = None) -> None:
+    def read(self, name: str, match: MatchRecord | None, place: Place | None = None) -> None:
         """Add a file's rows, and to `files` what it is: identity (None while it changes), id, source, problem.
 
         Args:
@@ -469,7 +459,7 @@ class FileReader:
         start = self.rows.n
         record: FileRecord = {"name": name, "ident": None, "id": None, "source": None, "problem": None}
         try:
-            ident = self._read_where_it_is(folder, name, place, match, record)
+            ident = self._read_where_it_is(name, place, match, record)
             record["ident"] = None if record["problem"] else ident
         except (Unreadable, OSError, MemoryError, *_DAMAGE) as e:
             record["problem"] = str(e) if isinstance(e, Unreadable) else f"can't be read: {str(e) or type(e).__name__}"
@@ -479,34 +469,28 @@ class FileReader:
         self.files.append(record)
 
     def _read_where_it_is(
-        self, folder: str, name: str, place: Place | None, match: MatchRecord | None, record: FileRecord
+        self, name: str, place: Place | None, match: MatchRecord | None, record: FileRecord
     ) -> list[int] | None:
         """Read a file, and return its identity; None where it changed or moved meanwhile."""
         if place is None:
             try:
-                with plain_files.open_reading(os.path.join(folder, name)) as f:
+                with plain_files.open_reading(os.path.join(self._folder, name)) as f:
                     before = identity(os.fstat(f.fileno()))
                     self._read_any(f, match, record)
                     return before if identity(os.fstat(f.fileno())) == before else None
             except FileNotFoundError:  # archived meanwhile
                 pass
-        return self._read_archived(folder, name, place, match, record)
-
-    def _read_archived(
-        self, folder: str, name: str, place: Place | None, match: MatchRecord | None, record: FileRecord
-    ) -> list[int] | None:
-        """Read a file of an archive, wherever it is by now; see `_read_where_it_is`."""
-        from nbrun.results import listing  # slow to load, and needed here only
+        from nbrun.results import listing  # slow to load, and most directories have no archive
 
         if place is not None:
             try:
-                self._read_any(io.BytesIO(listing.read_member(folder, place)), match, record)
+                self._read_any(io.BytesIO(listing.read_member(self._folder, place)), match, record)
                 return identity_in(place)
             except FileNotFoundError:  # unpacked meanwhile
                 pass
-        if self._archives is None or self._archives[0] != folder:
-            self._archives = folder, listing.Archives(folder)
-        with listing.open_file(Path(folder), FileInfo(name, "", "", 0, 0), self._archives[1]) as f:
+        if self._archives is None:
+            self._archives = listing.Archives(self._folder)
+        with listing.open_file(Path(self._folder), FileInfo(name, "", "", 0, 0), self._archives) as f:
             self._read_any(f, match, record)
         return None
 
@@ -537,36 +521,39 @@ class FileReader:
             record["problem"] = f"has {damaged} damaged entries; the others were read"
 
     def _read_own(self, lines: Iterable[bytes]) -> tuple[str | None, int]:
-        """Read a file in nbrun's format line by line. A damaged entry costs only itself."""
+        """Read a file in nbrun's format line by line. Return its id, and how many of its lines are damaged."""
         sample_id: str | None = None
         group: str | None = None  # inside this one's list
         damaged = 0
-        loads, add, rows, is_head = self._loads, self.rows.add, self.rows, ENTRY_HEAD.match
+        is_head, add = ENTRY_HEAD.match, self._add_line
         for line in lines:
             if group is not None and is_head(line):
-                body = line.rstrip(b"\n").removesuffix(b",")
-                try:
-                    add(group, loads(body), body)
-                except orjson.JSONDecodeError:  # damaged; or a number that orjson takes for infinite
-                    damaged += not rows.add_exactly(group, body)
-                except _DAMAGE:
-                    damaged += 1
-                else:
-                    if rows.is_inexact:
-                        rows.cut(rows.n - 1)
-                        damaged += not rows.add_exactly(group, body)
+                damaged += not add(group, line.rstrip(b"\n").removesuffix(b","))
             elif line.endswith(b"[\n") and (title := RESULT_LIST.match(line)):
-                group = str(loads(title[1])).removesuffix("_result")
+                group = str(self._loads(title[1])).removesuffix("_result")
             elif line == b"],\n":
                 group = None
             elif group is not None:
                 damaged += 1
             elif sample_id is None and line.startswith(b'"id": '):
                 try:
-                    sample_id = str(loads(line[6:].rstrip(b"\n").removesuffix(b",")))
+                    sample_id = str(self._loads(line[6:].rstrip(b"\n").removesuffix(b",")))
                 except ValueError:  # another tool has touched the line
                     damaged += 1
         return sample_id, damaged
+
+    def _add_line(self, group: str, body: bytes) -> bool:
+        """Add an entry, and return whether it could be read. A damaged one costs only itself."""
+        try:
+            self.rows.add(group, self._loads(body), body)
+        except orjson.JSONDecodeError:  # damaged; or a number that orjson takes for infinite
+            return self.rows.add_exactly(group, body)
+        except _DAMAGE:
+            return False
+        if self.rows.is_inexact:
+            self.rows.cut(self.rows.n - 1)
+            return self.rows.add_exactly(group, body)
+        return True
 
     def _old_of(self, data: bytes) -> OldFile | None:
         """Return a file of the older program; None where it is something else."""
@@ -599,9 +586,9 @@ class FileReader:
         return self.rows.pack(self.files)
 
 
-def read_files(folder: str | Path, files: Iterable[tuple[str, MatchRecord | None, Sequence[Any] | None]]) -> Pack:
+def read_files(folder: str, files: Iterable[tuple[str, MatchRecord | None, Sequence[Any] | None]]) -> Pack:
     """Return a pack of the rows of these files, each given by name, match record and place in an archive."""
-    reader = FileReader()
+    reader = FileReader(folder)
     for name, match, place in files:
-        reader.read(str(folder), name, match, None if place is None else Place(*place))
+        reader.read(name, match, None if place is None else Place(*place))
     return reader.pack()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -141,28 +142,29 @@ def join(tables: Sequence[Table]) -> Table:
     tables = [t for t in tables if t.n] or list(tables[:1])
     if len(tables) == 1:
         return tables[0]
-    texts = {}
-    for name in tables[0].texts:
-        unique: dict[str, int] = {}
-        codes = []
-        for t in tables:
-            of = t.texts[name]
-            new = np.array(
-                [*(unique.setdefault(x, len(unique)) for x in of.texts), -1], "<i4"
-            )  # code -1 takes the last
-            codes.append(np.broadcast_to(new[of.codes[:1]], t.n) if of.codes.strides == (0,) else new[of.codes])
-        texts[name] = DictionaryArray(_concatenate(codes), list(unique))
+    *begins, n = accumulate((t.n for t in tables), initial=0)
+    texts = {name: _join_texts([t.texts[name] for t in tables]) for name in tables[0].texts}
     numbers = {name: _concatenate([t.numbers[name] for t in tables]) for name in NUMBERS}
-    extras: dict[str, list[tuple[int, SparseColumn]]] = {}
-    begin = 0
-    for t in tables:
+    extras: dict[str, list[SparseColumn]] = {}
+    for begin, t in zip(begins, tables, strict=True):
         for name, e in t.extras.items():
-            extras.setdefault(name, []).append((begin, e))
-        begin += t.n
+            moved = SparseColumn(e.kind, e.rows.astype(np.int64) + begin, e.values, e.texts)
+            extras.setdefault(name, []).append(moved)
     joined = {name: _join_extras(parts) for name, parts in extras.items()}
-    whole = Table(begin, numbers, texts, np.concatenate([t.keys for t in tables]), joined)
-    whole.integer_ids = all(t.integer_ids for t in tables)
-    return whole
+    keys = np.concatenate([t.keys for t in tables])
+    return Table(n, numbers, texts, keys, joined, all(t.integer_ids for t in tables))
+
+
+def _join_texts(parts: Sequence[DictionaryArray]) -> DictionaryArray:
+    """Join columns of texts: each text once, with a code of its own in all of them."""
+    unique: dict[str, int] = {}
+    codes = []
+    for part in parts:
+        places = (unique.setdefault(text, len(unique)) for text in part.texts)
+        new = np.array([*places, -1], "<i4")  # code -1 takes the last
+        repeated = part.codes.strides == (0,)
+        codes.append(np.broadcast_to(new[part.codes[:1]], len(part.codes)) if repeated else new[part.codes])
+    return DictionaryArray(_concatenate(codes), list(unique))
 
 
 def _concatenate(arrays: Sequence[Array]) -> Array:
@@ -173,41 +175,39 @@ def _concatenate(arrays: Sequence[Array]) -> Array:
     return np.concatenate(arrays)
 
 
-def _join_extras(parts: list[tuple[int, SparseColumn]]) -> SparseColumn:
+def _join_extras(parts: Sequence[SparseColumn]) -> SparseColumn:
     """Join the parts of one column: of their kind, or of one that holds each value exactly."""
-    rows = np.concatenate([e.rows.astype(np.int64) + begin for begin, e in parts])
-    some = [e for _, e in parts if e.kind != "n"]
-    kinds = {e.kind for e in some}
-    if not kinds:
-        return SparseColumn("n", rows, np.empty(0, "<i1"), [])
-    if len(kinds) == 1:
-        kind = kinds.pop()
-    elif kinds == {"q", "d"} and all(len(e.values) == 0 or _is_exact(e.values) for e in some if e.kind == "q"):
-        kind = "d"
-    else:
-        kind = "j"
+    kind = _common_kind(parts)
+    rows = np.concatenate([e.rows for e in parts])
+    some = [e for e in parts if e.kind != "n"]
     if kind not in "tj":
-        return SparseColumn(kind, rows, np.concatenate([e.values for e in some]).astype(_CODES[kind]), [])
-    unique: dict[str, int] = {}
-    codes = []
-    for e in some:
-        texts, of = (e.texts, e.values) if e.kind in "tj" else _as_texts(e)
-        if e.kind == "t" and kind == "j":
-            texts = [as_json(text) for text in texts]
-        new = np.array([unique.setdefault(text, len(unique)) for text in texts], "<i4")
-        codes.append(new[of] if len(of) else np.empty(0, "<i4"))
-    return SparseColumn(kind, rows, np.concatenate(codes), list(unique))
+        values = np.concatenate([np.empty(0, _CODES[kind]), *(e.values for e in some)])
+        return SparseColumn(kind, rows, values.astype(_CODES[kind]), [])
+    joined = _join_texts([_as_json(e) if kind == "j" else DictionaryArray(e.values, e.texts) for e in some])
+    return SparseColumn(kind, rows, joined.codes, joined.texts)
 
 
-def _is_exact(values: Array) -> bool:
-    return bool(values.min() >= -EXACT and values.max() <= EXACT)
+def _common_kind(parts: Sequence[SparseColumn]) -> str:
+    kinds = {e.kind for e in parts} - {"n"}
+    if kinds == {"q", "d"} and not any(map(_is_inexact, parts)):
+        return "d"
+    return kinds.pop() if len(kinds) == 1 else "j" if kinds else "n"
 
 
-def _as_texts(e: SparseColumn) -> tuple[list[str], Array]:
-    """Return booleans and numbers as JSON, each once, and codes into it."""
+def _is_inexact(e: SparseColumn) -> bool:
+    """Return whether a column has an integer that no float holds exactly."""
+    return e.kind == "q" and bool(((e.values < -EXACT) | (e.values > EXACT)).any())
+
+
+def _as_json(e: SparseColumn) -> DictionaryArray:
+    """Return a column as texts of JSON, each once, and codes into them."""
+    if e.kind == "j":
+        return DictionaryArray(e.values, e.texts)
+    if e.kind == "t":
+        return DictionaryArray(e.values, [as_json(text) for text in e.texts])
     unique, codes = np.unique(e.values, return_inverse=True)
     values = (unique != 0).tolist() if e.kind == "b" else unique.tolist()
-    return [as_json(value) for value in values], codes
+    return DictionaryArray(codes, [as_json(value) for value in values])
 
 
 def in_order(t: Table, *, stale: bool) -> Array:
@@ -275,16 +275,17 @@ def to_frame(t: Table, columns: Collection[str] | None = None) -> pd.DataFrame:
 
     Columns are removed from the table as they are converted, so that only one of them is in memory twice.
     """
+    wanted = {*DTYPES, *t.extras} if columns is None else set(columns)
     out: dict[str, Any] = {}
-    expected = _as_expected(t) if columns is None or "as_expected" in columns else None
+    expected = _as_expected(t) if "as_expected" in wanted else None
     for name in DTYPES:
-        if columns is None or name in columns:
+        if name in wanted:
             out[name] = _column(t, name) if name != "as_expected" else expected
         t.numbers.pop(name, None)
         t.texts.pop(name, None)
     for name in list(t.extras):
         e = t.extras.pop(name)
-        if columns is None or name in columns:
+        if name in wanted:
             out[name] = _extra(t.n, e)
     index = pd.RangeIndex(t.n)
     for name, values in out.items():
@@ -301,18 +302,20 @@ def _column(t: Table, name: str) -> Any:
         if name == "sample_id" and t.integer_ids:
             ids = np.array([int(text) for text in of.texts], np.int64)
             return pd.arrays.IntegerArray(ids[of.codes], np.zeros(t.n, bool))
-        return _objects(of) if DTYPES[name] == "object" else _category(of)
-    values = t.numbers[name]
-    kind = DTYPES[name]
-    if name == "started_at":
+        return np.array([*of.texts, None], object)[of.codes] if DTYPES[name] == "object" else _category(of)
+    return _numbers(t.numbers[name], DTYPES[name])
+
+
+def _numbers(values: Array, dtype: str) -> Any:
+    """Return a column of numbers. Negative integers, and NaN, mean that there is none."""
+    if dtype.startswith("datetime64"):
         micro = np.where(np.isnan(values), np.int64(-(2**63)), np.nan_to_num(values * 1e6).round().astype(np.int64))
         return pd.DatetimeIndex(micro.view("M8[us]")).tz_localize("UTC")
-    if kind == "Float64":
+    if dtype == "Float64":
         return pd.arrays.FloatingArray(values.copy(), np.isnan(values))
-    missing = values < 0
-    if kind == "boolean":
-        return pd.arrays.BooleanArray(values > 0, missing)
-    return pd.arrays.IntegerArray(np.where(missing, 0, values).astype(np.int64), missing)
+    if dtype == "boolean":
+        return pd.arrays.BooleanArray(values > 0, values < 0)
+    return pd.arrays.IntegerArray(np.where(values < 0, 0, values).astype(np.int64), values < 0)
 
 
 def _as_expected(t: Table) -> Any:
@@ -337,38 +340,32 @@ def _category(of: DictionaryArray) -> pd.Categorical:
     return pd.Categorical.from_codes(new[of.codes], pd.Index([of.texts[i] for i in used], dtype=object), validate=False)
 
 
-def _objects(of: DictionaryArray) -> Array:
-    values = np.array([*of.texts, None], object)
-    return np.asarray(values[of.codes])
+#: Kind of a column of numbers -> the dtype of its values, and the pandas array that they become.
+_NUMBER_ARRAYS: dict[str, tuple[Any, Any]] = {
+    "b": (bool, pd.arrays.BooleanArray),
+    "q": (np.int64, pd.arrays.IntegerArray),
+    "d": (np.float64, pd.arrays.FloatingArray),
+}
 
 
 def _extra(n: int, e: SparseColumn) -> Any:
-    if e.kind == "n":
-        return np.full(n, None, object)
+    """Return a column of a result's key. Texts are categorical where few occur, each more than once."""
+    if e.kind in _NUMBER_ARRAYS:
+        dtype, array = _NUMBER_ARRAYS[e.kind]
+        values, missing = np.zeros(n, dtype), np.ones(n, bool)
+        values[e.rows], missing[e.rows] = e.values, False
+        return array(values, missing)
     if e.kind == "j":
         return _parsed(n, e)
+    occurring = np.count_nonzero(np.bincount(e.values))
+    if e.kind == "t" and occurring <= MAX_CATEGORIES and 2 * occurring <= len(e.values):
+        codes = np.full(n, -1, "<i4")
+        codes[e.rows] = e.values
+        return _category(DictionaryArray(codes, e.texts))
+    texts = np.full(n, None, object)
     if e.kind == "t":
-        occurring = np.count_nonzero(np.bincount(e.values, minlength=1)) if len(e.values) else 0
-        if occurring <= MAX_CATEGORIES and 2 * occurring <= len(e.values):
-            of = np.full(n, -1, "<i4")
-            of[e.rows] = e.values
-            return _category(DictionaryArray(of, e.texts))
-        texts = np.full(n, None, object)
         texts[e.rows] = np.array(e.texts, object)[e.values]
-        return texts
-    missing = np.ones(n, bool)
-    missing[e.rows] = False
-    if e.kind == "b":
-        flags = np.zeros(n, bool)
-        flags[e.rows] = e.values != 0
-        return pd.arrays.BooleanArray(flags, missing)
-    if e.kind == "q":
-        whole = np.zeros(n, np.int64)
-        whole[e.rows] = e.values
-        return pd.arrays.IntegerArray(whole, missing)
-    numbers = np.zeros(n, np.float64)
-    numbers[e.rows] = e.values
-    return pd.arrays.FloatingArray(numbers, missing)
+    return texts
 
 
 class LongInteger(int):

@@ -14,7 +14,7 @@ import pytest
 from conftest import OLD, PROBLEMS, problem, run
 
 import nbrun
-from nbrun.frames import cache, parallel
+from nbrun.frames import loader, parallel
 from nbrun.frames.loader import Loader
 from nbrun.frames.packing import ROWS_VERSION
 from nbrun.frames.rows import FileReader
@@ -24,8 +24,8 @@ from nbrun.frames.table import to_frame
 @pytest.fixture(autouse=True)
 def eager(monkeypatch):
     """Small directories are kept too, also when they have only just been written."""
-    monkeypatch.setattr(cache, "MIN_BYTES", 0)
-    monkeypatch.setattr(cache, "FINE_NS", -(10**18))
+    monkeypatch.setattr(loader, "MIN_BYTES", 0)
+    monkeypatch.setattr(loader, "FINE_NS", -(10**18))
     warnings.simplefilter("ignore")
     yield
     warnings.resetwarnings()
@@ -116,14 +116,14 @@ def test_whatever_changes_it_is_never_wrong(tmp_path):
         shutil.rmtree(twin, ignore_errors=True)
         shutil.copytree(tmp_path, twin, ignore=shutil.ignore_patterns("cache"))
         pd.testing.assert_frame_equal(cached, load(twin), obj=f"seed {seed}, round {round_}")
-    assert len(parts(tmp_path)) <= cache.MAX_PARTS
+    assert len(parts(tmp_path)) <= loader.MAX_PARTS
 
 
 def test_a_file_that_may_yet_change_unseen_is_not_kept(tmp_path, monkeypatch):
     """A change within the clock's tick of the one before leaves the times as they are: such a file is read again."""
     monkeypatch.undo()
-    monkeypatch.setattr(cache, "MIN_BYTES", 0)
-    monkeypatch.setattr(cache, "FINE_NS", 10**12)  # a very coarse clock
+    monkeypatch.setattr(loader, "MIN_BYTES", 0)
+    monkeypatch.setattr(loader, "FINE_NS", 10**12)  # a very coarse clock
     run(PROBLEMS, tmp_path)
     load(tmp_path)
     assert opened(lambda: load(tmp_path)) != []
@@ -290,9 +290,9 @@ def test_rows_version_is_raised_when_rows_change(tmp_path):
         source = min((OLD / name).glob("*.json"))
         shutil.copy(source, tmp_path / f"{name}.json")
         names.append(f"{name}.json")
-    reader = FileReader()
+    reader = FileReader(str(tmp_path))
     for name in names:
-        reader.read(str(tmp_path), name, None)
+        reader.read(name, None)
     for record in reader.files:
         assert record["problem"] is None
         record["ident"] = None

@@ -13,7 +13,7 @@ from conftest import PROBLEMS, run
 
 import nbrun
 from nbrun.errors import InputError
-from nbrun.frames import cache
+from nbrun.frames import loader
 from nbrun.frames.load import write_frame
 from nbrun.frames.rows import column_of
 from nbrun.results.values import load
@@ -23,8 +23,8 @@ from nbrun.texts import digits_of
 @pytest.fixture(autouse=True)
 def eager(monkeypatch):
     """Small directories are cached too, also when they have only just been written."""
-    monkeypatch.setattr(cache, "MIN_BYTES", 0)
-    monkeypatch.setattr(cache, "FINE_NS", -(10**18))
+    monkeypatch.setattr(loader, "MIN_BYTES", 0)
+    monkeypatch.setattr(loader, "FINE_NS", -(10**18))
 
 
 def results_of(tmp_path, *results, **options):

@@ -24,7 +24,7 @@ from zlib import crc32
 import strangers
 
 import nbrun
-from nbrun.frames import cache
+from nbrun.frames import loader
 from nbrun.tools.archive import archive_finished
 
 SECONDS = 240
@@ -106,12 +106,12 @@ def valid(kind, path):
     if kind == "archived":
         archive_finished(path)
     if kind in ("cached", "old", "archived"):
-        before, cache.MIN_BYTES = cache.MIN_BYTES, 0
+        before, loader.MIN_BYTES = loader.MIN_BYTES, 0
         try:
             nbrun.load_results(path, items=True)
             nbrun.load_samples(path)
         finally:
-            cache.MIN_BYTES = before
+            loader.MIN_BYTES = before
 
 
 KINDS = ["finished", "interrupted", "archived", "old", "cached"]

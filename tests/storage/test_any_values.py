@@ -17,7 +17,7 @@ import pytest
 
 import nbrun
 from nbrun import cli
-from nbrun.frames import cache
+from nbrun.frames import loader
 from nbrun.frames.packing import MAGIC, BadPack, unpack
 from nbrun.results import values
 from nbrun.results.reader import read_rows
@@ -148,7 +148,7 @@ def test_a_cache_with_a_right_checksum_may_hold_anything(tmp_path, files):
     folder = path / ".nbrun" / "cache"
     folder.mkdir(exist_ok=True)
     empty = {"n": 0, "files": files, "arrays": [], "texts": {}, "extras": {}}
-    (folder / f"1{cache.SUFFIX}").write_bytes(_sealed(empty))
+    (folder / f"1{loader.SUFFIX}").write_bytes(_sealed(empty))
     assert len(nbrun.load_results(path)) == 2
     assert "s" in str(nbrun.show(path, "s"))
     assert nbrun.status(path).done == 2

@@ -499,10 +499,10 @@ def test_the_command(full, capsys):
 
 
 def test_loading_an_archive_uses_cache_and_helpers(full, monkeypatch):
-    from nbrun.frames import cache, parallel
+    from nbrun.frames import loader, parallel
 
-    monkeypatch.setattr(cache, "MIN_BYTES", 0)
-    monkeypatch.setattr(cache, "FINE_NS", -(10**18))
+    monkeypatch.setattr(loader, "MIN_BYTES", 0)
+    monkeypatch.setattr(loader, "FINE_NS", -(10**18))
     rows = load(full)
     archive_finished(full)
     pd.testing.assert_frame_equal(load(full), rows)
