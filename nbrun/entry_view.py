@@ -20,6 +20,7 @@ from nbrun import verdicts
 from nbrun.formatting import time_text
 from nbrun.results.values import pretty
 from nbrun.texts import escape_control_chars
+from nbrun.verdicts import mapping, run_of, texts_of
 
 #: Longer texts are cut to this many lines, and this many characters per line.
 MAX_LINES, MAX_CHARS = 200, 500
@@ -130,7 +131,7 @@ def view_entry(sample_id: str, group: str, entry: Mapping[str, object]) -> Entry
         error=error if isinstance(error, Mapping) else None,
         stderr=_first_stderr(tests or ()),
         compiler=_compiler(tests or ()),
-        attempts=_attempts(_mapping(result)),
+        attempts=_attempts(mapping(result)),
         result=_plain(result) if tests is None and result is not None else None,
         output=_plain(entry.get("output") or ""),
         n_tests=verdicts.tests_summary(result).n,
@@ -145,7 +146,7 @@ def _place(entry: Mapping[str, object]) -> str:
 
 
 def _tests(result: object) -> list[Mapping[str, object]] | None:
-    tests = _mapping(result).get("tests")
+    tests = mapping(result).get("tests")
     return [test for test in tests if isinstance(test, Mapping)] if isinstance(tests, list) else None
 
 
@@ -153,7 +154,7 @@ def _facts(entry: Mapping[str, object]) -> dict[str, object]:
     """Return short facts by name, without those that the entry doesn't have."""
     result = entry.get("result")
     summary = verdicts.tests_summary(result)
-    limits = _mapping(result).get("limits")
+    limits = mapping(result).get("limits")
     duration, started = entry.get("duration_s"), entry.get("started_at")
     facts: dict[str, object] = {
         "tests passed": None if summary.n is None else f"{summary.passed} of {summary.n}",
@@ -172,10 +173,6 @@ def _listed(values: Mapping[object, object]) -> str:
 
 def _date(at: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
-
-
-def _mapping(value: object) -> Mapping[str, object]:
-    return value if isinstance(value, Mapping) else {}
 
 
 class _Source(NamedTuple):
@@ -211,38 +208,27 @@ def _failing_test(tests: Iterable[Mapping[str, object]]) -> FailingTest | None:
     if failed is None:
         return None
     number, test = failed
-    info, run = _mapping(test.get("test_info")), _run(test)
-    facts: dict[str, object]
-    facts = {k: v for k, v in run.items() if k not in ("stdout", "stderr") and isinstance(v, (str, int, float))}
-    message = _mapping(test.get("exec_info")).get("message")
+    facts: dict[str, object] = {
+        k: v for k, v in run_of(test).items() if k not in ("stdout", "stderr") and isinstance(v, (str, int, float))
+    }
+    message = mapping(test.get("exec_info")).get("message")
     if message:
         facts["message"] = message
-    return FailingTest(
-        number,
-        verdicts.of({"accepted": False, "tests": [test]}),
-        _str_or_none(_mapping(info.get("input")).get("stdin")),
-        _str_or_none(_mapping(info.get("output")).get("stdout")),
-        _str_or_none(run.get("stdout")),
-        _str_or_none(run.get("stderr")),
-        facts,
-    )
-
-
-def _run(test: Mapping[str, object]) -> Mapping[str, object]:
-    return _mapping(_mapping(test.get("exec_info")).get("run_result"))
+    return FailingTest(number, verdicts.of({"accepted": False, "tests": [test]}), *texts_of(test), facts)
 
 
 def _first_stderr(tests: Iterable[Mapping[str, object]]) -> str:
     """Return what an accepted solution wrote to stderr, in the first test in which it wrote anything."""
-    return next((text for test in tests if (text := _str_or_none(_run(test).get("stderr")))), "")
+    return next((text for test in tests if (text := texts_of(test).stderr)), "")
 
 
 def _compiler(tests: Iterable[Mapping[str, object]]) -> str:
     """Return the compiler's output."""
     for test in tests:
-        compiled = _mapping(_mapping(test.get("exec_info")).get("compile_result"))
-        if text := _str_or_none(compiled.get("stderr")) or _str_or_none(compiled.get("stdout")):
-            return text
+        compiled = mapping(mapping(test.get("exec_info")).get("compile_result"))
+        for text in (compiled.get("stderr"), compiled.get("stdout")):
+            if text and isinstance(text, str):
+                return text
     return ""
 
 
@@ -253,10 +239,6 @@ def _attempts(result: Mapping[str, object]) -> list[Mapping[str, object]]:
         if isinstance(rows, list) and rows and all(isinstance(row, Mapping) for row in rows):
             return rows
     return []
-
-
-def _str_or_none(value: object) -> str | None:
-    return value if isinstance(value, str) else None
 
 
 def _error_text(error: Mapping[str, object]) -> str:

@@ -57,7 +57,7 @@ def of(result: object) -> str | None:
         True
     """
     verdict = _named(result)
-    return None if verdict == REJECTED_BARE and _mapping(result).get("verdict") != REJECTED_BARE else verdict
+    return None if verdict == REJECTED_BARE and mapping(result).get("verdict") != REJECTED_BARE else verdict
 
 
 def counted(result: object) -> str | None:
@@ -78,7 +78,7 @@ def counted(result: object) -> str | None:
     name = _named(result)
     if name is None or name in KNOWN:
         return name
-    is_accepted = _mapping(result).get("accepted")
+    is_accepted = mapping(result).get("accepted")
     return name + _FLAGS[is_accepted] if isinstance(is_accepted, bool) else name
 
 
@@ -293,6 +293,38 @@ def is_unexpected(is_expected: bool | None, verdict: str | None) -> bool:
     return rejects(verdict) if is_expected else accepts(verdict)
 
 
+def mapping(value: object) -> Mapping[str, object]:
+    """Return the value if it is a mapping, else an empty one."""
+    return value if type(value) is dict or isinstance(value, Mapping) else {}
+
+
+def run_of(test: Mapping[str, object]) -> Mapping[str, object]:
+    """Return what the program did in a test: its status, time, return code and output."""
+    return mapping(mapping(test.get("exec_info")).get("run_result"))
+
+
+class TestTexts(NamedTuple):
+    """The texts of a test; None where they were not saved."""
+
+    stdin: str | None
+    expected: str | None
+    stdout: str | None
+    stderr: str | None
+
+
+def texts_of(test: Mapping[str, object]) -> TestTexts:
+    """Return the input and the outputs of a test.
+
+    Example:
+        >>> texts_of({"test_info": {"input": {"stdin": "1"}}, "exec_info": {"run_result": {"stdout": "2"}}})
+        TestTexts(stdin='1', expected=None, stdout='2', stderr=None)
+    """
+    info, run = mapping(test.get("test_info")), run_of(test)
+    stdin, expected = mapping(info.get("input")).get("stdin"), mapping(info.get("output")).get("stdout")
+    texts = (stdin, expected, run.get("stdout"), run.get("stderr"))
+    return TestTexts(*(text if isinstance(text, str) else None for text in texts))
+
+
 class TestsSummary(NamedTuple):
     """How many tests were run and passed, and the longest time of one in seconds; None if a result doesn't say."""
 
@@ -316,8 +348,7 @@ def tests_summary(result: object) -> TestsSummary:
         if not isinstance(test, Mapping):
             continue
         passed += test.get("passed") is True
-        run = _mapping(_mapping(test.get("exec_info")).get("run_result"))
-        time_s = run.get("execution_time")
+        time_s = run_of(test).get("execution_time")
         if isinstance(time_s, (int, float)) and (longest is None or time_s > longest):
             longest = float(time_s)
     return TestsSummary(len(tests), passed, longest)
@@ -397,8 +428,7 @@ def _of_test(test: Mapping[str, object]) -> str:
     run = test.get("exec_info")
     if not isinstance(run, Mapping):
         return "JudgeError"
-    expected = _mapping(_mapping(test.get("test_info")).get("output")).get("stdout")
-    return _of_run(run, expected if isinstance(expected, str) else None) or "WrongAnswer"
+    return _of_run(run, texts_of(test).expected) or "WrongAnswer"
 
 
 def _of_run(run: Mapping[str, object], expected: str | None) -> str | None:
@@ -409,19 +439,21 @@ def _of_run(run: Mapping[str, object], expected: str | None) -> str | None:
     if isinstance(compiled, Mapping) and not _ended_well(compiled):
         # A compiler that ran out of time, or isn't there, says nothing of the source.
         return "JudgeError" if compiled.get("status") != "Finished" or _is_missing(compiled) else "CompileError"
-    if not isinstance(ran, Mapping):
-        return "JudgeError" if run.get("status") != "Success" else None
+    if isinstance(ran, Mapping):
+        return _of_program(ran, expected)
+    return "JudgeError" if run.get("status") != "Success" else None
+
+
+def _of_program(ran: Mapping[str, object], expected: str | None) -> str | None:
     status = ran.get("status")
     if status == "TimeLimitExceeded":
         return "JudgeError" if _stalled(ran, expected) else "TimeLimitExceeded"
     if isinstance(status, str) and status in REJECTED:  # another program may have written anything there
         return str(status)
-    if status not in ("Finished", None):
+    if status not in ("Finished", None) or _is_missing(ran):
         return "JudgeError"
     if ran.get("return_code") in (0, None):
         return None
-    if _is_missing(ran):
-        return "JudgeError"
     return "CompileError" if is_syntax_error(_text(ran, "stderr")) else "RuntimeError"
 
 
@@ -447,10 +479,6 @@ def _stalled(run: Mapping[str, object], expected: str | None) -> bool:
 
 def _is_list(value: object) -> TypeGuard[Sequence[object]]:
     return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
-
-
-def _mapping(value: object) -> Mapping[str, object]:
-    return value if type(value) is dict or isinstance(value, Mapping) else {}
 
 
 def _text(run: Mapping[str, object], name: str) -> str:

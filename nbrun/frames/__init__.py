@@ -9,9 +9,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nbrun.frames.inspect import Status, show, status
-    from nbrun.frames.load import iter_results, load_arrow, load_results, load_samples
-    from nbrun.frames.rate_tables import align, compare, confusion, mcnemar, rates, unexpected
+    from nbrun.frames.inspect import Status as Status
+    from nbrun.frames.inspect import show as show
+    from nbrun.frames.inspect import status as status
+    from nbrun.frames.load import iter_results as iter_results
+    from nbrun.frames.load import load_arrow as load_arrow
+    from nbrun.frames.load import load_results as load_results
+    from nbrun.frames.load import load_samples as load_samples
+    from nbrun.frames.rate_tables import align as align
+    from nbrun.frames.rate_tables import compare as compare
+    from nbrun.frames.rate_tables import confusion as confusion
+    from nbrun.frames.rate_tables import mcnemar as mcnemar
+    from nbrun.frames.rate_tables import rates as rates
+    from nbrun.frames.rate_tables import unexpected as unexpected
 
 #: Public name -> the module that defines it. No module may have the name of one of its public functions: importing it
 #: would put the module in the function's place, as an attribute of this package.
@@ -31,21 +41,7 @@ _MODULES = {
     "unexpected": "rate_tables",
 }
 
-__all__ = [
-    "Status",
-    "align",
-    "compare",
-    "confusion",
-    "iter_results",
-    "load_arrow",
-    "load_results",
-    "load_samples",
-    "mcnemar",
-    "rates",
-    "show",
-    "status",
-    "unexpected",
-]
+__all__ = list(_MODULES)
 
 
 def __getattr__(name: str) -> Any:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import builtins
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableSequence, Sequence
 from math import nan
 from typing import Any
 
@@ -25,6 +25,7 @@ from nbrun.frames.rows import Row
 from nbrun.frames.table import Array
 from nbrun.json_types import JsonValue
 from nbrun.results.values import decode, encode, load
+from nbrun.verdicts import mapping, run_of, texts_of
 
 
 @register_extension_dtype
@@ -232,49 +233,39 @@ class TestRows:
     __test__ = False  # not for pytest
 
     def __init__(self, outputs: tuple[str, ...] = ()) -> None:
-        self._rows, self._test, self._passed = array("q"), array("i"), array("b")
-        self._codes: array[int] = array("i")
+        self._rows = array("q")  # of each test, which row it belongs to
+        self._numbers: dict[str, array[Any]] = {
+            name: array(code) for name, code in zip(TEST_COLUMNS, "ibidd", strict=True)
+        }
         self._verdicts: dict[str | None, int] = {None: -1}
-        self._time_s, self._return_code = array("d"), array("d")
         self._outputs: dict[str, list[str | None]] = {name: [] for name in outputs}
         self.columns = (*TEST_COLUMNS, *outputs)
 
     def __call__(self, row: int, entry: Row, body: bytes | None) -> None:
         """See rows.Listener."""
-        result = entry.get("result")
-        tests = result.get("tests") if isinstance(result, dict) else None
-        for number, test in enumerate(map(_mapping, tests if isinstance(tests, list) else ())):
-            run = _mapping(_mapping(test.get("exec_info")).get("run_result"))
-            passed = test.get("passed")
-            self._rows.append(row)
-            self._test.append(number)
-            self._passed.append(int(passed) if isinstance(passed, bool) else -1)
+        tests = mapping(entry.get("result")).get("tests")
+        for number, test in enumerate(map(mapping, tests if isinstance(tests, list) else ())):
+            run, passed = run_of(test), test.get("passed")
             verdict = verdicts.of({"accepted": passed is True, "tests": [test]})
-            self._codes.append(self._verdicts.setdefault(verdict, len(self._verdicts) - 1))
-            self._time_s.append(_number(run.get("execution_time")))
-            self._return_code.append(_number(run.get("return_code")))
-            if self._outputs:
-                self._add_outputs(test, run)
+            values = (
+                number,
+                int(passed) if isinstance(passed, bool) else -1,
+                self._verdicts.setdefault(verdict, len(self._verdicts) - 1),
+                _number(run.get("execution_time")),
+                _number(run.get("return_code")),
+            )
+            self._rows.append(row)
+            for column, value in zip(self._numbers.values(), values, strict=True):
+                column.append(value)
+            for name, texts in self._outputs.items():
+                texts.append(getattr(texts_of(test), name))
 
     def cut(self, n: int) -> None:
         """See rows.Listener."""
         at = bisect_left(self._rows, n)
-        for column in (self._rows, self._test, self._passed, self._codes, self._time_s, self._return_code):
+        columns: tuple[MutableSequence[Any], ...] = (self._rows, *self._numbers.values(), *self._outputs.values())
+        for column in columns:
             del column[at:]
-        for texts in self._outputs.values():
-            del texts[at:]
-
-    def _add_outputs(self, test: Mapping[str, object], run: Mapping[str, object]) -> None:
-        info = _mapping(test.get("test_info"))
-        texts = {
-            "stdin": _mapping(info.get("input")).get("stdin"),
-            "expected": _mapping(info.get("output")).get("stdout"),
-            "stdout": run.get("stdout"),
-            "stderr": run.get("stderr"),
-        }
-        for name, column in self._outputs.items():
-            text = texts[name]
-            column.append(text if isinstance(text, str) else None)
 
     def explode(self, df: pd.DataFrame, rows: Array) -> pd.DataFrame:
         """`df` with one row a test. `rows`: the number that each of its rows had when it was read."""
@@ -286,25 +277,16 @@ class TestRows:
         out = df.take(place[of[order]]).reset_index(drop=True)
         own = [name for name in self.columns if name in out.columns]  # keys of results
         out = out.rename(columns={name: f"result_{name}" for name in own})
-        passed = np.array(self._passed, "b")[order]
-        numbers = np.array(self._return_code, float)[order]
-        out["test"] = pd.array(np.array(self._test, "q")[order], dtype="Int64")
+        test, passed, codes, time_s, return_code = (np.array(column)[order] for column in self._numbers.values())
+        out["test"] = pd.array(test.astype("q"), dtype="Int64")
         out["passed"] = pd.arrays.BooleanArray(passed > 0, passed < 0)
         names = [v for v in self._verdicts if v is not None]
-        out["test_verdict"] = pd.Categorical.from_codes(
-            np.array(self._codes, "i")[order], pd.Index(names, dtype=object)
-        )
-        times = np.array(self._time_s, float)[order]
-        out["time_s"] = pd.arrays.FloatingArray(times, np.isnan(times))
-        whole = np.nan_to_num(numbers).astype("q")
-        out["return_code"] = pd.arrays.IntegerArray(whole, np.isnan(numbers))
+        out["test_verdict"] = pd.Categorical.from_codes(codes, pd.Index(names, dtype=object))
+        out["time_s"] = pd.arrays.FloatingArray(time_s, np.isnan(time_s))
+        out["return_code"] = pd.arrays.IntegerArray(np.nan_to_num(return_code).astype("q"), np.isnan(return_code))
         for name, texts in self._outputs.items():
             out[name] = pd.Series(np.array([*texts, None], object)[:-1][order], index=out.index, dtype=object)
         return out
-
-
-def _mapping(value: object) -> Mapping[str, object]:
-    return value if isinstance(value, Mapping) else {}
 
 
 def _number(value: object) -> float:

@@ -16,6 +16,7 @@ from nbrun import verdicts
 from nbrun.entry_view import EntryView, view_entry
 from nbrun.errors import InputError, hides_own_frames
 from nbrun.formatting import counted
+from nbrun.frames.rows import language_of
 from nbrun.json_types import Entry
 from nbrun.results.reader import Reader, SampleView, with_totals
 from nbrun.results.sample_file import decode_entry
@@ -208,57 +209,48 @@ def show(
 
 
 def _of_directory(results: Results, sample_id: str, group: str | None, index: int | None) -> EntryView | Overview:
-    entries = list(entries_of(results, sample_id))
+    entries: dict[str, list[Entry]] = {}
+    for name, entry in entries_of(results, sample_id):
+        entries.setdefault(name, []).append(entry)
     if not entries:
         raise InputError(f"show: {os.fspath(results)} holds no sample {sample_id!r}.{_like(results, sample_id)}")
-    groups = list(dict.fromkeys(g for g, _ in entries))
-    if group is not None and group not in groups:
-        raise InputError(f"show: sample {sample_id!r} has no group {group!r}; it has {', '.join(groups)}.")
+    if group is not None and group not in entries:
+        raise InputError(f"show: sample {sample_id!r} has no group {group!r}; it has {', '.join(entries)}.")
     if index is None:
-        return _overview(sample_id, [(g, e) for g, e in entries if group in (None, g)])
+        return _overview(sample_id, entries if group is None else {group: entries[group]})
     if group is None:
-        group = "solution" if "solution" in groups else groups[0]
-    of_group = [e for g, e in entries if g == group]
-    place = {e["index"] if e["index"] is not None else i: e for i, e in enumerate(of_group)}
-    if index not in place:
+        group = "solution" if "solution" in entries else next(iter(entries))
+    by_index = {e["index"] if e["index"] is not None else i: e for i, e in enumerate(entries[group])}
+    if index not in by_index:
         raise InputError(
             f"show: sample {sample_id!r} has no saved {group} with index {index}; "
-            f"there are {len(place)}, from {min(place)} to {max(place)}."
+            f"there are {len(by_index)}, from {min(by_index)} to {max(by_index)}."
         )
-    return view_entry(sample_id, group, place[index])
+    return view_entry(sample_id, group, by_index[index])
 
 
-def _overview(sample_id: str, entries: list[tuple[str, Entry]]) -> Overview:
+def _overview(sample_id: str, entries: Mapping[str, list[Entry]]) -> Overview:
     import pandas as pd
 
-    rows = []
-    at: dict[str, int] = {}
-    for group, entry in entries:
-        place = at[group] = at.get(group, -1) + 1
-        n, passed, longest = verdicts.tests_summary(entry["result"])
-        error = entry.get("error")
-        rows.append(
-            {
-                "group": group,
-                "index": place if entry["index"] is None else entry["index"],
-                "status": entry["status"],
-                "verdict": verdicts.of(entry["result"]),
-                "language": _language(entry),
-                "passed": None if n is None else f"{passed}/{n}",
-                "max_time_s": longest,
-                "error": None if not error else f"{error['type']}: {error['message']}".split("\n")[0],
-            }
-        )
-    table = pd.DataFrame(
-        [{k: escape_control_chars(v) if isinstance(v, str) else v for k, v in row.items()} for row in rows]
-    )
+    rows = [_line(group, place, entry) for group, some in entries.items() for place, entry in enumerate(some)]
+    table = pd.DataFrame(rows).map(lambda v: escape_control_chars(v) if isinstance(v, str) else v)
     return Overview(sample_id, table.dropna(axis=1, how="all"))
 
 
-def _language(entry: Entry) -> str | None:
-    item = entry.get("item")
-    language = entry.get("language") or (item.get("language") if isinstance(item, dict) else None)
-    return language if isinstance(language, str) else None
+def _line(group: str, place: int, entry: Entry) -> dict[str, object]:
+    """Return an entry's line in an overview. `place`: its place in the group, for one whose index isn't known."""
+    n, passed, longest = verdicts.tests_summary(entry["result"])
+    error = entry.get("error")
+    return {
+        "group": group,
+        "index": place if entry["index"] is None else entry["index"],
+        "status": entry["status"],
+        "verdict": verdicts.of(entry["result"]),
+        "language": language_of(entry),
+        "passed": None if n is None else f"{passed}/{n}",
+        "max_time_s": longest,
+        "error": None if not error else f"{error['type']}: {error['message']}".split("\n")[0],
+    }
 
 
 def _like(results: Results, sample_id: str) -> str:

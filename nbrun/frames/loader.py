@@ -191,10 +191,12 @@ class Loader:
         records = [*(k.record for k in kept.values()), *fresh]
         if packs:
             size = sum(record["ident"][0] for record in fresh if record["ident"])
-            sizes = Sizes(size, sum(pack.n for pack in packs), table.n)
+            n_outdated = sum(p.n for p in (*self._cache.packs, *packs)) - table.n
             if not old:
                 packs, new = [], [table]  # memory: the joined rows are the same
-            self._cache.keep(lambda: pack_of(join(new), fresh), lambda: pack_of(table, records), sizes, began_at)
+            self._cache.keep(
+                lambda: pack_of(join(new), fresh), lambda: pack_of(table, records), size, n_outdated > table.n, began_at
+            )
         return table, _spans(records)
 
     def _kept_runs(self, files: Iterable[Kept]) -> list[Table]:
@@ -358,15 +360,6 @@ class Kept:
     record: FileRecord
 
 
-@dataclass(slots=True)
-class Sizes:
-    """How much a load has met: bytes and rows that were read from files now, rows of all files."""
-
-    fresh_bytes: int
-    fresh_rows: int
-    rows: int
-
-
 def _is_record(record: FileRecord) -> bool:
     """Return whether a record has what the cache must know. It may come from another person's directory."""
     if type(record.get("name")) is not str:
@@ -456,26 +449,24 @@ class RowCache:
         if kept is not None and kept.record["ident"] == identity_in(place):
             self.hits[name] = kept
 
-    def keep(self, fresh: Callable[[], Pack], all_of_it: Callable[[], Pack], sizes: Sizes, read_at: float) -> None:
+    def keep(
+        self, fresh: Callable[[], Pack], whole: Callable[[], Pack], size: int, is_outdated: bool, read_at: float
+    ) -> None:
         """Store the rows that were read now.
 
         Args:
             fresh: makes a pack of the files that were read now.
-            all_of_it: makes a pack of all files, should the parts be put together.
-            sizes: what there is.
+            whole: makes a pack of all files, should the parts be put together.
+            size: how many bytes were read now.
+            is_outdated: most rows of the parts are outdated.
             read_at: the time.time() at which reading began.
         """
-        if sizes.fresh_bytes < MIN_BYTES or not self._is_ours():
+        if size < MIN_BYTES or not self._is_ours():
             return
-        dead = sum(p.n for p in self.packs) + sizes.fresh_rows - sizes.rows
+        is_whole = is_outdated or len(self.packs) >= MAX_PARTS
         try:
-            outdated = self._unusable
-            if len(self.packs) < MAX_PARTS and dead <= sizes.rows:
-                self._write(fresh(), read_at)
-            else:
-                self._write(all_of_it(), read_at)
-                outdated = outdated + self._paths
-            for path in outdated:
+            self._write(whole() if is_whole else fresh(), read_at)
+            for path in self._unusable + self._paths * is_whole:
                 files.remove(Path(path))
         except (OSError, MemoryError):
             return  # a full or read-only disk, or a process with little memory: a missing cache only costs time

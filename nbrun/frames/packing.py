@@ -92,16 +92,26 @@ class SparseColumnBuilder:
         rows = self.rows.tobytes()
         if not kinds:
             return Settled("n", rows, b"", [])
-        if kinds == {bool}:
-            return Settled("b", rows, array("b", self.values).tobytes(), [])
-        if kinds == {int} and all(-(2**63) <= v < 2**63 for v in self.values):
-            return Settled("q", rows, array("q", self.values).tobytes(), [])
-        if kinds <= {int, float} and float in kinds and all(type(v) is float or abs(v) <= EXACT for v in self.values):
-            return Settled("d", rows, array("d", self.values).tobytes(), [])
+        numbers = _as_numbers(self.values, kinds)
+        if numbers is not None:
+            return Settled(numbers.typecode, rows, numbers.tobytes(), [])
         texts: dict[str, int] = {}
         given = self.values if kinds == {str} else map(as_json, self.values)
         codes = array("i", [texts.setdefault(v, len(texts)) for v in given])
         return Settled("t" if kinds == {str} else "j", rows, codes.tobytes(), list(texts))
+
+
+def _as_numbers(values: list[Any], kinds: set[type]) -> array[Any] | None:
+    """Return values of these types in an array that holds each of them exactly; None where there is none."""
+    if kinds == {bool}:
+        return array("b", values)
+    if kinds == {int}:
+        try:
+            return array("q", values)
+        except OverflowError:
+            return None
+    is_exact = kinds <= {int, float} and all(type(v) is float or abs(v) <= EXACT for v in values)
+    return array("d", values) if is_exact else None
 
 
 def as_json(value: object) -> str:
@@ -246,14 +256,13 @@ def _check(pack: Pack) -> Pack:
     Raises:
         BadPack: it doesn't.
     """
-    records, n = pack.files, pack.n
+    texts = (*pack.texts.values(), *(e.texts for e in pack.extras.values()))
     is_right = (
-        isinstance(records, list)
-        and all(isinstance(r, dict) and type(r.get("n")) is int and 0 <= r["n"] <= n for r in records)
-        and sum(r["n"] for r in records) == n
-        and all(len(data) in (SIZES[code], SIZES[code] * n) for code, data in pack.arrays.values())
-        and all(type(x) is str for t in pack.texts.values() for x in t)
-        and all(type(x) is str for e in pack.extras.values() for x in e.texts)
+        isinstance(pack.files, list)
+        and all(isinstance(record, dict) and type(record.get("n")) is int and record["n"] >= 0 for record in pack.files)
+        and sum(record["n"] for record in pack.files) == pack.n
+        and all(len(data) in (SIZES[code], SIZES[code] * pack.n) for code, data in pack.arrays.values())
+        and all({*map(type, some)} <= {str} for some in texts)
     )
     if not is_right:
         raise BadPack("it holds something else")

@@ -113,12 +113,10 @@ class _Work:
         self._on_read(sum(f.size for f in self.batches[number]))
 
 
-def read_all(
-    folder: str, wanted: Sequence[ToRead], on_read: Callable[[int], None], helpers: Helpers | None = None
-) -> list[Pack]:
+def read_all(folder: str, wanted: Sequence[ToRead], on_read: Callable[[int], None], helpers: Helpers) -> list[Pack]:
     """Return packs of all files, in order. Several threads call `on_read` with the number of bytes they read."""
     total = sum(f.size for f in wanted)
-    processes = helpers.processes if helpers is not None and total >= MIN_BATCH else []
+    processes = helpers.processes if total >= MIN_BATCH else []
     work = _Work(_batches(wanted, total, len(processes) + 1), on_read)
     threads: list[threading.Thread] = []
     for process in processes:

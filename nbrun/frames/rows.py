@@ -161,50 +161,37 @@ class RowBuilder:
         if old.is_loose:  # the keys are those of the items, lone surrogates included
             rows = [cast(JsonObject, without_surrogates_in(row)) for row in rows]
         results = [row.get("result") for row in rows]
-        judgements = list(map(judgement, results))
-        verdict, accepted, n_tests, n_passed, max_time_s = zip(*judgements, strict=True)
+        verdict, accepted, n_tests, n_passed, max_time_s = zip(*map(judgement, results), strict=True)
         if min(accepted) < 0 or min(n_tests) < 0 or not _say_no_more(results):
             for self.n, result in enumerate(results, begin):
                 if type(result) is dict:
                     self._extras(result, n_tests[self.n - begin])
         self.n = begin + count
-        languages: Any = [row.get("language") for row in rows]
-        if {*map(type, languages)} != {str}:
-            from nbrun.samples import LANGUAGES  # slow to load, and few old files have numbers for languages
-
-            languages = [x if type(x) is str else LANGUAGES.get(x) if type(x) is int else None for x in languages]
-        same = {"seq": 0, "attempts": 1, "duration_s": nan, "started_at": nan}
-        differ = {
-            "index": indexes, "occurrence": occurrences, "accepted": accepted, "n_tests": n_tests,
-            "n_passed": n_passed, "max_time_s": max_time_s,
-        }  # fmt: skip
-        for name, code in NUMBERS.items():
-            # An array is filled from an array in a quarter of the time that it takes from a list.
-            self.numbers[name] += array(code, (same[name],)) * count if name in same else array(code, differ[name])
+        # One value is that of all rows. An array is filled from an array in a quarter of the time that a list takes.
+        one, unknown = (1,), (nan,)
+        numbers: tuple[Sequence[Any], ...]
+        numbers = (indexes, occurrences, (0,), accepted, n_tests, n_passed, max_time_s, unknown, one, unknown)
+        for (name, code), values in zip(NUMBERS.items(), numbers, strict=True):
+            some = array(code, values)
+            self.numbers[name] += some * count if len(some) == 1 else some
         self.keys += b"".join(keys)
-        self._extend_texts("verdict", verdict)
-        self._extend_texts("language", languages)
-        self._repeat_text("group", group, count)
-        self._repeat_text("status", "done", count)
-        self._repeat_text("api_used", old.api_used or None, count)
-        self._repeat_text("worker_id", old.worker_id or None, count)
-        self._repeat_text("error", None, count)
-        self._repeat_text("run_id", None, count)
+        api_used, worker_id = (old.api_used or None,), (old.worker_id or None,)
+        texts = ((group,), ("done",), verdict, _languages_of(rows), (None,), api_used, worker_id, (None,))
+        for name, values in zip(TEXTS, texts, strict=True):
+            self._extend_texts(name, values, count)
         if self._listener is not None:
             for rank, row in enumerate(rows):
                 index = indexes[rank] if indexes[rank] >= 0 else None
                 place = OldMatch(group, rank, None, index, keys[rank], occurrences[rank])
                 self._listener(begin + rank, row, old_body(row, place, old) if self._bodies else None)
 
-    def _extend_texts(self, name: str, texts: Sequence[str | None]) -> None:
+    def _extend_texts(self, name: str, texts: Sequence[str | None], count: int) -> None:
+        """Add the texts of `count` rows, or one for all of them."""
         of = self.texts[name]
         for text in dict.fromkeys(texts):
             of.setdefault(text, len(of) - 1)
-        self.codes[name] += array("i", [of[text] for text in texts])
-
-    def _repeat_text(self, name: str, text: str | None, count: int) -> None:
-        of = self.texts[name]
-        self.codes[name] += array("i", (of.setdefault(text, len(of) - 1),)) * count
+        codes = array("i", [of[text] for text in texts])
+        self.codes[name] += codes * count if len(texts) == 1 else codes
 
     # ---- keys of results
 
@@ -287,6 +274,16 @@ def _places_of(rows: list[JsonObject], places: list[OldMatch] | None) -> tuple[l
     return keys, occurrences, [UNMATCHED] * len(keys)
 
 
+def _languages_of(rows: Iterable[JsonObject]) -> list[str | None]:
+    """Return the languages of an older program's entries, which are texts or CodeContests' numbers."""
+    languages: Any = [row.get("language") for row in rows]
+    if {*map(type, languages)} == {str}:
+        return list(languages)
+    from nbrun.samples import LANGUAGES  # slow to load, and few old files have numbers for languages
+
+    return [x if type(x) is str else LANGUAGES.get(x) if type(x) is int else None for x in languages]
+
+
 def _numbers_of(entry: Entry, judged: Judgement) -> tuple[float, ...]:
     """Return the numbers of a row, in the order of NUMBERS. Raise TypeError where one is no integer and must be."""
     index, occurrence, seq = entry["index"], entry["occurrence"], entry["seq"]
@@ -310,18 +307,24 @@ def _numbers_of(entry: Entry, judged: Judgement) -> tuple[float, ...]:
 
 def _texts_of(group: str, entry: Entry, judged: Judgement) -> tuple[str | None, ...]:
     """Return the texts of a row, in the order of TEXTS."""
-    item, error = entry.get("item"), entry.get("error")
-    language = entry.get("language") or (item.get("language") if isinstance(item, dict) else None)
+    error = entry.get("error")
     return (
         group,
         entry["status"],
         judged[0] if entry["status"] == "done" else None,
-        language if isinstance(language, str) else None,
+        language_of(entry),
         f"{error['type']}: {error['message']}" if error else None,
         entry.get("api_used") or None,
         entry.get("worker_id") or None,
         entry.get("run_id") or None,
     )
+
+
+def language_of(entry: Entry) -> str | None:
+    """Return the language of an entry's item; None where it has none."""
+    item = entry.get("item")
+    language = entry.get("language") or (item.get("language") if isinstance(item, dict) else None)
+    return language if isinstance(language, str) else None
 
 
 def _says_no_more(result: JsonObject) -> bool:
