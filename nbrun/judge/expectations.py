@@ -159,9 +159,9 @@ def check_rules(rules: Mapping[str, object]) -> Rules:
 
 def _check_rule(rule: Mapping[str, object], where: str) -> None:
     for key in ("permitted", "required", "expectation"):
-        for word in _texts(rule.get(key), f"{FILE}: {where}: {key}"):
-            if word.upper() not in _WORDS and word.lower() not in VERDICTS_OF_FOLDERS:
-                raise ValueError(f"{FILE}: {where}: {key} holds {word!r}, which is none of {', '.join(_ALL)}")
+        unknown = [word for word in _texts(rule.get(key), f"{FILE}: {where}: {key}") if not _meanings(word)]
+        if unknown:
+            raise ValueError(f"{FILE}: {where}: {key} holds {unknown[0]!r}, which is none of {', '.join(_ALL)}")
     if rule.get("score") is not None:
         _score_range(rule["score"], where)
     if not isinstance(rule.get("message") or "", str):
@@ -225,9 +225,8 @@ def expectations_of(rules: Rules, name: str, tests: Sequence[str], default: Sequ
         ValueError: the patterns permit no verdict together, of the whole or of a test.
     """
     matching, is_overridden = _matching(rules, name)
-    verdicts: list[str] | None = None
-    for found in filter(None, map(_verdicts_of, matching)):
-        verdicts = found if verdicts is None else [verdict for verdict in verdicts if verdict in found]
+    said = list(filter(None, map(_verdicts_of, matching)))
+    verdicts = _in_all(said)
     checks = [] if is_overridden else [_check_of("", _FOLDER_RULES.get(name.partition("/")[0], {}))]
     for about in matching:
         checks += [_check_of("", about), *(_check_of(at, inner) for at, inner in _of_tests(about).items())]
@@ -235,23 +234,24 @@ def expectations_of(rules: Rules, name: str, tests: Sequence[str], default: Sequ
         checks = []
     elif tests:
         verdicts = _possible(checks, tests, verdicts or default, name)
-    if verdicts == []:
+        said.append(verdicts)
+    if said and not verdicts:
         raise _contradiction(name)
-    return Expectations(verdicts or [], tuple(check for check in checks if check != Check(check.tests)))
+    return Expectations(verdicts, tuple(check for check in checks if check != Check(check.tests)))
+
+
+def _in_all(lists: Sequence[Sequence[str]]) -> list[str]:
+    """Return what all of these lists have in common, in the order of the first one."""
+    return [one for one in lists[0] if all(one in other for other in lists)] if lists else []
 
 
 def _matching(rules: Rules, name: str) -> tuple[list[Mapping[str, object]], bool]:
     """Return the rules whose patterns match a submission, and whether one of them replaces its folder's own rule."""
     folder = name.partition("/")[0]
-    matching: list[Mapping[str, object]] = []
-    is_overridden = False
-    for pattern, about in rules.items():
-        if pattern == folder and ("permitted" in about or "required" in about):
-            is_overridden = True
-            about = {**_FOLDER_RULES.get(folder, {}), **about}
-        if matches(pattern, name):
-            matching.append(about)
-    return matching, is_overridden
+    is_overridden = not rules.get(folder, {}).keys().isdisjoint(("permitted", "required"))
+    if is_overridden:
+        rules = {**rules, folder: {**_FOLDER_RULES.get(folder, {}), **rules[folder]}}
+    return [about for pattern, about in rules.items() if matches(pattern, name)], is_overridden
 
 
 def _contradiction(name: str, test: str = "") -> ValueError:
@@ -276,22 +276,19 @@ def _possible(checks: Sequence[Check], tests: Sequence[str], whole: Sequence[str
     """
     accepted = str(Verdict.ACCEPTED)
     every = flat(map(_meanings, _ALL))
-    found: set[str] = set()
-    is_accepted = all(
-        check.required is None or accepted in check.required or not any(map(check.matches, tests)) for check in checks
-    )
-    for test in tests:
-        permitted = set(every)
-        for check in checks:
-            if check.permitted is not None and check.matches(test):
-                permitted &= set(check.permitted)
-        if not permitted:
-            raise _contradiction(name, test)
-        found |= permitted - {accepted}
-        is_accepted = is_accepted and accepted in permitted
-    if is_accepted:
+    permitted = {test: _permitted(checks, test, every) for test in tests}
+    if contradicted := next((test for test, verdicts in permitted.items() if not verdicts), None):
+        raise _contradiction(name, contradicted)
+    required = [check.required for check in checks if check.required and any(map(check.matches, tests))]
+    found = {verdict for verdicts in permitted.values() for verdict in verdicts} - {accepted}
+    if all(accepted in verdicts for verdicts in (*permitted.values(), *required)):
         found.add(accepted)
     return [verdict for verdict in (whole or every) if verdict in found]
+
+
+def _permitted(checks: Sequence[Check], test: str, every: Sequence[str]) -> list[str]:
+    """Return the verdicts that all checks permit of a test."""
+    return _in_all([every, *(c.permitted for c in checks if c.permitted is not None and c.matches(test))])
 
 
 def _verdicts_of(rule: Mapping[str, object]) -> list[str]:
@@ -379,15 +376,15 @@ def unmet(checks: Iterable[Check], outcomes: Sequence[Outcome], scores: Mapping[
 def _unmet(check: Check, outcomes: Sequence[Outcome]) -> Iterator[str]:
     of = f" of {check.tests}" if check.tests else ""
     found = [outcome for outcome in outcomes if check.matches(outcome.test)]
-    if not found:
-        return
-    others = [] if check.permitted is None else [one for one in found if one.verdict not in check.permitted]
-    if others and check.permitted is not None:
+    verdicts = {outcome.verdict for outcome in found}
+    permitted, required = verdicts if check.permitted is None else check.permitted, check.required
+    others = [outcome for outcome in found if outcome.verdict not in permitted]
+    if others:
         more = f" (and {len(others) - 1} more tests)" if len(others) > 1 else ""
-        yield f"{others[0].test} is {others[0].verdict}, not {' or '.join(check.permitted)}{more}"
-    if check.required is not None and not any(one.verdict in check.required for one in found):
-        yield f"no test{of} is {' or '.join(check.required)}"
-    if check.message is not None and not any(check.message in one.message for one in found):
+        yield f"{others[0].test} is {others[0].verdict}, not {' or '.join(permitted)}{more}"
+    if found and required is not None and verdicts.isdisjoint(required):
+        yield f"no test{of} is {' or '.join(required)}"
+    if found and check.message is not None and not any(check.message in outcome.message for outcome in found):
         yield f"no message of the validator{of} contains {check.message!r}"
 
 

@@ -1,6 +1,6 @@
 """Reads a folder that is a Kattis or ICPC problem package as a problem row.
 
-Called by the thread that feeds a run; writes nothing. The layout is that of
+Called by the thread that feeds a run. The layout is that of
 https://www.kattis.com/problem-package-format (legacy and 2023-07):
 
     problem.yaml                      name, type, limits, validation
@@ -11,18 +11,30 @@ https://www.kattis.com/problem-package-format (legacy and 2023-07):
 
 A problem that can't be judged here (multi-pass problems, graders of a package's own) has the reason under
 `not_supported`: its tasks end as errors that say so, and count in no rate.
+
+Packages are also read from ZIP files, which may come from anyone. Their content is extracted to a temporary folder:
+
+    A1  Nothing is written outside of that folder: names that lead out of it, and links, are refused.
+    A2  At most `MAX_FILES` files of `MAX_BYTES` together are written, whatever the archive claims to hold.
+    A3  An archive that breaks a rule, is damaged or encrypted is refused as a whole.
 """
 
 from __future__ import annotations
 
 import configparser
 import re
+import shutil
+import stat
+import tempfile
+import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from nbrun.judge import archives, expectations
+from nbrun.judge import expectations
 from nbrun.judge.datasets.values import flags_of
 from nbrun.judge.expectations import PARTIALLY_ACCEPTED, VERDICTS_OF_FOLDERS, Hints, expectations_of, flat, hints_of
 from nbrun.judge.language_names import language_name
@@ -30,6 +42,13 @@ from nbrun.judge.scoring import rules_of
 from nbrun.verdicts import Verdict
 
 MARK = "problem.yaml"
+#: Suffixes of archives that may hold packages.
+ARCHIVES = (".zip", ".kpp")
+MAX_FILES = 100_000
+MAX_BYTES = 2 << 30
+#: What file managers and tools for sharing add to archives.
+_ADDED = {"__MACOSX", ".DS_Store", ".git"}
+_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError)
 #: The format's limits for problems that name none.
 MEMORY_LIMIT_MB, OUTPUT_LIMIT_MB = 2048.0, 8.0
 #: Folder of a package's data -> the set of tests in a row.
@@ -83,19 +102,19 @@ _CONSTANT = re.compile(r"\{\{([A-Za-z_]\w*)\}\}", re.ASCII)
 _Expected = Mapping[str, Sequence[Verdict]]
 
 
-def find_packages(folder: Path, suffixes: Sequence[str] = ()) -> Iterator[Path]:
+def find_packages(folder: Path, with_archives: bool = False) -> Iterator[Path]:
     """Yield the packages in a folder, in order of their names: the folder itself, or those inside it at any depth.
 
     Args:
-        suffixes: the suffixes of archives that count too, if they hold a package or can't be opened.
+        with_archives: whether archives count too, if they hold a package or can't be opened.
     """
     if (folder / MARK).is_file():
         yield folder
         return
     for inside in sorted(path for path in folder.iterdir() if not path.name.startswith(".")):
         if inside.is_dir():
-            yield from find_packages(inside, suffixes)
-        elif inside.suffix.lower() in suffixes and archives.may_hold(inside, MARK):
+            yield from find_packages(inside, with_archives)
+        elif with_archives and inside.suffix.lower() in ARCHIVES and _may_hold_package(inside):
             yield inside
 
 
@@ -458,6 +477,81 @@ def _is_imported(name: str, text: Mapping[str, str]) -> bool:
     """Return whether one of the other files imports a Python file."""
     imports = re.compile(rf"^\s*(?:from|import)\b.*\b{re.escape(Path(name).stem)}\b", re.MULTILINE)
     return any(imports.search(source) for other, source in text.items() if other != name)
+
+
+# ---- archives
+
+
+def _may_hold_package(path: Path) -> bool:
+    """Return whether an archive has a problem.yaml in any folder, or is damaged, so that reading it reports that."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(_path_of(info).name == MARK for info in archive.infolist())
+    except _DAMAGED:
+        return True
+
+
+@contextmanager
+def extracted(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder with the content of a ZIP file.
+
+    Raises:
+        ValueError: the file can't be read, or breaks a rule above.
+    """
+    with tempfile.TemporaryDirectory(prefix="nbrun-package-", ignore_cleanup_errors=True) as made:
+        folder = Path(made)
+        try:
+            with zipfile.ZipFile(path) as archive:
+                for name, info in _checked(archive.infolist()).items():
+                    target = folder / name
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    with archive.open(info) as source, open(target, "xb") as out:
+                        shutil.copyfileobj(source, out, 1 << 20)
+        except _DAMAGED as e:
+            raise ValueError(f"the ZIP file can't be read: {e}") from None
+        yield folder
+
+
+def _path_of(info: zipfile.ZipInfo) -> PurePosixPath:
+    return PurePosixPath(info.filename.replace("\\", "/"))  # as some Windows programs write it
+
+
+def _checked(infos: list[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
+    """Return the files of an archive by their names below the folder to extract to.
+
+    The declared sizes may be relied on, since `zipfile` reads no more of a file than its declared size.
+
+    Raises:
+        ValueError: the archive breaks a rule.
+    """
+    size = sum(info.file_size for info in infos)
+    if len(infos) > MAX_FILES or size > MAX_BYTES:
+        raise ValueError(
+            f"the ZIP file holds {len(infos):,} files of {size >> 20:,} MiB; at most {MAX_FILES:,} files of "
+            f"{MAX_BYTES >> 20:,} MiB are extracted. Extract it yourself if you trust it, and read the folder"
+        )
+    found: dict[str, zipfile.ZipInfo] = {}
+    for info in infos:
+        path = _path_of(info)
+        if why := _fault_of(info, path):
+            raise ValueError(f"the ZIP file {why}")
+        if info.filename.endswith(("/", "\\")) or not path.parts or not _ADDED.isdisjoint(path.parts):
+            continue
+        if str(path) in found:
+            raise ValueError(f"the ZIP file holds {str(path)[:80]!r} twice")
+        found[str(path)] = info
+    return found
+
+
+def _fault_of(info: zipfile.ZipInfo, path: PurePosixPath) -> str:
+    """Return why a member of an archive isn't extracted; empty if it is."""
+    shown = repr(info.filename[:80])
+    if path.is_absolute() or ".." in path.parts or ":" in (path.parts or ("",))[0]:
+        return f"holds {shown}, which leads outside of its folder"
+    kind = stat.S_IFMT(info.external_attr >> 16)
+    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+        return f"holds {'a link' if kind == stat.S_IFLNK else 'a special file'}, {shown}; pack the files themselves"
+    return "is encrypted" if info.flag_bits & 1 else ""
 
 
 # ---- files

@@ -16,15 +16,15 @@ import warnings
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from nbrun.errors import InputError, NotSupportedError, SampleError
-from nbrun.judge import archives
 from nbrun.judge.datasets import SHAPES, shape_of
 from nbrun.judge.datasets.solutions import by_problem
 from nbrun.judge.datasets.values import plain
-from nbrun.judge.kattis_package import find_packages, read_package
+from nbrun.judge.kattis_package import ARCHIVES, extracted, find_packages, read_package
 from nbrun.judge.languages import DEFAULT_LANGUAGES, lookup
 from nbrun.judge.problems import TEST_SETS, Adapter, Read, no_solutions, own_id, read_row
 from nbrun.samples import language_of_number, read_items
@@ -198,20 +198,28 @@ class Problems:
         read = self._converted(found, position)
         if read is None:
             return None
-        problem, where = read.problem, found.where
+        problem = read.problem
         if not read.has_own_id and found.name is not None:
             is_path = isinstance(found.name, tuple)  # of a frame whose index has several levels
             problem["id"] = "/".join(map(str, found.name)) if is_path else found.name
         elif not read.has_own_id:
             self._count_made_id(found, problem["id"])
-        has_groups = any(isinstance(problem.get(name), (list, Mapping)) for name in self._keep)  # a user's groups
-        may_be_empty = refusal is not None and (may_be_empty or has_groups)
-        if self._submissions is not None or (may_be_empty and no_solutions(problem)):
+        if self._submissions is not None:
             problem.setdefault("solutions", [])
-        if refusal is not None and (why := refusal(problem)):
-            sample_id = str(problem["id"])
-            raise SampleError(f"{where} (problem {sample_id!r}): {why}", position=position, sample_id=sample_id)
+        if refusal is not None:
+            has_groups = any(isinstance(problem.get(name), (list, Mapping)) for name in self._keep)  # a user's groups
+            self._check_judgeable(found, position, problem, refusal, may_be_empty or has_groups)
         return problem
+
+    def _check_judgeable(
+        self, found: _Row, position: int, problem: dict[str, object], refusal: Refusal, may_be_empty: bool
+    ) -> None:
+        """Raise SampleError if a judge refuses a problem."""
+        if may_be_empty and no_solutions(problem):
+            problem["solutions"] = []
+        if why := refusal(problem):
+            name = str(problem["id"])
+            raise SampleError(f"{found.where} (problem {name!r}): {why}", position=position, sample_id=name)
 
     def _converted(self, found: _Row, position: int) -> Read | None:
         """Return a row in the one shape; None if the adapter leaves it out."""
@@ -245,18 +253,29 @@ class Problems:
         path = self._path
         if path is not None:
             return self._rows_of_folder(Path(path)) if os.path.isdir(path) else self._rows_of_file(Path(path))
-        rows: Any = self._source
-        if hasattr(rows, "itertuples"):  # a DataFrame
-            return _rows_of_frame(rows)
-        if (batches := self._batches(rows)) is not None:
-            rows = (row for batch in batches for row in batch.to_pylist())
-        elif hasattr(rows, "iter_rows") and hasattr(rows, "with_columns"):  # a DataFrame of polars
-            rows = rows.iter_rows(named=True)
-        elif hasattr(rows, "select_columns"):
-            rows = self._with_known_columns(rows)
-        elif iter(rows) is rows:  # a generator gives its rows once
+        if hasattr(self._source, "itertuples"):  # a DataFrame
+            return _rows_of_frame(self._source)
+        return (_Row(f"row {i}", row) for i, row in enumerate(self._mappings(self._source)))
+
+    def _mappings(self, source: Any) -> Iterable[Any]:
+        """Return the rows of anything that isn't a path or a DataFrame of pandas."""
+        has = partial(hasattr, source)
+        if has("read_next_batch"):  # a reader of pyarrow gives its batches once
             self._spend()
-        return (_Row(f"row {i}", row) for i, row in enumerate(rows))
+            return _rows_in(part for batch in source for part in _slices(batch))
+        if has("get_fragments"):  # a dataset of pyarrow, which reads only selected columns
+            columns = self._columns(source.schema.names)
+            return _rows_in(source.to_batches(columns=columns, batch_size=_ROWS_AT_ONCE))
+        if has("to_batches"):  # a table
+            return _rows_in(source.to_batches(max_chunksize=_ROWS_AT_ONCE))
+        if has("to_pylist") and has("schema"):  # a record batch
+            return _rows_in(_slices(source))
+        if has("iter_rows") and has("with_columns"):  # a DataFrame of polars
+            return (row for row in source.iter_rows(named=True))
+        rows: Iterable[Any] = self._with_known_columns(source) if has("select_columns") else source
+        if iter(rows) is rows:  # a generator gives its rows once
+            self._spend()
+        return rows
 
     def _with_known_columns(self, dataset: Any) -> Any:
         """Return a `datasets.Dataset` that decodes only the columns that are read, as plain values."""
@@ -264,21 +283,6 @@ class Problems:
         columns = self._columns(names) if isinstance(names, list) else None
         dataset = dataset if columns is None else dataset.select_columns(columns)
         return dataset.with_format(None) if hasattr(dataset, "with_format") else dataset
-
-    def _batches(self, rows: Any) -> Iterator[Any] | None:
-        """Return the batches of a table, a record batch, a reader or a dataset of pyarrow; None for anything else."""
-        if hasattr(rows, "read_next_batch"):  # a reader gives its batches once
-            self._spend()
-            return (part for batch in rows for part in _slices(batch))
-        if hasattr(rows, "get_fragments"):  # a dataset, which reads only selected columns
-            batches: Iterable[object] = rows.to_batches(
-                columns=self._columns(rows.schema.names), batch_size=_ROWS_AT_ONCE
-            )
-            return iter(batches)
-        if hasattr(rows, "to_batches"):
-            batches = rows.to_batches(max_chunksize=_ROWS_AT_ONCE)
-            return iter(batches)
-        return _slices(rows) if hasattr(rows, "to_pylist") and hasattr(rows, "schema") else None
 
     def _spend(self) -> None:
         """Raise InputError if a source that gives its rows once was read already."""
@@ -298,7 +302,7 @@ class Problems:
     def _rows_of_folder(self, folder: Path) -> Iterator[_Row]:
         """Yield the packages in a folder, named by their paths below it; without any, the rows of all files in it."""
         found = False
-        for package in find_packages(folder, archives.SUFFIXES):
+        for package in find_packages(folder, with_archives=True):
             name = package.relative_to(folder).as_posix()
             if package.is_dir():
                 found = True
@@ -313,7 +317,7 @@ class Problems:
 
     def _rows_of_file(self, path: Path) -> Iterator[_Row]:
         suffix = _suffix(path)
-        if suffix in archives.SUFFIXES:
+        if suffix in ARCHIVES:
             return _rows_of_archive(path, path.stem)
         if suffix in _PARQUET:
             return self._rows_of_parquet(path)
@@ -429,7 +433,7 @@ def _check_path(path: Path) -> None:
         if any((path / mark).is_file() for mark in ("state.json", "dataset_dict.json")):
             load = f"datasets.load_from_disk({str(path)!r})"
             raise InputError(f"read_problems: this folder was made by save_to_disk: give {load}, or a split of it.")
-        if next(find_packages(path, archives.SUFFIXES), None) is None and not _files_in(path):
+        if next(find_packages(path, with_archives=True), None) is None and not _files_in(path):
             raise InputError(
                 f"read_problems: the folder {str(path)!r} holds no problem package (a folder with problem.yaml, or "
                 "such a folder as .zip or .kpp), "
@@ -482,18 +486,17 @@ def _kinds(group: Any) -> Counter[tuple[Any, object]]:
 
     Solutions without a language are left out.
     """
-    if isinstance(group, Mapping):
-        column = group.get("language")
-        if column is None:
-            return Counter()
-        try:
-            names: Counter[object] = Counter(column)  # without a function call for each of thousands of solutions
-        except TypeError:  # the column holds unhashable values
-            names = Counter(name for name in column if isinstance(name, (str, int)))
-        return Counter({(name, None): count for name, count in names.items() if isinstance(name, (str, int))})
-    items = (item for item in (() if group is None else group) if isinstance(item, Mapping))
-    pairs = ((item["language"], item.get("not_supported")) for item in items if "language" in item)
-    return Counter((name, reason) for name, reason in pairs if isinstance(name, (str, int)))
+    if group is None:
+        return Counter()
+    if not isinstance(group, Mapping):
+        items = (item for item in group if isinstance(item, Mapping) and isinstance(item.get("language"), (str, int)))
+        return Counter((item["language"], item.get("not_supported")) for item in items)
+    names: Counter[object]
+    try:
+        names = Counter(group.get("language") or ())  # without a function call for each of thousands of solutions
+    except (TypeError, ValueError):  # the column holds unhashable values, or is an array
+        names = Counter(name for name in group["language"] if isinstance(name, (str, int)))
+    return Counter({(name, None): count for name, count in names.items() if isinstance(name, (str, int))})
 
 
 def _add_submissions(
@@ -533,13 +536,9 @@ def _suffix(path: Path) -> str:
 
 def _files_in(folder: Path) -> list[Path]:
     """Return the files with rows in a folder and its subfolders; JSON files only if there are no others."""
-    files = [
-        Path(at, name)
-        for at, folders, names in os.walk(folder)
-        if not folders.sort() and not any(part.startswith(".") for part in Path(at).relative_to(folder).parts)
-        for name in sorted(names)
-        if not name.startswith(".")
-    ]
+    paths = (path for path in folder.rglob("*") if path.is_file())
+    shown = (path for path in paths if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+    files = sorted(shown, key=lambda path: (path.parent, path.name))
     found = [path for path in files if _suffix(path) in _JSONL + _PARQUET]
     return found or [path for path in files if _suffix(path) in _JSON]
 
@@ -579,7 +578,7 @@ def _rows_of_archive(path: Path, name: str, is_inside: bool = False) -> Iterator
         is_inside: whether `name` comes before these paths, since the folder with this file may hold others.
     """
     try:
-        with archives.extracted(path) as folder:
+        with extracted(path) as folder:
             packages = list(find_packages(folder))
             if not packages:
                 yield _Row(str(path), None, "it holds no problem package (a folder with problem.yaml)", name)
@@ -611,14 +610,13 @@ def _rows_of_json(path: Path) -> Iterator[_Row]:
         else:
             yield from _lines(path)
         return
-    if isinstance(value, dict) and shape_of(value) is None:
-        tables = [part for part in value.values() if _are_rows(part)]
-        if len(tables) == 1:  # {"version": 1, "data": [row, …]}
-            value = tables[0]
-        elif value and _are_rows(list(value.values())):  # id -> row
-            for name, row in value.items():
-                yield _Row(f"{path}: {name!r}", row, name=name)
-            return
+    is_table = isinstance(value, dict) and shape_of(value) is None
+    tables = [part for part in value.values() if _are_rows(part)] if is_table else []
+    if len(tables) == 1:  # {"version": 1, "data": [row, …]}
+        value = tables[0]
+    elif is_table and _are_rows(list(value.values())):  # id -> row
+        yield from (_Row(f"{path}: {name!r}", row, name=name) for name, row in value.items())
+        return
     for i, row in enumerate(value if isinstance(value, list) else [value]):
         yield _Row(f"{path}: row {i}", row)
 
@@ -628,7 +626,12 @@ def _are_rows(value: object) -> bool:
     return isinstance(value, list) and value != [] and isinstance(value[0], Mapping) and shape_of(value[0]) is not None
 
 
-def _slices(batch: Any) -> Iterator[object]:
+def _rows_in(batches: Iterable[Any]) -> Iterator[Any]:
+    """Yield the rows of record batches as mappings."""
+    return (row for batch in batches for row in batch.to_pylist())
+
+
+def _slices(batch: Any) -> Iterator[Any]:
     """Yield a record batch in parts of few rows."""
     return (batch.slice(begin, _ROWS_AT_ONCE) for begin in range(0, batch.num_rows, _ROWS_AT_ONCE))
 
