@@ -17,10 +17,9 @@ from nbrun.judge.checkers import Checker, CheckerInput, CheckerResult, checker_r
 from nbrun.judge.expectations import Check, Outcome, unmet
 from nbrun.judge.harness import STREAMS, Exchange
 from nbrun.judge.records import Shortener, Streams, as_bytes, compile_record, compiler_step, run_record
-from nbrun.judge.sandbox.build import Program
 from nbrun.judge.sandbox.concurrency import MARGIN, ROOM
 from nbrun.judge.sandbox.isolation import PROGRAM
-from nbrun.judge.sandbox.launcher import JudgeContext, Place, RunFolders, launch, place
+from nbrun.judge.sandbox.programs import JudgeContext, Place, Program, RunFolders, launch, place
 from nbrun.judge.sandbox.runner import CancelToken, ExitStatus, Limits
 from nbrun.judge.scoring import grade
 from nbrun.judge.validators import Conversation, KattisValidator, ProgramRunner

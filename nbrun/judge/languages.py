@@ -1,22 +1,25 @@
-"""The table of languages: the commands that compile and run a source. `LocalSandbox(languages=...)` adds rows.
+"""Languages: what their names mean, and the table of the commands that compile and run a source.
 
-Worker threads read it; its rows are frozen. The only I/O is finding programs on the PATH.
+`LocalSandbox(languages=...)` adds rows to the table. Any thread reads it; its rows are frozen. The only I/O is finding
+programs on the PATH. Names of languages are parsed as data sets write them: those of CodeContests (numbers), Codeforces
+("GNU C++20 (64)", "PyPy 3-64"), AtCoder ("C++ (GCC 9.2.1)", "Python (CPython 3.11.4)"), CodeNet and AIZU ("JAVA",
+"C++14"), Kattis, LeetCode and SandboxFusion, and file extensions. A Java source also needs the name of its main class.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from glob import glob
 from typing import NamedTuple
 
 from nbrun.errors import NotSupportedError
-from nbrun.judge.java import main_class
-from nbrun.judge.language_names import language_name
 from nbrun.judge.python_prelude import Prelude, prelude_of
 from nbrun.samples import language_of_number
 
@@ -140,6 +143,87 @@ class Language:
         about = {"compile": compiled, "run": list(self.run), "time_factor": self.time_factor}
         return about | ({"standards": list(self.tried)} if self.tried else {})
 
+
+# ---- the main class of a Java source
+
+_SKIPPED = re.compile(rb'/\*.*?\*/|//[^\n]*|"""(?:\\.|.)*?"""|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'', re.DOTALL)
+_PACKAGE = re.compile(rb"^\s*package\s+([\w.]+)\s*;", re.MULTILINE)
+_TYPE = re.compile(rb"(?P<before>(?:[\w@]+\s+)*)(?:class|enum|record|interface)\s+(?P<name>\w+)")
+_MAIN = re.compile(rb"\bstatic\s+(?:\w+\s+)*void\s+main\s*\(")
+
+
+def main_class(source: bytes) -> str:
+    """Return the full name of the class to run; `Main` if the source has none, which the compiler reports.
+
+    Example:
+        >>> main_class(b"class A {} class B { public static void main(String[] a) {} }")
+        'B'
+        >>> main_class(b"package x.y; // class C\\npublic class Solve { }")
+        'x.y.Solve'
+    """
+    code = _SKIPPED.sub(lambda m: b"0" if m[0][:1] in b"\"'" else b" ", source)
+    package = _PACKAGE.search(code)
+    prefix = package[1].decode("utf-8", "replace") + "." if package else ""
+    return prefix + _chosen(_types(code))
+
+
+class _Type(NamedTuple):
+    name: str
+    is_public: bool
+    has_main: bool = False
+
+
+def _types(code: bytes) -> list[_Type]:
+    """Return the classes, enums, records and interfaces at the top level of a file."""
+    found: list[_Type] = []
+    depth, at = 0, 0
+    for brace in re.finditer(rb"[{}]", code):
+        piece = code[at : brace.start()]
+        if depth == 0 and brace[0] == b"{" and (match := _TYPE.search(piece)):
+            name = match["name"].decode("utf-8", "replace")
+            found.append(_Type(name, b"public" in match["before"].split()))
+        elif depth == 1 and found and _MAIN.search(piece):
+            found[-1] = found[-1]._replace(has_main=True)
+        depth += 1 if brace[0] == b"{" else -1
+        at = brace.end()
+    return found
+
+
+def _chosen(types: list[_Type]) -> str:
+    """Return the first public type with `main`, or else the first public one, or else the first one with `main`."""
+    best = max(types, key=lambda one: (one.is_public, one.has_main), default=None)
+    return "Main" if best is None else best.name
+
+
+def renamed_to_main(source: bytes) -> bytes:
+    """Return a program with its main class renamed to `Main` and no package, for judges that compile `Main.java`.
+
+    Strings and comments stay unchanged. Another class called `Main` gets another name.
+
+    Example:
+        >>> renamed_to_main(b'public class Solve { /* Solve */ Solve() {} static void main(String[] a) {} }')
+        b'public class Main { /* Solve */ Main() {} static void main(String[] a) {} }'
+    """
+    package, _, name = main_class(source).rpartition(".")
+    if name == "Main" and not package:
+        return source
+    others = b"Main_"
+    while others in source:
+        others += b"_"
+    names = {} if name == "Main" else {name.encode(): b"Main", b"Main": others}
+
+    def rename(code: bytes) -> bytes:
+        return re.sub(rb"\w+", lambda m: names.get(m[0], m[0]), code)
+
+    parts, at = [], 0
+    for skipped in _SKIPPED.finditer(source):
+        parts += [rename(source[at : skipped.start()]), skipped[0]]
+        at = skipped.end()
+    code = b"".join([*parts, rename(source[at:])])
+    return re.sub(rb"(?m)^(\s*)package\s+[\w.]+\s*;", rb"\1", code, count=1) if package else code
+
+
+# ---- the table
 
 #: Limits the numeric libraries to one thread (OpenBLAS and MKL read it too). Otherwise they start one for each core,
 #: and the CPU time of all of them counts.
@@ -375,7 +459,7 @@ SCRIPT = Language(
     trial="#!/bin/sh\nexit 0\n",
     address_limited=False,
 )
-#: Names are those of `nbrun.judge.language_names`; its PYTHON is Python 2, as in CodeContests.
+#: Names are those that `parse_language` returns; PYTHON is Python 2, as in CodeContests.
 DEFAULT_LANGUAGES: Mapping[str, Language] = {
     "PYTHON3": PYTHON3, "CPP": CPP, "C": C, "JAVA": JAVA, "PYTHON": PYTHON2, "PYPY3": PYPY3, "PYPY2": PYPY2,
     "KOTLIN": KOTLIN, "GO": GO, "RUST": RUST, "JAVASCRIPT": JAVASCRIPT, "CSHARP": CSHARP, "PASCAL": PASCAL,
@@ -393,8 +477,8 @@ class Row(NamedTuple):
 def lookup(name: object, table: Mapping[str, Language]) -> Row:
     """Return the row of a solution's language, for the standard in that language's name.
 
-    A name is first looked up in the table unchanged, then without regard to case and spaces, then as
-    `nbrun.judge.language_names` parses it.
+    A name is first looked up in the table unchanged, then without regard to case and spaces, then as `parse_language`
+    parses it.
 
     Raises:
         NotSupportedError: the table has no such language; the message lists the languages that it has.
@@ -444,6 +528,167 @@ def find_row(name: object, rows: Collection[str]) -> str | None:
     meant = language_name(name)
     return meant.language if meant is not None and meant.language in rows else None
 
+
+# ---- names of languages
+
+
+class LanguageName(NamedTuple):
+    """A parsed name of a language.
+
+    Attributes:
+        language: the name of its row: "PYTHON3", "PYTHON" (CodeContests' name of Python 2), "PYPY3", "PYPY2", "CPP",
+            "C", "JAVA", "GO", "RUST" and so on.
+        standard: the standard or version in the name, as text: "17" for C++17 ("98" to "26"), "11" for C11, "8" for
+            Java 8, "3.8.2" for Python 3.8.2; empty if the name has none.
+    """
+
+    language: str
+    standard: str = ""
+
+
+#: Words before a language that only name the compiler's vendor or the standard's organisation.
+_VENDORS = (
+    r"(?:gnu|gcc|g\+\+|clang|clang\+\+|llvm|iso|ansi|ms|microsoft|visual|msvc|mono|oracle|openjdk|free|borland|"
+    r"\.net core)"
+)
+_VERSION = r"[ _:-]*v?(?P<version>\d+(?:\.\d+)*)?"
+#: Row -> a pattern of a name's beginning, in lower case. The first match wins, so longer names come before their
+#: prefixes.
+_NAMES: tuple[tuple[str, str], ...] = (
+    ("OBJECTIVEC", r"objective[ -]?c|objc"),
+    ("CPP", r"c\+\+|cpp|cxx|cc|g\+\+|clang\+\+|c ?plus ?plus|msvc(?:\+\+)?"),
+    ("CSHARP", r"c#|csharp|c sharp|cs|dotnet|net core c#"),
+    ("FSHARP", r"f#|fsharp"),
+    ("PYPY", r"pypy|python(?= ?\d?[^a-z]*pypy)"),
+    ("PYTHON", r"python|cpython|py|cython"),
+    ("TYPESCRIPT", r"typescript|ts"),
+    ("JAVASCRIPT", r"javascript|java script|node\.?js|node|js|v8|ecmascript|spidermonkey|d8"),
+    ("KOTLIN", r"kotlin|kt"),
+    ("JAVA", r"java|openjdk|jdk"),
+    ("COBOL", r"cobol|opencobol"),
+    ("COFFEESCRIPT", r"coffeescript"),
+    ("COMMONLISP", r"common lisp|commonlisp|lisp|sbcl"),
+    ("CLOJURE", r"clojure"),
+    ("CRYSTAL", r"crystal"),
+    ("CUDA", r"cuda"),
+    ("DART", r"dart"),
+    ("DELPHI", r"delphi"),
+    ("ELIXIR", r"elixir"),
+    ("ERLANG", r"erlang"),
+    ("FORTRAN", r"fortran|gfortran"),
+    ("GO", r"golang|go"),
+    ("GROOVY", r"groovy"),
+    ("HASKELL", r"haskell|ghc|hs"),
+    ("JULIA", r"julia|jl"),
+    ("LUA", r"luajit|lua"),
+    ("NIM", r"nim"),
+    ("OCAML", r"ocaml|ml"),
+    ("OCTAVE", r"octave"),
+    ("PASCAL", r"pascalabc\.net|pascalabc|pascal|fpc|pas|object pascal"),
+    ("RAKU", r"raku|perl ?6"),
+    ("PERL", r"perl|pl"),
+    ("PHP", r"php"),
+    ("PROLOG", r"prolog|swi-prolog"),
+    ("RACKET", r"racket"),
+    ("RUBY", r"ruby|rb"),
+    ("RUST", r"rust|rustc|rs"),
+    ("SCALA", r"scala"),
+    ("SCHEME", r"scheme"),
+    ("SWIFT", r"swift"),
+    ("VISUALBASIC", r"visual basic|visualbasic|vb\.net|vb"),
+    ("ZIG", r"zig"),
+    ("ADA", r"ada"),
+    ("AWK", r"awk|gawk"),
+    ("BASH", r"bash|shell|sh"),
+    ("SED", r"sed"),
+    ("D", r"d|dlang|dmd|ldc"),
+    ("R", r"r|gnu r"),
+    ("C", r"c|gcc|ansi c"),
+)
+#: What may follow a name and its version: a parenthesis, a compiler, its version. Names of one letter are stricter.
+_REST = r"$|[^a-z0-9+#.].*|\.$"
+_REST_OF_LETTER = r"$|[ _]*[(/:;,-].*|[ _]+(?:gcc|clang|gnu|dmd|ldc|lang|ut|\d).*"
+#: As text: the few that are needed are compiled when they are, by `re`, which keeps them.
+_PATTERNS = tuple(
+    (row, rf"(?:{_VENDORS} +)*(?:{names}){_VERSION}(?P<rest>{_REST_OF_LETTER if len(row) == 1 else _REST})")
+    for row, names in _NAMES
+)
+#: Names of C and C++ standards in drafts and compiler options -> the standard's year.
+_DRAFTS = {"0x": "11", "1y": "14", "1z": "17", "2a": "20", "2b": "23", "2c": "26", "1x": "11", "03": "98", "90": "89"}
+_YEARS = {"CPP": ("98", "11", "14", "17", "20", "23", "26"), "C": ("89", "99", "11", "17", "23")}
+_IN_REST = re.compile(r"(?:cpython|pypy|openjdk|jdk|ruby|rustc|go|php|node\.js)?[ -]*v?(\d+(?:\.\d+)*)")
+
+
+@lru_cache(4096)
+def parse_language(name: str | int) -> LanguageName | None:
+    """Return the language and the standard that a name means; None for an unknown name.
+
+    "PYTHON" in capitals is CodeContests' Python 2; "Python" without a version, in any other spelling, is Python 3.
+
+    Example:
+        >>> parse_language("GNU C++17 (64)"), parse_language("Python (3.8.2)")
+        (LanguageName(language='CPP', standard='17'), LanguageName(language='PYTHON3', standard='3.8.2'))
+        >>> parse_language(1), parse_language("PyPy 3-64"), parse_language("COBOL++")
+        (LanguageName(language='PYTHON', standard='2'), LanguageName(language='PYPY3', standard=''), None)
+    """
+    if isinstance(name, int):
+        name = language_of_number(name)
+    if name == "PYTHON":
+        return LanguageName("PYTHON", "2")
+    text = re.sub(r"[\s_]+", " ", name).strip().lower().removeprefix(".")
+    if row := _row_of_gnu(text):
+        return row
+    for row_name, pattern in _PATTERNS:
+        if match := re.fullmatch(pattern, text):
+            return _with_standard(row_name, match["version"] or "", match["rest"] or "", text)
+    return None
+
+
+def language_name(name: object) -> LanguageName | None:
+    """Return `parse_language(name)`; None if the value is neither text nor a number."""
+    return parse_language(name) if isinstance(name, (str, int)) and not isinstance(name, bool) else None
+
+
+def _row_of_gnu(text: str) -> LanguageName | None:
+    """Parse names with a standard as in a compiler's option: "gnu++17", "gnu11", "c++0x", "gnu gcc c11 5.1.0"."""
+    match = re.search(r"(?:^| |=)(gnu\+\+|c\+\+|g\+\+|gnu|c)(\d[\dxyzabc])(?=$|[^\w.])", text)
+    if match is None:
+        return None
+    row = "CPP" if "+" in match[1] else "C"
+    standard = _DRAFTS.get(match[2], match[2])
+    return LanguageName(row, standard) if standard in _YEARS[row] else None
+
+
+def _with_standard(row: str, version: str, rest: str, text: str) -> LanguageName:
+    if row in _YEARS:
+        # "cpp17", "c++ 20 (gcc 12.2)" and "ms c++ 2017" have a standard; "c++ (gcc 9.2.1)" has only a compiler
+        standard = _DRAFTS.get(version, version).removeprefix("20" if len(version) == 4 else "\0")
+        return LanguageName(row, standard if standard in _YEARS[row] else "")
+    inner = _IN_REST.search(rest)
+    in_rest = inner[1] if inner else ""
+    if row in ("PYTHON", "PYPY"):
+        return _python(row, version, in_rest, text)
+    given = version or in_rest
+    if row == "JAVA":
+        given = given.removeprefix("1.").split(".")[0]  # 1.8.0 and 11.0.6 are Java 8 and Java 11
+    return LanguageName(row, given)
+
+
+def _python(row: str, version: str, in_rest: str, text: str) -> LanguageName:
+    """Return the row of Python or PyPy, where a name has one version behind the word and perhaps another after that."""
+    if row == "PYPY":  # a version in parentheses is PyPy's own, not the language's
+        return LanguageName("PYPY2" if re.match(r"(?:pypy|python)[ -]*2", text) else "PYPY3")
+    given = version
+    if given in ("", "2", "3") and in_rest.startswith(given) and in_rest[:1] in ("2", "3"):
+        given = in_rest  # "python (3.8.2)", "python3 (3.4.3)"
+    if re.fullmatch(r"[23]\d+", given):  # "python38", "py311"
+        given = f"{given[0]}.{given[1:]}"
+    if given.split(".")[0] == "2":
+        return LanguageName("PYTHON", given)
+    return LanguageName("PYTHON3", "" if given == "3" else given)
+
+
+# ---- programs on the PATH
 
 _found: dict[str, str] = {}
 #: Name of a program that wasn't found -> when. Every solution looks it up, and it may be installed at any time, so the

@@ -24,12 +24,10 @@ from nbrun.judge.harness import exchange_of
 from nbrun.judge.judging import Judging, Options
 from nbrun.judge.languages import DEFAULT_LANGUAGES, PYTHON3, Language, lookup
 from nbrun.judge.problems import MEMORY_LIMIT_MB, TEST_SETS, TIME_LIMIT_S, RecentProblems, no_solutions
-from nbrun.judge.sandbox.build import COMPILE_LIMITS, CompileCache, Toolchain
 from nbrun.judge.sandbox.concurrency import ConcurrencyLimiter
-from nbrun.judge.sandbox.isolation import MODES, Isolation
-from nbrun.judge.sandbox.launcher import JudgeContext, temporary_folder
+from nbrun.judge.sandbox.isolation import MODES, TRIAL_COMPILE_S, TRIAL_LIMITS, TRIAL_TESTS, Isolation, SelfTest, probe
+from nbrun.judge.sandbox.programs import COMPILE_LIMITS, CompileCache, JudgeContext, Toolchain, temporary_folder
 from nbrun.judge.sandbox.runner import CancelToken, Limits, Supervisor
-from nbrun.judge.sandbox.self_test import TRIAL_COMPILE_S, TRIAL_LIMITS, TRIAL_TESTS, SelfTest, probe
 from nbrun.judge.sources import read_item, source_of
 from nbrun.judge.validators import ProgramRunner, checker_of, compiled_beside
 from nbrun.model import Task

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nbrun.judge.sandbox.build import Compiled
+from nbrun.judge.sandbox.programs import Compiled
 from nbrun.judge.sandbox.runner import ExitStatus
 from nbrun.verdicts import Verdict
 

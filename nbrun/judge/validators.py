@@ -41,7 +41,7 @@ from nbrun.judge.checkers import (
 from nbrun.judge.datasets.values import flags_of
 from nbrun.judge.languages import Language, lookup
 from nbrun.judge.sandbox.concurrency import cores
-from nbrun.judge.sandbox.launcher import JudgeContext, launch, place, temporary_folder
+from nbrun.judge.sandbox.programs import JudgeContext, launch, place, temporary_folder
 from nbrun.judge.sandbox.runner import CancelToken, ExitStatus, Limits
 from nbrun.judge.sources import Source, read_item, source_of
 from nbrun.judge.supervisor.folders import read_safely

@@ -16,7 +16,7 @@ from programs import PROGRAMS
 from nbrun import verdicts
 from nbrun.errors import InputError, JudgeError
 from nbrun.judge import CPP17, PYTHON3, Language, LocalSandbox
-from nbrun.judge.sandbox.build import COMPILE_LIMITS, CompileCache, Compiled
+from nbrun.judge.sandbox.programs import COMPILE_LIMITS, CompileCache, Compiled
 from nbrun.judge.sources import Source
 
 

@@ -15,8 +15,7 @@ from judge_helpers import SUM_CPP, SUM_PY, judged_as, task
 import nbrun
 from nbrun.errors import NotSupportedError
 from nbrun.judge import CPP, CPP17, PYTHON3, LocalSandbox
-from nbrun.judge.language_names import language_name
-from nbrun.judge.languages import DEFAULT_LANGUAGES, lookup
+from nbrun.judge.languages import DEFAULT_LANGUAGES, language_name, lookup
 from nbrun.judge.python_prelude import prelude_of
 
 STANDARDS_AFTER_17 = ["gnu++20", "gnu++14", "gnu++11", "gnu++98"]

@@ -11,7 +11,7 @@ from typing import Any
 from nbrun.judge.datasets.shape import Draft, Row, Shape
 from nbrun.judge.datasets.tests import Tests, check_of, code_tests, read_tests
 from nbrun.judge.datasets.values import first, mapping_in, parsed, plain
-from nbrun.judge.language_names import language_name
+from nbrun.judge.languages import language_name
 
 
 def _language(row: Row) -> object:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from nbrun.judge.datasets.values import NOT_PARSED, column_of, first, is_missing, parsed, plain
-from nbrun.judge.language_names import language_name
+from nbrun.judge.languages import language_name
 
 #: A block of code: its opening fence, its tag, its content up to the closing fence or the end of the text.
 _FENCED = re.compile(

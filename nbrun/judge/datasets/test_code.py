@@ -11,7 +11,7 @@ from typing import Any
 from nbrun.judge.datasets.shape import SOLUTIONS, Draft, Row, Shape, in_python
 from nbrun.judge.datasets.tests import Tests, check_of, code_tests, test_functions
 from nbrun.judge.datasets.values import column_of, first, number, parsed, plain, text_of
-from nbrun.judge.language_names import language_name
+from nbrun.judge.languages import language_name
 
 _IDS = ("task_id", "id", "name")
 #: What the authors of BigCodeBench allow at least for the tests of a solution, in seconds.

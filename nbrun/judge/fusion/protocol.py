@@ -15,8 +15,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from nbrun.errors import NotSupportedError
-from nbrun.judge.java import renamed_to_main
-from nbrun.judge.languages import find_row, unknown_language
+from nbrun.judge.languages import find_row, renamed_to_main, unknown_language
 from nbrun.judge.sources import read_item
 
 #: The number of tests of one `/submit` that the server runs at once.

@@ -19,9 +19,8 @@ from functools import lru_cache
 from typing import Any
 
 from . import STARVED, processes
-from .bubblewrap import BubblewrapBox
+from .boxes import BoxBuilder, BubblewrapBox, NamespaceBox, Template, enter_user_namespace, forgo_rights
 from .folders import folder_bytes, remove_tree
-from .namespaces import BoxBuilder, NamespaceBox, Template, enter_user_namespace, forgo_rights
 
 #: A program's streams, and how their files are opened for it.
 _STREAMS = {"stdin": os.O_RDONLY, "stdout": os.O_WRONLY, "stderr": os.O_WRONLY}

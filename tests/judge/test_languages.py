@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from nbrun.errors import NotSupportedError
-from nbrun.judge.language_names import language_name, parse_language
-from nbrun.judge.languages import DEFAULT_LANGUAGES, PYTHON3, lookup
+from nbrun.judge.languages import DEFAULT_LANGUAGES, PYTHON3, language_name, lookup, parse_language
 
 MEANT = {
     ("PYTHON3", ""): ["Python", "python", "py", "py3", "Python 3", "PYTHON3", ".py", "Python (Cython 0.29.16)", 3],
