@@ -302,7 +302,11 @@ CPP = Language(
     tried=("17", "20", "14", "11", "98"),
     compat_header="".join(
         f"#include <{name}>\n"
-        for name in ("algorithm", "cctype", "climits", "cmath", "cstdio", "cstdlib", "cstring", "string", "utility")
+        for name in (
+            *("algorithm", "cassert", "cctype", "climits", "cmath", "cstdint", "cstdio", "cstdlib", "cstring"),
+            *("functional", "iomanip", "iostream", "limits", "map", "numeric", "queue", "set", "sstream", "string"),
+            *("utility", "vector"),
+        )
     )
     + 'extern "C" char *gets(char *s);\nnamespace std {\nusing ::gets;\n}  // namespace std\n',
 )
