@@ -34,6 +34,8 @@ _BY_CAUSE = {
     "files": Verdict.OUTPUT_LIMIT_EXCEEDED,
     "processes": Verdict.RUNTIME_ERROR,
 }
+#: A solution gets this many times the time that its validator took more, when it runs again.
+_PATIENCE = 2.0
 #: Signals that come from outside (the kernel out of memory, a shutdown) and that programs rarely cause themselves.
 _FOREIGN = {-int(n) for n in signal.Signals if n.name in ("SIGKILL", "SIGTERM", "SIGHUP", "SIGINT", "SIGQUIT")}
 
@@ -218,7 +220,10 @@ class Judging:
             run, tries = self._run(test, streams, token, limits, more=more), []
             if _is_foreign(run.ending) or (confirm and self._is_doubtful(run)):
                 tries.append(run.record())
-                run = self._run(test, streams, token, limits, alone=True)
+                waited_s = 0.0 if run.talk is None else run.talk.validator_s
+                roomy = replace(limits, wall_limit_s=limits.wall_limit_s + _PATIENCE * waited_s)
+                run = self._run(test, streams, token, roomy, alone=True)
+                _check_validator(run, limits)
                 if confirm and _exceeds_cpu(run.ending, limits) and not run.is_quiet:
                     tries.append(run.record())
                     run, limits = self._run_with_room(test, streams, token)
@@ -338,6 +343,16 @@ class Judging:
                 0  # the output was not kept, so no checker can judge it again later
             )
         return _Found(verdict, record, decision.note)
+
+
+def _check_validator(run: _Run, limits: Limits) -> None:
+    """Raise JudgeError if a solution ran out of wall time because the validator that it talked to was slow."""
+    ending = run.ending
+    if run.talk is not None and ending.cause == "wall" and ending.wall_s - run.talk.validator_s < limits.wall_limit_s:
+        raise JudgeError(
+            f"its time was up ({ending.wall_s:.1f} s) while the problem's validator used or waited for a CPU for "
+            f"{run.talk.validator_s:.1f} s, which says nothing of the solution. It runs again later."
+        )
 
 
 def _checker_input(test: Mapping[str, Any], output: bytes) -> CheckerInput:

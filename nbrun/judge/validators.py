@@ -65,10 +65,12 @@ class Conversation(NamedTuple):
     Attributes:
         ending: how the solution ended.
         result: what the validator decided.
+        validator_s: the CPU time that the validator used or waited for, while the solution may have waited for it.
     """
 
     ending: ExitStatus
     result: CheckerResult
+    validator_s: float
 
 
 @dataclass(frozen=True)
@@ -310,7 +312,11 @@ class KattisValidator(_ProgramChecker):
         if errors:
             raise errors[0]
         run = runs[0]
-        return Conversation(ending, self._concluded(program, run, limits))
+        validator_s = run.ending.cpu_s + run.ending.delay_s
+        if ending.cause is not None and not ending.is_unheard:
+            # The solution was ended by a limit while the validator listened: what became of that doesn't count.
+            return Conversation(ending, self._result(run) or CheckerResult(False, run.note), validator_s)
+        return Conversation(ending, self._concluded(program, run, limits), validator_s)
 
     def _result(self, run: ProgramRun) -> CheckerResult | None:
         accepted = _KATTIS.get(run.ending.return_code or 0)

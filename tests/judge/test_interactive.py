@@ -186,3 +186,15 @@ def test_no_descriptor_is_left(sandboxes: Any) -> None:
     for _ in range(3):
         verdict(sandbox, "input()\ninput()\n")
     assert sorted(os.listdir("/proc/self/fd")) == before
+
+
+def test_time_that_the_validator_needs_is_not_the_solutions(sandboxes: Any) -> None:
+    """Twice the solution's wall limit passes before the validator asks: the solution waits, and gets that time."""
+    asks = "import sys, time\nwhile time.process_time() < 2.6: pass\nprint(7, flush=True)\n"
+    sandbox = sandboxes(asks + "sys.exit(42 if input() == '7' else 43)\n", time_limit_s=0.2)  # 1.4 s of wall time
+    assert verdict(sandbox, "print(input())\n") == "Accepted"
+
+
+def test_a_validator_that_fails_because_the_solution_was_ended_changes_no_verdict(sandboxes: Any) -> None:
+    sandbox = sandboxes("import os\nprint(1, flush=True)\ninput()\nos.abort()\n", time_limit_s=0.2)
+    assert verdict(sandbox, "import time\ntime.sleep(60)\n") == "TimeLimitExceeded"

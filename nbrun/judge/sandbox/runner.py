@@ -65,6 +65,7 @@ class ExitStatus:
         return_code: its exit code, or minus the signal that killed it.
         cause: the limit that ended it: `cpu`, `wall`, `memory`, `files`, `processes`, or None.
         is_unheard: its stdout is a pipe whose reader closed it, or ended, before the program ended.
+        delay_s: how long it was ready without getting a CPU; known of programs that talk over pipes alone.
     """
 
     return_code: int | None
@@ -73,6 +74,7 @@ class ExitStatus:
     wall_s: float
     memory_mb: float
     is_unheard: bool = False
+    delay_s: float = 0.0
 
 
 class IdleMonitors:
@@ -254,7 +256,7 @@ class Supervisor:
             )
         return ExitStatus(
             report["return_code"], report["cause"], report["cpu_s"], report["wall_s"], report["memory_bytes"] / _MB,
-            report["is_unheard"],
+            report["is_unheard"], report["delay_s"],
         )  # fmt: skip
 
     def _ask(self, request: bytes, patience_s: float, token: CancelToken, fds: list[int], kind: Any) -> dict[str, Any]:

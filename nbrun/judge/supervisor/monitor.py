@@ -133,6 +133,8 @@ class Monitor:
         self._looked_at = self.started
         self._stopped_s = 0.0  # in which this process itself didn't run, though it wanted to
         self._folder_at = self.started + _FOLDER_EVERY_S
+        self._talks = bool(fds)  # with another program, over pipes
+        self.delay_s = 0.0  # how long a program that talks was ready without getting a CPU
 
     def run(self) -> dict[str, Any]:
         """Run the program and return the report on how it ended."""
@@ -157,6 +159,7 @@ class Monitor:
             "cpu_s": self.account.cpu_s,
             "wall_s": ended - (self.began or self.started),
             "is_unheard": is_unheard,
+            "delay_s": self.delay_s,
             "memory_bytes": max(self.memory_bytes, self.reaped_bytes),
         }
 
@@ -386,6 +389,8 @@ class Monitor:
     def _exceeded(self) -> str | None:
         """The limit that the living program and its descendants have passed by now."""
         living = self._living()
+        if self._talks:
+            self.delay_s = max(self.delay_s, *map(processes.run_delay_s, living), 0.0)
         if self.fds:
             self._release_closed(living)
         memory = self._look(living)
