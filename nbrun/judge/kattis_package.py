@@ -96,7 +96,7 @@ _CODING = re.compile(r"\A(?:[^\n]*\n)?[ \t\f]*#[^\n]*coding[:=]")
 SCRIPT = "SCRIPT"
 _SCRIPTS = ("build", "run")
 _NO_HINTS = Hints()
-_CONSTANT = re.compile(r"\{\{([A-Za-z_]\w*)\}\}", re.ASCII)
+_CONSTANT = re.compile(r"\{\{([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)?)\}\}", re.ASCII)
 
 #: Verdicts by the names of folders.
 _Expected = Mapping[str, Sequence[Verdict]]
@@ -147,7 +147,11 @@ class _Submission(NamedTuple):
 
 
 class _Package:
-    """A package's folder, its problem.yaml, and the constants that stand as `{{name}}` in its other files."""
+    """A package's folder, its problem.yaml, and the constants that are named in its other files.
+
+    Attributes:
+        constants: by their names as files have them: `{{name}}`, or `{{name.variant}}`.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.data = folder, folder / "data"
@@ -159,8 +163,11 @@ class _Package:
         types: Any = self.about.get("type") or "pass-fail"
         legacy_types = [_TYPES_OF_VALIDATION[word] for word in self.validation if word in _TYPES_OF_VALIDATION]
         self.types = [*(types.split() if isinstance(types, str) else [str(kind) for kind in types]), *legacy_types]
-        values = self._mapping("constants").items()
-        self.constants = {str(name): str(v.get("value", "") if isinstance(v, Mapping) else v) for name, v in values}
+        self.constants: dict[str, str] = {}
+        for name, value in self._mapping("constants").items():
+            variants = value if isinstance(value, Mapping) else {"value": value}
+            self.constants |= {str(name): str(variants.get("value", ""))}
+            self.constants |= {f"{name}.{variant}": str(text) for variant, text in variants.items()}
 
     def row(self, name: str) -> dict[str, object]:
         """Return the row of the package, with this id."""

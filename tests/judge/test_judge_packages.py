@@ -699,19 +699,20 @@ def test_rules_that_contradict_each_other_are_named(tmp_path: Path) -> None:
 CONSTANTS = """problem_format_version: 2025-09
 name: own
 limits: {time_limit: 2}
-constants: {most: 7, word: seven, eps: {value: 0.5}}
+constants: {most: 7, word: seven, eps: {value: 0.5, half: one half}}
 """
 
 
 def test_constants_stand_in_submissions_validators_included_files_and_groups(tmp_path: Path) -> None:
     check = (
-        "import sys\nsys.exit(42 if sys.argv[4:] == ['{{word}}', '0.5'] and sys.stdin.read() == '7 7 {{no}}' else 43)\n"
+        "import sys\nright = ['{{word}}', '0.5', '{{eps.half}}'] == [*sys.argv[4:], 'one half']\n"
+        "sys.exit(42 if right and sys.stdin.read() == '7 7 {{no}}' else 43)\n"
     )
     found = verdicts_of(package(tmp_path, {
         "problem.yaml": CONSTANTS, "data/secret/1.in": "{{most}}\n", "data/secret/1.ans": "",
         "data/test_group.yaml": "output_validator_args: ['{{word}}', '{{eps}}']\n",
         "output_validator/check.py": check, "include/python3/shared.py": "MOST = {{most}}\n",
-        "submissions/accepted/a.py": "import shared\nprint(shared.MOST, {{most}}, '{{no}}', end='')\n",
+        "submissions/accepted/a.py": "import shared\nprint(shared.MOST, {{most.value}}, '{{no}}', end='')\n",
         "submissions/wrong_answer/b.py": "print(input())\n",
     }))  # fmt: skip
     assert {name: result["verdict"] for name, result in found.items()} == {
