@@ -519,13 +519,13 @@ class _Warnings(types.ModuleType):
         return importlib.import_module, ("warnings",)
 
 
-def _dispatch_warning(shown: warnings.WarningMessage) -> None:
+def _dispatch_warning(before: Callable[..., None], shown: warnings.WarningMessage) -> None:
     """Show a warning by the hooks of the calling thread's task. Python calls this for each warning that isn't ignored.
 
     It is the one function that `catch_warnings` leaves in its place.
     """
     if current_writer() is None:
-        _before["warn"](shown)
+        before(shown)
         return
     show = _replaced("showwarning")
     if show is None or show is warnings._showwarning_orig:  # type: ignore[attr-defined]
@@ -539,7 +539,35 @@ def _dispatch_warning(shown: warnings.WarningMessage) -> None:
 
 _lock = threading.Lock()
 _live = 0
-_before: dict[str, Any] = {"start": threading.Thread.start, "emit": logging.StreamHandler.emit}
+_patches: list[_Patch] = []  # under _lock
+
+
+class _Patch:
+    """Replaces a function while a run is active.
+
+    Tracers and debuggers may wrap it meanwhile. Then it stays when the run ends, and does only what was done before;
+    the next run puts another one around all of them, so that no function calls itself.
+
+    Args:
+        owner: the class or module that has the function.
+        replacement: called with what was there before, and the arguments.
+    """
+
+    def __init__(self, owner: Any, name: str, replacement: Callable[..., Any]) -> None:
+        self._owner, self._name, self._before = owner, name, getattr(owner, name)
+        before, self._is_active = self._before, True
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return replacement(before, *args, **kwargs) if self._is_active else before(*args, **kwargs)
+
+        self._call = call
+        setattr(owner, name, call)
+
+    def undo(self) -> None:
+        """Restore what was there before, unless something else is there now."""
+        self._is_active = False
+        if getattr(self._owner, self._name, None) is self._call:
+            setattr(self._owner, self._name, self._before)
 
 
 def install() -> None:
@@ -553,17 +581,11 @@ def install() -> None:
             _streams[name].target = sys.__dict__.get(name)
             sys.__dict__[name] = _streams[name]
         sys.__class__ = _Sys
-        if threading.Thread.start is not _start:
-            _before["start"] = threading.Thread.start  # perhaps a debugger's
-        if logging.StreamHandler.emit is not _emit:
-            _before["emit"] = logging.StreamHandler.emit
-        threading.Thread.start = _start  # type: ignore[assignment, method-assign]
-        logging.StreamHandler.emit = _emit  # type: ignore[assignment, method-assign]
-        _before["factory"] = logging.getLogRecordFactory()
-        logging.setLogRecordFactory(_make_record)
+        _patches.append(_Patch(threading.Thread, "start", _start))
+        _patches.append(_Patch(logging.StreamHandler, "emit", _emit))
+        _patches.append(_Patch(logging, "_logRecordFactory", _make_record))  # what setLogRecordFactory sets
         if type(warnings) is types.ModuleType and "_showwarnmsg" in warnings.__dict__:  # a private hook of Python
-            _before["warn"] = warnings.__dict__["_showwarnmsg"]
-            warnings.__dict__["_showwarnmsg"] = _dispatch_warning
+            _patches.append(_Patch(warnings, "_showwarnmsg", _dispatch_warning))
             warnings.__class__ = _Warnings
 
 
@@ -583,19 +605,13 @@ def _restore() -> None:
     for name in NAMES:
         if sys.__dict__.get(name) is _streams[name]:
             sys.__dict__[name] = _streams[name].target
-    if threading.Thread.start is _start:
-        threading.Thread.start = _before["start"]  # type: ignore[method-assign]
-    if logging.StreamHandler.emit is _emit:
-        logging.StreamHandler.emit = _before["emit"]  # type: ignore[method-assign]
-    if logging.getLogRecordFactory() is _make_record:
-        logging.setLogRecordFactory(_before["factory"])
     if type(warnings) is _Warnings:
         warnings.__class__ = types.ModuleType  # type: ignore[assignment]
-        if warnings.__dict__["_showwarnmsg"] is _dispatch_warning:
-            warnings.__dict__["_showwarnmsg"] = _before["warn"]
+    while _patches:
+        _patches.pop().undo()
 
 
-def _start(thread: threading.Thread) -> None:
+def _start(before: Callable[..., None], thread: threading.Thread) -> None:
     """Start a thread; what it writes counts as the output of the task that starts it."""
     writer = current_writer()
     if writer is not None and not thread.name.startswith("nbrun-"):
@@ -606,14 +622,14 @@ def _start(thread: threading.Thread) -> None:
             run()
 
         thread.run = run_as_task  # type: ignore[method-assign]
-    _before["start"](thread)
+    before(thread)
 
 
-def _emit(handler: logging.StreamHandler[Any], record: logging.LogRecord) -> None:
+def _emit(before: Callable[..., None], handler: logging.StreamHandler[Any], record: logging.LogRecord) -> None:
     """Have handlers that print, such as logging.basicConfig's, write to the task's output."""
     writer = current_writer()
     if writer is None or not _is_console(handler):
-        _before["emit"](handler, record)
+        before(handler, record)
         return
     try:
         text = handler.format(record) + handler.terminator
@@ -632,8 +648,8 @@ def _is_console(handler: logging.StreamHandler[Any]) -> bool:
     return any(stream is k for k in known) or type(stream).__name__ == "OutStream"
 
 
-def _make_record(*args: Any, **kwargs: Any) -> logging.LogRecord:
-    record: logging.LogRecord = _before["factory"](*args, **kwargs)
+def _make_record(before: Callable[..., logging.LogRecord], *args: Any, **kwargs: Any) -> logging.LogRecord:
+    record = before(*args, **kwargs)
     if record.levelno >= logging.WARNING and (writer := current_writer()) is not None:
         try:
             text = record.getMessage()

@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 import nbrun
 from nbrun import output
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
 
@@ -473,3 +474,46 @@ def test_lines_of_tasks_beside_each_other_stay_whole(tmp_path: Path, capsys: pyt
 
     run(tmp_path, fn, items=(1, 2)).wait(60)
     assert capsys.readouterr().out == "half and half\n" * 2
+
+
+def test_what_another_library_wraps_while_a_run_goes_on_works_in_the_next_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tracers and debuggers do so: their functions call those of the run, which are not to call them in turn."""
+    gate = threading.Event()
+    live = run(tmp_path / "a", lambda task: {"n": gate.wait(60)}, [1])
+    before_record, before_start = logging.getLogRecordFactory(), threading.Thread.start
+    before_emit = logging.StreamHandler.emit
+    called: list[str] = []
+
+    def record(*args: Any, **more: Any) -> logging.LogRecord:
+        called.append("record")
+        return before_record(*args, **more)
+
+    def begin(thread: threading.Thread) -> None:
+        called.append("start")
+        before_start(thread)
+
+    def emit(handler: Any, what: logging.LogRecord) -> None:
+        called.append("emit")
+        before_emit(handler, what)
+
+    monkeypatch.setattr(threading.Thread, "start", begin)
+    monkeypatch.setattr(logging.StreamHandler, "emit", emit)
+    logging.setLogRecordFactory(record)
+    handler = logging.StreamHandler()
+    logging.getLogger("mine").addHandler(handler)
+    try:
+        gate.set()
+        live.wait(60)
+        until(lambda: output._live == 0, "nothing is captured any more")
+        for folder in ("b", "c"):
+            called.clear()
+            run(tmp_path / folder, fails_after(lambda t: logging.getLogger("mine").warning("line of it")), [1]).wait(60)
+            until(lambda: output._live == 0, "nothing is captured any more")
+            assert printed(tmp_path / folder)[1].count("line of it") == 1
+            assert {"record", "start", "emit"} <= set(called)
+        logging.getLogger("mine").warning("outside")
+    finally:
+        logging.getLogger("mine").removeHandler(handler)
+        logging.setLogRecordFactory(logging.LogRecord)
