@@ -227,9 +227,11 @@ def expectations_of(rules: Rules, name: str, tests: Sequence[str], default: Sequ
     matching, is_overridden = _matching(rules, name)
     said = list(filter(None, map(_verdicts_of, matching)))
     verdicts = _in_all(said)
-    checks = [] if is_overridden else [_check_of("", _FOLDER_RULES.get(name.partition("/")[0], {}))]
+    folder_rule: Mapping[str, object] = {} if is_overridden else _FOLDER_RULES.get(name.partition("/")[0], {})
+    rules_of_tests = [("", folder_rule)]
     for about in matching:
-        checks += [_check_of("", about), *(_check_of(at, inner) for at, inner in _of_tests(about).items())]
+        rules_of_tests += [("", about), *_of_tests(about).items()]
+    checks = [_check_of(at, rule) for at, rule in rules_of_tests]
     if not any(check.tests or check.score is not None or check.message for check in checks):
         checks = []
     elif tests:
@@ -376,16 +378,21 @@ def unmet(checks: Iterable[Check], outcomes: Sequence[Outcome], scores: Mapping[
 def _unmet(check: Check, outcomes: Sequence[Outcome]) -> Iterator[str]:
     of = f" of {check.tests}" if check.tests else ""
     found = [outcome for outcome in outcomes if check.matches(outcome.test)]
-    verdicts = {outcome.verdict for outcome in found}
-    permitted, required = verdicts if check.permitted is None else check.permitted, check.required
+    if not found:
+        return
+    if check.permitted is not None:
+        yield from _not_permitted(check.permitted, found)
+    if check.required is not None and {outcome.verdict for outcome in found}.isdisjoint(check.required):
+        yield f"no test{of} is {' or '.join(check.required)}"
+    if check.message is not None and not any(check.message in outcome.message for outcome in found):
+        yield f"no message of the validator{of} contains {check.message!r}"
+
+
+def _not_permitted(permitted: Sequence[str], found: Sequence[Outcome]) -> Iterator[str]:
     others = [outcome for outcome in found if outcome.verdict not in permitted]
     if others:
         more = f" (and {len(others) - 1} more tests)" if len(others) > 1 else ""
         yield f"{others[0].test} is {others[0].verdict}, not {' or '.join(permitted)}{more}"
-    if found and required is not None and verdicts.isdisjoint(required):
-        yield f"no test{of} is {' or '.join(required)}"
-    if found and check.message is not None and not any(check.message in outcome.message for outcome in found):
-        yield f"no message of the validator{of} contains {check.message!r}"
 
 
 def _unmet_score(check: Check, scores: Mapping[str, float] | None) -> Iterator[str]:

@@ -29,8 +29,9 @@ import tempfile
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from operator import attrgetter
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -272,10 +273,7 @@ class _Package:
             return item
         main = item.get("file") or next((f.name for f in (path, *_inside(path)) if f.is_file()), "main.cpp")
         files = item.get("files", {})
-        places = (path.parent, self.folder / "include", self.folder, self.folder / "input_validators")
-        headers = [file for place in places for file in _inside(place) if file.suffix in _HEADERS]
-        others = {file.name: file for file in reversed(headers) if file.name not in {main, *files}}
-        found, _ = _read_sources(dict(sorted(others.items())), item["language"])
+        found = self._headers_for(path, {main, *files}, item["language"])
         if not found:
             return item
         files = {**found, **files}
@@ -283,6 +281,13 @@ class _Package:
             # Such an include finds the headers from a folder one level deeper.
             main, files = f"source/{main}", {**found, **{f"source/{name}": text for name, text in files.items()}}
         return item | {"file": main, "files": files}
+
+    def _headers_for(self, path: Path, own: Collection[str], language: str) -> dict[str, str]:
+        """Return the headers beside a validator and those that the package shares, without its own files."""
+        places = (path.parent, self.folder / "include", self.folder, self.folder / "input_validators")
+        headers = [file for place in places for file in _inside(place) if file.suffix in _HEADERS]
+        others = {file.name: file for file in reversed(headers) if file.name not in own}
+        return _read_sources(dict(sorted(others.items())), language)[0]
 
     # ---- tests
 
@@ -361,11 +366,16 @@ class _Package:
         rules = expectations.check_rules(_read_yaml(path) if path.is_file() else {})
         folders = [folder for folder in _inside(self.folder / "submissions") if folder.is_dir()]
         found = [self._submission(path, rules, tests) for folder in folders for path in _inside(folder)]
-        groups = {group: [s for s in found if s.group == group] for group in ("solution", "incorrect_solution")}
+        right, wrong = ([s for s in found if s.group == group] for group in ("solution", "incorrect_solution"))
+        expected = attrgetter("expected")
         checks = {s.name: [check.record() for check in s.checks] for s in found if s.checks}
         return {
-            **{f"{group}s": [s.item for s in members] for group, members in groups.items()},
-            "expected_verdicts": {group: [s.expected for s in members] for group, members in groups.items()},
+            "solutions": [s.item for s in right],
+            "incorrect_solutions": [s.item for s in wrong],
+            "expected_verdicts": {
+                "solution": list(map(expected, right)),
+                "incorrect_solution": list(map(expected, wrong)),
+            },
             "sets_no_time_limit": [s.name for s in found if not s.sets_time_limit],
             **({"expectations": checks} if checks else {}),
         }
@@ -470,9 +480,7 @@ def _main_of(language: str, text: Mapping[str, str]) -> str:
     sources = [name for name in text if LANGUAGES.get(Path(name).suffix) == language] or list(text)
     if language == "JAVA":
         sources = [name for name in sources if _JAVA_MAIN.search(text[name])] or sources
-    usual = sorted(
-        (name for name in sources if Path(name).stem in _MAINS), key=lambda name: _MAINS.index(Path(name).stem)
-    )
+    usual = [name for stem in _MAINS for name in sources if Path(name).stem == stem]
     if language == "PYTHON3":
         likely = [name for name in sources if not _is_imported(name, text)]
     else:

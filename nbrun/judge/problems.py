@@ -144,14 +144,12 @@ def _read_sets(problem: dict[str, object], draft: Draft, tests: Sequence[str]) -
     """
     found: list[dict[str, object]] = []
     counts: dict[str, int] = {}
-    of_users = [name for name in tests if name not in (*TEST_SETS, *_ALWAYS) and not is_missing(draft.row.get(name))]
     for name in dict.fromkeys((*_ALWAYS, *tests)):
-        if name not in draft.sets and name not in of_users:
-            continue
-        read = draft.tests(name) if name in draft.sets else read_tests(draft.row[name], name, draft.function)
-        column = draft.columns.get(name, name)
-        _add(problem, found, read, column)
-        counts[column] = len(read.tests)
+        read = _read_set(draft, name)
+        if read is not None:
+            column = draft.columns.get(name, name)
+            _add(problem, found, read, column)
+            counts[column] = len(read.tests)
     problem["tests"] = found
     if not found and not problem.get("not_supported"):
         columns = [draft.columns.get(name, name) for name in draft.sets]
@@ -159,6 +157,15 @@ def _read_sets(problem: dict[str, object], draft: Draft, tests: Sequence[str]) -
         counted = ", ".join(f"{name}: {n}" for name, n in counts.items()) or "none of the sets that were asked for"
         more = f"; it has {unread}, which tests= leaves out" if unread else ""
         raise ValueError(f"it has no test ({counted}){more}")
+
+
+def _read_set(draft: Draft, name: str) -> Tests | None:
+    """Return the tests of a set, which may be a column that the user names; None if the row has no such set."""
+    if name in draft.sets:
+        return draft.tests(name)
+    if name in (*TEST_SETS, *_ALWAYS) or is_missing(draft.row.get(name)):
+        return None
+    return read_tests(draft.row[name], name, draft.function)
 
 
 def _add(problem: dict[str, object], found: list[dict[str, object]], read: Tests, name: str) -> None:

@@ -132,18 +132,24 @@ def _read_struct(struct: Mapping[str, Any], where: str, language: object) -> obj
     if isinstance(columns[code], str):
         return [_read_item(columns, language)]
     name = next((name for name in _LANGUAGE if name in columns), "language")
-    codes: Any = columns[code]
-    names: Any = columns.get(name)
-    if isinstance(codes, list) and not isinstance(names, list):  # one language for all of them, or none
-        names = [None if is_missing(names) else names] * len(codes)
-    if not isinstance(codes, list) or len(codes) != len(names):
-        counts = f"{_count(codes)} of {code!r} and {_count(names)} of {name!r}"
+    codes, names = _lists_of(columns.get(code), columns.get(name))
+    if codes is None or names is None or len(codes) != len(names):
+        counts = f"{_count(columns[code])} of {code!r} and {_count(names or columns.get(name))} of {name!r}"
         raise ValueError(f"{where!r} is a struct of lists of unequal length: {counts}")
     if not {*map(type, names)} <= {int, str}:
         names = [_language_of(name, code, language) for name, code in zip(names, codes, strict=True)]
-    columns |= {code: list(map(_decoded, codes)), name: names}
+    if not {*map(type, codes)} <= {str}:
+        codes = list(map(_decoded, codes))
+    columns |= {code: codes, name: names}
     renamed = {code: "solution", name: "language"}
     return {renamed.get(key, key): column for key, column in columns.items()}
+
+
+def _lists_of(codes: Any, names: Any) -> tuple[list[Any] | None, list[Any] | None]:
+    """Return the lists of sources and of their languages; None for what is no list."""
+    if isinstance(codes, list) and not isinstance(names, list):  # one language for all of them, or none
+        names = [None if is_missing(names) else names] * len(codes)
+    return codes if isinstance(codes, list) else None, names if isinstance(names, list) else None
 
 
 def _read_by_language(columns: Mapping[str, Any], where: str) -> list[Any]:

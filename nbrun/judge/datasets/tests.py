@@ -190,15 +190,18 @@ def _read_columns(value: Mapping[str, object], names: Sequence[str], where: str,
         counts = ["no" if column is None else len(column) for column in (inputs, outputs)]
         raise ValueError(f"{where!r} has {counts[0]} inputs and {counts[1]} outputs")
     if function is not None or len(columns) > 2:
-        columns |= {"input": inputs, "output": outputs}
-        same = {key: column for key, column in columns.items() if len(column) == len(inputs)}
-        rows = [dict(zip(same, cells, strict=True)) for cells in zip(*same.values(), strict=True)]
-        return _read_list(rows, where, function)
+        return _read_list(_rows_of({**columns, "input": inputs, "output": outputs}, len(inputs)), where, function)
     if {*map(type, inputs), *map(type, outputs)} <= {str}:  # the usual case, in a faster way
         return Tests(_tests_of_text(inputs, outputs))
     lines = names[0] == "inputs"  # APPS, TACO: a list is lines, on both sides
     pairs = enumerate(zip(inputs, outputs, strict=True))
     return Tests([_read_test({"input": given, "output": due}, f"{where}[{i}]", lines) for i, (given, due) in pairs])
+
+
+def _rows_of(columns: Mapping[str, list[Any]], count: int) -> list[dict[str, Any]]:
+    """Return the rows of the columns that have this length."""
+    same = {key: column for key, column in columns.items() if len(column) == count}
+    return [dict(zip(same, cells, strict=True)) for cells in zip(*same.values(), strict=True)]
 
 
 def _tests_of_text(inputs: Sequence[str], outputs: Sequence[str]) -> list[dict[str, Any]]:

@@ -22,7 +22,7 @@ import threading
 import time
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from nbrun.errors import InputError, JudgeError
 
@@ -107,18 +107,10 @@ def _address(url: object) -> Address:
     text = url.strip()
     try:
         parts = urlsplit(text if "://" in text else f"http://{text}")
-        port, host = parts.port, parts.hostname
+        port, host = parts.port, parts.hostname or ""
     except ValueError as e:
         raise _not_a_url(url, str(e)) from None
-    has_more = parts.username is not None or parts.query or parts.fragment
-    problems = (
-        (parts.scheme not in ("http", "https"), f"the scheme {parts.scheme}:// is not supported"),
-        (not host, "it names no host"),
-        (len(text.split()) > 1, "it holds a space"),
-        (not text.isascii(), "it holds letters beyond ASCII; write the host as xn--…, the path with %xx"),
-        (has_more, "it holds more than a host, a port and a path; give names and passwords in headers="),
-    )
-    if (why := next((why for applies, why in problems if applies), "")) or host is None:
+    if why := _fault_of(parts, text):
         raise _not_a_url(url, why)
     path = parts.path.rstrip("/")
     for own in _SERVICE_PATHS:
@@ -128,6 +120,19 @@ def _address(url: object) -> Address:
     shown = f"[{host}]" if ":" in host else host
     name = f"{parts.scheme}://{shown}{f':{port}' if port not in (None, usual) else ''}{path}"
     return Address(name, host, port or usual, path, is_secure)
+
+
+def _fault_of(parts: SplitResult, text: str) -> str:
+    """Return why a text is no URL of a server; empty if it is one."""
+    has_more = parts.username is not None or parts.query or parts.fragment
+    problems = (
+        (parts.scheme not in ("http", "https"), f"the scheme {parts.scheme}:// is not supported"),
+        (not parts.hostname, "it names no host"),
+        (len(text.split()) > 1, "it holds a space"),
+        (not text.isascii(), "it holds letters beyond ASCII; write the host as xn--…, the path with %xx"),
+        (has_more, "it holds more than a host, a port and a path; give names and passwords in headers="),
+    )
+    return next((why for applies, why in problems if applies), "")
 
 
 def _not_a_url(url: str, why: str) -> InputError:
