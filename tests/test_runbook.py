@@ -13,6 +13,7 @@ import pytest
 
 import nbrun
 from nbrun.storage import compactor
+from tests.waiting import until
 
 SAMPLES, TASKS, HELD = 6, 5, 2
 UNFINISHED = """find results -name "*.json" | xargs grep -l '"is_complete": false' | wc -l"""
@@ -64,16 +65,11 @@ def test_both_commands_are_at_most_30_s_late_and_correct_at_the_end(
     samples = [{"id": f"s{i}", "solutions": list(range(TASKS))} for i in range(SAMPLES)]
     run = nbrun.start(samples, fn, tmp_path / "results", workers=SAMPLES * HELD, retry=None, view=None)
     try:
-        end = time.monotonic() + 60
-        while run.progress.done < SAMPLES * TASKS - (SAMPLES - 1) * HELD:
-            assert time.monotonic() < end, run
-            time.sleep(0.02)
+        until(lambda: run.progress.done >= SAMPLES * TASKS - (SAMPLES - 1) * HELD, lambda: run)
         held = {f"results/s{i}.json": (TASKS - HELD, TASKS, False) for i in range(1, SAMPLES)}
         truth = {"results/s0.json": (TASKS, TASKS, True), **held}
-        end = time.monotonic() + LATE_S
-        while progress_of_files(tmp_path) != truth or unfinished(tmp_path) != SAMPLES - 1:
-            assert time.monotonic() < end, (progress_of_files(tmp_path), unfinished(tmp_path))
-            time.sleep(0.1)
+        until(lambda: progress_of_files(tmp_path) == truth, lambda: progress_of_files(tmp_path), timeout_s=LATE_S)
+        assert unfinished(tmp_path) == SAMPLES - 1
     finally:
         may_end.set()
     run.wait(60)

@@ -6,6 +6,16 @@ import time
 from collections.abc import Callable
 
 
+def is_true_within(timeout_s: float, condition: Callable[[], object]) -> bool:
+    """Return True once `condition()` is true, False if it isn't within `timeout_s`."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.002)
+    return True
+
+
 def until(condition: Callable[[], object], what: object = "", *, timeout_s: float = 60) -> None:
     """Return once `condition()` is true.
 
@@ -15,7 +25,5 @@ def until(condition: Callable[[], object], what: object = "", *, timeout_s: floa
     Raises:
         AssertionError: it isn't true within `timeout_s`.
     """
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {timeout_s:g} s: {what() if callable(what) else what}"
-        time.sleep(0.002)
+    if not is_true_within(timeout_s, condition):
+        raise AssertionError(f"not within {timeout_s:g} s: {what() if callable(what) else what}")

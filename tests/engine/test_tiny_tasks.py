@@ -9,6 +9,7 @@ import pytest
 
 import nbrun
 from nbrun.storage.directory import FINGERPRINT_BYTES, InFlightTasks
+from tests.waiting import until
 
 WORKERS, LONG = 16, 64
 
@@ -82,10 +83,7 @@ def test_idle_workers_cost_no_time(tmp_path: Path) -> None:
         yield {"id": "b", "solutions": list(range(10))}
 
     run = nbrun.start(samples(), lambda task: {"n": task.index}, tmp_path / "r", workers=8, view=None)
-    deadline = time.monotonic() + 60
-    while run.progress.saved < 2_000:
-        assert time.monotonic() < deadline
-        run.wait(0.01)
+    until(lambda: run.progress.saved == 2_000, "all of the first sample is saved")
     before, began = time.process_time(), time.monotonic()
     run.wait(1.0)
     share = (time.process_time() - before) / (time.monotonic() - began)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,16 +31,6 @@ def judged_as(language: str, *values: Any) -> Any:
 def task(language: Any, solution: Any, problem: Any = SUM) -> Task:
     """Return a task as a worker gets it."""
     return Task(problem["id"], "solution", 0, {"language": language, "solution": solution}, problem)
-
-
-def wait_until(true: Callable[[], Any], within_s: float) -> bool:
-    """Poll until it is true; return False if it isn't in time."""
-    deadline, pause = time.monotonic() + within_s, threading.Event()
-    while not true():
-        if time.monotonic() > deadline:
-            return False
-        pause.wait(0.01)
-    return True
 
 
 def processes_of(root: Path | str) -> list[int]:

@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 from fusion_helpers import SUM, Service, scripted, task
-from judge_helpers import wait_until
 
 from nbrun.errors import JudgeError, JudgeUnavailableError
 from nbrun.judge import SandboxFusion
@@ -22,6 +21,7 @@ from nbrun.judge.fusion import client
 from nbrun.judge.fusion import endpoints as health
 from nbrun.judge.fusion.connection import Call, read_endpoints
 from nbrun.judge.fusion.endpoints import CLOSED, HALF_OPEN, OPEN, THRESHOLD, NoEndpoint, Pool
+from tests.waiting import until
 
 BAD = ("refuse", "500", "hang", "cut", "garbage", "empty", "foreign", "no http", "reset", "drip", "no runtime")
 
@@ -121,7 +121,7 @@ def test_a_signal_to_a_server_is_never_a_verdict(name: str) -> None:
     try:
         with ThreadPoolExecutor(1) as pool:
             future = pool.submit(SandboxFusion(server.urls), task(scripted()))
-            assert wait_until(lambda: server.saw(0)["in_flight"], 10)
+            until(lambda: server.saw(0)["in_flight"], timeout_s=10)
             os.kill(server.pid, getattr(signal, name))
             if name == "SIGSTOP":
                 threading.Event().wait(1.2)
@@ -176,7 +176,7 @@ def test_three_bad_answers_open_the_breaker_and_a_sign_of_life_closes_it(
     assert seen[-1] == OPEN
     assert len(service.saw(0)["seen"]) >= THRESHOLD
     service.behave("ok", 0)
-    assert wait_until(lambda: judge(task(scripted())) and states(judge)[0] == CLOSED, 20)
+    until(lambda: judge(task(scripted())) and states(judge)[0] == CLOSED, timeout_s=20)
 
 
 def test_half_open_lets_one_try_and_a_failure_doubles_the_rest() -> None:
@@ -239,7 +239,7 @@ def test_who_waits_gets_the_place_that_becomes_free() -> None:
     ]
     for n, thread in enumerate(threads, 1):
         thread.start()
-        assert wait_until(lambda n=n: len(pool._waiting) == n, 10)
+        until(lambda n=n: len(pool._waiting) == n, timeout_s=10)
     pool.succeed(first, 0.1)  # the one that waits longest doesn't want it
     threads[1].join(10)
     assert [t.endpoint for t in got] == [first.endpoint]
@@ -265,10 +265,10 @@ def test_alone_is_alone() -> None:
 
     first = threading.Thread(target=alone)
     first.start()
-    assert wait_until(lambda: pool._waiting, 10)
+    until(lambda: pool._waiting, timeout_s=10)
     second = threading.Thread(target=other)
     second.start()
-    assert wait_until(lambda: len(pool._waiting) == 2, 10)  # there is a place, but it is kept
+    until(lambda: len(pool._waiting) == 2, timeout_s=10)  # there is a place, but it is kept
     for lease in busy:
         pool.succeed(lease, 0.1)
     first.join(10)
@@ -317,15 +317,15 @@ def test_cancel_aborts_the_request_at_once(service: Service, mode: str) -> None:
 
     thread = threading.Thread(target=call)
     thread.start()
-    assert wait_until(lambda: any(r["in_flight"] for r in judge.health()), 10)
+    until(lambda: any(r["in_flight"] for r in judge.health()), timeout_s=10)
     place = next(n for n, r in enumerate(judge.health()) if r["in_flight"])
-    assert wait_until(lambda: service.saw(place)["in_flight"], 10)
+    until(lambda: service.saw(place)["in_flight"], timeout_s=10)
     judge.cancel(running)
     thread.join(10)
     assert not thread.is_alive()
     assert isinstance(error[0], JudgeError)
     assert "cancelled" in str(error[0])
-    assert wait_until(lambda: service.saw(place)["in_flight"] == 0, 10)  # the server knows
+    until(lambda: service.saw(place)["in_flight"] == 0, timeout_s=10)  # the server knows
     assert states(judge) == [CLOSED] * 4
 
 
@@ -335,7 +335,7 @@ def test_cancel_reaches_one_that_waits_for_a_place(service: Service) -> None:
     tasks = [task(scripted()) for _ in range(2)]
     with ThreadPoolExecutor(2) as threads:
         calls = [threads.submit(judge, t) for t in tasks]
-        assert wait_until(lambda: judge._pool._waiting, 10)
+        until(lambda: judge._pool._waiting, timeout_s=10)
         began = time.monotonic()
         for t in tasks:
             judge.cancel(t)

@@ -11,9 +11,10 @@ from typing import Any
 
 import psutil
 import pytest
-from judge_helpers import MODES, processes_of, root_of, task, wait_until
+from judge_helpers import MODES, processes_of, root_of, task
 
 from nbrun.judge import KattisValidator, LocalSandbox
+from tests.waiting import is_true_within, until
 
 #: Lets the process that supervises this program sleep for a while, as a busy machine does. The helper holds no stream.
 SLEEPY = """
@@ -84,7 +85,7 @@ def test_a_solution_that_fails_by_itself_decides_though_its_box_is_slow_to_repor
     found: list[str] = []
     thread = threading.Thread(target=lambda: found.append(verdict(sandbox, waits)))
     thread.start()
-    assert wait_until(lambda: sandbox._supervisor and len(programs(sandbox)) == 2, 60)
+    until(lambda: sandbox._supervisor and len(programs(sandbox)) == 2, timeout_s=60)
     solution, validator = sorted(programs(sandbox), key=lambda program: len(program.cmdline()))
     first = solution.parent()
     assert first is not None
@@ -92,8 +93,8 @@ def test_a_solution_that_fails_by_itself_decides_though_its_box_is_slow_to_repor
     try:
         for work in root_of(sandbox).glob("task-*/test*/box/work"):
             (work / "go").touch()
-        assert wait_until(lambda: has_ended(solution), 60)
-        assert not wait_until(lambda: has_ended(validator), 0.5), "it saw the end before it was noticed"
+        until(lambda: has_ended(solution), timeout_s=60)
+        assert not is_true_within(0.5, lambda: has_ended(validator)), "it saw the end before it was noticed"
     finally:
         first.resume()
     thread.join(60)
@@ -145,7 +146,7 @@ def test_a_kernel_that_is_late_to_close_its_copies_of_the_pipes_changes_no_verdi
         if threading.current_thread().name == "nbrun-judge-validator" and stat.S_ISFIFO(os.fstat(fd).st_mode):
             closed.append(fd)
             if len(closed) == 2:
-                wait_until(lambda: len(processes_of(root_of(sandbox))) == 1, 1.0)  # the supervisor alone
+                is_true_within(1.0, lambda: len(processes_of(root_of(sandbox))) == 1)  # the supervisor alone
         close(fd)
 
     monkeypatch.setattr(os, "close", close_late)

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import psutil
 import pytest
-from judge_helpers import MODES, SUM, SUM_CPP, SUM_PY, processes_of, root_of, task, wait_until
+from judge_helpers import MODES, SUM, SUM_CPP, SUM_PY, processes_of, root_of, task
 
 from nbrun.errors import JudgeError
 from nbrun.judge import LocalSandbox
 from nbrun.model import Task
+from tests.waiting import until
 
 #: A program of four processes, one of which has left its session and its parent, and which ignore polite signals.
 FAMILY = """
@@ -66,7 +67,7 @@ def judging(sandbox: LocalSandbox, job: Task) -> tuple[threading.Thread, list[Ba
 def idle_root(sandbox: LocalSandbox) -> Path:
     """Return the sandbox's folder once the monitors of earlier programs have ended and its supervisor alone is left."""
     root = root_of(sandbox)
-    assert wait_until(lambda: len(processes_of(root)) == 1, 60)
+    until(lambda: len(processes_of(root)) == 1, timeout_s=60)
     return root
 
 
@@ -94,12 +95,12 @@ def test_cancel_ends_the_whole_family_and_no_other(mode: str) -> None:
         # With its monitor, and the first process of its box; bubblewrap has one more.
         is_boxed = sandbox._isolation.name != "none"
         alone = 1 + 1 + is_boxed + (is_boxed and not (sandbox._isolation.is_own and not sys.prefix.startswith("/tmp")))
-        assert wait_until(lambda: len(processes_of(root)) >= 1 + alone + alone + 4, 60)
+        until(lambda: len(processes_of(root)) >= 1 + alone + alone + 4, timeout_s=60)
         sandbox.cancel(job)
         thread.join(2)
         assert not thread.is_alive()
         assert isinstance(raised[0], JudgeError)
-        assert wait_until(lambda: len(processes_of(root)) <= 1 + alone, 2)
+        until(lambda: len(processes_of(root)) <= 1 + alone, timeout_s=2)
         assert bystander.is_alive()
         sandbox.cancel(other)
         bystander.join(2)
@@ -115,7 +116,7 @@ def test_cancel_ends_a_compiler() -> None:
     try:
         job = task("CPP", '#include <iostream>\n#include <regex>\nint main() { std::regex r("a"); }')  # takes seconds
         thread, raised = judging(sandbox, job)
-        assert wait_until(lambda: sandbox._supervisor and any_compiler(processes_of(root_of(sandbox))), 5)
+        until(lambda: sandbox._supervisor and any_compiler(processes_of(root_of(sandbox))), timeout_s=5)
         sandbox.cancel(job)
         thread.join(2)
         assert isinstance(raised[0], JudgeError)
@@ -139,7 +140,7 @@ def test_close_ends_running_programs_and_a_later_call_starts_again() -> None:
     sandbox = LocalSandbox(time_limit_s=300)
     sandbox.close()  # nothing to close
     thread, raised = judging(sandbox, task("PYTHON3", FAMILY))
-    assert wait_until(lambda: sandbox._supervisor and len(processes_of(root_of(sandbox))) >= 7, 5)
+    until(lambda: sandbox._supervisor and len(processes_of(root_of(sandbox))) >= 7, timeout_s=5)
     root = root_of(sandbox)
     sandbox.close()
     thread.join(2)
@@ -156,18 +157,18 @@ def test_a_killed_supervisor_is_replaced(mode: str) -> None:
     sandbox = LocalSandbox(time_limit_s=300, isolation=mode)
     try:
         thread, raised = judging(sandbox, task("PYTHON3", FAMILY))
-        assert wait_until(lambda: sandbox._supervisor and len(processes_of(root_of(sandbox))) >= 7, 5)
+        until(lambda: sandbox._supervisor and len(processes_of(root_of(sandbox))) >= 7, timeout_s=5)
         assert sandbox._supervisor is not None
         root = root_of(sandbox)
         os.kill(sandbox._supervisor._process.pid, signal.SIGKILL)
-        assert wait_until(lambda: not sandbox._supervisor.is_alive, 2)  # type: ignore[union-attr]
+        until(lambda: not sandbox._supervisor.is_alive, timeout_s=2)  # type: ignore[union-attr]
         assert sandbox(task("PYTHON3", SUM_PY))["accepted"]
         assert not root.exists()
     finally:
         sandbox.close()
     thread.join(2)
     assert isinstance(raised[0], JudgeError)
-    assert wait_until(lambda: not processes_of(root), 2)
+    until(lambda: not processes_of(root), timeout_s=2)
 
 
 GROUP_SIGNALS = ["SIGINT", "SIGHUP", "SIGQUIT", "SIGTERM", "SIGKILL", "SIGSTOP"]
@@ -196,7 +197,7 @@ def test_a_signal_to_the_supervisors_group_is_never_a_verdict(name: str, mode: s
         root = idle_root(sandbox)
         with ThreadPoolExecutor(1) as pool:
             future = pool.submit(sandbox, task("PYTHON3", source))
-            assert wait_until(lambda: len(processes_of(root)) >= 1 + 2, 10)
+            until(lambda: len(processes_of(root)) >= 1 + 2, timeout_s=10)
             signal_the_group(sandbox, name)
             try:
                 verdict = future.result(30)["verdict"]
@@ -216,7 +217,7 @@ def test_a_signal_to_the_supervisors_group_is_no_compile_error(name: str) -> Non
     try:
         with ThreadPoolExecutor(1) as pool:
             future = pool.submit(sandbox, task("CPP", source))
-            assert wait_until(lambda: sandbox._supervisor and any_compiler(processes_of(root_of(sandbox))), 10)
+            until(lambda: sandbox._supervisor and any_compiler(processes_of(root_of(sandbox))), timeout_s=10)
             signal_the_group(sandbox, name)
             try:
                 assert future.result(60)["verdict"] == "Accepted"
@@ -231,7 +232,7 @@ def test_a_program_that_kills_its_monitor_is_not_judged() -> None:
     try:
         with pytest.raises(JudgeError, match="without a report"):
             sandbox(task("PYTHON3", "import os, time\nos.kill(os.getppid(), 9)\ntime.sleep(600)"))
-        assert wait_until(lambda: len(processes_of(root_of(sandbox))) == 1, 2)  # the supervisor
+        until(lambda: len(processes_of(root_of(sandbox))) == 1, timeout_s=2)  # the supervisor
         assert sandbox(task("PYTHON3", SUM_PY))["accepted"]
     finally:
         sandbox.close()
@@ -247,12 +248,12 @@ def test_a_killed_kernel_takes_everything_along(mode: str) -> None:
         root = Path(kernel.stdout.readline().strip())
         try:
             # The supervisor, three monitors, five of the family, two busy ones.
-            assert wait_until(lambda: len(processes_of(root)) >= 11, 20)
+            until(lambda: len(processes_of(root)) >= 11, timeout_s=20)
         finally:
             kernel.kill()
             kernel.wait()
-        assert wait_until(lambda: not processes_of(root), 2)
-        assert wait_until(lambda: not root.exists(), 2)
+        until(lambda: not processes_of(root), timeout_s=2)
+        until(lambda: not root.exists(), timeout_s=2)
 
 
 def test_an_exiting_interpreter_takes_everything_along() -> None:
@@ -260,7 +261,7 @@ def test_an_exiting_interpreter_takes_everything_along() -> None:
     done = subprocess.run([sys.executable, "-c", code, FAMILY, "auto"], capture_output=True, text=True, timeout=20)
     root = Path(done.stdout.strip())
     assert done.returncode == 0
-    assert wait_until(lambda: not processes_of(root) and not root.exists(), 3)
+    until(lambda: not processes_of(root) and not root.exists(), timeout_s=3)
 
 
 def test_the_stop_button_reaches_no_program() -> None:
@@ -269,7 +270,7 @@ def test_the_stop_button_reaches_no_program() -> None:
     try:
         job = task("PYTHON3", FAMILY)
         thread, _ = judging(sandbox, job)
-        assert wait_until(lambda: sandbox._supervisor and len(processes_of(root_of(sandbox))) >= 7, 5)
+        until(lambda: sandbox._supervisor and len(processes_of(root_of(sandbox))) >= 7, timeout_s=5)
         assert all(os.getpgid(pid) != os.getpgid(0) for pid in processes_of(root_of(sandbox)))
         sandbox.cancel(job)
         thread.join(2)
@@ -292,8 +293,8 @@ def test_two_hundred_runs_leave_nothing_behind() -> None:
         assert verdicts == {"Accepted", "RuntimeError"}
         assert (len(os.listdir("/proc/self/fd")), threading.active_count(), sorted(os.listdir(root))) == before
         assert len(os.listdir(f"/proc/{sandbox._supervisor._process.pid}/fd")) == supervisor_fds  # type: ignore[union-attr]
-        assert wait_until(lambda: not zombies(), 1)
-        assert wait_until(lambda: len(processes_of(root)) == 1, 1)
+        until(lambda: not zombies(), timeout_s=1)
+        until(lambda: len(processes_of(root)) == 1, timeout_s=1)
         assert not sandbox._tokens
     finally:
         sandbox.close()

@@ -13,13 +13,14 @@ from typing import Any
 
 import pytest
 from hostile_programs import HOSTILE
-from judge_helpers import SUM_CPP, SUM_PY, processes_of, root_of, task, wait_until
+from judge_helpers import SUM_CPP, SUM_PY, processes_of, root_of, task
 
 from nbrun.judge import Language, LocalSandbox
 from nbrun.judge.checkers import rules_of_flags
 from nbrun.judge.sandbox.runner import IdleMonitors
 from nbrun.judge.supervisor.folders import folder_bytes, remove_tree
 from nbrun.judge.supervisor.processes import Account, Usage
+from tests.waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +72,7 @@ def test_nothing_is_left_and_judging_goes_on(boxed: LocalSandbox, results: dict[
     assert boxed(task("CPP", SUM_CPP))["verdict"] == "Accepted"
     root = root_of(boxed)
     assert sorted(os.listdir(root)) == ["built", "probe", "supervisor.log"]
-    assert wait_until(lambda: len(processes_of(root)) == 1, 2), "the supervisor alone"
+    until(lambda: len(processes_of(root)) == 1, "the supervisor alone", timeout_s=2)
     assert (root / "supervisor.log").read_text() == ""
 
 

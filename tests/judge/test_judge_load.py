@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from judge_helpers import SUM_CPP, SUM_PY, task, wait_until
+from judge_helpers import SUM_CPP, SUM_PY, task
 
 from nbrun.errors import JudgeError
 from nbrun.judge import LocalSandbox
 from nbrun.judge.sandbox.concurrency import ConcurrencyLimiter
 from nbrun.judge.supervisor.processes import descendants
+from tests.waiting import until
 
 ONE = {"id": "one", "tests": [{"input": "1 2\n", "output": "3\n"}]}
 #: Notes in a folder how often it ran; what follows sees that as `n`.
@@ -51,7 +52,7 @@ def test_a_time_limit_that_was_exceeded_beside_others_is_tried_again_alone(plain
     beside = f"import os, time\nwhile not os.listdir({str(runs)!r}): time.sleep(0.01)\nprint(3)"
     with ThreadPoolExecutor(2) as pool:
         other = pool.submit(plain, task("PYTHON3", beside, ONE))
-        assert wait_until(lambda: plain._limiter.idle == 1, 10)
+        until(lambda: plain._limiter.idle == 1, timeout_s=10)
         result = plain(task("PYTHON3", source, ONE))
         assert other.result()["verdict"] == "Accepted"
     assert result["verdict"] == "Accepted"
@@ -76,7 +77,7 @@ def test_one_that_exceeds_it_alone_too_has_both_in_its_result(plain: LocalSandbo
     beside = f"import os, time\nwhile not os.listdir({str(runs)!r}): time.sleep(0.01)\nprint(3)"
     with ThreadPoolExecutor(2) as pool:
         other = pool.submit(plain, task("PYTHON3", beside, ONE))
-        assert wait_until(lambda: plain._limiter.idle == 1, 10)
+        until(lambda: plain._limiter.idle == 1, timeout_s=10)
         result = plain(task("PYTHON3", source, ONE))
         other.result()
     assert result["verdict"] == "TimeLimitExceeded"
@@ -90,7 +91,7 @@ def test_one_that_ends_by_itself_a_little_late_runs_again_too(plain: LocalSandbo
     beside = f"import os, time\nwhile not os.listdir({str(runs)!r}): time.sleep(0.01)\nprint(3)"
     with ThreadPoolExecutor(2) as pool:
         other = pool.submit(plain, task("PYTHON3", beside, ONE))
-        assert wait_until(lambda: plain._limiter.idle == 1, 10)
+        until(lambda: plain._limiter.idle == 1, timeout_s=10)
         result = plain(task("PYTHON3", counting(runs, late + SUM_PY), ONE))
         other.result()
     assert result["verdict"] == "Accepted"
@@ -154,7 +155,7 @@ def test_time_in_which_the_machine_was_frozen_does_not_count(plain: LocalSandbox
         plain(task("PYTHON3", SUM_PY, ONE))
         supervisor = plain._supervisor._process.pid  # type: ignore[union-attr]
         future = pool.submit(plain, task("PYTHON3", source, ONE))
-        assert wait_until(lambda: len(descendants(supervisor)) == 2, 10)
+        until(lambda: len(descendants(supervisor)) == 2, timeout_s=10)
         stopped = descendants(supervisor)
         for pid in stopped:
             os.kill(pid, signal.SIGSTOP)
@@ -240,7 +241,7 @@ def test_one_that_is_to_be_alone_waits_and_holds_the_others_back() -> None:
     assert inside.wait(10)
     second = threading.Thread(target=alone)
     second.start()
-    assert wait_until(lambda: gate._alone == 1, 10)
+    until(lambda: gate._alone == 1, timeout_s=10)
     third = threading.Thread(target=late)
     third.start()
     leave.set()

@@ -12,7 +12,6 @@ import pickle
 import subprocess
 import sys
 import threading
-import time
 import types
 import warnings
 from collections.abc import Callable
@@ -418,10 +417,7 @@ def test_a_task_that_prints_nothing_costs_nothing(tmp_path: Path) -> None:
     live = run(tmp_path, lambda task: 1, range(1000))
     live.wait(60)
     assert not live._launch.output._tails
-    end = time.monotonic() + 10
-    while output._live and time.monotonic() < end:
-        time.sleep(0.01)
-    assert output._live == 0
+    until(lambda: output._live == 0, timeout_s=10)
 
 
 class Closed(io.StringIO):

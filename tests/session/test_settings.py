@@ -9,7 +9,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ import nbrun
 from nbrun.errors import InputError, RunActiveError
 from nbrun.results.format import frame
 from nbrun.session.settings import settings_of
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
 ONE = [{"id": "a", "items": [1]}]
@@ -252,10 +252,7 @@ def test_a_change_is_reported_with_the_first_result_and_counted(tmp_path: Path) 
         return {"v": 2}
 
     live = nbrun.start(samples, other, tmp_path, groups=["item"], view=None)
-    end = time.monotonic() + 30
-    while "100 saved results were made with other settings" not in live.progress.message:
-        assert time.monotonic() < end, live.progress
-        time.sleep(0.01)
+    until(lambda: "100 saved results were made with other settings" in live.progress.message, lambda: live.progress)
     assert live.progress.done == 100
     assert any(note.level == "notice" for note in live.progress.logs)
     held.set()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import pytest
 
 import nbrun
 from nbrun.cli import main
+from tests.waiting import until
 
 
 def stopped(path: Path, samples: Any, after: int = 20, is_read: bool = False) -> int:
@@ -27,9 +27,7 @@ def stopped(path: Path, samples: Any, after: int = 20, is_read: bool = False) ->
 
     run = nbrun.start(samples, fn, path, workers=2, view=None)
     assert reached.wait(120)
-    end = time.monotonic() + 120
-    while is_read and run.progress.total is None and time.monotonic() < end:
-        time.sleep(0.01)
+    until(lambda: not is_read or run.progress.total is not None, "the samples are read", timeout_s=120)
     run.stop(drain=False)
     go.set()
     run.wait(120)

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from nbrun.results.sample_file import HEAD_BYTES
 from nbrun.storage import files
 from nbrun.tools.archive import archive_finished, unpack_archives
 from nbrun.tools.check import check
+from tests.waiting import until
 
 OLD = Path(__file__).parent.parent / "data" / "old"
 #: Around the sizes of what is read of a file at once, too.
@@ -90,7 +90,7 @@ def test_an_id_of_any_length_in_the_journal_alone(tmp_path):
         groups={"it": "items"},
     )  # fmt: skip
     try:
-        _wait_until_saved(live, len(IDS))
+        until(lambda: live.progress.saved >= len(IDS), lambda: live.progress)
         assert sorted(nbrun.load_results(path).sample_id) == sorted(IDS)
         assert [len(read_rows(path, i)) for i in IDS] == [1] * len(IDS)
         assert nbrun.status(path).done == len(IDS)
@@ -102,13 +102,6 @@ def test_an_id_of_any_length_in_the_journal_alone(tmp_path):
     run(tmp_path / "killed", given, lambda t: calls.append(t.item) or {"v": t.item})
     assert calls == [2] * len(IDS)
     assert [nbrun.status(p).done for p in (path, tmp_path / "killed")] == [2 * len(IDS)] * 2
-
-
-def _wait_until_saved(live, count):
-    end, tick = time.monotonic() + 60, threading.Event()
-    while live.progress.saved < count:
-        assert time.monotonic() < end, live.progress
-        tick.wait(0.005)
 
 
 @pytest.mark.parametrize("size", [140, 200, 245, 251, 252, 255])

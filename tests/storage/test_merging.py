@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import shutil
-import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from nbrun.errors import InputError, ResultsExistError, ResultsInUseError
 from nbrun.storage import files
 from nbrun.tools.archive import archive_finished
 from nbrun.tools.merge import merge_results
+from tests.waiting import until
 
 
 def test_two_halves_become_one_that_goes_on(tmp_path: Path) -> None:
@@ -173,9 +173,7 @@ def test_attempts_go_on_in_the_merged_directory(tmp_path: Path) -> None:
         return nbrun.Retry("later", after_s=600, hint={"limit": 4}) if task.item == 1 else {"n": task.item}
 
     going = run(tmp_path / "a", [{"id": "s", "items": [0, 1]}], first)
-    end = time.monotonic() + 60
-    while not any(b"\ta\t" in p.read_bytes() for p in (tmp_path / "a" / ".nbrun").glob("journal-*")):
-        assert time.monotonic() < end
+    until(lambda: any(b"\ta\t" in p.read_bytes() for p in (tmp_path / "a" / ".nbrun").glob("journal-*")))
     with pytest.raises(ResultsInUseError, match=r"Wait for the end of that run"):
         merge_results(tmp_path / "all", tmp_path / "a")
     going.stop()
