@@ -21,11 +21,13 @@ Packages are also read from ZIP files, which may come from anyone. Their content
 
 from __future__ import annotations
 
+import ast
 import configparser
 import re
 import shutil
 import stat
 import tempfile
+import warnings
 import zipfile
 import zlib
 from collections import Counter
@@ -93,6 +95,9 @@ _JAVA_MAIN = re.compile(r"\bstatic\s+(?:\w+\s+)*void\s+main\s*\(")
 _BYTE_LANGUAGES = ("C", "CPP", "PYTHON", "PASCAL")
 #: An encoding declaration, which Python looks for in the first two lines.
 _CODING = re.compile(r"\A(?:[^\n]*\n)?[ \t\f]*#[^\n]*coding[:=]")
+#: A statement of Python 2, unless it is inside a text; and signs of a source that runs in both versions.
+_PRINT_STATEMENT = re.compile(rb"(?:^|[:;])[ \t]*print[ \t]+[^\s(=]", re.MULTILINE)
+_FOR_BOTH = re.compile(rb"NameError|raw_input\s*=[^=]|\bversion(?:_info)?\b|\bdef raw_input\b")
 #: The language of a program that has a script `build`, `run` or both; see `nbrun.judge.languages`.
 SCRIPT = "SCRIPT"
 _SCRIPTS = ("build", "run")
@@ -462,17 +467,28 @@ def _language_of(names: Mapping[str, Path]) -> str | None:
     suffixes = [path.suffix for path in names.values() if path.suffix not in (*_HEADERS, "")]
     counts = Counter(LANGUAGES.get(suffix, suffix[1:].upper()) for suffix in suffixes)
     best = next((language for language, _ in counts.most_common()), None)
-    if best == "PYTHON3" and any(map(_asks_for_python2, names.values())):
+    if best == "PYTHON3" and any(map(_is_python2, names.values())):
         return "PYTHON"
     return best
 
 
-def _asks_for_python2(path: Path) -> bool:
+def _is_python2(path: Path) -> bool:
+    """Return whether a file names Python 2 in its first line, or can only be Python 2, as in packages before 2020."""
     if path.suffix != ".py":
         return False
-    with open(path, "rb") as file:
-        first = file.readline(200)
-    return first.startswith(b"#!") and b"python2" in first
+    source = path.read_bytes()
+    if source.startswith(b"#!") and (named := re.search(rb"python[23]", source.partition(b"\n")[0])):
+        return named[0] == b"python2"
+    if _PRINT_STATEMENT.search(source):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                ast.parse(source)
+        except SyntaxError as e:
+            return "Missing parentheses in call to 'print'" in str(e)
+        except ValueError:  # it holds a null byte
+            return False
+    return b"raw_input(" in source and not _FOR_BOTH.search(source)
 
 
 def _main_of(language: str, text: Mapping[str, str]) -> str:

@@ -720,6 +720,26 @@ def test_constants_stand_in_submissions_validators_included_files_and_groups(tmp
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("source", "language"),
+    [
+        ("print 'a'\n", "PYTHON"),
+        ("n = 3\nif n: print n, 'b'\n", "PYTHON"),
+        ("for n in map(int, raw_input().split()): print(n)\n", "PYTHON"),
+        ("try: input = raw_input\nexcept NameError: pass\nprint(input())\n", "PYTHON3"),
+        ("text = '''\nprint it\n'''\nprint(text)\n", "PYTHON3"),
+        ("print (1)\nprint\n", "PYTHON3"),
+        ("#!/usr/bin/python3\nprint 'a'\n", "PYTHON3"),
+        ("#!/usr/bin/env python2\nprint('a')\n", "PYTHON"),
+        ("#!/usr/bin/env python\nprint 'a'\n", "PYTHON"),
+    ],
+)
+def test_a_source_that_can_only_be_python_2_is_python_2(tmp_path: Path, source: str, language: str) -> None:
+    files = {"data/secret/1.in": "", "data/secret/1.ans": "", "submissions/accepted/a.py": source}
+    (problem,) = read_problems(package(tmp_path, files))
+    assert [item["language"] for item in problem["solutions"]] == [language]
+
+
 def test_arguments_are_inherited_from_groups_and_included_files_replace_a_submissions_own(tmp_path: Path) -> None:
     (problem,) = read_problems(package(tmp_path, {
         "data/secret/1.in": "", "data/secret/1.ans": "", "data/secret/2.in": "", "data/secret/2.ans": "",
