@@ -337,6 +337,7 @@ class Tool:
 @benchmark(
     "judging_package",
     most("over_the_faster_one", 1, "a package, over the faster of problemtools and BAPCtools, at worst", "×"),
+    least("set_of_20_speed", 1.5, "20 small packages, the speed over that of the faster one", "×"),
 )
 def package() -> dict[str, Any]:
     """Seconds for a package, with one and two programs at once, and for a set of 20 small ones with two.
