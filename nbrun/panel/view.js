@@ -116,6 +116,7 @@ class View {
     this.isNarrow = width < NARROW_PX;
     this.root.classList.toggle("nbrun-narrow", this.isNarrow);
     this.samples.list.setNarrow(this.isNarrow);
+    this.endpoints.list.setNarrow(this.isNarrow);
     this.sample.list.setNarrow(width < NARROW_TASKS_PX);
   }
 

@@ -238,6 +238,37 @@ def test_the_longest_verdict_of_a_task_is_not_cut_off(width: int, show: Any) -> 
     assert all(not row.evaluate(is_cut) for row in rows.all()), "every column is inside the table"
 
 
+@pytest.mark.parametrize("width", [980, 340])
+def test_addresses_and_states_of_endpoints_are_not_cut_off(width: int, show: Any) -> None:
+    run = judged()
+    row = {
+        "name": "http://10.0.0.1:8080",
+        "state": "half-open",
+        "in_flight": 128,
+        "mean_s": 99.9,
+        "last_error": "HTTP 502",
+    }
+    run.endpoints = [row] * 3
+    panel = show(run, width=width)
+    panel.until_text("3 being tried")
+    panel.page.locator("summary", has_text="Endpoints").click()
+    panel.until_text("HTTP 502")
+    for cell in panel.page.locator(".nbrun-endpoints .nbrun-spacer [role=gridcell]").all():
+        assert cell.bounding_box()["width"] > 0
+        assert not cell.evaluate("e => e.scrollWidth > e.clientWidth"), cell.inner_text()
+
+
+def test_no_line_of_a_narrow_panel_is_cut_in_half(show: Any) -> None:
+    panel = show(judged(), width=340)
+    panel.settle()
+    bottom = "e => e.getBoundingClientRect().bottom"
+    quality = panel.page.locator(".nbrun-quality")
+    for part in quality.locator(":scope > :visible").all():
+        assert part.evaluate(bottom) <= quality.evaluate(bottom), part.inner_text()
+    state, verdict = (panel.page.get_by_role("combobox").nth(i).bounding_box() for i in range(2))
+    assert state["y"] == verdict["y"], "both filters are in one line"
+
+
 def test_a_long_verdict_moves_no_filter(show: Any) -> None:
     run = FakeRun({"a": 40})
     run.end(0, "Accepted", positives=True)
