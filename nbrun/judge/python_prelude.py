@@ -198,6 +198,8 @@ _put(html.parser.HTMLParser, "unescape", lambda self, s: html.unescape(s))
         _both("asyncio", "coroutine"),
         """
 import asyncio, functools, inspect, types
+if hasattr(asyncio.coroutines, "_COROUTINE_TYPES"):  # since 3.12 asyncio.run refuses generators
+    asyncio.coroutines._COROUTINE_TYPES += (types.GeneratorType,)
 def _coroutine(function):
     if inspect.iscoroutinefunction(function):
         return function
