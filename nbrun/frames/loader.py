@@ -23,7 +23,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
@@ -204,7 +204,7 @@ class Loader:
         runs: list[Kept] = []
         for kept in files:
             if runs and (runs[-1].part, runs[-1].stop) == (kept.part, kept.start):
-                runs[-1] = replace(runs[-1], stop=kept.stop)
+                runs[-1] = Kept(kept.part, runs[-1].start, kept.stop, kept.record)
             else:
                 runs.append(kept)
         for part in {run.part for run in runs} - set(self._tables):

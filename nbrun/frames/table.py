@@ -265,6 +265,8 @@ MAYBE_EMPTY = (
 )
 #: Texts of plain results are categorical where at most this many occur, each twice or more on average.
 MAX_CATEGORIES = 1000
+#: Microseconds since 1970 fit into 64 bits up to here.
+_MOST_S = 2.0**63 / 1e6
 _KEY_TEXT = 3 + 2 * KEY_BYTES
 _BLOCK = 1 << 13
 _PRINTED_BITS = 14_000  # 4,300 digits have at least this many bits
@@ -309,7 +311,9 @@ def _column(t: Table, name: str) -> Any:
 def _numbers(values: Array, dtype: str) -> Any:
     """Return a column of numbers. Negative integers, and NaN, mean that there is none."""
     if dtype.startswith("datetime64"):
-        micro = np.where(np.isnan(values), np.int64(-(2**63)), np.nan_to_num(values * 1e6).round().astype(np.int64))
+        known = np.abs(values) < _MOST_S
+        micro = np.full(len(values), np.iinfo(np.int64).min)  # not a time
+        micro[known] = (values[known] * 1e6).round().astype(np.int64)
         return pd.DatetimeIndex(micro.view("M8[us]")).tz_localize("UTC")
     if dtype == "Float64":
         return pd.arrays.FloatingArray(values.copy(), np.isnan(values))

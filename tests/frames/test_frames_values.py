@@ -151,6 +151,19 @@ def test_a_time_that_no_float_holds_costs_its_entry_alone(tmp_path, key):
     assert list(zip(frame["index"], frame["v"], strict=True)) == [(0, 0), (2, 2)]
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("number", ["1e30", "1" + "0" * 30, "-1e300"])
+def test_a_moment_beyond_all_calendars_is_no_time(tmp_path, number):
+    nbrun.start([{"id": "a", "items": [0, 1]}], lambda t: {"v": t.item}, tmp_path, groups=["item"], view=None).wait()
+    [file] = tmp_path.glob("*.json")
+    before = file.read_text()
+    [line] = [line for line in before.split("\n") if '"index":1,' in line]
+    file.write_text(before.replace(line, re.sub(r'"started_at":[^,]*', f'"started_at":{number}', line)))
+    frame = nbrun.load_results(tmp_path)
+    assert frame["v"].tolist() == [0, 1]
+    assert frame["started_at"].isna().tolist() == [False, True]
+
+
 def test_a_test_may_take_any_time(tmp_path):
     """The result is kept as it is; its longest time is unknown where no float holds it."""
 
