@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import difflib
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from itertools import islice
@@ -241,8 +241,14 @@ def _attempts(result: Mapping[str, object]) -> list[Mapping[str, object]]:
     return []
 
 
-def _error_text(error: Mapping[str, object]) -> str:
-    return str(error.get("traceback") or f"{error.get('type')}: {error.get('message')}")
+def _outputs(s: EntryView) -> Iterator[tuple[str, str]]:
+    """Yield what compiler, task and program wrote, with titles; a failing test shows its program's stderr itself."""
+    yield "compiler", s.compiler
+    if s.error is not None:
+        yield "error", str(s.error.get("traceback") or f"{s.error.get('type')}: {s.error.get('message')}")
+    yield "output of the task", s.output
+    if s.failing is None:
+        yield "stderr", s.stderr
 
 
 # ---- plain text for a terminal
@@ -262,13 +268,10 @@ def text_of(s: EntryView) -> str:
         out += ["", "The item was not kept (keep_items=False)."]
     else:
         out += _text_block("source", (f"{i:>4} | {line}" for i, line in enumerate(truncate(s.source), 1)))
-    out += _optional_block("compiler", s.compiler, _OTHER_LINES)
-    out += _optional_block("error", None if s.error is None else _error_text(s.error), _LONG_LINES)
-    out += _optional_block("output of the task", s.output, _OTHER_LINES)
+    for title, text in _outputs(s):
+        out += _optional_block(title, text, _LONG_LINES if title == "error" else _OTHER_LINES)
     if s.failing is not None:
         out += _text_of_failing(s.failing)
-    else:
-        out += _optional_block("stderr", s.stderr, _OTHER_LINES)
     if s.attempts:
         rows = (", ".join(f"{k} {v}" for k, v in row.items()) for row in s.attempts)
         out += _text_block("attempts", (escape_control_chars(f"{i}. {row}") for i, row in enumerate(rows, 1)))
@@ -347,10 +350,10 @@ def html_of(s: EntryView) -> str:
         parts.append('<p class="facts">The item was not kept (<code>keep_items=False</code>).</p>')
     else:
         parts.append(f"<pre>{_highlighted(s.source, s.language)}</pre>")
-    parts += _optional_html("Compiler", s.compiler)
-    parts += _optional_html("Error", None if s.error is None else _error_text(s.error))
-    parts += _optional_html("Output of the task", s.output)
-    parts += _optional_html("stderr", s.stderr) if s.failing is None else _html_of_failing(s.failing)
+    for title, text in _outputs(s):
+        parts += _optional_html(title if title == "stderr" else title.capitalize(), text)
+    if s.failing is not None:
+        parts += _html_of_failing(s.failing)
     if s.attempts:
         parts += ["<h5>Attempts</h5>", _html_table(s.attempts)]
     if s.result is not None:

@@ -193,18 +193,15 @@ def confusion(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
         if n:
             dark = np.log(n / 0.5) / np.log(top * 4) > 0.6
             ax.text(j, i, f"{int(n):,}", ha="center", va="center", color="white" if dark else "black")
-    for i, name in enumerate(table.index):
-        if name in table.columns:
-            at = list(table.columns).index(name)
-            ax.add_patch(Rectangle((at - 0.5, i - 0.5), 1, 1, fill=False, edgecolor="black", linewidth=1.5))
+    columns = list(table.columns)
+    same = [(i, columns.index(name)) for i, name in enumerate(table.index) if name in columns]
+    for i, j in same:
+        ax.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, fill=False, edgecolor="black", linewidth=1.5))
     ax.set_xticks(range(counts.shape[1]), [short(c) for c in table.columns], rotation=35, ha="right")
     ax.set_yticks(range(counts.shape[0]), [short(c) for c in table.index])
     ax.set_xlabel(short(table.columns.name or "second run"))
     ax.set_ylabel(short(table.index.name or "first run"))
-    flipped = int(
-        counts.sum()
-        - sum(counts[i, list(table.columns).index(n)] for i, n in enumerate(table.index) if n in table.columns)
-    )
+    flipped = int(counts.sum() - sum(counts[place] for place in same))
     ax.set_title(f"{flipped:,} of {int(counts.sum()):,} differ")
     return ax
 

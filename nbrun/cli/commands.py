@@ -194,21 +194,24 @@ def compare(args: argparse.Namespace) -> int:
     runs = {name: load_results(path, columns=LOADED) for name, path in names.items()}
     table, tests = _table_of(compare, runs, by=_columns(args.by)), mcnemar(runs)
     flips = confusion(runs) if len(runs) == 2 else None
-    (_print_comparison_json if args.json else _print_comparison)(table, tests, flips, args.by == "all")
+    if args.json:
+        print(_comparison_json(table, tests, flips))
+    else:
+        _print_comparison(_upright(table) if args.by == "all" else table, tests, flips)
     return 0
 
 
-def _print_comparison_json(table: pd.DataFrame, tests: pd.DataFrame, flips: pd.DataFrame | None, _: bool) -> None:
+def _comparison_json(table: pd.DataFrame, tests: pd.DataFrame, flips: pd.DataFrame | None) -> str:
     out = {name: json.loads(t.to_json(orient="records")) for name, t in (("rates", table), ("mcnemar", tests))}
     if flips is not None:
         out["confusion"] = [
             {"first": a, "second": b, "n": int(n)} for a, row in flips.iterrows() for b, n in row.items() if n
         ]
-    print(json.dumps(out))
+    return json.dumps(out)
 
 
-def _print_comparison(table: pd.DataFrame, tests: pd.DataFrame, flips: pd.DataFrame | None, is_one_row: bool) -> None:
-    print(_text(_upright(table) if is_one_row else table))
+def _print_comparison(table: pd.DataFrame, tests: pd.DataFrame, flips: pd.DataFrame | None) -> None:
+    print(_text(table))
     if flips is not None:
         print(f"\nVerdicts: rows {flips.index.name}, columns {flips.columns.name}")
         print(flips.rename_axis(index=None, columns=None).to_string())

@@ -277,9 +277,7 @@ _COMMANDS = (
             _argument("id", "the sample's id; a wrong one prints similar ids", metavar="ID"),
             _argument("index", "which item; without it, all are listed", metavar="INDEX", type=int, nargs="?"),
             _argument(
-                "--group",
-                "the group of the item (default: solution, or the only group that has INDEX)",
-                metavar="NAME",
+                "--group", "the group of the item (default: solution, or the only group that has INDEX)", metavar="NAME"
             ),
         ),
     ),

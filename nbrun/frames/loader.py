@@ -523,10 +523,7 @@ class ProgressLine:
             share = min(1.0, done / total)
             bar = "█" * int(share * 20) + "░" * (20 - int(share * 20))
             print(
-                f"\rnbrun reads results {bar} {share:4.0%} of {bytes_text(total)}",
-                end="",
-                file=sys.stderr,
-                flush=True,
+                f"\rnbrun reads results {bar} {share:4.0%} of {bytes_text(total)}", end="", file=sys.stderr, flush=True
             )
 
     def end(self) -> None:

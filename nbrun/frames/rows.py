@@ -163,9 +163,7 @@ class RowBuilder:
         results = [row.get("result") for row in rows]
         verdict, accepted, n_tests, n_passed, max_time_s = zip(*map(judgement, results), strict=True)
         if min(accepted) < 0 or min(n_tests) < 0 or not _say_no_more(results):
-            for self.n, result in enumerate(results, begin):
-                if type(result) is dict:
-                    self._extras(result, n_tests[self.n - begin])
+            self._old_extras(results, n_tests)
         self.n = begin + count
         # One value is that of all rows. An array is filled from an array in a quarter of the time that a list takes.
         one, unknown = (1,), (nan,)
@@ -194,6 +192,12 @@ class RowBuilder:
         self.codes[name] += codes * count if len(texts) == 1 else codes
 
     # ---- keys of results
+
+    def _old_extras(self, results: Iterable[object], n_tests: Iterable[int]) -> None:
+        """Do what `_extras` does for each of the next rows."""
+        for self.n, (result, n) in enumerate(zip(results, n_tests, strict=True), self.n):
+            if type(result) is dict:
+                self._extras(result, n)
 
     def _extras(self, result: dict[str, Any], n_tests: int) -> None:
         """Add to the next row the keys of its result that no fixed column shows."""
