@@ -143,7 +143,7 @@ class _Options:
                 raise InputError(f"{name}={value!r}: give True or False.")
         self.items, self.entries, self.tests, self.where, self.stale = items, entries, tests, where, stale
         self.reads_entries = items or entries or tests  # entries are read, nothing comes from the cache
-        self.outputs = tuple(name for name in self.columns or () if tests and name in OUTPUTS)
+        self.outputs = tuple(name for name in OUTPUTS if tests and name in (self.columns or ()))
 
     def frame(self, table: Table) -> pd.DataFrame:
         """Return the wanted rows of a table, with at least the wanted columns."""

@@ -195,9 +195,10 @@ class RowBuilder:
 
     def _old_extras(self, results: Iterable[object], n_tests: Iterable[int]) -> None:
         """Do what `_extras` does for each of the next rows."""
-        for self.n, (result, n) in enumerate(zip(results, n_tests, strict=True), self.n):
+        for result, n in zip(results, n_tests, strict=True):
             if type(result) is dict:
                 self._extras(result, n)
+            self.n += 1
 
     def _extras(self, result: dict[str, Any], n_tests: int) -> None:
         """Add to the next row the keys of its result that no fixed column shows."""
