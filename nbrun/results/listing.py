@@ -38,9 +38,8 @@ from nbrun.threads import start_daemon
 
 #: How often a folder is listed that changes all the time.
 LISTINGS = 3
-#: Where LOOK files take twice the time that the processor works on them, and SLOW_S seconds, HELPERS threads read the
-#: others ahead.
-LOOK, SLOW_S, HELPERS = 100, 0.005, 16
+#: Where every second one of LOOK files is waited for, HELPERS threads read the others ahead.
+LOOK, HELPERS = 100, 16
 INDEX, ARCHIVE_FORMAT = "index.nbrun", "nbrun-archive/1"
 _NAME = re.compile(r"archive-(\d{4,})\.zip")
 _COMMENT = re.compile(rb"nbrun-archive/1 index=(\d+)\Z")
@@ -197,16 +196,25 @@ def _reading_ahead(entries: list[os.DirEntry[str]]) -> Iterator[os.DirEntry[str]
     """
     ahead: Iterator[os.DirEntry[str]] | None = None  # its single steps are atomic
     for stop in range(LOOK, len(entries) + LOOK, LOOK):
-        began, worked = time.monotonic(), time.thread_time()
+        before = _waits()
         yield from entries[stop - LOOK : stop]
-        is_slow = time.monotonic() - began > 2 * (time.thread_time() - worked) + SLOW_S
-        if is_slow and ahead is None and stop + LOOK < len(entries):
+        if ahead is None and _waits() - before > LOOK // 2 and stop + LOOK < len(entries):
             ahead = iter(entries[stop:])
             with suppress(ThreadLimitError):
                 for _ in range(HELPERS):
                     start_daemon(_read_ahead, "nbrun-read-ahead", (ahead,))
     for _ in ahead or ():  # the helpers end
         pass
+
+
+def _waits() -> int:
+    """Return how often this thread has waited for a disk or a network; 0 where the system doesn't say."""
+    try:
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
+    except (ImportError, AttributeError):
+        return 0
 
 
 def _read_ahead(entries: Iterator[os.DirEntry[str]]) -> None:
