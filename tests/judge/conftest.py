@@ -1,10 +1,11 @@
-"""A sandbox with tight limits for the tests of one module; nothing of it may be left at the end."""
+"""A sandbox with tight limits, which leaves nothing behind, and a service with four ports, each for one module."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import pytest
+from fusion_helpers import Service
 from judge_helpers import processes_of, root_of
 
 from nbrun.judge import LocalSandbox
@@ -19,3 +20,10 @@ def sandbox() -> Iterator[LocalSandbox]:
     if root is not None:
         assert not root.exists()
         assert not processes_of(root)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Service]:
+    service = Service(4)
+    yield service
+    service.close()

@@ -26,13 +26,6 @@ from tests.waiting import until
 BAD = ("refuse", "500", "hang", "cut", "garbage", "empty", "foreign", "no http", "reset", "drip", "no runtime")
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Service]:
-    service = Service(4)
-    yield service
-    service.close()
-
-
 @pytest.fixture
 def service(server: Service) -> Iterator[Service]:
     yield server

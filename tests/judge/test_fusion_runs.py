@@ -23,13 +23,6 @@ from nbrun.model import Retry, State
 from tests.waiting import until
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Service]:
-    service = Service(4)
-    yield service
-    service.close()
-
-
 @pytest.fixture
 def service(server: Service, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
     monkeypatch.setattr(scheduler, "ASK_EVERY_S", 0.05)
