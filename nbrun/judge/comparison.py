@@ -26,7 +26,7 @@ def compare_tokens(expected: str | bytes, actual: str | bytes, tolerance: float 
         >>> compare_tokens("0.5 7\\n", "0.5000001  7"), compare_tokens("7", "7.0"), compare_tokens("YES", "Yes")
         (True, False, False)
     """
-    want, got = _bytes(expected), _bytes(actual)
+    want, got = as_bytes(expected), as_bytes(actual)
     if want == got:
         return True
     tokens = want.split()
@@ -45,7 +45,7 @@ def compare_exact(expected: str | bytes, actual: str | bytes) -> bool:
         >>> compare_exact("1 2", "1 2"), compare_exact("1 2", "1  2")
         (True, False)
     """
-    return _bytes(expected) == _bytes(actual)
+    return as_bytes(expected) == as_bytes(actual)
 
 
 def _close(want: bytes, got: bytes, tolerance: float) -> bool:
@@ -55,5 +55,6 @@ def _close(want: bytes, got: bytes, tolerance: float) -> bool:
     return abs(a) < _INFINITY and abs(a - b) <= tolerance * max(1.0, abs(a))  # 1e400 is beyond a double: only itself
 
 
-def _bytes(text: str | bytes) -> bytes:
+def as_bytes(text: str | bytes) -> bytes:
+    """Return text as the bytes that programs read and write."""
     return text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text

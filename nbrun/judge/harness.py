@@ -32,10 +32,9 @@ from typing import Any
 
 from nbrun.errors import NotSupportedError
 from nbrun.judge.checkers import CallableChecker, Checker
-from nbrun.judge.comparison import TOLERANCE
+from nbrun.judge.comparison import TOLERANCE, as_bytes
 from nbrun.judge.datasets.tests import PASSED
 from nbrun.judge.languages import Language
-from nbrun.judge.records import as_bytes
 from nbrun.judge.sources import Source
 from nbrun.judge.supervisor.folders import read_safely
 

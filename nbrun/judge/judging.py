@@ -14,19 +14,19 @@ from typing import Any
 
 from nbrun.errors import JudgeError, NotSupportedError, ThreadLimitError
 from nbrun.judge.checkers import Checker, CheckerInput, CheckerResult, checker_result
+from nbrun.judge.comparison import as_bytes
 from nbrun.judge.expectations import Check, Outcome, unmet
 from nbrun.judge.harness import STREAMS, Exchange
-from nbrun.judge.records import Shortener, Streams, as_bytes, compile_record, compiler_step, run_record
+from nbrun.judge.records import Shortener, Streams, compile_record, compiler_step, run_record
 from nbrun.judge.sandbox.concurrency import MARGIN, ROOM
 from nbrun.judge.sandbox.isolation import PROGRAM
 from nbrun.judge.sandbox.programs import JudgeContext, Place, Program, RunFolders, launch, place
 from nbrun.judge.sandbox.runner import CancelToken, ExitStatus, Limits
 from nbrun.judge.scoring import grade
-from nbrun.judge.validators import Conversation, KattisValidator, ProgramRunner
+from nbrun.judge.validators import Conversation, KattisValidator, ProgramRunner, lacks_memory
 from nbrun.threads import start_thread
 from nbrun.verdicts import Verdict, is_syntax_error
 
-_NO_MEMORY = ("std::bad_alloc", "MemoryError", "Cannot allocate memory", "java.lang.OutOfMemoryError")
 _BY_CAUSE = {
     "cpu": Verdict.TIME_LIMIT_EXCEEDED,
     "wall": Verdict.TIME_LIMIT_EXCEEDED,
@@ -424,4 +424,4 @@ def _verdict_of_run(ending: ExitStatus, limits: Limits, streams: Streams, is_vm:
     if is_syntax_error(tail):
         return Verdict.COMPILE_ERROR
     # A program that is refused address space fails long before it uses as much memory as its limit.
-    return Verdict.MEMORY_LIMIT_EXCEEDED if any(sign in tail for sign in _NO_MEMORY) else Verdict.RUNTIME_ERROR
+    return Verdict.MEMORY_LIMIT_EXCEEDED if lacks_memory(tail) else Verdict.RUNTIME_ERROR

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nbrun.judge.comparison import as_bytes
 from nbrun.judge.sandbox.programs import Compiled
 from nbrun.judge.sandbox.runner import ExitStatus
 from nbrun.verdicts import Verdict
@@ -138,8 +139,3 @@ def _test_info(test: Mapping[str, Any], short: Shortener) -> dict[str, object]:
         "output": {"stdout": short.text("output", as_bytes(test["output"]))},
     }
     return info | {key: test[key] for key in ("name", "flags", "alternatives") if key in test}
-
-
-def as_bytes(text: str | bytes) -> bytes:
-    """Return a test's text as the bytes that a program reads."""
-    return text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text

@@ -177,11 +177,16 @@ def name_of(item: Mapping[str, object]) -> str:
     return f" {str(name)[:80]}" if name else ""
 
 
+def lacks_memory(stderr: str) -> bool:
+    """Return whether a program says that it was refused memory."""
+    return any(sign in stderr for sign in _NO_MEMORY)
+
+
 def _failure(item: Mapping[str, object], run: ProgramRun, limits: Limits) -> JudgeError:
     """Return the error for a checker that came to no conclusion: its name, and the resource that it ran out of."""
     ending = run.ending
     lacked = _RESOURCES.get(ending.cause or "")
-    if lacked is None and (ending.memory_mb > limits.memory_limit_mb or any(sign in run.note for sign in _NO_MEMORY)):
+    if lacked is None and (ending.memory_mb > limits.memory_limit_mb or lacks_memory(run.note)):
         lacked = "memory"
     if lacked is None:
         how = f"returned {ending.return_code}"

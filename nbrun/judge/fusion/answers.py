@@ -24,7 +24,8 @@ import orjson
 
 from nbrun import verdicts
 from nbrun.judge.checkers import Checker, CheckerInput, checker_result
-from nbrun.judge.records import Shortener, as_bytes
+from nbrun.judge.comparison import as_bytes
+from nbrun.judge.records import Shortener
 from nbrun.judge.time_limits import Written, look_at
 from nbrun.verdicts import Verdict
 

@@ -387,7 +387,7 @@ class Monitor:
         self.account.reaped(used_s)
 
     def _exceeded(self) -> str | None:
-        """The limit that the living program and its descendants have passed by now."""
+        """Return the limit that the living program and its descendants have exceeded by now, or None."""
         living = self._living()
         if self._talks:
             self.delay_s = max(self.delay_s, *map(processes.run_delay_s, living), 0.0)
@@ -407,14 +407,15 @@ class Monitor:
             return "memory"
         if len(living) > request["processes"]:
             return "processes"
-        if cause := self._waited_too_long(living, now):
-            return cause
-        if now > self._folder_at:
-            self._folder_at = now + _FOLDER_EVERY_S
-            written = folder_bytes(request["watched"]) + sum(map(processes.deleted_bytes, living))
-            if written > request["folder_bytes"]:
-                return "files"
-        return None
+        return self._waited_too_long(living, now) or self._wrote_too_much(living, now)
+
+    def _wrote_too_much(self, living: list[int], now: float) -> str | None:
+        """Return whether the program's folder holds more than it may; look now and then."""
+        if now <= self._folder_at:
+            return None
+        self._folder_at = now + _FOLDER_EVERY_S
+        written = folder_bytes(self.request["watched"]) + sum(map(processes.deleted_bytes, living))
+        return "files" if written > self.request["folder_bytes"] else None
 
     def _living(self) -> list[int]:
         """Return the program's processes, and those of its box."""
@@ -423,7 +424,7 @@ class Monitor:
         return processes.descendants(os.getpid())
 
     def _waited_too_long(self, living: list[int], now: float) -> str | None:
-        """Whether the program's own wall time is over; what its box takes before and after is the machine's doing."""
+        """Return the cause if the program's own wall time is over, without what its box takes before and after."""
         limit_s = self.request["wall_s"]
         if not self._is_there:
             return "box" if now - self.started > 2 * STARVED * limit_s else None
