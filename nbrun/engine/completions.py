@@ -159,6 +159,13 @@ def add_failure(scheduler: CompletionTarget, completed: CompletedTasks, position
         scheduler.failed(failure.exception, failure.error)
 
 
+def complete_failure(scheduler: CompletionTarget, sample: SampleWork, position: int, failure: Failure) -> None:
+    """Complete one task that ended in an error."""
+    completed = CompletedTasks(sample)
+    add_failure(scheduler, completed, position, failure)
+    complete(scheduler, completed)
+
+
 def _note_success(scheduler: CompletionTarget, completed: CompletedTasks) -> None:
     """Reset the count of errors in a row, if a task has a result since the last error."""
     if len(completed.verdicts) > completed.judged_at_failure:

@@ -19,15 +19,15 @@ from collections.abc import Mapping
 
 from nbrun.engine.completions import (
     CompletedTasks,
-    add_failure,
     after_exception,
     as_mapping,
     complete,
+    complete_failure,
     stack_of,
     timeout_error,
 )
 from nbrun.engine.task_queue import Item, SampleWork
-from nbrun.engine.worker_pool import TaskSource, WorkerPool
+from nbrun.engine.worker_pool import TaskSource, WorkerPool, serve
 from nbrun.errors import RunHaltedError, ThreadLimitError
 from nbrun.formatting import counted
 from nbrun.model import CancelFlag, Record, ResultSink, SampleTasks, SinkClosedError, Task
@@ -474,16 +474,12 @@ class Worker:
 
     def flush_results(self) -> None:
         """Complete the buffered results now instead of after the running task. The BatchFlusher calls it too."""
-        completed = self._take_results()
-        if completed is not None:
-            complete(self.pool.scheduler, completed)
-
-    def _take_results(self) -> CompletedTasks | None:
         self._refuse_in_child()
         with self._completing:
-            results = self._results[:]
+            results, sample = self._results[:], self.sample
             del self._results[: len(results)]
-            return CompletedTasks(self.sample, results) if results and self.sample else None
+        if results and sample is not None:
+            complete(self.pool.scheduler, CompletedTasks(sample, results))
 
     def _refuse_in_child(self) -> None:
         """Raise SinkClosedError in a forked child: only the parent may save the result of a task that forked."""
@@ -578,9 +574,8 @@ class Worker:
         scheduler = self.pool.scheduler
         failure = after_exception(scheduler, sample, position, task, e, started, duration_s, self.name)
         if failure is not None:
-            completed = self._take_results() or CompletedTasks(sample)
-            add_failure(scheduler, completed, position, failure)
-            complete(scheduler, completed)
+            self.flush_results()
+            complete_failure(scheduler, sample, position, failure)
 
 
 #: If a task runs longer than LATE_S, the earlier results of its batch are completed without waiting for it. The
@@ -602,7 +597,7 @@ class BatchFlusher:
         if not self._needed.is_set():
             if self._thread is None:
                 try:
-                    self._thread = start_daemon(self._run, "nbrun-flush")
+                    self._thread = start_daemon(serve, "nbrun-flush", (self._pool.scheduler, self._run))
                 except ThreadLimitError:
                     return False
             self._needed.set()
@@ -614,17 +609,11 @@ class BatchFlusher:
         self._needed.set()
 
     def _run(self) -> None:
-        pool = self._pool
-        try:
-            while not self._over.is_set():
-                self._needed.wait()
-                self._needed.clear()  # before looking: a worker that takes a batch from now on sets it again
-                while not self._over.wait(LOOK_S) and pool.has_buffered_results():
-                    pool.flush_late_results(LATE_S)
-        except SinkClosedError:
-            pass
-        except BaseException as e:
-            pool.scheduler.on_internal_error(e)
+        while not self._over.is_set():
+            self._needed.wait()
+            self._needed.clear()  # before looking: a worker that takes a batch from now on sets it again
+            while not self._over.wait(LOOK_S) and self._pool.has_buffered_results():
+                self._pool.flush_late_results(LATE_S)
 
 
 #: The TimeoutMonitor checks every `timeout_s` / LOOKS_PER_TIMEOUT seconds, but at least MIN_LOOK_S and at most
@@ -683,7 +672,7 @@ class TimeoutMonitor:
         """Start watching: a worker begins attempts that have a time-out. The caller holds the lock."""
         if self._thread is None:
             try:
-                self._thread = start_daemon(self._run, "nbrun-timeouts")
+                self._thread = start_daemon(serve, "nbrun-timeouts", (self._pool.scheduler, self._run))
             except ThreadLimitError:
                 pass
         self._is_missing = self._thread is None
@@ -713,21 +702,13 @@ class TimeoutMonitor:
         return " ".join(parts)
 
     def _run(self) -> None:
-        scheduler = self._pool.scheduler
-        try:
-            while True:
-                timeout_s = scheduler.timeout_s
-                look_s = (
-                    MAX_LOOK_S if timeout_s is None else min(max(timeout_s / LOOKS_PER_TIMEOUT, MIN_LOOK_S), MAX_LOOK_S)
-                )
-                if self._over.wait(look_s):
-                    return
-                if timeout_s is not None:
-                    self._look(timeout_s)
-        except SinkClosedError:  # the run was stopped: late results are discarded
-            pass
-        except BaseException as e:  # a fault of nbrun's own must halt the run, not hang it
-            scheduler.on_internal_error(e)
+        while True:
+            timeout_s = self._pool.scheduler.timeout_s
+            seldom_s = MAX_LOOK_S if timeout_s is None else timeout_s / LOOKS_PER_TIMEOUT
+            if self._over.wait(min(max(seldom_s, MIN_LOOK_S), MAX_LOOK_S)):
+                return
+            if timeout_s is not None:
+                self._look(timeout_s)
 
     def _look(self, timeout_s: float) -> None:
         now = time.perf_counter_ns()
@@ -759,9 +740,7 @@ class TimeoutMonitor:
             scheduler, claim.sample, claim.position, claim.task, e, claim.started, took_s, worker.name
         )
         if failure is not None:
-            completed = CompletedTasks(claim.sample)
-            add_failure(scheduler, completed, claim.position, failure)
-            complete(scheduler, completed)
+            complete_failure(scheduler, claim.sample, claim.position, failure)
         if too_many:
             message = (
                 f"Paused: {counted(len(self._lost), 'thread')} still run tasks that took longer than timeout_s="

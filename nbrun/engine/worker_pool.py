@@ -121,6 +121,16 @@ class WorkerPool(Protocol):
         return ""
 
 
+def serve(scheduler: TaskSource, work: Callable[[], None]) -> None:
+    """Run `work` in a thread of a pool: a fault of nbrun's own must halt the run, not hang it."""
+    try:
+        work()
+    except SinkClosedError:  # the run was stopped: late results are discarded
+        pass
+    except BaseException as e:
+        scheduler.on_internal_error(e)
+
+
 class SingleThreadPool(WorkerPool):
     """A worker pool whose results all pass one thread. The scheduler's lock protects `_is_running`."""
 
@@ -136,11 +146,7 @@ class SingleThreadPool(WorkerPool):
         """Run `work` in the pool's thread; after it nothing can complete any more."""
         scheduler = self.scheduler
         try:
-            work()
-        except SinkClosedError:  # the run was stopped: late results are discarded
-            pass
-        except BaseException as e:  # a fault of nbrun's own must halt the run, not hang it
-            scheduler.on_internal_error(e)
+            serve(scheduler, work)
         finally:
             with scheduler.lock:
                 self._is_running = False

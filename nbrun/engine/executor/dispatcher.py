@@ -22,7 +22,7 @@ from collections.abc import Iterable
 from concurrent.futures import BrokenExecutor, CancelledError, Future
 from typing import Any
 
-from nbrun.engine.completions import CompletedTasks, add_failure, after_exception, complete
+from nbrun.engine.completions import CompletedTasks, add_failure, after_exception, complete, complete_failure
 from nbrun.engine.executor.handle import ExecutorHandle, takes_kernel_along
 from nbrun.engine.executor.payload import ChunkSizer, Payload
 from nbrun.engine.executor.worker import DONE, RETRY, WHOLE, ErrorRow, RetryRow, Row
@@ -530,9 +530,7 @@ def fail(scheduler: TaskSource, item: Item, e: BaseException) -> None:
     task = sample.work.task(position, scheduler.flag)
     failure = after_exception(scheduler, sample, position, task, e, time.time(), 0.0, "")
     if failure is not None:
-        completed = CompletedTasks(sample)
-        add_failure(scheduler, completed, position, failure)
-        complete(scheduler, completed)
+        complete_failure(scheduler, sample, position, failure)
 
 
 def exception_of(row: RetryRow | ErrorRow, encoder: RemoteEncoder) -> BaseException:
