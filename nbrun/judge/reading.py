@@ -610,15 +610,19 @@ def _rows_of_json(path: Path) -> Iterator[_Row]:
         else:
             yield from _lines(path)
         return
-    is_table = isinstance(value, dict) and shape_of(value) is None
-    tables = [part for part in value.values() if _are_rows(part)] if is_table else []
-    if len(tables) == 1:  # {"version": 1, "data": [row, …]}
-        value = tables[0]
-    elif is_table and _are_rows(list(value.values())):  # id -> row
-        yield from (_Row(f"{path}: {name!r}", row, name=name) for name, row in value.items())
-        return
+    yield from _rows_of_value(value, str(path))
+
+
+def _rows_of_value(value: Any, where: str) -> Iterator[_Row]:
+    """Yield the rows in a value of JSON; some files have a list of rows beside other things, or a mapping of them."""
+    if isinstance(value, dict) and shape_of(value) is None:
+        tables = [part for part in value.values() if _are_rows(part)]
+        if not tables and _are_rows(list(value.values())):  # id -> row
+            yield from (_Row(f"{where}: {name!r}", row, name=name) for name, row in value.items())
+            return
+        value = tables[0] if len(tables) == 1 else value  # {"version": 1, "data": [row, …]}
     for i, row in enumerate(value if isinstance(value, list) else [value]):
-        yield _Row(f"{path}: row {i}", row)
+        yield _Row(f"{where}: row {i}", row)
 
 
 def _are_rows(value: object) -> bool:

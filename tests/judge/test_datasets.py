@@ -632,6 +632,22 @@ def test_of_a_parquet_file_only_known_columns_are_loaded(tmp_path: Path) -> None
     assert seen == [{"name", "corner_cases", "results", "description"}], "an adapter sees all of a row"
 
 
+@pytest.mark.filterwarnings("ignore:read_problems")
+@pytest.mark.parametrize("number", range(len(ROWS)), ids=[f"{name} {i}" for i, (name, _) in enumerate(ROWS)])
+def test_a_row_of_a_parquet_file_is_the_same_problem(number: int, tmp_path: Path) -> None:
+    """A shape's table names each column that its reader needs; others aren't loaded."""
+    row = {**ROWS[number][1], "another_column": "x"}
+    path = tmp_path / "rows.parquet"
+    try:
+        table = pyarrow.Table.from_pylist([row])
+    except pyarrow.ArrowInvalid:  # a cell mixes lists and text
+        table = pyarrow.Table.from_pylist([{name: json.dumps(cell) for name, cell in row.items() if name != "id"}])
+    pyarrow.parquet.write_table(table, path)
+    (found,) = read_problems(path)
+    (expected,) = read_problems(pyarrow.parquet.read_table(path).to_pylist())
+    assert found == expected
+
+
 def test_a_file_that_is_cut_off_is_named(tmp_path: Path) -> None:
     data = gzip.compress(b"".join(json.dumps({**ROW, "id": i}).encode() + b"\n" for i in range(1000)))
     (tmp_path / "p.jsonl.gz").write_bytes(data[: len(data) // 2])

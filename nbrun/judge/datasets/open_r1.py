@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nbrun.judge.datasets.codecontests import SETS
-from nbrun.judge.datasets.shape import Draft, Shape
+from nbrun.judge.datasets.shape import Draft, Row, Shape
 from nbrun.judge.datasets.values import first, has, is_missing, plain, text_of
 
 #: The files that programs read and write if a problem's `input_mode` is "file".
@@ -18,16 +18,10 @@ def _codeforces(draft: Draft) -> None:
     their own, one for each contest. codeforces-cots has the sets of tests of CodeContests instead, and solutions of a
     model.
     """
-    row, fields, sets = draft.row, draft.fields, draft.sets
-    mode = text_of(row, "input_mode").strip().lower()
-    if mode == "file":
-        fields["stream_files"] = FILES
-    elif mode not in ("", "stdio"):
-        fields["not_supported"] = f"input_mode {mode!r}"
-    if has(row, "interaction_format"):
-        fields["not_supported"] = "interactive problems of data sets: the interactor isn't in the row"
+    row, sets = draft.row, draft.sets
+    draft.fields |= _exchange(row)
     if has(row, "generated_checker"):
-        fields["checker"] = {"type": "prints_score", "language": "PYTHON3", "source": row["generated_checker"]}
+        draft.fields["checker"] = {"type": "prints_score", "language": "PYTHON3", "source": row["generated_checker"]}
     examples = sets.pop("public_tests", None)
     if not isinstance(plain(sets.get("generated_tests")), list):
         sets.pop("generated_tests", None)
@@ -35,6 +29,16 @@ def _codeforces(draft: Draft) -> None:
         others = {name: row[name] for name in SETS if has(row, name)}
         draft.sets = others or ({} if examples is None else {"public_tests": examples})
         draft.columns = {} if others else draft.columns
+
+
+def _exchange(row: Row) -> dict[str, object]:
+    """Return how programs get their input and give their output, or why that isn't supported."""
+    mode = text_of(row, "input_mode").strip().lower()
+    if has(row, "interaction_format"):
+        return {"not_supported": "interactive problems of data sets: the interactor isn't in the row"}
+    if mode == "file":
+        return {"stream_files": FILES}
+    return {} if mode in ("", "stdio") else {"not_supported": f"input_mode {mode!r}"}
 
 
 def _ioi(draft: Draft) -> None:

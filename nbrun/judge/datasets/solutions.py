@@ -183,17 +183,20 @@ def _read_item(item: object, language: object) -> Any:
     """Return an item with `language` and `solution`; a value that isn't a solution stays, for the judge's error."""
     if type(item) is dict and len(item) == 2 and _is_text(item.get("solution")) and _is_text(item.get("language")):
         return item  # the usual case, in a faster way
-    item = _decoded(item)
+    item = _mapping_in(_decoded(item))
     if isinstance(item, str):
-        inner = _json_or_none(item) if item.startswith("{") else None
-        if not isinstance(inner, Mapping) or inner.keys().isdisjoint(_CODE):
-            return _read_text(item, language)
-        item = inner  # each item is JSON text
+        return _read_text(item, language)
     if isinstance(item, Mapping):
         return _read_mapping(item, language)
     if isinstance(item, (list, tuple)) and len(item) == 2 and language_name(item[0]) and isinstance(item[1], str):
         return {"language": item[0], "solution": item[1]}
     return item
+
+
+def _mapping_in(item: object) -> object:
+    """Return the item in JSON text; anything else unchanged."""
+    inner = _json_or_none(item) if isinstance(item, str) and item.startswith("{") else None
+    return inner if isinstance(inner, Mapping) and not inner.keys().isdisjoint(_CODE) else item
 
 
 def _is_text(value: object) -> bool:

@@ -502,15 +502,13 @@ def _calls_of(node: ast.stmt, where: str) -> Iterator[str]:
 
 def _calls_of_class(node: ast.ClassDef, where: str) -> Iterator[str]:
     """Yield the code that runs each test method: of a class of `unittest`, or of a plain class as pytest runs them."""
-    is_case = any(ast.unparse(base).endswith("TestCase") for base in node.bases)
     methods = [part for part in node.body if isinstance(part, (ast.FunctionDef, ast.AsyncFunctionDef))]
-    before = "".join(f"_test.{m.name}(); " for m in methods if m.name in ("setup_method", "setUp"))
-    for method in methods if is_case or (node.name.startswith("Test") and not node.bases) else ():
-        if not method.name.startswith("test"):
-            continue
-        if is_case:
-            yield _UNITTEST.format(case=node.name, method=method.name)
-        else:
+    tests = [method for method in methods if method.name.startswith("test")]
+    if any(ast.unparse(base).endswith("TestCase") for base in node.bases):
+        yield from (_UNITTEST.format(case=node.name, method=method.name) for method in tests)
+    elif node.name.startswith("Test") and not node.bases:
+        before = "".join(f"_test.{m.name}(); " for m in methods if m.name in ("setup_method", "setUp"))
+        for method in tests:
             yield f"_test = {node.name}(); {before}{_call_of(method, f'_test.{method.name}', 1, where)}"
 
 
