@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import nbrun
 from nbrun.engine.completions import CompletionQueue
 from nbrun.engine.thread_pool import Worker
+from nbrun.model import CancelFlag, first_attempt
 from nbrun.progress import ProgressTracker
 from tests.waiting import until
 
@@ -206,3 +208,14 @@ def test_what_another_carries_is_saved_before_a_stop_ends_the_run(
     run.wait(30)
     assert run.progress.ended
     assert sorted(nbrun.load_results(tmp_path).n) == [0, 1]
+
+
+def test_a_first_attempt_is_a_task_with_all_its_fields() -> None:
+    """It is made without the constructor: a field that is added to Task must be set there too."""
+    flag = CancelFlag()
+    fast = first_attempt("s", "solution", 3, "item", {"id": "s"}, flag)
+    usual = nbrun.Task("s", "solution", 3, "item", {"id": "s"}, _flag=flag)
+    assert {f.name: getattr(fast, f.name) for f in dataclasses.fields(fast)} == {
+        f.name: getattr(usual, f.name) for f in dataclasses.fields(usual)
+    }
+    assert first_attempt("s", "solution", 3, "item", {}, flag).hint is not fast.hint
