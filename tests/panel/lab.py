@@ -193,16 +193,21 @@ def running_lab(folder: Path) -> Iterator[Lab]:
             yield Lab(books, browser, f"http://127.0.0.1:{port}", token)
             browser.close()
     finally:
-        server.terminate()  # it ends its kernels
-        try:
-            server.wait(10)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
+        stop(server)
+
+
+def stop(server: subprocess.Popen[bytes]) -> None:
+    """End a server of notebooks, which ends its kernels."""
+    server.terminate()
+    try:
+        server.wait(20)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        server.wait()
 
 
 def _wait_until_it_serves(server: subprocess.Popen[bytes]) -> None:
-    """Reads the server's log until it says that it runs, and on in a thread, so that its pipe never fills."""
+    """Read the server's log until it says that it runs, and go on in a thread, so that its pipe never fills."""
     assert server.stdout is not None
     log = []
     for line in server.stdout:

@@ -16,7 +16,7 @@ from typing import Any
 
 import nbformat
 import pytest
-from lab import FLAGS, IDLE, ROOT, chromium
+from lab import FLAGS, IDLE, ROOT, chromium, stop
 
 pytestmark = pytest.mark.long
 #: Works in a notebook's cell, in a marimo cell and in a module.
@@ -77,12 +77,7 @@ def serving(folder: Path, module: str, *args: str, path: str = "/") -> Iterator[
                 time.sleep(0.1)
         yield f"http://127.0.0.1:{port}{path}"
     finally:
-        server.terminate()  # it ends its kernels
-        try:
-            server.wait(20)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
+        stop(server)
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +171,7 @@ def test_the_panel_lives_in_marimo(tmp_path: Path, browser: Any) -> None:
         page.close()
 
 
-@pytest.mark.parametrize(
+without_a_browser = pytest.mark.parametrize(
     "command",
     [
         pytest.param("nbconvert --to notebook --execute t.ipynb --output out", marks=pytest.mark.needs("nbconvert")),
@@ -184,33 +179,30 @@ def test_the_panel_lives_in_marimo(tmp_path: Path, browser: Any) -> None:
     ],
     ids=["nbconvert", "papermill"],
 )
-def test_a_notebook_that_ran_without_a_browser_shows_the_end_of_its_run(tmp_path: Path, command: str) -> None:
-    write_notebook(tmp_path / "t.ipynb", RUN, "run.wait()")
-    env = os.environ | {"PYTHONPATH": str(ROOT), "IPYTHONDIR": str(tmp_path / "ipython")}
-    words = command.split()
-    done = subprocess.run([sys.executable, "-m", *words], cwd=tmp_path, env=env, capture_output=True, text=True)
+
+
+def execute(folder: Path, command: str, *sources: str) -> str:
+    """Run a command on a notebook t.ipynb of these cells, and return what it printed."""
+    write_notebook(folder / "t.ipynb", *sources)
+    env = os.environ | {"PYTHONPATH": str(ROOT), "IPYTHONDIR": str(folder / "ipython")}
+    done = subprocess.run([sys.executable, "-m", *command.split()], cwd=folder, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+@without_a_browser
+def test_a_notebook_that_ran_without_a_browser_shows_the_end_of_its_run(tmp_path: Path, command: str) -> None:
+    execute(tmp_path, command, RUN, "run.wait()")
     book = nbformat.read(tmp_path / "out.ipynb", as_version=4)
     (static,) = [o["data"]["text/html"] for o in book.cells[0].outputs if "text/html" in o.get("data", {})]
     assert "Done: 139 of 140 tasks, 1 error" in static
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        pytest.param("nbconvert --to notebook --execute t.ipynb --output out", marks=pytest.mark.needs("nbconvert")),
-        pytest.param("papermill t.ipynb out.ipynb", marks=pytest.mark.needs("papermill")),
-    ],
-    ids=["nbconvert", "papermill"],
-)
+@without_a_browser
 def test_a_notebook_that_ends_before_its_run_says_so(tmp_path: Path, command: str) -> None:
-    write_notebook(tmp_path / "t.ipynb", RUN.replace("0.02", "1"))
-    env = os.environ | {"PYTHONPATH": str(ROOT), "IPYTHONDIR": str(tmp_path / "ipython")}
-    words = command.split()
-    done = subprocess.run([sys.executable, "-m", *words], cwd=tmp_path, env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "the interpreter ends while the run on" in done.stdout + done.stderr
-    assert "of 140 tasks" in done.stdout + done.stderr
+    printed = execute(tmp_path, command, RUN.replace("0.02", "1"))
+    assert "the interpreter ends while the run on" in printed
+    assert "of 140 tasks" in printed
 
 
 @pytest.mark.needs("IPython")
