@@ -90,6 +90,7 @@ class ThreadPool(WorkerPool):
         self._leaving: set[Worker] = set()  # the members of `_workers` that end because there are too many
         self._free_slots: list[int] = []  # of the in-flight record
         self._slot_count = 0
+        self._has_batches = False  # some worker may have several tasks that it has not begun: see `_steal`
         self.wants_to_steal = False  # a worker has looked for tasks to steal: the next `publish` wakes all
         self._recorded: deque[tuple[int, Window]] = deque()  # tasks that are recorded as running, to be taken next
         self._quarantined_running = 0  # how many quarantined tasks run now
@@ -132,8 +133,10 @@ class ThreadPool(WorkerPool):
         worker.is_busy = True
         if scheduler.timeout_s is not None:
             self._timeouts.need()
-        if len(worker.batch) > 1 and not self._flusher.wake():
-            self.takes_single = True
+        if len(worker.batch) > 1:
+            self._has_batches = True
+            if not self._flusher.wake():
+                self.takes_single = True
         if (queue.delayed or scheduler.gate.is_active) and not self._timekeeper and queue.waiting:
             self.wake(1)  # this worker was the timekeeper of the delayed tasks
         return True
@@ -273,8 +276,12 @@ class ThreadPool(WorkerPool):
 
     def _steal(self, worker: Worker) -> bool:
         """Take a task that another worker has taken and not begun. Return whether there was one."""
+        if not self._has_batches:  # hundreds of workers with one task each are not searched
+            return False
+        self._has_batches = False
         for other in self._workers:
             if other.batch and other.window is not None:
+                self._has_batches = True
                 # Before the check: who records reads this afterwards, so no wake-up is missed.
                 self.wants_to_steal = True
                 if other.window.positions:  # not recorded yet
