@@ -322,7 +322,7 @@ class Supervisor:
         return None if now.total is None else now.total - now.done
 
     def fault(self, e: Exception) -> None:
-        """Pause the run after a fault of the disk: results wait in memory. A run that is stopped gives them up."""
+        """Pause the run after a fault of the disk: results wait in memory, and those of a stopped run until its end."""
         if isinstance(e, MemoryError):
             e = OSError(errno.ENOMEM, "this process has no memory left")
         if not isinstance(e, OSError):
@@ -343,7 +343,7 @@ class Supervisor:
         run_state = self.scheduler.run_state
         if run_state.is_draining:
             run_state.trouble = run_state.trouble or trouble
-            self.store.journal.close_intake()  # otherwise workers that wait at the bound would never end
+            self.store.journal.lift_bound()  # otherwise workers that wait at the bound would never end
 
     # ---- the thread that ends the run
 

@@ -162,6 +162,12 @@ class Journal:
                 self._is_retrying, self.fault = True, None
                 self._work.notify()
 
+    def lift_bound(self) -> None:
+        """Let put() wait no longer: the run was stopped after a fault, and only the tasks that run now put results."""
+        with self._lock:
+            self.backpressure.is_lifted = True
+            self.backpressure.notify_all()
+
     def close_intake(self) -> None:
         """Let put() raise from now on, so that late results of abandoned tasks are discarded."""
         with self._lock:
@@ -508,6 +514,7 @@ class WriteBackpressure:
     def __init__(self, lock: threading.Lock) -> None:
         self._room = threading.Condition(lock)
         self._waiting = 0
+        self.is_lifted = False  # nothing waits any more
         self.results = self.bytes = 0
 
     @property
@@ -516,8 +523,8 @@ class WriteBackpressure:
         return self.results >= MAX_UNSAVED // 2 or self.bytes >= MAX_UNSAVED_BYTES // 2
 
     def wait(self, results: int, size: int, is_over: Callable[[], bool]) -> None:
-        """Wait until there is room for these results, or nothing else is unsaved, or `is_over` returns True."""
-        while self._is_full(results, size) and not is_over():
+        """Wait until there is room for these results, nothing else is unsaved, the bound is lifted or `is_over()`."""
+        while self._is_full(results, size) and not self.is_lifted and not is_over():
             self._waiting += 1
             self._room.wait()
             self._waiting -= 1
@@ -541,7 +548,7 @@ class WriteBackpressure:
             self._room.notify(min(self._waiting, max(1, MAX_UNSAVED - self.results)))
 
     def notify_all(self) -> None:
-        """Wake all waiting workers: the intake was closed."""
+        """Wake all waiting workers: the intake was closed, or the bound lifted."""
         self._room.notify_all()
 
 

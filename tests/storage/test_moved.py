@@ -88,6 +88,17 @@ def test_it_is_moved_and_the_run_is_stopped(tmp_path):
     assert whole(tmp_path / "elsewhere") == (60, set()), "and nothing ran again"
 
 
+def test_it_is_moved_and_tasks_end_after_the_run_was_stopped(tmp_path):
+    """Their results wait in memory too, although the stop has met the fault again."""
+    half = HalfWay(tmp_path / "r")
+    os.rename(tmp_path / "r", tmp_path / "elsewhere")
+    paused(half)
+    half.run.stop()
+    half.gate.set()
+    until(lambda: half.run.progress.ended)
+    assert whole(tmp_path / "elsewhere") == (60, set())
+
+
 def test_another_run_begins_in_a_new_folder_of_its_name(tmp_path):
     half = HalfWay(tmp_path / "r")
     os.rename(tmp_path / "r", tmp_path / "elsewhere")
