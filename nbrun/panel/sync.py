@@ -461,7 +461,7 @@ def pack(values: Sequence[int]) -> tuple[int, bytes]:
 TICK_S = 0.2
 #: The static form is for readers without a kernel: it is rewritten every this many seconds, and at the end.
 REWRITE_S = 10.0
-#: How often the judge is asked for its endpoints; more seldom where it takes long.
+#: How often the judge is asked for its endpoints; less often where it takes long.
 HEALTH_S = 2.0
 
 

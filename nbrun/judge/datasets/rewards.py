@@ -24,7 +24,7 @@ def _prepare(row: Row) -> Row:
 
 
 def _about(row: Row) -> Mapping[str, object]:
-    """Return what stands in the column for the reward, if that is a mapping."""
+    """Return the value of the column for the reward, if it is a mapping."""
     return mapping_in(plain(first(row, *_COLUMNS)), "")
 
 
