@@ -302,10 +302,10 @@ CPP = Language(
     tried=("17", "20", "14", "11", "98"),
     compat_header="".join(
         f"#include <{name}>\n"
+        # what other headers included in some version of a compiler; containers such as <set> never were among them
         for name in (
-            *("algorithm", "cassert", "cctype", "climits", "cmath", "cstdint", "cstdio", "cstdlib", "cstring"),
-            *("functional", "iomanip", "iostream", "limits", "map", "numeric", "queue", "set", "sstream", "string"),
-            *("utility", "vector"),
+            *("algorithm", "cctype", "climits", "cmath", "cstdint", "cstdio", "cstdlib", "cstring", "functional"),
+            *("limits", "string", "utility", "vector"),
         )
     )
     + 'extern "C" char *gets(char *s);\nnamespace std {\nusing ::gets;\n}  // namespace std\n',

@@ -66,6 +66,14 @@ def test_what_no_standard_compiles_is_reported_by_the_first_one(box: LocalSandbo
 
 
 @pytest.mark.needs("g++")
+@pytest.mark.parametrize("name", ["iostream", "map", "queue", "set"])
+def test_a_header_that_no_compiler_ever_brought_along_must_be_included(name: str, box: LocalSandbox) -> None:
+    used = "std::cout << 3;" if name == "iostream" else f"std::{name}<int{', int' * (name == 'map')}> used;"
+    result = box(task("CPP", f"#include <cstdio>\nint main() {{ {used} }}\n"))
+    assert result["verdict"] == "CompileError"
+
+
+@pytest.mark.needs("g++")
 def test_programs_of_two_standards_are_two_programs(box: LocalSandbox) -> None:
     numbers = "__cplusplus > 201700L ? a + b : 0"
     source = SUM_CPP.replace("a + b", numbers)
