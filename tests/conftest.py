@@ -14,10 +14,12 @@ import importlib.util
 import shutil
 import signal
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from nbrun.tuning import TUNING
 
 #: A program -> what installs it on Debian.
 PROGRAMS = {
@@ -87,6 +89,17 @@ def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[None]:
         report.outcome = "failed"
         report.longrepr = f"{collector.nodeid} was skipped, which --everything forbids: {_reason(report)}"
     return report
+
+
+@pytest.fixture
+def tuning(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Set numbers of nbrun/tuning.py until the test ends: `tuning(segment_bytes=900, group_s=0.0)`."""
+
+    def change(**values: float) -> None:
+        for name, value in values.items():
+            monkeypatch.setattr(TUNING, name, value)  # AttributeError: there is no such number
+
+    return change
 
 
 def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:

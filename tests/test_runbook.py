@@ -7,12 +7,13 @@ import re
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import nbrun
-from nbrun.storage import compactor
+from nbrun.tuning import TUNING
 from tests.waiting import until
 
 SAMPLES, TASKS, HELD = 6, 5, 2
@@ -42,16 +43,15 @@ def progress_of_files(folder: Path) -> dict[str, tuple[int, int, bool]]:
 
 def test_a_file_is_written_in_time() -> None:
     """Time is left for the writing itself."""
-    assert compactor.STALE_S + compactor.LOOK_S < LATE_S - 5
+    assert TUNING.stale_s + TUNING.stale_look_s < LATE_S - 5
 
 
-@pytest.mark.parametrize("stale_s", [1.0, pytest.param(compactor.STALE_S, marks=pytest.mark.long)])
+@pytest.mark.parametrize("stale_s", [1.0, pytest.param(TUNING.stale_s, marks=pytest.mark.long)])
 def test_both_commands_are_at_most_30_s_late_and_correct_at_the_end(
-    stale_s: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stale_s: float, tmp_path: Path, tuning: Callable[..., None]
 ) -> None:
     """Two tasks of each sample but the first wait for an event. Then one of them fails."""
-    monkeypatch.setattr(compactor, "STALE_S", stale_s)
-    monkeypatch.setattr(compactor, "LOOK_S", stale_s / 10)
+    tuning(stale_s=stale_s, stale_look_s=stale_s / 10)
     may_end = threading.Event()
 
     def fn(task: nbrun.Task) -> dict[str, int]:

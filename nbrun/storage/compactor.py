@@ -20,12 +20,8 @@ from nbrun.storage.journal import Journal, Segment
 from nbrun.storage.sample_state import SampleState
 from nbrun.storage.sample_writer import write_sample
 from nbrun.threads import start_daemon
+from nbrun.tuning import TUNING
 
-#: The file of a sample at work is written STALE_S seconds after the first result that it lacks, or after COST_RATIO
-#: times what the last writing took, whichever is later: so writing takes under 5 % of the time.
-STALE_S, COST_RATIO = 20.0, 20.0
-#: How often an idle thread looks for such samples, in seconds.
-LOOK_S = 2.0
 #: Another thread is started where more than ANOTHER_FROM samples are due, up to MAX_THREADS; workers wait from MAX_DUE.
 ANOTHER_FROM, MAX_THREADS, MAX_DUE = 2, 8, 64
 
@@ -162,7 +158,7 @@ class Compactor:
                 while not self._due or self._broken:
                     if self._closing:
                         return
-                    if not self._work.wait(LOOK_S) and not self._broken:
+                    if not self._work.wait(TUNING.stale_look_s) and not self._broken:
                         self._look_for_stale()
                         break
                 if self._closing:
@@ -191,9 +187,9 @@ class Compactor:
         """Queue the samples whose results are in no file for too long. The caller holds the lock."""
         now = time.monotonic()
         for state in self._open:
-            if now - state.dirty_since < STALE_S:
+            if now - state.dirty_since < TUNING.stale_s:
                 break
-            if not state.filing and now - state.dirty_since > COST_RATIO * state.file_cost_s:
+            if not state.filing and now - state.dirty_since > TUNING.cost_ratio * state.file_cost_s:
                 state.filing = True
                 self._due.append(state)
 

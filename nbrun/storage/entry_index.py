@@ -1,9 +1,9 @@
 """An index of a large sample's file, `.nbrun/cache/NAME.index`: opening the sample costs by what is new in it.
 
-It holds what a run keeps of each saved entry (see sample_state.Columns), by position, and a digest of each BLOCK items.
-Where the dataset begins with the same blocks, their entries are taken from the index, and only the rest of the file is
-searched for entries. It counts for the file of the very size and CRC-32 that it names: so no entry in it is damaged.
-Derived data with a checksum: deleting it costs only time, and where it can't be written, there is none.
+It holds what a run keeps of each saved entry (see sample_state.Columns), by position, and a digest of each block of
+items. Where the dataset begins with the same blocks, their entries are taken from the index, and only the rest of the
+file is searched for entries. It counts for the file of the very size and CRC-32 that it names: so no entry in it is
+damaged. Derived data with a checksum: deleting it costs only time, and where it can't be written, there is none.
 
     nbrun-index/1 CRC HEADER_BYTES LF HEADER LF STATUS SEQ LENGTH MADE DIGESTS
 
@@ -34,11 +34,9 @@ from nbrun.results.values import dump, load
 from nbrun.samples import Group
 from nbrun.storage import files
 from nbrun.storage.sample_state import DONE, ERROR, MISSING, Columns, SampleState
+from nbrun.tuning import TUNING
 
 MAGIC = b"nbrun-index/1"
-#: Opening a file with fewer entries takes less than 40 ms without an index.
-MIN_ENTRIES = 5_000
-BLOCK = 1_024
 _NARROW, _WIDE = "I", "q"
 _BETWEEN = len(BETWEEN)
 
@@ -67,7 +65,7 @@ def keep(path: Path, state: SampleState, c: Columns, crc: int, file_id: files.Fi
         c: the entries in it, in the order of their positions.
         crc, file_id: of that file.
     """
-    if state.total < MIN_ENTRIES:
+    if state.total < TUNING.index_from:
         return
     target = path_of(path.parent, path.name)
     try:
@@ -111,11 +109,12 @@ def _parts(state: SampleState, c: Columns, crc: int, size: int) -> list[bytes]:
 
 def _digests(g: Group) -> Iterator[bytes]:
     """Yield a digest of each block of a group: of the items' keys, occurrences and indices."""
-    for start in range(0, len(g.runnable), BLOCK):
-        indices = g.runnable[start : start + BLOCK]
-        h = blake2b(g.keys[start * KEY_BYTES : (start + BLOCK) * KEY_BYTES], digest_size=KEY_BYTES)
+    block = TUNING.index_block
+    for start in range(0, len(g.runnable), block):
+        indices = g.runnable[start : start + block]
+        h = blake2b(g.keys[start * KEY_BYTES : (start + block) * KEY_BYTES], digest_size=KEY_BYTES)
         if g.occurrences is not None:
-            h.update(array("I", g.occurrences[start : start + BLOCK]).tobytes().rstrip(b"\0"))
+            h.update(array("I", g.occurrences[start : start + block]).tobytes().rstrip(b"\0"))
         h.update(b"|")
         if list(indices) != list(range(start, start + len(indices))):
             h.update(array("I", indices).tobytes())
@@ -156,7 +155,7 @@ class EntryIndex:
         known = {}
         at = 0
         for name, (_, count, _) in self.groups.items():
-            end = at + -(-count // BLOCK) * KEY_BYTES
+            end = at + -(-count // TUNING.index_block) * KEY_BYTES
             known[name] = [self.digests[i : i + KEY_BYTES] for i in range(at, end, KEY_BYTES)]
             at = end
         for g in state.sample.groups:
@@ -166,7 +165,7 @@ class EntryIndex:
             for one, other in zip(known[g.name], _digests(g), strict=False):
                 if one != other:
                     break
-                ranks = min(ranks + BLOCK, len(g.runnable))
+                ranks = min(ranks + TUNING.index_block, len(g.runnable))
             begin, _, offset = self.groups[g.name]
             if ranks and (end := self._take_group(state, g, begin, ranks, offset, file)):
                 out[g.name] = ranks, end
@@ -237,7 +236,7 @@ def _index(header: dict[str, Any], rest: memoryview) -> EntryIndex:
             raise ValueError("no index")
         groups[name] = total, count, offset
         total += count
-        blocks += -(-count // BLOCK)
+        blocks += -(-count // TUNING.index_block)
     status, at = bytes(rest[:total]), total
     columns = []
     for code in header["types"]:

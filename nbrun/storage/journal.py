@@ -27,14 +27,10 @@ from nbrun.storage.entry import EntryRecord, bodies
 from nbrun.storage.sample_state import SampleState, SavedEntry
 from nbrun.storage.sample_writer import DirectFile, DirectWriter
 from nbrun.threads import start_daemon
+from nbrun.tuning import TUNING
 
-#: Group commit: a result that arrives while the journal is idle is saved at once, unless the last commit was less than
-#: GROUP_S seconds ago. Then the next commit waits until GROUP_S have passed or GROUP_RESULTS results are unsaved.
-GROUP_S, GROUP_RESULTS = 0.006, 400
-#: A segment of this size takes no more records.
-SEGMENT_BYTES = 64 << 20
-#: The most results and bytes that may be unsaved. A result that is larger is accepted when nothing else is unsaved.
-MAX_UNSAVED, MAX_UNSAVED_BYTES = 1000, 64 << 20
+#: The most bytes that may be unsaved. A result that is larger is accepted when nothing else is unsaved.
+MAX_UNSAVED_BYTES = 64 << 20
 _BEFORE_BODY = CRC_HEX + 3  # bytes of a record before its body: the checksum, a tab, the kind, a tab
 
 
@@ -135,7 +131,7 @@ class Journal:
     def _enqueue(self, batch: Batch) -> None:
         """Queue a batch, and wake the journal's thread if it should save now. The caller holds the lock."""
         self._queue.append(batch)
-        if self._idle or (self._gathering and self.backpressure.results >= GROUP_RESULTS):
+        if self._idle or (self._gathering and self.backpressure.results >= TUNING.group_results):
             self._idle = self._gathering = False
             self._work.notify()
 
@@ -249,23 +245,24 @@ class Journal:
                         return
 
     def _take(self) -> list[Batch]:
-        """Take the batches for one commit: only part of MAX_UNSAVED, so that workers can add more while it is written.
+        """Take the batches for one commit: part of what may be unsaved, so that workers can add more meanwhile.
 
         The caller holds the lock.
         """
         count = taken = 0
+        enough = TUNING.group_results
         for batch in self._queue:
             taken += 1
             count += len(batch.records)
-            if count >= GROUP_RESULTS:
+            if count >= enough:
                 break
         batches, self._queue = self._queue[:taken], self._queue[taken:]
         return batches
 
     def _gather(self, committed: float) -> None:
         """Wait for more results, shortly after a commit. The caller holds the lock, which is released while waiting."""
-        end = committed + GROUP_S
-        while self.backpressure.results < GROUP_RESULTS and not self._closing and not self._flushing:
+        end = committed + TUNING.group_s
+        while self.backpressure.results < TUNING.group_results and not self._closing and not self._flushing:
             left = end - time.monotonic()
             if left <= 0:
                 break
@@ -340,7 +337,7 @@ class Journal:
             self.backpressure.subtract(count, size)
             self.saved_bytes += size
             self.saved += count
-            if self.backpressure.results < GROUP_RESULTS:
+            if self.backpressure.results < TUNING.group_results:
                 self.backpressure.let_in()
         self._on_saved(list({batch.state: None for batch in batches}), count)
 
@@ -380,7 +377,7 @@ class Segments:
     def current(self) -> Segment:
         """Return the segment to append to. Raise OSError if a new one can't be made."""
         current = self._current
-        if current is not None and current.file.size < SEGMENT_BYTES:
+        if current is not None and current.file.size < TUNING.segment_bytes:
             return current
         number = self._next
         self._next += 1
@@ -520,7 +517,7 @@ class WriteBackpressure:
     @property
     def is_filling(self) -> bool:
         """True while at least half of the bound is used."""
-        return self.results >= MAX_UNSAVED // 2 or self.bytes >= MAX_UNSAVED_BYTES // 2
+        return self.results >= TUNING.max_unsaved // 2 or self.bytes >= MAX_UNSAVED_BYTES // 2
 
     def wait(self, results: int, size: int, is_over: Callable[[], bool]) -> None:
         """Wait until there is room for these results, nothing else is unsaved, the bound is lifted or `is_over()`."""
@@ -530,7 +527,9 @@ class WriteBackpressure:
             self._waiting -= 1
 
     def _is_full(self, results: int, size: int) -> bool:
-        return bool(self.results) and (self.results + results > MAX_UNSAVED or self.bytes + size > MAX_UNSAVED_BYTES)
+        return bool(self.results) and (
+            self.results + results > TUNING.max_unsaved or self.bytes + size > MAX_UNSAVED_BYTES
+        )
 
     def add(self, results: int, size: int) -> None:
         """Count results that were put."""
@@ -545,7 +544,7 @@ class WriteBackpressure:
     def let_in(self) -> None:
         """Wake as many waiting workers as may find room."""
         if self._waiting:
-            self._room.notify(min(self._waiting, max(1, MAX_UNSAVED - self.results)))
+            self._room.notify(min(self._waiting, max(1, TUNING.max_unsaved - self.results)))
 
     def notify_all(self) -> None:
         """Wake all waiting workers: the intake was closed, or the bound lifted."""

@@ -26,6 +26,7 @@ from nbrun.results.values import dump
 from nbrun.samples import SCALARS, Sample, fresh_copy
 from nbrun.storage.files import FileId
 from nbrun.storage.match import Retyped
+from nbrun.tuning import TUNING
 
 #: Status codes of an item.
 MISSING, DONE, ERROR = 0, 1, 2
@@ -34,8 +35,6 @@ KEEP_BYTES = 1 << 20
 _ONCE = bytes(4)  # the occurrence of an item that no equal one precedes
 #: This many pending entries are merged into the columns, which take a tenth of the memory.
 MAX_PENDING = 2000
-#: Of a larger group no list of keys in hexadecimal digits is kept.
-MAX_HEX_KEYS = 50_000
 #: How many levels deep a sample's size is estimated.
 ROUGH_LEVELS = 5
 _KEY = f"{KEY_BYTES}s"
@@ -372,7 +371,7 @@ class _HexKeys(Sequence[bytes]):
 
 def _hex_keys(keys: bytes) -> Sequence[bytes]:
     """Return the keys of a group in hexadecimal digits."""
-    return keys.hex(" ", KEY_BYTES).encode().split() if len(keys) <= MAX_HEX_KEYS * KEY_BYTES else _HexKeys(keys)
+    return keys.hex(" ", KEY_BYTES).encode().split() if len(keys) <= TUNING.max_hex_keys * KEY_BYTES else _HexKeys(keys)
 
 
 def _keys_at(keys: bytes, ranks: list[int]) -> Sequence[bytes]:

@@ -31,7 +31,6 @@ from nbrun.results import sample_file
 from nbrun.results.format import BETWEEN, FOLDER, head_of, temporary
 from nbrun.results.legacy import match_old, parse_old
 from nbrun.results.sample_file import (
-    CHUNK_BYTES,
     IN_FILE,
     IN_SEGMENT,
     NOWHERE,
@@ -52,16 +51,17 @@ from nbrun.storage.directory import move_to_quarantine
 from nbrun.storage.entry import EntryRecord, pieces
 from nbrun.storage.match import Matched, match_own, match_rows
 from nbrun.storage.sample_state import DONE, ERROR, MISSING, NO_MAKER, Columns, SampleState, SavedEntry
+from nbrun.tuning import TUNING
 
 #: Reads an entry of a segment: number, offset, length.
 ReadSegment = Callable[[int, int, int], bytes]
 #: Returns such a reader, which keeps the present segments open.
 HoldSegments = Callable[[], ReadSegment]
 
-#: The least results (for fewer a file costs more than their part of the journal) and the most bytes of a direct write.
-DIRECT_FROM, DIRECT_BYTES = 50, 4 << 20
-#: Where a disk takes longer for the files of one commit, in seconds, the next PAUSE commits go through the journal.
-SLOW_S, PAUSE = 0.02, 100
+#: The most bytes of a direct write.
+DIRECT_BYTES = 4 << 20
+#: How many commits go through the journal after a slow one.
+PAUSE = 100
 
 
 def write_sample(state: SampleState, folder: str, beside: str, hold: HoldSegments) -> dict[int, int]:
@@ -314,11 +314,11 @@ class _SampleWriter:
         return body
 
     def _copied(self, g: Group, start: int, stop: int) -> Iterator[tuple[range, bytes]]:
-        """Yield entries that follow one another in the old file, in pieces of about CHUNK_BYTES."""
+        """Yield entries that follow one another in the old file, in pieces of about `TUNING.copy_bytes`."""
         c = self.c
         while start < stop:
             offset = c.offset[start]
-            end = bisect(c.offset, offset + CHUNK_BYTES, start + 1, stop)
+            end = bisect(c.offset, offset + TUNING.copy_bytes, start + 1, stop)
             length = c.offset[end - 1] + c.length[end - 1] - offset
             if length != sum(c.length[start:end]) + len(BETWEEN) * (end - start - 1):
                 raise _Moved  # something is between them
@@ -333,7 +333,7 @@ class _SampleWriter:
     def _skip_to(self, offset: int) -> None:
         """Read on in the old file up to an offset. Raise _Moved where that was read already, or isn't there."""
         while self._read_to < offset:
-            self._read_on(min(CHUNK_BYTES, offset - self._read_to))
+            self._read_on(min(TUNING.copy_bytes, offset - self._read_to))
         if self._read_to > offset:
             raise _Moved
 
@@ -456,7 +456,7 @@ class _Finder:
 def is_whole_sample(state: SampleState, records: list[EntryRecord], size: int) -> bool:
     """Return whether these are all results that the sample's file will hold: one per task and no error."""
     total = state.total
-    if not DIRECT_FROM <= len(records) == total or size > DIRECT_BYTES:
+    if not TUNING.direct_from <= len(records) == total or size > DIRECT_BYTES:
         return False
     if state.columns is not None or state.pending or state.orphans or state.attempts:
         return False
@@ -550,5 +550,5 @@ class DirectWriter:
         for file in made:
             file.put()
         files.sync_folder(self._folder)
-        if time.monotonic() - began > SLOW_S:
+        if time.monotonic() - began > TUNING.direct_slow_s:
             self._pause = PAUSE

@@ -37,9 +37,10 @@ from nbrun.storage.lock import DirectoryLock
 from nbrun.storage.recovery import attempt_body, decode_hint, recover
 from nbrun.storage.resume import RerunRules, ResumePlan, ResumePlanner
 from nbrun.storage.sample_state import DONE, SampleState
+from nbrun.tuning import TUNING
 
-#: How often a run looks at the disk's free space, in seconds; and how many results make an average.
-SPACE_LOOK_S, SPACE_MIN_RESULTS = 30.0, 100
+#: How many results make an average of what one takes on the disk.
+SPACE_MIN_RESULTS = 100
 
 
 class ResultStore:
@@ -413,7 +414,7 @@ class SpaceWatch:
 
     def look(self, saved: int, saved_bytes: int) -> None:
         """Look at the disk now and then. Called after each commit."""
-        if self._has_warned or time.monotonic() - self._looked < SPACE_LOOK_S:
+        if self._has_warned or time.monotonic() - self._looked < TUNING.space_look_s:
             return
         self._looked = time.monotonic()
         text = self.shortage(self._remaining(), saved, saved_bytes)

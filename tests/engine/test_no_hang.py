@@ -154,8 +154,8 @@ class FullDisk:
 
 
 @pytest.mark.parametrize("drain", [True, False])
-def test_a_stop_while_workers_wait_at_the_bound_of_a_full_disk(drain, tmp_path, monkeypatch):
-    monkeypatch.setattr(journal, "MAX_UNSAVED", 20)
+def test_a_stop_while_workers_wait_at_the_bound_of_a_full_disk(drain, tmp_path, tuning):
+    tuning(max_unsaved=20)
     with files.observe(FullDisk(2)):
         run = start(samples(4, 200), lambda task: {"n": task.index}, tmp_path / "r", workers=4)
         until(lambda: run.progress.state == "paused")

@@ -15,7 +15,6 @@ from power_cuts import Job, crash_everywhere, make_samples, run_on, saved
 from simulated_disk import SimulatedDisk
 
 import nbrun
-from nbrun.storage import compactor, entry_index, journal, sample_writer
 
 pytestmark = pytest.mark.long
 
@@ -60,11 +59,9 @@ def test_resume_after_a_stop(tmp_path, seed):
 
 
 @pytest.mark.parametrize("is_redone", [False, True])
-def test_a_large_sample_grows(is_redone, tmp_path, seed, monkeypatch):
+def test_a_large_sample_grows(is_redone, tmp_path, seed, tuning):
     """What its file holds is copied piece by piece, by the index of the file: items are added, or some run again."""
-    monkeypatch.setattr(entry_index, "MIN_ENTRIES", 1)
-    monkeypatch.setattr(entry_index, "BLOCK", 2)
-    monkeypatch.setattr(sample_writer, "CHUNK_BYTES", 300)
+    tuning(index_from=1, index_block=2, copy_bytes=300)
     job = Job([{**s, "solutions": list("abacdefgh"), "incorrect_solutions": list("xyz")} for s in make_samples(2)])
     redo = []
 
@@ -94,14 +91,9 @@ def test_recovery_after_an_unclean_end(tmp_path, seed):
     assert crash_everywhere(job, lambda path: half_done(job, path, seed, 5, "mixed"), tmp_path, seed) > 15
 
 
-def test_segments_rotate(tmp_path, seed, monkeypatch):
+def test_segments_rotate(tmp_path, seed, tuning):
     """Each commit gets a segment of its own, and files are rewritten while the run goes on."""
-    monkeypatch.setattr(journal, "SEGMENT_BYTES", 200)
-    monkeypatch.setattr(journal, "GROUP_RESULTS", 1)
-    monkeypatch.setattr(journal, "GROUP_S", 0.0)
-    monkeypatch.setattr(compactor, "STALE_S", 0.0)
-    monkeypatch.setattr(compactor, "COST_RATIO", 0.0)
-    monkeypatch.setattr(compactor, "LOOK_S", 0.0005)
+    tuning(segment_bytes=200, group_results=1, group_s=0.0, stale_s=0.0, cost_ratio=0.0, stale_look_s=0.0005)
     job = Job(make_samples(2))
     job.options = {"workers": 1}
     assert crash_everywhere(job, lambda path: None, tmp_path, seed, modes=("lost", "mixed")) > 20
@@ -152,7 +144,7 @@ def test_redo(tmp_path, seed):
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_errors_and_attempts(count, tmp_path, seed, monkeypatch):
+def test_errors_and_attempts(count, tmp_path, seed, tuning):
     """Tasks that ended in errors or wait for another attempt: their hints survive.
 
     The earlier run dies after its first result (attempts of some tasks are all to come) or later, when some are saved.
@@ -161,8 +153,7 @@ def test_errors_and_attempts(count, tmp_path, seed, monkeypatch):
     job.options = {"retry": nbrun.RetryPolicy(attempts=2, delay_s=0.001)}
     if count == 1:
         job.options["workers"] = 1
-        monkeypatch.setattr(journal, "GROUP_RESULTS", 1)
-        monkeypatch.setattr(journal, "GROUP_S", 0.0)
+        tuning(group_results=1, group_s=0.0)
 
     def failing(task, generation):
         if task.index == 0 and task.attempt < 3:

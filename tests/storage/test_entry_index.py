@@ -16,12 +16,9 @@ from nbrun.storage import entry_index, sample_state, sample_writer
 
 
 @pytest.fixture(autouse=True)
-def _small(monkeypatch):
+def _small(tuning):
     """A dozen entries are a large sample."""
-    monkeypatch.setattr(entry_index, "MIN_ENTRIES", 1)
-    monkeypatch.setattr(entry_index, "BLOCK", 4)
-    monkeypatch.setattr(sample_writer, "CHUNK_BYTES", 700)
-    monkeypatch.setattr(sample_state, "MAX_HEX_KEYS", 3)
+    tuning(index_from=1, index_block=4, copy_bytes=700, max_hex_keys=3)
 
 
 class Job:
@@ -159,7 +156,7 @@ def test_items_come_go_and_change_places(tmp_path, round_):
         check(job, solutions, incorrect)
 
 
-def test_what_is_new_is_read_and_written(tmp_path, monkeypatch):
+def test_what_is_new_is_read_and_written(tmp_path, monkeypatch, tuning):
     """Of 400 entries few are looked at when one is added."""
     job = Job(tmp_path / "r")
     items = [f"s{i}" for i in range(400)]
@@ -173,7 +170,7 @@ def test_what_is_new_is_read_and_written(tmp_path, monkeypatch):
             return real(*args)
 
         monkeypatch.setattr(module, name, counting)
-    monkeypatch.setattr(sample_writer, "CHUNK_BYTES", 1 << 20)
+    tuning(copy_bytes=1 << 20)
     job.run([*items, "one more"], ["w"])
     assert job.ran == {("solution", "one more"): 1}
     assert looked["parse_entry"] <= 6

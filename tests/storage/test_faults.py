@@ -17,7 +17,7 @@ from simulated_disk import SimulatedDisk
 
 import nbrun
 from nbrun.errors import RunHaltedError, StorageError
-from nbrun.storage import compactor, files, journal, sample_writer
+from nbrun.storage import files
 from tests.waiting import until
 
 FAULTS = {
@@ -34,13 +34,9 @@ FAULTS = {
 
 
 @pytest.fixture
-def often(monkeypatch):
+def often(tuning):
     """Segments rotate and files are rewritten while the run goes on."""
-    monkeypatch.setattr(journal, "SEGMENT_BYTES", 600)
-    monkeypatch.setattr(journal, "GROUP_S", 0.0)
-    monkeypatch.setattr(compactor, "STALE_S", 0.0)
-    monkeypatch.setattr(compactor, "COST_RATIO", 0.0)
-    monkeypatch.setattr(compactor, "LOOK_S", 0.001)
+    tuning(segment_bytes=600, group_s=0.0, stale_s=0.0, cost_ratio=0.0, stale_look_s=0.001)
 
 
 def run_through(job, disk, path, on_pause=lambda run: None):
@@ -104,13 +100,10 @@ def test_f8_one_refusal_at_every_operation(fault, tmp_path, often):
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_it_waits_while_the_disk_stays_broken(fault, tmp_path, monkeypatch, often):
+def test_it_waits_while_the_disk_stays_broken(fault, tmp_path, tuning, often):
     """Workers stop at the bound, resume() before the repair pauses again, and after it everything is saved once."""
     number, operations = FAULTS[fault]
-    monkeypatch.setattr(journal, "MAX_UNSAVED", 20)
-    monkeypatch.setattr(
-        sample_writer, "DIRECT_FROM", 10**9
-    )  # samples that go straight to files take too few operations
+    tuning(max_unsaved=20, direct_from=10**9)  # samples that go straight to files take too few operations
     job = Job([{"id": f"s{i}", "solutions": list(range(50)), "incorrect_solutions": []} for i in range(4)])
     job.options = {"workers": 4}
     broken = [False]

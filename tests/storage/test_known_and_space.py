@@ -6,7 +6,6 @@ import warnings
 import pytest
 
 import nbrun
-from nbrun.storage import store
 
 SAMPLES = [{"id": f"p{i}", "solutions": list(range(50))} for i in range(4)]
 
@@ -83,8 +82,8 @@ def test_start_warns_when_the_space_will_not_last(tmp_path, small_disk):
         run(tmp_path, [*grown, {"id": "new", "solutions": list(range(100))}])
 
 
-def test_a_new_run_warns_once_the_size_of_a_result_is_known(tmp_path, small_disk, monkeypatch):
-    monkeypatch.setattr(store, "SPACE_LOOK_S", 0.0)
+def test_a_new_run_warns_once_the_size_of_a_result_is_known(tmp_path, small_disk, tuning):
+    tuning(space_look_s=0.0)
     small_disk(100_000)
     samples = [{"id": f"p{i}", "solutions": list(range(100))} for i in range(60)]
     with warnings.catch_warnings():

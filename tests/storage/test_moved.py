@@ -13,7 +13,6 @@ from test_while_running import HalfWay
 
 import nbrun
 from nbrun.errors import ResultsMovedError
-from nbrun.storage import compactor
 from tests.waiting import until
 
 OTHER = """
@@ -28,9 +27,9 @@ except nbrun.errors.ResultsInUseError as e:
 
 
 @pytest.fixture(autouse=True)
-def looks_often(monkeypatch):
+def looks_often(tuning):
     """Whether the directory is still in its place is asked ten times a second."""
-    monkeypatch.setattr(compactor, "LOOK_S", 0.1)
+    tuning(stale_look_s=0.1)
 
 
 def other(path):

@@ -19,8 +19,8 @@ from nbrun.storage import directory
 SAMPLES, TASKS, KILLS = 400, 25, 8
 WRITER = """
 import os, sys, threading, time, nbrun
-from nbrun.storage import compactor, journal
-journal.SEGMENT_BYTES, compactor.STALE_S, compactor.COST_RATIO, compactor.LOOK_S = 30_000, 0.0, 0.0, 0.002
+from nbrun.tuning import TUNING
+TUNING.segment_bytes, TUNING.stale_s, TUNING.cost_ratio, TUNING.stale_look_s = 30_000, 0.0, 0.0, 0.002
 claims = os.open(sys.argv[2], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 def fn(task):
     if task.index == 3: time.sleep(0.01)

@@ -16,19 +16,15 @@ from simulated_disk import SimulatedDisk
 from test_faults import run_through
 
 import nbrun
-from nbrun.storage import compactor, directory, files, journal
+from nbrun.storage import directory, files
 from nbrun.tools.check import check
 from tests.waiting import until
 
 
 @pytest.fixture
-def often(monkeypatch):
+def often(tuning):
     """Segments rotate and files are rewritten while the run goes on."""
-    monkeypatch.setattr(journal, "SEGMENT_BYTES", 900)
-    monkeypatch.setattr(journal, "GROUP_S", 0.0)
-    monkeypatch.setattr(compactor, "STALE_S", 0.0)
-    monkeypatch.setattr(compactor, "COST_RATIO", 0.0)
-    monkeypatch.setattr(compactor, "LOOK_S", 0.001)
+    tuning(segment_bytes=900, group_s=0.0, stale_s=0.0, cost_ratio=0.0, stale_look_s=0.001)
 
 
 OPERATIONS = [{"rename"}, {"close"}, {"fsync-folder"}, {"fsync"}, {"write"}, {"create", "unlink", "open", "truncate"}]

@@ -20,13 +20,14 @@ from nbrun.engine.thread_pool import Worker
 from nbrun.results.format import name_of
 from nbrun.results.replay import Attempt
 from nbrun.samples import SampleReader
-from nbrun.storage import compactor, entry, files, journal, sample_writer
+from nbrun.storage import compactor, entry, files, sample_writer
 from nbrun.storage.sample_state import SampleState
+from nbrun.tuning import TUNING
 from tests.waiting import until
 
 
 @pytest.fixture
-def at_once(monkeypatch):
+def at_once(monkeypatch, tuning):
     """Small samples are handed over whole. Returns the names of the files that were written past the journal."""
     names = []
     settle = sample_writer.DirectFile.acknowledge
@@ -36,8 +37,7 @@ def at_once(monkeypatch):
         settle(file)
 
     monkeypatch.setattr(sample_writer.DirectFile, "acknowledge", noted)
-    monkeypatch.setattr(sample_writer, "DIRECT_FROM", 2)
-    monkeypatch.setattr(sample_writer, "SLOW_S", 60.0)
+    tuning(direct_from=2, direct_slow_s=60.0)
     monkeypatch.setattr(Worker, "batch_size", 100)
     return names
 
@@ -141,11 +141,9 @@ def test_a_file_that_another_program_puts_there_meanwhile_is_read_before_it_is_r
     assert str(tmp_path / "other") in text
 
 
-def test_no_other_thread_writes_a_sample_meanwhile(tmp_path, at_once, monkeypatch):
+def test_no_other_thread_writes_a_sample_meanwhile(tmp_path, at_once, monkeypatch, tuning):
     """A sample ended and its results are not saved yet: the search for files to rewrite leaves it alone."""
-    monkeypatch.setattr(compactor, "STALE_S", 0.0)
-    monkeypatch.setattr(compactor, "COST_RATIO", 0.0)
-    monkeypatch.setattr(compactor, "LOOK_S", 0.001)
+    tuning(stale_s=0.0, cost_ratio=0.0, stale_look_s=0.001)
     looks = threading.Semaphore(0)
     look = compactor.Compactor._look_for_stale
 
@@ -169,9 +167,9 @@ def test_no_other_thread_writes_a_sample_meanwhile(tmp_path, at_once, monkeypatc
     assert at_once
 
 
-def test_a_slow_disk_is_spared(tmp_path, at_once, monkeypatch):
+def test_a_slow_disk_is_spared(tmp_path, at_once, monkeypatch, tuning):
     """After a commit whose files took long the next ones go through the journal, where one fsync serves them all."""
-    monkeypatch.setattr(sample_writer, "SLOW_S", -1.0)
+    tuning(direct_slow_s=-1.0)
     was_slow = threading.Event()
     put = sample_writer.DirectWriter.put
 
@@ -261,13 +259,13 @@ def test_kills_among_tiny_tasks(monkeypatch):
     monkeypatch.setattr(kills, "TASKS", 60)
     figures = kills.main(
         15, int(os.environ.get("NBRUN_SEED", time.time_ns() % 10**6)), samples=2500, longest_s=2e-5,
-        again_a_kill=2 * journal.MAX_UNSAVED,
+        again_a_kill=2 * TUNING.max_unsaved,
     )  # fmt: skip
     assert figures["kills"] >= 5
     assert figures["tasks"] == 150_000
 
 
-def test_the_file_is_the_one_that_would_have_been_made(tmp_path, at_once, monkeypatch):
+def test_the_file_is_the_one_that_would_have_been_made(tmp_path, at_once, tuning):
     """Past the journal or through it, the same bytes but for times and numbers."""
     differing = re.compile(r'"(seq|started_at|duration_s|max_seq|check|run_id|runs)":("[^"]*"|\{[^}]*\}|[0-9.e-]+)')
 
@@ -277,7 +275,7 @@ def test_the_file_is_the_one_that_would_have_been_made(tmp_path, at_once, monkey
     job = job_of(4)
     job.fn = lambda generation: lambda task: {"v": task.index, "verdict": "Accepted"}
     for name in ("straight", "journaled"):
-        monkeypatch.setattr(sample_writer, "DIRECT_FROM", 2 if name == "straight" else 10**9)
+        tuning(direct_from=2 if name == "straight" else 10**9)
         assert nbrun.start(job.samples, job.fn(1), tmp_path / name, workers=1, view=None).wait(20).state == "done"
     assert at_once
     names = sorted(p.name for p in (tmp_path / "straight").glob("*.json"))
