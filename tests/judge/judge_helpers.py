@@ -10,6 +10,7 @@ import pytest
 
 from nbrun.judge import LocalSandbox
 from nbrun.judge.languages import DEFAULT_LANGUAGES, lookup
+from nbrun.judge.sandbox.isolation import Mounts, readable
 from nbrun.model import Task
 
 SUM = {"id": "sum", "tests": [{"input": "1 2\n", "output": "3\n"}, {"input": "10 20\n", "output": "30\n"}]}
@@ -45,6 +46,15 @@ def processes_of(root: Path | str) -> list[int]:
         if str(root).encode() in about and int(pid) != os.getpid():
             found.append(int(pid))
     return found
+
+
+def has_own_boxes(sandbox: LocalSandbox) -> bool:
+    """Return whether the monitor itself builds the boxes of Python programs, instead of bubblewrap.
+
+    Boxes that show a folder in /tmp, such as a virtual environment there, are bubblewrap's.
+    """
+    mounts = Mounts(work=Path("/"), readable=readable(DEFAULT_LANGUAGES["PYTHON3"].tool))
+    return bool(sandbox._isolation.is_on and sandbox._isolation.box(mounts)["is_own"])
 
 
 def root_of(sandbox: LocalSandbox) -> Path:

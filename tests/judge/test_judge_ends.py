@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from judge_helpers import MODES, SUM, SUM_CPP, SUM_PY, processes_of, root_of, task
+from judge_helpers import MODES, SUM, SUM_CPP, SUM_PY, has_own_boxes, processes_of, root_of, task
 
 from nbrun.errors import JudgeError
 from nbrun.judge import LocalSandbox
@@ -94,7 +94,7 @@ def test_cancel_ends_the_whole_family_and_no_other(mode: str) -> None:
         bystander, _ = judging(sandbox, other)
         # With its monitor, and the first process of its box; bubblewrap has one more.
         is_boxed = sandbox._isolation.name != "none"
-        alone = 1 + 1 + is_boxed + (is_boxed and not (sandbox._isolation.is_own and not sys.prefix.startswith("/tmp")))
+        alone = 1 + 1 + is_boxed + (is_boxed and not has_own_boxes(sandbox))
         until(lambda: len(processes_of(root)) >= 1 + alone + alone + 4, timeout_s=60)
         sandbox.cancel(job)
         thread.join(2)
