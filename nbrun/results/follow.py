@@ -35,9 +35,8 @@ from nbrun.results.replay import (
     read_runs,
 )
 from nbrun.results.sample_file import FileInfo, Identity, Unreadable
+from nbrun.tuning import TUNING
 
-#: A folder whose time of change is younger than this may change again without showing it; it is listed again.
-SETTLED_NS = 2_000_000_000
 #: All files are looked at this often, in seconds, since one that is edited in place leaves its folder's time as it was.
 RELIST_S = 30.0
 #: Error entries of a file up to this size are read for their types.
@@ -213,7 +212,7 @@ class Follower:
     def _read_files(self) -> set[str]:
         changed_at, now = os.stat(self.path).st_mtime_ns, time.monotonic()
         before, listed_at = self._listed
-        if changed_at == before and listed_at - changed_at > SETTLED_NS and now < self._relist_at:
+        if changed_at == before and listed_at - changed_at > TUNING.settled_ns and now < self._relist_at:
             return set()
         self._listed, self._relist_at = (changed_at, time.time_ns()), now + RELIST_S
         seen: dict[str, tuple[int, int, int]] = {}

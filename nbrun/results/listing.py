@@ -35,11 +35,12 @@ from nbrun.results.sample_file import LEGACY, NBRUN, PROGRESS, FileInfo, Place, 
 from nbrun.results.values import load
 from nbrun.texts import escape_control_chars
 from nbrun.threads import start_daemon
+from nbrun.tuning import TUNING
 
 #: How often a folder is listed that changes all the time.
 LISTINGS = 3
-#: Where every second one of LOOK files is waited for, HELPERS threads read the others ahead.
-LOOK, HELPERS = 100, 16
+#: How many threads read files ahead.
+HELPERS = 16
 INDEX, ARCHIVE_FORMAT = "index.nbrun", "nbrun-archive/1"
 _NAME = re.compile(r"archive-(\d{4,})\.zip")
 _COMMENT = re.compile(rb"nbrun-archive/1 index=(\d+)\Z")
@@ -195,10 +196,11 @@ def _reading_ahead(entries: list[os.DirEntry[str]]) -> Iterator[os.DirEntry[str]
     Many files are read at a time then: a cold disk or a network takes hardly longer for sixteen than for one.
     """
     ahead: Iterator[os.DirEntry[str]] | None = None  # its single steps are atomic
-    for stop in range(LOOK, len(entries) + LOOK, LOOK):
+    look = TUNING.read_ahead_look
+    for stop in range(look, len(entries) + look, look):
         before = _waits()
-        yield from entries[stop - LOOK : stop]
-        if ahead is None and _waits() - before > LOOK // 2 and stop + LOOK < len(entries):
+        yield from entries[stop - look : stop]
+        if ahead is None and _waits() - before > look // 2 and stop + look < len(entries):
             ahead = iter(entries[stop:])
             with suppress(ThreadLimitError):
                 for _ in range(HELPERS):
@@ -528,7 +530,7 @@ def is_of_member(what: str) -> bool:
 
 def is_bomb(packed: int, size: int) -> bool:
     """Return whether a member would unpack to more than any result takes, so that a few bytes would fill the memory."""
-    return size > plain_files.MAX_WHOLE_BYTES or (size > FREE_BYTES and size > packed * MAX_RATIO)
+    return size > TUNING.max_whole_bytes or (size > FREE_BYTES and size > packed * MAX_RATIO)
 
 
 def _by_directory(archive: str, stat: os.stat_result, f: BinaryIO, bad: list[str]) -> Iterator[FileInfo]:

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from nbrun.errors import StorageError
+from nbrun.tuning import TUNING
 
-#: How many bytes a file may have that is read whole; and how large a hole may be.
-MAX_WHOLE_BYTES, HOLE_BYTES = 4 << 30, 64 << 20
+#: How large a hole in a file may be.
+HOLE_BYTES = 64 << 20
 #: Before this many bytes are read at a place, the file's size is looked at.
 LARGE_BYTES = 1 << 20
 FLAGS = {n: getattr(os, n, 0) for n in ("O_DIRECTORY", "O_NOFOLLOW", "O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY")}
@@ -192,13 +193,14 @@ def open_reading(path: str | os.PathLike[str], *, buffering: int = -1) -> Binary
     return os.fdopen(open_plain(path), "rb", buffering)
 
 
-def read_whole(path: str | os.PathLike[str], most: int = MAX_WHOLE_BYTES) -> bytes:
+def read_whole(path: str | os.PathLike[str], most: int | None = None) -> bytes:
     """Return all bytes of a regular file.
 
     Raises:
-        NotPlainError: it is none, or has more than `most` bytes.
+        NotPlainError: it is none, or has more than `most` bytes (None: `TUNING.max_whole_bytes`).
         OSError: it can't be read.
     """
+    most = TUNING.max_whole_bytes if most is None else most
     with open_reading(path) as f:
         size = os.fstat(f.fileno()).st_size
         if size > most:

@@ -57,13 +57,11 @@ from nbrun.results.sample_file import (
     read_any,
 )
 from nbrun.results.values import load
+from nbrun.tuning import TUNING
 
-CHUNK = 1 << 20
 #: How often a directory is listed again that changes while it is read.
 TRIES = 20
 ARCHIVED_LOG = "archived.log"
-#: A longer line of a log is not read: it counts as damaged.
-MAX_LINE_BYTES = plain_files.MAX_WHOLE_BYTES
 
 
 @dataclass(slots=True)
@@ -77,9 +75,9 @@ class LogScan:
         """Return a phrase that completes the sentence "PATH …"."""
         n = len(self.damaged)
         text = f"has {n} damaged record{'' if n == 1 else 's'}"
-        too_long = [length for _, length in self.damaged if length > MAX_LINE_BYTES]
+        too_long = [length for _, length in self.damaged if length > TUNING.max_whole_bytes]
         if too_long:
-            text += f" ({len(too_long)} with more than {MAX_LINE_BYTES:,} bytes, which can't be a result)"
+            text += f" ({len(too_long)} with more than {TUNING.max_whole_bytes:,} bytes, which can't be a result)"
         return text
 
 
@@ -108,22 +106,24 @@ def read_log(path: Path | int, scan: LogScan | None = None) -> Iterator[Record]:
 def read_lines(f: BinaryIO | FileIO) -> Iterator[tuple[int, int, bytes | None]]:
     """Yield the lines of a log that end in a line feed: offset, length with the line feed, and bytes without it.
 
-    The bytes of a line of more than MAX_LINE_BYTES are None: nbrun can't have written it, and it may not fit in memory.
+    The bytes of a line of more than `TUNING.max_whole_bytes` are None: nbrun can't have written it, and it may not fit
+    in memory.
     """
     pieces: list[bytes] = []  # of one line: joined once it is whole, or a long record would cost its square
     size = at = 0  # of the line so far
-    while chunk := f.read(CHUNK):
+    longest = TUNING.max_whole_bytes
+    while chunk := f.read(TUNING.log_chunk_bytes):
         *whole, rest = chunk.split(b"\n")
         for end in whole:
             size += len(end)
             if pieces:
                 end = b"".join([*pieces, end])
                 pieces.clear()
-            yield at, size + 1, end if size <= MAX_LINE_BYTES else None
+            yield at, size + 1, end if size <= longest else None
             at += size + 1
             size = 0
         size += len(rest)
-        if size > MAX_LINE_BYTES:
+        if size > longest:
             pieces.clear()
         elif rest:
             pieces.append(rest)

@@ -27,6 +27,7 @@ from nbrun.results import plain_files, values
 from nbrun.results.format import BETWEEN, FORMAT, MAX_SEQ, Summary, head_of, progress_object
 from nbrun.results.values import decode, dump, load
 from nbrun.texts import without_surrogates
+from nbrun.tuning import TUNING
 
 HEAD_BYTES, TAIL_BYTES, CHUNK_BYTES = 1024, 4096, 1 << 20
 #: How many bytes of a damaged file are searched for its id.
@@ -235,7 +236,7 @@ def _info(name: str, read: Callable[[int, int], bytes], size: int, mtime_ns: int
 
 def may_be_parsed(file: BinaryIO) -> bool:
     """Return whether a file is small enough to be parsed at once."""
-    return file.seek(0, os.SEEK_END) <= plain_files.MAX_WHOLE_BYTES
+    return file.seek(0, os.SEEK_END) <= TUNING.max_whole_bytes
 
 
 def read_whole(file: BinaryIO) -> bytes:
@@ -247,7 +248,7 @@ def read_whole(file: BinaryIO) -> bytes:
 
 def _refuse_to_parse(size: int) -> None:
     """Raise Unreadable where a file of this size is too large to be parsed at once."""
-    most = plain_files.MAX_WHOLE_BYTES
+    most = TUNING.max_whole_bytes
     if size > most:
         raise Unreadable(f"has {size:,} bytes; a file that nbrun has not laid out itself is read only up to {most:,}")
 

@@ -165,7 +165,9 @@ def test_directories_of_the_older_program(name: str, tmp_path: Path) -> None:
     assert settled(folder)[2:] == by_status(folder)[2:]
 
 
-def test_a_look_reads_only_what_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_look_reads_only_what_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tuning: Callable[..., None]
+) -> None:
     folder = tmp_path / "r"
     nbrun.start(of(50), judge, folder, view=None).wait(60)
     follower = Follower(folder)
@@ -175,7 +177,7 @@ def test_a_look_reads_only_what_has_changed(tmp_path: Path, monkeypatch: pytest.
     peek, list_samples = sample_file.peek, follow.list_samples
     monkeypatch.setattr(sample_file, "peek", lambda path: peeked.append(os.path.basename(path)) or peek(path))
     monkeypatch.setattr(follow, "list_samples", lambda *args: listed.append(1) or list_samples(*args))
-    monkeypatch.setattr(follow, "SETTLED_NS", -(10**18))  # the folder has changed just now
+    tuning(settled_ns=-(10**18))  # the folder has changed just now
     assert follower.look() == set()
     assert (peeked, listed) == ([], [])
     nbrun.start([{"id": "s007", "solutions": list(range(4))}], judge, folder, view=None, groups=["solution"]).wait(60)

@@ -12,7 +12,7 @@ import pytest
 
 import nbrun
 from nbrun import cli
-from nbrun.results import plain_files, sample_file
+from nbrun.results import sample_file
 from nbrun.results.format import frame
 from nbrun.results.reader import Reader, parse, read_rows
 from nbrun.tools.archive import archive_finished, unpack_archives
@@ -338,7 +338,7 @@ def test_a_directory_whose_logs_got_other_line_ends_means_the_same(tmp_path):
     assert check(copy).is_ok
 
 
-def test_readers_agree_on_files_that_are_too_large_to_be_parsed_at_once(tmp_path, monkeypatch):
+def test_readers_agree_on_files_that_are_too_large_to_be_parsed_at_once(tmp_path, tuning):
     """A file as nbrun writes it is read whatever its size; of any other too large one every reader says the same."""
     samples = [{"id": name, "things": list(range(40))} for name in ("own", "damaged", "other")]
     results = tmp_path / "results"
@@ -347,7 +347,7 @@ def test_readers_agree_on_files_that_are_too_large_to_be_parsed_at_once(tmp_path
     (results / "damaged.json").write_bytes(data.replace(b'"seq"', b'"sex"', 1))
     other = REWRITTEN["indented"]((results / "other.json").read_bytes())
     (results / "other.json").write_bytes(other)
-    monkeypatch.setattr(plain_files, "MAX_WHOLE_BYTES", 3000)
+    tuning(max_whole_bytes=3000)
     sentence = f"has {len(other):,} bytes; a file that nbrun has not laid out itself is read only up to 3,000"
     with pytest.warns(UserWarning, match="and 1 more"):
         rows = nbrun.load_results(results)

@@ -44,9 +44,9 @@ def opened():
     _opened = None
 
 
-def test_a_long_record_is_read_in_the_time_of_its_length(tmp_path, monkeypatch):
+def test_a_long_record_is_read_in_the_time_of_its_length(tmp_path, tuning):
     """Joined once, not at each chunk: four times the length would take sixteen times as long."""
-    monkeypatch.setattr(replay, "CHUNK", 256)
+    tuning(log_chunk_bytes=256)
 
     def seconds(size):
         log = tmp_path / f"{size}.log"
@@ -64,10 +64,9 @@ def test_a_long_record_is_read_in_the_time_of_its_length(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("size", [2001, 5000, 70_000])
-def test_a_line_that_is_too_long_costs_no_memory_and_is_named(size, tmp_path, monkeypatch):
+def test_a_line_that_is_too_long_costs_no_memory_and_is_named(size, tmp_path, tuning):
     """What no run can have written is not read into memory; the records around it count."""
-    monkeypatch.setattr(replay, "CHUNK", 512)
-    monkeypatch.setattr(replay, "MAX_LINE_BYTES", 2000)
+    tuning(log_chunk_bytes=512, max_whole_bytes=2000)
     log = tmp_path / "journal-00000001.log"
     first, second = frame(b"r", dump("first")), frame(b"r", dump("x" * 1900))
     log.write_bytes(first + b"y" * size + b"\n" + second + b"z" * size)

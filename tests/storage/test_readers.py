@@ -186,7 +186,7 @@ def test_f7_a_folder_that_changes_while_it_is_listed(tmp_path, monkeypatch):
     assert len(listed) >= 2
 
 
-def test_of_a_slow_disk_files_are_read_ahead(tmp_path, monkeypatch):
+def test_of_a_slow_disk_files_are_read_ahead(tmp_path, monkeypatch, tuning):
     """The listing is the same, whatever the helpers meet, and they end with it."""
     samples = [{"id": f"s{i:03}", "solutions": [1]} for i in range(60)]
     nbrun.start(samples, lambda task: {}, tmp_path, groups=["solution"], view=None).wait(20)
@@ -197,7 +197,7 @@ def test_of_a_slow_disk_files_are_read_ahead(tmp_path, monkeypatch):
     started = []
     real = listing.start_daemon
     monkeypatch.setattr(listing, "start_daemon", lambda *args: started.append(real(*args)))
-    monkeypatch.setattr(listing, "LOOK", 10)
+    tuning(read_ahead_look=10)
     monkeypatch.setattr(listing, "_waits", iter(range(0, 10**6, 1000)).__next__)
     found = listing.list_samples(tmp_path)
     assert found == wanted
