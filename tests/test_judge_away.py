@@ -1,12 +1,12 @@
 """An unavailable judge: the run pauses, counts no attempt, and continues when the judge is available again."""
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import nbrun
-from nbrun.engine import scheduler
 from nbrun.errors import JudgeUnavailableError, NotSupportedError
 from nbrun.model import State
 
@@ -32,8 +32,8 @@ class Flaky:
 
 
 @pytest.fixture(autouse=True)
-def _check_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scheduler, "ASK_EVERY_S", 0.02)
+def _check_often(tuning: Callable[..., None]) -> None:
+    tuning(ask_every_s=0.02)
 
 
 def test_the_run_continues_when_the_judge_is_available_again(tmp_path: Path) -> None:

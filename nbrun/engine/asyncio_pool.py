@@ -30,13 +30,12 @@ from nbrun.model import Record, SinkClosedError, Task
 from nbrun.output import Writer, set_writer
 from nbrun.samples import SCALARS
 from nbrun.threads import start_daemon
+from nbrun.tuning import TUNING
 
 #: When this many results wait for the saver, no task begins.
 BACKLOG = 1000
 #: The most tasks that begin together: a slot of the in-flight record holds no more.
 MOST_TOGETHER = 128
-#: How long a coroutine may take to end after it was cancelled at its time-out, in seconds.
-CANCEL_S = 1.0
 
 #: sample, position, and the record or the failure
 Outcome = tuple[SampleWork, int, Record | None, Failure | None]
@@ -150,9 +149,9 @@ class AsyncioPool(SingleThreadPool):
 
     @staticmethod
     def _wait_for(loop: asyncio.AbstractEventLoop, tasks: set[asyncio.Task[Any]]) -> None:
-        """Let cancelled tasks end, for at most CANCEL_S. Those that go on are abandoned, without a complaint later."""
+        """Wait `TUNING.cancel_s` for cancelled tasks. Those that go on are abandoned, without a complaint later."""
         if tasks:
-            _, pending = loop.run_until_complete(asyncio.wait(tasks, timeout=CANCEL_S))
+            _, pending = loop.run_until_complete(asyncio.wait(tasks, timeout=TUNING.cancel_s))
             for task in pending:
                 task._log_destroy_pending = False  # type: ignore[attr-defined]  # asyncio.gather does the same
 
@@ -270,7 +269,7 @@ class AsyncioPool(SingleThreadPool):
             if attempt.done():
                 return attempt.result()
             attempt.cancel()
-            await asyncio.wait((attempt,), timeout=CANCEL_S)
+            await asyncio.wait((attempt,), timeout=TUNING.cancel_s)
         except asyncio.CancelledError:  # the run was stopped
             attempt.cancel()
             raise

@@ -13,9 +13,10 @@ from typing import NamedTuple
 from nbrun.engine.worker_pool import TaskSource, WorkerPool
 from nbrun.formatting import duration_text
 from nbrun.model import TaskSummary
+from nbrun.tuning import TUNING
 
-#: A task counts as long from TIMES times the median on, and not before LEAST_S seconds.
-TIMES, LEAST_S = 10, 3.0
+#: A task counts as long from this many times the median on.
+TIMES = 10
 #: From fewer durations than these nothing is said.
 ENOUGH = 10
 #: How many characters of a reason are shown.
@@ -54,7 +55,7 @@ def find_long(running_s: Iterable[float], durations: Iterable[float]) -> LongTas
         >>> find_long([300.0, 1.0], [12.0] * 20).text
         '1 task has been running for 5 min, 25 × the median.'
     """
-    old = [s for s in running_s if s >= LEAST_S]
+    old = [s for s in running_s if s >= TUNING.long_task_s]
     known = list(durations) if old else []
     if len(known) < ENOUGH:
         return NO_LONG_TASKS

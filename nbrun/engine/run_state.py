@@ -10,6 +10,7 @@ import re
 
 from nbrun.errors import RunHaltedError, SystematicFailureError, TaskTimeout
 from nbrun.model import State
+from nbrun.tuning import TUNING
 
 
 class RunState:
@@ -109,8 +110,8 @@ class RunState:
 
 #: The run pauses when the first tasks to end, or this many in a row, fail with one type of exception.
 FIRST_FAILURES, FAILURES_IN_A_ROW = 10, 50
-#: After this many failed connections in a row, failed attempts are not counted for this many seconds.
-OUTAGE_FAILURES, OUTAGE_S = 10, 30.0
+#: After this many failed connections in a row, failed attempts are not counted for a while.
+OUTAGE_FAILURES = 10
 #: Names of clients' exceptions that derive from no built-in one; of a worker's exception only the name is known.
 _CONNECTION = re.compile(r"Connect|Disconnect|Timeout|Network|Unreachable|gaierror|RemoteProtocol|ServiceUnavailable")
 
@@ -134,7 +135,7 @@ class Outage:
         if not self._length:
             self._began = now
         self._length += 1
-        return self._length >= OUTAGE_FAILURES and now - self._began < OUTAGE_S
+        return self._length >= OUTAGE_FAILURES and now - self._began < TUNING.outage_s
 
 
 def is_connection_failure(e: BaseException) -> bool:

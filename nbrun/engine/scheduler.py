@@ -28,13 +28,12 @@ from nbrun.model import CancelFlag, ResultSink, Retry, RetryPolicy, SampleTasks,
 from nbrun.output import RunOutput
 from nbrun.progress import ProgressTracker
 from nbrun.threads import start_daemon
+from nbrun.tuning import TUNING
 
 #: How many of the most recent durations the median is taken from.
 DURATIONS = 255
 #: How long all tasks wait in an outage at first; the wait grows with the outage.
 OUTAGE_WAIT_S = 0.5
-#: How long a stop at once waits for tasks to notice.
-ABANDON_AFTER_S = 5.0
 #: Up to this many quarantined tasks run one by one; more of them run in this many groups, one after another.
 ALONE_UP_TO = 32
 
@@ -452,8 +451,8 @@ class Backpressure:
         return q.ready <= READY_TASKS // 2 and q.samples_waiting <= READY_SAMPLES // 2
 
 
-#: Samples with errors that are kept in memory, and about how many bytes of them.
-KEPT_WITH_ERRORS, KEPT_BYTES = 1000, 64 << 20
+#: Samples with errors that are kept in memory.
+KEPT_WITH_ERRORS = 1000
 
 
 class FailedTasks:
@@ -472,7 +471,9 @@ class FailedTasks:
         if sample not in self._samples:
             self._samples[sample] = None
             self._bytes += sample.bytes
-        while len(self._samples) > KEPT_WITH_ERRORS or (self._bytes > KEPT_BYTES and len(self._samples) > 1):
+        while len(self._samples) > KEPT_WITH_ERRORS or (
+            self._bytes > TUNING.kept_error_bytes and len(self._samples) > 1
+        ):
             self._forget(next(iter(self._samples)))
 
     def _forget(self, sample: SampleWork) -> None:
@@ -506,10 +507,6 @@ class FailedTasks:
             scheduler.failure_detector.restart()
         scheduler.give_back([(sample, position) for position, _ in again])
         return len(again)
-
-
-#: How often `fn.is_available()` is called.
-ASK_EVERY_S = 1.0
 
 
 class AvailabilityMonitor:
@@ -547,7 +544,7 @@ class AvailabilityMonitor:
 
     def _watch(self, over: threading.Event) -> None:
         ask = getattr(self._scheduler.fn, "is_available", None)
-        while callable(ask) and not over.wait(ASK_EVERY_S):
+        while callable(ask) and not over.wait(TUNING.ask_every_s):
             if self._scheduler.run_state.state is not State.PAUSED:
                 break
             try:

@@ -25,6 +25,7 @@ from nbrun.samples import (
     with_ids,
 )
 from nbrun.texts import digits_of
+from nbrun.tuning import TUNING
 
 
 @dataclass
@@ -90,9 +91,6 @@ class _Chain:
                     yield raw
 
 
-#: Items of a list are checked before anything runs, for at most this many seconds of CPU time but those of a hundred
-#: samples anyway. The others are checked when they are read, before their tasks run.
-CHECK_S = 0.001
 #: A longer list of samples is saved once the first of them is on its way.
 LONG_LIST = 1000
 #: How many samples of a stream are looked at, at most, to find the key of a group before anything runs.
@@ -180,7 +178,7 @@ def _open_list(
     if samples:
         reader.settle_groups(*samples)
         reader.read_first(samples[0])
-        reader.check_items(samples, CHECK_S)
+        reader.check_items(samples, TUNING.check_items_s)
     counts = _count_tasks(samples, reader)
     if counts is None:
         return Samples(iter(samples), len(samples), None if samples else {}, None, samples)

@@ -21,7 +21,6 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, NamedTuple, cast
 
-from nbrun.engine.scheduler import ABANDON_AFTER_S
 from nbrun.engine.task_queue import SampleWork
 from nbrun.errors import (
     InputError,
@@ -47,9 +46,8 @@ from nbrun.storage.match import Retyped
 from nbrun.storage.resume import RejudgeFilter, RerunRules, ResumePlan
 from nbrun.storage.sample_state import SampleState
 from nbrun.threads import start_daemon
+from nbrun.tuning import TUNING
 
-#: How long a run that is stopped waits for `nbrun-feed` if that hangs in the user's iterator, in seconds.
-LEAVE_S = 0.5
 #: Where the first AHEAD_FROM samples of a list have files already, up to MAX_AHEAD samples without one are fed first.
 AHEAD_FROM, MAX_AHEAD = 200, 64
 _END = object()
@@ -397,7 +395,7 @@ class Supervisor:
         scheduler = self.scheduler
         with scheduler.lock:
             scheduler.idle.wait_for(lambda: self._is_fed or not scheduler.run_state.is_open)
-            while not scheduler.idle.wait_for(lambda: self._is_fed, LEAVE_S):
+            while not scheduler.idle.wait_for(lambda: self._is_fed, TUNING.feeder_leave_s):
                 self._is_left = self._is_asking
                 if self._is_left:
                     return
@@ -704,7 +702,7 @@ class Supervisor:
             are = "samples in the directory are" if n > 1 else "sample in the directory is"
             self.notices.add(f"{n:,} {are} not among the samples of this run; the results are kept and are loaded.")
         if stopped and scheduler.flag.is_set:
-            scheduler.wait_for_workers(ABANDON_AFTER_S)
+            scheduler.wait_for_workers(TUNING.abandon_after_s)
             store.journal.close_intake()
         clean = self._finish_store()
         store.close(5.0, clean=clean)

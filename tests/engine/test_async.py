@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -60,11 +61,9 @@ def test_workers_can_be_set_while_it_runs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stubborn", [False, True])
-def test_a_stop_at_once_cancels_what_is_in_flight(
-    stubborn: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stop_at_once_cancels_what_is_in_flight(stubborn: bool, tmp_path: Path, tuning: Callable[..., None]) -> None:
     if stubborn:
-        monkeypatch.setattr("nbrun.session.supervisor.ABANDON_AFTER_S", 0.2)
+        tuning(abandon_after_s=0.2)
     seen = []
 
     async def fn(task: nbrun.Task) -> Any:

@@ -166,9 +166,9 @@ def test_a_pause_begins_nothing_and_a_stop_leaves_the_rest_missing(backend: Back
     assert sorted((tmp_path / "calls").read_text().split(), key=int) == [str(i) for i in range(400)]
 
 
-def test_a_stop_at_once_discards_what_runs(backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stop_at_once_discards_what_runs(backend: Backend, tmp_path: Path, tuning: Callable[..., None]) -> None:
     if backend.is_far:  # a task there doesn't learn that it should end
-        monkeypatch.setattr("nbrun.session.supervisor.ABANDON_AFTER_S", 0.5)
+        tuning(abandon_after_s=0.5)
 
     note, ended, go = counted(tmp_path / "calls"), counted(tmp_path / "ended"), tmp_path / "go"
 

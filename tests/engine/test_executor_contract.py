@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 import nbrun
-from nbrun.engine.executor import dispatcher
 from nbrun.engine.executor.payload import ChunkSizer
 from nbrun.errors import InputError, RunHaltedError
 from tests.engine.backends import Backend
@@ -78,9 +77,9 @@ def test_a_cancelled_future_pauses_the_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("answer", [True, False, OSError("no")])
-def test_cancel_is_not_trusted(answer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cancel_is_not_trusted(answer: Any, tmp_path: Path, tuning: Callable[..., None]) -> None:
     """A stop at once drops what is out, whatever cancel() says; the late result changes nothing."""
-    monkeypatch.setattr("nbrun.session.supervisor.ABANDON_AFTER_S", 0.2)
+    tuning(abandon_after_s=0.2)
     go, late = threading.Event(), threading.Event()
 
     class Untrue(Future[Any]):
@@ -105,9 +104,8 @@ def test_cancel_is_not_trusted(answer: Any, tmp_path: Path, monkeypatch: pytest.
     assert len(nbrun.load_results(tmp_path / "r")) == run.progress.saved == 0
 
 
-def test_when_nothing_comes_back_the_run_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatcher, "SILENT_S", 0.1)
-    monkeypatch.setattr(dispatcher, "LOOK_S", 0.05)
+def test_when_nothing_comes_back_the_run_says_so(tmp_path: Path, tuning: Callable[..., None]) -> None:
+    tuning(executor_silent_s=0.1, executor_look_s=0.05)
     go = threading.Event()
 
     def turn(n: int, future: Future[Any], run: Callable[[], None]) -> None:

@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 
 import nbrun
-from nbrun.engine.executor import dispatcher
 from nbrun.errors import InputError, RunHaltedError
 from tests.engine.backends import FAR, FAR_QUICK, SLOTS, Backend, dask_client, is_gone, pool_of, process_pool
 from tests.engine.test_backends import counted
@@ -105,13 +104,9 @@ def test_an_interrupt_beside_fn_is_a_loss_and_no_attempt(
 
 
 @pytest.mark.parametrize("way_on", ["the workers go on", "they are given up"])
-def test_workers_that_say_nothing(
-    way_on: str, backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_workers_that_say_nothing(way_on: str, backend: Backend, tmp_path: Path, tuning: Callable[..., None]) -> None:
     """Stopped by a signal they neither answer nor end; the futures stay pending, and the run says what to do."""
-    monkeypatch.setattr(dispatcher, "SILENT_S", 0.3)
-    monkeypatch.setattr(dispatcher, "LOOK_S", 0.05)
-    monkeypatch.setattr("nbrun.session.supervisor.ABANDON_AFTER_S", 0.2)
+    tuning(executor_silent_s=0.3, executor_look_s=0.05, abandon_after_s=0.2)
     note = counted(tmp_path / "pids")
 
     def pids() -> set[int]:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import nbrun
-from nbrun.engine import run_state
 from nbrun.errors import SystematicFailureError
 from tests.engine.backends import Backend, open_backend
 from tests.waiting import until
@@ -235,8 +234,8 @@ def test_waiting_for_a_service_costs_no_cpu_time(tmp_path: Path) -> None:
     assert time.process_time() - before_s < 0.6
 
 
-def test_a_long_outage_pauses_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_state, "OUTAGE_S", 0.5)
+def test_a_long_outage_pauses_the_run(tmp_path: Path, tuning: Callable[..., None]) -> None:
+    tuning(outage_s=0.5)
 
     def fn(task: nbrun.Task) -> Any:
         raise ConnectionRefusedError("no server listens")

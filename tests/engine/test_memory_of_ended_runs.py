@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 import nbrun
-from nbrun.engine import scheduler
 from tests.waiting import until
 
 SAMPLES, BYTES = 60, 60_000
@@ -96,10 +95,10 @@ def test_a_run_in_progress_is_kept_without_references(tmp_path: Path) -> None:
 
 
 def test_samples_with_errors_are_kept_up_to_a_bound(
-    tmp_path: Path, kept: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, kept: Callable[[], int], tuning: Callable[..., None]
 ) -> None:
     """Of a stream: the newest ones, which can be retried while the run is there."""
-    monkeypatch.setattr(scheduler, "KEPT_BYTES", TOTAL // 10)
+    tuning(kept_error_bytes=TOTAL // 10)
 
     def half(task: nbrun.Task) -> dict[str, Any]:
         if task.index == 3:

@@ -212,11 +212,9 @@ def test_a_loop_that_a_task_stopped_can_be_stopped_and_replaced(tmp_path: Path) 
 
 @pytest.mark.parametrize("drain", [True, False])
 @pytest.mark.parametrize("kind", ["threads", "a loop"])
-def test_an_iterator_that_never_returns(
-    kind: str, drain: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_iterator_that_never_returns(kind: str, drain: bool, tmp_path: Path, tuning: Callable[..., None]) -> None:
     """stop() and start(replace=True) don't wait for it, and what it yields later is dropped."""
-    monkeypatch.setattr("nbrun.session.supervisor.LEAVE_S", 0.1)
+    tuning(feeder_leave_s=0.1)
     fn, options = KINDS[kind]()
     gate, closed = threading.Event(), threading.Event()
 

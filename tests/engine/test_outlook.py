@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import nbrun
-from nbrun.engine import outlook
 from nbrun.engine.outlook import find_long
 from tests.engine.backends import Backend, open_backend
 from tests.waiting import until
@@ -32,9 +31,9 @@ def test_only_what_is_long_beside_most_is_long() -> None:
 
 
 def test_a_long_task_is_reported_and_counts_for_the_time_left(
-    backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    backend: Backend, tmp_path: Path, tuning: Callable[..., None]
 ) -> None:
-    monkeypatch.setattr(outlook, "LEAST_S", 0.5)
+    tuning(long_task_s=0.5)
     gate = threading.Event()
 
     def fn(task: nbrun.Task) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -74,10 +74,8 @@ def test_tasks_of_a_sample_go_out_together(tmp_path: Path) -> None:
     assert all(first[f"s{i + 2}"] >= last[f"s{i}"] for i in range(4))
 
 
-def test_a_stop_at_once_cancels_by_fn_and_drops_what_comes_late(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("nbrun.session.supervisor.ABANDON_AFTER_S", 0.3)
+def test_a_stop_at_once_cancels_by_fn_and_drops_what_comes_late(tmp_path: Path, tuning: Callable[..., None]) -> None:
+    tuning(abandon_after_s=0.3)
     go = threading.Event()
 
     class Fn:
@@ -131,8 +129,8 @@ def test_workers_may_be_fewer_and_more_while_it_runs(tmp_path: Path) -> None:
     assert run.wait(60).saved == 100
 
 
-def test_abandoned_tasks_do_not_count_as_running_after_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nbrun.session.supervisor.ABANDON_AFTER_S", 0.1)
+def test_abandoned_tasks_do_not_count_as_running_after_the_end(tmp_path: Path, tuning: Callable[..., None]) -> None:
+    tuning(abandon_after_s=0.1)
     begun, go = threading.Semaphore(0), threading.Event()
 
     def fn(task: nbrun.Task) -> Any:

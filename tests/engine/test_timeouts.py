@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import nbrun
-from nbrun.engine import asyncio_pool
 from nbrun.errors import RunHaltedError
 from nbrun.storage.store import ResultStore
 from tests.engine.backends import Backend, open_backend
@@ -188,9 +187,9 @@ def test_a_stop_with_a_lost_thread_ends_at_once(tmp_path: Path) -> None:
 
 
 def test_a_coroutine_that_ignores_its_cancellation_delays_no_other_task(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, tuning: Callable[..., None]
 ) -> None:
-    monkeypatch.setattr(asyncio_pool, "CANCEL_S", 0.1)
+    tuning(cancel_s=0.1)
     gate = threading.Event()
 
     async def fn(task: nbrun.Task) -> Any:

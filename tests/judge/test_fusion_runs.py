@@ -8,7 +8,7 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,15 +17,14 @@ import pytest
 from fusion_helpers import SUM, TESTS, Service, scripted, task
 
 import nbrun
-from nbrun.engine import scheduler
 from nbrun.judge import SandboxFusion
 from nbrun.model import Retry, State
 from tests.waiting import until
 
 
 @pytest.fixture
-def service(server: Service, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
-    monkeypatch.setattr(scheduler, "ASK_EVERY_S", 0.05)
+def service(server: Service, tuning: Callable[..., None]) -> Iterator[Service]:
+    tuning(ask_every_s=0.05)
     yield server
     server.behave(cores=1)
 
@@ -269,10 +268,10 @@ def _is_judging(server: Service) -> bool:
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGKILL"])
 def test_a_server_that_is_restarted_in_the_midst_changes_no_verdict(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    tmp_path: Path, tuning: Callable[..., None], name: str
 ) -> None:
     """The programs that it runs get the signal too. One that can still answer says how they ended."""
-    monkeypatch.setattr(scheduler, "ASK_EVERY_S", 0.05)
+    tuning(ask_every_s=0.05)
     items = [{"language": "PYTHON3", "solution": source} for source in SOLUTIONS.values()]
     server = Service(1, "--real")
     port = str(server.ports[0])

@@ -13,10 +13,10 @@ import pytest
 from jupyter_client.manager import KernelManager
 
 import nbrun
-from nbrun.engine.scheduler import ABANDON_AFTER_S
+from nbrun.tuning import TUNING
 
 ENDS_S = 5.0
-ABANDON_QUICKLY = "import nbrun.session.supervisor as s; s.ABANDON_AFTER_S = 0.5\n"
+ABANDON_QUICKLY = "from nbrun.tuning import TUNING; TUNING.abandon_after_s = 0.5\n"
 QUICK, LONG = 40, 8
 JOB = """
 import os, signal, sys, threading, time, nbrun
@@ -111,7 +111,7 @@ def test_a_script(name, tmp_path):
 
 
 def test_a_stop_at_once_waits_five_seconds_for_tasks_to_notice():
-    assert ABANDON_AFTER_S == 5.0
+    assert TUNING.abandon_after_s == 5.0
 
 
 def test_an_iterator_that_raises(tmp_path):

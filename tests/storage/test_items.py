@@ -47,8 +47,8 @@ def test_a_later_sample_of_a_list_is_looked_at_too(tmp_path):
     assert not (tmp_path / "r").exists()
 
 
-def test_of_a_long_list_what_is_far_behind_is_refused_before_its_own_tasks(tmp_path, monkeypatch):
-    monkeypatch.setattr("nbrun.session.sample_source.CHECK_S", 0.0)  # as if the first samples took long
+def test_of_a_long_list_what_is_far_behind_is_refused_before_its_own_tasks(tmp_path, tuning):
+    tuning(check_items_s=0.0)  # as if the first samples took long
     ran = []
     samples = [{"id": str(i), "items": [{"q": i}]} for i in range(150)] + pictures()
     with pytest.raises(nbrun.errors.RunHaltedError, match=r"sample 150 .'a'.*image.*keep_items=False"):

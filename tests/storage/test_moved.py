@@ -113,8 +113,8 @@ def test_another_run_begins_in_a_new_folder_of_its_name(tmp_path):
     assert whole(tmp_path / "elsewhere") == (60, set())
 
 
-def test_it_is_deleted(tmp_path, monkeypatch):
-    monkeypatch.setattr("nbrun.session.supervisor.ABANDON_AFTER_S", 0.2)
+def test_it_is_deleted(tmp_path, tuning):
+    tuning(abandon_after_s=0.2)
     half = HalfWay(tmp_path / "r")
     shutil.rmtree(tmp_path / "r")
     message = paused(half)

@@ -33,11 +33,10 @@ from nbrun.formatting import duration_text
 from nbrun.model import EncodedResult, RemoteEncoder, ResultSink, Retry, SampleTasks, Task
 from nbrun.output import TaskOutput
 from nbrun.threads import start_daemon
+from nbrun.tuning import TUNING
 
 #: The chunks in the executor hold at most this many bytes, unless there is only one.
 MOST_BYTES = 64 << 20
-#: How often the thread checks for a stall, in seconds.
-LOOK_S = 1.0
 
 
 class Dispatcher(SingleThreadPool):
@@ -140,7 +139,7 @@ class Dispatcher(SingleThreadPool):
         )
         with self.scheduler.lock:
             due = self.scheduler.next_due if self.scheduler.run_state.is_running and may_send else None
-        wait = LOOK_S if self.out else None
+        wait = TUNING.executor_look_s if self.out else None
         if due is not None:
             left = max(0.0, due - time.monotonic())
             wait = left if wait is None else min(wait, left)
@@ -447,10 +446,6 @@ class LostWorkers:
             dispatcher.pause(f"Paused: executor() raised {type(failed).__name__}: {failed}.", failed)
 
 
-#: After this many seconds without an answer, or three times the longest task, the run reports it.
-SILENT_S = 60.0
-
-
 class StallDetector:
     """Reports an executor that returns nothing for a long time."""
 
@@ -473,7 +468,7 @@ class StallDetector:
     def mind(self, calls: int, longest_s: float) -> None:
         """Show the message, once per stall, if calls have been waiting for too long."""
         silent_s = time.monotonic() - self._heard
-        if self._said or not calls or silent_s < max(SILENT_S, 3 * longest_s):
+        if self._said or not calls or silent_s < max(TUNING.executor_silent_s, 3 * longest_s):
             return
         self._said = (
             f"Nothing has come back from the executor for {duration_text(silent_s)}; {calls} calls are out. "
