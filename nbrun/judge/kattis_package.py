@@ -15,7 +15,8 @@ A problem that can't be judged here (multi-pass problems, graders of a package's
 Packages are also read from ZIP files, which may come from anyone. Their content is extracted to a temporary folder:
 
     A1  Nothing is written outside of that folder: names that lead out of it, and links, are refused.
-    A2  At most `MAX_FILES` files of `MAX_BYTES` together are written, whatever the archive claims to hold.
+    A2  At most `TUNING.package_max_files` files of `TUNING.package_max_bytes` together are written, whatever the
+        archive claims to hold.
     A3  An archive that breaks a rule, is damaged or encrypted is refused as a whole.
 """
 
@@ -42,13 +43,12 @@ from nbrun.judge.datasets.values import flags_of
 from nbrun.judge.expectations import PARTIALLY_ACCEPTED, VERDICTS_OF_FOLDERS, Hints, expectations_of, flat, hints_of
 from nbrun.judge.languages import language_name
 from nbrun.judge.scoring import rules_of
+from nbrun.tuning import TUNING
 from nbrun.verdicts import Verdict
 
 MARK = "problem.yaml"
 #: Suffixes of archives that may hold packages.
 ARCHIVES = (".zip", ".kpp")
-MAX_FILES = 100_000
-MAX_BYTES = 2 << 30
 #: What file managers and tools for sharing add to archives.
 _ADDED = {"__MACOSX", ".DS_Store", ".git"}
 _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError)
@@ -556,10 +556,11 @@ def _checked(infos: list[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
         ValueError: the archive breaks a rule.
     """
     size = sum(info.file_size for info in infos)
-    if len(infos) > MAX_FILES or size > MAX_BYTES:
+    most, most_bytes = TUNING.package_max_files, TUNING.package_max_bytes
+    if len(infos) > most or size > most_bytes:
         raise ValueError(
-            f"the ZIP file holds {len(infos):,} files of {size >> 20:,} MiB; at most {MAX_FILES:,} files of "
-            f"{MAX_BYTES >> 20:,} MiB are extracted. Extract it yourself if you trust it, and read the folder"
+            f"the ZIP file holds {len(infos):,} files of {size >> 20:,} MiB; at most {most:,} files of "
+            f"{most_bytes >> 20:,} MiB are extracted. Extract it yourself if you trust it, and read the folder"
         )
     found: dict[str, zipfile.ZipInfo] = {}
     for info in infos:

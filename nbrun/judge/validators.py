@@ -46,8 +46,8 @@ from nbrun.judge.sandbox.runner import CancelToken, ExitStatus, Limits
 from nbrun.judge.sources import Source, read_item, source_of
 from nbrun.judge.supervisor.folders import read_safely
 from nbrun.threads import start_thread
+from nbrun.tuning import TUNING
 
-LIMITS = Limits(time_limit_s=60.0, wall_limit_s=121.0, memory_limit_mb=2048.0, output_limit_mb=64.0)
 _NOTE_BYTES = 2000
 _KATTIS = {42: True, 43: False}
 _TESTLIB = {0: True, 1: False, 2: False, 4: False, 8: False}
@@ -57,6 +57,16 @@ _POINTS = re.compile(r"\s*points\s+([-+.\deE]+)")
 _POINTS_CODE = 7
 _RESOURCES = {"cpu": "time", "wall": "time", "memory": "memory", "files": "space for files", "processes": "processes"}
 _NO_MEMORY = ("std::bad_alloc", "MemoryError", "Cannot allocate memory", "java.lang.OutOfMemoryError")
+
+
+def _limits() -> Limits:
+    """Return the limits of a program that judges an output."""
+    return Limits(
+        time_limit_s=TUNING.validator_time_limit_s,
+        wall_limit_s=2 * TUNING.validator_time_limit_s + 1,
+        memory_limit_mb=TUNING.validator_memory_limit_mb,
+        output_limit_mb=64.0,
+    )
 
 
 class Conversation(NamedTuple):
@@ -89,7 +99,7 @@ class ProgramRunner:
         """
         slot = self.context.limiter.slot(check=self.token.check, owner=self.context)
         with self.prepared(item, given, arguments) as start, slot:
-            return start(LIMITS, {})
+            return start(_limits(), {})
 
     def _source(self, item: Mapping[str, object]) -> tuple[Language, Source]:
         language = lookup(read_item(item).language, self.context.languages).language
@@ -241,7 +251,7 @@ class _ProgramChecker:
         shares: list[float] = []
         for item in self.programs:
             run = runner.run(item, given, self._arguments(given))
-            result = self._concluded(item, run, LIMITS)
+            result = self._concluded(item, run, _limits())
             if not result.accepted:
                 return result
             notes.append(result.note)
@@ -287,7 +297,8 @@ class KattisValidator(_ProgramChecker):
         """
         if len(self.programs) > 1:
             raise NotSupportedError("an interactive problem with several validators is not supported.")
-        limits = replace(LIMITS, wall_limit_s=max(LIMITS.wall_limit_s, wall_limit_s + LIMITS.time_limit_s))
+        limits = _limits()
+        limits = replace(limits, wall_limit_s=max(limits.wall_limit_s, wall_limit_s + limits.time_limit_s))
         program = self.programs[0]
         with runner.prepared(program, given, self._arguments(given)) as start:
             to_solution_read, to_solution_write = os.pipe()

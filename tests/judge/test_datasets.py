@@ -12,7 +12,7 @@ import os
 import pickle
 import textwrap
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -761,8 +761,8 @@ def test_a_list_that_holds_itself_is_refused() -> None:
         load_text_and_lists(pickle.dumps(loop))
 
 
-def test_what_decompresses_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nbrun.judge.datasets.livecodebench.MAX_BYTES", 1 << 20)
+def test_what_decompresses_without_end_is_refused(tuning: Callable[..., None]) -> None:
+    tuning(livecodebench_max_bytes=1 << 20)
     with pytest.raises(ValueError, match="more than 1 MiB"):
         decoded(packed("x" * (2 << 20)), "private_test_cases")
 

@@ -8,7 +8,7 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -17,10 +17,9 @@ from fusion_helpers import SUM, Service, scripted, task
 
 from nbrun.errors import JudgeError, JudgeUnavailableError
 from nbrun.judge import SandboxFusion
-from nbrun.judge.fusion import client
-from nbrun.judge.fusion import endpoints as health
 from nbrun.judge.fusion.connection import Call, read_endpoints
 from nbrun.judge.fusion.endpoints import CLOSED, HALF_OPEN, OPEN, THRESHOLD, NoEndpoint, Pool
+from nbrun.tuning import TUNING
 from tests.waiting import until
 
 BAD = ("refuse", "500", "hang", "cut", "garbage", "empty", "foreign", "no http", "reset", "drip", "no runtime")
@@ -44,8 +43,8 @@ def pool_of(count: int, max_in_flight: int = 2) -> Pool:
 
 
 @pytest.mark.parametrize("mode", BAD)
-def test_another_endpoint_is_asked(service: Service, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "PING_S", 0.5)
+def test_another_endpoint_is_asked(service: Service, mode: str, tuning: Callable[..., None]) -> None:
+    tuning(ping_s=0.5)
     service.behave(mode, 0, 1, 2)
     judge = SandboxFusion(service.urls, read_timeout_s=0.5)
     result = judge(task(scripted()))
@@ -157,9 +156,9 @@ def test_an_endpoint_without_a_runtime_serves_other_languages(service: Service) 
 
 
 def test_three_bad_answers_open_the_breaker_and_a_sign_of_life_closes_it(
-    service: Service, monkeypatch: pytest.MonkeyPatch
+    service: Service, tuning: Callable[..., None]
 ) -> None:
-    monkeypatch.setattr(health, "COOLDOWN_S", 0.2)
+    tuning(cooldown_s=0.2)
     service.behave("500", 0)
     judge = SandboxFusion(service.urls[:2])
     seen = []
@@ -197,7 +196,7 @@ def test_half_open_lets_one_try_and_a_failure_doubles_the_rest() -> None:
     assert (endpoint.state, endpoint.cooldown_s) == (OPEN, 2 * rest_s)
     pool.mark_alive(endpoint)
     pool.succeed(pool.acquire(Call(), 1, "python"), 0.1)
-    assert (endpoint.state, endpoint.cooldown_s, endpoint.in_flight) == (CLOSED, health.COOLDOWN_S, 0)
+    assert (endpoint.state, endpoint.cooldown_s, endpoint.in_flight) == (CLOSED, TUNING.cooldown_s, 0)
 
 
 def test_requests_that_fail_together_count_as_one_fault() -> None:
@@ -206,7 +205,7 @@ def test_requests_that_fail_together_count_as_one_fault() -> None:
     for lease in leases:
         pool.fail(lease, "gone", is_unreachable=True)
     endpoint = next(iter(pool.endpoints.values()))
-    assert endpoint.cooldown_s == 2 * health.COOLDOWN_S
+    assert endpoint.cooldown_s == 2 * TUNING.cooldown_s
     assert endpoint.in_flight == endpoint.load == 0
 
 

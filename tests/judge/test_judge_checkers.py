@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -150,23 +151,15 @@ def test_a_validator_that_crashes_says_nothing(sandboxes: Any, number: int, word
 
 
 @pytest.mark.needs("g++")
-def test_a_validator_that_does_not_end_says_nothing(sandboxes: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dataclasses import replace
-
-    from nbrun.judge import validators
-
-    monkeypatch.setattr(validators, "LIMITS", replace(validators.LIMITS, time_limit_s=0.3))
+def test_a_validator_that_does_not_end_says_nothing(sandboxes: Any, tuning: Callable[..., None]) -> None:
+    tuning(validator_time_limit_s=0.3)
     with pytest.raises(JudgeError, match=r"exceeded its limit \(cpu\): it ran out of time \(it may use 0.3 s\)"):
         sandboxes["validator"](task("py", "print(667)"))
 
 
 @pytest.mark.parametrize("source", ["x = bytearray(10 ** 10)", "x = []\nwhile True: x.append(bytes(10 ** 6))"])
-def test_a_checker_that_runs_out_of_memory_is_named(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dataclasses import replace
-
-    from nbrun.judge import validators
-
-    monkeypatch.setattr(validators, "LIMITS", replace(validators.LIMITS, memory_limit_mb=64))
+def test_a_checker_that_runs_out_of_memory_is_named(source: str, tuning: Callable[..., None]) -> None:
+    tuning(validator_memory_limit_mb=64)
     item = {"language": "PYTHON3", "solution": source, "name": "output_validators/greedy.py"}
     sandbox = LocalSandbox(checker=KattisValidator([item]))
     try:

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import zipfile
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 
 import nbrun
 from nbrun.errors import InputError, JudgeError, NotSupportedError, SampleError
-from nbrun.judge import DEFAULT_LANGUAGES, LocalSandbox, kattis_package, read_problems, recheck
+from nbrun.judge import DEFAULT_LANGUAGES, LocalSandbox, read_problems, recheck
 from nbrun.judge.fusion.protocol import check_sendable
 from nbrun.judge.scoring import grade, rules_of
 from nbrun.model import Task
@@ -274,15 +275,17 @@ def test_a_hostile_zip_file_is_refused_and_writes_nothing(
     assert not [found for found in tmp_path.rglob("*") if found.name == "evil"]
 
 
-def test_a_zip_file_of_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_zip_file_of_too_much_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tuning: Callable[..., None]
+) -> None:
     path = packed(tmp_path / "sums.zip", "sums")
-    monkeypatch.setattr(kattis_package, "MAX_FILES", 3)
+    tuning(package_max_files=3)
     with pytest.raises(SampleError, match="at most 3 files"):
         list(read_problems(path))
     monkeypatch.undo()
     with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("data/secret/9.in", bytes(3 << 20))
-    monkeypatch.setattr(kattis_package, "MAX_BYTES", 2 << 20)
+    tuning(package_max_bytes=2 << 20)
     with pytest.raises(SampleError, match="at most 100,000 files of 2 MiB are extracted"):
         list(read_problems(path))
 

@@ -16,9 +16,8 @@ from collections.abc import Callable
 from nbrun.judge.datasets.shape import Draft, Shape
 from nbrun.judge.datasets.tests import Tests, read_tests, says_call
 from nbrun.judge.datasets.values import first, mapping_in, text_of
+from nbrun.tuning import TUNING
 
-#: The largest size of one problem's decompressed tests.
-MAX_BYTES = 1 << 29
 _STRUCTURES = re.compile(r"^(?!\s*#).*\b(ListNode|TreeNode)\b", re.MULTILINE)
 
 
@@ -43,16 +42,17 @@ def decoded(text: str, where: str) -> object:
     """Decode tests that are base64 of zlib of a pickle of JSON text, or of JSON text.
 
     Raises:
-        ValueError: the text is anything else, or is decompressed to more than `MAX_BYTES`.
+        ValueError: the text is anything else, or is decompressed to more than `TUNING.livecodebench_max_bytes`.
     """
+    most = TUNING.livecodebench_max_bytes
     try:
         packed = base64.b64decode("".join(text.split()), validate=True)
         unpack = zlib.decompressobj()
-        data = unpack.decompress(packed, MAX_BYTES)
+        data = unpack.decompress(packed, most)
     except (binascii.Error, zlib.error, ValueError) as e:
         raise ValueError(f"{where!r} is neither JSON nor base64 of zlib: {e}") from None
     if unpack.unconsumed_tail or not unpack.eof:
-        raise ValueError(f"{where!r} is cut off, or takes more than {MAX_BYTES >> 20} MiB once it is decompressed")
+        raise ValueError(f"{where!r} is cut off, or takes more than {most >> 20} MiB once it is decompressed")
     try:
         value = load_text_and_lists(data) if data[:1] == b"\x80" else data.decode()
         return json.loads(value) if isinstance(value, str) else value

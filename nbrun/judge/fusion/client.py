@@ -34,13 +34,13 @@ from nbrun.judge.fusion.connection import (
 )
 from nbrun.judge.fusion.endpoints import Endpoint, Lease, NoEndpoint, Pool
 from nbrun.judge.fusion.protocol import Program, Request, RunOptions, run_code
+from nbrun.tuning import TUNING
 from nbrun.verdicts import Verdict
 
 #: After this many endpoints have failed a request, it isn't sent to another one.
 MAX_FAILURES = 6
 #: If living endpoints have lost a task's request in this many calls, the task itself is considered the cause.
 MAX_LOST_CALLS = 3
-PING_S = 2.0
 _ALIVE_S = 5.0  # an endpoint that answered anything within this time isn't pinged
 _PINGED_AT_ONCE = 32
 _REQUEST_IS_WRONG = (400, 413, 422)
@@ -178,7 +178,7 @@ class Client:
         """Classify an exception. A lost request counts against the request only if the endpoint is still alive."""
         kind = type(e)
         if kind is RequestLost:
-            connection = Connection(endpoint.address, min(PING_S, self._connect_timeout_s))
+            connection = Connection(endpoint.address, min(TUNING.ping_s, self._connect_timeout_s))
             try:
                 self._ping(connection, call)
             except (Unreachable, EndpointFault, TooManyOpenFiles):
@@ -267,7 +267,7 @@ class Client:
             EndpointFault: its answer reports that it is out of order.
         """
         try:
-            response = connection.send("GET", "/v1/ping", b"", self._headers, PING_S, call)
+            response = connection.send("GET", "/v1/ping", b"", self._headers, TUNING.ping_s, call)
         except RequestLost as e:
             raise Unreachable(str(e)) from e
         if response.status >= 500:
@@ -284,13 +284,13 @@ class Client:
         ]
         for thread in threads:
             thread.start()
-        deadline = time.monotonic() + 2 * PING_S
+        deadline = time.monotonic() + 2 * TUNING.ping_s
         for thread in threads:
             thread.join(0.05 if alive or is_in_use else max(0.0, deadline - time.monotonic()))
         return is_in_use or bool(alive)
 
     def _ping_endpoint(self, endpoint: Endpoint, alive: list[Endpoint]) -> None:
-        connection = Connection(endpoint.address, min(PING_S, self._connect_timeout_s))
+        connection = Connection(endpoint.address, min(TUNING.ping_s, self._connect_timeout_s))
         try:
             self._ping(connection, Call())
         except (Unreachable, EndpointFault, TooManyOpenFiles):

@@ -16,10 +16,11 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import TypedDict
 
 from nbrun.judge.fusion.connection import Address, Call, Connection
+from nbrun.tuning import TUNING
 
 CLOSED, OPEN, HALF_OPEN = "closed", "open", "half-open"
-#: The first cooldown of an endpoint, and the longest.
-COOLDOWN_S, MAX_COOLDOWN_S = 1.0, 60.0
+#: The longest cooldown of an endpoint.
+MAX_COOLDOWN_S = 60.0
 #: This many bad answers in a row open the breaker.
 THRESHOLD = 3
 #: For how long an endpoint without a language's runtime gets no request in that language.
@@ -53,7 +54,7 @@ class Endpoint:
         self.idle_connections: list[Connection] = []
         self.failures = 0  # in a row
         self.is_unreachable = False  # the reason why it is open: unreachable or losing requests (True), or bad answers
-        self.cooldown_s = COOLDOWN_S
+        self.cooldown_s = TUNING.cooldown_s
         self.open_until = 0.0
         self.alive_at = 0.0  # when it last answered anything
         self.reserved_for: Waiter | Lease | None = None  # waits to be alone there, or is: no other request may start
@@ -178,7 +179,7 @@ class Pool:
         """End a lease whose request was answered properly."""
         endpoint = lease.endpoint
         with self._lock:
-            endpoint.failures, endpoint.cooldown_s, endpoint.is_unreachable = 0, COOLDOWN_S, False
+            endpoint.failures, endpoint.cooldown_s, endpoint.is_unreachable = 0, TUNING.cooldown_s, False
             old = endpoint.mean_s
             endpoint.mean_s = seconds if old is None else old + 0.2 * (seconds - old)
             endpoint.alive_at = time.monotonic()
