@@ -54,6 +54,7 @@ from nbrun.results.replay import read_runs
 from nbrun.results.sample_file import LEGACY, NBRUN, PROGRESS, FileInfo, Place
 from nbrun.results.values import dump
 from nbrun.storage import files
+from nbrun.tuning import TUNING
 
 #: iter_results reads this many bytes of files at a time.
 STRIDE_BYTES = 64 << 20
@@ -342,12 +343,10 @@ def _cut(ids: list[str], infos: dict[str, FileInfo], stride_bytes: int | None) -
 
 
 SUFFIX = ".rows"
-#: Reading less than this again is as fast as caching it.
-MIN_BYTES = 1 << 20
 #: With more parts, or more outdated rows than current ones, the whole cache is rewritten.
 MAX_PARTS = 12
-#: How coarse a file system's clock may be, in ns: one without fractions counts in seconds (NFS: some of them).
-FINE_NS, COARSE_NS = 50_000_000, 2_000_000_000
+#: How coarse a file system's clock without fractions of a second may be, in ns (NFS: some of them).
+COARSE_NS = 2_000_000_000
 
 
 @dataclass(slots=True)
@@ -461,7 +460,7 @@ class RowCache:
             is_outdated: most rows of the parts are outdated.
             read_at: the time.time() at which reading began.
         """
-        if size < MIN_BYTES or not self._is_ours():
+        if size < TUNING.cache_from_bytes or not self._is_ours():
             return
         is_whole = is_outdated or len(self.packs) >= MAX_PARTS
         try:
@@ -482,7 +481,7 @@ class RowCache:
             )  # when reading began, by the disk's clock
             for record in pack.files:
                 ident = record["ident"]
-                if ident and now - ident[2] < (COARSE_NS if ident[2] % 1_000_000_000 == 0 else FINE_NS):
+                if ident and now - ident[2] < (COARSE_NS if ident[2] % 1_000_000_000 == 0 else TUNING.fine_clock_ns):
                     record["ident"] = None
             files.put_derived(self.folder / (name + SUFFIX), pack.to_parts(), beside)
         except (OSError, MemoryError):
@@ -493,8 +492,8 @@ class RowCache:
 # ---- how far reading is
 
 
-#: The line appears after this many seconds, and changes as often.
-AFTER_S, EVERY_S = 2.0, 0.2
+#: How often the line changes, in seconds.
+EVERY_S = 0.2
 
 
 class ProgressLine:
@@ -515,7 +514,8 @@ class ProgressLine:
         now = time.monotonic()
         with self._lock:
             self._read += count
-            due = now - self._began > AFTER_S and now - self._printed_at > EVERY_S and self._is_visible()
+            is_late = now - self._began > TUNING.progress_line_after_s
+            due = is_late and now - self._printed_at > EVERY_S and self._is_visible()
             if due:
                 self._printed_at = now
             done, total = self._read, max(self.total, 1)

@@ -29,14 +29,14 @@ from nbrun.results.format import MatchRecord
 from nbrun.results.sample_file import Place
 from nbrun.results.values import without_gc
 from nbrun.threads import start_daemon
+from nbrun.tuning import TUNING
 
 if TYPE_CHECKING:
     import subprocess
 
-#: A helper pays when it saves more than its start takes (about 0.1 s).
-BYTES_A_HELPER = 48 << 20
 MAX_HELPERS = 7
-MIN_BATCH, MAX_BATCH = 1 << 19, 16 << 20
+#: The most bytes that a helper gets at a time.
+MAX_BATCH = 16 << 20
 #: A helper has this many batches, so that it needn't wait for the next one until this process is free to send it.
 _SENT_AHEAD = 2
 _END_S = 5.0
@@ -63,7 +63,7 @@ class Helpers:
 
     def start_for(self, size: int) -> None:
         """Start as many helpers as pay for `size` bytes in all, less those that were started before."""
-        wanted = min(size // BYTES_A_HELPER, MAX_HELPERS)
+        wanted = min(size // TUNING.bytes_a_helper, MAX_HELPERS)
         if not self._can_start or len(self.processes) >= wanted:
             return
         wanted = min(wanted, _cpus() - 1)
@@ -116,7 +116,7 @@ class _Work:
 def read_all(folder: str, wanted: Sequence[ToRead], on_read: Callable[[int], None], helpers: Helpers) -> list[Pack]:
     """Return packs of all files, in order. Several threads call `on_read` with the number of bytes they read."""
     total = sum(f.size for f in wanted)
-    processes = helpers.processes if total >= MIN_BATCH else []
+    processes = helpers.processes if total >= TUNING.min_batch_bytes else []
     work = _Work(_batches(wanted, total, len(processes) + 1), on_read)
     threads: list[threading.Thread] = []
     for process in processes:
@@ -149,7 +149,7 @@ def _batches(wanted: Sequence[ToRead], total: int, readers: int) -> list[list[To
     for f in wanted:
         if room <= 0:
             out.append([])
-            room = min(max(total // (4 * readers), MIN_BATCH), MAX_BATCH)
+            room = min(max(total // (4 * readers), TUNING.min_batch_bytes), MAX_BATCH)
         out[-1].append(f)
         room -= f.size
         total -= f.size

@@ -22,10 +22,9 @@ from nbrun.frames.table import to_frame
 
 
 @pytest.fixture(autouse=True)
-def eager(monkeypatch):
+def eager(tuning):
     """Small directories are kept too, also when they have only just been written."""
-    monkeypatch.setattr(loader, "MIN_BYTES", 0)
-    monkeypatch.setattr(loader, "FINE_NS", -(10**18))
+    tuning(cache_from_bytes=0, fine_clock_ns=-(10**18))
     warnings.simplefilter("ignore")
     yield
     warnings.resetwarnings()
@@ -119,11 +118,10 @@ def test_whatever_changes_it_is_never_wrong(tmp_path):
     assert len(parts(tmp_path)) <= loader.MAX_PARTS
 
 
-def test_a_file_that_may_yet_change_unseen_is_not_kept(tmp_path, monkeypatch):
+def test_a_file_that_may_yet_change_unseen_is_not_kept(tmp_path, monkeypatch, tuning):
     """A change within the clock's tick of the one before leaves the times as they are: such a file is read again."""
     monkeypatch.undo()
-    monkeypatch.setattr(loader, "MIN_BYTES", 0)
-    monkeypatch.setattr(loader, "FINE_NS", 10**12)  # a very coarse clock
+    tuning(cache_from_bytes=0, fine_clock_ns=10**12)  # a very coarse clock
     run(PROBLEMS, tmp_path)
     load(tmp_path)
     assert opened(lambda: load(tmp_path)) != []
@@ -228,12 +226,11 @@ def test_journal_and_cache_together(gate, tmp_path):
     pd.testing.assert_frame_equal(df, afresh(tmp_path))
 
 
-def test_helpers_read_what_one_process_reads(old, monkeypatch, tmp_path):
+def test_helpers_read_what_one_process_reads(old, monkeypatch, tuning, tmp_path):
     path = old("progress_complete")
     alone = afresh(path)
     python = sys.executable
-    monkeypatch.setattr(parallel, "BYTES_A_HELPER", 1)
-    monkeypatch.setattr(parallel, "MIN_BATCH", 1)
+    tuning(bytes_a_helper=1, min_batch_bytes=1)
     monkeypatch.setattr(parallel, "_cpus", lambda: 3)
     started = []
     popen = subprocess.Popen
@@ -256,7 +253,7 @@ def test_a_script_without_a_main_guard_runs_once(old, tmp_path):
     path = old("progress_complete")
     script = tmp_path / "script.py"
     script.write_text(
-        "import nbrun\nfrom nbrun.frames import parallel\nparallel.BYTES_A_HELPER = parallel.MIN_BATCH = 1\n"
+        "import nbrun\nfrom nbrun.tuning import TUNING\nTUNING.bytes_a_helper = TUNING.min_batch_bytes = 1\n"
         f"parallel._cpus = lambda: 3\nprint(len(nbrun.load_results({str(path)!r})))\n"
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60)

@@ -12,7 +12,7 @@ from conftest import OLD, PROBLEMS, answer, judged, run
 
 import nbrun
 from nbrun.errors import InputError
-from nbrun.frames import align, confusion, loader, mcnemar
+from nbrun.frames import align, confusion, mcnemar
 from nbrun.tools.check import check
 
 
@@ -203,9 +203,9 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_a_line_is_shown_while_reading_takes_long(old, monkeypatch):
+def test_a_line_is_shown_while_reading_takes_long(old, monkeypatch, tuning):
     path = old("progress_complete")
-    monkeypatch.setattr(loader, "AFTER_S", -1.0)
+    tuning(progress_line_after_s=-1.0)
     for stream, shown in ((Terminal(), True), (io.StringIO(), False)):
         monkeypatch.setattr(sys, "stderr", stream)
         nbrun.load_results(path)

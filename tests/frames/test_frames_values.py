@@ -13,7 +13,6 @@ from conftest import PROBLEMS, run
 
 import nbrun
 from nbrun.errors import InputError
-from nbrun.frames import loader
 from nbrun.frames.load import write_frame
 from nbrun.frames.rows import column_of
 from nbrun.results.values import load
@@ -21,10 +20,9 @@ from nbrun.texts import digits_of
 
 
 @pytest.fixture(autouse=True)
-def eager(monkeypatch):
+def eager(tuning):
     """Small directories are cached too, also when they have only just been written."""
-    monkeypatch.setattr(loader, "MIN_BYTES", 0)
-    monkeypatch.setattr(loader, "FINE_NS", -(10**18))
+    tuning(cache_from_bytes=0, fine_clock_ns=-(10**18))
 
 
 def results_of(tmp_path, *results, **options):

@@ -24,8 +24,8 @@ from zlib import crc32
 import strangers
 
 import nbrun
-from nbrun.frames import loader
 from nbrun.tools.archive import archive_finished
+from nbrun.tuning import TUNING
 
 SECONDS = 240
 MEMORY_BYTES = 3 << 30
@@ -106,12 +106,12 @@ def valid(kind, path):
     if kind == "archived":
         archive_finished(path)
     if kind in ("cached", "old", "archived"):
-        before, loader.MIN_BYTES = loader.MIN_BYTES, 0
+        before, TUNING.cache_from_bytes = TUNING.cache_from_bytes, 0
         try:
             nbrun.load_results(path, items=True)
             nbrun.load_samples(path)
         finally:
-            loader.MIN_BYTES = before
+            TUNING.cache_from_bytes = before
 
 
 KINDS = ["finished", "interrupted", "archived", "old", "cached"]

@@ -498,11 +498,10 @@ def test_the_command(full, capsys):
     assert json.loads(capsys.readouterr().out)["samples"] == 6
 
 
-def test_loading_an_archive_uses_cache_and_helpers(full, monkeypatch):
-    from nbrun.frames import loader, parallel
+def test_loading_an_archive_uses_cache_and_helpers(full, monkeypatch, tuning):
+    from nbrun.frames import parallel
 
-    monkeypatch.setattr(loader, "MIN_BYTES", 0)
-    monkeypatch.setattr(loader, "FINE_NS", -(10**18))
+    tuning(cache_from_bytes=0, fine_clock_ns=-(10**18))
     rows = load(full)
     archive_finished(full)
     pd.testing.assert_frame_equal(load(full), rows)
@@ -511,7 +510,6 @@ def test_loading_an_archive_uses_cache_and_helpers(full, monkeypatch):
     pd.testing.assert_frame_equal(load(full), rows)
     assert read == [], "all comes from the cache"
     monkeypatch.undo()
-    monkeypatch.setattr(parallel, "BYTES_A_HELPER", 1)
-    monkeypatch.setattr(parallel, "MIN_BATCH", 1)
+    tuning(bytes_a_helper=1, min_batch_bytes=1)
     monkeypatch.setattr(parallel, "_cpus", lambda: 3)
     pd.testing.assert_frame_equal(fresh(full), rows)
