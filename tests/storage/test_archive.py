@@ -499,8 +499,6 @@ def test_the_command(full, capsys):
 
 
 def test_loading_an_archive_uses_cache_and_helpers(full, monkeypatch, tuning):
-    from nbrun.frames import parallel
-
     tuning(cache_from_bytes=0, fine_clock_ns=-(10**18))
     rows = load(full)
     archive_finished(full)
@@ -511,5 +509,5 @@ def test_loading_an_archive_uses_cache_and_helpers(full, monkeypatch, tuning):
     assert read == [], "all comes from the cache"
     monkeypatch.undo()
     tuning(bytes_a_helper=1, min_batch_bytes=1)
-    monkeypatch.setattr(parallel, "_cpus", lambda: 3)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2}, raising=False)
     pd.testing.assert_frame_equal(fresh(full), rows)
