@@ -212,12 +212,12 @@ class ProgressTracker:
         """Count tasks of one sample that have ended.
 
         Args:
-            verdicts: of each task that has a result its verdict, None where it is no judgement.
+            verdicts: of each task its verdict, None where there is none.
             kinds: of each task that ended in an error the error's kind.
             tally: the verdicts by what the groups expect; None where nothing was judged.
         """
         counts = count(verdicts)
-        done = len(verdicts)
+        done = len(verdicts) - len(kinds)
         counts.pop(None, None)
         by_judge = counts.get("JudgeError", 0)
         accepted, rejected = judged(counts)

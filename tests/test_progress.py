@@ -85,7 +85,7 @@ def test_the_number_of_error_kinds_is_bounded() -> None:
     tracker = ProgressTracker()
     tracker.add_sample("a", 1000)
     for i in range(2 * KINDS):
-        tracker.record(0, [], [f"Error{i}"])
+        tracker.record(0, [None], [f"Error{i}"])
         tracker.note_error(ErrorNote("a", "solution", i, f"Error{i}", "no", "", 0.0))
     kinds = tracker.snapshot(State.RUNNING).error_kinds
     assert len(kinds) == KINDS + 1
@@ -141,7 +141,7 @@ def test_tasks_that_wait_for_another_try_are_not_queued() -> None:
 def test_a_snapshot_is_short_and_can_be_pickled() -> None:
     tracker = ProgressTracker()
     tracker.add_sample("a", 10_000, skipped=100)
-    tracker.record(0, ["Accepted"] * 1000, ["ValueError"] * 500)
+    tracker.record(0, ["Accepted"] * 1000 + [None] * 500, ["ValueError"] * 500)
     tracker.note_error(ErrorNote("a", "solution", 0, "ValueError", "no" * 500, "trace" * 5000, 0.0))
     progress = tracker.snapshot(State.PAUSED, at_work={0: 8}, waiting=5, unsaved=7, message="line\n" * 100)
     assert len(repr(progress)) < 300

@@ -10,7 +10,6 @@ import asyncio
 import queue
 import threading
 import time
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -234,8 +233,7 @@ class AsyncioPool(SingleThreadPool):
         scheduler = self.scheduler
         started, began = time.time(), time.perf_counter()
         name = f"{scheduler.name}:loop"
-        if scheduler.output is not None:
-            set_writer(Writer(scheduler.output, task))
+        set_writer(Writer(scheduler.output, task))
         try:
             item = task.item
             if type(item) not in SCALARS:  # fn may modify its copy: the dataset's is saved
@@ -245,8 +243,7 @@ class AsyncioPool(SingleThreadPool):
             else:
                 result = await self._within(scheduler.timeout_s, task)
             took = time.perf_counter() - began
-            if not isinstance(result, Mapping):
-                result = as_mapping(result)
+            result = as_mapping(result)
             scheduler.durations.append(took)
             record = scheduler.sink.encode(sample.work, position, item, result, task.attempt, started, took, name)
             self._outcomes.put((sample, position, record, None))
@@ -255,7 +252,7 @@ class AsyncioPool(SingleThreadPool):
             failure = after_exception(scheduler, sample, position, task, e, started, took, name)
             if failure is not None:
                 self._outcomes.put((sample, position, None, failure))
-        if scheduler.output is not None and scheduler.output.open:
+        if scheduler.output.open:
             scheduler.output.end_lines(task)
 
     async def _within(self, timeout_s: float, task: Task) -> object:
@@ -314,10 +311,9 @@ class AsyncioPool(SingleThreadPool):
             group: dict[SampleWork, CompletedTasks] = {}
             while outcome is not None:
                 sample, position, record, failure = outcome
-                completed = group.get(sample) or group.setdefault(sample, CompletedTasks(sample))
+                completed = group.get(sample) or group.setdefault(sample, CompletedTasks(sample, []))
                 if record is not None:
                     completed.records.append(record)
-                    completed.verdicts.append(record[1])
                 elif failure is not None:
                     add_failure(self.scheduler, completed, position, failure)
                 try:

@@ -14,10 +14,10 @@ import sys
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol
 
-from nbrun.engine.run_state import FailureDetector, Outage
+from nbrun.engine.run_state import FailureDetector
 from nbrun.engine.task_queue import SampleWork
 from nbrun.errors import JudgeError, JudgeUnavailableError, NotSupportedError, TaskTimeout, UnstorableError
 from nbrun.formatting import time_text
@@ -30,22 +30,20 @@ MAX_TRACEBACK = 20_000
 
 
 class CompletedTasks:
-    """Tasks of one sample that ended since the last ones were completed."""
+    """Tasks of one sample that ended since the last ones were completed.
 
-    __slots__ = ("failed", "judged_at_failure", "records", "sample", "verdicts")
+    Attributes:
+        records: of all of them; the list belongs to this object.
+        failed: the positions of those that ended in an error, and its kind.
+        until_failure: how many records there were after the last failure.
+    """
 
-    def __init__(self, sample: SampleWork, results: Sequence[Record] = ()) -> None:
-        self.sample = sample
-        self.records: list[Record] = list(results)
-        self.verdicts: list[str | None] = [record[1] for record in results]  # of the tasks that have a result
-        self.failed: list[tuple[int, str]] = []  # positions that ended in an error, and its kind
-        self.judged_at_failure = 0  # how many had a result when the last one failed
+    __slots__ = ("failed", "records", "sample", "until_failure")
 
-    def add(self, later: CompletedTasks) -> None:
-        """Append tasks of the same sample that ended later."""
-        self.records += later.records
-        self.verdicts += later.verdicts
-        self.failed += later.failed
+    def __init__(self, sample: SampleWork, records: list[Record]) -> None:
+        self.sample, self.records = sample, records
+        self.failed: list[tuple[int, str]] = []
+        self.until_failure = 0
 
 
 class Failure(NamedTuple):
@@ -64,9 +62,8 @@ class CompletionTarget(Protocol):
     completions: CompletionQueue
     retry: RetryPolicy
     flag: CancelFlag
-    output: RunOutput | None
+    output: RunOutput
     failure_detector: FailureDetector
-    outage: Outage
     random: Callable[[], float]
 
     def try_again(self, sample: SampleWork, position: int, task: Task, retry: Retry, after_s: float) -> None:
@@ -90,8 +87,9 @@ class CompletionTarget(Protocol):
 
 def complete(scheduler: CompletionTarget, completed: CompletedTasks) -> None:
     """Pass completed tasks of one sample on to the tracker, the sink and the scheduler."""
-    _note_success(scheduler, completed)
     if completed.records:
+        if len(completed.records) > completed.until_failure:
+            scheduler.failure_detector.success()
         scheduler.completions.complete(completed)
 
 
@@ -128,10 +126,8 @@ def after_exception(
         scheduler.try_again(sample, position, task, retry, policy.wait_s(task._exceptions, scheduler.random()))
         return None
     error = {"type": type(e).__name__, "message": message_of(e), "traceback": _traceback(e)}
-    if scheduler.output is not None:
-        printed = scheduler.output.of((task.sample_id, task.group, task.index))
-        if printed:
-            error["output"] = printed
+    if printed := scheduler.output.of((task.sample_id, task.group, task.index)):
+        error["output"] = printed
     record = scheduler.sink.encode(
         sample.work, position, sample.work.item(position), None, task.attempt, started, duration_s, worker, error
     )
@@ -152,26 +148,20 @@ def _used_up(e: Retry, task: Task) -> Retry:
 
 def add_failure(scheduler: CompletionTarget, completed: CompletedTasks, position: int, failure: Failure) -> None:
     """Add a task of this sample that ended in an error; pause the run if all fail alike."""
+    if len(completed.records) > completed.until_failure:
+        scheduler.failure_detector.success()
     completed.records.append(failure.record)
     completed.failed.append((position, failure.error["type"]))
-    _note_success(scheduler, completed)
+    completed.until_failure = len(completed.records)
     if not isinstance(failure.exception, NotSupportedError):  # the item's fault: no reason to pause the run
         scheduler.failed(failure.exception, failure.error)
 
 
 def complete_failure(scheduler: CompletionTarget, sample: SampleWork, position: int, failure: Failure) -> None:
     """Complete one task that ended in an error."""
-    completed = CompletedTasks(sample)
+    completed = CompletedTasks(sample, [])
     add_failure(scheduler, completed, position, failure)
     complete(scheduler, completed)
-
-
-def _note_success(scheduler: CompletionTarget, completed: CompletedTasks) -> None:
-    """Reset the count of errors in a row, if a task has a result since the last error."""
-    if len(completed.verdicts) > completed.judged_at_failure:
-        completed.judged_at_failure = len(completed.verdicts)
-        scheduler.failure_detector.success()
-        scheduler.outage.success()
 
 
 def message_of(e: BaseException) -> str:
@@ -251,21 +241,24 @@ class CompletionQueue:
         of: dict[SampleWork, CompletedTasks] = {}
         for _ in range(len(self._completed)):
             completed = self._completed.popleft()
-            before = of.setdefault(completed.sample, completed)
-            if before is not completed:
-                before.add(completed)
+            earlier = of.setdefault(completed.sample, completed)
+            if earlier is not completed:
+                earlier.records += completed.records
+                earlier.failed += completed.failed
         scheduler = self._scheduler
         for sample, completed in of.items():
-            tally = sample.work.tally(completed.records) if any(completed.verdicts) else None
-            scheduler.tracker.record(
-                sample.work.number, completed.verdicts, [kind for _, kind in completed.failed], tally
-            )
-            scheduler.sink.put(sample.work, completed.records)
-            scheduler.ended(sample, len(completed.records), completed.failed)
+            records, failed = completed.records, completed.failed
+            verdicts = [record[1] for record in records]
+            tally = sample.work.tally(records) if any(verdicts) else None
+            scheduler.tracker.record(sample.work.number, verdicts, [kind for _, kind in failed], tally)
+            scheduler.sink.put(sample.work, records)
+            scheduler.ended(sample, len(records), failed)
 
 
 def as_mapping(result: object) -> Mapping[str, object]:
-    """Return `{"value": result}` for a result that is no mapping. Raise a Retry that was returned."""
+    """Return a mapping as it is, and any other result as `{"value": result}`. Raise a Retry that was returned."""
+    if isinstance(result, Mapping):
+        return result
     if isinstance(result, Retry):
         raise result
     if inspect.iscoroutine(result):

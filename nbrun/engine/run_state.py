@@ -1,7 +1,7 @@
 """The state of a run and the reason for it, and what pauses a run by itself: tasks that all fail alike.
 
-Where connections fail one after another, the run waits for a while until the service is back (`Outage`). Where tasks
-end in errors of one type, it pauses (`FailureDetector`): millions of equal errors are of no use to anybody.
+Where connections fail one after another, the run waits for a while until the service is back. Where tasks end in errors
+of one type, it pauses: millions of equal errors are of no use to anybody. `FailureDetector` notices both.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ class RunState:
     Attributes:
         state: running, paused, draining, and then one of the ends.
         is_running: the same as state is RUNNING.
+        is_open: tasks may begin, now or once the run is resumed.
         may_begin: it is running and attempts are not held back; workers read it before each task.
         message: what the user is shown about it, or "".
         trouble: why the run paused itself, or halted: what `wait` raises.
@@ -29,16 +30,11 @@ class RunState:
 
     def __init__(self) -> None:
         self.state = State.RUNNING
-        self.is_running = self.may_begin = True
+        self.is_running = self.is_open = self.may_begin = True
         self._is_held = False
         self.message = ""
         self.trouble: RunHaltedError | None = None
         self.broken: RunHaltedError | None = None
-
-    @property
-    def is_open(self) -> bool:
-        """Whether tasks may begin, now or once the run is resumed."""
-        return self.state in (State.RUNNING, State.PAUSED)
 
     @property
     def is_draining(self) -> bool:
@@ -105,6 +101,7 @@ class RunState:
     def _turn(self, state: State) -> None:
         self.state = state
         self.is_running = state is State.RUNNING
+        self.is_open = state in (State.RUNNING, State.PAUSED)
         self.may_begin = self.is_running and not self._is_held
 
 
@@ -114,28 +111,6 @@ FIRST_FAILURES, FAILURES_IN_A_ROW = 10, 50
 OUTAGE_FAILURES = 10
 #: Names of clients' exceptions that derive from no built-in one; of a worker's exception only the name is known.
 _CONNECTION = re.compile(r"Connect|Disconnect|Timeout|Network|Unreachable|gaierror|RemoteProtocol|ServiceUnavailable")
-
-
-class Outage:
-    """Failed connections in a row, of whatever types."""
-
-    def __init__(self) -> None:
-        self._length = 0
-        self._began = 0.0
-
-    def success(self) -> None:
-        """A task ended well."""
-        self._length = 0
-
-    def failure(self, e: BaseException, now: float) -> bool:
-        """Count a failed attempt. Return True if it should not count, since nothing can be reached for now."""
-        if not is_connection_failure(e):
-            self._length = 0
-            return False
-        if not self._length:
-            self._began = now
-        self._length += 1
-        return self._length >= OUTAGE_FAILURES and now - self._began < TUNING.outage_s
 
 
 def is_connection_failure(e: BaseException) -> bool:
@@ -151,17 +126,29 @@ def is_connection_failure(e: BaseException) -> bool:
 
 
 class FailureDetector:
-    """Errors in a row of one type."""
+    """Counts failures in a row: attempts that reached nothing, and tasks that ended in errors of one type."""
 
     def __init__(self) -> None:
+        self._unreached = 0
+        self._outage_began = 0.0
         self._length = 0
         self._any_success = False
         self._type: type[BaseException] | None = None
 
     def success(self) -> None:
-        """A task ended well."""
-        self._length = 0
+        """Note that a task has a result."""
+        self._length = self._unreached = 0
         self._any_success = True
+
+    def is_outage(self, e: BaseException, now: float) -> bool:
+        """Count a failed attempt. Return True if it should not count, since nothing can be reached for now."""
+        if not is_connection_failure(e):
+            self._unreached = 0
+            return False
+        if not self._unreached:
+            self._outage_began = now
+        self._unreached += 1
+        return self._unreached >= OUTAGE_FAILURES and now - self._outage_began < TUNING.outage_s
 
     def continue_from(self, earlier: FailureDetector) -> None:
         """Know of successes before the run was started again: its first errors are then no sign of a wrong `fn`."""

@@ -19,7 +19,7 @@ from typing import Any
 
 from nbrun.engine.completions import CompletionQueue
 from nbrun.engine.outlook import Outlook
-from nbrun.engine.run_state import FailureDetector, Outage, RunState, trouble_of
+from nbrun.engine.run_state import FailureDetector, RunState, trouble_of
 from nbrun.engine.start_gate import StartGate
 from nbrun.engine.task_queue import Item, SampleWork, Taken, TaskQueue
 from nbrun.engine.worker_pool import TaskSource, WorkerPool
@@ -51,7 +51,7 @@ class Scheduler:
         pool: makes the worker pool that runs the tasks.
         timeout_s: how long an attempt may take, in seconds; None for no limit.
         max_per_s: how many attempts may start in a second; None for no limit.
-        output: keeps what tasks print; None to leave their output alone.
+        output: keeps what tasks print.
     """
 
     def __init__(
@@ -62,17 +62,16 @@ class Scheduler:
         *,
         workers: int,
         retry: RetryPolicy,
-        name: str = "",
+        name: str,
         pool: Callable[[TaskSource], WorkerPool],
-        timeout_s: float | None = None,
-        max_per_s: float | None = None,
-        output: RunOutput | None = None,
+        timeout_s: float | None,
+        max_per_s: float | None,
+        output: RunOutput,
     ) -> None:
         self.fn, self.sink, self.tracker, self.retry = fn, sink, tracker, retry
         self.flag = CancelFlag()
         self.random = random.Random().random
         self.failure_detector = FailureDetector()
-        self.outage = Outage()
         self.name = name
         self.lock = threading.Lock()
         self.idle = threading.Condition(self.lock)  # the supervisor waits here
@@ -214,7 +213,7 @@ class Scheduler:
         """Return True if the attempt failed in an outage; then all tasks wait for a moment and it isn't counted."""
         now = time.monotonic()
         with self.lock:
-            if not self.outage.failure(e, now):
+            if not self.failure_detector.is_outage(e, now):
                 return False
         self.try_again(sample, position, task, retry, OUTAGE_WAIT_S)
         with self.lock:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
 
 from nbrun.engine.completions import (
     CompletedTasks,
@@ -68,9 +67,8 @@ class Window:
 
     def record(self, sink: ResultSink[SampleTasks]) -> None:
         """Write the in-flight record of these tasks. Called by the worker that took them."""
-        if self.positions:
-            sink.begin_tasks(self.slot, self.sample.work.fingerprints(self.positions))
-            self.positions = []
+        sink.begin_tasks(self.slot, self.sample.work.fingerprints(self.positions))
+        self.positions = []
 
 
 class ThreadPool(WorkerPool):
@@ -101,12 +99,15 @@ class ThreadPool(WorkerPool):
 
     def take(self, worker: Worker) -> Window | None:
         """Fill the worker's batch, waiting for tasks. Return their window, or None if its thread is to end."""
-        scheduler = self.scheduler
+        scheduler, run_state = self.scheduler, self.scheduler.run_state
         with self._lock:
             self._rests(worker)
-            while scheduler.run_state.is_open and not self._is_surplus(worker):
+            while run_state.is_open:
+                if len(self._workers) - len(self._leaving) > scheduler.target_workers:
+                    self._leaving.add(worker)  # else all others would find that there are too many, and end too
+                    break
                 due = None
-                if scheduler.run_state.is_running:
+                if run_state.is_running:
                     if not self._quarantined_running and not self._leaves_it_to_another(worker):
                         if self._fill_batch(worker):
                             return worker.window
@@ -118,34 +119,24 @@ class ThreadPool(WorkerPool):
                 self._wait_for_tasks(due)
             return None
 
-    def _is_surplus(self, worker: Worker) -> bool:
-        """Return whether the worker is to end, since there are more than are wanted."""
-        if self._staying <= self.scheduler.target_workers:
-            return False
-        self._leaving.add(worker)  # else the next one counts this one as staying and ends too, until none is left
-        return True
-
     def _fill_batch(self, worker: Worker) -> bool:
         """Give the worker tasks that may start now. Return False if there are none."""
         scheduler, queue = self.scheduler, self.scheduler.queue
-        if not (self._take_recorded(worker) or self._take_new(worker) or self._steal(worker)):
+        if not ((self._recorded and self._take_recorded(worker)) or self._take_new(worker) or self._steal(worker)):
             return False
-        worker.is_busy = True
         if scheduler.timeout_s is not None:
             self._timeouts.need()
         if len(worker.batch) > 1:
             self._has_batches = True
             if not self._flusher.wake():
                 self.takes_single = True
-        if (queue.delayed or scheduler.gate.is_active) and not self._timekeeper and queue.waiting:
+        if (queue.delayed_by_sample or scheduler.gate.is_active) and not self._timekeeper and queue.waiting:
             self.wake(1)  # this worker was the timekeeper of the delayed tasks
         return True
 
     def _take_recorded(self, worker: Worker) -> bool:
-        """Take a task of a window that another worker has recorded. Return whether there was one."""
+        """Take a task of a window that another worker has recorded. Return False if it must not start now."""
         recorded = self._recorded
-        if not recorded:
-            return False
         if self.scheduler.gate.is_active:  # the start gate now decides for each attempt when it starts
             for position, window in recorded:
                 self.scheduler.queue.give_back([(window.sample, position)])
@@ -200,11 +191,11 @@ class ThreadPool(WorkerPool):
         queue, width = self.scheduler.queue, self.scheduler.quarantine_width
         if not queue.quarantined or self._quarantined_running >= width:
             return False
-        if any(w.is_busy and not w.runs_quarantined for w in self._workers):
+        if any(w.window is not None and not w.runs_quarantined for w in self._workers):
             return False  # the last busy worker takes the quarantined task when it is done
         taken = self.scheduler.take_quarantined()
         if taken is not None:
-            worker.is_busy = worker.runs_quarantined = True
+            worker.runs_quarantined = True
             worker.window = Window(*taken, self._new_slot())
             worker.batch.extend(taken[1])
             if self.scheduler.timeout_s is not None:
@@ -216,9 +207,9 @@ class ThreadPool(WorkerPool):
 
     def _rests(self, worker: Worker) -> None:
         """Note that the worker has ended what it took. The caller holds the lock."""
-        worker.is_busy = False
-        if worker.window is not None:
-            self._release(worker.window)
+        window = worker.window
+        if window is not None:
+            self._release(window)
             worker.window = None
         if worker.runs_quarantined:
             worker.runs_quarantined = False
@@ -434,16 +425,16 @@ class Worker:
     the right, and the worker that gets a task runs it. `_results` are completed by the worker at the end of its batch,
     and by the BatchFlusher while a task takes long: `_completing` protects taking them out, which may happen while the
     worker appends. `current` and `sample` are written by the worker and read by views and by `stop`; the scheduler's
-    lock protects `window`, `is_busy` and `runs_quarantined`.
+    lock protects `window` and `runs_quarantined`.
     """
 
     def __init__(self, pool: ThreadPool, number: int, name: str) -> None:
         self.pool, self.name = pool, name
         self.batch: deque[int] = deque()  # positions in `sample` of the tasks that it has taken and not begun
         self.sample: SampleWork | None = None
-        self.window: Window | None = None  # the window of its tasks
+        self.window: Window | None = None  # the window of its tasks; None while it has none
         self.ahead: list[int] = []  # more tasks of that window, to be offered to others once they are recorded
-        self.is_busy = self.runs_quarantined = False
+        self.runs_quarantined = False
         self.current: Task | None = None
         self.claim: Claim | None = None  # `current`, where it has a time-out
         self.since = 0  # when `current` began, on perf_counter_ns's clock
@@ -495,18 +486,9 @@ class Worker:
 
     def _run(self) -> None:
         pool, scheduler = self.pool, self.pool.scheduler
-        sink = scheduler.sink
         set_writer(self)
         try:
-            while (window := pool.take(self)) is not None:
-                if self.runs_quarantined:  # it may kill the process
-                    scheduler.completions.clear()
-                    sink.flush()
-                window.record(sink)
-                if self.ahead or pool.wants_to_steal:
-                    pool.publish(self.ahead, window)
-                    self.ahead = []
-                self._work(window.sample)
+            self._work()
             if not scheduler.is_forked:
                 # Otherwise the run could end while another worker still forwards this worker's last results.
                 scheduler.completions.clear()
@@ -519,64 +501,82 @@ class Worker:
 
     def writer(self) -> Writer | None:
         """Return who writes in this thread; a task that prints nothing costs nothing here."""
-        current, output = self.current, self.pool.scheduler.output
-        return None if current is None or output is None else Writer(output, current)
+        current = self.current
+        return None if current is None else Writer(self.pool.scheduler.output, current)
 
-    def _work(self, sample: SampleWork) -> None:
-        """Run the tasks of `batch`. The hot loop: every clock read and every object counts."""
-        scheduler, batch = self.pool.scheduler, self.batch
+    def _work(self) -> None:
+        """Run one batch of tasks after another. The hot loop: every clock read and every object counts.
+
+        With hundreds of workers a batch is one task, so that what a batch costs is paid for each task too.
+        """
+        pool, scheduler, batch = self.pool, self.pool.scheduler, self.batch
         fn, encode, flag, name = scheduler.fn, scheduler.sink.encode, scheduler.flag, self.name
-        run_state, has_timeout = scheduler.run_state, scheduler.timeout_s is not None
-        open_lines = {} if scheduler.output is None else scheduler.output.open
-        perf, now = time.perf_counter_ns, time.time
-        self.sample, work, keep = sample, sample.work, self._results.append
-        make_task, is_plain, next_position = work.task, work.has_plain_items, batch.popleft
-        count = busy = took = 0  # the last two in nanoseconds of fn
+        run_state, output, open_lines = scheduler.run_state, scheduler.output, scheduler.output.open
+        perf, now, next_position, keep = time.perf_counter_ns, time.time, batch.popleft, self._results.append
         claim: Claim | None = None
-        while run_state.may_begin:
-            try:
-                position = next_position()
-            except IndexError:  # all are done, or others have stolen the rest
-                break
-            task = make_task(position, flag)
-            item = task.item if is_plain else work.item(position)  # fn may modify its copy: the dataset's is saved
-            started = now()
-            self.since = start = perf()
-            self.current = task
-            if has_timeout:
-                self.claim = claim = Claim(sample, position, task, started, start)
-            try:
-                result = fn(task)
-                took = perf() - start
-                if claim is not None:
-                    claim.keep()
-                if type(result) is not dict and not isinstance(result, Mapping):
-                    result = as_mapping(result)
-                keep(encode(work, position, item, result, task.attempt, started, took / 1e9, name))
-            except BaseException as e:  # anything a task raises becomes its own error, even SystemExit
-                took = perf() - start
-                if claim is not None:
-                    claim.keep()
-                self._after_exception(sample, position, task, e, started, took / 1e9)
-            if open_lines and scheduler.output is not None:
-                scheduler.output.end_lines(task)
-            count += 1
-            busy += took
-            if busy > BATCH_NS and batch:
-                self.flush_results()
-        else:
-            scheduler.give_back(self.not_begun())
-        self.current = self.claim = None
-        self.flush_results()
-        if count:
-            scheduler.durations.append(took / 1e9)
-            self.mean_s += self._weight * (busy / count / 1e9 - self.mean_s)
-            self._weight = 0.5
+        while (window := pool.take(self)) is not None:
+            if window.positions:
+                self._record(window)
+            sample = self.sample = window.sample
+            work = sample.work
+            count = busy = took = 0  # the last two in nanoseconds of fn
+            while batch:
+                if not run_state.may_begin:
+                    scheduler.give_back(self.not_begun())
+                    break
+                try:
+                    position = next_position()
+                except IndexError:  # others have stolen the rest
+                    break
+                task = work.task(position, flag)
+                # fn may modify its copy: the dataset's is saved
+                item = task.item if work.has_plain_items else work.item(position)
+                started = now()
+                self.since = start = perf()
+                self.current = task
+                if scheduler.timeout_s is not None:
+                    self.claim = claim = Claim(sample, position, task, started, start)
+                try:
+                    result = fn(task)
+                    took = perf() - start
+                    if claim is not None:
+                        claim.keep()
+                    if type(result) is not dict:
+                        result = as_mapping(result)
+                    keep(encode(work, position, item, result, task.attempt, started, took / 1e9, name))
+                except BaseException as e:  # anything a task raises becomes its own error, even SystemExit
+                    took = perf() - start
+                    self._after_exception(sample, position, task, e, started, took / 1e9)
+                if open_lines:
+                    output.end_lines(task)
+                count += 1
+                busy += took
+                if busy > BATCH_NS and batch:
+                    self.flush_results()
+            self.current = self.claim = claim = None
+            self.flush_results()
+            if count:
+                scheduler.durations.append(took / 1e9)
+                self.mean_s += self._weight * (busy / count / 1e9 - self.mean_s)
+                self._weight = 0.5
+
+    def _record(self, window: Window) -> None:
+        """Record the tasks of a new window as running, then offer other workers those that this one leaves."""
+        pool, scheduler = self.pool, self.pool.scheduler
+        if self.runs_quarantined:  # it may kill the process
+            scheduler.completions.clear()
+            scheduler.sink.flush()
+        window.record(scheduler.sink)
+        if self.ahead or pool.wants_to_steal:
+            pool.publish(self.ahead, window)
+            self.ahead = []
 
     def _after_exception(
         self, sample: SampleWork, position: int, task: Task, e: BaseException, started: float, duration_s: float
     ) -> None:
-        """Queue the task again, or complete it with an error entry."""
+        """Queue the task again, or complete it with an error entry. Raise TooLate if it was given up."""
+        if self.claim is not None:
+            self.claim.keep()
         self._refuse_in_child()
         scheduler = self.pool.scheduler
         failure = after_exception(scheduler, sample, position, task, e, started, duration_s, self.name)

@@ -497,13 +497,12 @@ def settle(scheduler: TaskSource, items: list[Item], worker: str, rows: list[Row
         if completed is None or work is not completed.sample:
             if completed is not None:
                 complete(scheduler, completed)
-            completed = CompletedTasks(work)
+            completed = CompletedTasks(work, [])
         if row[0] == DONE:
             _, data, lossy, verdict, api_used, attempt, started, took = row
             result = EncodedResult(data, lossy, verdict, api_used)
             item = work.work.item(position)
             completed.records.append(encode(work.work, position, item, result, attempt, started, took, worker))
-            completed.verdicts.append(verdict)
             longest = took if took > longest else longest
         elif row[0] != WHOLE:  # that task was given back before
             started, took = (time.time(), 0.0) if row[0] == RETRY else row[-2:]

@@ -190,9 +190,7 @@ def _attempt(function: RemoteFunction, task: Task) -> Row:
     try:
         result = fn(task)
         took = time.perf_counter() - began
-        if type(result) is not dict and not isinstance(result, Mapping):
-            result = as_mapping(result)
-        return (DONE, *encoder.encode(result), task.attempt, started, took)
+        return (DONE, *encoder.encode(as_mapping(result)), task.attempt, started, took)
     except WholeSampleNeeded:
         return (WHOLE,)
     except Retry as e:
