@@ -85,10 +85,11 @@ class Isolation:
             plan.append(("ro-bind", str(mounts.program), PROGRAM))
         places = ((mounts.work, WORK), (mounts.tmp, "/tmp"), (mounts.shm, "/dev/shm"))
         folders = [(str(outside), inside) for outside, inside in places if outside is not None]
+        is_own = self.is_own and not any(step[-1].startswith(_NEW_FOR_EACH) for step in plan)
         return {
             "bwrap": self.bwrap, "setpriv": self.setpriv, "as_root": bool(self.setpriv), "plan": plan,
             "folders": folders, "owned": [outside for outside, _ in folders],
-            "is_own": self.is_own and not any(step[-1].startswith(_NEW_FOR_EACH) for step in plan),
+            "kind": "namespaces" if is_own else "bubblewrap",
         }  # fmt: skip
 
 

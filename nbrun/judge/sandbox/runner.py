@@ -325,7 +325,7 @@ def _request(
 
 def _kind_of(request: Mapping[str, Any]) -> tuple[Any, ...]:
     """Return what a monitor gave up for good when it ran a program: it can run those for which this is the same."""
-    return (*(request[name] for name in _BEQUEATHED), request["box"] is not None and request["box"]["is_own"])
+    return (*(request[name] for name in _BEQUEATHED), request["box"] and request["box"]["kind"])
 
 
 def _end(line: socket.socket, kernel: int) -> None:

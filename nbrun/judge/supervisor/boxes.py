@@ -1,9 +1,12 @@
-"""The boxes that programs run in: those that the monitor builds itself, and those that bubblewrap builds.
+"""The boxes that programs run in: none, those that the monitor builds itself, and those that bubblewrap builds.
 
-Used by a monitor's process alone. The monitor's own are what bubblewrap builds, without loading two programs for each
-test. What all tests of a solution see is mounted once, read-only, in a mount namespace
-that only a descriptor keeps (the template). Each test gets new namespaces of every kind, a copy of the template, new
-folders and a new /proc, so nothing of one test is there in the next:
+Used by a monitor's process alone, which knows no kind of box: each kind is a class with the methods of `Box`, under its
+name in `KINDS`.
+
+The monitor's own boxes are what bubblewrap builds, without loading two programs for each test. What all tests of a
+solution see is mounted once, read-only, in a mount namespace that only a descriptor keeps (the template). Each test
+gets new namespaces of every kind, a copy of the template, new folders and a new /proc, so nothing of one test is there
+in the next:
 
     monitor ─ init (process 1 of the box, Python, all capabilities) ─ program (another user or none of them)
 
@@ -25,11 +28,12 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, NamedTuple, NoReturn
 
-from .processes import first_to_die
+from . import processes
 
 _NEWNS, _NEWCGROUP, _NEWUTS, _NEWIPC = 0x20000, 0x2000000, 0x4000000, 0x8000000
 _PARENT = 0x8000  # the child of clone is a sibling
@@ -49,8 +53,18 @@ _SIGINT, _SIGTERM, _SIGCHLD = int(signal.SIGINT), int(signal.SIGTERM), int(signa
 _INET, _DATAGRAMS = int(socket.AF_INET), int(socket.SOCK_DGRAM)
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _SET_INTERFACE_FLAGS, _UP = 0x8914, 1
-#: A program's streams, in the order of its descriptors.
-_STREAMS = ("stdin", "stdout", "stderr")
+#: A program's streams, in the order of its descriptors, and how their files are opened for it.
+STREAMS = {"stdin": os.O_RDONLY, "stdout": os.O_WRONLY, "stderr": os.O_WRONLY}
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+#: Programs get user ids from here on where the kernel is root: each its own, so that its processes can be counted.
+_FIRST_UID = 1_900_000_000
+_MOST_PIDS = 1 << 22
+#: How many programs one monitor runs at most: then the user ids that belong to its process id are used up.
+PROGRAMS_AT_MOST = 500
+#: Python ignores some of these, and what is ignored stays so over exec.
+_SIGNALS_OF_PROGRAMS = [
+    signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT,
+]  # fmt: skip
 _GO = b"g"
 _INT = struct.Struct("@i")
 _HOST_NAME, _HOST_PROC = b"box", b"/.proc"
@@ -60,6 +74,117 @@ _NOT_FOUND, _NOT_RUN = 127, 126  # what a shell returns for a program that isn't
 
 # Calls through PyDLL keep the interpreter's lock: a child that is a copy of this process needs nothing else.
 _libc = ctypes.PyDLL(None, use_errno=True)
+
+
+class Launch(NamedTuple):
+    """What a program is started with.
+
+    Attributes:
+        request: what the monitor was asked for.
+        fds: the monitor's copies of the pipes that are streams of the program, by the streams' names.
+        number: how many programs the monitor ran before.
+    """
+
+    request: Mapping[str, Any]
+    fds: Mapping[str, int]
+    builder: BoxBuilder
+    number: int
+
+    def uid(self, ahead: int = 0) -> int:
+        """Return the user id of the program, or of one that comes later, where the kernel is root; else 0."""
+        return _FIRST_UID + (self.number + ahead) * _MOST_PIDS + os.getpid() if self.request["box"]["as_root"] else 0
+
+    def file_actions(self) -> list[tuple[Any, ...]]:
+        """Return what gives a program that `posix_spawn` starts its streams."""
+        return [
+            (os.POSIX_SPAWN_DUP2, self.fds[name], number)
+            if name in self.fds
+            else (os.POSIX_SPAWN_OPEN, number, self.request[name], how, 0)
+            for number, (name, how) in enumerate(STREAMS.items())
+        ]
+
+    @contextmanager
+    def in_folder(self) -> Iterator[None]:
+        """Be in the program's folder, where the files of its streams are new, and a process to be killed first."""
+        try:
+            processes.first_to_die(True)
+            os.chdir(self.request["cwd"])
+            for name in ("stdout", "stderr"):
+                if name not in self.fds:
+                    os.close(os.open(self.request[name], _NEW_FILE, 0o600))
+            yield
+        finally:
+            os.chdir("/")  # the kernel removes a folder much faster when it is no process's working folder
+            processes.first_to_die(False)
+
+
+class Box:
+    """A program that runs, in what it runs in, as its monitor sees it. This one is in no box.
+
+    Attributes:
+        helpers: how many processes are around the program: each is the parent of the next one.
+        pid: of the first of these, or of the program.
+        line: readable when the box has reported the program's end; None for a box that reports none.
+        end: how the program ended, if the box has reported it.
+    """
+
+    helpers = 0
+    line: socket.socket | None = None
+    end: End | None = None
+    pid: int
+
+    @classmethod
+    def start(cls, launch: Launch) -> Box:
+        """Start a program in a new box.
+
+        Raises:
+            OSError, ValueError: it can't be started.
+        """
+        box, argv = cls(), launch.request["argv"]
+        with launch.in_folder():
+            box.pid = os.posix_spawn(
+                argv[0], argv, launch.request["env"], file_actions=launch.file_actions(), setsid=True, setsigmask=[],
+                setsigdef=_SIGNALS_OF_PROGRAMS,
+            )  # fmt: skip
+        return box
+
+    def order_next(self, launch: Launch) -> None:
+        """Have the box of a program built that is likely to follow the one of `launch`."""
+
+    def read_end(self) -> End | None:
+        """Return how the program ended, once the box has reported it. To be called when `line` is readable."""
+        return None
+
+    def counts(self, pid: int) -> bool:
+        """Return whether a child of the monitor belongs to this program, not to an earlier one."""
+        return True
+
+    def living(self) -> list[int]:
+        """Return the program's processes, and those of its box."""
+        return processes.descendants(os.getpid())
+
+    def has_left_nothing(self) -> bool:
+        """Return whether no process of the program is left, after its end."""
+        return not processes.children(os.getpid())  # one that is left could not be killed in time
+
+    def used_s(self, usage: resource.struct_rusage) -> float:
+        """Return the CPU seconds of all programs in the box; `usage` is what was reaped with the process `pid`."""
+        return usage.ru_utime + usage.ru_stime
+
+    def exit_code(self, status: int | None) -> int | None:
+        """Return the program's exit code, or minus the signal that killed it; None where its end was not seen.
+
+        Args:
+            status: of the process `pid`, as `waitpid` gave it.
+        """
+        return None if status is None else os.waitstatus_to_exitcode(status)
+
+    def why_not(self) -> str:
+        """Return why no program started, as far as this is known here; bubblewrap says it on the program's stderr."""
+        return ""
+
+    def close(self) -> None:
+        """Let go of the box, after the program's end; one whose program was not started ends."""
 
 
 class Template:
@@ -93,34 +218,58 @@ class Template:
         os.close(self.fd)
 
 
-class NamespaceBox:
+class NamespaceBox(Box):
     """New namespaces for one program, whose first process (init) waits until the program is started in them.
 
     Building a box takes longer than a small program runs, so the next one is built meanwhile (see `BoxBuilder`). It
     knows then what it will run, but neither the folders nor the streams: it gets those as descriptors.
 
     Attributes:
-        pid: of the box's init.
         uid: of the program, where the user is root; else 0.
-        line: readable when init has reported the end, or has ended.
-        end: how the program ended; None before that, and where init could not report it.
     """
 
-    helpers = 1  # processes in the box that are not the program's
+    helpers = 1
+    line: socket.socket
 
     def __init__(self, pid: int, line: socket.socket, uid: int) -> None:
         self.pid, self.line, self.uid = pid, line, uid
-        self.end: End | None = None
         self._said = b""
 
     @classmethod
-    def build(
-        cls, template: Template, request: Mapping[str, Any], signals: Sequence[int], uid: int, flags: int = 0
-    ) -> NamespaceBox:
+    def start(cls, launch: Launch) -> NamespaceBox:
+        request, uid = launch.request, launch.uid()
+        template = launch.builder.template(request["box"]["plan"])
+        opened: list[int] = []
+        try:
+            for name, how in STREAMS.items():
+                if name in launch.fds:
+                    opened.append(os.dup(launch.fds[name]))
+                    continue
+                opened.append(os.open(request[name], how if name == "stdin" else _NEW_FILE, 0o600))
+                if uid and name != "stdin":
+                    os.fchown(opened[-1], uid, uid)
+            for path in request["box"]["owned"] if uid else ():
+                os.chown(path, uid, uid)
+            ready = launch.builder.take(template, request, uid)
+            try:
+                if ready is not None:
+                    ready._begin(request, opened)
+                    return ready
+            except ConnectionError:  # it was killed while it waited
+                pass
+            new = cls.build(template, request, uid)
+            new._begin(request, opened)
+            return new
+        finally:
+            for fd in opened:
+                os.close(fd)
+
+    @classmethod
+    def build(cls, template: Template, request: Mapping[str, Any], uid: int, flags: int = 0) -> NamespaceBox:
         """Return a box that begins with the mounts of `template`; `flags` are added to those of clone."""
         line, theirs = socket.socketpair()
         # All that can be laid out before the fork is: a child copies each page that it or this process touches.
-        init = _Init(template.fd, request, signals, uid, theirs)
+        init = _Init(template.fd, request, uid, theirs)
         try:
             pid = _clone(_NEW | flags)
             if not pid:
@@ -132,7 +281,7 @@ class NamespaceBox:
             theirs.close()
         return cls(pid, line, uid)
 
-    def start(self, request: Mapping[str, Any], streams: Sequence[int]) -> None:
+    def _begin(self, request: Mapping[str, Any], streams: Sequence[int]) -> None:
         """Start the program."""
         trees: list[int] = []
         try:
@@ -142,33 +291,34 @@ class NamespaceBox:
             for fd in trees:
                 os.close(fd)
 
-    def has_ended(self) -> bool:
-        """Return whether init has reported the program's end: then no process is left in the box but init, which ends.
+    def order_next(self, launch: Launch) -> None:
+        if launch.number:  # not beside the first program: most wrong solutions fail at their first test
+            template = launch.builder.template(launch.request["box"]["plan"])
+            launch.builder.order(template, launch.request, launch.uid(ahead=1))
 
-        To be called when `line` is readable.
-        """
-        while self.end is None:
-            part = self.line.recv(4096)
-            if not part:
-                return False
+    def read_end(self) -> End | None:
+        """Return how the program ended: then no process is left in the box but init, which ends."""
+        while self.end is None and (part := self.line.recv(4096)):
             self._said += part
             self.end = End.read(self._said)
-        return True
+        return self.end
 
-    def used_s(self, usage: resource.struct_rusage) -> float:
-        """Return the CPU seconds of all programs in the box, where `usage` is what was reaped with init."""
-        return self.end.cpu_s if self.end is not None else usage.ru_utime + usage.ru_stime
+    def counts(self, pid: int) -> bool:
+        return pid == self.pid  # the init of an earlier program's box may be reaped only now
 
-    def exit_code(self) -> int | None:
-        """Return the program's exit code, or minus the signal that killed it; None where init did not see its end."""
-        return None if self.end is None else os.waitstatus_to_exitcode(self.end.status)
+    def living(self) -> list[int]:
+        return [self.pid, *processes.descendants(self.pid)]  # no process leaves it
+
+    def has_left_nothing(self) -> bool:
+        return self.end is not None
+
+    def exit_code(self, status: int | None) -> int | None:
+        return super().exit_code(None if self.end is None else self.end.status)
 
     def why_not(self) -> str:
-        """Return why no program started."""
         return self._said.decode("utf-8", "replace") or "the first process of its box was killed"
 
     def close(self) -> None:
-        """Let go of the box; one whose program was not started ends."""
         self.line.close()
 
 
@@ -181,20 +331,32 @@ class BoxBuilder:
     """
 
     def __init__(self) -> None:
+        self._template: Template | None = None
         self._line: socket.socket | None = None
         self._kind: tuple[Any, ...] = ()
         self._ordered: int | None = None  # the user id of the box that is being built
 
-    def order(self, template: Template, request: Mapping[str, Any], signals: Sequence[int], uid: int) -> None:
+    def template(self, plan: Sequence[Sequence[str]]) -> Template:
+        """Return the mounts that a box begins with; they are kept for the next program that sees the same."""
+        if self._template is None or self._template.plan != plan:
+            if self._template is not None:
+                self._template.close()
+                self._template = None
+            _enter_user_namespace()
+            self._template = Template(plan)
+            _forgo_rights()
+        return self._template
+
+    def order(self, template: Template, request: Mapping[str, Any], uid: int) -> None:
         """Have a box built for a program like that of `request`."""
         if self._line is None or self._kind != (template, *_kind_of(request)):
-            self._begin(template, request, signals)
+            self._begin(template, request)
         try:
             if self._line is not None:
                 self._line.sendall(b"%d\n" % uid)
                 self._ordered = uid
         except OSError:  # its process was killed
-            self.close()
+            self._close()
 
     def take(self, template: Template, request: Mapping[str, Any], uid: int) -> NamespaceBox | None:
         """Return the box that was ordered; None if there is none, or none for this program."""
@@ -206,7 +368,7 @@ class BoxBuilder:
         except OSError:
             said, fds = b"", []
         if not fds:  # it could not be built, or its process was killed
-            self.close()
+            self._close()
             return None
         box = NamespaceBox(int(said), socket.socket(fileno=fds[0]), ordered)
         if ordered == uid and self._kind == (template, *_kind_of(request)):
@@ -214,19 +376,19 @@ class BoxBuilder:
         box.close()
         return None
 
-    def close(self) -> None:
+    def _close(self) -> None:
         """End its process."""
         if self._line is not None:
             self._line.close()
         self._line, self._ordered = None, None
 
-    def _begin(self, template: Template, request: Mapping[str, Any], signals: Sequence[int]) -> None:
-        self.close()
+    def _begin(self, template: Template, request: Mapping[str, Any]) -> None:
+        self._close()
         self._kind = (template, *_kind_of(request))
         self._line, theirs = socket.socketpair()
         with theirs:
             if not os.fork():
-                _run_child(theirs.fileno(), lambda: _serve(theirs, template, request, signals))
+                _run_child(theirs.fileno(), lambda: _serve(theirs, template, request))
 
 
 class End(NamedTuple):
@@ -266,7 +428,7 @@ def _kind_of(request: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 @lru_cache(1)
-def enter_user_namespace() -> None:
+def _enter_user_namespace() -> None:
     """Become able to make the other namespaces, where the user is not root. It can't be undone in this process."""
     uid, gid = os.geteuid(), os.getegid()
     if uid == 0:
@@ -290,12 +452,12 @@ def _run_child(report: int, work: Callable[[], None]) -> NoReturn:
         os._exit(0)
 
 
-def _serve(line: socket.socket, template: Template, request: Mapping[str, Any], signals: Sequence[int]) -> None:
+def _serve(line: socket.socket, template: Template, request: Mapping[str, Any]) -> None:
     """Build a box for each user id that arrives on `line`, and send back its init's id and the connection to it."""
     _leave_monitor()
     _close_all_but(line.fileno(), template.fd)
     while ordered := line.recv(100):
-        box = NamespaceBox.build(template, request, signals, int(ordered), _PARENT)
+        box = NamespaceBox.build(template, request, int(ordered), _PARENT)
         socket.send_fds(line, [b"%d" % box.pid], [box.line.fileno()])
         box.close()
 
@@ -397,10 +559,8 @@ def _build_devices() -> None:
 class _Init:
     """The first process of a box: it builds the box, starts the program, and reports how that ended."""
 
-    def __init__(
-        self, template: int, request: Mapping[str, Any], signals: Sequence[int], uid: int, line: socket.socket
-    ) -> None:
-        self._request, self._signals, self._uid, self._line = request, signals, uid, line
+    def __init__(self, template: int, request: Mapping[str, Any], uid: int, line: socket.socket) -> None:
+        self._request, self._uid, self._line = request, uid, line
         self._inside = [inside.encode() for _, inside in request["box"]["folders"]]
         self._template = template
         self._interface = ctypes.create_string_buffer(struct.pack("16sH22x", b"lo", _UP))
@@ -412,7 +572,7 @@ class _Init:
         fds = self._wait()
         if not fds:
             return  # no program is needed any more
-        streams, trees = fds[: len(_STREAMS)], fds[len(_STREAMS) :]
+        streams, trees = fds[: len(STREAMS)], fds[len(STREAMS) :]
         for fd, inside in zip(trees, self._inside, strict=True):
             _check(_libc.syscall(_MOVE_MOUNT, fd, b"", _HERE, inside, _FROM_EMPTY_PATH), "move_mount")
             os.close(fd)
@@ -434,7 +594,7 @@ class _Init:
     def _build(self) -> None:
         """Build the box but for the folders of the test, and give up what is not needed for those."""
         _leave_monitor()
-        first_to_die(True)  # before this process and its monitor, programs
+        processes.first_to_die(True)  # before this process and its monitor, programs
         start, size = self._arguments
         ctypes.memset(start, 0, size)  # any program may read /proc/1/cmdline: it holds paths of the machine
         _check(_libc.setns(self._template, _NEWNS), "setns")
@@ -455,7 +615,7 @@ class _Init:
 
     def _wait(self) -> list[int]:
         """Wait for the streams and the folders, as descriptors; return none where no program will be started."""
-        size = (len(_STREAMS) + len(self._inside)) * _INT.size
+        size = (len(STREAMS) + len(self._inside)) * _INT.size
         # Closed when the program is loaded; `socket.recv_fds` ignores such flags before Python 3.12.
         _, messages, _, _ = self._line.recvmsg(len(_GO), socket.CMSG_LEN(size), socket.MSG_CMSG_CLOEXEC)
         return [fd for _, _, data in messages for (fd,) in _INT.iter_unpack(data)]
@@ -464,14 +624,14 @@ class _Init:
         """Start the program, which begins as its real user; return 0 where it can't be started.
 
         It loses what is left of its rights when it is loaded: the capabilities of a user who is not root, and root's
-        effective user id (see `forgo_rights`).
+        effective user id (see `_forgo_rights`).
         """
         argv, env = self._request["argv"], self._request["env"]
         try:
             return os.posix_spawn(
                 _found(argv[0], env.get("PATH", "")), argv, env, setsid=True, resetids=True, setsigmask=[],
                 file_actions=[(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(streams)],
-                setsigdef=self._signals,
+                setsigdef=_SIGNALS_OF_PROGRAMS,
             )  # fmt: skip
         except OSError as e:
             os.write(streams[2], f"nbrun: {argv[0]}: {e.strerror}\n".encode())
@@ -495,7 +655,8 @@ class _Init:
             pass
 
 
-def forgo_rights() -> None:
+@lru_cache(1)
+def _forgo_rights() -> None:
     """Give up, for this process and all programs, what no program may do. It can't be undone.
 
     The calls that the filter forbids, and gaining rights: a program that is loaded has no capabilities. This process
@@ -530,7 +691,7 @@ def _found(program: str, folders: str) -> str:
 @lru_cache(1)
 def _filter() -> bytes:
     """Return the filter of system calls as the kernel takes it."""
-    data = forbidden_calls()
+    data = _forbidden_calls()
     _kept.append(ctypes.create_string_buffer(data, len(data)))
     return struct.pack("@HP", len(data) // 8, ctypes.addressof(_kept[-1]))
 
@@ -565,7 +726,7 @@ _PIVOTS = {"x86_64": 155, "aarch64": 41}
 
 
 @lru_cache(1)
-def forbidden_calls() -> bytes:
+def _forbidden_calls() -> bytes:
     """Return a filter of system calls, as BPF; empty if this machine's call numbers are not known here.
 
     It denies new user namespaces, in which a program would be root and could mount file systems (clone3 hides its flags
@@ -645,22 +806,18 @@ _ALONE = ("--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "-
 _ONLY_TO_DROP = ("--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID")
 
 
-class BubblewrapBox:
-    """bwrap around one program.
-
-    Attributes:
-        pid: of the outer bwrap; its own CPU time is not the program's.
-        helpers: how many processes in the box are not the program's.
-    """
+class BubblewrapBox(Box):
+    """bwrap around one program. The CPU time of the outer bwrap is not the program's."""
 
     helpers = 2  # bubblewrap outside, and process 1 inside
 
-    def __init__(
-        self, request: dict[str, Any], files: list[tuple[Any, ...]], signals: list[signal.Signals], uid: int
-    ) -> None:
+    def __init__(self, status: int) -> None:
+        self._status, self._reported = status, b""  # what bubblewrap reports: where it is read, and what was
+
+    @classmethod
+    def start(cls, launch: Launch) -> BubblewrapBox:
+        request, uid = launch.request, launch.uid()
         box = request["box"]
-        self._told = b""
-        arguments = _words_for(box)
         command = list(request["argv"])
         if uid:
             drop = [box["setpriv"], f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--no-new-privs", "--"]
@@ -668,27 +825,32 @@ class BubblewrapBox:
         status, report = os.pipe()
         held, release = os.pipe()
         ours = [report, held]
-        arguments += ["--json-status-fd", str(report), "--block-fd", str(held)]
-        if seccomp := forbidden_calls():
+        arguments = [*_words_for(box), "--json-status-fd", str(report), "--block-fd", str(held)]
+        if seccomp := _forbidden_calls():
             ours.append(_filled(seccomp))
             arguments += ["--seccomp", str(ours[-1])]
         ours.append(_filled("".join(f"{a}\0" for a in arguments).encode()))
         for fd in ours:
             os.set_inheritable(fd, True)
-        self._status = status
+        self = cls(status)
         try:
-            self.pid = os.posix_spawn(
-                box["bwrap"], [box["bwrap"], "--args", str(ours[-1]), "--", *command], request["env"],
-                file_actions=files, setsid=True, setsigmask=[], setsigdef=signals,
-            )  # fmt: skip
+            with launch.in_folder():
+                streams = [request[name] for name in ("stdout", "stderr") if name not in launch.fds]
+                for path in (*box["owned"], *streams) if uid else ():
+                    os.chown(path, uid, uid)
+                self.pid = os.posix_spawn(
+                    box["bwrap"], [box["bwrap"], "--args", str(ours[-1]), "--", *command], request["env"],
+                    file_actions=launch.file_actions(), setsid=True, setsigmask=[], setsigdef=_SIGNALS_OF_PROGRAMS,
+                )  # fmt: skip
         finally:
             for fd in ours:
                 os.close(fd)
         try:
-            if uid or counts_by_namespace():
+            if uid or _counts_by_namespace():
                 self._limit_processes(request["processes"])
         finally:
             os.close(release)  # the end of file lets the program begin
+        return self
 
     def _limit_processes(self, most: int) -> None:
         """Limit the number of processes. With its own user namespace or user id, only this program's are counted."""
@@ -701,11 +863,10 @@ class BubblewrapBox:
                 pass  # it has ended, or this isn't allowed: then the monitor alone counts
 
     def used_s(self, usage: resource.struct_rusage) -> float:
-        """Return the CPU seconds of all programs in the box, where `usage` is what was reaped with bubblewrap."""
-        used_s: float = usage.ru_utime + usage.ru_stime
+        used_s = super().used_s(usage)
         return used_s if used_s > _OWN_S else 0.0
 
-    def exit_code(self) -> int | None:
+    def exit_code(self, status: int | None) -> int | None:
         """Return the program's, or minus the signal that killed it; None if it didn't start or died with bwrap."""
         self._read(None)
         os.close(self._status)
@@ -714,19 +875,15 @@ class BubblewrapBox:
             return 128 - code  # as a shell does it; bubblewrap reports no more
         return code
 
-    def why_not(self) -> str:
-        """Return why no program started, as far as this is known here; bubblewrap says it on the program's stderr."""
-        return ""
-
     def _read(self, until: bytes | None) -> None:
-        while until is None or not self._told.endswith(until):
+        while until is None or not self._reported.endswith(until):
             part = os.read(self._status, 4096)
             if not part:
                 break
-            self._told += part
+            self._reported += part
 
     def _said(self, key: str) -> int | None:
-        for line in self._told.splitlines():
+        for line in self._reported.splitlines():
             try:
                 value = json.loads(line).get(key)
             except ValueError:
@@ -736,7 +893,7 @@ class BubblewrapBox:
         return None
 
 
-def _words_for(box: dict[str, Any]) -> list[str]:
+def _words_for(box: Mapping[str, Any]) -> list[str]:
     """Return bubblewrap's arguments for a box."""
     work, *others = [["--bind", outside, inside] for outside, inside in box["folders"]]
     arguments = [*_ALONE, "--die-with-parent", "--new-session", "--hostname", "box"]
@@ -750,7 +907,7 @@ def _words_for(box: dict[str, Any]) -> list[str]:
 
 
 @lru_cache(1)
-def counts_by_namespace() -> bool:
+def _counts_by_namespace() -> bool:
     """Return whether RLIMIT_NPROC counts per user namespace (Linux 5.14) instead of all the user's processes."""
     try:
         major, minor = os.uname().release.split(".")[:2]
@@ -767,3 +924,7 @@ def _filled(data: bytes) -> int:
     finally:
         os.close(writing)
     return reading
+
+
+#: How programs are kept apart -> the class of what they run in.
+KINDS: Mapping[str, type[Box]] = {"none": Box, "bubblewrap": BubblewrapBox, "namespaces": NamespaceBox}

@@ -15,32 +15,19 @@ import select
 import signal
 import socket
 import time
-from functools import lru_cache
 from typing import Any
 
 from . import STARVED, processes
-from .boxes import BoxBuilder, BubblewrapBox, NamespaceBox, Template, enter_user_namespace, forgo_rights
+from .boxes import KINDS, PROGRAMS_AT_MOST, STREAMS, Box, BoxBuilder, Launch
 from .folders import folder_bytes, remove_tree
 
-#: A program's streams, and how their files are opened for it.
-_STREAMS = {"stdin": os.O_RDONLY, "stdout": os.O_WRONLY, "stderr": os.O_WRONLY}
-_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 _FOLDER_EVERY_S = 0.25
 _OPEN_FILES = 256
-#: Programs get user ids from here on where the kernel is root: each its own, so that its processes can be counted.
-FIRST_UID = 1_900_000_000
-_MOST_PIDS = 1 << 22
-#: How many programs one monitor runs at most: then the user ids that belong to its process id are used up.
-_PROGRAMS_AT_MOST = 500
 #: It looks at a program's processes first after this many milliseconds, then at growing intervals. Most programs of
 #: contests have ended by the first look. One that talks over pipes may close them at any time, and its partner waits.
 _FIRST_LOOK_MS, _FIRST_LOOK_BESIDE_PIPES_MS, _LOOK_EVERY_MS = 20, 5, 50
 #: A pause between two looks that is longer was not its own.
 _GAP_S = 0.5
-#: Python ignores some of these, and what is ignored stays so over exec.
-_DEFAULT = [signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT]
-
-
 #: A monitor that runs programs one after another ends after this CPU time of its own, since it is under the limit of
 #: its programs itself: at least 2 s.
 _OWN_CPU_S = 0.25
@@ -63,13 +50,13 @@ def run_monitor(line: socket.socket, supervisor: int) -> None:
         monitor = Monitor(request, line, wake, fds, builder, number)
         report = monitor.run()
         number += 1
-        is_clean = report["failure"] is None and report["cause"] is None and monitor.has_left_nothing()
-        stays = request["stays"] and is_clean and time.process_time() < _OWN_CPU_S and number < _PROGRAMS_AT_MOST
+        is_clean = report["failure"] is None and report["cause"] is None and monitor.box.has_left_nothing()
+        stays = request["stays"] and is_clean and time.process_time() < _OWN_CPU_S and number < PROGRAMS_AT_MOST
         try:
             line.sendall(json.dumps(report | {"stays": stays}).encode() + b"\n")
         except OSError:
             return  # the kernel has closed the connection
-        monitor.close_box()
+        monitor.box.close()
 
 
 def _is_asked(line: socket.socket, wake: int, supervisor: int) -> bool:
@@ -107,24 +94,19 @@ class Monitor:
     """
 
     def __init__(
-        self,
-        request: dict[str, Any],
-        line: socket.socket,
-        wake: int,
-        fds: list[int],
-        builder: BoxBuilder,
-        number: int,
+        self, request: dict[str, Any], line: socket.socket, wake: int, fds: list[int], builder: BoxBuilder, number: int
     ) -> None:
-        self.request, self.line, self.wake, self.builder, self.number = request, line, wake, builder, number
+        self.request, self.line, self.wake = request, line, wake
         #: Our copies of the pipes that are streams of the program, by the streams' names.
-        self.fds = {name: fds[at] for name in _STREAMS if isinstance(at := request[name], int)}
+        self.fds = {name: fds[at] for name in STREAMS if isinstance(at := request[name], int)}
+        self._launch = Launch(request, self.fds, builder, number)
         self._main = 0  # the id of the program's first process, once it was looked for
         self.cause: str | None = None  # which limit ended it
         self.status: int | None = None  # as waitpid gave it
         self._return_code: int | None = None
         self.memory_bytes = 0
         self.reaped_bytes = 0  # the most that one process held of those that have ended
-        self.box: BubblewrapBox | NamespaceBox | None = None
+        self.box = Box()  # until the program's own was built
         self.account = processes.Account()
         self.started = time.monotonic()
         #: When the program itself was there: to build a box may take a busy machine long.
@@ -142,7 +124,8 @@ class Monitor:
         failure = self._spawn()
         ended = time.monotonic()
         if failure is None:
-            self._order_the_next_box()
+            if self.request["more"]:
+                self.box.order_next(self._launch)
             self._watch()
             is_unheard = self._is_unheard()
             ended = time.monotonic()
@@ -150,7 +133,7 @@ class Monitor:
         if failure is None:
             self._kill_all()
             failure = self._failure_of_box()
-            if isinstance(self.box, NamespaceBox) and self.box.end is not None:
+            if self.box.end is not None:
                 self.began, ended = self.box.end.began, self.box.end.ended
         return {
             "return_code": self._return_code,
@@ -165,13 +148,10 @@ class Monitor:
 
     def _failure_of_box(self) -> str | None:
         """Return what was wrong with the box of a program that has ended, and set its return code."""
-        if self.box is not None:
-            self._return_code = self.box.exit_code()
-        elif self.status is not None:
-            self._return_code = os.waitstatus_to_exitcode(self.status)
+        self._return_code = self.box.exit_code(self.status)
         if self.cause == "box":
             return "the machine took too long to build or to remove its box"
-        if self.box is not None and self._return_code is None and self.cause is None:
+        if self.box.helpers and self._return_code is None and self.cause is None:
             return f"its box was not built: {self.box.why_not() or _head(self.request['stderr'])}"
         return None
 
@@ -183,98 +163,12 @@ class Monitor:
         """
         box = self.request["box"]
         try:
-            if not self.number:  # its later programs have the same limits
+            if not self._launch.number:  # its later programs have the same limits
                 _become_small(self.request)
-            if box is not None and box["is_own"]:
-                self.box = self._own_box(box)
-                self.pid = self.box.pid
-            else:
-                self._spawn_child(box)
+            self.box = KINDS["none" if box is None else box["kind"]].start(self._launch)
         except (OSError, ValueError) as e:
             return f"{type(e).__name__}: {e}"
         return None
-
-    def _spawn_child(self, box: dict[str, Any] | None) -> None:
-        """Start the program in bubblewrap, or without a box."""
-        request = self.request
-        try:
-            processes.first_to_die(True)
-            os.chdir(request["cwd"])
-            for name in ("stdout", "stderr"):
-                if name not in self.fds:
-                    os.close(os.open(request[name], _NEW_FILE, 0o600))
-            if box is None:
-                self.pid = os.posix_spawn(
-                    request["argv"][0], request["argv"], request["env"], file_actions=self._file_actions(), setsid=True,
-                    setsigmask=[], setsigdef=_DEFAULT,
-                )  # fmt: skip
-            else:
-                self.box = self._bubblewrap(box)
-                self.pid = self.box.pid
-        finally:
-            os.chdir("/")  # the kernel removes a folder much faster when it is no process's working folder
-            processes.first_to_die(False)
-
-    def _bubblewrap(self, box: dict[str, Any]) -> BubblewrapBox:
-        uid = _uid(self.number) if box["as_root"] else 0
-        if uid:
-            streams = [self.request[name] for name in ("stdout", "stderr") if name not in self.fds]
-            for path in (*box["owned"], *streams):
-                os.chown(path, uid, uid)
-        return BubblewrapBox(self.request, self._file_actions(), _DEFAULT, uid)
-
-    def _own_box(self, box: dict[str, Any]) -> NamespaceBox:
-        uid = _uid(self.number) if box["as_root"] else 0
-        template = _template(box["plan"])
-        opened: list[int] = []
-        try:
-            for name, how in _STREAMS.items():
-                if name in self.fds:
-                    opened.append(os.dup(self.fds[name]))
-                    continue
-                opened.append(os.open(self.request[name], how if name == "stdin" else _NEW_FILE, 0o600))
-                if uid and name != "stdin":
-                    os.fchown(opened[-1], uid, uid)
-            if uid:
-                for path in box["owned"]:
-                    os.chown(path, uid, uid)
-            ready = self.builder.take(template, self.request, uid)
-            try:
-                if ready is not None:
-                    ready.start(self.request, opened)
-                    return ready
-            except ConnectionError:  # it was killed while it waited
-                pass
-            new = NamespaceBox.build(template, self.request, _DEFAULT, uid)
-            new.start(self.request, opened)
-            return new
-        finally:
-            for fd in opened:
-                os.close(fd)
-
-    def _order_the_next_box(self) -> None:
-        """Have a box built for a program like this one, if one is likely to follow.
-
-        Not beside the first one: most wrong solutions fail at their first test.
-        """
-        request = self.request
-        if request["more"] and self.number and isinstance(self.box, NamespaceBox):
-            uid = _uid(self.number + 1) if request["box"]["as_root"] else 0
-            self.builder.order(_template(request["box"]["plan"]), request, _DEFAULT, uid)
-
-    def close_box(self) -> None:
-        """Let go of the program's box, after its end."""
-        if isinstance(self.box, NamespaceBox):
-            self.box.close()
-
-    def _file_actions(self) -> list[tuple[Any, ...]]:
-        actions: list[tuple[Any, ...]] = []
-        for number, (name, how) in enumerate(_STREAMS.items()):
-            if name in self.fds:
-                actions.append((os.POSIX_SPAWN_DUP2, self.fds[name], number))
-            else:
-                actions.append((os.POSIX_SPAWN_OPEN, number, self.request[name], how, 0))
-        return actions
 
     def _release(self) -> None:
         """Close our copies of the pipes between two programs that talk, once this one has ended.
@@ -285,7 +179,7 @@ class Monitor:
         Its input is closed before its output: a partner that ends because nothing more will come must find already that
         no process reads what it writes, which is how `_is_unheard` recognizes the cause.
         """
-        for name in _STREAMS:
+        for name in STREAMS:
             if name in self.fds:
                 os.close(self.fds[name])
         self.fds.clear()
@@ -300,14 +194,14 @@ class Monitor:
         held = processes.open_pipes(living)
         if not held or not self._main or processes.is_ending(self._main):  # in this order
             return
-        for name in _STREAMS:  # its input first: see `_release`
+        for name in STREAMS:  # its input first: see `_release`
             if name in self.fds and processes.identity(self.fds[name]) not in held:
                 os.close(self.fds.pop(name))
 
     def _main_process(self) -> int:
         """Return the id of the program's first process; 0 while it hasn't started."""
-        pid = self.pid
-        for _ in range(0 if self.box is None else self.box.helpers):
+        pid = self.box.pid
+        for _ in range(self.box.helpers):
             pid = next(iter(processes.children(pid)), 0)
         return pid
 
@@ -329,17 +223,17 @@ class Monitor:
         poller = select.poll()
         poller.register(self.wake, select.POLLIN)
         poller.register(self.line, select.POLLIN)
-        own = self.box.line if isinstance(self.box, NamespaceBox) else None
-        if own is not None:
-            poller.register(own, select.POLLIN)
+        box = self.box.line
+        if box is not None:
+            poller.register(box, select.POLLIN)
         wait_ms = _FIRST_LOOK_MS if not self.fds else _FIRST_LOOK_BESIDE_PIPES_MS
         while self.cause is None:
             ready = {f for f, _ in poller.poll(wait_ms)}
-            if own is not None and own.fileno() in ready:
+            if box is not None and box.fileno() in ready:
                 if self._is_reported():
                     return
-                poller.unregister(own)
-                own = None
+                poller.unregister(box)
+                box = None
             if drain(self.wake) or self.line.fileno() in ready:
                 self.cause = "cancelled"  # cancelled, or end of file
             if self._reaped():
@@ -348,19 +242,12 @@ class Monitor:
             wait_ms = min(_LOOK_EVERY_MS, wait_ms * 2)
 
     def _is_reported(self) -> bool:
-        """Return whether the init of the box has reported the end, after which no process is left but itself."""
-        if not isinstance(self.box, NamespaceBox) or not self.box.has_ended() or self.box.end is None:
-            return False
-        self.status = self.box.end.status
-        self.reaped_bytes = self.box.end.memory_bytes
-        self.account.reaped(self.box.end.cpu_s)
-        return True
-
-    def has_left_nothing(self) -> bool:
-        """Return whether no process of the program is left, after its end."""
-        if isinstance(self.box, NamespaceBox):
-            return self.box.end is not None
-        return not processes.children(os.getpid())  # one that is left could not be killed in time
+        """Return whether the box has reported the program's end, after which no process of it is left."""
+        end = self.box.read_end()
+        if end is not None:
+            self.status, self.reaped_bytes = end.status, end.memory_bytes
+            self.account.reaped(end.cpu_s)
+        return end is not None
 
     def _reaped(self) -> bool:
         """Whether the program itself has ended; orphans of its that ended are taken away with it."""
@@ -376,19 +263,18 @@ class Monitor:
 
     def _count(self, pid: int, status: int, usage: resource.struct_rusage) -> None:
         """A child was reaped: what it used, with all that it waited for. The work of the box itself is left out."""
-        if isinstance(self.box, NamespaceBox) and (pid != self.pid or self._is_reported()):
-            return  # the init of an earlier program's box, or one that has reported all of this
-        used_s = usage.ru_utime + usage.ru_stime
+        if not self.box.counts(pid) or self._is_reported():
+            return
         self.reaped_bytes = max(self.reaped_bytes, processes.maxrss_bytes(usage))
-        if pid == self.pid:
+        if pid == self.box.pid:
             self.status = status
-            if self.box is not None:
-                used_s = self.box.used_s(usage)
-        self.account.reaped(used_s)
+            self.account.reaped(self.box.used_s(usage))
+        else:
+            self.account.reaped(usage.ru_utime + usage.ru_stime)
 
     def _exceeded(self) -> str | None:
         """Return the limit that the living program and its descendants have exceeded by now, or None."""
-        living = self._living()
+        living = self.box.living()
         if self._talks:
             self.delay_s = max(self.delay_s, *map(processes.run_delay_s, living), 0.0)
         if self.fds:
@@ -417,18 +303,12 @@ class Monitor:
         written = folder_bytes(self.request["watched"]) + sum(map(processes.deleted_bytes, living))
         return "files" if written > self.request["folder_bytes"] else None
 
-    def _living(self) -> list[int]:
-        """Return the program's processes, and those of its box."""
-        if isinstance(self.box, NamespaceBox):  # no process leaves it
-            return [self.pid, *processes.descendants(self.pid)]
-        return processes.descendants(os.getpid())
-
     def _waited_too_long(self, living: list[int], now: float) -> str | None:
         """Return the cause if the program's own wall time is over, without what its box takes before and after."""
         limit_s = self.request["wall_s"]
         if not self._is_there:
             return "box" if now - self.started > 2 * STARVED * limit_s else None
-        self.began = self.began or (self.started if self.box is None else now)
+        self.began = self.began or (now if self.box.helpers else self.started)
         wall_s = now - self.began - self._stopped_s
         if wall_s > limit_s:
             delay_s = max(map(processes.run_delay_s, living), default=0.0)
@@ -440,43 +320,22 @@ class Monitor:
         """Return the memory of the living processes, in bytes, and add their CPU time to the account."""
         seen = {pid: processes.usage(pid) for pid in living}
         memory = sum(usage.memory_bytes for usage in seen.values())
-        helpers = 0 if self.box is None else self.box.helpers
+        helpers = self.box.helpers
         # Without a box the program is there from the start, also where the system shows no processes (macOS).
-        self._is_there = self.box is None or sum(not usage.is_dead for usage in seen.values()) > helpers
-        if self.box is not None:
-            seen.pop(self.pid, None)
+        self._is_there = not helpers or sum(not usage.is_dead for usage in seen.values()) > helpers
+        if helpers:
+            seen.pop(self.box.pid, None)
         self.account.look(seen, time.monotonic())
         return memory
 
     def _kill_all(self) -> None:
-        if isinstance(self.box, NamespaceBox) and self.box.end is not None:
+        if self.box.end is not None:
             return  # none is left
         try:
-            os.killpg(self.pid, signal.SIGKILL)
+            os.killpg(self.box.pid, signal.SIGKILL)
         except OSError:
             pass
-        processes.kill_descendants(5.0, self.pid, self._count)
-
-
-def _template(plan: list[list[str]]) -> Template:
-    """Return the mounts that a box begins with; they are kept for the next program that sees the same."""
-    if not _templates or _templates[0].plan != plan:
-        for old in _templates:
-            old.close()
-        _templates.clear()
-        enter_user_namespace()
-        _templates.append(Template(plan))
-        _forgo_rights_once()
-    return _templates[0]
-
-
-_templates: list[Template] = []  # at most one
-_forgo_rights_once = lru_cache(1)(forgo_rights)
-
-
-def _uid(number: int) -> int:
-    """Return the user id of this process's program of a number."""
-    return FIRST_UID + number * _MOST_PIDS + os.getpid()
+        processes.kill_descendants(5.0, self.box.pid, self._count)
 
 
 def _shared_fairly(living: list[int], resident: int) -> int:
