@@ -34,7 +34,6 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from operator import attrgetter
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -89,6 +88,8 @@ _TAGS = {
     "TIMELIMIT": "time_limit_exceeded", "TIME_LIMIT_EXCEEDED": "time_limit_exceeded", "RUN_ERROR": "run_time_error",
     "RUN_TIME_ERROR": "run_time_error", "COMPILER_ERROR": "compiler_error", "OUTPUT_LIMIT": "output_limit_exceeded",
 }  # fmt: skip
+#: The groups of a row's solutions: right and wrong ones.
+_GROUPS = ("solution", "incorrect_solution")
 _MAINS = ("main", "__main__", "Main")
 _JAVA_MAIN = re.compile(r"\bstatic\s+(?:\w+\s+)*void\s+main\s*\(")
 #: Languages whose compilers and interpreters read a source's bytes as they are; the others expect UTF-8.
@@ -195,20 +196,29 @@ class _Package:
 
     def _refusal(self) -> str | None:
         """Return why the problem can't be judged here; None if it can."""
-        for kind in self.types:
-            if kind not in _SUPPORTED_TYPES:
-                return f"a {kind} problem" if kind in _REFUSED_TYPES else f"a problem of the unknown type {kind!r}"
-        is_interactive = "interactive" in self.types
+        for kind in (kind for kind in self.types if kind not in _SUPPORTED_TYPES):
+            return f"a {kind} problem" if kind in _REFUSED_TYPES else f"a problem of the unknown type {kind!r}"
+        is_interactive, is_scoring = "interactive" in self.types, "scoring" in self.types
         count = len(list(self._validators())) if is_interactive or "custom" in self.validation else 1
-        if not count:
-            return "its output validator is missing"
-        if is_interactive and count > 1:
-            return "an interactive problem with several validators"
-        grading = self.about.get("grading")
-        has_grader = (
-            isinstance(grading, Mapping) and grading.get("custom_scoring") and (self.folder / "graders").is_dir()
+        reasons = (
+            (not count, "its output validator is missing"),
+            (is_interactive and count > 1, "an interactive problem with several validators"),
+            (is_scoring and self._has_grader(), "a scoring problem with a grader of its own"),
+            (self._awaits_tests(), "a problem whose secret tests its generators have not made yet"),
         )
-        return "a scoring problem with a grader of its own" if has_grader and "scoring" in self.types else None
+        return next((reason for applies, reason in reasons if applies), None)
+
+    def _has_grader(self) -> bool:
+        grading = self.about.get("grading")
+        return (
+            isinstance(grading, Mapping) and bool(grading.get("custom_scoring")) and (self.folder / "graders").is_dir()
+        )
+
+    def _awaits_tests(self) -> bool:
+        """Return whether the package holds programs that make secret tests, but none of these tests."""
+        if any((self.data / "secret").rglob("*.in")):
+            return False
+        return any(_inside(self.folder / "generators")) or any(path.suffix in LANGUAGES for path in _inside(self.data))
 
     def _limits(self) -> dict[str, object]:
         """Return the limits of problem.yaml, or of the files that some judging systems add to a package."""
@@ -371,16 +381,11 @@ class _Package:
         rules = expectations.check_rules(_read_yaml(path) if path.is_file() else {})
         folders = [folder for folder in _inside(self.folder / "submissions") if folder.is_dir()]
         found = [self._submission(path, rules, tests) for folder in folders for path in _inside(folder)]
-        right, wrong = ([s for s in found if s.group == group] for group in ("solution", "incorrect_solution"))
-        expected = attrgetter("expected")
+        groups = {name: [s for s in found if s.group == name] for name in _GROUPS}
         checks = {s.name: [check.record() for check in s.checks] for s in found if s.checks}
         return {
-            "solutions": [s.item for s in right],
-            "incorrect_solutions": [s.item for s in wrong],
-            "expected_verdicts": {
-                "solution": list(map(expected, right)),
-                "incorrect_solution": list(map(expected, wrong)),
-            },
+            **{f"{name}s": [s.item for s in group] for name, group in groups.items()},
+            "expected_verdicts": {name: [s.expected for s in group] for name, group in groups.items()},
             "sets_no_time_limit": [s.name for s in found if not s.sets_time_limit],
             **({"expectations": checks} if checks else {}),
         }
@@ -398,7 +403,7 @@ class _Package:
         if not verdicts:
             item["not_supported"] = f"submissions in {folder}/ have no verdict of their own in this judge"
         due = None if "not_supported" in item else verdicts[0] if len(verdicts) == 1 else verdicts
-        group = "solution" if is_right else "incorrect_solution"
+        group = _GROUPS[not is_right]
         return _Submission(name, item, group, due, said.checks, hints.sets_time_limit)
 
     # ---- programs
@@ -492,16 +497,17 @@ def _is_python2(path: Path) -> bool:
 
 
 def _main_of(language: str, text: Mapping[str, str]) -> str:
-    """Return the name of the file that is run, or that has `main`."""
+    """Return the name of the file that is run, or that has `main`: by the files' names, then by what they hold."""
     sources = [name for name in text if LANGUAGES.get(Path(name).suffix) == language] or list(text)
     if language == "JAVA":
         sources = [name for name in sources if _JAVA_MAIN.search(text[name])] or sources
-    usual = [name for stem in _MAINS for name in sources if Path(name).stem == stem]
-    if language == "PYTHON3":
-        likely = [name for name in sources if not _is_imported(name, text)]
-    else:
-        likely = [name for name in sources if "main(" in text[name]]
-    return (usual or likely or sources)[0]
+    likely = [name for name in sources if Path(name).stem in _MAINS]
+    likely.sort(key=lambda name: _MAINS.index(Path(name).stem))
+    return (likely or [name for name in sources if _has_main(language, name, text)] or sources)[0]
+
+
+def _has_main(language: str, name: str, text: Mapping[str, str]) -> bool:
+    return not _is_imported(name, text) if language == "PYTHON3" else "main(" in text[name]
 
 
 def _is_imported(name: str, text: Mapping[str, str]) -> bool:

@@ -388,6 +388,36 @@ def test_kinds_of_problems(tmp_path: Path, yaml: str, reason: str) -> None:
     assert problem["tests"] == []
 
 
+@pytest.mark.parametrize("generator", ["generators/random.py", "generators/generators.yaml", "data/make.sh"])
+def test_a_package_whose_secret_tests_are_still_to_be_made_rejects_and_accepts_nothing(
+    tmp_path: Path, generator: str
+) -> None:
+    """Its samples alone would accept submissions that are too slow or overflow."""
+    folder = shutil.copytree(PACKAGES / "sums", tmp_path / "sums")
+    (folder / generator).parent.mkdir(exist_ok=True)
+    (folder / generator).write_text("print(1)\n")
+    (problem,) = read_problems(folder)
+    assert "not_supported" not in problem
+    shutil.rmtree(folder / "data" / "secret")
+    read = read_problems(folder)
+    (problem,) = read
+    assert problem["not_supported"] == "a problem whose secret tests its generators have not made yet"
+    assert problem["tests"] == []
+    (folder / generator).unlink()
+    (problem,) = read_problems(folder)  # samples alone, and nothing that would make more
+    assert "not_supported" not in problem
+
+
+@pytest.mark.parametrize("folder", ["runtime_error", "run_time_exception"])
+def test_other_spellings_of_folders_of_submissions(tmp_path: Path, folder: str) -> None:
+    shutil.copytree(PACKAGES / "sums", tmp_path / "sums")
+    (tmp_path / "sums" / "submissions" / folder).mkdir()
+    (tmp_path / "sums" / "submissions" / folder / "exits.py").write_text("raise SystemExit(1)\n")
+    (problem,) = read_problems(tmp_path)
+    due = {task.item["submission"]: verdicts for task, verdicts in tasks(problem)}
+    assert due[f"{folder}/exits.py"] == ["RuntimeError", "MemoryLimitExceeded"]
+
+
 def verdicts_of(folder: Path, **options: Any) -> dict[str, Any]:
     """submission -> its result, or its error as text, in the one package of a folder."""
     (problem,) = read_problems(folder)
