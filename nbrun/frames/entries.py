@@ -21,7 +21,7 @@ from pandas.api.types import is_list_like
 
 from nbrun import verdicts
 from nbrun.frames.packing import SparseColumnBuilder
-from nbrun.frames.rows import Row
+from nbrun.frames.rows import Row, column_of
 from nbrun.frames.table import Array
 from nbrun.json_types import JsonValue
 from nbrun.results.values import decode, encode, load
@@ -275,8 +275,7 @@ class TestRows:
         order = np.flatnonzero(place[of] >= 0)
         order = order[np.argsort(place[of[order]], kind="stable")]
         out = df.take(place[of[order]]).reset_index(drop=True)
-        own = [name for name in self.columns if name in out.columns]  # keys of results
-        out = out.rename(columns={name: f"result_{name}" for name in own})
+        out = out.rename(columns={name: column_of(name, self.columns) for name in out.columns})
         test, passed, codes, time_s, return_code = (np.array(column)[order] for column in self._numbers.values())
         out["test"] = pd.array(test.astype("q"), dtype="Int64")
         out["passed"] = pd.arrays.BooleanArray(passed > 0, passed < 0)

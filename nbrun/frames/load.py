@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,14 +17,15 @@ import numpy as np
 import pandas as pd
 
 from nbrun.errors import InputError, hides_own_frames, warn
-from nbrun.frames.entries import OUTPUTS, EntryArray, EntryParts, ItemRows
+from nbrun.frames import loader
+from nbrun.frames.entries import OUTPUTS, EntryArray, EntryParts
 from nbrun.frames.loader import Loader, count_samples
 from nbrun.frames.rows import ORPHANED
 from nbrun.frames.table import DTYPES, MAYBE_EMPTY, Array, Table, join, sparse_column_of, to_frame
 from nbrun.results import values
 from nbrun.results.format import FOLDER
 from nbrun.results.listing import Problem
-from nbrun.texts import digits_of
+from nbrun.texts import digits_of, without_surrogates
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -85,7 +87,7 @@ def load_results(
     if not len(df) and not problems:
         _warn_of_empty(paths)
     df.attrs["results"] = _absolute(paths)
-    return options.select(df)
+    return options.select(options.choose(df))
 
 
 def iter_results(
@@ -101,10 +103,10 @@ def iter_results(
 ) -> Iterator[pd.DataFrame]:
     """Yield what load_results returns in frames of at most `chunksize` rows, for directories bigger than memory.
 
-    A frame's categories are those that occur in it.
+    A frame's categories are those that occur in it, and a function given as `where` sees only the columns of its frame.
 
     Raises:
-        InputError: as load_results.
+        InputError: as load_results; of a column that no frame has, at the end.
 
     Example:
         >>> for df in iter_results("results", chunksize=50_000):  # doctest: +SKIP
@@ -115,11 +117,13 @@ def iter_results(
     options = _Options(columns, items, entries, tests, where, stale)
     problems: list[Problem] = []
     for path in _paths(results):
-        for df in _strides(path, options, problems):
+        for part in _strides(path, options, problems):
+            df = options.choose(part, is_part=True)
             for at in range(0, len(df), chunksize):
-                chunk = options.select(df.iloc[at : at + chunksize].reset_index(drop=True))
+                chunk = options.select(df.iloc[at : at + chunksize].reset_index(drop=True), is_part=True)
                 chunk.attrs["results"] = _absolute([path])
                 yield chunk
+    options.refuse_unknown()
     _warn_of_problems(pd.DataFrame(), problems)
 
 
@@ -141,34 +145,81 @@ class _Options:
         for name, value in {"items": items, "entries": entries, "tests": tests, "stale": stale}.items():
             if not isinstance(value, bool):
                 raise InputError(f"{name}={value!r}: give True or False.")
-        self.items, self.entries, self.tests, self.where, self.stale = items, entries, tests, where, stale
+        self.items, self.entries, self.tests, self.stale = items, entries, tests, stale
+        self.values = {k: _values(v) for k, v in where.items()} if isinstance(where, Mapping) else {}
+        self.where = None if isinstance(where, Mapping) else where
         self.reads_entries = items or entries or tests  # entries are read, nothing comes from the cache
         self.outputs = tuple(name for name in OUTPUTS if tests and name in (self.columns or ()))
+        self._unknown: dict[str, InputError] = {}  # columns that no part has had, until now
+        self._known: dict[str, None] = {}  # columns of the parts
 
     def frame(self, table: Table) -> pd.DataFrame:
-        """Return the wanted rows of a table, with at least the wanted columns."""
+        """Return the rows of a table, with at least the columns that are wanted."""
         needed = None
-        if self.columns is not None and (self.where is None or isinstance(self.where, Mapping)):
-            needed = {*self.columns, *(self.where or ())}
+        if self.columns is not None and self.where is None and not self.reads_entries:
+            needed = {*self.columns, *self.values}
         stale = table.numbers["index"] == ORPHANED if self.stale else None
         df = to_frame(table, needed)
         if stale is not None:
             df["stale"] = pd.array(stale, dtype="boolean")
-        return df if self.where is None else _filter(df, self.where).reset_index(drop=True)
+        return df
 
-    def select(self, df: pd.DataFrame) -> pd.DataFrame:
+    def choose(self, df: pd.DataFrame, *, is_part: bool = False) -> pd.DataFrame:
+        """Return the rows that `where` chooses. `is_part`: a column that isn't here may be in another part."""
+        self._known |= dict.fromkeys(df.columns)
+        found = df
+        if self.values:
+            found = df[self.chosen_by_value(df, self.values, is_part=is_part)]
+        if isinstance(self.where, str):
+            found = self._query(found, self.where, is_part)
+        elif self.where is not None:
+            found = found[_as_mask(self.where(found), found.index)]
+        return df if len(found) == len(df) else found.reset_index(drop=True)
+
+    def chosen_by_value(self, df: pd.DataFrame, names: Iterable[str], *, is_part: bool) -> Array:
+        """Return for each row whether its values in these columns are among those that `where` names."""
+        keep = np.ones(len(df), bool)
+        for name in names:
+            keep &= _is_any_of(self._column(df, name, "where", is_part), self.values[name])
+        return keep
+
+    def select(self, df: pd.DataFrame, *, is_part: bool = False) -> pd.DataFrame:
         """Return the wanted columns, in the given order."""
         if self._hides_empty:
             return df.drop(columns=[c for c in MAYBE_EMPTY if c in df.columns and df[c].isna().all()])
         if self.columns is None:
             return df
-        missing = [c for c in self.columns if c not in df.columns]
-        if missing:
-            raise InputError(
-                f"columns: there is no {', '.join(map(repr, missing))} in these results; there are "
-                f"{', '.join(dict.fromkeys(map(str, (*DTYPES, *df.columns))))}."
-            )
-        return df[self.columns]
+        missing = {c: self._column(df, c, "columns", is_part) for c in self.columns if c not in df.columns}
+        return df.assign(**missing)[self.columns]
+
+    def refuse_unknown(self) -> None:
+        """Raise InputError where a column was asked for that no part has had."""
+        for name, error in self._unknown.items():
+            if name not in self._known:
+                raise error
+
+    def _column(self, df: pd.DataFrame, name: str, who: str, is_part: bool) -> Any:
+        """Return a column; one without values where a part lacks it. Raise InputError where the whole lacks it."""
+        if name in df.columns:
+            return df[name]
+        known = ", ".join(map(str, dict.fromkeys((*DTYPES, *df.columns))))
+        error = InputError(f"{who}: there is no column {name!r} in these results; there are {known}.")
+        if not is_part:
+            raise error
+        self._unknown[name] = error
+        return pd.Series([None] * len(df), index=df.index, dtype=object)
+
+    def _query(self, df: pd.DataFrame, where: str, is_part: bool) -> pd.DataFrame:
+        try:
+            return df.query(where)
+        except Exception as e:  # of many types, some of them pandas' own
+            names = [*re.findall("`([^`]+)`", where), *re.findall("^name '(.+)' is not defined", str(e))]
+            name = next((name for name in names if name not in df.columns), None)
+            if name is None:
+                columns = ", ".join(map(str, df.columns))
+                raise InputError(f"where={where!r}: {e}. The columns are {columns}.") from e
+        filled = df.assign(**{name: self._column(df, name, f"where={where!r}", is_part).astype("Float64")})
+        return self._query(filled, where, is_part)[df.columns]
 
 
 def _names(columns: Collection[str]) -> list[str]:
@@ -178,22 +229,20 @@ def _names(columns: Collection[str]) -> list[str]:
     raise InputError(f'columns={columns!r}: give a list of names, such as [{example!r}], or "auto".')
 
 
-def _filter(df: pd.DataFrame, where: Where) -> pd.DataFrame:
-    if isinstance(where, str):
-        try:
-            return df.query(where)
-        except Exception as e:  # of many types, some of them pandas' own
-            raise InputError(f"where={where!r}: {e}. The columns are {', '.join(map(str, df.columns))}.") from e
-    if callable(where):
-        chosen: pd.DataFrame = df[_as_mask(where(df), df.index)]
-        return chosen
-    keep = np.ones(len(df), bool)
-    for name, wanted in where.items():
-        if name not in df.columns:
-            raise InputError(f"where: there is no column {name!r}; there are {', '.join(map(str, df.columns))}.")
-        several = isinstance(wanted, Collection) and not isinstance(wanted, (str, bytes))
-        keep &= df[name].isin(list(wanted) if several else [wanted]).to_numpy(bool)
-    return df[keep]
+def _values(wanted: Any) -> list[Any]:
+    """Return which values of a column choose a row, as they are in the frame."""
+    several = isinstance(wanted, Iterable) and not isinstance(wanted, (str, bytes, Mapping))
+    return [without_surrogates(x) if isinstance(x, str) else x for x in (wanted if several else [wanted])]
+
+
+def _is_any_of(column: pd.Series[Any], wanted: list[Any]) -> Array:
+    """Return for each row whether its value is one of these. All missing values are equal."""
+    nested = [x for x in wanted if isinstance(x, (Mapping, list))]
+    some = [x for x in wanted if not isinstance(x, (Mapping, list))]
+    found = column.isin(some).to_numpy(bool)
+    if any(pd.isna(x) for x in some if pd.api.types.is_scalar(x)):
+        found = found | column.isna().to_numpy(bool)
+    return found | column.map(lambda x: x in nested).to_numpy(bool) if nested else found
 
 
 def _as_mask(chosen: Any, index: pd.Index[Any]) -> Any:
@@ -210,12 +259,12 @@ def _as_mask(chosen: Any, index: pd.Index[Any]) -> Any:
 
 def _strides(path: Results, options: _Options, problems: list[Problem]) -> Iterator[pd.DataFrame]:
     if options.reads_entries:
-        yield from _with_bodies(path, options, problems, 16 << 20)
+        yield from _with_bodies(path, options, problems, loader.STRIDE_BYTES // 4)
         return
-    loader = Loader(path, stale=options.stale)
-    for table, rows in loader.strides():
+    reading = Loader(path, stale=options.stale)
+    for table, rows in reading.strides(loader.STRIDE_BYTES):
         yield options.frame(table.take(rows))
-    problems += loader.problems
+    problems += reading.problems
 
 
 def _with_bodies(
@@ -223,41 +272,28 @@ def _with_bodies(
 ) -> Iterator[pd.DataFrame]:
     """Yield frames with entries or tests; they are read, never cached."""
     listener = EntryParts(entries=options.entries, items=options.items, tests=options.tests, outputs=options.outputs)
-    loader = Loader(path, stale=options.stale, listener=listener, bodies=options.entries)
-    strides = loader.strides(stride_bytes)
+    reading = Loader(path, stale=options.stale, listener=listener, bodies=options.entries)
+    strides = reading.strides(stride_bytes)
     listener.begin()
     while (found := next(strides, None)) is not None:
         yield _frame_with_bodies(*found, listener, options)
         listener.begin()
-    problems += loader.problems
+    problems += reading.problems
 
 
 def _frame_with_bodies(table: Table, rows: Array, listener: EntryParts, options: _Options) -> pd.DataFrame:
     if listener.items is not None:
-        _add_items(table, listener.items)
-    df = to_frame(table.take(rows))
-    if options.stale:
-        df["stale"] = pd.array(table.numbers["index"][rows] == ORPHANED, dtype="boolean")
+        table.add_columns({name: sparse_column_of(extras.settle()) for name, extras in listener.items.extras.items()})
+    df = options.frame(table.take(rows))
     if options.entries:
         data = np.empty(len(listener.bodies), object)
         data[:] = listener.bodies
         df["entry"] = EntryArray(data[rows])
-    where = options.where
-    if listener.tests is not None:
-        if isinstance(where, Mapping):  # what is not wanted need not be repeated for each test
-            of_tests = {name: where[name] for name in where if name in listener.tests.columns}
-            df = _filter(df, {name: where[name] for name in where if name not in of_tests})
-            rows, df, where = rows[df.index.to_numpy()], df.reset_index(drop=True), of_tests
-        df = listener.tests.explode(df, rows)
-    return df if where is None else _filter(df, where).reset_index(drop=True)
-
-
-def _add_items(table: Table, items: ItemRows) -> None:
-    """Add the columns of items. A key of a result that has the same name becomes `result_item_x`."""
-    columns = {name: sparse_column_of(extras.settle()) for name, extras in items.extras.items()}
-    for name in [name for name in table.extras if name in columns]:
-        table.extras[f"result_{name}"] = table.extras.pop(name)
-    table.extras |= columns
+    of_tests = () if listener.tests is None else listener.tests.columns
+    names = [name for name in options.values if name not in of_tests]
+    kept = np.flatnonzero(options.chosen_by_value(df, names, is_part=True))
+    df = df.iloc[kept].reset_index(drop=True)  # what isn't wanted need not be repeated for each test
+    return df if listener.tests is None else listener.tests.explode(df, rows[kept])
 
 
 def _concatenated(frames: list[pd.DataFrame]) -> pd.DataFrame:
@@ -281,9 +317,9 @@ def _absolute(paths: Iterable[Results]) -> list[str]:
 
 
 def _load_table(path: Results, stale: bool, problems: list[Problem]) -> Table:
-    loader = Loader(path, stale=stale)
-    table, rows = loader.table()
-    problems += loader.problems
+    reading = Loader(path, stale=stale)
+    [(table, rows)] = reading.strides(None)
+    problems += reading.problems
     is_in_place = len(rows) == table.n and bool((rows[1:] > rows[:-1]).all())
     return table if is_in_place else table.take(rows)
 

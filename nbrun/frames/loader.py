@@ -56,7 +56,7 @@ from nbrun.results.values import dump
 from nbrun.storage import files
 from nbrun.tuning import TUNING
 
-#: iter_results reads this many bytes of files at a time.
+#: iter_results reads this many bytes of files at a time, and a quarter of it where it keeps the entries.
 STRIDE_BYTES = 64 << 20
 Span = tuple[int, int]
 
@@ -102,13 +102,8 @@ class Loader:
         """What could not be read until now."""
         return self._reader.problems
 
-    def table(self) -> tuple[Table, Array]:
-        """Return all rows, and the row numbers to show, in order."""
-        [found] = self.strides(None)
-        return found
-
-    def strides(self, stride_bytes: int | None = STRIDE_BYTES) -> Iterator[tuple[Table, Array]]:
-        """Yield the same, some samples at a time, in the order of their ids. None: all at once."""
+    def strides(self, stride_bytes: int | None) -> Iterator[tuple[Table, Array]]:
+        """Yield rows, and the row numbers to show, in order: some samples at a time. None: all rows at once."""
         with ExitStack() as stack:
             stack.callback(self._helpers.close)
             now = stack.enter_context(self._reader.open(self._known))
@@ -158,7 +153,7 @@ class Loader:
             table = table_of(fresh.pack())
         table.integer_ids = self.integer_ids
         if self._settings:
-            table.extras |= _settings_columns(table, self._settings)
+            table.add_columns(_settings_columns(table, self._settings))
         rows = in_order(table, stale=self._stale)
         return table, rows[~np.isin(rows, dropped)] if dropped else rows
 
@@ -563,7 +558,8 @@ def count_samples(results: str | os.PathLike[str]) -> SampleCounts:
         InputError: there is no such folder.
     """
     loader = Loader(results)
-    done, errors = _counted(*loader.table())
+    [(table, rows)] = loader.strides(None)
+    done, errors = _counted(table, rows)
     totals = Reader(results).totals()
     counted = list(with_totals(_views(loader, Path(results).expanduser(), done, errors), totals))
     integer_ids = loader.integer_ids and all(is_integer(v.sample_id) for v in counted)

@@ -11,7 +11,7 @@ import io
 import os
 from array import array
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, cast
@@ -64,8 +64,8 @@ _HUGE = 2.0**63
 _DAMAGE = (ValueError, KeyError, TypeError, AttributeError, OverflowError)
 
 
-def column_of(key: str) -> str:
-    """Return the column of a result's key: its name, or `result_<key>` where another column has that name.
+def column_of(key: str, reserved: Collection[str] = RESERVED) -> str:
+    """Return the column of a result's key: its name, or `result_<key>` where a reserved column has that name.
 
     Example:
         >>> column_of("score"), column_of("index"), column_of("result_index")
@@ -74,7 +74,7 @@ def column_of(key: str) -> str:
     rest = key
     while rest.startswith("result_"):
         rest = rest[len("result_") :]
-    return f"result_{key}" if rest in RESERVED else key
+    return f"result_{key}" if rest in reserved else key
 
 
 #: An entry in nbrun's form, or one of an older program's.

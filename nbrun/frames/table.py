@@ -15,7 +15,7 @@ import pandas as pd
 
 from nbrun.canonical import KEY_BYTES
 from nbrun.frames.packing import EXACT, Bytes, FileRecord, Pack, Settled, as_json
-from nbrun.frames.rows import NUMBERS, ORPHANED, TEXTS
+from nbrun.frames.rows import NUMBERS, ORPHANED, TEXTS, column_of
 from nbrun.results.values import decode, load
 from nbrun.texts import digits_of
 
@@ -85,6 +85,10 @@ class Table:
             extras,
             self.integer_ids,
         )
+
+    def add_columns(self, columns: dict[str, SparseColumn]) -> None:
+        """Add columns. Keys of results that have the same names become `result_<key>`."""
+        self.extras = {column_of(name, columns): e for name, e in self.extras.items()} | columns
 
 
 def table_of(pack: Pack) -> Table:

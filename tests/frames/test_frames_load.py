@@ -15,6 +15,7 @@ from conftest import OLD, PROBLEMS, answer, problem, run
 
 import nbrun
 from nbrun.errors import InputError
+from nbrun.frames import loader
 from tests.waiting import until
 
 DTYPES = {
@@ -293,6 +294,82 @@ def test_a_choice_of_rows_that_can_not_be_meant_is_an_error_of_use(judged_run, w
     for more in ({}, {"tests": True}):
         with pytest.raises(nbrun.errors.InputError, match="where"):
             nbrun.load_results(judged_run, where=where, **more)
+
+
+@pytest.mark.parametrize(
+    ("where", "indexes"),
+    [
+        ({"n": None}, [1]),
+        ({"n": [None, 7]}, [0, 1]),
+        ({"n": math.nan}, [1]),
+        ({"ok": pd.NA}, [2]),
+        ({"ok": None, "n": 7.0}, []),
+        ({"started_at": None}, []),
+        ({"accepted": None}, [0, 1, 2]),
+        ({"verdict": [None, "Accepted"]}, [0, 1, 2]),
+        ({"error": None}, [0, 1, 2]),
+        ({"text": None}, [0]),
+        ({"n": (i for i in (7, 8))}, [0, 2]),
+        ({"n": {7, 8}}, [0, 2]),
+        ({"n": pd.Series([7])}, [0]),
+        ({"n": []}, []),
+        ({"text": "\ud83d"}, [1]),
+        ({"deep": {"a": 1}}, [0]),
+        ({"deep": [{"a": 1}, [2]]}, [0, 1]),
+        ({"deep": None}, [2]),
+    ],
+)
+def test_rows_are_chosen_by_any_value(tmp_path, where, indexes):
+    results = [
+        {"n": 7, "ok": True, "text": None, "deep": {"a": 1}},
+        {"n": None, "ok": False, "text": "\ud83d", "deep": [2]},
+        {"n": 8, "ok": None, "text": "x", "deep": None},
+    ]
+    run([{"id": "s", "its": [0, 1, 2]}], tmp_path, lambda task: results[task.item], groups=["its"])
+    assert nbrun.load_results(tmp_path, where=where)["index"].tolist() == indexes
+
+
+#: Options that name a column which not all results have.
+OF_SOME = [
+    {"where": {"v": 1}},
+    {"where": "v == 1"},
+    {"items": True, "where": {"v": 1}},
+    {"tests": True, "where": "v > 0"},
+]
+
+
+def with_different_keys(path, ids="abc"):
+    """A directory whose samples' results have different keys: of sample b alone there is a `v`."""
+    run(
+        [{"id": i, "its": [1]} for i in ids],
+        path,
+        lambda task: {"v" if task.sample_id == "b" else "w": 1},
+        groups=["its"],
+    )
+    return path
+
+
+@pytest.mark.parametrize("options", [*OF_SOME, {"items": True, "where": lambda df: df.v.eq(1)}])
+def test_a_column_of_some_directories_chooses_rows_of_all(tmp_path, options):
+    judged = {"accepted": True, "tests": [{"passed": True}], "v": 1}
+    paths = [with_different_keys(tmp_path / i, i) for i in "ac"]
+    run([{"id": "b", "its": [1]}], tmp_path / "b", lambda task: judged, groups=["its"])
+    paths.insert(1, tmp_path / "b")
+    assert nbrun.load_results(paths, **options).sample_id.tolist() == ["b"]
+
+
+@pytest.mark.parametrize("options", OF_SOME[:3])
+def test_a_column_of_some_chunks_chooses_rows_of_all(tmp_path, monkeypatch, options):
+    monkeypatch.setattr(loader, "STRIDE_BYTES", 1)
+    path = with_different_keys(tmp_path)
+    chunks = list(nbrun.iter_results(path, **options))
+    assert [id for chunk in chunks for id in chunk.sample_id] == ["b"]
+    chunks = list(nbrun.iter_results(path, columns=["sample_id", "v"]))
+    assert [list(chunk.columns) for chunk in chunks] == [["sample_id", "v"]] * 3
+    assert [chunk.v[0] for chunk in chunks] == [None, 1, None]
+    for wrong in ({"columns": ["nope"]}, {"where": {"nope": 1}}, {"where": "nope == 1"}):
+        with pytest.raises(InputError, match="nope"):
+            list(nbrun.iter_results(path, **wrong))
 
 
 def test_the_text_of_a_path_is_asked_for_where_bytes_are_given(judged_run):

@@ -313,12 +313,53 @@ def test_auto_hides_what_holds_nothing(tmp_path, judged_run):
         nbrun.load_results(path, columns="n")
 
 
-def test_a_column_of_tests_does_not_hide_a_result(tmp_path):
-    test = {"passed": True, "exec_info": {"run_result": {"execution_time": 0.5}}}
-    path = results_of(tmp_path, {"accepted": True, "tests": [test], "passed": 5, "time_s": "mine"})
-    df = nbrun.load_results(path, tests=True)
-    assert df.passed.tolist() == [True]
-    assert (df.result_passed.tolist(), df.result_time_s.tolist()) == ([5], ["mine"])
+@pytest.mark.parametrize(
+    ("options", "results", "wanted"),
+    [
+        (
+            {"items": True},
+            {"item_q": "a", "result_item_q": "b", "item": 3},
+            {"item_q": 1, "result_item_q": "a", "result_result_item_q": "b", "item": 3},
+        ),
+        (
+            {"settings": {"k": 5}},
+            {"setting_k": "a", "result_setting_k": "b"},
+            {"setting_k": 5, "result_setting_k": "a", "result_result_setting_k": "b"},
+        ),
+        (
+            {"tests": True},
+            {"passed": 5, "result_passed": 6, "time_s": "a"},
+            {"passed": True, "result_passed": 5, "result_result_passed": 6, "result_time_s": "a", "time_s": 0.5},
+        ),
+        (
+            {"tests": True, "columns": ["stdin", "result_stdin"]},
+            {"stdin": "mine"},
+            {"stdin": "in", "result_stdin": "mine"},
+        ),
+        (
+            {"stale": True, "entries": True},
+            {"stale": 5, "entry": 6, "result_stale": 7},
+            {"stale": False, "result_stale": 5, "result_entry": 6, "result_result_stale": 7},
+        ),
+    ],
+)
+def test_added_columns_hide_no_key_of_a_result(tmp_path, options, results, wanted):
+    test = {
+        "passed": True,
+        "exec_info": {"run_result": {"execution_time": 0.5}},
+        "test_info": {"input": {"stdin": "in"}},
+    }
+    judged = {"accepted": True, "tests": [test]} if "tests" in options else {}
+    run(
+        [{"id": "s", "its": [{"q": 1}]}],
+        tmp_path,
+        lambda task: judged | results,
+        groups={"it": "its"},
+        settings=options.pop("settings", None),
+    )
+    for df in (nbrun.load_results(tmp_path, **options), *nbrun.iter_results(tmp_path, **options)):
+        assert df.columns.is_unique
+        assert {name: df[name][0] for name in wanted} == wanted
 
 
 # ---- judging
