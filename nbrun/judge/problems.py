@@ -50,6 +50,7 @@ _STANDARD = frozenset({"", "-", "stdin", "stdout", "standard input", "standard o
 #: What reading a value of an unexpected type raises.
 _UNEXPECTED = (TypeError, AttributeError, LookupError, ArithmeticError, RecursionError)
 _SHOWN = 20  # how many columns an error lists
+_BINARY = frozenset({bytes, bytearray, memoryview})
 
 #: A user's function that converts a row to any known shape, or returns None to leave it out.
 Adapter = Callable[[Mapping[str, object]], Mapping[str, object] | None]
@@ -86,7 +87,7 @@ def read_row(row: Mapping[str, object], tests: Sequence[str] = TEST_SETS, keep: 
     kept = {key: row[key] for key in keep if key in row}
     if is_normal(row):
         return Read(_checked(row, tests) | kept, True)
-    if bytes in map(type, row.values()):  # a file's columns may have the type binary
+    if not _BINARY.isdisjoint(map(type, row.values())):  # a file's columns may have the type binary
         row = {name: _as_text(value) for name, value in row.items()}
     shape = _shape_for(row, tests)
     try:
@@ -100,7 +101,7 @@ def read_row(row: Mapping[str, object], tests: Sequence[str] = TEST_SETS, keep: 
 
 def _as_text(value: object) -> object:
     try:
-        return value.decode() if isinstance(value, bytes) else value
+        return bytes(value).decode() if isinstance(value, (bytes, bytearray, memoryview)) else value
     except UnicodeDecodeError:
         return value
 
@@ -171,11 +172,11 @@ def _read_set(draft: Draft, name: str) -> Tests | None:
 def _add(problem: dict[str, object], found: list[dict[str, object]], read: Tests, name: str) -> None:
     if not read.tests:
         return
-    if found and problem.get("harness") != read.harness:
-        raise ValueError(f"{name!r} holds tests of another kind than the sets before it")
-    if read.harness is not None:
-        problem["harness"] = read.harness
-    found += read.tests
+    before = Tests(found, problem.get("harness")) if found else Tests([], read.harness)  # type: ignore[arg-type]  # ours
+    together = before.joined(read, name)
+    if together.harness is not None:
+        problem["harness"] = together.harness
+    found[:] = together.tests
 
 
 def is_normal(row: Mapping[str, object]) -> bool:

@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
+from nbrun.judge.datasets.code import BIGCODEBENCH, EVALPLUS, HUMANEVAL, KODCODE, MBPP, TRANSLATED
 from nbrun.judge.datasets.codecontests import CODECONTESTS, PLUS, O
-from nbrun.judge.datasets.contests import INPUT_OUTPUT, XCODEEVAL
+from nbrun.judge.datasets.contests import COLUMNS, INPUT_OUTPUT, XCODEEVAL
 from nbrun.judge.datasets.livecodebench import LIVECODEBENCH
 from nbrun.judge.datasets.open_r1 import CODEFORCES, IOI
 from nbrun.judge.datasets.own import OWN
 from nbrun.judge.datasets.rewards import REWARDS
 from nbrun.judge.datasets.shape import Draft, Shape
-from nbrun.judge.datasets.test_code import BIGCODEBENCH, EVALPLUS, HUMANEVAL, KODCODE, MBPP, TRANSLATED
 
 #: In this order: the first shape that fits a row reads it. LeetCodeDataset's rows have `input_output` beside test code.
 SHAPES: tuple[Shape, ...] = (
@@ -36,6 +36,7 @@ SHAPES: tuple[Shape, ...] = (
     EVALPLUS,
     MBPP,
     REWARDS,
+    COLUMNS,
     OWN,
 )
 

@@ -1,11 +1,11 @@
-"""APPS, TACO and xCodeEval: problems collected from contests, with inputs and outputs as JSON text."""
+"""APPS, TACO, xCodeEval, rStar-Coder: problems collected from contests, with inputs and outputs as JSON text."""
 
 from __future__ import annotations
 
 import hashlib
 
 from nbrun.judge.datasets.shape import Draft, Shape, in_python
-from nbrun.judge.datasets.values import first, has
+from nbrun.judge.datasets.values import first, has, parsed
 
 _IDS = ("id", "problem_id", "url")
 #: The execution outcome of xCodeEval of which it doesn't follow whether a solution is right.
@@ -32,8 +32,10 @@ INPUT_OUTPUT = Shape(
 
 
 def _by_outcome(draft: Draft) -> None:
-    """Put solutions into the group of their outcome: a row has a source that any judge may have rejected."""
+    """Name a source, and put it into the group of its outcome: any judge may have rejected it."""
     row, fields = draft.row, draft.fields
+    if has(row, "source_code", "src_uid", "code_uid") and not has(row, "apr_id"):
+        fields["id"] = f"{row['src_uid']}/{row['code_uid']}"  # a problem has a row for each of its sources
     if not has(row, "solutions") and has(row, "source_code", "exec_outcome") and row["exec_outcome"] != "PASSED":
         fields["incorrect_solutions"] = fields.pop("solutions")
     if _NOT_COMPILED in (first(row, "exec_outcome"), first(row, "bug_exec_outcome")):
@@ -51,6 +53,31 @@ XCODEEVAL = Shape(
     language=lambda row: first(row, "lang"),
     files={"input": ("input_from", "prob_desc_input_from"), "output": ("output_to", "prob_desc_output_to")},
     ids=("apr_id", "src_uid", "prob_desc_id", "id"),
-    columns=("lang", "exec_outcome", "bug_exec_outcome"),
+    columns=("lang", "code_uid", "exec_outcome", "bug_exec_outcome"),
     finish=_by_outcome,
+)
+
+
+def _pair(draft: Draft) -> None:
+    """Put the column of inputs and the one of outputs together; each may be the JSON text of a list."""
+    column = draft.columns["tests"]
+    other = column.replace("input", "output")
+    values = {"inputs": draft.row[column], "outputs": draft.row[other]}
+    draft.function = first(draft.row, "func_name", "fn_name")
+    if draft.function or all(isinstance(value, str) and value.lstrip()[:1] == "[" for value in values.values()):
+        values = {name: parsed(value, name) for name, value in values.items()}
+    draft.sets = {"tests": values}
+
+
+#: Inputs and outputs are columns of their own.
+COLUMNS = Shape(
+    "rStar-Coder, CURE",
+    "https://huggingface.co/datasets/microsoft/rStar-Coder, https://huggingface.co/datasets/Gen-Verse/CodeContests",
+    sets={"tests": ("inputs", "test_input")},
+    needs=(("inputs", "outputs"), ("test_input", "test_output")),
+    solutions=("solution",),
+    language=lambda row: first(row, "language"),
+    ids=("id", "question_id", "task_id", "problem_id", "name"),
+    columns=("func_name", "fn_name", "language"),
+    finish=_pair,
 )

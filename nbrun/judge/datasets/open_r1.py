@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from nbrun.judge.datasets.codecontests import SETS
 from nbrun.judge.datasets.shape import Draft, Row, Shape
+from nbrun.judge.datasets.solutions import group_of
 from nbrun.judge.datasets.values import first, has, is_missing, plain, text_of
+from nbrun.samples import read_items
 
 #: The files that programs read and write if a problem's `input_mode` is "file".
 FILES = {"input": "input.txt", "output": "output.txt"}
@@ -15,20 +19,33 @@ def _codeforces(draft: Draft) -> None:
 
     The official tests include the examples. The checker is a Python program: `checker.py input.txt correct_output.txt
     solution_output.txt` prints 1 or 0. `generated_tests` is only a number: the data set has those tests in files of
-    their own, one for each contest. codeforces-cots has the sets of tests of CodeContests instead, and solutions of a
-    model.
+    their own, one for each contest. codeforces-cots has the sets of tests of CodeContests instead, and people's
+    solutions; those that no judge rejected, such as one that didn't compile, are in no group.
     """
     row, sets = draft.row, draft.sets
     draft.fields |= _exchange(row)
     if has(row, "generated_checker"):
         draft.fields["checker"] = {"type": "prints_score", "language": "PYTHON3", "source": row["generated_checker"]}
     examples = sets.pop("public_tests", None)
-    if not isinstance(plain(sets.get("generated_tests")), list):
-        sets.pop("generated_tests", None)
-    if all(plain(tests) in (None, [], "[]") for tests in sets.values()):
-        others = {name: row[name] for name in SETS if has(row, name)}
-        draft.sets = others or ({} if examples is None else {"public_tests": examples})
-        draft.columns = {} if others else draft.columns
+    if _is_empty(sets.get("private_tests")):
+        sets, draft.columns = {name: row.get(name) for name in SETS}, {}
+    draft.sets = {name: tests for name, tests in sets.items() if not _is_empty(tests)}
+    if not draft.sets and examples is not None:
+        draft.sets, draft.columns = {"public_tests": examples}, {"public_tests": "examples"}
+    if not has(row, "incorrect_solutions") and (failed := draft.fields.get("incorrect_solutions")):
+        draft.fields["incorrect_solutions"] = [item for item in read_items(failed)[0] if not _is_unjudged(item)]
+
+
+def _is_unjudged(item: object) -> bool:
+    return isinstance(item, Mapping) and group_of(item.get("verdict", "wrong")) is None
+
+
+def _is_empty(tests: object) -> bool:
+    """Return whether a set holds no test: an empty list, a struct of empty lists, or only a number of tests."""
+    tests = plain(tests)
+    if isinstance(tests, Mapping):
+        return all(map(_is_empty, tests.values()))
+    return is_missing(tests) or tests in ([], "[]") or isinstance(tests, (int, float))
 
 
 def _exchange(row: Row) -> dict[str, object]:

@@ -300,7 +300,7 @@ def by_problem(rows: Iterable[Mapping[str, object]]) -> dict[str, dict[str, list
             raise ValueError(
                 f"row {position} of submissions= is no submission ({about}): it needs problem_id, source and verdict"
             )
-        group = _group(row)
+        group = group_of(first(row, *_VERDICT))
         if group is not None:
             item = {"language": first(row, *_SUBMITTED_IN), "solution": first(row, *_SUBMITTED)}
             found[_problem(row)][group] += read_solutions([item], "submissions")
@@ -314,8 +314,9 @@ def _problem(row: Mapping[str, object]) -> str:
     return f"{value}/{index}" if name.startswith("contest") and index is not None else str(value)
 
 
-def _group(row: Mapping[str, object]) -> str | None:
-    verdict = str(first(row, *_VERDICT)).strip().lower().replace("_", " ")
+def group_of(verdict: object) -> str | None:
+    """Return the group of a submission with this verdict; None if it doesn't say whether the submission is right."""
+    verdict = str(verdict).strip().lower().replace("_", " ")
     if verdict in _RIGHT:
         return "solutions"
     return None if _NEITHER.fullmatch(verdict) else "incorrect_solutions"

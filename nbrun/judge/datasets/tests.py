@@ -21,11 +21,13 @@ import ast
 import json
 import keyword
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from itertools import repeat
 from operator import contains
-from typing import Any
+from typing import Any, NamedTuple
 
 from nbrun.judge.datasets.values import NOT_PARSED, column_of, first, flags_of, is_missing, mapping_in, parsed, plain
 
@@ -43,12 +45,17 @@ _CALLS = ("function_call", "functional", "function", "call_based")
 #: An argument by its name, as LeetCode writes examples: `nums = [1, 2], target = 3`.
 _NAMED = re.compile(r"\s*[A-Za-z_]\w* *=[^=]")
 _CALL_IN_JSON = re.compile(rf'"(?:{"|".join(_CALLS)})"|"input": *"{_NAMED.pattern}')
-_LITERALS = ("True", "False", "None")
+#: Marks an argument whose keys are integers.
+INT_KEYS = "(int keys)"
+_INTEGER = re.compile(r"-?\d+")
 _STREAMS = ("stdin_stdout", "stdin", "stdio", "standard_input", "standard", "")
 _SAYS_KIND = {"type", "testtype", "fn_name", "metadata"}
 #: EvalPlus writes megabytes of literals; parsing them here would take longer than judging.
 _LONGEST_PARSED = 1 << 20
 _CODE = re.compile(r"^\s*(?:assert|def|class|import|from)\b", re.MULTILINE)
+#: The module after "from", or the modules after "import".
+_IMPORT = re.compile(r"from\s+([A-Za-z_][\w.]*)\s+import\b|import\s+([A-Za-z_][\w. ,]*)")
+_LINES_OF_IMPORTS = 100
 _ENTRY = re.compile(r"[A-Za-z_][\w.]*(?:\(\))?(?:\.[A-Za-z_]\w*)?")
 _LIST_OF_TEXT = re.compile(r'\s*\[\s*"')
 
@@ -66,7 +73,23 @@ class Tests:
     __test__ = False  # or pytest would collect this class because of its name
 
     tests: list[dict[str, Any]]
-    harness: dict[str, object] | None = field(default=None)
+    harness: dict[str, Any] | None = field(default=None)
+
+    def joined(self, other: Tests, where: str) -> Tests:
+        """Return these tests and others, whose harness may need other libraries.
+
+        Raises:
+            ValueError: the others are of another kind.
+        """
+        kind, another = ({**(tests.harness or {}), "needs": None} for tests in (self, other))
+        if kind != another:
+            raise ValueError(f"{where!r} holds tests of another kind than the sets before it")
+        return Tests(self.tests + other.tests, self.harness).needing((other.harness or {}).get("needs", ()))
+
+    def needing(self, libraries: Iterable[str]) -> Tests:
+        """Return these tests with libraries that must be installed where they are run."""
+        needs = sorted({*(self.harness or {}).get("needs", ()), *libraries})
+        return replace(self, harness={**(self.harness or {}), "needs": needs}) if needs else self
 
 
 def read_tests(value: object, where: str, function: str | None = None) -> Tests:
@@ -235,7 +258,7 @@ def _read_list(rows: Sequence[Mapping[str, Any]], where: str, function: str | No
     if len(names) > 1:
         named = ", ".join(sorted(repr(name) if name else "standard input" for name in names))
         raise ValueError(f"{where!r} mixes tests of several kinds: {named}")
-    return read_calls([_values_of(row) for row in rows], str(names.pop()), where)
+    return read_calls([_call_in(row, f"{where}[{i}]") for i, row in enumerate(rows)], str(names.pop()), where)
 
 
 def _function_of(row: Mapping[str, object], where: str, function: str | None) -> str | None:
@@ -314,9 +337,9 @@ def _stream(value: object, side: str, where: str) -> str | bytes:
         return _unix("".join(line if line.endswith("\n") else line + "\n" for line in value))
     if is_missing(value):
         raise ValueError(f"{where}: its {side} holds nothing")
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)):
         raise ValueError(f"{where}: its {side} is a {type(value).__name__}, not text")
-    return repr(value)  # people write an answer of one number like this
+    return str(value)  # people write an answer of one number like this
 
 
 def _unix(text: str) -> str:
@@ -339,39 +362,67 @@ def says_call(value: object) -> bool:
     return kind in _CALLS or (kind == "" and isinstance(given, str) and _NAMED.match(given) is not None)
 
 
-def _values_of(row: Mapping[str, object]) -> tuple[Any, Any]:
-    """Return the arguments and the result of a call.
+class Call(NamedTuple):
+    """One call of a function.
 
-    The type "function_call" has one list of arguments, which may be JSON text; "functional" has a line for each.
+    Attributes:
+        arguments: a list of values, or a mapping of names to values.
+        may_be_wrapped: whether a result that is a list of one value may mean that value.
+        alternative: another result that is right; None for none.
     """
-    given, due = row.get("input"), plain(row.get("output"))
-    values = _json_or_text(given)
-    if str(row.get("type")).lower() == "function_call" and isinstance(values, list):
-        return values, _json_or_text(due)
-    return given, due
+
+    arguments: object
+    result: Any
+    may_be_wrapped: bool = True
+    alternative: object = None
 
 
-def read_calls(calls: Sequence[tuple[Any, Any]], name: str, where: str) -> Tests:
-    """Return tests that call a function, from pairs of arguments and result.
+def _call_in(row: Mapping[str, object], where: str) -> Call:
+    """Return the call in a test.
 
-    Arguments that are text are lines of JSON, one line for each argument, and the result is JSON too. A list has the
-    arguments' values, a mapping has arguments by name. If each result is a list of one value, the value itself is right
-    too, because APPS, TACO and SYNTHETIC-1 wrap results in lists.
+    Arguments as text are a line of JSON for each, and the result is JSON too. The type "function_call" has one list of
+    arguments, which may be JSON text.
+    """
+    given, due, kind = row.get("input"), plain(row.get("output")), _kind_of(row)
+    if not isinstance(given, str):
+        return Call(_arguments(given, where), _json_or_text(due) if kind == "function_call" else due)
+    result = _json_or_text(due)
+    if kind == "function_call" and isinstance(values := _json_or_text(given), list):
+        return Call(values, result)
+    literal = due if isinstance(due, str) and _is_literal(due) else None  # the text "True" is right too
+    return Call(_arguments(given, where), result, kind != "functional", literal)
+
+
+def read_calls(calls: Sequence[Call], name: str, where: str) -> Tests:
+    """Return tests that call a function.
+
+    If each result is a list of one value, the value itself is right too, because APPS, TACO and SYNTHETIC-1 wrap
+    results in lists. LiveCodeBench, whose type is "functional", does not.
     """
     if not name.isidentifier() or keyword.iskeyword(name):
         raise ValueError(f"{where!r} calls {name!r}, which is no name of a function")
-    is_wrapped = all(not isinstance(given, str) and isinstance(due, list) and len(due) == 1 for given, due in calls)
-    tests = [_read_call(given, due, is_wrapped, f"{where}[{i}]") for i, (given, due) in enumerate(calls)]
+    results = [call.result for call in calls if call.may_be_wrapped]
+    is_wrapped = len(results) == len(calls) and all(isinstance(due, list) and len(due) == 1 for due in results)
+    tests = [_read_call(call, is_wrapped, f"{where}[{i}]") for i, call in enumerate(calls)]
     return Tests(tests, {"type": "function", "name": name})
 
 
-def _read_call(given: object, due: Any, is_wrapped: bool, where: str) -> dict[str, Any]:
-    is_text = isinstance(given, str)
-    result = due[0] if is_wrapped else _json_or_text(due) if is_text else due
-    test: dict[str, Any] = {"input": _json(_arguments(given, where), where), "output": _json(result, where)}
-    if is_wrapped or (is_text and due in _LITERALS):  # it may be a list, or the text "True"
-        test["alternatives"] = [_json(due, where)]
-    return test
+def _read_call(call: Call, is_wrapped: bool, where: str) -> dict[str, Any]:
+    result = call.result[0] if is_wrapped else call.result
+    test: dict[str, Any] = {"input": _json(_with_int_keys(call.arguments), where), "output": _json(result, where)}
+    other = call.result if is_wrapped else call.alternative
+    return test if other is None else {**test, "alternatives": [_json(other, where)]}
+
+
+def _with_int_keys(arguments: object) -> object:
+    """Mark a first argument whose keys are integers, which JSON has made text; see `nbrun.judge.harness_program`.
+
+    The judges of APPS, TACO and PRIME do the same, for the first argument only.
+    """
+    begin = arguments[0] if isinstance(arguments, list) and arguments else None
+    if not isinstance(begin, Mapping) or not begin or not all(map(_INTEGER.fullmatch, map(str, begin))):
+        return arguments
+    return [{INT_KEYS: begin}, *arguments[1:]]  # type: ignore[index]  # it is a list
 
 
 def _arguments(given: object, where: str) -> object:
@@ -379,10 +430,12 @@ def _arguments(given: object, where: str) -> object:
     given = plain(given)
     if not isinstance(given, str):
         return given if isinstance(given, (list, Mapping)) else [given]
-    try:
-        return [json.loads(line) for line in given.split("\n") if line.strip()]
-    except (ValueError, RecursionError) as e:
-        problem = e
+    lines = [line for line in given.split("\n") if line.strip()]
+    for read in (json.loads, ast.literal_eval):
+        try:
+            return [read(line.strip()) for line in lines]
+        except (*NOT_PARSED, TypeError) as e:
+            problem = e
     try:
         call = ast.parse(f"f({given.strip()})", mode="eval").body
         if isinstance(call, ast.Call) and not call.args and call.keywords:
@@ -400,7 +453,7 @@ def _json_or_text(text: Any) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError):
         pass
-    if text.lstrip()[:1] not in ("[", "{", "(") and text not in _LITERALS:
+    if text.lstrip()[:1] not in ("[", "{", "(") and not _is_literal(text):
         return text
     try:
         value = ast.literal_eval(text.strip())  # "[True, None]"
@@ -408,6 +461,11 @@ def _json_or_text(text: Any) -> Any:
     except (*NOT_PARSED, TypeError):
         return text
     return value
+
+
+def _is_literal(text: str) -> bool:
+    """Return whether a text is a constant as Python prints it, and no JSON."""
+    return text in ("True", "False", "None") or (text[:1] == "'" and text[-1:] == "'")
 
 
 def _json(value: object, where: str) -> str:
@@ -433,7 +491,17 @@ def code_tests(codes: Sequence[Any], where: str, before: str = "") -> Tests:
     for i, code in enumerate(codes):
         _check_code(code, f"{where}[{i}]")
     tests = [{"input": f"{before}{code.rstrip()}\n", "output": PASSED} for code in codes]
-    return Tests(tests, {"type": "test_code"})
+    needs = {name for test in tests for name in _imported(test["input"])}
+    return Tests(tests, {"type": "test_code"}).needing(needs - sys.stdlib_module_names - {"solution", "__future__"})
+
+
+def _imported(code: str) -> Iterator[str]:
+    """Yield the modules that code imports in its first lines, above everything else."""
+    for line in code.split("\n", _LINES_OF_IMPORTS)[:_LINES_OF_IMPORTS]:
+        if found := _IMPORT.match(line):
+            yield from (name.split(None, 1)[0].partition(".")[0] for name in (found[1] or found[2]).split(","))
+        elif line.strip() and not line.lstrip().startswith("#"):
+            return
 
 
 def _check_code(code: object, where: str) -> None:
@@ -466,7 +534,7 @@ def _read_test_code(value: Mapping[str, Any], where: str) -> Tests | None:
         return code_tests([code], place, value.get("import_prefix") or "")
     if not isinstance(code, str):
         return None
-    return test_functions(code, place) if key == "pytest" else code_tests([code], place)
+    return read_test_file(code, place) if key == "pytest" else code_tests([code], place)
 
 
 def check_of(code: str, entry_point: object, where: str, before: str = "") -> Tests:
@@ -476,7 +544,7 @@ def check_of(code: str, entry_point: object, where: str, before: str = "") -> Te
     return code_tests([f"{code.rstrip()}\n\ncheck({entry_point})"], where, before)
 
 
-def test_functions(code: str, where: str) -> Tests:
+def read_test_file(code: str, where: str) -> Tests:
     """Return a test for each test function and test method of a test file.
 
     Raises:

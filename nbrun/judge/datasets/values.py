@@ -42,12 +42,13 @@ _BARE_MEGABYTES = ((1 << 22, _BYTE), (1 << 15, 1 / 1024), (0, 1.0))
 _LONGEST_LITERAL = 1 << 24
 #: Columns with limits, and the factor of a number without a unit; None for the data set's own unit.
 _TIME_COLUMNS = {
-    "time_limit_s": 1.0,
+    **dict.fromkeys(("time_limit_s", "time_limit_sec", "time_limit_seconds"), 1.0),
     "time_limit_ms": 1e-3,
-    **dict.fromkeys(("time_limit", "time-limit", "prob_desc_time_limit")),
+    **dict.fromkeys(("time_limit", "time-limit", "prob_desc_time_limit", "test_time_limit")),
 }
 _MEMORY_COLUMNS = {
-    "memory_limit_mb": 1.0,
+    **dict.fromkeys(("memory_limit_mb", "memory_limit_mib"), 1.0),
+    **dict.fromkeys(("memory_limit_kb", "memory_limit_kib"), 1 / 1024),
     "memory_limit_bytes": _BYTE,
     **dict.fromkeys(("memory_limit", "memory-limit", "prob_desc_memory_limit")),
 }
@@ -56,11 +57,20 @@ LIMITS = (*_TIME_COLUMNS, *_MEMORY_COLUMNS, "output_limit_mb")
 NOT_PARSED = (ValueError, SyntaxError, RecursionError, MemoryError)
 
 
-def plain(value: object) -> Any:
-    """Return a tuple or an array of numpy, pandas or pyarrow as a list, and any other value unchanged."""
+def plain(value: Any) -> Any:
+    """Return a tuple, a table or an array of numpy, pandas or pyarrow as a list, and a buffer as bytes.
+
+    Any other value stays unchanged.
+    """
+    if isinstance(value, (str, bytes)):
+        return value
     if isinstance(value, tuple):
         return list(value)
-    return value.tolist() if hasattr(value, "tolist") and not isinstance(value, (str, bytes)) else value
+    if isinstance(value, (bytearray, memoryview)):
+        return bytes(value)
+    if hasattr(value, "itertuples"):  # a DataFrame
+        return value.to_dict("records")
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 def is_missing(value: object) -> bool:
@@ -105,8 +115,9 @@ def parsed(value: object, where: str) -> object:
     Raises:
         ValueError: the text is neither.
     """
+    value = plain(value)
     if not isinstance(value, (str, bytes)):
-        return plain(value)
+        return value
     try:
         return json.loads(value)
     except (ValueError, RecursionError) as e:
@@ -175,7 +186,7 @@ class _Quantity(NamedTuple):
         return self.number * factor or None
 
 
-def seconds(value: object, where: str, unit_s: float | None = None) -> float | None:
+def seconds(value: Any, where: str, unit_s: float | None = None) -> float | None:
     """Return a time limit in seconds: a number, "2.0 seconds", "1500 ms", or `{"seconds", "nanos"}`; None for none.
 
     Args:
@@ -193,6 +204,8 @@ def seconds(value: object, where: str, unit_s: float | None = None) -> float | N
         return None
     if hasattr(value, "total_seconds"):  # a timedelta
         return number(value.total_seconds(), where) or None
+    if hasattr(value, "dtype") and value.dtype.kind == "m":  # numpy's
+        return number(value.astype("timedelta64[ns]").astype(float) / 1e9, where) or None
     if isinstance(value, str) and value.lstrip().startswith("{"):
         value = parsed(value, where)
     if not isinstance(value, Mapping):

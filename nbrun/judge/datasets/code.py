@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from nbrun.judge.datasets.shape import SOLUTIONS, Draft, Row, Shape, in_python
-from nbrun.judge.datasets.tests import Tests, check_of, code_tests, test_functions
+from nbrun.judge.datasets.tests import Tests, check_of, code_tests, read_test_file
 from nbrun.judge.datasets.values import column_of, first, number, parsed, plain, text_of
 from nbrun.judge.languages import language_name
 
 _IDS = ("task_id", "id", "name")
 #: What the authors of BigCodeBench allow at least for the tests of a solution, in seconds.
 _BIGCODEBENCH_S = 20.0
+#: What the authors of LeetCodeDataset allow for all calls of a function, often more than a hundred, in seconds.
+_LEETCODE_S = 10.0
 
 
 # ---- solutions that continue a prompt
@@ -53,6 +54,8 @@ def _humaneval(draft: Draft) -> None:
     entry: Any = row["entry_point"]
     if "def check(" not in text_of(row, "test"):
         raise ValueError("'test' defines no function `check`, so nothing is known of how it is run")
+    if column_of(row, "completion"):
+        draft.fields["time_limit_s"] = draft.fields["time_limit_s"] or _LEETCODE_S
     _complete(draft, text_of(row, "prompt"), str(entry).rpartition(".")[2])
     draft.read = lambda code, where, _: check_of(str(code), entry, where)
 
@@ -114,14 +117,8 @@ def _bigcodebench(draft: Draft) -> None:
     _complete(draft, text_of(draft.row, "code_prompt"), text_of(draft.row, "entry_point"))
     draft.fields["time_limit_s"] = draft.fields["time_limit_s"] or _BIGCODEBENCH_S
     libs = parsed(first(draft.row, "libs") or [], "libs")
-    named = [str(lib) for lib in libs] if isinstance(libs, list) else []
-    needs = sorted({lib for lib in named if lib not in sys.stdlib_module_names})
-
-    def read(code: object, where: str, _: str | None) -> Tests:
-        tests = test_functions(str(code), where)
-        return replace(tests, harness={**(tests.harness or {}), "needs": needs}) if needs else tests
-
-    draft.read = read
+    needs = {str(lib) for lib in (libs if isinstance(libs, list) else [])} - sys.stdlib_module_names
+    draft.read = lambda code, where, _: read_test_file(str(code), where).needing(needs)
 
 
 #: `canonical_solution` continues `code_prompt`.
@@ -206,27 +203,28 @@ def _mbpp(draft: Draft) -> None:
     def read(value: object, where: str, _: str | None) -> Tests:
         tests = code_tests(plain(parsed(value, where)), where, before)
         if where == "test_list" and isinstance(last, str) and last.strip():
-            tests.tests.extend(code_tests([last], "test").tests)
+            return tests.joined(code_tests([last], "test"), "test")
         return tests
 
     draft.read = read
 
 
 MBPP = Shape(
-    "MBPP, MBPP+",
-    "https://huggingface.co/datasets/google-research-datasets/mbpp, https://huggingface.co/datasets/evalplus/mbppplus",
-    sets={"tests": ("test_list",), "challenge_test_list": ("challenge_test_list",)},
-    needs=(("test_list",),),
+    "MBPP, MBPP+, OpenCoder",
+    "https://huggingface.co/datasets/google-research-datasets/mbpp, "
+    "https://huggingface.co/datasets/evalplus/mbppplus, https://huggingface.co/datasets/OpenCoder-LLM/opc-sft-stage2",
+    sets={"tests": ("test_list", "testcase"), "challenge_test_list": ("challenge_test_list",)},
+    needs=(("test_list",), ("testcase", "entry_point")),
     solutions=("code",),
     language=in_python,
-    ids=_IDS,
+    ids=(*_IDS, "seq_id"),
     columns=("test", "test_imports", "test_setup_code"),
     finish=_mbpp,
 )
 
 
 def _kodcode(draft: Draft) -> None:
-    draft.read = lambda code, where, _: test_functions(str(code), where)
+    draft.read = lambda code, where, _: read_test_file(str(code), where)
 
 
 def _has_test_file(row: Row) -> bool:
