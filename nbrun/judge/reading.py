@@ -368,9 +368,9 @@ def read_problems(
     """Read problems with their solutions, tests and limits, as samples for `nbrun.start`.
 
     It recognises rows in the published shapes of CodeContests, CodeContests+ and -O, Open R1's Codeforces and IOI,
-    LiveCodeBench, APPS, TACO, xCodeEval, DeepCoder, SYNTHETIC-1, Eurus-2, verl, Skywork-OR1, HumanEval, EvalPlus,
-    BigCodeBench, KodCode, MBPP and SandboxFusion, and nbrun's own. `nbrun/docs/datasets.md` describes what is read of
-    each.
+    LiveCodeBench, APPS, TACO, xCodeEval, rStar-Coder, DeepCoder, SYNTHETIC-1, Eurus-2, verl, Skywork-OR1, HumanEval,
+    EvalPlus, BigCodeBench, KodCode, MBPP, OpenCoder and SandboxFusion, and nbrun's own. `nbrun/docs/datasets.md`
+    describes what is read of each.
 
     Args:
         source: one of these: a JSONL file with a problem on each line (also .gz, .zst, .bz2 and .xz); a JSON file with
