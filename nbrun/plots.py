@@ -62,6 +62,11 @@ def short(text: Any, chars: int = LABEL_CHARS) -> str:
     return kept.replace("$", r"\$").replace("\n", " ")
 
 
+def numbers(column: pd.Series[Any]) -> Any:
+    """Return a column as floats, also where a file has made texts of its numbers; NaN where it has none."""
+    return np.asarray(pd.to_numeric(column, errors="coerce").astype("Float64").to_numpy("float64", na_value=np.nan))
+
+
 def whole(ax: Axes) -> None:
     """Show whole numbers from 0 on the y axis."""
     from matplotlib.ticker import FuncFormatter, MaxNLocator
@@ -288,10 +293,10 @@ def times(df: pd.DataFrame, ax: Axes | None = None, *, limit_s: float | str | No
     """
     need(df, ("max_time_s", "verdict", *((limit_s,) if isinstance(limit_s, str) else ())), "times")
     ax = axes(ax)
-    seconds = np.asarray(df["max_time_s"].astype("float64"), dtype="float64")
+    seconds = numbers(df["max_time_s"])
     limit: float | None
     if isinstance(limit_s, str):
-        seconds, limit = seconds / np.asarray(df[limit_s].astype("float64"), dtype="float64"), 1.0
+        seconds, limit = seconds / numbers(df[limit_s]), 1.0
     else:
         limit = limit_s
     verdict = df["verdict"].astype("object").fillna("no verdict")
@@ -347,7 +352,7 @@ def endpoints(df: pd.DataFrame, ax: Axes | None = None, *, by: str | None = None
             "failed": failed,
             "late": late & ~failed,
             "fine": ~failed & ~late,
-            "duration_s": df["duration_s"].astype("float64"),
+            "duration_s": numbers(df["duration_s"]),
         }
     )
     of = parts.groupby("endpoint")
@@ -382,8 +387,9 @@ def endpoints(df: pd.DataFrame, ax: Axes | None = None, *, by: str | None = None
 
 def _ended(df: pd.DataFrame) -> Any:
     """Return when each task ended; not-a-time for results of the older program."""
-    seconds = pd.to_timedelta(df["duration_s"].astype("float64").fillna(0), unit="s")
-    return (df["started_at"] + seconds).dt.tz_localize(None).to_numpy("M8[us]")
+    seconds = pd.to_timedelta(np.nan_to_num(numbers(df["duration_s"])), unit="s")
+    started = pd.DatetimeIndex(pd.to_datetime(df["started_at"], utc=True, errors="coerce", format="ISO8601"))
+    return (started + seconds).tz_localize(None).to_numpy("M8[us]")
 
 
 def _time_axis(ax: Axes, when: Any) -> None:

@@ -223,7 +223,7 @@ def _of_directory(results: Results, sample_id: str, group: str | None, index: in
     by_index = {e["index"] if e["index"] is not None else i: e for i, e in enumerate(entries[group])}
     if index not in by_index:
         raise InputError(
-            f"show: sample {sample_id!r} has no saved {group} with index {index}; "
+            f"show: sample {sample_id!r} has no saved {group} with index {index!r}; "
             f"there are {len(by_index)}, from {min(by_index)} to {max(by_index)}."
         )
     return view_entry(sample_id, group, by_index[index])

@@ -11,6 +11,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from math import comb
 from typing import Any
 
@@ -51,6 +52,7 @@ COUNTS = (
     "n_true_negative",
     *COUNTED.values(),
 )
+MISSING = ("n_missing", "is_partial")
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 
@@ -147,6 +149,8 @@ def _read_by(by: Any, columns: Collection[Any]) -> list[str]:
         )
     if len(set(names)) < len(names):
         raise InputError(f"by={by!r}: give each column once.")
+    if made := {*RATES, *COUNTS, *MISSING} & {*names}:
+        raise InputError(f"by={by!r}: a column {', '.join(sorted(made))} is made of it; rename yours.")
     return names
 
 
@@ -192,10 +196,18 @@ def decided(df: pd.DataFrame) -> tuple[Array, Array]:
     rejected = where(df["verdict"], rejects) & done
     if "accepted" in df.columns:
         own = done & ~accepted & ~rejected & ~where(df["verdict"], "JudgeError".__eq__)
-        flags = df["accepted"].astype("boolean")
+        flags = _flags(df["accepted"])
         accepted |= own & flags.to_numpy(bool, na_value=False)
         rejected |= own & ~flags.to_numpy(bool, na_value=True)
     return accepted, rejected
+
+
+def _flags(column: pd.Series[Any]) -> pd.Series[Any]:
+    """Return a column of booleans, which may have become numbers or texts in a file."""
+    try:
+        return column.astype("boolean")
+    except (TypeError, ValueError):
+        return column.map({True: True, False: False, "True": True, "False": False}).astype("boolean")
 
 
 def sides(df: pd.DataFrame, positive: str) -> tuple[Array, Array]:
@@ -237,8 +249,11 @@ def _count(df: pd.DataFrame, marks: Mapping[str, Array], names: Sequence[str]) -
     if not names:
         return pd.DataFrame({column: [int(mark.sum())] for column, mark in marks.items()})
     groups = df.groupby(list(names), observed=True, sort=True, dropna=False)
-    number = groups.ngroup().to_numpy()
-    keys = groups.size().reset_index()[list(names)]
+    try:
+        number = groups.ngroup().to_numpy()
+    except TypeError as e:
+        raise InputError(f"by={list(names)!r}: {e}. Group by columns of plain values.") from None
+    keys = groups.size().index.to_frame(index=False)
     for name in names:
         if isinstance(keys[name].dtype, pd.CategoricalDtype):  # so that indices of other frames compare with it
             keys[name] = keys[name].astype("object")
@@ -281,17 +296,15 @@ def _by_sample(
     df: pd.DataFrame, marks: Mapping[str, Array], names: Sequence[str], counts: pd.DataFrame
 ) -> dict[str, Any]:
     """Return the mean of samples' rates, over the samples that have one."""
-    inner = list(dict.fromkeys([*names, "sample_id"]))
-    of_sample = _count(df, marks, inner)
+    of_sample = _count(df, marks, list(dict.fromkeys([*names, "sample_id"])))
     out: dict[str, Any] = {}
     for rate, hits, n in (("tpr", "n_true_positive", "n_positive"), ("tnr", "n_true_negative", "n_negative")):
         share = (of_sample[hits] / of_sample[n].where(of_sample[n] > 0)).astype(float)
-        if names:
-            of = share.groupby(level=list(range(len(names))), observed=True, sort=True, dropna=False)
-            mean, deviation, count = (s.reindex(counts.index) for s in (of.mean(), of.std(), of.count()))
-        else:
-            mean, deviation, count = (pd.Series([x]) for x in (share.mean(), share.std(), share.count()))
-        half: Any = Z * deviation.where(deviation > 0) / np.sqrt(count)
+        by: Any = {"level": list(range(len(names)))} if names else {"by": np.zeros(len(share), int)}
+        of = share.groupby(**by, observed=True, sort=True, dropna=False)
+        facts = of.agg(["mean", "std", "count", "min", "max"]).reindex(counts.index)
+        half: Any = Z * facts["std"].where(facts["max"] > facts["min"]) / np.sqrt(facts["count"])
+        mean = facts["mean"]
         out[rate], out[f"{rate}_low"], out[f"{rate}_high"] = mean, (mean - half).clip(0, 1), (mean + half).clip(0, 1)
     out["balanced_accuracy"] = (out["tpr"] + out["tnr"]) / 2
     return {name: _floats(out[name]) for name in RATES}
@@ -562,6 +575,9 @@ def _frames(runs: Mapping[str, Results]) -> list[pd.DataFrame]:
         )
     if len(runs) < 2:
         raise InputError(f"compare takes two runs or more, not {len(runs)}.")
+    for name, other in combinations(runs, 2):
+        if str(name) == str(other) or f"diff_{other}" == str(name) or f"diff_{name}" == str(other):
+            raise InputError(f"compare: the names {name!r} and {other!r} make columns of one name; change one of them.")
     frames = [_frame(str(name), results) for name, results in runs.items()]
     if len({pd.api.types.is_numeric_dtype(f["sample_id"].dtype) for f in frames}) > 1:  # integers here, text there
         frames = [f.assign(sample_id=f["sample_id"].astype(str).astype(object)) for f in frames]
@@ -571,16 +587,23 @@ def _frames(runs: Mapping[str, Results]) -> list[pd.DataFrame]:
 def _frame(name: str, results: Results) -> pd.DataFrame:
     if isinstance(results, pd.DataFrame):
         lacking(results, COMPARED, f"compare: {name!r}")
-        return results
+        return results.assign(occurrence=pd.to_numeric(results["occurrence"]))  # which a file may have made text
     return load_results(results, columns=LOADED)
 
 
 def _joined(frames: Sequence[pd.DataFrame], name: str) -> Any:
     """Return a column of all frames, categorical where it is so in one of them, and empty where a frame lacks it."""
     parts = [f[name] if name in f else pd.Series([None] * len(f), dtype="object") for f in frames]
+    parts = [p.astype(object) if isinstance(p.dtype, pd.ArrowDtype) else p for p in parts]
     if any(isinstance(p.dtype, pd.CategoricalDtype) for p in parts):
-        return pd.api.types.union_categoricals([pd.Categorical(p) for p in parts], sort_categories=True)
+        return pd.api.types.union_categoricals(list(map(_categorical, parts)), sort_categories=True)
     return pd.concat(parts, ignore_index=True)
+
+
+def _categorical(column: pd.Series[Any]) -> pd.Categorical:
+    """Return a categorical whose texts are of one type, whatever made the frame."""
+    made = pd.Categorical(column)
+    return pd.Categorical.from_codes(made.codes, made.categories.astype(object))
 
 
 def _refuse_doubled(rows: pd.DataFrame, number: Array, which: Array, names: list[str]) -> None:

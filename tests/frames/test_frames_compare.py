@@ -130,6 +130,9 @@ def test_what_cannot_be_compared(two_runs, judged_run):
         nbrun.compare({"a": a, "b": pd.concat([a, a])})
     with pytest.raises(InputError, match="no such folder"):
         nbrun.compare({"a": a, "b": "nowhere"})
+    for one, other in ((1, "1"), ("diff_b", "b")):
+        with pytest.raises(InputError, match=f"{one!r}.*{other!r}"):
+            nbrun.compare({one: a, other: a})
     with pytest.raises(InputError, match="two runs, not 3"):
         confusion({"a": a, "b": a, "c": a})
 

@@ -11,9 +11,13 @@ import pytest
 from conftest import OLD, PROBLEMS, answer, judged, run
 
 import nbrun
+from nbrun import plots
 from nbrun.errors import InputError
 from nbrun.frames import align, confusion, mcnemar
 from nbrun.tools.check import check
+
+plt = pytest.importorskip("matplotlib.pyplot", reason="needs matplotlib")
+plt.switch_backend("Agg")
 
 
 @pytest.mark.parametrize(
@@ -40,6 +44,50 @@ def test_every_frame_goes_to_parquet_and_back(judged_run, tmp_path, made):
             assert [json.loads(text) for text in back.entry] == list(df.entry)
         else:
             assert back[column].astype(object).fillna("-").tolist() == df[column].astype(object).fillna("-").tolist()
+
+
+def again(df, **options):
+    """The frame as it comes back from a CSV file."""
+    return pd.read_csv(io.StringIO(df.to_csv(index=False)), **options)
+
+
+WAYS = {
+    "CSV": again,
+    "CSV as text": lambda df: again(df, dtype=str),
+    "CSV with nullable types": lambda df: again(df, dtype_backend="numpy_nullable"),
+    "CSV with Arrow's types": lambda df: again(df, dtype_backend="pyarrow"),
+    "JSON": lambda df: pd.read_json(
+        io.StringIO(df.to_json(orient="records", date_unit="us", double_precision=15)), orient="records"
+    ),
+    "Parquet": lambda df: pd.read_parquet(io.BytesIO(df.to_parquet())),
+    "Arrow": lambda df: pa.Table.from_pandas(df).to_pandas(types_mapper=pd.ArrowDtype),
+    "objects": lambda df: df.astype(object),
+    "numbers": lambda df: df.assign(accepted=df.accepted.astype("Float64")),
+    "another order": lambda df: df.iloc[::-1].set_index("key", drop=False),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_frame_that_comes_back_says_the_same(judged_run, way):
+    df = nbrun.load_results(judged_run)
+    back = WAYS[way](df)
+    for by in ("sample_id", ["group", "language"], None):
+        a, b = (nbrun.rates(x, by=by).astype(object).fillna("-") for x in (df, back))
+        assert a.to_dict("records") == b.to_dict("records")
+    assert sorted(nbrun.unexpected(back).key) == sorted(nbrun.unexpected(df).key)
+    same = nbrun.compare({"a": df, "b": back})
+    assert same.sample_id.tolist() == ["p1", "p2"]
+    assert same.n_flipped.tolist() == [0, 0]
+    assert same.n_compared.tolist() == nbrun.compare({"a": df, "b": df}).n_compared.tolist()
+    table = confusion({"a": back, "b": judged_run})
+    assert table.to_numpy().sum() == table.to_numpy().trace() == len(df)
+    assert nbrun.show(back.iloc[0], results=judged_run).source
+    for draw in (plots.verdicts, plots.progress, plots.throughput, plots.times, plots.endpoints):
+        a, b = (draw(x) for x in (df, back))
+        assert a.get_title() == b.get_title()
+        assert [line.get_xydata().tolist() for line in a.lines] == [line.get_xydata().tolist() for line in b.lines]
+        assert [t.get_text() for t in a.texts] == [t.get_text() for t in b.texts]
+    plt.close("all")
 
 
 def test_an_arrow_table(judged_run):

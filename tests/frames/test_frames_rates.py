@@ -109,6 +109,12 @@ def test_weighted_by_solution_or_by_sample(two):
     assert meant["tpr_high"] == pytest.approx(0.625 + half)
     assert pooled["tnr"] == meant["tnr"] == 1.0
     assert pd.isna(meant["tnr_low"]), "one sample says nothing about others"
+    rows = [(f"s{i}", RIGHT, "Accepted" if j == 0 else "WrongAnswer") for i in range(7) for j in range(10)]
+    equal = pd.DataFrame(rows, columns=["sample_id", "group", "verdict"]).assign(status="done")
+    for by in (None, "group"):
+        (meant,) = nbrun.rates(equal, by=by, average="macro").to_dict("records")
+        assert meant["tpr"] == pytest.approx(0.1)
+        assert pd.isna(meant["tpr_low"]), "samples of one rate give no interval, whatever their mean is rounded to"
     with pytest.raises(InputError, match="average"):
         nbrun.rates(two, average="task")
 
@@ -225,6 +231,13 @@ def test_ten_thousand_samples_take_no_loop():
 def test_what_is_no_column_to_group_by_is_refused_by_name(by):
     with pytest.raises(InputError, match="by="):
         nbrun.rates(frame((RIGHT, "Accepted")), by=by)
+
+
+@pytest.mark.parametrize(("name", "values"), [("nested", [[1], [2]]), ("tpr", ["a", "b"]), ("n_missing", [1, 2])])
+def test_a_column_that_can_not_be_grouped_by_is_refused_by_name(name, values):
+    df = frame((RIGHT, "Accepted"), (RIGHT, "WrongAnswer")).assign(**{name: values})
+    with pytest.raises(InputError, match=name):
+        nbrun.rates(df, by=name)
 
 
 def test_a_column_of_ones_own_may_have_any_name():
