@@ -75,7 +75,7 @@ class Terminal:
     def end(self) -> int:
         code = self.child.wait(DEADLINE_S)
         self.took_s = time.monotonic() - self.began
-        self._reader.join(10)
+        self._reader.join(60)
         os.close(self._master)
         return code
 

@@ -49,7 +49,7 @@ class Run:
 
     def look(self, times: int = 2) -> None:
         for _ in range(times):
-            assert self.looked.acquire(timeout=10)
+            assert self.looked.acquire(timeout=60)
 
 
 class Terminal(io.StringIO):
@@ -65,7 +65,7 @@ class Clock:
 
 
 def wait_for_end(shown: console.Console) -> None:
-    shown._thread.join(10)
+    shown._thread.join(60)
     assert not shown._thread.is_alive()
 
 

@@ -28,7 +28,7 @@ def hostile(tmp_path):
 
     d = tmp_path / "r"
     samples = [{"id": f"=cmd(){ESCAPE}", "solutions": ["@x", "y"]}, {"id": "+1a", "solutions": ["-x"]}]
-    nbrun.start(samples, fn, d, groups=["solution"], view=None, retry=None, workers=1).wait(30)
+    nbrun.start(samples, fn, d, groups=["solution"], view=None, retry=None, workers=1).wait(60)
     (d / f"bad{ESCAPE}.json").write_text("")
     (d / "worse\n\x1b[31m.json").write_text('{"id": "\x1b[31m", "solution_result": [')
     (d / ".nbrun" / "runs.log").open("a").write("damaged\n")
@@ -62,7 +62,7 @@ def test_the_console_prints_no_control_characters(tmp_path):
         "import nbrun, sys; e = sys.argv[2].encode().decode('unicode_escape')\n"
         "def fn(task):\n    raise ValueError(e)\n"
         "run = nbrun.start([{'id': e, 'solutions': [1]}], fn, sys.argv[1], groups=['solution'], view='console',"
-        " retry=None)\nrun.wait(20)"
+        " retry=None)\nrun.wait(60)"
     )
     sent = r"\x1b]0;title\x07\x1b[31m"
     p = subprocess.run([sys.executable, "-c", code, str(tmp_path / "r"), sent], capture_output=True, text=True)
@@ -103,7 +103,7 @@ def test_html_is_escaped(hostile, tmp_path):
 
     run = nbrun.start([{"id": evil, "solutions": [evil, "y"]}], fn, tmp_path / "h", groups=["solution"], view=None,
                       retry=None)  # fmt: skip
-    run.wait(20)
+    run.wait(60)
     pages = [run._repr_mimebundle_()["text/html"], nbrun.show(tmp_path / "h", evil)._repr_html_()]
     pages += [nbrun.show(tmp_path / "h", evil, index=i)._repr_html_() for i in (0, 1)]
     for page in pages:

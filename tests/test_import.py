@@ -20,7 +20,7 @@ STEPS = [
     "import nbrun.frames.parallel",
     "import nbrun, tempfile\n"
     "run = nbrun.start([1, 2], lambda task: {}, tempfile.mkdtemp(), view=None)\n"
-    "assert run.wait(30).done == 2",
+    "assert run.wait(60).done == 2",
 ]
 
 

@@ -39,12 +39,12 @@ def _check_often(tuning: Callable[..., None]) -> None:
 def test_the_run_continues_when_the_judge_is_available_again(tmp_path: Path) -> None:
     judge = Flaky()
     run = nbrun.start(SAMPLES, judge, tmp_path / "r", workers=4, view=None)
-    assert judge.asked.wait(10)
+    assert judge.asked.wait(60)
     assert run.progress.state is State.PAUSED
     assert "no server answers" in run.progress.message
     assert run.progress.errors == 0
     judge.back.set()
-    progress = run.wait(20)
+    progress = run.wait(60)
     assert (progress.state, progress.done, progress.message) == (State.DONE, 40, "")
     assert set(nbrun.load_results(tmp_path / "r")["attempts"]) == {1}
 
@@ -52,14 +52,14 @@ def test_the_run_continues_when_the_judge_is_available_again(tmp_path: Path) -> 
 def test_a_run_that_the_user_has_paused_waits_for_the_user(tmp_path: Path) -> None:
     judge = Flaky()
     run = nbrun.start(SAMPLES, judge, tmp_path / "r", workers=4, view=None)
-    assert judge.asked.wait(10)
+    assert judge.asked.wait(60)
     run.pause()
     judge.back.set()
     judge.asked.clear()
     assert not judge.asked.wait(0.2)
     assert run.progress.state is State.PAUSED
     run.resume()
-    assert run.wait(20).done == 40
+    assert run.wait(60).done == 40
 
 
 def test_an_unsupported_item_is_tried_once_and_does_not_stop_the_run(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_an_unsupported_item_is_tried_once_and_does_not_stop_the_run(tmp_path: P
         return {}
 
     run = nbrun.start(SAMPLES, fn, tmp_path / "r", workers=2, view=None)
-    progress = run.wait(20)
+    progress = run.wait(60)
     assert (progress.done, progress.errors) == (10, 30)
     df = nbrun.load_results(tmp_path / "r")
     assert set(df["attempts"]) == {1}

@@ -68,7 +68,7 @@ def test_both_commands_are_at_most_30_s_late_and_correct_at_the_end(
         until(lambda: run.progress.done >= SAMPLES * TASKS - (SAMPLES - 1) * HELD, lambda: run)
         held = {f"results/s{i}.json": (TASKS - HELD, TASKS, False) for i in range(1, SAMPLES)}
         truth = {"results/s0.json": (TASKS, TASKS, True), **held}
-        until(lambda: progress_of_files(tmp_path) == truth, lambda: progress_of_files(tmp_path), timeout_s=LATE_S)
+        until(lambda: progress_of_files(tmp_path) == truth, lambda: progress_of_files(tmp_path), promised_s=LATE_S)
         assert unfinished(tmp_path) == SAMPLES - 1
     finally:
         may_end.set()

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 import nbrun
+from tests.waiting import patience
 
 PAGE = Path(__file__).parents[2] / "nbrun" / "docs" / "tasks.md"
 REQUESTS, LIMIT, LATENCY_S = 2400, 400, 0.02
@@ -34,7 +35,7 @@ class Server:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._serve, name="server", daemon=True)
         self._thread.start()
-        assert self._ready.wait(10)
+        assert self._ready.wait(60)
 
     def _serve(self) -> None:
         async def begin() -> None:
@@ -47,7 +48,7 @@ class Server:
 
     def close(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._thread.join(60)
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -115,7 +116,7 @@ def test_of_all_requests_under_five_percent_are_refused(
     def ask(task: nbrun.Task) -> Any:
         connection = getattr(local, "connection", None)
         if connection is None:
-            connection = local.connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+            connection = local.connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
         connection.request("GET", "/")
         response = connection.getresponse()
         body = response.read()
@@ -139,7 +140,7 @@ def test_of_all_requests_under_five_percent_are_refused(
     assert (progress.done, progress.errors) == (REQUESTS, 0)
     assert server.answered == REQUESTS + server.refused
     assert 0 < server.refused < 0.05 * server.answered, (server.refused, server.answered)
-    assert progress.elapsed_s < 2.5 * REQUESTS / LIMIT
+    assert progress.elapsed_s < patience(2.5 * REQUESTS / LIMIT)
 
 
 def test_other_errors_are_exceptions(recipe: dict[str, Any]) -> None:

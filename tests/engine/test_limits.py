@@ -14,7 +14,7 @@ import pytest
 import nbrun
 from nbrun.errors import SystematicFailureError
 from tests.engine.backends import Backend, open_backend
-from tests.waiting import until
+from tests.waiting import patience, until
 
 QUICK = nbrun.RetryPolicy(delay_s=0.001)
 
@@ -75,10 +75,10 @@ def test_both_counts_survive_a_restart(tmp_path: Path) -> None:
                           retry=patient)  # fmt: skip
         until(lambda run=run: run.progress.waiting == 2, "both wait")
         run.stop(drain=False)
-        run.wait(20)
+        run.wait(60)
     run = nbrun.start([{"id": "s", "items": ["raises", "asks"]}], fn, tmp_path / "r", groups=["item"], view=None,
                       retry=patient)  # fmt: skip
-    progress = run.wait(20)
+    progress = run.wait(60)
     assert (progress.errors, calls) == (2, {"raises": 3, "asks": 3})
 
 
@@ -111,8 +111,8 @@ def test_many_quick_retries_take_little_longer_than_was_asked(tmp_path: Path) ->
     began = time.monotonic()
     fn = lambda t: nbrun.Retry("again", after_s=0.01) if t.attempt <= 20 else {}  # noqa: E731
     run = nbrun.start([{"id": "s", "items": [1]}], fn, tmp_path / "r", groups=["item"], view=None)
-    assert run.wait(30).done == 1
-    assert time.monotonic() - began < 5
+    assert run.wait(60).done == 1
+    assert time.monotonic() - began < patience(5)
 
 
 @pytest.mark.parametrize("after_s", [float("nan"), -5.0])
@@ -150,7 +150,7 @@ def test_a_pause_and_a_stop_end_a_hold(near: Backend, tmp_path: Path) -> None:
     assert run.progress.state == "paused"
     run.resume()
     run.stop()
-    assert run.wait(20).state == "stopped"
+    assert run.wait(60).state == "stopped"
 
 
 def test_starts_per_second(backend: Backend, tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_a_limit_can_be_changed_by_the_cell_run_again(tmp_path: Path) -> None:
     run = nbrun.start(samples, fn, tmp_path / "r", max_per_s=0.5, **options)
     until(lambda: run.progress.done >= 1, "the first has ended")
     assert nbrun.start(samples, fn, tmp_path / "r", **options) is run
-    assert run.wait(20).done == 200
+    assert run.wait(60).done == 200
 
 
 def test_delayed_tasks_that_come_due_one_by_one_find_workers(tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ def test_delayed_tasks_that_come_due_one_by_one_find_workers(tmp_path: Path) -> 
 
     ended: list[float] = []
     run = nbrun.start([{"id": "s", "items": [0, 1, 2, 3]}], fn, tmp_path / "r", groups=["item"], view=None, workers=4)
-    assert run.wait(30).done == 4
+    assert run.wait(60).done == 4
 
 
 def test_a_waiting_task_is_a_row_with_its_reason(tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_a_waiting_task_is_a_row_with_its_reason(tmp_path: Path) -> None:
     assert run.progress.waiting_at == {0: 2}
     assert run.progress.message.startswith("2 waiting: HTTP 429, next in 1 min"), run.progress.message
     run.stop()
-    assert run.wait(20).waiting == 0
+    assert run.wait(60).waiting == 0
 
 
 def test_a_short_outage_costs_no_attempt(backend: Backend, tmp_path: Path) -> None:
@@ -243,7 +243,7 @@ def test_a_long_outage_pauses_the_run(tmp_path: Path, tuning: Callable[..., None
     run = nbrun.start([{"id": "s", "items": list(range(100))}], fn, tmp_path / "r", groups=["item"], view=None,
                       retry=QUICK)  # fmt: skip
     with pytest.raises(SystematicFailureError, match="no server listens"):
-        run.wait(30)
+        run.wait(60)
     assert "Fix `fn` and run this cell again" in run.progress.message
     run.stop(drain=False)
 
@@ -253,8 +253,8 @@ def test_a_function_that_is_wrong_pauses_the_run_at_once(tmp_path: Path) -> None
     run = nbrun.start([{"id": "s", "items": list(range(100))}], lambda t: t.nothing, tmp_path / "r", groups=["item"],
                       view=None)  # fmt: skip
     with pytest.raises(SystematicFailureError, match="AttributeError"):
-        run.wait(30)
-    assert time.monotonic() - began < 5
+        run.wait(60)
+    assert time.monotonic() - began < patience(5)
     run.stop(drain=False)
 
 
@@ -280,6 +280,6 @@ def test_errors_that_are_retried_have_their_whole_budgets_again(tmp_path: Path) 
     assert run.retry_errors() == 2
     until(lambda: run.progress.done == 2, "both end well")
     gate.set()
-    run.wait(20)
+    run.wait(60)
     assert calls == {"raises": 6, "asks": 6}
     assert sorted(nbrun.load_results(tmp_path / "r")["attempts"]) == [1, 3, 3]

@@ -69,7 +69,7 @@ def test_a_run_that_is_complete_keeps_no_samples(fn: Any, kind: Any, tmp_path: P
     runs = []
     for number in range(4):
         runs.append(start(tmp_path / f"r{number}", fn, kind(make(number))))
-        assert runs[-1].wait(30).done == 10 * SAMPLES
+        assert runs[-1].wait(60).done == 10 * SAMPLES
         grown = kept()
         assert number == 0 or grown < TOTAL // 8, (number, grown)
     assert [run.progress.done for run in runs] == [10 * SAMPLES] * 4
@@ -80,7 +80,7 @@ def test_runs_without_references_are_gone(tmp_path: Path, kept: Callable[[], int
     gone = []
     for number in range(3):
         run = start(tmp_path / f"r{number}", good, list(make(number)))
-        run.wait(30)
+        run.wait(60)
         run.progress  # noqa: B018 - a snapshot must not hold it either
         gone.append(weakref.ref(run))
         del run
@@ -91,7 +91,7 @@ def test_runs_without_references_are_gone(tmp_path: Path, kept: Callable[[], int
 def test_a_run_in_progress_is_kept_without_references(tmp_path: Path) -> None:
     start(tmp_path / "r", good, list(make(0)), max_per_s=200)
     gc.collect()
-    assert start(tmp_path / "r", good, list(make(0))).wait(30).done == 10 * SAMPLES
+    assert start(tmp_path / "r", good, list(make(0))).wait(60).done == 10 * SAMPLES
 
 
 def test_samples_with_errors_are_kept_up_to_a_bound(
@@ -108,6 +108,6 @@ def test_samples_with_errors_are_kept_up_to_a_bound(
     runs = []
     for number in range(4):
         runs.append(start(tmp_path / f"r{number}", half, make(number), retry=None))
-        assert runs[-1].wait(30).errors == SAMPLES
+        assert runs[-1].wait(60).errors == SAMPLES
         grown = kept()
         assert number == 0 or grown < TOTAL // 3, (number, grown)

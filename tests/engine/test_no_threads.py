@@ -17,7 +17,7 @@ import pytest
 
 import nbrun
 from nbrun.errors import RunHaltedError, ThreadLimitError
-from tests.waiting import until
+from tests.waiting import patience, until
 
 SAMPLES = [{"id": f"s{i}", "items": list(range(30))} for i in range(4)]
 
@@ -29,7 +29,7 @@ def start(results: Path, fn: Any, samples: Any = SAMPLES, **more: Any) -> nbrun.
 def end_within(seconds: float, action: Callable[[], Any]) -> Any:
     began = time.monotonic()
     result = action()
-    assert time.monotonic() - began < seconds, "it took too long"
+    assert time.monotonic() - began < patience(seconds), "it took too long"
     return result
 
 
@@ -94,9 +94,9 @@ def test_whichever_thread_can_not_be_started(
         seen.add(asked[first - 1].rstrip("0123456789-"))
         if run is not None and run.progress.state == "paused":
             run.resume()
-            assert run.wait(20).done == 120
+            assert run.wait(60).done == 120
         again = start(results, fn, **KINDS[kind]()[1])
-        assert again.wait(20).saved == 120
+        assert again.wait(60).saved == 120
         assert len(nbrun.load_results(results)) == 120
     assert {"nbrun-journal", "nbrun-files", "nbrun-feed", "nbrun-run"} <= seen
     assert len(seen) > 4
@@ -111,22 +111,22 @@ def test_a_paused_run_without_threads_can_be_stopped_and_replaced(
         run = start(tmp_path / "r", fn, **options)
         until(lambda: run.progress.state == "paused", "it pauses")
         run.stop(drain=False)
-        end_within(5, lambda: run._supervisor.ended.wait(10))
+        end_within(5, lambda: run._supervisor.ended.wait(60))
     fn, options = KINDS[kind]()
     with refused_threads(monkeypatch, 5):
         run = start(tmp_path / "r", fn, **options)
         until(lambda: run.progress.state == "paused", "it pauses")
     again = end_within(5, lambda: start(tmp_path / "r", fn, **options, replace=True))
-    assert again.wait(20).done == 120
+    assert again.wait(60).done == 120
 
 
 def test_a_run_goes_on_with_the_threads_that_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gate = threading.Event()
     with refused_threads(monkeypatch, 7):
-        run = start(tmp_path / "r", lambda t: gate.wait(20) and {}, workers=64, retry=None)
+        run = start(tmp_path / "r", lambda t: gate.wait(60) and {}, workers=64, retry=None)
         until(lambda: "of 64 threads run" in run.progress.message, "it says so")
         gate.set()
-        assert run.wait(20).done == 120
+        assert run.wait(60).done == 120
 
 
 LIMITED = """
@@ -141,7 +141,7 @@ run = None
 try:
     run = nbrun.start([{"id": "s", "items": list(range(50))}], lambda t: {"n": 1}, sys.argv[1], groups=["item"],
                       view=None, workers=8)
-    print(run.wait(20).done)
+    print(run.wait(60).done)
 except nbrun.errors.NbrunError as e:
     print("refused", "no more threads" in str(e))
 if run is not None:
@@ -177,7 +177,7 @@ def test_a_task_that_stops_its_loop_stops_nothing_else(tmp_path: Path) -> None:
         await asyncio.sleep(0.001)
         return {}
 
-    assert start(tmp_path / "r", fn).wait(20).done == 120
+    assert start(tmp_path / "r", fn).wait(60).done == 120
 
 
 def test_a_task_that_cancels_all_others_loses_none(tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ def test_a_task_that_cancels_all_others_loses_none(tmp_path: Path) -> None:
         await asyncio.sleep(0.001)
         return {}
 
-    progress = start(tmp_path / "r", fn, workers=20).wait(20)
+    progress = start(tmp_path / "r", fn, workers=20).wait(60)
     assert progress.done + progress.errors == 120
 
 
@@ -203,11 +203,11 @@ def test_a_loop_that_a_task_stopped_can_be_stopped_and_replaced(tmp_path: Path) 
     run = start(tmp_path / "r", fn)
     until(lambda: run.progress.running == 4, "they run")
     run.stop(drain=False)
-    end_within(5, lambda: run.wait(10))
+    end_within(5, lambda: run.wait(60))
     run = start(tmp_path / "r", fn)
     until(lambda: run.progress.running == 4, "they run")
     again = end_within(5, lambda: start(tmp_path / "r", coroutine, replace=True))
-    assert again.wait(20).done == 120
+    assert again.wait(60).done == 120
 
 
 @pytest.mark.parametrize("drain", [True, False])
@@ -227,12 +227,12 @@ def test_an_iterator_that_never_returns(kind: str, drain: bool, tmp_path: Path, 
     run = start(tmp_path / "r", fn, stream(), **options)
     until(lambda: run.progress.saved == 30, "the first sample is done")
     run.stop(drain=drain)
-    assert end_within(5, lambda: run.wait(10)).state == "stopped"
+    assert end_within(5, lambda: run.wait(60)).state == "stopped"
     run = start(tmp_path / "r", fn, stream(), **options)
     until(lambda: run.progress.done == 30, "the first sample is known")
     again = end_within(5, lambda: start(tmp_path / "r", fn, SAMPLES, replace=True, **options))
     gate.set()
-    assert again.wait(20).done == 120
+    assert again.wait(60).done == 120
     assert run.progress.done == 30
 
 
@@ -247,8 +247,8 @@ def test_an_iterator_that_fails_after_it_was_left(tmp_path: Path) -> None:
     run = start(tmp_path / "r", plain, stream())
     until(lambda: run.progress.saved == 30, "the first sample is done")
     run.stop()
-    run.wait(10)
+    run.wait(60)
     feeder = run._supervisor.thread
     gate.set()
-    feeder.join(10)
+    feeder.join(60)
     assert run.wait(1).state == "stopped"

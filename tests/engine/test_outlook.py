@@ -51,7 +51,7 @@ def test_a_long_task_is_reported_and_counts_for_the_time_left(
         assert progress.eta_s >= 0.5
     finally:
         gate.set()
-    assert "the median" not in run.wait(20).message
+    assert "the median" not in run.wait(60).message
 
 
 def test_the_clock_stops_while_a_run_is_paused(tmp_path: Path) -> None:
@@ -66,4 +66,4 @@ def test_the_clock_stops_while_a_run_is_paused(tmp_path: Path) -> None:
     until(lambda: run.progress.elapsed_s > before, "it goes on")
     run.pause()
     run.stop()
-    assert run.wait(20).elapsed_s >= before
+    assert run.wait(60).elapsed_s >= before

@@ -139,11 +139,11 @@ def test_abandoned_tasks_do_not_count_as_running_after_the_end(tmp_path: Path, t
         return {}
 
     run = start(tmp_path / "r", fn, [{"id": "s", "solutions": list(range(5))}], workers=2)
-    assert begun.acquire(timeout=30)
-    assert begun.acquire(timeout=30)
+    assert begun.acquire(timeout=60)
+    assert begun.acquire(timeout=60)
     assert run.progress.running == 2
     run.stop(drain=False)
-    progress = run.wait(30)
+    progress = run.wait(60)
     go.set()
     assert (progress.state, progress.running, progress.queued, progress.done) == ("stopped", 0, 5, 0)
     assert not run._controls.tasks("s")
@@ -163,16 +163,16 @@ def test_workers_that_are_too_many_do_not_all_end(tmp_path: Path, monkeypatch: p
 
     def fn(task: nbrun.Task) -> Any:
         if not go.is_set():
-            running.wait(30)
-            go.wait(30)
+            running.wait(60)
+            go.wait(60)
         return {}
 
     monkeypatch.setattr(CompletionQueue, "clear", clear_together)
     run = start(tmp_path / "r", fn, [{"id": "s", "solutions": list(range(50))}], workers=3)
-    running.wait(30)
+    running.wait(60)
     run.workers = 2
     go.set()
-    assert run.wait(30).done == 50
+    assert run.wait(60).done == 50
 
 
 def test_what_another_carries_is_saved_before_a_stop_ends_the_run(
@@ -185,7 +185,7 @@ def test_what_another_carries_is_saved_before_a_stop_ends_the_run(
     def slowly(tracker: ProgressTracker, *args: Any) -> None:
         if threading.current_thread().name == "nbrun-flush":
             held.set()
-            assert go.wait(30)
+            assert go.wait(60)
         record(tracker, *args)
 
     monkeypatch.setattr(ProgressTracker, "record", slowly)
@@ -193,17 +193,17 @@ def test_what_another_carries_is_saved_before_a_stop_ends_the_run(
 
     def fn(task: nbrun.Task) -> dict[str, int]:
         if task.index == 1:
-            assert held.wait(30)
+            assert held.wait(60)
             returned.set()
         return {"n": task.index}
 
     run = nbrun.start([{"id": "s", "items": [1, 2]}], fn, tmp_path, workers=1, groups=["item"], view=None)
-    assert returned.wait(30)
+    assert returned.wait(60)
     run.stop()
     run.wait(0.5)
     assert not run.progress.ended
     go.set()
-    run.wait(30)
+    run.wait(60)
     assert run.progress.ended
     assert sorted(nbrun.load_results(tmp_path).n) == [0, 1]
 

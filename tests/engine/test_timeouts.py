@@ -15,7 +15,7 @@ import nbrun
 from nbrun.errors import RunHaltedError
 from nbrun.storage.store import ResultStore
 from tests.engine.backends import Backend, open_backend
-from tests.waiting import until
+from tests.waiting import patience, until
 
 
 @pytest.fixture(scope="module", params=["threads", "async", "pool of threads", "spawn"])
@@ -69,7 +69,7 @@ def test_a_coroutine_is_cancelled(tmp_path: Path) -> None:
             raise
         return {}
 
-    progress = start(tmp_path / "r", fn, [0, 1, 2], timeout_s=0.2).wait(20)
+    progress = start(tmp_path / "r", fn, [0, 1, 2], timeout_s=0.2).wait(60)
     assert (progress.done, progress.errors) == (1, 2)
     assert sorted(cancelled) == [1, 2]
     assert [kind.type for kind in progress.error_kinds] == ["TaskTimeout"]
@@ -79,7 +79,7 @@ def test_a_time_out_of_the_functions_own_is_its_own(tmp_path: Path) -> None:
     async def fn(task: nbrun.Task) -> Any:
         raise TimeoutError("mine")
 
-    progress = start(tmp_path / "r", fn, [0], timeout_s=5).wait(20)
+    progress = start(tmp_path / "r", fn, [0], timeout_s=5).wait(60)
     assert [kind.type for kind in progress.error_kinds] == ["TimeoutError"]
 
 
@@ -96,7 +96,7 @@ def test_a_late_result_is_dropped_and_counted(tmp_path: Path) -> None:
         return {"late": True}
 
     run = start(tmp_path / "r", fn, ["returns", "raises"], timeout_s=0.2, workers=2)
-    run.wait(20)
+    run.wait(60)
     assert "2 threads still run tasks that took longer than timeout_s" in run.progress.message
     late.set()
     until(lambda: "2 results came after timeout_s" in run.progress.message, "they came back")
@@ -115,7 +115,7 @@ def test_the_error_shows_where_it_hangs(tmp_path: Path) -> None:
     def fn(task: nbrun.Task) -> Any:
         waits_for_nothing()
 
-    progress = start(tmp_path / "r", fn, [0], timeout_s=0.1).wait(20)
+    progress = start(tmp_path / "r", fn, [0], timeout_s=0.1).wait(60)
     stop.set()
     assert "waits_for_nothing" in progress.recent_errors[0].traceback
     assert "worker.py" not in progress.recent_errors[0].traceback
@@ -130,7 +130,7 @@ def test_tasks_that_a_hanging_worker_had_taken_are_run_by_others(tmp_path: Path)
             stop.wait(60)
         return {}
 
-    progress = start(tmp_path / "r", fn, list(range(1000)), timeout_s=0.3, workers=1).wait(30)
+    progress = start(tmp_path / "r", fn, list(range(1000)), timeout_s=0.3, workers=1).wait(60)
     stop.set()
     assert (progress.done, progress.errors, progress.saved) == (999, 1, 1000)
 
@@ -146,10 +146,10 @@ def test_more_lost_threads_than_workers_pause_the_run(tmp_path: Path) -> None:
     until(lambda: run.progress.state == "paused", "it pauses")
     assert "3 threads still run tasks" in run.progress.message
     with pytest.raises(RunHaltedError, match="timeout_s"):
-        run.wait(20)
+        run.wait(60)
     stop.set()
     run.resume()
-    assert run.wait(20).state == "done"
+    assert run.wait(60).state == "done"
 
 
 def test_a_run_that_paused_itself_and_was_stopped_is_waited_for(
@@ -160,7 +160,7 @@ def test_a_run_that_paused_itself_and_was_stopped_is_waited_for(
     finish = ResultStore.finish
 
     def finish_late(store: ResultStore, *args: Any) -> bool:
-        assert drained.wait(30)
+        assert drained.wait(60)
         return finish(store, *args)
 
     monkeypatch.setattr(ResultStore, "finish", finish_late)
@@ -171,7 +171,7 @@ def test_a_run_that_paused_itself_and_was_stopped_is_waited_for(
     drained.set()
     gate.set()
     with pytest.raises(RunHaltedError, match="timeout_s"):
-        run.wait(30)
+        run.wait(60)
     assert run.progress.state == "stopped"
 
 
@@ -181,8 +181,8 @@ def test_a_stop_with_a_lost_thread_ends_at_once(tmp_path: Path) -> None:
     until(lambda: run.progress.waiting == 1, "it waits for another try")
     began = time.monotonic()
     run.stop(drain=False)
-    assert run.wait(20).state == "stopped"
-    assert time.monotonic() - began < 4
+    assert run.wait(60).state == "stopped"
+    assert time.monotonic() - began < patience(4)
     stop.set()
 
 
@@ -202,7 +202,7 @@ def test_a_coroutine_that_ignores_its_cancellation_delays_no_other_task(
 
     run = start(tmp_path / "r", fn, list(range(20)), timeout_s=0.2, workers=2)
     until(lambda: "1 task ignores its cancellation" in run.progress.message or run.progress.ended, "it is left")
-    progress = run.wait(20)
+    progress = run.wait(60)
     gate.set()
     assert (progress.done, progress.errors) == (19, 1)
 
@@ -219,5 +219,5 @@ def test_a_stop_ends_coroutines_that_have_a_time_out(tmp_path: Path) -> None:
     run = start(tmp_path / "r", fn, [1, 2], timeout_s=50)
     until(lambda: run.progress.running == 2, "they run")
     run.stop(drain=False)
-    assert run.wait(20).state == "stopped"
+    assert run.wait(60).state == "stopped"
     assert sorted(ended) == [1, 2]

@@ -219,7 +219,7 @@ def test_journal_and_cache_together(gate, tmp_path):
         replace=True,
     )
     gate.passes.release(4)
-    live.wait(30)
+    live.wait(60)
     df = load(tmp_path)
     assert len(df[df.sample_id == "p9"]) == 4
     assert len(df[df.sample_id == "p1"]) == 5

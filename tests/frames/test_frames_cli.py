@@ -79,7 +79,7 @@ def test_status_watches_until_all_is_done(typed, gate, tmp_path):
     live = nbrun.start([problem("p1", ["Accepted"] * 6, [])], gate, tmp_path / "r", workers=2, view=None)
     threading.Timer(0.2, gate.passes.release, [100]).start()
     code, out, _ = typed("status", tmp_path / "r", "--watch", "0.05", "--json")
-    live.wait(30)
+    live.wait(60)
     assert code == 0
     counts = [json.loads(line)["done"] for line in out.splitlines()]
     assert counts == sorted(counts)

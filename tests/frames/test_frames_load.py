@@ -149,7 +149,7 @@ def test_it_loads_while_a_run_writes(gate, tmp_path):
         assert int(rates.n_missing[0]) == 40 - n
         assert bool(rates.is_partial[0])
     gate.passes.release(100)
-    live.wait(30)
+    live.wait(60)
     assert len(nbrun.load_results(path)) == 40
     assert bool(nbrun.load_samples(path).is_complete.all())
     assert not nbrun.rates(path).is_partial.any()

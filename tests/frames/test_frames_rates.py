@@ -165,7 +165,7 @@ def test_of_a_directory_it_counts_missing_tasks(gate, tmp_path):
     assert languages.n_missing.isna().all(), "the language of missing tasks is unknown"
     assert not languages.is_partial.eq(False).any()
     gate.passes.release(100)
-    live.wait(30)
+    live.wait(60)
     done = nbrun.rates(tmp_path / "r", by="language")
     assert done.n_missing.eq(0).all()
     assert done.is_partial.eq(False).all()

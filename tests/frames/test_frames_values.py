@@ -476,7 +476,7 @@ def test_lone_surrogates_break_no_view(tmp_path):
     samples = [{"id": "id " + BAD, "it" + BAD: [{"i": i, BAD: BAD} for i in range(4)], BAD: 1}]
     options = {"groups": {"it" + BAD: "it" + BAD}, "settings": {BAD: BAD}, "retry": None, "view": None}
     r = nbrun.start(samples, fn, tmp_path, **options)
-    progress = r.wait(30)
+    progress = r.wait(60)
     assert (progress.state, progress.done, progress.errors) == ("done", 3, 1)
     shown = [repr(r), repr(progress), progress.message, *r._repr_mimebundle_().values()]
     for df in (*each_way(tmp_path), nbrun.load_results(tmp_path, items=True), nbrun.load_samples(tmp_path)):
@@ -495,7 +495,7 @@ def test_lone_surrogates_break_no_view(tmp_path):
     for text in shown:
         text.encode()
     calls = []
-    again = nbrun.start(samples, lambda task: calls.append(1) or {}, tmp_path, **options).wait(30)
+    again = nbrun.start(samples, lambda task: calls.append(1) or {}, tmp_path, **options).wait(60)
     assert (again.done, len(calls)) == (4, 1)
 
 
@@ -506,6 +506,6 @@ def test_lone_surrogates_in_what_halts_a_run(tmp_path):
 
     r = nbrun.start(samples(), lambda task: 1, tmp_path, view=None)
     with pytest.raises(nbrun.errors.RunHaltedError) as error:
-        r.wait(30)
+        r.wait(60)
     for text in (str(error.value), repr(r), r.progress.message, *r._repr_mimebundle_().values()):
         text.encode()

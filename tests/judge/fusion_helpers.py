@@ -64,7 +64,7 @@ class Service:
     def signal_group(self, number: int) -> None:
         """Send a signal to the server and to the programs that it runs; return when the server has ended."""
         os.killpg(self.pid, number)
-        self._process.wait(30)
+        self._process.wait(60)
 
     def close(self) -> None:
         """End the process."""
@@ -72,7 +72,7 @@ class Service:
 
     def _order(self, order: dict[str, Any]) -> Any:
         url = f"http://127.0.0.1:{self._control_port}/_control"
-        with urllib.request.urlopen(urllib.request.Request(url, json.dumps(order).encode()), timeout=30) as answer:
+        with urllib.request.urlopen(urllib.request.Request(url, json.dumps(order).encode()), timeout=60) as answer:
             return json.loads(answer.read())
 
 

@@ -151,7 +151,7 @@ def test_all_endpoints_down_pauses_the_run_and_one_that_is_back_ends_the_pause(
     judge = SandboxFusion(service.urls)
     samples = [problem(f"p{i}", scripted(), wrong=[scripted(output={"": "no"})]) for i in range(20)]
     run = nbrun.start(samples, judge, tmp_path, view=None, workers=6)
-    until(lambda: run.progress.state is State.PAUSED, timeout_s=30)
+    until(lambda: run.progress.state is State.PAUSED)
     assert "can be reached" in run.progress.message
     assert "connection refused" in run.progress.message
     assert run.progress.errors == 0
@@ -184,9 +184,9 @@ def test_a_stop_at_once_aborts_what_is_in_flight(tmp_path: Path, service: Servic
     service.behave("hang")
     judge = SandboxFusion(service.urls, time_limit_s=1000)
     run = nbrun.start([problem("p", *[scripted(needs_s=n / 100) for n in range(8)])], judge, tmp_path, view=None)
-    until(lambda: sum(r["in_flight"] for r in judge.health()) == 4, timeout_s=20)
+    until(lambda: sum(r["in_flight"] for r in judge.health()) == 4)
     run.stop(drain=False)
-    assert run.wait(20).state is State.STOPPED
+    assert run.wait(60).state is State.STOPPED
     assert sum(r["in_flight"] for r in judge.health()) == 0
     assert nbrun.status(tmp_path).errors == 0
 
@@ -234,10 +234,10 @@ def test_killed_between_two_tries_it_goes_on_with_the_next_one(tmp_path: Path, s
     child.stdin.write(json.dumps([[sample], first, str(tmp_path)]))
     child.stdin.close()
     try:
-        until(lambda: service.saw(2)["in_flight"] == 1 and len(_limits(service, 2)) >= 2, timeout_s=60)
+        until(lambda: service.saw(2)["in_flight"] == 1 and len(_limits(service, 2)) >= 2)
     finally:
         child.send_signal(signal.SIGKILL)
-        child.wait(30)
+        child.wait(60)
     before = len(service.saw(3)["seen"])
     run = nbrun.start([sample], SandboxFusion(other, max_time_limit_s=1000), tmp_path, view=None)
     assert run.wait(60).errors == 0
@@ -279,7 +279,7 @@ def test_a_server_that_is_restarted_in_the_midst_changes_no_verdict(
         samples = [problem(f"p{number}", *items) for number in range(6)]
         run = nbrun.start(samples, SandboxFusion(server.urls), tmp_path, workers=3, view=None)
         for _ in range(2):
-            until(partial(_is_judging, server), timeout_s=60)
+            until(partial(_is_judging, server))
             server.signal_group(getattr(signal, name))
             server = Service(1, port, "--real")
         assert run.wait(120).errors == 0
@@ -294,11 +294,11 @@ def test_more_endpoints_are_another_run_and_the_same_results(tmp_path: Path, ser
     service.behave("hang")
     one = SandboxFusion(service.urls[:1])
     run = nbrun.start([problem("p", scripted())], one, tmp_path, view=None)
-    until(lambda: one.health()[0]["in_flight"] == 1, timeout_s=20)
+    until(lambda: one.health()[0]["in_flight"] == 1)
     with pytest.raises(nbrun.errors.RunActiveError, match="endpoints"):
         nbrun.start([problem("p", scripted())], SandboxFusion(service.urls), tmp_path, view=None)
     run.stop(drain=False)
-    run.wait(20)
+    run.wait(60)
     assert one.settings == SandboxFusion(service.urls, max_in_flight=9).settings
 
 

@@ -84,7 +84,7 @@ def test_a_solution_that_fails_by_itself_decides_though_its_box_is_slow_to_repor
     found: list[str] = []
     thread = threading.Thread(target=lambda: found.append(verdict(sandbox, waits)))
     thread.start()
-    until(lambda: sandbox._supervisor and len(programs(sandbox)) == 2, timeout_s=60)
+    until(lambda: sandbox._supervisor and len(programs(sandbox)) == 2)
     solution, validator = sorted(programs(sandbox), key=lambda program: len(program.cmdline()))
     first = solution.parent()
     assert first is not None
@@ -92,7 +92,7 @@ def test_a_solution_that_fails_by_itself_decides_though_its_box_is_slow_to_repor
     try:
         for work in root_of(sandbox).glob("task-*/test*/box/work"):
             (work / "go").touch()
-        until(lambda: has_ended(solution), timeout_s=60)
+        until(lambda: has_ended(solution))
         assert not is_true_within(0.5, lambda: has_ended(validator)), "it saw the end before it was noticed"
     finally:
         first.resume()

@@ -17,7 +17,7 @@ from judge_helpers import MODES, SUM, SUM_CPP, SUM_PY, has_own_boxes, processes_
 from nbrun.errors import JudgeError
 from nbrun.judge import LocalSandbox
 from nbrun.model import Task
-from tests.waiting import until
+from tests.waiting import patience, until
 
 #: A program of four processes, one of which has left its session and its parent, and which ignore polite signals.
 FAMILY = """
@@ -67,7 +67,7 @@ def judging(sandbox: LocalSandbox, job: Task) -> tuple[threading.Thread, list[Ba
 def idle_root(sandbox: LocalSandbox) -> Path:
     """Return the sandbox's folder once the monitors of earlier programs have ended and its supervisor alone is left."""
     root = root_of(sandbox)
-    until(lambda: len(processes_of(root)) == 1, timeout_s=60)
+    until(lambda: len(processes_of(root)) == 1)
     return root
 
 
@@ -95,15 +95,15 @@ def test_cancel_ends_the_whole_family_and_no_other(mode: str) -> None:
         # With its monitor, and the first process of its box; bubblewrap has one more.
         is_boxed = sandbox._isolation.name != "none"
         alone = 1 + 1 + is_boxed + (is_boxed and not has_own_boxes(sandbox))
-        until(lambda: len(processes_of(root)) >= 1 + alone + alone + 4, timeout_s=60)
+        until(lambda: len(processes_of(root)) >= 1 + alone + alone + 4)
         sandbox.cancel(job)
-        thread.join(2)
+        thread.join(patience(2))
         assert not thread.is_alive()
         assert isinstance(raised[0], JudgeError)
-        until(lambda: len(processes_of(root)) <= 1 + alone, timeout_s=2)
+        until(lambda: len(processes_of(root)) <= 1 + alone, promised_s=2)
         assert bystander.is_alive()
         sandbox.cancel(other)
-        bystander.join(2)
+        bystander.join(patience(2))
         sandbox.cancel(job)  # long gone: nothing happens
         assert sandbox(task("PYTHON3", SUM_PY))["accepted"]
     finally:
@@ -116,9 +116,9 @@ def test_cancel_ends_a_compiler() -> None:
     try:
         job = task("CPP", '#include <iostream>\n#include <regex>\nint main() { std::regex r("a"); }')  # takes seconds
         thread, raised = judging(sandbox, job)
-        until(lambda: sandbox._supervisor and any_compiler(processes_of(root_of(sandbox))), timeout_s=5)
+        until(lambda: sandbox._supervisor and any_compiler(processes_of(root_of(sandbox))))
         sandbox.cancel(job)
-        thread.join(2)
+        thread.join(patience(2))
         assert isinstance(raised[0], JudgeError)
         assert not any_compiler(processes_of(root_of(sandbox)))
     finally:
@@ -140,10 +140,10 @@ def test_close_ends_running_programs_and_a_later_call_starts_again() -> None:
     sandbox = LocalSandbox(time_limit_s=300)
     sandbox.close()  # nothing to close
     thread, raised = judging(sandbox, task("PYTHON3", FAMILY))
-    until(lambda: sandbox._supervisor and len(processes_of(root_of(sandbox))) >= 7, timeout_s=5)
+    until(lambda: sandbox._supervisor and len(processes_of(root_of(sandbox))) >= 7)
     root = root_of(sandbox)
     sandbox.close()
-    thread.join(2)
+    thread.join(patience(2))
     assert isinstance(raised[0], JudgeError)
     assert not root.exists()
     assert not processes_of(root)
@@ -157,18 +157,18 @@ def test_a_killed_supervisor_is_replaced(mode: str) -> None:
     sandbox = LocalSandbox(time_limit_s=300, isolation=mode)
     try:
         thread, raised = judging(sandbox, task("PYTHON3", FAMILY))
-        until(lambda: sandbox._supervisor and len(processes_of(root_of(sandbox))) >= 7, timeout_s=5)
+        until(lambda: sandbox._supervisor and len(processes_of(root_of(sandbox))) >= 7)
         assert sandbox._supervisor is not None
         root = root_of(sandbox)
         os.kill(sandbox._supervisor._process.pid, signal.SIGKILL)
-        until(lambda: not sandbox._supervisor.is_alive, timeout_s=2)  # type: ignore[union-attr]
+        until(lambda: not sandbox._supervisor.is_alive, promised_s=2)  # type: ignore[union-attr]
         assert sandbox(task("PYTHON3", SUM_PY))["accepted"]
         assert not root.exists()
     finally:
         sandbox.close()
-    thread.join(2)
+    thread.join(patience(2))
     assert isinstance(raised[0], JudgeError)
-    until(lambda: not processes_of(root), timeout_s=2)
+    until(lambda: not processes_of(root), promised_s=2)
 
 
 GROUP_SIGNALS = ["SIGINT", "SIGHUP", "SIGQUIT", "SIGTERM", "SIGKILL", "SIGSTOP"]
@@ -188,7 +188,7 @@ def signal_the_group(sandbox: LocalSandbox, name: str) -> None:
 def test_a_signal_to_the_supervisors_group_is_never_a_verdict(name: str, mode: str) -> None:
     """Its processes go on, or the solution is not judged."""
     sandbox = LocalSandbox(time_limit_s=300, isolation=mode)
-    seconds = 2 if name in ("SIGTERM", "SIGKILL") else 0.5  # the two end it
+    seconds = patience(2 if name in ("SIGTERM", "SIGKILL") else 0.5)  # the two end it; the others find it at work
     source = (
         f"import time\nend = time.monotonic() + {seconds}\nwhile time.monotonic() < end: time.sleep(0.01)\n" + SUM_PY
     )
@@ -197,10 +197,10 @@ def test_a_signal_to_the_supervisors_group_is_never_a_verdict(name: str, mode: s
         root = idle_root(sandbox)
         with ThreadPoolExecutor(1) as pool:
             future = pool.submit(sandbox, task("PYTHON3", source))
-            until(lambda: len(processes_of(root)) >= 1 + 2, timeout_s=10)
+            until(lambda: len(processes_of(root)) >= 1 + 2)
             signal_the_group(sandbox, name)
             try:
-                verdict = future.result(30)["verdict"]
+                verdict = future.result(60)["verdict"]
             except JudgeError:
                 verdict = "JudgeError"
         assert verdict == ("JudgeError" if name in ("SIGTERM", "SIGKILL") else "Accepted")
@@ -217,7 +217,7 @@ def test_a_signal_to_the_supervisors_group_is_no_compile_error(name: str) -> Non
     try:
         with ThreadPoolExecutor(1) as pool:
             future = pool.submit(sandbox, task("CPP", source))
-            until(lambda: sandbox._supervisor and any_compiler(processes_of(root_of(sandbox))), timeout_s=10)
+            until(lambda: sandbox._supervisor and any_compiler(processes_of(root_of(sandbox))))
             signal_the_group(sandbox, name)
             try:
                 assert future.result(60)["verdict"] == "Accepted"
@@ -232,7 +232,7 @@ def test_a_program_that_kills_its_monitor_is_not_judged() -> None:
     try:
         with pytest.raises(JudgeError, match="without a report"):
             sandbox(task("PYTHON3", "import os, time\nos.kill(os.getppid(), 9)\ntime.sleep(600)"))
-        until(lambda: len(processes_of(root_of(sandbox))) == 1, timeout_s=2)  # the supervisor
+        until(lambda: len(processes_of(root_of(sandbox))) == 1, promised_s=2)  # the supervisor
         assert sandbox(task("PYTHON3", SUM_PY))["accepted"]
     finally:
         sandbox.close()
@@ -248,20 +248,20 @@ def test_a_killed_kernel_takes_everything_along(mode: str) -> None:
         root = Path(kernel.stdout.readline().strip())
         try:
             # The supervisor, three monitors, five of the family, two busy ones.
-            until(lambda: len(processes_of(root)) >= 11, timeout_s=20)
+            until(lambda: len(processes_of(root)) >= 11)
         finally:
             kernel.kill()
             kernel.wait()
-        until(lambda: not processes_of(root), timeout_s=2)
-        until(lambda: not root.exists(), timeout_s=2)
+        until(lambda: not processes_of(root), promised_s=2)
+        until(lambda: not root.exists(), promised_s=2)
 
 
 def test_an_exiting_interpreter_takes_everything_along() -> None:
     code = KERNEL.replace("threading.Event().wait()", "sys.exit()")
-    done = subprocess.run([sys.executable, "-c", code, FAMILY, "auto"], capture_output=True, text=True, timeout=20)
+    done = subprocess.run([sys.executable, "-c", code, FAMILY, "auto"], capture_output=True, text=True, timeout=60)
     root = Path(done.stdout.strip())
     assert done.returncode == 0
-    until(lambda: not processes_of(root) and not root.exists(), timeout_s=3)
+    until(lambda: not processes_of(root) and not root.exists(), promised_s=3)
 
 
 def test_the_stop_button_reaches_no_program() -> None:
@@ -270,10 +270,10 @@ def test_the_stop_button_reaches_no_program() -> None:
     try:
         job = task("PYTHON3", FAMILY)
         thread, _ = judging(sandbox, job)
-        until(lambda: sandbox._supervisor and len(processes_of(root_of(sandbox))) >= 7, timeout_s=5)
+        until(lambda: sandbox._supervisor and len(processes_of(root_of(sandbox))) >= 7)
         assert all(os.getpgid(pid) != os.getpgid(0) for pid in processes_of(root_of(sandbox)))
         sandbox.cancel(job)
-        thread.join(2)
+        thread.join(patience(2))
     finally:
         sandbox.close()
 
@@ -293,8 +293,8 @@ def test_two_hundred_runs_leave_nothing_behind() -> None:
         assert verdicts == {"Accepted", "RuntimeError"}
         assert (len(os.listdir("/proc/self/fd")), threading.active_count(), sorted(os.listdir(root))) == before
         assert len(os.listdir(f"/proc/{sandbox._supervisor._process.pid}/fd")) == supervisor_fds  # type: ignore[union-attr]
-        until(lambda: not zombies(), timeout_s=1)
-        until(lambda: len(processes_of(root)) == 1, timeout_s=1)
+        until(lambda: not zombies(), promised_s=1)
+        until(lambda: len(processes_of(root)) == 1, promised_s=1)
         assert not sandbox._tokens
     finally:
         sandbox.close()

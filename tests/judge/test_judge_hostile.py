@@ -72,7 +72,7 @@ def test_nothing_is_left_and_judging_goes_on(boxed: LocalSandbox, results: dict[
     assert boxed(task("CPP", SUM_CPP))["verdict"] == "Accepted"
     root = root_of(boxed)
     assert sorted(os.listdir(root)) == ["built", "probe", "supervisor.log"]
-    until(lambda: len(processes_of(root)) == 1, "the supervisor alone", timeout_s=2)
+    until(lambda: len(processes_of(root)) == 1, "the supervisor alone", promised_s=2)
     assert (root / "supervisor.log").read_text() == ""
 
 

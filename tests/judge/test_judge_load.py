@@ -52,7 +52,7 @@ def test_a_time_limit_that_was_exceeded_beside_others_is_tried_again_alone(plain
     beside = f"import os, time\nwhile not os.listdir({str(runs)!r}): time.sleep(0.01)\nprint(3)"
     with ThreadPoolExecutor(2) as pool:
         other = pool.submit(plain, task("PYTHON3", beside, ONE))
-        until(lambda: plain._limiter.idle == 1, timeout_s=10)
+        until(lambda: plain._limiter.idle == 1)
         result = plain(task("PYTHON3", source, ONE))
         assert other.result()["verdict"] == "Accepted"
     assert result["verdict"] == "Accepted"
@@ -77,7 +77,7 @@ def test_one_that_exceeds_it_alone_too_has_both_in_its_result(plain: LocalSandbo
     beside = f"import os, time\nwhile not os.listdir({str(runs)!r}): time.sleep(0.01)\nprint(3)"
     with ThreadPoolExecutor(2) as pool:
         other = pool.submit(plain, task("PYTHON3", beside, ONE))
-        until(lambda: plain._limiter.idle == 1, timeout_s=10)
+        until(lambda: plain._limiter.idle == 1)
         result = plain(task("PYTHON3", source, ONE))
         other.result()
     assert result["verdict"] == "TimeLimitExceeded"
@@ -91,7 +91,7 @@ def test_one_that_ends_by_itself_a_little_late_runs_again_too(plain: LocalSandbo
     beside = f"import os, time\nwhile not os.listdir({str(runs)!r}): time.sleep(0.01)\nprint(3)"
     with ThreadPoolExecutor(2) as pool:
         other = pool.submit(plain, task("PYTHON3", beside, ONE))
-        until(lambda: plain._limiter.idle == 1, timeout_s=10)
+        until(lambda: plain._limiter.idle == 1)
         result = plain(task("PYTHON3", counting(runs, late + SUM_PY), ONE))
         other.result()
     assert result["verdict"] == "Accepted"
@@ -107,17 +107,17 @@ def busy(monkeypatch: pytest.MonkeyPatch, sandbox: LocalSandbox, stretch: float 
     monkeypatch.setattr(sandbox._limiter.reference, "stretch", lambda *measured: stretch)
 
 
-@pytest.mark.parametrize("plain", [0.5], indirect=True)
+@pytest.mark.parametrize("plain", [0.8], indirect=True)
 @pytest.mark.parametrize(
     ("needs_s", "stretch", "verdict"),
     [
-        (0.4, None, "Accepted"),
-        (0.6, 1.5, "Accepted"),  # 0.4 s on a quiet machine
-        (0.6, 1.0, "TimeLimitExceeded"),
-        (9, 1.5, "TimeLimitExceeded"),  # no machine is that busy
+        (0.3, None, "Accepted"),
+        (0.9, 1.6, "Accepted"),  # 0.56 s on a quiet machine
+        (0.9, 1.0, "TimeLimitExceeded"),
+        (9, 1.6, "TimeLimitExceeded"),  # no machine is that busy
         (9, None, "TimeLimitExceeded"),
-        (0.6, None, "JudgeError"),  # never observed quiet: the verdict is open
-        (0.6, 1.2, "JudgeError"),
+        (0.9, None, "JudgeError"),  # never observed quiet: the verdict is open
+        (0.9, 1.16, "JudgeError"),
     ],
 )
 def test_cpu_time_is_judged_as_on_a_quiet_machine(
@@ -132,10 +132,10 @@ def test_cpu_time_is_judged_as_on_a_quiet_machine(
         return
     result = plain(job)
     assert result["verdict"] == verdict
-    assert result["limits"]["time_limit_s"] == 0.5
+    assert result["limits"]["time_limit_s"] == 0.8
     (record,) = result["tests"]
-    assert len(record.get("tries", ())) == (0 if needs_s < 0.5 else 2)
-    assert record.get("stretch") == (1.5 if (needs_s, stretch) == (0.6, 1.5) else None)
+    assert len(record.get("tries", ())) == (0 if needs_s < 0.8 else 2)
+    assert record.get("stretch") == (1.6 if (needs_s, stretch) == (0.9, 1.6) else None)
 
 
 @pytest.mark.parametrize("plain", [0.5], indirect=True)
@@ -148,18 +148,20 @@ def test_one_that_was_stopped_from_outside_runs_again(plain: LocalSandbox, tmp_p
 
 
 @pytest.mark.parametrize("plain", [0.5], indirect=True)
-def test_time_in_which_the_machine_was_frozen_does_not_count(plain: LocalSandbox) -> None:
+def test_time_in_which_the_machine_was_frozen_does_not_count(plain: LocalSandbox, tmp_path: Path) -> None:
     """The monitor and the program are stopped together, as when a container is frozen or a laptop sleeps."""
-    source = "import sys, time\nfor _ in range(30): time.sleep(0.02)\n" + SUM_PY
+    go = tmp_path / "go"
+    source = f"import os, time\nwhile not os.path.exists({str(go)!r}): time.sleep(0.02)\n{SUM_PY}"
     with ThreadPoolExecutor(1) as pool:
         plain(task("PYTHON3", SUM_PY, ONE))
         supervisor = plain._supervisor._process.pid  # type: ignore[union-attr]
         future = pool.submit(plain, task("PYTHON3", source, ONE))
-        until(lambda: len(descendants(supervisor)) == 2, timeout_s=10)
+        until(lambda: len(descendants(supervisor)) == 2)
         stopped = descendants(supervisor)
         for pid in stopped:
             os.kill(pid, signal.SIGSTOP)
         threading.Event().wait(2.5)  # longer than its wall time of 2 s
+        go.touch()
         for pid in reversed(stopped):
             os.kill(pid, signal.SIGCONT)
         result = future.result()
@@ -180,6 +182,7 @@ def test_a_death_by_a_signal_from_outside_is_believed_when_it_comes_again(
     assert len(list((tmp_path / "always").iterdir())) == 2
 
 
+@pytest.mark.parametrize("plain", [20], indirect=True)
 def test_tests_run_ahead_where_cpus_idle_and_stay_in_order(plain: LocalSandbox, tmp_path: Path) -> None:
     plain._limiter = ConcurrencyLimiter(None, n_cores=4)
     source = (
@@ -224,7 +227,7 @@ def test_one_that_is_to_be_alone_waits_and_holds_the_others_back() -> None:
     def stay() -> None:
         with gate.slot():
             inside.set()
-            leave.wait(10)
+            leave.wait(60)
             order.append("first")
 
     def alone() -> None:
@@ -238,15 +241,15 @@ def test_one_that_is_to_be_alone_waits_and_holds_the_others_back() -> None:
 
     first = threading.Thread(target=stay)
     first.start()
-    assert inside.wait(10)
+    assert inside.wait(60)
     second = threading.Thread(target=alone)
     second.start()
-    until(lambda: gate._alone == 1, timeout_s=10)
+    until(lambda: gate._alone == 1)
     third = threading.Thread(target=late)
     third.start()
     leave.set()
     for thread in (first, second, third):
-        thread.join(10)
+        thread.join(60)
         assert not thread.is_alive()
     assert order[0] == "first"
     assert order.index("alone") < order.index("late")
@@ -295,8 +298,8 @@ BLIND = (
     ("source", "limit_s", "verdict"),
     [
         ("import time; time.sleep(60)", 0.1, "TimeLimitExceeded"),
-        (SUM_PY, 0.5, "Accepted"),
-        ("raise SystemExit(3)", 0.5, "RuntimeError"),
+        (SUM_PY, 20, "Accepted"),
+        ("raise SystemExit(3)", 20, "RuntimeError"),
     ],
 )
 def test_without_proc_a_program_is_judged_by_its_wall_time(

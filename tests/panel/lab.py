@@ -200,7 +200,7 @@ def stop(server: subprocess.Popen[bytes]) -> None:
     """End a server of notebooks, which ends its kernels."""
     server.terminate()
     try:
-        server.wait(20)
+        server.wait(60)
     except subprocess.TimeoutExpired:
         server.kill()
         server.wait()

@@ -76,7 +76,7 @@ def test_a_run_starts_where_there_is_no_stderr(view: str, tmp_path: Path, monkey
     monkeypatch.setattr(sys, "stderr", None)
     with pytest.warns() if view == "console" else _nothing():
         run = nbrun.start(SAMPLES, lambda task: {"n": task.item}, tmp_path, view=view)
-    assert run.wait(30).done == 2
+    assert run.wait(60).done == 2
 
 
 def test_without_the_widget_libraries_the_run_starts_and_says_what_is_missing(
@@ -95,7 +95,7 @@ def test_without_the_widget_libraries_the_run_starts_and_says_what_is_missing(
     with pytest.warns(RuntimeWarning, match="pip install anywidget ipywidgets"):
         run = nbrun.start(SAMPLES, lambda task: {"n": task.item}, tmp_path, view="panel")
     monkeypatch.undo()
-    assert run.wait(30).done == 2
+    assert run.wait(60).done == 2
     assert "anywidget" in run.progress.message
     assert shown == [run._controls], "what needs no widgets is shown in its place"
 
@@ -108,7 +108,7 @@ def test_whatever_a_view_raises_the_run_is_returned(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(nbrun.panel, "publish_static", fail)
     with pytest.warns(RuntimeWarning, match="OSError: no comm"):
         run = nbrun.start(SAMPLES, lambda task: {"n": task.item}, tmp_path, view="panel")
-    assert run.wait(30).done == 2
+    assert run.wait(60).done == 2
 
 
 def _nothing() -> Any:

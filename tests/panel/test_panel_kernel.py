@@ -98,7 +98,7 @@ def one_kernel() -> Iterator[BlockingKernelClient]:
 
 JOIN = """import threading
 for t in threading.enumerate():
-    if t.name == 'nbrun-panel': t.join(10)
+    if t.name == 'nbrun-panel': t.join(60)
 assert not [t for t in threading.enumerate() if t.name == 'nbrun-panel']
 """
 
@@ -182,12 +182,12 @@ def test_a_click_sent_to_a_subshell_is_served_while_a_cell_runs(kernel: Kernel) 
     request = kernel.client.session.msg("create_subshell_request")
     kernel.client.control_channel.send(request)
     try:
-        subshell = kernel.client.get_control_msg(timeout=20)["content"]["subshell_id"]
+        subshell = kernel.client.get_control_msg(timeout=60)["content"]["subshell_id"]
     except queue.Empty:
         pytest.skip("this ipykernel is older than 7: it serves no clicks before the cell ends")
     show(kernel)
     kernel.client.execute(
-        "import threading; held = threading.Event(); print('too late') if not held.wait(30) else None"
+        "import threading; held = threading.Event(); print('too late') if not held.wait(60) else None"
     )
     kernel.say({"kind": "pause", "id": "p"}, subshell)
     kernel.until(lambda m: custom(m).get("id") == "p")

@@ -597,7 +597,7 @@ def test_a_real_run_is_stopped_goes_on_and_tries_its_errors_again(show: Any, tmp
 
     def fn(task: nbrun.Task) -> dict[str, Any]:
         if task.sample_id > "s010":
-            held.wait(30)
+            held.wait(60)
         if is_down[0] and task.item == 2 and task.sample_id.endswith("5"):
             raise ValueError("down")
         return {"accepted": True}
@@ -628,14 +628,14 @@ def test_a_real_run_is_stopped_goes_on_and_tries_its_errors_again(show: Any, tmp
 
 def test_results_of_a_changed_function_are_made_again_in_a_real_run(show: Any, tmp_path: Path) -> None:
     many = [{"id": f"s{n}", "things": [1, 2]} for n in range(20)]
-    nbrun.start(many, lambda t: {"v": 1}, tmp_path, groups=["thing"], settings={"model": "a"}, view=None).wait(30)
+    nbrun.start(many, lambda t: {"v": 1}, tmp_path, groups=["thing"], settings={"model": "a"}, view=None).wait(60)
     run = nbrun.start(many, lambda t: {"v": 1}, tmp_path, groups=["thing"], settings={"model": "b"}, view=None)
     panel = show(run._controls)
     panel.until_state("done")
     panel.button("Redo these").click()
     panel.until_text("40 results will be made again")
     panel.until("true")
-    run.wait(30)
+    run.wait(60)
     panel.until("document.querySelector('.nbrun-panel').dataset.state === 'done'")
     assert set(nbrun.load_results(tmp_path).run_id.astype(str)) != {""}
     assert nbrun.load_results(tmp_path).run_id.nunique() == 1, "all are of one run now"
@@ -697,5 +697,5 @@ def test_a_watch_has_no_controls_but_its_end(show: Any, tmp_path: Path) -> None:
     panel.button("Stop watching").click()
     panel.until_state("stopped")
     panel.until_text("No longer watched")
-    assert watch.wait(10).state == "stopped"
+    assert watch.wait(60).state == "stopped"
     assert "Go on" not in panel.text()

@@ -192,7 +192,7 @@ def test_a_runs_tasks_are_read_from_the_journal_and_from_files(tmp_path: Path) -
         if task.item == "judge":
             raise JudgeError("server away")
         if task.item == "wait":
-            held.wait(30)
+            held.wait(60)
         return {"verdict": "Accepted" if task.item == "good" else "WrongAnswer"}
 
     samples = [
@@ -230,7 +230,7 @@ def test_errors_of_one_kind_are_tried_again_and_the_others_stand(tmp_path: Path)
     def work(task: nbrun.Task) -> dict[str, Any]:
         seen.append(task.item)
         if task.item == "last":
-            held.wait(30)
+            held.wait(60)
         if task.item == "time" and seen.count("time") == 1:
             raise TimeoutError("slow")
         if task.item == "value":
@@ -259,7 +259,7 @@ def test_what_tasks_warn_of_and_log_reaches_the_panel_and_is_not_printed(
     heard = threading.Event()
 
     def work(task: nbrun.Task) -> int:
-        heard.wait(30)
+        heard.wait(60)
         warnings.warn("getting slow", stacklevel=1)
         logging.getLogger("judge").warning("endpoint %s rests", 3)
         logging.getLogger("judge").info("not worth a line")

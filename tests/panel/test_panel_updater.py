@@ -32,12 +32,12 @@ class Views:
         self.arrived.release()
 
     def wait(self) -> None:
-        assert self.arrived.acquire(timeout=10)
+        assert self.arrived.acquire(timeout=60)
 
     def wait_for_end(self) -> None:
         thread = self.updater._thread
         if thread is not None:
-            thread.join(10)
+            thread.join(60)
             assert not thread.is_alive()
 
 

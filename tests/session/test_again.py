@@ -28,7 +28,7 @@ class Service:
         self.is_down = down
 
     def __call__(self, task: nbrun.Task) -> dict[str, Any]:
-        self.go.wait(30)
+        self.go.wait(60)
         self.calls.append((task.sample_id, task.item))
         if self.is_down(task):
             raise ConnectionError("down") if task.item != 3 else TimeoutError("slow")
@@ -176,7 +176,7 @@ def test_a_stopped_run_goes_on(make: Callable[[Samples], Any], tmp_path: Path) -
     until(lambda: run.progress.running == 2)
     run.stop(drain=False)
     fn.go.set()
-    assert run.wait(30).state == "stopped"
+    assert run.wait(60).state == "stopped"
     before = run.progress.done
     run.resume()
     progress = run.wait(60)
@@ -199,7 +199,7 @@ def test_a_stream_that_goes_on_is_not_read_from_its_start(tmp_path: Path) -> Non
     until(lambda: run.progress.running == 2)
     run.stop(drain=False)
     fn.go.set()
-    run.wait(30)
+    run.wait(60)
     run.resume()
     assert run.wait(60).done == 3000
     assert drawn == list(range(3000))

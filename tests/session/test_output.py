@@ -149,7 +149,7 @@ class Held:
     def __call__(self, task: nbrun.Task) -> None:
         print("first of", task.item)
         self.begun.set()
-        self.go.wait(30)
+        self.go.wait(60)
         print("then of", task.item)
         raise ValueError("no")
 
@@ -159,7 +159,7 @@ def live(path: Path, *, echoes: bool = False) -> Any:
     fn = Held()
     made = run(path, fn, [1])
     made._launch.output.echoes = echoes
-    assert fn.begun.wait(30)
+    assert fn.begun.wait(60)
     try:
         yield made, fn
     finally:
@@ -222,17 +222,17 @@ def test_a_redirection_in_a_task_is_that_tasks_alone(tmp_path: Path, capsys: pyt
             with contextlib.redirect_stdout(io.StringIO()) as buffer:
                 print("caught")
                 inside.set()
-                go.wait(30)
+                go.wait(60)
             found["caught"] = buffer.getvalue()
             print("after")
         else:
-            inside.wait(30)
+            inside.wait(60)
             print("of the other")
             go.set()
         raise ValueError("no")
 
     live = run(tmp_path, fn, [1, 2])
-    assert inside.wait(30)
+    assert inside.wait(60)
     print("mine")
     live.wait(60)
     assert found == {"caught": "caught\n"}
@@ -404,7 +404,7 @@ def test_what_an_iterator_prints_is_in_the_log(tmp_path: Path) -> None:
 
     def samples() -> Any:
         yield {"id": "a", "items": [1]}
-        go.wait(30)
+        go.wait(60)
         print("reading on")
 
     live = nbrun.start(samples(), lambda task: 1, tmp_path, groups=["item"], view=None)
@@ -417,7 +417,7 @@ def test_a_task_that_prints_nothing_costs_nothing(tmp_path: Path) -> None:
     live = run(tmp_path, lambda task: 1, range(1000))
     live.wait(60)
     assert not live._launch.output._tails
-    until(lambda: output._live == 0, timeout_s=10)
+    until(lambda: output._live == 0)
 
 
 class Closed(io.StringIO):
@@ -460,7 +460,7 @@ def test_a_line_that_a_task_leaves_open_is_shown_when_it_ends(
 
 def test_lines_of_tasks_beside_each_other_stay_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """`print` writes a line and its end one after the other."""
-    both = threading.Barrier(2, timeout=30)
+    both = threading.Barrier(2, timeout=60)
 
     def fn(task: nbrun.Task) -> dict[str, Any]:
         sys.stdout.write("half")

@@ -248,7 +248,7 @@ def test_a_change_is_reported_with_the_first_result_and_counted(tmp_path: Path) 
     held = threading.Event()
 
     def other(task: nbrun.Task) -> dict[str, int]:
-        held.wait(30)
+        held.wait(60)
         return {"v": 2}
 
     live = nbrun.start(samples, other, tmp_path, groups=["item"], view=None)
@@ -264,7 +264,7 @@ class Judge:
         self.model = model
 
     def __call__(self, task: nbrun.Task) -> dict[str, Any]:
-        HELD.wait(30)
+        HELD.wait(60)
         return {"m": self.model}
 
 

@@ -27,7 +27,7 @@ def stopped(path: Path, samples: Any, after: int = 20, is_read: bool = False) ->
 
     run = nbrun.start(samples, fn, path, workers=2, view=None)
     assert reached.wait(120)
-    until(lambda: not is_read or run.progress.total is not None, "the samples are read", timeout_s=120)
+    until(lambda: not is_read or run.progress.total is not None, "the samples are read")
     run.stop(drain=False)
     go.set()
     run.wait(120)

@@ -19,7 +19,7 @@ def start(d):
     import nbrun
 
     samples = [{"id": "a", "solutions": ITEMS}, {"id": "x", "solutions": ITEMS}]
-    nbrun.start(samples, lambda task: {"n": 1}, d, groups=["solution"], view=None, workers=2).wait(20)
+    nbrun.start(samples, lambda task: {"n": 1}, d, groups=["solution"], view=None, workers=2).wait(60)
 
 
 def merge(d):

@@ -384,9 +384,9 @@ def test_it_loads_while_it_is_archived_and_unpacked(full):
         reader.start()
     for _ in range(15):
         archive_finished(full)
-        read.acquire(timeout=30)
+        read.acquire(timeout=60)
         unpack_archives(full)
-        read.acquire(timeout=30)
+        read.acquire(timeout=60)
     stop.set()
     for reader in readers:
         reader.join()
@@ -469,15 +469,15 @@ def test_a_directory_in_use_is_not_archived(full):
 
     def slow(task):
         begun.set()
-        go.wait(30)
+        go.wait(60)
         return judge(task)
 
     live = nbrun.start([sample("new", "right")], slow, full, view=None)
-    assert begun.wait(30)
+    assert begun.wait(60)
     code = "import sys; from nbrun.cli import main; sys.exit(main(['archive', sys.argv[1]]))"
     done = subprocess.run([sys.executable, "-c", code, str(full)], capture_output=True, text=True, check=False)
     go.set()
-    live.wait(30)
+    live.wait(60)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     with pytest.raises(InputError, match="no such folder"):

@@ -17,7 +17,7 @@ def job():
 
 
 def run(job, path, **options):
-    progress = job.start(path, **options).wait(20)
+    progress = job.start(path, **options).wait(60)
     assert progress.state == "done"
     return progress
 

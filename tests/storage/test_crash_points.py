@@ -51,7 +51,7 @@ def test_resume_after_a_stop(tmp_path, seed):
     def prepare(path):
         whole = job.samples
         job.samples = [whole[0], {**whole[1], "solutions": ["a", "b"], "incorrect_solutions": []}]
-        job.start(path).wait(20)
+        job.start(path).wait(60)
         job.samples = whole
         return {identity: seq for identity, (seq, _, _) in saved(path).items()}
 
@@ -69,7 +69,7 @@ def test_a_large_sample_grows(is_redone, tmp_path, seed, tuning):
         whole = job.samples
         for n in (4, 7):  # the second run writes the file from the first one, and its index
             job.samples = [{**s, "solutions": s["solutions"][:n]} for s in whole]
-            job.start(path).wait(20)
+            job.start(path).wait(60)
         assert len(list((path / ".nbrun" / "cache").glob("*.index"))) == 2
         job.samples = whole
         if is_redone:
@@ -128,7 +128,7 @@ def test_redo(tmp_path, seed):
     job = Job(make_samples(2))
 
     def prepare(path):
-        job.start(path).wait(20)
+        job.start(path).wait(60)
         frame = nbrun.load_results(path)
         redo.append(frame[frame["index"] < 2])
         return {identity: seq for identity, (seq, _, _) in saved(path).items()}
@@ -173,7 +173,7 @@ def test_damaged_files_are_set_aside(tmp_path, seed):
     job = Job(make_samples())
 
     def prepare(path):
-        job.start(path).wait(20)
+        job.start(path).wait(60)
         names = sorted(p for p in path.iterdir() if p.suffix == ".json")
         names[0].write_bytes(names[0].read_bytes()[:-300])
         names[1].write_bytes(b"\0" * 500)
@@ -202,7 +202,7 @@ def test_an_attempt_that_was_saved_goes_on(tmp_path, seed):
     assert disk.died.is_set()
     seen.clear()
     disk.power_cut(third, "kept")
-    job.start(third).wait(20)
+    job.start(third).wait(60)
     assert [s[1:] for s in seen] == [(3, {"n": 2}, {"p": 2})]
 
 

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.long
 def damaged(job, path):
     """A file cut short, one of garbage, one with a broken entry, a damaged segment and a log with a flipped byte."""
     work = path.with_name("work")
-    job.start(work).wait(20)
+    job.start(work).wait(60)
     files = sorted(work.glob("*.json"))
     files[0].write_bytes(files[0].read_bytes()[:-300])
     files[1].write_bytes(b"\0" * 500)
@@ -43,13 +43,13 @@ def damaged(job, path):
 
 
 def archived(job, path):
-    job.start(path).wait(20)
+    job.start(path).wait(60)
     archive_finished(path)
 
 
 TOOLS = {
     "repair": (damaged, lambda path: nbrun.check(path, repair=True)),
-    "archive": (lambda job, path: job.start(path).wait(20), archive_finished),
+    "archive": (lambda job, path: job.start(path).wait(60), archive_finished),
     "unpack": (archived, unpack_archives),
 }
 
@@ -92,7 +92,7 @@ def test_the_power_is_cut_at_every_operation(tool, tmp_path):
                 try:
                     use(after)
                     assert saved(after) == before
-                    job.start(after).wait(20)
+                    job.start(after).wait(60)
                     assert not set(job.ran) & set(before), "it ran again although it was saved"
                     check_end(job, after)
                 except BaseException as e:

@@ -88,7 +88,7 @@ def job():
 
 
 def finished(job, path):
-    job.start(path).wait(20)
+    job.start(path).wait(60)
     return next(p for p in path.iterdir() if p.name.startswith("s_0"))
 
 
@@ -114,7 +114,7 @@ def test_a_damaged_file(damage, job, tmp_path):
     assert any(file.name in f.path for f in report.findings)
     assert report.entries == len(df)
     job.samples[0]["solutions"].append("c")
-    progress = job.start(tmp_path).wait(20)
+    progress = job.start(tmp_path).wait(60)
     assert "could not be read" in progress.message.lower()
     assert file.name in progress.message
     assert len(job.ran) == lost + 1
@@ -147,7 +147,7 @@ def test_repair(damage, job, tmp_path):
         ["grep", "-l", '"is_complete": false', *map(str, tmp_path.glob("s_*.json"))], capture_output=True, text=True
     ).stdout.split()
     assert len(out) == (1 if damage in (cut_in_half, last_line_gone, one_entry_broken, one_entry_unknown) else 0)
-    job.start(tmp_path).wait(20)
+    job.start(tmp_path).wait(60)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         check_end(job, tmp_path)
@@ -160,7 +160,7 @@ def test_files_of_others_are_left_alone(job, tmp_path):
         (tmp_path / name).write_text(text)
     with pytest.warns(UserWarning, match="deep.json"):
         assert len(nbrun.load_results(tmp_path)) == 12
-    assert job.start(tmp_path).wait(20).resumed == 12
+    assert job.start(tmp_path).wait(60).resumed == 12
     report = nbrun.check(tmp_path, repair=True)
     assert report.is_ok
     assert len(report.findings) == 3
@@ -185,7 +185,7 @@ def test_a_file_that_may_not_be_read(job, tmp_path, monkeypatch):
     assert len(saved(tmp_path)) == 8
     [finding] = nbrun.check(tmp_path).findings
     assert "Permission denied" in finding.what
-    assert file.name in job.start(tmp_path).wait(20).message
+    assert file.name in job.start(tmp_path).wait(60).message
     assert file.exists()
     monkeypatch.undo()
     shutil.rmtree(tmp_path / ".nbrun" / "cache", ignore_errors=True)
@@ -211,7 +211,7 @@ def test_an_old_file_cut_short(tmp_path):
 
 def test_logs_with_damaged_records(job, tmp_path):
     finished(job, tmp_path)
-    job.start(tmp_path).wait(20)
+    job.start(tmp_path).wait(60)
     log = tmp_path / ".nbrun" / "runs.log"
     data = log.read_bytes()
     log.write_bytes(data[:20] + b"#" + data[21:])
@@ -247,7 +247,7 @@ def test_check_looks_while_a_run_writes_and_repair_does_not(job, tmp_path):
     import threading
 
     gate = threading.Event()
-    job.failing = lambda task, generation: gate.wait(20) and None
+    job.failing = lambda task, generation: gate.wait(60) and None
     run = job.start(tmp_path)
     report = nbrun.check(tmp_path)
     assert str(os.getpid()) in report.holder
@@ -255,7 +255,7 @@ def test_check_looks_while_a_run_writes_and_repair_does_not(job, tmp_path):
     with pytest.raises(ResultsInUseError):
         nbrun.check(tmp_path, repair=True)
     gate.set()
-    run.wait(20)
+    run.wait(60)
 
 
 def test_the_command(job, tmp_path, capsys):
@@ -287,7 +287,7 @@ def test_a_flipped_byte_in_what_a_file_says_of_itself(word, job, tmp_path):
     assert len(saved(tmp_path)) == 12
     [finding] = nbrun.check(tmp_path).findings
     assert "last lines are damaged" in finding.what
-    progress = job.start(tmp_path).wait(20)
+    progress = job.start(tmp_path).wait(60)
     assert job.ran == []
     assert file.name in progress.message
     assert not nbrun.check(tmp_path).findings
@@ -300,12 +300,12 @@ def test_a_file_that_says_it_is_complete_and_is_not(job, tmp_path):
     file = finished(job, tmp_path)
     job.samples[0]["solutions"] = ["a", "b", "c"]
     job.failing = lambda task, generation: (_ for _ in ()).throw(ValueError("no")) if task.item == "c" else None
-    job.start(tmp_path).wait(20)
+    job.start(tmp_path).wait(60)
     text = file.read_bytes()
     assert b'"is_complete": false' in text
     file.write_bytes(text.replace(b'"is_complete": false', b'"is_complete": true'))
     job.failing = lambda task, generation: None
-    job.start(tmp_path).wait(20)
+    job.start(tmp_path).wait(60)
     assert len(job.ran) == 1
     check_end(job, tmp_path)
 
@@ -323,7 +323,7 @@ def test_a_long_summary_is_found(job, tmp_path):
     footer = sample_file.Footer(info.sample_id, totals, totals, True, {**info.summary, "runs": runs})
     file.write_bytes(text[:start] + sample_file.closing(footer))
     assert len(sample_file.peek(file).summary["runs"]) == 3000
-    assert job.start(tmp_path).wait(20).resumed == 12
+    assert job.start(tmp_path).wait(60).resumed == 12
 
 
 def test_the_log_of_unclean_ends(job, tmp_path):
@@ -332,7 +332,7 @@ def test_the_log_of_unclean_ends(job, tmp_path):
     log.write_bytes(b"garbage\nmore\n")
     [finding] = nbrun.check(tmp_path).findings
     assert (finding.kind, finding.path) == ("log", str(log))
-    assert job.start(tmp_path).wait(20).resumed == 12
+    assert job.start(tmp_path).wait(60).resumed == 12
     assert nbrun.check(tmp_path, repair=True).is_ok
     assert not nbrun.check(tmp_path).findings
 
@@ -352,7 +352,7 @@ def test_the_place_of_the_journal_s_results_is_taken(what, tmp_path):
     assert not place.exists()
     if what == "another sample":
         other = Job([{"id": "two", "solutions": ["x"], "incorrect_solutions": []}])
-        other.start(tmp_path / "other").wait(20)
+        other.start(tmp_path / "other").wait(60)
         shutil.copy(tmp_path / "other" / "two.json", place)
     elif what == "a folder":
         place.mkdir()
@@ -362,7 +362,7 @@ def test_the_place_of_the_journal_s_results_is_taken(what, tmp_path):
         place.write_bytes(b"garbage")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        progress = job.start(results).wait(20)
+        progress = job.start(results).wait(60)
         assert progress.state == "done"
         assert not set(job.ran) & set(before)
         now = saved(results)

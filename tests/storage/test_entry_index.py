@@ -40,7 +40,7 @@ class Job:
             self._fn,
             self.path,
             **options,
-        ).wait(30)
+        ).wait(60)
 
     def run_twice(self, solutions, incorrect=()):
         """A sample whose results came all at once has no index; it gets one when its file is written again."""
@@ -258,12 +258,12 @@ def test_a_file_that_changes_during_the_run_is_not_copied_blindly(tmp_path):
 
     def fn(task):
         began.set()
-        assert go_on.wait(30)
+        assert go_on.wait(60)
         return {"n": 2}
 
     fn.settings = {}
     run = nbrun.start([{"id": "big", "solutions": [*items, "new"]}], fn, job.path, view=None)
-    assert began.wait(30)
+    assert began.wait(60)
     file = file_of(job.path)
     stat = file.stat()
     data = file.read_bytes()
@@ -273,7 +273,7 @@ def test_a_file_that_changes_during_the_run_is_not_copied_blindly(tmp_path):
         f.write(b"\0")
     os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     go_on.set()
-    run.wait(30)
+    run.wait(60)
     assert [e["index"] for e in in_order(job.path)["solution"]] == [*range(11), *range(12, 31)]
     assert len(list((job.path / ".nbrun" / "damaged").iterdir())) == 1
     job.run([*items, "new"])

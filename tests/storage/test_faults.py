@@ -63,7 +63,7 @@ def run_through(job, disk, path, on_pause=lambda run: None):
                     run.wait(5)
                 on_pause(run)
                 run.resume()
-        assert run.wait(10).state == "done"
+        assert run.wait(60).state == "done"
     assert all(str(path) in message for message in told)
     return pauses, refusals
 
@@ -145,7 +145,7 @@ def test_a_stop_while_the_disk_is_full_says_what_is_lost(tmp_path):
         progress = run.progress
     assert progress.state == "stopped"
     assert progress.unsaved > 0
-    assert job.start(tmp_path / "r").wait(10).state == "done"
+    assert job.start(tmp_path / "r").wait(60).state == "done"
     check_end(job, tmp_path / "r")
 
 
@@ -188,7 +188,7 @@ def test_a_full_disk_and_a_bigger_one():
         until(lambda: run.progress.state == "paused")
         subprocess.run(["mount", "-o", "remount,size=32m", str(folder)], check=True)
         run.resume()
-        end = run.wait(30)
+        end = run.wait(60)
         assert (end.state, end.done, end.unsaved) == ("done", 400, 0)
         assert len(ran) == len(set(ran)) == 400
         assert len(nbrun.load_results(folder / "r")) == 400
@@ -199,7 +199,7 @@ FEW_FILES = """
 import os, resource, sys, threading, nbrun
 gate = threading.Event()
 def fn(task):
-    if int(task.sample_id) >= 30: gate.wait(20)
+    if int(task.sample_id) >= 30: gate.wait(60)
     return {"n": task.index}
 samples = [{"id": i, "solutions": [0]} for i in range(60)]
 run = nbrun.start(samples, fn, sys.argv[1], groups=["solution"], workers=60, view=None)
@@ -213,7 +213,7 @@ resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 while True:  # another thread may have been refused before the limit was lifted, and tell it after
     run.resume()
     try:
-        print(run.wait(20).done)
+        print(run.wait(60).done)
         break
     except nbrun.errors.RunHaltedError:
         pass
@@ -232,11 +232,11 @@ def test_a_file_system_without_that_fsync(tmp_path, number, operation):
     samples = [{"id": f"s{i}", "solutions": [1, 2]} for i in range(3)]
     with files.observe(hook):
         run = nbrun.start(samples, lambda task: {"n": 1}, tmp_path / "r", groups=["solution"], view=None)
-        progress = run.wait(30)
+        progress = run.wait(60)
     assert (progress.state, progress.saved) == ("done", 6)
     assert progress.message.count("doesn't promise what a local disk does") == 1
     assert nbrun.check(tmp_path / "r").is_ok
-    again = nbrun.start(samples, lambda task: {"n": 1}, tmp_path / "r2", groups=["solution"], view=None).wait(30)
+    again = nbrun.start(samples, lambda task: {"n": 1}, tmp_path / "r2", groups=["solution"], view=None).wait(60)
     assert "promise" not in again.message, "where it works it says nothing"
 
 

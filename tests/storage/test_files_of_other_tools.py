@@ -307,7 +307,7 @@ def test_a_directory_whose_logs_got_other_line_ends_means_the_same(tmp_path):
 
     def fn(task):
         if task.item == 29:
-            go_on.wait(30)
+            go_on.wait(60)
         if task.item == "y" and task.attempt == 1:
             return nbrun.Retry("later", after_s=60, hint={"h": 1})
         return {"n": task.item}
@@ -332,7 +332,7 @@ def test_a_directory_whose_logs_got_other_line_ends_means_the_same(tmp_path):
         ran.append((task.item, task.attempt, task.hint))
         return {"n": task.item}
 
-    nbrun.start(samples, again, copy, groups=["thing"], view=None).wait(30)
+    nbrun.start(samples, again, copy, groups=["thing"], view=None).wait(60)
     assert sorted(ran, key=str) == [("y", 2, {"h": 1}), (29, 1, {})]
     assert len(nbrun.load_results(copy)) == 32
     assert check(copy).is_ok
@@ -342,7 +342,7 @@ def test_readers_agree_on_files_that_are_too_large_to_be_parsed_at_once(tmp_path
     """A file as nbrun writes it is read whatever its size; of any other too large one every reader says the same."""
     samples = [{"id": name, "things": list(range(40))} for name in ("own", "damaged", "other")]
     results = tmp_path / "results"
-    nbrun.start(samples, lambda task: {"n": task.index}, results, groups=["things"], view=None).wait(30)
+    nbrun.start(samples, lambda task: {"n": task.index}, results, groups=["things"], view=None).wait(60)
     data = (results / "damaged.json").read_bytes()
     (results / "damaged.json").write_bytes(data.replace(b'"seq"', b'"sex"', 1))
     other = REWRITTEN["indented"]((results / "other.json").read_bytes())

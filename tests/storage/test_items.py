@@ -22,7 +22,7 @@ class Image:
 
 def run(samples, path, fn=lambda task: {"v": 1}, **options):
     options = {"groups": {"it": "items"}, "view": None, "workers": 2, **options}
-    return nbrun.start(samples, fn, path, **options).wait(30)
+    return nbrun.start(samples, fn, path, **options).wait(60)
 
 
 def pictures(n=20):
@@ -78,11 +78,11 @@ def test_the_list_of_a_long_run_is_saved_although_its_tasks_did_not_wait_for_it(
 
     def fn(task):
         running.set()
-        go.wait(30)
+        go.wait(60)
 
     samples = [{"id": f"s{i}", "items": [i]} for i in range(1001)]
     with nbrun.start(samples, fn, tmp_path, groups={"it": "items"}, workers=1, view=None) as live:
-        assert running.wait(30)
+        assert running.wait(60)
         assert live.progress.total == 1001
         until(lambda: len(nbrun.load_samples(tmp_path)) == 1001)
         live.stop(drain=False)

@@ -175,9 +175,9 @@ def test_a_run_with_hard_ids(tmp_path):
     """Each is saved under its own id, in its own file, and is found again."""
     ids = list(dict.fromkeys(HARD_IDS))
     samples = [{"id": i, "solutions": [n]} for n, i in enumerate(ids)]
-    nbrun.start(samples, lambda task: {"n": task.item}, tmp_path, groups=["solution"], view=None).wait(30)
+    nbrun.start(samples, lambda task: {"n": task.item}, tmp_path, groups=["solution"], view=None).wait(60)
     df = nbrun.load_results(tmp_path)
     assert dict(zip(df.sample_id.astype(str), df.n.astype(int), strict=True)) == {i: n for n, i in enumerate(ids)}
     assert len(list(tmp_path.glob("*.json"))) == len(ids)
-    again = nbrun.start(samples, lambda task: 1 / 0, tmp_path, groups=["solution"], view=None).wait(30)
+    again = nbrun.start(samples, lambda task: 1 / 0, tmp_path, groups=["solution"], view=None).wait(60)
     assert (again.resumed, again.errors) == (len(ids), 0)

@@ -51,7 +51,7 @@ def test_two_processes(holder, tmp_path):
     holder.send_signal(signal.SIGKILL)
     holder.wait()
     assert holder_of(tmp_path / "r" / ".nbrun" / "lock") == ""
-    assert start(tmp_path / "r").wait(20).done == 2
+    assert start(tmp_path / "r").wait(60).done == 2
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_an_old_lock_file_blocks_no_run(note, tmp_path):
     """Its pid may be that of a living process now; the lock itself has gone with its holder."""
     (tmp_path / ".nbrun").mkdir()
     (tmp_path / ".nbrun" / "lock").write_bytes(note)
-    assert start(tmp_path).wait(20).done == 2
+    assert start(tmp_path).wait(60).done == 2
 
 
 def test_a_forked_child_does_not_keep_it(tmp_path):
@@ -101,14 +101,14 @@ def note_of(tmp_path):
 def test_without_flock(no_flock, tmp_path):
     """It runs, says what it can't promise, refuses a second one that it can see, and leaves nothing behind."""
     gate = threading.Event()
-    run = start(tmp_path / "r", lambda task: gate.wait(20) and {"n": 1})
+    run = start(tmp_path / "r", lambda task: gate.wait(60) and {"n": 1})
     assert "has no locks" in run.progress.message
     with pytest.raises(ResultsInUseError, match=str(os.getpid())):
         DirectoryLock(tmp_path / "r" / ".nbrun" / "lock")
     gate.set()
-    run.wait(20)
+    run.wait(60)
     assert note_of(tmp_path)[1] == {}
-    assert start(tmp_path / "r").wait(20).done == 2
+    assert start(tmp_path / "r").wait(60).done == 2
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_without_flock_a_dead_holder_never_blocks(change, blocks, no_flock, tmp_
         return
     run = start(tmp_path / "r")
     assert ("elsewhere" in run.progress.message) == ("host" in change)
-    assert run.wait(20).done == 2
+    assert run.wait(60).done == 2
 
 
 def test_a_lock_that_can_not_be_asked_for(tmp_path, monkeypatch):

@@ -20,7 +20,7 @@ import sys, nbrun
 samples = [{"id": f"s{i}", "solutions": list(range(20))} for i in range(3)]
 try:
     run = nbrun.start(samples, lambda task: {"n": -1}, sys.argv[1], groups=["solution"], view=None)
-    print(run.wait(30).done)
+    print(run.wait(60).done)
 except nbrun.errors.ResultsInUseError as e:
     print("in use:", e)
 """
@@ -66,7 +66,7 @@ def test_it_is_moved_and_moved_back(tmp_path, is_idle):
     os.rename(tmp_path / "elsewhere", tmp_path / "r")
     half.gate.set()
     half.run.resume()
-    assert half.run.wait(30).state == "done"
+    assert half.run.wait(60).state == "done"
     assert whole(tmp_path / "r") == (60, set())
     assert nbrun.check(tmp_path / "r").is_ok
 

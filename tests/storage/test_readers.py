@@ -126,7 +126,7 @@ def test_f7_a_segment_of_a_later_run_under_the_same_name(tmp_path, monkeypatch):
 
     from_first = {"id": "a", "solutions": [1, 2, 3]}
     gate = threading.Event()
-    fn = lambda task: (task.index == 2 and gate.wait(20), {"n": task.index})[1]  # noqa: E731
+    fn = lambda task: (task.index == 2 and gate.wait(60), {"n": task.index})[1]  # noqa: E731
     run = nbrun.start([from_first], fn, tmp_path, groups=["solution"], view=None)
     while run.progress.saved < 2:
         pass
@@ -137,9 +137,9 @@ def test_f7_a_segment_of_a_later_run_under_the_same_name(tmp_path, monkeypatch):
         if not once:
             once.append(True)
             gate.set()
-            run.wait(20)
+            run.wait(60)
             later = threading.Event()
-            fn = lambda task: (task.index == 2 and later.wait(20), {"n": task.index, "pad": "x" * 50})[1]  # noqa: E731
+            fn = lambda task: (task.index == 2 and later.wait(60), {"n": task.index, "pad": "x" * 50})[1]  # noqa: E731
             other = nbrun.start([{"id": "b", "solutions": [1, 2, 3]}], fn, tmp_path, groups=["solution"], view=None)
             while other.progress.saved < 2:
                 pass
@@ -150,7 +150,7 @@ def test_f7_a_segment_of_a_later_run_under_the_same_name(tmp_path, monkeypatch):
     seen = [(v.sample_id, s.item_index, b) for v in Reader(tmp_path).samples() for s, b in v.entries]
     other, later = once[1]
     later.set()
-    other.wait(20)
+    other.wait(60)
     assert {(s, i) for s, i, _ in seen} >= {("a", 0), ("a", 1), ("a", 2)}
     assert all(b'"n":%d' % i in body for _, i, body in seen)
 
@@ -158,7 +158,7 @@ def test_f7_a_segment_of_a_later_run_under_the_same_name(tmp_path, monkeypatch):
 def test_f7_a_folder_that_changes_while_it_is_listed(tmp_path, monkeypatch):
     """btrfs leaves a file out that is replaced meanwhile: the folder's time has changed, so it is listed again."""
     samples = [{"id": f"s{i}", "solutions": [1]} for i in range(5)]
-    nbrun.start(samples, lambda task: {}, tmp_path, groups=["solution"], view=None).wait(20)
+    nbrun.start(samples, lambda task: {}, tmp_path, groups=["solution"], view=None).wait(60)
     real = os.scandir
     listed = []
 
@@ -189,7 +189,7 @@ def test_f7_a_folder_that_changes_while_it_is_listed(tmp_path, monkeypatch):
 def test_of_a_slow_disk_files_are_read_ahead(tmp_path, monkeypatch, tuning):
     """The listing is the same, whatever the helpers meet, and they end with it."""
     samples = [{"id": f"s{i:03}", "solutions": [1]} for i in range(60)]
-    nbrun.start(samples, lambda task: {}, tmp_path, groups=["solution"], view=None).wait(20)
+    nbrun.start(samples, lambda task: {}, tmp_path, groups=["solution"], view=None).wait(60)
     (tmp_path / "s030.json").write_bytes(b"")
     os.mkfifo(tmp_path / "s031a.json")
     (tmp_path / "s032a.json").symlink_to(tmp_path / "s001.json")
@@ -205,7 +205,7 @@ def test_of_a_slow_disk_files_are_read_ahead(tmp_path, monkeypatch, tuning):
     assert len(found.problems) == 3
     assert len(started) == listing.HELPERS
     for thread in started:
-        thread.join(20)
+        thread.join(60)
         assert not thread.is_alive()
 
 
@@ -215,7 +215,7 @@ def test_a_run_that_ends_between_journal_and_files(times, tmp_path, monkeypatch)
     gate = threading.Event()
     run = nbrun.start(
         [{"id": f"s{i}", "solutions": list(range(4))} for i in range(3)],
-        lambda task: (task.index == 3 and gate.wait(20), {"n": task.index})[1], tmp_path,
+        lambda task: (task.index == 3 and gate.wait(60), {"n": task.index})[1], tmp_path,
         groups=["solution"], workers=8, view=None,
     )  # fmt: skip
     while run.progress.saved < 9:
@@ -226,7 +226,7 @@ def test_a_run_that_ends_between_journal_and_files(times, tmp_path, monkeypatch)
 
     def meanwhile(*given):
         gate.set()
-        run.wait(20)
+        run.wait(60)
         return real(*given)
 
     monkeypatch.setattr(reader, "list_samples", meanwhile)

@@ -101,7 +101,7 @@ running, n = [], int(sys.argv[2])
 def fn(task):
     running.append(1)
     if len(running) == n: os.kill(os.getpid(), signal.SIGKILL)
-    threading.Event().wait(30)
+    threading.Event().wait(60)
 samples = [{"id": "s", "solutions": list(range(n))}]
 nbrun.start(samples, fn, sys.argv[1], groups=["solution"], workers=n + 1, view=None).wait()
 """

@@ -32,7 +32,7 @@ class Around:
         (root / "home").mkdir(parents=True)
         (root / "home" / "precious.txt").write_text(PRECIOUS)
         self.root, self.home, self.d = root, root / "home", root / "in" / "results"
-        nbrun.start([{"id": "a", "solutions": ["x"]}], lambda task: {}, self.d, groups=["solution"], view=None).wait(20)
+        nbrun.start([{"id": "a", "solutions": ["x"]}], lambda task: {}, self.d, groups=["solution"], view=None).wait(60)
 
     def check(self):
         assert {p.name: p.read_text() for p in self.home.iterdir()} == {"precious.txt": PRECIOUS}
@@ -286,7 +286,7 @@ def test_permissions_follow_the_umask(tmp_path):
     before = os.umask(0o077)
     try:
         d = tmp_path / "r"
-        nbrun.start([{"id": "a", "solutions": ["x"]}], lambda task: {}, d, groups=["solution"], view=None).wait(20)
+        nbrun.start([{"id": "a", "solutions": ["x"]}], lambda task: {}, d, groups=["solution"], view=None).wait(60)
         nbrun.load_results(d)
         nbrun.archive(d)
         nbrun.archive(d, unpack=True)

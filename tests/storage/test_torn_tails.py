@@ -123,7 +123,7 @@ def test_f2_flipped_bytes_cost_only_the_records_they_touch(seed, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         run = job.start(at)
-        progress = run.wait(20)
+        progress = run.wait(60)
         assert len(job.ran) == len(before) - len(now)
         check_end(job, at)
     if reported:

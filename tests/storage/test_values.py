@@ -68,7 +68,7 @@ def test_what_json_can_hold_comes_back_as_it_was(value):
     "value", [{"$float": ""}, {"$float": None}, {"$float": "nano"}, {"$float": [1]}, {"$float": {}}]
 )
 def test_a_mapping_that_looks_like_a_float_stays_what_it_is(value, tmp_path):
-    nbrun.start([{"id": "s", "solutions": [1]}], lambda task: {"x": value}, tmp_path, view=None).wait(20)
+    nbrun.start([{"id": "s", "solutions": [1]}], lambda task: {"x": value}, tmp_path, view=None).wait(60)
     [entry] = nbrun.load_results(tmp_path, entries=True).entry
     assert entry["result"] == {"x": value}
 
@@ -191,7 +191,7 @@ def test_an_unstorable_result_costs_its_own_task_only(tmp_path):
         return {"x": object()} if task.item == 1 else {"x": math.nan}
 
     samples = [{"id": "s", "solutions": [0, 1, 2]}]
-    progress = nbrun.start(samples, fn, tmp_path, groups=["solution"], view=None).wait(20)
+    progress = nbrun.start(samples, fn, tmp_path, groups=["solution"], view=None).wait(60)
     assert (progress.done, progress.errors) == (2, 1)
     df = nbrun.load_results(tmp_path)
     assert "object" in df.error.dropna().iloc[0]

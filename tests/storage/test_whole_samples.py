@@ -74,7 +74,7 @@ def test_f8_the_disk_refuses_at_every_operation(number, operations, tmp_path, at
             return number if len(seen) == k and seen[-1] == count else None
 
         at = tmp_path / f"at{k}"
-        nbrun.start([], job.fn(0), at, groups=["solution"], view=None).wait(20)  # its folders are there
+        nbrun.start([], job.fn(0), at, groups=["solution"], view=None).wait(60)  # its folders are there
         disk = SimulatedDisk(at, random.Random(k), refuse=refuse)
         with disk.under():
             try:
@@ -86,7 +86,7 @@ def test_f8_the_disk_refuses_at_every_operation(number, operations, tmp_path, at
                 if run.progress.state == "paused":
                     paused += 1
                     run.resume()
-            assert run.wait(10).state == "done"
+            assert run.wait(60).state == "done"
         check_end(job, at)
         assert len(job.ran) == len(job.identities())
         disk.power_cut(tmp_path / f"after{k}", "lost")
@@ -121,7 +121,7 @@ def test_a_file_that_another_program_puts_there_meanwhile_is_read_before_it_is_r
 
     def run(path, items):
         samples = [{"id": "s", "solutions": items}]
-        return nbrun.start(samples, lambda task: {"of": str(path)}, path, workers=1, view=None).wait(20)
+        return nbrun.start(samples, lambda task: {"of": str(path)}, path, workers=1, view=None).wait(60)
 
     run(tmp_path / "other", ["a", "b", "gone"])
     other = (tmp_path / "other" / name_of("s")).read_bytes()
@@ -158,11 +158,11 @@ def test_no_other_thread_writes_a_sample_meanwhile(tmp_path, at_once, monkeypatc
             while looks.acquire(blocking=False):
                 pass
             for _ in range(5):
-                assert looks.acquire(timeout=10)
+                assert looks.acquire(timeout=60)
 
     job = job_of(6)
     with files.observe(hold):
-        assert job.start(tmp_path / "r").wait(30).state == "done"
+        assert job.start(tmp_path / "r").wait(60).state == "done"
     check_end(job, tmp_path / "r")
     assert at_once
 
@@ -188,7 +188,7 @@ def test_a_slow_disk_is_spared(tmp_path, at_once, monkeypatch, tuning):
             yield {**sample, "id": f"early/{n}"}
         yield from late
 
-    progress = nbrun.start(samples(), lambda task: {"v": task.index}, tmp_path / "r", workers=1, view=None).wait(30)
+    progress = nbrun.start(samples(), lambda task: {"v": task.index}, tmp_path / "r", workers=1, view=None).wait(60)
     assert progress.state == "done"
     assert at_once
     assert not set(at_once) & {name_of(sample["id"]) for sample in late}
@@ -207,7 +207,7 @@ def test_a_file_that_cannot_be_made_goes_through_the_journal(tmp_path, at_once):
 
     job = job_of(12)
     with files.observe(refuse):
-        progress = job.start(tmp_path / "r").wait(30)
+        progress = job.start(tmp_path / "r").wait(60)
     assert refused
     assert (progress.state, progress.saved) == ("done", 48)
     assert at_once
@@ -224,7 +224,7 @@ def test_a_file_system_that_takes_no_advice_costs_nothing(tmp_path, at_once, mon
 
     monkeypatch.setattr(os, "posix_fadvise", refuse, raising=False)
     job = job_of(12)
-    assert job.start(tmp_path / "r").wait(30).saved == 48
+    assert job.start(tmp_path / "r").wait(60).saved == 48
     assert len(at_once) == len(asked) > 0
     check_end(job, tmp_path / "r")
 
@@ -276,7 +276,7 @@ def test_the_file_is_the_one_that_would_have_been_made(tmp_path, at_once, tuning
     job.fn = lambda generation: lambda task: {"v": task.index, "verdict": "Accepted"}
     for name in ("straight", "journaled"):
         tuning(direct_from=2 if name == "straight" else 10**9)
-        assert nbrun.start(job.samples, job.fn(1), tmp_path / name, workers=1, view=None).wait(20).state == "done"
+        assert nbrun.start(job.samples, job.fn(1), tmp_path / name, workers=1, view=None).wait(60).state == "done"
     assert at_once
     names = sorted(p.name for p in (tmp_path / "straight").glob("*.json"))
     assert len(names) == 4
