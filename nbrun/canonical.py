@@ -13,7 +13,7 @@ import math
 import pathlib
 import struct
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from nbrun.texts import digits_of
@@ -66,60 +66,49 @@ def canonical(value: Any) -> bytes:
     return _canonical_other(value)
 
 
-def _canonical_other(value: Any) -> bytes:  # noqa: C901 - a flat table of types, in an order that matters
-    if isinstance(value, str):
-        return canonical(str.__str__(value))
-    if isinstance(value, (bytes, bytearray)):
-        return b"b%d:%b" % (len(value), bytes(value))
-    if isinstance(value, Mapping):
-        return canonical(dict(value))
+def _canonical_other(value: Any) -> bytes:
+    """Return the form of a value of any other type. Raise TypeError where there is none."""
+    try:
+        return _form_of(value)(value)
+    except (TypeError, RecursionError, MemoryError):
+        raise
+    except Exception as e:  # from a method of the value's own
+        raise TypeError(f"a {_name_of(value)} that can't be read: {type(e).__name__}: {e}") from e
+
+
+_Form = Callable[[Any], bytes]
+
+
+def _form_of(value: Any) -> _Form:
+    """Return what makes the form of a value. The order of the rules is part of the format."""
     kind = type(value)
-    room = kind.__module__.partition(".")[0]
-    if kind.__name__ in ("NAType", "longdouble", "clongdouble", "Interval", "Period") and room in ("numpy", "pandas"):
-        return _canonical_scalar(value, kind.__name__)
-    if isinstance(value, dt.timedelta):  # of pandas with its nanoseconds
-        days, seconds, micros = value.days, value.seconds, value.microseconds
-        nanos = ((days * 86_400 + seconds) * 10**6 + micros) * 1000 + getattr(value, "nanoseconds", 0)
-        return _typed("timedelta", nanos)
-    if (kind.__module__, kind.__name__) in _TEXTS:
-        return _typed(kind.__name__.lower(), str(value))
-    if isinstance(value, complex):
-        return _typed("complex", [value.real, value.imag])
-    if isinstance(value, (dt.datetime, dt.date, dt.time)):
-        return b"T" + canonical(value.isoformat())
-    if isinstance(value, pathlib.PurePath):
-        return canonical(str(value))
+    named = _BY_NAME.get((kind.__module__.partition(".")[0], kind.__name__))
+    if named is not None:
+        return named
+    for base, form in _BY_BASE:
+        if isinstance(value, base):
+            return form
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return canonical({f.name: getattr(value, f.name) for f in dataclasses.fields(value)})
-    if isinstance(value, (list, tuple)):
-        return canonical(list(value))
-    if isinstance(value, (set, frozenset)):
-        return b"<" + b"".join(sorted(map(canonical, value))) + b">"
-    tolist = getattr(value, "tolist", None)  # numpy scalars and arrays
-    if callable(tolist):
-        return canonical(tolist())
-    if isinstance(value, int):
-        return canonical(int(value))
-    if isinstance(value, float):
-        return canonical(float(value))
-    if isinstance(value, (range, collections.deque)):
-        return canonical(list(value))
-    if isinstance(value, enum.Enum):
-        return canonical(value.value)
-    if isinstance(value, memoryview):
-        return canonical(bytes(value))
-    if kind.__name__ == "DataFrame" and room == "pandas":
-        columns = [list(value.iloc[:, i]) for i in range(value.shape[1])]
-        return _typed("frame", [value.index.tolist(), value.columns.tolist(), columns])
-    for method in ("isoformat", "as_py", "to_dict"):  # scalars of arrow, and what else entries can hold
+        return _of_dataclass
+    for base, form in _BY_LATER_BASE:
+        if isinstance(value, base):
+            return form
+    for method in ("tolist", "isoformat", "as_py", "to_dict"):  # numpy; dates; scalars of arrow; frames
         convert = getattr(value, method, None)
         if callable(convert) and not isinstance(value, type):
-            return canonical(convert())
-    raise TypeError(f"a {type(value).__module__}.{type(value).__qualname__} has no canonical form")
+            return lambda value: canonical(convert())
+    for text in kind.__mro__:
+        if text.__module__ in _TEXTS:
+            return _BY_NAME.get((text.__module__, text.__name__)) or _refuse
+    return _refuse
 
 
-#: Known by name: importing them takes longer than all of nbrun.
-_TEXTS = frozenset({("decimal", "Decimal"), ("fractions", "Fraction"), ("uuid", "UUID")})
+def _refuse(value: Any) -> bytes:
+    raise TypeError(f"a {_name_of(value)} has no canonical form")
+
+
+def _name_of(value: object) -> str:
+    return f"{type(value).__module__}.{type(value).__qualname__}"
 
 
 def _typed(name: str, content: object) -> bytes:
@@ -127,18 +116,63 @@ def _typed(name: str, content: object) -> bytes:
     return b"X" + canonical(name) + canonical(content)
 
 
-def _canonical_scalar(value: Any, name: str) -> bytes:
-    """Return the form of a scalar of numpy or pandas that no other rule covers."""
-    if name == "NAType":
-        return canonical(None)
-    if name == "longdouble":
-        number = float(value)
-        return canonical(number) if number == value or number != number else _typed(name, str(value))
-    if name == "clongdouble":
-        return _typed("complex", [value.real, value.imag])
-    if name == "Interval":
-        return _typed("interval", [value.left, value.right, value.closed])
-    return _typed("period", [value.freqstr, str(value)])
+def _of_list(value: Iterable[Any]) -> bytes:
+    return canonical(list(value))
+
+
+def _of_timedelta(value: Any) -> bytes:
+    seconds = value.days * 86_400 + value.seconds  # those of pandas have nanoseconds, too
+    return _typed("timedelta", (seconds * 10**6 + value.microseconds) * 1000 + getattr(value, "nanoseconds", 0))
+
+
+def _of_dataclass(value: Any) -> bytes:
+    return canonical({f.name: getattr(value, f.name) for f in dataclasses.fields(value)})
+
+
+def _of_long_float(value: Any) -> bytes:
+    number = float(value)
+    return canonical(number) if number == value or number != number else _typed("longdouble", str(value))
+
+
+def _of_frame(value: Any) -> bytes:
+    columns = [list(value.iloc[:, i]) for i in range(value.shape[1])]
+    return _typed("frame", [value.index.tolist(), value.columns.tolist(), columns])
+
+
+def _of_complex(value: Any) -> bytes:
+    return _typed("complex", [value.real, value.imag])
+
+
+#: (package, name) of types whose modules take longer to import than all of nbrun.
+_BY_NAME: Mapping[tuple[str, str], _Form] = {
+    ("pandas", "NAType"): lambda value: canonical(None),
+    ("pandas", "Interval"): lambda value: _typed("interval", [value.left, value.right, value.closed]),
+    ("pandas", "Period"): lambda value: _typed("period", [value.freqstr, str(value)]),
+    ("pandas", "DataFrame"): _of_frame,
+    ("numpy", "longdouble"): _of_long_float,
+    ("numpy", "clongdouble"): _of_complex,
+    ("decimal", "Decimal"): lambda value: _typed("decimal", str(value)),
+    ("fractions", "Fraction"): lambda value: _typed("fraction", str(value)),
+    ("uuid", "UUID"): lambda value: _typed("uuid", str(value)),
+}
+#: Types that derive from one of these modules' have its form.
+_TEXTS = ("decimal", "fractions", "uuid")
+_BY_BASE: tuple[tuple[type | tuple[type, ...], _Form], ...] = (
+    (str, lambda value: canonical(str.__str__(value))),
+    ((bytes, bytearray), lambda value: b"b%d:%b" % (len(value), bytes(value))),
+    (Mapping, lambda value: canonical(dict(value))),
+    (dt.timedelta, _of_timedelta),
+    (complex, _of_complex),
+    ((dt.date, dt.time), lambda value: b"T" + canonical(value.isoformat())),
+    (pathlib.PurePath, lambda value: canonical(str(value))),
+)
+_BY_LATER_BASE: tuple[tuple[type | tuple[type, ...], _Form], ...] = (
+    ((list, tuple, range, collections.deque), _of_list),
+    ((set, frozenset), lambda value: b"<" + b"".join(sorted(map(canonical, value))) + b">"),
+    (int, lambda value: canonical(int(value))),
+    (float, lambda value: canonical(float(value))),
+    (enum.Enum, lambda value: canonical(value.value)),
+)
 
 
 def digest(value: object) -> bytes:

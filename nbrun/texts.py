@@ -15,6 +15,8 @@ _HIDDEN = re.compile(f"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff{_BIDI}\ud8
 _SURROGATES = re.compile("[\ud800-\udfff]+")
 #: Up to this many bits, and digits, Python's own conversion is used: it is fast there and never refuses.
 _PLAIN_BITS, _PLAIN_DIGITS = 2_000, 600
+#: An integer of more digits is neither saved nor read: converting this many takes 20 s, and ten times as many an hour.
+MAX_DIGITS = 10_000_000
 
 
 def without_surrogates(text: str) -> str:
@@ -103,7 +105,7 @@ def integer_of(digits: str) -> int:
     """Return the integer that decimal digits stand for, however many there are.
 
     Raises:
-        ValueError: these are no decimal digits.
+        ValueError: these are no decimal digits, or more than MAX_DIGITS.
 
     Example:
         >>> integer_of("1" + "0" * 5000) == 10**5000
@@ -115,6 +117,8 @@ def integer_of(digits: str) -> int:
     digits = digits[negative:]
     if not (digits.isascii() and digits.isdigit()):
         raise ValueError(f"no integer: {digits[:40]}…")
+    if len(digits) > MAX_DIGITS:
+        raise ValueError(f"an integer of {len(digits):,} digits; more than {MAX_DIGITS:,} are not read")
     powers: dict[int, int] = {}
 
     def convert(start: int, stop: int) -> int:

@@ -86,7 +86,7 @@ A result becomes strict JSON (RFC 8259, UTF-8). By type:
     mapping                      object; keys that are no text become text: 1 -> "1", True -> "true", None -> "null"
     list, tuple, range, deque    array        set, frozenset    array, sorted where it can be
     float nan, inf, -inf         {"$float": "nan"}, {"$float": "inf"}, {"$float": "-inf"}
-    int of any size              number       complex           {"$complex": [re, im]}
+    int of up to 10^7 digits     number       complex           {"$complex": [re, im]}
     numpy scalar, array          number, nested array           Decimal, Fraction, UUID      text
     dataclass                    object of its fields           Enum    its value
     datetime, date, time         ISO 8601     timedelta         seconds
@@ -96,12 +96,13 @@ A result becomes strict JSON (RFC 8259, UTF-8). By type:
     pandas NA, NaT; numpy NaT    null         pandas Timestamp  ISO 8601
     pandas Timedelta             seconds      Period            text
     pandas Interval              {"left": …, "right": …, "closed": …}
-    pandas Series                array where its labels are 0, 1, 2 …, else {label: value, …}; where two labels are the
-                                 same, or are tuples, {"index": […], "data": […]}
+    pandas Series                array where its labels are the integers 0, 1, 2 …, else {label: value, …}; where two
+                                 labels are the same, or are tuples, {"index": […], "data": […]}
     pandas DataFrame             {column: {label: value, …}, …}; where labels or columns occur twice, or are tuples,
                                  {"index": […], "columns": […], "data": [[a row], …]}
     Index, Categorical, arrays   array        Path              text
     bytes                        {"$bytes": base64}
+    type derived from these      what the type above becomes
     lone surrogate in a text     U+FFFD, and the entry gets "lossy": true; in names, reasons, ids and settings U+FFFD
     anything else                UnstorableError: the task's error entry
 
@@ -161,12 +162,12 @@ History
 -------
 nbrun/1     this page. Added later: `unexpected` in summaries and match records (absent: not counted); `completed` in
             match records (absent: count the groups); values of numpy and pandas that had lost their type or their
-            labels (times, Series, DataFrames); the canonical forms X, of values that had none; U+FFFD for lone
-            surrogates in ids and names (ids had "?"); `exceptions` in attempt records: how many of the attempts so far
-            ended in one (absent: 0); `ids` in run records (absent: ids count as text). Names of new files had up to
-            200 bytes and have up to 128: encrypted disks allow 143, and a file has a longer name while it is written.
-            At first only files in the layout above were read as nbrun's own, and keys that another tool had added were
-            dropped when a file was written.
+            labels (times, Series, DataFrames, derived types); the canonical forms X, of values that had none; U+FFFD
+            for lone surrogates in ids and names (ids had "?"); `exceptions` in attempt records: how many of the
+            attempts so far ended in one (absent: 0); `ids` in run records (absent: ids count as text). Names of new
+            files had up to 200 bytes and have up to 128: encrypted disks allow 143, and a file has a longer name while
+            it is written. At first only files in the layout above were read as nbrun's own, and keys that another tool
+            had added were dropped when a file was written.
 progress    the older program's second format: indent=4, lists in the order of completion, entries {language, solution,
             result}, a `progress` object. Read and continued, never written.
 legacy      its first format: the same without `progress`; a file exists only once its sample was finished. Read and

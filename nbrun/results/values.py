@@ -25,7 +25,7 @@ import orjson
 
 from nbrun.errors import STORABLE_ADVICE, UnstorableError
 from nbrun.json_types import JsonValue
-from nbrun.texts import digits_of, integer_of, without_surrogates
+from nbrun.texts import MAX_DIGITS, digits_of, integer_of, without_surrogates
 
 _OPTIONS = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
 _DEPTH = 200
@@ -350,31 +350,50 @@ def _clean(part: JsonValue, left: list[list[JsonValue] | dict[str, JsonValue]]) 
 
 _SCALARS = frozenset({str, int, float, bool, type(None)})
 _INT_LOW, _INT_HIGH = -(2**63), 2**64  # what orjson writes by itself
+_MAX_BITS = int(MAX_DIGITS * math.log2(10))
 
 
 def _plain(value: Any, where: str, lost: list[str], depth: int) -> object:
+    """Return a value as orjson takes it. `lost` gets the places of texts that have lost a lone surrogate."""
+    kind = type(value)
+    if kind in _SCALARS:
+        return _plain_scalar(value, where, lost)
+    if depth <= 0:
+        raise UnstorableError(f"{where} is nested deeper than {_DEPTH} levels (or contains itself)")
+    try:
+        if isinstance(value, Mapping):
+            return _plain_object(value, where, lost, depth)
+        if isinstance(value, (list, tuple, range, collections.deque)):
+            return [_plain(v, f"{where}[{i}]", lost, depth - 1) for i, v in enumerate(value)]
+        return _plain(_special(value, where), where, lost, depth - 1)
+    except (UnstorableError, MemoryError):
+        raise
+    except Exception as e:  # from a method of the value's own
+        what = f"{kind.__module__}.{kind.__qualname__}"
+        raise UnstorableError(f"{where} is a {what} that can't be read: {type(e).__name__}: {e}") from e
+
+
+def _plain_scalar(value: Any, where: str, lost: list[str]) -> object:
     kind = type(value)
     if kind is str:
         return value if value.isascii() else _text(value, where, lost)
-    if value is None or kind is bool:
-        return value
-    if kind is int:
-        return value if _INT_LOW <= value < _INT_HIGH else orjson.Fragment(digits_of(value))
     if kind is float:
         return value if math.isfinite(value) else {"$float": "nan" if math.isnan(value) else str(value)}
-    if depth <= 0:
-        raise UnstorableError(f"{where} is nested deeper than {_DEPTH} levels (or contains itself)")
-    if kind is dict or isinstance(value, Mapping):
-        out: dict[str, object] = {}
-        for k, v in value.items():
-            key = _key(k, where, lost)
-            out[key] = _plain(v, f"{where}[{key!r}]" if where else key, lost, depth - 1)
-        if len(out) != len(value):
-            raise UnstorableError(f"{where or 'result'} has keys that are the same text in JSON, such as 1 and '1'.")
-        return out
-    if isinstance(value, (list, tuple, range, collections.deque)):
-        return [_plain(v, f"{where}[{i}]", lost, depth - 1) for i, v in enumerate(value)]
-    return _plain(_special(value, where), where, lost, depth - 1)
+    if kind is not int or _INT_LOW <= value < _INT_HIGH:
+        return value
+    if value.bit_length() > _MAX_BITS:
+        raise UnstorableError(f"{where} is an integer of more than {MAX_DIGITS:,} digits. Return it as text.")
+    return orjson.Fragment(digits_of(value))
+
+
+def _plain_object(value: Mapping[Any, Any], where: str, lost: list[str], depth: int) -> dict[str, object]:
+    out: dict[str, object] = {}
+    for k, v in value.items():
+        key = _key(k, where, lost)
+        out[key] = _plain(v, f"{where}[{key!r}]" if where else key, lost, depth - 1)
+    if len(out) != len(value):
+        raise UnstorableError(f"{where or 'result'} has keys that are the same text in JSON, such as 1 and '1'.")
+    return out
 
 
 def _text(value: str, where: str, lost: list[str]) -> str:
@@ -393,15 +412,10 @@ def _key(key: object, where: str, lost: list[str]) -> str:
         return _key(key.value, where, lost)
     if isinstance(key, int):
         return digits_of(int(key))
-    if isinstance(key, (float, dt.date, pathlib.PurePath)) or _is_text_like(key) or hasattr(key, "item"):
+    is_text = isinstance(key, (float, dt.date, pathlib.PurePath)) or hasattr(key, "item")
+    if is_text or _named_converter(type(key)) is str:
         return str(key)
     raise UnstorableError(f"{where} has a key of type {type(key).__name__}: {key!r:.80}. Keys must be text or numbers.")
-
-
-def _is_text_like(value: object) -> bool:
-    """Decimal, Fraction, UUID; known by name, since importing them takes longer than all of nbrun."""
-    kind = type(value)
-    return (kind.__module__, kind.__name__) in (("decimal", "Decimal"), ("fractions", "Fraction"), ("uuid", "UUID"))
 
 
 def _special(value: Any, where: str) -> object:
@@ -409,25 +423,25 @@ def _special(value: Any, where: str) -> object:
     if isinstance(value, enum.Enum):
         return value.value
     kind = type(value)
-    room = kind.__module__.partition(".")[0]
-    if room == "numpy" and (convert := _NUMPY.get(kind.__name__)) is not None:
-        return convert(value)
-    if room == "pandas" and (convert := _PANDAS.get(kind.__name__)) is not None:
+    if (convert := _named_converter(kind)) is not None:
         return convert(value)
     for base, convert in _BY_BASE:
         if isinstance(value, base):
             return convert(value)
-    if _is_text_like(value):
-        return str(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
     for method in ("isoformat", "tolist", "as_py", "to_dict"):  # dates; numpy, pandas, arrow; frames
         convert = getattr(value, method, None)
         if callable(convert) and not isinstance(value, type):
             return convert()
-    raise UnstorableError(
-        f"{where} is a {type(value).__module__}.{type(value).__qualname__}, which JSON can't hold.{STORABLE_ADVICE}"
-    )
+    what = f"{kind.__module__}.{kind.__qualname__}"
+    raise UnstorableError(f"{where} is a {what}, which JSON can't hold.{STORABLE_ADVICE}")
+
+
+def _named_converter(kind: type) -> _Convert | None:
+    """Return what converts values of a type, or of one that it derives from, that is known by its name."""
+    names = ((base.__module__.partition(".")[0], base.__name__) for base in kind.__mro__)
+    return next((_BY_NAME[name] for name in names if name in _BY_NAME), None)
 
 
 def _sorted_set(value: Any) -> object:
@@ -451,7 +465,7 @@ _BY_BASE: tuple[tuple[type | tuple[type, ...], _Convert], ...] = (
 )
 
 
-# ---- numpy and pandas, which are known by name: importing them takes longer than all of nbrun
+# ---- types that are known by name: importing them takes longer than all of nbrun
 
 
 def _moment(value: object) -> str | None:
@@ -507,7 +521,7 @@ def _array(value: Any) -> object:
 def _series(value: Any) -> object:
     """A Series -> a list where its labels are 0, 1, 2 …; else an object label -> value."""
     labels, parts = value.index.tolist(), list(value)
-    if labels == list(range(len(labels))):
+    if labels == list(range(len(labels))) and {int}.issuperset(map(type, labels)):  # False and 0.0 equal 0, too
         return parts
     texts = _labels(labels)
     return dict(zip(texts, parts, strict=True)) if texts else {"index": labels, "data": parts}
@@ -532,16 +546,27 @@ def _labels(labels: list[object]) -> list[str]:
     return texts if len(set(texts)) == len(texts) else []
 
 
-_NUMPY: Mapping[str, _Convert] = {
-    "datetime64": _moment, "timedelta64": _seconds, "longdouble": _long_float, "clongdouble": _long_complex,
-    "void": _record, "record": _record, "ndarray": _array, "recarray": _array,
-    "MaskedArray": _array, "mvoid": _record, "MaskedConstant": lambda _: None,
-}  # fmt: skip
-_PANDAS: Mapping[str, _Convert] = {
-    "NAType": lambda _: None, "NaTType": lambda _: None, "Timedelta": lambda value: value.value / 1e9,
-    "Period": str, "Interval": lambda v: {"left": v.left, "right": v.right, "closed": v.closed},
-    "Series": _series, "DataFrame": _frame,
-}  # fmt: skip
+#: (package, name) of a type -> what takes its values, and those of types that derive from it, one step to plain JSON.
+_BY_NAME: Mapping[tuple[str, str], _Convert] = {
+    ("decimal", "Decimal"): str,
+    ("fractions", "Fraction"): str,
+    ("uuid", "UUID"): str,
+    ("numpy", "datetime64"): _moment,
+    ("numpy", "timedelta64"): _seconds,
+    ("numpy", "longdouble"): _long_float,
+    ("numpy", "clongdouble"): _long_complex,
+    ("numpy", "void"): _record,
+    ("numpy", "mvoid"): _record,
+    ("numpy", "MaskedConstant"): lambda _: None,
+    ("numpy", "ndarray"): _array,
+    ("pandas", "NAType"): lambda _: None,
+    ("pandas", "NaTType"): lambda _: None,
+    ("pandas", "Timedelta"): lambda value: _seconds(value.asm8),
+    ("pandas", "Period"): str,
+    ("pandas", "Interval"): lambda v: {"left": v.left, "right": v.right, "closed": v.closed},
+    ("pandas", "Series"): _series,
+    ("pandas", "DataFrame"): _frame,
+}
 
 
 _NON_FINITE = ("nan", "inf", "-inf")  # anything else under "$float" is the user's own

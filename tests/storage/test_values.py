@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nbrun
+from nbrun.canonical import canonical
 from nbrun.errors import UnstorableError
 from nbrun.results import values
 from nbrun.results.values import decode, dump, encode, load, pretty, without_surrogates_in
@@ -167,6 +168,126 @@ def test_numpy_and_pandas():
         (pd.Categorical(["a", "b"]), ["a", "b"]), (pd.Index([1, 2]), [1, 2]),
     ]:  # fmt: skip
         assert strict(encode({"x": value})[0]) == {"x": stored}, value
+
+
+def test_labels_that_only_equal_0_and_1_are_kept():
+    import pandas as pd
+
+    table = pd.DataFrame({"accepted": [False, True, True]}).groupby("accepted").size()
+    assert decode(load(encode({"x": table})[0])) == {"x": {"false": 1, "true": 2}}
+    assert decode(load(encode({"x": pd.Series([5, 6], index=[0.0, 1.0])})[0])) == {"x": {"0.0": 5, "1.0": 6}}
+
+
+def test_a_timedelta_longer_than_64_bits_of_nanoseconds():
+    import numpy as np
+    import pandas as pd
+
+    assert encode(pd.Timedelta(np.timedelta64(10**12, "s")))[0] == b"1000000000000.0"
+
+
+def test_types_that_derive_from_known_ones_keep_what_they_hold():
+    import numpy as np
+    import pandas as pd
+
+    class Column(pd.Series):
+        pass
+
+    class Table(pd.DataFrame):
+        pass
+
+    class Vector(np.ndarray):
+        pass
+
+    class Price(decimal.Decimal):
+        pass
+
+    class RowId(uuid.UUID):  # drivers of databases have such
+        pass
+
+    for derived, base in (
+        (Column([1, 2], index=["x", "y"]), pd.Series([1, 2], index=["x", "y"])),
+        (Column(pd.to_timedelta([5], "s")), pd.Series(pd.to_timedelta([5], "s"))),
+        (Table([[1, 2]], columns=["a", "a"]), pd.DataFrame([[1, 2]], columns=["a", "a"])),
+        (np.array([5], "m8[ns]").view(Vector), np.array([5], "m8[ns]")),
+        (np.array([5], "M8[ns]").view(Vector), np.array([5], "M8[ns]")),
+        (Price("1.10"), decimal.Decimal("1.10")),
+        ({Price("1.10"): 1}, {decimal.Decimal("1.10"): 1}),
+        (RowId(int=7), uuid.UUID(int=7)),
+    ):
+        assert encode({"x": derived}) == encode({"x": base})
+    for derived, base in ((Price("1.10"), decimal.Decimal("1.10")), (RowId(int=7), uuid.UUID(int=7))):
+        assert canonical(derived) == canonical(base)
+
+
+class Stubborn:
+    """A value whose own conversion fails, as a tensor on a device that was lost does."""
+
+    def tolist(self):
+        raise ValueError("the device is gone")
+
+
+@dataclasses.dataclass
+class Incomplete:
+    n: int
+
+
+class Unreadable(collections.abc.Mapping):
+    def __len__(self):
+        return 1
+
+    def __iter__(self):
+        return iter(["a"])
+
+    def __getitem__(self, key):
+        raise OSError("the database is closed")
+
+
+def stubborn_values():
+    without_a_field = Incomplete(1)
+    del without_a_field.n
+    return [Stubborn(), without_a_field, Unreadable()]
+
+
+@pytest.mark.parametrize("value", stubborn_values(), ids=lambda value: type(value).__name__)
+def test_a_value_that_cannot_be_read_is_refused_by_name(value):
+    with pytest.raises(UnstorableError, match=rf"result\['x'\]\[1\].*{type(value).__name__}.*Error"):
+        encode({"x": [0, value]})
+    with pytest.raises(TypeError, match=type(value).__name__):
+        canonical(value)
+
+
+@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("place", ["result", "hint", "previous"])
+def test_a_value_that_cannot_be_read_costs_its_own_task_only(place, number, tmp_path):
+    def fn(task):
+        if task.item == 0:
+            return {"n": 0}
+        x = {"x": stubborn_values()[task.item - 1]}
+        if place == "result":
+            return x
+        return nbrun.Retry("again", hint=x) if place == "hint" else nbrun.Retry("again", result=x)
+
+    samples = [{"id": "a", "items": [0, 1 + number]}]
+    run = nbrun.start(samples, fn, tmp_path, groups=["item"], view=None, retry=None)
+    progress = run.wait(60)
+    assert (progress.state, progress.done, progress.errors) == ("done", 1, 1)
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_an_item_that_cannot_be_read_is_refused_before_the_work(number, tmp_path):
+    samples = [{"id": "a", "items": [{"q": stubborn_values()[number]}]}]
+    calls = []
+    with pytest.raises(nbrun.errors.NbrunError, match="item 0"):
+        nbrun.start(samples, calls.append, tmp_path, groups=["item"], view=None).wait(60)
+    assert not calls
+
+
+def test_an_integer_that_would_be_read_for_an_hour_is_refused_and_is_damage():
+    number = 1 << 33_300_000
+    with pytest.raises(UnstorableError, match=r"result\['n'\].*digits"):
+        encode({"n": number})
+    with pytest.raises(ValueError, match="digits"):
+        load(b'{"n":%b}' % (b"7" * 10_000_001))
 
 
 @pytest.mark.parametrize(
