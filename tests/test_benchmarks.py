@@ -26,12 +26,9 @@ def test_each_benchmark_can_be_measured_by_its_name_alone() -> None:
         find(["no such"])
 
 
-def test_a_record_lists_missed_goals_and_changed_figures() -> None:
+def test_a_record_lists_missed_goals() -> None:
     assert record.missed(SAMPLE, FIGURES) == ["delay.p99_ms is 7, wanted at most 5"]
     assert record.missed(SAMPLE, {}) == ["rate is None, wanted at least 9", "delay.p99_ms is None, wanted at most 5"]
-    before = {"figures": {"rate": 20.0, "delay": {"p99_ms": 7.2}, "old": 1}}
-    assert record.moved(before, FIGURES) == ["rate: 20 -> 10 (-50%)", "peak_mb: 50 (new)", "old: gone"]
-    assert record.moved(None, FIGURES) == ["measured for the first time"]
 
 
 def test_the_pages_show_the_tables_of_the_records(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Measures what the project promises: `python -m tests.benchmarks [NAME ...]`.
 
 Without names it runs all benchmarks but the long ones, against the real peers. Each record goes into figures/NAME.json
-with versions and the kind of machine. At the end it prints what changed since the last commit and which goals are
+with versions and the kind of machine; `git diff tests/benchmarks/figures` shows what changed. It prints which goals are
 missed, and writes the tables of the README and of docs/figures.md (`--table` does only that). `--list` prints names.
 """
 
@@ -12,12 +12,10 @@ import importlib
 import json
 import subprocess
 import sys
-import tempfile
 import time
-from pathlib import Path
 
 from tests.benchmarks import record, table
-from tests.benchmarks.registry import Benchmark, find
+from tests.benchmarks.registry import Benchmark, find, in_child
 
 
 def main() -> int:
@@ -26,12 +24,13 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--list", action="store_true", help="print the names of the benchmarks")
     parser.add_argument("--table", action="store_true", help="only write the tables from the records")
-    parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)  # module, function, file: what a child measures
+    parser.add_argument("--call", nargs=3, help=argparse.SUPPRESS)  # module, function, arguments: see `in_child`
     options = parser.parse_args()
-    if options.measure:
-        module, function, into = options.measure
-        figures = getattr(importlib.import_module(f"tests.benchmarks.{module}"), function)()
-        Path(into).write_text(json.dumps(figures))
+    if options.call:
+        module, function, arguments = options.call
+        print(
+            json.dumps(getattr(importlib.import_module(f"tests.benchmarks.{module}"), function)(*json.loads(arguments)))
+        )
         return 0
     try:
         chosen = find(options.names)
@@ -49,18 +48,14 @@ def main() -> int:
 
 def _run(benchmark: Benchmark) -> bool:
     """Measure in a process of its own and keep the record. Return False where that failed."""
-    with tempfile.TemporaryDirectory() as folder:
-        into = Path(folder) / "figures.json"
-        began = time.perf_counter()
-        measured = (benchmark.module, benchmark.measure.__name__, str(into))
-        done = subprocess.run([sys.executable, "-m", "tests.benchmarks", "--measure", *measured], check=False)
-        if done.returncode != 0 or not into.exists():
-            return False
-        made = record.make(benchmark, json.loads(into.read_text()), time.perf_counter() - began)
+    began = time.perf_counter()
+    try:
+        figures = in_child(benchmark.measure)
+    except subprocess.CalledProcessError:
+        return False
+    made = record.make(benchmark, figures, time.perf_counter() - began)
     record.keep(benchmark.name, made)
     print(f"{benchmark.name} ({made['took_s']} s) {json.dumps(made['figures'], ensure_ascii=False)}")
-    for line in made["moved"]:
-        print(f"  moved: {line}")
     for line in made["missed"]:
         print(f"  MISSED: {line}")
     return True

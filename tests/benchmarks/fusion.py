@@ -12,7 +12,6 @@ import json
 import os
 import resource
 import ssl
-import subprocess
 import sys
 import tempfile
 import threading
@@ -22,7 +21,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.registry import benchmark, least, most, peer
+from tests.benchmarks.registry import benchmark, in_child, least, most, peer
 
 ENDPOINTS, SECONDS = 768, 1.0
 #: Requests one after the other at each endpoint: in the run, start and end included, and of a client alone.
@@ -55,13 +54,9 @@ def main() -> dict[str, Any]:
         service = Service(ENDPOINTS)
         try:
             service.behave("canned", seconds=SECONDS)
-            command = [sys.executable, "-m", "tests.benchmarks.fusion", name]
-            done = subprocess.run(
-                command, input=json.dumps(service.urls), text=True, stdout=subprocess.PIPE, check=True
-            )
+            figures[name] = in_child(measure, name, service.urls)
         finally:
             service.close()
-        figures[name] = json.loads(done.stdout)
     return figures
 
 
@@ -137,7 +132,7 @@ def _requests(url: str) -> Callable[[bytes], bytes]:
     return lambda body: session.post(f"{url}/submit", data=body, headers=_HEADERS).content
 
 
-def _measured(name: str, urls: list[str]) -> dict[str, float]:
+def measure(name: str, urls: list[str]) -> dict[str, float]:
     """Runs one of them in this process."""
     calls = {"run": _run, "http_client": _bare(_http_client), "urllib3": _bare(_urllib3), "httpx": _bare(_httpx),
              "requests": _bare(_requests)}  # fmt: skip
@@ -152,7 +147,3 @@ def _measured(name: str, urls: list[str]) -> dict[str, float]:
         "cpu_us_a_request": round(used / requests * 1e6, 1),
         "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
     }
-
-
-if __name__ == "__main__":
-    print(json.dumps(_measured(sys.argv[1], json.loads(sys.stdin.read()))))

@@ -7,14 +7,13 @@ again to its end, and loaded; growth from one part to the next shows whether the
 
 from __future__ import annotations
 
-import json
+import contextlib
 import math
 import os
 import random
 import resource
 import statistics
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -23,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import nbrun
-from tests.benchmarks.registry import benchmark, most, peer
+from tests.benchmarks.registry import benchmark, in_child, most, peer
 
 SAMPLES, TASKS, WORKERS, MEAN_S = 13_610, 11_600_000, 768, 0.017
 ROUNDS = 5  # of `bookkeeping`
@@ -46,8 +45,8 @@ def fn(task: nbrun.Task) -> dict[str, Any]:
     return {"accepted": task.index % 3 > 0, "verdict": "Accepted" if task.index % 3 else "WrongAnswer", "time_s": took}
 
 
-def child(folder: str, part: int, kill_at: float) -> None:
-    """One process of the job: prints when it was ready, then what it took; kills itself at a share of the tasks."""
+def child(folder: str, part: int, kill_at: float) -> dict[str, Any]:
+    """One process of the job: when it was ready, and what it took. It kills itself at a share of the tasks."""
     began = time.perf_counter()
     first: list[float] = []
 
@@ -66,15 +65,15 @@ def child(folder: str, part: int, kill_at: float) -> None:
     progress = run.progress
     ended_here = progress.done - progress.resumed
     usage = resource.getrusage(resource.RUSAGE_SELF)
-    print(json.dumps({
+    return {
         "state": progress.state, "done": progress.done, "resumed": progress.resumed, "errors": progress.errors,
         "ready_s": first[0], "wall_s": time.perf_counter() - began, "peak_mb": usage.ru_maxrss / 1024,
         "cpu_us_per_task": 1e6 * (usage.ru_utime + usage.ru_stime) / max(1, ended_here),
-    }))  # fmt: skip
+    }  # fmt: skip
 
 
-def bare(part: int) -> None:
-    """The same tasks in as many plain threads, and nothing saved: prints what that takes."""
+def bare(part: int) -> dict[str, Any]:
+    """The same tasks in as many plain threads, and nothing saved: what that takes."""
     tasks = (nbrun.Task(s["id"], "solution", i, i, s) for s in samples(part) for i in s["solutions"])
     lock = threading.Lock()
     done = 0
@@ -97,9 +96,7 @@ def bare(part: int) -> None:
         thread.join()
     wall = time.perf_counter() - began
     usage = resource.getrusage(resource.RUSAGE_SELF)
-    print(json.dumps({
-        "tasks_per_s": done / wall, "cpu_us_per_task": 1e6 * (usage.ru_utime + usage.ru_stime) / done,
-    }))  # fmt: skip
+    return {"tasks_per_s": done / wall, "cpu_us_per_task": 1e6 * (usage.ru_utime + usage.ru_stime) / done}
 
 
 def one(part: int) -> dict[str, Any]:
@@ -107,14 +104,11 @@ def one(part: int) -> dict[str, Any]:
     total = sum(len(s["solutions"]) for s in samples(part))
     with tempfile.TemporaryDirectory() as folder:
         results = str(Path(folder) / "r")
-
-        def launch(kill_at: float) -> subprocess.CompletedProcess[str]:
-            return _launch(results, str(part), str(kill_at))
-
         began = time.perf_counter()
-        assert launch(0.5).returncode == -9
+        with contextlib.suppress(subprocess.CalledProcessError):
+            raise AssertionError(f"it was not killed: {in_child(child, results, part, 0.5)}")
         to_half = time.perf_counter() - began
-        end = json.loads(launch(0.0).stdout)
+        end = in_child(child, results, part, 0.0)
         assert (end["state"], end["done"], end["errors"]) == ("done", total, 0), end
         size = sum(f.stat().st_size for f in Path(results).rglob("*") if f.is_file())
         began = time.perf_counter()
@@ -122,7 +116,7 @@ def one(part: int) -> dict[str, Any]:
         loaded = time.perf_counter() - began
         assert len(frame) == total
         assert not frame.duplicated(["sample_id", "index"]).any()
-    plain = json.loads(_launch("bare", "100").stdout)
+    plain = in_child(bare, 100)
     return {
         "tasks": total,
         "samples": SAMPLES // part,
@@ -138,11 +132,6 @@ def one(part: int) -> dict[str, Any]:
         "bookkeeping_us_per_task": round(end["cpu_us_per_task"] - plain["cpu_us_per_task"], 1),
         "load_s": round(loaded, 2),
     }
-
-
-def _launch(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "tests.benchmarks.largest", *arguments]
-    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
 
 
 def _growth(small: dict[str, Any], large: dict[str, Any]) -> float:
@@ -178,8 +167,8 @@ def bookkeeping() -> dict[str, Any]:
     ours, plain = [], []
     for _ in range(ROUNDS):
         with tempfile.TemporaryDirectory() as folder:
-            ours.append(json.loads(_launch(str(Path(folder) / "r"), "100", "0").stdout)["cpu_us_per_task"])
-        plain.append(json.loads(_launch("bare", "100").stdout)["cpu_us_per_task"])
+            ours.append(in_child(child, str(Path(folder) / "r"), 100, 0)["cpu_us_per_task"])
+        plain.append(in_child(bare, 100)["cpu_us_per_task"])
     return {
         "cpu_us_per_task": round(statistics.median(ours), 1),
         "bare_cpu_us_per_task": round(statistics.median(plain), 1),
@@ -196,10 +185,3 @@ def bookkeeping() -> dict[str, Any]:
 def whole() -> dict[str, Any]:
     """All of it: a quarter of an hour and some GB of disk."""
     return one(1)
-
-
-if __name__ == "__main__":
-    if sys.argv[1] == "bare":
-        bare(int(sys.argv[2]))
-    else:
-        child(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]))

@@ -1,11 +1,10 @@
-"""One benchmark's figures as they are kept: with versions, the machine, and what moved since the last commit."""
+"""One benchmark's figures as they are kept: with versions, the machine, and the goals that are missed."""
 
 from __future__ import annotations
 
 import json
 import os
 import platform
-import subprocess
 import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,8 +19,6 @@ PACKAGES = (
     "diskcache", "joblib", "optuna", "parsl", "urllib3", "problemtools", "bapctools", "httpx", "requests",
     "inspect-ai",
 )  # fmt: skip
-#: Relative changes below this are noise.
-MOVED = 0.10
 
 
 def make(benchmark: Benchmark, figures: dict[str, Any], took_s: float) -> dict[str, Any]:
@@ -29,7 +26,6 @@ def make(benchmark: Benchmark, figures: dict[str, Any], took_s: float) -> dict[s
     return {
         "figures": figures,
         "missed": missed(benchmark, figures),
-        "moved": moved(last_committed(benchmark.name), figures),
         "took_s": round(took_s, 1),
         "day": time.strftime("%Y-%m-%d"),
         "machine": machine(),
@@ -46,43 +42,6 @@ def missed(benchmark: Benchmark, figures: dict[str, Any]) -> list[str]:
             bound = "at least" if goal.is_least else "at most"
             out.append(f"{goal.figure} is {value}, wanted {bound} {goal.limit:g}")
     return out
-
-
-def moved(before: dict[str, Any] | None, figures: dict[str, Any]) -> list[str]:
-    """A sentence for each number that differs from the last committed run by more than noise."""
-    if before is None:
-        return ["measured for the first time"]
-    old, new = flat(before.get("figures", {})), flat(figures)
-    out = []
-    for name, value in new.items():
-        was = old.get(name)
-        if was is None:
-            out.append(f"{name}: {value:g} (new)")
-        elif abs(value - was) > MOVED * max(abs(was), 1e-12):
-            share = f" ({(value - was) / was:+.0%})" if was else ""
-            out.append(f"{name}: {was:g} -> {value:g}{share}")
-    return out + [f"{name}: gone" for name in old if name not in new]
-
-
-def flat(figures: dict[str, Any], prefix: str = "") -> dict[str, float]:
-    """The numbers of nested figures, by dotted path."""
-    out: dict[str, float] = {}
-    for name, value in figures.items():
-        if isinstance(value, dict):
-            out |= flat(value, f"{prefix}{name}.")
-        elif isinstance(value, (int, float)) and not isinstance(value, bool):
-            out[prefix + name] = value
-    return out
-
-
-def last_committed(name: str) -> dict[str, Any] | None:
-    """The record as the last commit holds it; None where there is none, or no git."""
-    path = f"./{FIGURES.name}/{name}.json"
-    try:
-        done = subprocess.run(["git", "show", f"HEAD:{path}"], cwd=FIGURES.parent, capture_output=True, check=False)
-    except OSError:
-        return None
-    return dict(json.loads(done.stdout)) if done.returncode == 0 else None
 
 
 def kept() -> dict[str, dict[str, Any]]:

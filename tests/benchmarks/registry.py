@@ -9,6 +9,9 @@ A peer that isn't installed is left out: `pip install -e ".[test,benchmarks]"` b
 from __future__ import annotations
 
 import importlib
+import json
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -102,6 +105,21 @@ def find(names: list[str]) -> list[Benchmark]:
     """Return the benchmarks of these names, or all but the long ones. Raise KeyError for an unknown name."""
     known = {b.name: b for b in benchmarks()}
     return [known[name] for name in names] if names else [b for b in known.values() if not b.is_long]
+
+
+def in_child(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function of these modules in a process of its own, so that its CPU time and memory are its alone.
+
+    Returns:
+        what it returns, which is JSON, as its arguments are.
+
+    Raises:
+        CalledProcessError: it raised an exception, which stderr shows, or was killed.
+    """
+    module = function.__module__.rpartition(".")[2]
+    command = [sys.executable, "-m", "tests.benchmarks", "--call", module, function.__name__, json.dumps(arguments)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def look_up(figures: Any, path: str) -> Any:

@@ -7,7 +7,6 @@ fsync a result; diskcache, joblib.Memory, Optuna's journal and Parsl's task_exit
 from __future__ import annotations
 
 import concurrent.futures
-import json
 import os
 import queue
 import sqlite3
@@ -199,7 +198,3 @@ def main() -> dict[str, Any]:
         | slow_ones(bare_per_s)
         | {"tasks": TASKS, "rounds": ROUNDS, "group": GROUP}
     )
-
-
-if __name__ == "__main__":
-    print(json.dumps(main(), indent=1))

@@ -7,10 +7,8 @@ results back from the disk in a new process. One that isn't installed is left ou
 
 from __future__ import annotations
 
-import json
 import os
 import resource
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,7 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.registry import benchmark, peer
+from tests.benchmarks.registry import benchmark, in_child, peer
 
 TASKS, WORKERS = 10_000, 8
 #: Fewer tasks for Parsl, which writes a checkpoint file for each: these are enough to show its time a task.
@@ -144,10 +142,10 @@ def main() -> dict[str, Any]:
             print(f"{name} is left out: pip install {package.replace('_', '-')}", file=sys.stderr)
             continue
         with tempfile.TemporaryDirectory() as folder:
-            found = _measured(name, "run", folder)
+            found = in_child(measure, name, "run", folder)
             found["disk_mb"] = _room_mb(Path(folder))
             if read is not None:
-                found["read_s"] = _measured(name, "read", folder)["seconds"]
+                found["read_s"] = in_child(measure, name, "read", folder)["seconds"]
         figures[name] = found
     for name, found in figures.items():
         if name != "nbrun":
@@ -157,20 +155,11 @@ def main() -> dict[str, Any]:
     return figures
 
 
-def _measured(name: str, what: str, folder: str) -> dict[str, Any]:
-    command = [sys.executable, "-m", "tests.benchmarks.runners", name, what, folder]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=900)
-    if done.returncode != 0:
-        raise RuntimeError(f"{name}: {done.stderr[-3000:]}")
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
-
-
 def _room_mb(folder: Path) -> float:
     return round(sum(f.lstat().st_blocks * 512 for f in folder.rglob("*")) / 1e6, 1)
 
 
-def _measure(name: str, what: str, folder: str) -> dict[str, Any]:
+def measure(name: str, what: str, folder: str) -> dict[str, Any]:
     """Import and all: what a person waits for."""
     _, run, read = TOOLS[name]
     began = time.perf_counter()
@@ -178,7 +167,3 @@ def _measure(name: str, what: str, folder: str) -> dict[str, Any]:
     seconds = (time.perf_counter() - began) * TASKS / count
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {"seconds": round(seconds, 2), "peak_mb": round(peak_mb)}
-
-
-if __name__ == "__main__":
-    print(json.dumps(_measure(*sys.argv[1:4])))
