@@ -29,10 +29,7 @@ VERDICTS_OF_FOLDERS: Mapping[str, tuple[Verdict, ...]] = {
     "accepted": (Verdict.ACCEPTED,),
     "wrong_answer": (Verdict.WRONG_ANSWER, Verdict.OUTPUT_LIMIT_EXCEEDED),
     "time_limit_exceeded": (Verdict.TIME_LIMIT_EXCEEDED,),
-    **dict.fromkeys(
-        ("run_time_error", "runtime_error", "run_time_exception"),
-        (Verdict.RUNTIME_ERROR, Verdict.MEMORY_LIMIT_EXCEEDED),
-    ),
+    "run_time_error": (Verdict.RUNTIME_ERROR, Verdict.MEMORY_LIMIT_EXCEEDED),
     "output_limit_exceeded": (Verdict.OUTPUT_LIMIT_EXCEEDED,),
     "compiler_error": (Verdict.COMPILE_ERROR,),
     "compile_error": (Verdict.COMPILE_ERROR,),

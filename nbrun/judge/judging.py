@@ -46,6 +46,8 @@ class Options:
 
     Attributes:
         checks: what the package expects of this submission; what isn't met is listed in the result, as `unmet`.
+        sure_s: CPU time that is within the time limit whatever kept the machine busy when the limit was measured; None
+            if the limit is known.
     """
 
     limits: Limits
@@ -56,6 +58,7 @@ class Options:
     is_interactive: bool = False
     grading: Mapping[str, object] | None = None
     checks: Sequence[Check] = ()
+    sure_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -160,6 +163,15 @@ class Judging:
             **more,
         }
 
+    def run_alone(self, number: int) -> _Run:
+        """Run one test while no other program of this sandbox runs, and no other test of this solution."""
+        streams = Streams(self._folders.take())
+        try:
+            return self._run(self.tests[number], streams, self.context.token, self.options.limits, alone=True)
+        finally:
+            self._folders.give_back(streams.folder)
+            self._folders.close()
+
     # ---- tests in their order, and ahead of it
 
     def _next(self, number: int, confirm: bool) -> _Found:
@@ -228,6 +240,7 @@ class Judging:
                     tries.append(run.record())
                     run, limits = self._run_with_room(test, streams, token)
             found = self._found(run, test, streams, token, limits)
+            self._check_sure(run.ending.cpu_s, found.verdict)
             found.record["load"] = run.load
             if tries:
                 found.record["tries"] = tries
@@ -236,6 +249,16 @@ class Judging:
             return found
         finally:
             self._folders.give_back(folder)
+
+    def _check_sure(self, cpu_s: float, verdict: Verdict) -> None:
+        """Raise JudgeError if a program is within a measured limit, but not within what a quiet machine might give."""
+        sure_s, time_s = self.options.sure_s, self.options.limits.time_limit_s
+        if sure_s is not None and cpu_s > sure_s and verdict != Verdict.TIME_LIMIT_EXCEEDED:
+            raise JudgeError(
+                f"it took {cpu_s:.2f} s of CPU time. The limit that follows from the problem's accepted submissions is "
+                f"between {sure_s:g} s and {time_s:g} s: others kept the machine busy while these were measured. It "
+                " runs again later; judge it when the machine is quieter."
+            )
 
     def _is_doubtful(self, run: _Run) -> bool:
         """Return whether something other than the program may have made it exceed its time."""

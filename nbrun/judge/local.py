@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from nbrun.errors import InputError, JudgeError, NotSupportedError
 from nbrun.judge.checkers import DEFAULT, Checker, as_checker
@@ -24,7 +25,7 @@ from nbrun.judge.harness import exchange_of
 from nbrun.judge.judging import Judging, Options
 from nbrun.judge.languages import DEFAULT_LANGUAGES, PYTHON3, Language, lookup
 from nbrun.judge.problems import MEMORY_LIMIT_MB, TEST_SETS, TIME_LIMIT_S, RecentProblems, no_solutions
-from nbrun.judge.sandbox.concurrency import ConcurrencyLimiter
+from nbrun.judge.sandbox.concurrency import ROOM, ConcurrencyLimiter, is_busy
 from nbrun.judge.sandbox.isolation import MODES, TRIAL_COMPILE_S, TRIAL_LIMITS, TRIAL_TESTS, Isolation, SelfTest, probe
 from nbrun.judge.sandbox.programs import COMPILE_LIMITS, CompileCache, JudgeContext, Toolchain, temporary_folder
 from nbrun.judge.sandbox.runner import CancelToken, Limits, Supervisor
@@ -39,6 +40,8 @@ _PROBLEMS_KEPT = 8
 _KEPT_OF_TRIALS = 1024
 #: An accepted submission that takes longer doesn't count when a time limit is measured.
 _LONGEST_S = 30.0
+#: A time limit that others kept from being known is measured again no sooner than after this.
+_MEASURED_EVERY_S = 30.0
 
 
 class LocalSandbox:
@@ -210,13 +213,14 @@ class LocalSandbox:
             own = checker_of(problem, self._testlib, self._accepted_from)
             checker = DEFAULT if own is None else as_checker(own)
         with self._context(task) as context, compiled_beside(checker, context):
-            self._settle_time_limit(problem, checker, context)
+            measured = self._settle_time_limit(problem, checker, context)
+            sure_s = measured.sure_s * language.time_factor if measured and measured.is_open else None
             limits = self._limits(problem, language)
             grading, checks = problem.get("grading"), _checks_of(problem, task.item)
             all_tests = self._all_tests or grading is not None or bool(checks)  # each test may be worth points
             is_interactive = bool(problem.get("interactive"))
             options = Options(
-                limits, checker, all_tests, self._keep_output_bytes, exchange, is_interactive, grading, checks
+                limits, checker, all_tests, self._keep_output_bytes, exchange, is_interactive, grading, checks, sure_s
             )
             with context.toolchain.program(language, source, context.folder, context.token) as program:
                 result = Judging(program, problem["tests"], options, context).result()
@@ -239,15 +243,22 @@ class LocalSandbox:
             return str(e)
         return None
 
-    def _settle_time_limit(self, problem: dict[str, object], checker: Checker, context: JudgeContext) -> None:
-        """Measure the time limit of a package that derives it from its accepted submissions, once."""
+    def _settle_time_limit(
+        self, problem: dict[str, object], checker: Checker, context: JudgeContext
+    ) -> MeasuredLimit | None:
+        """Measure the time limit of a package that derives it from its accepted submissions; return None for others.
+
+        Once, and again as long as the machine was too busy to say what it is.
+        """
         if self._numbers["time_limit_s"] is not None or problem.get("time_limit_from") is None:
-            return
+            return None
         with self._timing:
-            if problem["time_limit_s"] is None:
-                limits = self._limits(problem, PYTHON3)
-                found_s = measured_time_limit_s(problem, checker, limits, context)
-                problem["time_limit_s"] = found_s or TIME_LIMIT_S
+            measured = problem.get("measured")
+            if not isinstance(measured, MeasuredLimit) or measured.is_to_be_measured_again():
+                limits = self._limits({**problem, "time_limit_s": None}, PYTHON3)
+                problem["measured"] = measured = measured_time_limit(problem, checker, limits, context)
+            problem["time_limit_s"] = measured.time_s
+            return measured
 
     def _tried(self, context: JudgeContext, language: Language, item: object) -> dict[str, object]:
         """Return the result of a trial program, which shows whether programs start here at all."""
@@ -368,30 +379,74 @@ def _checks_of(problem: Mapping[str, Any], item: object) -> list[Check]:
 # ---- the time limit of a package that names none
 
 
-def measured_time_limit_s(
+class MeasuredLimit(NamedTuple):
+    """The time limit that follows from a package's accepted submissions.
+
+    Attributes:
+        time_s: a program that exceeds it is too slow.
+        sure_s: less where the machine may have slowed the submissions down: a program that takes no more than this
+            would be within the limit on a quiet machine too.
+        at: when it was measured, by the monotonic clock.
+    """
+
+    time_s: float
+    sure_s: float
+    at: float
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a quiet machine might give a smaller limit."""
+        return self.sure_s < self.time_s
+
+    def is_to_be_measured_again(self) -> bool:
+        """Return whether the machine was too busy, and may no longer be."""
+        return self.is_open and time.monotonic() >= self.at + _MEASURED_EVERY_S and not is_busy()
+
+
+@dataclass
+class _Timing:
+    """The least and the most CPU time that a submission may take on one test, on a quiet machine."""
+
+    item: object
+    test: int
+    least_s: float
+    most_s: float
+
+
+def measured_time_limit(
     problem: Mapping[str, Any], checker: Checker, limits: Limits, context: JudgeContext
-) -> float | None:
-    """Return the time limit by the rule of the package's format; None where no submission is accepted.
+) -> MeasuredLimit:
+    """Return the time limit by the rule of the package's format; the usual one where no submission is accepted.
 
     The CPU time of the slowest accepted submission on its slowest test, times `time_limit_from["multiplier"]`, is
-    rounded up to a multiple of `time_limit_from["resolution"]` (seconds). Called by the worker thread that meets the
-    problem first, while others with tasks of it wait.
+    rounded up to a multiple of `time_limit_from["resolution"]` (seconds). Where it matters that others slow programs
+    down, the slowest tests are run again alone. Called by the worker thread that meets the problem first, while others
+    with tasks of it wait.
 
     Raises:
         JudgeError: the machinery failed.
     """
-    rule, slowest = problem["time_limit_from"], None
+    rule = problem["time_limit_from"]
     limits = replace(limits, time_limit_s=_LONGEST_S, wall_limit_s=2 * _LONGEST_S + 1)
+    options = Options(limits, checker, False, 0, is_interactive=bool(problem.get("interactive")))
     items, _, _ = read_items(problem.get("solutions"))
     left_out = rule.get("left_out", ())  # by the package's submissions.yaml
+    timings: list[_Timing] = []
     for item in items:
-        if isinstance(item, Mapping) and item.get("submission") in left_out:
-            continue
-        options = Options(limits, checker, False, 0, is_interactive=bool(problem.get("interactive")))
-        time_s = _longest_s(item, problem, options, context)
-        if time_s is not None:
-            slowest = max(time_s, slowest or 0.0)
-    return None if slowest is None else rounded_s(slowest * rule["multiplier"], rule["resolution"])
+        if not isinstance(item, Mapping) or item.get("submission") not in left_out:
+            timings += _timings(item, problem, options, context)
+    if not timings:
+        return MeasuredLimit(TIME_LIMIT_S, TIME_LIMIT_S, time.monotonic())
+
+    def limit() -> MeasuredLimit:
+        longest = (max(t.most_s for t in timings), max(t.least_s for t in timings))
+        time_s, sure_s = (rounded_s(each_s * rule["multiplier"], rule["resolution"]) for each_s in longest)
+        return MeasuredLimit(time_s, sure_s, time.monotonic())
+
+    for timing in sorted(timings, key=lambda t: t.most_s, reverse=True):
+        if not limit().is_open or not _time_alone(timing, problem, options, context):
+            break
+    return limit()
 
 
 def rounded_s(time_s: float, resolution_s: float) -> float:
@@ -404,20 +459,42 @@ def rounded_s(time_s: float, resolution_s: float) -> float:
     return round(float(max(1, math.ceil(time_s / resolution_s - 1e-9)) * resolution_s), 6)
 
 
-def _longest_s(item: object, problem: Mapping[str, Any], options: Options, context: JudgeContext) -> float | None:
-    """CPU seconds on the slowest test, for a language of average speed; None where it isn't accepted."""
+def _timings(item: object, problem: Mapping[str, Any], options: Options, context: JudgeContext) -> Iterator[_Timing]:
+    """Yield the times of a submission's tests, for a language of average speed; nothing where it isn't accepted."""
     try:
-        language = lookup(read_item(item).language, context.languages).language
-        source = source_of(item, language)
+        with _timed(item, problem, options, context) as (judging, factor):
+            result = judging.result()
     except NotSupportedError:
-        return None
+        return
+    for number, test in enumerate(result["tests"] if result["accepted"] else ()):
+        time_s = test["exec_info"]["run_result"]["execution_time"] / factor
+        yield _Timing(item, number, time_s / ROOM, time_s)
+
+
+def _time_alone(timing: _Timing, problem: Mapping[str, Any], options: Options, context: JudgeContext) -> bool:
+    """Run a test again alone, and return whether its time is known then: the machine was quiet."""
+    with _timed(timing.item, problem, options, context) as (judging, factor):
+        run = judging.run_alone(timing.test)
+    timing.most_s = min(timing.most_s, run.ending.cpu_s / factor)
+    is_known = run.is_quiet or not is_busy()
+    timing.least_s = timing.most_s if is_known else timing.most_s / ROOM
+    return is_known
+
+
+@contextmanager
+def _timed(
+    item: object, problem: Mapping[str, Any], options: Options, context: JudgeContext
+) -> Iterator[tuple[Judging, float]]:
+    """Yield what runs a submission, and the time factor of its language.
+
+    Raises:
+        NotSupportedError: this machine can't run it.
+    """
+    language = lookup(read_item(item).language, context.languages).language
+    source = source_of(item, language)
     if language.missing:
-        return None
+        raise NotSupportedError(language.missing)
     with temporary_folder("timing-", context.folder) as folder:
         own = replace(context, folder=folder)
         with own.toolchain.program(language, source, folder, own.token) as program:
-            result = Judging(program, problem["tests"], options, own).result()
-    if not result["accepted"]:
-        return None
-    times = (test["exec_info"]["run_result"]["execution_time"] for test in result["tests"])
-    return float(max(times) / language.time_factor)
+            yield Judging(program, problem["tests"], options, own), language.time_factor
