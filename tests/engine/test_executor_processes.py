@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -208,15 +208,12 @@ def test_what_the_end_means_is_reported_once(tmp_path: Path, monkeypatch: pytest
 def test_a_kernel_is_shut_down_with_calls_out(tmp_path: Path) -> None:
     """It ends its children before the pool could wait for them."""
     code = SCRIPT.format(kind="spawn", folder=str(tmp_path), sleep_s=600, n=9, executor="make()", end="pass")
-    kernel = Kernel()
-    try:
+    with closing(Kernel()) as kernel:
         said = kernel.run(f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{code}")
         assert "When this kernel ends" in said
         assert ENDED in said
         until(lambda: len(pids(tmp_path)) == 2, "both workers run")
         assert kernel.until_gone(lambda: kernel.manager.shutdown_kernel(now=False)) < 10
-    finally:
-        kernel.close()
     until(lambda: all(is_gone(pid) for pid in pids(tmp_path)), "the workers have ended")
     assert nbrun.load_results(tmp_path / "r").empty
 

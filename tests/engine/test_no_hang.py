@@ -26,42 +26,26 @@ def samples(n, m):
     return [{"id": f"s{i}", "solutions": list(range(m))} for i in range(n)]
 
 
-def test_results_do_not_wait_for_a_long_task_of_their_batch(tmp_path):
+@pytest.mark.parametrize("errors", [0, 70])
+def test_results_do_not_wait_for_a_long_task_of_their_batch(errors, tmp_path):
     """Tiny tasks are taken many at a time; those that ended are saved while one among them goes on."""
     gate = threading.Event()
 
     def fn(task):
         if task.index == 700:
             gate.wait(DEADLINE_S)
-        return {"n": task.index}
-
-    run = start(samples(1, 701), fn, tmp_path / "r", workers=1)
-    try:
-        until(lambda: run.progress.saved == 700)
-        assert run.progress.running == 1
-        assert len(nbrun.load_results(tmp_path / "r")) == 700
-    finally:
-        gate.set()
-    assert run.wait(DEADLINE_S).saved == 701
-
-
-def test_errors_do_not_wait_either(tmp_path):
-    gate = threading.Event()
-
-    def fn(task):
-        if task.index == 700:
-            gate.wait(DEADLINE_S)
-        if task.index % 10 == 9:
+        if errors and task.index % 10 == 9:
             raise ValueError("this one fails")
         return {"n": task.index}
 
     run = start(samples(1, 701), fn, tmp_path / "r", workers=1)
     try:
         until(lambda: run.progress.saved == 700)
-        assert run.progress.errors == 70
+        assert (run.progress.running, run.progress.errors) == (1, errors)
+        assert len(nbrun.load_results(tmp_path / "r")) == 700
     finally:
         gate.set()
-    run.wait(DEADLINE_S)
+    assert run.wait(DEADLINE_S).saved == 701
 
 
 @pytest.mark.parametrize("broken", ["encode_batch", "acknowledge", "write_sample", "put", "record"])

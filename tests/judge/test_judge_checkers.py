@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -161,12 +162,11 @@ def test_a_validator_that_does_not_end_says_nothing(sandboxes: Any, tuning: Call
 def test_a_checker_that_runs_out_of_memory_is_named(source: str, tuning: Callable[..., None]) -> None:
     tuning(validator_memory_limit_mb=64)
     item = {"language": "PYTHON3", "solution": source, "name": "output_validators/greedy.py"}
-    sandbox = LocalSandbox(checker=KattisValidator([item]))
-    try:
-        with pytest.raises(JudgeError, match=r"the checker output_validators/greedy.py .*ran out of memory .*64 MB"):
-            sandbox(task("py", "print(3)"))
-    finally:
-        sandbox.close()
+    with (
+        closing(LocalSandbox(checker=KattisValidator([item]))) as sandbox,
+        pytest.raises(JudgeError, match=r"the checker output_validators/greedy.py .*ran out of memory .*64 MB"),
+    ):
+        sandbox(task("py", "print(3)"))
 
 
 #: What testlib does at its end: the words on stderr, and the exit code.
@@ -201,23 +201,17 @@ def test_partial_points_are_a_score(base: int) -> None:
 def test_from_which_score_on_is_accepted_is_the_users_choice() -> None:
     checker = TestlibChecker(PARTIAL.replace("BASE", "16"), accepted_from=0.4)
     assert checker.settings != TestlibChecker(PARTIAL.replace("BASE", "16")).settings
-    sandbox = LocalSandbox(checker=checker)
-    try:
+    with closing(LocalSandbox(checker=checker)) as sandbox:
         assert sandbox(task("py", "print(40)"))["verdict"] == "Accepted"
         assert sandbox(task("py", "print(39)"))["verdict"] == "WrongAnswer"
-    finally:
-        sandbox.close()
     row = {"id": "p", "tests": SUM["tests"], "checker": {"type": "testlib", "source": PARTIAL, "accepted_from": 0.2}}
     assert checker_of(row).settings["accepted_from"] == 0.2
     assert checker_of(row, accepted_from=0.5).settings["accepted_from"] == 0.5
-    sandbox = LocalSandbox(accepted_from=0.4)
-    try:
+    with closing(LocalSandbox(accepted_from=0.4)) as sandbox:
         assert sandbox.settings["accepted_from"] == 0.4
         problem = {"id": "p", "tests": SUM["tests"], "checker": PARTIAL.replace("BASE", "0")}
         result = sandbox(task("py", "print(40)", problem))
         assert (result["verdict"], result["score"]) == ("Accepted", 0.4)
-    finally:
-        sandbox.close()
     with pytest.raises(InputError, match="accepted_from"):
         LocalSandbox(accepted_from=float("inf"))
     with pytest.raises(InputError, match="accepted_from"):
@@ -248,12 +242,11 @@ def test_a_checker_by_testlibs_convention(sandboxes: Any) -> None:
 
 @pytest.mark.needs("g++")
 def test_a_checker_that_does_not_compile_says_nothing() -> None:
-    sandbox = LocalSandbox(checker=TestlibChecker("int main() { return x; }"))
-    try:
-        with pytest.raises(JudgeError, match="does not compile"):
-            sandbox(task("py", SUM_PY))
-    finally:
-        sandbox.close()
+    with (
+        closing(LocalSandbox(checker=TestlibChecker("int main() { return x; }"))) as sandbox,
+        pytest.raises(JudgeError, match="does not compile"),
+    ):
+        sandbox(task("py", SUM_PY))
 
 
 @pytest.mark.needs("g++")
@@ -302,12 +295,8 @@ def test_a_problem_brings_its_own(checker: Any, output: str, accepted: bool) -> 
 
 
 def test_a_checker_of_an_unknown_kind_is_no_rejection() -> None:
-    sandbox = LocalSandbox()
-    try:
-        with pytest.raises(NotSupportedError, match="no kind that is known"):
-            sandbox(task("py", SUM_PY, SUM | {"checker": {"type": "oracle"}}))
-    finally:
-        sandbox.close()
+    with closing(LocalSandbox()) as sandbox, pytest.raises(NotSupportedError, match="no kind that is known"):
+        sandbox(task("py", SUM_PY, SUM | {"checker": {"type": "oracle"}}))
 
 
 def raising(given: bytes, expected: bytes, actual: bytes) -> bool:
@@ -315,12 +304,11 @@ def raising(given: bytes, expected: bytes, actual: bytes) -> bool:
 
 
 def test_functions() -> None:
-    sandbox = LocalSandbox(checker=raising)
-    try:
-        with pytest.raises(JudgeError, match=r"raising raised ValueError: b'1 2\\n'"):
-            sandbox(task("py", SUM_PY))
-    finally:
-        sandbox.close()
+    with (
+        closing(LocalSandbox(checker=raising)) as sandbox,
+        pytest.raises(JudgeError, match=r"raising raised ValueError: b'1 2\\n'"),
+    ):
+        sandbox(task("py", SUM_PY))
 
 
 def test_settings_distinguish_checkers() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import build_demo_data
@@ -33,12 +34,8 @@ def tasks() -> list[tuple[Task, str]]:
 @pytest.mark.long
 def test_every_declared_verdict_holds() -> None:
     todo = tasks()
-    sandbox = LocalSandbox()
-    try:
-        with ThreadPoolExecutor(4) as pool:
-            results = list(pool.map(sandbox, [task for task, _ in todo]))
-    finally:
-        sandbox.close()
+    with closing(LocalSandbox()) as sandbox, ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(sandbox, [task for task, _ in todo]))
     wrong = [
         (task.sample_id, task.group, task.index, expected, result["verdict"])
         for (task, expected), result in zip(todo, results, strict=True)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import psutil
@@ -85,8 +86,7 @@ def zombies() -> list[int]:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_cancel_ends_the_whole_family_and_no_other(mode: str) -> None:
-    sandbox = LocalSandbox(time_limit_s=300, isolation=mode)
-    try:
+    with closing(LocalSandbox(time_limit_s=300, isolation=mode)) as sandbox:
         assert sandbox(task("PYTHON3", SUM_PY))["accepted"]
         root = idle_root(sandbox)
         job, other = task("PYTHON3", FAMILY), task("PYTHON3", "import time; time.sleep(600)")
@@ -106,14 +106,11 @@ def test_cancel_ends_the_whole_family_and_no_other(mode: str) -> None:
         bystander.join(patience(2))
         sandbox.cancel(job)  # long gone: nothing happens
         assert sandbox(task("PYTHON3", SUM_PY))["accepted"]
-    finally:
-        sandbox.close()
 
 
 @pytest.mark.needs("g++")
 def test_cancel_ends_a_compiler() -> None:
-    sandbox = LocalSandbox()
-    try:
+    with closing(LocalSandbox()) as sandbox:
         job = task("CPP", '#include <iostream>\n#include <regex>\nint main() { std::regex r("a"); }')  # takes seconds
         thread, raised = judging(sandbox, job)
         until(lambda: sandbox._supervisor and any_compiler(processes_of(root_of(sandbox))))
@@ -121,8 +118,6 @@ def test_cancel_ends_a_compiler() -> None:
         thread.join(patience(2))
         assert isinstance(raised[0], JudgeError)
         assert not any_compiler(processes_of(root_of(sandbox)))
-    finally:
-        sandbox.close()
 
 
 def any_compiler(pids: list[int]) -> bool:
@@ -154,8 +149,7 @@ def test_close_ends_running_programs_and_a_later_call_starts_again() -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_killed_supervisor_is_replaced(mode: str) -> None:
-    sandbox = LocalSandbox(time_limit_s=300, isolation=mode)
-    try:
+    with closing(LocalSandbox(time_limit_s=300, isolation=mode)) as sandbox:
         thread, raised = judging(sandbox, task("PYTHON3", FAMILY))
         until(lambda: sandbox._supervisor and len(processes_of(root_of(sandbox))) >= 7)
         assert sandbox._supervisor is not None
@@ -164,8 +158,6 @@ def test_a_killed_supervisor_is_replaced(mode: str) -> None:
         until(lambda: not sandbox._supervisor.is_alive, promised_s=2)  # type: ignore[union-attr]
         assert sandbox(task("PYTHON3", SUM_PY))["accepted"]
         assert not root.exists()
-    finally:
-        sandbox.close()
     thread.join(patience(2))
     assert isinstance(raised[0], JudgeError)
     until(lambda: not processes_of(root), promised_s=2)
@@ -228,14 +220,11 @@ def test_a_signal_to_the_supervisors_group_is_no_compile_error(name: str) -> Non
 
 
 def test_a_program_that_kills_its_monitor_is_not_judged() -> None:
-    sandbox = LocalSandbox(time_limit_s=300, isolation="none")  # in a box it would not find it
-    try:
+    with closing(LocalSandbox(time_limit_s=300, isolation="none")) as sandbox:  # in a box it would not find it
         with pytest.raises(JudgeError, match="without a report"):
             sandbox(task("PYTHON3", "import os, time\nos.kill(os.getppid(), 9)\ntime.sleep(600)"))
         until(lambda: len(processes_of(root_of(sandbox))) == 1, promised_s=2)  # the supervisor
         assert sandbox(task("PYTHON3", SUM_PY))["accepted"]
-    finally:
-        sandbox.close()
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -266,16 +255,13 @@ def test_an_exiting_interpreter_takes_everything_along() -> None:
 
 def test_the_stop_button_reaches_no_program() -> None:
     """An interrupt goes to the kernel's process group; programs, monitors and supervisor are in other sessions."""
-    sandbox = LocalSandbox(time_limit_s=300)
-    try:
+    with closing(LocalSandbox(time_limit_s=300)) as sandbox:
         job = task("PYTHON3", FAMILY)
         thread, _ = judging(sandbox, job)
         until(lambda: sandbox._supervisor and len(processes_of(root_of(sandbox))) >= 7)
         assert all(os.getpgid(pid) != os.getpgid(0) for pid in processes_of(root_of(sandbox)))
         sandbox.cancel(job)
         thread.join(patience(2))
-    finally:
-        sandbox.close()
 
 
 @pytest.mark.needs("g++")

@@ -8,6 +8,7 @@ import socket
 import tracemalloc
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -96,11 +97,10 @@ def test_a_program_that_follows_another_is_accounted_for_alone() -> None:
     """The tests of one solution share a monitor; its sums, and the ends of programs, belong to one test each."""
     inputs = [f"{i} \n" for i in (0, 1, 0, 2, 0, 0, 0, 1, 0)]
     tests = [{"input": text, "output": "any\n"} for text in inputs]
-    sandbox = LocalSandbox(2, 192, all_tests=True, isolation="required", checker=lambda expected, actual: True)
-    try:
+    with closing(
+        LocalSandbox(2, 192, all_tests=True, isolation="required", checker=lambda expected, actual: True)
+    ) as sandbox:
         result = sandbox(task("PYTHON3", _USES_MUCH_ONCE, {"id": "many", "tests": tests}))
-    finally:
-        sandbox.close()
     runs = [test["exec_info"]["run_result"] for test in result["tests"]]
     for text, run in zip(inputs, runs, strict=True):
         assert run["return_code"] == (-6 if text == "2 \n" else 0)
@@ -208,14 +208,11 @@ def test_a_build_that_leaves_a_link_writes_and_reveals_nothing(boxed: LocalSandb
     build = Language(
         "main.sh", compile=("/bin/sh", "main.sh"), run=("/bin/sh", "-c", "cat"), compilers=("sh",), extensions=(".sh",)
     )
-    sandbox = LocalSandbox(languages={"BUILT": build}, isolation="required")
-    try:
+    with closing(LocalSandbox(languages={"BUILT": build}, isolation="required")) as sandbox:
         for end in ("exit 0", "exit 1"):
             result = sandbox(task("BUILT", f"rm -rf {name}; ln -s {secret} {name}; {end}"))
             assert "kept" not in json.dumps(result)
             assert result["verdict"] in ("WrongAnswer", "CompileError")
-    finally:
-        sandbox.close()
     assert secret.read_text() == "kept"
 
 

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import warnings
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -57,11 +58,8 @@ def test_a_kernel_in_a_folder_that_only_its_owner_may_enter(private: Path, how: 
 @pytest.mark.needs("bwrap")
 def test_solutions_see_what_is_installed_beside_the_interpreter_but_not_nbrun() -> None:
     source = "import numpy\ntry:\n    import nbrun.judge\nexcept ImportError:\n    " + SUM_PY
-    sandbox = LocalSandbox(isolation="required")
-    try:
+    with closing(LocalSandbox(isolation="required")) as sandbox:
         assert sandbox(task("PYTHON3", source))["verdict"] == "Accepted"
-    finally:
-        sandbox.close()
 
 
 def unreadable(folder: Path) -> Language:

@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -46,15 +47,20 @@ def counting(folder: Path, source: str) -> str:
     return COUNT.format(folder=str(folder)) + source
 
 
-def test_a_time_limit_that_was_exceeded_beside_others_is_tried_again_alone(plain: LocalSandbox, tmp_path: Path) -> None:
-    runs = tmp_path / "runs"
-    source = counting(runs, "if n == 0:\n    while True: pass\n" + SUM_PY)
+def beside_another(sandbox: LocalSandbox, runs: Path, source: str) -> Any:
+    """Judge a program that counts its runs, the first of them beside a program that ends when it has begun."""
+    source = counting(runs, source)
     beside = f"import os, time\nwhile not os.listdir({str(runs)!r}): time.sleep(0.01)\nprint(3)"
     with ThreadPoolExecutor(2) as pool:
-        other = pool.submit(plain, task("PYTHON3", beside, ONE))
-        until(lambda: plain._limiter.idle == 1)
-        result = plain(task("PYTHON3", source, ONE))
+        other = pool.submit(sandbox, task("PYTHON3", beside, ONE))
+        until(lambda: sandbox._limiter.idle == 1)
+        result = sandbox(task("PYTHON3", source, ONE))
         assert other.result()["verdict"] == "Accepted"
+    return result
+
+
+def test_a_time_limit_that_was_exceeded_beside_others_is_tried_again_alone(plain: LocalSandbox, tmp_path: Path) -> None:
+    result = beside_another(plain, tmp_path / "runs", "if n == 0:\n    while True: pass\n" + SUM_PY)
     assert result["verdict"] == "Accepted"
     (record,) = result["tests"]
     assert record["load"] == 1
@@ -72,28 +78,15 @@ def test_one_that_was_alone_is_final(plain: LocalSandbox, tmp_path: Path) -> Non
 
 
 def test_one_that_exceeds_it_alone_too_has_both_in_its_result(plain: LocalSandbox, tmp_path: Path) -> None:
-    runs = tmp_path / "runs"
-    source = counting(runs, "while True: pass\n")
-    beside = f"import os, time\nwhile not os.listdir({str(runs)!r}): time.sleep(0.01)\nprint(3)"
-    with ThreadPoolExecutor(2) as pool:
-        other = pool.submit(plain, task("PYTHON3", beside, ONE))
-        until(lambda: plain._limiter.idle == 1)
-        result = plain(task("PYTHON3", source, ONE))
-        other.result()
+    result = beside_another(plain, tmp_path / "runs", "while True: pass\n")
     assert result["verdict"] == "TimeLimitExceeded"
     assert (result["tests"][0]["load"], result["tests"][0]["tries"][0]["load"]) == (1, 2)
 
 
 def test_one_that_ends_by_itself_a_little_late_runs_again_too(plain: LocalSandbox, tmp_path: Path) -> None:
     """It ends with return code 0 before its monitor looks."""
-    runs = tmp_path / "runs"
     late = "if n == 0:\n    while time.process_time() < 1.003: pass\n"
-    beside = f"import os, time\nwhile not os.listdir({str(runs)!r}): time.sleep(0.01)\nprint(3)"
-    with ThreadPoolExecutor(2) as pool:
-        other = pool.submit(plain, task("PYTHON3", beside, ONE))
-        until(lambda: plain._limiter.idle == 1)
-        result = plain(task("PYTHON3", counting(runs, late + SUM_PY), ONE))
-        other.result()
+    result = beside_another(plain, tmp_path / "runs", late + SUM_PY)
     assert result["verdict"] == "Accepted"
     assert result["tests"][0]["tries"][0]["cpu_s"] > 1
 
@@ -306,10 +299,7 @@ def test_without_proc_a_program_is_judged_by_its_wall_time(
     monkeypatch: pytest.MonkeyPatch, source: str, limit_s: float, verdict: str
 ) -> None:
     monkeypatch.setattr("nbrun.judge.sandbox.runner._START", BLIND)
-    sandbox = LocalSandbox(time_limit_s=limit_s, isolation="none")
-    try:
+    with closing(LocalSandbox(time_limit_s=limit_s, isolation="none")) as sandbox:
         result = sandbox(task("PYTHON3", source, ONE))
-    finally:
-        sandbox.close()
     assert result["verdict"] == verdict
     assert result["tests"][0]["exec_info"]["run_result"]["execution_time"] < 20

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -116,11 +117,8 @@ def test_long_streams_are_cut_in_the_result_and_compared_whole() -> None:
     ],
 )
 def test_whose_limits_count(options: dict[str, Any], problem: dict[str, Any], time_s: float, memory_mb: float) -> None:
-    sandbox = LocalSandbox(**options)
-    try:
+    with closing(LocalSandbox(**options)) as sandbox:
         limits = sandbox(task("PYTHON3", SUM_PY, SUM | problem))["limits"]
-    finally:
-        sandbox.close()
     assert limits["time_limit_s"] == time_s
     assert limits["wall_limit_s"] == 2 * time_s + 1
     assert limits["memory_limit_mb"] == memory_mb
@@ -136,12 +134,9 @@ def test_a_row_of_code_contests_is_read_as_it_is(sandbox: LocalSandbox) -> None:
 @pytest.mark.needs("g++")
 def test_a_language_of_the_users(sandbox: LocalSandbox) -> None:
     shell = Language("main.sh", run=("{tool}", "{folder}/main.sh"), tools=("sh",))
-    own = LocalSandbox(languages={"SH": shell})
-    try:
+    with closing(LocalSandbox(languages={"SH": shell})) as own:
         assert own(task("sh", "read a b; echo $((a + b))"))["verdict"] == "Accepted"
         assert own(task("C++17", SUM_CPP))["verdict"] == "Accepted"
-    finally:
-        own.close()
 
 
 NOTHING_IS_SAID = [
@@ -162,24 +157,20 @@ def test_what_can_not_be_judged_is_no_rejection(odd: Any, words: str, sandbox: L
 
 
 def test_without_a_compiler_it_says_what_to_install() -> None:
-    sandbox = LocalSandbox(languages={"CPP": dataclasses.replace(CPP17, compilers=("no-such-compiler",))})
-    try:
+    with closing(
+        LocalSandbox(languages={"CPP": dataclasses.replace(CPP17, compilers=("no-such-compiler",))})
+    ) as sandbox:
         with pytest.raises(JudgeError, match=r"no-such-compiler is installed.*apt install g\+\+"):
             sandbox(task("CPP", SUM_CPP))
         assert sandbox(task("PYTHON3", SUM_PY))["accepted"]
-    finally:
-        sandbox.close()
 
 
 @pytest.mark.needs("g++")
 def test_a_source_on_which_the_compiler_exceeds_its_limits_does_not_compile() -> None:
-    sandbox = LocalSandbox(compile_limit_s=0.05)
-    try:
+    with closing(LocalSandbox(compile_limit_s=0.05)) as sandbox:
         result = sandbox(task("CPP", "#include <regex>\n#include <iostream>\n" + SUM_CPP))
         assert result["verdict"] == "CompileError"
         assert "exceeded its limit (cpu" in result["tests"][0]["exec_info"]["compile_result"]["stderr"]
-    finally:
-        sandbox.close()
 
 
 @pytest.mark.needs("g++")
@@ -188,12 +179,8 @@ def test_a_program_is_compiled_once(tmp_path: Path) -> None:
         return [file.stat().st_mtime_ns for file in tmp_path.glob("*/program")]
 
     for _ in range(2):
-        sandbox = LocalSandbox(cache_dir=tmp_path)
-        try:
-            with ThreadPoolExecutor(4) as pool:
-                results = list(pool.map(sandbox, [task("CPP", SUM_CPP) for _ in range(4)]))
-        finally:
-            sandbox.close()
+        with closing(LocalSandbox(cache_dir=tmp_path)) as sandbox, ThreadPoolExecutor(4) as pool:
+            results = list(pool.map(sandbox, [task("CPP", SUM_CPP) for _ in range(4)]))
         assert [r["verdict"] for r in results] == ["Accepted"] * 4
         before = locals().get("before") or built()
         assert len(before) == 1
@@ -249,12 +236,9 @@ def test_settings_say_all_that_results_depend_on(sandbox: LocalSandbox) -> None:
 
 
 def test_a_sandbox_goes_into_other_processes(sandbox: LocalSandbox) -> None:
-    copy = pickle.loads(pickle.dumps(sandbox))
-    try:
+    with closing(pickle.loads(pickle.dumps(sandbox))) as copy:
         assert copy.settings == sandbox.settings
         assert copy(task("PYTHON3", SUM_PY))["accepted"]
-    finally:
-        copy.close()
 
 
 @pytest.mark.parametrize(
@@ -284,8 +268,5 @@ public class A {
 @pytest.mark.needs("javac")
 def test_a_virtual_machine_that_grows_slowly(count: int, verdict: str) -> None:
     """It neither spends its time on collecting, nor counts what it needs for itself."""
-    box = LocalSandbox(time_limit_s=5, memory_limit_mb=192)
-    try:
+    with closing(LocalSandbox(time_limit_s=5, memory_limit_mb=192)) as box:
         assert box(task("JAVA", JAVA_LEAK.replace("COUNT", str(count))))["verdict"] == verdict
-    finally:
-        box.close()

@@ -9,6 +9,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -65,12 +66,8 @@ def judged(sandbox: LocalSandbox, task: Task) -> Any:
 def test_every_submission_gets_the_verdict_that_it_declares(workers: int, built: Path) -> None:
     todo = [job for name, p in problems().items() if name not in ODD for job in tasks(p)]
     assert len(todo) >= 57
-    sandbox = LocalSandbox(cache_dir=built)
-    try:
-        with ThreadPoolExecutor(workers) as pool:
-            results = list(pool.map(lambda job: judged(sandbox, job[0]), todo))
-    finally:
-        sandbox.close()
+    with closing(LocalSandbox(cache_dir=built)) as sandbox, ThreadPoolExecutor(workers) as pool:
+        results = list(pool.map(lambda job: judged(sandbox, job[0]), todo))
     wrong = [
         (task.sample_id, task.item["submission"], due, result["verdict"], result["tests"][-1]["exec_info"])
         for (task, due), result in zip(todo, results, strict=True)
@@ -707,12 +704,9 @@ def test_a_submission_that_sets_no_time_limit(tmp_path: Path) -> None:
         "submissions/submissions.yaml": "accepted/slow.py: {use_for_time_limit: false}\n",
     })  # fmt: skip
     (problem,) = read_problems(tmp_path)
-    sandbox = LocalSandbox()
-    try:
+    with closing(LocalSandbox()) as sandbox:
         (fast,) = (task for task, _ in tasks(problem) if task.item["submission"] == "accepted/fast.py")
         assert judged(sandbox, fast)["limits"]["time_limit_s"] == 1.0  # with slow.py it would be 3 or more
-    finally:
-        sandbox.close()
 
 
 def test_brute_force_is_too_slow_or_crashes(tmp_path: Path) -> None:
@@ -1011,11 +1005,8 @@ def test_a_limit_that_was_measured_on_a_busy_machine_decides_only_what_is_sure(
 def test_the_users_own_limit_comes_first(tmp_path: Path) -> None:
     problem, sandbox = limited(tmp_path, "")
     sandbox.close()
-    sandbox = LocalSandbox(time_limit_s=1.5)
-    try:
+    with closing(LocalSandbox(time_limit_s=1.5)) as sandbox:
         assert sandbox(tasks(problem)[0][0])["limits"]["time_limit_s"] == 1.5
-    finally:
-        sandbox.close()
 
 
 @pytest.mark.parametrize(
@@ -1035,12 +1026,11 @@ def test_a_server_refuses_what_it_can_not_do(more: dict[str, Any], words: str) -
 
 def test_an_interactive_problem_needs_its_validator() -> None:
     problem = {"id": "p", "tests": [{"input": "", "output": ""}], "interactive": True}
-    sandbox = LocalSandbox(isolation="none")
-    try:
-        with pytest.raises(NotSupportedError, match="needs the output validator"):
-            sandbox(Task("p", "solution", 0, {"language": "PYTHON3", "solution": ""}, problem))
-    finally:
-        sandbox.close()
+    with (
+        closing(LocalSandbox(isolation="none")) as sandbox,
+        pytest.raises(NotSupportedError, match="needs the output validator"),
+    ):
+        sandbox(Task("p", "solution", 0, {"language": "PYTHON3", "solution": ""}, problem))
 
 
 @pytest.mark.needs("g++")

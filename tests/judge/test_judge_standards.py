@@ -6,6 +6,7 @@ import dataclasses
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -154,14 +155,11 @@ def test_line_numbers_of_tracebacks_are_the_solution_s(box: LocalSandbox) -> Non
 
 
 def test_the_prelude_can_be_switched_off() -> None:
-    sandbox = LocalSandbox(python_prelude=False)
-    try:
+    with closing(LocalSandbox(python_prelude=False)) as sandbox:
         assert sandbox.settings["python_prelude"] is False
         result = sandbox(task("PYTHON3", "import time\ntime.no_clock = time.clock\n" + SUM_PY))
         assert "build" not in result
         assert result["verdict"] == ("Accepted" if sys.version_info < (3, 8) else "RuntimeError")
-    finally:
-        sandbox.close()
     assert LocalSandbox(isolation="none").settings["python_prelude"] is True
 
 
@@ -285,14 +283,11 @@ def test_what_3_8_and_3_10_still_had_is_put_back() -> None:
         "@asyncio.coroutine\ndef plain():\n    return f()\n"
         "if asyncio.run(plain()) == asyncio.run(f()) == 1: "
     )
-    sandbox = LocalSandbox()
-    try:
+    with closing(LocalSandbox()) as sandbox:
         for source in (unescapes, waits):
             result = sandbox(task("PYTHON3", source + SUM_PY))
             assert result["verdict"] == "Accepted", result["tests"][0]["exec_info"]
             assert len(result["build"]["prelude"]) == 2
-    finally:
-        sandbox.close()
 
 
 @pytest.mark.parametrize(

@@ -149,21 +149,19 @@ def test_the_panel_lives_in_a_notebook_server(
         page.close()
 
 
-@pytest.mark.needs("chromium", "playwright", "voila")
-def test_the_panel_lives_in_voila(tmp_path: Path, browser: Any) -> None:
+@pytest.mark.needs("chromium", "playwright")
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param("voila --no-browser --port={port} --Voila.ip=127.0.0.1 t.ipynb", marks=pytest.mark.needs("voila")),
+        pytest.param("marimo run app.py --headless --port={port} --no-token", marks=pytest.mark.needs("marimo")),
+    ],
+    ids=["voila", "marimo"],
+)
+def test_the_panel_lives_in_an_app(tmp_path: Path, browser: Any, command: str) -> None:
     write_notebook(tmp_path / "t.ipynb", RUN)
-    with serving(tmp_path, "voila", "--no-browser", "--port={port}", "--Voila.ip=127.0.0.1", "t.ipynb") as url:
-        page = browser.new_page()
-        page.set_default_timeout(120_000)
-        page.goto(url)
-        looks_alive(page)
-        page.close()
-
-
-@pytest.mark.needs("chromium", "playwright", "marimo")
-def test_the_panel_lives_in_marimo(tmp_path: Path, browser: Any) -> None:
     (tmp_path / "app.py").write_text(MARIMO)
-    with serving(tmp_path, "marimo", "run", "app.py", "--headless", "--port={port}", "--no-token") as url:
+    with serving(tmp_path, *command.split()) as url:
         page = browser.new_page()
         page.set_default_timeout(120_000)
         page.goto(url)
