@@ -177,10 +177,10 @@ class _Long(str):
 
 
 def _equal(want: object, got: object) -> bool:
-    if isinstance(want, list):
-        return isinstance(got, list) and len(want) == len(got) and all(map(_equal, want, got))
-    if isinstance(want, dict):
-        return isinstance(got, dict) and want.keys() == got.keys() and all(_equal(want[key], got[key]) for key in want)
+    if isinstance(want, dict) and isinstance(got, dict) and want.keys() == got.keys():
+        want, got = list(want.values()), [got[key] for key in want]
+    if isinstance(want, list) and isinstance(got, list):
+        return len(want) == len(got) and all(map(_equal, want, got))
     if isinstance(want, float) and isinstance(got, (int, float)):
         return _is_close(want, got)
     return type(want) is type(got) and want == got if isinstance(want, _Long) else bool(want == got)

@@ -63,6 +63,8 @@ NAMES = {
     "json": "loads dumps",
     "sys": "maxsize setrecursionlimit stdin stdout stderr",
 }
+#: Kinds of nodes that define a name -> the attribute that holds it.
+DEFINING = {"FunctionDef": "name", "AsyncFunctionDef": "name", "ClassDef": "name", "arg": "arg"}
 ONLY_PARSE = 1024  # compile()'s flag that makes a tree
 #: Marks what a function that returns nothing made of its first argument.
 CHANGED = "(argument)"
@@ -81,18 +83,13 @@ def free_names(source: bytes, filename: str) -> set[str]:
         kind = type(node).__name__
         if kind == "Name":
             (used if type(node.ctx).__name__ == "Load" else defined).add(node.id)
-        elif kind in ("FunctionDef", "AsyncFunctionDef", "ClassDef"):
-            defined.add(node.name)
         elif kind == "alias":
             defined.add((node.asname or node.name).partition(".")[0])
-        elif kind == "arg":
-            defined.add(node.arg)
-        for field in getattr(node, "_fields", ()):
+        elif kind in DEFINING:
+            defined.add(getattr(node, DEFINING[kind]))
+        for field in node._fields:
             value = getattr(node, field, None)
-            if isinstance(value, list):
-                waiting += [part for part in value if hasattr(part, "_fields")]
-            elif hasattr(value, "_fields"):
-                waiting.append(value)
+            waiting += [part for part in (value if isinstance(value, list) else [value]) if hasattr(part, "_fields")]
     return used - defined
 
 
@@ -151,19 +148,23 @@ def plain(value: Any) -> Any:
     """Return a result as JSON can hold it: tuples as lists, numpy's numbers as numbers, others by name."""
     if value is None or isinstance(value, (bool, str)):
         return value
-    if isinstance(value, int):
-        return int(value)
-    if isinstance(value, float):
-        return float(value)
-    if isinstance(value, (list, tuple)):
-        return [plain(part) for part in value]
-    if isinstance(value, dict):
-        return {key if isinstance(key, str) else str(key): plain(part) for key, part in value.items()}
+    for kind, convert in CONVERSIONS:
+        if isinstance(value, kind):
+            return convert(value)
     if hasattr(value, "tolist"):
         return plain(value.tolist())
     if type(value).__name__ in ("Decimal", "Fraction"):
         return int(value) if value == value // 1 else float(value)
     return {"(type)": type(value).__name__, "(repr)": repr(value)[:500]}
+
+
+#: Types of results, subclasses among them -> how they become what JSON can hold.
+CONVERSIONS: tuple[tuple[Any, Any], ...] = (
+    (int, int),
+    (float, float),
+    ((list, tuple), lambda value: [plain(part) for part in value]),
+    (dict, lambda value: {str(key): plain(part) for key, part in value.items()}),
+)
 
 
 def with_int_keys(value: dict[str, Any]) -> dict[Any, Any]:
@@ -190,6 +191,18 @@ def returns_nothing(function: Any) -> bool:
             return False
         before = step
     return True
+
+
+def call(function: Any, text: bytes) -> bytes:
+    """Return the result of a function as JSON; what it made of its first argument if it returns nothing anywhere."""
+    import json
+
+    arguments = json.loads(text.decode("utf-8", "surrogatepass"), object_hook=with_int_keys)
+    values = list(arguments.values()) if isinstance(arguments, dict) else arguments
+    result = function(**arguments) if isinstance(arguments, dict) else function(*arguments)
+    if result is None and values and isinstance(values[0], (list, dict)) and returns_nothing(function):
+        result = {CHANGED: values[0]}
+    return json.dumps(plain(result)).encode()
 
 
 def write_all(fd: int, data: bytes) -> None:
@@ -246,15 +259,7 @@ def main(kind: str, name: str, filename: str) -> None:
     space = module.__dict__
     load(os.path.join(os.path.dirname(os.path.abspath(__file__)), filename), space, name)
     if kind == "function":
-        import json
-
-        arguments = json.loads(read_all(given).decode("utf-8", "surrogatepass"), object_hook=with_int_keys)
-        function = function_of(space, name)
-        values = list(arguments.values()) if isinstance(arguments, dict) else arguments
-        result = function(**arguments) if isinstance(arguments, dict) else function(*arguments)
-        if result is None and values and isinstance(values[0], (list, dict)) and returns_nothing(function):
-            result = {CHANGED: values[0]}
-        report = json.dumps(plain(result)).encode()
+        report = call(function_of(space, name), rest(given))
     else:
         code = read(given)
         provide(space, free_names(code, "tests.py") - set(space), only_modules=True)

@@ -83,24 +83,29 @@ def read_item(item: object) -> Parts:
     Raises:
         NotSupportedError: it isn't a mapping with `language` and `solution`, or is marked as not supported.
     """
-    if isinstance(item, Mapping) and isinstance(item.get("not_supported"), str):
-        raise NotSupportedError(f"not supported: {item['not_supported']}.")
-    if not isinstance(item, Mapping) or "language" not in item or not isinstance(item.get("solution"), str):
+    known: Mapping[Any, Any] = item if isinstance(item, Mapping) else {}
+    if isinstance(known.get("not_supported"), str):
+        raise NotSupportedError(f"not supported: {known['not_supported']}.")
+    if "language" not in known or not isinstance(known.get("solution"), str):
         raise NotSupportedError(
             "a solution is a mapping such as {'language': 'PYTHON3', 'solution': 'print(1)'}, "
             f"not {type(item).__name__} {str(item)[:80]!r}."
         )
-    text = item["solution"]
+    text = known["solution"]
     if text.lstrip().startswith("```"):  # a model's complete answer; no program begins like this
         text = unfenced(text).code
-    files = item.get("files") or {}
+    files, entry = known.get("files") or {}, str(known.get("file") or "")
+    _check_files(files, entry)
+    return Parts(known["language"], text, files, entry)
+
+
+def _check_files(files: object, entry: str) -> None:
+    """Raise NotSupportedError if a solution's further files are no texts, or have names that a folder can't hold."""
     if not isinstance(files, Mapping) or not all(isinstance(text, str) for text in files.values()):
         raise NotSupportedError("a solution's `files` is a mapping: name -> text.")
-    entry = str(item.get("file") or "")
-    for name in (*filter(None, (entry,)), *map(str, files)):
+    for name in (*([entry] if entry else ()), *map(str, files)):
         if not _NAME.fullmatch(name) or ".." in name.split("/"):
             raise NotSupportedError(f"a solution's file is named {name[:80]!r}: give letters, digits, . _ + - and /.")
-    return Parts(item["language"], text, files, entry)
 
 
 def source_of(item: Any, language: Language) -> Source:

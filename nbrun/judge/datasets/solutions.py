@@ -8,13 +8,12 @@ with `language` and `solution`. open-r1/codeforces-submissions has `problem_id`,
 from __future__ import annotations
 
 import ast
-import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from nbrun.judge.datasets.values import NOT_PARSED, column_of, first, is_missing, parsed, plain
+from nbrun.judge.datasets.values import NOT_PARSED, column_of, first, is_missing, parsed_or_none, plain
 from nbrun.judge.languages import language_name
 
 #: A block of code: its opening fence, its tag, its content up to the closing fence or the end of the text.
@@ -40,7 +39,7 @@ _CODE = ("solution", "code", "source_code", "source", "completion", "content")
 #: Keys of items of which one at least is there.
 _OF_ITEMS = ("solution", "not_supported")
 #: How JSON text begins that may hold solutions.
-_OPENING = ("[", "{", '"')
+_OPENING = ("[", "{")
 _LANGUAGE = ("language", "lang", "programming_language", "programmingLanguage")
 
 _PROBLEM = ("problem_id", "problem", "task_id", "contestId", "contest_id")
@@ -82,42 +81,17 @@ def read_solutions(value: object, where: str, language: object = None) -> Any:
     if not isinstance(value, Sequence):
         raise ValueError(f"{where!r} is a {type(value).__name__}; it must be a list of solutions")
     items = [_read_item(item, language) for item in value]
-    if items and not any(map(_may_be_solution, items)):
+    if items and all(isinstance(item, Mapping) and item.keys().isdisjoint(_OF_ITEMS) for item in items):
         found = ", ".join(map(repr, [*items[0]][:8])) or "nothing"
         raise ValueError(f"{where!r} holds mappings without 'solution' (they have {found})")
     return items
 
 
-def _may_be_solution(item: object) -> bool:
-    return not isinstance(item, Mapping) or not item.keys().isdisjoint(_OF_ITEMS)
-
-
 def _listed(text: str) -> object:
     """Return the solutions in a text that is JSON or a printed Python list, or the text itself as the only solution."""
-    begin = text.lstrip()[:1]
-    value = _json_or_none(text) if begin in _OPENING else None
-    if begin == '"':
-        return value if isinstance(value, str) and value.lstrip()[:1] in ("[", "{") else [text]
-    if value is None and begin in _OPENING:
-        value = _printed(text)
-    return [text] if value is None else value
-
-
-def _json_or_none(text: str) -> object:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _printed(text: str) -> object:
-    """Return the solutions in a list or a mapping as Python prints it; None if a text is anything else."""
-    try:
-        value = parsed(text, "solutions")
-    except ValueError:
-        return None
-    items = value if isinstance(value, list) else [value]
-    return value if items and all(isinstance(item, (str, Mapping)) for item in items) else None
+    value = parsed_or_none(text) if text.lstrip()[:1] in (*_OPENING, '"') else None
+    is_text_of_solutions = isinstance(value, str) and value.lstrip()[:1] in _OPENING
+    return value if is_text_of_solutions or isinstance(value, (list, Mapping)) else [text]
 
 
 # ---- structs of lists
@@ -132,30 +106,24 @@ def _read_struct(struct: Mapping[str, Any], where: str, language: object) -> obj
     if isinstance(columns[code], str):
         return [_read_item(columns, language)]
     name = next((name for name in _LANGUAGE if name in columns), "language")
-    codes, names = _lists_of(columns.get(code), columns.get(name))
-    if codes is None or names is None or len(codes) != len(names):
-        counts = f"{_count(columns[code])} of {code!r} and {_count(names or columns.get(name))} of {name!r}"
-        raise ValueError(f"{where!r} is a struct of lists of unequal length: {counts}")
-    if not {*map(type, names)} <= {int, str}:
-        names = [_language_of(name, code, language) for name, code in zip(names, codes, strict=True)]
-    if not {*map(type, codes)} <= {str}:
-        codes = list(map(_decoded, codes))
-    columns |= {code: codes, name: names}
-    renamed = {code: "solution", name: "language"}
-    return {renamed.get(key, key): column for key, column in columns.items()}
-
-
-def _lists_of(codes: Any, names: Any) -> tuple[list[Any] | None, list[Any] | None]:
-    """Return the lists of sources and of their languages; None for what is no list."""
+    codes: Any = columns[code]
+    names: Any = columns.get(name)
     if isinstance(codes, list) and not isinstance(names, list):  # one language for all of them, or none
         names = [None if is_missing(names) else names] * len(codes)
-    return codes if isinstance(codes, list) else None, names if isinstance(names, list) else None
+    if not isinstance(codes, list) or len(codes) != len(names):
+        counts = f"{_count(codes)} of {code!r} and {_count(names)} of {name!r}"
+        raise ValueError(f"{where!r} is a struct of lists of unequal length: {counts}")
+    if not {*map(type, codes), *map(type, names)} <= {int, str}:
+        codes = list(map(_decoded, codes))
+        names = [_language_of(name, code, language) for name, code in zip(names, codes, strict=True)]
+    renamed = {code: "solution", name: "language"}
+    return {renamed.get(key, key): column for key, column in {**columns, code: codes, name: names}.items()}
 
 
 def _read_by_language(columns: Mapping[str, Any], where: str) -> list[Any]:
     if not all(map(language_name, columns)):
         raise ValueError(f"{where!r} is a mapping without 'solution' and 'language'")
-    lists = {name: texts if isinstance(texts, (list, tuple)) else [texts] for name, texts in columns.items()}
+    lists = {name: texts if isinstance(texts, list) else [texts] for name, texts in columns.items()}
     return [_read_item(text, name) for name, texts in lists.items() for text in texts]
 
 
@@ -163,12 +131,12 @@ def _count(column: object) -> object:
     return len(column) if isinstance(column, list) else f"a {type(column).__name__} instead"
 
 
-def _language_of(name: object, code: object, language: object) -> object:
+def _language_of(name: Any, code: object, language: object) -> object:
     """Return the language of a solution, with a guess if it names none. pandas makes numbers with gaps floats."""
     if is_missing(name):
         return language or guessed_language(code if isinstance(code, str) else "")
-    is_number = (isinstance(name, float) and name.is_integer()) or (isinstance(name, str) and name.isdecimal())
-    return int(name) if is_number else name  # type: ignore[call-overload]  # it is a float or text
+    is_number = name.is_integer() if isinstance(name, float) else isinstance(name, str) and name.isdecimal()
+    return int(name) if is_number else name
 
 
 def _decoded(text: object) -> object:
@@ -179,24 +147,20 @@ def _decoded(text: object) -> object:
 # ---- items
 
 
-def _read_item(item: object, language: object) -> Any:
+def _read_item(item: Any, language: object) -> Any:
     """Return an item with `language` and `solution`; a value that isn't a solution stays, for the judge's error."""
     if type(item) is dict and len(item) == 2 and _is_text(item.get("solution")) and _is_text(item.get("language")):
         return item  # the usual case, in a faster way
-    item = _mapping_in(_decoded(item))
+    item = _decoded(item)
     if isinstance(item, str):
-        return _read_text(item, language)
+        inner = parsed_or_none(item) if item.startswith("{") else None
+        if not isinstance(inner, Mapping) or inner.keys().isdisjoint(_CODE):
+            return _read_text(item, language)
+        item = inner
     if isinstance(item, Mapping):
         return _read_mapping(item, language)
-    if isinstance(item, (list, tuple)) and len(item) == 2 and language_name(item[0]) and isinstance(item[1], str):
-        return {"language": item[0], "solution": item[1]}
-    return item
-
-
-def _mapping_in(item: object) -> object:
-    """Return the item in JSON text; anything else unchanged."""
-    inner = _json_or_none(item) if isinstance(item, str) and item.startswith("{") else None
-    return inner if isinstance(inner, Mapping) and not inner.keys().isdisjoint(_CODE) else item
+    is_pair = isinstance(item, (list, tuple)) and len(item) == 2 and language_name(item[0]) and isinstance(item[1], str)
+    return {"language": item[0], "solution": item[1]} if is_pair else item
 
 
 def _is_text(value: object) -> bool:
@@ -212,8 +176,9 @@ def _read_mapping(item: Mapping[str, object], language: object) -> dict[str, obj
     if code is None or ("solution" in item and name == "language"):
         return item
     read = _read_text(str(item[code]), language)
-    rest = {key: value for key, value in item.items() if key not in (code, name, "language")}
-    return {**rest, **read} if name is None else {**rest, **read, "language": item[name]}
+    if name is not None:
+        read["language"] = item[name]
+    return {key: value for key, value in item.items() if key not in (code, name, "language")} | read
 
 
 def _read_text(text: str, language: object) -> dict[str, object]:

@@ -206,25 +206,18 @@ def _sides(test: Mapping[Any, object]) -> str:
 
 
 def _read_columns(value: Mapping[str, object], names: Sequence[str], where: str, function: str | None) -> Tests:
-    """Return the tests of a list of inputs and a list of outputs, which have these names."""
+    """Return the tests of a list of inputs and a list of outputs, which have these names, and of lists beside them."""
     columns = {key: column for key, cell in value.items() if isinstance(column := plain(cell), list)}
-    inputs, outputs = (columns.get(name) for name in names)
+    inputs, outputs = (columns.pop(name, None) for name in names)
     if inputs is None or outputs is None or len(inputs) != len(outputs):
         counts = ["no" if column is None else len(column) for column in (inputs, outputs)]
         raise ValueError(f"{where!r} has {counts[0]} inputs and {counts[1]} outputs")
-    if function is not None or len(columns) > 2:
-        return _read_list(_rows_of({**columns, "input": inputs, "output": outputs}, len(inputs)), where, function)
-    if {*map(type, inputs), *map(type, outputs)} <= {str}:  # the usual case, in a faster way
-        return Tests(_tests_of_text(inputs, outputs))
-    lines = names[0] == "inputs"  # APPS, TACO: a list is lines, on both sides
-    pairs = enumerate(zip(inputs, outputs, strict=True))
-    return Tests([_read_test({"input": given, "output": due}, f"{where}[{i}]", lines) for i, (given, due) in pairs])
-
-
-def _rows_of(columns: Mapping[str, list[Any]], count: int) -> list[dict[str, Any]]:
-    """Return the rows of the columns that have this length."""
-    same = {key: column for key, column in columns.items() if len(column) == count}
-    return [dict(zip(same, cells, strict=True)) for cells in zip(*same.values(), strict=True)]
+    if function is None and not columns and {*map(type, inputs), *map(type, outputs)} <= {str}:
+        return Tests(_tests_of_text(inputs, outputs))  # the usual case, in a faster way
+    same = {key: column for key, column in columns.items() if len(column) == len(inputs)}
+    same |= {"input": inputs, "output": outputs}
+    rows = [dict(zip(same, cells, strict=True)) for cells in zip(*same.values(), strict=True)]
+    return _read_list(rows, where, function, lines=names[0] == "inputs" and not columns)
 
 
 def _tests_of_text(inputs: Sequence[str], outputs: Sequence[str]) -> list[dict[str, Any]]:
@@ -249,12 +242,17 @@ def _as_mapping(test: object, where: str) -> Mapping[str, object]:
     raise ValueError(f"{where} is a {type(test).__name__}, not a mapping with 'input' and 'output'")
 
 
-def _read_list(rows: Sequence[Mapping[str, Any]], where: str, function: str | None) -> Tests:
+def _read_list(rows: Sequence[Mapping[str, Any]], where: str, function: str | None, lines: bool = False) -> Tests:
+    """Return the tests in a list of mappings.
+
+    Args:
+        lines: whether a list of outputs is always lines, as in APPS and TACO, never alternatives.
+    """
     names: set[str | None] = {None}
-    if function is not None or any(_SAYS_KIND & row.keys() for row in rows):
+    if function is not None or any(not _SAYS_KIND.isdisjoint(row) for row in rows):
         names = {_function_of(row, f"{where}[{i}]", function) for i, row in enumerate(rows)}
     if names <= {None}:
-        return Tests([_read_test(row, f"{where}[{i}]") for i, row in enumerate(rows)])
+        return Tests([_read_test(row, f"{where}[{i}]", lines) for i, row in enumerate(rows)])
     if len(names) > 1:
         named = ", ".join(sorted(repr(name) if name else "standard input" for name in names))
         raise ValueError(f"{where!r} mixes tests of several kinds: {named}")
@@ -280,11 +278,7 @@ def _kind_of(row: Mapping[str, object]) -> str:
 
 
 def _read_test(test: Mapping[str, Any], where: str, lines: bool = False) -> dict[str, Any]:
-    """Return a test in the one form.
-
-    Args:
-        lines: whether a list of outputs is always lines, never alternatives.
-    """
+    """Return a test in the one form; `lines` as in `_read_list`."""
     given, due = test.get("input"), test.get("output")
     alternatives: list[Any] = []
     if type(given) is not str or type(due) is not str:
@@ -430,19 +424,27 @@ def _arguments(given: object, where: str) -> object:
     given = plain(given)
     if not isinstance(given, str):
         return given if isinstance(given, (list, Mapping)) else [given]
-    lines = [line for line in given.split("\n") if line.strip()]
-    for read in (json.loads, ast.literal_eval):
+    for read in (_lines_of_json, _printed_lines, _by_name):
         try:
-            return [read(line.strip()) for line in lines]
+            return read(given)
         except (*NOT_PARSED, TypeError) as e:
             problem = e
-    try:
-        call = ast.parse(f"f({given.strip()})", mode="eval").body
-        if isinstance(call, ast.Call) and not call.args and call.keywords:
-            return {str(argument.arg): ast.literal_eval(argument.value) for argument in call.keywords}
-    except (*NOT_PARSED, TypeError):
-        pass
     raise ValueError(f"{where}: its input is no arguments, one a line as JSON: {problem}")
+
+
+def _lines_of_json(text: str) -> list[object]:
+    return [json.loads(line) for line in text.split("\n") if line.strip()]
+
+
+def _printed_lines(text: str) -> list[object]:
+    return [ast.literal_eval(line.strip()) for line in text.split("\n") if line.strip()]
+
+
+def _by_name(text: str) -> dict[str, object]:
+    call = ast.parse(f"f({text.strip()})", mode="eval").body
+    if not isinstance(call, ast.Call) or call.args or not call.keywords:
+        raise ValueError(f"{text[:40]!r} has no names of arguments")
+    return {str(argument.arg): ast.literal_eval(argument.value) for argument in call.keywords}
 
 
 def _json_or_text(text: Any) -> Any:
@@ -499,7 +501,8 @@ def _imported(code: str) -> Iterator[str]:
     """Yield the modules that code imports in its first lines, above everything else."""
     for line in code.split("\n", _LINES_OF_IMPORTS)[:_LINES_OF_IMPORTS]:
         if found := _IMPORT.match(line):
-            yield from (name.split(None, 1)[0].partition(".")[0] for name in (found[1] or found[2]).split(","))
+            names = (name.strip() for name in (found[1] or found[2]).split(","))
+            yield from (re.split(r"[\s.]", name, maxsplit=1)[0] for name in names if name)
         elif line.strip() and not line.lstrip().startswith("#"):
             return
 
@@ -570,14 +573,14 @@ def _calls_of(node: ast.stmt, where: str) -> Iterator[str]:
 
 def _calls_of_class(node: ast.ClassDef, where: str) -> Iterator[str]:
     """Yield the code that runs each test method: of a class of `unittest`, or of a plain class as pytest runs them."""
-    methods = [part for part in node.body if isinstance(part, (ast.FunctionDef, ast.AsyncFunctionDef))]
-    tests = [method for method in methods if method.name.startswith("test")]
+    methods = {part.name: part for part in node.body if isinstance(part, (ast.FunctionDef, ast.AsyncFunctionDef))}
+    tests = [name for name in methods if name.startswith("test")]
     if any(ast.unparse(base).endswith("TestCase") for base in node.bases):
-        yield from (_UNITTEST.format(case=node.name, method=method.name) for method in tests)
+        yield from (_UNITTEST.format(case=node.name, method=name) for name in tests)
     elif node.name.startswith("Test") and not node.bases:
-        before = "".join(f"_test.{m.name}(); " for m in methods if m.name in ("setup_method", "setUp"))
-        for method in tests:
-            yield f"_test = {node.name}(); {before}{_call_of(method, f'_test.{method.name}', 1, where)}"
+        before = "".join(f"_test.{name}(); " for name in ("setup_method", "setUp") if name in methods)
+        for name in tests:
+            yield f"_test = {node.name}(); {before}{_call_of(methods[name], f'_test.{name}', 1, where)}"
 
 
 #: Runs a method with the fixtures of its class; a failure is raised, and a method that skips itself has passed.

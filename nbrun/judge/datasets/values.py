@@ -38,6 +38,8 @@ _MEGABYTES = {
 #: 32 GiB, or less than 4 MiB.
 _BARE_SECONDS = ((500, 1e-3), (0, 1.0))
 _BARE_MEGABYTES = ((1 << 22, _BYTE), (1 << 15, 1 / 1024), (0, 1.0))
+#: Parts of a time limit that is a mapping, in seconds.
+_PARTS = {"seconds": 1.0, "nanos": 1e-9}
 #: The longest Python literal to parse, since the parser needs a hundred times the text's memory. JSON has no limit.
 _LONGEST_LITERAL = 1 << 24
 #: Columns with limits, and the factor of a number without a unit; None for the data set's own unit.
@@ -131,6 +133,14 @@ def parsed(value: object, where: str) -> object:
     raise ValueError(f"{where!r} is text that is no JSON: {problem}")
 
 
+def parsed_or_none(text: str) -> object:
+    """Return the value of JSON text or of a Python literal; None if a text is neither."""
+    try:
+        return parsed(text, "")
+    except ValueError:
+        return None
+
+
 def mapping_in(value: object, where: str) -> Mapping[str, Any]:
     """Return a mapping, or the one in JSON text; an empty one for any other value.
 
@@ -202,17 +212,17 @@ def seconds(value: Any, where: str, unit_s: float | None = None) -> float | None
     """
     if _is_no_limit(value):
         return None
+    if hasattr(value, "dtype") and value.dtype.kind == "m":
+        value = value.astype("timedelta64[us]").tolist()
     if hasattr(value, "total_seconds"):  # a timedelta
         return number(value.total_seconds(), where) or None
-    if hasattr(value, "dtype") and value.dtype.kind == "m":  # numpy's
-        return number(value.astype("timedelta64[ns]").astype(float) / 1e9, where) or None
     if isinstance(value, str) and value.lstrip().startswith("{"):
         value = parsed(value, where)
     if not isinstance(value, Mapping):
         return _quantity(value, where, _SECONDS).times(unit_s, _BARE_SECONDS)
-    if not {"seconds", "nanos"} & value.keys():
+    if value.keys().isdisjoint(_PARTS):
         raise ValueError(f"{where!r} is {value!r}, not a number, and has no 'seconds'")
-    return number(value.get("seconds") or 0, where) + number(value.get("nanos") or 0, where) / 1e9 or None
+    return sum(number(value.get(part) or 0, where) * factor for part, factor in _PARTS.items()) or None
 
 
 def megabytes(value: object, where: str, unit_mb: float | None = None) -> float | None:
