@@ -142,9 +142,8 @@ class Problems:
                 if problem is None:
                     continue
                 has_solutions = has_solutions or no_solutions(problem) is None
-                if not is_joined:
-                    unjoined.append(str(problem["id"]))
                 is_joined = _add_submissions(problem, found=row, submitted=submitted) or is_joined
+                unjoined += [] if is_joined else [str(problem["id"])]
                 tally.add(problem)
             except SampleError as e:
                 if self._on_bad == "raise":
@@ -259,23 +258,10 @@ class Problems:
 
     def _mappings(self, source: Any) -> Iterable[Any]:
         """Return the rows of anything that isn't a path or a DataFrame of pandas."""
-        has = partial(hasattr, source)
-        if has("read_next_batch"):  # a reader of pyarrow gives its batches once
+        if isinstance(source, Iterator):  # a generator gives its rows once, and a reader of pyarrow its batches
             self._spend()
-            return _rows_in(part for batch in source for part in _slices(batch))
-        if has("get_fragments"):  # a dataset of pyarrow, which reads only selected columns
-            columns = self._columns(source.schema.names)
-            return _rows_in(source.to_batches(columns=columns, batch_size=_ROWS_AT_ONCE))
-        if has("to_batches"):  # a table
-            return _rows_in(source.to_batches(max_chunksize=_ROWS_AT_ONCE))
-        if has("to_pylist") and has("schema"):  # a record batch
-            return _rows_in(_slices(source))
-        if has("iter_rows") and has("with_columns"):  # a DataFrame of polars
-            return (row for row in source.iter_rows(named=True))
-        rows: Iterable[Any] = self._with_known_columns(source) if has("select_columns") else source
-        if iter(rows) is rows:  # a generator gives its rows once
-            self._spend()
-        return rows
+        read = next((read for signs, read in _SOURCES.items() if all(map(partial(hasattr, source), signs))), None)
+        return source if read is None else read(self, source)
 
     def _with_known_columns(self, dataset: Any) -> Any:
         """Return a `datasets.Dataset` that decodes only the columns that are read, as plain values."""
@@ -486,17 +472,11 @@ def _kinds(group: Any) -> Counter[tuple[Any, object]]:
 
     Solutions without a language are left out.
     """
-    if group is None:
-        return Counter()
-    if not isinstance(group, Mapping):
-        items = (item for item in group if isinstance(item, Mapping) and isinstance(item.get("language"), (str, int)))
-        return Counter((item["language"], item.get("not_supported")) for item in items)
-    names: Counter[object]
-    try:
-        names = Counter(group.get("language") or ())  # without a function call for each of thousands of solutions
-    except (TypeError, ValueError):  # the column holds unhashable values, or is an array
-        names = Counter(name for name in group["language"] if isinstance(name, (str, int)))
-    return Counter({(name, None): count for name, count in names.items() if isinstance(name, (str, int))})
+    if isinstance(group, Mapping):
+        kinds = ((name, None) for name in plain(group.get("language")) or ())
+    else:
+        kinds = ((item.get("language"), item.get("not_supported")) for item in group or () if isinstance(item, Mapping))
+    return Counter(kind for kind in kinds if isinstance(kind[0], (str, int)))
 
 
 def _add_submissions(
@@ -536,11 +516,13 @@ def _suffix(path: Path) -> str:
 
 def _files_in(folder: Path) -> list[Path]:
     """Return the files with rows in a folder and its subfolders; JSON files only if there are no others."""
-    paths = (path for path in folder.rglob("*") if path.is_file())
-    shown = (path for path in paths if not any(part.startswith(".") for part in path.relative_to(folder).parts))
-    files = sorted(shown, key=lambda path: (path.parent, path.name))
-    found = [path for path in files if _suffix(path) in _JSONL + _PARQUET]
-    return found or [path for path in files if _suffix(path) in _JSON]
+
+    def files(suffixes: tuple[str, ...]) -> list[Path]:
+        paths = (path for path in folder.rglob("*") if _suffix(path) in suffixes and path.is_file())
+        shown = (path for path in paths if "/." not in f"/{path.relative_to(folder).as_posix()}")
+        return sorted(shown, key=lambda path: (path.parent, path.name))
+
+    return files(_JSONL + _PARQUET) or files(_JSON)
 
 
 def _opened(path: Path) -> IO[bytes]:
@@ -613,16 +595,15 @@ def _rows_of_json(path: Path) -> Iterator[_Row]:
     yield from _rows_of_value(value, str(path))
 
 
-def _rows_of_value(value: Any, where: str) -> Iterator[_Row]:
-    """Yield the rows in a value of JSON; some files have a list of rows beside other things, or a mapping of them."""
+def _rows_of_value(value: Any, where: str) -> list[_Row]:
+    """Return the rows in a value of JSON; some files have a list of rows beside other things, or a mapping of them."""
+    rows = value if isinstance(value, list) else [value]
     if isinstance(value, dict) and shape_of(value) is None:
         tables = [part for part in value.values() if _are_rows(part)]
         if not tables and _are_rows(list(value.values())):  # id -> row
-            yield from (_Row(f"{where}: {name!r}", row, name=name) for name, row in value.items())
-            return
-        value = tables[0] if len(tables) == 1 else value  # {"version": 1, "data": [row, …]}
-    for i, row in enumerate(value if isinstance(value, list) else [value]):
-        yield _Row(f"{where}: row {i}", row)
+            return [_Row(f"{where}: {name!r}", row, name=name) for name, row in value.items()]
+        rows = tables[0] if len(tables) == 1 else rows  # {"version": 1, "data": [row, …]}
+    return [_Row(f"{where}: row {i}", row) for i, row in enumerate(rows)]
 
 
 def _are_rows(value: object) -> bool:
@@ -631,13 +612,27 @@ def _are_rows(value: object) -> bool:
 
 
 def _rows_in(batches: Iterable[Any]) -> Iterator[Any]:
-    """Yield the rows of record batches as mappings."""
-    return (row for batch in batches for row in batch.to_pylist())
+    """Yield the rows of record batches of pyarrow as mappings, converting few at once."""
+    for batch in batches:
+        for begin in range(0, batch.num_rows, _ROWS_AT_ONCE):
+            yield from batch.slice(begin, _ROWS_AT_ONCE).to_pylist()
 
 
-def _slices(batch: Any) -> Iterator[Any]:
-    """Yield a record batch in parts of few rows."""
-    return (batch.slice(begin, _ROWS_AT_ONCE) for begin in range(0, batch.num_rows, _ROWS_AT_ONCE))
+def _rows_of_dataset(problems: Problems, dataset: Any) -> Iterator[Any]:
+    """Yield the rows of a dataset of pyarrow, which reads only selected columns."""
+    columns = problems._columns(dataset.schema.names)
+    return _rows_in(dataset.to_batches(columns=columns, batch_size=_ROWS_AT_ONCE))
+
+
+#: Attributes by which a source of rows is recognised, of whatever library -> what returns its rows.
+_SOURCES: dict[tuple[str, ...], Callable[[Problems, Any], Iterable[Any]]] = {
+    ("read_next_batch",): lambda problems, reader: _rows_in(reader),  # pyarrow
+    ("get_fragments",): _rows_of_dataset,
+    ("to_batches",): lambda problems, table: _rows_in(table.to_batches()),
+    ("to_pylist", "schema"): lambda problems, batch: _rows_in([batch]),
+    ("iter_rows", "with_columns"): lambda problems, frame: frame.iter_rows(named=True),  # polars
+    ("select_columns",): lambda problems, dataset: problems._with_known_columns(dataset),  # datasets
+}
 
 
 def _lines(path: Path) -> Iterator[_Row]:

@@ -120,7 +120,9 @@ def _row(entry: Mapping[str, object], checker: Checker, runner: CheckerRunner | 
     result = entry.get("result")
     before = verdicts.of(result)
     try:
-        verdict, reason = _verdict(result, before, checker, runner)
+        verdict, reason = str(_verdict(result, before, checker, runner)), None
+    except _Undecided as e:
+        verdict, reason = None, str(e)
     except JudgeError as e:
         verdict, reason = None, f"the checker: {e}"
     names = ("sample_id", "group", "index", "key", "occurrence")
@@ -129,70 +131,59 @@ def _row(entry: Mapping[str, object], checker: Checker, runner: CheckerRunner | 
     return row | {"before": before, "verdict": verdict, "changed": changed, "reason": reason}
 
 
-def _verdict(
-    result: Any, before: str | None, checker: Checker, runner: CheckerRunner | None
-) -> tuple[str | None, str | None]:  # fmt: skip
-    """Return the verdict of the first failing test by this checker, or why there is none."""
+class _Undecided(Exception):
+    """What was saved isn't enough to determine a verdict; the message says why."""
+
+
+def _verdict(result: Any, before: str | None, checker: Checker, runner: CheckerRunner | None) -> str:
+    """Return the verdict of the first failing test by this checker.
+
+    Raises:
+        _Undecided: there is none.
+    """
     tests = result.get("tests") if isinstance(result, Mapping) else None
     if not tests or before in (None, Verdict.JUDGE_ERROR):
-        return None, "no tests were judged"
-    if before == Verdict.ACCEPTED and not all(test.get("passed") for test in tests):
-        return None, "a grader of its package accepted it, whichever tests failed"
-    failed_at: int | None = None
+        raise _Undecided("no tests were judged")
+    failed = [number for number, test in enumerate(tests) if not test.get("passed")]
+    if before == Verdict.ACCEPTED and failed:
+        raise _Undecided("a grader of its package accepted it, whichever tests failed")
     for number, test in enumerate(tests):
-        if failed_at is None and not test.get("passed"):
-            failed_at = number
-        run = (test.get("exec_info") or {}).get("run_result")
-        if not _ended_well(test, run):
-            return verdicts.of({"accepted": False, "tests": [test]}), None
-        reason = _not_whole(test, run, is_ours="tests_total" in result)
-        if reason is not None:
-            return None, f"test {number}: {reason}"
-        others = (test.get("test_info") or {}).get("alternatives") or ()
-        if not checker_result(checker, _checker_input(test, run), runner, others).accepted:
-            return str(Verdict.WRONG_ANSWER), None
+        if not _ended_well(test):
+            return verdicts.of({"accepted": False, "tests": [test]}) or Verdict.JUDGE_ERROR
+        if not _accepts(test, number, checker, runner, is_ours="tests_total" in result):
+            return Verdict.WRONG_ANSWER
     total = result.get("tests_total")
-    all_ran = len(tests) == total if total is not None else failed_at is None or failed_at < len(tests) - 1
+    all_ran = len(tests) == total if total is not None else not failed or failed[0] < len(tests) - 1
     if not all_ran:
-        return None, f"test {len(tests) - 1}: the tests after it never ran"
-    return str(Verdict.ACCEPTED), None
+        raise _Undecided(f"test {len(tests) - 1}: the tests after it never ran")
+    return Verdict.ACCEPTED
 
 
-def _ended_well(test: Mapping[str, object], run: object) -> bool:
-    if test.get("passed"):
-        return True
-    return isinstance(run, Mapping) and run.get("status") == "Finished" and run.get("return_code") == 0
+def _ended_well(test: Mapping[str, object]) -> bool:
+    run = verdicts.run_of(test)
+    return bool(test.get("passed")) or (run.get("status") == "Finished" and run.get("return_code") == 0)
 
 
-def _not_whole(test: Mapping[str, Any], run: object, is_ours: bool) -> str | None:
-    """Return why the saved streams of a test aren't complete; None if they are."""
-    texts = _texts(test, run)
+def _accepts(
+    test: Mapping[str, Any], number: int, checker: Checker, runner: CheckerRunner | None, is_ours: bool
+) -> bool:
+    """Return whether a checker accepts the saved output of a test; raise _Undecided if a stream isn't complete."""
+    info = verdicts.mapping(test.get("test_info"))
+    texts = verdicts.texts_of(test)
+    streams = {"stdout": texts.stdout, "input": texts.stdin, "output": texts.expected}
     cut = test.get("cut") or {}
-    for name, words in _STREAMS.items():
-        text = texts[name]
+    data: dict[str, bytes] = {}
+    for name, text in streams.items():
         if text is None:
-            return f"{words} was not saved"
-        if name in cut or (not is_ours and len(text.encode("utf-8", "surrogatepass")) >= _SERVER_OUTPUT_BYTES):
-            return f"{words} was cut"
+            raise _Undecided(f"test {number}: {_STREAMS[name]} was not saved")
+        data[name] = text.encode("utf-8", "surrogatepass")
+        if name in cut or (not is_ours and len(data[name]) >= _SERVER_OUTPUT_BYTES):
+            raise _Undecided(f"test {number}: {_STREAMS[name]} was cut")
         if "\ufffd" in text:
-            return f"{words} was no text"
-    return None
-
-
-def _texts(test: Mapping[str, Any], run: object) -> dict[str, str | None]:
-    info = test.get("test_info") or {}
-    found = {
-        "stdout": run.get("stdout") if isinstance(run, Mapping) else None,
-        "input": (info.get("input") or {}).get("stdin"),
-        "output": (info.get("output") or {}).get("stdout"),
-    }
-    return {name: value if isinstance(value, str) else None for name, value in found.items()}
-
-
-def _checker_input(test: Mapping[str, Any], run: object) -> CheckerInput:
-    texts = {name: str(text).encode("utf-8", "surrogatepass") for name, text in _texts(test, run).items()}
-    flags = (test.get("test_info") or {}).get("flags") or ()
-    return CheckerInput(texts["input"], texts["output"], texts["stdout"], flags)
+            raise _Undecided(f"test {number}: {_STREAMS[name]} was no text")
+    given = CheckerInput(data["input"], data["output"], data["stdout"], info.get("flags") or ())  # type: ignore[arg-type]
+    others: Any = info.get("alternatives") or ()
+    return checker_result(checker, given, runner, others).accepted
 
 
 def _counted(counter: Counter[str]) -> str:
