@@ -352,19 +352,17 @@ class Judging:
             )
             verdict = Verdict.ACCEPTED if decision.accepted else Verdict.WRONG_ANSWER
         finished = (ending.cause is None and verdict not in _BY_CAUSE.values()) or verdict == Verdict.RUNTIME_ERROR
-        more: dict[str, object] = {}
-        if decision.note:
-            more["checker"] = Shortener(options.keep_output_bytes).text("checker", decision.note.encode())
-        if decision.score is not None:
-            more["score"] = decision.score
-        if decision.multiplier is not None:
-            more["score_multiplier"] = decision.multiplier
+        note = Shortener(options.keep_output_bytes).text("checker", decision.note.encode())
+        said: dict[str, object] = {
+            "checker": note or None,
+            "score": decision.score,
+            "score_multiplier": decision.multiplier,
+        }
+        more = {name: value for name, value in said.items() if value is not None}
         hidden = f"{PROGRAM if self.context.isolation.is_on else self.program.folder}/"
         record = run_record(verdict, ending, test, streams, output, options.keep_output_bytes, finished, more, hidden)
         if run.talk is not None:
-            record.setdefault("cut", {})["stdout"] = (
-                0  # the output was not kept, so no checker can judge it again later
-            )
+            record.setdefault("cut", {})["stdout"] = 0  # it was not kept, so no checker can judge it again later
         return _Found(verdict, record, decision.note)
 
 
@@ -427,20 +425,23 @@ def _is_foreign(ending: ExitStatus) -> bool:
     return ending.cause is None and ending.return_code in _FOREIGN
 
 
-def _verdict_of_run(ending: ExitStatus, limits: Limits, streams: Streams, is_vm: bool) -> Verdict | None:
-    """Return what was wrong with a run; None if it ended well and its output is to be compared."""
+def _exceeded(ending: ExitStatus, limits: Limits, streams: Streams, is_vm: bool) -> Verdict | None:
+    """Return the verdict of a program that exceeded a limit, whether or not it was stopped for that."""
     if ending.cause is not None:
         return _BY_CAUSE[ending.cause]
     if not is_vm and ending.memory_mb > limits.memory_limit_mb:
         return Verdict.MEMORY_LIMIT_EXCEEDED
-    if max(streams.size(name) for name in ("stdout", "stderr")) >= limits.output_bytes:
+    written = max(streams.size(name) for name in ("stdout", "stderr"))
+    if written >= limits.output_bytes or ending.return_code == -signal.SIGXFSZ:
         return Verdict.OUTPUT_LIMIT_EXCEEDED
-    if ending.return_code == -signal.SIGXFSZ:
-        return Verdict.OUTPUT_LIMIT_EXCEEDED
-    if ending.cpu_s > limits.time_limit_s or ending.return_code == -signal.SIGXCPU:
-        return Verdict.TIME_LIMIT_EXCEEDED
-    if ending.return_code == 0:
-        return None
+    return Verdict.TIME_LIMIT_EXCEEDED if _exceeds_cpu(ending, limits) else None
+
+
+def _verdict_of_run(ending: ExitStatus, limits: Limits, streams: Streams, is_vm: bool) -> Verdict | None:
+    """Return what was wrong with a run; None if it ended well and its output is to be compared."""
+    exceeded = _exceeded(ending, limits, streams, is_vm)
+    if exceeded is not None or ending.return_code == 0:
+        return exceeded
     tail = streams.tail()
     if is_vm and ("Error occurred during initialization of VM" in tail or "insufficient memory for the Java" in tail):
         raise JudgeError(f"the virtual machine did not start, which says nothing of the solution: {tail[-500:]}")

@@ -31,7 +31,7 @@ from typing import Any, NamedTuple
 from nbrun.canonical import digest, key_text
 from nbrun.errors import NotSupportedError
 from nbrun.judge.datasets import SHAPES, Draft, Shape, nearest, shape_of
-from nbrun.judge.datasets.shape import CARRIED, SOLUTIONS, STATEMENTS
+from nbrun.judge.datasets.shape import CARRIED, SOLUTIONS, STATEMENTS, TEST_SETS
 from nbrun.judge.datasets.solutions import are_submissions
 from nbrun.judge.datasets.tests import Tests, extras_of, read_tests
 from nbrun.judge.datasets.values import is_missing, limits_of, plain
@@ -39,8 +39,6 @@ from nbrun.judge.datasets.values import is_missing, limits_of, plain
 #: For problems without a limit (real rows also hold null or 0).
 TIME_LIMIT_S = 2.0
 MEMORY_LIMIT_MB = 1024.0
-#: Where CodeContests keeps a problem's tests.
-TEST_SETS = ("public_tests", "private_tests", "generated_tests")
 #: Columns that are read regardless of `tests=`: rows with one of them keep all tests there.
 _ALWAYS = ("tests", "test")
 _FILE = re.compile(r"[\w+-][\w.+-]*", re.ASCII)
@@ -144,18 +142,16 @@ def _read_sets(problem: dict[str, object], draft: Draft, tests: Sequence[str]) -
         ValueError: a set can't be read, or there is no test at all.
     """
     found: list[dict[str, object]] = []
-    counts: dict[str, int] = {}
-    for name in dict.fromkeys((*_ALWAYS, *tests)):
-        read = _read_set(draft, name)
-        if read is not None:
-            column = draft.columns.get(name, name)
-            _add(problem, found, read, column)
-            counts[column] = len(read.tests)
     problem["tests"] = found
+    asked: list[str] = []
+    for name in dict.fromkeys((*_ALWAYS, *tests)):
+        if (read := _read_set(draft, name)) is not None:
+            asked.append(draft.columns.get(name, name))
+            _add(problem, found, read, asked[-1])
     if not found and not problem.get("not_supported"):
-        columns = [draft.columns.get(name, name) for name in draft.sets]
-        unread = ", ".join(column for column in columns if column not in counts)
-        counted = ", ".join(f"{name}: {n}" for name, n in counts.items()) or "none of the sets that were asked for"
+        counted = ", ".join(f"{column}: 0" for column in asked) or "none of the sets that were asked for"
+        columns = (draft.columns.get(name, name) for name in draft.sets)
+        unread = ", ".join(column for column in columns if column not in asked)
         more = f"; it has {unread}, which tests= leaves out" if unread else ""
         raise ValueError(f"it has no test ({counted}){more}")
 

@@ -22,11 +22,12 @@ from typing import IO, Any, NamedTuple
 
 from nbrun.errors import InputError, NotSupportedError, SampleError
 from nbrun.judge.datasets import SHAPES, shape_of
+from nbrun.judge.datasets.shape import TEST_SETS
 from nbrun.judge.datasets.solutions import by_problem
 from nbrun.judge.datasets.values import plain
 from nbrun.judge.kattis_package import ARCHIVES, extracted, find_packages, read_package
 from nbrun.judge.languages import DEFAULT_LANGUAGES, lookup
-from nbrun.judge.problems import TEST_SETS, Adapter, Read, no_solutions, own_id, read_row
+from nbrun.judge.problems import Adapter, Read, no_solutions, own_id, read_row
 from nbrun.samples import language_of_number, read_items
 
 _JSONL = (".jsonl", ".ndjson", ".jsonlines")

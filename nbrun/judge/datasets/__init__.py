@@ -11,8 +11,7 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
 from nbrun.judge.datasets.code import BIGCODEBENCH, EVALPLUS, HUMANEVAL, KODCODE, MBPP, TRANSLATED
-from nbrun.judge.datasets.codecontests import CODECONTESTS, PLUS, O
-from nbrun.judge.datasets.contests import COLUMNS, INPUT_OUTPUT, XCODEEVAL
+from nbrun.judge.datasets.contests import CODECONTESTS, COLUMNS, INPUT_OUTPUT, PLUS, XCODEEVAL, O
 from nbrun.judge.datasets.livecodebench import LIVECODEBENCH
 from nbrun.judge.datasets.open_r1 import CODEFORCES, IOI
 from nbrun.judge.datasets.own import OWN

@@ -1,11 +1,37 @@
-"""APPS, TACO, xCodeEval, rStar-Coder: problems collected from contests, with inputs and outputs as JSON text."""
+"""Problems collected from contests: CodeContests and its successors, APPS, TACO, xCodeEval, rStar-Coder, CURE."""
 
 from __future__ import annotations
 
 import hashlib
 
-from nbrun.judge.datasets.shape import Draft, Shape, in_python
+from nbrun.judge.datasets.shape import TEST_SETS, Draft, Shape, in_python
 from nbrun.judge.datasets.values import first, has, parsed
+
+#: Tests are structs of lists, a limit is `{"seconds", "nanos"}`, file names are empty for the standard streams.
+CODECONTESTS = Shape(
+    "CodeContests",
+    "https://huggingface.co/datasets/deepmind/code_contests",
+    sets={name: (name,) for name in ("tests", "test", *TEST_SETS)},
+    needs=tuple((name,) for name in TEST_SETS),
+    files={"input": ("input_file",), "output": ("output_file",)},
+)
+#: Limits are in milliseconds and megabytes, the checker is a program in C++ with testlib.
+PLUS = Shape(
+    "CodeContests+",
+    "https://huggingface.co/datasets/ByteDance-Seed/Code-Contests-Plus",
+    sets={"tests": ("test_cases",)},
+    needs=(("test_cases", "correct_submissions"), ("test_cases", "incorrect_submissions"), ("correct_submissions",)),
+    solutions=("correct_submissions",),
+    incorrect_solutions=("incorrect_submissions",),
+    unit_s=1e-3,
+    ids=("id", "name", "title"),
+)
+#: Tests are in SandboxFusion's form. The solutions are in the row of CodeContests; users join them.
+O = Shape(  # noqa: E741  # its name
+    "CodeContests-O",
+    "https://huggingface.co/datasets/caijanfeng/CodeContests-O, https://github.com/cai-jianfeng/CodeContests-O",
+    sets={"tests": ("corner_cases",)},
+)
 
 _IDS = ("id", "problem_id", "url")
 #: The execution outcome of xCodeEval of which it doesn't follow whether a solution is right.

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from nbrun.judge.datasets.codecontests import SETS
-from nbrun.judge.datasets.shape import Draft, Row, Shape
+from nbrun.judge.datasets.shape import TEST_SETS, Draft, Row, Shape
 from nbrun.judge.datasets.solutions import group_of
 from nbrun.judge.datasets.values import first, has, is_missing, plain, text_of
 from nbrun.samples import read_items
@@ -22,18 +21,23 @@ def _codeforces(draft: Draft) -> None:
     their own, one for each contest. codeforces-cots has the sets of tests of CodeContests instead, and people's
     solutions; those that no judge rejected, such as one that didn't compile, are in no group.
     """
-    row, sets = draft.row, draft.sets
+    row = draft.row
+    draft.columns = _sets_of(row)
+    draft.sets = {name: row[column] for name, column in draft.columns.items()}
     draft.fields |= _exchange(row)
     if has(row, "generated_checker"):
         draft.fields["checker"] = {"type": "prints_score", "language": "PYTHON3", "source": row["generated_checker"]}
-    examples = sets.pop("public_tests", None)
-    if _is_empty(sets.get("private_tests")):
-        sets, draft.columns = {name: row.get(name) for name in SETS}, {}
-    draft.sets = {name: tests for name, tests in sets.items() if not _is_empty(tests)}
-    if not draft.sets and examples is not None:
-        draft.sets, draft.columns = {"public_tests": examples}, {"public_tests": "examples"}
     if not has(row, "incorrect_solutions") and (failed := draft.fields.get("incorrect_solutions")):
         draft.fields["incorrect_solutions"] = [item for item in read_items(failed)[0] if not _is_unjudged(item)]
+
+
+def _sets_of(row: Row) -> dict[str, str]:
+    """Return the name of each set of tests -> its column."""
+    columns = {name: name for name in TEST_SETS}
+    if not _is_empty(row.get("official_tests")):
+        columns = {"private_tests": "official_tests", "generated_tests": "generated_tests"}
+    found = {name: column for name, column in columns.items() if not _is_empty(row.get(column))}
+    return found or ({"public_tests": "examples"} if has(row, "examples") else {})
 
 
 def _is_unjudged(item: object) -> bool:
@@ -89,7 +93,7 @@ CODEFORCES = Shape(
     needs=(("official_tests",), ("examples", "input_mode"), ("examples", "contest_id")),
     solutions=("accepted_solutions",),
     incorrect_solutions=("failed_solutions",),
-    columns=("aliases", "input_mode", "interaction_format", "generated_checker", *SETS),
+    columns=("aliases", "input_mode", "interaction_format", "generated_checker", *TEST_SETS),
     finish=_codeforces,
 )
 #: Limits are in seconds and bytes.

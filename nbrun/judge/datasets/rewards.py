@@ -31,17 +31,22 @@ def _about(row: Row) -> Mapping[str, object]:
 def _finish(draft: Draft) -> None:
     """Read what the column for the reward holds besides tests: limits, a function, how programs read their input."""
     row, fields, about = draft.row, draft.fields, _about(draft.row)
-    if not is_missing(about.get("ground_truth")):
+    if has(about, "ground_truth"):
         draft.columns["tests"] += ".ground_truth"
         draft.sets["tests"] = _parsed(row, about["ground_truth"], draft.columns["tests"])
     fields |= {key: limit for key, limit in limits_of(about).items() if fields.get(key) is None}
     if about.get("input_mode") == "file":
         fields["stream_files"] = FILES
     draft.function = first(row, "fn_name") or first(about, "fn_name")
+    if column_of(row, *REWARDS.ids) is None:
+        fields["id"] = _place_of(row)
+
+
+def _place_of(row: Row) -> str | None:
+    """Return the place of a row in its data set as its id; None if the row doesn't say it."""
     extra = mapping_in(first(row, "extra_info"), "extra_info")
-    if not any(has(row, name) for name in REWARDS.ids) and not is_missing(extra.get("index")):
-        parts = (row.get("data_source"), extra.get("split"), extra["index"])  # its place in the data set
-        fields["id"] = "/".join(str(part) for part in parts if not is_missing(part))
+    parts = (row.get("data_source"), extra.get("split"), extra.get("index"))
+    return "/".join(str(part) for part in parts if not is_missing(part)) if has(extra, "index") else None
 
 
 def _parsed(row: Row, value: object, column: str) -> object:

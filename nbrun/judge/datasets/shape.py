@@ -15,6 +15,8 @@ from nbrun.judge.datasets.values import LIMITS, column_of, has, limits_of
 
 Row = Mapping[str, object]
 
+#: Where CodeContests keeps a problem's tests.
+TEST_SETS = ("public_tests", "private_tests", "generated_tests")
 #: Columns with a problem's statement. The id of a problem without one is a digest of these and the tests.
 STATEMENTS = ("question", "problem", "prompt", "description", "content", "text", "question_content", "statement")
 #: Keys of the one shape that are copied unchanged.
