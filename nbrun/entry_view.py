@@ -19,7 +19,7 @@ from typing import NamedTuple
 from nbrun import verdicts
 from nbrun.formatting import time_text
 from nbrun.results.values import pretty
-from nbrun.texts import escape_control_chars
+from nbrun.texts import escape_control_chars, printable
 from nbrun.verdicts import mapping, run_of, texts_of
 
 #: Longer texts are cut to this many lines, and this many characters per line.
@@ -158,21 +158,32 @@ def _facts(entry: Mapping[str, object]) -> dict[str, object]:
     duration, started = entry.get("duration_s"), entry.get("started_at")
     facts: dict[str, object] = {
         "tests passed": None if summary.n is None else f"{summary.passed} of {summary.n}",
-        "longest test": None if summary.longest_s is None else time_text(summary.longest_s),
+        "longest test": measured(summary.longest_s),
         "limits": _listed(limits) if isinstance(limits, Mapping) else None,
-        "took": time_text(duration) if isinstance(duration, (int, float)) else None,
+        "took": measured(duration),
         "started": _date(started) if isinstance(started, float) else None,
-        **{name: entry.get(name) for name in ("attempts", "api_used", "worker_id", "run_id")},
+        **{name: printable(entry.get(name)) for name in ("attempts", "api_used", "worker_id", "run_id")},
     }
     return {name: value for name, value in facts.items() if value not in (None, "")}
 
 
 def _listed(values: Mapping[object, object]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in values.items() if value is not None)
+    return ", ".join(f"{name} {as_text(value)}" for name, value in values.items() if value is not None)
 
 
-def _date(at: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+def measured(seconds: object) -> str | None:
+    """Return the text of a time; None where it is none."""
+    try:
+        return time_text(seconds) if isinstance(seconds, (int, float)) else None
+    except OverflowError:  # no float holds it
+        return f"{printable(seconds)} s"
+
+
+def _date(at: float) -> str | None:
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+    except (ValueError, OverflowError, OSError):  # another tool has written a time beyond all calendars
+        return None
 
 
 class _Source(NamedTuple):
@@ -199,6 +210,14 @@ def _whole_item(entry: Mapping[str, object]) -> str | None:
     return _plain(item) if isinstance(item, Mapping) and not item.keys() <= {"solution", "language"} else None
 
 
+def as_text(value: object) -> str:
+    """Return the text of a value that isn't known to print."""
+    try:
+        return str(value)
+    except ValueError:  # an integer of more digits than Python prints
+        return pretty(value)
+
+
 def _plain(value: object) -> str:
     return value if isinstance(value, str) else pretty(value)
 
@@ -209,11 +228,13 @@ def _failing_test(tests: Iterable[Mapping[str, object]]) -> FailingTest | None:
         return None
     number, test = failed
     facts: dict[str, object] = {
-        k: v for k, v in run_of(test).items() if k not in ("stdout", "stderr") and isinstance(v, (str, int, float))
+        k: printable(v)
+        for k, v in run_of(test).items()
+        if k not in ("stdout", "stderr") and isinstance(v, (str, int, float))
     }
     message = mapping(test.get("exec_info")).get("message")
     if message:
-        facts["message"] = message
+        facts["message"] = as_text(message)
     return FailingTest(number, verdicts.of({"accepted": False, "tests": [test]}), *texts_of(test), facts)
 
 
@@ -245,7 +266,10 @@ def _outputs(s: EntryView) -> Iterator[tuple[str, str]]:
     """Yield what compiler, task and program wrote, with titles; a failing test shows its program's stderr itself."""
     yield "compiler", s.compiler
     if s.error is not None:
-        yield "error", str(s.error.get("traceback") or f"{s.error.get('type')}: {s.error.get('message')}")
+        yield (
+            "error",
+            as_text(s.error.get("traceback") or f"{as_text(s.error.get('type'))}: {as_text(s.error.get('message'))}"),
+        )
     yield "output of the task", s.output
     if s.failing is None:
         yield "stderr", s.stderr
@@ -262,7 +286,7 @@ def text_of(s: EntryView) -> str:
     """Return the entry as plain text, without a line feed at its end."""
     head = f"{s.title}   {s.language}".rstrip()
     out = [head, f"{s.status}: {s.verdict}" if s.verdict else s.status]
-    out += [f"  {name}: {value}" for name, value in s.facts.items()]
+    out += [f"  {name}: {as_text(value)}" for name, value in s.facts.items()]
     out = [escape_control_chars(line) for line in out]
     if s.source is None:
         out += ["", "The item was not kept (keep_items=False)."]
@@ -273,14 +297,14 @@ def text_of(s: EntryView) -> str:
     if s.failing is not None:
         out += _text_of_failing(s.failing)
     if s.attempts:
-        rows = (", ".join(f"{k} {v}" for k, v in row.items()) for row in s.attempts)
+        rows = (", ".join(f"{k} {as_text(v)}" for k, v in row.items()) for row in s.attempts)
         out += _text_block("attempts", (escape_control_chars(f"{i}. {row}") for i, row in enumerate(rows, 1)))
     out += _optional_block("result", s.result, _LONG_LINES)
     return "\n".join(out)
 
 
 def _text_of_failing(f: FailingTest) -> list[str]:
-    facts = ", ".join(f"{k} {v}" for k, v in f.facts.items())
+    facts = ", ".join(f"{k} {as_text(v)}" for k, v in f.facts.items())
     out = ["", escape_control_chars(f"failing test {f.number}: {f.verdict or ''}   {facts}".rstrip())]
     if f.stdin is not None:
         out += _text_block("stdin", truncate(f.stdin, _OTHER_LINES), "  ")
@@ -362,7 +386,7 @@ def html_of(s: EntryView) -> str:
 
 
 def _safe(value: object) -> str:
-    return escape(escape_control_chars(str(value)))
+    return escape(escape_control_chars(as_text(value)))
 
 
 def _html_facts(facts: Mapping[str, object]) -> str:

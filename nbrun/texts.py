@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import operator
 import re
-from typing import SupportsIndex
+from typing import SupportsIndex, TypeVar
+
+T = TypeVar("T")
 
 _BIDI = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
 _HIDDEN = re.compile(f"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff{_BIDI}\ud800-\udfff]")
@@ -17,6 +19,7 @@ _SURROGATES = re.compile("[\ud800-\udfff]+")
 _PLAIN_BITS, _PLAIN_DIGITS = 2_000, 600
 #: An integer of more digits is neither saved nor read: converting this many takes 20 s, and ten times as many an hour.
 MAX_DIGITS = 10_000_000
+_PRINTED_BITS = 14_000  # 4,300 digits have at least this many bits
 
 
 def without_surrogates(text: str) -> str:
@@ -133,3 +136,23 @@ def integer_of(digits: str) -> int:
 
     value = convert(0, len(digits))
     return -value if negative else value
+
+
+class LongInteger(int):
+    """An integer of more digits than Python prints by itself: it prints, so that a frame that holds one does."""
+
+    def __str__(self) -> str:
+        return digits_of(int(self))
+
+    __repr__ = __str__
+
+
+def printable(value: T) -> T | LongInteger:
+    """Return the value; an integer of many digits as a LongInteger.
+
+    Example:
+        >>> len(str(printable(10**5000)))
+        5001
+    """
+    is_long = isinstance(value, int) and value.bit_length() > _PRINTED_BITS
+    return LongInteger(value) if is_long else value  # type: ignore[call-overload]  # it is an integer

@@ -326,7 +326,10 @@ def texts_of(test: Mapping[str, object]) -> TestTexts:
 
 
 class TestsSummary(NamedTuple):
-    """How many tests were run and passed, and the longest time of one in seconds; None if a result doesn't say."""
+    """How many tests were run and passed, and the longest time of one in seconds; None if a result doesn't say.
+
+    An integer that no float holds is no time.
+    """
 
     n: int | None
     passed: int | None
@@ -343,15 +346,19 @@ def tests_summary(result: object) -> TestsSummary:
     tests = result.get("tests") if isinstance(result, Mapping) else None
     if not _is_list(tests):
         return TestsSummary(None, None, None)
-    passed, longest = 0, None
+    passed = 0
+    longest: float | None = None
     for test in tests:
         if not isinstance(test, Mapping):
             continue
         passed += test.get("passed") is True
         time_s = run_of(test).get("execution_time")
         if isinstance(time_s, (int, float)) and (longest is None or time_s > longest):
-            longest = float(time_s)
-    return TestsSummary(len(tests), passed, longest)
+            longest = time_s
+    try:
+        return TestsSummary(len(tests), passed, None if longest is None else float(longest))
+    except OverflowError:
+        return TestsSummary(len(tests), passed, None)
 
 
 tests_summary.__test__ = False  # type: ignore[attr-defined]  # pytest would take the name for a test where it is imported

@@ -17,7 +17,7 @@ from nbrun.canonical import KEY_BYTES
 from nbrun.frames.packing import EXACT, Bytes, FileRecord, Pack, Settled, as_json
 from nbrun.frames.rows import NUMBERS, ORPHANED, TEXTS, column_of
 from nbrun.results.values import decode, load
-from nbrun.texts import digits_of
+from nbrun.texts import printable
 
 Array = np.ndarray[Any, np.dtype[Any]]
 _CODES = {"b": "<i1", "i": "<i4", "q": "<i8", "d": "<f8", "t": "<i4", "j": "<i4", "n": "<i1"}
@@ -273,7 +273,6 @@ MAX_CATEGORIES = 1000
 _MOST_S = 2.0**63 / 1e6
 _KEY_TEXT = 3 + 2 * KEY_BYTES
 _BLOCK = 1 << 13
-_PRINTED_BITS = 14_000  # 4,300 digits have at least this many bits
 
 
 def to_frame(t: Table, columns: Collection[str] | None = None) -> pd.DataFrame:
@@ -376,15 +375,6 @@ def _extra(n: int, e: SparseColumn) -> Any:
     return texts
 
 
-class LongInteger(int):
-    """An integer of more digits than Python prints by itself: it prints, so that a frame that holds one does."""
-
-    def __str__(self) -> str:
-        return digits_of(int(self))
-
-    __repr__ = __str__
-
-
 def _parsed(n: int, e: SparseColumn) -> Array:
     """Nested values, integers beyond 64 bits, values of several types: objects, of each row its own.
 
@@ -403,8 +393,7 @@ def _parsed(n: int, e: SparseColumn) -> Array:
         uses[code] -= 1
         if not uses[code]:
             texts[code] = ""
-        if type(value) is int and value.bit_length() > _PRINTED_BITS:
-            value = LongInteger(value)
+        value = printable(value)
         if not isinstance(value, (list, dict)):
             shared[code] = value
         out[row] = value

@@ -21,9 +21,8 @@ import traitlets
 from IPython import get_ipython
 from IPython.display import display, publish_display_data
 
-from nbrun.entry_view import EntryView, FailingTest, view_entry
+from nbrun.entry_view import EntryView, FailingTest, as_text, measured, view_entry
 from nbrun.errors import ThreadLimitError
-from nbrun.formatting import time_text
 from nbrun.model import Progress, RunControls, TaskSummary
 from nbrun.panel.actions import ACTIONS, ViewMessage, actions_script
 from nbrun.panel.static import mime_bundle
@@ -328,15 +327,15 @@ def _texts(view: EntryView) -> list[NamedText]:
 def _error_texts(error: Mapping[str, object] | None) -> list[NamedText]:
     if error is None:
         return []
-    head = f"{error.get('type', 'error')}: {error.get('message', '')}"
-    return [NamedText("Error", head), NamedText("Traceback", str(error.get("traceback") or ""))]
+    head = f"{as_text(error.get('type', 'error'))}: {as_text(error.get('message', ''))}"
+    return [NamedText("Error", head), NamedText("Traceback", as_text(error.get("traceback") or ""))]
 
 
 def _failing_texts(test: FailingTest, n_tests: int | None) -> list[NamedText]:
-    time_s, code = test.facts.get("execution_time"), test.facts.get("return_code")
+    code = test.facts.get("return_code")
     words = [
         test.verdict or "failed",
-        time_text(time_s) if isinstance(time_s, (int, float)) else "",
+        measured(test.facts.get("execution_time")),
         f"return code {code}" if code else "",
     ]
     return [

@@ -8,9 +8,10 @@ import pytest
 from conftest import judged, problem, run
 
 import nbrun
-from nbrun.entry_view import difference
+from nbrun.entry_view import difference, view_entry
 from nbrun.errors import InputError
 from nbrun.frames.inspect import Overview
+from nbrun.panel.widget import entry_of
 from nbrun.texts import escape_control_chars
 
 HOSTILE = (
@@ -177,6 +178,31 @@ def test_the_difference_of_long_outputs_is_short():
     assert difference("--- a\nx\n", "--- b\nx\n") == [("-", "--- a"), ("+", "--- b"), (" ", "x")]
     assert len(difference("a" * 10_000, "b" * 10_000)[0][1]) < 600
     assert escape_control_chars("\ud800") == "<U+D800>"
+
+
+LONG = 10**5000
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"result": {"tests": [{"passed": False, "exec_info": {"run_result": {"execution_time": LONG}}}]}},
+        {"result": {"tests": [{"passed": False, "exec_info": {"run_result": {"return_code": LONG}}}]}},
+        {"result": {"tests": [], "limits": {"time": LONG, "all": [LONG]}, "attempts": [{"n": LONG, "of": [LONG]}]}},
+        {"result": LONG, "item": LONG},
+        {"duration_s": LONG},
+        {"attempts": LONG},
+        *({"started_at": moment} for moment in (1e300, float("nan"), float("-inf"), -1e18)),
+        {"error": {"type": LONG, "message": LONG}},
+        {"error": {"traceback": [LONG]}},
+    ],
+)
+def test_numbers_of_any_size_can_be_looked_at(changes):
+    entry = {"index": 0, "key": "k1:" + "0" * 32, "occurrence": 0, "status": "done", "result": {}, "attempts": 1}
+    shown = view_entry("p", "solution", entry | changes)
+    assert "p · solution[0]" in str(shown)
+    assert "p · solution[0]" in Elements(shown._repr_html_()).text
+    assert entry_of(entry | changes)["texts"]
 
 
 def test_shown_are_frames_of_any_kind(judged_run):
