@@ -36,9 +36,9 @@ def execute(source: Path, folder: Path) -> Path:
     for module in source.parent.glob("*.py"):
         shutil.copy(module, folder)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull]
-    command += [f"--rootdir={folder}", "--nbmake", "--overwrite", "--nbmake-timeout=120", str(path)]
+    command += [f"--rootdir={folder}", "--nbmake", "--overwrite", "--nbmake-timeout=250", str(path)]
     env = os.environ | {"IPYTHONDIR": str(folder / "ipython"), "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     return path
 

@@ -124,7 +124,7 @@ class Backend:
     def run(self, results: Path, fn: Callable[[nbrun.Task], Any], items: list[Any], **more: Any) -> nbrun.Run:
         """The same, to its end."""
         run = self.start(results, fn, items, **more)
-        run.wait(120)
+        run.wait(280)  # pytest gives a test 300 s; a pool on a busy machine replaces a lost worker in ten
         assert run.progress.ended
         return run
 
