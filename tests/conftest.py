@@ -11,11 +11,14 @@ they need.
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 import signal
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -100,6 +103,29 @@ def tuning(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             monkeypatch.setattr(TUNING, name, value)  # AttributeError: there is no such number
 
     return change
+
+
+class _Opened:
+    """What this process opens and lists while a test wants to know; Python has no way to remove an audit hook."""
+
+    paths: list[str] | None = None
+    has_hook = False
+
+    @classmethod
+    def hear(cls, event: str, args: tuple[Any, ...]) -> None:
+        if cls.paths is not None and event in ("open", "os.scandir") and isinstance(args[0], (str, os.PathLike)):
+            cls.paths.append(os.fspath(args[0]))
+
+
+@pytest.fixture
+def opened() -> Iterator[list[str]]:
+    """Paths of the files that this process has opened and of the folders that it has listed so far."""
+    if not _Opened.has_hook:
+        sys.addaudithook(_Opened.hear)
+        _Opened.has_hook = True
+    _Opened.paths = []
+    yield _Opened.paths
+    _Opened.paths = None
 
 
 def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:

@@ -44,15 +44,16 @@ def parts(path):
     return sorted((path / ".nbrun" / "cache").glob("*.rows"))
 
 
-OPENED = []
-sys.addaudithook(lambda event, args: OPENED.append(args[0]) if event == "open" else None)
+@pytest.fixture
+def read(opened):
+    """Loads a directory, and returns the names of the sample files that were opened for it."""
 
+    def files(path):
+        opened.clear()
+        load(path)
+        return sorted(os.path.basename(p) for p in opened if p.endswith(".json"))
 
-def opened(function):
-    """The names of the sample files that were opened meanwhile."""
-    OPENED.clear()
-    function()
-    return sorted(os.path.basename(p) for p in OPENED if isinstance(p, (str, os.PathLike)) and str(p).endswith(".json"))
+    return files
 
 
 @pytest.mark.parametrize("name", sorted(p.name for p in OLD.iterdir() if p.is_dir()))
@@ -64,13 +65,13 @@ def test_the_cache_gives_what_reading_gives(old, name):
     pd.testing.assert_frame_equal(afresh(path), first)
 
 
-def test_only_changed_files_are_read_again(tmp_path):
+def test_only_changed_files_are_read_again(tmp_path, read):
     run(PROBLEMS, tmp_path)
     load(tmp_path)
-    assert opened(lambda: load(tmp_path)) == []
+    assert read(tmp_path) == []
     run([*PROBLEMS, problem("p3", ["Accepted"], [])], tmp_path, lambda task: {"n": 1, "text": "x"})
-    assert set(opened(lambda: load(tmp_path))) == {"p2.json", "p3.json"}  # p2 had an error entry, which ran again
-    assert opened(lambda: load(tmp_path)) == []
+    assert set(read(tmp_path)) == {"p2.json", "p3.json"}  # p2 had an error entry, which ran again
+    assert read(tmp_path) == []
 
 
 def mutate(path, rng, round_):
@@ -118,13 +119,13 @@ def test_whatever_changes_it_is_never_wrong(tmp_path):
     assert len(parts(tmp_path)) <= loader.MAX_PARTS
 
 
-def test_a_file_that_may_yet_change_unseen_is_not_kept(tmp_path, monkeypatch, tuning):
+def test_a_file_that_may_yet_change_unseen_is_not_kept(tmp_path, monkeypatch, tuning, read):
     """A change within the clock's tick of the one before leaves the times as they are: such a file is read again."""
     monkeypatch.undo()
     tuning(cache_from_bytes=0, fine_clock_ns=10**12)  # a very coarse clock
     run(PROBLEMS, tmp_path)
     load(tmp_path)
-    assert opened(lambda: load(tmp_path)) != []
+    assert read(tmp_path) != []
 
 
 def test_matching_an_old_directory_changes_its_rows(old):

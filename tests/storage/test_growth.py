@@ -18,30 +18,11 @@ from nbrun.results.replay import read_matches
 from nbrun.results.values import dump
 from nbrun.storage.directory import Directory, MatchLog
 
-_opened = None
-
 
 def bytes_read():
     """How many bytes this process has read from files so far."""
     with open("/proc/self/io") as f:
         return int(dict(line.split(": ") for line in f.read().splitlines())["rchar"])
-
-
-def _audit(event, args):
-    if _opened is not None and event == "open" and isinstance(args[0], str):
-        _opened.append(args[0])
-
-
-sys.addaudithook(_audit)
-
-
-@pytest.fixture
-def opened():
-    """Paths that this process has opened so far."""
-    global _opened
-    _opened = []
-    yield _opened
-    _opened = None
 
 
 def test_a_long_record_is_read_in_the_time_of_its_length(tmp_path, tuning):
