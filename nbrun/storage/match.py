@@ -18,7 +18,7 @@ from nbrun.json_types import Entry
 from nbrun.results.legacy import OldFile, OldMatch, old_entry, old_stored
 from nbrun.results.sample_file import NOWHERE, Identity, OwnFile, Stored, keep_newest, parse_entry
 from nbrun.results.values import decode, encode, load
-from nbrun.samples import Sample
+from nbrun.samples import Group, Sample
 from nbrun.texts import without_surrogates
 
 #: No item of any group has been matched already.
@@ -156,13 +156,7 @@ def retyped(sample: Sample, taken: Container[int], orphans: Sequence[tuple[Store
     for group in sample.groups:
         saved = [(head, item) for head, item in orphans if head.group == group.name]
         missing = [rank for rank in range(len(group.runnable)) if group.base + rank not in taken]
-        by_index = {group.runnable[rank]: rank for rank in missing}
-        for place, (head, item) in enumerate(sorted(saved, key=lambda o: (o[0].item_index or 0, o[0].seq))):
-            rank = by_index.get(head.item_index) if head.item_index is not None else None
-            if rank is None and head.item_index is None and len(saved) <= len(missing) and place < len(missing):
-                rank = missing[place]
-            if rank is None:
-                continue
+        for item, rank in _in_one_place(group, missing, saved):
             try:
                 now = decode(load(encode(group.items[group.runnable[rank]])[0]))
             except UnstorableError:
@@ -172,26 +166,42 @@ def retyped(sample: Sample, taken: Container[int], orphans: Sequence[tuple[Store
     return out
 
 
+def _in_one_place(
+    group: Group, missing: Sequence[int], saved: Sequence[tuple[Stored, object]]
+) -> Iterator[tuple[object, int]]:
+    """Yield saved items, each with the rank of the item without an entry that has its place now."""
+    by_index = {group.runnable[rank]: rank for rank in missing}
+    in_order = sorted(saved, key=lambda o: (o[0].item_index or 0, o[0].seq))
+    # an entry whose item left the dataset in an earlier run has no index any more
+    by_order = missing if len(saved) <= len(missing) else [None] * len(saved)
+    for (head, item), of_order in zip(in_order, by_order, strict=False):
+        rank = of_order if head.item_index is None else by_index.get(head.item_index)
+        if rank is not None:
+            yield item, rank
+
+
 def _difference(saved: object, now: object) -> Retyped | None:
     """Return how two items differ, where a person may mean the same by both; else None."""
-    if not isinstance(saved, dict) or not isinstance(now, dict):
-        return Retyped("in their type", _example(saved, now), "") if _is_alike(saved, now) else None
-    fields = [k for k in {**saved, **now} if not _is_same(saved.get(k, NO_ITEM), now.get(k, NO_ITEM))]
-    retyped = [k for k in fields if _is_alike(saved.get(k), now.get(k))]
-    in_both = [k for k in fields if k in saved and k in now]
-    if not fields or any(k not in retyped for k in in_both):
+    if isinstance(saved, dict) and isinstance(now, dict):
+        return _difference_of_fields(saved, now)
+    return Retyped("in their type", _example(saved, now), "") if _is_alike(saved, now) else None
+
+
+def _difference_of_fields(saved: Mapping[str, object], now: Mapping[str, object]) -> Retyped | None:
+    other = [k for k in {**saved, **now} if not _is_same(saved.get(k, NO_ITEM), now.get(k, NO_ITEM))]
+    alike = {k for k in other if _is_alike(saved.get(k), now.get(k))}
+    in_both = [k for k in other if k in saved and k in now]
+    if not other or not alike.issuperset(in_both):
         return None
-    same = next((k for k in now if k not in fields and k != "id"), "")
-    if len(retyped) < len(fields) and not same and saved.get("id", NO_ITEM) != now.get("id"):
+    same = next((k for k in now if k not in other and k != "id"), "")
+    if len(alike) < len(other) and not same and saved.get("id", NO_ITEM) != now.get("id"):
         return None  # nothing suggests that the two are one
-    new, gone = [k for k in fields if k not in saved], [k for k in fields if k not in now]
     parts = [
         _part("in the type of the field", in_both),
-        _part("by the new field", new),
-        _part("by the field", gone, ", which the saved ones have"),
+        _part("by the new field", [k for k in other if k not in saved]),
+        _part("by the field", [k for k in other if k not in now], ", which the saved ones have"),
     ]
-    first = fields[0]
-    example = _example(saved[first], now[first]) if first in in_both else ""
+    example = _example(saved[in_both[0]], now[in_both[0]]) if in_both[:1] == other[:1] else ""
     return Retyped(" and ".join(filter(None, parts)), example, same)
 
 
@@ -216,15 +226,18 @@ def _is_same(a: object, b: object) -> bool:
 
 def _is_alike(a: Any, b: Any) -> bool:
     """Return whether a person takes two values for the same: 1 and 1.0, 1 and "1", None and NaN."""
-    nothing = [x is None or (isinstance(x, float) and x != x) or x == "" for x in (a, b)]
-    if any(nothing):
-        return all(nothing)
+    if _is_nothing(a) or _is_nothing(b):
+        return _is_nothing(a) and _is_nothing(b)
     if isinstance(a, (dict, list)) or isinstance(b, (dict, list)):
         return bool(a == b)
     try:
         return a == b or str(a) == str(b) or float(a) == float(b)
     except (ValueError, TypeError, OverflowError):
         return False
+
+
+def _is_nothing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and value != value) or value == ""
 
 
 def is_moved(sample: Sample, position: int | None, stored: Stored) -> bool:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import cast
 
 from nbrun.errors import StorageError
@@ -161,24 +160,35 @@ class _SampleWriter:
         path = directory.path / name
         match = directory.matches.get(sample_id)
         with ExitStack() as opened:
-            saved = SavedSample(None, None, whole, self._read_segment)
-            try:
-                if info is not None:
-                    file = opened.enter_context(files.open_reading(path))
-                    saved = SavedSample(file, match, whole, self._read_segment)
-            except Unreadable as e:
-                directory.listing.problems.append(Problem(str(path), str(e), sample_id))
-                directory.quarantine(path)
-                info = None
-            if info is not None and saved.own is not None:
-                saved.drop_damaged()
-                if saved.damaged and not info.is_damaged:
-                    directory.listing.problems.append(damaged_entries(path, saved.damaged, sample_id, KEPT))
-                if saved.damaged or info.is_damaged:
-                    directory.quarantine(path, is_copy=True)  # before it is replaced
-            parts = file_parts(sample_id, header, info, match, saved.entries, saved.body, saved.extra)
-            files.replace_file(path, in_chunks(parts), directory.inner / "tmp" / temporary(name))
+            saved = None if info is None else self._read_file(info, match, whole, opened)
+            if saved is None:
+                info, saved = None, SavedSample(None, None, whole, self._read_segment)
+            content = FileContent(sample_id, header, info, match, saved.entries, saved.body, saved.extra)
+            files.replace_file(path, in_chunks(content.parts()), directory.inner / "tmp" / temporary(name))
         return sample_file.peek(path)
+
+    def _read_file(
+        self, info: FileInfo, match: MatchRecord | None, journal: list[Stored], opened: ExitStack
+    ) -> SavedSample | None:
+        """Return the entries of a sample's file and of the journal; None where the file can't be read.
+
+        A damaged file is kept in `.nbrun/damaged/`, before it is replaced.
+        """
+        directory, path = self._directory, self._directory.path / info.name
+        try:
+            saved = SavedSample(opened.enter_context(files.open_reading(path)), match, journal, self._read_segment)
+        except Unreadable as e:
+            directory.listing.problems.append(Problem(str(path), str(e), info.sample_id))
+            directory.quarantine(path)
+            return None
+        if saved.own is None:
+            return saved
+        saved.drop_damaged()
+        if saved.damaged and not info.is_damaged:
+            directory.listing.problems.append(damaged_entries(path, saved.damaged, info.sample_id, KEPT))
+        if saved.damaged or info.is_damaged:
+            directory.quarantine(path, is_copy=True)
+        return saved
 
     def _readable(self, journal: Mapping[Identity, Stored]) -> list[Stored]:
         """Return the entries that hold what an entry must. The segment of any other one counts as damaged."""
@@ -211,16 +221,8 @@ def _header_of(info: FileInfo | None) -> Header:
     return {"totals": info.recorded("total"), "identities": info.summary["identities"]}
 
 
-def file_parts(
-    sample_id: str,
-    header: Header,
-    info: FileInfo | None,
-    match: MatchRecord | None,
-    stored: list[Stored],
-    body: Callable[[Stored], bytes],
-    extra: Mapping[str, bytes] = MappingProxyType({}),
-) -> Iterator[bytes]:
-    """Yield a sample's file of these entries.
+class FileContent:
+    """What a sample's file is to hold: the saved entries, and what is known of the sample without its dataset.
 
     Args:
         header: the sample's header record, or what is known of it.
@@ -228,39 +230,53 @@ def file_parts(
         body: returns the bytes of an entry.
         extra: top-level keys that another tool has added, with their values as JSON.
     """
-    totals = header.get("totals") or (match["totals"] if match else None)
-    groups: dict[str, list[Stored]] = {g: [] for g in header.get("totals", {})}
-    for s in stored:
-        groups.setdefault(s.group, []).append(s)
-    counts = sample_file.EntryCounts()
-    last: Entry | None = None
 
-    def entries(group: str) -> Iterator[tuple[None, bytes]]:
-        nonlocal last
-        in_order = sorted(groups[group], key=lambda s: (s.item_index is None, s.item_index or 0, s.seq))
-        for s in in_order:
-            data = body(s)
+    def __init__(
+        self,
+        sample_id: str,
+        header: Header,
+        info: FileInfo | None,
+        match: MatchRecord | None,
+        entries: list[Stored],
+        body: Callable[[Stored], bytes],
+        extra: Mapping[str, bytes],
+    ) -> None:
+        self._sample_id, self._header, self._body, self._extra = sample_id, header, body, extra
+        self._totals = header.get("totals") or (match["totals"] if match else None)
+        self._groups: dict[str, list[Stored]] = {g: [] for g in header.get("totals", {})}
+        for s in entries:
+            self._groups.setdefault(s.group, []).append(s)
+        self._counts = sample_file.EntryCounts()
+        self._max_seq = max([info.max_seq if info else 0, *(s.seq for s in entries)])
+        self._last: Entry | None = None
+
+    def parts(self) -> Iterator[bytes]:
+        """Yield the file piece by piece."""
+        entries = ((group, self._entries(group)) for group in self._groups)
+        return sample_file.lay_out(self._sample_id, entries, self._footer)
+
+    def _entries(self, group: str) -> Iterator[tuple[None, bytes]]:
+        for s in sorted(self._groups[group], key=lambda s: (s.item_index is None, s.item_index or 0, s.seq)):
+            data = self._body(s)
             if s.item_index is not None:
-                last = load_entry(data)
-                counts.add(group, last)
+                self._last = load_entry(data)
+                self._counts.add(group, self._last)
             yield None, data
 
-    def footer() -> sample_file.Footer:
-        known = dict(totals or {g: len(e) for g, e in groups.items()})
-        done = {group: counts.done[group] for group in {**known, **groups}}
-        counts.max_seq = max([info.max_seq if info else 0, *(s.seq for s in stored)])
+    def _footer(self) -> sample_file.Footer:
+        totals = dict(self._totals or {g: len(entries) for g, entries in self._groups.items()})
+        done = {group: self._counts.done[group] for group in {**totals, **self._groups}}
+        self._counts.max_seq = self._max_seq
         return sample_file.Footer(
-            sample_id,
-            known,
+            self._sample_id,
+            totals,
             done,
-            bool(totals) and all(done[g] == n for g, n in known.items()),
-            counts.summary(groups, header.get("identities", "")),
-            last["api_used"] if last else "",
-            last["worker_id"] if last else "",
-            extra,
+            bool(self._totals) and all(done[g] == n for g, n in totals.items()),
+            self._counts.summary(self._groups, self._header.get("identities", "")),
+            self._last["api_used"] if self._last else "",
+            self._last["worker_id"] if self._last else "",
+            self._extra,
         )
-
-    return sample_file.lay_out(sample_id, ((group, entries(group)) for group in groups), footer)
 
 
 def _delete_segments(directory: Directory, index: JournalIndex, out: Recovery) -> None:

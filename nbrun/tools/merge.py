@@ -26,7 +26,7 @@ from nbrun.results.sample_file import NBRUN, FileInfo, Identity, Stored, Unreada
 from nbrun.storage import files
 from nbrun.storage.directory import Directory, write_totals
 from nbrun.storage.lock import DirectoryLock, kept_quiet
-from nbrun.storage.recovery import Recovery, carry_attempts, file_parts
+from nbrun.storage.recovery import FileContent, Recovery, carry_attempts
 
 #: How many match records are saved together.
 _AT_ONCE = 256
@@ -238,9 +238,11 @@ class _Merging:
             if merged.stored:
                 self._count(len(merged.stored))
                 newest = max(infos, key=lambda info: info.max_seq, default=None)
-                parts = file_parts(sample_id, header, newest, None, merged.stored, merged.body, merged.extra)
+                content = FileContent(sample_id, header, newest, None, merged.stored, merged.body, merged.extra)
                 is_filed = not any(held.in_journal for held in those)
-                self._put(name, in_chunks(parts), max((i.mtime_ns for i in infos), default=0) if is_filed else 0)
+                self._put(
+                    name, in_chunks(content.parts()), max((i.mtime_ns for i in infos), default=0) if is_filed else 0
+                )
             if merged.attempts:
                 context = next((held.header["context"] for held in those if "context" in held.header), "")
                 self._open.headers[sample_id] = header | {"id": sample_id, "name": name, "context": context}
