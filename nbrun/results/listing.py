@@ -111,12 +111,13 @@ def list_samples(
         names = of_folder.listed
         out = _list_once(path, known)
         after, problems = of_folder.list()
-        for sample_id, info in before.items():
-            if sample_id not in after and sample_id not in out.by_id:
-                _add_unpacked(out, path, info)
+        gone = [info for sample_id, info in before.items() if sample_id not in after and sample_id not in out.by_id]
+        for info in gone:
+            _add_unpacked(out, path, info)
         # With an archive that was made meanwhile, a sample may have been wherever this wasn't looking: in the archive
-        # while files were listed, and in a file again before the archive was; or archived again after that.
-        if of_folder.names() <= names:
+        # while files were listed, and in a file again before the archive was; or, of those that are gone, archived
+        # again after that.
+        if (of_folder.names() if gone else of_folder.listed) <= names:
             break
     else:
         what = "was archived and unpacked again and again while it was listed; samples may be missing. Read it again"

@@ -16,16 +16,17 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import BinaryIO, NamedTuple, Protocol, TypeGuard, TypeVar, cast
+from typing import Any, BinaryIO, NamedTuple, Protocol, TypeGuard, TypeVar, cast
 from zlib import crc32
 
 from nbrun import verdicts
 from nbrun.json_types import Entry, JsonObject, JsonValue
 from nbrun.results import plain_files, values
 from nbrun.results.format import BETWEEN, FORMAT, MAX_SEQ, Summary, head_of, progress_object
-from nbrun.results.values import decode, dump, load
+from nbrun.results.values import decode, dump, load, load_quickly
 from nbrun.texts import without_surrogates
 from nbrun.tuning import TUNING
 
@@ -55,6 +56,7 @@ _BOM = codecs.BOM_UTF8
 _TEXTS = ("run_id", "context", "worker_id", "api_used")
 _NUMBERS, _NUMBER_OR_NONE = ("attempts", "started_at", "duration_s"), frozenset((int, float, type(None)))
 NBRUN, PROGRESS, LEGACY = "nbrun", "progress", "legacy"
+_NONE: Mapping[str, int] = {}
 #: The top-level keys of a file that nbrun or the older program writes, beside those of the groups.
 KNOWN_KEYS = frozenset({"format", "id", "api_used", "worker_id", "summary", "progress"})
 _GROUP_END, _EMPTY_GROUP_END = b"\n],\n", b"],\n"
@@ -187,7 +189,7 @@ def peek(path: Path | os.DirEntry[str]) -> FileInfo:
     """
     fd, stat = plain_files.open_and_stat(path)
     try:
-        return _info(path.name, lambda at, n: _pread(fd, at, n), stat.st_size, stat.st_mtime_ns)
+        return _info(path.name, partial(_pread, fd), stat.st_size, stat.st_mtime_ns)
     except (ValueError, EOFError) as e:
         raise Unreadable(f"its first or last lines are damaged ({e})") from None
     except IsADirectoryError:
@@ -279,13 +281,16 @@ def _last_lines(tail: bytes, read: Callable[[int, int], bytes], size: int) -> re
 
 
 def _own_info(name: str, own_id: bytes, found: re.Match[bytes], size: int, mtime_ns: int) -> FileInfo:
+    summary_line, progress_line = found.groups()
+    data = b"[%b,%b,%b]" % (own_id, summary_line, progress_line)
+    parse = load if b"\\u" in data else load_quickly  # an integer beyond 64 bits is no count in either form
     try:  # one call for all three: this is most of what opening a finished directory costs
-        sample_id, summary, progress = cast("list[JsonValue]", load(b"[%b,%b,%b]" % (own_id, found[1], found[2])))
+        sample_id, summary, progress = cast("list[JsonValue]", parse(data))
     except ValueError:
         raise Unreadable("its first or last lines are damaged") from None
     if isinstance(sample_id, str) and isinstance(summary, dict) and isinstance(progress, dict):
         checksum = summary.pop("check", None)
-        plain = found[1][: -len(b',"check":"01234567"}')] + b"}"
+        plain = summary_line[: -len(b',"check":"01234567"}')] + b"}"
         is_right = (
             checksum is None  # in older files
             or checksum == _check(own_id, plain)
@@ -296,18 +301,21 @@ def _own_info(name: str, own_id: bytes, found: re.Match[bytes], size: int, mtime
     raise Unreadable("its first or last lines are damaged")
 
 
-def is_summary(value: object) -> TypeGuard[Summary]:
+def is_summary(value: Any) -> TypeGuard[Summary]:
     """Return whether a value holds what a file's summary must; a checksum says nothing about its content."""
-    if not isinstance(value, dict):
+    try:
+        counts = [
+            value["done"],  # what is no mapping raises
+            value.get("unexpected", 0),
+            *value["errors"].values(),
+            *value["verdicts"].values(),
+            *value.get("runs", _NONE).values(),
+            *value.get("contexts", _NONE).values(),
+        ]
+        are_counts = set(map(type, counts)) == {int} and min(counts) >= 0 and max(counts) < 2**63
+        return are_counts and type(value["identities"]) is str and is_seq(value["max_seq"])
+    except (AttributeError, KeyError, TypeError):
         return False
-    get = value.get
-    errors, by_verdict, runs, contexts = get("errors"), get("verdicts"), get("runs", {}), get("contexts", {})
-    if not (type(errors) is type(by_verdict) is type(runs) is type(contexts) is dict):
-        return False
-    counts = [get("done"), get("unexpected", 0)]
-    counts += [*errors.values(), *by_verdict.values(), *runs.values(), *contexts.values()]
-    are_counts = set(map(type, counts)) == {int} and min(counts) >= 0 and max(counts) < 2**63
-    return are_counts and isinstance(get("identities"), str) and is_seq(get("max_seq"))
 
 
 def is_count(value: object) -> TypeGuard[int]:
